@@ -1,0 +1,263 @@
+"""Every error that can cross the wire: its code, its exception, and what to do about it.
+
+An exception of this tree becomes an `ErrorData` with `to_data`, and an `ErrorData` that came from a peer becomes the
+same exception with `from_data`. Mistakes of the calling program itself (a wrong type given to a function, a closed
+client used again) are ordinary `TypeError`, `ValueError` and `RuntimeError` and never travel.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Literal
+
+import msgspec
+
+Severity = Literal["Info", "Warning", "Error", "Critical"]
+
+ErrorCode = Literal[
+    "IPC_SERIALIZATION_ERROR",
+    "IPC_NETWORK_ERROR",
+    "TIMEOUT",
+    "VALIDATION_ERROR",
+    "INVALID_CONFIGURATION",
+    "ALGORITHM_ERROR",
+    "DATA_ERROR",
+    "SYSTEM_ERROR",
+    "AUTHENTICATION_ERROR",
+    "REPLAY_DETECTED",
+    "SESSION_UNKNOWN",
+    "PROTOCOL_VERSION_UNSUPPORTED",
+    "RATE_LIMIT_EXCEEDED",
+    "MESSAGE_TOO_LARGE",
+    "NOT_FOUND",
+    "STATE_CONFLICT",
+    "UNSUPPORTED_COMMAND",
+    "BUSY",
+]
+
+
+class RecoveryAction(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """One thing that may help. `automatic`: a client library does it by itself; `user_required`: a person decides."""
+
+    action: str
+    description: str
+    automatic: bool
+    user_required: bool
+
+
+class ErrorData(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """An error on the wire (PROTOCOL.md, section 5). `timestamp` is in milliseconds since the Unix epoch."""
+
+    code: ErrorCode
+    message: str
+    details: dict[str, Any] | None
+    recovery_actions: list[RecoveryAction]
+    severity: Severity
+    component: str
+    timestamp: int
+
+
+def _automatic(action: str, description: str) -> RecoveryAction:
+    return RecoveryAction(action=action, description=description, automatic=True, user_required=False)
+
+
+def _by_user(action: str, description: str) -> RecoveryAction:
+    return RecoveryAction(action=action, description=description, automatic=False, user_required=True)
+
+
+RECOVERY_ACTIONS: Mapping[str, tuple[RecoveryAction, ...]] = {
+    "IPC_SERIALIZATION_ERROR": (_by_user("fix_encoding", "Send frames as PROTOCOL.md, section 2, lays them out"),),
+    "IPC_NETWORK_ERROR": (
+        _automatic("reconnect", "Connect again and resend with the same request id"),
+        _by_user("start_broker", "Start the broker: make run-broker"),
+    ),
+    "TIMEOUT": (
+        _automatic("retry", "Send the request again with the same id: it is not executed twice"),
+        _by_user("raise_time_limit", "Allow more time"),
+    ),
+    "VALIDATION_ERROR": (_by_user("correct_request", "Correct the field that details.path names"),),
+    "INVALID_CONFIGURATION": (_by_user("correct_configuration", "Change the fields that the message names"),),
+    "ALGORITHM_ERROR": (_by_user("fix_algorithm", "Correct the algorithm at the place details.traceback shows"),),
+    "DATA_ERROR": (
+        _by_user("import_data", "Import the data: backtestr import FILE --symbol SYMBOL"),
+        _by_user("list_data", "See what there is: backtestr data"),
+    ),
+    "SYSTEM_ERROR": (
+        _automatic("retry", "Send the request again with the same id"),
+        _by_user("read_log", "Look for details.id in the broker's log"),
+    ),
+    "AUTHENTICATION_ERROR": (
+        _automatic("reload_connection_file", "Read the connection file again: the key is new at every broker start"),
+    ),
+    "REPLAY_DETECTED": (_automatic("resend", "Send with a fresh counter and the same id"),),
+    "SESSION_UNKNOWN": (_automatic("hello", "Say Hello again and resend with the same id"),),
+    "PROTOCOL_VERSION_UNSUPPORTED": (_by_user("upgrade", "Use a client that speaks a version in details.supported"),),
+    "RATE_LIMIT_EXCEEDED": (_automatic("wait", "Wait details.retryAfterMs, then send again"),),
+    "MESSAGE_TOO_LARGE": (_by_user("split", "Ask for less, or send it in parts"),),
+    "NOT_FOUND": (_by_user("correct_name", "Use one of the names that the message or details give"),),
+    "STATE_CONFLICT": (_automatic("refresh", "Read the current state, then decide again"),),
+    "UNSUPPORTED_COMMAND": (_by_user("correct_type", "Use a request type that the message names, or upgrade the broker"),),
+    "BUSY": (_automatic("wait", "Wait details.retryAfterMs, then send again with the same id"),),
+}
+
+
+class BacktestrError(Exception):
+    """Anything that backtestr answers with a `Failure`. `str(error)` is the message; `details` says more, or is None."""
+
+    code: ClassVar[ErrorCode] = "SYSTEM_ERROR"
+    severity: ClassVar[Severity] = "Error"
+
+    def __init__(self, message: str, /, **details: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details: dict[str, Any] | None = details or None
+
+    @property
+    def recovery_actions(self) -> list[RecoveryAction]:
+        return list(RECOVERY_ACTIONS[self.code])
+
+    def to_data(self, *, component: str, timestamp: int) -> ErrorData:
+        """The error as it travels. `timestamp` in milliseconds since the Unix epoch."""
+        return ErrorData(
+            code=self.code,
+            message=self.message,
+            details=self.details,
+            recovery_actions=self.recovery_actions,
+            severity=self.severity,
+            component=component,
+            timestamp=timestamp,
+        )
+
+
+class MessageError(BacktestrError):
+    """What a peer sent cannot be accepted. Decoding hostile bytes raises this type and no other."""
+
+
+class SerializationError(MessageError):
+    code: ClassVar[ErrorCode] = "IPC_SERIALIZATION_ERROR"
+
+
+class AuthenticationError(MessageError):
+    code: ClassVar[ErrorCode] = "AUTHENTICATION_ERROR"
+
+
+class ValidationError(MessageError):
+    """A field is missing, ill-typed or out of range; `details["path"]` names it."""
+
+    code: ClassVar[ErrorCode] = "VALIDATION_ERROR"
+
+
+class MessageTooLarge(MessageError):
+    code: ClassVar[ErrorCode] = "MESSAGE_TOO_LARGE"
+
+
+class UnsupportedCommand(MessageError):
+    code: ClassVar[ErrorCode] = "UNSUPPORTED_COMMAND"
+
+
+class ProtocolVersionUnsupported(MessageError):
+    code: ClassVar[ErrorCode] = "PROTOCOL_VERSION_UNSUPPORTED"
+
+
+class NetworkError(BacktestrError):
+    """The client's own: there is no broker, or the connection to it was lost."""
+
+    code: ClassVar[ErrorCode] = "IPC_NETWORK_ERROR"
+
+
+class TimedOut(BacktestrError):
+    code: ClassVar[ErrorCode] = "TIMEOUT"
+
+
+class InvalidConfiguration(BacktestrError):
+    code: ClassVar[ErrorCode] = "INVALID_CONFIGURATION"
+
+
+class AlgorithmError(BacktestrError):
+    code: ClassVar[ErrorCode] = "ALGORITHM_ERROR"
+
+
+class DataError(BacktestrError):
+    code: ClassVar[ErrorCode] = "DATA_ERROR"
+
+
+class SystemFault(BacktestrError):
+    """The broker's or the engine's own fault."""
+
+    code: ClassVar[ErrorCode] = "SYSTEM_ERROR"
+    severity: ClassVar[Severity] = "Critical"
+
+
+class ReplayDetected(BacktestrError):
+    code: ClassVar[ErrorCode] = "REPLAY_DETECTED"
+    severity: ClassVar[Severity] = "Warning"
+
+
+class SessionUnknown(BacktestrError):
+    code: ClassVar[ErrorCode] = "SESSION_UNKNOWN"
+    severity: ClassVar[Severity] = "Warning"
+
+
+class RateLimitExceeded(BacktestrError):
+    code: ClassVar[ErrorCode] = "RATE_LIMIT_EXCEEDED"
+    severity: ClassVar[Severity] = "Warning"
+
+
+class NotFound(BacktestrError):
+    code: ClassVar[ErrorCode] = "NOT_FOUND"
+
+
+class StateConflict(BacktestrError):
+    code: ClassVar[ErrorCode] = "STATE_CONFLICT"
+    severity: ClassVar[Severity] = "Warning"
+
+
+class Busy(BacktestrError):
+    code: ClassVar[ErrorCode] = "BUSY"
+    severity: ClassVar[Severity] = "Warning"
+
+
+BY_CODE: Mapping[str, type[BacktestrError]] = {
+    error.code: error
+    for error in (
+        SerializationError,
+        NetworkError,
+        TimedOut,
+        ValidationError,
+        InvalidConfiguration,
+        AlgorithmError,
+        DataError,
+        SystemFault,
+        AuthenticationError,
+        ReplayDetected,
+        SessionUnknown,
+        ProtocolVersionUnsupported,
+        RateLimitExceeded,
+        MessageTooLarge,
+        NotFound,
+        StateConflict,
+        UnsupportedCommand,
+        Busy,
+    )
+}
+
+
+def from_data(data: ErrorData) -> BacktestrError:
+    """The exception that `data` describes, to be raised on this side of the wire."""
+    return BY_CODE[data.code](data.message, **(data.details or {}))
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'fast'?` when a known name is near, else the empty string."""
+    by_folded = {one.casefold(): one for one in known}
+    near = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.6)
+    return f"; did you mean {by_folded[near[0]]!r}?" if near else ""
+
+
+def unknown(kind: str, name: str, known: Iterable[str], *, hint: str = "") -> NotFound:
+    """`NotFound` for a name of a `kind` ("algorithm", "symbol"), naming the near miss and up to 20 of what there is."""
+    names = sorted(known)
+    listing = ", ".join(names[:20]) + (", …" if len(names) > 20 else "") if names else "there is none yet"
+    text = f"unknown {kind} {name!r}{did_you_mean(name, names)} ({listing})"
+    return NotFound(f"{text}; {hint}" if hint else text, kind=kind, name=name, known=names[:20])

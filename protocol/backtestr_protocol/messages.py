@@ -1,0 +1,388 @@
+"""The contracts: what each payload type of PROTOCOL.md carries, as typed structs.
+
+Attribute names are snake_case in Python and camelCase on the wire. A field with a default is optional there, and is
+left out when it has its default. Times are integer milliseconds since the Unix epoch, UTC; prices, money and quantities
+are float64. The engine's own channel has its contracts in `engine.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from .errors import ErrorData
+
+MessageType = Literal["Request", "Response", "Event", "Stream", "Error", "Heartbeat"]
+BacktestState = Literal["queued", "running", "paused", "completed", "failed", "stopped"]
+Timeframe = Literal["1m", "5m", "15m", "30m", "1h", "4h", "1d", "1w"]
+Side = Literal["buy", "sell"]
+OrderType = Literal["market", "limit", "stop", "stop_limit"]
+OrderStatus = Literal["pending", "filled", "cancelled", "rejected"]
+Health = Literal["healthy", "warning", "error"]
+TableName = Literal["equity", "trades", "orders", "positions"]
+
+FINAL_STATES: frozenset[str] = frozenset({"completed", "failed", "stopped"})
+
+
+class Contract(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """What every struct on the wire has in common: immutable, camelCase keys, a default is absent."""
+
+
+# --- requests and what answers them ---------------------------------------------------------------------------------
+
+
+class Nothing(Contract, kw_only=True):
+    """`{}`: a request or answer without data."""
+
+
+class Hello(Contract, kw_only=True):
+    client_id: str
+    client_name: str | None = None
+    client_version: str | None = None
+    protocol_versions: list[int]
+
+
+class Welcome(Contract, kw_only=True):
+    session_id: str
+    instance_id: str
+    protocol_version: int
+    server_version: str
+    heartbeat_interval_ms: int
+    session_timeout_ms: int
+    max_message_bytes: int
+    topics: list[str]
+
+
+class Pong(Contract, kw_only=True):
+    timestamp: int
+
+
+class BacktestRef(Contract, kw_only=True):
+    """Data of Stop-, Pause- and ResumeBacktest, GetBacktestStatus and GetPerformanceMetrics."""
+
+    backtest_id: str
+
+
+class BacktestAccepted(Contract, kw_only=True):
+    """Answer to StartBacktest and to Stop-, Pause- and ResumeBacktest."""
+
+    backtest_id: str
+    status: BacktestState
+
+
+class FetchMissed(Contract, kw_only=True):
+    topic: str
+    from_seq: int
+    to_seq: int | None = None
+
+
+class MissedMessage(Contract, kw_only=True):
+    seq: int
+    payload: msgspec.Raw
+
+
+class Missed(Contract, kw_only=True):
+    """`oldest_seq > from_seq` states a gap: what lies between is no longer kept."""
+
+    topic: str
+    from_seq: int
+    to_seq: int
+    oldest_seq: int
+    messages: list[MissedMessage]
+
+
+class ParameterInfo(Contract, kw_only=True):
+    name: str
+    type: Literal["int", "float", "bool", "str"]
+    default: Any
+    low: float | None = None
+    high: float | None = None
+    description: str | None = None
+
+
+class AlgorithmInfo(Contract, kw_only=True):
+    algorithm_id: str
+    name: str
+    version: str
+    description: str
+    parameters: list[ParameterInfo]
+
+
+class AlgorithmList(Contract, kw_only=True):
+    algorithms: list[AlgorithmInfo]
+
+
+class AlgorithmRef(Contract, kw_only=True):
+    algorithm_id: str
+
+
+class AlgorithmStatus(AlgorithmInfo, kw_only=True):
+    active_backtests: int
+    last_error: ErrorData | None
+
+
+class SeriesInfo(Contract, kw_only=True):
+    """One stored series; `start_time` and `end_time` are the open times of its first and last bar."""
+
+    symbol: str
+    timeframe: Timeframe
+    start_time: int
+    end_time: int
+    bars: int
+
+
+class SeriesList(Contract, kw_only=True):
+    series: list[SeriesInfo]
+
+
+class IndicatorConfig(Contract, kw_only=True):
+    name: str
+    parameters: dict[str, Any] = {}
+    output_names: list[str] = []
+
+
+class GetMarketData(Contract, kw_only=True):
+    symbol: str
+    timeframe: str
+    start_time: int | None = None
+    end_time: int | None = None
+    limit: int | None = None
+    indicators: list[IndicatorConfig] = []
+
+
+class TableRef(Contract, kw_only=True):
+    """A table in attachment `frame` (0 = the first): an Arrow IPC stream, uncompressed inside."""
+
+    name: str
+    frame: int
+    format: Literal["arrow-ipc-stream"]
+    rows: int
+
+
+class MarketData(Contract, kw_only=True):
+    symbol: str
+    timeframe: str
+    tables: list[TableRef]
+
+
+class ImportMarketData(Contract, kw_only=True):
+    path: str
+    symbol: str
+    timeframe: str | None = None
+    format: str | None = None
+    time_zone: str | None = None
+
+
+class Imported(Contract, kw_only=True):
+    symbol: str
+    timeframe: Timeframe
+    bars: int
+    start_time: int
+    end_time: int
+    warnings: list[str]
+
+
+class BacktestConfig(Contract, kw_only=True):
+    """What to run. Dates are ISO 8601, a date alone is midnight UTC, the end is exclusive. `commission` and `slippage`
+    are fractions of traded value and of price. `options` are the engine's named conventions (`BacktestOptions`)."""
+
+    backtest_id: str | None = None
+    algorithm_id: str
+    symbol: str
+    start_date: str
+    end_date: str
+    initial_capital: float
+    timeframe: str
+    commission: float
+    slippage: float
+    parameters: dict[str, Any]
+    options: dict[str, Any] = {}
+
+
+class StreamOptions(Contract, kw_only=True):
+    prices: bool = False
+    orders: bool = True
+    positions: bool = True
+    progress_interval_ms: int = 50
+
+
+class BacktestStatus(Contract, kw_only=True):
+    backtest_id: str
+    status: BacktestState
+    algorithm_id: str
+    symbol: str
+    progress_percent: float
+    submit_time: int
+    start_time: int | None = None
+    end_time: int | None = None
+    error: ErrorData | None = None
+
+
+class ListBacktests(Contract, kw_only=True):
+    status: BacktestState | None = None
+    limit: int | None = None
+
+
+class BacktestList(Contract, kw_only=True):
+    backtests: list[BacktestStatus]
+
+
+class GetBacktestResults(Contract, kw_only=True):
+    backtest_id: str
+    tables: list[TableName] = []
+
+
+class BacktestResults(Contract, kw_only=True):
+    """`metrics` is nil until the backtest has ended; a stopped one has those of the bars it walked."""
+
+    backtest_id: str
+    status: BacktestState
+    config: dict[str, Any]
+    metrics: dict[str, Any] | None
+    tables: list[TableRef]
+
+
+class PerformanceMetrics(Contract, kw_only=True):
+    backtest_id: str
+    metrics: dict[str, Any]
+
+
+# --- streams --------------------------------------------------------------------------------------------------------
+
+
+class PriceUpdate(Contract, kw_only=True):
+    symbol: str
+    timestamp: int
+    bid: float
+    ask: float
+    last: float
+    volume: float
+    timeframe: str
+
+
+class EquityCurvePoint(Contract, kw_only=True):
+    """`drawdown` (positive) and `returns` (since the start) are fractions."""
+
+    timestamp: int
+    equity: float
+    drawdown: float
+    returns: float
+
+
+class BacktestProgress(Contract, kw_only=True):
+    backtest_id: str
+    current_time: int
+    progress_percent: float
+    orders_executed: int
+    positions_opened: int
+    positions_closed: int
+    unrealized_pnl: float = msgspec.field(name="unrealizedPnL")
+    realized_pnl: float = msgspec.field(name="realizedPnL")
+    equity_curve_point: EquityCurvePoint
+
+
+class OrderUpdate(Contract, kw_only=True):
+    order_id: str
+    backtest_id: str
+    symbol: str
+    side: Side
+    quantity: float
+    price: float
+    order_type: OrderType
+    status: OrderStatus
+    timestamp: int
+    fill_price: float | None = None
+    fill_quantity: float | None = None
+    reason: str | None = None
+
+
+class PositionUpdate(Contract, kw_only=True):
+    """`quantity` is signed: negative is short, 0 is closed."""
+
+    position_id: str
+    backtest_id: str
+    symbol: str
+    quantity: float
+    average_price: float
+    current_price: float
+    unrealized_pnl: float = msgspec.field(name="unrealizedPnL")
+    realized_pnl: float = msgspec.field(name="realizedPnL")
+    timestamp: int
+
+
+class MemoryUsage(Contract, kw_only=True):
+    """Bytes; `used` by the broker and its workers, of the machine's `total`."""
+
+    used: int
+    total: int
+    percentage: float
+
+
+class WorkerStatus(Contract, kw_only=True):
+    worker_id: str
+    pid: int
+    state: Literal["starting", "idle", "busy", "lost"]
+    last_seen_ms: int
+
+
+class SystemStatus(Contract, kw_only=True):
+    status: Health
+    uptime_ms: int
+    memory_usage: MemoryUsage
+    cpu_usage: float
+    active_backtests: int
+    queued_requests: int
+    connected_clients: int
+    workers: list[WorkerStatus]
+    loop_lag_ms: float
+    last_heartbeat: int
+
+
+class Watermarks(Contract, kw_only=True):
+    topics: dict[str, int]
+
+
+class Batch(Contract, kw_only=True):
+    """`messages`: payloads in order (`compression: "none"`), or the compressed MessagePack bytes of that array."""
+
+    count: int
+    compression: Literal["none", "lz4", "zstd", "gzip"]
+    raw_bytes: int
+    messages: list[msgspec.Raw] | bytes
+
+
+# --- which data belongs to which request ----------------------------------------------------------------------------
+
+Priority = Literal["R", "I", "B", "K"]
+PRIORITIES: tuple[Priority, ...] = ("R", "I", "B", "K")
+
+
+class RequestType(msgspec.Struct, frozen=True):
+    """A row of PROTOCOL.md's request table: real-time, interactive, background or bulk; data; Success data."""
+
+    priority: Priority
+    data: type[Contract]
+    success: type[Contract]
+
+
+REQUESTS: dict[str, RequestType] = {
+    "Hello": RequestType("R", Hello, Welcome),
+    "Goodbye": RequestType("R", Nothing, Nothing),
+    "Ping": RequestType("R", Nothing, Pong),
+    "GetSystemStatus": RequestType("R", Nothing, SystemStatus),
+    "StopBacktest": RequestType("R", BacktestRef, BacktestAccepted),
+    "PauseBacktest": RequestType("R", BacktestRef, BacktestAccepted),
+    "ResumeBacktest": RequestType("R", BacktestRef, BacktestAccepted),
+    "GetBacktestStatus": RequestType("R", BacktestRef, BacktestStatus),
+    "FetchMissed": RequestType("I", FetchMissed, Missed),
+    "ListAlgorithms": RequestType("I", Nothing, AlgorithmList),
+    "GetAlgorithmStatus": RequestType("I", AlgorithmRef, AlgorithmStatus),
+    "ListMarketData": RequestType("I", Nothing, SeriesList),
+    "GetMarketData": RequestType("I", GetMarketData, MarketData),
+    "ImportMarketData": RequestType("B", ImportMarketData, Imported),
+    "StartBacktest": RequestType("B", BacktestConfig, BacktestAccepted),
+    "ListBacktests": RequestType("I", ListBacktests, BacktestList),
+    "GetBacktestResults": RequestType("I", GetBacktestResults, BacktestResults),
+    "GetPerformanceMetrics": RequestType("I", BacktestRef, PerformanceMetrics),
+}

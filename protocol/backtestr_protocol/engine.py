@@ -1,0 +1,127 @@
+"""The channel between the broker and its engine workers: not part of the public protocol, free to change with both.
+
+Frames are `signature, message, payload*` on DEALER (worker) to ROUTER (broker), signed like everything else under a
+label for each direction. A worker does one task at a time, may keep paused backtests parked beside it, and answers on
+its I/O thread whatever its compute thread does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+from .codec import TO_BROKER, TO_WORKER, Signer, decode, encode
+from .errors import ErrorData, SerializationError
+from .messages import AlgorithmInfo, SeriesInfo
+
+WorkerKind = Literal["compute", "interactive"]
+Action = Literal["pause", "resume", "stop"]
+Outcome = Literal["completed", "failed", "stopped"]
+
+# A paused backtest keeps its arrays in its worker; more than this and pausing answers BUSY.
+MAX_PARKED = 16
+
+
+class _Note(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag=True):
+    """Base of the channel's messages: the struct's name is its tag."""
+
+
+# --- worker to broker -----------------------------------------------------------------------------------------------
+
+
+class Ready(_Note, frozen=True, kw_only=True):
+    """The worker is warm. `series` is what the catalogue holds (an interactive worker tells)."""
+
+    worker_id: str
+    pid: int
+    kind: WorkerKind
+    algorithms: list[AlgorithmInfo]
+    series: list[SeriesInfo]
+
+
+class Beat(_Note, frozen=True, kw_only=True):
+    """The I/O thread is alive; `task_id` is what the compute thread is at."""
+
+    task_id: str | None
+
+
+class Published(_Note, frozen=True, kw_only=True):
+    """One payload frame follows: a stream payload, or a `Batch` of `count` messages."""
+
+    topic: str
+    count: int
+    progress_percent: float | None = None
+
+
+class Paused(_Note, frozen=True, kw_only=True):
+    task_id: str
+
+
+class Resumed(_Note, frozen=True, kw_only=True):
+    task_id: str
+
+
+class Finished(_Note, frozen=True, kw_only=True):
+    """A task has ended. With outcome `failed`, `error` says why; else one frame of Success data and attachments follow."""
+
+    task_id: str
+    outcome: Outcome
+    error: ErrorData | None = None
+
+
+ToBroker = Ready | Beat | Published | Paused | Resumed | Finished
+
+# --- broker to worker -----------------------------------------------------------------------------------------------
+
+
+class Assign(_Note, frozen=True, kw_only=True):
+    """Do this. One frame with the request's data follows. `paused`: a backtest that begins parked at its first bar."""
+
+    task_id: str
+    request_type: str
+    paused: bool = False
+
+
+class Control(_Note, frozen=True, kw_only=True):
+    task_id: str
+    action: Action
+
+
+class Shutdown(_Note, frozen=True, kw_only=True):
+    """End the process now; whatever runs is abandoned."""
+
+
+ToWorker = Assign | Control | Shutdown
+
+_to_broker = msgspec.msgpack.Decoder(ToBroker)
+_to_worker = msgspec.msgpack.Decoder(ToWorker)
+
+
+def encode_to_broker(signer: Signer, note: ToBroker, payload: Sequence[bytes] = ()) -> list[bytes]:
+    return signer.seal(TO_BROKER, [encode(note), *payload])
+
+
+def encode_to_worker(signer: Signer, note: ToWorker, payload: Sequence[bytes] = ()) -> list[bytes]:
+    return signer.seal(TO_WORKER, [encode(note), *payload])
+
+
+def decode_to_broker(signer: Signer, frames: Sequence[bytes]) -> tuple[ToBroker, list[bytes]]:
+    """The note and the frames after it. Raises `MessageError`."""
+    body, rest = _verified(signer, TO_BROKER, frames)
+    return decode(_to_broker, body), rest
+
+
+def decode_to_worker(signer: Signer, frames: Sequence[bytes]) -> tuple[ToWorker, list[bytes]]:
+    """The note and the frames after it. Raises `MessageError`."""
+    body, rest = _verified(signer, TO_WORKER, frames)
+    return decode(_to_worker, body), rest
+
+
+def _verified(signer: Signer, label: bytes, frames: Sequence[bytes]) -> tuple[bytes, list[bytes]]:
+    if len(frames) < 2:
+        raise SerializationError(f"expected the frames signature, note, payload; {len(frames)} frame(s) came")
+    signature, *signed = frames
+    signer.verify(label, signature, signed)
+    return signed[0], list(signed[1:])

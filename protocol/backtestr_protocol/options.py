@@ -1,0 +1,74 @@
+"""Options from TOML: the defaults that ship with the package, overlaid with the user's file, as one typed struct.
+
+Defaults stand in `config/*.toml` and nowhere else, so the structs that options become have none.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from .errors import InvalidConfiguration, did_you_mean
+
+T = TypeVar("T")
+
+Table = dict[str, Any]
+
+
+def default_text(file_name: str) -> str:
+    """The text of the shipped `broker.toml` or `engine.toml`: inside an installed wheel, or in the source tree."""
+    packaged = resources.files(__package__).joinpath("defaults", file_name)
+    if packaged.is_file():
+        return packaged.read_text("utf-8")
+    return (Path(__file__).parents[2] / "config" / file_name).read_text("utf-8")
+
+
+def load_options(file_name: str, struct: type[T], own_dir: Path | None) -> T:
+    """The options of `file_name` as `struct`: defaults, overlaid with `own_dir / file_name` where that exists.
+
+    Raises `InvalidConfiguration`, naming file and option, for an unknown section or option (with the near miss), a
+    value of the wrong type or range, an `own_dir` that is no directory, or text that is not TOML.
+    """
+    options = tomllib.loads(default_text(file_name))
+    if own_dir is not None:
+        if not own_dir.is_dir():
+            raise InvalidConfiguration(f"BACKTESTR_CONFIG_DIR is {own_dir}, which is not a directory")
+        own_file = own_dir / file_name
+        if own_file.exists():
+            options = overlaid(options, _read(own_file), str(own_file))
+    try:
+        return msgspec.convert(options, struct)
+    except msgspec.ValidationError as error:
+        where = str(own_dir / file_name) if own_dir else file_name
+        raise InvalidConfiguration(f"{where}: {error}") from error
+
+
+def overlaid(defaults: Mapping[str, Any], own: Mapping[str, Any], where: str) -> Table:
+    """`defaults` with the values of `own`; an option that has no default does not exist and is refused."""
+    merged = dict(defaults)
+    for name, value in own.items():
+        if name not in defaults:
+            listing = ", ".join(sorted(defaults))
+            raise InvalidConfiguration(
+                f"{where}: unknown option {name!r}{did_you_mean(name, defaults)} ({listing})", option=name
+            )
+        default = defaults[name]
+        if isinstance(default, Mapping):
+            if not isinstance(value, Mapping):
+                raise InvalidConfiguration(f"{where}: {name} is a section, [{name}], not a value", option=name)
+            merged[name] = overlaid(default, value, f"{where} [{name}]")
+        else:
+            merged[name] = value
+    return merged
+
+
+def _read(file: Path) -> Table:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidConfiguration(f"{file}: not TOML: {error}") from error

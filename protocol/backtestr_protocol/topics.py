@@ -1,0 +1,73 @@
+"""Topic names: how each is spelled, which socket carries it, and how much of it is kept for repair."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from .messages import MessageType
+
+Socket = Literal["prices", "progress", "orders", "positions", "system"]
+SOCKETS: tuple[Socket, ...] = ("prices", "progress", "orders", "positions", "system")
+
+
+class TopicClass(msgspec.Struct, frozen=True):
+    """`retained` counts messages per topic (PROTOCOL.md, section 7)."""
+
+    prefix: str
+    socket: Socket
+    message_type: MessageType
+    retained: int
+
+
+CLASSES: tuple[TopicClass, ...] = (
+    TopicClass("prices.", "prices", "Stream", 10_000),
+    TopicClass("progress.", "progress", "Stream", 1_000),
+    TopicClass("orders.", "orders", "Stream", 5_000),
+    TopicClass("positions.", "positions", "Stream", 1_000),
+    TopicClass("system.status", "system", "Heartbeat", 1),
+    TopicClass("system.errors", "system", "Error", 100),
+    TopicClass("system.backtests", "system", "Event", 1_000),
+    TopicClass("system.watermarks", "system", "Event", 1),
+    TopicClass("state.", "system", "Event", 1_000),
+)
+
+STATUS = "system.status"
+ERRORS = "system.errors"
+BACKTESTS = "system.backtests"
+WATERMARKS = "system.watermarks"
+
+
+def class_of(topic: str) -> TopicClass | None:
+    """The class of a topic, or None when no topic is spelled like that."""
+    for one in CLASSES:
+        if topic == one.prefix if not one.prefix.endswith(".") else topic.removeprefix(one.prefix) not in ("", topic):
+            return one
+    return None
+
+
+def sockets_for(prefix: str) -> tuple[Socket, ...]:
+    """The sockets on which a subscription to `prefix` can match anything."""
+    carrying = {one.socket for one in CLASSES if one.prefix.startswith(prefix) or prefix.startswith(one.prefix)}
+    return tuple(name for name in SOCKETS if name in carrying)
+
+
+def prices(symbol: str, timeframe: str) -> str:
+    return f"prices.{symbol}.{timeframe}"
+
+
+def progress(backtest_id: str) -> str:
+    return f"progress.{backtest_id}"
+
+
+def orders(backtest_id: str) -> str:
+    return f"orders.{backtest_id}"
+
+
+def positions(backtest_id: str) -> str:
+    return f"positions.{backtest_id}"
+
+
+def of_backtest(backtest_id: str) -> tuple[str, str, str]:
+    return progress(backtest_id), orders(backtest_id), positions(backtest_id)

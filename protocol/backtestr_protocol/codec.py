@@ -25,7 +25,7 @@ TO_WORKER = b"b2w"
 
 KEY_BYTES = 32
 SIGNATURE_BYTES = 32
-# Below this size one C call over the joined frames beats several over parts; above it the copy costs more than it saves.
+# Up to this size one C call over the joined frames beats several over parts; above it the copy costs more.
 _JOIN_LIMIT = 65_536
 
 T = TypeVar("T")

@@ -64,7 +64,7 @@ class Resumed(_Note, frozen=True, kw_only=True):
 
 
 class Finished(_Note, frozen=True, kw_only=True):
-    """A task has ended. With outcome `failed`, `error` says why; else one frame of Success data and attachments follow."""
+    """A task has ended: `error` says why it failed; else a frame of Success data and the attachments follow."""
 
     task_id: str
     outcome: Outcome

@@ -97,15 +97,13 @@ RECOVERY_ACTIONS: Mapping[str, tuple[RecoveryAction, ...]] = {
     "MESSAGE_TOO_LARGE": (_by_user("split", "Ask for less, or send it in parts"),),
     "NOT_FOUND": (_by_user("correct_name", "Use one of the names that the message or details give"),),
     "STATE_CONFLICT": (_automatic("refresh", "Read the current state, then decide again"),),
-    "UNSUPPORTED_COMMAND": (
-        _by_user("correct_type", "Use a request type that the message names, or upgrade the broker"),
-    ),
+    "UNSUPPORTED_COMMAND": (_by_user("correct_type", "Use a type that the message names, or upgrade the broker"),),
     "BUSY": (_automatic("wait", "Wait details.retryAfterMs, then send again with the same id"),),
 }
 
 
 class BacktestrError(Exception):
-    """Anything that backtestr answers with a `Failure`. `str(error)` is the message; `details` says more, or is None."""
+    """Anything that is answered with a `Failure`. `str(error)` is the message; `details` says more, or is None."""
 
     code: ClassVar[ErrorCode] = "SYSTEM_ERROR"
     severity: ClassVar[Severity] = "Error"

@@ -32,18 +32,18 @@ class Contract(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
 # --- requests and what answers them ---------------------------------------------------------------------------------
 
 
-class Nothing(Contract, kw_only=True):
+class Nothing(Contract, frozen=True, kw_only=True):
     """`{}`: a request or answer without data."""
 
 
-class Hello(Contract, kw_only=True):
+class Hello(Contract, frozen=True, kw_only=True):
     client_id: str
     client_name: str | None = None
     client_version: str | None = None
     protocol_versions: list[int]
 
 
-class Welcome(Contract, kw_only=True):
+class Welcome(Contract, frozen=True, kw_only=True):
     session_id: str
     instance_id: str
     protocol_version: int
@@ -54,35 +54,35 @@ class Welcome(Contract, kw_only=True):
     topics: list[str]
 
 
-class Pong(Contract, kw_only=True):
+class Pong(Contract, frozen=True, kw_only=True):
     timestamp: int
 
 
-class BacktestRef(Contract, kw_only=True):
+class BacktestRef(Contract, frozen=True, kw_only=True):
     """Data of Stop-, Pause- and ResumeBacktest, GetBacktestStatus and GetPerformanceMetrics."""
 
     backtest_id: str
 
 
-class BacktestAccepted(Contract, kw_only=True):
+class BacktestAccepted(Contract, frozen=True, kw_only=True):
     """Answer to StartBacktest and to Stop-, Pause- and ResumeBacktest."""
 
     backtest_id: str
     status: BacktestState
 
 
-class FetchMissed(Contract, kw_only=True):
+class FetchMissed(Contract, frozen=True, kw_only=True):
     topic: str
     from_seq: int
     to_seq: int | None = None
 
 
-class MissedMessage(Contract, kw_only=True):
+class MissedMessage(Contract, frozen=True, kw_only=True):
     seq: int
     payload: msgspec.Raw
 
 
-class Missed(Contract, kw_only=True):
+class Missed(Contract, frozen=True, kw_only=True):
     """`oldest_seq > from_seq` states a gap: what lies between is no longer kept."""
 
     topic: str
@@ -92,7 +92,7 @@ class Missed(Contract, kw_only=True):
     messages: list[MissedMessage]
 
 
-class ParameterInfo(Contract, kw_only=True):
+class ParameterInfo(Contract, frozen=True, kw_only=True):
     name: str
     type: Literal["int", "float", "bool", "str"]
     default: Any
@@ -101,7 +101,7 @@ class ParameterInfo(Contract, kw_only=True):
     description: str | None = None
 
 
-class AlgorithmInfo(Contract, kw_only=True):
+class AlgorithmInfo(Contract, frozen=True, kw_only=True):
     algorithm_id: str
     name: str
     version: str
@@ -109,20 +109,20 @@ class AlgorithmInfo(Contract, kw_only=True):
     parameters: list[ParameterInfo]
 
 
-class AlgorithmList(Contract, kw_only=True):
+class AlgorithmList(Contract, frozen=True, kw_only=True):
     algorithms: list[AlgorithmInfo]
 
 
-class AlgorithmRef(Contract, kw_only=True):
+class AlgorithmRef(Contract, frozen=True, kw_only=True):
     algorithm_id: str
 
 
-class AlgorithmStatus(AlgorithmInfo, kw_only=True):
+class AlgorithmStatus(AlgorithmInfo, frozen=True, kw_only=True):
     active_backtests: int
     last_error: ErrorData | None
 
 
-class SeriesInfo(Contract, kw_only=True):
+class SeriesInfo(Contract, frozen=True, kw_only=True):
     """One stored series; `start_time` and `end_time` are the open times of its first and last bar."""
 
     symbol: str
@@ -132,17 +132,17 @@ class SeriesInfo(Contract, kw_only=True):
     bars: int
 
 
-class SeriesList(Contract, kw_only=True):
+class SeriesList(Contract, frozen=True, kw_only=True):
     series: list[SeriesInfo]
 
 
-class IndicatorConfig(Contract, kw_only=True):
+class IndicatorConfig(Contract, frozen=True, kw_only=True):
     name: str
     parameters: dict[str, Any] = {}
     output_names: list[str] = []
 
 
-class GetMarketData(Contract, kw_only=True):
+class GetMarketData(Contract, frozen=True, kw_only=True):
     symbol: str
     timeframe: str
     start_time: int | None = None
@@ -151,7 +151,7 @@ class GetMarketData(Contract, kw_only=True):
     indicators: list[IndicatorConfig] = []
 
 
-class TableRef(Contract, kw_only=True):
+class TableRef(Contract, frozen=True, kw_only=True):
     """A table in attachment `frame` (0 = the first): an Arrow IPC stream, uncompressed inside."""
 
     name: str
@@ -160,13 +160,13 @@ class TableRef(Contract, kw_only=True):
     rows: int
 
 
-class MarketData(Contract, kw_only=True):
+class MarketData(Contract, frozen=True, kw_only=True):
     symbol: str
     timeframe: str
     tables: list[TableRef]
 
 
-class ImportMarketData(Contract, kw_only=True):
+class ImportMarketData(Contract, frozen=True, kw_only=True):
     path: str
     symbol: str
     timeframe: str | None = None
@@ -174,7 +174,7 @@ class ImportMarketData(Contract, kw_only=True):
     time_zone: str | None = None
 
 
-class Imported(Contract, kw_only=True):
+class Imported(Contract, frozen=True, kw_only=True):
     symbol: str
     timeframe: Timeframe
     bars: int
@@ -183,7 +183,7 @@ class Imported(Contract, kw_only=True):
     warnings: list[str]
 
 
-class BacktestConfig(Contract, kw_only=True):
+class BacktestConfig(Contract, frozen=True, kw_only=True):
     """What to run. Dates are ISO 8601, a date alone is midnight UTC, the end is exclusive. `commission` and `slippage`
     are fractions of traded value and of price. `options` are the engine's named conventions (`BacktestOptions`)."""
 
@@ -200,14 +200,14 @@ class BacktestConfig(Contract, kw_only=True):
     options: dict[str, Any] = {}
 
 
-class StreamOptions(Contract, kw_only=True):
+class StreamOptions(Contract, frozen=True, kw_only=True):
     prices: bool = False
     orders: bool = True
     positions: bool = True
     progress_interval_ms: int = 50
 
 
-class BacktestStatus(Contract, kw_only=True):
+class BacktestStatus(Contract, frozen=True, kw_only=True):
     backtest_id: str
     status: BacktestState
     algorithm_id: str
@@ -219,21 +219,21 @@ class BacktestStatus(Contract, kw_only=True):
     error: ErrorData | None = None
 
 
-class ListBacktests(Contract, kw_only=True):
+class ListBacktests(Contract, frozen=True, kw_only=True):
     status: BacktestState | None = None
     limit: int | None = None
 
 
-class BacktestList(Contract, kw_only=True):
+class BacktestList(Contract, frozen=True, kw_only=True):
     backtests: list[BacktestStatus]
 
 
-class GetBacktestResults(Contract, kw_only=True):
+class GetBacktestResults(Contract, frozen=True, kw_only=True):
     backtest_id: str
     tables: list[TableName] = []
 
 
-class BacktestResults(Contract, kw_only=True):
+class BacktestResults(Contract, frozen=True, kw_only=True):
     """`metrics` is nil until the backtest has ended; a stopped one has those of the bars it walked."""
 
     backtest_id: str
@@ -243,7 +243,7 @@ class BacktestResults(Contract, kw_only=True):
     tables: list[TableRef]
 
 
-class PerformanceMetrics(Contract, kw_only=True):
+class PerformanceMetrics(Contract, frozen=True, kw_only=True):
     backtest_id: str
     metrics: dict[str, Any]
 
@@ -251,7 +251,7 @@ class PerformanceMetrics(Contract, kw_only=True):
 # --- streams --------------------------------------------------------------------------------------------------------
 
 
-class PriceUpdate(Contract, kw_only=True):
+class PriceUpdate(Contract, frozen=True, kw_only=True):
     symbol: str
     timestamp: int
     bid: float
@@ -261,7 +261,7 @@ class PriceUpdate(Contract, kw_only=True):
     timeframe: str
 
 
-class EquityCurvePoint(Contract, kw_only=True):
+class EquityCurvePoint(Contract, frozen=True, kw_only=True):
     """`drawdown` (positive) and `returns` (since the start) are fractions."""
 
     timestamp: int
@@ -270,7 +270,7 @@ class EquityCurvePoint(Contract, kw_only=True):
     returns: float
 
 
-class BacktestProgress(Contract, kw_only=True):
+class BacktestProgress(Contract, frozen=True, kw_only=True):
     backtest_id: str
     current_time: int
     progress_percent: float
@@ -282,7 +282,7 @@ class BacktestProgress(Contract, kw_only=True):
     equity_curve_point: EquityCurvePoint
 
 
-class OrderUpdate(Contract, kw_only=True):
+class OrderUpdate(Contract, frozen=True, kw_only=True):
     order_id: str
     backtest_id: str
     symbol: str
@@ -297,7 +297,7 @@ class OrderUpdate(Contract, kw_only=True):
     reason: str | None = None
 
 
-class PositionUpdate(Contract, kw_only=True):
+class PositionUpdate(Contract, frozen=True, kw_only=True):
     """`quantity` is signed: negative is short, 0 is closed."""
 
     position_id: str
@@ -311,7 +311,7 @@ class PositionUpdate(Contract, kw_only=True):
     timestamp: int
 
 
-class MemoryUsage(Contract, kw_only=True):
+class MemoryUsage(Contract, frozen=True, kw_only=True):
     """Bytes; `used` by the broker and its workers, of the machine's `total`."""
 
     used: int
@@ -319,14 +319,14 @@ class MemoryUsage(Contract, kw_only=True):
     percentage: float
 
 
-class WorkerStatus(Contract, kw_only=True):
+class WorkerStatus(Contract, frozen=True, kw_only=True):
     worker_id: str
     pid: int
     state: Literal["starting", "idle", "busy", "lost"]
     last_seen_ms: int
 
 
-class SystemStatus(Contract, kw_only=True):
+class SystemStatus(Contract, frozen=True, kw_only=True):
     status: Health
     uptime_ms: int
     memory_usage: MemoryUsage
@@ -339,11 +339,11 @@ class SystemStatus(Contract, kw_only=True):
     last_heartbeat: int
 
 
-class Watermarks(Contract, kw_only=True):
+class Watermarks(Contract, frozen=True, kw_only=True):
     topics: dict[str, int]
 
 
-class Batch(Contract, kw_only=True):
+class Batch(Contract, frozen=True, kw_only=True):
     """`messages`: payloads in order (`compression: "none"`), or the compressed MessagePack bytes of that array."""
 
     count: int

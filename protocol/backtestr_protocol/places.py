@@ -24,7 +24,7 @@ def data_dir() -> Path:
 
 
 def config_dir() -> Path | None:
-    """Where the user's own `broker.toml` and `engine.toml` are: `$BACKTESTR_CONFIG_DIR`, else none: the defaults hold."""
+    """Where the user has own `broker.toml` and `engine.toml`: `$BACKTESTR_CONFIG_DIR`; None when only defaults hold."""
     return _from_environment("BACKTESTR_CONFIG_DIR")
 
 

@@ -1,0 +1,77 @@
+"""The connection file: how a client finds the broker that serves (PROTOCOL.md, section 1).
+
+The broker writes it after every socket is bound and a worker is ready; clients read it, and read it again when it
+changes. Writing it atomically and with the right mode is the broker's shell's business.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from .codec import Signer
+from .errors import SerializationError, ValidationError
+from .messages import Contract
+from .topics import Socket
+
+
+class Endpoints(Contract, frozen=True, kw_only=True):
+    """ZeroMQ addresses, one per socket."""
+
+    requests: str
+    prices: str
+    progress: str
+    orders: str
+    positions: str
+    system: str
+
+    def of(self, socket: Socket) -> str:
+        """The address of a stream socket."""
+        address: str = getattr(self, socket)
+        return address
+
+
+class Signing(Contract, frozen=True, kw_only=True):
+    """`key` is 64 hexadecimal characters, new at every broker start."""
+
+    algorithm: Literal["hmac-sha256"]
+    key: str
+
+
+class Curve(Contract, frozen=True, kw_only=True):
+    server_public_key: str
+
+
+class Connection(Contract, frozen=True, kw_only=True):
+    """`start_time` in milliseconds since the Unix epoch. Another `instance_id` means another start of the broker."""
+
+    protocol_version: int
+    instance_id: str
+    pid: int
+    start_time: int
+    endpoints: Endpoints
+    signing: Signing
+    curve: Curve | None
+
+    def signer(self) -> Signer:
+        return Signer(bytes.fromhex(self.signing.key))
+
+
+def encode_connection(connection: Connection) -> bytes:
+    """The text of the connection file."""
+    return msgspec.json.format(msgspec.json.encode(connection), indent=2)
+
+
+def decode_connection(text: bytes) -> Connection:
+    """The reverse of `encode_connection`. Raises `MessageError` for a file that is damaged or of another kind."""
+    try:
+        connection = msgspec.json.decode(text, type=Connection)
+        connection.signer()
+    except msgspec.ValidationError as error:
+        raise ValidationError(f"connection file: {error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise SerializationError(f"connection file: not JSON: {error}") from error
+    except ValueError as error:
+        raise ValidationError(f"connection file: signing.key: {error}", path="$.signing.key") from error
+    return connection

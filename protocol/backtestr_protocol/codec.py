@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
-from .errors import AuthenticationError, SerializationError, ValidationError
-from .messages import MessageType
+from .errors import AuthenticationError, SerializationError, ValidationError, did_you_mean
+from .messages import MessageType, Milliseconds, Positive
 
 REQUEST = b"req"
 RESPONSE = b"rep"
@@ -47,19 +47,19 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
     """The envelope to be sent. `payload` is an `OutgoingPayload`, or one that is encoded already (`msgspec.Raw`)."""
 
     id: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
-    timestamp: int
+    timestamp: Milliseconds
     schema_version: Literal[1]
     message_type: MessageType
     payload: Any
     correlation_id: str | None = None
     session_id: str | None = None
-    counter: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    seq: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    counter: Positive | None = None
+    seq: Positive | None = None
     instance_id: str | None = None
 
 
 class Envelope(Outgoing, frozen=True, kw_only=True):
-    """The envelope as it arrived: verified, every field present and of its type."""
+    """The envelope as it arrived: verified, every field of its type. `timestamp` may be an integral float."""
 
     payload: Payload
 
@@ -136,7 +136,7 @@ def encode_stream(signer: Signer, topic: bytes, envelope: Outgoing, attachments:
 
 
 def decode_stream(signer: Signer, frames: Sequence[bytes]) -> StreamMessage:
-    """The reverse of `encode_stream`. Raises `MessageError` for anything else."""
+    """The reverse of `encode_stream`: `seq` and `instance_id` are there. Raises `MessageError` for anything else."""
     if len(frames) < 3:
         raise SerializationError(f"expected topic, signature, envelope, attachments; {len(frames)} frame(s) came")
     topic, signature, *rest = frames
@@ -145,7 +145,11 @@ def decode_stream(signer: Signer, frames: Sequence[bytes]) -> StreamMessage:
         name = topic.decode()
     except UnicodeDecodeError as error:
         raise SerializationError("a topic is UTF-8 text") from error
-    return StreamMessage(name, decode(_envelope_decoder, rest[0]), list(rest[1:]))
+    envelope = decode(_envelope_decoder, rest[0])
+    for field, value in (("seq", envelope.seq), ("instanceId", envelope.instance_id)):
+        if value is None:
+            raise ValidationError(f"$.{field}: required on a stream, and missing", path=f"$.{field}")
+    return StreamMessage(name, envelope, list(rest[1:]))
 
 
 def decode(decoder: msgspec.msgpack.Decoder[T], body: bytes | msgspec.Raw) -> T:
@@ -153,7 +157,7 @@ def decode(decoder: msgspec.msgpack.Decoder[T], body: bytes | msgspec.Raw) -> T:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise validation_error(str(error)) from error
+        raise validation_error(str(error), decoder.type) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, MemoryError) as error:
         raise SerializationError(f"not the MessagePack that PROTOCOL.md describes: {error}") from error
 
@@ -164,15 +168,58 @@ def encoded_payload(type_name: str, data: Any) -> bytes:
 
 
 _MISSING = re.compile(r"Object missing required field `(?P<field>.+?)`")
-_WHERE = re.compile(r" - at `(?P<path>.+)`$")
+_NOT_LISTED = re.compile(r"Invalid enum value (?P<came>.*)", re.DOTALL)
+_WHERE = re.compile(r" - at (?P<key>`key` in )?`(?P<path>\$[^`]*)`$")
+_STEP = re.compile(r"\.(?P<field>\w+)|\[")
+# What came is quoted up to here, so that an answer is never as large as what it complains of.
+_MAX_QUOTED = 200
 
 
-def validation_error(text: str) -> ValidationError:
-    """msgspec's message as a `ValidationError` whose `details["path"]` names the field, a missing one included."""
+def validation_error(text: str, expected: Any = Any) -> ValidationError:
+    """msgspec's message as a `ValidationError` whose `details["path"]` names the field, a missing one included.
+
+    `expected` is the type that was decoded; where it lists what is allowed, so does the message.
+    """
     found = _WHERE.search(text)
     path = found["path"] if found else "$"
     reason = _WHERE.sub("", text)
     if missing := _MISSING.match(reason):
         path = f"{path}.{missing['field']}"
         reason = "required, and missing"
+    elif wrong := _NOT_LISTED.match(reason):
+        allowed = sorted(_allowed(expected, path), key=repr)
+        came = wrong["came"]
+        near = did_you_mean(came.strip("'"), [one for one in allowed if isinstance(one, str)])
+        reason = f"expected one of {', '.join(map(repr, allowed))}; {_clipped(came)} came{near}"
+    elif found and found["key"]:
+        reason = f"a key: {reason[0].lower()}{reason[1:]}"
+    reason = _clipped(reason, 2 * _MAX_QUOTED)
     return ValidationError(f"{path}: {reason[0].lower()}{reason[1:]}", path=path)
+
+
+def _clipped(text: str, limit: int = _MAX_QUOTED) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}…"
+
+
+def _allowed(expected: Any, path: str) -> set[str | int | bool | None]:
+    """The values that a `Literal` at `path` of the type `expected` lists."""
+    here = _alternatives(msgspec.inspect.type_info(expected))
+    for step in _STEP.finditer(path):
+        here = [inner for outer in here for inner in _within(outer, step["field"])]
+    return {value for one in here if isinstance(one, msgspec.inspect.LiteralType) for value in one.values}
+
+
+def _within(outer: msgspec.inspect.Type, field: str | None) -> Iterator[msgspec.inspect.Type]:
+    match outer:
+        case msgspec.inspect.StructType() if field is not None:
+            for one in outer.fields:
+                if one.encode_name == field:
+                    yield from _alternatives(one.type)
+        case msgspec.inspect.ListType() if field is None:
+            yield from _alternatives(outer.item_type)
+        case msgspec.inspect.DictType() if field is None:
+            yield from _alternatives(outer.value_type)
+
+
+def _alternatives(one: msgspec.inspect.Type) -> list[msgspec.inspect.Type]:
+    return list(one.types) if isinstance(one, msgspec.inspect.UnionType) else [one]

@@ -248,8 +248,14 @@ def from_data(data: ErrorData) -> BacktestrError:
     return BY_CODE[data.code](data.message, **(data.details or {}))
 
 
+# Longer than any name there is: comparing costs time, quoting costs room, and both are at the mercy of the peer.
+_MAX_NAME = 128
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`; did you mean 'fast'?` when a known name is near, else the empty string."""
+    if len(name) > _MAX_NAME:
+        return ""
     by_folded = {one.casefold(): one for one in known}
     near = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.6)
     return f"; did you mean {by_folded[near[0]]!r}?" if near else ""
@@ -258,6 +264,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def unknown(kind: str, name: str, known: Iterable[str], *, hint: str = "") -> NotFound:
     """`NotFound` for a name of a `kind` ("algorithm", "symbol"), naming the near miss and up to 20 of what there is."""
     names = sorted(known)
+    name = name if len(name) <= _MAX_NAME else f"{name[:_MAX_NAME]}…"
     listing = ", ".join(names[:20]) + (", …" if len(names) > 20 else "") if names else "there is none yet"
     text = f"unknown {kind} {name!r}{did_you_mean(name, names)} ({listing})"
     return NotFound(f"{text}; {hint}" if hint else text, kind=kind, name=name, known=names[:20])

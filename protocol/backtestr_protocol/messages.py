@@ -7,11 +7,17 @@ are float64. The engine's own channel has its contracts in `engine.py`.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
 from .errors import ErrorData
+
+if TYPE_CHECKING:
+    Milliseconds = int
+else:
+    # JavaScript's encoders write what is beyond 32 bits as float64 (msgpackr does so with Date.now()).
+    Milliseconds = int | Annotated[float, msgspec.Meta(multiple_of=1.0)]
 
 MessageType = Literal["Request", "Response", "Event", "Stream", "Error", "Heartbeat"]
 BacktestState = Literal["queued", "running", "paused", "completed", "failed", "stopped"]
@@ -21,6 +27,9 @@ OrderType = Literal["market", "limit", "stop", "stop_limit"]
 OrderStatus = Literal["pending", "filled", "cancelled", "rejected"]
 Health = Literal["healthy", "warning", "error"]
 TableName = Literal["equity", "trades", "orders", "positions"]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+# A client may choose it, and it becomes part of topics and file names. The lookahead is there for Python's `$`.
+BacktestId = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z_-]{1,64}(?!\n)$")]
 
 FINAL_STATES: frozenset[str] = frozenset({"completed", "failed", "stopped"})
 
@@ -37,9 +46,9 @@ class Nothing(Contract, frozen=True, kw_only=True):
 
 
 class Hello(Contract, frozen=True, kw_only=True):
-    client_id: str
-    client_name: str | None = None
-    client_version: str | None = None
+    client_id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+    client_name: Annotated[str, msgspec.Meta(max_length=256)] | None = None
+    client_version: Annotated[str, msgspec.Meta(max_length=256)] | None = None
     protocol_versions: list[int]
 
 
@@ -73,7 +82,7 @@ class BacktestAccepted(Contract, frozen=True, kw_only=True):
 
 class FetchMissed(Contract, frozen=True, kw_only=True):
     topic: str
-    from_seq: int
+    from_seq: Positive
     to_seq: int | None = None
 
 
@@ -145,10 +154,15 @@ class IndicatorConfig(Contract, frozen=True, kw_only=True):
 class GetMarketData(Contract, frozen=True, kw_only=True):
     symbol: str
     timeframe: str
-    start_time: int | None = None
-    end_time: int | None = None
-    limit: int | None = None
+    start_time: Milliseconds | None = None
+    end_time: Milliseconds | None = None
+    limit: Positive | None = None
     indicators: list[IndicatorConfig] = []
+
+    def __post_init__(self) -> None:
+        for name, value in (("start_time", self.start_time), ("end_time", self.end_time)):
+            if value is not None:
+                msgspec.structs.force_setattr(self, name, int(value))
 
 
 class TableRef(Contract, frozen=True, kw_only=True):
@@ -187,7 +201,7 @@ class BacktestConfig(Contract, frozen=True, kw_only=True):
     """What to run. Dates are ISO 8601, a date alone is midnight UTC, the end is exclusive. `commission` and `slippage`
     are fractions of traded value and of price. `options` are the engine's named conventions (`BacktestOptions`)."""
 
-    backtest_id: str | None = None
+    backtest_id: BacktestId | None = None
     algorithm_id: str
     symbol: str
     start_date: str
@@ -221,7 +235,7 @@ class BacktestStatus(Contract, frozen=True, kw_only=True):
 
 class ListBacktests(Contract, frozen=True, kw_only=True):
     status: BacktestState | None = None
-    limit: int | None = None
+    limit: Positive | None = None
 
 
 class BacktestList(Contract, frozen=True, kw_only=True):

@@ -32,19 +32,20 @@ def load_options(file_name: str, struct: type[T], own_dir: Path | None) -> T:
     """The options of `file_name` as `struct`: defaults, overlaid with `own_dir / file_name` where that exists.
 
     Raises `InvalidConfiguration`, naming file and option, for an unknown section or option (with the near miss), a
-    value of the wrong type or range, an `own_dir` that is no directory, or text that is not TOML.
+    value of the wrong type or range, an `own_dir` that is no directory, or a file that is unreadable or not TOML.
     """
     options = tomllib.loads(default_text(file_name))
+    where = file_name
     if own_dir is not None:
         if not own_dir.is_dir():
             raise InvalidConfiguration(f"BACKTESTR_CONFIG_DIR is {own_dir}, which is not a directory")
         own_file = own_dir / file_name
         if own_file.exists():
-            options = overlaid(options, _read(own_file), str(own_file))
+            where = str(own_file)
+            options = overlaid(options, _read(own_file), where)
     try:
         return msgspec.convert(options, struct)
     except msgspec.ValidationError as error:
-        where = str(own_dir / file_name) if own_dir else file_name
         raise InvalidConfiguration(f"{where}: {error}") from error
 
 
@@ -72,3 +73,5 @@ def _read(file: Path) -> Table:
         return tomllib.loads(file.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidConfiguration(f"{file}: not TOML: {error}") from error
+    except OSError as error:
+        raise InvalidConfiguration(f"{file}: cannot be read: {error.strerror}") from error

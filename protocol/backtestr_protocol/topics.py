@@ -49,7 +49,7 @@ def class_of(topic: str) -> TopicClass | None:
 
 def sockets_for(prefix: str) -> tuple[Socket, ...]:
     """The sockets on which a subscription to `prefix` can match anything."""
-    carrying = {one.socket for one in CLASSES if one.prefix.startswith(prefix) or prefix.startswith(one.prefix)}
+    carrying = {one.socket for one in CLASSES if one.prefix.startswith(prefix) or class_of(prefix) is one}
     return tuple(name for name in SOCKETS if name in carrying)
 
 

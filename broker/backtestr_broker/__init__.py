@@ -1,0 +1,1 @@
+"""The broker: authenticates, sequences, remembers, schedules and forwards. It never computes."""

@@ -17,6 +17,17 @@ from .errors import ErrorData, SerializationError
 from .messages import AlgorithmInfo, SeriesInfo
 
 WorkerKind = Literal["compute", "interactive"]
+# What a worker can be told to do. A backtest is checked before it is accepted and run afterwards; the others bear the
+# names of the requests that they answer.
+Work = Literal[
+    "CheckBacktest",
+    "RunBacktest",
+    "ListMarketData",
+    "GetMarketData",
+    "ImportMarketData",
+    "GetBacktestResults",
+    "GetPerformanceMetrics",
+]
 Action = Literal["pause", "resume", "stop"]
 Outcome = Literal["completed", "failed", "stopped"]
 
@@ -77,11 +88,13 @@ ToBroker = Ready | Beat | Published | Paused | Resumed | Finished
 
 
 class Assign(_Note, frozen=True, kw_only=True):
-    """Do this. One frame with the request's data follows. `paused`: a backtest that begins parked at its first bar."""
+    """Do this; one frame with its data follows. For a backtest, `paused` says to park it before its first bar, and
+    `published` how many messages of its topics an earlier worker got out before it died: they are not sent again."""
 
     task_id: str
-    request_type: str
+    work: Work
     paused: bool = False
+    published: dict[str, int] = {}
 
 
 class Control(_Note, frozen=True, kw_only=True):

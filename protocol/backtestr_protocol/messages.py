@@ -259,7 +259,7 @@ class BacktestResults(Contract, frozen=True, kw_only=True):
 
 class PerformanceMetrics(Contract, frozen=True, kw_only=True):
     backtest_id: str
-    metrics: dict[str, Any]
+    metrics: dict[str, Any] | None
 
 
 # --- streams --------------------------------------------------------------------------------------------------------
@@ -399,4 +399,17 @@ REQUESTS: dict[str, RequestType] = {
     "ListBacktests": RequestType("I", ListBacktests, BacktestList),
     "GetBacktestResults": RequestType("I", GetBacktestResults, BacktestResults),
     "GetPerformanceMetrics": RequestType("I", BacktestRef, PerformanceMetrics),
+}
+
+# What `payload.type` on a stream may be. `Batch` wraps several of any of the others.
+STREAMED: dict[str, type[msgspec.Struct]] = {
+    "PriceUpdate": PriceUpdate,
+    "BacktestProgress": BacktestProgress,
+    "OrderUpdate": OrderUpdate,
+    "PositionUpdate": PositionUpdate,
+    "SystemStatus": SystemStatus,
+    "Error": ErrorData,
+    "BacktestStatus": BacktestStatus,
+    "Watermarks": Watermarks,
+    "Batch": Batch,
 }

@@ -1,0 +1,445 @@
+"""The broker's core: a function of events and time that composes the machines beside it.
+
+    effects = core.handle(event, now)      # now: monotonic seconds
+    deadline = core.next_deadline()        # when handle(Tick(…), now) is due
+
+What a request passes, in this order: signature, envelope, session, counter, duplicate, type, data (PROTOCOL.md,
+sections 2 to 5). Whatever fails there is answered and changes nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import uuid
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from backtestr_protocol import PROTOCOL_VERSION, __version__, engine, topics
+from backtestr_protocol.codec import (
+    REQUEST,
+    RESPONSE,
+    Envelope,
+    Outgoing,
+    Signer,
+    decode,
+    decode_message,
+    encode_message,
+    encode_stream,
+    encoded_payload,
+)
+from backtestr_protocol.errors import (
+    BacktestrError,
+    ErrorData,
+    MessageError,
+    MessageTooLarge,
+    ProtocolVersionUnsupported,
+    SystemFault,
+    ValidationError,
+)
+from backtestr_protocol.messages import (
+    AlgorithmInfo,
+    Contract,
+    Hello,
+    MessageType,
+    SystemStatus,
+    Watermarks,
+    Welcome,
+)
+
+from .answers import Answer, AnswerBook
+from .events import (
+    Effect,
+    Event,
+    HostSample,
+    Instruct,
+    Notify,
+    Publish,
+    Reply,
+    RequestReceived,
+    Tick,
+    WorkerExited,
+    WorkerSent,
+    WorkerStarted,
+)
+from .jobs import Job, Waiter
+from .requests import Requests
+from .scheduler import Scheduler
+from .sequencer import Sequencer
+from .sessions import Session, Sessions
+from .status import system_status
+from .workers import Worker
+
+# Answers to what cannot be attributed to a request: one in this many seconds per connection (PROTOCOL.md, section 5).
+ERROR_INTERVAL = 1.0
+# Connections whose last such answer is remembered; one that is forgotten may get one answer more.
+MAX_ERROR_PEERS = 1024
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """The core's options, with units in their names; `config/broker.toml` explains each."""
+
+    heartbeat_interval_ms: int
+    watermark_interval_ms: int
+    session_timeout_ms: int
+    max_message_bytes: int
+    max_queued_backtests: int
+    max_queued_questions: int
+
+
+class Core:
+    """One broker's whole state. `workers` counts the workers it is configured to have, by kind."""
+
+    def __init__(
+        self, *, key: bytes, instance_id: str, limits: Limits, workers: Mapping[engine.WorkerKind, int], now: float
+    ) -> None:
+        self.instance_id = instance_id
+        self.limits = limits
+        self.sessions = Sessions(key, limits.session_timeout_ms / 1000)
+        self.sequencer = Sequencer()
+        self.scheduler = Scheduler(
+            self,
+            max_queued_backtests=limits.max_queued_backtests,
+            max_queued_questions=limits.max_queued_questions,
+        )
+        self.algorithms: dict[str, AlgorithmInfo] = {}
+        self.algorithm_errors: dict[str, ErrorData] = {}
+        self.serving = False
+        self.wall_ms = 0
+        self.host = HostSample(memory_used=0, memory_total=0, cpu_percent=0.0, loop_lag_ms=0.0)
+        self._key = key
+        self._signer = Signer(key)
+        self._answers = AnswerBook()
+        self._requests = Requests(self)
+        self._configured_workers = workers
+        self._started = self._now = now
+        self._made = 0  # envelopes and backtest ids, so that each is unique
+        self._effects: list[Effect] = []
+        self._heartbeat_due = now
+        self._watermarks_due = now
+        self._error_answered: OrderedDict[bytes, float] = OrderedDict()
+
+    # --- the three entrances -----------------------------------------------------------------------------------------
+
+    def handle(self, event: Event, now: float) -> list[Effect]:
+        """Take one event at `now`; returns what is to be done, in order."""
+        self._now = now
+        self.wall_ms = event.wall_ms
+        self.scheduler.at(event.wall_ms)
+        match event:
+            case RequestReceived(peer, frames):
+                self._on_frames(peer, frames)
+            case WorkerSent(peer, frames):
+                self._on_worker(peer, frames)
+            case WorkerStarted(worker_id, kind, pid):
+                self.scheduler.workers.start(worker_id, kind, pid, now)
+            case WorkerExited(worker_id, reason):
+                self._notify("worker_lost", workerId=worker_id, reason=reason)
+                self.scheduler.lost(worker_id, reason)
+            case Tick(host):
+                self.host = host
+        self._on_time(now)
+        effects, self._effects = self._effects, []
+        return effects
+
+    def next_deadline(self) -> float:
+        """When `handle(Tick(…))` is due at the latest, in the same monotonic seconds."""
+        deadline = self._heartbeat_due
+        if self.sequencer.has_moved:
+            deadline = min(deadline, self._watermarks_due)
+        expiry = self.sessions.next_deadline()
+        return deadline if expiry is None else min(deadline, expiry)
+
+    def check_invariants(self) -> None:
+        """Raise `AssertionError` where the state contradicts itself."""
+        self.sessions.check_invariants()
+        self._answers.check_invariants()
+        self.sequencer.check_invariants()
+        self.scheduler.check_invariants()
+        assert not self._effects
+        assert len(self._error_answered) <= MAX_ERROR_PEERS
+
+    # --- requests ------------------------------------------------------------------------------------------------------
+
+    def _on_frames(self, peer: bytes, frames: list[bytes]) -> None:
+        try:
+            size = sum(map(len, frames))
+            if size > self.limits.max_message_bytes:
+                raise MessageTooLarge(
+                    f"{size} bytes came; a request has at most {self.limits.max_message_bytes}",
+                    bytes=size,
+                    maxMessageBytes=self.limits.max_message_bytes,
+                )
+            envelope = decode_message(self._signer, REQUEST, frames).envelope
+        except MessageError as error:
+            self._refuse(peer, frames, error)
+            return
+        request_type = envelope.payload.type
+        if envelope.message_type != "Request":
+            wrong = ValidationError(
+                f"$.messageType: {envelope.message_type!r} came, expected 'Request'", path="$.messageType"
+            )
+            self._reply_error(peer, envelope.id, wrong)
+            return
+        try:
+            if request_type == "Hello":
+                welcome = self._greet(envelope, peer)
+                self._reply(peer, envelope.id, Answer(encoded_payload("Success", welcome)))
+                return
+            session = self._admit(envelope, peer)
+        except BacktestrError as error:
+            self._reply_error(peer, envelope.id, error)
+            return
+        self._execute(session, envelope, peer)
+
+    def _admit(self, envelope: Envelope, peer: bytes) -> Session:
+        for name, value in (("sessionId", envelope.session_id), ("counter", envelope.counter)):
+            if value is None:
+                raise ValidationError(f"$.{name}: required in every request but Hello, and missing", path=f"$.{name}")
+        session = self.sessions.find(envelope.session_id, peer, self._now)
+        assert envelope.counter is not None
+        session.use(envelope.counter)
+        return session
+
+    def _greet(self, envelope: Envelope, peer: bytes) -> Welcome:
+        hello = decode(_hello_decoder, envelope.payload.data)
+        if not 0 < len(hello.client_id) <= MAX_CLIENT_ID:
+            raise ValidationError(
+                f"$.clientId: {len(hello.client_id)} characters, expected 1 to {MAX_CLIENT_ID}", path="$.clientId"
+            )
+        if PROTOCOL_VERSION not in hello.protocol_versions:
+            raise ProtocolVersionUnsupported(
+                f"no protocol version in common: you speak {hello.protocol_versions}, this broker [{PROTOCOL_VERSION}]",
+                supported=[PROTOCOL_VERSION],
+            )
+        session = self.sessions.open(hello.client_id, peer, self._now)
+        self._notify("client_joined", clientId=hello.client_id, clientName=hello.client_name)
+        return Welcome(
+            session_id=session.session_id,
+            instance_id=self.instance_id,
+            protocol_version=PROTOCOL_VERSION,
+            server_version=__version__,
+            heartbeat_interval_ms=self.limits.heartbeat_interval_ms,
+            session_timeout_ms=self.limits.session_timeout_ms,
+            max_message_bytes=self.limits.max_message_bytes,
+            topics=[one.prefix for one in topics.CLASSES],
+        )
+
+    def _execute(self, session: Session, envelope: Envelope, peer: bytes) -> None:
+        """Run a request that is allowed in, unless it ran before."""
+        waiter = (session.client_id, envelope.id)
+        if (job := self.scheduler.jobs.started_by(waiter)) is not None:
+            self._reply(peer, envelope.id, Answer(encoded_payload("Success", job.accepted())))
+            return
+        begun = self._answers.begin(*waiter, peer, self._now)
+        if isinstance(begun, Answer):
+            self._reply(peer, envelope.id, begun)
+            return
+        if not begun:
+            return
+        try:
+            answer = self._requests.execute(session, envelope.payload, waiter)
+        except BacktestrError as error:
+            self.answer(waiter, error)
+        else:
+            if answer is not None:
+                self.answer(waiter, answer)
+
+    def _refuse(self, peer: bytes, frames: list[bytes], error: MessageError) -> None:
+        """Answer what could not be decoded: to its request where its id can be read, else at most once a second."""
+        self._notify("message_refused", code=error.code, reason=error.message)
+        if isinstance(error, ValidationError) and (request_id := _readable_id(frames)) is not None:
+            self._reply_error(peer, request_id, error)
+            return
+        answered = self._error_answered.pop(peer, None)
+        due = answered is None or self._now - answered >= ERROR_INTERVAL
+        self._error_answered[peer] = self._now if due or answered is None else answered
+        if len(self._error_answered) > MAX_ERROR_PEERS:
+            self._error_answered.popitem(last=False)
+        if due:
+            payload = encoded_payload("Error", self.error_data(error))
+            self._send(peer, "Error", None, Answer(payload))
+
+    # --- workers -------------------------------------------------------------------------------------------------------
+
+    def _on_worker(self, peer: bytes, frames: list[bytes]) -> None:
+        try:
+            note, payload = engine.decode_to_broker(self._signer, frames)
+        except MessageError as error:
+            self._notify("message_refused", code=error.code, reason=f"on the engine socket: {error.message}")
+            return
+        if isinstance(note, engine.Ready):
+            self._on_ready(peer, note)
+            return
+        worker = self.scheduler.workers.at(peer)
+        if worker is None:  # a worker that was given up, or that never said it was ready
+            return
+        worker.last_seen = self._now
+        match note:
+            case engine.Published():
+                if topics.class_of(note.topic) is None or len(payload) != 1 or note.count < 1:
+                    self._notify("message_refused", code="VALIDATION_ERROR", reason=f"{worker.worker_id} sent {note}")
+                else:
+                    self.scheduler.published(worker, note, payload[0])
+            case engine.Paused():
+                self.scheduler.paused(worker, note)
+            case engine.Resumed():
+                self.scheduler.resumed(worker, note)
+            case engine.Finished():
+                self.scheduler.finished(worker, note, payload)
+            case engine.Beat():
+                pass  # being heard of is all it says
+
+    def _on_ready(self, peer: bytes, note: engine.Ready) -> None:
+        self.algorithms.update({info.algorithm_id: info for info in note.algorithms})
+        if self.scheduler.ready(peer, note, self._now) is None:
+            return
+        self._notify("worker_ready", workerId=note.worker_id, pid=note.pid, kind=note.kind)
+        if not self.serving and self.scheduler.any_ready("compute") and self.scheduler.any_ready("interactive"):
+            self.serving = True
+            self._notify("serving")
+
+    # --- time ----------------------------------------------------------------------------------------------------------
+
+    def _on_time(self, now: float) -> None:
+        if now >= self._heartbeat_due:
+            self._heartbeat_due = now + self.limits.heartbeat_interval_ms / 1000
+            self._answers.expire(now)
+            self.publish(topics.STATUS, encoded_payload("SystemStatus", self.status()))
+        for session in self.sessions.expire(now):
+            self._notify("client_left", clientId=session.client_id, reason="silent for too long")
+        if now >= self._watermarks_due and self.sequencer.has_moved:
+            self._watermarks_due = now + self.limits.watermark_interval_ms / 1000
+            moved = Watermarks(topics=self.sequencer.take_moved())
+            self.publish(topics.WATERMARKS, encoded_payload("Watermarks", moved))
+            self.sequencer.forget_move(topics.WATERMARKS)
+
+    def status(self) -> SystemStatus:
+        """SystemStatus as of now."""
+        return system_status(
+            scheduler=self.scheduler,
+            clients=len(self.sessions),
+            host=self.host,
+            configured_workers=self._configured_workers,
+            uptime=self._now - self._started,
+            now=self._now,
+            wall_ms=self.wall_ms,
+        )
+
+    # --- what the scheduler makes happen ---------------------------------------------------------------------------------
+
+    def answer(self, waiter: Waiter, result: Contract | Answer | BacktestrError | ErrorData) -> None:
+        """Answer a running request, and remember the answer; a refusal for lack of room or a fault may be tried again
+        with the same id, so those are not remembered."""
+        if isinstance(result, BacktestrError):
+            result = self.error_data(result)
+        if isinstance(result, ErrorData):
+            answer = Answer(encoded_payload("Failure", result))
+            if result.code in ("BUSY", "SYSTEM_ERROR"):
+                self._reply(self._answers.abandon(*waiter), waiter[1], answer)
+                return
+        else:
+            answer = result if isinstance(result, Answer) else Answer(encoded_payload("Success", result))
+        self._reply(self._answers.finish(*waiter, answer, self._now), waiter[1], answer)
+
+    def instruct(self, worker: Worker, note: engine.ToWorker, payload: bytes | None = None) -> None:
+        assert worker.peer is not None
+        frames = engine.encode_to_worker(self._signer, note, () if payload is None else (payload,))
+        self._effects.append(Instruct(worker.peer, frames))
+
+    def publish(self, topic: str, payload: bytes, count: int = 1) -> None:
+        """Sequence, keep and send one stream payload."""
+        placed = self.sequencer.append(topic, payload, count)
+        envelope = self._envelope(placed.topic_class.message_type, payload, seq=placed.seq)
+        self._effects.append(Publish(placed.topic_class.socket, encode_stream(self._signer, placed.name, envelope)))
+
+    def report(self, error: ErrorData) -> None:
+        """Tell everyone of an error that is nobody's answer."""
+        self._notify("fault", code=error.code, message=error.message)
+        self.publish(topics.ERRORS, encoded_payload("Error", error))
+
+    def job_changed(self, job: Job) -> None:
+        if job.status == "queued" and not job.losses:
+            for topic in topics.of_backtest(job.backtest_id):
+                self.sequencer.create(topic)
+        if job.error is not None and job.error.code == "ALGORITHM_ERROR":
+            self.algorithm_errors[job.algorithm_id] = job.error
+        self._notify("backtest_changed", backtestId=job.backtest_id, status=job.status)
+        while (forgotten := self.scheduler.jobs.forget_oldest()) is not None:
+            for topic in topics.of_backtest(forgotten.backtest_id):
+                self.sequencer.drop(topic)
+
+    def last_seq(self, topic: str) -> int:
+        return self.sequencer.last_seq(topic)
+
+    def error_data(self, error: BacktestrError) -> ErrorData:
+        """The error as it travels; a fault of our own gets an id that also stands in the log."""
+        if isinstance(error, SystemFault):
+            fault_id = self.unique_id()
+            error = SystemFault(error.message, **{**(error.details or {}), "id": fault_id})
+            self._notify("fault", code=error.code, message=error.message, id=fault_id)
+        return error.to_data(component="broker", timestamp=self.wall_ms)
+
+    # --- frames out ------------------------------------------------------------------------------------------------------
+
+    def close(self, session: Session) -> None:
+        """The client said goodbye."""
+        self.sessions.close(session)
+        self._notify("client_left", clientId=session.client_id, reason="said goodbye")
+
+    def unique_id(self) -> str:
+        """A UUID's text, a function of the key and of how many were made before."""
+        self._made += 1
+        digest = hmac.digest(self._key, b"id %d" % self._made, hashlib.sha256)
+        return str(uuid.UUID(bytes=digest[:16], version=4))
+
+    def _reply_error(self, peer: bytes, request_id: str, error: BacktestrError) -> None:
+        self._reply(peer, request_id, Answer(encoded_payload("Failure", self.error_data(error))))
+
+    def _reply(self, peer: bytes, request_id: str, answer: Answer) -> None:
+        self._send(peer, "Response", request_id, answer)
+
+    def _send(self, peer: bytes, message_type: MessageType, request_id: str | None, answer: Answer) -> None:
+        envelope = self._envelope(message_type, answer.payload, correlation_id=request_id)
+        frames = encode_message(self._signer, RESPONSE, envelope, answer.attachments)
+        self._effects.append(Reply(peer, frames))
+
+    def _envelope(
+        self, message_type: MessageType, payload: bytes, *, correlation_id: str | None = None, seq: int | None = None
+    ) -> Outgoing:
+        self._made += 1
+        return Outgoing(
+            id=f"{self.instance_id[:8]}-{self._made}",
+            timestamp=self.wall_ms,
+            schema_version=1,
+            message_type=message_type,
+            payload=msgspec.Raw(payload),
+            correlation_id=correlation_id,
+            seq=seq,
+            instance_id=self.instance_id if seq is not None else None,
+        )
+
+    def _notify(self, signal: Any, **facts: Any) -> None:
+        self._effects.append(Notify(signal, facts))
+
+
+class _OnlyId(msgspec.Struct):
+    id: str
+
+
+MAX_CLIENT_ID = 128
+_MAX_REQUEST_ID = 64
+_only_id_decoder = msgspec.msgpack.Decoder(_OnlyId)
+_hello_decoder = msgspec.msgpack.Decoder(Hello)
+
+
+def _readable_id(frames: list[bytes]) -> str | None:
+    """The id in an envelope that is authentic and otherwise wrong."""
+    try:
+        request_id = decode(_only_id_decoder, frames[1]).id
+    except MessageError:
+        return None
+    return request_id if 0 < len(request_id) <= _MAX_REQUEST_ID else None

@@ -1,0 +1,112 @@
+"""What the core is told and what it asks for: the whole language between the core and the shell.
+
+Events go in with the monotonic time at which they happened; effects come out, to be executed in order. Wall-clock time
+(`wall_ms`, milliseconds since the Unix epoch) is data and comes in with the event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from backtestr_protocol.engine import WorkerKind
+from backtestr_protocol.topics import Socket
+
+
+class HostSample(msgspec.Struct, frozen=True, kw_only=True):
+    """How the machine fares: bytes, percent of all cores, and the longest the loop was away since the last sample."""
+
+    memory_used: int
+    memory_total: int
+    cpu_percent: float
+    loop_lag_ms: float
+
+
+# --- events ---------------------------------------------------------------------------------------------------------
+
+
+class RequestReceived(msgspec.Struct, frozen=True, tag=True):
+    """Frames from a client; `peer` is its connection's identity, a new one for every connection."""
+
+    peer: bytes
+    frames: list[bytes]
+    wall_ms: int
+
+
+class WorkerSent(msgspec.Struct, frozen=True, tag=True):
+    """Frames from whoever is connected to the engine socket."""
+
+    peer: bytes
+    frames: list[bytes]
+    wall_ms: int
+
+
+class WorkerStarted(msgspec.Struct, frozen=True, tag=True):
+    """The supervisor started a process or thread that will call itself `worker_id`."""
+
+    worker_id: str
+    kind: WorkerKind
+    pid: int
+    wall_ms: int
+
+
+class WorkerExited(msgspec.Struct, frozen=True, tag=True):
+    """It ended, however: `reason` is for people ("killed by signal 9")."""
+
+    worker_id: str
+    reason: str
+    wall_ms: int
+
+
+class Tick(msgspec.Struct, frozen=True, tag=True):
+    """The deadline that `next_deadline` named has come."""
+
+    host: HostSample
+    wall_ms: int
+
+
+Event = RequestReceived | WorkerSent | WorkerStarted | WorkerExited | Tick
+
+# --- effects --------------------------------------------------------------------------------------------------------
+
+
+class Reply(msgspec.Struct, frozen=True, tag=True):
+    """Send to one client."""
+
+    peer: bytes
+    frames: list[bytes]
+
+
+class Publish(msgspec.Struct, frozen=True, tag=True):
+    """Send to every subscriber of the topic, on its socket."""
+
+    socket: Socket
+    frames: list[bytes]
+
+
+class Instruct(msgspec.Struct, frozen=True, tag=True):
+    """Send to one worker."""
+
+    peer: bytes
+    frames: list[bytes]
+
+
+class Notify(msgspec.Struct, frozen=True, tag=True):
+    """Tell whoever listens in this process: logging, metrics, hooks."""
+
+    signal: Literal[
+        "serving",
+        "client_joined",
+        "client_left",
+        "message_refused",
+        "backtest_changed",
+        "worker_ready",
+        "worker_lost",
+        "fault",
+    ]
+    facts: Mapping[str, Any]
+
+
+Effect = Reply | Publish | Instruct | Notify

@@ -1,0 +1,206 @@
+"""What each request type does: one method a type, found in one table.
+
+A method returns the answer, or None when the answer comes later from the scheduler, or raises a `BacktestrError`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import msgspec
+
+from backtestr_protocol.codec import Payload, decode, encode
+from backtestr_protocol.engine import Work
+from backtestr_protocol.errors import ErrorData, UnsupportedCommand, ValidationError, did_you_mean, unknown
+from backtestr_protocol.messages import (
+    REQUESTS,
+    AlgorithmInfo,
+    AlgorithmList,
+    AlgorithmRef,
+    AlgorithmStatus,
+    BacktestConfig,
+    BacktestList,
+    BacktestRef,
+    BacktestResults,
+    Contract,
+    FetchMissed,
+    GetBacktestResults,
+    ListBacktests,
+    Nothing,
+    PerformanceMetrics,
+    Pong,
+    Priority,
+    SystemStatus,
+)
+
+from .jobs import Waiter
+from .scheduler import Scheduler
+from .sequencer import Sequencer
+from .sessions import Session
+
+# In PROTOCOL.md's table and not served yet, so that the answer can say so.
+NOT_SERVED_YET = (
+    "GetState",
+    "UpdateState",
+    "DeleteState",
+    "SnapshotState",
+    "RegisterAlgorithm",
+    "StartPriceReplay",
+    "StopPriceReplay",
+    "PublishPrices",
+    "StartSweep",
+    "StopSweep",
+    "GetSweepResults",
+)
+
+# A backtest's id is part of topic names and of file names.
+_BACKTEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+MAX_LISTED = 10_000
+
+_decoders = {name: msgspec.msgpack.Decoder(row.data) for name, row in REQUESTS.items()}
+
+
+class Desk(Protocol):
+    """What the requests need of the core besides its machines."""
+
+    algorithms: dict[str, AlgorithmInfo]
+    algorithm_errors: dict[str, ErrorData]
+    wall_ms: int
+    sequencer: Sequencer
+    scheduler: Scheduler
+
+    def status(self) -> SystemStatus: ...
+    def close(self, session: Session) -> None: ...
+    def unique_id(self) -> str: ...
+
+
+class Requests:
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._methods: Mapping[str, Callable[[Session, Any, Waiter], Contract | None]] = {
+            "Goodbye": self._goodbye,
+            "Ping": self._ping,
+            "GetSystemStatus": self._system_status,
+            "StopBacktest": self._stop,
+            "PauseBacktest": self._pause,
+            "ResumeBacktest": self._resume,
+            "GetBacktestStatus": self._backtest_status,
+            "FetchMissed": self._fetch_missed,
+            "ListAlgorithms": self._list_algorithms,
+            "GetAlgorithmStatus": self._algorithm_status,
+            "ListMarketData": self._asking("ListMarketData"),
+            "GetMarketData": self._asking("GetMarketData"),
+            "ImportMarketData": self._asking("ImportMarketData"),
+            "StartBacktest": self._start,
+            "ListBacktests": self._list_backtests,
+            "GetBacktestResults": self._results,
+            "GetPerformanceMetrics": self._metrics,
+        }
+
+    def execute(self, session: Session, payload: Payload, waiter: Waiter) -> Contract | None:
+        """Run one request. Raises `BacktestrError`: whatever it is, it is the answer."""
+        method = self._methods.get(payload.type)
+        if method is None:
+            if payload.type in NOT_SERVED_YET:
+                raise UnsupportedCommand(f"{payload.type} is not served by this version", type=payload.type)
+            raise UnsupportedCommand(
+                f"unknown request type {payload.type!r}{did_you_mean(payload.type, self._methods)}",
+                type=payload.type,
+                known=sorted(self._methods),
+            )
+        return method(session, decode(_decoders[payload.type], payload.data), waiter)
+
+    # --- the connection ----------------------------------------------------------------------------------------------
+
+    def _goodbye(self, session: Session, _data: Nothing, _waiter: Waiter) -> Nothing:
+        self._desk.close(session)
+        return Nothing()
+
+    def _ping(self, _session: Session, _data: Nothing, _waiter: Waiter) -> Pong:
+        return Pong(timestamp=self._desk.wall_ms)
+
+    def _system_status(self, _session: Session, _data: Nothing, _waiter: Waiter) -> SystemStatus:
+        return self._desk.status()
+
+    def _fetch_missed(self, _session: Session, data: FetchMissed, _waiter: Waiter) -> Contract:
+        return self._desk.sequencer.fetch(data.topic, data.from_seq, data.to_seq)
+
+    # --- algorithms --------------------------------------------------------------------------------------------------
+
+    def _list_algorithms(self, _session: Session, _data: Nothing, _waiter: Waiter) -> AlgorithmList:
+        return AlgorithmList(algorithms=sorted(self._desk.algorithms.values(), key=lambda info: info.name))
+
+    def _algorithm_status(self, _session: Session, data: AlgorithmRef, _waiter: Waiter) -> AlgorithmStatus:
+        by_name = {info.name: info for info in self._desk.algorithms.values()}
+        info = self._desk.algorithms.get(data.algorithm_id) or by_name.get(data.algorithm_id)
+        if info is None:
+            raise unknown("algorithm", data.algorithm_id, by_name)
+        names = (info.algorithm_id, info.name)
+        active = sum(job.algorithm_id in names and not job.ended for job in self._desk.scheduler.jobs)
+        errors = [error for name in names if (error := self._desk.algorithm_errors.get(name)) is not None]
+        return AlgorithmStatus(
+            **msgspec.structs.asdict(info),
+            active_backtests=active,
+            last_error=max(errors, key=lambda error: error.timestamp, default=None),
+        )
+
+    # --- backtests ---------------------------------------------------------------------------------------------------
+
+    def _start(self, _session: Session, data: BacktestConfig, waiter: Waiter) -> None:
+        backtest_id = data.backtest_id if data.backtest_id is not None else self._desk.unique_id()
+        if _BACKTEST_ID.fullmatch(backtest_id) is None:
+            raise ValidationError(
+                f"$.backtestId: {backtest_id[:80]!r}, expected 1 to 64 letters, digits, '-' and '_' (a UUID)",
+                path="$.backtestId",
+            )
+        self._desk.scheduler.check_room()
+        config = msgspec.structs.replace(data, backtest_id=backtest_id)
+        self._desk.scheduler.ask("CheckBacktest", encode(config), waiter, "B")
+
+    def _pause(self, _session: Session, data: BacktestRef, waiter: Waiter) -> Contract | None:
+        return self._desk.scheduler.pause(self._desk.scheduler.jobs.get(data.backtest_id), waiter)
+
+    def _resume(self, _session: Session, data: BacktestRef, waiter: Waiter) -> Contract | None:
+        return self._desk.scheduler.resume(self._desk.scheduler.jobs.get(data.backtest_id), waiter)
+
+    def _stop(self, _session: Session, data: BacktestRef, waiter: Waiter) -> Contract | None:
+        return self._desk.scheduler.stop(self._desk.scheduler.jobs.get(data.backtest_id), waiter)
+
+    def _backtest_status(self, _session: Session, data: BacktestRef, _waiter: Waiter) -> Contract:
+        return self._desk.scheduler.jobs.get(data.backtest_id).status_message()
+
+    def _list_backtests(self, _session: Session, data: ListBacktests, _waiter: Waiter) -> BacktestList:
+        limit = MAX_LISTED if data.limit is None else data.limit
+        if not 1 <= limit <= MAX_LISTED:
+            raise ValidationError(f"$.limit: {limit}, expected 1 to {MAX_LISTED}", path="$.limit")
+        wanted = [job for job in self._desk.scheduler.jobs if data.status in (None, job.status)]
+        return BacktestList(backtests=[job.status_message() for job in reversed(wanted[-limit:])])
+
+    # --- results: of a backtest that has none yet the broker answers itself, else a worker reads them -----------------
+
+    def _results(self, _session: Session, data: GetBacktestResults, waiter: Waiter) -> Contract | None:
+        jobs = self._desk.scheduler.jobs
+        if data.backtest_id in jobs:
+            job = jobs.get(data.backtest_id)
+            if job.status not in ("completed", "stopped"):
+                config = msgspec.msgpack.decode(job.config)
+                return BacktestResults(
+                    backtest_id=job.backtest_id, status=job.status, config=config, metrics=None, tables=[]
+                )
+        return self._asking("GetBacktestResults")(_session, data, waiter)
+
+    def _metrics(self, _session: Session, data: BacktestRef, waiter: Waiter) -> Contract | None:
+        jobs = self._desk.scheduler.jobs
+        if data.backtest_id in jobs and jobs.get(data.backtest_id).status not in ("completed", "stopped"):
+            return PerformanceMetrics(backtest_id=data.backtest_id, metrics=None)
+        return self._asking("GetPerformanceMetrics")(_session, data, waiter)
+
+    def _asking(self, work: Work) -> Callable[[Session, Contract, Waiter], None]:
+        priority: Priority = REQUESTS[work].priority
+
+        def ask(_session: Session, data: Contract, waiter: Waiter) -> None:
+            self._desk.scheduler.ask(work, encode(data), waiter, priority)
+
+        return ask

@@ -1,0 +1,113 @@
+"""Sessions: who is connected, and which counters each has used.
+
+A session is opened by `Hello`, bound to one connection, kept alive by any request and dropped after a silence. Its
+replay window is the highest counter seen and a bit for each of the 1,024 at and below it (PROTOCOL.md, section 4).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections import OrderedDict
+
+from backtestr_protocol.errors import Busy, ReplayDetected, SessionUnknown
+
+REPLAY_WINDOW = 1024
+# Each costs about a kilobyte; a desktop has a handful of clients, so this many means that something leaks connections.
+MAX_SESSIONS = 1024
+
+_WINDOW_MASK = (1 << REPLAY_WINDOW) - 1
+
+
+class Session:
+    """One client on one connection."""
+
+    __slots__ = ("_highest", "_seen", "client_id", "last_seen", "peer", "session_id")
+
+    def __init__(self, session_id: str, client_id: str, peer: bytes, now: float) -> None:
+        self.session_id = session_id
+        self.client_id = client_id
+        self.peer = peer
+        self.last_seen = now
+        self._highest = 0
+        self._seen = 0  # bit n: counter `_highest - n` was used
+
+    def use(self, counter: int) -> None:
+        """Mark `counter` as used. Raises `ReplayDetected` when it was, or is too old to tell."""
+        ahead = counter - self._highest
+        if ahead > 0:
+            # A jump past the whole window leaves nothing of it; the shift is bounded so that it cannot cost memory.
+            self._seen = (self._seen << ahead if ahead < REPLAY_WINDOW else 0) & _WINDOW_MASK | 1
+            self._highest = counter
+            return
+        bit = 1 << -ahead
+        if -ahead >= REPLAY_WINDOW or self._seen & bit:
+            raise ReplayDetected(
+                f"counter {counter} was used or is older than the {REPLAY_WINDOW} before {self._highest}; "
+                "send with a fresh counter (the same id, if it is the same request)",
+                counter=counter,
+                highest=self._highest,
+            )
+        self._seen |= bit
+
+
+class Sessions:
+    """The table of sessions, the longest silent first."""
+
+    def __init__(self, secret: bytes, timeout: float) -> None:
+        """`secret` makes session ids unguessable and still a function of the events; `timeout` in seconds."""
+        self._secret = secret
+        self._timeout = timeout
+        self._opened = 0
+        self._by_id: OrderedDict[str, Session] = OrderedDict()
+        self._by_peer: dict[bytes, Session] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def open(self, client_id: str, peer: bytes, now: float) -> Session:
+        """A new session; one that this connection had before ends. Raises `Busy` when the table is full."""
+        if (earlier := self._by_peer.get(peer)) is not None:
+            self.close(earlier)
+        if len(self._by_id) >= MAX_SESSIONS:
+            raise Busy(f"{MAX_SESSIONS} sessions are open, the most there can be", retryAfterMs=1000)
+        self._opened += 1
+        session_id = hmac.digest(self._secret, b"session %d" % self._opened, hashlib.sha256).hex()[:32]
+        session = Session(session_id, client_id, peer, now)
+        self._by_id[session_id] = self._by_peer[peer] = session
+        return session
+
+    def find(self, session_id: str | None, peer: bytes, now: float) -> Session:
+        """The session of that id on that connection, kept alive by this. Raises `SessionUnknown`."""
+        session = self._by_id.get(session_id or "")
+        if session is None or session.peer != peer:
+            raise SessionUnknown("no such session on this connection; say Hello and send again with the same id")
+        session.last_seen = now
+        self._by_id.move_to_end(session.session_id)
+        return session
+
+    def close(self, session: Session) -> None:
+        del self._by_id[session.session_id]
+        del self._by_peer[session.peer]
+
+    def expire(self, now: float) -> list[Session]:
+        """Drop and return those that were silent for the whole time-out."""
+        gone = []
+        while (deadline := self.next_deadline()) is not None and deadline <= now:
+            session = next(iter(self._by_id.values()))
+            self.close(session)
+            gone.append(session)
+        return gone
+
+    def next_deadline(self) -> float | None:
+        for session in self._by_id.values():
+            return session.last_seen + self._timeout
+        return None
+
+    def check_invariants(self) -> None:
+        assert len(self._by_id) == len(self._by_peer) <= MAX_SESSIONS
+        for session_id, session in self._by_id.items():
+            assert session.session_id == session_id
+            assert self._by_peer[session.peer] is session
+        seen = [session.last_seen for session in self._by_id.values()]
+        assert seen == sorted(seen), "the longest silent session is not first"

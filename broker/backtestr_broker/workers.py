@@ -1,0 +1,105 @@
+"""Engine workers: which there are, what each is doing, and which takes the next task.
+
+A worker is `starting` until it says that it is ready, then `idle` or `busy`, and `lost` once its process has ended.
+Beside the one task it works on, a compute worker may hold parked ones: paused backtests that take no time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from backtestr_protocol.engine import MAX_PARKED, WorkerKind
+
+WorkerState = Literal["starting", "idle", "busy", "lost"]
+
+
+class Worker:
+    """`peer` is its connection on the engine socket, None before it is ready and after it was lost."""
+
+    __slots__ = ("kind", "last_seen", "parked", "peer", "pid", "task_id", "worker_id")
+
+    def __init__(self, worker_id: str, kind: WorkerKind, pid: int, now: float) -> None:
+        self.worker_id = worker_id
+        self.kind = kind
+        self.pid = pid
+        self.last_seen = now
+        self.peer: bytes | None = None
+        self.task_id: str | None = None
+        self.parked: set[str] = set()
+
+    def state(self, *, exited: bool) -> WorkerState:
+        if exited:
+            return "lost"
+        if self.peer is None:
+            return "starting"
+        return "idle" if self.task_id is None else "busy"
+
+
+class Workers:
+    def __init__(self) -> None:
+        self._workers: dict[str, Worker] = {}
+        self._by_peer: dict[bytes, Worker] = {}
+        self._exited: set[str] = set()
+
+    def __iter__(self) -> Iterator[Worker]:
+        return iter(self._workers.values())
+
+    def start(self, worker_id: str, kind: WorkerKind, pid: int, now: float) -> None:
+        """A process was started; one of the same id had ended before, or never was."""
+        assert worker_id not in self._workers or worker_id in self._exited, f"{worker_id} is started twice"
+        self._exited.discard(worker_id)
+        self._workers[worker_id] = Worker(worker_id, kind, pid, now)
+
+    def ready(self, worker_id: str, peer: bytes, now: float) -> Worker | None:
+        """The worker says on `peer` that it can work. None for one that nobody started, or that said so before."""
+        worker = self._workers.get(worker_id)
+        if worker is None or worker_id in self._exited or worker.peer is not None:
+            return None
+        worker.peer = peer
+        worker.last_seen = now
+        self._by_peer[peer] = worker
+        return worker
+
+    def at(self, peer: bytes) -> Worker | None:
+        return self._by_peer.get(peer)
+
+    def get(self, worker_id: str) -> Worker:
+        return self._workers[worker_id]
+
+    def lost(self, worker_id: str) -> tuple[str | None, set[str]]:
+        """The worker has ended: what it was doing, and what it had parked."""
+        worker = self._workers[worker_id]
+        self._exited.add(worker_id)
+        if worker.peer is not None:
+            del self._by_peer[worker.peer]
+            worker.peer = None
+        task, parked = worker.task_id, worker.parked
+        worker.task_id, worker.parked = None, set()
+        return task, parked
+
+    def idle(self, kind: WorkerKind) -> list[Worker]:
+        """Those that could take a task now, the ones with the fewest parked first."""
+        free = [
+            worker
+            for worker in self._workers.values()
+            if worker.kind == kind and worker.peer is not None and worker.task_id is None
+        ]
+        return sorted(free, key=lambda worker: len(worker.parked))
+
+    def can_park(self, worker: Worker) -> bool:
+        return len(worker.parked) < MAX_PARKED
+
+    def state(self, worker: Worker) -> WorkerState:
+        return worker.state(exited=worker.worker_id in self._exited)
+
+    def any_ready(self, kind: WorkerKind) -> bool:
+        return any(worker.kind == kind and worker.peer is not None for worker in self._workers.values())
+
+    def check_invariants(self) -> None:
+        for worker in self:
+            assert worker.task_id not in worker.parked
+            assert worker.peer is None or self._by_peer[worker.peer] is worker
+            if worker.peer is None:
+                assert worker.task_id is None, f"{worker.worker_id} works without a connection"
+                assert not worker.parked

@@ -31,6 +31,9 @@ _JOIN_LIMIT = 65_536
 T = TypeVar("T")
 
 
+MessageId = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+
+
 class Payload(msgspec.Struct, frozen=True):
     """`{"type": …, "data": …}`; the data stay undecoded until the type says what they are."""
 
@@ -46,7 +49,7 @@ class OutgoingPayload(msgspec.Struct, frozen=True):
 class Outgoing(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """The envelope to be sent. `payload` is an `OutgoingPayload`, or one that is encoded already (`msgspec.Raw`)."""
 
-    id: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    id: MessageId
     timestamp: Milliseconds
     schema_version: Literal[1]
     message_type: MessageType
@@ -64,6 +67,10 @@ class Envelope(Outgoing, frozen=True, kw_only=True):
     payload: Payload
 
 
+class _Identified(msgspec.Struct, frozen=True):
+    id: MessageId
+
+
 class Message(msgspec.Struct, frozen=True):
     envelope: Envelope
     attachments: list[bytes]
@@ -77,6 +84,7 @@ class StreamMessage(msgspec.Struct, frozen=True):
 
 _encoder = msgspec.msgpack.Encoder()
 _envelope_decoder = msgspec.msgpack.Decoder(Envelope)
+_identified_decoder = msgspec.msgpack.Decoder(_Identified)
 encode = _encoder.encode
 
 
@@ -121,12 +129,27 @@ def encode_message(signer: Signer, label: bytes, envelope: Outgoing, attachments
 
 
 def decode_message(signer: Signer, label: bytes, frames: Sequence[bytes]) -> Message:
-    """The reverse of `encode_message`. Raises `MessageError` for anything else, having verified before decoding."""
+    """The reverse of `encode_message`. Raises `MessageError` for anything else, having verified before decoding.
+
+    Where the signature is right and the envelope wrong, the error's `message_id` is the envelope's if readable.
+    """
     if len(frames) < 2:
         raise SerializationError(f"expected the frames signature, envelope, attachments; {len(frames)} frame(s) came")
     signature, *signed = frames
     signer.verify(label, signature, signed)
-    return Message(decode(_envelope_decoder, signed[0]), list(signed[1:]))
+    try:
+        envelope = decode(_envelope_decoder, signed[0])
+    except ValidationError as error:
+        error.message_id = _readable_id(signed[0])
+        raise
+    return Message(envelope, list(signed[1:]))
+
+
+def _readable_id(body: bytes) -> str | None:
+    try:
+        return decode(_identified_decoder, body).id
+    except ValidationError:
+        return None
 
 
 def encode_stream(signer: Signer, topic: bytes, envelope: Outgoing, attachments: Sequence[bytes] = ()) -> list[bytes]:

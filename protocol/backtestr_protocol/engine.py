@@ -39,7 +39,7 @@ class _Note(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag=True)
     """Base of the channel's messages: the struct's name is its tag."""
 
 
-# --- worker to broker -----------------------------------------------------------------------------------------------
+# --- worker to broker ---
 
 
 class Ready(_Note, frozen=True, kw_only=True):
@@ -84,7 +84,7 @@ class Finished(_Note, frozen=True, kw_only=True):
 
 ToBroker = Ready | Beat | Published | Paused | Resumed | Finished
 
-# --- broker to worker -----------------------------------------------------------------------------------------------
+# --- broker to worker ---
 
 
 class Assign(_Note, frozen=True, kw_only=True):

@@ -131,7 +131,12 @@ class BacktestrError(Exception):
 
 
 class MessageError(BacktestrError):
-    """What a peer sent cannot be accepted. Decoding hostile bytes raises this type and no other."""
+    """What a peer sent cannot be accepted. Decoding hostile bytes raises this type and no other.
+
+    `message_id` is the `id` in an envelope that is signed but wrong elsewhere: it can still be answered by name.
+    """
+
+    message_id: str | None = None
 
 
 class SerializationError(MessageError):

@@ -38,7 +38,7 @@ class Contract(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """What every struct on the wire has in common: immutable, camelCase keys, a default is absent."""
 
 
-# --- requests and what answers them ---------------------------------------------------------------------------------
+# --- requests and what answers them ---
 
 
 class Nothing(Contract, frozen=True, kw_only=True):
@@ -262,7 +262,7 @@ class PerformanceMetrics(Contract, frozen=True, kw_only=True):
     metrics: dict[str, Any] | None
 
 
-# --- streams --------------------------------------------------------------------------------------------------------
+# --- streams ---
 
 
 class PriceUpdate(Contract, frozen=True, kw_only=True):
@@ -366,7 +366,7 @@ class Batch(Contract, frozen=True, kw_only=True):
     messages: list[msgspec.Raw] | bytes
 
 
-# --- which data belongs to which request ----------------------------------------------------------------------------
+# --- which data belongs to which request ---
 
 Priority = Literal["R", "I", "B", "K"]
 PRIORITIES: tuple[Priority, ...] = ("R", "I", "B", "K")

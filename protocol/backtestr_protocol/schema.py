@@ -1,0 +1,110 @@
+"""The contracts as JSON Schema, generated from the structs: `python -m backtestr_protocol.schema [--check]`.
+
+Two files. `contracts.json` has every struct on the wire under `$defs`; `index.json` says which of them belongs to which
+request, stream and error code, for readers and for generators of other languages' types.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from . import PROTOCOL_VERSION
+from .codec import Envelope
+from .connection import Connection
+from .errors import BY_CODE, RECOVERY_ACTIONS, ErrorData
+from .messages import REQUESTS, STREAMED, StreamOptions
+from .topics import CLASSES
+
+_DIRECTORY = Path(__file__).parents[1] / "schema"
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def contracts() -> dict[str, Any]:
+    """Every struct on the wire, under `$defs` by its name."""
+    structs: set[type[msgspec.Struct]] = {Connection, Envelope, ErrorData, StreamOptions, *STREAMED.values()}
+    for request in REQUESTS.values():
+        structs |= {request.data, request.success}
+    _, definitions = msgspec.json.schema_components(structs, ref_template="#/$defs/{name}")
+    for definition in definitions.values():
+        if "description" in definition:
+            definition["description"] = " ".join(definition["description"].split())
+    return {
+        "$schema": _DIALECT,
+        "$id": f"urn:backtestr:protocol:{PROTOCOL_VERSION}:contracts",
+        "title": "Contracts of the backtestr wire protocol",
+        "description": (
+            "All but Connection, the connection file, are MessagePack maps. A string of contentEncoding base64 is "
+            "MessagePack bin; a schema {} is any MessagePack value; keys that are not listed are ignored."
+        ),
+        "$defs": dict(sorted(definitions.items())),
+    }
+
+
+def index() -> dict[str, Any]:
+    """What belongs to what: requests, topics, payload types of streams, error codes."""
+    return {
+        "protocolVersion": PROTOCOL_VERSION,
+        "requests": {
+            name: {"priority": row.priority, "data": _reference(row.data), "success": _reference(row.success)}
+            for name, row in REQUESTS.items()
+        },
+        "topics": [
+            {
+                "topic": f"{one.prefix}*" if one.prefix.endswith(".") else one.prefix,
+                "socket": one.socket,
+                "messageType": one.message_type,
+                "retained": one.retained,
+            }
+            for one in CLASSES
+        ],
+        "streams": {name: _reference(struct) for name, struct in STREAMED.items()},
+        "errors": {
+            code: {"severity": error.severity, "recoveryActions": msgspec.to_builtins(RECOVERY_ACTIONS[code])}
+            for code, error in BY_CODE.items()
+        },
+    }
+
+
+def rendered() -> dict[str, str]:
+    """File name to text, as it stands in `protocol/schema/`."""
+    return {
+        name: msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"
+        for name, document in (("contracts.json", contracts()), ("index.json", index()))
+    }
+
+
+def drifted(directory: Path) -> list[str]:
+    """The names of the files in `directory` that are not what the contracts say."""
+    return [
+        name
+        for name, text in rendered().items()
+        if not (directory / name).is_file() or (directory / name).read_text("utf-8") != text
+    ]
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m backtestr_protocol.schema", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file is out of date")
+    parser.add_argument("--directory", type=Path, default=_DIRECTORY, help="default: %(default)s")
+    options = parser.parse_args(arguments)
+    if options.check:
+        stale = drifted(options.directory)
+        for name in stale:
+            print(f"{name} is out of date; write it again with: python -m backtestr_protocol.schema")
+        return 1 if stale else 0
+    for name, text in rendered().items():
+        (options.directory / name).write_text(text, "utf-8", newline="\n")
+    return 0
+
+
+def _reference(struct: type[msgspec.Struct]) -> dict[str, str]:
+    return {"$ref": f"contracts.json#/$defs/{struct.__name__}"}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

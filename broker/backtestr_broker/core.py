@@ -73,10 +73,13 @@ from .sessions import Session, Sessions
 from .status import system_status
 from .workers import Worker
 
+MAX_CLIENT_ID = 128
 # Answers to what cannot be attributed to a request: one in this many seconds per connection (PROTOCOL.md, section 5).
 ERROR_INTERVAL = 1.0
 # Connections whose last such answer is remembered; one that is forgotten may get one answer more.
 MAX_ERROR_PEERS = 1024
+
+_hello_decoder = msgspec.msgpack.Decoder(Hello)
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,7 +125,7 @@ class Core:
         self._watermarks_due = now
         self._error_answered: OrderedDict[bytes, float] = OrderedDict()
 
-    # --- the three entrances -----------------------------------------------------------------------------------------
+    # --- the three entrances ---
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take one event at `now`; returns what is to be done, in order."""
@@ -162,7 +165,7 @@ class Core:
         assert not self._effects
         assert len(self._error_answered) <= MAX_ERROR_PEERS
 
-    # --- requests ------------------------------------------------------------------------------------------------------
+    # --- requests ---
 
     def _on_frames(self, peer: bytes, frames: list[bytes]) -> None:
         try:
@@ -175,7 +178,7 @@ class Core:
                 )
             envelope = decode_message(self._signer, REQUEST, frames).envelope
         except MessageError as error:
-            self._refuse(peer, frames, error)
+            self._refuse(peer, error)
             return
         request_type = envelope.payload.type
         if envelope.message_type != "Request":
@@ -248,11 +251,10 @@ class Core:
             if answer is not None:
                 self.answer(waiter, answer)
 
-    def _refuse(self, peer: bytes, frames: list[bytes], error: MessageError) -> None:
+    def _refuse(self, peer: bytes, error: MessageError) -> None:
         """Answer what could not be decoded: to its request where its id can be read, else at most once a second."""
-        self._notify("message_refused", code=error.code, reason=error.message)
-        if isinstance(error, ValidationError) and (request_id := _readable_id(frames)) is not None:
-            self._reply_error(peer, request_id, error)
+        if error.message_id is not None:
+            self._reply_error(peer, error.message_id, error)
             return
         answered = self._error_answered.pop(peer, None)
         due = answered is None or self._now - answered >= ERROR_INTERVAL
@@ -260,10 +262,11 @@ class Core:
         if len(self._error_answered) > MAX_ERROR_PEERS:
             self._error_answered.popitem(last=False)
         if due:
+            self._notify("message_refused", code=error.code, reason=error.message)
             payload = encoded_payload("Error", self.error_data(error))
             self._send(peer, "Error", None, Answer(payload))
 
-    # --- workers -------------------------------------------------------------------------------------------------------
+    # --- workers ---
 
     def _on_worker(self, peer: bytes, frames: list[bytes]) -> None:
         try:
@@ -302,7 +305,7 @@ class Core:
             self.serving = True
             self._notify("serving")
 
-    # --- time ----------------------------------------------------------------------------------------------------------
+    # --- time ---
 
     def _on_time(self, now: float) -> None:
         if now >= self._heartbeat_due:
@@ -329,7 +332,7 @@ class Core:
             wall_ms=self.wall_ms,
         )
 
-    # --- what the scheduler makes happen ---------------------------------------------------------------------------------
+    # --- what the scheduler makes happen ---
 
     def answer(self, waiter: Waiter, result: Contract | Answer | BacktestrError | ErrorData) -> None:
         """Answer a running request, and remember the answer; a refusal for lack of room or a fault may be tried again
@@ -383,7 +386,7 @@ class Core:
             self._notify("fault", code=error.code, message=error.message, id=fault_id)
         return error.to_data(component="broker", timestamp=self.wall_ms)
 
-    # --- frames out ------------------------------------------------------------------------------------------------------
+    # --- frames out ---
 
     def close(self, session: Session) -> None:
         """The client said goodbye."""
@@ -424,22 +427,3 @@ class Core:
 
     def _notify(self, signal: Any, **facts: Any) -> None:
         self._effects.append(Notify(signal, facts))
-
-
-class _OnlyId(msgspec.Struct):
-    id: str
-
-
-MAX_CLIENT_ID = 128
-_MAX_REQUEST_ID = 64
-_only_id_decoder = msgspec.msgpack.Decoder(_OnlyId)
-_hello_decoder = msgspec.msgpack.Decoder(Hello)
-
-
-def _readable_id(frames: list[bytes]) -> str | None:
-    """The id in an envelope that is authentic and otherwise wrong."""
-    try:
-        request_id = decode(_only_id_decoder, frames[1]).id
-    except MessageError:
-        return None
-    return request_id if 0 < len(request_id) <= _MAX_REQUEST_ID else None

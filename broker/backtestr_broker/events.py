@@ -24,7 +24,7 @@ class HostSample(msgspec.Struct, frozen=True, kw_only=True):
     loop_lag_ms: float
 
 
-# --- events ---------------------------------------------------------------------------------------------------------
+# --- events ---
 
 
 class RequestReceived(msgspec.Struct, frozen=True, tag=True):
@@ -69,7 +69,7 @@ class Tick(msgspec.Struct, frozen=True, tag=True):
 
 Event = RequestReceived | WorkerSent | WorkerStarted | WorkerExited | Tick
 
-# --- effects --------------------------------------------------------------------------------------------------------
+# --- effects ---
 
 
 class Reply(msgspec.Struct, frozen=True, tag=True):

@@ -112,7 +112,7 @@ class Requests:
             )
         return method(session, decode(_decoders[payload.type], payload.data), waiter)
 
-    # --- the connection ----------------------------------------------------------------------------------------------
+    # --- the connection ---
 
     def _goodbye(self, session: Session, _data: Nothing, _waiter: Waiter) -> Nothing:
         self._desk.close(session)
@@ -127,7 +127,7 @@ class Requests:
     def _fetch_missed(self, _session: Session, data: FetchMissed, _waiter: Waiter) -> Contract:
         return self._desk.sequencer.fetch(data.topic, data.from_seq, data.to_seq)
 
-    # --- algorithms --------------------------------------------------------------------------------------------------
+    # --- algorithms ---
 
     def _list_algorithms(self, _session: Session, _data: Nothing, _waiter: Waiter) -> AlgorithmList:
         return AlgorithmList(algorithms=sorted(self._desk.algorithms.values(), key=lambda info: info.name))
@@ -146,7 +146,7 @@ class Requests:
             last_error=max(errors, key=lambda error: error.timestamp, default=None),
         )
 
-    # --- backtests ---------------------------------------------------------------------------------------------------
+    # --- backtests ---
 
     def _start(self, _session: Session, data: BacktestConfig, waiter: Waiter) -> None:
         backtest_id = data.backtest_id if data.backtest_id is not None else self._desk.unique_id()
@@ -178,7 +178,7 @@ class Requests:
         wanted = [job for job in self._desk.scheduler.jobs if data.status in (None, job.status)]
         return BacktestList(backtests=[job.status_message() for job in reversed(wanted[-limit:])])
 
-    # --- results: of a backtest that has none yet the broker answers itself, else a worker reads them -----------------
+    # --- results: of a backtest that has none yet the broker answers itself, else a worker reads them ---
 
     def _results(self, _session: Session, data: GetBacktestResults, waiter: Waiter) -> Contract | None:
         jobs = self._desk.scheduler.jobs

@@ -61,7 +61,7 @@ class Scheduler:
     def queued(self) -> int:
         return len(self._job_queue) + len(self._question_queue)
 
-    # --- what clients ask ------------------------------------------------------------------------------------------
+    # --- what clients ask ---
 
     def ask(self, work: Work, data: bytes, waiter: Waiter, priority: Priority) -> None:
         """Have an interactive worker do `work`. Raises `Busy`."""
@@ -128,7 +128,7 @@ class Scheduler:
         job.wish = "stop"
         return None
 
-    # --- what workers say ------------------------------------------------------------------------------------------
+    # --- what workers say ---
 
     def at(self, wall_ms: int) -> None:
         """Wall-clock time of the event at hand, for the time stamps of jobs."""
@@ -202,7 +202,7 @@ class Scheduler:
                 self._job_lost(self.jobs.get(backtest_id), reason)
         self._dispatch()
 
-    # --- jobs --------------------------------------------------------------------------------------------------------
+    # --- jobs ---
 
     def _accept(self, config: BacktestConfig, waiter: Waiter) -> BacktestAccepted:
         assert config.backtest_id is not None, "the core names every backtest before it is checked"
@@ -274,7 +274,7 @@ class Scheduler:
     def _control(self, job: Job, action: engine.Action) -> None:
         self._outbox.instruct(self._worker_of(job), engine.Control(task_id=job.backtest_id, action=action))
 
-    # --- resuming: only the worker that holds a paused backtest can go on with it ------------------------------------
+    # --- resuming: only the worker that holds a paused backtest can go on with it ---
 
     def _queue_resume(self, job: Job) -> None:
         assert job.worker_id is not None
@@ -293,7 +293,7 @@ class Scheduler:
         waiting.remove(job.backtest_id)
         return True
 
-    # --- questions -------------------------------------------------------------------------------------------------
+    # --- questions ---
 
     def _question_answered(self, note: engine.Finished, payload: list[bytes]) -> None:
         question = self._questions.pop(note.task_id)
@@ -321,7 +321,7 @@ class Scheduler:
         else:
             self._question_queue.push_front(question_id, question.priority)
 
-    # --- who does what next ------------------------------------------------------------------------------------------
+    # --- who does what next ---
 
     def _dispatch(self) -> None:
         for worker in self.workers.idle("interactive"):

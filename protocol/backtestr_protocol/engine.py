@@ -39,6 +39,15 @@ class _Note(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag=True)
     """Base of the channel's messages: the struct's name is its tag."""
 
 
+class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What a worker is told at its start, as a line of JSON on its lifeline. `key` is the signing key in hexadecimal."""
+
+    worker_id: str
+    kind: WorkerKind
+    endpoint: str
+    key: str
+
+
 # --- worker to broker ---
 
 
@@ -102,11 +111,7 @@ class Control(_Note, frozen=True, kw_only=True):
     action: Action
 
 
-class Shutdown(_Note, frozen=True, kw_only=True):
-    """End the process now; whatever runs is abandoned."""
-
-
-ToWorker = Assign | Control | Shutdown
+ToWorker = Assign | Control
 
 _to_broker = msgspec.msgpack.Decoder(ToBroker)
 _to_worker = msgspec.msgpack.Decoder(ToWorker)

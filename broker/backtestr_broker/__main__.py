@@ -1,0 +1,126 @@
+"""`python -m backtestr_broker`: serve on this machine until Ctrl-C or SIGTERM.
+
+Exit codes: 0 after a stop that was asked for, 1 when the broker cannot start or its workers cannot live, 2 for a wrong
+argument or option.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+import zmq
+
+from backtestr_protocol import __version__, places
+from backtestr_protocol.errors import InvalidConfiguration
+
+from .assembly import Broker
+from .config import BrokerConfig, load_config
+from .log import start_logging
+from .runtime import AlreadyRunning, RuntimeDirectory
+from .supervisor import launch_process
+
+_WELCOME = """\
+backtestr {version} is serving. Ctrl-C stops it.
+
+  connection file   {connection_file}
+  data              {data_dir}
+
+In a second terminal:
+  {backtestr} data                                       what there is to test on
+  {backtestr} backtest sma_cross SYNTH --timeframe 1m    a first backtest
+  {backtestr} import FILE.csv --symbol NAME              your own bars
+  {backtestr} --help                                     everything else
+In Python:
+  import backtestr; client = backtestr.connect()
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m backtestr_broker",
+        description="Serve backtests on this machine until Ctrl-C or SIGTERM.",
+        epilog="BACKTESTR_RUNTIME_DIR, BACKTESTR_DATA_DIR and BACKTESTR_CONFIG_DIR say where sockets, data and options "
+        "are; config/broker.toml and config/engine.toml explain every option.",
+    )
+    parser.add_argument("--version", action="version", version=f"backtestr {__version__}")
+    parser.parse_args(arguments)
+    try:
+        config = load_config(places.config_dir())
+    except InvalidConfiguration as error:
+        print(f"backtestr: {error}", file=sys.stderr)
+        return 2
+    start_logging(config.log)
+    directory = RuntimeDirectory(places.runtime_dir(), places.connection_file())
+    try:
+        directory.acquire()
+    except (AlreadyRunning, InvalidConfiguration, OSError) as error:
+        print(f"backtestr: {error}", file=sys.stderr)
+        return 1
+    try:
+        return _serve(config, directory)
+    except (InvalidConfiguration, zmq.ZMQError) as error:
+        print(f"backtestr: {error}", file=sys.stderr)
+        return 1
+    finally:
+        directory.release()
+
+
+def _serve(config: BrokerConfig, directory: RuntimeDirectory) -> int:
+    def address(name: str) -> str:
+        if config.transport.kind == "ipc":
+            return directory.socket_address(name)
+        return f"tcp://{config.transport.host}:*"
+
+    def on_serving() -> None:
+        directory.publish(broker.connection)
+        print(
+            _WELCOME.format(
+                version=__version__,
+                connection_file=directory.connection_file,
+                data_dir=places.data_dir(),
+                backtestr=_command(),
+            ),
+            flush=True,
+        )
+
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    try:
+        broker = Broker(config, context, address, launch_process, on_serving)
+        _stop_on_signals(broker)
+        broker.run()
+    finally:
+        directory.withdraw()
+        context.term()
+    if broker.shell.gave_up:
+        print("backtestr: the engine workers end as soon as they start; the log above says why", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _stop_on_signals(broker: Broker) -> None:
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        broker.shell.stop()
+
+    def look(_signal: int, _frame: FrameType | None) -> None:
+        broker.wake()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
+    signal.signal(signal.SIGCHLD, look)  # a worker has ended
+
+
+def _command() -> str:
+    """How the command line is called from where the user stands: by name when it is on the path."""
+    if shutil.which("backtestr"):
+        return "backtestr"
+    beside = Path(sys.executable).with_name("backtestr")
+    return str(beside) if beside.exists() else f"{sys.executable} -m backtestr"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""One broker put together: core, sockets, supervisor and shell. `__main__` and the embedded broker both start here."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+import uuid
+from collections.abc import Callable
+
+import zmq
+
+from backtestr_protocol import PROTOCOL_VERSION
+from backtestr_protocol.connection import Connection, Signing
+from backtestr_protocol.engine import WorkerKind, WorkerSettings
+
+from .config import BrokerConfig
+from .core import Core
+from .shell import Shell, Wake
+from .sockets import Sockets
+from .supervisor import Launch, Supervisor
+
+# A worker that has died this often in a row before the broker ever served will not get well.
+MAX_EARLY_DEATHS = 4
+
+
+class Broker:
+    """Bound and ready to `run`; `connection` is what clients need to know."""
+
+    def __init__(
+        self,
+        config: BrokerConfig,
+        context: zmq.Context[zmq.Socket[bytes]],
+        address: Callable[[str], str],
+        launch: Launch,
+        on_serving: Callable[[], None],
+    ) -> None:
+        """`address` gives the address to bind for each socket's name. Raises `zmq.ZMQError`."""
+        key = secrets.token_bytes(32)
+        counts = config.worker_counts()
+        self.wake = Wake()
+        self._sockets = Sockets(context, address, config.sockets, config.limits.max_message_bytes)
+        core = Core(
+            key=key,
+            instance_id=str(uuid.uuid4()),
+            limits=config.core_limits(),
+            workers=counts,
+            now=time.monotonic(),
+        )
+        supervisor = Supervisor(launch, worker_settings(counts, self._sockets.engine_endpoint, key))
+        self.shell = Shell(core, self._sockets, supervisor, self.wake, on_serving, MAX_EARLY_DEATHS)
+        self.connection = Connection(
+            protocol_version=PROTOCOL_VERSION,
+            instance_id=core.instance_id,
+            pid=os.getpid(),
+            start_time=time.time_ns() // 1_000_000,
+            endpoints=self._sockets.endpoints,
+            signing=Signing(algorithm="hmac-sha256", key=key.hex()),
+            curve=None,
+        )
+
+    def run(self) -> None:
+        """Serve until `shell.stop` is called; afterwards nothing is left of it."""
+        try:
+            self.shell.run()
+        finally:
+            self._sockets.close()
+            self.wake.close()
+
+
+def worker_settings(counts: dict[WorkerKind, int], endpoint: str, key: bytes) -> list[WorkerSettings]:
+    """What each configured worker is told: `compute-1`, `compute-2`, … and `interactive-1`, …"""
+    return [
+        WorkerSettings(worker_id=f"{kind}-{number}", kind=kind, endpoint=endpoint, key=key.hex())
+        for kind, count in counts.items()
+        for number in range(1, count + 1)
+    ]

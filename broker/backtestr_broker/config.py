@@ -1,0 +1,85 @@
+"""The broker's options, as `config/broker.toml` defines them; defaults stand there and nowhere else."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from backtestr_protocol.engine import WorkerKind
+from backtestr_protocol.errors import InvalidConfiguration
+from backtestr_protocol.options import load_options
+
+from .core import Limits
+
+_Positive = Annotated[int, msgspec.Meta(ge=1)]
+_NotNegative = Annotated[int, msgspec.Meta(ge=0)]
+# More processes than this on one desktop is a slip of the finger.
+_MAX_WORKERS = 256
+
+
+class Transport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    kind: Literal["ipc", "tcp"]
+    host: str
+
+
+class Workers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    compute: Annotated[int, msgspec.Meta(ge=0, le=_MAX_WORKERS)]
+    interactive: Annotated[int, msgspec.Meta(ge=1, le=_MAX_WORKERS)]
+
+
+class LimitOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    heartbeat_interval_ms: Annotated[int, msgspec.Meta(ge=10)]
+    watermark_interval_ms: Annotated[int, msgspec.Meta(ge=10)]
+    session_timeout_ms: Annotated[int, msgspec.Meta(ge=100)]
+    max_message_bytes: Annotated[int, msgspec.Meta(ge=4096)]
+    max_queued_backtests: _Positive
+    max_queued_questions: _Positive
+
+
+class SocketOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    reply_queue: _Positive
+    stream_queue: _Positive
+
+
+class Log(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    level: Literal["debug", "info", "warning", "error"]
+    format: Literal["console", "json"]
+
+
+class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    transport: Transport
+    workers: Workers
+    limits: LimitOptions
+    sockets: SocketOptions
+    log: Log
+
+    def core_limits(self) -> Limits:
+        return Limits(**msgspec.structs.asdict(self.limits))
+
+    def worker_counts(self) -> dict[WorkerKind, int]:
+        """How many workers of each kind; `compute = 0` becomes one per core but one."""
+        compute = self.workers.compute or max(1, (os.cpu_count() or 1) - 1)
+        return {"compute": compute, "interactive": self.workers.interactive}
+
+
+def load_config(own_dir: Path | None) -> BrokerConfig:
+    """Raises `InvalidConfiguration`, naming file and option."""
+    config = load_options("broker.toml", BrokerConfig, own_dir)
+    if config.transport.kind == "tcp" and not _is_loopback(config.transport.host):
+        raise InvalidConfiguration(
+            f"transport.host is {config.transport.host!r}: anything but a loopback address needs CURVE encryption, "
+            "which this version does not have; use 127.0.0.1, and an SSH tunnel from elsewhere",
+            option="transport.host",
+        )
+    return config
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,40 @@
+"""Hooks: blinker signals that the shell sends, for logging, metrics and whoever embeds the broker.
+
+    @hooks.backtest_changed.connect
+    def on_change(sender, *, backtestId, status): ...
+
+A listener runs on the broker's thread and must be quick. One that raises is logged and harms nobody.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import blinker
+
+serving = blinker.Signal("every socket is bound and workers are ready")
+client_joined = blinker.Signal("a session was opened: clientId, clientName")
+client_left = blinker.Signal("a session ended: clientId, reason")
+message_refused = blinker.Signal("a message could not be accepted: code, reason")
+message_dropped = blinker.Signal("a peer's queue was full, or it had gone: socket, reason")
+backtest_changed = blinker.Signal("a backtest's status changed: backtestId, status")
+worker_ready = blinker.Signal("a worker can work: workerId, pid, kind")
+worker_lost = blinker.Signal("a worker's process ended: workerId, reason")
+fault = blinker.Signal("something is wrong with the broker or the engine: code, message, id")
+
+SIGNALS: Mapping[str, blinker.Signal] = {
+    name: signal for name, signal in globals().items() if isinstance(signal, blinker.Signal)
+}
+
+_log = logging.getLogger(__name__)
+
+
+def send(name: str, facts: Mapping[str, Any]) -> None:
+    """Tell the listeners of the signal `name`."""
+    for listener in list(SIGNALS[name].receivers_for(blinker.ANY)):
+        try:
+            listener(None, **facts)
+        except Exception:  # whatever a listener does wrong must not stop the broker; the log has its traceback
+            _log.exception("a listener of %s failed", name)

@@ -1,0 +1,93 @@
+"""The runtime directory: private to its user, and owned by one broker at a time.
+
+It holds the sockets, the lock and the connection file, whose existence means that the broker serves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import stat
+from pathlib import Path
+
+from backtestr_protocol.connection import Connection, encode_connection
+from backtestr_protocol.errors import InvalidConfiguration
+
+# sun_path has 108 bytes on Linux and the terminating zero takes one (macOS has 104; bind says so there).
+MAX_SOCKET_PATH = 107
+_LOCK = "lock"
+
+
+class AlreadyRunning(Exception):
+    """Another broker owns the runtime directory."""
+
+
+class RuntimeDirectory:
+    """Held from `acquire` to `release`. The lock is the kernel's: it ends with the process, however that ends."""
+
+    def __init__(self, path: Path, connection_file: Path) -> None:
+        self.path = path
+        self.connection_file = connection_file
+        self._lock: int | None = None
+
+    def acquire(self) -> None:
+        """Create and lock the directory, and sweep what a killed broker left.
+
+        Raises `AlreadyRunning`, and `InvalidConfiguration` for a directory that others may write to.
+        """
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        found = self.path.stat()
+        if found.st_uid != os.getuid() or found.st_mode & stat.S_IWOTH:
+            raise InvalidConfiguration(
+                f"{self.path} belongs to someone else or may be written to by everyone; name a directory of your own "
+                "in BACKTESTR_RUNTIME_DIR"
+            )
+        self.path.chmod(0o700)
+        self._lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock)
+            self._lock = None
+            raise AlreadyRunning(f"a broker is already running in {self.path}") from None
+        self._sweep()
+
+    def socket_address(self, name: str) -> str:
+        """`ipc://…`. Raises `InvalidConfiguration` where the path is longer than a socket's may be."""
+        path = str(self.path / name)
+        if len(os.fsencode(path)) > MAX_SOCKET_PATH:
+            raise InvalidConfiguration(
+                f"the socket path {path} has {len(os.fsencode(path))} bytes and may have {MAX_SOCKET_PATH}; "
+                "name a shorter directory in BACKTESTR_RUNTIME_DIR"
+            )
+        return f"ipc://{path}"
+
+    def publish(self, connection: Connection) -> None:
+        """Write the connection file, all of it at once and readable by this user only."""
+        self.connection_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        temporary = self.connection_file.with_name(f"{self.connection_file.name}.{os.getpid()}")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(encode_connection(connection))
+        temporary.replace(self.connection_file)
+
+    def withdraw(self) -> None:
+        """Remove the connection file: the broker serves no longer."""
+        self.connection_file.unlink(missing_ok=True)
+
+    def release(self) -> None:
+        """Remove sockets and connection file and give up the lock, whose file stays: removing it would let two brokers
+        lock two files of the same name."""
+        if self._lock is None:
+            return
+        self._sweep()
+        os.close(self._lock)
+        self._lock = None
+
+    def _sweep(self) -> None:
+        self.withdraw()
+        for entry in self.path.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                if stat.S_ISSOCK(entry.lstat().st_mode):
+                    entry.unlink()

@@ -1,0 +1,195 @@
+"""The shell: one thread that owns every socket, feeds the core with events and executes its effects.
+
+It sleeps until something arrives or the core's next deadline, takes bounded bursts from each socket in turn, and never
+waits for a peer: whoever is full or has gone misses that message, and the hooks tell.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import socket as sockets_of_the_system
+import time
+from collections.abc import Callable
+from typing import assert_never
+
+import zmq
+
+from . import hooks
+from .core import Core
+from .events import (
+    Effect,
+    Event,
+    Instruct,
+    Notify,
+    Publish,
+    Reply,
+    RequestReceived,
+    Tick,
+    WorkerExited,
+    WorkerSent,
+    WorkerStarted,
+)
+from .host import HostProbe
+from .sockets import Sockets
+from .supervisor import Ended, Started, Supervisor
+
+# Messages taken from one socket before the next has its turn.
+BURST = 64
+# Frames from here on are handed to ZeroMQ without a copy.
+_ZERO_COPY_BYTES = 65_536
+# How long workers get to end by themselves; with the flush of the sockets that is well within three seconds.
+STOP_PATIENCE = 1.5
+
+
+class Wake:
+    """Lets other threads and signal handlers end the shell's sleep."""
+
+    def __init__(self) -> None:
+        self.read_end, self._write_end = sockets_of_the_system.socketpair()
+        self.read_end.setblocking(False)
+        self._write_end.setblocking(False)
+
+    def __call__(self) -> None:
+        with contextlib.suppress(OSError):  # it is being woken already, or has ended
+            self._write_end.send(b"\0")
+
+    def drain(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while self.read_end.recv(4096):
+                pass
+
+    def close(self) -> None:
+        self.read_end.close()
+        self._write_end.close()
+
+
+class Shell:
+    def __init__(
+        self,
+        core: Core,
+        sockets: Sockets,
+        supervisor: Supervisor,
+        wake: Wake,
+        on_serving: Callable[[], None],
+        max_early_deaths: int,
+    ) -> None:
+        """`on_serving` is called once, when the core says so. After `max_early_deaths` of a worker in a row before that,
+        `run` gives up: it will not get well."""
+        self._core = core
+        self._sockets = sockets
+        self._supervisor = supervisor
+        self._wake = wake
+        self._on_serving = on_serving
+        self._max_early_deaths = max_early_deaths
+        self._stopping = False
+        self._probe = HostProbe(time.monotonic())
+        self._longest_turn = 0.0
+        self.gave_up = False
+
+    def stop(self) -> None:
+        """End `run`; may be called from a signal handler or another thread."""
+        self._stopping = True
+        self._wake()
+
+    def run(self) -> None:
+        """Serve until stopped. Ends the workers before it returns."""
+        poller = zmq.Poller()
+        poller.register(self._sockets.requests, zmq.POLLIN)
+        poller.register(self._sockets.engine, zmq.POLLIN)
+        for stream in self._sockets.streams.values():
+            poller.register(stream, zmq.POLLIN)
+        poller.register(self._wake.read_end.fileno(), zmq.POLLIN)
+        try:
+            self._supervise()
+            while not self._stopping:
+                ready = poller.poll(self._sleep_ms())
+                began = time.monotonic()
+                for source, _ in ready:
+                    self._drain(source)
+                now = time.monotonic()
+                if now >= self._deadline():
+                    self._supervise()
+                    host = self._probe.sample(self._supervisor.pids(), self._longest_turn * 1000, now)
+                    self._longest_turn = 0.0
+                    self._feed(Tick(host, _wall_ms()))
+                self._longest_turn = max(self._longest_turn, time.monotonic() - began)
+        finally:
+            self._supervisor.stop(STOP_PATIENCE, time.monotonic, time.sleep)
+
+    def _deadline(self) -> float:
+        delayed_start = self._supervisor.next_deadline()
+        core = self._core.next_deadline()
+        return core if delayed_start is None else min(core, delayed_start)
+
+    def _sleep_ms(self) -> int:
+        return max(0, math.ceil((self._deadline() - time.monotonic()) * 1000))
+
+    def _drain(self, source: zmq.Socket[bytes] | int) -> None:
+        if source is self._sockets.requests:
+            for peer, *frames in _burst(self._sockets.requests):
+                self._feed(RequestReceived(peer, frames, _wall_ms()))
+        elif source is self._sockets.engine:
+            for peer, *frames in _burst(self._sockets.engine):
+                self._feed(WorkerSent(peer, frames, _wall_ms()))
+        elif isinstance(source, int):
+            self._wake.drain()
+            self._supervise()
+        else:
+            for _subscription in _burst(source):
+                pass  # ZeroMQ has taken note of it; what is not read would pile up
+
+    def _supervise(self) -> None:
+        for news in self._supervisor.poll(time.monotonic()):
+            match news:
+                case Started(worker_id, kind, pid):
+                    self._feed(WorkerStarted(worker_id, kind, pid, _wall_ms()))
+                case Ended(worker_id, reason):
+                    self._feed(WorkerExited(worker_id, reason, _wall_ms()))
+                case _:
+                    assert_never(news)
+        if not self._core.serving and self._supervisor.early_deaths >= self._max_early_deaths:
+            self.gave_up = True
+            self._stopping = True
+
+    def _feed(self, event: Event) -> None:
+        for effect in self._core.handle(event, time.monotonic()):
+            self._execute(effect)
+
+    def _execute(self, effect: Effect) -> None:
+        match effect:
+            case Reply(peer, frames):
+                self._send("requests", self._sockets.requests, [peer, *frames])
+            case Publish(name, frames):
+                self._send(name, self._sockets.streams[name], frames)
+            case Instruct(peer, frames):
+                self._send("engine", self._sockets.engine, [peer, *frames])
+            case Notify("serving", facts):
+                self._on_serving()
+                hooks.send("serving", facts)
+            case Notify(signal, facts):
+                hooks.send(signal, facts)
+            case _:
+                assert_never(effect)
+
+    def _send(self, name: str, socket: zmq.Socket[bytes], frames: list[bytes]) -> None:
+        copy = all(len(frame) < _ZERO_COPY_BYTES for frame in frames)
+        try:
+            socket.send_multipart(frames, zmq.DONTWAIT, copy=copy)
+        except zmq.ZMQError as error:
+            if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
+                raise
+            reason = "its queue is full" if error.errno == zmq.EAGAIN else "it has gone"
+            hooks.send("message_dropped", {"socket": name, "reason": reason})
+
+
+def _burst(socket: zmq.Socket[bytes]) -> list[list[bytes]]:
+    """Up to `BURST` messages that have arrived. Asking for EVENTS is cheaper than one exception a burst."""
+    messages: list[list[bytes]] = []
+    while len(messages) < BURST and int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+        messages.append(socket.recv_multipart(zmq.DONTWAIT))
+    return messages
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000

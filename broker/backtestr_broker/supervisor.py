@@ -1,0 +1,149 @@
+"""Starts the engine workers, notices when one ends, and starts it again.
+
+How a worker is started is a `Launch`: as a process here, as a thread when the broker is embedded. Either way the worker
+holds one end of a lifeline and ends when the other is closed, so none outlives its broker, even one that was killed.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from backtestr_protocol.engine import WorkerKind, WorkerSettings
+
+# After a worker's early death the next start waits this long, twice as long each time, up to the maximum.
+FIRST_DELAY = 0.1
+MAX_DELAY = 10.0
+# A worker that lived this long was well; its death starts the delays anew.
+WELL_AFTER = 10.0
+
+
+class WorkerHandle(Protocol):
+    """One started worker."""
+
+    pid: int
+
+    def ended(self) -> str | None:
+        """Why it ended, for people; None while it lives."""
+
+    def let_go(self) -> None:
+        """Close the lifeline: the worker ends by itself."""
+
+    def kill(self) -> None:
+        """End it at once."""
+
+
+class Launch(Protocol):
+    def __call__(self, settings: WorkerSettings) -> WorkerHandle: ...
+
+
+class Started(msgspec.Struct, frozen=True):
+    worker_id: str
+    kind: WorkerKind
+    pid: int
+
+
+class Ended(msgspec.Struct, frozen=True):
+    worker_id: str
+    reason: str
+
+
+class _Place:
+    """A worker the configuration asks for, whichever process fills it now."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self.settings = settings
+        self.handle: WorkerHandle | None = None
+        self.started_at = 0.0
+        self.start_due: float | None = 0.0
+        self.early_deaths = 0
+
+
+class Supervisor:
+    def __init__(self, launch: Launch, workers: Sequence[WorkerSettings]) -> None:
+        self._launch = launch
+        self._places = [_Place(settings) for settings in workers]
+
+    def poll(self, now: float) -> list[Started | Ended]:
+        """What has ended since the last time, and what was started in its place."""
+        news: list[Started | Ended] = []
+        for place in self._places:
+            if place.handle is not None and (reason := place.handle.ended()) is not None:
+                place.handle = None
+                place.early_deaths = place.early_deaths + 1 if now - place.started_at < WELL_AFTER else 0
+                delay = min(FIRST_DELAY * 2**place.early_deaths, MAX_DELAY) if place.early_deaths else 0.0
+                place.start_due = now + delay
+                news.append(Ended(place.settings.worker_id, reason))
+            if place.handle is None and place.start_due is not None and place.start_due <= now:
+                place.handle = self._launch(place.settings)
+                place.started_at, place.start_due = now, None
+                news.append(Started(place.settings.worker_id, place.settings.kind, place.handle.pid))
+        return news
+
+    def next_deadline(self) -> float | None:
+        """When a delayed start is due."""
+        return min((place.start_due for place in self._places if place.start_due is not None), default=None)
+
+    @property
+    def early_deaths(self) -> int:
+        """How often in a row the worker that fares worst has died soon after its start."""
+        return max(place.early_deaths for place in self._places)
+
+    def pids(self) -> list[int]:
+        return [place.handle.pid for place in self._places if place.handle is not None]
+
+    def stop(self, patience: float, clock: Callable[[], float], pause: Callable[[float], None]) -> None:
+        """End every worker: by its lifeline, and after `patience` seconds by force."""
+        handles = [place.handle for place in self._places if place.handle is not None]
+        for handle in handles:
+            handle.let_go()
+        deadline = clock() + patience
+        while any(handle.ended() is None for handle in handles) and clock() < deadline:
+            pause(0.01)
+        for handle in handles:
+            if handle.ended() is None:
+                handle.kill()
+        for place in self._places:
+            place.handle = None
+
+
+class _Process:
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        self.pid = process.pid
+
+    def ended(self) -> str | None:
+        code = self._process.poll()
+        if code is None:
+            return None
+        return f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+
+    def let_go(self) -> None:
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+def launch_process(settings: WorkerSettings) -> WorkerHandle:
+    """`python -m backtestr_engine` with its settings, the signing key among them, on standard input: neither command
+    line nor environment shows the key, and the pipe is the lifeline."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "backtestr_engine"],
+        stdin=subprocess.PIPE,
+        stdout=sys.stderr.fileno(),  # what a user's algorithm prints belongs to the log
+        start_new_session=True,  # Ctrl-C in the terminal is for the broker, which ends its workers itself
+    )
+    assert process.stdin is not None
+    try:
+        process.stdin.write(msgspec.json.encode(settings) + b"\n")
+        process.stdin.flush()
+    except BrokenPipeError:
+        pass  # it died at once: the next poll says so
+    return _Process(process)

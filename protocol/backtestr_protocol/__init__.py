@@ -3,6 +3,8 @@
 `protocol/PROTOCOL.md` is the normative text; this package is that text as types and functions.
 """
 
-PROTOCOL_VERSION = 1
-SCHEMA_VERSION = 1
+from typing import Final
+
+PROTOCOL_VERSION: Final = 1
+SCHEMA_VERSION: Final = 1
 __version__ = "0.1.0"

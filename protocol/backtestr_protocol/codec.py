@@ -214,14 +214,15 @@ def validation_error(text: str, expected: Any = Any) -> ValidationError:
         came = wrong["came"]
         near = did_you_mean(came.strip("'"), [one for one in allowed if isinstance(one, str)])
         reason = f"expected one of {', '.join(map(repr, allowed))}; {_clipped(came)} came{near}"
-    elif found and found["key"]:
-        reason = f"a key: {reason[0].lower()}{reason[1:]}"
-    reason = _clipped(reason, 2 * _MAX_QUOTED)
+    else:
+        reason = _clipped(reason)
+        if found and found["key"]:
+            reason = f"a key: {reason[0].lower()}{reason[1:]}"
     return ValidationError(f"{path}: {reason[0].lower()}{reason[1:]}", path=path)
 
 
-def _clipped(text: str, limit: int = _MAX_QUOTED) -> str:
-    return text if len(text) <= limit else f"{text[:limit]}…"
+def _clipped(text: str) -> str:
+    return text if len(text) <= _MAX_QUOTED else f"{text[:_MAX_QUOTED]}…"
 
 
 def _allowed(expected: Any, path: str) -> set[str | int | bool | None]:

@@ -1,0 +1,406 @@
+"""Writes the golden vectors, `python tests/protocol/make_vectors.py`: the same bytes every time.
+
+`protocol/vectors/README.md` describes the files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import msgspec
+
+from backtestr_protocol import SCHEMA_VERSION, messages
+from backtestr_protocol.codec import (
+    REQUEST,
+    RESPONSE,
+    STREAM,
+    Outgoing,
+    OutgoingPayload,
+    Signer,
+    encode,
+    encode_message,
+    encode_stream,
+    encoded_payload,
+)
+from backtestr_protocol.errors import ValidationError, unknown
+from backtestr_protocol.messages import MessageType
+
+DIRECTORY = Path(__file__).parents[2] / "protocol" / "vectors"
+
+KEY = bytes(range(32))
+SIGNER = Signer(KEY)
+NOW = 1_790_000_000_000
+INSTANCE = "9b2f6d2e-5d0c-4b6e-8f7a-3c1d2e4f5a6b"
+SESSION = "0c6a2f9e-1b7d-4f3a-9e8c-7d6b5a4f3e2d"
+BACKTEST = "5f0c1d2e-3b4a-4958-8776-655443322110"
+
+Pieces = str | list[str | dict[str, Any]]
+Case = dict[str, Any]
+
+
+def message_id(number: int) -> str:
+    return f"00000000-0000-4000-8000-{number:012d}"
+
+
+def outgoing(number: int, message_type: MessageType, type_name: str, data: Any, **rest: Any) -> Outgoing:
+    return Outgoing(
+        id=message_id(number),
+        timestamp=NOW + number,
+        schema_version=SCHEMA_VERSION,
+        message_type=message_type,
+        payload=OutgoingPayload(type_name, data),
+        **rest,
+    )
+
+
+# --- what is accepted -----------------------------------------------------------------------------------------------
+
+
+def accepted(name: str, label: bytes, frames: Sequence[bytes]) -> Case:
+    """A case whose expected fields are read back from the envelope that was made, before it was bytes."""
+    topic, envelope, attachments = (
+        (frames[0].decode(), frames[2], frames[3:]) if label == STREAM else (None, frames[1], frames[2:])
+    )
+    expected: Case = {} if topic is None else {"topic": topic}
+    expected |= {"envelope": msgspec.msgpack.decode(envelope), "attachments": [one.hex() for one in attachments]}
+    return {"name": name, "label": label.decode(), "frames": [one.hex() for one in frames], "expected": expected}
+
+
+def request(number: int, type_name: str, data: Any, *, counter: int | None, attachments: Sequence[bytes] = ()) -> Case:
+    session = {} if counter is None else {"session_id": SESSION, "counter": counter}
+    envelope = outgoing(number, "Request", type_name, data, **session)
+    return accepted(type_name, REQUEST, encode_message(SIGNER, REQUEST, envelope, attachments))
+
+
+CONFIG = messages.BacktestConfig(
+    backtest_id=BACKTEST,
+    algorithm_id="sma_cross",
+    symbol="BTCPERP",
+    start_date="2022-01-03",
+    end_date="2022-02-01T00:00:00Z",
+    initial_capital=100_000.0,
+    timeframe="1m",
+    commission=0.0005,
+    slippage=0.0,
+    parameters={"fast": 10, "slow": 30},
+    options={"fillAt": "next_open", "streams": {"prices": False, "progressIntervalMs": 100}},
+)
+
+
+def strange_request() -> Case:
+    """What another encoder may send: other key order, a key from the future, a time as float64, nil for absent."""
+    body = msgpack.packb(
+        {
+            "payload": {"data": {}, "type": "Ping", "trace": "x"},
+            "fromTheFuture": [1, {"a": None}],
+            "counter": 4,
+            "sessionId": SESSION,
+            "correlationId": None,
+            "messageType": "Request",
+            "schemaVersion": 1,
+            "timestamp": float(NOW + 5),
+            "id": message_id(5),
+        }
+    )
+    return accepted("another encoder's Ping", REQUEST, SIGNER.seal(REQUEST, [body]))
+
+
+def requests() -> list[Case]:
+    hello = messages.Hello(client_id="notebook", client_name="Ångström ☃", protocol_versions=[1])
+    attached = request(4, "Ping", messages.Nothing(), counter=3, attachments=[b"", b"\x00\xff" * 3])
+    return [
+        request(1, "Hello", hello, counter=None),
+        request(2, "Ping", messages.Nothing(), counter=1),
+        request(3, "StartBacktest", CONFIG, counter=2),
+        {**attached, "name": "with attachments, one of them empty"},
+        strange_request(),
+    ]
+
+
+def responses() -> list[Case]:
+    welcome = messages.Welcome(
+        session_id=SESSION,
+        instance_id=INSTANCE,
+        protocol_version=1,
+        server_version="0.1.0",
+        heartbeat_interval_ms=1_000,
+        session_timeout_ms=30_000,
+        max_message_bytes=16 * 1024 * 1024,
+        topics=["system.status", "system.backtests"],
+    )
+    market_data = messages.MarketData(
+        symbol="BTCPERP",
+        timeframe="1m",
+        tables=[messages.TableRef(name="bars", frame=0, format="arrow-ipc-stream", rows=2)],
+    )
+    not_found = unknown("algorithm", "sma_cros", ["buy_and_hold", "sma_cross"])
+    invalid = ValidationError("$.symbol: required, and missing", path="$.symbol")
+    unattributed = outgoing(15, "Error", "Error", invalid.to_data(component="broker", timestamp=NOW))
+
+    def answer(name: str, number: int, type_name: str, data: Any, *attachments: bytes, **rest: Any) -> Case:
+        envelope = outgoing(10 + number, "Response", type_name, data, correlation_id=message_id(number), **rest)
+        return accepted(name, RESPONSE, encode_message(SIGNER, RESPONSE, envelope, attachments))
+
+    return [
+        answer("Welcome", 1, "Success", welcome, instance_id=INSTANCE),
+        answer("Pong", 2, "Success", messages.Pong(timestamp=NOW)),
+        answer("Failure", 3, "Failure", not_found.to_data(component="engine", timestamp=NOW)),
+        answer("with a table", 4, "Success", market_data, b"ARROW1-would-stand-here", b"\x00" * 16),
+        accepted("Error, not attributed", RESPONSE, encode_message(SIGNER, RESPONSE, unattributed)),
+    ]
+
+
+def order(number: int, **rest: Any) -> messages.OrderUpdate:
+    return messages.OrderUpdate(
+        order_id=f"{number}",
+        backtest_id=BACKTEST,
+        symbol="BTCPERP",
+        side="buy",
+        quantity=0.5,
+        price=46_216.93,
+        order_type="market",
+        timestamp=1_641_168_000_000 + 60_000 * number,
+        **rest,
+    )
+
+
+def streamed(
+    name: str, number: int, message_type: MessageType, topic: str, type_name: str, data: Any, seq: int
+) -> Case:
+    envelope = outgoing(number, message_type, type_name, data, seq=seq, instance_id=INSTANCE)
+    return accepted(name, STREAM, encode_stream(SIGNER, topic.encode(), envelope))
+
+
+def streams() -> list[Case]:
+    progress = messages.BacktestProgress(
+        backtest_id=BACKTEST,
+        current_time=1_641_168_000_000,
+        progress_percent=12.5,
+        orders_executed=3,
+        positions_opened=2,
+        positions_closed=1,
+        unrealized_pnl=-12.25,
+        realized_pnl=100.0,
+        equity_curve_point=messages.EquityCurvePoint(
+            timestamp=1_641_168_000_000, equity=100_087.75, drawdown=0.0125, returns=0.0008775
+        ),
+    )
+    orders = [
+        order(1, status="filled", fill_price=46_220.0, fill_quantity=0.5),
+        order(2, status="rejected", reason="cash 0.00 is less than 23108.47"),
+    ]
+    payloads = [encoded_payload("OrderUpdate", one) for one in orders]
+    batch = messages.Batch(
+        count=len(orders),
+        compression="none",
+        raw_bytes=len(encode([msgspec.Raw(one) for one in payloads])),
+        messages=[msgspec.Raw(one) for one in payloads],
+    )
+    status = messages.SystemStatus(
+        status="healthy",
+        uptime_ms=60_000,
+        memory_usage=messages.MemoryUsage(used=123_456_789, total=8_589_934_592, percentage=1.4375),
+        cpu_usage=0.5,
+        active_backtests=1,
+        queued_requests=0,
+        connected_clients=2,
+        workers=[messages.WorkerStatus(worker_id="w1", pid=4242, state="busy", last_seen_ms=12)],
+        loop_lag_ms=0.25,
+        last_heartbeat=NOW,
+    )
+    watermarks = messages.Watermarks(topics={f"orders.{BACKTEST}": 3, f"progress.{BACKTEST}": 41})
+    return [
+        streamed("single", 20, "Stream", f"progress.{BACKTEST}", "BacktestProgress", progress, 41),
+        streamed("Batch, none", 21, "Stream", f"orders.{BACKTEST}", "Batch", batch, 2),
+        streamed("heartbeat", 22, "Heartbeat", "system.status", "SystemStatus", status, 60),
+        streamed("watermarks", 23, "Event", "system.watermarks", "Watermarks", watermarks, 7),
+    ]
+
+
+# --- what is rejected -----------------------------------------------------------------------------------------------
+
+ENVELOPE: dict[str, Any] = {
+    "id": message_id(30),
+    "timestamp": NOW,
+    "schemaVersion": 1,
+    "messageType": "Request",
+    "payload": {"type": "Ping", "data": {}},
+    "sessionId": SESSION,
+    "counter": 9,
+}
+ON_STREAM: dict[str, Any] = {
+    "id": message_id(31),
+    "timestamp": NOW,
+    "schemaVersion": 1,
+    "messageType": "Event",
+    "payload": {"type": "Watermarks", "data": {"topics": {}}},
+    "seq": 1,
+    "instanceId": INSTANCE,
+}
+# Deeper than any recursive decoder's stack, and than C stacks that are sized for one.
+DEPTH = 100_000
+
+AUTHENTICATION = "AUTHENTICATION_ERROR"
+SERIALIZATION = "IPC_SERIALIZATION_ERROR"
+VALIDATION = "VALIDATION_ERROR"
+
+
+def flipped(frame: bytes) -> bytes:
+    """One bit, in the middle."""
+    middle = len(frame) // 2
+    return frame[:middle] + bytes([frame[middle] ^ 0x10]) + frame[middle + 1 :]
+
+
+def rejected(name: str, label: bytes, frames: Sequence[bytes | Pieces], code: str, path: str | None = None) -> Case:
+    rendered = [one.hex() if isinstance(one, bytes) else one for one in frames]
+    case: Case = {"name": name, "label": label.decode(), "frames": rendered, "code": code}
+    return case if path is None else {**case, "path": path}
+
+
+def forged() -> list[Case]:
+    cases = []
+    for label, word in ((REQUEST, "request"), (RESPONSE, "response"), (STREAM, "stream")):
+        envelope = msgpack.packb(ON_STREAM if label == STREAM else ENVELOPE)
+        signed = [envelope, b"first attachment", b"second attachment"]
+        if label == STREAM:
+            signed = [b"system.watermarks", *signed]
+        signature = SIGNER.sign(label, signed)
+        at = 1 if label == STREAM else 0
+        good = [*signed[:at], signature, *signed[at:]]
+        parts = [*(["topic"] if label == STREAM else []), "signature", "envelope", "attachment", "last attachment"]
+        for position, part in enumerate(parts):
+            frames = [flipped(one) if here == position else one for here, one in enumerate(good)]
+            cases.append(rejected(f"{word}: a bit of the {part} flipped", label, frames, AUTHENTICATION))
+        head, first, second = good[:-2], good[-2], good[-1]
+        other_label = RESPONSE if label == REQUEST else REQUEST
+        for name, frames in (
+            ("attachments swapped", [*head, second, first]),
+            ("envelope and attachment swapped", [*head[:-1], first, head[-1], second]),
+            ("last attachment left out", [*head, first]),
+            ("an attachment added", [*good, b""]),
+            ("two attachments merged", [*head, first + second]),
+            ("a byte moved across the frames' boundary", [*head, first + second[:1], second[1:]]),
+            ("signed under another label", [*good[:at], SIGNER.sign(other_label, signed), *good[at + 1 :]]),
+            ("signed with another key", [*good[:at], Signer(bytes(32)).sign(label, signed), *good[at + 1 :]]),
+            ("signature in hexadecimal", [*good[:at], signature.hex().encode(), *good[at + 1 :]]),
+            ("signature cut short", [*good[:at], signature[:31], *good[at + 1 :]]),
+            ("no signature", [*good[:at], b"", *good[at + 1 :]]),
+        ):
+            cases.append(rejected(f"{word}: {name}", label, frames, AUTHENTICATION))
+        cases += [
+            rejected(f"{word}: no frame", label, [], SERIALIZATION),
+            rejected(f"{word}: a frame too few", label, good[: at + 1], SERIALIZATION),
+        ]
+    other = [b"system.errors", SIGNER.sign(STREAM, [b"system.watermarks", msgpack.packb(ON_STREAM)])]
+    return [
+        *cases,
+        rejected("stream: another topic", STREAM, [*other, msgpack.packb(ON_STREAM)], AUTHENTICATION),
+    ]
+
+
+def signed_request(name: str, envelope: bytes, code: str, path: str | None = None) -> Case:
+    return rejected(name, REQUEST, SIGNER.seal(REQUEST, [envelope]), code, path)
+
+
+def undecodable() -> list[Case]:
+    good = msgpack.packb(ENVELOPE)
+    nested = msgpack.packb({**ENVELOPE, "payload": {"type": "Ping", "data": "@"}})
+    before, after = nested.split(b"\xa1@")
+    deep = before + b"\x91" * DEPTH + b"\xc0" + after
+    cases = [
+        signed_request(f"signed: {name}", envelope, SERIALIZATION)
+        for name, envelope in (
+            ("empty", b""),
+            ("cut short", good[:-1]),
+            ("trailing garbage", good + b"\x00"),
+            ("twice", good + good),
+            ("the opcode that MessagePack never uses", good.replace(b"\x09", b"\xc1")),
+            ("not UTF-8", good.replace(b"Ping", b"P\xffng")),
+            ("an array that claims 4294967295 items", b"\xdd\xff\xff\xff\xff"),
+        )
+    ]
+    # A piece is repeated instead of written out, to keep the file small.
+    pieces: Pieces = [before.hex(), {"hex": "91", "times": DEPTH}, (b"\xc0" + after).hex()]
+    cases.append(
+        rejected(f"signed: nested {DEPTH} deep", REQUEST, [SIGNER.sign(REQUEST, [deep]), pieces], SERIALIZATION)
+    )
+    topic = b"system.\xff"
+    frames = encode_stream(SIGNER, topic, outgoing(32, "Event", "Watermarks", {}, seq=1, instance_id=INSTANCE))
+    cases.append(rejected("signed: a topic that is not UTF-8", STREAM, frames, SERIALIZATION))
+    return cases
+
+
+def ill_typed() -> list[Case]:
+    cases = [
+        signed_request(
+            f"missing {field}",
+            msgpack.packb({name: value for name, value in ENVELOPE.items() if name != field}),
+            VALIDATION,
+            f"$.{field}",
+        )
+        for field in ("id", "timestamp", "schemaVersion", "messageType", "payload")
+    ]
+    cases += [
+        signed_request(f"{field} is {value!r:.20}", msgpack.packb({**ENVELOPE, field: value}), VALIDATION, f"$.{field}")
+        for field, value in (
+            ("id", 7),
+            ("id", ""),
+            ("id", "x" * 65),
+            ("timestamp", "2026-01-01"),
+            ("timestamp", NOW + 0.5),
+            ("timestamp", None),
+            ("schemaVersion", 2),
+            ("schemaVersion", "1"),
+            ("schemaVersion", True),
+            ("messageType", "request"),
+            ("payload", ["Ping", {}]),
+            ("sessionId", 5),
+            ("counter", 0),
+            ("counter", "9"),
+            ("counter", 9.5),
+            ("correlationId", False),
+        )
+    ]
+    payloads: list[tuple[dict[str, Any], str]] = [
+        ({"data": {}}, "$.payload.type"),
+        ({"type": "Ping"}, "$.payload.data"),
+        ({"type": 1, "data": {}}, "$.payload.type"),
+    ]
+    cases += [
+        signed_request(f"payload {payload}", msgpack.packb({**ENVELOPE, "payload": payload}), VALIDATION, path)
+        for payload, path in payloads
+    ]
+    odd_key: dict[Any, Any] = {**ENVELOPE, 5: 5}
+    cases += [
+        signed_request("an array", msgpack.packb(list(ENVELOPE.values())), VALIDATION, "$"),
+        signed_request("a key that is no string", msgpack.packb(odd_key), VALIDATION, "$"),
+    ]
+    for field in ("seq", "instanceId"):
+        envelope = msgpack.packb({name: value for name, value in ON_STREAM.items() if name != field})
+        topic = b"system.watermarks"
+        frames = [topic, SIGNER.sign(STREAM, [topic, envelope]), envelope]
+        cases.append(rejected(f"stream: missing {field}", STREAM, frames, VALIDATION, f"$.{field}"))
+    return cases
+
+
+def rendered() -> dict[str, str]:
+    """File name to text."""
+    files = {
+        "requests.json": requests(),
+        "responses.json": responses(),
+        "streams.json": streams(),
+        "rejected.json": [*forged(), *undecodable(), *ill_typed()],
+    }
+    return {
+        name: json.dumps({"key": KEY.hex(), "cases": cases}, indent=1, ensure_ascii=False) + "\n"
+        for name, cases in files.items()
+    }
+
+
+if __name__ == "__main__":
+    for file_name, text in rendered().items():
+        (DIRECTORY / file_name).write_text(text, "utf-8", newline="\n")

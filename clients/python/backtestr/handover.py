@@ -1,0 +1,93 @@
+"""What passes between the callers' threads and the I/O thread: one answer, or a stream of deliveries.
+
+The I/O thread never waits here; callers do.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from backtestr_protocol.errors import TimedOut
+
+from .effects import Delivery
+
+# Deliveries that may lie unread in one subscription: some 20 MB of orders. What passes beyond is fetched again later.
+MAX_UNREAD = 100_000
+
+T = TypeVar("T")
+
+
+class Reply(Generic[T]):
+    """A place for one value or error, set once, read by any number of threads."""
+
+    __slots__ = ("_error", "_value", "_waiting")
+
+    def __init__(self) -> None:
+        self._waiting = threading.Lock()  # held until there is something to read: half the price of an Event
+        self._waiting.acquire()
+        self._value: T | None = None
+        self._error: Exception | None = None
+
+    def succeed(self, value: T) -> None:
+        self._value = value
+        self._waiting.release()
+
+    def fail(self, error: Exception) -> None:
+        self._error = error
+        self._waiting.release()
+
+    def read(self, timeout: float | None = None) -> T:
+        """The value, or raises the error that came instead; `TimedOut` after `timeout` seconds without either."""
+        if not self._waiting.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
+            raise TimedOut(f"nothing came within {timeout:g} s", timeoutSeconds=timeout)
+        self._waiting.release()
+        if self._error is not None:
+            raise self._error
+        return self._value  # type: ignore[return-value]  # T may itself be None
+
+
+class Mailbox:
+    """The unread deliveries of one subscription, for one reading thread."""
+
+    def __init__(self, when_taken: Callable[[int], None]) -> None:
+        """`when_taken` is told, by the reader's thread, how many deliveries were taken and leave room for others."""
+        self._changed = threading.Condition()
+        self._arrived: deque[Delivery] = deque()
+        self._reading: deque[Delivery] = deque()
+        self._taken = 0
+        self._ended = False
+        self._error: Exception | None = None
+        self._when_taken = when_taken
+
+    def put(self, deliveries: list[Delivery]) -> None:
+        with self._changed:
+            self._arrived.extend(deliveries)
+            self._changed.notify()
+
+    def end(self, error: Exception | None) -> None:
+        """Nothing more comes. The first call counts."""
+        with self._changed:
+            if not self._ended:
+                self._ended, self._error = True, error
+            self._changed.notify_all()
+
+    def take(self, timeout: float | None = None) -> Delivery | None:
+        """The next delivery; None at the end. Raises the error that ended the subscription, once all before it was
+        taken, and `TimedOut` after `timeout` seconds without anything."""
+        if not self._reading:
+            with self._changed:
+                if not self._changed.wait_for(lambda: self._arrived or self._ended, timeout):
+                    raise TimedOut(f"nothing came within {timeout:g} s", timeoutSeconds=timeout)
+                self._reading, self._arrived = self._arrived, self._reading
+                if not self._reading:
+                    if self._error is not None:
+                        raise self._error
+                    return None
+            self._taken += len(self._reading)
+            if self._taken >= MAX_UNREAD // 4:
+                taken, self._taken = self._taken, 0
+                self._when_taken(taken)
+        return self._reading.popleft()

@@ -1,0 +1,134 @@
+"""One topic as a subscriber sees it: sequence numbers in, messages in order out, and never a silent loss.
+
+No I/O. A `TopicStream` is told what arrived and what is known to exist; it says what to ask the broker for
+(`missing`), and what cannot be had any more becomes a `Gap` (PROTOCOL.md, section 7).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from backtestr_protocol.codec import Payload, decode
+from backtestr_protocol.errors import SerializationError
+from backtestr_protocol.messages import Batch, Missed
+
+from .effects import Delivery, Gap, StreamMessage
+
+# Messages that arrived ahead of a missing one; beyond this they are asked for again instead of being kept.
+MAX_HELD = 10_000
+
+
+_payload_decoder = msgspec.msgpack.Decoder(Payload)
+_batch_decoder = msgspec.msgpack.Decoder(Batch)
+
+
+def unpack(seq: int, payload: Payload) -> list[tuple[int, Payload]]:
+    """The messages in a stream payload with their numbers: itself, or what a `Batch` that starts at `seq` holds.
+
+    Raises `MessageError` for a batch that is damaged or compressed in a way that this client cannot read.
+    """
+    if payload.type != "Batch":
+        return [(seq, payload)]
+    batch = decode(_batch_decoder, payload.data)
+    if batch.compression != "none" or isinstance(batch.messages, bytes):
+        raise SerializationError(
+            f"a batch compressed with {batch.compression} came, and this client reads uncompressed ones only",
+            compression=batch.compression,
+        )
+    if len(batch.messages) != batch.count:
+        raise SerializationError(f"a batch says that it holds {batch.count} messages; it holds {len(batch.messages)}")
+    return [(seq + index, decode(_payload_decoder, raw)) for index, raw in enumerate(batch.messages)]
+
+
+class TopicStream:
+    """The order of one topic for one subscriber.
+
+    `next_seq` is the number that is delivered next; 0 while any may come first (`from_start=False`: the first that
+    arrives begins the stream). Everything before it was delivered or stated as a gap.
+    """
+
+    __slots__ = ("_held", "asking", "known", "next_seq", "topic")
+
+    def __init__(self, topic: str, *, from_start: bool) -> None:
+        self.topic = topic
+        self.next_seq = 1 if from_start else 0
+        self.known = 0  # the highest number heard of
+        self.asking = 0  # the number of the FetchMissed that is under way, 0 for none
+        self._held: dict[int, Payload] = {}
+
+    def offer(self, messages: Iterable[tuple[int, Payload]], room: int) -> list[Delivery]:
+        """Messages arrived; what can be delivered now, in order, at most `room`. Duplicates are dropped."""
+        delivered: list[Delivery] = []
+        for seq, payload in messages:
+            self.known = max(self.known, seq)
+            if self.next_seq == 0:
+                self.next_seq = seq
+            if seq == self.next_seq and not self._held and len(delivered) < room:
+                delivered.append(StreamMessage(self.topic, seq, payload.type, payload.data))
+                self.next_seq += 1
+            elif seq == self.next_seq or (seq > self.next_seq and len(self._held) < MAX_HELD):
+                self._held[seq] = payload
+        return self._with_held(delivered, room)
+
+    def resume(self, room: int) -> list[Delivery]:
+        """There is room again, for `room` deliveries."""
+        return self._with_held([], room)
+
+    def told(self, last_seq: int) -> None:
+        """A watermark: the topic has come as far as `last_seq`."""
+        if self.next_seq:
+            self.known = max(self.known, last_seq)
+
+    @property
+    def holds_next(self) -> bool:
+        """What comes next is here already, and waits for room."""
+        return self.next_seq in self._held
+
+    def missing(self) -> tuple[int, int] | None:
+        """The numbers to ask for, first and last, when something is missing and not being asked for already."""
+        if self.asking or not 0 < self.next_seq <= self.known or self.holds_next:
+            return None
+        return self.next_seq, min(self._held, default=self.known + 1) - 1
+
+    def fetched(self, answer: Missed, room: int) -> list[Delivery]:
+        """The answer to `FetchMissed`; what can be delivered now, with a `Gap` for whatever the broker no longer has.
+
+        Raises `MessageError` as `unpack` does.
+        """
+        self.asking = 0
+        arrived = [one for kept in answer.messages for one in unpack(kept.seq, decode(_payload_decoder, kept.payload))]
+        self._held.update((seq, payload) for seq, payload in arrived if seq >= self.next_seq)
+        reached = max(answer.to_seq, answer.oldest_seq - 1)
+        self.known = max(self.known, reached, *self._held)
+        if reached < self.next_seq and not self.holds_next:
+            return self.give_up(room)
+        delivered = self._with_held([], room)
+        while self.next_seq <= reached and len(delivered) < room:
+            delivered.append(self._gap_to(min([reached, *(seq - 1 for seq in self._held)])))
+            self._with_held(delivered, room)
+        self._held = dict(sorted(self._held.items())[:MAX_HELD])
+        return delivered
+
+    def give_up(self, room: int) -> list[Delivery]:
+        """The broker does not have what is missing: it is lost."""
+        self.asking = 0
+        missing = self.missing()
+        return self._with_held([self._gap_to(missing[1])], room) if missing and room else []
+
+    def _gap_to(self, last_seq: int) -> Gap:
+        gap = Gap(self.topic, self.next_seq, last_seq)
+        self.next_seq = last_seq + 1
+        return gap
+
+    def _with_held(self, delivered: list[Delivery], room: int) -> list[Delivery]:
+        """`delivered`, and those that were held because something before them was missing or there was no room."""
+        while self._held and len(delivered) < room and (payload := self._held.pop(self.next_seq, None)) is not None:
+            delivered.append(StreamMessage(self.topic, self.next_seq, payload.type, payload.data))
+            self.next_seq += 1
+        return delivered
+
+    def check_invariants(self) -> None:
+        assert len(self._held) <= MAX_HELD + 1
+        assert all(self.next_seq <= seq <= self.known for seq in self._held)

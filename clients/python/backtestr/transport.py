@@ -1,0 +1,334 @@
+"""The I/O thread: it owns every socket, and joins the session and the subscriptions to them and to the callers.
+
+Callers hand it commands and wait for replies; it alone touches the machines. It also watches the connection file: when
+another start of the broker has written it, the sockets are replaced, and the machines carry on where they were.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import math
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, assert_never
+
+import zmq
+
+from backtestr_protocol.connection import Connection
+from backtestr_protocol.errors import BacktestrError, Busy, NetworkError
+from backtestr_protocol.messages import BacktestStatus, Contract, Welcome
+
+from .discovery import ConnectionFile, Stamp
+from .effects import (
+    Answered,
+    Ask,
+    Deliver,
+    End,
+    Failed,
+    Finished,
+    Listen,
+    Noticed,
+    Question,
+    Reconnect,
+    Refused,
+    Send,
+    SessionEffect,
+    SubscriptionEffect,
+    Unlisten,
+    Welcomed,
+)
+from .handover import MAX_UNREAD, Mailbox, Reply
+from .session import Session
+from .sockets import Sockets, burst
+from .subscriptions import Since, Subscriptions
+
+# A caller that piles up more than this without an answer has a bug; the broker's own queues are shorter.
+MAX_WAITING = 1_000
+# How often the connection file is looked at, in seconds: a file status costs microseconds.
+LOOK_INTERVAL = 0.25
+# What the subscriptions ask for is small, or cut by the broker to what is.
+REPAIR_TIMEOUT = 30.0
+
+log = logging.getLogger("backtestr")
+
+Success = tuple[Any, list[bytes]]
+
+
+class Transport:
+    """One client's I/O thread, from its making to `close`."""
+
+    def __init__(
+        self,
+        session: Session,
+        connection: Connection,
+        file: ConnectionFile | None,
+        context: zmq.Context[zmq.Socket[bytes]],
+    ) -> None:
+        """`file` None: the connection is the only one there will be (a broker inside this process)."""
+        self.welcomed: Reply[Welcome] = Reply()
+        self._session = session
+        self._subscriptions = Subscriptions()
+        self._connection = connection
+        self._file = file
+        self._stamp: Stamp | None = file.stamp() if file else None
+        self._next_look = 0.0
+        self._context = context
+        self._sockets: Sockets | None = None
+        self._poller = zmq.Poller()
+        self._commands: deque[Callable[[], None]] = deque()
+        self._is_woken = False
+        self._wake_up, self._waker = socket.socketpair()
+        self._wake_up.setblocking(False)
+        self._gate = threading.Lock()  # no command is added after the last ones were taken
+        self._is_shut = False
+        self._is_welcomed = False
+        self._is_closing = False
+        self._fault: BaseException | None = None
+        self._ids = itertools.count(1)
+        self._waiting: dict[str, Reply[Success] | Question] = {}
+        self._mailboxes: dict[int, Mailbox] = {}
+        self._finishes: dict[str, Reply[BacktestStatus]] = {}
+        self._thread = threading.Thread(target=self._run, name="backtestr client", daemon=True)
+        self._thread.start()
+
+    # --- called by any thread -------------------------------------------------------------------------------------
+
+    def ask(self, request_type: str, data: Contract, timeout: float) -> Reply[Success]:
+        """Send a request; the reply carries its Success data and attachments. `timeout` in seconds."""
+        reply: Reply[Success] = Reply()
+        self._command(lambda: self._ask(request_type, data, timeout, reply))
+        return reply
+
+    def open(self, prefix: str, since: Since, until: str | None = None) -> tuple[int, Mailbox]:
+        """Begin a subscription (see `Subscriptions.open`); returns its number and where its deliveries arrive."""
+        number = next(self._ids)
+        mailbox = Mailbox(lambda count: self._command(lambda: self._do(self._subscriptions.taken(number, count))))
+
+        def begin() -> None:
+            self._mailboxes[number] = mailbox
+            self._do(self._subscriptions.open(number, prefix, since, MAX_UNREAD, until))
+
+        self._command(begin)
+        return number, mailbox
+
+    def shut(self, number: int) -> None:
+        """End a subscription; what has arrived can still be read."""
+
+        def end() -> None:
+            self._do(self._subscriptions.close(number))
+            if (mailbox := self._mailboxes.pop(number, None)) is not None:
+                mailbox.end(None)
+
+        self._command(end)
+
+    def follow(self, backtest_id: str, *, is_new: bool) -> Reply[BacktestStatus]:
+        """A reply that carries the final status of a backtest once it has ended."""
+        reply: Reply[BacktestStatus] = Reply()
+
+        def begin() -> None:
+            self._finishes[backtest_id] = reply
+            self._do(self._subscriptions.follow(backtest_id, is_new=is_new))
+
+        self._command(begin)
+        return reply
+
+    def close(self) -> None:
+        """Say goodbye, close the sockets and end the thread. What still waits fails with `RuntimeError`."""
+        with contextlib.suppress(RuntimeError):
+            self._command(self._begin_to_close)
+        self._thread.join()
+
+    def _command(self, command: Callable[[], None]) -> None:
+        with self._gate:
+            if self._is_shut:
+                raise RuntimeError("this client is closed") from self._fault
+            self._commands.append(command)
+            if not self._is_woken:
+                self._is_woken = True
+                self._waker.send(b"\0")
+
+    # --- the thread -----------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            self._poller.register(self._wake_up.fileno(), zmq.POLLIN)
+            self._connect(self._connection)
+            while not self._is_closing:
+                self._turn(dict(self._poller.poll(self._idle_ms())))
+        except BaseException as fault:
+            self._fault = fault
+            log.critical("the client's I/O thread ended: %r", fault, exc_info=fault)
+        finally:
+            self._disconnect()
+            with self._gate:
+                self._is_shut = True
+            self._run_commands()
+            self._abandon_all()
+
+    def _turn(self, ready: dict[Any, int]) -> None:
+        sockets = self._sockets
+        if self._wake_up.fileno() in ready:
+            self._wake_up.recv(4096)
+            self._is_woken = False
+            self._run_commands()
+        if sockets is not None:
+            if sockets.requests in ready:
+                for frames in burst(sockets.requests):
+                    self._do(self._session.receive(frames, time.monotonic(), _wall_ms()))
+            for stream in [stream for stream in sockets.streams.values() if stream in ready]:
+                for frames in burst(stream):
+                    self._do(self._subscriptions.receive(frames))
+        now = time.monotonic()
+        deadline = self._session.next_deadline()
+        if deadline is not None and deadline <= now:
+            self._do(self._session.tick(now, _wall_ms()))
+        if self._file is not None and self._next_look <= now:
+            self._next_look = now + LOOK_INTERVAL
+            self._look(self._file)
+
+    def _run_commands(self) -> None:
+        while self._commands:
+            self._commands.popleft()()
+
+    def _idle_ms(self) -> int:
+        """How long nothing is due."""
+        times = [time for time in (self._session.next_deadline(), self._next_look if self._file else None) if time]
+        return max(0, math.ceil((min(times) - time.monotonic()) * 1000)) if times else -1
+
+    def _look(self, file: ConnectionFile) -> None:
+        """Has another broker written the connection file, or has this one removed it?"""
+        stamp = file.stamp()
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        if stamp is None:
+            self._disconnect()
+            return
+        try:
+            connection = file.read()
+        except NetworkError as error:
+            log.warning("%s", error)
+            self._disconnect()
+            return
+        if self._sockets is None or connection.instance_id != self._connection.instance_id:
+            self._connect(connection)
+
+    def _connect(self, connection: Connection) -> None:
+        self._disconnect()
+        self._connection = connection
+        self._sockets = sockets = Sockets(self._context, connection)
+        self._poller.register(sockets.requests, zmq.POLLIN)
+        for prefix in self._subscriptions.prefixes:
+            self._listen(prefix)
+        signer = connection.signer()
+        self._do(self._session.connected(signer, time.monotonic(), _wall_ms()))
+        self._do(self._subscriptions.connected(signer, connection.instance_id))
+
+    def _disconnect(self) -> None:
+        if self._sockets is None:
+            return
+        for one in (self._sockets.requests, *self._sockets.streams.values()):
+            self._poller.unregister(one)
+        self._sockets.close()
+        self._sockets = None
+        self._session.disconnected()
+
+    def _listen(self, prefix: str) -> None:
+        if self._sockets is not None:
+            self._sockets.listen(prefix)
+            for stream in self._sockets.streams.values():
+                self._poller.register(stream, zmq.POLLIN)
+
+    def _ask(self, request_type: str, data: Contract, timeout: float, waiter: Reply[Success] | Question) -> None:
+        if isinstance(waiter, Reply) and self._session.waiting >= MAX_WAITING:
+            waiter.fail(Busy(f"{MAX_WAITING} requests wait for an answer already; wait for some of them first"))
+            return
+        request_id, effects = self._session.request(request_type, data, time.monotonic(), _wall_ms(), timeout)
+        self._waiting[request_id] = waiter
+        self._do(effects)
+
+    def _do(self, effects: Iterable[SessionEffect | SubscriptionEffect]) -> None:
+        for effect in effects:
+            match effect:
+                case Answered():
+                    match self._waiting.pop(effect.request_id):
+                        case Reply() as reply:
+                            reply.succeed((effect.data, effect.attachments))
+                        case question:
+                            self._do(self._subscriptions.answered(question, effect.data))
+                case Send():
+                    if self._sockets is None or not self._sockets.send(effect.frames):
+                        log.warning("a request could not be sent; it waits for the next connection")
+                case Deliver():
+                    self._mailboxes[effect.subscription_id].put(effect.deliveries)
+                case Failed():
+                    match self._waiting.pop(effect.request_id):
+                        case Reply() as reply:
+                            reply.fail(effect.error)
+                        case question:
+                            self._do(self._subscriptions.failed(question, effect.error))
+                case Ask():
+                    self._ask(effect.request_type, effect.data, REPAIR_TIMEOUT, effect.about)
+                case End():
+                    self._mailboxes.pop(effect.subscription_id).end(effect.error)
+                case Finished():
+                    self._finish(effect)
+                case Listen():
+                    self._listen(effect.prefix)
+                case Unlisten():
+                    if self._sockets is not None:
+                        self._sockets.unlisten(effect.prefix)
+                case Welcomed():
+                    if not self._is_welcomed:
+                        self._is_welcomed = True
+                        self.welcomed.succeed(effect.welcome)
+                case Refused():
+                    log.error("the broker refuses this client: %s", effect.error)
+                    if not self._is_welcomed:
+                        self._is_welcomed = True
+                        self.welcomed.fail(effect.error)
+                case Reconnect():
+                    log.warning("connecting again: %s", effect.reason)
+                    self._connect(self._connection)
+                case Noticed():
+                    log.warning("%s: %s", effect.error.code, effect.error)
+                case _:
+                    assert_never(effect)
+
+    def _finish(self, finished: Finished) -> None:
+        reply = self._finishes.pop(finished.backtest_id, None)
+        if reply is None:
+            return
+        if isinstance(finished.outcome, BacktestrError):
+            reply.fail(finished.outcome)
+        else:
+            reply.succeed(finished.outcome)
+
+    def _begin_to_close(self) -> None:
+        self._do(self._session.farewell(time.monotonic(), _wall_ms()))
+        self._is_closing = True
+
+    def _abandon_all(self) -> None:
+        closed = RuntimeError(
+            "this client is closed" if self._fault is None else f"its I/O thread ended: {self._fault!r}"
+        )
+        for waiter in self._waiting.values():
+            if isinstance(waiter, Reply):
+                waiter.fail(closed)
+        for reply in self._finishes.values():
+            reply.fail(closed)
+        for mailbox in self._mailboxes.values():
+            mailbox.end(closed)
+        if not self._is_welcomed:
+            self.welcomed.fail(closed)
+        self._wake_up.close()
+        self._waker.close()
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000

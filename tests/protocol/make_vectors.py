@@ -320,7 +320,7 @@ def undecodable() -> list[Case]:
             ("twice", good + good),
             ("the opcode that MessagePack never uses", good.replace(b"\x09", b"\xc1")),
             ("not UTF-8", good.replace(b"Ping", b"P\xffng")),
-            ("an array that claims 4294967295 items", b"\xdd\xff\xff\xff\xff"),
+            ("a map that claims 4294967295 keys", b"\xdf\xff\xff\xff\xff"),
         )
     ]
     # A piece is repeated instead of written out, to keep the file small.

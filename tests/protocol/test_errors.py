@@ -1,0 +1,138 @@
+"""The error tree: every code has an exception, a recovery action and a way over the wire and back."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, get_args
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backtestr_protocol import errors
+from backtestr_protocol.codec import encode
+from backtestr_protocol.errors import (
+    BY_CODE,
+    RECOVERY_ACTIONS,
+    BacktestrError,
+    ErrorCode,
+    ErrorData,
+    MessageError,
+    NotFound,
+    Severity,
+    did_you_mean,
+    from_data,
+    unknown,
+)
+from protocol.strategies import VALUES, laws
+
+CODES: tuple[str, ...] = get_args(ErrorCode)
+ALGORITHMS = ["buy_and_hold", "sma_cross", "SMA_Slow"]
+
+
+def subclasses(error: type[BacktestrError]) -> set[type[BacktestrError]]:
+    return {error}.union(*(subclasses(one) for one in error.__subclasses__()))
+
+
+def test_every_code_has_an_exception_and_recovery_actions() -> None:
+    assert set(BY_CODE) == set(RECOVERY_ACTIONS) == set(CODES)
+    assert set(BY_CODE.values()) == subclasses(BacktestrError) - {BacktestrError, MessageError}
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_recovery_actions_can_be_followed(code: str) -> None:
+    actions = RECOVERY_ACTIONS[code]
+    assert actions
+    assert len({one.action for one in actions}) == len(actions)
+    for one in actions:
+        assert one.action.isidentifier()
+        assert one.description[0].isupper()
+        assert one.automatic != one.user_required
+
+
+@pytest.mark.parametrize("code", CODES)
+@laws
+@given(message=st.text(max_size=50), details=st.none() | st.dictionaries(st.text(max_size=8), VALUES, min_size=1))
+def test_errors_cross_the_wire(code: str, message: str, details: dict[str, Any] | None) -> None:
+    sent = BY_CODE[code](message, **(details or {}))
+    data = sent.to_data(component="broker", timestamp=1_790_000_000_000)
+    received = msgspec.msgpack.decode(encode(data), type=ErrorData)
+    assert received == data
+    error = from_data(received)
+    assert type(error) is type(sent)
+    assert (str(error), error.message, error.details) == (message, message, details)
+    assert error.to_data(component="broker", timestamp=1_790_000_000_000) == data
+
+
+def test_data_have_what_the_page_says() -> None:
+    data = NotFound("no such thing", kind="thing").to_data(component="engine", timestamp=5)
+    assert msgspec.to_builtins(data) == {
+        "code": "NOT_FOUND",
+        "message": "no such thing",
+        "details": {"kind": "thing"},
+        "recoveryActions": [
+            {
+                "action": "correct_name",
+                "description": "Use one of the names that the message or details give",
+                "automatic": False,
+                "userRequired": True,
+            }
+        ],
+        "severity": "Error",
+        "component": "engine",
+        "timestamp": 5,
+    }
+    assert msgspec.to_builtins(errors.Busy("full").to_data(component="broker", timestamp=5))["details"] is None
+
+
+def test_details_may_be_called_like_the_constructor_s_own() -> None:
+    error = from_data(errors.DataError("bad", message="inner", self="x").to_data(component="engine", timestamp=0))
+    assert error.details == {"message": "inner", "self": "x"}
+
+
+@pytest.mark.parametrize("error", BY_CODE.values(), ids=BY_CODE.keys())
+def test_severities_are_the_page_s(error: type[BacktestrError]) -> None:
+    assert error.severity in get_args(Severity)
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("sma_cros", "; did you mean 'sma_cross'?"),
+        ("SMA_CROSS", "; did you mean 'sma_cross'?"),
+        ("sma_slow", "; did you mean 'SMA_Slow'?"),
+        ("zzz", ""),
+        ("", ""),
+    ],
+)
+def test_near_misses(name: str, answer: str) -> None:
+    assert did_you_mean(name, ALGORITHMS) == answer
+
+
+def test_nothing_is_near_nothing() -> None:
+    assert did_you_mean("x", []) == ""
+
+
+def test_unknown_names_what_there_is() -> None:
+    error = unknown("algorithm", "sma_cros", ALGORITHMS, hint="see the list")
+    assert str(error) == (
+        "unknown algorithm 'sma_cros'; did you mean 'sma_cross'? (SMA_Slow, buy_and_hold, sma_cross); see the list"
+    )
+    assert error.details == {"kind": "algorithm", "name": "sma_cros", "known": sorted(ALGORITHMS)}
+    assert str(unknown("symbol", "X", [])) == "unknown symbol 'X' (there is none yet)"
+
+
+def test_unknown_names_no_more_than_twenty() -> None:
+    error = unknown("symbol", "none of them", [f"S{number:02}" for number in range(21)])
+    assert "S19, …)" in str(error)
+    assert "S20" not in str(error)
+    assert error.details is not None
+    assert len(error.details["known"]) == 20
+
+
+def test_a_huge_name_costs_neither_time_nor_room() -> None:
+    started = time.process_time()
+    error = unknown("symbol", "x" * 16_000_000, ALGORITHMS)
+    assert time.process_time() - started < 1  # comparing it takes a hundred times that
+    assert len(encode(error.to_data(component="broker", timestamp=0))) < 1_000

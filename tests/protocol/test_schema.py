@@ -1,0 +1,92 @@
+"""The JSON Schema stands as it is generated, and says what the codec says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema  # type: ignore[import-untyped]
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backtestr_protocol import schema
+from backtestr_protocol.codec import Envelope, encode
+from backtestr_protocol.connection import Connection, decode_connection
+from backtestr_protocol.messages import REQUESTS, STREAMED
+from protocol import make_vectors
+from protocol.strategies import instances, laws
+from protocol.test_contracts import CONTRACTS
+
+DIRECTORY = Path(__file__).parents[2] / "protocol" / "schema"
+
+
+def validator(name: str) -> Any:
+    contracts = schema.contracts()
+    return jsonschema.Draft202012Validator({"$ref": f"#/$defs/{name}", "$defs": contracts["$defs"]})
+
+
+def test_the_files_are_what_the_contracts_say() -> None:
+    assert schema.drifted(DIRECTORY) == [], "run: python -m backtestr_protocol.schema"
+    assert {file.name for file in DIRECTORY.glob("*.json")} == set(schema.rendered())
+
+
+def test_check_finds_what_drifted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert schema.main(["--directory", str(tmp_path), "--check"]) == 1
+    assert schema.main(["--directory", str(tmp_path)]) == 0
+    assert schema.main(["--directory", str(tmp_path), "--check"]) == 0
+    capsys.readouterr()
+    (tmp_path / "index.json").write_text("{}", "utf-8")
+    assert schema.main(["--directory", str(tmp_path), "--check"]) == 1
+    assert capsys.readouterr().out.startswith("index.json is out of date")
+
+
+@pytest.mark.parametrize("struct", CONTRACTS, ids=lambda struct: struct.__name__)
+@laws
+@given(data=st.data())
+def test_the_schema_admits_every_instance(struct: type[msgspec.Struct], data: st.DataObject) -> None:
+    # Binary data have no JSON of their own; a Batch that carries them is left to the codec's laws.
+    fields = msgspec.msgpack.decode(encode(data.draw(instances(struct))))
+    if not isinstance(fields.get("messages"), bytes):
+        validator(struct.__name__).validate(fields)
+
+
+def test_the_schema_admits_the_envelopes_of_the_vectors() -> None:
+    envelopes = [
+        case["expected"]["envelope"]
+        for case in [*make_vectors.requests(), *make_vectors.responses(), *make_vectors.streams()]
+    ]
+    for envelope in envelopes:
+        validator(Envelope.__name__).validate(envelope)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("Hello", {"clientId": "x" * 129, "protocolVersions": [1]}),
+        ("Hello", {"protocolVersions": [1]}),
+        ("FetchMissed", {"topic": "orders.x", "fromSeq": 0}),
+        ("GetBacktestResults", {"backtestId": "x", "tables": ["trade"]}),
+        ("GetMarketData", {"symbol": "A", "timeframe": "1d", "startTime": 0.5}),
+        ("Envelope", {**make_vectors.ENVELOPE, "schemaVersion": 2}),
+    ],
+)
+def test_the_schema_refuses_what_the_codec_refuses(name: str, value: Any) -> None:
+    assert not validator(name).is_valid(value)
+
+
+def test_the_schema_describes_the_connection_file(connection_text: bytes) -> None:
+    value = json.loads(connection_text)
+    validator(Connection.__name__).validate(value)
+    assert decode_connection(connection_text).instance_id == value["instanceId"]
+
+
+def test_the_index_refers_to_contracts_that_exist() -> None:
+    index, contracts = schema.index(), schema.contracts()
+    rows = [side for row in index["requests"].values() for side in (row["data"], row["success"])]
+    for reference in [*rows, *index["streams"].values()]:
+        assert reference["$ref"].removeprefix("contracts.json#/$defs/") in contracts["$defs"]
+    assert set(index["requests"]) == set(REQUESTS)
+    assert set(index["streams"]) == set(STREAMED)

@@ -1,0 +1,150 @@
+"""The golden vectors, read by two decoders that share no code, and by the generator that must still write them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from backtestr_protocol.codec import RESPONSE, STREAM, Outgoing, Signer, decode_message, decode_stream, encode
+from backtestr_protocol.errors import BacktestrError, MessageError
+from backtestr_protocol.messages import REQUESTS, STREAMED, Batch
+from protocol import independent, make_vectors
+
+Case = dict[str, Any]
+Decoded = dict[str, Any]
+Decoder = Callable[[bytes, bytes, Sequence[bytes]], Decoded]
+
+DIRECTORY = Path(__file__).parents[2] / "protocol" / "vectors"
+
+
+def cases(*file_names: str) -> list[Any]:
+    found = []
+    for file_name in file_names:
+        content = json.loads((DIRECTORY / file_name).read_text("utf-8"))
+        key = bytes.fromhex(content["key"])
+        found += [
+            pytest.param(key, case, id=f"{file_name.removesuffix('.json')}: {case['name']}")
+            for case in content["cases"]
+        ]
+    return found
+
+
+def frames_of(case: Case) -> list[bytes]:
+    return [
+        bytes.fromhex(frame) if isinstance(frame, str) else b"".join(map(piece_of, frame)) for frame in case["frames"]
+    ]
+
+
+def piece_of(piece: str | dict[str, Any]) -> bytes:
+    return bytes.fromhex(piece) if isinstance(piece, str) else bytes.fromhex(piece["hex"]) * piece["times"]
+
+
+def as_decoded(envelope: Any, attachments: Sequence[bytes], topic: str | None) -> Decoded:
+    decoded = {"envelope": envelope, "attachments": [one.hex() for one in attachments]}
+    return decoded if topic is None else {"topic": topic, **decoded}
+
+
+def by_independent(key: bytes, label: bytes, frames: Sequence[bytes]) -> Decoded:
+    if label == STREAM:
+        topic, envelope, attachments = independent.unpack_stream(key, frames)
+        return as_decoded(envelope, attachments, topic)
+    envelope, attachments = independent.unpack(key, label, frames)
+    return as_decoded(envelope, attachments, None)
+
+
+def by_codec(key: bytes, label: bytes, frames: Sequence[bytes]) -> Decoded:
+    if label == STREAM:
+        streamed = decode_stream(Signer(key), frames)
+        return as_decoded(msgspec.msgpack.decode(encode(streamed.envelope)), streamed.attachments, streamed.topic)
+    message = decode_message(Signer(key), label, frames)
+    return as_decoded(msgspec.msgpack.decode(encode(message.envelope)), message.attachments, None)
+
+
+def known_keys(expected: Decoded) -> Decoded:
+    """`expected` without what our envelope does not know and therefore ignores, and without nil for absent."""
+    known = set(Outgoing.__struct_encode_fields__)
+    envelope = {key: value for key, value in expected["envelope"].items() if key in known and value is not None}
+    envelope["payload"] = {key: envelope["payload"][key] for key in ("type", "data")}
+    return {**expected, "envelope": envelope}
+
+
+ACCEPTED = cases("requests.json", "responses.json", "streams.json")
+REJECTED = cases("rejected.json")
+
+
+@pytest.mark.parametrize(("key", "case"), ACCEPTED)
+def test_independent_decoder_reads_what_is_expected(key: bytes, case: Case) -> None:
+    assert by_independent(key, case["label"].encode(), frames_of(case)) == case["expected"]
+
+
+@pytest.mark.parametrize(("key", "case"), ACCEPTED)
+def test_codec_reads_what_is_expected(key: bytes, case: Case) -> None:
+    assert by_codec(key, case["label"].encode(), frames_of(case)) == known_keys(case["expected"])
+
+
+@pytest.mark.parametrize(("key", "case"), REJECTED)
+def test_independent_decoder_rejects(key: bytes, case: Case) -> None:
+    with pytest.raises(independent.Rejected) as caught:
+        by_independent(key, case["label"].encode(), frames_of(case))
+    assert (caught.value.code, caught.value.path) == (case["code"], case.get("path"))
+
+
+@pytest.mark.parametrize(("key", "case"), REJECTED)
+def test_codec_rejects(key: bytes, case: Case) -> None:
+    with pytest.raises(MessageError) as caught:
+        by_codec(key, case["label"].encode(), frames_of(case))
+    assert (caught.value.code, (caught.value.details or {}).get("path")) == (case["code"], case.get("path"))
+
+
+@pytest.mark.parametrize(("key", "case"), cases("requests.json"))
+def test_the_data_of_requests_are_what_their_type_carries(key: bytes, case: Case) -> None:
+    payload = case["expected"]["envelope"]["payload"]
+    struct = REQUESTS[payload["type"]].data
+    assert msgspec.to_builtins(msgspec.convert(payload["data"], struct)) == payload["data"]
+
+
+@pytest.mark.parametrize(("key", "case"), cases("streams.json"))
+def test_the_data_of_streams_are_what_their_type_carries(key: bytes, case: Case) -> None:
+    payloads = [case["expected"]["envelope"]["payload"]]
+    if payloads[0]["type"] == "Batch":
+        data = decode_stream(Signer(key), frames_of(case)).envelope.payload.data
+        batch = msgspec.msgpack.decode(data, type=Batch)
+        payloads = payloads[0]["data"]["messages"]
+        assert isinstance(batch.messages, list)
+        assert batch.count == len(payloads) == len(batch.messages)
+        assert batch.raw_bytes == len(encode(batch.messages))
+    for payload in payloads:
+        struct = STREAMED[payload["type"]]
+        assert msgspec.to_builtins(msgspec.convert(payload["data"], struct)) == payload["data"]
+
+
+def test_every_kind_of_rejection_is_there() -> None:
+    codes = {case.values[1]["code"] for case in REJECTED}
+    assert codes == {"AUTHENTICATION_ERROR", "IPC_SERIALIZATION_ERROR", "VALIDATION_ERROR"}
+    names = [case.values[1]["name"] for case in REJECTED]
+    assert len(names) == len(set(names))
+
+
+def test_the_files_are_what_the_generator_writes() -> None:
+    written = {file.name: file.read_text("utf-8") for file in DIRECTORY.glob("*.json")}
+    assert written == make_vectors.rendered(), "run: python tests/protocol/make_vectors.py"
+
+
+def test_a_signed_envelope_that_is_wrong_still_names_its_request() -> None:
+    key = bytes(32)
+    envelope = {**make_vectors.ENVELOPE, "timestamp": "now"}
+    with pytest.raises(MessageError) as caught:
+        decode_message(Signer(key), RESPONSE, independent.pack(key, RESPONSE, envelope))
+    assert caught.value.message_id == make_vectors.ENVELOPE["id"]
+    nameless = independent.pack(key, RESPONSE, {**envelope, "id": 5})
+    with pytest.raises(MessageError) as caught:
+        decode_message(Signer(key), RESPONSE, nameless)
+    assert caught.value.message_id is None
+    with pytest.raises(BacktestrError) as forged:
+        decode_message(Signer(bytes(31) + b"\x01"), RESPONSE, independent.pack(key, RESPONSE, envelope))
+    assert forged.value.code == "AUTHENTICATION_ERROR"

@@ -1,0 +1,25 @@
+"""The built-in algorithms, and finding one by its name or id."""
+
+from __future__ import annotations
+
+from backtestr_engine.algorithm import Algorithm
+from backtestr_protocol.errors import unknown
+from backtestr_protocol.messages import AlgorithmInfo
+
+from .buy_and_hold import buy_and_hold
+from .sma_cross import sma_cross
+
+BUILT_IN: dict[str, Algorithm] = {one.name: one for one in (buy_and_hold, sma_cross)}
+
+
+def algorithm_infos() -> list[AlgorithmInfo]:
+    """What `ListAlgorithms` answers, sorted by name."""
+    return [BUILT_IN[name].info for name in sorted(BUILT_IN)]
+
+
+def find_algorithm(name_or_id: str) -> Algorithm:
+    """The algorithm of that name or id, or `NotFound` naming the near miss."""
+    for one in BUILT_IN.values():
+        if name_or_id in (one.name, one.algorithm_id):
+            return one
+    raise unknown("algorithm", name_or_id, BUILT_IN)

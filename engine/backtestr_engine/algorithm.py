@@ -1,0 +1,155 @@
+"""Algorithms: functions of bars and parameters to signals, what is known of them, and calling them safely.
+
+    @algorithm("sma_cross", fast=Int(10, low=2, high=500), slow=Int(30, low=3, high=1000), requires=["fast < slow"])
+    def sma_cross(bars: Bars, fast: int, slow: int) -> Signals:
+        \"\"\"Long above, short below.\"\"\"
+        return Signals.from_cross(sma(bars.close, fast), sma(bars.close, slow))
+
+An algorithm sees whole arrays and must not look ahead: the signal of a bar may depend on that bar and those before it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import operator
+import re
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from backtestr_protocol.errors import AlgorithmError, InvalidConfiguration
+from backtestr_protocol.messages import AlgorithmInfo
+
+from .bars import Bars
+from .parameters import Parameter, Value, check_values, describe
+from .signals import Signals
+
+SignalFunction = Callable[..., Signals]
+
+VERSION_CHARACTERS = 16
+"""64 bits of the source's SHA-256: enough that two versions of one algorithm never share it."""
+
+_RELATIONS: dict[str, Callable[[Value, Value], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "!=": operator.ne,
+}
+
+
+class Requirement(msgspec.Struct, frozen=True):
+    """A relation that two parameters must have: `fast < slow`."""
+
+    left: str
+    relation: str
+    right: str
+
+    def __str__(self) -> str:
+        return f"{self.left} {self.relation} {self.right}"
+
+    def holds(self, values: Mapping[str, Value]) -> bool:
+        return _RELATIONS[self.relation](values[self.left], values[self.right])
+
+
+class Algorithm(msgspec.Struct, frozen=True):
+    """A named signal function. `version` is a hash of its source: another source, another version."""
+
+    name: str
+    version: str
+    description: str
+    parameters: dict[str, Parameter]
+    requirements: tuple[Requirement, ...]
+    function: SignalFunction
+
+    @property
+    def algorithm_id(self) -> str:
+        return f"{self.name}@{self.version}"
+
+    @property
+    def info(self) -> AlgorithmInfo:
+        return AlgorithmInfo(
+            algorithm_id=self.algorithm_id,
+            name=self.name,
+            version=self.version,
+            description=self.description,
+            parameters=[describe(name, parameter) for name, parameter in self.parameters.items()],
+        )
+
+    def check(self, given: Mapping[str, Any]) -> dict[str, Value]:
+        """Every parameter with its given value or default, or a `ValidationError`; `InvalidConfiguration` where two of
+        them contradict each other."""
+        values = check_values(self.name, self.parameters, given)
+        for requirement in self.requirements:
+            if not requirement.holds(values):
+                left, right = requirement.left, requirement.right
+                raise InvalidConfiguration(
+                    f"{self.name} requires {requirement}; {left} is {values[left]} and {right} is {values[right]}",
+                    paths=[f"$.parameters.{left}", f"$.parameters.{right}"],
+                    requires=str(requirement),
+                )
+        return values
+
+    def signals(self, bars: Bars, values: Mapping[str, Value]) -> Signals:
+        """The signals on `bars`; values as `check` returned them.
+
+        Raises `AlgorithmError` when the algorithm raises (with `details.traceback`) or returns anything but `Signals`
+        of one byte per bar.
+        """
+        try:
+            signals = self.function(bars, **values)
+        except AlgorithmError as error:
+            raise AlgorithmError(
+                f"{self.name}: {error.message}", **{"traceback": traceback.format_exc(), **(error.details or {})}
+            ) from error
+        except Exception as error:  # An algorithm is anyone's code: whatever it raises is its own error.
+            raise AlgorithmError(
+                f"{self.name} raised {type(error).__name__}: {error}", traceback=traceback.format_exc()
+            ) from error
+        if not isinstance(signals, Signals):
+            raise AlgorithmError(f"{self.name} returned {type(signals).__name__}, not Signals")
+        if len(signals) != len(bars):
+            raise AlgorithmError(f"{self.name} returned signals for {len(signals)} bars; there are {len(bars)}")
+        return signals
+
+
+def algorithm(
+    name: str, /, *, requires: Sequence[str] = (), **parameters: Parameter
+) -> Callable[[SignalFunction], Algorithm]:
+    """Make an `Algorithm` of the function below, described by the first line of its docstring.
+
+    `requires` states relations between parameters, such as `["fast < slow"]`. Raises `ValueError` for a function whose
+    arguments are not bars and these parameters, a default out of range, or a relation that says nothing.
+    """
+
+    def declare(function: SignalFunction) -> Algorithm:
+        arguments = list(inspect.signature(function).parameters)[1:]
+        if arguments != list(parameters):
+            raise ValueError(f"{name} takes {arguments} after the bars, but declares {list(parameters)}")
+        return Algorithm(
+            name=name,
+            version=hashlib.sha256(_source(function).encode()).hexdigest()[:VERSION_CHARACTERS],
+            description=(inspect.getdoc(function) or "").partition("\n")[0],
+            parameters=parameters,
+            requirements=tuple(_parse_requirement(text, parameters) for text in requires),
+            function=function,
+        )
+
+    for parameter, kind in parameters.items():
+        check_values(name, {parameter: kind}, {parameter: kind.default})
+    return declare
+
+
+def _source(function: SignalFunction) -> str:
+    """The text of the file that defines `function`, since its helpers are part of what it does."""
+    return inspect.getsource(inspect.getmodule(function) or function)
+
+
+def _parse_requirement(text: str, parameters: Mapping[str, Parameter]) -> Requirement:
+    match = re.fullmatch(r"(\w+) (<=|>=|!=|<|>) (\w+)", text)
+    if match is None or match[1] not in parameters or match[3] not in parameters:
+        raise ValueError(f"a requirement relates two parameters, as in 'fast < slow': {text!r} does not")
+    return Requirement(match[1], match[2], match[3])

@@ -1,0 +1,238 @@
+"""The catalogue: which series there are, on disk as Parquet and in memory while they are being worked on.
+
+One file per symbol and timeframe, `<root>/<symbol>/<timeframe>.parquet`, replaced as a whole and atomically. What a
+listing needs (symbol, number of bars, first and last open time) stands in the file's own metadata, so listing reads no
+bars. A timeframe that is not stored is resampled from the finest stored one that divides it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+import msgspec
+import polars as pl
+
+from backtestr_protocol.errors import DataError, ValidationError, did_you_mean
+from backtestr_protocol.messages import SeriesInfo, Timeframe
+
+from .bars import Bars, bars_from_frame, resample
+from .files import replace_file
+from .instants import instant
+from .timeframes import LENGTH_US, divides, next_open_time, open_time, parse_timeframe
+
+SYMBOL_MAX_CHARACTERS = 64
+"""Three bytes of percent escape each still make a file name that every file system takes (255)."""
+
+_METADATA_KEY = "backtestr.series"
+_BYTES_PER_BAR = 6 * 8
+
+
+class _SeriesKey(NamedTuple):
+    """A file as it was when it was read; a rewritten file has another key."""
+
+    path: Path
+    mtime_ns: int
+    size: int
+    timeframe: Timeframe
+
+
+class _RecentBars:
+    """Whole series in memory, the least recently used leaving first, at most `capacity_bytes` together."""
+
+    def __init__(self, capacity_bytes: int) -> None:
+        self._capacity_bytes = capacity_bytes
+        self._held_bytes = 0
+        self._series: OrderedDict[_SeriesKey, Bars] = OrderedDict()
+
+    def get(self, key: _SeriesKey) -> Bars | None:
+        bars = self._series.get(key)
+        if bars is not None:
+            self._series.move_to_end(key)
+        return bars
+
+    def put(self, key: _SeriesKey, bars: Bars) -> None:
+        if not self.fits(bars.nbytes):
+            return
+        for stale in [held for held in self._series if held.path == key.path and held[1:3] != key[1:3]]:
+            self._held_bytes -= self._series.pop(stale).nbytes
+        self._series[key] = bars
+        self._held_bytes += bars.nbytes
+        while self._held_bytes > self._capacity_bytes:
+            _, leaving = self._series.popitem(last=False)
+            self._held_bytes -= leaving.nbytes
+
+    def fits(self, nbytes: int) -> bool:
+        return nbytes <= self._capacity_bytes
+
+
+class Catalog:
+    """The series under `root`, with up to `cache_bytes` of them kept in memory between loads."""
+
+    def __init__(self, root: Path, *, cache_bytes: int) -> None:
+        self._root = root
+        self._recent = _RecentBars(cache_bytes)
+
+    def write(self, bars: Bars) -> SeriesInfo:
+        """Store `bars` in place of whatever that symbol and timeframe had. Readers see the old file or the new one."""
+        if not len(bars):
+            raise DataError(f"{bars.symbol} {bars.timeframe} has no bars to store")
+        info = SeriesInfo(
+            symbol=bars.symbol,
+            timeframe=bars.timeframe,
+            start_time=int(bars.timestamp[0]) // 1000,
+            end_time=int(bars.timestamp[-1]) // 1000,
+            bars=len(bars),
+        )
+        path = self._path(bars.symbol, bars.timeframe)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        metadata = {_METADATA_KEY: msgspec.json.encode(info).decode()}
+        with replace_file(path) as file:
+            bars.to_frame().write_parquet(file, compression="lz4", metadata=metadata)
+        return info
+
+    def series(self) -> list[SeriesInfo]:
+        """Every stored series, sorted by symbol, then from the finest timeframe to the coarsest."""
+        found = [_read_info(path) for path in self._root.glob("*/*.parquet")]
+        return sorted(found, key=lambda info: (info.symbol, LENGTH_US[info.timeframe]))
+
+    def load(self, symbol: str, timeframe: str, start_us: int | None = None, end_us: int | None = None) -> Bars:
+        """The bars that open in [start, end), microseconds UTC; None is unbounded.
+
+        Raises `ValidationError` for a timeframe that does not exist, and `DataError` for a symbol that is not there
+        (naming the near miss), a timeframe that cannot be made from what is stored, a range without bars (saying what
+        range there is) and a file that cannot be read.
+        """
+        wanted = parse_timeframe(timeframe)
+        stored = self._stored_for(symbol, wanted)
+        path = self._path(symbol, stored)
+        file = path.stat()
+        whole = self._whole(_SeriesKey(path, file.st_mtime_ns, file.st_size, wanted), symbol, stored)
+        if whole is None:
+            bars = resample(
+                _scan(
+                    path,
+                    symbol,
+                    stored,
+                    None if start_us is None else open_time(start_us, wanted),
+                    None if end_us is None else next_open_time(end_us, wanted),
+                ),
+                wanted,
+            ).between(start_us, end_us)
+        else:
+            bars = whole.between(start_us, end_us)
+        if not len(bars):
+            raise self._nothing_between(symbol, wanted, start_us, end_us, path)
+        return bars
+
+    def _whole(self, key: _SeriesKey, symbol: str, stored: Timeframe) -> Bars | None:
+        """The whole series, from memory or into memory; None when it is too large to be kept there."""
+        bars = self._recent.get(key)
+        if bars is None and key.timeframe != stored:
+            finer = self._whole(key._replace(timeframe=stored), symbol, stored)
+            bars = None if finer is None else resample(finer, key.timeframe)
+            if bars is not None:
+                self._recent.put(key, bars)
+        elif bars is None and self._recent.fits(_read_info(key.path).bars * _BYTES_PER_BAR):
+            bars = _scan(key.path, symbol, stored, None, None)
+            self._recent.put(key, bars)
+        return bars
+
+    def _stored_for(self, symbol: str, wanted: Timeframe) -> Timeframe:
+        """The timeframe to read for `wanted`: itself where stored, else the finest stored one that divides it."""
+        stored = list(self._stored(symbol))
+        if wanted in stored:
+            return wanted
+        if not stored:
+            symbols = sorted({info.symbol for info in self.series()})
+            there_is = ", ".join(symbols[:20]) + (", …" if len(symbols) > 20 else "") or "there is none yet"
+            raise DataError(
+                f"unknown symbol {symbol!r}{did_you_mean(symbol, symbols)} ({there_is})",
+                path="$.symbol",
+                symbol=symbol,
+                known=symbols[:20],
+            )
+        finer = [timeframe for timeframe in stored if divides(timeframe, wanted)]
+        if not finer:
+            raise DataError(
+                f"no {wanted} bars of {symbol}, and none to make them from (there are: {', '.join(stored)})",
+                path="$.timeframe",
+                symbol=symbol,
+                timeframe=wanted,
+                known=stored,
+            )
+        return finer[0]
+
+    def _stored(self, symbol: str) -> Iterator[Timeframe]:
+        """The stored timeframes of `symbol`, finest first."""
+        folder = self._folder(symbol)
+        return (timeframe for timeframe in LENGTH_US if (folder / f"{timeframe}.parquet").is_file())
+
+    def _nothing_between(
+        self, symbol: str, timeframe: Timeframe, start_us: int | None, end_us: int | None, path: Path
+    ) -> DataError:
+        info = _read_info(path)
+        asked = " ".join(
+            f"{word} {instant(bound)}" for word, bound in (("from", start_us), ("before", end_us)) if bound is not None
+        )
+        return DataError(
+            f"no {timeframe} bars of {symbol} {asked}; there are bars from {instant(info.start_time * 1000)} "
+            f"to {instant(info.end_time * 1000)}",
+            symbol=symbol,
+            timeframe=timeframe,
+            startTime=info.start_time,
+            endTime=info.end_time,
+            bars=info.bars,
+        )
+
+    def _path(self, symbol: str, timeframe: Timeframe) -> Path:
+        return self._folder(symbol) / f"{timeframe}.parquet"
+
+    def _folder(self, symbol: str) -> Path:
+        return self._root / folder_name(check_symbol(symbol))
+
+
+def check_symbol(symbol: str) -> str:
+    """`symbol` if it can name a series, else a `ValidationError`: 1 to 64 printable characters, no space around."""
+    if 0 < len(symbol) <= SYMBOL_MAX_CHARACTERS and symbol.isprintable() and symbol == symbol.strip():
+        return symbol
+    raise ValidationError(
+        f"a symbol is 1 to {SYMBOL_MAX_CHARACTERS} printable characters without spaces around them, not {symbol!r}",
+        path="$.symbol",
+        expected=f"1 to {SYMBOL_MAX_CHARACTERS} printable characters",
+        got=symbol,
+    )
+
+
+def folder_name(symbol: str) -> str:
+    """`symbol` as one path component: all but letters, digits, `-` and `_` percent-escaped, dots too."""
+    return quote(symbol, safe="").replace(".", "%2E").replace("~", "%7E")
+
+
+def _read_info(path: Path) -> SeriesInfo:
+    try:
+        return msgspec.json.decode(pl.read_parquet_metadata(path)[_METADATA_KEY], type=SeriesInfo)
+    except (pl.exceptions.PolarsError, OSError, KeyError, msgspec.MsgspecError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _scan(path: Path, symbol: str, stored: Timeframe, start_us: int | None, end_us: int | None) -> Bars:
+    """Read only the row groups that can hold bars of [start, end)."""
+    rows = pl.scan_parquet(path)
+    if start_us is not None:
+        rows = rows.filter(pl.col("timestamp") >= pl.lit(start_us).cast(pl.Datetime("us", "UTC")))
+    if end_us is not None:
+        rows = rows.filter(pl.col("timestamp") < pl.lit(end_us).cast(pl.Datetime("us", "UTC")))
+    try:
+        return bars_from_frame(symbol, stored, rows.collect())
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    name = os.path.join(path.parent.name, path.name)
+    return DataError(f"the catalogue's file {name} cannot be read: {error}; import the data again", file=str(path))

@@ -1,0 +1,483 @@
+"""Fills: the loop that walks bars, turns signals into orders, and keeps the account.
+
+One numba kernel over a small account record. Everything that a later bar needs of an earlier one is in that record, so
+walking in chunks of any sizes gives bit for bit what one walk gives: this is what makes progress, pause and stop exact.
+
+An order is market, decided on the close of a bar, and filled at that close or at the next open (`fill_at`). It is
+emitted once, with its final status. A reversal is one order that closes one position and opens another. An exit is
+never refused for lack of cash unless `short_of_cash` is "cut".
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+from numba import njit
+
+from .arrays import Bytes, Floats, Integers, Records
+from .bars import Bars
+from .options import Conventions
+from .signals import ENTRY, EXIT, REPEATED_ENTRY, REPEATED_SHORT_ENTRY, SHORT_ENTRY, SHORT_EXIT
+
+BUY, SELL = 1, -1
+SIDES = {BUY: "buy", SELL: "sell"}
+
+MARKET = 0
+ORDER_TYPES = ("market",)
+
+FILLED, REJECTED = 0, 1
+STATUSES = ("filled", "rejected")
+
+NO_REASON, NO_CASH, TOO_SMALL, NO_NEXT_BAR, CUT, END_OF_DATA = range(6)
+REASONS = (
+    "",
+    "not enough cash",
+    "too small",
+    "no next bar to fill at",
+    "cut to the cash there was",
+    "closed at the end of the data",
+)
+"""What `reason` of an order indexes. A rejection always has one."""
+
+MINIMUM_QUANTITY = 1e-8
+"""One satoshi: an order for less than this is rounding, not intent."""
+
+ORDER = np.dtype(
+    [
+        ("order_id", "i8"),  # 1, 2, 3 …
+        ("timestamp", "i8"),  # open time of the bar it was filled or rejected in, µs UTC
+        ("quantity", "f8"),  # asked for; 0 where a rejection came before there was a size
+        ("price", "f8"),  # the market's: the open or close that it was filled at, before slippage
+        ("fill_price", "f8"),  # after slippage; NaN when rejected
+        ("fill_quantity", "f8"),  # 0 when rejected
+        ("fee", "f8"),
+        ("side", "i1"),  # BUY, SELL
+        ("order_type", "i1"),  # index into ORDER_TYPES
+        ("status", "i1"),  # index into STATUSES
+        ("reason", "i1"),  # index into REASONS
+    ],
+    align=True,
+)
+
+POSITION = np.dtype(
+    [
+        ("position_id", "i8"),  # 1, 2, 3 …; a reversal ends one and begins the next
+        ("timestamp", "i8"),  # as the order's, µs UTC
+        ("quantity", "f8"),  # after the change; negative is short, 0 is closed
+        ("average_price", "f8"),  # paid or received, without fees
+        ("current_price", "f8"),  # the market's, as the order's price
+        ("unrealized", "f8"),  # quantity · (current_price − average_price)
+        ("realized", "f8"),  # of this position so far, all its fees paid
+    ],
+    align=True,
+)
+
+TRADE = np.dtype(
+    [
+        ("position_id", "i8"),
+        ("entry_time", "i8"),  # µs UTC
+        ("exit_time", "i8"),
+        ("quantity", "f8"),  # always positive
+        ("entry_price", "f8"),
+        ("exit_price", "f8"),
+        ("fees", "f8"),  # its share of the entry's, and the exit's
+        ("pnl", "f8"),  # after fees
+        ("return", "f8"),  # pnl / (entry_price · quantity)
+        ("side", "i1"),  # of the entry
+    ],
+    align=True,
+)
+
+RULES = np.dtype(
+    [
+        ("size_value", "f8"),
+        ("commission", "f8"),
+        ("slippage", "f8"),
+        ("size", "i1"),
+        ("on_opposite", "i1"),
+        ("entry_flags", "u1"),
+        ("short_entry_flags", "u1"),
+        ("fill_at_close", "?"),
+        ("cut", "?"),
+        ("short_collateral", "?"),
+        ("whole_units", "?"),
+        ("close_at_end", "?"),
+    ],
+    align=True,
+)
+
+ACCOUNT = np.dtype(
+    [
+        ("cash", "f8"),
+        ("quantity", "f8"),  # signed; 0 is flat
+        ("average_price", "f8"),
+        ("entry_fees", "f8"),  # paid on the open quantity, not yet charged to a trade
+        ("position_realized", "f8"),
+        ("realized", "f8"),  # of all positions, all fees paid: capital + realized + unrealized = equity
+        ("fees", "f8"),
+        ("slippage", "f8"),  # Σ |fill_price − price| · fill_quantity
+        ("traded_value", "f8"),  # Σ fill_price · fill_quantity
+        ("entry_time", "i8"),
+        ("orders", "i8"),  # emitted
+        ("orders_filled", "i8"),
+        ("positions_opened", "i8"),
+        ("positions_closed", "i8"),
+        ("bars_exposed", "i8"),  # bars that ended with a position
+    ],
+    align=True,
+)
+
+_ALL_IN, _FRACTION, _UNITS = range(3)
+_SIZES = {"all_in": _ALL_IN, "fraction": _FRACTION, "units": _UNITS}
+_REVERSE, _CLOSE, _IGNORE = range(3)
+_ON_OPPOSITE = {"reverse": _REVERSE, "close": _CLOSE, "ignore": _IGNORE}
+
+_EVENTS_PER_BAR = 4
+"""A close, a rejected opening, the close at the end, and an order without a next bar: never more on one bar."""
+
+_BUFFER_EVENTS = 4096
+"""Events that one pass of the kernel can hold before they are moved on: about 0.5 MB."""
+
+
+def rules(conventions: Conventions, *, commission: float, slippage: float) -> Records:
+    """The conventions as the kernel reads them: one record of `RULES`."""
+    repeated = conventions.cross_ties == "fire"
+    record = np.zeros(1, dtype=RULES)
+    record["size_value"] = 1.0 if conventions.size == "all_in" else conventions.size_value
+    record["commission"] = commission
+    record["slippage"] = slippage
+    record["size"] = _SIZES[conventions.size]
+    record["on_opposite"] = _ON_OPPOSITE[conventions.on_opposite]
+    if conventions.direction != "short":
+        record["entry_flags"] = ENTRY | (REPEATED_ENTRY if repeated else 0)
+    if conventions.direction != "long":
+        record["short_entry_flags"] = SHORT_ENTRY | (REPEATED_SHORT_ENTRY if repeated else 0)
+    record["fill_at_close"] = conventions.fill_at == "close"
+    record["cut"] = conventions.short_of_cash == "cut"
+    record["short_collateral"] = conventions.short_collateral
+    record["whole_units"] = conventions.whole_units
+    record["close_at_end"] = conventions.close_at_end
+    return record
+
+
+def new_account(initial_capital: float) -> Records:
+    """A flat account: one record of `ACCOUNT`."""
+    record = np.zeros(1, dtype=ACCOUNT)
+    record["cash"] = initial_capital
+    return record
+
+
+class Events(msgspec.Struct, frozen=True):
+    """What happened on some bars, in order: arrays of `ORDER`, `POSITION` and `TRADE` (closed ones)."""
+
+    orders: Records
+    positions: Records
+    trades: Records
+
+
+class Walk:
+    """A walk over `bars` with their signal `flags`: `advance` it as far and as often as is convenient.
+
+    `equity` holds cash + quantity · close for every bar walked; the rest of it is not yet written.
+    """
+
+    def __init__(self, bars: Bars, flags: Bytes, rules: Records, initial_capital: float) -> None:
+        self.account = new_account(initial_capital)
+        self.equity: Floats = np.empty(len(bars), dtype=np.float64)
+        self.bars_walked = 0
+        self._bars = bars
+        self._flags = flags
+        self._rules = rules
+        self._orders = np.zeros(_BUFFER_EVENTS, dtype=ORDER)
+        self._positions = np.zeros(_BUFFER_EVENTS, dtype=POSITION)
+        self._trades = np.zeros(_BUFFER_EVENTS, dtype=TRADE)
+
+    def advance(self, max_bars: int) -> Events:
+        """Walk up to `max_bars` more bars and return what happened on them."""
+        stop = min(self.bars_walked + max_bars, len(self._bars))
+        found: list[tuple[Records, Records, Records]] = []
+        while self.bars_walked < stop or not found:
+            self.bars_walked, orders, positions, trades = _walk(
+                self._bars.timestamp,
+                self._bars.open,
+                self._bars.close,
+                self._flags,
+                self.equity,
+                self._rules,
+                self.account,
+                self._orders,
+                self._positions,
+                self._trades,
+                self.bars_walked,
+                stop,
+            )
+            found.append(
+                (self._orders[:orders].copy(), self._positions[:positions].copy(), self._trades[:trades].copy())
+            )
+        if len(found) == 1:
+            return Events(*found[0])
+        orders_of, positions_of, trades_of = zip(*found, strict=True)
+        return Events(np.concatenate(orders_of), np.concatenate(positions_of), np.concatenate(trades_of))
+
+
+@njit(cache=True, nogil=True)
+def _walk(
+    timestamp: Integers,
+    open: Floats,
+    close: Floats,
+    flags: Bytes,
+    equity: Floats,
+    rules: Any,
+    account: Any,
+    orders: Any,
+    positions: Any,
+    trades: Any,
+    start: int,
+    stop: int,
+) -> tuple[int, int, int, int]:
+    """Walk bars [start, stop), or fewer when a buffer is nearly full. Returns the next bar and the counts of events."""
+    rule = rules[0]
+    state = account[0]
+    counts = np.zeros(3, dtype=np.int64)
+    last = timestamp.size - 1
+    capacity = orders.size - _EVENTS_PER_BAR
+    bar = start
+    while bar < stop and counts[0] <= capacity and counts[1] <= capacity:
+        if rule.fill_at_close:
+            if flags[bar] != 0:
+                _obey(flags[bar], close[bar], timestamp[bar], rule, state, orders, positions, trades, counts)
+        elif bar > 0 and flags[bar - 1] != 0:
+            _obey(flags[bar - 1], open[bar], timestamp[bar], rule, state, orders, positions, trades, counts)
+        if bar == last:
+            if rule.close_at_end and state.quantity != 0.0:
+                side = SELL if state.quantity > 0.0 else BUY
+                asked = abs(state.quantity)
+                filled, fee = _close(close[bar], timestamp[bar], rule, state, positions, trades, counts)
+                reason = END_OF_DATA if filled == asked else (CUT if filled > 0.0 else NO_CASH)
+                _emit(side, asked, close[bar], filled, fee, reason, timestamp[bar], rule, state, orders, counts)
+            if not rule.fill_at_close and flags[bar] != 0:
+                _refuse(flags[bar], close[bar], timestamp[bar], rule, state, orders, counts)
+        if state.quantity != 0.0:
+            state.bars_exposed += 1
+        equity[bar] = state.cash + state.quantity * close[bar]
+        bar += 1
+    return bar, counts[0], counts[1], counts[2]
+
+
+@njit(cache=True, nogil=True)
+def _decide(flags: int, rule: Any, quantity: float) -> tuple[bool, int]:
+    """What the signals of a bar ask of a position: whether to close it, and the side to open (0: none).
+
+    Long and short entry at once contradict each other and ask for nothing; an exit outweighs an entry of its own side.
+    """
+    long_entry = (flags & rule.entry_flags) != 0 and (flags & EXIT) == 0
+    short_entry = (flags & rule.short_entry_flags) != 0 and (flags & SHORT_EXIT) == 0
+    if long_entry and short_entry:
+        long_entry = short_entry = False
+    if quantity == 0.0:
+        return False, BUY if long_entry else (SELL if short_entry else 0)
+    is_long = quantity > 0.0
+    opposite = short_entry if is_long else long_entry
+    if opposite and rule.on_opposite != _IGNORE:
+        opened = SELL if is_long else BUY
+        return True, opened if rule.on_opposite == _REVERSE else 0
+    return (flags & (EXIT if is_long else SHORT_EXIT)) != 0, 0
+
+
+@njit(cache=True, nogil=True)
+def _obey(
+    flags: int,
+    price: float,
+    time: int,
+    rule: Any,
+    state: Any,
+    orders: Any,
+    positions: Any,
+    trades: Any,
+    counts: Integers,
+) -> None:
+    """Do what the signals ask at the market's `price`, and emit the order that did it."""
+    closes, opens = _decide(flags, rule, state.quantity)
+    asked = closed = opened = fee = 0.0
+    side = opens
+    reason = NO_REASON
+    if closes:
+        side = SELL if state.quantity > 0.0 else BUY
+        asked = abs(state.quantity)
+        closed, fee = _close(price, time, rule, state, positions, trades, counts)
+        if closed == 0.0:
+            reason = NO_CASH
+        elif closed < asked:
+            reason = CUT
+    if opens != 0 and closed == asked:
+        wanted, opened, opening_fee, refusal = _open(opens, price, time, rule, state, positions, counts)
+        if opened == 0.0 and closed > 0.0:
+            _emit(side, asked, price, closed, fee, reason, time, rule, state, orders, counts)
+            asked = closed = fee = 0.0
+        asked += wanted
+        fee += opening_fee
+        reason = refusal
+    if side != 0:
+        _emit(side, asked, price, closed + opened, fee, reason, time, rule, state, orders, counts)
+
+
+@njit(cache=True, nogil=True)
+def _refuse(flags: int, price: float, time: int, rule: Any, state: Any, orders: Any, counts: Integers) -> None:
+    """Reject what the signals of the last bar ask for: there is no next open."""
+    closes, opens = _decide(flags, rule, state.quantity)
+    side = opens
+    if closes:
+        side = SELL if state.quantity > 0.0 else BUY
+    if side != 0:
+        _emit(side, abs(state.quantity), price, 0.0, 0.0, NO_NEXT_BAR, time, rule, state, orders, counts)
+
+
+@njit(cache=True, nogil=True)
+def _slipped(side: int, price: float, rule: Any) -> float:
+    slipped: float = price * (1.0 + side * rule.slippage)
+    return slipped
+
+
+@njit(cache=True, nogil=True)
+def _size(side: int, price: float, rule: Any, cash: float) -> tuple[float, float, int]:
+    """The quantity wanted, what a flat account with `cash` gets of it at `price` (after slippage), and why less.
+
+    all_in and fraction: cash · size_value / (price · (1 + commission)), so that costs are paid within the budget.
+    units: size_value, of which a buy needs its cost in cash; so does a sale short, when it needs collateral.
+    """
+    affordable = max(cash, 0.0) / (1.0 + rule.commission) / price
+    wanted = rule.size_value if rule.size == _UNITS else affordable * rule.size_value
+    if rule.whole_units:
+        wanted = np.floor(wanted)
+        affordable = np.floor(affordable)
+    if cash <= 0.0:
+        return wanted, 0.0, NO_CASH
+    quantity = wanted
+    reason = NO_REASON
+    if wanted > affordable and (side == BUY or rule.short_collateral):
+        if not rule.cut:
+            return wanted, 0.0, NO_CASH
+        quantity = affordable
+        reason = CUT
+    if quantity < MINIMUM_QUANTITY:
+        return wanted, 0.0, TOO_SMALL
+    return wanted, quantity, reason
+
+
+@njit(cache=True, nogil=True)
+def _open(
+    side: int, market: float, time: int, rule: Any, state: Any, positions: Any, counts: Integers
+) -> tuple[float, float, float, int]:
+    """Open a position from flat. Returns the quantity wanted and filled, the fee, and the reason for less or none."""
+    price = _slipped(side, market, rule)
+    wanted, quantity, reason = _size(side, price, rule, state.cash)
+    if quantity == 0.0:
+        return wanted, 0.0, 0.0, reason
+    fee = quantity * price * rule.commission
+    state.cash -= side * quantity * price + fee
+    if side == BUY:
+        state.cash = max(state.cash, 0.0)  # A purchase is never on credit: below zero is the last bit of rounding.
+    state.quantity = side * quantity
+    state.average_price = price
+    state.entry_fees = fee
+    state.entry_time = time
+    state.position_realized = -fee
+    state.realized -= fee
+    state.positions_opened += 1
+    _emit_position(state, market, time, positions, counts)
+    return wanted, quantity, fee, reason
+
+
+@njit(cache=True, nogil=True)
+def _close(
+    market: float, time: int, rule: Any, state: Any, positions: Any, trades: Any, counts: Integers
+) -> tuple[float, float]:
+    """Close the position, or what cash allows of it when a cover is cut. Returns the quantity closed and the fee."""
+    side = SELL if state.quantity > 0.0 else BUY
+    price = _slipped(side, market, rule)
+    held = abs(state.quantity)
+    quantity = held
+    if side == BUY and rule.cut:
+        quantity = min(held, max(state.cash, 0.0) / (1.0 + rule.commission) / price)
+        if quantity < MINIMUM_QUANTITY:
+            return 0.0, 0.0
+    fee = quantity * price * rule.commission
+    entry_fees = state.entry_fees * (quantity / held)
+    gross = -side * quantity * (price - state.average_price)
+    state.cash -= side * quantity * price + fee
+    state.quantity = 0.0 if quantity == held else state.quantity + side * quantity
+    state.entry_fees -= entry_fees
+    state.position_realized += gross - fee
+    state.realized += gross - fee
+
+    trade = trades[counts[2]]
+    trade.position_id = state.positions_opened
+    trade.entry_time = state.entry_time
+    trade.exit_time = time
+    trade.quantity = quantity
+    trade.entry_price = state.average_price
+    trade.exit_price = price
+    trade.fees = entry_fees + fee
+    trade.pnl = gross - entry_fees - fee
+    trade["return"] = trade.pnl / (state.average_price * quantity)
+    trade.side = -side
+    counts[2] += 1
+
+    if state.quantity == 0.0:
+        state.positions_closed += 1
+    _emit_position(state, market, time, positions, counts)
+    return quantity, fee
+
+
+@njit(cache=True, nogil=True)
+def _emit_position(state: Any, market: float, time: int, positions: Any, counts: Integers) -> None:
+    position = positions[counts[1]]
+    position.position_id = state.positions_opened
+    position.timestamp = time
+    position.quantity = state.quantity
+    position.average_price = state.average_price
+    position.current_price = market
+    position.unrealized = state.quantity * (market - state.average_price) + 0.0  # never −0
+    position.realized = state.position_realized
+    counts[1] += 1
+
+
+@njit(cache=True, nogil=True)
+def _emit(
+    side: int,
+    asked: float,
+    market: float,
+    filled: float,
+    fee: float,
+    reason: int,
+    time: int,
+    rule: Any,
+    state: Any,
+    orders: Any,
+    counts: Integers,
+) -> None:
+    state.orders += 1
+    order = orders[counts[0]]
+    order.order_id = state.orders
+    order.timestamp = time
+    order.quantity = asked
+    order.price = market
+    order.fill_quantity = filled
+    order.fee = fee
+    order.side = side
+    order.order_type = MARKET
+    order.reason = reason
+    if filled > 0.0:
+        price = _slipped(side, market, rule)
+        order.fill_price = price
+        order.status = FILLED
+        state.orders_filled += 1
+        state.fees += fee
+        state.slippage += abs(price - market) * filled
+        state.traded_value += price * filled
+    else:
+        order.fill_price = np.nan
+        order.status = REJECTED
+    counts[0] += 1

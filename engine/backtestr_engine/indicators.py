@@ -1,0 +1,152 @@
+"""Indicators by their TA-Lib names, parameters and outputs: what `GetMarketData` and algorithms compute with.
+
+TA-Lib (https://ta-lib.org) is the reference for every formula. Values during the warm-up are NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import msgspec
+import numpy as np
+import talib
+from talib import abstract
+
+from backtestr_protocol.errors import ValidationError, did_you_mean, unknown
+from backtestr_protocol.messages import IndicatorConfig
+
+from .arrays import Floats
+from .bars import COLUMNS, Bars
+
+PERIOD_MAX = 100_000
+"""TA-Lib's own upper bound for every period."""
+
+
+def sma(values: Floats, timeperiod: int) -> Floats:
+    """Simple moving average: the mean of the last `timeperiod` values; NaN on the first timeperiod − 1 bars."""
+    average: Floats = talib.SMA(values, timeperiod)
+    return average
+
+
+def ema(values: Floats, timeperiod: int) -> Floats:
+    """Exponential moving average with α = 2 / (timeperiod + 1), started by the first simple average."""
+    average: Floats = talib.EMA(values, timeperiod)
+    return average
+
+
+class Indicator(msgspec.Struct, frozen=True):
+    """One TA-Lib function over bars: its parameters with their defaults, and the names of what it returns."""
+
+    name: str
+    parameters: dict[str, int | float]
+    outputs: tuple[str, ...]
+
+
+@cache
+def indicators() -> dict[str, Indicator]:
+    """Every TA-Lib function that needs nothing but bars, by name."""
+    found = {}
+    for name in _names():
+        function = _function(name)
+        needed = [column for value in function.input_names.values() for column in _columns(value)]
+        if all(column in COLUMNS for column in needed):
+            found[name] = Indicator(name, dict(function.parameters), tuple(function.output_names))
+    return found
+
+
+def _names() -> list[str]:
+    names: list[str] = talib.get_functions()  # type: ignore[no-untyped-call]
+    return names
+
+
+def _function(name: str) -> Any:
+    """TA-Lib's own description of a function, which can also be called (its stubs leave it out)."""
+    return abstract.Function(name)  # type: ignore[attr-defined]
+
+
+def _columns(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)
+
+
+def compute(bars: Bars, config: IndicatorConfig, *, path: str = "$.indicators[0]") -> dict[str, Floats]:
+    """The outputs of one indicator over `bars`, float64, one value per bar, by output name (renamed in order).
+
+    Raises `NotFound` for an unknown indicator and `ValidationError` for an unknown, ill-typed or out-of-range parameter
+    or for more `output_names` than outputs; `path` says where `config` stands in the request.
+    """
+    indicator = _find(config.name)
+    parameters = _check_parameters(indicator, config.parameters, path)
+    names = _output_names(indicator, config.output_names, path)
+    columns = {name: getattr(bars, name) for name in COLUMNS[1:]}
+    try:
+        values = _function(indicator.name)(columns, **parameters)
+    except Exception as error:  # TA-Lib raises plain Exception for a parameter outside its own bounds.
+        if "TA_BAD_PARAM" not in str(error):
+            raise
+        raise ValidationError(
+            f"{indicator.name} does not take {_listing(parameters)}: at least one is out of TA-Lib's range",
+            path=f"{path}.parameters",
+            got=parameters,
+        ) from None
+    arrays = values if isinstance(values, (list, tuple)) else [values]
+    return {name: np.asarray(array, dtype=np.float64) for name, array in zip(names, arrays, strict=True)}
+
+
+def _find(name: str) -> Indicator:
+    known = indicators()
+    if name.upper() not in known:
+        raise unknown("indicator", name, known)
+    return known[name.upper()]
+
+
+def _check_parameters(indicator: Indicator, given: Mapping[str, Any], path: str) -> dict[str, int | float]:
+    checked: dict[str, int | float] = {}
+    for name, value in given.items():
+        where = f"{path}.parameters.{name}"
+        if name not in indicator.parameters:
+            raise ValidationError(
+                f"unknown parameter {name!r} of {indicator.name}{did_you_mean(name, indicator.parameters)} "
+                f"({_listing(indicator.parameters) or 'it has none'})",
+                path=where,
+                expected=sorted(indicator.parameters),
+                got=name,
+            )
+        checked[name] = _check_number(indicator, name, value, where)
+    return checked
+
+
+def _check_number(indicator: Indicator, name: str, value: Any, where: str) -> int | float:
+    whole = isinstance(indicator.parameters[name], int)
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and np.isfinite(value)
+    if not is_number or (whole and value != int(value)):
+        expected = "a whole number" if whole else "a finite number"
+        raise ValidationError(
+            f"{name} of {indicator.name} must be {expected}, not {value!r}", path=where, expected=expected, got=value
+        )
+    if name.endswith("period") and not 1 <= value <= PERIOD_MAX:
+        raise ValidationError(
+            f"{name} of {indicator.name} must be within 1..{PERIOD_MAX}, not {value!r}",
+            path=where,
+            expected=f"1..{PERIOD_MAX}",
+            got=value,
+        )
+    return int(value) if whole else float(value)
+
+
+def _output_names(indicator: Indicator, renamed: list[str], path: str) -> list[str]:
+    """TA-Lib's names, the first ones replaced by `renamed` in order."""
+    if len(renamed) > len(indicator.outputs):
+        raise ValidationError(
+            f"{indicator.name} has {len(indicator.outputs)} outputs ({', '.join(indicator.outputs)}), "
+            f"outputNames gives {len(renamed)}",
+            path=f"{path}.outputNames",
+            expected=list(indicator.outputs),
+            got=renamed,
+        )
+    return [*renamed, *indicator.outputs[len(renamed) :]]
+
+
+def _listing(parameters: Mapping[str, int | float]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in parameters.items())

@@ -1,0 +1,70 @@
+"""Market data on request: bars of a range, resampled where need be, with indicators beside them."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from backtestr_protocol.errors import DataError, InvalidConfiguration, ValidationError
+from backtestr_protocol.messages import GetMarketData, IndicatorConfig, MarketData
+
+from .bars import COLUMNS, Bars
+from .catalog import Catalog
+from .indicators import compute
+from .instants import instant
+from .tables import attach
+
+
+def market_data(catalog: Catalog, request: GetMarketData) -> tuple[MarketData, list[bytes]]:
+    """The bars that open in [startTime, endTime), the last `limit` of them, with a column per indicator output.
+
+    Indicators are computed from the series' first bar, whatever the range, so that the value of a bar does not depend
+    on what was asked for around it; NaN where the series itself is too young.
+
+    Raises what `Catalog.load` and `indicators.compute` raise; `ValidationError` for a limit below 1 or two columns of
+    one name; `InvalidConfiguration` for a range that ends before it starts.
+    """
+    start, end = _microseconds(request.start_time), _microseconds(request.end_time)
+    if start is not None and end is not None and start >= end:
+        raise InvalidConfiguration(
+            f"startTime {instant(start)} is not before endTime {instant(end)} (the end is exclusive)",
+            paths=["$.startTime", "$.endTime"],
+        )
+    if request.limit is not None and request.limit < 1:
+        raise ValidationError(
+            f"limit must be at least 1, not {request.limit}", path="$.limit", expected="at least 1", got=request.limit
+        )
+    bars = catalog.load(request.symbol, request.timeframe, None if request.indicators else start, end)
+    columns = _indicator_columns(bars, request.indicators)
+    wanted = bars.between(start, None)
+    if not len(wanted):
+        raise DataError(
+            f"no {request.timeframe} bars of {request.symbol} in the range asked for; they end before it, "
+            f"at {instant(int(bars.timestamp[-1]))}",
+            symbol=request.symbol,
+            timeframe=request.timeframe,
+            startTime=int(bars.timestamp[0]) // 1000,
+            endTime=int(bars.timestamp[-1]) // 1000,
+        )
+    rows = min(len(wanted), request.limit or len(wanted))
+    frame = bars.to_frame().with_columns(columns).tail(rows)
+    references, attachments = attach([("bars", frame)])
+    return MarketData(symbol=request.symbol, timeframe=request.timeframe, tables=references), attachments
+
+
+def _indicator_columns(bars: Bars, configs: list[IndicatorConfig]) -> list[pl.Series]:
+    columns: dict[str, pl.Series] = {}
+    for index, config in enumerate(configs):
+        path = f"$.indicators[{index}]"
+        for name, values in compute(bars, config, path=path).items():
+            if name in columns or name in COLUMNS:
+                raise ValidationError(
+                    f"two columns would be named {name!r}; give {config.name} outputNames of its own",
+                    path=f"{path}.outputNames",
+                    got=name,
+                )
+            columns[name] = pl.Series(name, values)
+    return list(columns.values())
+
+
+def _microseconds(milliseconds: int | None) -> int | None:
+    return None if milliseconds is None else milliseconds * 1000

@@ -1,0 +1,199 @@
+"""Options: the named conventions of a backtest, from `BacktestConfig.options` to a checked struct.
+
+Three layers, the later winning: the defaults of `config/engine.toml`, what a preset sets, what the request gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from backtestr_protocol.errors import InvalidConfiguration, ValidationError, did_you_mean
+from backtestr_protocol.messages import StreamOptions
+
+_Struct = TypeVar("_Struct")
+
+TIME_LIMIT_MAX_MS = 24 * 60 * 60 * 1000
+
+
+class Conventions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How orders are made, filled and measured. Section `[conventions]` of `config/engine.toml` gives each its default,
+    unit and reason; on the wire the names are camelCase."""
+
+    fill_at: Literal["next_open", "close"]
+    size: Literal["all_in", "fraction", "units"]
+    size_value: float
+    whole_units: bool
+    direction: Literal["both", "long", "short"]
+    on_opposite: Literal["reverse", "close", "ignore"]
+    short_of_cash: Literal["reject", "cut"]
+    short_collateral: bool
+    cross_ties: Literal["keep", "fire"]
+    close_at_end: bool
+    calendar: Literal["24/7", "24/5", "252d"]
+    risk_free: float
+    time_limit_ms: int
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """The options of one backtest, all of them."""
+
+    preset: str | None
+    conventions: Conventions
+    streams: StreamOptions
+
+    def to_wire(self) -> dict[str, Any]:
+        """Every option in camelCase, as it would be given to get exactly these."""
+        flat = {_camel(name): value for name, value in msgspec.to_builtins(self.conventions).items()}
+        if self.conventions.size == "all_in":
+            del flat["sizeValue"]
+        streams = {_camel(name): getattr(self.streams, name) for name in StreamOptions.__struct_fields__}
+        return {**flat, "streams": streams, **({"preset": self.preset} if self.preset else {})}
+
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    # Portfolio.from_signals of vectorbt 1.0 as it comes: see the golden case in tests/engine.
+    "vectorbt": {
+        "fill_at": "close",
+        "size": "all_in",
+        "whole_units": False,
+        "on_opposite": "reverse",
+        "short_of_cash": "cut",
+        "short_collateral": False,
+        "cross_ties": "fire",
+        "close_at_end": False,
+        "calendar": "24/7",
+        "risk_free": 0.0,
+    },
+}
+
+PLANNED = frozenset(
+    {
+        *("orderType", "validBars", "commissionFixed", "commissionPerUnit", "commissionMinimum"),
+        *("stopLoss", "takeProfit", "trailingStop", "stopBase", "stopActive"),
+        *("leverage", "maintenanceMargin", "pace"),
+    }
+)
+"""Options of the design that this version does not have: refused by name, never silently ignored."""
+
+_BOUNDS: Mapping[str, tuple[float, float, str]] = {
+    "risk_free": (-1.0, 1.0, "a yearly rate, as a fraction, above -1 and up to 1"),
+    "time_limit_ms": (1, TIME_LIMIT_MAX_MS, f"milliseconds, 1..{TIME_LIMIT_MAX_MS}"),
+}
+
+
+def resolve_options(given: Mapping[str, Any], defaults: Conventions) -> Options:
+    """The options that `given` (`BacktestConfig.options`, camelCase) makes of `defaults`.
+
+    Raises `ValidationError` for an unknown name (naming the near miss), an ill-typed or out-of-range value, with
+    `details.path`; `InvalidConfiguration` for options that contradict each other or that this version does not have.
+    """
+    fields = {_camel(name): name for name in Conventions.__struct_fields__}
+    for name in given:
+        _check_name(name, [*fields, "preset", "streams"])
+    preset = _check_preset(given.get("preset"))
+    explicit = {fields[name]: value for name, value in given.items() if name in fields}
+    values = {**msgspec.to_builtins(defaults), **(PRESETS[preset] if preset else {}), **explicit}
+    conventions = _convert(values, Conventions, "$.options")
+    _check_bounds(conventions)
+    _check_size(conventions, value_given="sizeValue" in given)
+    return Options(preset=preset, conventions=conventions, streams=_check_streams(given.get("streams", {})))
+
+
+def _check_name(name: str, known: list[str]) -> None:
+    if name in PLANNED:
+        raise InvalidConfiguration(
+            f"option {name!r} is not available in this version", path=f"$.options.{name}", available=sorted(known)
+        )
+    if name not in known:
+        raise ValidationError(
+            f"unknown option {name!r}{did_you_mean(name, known)} ({', '.join(sorted(known))})",
+            path=f"$.options.{name}",
+            expected=sorted(known),
+            got=name,
+        )
+
+
+def _check_preset(preset: Any) -> str | None:
+    if preset is None or (isinstance(preset, str) and preset in PRESETS):
+        return preset
+    near = did_you_mean(preset, PRESETS) if isinstance(preset, str) else ""
+    raise ValidationError(
+        f"unknown preset {preset!r}{near} ({', '.join(sorted(PRESETS))})",
+        path="$.options.preset",
+        expected=sorted(PRESETS),
+        got=preset if isinstance(preset, str) else repr(preset),
+    )
+
+
+def _check_bounds(conventions: Conventions) -> None:
+    for name, (low, high, expected) in _BOUNDS.items():
+        value = getattr(conventions, name)
+        if not low <= value <= high or value == -1.0:
+            raise _out_of_range(name, expected, value)
+
+
+def _check_size(conventions: Conventions, *, value_given: bool) -> None:
+    if conventions.size == "all_in":
+        if value_given:
+            raise InvalidConfiguration(
+                "sizeValue says how much of size fraction or units; with size all_in it has no meaning",
+                paths=["$.options.size", "$.options.sizeValue"],
+            )
+        return
+    if not value_given:
+        raise InvalidConfiguration(
+            f"size {conventions.size} needs sizeValue", paths=["$.options.size", "$.options.sizeValue"]
+        )
+    if conventions.size == "fraction" and not 0 < conventions.size_value <= 1:
+        raise _out_of_range("size_value", "a fraction of equity above 0 and up to 1", conventions.size_value)
+    if not 0 < conventions.size_value < float("inf"):
+        raise _out_of_range("size_value", "a number of units above 0", conventions.size_value)
+
+
+def _out_of_range(name: str, expected: str, value: float) -> ValidationError:
+    return ValidationError(
+        f"option {_camel(name)!r} must be {expected}, not {value!r}",
+        path=f"$.options.{_camel(name)}",
+        expected=expected,
+        got=repr(value),
+    )
+
+
+def _check_streams(given: Any) -> StreamOptions:
+    known = [_camel(name) for name in StreamOptions.__struct_fields__]
+    for name in given if isinstance(given, Mapping) else ():
+        if name not in known:
+            raise ValidationError(
+                f"unknown stream option {name!r}{did_you_mean(name, known)} ({', '.join(known)})",
+                path=f"$.options.streams.{name}",
+                expected=known,
+                got=name,
+            )
+    streams = _convert(given, StreamOptions, "$.options.streams")
+    if streams.progress_interval_ms < 1:
+        raise ValidationError(
+            f"progressIntervalMs must be at least 1 ms, not {streams.progress_interval_ms}",
+            path="$.options.streams.progressIntervalMs",
+            expected="at least 1",
+            got=streams.progress_interval_ms,
+        )
+    return streams
+
+
+def _convert(values: Any, kind: type[_Struct], path: str) -> _Struct:
+    """`msgspec.convert`, with its complaint as a `ValidationError` whose path stands in the request."""
+    try:
+        return msgspec.convert(values, kind)
+    except msgspec.ValidationError as error:
+        text, _, where = str(error).partition(" - at `$")
+        inner = where.rstrip("`").lstrip(".")
+        at = f"{path}.{_camel(inner)}" if inner else path
+        raise ValidationError(f"{at.removeprefix('$.')}: {text}", path=at, expected=text) from None
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(part.capitalize() for part in rest)

@@ -1,0 +1,99 @@
+"""Parameters of algorithms: their kinds, their bounds, and the check of what a request gives for them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import msgspec
+
+from backtestr_protocol.errors import ValidationError, did_you_mean
+from backtestr_protocol.messages import ParameterInfo
+
+Value: TypeAlias = int | float | bool
+
+
+class Int(msgspec.Struct, frozen=True):
+    """A whole number from `low` to `high`, both included."""
+
+    default: int
+    low: int
+    high: int
+    description: str | None = None
+
+
+class Float(msgspec.Struct, frozen=True):
+    """A finite number from `low` to `high`, both included."""
+
+    default: float
+    low: float
+    high: float
+    description: str | None = None
+
+
+class Bool(msgspec.Struct, frozen=True):
+    """True or false."""
+
+    default: bool
+    description: str | None = None
+
+
+Parameter: TypeAlias = Int | Float | Bool
+
+
+def describe(name: str, parameter: Parameter) -> ParameterInfo:
+    """The parameter as `AlgorithmInfo` shows it."""
+    match parameter:
+        case Int(default, low, high, text):
+            return ParameterInfo(name=name, type="int", default=default, low=low, high=high, description=text)
+        case Float(default, low, high, text):
+            return ParameterInfo(name=name, type="float", default=default, low=low, high=high, description=text)
+        case Bool(default, text):
+            return ParameterInfo(name=name, type="bool", default=default, description=text)
+
+
+def check_values(algorithm: str, parameters: Mapping[str, Parameter], given: Mapping[str, Any]) -> dict[str, Value]:
+    """Every parameter with its given value or its default.
+
+    Raises `ValidationError`, with `details.path` at the offending one, for an unknown name, a wrong type, a value out
+    of range or not finite.
+    """
+    listing = ", ".join(f"{name}: {_range(parameter)}" for name, parameter in parameters.items()) or "it has none"
+    for name in given:
+        if name not in parameters:
+            raise ValidationError(
+                f"unknown parameter {name!r} of {algorithm}{did_you_mean(name, parameters)} ({listing})",
+                path=f"$.parameters.{name}",
+                expected=list(parameters),
+                got=name,
+            )
+    return {
+        name: _check_value(algorithm, name, parameter, given[name]) if name in given else parameter.default
+        for name, parameter in parameters.items()
+    }
+
+
+def _range(parameter: Parameter) -> str:
+    return "true or false" if isinstance(parameter, Bool) else f"{parameter.low}..{parameter.high}"
+
+
+def _check_value(algorithm: str, name: str, parameter: Parameter, value: Any) -> Value:
+    match parameter:
+        case Bool() if isinstance(value, bool):
+            return value
+        case Int() if _is_number(value) and value == math.floor(value) and parameter.low <= value <= parameter.high:
+            return int(value)
+        case Float() if _is_number(value) and parameter.low <= value <= parameter.high:
+            return float(value)
+    expected = {Bool: "", Int: "a whole number within ", Float: "a number within "}[type(parameter)] + _range(parameter)
+    raise ValidationError(
+        f"parameter {name!r} of {algorithm} must be {expected}, not {value!r}",
+        path=f"$.parameters.{name}",
+        expected=expected,
+        got=value if _is_number(value) or isinstance(value, (bool, str, type(None))) else repr(value),
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,143 @@
+"""Signals: what an algorithm wants on each bar, before anything is filled.
+
+A bar's wishes are one byte of flags, because that is what the fill loop reads; the four boolean arrays that an
+algorithm thinks in are views of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+
+from backtestr_protocol.errors import AlgorithmError
+
+from .arrays import AnyArray, Booleans, Bytes, Floats
+
+ENTRY = 1
+EXIT = 2
+SHORT_ENTRY = 4
+SHORT_EXIT = 8
+REPEATED_ENTRY = 16
+"""An entry that only a convention makes one: above, tie, above again. See `Signals.from_cross`."""
+REPEATED_SHORT_ENTRY = 32
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Signals:
+    """One byte of flags per bar. Make it with `Signals.of` or `Signals.from_cross`."""
+
+    flags: Bytes
+
+    @classmethod
+    def of(
+        cls,
+        entries: AnyArray | None = None,
+        exits: AnyArray | None = None,
+        short_entries: AnyArray | None = None,
+        short_exits: AnyArray | None = None,
+    ) -> Signals:
+        """From boolean arrays of one length (bars); an absent one is False everywhere.
+
+        Raises `AlgorithmError` where one is not boolean (a float array may hold NaN, which is neither) or where their
+        lengths differ.
+        """
+        given = {
+            name: (np.asarray(array), flag)
+            for name, array, flag in (
+                ("entries", entries, ENTRY),
+                ("exits", exits, EXIT),
+                ("short_entries", short_entries, SHORT_ENTRY),
+                ("short_exits", short_exits, SHORT_EXIT),
+            )
+            if array is not None
+        }
+        if not given:
+            raise AlgorithmError("signals need at least one of entries, exits, short_entries, short_exits")
+        length = len(next(iter(given.values()))[0]) if next(iter(given.values()))[0].ndim else 0
+        flags = np.zeros(length, dtype=np.uint8)
+        for name, (array, flag) in given.items():
+            _check_boolean(name, array, length)
+            flags |= array.astype(np.uint8) * np.uint8(flag)
+        return cls(flags)
+
+    @classmethod
+    def from_cross(cls, fast: Floats, slow: Floats) -> Signals:
+        """Long when `fast` crosses above `slow`, short when it crosses below; each ends the other.
+
+        A cross is an event: the lines must have stood strictly the other way round before, so the end of the warm-up
+        is none. A tie keeps the side: above, tie, above is no cross. (vectorbt calls it one; such bars are marked, and
+        the convention `crossTies: fire` makes them entries.) After NaN on either line nothing is known of before.
+        """
+        if fast.shape != slow.shape or fast.ndim != 1:
+            raise AlgorithmError(
+                f"crossing lines have shapes {fast.shape} and {slow.shape}; both need one value per bar"
+            )
+        return cls(_cross_flags(fast, slow))
+
+    def __len__(self) -> int:
+        return len(self.flags)
+
+    def _have(self, flag: int) -> Booleans:
+        present: Booleans = (self.flags & np.uint8(flag)) != 0
+        return present
+
+    @property
+    def entries(self) -> Booleans:
+        return self._have(ENTRY)
+
+    @property
+    def exits(self) -> Booleans:
+        return self._have(EXIT)
+
+    @property
+    def short_entries(self) -> Booleans:
+        return self._have(SHORT_ENTRY)
+
+    @property
+    def short_exits(self) -> Booleans:
+        return self._have(SHORT_EXIT)
+
+
+def _check_boolean(name: str, array: AnyArray, length: int) -> None:
+    if array.ndim != 1 or len(array) != length:
+        raise AlgorithmError(f"{name} has shape {array.shape}; every signal array needs one value per bar ({length})")
+    if array.dtype == np.bool_:
+        return
+    wrong = np.flatnonzero(np.isnan(array)) if array.dtype.kind == "f" else np.empty(0, dtype=np.int64)
+    nan = f", with NaN on {len(wrong)} bars (first: {wrong[0]})" if len(wrong) else ""
+    raise AlgorithmError(
+        f"{name} must be an array of booleans, not of {array.dtype}{nan}; compare to get one: close > average",
+        **({"bar": int(wrong[0])} if len(wrong) else {}),
+    )
+
+
+@njit(cache=True, nogil=True)
+def _cross_flags(fast: Floats, slow: Floats) -> Bytes:
+    flags = np.zeros(fast.size, dtype=np.uint8)
+    side = 0
+    tied = seen_above = seen_below = False
+    for bar in range(fast.size):
+        if fast[bar] > slow[bar]:
+            if side < 0:
+                flags[bar] = ENTRY | SHORT_EXIT
+            elif tied and seen_below:
+                flags[bar] = REPEATED_ENTRY
+            side = 1
+            tied = False
+            seen_above = True
+        elif fast[bar] < slow[bar]:
+            if side > 0:
+                flags[bar] = SHORT_ENTRY | EXIT
+            elif tied and seen_above:
+                flags[bar] = REPEATED_SHORT_ENTRY
+            side = -1
+            tied = False
+            seen_below = True
+        elif fast[bar] == slow[bar]:
+            tied = True
+        else:
+            side = 0
+            tied = seen_above = seen_below = False
+    return flags

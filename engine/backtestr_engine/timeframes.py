@@ -1,0 +1,70 @@
+"""Timeframes: their names, their lengths, and where their bars open.
+
+A bar opens on an edge of its timeframe in UTC: every whole multiple since the Unix epoch, except that weeks start on
+Monday (the epoch was a Thursday).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from backtestr_protocol.errors import ValidationError, did_you_mean
+from backtestr_protocol.messages import Timeframe
+
+from .arrays import Integers
+
+MINUTE_US = 60_000_000
+DAY_US = 24 * 60 * MINUTE_US
+
+LENGTH_US: dict[Timeframe, int] = {
+    "1m": MINUTE_US,
+    "5m": 5 * MINUTE_US,
+    "15m": 15 * MINUTE_US,
+    "30m": 30 * MINUTE_US,
+    "1h": 60 * MINUTE_US,
+    "4h": 240 * MINUTE_US,
+    "1d": DAY_US,
+    "1w": 7 * DAY_US,
+}
+"""Length of a bar of each timeframe, in microseconds, finest first."""
+
+_FIRST_MONDAY_US = 4 * DAY_US
+
+
+def parse_timeframe(name: str, *, path: str = "$.timeframe") -> Timeframe:
+    """`name` if it is a timeframe, else a `ValidationError` for `path` that names the near miss and what there is."""
+    if name in LENGTH_US:
+        return name
+    raise ValidationError(
+        f"unknown timeframe {name!r}{did_you_mean(name, LENGTH_US)} ({', '.join(LENGTH_US)})",
+        path=path,
+        expected=list(LENGTH_US),
+        got=name,
+    )
+
+
+def divides(finer: Timeframe, coarser: Timeframe) -> bool:
+    """Whether bars of `coarser` can be made from whole bars of `finer`. True of a timeframe and itself."""
+    return LENGTH_US[coarser] % LENGTH_US[finer] == 0
+
+
+def _origin_us(timeframe: Timeframe) -> int:
+    return _FIRST_MONDAY_US if timeframe == "1w" else 0
+
+
+def open_time(timestamp_us: int, timeframe: Timeframe) -> int:
+    """The open time of the bar of `timeframe` that contains `timestamp_us` (microseconds, UTC)."""
+    origin, length = _origin_us(timeframe), LENGTH_US[timeframe]
+    return (timestamp_us - origin) // length * length + origin
+
+
+def open_times(timestamps_us: Integers, timeframe: Timeframe) -> Integers:
+    """`open_time` of every one of `timestamps_us` (int64, microseconds, UTC)."""
+    origin, length = _origin_us(timeframe), LENGTH_US[timeframe]
+    return (timestamps_us - origin) // np.int64(length) * length + origin
+
+
+def next_open_time(timestamp_us: int, timeframe: Timeframe) -> int:
+    """The first open time at or after `timestamp_us`."""
+    opened = open_time(timestamp_us, timeframe)
+    return opened if opened == timestamp_us else opened + LENGTH_US[timeframe]

@@ -17,6 +17,7 @@ import zmq
 
 from backtestr_protocol import __version__, places
 from backtestr_protocol.errors import InvalidConfiguration
+from backtestr_protocol.messages import SeriesInfo
 
 from .assembly import Broker
 from .config import BrokerConfig, load_config
@@ -28,7 +29,8 @@ _WELCOME = """\
 backtestr {version} is serving. Ctrl-C stops it.
 
   connection file   {connection_file}
-  data              {data_dir}
+  data directory    {data_dir}
+  data              {series}
 
 In a second terminal:
   {backtestr} data                                       what there is to test on
@@ -38,6 +40,9 @@ In a second terminal:
 In Python:
   import backtestr; client = backtestr.connect()
 """
+
+
+_SHOWN_SERIES = 6
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -76,13 +81,14 @@ def _serve(config: BrokerConfig, directory: RuntimeDirectory) -> int:
             return directory.socket_address(name)
         return f"tcp://{config.transport.host}:*"
 
-    def on_serving() -> None:
+    def on_serving(series: list[SeriesInfo]) -> None:
         directory.publish(broker.connection)
         print(
             _WELCOME.format(
                 version=__version__,
                 connection_file=directory.connection_file,
                 data_dir=places.data_dir(),
+                series=_listing(series),
                 backtestr=_command(),
             ),
             flush=True,
@@ -112,6 +118,13 @@ def _stop_on_signals(broker: Broker) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
     signal.signal(signal.SIGCHLD, look)  # a worker has ended
+
+
+def _listing(series: list[SeriesInfo]) -> str:
+    """The first few series in a line: `SYNTH 1m (20,000 bars), …`"""
+    shown = [f"{one.symbol} {one.timeframe} ({one.bars:,} bars)" for one in series[:_SHOWN_SERIES]]
+    more = [f"and {len(series) - _SHOWN_SERIES} more"] if len(series) > _SHOWN_SERIES else []
+    return ", ".join(shown + more)
 
 
 def _command() -> str:

@@ -13,6 +13,7 @@ import zmq
 from backtestr_protocol import PROTOCOL_VERSION
 from backtestr_protocol.connection import Connection, Signing
 from backtestr_protocol.engine import WorkerKind, WorkerSettings
+from backtestr_protocol.messages import SeriesInfo
 
 from .config import BrokerConfig
 from .core import Core
@@ -33,7 +34,7 @@ class Broker:
         context: zmq.Context[zmq.Socket[bytes]],
         address: Callable[[str], str],
         launch: Launch,
-        on_serving: Callable[[], None],
+        on_serving: Callable[[list[SeriesInfo]], None],
     ) -> None:
         """`address` gives the address to bind for each socket's name. Raises `zmq.ZMQError`."""
         key = secrets.token_bytes(32)

@@ -45,6 +45,7 @@ from backtestr_protocol.messages import (
     Contract,
     Hello,
     MessageType,
+    SeriesInfo,
     SystemStatus,
     Watermarks,
     Welcome,
@@ -110,6 +111,7 @@ class Core:
         )
         self.algorithms: dict[str, AlgorithmInfo] = {}
         self.algorithm_errors: dict[str, ErrorData] = {}
+        self.series_at_start: list[SeriesInfo] = []  # what the first interactive worker found in the catalogue
         self.serving = False
         self.wall_ms = 0
         self.host = HostSample(memory_used=0, memory_total=0, cpu_percent=0.0, loop_lag_ms=0.0)
@@ -301,6 +303,8 @@ class Core:
         if self.scheduler.ready(peer, note, self._now) is None:
             return
         self._notify("worker_ready", workerId=note.worker_id, pid=note.pid, kind=note.kind)
+        if note.kind == "interactive" and not self.serving:
+            self.series_at_start = note.series
         if not self.serving and self.scheduler.any_ready("compute") and self.scheduler.any_ready("interactive"):
             self.serving = True
             self._notify("serving")

@@ -15,6 +15,8 @@ from typing import assert_never
 
 import zmq
 
+from backtestr_protocol.messages import SeriesInfo
+
 from . import hooks
 from .core import Core
 from .events import (
@@ -71,11 +73,11 @@ class Shell:
         sockets: Sockets,
         supervisor: Supervisor,
         wake: Wake,
-        on_serving: Callable[[], None],
+        on_serving: Callable[[list[SeriesInfo]], None],
         max_early_deaths: int,
     ) -> None:
-        """`on_serving` is called once, when the core says so. After `max_early_deaths` of a worker in a row before that,
-        `run` gives up: it will not get well."""
+        """`on_serving` is called once, when the core says so, with what data there is. After `max_early_deaths` of a
+        worker in a row before that, `run` gives up: it will not get well."""
         self._core = core
         self._sockets = sockets
         self._supervisor = supervisor
@@ -165,7 +167,7 @@ class Shell:
             case Instruct(peer, frames):
                 self._send("engine", self._sockets.engine, [peer, *frames])
             case Notify("serving", facts):
-                self._on_serving()
+                self._on_serving(self._core.series_at_start)
                 hooks.send("serving", facts)
             case Notify(signal, facts):
                 hooks.send(signal, facts)

@@ -1,0 +1,64 @@
+# What a newcomer needs: `make run-broker` and `make test`. Everything else is for those who work on backtestr.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help setup run-broker test lint types imports cover bench bench-rtt bench-engine schema clean
+
+help:
+	@echo "make run-broker    start the broker and its workers (sets everything up first)"
+	@echo "make test          run the tests"
+	@echo "make lint types    what .ci/run checks besides"
+	@echo "make bench-rtt     round trips beside a raw pyzmq echo"
+	@echo "make bench-engine  one backtest on 1M bars, direct and through the broker"
+
+setup: $(INSTALLED)
+
+# One environment with everything that running and testing need, in the versions that constraints.txt names.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "backtestr needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) --version). Try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+		{ echo "cannot make a virtual environment; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[broker,engine,dev]'
+	$(BIN)/python -m backtestr_engine --warm
+	@touch $@
+
+run-broker: setup
+	@exec $(BIN)/python -m backtestr_broker
+
+test: setup
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+	$(BIN)/mypy tests benchmarks
+
+imports: setup
+	$(BIN)/lint-imports
+
+cover: setup
+	$(BIN)/python -m pytest --cov --cov-branch --cov-report=term-missing:skip-covered $(ARGS)
+
+bench: bench-rtt bench-engine
+
+bench-rtt: setup
+	$(BIN)/python benchmarks/rtt.py $(ARGS)
+
+bench-engine: setup
+	$(BIN)/python benchmarks/engine.py $(ARGS)
+
+# What is generated from the contracts and committed; tests fail when it is out of date.
+schema: setup
+	$(BIN)/python -m backtestr_protocol.schema
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	find . -name __pycache__ -not -path './node_modules/*' -prune -exec rm -rf {} +
+	rm -rf examples/zeromqjs/node_modules

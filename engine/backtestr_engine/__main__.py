@@ -1,0 +1,68 @@
+"""`python -m backtestr_engine`: one engine worker. The broker starts it; its settings come on standard input.
+
+`python -m backtestr_engine --warm` compiles the kernels into the cache and ends, so that the first start is quick.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import time
+
+# Before polars is imported: a worker is one of several, and its threads would only get into each other's way.
+os.environ.setdefault("POLARS_MAX_THREADS", "1")
+
+import msgspec
+import zmq
+
+from backtestr_protocol import places
+from backtestr_protocol.engine import WorkerSettings
+from backtestr_protocol.errors import InvalidConfiguration
+
+from .config import load_config
+from .shell import run_worker
+from .warm import warm
+
+_USAGE = "a worker is started by its broker: python -m backtestr_broker (or python -m backtestr_engine --warm)"
+_LIFELINE = 0
+
+
+def main() -> int:
+    if sys.argv[1:] == ["--warm"]:
+        began = time.monotonic()
+        warm(load_config(None).conventions)
+        print(f"kernels ready in {time.monotonic() - began:.1f} s")
+        return 0
+    if sys.argv[1:] or sys.stdin.isatty():
+        print(_USAGE, file=sys.stderr)
+        return 2
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the broker decides when its workers end
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    try:
+        settings = msgspec.json.decode(_first_line(), type=WorkerSettings)
+        config = load_config(places.config_dir())
+    except msgspec.DecodeError:
+        print(_USAGE, file=sys.stderr)
+        return 2
+    except InvalidConfiguration as error:
+        print(f"backtestr: {error}", file=sys.stderr)
+        return 2
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    run_worker(context, settings, _LIFELINE, config, places.data_dir())
+    context.term()
+    sys.stderr.flush()
+    os._exit(0)  # a compute thread in the middle of a long calculation must not keep the process
+
+
+def _first_line() -> bytes:
+    """The first line on the lifeline, read without buffering: what follows is only its end."""
+    line = b""
+    while not line.endswith(b"\n") and (byte := os.read(_LIFELINE, 1)):
+        line += byte
+    return line
+
+
+if __name__ == "__main__":
+    sys.exit(main())

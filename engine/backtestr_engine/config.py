@@ -1,0 +1,31 @@
+"""The engine's options, as `config/engine.toml` defines them; defaults stand there and nowhere else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from backtestr_protocol.options import load_options
+
+from .options import Conventions
+
+_Positive = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    chunk_bars: _Positive
+    bars_cache_bytes: _Positive
+    beat_interval_ms: Annotated[int, msgspec.Meta(ge=10)]
+    outbox: _Positive
+
+
+class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    worker: WorkerOptions
+    conventions: Conventions
+
+
+def load_config(own_dir: Path | None) -> EngineConfig:
+    """Raises `InvalidConfiguration`, naming file and option."""
+    return load_options("engine.toml", EngineConfig, own_dir)

@@ -1,0 +1,137 @@
+"""What a backtest publishes: its events as stream payloads, batched, and what an earlier worker published left out.
+
+Each call returns what to send, in order: a `Published` note and one payload frame each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+import numpy as np
+
+from backtestr_protocol import topics
+from backtestr_protocol.codec import encoded_payload
+from backtestr_protocol.engine import Published
+from backtestr_protocol.messages import BacktestProgress, StreamOptions
+
+from .backtest import Chunk
+from .bars import Bars
+from .encoding import Constant, Decimal, Encoded, Number, Text, encode_payloads
+from .fills import ORDER_TYPES, REASONS, SIDES, STATUSES
+
+# Messages in one batch: 125 KB of orders, which a subscriber decodes in a millisecond.
+MAX_BATCH = 500
+
+Publication = tuple[Published, bytes]
+
+
+class Publisher:
+    """The streams of one backtest. `published` counts, per topic, what is out already."""
+
+    def __init__(self, backtest_id: str, bars: Bars, streams: StreamOptions, published: Mapping[str, int]) -> None:
+        self._backtest_id = backtest_id
+        self._bars = bars
+        self._streams = streams
+        self._orders_topic = topics.orders(backtest_id)
+        self._positions_topic = topics.positions(backtest_id)
+        self._progress_topic = topics.progress(backtest_id)
+        self._prices_topic = topics.prices(bars.symbol, bars.timeframe)
+        self._skip = {topic: published.get(topic, 0) for topic in (self._orders_topic, self._positions_topic)}
+
+    def chunk(self, chunk: Chunk, first_bar: int, stop_bar: int) -> list[Publication]:
+        """What happened on bars [first_bar, stop_bar)."""
+        sent: list[Publication] = []
+        if self._streams.prices:
+            sent += _batches(self._prices_topic, self._encoded_prices(first_bar, stop_bar))
+        if self._streams.orders:
+            orders = self._unpublished(self._orders_topic, chunk.orders)
+            sent += _batches(self._orders_topic, self._encoded_orders(orders))
+        if self._streams.positions:
+            positions = self._unpublished(self._positions_topic, chunk.positions)
+            sent += _batches(self._positions_topic, self._encoded_positions(positions))
+        return sent
+
+    def progress(self, progress: BacktestProgress) -> Publication:
+        note = Published(topic=self._progress_topic, count=1, progress_percent=progress.progress_percent)
+        return note, encoded_payload("BacktestProgress", progress)
+
+    def _unpublished(self, topic: str, records: np.ndarray) -> np.ndarray:
+        skipped = min(self._skip[topic], len(records))
+        self._skip[topic] -= skipped
+        return records[skipped:]
+
+    def _encoded_orders(self, orders: np.ndarray) -> Encoded:
+        filled = orders["status"] == STATUSES.index("filled")
+        return encode_payloads(
+            "OrderUpdate",
+            {
+                "orderId": Decimal(orders["order_id"]),
+                "backtestId": Constant(self._backtest_id),
+                "symbol": Constant(self._bars.symbol),
+                "side": Text((SIDES[1], SIDES[-1]), orders["side"] < 0),
+                "quantity": Number(orders["quantity"]),
+                "price": Number(orders["price"]),
+                "orderType": Text(ORDER_TYPES, orders["order_type"]),
+                "status": Text(STATUSES, orders["status"]),
+                "timestamp": Number(orders["timestamp"] // 1000),
+                "fillPrice": Number(orders["fill_price"], filled),
+                "fillQuantity": Number(orders["fill_quantity"], filled),
+                "reason": Text(REASONS, orders["reason"], orders["reason"] > 0),
+            },
+            len(orders),
+        )
+
+    def _encoded_positions(self, positions: np.ndarray) -> Encoded:
+        return encode_payloads(
+            "PositionUpdate",
+            {
+                "positionId": Decimal(positions["position_id"]),
+                "backtestId": Constant(self._backtest_id),
+                "symbol": Constant(self._bars.symbol),
+                "quantity": Number(positions["quantity"]),
+                "averagePrice": Number(positions["average_price"]),
+                "currentPrice": Number(positions["current_price"]),
+                "unrealizedPnL": Number(positions["unrealized"]),
+                "realizedPnL": Number(positions["realized"]),
+                "timestamp": Number(positions["timestamp"] // 1000),
+            },
+            len(positions),
+        )
+
+    def _encoded_prices(self, first_bar: int, stop_bar: int) -> Encoded:
+        """A bar has no quotes: bid, ask and last are its close."""
+        close = self._bars.close[first_bar:stop_bar]
+        return encode_payloads(
+            "PriceUpdate",
+            {
+                "symbol": Constant(self._bars.symbol),
+                "timestamp": Number(self._bars.timestamp[first_bar:stop_bar] // 1000),
+                "bid": Number(close),
+                "ask": Number(close),
+                "last": Number(close),
+                "volume": Number(self._bars.volume[first_bar:stop_bar]),
+                "timeframe": Constant(self._bars.timeframe),
+            },
+            stop_bar - first_bar,
+        )
+
+
+def _batches(topic: str, encoded: Encoded) -> list[Publication]:
+    """`encoded` as single payloads or batches of up to `MAX_BATCH`."""
+    sent: list[Publication] = []
+    for first in range(0, len(encoded), MAX_BATCH):
+        stop = min(first + MAX_BATCH, len(encoded))
+        payload = encoded.between(first, stop)
+        if stop - first > 1:
+            payload = _batch(payload, stop - first)
+        sent.append((Published(topic=topic, count=stop - first), payload))
+    return sent
+
+
+def _batch(messages: bytes, count: int) -> bytes:
+    header = bytes([0x90 | count]) if count < 16 else b"\xdc" + count.to_bytes(2, "big")
+    array = header + messages
+    return encoded_payload(
+        "Batch", {"count": count, "compression": "none", "rawBytes": len(array), "messages": msgspec.Raw(array)}
+    )

@@ -1,0 +1,97 @@
+"""Questions: what an interactive worker answers at once. One method a kind of work, found in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from backtestr_protocol.codec import decode, encode
+from backtestr_protocol.engine import Work
+from backtestr_protocol.messages import (
+    BacktestConfig,
+    BacktestRef,
+    GetBacktestResults,
+    GetMarketData,
+    Imported,
+    ImportMarketData,
+    PerformanceMetrics,
+    SeriesList,
+)
+
+from .backtest import prepare
+from .catalog import Catalog
+from .importers import import_csv
+from .market_data import market_data
+from .options import Conventions
+from .results import ResultStore
+
+# The frames of an answer: the Success data, and its attachments.
+Frames = list[bytes]
+
+_backtest_ref = msgspec.msgpack.Decoder(BacktestRef)
+_config = msgspec.msgpack.Decoder(BacktestConfig)
+_get_market_data = msgspec.msgpack.Decoder(GetMarketData)
+_get_results = msgspec.msgpack.Decoder(GetBacktestResults)
+_import = msgspec.msgpack.Decoder(ImportMarketData)
+
+
+class Questions:
+    def __init__(self, catalog: Catalog, results: ResultStore, conventions: Conventions) -> None:
+        self._catalog = catalog
+        self._results = results
+        self._conventions = conventions
+        self._methods: Mapping[Work, Callable[[bytes], Frames]] = {
+            "CheckBacktest": self._check_backtest,
+            "ListMarketData": self._list_market_data,
+            "GetMarketData": self._market_data,
+            "ImportMarketData": self._import_market_data,
+            "GetBacktestResults": self._backtest_results,
+            "GetPerformanceMetrics": self._performance_metrics,
+        }
+
+    def answer(self, work: Work, data: bytes) -> Frames:
+        """Raises `BacktestrError`: whatever it is, it is the answer."""
+        return self._methods[work](data)
+
+    def _check_backtest(self, data: bytes) -> Frames:
+        """The configuration again, once nothing stands against it."""
+        config = decode(_config, data)
+        prepare(config, self._catalog, self._conventions)
+        return [encode(config)]
+
+    def _list_market_data(self, _data: bytes) -> Frames:
+        return [encode(SeriesList(series=self._catalog.series()))]
+
+    def _market_data(self, data: bytes) -> Frames:
+        found, attachments = market_data(self._catalog, decode(_get_market_data, data))
+        return [encode(found), *attachments]
+
+    def _import_market_data(self, data: bytes) -> Frames:
+        request = decode(_import, data)
+        bars, warnings = import_csv(
+            Path(request.path), request.symbol, request.timeframe, request.format, request.time_zone
+        )
+        series = self._catalog.write(bars)
+        return [
+            encode(
+                Imported(
+                    symbol=series.symbol,
+                    timeframe=series.timeframe,
+                    bars=series.bars,
+                    start_time=series.start_time,
+                    end_time=series.end_time,
+                    warnings=warnings,
+                )
+            )
+        ]
+
+    def _backtest_results(self, data: bytes) -> Frames:
+        request = decode(_get_results, data)
+        found, attachments = self._results.read(request.backtest_id, request.tables)
+        return [encode(found), *attachments]
+
+    def _performance_metrics(self, data: bytes) -> Frames:
+        found, _ = self._results.read(decode(_backtest_ref, data).backtest_id, [])
+        return [encode(PerformanceMetrics(backtest_id=found.backtest_id, metrics=found.metrics))]

@@ -1,0 +1,200 @@
+"""The worker's shell: an I/O thread that owns the socket and always answers, and a compute thread that does the work.
+
+The calling thread is the I/O thread. Between the two are two bounded queues and a socket pair that wakes the poller.
+The worker ends when its lifeline reads end-of-file: its broker let it go, or died.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import socket as sockets_of_the_system
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+
+import zmq
+
+from backtestr_protocol.codec import Signer
+from backtestr_protocol.engine import (
+    Beat,
+    Ready,
+    ToBroker,
+    ToWorker,
+    WorkerSettings,
+    decode_to_worker,
+    encode_to_broker,
+)
+from backtestr_protocol.errors import MessageError
+
+from .algorithms import algorithm_infos
+from .catalog import Catalog
+from .config import EngineConfig
+from .results import ResultStore
+from .synthetic import write_synthetic
+from .warm import warm
+from .workbench import Workbench
+
+# The broker sends little: a task at a time, and what changes it.
+_INBOX = 1000
+# Frames from here on are handed to ZeroMQ without a copy.
+_ZERO_COPY_BYTES = 65_536
+# How long the last message may take to get out when the worker ends.
+_LINGER_MS = 100
+# How often a thread that waits for the other looks whether the worker ends.
+_LOOK_SECONDS = 0.2
+
+
+class _Threads:
+    """What the two threads share."""
+
+    def __init__(self, outbox: int) -> None:
+        self.inbox: queue.Queue[tuple[ToWorker, list[bytes]]] = queue.Queue(_INBOX)
+        self.outbox: queue.Queue[tuple[ToBroker, Sequence[bytes]]] = queue.Queue(outbox)
+        self.stopping = threading.Event()
+        self.task_id: str | None = None
+        self.read_end, self._write_end = sockets_of_the_system.socketpair()
+        self.read_end.setblocking(False)
+        self._write_end.setblocking(False)
+
+    def send(self, sent: Sequence[tuple[ToBroker, Sequence[bytes]]]) -> None:
+        """Hand over to the I/O thread; waits while its queue is full, which slows the work to what the broker takes."""
+        for item in sent:
+            while not self.stopping.is_set():
+                with contextlib.suppress(queue.Full):
+                    self.outbox.put(item, timeout=_LOOK_SECONDS)
+                    break
+        self.wake()
+
+    def wake(self) -> None:
+        with contextlib.suppress(OSError):  # it is being woken already, or has ended
+            self._write_end.send(b"\0")
+
+    def close(self) -> None:
+        self.read_end.close()
+        self._write_end.close()
+
+
+def run_worker(
+    context: zmq.Context[zmq.Socket[bytes]],
+    settings: WorkerSettings,
+    lifeline: int,
+    config: EngineConfig,
+    data_dir: Path,
+) -> None:
+    """Work until the file descriptor `lifeline` reads end-of-file."""
+    threads = _Threads(config.worker.outbox)
+    compute = threading.Thread(
+        target=_compute, args=(threads, settings, config, data_dir), name=f"{settings.worker_id}-compute", daemon=True
+    )
+    compute.start()
+    try:
+        _exchange(context, settings, lifeline, config.worker.beat_interval_ms / 1000, threads, compute)
+    finally:
+        threads.stopping.set()
+        compute.join(_LOOK_SECONDS * 5)
+        threads.close()
+
+
+def _exchange(
+    context: zmq.Context[zmq.Socket[bytes]],
+    settings: WorkerSettings,
+    lifeline: int,
+    beat_interval: float,
+    threads: _Threads,
+    compute: threading.Thread,
+) -> None:
+    """The I/O thread: takes in what the broker sends, gets out what the compute thread made, and beats."""
+    signer = Signer(bytes.fromhex(settings.key))
+    socket = context.socket(zmq.DEALER)
+    socket.set(zmq.LINGER, _LINGER_MS)
+    socket.set(zmq.ROUTING_ID, f"{settings.worker_id}-{os.getpid()}-{threading.get_native_id()}".encode())
+    socket.connect(settings.endpoint)
+    poller = zmq.Poller()
+    poller.register(lifeline, zmq.POLLIN)
+    poller.register(threads.read_end.fileno(), zmq.POLLIN)
+    waiting: deque[list[bytes]] = deque()  # frames that the socket did not take; at most one burst
+    beat_due = time.monotonic() + beat_interval
+    try:
+        while compute.is_alive():
+            poller.register(socket, zmq.POLLIN | (zmq.POLLOUT if waiting else 0))
+            ready = dict(poller.poll(max(0.0, beat_due - time.monotonic()) * 1000))
+            if lifeline in ready and not os.read(lifeline, 4096):
+                return
+            if threads.read_end.fileno() in ready:
+                _drain(threads.read_end)
+            while int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+                frames = socket.recv_multipart(zmq.DONTWAIT)
+                with contextlib.suppress(MessageError):  # not from our broker: as if it had not come
+                    threads.inbox.put_nowait(decode_to_worker(signer, frames))
+            now = time.monotonic()
+            if now >= beat_due:
+                beat_due = now + beat_interval
+                waiting.append(encode_to_broker(signer, Beat(task_id=threads.task_id)))
+            _send_all(socket, waiting)
+            while not waiting:
+                try:
+                    note, payload = threads.outbox.get_nowait()
+                except queue.Empty:
+                    break
+                waiting.append(encode_to_broker(signer, note, payload))
+                _send_all(socket, waiting)
+    finally:
+        socket.close()
+
+
+def _send_all(socket: zmq.Socket[bytes], waiting: deque[list[bytes]]) -> None:
+    """Send what the socket takes; the rest keeps waiting."""
+    while waiting:
+        try:
+            copy = all(len(frame) < _ZERO_COPY_BYTES for frame in waiting[0])
+            socket.send_multipart(waiting[0], zmq.DONTWAIT, copy=copy)
+        except zmq.Again:
+            return
+        waiting.popleft()
+
+
+def _drain(read_end: sockets_of_the_system.socket) -> None:
+    with contextlib.suppress(BlockingIOError):
+        while read_end.recv(4096):
+            pass
+
+
+def _compute(threads: _Threads, settings: WorkerSettings, config: EngineConfig, data_dir: Path) -> None:
+    """The compute thread: gets ready, says so, then does what comes in, a slice at a time."""
+    catalog = Catalog(data_dir / "catalog", cache_bytes=config.worker.bars_cache_bytes)
+    results = ResultStore(data_dir / "results")
+    bench = Workbench(catalog, results, config.conventions, config.worker.chunk_bars, _wall_ms)
+    warm(config.conventions)
+    series = []
+    if settings.kind == "interactive":
+        series = catalog.series()
+        if not series:
+            write_synthetic(catalog)
+            series = catalog.series()
+    ready = Ready(
+        worker_id=settings.worker_id,
+        pid=os.getpid(),
+        kind=settings.kind,
+        algorithms=algorithm_infos(),
+        series=series,
+    )
+    threads.send([(ready, ())])
+    while not threads.stopping.is_set():
+        try:
+            note, payload = threads.inbox.get(block=not bench.running, timeout=_LOOK_SECONDS)
+        except queue.Empty:
+            if bench.running:
+                threads.send(bench.step(time.monotonic))
+        else:
+            threads.task_id = note.task_id
+            threads.send(bench.take(note, payload))
+        if not bench.running:
+            threads.task_id = None
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000

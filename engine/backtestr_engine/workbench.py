@@ -1,0 +1,185 @@
+"""A worker's work, without its threads and sockets: one backtest at a time, those parked beside it, and questions.
+
+    bench.take(note, payload)     # what the broker sent
+    bench.step(clock)             # a slice of the running backtest: a few milliseconds
+    bench.running                 # whether there is anything to step
+
+Both return what to send to the broker. A backtest is walked in chunks of bars, so pause, resume, stop and progress take
+effect within a chunk; since chunks do not change results, a paused and resumed run equals one that never was.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from backtestr_protocol.codec import decode, encode
+from backtestr_protocol.engine import Assign, Control, Finished, Outcome, Paused, Resumed, ToBroker, ToWorker
+from backtestr_protocol.errors import BacktestrError, SystemFault, TimedOut
+from backtestr_protocol.messages import BacktestConfig, Nothing
+
+from .backtest import Run, prepare
+from .catalog import Catalog
+from .options import Conventions
+from .publisher import Publisher
+from .questions import Questions
+from .results import ResultStore
+
+Sent = tuple[ToBroker, Sequence[bytes]]
+Clock = Callable[[], float]
+
+_config_decoder = msgspec.msgpack.Decoder(BacktestConfig)
+_log = logging.getLogger(__name__)
+
+
+class _Backtest:
+    """A run and how far its streams are. Its time limit counts the seconds `spent` at work, not those it was parked."""
+
+    def __init__(self, run: Run, publisher: Publisher) -> None:
+        self.run = run
+        self.publisher = publisher
+        self.spent = 0.0
+        self.progress_due = 0.0
+
+    @property
+    def backtest_id(self) -> str:
+        return self.run.backtest_id
+
+    @property
+    def time_limit(self) -> float:
+        return self.run.plan.options.conventions.time_limit_ms / 1000
+
+    @property
+    def progress_interval(self) -> float:
+        return self.run.plan.options.streams.progress_interval_ms / 1000
+
+    def published_progress(self) -> Sent:
+        note, payload = self.publisher.progress(self.run.progress())
+        return note, (payload,)
+
+
+class Workbench:
+    def __init__(
+        self,
+        catalog: Catalog,
+        results: ResultStore,
+        conventions: Conventions,
+        chunk_bars: int,
+        wall_ms: Callable[[], int],
+    ) -> None:
+        self._catalog = catalog
+        self._results = results
+        self._conventions = conventions
+        self._chunk_bars = chunk_bars
+        self._wall_ms = wall_ms
+        self._questions = Questions(catalog, results, conventions)
+        self._running: _Backtest | None = None
+        self._parked: dict[str, _Backtest] = {}
+
+    @property
+    def running(self) -> bool:
+        return self._running is not None
+
+    def take(self, note: ToWorker, payload: Sequence[bytes]) -> list[Sent]:
+        """Do what the broker says. What is about a task that has ended meanwhile is ignored."""
+        match note:
+            case Assign(task_id, "RunBacktest"):
+                return self._guarded(task_id, lambda: self._begin(note, payload[0]))
+            case Assign(task_id, work):
+                return self._guarded(
+                    task_id,
+                    lambda: [
+                        (Finished(task_id=task_id, outcome="completed"), self._questions.answer(work, payload[0]))
+                    ],
+                )
+            case Control(task_id, action):
+                return self._guarded(task_id, lambda: self._control(task_id, action))
+
+    def step(self, clock: Clock) -> list[Sent]:
+        """Walk one chunk of the running backtest; the last one also stores its result."""
+        backtest = self._running
+        if backtest is None:
+            return []
+        return self._guarded(backtest.backtest_id, lambda: self._walk(backtest, clock))
+
+    def _begin(self, note: Assign, config: bytes) -> list[Sent]:
+        plan = prepare(decode(_config_decoder, config), self._catalog, self._conventions)
+        run = Run(plan, note.task_id)
+        publisher = Publisher(note.task_id, plan.bars, plan.options.streams, note.published)
+        self._running = _Backtest(run, publisher)
+        if note.paused:
+            return self._park(self._running)
+        return []
+
+    def _walk(self, backtest: _Backtest, clock: Clock) -> list[Sent]:
+        began = clock()
+        run = backtest.run
+        first_bar = run.bars_walked
+        chunk = run.advance(self._chunk_bars)
+        sent: list[Sent] = [
+            (note, (payload,)) for note, payload in backtest.publisher.chunk(chunk, first_bar, run.bars_walked)
+        ]
+        now = clock()
+        backtest.spent += now - began
+        if run.done:
+            return sent + self._finish(backtest, "completed")
+        if backtest.spent > backtest.time_limit:
+            raise TimedOut(
+                f"the backtest worked for {backtest.spent:.1f} s and was allowed {backtest.time_limit:g} s; "
+                "raise options.timeLimitMs, or test fewer bars",
+                timeLimitMs=run.plan.options.conventions.time_limit_ms,
+                bar=run.bars_walked,
+            )
+        if now >= backtest.progress_due:
+            backtest.progress_due = now + backtest.progress_interval
+            sent.append(backtest.published_progress())
+        return sent
+
+    def _control(self, task_id: str, action: str) -> list[Sent]:
+        running = self._running if self._running and self._running.backtest_id == task_id else None
+        parked = self._parked.get(task_id)
+        match action:
+            case "pause" if running is not None:
+                return self._park(running)
+            case "resume" if parked is not None:
+                del self._parked[task_id]
+                self._running = parked
+                return [(Resumed(task_id=task_id), ())]
+            case "stop" if (backtest := running or parked) is not None:
+                return self._finish(backtest, "stopped")
+        return []
+
+    def _park(self, backtest: _Backtest) -> list[Sent]:
+        self._running = None
+        self._parked[backtest.backtest_id] = backtest
+        return [backtest.published_progress(), (Paused(task_id=backtest.backtest_id), ())]
+
+    def _finish(self, backtest: _Backtest, outcome: Outcome) -> list[Sent]:
+        """Store the result, synced and whole, and only then say that the backtest has ended."""
+        last = backtest.published_progress()
+        run = backtest.run
+        self._results.write(run.backtest_id, outcome, run.plan.resolved_config(), run.finish())
+        self._forget(run.backtest_id)
+        return [last, (Finished(task_id=run.backtest_id, outcome=outcome), (encode(Nothing()),))]
+
+    def _forget(self, task_id: str) -> None:
+        self._parked.pop(task_id, None)
+        if self._running is not None and self._running.backtest_id == task_id:
+            self._running = None
+
+    def _guarded(self, task_id: str, work: Callable[[], list[Sent]]) -> list[Sent]:
+        """`work()`; whatever goes wrong ends that task, and nothing but that task."""
+        try:
+            return work()
+        except BacktestrError as error:
+            failure = error
+        except Exception as error:  # a defect of ours or of a library: the task fails, the log has the traceback
+            fault_id = str(uuid.uuid4())
+            _log.exception("task %s failed; fault %s", task_id, fault_id)
+            failure = SystemFault(f"the engine failed: {type(error).__name__}: {error}", id=fault_id)
+        self._forget(task_id)
+        data = failure.to_data(component="engine", timestamp=self._wall_ms())
+        return [(Finished(task_id=task_id, outcome="failed", error=data), ())]

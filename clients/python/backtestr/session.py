@@ -14,7 +14,7 @@ from typing import Literal
 
 import msgspec
 
-from backtestr_protocol import PROTOCOL_VERSION, __version__
+from backtestr_protocol import PROTOCOL_VERSION, SCHEMA_VERSION, __version__
 from backtestr_protocol.codec import (
     REQUEST,
     RESPONSE,
@@ -312,7 +312,7 @@ class Session:
         envelope = Outgoing(
             id=request_id,
             timestamp=wall_ms,
-            schema_version=1,
+            schema_version=SCHEMA_VERSION,
             message_type="Request",
             payload=payload,
             session_id=session_id,

@@ -22,7 +22,6 @@ from backtestr_protocol.errors import (
     MessageError,
     NetworkError,
     NotFound,
-    SerializationError,
     TimedOut,
 )
 from backtestr_protocol.messages import (
@@ -149,6 +148,9 @@ class Subscriptions:
         self._followed.add(backtest_id)
         return effects if is_new else [*effects, _ask_status(backtest_id)]
 
+    def unfollow(self, backtest_id: str) -> None:
+        self._followed.discard(backtest_id)
+
     def taken(self, subscription_id: int, count: int) -> Effects:
         """The consumer has taken `count` deliveries: there is room for as many."""
         subscription = self._by_id.get(subscription_id)
@@ -190,8 +192,7 @@ class Subscriptions:
         except MessageError as error:
             return [Noticed(error)]
         envelope = message.envelope
-        if envelope.seq is None:
-            return [Noticed(SerializationError(f"a message of {message.topic} came without seq"))]
+        assert envelope.seq is not None  # as decode_stream promises
         if envelope.instance_id != self._instance_id:
             return []  # of a broker that is gone
         effects: Effects = []

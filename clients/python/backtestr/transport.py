@@ -92,7 +92,7 @@ class Transport:
         self._ids = itertools.count(1)
         self._waiting: dict[str, Reply[Success] | Question] = {}
         self._mailboxes: dict[int, Mailbox] = {}
-        self._finishes: dict[str, Reply[BacktestStatus]] = {}
+        self._finishes: dict[str, list[Reply[BacktestStatus]]] = {}
         self._thread = threading.Thread(target=self._run, name="backtestr client", daemon=True)
         self._thread.start()
 
@@ -131,11 +131,20 @@ class Transport:
         reply: Reply[BacktestStatus] = Reply()
 
         def begin() -> None:
-            self._finishes[backtest_id] = reply
+            self._finishes.setdefault(backtest_id, []).append(reply)
             self._do(self._subscriptions.follow(backtest_id, is_new=is_new))
 
         self._command(begin)
         return reply
+
+    def unfollow(self, backtest_id: str) -> None:
+        """The end of this backtest is of no interest any more."""
+
+        def end() -> None:
+            self._finishes.pop(backtest_id, None)
+            self._subscriptions.unfollow(backtest_id)
+
+        self._command(end)
 
     def close(self) -> None:
         """Say goodbye, close the sockets and end the thread. What still waits fails with `RuntimeError`."""
@@ -301,13 +310,11 @@ class Transport:
                     assert_never(effect)
 
     def _finish(self, finished: Finished) -> None:
-        reply = self._finishes.pop(finished.backtest_id, None)
-        if reply is None:
-            return
-        if isinstance(finished.outcome, BacktestrError):
-            reply.fail(finished.outcome)
-        else:
-            reply.succeed(finished.outcome)
+        for reply in self._finishes.pop(finished.backtest_id, []):
+            if isinstance(finished.outcome, BacktestrError):
+                reply.fail(finished.outcome)
+            else:
+                reply.succeed(finished.outcome)
 
     def _begin_to_close(self) -> None:
         self._do(self._session.farewell(time.monotonic(), _wall_ms()))
@@ -320,7 +327,7 @@ class Transport:
         for waiter in self._waiting.values():
             if isinstance(waiter, Reply):
                 waiter.fail(closed)
-        for reply in self._finishes.values():
+        for reply in itertools.chain.from_iterable(self._finishes.values()):
             reply.fail(closed)
         for mailbox in self._mailboxes.values():
             mailbox.end(closed)

@@ -1,0 +1,359 @@
+"""The front door: a connection to the broker with a method for everything it can be asked.
+
+Blocking, and safe to share between threads: requests of different threads do not wait for each other.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import polars as pl
+import zmq
+
+from backtestr_protocol.connection import Connection
+from backtestr_protocol.errors import NetworkError, TimedOut
+from backtestr_protocol.messages import (
+    AlgorithmInfo,
+    AlgorithmList,
+    AlgorithmRef,
+    AlgorithmStatus,
+    BacktestAccepted,
+    BacktestConfig,
+    BacktestList,
+    BacktestRef,
+    BacktestResults,
+    BacktestState,
+    BacktestStatus,
+    Contract,
+    FetchMissed,
+    GetBacktestResults,
+    GetMarketData,
+    Imported,
+    ImportMarketData,
+    IndicatorConfig,
+    ListBacktests,
+    MarketData,
+    Missed,
+    Nothing,
+    PerformanceMetrics,
+    Pong,
+    SeriesInfo,
+    SeriesList,
+    SystemStatus,
+    TableName,
+    Welcome,
+)
+
+from .discovery import HOW_TO_START, ConnectionFile
+from .effects import Gap, StreamMessage
+from .handover import MAX_UNREAD
+from .instants import Instant, as_iso, as_ms
+from .metrics import Metrics, metrics_from_wire
+from .options import wire_options
+from .results import ALL_TABLES, Results, read_table, results_from_wire
+from .run import STREAMS, Run, Stream
+from .series import covering
+from .session import Session
+from .streams import TopicStream
+from .subscription import Subscription, Update, read_message
+from .transport import Transport
+
+# Seconds within which the broker answers what needs no computing to speak of.
+REQUEST_TIMEOUT = 30.0
+# Seconds for what reads or writes whole files.
+BULK_TIMEOUT = 600.0
+# How often a connection file that is not there yet is looked for, in seconds.
+LOOK_INTERVAL = 0.05
+
+Answer = TypeVar("Answer", bound=Contract)
+
+
+def connect(
+    timeout: float = 5.0,
+    *,
+    wait: float = 1.0,
+    connection_file: str | Path | None = None,
+    client_id: str | None = None,
+    request_timeout: float = REQUEST_TIMEOUT,
+) -> Client:
+    """Connect to the broker that runs on this machine.
+
+    Waits up to `wait` seconds for one to appear and `timeout` seconds for it to answer. `connection_file`: where it
+    says how it is reached, if not at the usual place. `client_id`: a stable name for this program (default: one made
+    up). `request_timeout`: seconds that ordinary requests may take. Raises `NetworkError` when there is no broker.
+    """
+    file = ConnectionFile(Path(connection_file) if connection_file else None)
+    deadline = time.monotonic() + wait
+    while file.stamp() is None and time.monotonic() < deadline:
+        time.sleep(LOOK_INTERVAL)
+    connection = file.read()
+    return Client(connection, file=file, client_id=client_id, timeout=timeout, request_timeout=request_timeout)
+
+
+class Client:
+    """A connection to a broker. Use it as a context manager, or `close` it.
+
+    Every method raises the broker's error as an exception of `backtestr.errors`, `TimedOut` when there is no answer in
+    time, `NetworkError` when the connection was lost for as long, and `RuntimeError` after `close`. When the broker is
+    restarted the client connects again by itself, and what waits is sent again with the same id.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        context: zmq.Context[zmq.Socket[bytes]] | None = None,
+        file: ConnectionFile | None = None,
+        client_id: str | None = None,
+        timeout: float = 5.0,
+        request_timeout: float = REQUEST_TIMEOUT,
+    ) -> None:
+        """Connect as `connection` says. `context` is needed for a broker inside this process, and stays the caller's.
+        With `file`, other starts of the broker are noticed there. The rest is as in `connect`."""
+        self._own_context = zmq.Context() if context is None else None
+        nonce = uuid.uuid4().hex
+        session = Session(client_id or f"python-{nonce}", nonce)
+        used_context = context or self._own_context
+        assert used_context is not None
+        self._transport = Transport(session, connection, file, used_context)
+        self._request_timeout = request_timeout
+        try:
+            self._welcome = self._transport.welcomed.read(timeout)
+        except TimedOut:
+            self.close()
+            silent = f"the broker (process {connection.pid}) did not answer within {timeout:g} s"
+            raise NetworkError(f"{silent}; if it is gone, {HOW_TO_START}") from None
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def welcome(self) -> Welcome:
+        """What the broker said of itself when this client connected."""
+        return self._welcome
+
+    def close(self) -> None:
+        """End the session. Backtests go on; what waits for an answer in other threads gets a `RuntimeError`."""
+        self._transport.close()
+        if self._own_context is not None:
+            self._own_context.term()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- the system -----------------------------------------------------------------------------------------------
+
+    def ping(self) -> int:
+        """The broker's clock, in milliseconds since the Unix epoch."""
+        return self._ask("Ping", Nothing(), Pong).timestamp
+
+    def status(self) -> SystemStatus:
+        """How the broker, its workers and its machine fare."""
+        return self._ask("GetSystemStatus", Nothing(), SystemStatus)
+
+    def list_algorithms(self) -> list[AlgorithmInfo]:
+        """What can be run, with the parameters each takes."""
+        return self._ask("ListAlgorithms", Nothing(), AlgorithmList).algorithms
+
+    def algorithm_status(self, algorithm: str) -> AlgorithmStatus:
+        """One algorithm, by id or unique name, with what runs of it and its last error."""
+        return self._ask("GetAlgorithmStatus", AlgorithmRef(algorithm_id=algorithm), AlgorithmStatus)
+
+    # --- market data ----------------------------------------------------------------------------------------------
+
+    def list_market_data(self) -> list[SeriesInfo]:
+        """The stored series."""
+        return self._ask("ListMarketData", Nothing(), SeriesList).series
+
+    def market_data(
+        self,
+        symbol: str,
+        timeframe: str,
+        *,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        limit: int | None = None,
+        indicators: Sequence[str | IndicatorConfig] = (),
+        timeout: float = BULK_TIMEOUT,
+    ) -> pl.DataFrame:
+        """Bars as `timestamp open high low close volume`, with a column for each output of each indicator.
+
+        `end` is exclusive; `limit` keeps the last bars of the range. An indicator is TA-Lib's name, or an
+        `IndicatorConfig` where it has parameters. Higher timeframes are resampled where they are not stored.
+        """
+        request = GetMarketData(
+            symbol=symbol,
+            timeframe=timeframe,
+            start_time=None if start is None else as_ms(start),
+            end_time=None if end is None else as_ms(end),
+            limit=limit,
+            indicators=[IndicatorConfig(name=one) if isinstance(one, str) else one for one in indicators],
+        )
+        answer, attachments = self._ask_bulk("GetMarketData", request, MarketData, timeout)
+        frames = [read_table(ref, attachments) for ref in answer.tables]
+        return pl.concat(frames, how="horizontal") if len(frames) > 1 else frames[0]
+
+    def import_market_data(
+        self,
+        path: str | Path,
+        symbol: str,
+        *,
+        timeframe: str | None = None,
+        format: str | None = None,
+        time_zone: str | None = None,
+        timeout: float = BULK_TIMEOUT,
+    ) -> Imported:
+        """Have the broker import a file of this machine as `symbol`. `timeframe` None: as the bars are spaced.
+        `time_zone` (an IANA name) is for times without an offset. Raises `DataError` naming the first bad row."""
+        request = ImportMarketData(
+            path=str(Path(path).expanduser().resolve()),
+            symbol=symbol,
+            timeframe=timeframe,
+            format=format,
+            time_zone=time_zone,
+        )
+        return self._ask_bulk("ImportMarketData", request, Imported, timeout)[0]
+
+    # --- backtests ------------------------------------------------------------------------------------------------
+
+    def backtest(
+        self,
+        algorithm: str,
+        symbol: str,
+        *,
+        timeframe: str,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        capital: float = 100_000.0,
+        commission: float = 0.0,
+        slippage: float = 0.0,
+        parameters: Mapping[str, Any] | None = None,
+        backtest_id: str | None = None,
+        watch: Iterable[Stream] = STREAMS,
+        **options: Any,
+    ) -> Run:
+        """Start a backtest, and return it as soon as the broker has accepted it.
+
+        `end` is exclusive; without `start` and `end` all bars there are. `commission` and `slippage` are fractions of
+        traded value and of price. `options` are the engine's conventions (`fill_at="close"`, `size="units"`, …; see
+        `config/engine.toml`). `watch` names the streams to receive, so that they can be read from their first message.
+        Raises `NotFound`, `ValidationError`, `InvalidConfiguration` or `DataError` for what cannot be run.
+        """
+        start_date, end_date = self._range(symbol, timeframe, start, end)
+        config = BacktestConfig(
+            backtest_id=backtest_id or str(uuid.uuid4()),
+            algorithm_id=algorithm,
+            symbol=symbol,
+            start_date=start_date,
+            end_date=end_date,
+            initial_capital=capital,
+            timeframe=timeframe,
+            commission=commission,
+            slippage=slippage,
+            parameters=dict(parameters or {}),
+            options=wire_options(options),
+        )
+        assert config.backtest_id is not None
+        # Subscribed before it starts: nothing of its streams can pass unheard.
+        run = Run(self, self._transport, config.backtest_id, is_new=True, watch=watch)
+        try:
+            self._ask("StartBacktest", config, BacktestAccepted)
+        except BaseException:
+            run.abandon()
+            raise
+        return run
+
+    def run(self, backtest_id: str) -> Run:
+        """A backtest that was started elsewhere or before. Raises `NotFound`."""
+        self.backtest_status(backtest_id)
+        return Run(self, self._transport, backtest_id, is_new=False)
+
+    def list_backtests(self, status: BacktestState | None = None, limit: int | None = None) -> list[BacktestStatus]:
+        """The backtests that the broker knows, the latest first, up to `limit`."""
+        return self._ask("ListBacktests", ListBacktests(status=status, limit=limit), BacktestList).backtests
+
+    def backtest_status(self, backtest_id: str) -> BacktestStatus:
+        """How a backtest stands. Raises `NotFound`."""
+        return self._ask("GetBacktestStatus", BacktestRef(backtest_id=backtest_id), BacktestStatus)
+
+    def pause(self, backtest_id: str) -> BacktestState:
+        """See `Run.pause`."""
+        return self._ask("PauseBacktest", BacktestRef(backtest_id=backtest_id), BacktestAccepted).status
+
+    def resume(self, backtest_id: str) -> BacktestState:
+        """See `Run.resume`."""
+        return self._ask("ResumeBacktest", BacktestRef(backtest_id=backtest_id), BacktestAccepted).status
+
+    def stop(self, backtest_id: str) -> BacktestState:
+        """See `Run.stop`."""
+        return self._ask("StopBacktest", BacktestRef(backtest_id=backtest_id), BacktestAccepted).status
+
+    def results(
+        self, backtest_id: str, tables: Iterable[TableName] = ALL_TABLES, timeout: float = BULK_TIMEOUT
+    ) -> Results:
+        """What a backtest came to; without metrics while it has not ended. Raises `NotFound`."""
+        request = GetBacktestResults(backtest_id=backtest_id, tables=list(tables))
+        return results_from_wire(*self._ask_bulk("GetBacktestResults", request, BacktestResults, timeout))
+
+    def metrics(self, backtest_id: str) -> Metrics | None:
+        """The metrics of a backtest, without its tables; None while it has not ended. Raises `NotFound`."""
+        answer = self._ask("GetPerformanceMetrics", BacktestRef(backtest_id=backtest_id), PerformanceMetrics)
+        return None if answer.metrics is None else metrics_from_wire(answer.metrics)
+
+    # --- streams --------------------------------------------------------------------------------------------------
+
+    def subscribe(self, topic: str, *, history: bool = False) -> Subscription:
+        """Receive a topic, or with a trailing dot (`"prices."`) every topic that begins so.
+
+        Without `history`, from the moment at which the subscription reaches the broker, shortly after this returns.
+        With it, from the oldest message that the broker keeps, and nothing is missed in between; what it does not keep
+        any more is stated as a `Gap`. Of a prefix, the topics that move while it is subscribed. Raises `ValueError`
+        for what is no topic.
+        """
+        return Subscription(self._transport, topic, "kept" if history else "now")
+
+    def fetch_missed(self, topic: str, from_seq: int = 1, to_seq: int | None = None) -> list[Update | Gap]:
+        """Messages of a topic that were sent before, as far as the broker keeps them, and a `Gap` for those it does
+        not. Both numbers are included; `to_seq` None: up to the latest. Raises `NotFound`."""
+        stream = TopicStream(topic, from_start=True)
+        stream.next_seq = from_seq
+        found: list[Update | Gap] = []
+        while to_seq is None or stream.next_seq <= to_seq:
+            request = FetchMissed(topic=topic, from_seq=stream.next_seq, to_seq=to_seq)
+            answer = self._ask("FetchMissed", request, Missed)
+            for delivery in stream.fetched(answer, MAX_UNREAD):
+                if isinstance(delivery, Gap):
+                    found.append(delivery)
+                elif isinstance(delivery, StreamMessage) and (to_seq is None or delivery.seq <= to_seq):
+                    found.append(read_message(delivery))
+            if not answer.messages:
+                break
+        return found
+
+    # --- within ---------------------------------------------------------------------------------------------------
+
+    def _ask(self, request_type: str, data: Contract, answer: type[Answer]) -> Answer:
+        return self._ask_bulk(request_type, data, answer, self._request_timeout)[0]
+
+    def _ask_bulk(
+        self, request_type: str, data: Contract, answer: type[Answer], timeout: float
+    ) -> tuple[Answer, list[bytes]]:
+        success, attachments = self._transport.ask(request_type, data, timeout).read()
+        assert isinstance(success, answer)
+        return success, attachments
+
+    def _range(self, symbol: str, timeframe: str, start: Instant | None, end: Instant | None) -> tuple[str, str]:
+        if start is not None and end is not None:
+            return as_iso(start), as_iso(end)
+        first_ms, end_ms = covering(self.list_market_data(), symbol, timeframe)
+        return as_iso(first_ms if start is None else start), as_iso(end_ms if end is None else end)

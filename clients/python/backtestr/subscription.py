@@ -1,0 +1,87 @@
+"""Reading a stream: the caller's side of a subscription."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any
+
+import msgspec
+
+from backtestr_protocol import topics
+from backtestr_protocol.codec import decode
+from backtestr_protocol.errors import did_you_mean
+from backtestr_protocol.messages import STREAMED
+
+from .effects import Gap, Restarted, StreamMessage
+from .subscriptions import Since
+from .transport import Transport
+
+
+class Update(msgspec.Struct, frozen=True):
+    """One message of a topic. `data` is a `PriceUpdate`, `BacktestProgress`, `OrderUpdate`, `PositionUpdate`,
+    `BacktestStatus`, `SystemStatus`, `Watermarks` or `ErrorData`; a map where this client does not know the `type`."""
+
+    topic: str
+    seq: int
+    type: str
+    data: Any
+
+
+_decoders: dict[str, msgspec.msgpack.Decoder[Any]] = {
+    name: msgspec.msgpack.Decoder(contract) for name, contract in STREAMED.items()
+}
+_any_decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder()
+
+
+def read_message(message: StreamMessage) -> Update:
+    """`message` with its data decoded. Raises `MessageError` where they are not what its type says."""
+    data = decode(_decoders.get(message.type, _any_decoder), message.data)
+    return Update(message.topic, message.seq, message.type, data)
+
+
+def checked_prefix(prefix: str) -> str:
+    """`prefix` if it names a topic, or, ending with a dot, may begin one. Raises `ValueError`."""
+    possible = topics.sockets_for(prefix) if prefix.endswith(".") else topics.class_of(prefix)
+    if not possible:
+        known = [one.prefix for one in topics.CLASSES]
+        raise ValueError(
+            f"{prefix!r} is neither a topic nor the beginning of one that ends with a dot"
+            f"{did_you_mean(prefix, known)} ({', '.join(known)})"
+        )
+    return prefix
+
+
+class Subscription:
+    """An iterable of `Update`, `Gap` and `Restarted`, and a context manager. For one reading thread.
+
+    A `Gap` states messages that are lost for good; `Restarted`, that another start of the broker answers now, whose
+    topics begin again at 1. The iteration ends when the subscription is closed. If it cannot go on, what ended it is
+    raised once everything before was read.
+    """
+
+    def __init__(self, transport: Transport, prefix: str, since: Since, until: str | None = None) -> None:
+        self.prefix = prefix
+        self._transport = transport
+        self._number, self._mailbox = transport.open(checked_prefix(prefix), since, until)
+
+    def next(self, timeout: float | None = None) -> Update | Gap | Restarted | None:
+        """What comes next; None at the end. Raises `TimedOut` when nothing came within `timeout` seconds."""
+        delivery = self._mailbox.take(timeout)
+        return read_message(delivery) if isinstance(delivery, StreamMessage) else delivery
+
+    def __iter__(self) -> Iterator[Update | Gap | Restarted]:
+        while (update := self.next()) is not None:
+            yield update
+
+    def close(self) -> None:
+        """Nothing more is received; what has arrived can still be read."""
+        self._transport.shut(self._number)
+
+    def __enter__(self) -> Subscription:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()

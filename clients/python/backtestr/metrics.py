@@ -66,9 +66,16 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         values = {name: getattr(self, name) for name in NAMES}
         return {name: value for name, value in values.items() if value is not None}
 
+    def to_wire(self) -> dict[str, Any]:
+        """The metrics as the broker sent them: camelCase names, null for what has no value."""
+        reasons = {_TO_WIRE.get(name, name): reason for name, reason in self.undefined.items()}
+        wire = {_TO_WIRE[name]: getattr(self, name) for name in NAMES if getattr(self, name) is not None}
+        return {**wire, **dict.fromkeys(reasons), **self.more, "undefined": reasons}
+
 
 NAMES = tuple(name for name in Metrics.__struct_fields__ if name not in ("undefined", "more"))
-_ON_WIRE = dict(zip(Metrics.__struct_encode_fields__, Metrics.__struct_fields__, strict=True))
+_TO_WIRE = dict(zip(Metrics.__struct_fields__, Metrics.__struct_encode_fields__, strict=True))
+_ON_WIRE = {wire: name for name, wire in _TO_WIRE.items()}
 
 
 def metrics_from_wire(wire: Mapping[str, Any]) -> Metrics:

@@ -1,0 +1,240 @@
+"""The command line. What it prints for people is drawn in `tables`; `--json` prints what the protocol says instead."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+
+from backtestr_protocol import __version__, errors
+from backtestr_protocol.messages import BacktestStatus
+
+from . import tables
+from .client import Client, connect
+from .results import Results
+from .run import Run
+
+EXIT_ERROR = 1
+EXIT_USAGE = 2
+EXIT_NO_BROKER = 3
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="backtestr",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Run backtests on the broker of this machine.\n\n"
+    "With --json a command prints JSON on standard output, as the protocol names things, and nothing else there.\n\n"
+    "Exit codes: 0 done; 1 the broker refused, or the backtest failed; 2 wrong usage; 3 no broker answers; "
+    "130 interrupted.",
+)
+_out = Console()
+_err = Console(stderr=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output and nothing else.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(f"backtestr {__version__}")
+        raise typer.Exit
+
+
+@app.command("run", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def run_broker(context: typer.Context) -> None:
+    """Start the broker and its workers here; Ctrl-C stops them. Arguments are passed on to the broker."""
+    missing = [name for name in ("structlog", "psutil", "numba", "talib") if importlib.util.find_spec(name) is None]
+    if missing:
+        _err.print(f"the broker needs {', '.join(missing)}; install it with: pip install 'backtestr[broker,engine]'")
+        raise typer.Exit(EXIT_ERROR)
+    os.execv(sys.executable, [sys.executable, "-m", "backtestr_broker", *context.args])
+
+
+@app.command()
+def status(as_json: AsJson = False) -> None:
+    """Show how the broker and its workers fare."""
+    with _broker(as_json) as client:
+        answer = client.status()
+        _print_json(answer) if as_json else _out.print(tables.status_table(answer))
+
+
+@app.command("import")
+def import_file(
+    file: Annotated[Path, typer.Argument(help="CSV with a bar in each row; the columns are found by their names.")],
+    symbol: Annotated[str, typer.Option(help="The name to store the bars under.")],
+    timeframe: Annotated[
+        str | None, typer.Option(help="1m 5m 15m 30m 1h 4h 1d 1w; default: as they are spaced.")
+    ] = None,
+    tz: Annotated[str | None, typer.Option(help="Time zone of times without offset, such as America/New_York.")] = None,
+    format: Annotated[str | None, typer.Option(help="The file's format, where it cannot be told by itself.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Store the bars of a file."""
+    if not file.exists():
+        raise typer.BadParameter(f"there is no file {file}", param_hint="FILE")
+    with _broker(as_json) as client, _err.status(f"importing {file.name}"):
+        answer = client.import_market_data(file, symbol, timeframe=timeframe, time_zone=tz, format=format)
+        _print_json(answer) if as_json else _out.print(tables.imported_table(answer))
+
+
+@app.command()
+def data(as_json: AsJson = False) -> None:
+    """List the stored series."""
+    with _broker(as_json) as client:
+        answer = client.list_market_data()
+        _print_json(answer) if as_json else _out.print(tables.series_table(answer))
+
+
+@app.command()
+def algorithms(as_json: AsJson = False) -> None:
+    """List what can be run, with its parameters."""
+    with _broker(as_json) as client:
+        answer = client.list_algorithms()
+        _print_json(answer) if as_json else _out.print(tables.algorithms_table(answer))
+
+
+@app.command()
+def backtests(
+    limit: Annotated[int, typer.Option(help="How many, the latest first.", min=1)] = 20, as_json: AsJson = False
+) -> None:
+    """List the backtests."""
+    with _broker(as_json) as client:
+        answer = client.list_backtests(limit=limit)
+        _print_json(answer) if as_json else _out.print(tables.backtests_table(answer))
+
+
+@app.command()
+def backtest(
+    algorithm: Annotated[str, typer.Argument(help="See: backtestr algorithms")],
+    symbol: Annotated[str, typer.Argument(help="See: backtestr data")],
+    timeframe: Annotated[str, typer.Option(help="1m 5m 15m 30m 1h 4h 1d 1w")],
+    param: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, a parameter of the algorithm.")] = None,
+    start: Annotated[str | None, typer.Option(help="ISO 8601, UTC; default: the first bar.")] = None,
+    end: Annotated[str | None, typer.Option(help="ISO 8601, UTC, exclusive; default: after the last bar.")] = None,
+    capital: Annotated[float, typer.Option(help="Money to begin with.")] = 100_000.0,
+    commission: Annotated[float, typer.Option(help="Fraction of traded value: 0.0005 is 0.05 %.")] = 0.0,
+    slippage: Annotated[float, typer.Option(help="Fraction of price, against you.")] = 0.0,
+    option: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, a convention such as fillAt=close.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Conventions of another system, such as vectorbt.")] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Print the backtest's id and do not wait for its end.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a backtest, show how far it is, and print its metrics.
+
+    Ctrl-C stops the backtest; what it walked until then keeps its results.
+    """
+    options = _assignments(option, "--option") | ({"preset": preset} if preset else {})
+    with _broker(as_json) as client:
+        run = client.backtest(
+            algorithm,
+            symbol,
+            timeframe=timeframe,
+            start=start,
+            end=end,
+            capital=capital,
+            commission=commission,
+            slippage=slippage,
+            parameters=_assignments(param, "--param"),
+            watch=() if detach else ("progress",),
+            **options,
+        )
+        if detach:
+            _print_json({"backtestId": run.id}) if as_json else print(run.id)
+            return
+        interrupted = _watch(run, f"{algorithm} {symbol} {timeframe}")
+        _print_results(run.result(), as_json)
+        if interrupted:
+            raise typer.Exit(EXIT_INTERRUPTED)
+
+
+@app.command()
+def results(
+    backtest_id: Annotated[str, typer.Argument(help="See: backtestr backtests")], as_json: AsJson = False
+) -> None:
+    """Print the metrics of a backtest."""
+    with _broker(as_json) as client:
+        _print_results(client.results(backtest_id, tables=()), as_json)
+
+
+def main() -> None:
+    """The entry point of the `backtestr` command."""
+    app()
+
+
+# --- within -------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _broker(as_json: bool) -> Iterator[Client]:
+    """A client for one command. Errors become a line or two on standard error and an exit code."""
+    try:
+        with connect() as client:
+            yield client
+    except errors.BacktestrError as error:
+        for line in tables.error_lines(error):
+            _err.print(line, markup=False, highlight=False, soft_wrap=True)
+        if as_json:
+            _print_json({"error": error.to_data(component="client", timestamp=time.time_ns() // 1_000_000)})
+        raise typer.Exit(EXIT_NO_BROKER if isinstance(error, errors.NetworkError) else EXIT_ERROR) from None
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def _watch(run: Run, title: str) -> bool:
+    """Show the bar up to the end of the backtest; True when Ctrl-C has stopped it."""
+    with tables.LiveBar(_err, title) as bar:
+        try:
+            for progress in run.progress():
+                bar.show(progress.progress_percent, progress.equity_curve_point.equity, progress.orders_executed)
+            run.wait()
+        except KeyboardInterrupt:
+            with contextlib.suppress(errors.StateConflict):  # it ended in the same moment
+                run.stop()
+            stopped: BacktestStatus = run.wait()
+            _err.print(f"{stopped.status} at {stopped.progress_percent:.0f} %; again: backtestr results {run.id}")
+            return True
+    return False
+
+
+def _print_results(answer: Results, as_json: bool) -> None:
+    if as_json:
+        metrics = answer.metrics.to_wire() if answer.metrics else None
+        facts = {"backtestId": answer.backtest_id, "status": answer.status, "config": answer.config}
+        _print_json({**facts, "metrics": metrics})
+    else:
+        _out.print(tables.results_table(answer))
+
+
+def _print_json(answer: Any) -> None:
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(answer), indent=2).decode() + "\n")
+
+
+def _assignments(given: list[str] | None, option: str) -> dict[str, Any]:
+    """`["fast=10"]` as `{"fast": 10}`; a value that is no JSON is text."""
+    assigned: dict[str, Any] = {}
+    for one in given or []:
+        name, equals, value = one.partition("=")
+        if not equals or not name:
+            raise typer.BadParameter(f"{one!r} is not NAME=VALUE", param_hint=option)
+        try:
+            assigned[name] = json.loads(value)
+        except ValueError:
+            assigned[name] = value
+    return assigned

@@ -1,0 +1,178 @@
+"""What the command line shows people: tables, bars and errors, drawn with rich. No request is made here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from rich.console import Console, Group, RenderableType
+from rich.progress import BarColumn, Progress, ProgressColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from backtestr_protocol.errors import BacktestrError, NetworkError
+from backtestr_protocol.messages import AlgorithmInfo, BacktestStatus, Imported, SeriesInfo, SystemStatus
+
+from .results import Results
+
+_FRACTIONS = frozenset(
+    [
+        "total_return",
+        "annual_return",
+        "cagr",
+        "volatility",
+        "max_drawdown",
+        "average_drawdown",
+        "exposure",
+        "win_rate",
+        "best_trade",
+        "worst_trade",
+        "average_trade",
+        "buy_and_hold_return",
+        "value_at_risk_95",
+        "conditional_value_at_risk_95",
+    ]
+)
+_MONEY = frozenset(["start_equity", "final_equity", "peak_equity", "expectancy", "total_fees", "total_slippage"])
+_NAMED = {"cagr": "CAGR", "sqn": "SQN", "max_drawdown_duration_ms": "Max drawdown duration"}
+
+
+def status_table(status: SystemStatus) -> RenderableType:
+    facts = _plain("status", status.status)
+    memory = status.memory_usage
+    facts.add_row("up", _duration(status.uptime_ms))
+    facts.add_row(
+        "memory", f"{memory.used / 2**20:,.0f} MiB of {memory.total / 2**20:,.0f} ({memory.percentage:.1f} %)"
+    )
+    facts.add_row("cpu", f"{status.cpu_usage:.1f} %")
+    facts.add_row("backtests under way", str(status.active_backtests))
+    facts.add_row("clients", str(status.connected_clients))
+    workers = Table("worker", "process", "state")
+    for worker in status.workers:
+        workers.add_row(worker.worker_id, str(worker.pid), worker.state)
+    return Group(facts, workers)
+
+
+def series_table(series: Iterable[SeriesInfo]) -> Table:
+    table = Table("symbol", "timeframe", "first bar", "last bar")
+    table.add_column("bars", justify="right")
+    for one in series:
+        table.add_row(one.symbol, one.timeframe, _time(one.start_time), _time(one.end_time), f"{one.bars:,}")
+    return table
+
+
+def algorithms_table(algorithms: Iterable[AlgorithmInfo]) -> Table:
+    table = Table("algorithm", "parameters", "what it does")
+    for one in algorithms:
+        parameters = "\n".join(
+            f"{parameter.name}={parameter.default}" + _range(parameter.low, parameter.high)
+            for parameter in one.parameters
+        )
+        table.add_row(one.name, parameters, one.description)
+    return table
+
+
+def backtests_table(backtests: Iterable[BacktestStatus]) -> Table:
+    table = Table("backtest", "status", "algorithm", "symbol", "submitted")
+    table.add_column("done", justify="right")
+    for one in backtests:
+        done = f"{one.progress_percent:.0f} %"
+        table.add_row(one.backtest_id, one.status, one.algorithm_id, one.symbol, _time(one.submit_time), done)
+    return table
+
+
+def imported_table(imported: Imported) -> RenderableType:
+    facts = _plain("imported", f"{imported.symbol} {imported.timeframe}")
+    facts.add_row("bars", f"{imported.bars:,}")
+    facts.add_row("from", _time(imported.start_time))
+    facts.add_row("to", _time(imported.end_time))
+    for warning in imported.warnings:
+        facts.add_row("[yellow]warning", warning)
+    return facts
+
+
+def results_table(results: Results) -> RenderableType:
+    """The metrics, with the reason where one is undefined."""
+    config = results.config
+    title = " ".join(str(config.get(name, "")) for name in ("algorithmId", "symbol", "timeframe"))
+    facts = _plain("backtest", results.backtest_id)
+    facts.add_row("status", results.status)
+    if results.metrics is None:
+        return facts
+    table = Table(title=title.strip(), title_justify="left")
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    for name, value in results.metrics.defined().items():
+        table.add_row(_label(name), _figure(name, value))
+    for name, reason in results.metrics.undefined.items():
+        table.add_row(_label(name), f"[dim]undefined: {reason}")
+    return Group(facts, table)
+
+
+class LiveBar:
+    """The bar of one backtest, on standard error."""
+
+    def __init__(self, console: Console, title: str) -> None:
+        columns: Sequence[ProgressColumn] = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        self._progress = Progress(*columns, console=console, transient=False)
+        self._task = self._progress.add_task(title, total=100.0, note="")
+
+    def __enter__(self) -> LiveBar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, percent: float, equity: float, orders: int) -> None:
+        self._progress.update(self._task, completed=percent, note=f"equity {equity:,.2f}, {orders:,} orders")
+
+
+def error_lines(error: BacktestrError) -> list[str]:
+    """The message, and what a person can do about it."""
+    if isinstance(error, NetworkError):
+        return [str(error)]  # which says what to do already
+    return [str(error), *(action.description for action in error.recovery_actions if action.user_required)]
+
+
+def _plain(name: str, value: str) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_row(name, value)
+    return table
+
+
+def _label(name: str) -> str:
+    return _NAMED.get(name) or name.replace("_", " ").capitalize().replace(" 95", " 95 %")
+
+
+def _figure(name: str, value: float) -> str:
+    if name.endswith("_ms"):
+        return _duration(value)
+    if name in _FRACTIONS:
+        return f"{value * 100:,.2f} %"
+    if name in _MONEY:
+        return f"{value:,.2f}"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4f}"
+
+
+def _range(low: float | None, high: float | None) -> str:
+    ends = ["" if end is None else f"{end:g}" for end in (low, high)]
+    return f" ({ends[0]}..{ends[1]})" if any(ends) else ""
+
+
+def _time(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def _duration(ms: float) -> str:
+    minutes, seconds = divmod(int(ms) // 1000, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days:,} d {hours} h"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"

@@ -139,7 +139,7 @@ def _time_format(text: str, column: str, file: str) -> tuple[str, bool]:
     if match is None:
         raise DataError(
             f"{file}, line 2, column {column!r}: {text!r} is no time of a known form; expected is year, month, day and "
-            "perhaps hour, minute, second, offset, as in 2022-01-03 09:30:00+00:00, or a count since 1970 in s, ms or us",
+            "perhaps hour, minute, second, offset, as in 2022-01-03 09:30:00+00:00, or a count since 1970",
             line=2,
             column=column,
             text=text,

@@ -1,0 +1,59 @@
+"""What the engine's tests start from: the shipped conventions, an empty catalogue, and bars to put into it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import tomllib
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import polars as pl
+import pytest
+
+from backtestr_engine.bars import Bars
+from backtestr_engine.catalog import Catalog
+from backtestr_engine.options import Conventions
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def conventions() -> Conventions:
+    """The defaults as they ship."""
+    content = tomllib.loads((ROOT / "config" / "engine.toml").read_text())
+    return msgspec.convert(content["conventions"], Conventions)
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Catalog:
+    return Catalog(tmp_path / "catalog", cache_bytes=64 << 20)
+
+
+@pytest.fixture(scope="session")
+def google() -> Bars:
+    """GOOG daily, 2,148 bars, as the installed `backtesting` wheel carries it."""
+    spec = importlib.util.find_spec("backtesting")
+    if spec is None or spec.origin is None:
+        pytest.skip("the backtesting wheel, whose GOOG series this runs on, is not installed")
+    rows = pl.read_csv(Path(spec.origin).parent / "test" / "GOOG.csv", try_parse_dates=True)
+    time = rows.to_series(0).cast(pl.Datetime("us")).to_physical().to_numpy()
+    columns = [rows[name].cast(pl.Float64).to_numpy() for name in ("Open", "High", "Low", "Close", "Volume")]
+    bars = Bars("GOOG", "1d", time, *columns)
+    assert len(bars) == 2148
+    return bars
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """A folder of real CSV files, which the project does not carry."""
+    folder = Path(os.environ.get("BACKTESTR_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real data: set BACKTESTR_TEST_DATA (looked in {folder})")
+    return folder
+
+
+@pytest.fixture
+def chance() -> np.random.Generator:
+    return np.random.default_rng(20_240_101)

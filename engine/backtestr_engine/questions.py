@@ -18,6 +18,7 @@ from backtestr_protocol.messages import (
     ImportMarketData,
     PerformanceMetrics,
     SeriesList,
+    TableName,
 )
 
 from .backtest import prepare
@@ -29,6 +30,9 @@ from .results import ResultStore
 
 # The frames of an answer: the Success data, and its attachments.
 Frames = list[bytes]
+
+# What GetBacktestResults attaches when it is not told which tables.
+DEFAULT_TABLES: list[TableName] = ["equity", "trades", "orders"]
 
 _backtest_ref = msgspec.msgpack.Decoder(BacktestRef)
 _config = msgspec.msgpack.Decoder(BacktestConfig)
@@ -89,7 +93,9 @@ class Questions:
 
     def _backtest_results(self, data: bytes) -> Frames:
         request = decode(_get_results, data)
-        found, attachments = self._results.read(request.backtest_id, request.tables)
+        found, attachments = self._results.read(
+            request.backtest_id, DEFAULT_TABLES if request.tables is None else request.tables
+        )
         return [encode(found), *attachments]
 
     def _performance_metrics(self, data: bytes) -> Frames:

@@ -7,6 +7,7 @@ The worker ends when its lifeline reads end-of-file: its broker let it go, or di
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import queue
 import socket as sockets_of_the_system
@@ -121,7 +122,7 @@ def _exchange(
     try:
         while compute.is_alive():
             poller.register(socket, zmq.POLLIN | (zmq.POLLOUT if waiting else 0))
-            ready = dict(poller.poll(max(0.0, beat_due - time.monotonic()) * 1000))
+            ready = dict(poller.poll(max(0, math.ceil((beat_due - time.monotonic()) * 1000))))
             if lifeline in ready and not os.read(lifeline, 4096):
                 return
             if threads.read_end.fileno() in ready:

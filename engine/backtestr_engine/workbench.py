@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from backtestr_protocol.codec import decode, encode
-from backtestr_protocol.engine import Assign, Control, Finished, Outcome, Paused, Resumed, ToBroker, ToWorker
+from backtestr_protocol.engine import Assign, Control, Finished, Outcome, Paused, Resumed, ToBroker, ToWorker, Work
 from backtestr_protocol.errors import BacktestrError, SystemFault, TimedOut
 from backtestr_protocol.messages import BacktestConfig, Nothing
 
@@ -85,17 +85,13 @@ class Workbench:
 
     def take(self, note: ToWorker, payload: Sequence[bytes]) -> list[Sent]:
         """Do what the broker says. What is about a task that has ended meanwhile is ignored."""
+        task_id = note.task_id
         match note:
-            case Assign(task_id, "RunBacktest"):
+            case Assign(work="RunBacktest"):
                 return self._guarded(task_id, lambda: self._begin(note, payload[0]))
-            case Assign(task_id, work):
-                return self._guarded(
-                    task_id,
-                    lambda: [
-                        (Finished(task_id=task_id, outcome="completed"), self._questions.answer(work, payload[0]))
-                    ],
-                )
-            case Control(task_id, action):
+            case Assign(work=work):
+                return self._guarded(task_id, lambda: self._answer(task_id, work, payload[0]))
+            case Control(action=action):
                 return self._guarded(task_id, lambda: self._control(task_id, action))
 
     def step(self, clock: Clock) -> list[Sent]:
@@ -104,6 +100,9 @@ class Workbench:
         if backtest is None:
             return []
         return self._guarded(backtest.backtest_id, lambda: self._walk(backtest, clock))
+
+    def _answer(self, task_id: str, work: Work, data: bytes) -> list[Sent]:
+        return [(Finished(task_id=task_id, outcome="completed"), self._questions.answer(work, data))]
 
     def _begin(self, note: Assign, config: bytes) -> list[Sent]:
         plan = prepare(decode(_config_decoder, config), self._catalog, self._conventions)

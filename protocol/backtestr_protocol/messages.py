@@ -243,8 +243,10 @@ class BacktestList(Contract, frozen=True, kw_only=True):
 
 
 class GetBacktestResults(Contract, frozen=True, kw_only=True):
+    """`tables` absent: equity, trades and orders."""
+
     backtest_id: str
-    tables: list[TableName] = []
+    tables: list[TableName] | None = None
 
 
 class BacktestResults(Contract, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""Real brokers for tests: as a process, as a newcomer starts it, or embedded; and a client that shares none of our code.
+"""Real brokers for tests, as processes of their own, and a client that shares none of our code.
 
 Nothing here sleeps for a time: it waits for evidence (a connection file, an exit, a message) with a deadline.
 """
@@ -82,7 +82,7 @@ class RunningBroker:
         workers = [psutil.Process(pid) for pid in self.worker_pids()]
         self.process.kill()
         self.process.wait()
-        gone, alive = psutil.wait_procs(workers, timeout=10)
+        _gone, alive = psutil.wait_procs(workers, timeout=10)
         assert not alive, f"workers outlived their broker: {alive}"
 
     def __enter__(self) -> RunningBroker:
@@ -106,15 +106,24 @@ class Stranger:
         self.connection, self.key = read_connection(connection_file)
         self.requests = Requests(self.key, client_id, now_ms=lambda: time.time_ns() // 1_000_000)
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self.dealer = self.context.socket(zmq.DEALER)
-        self.dealer.linger = 0
+        self.sockets: list[zmq.Socket[bytes]] = []
+        self.dealer = self.open(zmq.DEALER)
         self.dealer.connect(self.connection["endpoints"]["requests"])
 
     def __enter__(self) -> Stranger:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.context.destroy(linger=0)
+        for socket in self.sockets:
+            socket.close()
+        self.context.term()
+
+    def open(self, kind: int) -> zmq.Socket[bytes]:
+        """A socket that is closed with this client."""
+        socket = self.context.socket(kind)
+        socket.linger = 0
+        self.sockets.append(socket)
+        return socket
 
     def hello(self) -> Fields:
         """Open a session; returns Welcome."""
@@ -162,11 +171,20 @@ class Subscription:
     def __init__(self, stranger: Stranger, socket_name: str, topic: str) -> None:
         self._key = stranger.key
         self.topic = topic
-        self.socket = stranger.context.socket(zmq.SUB)
-        self.socket.linger = 0
+        self.socket = stranger.open(zmq.SUB)
         self.socket.rcvhwm = 0
         self.socket.connect(stranger.connection["endpoints"][socket_name])
         self.socket.subscribe(topic.encode())
+        if socket_name == "system":
+            self._wait_for_heartbeat()
+
+    def _wait_for_heartbeat(self) -> None:
+        """Subscriptions take effect in order: once a heartbeat has come, nothing of the topic is missed any more."""
+        self.socket.subscribe(b"system.status")
+        while self.receive()[0] != "system.status":
+            pass
+        if self.topic != "system.status":
+            self.socket.unsubscribe(b"system.status")
 
     def receive(self, timeout_ms: int = ANSWER_MS) -> tuple[str, Fields]:
         """The next message: topic and envelope."""
@@ -180,10 +198,33 @@ class Subscription:
         found: list[Fields] = []
         while True:
             left = max(0, round((deadline - time.monotonic()) * 1000))
-            _, envelope = self.receive(left)
+            topic, envelope = self.receive(left)
+            if not topic.startswith(self.topic):
+                continue
             found.append(envelope)
             if holds(envelope["payload"]["data"]):
                 return found
+
+
+def dense(stranger: Stranger, subscription: Subscription, last_seq: int) -> list[Fields]:
+    """Payload data of messages 1 to `last_seq` of the subscription's topic, as PROTOCOL.md has a late joiner do it:
+    what is kept is fetched, what arrives twice is dropped by its number, and the two have to agree."""
+    kept = stranger.ask("FetchMissed", {"topic": subscription.topic, "fromSeq": 1, "toSeq": last_seq})
+    found: dict[int, Fields] = {}
+    for one in kept["messages"]:
+        found.update(messages(one))
+    live: dict[int, Fields] = {}
+    while last_seq not in live:
+        topic, envelope = subscription.receive()
+        if topic == subscription.topic:
+            arrived = messages(envelope)
+            assert not live or arrived[0][0] == max(live) + 1, f"{topic} jumped to {arrived[0][0]}"
+            live.update(arrived)
+    for seq in found.keys() & live.keys():
+        assert found[seq] == live[seq]
+    found.update(live)
+    assert sorted(found) == list(range(1, last_seq + 1)), f"{subscription.topic} is not dense"
+    return [found[seq]["data"] for seq in range(1, last_seq + 1)]
 
 
 def messages(envelope: Fields) -> list[tuple[int, Fields]]:

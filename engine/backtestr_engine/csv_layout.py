@@ -17,8 +17,9 @@ _DELIMITERS = ",;\t|"
 _PRICES = ("open", "high", "low", "close")
 
 # Names as `_plain` leaves them: lower case, without spaces, underscores, dots and angle brackets.
+# The last of the times is the index that pandas writes without a name.
 _ALIASES: Mapping[str, Sequence[str]] = {
-    "timestamp": ("timestamp", "datetime", "opentime", "gmttime", "localtime", "timeutc", "date", "time"),
+    "timestamp": ("timestamp", "datetime", "opentime", "gmttime", "localtime", "timeutc", "date", "time", ""),
     "open": ("open", "o"),
     "high": ("high", "h"),
     "low": ("low", "l"),

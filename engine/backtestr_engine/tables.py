@@ -32,7 +32,7 @@ def orders_frame(orders: Records, symbol: str) -> pl.DataFrame:
     filled = orders["status"] == STATUSES.index("filled")
     return pl.DataFrame(
         {
-            "order_id": _column(orders, "order_id"),
+            "order_id": _ids(orders, "order_id"),
             "timestamp": _times(_column(orders, "timestamp")),
             "symbol": _constant(symbol, len(orders)),
             "side": _sides(orders),
@@ -48,14 +48,15 @@ def orders_frame(orders: Records, symbol: str) -> pl.DataFrame:
     )
 
 
-def trades_frame(trades: Records, symbol: str, open_trades: int) -> pl.DataFrame:
+def trades_frame(closed: Records, still_open: Records, symbol: str) -> pl.DataFrame:
     """`position_id symbol entry_time exit_time side quantity entry_price exit_price pnl return fees status`, a row per
-    trade. The last `open_trades` are open: marked at the last close, without the fee of an exit."""
+    trade. One whose status is open is marked at the last close, without the fee of an exit."""
+    trades = np.concatenate([closed, still_open])
     status = np.zeros(len(trades), dtype=np.int8)
-    status[len(trades) - open_trades :] = 1
+    status[len(closed) :] = 1
     return pl.DataFrame(
         {
-            "position_id": _column(trades, "position_id"),
+            "position_id": _ids(trades, "position_id"),
             "symbol": _constant(symbol, len(trades)),
             "entry_time": _times(_column(trades, "entry_time")),
             "exit_time": _times(_column(trades, "exit_time")),
@@ -74,7 +75,7 @@ def positions_frame(positions: Records, symbol: str) -> pl.DataFrame:
     change of a position."""
     return pl.DataFrame(
         {
-            "position_id": _column(positions, "position_id"),
+            "position_id": _ids(positions, "position_id"),
             "timestamp": _times(_column(positions, "timestamp")),
             "symbol": _constant(symbol, len(positions)),
             **{name: _column(positions, name) for name in ("quantity", "average_price", "current_price")},
@@ -102,6 +103,11 @@ def attach(frames: Sequence[tuple[str, pl.DataFrame]]) -> tuple[list[TableRef], 
 
 def _column(records: Records, name: str) -> np.ndarray:
     return np.ascontiguousarray(records[name])
+
+
+def _ids(records: Records, name: str) -> pl.Series:
+    """Ids are text, as in the streams."""
+    return pl.Series(_column(records, name)).cast(pl.String)
 
 
 def _times(timestamp: Integers) -> pl.Series:

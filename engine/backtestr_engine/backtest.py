@@ -17,7 +17,7 @@ from .algorithms import find_algorithm
 from .arrays import Floats, Integers, Records
 from .bars import Bars
 from .catalog import Catalog
-from .fills import BUY, ORDER, POSITION, SELL, TRADE, Events, Walk, rules
+from .fills import BUY, SELL, TRADE, Walk, rules
 from .instants import parse_instant
 from .metrics import Annualisation, Metrics, Walked, annualisation, compute_metrics
 from .options import Conventions, Options, resolve_options
@@ -118,7 +118,6 @@ class Run:
         self.plan = plan
         self.backtest_id = backtest_id
         self._walk: Walk | None = None
-        self._events: list[Events] = []
         self._peak = -math.inf
         self._peak_at = 0
 
@@ -147,7 +146,6 @@ class Run:
     def advance(self, max_bars: int) -> Chunk:
         """Walk up to `max_bars` more bars; starts the run if `start` has not."""
         events = self._started().advance(max_bars)
-        self._events.append(events)
         return Chunk(events.orders, events.positions)
 
     def progress(self) -> BacktestProgress:
@@ -181,7 +179,7 @@ class Run:
         walk = self._started()
         walked, account = walk.bars_walked, walk.account[0]
         bars = self.plan.bars[:walked]
-        trades = _joined([events.trades for events in self._events], TRADE)
+        events = walk.events()
         metrics = None
         if walked:
             metrics = compute_metrics(
@@ -191,21 +189,20 @@ class Run:
                     timestamp=bars.timestamp,
                     equity=walk.equity[:walked],
                     close=bars.close,
-                    trades=trades,
+                    trades=events.trades,
                     account=account,
                 ),
                 self.plan.annualisation,
             )
-        open_trade = _open_trade(account, bars)
         return Result(
             symbol=bars.symbol,
             initial_capital=self.plan.config.initial_capital,
             timestamp=bars.timestamp,
             equity=walk.equity[:walked],
-            orders=_joined([events.orders for events in self._events], ORDER),
-            positions=_joined([events.positions for events in self._events], POSITION),
-            trades=np.concatenate([trades, open_trade]),
-            open_trades=len(open_trade),
+            orders=events.orders,
+            positions=events.positions,
+            trades=events.trades,
+            open_trades=_open_trades(account, bars),
             statistics=metrics,
         )
 
@@ -225,8 +222,9 @@ class Run:
 
 
 class Result(msgspec.Struct, frozen=True):
-    """What a run came to. `timestamp` (µs UTC) and `equity` have one value per bar walked; `trades` ends with the
-    `open_trades` (0 or 1) that are marked at the last close. `statistics` is None when no bar was walked."""
+    """What a run came to. `timestamp` (µs UTC) and `equity` have one value per bar walked. `trades` are the closed ones,
+    `open_trades` the one (or none) that is open at the end, marked at the last close. `statistics` is None when no bar
+    was walked."""
 
     symbol: str
     initial_capital: float
@@ -235,7 +233,7 @@ class Result(msgspec.Struct, frozen=True):
     orders: Records
     positions: Records
     trades: Records
-    open_trades: int
+    open_trades: Records
     statistics: Metrics | None
 
     @property
@@ -251,17 +249,13 @@ class Result(msgspec.Struct, frozen=True):
             case "orders":
                 return orders_frame(self.orders, self.symbol)
             case "trades":
-                return trades_frame(self.trades, self.symbol, self.open_trades)
+                return trades_frame(self.trades, self.open_trades, self.symbol)
             case "positions":
                 return positions_frame(self.positions, self.symbol)
         raise ValueError(f"a result has no table {table!r}")
 
 
-def _joined(parts: list[Records], kind: np.dtype[np.void]) -> Records:
-    return np.concatenate(parts) if parts else np.zeros(0, dtype=kind)
-
-
-def _open_trade(account: Any, bars: Bars) -> Records:
+def _open_trades(account: Any, bars: Bars) -> Records:
     """The trade that is open after the last bar, marked at its close, or nothing."""
     quantity = float(account["quantity"])
     trade = np.zeros(1 if quantity and len(bars) else 0, dtype=TRADE)

@@ -134,12 +134,6 @@ _SIZES = {"all_in": _ALL_IN, "fraction": _FRACTION, "units": _UNITS}
 _REVERSE, _CLOSE, _IGNORE = range(3)
 _ON_OPPOSITE = {"reverse": _REVERSE, "close": _CLOSE, "ignore": _IGNORE}
 
-_EVENTS_PER_BAR = 4
-"""A close, a rejected opening, the close at the end, and an order without a next bar: never more on one bar."""
-
-_BUFFER_EVENTS = 4096
-"""Events that one pass of the kernel can hold before they are moved on: about 0.5 MB."""
-
 
 def rules(conventions: Conventions, *, commission: float, slippage: float) -> Records:
     """The conventions as the kernel reads them: one record of `RULES`."""
@@ -190,36 +184,45 @@ class Walk:
         self._bars = bars
         self._flags = flags
         self._rules = rules
-        self._orders = np.zeros(_BUFFER_EVENTS, dtype=ORDER)
-        self._positions = np.zeros(_BUFFER_EVENTS, dtype=POSITION)
-        self._trades = np.zeros(_BUFFER_EVENTS, dtype=TRADE)
+        # Room for all that can happen: a bar's signals make two orders and two changes of position at most (a close
+        # and a refused or a new opening), the end of the data one more. Memory is taken page by page as it fills.
+        busy = int(np.count_nonzero(flags))
+        self._orders = np.zeros(2 * busy + 1, dtype=ORDER)
+        self._positions = np.zeros(2 * busy + 1, dtype=POSITION)
+        self._trades = np.zeros(busy + 1, dtype=TRADE)
+        self._counts = np.zeros(3, dtype=np.int64)
 
     def advance(self, max_bars: int) -> Events:
         """Walk up to `max_bars` more bars and return what happened on them."""
+        before = self._counts.copy()
         stop = min(self.bars_walked + max_bars, len(self._bars))
-        found: list[tuple[Records, Records, Records]] = []
-        while self.bars_walked < stop or not found:
-            self.bars_walked, orders, positions, trades = _walk(
-                self._bars.timestamp,
-                self._bars.open,
-                self._bars.close,
-                self._flags,
-                self.equity,
-                self._rules,
-                self.account,
-                self._orders,
-                self._positions,
-                self._trades,
-                self.bars_walked,
-                stop,
-            )
-            found.append(
-                (self._orders[:orders].copy(), self._positions[:positions].copy(), self._trades[:trades].copy())
-            )
-        if len(found) == 1:
-            return Events(*found[0])
-        orders_of, positions_of, trades_of = zip(*found, strict=True)
-        return Events(np.concatenate(orders_of), np.concatenate(positions_of), np.concatenate(trades_of))
+        _walk(
+            self._bars.timestamp,
+            self._bars.open,
+            self._bars.close,
+            self._flags,
+            self.equity,
+            self._rules,
+            self.account,
+            self._orders,
+            self._positions,
+            self._trades,
+            self._counts,
+            self.bars_walked,
+            stop,
+        )
+        self.bars_walked = stop
+        return self._events_from(before)
+
+    def events(self) -> Events:
+        """Everything that has happened so far."""
+        return self._events_from(np.zeros(3, dtype=np.int64))
+
+    def _events_from(self, first: Integers) -> Events:
+        orders, positions, trades = self._counts
+        return Events(
+            self._orders[first[0] : orders], self._positions[first[1] : positions], self._trades[first[2] : trades]
+        )
 
 
 @njit(cache=True, nogil=True)
@@ -234,36 +237,39 @@ def _walk(
     orders: Any,
     positions: Any,
     trades: Any,
+    counts: Integers,
     start: int,
     stop: int,
-) -> tuple[int, int, int, int]:
-    """Walk bars [start, stop), or fewer when a buffer is nearly full. Returns the next bar and the counts of events."""
+) -> None:
+    """Walk bars [start, stop). `counts` says how many orders, positions and trades there are, before and after."""
     rule = rules[0]
     state = account[0]
-    counts = np.zeros(3, dtype=np.int64)
     last = timestamp.size - 1
-    capacity = orders.size - _EVENTS_PER_BAR
+    market, delay = (close, 0) if rule.fill_at_close else (open, 1)
     bar = start
-    while bar < stop and counts[0] <= capacity and counts[1] <= capacity:
-        if rule.fill_at_close:
-            if flags[bar] != 0:
-                _obey(flags[bar], close[bar], timestamp[bar], rule, state, orders, positions, trades, counts)
-        elif bar > 0 and flags[bar - 1] != 0:
-            _obey(flags[bar - 1], open[bar], timestamp[bar], rule, state, orders, positions, trades, counts)
+    while bar < stop:
+        time = timestamp[bar]
+        if bar >= delay and flags[bar - delay] != 0:
+            _obey(flags[bar - delay], market[bar], time, rule, state, orders, positions, trades, counts)
         if bar == last:
             if rule.close_at_end and state.quantity != 0.0:
                 side = SELL if state.quantity > 0.0 else BUY
                 asked = abs(state.quantity)
-                filled, fee = _close(close[bar], timestamp[bar], rule, state, positions, trades, counts)
+                filled, fee = _close(close[bar], time, rule, state, positions, trades, counts)
                 reason = END_OF_DATA if filled == asked else (CUT if filled > 0.0 else NO_CASH)
-                _emit(side, asked, close[bar], filled, fee, reason, timestamp[bar], rule, state, orders, counts)
-            if not rule.fill_at_close and flags[bar] != 0:
-                _refuse(flags[bar], close[bar], timestamp[bar], rule, state, orders, counts)
-        if state.quantity != 0.0:
-            state.bars_exposed += 1
-        equity[bar] = state.cash + state.quantity * close[bar]
-        bar += 1
-    return bar, counts[0], counts[1], counts[2]
+                _emit(side, asked, close[bar], filled, fee, reason, time, rule, state, orders, counts)
+            if delay == 1 and flags[bar] != 0:
+                _refuse(flags[bar], close[bar], time, rule, state, orders, counts)
+        # From here to the next bar with something to do, only prices move.
+        cash, quantity, first = state.cash, state.quantity, bar
+        quiet_until = min(stop, max(last, bar + 1))
+        while True:
+            equity[bar] = cash + quantity * close[bar]
+            bar += 1
+            if bar >= quiet_until or flags[bar - delay] != 0:
+                break
+        if quantity != 0.0:
+            state.bars_exposed += bar - first
 
 
 @njit(cache=True, nogil=True)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import tomllib
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -15,15 +13,14 @@ import pytest
 from backtestr_engine.bars import Bars
 from backtestr_engine.catalog import Catalog
 from backtestr_engine.options import Conventions
+from engine.cases import shipped_conventions
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
 def conventions() -> Conventions:
-    """The defaults as they ship."""
-    content = tomllib.loads((ROOT / "config" / "engine.toml").read_text())
-    return msgspec.convert(content["conventions"], Conventions)
+    return shipped_conventions()
 
 
 @pytest.fixture

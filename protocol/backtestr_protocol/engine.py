@@ -40,7 +40,7 @@ class _Note(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag=True)
 
 
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What a worker is told at its start, as a line of JSON on its lifeline. `key` is the signing key in hexadecimal."""
+    """What a worker is told at its start, as a line of JSON on its lifeline. `key` is the signing key in hex."""
 
     worker_id: str
     kind: WorkerKind

@@ -141,10 +141,11 @@ def test_a_signed_envelope_that_is_wrong_still_names_its_request() -> None:
     with pytest.raises(MessageError) as caught:
         decode_message(Signer(key), RESPONSE, independent.pack(key, RESPONSE, envelope))
     assert caught.value.message_id == make_vectors.ENVELOPE["id"]
-    nameless = independent.pack(key, RESPONSE, {**envelope, "id": 5})
+    nameless = {name: value for name, value in envelope.items() if name != "id"} | {"id": 5}
     with pytest.raises(MessageError) as caught:
-        decode_message(Signer(key), RESPONSE, nameless)
+        decode_message(Signer(key), RESPONSE, independent.pack(key, RESPONSE, nameless))
     assert caught.value.message_id is None
+    assert caught.value.details == {"path": "$.timestamp"}
     with pytest.raises(BacktestrError) as forged:
         decode_message(Signer(bytes(31) + b"\x01"), RESPONSE, independent.pack(key, RESPONSE, envelope))
     assert forged.value.code == "AUTHENTICATION_ERROR"

@@ -9,6 +9,7 @@ with backtestr.connect() as client:
 """
 
 from backtestr_protocol import __version__, errors
+from backtestr_protocol.messages import IndicatorConfig
 
 from .client import Client, connect
 from .effects import Gap, Restarted
@@ -21,6 +22,7 @@ __all__ = [
     "Client",
     "Gap",
     "GapWarning",
+    "IndicatorConfig",
     "Metrics",
     "Restarted",
     "Results",

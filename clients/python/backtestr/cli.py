@@ -129,9 +129,7 @@ def backtest(
     slippage: Annotated[float, typer.Option(help="Fraction of price, against you.")] = 0.0,
     option: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, a convention such as fillAt=close.")] = None,
     preset: Annotated[str | None, typer.Option(help="Conventions of another system, such as vectorbt.")] = None,
-    detach: Annotated[
-        bool, typer.Option("--detach", help="Print the backtest's id and do not wait for its end.")
-    ] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Print the backtest's id, and do not wait.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a backtest, show how far it is, and print its metrics.

@@ -179,7 +179,12 @@ class Session:
         if self._state == "greeting" and self._hello_deadline <= now:
             self._hello_deadline = now + HELLO_TIMEOUT
             effects.append(Reconnect("the broker did not take the Hello"))
-        elif self._welcome and self._ping_id is None and self._last_sent + self._beat(self._welcome) <= now:
+        elif (
+            not effects
+            and self._welcome
+            and self._ping_id is None
+            and self._last_sent + self._beat(self._welcome) <= now
+        ):
             effects.append(self._ping(self._welcome, now, wall_ms))
         self._deadline = self._earliest()
         return effects
@@ -245,6 +250,7 @@ class Session:
         del self._pending[request_id]
         if request_id == self._ping_id:
             self._ping_id = None
+            self._due(now)  # for the next one's time to be reckoned
             return []  # the broker is there; nobody else waits for this
         if error is not None:
             return [Failed(request_id, error)]

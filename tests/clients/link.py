@@ -1,0 +1,253 @@
+"""A real client (its session and its subscriptions) and the broker's real core in one thread, with faults between."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from backtestr.effects import (
+    Answered,
+    Ask,
+    Deliver,
+    Delivery,
+    End,
+    Failed,
+    Finished,
+    Gap,
+    Question,
+    Send,
+    SessionEffect,
+    StreamMessage,
+    SubscriptionEffect,
+)
+from backtestr.session import Session
+from backtestr.subscriptions import Since, Subscriptions
+from backtestr_broker.core import Core, Limits
+from backtestr_broker.events import Effect, HostSample, Publish, Reply, RequestReceived, Tick
+from backtestr_protocol.codec import Signer, encode, encoded_payload
+from backtestr_protocol.errors import BacktestrError
+from backtestr_protocol.messages import Contract
+
+WALL_MS = 1_790_000_000_000
+LIMITS = Limits(
+    heartbeat_interval_ms=1_000,
+    watermark_interval_ms=250,
+    session_timeout_ms=30_000,
+    max_message_bytes=1 << 20,
+    max_queued_backtests=10,
+    max_queued_questions=10,
+)
+_HOST = HostSample(memory_used=1, memory_total=2, cpu_percent=0.0, loop_lag_ms=0.0)
+
+Frames = list[bytes]
+Outcome = Contract | BacktestrError
+
+
+class Link:
+    """`answers`, `events` and `delivered` collect what the client made of it. Nothing moves but by `ask`, `publish`,
+    `advance` and the like, each of which carries everything to its end."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.session = Session("tester", "nonce")
+        self.subscriptions = Subscriptions()
+        self.answers: dict[str, Outcome] = {}
+        self.events: list[SessionEffect | SubscriptionEffect] = []
+        self.delivered: dict[int, list[Delivery]] = {}
+        self.ended: dict[int, BacktestrError | None] = {}
+        self.finished: dict[str, Any] = {}
+        self.sent: list[Frames] = []
+        self._starts = 0
+        self._connections = 0
+        self._questions: dict[str, Question] = {}
+        self._lost_requests = self._lost_replies = 0
+        self._lose_stream: Callable[[], bool] = lambda: False
+        self._under_way: deque[tuple[str, Frames]] = deque()
+        self.start_broker()
+
+    # --- the broker ---
+
+    def start_broker(self) -> None:
+        """Start the broker (again), with a new key and nothing remembered, and connect to it."""
+        self._starts += 1
+        key = bytes([self._starts]) * 32
+        self.core = Core(
+            key=key,
+            instance_id=f"instance-{self._starts}",
+            limits=LIMITS,
+            workers={"compute": 1, "interactive": 1},
+            now=self.now,
+        )
+        self.signer = Signer(key)
+        self.connect()
+
+    def connect(self) -> None:
+        """A new connection to the broker that runs."""
+        self._connections += 1
+        self._under_way.clear()
+        self._take(self.session.connected(self.signer, self.now, WALL_MS))
+        self._take(self.subscriptions.connected(self.signer, self.core.instance_id))
+        self.pump()
+
+    def publish(self, topic: str, *numbers: int) -> None:
+        """Send a message on `topic`, or, of several, a batch."""
+        payloads = [{"type": "Number", "data": number} for number in numbers]
+        if len(payloads) == 1:
+            self.core.publish(topic, encode(payloads[0]))
+        else:
+            batch = {"count": len(payloads), "compression": "none", "rawBytes": 0, "messages": payloads}
+            self.core.publish(topic, encoded_payload("Batch", batch), len(payloads))
+        self.carry_published()
+
+    def carry_published(self) -> None:
+        """Let out what the core was told to publish."""
+        self._tick_broker()
+        self.pump()
+
+    # --- the client ---
+
+    def ask(self, request_type: str, data: Contract, timeout: float = 10.0) -> str:
+        request_id, effects = self.session.request(request_type, data, self.now, WALL_MS, timeout)
+        self._take(effects)
+        self.pump()
+        return request_id
+
+    def subscribe(self, number: int, prefix: str, since: Since, room: int = 1_000, until: str | None = None) -> None:
+        self.delivered[number] = []
+        self._take(self.subscriptions.open(number, prefix, since, room, until))
+        self.pump()
+
+    def take(self, number: int, count: int) -> None:
+        """The consumer has read `count` deliveries."""
+        self._take(self.subscriptions.taken(number, count))
+        self.pump()
+
+    def close(self, number: int) -> None:
+        self._take(self.subscriptions.close(number))
+        self.pump()
+
+    def numbers(self, number: int) -> list[int | tuple[int, int]]:
+        """What a subscription delivered: sequence numbers, and gaps as pairs."""
+        found: list[int | tuple[int, int]] = []
+        for delivery in self.delivered[number]:
+            match delivery:
+                case StreamMessage():
+                    found.append(delivery.seq)
+                case Gap():
+                    found.append((delivery.from_seq, delivery.to_seq))
+        return found
+
+    def advance(self, seconds: float, step: float = 0.05) -> None:
+        """Let time pass, in small steps, on both sides."""
+        end = self.now + seconds
+        while self.now < end:
+            self.now = min(end, self.now + step)
+            self._tick_broker()
+            self._take(self.session.tick(self.now, WALL_MS))
+            self.pump()
+
+    def pass_unnoticed(self, seconds: float) -> None:
+        """Let time pass for the broker, while the client's machine sleeps."""
+        self.now += seconds
+        self._tick_broker()
+        self.pump()
+
+    def say_goodbye(self) -> None:
+        self._take(self.session.farewell(self.now, WALL_MS))
+        self.pump()
+
+    # --- faults ---
+
+    @contextlib.contextmanager
+    def drop_requests(self, count: int = 1) -> Iterator[None]:
+        """The next `count` requests get lost."""
+        self._lost_requests = count
+        yield
+        self._lost_requests = 0
+
+    @contextlib.contextmanager
+    def drop_replies(self, count: int = 1) -> Iterator[None]:
+        """The next `count` answers get lost."""
+        self._lost_replies = count
+        yield
+        self._lost_replies = 0
+
+    @contextlib.contextmanager
+    def lossy_streams(self, is_lost: Callable[[], bool] = lambda: True) -> Iterator[None]:
+        """Stream messages get lost where `is_lost` says so."""
+        self._lose_stream = is_lost
+        yield
+        self._lose_stream = lambda: False
+
+    # --- carrying ---
+
+    def pump(self) -> None:
+        """Carry everything that is under way to its end."""
+        while self._under_way:
+            kind, frames = self._under_way.popleft()
+            match kind:
+                case "request":
+                    peer = b"connection %d" % self._connections
+                    self._from_broker(self.core.handle(RequestReceived(peer, frames, WALL_MS), self.now))
+                case "reply":
+                    self._take(self.session.receive(frames, self.now, WALL_MS))
+                case "stream":
+                    self._take(self.subscriptions.receive(frames))
+
+    def _tick_broker(self) -> None:
+        self._from_broker(self.core.handle(Tick(_HOST, WALL_MS), self.now))
+
+    def _from_broker(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Reply():
+                    if self._lost_replies:
+                        self._lost_replies -= 1
+                    else:
+                        self._under_way.append(("reply", effect.frames))
+                case Publish():
+                    topic = effect.frames[0].decode()
+                    heard = any(topic.startswith(prefix) for prefix in self.subscriptions.prefixes)
+                    if heard and not self._lose_stream():
+                        self._under_way.append(("stream", effect.frames))
+
+    def _take(self, effects: list[SessionEffect] | list[SubscriptionEffect]) -> None:
+        for effect in effects:
+            match effect:
+                case Send():
+                    self.sent.append(effect.frames)
+                    if self._lost_requests:
+                        self._lost_requests -= 1
+                    else:
+                        self._under_way.append(("request", effect.frames))
+                case Answered() | Failed() if effect.request_id in self._questions:
+                    question = self._questions.pop(effect.request_id)
+                    if isinstance(effect, Failed):
+                        self._take(self.subscriptions.failed(question, effect.error))
+                    else:
+                        self._take(self.subscriptions.answered(question, effect.data))
+                case Answered():
+                    assert effect.request_id not in self.answers, "a request was answered twice"
+                    self.answers[effect.request_id] = effect.data
+                case Failed():
+                    assert effect.request_id not in self.answers, "a request was answered twice"
+                    self.answers[effect.request_id] = effect.error
+                case Ask():
+                    request_id, sends = self.session.request(effect.request_type, effect.data, self.now, WALL_MS, 5.0)
+                    self._questions[request_id] = effect.about
+                    self._take(sends)
+                case Deliver():
+                    self.delivered[effect.subscription_id] += effect.deliveries
+                case End():
+                    self.ended[effect.subscription_id] = effect.error
+                case Finished():
+                    self.finished[effect.backtest_id] = effect.outcome
+                case _:
+                    self.events.append(effect)
+
+    def check_invariants(self) -> None:
+        self.core.check_invariants()
+        self.session.check_invariants()
+        self.subscriptions.check_invariants()

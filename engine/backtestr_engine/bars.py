@@ -87,8 +87,9 @@ def bars_from_frame(symbol: str, timeframe: Timeframe, frame: pl.DataFrame) -> B
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something wrong with `count` rows; `first` are the first of their row numbers, counted from 0."""
+    """Something wrong with a column in `count` rows; `first` are the first of their row numbers, counted from 0."""
 
+    column: str
     reason: str
     count: int
     first: tuple[int, ...]
@@ -98,27 +99,36 @@ def faults(bars: Bars) -> list[Fault]:
     """Everything that makes these rows no bars, in the order in which a reader would look: time, then prices."""
     steps = np.diff(bars.timestamp)
     found = [
-        _fault("the same time as the row before", steps == 0, shift=1),
-        _fault("an earlier time than the row before", steps < 0, shift=1),
+        _fault("timestamp", "the same time as the row before", steps == 0, shift=1),
+        _fault("timestamp", "an earlier time than the row before", steps < 0, shift=1),
     ]
-    with np.errstate(invalid="ignore"):
-        for name in ("open", "high", "low", "close"):
-            prices: Floats = getattr(bars, name)
-            finite = np.isfinite(prices)
-            found.append(_fault(f"{name} is not a finite number", ~finite))
-            found.append(_fault(f"{name} is zero or negative", finite & (prices <= 0)))
-        found.append(_fault("high is below open or close", bars.high < np.maximum(bars.open, bars.close)))
-        found.append(_fault("low is above open or close", bars.low > np.minimum(bars.open, bars.close)))
-        volume_is_sound = np.isfinite(bars.volume) & (bars.volume >= 0)
-    found.append(_fault("volume is negative or not a finite number", ~volume_is_sound))
-    return [fault for fault in found if fault is not None]
+    all_finite = np.ones(len(bars), dtype=np.bool_)
+    for name in ("open", "high", "low", "close"):
+        prices: Floats = getattr(bars, name)
+        finite = np.isfinite(prices)
+        all_finite &= finite
+        found.append(_fault(name, f"{name} is not a finite number", ~finite))
+        found.append(_fault(name, f"{name} is zero or negative", finite & (prices <= 0)))
+    high_is_low = bars.high < np.maximum(bars.open, bars.close)
+    low_is_high = bars.low > np.minimum(bars.open, bars.close)
+    volume_is_sound = np.isfinite(bars.volume) & (bars.volume >= 0)
+    return [
+        fault
+        for fault in (
+            *found,
+            _fault("high", "high is below open or close", all_finite & high_is_low),
+            _fault("low", "low is above open or close", all_finite & low_is_high),
+            _fault("volume", "volume is negative or not a finite number", ~volume_is_sound),
+        )
+        if fault is not None
+    ]
 
 
-def _fault(reason: str, wrong: Booleans, *, shift: int = 0) -> Fault | None:
+def _fault(column: str, reason: str, wrong: Booleans, *, shift: int = 0) -> Fault | None:
     if not wrong.any():
         return None
     rows = np.flatnonzero(wrong)
-    return Fault(reason, len(rows), tuple(int(row) + shift for row in rows[:FIRST_ROWS]))
+    return Fault(column, reason, len(rows), tuple(int(row) + shift for row in rows[:FIRST_ROWS]))
 
 
 def checked_bars(

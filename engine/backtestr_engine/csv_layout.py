@@ -55,6 +55,13 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
         """Columns that hold numbers, in the order open, high, low, close, volume."""
         return self.prices if self.volume is None else (*self.prices, self.volume)
 
+    def column_of(self, name: str) -> str:
+        """What the file calls `timestamp`, `open`, `high`, `low`, `close` or `volume`."""
+        if name == "timestamp":
+            return self.header[self.time[0]]
+        position = self.volume if name == "volume" else self.prices[_PRICES.index(name)]
+        return name if position is None else self.header[position]
+
 
 def detect_layout(header_line: str, first_line: str, file: str) -> Layout:
     """The layout, or a `DataError` that says what is missing and what is expected. `file` is its name, for messages."""

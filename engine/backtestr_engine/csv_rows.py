@@ -68,9 +68,11 @@ def _read_line_by_line(content: bytes, layout: Layout, time_zone: str | None, fi
     numbers: list[list[float]] = []
     for line, cells in _lines(content, layout):
         if len(cells) != len(layout.header):
-            last = layout.header[min(len(cells), len(layout.header)) - 1]
-            reason = f"ends a line of {len(cells)} fields; the header has {len(layout.header)}"
-            malformed.append(Malformed(line, last, cells[-1], reason))
+            counts = f"the line has {len(cells)} fields and the header {len(layout.header)}"
+            if len(cells) < len(layout.header):
+                malformed.append(Malformed(line, layout.header[len(cells)], "", f"is missing: {counts}"))
+            else:
+                malformed.append(Malformed(line, layout.header[-1], cells[-1], f"is one too many: {counts}"))
             continue
         values = [_number(cells[position]) for position in layout.numbers]
         malformed += [

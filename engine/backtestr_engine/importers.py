@@ -164,10 +164,13 @@ def _no_bars(found: list[Fault], content: bytes, layout: Layout, file: str) -> D
     described = "; ".join(
         f"{fault.reason} on {fault.count} lines (first: {', '.join(map(str, first))})" for fault, first in named
     )
-    line = min(first[0] for _, first in named)
+    worst, first_lines = min(named, key=lambda one: one[1][0])
+    column = layout.column_of(worst.column)
     return DataError(
-        f"{file} is no series of bars: {described}",
-        line=line,
+        f"{file}, line {first_lines[0]}, column {column!r}: {worst.reason}. In all: {described}",
+        line=first_lines[0],
+        column=column,
+        reason=worst.reason,
         faults=[{"reason": fault.reason, "count": fault.count, "lines": first} for fault, first in named],
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import msgspec
 
@@ -14,7 +13,6 @@ from backtestr_protocol.messages import (
     BacktestRef,
     GetBacktestResults,
     GetMarketData,
-    Imported,
     ImportMarketData,
     PerformanceMetrics,
     SeriesList,
@@ -23,7 +21,7 @@ from backtestr_protocol.messages import (
 
 from .backtest import prepare
 from .catalog import Catalog
-from .importers import import_csv
+from .importers import import_market_data
 from .market_data import market_data
 from .options import Conventions
 from .results import ResultStore
@@ -73,23 +71,7 @@ class Questions:
         return [encode(found), *attachments]
 
     def _import_market_data(self, data: bytes) -> Frames:
-        request = decode(_import, data)
-        bars, warnings = import_csv(
-            Path(request.path), request.symbol, request.timeframe, request.format, request.time_zone
-        )
-        series = self._catalog.write(bars)
-        return [
-            encode(
-                Imported(
-                    symbol=series.symbol,
-                    timeframe=series.timeframe,
-                    bars=series.bars,
-                    start_time=series.start_time,
-                    end_time=series.end_time,
-                    warnings=warnings,
-                )
-            )
-        ]
+        return [encode(import_market_data(self._catalog, decode(_import, data)))]
 
     def _backtest_results(self, data: bytes) -> Frames:
         request = decode(_get_results, data)

@@ -1,0 +1,230 @@
+"""What gets which error, from a stranger's end; and after each the broker serves the next request."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zmq
+
+from harness import RunningBroker, Stranger
+from integration.test_end_to_end import SYNTH
+from protocol.independent import REQUEST, Fields, pack, signature
+
+
+@pytest.fixture(autouse=True)
+def serves_the_next_request(stranger: Stranger) -> Iterator[None]:
+    yield
+    assert stranger.ask("Ping", {})["timestamp"] > 0
+
+
+WRONG_BACKTESTS: list[tuple[Fields, str, str]] = [
+    ({"algorithmId": "sma_cros"}, "NOT_FOUND", "did you mean 'sma_cross'"),
+    ({"symbol": "SYNHT"}, "DATA_ERROR", "did you mean 'SYNTH'"),
+    ({"timeframe": "2m"}, "VALIDATION_ERROR", "unknown timeframe '2m'"),
+    ({"parameters": {"fats": 10}}, "VALIDATION_ERROR", "did you mean 'fast'? (fast: 2..500, slow: 3..1000)"),
+    ({"parameters": {"fast": 1}}, "VALIDATION_ERROR", "2..500"),
+    ({"parameters": {"fast": "ten"}}, "VALIDATION_ERROR", "'ten'"),
+    ({"startDate": "2024-01-02", "endDate": "2024-01-02"}, "INVALID_CONFIGURATION", "is not before"),
+    ({"startDate": "yesterday"}, "VALIDATION_ERROR", "yesterday"),
+    ({"initialCapital": 0}, "INVALID_CONFIGURATION", "above 0"),
+    ({"initialCapital": float("nan")}, "VALIDATION_ERROR", "finite"),
+    ({"commission": -0.1}, "VALIDATION_ERROR", "commission"),
+    ({"commission": 1}, "VALIDATION_ERROR", "commission"),
+    ({"startDate": "1980-01-01", "endDate": "1980-02-01"}, "DATA_ERROR", "there are bars from 2024-01-01"),
+    ({"options": {"fillOn": "close"}}, "VALIDATION_ERROR", "did you mean 'fillAt'"),
+    ({"options": {"leverage": 3}}, "INVALID_CONFIGURATION", "leverage"),
+    ({"initialCapital": "much"}, "VALIDATION_ERROR", "$.initialCapital"),
+    ({"backtestId": "../../etc"}, "VALIDATION_ERROR", "$.backtestId"),
+]
+
+
+@pytest.mark.parametrize(("change", "code", "says"), WRONG_BACKTESTS, ids=lambda value: str(value)[:40])
+def test_a_backtest_that_cannot_be_run_is_refused_before_it_is_accepted(
+    stranger: Stranger, change: Fields, code: str, says: str
+) -> None:
+    known = len(stranger.ask("ListBacktests", {})["backtests"])
+    error = stranger.refused("StartBacktest", {**SYNTH, **change})
+    assert error["code"] == code
+    assert says in error["message"]
+    assert error["recoveryActions"]
+    assert {"action", "description", "automatic", "userRequired"} == error["recoveryActions"][0].keys()
+    assert error["severity"] in ("Info", "Warning", "Error", "Critical")
+    assert len(stranger.ask("ListBacktests", {})["backtests"]) == known
+
+
+def test_a_missing_field_is_named(stranger: Stranger) -> None:
+    config = {name: value for name, value in SYNTH.items() if name != "symbol"}
+    error = stranger.refused("StartBacktest", config)
+    assert (error["code"], error["details"]["path"]) == ("VALIDATION_ERROR", "$.symbol")
+
+
+MALFORMED_FILES: list[tuple[str, int, str, str]] = [
+    ("timestamp,open,high,low,close\n2022-01-03,1,2,1,1.5\n2022-01-04,1,2,x,1.5\n", 3, "low", "x"),
+    ("timestamp,open,high,low,close\n2022-01-03,1,2,1,1.5\nsoon,1,2,1,1.5\n", 3, "timestamp", "soon"),
+    ("timestamp,open,high,low,close\n2022-01-03,1,2,1,1.5\n2022-01-04,1,2,1\n", 3, "close", "missing"),
+    ("timestamp,open,high,low,close\n2022-01-03,1,2,1,1.5\n2022-01-04,-1,2,1,1.5\n", 3, "open", "zero or negative"),
+    ("timestamp,open,high,low,close\n2022-01-03,1,2,1,1.5\n2022-01-04,1,1.2,1,1.5\n", 3, "high", "below open or close"),
+]
+
+
+@pytest.mark.parametrize(("text", "line", "column", "says"), MALFORMED_FILES, ids=lambda value: str(value)[-20:])
+def test_a_malformed_csv_is_refused_whole(
+    stranger: Stranger, tmp_path: Path, text: str, line: int, column: str, says: str
+) -> None:
+    file = tmp_path / "bars.csv"
+    file.write_text(text)
+    error = stranger.refused("ImportMarketData", {"path": str(file), "symbol": "BROKEN", "timeframe": "1d"})
+    assert error["code"] == "DATA_ERROR"
+    assert (error["details"]["line"], error["details"]["column"]) == (line, column)
+    assert f"line {line}" in error["message"]
+    assert says in error["message"]
+    assert "BROKEN" not in [one["symbol"] for one in stranger.ask("ListMarketData", {})["series"]]
+
+
+def test_a_file_that_is_not_there_is_named(stranger: Stranger, tmp_path: Path) -> None:
+    error = stranger.refused("ImportMarketData", {"path": str(tmp_path / "none.csv"), "symbol": "NONE"})
+    assert error["code"] == "DATA_ERROR"
+    assert "none.csv" in error["message"]
+
+
+def test_an_unknown_request_type_names_the_near_miss(stranger: Stranger) -> None:
+    error = stranger.refused("StartBacktst", {})
+    assert error["code"] == "UNSUPPORTED_COMMAND"
+    assert "did you mean 'StartBacktest'" in error["message"]
+    later = stranger.refused("StartSweep", {})
+    assert later["code"] == "UNSUPPORTED_COMMAND"
+    assert "not served by this version" in later["message"]
+
+
+@pytest.mark.parametrize(
+    ("type_name", "data"),
+    [
+        ("GetBacktestStatus", {"backtestId": "nothing"}),
+        ("PauseBacktest", {"backtestId": "nothing"}),
+        ("GetBacktestResults", {"backtestId": str(uuid.uuid4())}),
+        ("GetPerformanceMetrics", {"backtestId": str(uuid.uuid4())}),
+        ("GetAlgorithmStatus", {"algorithmId": "nothing"}),
+        ("FetchMissed", {"topic": "orders.nothing", "fromSeq": 1}),
+    ],
+)
+def test_what_does_not_exist_is_not_found(stranger: Stranger, type_name: str, data: Any) -> None:
+    assert stranger.refused(type_name, data)["code"] == "NOT_FOUND"
+
+
+def bad_frames(stranger: Stranger) -> dict[str, tuple[list[bytes], str]]:
+    good = stranger.requests.make("Ping", {})
+    signed, envelope = good
+    envelope_without_meaning = pack(stranger.key, REQUEST, {})[1]
+    return {
+        "unsigned": ([b"", envelope], "AUTHENTICATION_ERROR"),
+        "signed with another key": (pack(bytes(32), REQUEST, {"id": "x"}), "AUTHENTICATION_ERROR"),
+        "a bit flipped": ([signed, envelope[:-1] + bytes([envelope[-1] ^ 1])], "AUTHENTICATION_ERROR"),
+        "an attachment added": ([*good, b"more"], "AUTHENTICATION_ERROR"),
+        "signed as an answer": (pack(stranger.key, b"rep", {"id": "x"}), "AUTHENTICATION_ERROR"),
+        "truncated": ([signed], "IPC_SERIALIZATION_ERROR"),
+        "random": ([os.urandom(32), os.urandom(200)], "AUTHENTICATION_ERROR"),
+        "an empty map": ([envelope_without_meaning, envelope_without_meaning], "AUTHENTICATION_ERROR"),
+        "too large": ([signed, b"\0" * (17 << 20)], "MESSAGE_TOO_LARGE"),
+    }
+
+
+BAD_FRAMES = (
+    "unsigned",
+    "signed with another key",
+    "a bit flipped",
+    "an attachment added",
+    "signed as an answer",
+    "truncated",
+    "random",
+    "an empty map",
+    "too large",
+)
+
+
+@pytest.mark.parametrize("name", BAD_FRAMES)
+def test_frames_that_are_not_believed_get_an_error_without_a_correlation(
+    broker: RunningBroker, stranger: Stranger, name: str
+) -> None:
+    with Stranger(broker.connection_file, "intruder") as intruder:  # a connection of its own: one such error a second
+        frames, code = bad_frames(stranger)[name]
+        envelope, _ = intruder.send_and_receive(frames)
+        assert envelope["messageType"] == "Error"
+        assert "correlationId" not in envelope
+        assert envelope["payload"]["data"]["code"] == code
+
+
+def test_such_errors_come_at_most_once_a_second(broker: RunningBroker) -> None:
+    with Stranger(broker.connection_file, "noisy") as noisy:
+        for _ in range(50):
+            noisy.dealer.send_multipart([b"", b"noise"])
+        first, _ = noisy.receive()
+        assert first["messageType"] == "Error"
+        # The answer to a proper request comes next: nothing else is in between.
+        welcome = noisy.hello()
+        assert welcome["protocolVersion"] == 1
+
+
+def test_undecodable_bytes_that_are_signed_are_a_serialization_error(broker: RunningBroker) -> None:
+    for body in (b"\xc1", b"\x91" * 100_000, b"\x82\xa2id", b"\xdd\xff\xff\xff\xff"):
+        with Stranger(broker.connection_file, "garbled") as garbled:
+            envelope, _ = garbled.send_and_receive([signature(garbled.key, REQUEST, [body]), body])
+            assert envelope["messageType"] == "Error"
+            assert envelope["payload"]["data"]["code"] in ("IPC_SERIALIZATION_ERROR", "VALIDATION_ERROR")
+
+
+def test_an_envelope_that_can_be_named_is_answered_by_name(stranger: Stranger) -> None:
+    envelope, _ = stranger.send_and_receive(pack(stranger.key, REQUEST, {"id": "mine", "timestamp": "now"}))
+    assert envelope["correlationId"] == "mine"
+    assert envelope["payload"]["data"]["code"] == "VALIDATION_ERROR"
+
+
+def test_a_replayed_message_is_not_executed(stranger: Stranger) -> None:
+    frames = stranger.requests.make("StartBacktest", SYNTH)
+    stranger.exchange(frames)
+    known = len(stranger.ask("ListBacktests", {})["backtests"])
+    again, _ = stranger.send_and_receive(frames)
+    assert again["payload"]["data"]["code"] == "REPLAY_DETECTED"
+    assert len(stranger.ask("ListBacktests", {})["backtests"]) == known
+
+
+def test_the_same_request_again_is_answered_and_not_executed_again(stranger: Stranger) -> None:
+    message_id = str(uuid.uuid4())
+    first = stranger.ask("StartBacktest", SYNTH, message_id=message_id)
+    known = len(stranger.ask("ListBacktests", {})["backtests"])
+    second = stranger.ask("StartBacktest", SYNTH, message_id=message_id)
+    assert second["backtestId"] == first["backtestId"]
+    assert len(stranger.ask("ListBacktests", {})["backtests"]) == known
+
+
+def test_a_session_is_bound_to_its_connection(broker: RunningBroker, stranger: Stranger) -> None:
+    with Stranger(broker.connection_file, "thief") as thief:
+        thief.requests.session_id = stranger.requests.session_id
+        thief.requests.counter = 1_000
+        assert thief.refused("Ping", {})["code"] == "SESSION_UNKNOWN"
+    stranger.requests.session_id, kept = "never opened", stranger.requests.session_id
+    assert stranger.refused("Ping", {})["code"] == "SESSION_UNKNOWN"
+    stranger.requests.session_id = kept
+
+
+def test_another_version_of_the_protocol_is_refused(broker: RunningBroker) -> None:
+    with Stranger(broker.connection_file, "from the future") as future:
+        error = future.refused("Hello", {"clientId": "future", "protocolVersions": [2, 3]})
+        assert (error["code"], error["details"]["supported"]) == ("PROTOCOL_VERSION_UNSUPPORTED", [1])
+
+
+def test_noise_on_every_socket_leaves_the_broker_up(broker: RunningBroker, stranger: Stranger) -> None:
+    endpoints = {**stranger.connection["endpoints"], "engine": f"ipc://{broker.runtime_dir}/engine"}
+    for name, endpoint in endpoints.items():
+        socket = stranger.open(zmq.SUB if name not in ("requests", "engine") else zmq.DEALER)
+        socket.connect(endpoint)
+        for _ in range(200):
+            if name in ("requests", "engine"):
+                socket.send_multipart([os.urandom(5) for _ in range(1 + os.urandom(1)[0] % 5)])
+            else:
+                socket.subscribe(os.urandom(20))
+    assert stranger.ask("GetSystemStatus", {})["status"] == "healthy"

@@ -248,3 +248,8 @@ def test_times_in_requests_may_be_float64(
 
 def test_there_are_times_in_requests() -> None:
     assert {field.encode_name for _, field in TIMES} == {"startTime", "endTime"}
+
+
+def test_allowed_values_are_listed_inside_maps_too() -> None:
+    with pytest.raises(ValidationError, match=r"^\$\[\.\.\.\]: expected one of 'buy', 'sell'; 'by' came; did you mean"):
+        decode(msgspec.msgpack.Decoder(dict[str, messages.Side]), msgpack.packb({"a": "by"}))

@@ -124,3 +124,11 @@ def test_an_overlay_has_the_defaults_keys_and_the_user_s_values(defaults: dict[s
 def test_the_shipped_files_are_found(monkeypatch: pytest.MonkeyPatch, file_name: str) -> None:
     monkeypatch.undo()
     assert tomllib.loads(default_text(file_name))
+
+
+def test_an_installed_package_carries_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.undo()
+    (tmp_path / "defaults").mkdir()
+    (tmp_path / "defaults" / FILE).write_text(DEFAULTS, "utf-8")
+    monkeypatch.setattr("importlib.resources.files", lambda _package: tmp_path)
+    assert default_text(FILE) == DEFAULTS

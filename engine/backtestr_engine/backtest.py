@@ -222,9 +222,9 @@ class Run:
 
 
 class Result(msgspec.Struct, frozen=True):
-    """What a run came to. `timestamp` (µs UTC) and `equity` have one value per bar walked. `trades` are the closed ones,
-    `open_trades` the one (or none) that is open at the end, marked at the last close. `statistics` is None when no bar
-    was walked."""
+    """What a run came to. `timestamp` (µs UTC) and `equity` have one value per bar walked. `trades` are the closed
+    ones, `open_trades` the one (or none) that is open at the end, marked at the last close. `statistics` is None when
+    no bar was walked."""
 
     symbol: str
     initial_capital: float

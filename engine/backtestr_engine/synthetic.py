@@ -24,9 +24,9 @@ def synthetic_bars(timeframe: Timeframe, count: int, *, symbol: str = SYMBOL, se
     """`count` bars of a geometric random walk from 100, without drift, at 50 % yearly volatility.
 
     Every bar is four steps of the walk, so its high and low are prices that were there; bars have no gaps between them.
-    The same arguments give the same bars on every machine (numpy's PCG64).
+    The same arguments give the same bars, whenever and wherever (numpy's PCG64).
     """
-    chance = np.random.Generator(np.random.PCG64(seed))
+    chance = np.random.Generator(np.random.PCG64([seed, LENGTH_US[timeframe]]))
     scale = _YEARLY_VOLATILITY * np.sqrt(LENGTH_US[timeframe] / _YEAR_US / _STEPS_PER_BAR)
     steps = chance.normal(-scale * scale / 2, scale, size=(count, _STEPS_PER_BAR))
     paths = 100.0 * np.exp(np.cumsum(steps).reshape(steps.shape))

@@ -1,0 +1,335 @@
+"""Importing CSV: real files, written forms of time, and a refusal that says line, column and reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backtestr_engine.bars import Bars
+from backtestr_engine.catalog import Catalog
+from backtestr_engine.importers import import_csv, import_market_data
+from backtestr_engine.instants import instant
+from backtestr_engine.synthetic import synthetic_bars
+from backtestr_protocol.errors import BacktestrError, DataError, ValidationError
+from backtestr_protocol.messages import ImportMarketData
+
+HEADER = "timestamp,open,high,low,close,volume\n"
+FIRST = "2022-01-03 09:30:00,10,12,9,11,100\n"
+SECOND = "2022-01-03 09:31:00,11,13,10,12,200\n"
+THIRD = "2022-01-03 09:32:00,12,14,11,13,300\n"
+UTC_NOTE = "times have no time zone: taken as UTC"
+
+
+def importing(tmp_path: Path, content: str | bytes, **options: Any) -> tuple[Bars, list[str]]:
+    path = tmp_path / "bars.csv"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return import_csv(path, "X", **options)
+
+
+@pytest.mark.parametrize(
+    ("file", "timeframe", "bars", "first", "close", "warnings"),
+    [
+        ("btc_perp_1m_2022-01.csv", "1m", 45_031, "2021-12-31T23:01:00Z", 46377.0, [UTC_NOTE]),
+        ("gbpusd_1m_bid_2012-02.csv", "1m", 30_117, "2012-02-01", 1.57576, ["no volume column: volume is 0"]),
+        ("gbpusd_1m_ask_2012-02.csv", "1m", 30_117, "2012-02-01", 1.57585, ["no volume column: volume is 0"]),
+        (
+            "index_5m_split_date_time_2006.csv",
+            "5m",
+            2_142,
+            "2006-01-02T09:05:00Z",
+            3582.99,
+            ["columns not used: OpenInterest", UTC_NOTE],
+        ),
+        (
+            "yhoo_daily_yahoo_1996-2015.csv",
+            "1d",
+            4_965,
+            "1996-04-12",
+            1.375,
+            ["column 'Adj Close' is not used: prices are kept as they were traded, not adjusted", UTC_NOTE],
+        ),
+    ],
+)
+def test_real_files(
+    file: str, timeframe: str, bars: int, first: str, close: float, warnings: list[str], real_data: Path
+) -> None:
+    got, said = import_csv(real_data / file, "X")
+
+    assert (got.timeframe, len(got), instant(int(got.timestamp[0])), float(got.close[0])) == (
+        timeframe,
+        bars,
+        first,
+        close,
+    )
+    assert said == warnings
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("histdata_ticks_2020-01.csv", "has no header line: the first is 20200101 170000065"),
+        (
+            "usdjpy_quote_ticks_2013-01.csv",
+            r"holds quotes \(timestamp, bid, ask\), not bars; expected is a header",
+        ),
+    ],
+)
+def test_real_files_of_ticks_are_refused(file: str, message: str, real_data: Path) -> None:
+    with pytest.raises(DataError, match=message):
+        import_csv(real_data / file, "X")
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ("timestamp,open,high,low,close,volume", "2022-01-03 09:30:00,10,12,9,11,100"),
+        ("timestamp,open,high,low,close,volume", "2022-01-03T09:30:00Z,10,12,9,11,100"),
+        ("timestamp,open,high,low,close,volume", "2022-01-03T11:30:00+02:00,10,12,9,11,100"),
+        ("timestamp,open,high,low,close,volume", "2022-01-03 04:30:00-0500,10,12,9,11,100"),
+        ("Date,Open,High,Low,Close,Volume", "2022.01.03 09:30,10,12,9,11,100"),
+        ("Date,Time,Open,High,Low,Close,Volume", "2022/01/03,09:30:00.000,10,12,9,11,100"),
+        ("<DATE>\t<TIME>\t<OPEN>\t<HIGH>\t<LOW>\t<CLOSE>\t<TICKVOL>", "2022.01.03\t09:30:00\t10\t12\t9\t11\t100"),
+        ("date;o;h;l;c;v", "20220103 093000;10;12;9;11;100"),
+        ("open_time,open,high,low,close,volume", "1641202200,10,12,9,11,100"),
+        ("open_time,open,high,low,close,volume", "1641202200000,10,12,9,11,100"),
+        ("open_time,open,high,low,close,volume", "1641202200000000,10,12,9,11,100"),
+        ("open_time,open,high,low,close,volume", "1641202200000000000,10,12,9,11,100"),
+        ("close,low,high,open,vol,Gmt time", "11,9,12,10,100,2022-01-03 09:30:00"),
+        ('"Date","Open","High","Low","Close","Volume"', '"2022-01-03 09:30:00","10","12","9","11","100"'),
+    ],
+)
+def test_written_forms(header: str, row: str, tmp_path: Path) -> None:
+    bars, _ = importing(tmp_path, f"{header}\n{row}\n", timeframe="1m")
+
+    assert [
+        instant(int(bars.timestamp[0])),
+        bars.open[0],
+        bars.high[0],
+        bars.low[0],
+        bars.close[0],
+        bars.volume[0],
+    ] == [
+        "2022-01-03T09:30:00Z",
+        10,
+        12,
+        9,
+        11,
+        100,
+    ]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        (HEADER + FIRST + SECOND).replace("\n", "\r\n"),
+        "\ufeff" + HEADER + FIRST + SECOND,
+        HEADER + FIRST + "\n" + SECOND + "\n\n",
+        HEADER + FIRST + SECOND.rstrip("\n"),
+        HEADER + FIRST + SECOND.replace(",11,", ", 11 ,"),
+    ],
+)
+def test_line_ends_blank_lines_and_spaces_do_not_matter(content: str, tmp_path: Path) -> None:
+    bars, warnings = importing(tmp_path, content)
+
+    assert (bars.close.tolist(), bars.timeframe, warnings) == ([11, 12], "1m", [UTC_NOTE])
+
+
+@pytest.mark.parametrize(
+    ("rows", "line", "column", "text", "reason"),
+    [
+        (FIRST + SECOND.replace("13", "abc"), 3, "high", "abc", "is not a number"),
+        (FIRST + SECOND.replace(",13,", ",,"), 3, "high", "", "is not a number"),
+        (FIRST + "\n" + SECOND.replace("200", "many"), 4, "volume", "many", "is not a number"),
+        (FIRST + SECOND.replace(",200", ""), 3, "volume", "", "is missing: the line has 5 fields and the header 6"),
+        (
+            FIRST + SECOND.replace(",200", ",200,1"),
+            3,
+            "volume",
+            "1",
+            "is one too many: the line has 7 fields and the header 6",
+        ),
+        (
+            FIRST + SECOND.replace("2022-01-03 09:31:00", "3 January"),
+            3,
+            "timestamp",
+            "3 January",
+            "is no time like those before it (%Y-%m-%d %H:%M:%S%.f)",
+        ),
+        (
+            FIRST + SECOND.replace("01-03", "02-30"),
+            3,
+            "timestamp",
+            "2022-02-30 09:31:00",
+            "is no time like those before it (%Y-%m-%d %H:%M:%S%.f)",
+        ),
+    ],
+)
+def test_a_malformed_cell_is_named(rows: str, line: int, column: str, text: str, reason: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        importing(tmp_path, HEADER + rows)
+    details = caught.value.details
+    assert details is not None
+    assert (details["line"], details["column"], details["text"], details["reason"]) == (line, column, text, reason)
+    assert caught.value.message == f"bars.csv, line {line}, column {column!r}: {text!r} {reason}"
+
+
+def test_the_first_of_many_malformed_cells_is_named_and_all_are_counted(tmp_path: Path) -> None:
+    bad = SECOND.replace("13", "x")
+    with pytest.raises(DataError, match=r"line 3, column 'high': 'x' is not a number \(7 such places\)") as caught:
+        importing(tmp_path, HEADER + FIRST + bad * 7)
+    assert caught.value.details is not None
+    assert [one["line"] for one in caught.value.details["first"]] == [3, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize(
+    ("rows", "column", "reason", "line"),
+    [
+        (FIRST + FIRST + SECOND, "timestamp", "the same time as the row before", 3),
+        (SECOND + "\n" + FIRST, "timestamp", "an earlier time than the row before", 4),
+        (FIRST + SECOND.replace("11,13", "nan,13"), "open", "open is not a finite number", 3),
+        (FIRST + SECOND.replace("13,10", "13,0"), "low", "low is zero or negative", 3),
+        (FIRST + SECOND.replace("13,10", "11,10"), "high", "high is below open or close", 3),
+        (FIRST + SECOND.replace("13,10", "13,12"), "low", "low is above open or close", 3),
+        (FIRST + SECOND.replace("200", "-200"), "volume", "volume is negative or not a finite number", 3),
+    ],
+)
+def test_rows_that_are_no_bars_are_named_by_line(
+    rows: str, column: str, reason: str, line: int, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError) as caught:
+        importing(tmp_path, HEADER + rows, timeframe="1m")
+    assert caught.value.details == {
+        "line": line,
+        "column": column,
+        "reason": reason,
+        "faults": [{"reason": reason, "count": 1, "lines": [line]}],
+    }
+    assert caught.value.message.startswith(f"bars.csv, line {line}, column {column!r}: {reason}. In all: ")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"\n \n", "is empty"),
+        (HEADER, "has a header line and no bars"),
+        (HEADER + "\n\n", "has a header line and no bars"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00", r"is not UTF-8 text \(line 1\)"),
+        (b"a,b\n" + b"\x00" * 10, "is a binary file"),
+        ((HEADER + FIRST).encode() + b"\xff", r"is not UTF-8 text \(line 3\)"),
+        ("time,open,high,low\n" + FIRST, "has no column for close among time, open, high, low"),
+        ("when,open,high,low,close\n" + FIRST, "has no column for timestamp"),
+        ("just text\nmore text\n", "has no column for timestamp, open, high, low, close"),
+        ("time,bid,ask\n2022-01-03,1,2\n", "holds quotes"),
+        (FIRST + SECOND, "has no header line"),
+        ("time,open,open,high,low,close\n" + FIRST, "has two columns of one name: open, open"),
+        (HEADER + FIRST.replace("2022-01-03 09:30:00", "03/01/2022"), "'03/01/2022' is no time of a known form"),
+    ],
+)
+def test_what_is_no_csv_of_bars_says_what_is_expected(content: str | bytes, message: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=message):
+        importing(tmp_path, content)
+
+
+def test_a_file_that_is_not_there_and_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no file") as caught:
+        import_csv(tmp_path / "none.csv", "X")
+    assert caught.value.details == {"path": str(tmp_path / "none.csv")}
+    with pytest.raises(DataError, match="is a folder"):
+        import_csv(tmp_path, "X")
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"timeframe": "1mn"}, ValidationError, r"unknown timeframe '1mn'; did you mean '1m'\?"),
+        ({"format": "cvs"}, ValidationError, r"unknown format 'cvs'; did you mean 'csv'\? \(csv\)"),
+        (
+            {"time_zone": "Europe/Londn"},
+            ValidationError,
+            "'Europe/Londn'; did you mean 'Europe/London'",
+        ),
+        ({"timeframe": "1h"}, DataError, "holds finer bars than 1h: its most frequent step is 1m"),
+    ],
+)
+def test_choices_that_there_cannot_be(
+    options: dict[str, str], error: type[BacktestrError], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(error, match=message):
+        importing(tmp_path, HEADER + FIRST + SECOND + THIRD, **options)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (FIRST, "there is only one bar"),
+        (FIRST + SECOND.replace(":31", ":37"), "its most frequent step is 7 minutes"),
+    ],
+)
+def test_a_timeframe_that_cannot_be_detected_has_to_be_named(rows: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=message):
+        importing(tmp_path, HEADER + rows)
+
+
+def test_a_time_zone_says_what_naive_times_mean(tmp_path: Path) -> None:
+    bars, warnings = importing(tmp_path, HEADER + FIRST + SECOND, time_zone="America/New_York")
+
+    assert instant(int(bars.timestamp[0])) == "2022-01-03T14:30:00Z"
+    assert warnings == []
+
+
+def test_a_time_that_a_zone_skips_or_repeats_is_refused(tmp_path: Path) -> None:
+    skipped = FIRST.replace("2022-01-03 09:30", "2022-03-13 02:30")
+    with pytest.raises(DataError, match="'2022-03-13 02:30:00' does not exist, or exists twice, in America/New_York"):
+        importing(tmp_path, HEADER + FIRST + skipped, time_zone="America/New_York")
+
+
+def test_what_was_assumed_is_said(tmp_path: Path) -> None:
+    zoned = "Date,Open,High,Low,Close,Note\n2022-01-03T09:30:30Z,10,12,9,11,a\n2022-01-03T09:35:30Z,10,12,9,11,b\n"
+    _, warnings = importing(tmp_path, zoned, timeframe="1m", time_zone="Europe/Berlin")
+
+    assert warnings == [
+        "no volume column: volume is 0",
+        "columns not used: Note",
+        "time zone Europe/Berlin is not used: the file's times say which instant they are",
+        "the most frequent step is 5m, not 1m",
+        "2 of 2 bars do not open on a 1m edge in UTC",
+    ]
+
+
+def test_an_import_replaces_and_says_so(tmp_path: Path, catalog: Catalog) -> None:
+    path = tmp_path / "bars.csv"
+    path.write_text(HEADER + FIRST + SECOND)
+    request = ImportMarketData(path=str(path), symbol="X")
+    first = import_market_data(catalog, request)
+    second = import_market_data(catalog, request)
+
+    assert (first.symbol, first.timeframe, first.bars, first.warnings) == ("X", "1m", 2, [UTC_NOTE])
+    assert first.end_time - first.start_time == 60_000
+    assert second.warnings == [UTC_NOTE, "replaced 2 bars from 2022-01-03T09:30:00Z to 2022-01-03T09:31:00Z"]
+
+
+def test_nothing_is_half_imported(tmp_path: Path, catalog: Catalog) -> None:
+    catalog.write(synthetic_bars("1m", 10, symbol="X"))
+    before = catalog.series()
+    path = tmp_path / "bars.csv"
+    path.write_text(HEADER + FIRST + SECOND.replace("13", "abc"))
+
+    with pytest.raises(DataError):
+        import_market_data(catalog, ImportMarketData(path=str(path), symbol="X"))
+    with pytest.raises(DataError):
+        import_market_data(catalog, ImportMarketData(path=str(path), symbol="NEW"))
+    assert catalog.series() == before
+
+
+def test_a_written_series_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    bars = synthetic_bars("5m", 2_000)
+    path = tmp_path / "bars.csv"
+    bars.to_frame().write_csv(path)
+
+    got, warnings = import_csv(path, "SYNTH")
+
+    assert warnings == []
+    assert got.to_frame().equals(bars.to_frame())

@@ -61,8 +61,15 @@ class RunningBroker:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "backtestr_broker"], env=self.environment, stdout=log, stderr=log
             )
-        wait_until(lambda: self.connection_file.exists() or self.process.poll() is not None, START_SECONDS)
-        assert self.connection_file.exists(), f"the broker did not start:\n{self.log}"
+        wait_until(lambda: self._serves() or self.process.poll() is not None, START_SECONDS)
+        assert self._serves(), f"the broker did not start:\n{self.log}"
+
+    def _serves(self) -> bool:
+        """Whether the connection file is there, and this process wrote it."""
+        if not self.connection_file.exists():
+            return False
+        connection, _ = read_connection(self.connection_file)
+        return bool(connection["pid"] == self.process.pid)
 
     @property
     def log(self) -> str:

@@ -71,8 +71,8 @@ def load_config(own_dir: Path | None) -> BrokerConfig:
     config = load_options("broker.toml", BrokerConfig, own_dir)
     if config.transport.kind == "tcp" and not _is_loopback(config.transport.host):
         raise InvalidConfiguration(
-            f"transport.host is {config.transport.host!r}: anything but a loopback address needs CURVE encryption, "
-            "which this version does not have; use 127.0.0.1, and an SSH tunnel from elsewhere",
+            f"broker.toml: transport.host is {config.transport.host!r}: anything but a loopback address needs CURVE "
+            "encryption, which this version does not have; use 127.0.0.1, and an SSH tunnel from elsewhere",
             option="transport.host",
         )
     return config

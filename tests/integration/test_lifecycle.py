@@ -1,0 +1,183 @@
+"""Start, stop and sudden death: what a person does to a broker in its terminal, and what must be left afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from harness import RunningBroker, Stranger, running_broker, short_directory, wait_until
+from integration.conftest import QUICK
+from integration.test_end_to_end import SYNTH
+
+
+def assert_nothing_is_left(broker: RunningBroker, workers: list[int]) -> None:
+    assert not [pid for pid in workers if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]
+    assert not broker.connection_file.exists()
+    left = [entry.name for entry in broker.runtime_dir.iterdir() if stat.S_ISSOCK(entry.lstat().st_mode)]
+    assert not left, f"sockets are left: {left}"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_everything_within_three_seconds(number: signal.Signals) -> None:
+    with running_broker() as broker:
+        workers = broker.worker_pids()
+        assert len(workers) >= 2
+        assert broker.stop(number) == 0  # raises TimeoutExpired after three seconds
+        assert_nothing_is_left(broker, workers)
+
+
+def test_a_signal_ends_a_broker_that_is_at_work() -> None:
+    with running_broker({"engine.toml": "[worker]\nchunk_bars = 1\n"}) as broker:
+        with Stranger(broker.connection_file) as stranger:
+            stranger.hello()
+            stranger.ask("StartBacktest", SYNTH)
+            workers = broker.worker_pids()
+            assert broker.stop() == 0
+        assert_nothing_is_left(broker, workers)
+
+
+def test_the_banner_says_where_things_are_and_what_to_type() -> None:
+    with running_broker() as broker:
+        wait_until(lambda: "In Python" in broker.log, 5)
+        for text in (
+            str(broker.connection_file),
+            "SYNTH 1m (20,000 bars), SYNTH 1d (1,000 bars)",
+            "backtest sma_cross",
+        ):
+            assert text in broker.log
+
+
+def test_the_connection_file_is_private_and_complete() -> None:
+    with running_broker() as broker:
+        assert stat.S_IMODE(broker.connection_file.stat().st_mode) == 0o600
+        assert stat.S_IMODE(broker.runtime_dir.stat().st_mode) == 0o700
+        connection = json.loads(broker.connection_file.read_text())
+        assert connection["protocolVersion"] == 1
+        assert connection["pid"] == broker.process.pid
+        assert connection["curve"] is None
+        assert set(connection["endpoints"]) == {"requests", "prices", "progress", "orders", "positions", "system"}
+        assert len(bytes.fromhex(connection["signing"]["key"])) == 32
+
+
+def test_a_second_start_says_so_and_leaves_the_first_alone(broker: RunningBroker, stranger: Stranger) -> None:
+    second = subprocess.run(
+        [sys.executable, "-m", "backtestr_broker"], env=broker.environment, capture_output=True, text=True, timeout=30
+    )
+    assert second.returncode == 1
+    assert f"already running in {broker.runtime_dir}" in second.stderr
+    assert "Traceback" not in second.stderr
+    assert broker.connection_file.exists()
+    assert stranger.ask("Ping", {})
+
+
+def test_two_brokers_live_side_by_side(broker: RunningBroker, stranger: Stranger) -> None:
+    with running_broker() as other, Stranger(other.connection_file) as second:
+        assert second.hello()["instanceId"] != stranger.connection["instanceId"]
+        assert second.ask("ListMarketData", {})["series"]
+    assert stranger.ask("Ping", {})
+
+
+def test_a_broker_over_tcp_serves_like_one_over_ipc() -> None:
+    config = {"broker.toml": '[transport]\nkind = "tcp"\n'}
+    with running_broker(config) as broker, Stranger(broker.connection_file) as stranger:
+        assert stranger.connection["endpoints"]["requests"].startswith("tcp://127.0.0.1:")
+        stranger.hello()
+        assert stranger.ask("Ping", {})
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "says"),
+    [
+        ("broker.toml", "[limits]\nhartbeat_interval_ms = 5\n", "did you mean 'heartbeat_interval_ms'"),
+        ("broker.toml", "[limts]\n", "did you mean 'limits'"),
+        ("broker.toml", '[workers]\ncompute = "all"\n', "compute"),
+        ("broker.toml", '[transport]\nkind = "tcp"\nhost = "0.0.0.0"\n', "loopback"),
+        ("broker.toml", "not toml", "not TOML"),
+    ],
+)
+def test_a_wrong_option_is_refused_by_name(file: str, text: str, says: str) -> None:
+    with short_directory() as home:
+        broker = RunningBroker(home, {file: text})
+        refused = subprocess.run(
+            [sys.executable, "-m", "backtestr_broker"],
+            env=broker.environment,
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+        assert refused.returncode == 2
+        assert says in refused.stderr
+        assert file in refused.stderr
+        assert "Traceback" not in refused.stderr
+
+
+def test_a_wrong_engine_option_stops_the_start_and_is_named() -> None:
+    with short_directory() as home:
+        broker = RunningBroker(home, {"engine.toml": "[worker]\nchunk_bras = 5\n"})
+        refused = subprocess.run(
+            [sys.executable, "-m", "backtestr_broker"],
+            env=broker.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert refused.returncode == 1
+        assert "did you mean 'chunk_bars'" in refused.stderr
+
+
+def test_a_socket_path_that_is_too_long_is_refused(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 100)
+    refused = subprocess.run(
+        [sys.executable, "-m", "backtestr_broker"],
+        env={**os.environ, "BACKTESTR_RUNTIME_DIR": str(deep), "BACKTESTR_DATA_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert refused.returncode == 1
+    assert "BACKTESTR_RUNTIME_DIR" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_workers_of_a_killed_broker_end_by_themselves_and_the_next_start_sweeps() -> None:
+    with running_broker() as broker:
+        broker.kill()  # fails when a worker outlives it
+        assert broker.connection_file.exists()  # nobody could remove it
+        broker.start()
+        with Stranger(broker.connection_file) as stranger:
+            assert stranger.hello()["instanceId"]
+
+
+def test_a_killed_worker_is_replaced_and_its_backtest_continues_its_streams() -> None:
+    config = {"broker.toml": QUICK + "[workers]\ncompute = 1\n", "engine.toml": "[worker]\nchunk_bars = 20\n"}
+    with running_broker(config) as broker, Stranger(broker.connection_file) as stranger:
+        stranger.hello()
+        straight = stranger.ask("StartBacktest", SYNTH)["backtestId"]
+        system = stranger.subscribe("system", "system.backtests")
+        system.until(lambda data: data["backtestId"] == straight and data["status"] == "completed")
+
+        progress = stranger.subscribe("progress", "progress.")
+        broken = stranger.ask("StartBacktest", SYNTH)["backtestId"]
+        progress.until(lambda data: data["backtestId"] == broken and 10 < data["progressPercent"] < 90)
+        workers = stranger.ask("GetSystemStatus", {})["workers"]
+        os.kill(next(one["pid"] for one in workers if one["workerId"] == "compute-1"), signal.SIGKILL)
+        changes = system.until(lambda data: data["backtestId"] == broken and data["status"] == "completed")
+        statuses = [one["payload"]["data"]["status"] for one in changes]
+        assert statuses == ["queued", "running", "queued", "running", "completed"]
+
+        orders = {
+            one: stranger.ask("FetchMissed", {"topic": f"orders.{one}", "fromSeq": 1})["toSeq"]
+            for one in (straight, broken)
+        }
+        assert orders[broken] == orders[straight] > 100, "orders were published twice, or not at all"
+        metrics = [stranger.ask("GetPerformanceMetrics", {"backtestId": one})["metrics"] for one in (straight, broken)]
+        assert metrics[0] == metrics[1]
+        assert stranger.ask("GetSystemStatus", {})["status"] == "healthy"

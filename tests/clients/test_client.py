@@ -1,0 +1,393 @@
+"""The blocking client on real sockets, against a scripted broker."""
+
+from __future__ import annotations
+
+import io
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import zmq
+
+import backtestr
+from backtestr.client import Client
+from backtestr_protocol.errors import (
+    AlgorithmError,
+    NetworkError,
+    NotFound,
+    ProtocolVersionUnsupported,
+    SerializationError,
+    TimedOut,
+)
+from backtestr_protocol.messages import IndicatorConfig
+from clients.peer import SILENCE, WALL_MS, Peer
+
+PRICE = {"symbol": "S", "timestamp": 1, "bid": 1.0, "ask": 1.0, "last": 1.0, "volume": 0.0, "timeframe": "1m"}
+SERIES = {"symbol": "S", "timeframe": "1m", "startTime": 1_640_995_200_000, "endTime": 1_640_998_740_000, "bars": 60}
+
+
+def status(state: str, **more: Any) -> dict[str, Any]:
+    return {
+        "backtestId": "b1",
+        "status": state,
+        "algorithmId": "a",
+        "symbol": "S",
+        "progressPercent": 100.0,
+        "submitTime": WALL_MS,
+        **more,
+    }
+
+
+def order(number: int) -> dict[str, Any]:
+    return {
+        "orderId": str(number),
+        "backtestId": "b1",
+        "symbol": "S",
+        "side": "buy",
+        "quantity": 1.0,
+        "price": 1.0,
+        "orderType": "market",
+        "status": "filled",
+        "timestamp": 1,
+    }
+
+
+def nothing_missed(data: dict[str, Any]) -> dict[str, Any]:
+    last = data["fromSeq"] - 1
+    return {"topic": data["topic"], "fromSeq": data["fromSeq"], "toSeq": last, "oldestSeq": 1, "messages": []}
+
+
+STARTING = {
+    "ListMarketData": lambda _: {"series": [SERIES]},
+    "StartBacktest": lambda data: {"backtestId": data["backtestId"], "status": "queued"},
+    "FetchMissed": nothing_missed,
+}
+
+
+def connect(peer: Peer, **options: Any) -> Client:
+    return backtestr.connect(connection_file=peer.file, **options)
+
+
+# --- connecting ---
+
+
+def test_without_a_broker_the_error_says_how_to_start_one(tmp_path: Path) -> None:
+    with pytest.raises(NetworkError, match=r"backtestr run \(or make run-broker\)"):
+        backtestr.connect(wait=0, connection_file=tmp_path / "connection.json")
+
+
+def test_a_file_left_over_from_a_broker_that_is_gone_is_told(tmp_path: Path) -> None:
+    with Peer(tmp_path) as peer:
+        pass
+    with pytest.raises(NetworkError, match=f"process {peer.connection.pid}.*backtestr run"):
+        connect(peer, timeout=0.1)
+
+
+def test_a_damaged_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "connection.json").write_text("{}")
+    with pytest.raises(NetworkError, match="damaged"):
+        backtestr.connect(connection_file=tmp_path / "connection.json")
+
+
+def test_a_broker_that_just_starts_is_waited_for(tmp_path: Path) -> None:
+    with Peer(tmp_path, write_file=False) as peer, ThreadPoolExecutor(1) as pool:
+        client = pool.submit(connect, peer, wait=30)
+        with Peer(tmp_path), client.result() as connected:
+            assert connected.ping() == WALL_MS
+
+
+def test_a_broker_of_another_version_is_told_with_its_words(tmp_path: Path) -> None:
+    script = {"Hello": lambda _: ProtocolVersionUnsupported("version 2 only", supported=[2])}
+    with Peer(tmp_path, script) as peer, pytest.raises(ProtocolVersionUnsupported, match="version 2 only"):
+        connect(peer)
+
+
+def test_a_client_is_made_of_a_connection_and_a_context_alone(tmp_path: Path) -> None:
+    with Peer(tmp_path, write_file=False) as peer, zmq.Context() as context:
+        with Client(peer.connection, context=context) as client:
+            assert client.ping() == WALL_MS
+        assert not context.closed
+
+
+# --- asking ---
+
+
+def test_the_broker_s_error_is_raised_as_what_it_is(tmp_path: Path) -> None:
+    script = {"GetBacktestStatus": lambda data: NotFound(f"unknown backtest {data['backtestId']!r}", known=["b2"])}
+    with Peer(tmp_path, script) as peer, connect(peer) as client:
+        with pytest.raises(NotFound, match="unknown backtest 'b1'") as caught:
+            client.backtest_status("b1")
+        assert caught.value.details == {"known": ["b2"]}
+        assert client.ping() == WALL_MS
+
+
+def test_a_request_without_an_answer_times_out_and_the_next_is_answered(tmp_path: Path) -> None:
+    with Peer(tmp_path, {"GetSystemStatus": lambda _: SILENCE}) as peer, connect(peer, request_timeout=0.1) as client:
+        with pytest.raises(TimedOut, match="GetSystemStatus was not answered"):
+            client.status()
+        assert client.ping() == WALL_MS
+
+
+def test_threads_share_a_client(tmp_path: Path) -> None:
+    with Peer(tmp_path) as peer, connect(peer) as client, ThreadPoolExecutor(8) as pool:
+        pings = [pool.submit(lambda: [client.ping() for _ in range(50)]) for _ in range(8)]
+        assert all(ping.result() == [WALL_MS] * 50 for ping in pings)
+
+
+def test_a_closed_client_says_so(tmp_path: Path) -> None:
+    with Peer(tmp_path) as peer:
+        client = connect(peer)
+        client.close()
+        client.close()
+        with pytest.raises(RuntimeError, match="closed"):
+            client.ping()
+        with pytest.raises(RuntimeError, match="closed"):
+            client.subscribe("prices.")
+
+
+def test_closing_lets_go_whoever_waits(tmp_path: Path) -> None:
+    asked = threading.Event()
+
+    def never(_: Any) -> Any:
+        asked.set()
+        return SILENCE
+
+    with Peer(tmp_path, {"GetSystemStatus": never}) as peer, ThreadPoolExecutor(1) as pool:
+        client = connect(peer)
+        waiting = pool.submit(client.status)
+        assert asked.wait(10)
+        client.close()
+        with pytest.raises(RuntimeError, match="closed"):
+            waiting.result()
+
+
+def test_closing_says_goodbye(tmp_path: Path) -> None:
+    gone = threading.Event()
+
+    def goodbye(_: Any) -> Any:
+        gone.set()
+        return {}
+
+    with Peer(tmp_path, {"Goodbye": goodbye}) as peer:
+        connect(peer).close()
+        assert gone.wait(10)
+
+
+def test_what_waits_is_sent_to_the_next_broker_under_the_same_id(tmp_path: Path) -> None:
+    asked = threading.Event()
+
+    def never(_: Any) -> Any:
+        asked.set()
+        return SILENCE
+
+    with ThreadPoolExecutor(1) as pool:
+        with Peer(tmp_path, {"Ping": never}) as first:
+            client = connect(first)
+            waiting = pool.submit(client.ping)
+            assert asked.wait(10)
+        with Peer(tmp_path) as second, client:
+            assert waiting.result(timeout=10) == WALL_MS
+    [sent] = [request_id for kind, request_id, _ in first.asked if kind == "Ping"]
+    [resent] = [request_id for kind, request_id, _ in second.asked if kind == "Ping"]
+    assert sent == resent
+
+
+def test_a_broker_that_stopped_is_a_network_error_once_time_is_up(tmp_path: Path) -> None:
+    with Peer(tmp_path, {"Ping": lambda _: SILENCE}) as peer:
+        client = connect(peer, request_timeout=1.0)
+    peer.file.unlink()
+    with client, pytest.raises(NetworkError, match="connection to the broker is lost"):
+        client.ping()
+
+
+def test_a_complaint_of_the_broker_s_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with Peer(tmp_path) as peer, connect(peer) as client:
+        peer.complain(SerializationError("what was that?"))
+        client.ping()
+    assert "what was that?" in caplog.text
+
+
+# --- data ---
+
+
+def table(frame: pl.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.write_ipc_stream(buffer)
+    return buffer.getvalue()
+
+
+def test_market_data_are_a_frame(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"timestamp": [1, 2], "close": [1.0, 2.0]})
+    asked: list[Any] = []
+
+    def answer(data: Any) -> Any:
+        asked.append(data)
+        ref = {"name": "bars", "frame": 0, "format": "arrow-ipc-stream", "rows": 2}
+        return {"symbol": "S", "timeframe": "1m", "tables": [ref]}, [table(frame)]
+
+    with Peer(tmp_path, {"GetMarketData": answer}) as peer, connect(peer) as client:
+        found = client.market_data(
+            "S",
+            "1m",
+            start="2022-01-03",
+            limit=2,
+            indicators=["RSI", IndicatorConfig(name="SMA", output_names=["slow"])],
+        )
+    assert found.equals(frame)
+    assert asked == [
+        {
+            "symbol": "S",
+            "timeframe": "1m",
+            "startTime": 1_641_168_000_000,
+            "limit": 2,
+            "indicators": [{"name": "RSI"}, {"name": "SMA", "outputNames": ["slow"]}],
+        }
+    ]
+
+
+def test_an_imported_path_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    imported = {"symbol": "S", "timeframe": "1m", "bars": 1, "startTime": 1, "endTime": 1, "warnings": []}
+    monkeypatch.chdir(tmp_path)
+    with Peer(tmp_path, {"ImportMarketData": lambda _: imported}) as peer, connect(peer) as client:
+        client.import_market_data("bars.csv", "S")
+        assert peer.asked[-1][2]["path"] == str((tmp_path / "bars.csv").resolve())
+
+
+# --- subscriptions ---
+
+
+def test_a_subscription_gives_what_is_published(tmp_path: Path) -> None:
+    with Peer(tmp_path) as peer, connect(peer) as client, client.subscribe("prices.") as prices:
+        peer.heard("prices.")
+        for _ in range(3):
+            peer.publish("prices.S.1m", "PriceUpdate", PRICE)
+        found = [prices.next(timeout=10) for _ in range(3)]
+        assert [one.seq for one in found if isinstance(one, backtestr.Update)] == [1, 2, 3]
+        assert found[0].data.symbol == "S"  # type: ignore[union-attr]
+        with pytest.raises(TimedOut):
+            prices.next(timeout=0.01)
+        prices.close()
+        assert list(prices) == []
+
+
+def test_a_type_that_is_new_to_this_client_is_a_map(tmp_path: Path) -> None:
+    with Peer(tmp_path) as peer, connect(peer) as client, client.subscribe("system.backtests") as events:
+        peer.heard("system.backtests")
+        peer.publish("system.backtests", "SweepStatus", {"done": 1})
+        update = events.next(timeout=10)
+        assert isinstance(update, backtestr.Update)
+        assert (update.type, update.data) == ("SweepStatus", {"done": 1})
+
+
+@pytest.mark.parametrize("wrong", ["price.", "prices", "", "orders", "state"])
+def test_what_is_no_topic_is_refused_at_once(tmp_path: Path, wrong: str) -> None:
+    with Peer(tmp_path) as peer, connect(peer) as client, pytest.raises(ValueError, match="neither a topic"):
+        client.subscribe(wrong)
+
+
+def test_a_restart_is_stated_to_subscribers(tmp_path: Path) -> None:
+    with Peer(tmp_path) as first:
+        client = connect(first)
+        prices = client.subscribe("prices.")
+        first.heard("prices.")
+        first.publish("prices.S.1m", "PriceUpdate", PRICE)
+        assert prices.next(timeout=10) is not None
+    with Peer(tmp_path) as second, client:
+        assert prices.next(timeout=10) == backtestr.Restarted(second.connection.instance_id)
+        second.heard("prices.")
+        second.publish("prices.S.1m", "PriceUpdate", PRICE)
+        assert prices.next(timeout=10).seq == 1  # type: ignore[union-attr]
+
+
+# --- runs ---
+
+
+def test_a_run_streams_to_its_end(tmp_path: Path) -> None:
+    with Peer(tmp_path, STARTING) as peer, connect(peer) as client:
+        run = client.backtest(
+            "a", "S", timeframe="1m", backtest_id="b1", fill_at="close", streams={"progress_interval_ms": 5}
+        )
+        [config] = [data for kind, _, data in peer.asked if kind == "StartBacktest"]
+        assert (config["startDate"], config["endDate"]) == ("2022-01-01T00:00:00Z", "2022-01-01T01:00:00Z")
+        assert config["options"] == {"fillAt": "close", "streams": {"progressIntervalMs": 5}}
+        peer.heard("orders.b1")
+        peer.heard("system.backtests")
+        for number in (1, 2):
+            peer.publish("orders.b1", "OrderUpdate", order(number))
+        peer.publish("system.backtests", "BacktestStatus", status("completed"))
+        assert [one.order_id for one in run.orders()] == ["1", "2"]
+        assert list(run.positions()) == []
+        assert run.wait(timeout=10).status == "completed"
+
+
+def test_orders_that_were_lost_for_good_are_warned_of(tmp_path: Path) -> None:
+    def gone(data: dict[str, Any]) -> dict[str, Any]:
+        return nothing_missed(data) | ({"toSeq": 4, "oldestSeq": 5} if data["fromSeq"] == 2 else {})
+
+    with Peer(tmp_path, {**STARTING, "FetchMissed": gone}) as peer, connect(peer) as client:
+        run = client.backtest("a", "S", timeframe="1m", backtest_id="b1")
+        peer.heard("orders.b1")
+        peer.heard("system.backtests")
+        peer.publish("orders.b1", "OrderUpdate", order(1))
+        peer.publish("orders.b1", "OrderUpdate", order(5), seq=5)
+        peer.publish("system.backtests", "BacktestStatus", status("completed"))
+        with pytest.warns(backtestr.GapWarning, match="orders 2 to 4"):
+            assert [one.order_id for one in run.orders()] == ["1", "5"]
+
+
+def test_a_failed_backtest_raises_its_error_with_the_results(tmp_path: Path) -> None:
+    error = AlgorithmError("division by zero", traceback="line 1").to_data(component="engine", timestamp=1)
+    with Peer(tmp_path, STARTING) as peer, connect(peer) as client:
+        run = client.backtest("a", "S", timeframe="1m", backtest_id="b1", watch=())
+        peer.heard("system.backtests")
+        peer.publish("system.backtests", "BacktestStatus", status("failed", error=error))
+        assert run.wait(timeout=10).status == "failed"
+        with pytest.raises(AlgorithmError, match="division by zero"):
+            run.result()
+
+
+def test_waiting_for_a_run_can_time_out(tmp_path: Path) -> None:
+    with Peer(tmp_path, STARTING) as peer, connect(peer) as client:
+        run = client.backtest("a", "S", timeframe="1m")
+        with pytest.raises(TimedOut):
+            run.wait(timeout=0.01)
+
+
+def test_a_backtest_that_is_refused_leaves_nothing_subscribed(tmp_path: Path) -> None:
+    script = {**STARTING, "StartBacktest": lambda _: NotFound("unknown algorithm 'a'")}
+    with Peer(tmp_path, script) as peer, connect(peer) as client:
+        with pytest.raises(NotFound, match="unknown algorithm"):
+            client.backtest("a", "S", timeframe="1m", backtest_id="b1")
+        assert client.ping() == WALL_MS
+
+
+def test_a_backtest_started_elsewhere_can_be_looked_after(tmp_path: Path) -> None:
+    script = {**STARTING, "GetBacktestStatus": lambda _: status("stopped")}
+    with Peer(tmp_path, script) as peer, connect(peer) as client:
+        run = client.run("b1")
+        assert run.wait(timeout=10).status == "stopped"
+        assert client.run("b1").wait(timeout=10).status == "stopped"
+        assert list(run.orders()) == []
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert list(run.progress()) == []
+
+
+def test_fetch_missed_pages_and_states_gaps(tmp_path: Path) -> None:
+    def two_at_a_time(data: dict[str, Any]) -> dict[str, Any]:
+        first = max(3, data["fromSeq"])
+        kept = [
+            {"seq": seq, "payload": {"type": "PriceUpdate", "data": PRICE}} for seq in range(first, min(first + 2, 8))
+        ]
+        last = kept[-1]["seq"] if kept else 7
+        return {"topic": data["topic"], "fromSeq": data["fromSeq"], "toSeq": last, "oldestSeq": 3, "messages": kept}
+
+    with Peer(tmp_path, {"FetchMissed": two_at_a_time}) as peer, connect(peer) as client:
+        gap, *updates = client.fetch_missed("prices.S.1m")
+        assert gap == backtestr.Gap("prices.S.1m", 1, 2)
+        assert [one.seq for one in updates if isinstance(one, backtestr.Update)] == [3, 4, 5, 6, 7]
+        assert len(client.fetch_missed("prices.S.1m", 4, 5)) == 2

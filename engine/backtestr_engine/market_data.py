@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from backtestr_protocol.errors import DataError, InvalidConfiguration, ValidationError
+from backtestr_protocol.errors import InvalidConfiguration, ValidationError
 from backtestr_protocol.messages import GetMarketData, IndicatorConfig, MarketData
 
 from .bars import COLUMNS, Bars
@@ -33,20 +33,10 @@ def market_data(catalog: Catalog, request: GetMarketData) -> tuple[MarketData, l
         raise ValidationError(
             f"limit must be at least 1, not {request.limit}", path="$.limit", expected="at least 1", got=request.limit
         )
-    bars = catalog.load(request.symbol, request.timeframe, None if request.indicators else start, end)
-    columns = _indicator_columns(bars, request.indicators)
-    wanted = bars.between(start, None)
-    if not len(wanted):
-        raise DataError(
-            f"no {request.timeframe} bars of {request.symbol} in the range asked for; they end before it, "
-            f"at {instant(int(bars.timestamp[-1]))}",
-            symbol=request.symbol,
-            timeframe=request.timeframe,
-            startTime=int(bars.timestamp[0]) // 1000,
-            endTime=int(bars.timestamp[-1]) // 1000,
-        )
-    rows = min(len(wanted), request.limit or len(wanted))
-    frame = bars.to_frame().with_columns(columns).tail(rows)
+    wanted = catalog.load(request.symbol, request.timeframe, start, end)
+    bars = catalog.load(request.symbol, request.timeframe, None, end) if request.indicators else wanted
+    frame = bars.to_frame().with_columns(_indicator_columns(bars, request.indicators))
+    frame = frame.tail(min(len(wanted), request.limit or len(wanted)))
     references, attachments = attach([("bars", frame)])
     return MarketData(symbol=request.symbol, timeframe=request.timeframe, tables=references), attachments
 

@@ -19,7 +19,7 @@ from uuid import UUID
 import msgspec
 import polars as pl
 
-from backtestr_protocol.errors import DataError, NotFound, ValidationError
+from backtestr_protocol.errors import DataError, NotFound, ValidationError, did_you_mean
 from backtestr_protocol.messages import BacktestConfig, BacktestResults, BacktestState, TableName
 
 from .backtest import Result
@@ -89,7 +89,7 @@ class ResultStore:
         for table in tables:
             if table not in _TABLES:
                 raise ValidationError(
-                    f"unknown table {table!r} ({', '.join(_TABLES)})",
+                    f"unknown table {table!r}{did_you_mean(table, _TABLES)} ({', '.join(_TABLES)})",
                     path="$.tables",
                     expected=list(_TABLES),
                     got=table,
@@ -116,7 +116,7 @@ class ResultStore:
         try:
             canonical = str(UUID(backtest_id))
         except ValueError:
-            canonical = ""
+            canonical = None
         if canonical != backtest_id.lower():
             raise ValidationError(
                 f"a backtest's id is a UUID, not {backtest_id!r}", path="$.backtestId", expected="UUID", got=backtest_id

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from backtestr_engine.arrays import Bytes
+from backtestr_engine.arrays import Bytes, Floats
 from backtestr_engine.bars import Bars
 from backtestr_engine.fills import Walk, rules
 from backtestr_engine.options import Conventions
@@ -45,7 +45,8 @@ def random_bars(chance: np.random.Generator, count: int) -> Bars:
     """Prices that jump wildly, so that accounts are ruined and positions outgrow cash."""
     steps = np.exp(chance.normal(0, 0.3, size=(count, 2)))
     walk = 10 * np.cumprod(steps.ravel()).reshape(steps.shape)
-    opened, closed = np.clip(walk[:, 0], 0.01, 1e4), np.clip(walk[:, 1], 0.01, 1e4)
+    opened: Floats = np.clip(walk[:, 0], 0.01, 1e4)
+    closed: Floats = np.clip(walk[:, 1], 0.01, 1e4)
     times = np.arange(count, dtype=np.int64) * 60_000_000
     return Bars(
         "CHANCE", "1m", times, opened, np.maximum(opened, closed), np.minimum(opened, closed), closed, 0 * opened

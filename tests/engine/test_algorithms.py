@@ -145,7 +145,7 @@ def test_what_an_algorithm_raises_is_its_own_error_with_the_traceback() -> None:
         (lambda bars: Signals.of(entries=np.full(50, np.nan)), r"with NaN on 50 bars \(first: 0\)"),
         (lambda bars: Signals.of(bars.close > 0, exits=bars.close[1:] > 0), r"exits has shape \(49,\)"),
         (lambda bars: Signals.of(), "signals need at least one of"),
-        (lambda bars: Signals.of(entries=True), "entries has shape"),
+        (lambda bars: Signals.of(entries=np.array(True)), "entries has shape"),
         (lambda bars: Signals.from_cross(bars.close, bars.close[1:]), "crossing lines have shapes"),
     ],
 )

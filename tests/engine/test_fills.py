@@ -28,26 +28,27 @@ def test_the_kernel_agrees_with_the_slow_reference(chance: np.random.Generator, 
         slow.walk(case.bars.open.tolist(), case.bars.close.tolist(), case.wishes())
 
         where = f"case {number}: {case.conventions}"
-        close = {"rel": 1e-9, "abs": 1e-7}
-        assert walk.equity.tolist() == pytest.approx(slow.equity, **close), where
+        assert walk.equity.tolist() == pytest.approx(slow.equity, rel=1e-9, abs=1e-7), where
         assert [(SIDES[int(o["side"])], REASONS[o["reason"]]) for o in events.orders] == [
             (o.side, o.reason) for o in slow.orders
         ], where
         times = case.bars.timestamp
         for order, expected in zip(events.orders, slow.orders, strict=True):
             assert order["timestamp"] == times[expected.bar], where
-            assert order["quantity"] == pytest.approx(expected.asked, **close), where
-            assert order["fill_quantity"] == pytest.approx(expected.filled, **close), where
-            assert order["fee"] == pytest.approx(expected.fee, **close), where
+            assert order["quantity"] == pytest.approx(expected.asked, rel=1e-9, abs=1e-7), where
+            assert order["fill_quantity"] == pytest.approx(expected.filled, rel=1e-9, abs=1e-7), where
+            assert order["fee"] == pytest.approx(expected.fee, rel=1e-9, abs=1e-7), where
             assert STATUSES[order["status"]] == ("rejected" if expected.price is None else "filled"), where
-            assert expected.price is None or order["fill_price"] == pytest.approx(expected.price, **close), where
+            assert expected.price is None or order["fill_price"] == pytest.approx(expected.price, rel=1e-9, abs=1e-7), (
+                where
+            )
         for trade, expected_trade in zip(events.trades, slow.trades, strict=True):
             assert SIDES[int(trade["side"])] == expected_trade.side, where
             assert trade["entry_time"] == times[expected_trade.entry_bar], where
             assert trade["exit_time"] == times[expected_trade.exit_bar], where
-            assert trade["quantity"] == pytest.approx(expected_trade.quantity, **close), where
-            assert trade["pnl"] == pytest.approx(expected_trade.pnl, **close), where
-            assert trade["fees"] == pytest.approx(expected_trade.fees, **close), where
+            assert trade["quantity"] == pytest.approx(expected_trade.quantity, rel=1e-9, abs=1e-7), where
+            assert trade["pnl"] == pytest.approx(expected_trade.pnl, rel=1e-9, abs=1e-7), where
+            assert trade["fees"] == pytest.approx(expected_trade.fees, rel=1e-9, abs=1e-7), where
 
 
 @settings(max_examples=150, deadline=None)

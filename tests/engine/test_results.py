@@ -1,0 +1,135 @@
+"""Results on disk: whole or absent, and nowhere else than where they belong."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from backtestr_engine.backtest import Plan, Result, Run, prepare
+from backtestr_engine.catalog import Catalog
+from backtestr_engine.options import Conventions
+from backtestr_engine.results import ResultStore
+from backtestr_engine.synthetic import synthetic_bars
+from backtestr_protocol.errors import DataError, NotFound, ValidationError
+from backtestr_protocol.messages import BacktestConfig
+
+ID = "0a1b2c3d-0000-4000-8000-000000000001"
+TABLES: list[Any] = ["equity", "trades", "orders", "positions"]
+
+
+@pytest.fixture
+def plan(catalog: Catalog, conventions: Conventions) -> Plan:
+    catalog.write(synthetic_bars("1h", 500))
+    config = BacktestConfig(
+        algorithm_id="sma_cross",
+        symbol="SYNTH",
+        start_date="2024-01-01",
+        end_date="2025-01-01",
+        initial_capital=10_000.0,
+        timeframe="1h",
+        commission=0.0005,
+        slippage=0.0,
+        parameters={},
+    )
+    return prepare(config, catalog, conventions)
+
+
+@pytest.fixture
+def result(plan: Plan) -> Result:
+    run = Run(plan, ID)
+    run.advance(500)
+    return run.finish()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ResultStore:
+    return ResultStore(tmp_path / "results")
+
+
+def test_what_was_written_is_read(store: ResultStore, plan: Plan, result: Result) -> None:
+    store.write(ID, "completed", plan.resolved_config(), result)
+    answer, attachments = store.read(ID, TABLES)
+
+    assert (answer.backtest_id, answer.status, answer.metrics) == (ID, "completed", result.metrics)
+    assert answer.config["parameters"] == {"fast": 10, "slow": 30}
+    assert answer.config["algorithmId"] == plan.algorithm.algorithm_id
+    assert answer.config["options"]["fillAt"] == "next_open"
+    assert [(table.name, table.frame) for table in answer.tables] == [(name, i) for i, name in enumerate(TABLES)]
+    for table in answer.tables:
+        frame = pl.read_ipc_stream(io.BytesIO(attachments[table.frame]))
+        assert frame.equals(result.frame(table.name)), table.name
+        assert table.rows == frame.height
+
+
+def test_only_the_tables_asked_for_are_read(store: ResultStore, plan: Plan, result: Result) -> None:
+    store.write(ID, "completed", plan.resolved_config(), result)
+
+    assert store.read(ID)[1] == []
+    answer, attachments = store.read(ID, ["orders"])
+    assert [table.name for table in answer.tables] == ["orders"]
+    assert len(attachments) == 1
+
+
+def test_a_later_result_takes_the_place_of_an_earlier_one(store: ResultStore, plan: Plan, result: Result) -> None:
+    store.write(ID, "stopped", plan.resolved_config(), result)
+    store.write(ID, "completed", plan.resolved_config(), result)
+
+    assert store.read(ID)[0].status == "completed"
+
+
+def test_a_crash_while_writing_leaves_no_result(
+    store: ResultStore, plan: Plan, result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def power_cut(*_: object) -> None:
+        raise OSError("power cut")
+
+    with monkeypatch.context() as cut:
+        cut.setattr(Path, "rename", power_cut)
+        with pytest.raises(OSError, match="power cut"):
+            store.write(ID, "completed", plan.resolved_config(), result)
+    with pytest.raises(NotFound):
+        store.read(ID)
+
+    store.write(ID, "completed", plan.resolved_config(), result)
+    assert store.read(ID)[0].status == "completed"
+    assert [path.name for path in (tmp_path / "results").iterdir()] == [ID]
+
+
+def test_an_unknown_backtest_has_no_result(store: ResultStore) -> None:
+    with pytest.raises(NotFound) as caught:
+        store.read(ID)
+    assert caught.value.details == {"kind": "result", "name": ID}
+
+
+@pytest.mark.parametrize("backtest_id", ["", "..", "../" + ID, ID[:-1], "{" + ID + "}", ID.replace("-", ""), "a/b"])
+def test_an_id_is_a_uuid_and_nothing_else(
+    backtest_id: str, store: ResultStore, plan: Plan, result: Result, tmp_path: Path
+) -> None:
+    with pytest.raises(ValidationError, match="a backtest's id is a UUID"):
+        store.write(backtest_id, "completed", plan.resolved_config(), result)
+    with pytest.raises(ValidationError) as caught:
+        store.read(backtest_id)
+    assert caught.value.details is not None
+    assert caught.value.details["path"] == "$.backtestId"
+    assert not (tmp_path / "results").exists()
+
+
+def test_an_unknown_table_is_named(store: ResultStore, plan: Plan, result: Result) -> None:
+    store.write(ID, "completed", plan.resolved_config(), result)
+    with pytest.raises(ValidationError, match="unknown table 'equities'; did you mean 'equity'"):
+        store.read(ID, ["equities"])  # type: ignore[list-item]
+
+
+def test_a_damaged_result_is_an_error_of_the_data(
+    store: ResultStore, plan: Plan, result: Result, tmp_path: Path
+) -> None:
+    store.write(ID, "completed", plan.resolved_config(), result)
+    (tmp_path / "results" / ID / "orders.arrow").write_bytes(b"no table")
+
+    assert store.read(ID, ["equity"])
+    with pytest.raises(DataError, match="cannot be read"):
+        store.read(ID, ["orders"])

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from broker.link import Link
+
+
+@pytest.fixture
+def make_link() -> Iterator[Callable[..., Link]]:
+    """Makes links whose cores are consistent when the test ends."""
+    links: list[Link] = []
+
+    def make(**options: Any) -> Link:
+        links.append(Link(**options))
+        return links[-1]
+
+    yield make
+    for link in links:
+        link.core.check_invariants()
+
+
+@pytest.fixture
+def link(make_link: Callable[..., Link]) -> Link:
+    """One compute worker, one interactive worker, both ready."""
+    return make_link()

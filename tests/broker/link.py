@@ -1,0 +1,478 @@
+"""A fake link: a real core, scripted workers and clients joined in one thread, with a number for time.
+
+    link = Link()
+    ann = link.client("ann")              # has said Hello
+    started = ann.ask("StartBacktest", config())
+    link.worker("compute-1").finish()
+
+Clients speak through the codec that shares no line with the broker's; workers through the broker's own engine channel.
+Whatever the core asks for is done at once and in order. Faults are context managers and methods: `drop_replies(n)`,
+`drop_requests(n)`, `duplicate_requests()`, `restart_broker()`, `lose_worker(worker)`. Everything that happened is
+recorded: `events` with their times, `effects`, the `streams` by topic and the `notices`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict, deque
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from backtestr import session as client_session
+from backtestr.effects import Answered, Failed, Reconnect, Send, SessionEffect
+from backtestr_broker.core import Core, Limits
+from backtestr_broker.events import (
+    Effect,
+    Event,
+    HostSample,
+    Instruct,
+    Notify,
+    Publish,
+    Reply,
+    RequestReceived,
+    Tick,
+    WorkerExited,
+    WorkerSent,
+    WorkerStarted,
+)
+from backtestr_protocol import engine
+from backtestr_protocol.codec import Signer, encode, encoded_payload
+from backtestr_protocol.engine import WorkerKind
+from backtestr_protocol.errors import BacktestrError, ErrorData
+from backtestr_protocol.messages import AlgorithmInfo, Contract, SeriesInfo
+from protocol.independent import Fields, Requests, unpack_stream
+
+WALL_MS = 1_790_000_000_000
+HOST = HostSample(memory_used=1 << 30, memory_total=8 << 30, cpu_percent=5.0, loop_lag_ms=1.0)
+LIMITS = Limits(
+    heartbeat_interval_ms=1000,
+    watermark_interval_ms=250,
+    session_timeout_ms=30_000,
+    max_message_bytes=1 << 20,
+    max_queued_backtests=20,
+    max_queued_questions=20,
+)
+ALGORITHM = AlgorithmInfo(algorithm_id="sma-1", name="sma_cross", version="1", description="crosses", parameters=[])
+SERIES = SeriesInfo(symbol="SYNTH", timeframe="1m", start_time=0, end_time=60_000, bars=2)
+
+
+def config(**changes: Any) -> Fields:
+    """BacktestConfig as a client sends it."""
+    return {
+        "algorithmId": "sma_cross",
+        "symbol": "SYNTH",
+        "startDate": "2022-01-03",
+        "endDate": "2022-01-04",
+        "initialCapital": 100_000.0,
+        "timeframe": "1m",
+        "commission": 0.0,
+        "slippage": 0.0,
+        "parameters": {},
+        **changes,
+    }
+
+
+class Worker:
+    """A scripted worker. What it is told is in `told`; an interactive one answers at once while `answers` is true."""
+
+    def __init__(self, link: Link, worker_id: str, kind: WorkerKind, peer: bytes) -> None:
+        self.link = link
+        self.worker_id = worker_id
+        self.kind: WorkerKind = kind
+        self.peer = peer
+        self.answers = kind == "interactive"
+        self.told: list[tuple[engine.ToWorker, list[bytes]]] = []
+
+    @property
+    def task_id(self) -> str:
+        """What it was last assigned or told to resume."""
+        for note, _ in reversed(self.told):
+            if isinstance(note, engine.Assign) or note.action == "resume":
+                return note.task_id
+        raise AssertionError(f"{self.worker_id} was told of no task")
+
+    @property
+    def controls(self) -> list[tuple[str, str]]:
+        return [(note.action, note.task_id) for note, _ in self.told if isinstance(note, engine.Control)]
+
+    @property
+    def assigned(self) -> list[engine.Assign]:
+        return [note for note, _ in self.told if isinstance(note, engine.Assign)]
+
+    def take(self, frames: list[bytes]) -> None:
+        note, payload = engine.decode_to_worker(self.link.signer, frames)
+        self.told.append((note, payload))
+        if self.answers and isinstance(note, engine.Assign):
+            self.finish(note.task_id, data=self.link.answer_to(note.work, payload[0]))
+
+    def say(self, note: engine.ToBroker, payload: Sequence[bytes] = ()) -> None:
+        frames = engine.encode_to_broker(self.link.signer, note, payload)
+        self.link.feed(WorkerSent(self.peer, frames, self.link.wall_ms))
+
+    def ready(self) -> None:
+        self.say(
+            engine.Ready(worker_id=self.worker_id, pid=1000, kind=self.kind, algorithms=[ALGORITHM], series=[SERIES])
+        )
+
+    def publish(self, topic: str, *numbers: int, progress: float | None = None) -> None:
+        """One message for one number, a batch for several."""
+        messages = [{"type": "OrderUpdate", "data": {"n": number}} for number in numbers]
+        if len(messages) == 1:
+            payload = encode(messages[0])
+        else:
+            raw = {"count": len(messages), "compression": "none", "rawBytes": 0, "messages": messages}
+            payload = encoded_payload("Batch", raw)
+        self.say(engine.Published(topic=topic, count=len(messages), progress_percent=progress), [payload])
+
+    def paused(self, task_id: str | None = None) -> None:
+        self.say(engine.Paused(task_id=task_id or self.task_id))
+
+    def resumed(self, task_id: str | None = None) -> None:
+        self.say(engine.Resumed(task_id=task_id or self.task_id))
+
+    def finish(
+        self,
+        task_id: str | None = None,
+        outcome: engine.Outcome = "completed",
+        *,
+        data: Any = None,
+        attachments: Sequence[bytes] = (),
+    ) -> None:
+        payload = [data if isinstance(data, bytes) else encode(data or {}), *attachments]
+        self.say(engine.Finished(task_id=task_id or self.task_id, outcome=outcome), payload)
+
+    def fail(self, error: BacktestrError, task_id: str | None = None) -> None:
+        data = error.to_data(component="engine", timestamp=self.link.wall_ms)
+        self.say(engine.Finished(task_id=task_id or self.task_id, outcome="failed", error=data))
+
+
+class Client:
+    """A raw client on a connection of its own."""
+
+    def __init__(self, link: Link, client_id: str, peer: bytes) -> None:
+        self.link = link
+        self.peer = peer
+        self.client_id = client_id
+        self.inbox: list[tuple[Fields, list[bytes]]] = []
+        self.requests = Requests(link.key, client_id, now_ms=lambda: link.wall_ms)
+
+    def take(self, frames: list[bytes]) -> None:
+        self.inbox.append(self.requests.answer(frames))
+
+    def hello(self) -> Fields:
+        welcome = self._success(self.send_frames(self.requests.hello()))
+        self.requests.welcomed(welcome)
+        return welcome
+
+    def send_frames(self, frames: list[bytes]) -> list[Fields]:
+        """Put frames on the connection; returns the envelopes that came back at once."""
+        before = len(self.inbox)
+        self.link.request(self.peer, frames)
+        return [envelope for envelope, _ in self.inbox[before:]]
+
+    def send(self, type_name: str, data: Any, *, message_id: str | None = None) -> list[Fields]:
+        return self.send_frames(self.requests.make(type_name, data, message_id=message_id))
+
+    def ask(self, type_name: str, data: Any = None, *, message_id: str | None = None) -> Fields:
+        """The Success data of a request that is answered at once."""
+        return self._success(self.send(type_name, data or {}, message_id=message_id))
+
+    def refused(self, type_name: str, data: Any = None, *, message_id: str | None = None) -> Fields:
+        """The ErrorData of a request that is refused at once."""
+        (envelope,) = self.send(type_name, data or {}, message_id=message_id)
+        return failure(envelope)
+
+    def later(self, type_name: str, data: Any = None, *, message_id: str | None = None) -> str:
+        """Send a request whose answer has to wait; returns its id, for `answer`."""
+        message_id = message_id or f"later-{self.requests.counter}-{self.client_id}"
+        assert self.send(type_name, data or {}, message_id=message_id) == []
+        return message_id
+
+    def answers(self, message_id: str) -> list[Fields]:
+        """The payloads of every answer to that request."""
+        return [envelope["payload"] for envelope, _ in self.inbox if envelope.get("correlationId") == message_id]
+
+    def answer(self, message_id: str) -> Fields:
+        """The data of its one answer."""
+        (payload,) = self.answers(message_id)
+        data: Fields = payload["data"]
+        return data
+
+    def _success(self, envelopes: list[Fields]) -> Fields:
+        (envelope,) = envelopes
+        assert envelope["payload"]["type"] == "Success", envelope
+        data: Fields = envelope["payload"]["data"]
+        return data
+
+
+class SessionClient:
+    """The Python client's own session, with a connection that is made again when it asks for that."""
+
+    def __init__(self, link: Link, client_id: str) -> None:
+        self.link = link
+        self.session = client_session.Session(client_id, nonce=client_id)
+        self.peer = b""
+        self.answered: dict[str, Any] = {}
+        self.failed: dict[str, BacktestrError] = {}
+
+    def connect(self) -> None:
+        self.peer = self.link.attach(self)
+        self.execute(self.session.connected(self.link.signer, self.link.now, self.link.wall_ms))
+
+    def disconnect(self) -> None:
+        self.link.detach(self.peer)
+        self.session.disconnected()
+
+    def ask(self, request_type: str, data: Contract, timeout: float = 60.0) -> str:
+        request_id, effects = self.session.request(request_type, data, self.link.now, self.link.wall_ms, timeout)
+        self.execute(effects)
+        return request_id
+
+    def take(self, frames: list[bytes]) -> None:
+        self.execute(self.session.receive(frames, self.link.now, self.link.wall_ms))
+
+    def tick(self) -> None:
+        self.execute(self.session.tick(self.link.now, self.link.wall_ms))
+
+    def execute(self, effects: Sequence[SessionEffect]) -> None:
+        for effect in effects:
+            match effect:
+                case Send(frames):
+                    self.link.request(self.peer, frames)
+                case Answered(request_id, data):
+                    assert request_id not in self.answered
+                    self.answered[request_id] = data
+                case Failed(request_id, error):
+                    assert request_id not in self.answered
+                    self.failed[request_id] = error
+                case Reconnect():
+                    self.disconnect()
+                    self.connect()
+        self.session.check_invariants()
+
+
+class Link:
+    def __init__(
+        self, *, compute: int = 1, interactive: int = 1, limits: Limits = LIMITS, start: bool = True, now: float = 50.0
+    ) -> None:
+        """`start`: start all workers and let them be ready."""
+        self.limits = limits
+        self.counts: dict[WorkerKind, int] = {"compute": compute, "interactive": interactive}
+        self.now = now
+        self.wall_offset = WALL_MS - round(now * 1000)
+        self.host = HOST
+        self.events: list[tuple[Event, float]] = []
+        self.effects: list[list[Effect]] = []
+        self.notices: list[tuple[str, Mapping[str, Any]]] = []
+        self.streams: dict[str, list[tuple[int, Fields]]] = defaultdict(list)
+        self.workers: dict[str, Worker] = {}
+        self._connections: dict[bytes, Client | SessionClient] = {}
+        self._peers = 0
+        self._starts = 0
+        self._waiting: deque[Event] = deque()
+        self._busy = False
+        self._replies_to_drop = self._requests_to_drop = 0
+        self._copies = 1
+        self._new_core()
+        if start:
+            self.start_workers()
+
+    # --- the broker ---
+
+    def _new_core(self) -> None:
+        self._starts += 1
+        self.key = bytes([self._starts]) * 32
+        self.signer = Signer(self.key)
+        self.instance_id = f"{self._starts:08d}-instance"
+        self.core = Core(
+            key=self.key, instance_id=self.instance_id, limits=self.limits, workers=self.counts, now=self.now
+        )
+
+    @property
+    def wall_ms(self) -> int:
+        return self.wall_offset + round(self.now * 1000)
+
+    def feed(self, event: Event) -> None:
+        """Give the core an event and do what it asks for, and whatever follows from that."""
+        self._waiting.append(event)
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            while self._waiting:
+                event = self._waiting.popleft()
+                self.events.append((event, self.now))
+                effects = self.core.handle(event, self.now)
+                self.effects.append(effects)
+                for effect in effects:
+                    self._execute(effect)
+        finally:
+            self._busy = False
+
+    def tick(self) -> None:
+        self.feed(Tick(self.host, self.wall_ms))
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, with everything that falls due in it."""
+        until = self.now + seconds
+        while True:
+            due = min([self.core.next_deadline(), *self._session_deadlines()])
+            if due > until:
+                break
+            self.now = max(self.now, due)
+            if self.core.next_deadline() <= self.now:
+                self.tick()
+                assert self.core.next_deadline() > self.now, "the core would keep the processor busy"
+            for connection in list(self._connections.values()):
+                if isinstance(connection, SessionClient):
+                    connection.tick()
+        self.now = until
+
+    def _session_deadlines(self) -> list[float]:
+        sessions = [one.session for one in self._connections.values() if isinstance(one, SessionClient)]
+        return [deadline for one in sessions if (deadline := one.next_deadline()) is not None]
+
+    def _execute(self, effect: Effect) -> None:
+        match effect:
+            case Reply(peer, frames):
+                if self._replies_to_drop:
+                    self._replies_to_drop -= 1
+                elif peer in self._connections:
+                    self._connections[peer].take(frames)
+            case Publish(socket, frames):
+                topic, envelope, _ = unpack_stream(self.key, frames)
+                assert topic.startswith(socket)
+                self.streams[topic].append((envelope["seq"], envelope["payload"]))
+            case Instruct(peer, frames):
+                (worker,) = (one for one in self.workers.values() if one.peer == peer)
+                worker.take(frames)
+            case Notify(signal, facts):
+                self.notices.append((signal, facts))
+
+    # --- clients ---
+
+    def attach(self, connection: Client | SessionClient) -> bytes:
+        """A new connection's identity."""
+        self._peers += 1
+        peer = b"peer-%d" % self._peers
+        self._connections[peer] = connection
+        return peer
+
+    def detach(self, peer: bytes) -> None:
+        self._connections.pop(peer, None)
+
+    def stranger(self, client_id: str = "ann") -> Client:
+        """A client that has not said Hello."""
+        client = Client(self, client_id, b"")
+        client.peer = self.attach(client)
+        return client
+
+    def client(self, client_id: str = "ann") -> Client:
+        client = self.stranger(client_id)
+        client.hello()
+        return client
+
+    def session(self, client_id: str = "ann") -> SessionClient:
+        client = SessionClient(self, client_id)
+        client.connect()
+        return client
+
+    def request(self, peer: bytes, frames: list[bytes]) -> None:
+        if self._requests_to_drop:
+            self._requests_to_drop -= 1
+            return
+        for _ in range(self._copies):
+            self.feed(RequestReceived(peer, frames, self.wall_ms))
+
+    # --- workers ---
+
+    def worker(self, worker_id: str) -> Worker:
+        return self.workers[worker_id]
+
+    def start_workers(self) -> None:
+        for kind, count in self.counts.items():
+            for number in range(1, count + 1):
+                self.start_worker(f"{kind}-{number}", kind).ready()
+
+    def start_worker(self, worker_id: str, kind: WorkerKind) -> Worker:
+        """Its process runs; it is not ready yet."""
+        self._peers += 1
+        worker = self.workers[worker_id] = Worker(self, worker_id, kind, b"worker-%d" % self._peers)
+        self.feed(WorkerStarted(worker_id, kind, 1000, self.wall_ms))
+        return worker
+
+    def answer_to(self, work: engine.Work, data: bytes) -> bytes:
+        """What a scripted interactive worker answers."""
+        match work:
+            case "CheckBacktest":
+                return data
+            case "ListMarketData":
+                return encode({"series": [msgspec.to_builtins(SERIES)]})
+            case _:
+                return encode({"answers": work})
+
+    # --- faults ---
+
+    @contextlib.contextmanager
+    def drop_replies(self, count: int) -> Iterator[None]:
+        """The next `count` answers in this block are lost on their way."""
+        self._replies_to_drop = count
+        yield
+        assert self._replies_to_drop == 0, "fewer answers came than were to be dropped"
+
+    @contextlib.contextmanager
+    def drop_requests(self, count: int) -> Iterator[None]:
+        self._requests_to_drop = count
+        yield
+        assert self._requests_to_drop == 0, "fewer requests came than were to be dropped"
+
+    @contextlib.contextmanager
+    def duplicate_requests(self) -> Iterator[None]:
+        """Every request in this block arrives twice, byte for byte."""
+        self._copies = 2
+        yield
+        self._copies = 1
+
+    def restart_broker(self) -> None:
+        """Another broker with another key; connections, workers and what it knew are gone."""
+        self.core.check_invariants()
+        connections = [one for one in self._connections.values() if isinstance(one, SessionClient)]
+        self._connections.clear()
+        self.workers.clear()
+        self.streams.clear()
+        self.events.clear()
+        self.effects.clear()
+        self._new_core()
+        self.start_workers()
+        for client in connections:
+            client.session.disconnected()
+            client.connect()
+
+    def lose_worker(self, worker: Worker, *, again: bool = True) -> Worker:
+        """Its process dies. With `again` another takes its place and gets ready; returns that."""
+        self.feed(WorkerExited(worker.worker_id, "killed by signal 9", self.wall_ms))
+        if not again:
+            return worker
+        successor = self.start_worker(worker.worker_id, worker.kind)
+        successor.ready()
+        return successor
+
+    # --- what happened ---
+
+    def signals(self, name: str) -> list[Mapping[str, Any]]:
+        return [facts for signal, facts in self.notices if signal == name]
+
+    def states(self, backtest_id: str) -> list[str]:
+        """Every status of a backtest that was published, in order."""
+        data = [payload["data"] for _, payload in self.streams["system.backtests"]]
+        return [one["status"] for one in data if one["backtestId"] == backtest_id]
+
+
+def failure(envelope: Fields) -> Fields:
+    """The ErrorData of an answer that has to be a Failure."""
+    assert envelope["payload"]["type"] == "Failure", envelope
+    error: Fields = envelope["payload"]["data"]
+    assert msgspec.convert(error, ErrorData).recovery_actions
+    return error

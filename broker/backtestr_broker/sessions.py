@@ -40,15 +40,15 @@ class Session:
             self._seen = (self._seen << ahead if ahead < REPLAY_WINDOW else 0) & _WINDOW_MASK | 1
             self._highest = counter
             return
-        bit = 1 << -ahead
-        if -ahead >= REPLAY_WINDOW or self._seen & bit:
+        # The counter is the peer's to choose: one that is far behind must not become a shift by that much.
+        if -ahead >= REPLAY_WINDOW or self._seen >> -ahead & 1:
             raise ReplayDetected(
-                f"counter {counter} was used or is older than the {REPLAY_WINDOW} before {self._highest}; "
+                f"counter {counter} was used, or is older than the {REPLAY_WINDOW} that end at {self._highest}; "
                 "send with a fresh counter (the same id, if it is the same request)",
                 counter=counter,
                 highest=self._highest,
             )
-        self._seen |= bit
+        self._seen |= 1 << -ahead
 
 
 class Sessions:

@@ -13,8 +13,10 @@ import msgspec
 # PROTOCOL.md: a remembered answer lives for five minutes or 1,024 later answers to the same client.
 KEPT_SECONDS = 300.0
 KEPT_ANSWERS = 1024
-# Tables in attachments are large and cheap to read again: beyond this much per client the oldest such answers go.
-KEPT_ATTACHMENT_BYTES = 16 << 20
+# What changes something is answered in a few bytes, and those answers are kept. A larger one was read from somewhere
+# and can be read again: beyond so many bytes for all clients together the oldest large ones go.
+SMALL_BYTES = 4096
+KEPT_LARGE_BYTES = 64 << 20
 # Clients come and go under new ids; the longest quiet are forgotten first.
 MAX_CLIENTS = 4096
 
@@ -26,36 +28,32 @@ class Answer(msgspec.Struct, frozen=True):
     attachments: tuple[bytes, ...] = ()
 
     @property
-    def attachment_bytes(self) -> int:
-        return sum(map(len, self.attachments))
+    def size(self) -> int:
+        return len(self.payload) + sum(map(len, self.attachments))
 
 
 class _Client:
-    __slots__ = ("answers", "attachment_bytes", "running")
+    __slots__ = ("answers", "running")
 
     def __init__(self) -> None:
-        self.answers: OrderedDict[str, tuple[float, Answer]] = OrderedDict()
-        self.attachment_bytes = 0
+        self.answers: OrderedDict[str, tuple[float, Answer]] = OrderedDict()  # the oldest first
         self.running: dict[str, bytes] = {}  # request id -> the connection that gets the answer
-
-    def forget(self, request_id: str) -> None:
-        _, answer = self.answers.pop(request_id)
-        self.attachment_bytes -= answer.attachment_bytes
 
 
 class AnswerBook:
     def __init__(self) -> None:
-        self._clients: OrderedDict[str, _Client] = OrderedDict()
+        self._clients: OrderedDict[str, _Client] = OrderedDict()  # the longest quiet first
+        self._large: OrderedDict[tuple[str, str], int] = OrderedDict()  # sizes by client and request id, oldest first
+        self._large_bytes = 0
 
     def begin(self, client_id: str, request_id: str, peer: bytes, now: float) -> Answer | bool:
         """The remembered answer; or True when the request is new and is now running; or False when it runs already,
         in which case its answer will go to `peer` instead of to whoever asked before."""
         client = self._clients.get(client_id)
         if client is None:
+            self._make_room()
             client = self._clients[client_id] = _Client()
-            self._forget_quiet_clients()
-        else:
-            self._clients.move_to_end(client_id)
+        self._clients.move_to_end(client_id)
         if request_id in client.running:
             client.running[request_id] = peer
             return False
@@ -70,16 +68,15 @@ class AnswerBook:
         client = self._clients[client_id]
         peer = client.running.pop(request_id)
         if request_id in client.answers:
-            client.forget(request_id)
+            self._forget(client_id, request_id)
         client.answers[request_id] = (now, answer)
-        client.attachment_bytes += answer.attachment_bytes
         if len(client.answers) > KEPT_ANSWERS:
-            client.forget(next(iter(client.answers)))
-        if client.attachment_bytes > KEPT_ATTACHMENT_BYTES:
-            for other in [key for key, (_, kept) in client.answers.items() if kept.attachments]:
-                client.forget(other)
-                if client.attachment_bytes <= KEPT_ATTACHMENT_BYTES:
-                    break
+            self._forget(client_id, next(iter(client.answers)))
+        if answer.size > SMALL_BYTES:
+            self._large[client_id, request_id] = answer.size
+            self._large_bytes += answer.size
+            while self._large_bytes > KEPT_LARGE_BYTES:
+                self._forget(*next(iter(self._large)))
         return peer
 
     def abandon(self, client_id: str, request_id: str) -> bytes:
@@ -88,23 +85,36 @@ class AnswerBook:
 
     def expire(self, now: float) -> None:
         """Forget the answers that are past their time."""
-        for client in self._clients.values():
+        for client_id, client in self._clients.items():
             while client.answers:
                 oldest = next(iter(client.answers))
                 if now - client.answers[oldest][0] < KEPT_SECONDS:
                     break
-                client.forget(oldest)
+                self._forget(client_id, oldest)
 
-    def _forget_quiet_clients(self) -> None:
-        if len(self._clients) > MAX_CLIENTS:
-            for client_id, client in self._clients.items():
-                if not client.running:
-                    del self._clients[client_id]
-                    return
+    def _forget(self, client_id: str, request_id: str) -> None:
+        del self._clients[client_id].answers[request_id]
+        self._large_bytes -= self._large.pop((client_id, request_id), 0)
+
+    def _make_room(self) -> None:
+        """Forget the longest quiet client that waits for nothing; what runs is bounded by the queues it waits in."""
+        if len(self._clients) < MAX_CLIENTS:
+            return
+        for client_id, client in self._clients.items():
+            if not client.running:
+                for request_id in list(client.answers):
+                    self._forget(client_id, request_id)
+                del self._clients[client_id]
+                return
 
     def check_invariants(self) -> None:
-        for client in self._clients.values():
+        large: dict[tuple[str, str], int] = {}
+        for client_id, client in self._clients.items():
             assert len(client.answers) <= KEPT_ANSWERS
-            assert client.attachment_bytes == sum(kept.attachment_bytes for _, kept in client.answers.values())
             times = [at for at, _ in client.answers.values()]
             assert times == sorted(times), "the oldest answer is not first"
+            for request_id, (_, answer) in client.answers.items():
+                if answer.size > SMALL_BYTES:
+                    large[client_id, request_id] = answer.size
+        assert self._large == large
+        assert self._large_bytes == sum(large.values()) <= KEPT_LARGE_BYTES

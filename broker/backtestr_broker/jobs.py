@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from itertools import islice
 from typing import Literal
 
 from backtestr_protocol.errors import ErrorData, StateConflict, unknown
@@ -41,6 +42,9 @@ TRANSITIONS: dict[tuple[BacktestState, JobEvent], BacktestState] = {
 MAX_ENDED = 1000
 # A worker's death may have been the job's fault: one more try, then it fails (ARCHITECTURE.md, "Durability").
 MAX_LOSSES = 1
+
+# Names that a wrong one is compared with, the newest: comparing with thousands of UUIDs would take half a second.
+COMPARED = 50
 
 # Who asked for what and is answered when it has taken effect: (client id, request id).
 Waiter = tuple[str, str]
@@ -136,7 +140,7 @@ class Jobs:
         """Raises `NotFound`, naming a near miss."""
         job = self._jobs.get(backtest_id)
         if job is None:
-            raise unknown("backtest", backtest_id, self._jobs)
+            raise unknown("backtest", backtest_id, islice(reversed(self._jobs), COMPARED))
         return job
 
     def started_by(self, key: Waiter) -> Job | None:
@@ -154,7 +158,7 @@ class Jobs:
             job.start_time = wall_ms
         elif event == "lost":
             job.losses += 1
-            job.worker_id = None
+            job.worker_id = job.start_time = None
         if job.ended:
             job.end_time = wall_ms
             job.error = error

@@ -6,10 +6,11 @@ Each topic has a ring of its latest payloads, bounded in messages by its class a
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from itertools import islice
 
 import msgspec
 
-from backtestr_protocol.errors import NotFound, ValidationError, did_you_mean
+from backtestr_protocol.errors import ValidationError, unknown
 from backtestr_protocol.messages import Missed, MissedMessage
 from backtestr_protocol.topics import TopicClass, class_of
 
@@ -17,6 +18,8 @@ from backtestr_protocol.topics import TopicClass, class_of
 MAX_RETAINED_BYTES = 256 << 20
 # One answer to FetchMissed; `toSeq` says how far it went.
 MAX_ANSWER_BYTES = 8 << 20
+# Names that a wrong one is compared with, the latest to move: comparing with all of them can take a second.
+COMPARED = 50
 
 
 class _Kept(msgspec.Struct, frozen=True):
@@ -85,12 +88,13 @@ class Sequencer:
         return entry.last_seq if entry else 0
 
     def fetch(self, topic: str, from_seq: int, to_seq: int | None) -> Missed:
-        """What is kept of `from_seq` to `to_seq` (None: to the latest). Raises `NotFound` and `ValidationError`."""
+        """What is kept of `from_seq`, 1 or more, to `to_seq` (None: to the latest).
+
+        Raises `NotFound`, and `ValidationError` for a range that ends before it begins.
+        """
         entry = self._topics.get(topic)
         if entry is None:
-            raise NotFound(f"unknown topic {topic!r}{did_you_mean(topic, self._topics)}", topic=topic)
-        if from_seq < 1:
-            raise ValidationError(f"$.fromSeq: {from_seq}, expected 1 or more", path="$.fromSeq")
+            raise unknown("topic", topic, islice(reversed(self._topics), COMPARED))
         if to_seq is not None and to_seq < from_seq:
             raise ValidationError(f"$.toSeq: {to_seq}, expected at least fromSeq, {from_seq}", path="$.toSeq")
         last = entry.last_seq if to_seq is None else min(to_seq, entry.last_seq)

@@ -78,7 +78,7 @@ def test_1024_answers_are_remembered_for_a_client() -> None:
 def test_large_answers_go_first_and_never_take_small_ones_with_them(
     large: Answer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever is large was read from somewhere and can be read again; what changed something answers in a few bytes."""
+    """What is large was read from somewhere and can be read again; what changed something answers in a few bytes."""
     monkeypatch.setattr(answers_module, "SMALL_BYTES", 100)
     monkeypatch.setattr(answers_module, "KEPT_LARGE_BYTES", 1000)
     book = AnswerBook()

@@ -7,7 +7,7 @@ waits for a peer: whoever is full or has gone misses that message, and the hooks
 from __future__ import annotations
 
 import contextlib
-import math
+import selectors
 import socket as sockets_of_the_system
 import time
 from collections.abc import Callable
@@ -87,6 +87,8 @@ class Shell:
         self._stopping = False
         self._probe = HostProbe(time.monotonic())
         self._longest_turn = 0.0
+        self._sources = (sockets.requests, sockets.engine, *sockets.streams.values())  # in the order of their turns
+        self._unread = set(self._sources)  # those that may have something to read
         self.gave_up = False
 
     def stop(self) -> None:
@@ -96,50 +98,57 @@ class Shell:
 
     def run(self) -> None:
         """Serve until stopped. Ends the workers before it returns."""
-        poller = zmq.Poller()
-        poller.register(self._sockets.requests, zmq.POLLIN)
-        poller.register(self._sockets.engine, zmq.POLLIN)
-        for stream in self._sockets.streams.values():
-            poller.register(stream, zmq.POLLIN)
-        poller.register(self._wake.read_end.fileno(), zmq.POLLIN)
-        try:
+        with selectors.DefaultSelector() as selector:
+            for source in self._sources:
+                selector.register(int(source.getsockopt(zmq.FD)), selectors.EVENT_READ, source)
+            selector.register(self._wake.read_end, selectors.EVENT_READ)
+            try:
+                self._supervise()
+                while not self._stopping:
+                    ready = selector.select(0 if self._unread else self._sleep())
+                    self._turn([key.data for key, _ in ready])
+            finally:
+                self._supervisor.stop(STOP_PATIENCE, time.monotonic, time.sleep)
+
+    def _turn(self, ready: list[zmq.Socket[bytes] | None]) -> None:
+        """One burst from each socket that has something, then what is due by now."""
+        began = time.monotonic()
+        if None in ready:
+            self._wake.drain()
             self._supervise()
-            while not self._stopping:
-                ready = poller.poll(self._sleep_ms())
-                began = time.monotonic()
-                for source, _ in ready:
-                    self._drain(source)
-                now = time.monotonic()
-                if now >= self._deadline():
-                    self._supervise()
-                    host = self._probe.sample(self._supervisor.pids(), self._longest_turn * 1000, now)
-                    self._longest_turn = 0.0
-                    self._feed(Tick(host, _wall_ms()))
-                self._longest_turn = max(self._longest_turn, time.monotonic() - began)
-        finally:
-            self._supervisor.stop(STOP_PATIENCE, time.monotonic, time.sleep)
+        self._unread.update(source for source in ready if source is not None)
+        for source in self._sources:
+            if source in self._unread:
+                self._drain(source)
+        # A socket's file descriptor tells only of changes, and any call on the socket may use one up (ZMQ_FD in the
+        # manual of zmq_getsockopt): so ask each that was touched before the next sleep.
+        self._unread = {source for source in self._unread if _has_input(source)}
+        now = time.monotonic()
+        if now >= self._deadline():
+            self._supervise()
+            host = self._probe.sample(self._supervisor.pids(), self._longest_turn * 1000, now)
+            self._longest_turn = 0.0
+            self._feed(Tick(host, _wall_ms()))
+        self._longest_turn = max(self._longest_turn, time.monotonic() - began)
 
     def _deadline(self) -> float:
         delayed_start = self._supervisor.next_deadline()
         core = self._core.next_deadline()
         return core if delayed_start is None else min(core, delayed_start)
 
-    def _sleep_ms(self) -> int:
-        return max(0, math.ceil((self._deadline() - time.monotonic()) * 1000))
+    def _sleep(self) -> float:
+        """Seconds until something is due."""
+        return max(0.0, self._deadline() - time.monotonic())
 
-    def _drain(self, source: zmq.Socket[bytes] | int) -> None:
+    def _drain(self, source: zmq.Socket[bytes]) -> None:
+        messages = _burst(source)
         if source is self._sockets.requests:
-            for peer, *frames in _burst(self._sockets.requests):
+            for peer, *frames in messages:
                 self._feed(RequestReceived(peer, frames, _wall_ms()))
         elif source is self._sockets.engine:
-            for peer, *frames in _burst(self._sockets.engine):
+            for peer, *frames in messages:
                 self._feed(WorkerSent(peer, frames, _wall_ms()))
-        elif isinstance(source, int):
-            self._wake.drain()
-            self._supervise()
-        else:
-            for _subscription in _burst(source):
-                pass  # ZeroMQ has taken note of it; what is not read would pile up
+        # else subscriptions: ZeroMQ has taken note of them, and what is not read would pile up
 
     def _supervise(self) -> None:
         for news in self._supervisor.poll(time.monotonic()):
@@ -175,7 +184,8 @@ class Shell:
                 assert_never(effect)
 
     def _send(self, name: str, socket: zmq.Socket[bytes], frames: list[bytes]) -> None:
-        copy = all(len(frame) < _ZERO_COPY_BYTES for frame in frames)
+        copy = max(map(len, frames)) < _ZERO_COPY_BYTES
+        self._unread.add(socket)
         try:
             socket.send_multipart(frames, zmq.DONTWAIT, copy=copy)
         except zmq.ZMQError as error:
@@ -188,9 +198,13 @@ class Shell:
 def _burst(socket: zmq.Socket[bytes]) -> list[list[bytes]]:
     """Up to `BURST` messages that have arrived. Asking for EVENTS is cheaper than one exception a burst."""
     messages: list[list[bytes]] = []
-    while len(messages) < BURST and int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+    while len(messages) < BURST and _has_input(socket):
         messages.append(socket.recv_multipart(zmq.DONTWAIT))
     return messages
+
+
+def _has_input(socket: zmq.Socket[bytes]) -> bool:
+    return bool(int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
 
 
 def _wall_ms() -> int:

@@ -94,20 +94,18 @@ class Signer:
     def __init__(self, key: bytes) -> None:
         if len(key) != KEY_BYTES:
             raise ValueError(f"a signing key has {KEY_BYTES} bytes, this one {len(key)}")
-        self._key = key
         self._keyed = hmac.new(key, digestmod="sha256")
 
     def sign(self, label: bytes, frames: Sequence[bytes]) -> bytes:
-        if sum(map(len, frames)) < _JOIN_LIMIT:
-            parts = [label]
-            for frame in frames:
-                parts += (len(frame).to_bytes(4, "big"), frame)
-            return hmac.digest(self._key, b"".join(parts), "sha256")
         digest = self._keyed.copy()
-        digest.update(label)
+        parts = [label]
         for frame in frames:
-            digest.update(len(frame).to_bytes(4, "big"))
-            digest.update(frame)
+            parts += (len(frame).to_bytes(4, "big"), frame)
+        if sum(map(len, parts)) < _JOIN_LIMIT:
+            digest.update(b"".join(parts))
+        else:
+            for part in parts:
+                digest.update(part)
         return digest.digest()
 
     def seal(self, label: bytes, frames: list[bytes]) -> list[bytes]:

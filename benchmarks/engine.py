@@ -63,7 +63,6 @@ def kinds(plan: Plan, folder: Path) -> dict[str, Work]:
     finished = whole(plan)
     result = finished.finish()
     results = ResultStore(folder / "results")
-    backtest_id = str(uuid.uuid4())
 
     def walk() -> Run:
         run = Run(plan, "benchmark")
@@ -81,7 +80,7 @@ def kinds(plan: Plan, folder: Path) -> dict[str, Work]:
         "  metrics": finished.finish,
         FLOOR: lambda: np.copy(bars.close),
         "load from Parquet": load_cold,
-        "store the result": lambda: results.write(backtest_id, "completed", plan.resolved_config(), result),
+        "store the result": lambda: results.write(str(uuid.uuid4()), "completed", plan.resolved_config(), result),
     }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from backtestr_protocol.errors import InvalidConfiguration, ValidationError
-from backtestr_protocol.messages import BacktestConfig, BacktestProgress, EquityCurvePoint
+from backtestr_protocol.messages import BacktestConfig, BacktestProgress, EquityCurvePoint, Timeframe
 
 from .algorithm import Algorithm
 from .algorithms import find_algorithm
@@ -196,6 +196,7 @@ class Run:
             )
         return Result(
             symbol=bars.symbol,
+            timeframe=bars.timeframe,
             initial_capital=self.plan.config.initial_capital,
             timestamp=bars.timestamp,
             equity=walk.equity[:walked],
@@ -227,6 +228,7 @@ class Result(msgspec.Struct, frozen=True):
     no bar was walked."""
 
     symbol: str
+    timeframe: Timeframe
     initial_capital: float
     timestamp: Integers
     equity: Floats

@@ -1,15 +1,16 @@
 """Results on disk: one folder per backtest, there as a whole or not at all.
 
     <root>/<backtest id>/result.json    status, configuration, metrics, and what the tables need to be read
-                         equity.arrow   timestamp and equity per bar; drawdown and returns follow from them
-                         orders.arrow   trades.arrow   positions.arrow
+                         equity.arrow   equity per bar; drawdown and returns follow from it
+                         times.arrow    open times of the bars, as stretches without a gap
+                         orders.arrow   positions.arrow   trades.arrow   open_trades.arrow   the records of `fills`
 
 A result is written into a folder of another name, synced, and renamed: a crash leaves nothing that is taken for one.
+What is stored is what cannot be derived, as a backtest waits for the disk: the wire's tables are made on reading.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,16 +18,21 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
+import numpy as np
 import polars as pl
 
 from backtestr_protocol.errors import DataError, NotFound, ValidationError, did_you_mean
-from backtestr_protocol.messages import BacktestConfig, BacktestResults, BacktestState, TableName
+from backtestr_protocol.messages import BacktestConfig, BacktestResults, BacktestState, TableName, Timeframe
 
+from .arrays import AnyArray, Records
 from .backtest import Result
-from .files import sync_folder
-from .tables import attach, equity_frame
+from .files import sync
+from .fills import ORDER, POSITION, TRADE
+from .tables import attach, equity_frame, orders_frame, positions_frame, trades_frame
+from .timeframes import open_times_of, spans
 
 _TABLES: tuple[TableName, ...] = ("equity", "trades", "orders", "positions")
+_RECORDS = ("orders", "positions", "trades", "open_trades")
 
 
 class _Stored(msgspec.Struct, frozen=True, rename="camel"):
@@ -35,6 +41,7 @@ class _Stored(msgspec.Struct, frozen=True, rename="camel"):
     backtest_id: str
     status: BacktestState
     symbol: str
+    timeframe: Timeframe
     initial_capital: float
     config: dict[str, Any]
     metrics: dict[str, Any]
@@ -59,23 +66,26 @@ class ResultStore:
             backtest_id=backtest_id,
             status=status,
             symbol=result.symbol,
+            timeframe=result.timeframe,
             initial_capital=result.initial_capital,
             config=msgspec.to_builtins(config),
             metrics=result.metrics,
         )
-        for table in _TABLES:
-            frame = result.frame("equity").select("timestamp", "equity") if table == "equity" else result.frame(table)
-            with (partial / f"{table}.arrow").open("wb") as file:
-                frame.write_ipc(file, compression="uncompressed")
-                _sync(file)
-        with (partial / "result.json").open("wb") as file:
-            file.write(msgspec.json.encode(stored))
-            _sync(file)
-        sync_folder(partial)
+        starts, bars = spans(result.timestamp, result.timeframe)
+        _write_columns(partial / "times.arrow", {"start": starts, "bars": bars})
+        _write_columns(partial / "equity.arrow", {"equity": result.equity})
+        for name in _RECORDS:
+            records: Records = getattr(result, name)
+            columns = {field: np.ascontiguousarray(records[field]) for field in records.dtype.names or ()}
+            _write_columns(partial / f"{name}.arrow", columns)
+        (partial / "result.json").write_bytes(msgspec.json.encode(stored))
+        for path in partial.iterdir():
+            sync(path)
+        sync(partial)
         if folder.exists():
             shutil.rmtree(folder)
         partial.rename(folder)
-        sync_folder(self._root)
+        sync(self._root)
 
     def read(self, backtest_id: str, tables: Sequence[TableName] = ()) -> tuple[BacktestResults, list[bytes]]:
         """A stored result and the tables asked for, each an Arrow IPC stream in the order that `tables` refers to.
@@ -96,7 +106,7 @@ class ResultStore:
                 )
         try:
             stored = msgspec.json.decode((folder / "result.json").read_bytes(), type=_Stored)
-            frames = [(str(table), _read_table(folder, table, stored.initial_capital)) for table in tables]
+            frames = [(str(table), _read_table(folder, table, stored)) for table in tables]
         except (OSError, msgspec.MsgspecError, pl.exceptions.PolarsError) as error:
             raise DataError(f"the result of backtest {backtest_id} cannot be read: {error}") from error
         references, attachments = attach(frames)
@@ -124,13 +134,29 @@ class ResultStore:
         return self._root / canonical
 
 
-def _read_table(folder: Path, table: TableName, initial_capital: float) -> pl.DataFrame:
-    frame = pl.read_ipc(folder / f"{table}.arrow")
-    if table != "equity":
-        return frame
-    return equity_frame(frame["timestamp"].to_physical().to_numpy(), frame["equity"].to_numpy(), initial_capital)
+def _read_table(folder: Path, table: TableName, stored: _Stored) -> pl.DataFrame:
+    match table:
+        case "equity":
+            times = pl.read_ipc_stream(folder / "times.arrow")
+            timestamp = open_times_of(times["start"].to_numpy(), times["bars"].to_numpy(), stored.timeframe)
+            equity = pl.read_ipc_stream(folder / "equity.arrow")["equity"].to_numpy()
+            return equity_frame(timestamp, equity, stored.initial_capital)
+        case "orders":
+            return orders_frame(_read_records(folder, "orders", ORDER), stored.symbol)
+        case "positions":
+            return positions_frame(_read_records(folder, "positions", POSITION), stored.symbol)
+        case "trades":
+            closed, still_open = (_read_records(folder, name, TRADE) for name in ("trades", "open_trades"))
+            return trades_frame(closed, still_open, stored.symbol)
 
 
-def _sync(file: Any) -> None:
-    file.flush()
-    os.fsync(file.fileno())
+def _write_columns(path: Path, columns: dict[str, AnyArray]) -> None:
+    pl.DataFrame(columns).write_ipc_stream(path, compression="uncompressed")
+
+
+def _read_records(folder: Path, name: str, kind: np.dtype[np.void]) -> Records:
+    table = pl.read_ipc_stream(folder / f"{name}.arrow")
+    records = np.zeros(table.height, dtype=kind)
+    for field in kind.names or ():
+        records[field] = table[field].to_numpy()
+    return records

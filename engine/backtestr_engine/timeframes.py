@@ -64,6 +64,23 @@ def open_times(timestamps_us: Integers, timeframe: Timeframe) -> Integers:
     return (timestamps_us - origin) // np.int64(length) * length + origin
 
 
+def spans(timestamps_us: Integers, timeframe: Timeframe) -> tuple[Integers, Integers]:
+    """Strictly increasing open times as stretches without a gap: the first open time of each, and its number of bars.
+    A year of minutes that rests at weekends is some fifty stretches."""
+    begins = np.flatnonzero(np.diff(timestamps_us) != LENGTH_US[timeframe]) + 1
+    first = np.concatenate((np.zeros(min(1, len(timestamps_us)), dtype=np.int64), begins))
+    return timestamps_us[first], np.diff(first, append=len(timestamps_us))
+
+
+def open_times_of(starts_us: Integers, bars: Integers, timeframe: Timeframe) -> Integers:
+    """The inverse of `spans`."""
+    before = np.cumsum(bars) - bars
+    length = LENGTH_US[timeframe]
+    timestamps: Integers = np.repeat(starts_us - before * length, bars)
+    timestamps += np.arange(len(timestamps), dtype=np.int64) * length
+    return timestamps
+
+
 def next_open_time(timestamp_us: int, timeframe: Timeframe) -> int:
     """The first open time at or after `timestamp_us`."""
     opened = open_time(timestamp_us, timeframe)

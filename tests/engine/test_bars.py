@@ -10,7 +10,7 @@ import pytest
 
 from backtestr_engine.bars import COLUMNS, Bars, bars_from_frame, checked_bars, describe_range, resample
 from backtestr_engine.synthetic import synthetic_bars
-from backtestr_engine.timeframes import LENGTH_US, next_open_time, open_time, parse_timeframe
+from backtestr_engine.timeframes import LENGTH_US, next_open_time, open_time, open_times_of, parse_timeframe, spans
 from backtestr_protocol.errors import DataError, ValidationError
 
 MINUTE = LENGTH_US["1m"]
@@ -118,6 +118,15 @@ def test_weeks_open_on_monday() -> None:
     assert open_time(sunday, "1w") == monday - LENGTH_US["1w"]
     assert open_time(monday, "1w") == next_open_time(monday, "1w") == monday
     assert next_open_time(sunday, "1w") == monday
+
+
+def test_stretches_without_a_gap_and_back(chance: np.random.Generator) -> None:
+    whole = synthetic_bars("1h", 1_000).timestamp
+    for share in (0.0, 0.5, 0.99, 1.0):
+        times = whole[chance.random(1_000) < share]
+        starts, bars = spans(times, "1h")
+        assert np.array_equal(open_times_of(starts, bars, "1h"), times)
+        assert len(starts) == int((np.diff(times) != LENGTH_US["1h"]).sum()) + min(1, len(times))
 
 
 def test_an_unknown_timeframe_names_what_there_is() -> None:

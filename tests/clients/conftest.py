@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from clients.link import Link
+from harness import short_directory
 
 
 @pytest.fixture
@@ -12,3 +14,10 @@ def link() -> Iterator[Link]:
     link = Link()
     yield link
     link.check_invariants()
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A directory whose path leaves room for a socket's name."""
+    with short_directory() as directory:
+        yield directory

@@ -75,39 +75,39 @@ def connect(peer: Peer, **options: Any) -> Client:
 # --- connecting ---
 
 
-def test_without_a_broker_the_error_says_how_to_start_one(tmp_path: Path) -> None:
+def test_without_a_broker_the_error_says_how_to_start_one(home: Path) -> None:
     with pytest.raises(NetworkError, match=r"backtestr run \(or make run-broker\)"):
-        backtestr.connect(wait=0, connection_file=tmp_path / "connection.json")
+        backtestr.connect(wait=0, connection_file=home / "connection.json")
 
 
-def test_a_file_left_over_from_a_broker_that_is_gone_is_told(tmp_path: Path) -> None:
-    with Peer(tmp_path) as peer:
+def test_a_file_left_over_from_a_broker_that_is_gone_is_told(home: Path) -> None:
+    with Peer(home) as peer:
         pass
     with pytest.raises(NetworkError, match=f"process {peer.connection.pid}.*backtestr run"):
         connect(peer, timeout=0.1)
 
 
-def test_a_damaged_file_is_told(tmp_path: Path) -> None:
-    (tmp_path / "connection.json").write_text("{}")
+def test_a_damaged_file_is_told(home: Path) -> None:
+    (home / "connection.json").write_text("{}")
     with pytest.raises(NetworkError, match="damaged"):
-        backtestr.connect(connection_file=tmp_path / "connection.json")
+        backtestr.connect(connection_file=home / "connection.json")
 
 
-def test_a_broker_that_just_starts_is_waited_for(tmp_path: Path) -> None:
-    with Peer(tmp_path, write_file=False) as peer, ThreadPoolExecutor(1) as pool:
+def test_a_broker_that_just_starts_is_waited_for(home: Path) -> None:
+    with Peer(home, write_file=False) as peer, ThreadPoolExecutor(1) as pool:
         client = pool.submit(connect, peer, wait=30)
-        with Peer(tmp_path), client.result() as connected:
+        with Peer(home), client.result() as connected:
             assert connected.ping() == WALL_MS
 
 
-def test_a_broker_of_another_version_is_told_with_its_words(tmp_path: Path) -> None:
+def test_a_broker_of_another_version_is_told_with_its_words(home: Path) -> None:
     script = {"Hello": lambda _: ProtocolVersionUnsupported("version 2 only", supported=[2])}
-    with Peer(tmp_path, script) as peer, pytest.raises(ProtocolVersionUnsupported, match="version 2 only"):
+    with Peer(home, script) as peer, pytest.raises(ProtocolVersionUnsupported, match="version 2 only"):
         connect(peer)
 
 
-def test_a_client_is_made_of_a_connection_and_a_context_alone(tmp_path: Path) -> None:
-    with Peer(tmp_path, write_file=False) as peer, zmq.Context() as context:
+def test_a_client_is_made_of_a_connection_and_a_context_alone(home: Path) -> None:
+    with Peer(home, write_file=False) as peer, zmq.Context() as context:
         with Client(peer.connection, context=context) as client:
             assert client.ping() == WALL_MS
         assert not context.closed
@@ -116,30 +116,30 @@ def test_a_client_is_made_of_a_connection_and_a_context_alone(tmp_path: Path) ->
 # --- asking ---
 
 
-def test_the_broker_s_error_is_raised_as_what_it_is(tmp_path: Path) -> None:
+def test_the_broker_s_error_is_raised_as_what_it_is(home: Path) -> None:
     script = {"GetBacktestStatus": lambda data: NotFound(f"unknown backtest {data['backtestId']!r}", known=["b2"])}
-    with Peer(tmp_path, script) as peer, connect(peer) as client:
+    with Peer(home, script) as peer, connect(peer) as client:
         with pytest.raises(NotFound, match="unknown backtest 'b1'") as caught:
             client.backtest_status("b1")
         assert caught.value.details == {"known": ["b2"]}
         assert client.ping() == WALL_MS
 
 
-def test_a_request_without_an_answer_times_out_and_the_next_is_answered(tmp_path: Path) -> None:
-    with Peer(tmp_path, {"GetSystemStatus": lambda _: SILENCE}) as peer, connect(peer, request_timeout=0.1) as client:
+def test_a_request_without_an_answer_times_out_and_the_next_is_answered(home: Path) -> None:
+    with Peer(home, {"GetSystemStatus": lambda _: SILENCE}) as peer, connect(peer, request_timeout=0.1) as client:
         with pytest.raises(TimedOut, match="GetSystemStatus was not answered"):
             client.status()
         assert client.ping() == WALL_MS
 
 
-def test_threads_share_a_client(tmp_path: Path) -> None:
-    with Peer(tmp_path) as peer, connect(peer) as client, ThreadPoolExecutor(8) as pool:
+def test_threads_share_a_client(home: Path) -> None:
+    with Peer(home) as peer, connect(peer) as client, ThreadPoolExecutor(8) as pool:
         pings = [pool.submit(lambda: [client.ping() for _ in range(50)]) for _ in range(8)]
         assert all(ping.result() == [WALL_MS] * 50 for ping in pings)
 
 
-def test_a_closed_client_says_so(tmp_path: Path) -> None:
-    with Peer(tmp_path) as peer:
+def test_a_closed_client_says_so(home: Path) -> None:
+    with Peer(home) as peer:
         client = connect(peer)
         client.close()
         client.close()
@@ -149,14 +149,14 @@ def test_a_closed_client_says_so(tmp_path: Path) -> None:
             client.subscribe("prices.")
 
 
-def test_closing_lets_go_whoever_waits(tmp_path: Path) -> None:
+def test_closing_lets_go_whoever_waits(home: Path) -> None:
     asked = threading.Event()
 
     def never(_: Any) -> Any:
         asked.set()
         return SILENCE
 
-    with Peer(tmp_path, {"GetSystemStatus": never}) as peer, ThreadPoolExecutor(1) as pool:
+    with Peer(home, {"GetSystemStatus": never}) as peer, ThreadPoolExecutor(1) as pool:
         client = connect(peer)
         waiting = pool.submit(client.status)
         assert asked.wait(10)
@@ -165,19 +165,19 @@ def test_closing_lets_go_whoever_waits(tmp_path: Path) -> None:
             waiting.result()
 
 
-def test_closing_says_goodbye(tmp_path: Path) -> None:
+def test_closing_says_goodbye(home: Path) -> None:
     gone = threading.Event()
 
     def goodbye(_: Any) -> Any:
         gone.set()
         return {}
 
-    with Peer(tmp_path, {"Goodbye": goodbye}) as peer:
+    with Peer(home, {"Goodbye": goodbye}) as peer:
         connect(peer).close()
         assert gone.wait(10)
 
 
-def test_what_waits_is_sent_to_the_next_broker_under_the_same_id(tmp_path: Path) -> None:
+def test_what_waits_is_sent_to_the_next_broker_under_the_same_id(home: Path) -> None:
     asked = threading.Event()
 
     def never(_: Any) -> Any:
@@ -185,27 +185,27 @@ def test_what_waits_is_sent_to_the_next_broker_under_the_same_id(tmp_path: Path)
         return SILENCE
 
     with ThreadPoolExecutor(1) as pool:
-        with Peer(tmp_path, {"Ping": never}) as first:
+        with Peer(home, {"Ping": never}) as first:
             client = connect(first)
             waiting = pool.submit(client.ping)
             assert asked.wait(10)
-        with Peer(tmp_path) as second, client:
+        with Peer(home) as second, client:
             assert waiting.result(timeout=10) == WALL_MS
     [sent] = [request_id for kind, request_id, _ in first.asked if kind == "Ping"]
     [resent] = [request_id for kind, request_id, _ in second.asked if kind == "Ping"]
     assert sent == resent
 
 
-def test_a_broker_that_stopped_is_a_network_error_once_time_is_up(tmp_path: Path) -> None:
-    with Peer(tmp_path, {"Ping": lambda _: SILENCE}) as peer:
+def test_a_broker_that_stopped_is_a_network_error_once_time_is_up(home: Path) -> None:
+    with Peer(home, {"Ping": lambda _: SILENCE}) as peer:
         client = connect(peer, request_timeout=1.0)
     peer.file.unlink()
     with client, pytest.raises(NetworkError, match="connection to the broker is lost"):
         client.ping()
 
 
-def test_a_complaint_of_the_broker_s_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with Peer(tmp_path) as peer, connect(peer) as client:
+def test_a_complaint_of_the_broker_s_is_logged(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with Peer(home) as peer, connect(peer) as client:
         peer.complain(SerializationError("what was that?"))
         client.ping()
     assert "what was that?" in caplog.text
@@ -220,7 +220,7 @@ def table(frame: pl.DataFrame) -> bytes:
     return buffer.getvalue()
 
 
-def test_market_data_are_a_frame(tmp_path: Path) -> None:
+def test_market_data_are_a_frame(home: Path) -> None:
     frame = pl.DataFrame({"timestamp": [1, 2], "close": [1.0, 2.0]})
     asked: list[Any] = []
 
@@ -229,7 +229,7 @@ def test_market_data_are_a_frame(tmp_path: Path) -> None:
         ref = {"name": "bars", "frame": 0, "format": "arrow-ipc-stream", "rows": 2}
         return {"symbol": "S", "timeframe": "1m", "tables": [ref]}, [table(frame)]
 
-    with Peer(tmp_path, {"GetMarketData": answer}) as peer, connect(peer) as client:
+    with Peer(home, {"GetMarketData": answer}) as peer, connect(peer) as client:
         found = client.market_data(
             "S",
             "1m",
@@ -249,19 +249,19 @@ def test_market_data_are_a_frame(tmp_path: Path) -> None:
     ]
 
 
-def test_an_imported_path_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_imported_path_is_absolute(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     imported = {"symbol": "S", "timeframe": "1m", "bars": 1, "startTime": 1, "endTime": 1, "warnings": []}
-    monkeypatch.chdir(tmp_path)
-    with Peer(tmp_path, {"ImportMarketData": lambda _: imported}) as peer, connect(peer) as client:
+    monkeypatch.chdir(home)
+    with Peer(home, {"ImportMarketData": lambda _: imported}) as peer, connect(peer) as client:
         client.import_market_data("bars.csv", "S")
-        assert peer.asked[-1][2]["path"] == str((tmp_path / "bars.csv").resolve())
+        assert peer.asked[-1][2]["path"] == str((home / "bars.csv").resolve())
 
 
 # --- subscriptions ---
 
 
-def test_a_subscription_gives_what_is_published(tmp_path: Path) -> None:
-    with Peer(tmp_path) as peer, connect(peer) as client, client.subscribe("prices.") as prices:
+def test_a_subscription_gives_what_is_published(home: Path) -> None:
+    with Peer(home) as peer, connect(peer) as client, client.subscribe("prices.") as prices:
         peer.heard("prices.")
         for _ in range(3):
             peer.publish("prices.S.1m", "PriceUpdate", PRICE)
@@ -274,8 +274,8 @@ def test_a_subscription_gives_what_is_published(tmp_path: Path) -> None:
         assert list(prices) == []
 
 
-def test_a_type_that_is_new_to_this_client_is_a_map(tmp_path: Path) -> None:
-    with Peer(tmp_path) as peer, connect(peer) as client, client.subscribe("system.backtests") as events:
+def test_a_type_that_is_new_to_this_client_is_a_map(home: Path) -> None:
+    with Peer(home) as peer, connect(peer) as client, client.subscribe("system.backtests") as events:
         peer.heard("system.backtests")
         peer.publish("system.backtests", "SweepStatus", {"done": 1})
         update = events.next(timeout=10)
@@ -284,19 +284,19 @@ def test_a_type_that_is_new_to_this_client_is_a_map(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["price.", "prices", "", "orders", "state"])
-def test_what_is_no_topic_is_refused_at_once(tmp_path: Path, wrong: str) -> None:
-    with Peer(tmp_path) as peer, connect(peer) as client, pytest.raises(ValueError, match="neither a topic"):
+def test_what_is_no_topic_is_refused_at_once(home: Path, wrong: str) -> None:
+    with Peer(home) as peer, connect(peer) as client, pytest.raises(ValueError, match="neither a topic"):
         client.subscribe(wrong)
 
 
-def test_a_restart_is_stated_to_subscribers(tmp_path: Path) -> None:
-    with Peer(tmp_path) as first:
+def test_a_restart_is_stated_to_subscribers(home: Path) -> None:
+    with Peer(home) as first:
         client = connect(first)
         prices = client.subscribe("prices.")
         first.heard("prices.")
         first.publish("prices.S.1m", "PriceUpdate", PRICE)
         assert prices.next(timeout=10) is not None
-    with Peer(tmp_path) as second, client:
+    with Peer(home) as second, client:
         assert prices.next(timeout=10) == backtestr.Restarted(second.connection.instance_id)
         second.heard("prices.")
         second.publish("prices.S.1m", "PriceUpdate", PRICE)
@@ -306,8 +306,8 @@ def test_a_restart_is_stated_to_subscribers(tmp_path: Path) -> None:
 # --- runs ---
 
 
-def test_a_run_streams_to_its_end(tmp_path: Path) -> None:
-    with Peer(tmp_path, STARTING) as peer, connect(peer) as client:
+def test_a_run_streams_to_its_end(home: Path) -> None:
+    with Peer(home, STARTING) as peer, connect(peer) as client:
         run = client.backtest(
             "a", "S", timeframe="1m", backtest_id="b1", fill_at="close", streams={"progress_interval_ms": 5}
         )
@@ -324,11 +324,11 @@ def test_a_run_streams_to_its_end(tmp_path: Path) -> None:
         assert run.wait(timeout=10).status == "completed"
 
 
-def test_orders_that_were_lost_for_good_are_warned_of(tmp_path: Path) -> None:
+def test_orders_that_were_lost_for_good_are_warned_of(home: Path) -> None:
     def gone(data: dict[str, Any]) -> dict[str, Any]:
         return nothing_missed(data) | ({"toSeq": 4, "oldestSeq": 5} if data["fromSeq"] == 2 else {})
 
-    with Peer(tmp_path, {**STARTING, "FetchMissed": gone}) as peer, connect(peer) as client:
+    with Peer(home, {**STARTING, "FetchMissed": gone}) as peer, connect(peer) as client:
         run = client.backtest("a", "S", timeframe="1m", backtest_id="b1")
         peer.heard("orders.b1")
         peer.heard("system.backtests")
@@ -339,9 +339,9 @@ def test_orders_that_were_lost_for_good_are_warned_of(tmp_path: Path) -> None:
             assert [one.order_id for one in run.orders()] == ["1", "5"]
 
 
-def test_a_failed_backtest_raises_its_error_with_the_results(tmp_path: Path) -> None:
+def test_a_failed_backtest_raises_its_error_with_the_results(home: Path) -> None:
     error = AlgorithmError("division by zero", traceback="line 1").to_data(component="engine", timestamp=1)
-    with Peer(tmp_path, STARTING) as peer, connect(peer) as client:
+    with Peer(home, STARTING) as peer, connect(peer) as client:
         run = client.backtest("a", "S", timeframe="1m", backtest_id="b1", watch=())
         peer.heard("system.backtests")
         peer.publish("system.backtests", "BacktestStatus", status("failed", error=error))
@@ -350,24 +350,24 @@ def test_a_failed_backtest_raises_its_error_with_the_results(tmp_path: Path) -> 
             run.result()
 
 
-def test_waiting_for_a_run_can_time_out(tmp_path: Path) -> None:
-    with Peer(tmp_path, STARTING) as peer, connect(peer) as client:
+def test_waiting_for_a_run_can_time_out(home: Path) -> None:
+    with Peer(home, STARTING) as peer, connect(peer) as client:
         run = client.backtest("a", "S", timeframe="1m")
         with pytest.raises(TimedOut):
             run.wait(timeout=0.01)
 
 
-def test_a_backtest_that_is_refused_leaves_nothing_subscribed(tmp_path: Path) -> None:
+def test_a_backtest_that_is_refused_leaves_nothing_subscribed(home: Path) -> None:
     script = {**STARTING, "StartBacktest": lambda _: NotFound("unknown algorithm 'a'")}
-    with Peer(tmp_path, script) as peer, connect(peer) as client:
+    with Peer(home, script) as peer, connect(peer) as client:
         with pytest.raises(NotFound, match="unknown algorithm"):
             client.backtest("a", "S", timeframe="1m", backtest_id="b1")
         assert client.ping() == WALL_MS
 
 
-def test_a_backtest_started_elsewhere_can_be_looked_after(tmp_path: Path) -> None:
+def test_a_backtest_started_elsewhere_can_be_looked_after(home: Path) -> None:
     script = {**STARTING, "GetBacktestStatus": lambda _: status("stopped")}
-    with Peer(tmp_path, script) as peer, connect(peer) as client:
+    with Peer(home, script) as peer, connect(peer) as client:
         run = client.run("b1")
         assert run.wait(timeout=10).status == "stopped"
         assert client.run("b1").wait(timeout=10).status == "stopped"
@@ -377,7 +377,7 @@ def test_a_backtest_started_elsewhere_can_be_looked_after(tmp_path: Path) -> Non
             assert list(run.progress()) == []
 
 
-def test_fetch_missed_pages_and_states_gaps(tmp_path: Path) -> None:
+def test_fetch_missed_pages_and_states_gaps(home: Path) -> None:
     def two_at_a_time(data: dict[str, Any]) -> dict[str, Any]:
         first = max(3, data["fromSeq"])
         kept = [
@@ -386,7 +386,7 @@ def test_fetch_missed_pages_and_states_gaps(tmp_path: Path) -> None:
         last = kept[-1]["seq"] if kept else 7
         return {"topic": data["topic"], "fromSeq": data["fromSeq"], "toSeq": last, "oldestSeq": 3, "messages": kept}
 
-    with Peer(tmp_path, {"FetchMissed": two_at_a_time}) as peer, connect(peer) as client:
+    with Peer(home, {"FetchMissed": two_at_a_time}) as peer, connect(peer) as client:
         gap, *updates = client.fetch_missed("prices.S.1m")
         assert gap == backtestr.Gap("prices.S.1m", 1, 2)
         assert [one.seq for one in updates if isinstance(one, backtestr.Update)] == [3, 4, 5, 6, 7]

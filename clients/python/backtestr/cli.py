@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +18,6 @@ import typer
 from rich.console import Console
 
 from backtestr_protocol import __version__, errors
-from backtestr_protocol.messages import BacktestStatus
 
 from . import tables
 from .client import Client, connect
@@ -122,8 +122,8 @@ def backtest(
     symbol: Annotated[str, typer.Argument(help="See: backtestr data")],
     timeframe: Annotated[str, typer.Option(help="1m 5m 15m 30m 1h 4h 1d 1w")],
     param: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, a parameter of the algorithm.")] = None,
-    start: Annotated[str | None, typer.Option(help="ISO 8601, UTC; default: the first bar.")] = None,
-    end: Annotated[str | None, typer.Option(help="ISO 8601, UTC, exclusive; default: after the last bar.")] = None,
+    start_date: Annotated[str | None, typer.Option("--start", help="ISO 8601, UTC; default: the first bar.")] = None,
+    end_date: Annotated[str | None, typer.Option("--end", help="ISO 8601, exclusive; default: all bars.")] = None,
     capital: Annotated[float, typer.Option(help="Money to begin with.")] = 100_000.0,
     commission: Annotated[float, typer.Option(help="Fraction of traded value: 0.0005 is 0.05 %.")] = 0.0,
     slippage: Annotated[float, typer.Option(help="Fraction of price, against you.")] = 0.0,
@@ -137,25 +137,37 @@ def backtest(
     Ctrl-C stops the backtest; what it walked until then keeps its results.
     """
     options = _assignments(option, "--option") | ({"preset": preset} if preset else {})
-    with _broker(as_json) as client:
-        run = client.backtest(
+    parameters = _assignments(param, "--param")
+    backtest_id = str(uuid.uuid4())
+
+    def start(client: Client) -> Run:
+        return client.backtest(
             algorithm,
             symbol,
             timeframe=timeframe,
-            start=start,
-            end=end,
+            start=start_date,
+            end=end_date,
             capital=capital,
             commission=commission,
             slippage=slippage,
-            parameters=_assignments(param, "--param"),
+            parameters=parameters,
+            backtest_id=backtest_id,
             watch=() if detach else ("progress",),
             **options,
         )
+
+    with _broker(as_json) as client:
         if detach:
-            _print_json({"backtestId": run.id}) if as_json else print(run.id)
+            start(client)
+            _print_json({"backtestId": backtest_id}) if as_json else print(backtest_id)
             return
-        interrupted = _watch(run, f"{algorithm} {symbol} {timeframe}")
-        _print_results(run.result(), as_json)
+        try:
+            _watch(start(client), f"{algorithm} {symbol} {timeframe}")
+            interrupted = False
+        except KeyboardInterrupt:
+            _stop(client, backtest_id)
+            interrupted = True
+        _print_results(client.run(backtest_id).result(), as_json)
         if interrupted:
             raise typer.Exit(EXIT_INTERRUPTED)
 
@@ -195,20 +207,24 @@ def _broker(as_json: bool) -> Iterator[Client]:
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
-def _watch(run: Run, title: str) -> bool:
-    """Show the bar up to the end of the backtest; True when Ctrl-C has stopped it."""
+def _watch(run: Run, title: str) -> None:
+    """Show the bar up to the end of the backtest."""
     with tables.LiveBar(_err, title) as bar:
-        try:
-            for progress in run.progress():
-                bar.show(progress.progress_percent, progress.equity_curve_point.equity, progress.orders_executed)
-            run.wait()
-        except KeyboardInterrupt:
-            with contextlib.suppress(errors.StateConflict):  # it ended in the same moment
-                run.stop()
-            stopped: BacktestStatus = run.wait()
-            _err.print(f"{stopped.status} at {stopped.progress_percent:.0f} %; again: backtestr results {run.id}")
-            return True
-    return False
+        for progress in run.progress():
+            bar.show(progress.progress_percent, progress.equity_curve_point.equity, progress.orders_executed)
+    run.wait()
+
+
+def _stop(client: Client, backtest_id: str) -> None:
+    """Stop a backtest wherever it is."""
+    try:
+        client.stop(backtest_id)
+    except errors.NotFound:  # Ctrl-C came before the broker had accepted it
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    except errors.StateConflict:  # it ended in the same moment
+        pass
+    ended = client.backtest_status(backtest_id)
+    _err.print(f"{ended.status} at {ended.progress_percent:.0f} %; to see it again: backtestr results {backtest_id}")
 
 
 def _print_results(answer: Results, as_json: bool) -> None:

@@ -5,9 +5,10 @@ The I/O thread never waits here; callers do.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 from backtestr_protocol.errors import TimedOut
@@ -16,6 +17,9 @@ from .effects import Delivery
 
 # Deliveries that may lie unread in one subscription: some 20 MB of orders. What passes beyond is fetched again later.
 MAX_UNREAD = 100_000
+
+# Where the system gives Ctrl-C to another thread, a main thread that sleeps notices it when it wakes: seconds.
+_NAP = 0.25
 
 T = TypeVar("T")
 
@@ -41,7 +45,10 @@ class Reply(Generic[T]):
 
     def read(self, timeout: float | None = None) -> T:
         """The value, or raises the error that came instead; `TimedOut` after `timeout` seconds without either."""
-        if not self._waiting.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
+        for nap in _naps(timeout):
+            if self._waiting.acquire(timeout=nap):
+                break
+        else:
             raise TimedOut(f"nothing came within {timeout:g} s", timeoutSeconds=timeout)
         self._waiting.release()
         if self._error is not None:
@@ -79,7 +86,7 @@ class Mailbox:
         taken, and `TimedOut` after `timeout` seconds without anything."""
         if not self._reading:
             with self._changed:
-                if not self._changed.wait_for(lambda: self._arrived or self._ended, timeout):
+                if not any(self._changed.wait_for(self._has_news, nap) for nap in _naps(timeout)):
                     raise TimedOut(f"nothing came within {timeout:g} s", timeoutSeconds=timeout)
                 self._reading, self._arrived = self._arrived, self._reading
                 if not self._reading:
@@ -91,3 +98,17 @@ class Mailbox:
                 taken, self._taken = self._taken, 0
                 self._when_taken(taken)
         return self._reading.popleft()
+
+    def _has_news(self) -> bool:
+        return bool(self._arrived) or self._ended
+
+
+def _naps(timeout: float | None) -> Iterator[float]:
+    """Sleeps of at most `_NAP` seconds that make up `timeout`; for ever when that is None."""
+    left = math.inf if timeout is None else max(0.0, timeout)
+    while True:
+        nap = min(left, _NAP)
+        yield nap
+        left -= nap
+        if left <= 0:
+            return

@@ -183,8 +183,8 @@ class Transport:
         sockets = self._sockets
         if self._wake_up.fileno() in ready:
             self._wake_up.recv(4096)
-            self._is_woken = False
-            self._run_commands()
+        self._is_woken = False  # in any case: a caller may have been interrupted (Ctrl-C) before it could wake us
+        self._run_commands()
         if sockets is not None:
             if sockets.requests in ready:
                 for frames in burst(sockets.requests):

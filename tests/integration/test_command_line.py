@@ -1,0 +1,149 @@
+"""The command line against a real broker, in processes of its own."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import backtestr
+from backtestr.cli import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_NO_BROKER, EXIT_USAGE, app
+from harness import RunningBroker, Stranger, running_broker
+from integration.conftest import QUICK
+
+SLOW_BACKTEST = ["backtest", "sma_cross", "SYNTH", "--timeframe", "1m"]
+CSV = "timestamp,open,high,low,close,volume\n" + "".join(
+    f"2024-01-01T00:{minute:02}:00Z,1.0,1.5,0.5,1.{minute % 5},10\n" for minute in range(60)
+)
+
+
+@pytest.fixture
+def runner(broker: RunningBroker, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
+    for name, value in broker.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("COLUMNS", "160")
+    return CliRunner()
+
+
+def as_json(runner: CliRunner, *arguments: str) -> Any:
+    done = runner.invoke(app, [*arguments, "--json"])
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def test_status_data_and_algorithms(runner: CliRunner) -> None:
+    assert "compute-1" in runner.invoke(app, ["status"]).stdout
+    assert as_json(runner, "status")["status"] == "healthy"
+    assert "SYNTH" in runner.invoke(app, ["data"]).stdout
+    assert {"symbol", "timeframe", "startTime", "endTime", "bars"} == set(as_json(runner, "data")[0])
+    assert "fast=10 (2..500)" in runner.invoke(app, ["algorithms"]).stdout
+    assert "sma_cross" in [one["name"] for one in as_json(runner, "algorithms")]
+
+
+def test_import_then_backtest_then_results(runner: CliRunner, tmp_path: Path) -> None:
+    (tmp_path / "bars.csv").write_text(CSV)
+    imported = as_json(runner, "import", str(tmp_path / "bars.csv"), "--symbol", "CLITEST", "--timeframe", "1m")
+    assert (imported["symbol"], imported["bars"]) == ("CLITEST", 60)
+    backtest = ["backtest", "sma_cross", "CLITEST", "--timeframe", "1m", "--param", "fast=2", "--param", "slow=5"]
+    answer = as_json(runner, *backtest, "--commission", "0.0005", "--option", "fillAt=close")
+    assert answer["status"] == "completed"
+    assert answer["config"]["parameters"] == {"fast": 2, "slow": 5}
+    assert answer["config"]["options"]["fillAt"] == "close"
+    assert as_json(runner, "results", answer["backtestId"]) == answer
+    shown = runner.invoke(app, ["results", answer["backtestId"]]).stdout
+    assert re.search(r"Final equity .* " + re.escape(f"{answer['metrics']['finalEquity']:,.2f}"), shown)
+    assert answer["backtestId"] in [one["backtestId"] for one in as_json(runner, "backtests")]
+    assert "completed" in runner.invoke(app, ["backtests", "--limit", "1"]).stdout
+
+
+def test_for_people_there_is_a_bar_and_a_table(runner: CliRunner) -> None:
+    done = runner.invoke(app, ["backtest", "buy_and_hold", "SYNTH", "--timeframe", "1d"])
+    assert done.exit_code == 0
+    assert "100%" in done.stderr
+    assert "Total return" in done.stdout
+    assert "undefined" in done.stdout
+
+
+def test_a_mistake_is_a_line_or_two_and_exit_code_1(runner: CliRunner) -> None:
+    done = runner.invoke(app, ["backtest", "sma_cros", "SYNTH", "--timeframe", "1m"])
+    assert done.exit_code == EXIT_ERROR
+    assert done.stdout == ""
+    assert "did you mean 'sma_cross'" in done.stderr
+    assert len(done.stderr.splitlines()) <= 2
+    failed = runner.invoke(app, ["results", str(uuid.uuid4()), "--json"])
+    assert failed.exit_code == EXIT_ERROR
+    assert json.loads(failed.stdout)["error"]["code"] == "NOT_FOUND"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["backtest", "sma_cross", "SYNTH", "--timeframe", "1m", "--param", "fast"],
+        ["backtest", "sma_cross", "SYNTH", "--timeframe", "1m", "--start", "yesterday"],
+        ["import", "no-such-file.csv", "--symbol", "S"],
+        ["backtest", "sma_cross"],
+    ],
+)
+def test_wrong_usage_is_exit_code_2(runner: CliRunner, arguments: list[str]) -> None:
+    assert runner.invoke(app, arguments).exit_code == EXIT_USAGE
+
+
+def test_without_a_broker_it_says_how_to_start_one(runner: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BACKTESTR_CONNECTION_FILE", "/nowhere/connection.json")
+    done = runner.invoke(app, ["status"])
+    assert done.exit_code == EXIT_NO_BROKER
+    assert "backtestr run (or make run-broker)" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.fixture
+def slow_broker() -> Iterator[RunningBroker]:
+    """A broker that looks up after every bar, so that a backtest can be caught in the middle."""
+    config = {"broker.toml": QUICK + "[workers]\ncompute = 1\n", "engine.toml": "[worker]\nchunk_bars = 1\n"}
+    with running_broker(config) as running:
+        yield running
+
+
+def test_ctrl_c_stops_the_backtest_and_keeps_what_it_walked(slow_broker: RunningBroker) -> None:
+    with Stranger(slow_broker.connection_file) as stranger:
+        stranger.hello()
+        started = stranger.subscribe("system", "system.backtests")
+        watching = subprocess.Popen(
+            [sys.executable, "-c", "from backtestr.cli import main; main()", *SLOW_BACKTEST],
+            env=slow_broker.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        running = started.until(lambda data: data["status"] == "running")[-1]["payload"]["data"]
+        # Paused, so that it cannot end before Ctrl-C comes.
+        stranger.ask("PauseBacktest", {"backtestId": running["backtestId"]})
+        watching.send_signal(signal.SIGINT)
+        output, errors = watching.communicate(timeout=60)
+        assert watching.returncode == EXIT_INTERRUPTED, errors
+        assert f"to see it again: backtestr results {running['backtestId']}" in errors
+        assert "stopped" in output
+        stopped = stranger.ask("GetBacktestStatus", {"backtestId": running["backtestId"]})
+        assert stopped["status"] == "stopped"
+
+
+def test_a_detached_backtest_goes_on_by_itself(runner: CliRunner, stranger: Stranger) -> None:
+    events = stranger.subscribe("system", "system.backtests")
+    done = runner.invoke(app, ["backtest", "sma_cross", "SYNTH", "--timeframe", "1m", "--detach"])
+    backtest_id = done.stdout.strip()
+    events.until(lambda data: data["backtestId"] == backtest_id and data["status"] == "completed")
+
+
+def test_run_passes_its_arguments_to_the_broker() -> None:
+    command = [sys.executable, "-c", "from backtestr.cli import main; main()", "run", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == f"backtestr {backtestr.__version__}\n"

@@ -1,0 +1,113 @@
+"""The examples, run as a newcomer would run them."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbclient
+import nbformat
+import pytest
+
+from harness import ROOT, RunningBroker, Stranger
+
+EXAMPLES = ROOT / "examples"
+SECONDS = 60
+
+
+def run(broker: RunningBroker, *command: str, directory: Path = EXAMPLES) -> str:
+    done = subprocess.run(
+        command, cwd=directory, env=broker.environment, capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def metrics_of_the_latest(stranger: Stranger) -> dict[str, Any]:
+    [latest] = stranger.ask("ListBacktests", {"limit": 1})["backtests"]
+    assert latest["status"] == "completed"
+    metrics: dict[str, Any] = stranger.ask("GetPerformanceMetrics", {"backtestId": latest["backtestId"]})["metrics"]
+    return metrics
+
+
+def printed_metrics(output: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(output[output.index("{") :])
+    return found
+
+
+def test_the_script(broker: RunningBroker, stranger: Stranger) -> None:
+    output = run(broker, sys.executable, "quickstart.py", "SYNTH", "1d")
+    metrics = metrics_of_the_latest(stranger)
+    assert f"final equity {metrics['finalEquity']:,.2f}" in output
+    assert re.search(r"^100\.0 %", output, re.MULTILINE)
+
+
+def test_the_script_says_what_is_wrong(broker: RunningBroker) -> None:
+    with pytest.raises(AssertionError, match="unknown symbol 'SINTH'; did you mean 'SYNTH'"):
+        run(broker, sys.executable, "quickstart.py", "SINTH")
+
+
+def test_nothing_but_pyzmq_and_msgpack(broker: RunningBroker, stranger: Stranger) -> None:
+    file = EXAMPLES / "raw_pyzmq.py"
+    source = file.read_text("utf-8")
+    imported = set(re.findall(r"^(?:import|from) (\w+)", source, re.MULTILINE))
+    assert imported - sys.stdlib_module_names == {"zmq", "msgpack"}
+    assert len(source.splitlines()) < 60
+    output = run(broker, sys.executable, file.name)
+    assert "the last at 100.0 %" in output
+    assert printed_metrics(output) == metrics_of_the_latest(stranger)
+
+
+@pytest.mark.filterwarnings("ignore")  # of the notebook machinery's own
+def test_the_notebook_gives_what_it_shows(broker: RunningBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in broker.environment.items():
+        monkeypatch.setenv(name, value)
+    saved, fresh = read_notebook(), read_notebook()
+    nbclient.NotebookClient(fresh, timeout=SECONDS, kernel_name="python3").execute()
+    assert [texts(cell) for cell in fresh.cells] == [texts(cell) for cell in saved.cells], (
+        "with a fresh broker: jupyter execute --inplace examples/quickstart.ipynb"
+    )
+    assert any(texts(cell) for cell in saved.cells)
+
+
+def read_notebook() -> Any:
+    return nbformat.reads((EXAMPLES / "quickstart.ipynb").read_text("utf-8"), as_version=4)  # type: ignore[no-untyped-call]
+
+
+def texts(cell: Any) -> list[str]:
+    """What a cell shows, without the bar, which times things."""
+    shown = [output for output in cell.get("outputs", []) if output.get("name") != "stderr"]
+    return [output["text"] if "text" in output else output["data"]["text/plain"] for output in shown]
+
+
+@pytest.mark.timeout(300)
+def test_node_through_zeromq_js(broker: RunningBroker, stranger: Stranger, tmp_path: Path) -> None:
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None or npm is None:
+        pytest.skip("there is no Node here")
+    directory = tmp_path / "zeromqjs"
+    shutil.copytree(EXAMPLES / "zeromqjs", directory, ignore=shutil.ignore_patterns("node_modules"))
+    installed = subprocess.run(
+        [npm, "install", "--no-audit", "--no-fund"],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    if installed.returncode != 0:
+        pytest.skip(f"npm install failed: {installed.stderr.strip().splitlines()[-1:]}")
+    output = run(broker, node, "index.mjs", directory=directory)
+    assert "the last at 100.0 %" in output
+    assert printed_metrics(output) == metrics_of_the_latest(stranger)
+
+
+def test_the_lock_file_names_no_registry() -> None:
+    lock = (EXAMPLES / "zeromqjs" / "package-lock.json").read_text("utf-8")
+    assert "http" not in lock
+    assert json.loads(lock)["packages"][""]["dependencies"] == {"msgpackr": "2.1.3", "zeromq": "6.8.0"}

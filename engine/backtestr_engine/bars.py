@@ -15,7 +15,6 @@ from backtestr_protocol.errors import DataError
 from backtestr_protocol.messages import Timeframe
 
 from .arrays import AnyArray, Booleans, Floats, Integers
-from .instants import instant
 from .timeframes import LENGTH_US, divides, open_times
 
 COLUMNS = ("timestamp", "open", "high", "low", "close", "volume")
@@ -178,10 +177,3 @@ def resample(bars: Bars, timeframe: Timeframe) -> Bars:
         bars.close[last],
         np.add.reduceat(bars.volume, first),
     )
-
-
-def describe_range(bars: Bars) -> str:
-    """`2,148 bars from 2004-08-19 to 2013-03-01`, for messages."""
-    if not len(bars):
-        return "no bars"
-    return f"{len(bars):,} bars from {instant(int(bars.timestamp[0]))} to {instant(int(bars.timestamp[-1]))}"

@@ -7,6 +7,7 @@ bars. A timeframe that is not stored is resampled from the finest stored one tha
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -96,8 +97,12 @@ class Catalog:
         return info
 
     def series(self) -> list[SeriesInfo]:
-        """Every stored series, sorted by symbol, then from the finest timeframe to the coarsest."""
-        found = [_read_info(path) for path in self._root.glob("*/*.parquet")]
+        """Every stored series, sorted by symbol, then from the finest timeframe to the coarsest. A file that cannot be
+        read is left out; `load` says what is wrong with it."""
+        found = []
+        for path in self._root.glob("*/*.parquet"):
+            with contextlib.suppress(DataError):
+                found.append(_read_info(path))
         return sorted(found, key=lambda info: (info.symbol, LENGTH_US[info.timeframe]))
 
     def load(self, symbol: str, timeframe: str, start_us: int | None = None, end_us: int | None = None) -> Bars:
@@ -194,6 +199,11 @@ class Catalog:
 
     def _folder(self, symbol: str) -> Path:
         return self._root / folder_name(check_symbol(symbol))
+
+
+def describe_series(info: SeriesInfo) -> str:
+    """`2,148 bars from 2004-08-19 to 2013-03-01`, for messages."""
+    return f"{info.bars:,} bars from {instant(info.start_time * 1000)} to {instant(info.end_time * 1000)}"
 
 
 def check_symbol(symbol: str) -> str:

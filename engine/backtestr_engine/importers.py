@@ -15,14 +15,17 @@ from backtestr_protocol.errors import DataError, ValidationError, did_you_mean
 from backtestr_protocol.messages import Imported, ImportMarketData, Timeframe
 
 from .arrays import Integers
-from .bars import Bars, Fault, describe_range, faults
-from .catalog import Catalog, check_symbol
+from .bars import Bars, Fault, faults
+from .catalog import Catalog, check_symbol, describe_series
 from .csv_layout import EXPECTED, Layout, detect_layout
 from .csv_rows import line_numbers, read_rows
 from .timeframes import LENGTH_US, MINUTE_US, open_times, parse_timeframe
 
 FORMATS = ("csv",)
 """`csv`: a header line, then one bar a line."""
+
+LARGEST_FILE_BYTES = 2 << 30
+"""Text and table are in memory together while a file is read."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -37,7 +40,7 @@ def import_market_data(catalog: Catalog, request: ImportMarketData) -> Imported:
     )
     for info in catalog.series():
         if (info.symbol, info.timeframe) == (bars.symbol, bars.timeframe):
-            warnings.append(f"replaced {describe_range(catalog.load(info.symbol, info.timeframe))}")
+            warnings.append(f"replaced {describe_series(info)}")
     info = catalog.write(bars)
     return Imported(
         symbol=info.symbol,
@@ -86,11 +89,14 @@ def import_csv(
 
 def _read_text(path: Path) -> bytes:
     """The content, UTF-8, without a byte order mark."""
-    if not path.exists():
-        raise DataError(f"there is no file {path}", path=str(path))
-    if not path.is_file():
-        raise DataError(f"{path} is a folder, not a CSV file", path=str(path))
     try:
+        if not path.exists():
+            raise DataError(f"there is no file {path}", path=str(path))
+        if not path.is_file():
+            what = "a folder" if path.is_dir() else "a device"
+            raise DataError(f"{path} is {what}, not a CSV file", path=str(path))
+        if path.stat().st_size > LARGEST_FILE_BYTES:
+            raise DataError(f"{path} is larger than {LARGEST_FILE_BYTES >> 30} GiB; split it", path=str(path))
         content = path.read_bytes().removeprefix(_BYTE_ORDER_MARK)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}", path=str(path)) from error

@@ -5,6 +5,7 @@ TA-Lib (https://ta-lib.org) is the reference for every formula. Values during th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -22,6 +23,8 @@ from .bars import COLUMNS, Bars
 
 PERIOD_MAX = 100_000
 """TA-Lib's own upper bound for every period."""
+
+_LARGEST_WHOLE = 2**31 - 1
 
 
 def sma(values: Floats, timeperiod: int) -> Floats:
@@ -119,8 +122,8 @@ def _check_parameters(indicator: Indicator, given: Mapping[str, Any], path: str)
 
 def _check_number(indicator: Indicator, name: str, value: Any, where: str) -> int | float:
     whole = isinstance(indicator.parameters[name], int)
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and np.isfinite(value)
-    if not is_number or (whole and value != int(value)):
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not is_number or (whole and (value != int(value) or abs(value) > _LARGEST_WHOLE)):
         expected = "a whole number" if whole else "a finite number"
         raise ValidationError(
             f"{name} of {indicator.name} must be {expected}, not {value!r}", path=where, expected=expected, got=value

@@ -26,7 +26,7 @@ from backtestr_protocol.messages import BacktestConfig, BacktestResults, Backtes
 
 from .arrays import AnyArray, Records
 from .backtest import Result
-from .files import sync
+from .files import begin_sync, sync
 from .fills import ORDER, POSITION, TRADE
 from .tables import attach, equity_frame, orders_frame, positions_frame, trades_frame
 from .timeframes import open_times_of, spans
@@ -71,9 +71,9 @@ class ResultStore:
             config=msgspec.to_builtins(config),
             metrics=result.metrics,
         )
+        _write_columns(partial / "equity.arrow", {"equity": result.equity})
         starts, bars = spans(result.timestamp, result.timeframe)
         _write_columns(partial / "times.arrow", {"start": starts, "bars": bars})
-        _write_columns(partial / "equity.arrow", {"equity": result.equity})
         for name in _RECORDS:
             records: Records = getattr(result, name)
             columns = {field: np.ascontiguousarray(records[field]) for field in records.dtype.names or ()}
@@ -152,6 +152,7 @@ def _read_table(folder: Path, table: TableName, stored: _Stored) -> pl.DataFrame
 
 def _write_columns(path: Path, columns: dict[str, AnyArray]) -> None:
     pl.DataFrame(columns).write_ipc_stream(path, compression="uncompressed")
+    begin_sync(path)
 
 
 def _read_records(folder: Path, name: str, kind: np.dtype[np.void]) -> Records:

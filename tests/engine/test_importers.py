@@ -237,8 +237,12 @@ def test_a_file_that_is_not_there_and_a_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no file") as caught:
         import_csv(tmp_path / "none.csv", "X")
     assert caught.value.details == {"path": str(tmp_path / "none.csv")}
-    with pytest.raises(DataError, match="is a folder"):
+    with pytest.raises(DataError, match="is a folder, not a CSV file"):
         import_csv(tmp_path, "X")
+    with pytest.raises(DataError, match="is a device, not a CSV file"):
+        import_csv(Path("/dev/null"), "X")
+    with pytest.raises(DataError, match="cannot be read: File name too long"):
+        import_csv(tmp_path / ("x" * 300), "X")
 
 
 @pytest.mark.parametrize(

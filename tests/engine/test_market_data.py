@@ -114,6 +114,12 @@ def test_every_indicator_computes_one_value_per_bar_with_its_defaults() -> None:
             "$.indicators[0].parameters.timeperiod",
         ),
         (
+            {"name": "BBANDS", "parameters": {"matype": 10**30}},
+            ValidationError,
+            "matype of BBANDS must be a whole number",
+            "$.indicators[0].parameters.matype",
+        ),
+        (
             {"name": "BBANDS", "parameters": {"nbdevup": float("nan")}},
             ValidationError,
             "nbdevup of BBANDS must be a finite number",

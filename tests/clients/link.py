@@ -63,7 +63,7 @@ class Link:
         self._connections = 0
         self._questions: dict[str, Question] = {}
         self._lost_requests = self._lost_replies = 0
-        self._lose_stream: Callable[[], bool] = lambda: False
+        self._lose_stream: Callable[[str], bool] = lambda _: False
         self._under_way: deque[tuple[str, Frames]] = deque()
         self.start_broker()
 
@@ -175,11 +175,11 @@ class Link:
         self._lost_replies = 0
 
     @contextlib.contextmanager
-    def lossy_streams(self, is_lost: Callable[[], bool] = lambda: True) -> Iterator[None]:
-        """Stream messages get lost where `is_lost` says so."""
+    def lossy_streams(self, is_lost: Callable[[str], bool] = lambda _: True) -> Iterator[None]:
+        """Stream messages get lost where `is_lost` says so of their topic."""
         self._lose_stream = is_lost
         yield
-        self._lose_stream = lambda: False
+        self._lose_stream = lambda _: False
 
     # --- carrying ---
 
@@ -210,7 +210,7 @@ class Link:
                 case Publish():
                     topic = effect.frames[0].decode()
                     heard = any(topic.startswith(prefix) for prefix in self.subscriptions.prefixes)
-                    if heard and not self._lose_stream():
+                    if heard and not self._lose_stream(topic):
                         self._under_way.append(("stream", effect.frames))
 
     def _take(self, effects: list[SessionEffect] | list[SubscriptionEffect]) -> None:

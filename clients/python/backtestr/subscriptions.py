@@ -259,7 +259,7 @@ class Subscriptions:
             reached = decode(_watermarks_decoder, payload.data).topics
         except MessageError as error:
             return [Noticed(error)]
-        one_was_lost = self._watermark_seq and seq != self._watermark_seq + 1
+        one_was_lost = seq != self._watermark_seq + 1  # or it is the first, and nobody knows what was before
         self._watermark_seq = seq
         effects: Effects = []
         for subscription_id, subscription in list(self._by_id.items()):

@@ -74,7 +74,6 @@ from .sessions import Session, Sessions
 from .status import system_status
 from .workers import Worker
 
-MAX_CLIENT_ID = 128
 # Answers to what cannot be attributed to a request: one in this many seconds per connection (PROTOCOL.md, section 5).
 ERROR_INTERVAL = 1.0
 # Connections whose last such answer is remembered; one that is forgotten may get one answer more.
@@ -146,7 +145,7 @@ class Core:
                 self.scheduler.lost(worker_id, reason)
             case Tick(host):
                 self.host = host
-        self._on_time(now)
+                self._on_time(now)
         effects, self._effects = self._effects, []
         return effects
 
@@ -211,15 +210,13 @@ class Core:
 
     def _greet(self, envelope: Envelope, peer: bytes) -> Welcome:
         hello = decode(_hello_decoder, envelope.payload.data)
-        if not 0 < len(hello.client_id) <= MAX_CLIENT_ID:
-            raise ValidationError(
-                f"$.clientId: {len(hello.client_id)} characters, expected 1 to {MAX_CLIENT_ID}", path="$.clientId"
-            )
         if PROTOCOL_VERSION not in hello.protocol_versions:
             raise ProtocolVersionUnsupported(
-                f"no protocol version in common: you speak {hello.protocol_versions}, this broker [{PROTOCOL_VERSION}]",
+                f"no protocol version in common: this broker speaks [{PROTOCOL_VERSION}]",
                 supported=[PROTOCOL_VERSION],
             )
+        if (earlier := self.sessions.on(peer)) is not None:
+            self._leave(earlier, "said Hello again")
         session = self.sessions.open(hello.client_id, peer, self._now)
         self._notify("client_joined", clientId=hello.client_id, clientName=hello.client_name)
         return Welcome(
@@ -233,17 +230,25 @@ class Core:
             topics=[one.prefix for one in topics.CLASSES],
         )
 
+    def close(self, session: Session) -> None:
+        """The client said goodbye."""
+        self._leave(session, "said goodbye")
+
+    def _leave(self, session: Session, reason: str) -> None:
+        self.sessions.close(session)
+        self._notify("client_left", clientId=session.client_id, reason=reason)
+
     def _execute(self, session: Session, envelope: Envelope, peer: bytes) -> None:
         """Run a request that is allowed in, unless it ran before."""
         waiter = (session.client_id, envelope.id)
-        if (job := self.scheduler.jobs.started_by(waiter)) is not None:
-            self._reply(peer, envelope.id, Answer(encoded_payload("Success", job.accepted())))
-            return
         begun = self._answers.begin(*waiter, peer, self._now)
         if isinstance(begun, Answer):
             self._reply(peer, envelope.id, begun)
             return
         if not begun:
+            return
+        if (job := self.scheduler.jobs.started_by(waiter)) is not None:  # its answer is forgotten, the job is not
+            self.answer(waiter, job.accepted())
             return
         try:
             answer = self._requests.execute(session, envelope.payload, waiter)
@@ -283,27 +288,31 @@ class Core:
         if worker is None:  # a worker that was given up, or that never said it was ready
             return
         worker.last_seen = self._now
-        match note:
-            case engine.Published():
-                if topics.class_of(note.topic) is None or len(payload) != 1 or note.count < 1:
-                    self._notify("message_refused", code="VALIDATION_ERROR", reason=f"{worker.worker_id} sent {note}")
-                else:
-                    self.scheduler.published(worker, note, payload[0])
-            case engine.Paused():
-                self.scheduler.paused(worker, note)
-            case engine.Resumed():
-                self.scheduler.resumed(worker, note)
-            case engine.Finished():
-                self.scheduler.finished(worker, note, payload)
-            case engine.Beat():
-                pass  # being heard of is all it says
+        try:
+            match note:
+                case engine.Published():
+                    self.scheduler.published(worker, note, payload)
+                case engine.Paused():
+                    self.scheduler.paused(worker, note)
+                case engine.Resumed():
+                    self.scheduler.resumed(worker, note)
+                case engine.Finished():
+                    self.scheduler.finished(worker, note, payload)
+                case engine.Beat():
+                    pass  # being heard of is all it says
+        except ValidationError as error:
+            self._notify("message_refused", code=error.code, reason=error.message)
 
     def _on_ready(self, peer: bytes, note: engine.Ready) -> None:
-        self.algorithms.update({info.algorithm_id: info for info in note.algorithms})
-        if self.scheduler.ready(peer, note, self._now) is None:
+        worker = self.scheduler.ready(peer, note, self._now)
+        if worker is None:
+            self._notify(
+                "message_refused", code="VALIDATION_ERROR", reason=f"nobody waits for {note.worker_id[:200]!r}"
+            )
             return
-        self._notify("worker_ready", workerId=note.worker_id, pid=note.pid, kind=note.kind)
-        if note.kind == "interactive" and not self.serving:
+        self.algorithms.update({info.algorithm_id: info for info in note.algorithms})
+        self._notify("worker_ready", workerId=worker.worker_id, pid=worker.pid, kind=worker.kind)
+        if worker.kind == "interactive" and not self.serving:
             self.series_at_start = note.series
         if not self.serving and self.scheduler.any_ready("compute") and self.scheduler.any_ready("interactive"):
             self.serving = True
@@ -363,11 +372,6 @@ class Core:
         envelope = self._envelope(placed.topic_class.message_type, payload, seq=placed.seq)
         self._effects.append(Publish(placed.topic_class.socket, encode_stream(self._signer, placed.name, envelope)))
 
-    def report(self, error: ErrorData) -> None:
-        """Tell everyone of an error that is nobody's answer."""
-        self._notify("fault", code=error.code, message=error.message)
-        self.publish(topics.ERRORS, encoded_payload("Error", error))
-
     def job_changed(self, job: Job) -> None:
         if job.status == "queued" and not job.losses:
             for topic in topics.of_backtest(job.backtest_id):
@@ -390,18 +394,13 @@ class Core:
             self._notify("fault", code=error.code, message=error.message, id=fault_id)
         return error.to_data(component="broker", timestamp=self.wall_ms)
 
-    # --- frames out ---
-
-    def close(self, session: Session) -> None:
-        """The client said goodbye."""
-        self.sessions.close(session)
-        self._notify("client_left", clientId=session.client_id, reason="said goodbye")
-
     def unique_id(self) -> str:
         """A UUID's text, a function of the key and of how many were made before."""
         self._made += 1
         digest = hmac.digest(self._key, b"id %d" % self._made, hashlib.sha256)
         return str(uuid.UUID(bytes=digest[:16], version=4))
+
+    # --- frames out ---
 
     def _reply_error(self, peer: bytes, request_id: str, error: BacktestrError) -> None:
         self._reply(peer, request_id, Answer(encoded_payload("Failure", self.error_data(error))))

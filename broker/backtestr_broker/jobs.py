@@ -95,6 +95,11 @@ class Job:
     def ended(self) -> bool:
         return self.status in FINAL_STATES
 
+    @property
+    def has_results(self) -> bool:
+        """Whether a worker stored what it walked: one that was stopped in the queue has nothing."""
+        return self.status in ("completed", "stopped") and self.start_time is not None
+
     def accepted(self) -> BacktestAccepted:
         return BacktestAccepted(backtest_id=self.backtest_id, status=self.status)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 from backtestr_protocol.errors import Busy
 from backtestr_protocol.messages import PRIORITIES, Priority
@@ -37,10 +38,13 @@ class TaskQueue:
         self._classes[priority][task_id] = None
         self._classes[priority].move_to_end(task_id, last=False)
 
-    def pop(self) -> str | None:
+    def pop(self, may_go: Callable[[str], bool] = lambda _task_id: True) -> str | None:
+        """Take the first that `may_go`; None when there is none."""
         for waiting in self._classes.values():
-            if waiting:
-                return waiting.popitem(last=False)[0]
+            for task_id in waiting:
+                if may_go(task_id):
+                    del waiting[task_id]
+                    return task_id
         return None
 
     def remove(self, task_id: str) -> None:

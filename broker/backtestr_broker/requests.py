@@ -5,15 +5,15 @@ A method returns the answer, or None when the answer comes later from the schedu
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import Any, Protocol
 
 import msgspec
 
 from backtestr_protocol.codec import Payload, decode, encode
 from backtestr_protocol.engine import Work
-from backtestr_protocol.errors import ErrorData, UnsupportedCommand, ValidationError, did_you_mean, unknown
+from backtestr_protocol.errors import ErrorData, UnsupportedCommand, did_you_mean, unknown
 from backtestr_protocol.messages import (
     REQUESTS,
     AlgorithmInfo,
@@ -55,9 +55,8 @@ NOT_SERVED_YET = (
     "GetSweepResults",
 )
 
-# A backtest's id is part of topic names and of file names.
-_BACKTEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-MAX_LISTED = 10_000
+# Characters of an unknown type that the answer repeats.
+_SHOWN = 100
 
 _decoders = {name: msgspec.msgpack.Decoder(row.data) for name, row in REQUESTS.items()}
 
@@ -105,9 +104,10 @@ class Requests:
         if method is None:
             if payload.type in NOT_SERVED_YET:
                 raise UnsupportedCommand(f"{payload.type} is not served by this version", type=payload.type)
+            shown = payload.type[:_SHOWN]
             raise UnsupportedCommand(
-                f"unknown request type {payload.type!r}{did_you_mean(payload.type, self._methods)}",
-                type=payload.type,
+                f"unknown request type {shown!r}{did_you_mean(payload.type, self._methods)}",
+                type=shown,
                 known=sorted(self._methods),
             )
         return method(session, decode(_decoders[payload.type], payload.data), waiter)
@@ -150,11 +150,6 @@ class Requests:
 
     def _start(self, _session: Session, data: BacktestConfig, waiter: Waiter) -> None:
         backtest_id = data.backtest_id if data.backtest_id is not None else self._desk.unique_id()
-        if _BACKTEST_ID.fullmatch(backtest_id) is None:
-            raise ValidationError(
-                f"$.backtestId: {backtest_id[:80]!r}, expected 1 to 64 letters, digits, '-' and '_' (a UUID)",
-                path="$.backtestId",
-            )
         self._desk.scheduler.check_room()
         config = msgspec.structs.replace(data, backtest_id=backtest_id)
         self._desk.scheduler.ask("CheckBacktest", encode(config), waiter, "B")
@@ -172,11 +167,8 @@ class Requests:
         return self._desk.scheduler.jobs.get(data.backtest_id).status_message()
 
     def _list_backtests(self, _session: Session, data: ListBacktests, _waiter: Waiter) -> BacktestList:
-        limit = MAX_LISTED if data.limit is None else data.limit
-        if not 1 <= limit <= MAX_LISTED:
-            raise ValidationError(f"$.limit: {limit}, expected 1 to {MAX_LISTED}", path="$.limit")
-        wanted = [job for job in self._desk.scheduler.jobs if data.status in (None, job.status)]
-        return BacktestList(backtests=[job.status_message() for job in reversed(wanted[-limit:])])
+        wanted = (job for job in reversed(list(self._desk.scheduler.jobs)) if data.status in (None, job.status))
+        return BacktestList(backtests=[job.status_message() for job in islice(wanted, data.limit)])
 
     # --- results: of a backtest that has none yet the broker answers itself, else a worker reads them ---
 
@@ -184,7 +176,7 @@ class Requests:
         jobs = self._desk.scheduler.jobs
         if data.backtest_id in jobs:
             job = jobs.get(data.backtest_id)
-            if job.status not in ("completed", "stopped"):
+            if not job.has_results:
                 config = msgspec.msgpack.decode(job.config)
                 return BacktestResults(
                     backtest_id=job.backtest_id, status=job.status, config=config, metrics=None, tables=[]
@@ -193,7 +185,7 @@ class Requests:
 
     def _metrics(self, _session: Session, data: BacktestRef, waiter: Waiter) -> Contract | None:
         jobs = self._desk.scheduler.jobs
-        if data.backtest_id in jobs and jobs.get(data.backtest_id).status not in ("completed", "stopped"):
+        if data.backtest_id in jobs and not jobs.get(data.backtest_id).has_results:
             return PerformanceMetrics(backtest_id=data.backtest_id, metrics=None)
         return self._asking("GetPerformanceMetrics")(_session, data, waiter)
 

@@ -12,15 +12,30 @@ from typing import Protocol
 import msgspec
 
 from backtestr_protocol import engine, topics
-from backtestr_protocol.codec import encoded_payload
+from backtestr_protocol.codec import decode, encoded_payload
 from backtestr_protocol.engine import Work, WorkerKind
-from backtestr_protocol.errors import BacktestrError, Busy, ErrorData, StateConflict, SystemFault
-from backtestr_protocol.messages import BacktestAccepted, BacktestConfig, Contract, Priority
+from backtestr_protocol.errors import (
+    BacktestrError,
+    Busy,
+    ErrorData,
+    MessageError,
+    StateConflict,
+    SystemFault,
+    ValidationError,
+)
+from backtestr_protocol.messages import BacktestAccepted, BacktestConfig, BacktestState, Contract, Priority
 
 from .answers import Answer
 from .jobs import MAX_LOSSES, Job, JobEvent, Jobs, Waiter, Wish
 from .queue import RETRY_AFTER_MS, TaskQueue
 from .workers import Worker, Workers
+
+# Requests that wait for one backtest to pause, resume or stop: more come from a client that repeats itself in a loop.
+MAX_WAITING = 256
+# Messages in one batch: a number beyond is a worker's mistake, and sequence numbers could never go back from it.
+MAX_BATCH = 65_536
+
+_config_decoder = msgspec.msgpack.Decoder(BacktestConfig)
 
 
 class Outbox(Protocol):
@@ -29,7 +44,6 @@ class Outbox(Protocol):
     def instruct(self, worker: Worker, note: engine.ToWorker, payload: bytes | None = None) -> None: ...
     def answer(self, waiter: Waiter, result: Contract | Answer | BacktestrError | ErrorData) -> None: ...
     def publish(self, topic: str, payload: bytes, count: int = 1) -> None: ...
-    def report(self, error: ErrorData) -> None: ...
     def job_changed(self, job: Job) -> None: ...
     def last_seq(self, topic: str) -> int: ...
     def error_data(self, error: BacktestrError) -> ErrorData: ...
@@ -84,33 +98,30 @@ class Scheduler:
             self._settle(job, "resume", StateConflict("paused again before it could go on", status=job.status))
             job.wish = None
             return job.accepted()
-        if job.status == "running" and job.wish != "pause":
-            worker = self._worker_of(job)
-            if not self.workers.can_park(worker):
-                raise Busy(
-                    f"{worker.worker_id} holds {len(worker.parked)} paused backtests, the most it can; "
-                    "resume or stop one of them",
-                    retryAfterMs=RETRY_AFTER_MS,
-                )
+        to_be_told = job.status == "running" and job.wish != "pause"
+        if to_be_told and not self.workers.can_park(worker := self._worker_of(job)):
+            raise Busy(
+                f"{worker.worker_id} holds {len(worker.parked)} paused backtests, the most it can; "
+                "resume or stop one of them",
+                retryAfterMs=RETRY_AFTER_MS,
+            )
+        self._wait(job, "pause", waiter)
+        if to_be_told:
             self._control(job, "pause")
-        job.wish = "pause"
-        job.waiting.append(("pause", waiter))
         return None
 
     def resume(self, job: Job, waiter: Waiter) -> BacktestAccepted | None:
         """The answer, or None when it comes later. Raises `StateConflict`."""
         self._refuse_ended(job, "resumed")
         if job.status == "queued":
-            if job.wish == "pause":
-                job.wish = None
-                self._settle(job, "pause", StateConflict("resumed before it had started", status=job.status))
+            self._let_run(job)
+            self._dispatch()
             return job.accepted()
         if job.status == "running" and job.wish != "pause":
             return job.accepted()
-        job.waiting.append(("resume", waiter))
+        self._wait(job, "resume", waiter)
         if job.status == "paused" and not self._is_resuming(job):
             self._queue_resume(job)
-        job.wish = "resume"
         return None
 
     def stop(self, job: Job, waiter: Waiter) -> BacktestAccepted | None:
@@ -121,14 +132,14 @@ class Scheduler:
             self._job_queue.remove(job.backtest_id)
             self._end(job, "stopped")
             return job.accepted()
-        job.waiting.append(("stop", waiter))
-        if job.wish != "stop":
+        to_be_told = job.wish != "stop"
+        self._wait(job, "stop", waiter)
+        if to_be_told:
             self._cancel_resume(job)
             self._control(job, "stop")
-        job.wish = "stop"
         return None
 
-    # --- what workers say ---
+    # --- what workers say; a note that does not fit raises `ValidationError` and changes nothing ---
 
     def at(self, wall_ms: int) -> None:
         """Wall-clock time of the event at hand, for the time stamps of jobs."""
@@ -140,15 +151,21 @@ class Scheduler:
         self._dispatch()
         return worker
 
-    def published(self, worker: Worker, note: engine.Published, payload: bytes) -> None:
-        self._outbox.publish(note.topic, payload, note.count)
-        if note.progress_percent is not None and worker.task_id is not None:
-            self.jobs.get(worker.task_id).progress_percent = note.progress_percent
+    def published(self, worker: Worker, note: engine.Published, payload: list[bytes]) -> None:
+        """A worker publishes on the topics of the backtests that it holds, and prices."""
+        _, _, backtest_id = note.topic.partition(".")
+        of_its_own = worker.holds(backtest_id) and note.topic in topics.of_backtest(backtest_id)
+        of_prices = note.topic.startswith("prices.") and topics.class_of(note.topic) is not None
+        if worker.kind != "compute" or not (of_its_own or of_prices):
+            raise ValidationError(f"{worker.worker_id} published on {note.topic[:200]!r}, which is not its own")
+        if len(payload) != 1 or not 1 <= note.count <= MAX_BATCH:
+            raise ValidationError(f"{worker.worker_id} published {note.count} messages in {len(payload)} frames")
+        self._outbox.publish(note.topic, payload[0], note.count)
+        if of_its_own and note.progress_percent is not None:
+            self.jobs.get(backtest_id).progress_percent = note.progress_percent
 
     def paused(self, worker: Worker, note: engine.Paused) -> None:
-        if note.task_id != worker.task_id:
-            return
-        job = self.jobs.get(note.task_id)
+        job = self._job_at(worker, note.task_id, "running")
         worker.task_id = None
         worker.parked.add(job.backtest_id)
         self._change(job, "paused")
@@ -161,32 +178,25 @@ class Scheduler:
         self._dispatch()
 
     def resumed(self, worker: Worker, note: engine.Resumed) -> None:
-        if note.task_id != worker.task_id:
-            return
-        job = self.jobs.get(note.task_id)
+        job = self._job_at(worker, note.task_id, "paused")
         self._change(job, "resumed")
         self._settle(job, "resume", job.accepted())
         if job.wish == "pause":
             self._control(job, "pause")
         elif job.wish == "resume":
-            job.wish = None
+            self._let_run(job)
 
     def finished(self, worker: Worker, note: engine.Finished, payload: list[bytes]) -> None:
-        """A question or a backtest has ended; what nobody waits for any more is ignored."""
-        known = note.task_id == worker.task_id or note.task_id in worker.parked
-        if not known:
-            return
+        """A question or a backtest has ended."""
+        if not worker.holds(note.task_id):
+            raise ValidationError(f"{worker.worker_id} finished {note.task_id[:200]!r}, which it does not hold")
         if note.task_id == worker.task_id:
             worker.task_id = None
         worker.parked.discard(note.task_id)
         if worker.kind == "interactive":
             self._question_answered(note, payload)
         else:
-            job = self.jobs.get(note.task_id)
-            self._cancel_resume(job)
-            if note.outcome == "completed":
-                job.progress_percent = 100.0
-            self._end(job, note.outcome, note.error)
+            self._backtest_finished(self.jobs.get(note.task_id), note)
         self._dispatch()
 
     def lost(self, worker_id: str, reason: str) -> None:
@@ -204,14 +214,20 @@ class Scheduler:
 
     # --- jobs ---
 
-    def _accept(self, config: BacktestConfig, waiter: Waiter) -> BacktestAccepted:
-        assert config.backtest_id is not None, "the core names every backtest before it is checked"
+    def _accept(self, checked: bytes, waiter: Waiter) -> BacktestAccepted:
+        """Queue a backtest whose config a worker has checked. Raises `Busy`, `StateConflict` and `SystemFault`."""
+        try:
+            config = decode(_config_decoder, checked)
+        except MessageError as error:
+            raise SystemFault(f"the check of a backtest gave no BacktestConfig: {error}") from error
+        if config.backtest_id is None:
+            raise SystemFault("the check of a backtest lost its backtestId")
         self.check_room()
         job = Job(
             backtest_id=config.backtest_id,
             algorithm_id=config.algorithm_id,
             symbol=config.symbol,
-            config=msgspec.msgpack.encode(config),
+            config=checked,
             key=waiter,
             submit_time=self._wall_ms,
         )
@@ -238,22 +254,48 @@ class Scheduler:
                 conflict = StateConflict(f"the backtest was {job.status} before it could {wish}", status=job.status)
                 self._outbox.answer(waiter, conflict)
 
+    def _backtest_finished(self, job: Job, note: engine.Finished) -> None:
+        self._cancel_resume(job)
+        unexplained = note.outcome == "failed" and note.error is None
+        if unexplained or (note.outcome == "completed" and job.status == "paused"):
+            self._fail(job, f"the engine said {note.outcome!r} of the {job.status} backtest {job.backtest_id}")
+            return
+        if note.outcome == "completed":
+            job.progress_percent = 100.0
+        self._end(job, note.outcome, note.error if note.outcome == "failed" else None)
+
     def _job_lost(self, job: Job, reason: str) -> None:
         was_paused = job.status == "paused"
-        stopping = job.wish == "stop"
         self._change(job, "lost")
-        if job.losses > MAX_LOSSES:
-            fault = self._outbox.error_data(
-                SystemFault(f"the worker of backtest {job.backtest_id} ended, for the second time: {reason}")
-            )
-            self._end(job, "failed", fault)
-            self._outbox.report(fault)
-        elif stopping:
+        if job.wish == "stop":
             self._end(job, "stopped")
+        elif job.losses > MAX_LOSSES:
+            self._fail(job, f"the worker of backtest {job.backtest_id} ended, for the second time: {reason}")
         else:
-            if was_paused and job.wish is None:
+            if job.wish == "resume":
+                self._let_run(job)
+            elif was_paused:
                 job.wish = "pause"
             self._job_queue.push_front(job.backtest_id, "B")
+
+    def _fail(self, job: Job, reason: str) -> None:
+        """End a backtest by no fault of its own, and tell everyone."""
+        fault = self._outbox.error_data(SystemFault(reason))
+        self._end(job, "failed", fault)
+        self._outbox.publish(topics.ERRORS, encoded_payload("Error", fault))
+
+    def _wait(self, job: Job, wish: Wish, waiter: Waiter) -> None:
+        """Have `waiter` answered when `wish`, from now on the latest, has taken effect. Raises `Busy`."""
+        if len(job.waiting) >= MAX_WAITING:
+            raise Busy(f"{MAX_WAITING} requests wait for this backtest already", retryAfterMs=RETRY_AFTER_MS)
+        job.waiting.append((wish, waiter))
+        job.wish = wish
+
+    def _let_run(self, job: Job) -> None:
+        """It runs, or will without being paused first: what was asked for last has taken effect."""
+        job.wish = None
+        self._settle(job, "resume", job.accepted())
+        self._settle(job, "pause", StateConflict("resumed before it had paused", status=job.status))
 
     def _settle(self, job: Job, wish: Wish, result: BacktestAccepted | BacktestrError) -> None:
         """Answer those that waited for `wish`."""
@@ -266,6 +308,14 @@ class Scheduler:
         if job.ended or job.wish == "stop":
             state = job.status if job.ended else "being stopped"
             raise StateConflict(f"a backtest that is {state} cannot be {verb}", status=job.status)
+
+    def _job_at(self, worker: Worker, task_id: str, status: BacktestState) -> Job:
+        """The backtest that a worker speaks of, if that is what it works on and if it can be in that state."""
+        if worker.kind == "compute" and worker.task_id == task_id:
+            job = self.jobs.get(task_id)
+            if job.status == status:
+                return job
+        raise ValidationError(f"{worker.worker_id} spoke of {task_id[:200]!r}, which it has not {status}")
 
     def _worker_of(self, job: Job) -> Worker:
         assert job.worker_id is not None
@@ -299,17 +349,19 @@ class Scheduler:
         question = self._questions.pop(note.task_id)
         if note.error is not None:
             self._outbox.answer(question.waiter, note.error)
-        elif question.work == "CheckBacktest":
-            try:
-                accepted = self._accept(msgspec.msgpack.decode(payload[0], type=BacktestConfig), question.waiter)
-            except BacktestrError as error:
-                self._outbox.answer(question.waiter, error)
-            else:
-                self._outbox.answer(question.waiter, accepted)
-        else:
-            data, *attachments = payload
-            success = encoded_payload("Success", msgspec.Raw(data))
-            self._outbox.answer(question.waiter, Answer(success, tuple(attachments)))
+            return
+        try:
+            self._outbox.answer(question.waiter, self._result(question, payload))
+        except BacktestrError as error:
+            self._outbox.answer(question.waiter, error)
+
+    def _result(self, question: _Question, payload: list[bytes]) -> BacktestAccepted | Answer:
+        if not payload:
+            raise SystemFault(f"the worker that answered {question.work} sent no data")
+        data, *attachments = payload
+        if question.work == "CheckBacktest":
+            return self._accept(data, question.waiter)
+        return Answer(encoded_payload("Success", msgspec.Raw(data)), tuple(attachments))
 
     def _question_lost(self, question_id: str, reason: str) -> None:
         question = self._questions[question_id]
@@ -340,10 +392,12 @@ class Scheduler:
             worker.task_id = backtest_id
             self._control(self.jobs.get(backtest_id), "resume")
             return
-        backtest_id_or_none = self._job_queue.pop()
-        if backtest_id_or_none is None:
+        can_park = self.workers.can_park(worker)
+        # One that is to be paused before its first bar waits for a worker that has room to hold it.
+        next_id = self._job_queue.pop(lambda queued_id: can_park or self.jobs.get(queued_id).wish != "pause")
+        if next_id is None:
             return
-        job = self.jobs.get(backtest_id_or_none)
+        job = self.jobs.get(next_id)
         worker.task_id = job.backtest_id
         job.worker_id = worker.worker_id
         assign = engine.Assign(
@@ -354,9 +408,6 @@ class Scheduler:
         )
         self._change(job, "started")
         self._outbox.instruct(worker, assign, job.config)
-        if job.wish == "resume":  # asked for while it was parked in a worker that died
-            self._settle(job, "resume", job.accepted())
-            job.wish = None
 
     def any_ready(self, kind: WorkerKind) -> bool:
         return self.workers.any_ready(kind)
@@ -372,5 +423,16 @@ class Scheduler:
         paused = {job.backtest_id for job in self.jobs if job.status == "paused"}
         assert running <= at_work, f"running without a worker: {running - at_work}"
         assert at_work | parked == running | paused, f"{at_work=} {parked=} {running=} {paused=}"
-        queued = sum(job.status == "queued" for job in self.jobs)
-        assert queued == len(self._job_queue), "a queued backtest is not in the queue, or the reverse"
+        queued = [job for job in self.jobs if job.status == "queued"]
+        assert len(queued) == len(self._job_queue), "a queued backtest is not in the queue, or the reverse"
+        for job in self.jobs:
+            assert len(job.waiting) <= MAX_WAITING
+            assert job.wish is not None or not job.waiting, f"someone waits for nothing of {job.backtest_id}"
+        for worker in self.workers.idle("compute"):
+            assert not self._resuming.get(worker.worker_id), f"{worker.worker_id} could go on with a paused backtest"
+            able = [job.backtest_id for job in queued if job.wish != "pause" or self.workers.can_park(worker)]
+            assert not able, f"{worker.worker_id} is idle and could run {able}"
+        asked = {worker.task_id for worker in self.workers if worker.kind == "interactive"} - {None}
+        assert asked <= self._questions.keys()
+        assert len(self._questions) == len(asked) + len(self._question_queue)
+        assert not (self.workers.idle("interactive") and len(self._question_queue)), "a question waits for nothing"

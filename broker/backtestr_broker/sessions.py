@@ -65,10 +65,13 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._by_id)
 
+    def on(self, peer: bytes) -> Session | None:
+        """The session of a connection, which has one at most."""
+        return self._by_peer.get(peer)
+
     def open(self, client_id: str, peer: bytes, now: float) -> Session:
-        """A new session; one that this connection had before ends. Raises `Busy` when the table is full."""
-        if (earlier := self._by_peer.get(peer)) is not None:
-            self.close(earlier)
+        """A new session on a connection that has none. Raises `Busy` when the table is full."""
+        assert peer not in self._by_peer
         if len(self._by_id) >= MAX_SESSIONS:
             raise Busy(f"{MAX_SESSIONS} sessions are open, the most there can be", retryAfterMs=1000)
         self._opened += 1

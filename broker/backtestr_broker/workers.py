@@ -28,6 +28,10 @@ class Worker:
         self.task_id: str | None = None
         self.parked: set[str] = set()
 
+    def holds(self, task_id: str) -> bool:
+        """Whether it is working on that, or has it parked."""
+        return task_id == self.task_id or task_id in self.parked
+
     def state(self, *, exited: bool) -> WorkerState:
         if exited:
             return "lost"
@@ -52,9 +56,10 @@ class Workers:
         self._workers[worker_id] = Worker(worker_id, kind, pid, now)
 
     def ready(self, worker_id: str, peer: bytes, now: float) -> Worker | None:
-        """The worker says on `peer` that it can work. None for one that nobody started, or that said so before."""
+        """The worker says on `peer` that it can work. None for one that nobody started, or that said so before, or
+        whose connection is another's."""
         worker = self._workers.get(worker_id)
-        if worker is None or worker_id in self._exited or worker.peer is not None:
+        if worker is None or worker_id in self._exited or worker.peer is not None or peer in self._by_peer:
             return None
         worker.peer = peer
         worker.last_seen = now
@@ -99,6 +104,7 @@ class Workers:
     def check_invariants(self) -> None:
         for worker in self:
             assert worker.task_id not in worker.parked
+            assert len(worker.parked) <= MAX_PARKED
             assert worker.peer is None or self._by_peer[worker.peer] is worker
             if worker.peer is None:
                 assert worker.task_id is None, f"{worker.worker_id} works without a connection"

@@ -177,16 +177,16 @@ class Client:
 
     def ask(self, type_name: str, data: Any = None, *, message_id: str | None = None) -> Fields:
         """The Success data of a request that is answered at once."""
-        return self._success(self.send(type_name, data or {}, message_id=message_id))
+        return self._success(self._exchange(type_name, data, message_id))
 
     def refused(self, type_name: str, data: Any = None, *, message_id: str | None = None) -> Fields:
         """The ErrorData of a request that is refused at once."""
-        (envelope,) = self.send(type_name, data or {}, message_id=message_id)
+        (envelope,) = self._exchange(type_name, data, message_id)
         return failure(envelope)
 
     def later(self, type_name: str, data: Any = None, *, message_id: str | None = None) -> str:
         """Send a request whose answer has to wait; returns its id, for `answer`."""
-        message_id = message_id or f"later-{self.requests.counter}-{self.client_id}"
+        message_id = message_id or self._new_id()
         assert self.send(type_name, data or {}, message_id=message_id) == []
         return message_id
 
@@ -199,6 +199,15 @@ class Client:
         (payload,) = self.answers(message_id)
         data: Fields = payload["data"]
         return data
+
+    def _new_id(self) -> str:
+        return f"{self.client_id}-{self.requests.counter}"
+
+    def _exchange(self, type_name: str, data: Any, message_id: str | None) -> list[Fields]:
+        """What answers this request at once, without what it made answer others."""
+        message_id = message_id or self._new_id()
+        envelopes = self.send(type_name, data or {}, message_id=message_id)
+        return [envelope for envelope in envelopes if envelope.get("correlationId") == message_id]
 
     def _success(self, envelopes: list[Fields]) -> Fields:
         (envelope,) = envelopes

@@ -85,11 +85,13 @@ def test_a_session_is_found_on_its_own_connection_only() -> None:
     table.check_invariants()
 
 
-def test_hello_again_replaces_the_session_of_the_connection() -> None:
+def test_a_connection_has_one_session_at_most() -> None:
     table = Sessions(SECRET, timeout=30.0)
     first = table.open("ann", b"a", 0.0)
+    assert table.on(b"a") is first
+    table.close(first)
+    assert table.on(b"a") is None
     second = table.open("ann", b"a", 1.0)
-    assert len(table) == 1
     assert table.find(second.session_id, b"a", 1.0) is second
     with pytest.raises(SessionUnknown):
         table.find(first.session_id, b"a", 1.0)
@@ -119,18 +121,17 @@ def test_silence_for_the_whole_time_out_ends_a_session() -> None:
         table.find(ann.session_id, b"a", 100.0)
 
 
-def test_a_full_table_answers_busy_but_still_takes_a_hello_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_table_answers_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "MAX_SESSIONS", 2)
     table = Sessions(SECRET, timeout=30.0)
     table.open("ann", b"a", 0.0)
-    bob = table.open("bob", b"b", 0.0)
-    with pytest.raises(Busy):
-        table.open("carl", b"c", 0.0)
     table.open("bob", b"b", 0.0)
-    with pytest.raises(SessionUnknown):
-        table.find(bob.session_id, b"b", 0.0)
+    with pytest.raises(Busy) as caught:
+        table.open("carl", b"c", 0.0)
+    assert caught.value.details == {"retryAfterMs": 1000}
     table.expire(30.0)
     table.open("carl", b"c", 30.0)
+    assert len(table) == 1
     table.check_invariants()
 
 

@@ -201,7 +201,8 @@ class Client:
         return data
 
     def _new_id(self) -> str:
-        return f"{self.client_id}-{self.requests.counter}"
+        self.link.named += 1
+        return f"request-{self.link.named}"
 
     def _exchange(self, type_name: str, data: Any, message_id: str | None) -> list[Fields]:
         """What answers this request at once, without what it made answer others."""
@@ -278,6 +279,7 @@ class Link:
         self.streams: dict[str, list[tuple[int, Fields]]] = defaultdict(list)
         self.workers: dict[str, Worker] = {}
         self._connections: dict[bytes, Client | SessionClient] = {}
+        self.named = 0  # requests, so that each has an id of its own
         self._peers = 0
         self._starts = 0
         self._waiting: deque[Event] = deque()

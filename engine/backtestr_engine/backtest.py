@@ -12,12 +12,13 @@ import polars as pl
 from backtestr_protocol.errors import InvalidConfiguration, ValidationError
 from backtestr_protocol.messages import BacktestConfig, BacktestProgress, EquityCurvePoint, Timeframe
 
+from .account import rules
 from .algorithm import Algorithm
 from .algorithms import find_algorithm
 from .arrays import Floats, Integers, Records
 from .bars import Bars
 from .catalog import Catalog
-from .fills import BUY, SELL, TRADE, Walk, rules
+from .fills import BUY, SELL, TRADE
 from .instants import parse_instant
 from .metrics import Annualisation, Metrics, Walked, annualisation, compute_metrics
 from .options import Conventions, Options, resolve_options
@@ -25,6 +26,7 @@ from .parameters import Value
 from .signals import Signals
 from .tables import equity_frame, orders_frame, positions_frame, trades_frame
 from .timeframes import LENGTH_US, parse_timeframe
+from .walk import Walk
 
 
 class Plan(msgspec.Struct, frozen=True):

@@ -57,7 +57,7 @@ class Walked(msgspec.Struct, frozen=True):
     """What metrics are computed of: the bars walked so far and what the account did on them.
 
     `equity` and `close`: float64 per bar. `started_us`, `ended_us`: open of the first bar and close of the last.
-    `trades`: records of `fills.TRADE`, closed ones. `account`: one record of `fills.ACCOUNT`.
+    `trades`: records of `fills.TRADE`, closed ones. `account`: one record of `account.ACCOUNT`.
     """
 
     initial_capital: float

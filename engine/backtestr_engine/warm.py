@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from .account import rules
 from .algorithms import BUILT_IN
-from .fills import Walk, rules
 from .metrics import Walked, annualisation, compute_metrics
 from .options import Conventions
 from .synthetic import synthetic_bars
 from .timeframes import LENGTH_US
+from .walk import Walk
 
 _BARS = 64
 _CAPITAL = 10_000.0

@@ -9,11 +9,12 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from backtestr_engine.account import rules
 from backtestr_engine.arrays import Bytes, Floats
 from backtestr_engine.bars import Bars
-from backtestr_engine.fills import Walk, rules
 from backtestr_engine.options import Conventions
 from backtestr_engine.signals import ENTRY, EXIT, SHORT_ENTRY, SHORT_EXIT
+from backtestr_engine.walk import Walk
 
 NAMES = {"entry": ENTRY, "exit": EXIT, "short_entry": SHORT_ENTRY, "short_exit": SHORT_EXIT}
 CAPITAL = 1_000.0

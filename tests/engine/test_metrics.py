@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from backtestr_engine.account import ACCOUNT
 from backtestr_engine.arrays import Floats
-from backtestr_engine.fills import ACCOUNT, TRADE
+from backtestr_engine.fills import TRADE
 from backtestr_engine.metrics import Annualisation, Metrics, Walked, annualisation, compute_metrics
 from backtestr_engine.timeframes import LENGTH_US
 

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backtestr_engine.account import rules
 from backtestr_engine.bars import Bars
-from backtestr_engine.fills import FILLED, REASONS, SIDES, STATUSES, Events, Walk, rules
+from backtestr_engine.fills import FILLED, REASONS, SIDES, STATUSES
 from backtestr_engine.options import Conventions
 from backtestr_engine.signals import ENTRY, EXIT, SHORT_ENTRY, SHORT_EXIT
+from backtestr_engine.walk import Events, Walk
 from engine.cases import CAPITAL, Case, random_bars, random_case, shipped_conventions
 from engine.reference import Reference
 

@@ -1,0 +1,84 @@
+"""The account that a walk keeps, and the rules that it keeps it by: one small record each, which the kernel can read.
+
+The account is all that a later bar needs of the earlier ones.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .arrays import Records
+from .options import Conventions
+from .signals import ENTRY, REPEATED_ENTRY, REPEATED_SHORT_ENTRY, SHORT_ENTRY
+
+RULES = np.dtype(
+    [
+        ("size_value", "f8"),
+        ("commission", "f8"),
+        ("slippage", "f8"),
+        ("size", "i1"),
+        ("on_opposite", "i1"),
+        ("entry_flags", "u1"),
+        ("short_entry_flags", "u1"),
+        ("fill_at_close", "?"),
+        ("cut", "?"),
+        ("short_collateral", "?"),
+        ("whole_units", "?"),
+        ("close_at_end", "?"),
+    ],
+    align=True,
+)
+
+ACCOUNT = np.dtype(
+    [
+        ("cash", "f8"),
+        ("quantity", "f8"),  # signed; 0 is flat
+        ("average_price", "f8"),
+        ("entry_fees", "f8"),  # paid on the open quantity, not yet charged to a trade
+        ("position_realized", "f8"),
+        ("realized", "f8"),  # of all positions, all fees paid: capital + realized + unrealized = equity
+        ("fees", "f8"),
+        ("slippage", "f8"),  # Σ |fill_price − price| · fill_quantity
+        ("traded_value", "f8"),  # Σ fill_price · fill_quantity
+        ("entry_time", "i8"),
+        ("orders", "i8"),  # emitted
+        ("orders_filled", "i8"),
+        ("positions_opened", "i8"),
+        ("positions_closed", "i8"),
+        ("bars_exposed", "i8"),  # bars that ended with a position
+    ],
+    align=True,
+)
+
+ALL_IN, FRACTION, UNITS = range(3)
+_SIZES = {"all_in": ALL_IN, "fraction": FRACTION, "units": UNITS}
+REVERSE, CLOSE, IGNORE = range(3)
+_ON_OPPOSITE = {"reverse": REVERSE, "close": CLOSE, "ignore": IGNORE}
+
+
+def rules(conventions: Conventions, *, commission: float, slippage: float) -> Records:
+    """The conventions as the kernel reads them: one record of `RULES`."""
+    repeated = conventions.cross_ties == "fire"
+    record = np.zeros(1, dtype=RULES)
+    record["size_value"] = 1.0 if conventions.size == "all_in" else conventions.size_value
+    record["commission"] = commission
+    record["slippage"] = slippage
+    record["size"] = _SIZES[conventions.size]
+    record["on_opposite"] = _ON_OPPOSITE[conventions.on_opposite]
+    if conventions.direction != "short":
+        record["entry_flags"] = ENTRY | (REPEATED_ENTRY if repeated else 0)
+    if conventions.direction != "long":
+        record["short_entry_flags"] = SHORT_ENTRY | (REPEATED_SHORT_ENTRY if repeated else 0)
+    record["fill_at_close"] = conventions.fill_at == "close"
+    record["cut"] = conventions.short_of_cash == "cut"
+    record["short_collateral"] = conventions.short_collateral
+    record["whole_units"] = conventions.whole_units
+    record["close_at_end"] = conventions.close_at_end
+    return record
+
+
+def new_account(initial_capital: float) -> Records:
+    """A flat account: one record of `ACCOUNT`."""
+    record = np.zeros(1, dtype=ACCOUNT)
+    record["cash"] = initial_capital
+    return record

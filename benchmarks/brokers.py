@@ -22,9 +22,10 @@ class Running(NamedTuple):
 
 
 @contextlib.contextmanager
-def running_broker() -> Iterator[Running]:
-    with tempfile.TemporaryDirectory(prefix="bt-") as home:
-        runtime_dir, data_dir = Path(home) / "run", Path(home) / "data"
+def running_broker(home: Path | None = None) -> Iterator[Running]:
+    """A broker whose data are in `home / "data"`; without `home`, in a directory that goes with it."""
+    with tempfile.TemporaryDirectory(prefix="bt-") as folder:
+        runtime_dir, data_dir = Path(folder) / "run", (home or Path(folder)) / "data"
         environment = {
             **os.environ,
             "BACKTESTR_RUNTIME_DIR": str(runtime_dir),

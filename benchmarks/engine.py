@@ -3,7 +3,9 @@
     make bench-engine
 
 Every round runs each kind once, in turn, so that a noisy machine is noisy for all; medians are compared. The bars are
-synthetic, in memory, and so is the result: reading and storing are measured on their own lines.
+synthetic, in memory, and so is the result of the direct call: reading and storing are measured on their own lines. The
+lines through the broker are from asking for the backtest to hearing that its result is stored: with every order and
+position update published, once with nobody listening, once read to the last message by a client in this process.
 """
 
 from __future__ import annotations
@@ -17,7 +19,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from brokers import running_broker
 
+from backtestr.client import Client
+from backtestr.discovery import ConnectionFile
+from backtestr.run import Stream
 from backtestr_engine.backtest import Plan, Run, prepare
 from backtestr_engine.bars import Bars
 from backtestr_engine.catalog import Catalog
@@ -28,8 +34,10 @@ from backtestr_engine.warm import warm
 from backtestr_protocol.messages import BacktestConfig
 
 TO_REACH_MS = 40.0
+THROUGH_TO_REACH = 1.5
 WHOLE = "backtest, all metrics"
 FLOOR = "copy of the closes"
+THROUGH = "through the broker"
 
 Work = Callable[[], object]
 
@@ -56,7 +64,7 @@ def whole(plan: Plan) -> Run:
     return run
 
 
-def kinds(plan: Plan, folder: Path) -> dict[str, Work]:
+def kinds(plan: Plan, folder: Path, client: Client) -> dict[str, Work]:
     """What is measured, by name: the whole first, then its stages, then what lies around it."""
     bars = plan.bars
     signals = plan.algorithm.signals(bars, plan.parameters)
@@ -71,7 +79,28 @@ def kinds(plan: Plan, folder: Path) -> dict[str, Work]:
         return run
 
     def load_cold() -> Bars:
-        return Catalog(folder / "catalog", cache_bytes=1 << 30).load(SYMBOL, "1m")
+        return Catalog(folder / "data" / "catalog", cache_bytes=1 << 30).load(SYMBOL, "1m")
+
+    start, end = config().start_date, config().end_date
+
+    def through_the_broker(watch: tuple[Stream, ...]) -> None:
+        run = client.backtest(
+            "sma_cross",
+            SYMBOL,
+            timeframe="1m",
+            start=start,
+            end=end,
+            commission=config().commission,
+            slippage=config().slippage,
+            parameters=config().parameters,
+            watch=watch,
+        )
+        if watch:
+            for _ in run.orders():
+                pass
+            for _ in run.positions():
+                pass
+        run.wait()
 
     return {
         WHOLE: lambda: whole(plan),
@@ -81,6 +110,8 @@ def kinds(plan: Plan, folder: Path) -> dict[str, Work]:
         FLOOR: lambda: np.copy(bars.close),
         "load from Parquet": load_cold,
         "store the result": lambda: results.write(str(uuid.uuid4()), "completed", plan.resolved_config(), result),
+        THROUGH: lambda: through_the_broker(()),
+        "  and read": lambda: through_the_broker(("orders", "positions")),
     }
 
 
@@ -112,15 +143,22 @@ def main() -> None:
     conventions = load_config(None).conventions
     warm(conventions)
     with tempfile.TemporaryDirectory(prefix="backtestr-bench-") as folder:
-        catalog = Catalog(Path(folder) / "catalog", cache_bytes=1 << 30)
+        home = Path(folder)
+        catalog = Catalog(home / "data" / "catalog", cache_bytes=1 << 30)
         catalog.write(synthetic_bars("1m", arguments.bars))
         plan = prepare(config(), catalog, conventions)
         metrics = whole(plan).finish().metrics
         print(f"sma_cross 10/30 on {len(plan.bars):,} bars, {metrics['totalTrades']:,} trades")
-        took = measure(kinds(plan, Path(folder)), arguments.rounds)
+        with running_broker(home) as broker, Client(ConnectionFile(broker.connection_file).read()) as client:
+            works = kinds(plan, home, client)
+            measure(works, 2)
+            took = measure(works, arguments.rounds)
     report(took)
-    direct = statistics.median(took[WHOLE])
-    print(f"direct: {direct:.1f} ms (to reach: {TO_REACH_MS:.0f} ms)")
+    direct, through = statistics.median(took[WHOLE]), statistics.median(took[THROUGH])
+    ratio = statistics.median(ours / alone for ours, alone in zip(took[THROUGH], took[WHOLE], strict=True))
+    print(
+        f"direct: {direct:.1f} ms (to reach: {TO_REACH_MS:.0f} ms); through the broker {through:.1f} ms, {ratio:.2f} ×"
+    )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import psutil
@@ -63,7 +63,7 @@ def session_trip(context: zmq.Context[zmq.Socket[bytes]], connection: Connection
     session = Session("bench", "bench")
     ping = Nothing()
 
-    def send(effects: list[object]) -> None:
+    def send(effects: Iterable[object]) -> None:
         for effect in effects:
             if isinstance(effect, Send):
                 dealer.send_multipart(effect.frames)
@@ -101,7 +101,8 @@ def idle_cpu_percent(pid: int, seconds: float) -> float:
     before = process.cpu_times()
     time.sleep(seconds)
     after = process.cpu_times()
-    return 100 * (after.user + after.system - before.user - before.system) / seconds
+    spent = after.user + after.system - before.user - before.system
+    return float(100 * spent / seconds)
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from backtestr_protocol.messages import BacktestProgress, StreamOptions
 
 from .backtest import Chunk
 from .bars import Bars
-from .encoding import Constant, Decimal, Encoded, Number, Text, encode_payloads
+from .encoding import Encoded, Ids, Number, Text, encode_payloads
 from .fills import ORDER_TYPES, REASONS, SIDES, STATUSES
 
 # Messages in one batch: 125 KB of orders, which a subscriber decodes in a millisecond.
@@ -66,9 +66,8 @@ class Publisher:
         return encode_payloads(
             "OrderUpdate",
             {
-                "orderId": Decimal(orders["order_id"]),
-                "backtestId": Constant(self._backtest_id),
-                "symbol": Constant(self._bars.symbol),
+                "backtestId": self._backtest_id,
+                "symbol": self._bars.symbol,
                 "side": Text((SIDES[1], SIDES[-1]), orders["side"] < 0),
                 "quantity": Number(orders["quantity"]),
                 "price": Number(orders["price"]),
@@ -80,15 +79,15 @@ class Publisher:
                 "reason": Text(REASONS, orders["reason"], orders["reason"] > 0),
             },
             len(orders),
+            Ids("orderId", orders["order_id"]),
         )
 
     def _encoded_positions(self, positions: np.ndarray) -> Encoded:
         return encode_payloads(
             "PositionUpdate",
             {
-                "positionId": Decimal(positions["position_id"]),
-                "backtestId": Constant(self._backtest_id),
-                "symbol": Constant(self._bars.symbol),
+                "backtestId": self._backtest_id,
+                "symbol": self._bars.symbol,
                 "quantity": Number(positions["quantity"]),
                 "averagePrice": Number(positions["average_price"]),
                 "currentPrice": Number(positions["current_price"]),
@@ -97,6 +96,7 @@ class Publisher:
                 "timestamp": Number(positions["timestamp"] // 1000),
             },
             len(positions),
+            Ids("positionId", positions["position_id"]),
         )
 
     def _encoded_prices(self, first_bar: int, stop_bar: int) -> Encoded:
@@ -105,13 +105,13 @@ class Publisher:
         return encode_payloads(
             "PriceUpdate",
             {
-                "symbol": Constant(self._bars.symbol),
+                "symbol": self._bars.symbol,
                 "timestamp": Number(self._bars.timestamp[first_bar:stop_bar] // 1000),
                 "bid": Number(close),
                 "ask": Number(close),
                 "last": Number(close),
                 "volume": Number(self._bars.volume[first_bar:stop_bar]),
-                "timeframe": Constant(self._bars.timeframe),
+                "timeframe": self._bars.timeframe,
             },
             stop_bar - first_bar,
         )

@@ -224,7 +224,8 @@ def _stop(client: Client, backtest_id: str) -> None:
     except errors.StateConflict:  # it ended in the same moment
         pass
     ended = client.backtest_status(backtest_id)
-    _err.print(f"{ended.status} at {ended.progress_percent:.0f} %; to see it again: backtestr results {backtest_id}")
+    where = f"{ended.status} at {ended.progress_percent:.0f} %"
+    _err.print(f"{where}; to see it again: backtestr results {backtest_id}", soft_wrap=True)
 
 
 def _print_results(answer: Results, as_json: bool) -> None:

@@ -5,6 +5,7 @@ Nothing is repaired silently: a file is imported as it stands, or refused with t
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable
 from pathlib import Path
 from zoneinfo import available_timezones
@@ -71,8 +72,9 @@ def import_csv(
     if time_zone is not None:
         _check_choice("timeZone", time_zone, available_timezones())
     content = _read_text(path)
-    header, _, rest = content.partition(b"\n")
-    first = next((line for line in rest.splitlines() if line.strip()), b"")
+    lines = io.BytesIO(content)
+    header = lines.readline()
+    first = next((line for line in lines if line.strip()), b"")
     if not first:
         raise DataError(f"{path.name} has a header line and no bars", path=str(path))
     layout = detect_layout(header.decode(), first.decode(), path.name)
@@ -100,7 +102,7 @@ def _read_text(path: Path) -> bytes:
         content = path.read_bytes().removeprefix(_BYTE_ORDER_MARK)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}", path=str(path)) from error
-    if not content.strip():
+    if content.isspace() or not content:
         raise DataError(f"{path.name} is empty; expected is {EXPECTED}", path=str(path))
     try:
         content.decode()

@@ -38,6 +38,7 @@ def test_the_front_door_is_small() -> None:
         "Update",
         "__version__",
         "connect",
+        "embedded",
         "errors",
     }
     assert all(hasattr(backtestr, name) for name in backtestr.__all__)

@@ -8,6 +8,9 @@ with backtestr.connect() as client:
     print(run.result().metrics.total_return)
 """
 
+from contextlib import AbstractContextManager
+from pathlib import Path
+
 from backtestr_protocol import __version__, errors
 from backtestr_protocol.messages import IndicatorConfig
 
@@ -31,5 +34,17 @@ __all__ = [
     "Update",
     "__version__",
     "connect",
+    "embedded",
     "errors",
 ]
+
+
+def embedded(data_dir: str | Path | None = None) -> AbstractContextManager[Client]:
+    """A client of a broker of its own, in threads of this process, that ends with the `with` block.
+
+    `data_dir`: where bars and results are, if not where `BACKTESTR_DATA_DIR` says. Needs what
+    `pip install 'backtestr[broker,engine]'` installs. Raises `InvalidConfiguration`.
+    """
+    from .embedding import embedded_client  # only here: clients of another process need neither broker nor engine
+
+    return embedded_client(data_dir)

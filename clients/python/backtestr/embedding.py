@@ -36,7 +36,7 @@ START_TIMEOUT = 120.0
 
 
 @contextlib.contextmanager
-def embedded(data_dir: str | Path | None = None) -> Iterator[Client]:
+def embedded_client(data_dir: str | Path | None = None) -> Iterator[Client]:
     """A client of a broker of its own, inside this process, that ends with the `with` block.
 
     `data_dir`: where bars and results are, if not where `BACKTESTR_DATA_DIR` says. Raises `InvalidConfiguration`.

@@ -1,0 +1,70 @@
+"""Broker and engine in threads of this process, over inproc: the same code, the same results."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+import backtestr
+from backtestr.embedding import EmbeddedBroker
+from backtestr_protocol.errors import NotFound
+from harness import RunningBroker, Stranger
+from integration.test_end_to_end import SYNTH, run_to_end
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedBroker]:
+    with EmbeddedBroker(tmp_path_factory.mktemp("data")) as broker:
+        yield broker
+
+
+def test_a_script_needs_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    threads = threading.active_count()
+    children = psutil.Process().children()
+    with backtestr.embedded(tmp_path) as client:
+        run = client.backtest("buy_and_hold", "SYNTH", timeframe="1d")
+        assert run.wait().status == "completed"
+        assert client.status().status == "healthy"
+    assert threading.active_count() == threads
+    assert psutil.Process().children() == children
+
+
+def test_an_embedded_run_equals_one_of_a_broker_process(embedded: EmbeddedBroker, stranger: Stranger) -> None:
+    with embedded.connect() as client:
+        run = client.backtest(
+            SYNTH["algorithmId"],
+            SYNTH["symbol"],
+            timeframe=SYNTH["timeframe"],
+            start=SYNTH["startDate"],
+            end=SYNTH["endDate"],
+            capital=SYNTH["initialCapital"],
+            commission=SYNTH["commission"],
+            slippage=SYNTH["slippage"],
+            parameters=SYNTH["parameters"],
+        )
+        orders = list(run.orders())
+        metrics = run.result().metrics
+        assert metrics is not None
+        assert len(orders) == run.result().orders.height
+    other = run_to_end(stranger, SYNTH)
+    expected = stranger.ask("GetPerformanceMetrics", {"backtestId": other["backtestId"]})["metrics"]
+    assert metrics.final_equity == expected["finalEquity"]
+    assert metrics.sharpe_ratio == expected["sharpeRatio"]
+
+
+def test_several_clients_share_one_embedded_broker(embedded: EmbeddedBroker) -> None:
+    with embedded.connect("first") as first, embedded.connect("second") as second:
+        run = first.backtest("buy_and_hold", "SYNTH", timeframe="1d")
+        assert second.run(run.id).wait().status == "completed"
+        with pytest.raises(NotFound, match="did you mean 'sma_cross'"):
+            second.backtest("sma_cros", "SYNTH", timeframe="1d")
+
+
+def test_an_embedded_broker_beside_a_process_is_another(embedded: EmbeddedBroker, broker: RunningBroker) -> None:
+    assert embedded.connection.endpoints.requests.startswith("inproc://")
+    with embedded.connect() as client, Stranger(broker.connection_file) as stranger:
+        assert client.welcome.instance_id != stranger.hello()["instanceId"]

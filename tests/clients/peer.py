@@ -37,6 +37,19 @@ _instances = itertools.count(1)
 Script = Mapping[str, Callable[[Any], Any]]
 
 
+def welcome(heartbeat_interval_ms: int = 60_000, session_timeout_ms: int = 60_000) -> Welcome:
+    return Welcome(
+        session_id="session",
+        instance_id="instance",
+        protocol_version=1,
+        server_version="1",
+        heartbeat_interval_ms=heartbeat_interval_ms,
+        session_timeout_ms=session_timeout_ms,
+        max_message_bytes=1 << 24,
+        topics=[],
+    )
+
+
 class Peer:
     """`asked` lists every request as (type, id, data). Use as a context manager."""
 
@@ -148,16 +161,7 @@ class Peer:
     def _usual(self, kind: str) -> Any:
         match kind:
             case "Hello":
-                return Welcome(
-                    session_id="session",
-                    instance_id=self.connection.instance_id,
-                    protocol_version=1,
-                    server_version="1",
-                    heartbeat_interval_ms=60_000,
-                    session_timeout_ms=60_000,
-                    max_message_bytes=1 << 24,
-                    topics=[],
-                )
+                return welcome()
             case "Ping":
                 return {"timestamp": WALL_MS}
             case "Goodbye":

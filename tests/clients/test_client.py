@@ -15,16 +15,18 @@ import zmq
 
 import backtestr
 from backtestr.client import Client
+from backtestr.transport import MAX_WAITING
 from backtestr_protocol.errors import (
     AlgorithmError,
+    Busy,
     NetworkError,
     NotFound,
     ProtocolVersionUnsupported,
     SerializationError,
     TimedOut,
 )
-from backtestr_protocol.messages import IndicatorConfig
-from clients.peer import SILENCE, WALL_MS, Peer
+from backtestr_protocol.messages import IndicatorConfig, Nothing, Pong, Welcome
+from clients.peer import SILENCE, WALL_MS, Peer, welcome
 
 PRICE = {"symbol": "S", "timestamp": 1, "bid": 1.0, "ask": 1.0, "last": 1.0, "volume": 0.0, "timeframe": "1m"}
 SERIES = {"symbol": "S", "timeframe": "1m", "startTime": 1_640_995_200_000, "endTime": 1_640_998_740_000, "bars": 60}
@@ -85,6 +87,11 @@ def test_a_file_left_over_from_a_broker_that_is_gone_is_told(home: Path) -> None
         pass
     with pytest.raises(NetworkError, match=f"process {peer.connection.pid}.*backtestr run"):
         connect(peer, timeout=0.1)
+
+
+def ping_until_it_fails(client: Client) -> None:
+    while True:
+        client._ask_bulk("Ping", Nothing(), Pong, timeout=0.1)
 
 
 def test_a_damaged_file_is_told(home: Path) -> None:
@@ -209,6 +216,59 @@ def test_a_complaint_of_the_broker_s_is_logged(home: Path, caplog: pytest.LogCap
         peer.complain(SerializationError("what was that?"))
         client.ping()
     assert "what was that?" in caplog.text
+
+
+def test_a_silent_broker_is_connected_to_again(home: Path) -> None:
+    greeted_again = threading.Event()
+    hellos: list[Any] = []
+
+    def hello(data: Any) -> Welcome:
+        hellos.append(data)
+        if len(hellos) > 1:
+            greeted_again.set()
+        return welcome(heartbeat_interval_ms=20, session_timeout_ms=60)
+
+    with Peer(home, {"Hello": hello, "Ping": lambda _: SILENCE}) as peer, connect(peer):
+        assert greeted_again.wait(10)
+        assert len({data["clientId"] for data in hellos}) == 1
+
+
+def ping_until_it_fails(client: Client) -> None:
+    while True:
+        client._ask_bulk("Ping", Nothing(), Pong, timeout=0.1)
+
+
+def test_a_damaged_file_is_survived_until_the_next_broker(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with Peer(home) as first:
+        client = connect(first)
+        first.file.write_text("{")
+        with pytest.raises(NetworkError):
+            ping_until_it_fails(client)
+    with Peer(home), client:
+        assert client.ping() == WALL_MS
+    assert "damaged" in caplog.text
+
+
+def test_a_broker_of_another_version_that_takes_over_refuses_at_once(home: Path) -> None:
+    with Peer(home) as first:
+        client = connect(first)
+        first.file.unlink()
+    with Peer(home, {"Hello": lambda _: ProtocolVersionUnsupported("version 2 only")}), client:
+        with pytest.raises(ProtocolVersionUnsupported, match="version 2 only"):
+            client.ping()
+        with pytest.raises(ProtocolVersionUnsupported):
+            client.subscribe("system.backtests", history=True).next(timeout=10)
+
+
+def test_more_requests_at_once_than_make_sense_are_refused_here(home: Path) -> None:
+    with Peer(home, {"GetSystemStatus": lambda _: SILENCE}) as peer, connect(peer) as client:
+        transport = client._transport
+        waiting = [transport.ask("GetSystemStatus", Nothing(), 30.0) for _ in range(MAX_WAITING)]
+        with pytest.raises(Busy, match="wait for an answer already"):
+            client.ping()
+    for reply in waiting:
+        with pytest.raises(RuntimeError, match="closed"):
+            reply.read()
 
 
 # --- data ---
@@ -348,6 +408,50 @@ def test_a_failed_backtest_raises_its_error_with_the_results(home: Path) -> None
         assert run.wait(timeout=10).status == "failed"
         with pytest.raises(AlgorithmError, match="division by zero"):
             run.result()
+
+
+def test_a_run_is_steered_by_its_methods(home: Path) -> None:
+    def steered(state: str) -> Any:
+        return lambda data: {"backtestId": data["backtestId"], "status": state}
+
+    steering = {"PauseBacktest": "paused", "ResumeBacktest": "running", "StopBacktest": "stopped"}
+    script = {
+        **STARTING,
+        **{kind: steered(state) for kind, state in steering.items()},
+        "GetBacktestStatus": lambda _: status("stopped"),
+    }
+    with Peer(home, script) as peer, connect(peer) as client:
+        run = client.backtest("a", "S", timeframe="1m", backtest_id="b1")
+        assert (run.pause(), run.resume(), run.stop()) == ("paused", "running", "stopped")
+        assert run.status().status == "stopped"
+        assert repr(run) == "Run('b1')"
+        run.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        run.status()
+
+
+def test_a_bar_shows_progress(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    progress = {
+        "backtestId": "b1",
+        "currentTime": 1,
+        "progressPercent": 100.0,
+        "ordersExecuted": 7,
+        "positionsOpened": 7,
+        "positionsClosed": 7,
+        "unrealizedPnL": 0.0,
+        "realizedPnL": 0.0,
+        "equityCurvePoint": {"timestamp": 1, "equity": 1234.5, "drawdown": 0.0, "returns": 0.0},
+    }
+    with Peer(home, STARTING) as peer, connect(peer) as client:
+        run = client.backtest("a", "S", timeframe="1m", backtest_id="b1", watch=["progress"])
+        peer.heard("progress.b1")
+        peer.heard("system.backtests")
+        peer.publish("progress.b1", "BacktestProgress", progress)
+        peer.publish("system.backtests", "BacktestStatus", status("completed"))
+        assert run.show_progress().status == "completed"
+    shown = capsys.readouterr().err
+    assert "100%" in shown
+    assert "equity 1,234.50, 7 orders" in shown
 
 
 def test_waiting_for_a_run_can_time_out(home: Path) -> None:

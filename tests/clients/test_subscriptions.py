@@ -216,6 +216,44 @@ def test_a_compressed_batch_ends_the_subscription_with_what_is_missing(link: Lin
     assert "lz4" in str(link.ended[1])
 
 
+def test_what_is_no_backtest_status_is_noticed_and_passed_over(link: Link) -> None:
+    link.subscribe(1, ORDERS, "birth", until="b1")
+    link.core.publish("system.backtests", encoded_payload("BacktestStatus", {"status": 7}))
+    link.carry_published()
+    assert [type(one) for one in link.events if isinstance(one, Noticed)] == [Noticed]
+    publish_status(link, "completed")
+    assert link.ended == {1: None}
+
+
+def test_the_end_of_a_backtest_is_asked_for_when_too_much_passed_unheard(link: Link) -> None:
+    link.subscribe(1, ORDERS, "birth", until="b1")
+    with link.lossy_streams():
+        publish_status(link, "completed")
+        for _ in range(1_100):
+            link.core.publish("system.backtests", status_of("b2", "running"))
+        link.carry_published()
+    publish_status(link, "running", "b2")
+    assert isinstance(link.finished["b1"], NotFound), "this core never had the backtest, and was asked"
+
+
+def test_a_backtest_of_no_interest_any_more_is_not_reported(link: Link) -> None:
+    link.subscribe(1, ORDERS, "birth", until="b1")
+    link.subscriptions.unfollow("b1")
+    link.close(1)
+    publish_status(link, "completed")
+    assert link.finished == {}
+
+
+def test_questions_that_time_out_are_asked_again(link: Link) -> None:
+    link.publish(ORDERS, 1, 2)
+    with link.drop_replies(3):
+        link.subscribe(1, ORDERS, "kept", until="b1")
+    assert link.numbers(1) == []
+    link.advance(6.0)
+    assert link.numbers(1) == [1, 2]
+    assert isinstance(link.finished["b1"], NotFound)
+
+
 def test_unsigned_stream_messages_are_not_believed(link: Link) -> None:
     link.subscribe(1, ORDERS, "birth")
     forged = [b"orders.b1", bytes(32), encoded_payload("Number", 1)]

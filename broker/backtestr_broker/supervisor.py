@@ -6,6 +6,7 @@ holds one end of a lifeline and ends when the other is closed, so none outlives 
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -15,9 +16,8 @@ import msgspec
 
 from backtestr_protocol.engine import WorkerKind, WorkerSettings
 
-# After a worker's early death the next start waits this long, twice as long each time, up to the maximum.
-FIRST_DELAY = 0.1
-MAX_DELAY = 10.0
+# Seconds that the start after a worker's n-th early death in a row waits; the last of them from then on.
+DELAYS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0)
 # A worker that lived this long was well; its death starts the delays anew.
 WELL_AFTER = 10.0
 
@@ -31,7 +31,7 @@ class WorkerHandle(Protocol):
         """Why it ended, for people; None while it lives."""
 
     def let_go(self) -> None:
-        """Close the lifeline: the worker ends by itself."""
+        """Close the lifeline: the worker ends by itself. Of one that has ended, it frees what this side still holds."""
 
     def kill(self) -> None:
         """End it at once."""
@@ -73,10 +73,14 @@ class Supervisor:
         news: list[Started | Ended] = []
         for place in self._places:
             if place.handle is not None and (reason := place.handle.ended()) is not None:
+                place.handle.let_go()
                 place.handle = None
-                place.early_deaths = place.early_deaths + 1 if now - place.started_at < WELL_AFTER else 0
-                delay = min(FIRST_DELAY * 2**place.early_deaths, MAX_DELAY) if place.early_deaths else 0.0
-                place.start_due = now + delay
+                place.start_due = now
+                if now - place.started_at < WELL_AFTER:
+                    place.start_due += DELAYS[min(place.early_deaths, len(DELAYS) - 1)]
+                    place.early_deaths += 1
+                else:
+                    place.early_deaths = 0
                 news.append(Ended(place.settings.worker_id, reason))
             if place.handle is None and place.start_due is not None and place.start_due <= now:
                 place.handle = self._launch(place.settings)
@@ -124,7 +128,8 @@ class _Process:
 
     def let_go(self) -> None:
         if self._process.stdin is not None:
-            self._process.stdin.close()
+            with contextlib.suppress(BrokenPipeError):  # it died before it had read its settings
+                self._process.stdin.close()
 
     def kill(self) -> None:
         self._process.kill()
@@ -141,9 +146,7 @@ def launch_process(settings: WorkerSettings) -> WorkerHandle:
         start_new_session=True,  # Ctrl-C in the terminal is for the broker, which ends its workers itself
     )
     assert process.stdin is not None
-    try:
+    with contextlib.suppress(BrokenPipeError):  # it died at once: the next poll says so
         process.stdin.write(msgspec.json.encode(settings) + b"\n")
         process.stdin.flush()
-    except BrokenPipeError:
-        pass  # it died at once: the next poll says so
     return _Process(process)

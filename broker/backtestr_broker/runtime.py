@@ -66,11 +66,11 @@ class RuntimeDirectory:
     def publish(self, connection: Connection) -> None:
         """Write the connection file, all of it at once and readable by this user only."""
         self.connection_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary = self.connection_file.with_name(f"{self.connection_file.name}.{os.getpid()}")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        self._unfinished.unlink(missing_ok=True)
+        descriptor = os.open(self._unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(encode_connection(connection))
-        temporary.replace(self.connection_file)
+        self._unfinished.replace(self.connection_file)
 
     def withdraw(self) -> None:
         """Remove the connection file: the broker serves no longer."""
@@ -85,8 +85,14 @@ class RuntimeDirectory:
         os.close(self._lock)
         self._lock = None
 
+    @property
+    def _unfinished(self) -> Path:
+        """Where the connection file is written before it is renamed: beside it, for a rename needs one file system."""
+        return self.connection_file.with_name(f"{self.connection_file.name}.new")
+
     def _sweep(self) -> None:
         self.withdraw()
+        self._unfinished.unlink(missing_ok=True)
         for entry in self.path.iterdir():
             with contextlib.suppress(FileNotFoundError):
                 if stat.S_ISSOCK(entry.lstat().st_mode):

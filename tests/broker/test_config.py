@@ -1,0 +1,97 @@
+"""The broker's options: all of them, as config/broker.toml explains them, and every mistake named."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from backtestr_broker.config import BrokerConfig, load_config
+from backtestr_broker.core import Limits
+from backtestr_protocol.errors import InvalidConfiguration
+from backtestr_protocol.options import default_text
+
+DEFAULTS: dict[str, dict[str, Any]] = tomllib.loads(default_text("broker.toml"))
+
+
+def loaded(folder: Path, text: str) -> BrokerConfig:
+    (folder / "broker.toml").write_text(text, "utf-8")
+    return load_config(folder)
+
+
+def test_every_option_of_the_file_is_an_option_and_the_reverse() -> None:
+    assert msgspec.to_builtins(load_config(None)) == DEFAULTS
+
+
+def test_the_shipped_defaults_are_those_of_the_protocol() -> None:
+    limits = load_config(None).limits
+    assert limits.session_timeout_ms == 30_000
+    assert limits.max_message_bytes == 16 << 20
+
+
+@pytest.mark.parametrize(("section", "option"), [(name, option) for name, rows in DEFAULTS.items() for option in rows])
+def test_every_option_can_be_changed(tmp_path: Path, section: str, option: str) -> None:
+    others = {"kind": "tcp", "host": "127.0.0.2", "level": "debug", "format": "json"}
+    value = others.get(option) or DEFAULTS[section][option] + 1
+    config = loaded(tmp_path, f"[{section}]\n{option} = {value!r}\n")
+    expected = {**DEFAULTS, section: {**DEFAULTS[section], option: value}}
+    assert msgspec.to_builtins(config) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("[limits]\nheartbeat_intervall_ms = 5\n", "did you mean 'heartbeat_interval_ms'"),
+        ("[limit]\nheartbeat_interval_ms = 5\n", "did you mean 'limits'"),
+        ("[limits]\nheartbeat_interval_ms = 9\n", "heartbeat_interval_ms"),
+        ("[limits]\nheartbeat_interval_ms = '1000'\n", "heartbeat_interval_ms"),
+        ("[limits]\nsession_timeout_ms = 99\n", "session_timeout_ms"),
+        ("[limits]\nmax_message_bytes = 4095\n", "max_message_bytes"),
+        ("[limits]\nmax_queued_backtests = 0\n", "max_queued_backtests"),
+        ("[workers]\ncompute = -1\n", "compute"),
+        ("[workers]\ncompute = 257\n", "compute"),
+        ("[workers]\ninteractive = 0\n", "interactive"),
+        ("[transport]\nkind = 'udp'\n", "kind"),
+        ("[log]\nlevel = 'loud'\n", "level"),
+        ("[sockets]\nstream_queue = 0\n", "stream_queue"),
+        ("limits = 5\n", "limits is a section"),
+        ("[limits\n", "not TOML"),
+    ],
+)
+def test_a_wrong_option_is_refused_by_name(tmp_path: Path, text: str, complaint: str) -> None:
+    with pytest.raises(InvalidConfiguration) as caught:
+        loaded(tmp_path, text)
+    assert complaint in caught.value.message
+    assert str(tmp_path / "broker.toml") in caught.value.message
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "localhost", "example.org", "*", ""])
+def test_anything_but_loopback_is_refused_with_what_to_do(tmp_path: Path, host: str) -> None:
+    with pytest.raises(InvalidConfiguration, match=r"CURVE.*use 127\.0\.0\.1, and an SSH tunnel"):
+        loaded(tmp_path, f"[transport]\nkind = 'tcp'\nhost = '{host}'\n")
+
+
+def test_a_host_does_not_matter_without_tcp(tmp_path: Path) -> None:
+    assert loaded(tmp_path, "[transport]\nhost = '0.0.0.0'\n").transport.kind == "ipc"
+
+
+@pytest.mark.parametrize(("cores", "compute"), [(1, 1), (2, 1), (8, 7), (None, 1)])
+def test_one_core_is_left_to_the_desktop(monkeypatch: pytest.MonkeyPatch, cores: int | None, compute: int) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    assert load_config(None).worker_counts() == {"compute": compute, "interactive": 1}
+
+
+def test_a_number_of_workers_is_taken_as_it_is(tmp_path: Path) -> None:
+    assert loaded(tmp_path, "[workers]\ncompute = 3\ninteractive = 2\n").worker_counts() == {
+        "compute": 3,
+        "interactive": 2,
+    }
+
+
+def test_the_core_gets_every_limit() -> None:
+    config = load_config(None)
+    assert config.core_limits() == Limits(**DEFAULTS["limits"])

@@ -25,7 +25,7 @@ from backtestr_protocol.errors import (
     SerializationError,
     TimedOut,
 )
-from backtestr_protocol.messages import IndicatorConfig, Nothing, Pong, Welcome
+from backtestr_protocol.messages import IndicatorConfig, Nothing, Welcome
 from clients.peer import SILENCE, WALL_MS, Peer, welcome
 
 PRICE = {"symbol": "S", "timestamp": 1, "bid": 1.0, "ask": 1.0, "last": 1.0, "volume": 0.0, "timeframe": "1m"}
@@ -87,11 +87,6 @@ def test_a_file_left_over_from_a_broker_that_is_gone_is_told(home: Path) -> None
         pass
     with pytest.raises(NetworkError, match=f"process {peer.connection.pid}.*backtestr run"):
         connect(peer, timeout=0.1)
-
-
-def ping_until_it_fails(client: Client) -> None:
-    while True:
-        client._ask_bulk("Ping", Nothing(), Pong, timeout=0.1)
 
 
 def test_a_damaged_file_is_told(home: Path) -> None:
@@ -235,12 +230,12 @@ def test_a_silent_broker_is_connected_to_again(home: Path) -> None:
 
 def ping_until_it_fails(client: Client) -> None:
     while True:
-        client._ask_bulk("Ping", Nothing(), Pong, timeout=0.1)
+        client.ping()
 
 
 def test_a_damaged_file_is_survived_until_the_next_broker(home: Path, caplog: pytest.LogCaptureFixture) -> None:
     with Peer(home) as first:
-        client = connect(first)
+        client = connect(first, request_timeout=1.0)
         first.file.write_text("{")
         with pytest.raises(NetworkError):
             ping_until_it_fails(client)

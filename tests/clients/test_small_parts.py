@@ -39,7 +39,6 @@ def test_the_front_door_is_small() -> None:
         "__version__",
         "connect",
         "embedded",
-        "embedded",
         "errors",
     }
     assert all(hasattr(backtestr, name) for name in backtestr.__all__)

@@ -38,15 +38,31 @@ class Sockets:
             return False
         return True
 
-    def listen(self, prefix: str) -> None:
-        for name in topics.sockets_for(prefix):
-            if name not in self.streams:
-                self.streams[name] = self._open(zmq.SUB, self._endpoints.of(name), MAX_STREAM_BYTES)
+    def listen(self, prefix: str) -> list[zmq.Socket[bytes]]:
+        """Subscribe to `prefix`; returns the sockets that were opened for it."""
+        names = topics.sockets_for(prefix)
+        opened = {
+            name: self._open(zmq.SUB, self._endpoints.of(name), MAX_STREAM_BYTES)
+            for name in names
+            if name not in self.streams
+        }
+        self.streams |= opened
+        for name in names:
             self.streams[name].subscribe(prefix)
+        return list(opened.values())
 
     def unlisten(self, prefix: str) -> None:
         for name in topics.sockets_for(prefix):
             self.streams[name].unsubscribe(prefix)
+
+    @property
+    def all(self) -> list[zmq.Socket[bytes]]:
+        return [self.requests, *self.streams.values()]
+
+    def have_input(self) -> bool:
+        """Whether a message waits. To be asked before sleeping on the sockets' file descriptors, which tell only of
+        changes, and any call on a socket may use one up (ZMQ_FD in the manual of zmq_getsockopt)."""
+        return any(_has_input(socket) for socket in self.all)
 
     def close(self) -> None:
         self.requests.close(linger=CLOSING_MS)
@@ -66,6 +82,10 @@ class Sockets:
 def burst(socket: zmq.Socket[bytes]) -> Iterator[list[bytes]]:
     """The messages that wait in a socket, up to `BURST`."""
     for _ in range(BURST):
-        if not int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+        if not _has_input(socket):
             return
         yield socket.recv_multipart(zmq.DONTWAIT)
+
+
+def _has_input(socket: zmq.Socket[bytes]) -> bool:
+    return bool(int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-import math
+import selectors
 import socket
 import threading
 import time
@@ -79,7 +79,8 @@ class Transport:
         self._next_look = 0.0
         self._context = context
         self._sockets: Sockets | None = None
-        self._poller = zmq.Poller()
+        # Sleeping on file descriptors costs less than zmq.Poller, which asks every socket anew around each sleep.
+        self._selector = selectors.DefaultSelector()
         self._commands: deque[Callable[[], None]] = deque()
         self._is_woken = False
         self._wake_up, self._waker = socket.socketpair()
@@ -165,10 +166,13 @@ class Transport:
 
     def _run(self) -> None:
         try:
-            self._poller.register(self._wake_up.fileno(), zmq.POLLIN)
+            self._selector.register(self._wake_up, selectors.EVENT_READ)
             self._connect(self._connection)
             while not self._is_closing:
-                self._turn(dict(self._poller.poll(self._idle_ms())))
+                ready = self._selector.select(self._idle())
+                if any(key.fileobj is self._wake_up for key, _ in ready):
+                    self._wake_up.recv(4096)
+                self._turn()
         except BaseException as fault:
             self._fault = fault
             log.critical("the client's I/O thread ended: %r", fault, exc_info=fault)
@@ -179,17 +183,13 @@ class Transport:
             self._run_commands()
             self._abandon_all()
 
-    def _turn(self, ready: dict[Any, int]) -> None:
-        sockets = self._sockets
-        if self._wake_up.fileno() in ready:
-            self._wake_up.recv(4096)
+    def _turn(self) -> None:
         self._is_woken = False  # in any case: a caller may have been interrupted (Ctrl-C) before it could wake us
         self._run_commands()
-        if sockets is not None:
-            if sockets.requests in ready:
-                for frames in burst(sockets.requests):
-                    self._do(self._session.receive(frames, time.monotonic(), _wall_ms()))
-            for stream in [stream for stream in sockets.streams.values() if stream in ready]:
+        if self._sockets is not None:
+            for frames in burst(self._sockets.requests):
+                self._do(self._session.receive(frames, time.monotonic(), _wall_ms()))
+            for stream in list(self._sockets.streams.values()):
                 for frames in burst(stream):
                     self._do(self._subscriptions.receive(frames))
         now = time.monotonic()
@@ -204,10 +204,13 @@ class Transport:
         while self._commands:
             self._commands.popleft()()
 
-    def _idle_ms(self) -> int:
-        """How long nothing is due."""
-        times = [time for time in (self._session.next_deadline(), self._next_look if self._file else None) if time]
-        return max(0, math.ceil((min(times) - time.monotonic()) * 1000)) if times else -1
+    def _idle(self) -> float | None:
+        """The seconds for which nothing is due; None is for ever."""
+        if self._sockets is not None and self._sockets.have_input():
+            return 0.0
+        deadlines = (self._session.next_deadline(), self._next_look if self._file else None)
+        due = [deadline for deadline in deadlines if deadline is not None]
+        return max(0.0, min(due) - time.monotonic()) if due else None
 
     def _look(self, file: ConnectionFile) -> None:
         """Has another broker written the connection file, or has this one removed it?"""
@@ -231,7 +234,7 @@ class Transport:
         self._disconnect()
         self._connection = connection
         self._sockets = sockets = Sockets(self._context, connection)
-        self._poller.register(sockets.requests, zmq.POLLIN)
+        self._selector.register(_descriptor(sockets.requests), selectors.EVENT_READ)
         for prefix in self._subscriptions.prefixes:
             self._listen(prefix)
         signer = connection.signer()
@@ -241,17 +244,16 @@ class Transport:
     def _disconnect(self) -> None:
         if self._sockets is None:
             return
-        for one in (self._sockets.requests, *self._sockets.streams.values()):
-            self._poller.unregister(one)
+        for one in self._sockets.all:
+            self._selector.unregister(_descriptor(one))
         self._sockets.close()
         self._sockets = None
         self._session.disconnected()
 
     def _listen(self, prefix: str) -> None:
         if self._sockets is not None:
-            self._sockets.listen(prefix)
-            for stream in self._sockets.streams.values():
-                self._poller.register(stream, zmq.POLLIN)
+            for opened in self._sockets.listen(prefix):
+                self._selector.register(_descriptor(opened), selectors.EVENT_READ)
 
     def _ask(self, request_type: str, data: Contract, timeout: float, waiter: Reply[Success] | Question) -> None:
         if isinstance(waiter, Reply) and self._session.waiting >= MAX_WAITING:
@@ -333,8 +335,13 @@ class Transport:
             mailbox.end(closed)
         if not self._is_welcomed:
             self.welcomed.fail(closed)
+        self._selector.close()
         self._wake_up.close()
         self._waker.close()
+
+
+def _descriptor(socket: zmq.Socket[bytes]) -> int:
+    return int(socket.getsockopt(zmq.FD))
 
 
 def _wall_ms() -> int:

@@ -269,6 +269,7 @@ class Link:
     ) -> None:
         """`start`: start all workers and let them be ready."""
         self.limits = limits
+        self.started = now
         self.counts: dict[WorkerKind, int] = {"compute": compute, "interactive": interactive}
         self.now = now
         self.wall_offset = WALL_MS - round(now * 1000)
@@ -284,8 +285,8 @@ class Link:
         self._starts = 0
         self._waiting: deque[Event] = deque()
         self._busy = False
-        self._replies_to_drop = self._requests_to_drop = 0
-        self._copies = 1
+        self.replies_to_drop = self.requests_to_drop = 0
+        self.copies = 1
         self._new_core()
         if start:
             self.start_workers()
@@ -348,8 +349,8 @@ class Link:
     def _execute(self, effect: Effect) -> None:
         match effect:
             case Reply(peer, frames):
-                if self._replies_to_drop:
-                    self._replies_to_drop -= 1
+                if self.replies_to_drop:
+                    self.replies_to_drop -= 1
                 elif peer in self._connections:
                     self._connections[peer].take(frames)
             case Publish(socket, frames):
@@ -371,6 +372,16 @@ class Link:
         self._connections[peer] = connection
         return peer
 
+    def replayed(self) -> Link:
+        """Another core of the same key that has been given the same events at the same times, and nothing else."""
+        other = Link(limits=self.limits, start=False, now=self.started, **self.counts)
+        other.key, other.instance_id = self.key, self.instance_id
+        other.core = Core(
+            key=self.key, instance_id=self.instance_id, limits=self.limits, workers=self.counts, now=self.started
+        )
+        other.effects = [other.core.handle(event, now) for event, now in self.events]
+        return other
+
     def detach(self, peer: bytes) -> None:
         self._connections.pop(peer, None)
 
@@ -391,10 +402,10 @@ class Link:
         return client
 
     def request(self, peer: bytes, frames: list[bytes]) -> None:
-        if self._requests_to_drop:
-            self._requests_to_drop -= 1
+        if self.requests_to_drop:
+            self.requests_to_drop -= 1
             return
-        for _ in range(self._copies):
+        for _ in range(self.copies):
             self.feed(RequestReceived(peer, frames, self.wall_ms))
 
     # --- workers ---
@@ -429,22 +440,22 @@ class Link:
     @contextlib.contextmanager
     def drop_replies(self, count: int) -> Iterator[None]:
         """The next `count` answers in this block are lost on their way."""
-        self._replies_to_drop = count
+        self.replies_to_drop = count
         yield
-        assert self._replies_to_drop == 0, "fewer answers came than were to be dropped"
+        assert self.replies_to_drop == 0, "fewer answers came than were to be dropped"
 
     @contextlib.contextmanager
     def drop_requests(self, count: int) -> Iterator[None]:
-        self._requests_to_drop = count
+        self.requests_to_drop = count
         yield
-        assert self._requests_to_drop == 0, "fewer requests came than were to be dropped"
+        assert self.requests_to_drop == 0, "fewer requests came than were to be dropped"
 
     @contextlib.contextmanager
     def duplicate_requests(self) -> Iterator[None]:
         """Every request in this block arrives twice, byte for byte."""
-        self._copies = 2
+        self.copies = 2
         yield
-        self._copies = 1
+        self.copies = 1
 
     def restart_broker(self) -> None:
         """Another broker with another key; connections, workers and what it knew are gone."""

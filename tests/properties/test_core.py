@@ -1,0 +1,439 @@
+"""Laws of the core: it never raises, is always consistent, answers each request once, and follows from its events.
+
+The machine below does whatever clients, workers and time can do, sense and nonsense, and then lets everything end.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgpack
+import msgspec
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
+
+from backtestr_broker import scheduler, workers
+from backtestr_broker.core import Limits
+from backtestr_broker.events import RequestReceived, WorkerSent
+from backtestr_protocol import engine
+from backtestr_protocol.codec import REQUEST, TO_BROKER, encode
+from backtestr_protocol.errors import DataError
+from backtestr_protocol.messages import REQUESTS, BacktestConfig, Nothing
+from broker.link import LIMITS, Client, Link, Worker, config
+from protocol.independent import Fields, pack
+from protocol.strategies import VALUES, WILD_BYTES, instances
+
+BACKTESTS = [f"b{number}" for number in range(5)]
+WORKERS = ["compute-1", "compute-2", "interactive-1"]
+# What concerns the message and not the request: the same id may be sent again, and then it is answered.
+ABOUT_THE_MESSAGE = ("SESSION_UNKNOWN", "REPLAY_DETECTED")
+
+small = Limits(
+    heartbeat_interval_ms=1000,
+    watermark_interval_ms=250,
+    session_timeout_ms=5000,
+    max_message_bytes=1 << 16,
+    max_queued_backtests=4,
+    max_queued_questions=3,
+)
+backtest_ids = st.sampled_from(BACKTESTS)
+tasks = st.sampled_from([*BACKTESTS, "question-1", "question-2", "nothing"])
+topics = st.sampled_from(["orders.b0", "progress.b1", "orders.b2", "system.status", "prices.X.1m", "weather"])
+requests = st.one_of(
+    st.tuples(st.sampled_from(["Ping", "GetSystemStatus", "ListBacktests", "ListAlgorithms", "Goodbye"]), st.just({})),
+    st.tuples(st.sampled_from(["ListMarketData"]), st.just({})),
+    st.tuples(
+        st.sampled_from(
+            ["PauseBacktest", "ResumeBacktest", "StopBacktest", "PauseBacktest", "ResumeBacktest", "GetBacktestStatus"]
+        ),
+        st.builds(lambda backtest_id: {"backtestId": backtest_id}, backtest_ids),
+    ),
+    st.tuples(
+        st.sampled_from(["GetBacktestResults", "GetPerformanceMetrics"]),
+        st.builds(lambda backtest_id: {"backtestId": backtest_id}, backtest_ids),
+    ),
+    st.tuples(st.just("StartBacktest"), st.builds(lambda one: config(backtestId=one), backtest_ids | st.none())),
+    st.tuples(
+        st.just("FetchMissed"),
+        st.fixed_dictionaries({"topic": topics, "fromSeq": st.integers(-1, 9)}, optional={"toSeq": st.integers(0, 9)}),
+    ),
+    st.tuples(st.sampled_from([*REQUESTS, "UpdateState", "Nonsense"]), VALUES),
+)
+notes = st.one_of(
+    st.builds(lambda task: engine.Paused(task_id=task), tasks),
+    st.builds(lambda task: engine.Resumed(task_id=task), tasks),
+    st.builds(
+        lambda task, outcome: engine.Finished(task_id=task, outcome=outcome),
+        tasks,
+        st.sampled_from(["completed", "failed", "stopped"]),
+    ),
+    st.builds(
+        lambda topic, count, percent: engine.Published(topic=topic, count=count, progress_percent=percent),
+        topics,
+        st.sampled_from([-1, 0, 1, 3, 2**40]),
+        st.none() | st.floats(0, 100),
+    ),
+    st.builds(lambda task: engine.Beat(task_id=task), tasks),
+    instances(engine.Ready),
+)
+
+
+class Broker(RuleBasedStateMachine):
+    clients = Bundle("clients")
+    sent = Bundle("sent")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = pytest.MonkeyPatch()
+        self.patches.setattr(workers, "MAX_PARKED", 2)
+        self.patches.setattr(scheduler, "MAX_WAITING", 3)
+        self.link = Link(limits=small, compute=2)
+        self.everyone: list[Client] = []
+        self.expected: dict[str, int] = {}  # request id -> how many answers it must have had in the end
+
+    # --- clients ---
+
+    @initialize(target=clients)
+    def first_client(self) -> Client:
+        return self.client("ann")
+
+    @rule(target=clients, client_id=st.sampled_from(["ann", "bob"]))
+    def connect(self, client_id: str) -> Client:
+        return self.client(client_id)
+
+    def client(self, client_id: str) -> Client:
+        client = self.link.client(client_id)
+        self.everyone.append(client)
+        return client
+
+    @rule(client=clients)
+    def hello(self, client: Client) -> None:
+        client.hello()
+
+    @rule(target=sent, client=clients, request=requests)
+    def ask(self, client: Client, request: tuple[str, Any]) -> tuple[str, str, str, Any]:
+        return self.request(client, request)
+
+    def request(self, client: Client, request: tuple[str, Any]) -> tuple[str, str, str, Any]:
+        self.link.named += 1
+        message_id = f"request-{self.link.named}"
+        self.transmit(client, message_id, *request)
+        return (client.client_id, message_id, *request)
+
+    @rule(target=sent, client=clients, backtest_id=backtest_ids)
+    def start(self, client: Client, backtest_id: str) -> tuple[str, str, str, Any]:
+        self.be_known(client)
+        return self.request(client, ("StartBacktest", config(backtestId=backtest_id)))
+
+    @rule(
+        target=sent,
+        client=clients,
+        verbs=st.lists(st.sampled_from(["Pause", "Resume", "Stop"]), min_size=1, max_size=4),
+        data=st.data(),
+    )
+    def steer(self, client: Client, verbs: list[str], data: st.DataObject) -> tuple[str, str, str, Any]:
+        """Change a backtest that has not ended, with up to four changes on their way at once."""
+        active = [job.backtest_id for job in self.link.core.scheduler.jobs if not job.ended]
+        assume(active)
+        chosen = {"backtestId": data.draw(st.sampled_from(active))}
+        self.be_known(client)
+        for verb in verbs:
+            last = self.request(client, (f"{verb}Backtest", chosen))
+        return last
+
+    def be_known(self, client: Client) -> None:
+        if self.link.core.sessions.on(client.peer) is None:
+            client.hello()
+
+    @rule(client=clients, earlier=sent)
+    def ask_again(self, client: Client, earlier: tuple[str, str, str, Any]) -> None:
+        """The same id with a fresh counter, perhaps on another connection."""
+        client_id, message_id, type_name, data = earlier
+        if client.client_id == client_id:
+            self.transmit(client, message_id, type_name, data)
+
+    @rule(client=clients, request=requests)
+    def replay(self, client: Client, request: tuple[str, Any]) -> None:
+        """The same bytes twice. Hello has no counter yet: twice is two sessions, one after the other."""
+        assume(request[0] != "Hello")
+        frames = client.requests.make(*request, message_id="replayed")
+        client.send_frames(frames)
+        (answer,) = client.send_frames(frames)
+        assert is_about_message(answer["payload"])
+
+    @rule(client=clients, frames=st.lists(WILD_BYTES, max_size=4), signed=st.booleans())
+    def send_junk(self, client: Client, frames: list[bytes], signed: bool) -> None:
+        self.link.request(client.peer, self.link.signer.seal(REQUEST, frames) if signed and frames else frames)
+
+    def transmit(self, client: Client, message_id: str, type_name: str, data: Any) -> None:
+        is_running = self.expected.get(message_id, 0) > self.received(message_id)
+        answers = client.send(type_name, data, message_id=message_id)
+        own = [answer["payload"] for answer in answers if answer.get("correlationId") == message_id]
+        if any(is_about_message(payload) for payload in own) or is_running:
+            return
+        self.expected[message_id] = self.expected.get(message_id, 0) + 1
+
+    def received(self, message_id: str) -> int:
+        answers = [payload for client in self.everyone for payload in client.answers(message_id)]
+        return sum(not is_about_message(payload) for payload in answers)
+
+    # --- workers ---
+
+    @rule(worker_id=st.sampled_from(WORKERS))
+    def start_worker(self, worker_id: str) -> None:
+        if not self.lives(worker_id):
+            self.link.start_worker(worker_id, "interactive" if worker_id == WORKERS[2] else "compute")
+
+    @rule(worker_id=st.sampled_from(WORKERS))
+    def say_ready(self, worker_id: str) -> None:
+        if worker_id in self.link.workers:
+            self.link.worker(worker_id).ready()
+
+    @rule(worker_id=st.sampled_from(WORKERS))
+    def lose_worker(self, worker_id: str) -> None:
+        if self.lives(worker_id):
+            self.link.lose_worker(self.link.worker(worker_id), again=False)
+
+    @rule(worker_id=st.sampled_from(WORKERS), answers=st.booleans())
+    def toggle(self, worker_id: str, answers: bool) -> None:
+        if worker_id == WORKERS[2] and worker_id in self.link.workers:
+            self.link.worker(worker_id).answers = answers
+
+    @rule(
+        worker_id=st.sampled_from(WORKERS), note=notes, payload=st.lists(st.just(encode({})) | WILD_BYTES, max_size=3)
+    )
+    def say_anything(self, worker_id: str, note: engine.ToBroker, payload: list[bytes]) -> None:
+        """The bytes after a note are the worker's own business; only well-formed ones are forwarded in this test."""
+        if worker_id in self.link.workers:
+            self.link.worker(worker_id).say(note, [one for one in payload if is_messagepack(one)])
+
+    @rule(
+        doings=st.lists(st.sampled_from(["publish", "pause", "resume", "finish", "fail"]), min_size=1, max_size=4),
+        data=st.data(),
+    )
+    def work(self, doings: list[str], data: st.DataObject) -> None:
+        """What workers do with the tasks they have."""
+        for does in doings:
+            at_work = [worker_id for worker_id in WORKERS if self.task_of(worker_id) is not None]
+            if at_work:
+                self.do(does, self.link.worker(data.draw(st.sampled_from(at_work))))
+
+    def do(self, does: str, worker: Worker) -> None:
+        task_id = self.task_of(worker.worker_id)
+        assert task_id is not None
+        match does:
+            case "publish":
+                worker.publish(f"orders.{task_id}", 1, 2, progress=10.0)
+                worker.publish(f"progress.{task_id}", 1, progress=20.0)
+            case "pause":
+                worker.paused(task_id)
+            case "resume":
+                worker.resumed(task_id)
+            case "finish":
+                self.finish(worker, task_id)
+            case "fail":
+                worker.fail(DataError("no such bars"), task_id)
+
+    def finish(self, worker: Worker, task_id: str) -> None:
+        note, payload = next(
+            (note, payload)
+            for note, payload in reversed(worker.told)
+            if isinstance(note, engine.Assign) and note.task_id == task_id
+        )
+        worker.finish(task_id, data=self.link.answer_to(note.work, payload[0]))
+
+    def lives(self, worker_id: str) -> bool:
+        table = self.link.core.scheduler.workers
+        return worker_id in self.link.workers and table.state(table.get(worker_id)) != "lost"
+
+    def task_of(self, worker_id: str) -> str | None:
+        return self.link.core.scheduler.workers.get(worker_id).task_id if self.lives(worker_id) else None
+
+    # --- time ---
+
+    @rule(seconds=st.sampled_from([0.0, 0.1, 0.25, 1.0, 4.0]))
+    def let_time_pass(self, seconds: float) -> None:
+        self.link.advance(seconds)
+
+    @rule(seconds=st.sampled_from([0.0, 0.3, 7.0, 400.0]))
+    def be_away(self, seconds: float) -> None:
+        """The loop was not there: what was due is handled late, or something else comes first."""
+        self.link.now += seconds
+
+    @rule()
+    def tick(self) -> None:
+        self.link.tick()
+        assert self.link.core.next_deadline() > self.link.now
+
+    # --- laws ---
+
+    @invariant()
+    def is_consistent(self) -> None:
+        self.link.core.check_invariants()
+
+    def teardown(self) -> None:
+        try:
+            self.let_all_end()
+            for message_id, count in self.expected.items():
+                assert self.received(message_id) == count, message_id
+            for topic, messages in self.link.streams.items():
+                is_dense(topic, messages)
+            other = self.link.replayed()
+            assert other.effects == self.link.effects
+        finally:
+            self.patches.undo()
+
+    def let_all_end(self) -> None:
+        for worker_id in WORKERS:
+            self.start_worker(worker_id)
+            self.say_ready(worker_id)
+        self.link.worker(WORKERS[2]).answers = True
+        stopper = self.client("carl")
+        for _ in range(100):
+            for worker_id in WORKERS:
+                worker = self.link.worker(worker_id)
+                if (task_id := self.task_of(worker_id)) is not None:
+                    if any(
+                        job.backtest_id == task_id and job.status == "paused" for job in self.link.core.scheduler.jobs
+                    ):
+                        worker.resumed(task_id)
+                    self.finish(worker, task_id)
+                for parked in list(self.link.core.scheduler.workers.get(worker_id).parked):
+                    stopper.send("StopBacktest", {"backtestId": parked})
+                    worker.finish(parked, "stopped")
+            if all(job.ended for job in self.link.core.scheduler.jobs) and not self.link.core.scheduler.queued:
+                break
+        self.link.core.check_invariants()
+        assert all(job.ended for job in self.link.core.scheduler.jobs)
+
+
+def is_about_message(payload: Fields) -> bool:
+    return payload["type"] == "Failure" and payload["data"]["code"] in ABOUT_THE_MESSAGE
+
+
+def is_messagepack(data: bytes) -> bool:
+    try:
+        msgpack.unpackb(data, strict_map_key=False)
+    except Exception:  # msgpack documents no common base of what it raises
+        return False
+    return True
+
+
+def is_dense(topic: str, messages: list[tuple[int, Fields]]) -> None:
+    following = 1
+    for seq, payload in messages:
+        assert seq == following, f"{topic} jumps from {following} to {seq}"
+        following += payload["data"]["count"] if payload["type"] == "Batch" else 1
+
+
+TestBroker = Broker.TestCase
+TestBroker.settings = settings(
+    max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+)
+
+
+# --- hostile bytes ---
+
+fields = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": st.text(max_size=70) | VALUES,
+        "timestamp": st.just(1) | VALUES,
+        "schemaVersion": st.just(1) | VALUES,
+        "messageType": st.just("Request") | VALUES,
+        "payload": st.fixed_dictionaries(
+            {}, optional={"type": st.sampled_from([*REQUESTS]) | VALUES, "data": st.just({}) | VALUES}
+        )
+        | VALUES,
+        "sessionId": VALUES,
+        "counter": st.integers(0, 2**64 - 1) | VALUES,
+    },
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(frames=st.lists(WILD_BYTES, max_size=4), made=fields, wall_ms=st.integers(0, 2**53))
+def test_no_frames_raise_or_stop_the_next_request(frames: list[bytes], made: Fields, wall_ms: int) -> None:
+    link = Link()
+    ann = link.client()
+    mine = ann.requests.session_id
+    for peer in (ann.peer, b"stranger"):
+        link.feed(RequestReceived(peer, frames, wall_ms))
+        link.feed(WorkerSent(peer, frames, wall_ms))
+        for label, event in ((REQUEST, RequestReceived), (TO_BROKER, WorkerSent)):
+            if frames:
+                link.feed(event(peer, link.signer.seal(label, frames), wall_ms))
+        link.request(peer, pack(link.key, REQUEST, made))
+        link.request(peer, pack(link.key, REQUEST, {**made, "sessionId": mine}))
+    ann.hello()
+    assert ann.ask("Ping") == {"timestamp": link.wall_ms}
+    link.core.check_invariants()
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_every_request_with_data_of_its_type_is_answered(data: st.DataObject) -> None:
+    """Whatever the contract allows gets an answer, at once or from a worker, and breaks nothing."""
+    link = Link(limits=LIMITS)
+    ann = link.client()
+    type_name = data.draw(st.sampled_from(sorted(REQUESTS)))
+    value = data.draw(instances(REQUESTS[type_name].data))
+    frames = ann.requests.make(type_name, msgpack.unpackb(encode(value), strict_map_key=False))
+    answers = ann.send_frames(frames)
+    assert len(answers) == 1
+    link.advance(2.0)
+    link.core.check_invariants()
+
+
+# --- the client's own session on a link that loses, repeats and restarts ---
+
+faults = st.sampled_from(
+    ["start", "start", "ping", "drop reply", "drop request", "repeat", "reconnect", "restart", "wait", "finish", "lose"]
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(faults, max_size=25))
+def test_a_session_gets_one_end_for_each_request_whatever_the_link_does(actions: list[str]) -> None:
+    link = Link()
+    ann = link.session()
+    asked: list[str] = []
+    started: list[str] = []
+    for action in actions:
+        match action:
+            case "start":
+                started.append(ann.ask("StartBacktest", msgspec.convert(config(), BacktestConfig), timeout=30.0))
+                asked.append(started[-1])
+            case "ping":
+                asked.append(ann.ask("Ping", Nothing(), timeout=30.0))
+            case "drop reply":
+                link.replies_to_drop += 1
+            case "drop request":
+                link.requests_to_drop += 1
+            case "repeat":
+                link.copies = 3 - link.copies
+            case "reconnect":
+                ann.disconnect()
+                ann.connect()
+            case "restart":
+                link.restart_broker()
+                started.clear()
+            case "wait":
+                link.advance(3.0)
+            case "finish":
+                worker = link.worker("compute-1")
+                if link.core.scheduler.workers.get("compute-1").task_id is not None:
+                    worker.finish()
+            case "lose":
+                link.lose_worker(link.worker("compute-1"))
+        link.core.check_invariants()
+    link.advance(60.0)
+    assert ann.answered.keys() | ann.failed.keys() >= set(asked)
+    assert not ann.answered.keys() & ann.failed.keys()
+    known = {job.backtest_id for job in link.core.scheduler.jobs}
+    assert len(known) <= len(asked)
+    accepted = [ann.answered[one].backtest_id for one in started if one in ann.answered]
+    assert len(set(accepted)) == len(accepted)
+    assert set(accepted) <= known

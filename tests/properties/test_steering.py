@@ -1,0 +1,205 @@
+"""Pause, resume and stop against workers that do what the engine's workbench does, in any order and at any delay.
+
+A worker reads what it was told one note at a time, whenever the test lets it, so that every change can overtake every
+other. Such a worker never says what the broker does not expect; in the end the last change asked for is what holds.
+"""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backtestr_broker import workers as workers_module
+from backtestr_protocol import engine, topics
+from broker.link import Link, config
+
+BACKTESTS = ["b1", "b2", "b3", "b4"]
+COMPUTE = ["compute-1", "compute-2"]
+PARKED = 2
+
+backtest_ids = st.sampled_from(BACKTESTS)
+worker_ids = st.sampled_from(COMPUTE)
+Step = tuple[str, str]
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(["Pause", "Resume", "Pause", "Resume", "Stop"]), backtest_ids),
+        st.tuples(st.sampled_from(["read", "read", "read", "publish", "finish", "lose"]), worker_ids),
+        st.tuples(st.just("start"), backtest_ids),
+    ),
+    min_size=20,  # without it most lists are too short for three changes to meet
+    max_size=60,
+)
+
+
+class Bench:
+    """A worker as the engine's `Workbench` is, over the link's worker of that name."""
+
+    def __init__(self, link: Link, worker_id: str) -> None:
+        self.worker = link.worker(worker_id)
+        self.read = 0
+        self.running: str | None = None
+        self.parked: set[str] = set()
+
+    def read_one(self) -> bool:
+        """Take the next note; False when there is none."""
+        if self.read == len(self.worker.told):
+            return False
+        note, _ = self.worker.told[self.read]
+        self.read += 1
+        task_id = note.task_id
+        match note:
+            case engine.Assign():
+                assert self.running is None, "one task at a time"
+                self.running = task_id
+                if note.paused:
+                    self.park(task_id)
+            case engine.Control(action="pause") if self.running == task_id:
+                self.park(task_id)
+            case engine.Control(action="resume") if task_id in self.parked:
+                assert self.running is None, "one task at a time"
+                self.parked.remove(task_id)
+                self.running = task_id
+                self.worker.resumed(task_id)
+            case engine.Control(action="stop") if task_id == self.running or task_id in self.parked:
+                self.end(task_id, "stopped")
+        return True
+
+    def park(self, task_id: str) -> None:
+        self.running = None
+        self.parked.add(task_id)
+        assert len(self.parked) <= PARKED, "more than it can hold"
+        self.worker.publish(topics.progress(task_id), 1, progress=50.0)
+        self.worker.paused(task_id)
+
+    def end(self, task_id: str, outcome: engine.Outcome) -> None:
+        self.worker.publish(topics.progress(task_id), 1, progress=60.0)
+        if self.running == task_id:
+            self.running = None
+        self.parked.discard(task_id)
+        self.worker.finish(task_id, outcome)
+
+
+class Steered:
+    def __init__(self) -> None:
+        self.link = Link(compute=len(COMPUTE))
+        self.ann = self.link.client()
+        self.benches = {worker_id: Bench(self.link, worker_id) for worker_id in COMPUTE}
+        self.asked: list[tuple[str, str, str]] = []  # verb, backtest, request id
+
+    def do(self, action: str, subject: str) -> None:
+        match action:
+            case "start":
+                self.ann.send("StartBacktest", config(backtestId=subject))
+            case "Pause" | "Resume" | "Stop":
+                self.link.named += 1
+                request_id = f"steer-{self.link.named}"
+                self.asked.append((action, subject, request_id))
+                self.ann.send(f"{action}Backtest", {"backtestId": subject}, message_id=request_id)
+            case "lose":
+                self.link.lose_worker(self.link.worker(subject))
+                self.benches[subject] = Bench(self.link, subject)
+            case "read":
+                self.benches[subject].read_one()
+            case "publish" if (running := self.benches[subject].running) is not None:
+                self.benches[subject].worker.publish(topics.orders(running), 1, 2)
+            case "finish" if (running := self.benches[subject].running) is not None:
+                self.benches[subject].end(running, "completed")
+
+    def settle(self) -> None:
+        """Let workers read all they were told, and what that makes them be told."""
+        while any([bench.read_one() for bench in self.benches.values()]):
+            pass
+
+    def let_finish(self) -> None:
+        """Let whatever runs come to its end, and whatever that makes room for."""
+        self.settle()
+        while any(bench.running for bench in self.benches.values()):
+            for bench in self.benches.values():
+                if bench.running is not None:
+                    bench.end(bench.running, "completed")
+            self.settle()
+
+    def answer(self, request_id: str) -> tuple[str, str]:
+        """`Success` and the status, or `Failure` and the code."""
+        (payload,) = self.ann.answers(request_id)
+        data = payload["data"]
+        return payload["type"], data["status"] if payload["type"] == "Success" else data["code"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _little_room() -> object:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workers_module, "MAX_PARKED", PARKED)
+        yield
+
+
+@settings(max_examples=250, deadline=None)
+@given(steps)
+def test_the_last_change_holds_and_every_change_is_answered_once(actions: list[Step]) -> None:
+    steered = Steered()
+    for backtest_id in BACKTESTS[:3]:
+        steered.do("start", backtest_id)
+    for action, subject in actions:
+        steered.do(action, subject)
+        steered.link.core.check_invariants()
+    steered.settle()
+
+    jobs = {job.backtest_id: job for job in steered.link.core.scheduler.jobs}
+    for job in jobs.values():
+        if job.status == "running":
+            assert job.wish is None, "its worker has been told, and nothing is on its way"
+        elif job.status == "paused":
+            assert job.wish in (None, "resume"), "it may wait for its worker, which is at another"
+    running = {bench.running for bench in steered.benches.values()} - {None}
+    parked = {backtest_id for bench in steered.benches.values() for backtest_id in bench.parked}
+    assert running == {job.backtest_id for job in jobs.values() if job.status == "running"}
+    assert parked == {job.backtest_id for job in jobs.values() if job.status == "paused"}
+
+    steered.let_finish()
+    for backtest_id, job in jobs.items():
+        successes = [
+            verb
+            for verb, subject, request_id in steered.asked
+            if subject == backtest_id
+            and not any(payload["type"] == "Failure" for payload in steered.ann.answers(request_id))
+        ]
+        last = successes[-1] if successes else "Resume"
+        if not job.ended:
+            assert last == "Pause", f"{backtest_id} is {job.status} though it should have run to its end"
+            assert job.status == "paused" or (job.status, job.wish) == ("queued", "pause")
+
+    for backtest_id in jobs:
+        steered.do("Stop", backtest_id)
+    steered.settle()
+    assert all(job.ended for job in jobs.values())
+    assert [steered.answer(request_id) for _, _, request_id in steered.asked]
+    assert not steered.link.signals("message_refused"), "a worker that does as it is told is always understood"
+    for messages in steered.link.streams.values():
+        assert [seq for seq, _ in messages] == sorted({seq for seq, _ in messages})
+
+
+@settings(max_examples=100, deadline=None)
+@given(steps)
+def test_nothing_is_published_between_the_answer_to_a_pause_and_the_next_change(actions: list[Step]) -> None:
+    """PROTOCOL.md, A7. What was answered `paused` is silent until somebody asks for something else."""
+    steered = Steered()
+    steered.do("start", "b1")
+    silent: dict[str, int] = {}
+    for action, subject in actions:
+        if action == "lose":
+            continue
+        if action in ("Pause", "Resume", "Stop"):
+            silent.pop(subject, None)
+        steered.do(action, subject)
+        for backtest_id, published in silent.items():
+            assert published_of(steered, backtest_id) == published, f"{backtest_id} was paused"
+        for verb, backtest_id, request_id in steered.asked:
+            is_last = [one for one in steered.asked if one[1] == backtest_id][-1][2] == request_id
+            is_answered = bool(steered.ann.answers(request_id))
+            if verb == "Pause" and is_last and is_answered and steered.answer(request_id) == ("Success", "paused"):
+                silent.setdefault(backtest_id, published_of(steered, backtest_id))
+
+
+def published_of(steered: Steered, backtest_id: str) -> int:
+    return sum(len(steered.link.streams.get(topic, [])) for topic in topics.of_backtest(backtest_id))

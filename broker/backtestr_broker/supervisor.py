@@ -62,6 +62,16 @@ class _Place:
         self.start_due: float | None = 0.0
         self.early_deaths = 0
 
+    def died(self, now: float) -> None:
+        """Plan the next start: at once after a good life, later after each early death in a row."""
+        self.handle = None
+        self.start_due = now
+        if now - self.started_at < WELL_AFTER:
+            self.start_due += DELAYS[min(self.early_deaths, len(DELAYS) - 1)]
+            self.early_deaths += 1
+        else:
+            self.early_deaths = 0
+
 
 class Supervisor:
     def __init__(self, launch: Launch, workers: Sequence[WorkerSettings]) -> None:
@@ -74,19 +84,22 @@ class Supervisor:
         for place in self._places:
             if place.handle is not None and (reason := place.handle.ended()) is not None:
                 place.handle.let_go()
-                place.handle = None
-                place.start_due = now
-                if now - place.started_at < WELL_AFTER:
-                    place.start_due += DELAYS[min(place.early_deaths, len(DELAYS) - 1)]
-                    place.early_deaths += 1
-                else:
-                    place.early_deaths = 0
+                place.died(now)
                 news.append(Ended(place.settings.worker_id, reason))
-            if place.handle is None and place.start_due is not None and place.start_due <= now:
-                place.handle = self._launch(place.settings)
-                place.started_at, place.start_due = now, None
-                news.append(Started(place.settings.worker_id, place.settings.kind, place.handle.pid))
+            if place.start_due is not None and place.start_due <= now:
+                news += self._start(place, now)
         return news
+
+    def _start(self, place: _Place, now: float) -> list[Started | Ended]:
+        settings = place.settings
+        place.started_at, place.start_due = now, None
+        try:
+            place.handle = self._launch(settings)
+        except OSError as error:  # the machine is out of memory or processes: as good as a worker that died at once
+            place.died(now)
+            reason = f"it could not be started: {error.strerror}"
+            return [Started(settings.worker_id, settings.kind, pid=0), Ended(settings.worker_id, reason)]
+        return [Started(settings.worker_id, settings.kind, place.handle.pid)]
 
     def next_deadline(self) -> float | None:
         """When a delayed start is due."""

@@ -100,6 +100,25 @@ def test_early_deaths_delay_the_next_start_more_each_time_up_to_the_last() -> No
     assert DELAYS[-1] == 10.0
 
 
+def test_a_worker_that_cannot_be_started_is_tried_again() -> None:
+    launcher = Launcher()
+    attempts: list[str] = []
+
+    def launch(settings: WorkerSettings) -> Handle:
+        attempts.append(settings.worker_id)
+        if len(attempts) == 1:
+            raise OSError(12, "Cannot allocate memory")
+        return launcher(settings)
+
+    supervisor = Supervisor(launch, SETTINGS)
+    assert supervisor.poll(0.0) == [
+        Started("compute-1", "compute", 0),
+        Ended("compute-1", "it could not be started: Cannot allocate memory"),
+    ]
+    assert (supervisor.early_deaths, supervisor.next_deadline(), supervisor.pids()) == (1, DELAYS[0], [])
+    assert supervisor.poll(DELAYS[0]) == [Started("compute-1", "compute", 100)]
+
+
 def test_a_good_life_forgets_the_early_deaths() -> None:
     launcher = Launcher()
     supervisor = Supervisor(launcher, SETTINGS)

@@ -314,7 +314,8 @@ class Core:
         self._notify("worker_ready", workerId=worker.worker_id, pid=worker.pid, kind=worker.kind)
         if worker.kind == "interactive" and not self.serving:
             self.series_at_start = note.series
-        if not self.serving and self.scheduler.any_ready("compute") and self.scheduler.any_ready("interactive"):
+        workers = self.scheduler.workers
+        if not self.serving and workers.any_ready("compute") and workers.any_ready("interactive"):
             self.serving = True
             self._notify("serving")
 

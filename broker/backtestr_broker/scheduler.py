@@ -13,7 +13,7 @@ import msgspec
 
 from backtestr_protocol import engine, topics
 from backtestr_protocol.codec import decode, encoded_payload
-from backtestr_protocol.engine import Work, WorkerKind
+from backtestr_protocol.engine import Work
 from backtestr_protocol.errors import (
     BacktestrError,
     Busy,
@@ -408,9 +408,6 @@ class Scheduler:
         )
         self._change(job, "started")
         self._outbox.instruct(worker, assign, job.config)
-
-    def any_ready(self, kind: WorkerKind) -> bool:
-        return self.workers.any_ready(kind)
 
     def check_invariants(self) -> None:
         self.jobs.check_invariants()

@@ -42,7 +42,7 @@ def system_status(
         WorkerStatus(
             worker_id=worker.worker_id,
             pid=worker.pid,
-            state=scheduler.workers.state(worker),
+            state=worker.state,
             last_seen_ms=round((now - worker.last_seen) * 1000),
         )
         for worker in scheduler.workers

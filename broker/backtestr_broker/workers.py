@@ -17,7 +17,7 @@ WorkerState = Literal["starting", "idle", "busy", "lost"]
 class Worker:
     """`peer` is its connection on the engine socket, None before it is ready and after it was lost."""
 
-    __slots__ = ("kind", "last_seen", "parked", "peer", "pid", "task_id", "worker_id")
+    __slots__ = ("has_ended", "kind", "last_seen", "parked", "peer", "pid", "task_id", "worker_id")
 
     def __init__(self, worker_id: str, kind: WorkerKind, pid: int, now: float) -> None:
         self.worker_id = worker_id
@@ -25,6 +25,7 @@ class Worker:
         self.pid = pid
         self.last_seen = now
         self.peer: bytes | None = None
+        self.has_ended = False
         self.task_id: str | None = None
         self.parked: set[str] = set()
 
@@ -32,8 +33,9 @@ class Worker:
         """Whether it is working on that, or has it parked."""
         return task_id == self.task_id or task_id in self.parked
 
-    def state(self, *, exited: bool) -> WorkerState:
-        if exited:
+    @property
+    def state(self) -> WorkerState:
+        if self.has_ended:
             return "lost"
         if self.peer is None:
             return "starting"
@@ -44,22 +46,21 @@ class Workers:
     def __init__(self) -> None:
         self._workers: dict[str, Worker] = {}
         self._by_peer: dict[bytes, Worker] = {}
-        self._exited: set[str] = set()
 
     def __iter__(self) -> Iterator[Worker]:
         return iter(self._workers.values())
 
     def start(self, worker_id: str, kind: WorkerKind, pid: int, now: float) -> None:
         """A process was started; one of the same id had ended before, or never was."""
-        assert worker_id not in self._workers or worker_id in self._exited, f"{worker_id} is started twice"
-        self._exited.discard(worker_id)
+        earlier = self._workers.get(worker_id)
+        assert earlier is None or earlier.has_ended, f"{worker_id} is started twice"
         self._workers[worker_id] = Worker(worker_id, kind, pid, now)
 
     def ready(self, worker_id: str, peer: bytes, now: float) -> Worker | None:
         """The worker says on `peer` that it can work. None for one that nobody started, or that said so before, or
         whose connection is another's."""
         worker = self._workers.get(worker_id)
-        if worker is None or worker_id in self._exited or worker.peer is not None or peer in self._by_peer:
+        if worker is None or worker.has_ended or worker.peer is not None or peer in self._by_peer:
             return None
         worker.peer = peer
         worker.last_seen = now
@@ -75,7 +76,7 @@ class Workers:
     def lost(self, worker_id: str) -> tuple[str | None, set[str]]:
         """The worker has ended: what it was doing, and what it had parked."""
         worker = self._workers[worker_id]
-        self._exited.add(worker_id)
+        worker.has_ended = True
         if worker.peer is not None:
             del self._by_peer[worker.peer]
             worker.peer = None
@@ -94,9 +95,6 @@ class Workers:
 
     def can_park(self, worker: Worker) -> bool:
         return len(worker.parked) < MAX_PARKED
-
-    def state(self, worker: Worker) -> WorkerState:
-        return worker.state(exited=worker.worker_id in self._exited)
 
     def any_ready(self, kind: WorkerKind) -> bool:
         return any(worker.kind == kind and worker.peer is not None for worker in self._workers.values())

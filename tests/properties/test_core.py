@@ -72,7 +72,7 @@ notes = st.one_of(
     st.builds(
         lambda topic, count, percent: engine.Published(topic=topic, count=count, progress_percent=percent),
         topics,
-        st.sampled_from([-1, 0, 1, 3, 2**40]),
+        st.sampled_from([-1, 0, 1, 2**40]),
         st.none() | st.floats(0, 100),
     ),
     st.builds(lambda task: engine.Beat(task_id=task), tasks),
@@ -205,9 +205,11 @@ class Broker(RuleBasedStateMachine):
         worker_id=st.sampled_from(WORKERS), note=notes, payload=st.lists(st.just(encode({})) | WILD_BYTES, max_size=3)
     )
     def say_anything(self, worker_id: str, note: engine.ToBroker, payload: list[bytes]) -> None:
-        """The bytes after a note are the worker's own business; only well-formed ones are forwarded in this test."""
+        """Notes are free; what a worker publishes or answers is forwarded unread, so that much of it is well-formed."""
         if worker_id in self.link.workers:
-            self.link.worker(worker_id).say(note, [one for one in payload if is_messagepack(one)])
+            published = encode({"type": "Anything", "data": {}})
+            forwarded = [published if isinstance(note, engine.Published) else one for one in payload]
+            self.link.worker(worker_id).say(note, [one for one in forwarded if is_messagepack(one)])
 
     @rule(
         doings=st.lists(st.sampled_from(["publish", "pause", "resume", "finish", "fail"]), min_size=1, max_size=4),
@@ -245,8 +247,7 @@ class Broker(RuleBasedStateMachine):
         worker.finish(task_id, data=self.link.answer_to(note.work, payload[0]))
 
     def lives(self, worker_id: str) -> bool:
-        table = self.link.core.scheduler.workers
-        return worker_id in self.link.workers and table.state(table.get(worker_id)) != "lost"
+        return worker_id in self.link.workers and not self.link.core.scheduler.workers.get(worker_id).has_ended
 
     def task_of(self, worker_id: str) -> str | None:
         return self.link.core.scheduler.workers.get(worker_id).task_id if self.lives(worker_id) else None

@@ -15,6 +15,7 @@ from typing import assert_never
 
 import zmq
 
+from backtestr_protocol.frames import has_input, receive, send
 from backtestr_protocol.messages import SeriesInfo
 
 from . import hooks
@@ -38,8 +39,6 @@ from .supervisor import Ended, Started, Supervisor
 
 # Messages taken from one socket before the next has its turn.
 BURST = 64
-# Frames from here on are handed to ZeroMQ without a copy.
-_ZERO_COPY_BYTES = 65_536
 # How long workers get to end by themselves; with the flush of the sockets that is well within three seconds.
 STOP_PATIENCE = 1.5
 
@@ -120,9 +119,8 @@ class Shell:
         for source in self._sources:
             if source in self._unread:
                 self._drain(source)
-        # A socket's file descriptor tells only of changes, and any call on the socket may use one up (ZMQ_FD in the
-        # manual of zmq_getsockopt): so ask each that was touched before the next sleep.
-        self._unread = {source for source in self._unread if _has_input(source)}
+        # Each that was touched is asked before the next sleep: see `has_input`.
+        self._unread = {source for source in self._unread if has_input(source)}
         now = time.monotonic()
         if now >= self._deadline():
             self._supervise()
@@ -141,7 +139,7 @@ class Shell:
         return max(0.0, self._deadline() - time.monotonic())
 
     def _drain(self, source: zmq.Socket[bytes]) -> None:
-        messages = _burst(source)
+        messages = receive(source, BURST)
         if source is self._sockets.requests:
             for peer, *frames in messages:
                 self._feed(RequestReceived(peer, frames, _wall_ms()))
@@ -184,27 +182,14 @@ class Shell:
                 assert_never(effect)
 
     def _send(self, name: str, socket: zmq.Socket[bytes], frames: list[bytes]) -> None:
-        copy = max(map(len, frames)) < _ZERO_COPY_BYTES
         self._unread.add(socket)
         try:
-            socket.send_multipart(frames, zmq.DONTWAIT, copy=copy)
+            send(socket, frames)
         except zmq.ZMQError as error:
             if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
                 raise
             reason = "its queue is full" if error.errno == zmq.EAGAIN else "it has gone"
             hooks.send("message_dropped", {"socket": name, "reason": reason})
-
-
-def _burst(socket: zmq.Socket[bytes]) -> list[list[bytes]]:
-    """Up to `BURST` messages that have arrived. Asking for EVENTS is cheaper than one exception a burst."""
-    messages: list[list[bytes]] = []
-    while len(messages) < BURST and _has_input(socket):
-        messages.append(socket.recv_multipart(zmq.DONTWAIT))
-    return messages
-
-
-def _has_input(socket: zmq.Socket[bytes]) -> bool:
-    return bool(int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
 
 
 def _wall_ms() -> int:

@@ -30,6 +30,7 @@ from backtestr_protocol.engine import (
     encode_to_broker,
 )
 from backtestr_protocol.errors import MessageError
+from backtestr_protocol.frames import receive, send
 
 from .algorithms import algorithm_infos
 from .catalog import Catalog
@@ -41,8 +42,8 @@ from .workbench import Workbench
 
 # The broker sends little: a task at a time, and what changes it.
 _INBOX = 1000
-# Frames from here on are handed to ZeroMQ without a copy.
-_ZERO_COPY_BYTES = 65_536
+# Messages sent, or taken in, before the other direction has its turn.
+_BURST = 32
 # How long the last message may take to get out when the worker ends.
 _LINGER_MS = 100
 # How often a thread that waits for the other looks whether the worker ends.
@@ -117,18 +118,19 @@ def _exchange(
     poller = zmq.Poller()
     poller.register(lifeline, zmq.POLLIN)
     poller.register(threads.read_end.fileno(), zmq.POLLIN)
-    waiting: deque[list[bytes]] = deque()  # frames that the socket did not take; at most one burst
+    waiting: deque[list[bytes]] = deque()  # frames that the socket did not take
+    has_more = False
     beat_due = time.monotonic() + beat_interval
     try:
         while compute.is_alive():
             poller.register(socket, zmq.POLLIN | (zmq.POLLOUT if waiting else 0))
-            ready = dict(poller.poll(max(0, math.ceil((beat_due - time.monotonic()) * 1000))))
+            idle = max(0.0, beat_due - time.monotonic())
+            ready = dict(poller.poll(0 if has_more else math.ceil(idle * 1000)))
             if lifeline in ready and not os.read(lifeline, 4096):
                 return
             if threads.read_end.fileno() in ready:
                 _drain(threads.read_end)
-            while int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-                frames = socket.recv_multipart(zmq.DONTWAIT)
+            for frames in receive(socket, _BURST):
                 with contextlib.suppress(MessageError):  # not from our broker: as if it had not come
                     threads.inbox.put_nowait(decode_to_worker(signer, frames))
             now = time.monotonic()
@@ -136,23 +138,30 @@ def _exchange(
                 beat_due = now + beat_interval
                 waiting.append(encode_to_broker(signer, Beat(task_id=threads.task_id)))
             _send_all(socket, waiting)
-            while not waiting:
-                try:
-                    note, payload = threads.outbox.get_nowait()
-                except queue.Empty:
-                    break
-                waiting.append(encode_to_broker(signer, note, payload))
-                _send_all(socket, waiting)
+            has_more = not waiting and _send_burst(socket, signer, threads, waiting)
     finally:
         socket.close()
+
+
+def _send_burst(socket: zmq.Socket[bytes], signer: Signer, threads: _Threads, waiting: deque[list[bytes]]) -> bool:
+    """Send up to a burst of what the compute thread made; True when there may be more."""
+    for _ in range(_BURST):
+        try:
+            note, payload = threads.outbox.get_nowait()
+        except queue.Empty:
+            return False
+        waiting.append(encode_to_broker(signer, note, payload))
+        _send_all(socket, waiting)
+        if waiting:
+            return False
+    return True
 
 
 def _send_all(socket: zmq.Socket[bytes], waiting: deque[list[bytes]]) -> None:
     """Send what the socket takes; the rest keeps waiting."""
     while waiting:
         try:
-            copy = all(len(frame) < _ZERO_COPY_BYTES for frame in waiting[0])
-            socket.send_multipart(waiting[0], zmq.DONTWAIT, copy=copy)
+            send(socket, waiting[0])
         except zmq.Again:
             return
         waiting.popleft()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import zmq
 
 from backtestr_protocol import topics
 from backtestr_protocol.connection import Connection
+from backtestr_protocol.frames import has_input, send
 from backtestr_protocol.topics import Socket
 
 # Answers carry tables: a year of minute bars with indicators is some 50 MB. Beyond this something is wrong.
@@ -33,7 +32,7 @@ class Sockets:
     def send(self, frames: list[bytes]) -> bool:
         """Send a request; False when the queue to an absent broker is full."""
         try:
-            self.requests.send_multipart(frames, zmq.DONTWAIT)
+            send(self.requests, frames)
         except zmq.Again:
             return False
         return True
@@ -60,9 +59,8 @@ class Sockets:
         return [self.requests, *self.streams.values()]
 
     def have_input(self) -> bool:
-        """Whether a message waits. To be asked before sleeping on the sockets' file descriptors, which tell only of
-        changes, and any call on a socket may use one up (ZMQ_FD in the manual of zmq_getsockopt)."""
-        return any(_has_input(socket) for socket in self.all)
+        """Whether a message waits: to be asked before sleeping on the sockets' file descriptors (see `has_input`)."""
+        return any(has_input(socket) for socket in self.all)
 
     def close(self) -> None:
         self.requests.close(linger=CLOSING_MS)
@@ -77,15 +75,3 @@ class Sockets:
             socket.rcvhwm = STREAM_QUEUE
         socket.connect(endpoint)
         return socket
-
-
-def burst(socket: zmq.Socket[bytes]) -> Iterator[list[bytes]]:
-    """The messages that wait in a socket, up to `BURST`."""
-    for _ in range(BURST):
-        if not _has_input(socket):
-            return
-        yield socket.recv_multipart(zmq.DONTWAIT)
-
-
-def _has_input(socket: zmq.Socket[bytes]) -> bool:
-    return bool(int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)

@@ -21,6 +21,7 @@ import zmq
 
 from backtestr_protocol.connection import Connection
 from backtestr_protocol.errors import BacktestrError, Busy, NetworkError
+from backtestr_protocol.frames import receive
 from backtestr_protocol.messages import BacktestStatus, Contract, Welcome
 
 from .discovery import ConnectionFile, Stamp
@@ -44,7 +45,7 @@ from .effects import (
 )
 from .handover import MAX_UNREAD, Mailbox, Reply
 from .session import Session
-from .sockets import Sockets, burst
+from .sockets import BURST, Sockets
 from .subscriptions import Since, Subscriptions
 
 # A caller that piles up more than this without an answer has a bug; the broker's own queues are shorter.
@@ -187,10 +188,10 @@ class Transport:
         self._is_woken = False  # in any case: a caller may have been interrupted (Ctrl-C) before it could wake us
         self._run_commands()
         if self._sockets is not None:
-            for frames in burst(self._sockets.requests):
+            for frames in receive(self._sockets.requests, BURST):
                 self._do(self._session.receive(frames, time.monotonic(), _wall_ms()))
             for stream in list(self._sockets.streams.values()):
-                for frames in burst(stream):
+                for frames in receive(stream, BURST):
                     self._do(self._subscriptions.receive(frames))
         now = time.monotonic()
         deadline = self._session.next_deadline()

@@ -117,6 +117,17 @@ def test_the_longest_quiet_clients_are_forgotten_but_none_with_a_running_request
     book.check_invariants()
 
 
+def test_a_client_that_asks_again_is_not_the_longest_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers_module, "MAX_CLIENTS", 2)
+    book = AnswerBook()
+    answered(book, "ann", "r")
+    answered(book, "bob", "r")
+    assert book.begin("ann", "r", b"peer", 0.0) == ONE
+    answered(book, "carl", "r")
+    assert book.begin("ann", "r", b"peer", 0.0) == ONE
+    assert book.begin("bob", "r", b"peer", 0.0) is True
+
+
 def test_a_new_client_is_never_the_one_that_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answers_module, "MAX_CLIENTS", 2)
     book = AnswerBook()

@@ -549,6 +549,18 @@ def test_a_resume_that_its_worker_did_not_live_to_carry_out(link: Link, ann: Cli
     assert ann.answer(asked)["status"] == "queued"
 
 
+def test_a_resume_that_waited_for_a_worker_that_died(link: Link, ann: Client, worker: Worker) -> None:
+    start(ann, "b1", "b2")
+    paused(ann, worker)
+    asked = ann.later("ResumeBacktest", B1)
+    successor = link.lose_worker(worker)
+    assert ann.answer(asked)["status"] == "queued"
+    first = successor.task_id
+    successor.finish()
+    assert {first, successor.task_id} == {"b1", "b2"}
+    assert successor.controls == [], "it holds nothing that could be resumed"
+
+
 def test_a_resume_that_overtook_a_pause_when_the_worker_died(link: Link, ann: Client, worker: Worker) -> None:
     start(ann, "b1")
     pause, resume = ann.later("PauseBacktest", B1), ann.later("ResumeBacktest", B1)

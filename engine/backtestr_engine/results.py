@@ -15,14 +15,13 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import msgspec
 import numpy as np
 import polars as pl
 
 from backtestr_protocol.errors import DataError, NotFound, ValidationError, did_you_mean
-from backtestr_protocol.messages import BacktestConfig, BacktestResults, BacktestState, TableName, Timeframe
+from backtestr_protocol.messages import BacktestConfig, BacktestId, BacktestResults, BacktestState, TableName, Timeframe
 
 from .arrays import AnyArray, Records
 from .backtest import Result
@@ -90,8 +89,8 @@ class ResultStore:
     def read(self, backtest_id: str, tables: Sequence[TableName] = ()) -> tuple[BacktestResults, list[bytes]]:
         """A stored result and the tables asked for, each an Arrow IPC stream in the order that `tables` refers to.
 
-        Raises `NotFound` for a backtest without a result, `ValidationError` for an id that is no UUID or a table that
-        does not exist, `DataError` for a result that cannot be read.
+        Raises `NotFound` for a backtest without a result, `ValidationError` for a table that does not exist,
+        `DataError` for a result that cannot be read.
         """
         folder = self._folder(backtest_id)
         if not folder.is_dir():
@@ -122,16 +121,11 @@ class ResultStore:
         )
 
     def _folder(self, backtest_id: str) -> Path:
-        """Ids are UUIDs, which is also what keeps them from naming anything outside `root`."""
+        """Raises `NotFound` for what cannot be a backtest's id, so that none names anything outside `root`."""
         try:
-            canonical = str(UUID(backtest_id))
-        except ValueError:
-            canonical = None
-        if canonical != backtest_id.lower():
-            raise ValidationError(
-                f"a backtest's id is a UUID, not {backtest_id!r}", path="$.backtestId", expected="UUID", got=backtest_id
-            )
-        return self._root / canonical
+            return self._root / msgspec.convert(backtest_id, BacktestId)
+        except msgspec.ValidationError:
+            raise NotFound(f"there is no result of backtest {backtest_id[:80]!r}", kind="result") from None
 
 
 def _read_table(folder: Path, table: TableName, stored: _Stored) -> pl.DataFrame:

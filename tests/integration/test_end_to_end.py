@@ -26,9 +26,9 @@ SYNTH: Fields = {
 }
 
 
-def run_to_end(stranger: Stranger, config: Fields) -> Fields:
+def run_to_end(stranger: Stranger, config: Fields, backtest_id: str | None = None) -> Fields:
     """Start a backtest and wait for its end on system.backtests; returns the final BacktestStatus."""
-    backtest_id = str(uuid.uuid4())
+    backtest_id = backtest_id or str(uuid.uuid4())
     system = stranger.subscribe("system", "system.backtests")
     stranger.ask("StartBacktest", {**config, "backtestId": backtest_id})
     ended = ("completed", "failed", "stopped")
@@ -166,6 +166,12 @@ def test_market_data_comes_with_indicators_that_agree_with_a_second_opinion(stra
     ]
     assert bars["timestamp"].dtype == pl.Datetime("us", "UTC")
     assert bars["slow"][-1] == pytest.approx(bars["close"][-20:].mean(), rel=1e-12)
+
+
+def test_a_client_may_name_its_backtest(stranger: Stranger) -> None:
+    assert run_to_end(stranger, SYNTH, "my-run_1")["status"] == "completed"
+    assert stranger.ask("GetBacktestResults", {"backtestId": "my-run_1"})["metrics"]["totalTrades"] > 100
+    assert stranger.refused("StartBacktest", {**SYNTH, "backtestId": "my-run_1"})["code"] == "STATE_CONFLICT"
 
 
 def test_a_late_joiner_catches_up_from_what_is_kept(stranger: Stranger, broker: RunningBroker) -> None:

@@ -1,0 +1,101 @@
+"""What a backtest publishes: every event once, in order, in batches that a stranger can read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgpack
+import numpy as np
+import pytest
+
+from backtestr_engine.backtest import Chunk
+from backtestr_engine.bars import Bars
+from backtestr_engine.fills import ORDER, POSITION, REASONS
+from backtestr_engine.publisher import MAX_BATCH, Publication, Publisher
+from backtestr_engine.synthetic import synthetic_bars
+from backtestr_protocol.messages import StreamOptions
+
+ORDERS, POSITIONS = "orders.b", "positions.b"
+
+
+@pytest.fixture(scope="module")
+def bars() -> Bars:
+    return synthetic_bars("1m", 100)
+
+
+def chunk(orders: int, positions: int, *, first_id: int = 1) -> Chunk:
+    """Filled orders and changes of positions, numbered on from `first_id`."""
+    made = np.zeros(orders, dtype=ORDER)
+    made["order_id"] = np.arange(first_id, first_id + orders)
+    made["timestamp"] = 1_700_000_000_000_000
+    made["side"] = 1
+    made["quantity"] = made["fill_quantity"] = 2.5
+    made["price"] = made["fill_price"] = 10.0
+    changed = np.zeros(positions, dtype=POSITION)
+    changed["position_id"] = np.arange(first_id, first_id + positions)
+    changed["timestamp"] = 1_700_000_000_000_000
+    return Chunk(made, changed)
+
+
+def payloads(sent: list[Publication], topic: str) -> list[Any]:
+    found: list[Any] = []
+    for note, payload in sent:
+        if note.topic != topic:
+            continue
+        decoded = msgpack.unpackb(payload)
+        if decoded["type"] == "Batch":
+            batch = decoded["data"]
+            assert batch["count"] == note.count == len(batch["messages"]) > 1
+            assert batch["compression"] == "none"
+            assert batch["rawBytes"] == len(msgpack.packb(batch["messages"]))
+            found += batch["messages"]
+        else:
+            assert note.count == 1
+            found.append(decoded)
+    return found
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 15, 16, MAX_BATCH, MAX_BATCH + 1, 3 * MAX_BATCH])
+def test_every_event_is_published_once_and_in_order(bars: Bars, count: int) -> None:
+    sent = Publisher("b", bars, StreamOptions(), {}).chunk(chunk(count, count), 0, 100)
+    assert [one["data"]["orderId"] for one in payloads(sent, ORDERS)] == [str(one) for one in range(1, count + 1)]
+    assert [one["data"]["positionId"] for one in payloads(sent, POSITIONS)] == [str(one) for one in range(1, count + 1)]
+    assert max((note.count for note, _ in sent), default=0) <= MAX_BATCH
+
+
+def test_an_order_reads_as_the_protocol_says(bars: Bars) -> None:
+    made = chunk(2, 0)
+    made.orders["status"][1] = 1
+    made.orders["reason"][1] = 1
+    sent = Publisher("b", bars, StreamOptions(), {}).chunk(made, 0, 100)
+    common = {"backtestId": "b", "symbol": "SYNTH", "side": "buy", "quantity": 2.5, "price": 10.0}
+    common |= {"orderType": "market", "timestamp": 1_700_000_000_000}
+    assert payloads(sent, ORDERS) == [
+        {
+            "type": "OrderUpdate",
+            "data": {**common, "orderId": "1", "status": "filled", "fillPrice": 10.0, "fillQuantity": 2.5},
+        },
+        {"type": "OrderUpdate", "data": {**common, "orderId": "2", "status": "rejected", "reason": REASONS[1]}},
+    ]
+
+
+def test_what_an_earlier_worker_published_is_left_out(bars: Bars) -> None:
+    publisher = Publisher("b", bars, StreamOptions(), {ORDERS: 3, POSITIONS: 1, "progress.b": 9})
+    first = publisher.chunk(chunk(2, 2), 0, 50)
+    second = publisher.chunk(chunk(2, 2, first_id=3), 50, 100)
+    assert [one["data"]["orderId"] for one in payloads(first + second, ORDERS)] == ["4"]
+    assert [one["data"]["positionId"] for one in payloads(first + second, POSITIONS)] == ["2", "3", "4"]
+
+
+def test_streams_that_are_off_publish_nothing(bars: Bars) -> None:
+    off = StreamOptions(orders=False, positions=False)
+    assert Publisher("b", bars, off, {}).chunk(chunk(5, 5), 0, 100) == []
+
+
+def test_prices_are_the_bars_walked(bars: Bars) -> None:
+    prices = StreamOptions(prices=True, orders=False, positions=False)
+    sent = Publisher("b", bars, prices, {}).chunk(chunk(0, 0), 10, 13)
+    found = [one["data"] for one in payloads(sent, "prices.SYNTH.1m")]
+    assert [one["last"] for one in found] == bars.close[10:13].tolist()
+    assert [one["timestamp"] for one in found] == (bars.timestamp[10:13] // 1000).tolist()
+    assert found[0].keys() == {"symbol", "timestamp", "bid", "ask", "last", "volume", "timeframe"}

@@ -1,0 +1,212 @@
+"""A worker's work without its threads: what each note of the broker leads to, step by step."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import msgspec
+import pytest
+
+from backtestr_engine.catalog import Catalog
+from backtestr_engine.options import Conventions
+from backtestr_engine.results import ResultStore
+from backtestr_engine.synthetic import write_synthetic
+from backtestr_engine.workbench import Sent, Workbench
+from backtestr_protocol.engine import Assign, Control, Finished, Paused, Published, Resumed
+from backtestr_protocol.messages import BacktestConfig
+
+
+class Clock:
+    """Time that passes by `step` seconds whenever it is looked at."""
+
+    def __init__(self, step: float = 0.0) -> None:
+        self.now = 0.0
+        self.step = step
+
+    def __call__(self) -> float:
+        self.now += self.step
+        return self.now
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ResultStore:
+    return ResultStore(tmp_path / "results")
+
+
+@pytest.fixture
+def bench(catalog: Catalog, store: ResultStore, conventions: Conventions) -> Workbench:
+    write_synthetic(catalog)
+    return Workbench(catalog, store, conventions, chunk_bars=100, wall_ms=lambda: 1_700_000_000_000)
+
+
+def config(**changes: Any) -> BacktestConfig:
+    return BacktestConfig(
+        **{
+            "backtest_id": str(uuid.uuid4()),
+            "algorithm_id": "sma_cross",
+            "symbol": "SYNTH",
+            "start_date": "2000-01-01",
+            "end_date": "2100-01-01",
+            "initial_capital": 1e5,
+            "timeframe": "1d",
+            "commission": 0.001,
+            "slippage": 0.0,
+            "parameters": {},
+            **changes,
+        }
+    )
+
+
+def assign(bench: Workbench, asked: BacktestConfig, **how: Any) -> list[Sent]:
+    assert asked.backtest_id is not None
+    note = Assign(task_id=asked.backtest_id, work="RunBacktest", **how)
+    return bench.take(note, [msgpack.packb(to_wire(asked))])
+
+
+def to_wire(asked: BacktestConfig) -> dict[str, Any]:
+    found: dict[str, Any] = msgspec.to_builtins(asked)
+    return found
+
+
+def run_out(bench: Workbench, clock: Clock | None = None) -> list[Sent]:
+    sent: list[Sent] = []
+    while bench.running:
+        sent += bench.step(clock or Clock())
+    return sent
+
+
+def notes(sent: Sequence[Sent], kind: type) -> list[Any]:
+    return [note for note, _ in sent if isinstance(note, kind)]
+
+
+def test_a_backtest_runs_in_chunks_and_is_stored_before_it_is_finished(bench: Workbench, store: ResultStore) -> None:
+    asked = config()
+    assert assign(bench, asked) == []
+    steps = 0
+    sent: list[Sent] = []
+    while bench.running:
+        assert notes(sent, Finished) == []
+        sent = bench.step(Clock())
+        steps += 1
+    assert steps == 10  # 1,000 bars, 100 at a time
+    last_published, finished = sent[-2:]
+    assert isinstance(last_published[0], Published)
+    assert last_published[0].progress_percent == 100.0
+    assert finished[0] == Finished(task_id=asked.backtest_id or "", outcome="completed")
+    results, _ = store.read(asked.backtest_id or "")
+    assert results.status == "completed"
+
+
+def test_progress_comes_at_its_interval_and_at_the_end(bench: Workbench) -> None:
+    assign(bench, config(options={"streams": {"progressIntervalMs": 50}}))
+    clock = Clock(step=0.01)  # two looks a step: 20 ms
+    percents = [note.progress_percent for note in notes(run_out(bench, clock), Published) if note.progress_percent]
+    assert percents == [10.0, 40.0, 70.0, 100.0]
+
+
+def test_pause_parks_and_resume_goes_on_where_it_was(bench: Workbench, store: ResultStore) -> None:
+    straight, paused = config(), config()
+    assign(bench, straight)
+    run_out(bench)
+    assign(bench, paused)
+    bench.step(Clock())
+    task_id = paused.backtest_id or ""
+    parked = bench.take(Control(task_id=task_id, action="pause"), [])
+    assert [note.progress_percent for note in notes(parked, Published)] == [10.0]
+    assert notes(parked, Paused) == [Paused(task_id=task_id)]
+    assert not bench.running
+    other = config()
+    assign(bench, other)
+    assert notes(run_out(bench), Finished)[0].task_id == other.backtest_id
+    assert notes(bench.take(Control(task_id=task_id, action="resume"), []), Resumed) == [Resumed(task_id=task_id)]
+    run_out(bench)
+    assert store.read(task_id)[0].metrics == store.read(straight.backtest_id or "")[0].metrics
+
+
+def test_a_backtest_can_begin_parked(bench: Workbench) -> None:
+    asked = config()
+    sent = assign(bench, asked, paused=True)
+    assert notes(sent, Paused)
+    assert not bench.running
+
+
+@pytest.mark.parametrize("parked", [True, False])
+def test_stop_stores_what_was_walked(bench: Workbench, store: ResultStore, parked: bool) -> None:
+    asked = config()
+    task_id = asked.backtest_id or ""
+    assign(bench, asked)
+    bench.step(Clock())
+    if parked:
+        bench.take(Control(task_id=task_id, action="pause"), [])
+    stopped = bench.take(Control(task_id=task_id, action="stop"), [])
+    assert notes(stopped, Finished) == [Finished(task_id=task_id, outcome="stopped")]
+    assert not bench.running
+    results, _ = store.read(task_id, ["equity"])
+    assert (results.status, results.tables[0].rows) == ("stopped", 100)
+
+
+def test_what_is_about_another_task_is_ignored(bench: Workbench) -> None:
+    assign(bench, config())
+    for action in ("pause", "resume", "stop"):
+        assert bench.take(Control(task_id="someone else's", action=action), []) == []
+    assert bench.running
+
+
+def test_a_task_that_cannot_be_done_fails_and_the_next_is_done(bench: Workbench) -> None:
+    refused = config(symbol="SYNHT")
+    [(note, _)] = assign(bench, refused)
+    assert isinstance(note, Finished)
+    assert note.error is not None
+    assert (note.outcome, note.error.code, note.error.component) == ("failed", "DATA_ERROR", "engine")
+    assign(bench, config())
+    assert notes(run_out(bench), Finished)[0].outcome == "completed"
+
+
+def test_a_defect_fails_its_task_alone_and_is_logged(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def defect(*_: object) -> None:
+        raise ZeroDivisionError("a defect")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("backtestr_engine.workbench.prepare", defect)
+        [(note, _)] = assign(bench, config())
+    assert isinstance(note, Finished)
+    assert note.error is not None
+    assert note.error.code == "SYSTEM_ERROR"
+    assert note.error.details is not None
+    assert note.error.details["id"] in caplog.text
+    assert "ZeroDivisionError" in caplog.text
+    assign(bench, config())
+    assert notes(run_out(bench), Finished)[0].outcome == "completed"
+
+
+def test_time_at_work_is_limited_and_time_parked_is_not(bench: Workbench) -> None:
+    asked = config(options={"timeLimitMs": 1_000})
+    task_id = asked.backtest_id or ""
+    assign(bench, asked)
+    clock = Clock(step=0.05)
+    bench.step(clock)
+    bench.take(Control(task_id=task_id, action="pause"), [])
+    clock.now += 100.0
+    bench.take(Control(task_id=task_id, action="resume"), [])
+    assert notes(run_out(bench, clock), Finished)[0].outcome == "completed"
+
+    late = config(options={"timeLimitMs": 1_000})
+    assign(bench, late)
+    [failed] = notes(run_out(bench, Clock(step=0.3)), Finished)
+    assert failed.error.code == "TIMEOUT"
+
+
+def test_questions_are_answered_with_data_and_attachments(bench: Workbench) -> None:
+    [(note, frames)] = bench.take(Assign(task_id="q", work="ListMarketData"), [msgpack.packb({})])
+    assert note == Finished(task_id="q", outcome="completed")
+    assert [one["timeframe"] for one in msgpack.unpackb(frames[0])["series"]] == ["1m", "1d"]
+    request = {"symbol": "SYNTH", "timeframe": "1d", "limit": 5}
+    [(_, frames)] = bench.take(Assign(task_id="q", work="GetMarketData"), [msgpack.packb(request)])
+    assert len(frames) == 2
+    assert msgpack.unpackb(frames[0])["tables"][0]["rows"] == 5

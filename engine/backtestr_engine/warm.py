@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-from .account import rules
+from backtestr_protocol.messages import BacktestConfig
+
 from .algorithms import BUILT_IN
-from .metrics import Walked, annualisation, compute_metrics
-from .options import Conventions
+from .backtest import Plan, Run
+from .options import Conventions, resolve_options
+from .publisher import Publisher
 from .synthetic import synthetic_bars
-from .timeframes import LENGTH_US
-from .walk import Walk
 
 _BARS = 64
-_CAPITAL = 10_000.0
 
 
 def warm(conventions: Conventions) -> None:
-    """Run every built-in algorithm, the fill loop and the metrics once on a few bars."""
+    """Run every built-in algorithm once on a few bars, and publish what happens to nobody."""
     bars = synthetic_bars("1m", _BARS)
-    rule = annualisation(bars.timeframe, conventions.calendar, conventions.risk_free)
+    options = resolve_options({"streams": {"prices": True}}, conventions)
     for algorithm in BUILT_IN.values():
-        signals = algorithm.signals(bars, algorithm.check({}))
-        walk = Walk(bars, signals.flags, rules(conventions, commission=0.001, slippage=0.001), _CAPITAL)
-        events = walk.advance(_BARS)
-        walked = Walked(
-            initial_capital=_CAPITAL,
-            bar_length_us=LENGTH_US[bars.timeframe],
-            timestamp=bars.timestamp,
-            equity=walk.equity,
-            close=bars.close,
-            trades=events.trades,
-            account=walk.account[0],
+        config = BacktestConfig(
+            algorithm_id=algorithm.algorithm_id,
+            symbol=bars.symbol,
+            start_date="",
+            end_date="",
+            initial_capital=10_000.0,
+            timeframe=bars.timeframe,
+            commission=0.001,
+            slippage=0.001,
+            parameters={},
         )
-        compute_metrics(walked, rule)
+        run = Run(Plan(config, algorithm, algorithm.check({}), options, bars), "warm")
+        publisher = Publisher("warm", bars, options.streams, {})
+        publisher.chunk(run.advance(_BARS), 0, _BARS)
+        publisher.progress(run.progress())
+        run.finish()

@@ -8,6 +8,7 @@ import msgspec
 
 from backtestr_protocol.codec import decode, encode
 from backtestr_protocol.engine import Work
+from backtestr_protocol.errors import StateConflict
 from backtestr_protocol.messages import (
     BacktestConfig,
     BacktestRef,
@@ -58,8 +59,13 @@ class Questions:
         return self._methods[work](data)
 
     def _check_backtest(self, data: bytes) -> Frames:
-        """The configuration again, once nothing stands against it."""
+        """The configuration again, once nothing stands against it. Raises what `prepare` raises, and `StateConflict`
+        for an id that has results already: they are not overwritten."""
         config = decode(_config, data)
+        if config.backtest_id is not None and self._results.has(config.backtest_id):
+            raise StateConflict(
+                f"backtest {config.backtest_id!r} has results; choose another backtestId, or leave it out"
+            )
         prepare(config, self._catalog, self._conventions)
         return [encode(config)]
 

@@ -86,6 +86,10 @@ class ResultStore:
         partial.rename(folder)
         sync(self._root)
 
+    def has(self, backtest_id: str) -> bool:
+        """Whether a result of that backtest is stored."""
+        return self._folder(backtest_id).is_dir()
+
     def read(self, backtest_id: str, tables: Sequence[TableName] = ()) -> tuple[BacktestResults, list[bytes]]:
         """A stored result and the tables asked for, each an Arrow IPC stream in the order that `tables` refers to.
 

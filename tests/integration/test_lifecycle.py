@@ -15,7 +15,7 @@ import pytest
 
 from harness import RunningBroker, Stranger, running_broker, short_directory, wait_until
 from integration.conftest import QUICK
-from integration.test_end_to_end import SYNTH
+from integration.test_end_to_end import SYNTH, run_to_end
 
 
 def assert_nothing_is_left(broker: RunningBroker, workers: list[int]) -> None:
@@ -181,3 +181,18 @@ def test_a_killed_worker_is_replaced_and_its_backtest_continues_its_streams() ->
         metrics = [stranger.ask("GetPerformanceMetrics", {"backtestId": one})["metrics"] for one in (straight, broken)]
         assert metrics[0] == metrics[1]
         assert stranger.ask("GetSystemStatus", {})["status"] == "healthy"
+
+
+def test_results_outlive_the_broker_and_are_not_overwritten() -> None:
+    with running_broker() as broker:
+        with Stranger(broker.connection_file) as stranger:
+            stranger.hello()
+            run_to_end(stranger, SYNTH, "kept")
+            before = stranger.ask("GetPerformanceMetrics", {"backtestId": "kept"})
+        broker.stop()
+        broker.start()
+        with Stranger(broker.connection_file) as stranger:
+            stranger.hello()
+            assert stranger.ask("GetPerformanceMetrics", {"backtestId": "kept"}) == before
+            assert stranger.refused("StartBacktest", {**SYNTH, "backtestId": "kept"})["code"] == "STATE_CONFLICT"
+            assert stranger.refused("GetBacktestStatus", {"backtestId": "kept"})["code"] == "NOT_FOUND"

@@ -191,7 +191,8 @@ class Core:
         try:
             if request_type == "Hello":
                 welcome = self._greet(envelope, peer)
-                self._reply(peer, envelope.id, Answer(encoded_payload("Success", welcome)))
+                answer = Answer(encoded_payload("Success", welcome))
+                self._send(peer, "Response", envelope.id, answer, instance_id=self.instance_id)
                 return
             session = self._admit(envelope, peer)
         except BacktestrError as error:
@@ -370,7 +371,9 @@ class Core:
     def publish(self, topic: str, payload: bytes, count: int = 1) -> None:
         """Sequence, keep and send one stream payload."""
         placed = self.sequencer.append(topic, payload, count)
-        envelope = self._envelope(placed.topic_class.message_type, payload, seq=placed.seq)
+        envelope = self._envelope(
+            placed.topic_class.message_type, payload, seq=placed.seq, instance_id=self.instance_id
+        )
         self._effects.append(Publish(placed.topic_class.socket, encode_stream(self._signer, placed.name, envelope)))
 
     def job_changed(self, job: Job) -> None:
@@ -409,13 +412,26 @@ class Core:
     def _reply(self, peer: bytes, request_id: str, answer: Answer) -> None:
         self._send(peer, "Response", request_id, answer)
 
-    def _send(self, peer: bytes, message_type: MessageType, request_id: str | None, answer: Answer) -> None:
-        envelope = self._envelope(message_type, answer.payload, correlation_id=request_id)
+    def _send(
+        self,
+        peer: bytes,
+        message_type: MessageType,
+        request_id: str | None,
+        answer: Answer,
+        instance_id: str | None = None,
+    ) -> None:
+        envelope = self._envelope(message_type, answer.payload, correlation_id=request_id, instance_id=instance_id)
         frames = encode_message(self._signer, RESPONSE, envelope, answer.attachments)
         self._effects.append(Reply(peer, frames))
 
     def _envelope(
-        self, message_type: MessageType, payload: bytes, *, correlation_id: str | None = None, seq: int | None = None
+        self,
+        message_type: MessageType,
+        payload: bytes,
+        *,
+        correlation_id: str | None = None,
+        seq: int | None = None,
+        instance_id: str | None = None,
     ) -> Outgoing:
         self._made += 1
         return Outgoing(
@@ -426,7 +442,7 @@ class Core:
             payload=msgspec.Raw(payload),
             correlation_id=correlation_id,
             seq=seq,
-            instance_id=self.instance_id if seq is not None else None,
+            instance_id=instance_id,
         )
 
     def _notify(self, signal: Any, **facts: Any) -> None:

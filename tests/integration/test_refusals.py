@@ -211,6 +211,13 @@ def test_a_session_is_bound_to_its_connection(broker: RunningBroker, stranger: S
     stranger.requests.session_id = kept
 
 
+def test_the_welcome_names_the_instance_in_envelope_and_data(broker: RunningBroker) -> None:
+    with Stranger(broker.connection_file, "polite") as polite:
+        envelope, _ = polite.send_and_receive(polite.requests.hello())
+        instance_id = polite.connection["instanceId"]
+        assert envelope["instanceId"] == envelope["payload"]["data"]["instanceId"] == instance_id
+
+
 def test_another_version_of_the_protocol_is_refused(broker: RunningBroker) -> None:
     with Stranger(broker.connection_file, "from the future") as future:
         error = future.refused("Hello", {"clientId": "future", "protocolVersions": [2, 3]})

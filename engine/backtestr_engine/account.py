@@ -15,6 +15,9 @@ RULES = np.dtype(
     [
         ("size_value", "f8"),
         ("commission", "f8"),
+        ("commission_fixed", "f8"),
+        ("commission_per_unit", "f8"),
+        ("commission_minimum", "f8"),
         ("slippage", "f8"),
         ("size", "i1"),
         ("on_opposite", "i1"),
@@ -50,8 +53,8 @@ ACCOUNT = np.dtype(
     align=True,
 )
 
-ALL_IN, FRACTION, UNITS = range(3)
-_SIZES = {"all_in": ALL_IN, "fraction": FRACTION, "units": UNITS}
+ALL_IN, FRACTION, UNITS, VALUE = range(4)
+_SIZES = {"all_in": ALL_IN, "fraction": FRACTION, "units": UNITS, "value": VALUE}
 REVERSE, CLOSE, IGNORE = range(3)
 _ON_OPPOSITE = {"reverse": REVERSE, "close": CLOSE, "ignore": IGNORE}
 
@@ -62,6 +65,9 @@ def rules(conventions: Conventions, *, commission: float, slippage: float) -> Re
     record = np.zeros(1, dtype=RULES)
     record["size_value"] = 1.0 if conventions.size == "all_in" else conventions.size_value
     record["commission"] = commission
+    record["commission_fixed"] = conventions.commission_fixed
+    record["commission_per_unit"] = conventions.commission_per_unit
+    record["commission_minimum"] = conventions.commission_minimum
     record["slippage"] = slippage
     record["size"] = _SIZES[conventions.size]
     record["on_opposite"] = _ON_OPPOSITE[conventions.on_opposite]

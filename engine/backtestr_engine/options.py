@@ -15,6 +15,8 @@ from backtestr_protocol.messages import StreamOptions
 
 _Struct = TypeVar("_Struct")
 
+_LARGEST = 1e300
+
 TIME_LIMIT_MAX_MS = 24 * 60 * 60 * 1000
 
 
@@ -23,9 +25,12 @@ class Conventions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     unit and reason; on the wire the names are camelCase."""
 
     fill_at: Literal["next_open", "close"]
-    size: Literal["all_in", "fraction", "units"]
+    size: Literal["all_in", "fraction", "units", "value"]
     size_value: float
     whole_units: bool
+    commission_fixed: float
+    commission_per_unit: float
+    commission_minimum: float
     direction: Literal["both", "long", "short"]
     on_opposite: Literal["reverse", "close", "ignore"]
     short_of_cash: Literal["reject", "cut"]
@@ -71,14 +76,19 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 
 PLANNED = frozenset(
     {
-        *("orderType", "validBars", "commissionFixed", "commissionPerUnit", "commissionMinimum"),
+        *("orderType", "validBars"),
         *("stopLoss", "takeProfit", "trailingStop", "stopBase", "stopActive"),
         *("leverage", "maintenanceMargin", "pace"),
     }
 )
 """Options of the design that this version does not have: refused by name, never silently ignored."""
 
+_MONEY = (0.0, _LARGEST, "an amount of money, 0 or more")
+
 _BOUNDS: Mapping[str, tuple[float, float, str]] = {
+    "commission_fixed": _MONEY,
+    "commission_per_unit": _MONEY,
+    "commission_minimum": _MONEY,
     "risk_free": (-1.0, 1.0, "a yearly rate, as a fraction, above -1 and up to 1"),
     "time_limit_ms": (1, TIME_LIMIT_MAX_MS, f"milliseconds, 1..{TIME_LIMIT_MAX_MS}"),
 }
@@ -139,7 +149,7 @@ def _check_size(conventions: Conventions, *, value_given: bool) -> None:
     if conventions.size == "all_in":
         if value_given:
             raise InvalidConfiguration(
-                "sizeValue says how much of size fraction or units; with size all_in it has no meaning",
+                "sizeValue says how much of a size other than all_in; with size all_in it has no meaning",
                 paths=["$.options.size", "$.options.sizeValue"],
             )
         return
@@ -150,7 +160,8 @@ def _check_size(conventions: Conventions, *, value_given: bool) -> None:
     if conventions.size == "fraction" and not 0 < conventions.size_value <= 1:
         raise _out_of_range("size_value", "a fraction of equity above 0 and up to 1", conventions.size_value)
     if not 0 < conventions.size_value < float("inf"):
-        raise _out_of_range("size_value", "a number of units above 0", conventions.size_value)
+        what = "a number of units above 0" if conventions.size == "units" else "an amount of money above 0"
+        raise _out_of_range("size_value", what, conventions.size_value)
 
 
 def _out_of_range(name: str, expected: str, value: float) -> ValidationError:

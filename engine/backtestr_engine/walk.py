@@ -17,9 +17,10 @@ import numpy as np
 from numba import njit
 
 # numba's cache on disk watches this file alone: after changing a constant that is imported here, touch it.
-from .account import IGNORE, REVERSE, UNITS, new_account
+from .account import IGNORE, REVERSE, new_account
 from .arrays import Bytes, Floats, Integers, Records
 from .bars import Bars
+from .costs import FIRST_PART, MINIMUM_QUANTITY, affordable, fee_of, further_fee, listed_fee, size_of, slipped
 from .fills import (
     BUY,
     CUT,
@@ -33,13 +34,9 @@ from .fills import (
     POSITION,
     REJECTED,
     SELL,
-    TOO_SMALL,
     TRADE,
 )
 from .signals import EXIT, SHORT_EXIT
-
-MINIMUM_QUANTITY = 1e-8
-"""One satoshi: an order for less than this is rounding, not intent."""
 
 
 class Events(msgspec.Struct, frozen=True):
@@ -197,7 +194,8 @@ def _obey(
         elif closed < asked:
             reason = CUT
     if opens != 0 and closed == asked:
-        wanted, opened, opening_fee, refusal = _open(opens, price, time, rule, state, positions, counts)
+        listed = listed_fee(closed, slipped(side, price, rule), rule) if closed > 0.0 else FIRST_PART
+        wanted, opened, opening_fee, refusal = _open(opens, price, listed, time, rule, state, positions, counts)
         if opened == 0.0 and closed > 0.0:
             _emit(side, asked, price, closed, fee, reason, time, rule, state, orders, counts)
             asked = closed = fee = 0.0
@@ -220,47 +218,18 @@ def _refuse(flags: int, price: float, time: int, rule: Any, state: Any, orders: 
 
 
 @njit(cache=True, nogil=True)
-def _slipped(side: int, price: float, rule: Any) -> float:
-    slipped: float = price * (1.0 + side * rule.slippage)
-    return slipped
-
-
-@njit(cache=True, nogil=True)
-def _size(side: int, price: float, rule: Any, cash: float) -> tuple[float, float, int]:
-    """The quantity wanted, what a flat account with `cash` gets of it at `price` (after slippage), and why less.
-
-    all_in and fraction: cash · size_value / (price · (1 + commission)), so that costs are paid within the budget.
-    units: size_value, of which a buy needs its cost in cash; so does a sale short, when it needs collateral.
-    """
-    affordable = max(cash, 0.0) / (1.0 + rule.commission) / price
-    wanted = rule.size_value if rule.size == UNITS else affordable * rule.size_value
-    if rule.whole_units:
-        wanted = np.floor(wanted)
-        affordable = np.floor(affordable)
-    if cash <= 0.0:
-        return wanted, 0.0, NO_CASH
-    quantity = wanted
-    reason = NO_REASON
-    if wanted > affordable and (side == BUY or rule.short_collateral):
-        if not rule.cut:
-            return wanted, 0.0, NO_CASH
-        quantity = affordable
-        reason = CUT
-    if quantity < MINIMUM_QUANTITY:
-        return wanted, 0.0, TOO_SMALL
-    return wanted, quantity, reason
-
-
-@njit(cache=True, nogil=True)
 def _open(
-    side: int, market: float, time: int, rule: Any, state: Any, positions: Any, counts: Integers
+    side: int, market: float, listed: float, time: int, rule: Any, state: Any, positions: Any, counts: Integers
 ) -> tuple[float, float, float, int]:
-    """Open a position from flat. Returns the quantity wanted and filled, the fee, and the reason for less or none."""
-    price = _slipped(side, market, rule)
-    wanted, quantity, reason = _size(side, price, rule, state.cash)
+    """Open a position from flat; `listed` is the listed fee of the close that began the order, or `FIRST_PART`.
+
+    Returns the quantity wanted and filled, the fee, and the reason for less or none.
+    """
+    price = slipped(side, market, rule)
+    wanted, quantity, reason = size_of(side, price, state.cash, listed, rule)
     if quantity == 0.0:
         return wanted, 0.0, 0.0, reason
-    fee = quantity * price * rule.commission
+    fee = further_fee(quantity, price, listed, rule)
     state.cash -= side * quantity * price + fee
     if side == BUY:
         state.cash = max(state.cash, 0.0)  # A purchase is never on credit: below zero is the last bit of rounding.
@@ -281,14 +250,14 @@ def _close(
 ) -> tuple[float, float]:
     """Close the position, or what cash allows of it when a cover is cut. Returns the quantity closed and the fee."""
     side = SELL if state.quantity > 0.0 else BUY
-    price = _slipped(side, market, rule)
+    price = slipped(side, market, rule)
     held = abs(state.quantity)
     quantity = held
     if side == BUY and rule.cut:
-        quantity = min(held, max(state.cash, 0.0) / (1.0 + rule.commission) / price)
+        quantity = min(held, affordable(state.cash, price, FIRST_PART, rule))
         if quantity < MINIMUM_QUANTITY:
             return 0.0, 0.0
-    fee = quantity * price * rule.commission
+    fee = fee_of(quantity, price, rule)
     entry_fees = state.entry_fees * (quantity / held)
     gross = -side * quantity * (price - state.average_price)
     state.cash -= side * quantity * price + fee
@@ -355,7 +324,7 @@ def _emit(
     order.order_type = MARKET
     order.reason = reason
     if filled > 0.0:
-        price = _slipped(side, market, rule)
+        price = slipped(side, market, rule)
         order.fill_price = price
         order.status = FILLED
         state.orders_filled += 1

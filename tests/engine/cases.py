@@ -57,13 +57,17 @@ def random_bars(chance: np.random.Generator, count: int) -> Bars:
 def random_case(chance: np.random.Generator, defaults: Conventions, *, bars: int | None = None) -> Case:
     count = bars or int(chance.integers(1, 40))
     pick = chance.choice
-    size = str(pick(["all_in", "fraction", "units"]))
+    size = str(pick(["all_in", "fraction", "units", "value"]))
+    costly = chance.random() < 0.5
     conventions = msgspec.structs.replace(
         defaults,
         fill_at=str(pick(["next_open", "close"])),
         size=size,
         size_value=float(pick([0.1, 0.5, 1.0])) if size == "fraction" else float(pick([1.0, 7.5, 60.0, 300.0])),
         whole_units=bool(pick([True, False])),
+        commission_fixed=float(pick([0, 1.3, 40])) if costly else 0.0,
+        commission_per_unit=float(pick([0, 0.013])) if costly else 0.0,
+        commission_minimum=float(pick([0, 2.7, 55])) if costly else 0.0,
         direction=str(pick(["both", "long", "short"])),
         on_opposite=str(pick(["reverse", "close", "ignore"])),
         short_of_cash=str(pick(["reject", "cut"])),

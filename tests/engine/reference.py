@@ -81,6 +81,29 @@ class Reference:
     def _slipped(self, side: str, market: float) -> float:
         return market * (1 + self.slippage) if side == "buy" else market * (1 - self.slippage)
 
+    def _fee(self, *parts: tuple[float, float]) -> float:
+        """The fee of one order made of (quantity, price) parts."""
+        rule = self.conventions
+        total = rule.commission_fixed
+        for quantity, price in parts:
+            total += self.commission * quantity * price + rule.commission_per_unit * quantity
+        return max(total, rule.commission_minimum)
+
+    def _most(self, price: float, first: tuple[float, float] | None) -> float:
+        """The most units that cash buys, by trial: the cost of an order grows with its quantity."""
+
+        def left(quantity: float) -> float:
+            fee = self._fee(first, (quantity, price)) - self._fee(first) if first else self._fee((quantity, price))
+            return self.cash - quantity * price - fee
+
+        low, high = 0.0, max(self.cash, 0.0) / price + 1.0
+        if left(0.0) <= 0.0:
+            return 0.0
+        for _ in range(200):
+            middle = (low + high) / 2
+            low, high = (middle, high) if left(middle) >= 0 else (low, middle)
+        return low
+
     def _obey(self, bar: int, wishes: frozenset[str], market: float) -> None:
         leaves, enters = self._plan(wishes)
         order: Order | None = None
@@ -93,7 +116,8 @@ class Reference:
             if filled != asked:
                 enters = None
         if enters:
-            asked, filled, fee, reason = self._enter(bar, enters, market)
+            first = (order.filled, self._slipped(order.side, market)) if order else None
+            asked, filled, fee, reason = self._enter(bar, enters, market, first)
             price = self._slipped(enters, market)
             if order is None:
                 order = Order(bar, enters, asked, filled, price if filled else None, fee, reason)
@@ -110,12 +134,12 @@ class Reference:
         price = self._slipped(side, market)
         quantity = abs(self.held)
         if side == "buy" and self.conventions.short_of_cash == "cut":
-            quantity = min(quantity, max(self.cash, 0.0) / (1 + self.commission) / price)
+            quantity = min(quantity, self._most(price, None))
             if quantity < SMALLEST:
                 return 0.0, 0.0
         whole = quantity == abs(self.held)
         share = 1.0 if whole else quantity / abs(self.held)
-        fee = quantity * price * self.commission
+        fee = self._fee((quantity, price))
         if side == "sell":
             self.cash += quantity * price - fee
             gain = quantity * (price - self.entry_price)
@@ -128,23 +152,30 @@ class Reference:
         self.held = 0.0 if whole else self.held + (quantity if side == "buy" else -quantity)
         return quantity, fee
 
-    def _enter(self, bar: int, side: str, market: float) -> tuple[float, float, float, str]:
+    def _enter(
+        self, bar: int, side: str, market: float, first: tuple[float, float] | None
+    ) -> tuple[float, float, float, str]:
         price = self._slipped(side, market)
         rule = self.conventions
-        affordable = max(self.cash, 0.0) / ((1 + self.commission) * price)
-        wanted = {"all_in": affordable, "fraction": rule.size_value * affordable, "units": rule.size_value}[rule.size]
+        affordable = self._most(price, first)
+        wanted = {
+            "all_in": affordable,
+            "fraction": rule.size_value * affordable,
+            "units": rule.size_value,
+            "value": rule.size_value / price,
+        }[rule.size]
         if rule.whole_units:
             wanted, affordable = float(math.floor(wanted)), float(math.floor(affordable))
         if self.cash <= 0:
             return wanted, 0.0, 0.0, "not enough cash"
         quantity, reason = wanted, ""
-        if wanted > affordable * (1 + 1e-15) and (side == "buy" or rule.short_collateral):
+        if wanted > affordable * (1 + 1e-13) and (side == "buy" or rule.short_collateral):
             if rule.short_of_cash == "reject":
                 return wanted, 0.0, 0.0, "not enough cash"
             quantity, reason = affordable, "cut to the cash there was"
         if quantity < SMALLEST:
             return wanted, 0.0, 0.0, "too small"
-        fee = quantity * price * self.commission
+        fee = self._fee(first, (quantity, price)) - self._fee(first) if first else self._fee((quantity, price))
         self.cash += (-quantity if side == "buy" else quantity) * price - fee
         self.held = quantity if side == "buy" else -quantity
         self.entry_price, self.entry_fees, self.entry_bar = price, fee, bar

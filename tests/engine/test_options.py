@@ -69,6 +69,18 @@ def test_options_spelled_out_mean_the_same(conventions: Conventions) -> None:
             "$.options.sizeValue",
         ),
         (
+            {"size": "value", "sizeValue": -5},
+            ValidationError,
+            "'sizeValue' must be an amount of money",
+            "$.options.sizeValue",
+        ),
+        (
+            {"commissionFixed": -1},
+            ValidationError,
+            "'commissionFixed' must be an amount of money, 0 or more",
+            "$.options.commissionFixed",
+        ),
+        (
             {"streams": {"order": True}},
             ValidationError,
             "unknown stream option 'order'; did you mean 'orders'?",

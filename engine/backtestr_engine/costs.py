@@ -1,0 +1,100 @@
+"""What an order costs and how large it may be: the arithmetic of fees and sizes, for the kernel of `walk.py`.
+
+With v the value traded, q the units: the fee of an order is max(minimum, fixed + commission · v + per_unit · q). An
+order may have two parts, the close of one position and the opening of the next; it pays one fee. What the first part
+was charged is credited to the second.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from .account import UNITS, VALUE
+from .fills import BUY, CUT, NO_CASH, NO_REASON, TOO_SMALL
+
+FIRST_PART = -1.0
+"""For the listed fee of the part before: there is none."""
+
+MINIMUM_QUANTITY = 1e-8
+"""One satoshi: an order for less than this is rounding, not intent."""
+
+
+@njit(cache=True, nogil=True)
+def slipped(side: int, price: float, rule: Any) -> float:
+    """`price` after slippage, which is against whoever trades."""
+    worse: float = price * (1.0 + side * rule.slippage)
+    return worse
+
+
+@njit(cache=True, nogil=True)
+def listed_fee(quantity: float, price: float, rule: Any) -> float:
+    """The fee of an order before its minimum."""
+    fee: float = quantity * price * rule.commission + rule.commission_fixed + quantity * rule.commission_per_unit
+    return fee
+
+
+@njit(cache=True, nogil=True)
+def fee_of(quantity: float, price: float, rule: Any) -> float:
+    """The fee of an order of one part."""
+    fee: float = max(listed_fee(quantity, price, rule), rule.commission_minimum)
+    return fee
+
+
+@njit(cache=True, nogil=True)
+def further_fee(quantity: float, price: float, listed: float, rule: Any) -> float:
+    """The fee of a second part of an order that is listed at `listed` so far, or at `FIRST_PART`."""
+    if listed == FIRST_PART:
+        return fee_of(quantity, price, rule)
+    together = listed + quantity * price * rule.commission + quantity * rule.commission_per_unit
+    fee: float = max(together, rule.commission_minimum) - max(listed, rule.commission_minimum)
+    return fee
+
+
+@njit(cache=True, nogil=True)
+def affordable(cash: float, price: float, listed: float, rule: Any) -> float:
+    """The most units that `cash` pays for at `price`, fee included; `listed` as for `further_fee`.
+
+    q · price + fee ≤ cash holds when it holds with the listed fee and with the minimum: the smaller of two bounds.
+    """
+    base, charged = rule.commission_fixed, 0.0
+    if listed != FIRST_PART:
+        base, charged = listed, max(listed, rule.commission_minimum)
+    quantity = (cash - base + charged) / ((1.0 + rule.commission) * price + rule.commission_per_unit)
+    if rule.commission_minimum > 0.0:
+        quantity = min(quantity, (cash - rule.commission_minimum + charged) / price)
+    most: float = max(quantity, 0.0)
+    return most
+
+
+@njit(cache=True, nogil=True)
+def size_of(side: int, price: float, cash: float, listed: float, rule: Any) -> tuple[float, float, int]:
+    """The quantity wanted, what a flat account with `cash` gets of it at `price` (after slippage), and why less.
+
+    all_in and fraction: size_value of what cash pays for, costs included. units and value: size_value units, or money's
+    worth of them, of which a buy needs its cost in cash; so does a sale short, when it needs collateral.
+    """
+    most = affordable(cash, price, listed, rule)
+    if rule.size == UNITS:
+        wanted = rule.size_value
+    elif rule.size == VALUE:
+        wanted = rule.size_value / price
+    else:
+        wanted = most * rule.size_value
+    if rule.whole_units:
+        wanted = np.floor(wanted)
+        most = np.floor(most)
+    if cash <= 0.0:
+        return wanted, 0.0, NO_CASH
+    quantity = wanted
+    reason = NO_REASON
+    if wanted > most and (side == BUY or rule.short_collateral):
+        if not rule.cut:
+            return wanted, 0.0, NO_CASH
+        quantity = most
+        reason = CUT
+    if quantity < MINIMUM_QUANTITY:
+        return wanted, 0.0, TOO_SMALL
+    return wanted, quantity, reason

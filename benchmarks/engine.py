@@ -33,7 +33,7 @@ from backtestr_engine.synthetic import SYMBOL, synthetic_bars
 from backtestr_engine.warm import warm
 from backtestr_protocol.messages import BacktestConfig
 
-TO_REACH_MS = 40.0
+TO_REACH_MS = 25.0
 THROUGH_TO_REACH = 1.5
 WHOLE = "backtest, all metrics"
 FLOOR = "copy of the closes"

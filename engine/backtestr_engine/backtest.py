@@ -25,7 +25,7 @@ from .options import Conventions, Options, resolve_options
 from .parameters import Value
 from .signals import Signals
 from .tables import equity_frame, orders_frame, positions_frame, trades_frame
-from .timeframes import LENGTH_US, parse_timeframe
+from .timeframes import parse_timeframe
 from .walk import Walk
 
 
@@ -187,12 +187,11 @@ class Run:
             metrics = compute_metrics(
                 Walked(
                     initial_capital=self.plan.config.initial_capital,
-                    bar_length_us=LENGTH_US[bars.timeframe],
-                    timestamp=bars.timestamp,
+                    bars=bars,
                     equity=walk.equity[:walked],
-                    close=bars.close,
                     trades=events.trades,
                     account=account,
+                    fills_at_close=self.plan.options.conventions.fill_at == "close",
                 ),
                 self.plan.annualisation,
             )

@@ -1,72 +1,46 @@
 """Metrics: what a backtest came to, in figures whose formulas, units and sources are stated.
 
 Returns, rates and drawdowns are fractions (0.25 = 25 %), drawdowns positive, money in the account's currency. With
-e₁ … eₙ the equity at the close of every bar and e₀ the initial capital, rᵢ = eᵢ / eᵢ₋₁ − 1 are the returns per bar. A
-metric that is undefined is None, and `undefined` says why: never a wrong number.
+e₁ … eₙ the equity at the close of every bar and e₀ the initial capital, rᵢ = eᵢ / eᵢ₋₁ − 1 are the returns per bar, A
+the bars per year and f the risk-free rate per bar. A metric that is undefined is None, and `undefined` says why: never
+a wrong number.
+
+Sources: empyrical is empyrical-reloaded 0.7 (Quantopian's), whose formulas are named where several are in use.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import numpy as np
-from numba import njit
 
-from backtestr_protocol.messages import Timeframe
-
-from .arrays import Floats, Integers, Records
-from .timeframes import DAY_US, LENGTH_US
-
-Calendar = Literal["24/7", "24/5", "252d"]
-
-_DAYS_PER_YEAR: dict[Calendar, float] = {"24/7": 365.0, "24/5": 365.0 * 5 / 7, "252d": 252.0}
-_TRADING_DAY_US: dict[Calendar, float] = {"24/7": DAY_US, "24/5": DAY_US, "252d": DAY_US * 6.5 / 24}
-"""How long trading lasts on such a day: an exchange's is 9:30 to 16:00."""
+from .annualisation import Annualisation as Annualisation
+from .annualisation import annualisation as annualisation
+from .arrays import Floats, Records
+from .bars import Bars
+from .metrics_excursions import drawdowns, excursions
+from .metrics_returns import Moments, Tails, moments, tails
+from .timeframes import DAY_US
 
 _YEAR_US = 365.25 * DAY_US
-
-
-class Annualisation(msgspec.Struct, frozen=True):
-    """How figures per bar become figures per year. `risk_free` is a yearly rate, as a fraction."""
-
-    bars_per_year: float
-    risk_free: float
-
-    @property
-    def risk_free_per_bar(self) -> float:
-        """The rate that compounds to `risk_free` in a year: (1 + risk_free)^(1 / bars_per_year) − 1."""
-        return math.expm1(math.log1p(self.risk_free) / self.bars_per_year)
-
-
-def annualisation(timeframe: Timeframe, calendar: Calendar, risk_free: float) -> Annualisation:
-    """Bars per year: trading days per year (24/7: 365, 24/5: 365 · 5/7, 252d: 252) times bars per trading day (of 24
-    hours, 252d: 6.5 hours). One bar a day for 1d; 365 / 7 bars for 1w under every calendar."""
-    length = LENGTH_US[timeframe]
-    if timeframe == "1w":
-        bars_per_year = 365.0 / 7
-    elif timeframe == "1d":
-        bars_per_year = _DAYS_PER_YEAR[calendar]
-    else:
-        bars_per_year = _DAYS_PER_YEAR[calendar] * _TRADING_DAY_US[calendar] / length
-    return Annualisation(bars_per_year, risk_free)
 
 
 class Walked(msgspec.Struct, frozen=True):
     """What metrics are computed of: the bars walked so far and what the account did on them.
 
-    `equity` and `close`: float64 per bar. `started_us`, `ended_us`: open of the first bar and close of the last.
-    `trades`: records of `fills.TRADE`, closed ones. `account`: one record of `account.ACCOUNT`.
+    `equity`: float64 per bar. `trades`: records of `fills.TRADE`, closed ones. `account`: one record of
+    `account.ACCOUNT`. `fills_at_close`: whether orders are filled at the close of a bar, not at its open.
     """
 
     initial_capital: float
-    bar_length_us: int
-    timestamp: Integers
+    bars: Bars
     equity: Floats
-    close: Floats
     trades: Records
     account: Any
+    fills_at_close: bool
 
 
 class Metrics(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -78,29 +52,64 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """eₙ; an open position is marked at the last close."""
     peak_equity: float
     """max eᵢ."""
+
     total_return: float
     """eₙ / e₀ − 1."""
     annual_return: float | None
-    """(1 + totalReturn)^(A / n) − 1, A bars a year: the rate that n bars at that pace compound to (vectorbt,
-    empyrical)."""
+    """(1 + totalReturn)^(A / n) − 1: the rate that n bars at that pace compound to (vectorbt, empyrical)."""
     cagr: float | None
     """(1 + totalReturn)^(1 / years) − 1, years of 365.25 days from the first open to the last close."""
+    buy_and_hold_return: float
+    """Last close / first close − 1, without costs."""
+    alpha: float | None
+    """(1 + mean((r − f) − beta · (m − f)))^A − 1, a rate per year: what was earned beside the market's share (Jensen
+    1968; compounded as empyrical does)."""
+    beta: float | None
+    """cov(r, m) / var(m), mᵢ = closeᵢ / closeᵢ₋₁ − 1 what buying and holding returned, over bars 2 … n."""
+
     volatility: float | None
     """σ(r) · √A, σ with n − 1 degrees of freedom."""
     sharpe_ratio: float | None
-    """mean(r − f) / σ(r − f) · √A, f the risk-free rate per bar (Sharpe 1994)."""
+    """mean(r − f) / σ(r − f) · √A (Sharpe 1994)."""
     sortino_ratio: float | None
     """mean(r − f) · A / (√mean(min(r − f, 0)²) · √A), the mean over all bars (Sortino & Price 1994)."""
     calmar_ratio: float | None
     """annualReturn / maxDrawdown (Young 1991, over the whole run)."""
+    omega_ratio: float | None
+    """Σ max(r − f, 0) / Σ max(f − r, 0) (Keating & Shadwick 2002, threshold f)."""
+    skew: float | None
+    """m₃ / m₂^1.5, mₖ = mean((r − mean r)ᵏ) (Fisher & Pearson; scipy.stats.skew)."""
+    kurtosis: float | None
+    """m₄ / m₂² − 3: 0 for a normal distribution (Fisher's excess; scipy.stats.kurtosis)."""
+    value_at_risk_95: float | None
+    """The 5 % quantile of r, interpolated linearly: a return per bar, negative where it is a loss (empyrical)."""
+    conditional_value_at_risk_95: float | None
+    """The mean of the ⌊0.05 · (n − 1)⌋ + 1 lowest r: a return per bar, negative where it is a loss (empyrical)."""
+    tail_ratio: float | None
+    """|95 % quantile of r| / |5 % quantile of r| (empyrical)."""
+
     max_drawdown: float
     """max (1 − eᵢ / pᵢ), pᵢ = max(e₁ … eᵢ)."""
     average_drawdown: float | None
     """The mean, over all drawdowns from a peak to its recovery or the end, of the deepest point of each."""
     max_drawdown_duration_ms: int
     """The longest time from a peak to the bar that regains it, or to the last bar."""
+    average_drawdown_duration_ms: float | None
+    """The mean of these times over all drawdowns."""
+    recovery_factor: float | None
+    """totalReturn / maxDrawdown: how many times over the worst loss was made good."""
+    ulcer_index: float | None
+    """√mean((1 − eᵢ / pᵢ)²), a fraction (Martin & McCann 1989, who give it in percent)."""
+
     exposure: float
     """The fraction of bars that ended with a position."""
+    turnover: float | None
+    """Σ |fill price · fill quantity| / mean(e): how often the account was traded over."""
+    total_fees: float
+    """Σ fees of all fills, in money."""
+    total_slippage: float
+    """Σ |fill price − market price| · fill quantity, in money."""
+
     total_trades: int
     """Closed trades, and the one that is open at the end, as vectorbt counts."""
     open_trades: int
@@ -115,16 +124,24 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The mean return of the closed trades."""
     profit_factor: float | None
     """Σ pnl of winning closed trades / −Σ pnl of losing ones."""
+    payoff_ratio: float | None
+    """Mean pnl of winning closed trades / −mean pnl of losing ones."""
     expectancy: float | None
     """The mean pnl of the closed trades, in money."""
-    turnover: float | None
-    """Σ |fill price · fill quantity| / mean(e): how often the account was traded over."""
-    buy_and_hold_return: float
-    """Last close / first close − 1, without costs."""
-    total_fees: float
-    """Σ fees of all fills, in money."""
-    total_slippage: float
-    """Σ |fill price − market price| · fill quantity, in money."""
+    sqn: float | None
+    """√N · mean(pnl) / σ(pnl) of N closed trades, σ with N − 1 degrees of freedom (Tharp's system quality number)."""
+    kelly: float | None
+    """winRate − (1 − winRate) / payoffRatio: the share of capital that grows it fastest (Kelly 1956)."""
+    average_trade_duration_ms: float | None
+    """The mean time from entry to exit of the closed trades."""
+    max_trade_duration_ms: float | None
+    """The longest of these times."""
+    average_mae: float | None
+    """The mean, over the closed trades, of the largest move against the holder, a fraction of the entry price from 0 up
+    (maximum adverse excursion, Sweeney 1996; which bars count: `metrics_excursions.excursions`)."""
+    average_mfe: float | None
+    """The same of the largest move in his favour (maximum favourable excursion)."""
+
     undefined: dict[str, str]
     """Why a metric is None, by its name on the wire."""
 
@@ -133,131 +150,136 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         return wire
 
 
+class _Reasons:
+    """Collects why figures are undefined."""
+
+    def __init__(self) -> None:
+        self.undefined: dict[str, str] = {}
+
+    def figure(self, name: str, reason: str | None, value: Callable[[], float]) -> float | None:
+        """`value()` where there is no `reason` against it and it is a number; else None, and the reason is kept."""
+        if reason is None:
+            try:
+                computed = value()
+            except OverflowError:
+                computed = math.inf
+            if math.isfinite(computed):
+                return computed
+            reason = "beyond the range of a number"
+        self.undefined[name] = reason
+        return None
+
+
 def compute_metrics(walked: Walked, rule: Annualisation) -> Metrics:
     """All metrics of at least one bar walked."""
-    equity, trades, account = walked.equity, walked.trades, walked.account
-    reasons: dict[str, str] = {}
-    final, peak = float(equity[-1]), float(equity.max())
-    total_return = final / walked.initial_capital - 1.0
-    returns = _return_statistics(equity, walked.initial_capital, rule.risk_free_per_bar)
-    depth, depths, drawdowns, longest = _drawdowns(equity, walked.timestamp)
+    bars, equity, account, capital = walked.bars, walked.equity, walked.account, walked.initial_capital
+    reasons = _Reasons()
+    figure = reasons.figure
+    final, per_year, risk_free = float(equity[-1]), rule.bars_per_year, rule.risk_free_per_bar
+    total_return = final / capital - 1.0
+    years = (bars.closed_at(-1) - int(bars.timestamp[0])) / _YEAR_US
 
-    ruined = "equity fell to zero or below" if returns[_LOWEST] <= 0 else None
-    flat_or_short = ruined or ("it needs at least two bars" if len(equity) < 2 else None)
-    root = math.sqrt(rule.bars_per_year)
-    deviation, downside = returns[_DEVIATION], returns[_DOWNSIDE]
-    years = (int(walked.timestamp[-1]) + walked.bar_length_us - int(walked.timestamp[0])) / _YEAR_US
+    fell = drawdowns(equity, bars.timestamp)
+    ruined = "equity fell to zero or below" if fell.lowest <= 0 else None
+    no_drawdown = "there is no drawdown" if fell.deepest == 0 else None
+    annual_return = figure("annualReturn", ruined, lambda: _compounded(final / capital, per_year / len(equity)))
+    no_annual = None if annual_return is not None else reasons.undefined["annualReturn"]
 
-    def defined(name: str, reason: str | None) -> bool:
-        if reason is not None:
-            reasons[name] = reason
-        return reason is None
+    of = moments(equity, bars.close, capital, risk_free) if ruined is None else _NO_MOMENTS
+    too_short = ruined or ("it needs at least two bars" if len(equity) < 2 else None)
+    no_spread = too_short or ("returns do not vary" if of.deviation < _NO_SPREAD else None)
+    no_loss = too_short or ("no return is below the risk-free rate" if of.losses == 0 else None)
+    no_pairs = ruined or ("it needs at least three bars" if len(equity) < 3 else None)
+    no_market = no_pairs or ("prices do not vary" if of.market_deviation < _NO_SPREAD else None)
+    tail = tails(equity, capital) if too_short is None else _NO_TAILS
+    no_tail = too_short or ("the 5 % quantile of returns is zero" if tail.low == 0 else None)
 
-    def growth(name: str, exponent: float) -> float | None:
-        if not defined(name, ruined):
-            return None
-        logarithm = math.log(final / walked.initial_capital) * exponent
-        too_fast = "beyond the range of a number" if logarithm > _LARGEST_EXPONENT else None
-        return math.expm1(logarithm) if defined(name, too_fast) else None
-
-    annual_return = growth("annualReturn", rule.bars_per_year / len(equity))
-    no_spread = flat_or_short or ("returns do not vary" if deviation == 0 else None)
-    no_loss = flat_or_short or ("no return is below the risk-free rate" if downside == 0 else None)
-    no_drawdown = "there is no drawdown" if depth == 0 else None
-    no_annual = None if annual_return is not None else reasons["annualReturn"]
-
-    pnl, trade_returns = trades["pnl"], trades["return"]
-    won, lost = float(pnl[pnl > 0].sum()), -float(pnl[pnl < 0].sum())
-    no_trade = None if len(trades) else "there is no closed trade"
-    no_loser = no_trade or ("no closed trade lost" if lost == 0 else None)
-    mean_equity = returns[_MEAN_EQUITY]
+    pnl, returns = (np.ascontiguousarray(walked.trades[name]) for name in ("pnl", "return"))
+    wins, losses = pnl[pnl > 0], pnl[pnl < 0]
+    no_trade = None if len(pnl) else "there is no closed trade"
+    no_loser = no_trade or (None if len(losses) else "no closed trade lost")
+    no_payoff = no_loser or (None if len(wins) else "no closed trade won")
+    spread_of_pnl = float(pnl.std(ddof=1)) if len(pnl) > 1 else 0.0
+    no_pnl_spread = "all closed trades made the same" if spread_of_pnl == 0 else None
+    no_quality = no_trade or ("it needs at least two closed trades" if len(pnl) < 2 else no_pnl_spread)
+    win_rate = len(wins) / max(len(pnl), 1)
+    payoff = -float(wins.mean() / losses.mean()) if no_payoff is None else math.nan
+    lasted = walked.trades["exit_time"] - walked.trades["entry_time"]
+    adverse, favourable = _excursions(walked)
     is_open = int(account["quantity"] != 0)
 
     return Metrics(
-        start_equity=walked.initial_capital,
+        start_equity=capital,
         final_equity=final,
-        peak_equity=peak,
+        peak_equity=fell.peak,
         total_return=total_return,
         annual_return=annual_return,
-        cagr=growth("cagr", 1.0 / years),
-        volatility=deviation * root if defined("volatility", flat_or_short) else None,
-        sharpe_ratio=returns[_MEAN] / deviation * root if defined("sharpeRatio", no_spread) else None,
-        sortino_ratio=returns[_MEAN] / downside * root if defined("sortinoRatio", no_loss) else None,
-        calmar_ratio=annual_return / depth
-        if defined("calmarRatio", no_annual or no_drawdown) and annual_return is not None
-        else None,
-        max_drawdown=depth,
-        average_drawdown=depths / drawdowns if defined("averageDrawdown", no_drawdown) else None,
-        max_drawdown_duration_ms=longest // 1000,
+        cagr=figure("cagr", ruined, lambda: _compounded(final / capital, 1.0 / years)),
+        buy_and_hold_return=float(bars.close[-1] / bars.close[0]) - 1.0,
+        alpha=figure("alpha", no_market, lambda: _compounded(1.0 + _alpha_per_bar(of, risk_free), per_year)),
+        beta=figure("beta", no_market, lambda: of.beta),
+        volatility=figure("volatility", too_short, lambda: of.deviation * math.sqrt(per_year)),
+        sharpe_ratio=figure(
+            "sharpeRatio", no_spread, lambda: (of.mean - risk_free) / of.deviation * math.sqrt(per_year)
+        ),
+        sortino_ratio=figure(
+            "sortinoRatio", no_loss, lambda: (of.mean - risk_free) / of.downside * math.sqrt(per_year)
+        ),
+        calmar_ratio=figure("calmarRatio", no_annual or no_drawdown, lambda: (annual_return or 0.0) / fell.deepest),
+        omega_ratio=figure("omegaRatio", no_loss, lambda: of.gains / of.losses),
+        skew=figure("skew", no_spread, lambda: of.skew),
+        kurtosis=figure("kurtosis", no_spread, lambda: of.kurtosis),
+        value_at_risk_95=figure("valueAtRisk95", too_short, lambda: tail.low),
+        conditional_value_at_risk_95=figure("conditionalValueAtRisk95", too_short, lambda: tail.low_mean),
+        tail_ratio=figure("tailRatio", no_tail, lambda: abs(tail.high) / abs(tail.low)),
+        max_drawdown=fell.deepest,
+        average_drawdown=figure("averageDrawdown", no_drawdown, lambda: fell.mean_depth),
+        max_drawdown_duration_ms=fell.longest_us // 1000,
+        average_drawdown_duration_ms=figure("averageDrawdownDurationMs", no_drawdown, lambda: fell.mean_us / 1000),
+        recovery_factor=figure("recoveryFactor", no_drawdown, lambda: total_return / fell.deepest),
+        ulcer_index=figure("ulcerIndex", ruined, lambda: fell.ulcer),
         exposure=int(account["bars_exposed"]) / len(equity),
-        total_trades=len(trades) + is_open,
-        open_trades=is_open,
-        win_rate=float(np.mean(pnl > 0)) if defined("winRate", no_trade) else None,
-        best_trade=float(trade_returns.max()) if defined("bestTrade", no_trade) else None,
-        worst_trade=float(trade_returns.min()) if defined("worstTrade", no_trade) else None,
-        average_trade=float(trade_returns.mean()) if defined("averageTrade", no_trade) else None,
-        profit_factor=won / lost if defined("profitFactor", no_loser) else None,
-        expectancy=float(pnl.mean()) if defined("expectancy", no_trade) else None,
-        turnover=float(account["traded_value"]) / mean_equity if defined("turnover", ruined) else None,
-        buy_and_hold_return=float(walked.close[-1] / walked.close[0]) - 1.0,
+        turnover=figure("turnover", ruined, lambda: float(account["traded_value"]) / of.mean_equity),
         total_fees=float(account["fees"]),
         total_slippage=float(account["slippage"]),
-        undefined=reasons,
+        total_trades=len(pnl) + is_open,
+        open_trades=is_open,
+        win_rate=figure("winRate", no_trade, lambda: win_rate),
+        best_trade=figure("bestTrade", no_trade, lambda: float(returns.max())),
+        worst_trade=figure("worstTrade", no_trade, lambda: float(returns.min())),
+        average_trade=figure("averageTrade", no_trade, lambda: float(returns.mean())),
+        profit_factor=figure("profitFactor", no_loser, lambda: -float(wins.sum() / losses.sum())),
+        payoff_ratio=figure("payoffRatio", no_payoff, lambda: payoff),
+        expectancy=figure("expectancy", no_trade, lambda: float(pnl.mean())),
+        sqn=figure("sqn", no_quality, lambda: math.sqrt(len(pnl)) * float(pnl.mean()) / spread_of_pnl),
+        kelly=figure("kelly", no_payoff, lambda: win_rate - (1.0 - win_rate) / payoff),
+        average_trade_duration_ms=figure("averageTradeDurationMs", no_trade, lambda: float(lasted.mean()) / 1000),
+        max_trade_duration_ms=figure("maxTradeDurationMs", no_trade, lambda: float(lasted.max()) / 1000),
+        average_mae=figure("averageMae", no_trade, lambda: float(adverse.mean())),
+        average_mfe=figure("averageMfe", no_trade, lambda: float(favourable.mean())),
+        undefined=reasons.undefined,
     )
 
 
-_LARGEST_EXPONENT = math.log(np.finfo(np.float64).max)
-_MEAN, _DEVIATION, _DOWNSIDE, _LOWEST, _MEAN_EQUITY = range(5)
+_NO_MOMENTS = Moments(*[math.nan] * len(Moments._fields))
+_NO_TAILS = Tails(*[math.nan] * len(Tails._fields))
+_NO_SPREAD = 4 * float(np.finfo(np.float64).eps)
+"""Returns that differ by less than this differ by the rounding of a division."""
 
 
-@njit(cache=True, nogil=True)
-def _return_statistics(
-    equity: Floats, initial_capital: float, risk_free: float
-) -> tuple[float, float, float, float, float]:
-    """Mean of r − f, its standard deviation (n − 1), √mean(min(r − f, 0)²), the lowest equity and the mean equity."""
-    bars = equity.size
-    total = below = total_equity = 0.0
-    lowest = equity[0]
-    before = initial_capital
-    for bar in range(bars):
-        excess = equity[bar] / before - 1.0 - risk_free
-        before = equity[bar]
-        total += excess
-        below += min(excess, 0.0) ** 2
-        total_equity += before
-        lowest = min(lowest, before)
-    mean = total / bars
-    squares = 0.0
-    before = initial_capital
-    for bar in range(bars):
-        squares += (equity[bar] / before - 1.0 - risk_free - mean) ** 2
-        before = equity[bar]
-    deviation = math.sqrt(squares / (bars - 1)) if bars > 1 else 0.0
-    return mean, deviation, math.sqrt(below / bars), lowest, total_equity / bars
+def _compounded(growth: float, times: float) -> float:
+    """growth^times − 1; −1 where nothing is left to grow."""
+    return math.expm1(math.log(growth) * times) if growth > 0 else -1.0
 
 
-@njit(cache=True, nogil=True)
-def _drawdowns(equity: Floats, timestamp: Integers) -> tuple[float, float, int, int]:
-    """The deepest drawdown, the sum of the deepest points of all drawdowns, their number, and the longest in µs."""
-    peak = equity[0]
-    peak_time = timestamp[0]
-    deepest = sum_of_depths = depth = 0.0
-    count = 0
-    longest = 0
-    for bar in range(equity.size):
-        if equity[bar] >= peak:
-            if depth > 0.0:
-                sum_of_depths += depth
-                count += 1
-                longest = max(longest, timestamp[bar] - peak_time)
-                depth = 0.0
-            peak = equity[bar]
-            peak_time = timestamp[bar]
-        elif peak > 0.0:
-            depth = max(depth, 1.0 - equity[bar] / peak)
-            deepest = max(deepest, depth)
-    if depth > 0.0:
-        sum_of_depths += depth
-        count += 1
-        longest = max(longest, timestamp[-1] - peak_time)
-    return deepest, sum_of_depths, count, longest
+def _alpha_per_bar(of: Moments, risk_free: float) -> float:
+    return of.paired_mean - risk_free - of.beta * (of.market_mean - risk_free)
+
+
+def _excursions(walked: Walked) -> tuple[Floats, Floats]:
+    bars = walked.bars
+    columns = ("entry_time", "exit_time", "entry_price", "exit_price", "side")
+    entered, left, entry_price, exit_price, side = (np.ascontiguousarray(walked.trades[name]) for name in columns)
+    return excursions(
+        bars.timestamp, bars.high, bars.low, entered, left, entry_price, exit_price, side, walked.fills_at_close
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from backtestr_engine.account import ACCOUNT
 from backtestr_engine.arrays import Floats
+from backtestr_engine.bars import Bars
 from backtestr_engine.fills import TRADE
 from backtestr_engine.metrics import Annualisation, Metrics, Walked, annualisation, compute_metrics
 from backtestr_engine.timeframes import LENGTH_US
@@ -18,24 +20,44 @@ CAPITAL = 1_000.0
 DAY = LENGTH_US["1d"]
 DAILY = Annualisation(365.0, 0.0)
 
+OF_TRADES = (
+    *("winRate", "bestTrade", "worstTrade", "averageTrade", "profitFactor", "payoffRatio", "expectancy", "sqn"),
+    *("kelly", "averageTradeDurationMs", "maxTradeDurationMs", "averageMae", "averageMfe"),
+)
+OF_RETURNS = (
+    *("volatility", "sharpeRatio", "sortinoRatio", "omegaRatio", "skew", "kurtosis"),
+    *("valueAtRisk95", "conditionalValueAtRisk95", "tailRatio"),
+)
+OF_DRAWDOWNS = ("calmarRatio", "averageDrawdown", "averageDrawdownDurationMs", "recoveryFactor")
+NO_DRAWDOWN = dict.fromkeys(OF_DRAWDOWNS, "there is no drawdown")
+
 
 def measured(
-    equity: Floats, *, pnl: Any = (), returns: Any = (), rule: Annualisation = DAILY, **account: float
+    equity: Floats,
+    *,
+    pnl: Any = (),
+    returns: Any = (),
+    rule: Annualisation = DAILY,
+    close: Floats | None = None,
+    **account: float,
 ) -> Metrics:
     trades = np.zeros(len(pnl), dtype=TRADE)
     trades["pnl"], trades["return"] = pnl, returns if len(returns) else pnl
+    trades["entry_price"] = trades["exit_price"] = 10.0
+    trades["exit_time"] = DAY
     state = np.zeros(1, dtype=ACCOUNT)
     for name, value in account.items():
         state[name] = value
+    prices = np.linspace(10.0, 12.0, len(equity)) if close is None else close
+    times = np.arange(len(equity), dtype=np.int64) * DAY
     return compute_metrics(
         Walked(
             initial_capital=CAPITAL,
-            bar_length_us=DAY,
-            timestamp=np.arange(len(equity), dtype=np.int64) * DAY,
+            bars=Bars("ANY", "1d", times, prices, prices, prices, prices, prices),
             equity=equity,
-            close=np.linspace(10.0, 12.0, len(equity)),
             trades=trades,
             account=state[0],
+            fills_at_close=False,
         ),
         rule,
     )
@@ -63,9 +85,7 @@ def test_return_metrics_against_numpy(chance: np.random.Generator) -> None:
         assert metrics.sortino_ratio == pytest.approx(np.mean(excess) * 252 / downside)
         assert metrics.annual_return is not None
         assert metrics.calmar_ratio == pytest.approx(metrics.annual_return / metrics.max_drawdown)
-        assert metrics.undefined.keys() == {
-            *("winRate", "bestTrade", "worstTrade", "averageTrade", "profitFactor", "expectancy")
-        }
+        assert metrics.undefined == dict.fromkeys(OF_TRADES, "there is no closed trade")
 
 
 def test_drawdowns_against_a_walk_from_peak_to_peak(chance: np.random.Generator) -> None:
@@ -73,16 +93,19 @@ def test_drawdowns_against_a_walk_from_peak_to_peak(chance: np.random.Generator)
         equity = random_equity(chance, 60)
         episodes: list[float] = []
         longest = peak_bar = 0
+        durations: list[int] = []
         for bar in range(len(equity)):
             if equity[bar] == equity[: bar + 1].max():
                 if bar > peak_bar + 1:
                     longest = max(longest, bar - peak_bar)
+                    durations.append(bar - peak_bar)
                 peak_bar = bar
                 episodes.append(0.0)
             else:
                 episodes[-1] = max(episodes[-1], 1 - equity[bar] / equity[peak_bar])
         if peak_bar < len(equity) - 1:
             longest = max(longest, len(equity) - 1 - peak_bar)
+            durations.append(len(equity) - 1 - peak_bar)
         depths = [depth for depth in episodes if depth > 0]
 
         metrics = measured(equity)
@@ -90,6 +113,11 @@ def test_drawdowns_against_a_walk_from_peak_to_peak(chance: np.random.Generator)
         assert metrics.max_drawdown == pytest.approx(max(depths))
         assert metrics.average_drawdown == pytest.approx(np.mean(depths))
         assert metrics.max_drawdown_duration_ms == longest * 86_400_000
+        assert metrics.average_drawdown_duration_ms == pytest.approx(statistics.mean(durations) * 86_400_000)
+        falls = 1 - equity / np.maximum.accumulate(equity)
+        assert metrics.ulcer_index == pytest.approx(math.sqrt(np.mean(falls**2)))
+        assert metrics.recovery_factor == pytest.approx(metrics.total_return / max(depths))
+        assert metrics.peak_equity == equity.max()
 
 
 def test_trade_metrics() -> None:
@@ -110,6 +138,10 @@ def test_trade_metrics() -> None:
     assert metrics.average_trade == pytest.approx(0.0125)
     assert metrics.profit_factor == 2.0
     assert metrics.expectancy == 12.5
+    assert metrics.payoff_ratio == pytest.approx(100 / 25)
+    assert metrics.kelly == pytest.approx(0.25 - 0.75 / 4)
+    assert metrics.sqn == pytest.approx(2 * 12.5 / statistics.stdev([100.0, -20.0, -30.0, 0.0]))
+    assert metrics.average_trade_duration_ms == metrics.max_trade_duration_ms == 86_400_000
     assert metrics.exposure == pytest.approx(2 / 3)
     assert metrics.turnover == pytest.approx(2100.0 / 1050.0)
     assert metrics.buy_and_hold_return == pytest.approx(0.2)
@@ -123,37 +155,35 @@ def test_trade_metrics() -> None:
         (
             [1000.0],
             {
-                "volatility": "it needs at least two bars",
-                "sharpeRatio": "it needs at least two bars",
-                "sortinoRatio": "it needs at least two bars",
-                "calmarRatio": "there is no drawdown",
-                "averageDrawdown": "there is no drawdown",
+                **NO_DRAWDOWN,
+                **dict.fromkeys(OF_RETURNS, "it needs at least two bars"),
+                **dict.fromkeys(("alpha", "beta"), "it needs at least three bars"),
             },
         ),
         (
             [1000.0, 1000.0, 1000.0],
             {
-                "sharpeRatio": "returns do not vary",
-                "sortinoRatio": "no return is below the risk-free rate",
-                "calmarRatio": "there is no drawdown",
-                "averageDrawdown": "there is no drawdown",
+                **NO_DRAWDOWN,
+                **dict.fromkeys(("sharpeRatio", "skew", "kurtosis"), "returns do not vary"),
+                **dict.fromkeys(("sortinoRatio", "omegaRatio"), "no return is below the risk-free rate"),
+                "tailRatio": "the 5 % quantile of returns is zero",
             },
         ),
         (
             [1000.0, -5.0, 10.0],
             dict.fromkeys(
-                ("annualReturn", "cagr", "volatility", "sharpeRatio", "sortinoRatio", "calmarRatio", "turnover"),
+                ("annualReturn", "cagr", "calmarRatio", "ulcerIndex", "turnover", "alpha", "beta", *OF_RETURNS),
                 "equity fell to zero or below",
             ),
         ),
         (
             [1e300, 1e303],
             {
-                "annualReturn": "beyond the range of a number",
-                "cagr": "beyond the range of a number",
-                "calmarRatio": "beyond the range of a number",
-                "sortinoRatio": "no return is below the risk-free rate",
-                "averageDrawdown": "there is no drawdown",
+                **NO_DRAWDOWN,
+                **dict.fromkeys(("annualReturn", "cagr", "calmarRatio"), "beyond the range of a number"),
+                **dict.fromkeys(("volatility", "sharpeRatio", "skew", "kurtosis"), "beyond the range of a number"),
+                **dict.fromkeys(("sortinoRatio", "omegaRatio"), "no return is below the risk-free rate"),
+                **dict.fromkeys(("alpha", "beta"), "it needs at least three bars"),
             },
         ),
     ],
@@ -165,11 +195,35 @@ def test_what_is_undefined_is_none_and_says_why(equity: list[float], reasons: di
     assert {name for name, value in wire.items() if value is None} == set(reasons)
 
 
-def test_a_run_without_a_losing_trade_has_no_profit_factor() -> None:
-    metrics = measured(np.array([1000.0, 1001.0]), pnl=[1.0])
+@pytest.mark.parametrize(
+    ("pnl", "reasons"),
+    [
+        (
+            [1.0],
+            {
+                **dict.fromkeys(("profitFactor", "payoffRatio", "kelly"), "no closed trade lost"),
+                "sqn": "it needs at least two closed trades",
+            },
+        ),
+        (
+            [-1.0, -1.0],
+            {
+                **dict.fromkeys(("payoffRatio", "kelly"), "no closed trade won"),
+                "sqn": "all closed trades made the same",
+            },
+        ),
+    ],
+)
+def test_trades_of_one_kind_have_no_ratio(pnl: list[float], reasons: dict[str, str]) -> None:
+    metrics = measured(np.array([1000.0, 1001.0]), pnl=pnl)
 
-    assert metrics.profit_factor is None
-    assert metrics.undefined["profitFactor"] == "no closed trade lost"
+    assert {name: reason for name, reason in metrics.undefined.items() if name in OF_TRADES} == reasons
+
+
+def test_prices_that_stand_still_have_no_beta() -> None:
+    metrics = measured(np.array([1000.0, 1001.0, 999.0]), close=np.full(3, 10.0))
+
+    assert metrics.undefined["beta"] == metrics.undefined["alpha"] == "prices do not vary"
 
 
 @pytest.mark.parametrize(

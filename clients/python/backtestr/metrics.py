@@ -21,20 +21,37 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     start_equity: float | None = None
     final_equity: float | None = None
     peak_equity: float | None = None
+
     total_return: float | None = None
     annual_return: float | None = None
     cagr: float | None = None
+    buy_and_hold_return: float | None = None
+    alpha: float | None = None
+    beta: float | None = None
+
     volatility: float | None = None
     sharpe_ratio: float | None = None
     sortino_ratio: float | None = None
     calmar_ratio: float | None = None
     omega_ratio: float | None = None
+    skew: float | None = None
+    kurtosis: float | None = None
+    value_at_risk_95: float | None = None
+    conditional_value_at_risk_95: float | None = None
+    tail_ratio: float | None = None
+
     max_drawdown: float | None = None
     average_drawdown: float | None = None
     max_drawdown_duration_ms: int | None = None
+    average_drawdown_duration_ms: float | None = None
+    recovery_factor: float | None = None
     ulcer_index: float | None = None
+
     exposure: float | None = None
     turnover: float | None = None
+    total_fees: float | None = None
+    total_slippage: float | None = None
+
     total_trades: int | None = None
     open_trades: int | None = None
     win_rate: float | None = None
@@ -42,20 +59,14 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     worst_trade: float | None = None
     average_trade: float | None = None
     profit_factor: float | None = None
-    expectancy: float | None = None
     payoff_ratio: float | None = None
+    expectancy: float | None = None
     sqn: float | None = None
     kelly: float | None = None
-    skew: float | None = None
-    kurtosis: float | None = None
-    value_at_risk_95: float | None = None
-    conditional_value_at_risk_95: float | None = None
-    tail_ratio: float | None = None
-    buy_and_hold_return: float | None = None
-    alpha: float | None = None
-    beta: float | None = None
-    total_fees: float | None = None
-    total_slippage: float | None = None
+    average_trade_duration_ms: float | None = None
+    max_trade_duration_ms: float | None = None
+    average_mae: float | None = None
+    average_mfe: float | None = None
     undefined: dict[str, str] = {}
     """Why a metric is None, by its name here."""
     more: dict[str, Any] = {}

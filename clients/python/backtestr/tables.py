@@ -30,10 +30,34 @@ _FRACTIONS = frozenset(
         "buy_and_hold_return",
         "value_at_risk_95",
         "conditional_value_at_risk_95",
+        "alpha",
+        "ulcer_index",
+        "average_mae",
+        "average_mfe",
     ]
 )
 _MONEY = frozenset(["start_equity", "final_equity", "peak_equity", "expectancy", "total_fees", "total_slippage"])
-_NAMED = {"cagr": "CAGR", "sqn": "SQN", "max_drawdown_duration_ms": "Max drawdown duration"}
+_NAMED = {"cagr": "CAGR", "sqn": "SQN", "average_mae": "Average MAE", "average_mfe": "Average MFE"}
+
+METRIC_GROUPS = {
+    "Equity": ("start_equity", "final_equity", "peak_equity"),
+    "Return": ("total_return", "annual_return", "cagr", "buy_and_hold_return", "alpha", "beta"),
+    "Risk": (
+        *("volatility", "sharpe_ratio", "sortino_ratio", "calmar_ratio", "omega_ratio", "skew", "kurtosis"),
+        *("value_at_risk_95", "conditional_value_at_risk_95", "tail_ratio"),
+    ),
+    "Drawdown": (
+        *("max_drawdown", "average_drawdown", "max_drawdown_duration_ms", "average_drawdown_duration_ms"),
+        *("recovery_factor", "ulcer_index"),
+    ),
+    "Activity": ("exposure", "turnover", "total_fees", "total_slippage"),
+    "Trades": (
+        *("total_trades", "open_trades", "win_rate", "best_trade", "worst_trade", "average_trade"),
+        *("profit_factor", "payoff_ratio", "expectancy", "sqn", "kelly"),
+        *("average_trade_duration_ms", "max_trade_duration_ms", "average_mae", "average_mfe"),
+    ),
+}
+"""The metrics as a person reads them, by what they are about."""
 
 
 def status_table(status: SystemStatus) -> RenderableType:
@@ -101,10 +125,15 @@ def results_table(results: Results) -> RenderableType:
     table = Table(title=title.strip(), title_justify="left")
     table.add_column("metric")
     table.add_column("value", justify="right")
-    for name, value in results.metrics.defined().items():
-        table.add_row(_label(name), _figure(name, value))
-    for name, reason in results.metrics.undefined.items():
-        table.add_row(_label(name), f"[dim]undefined: {reason}")
+    values, reasons = results.metrics.defined(), results.metrics.undefined
+    for group, names in METRIC_GROUPS.items():
+        shown = [name for name in names if name in values or name in reasons]
+        if shown:
+            table.add_section()
+            table.add_row(f"[bold]{group}", "")
+        for name in shown:
+            known = name in values
+            table.add_row(_label(name), _figure(name, values[name]) if known else f"[dim]undefined: {reasons[name]}")
     return Group(facts, table)
 
 
@@ -147,7 +176,7 @@ def _plain(name: str, value: str) -> Table:
 
 
 def _label(name: str) -> str:
-    return _NAMED.get(name) or name.replace("_", " ").capitalize().replace(" 95", " 95 %")
+    return _NAMED.get(name) or name.removesuffix("_ms").replace("_", " ").capitalize().replace(" 95", " 95 %")
 
 
 def _figure(name: str, value: float) -> str:

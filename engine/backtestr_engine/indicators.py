@@ -39,6 +39,38 @@ def ema(values: Floats, timeperiod: int) -> Floats:
     return average
 
 
+def rsi(values: Floats, timeperiod: int) -> Floats:
+    """Relative strength index, 0 to 100, of gains and losses smoothed by Wilder's average; NaN on the first timeperiod
+    bars."""
+    index: Floats = talib.RSI(values, timeperiod)
+    return index
+
+
+def bbands(values: Floats, timeperiod: int, nbdev: float) -> tuple[Floats, Floats, Floats]:
+    """Bollinger's bands, upper, middle and lower: the simple average, and `nbdev` standard deviations (1/n) around."""
+    upper, middle, lower = talib.BBANDS(values, timeperiod, nbdev, nbdev)
+    return upper, middle, lower
+
+
+def macd(values: Floats, fastperiod: int, slowperiod: int, signalperiod: int) -> tuple[Floats, Floats]:
+    """The fast exponential average less the slow one, and the exponential average of that. Both averages start on the
+    bar that completes the slow one; NaN until the signal's does too."""
+    line, signal, _ = talib.MACD(values, fastperiod, slowperiod, signalperiod)
+    return line, signal
+
+
+def highest(values: Floats, timeperiod: int) -> Floats:
+    """The highest of the last `timeperiod` values; NaN on the first timeperiod − 1 bars."""
+    most: Floats = talib.MAX(values, timeperiod)
+    return most
+
+
+def lowest(values: Floats, timeperiod: int) -> Floats:
+    """The lowest of the last `timeperiod` values; NaN on the first timeperiod − 1 bars."""
+    least: Floats = talib.MIN(values, timeperiod)
+    return least
+
+
 class Indicator(msgspec.Struct, frozen=True):
     """One TA-Lib function over bars: its parameters with their defaults, and the names of what it returns."""
 

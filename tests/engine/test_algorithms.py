@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from backtestr_engine.algorithm import algorithm
-from backtestr_engine.algorithms import algorithm_infos, find_algorithm
+from backtestr_engine.algorithms import BUILT_IN, algorithm_infos, find_algorithm
 from backtestr_engine.bars import Bars
 from backtestr_engine.parameters import Bool, Float, Int
 from backtestr_engine.signals import Signals
@@ -21,7 +21,8 @@ BARS = synthetic_bars("1m", 50)
 def test_the_built_in_algorithms_describe_themselves() -> None:
     infos = {info.name: info for info in algorithm_infos()}
 
-    assert list(infos) == ["buy_and_hold", "sma_cross"]
+    assert list(infos) == sorted(BUILT_IN)
+    assert all(info.description.endswith(".") for info in infos.values())
     cross = infos["sma_cross"]
     assert cross.algorithm_id == f"sma_cross@{cross.version}"
     assert cross.description.startswith("Long when the fast average")
@@ -43,7 +44,7 @@ def test_an_unknown_algorithm_names_the_near_miss() -> None:
     assert caught.value.details == {
         "kind": "algorithm",
         "name": "sma_cros",
-        "known": ["buy_and_hold", "sma_cross"],
+        "known": sorted(BUILT_IN),
     }
 
 

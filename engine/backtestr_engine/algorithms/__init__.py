@@ -6,10 +6,18 @@ from backtestr_engine.algorithm import Algorithm
 from backtestr_protocol.errors import unknown
 from backtestr_protocol.messages import AlgorithmInfo
 
+from .bollinger_reversion import bollinger_reversion
 from .buy_and_hold import buy_and_hold
+from .donchian_breakout import donchian_breakout
+from .ema_cross import ema_cross
+from .macd import macd
+from .rsi_reversion import rsi_reversion
 from .sma_cross import sma_cross
 
-BUILT_IN: dict[str, Algorithm] = {one.name: one for one in (buy_and_hold, sma_cross)}
+BUILT_IN: dict[str, Algorithm] = {
+    one.name: one
+    for one in (bollinger_reversion, buy_and_hold, donchian_breakout, ema_cross, macd, rsi_reversion, sma_cross)
+}
 
 
 def algorithm_infos() -> list[AlgorithmInfo]:

@@ -6,6 +6,7 @@ algorithm could use and names each fault with its count and first rows.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,50 +85,51 @@ def bars_from_frame(symbol: str, timeframe: Timeframe, frame: pl.DataFrame) -> B
     return Bars(symbol, timeframe, *(whole[name].to_numpy() for name in COLUMNS))
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Something wrong with a column in `count` rows; `first` are the first of their row numbers, counted from 0."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Problem:
+    """Something wrong with a column in the rows where `wrong` is true."""
 
     column: str
     reason: str
-    count: int
-    first: tuple[int, ...]
+    wrong: Booleans
+
+    @property
+    def count(self) -> int:
+        return int(np.count_nonzero(self.wrong))
+
+    def first(self) -> list[int]:
+        """The first of those rows, counted from 0."""
+        return [int(row) for row in np.flatnonzero(self.wrong)[:FIRST_ROWS]]
 
 
-def faults(bars: Bars) -> list[Fault]:
-    """Everything that makes these rows no bars, in the order in which a reader would look: time, then prices."""
-    steps = np.diff(bars.timestamp)
-    found = [
-        _fault("timestamp", "the same time as the row before", steps == 0, shift=1),
-        _fault("timestamp", "an earlier time than the row before", steps < 0, shift=1),
-    ]
-    all_finite = np.ones(len(bars), dtype=np.bool_)
+def order_problems(timestamp: Integers, *, may_repeat: bool = False) -> list[Problem]:
+    """Rows whose time is not after the one of the row before (of ticks, which `may_repeat`, before it)."""
+    steps = np.diff(timestamp)
+    first = np.zeros(min(1, len(timestamp)), dtype=np.bool_)
+    backward = Problem("timestamp", "an earlier time than the row before", np.concatenate((first, steps < 0)))
+    if may_repeat:
+        return [backward]
+    return [Problem("timestamp", "the same time as the row before", np.concatenate((first, steps == 0))), backward]
+
+
+def price_problems(columns: Mapping[str, Floats]) -> list[Problem]:
+    """What makes `open high low close` and, where there is one, `volume` no bars, in the order in which a reader would
+    look. Problems that no row has are among them."""
+    all_finite = np.ones(len(columns["open"]), dtype=np.bool_)
+    found = []
     for name in ("open", "high", "low", "close"):
-        prices: Floats = getattr(bars, name)
-        finite = np.isfinite(prices)
+        finite = np.isfinite(columns[name])
         all_finite &= finite
-        found.append(_fault(name, f"{name} is not a finite number", ~finite))
-        found.append(_fault(name, f"{name} is zero or negative", finite & (prices <= 0)))
-    high_is_low = bars.high < np.maximum(bars.open, bars.close)
-    low_is_high = bars.low > np.minimum(bars.open, bars.close)
-    volume_is_sound = np.isfinite(bars.volume) & (bars.volume >= 0)
-    return [
-        fault
-        for fault in (
-            *found,
-            _fault("high", "high is below open or close", all_finite & high_is_low),
-            _fault("low", "low is above open or close", all_finite & low_is_high),
-            _fault("volume", "volume is negative or not a finite number", ~volume_is_sound),
-        )
-        if fault is not None
-    ]
-
-
-def _fault(column: str, reason: str, wrong: Booleans, *, shift: int = 0) -> Fault | None:
-    if not wrong.any():
-        return None
-    rows = np.flatnonzero(wrong)
-    return Fault(column, reason, len(rows), tuple(int(row) + shift for row in rows[:FIRST_ROWS]))
+        found.append(Problem(name, f"{name} is not a finite number", ~finite))
+        found.append(Problem(name, f"{name} is zero or negative", finite & (columns[name] <= 0)))
+    high_is_low = columns["high"] < np.maximum(columns["open"], columns["close"])
+    low_is_high = columns["low"] > np.minimum(columns["open"], columns["close"])
+    found.append(Problem("high", "high is below open or close", all_finite & high_is_low))
+    found.append(Problem("low", "low is above open or close", all_finite & low_is_high))
+    if "volume" in columns:
+        sound = np.isfinite(columns["volume"]) & (columns["volume"] >= 0)
+        found.append(Problem("volume", "volume is negative or not a finite number", ~sound))
+    return found
 
 
 def checked_bars(
@@ -142,12 +144,15 @@ def checked_bars(
 ) -> Bars:
     """`Bars` of arrays from outside, or a `DataError` that names every fault with its count and first rows."""
     bars = Bars(symbol, timeframe, timestamp, open, high, low, close, volume)
-    found = faults(bars)
+    prices = price_problems({name: getattr(bars, name) for name in COLUMNS[1:]})
+    found = [problem for problem in (*order_problems(bars.timestamp), *prices) if problem.count]
     if found:
-        described = "; ".join(f"{f.reason} in {f.count} rows (first: {', '.join(map(str, f.first))})" for f in found)
+        described = "; ".join(
+            f"{one.reason} in {one.count} rows (first: {', '.join(map(str, one.first()))})" for one in found
+        )
         raise DataError(
             f"{symbol} {timeframe} is no series of bars: {described}",
-            faults=[{"reason": fault.reason, "count": fault.count, "rows": list(fault.first)} for fault in found],
+            faults=[{"reason": one.reason, "count": one.count, "rows": one.first()} for one in found],
         )
     return bars
 

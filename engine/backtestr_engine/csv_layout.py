@@ -1,174 +1,113 @@
-"""The layout of a CSV file of bars: which column is what and how its times are written, from its first two lines."""
+"""The layout of a text file, told from its first lines: which column is what, and how times are written."""
 
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Mapping, Sequence
 
 import msgspec
-import polars as pl
 
 from backtestr_protocol.errors import DataError
 
-EXPECTED = "a header line naming time (or date and time), open, high, low, close, perhaps volume, then one bar a line"
+from .columns import EXPECTED, Kind, find_columns
+from .formats import FORMATS, blank_repeats, headed_format, serves, shape_of, zone_of
+from .written_times import KNOWN_FORMS, TimeFormat, time_format
 
 _DELIMITERS = ",;\t|"
-_PRICES = ("open", "high", "low", "close")
-
-# Names as `_plain` leaves them: lower case, without spaces, underscores, dots and angle brackets.
-# The last of the times is the index that pandas writes without a name.
-_ALIASES: Mapping[str, Sequence[str]] = {
-    "timestamp": ("timestamp", "datetime", "opentime", "gmttime", "localtime", "timeutc", "date", "time", ""),
-    "open": ("open", "o"),
-    "high": ("high", "h"),
-    "low": ("low", "l"),
-    "close": ("close", "c"),
-    "volume": ("volume", "vol", "v", "tickvol", "tickvolume"),
-}
-_ADJUSTED = ("adjclose", "adjustedclose")
-
-_ISO = re.compile(
-    r"\d{4}(?P<dash>[-/.]?)\d\d(?P=dash)\d\d"
-    r"(?:(?P<gap>[T ])\d\d(?P<colon>:?)\d\d(?P<seconds>(?P=colon)\d\d(?:\.\d+)?)?(?P<zone>Z|[+-]\d\d:?\d\d)?)?"
-)
-_EPOCH_UNITS: Mapping[int, str] = {10: "s", 13: "ms", 16: "us", 19: "ns"}
-"""Digits of an integer time since the epoch, from 2001 to 2286, and its unit."""
 
 
 class Layout(msgspec.Struct, frozen=True, kw_only=True):
     """Where things stand. Column numbers count from 0; `time` has one of them, or two: date and time."""
 
+    format: str
+    kind: Kind
     header: tuple[str, ...]
+    """The names of the columns, those that the format gives them where the file has none."""
+    header_lines: int
     delimiter: str
     time: tuple[int, ...]
-    prices: tuple[int, int, int, int]
-    volume: int | None
-    time_format: str
-    """strptime's, or `epoch:ms` and the like."""
-    zoned: bool
-    """Whether times say which instant they are, by an offset or by counting from the epoch."""
+    fields: Mapping[str, int]
+    """The columns that hold numbers, by what they mean."""
+    written: TimeFormat
+    zone: str | None
+    """The zone that the format has its times in, where it says."""
+    blank_repeats: bool
     notes: tuple[str, ...]
 
-    @property
-    def numbers(self) -> tuple[int, ...]:
-        """Columns that hold numbers, in the order open, high, low, close, volume."""
-        return self.prices if self.volume is None else (*self.prices, self.volume)
-
     def column_of(self, name: str) -> str:
-        """What the file calls `timestamp`, `open`, `high`, `low`, `close` or `volume`."""
+        """What the file calls `timestamp`, `open`, `bid` and so on."""
         if name == "timestamp":
             return self.header[self.time[0]]
-        position = self.volume if name == "volume" else self.prices[_PRICES.index(name)]
-        return name if position is None else self.header[position]
+        return self.header[self.fields[name]] if name in self.fields else name
 
 
-def detect_layout(header_line: str, first_line: str, file: str) -> Layout:
-    """The layout, or a `DataError` that says what is missing and what is expected. `file` is its name, for messages."""
-    delimiter = max(_DELIMITERS, key=header_line.count)
-    header = tuple(cell.strip() for cell in next(csv.reader([header_line], delimiter=delimiter), []))
-    plain = [_plain(name) for name in header]
-    _refuse_other_data(header, plain, file)
-    found = {wanted: _find(plain, aliases) for wanted, aliases in _ALIASES.items()}
-    missing = [wanted for wanted in ("timestamp", *_PRICES) if found[wanted] is None]
-    if missing:
+def detect_layout(lines: Sequence[str], asked: str | None, file: str) -> Layout:
+    """The layout told from the first lines, or a `DataError` that says what is missing and what is expected.
+
+    `asked` is the format that the file is said to have, `file` its name, for messages.
+    """
+    first = lines[0].strip()
+    shape = next(filter(None, map(shape_of, lines if first[:1].isdigit() else lines[:1])), None)
+    if shape is None:
+        delimiter = max(_DELIMITERS, key=first.count)
+        header = tuple(_cells(lines[0], delimiter))
+        _refuse_headless(header, asked, file)
+        found, rows = headed_format(header), lines[1:]
+    else:
+        delimiter, header, found, rows = shape.delimiter, shape.header, shape.format, lines
+    if asked is not None and not serves(found, asked):
         raise DataError(
-            f"{file} has no column for {', '.join(missing)} among {', '.join(header)}; expected is {EXPECTED}",
-            line=1,
-            missing=missing,
-            columns=list(header),
+            f"{file} is no {asked} file, it looks like {found}; expected is {FORMATS[asked]}",
+            path="$.format",
+            got=asked,
+            found=found,
         )
-    positions = {wanted: position for wanted, position in found.items() if position is not None}
-    time: tuple[int, ...] = (positions["timestamp"],)
-    if plain[time[0]] == "date" and "time" in plain:
-        time = (time[0], plain.index("time"))
-    cells = next(csv.reader([first_line], delimiter=delimiter), [])
-    text = " ".join(cells[position].strip() for position in time if position < len(cells))
-    time_format, zoned = _time_format(text, header[time[0]], file)
+    columns = find_columns(header, file) if shape is None else shape.columns
+    if not rows:
+        raise DataError(f"{file} has a header line and no bars", line=1)
+    format = asked or found
+    texts = [_time_text(row, delimiter, columns.time) for row in rows]
+    written = shape.time if shape is not None else None
+    written = written or next(filter(None, map(time_format, texts)), None)
+    if written is None:
+        line, column = len(lines) - len(rows) + 1, header[columns.time[0]]
+        raise DataError(
+            f"{file}, line {line}, column {column!r}: {texts[0]!r} is no time of a known form; "
+            f"expected is {KNOWN_FORMS}",
+            line=line,
+            column=column,
+            text=texts[0],
+        )
     return Layout(
+        format=format,
+        kind=columns.kind,
         header=header,
+        header_lines=len(lines) - len(rows),
         delimiter=delimiter,
-        time=time,
-        prices=(positions["open"], positions["high"], positions["low"], positions["close"]),
-        volume=positions.get("volume"),
-        time_format=time_format,
-        zoned=zoned,
-        notes=tuple(_notes(header, plain, {*time, *positions.values()}, "volume" in positions)),
+        time=columns.time,
+        fields=columns.fields,
+        written=written,
+        zone=zone_of(format, header),
+        blank_repeats=blank_repeats(format, columns.kind),
+        notes=columns.notes,
     )
 
 
-def parse_times(text: pl.Series, layout: Layout, time_zone: str | None) -> pl.Series:
-    """Times as datetime[us, UTC], null where the text is none in the layout's format or, read in `time_zone` (UTC when
-    None), names no instant or two."""
-    if layout.time_format.startswith("epoch:"):
-        unit = layout.time_format.removeprefix("epoch:")
-        numbers = text.cast(pl.Int64, strict=False)
-        per_us = {"s": 1_000_000, "ms": 1_000}.get(unit, 1)
-        us = numbers // 1_000 if unit == "ns" else numbers * per_us
-        return us.cast(pl.Datetime("us", "UTC"))
-    if layout.zoned:
-        zoned = text.str.to_datetime(layout.time_format, time_unit="us", time_zone="UTC", strict=False)
-        return zoned
-    naive = text.str.to_datetime(layout.time_format, time_unit="us", strict=False)
-    local = naive.dt.replace_time_zone(time_zone or "UTC", ambiguous="null", non_existent="null")
-    return local.dt.convert_time_zone("UTC")
+def _time_text(line: str, delimiter: str, time: Sequence[int]) -> str:
+    cells = _cells(line, delimiter)
+    return " ".join(cells[position] for position in time if position < len(cells))
 
 
-def _plain(name: str) -> str:
-    return re.sub(r"[\s_.<>()]", "", name).casefold()
+def _cells(line: str, delimiter: str) -> list[str]:
+    return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])]
 
 
-def _find(plain: Sequence[str], aliases: Sequence[str]) -> int | None:
-    return next((plain.index(alias) for alias in aliases if alias in plain), None)
-
-
-def _refuse_other_data(header: Sequence[str], plain: Sequence[str], file: str) -> None:
+def _refuse_headless(header: tuple[str, ...], asked: str | None, file: str) -> None:
     if sum(cell[:1].isdigit() for cell in header) * 2 > len(header):
+        expected = EXPECTED if asked is None else f"{asked}: {FORMATS[asked]}"
         raise DataError(
-            f"{file} has no header line: the first is {', '.join(header)}; expected is {EXPECTED}",
+            f"{file} has no header line, and is of no format that has none: the first is {', '.join(header)}; "
+            f"expected are {expected}",
             line=1,
             columns=list(header),
         )
-    if "bid" in plain and "ask" in plain and not set(_PRICES) <= set(plain):
-        raise DataError(
-            f"{file} holds quotes ({', '.join(header)}), not bars; expected is {EXPECTED}",
-            line=1,
-            columns=list(header),
-        )
-    doubled = [name for name, one in zip(header, plain, strict=True) if plain.count(one) > 1 and one]
-    if doubled:
-        raise DataError(f"{file} has two columns of one name: {', '.join(doubled)}", line=1, columns=list(header))
-
-
-def _time_format(text: str, column: str, file: str) -> tuple[str, bool]:
-    if text.isdigit() and len(text) in _EPOCH_UNITS:
-        return f"epoch:{_EPOCH_UNITS[len(text)]}", True
-    match = _ISO.fullmatch(text)
-    if match is None:
-        raise DataError(
-            f"{file}, line 2, column {column!r}: {text!r} is no time of a known form; expected is year, month, day and "
-            "perhaps hour, minute, second, offset, as in 2022-01-03 09:30:00+00:00, or a count since 1970",
-            line=2,
-            column=column,
-            text=text,
-        )
-    dash, colon = match["dash"], match["colon"]
-    date = f"%Y{dash}%m{dash}%d"
-    if match["gap"] is None:
-        return date, False
-    clock = f"%H{colon}%M" + (f"{colon}%S%.f" if match["seconds"] else "")
-    zone = "" if match["zone"] is None else ("Z" if match["zone"] == "Z" else "%z")
-    return f"{date}{match['gap']}{clock}{zone}", bool(zone)
-
-
-def _notes(header: Sequence[str], plain: Sequence[str], used: set[int], has_volume: bool) -> list[str]:
-    notes = []
-    if not has_volume:
-        notes.append("no volume column: volume is 0")
-    adjusted = [header[position] for position, name in enumerate(plain) if name in _ADJUSTED]
-    if adjusted:
-        notes.append(f"column {adjusted[0]!r} is not used: prices are kept as they were traded, not adjusted")
-    ignored = [name for position, name in enumerate(header) if position not in used and name not in adjusted]
-    if ignored:
-        notes.append(f"columns not used: {', '.join(ignored)}")
-    return notes

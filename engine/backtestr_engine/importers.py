@@ -1,48 +1,59 @@
-"""Importing CSV files with one bar per row: what is refused, what timeframe they are, and what was assumed.
+"""Importing files of bars or ticks: what is refused, what timeframe they are, and what was assumed.
 
-Nothing is repaired silently: a file is imported as it stands, or refused with the line that stands against it.
+Nothing is repaired silently: a file is imported as it stands, or refused with the line that stands against it; rows are
+dropped only where that is asked for, and every one is counted in the answer.
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterable
 from pathlib import Path
 from zoneinfo import available_timezones
 
+import msgspec
 import numpy as np
+import polars as pl
 
-from backtestr_protocol.errors import DataError, ValidationError, did_you_mean
-from backtestr_protocol.messages import Imported, ImportMarketData, Timeframe
+from backtestr_protocol.errors import DataError, InvalidConfiguration, ValidationError, did_you_mean
+from backtestr_protocol.messages import DroppedRows, Imported, ImportMarketData, QuotePrice, Repair, Timeframe
 
 from .arrays import Integers
-from .bars import Bars, Fault, faults
+from .bars import Bars
 from .catalog import Catalog, check_symbol, describe_series
-from .csv_layout import EXPECTED, Layout, detect_layout
-from .csv_rows import line_numbers, read_rows
+from .formats import check_format
+from .soundness import describe_dropped, drop_unsound_rows, sound_rows, times
+from .sources import Source, open_source
+from .ticks import Quotes, bars_of
 from .timeframes import LENGTH_US, MINUTE_US, open_times, parse_timeframe
 
-FORMATS = ("csv",)
-"""`csv`: a header line, then one bar a line."""
 
-LARGEST_FILE_BYTES = 2 << 30
-"""Text and table are in memory together while a file is read."""
+class ReadBars(msgspec.Struct, frozen=True):
+    """The bars of a file, what was assumed in reading it, and what was dropped."""
 
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+    bars: Bars
+    format: str
+    warnings: list[str]
+    dropped: list[DroppedRows]
 
 
 def import_market_data(catalog: Catalog, request: ImportMarketData) -> Imported:
     """Import a file into the catalogue, in place of what that symbol and timeframe had (a warning then says so).
 
-    Raises what `import_csv` raises. The catalogue is written only after everything has been checked.
+    Raises what `read_bars` raises. The catalogue is written only after everything has been checked.
     """
-    bars, warnings = import_csv(
-        Path(request.path), request.symbol, request.timeframe, request.format, request.time_zone
+    read = read_bars(
+        Path(request.path),
+        request.symbol,
+        request.timeframe,
+        request.format,
+        request.time_zone,
+        price=request.price,
+        repair=request.repair,
     )
+    warnings = list(read.warnings)
     for info in catalog.series():
-        if (info.symbol, info.timeframe) == (bars.symbol, bars.timeframe):
+        if (info.symbol, info.timeframe) == (read.bars.symbol, read.bars.timeframe):
             warnings.append(f"replaced {describe_series(info)}")
-    info = catalog.write(bars)
+    info = catalog.write(read.bars)
     return Imported(
         symbol=info.symbol,
         timeframe=info.timeframe,
@@ -50,70 +61,83 @@ def import_market_data(catalog: Catalog, request: ImportMarketData) -> Imported:
         start_time=info.start_time,
         end_time=info.end_time,
         warnings=warnings,
+        format=read.format,
+        dropped=read.dropped,
     )
 
 
-def import_csv(
-    path: Path, symbol: str, timeframe: str | None = None, format: str | None = None, time_zone: str | None = None
-) -> tuple[Bars, list[str]]:
-    """The bars of a CSV file, and what was assumed in reading it.
+def read_bars(
+    path: Path,
+    symbol: str,
+    timeframe: str | None = None,
+    format: str | None = None,
+    time_zone: str | None = None,
+    *,
+    price: QuotePrice | None = None,
+    repair: Repair | None = None,
+) -> ReadBars:
+    """The bars of a file, or those that its ticks make.
 
-    `timeframe` is the most frequent step when not given. `time_zone`, an IANA name, says what times without an offset
-    mean; without it they are taken as UTC. `path` should be absolute: a relative one is relative to this process.
+    `timeframe` is the most frequent step of bars when not given; ticks need one. `format` is one of `FORMATS`, told
+    from the content when not given. `time_zone`, an IANA name, says what times without an offset mean; without it they
+    are what the format says, else UTC. `price` is the side of quotes that bars are made of, `mid` when not given.
+    `repair` "drop" leaves out the rows that cannot be used. `path` should be absolute: a relative one is relative to
+    this process.
 
-    Raises `ValidationError` for a symbol, timeframe, format or time zone that there cannot be, and `DataError` for a
-    file that is not there, is no CSV of bars, or holds a row that is no bar (`details`: line counted from 1, column,
-    text, reason).
+    Raises `ValidationError` for a symbol, timeframe, format or time zone that there cannot be, `InvalidConfiguration`
+    for a price where there are no quotes, and `DataError` for a file that is not there, holds no market data, or holds
+    a row that cannot be used (`details`: line counted from 1, column, text, reason).
     """
     check_symbol(symbol)
     given = None if timeframe is None else parse_timeframe(timeframe)
     if format is not None:
-        _check_choice("format", format, FORMATS)
+        check_format(format)
     if time_zone is not None:
-        _check_choice("timeZone", time_zone, available_timezones())
-    content = _read_text(path)
-    lines = io.BytesIO(content)
-    header = lines.readline()
-    first = next((line for line in lines if line.strip()), b"")
-    if not first:
-        raise DataError(f"{path.name} has a header line and no bars", path=str(path))
-    layout = detect_layout(header.decode(), first.decode(), path.name)
-    frame = read_rows(content, layout, time_zone, path.name)
-    timestamp = frame["timestamp"].to_physical().to_numpy()
-    volume = frame["volume"].to_numpy() if layout.volume is not None else np.zeros(len(timestamp))
-    open, high, low, close = (frame[name].to_numpy() for name in ("open", "high", "low", "close"))
-    bars = Bars(symbol, _timeframe_of(timestamp, given, path.name), timestamp, open, high, low, close, volume)
-    found = faults(bars)
-    if found:
-        raise _no_bars(found, content, layout, path.name)
-    return bars, _warnings(bars, layout, time_zone)
+        _check_time_zone(time_zone)
+    source = open_source(path, format, time_zone)
+    if price is not None and source.kind != "quotes":
+        raise InvalidConfiguration(
+            f"price {price!r} chooses a side of quotes, and {source.file} holds {source.kind}", paths=["$.price"]
+        )
+    rows, dropped = (sound_rows(source), list[DroppedRows]()) if repair is None else drop_unsound_rows(source)
+    warnings = [describe_dropped(one, source.place) for one in dropped] + _notes(source, time_zone)
+    if source.kind == "bars":
+        bars = _bars(symbol, given, rows, source.file)
+        warnings += _bar_warnings(bars)
+    else:
+        bars = _tick_bars(symbol, given, rows, source, price or "mid")
+        warnings.append(_tick_note(source, bars.timeframe, rows, price or "mid"))
+    return ReadBars(bars, source.format, warnings, dropped)
 
 
-def _read_text(path: Path) -> bytes:
-    """The content, UTF-8, without a byte order mark."""
-    try:
-        if not path.exists():
-            raise DataError(f"there is no file {path}", path=str(path))
-        if not path.is_file():
-            what = "a folder" if path.is_dir() else "a device"
-            raise DataError(f"{path} is {what}, not a CSV file", path=str(path))
-        if path.stat().st_size > LARGEST_FILE_BYTES:
-            raise DataError(f"{path} is larger than {LARGEST_FILE_BYTES >> 30} GiB; split it", path=str(path))
-        content = path.read_bytes().removeprefix(_BYTE_ORDER_MARK)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}", path=str(path)) from error
-    if content.isspace() or not content:
-        raise DataError(f"{path.name} is empty; expected is {EXPECTED}", path=str(path))
-    try:
-        content.decode()
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
+def _bars(symbol: str, given: Timeframe | None, rows: pl.DataFrame, file: str) -> Bars:
+    timestamp = times(rows)
+    volume = rows["volume"].to_numpy() if "volume" in rows.columns else np.zeros(len(timestamp))
+    open, high, low, close = (rows[name].to_numpy() for name in ("open", "high", "low", "close"))
+    return Bars(symbol, _timeframe_of(timestamp, given, file), timestamp, open, high, low, close, volume)
+
+
+def _tick_bars(symbol: str, given: Timeframe | None, rows: pl.DataFrame, source: Source, price: QuotePrice) -> Bars:
+    if given is None:
         raise DataError(
-            f"{path.name} is not UTF-8 text (line {line}); expected is CSV: {EXPECTED}", path=str(path), line=line
-        ) from None
-    if b"\0" in content:
-        raise DataError(f"{path.name} is a binary file; expected is CSV: {EXPECTED}", path=str(path))
-    return content
+            f"{source.file} holds {source.kind}, which have no timeframe: name the one of the bars to make of them "
+            f"({', '.join(LENGTH_US)})",
+            path="$.timeframe",
+            expected=list(LENGTH_US),
+        )
+    timestamp = times(rows)
+    if source.kind == "quotes":
+        quotes = Quotes(timestamp, rows["bid"].to_numpy(), rows["ask"].to_numpy())
+        return bars_of(symbol, given, timestamp, quotes.price(price), None)
+    size = rows["size"].to_numpy() if "size" in rows.columns else None
+    return bars_of(symbol, given, timestamp, rows["price"].to_numpy(), size)
+
+
+def _tick_note(source: Source, timeframe: Timeframe, rows: pl.DataFrame, price: QuotePrice) -> str:
+    side = {"mid": " at the middle of bid and ask", "bid": " at the bid", "ask": " at the ask"}[price]
+    of = f"{source.kind}{side}" if source.kind == "quotes" else source.kind
+    volume = "their summed size" if "size" in rows.columns else f"the number of {source.kind}"
+    return f"{timeframe} bars made of {rows.height:,} {of}; volume is {volume}"
 
 
 def _timeframe_of(timestamp: Integers, given: Timeframe | None, file: str) -> Timeframe:
@@ -140,9 +164,8 @@ def _timeframe_of(timestamp: Integers, given: Timeframe | None, file: str) -> Ti
 
 
 def _usual_step(timestamp: Integers) -> int | None:
-    """The most frequent positive step in microseconds, the shortest of equally frequent ones; None without any."""
-    steps = np.diff(timestamp)
-    lengths, counts = np.unique(steps[steps > 0], return_counts=True)
+    """The most frequent step in microseconds, the shortest of equally frequent ones; None without any."""
+    lengths, counts = np.unique(np.diff(timestamp), return_counts=True)
     return int(lengths[counts.argmax()]) if len(lengths) else None
 
 
@@ -151,12 +174,20 @@ def _step_name(step_us: int) -> str:
     return names.get(step_us, f"{step_us / MINUTE_US:g} minutes")
 
 
-def _warnings(bars: Bars, layout: Layout, time_zone: str | None) -> list[str]:
-    warnings = list(layout.notes)
-    if layout.zoned and time_zone is not None:
-        warnings.append(f"time zone {time_zone} is not used: the file's times say which instant they are")
-    if not layout.zoned and time_zone is None:
-        warnings.append("times have no time zone: taken as UTC")
+def _notes(source: Source, time_zone: str | None) -> list[str]:
+    notes = list(source.notes)
+    if source.zoned and time_zone is not None:
+        notes.append(f"time zone {time_zone} is not used: the file's times say which instant they are")
+    if not source.zoned and time_zone is None:
+        if source.zone is None:
+            notes.append("times have no time zone: taken as UTC")
+        elif source.zone != "UTC":
+            notes.append(f"times are taken as {source.zone}, as {source.format} has them")
+    return notes
+
+
+def _bar_warnings(bars: Bars) -> list[str]:
+    warnings = []
     usual = _usual_step(bars.timestamp)
     if usual is not None and usual != LENGTH_US[bars.timeframe]:
         warnings.append(f"the most frequent step is {_step_name(usual)}, not {bars.timeframe}")
@@ -166,30 +197,13 @@ def _warnings(bars: Bars, layout: Layout, time_zone: str | None) -> list[str]:
     return warnings
 
 
-def _no_bars(found: list[Fault], content: bytes, layout: Layout, file: str) -> DataError:
-    lines = line_numbers(content, layout)
-    named = [(fault, [lines[row] for row in fault.first]) for fault in found]
-    described = "; ".join(
-        f"{fault.reason} on {fault.count} lines (first: {', '.join(map(str, first))})" for fault, first in named
-    )
-    worst, first_lines = min(named, key=lambda one: one[1][0])
-    column = layout.column_of(worst.column)
-    return DataError(
-        f"{file}, line {first_lines[0]}, column {column!r}: {worst.reason}. In all: {described}",
-        line=first_lines[0],
-        column=column,
-        reason=worst.reason,
-        faults=[{"reason": fault.reason, "count": fault.count, "lines": first} for fault, first in named],
-    )
-
-
-def _check_choice(name: str, value: str, known: Iterable[str]) -> None:
-    choices = sorted(known)
-    if value not in choices:
-        listing = ", ".join(choices) if len(choices) <= 20 else "an IANA name such as Europe/London"
+def _check_time_zone(name: str) -> None:
+    zones = available_timezones()
+    if name not in zones:
+        expected = "an IANA name such as Europe/London"
         raise ValidationError(
-            f"unknown {name} {value!r}{did_you_mean(value, choices)} ({listing})",
-            path=f"$.{name}",
-            expected=listing,
-            got=value,
+            f"unknown timeZone {name!r}{did_you_mean(name, sorted(zones))} ({expected})",
+            path="$.timeZone",
+            expected=expected,
+            got=name,
         )

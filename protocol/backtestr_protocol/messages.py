@@ -26,6 +26,8 @@ Side = Literal["buy", "sell"]
 OrderType = Literal["market", "limit", "stop", "stop_limit"]
 OrderStatus = Literal["pending", "filled", "cancelled", "rejected"]
 Health = Literal["healthy", "warning", "error"]
+Repair = Literal["drop"]
+QuotePrice = Literal["bid", "ask", "mid"]
 TableName = Literal["equity", "trades", "orders", "positions"]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 # A client may choose it, and it becomes part of topics and file names. The lookahead is there for Python's `$`.
@@ -186,15 +188,31 @@ class ImportMarketData(Contract, frozen=True, kw_only=True):
     timeframe: str | None = None
     format: str | None = None
     time_zone: str | None = None
+    price: QuotePrice | None = None
+    repair: Repair | None = None
+
+
+class DroppedRows(Contract, frozen=True, kw_only=True):
+    """Rows that an import left out for one reason. `first` are the first of their lines in the file (rows of a Parquet
+    or Arrow file), counted from 1."""
+
+    reason: str
+    column: str
+    count: int
+    first: list[int]
 
 
 class Imported(Contract, frozen=True, kw_only=True):
+    """`format` is what the file was read as; `dropped` what `repair` left out, every row under one reason."""
+
     symbol: str
     timeframe: Timeframe
     bars: int
     start_time: int
     end_time: int
     warnings: list[str]
+    format: str | None = None
+    dropped: list[DroppedRows] = []
 
 
 class BacktestConfig(Contract, frozen=True, kw_only=True):

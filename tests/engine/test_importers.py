@@ -1,4 +1,4 @@
-"""Importing CSV: real files, written forms of time, and a refusal that says line, column and reason."""
+"""Importing bars: real files, written forms of time, and a refusal that says line, column and reason."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from backtestr_engine.bars import Bars
 from backtestr_engine.catalog import Catalog
-from backtestr_engine.importers import import_csv, import_market_data
+from backtestr_engine.importers import import_market_data, read_bars
 from backtestr_engine.instants import instant
 from backtestr_engine.synthetic import synthetic_bars
 from backtestr_protocol.errors import BacktestrError, DataError, ValidationError
@@ -25,7 +25,8 @@ UTC_NOTE = "times have no time zone: taken as UTC"
 def importing(tmp_path: Path, content: str | bytes, **options: Any) -> tuple[Bars, list[str]]:
     path = tmp_path / "bars.csv"
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return import_csv(path, "X", **options)
+    read = read_bars(path, "X", **options)
+    return read.bars, read.warnings
 
 
 @pytest.mark.parametrize(
@@ -55,7 +56,8 @@ def importing(tmp_path: Path, content: str | bytes, **options: Any) -> tuple[Bar
 def test_real_files(
     file: str, timeframe: str, bars: int, first: str, close: float, warnings: list[str], real_data: Path
 ) -> None:
-    got, said = import_csv(real_data / file, "X")
+    read = read_bars(real_data / file, "X")
+    got, said = read.bars, read.warnings
 
     assert (got.timeframe, len(got), instant(int(got.timestamp[0])), float(got.close[0])) == (
         timeframe,
@@ -64,21 +66,6 @@ def test_real_files(
         close,
     )
     assert said == warnings
-
-
-@pytest.mark.parametrize(
-    ("file", "message"),
-    [
-        ("histdata_ticks_2020-01.csv", "has no header line: the first is 20200101 170000065"),
-        (
-            "usdjpy_quote_ticks_2013-01.csv",
-            r"holds quotes \(timestamp, bid, ask\), not bars; expected is a header",
-        ),
-    ],
-)
-def test_real_files_of_ticks_are_refused(file: str, message: str, real_data: Path) -> None:
-    with pytest.raises(DataError, match=message):
-        import_csv(real_data / file, "X")
 
 
 @pytest.mark.parametrize(
@@ -155,14 +142,14 @@ def test_line_ends_blank_lines_and_spaces_do_not_matter(content: str, tmp_path: 
             3,
             "timestamp",
             "3 January",
-            "is no time like those before it (%Y-%m-%d %H:%M:%S%.f)",
+            "is no time like the others (%Y-%m-%d %H:%M:%S%.f)",
         ),
         (
             FIRST + SECOND.replace("01-03", "02-30"),
             3,
             "timestamp",
             "2022-02-30 09:31:00",
-            "is no time like those before it (%Y-%m-%d %H:%M:%S%.f)",
+            "is no time like the others (%Y-%m-%d %H:%M:%S%.f)",
         ),
     ],
 )
@@ -222,7 +209,7 @@ def test_rows_that_are_no_bars_are_named_by_line(
         ("time,open,high,low\n" + FIRST, "has no column for close among time, open, high, low"),
         ("when,open,high,low,close\n" + FIRST, "has no column for timestamp"),
         ("just text\nmore text\n", "has no column for timestamp, open, high, low, close"),
-        ("time,bid,ask\n2022-01-03,1,2\n", "holds quotes"),
+        ("time,bid,ask\n2022-01-03,1,2\n", "holds quotes, which have no timeframe"),
         (FIRST + SECOND, "has no header line"),
         ("time,open,open,high,low,close\n" + FIRST, "has two columns of one name: open, open"),
         (HEADER + FIRST.replace("2022-01-03 09:30:00", "03/01/2022"), "'03/01/2022' is no time of a known form"),
@@ -235,21 +222,21 @@ def test_what_is_no_csv_of_bars_says_what_is_expected(content: str | bytes, mess
 
 def test_a_file_that_is_not_there_and_a_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no file") as caught:
-        import_csv(tmp_path / "none.csv", "X")
+        read_bars(tmp_path / "none.csv", "X")
     assert caught.value.details == {"path": str(tmp_path / "none.csv")}
-    with pytest.raises(DataError, match="is a folder, not a CSV file"):
-        import_csv(tmp_path, "X")
-    with pytest.raises(DataError, match="is a device, not a CSV file"):
-        import_csv(Path("/dev/null"), "X")
+    with pytest.raises(DataError, match="is a folder, not a file of market data"):
+        read_bars(tmp_path, "X")
+    with pytest.raises(DataError, match="is a device, not a file of market data"):
+        read_bars(Path("/dev/null"), "X")
     with pytest.raises(DataError, match="cannot be read: File name too long"):
-        import_csv(tmp_path / ("x" * 300), "X")
+        read_bars(tmp_path / ("x" * 300), "X")
 
 
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
         ({"timeframe": "1mn"}, ValidationError, r"unknown timeframe '1mn'; did you mean '1m'\?"),
-        ({"format": "cvs"}, ValidationError, r"unknown format 'cvs'; did you mean 'csv'\? \(csv\)"),
+        ({"format": "cvs"}, ValidationError, r"unknown format 'cvs'; did you mean 'csv'\? \(arrow, binance, csv, "),
         (
             {"time_zone": "Europe/Londn"},
             ValidationError,
@@ -333,7 +320,8 @@ def test_a_written_series_comes_back_bit_for_bit(tmp_path: Path) -> None:
     path = tmp_path / "bars.csv"
     bars.to_frame().write_csv(path)
 
-    got, warnings = import_csv(path, "SYNTH")
+    read = read_bars(path, "SYNTH")
+    got = read.bars
 
-    assert warnings == []
+    assert (read.format, read.warnings) == ("csv", [])
     assert got.to_frame().equals(bars.to_frame())

@@ -65,6 +65,29 @@ def test_import_then_backtest_then_results(runner: CliRunner, tmp_path: Path) ->
     assert "completed" in runner.invoke(app, ["backtests", "--limit", "1"]).stdout
 
 
+def test_an_import_drops_rows_where_it_is_told_to(runner: CliRunner, tmp_path: Path) -> None:
+    (tmp_path / "bars.csv").write_text(CSV + "2024-01-01T01:00:00Z,1.0,0.1,0.5,1.0,10\n")
+    command = ["import", str(tmp_path / "bars.csv"), "--symbol", "REPAIRED"]
+    refused = runner.invoke(app, command)
+    assert refused.exit_code == EXIT_ERROR
+    assert "line 62, column 'high': high is below open or close" in refused.stderr
+    repaired = as_json(runner, *command, "--repair", "drop")
+    assert repaired["dropped"] == [
+        {"reason": "high is below open or close", "column": "high", "count": 1, "first": [62]}
+    ]
+    assert (repaired["bars"], repaired["format"]) == (60, "csv")
+    assert runner.invoke(app, [*command, "--repair", "mend"]).exit_code == EXIT_USAGE
+
+
+def test_quotes_are_imported_at_a_price(runner: CliRunner, tmp_path: Path) -> None:
+    (tmp_path / "ticks.csv").write_text("time,bid,ask\n2024-01-01T00:00:00Z,1,3\n2024-01-01T00:00:01Z,2,4\n")
+    command = ["import", str(tmp_path / "ticks.csv"), "--symbol", "QUOTED", "--price", "ask"]
+    assert runner.invoke(app, command).exit_code == EXIT_ERROR  # ticks need a timeframe
+    assert as_json(runner, *command, "--timeframe", "1m")["warnings"] == [
+        "1m bars made of 2 quotes at the ask; volume is the number of quotes"
+    ]
+
+
 def test_for_people_there_is_a_bar_and_a_table(runner: CliRunner) -> None:
     done = runner.invoke(app, ["backtest", "buy_and_hold", "SYNTH", "--timeframe", "1d"])
     assert done.exit_code == 0

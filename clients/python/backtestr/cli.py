@@ -18,6 +18,7 @@ import typer
 from rich.console import Console
 
 from backtestr_protocol import __version__, errors
+from backtestr_protocol.messages import QuotePrice, Repair
 
 from . import tables
 from .client import Client, connect
@@ -73,20 +74,27 @@ def status(as_json: AsJson = False) -> None:
 
 @app.command("import")
 def import_file(
-    file: Annotated[Path, typer.Argument(help="CSV with a bar in each row; the columns are found by their names.")],
+    file: Annotated[Path, typer.Argument(help="Bars or ticks: CSV and the exports it comes in, Parquet or Arrow.")],
     symbol: Annotated[str, typer.Option(help="The name to store the bars under.")],
     timeframe: Annotated[
-        str | None, typer.Option(help="1m 5m 15m 30m 1h 4h 1d 1w; default: as they are spaced.")
+        str | None, typer.Option(help="1m 5m 15m 30m 1h 4h 1d 1w; default: as bars are spaced; ticks need it.")
     ] = None,
     tz: Annotated[str | None, typer.Option(help="Time zone of times without offset, such as America/New_York.")] = None,
-    format: Annotated[str | None, typer.Option(help="The file's format, where it cannot be told by itself.")] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(help="arrow binance csv dukascopy histdata mt4 mt5 parquet yahoo; default: as the content says."),
+    ] = None,
+    price: Annotated[QuotePrice | None, typer.Option(help="What bars of quotes are made of.")] = None,
+    repair: Annotated[Repair | None, typer.Option(help="Leave out the rows that cannot be used.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Store the bars of a file."""
     if not file.exists():
         raise typer.BadParameter(f"there is no file {file}", param_hint="FILE")
     with _broker(as_json) as client, _err.status(f"importing {file.name}"):
-        answer = client.import_market_data(file, symbol, timeframe=timeframe, time_zone=tz, format=format)
+        answer = client.import_market_data(
+            file, symbol, timeframe=timeframe, time_zone=tz, format=format, price=price, repair=repair
+        )
         _print_json(answer) if as_json else _out.print(tables.imported_table(answer))
 
 

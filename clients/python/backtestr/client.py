@@ -42,6 +42,8 @@ from backtestr_protocol.messages import (
     Nothing,
     PerformanceMetrics,
     Pong,
+    QuotePrice,
+    Repair,
     SeriesInfo,
     SeriesList,
     SystemStatus,
@@ -211,16 +213,25 @@ class Client:
         timeframe: str | None = None,
         format: str | None = None,
         time_zone: str | None = None,
+        price: QuotePrice | None = None,
+        repair: Repair | None = None,
         timeout: float = BULK_TIMEOUT,
     ) -> Imported:
-        """Have the broker import a file of this machine as `symbol`. `timeframe` None: as the bars are spaced.
-        `time_zone` (an IANA name) is for times without an offset. Raises `DataError` naming the first bad row."""
+        """Have the broker import a file of this machine as `symbol`.
+
+        `timeframe` None: as the bars are spaced; ticks need one. `format` None: as the content says. `time_zone` (an
+        IANA name) is for times without an offset. `price`: the side of quotes to make bars of, "mid" when None.
+        `repair` "drop" leaves out rows that cannot be used, and the answer counts them; without it `DataError` names
+        the first.
+        """
         request = ImportMarketData(
             path=str(Path(path).expanduser().resolve()),
             symbol=symbol,
             timeframe=timeframe,
             format=format,
             time_zone=time_zone,
+            price=price,
+            repair=repair,
         )
         return self._ask_bulk("ImportMarketData", request, Imported, timeout)[0]
 

@@ -1,0 +1,105 @@
+"""Algorithms from Python files: a file defines them with `@algorithm`, and the content is its version.
+
+A file is read once. What it raises later shows the text that ran, even when the file has been edited since.
+"""
+
+from __future__ import annotations
+
+import linecache
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+
+import msgspec
+
+from backtestr_protocol.errors import AlgorithmError
+
+from .algorithm import Algorithm
+
+_PACKAGE = "backtestr_algorithms"
+"""What the modules made of files are named after, so that none hides a library's."""
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a file, or one algorithm of it, is not there."""
+
+    file: str
+    message: str
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """The algorithms of a folder by name, and what was wrong with the rest."""
+
+    algorithms: dict[str, Algorithm]
+    problems: list[Problem]
+
+
+def load_file(path: Path) -> list[Algorithm]:
+    """The algorithms that the file at `path` defines, in its order.
+
+    Raises `AlgorithmError`, naming file and line, for a file that cannot be read, is no Python, raises when it is run,
+    or defines no algorithm.
+    """
+    try:
+        source = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise AlgorithmError(f"{path}: cannot be read: {reason}", file=str(path)) from error
+    return load_source(source, str(path), path.stem)
+
+
+def load_source(source: str, file: str, name: str) -> list[Algorithm]:
+    """The algorithms that `source` defines; `file` is what errors and tracebacks call it. Raises as `load_file`."""
+    module = ModuleType(f"{_PACKAGE}.{name}")
+    module.__file__ = file
+    linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
+    sys.modules[module.__name__] = module
+    try:
+        exec(compile(source, file, "exec", dont_inherit=True), module.__dict__)
+    except SyntaxError as error:
+        raise _located(file, error.lineno, f"{type(error).__name__}: {error.msg}") from error
+    except (Exception, SystemExit) as error:  # it is anyone's code: whatever it raises is its own error
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+        described = f"{type(error).__name__}: {error}".removesuffix(": ")
+        raise _located(file, lines[-1] if lines else None, described) from error
+    own = [
+        value
+        for value in module.__dict__.values()
+        if isinstance(value, Algorithm) and value.function.__module__ == module.__name__
+    ]
+    if not own:
+        raise AlgorithmError(f'{file}: defines no algorithm; put @algorithm("its name", …) above one', file=file)
+    return own
+
+
+def load_folder(folder: Path, taken: dict[str, Algorithm]) -> Loaded:
+    """The algorithms of every `*.py` in `folder`, files in order of their names; those that begin with `_` are left to
+    be imported by none. One bad file costs nothing but itself. A name that is `taken`, or came before, stays as it is.
+
+    A folder that does not exist is empty.
+    """
+    algorithms: dict[str, Algorithm] = {}
+    problems = []
+    for path in sorted(folder.glob("*.py")):
+        if path.name.startswith("_"):
+            continue
+        try:
+            found = load_file(path)
+        except AlgorithmError as error:
+            problems.append(Problem(file=str(path), message=error.message))
+            continue
+        for one in found:
+            if one.name in taken or one.name in algorithms:
+                message = f"{path}: there is an algorithm named {one.name!r} already; this one is left out"
+                problems.append(Problem(file=str(path), message=message))
+            else:
+                algorithms[one.name] = one
+    return Loaded(algorithms, problems)
+
+
+def _located(file: str, line: int | None, message: str) -> AlgorithmError:
+    where = file if line is None else f"{file}:{line}"
+    return AlgorithmError(
+        f"{where}: {message}", file=file, **({"line": line} if line else {}), traceback=traceback.format_exc()
+    )

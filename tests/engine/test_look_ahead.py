@@ -1,0 +1,109 @@
+"""The look-ahead check: it catches those who peek, in whatever way, and lets pass those who do not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from backtestr_engine.algorithm import Algorithm, algorithm
+from backtestr_engine.algorithms import BUILT_IN
+from backtestr_engine.bars import Bars
+from backtestr_engine.indicators import sma
+from backtestr_engine.look_ahead import CUTS, check_algorithm
+from backtestr_engine.parameters import Int
+from backtestr_engine.signals import Signals
+from backtestr_engine.synthetic import synthetic_bars
+from backtestr_protocol.errors import AlgorithmError
+
+BARS = synthetic_bars("1h", 1_000)
+
+
+def generator(seed: int = 1) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+@algorithm("peeks_one_bar")
+def peeks_one_bar(bars: Bars) -> Signals:
+    """Buys before the close rises."""
+    rises = np.append(bars.close[1:] > bars.close[:-1], False)
+    return Signals.of(entries=rises, exits=~rises)
+
+
+@algorithm("peeks_at_a_crossing")
+def peeks_at_a_crossing(bars: Bars) -> Signals:
+    """Knows of a crossing one bar early; there are few."""
+    return Signals(np.append(Signals.from_cross(sma(bars.close, 20), sma(bars.close, 60)).flags[1:], np.uint8(0)))
+
+
+@algorithm("normalises_by_the_whole")
+def normalises_by_the_whole(bars: Bars) -> Signals:
+    """Knows the mean of what is to come."""
+    score = (bars.close - bars.close.mean()) / bars.close.std()
+    return Signals.of(entries=score < -1.5, exits=score > 0)
+
+
+@algorithm("fills_gaps_backwards")
+def fills_gaps_backwards(bars: Bars) -> Signals:
+    """Gives the warm-up the first value that comes after it."""
+    average = sma(bars.close, 50)
+    average[np.isnan(average)] = average[49] if len(average) >= 50 else 0.0
+    return Signals.of(entries=bars.close > average)
+
+
+@algorithm("needs_many_bars")
+def needs_many_bars(bars: Bars) -> Signals:
+    """Looks at bar 990 first."""
+    return Signals.of(entries=bars.close > bars.close[990])
+
+
+@pytest.mark.parametrize(
+    "peeking",
+    [peeks_one_bar, peeks_at_a_crossing, normalises_by_the_whole, fills_gaps_backwards, needs_many_bars],
+    ids=lambda one: one.name,
+)
+def test_one_that_peeks_is_caught(peeking: Algorithm) -> None:
+    for seed in range(10):
+        verdict = check_algorithm(peeking, BARS, {}, generator(seed))
+
+        assert not verdict.passed
+        assert verdict.finding is not None
+        assert verdict.finding.bar < verdict.finding.cut in verdict.cuts
+
+
+def test_a_finding_can_be_seen_by_hand() -> None:
+    verdict = check_algorithm(peeks_one_bar, BARS, {}, generator())
+
+    assert verdict.finding is not None
+    bar, cut = verdict.finding.bar, verdict.finding.cut
+    ours: np.ndarray = getattr(peeks_one_bar.signals(BARS[:cut], {}), verdict.finding.signal)
+    theirs: np.ndarray = getattr(peeks_one_bar.signals(BARS, {}), verdict.finding.signal)
+    assert bar == cut - 1
+    assert ours[bar] != theirs[bar]
+    assert verdict.finding.explanation.endswith(f"changes when bars after bar {cut - 1} become known")
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_the_built_ins_pass(name: str) -> None:
+    for seed in range(3):
+        verdict = check_algorithm(BUILT_IN[name], BARS, BUILT_IN[name].check({}), generator(seed))
+
+        assert verdict.passed
+        assert verdict.algorithm_id == BUILT_IN[name].algorithm_id
+        assert CUTS - 8 <= len(verdict.cuts) <= CUTS
+
+
+def test_the_same_chance_tries_the_same_cuts() -> None:
+    one, other = (check_algorithm(BUILT_IN["sma_cross"], BARS, {"fast": 3, "slow": 9}, generator(7)) for _ in range(2))
+
+    assert one == other
+
+
+def test_one_that_fails_on_all_bars_is_an_error() -> None:
+    @algorithm("broken", count=Int(1, low=1, high=2))
+    def broken(bars: Bars, count: int) -> Signals:
+        raise RuntimeError("no")
+
+    with pytest.raises(AlgorithmError, match="broken raised RuntimeError: no"):
+        check_algorithm(broken, BARS, {"count": 1}, generator())
+    with pytest.raises(ValueError, match="at least two bars; there are 1"):
+        check_algorithm(broken, BARS[:1], {"count": 1}, generator())

@@ -19,8 +19,12 @@ RULES = np.dtype(
         ("commission_per_unit", "f8"),
         ("commission_minimum", "f8"),
         ("slippage", "f8"),
+        ("stop_loss", "f8"),  # fractions where the signals give none; 0 is none
+        ("take_profit", "f8"),
+        ("trailing_stop", "f8"),
         ("size", "i1"),
         ("on_opposite", "i1"),
+        ("stop_base", "i1"),
         ("entry_flags", "u1"),
         ("short_entry_flags", "u1"),
         ("fill_at_close", "?"),
@@ -28,6 +32,9 @@ RULES = np.dtype(
         ("short_collateral", "?"),
         ("whole_units", "?"),
         ("close_at_end", "?"),
+        ("same_bar", "?"),
+        ("slip_stops", "?"),
+        ("skip_after_stop", "?"),
     ],
     align=True,
 )
@@ -37,6 +44,13 @@ ACCOUNT = np.dtype(
         ("cash", "f8"),
         ("quantity", "f8"),  # signed; 0 is flat
         ("average_price", "f8"),
+        ("stop_loss", "f8"),  # of the open position, as fractions; 0 is none
+        ("take_profit", "f8"),
+        ("trailing_stop", "f8"),
+        ("stop_base", "f8"),  # the price that they count from
+        ("trailing_reference", "f8"),  # the best price since
+        ("floor", "f8"),  # where guarded: a low at or below it, or a high at or above the ceiling, ends the position
+        ("ceiling", "f8"),
         ("entry_fees", "f8"),  # paid on the open quantity, not yet charged to a trade
         ("position_realized", "f8"),
         ("realized", "f8"),  # of all positions, all fees paid: capital + realized + unrealized = equity
@@ -44,17 +58,23 @@ ACCOUNT = np.dtype(
         ("slippage", "f8"),  # Σ |fill_price − price| · fill_quantity
         ("traded_value", "f8"),  # Σ fill_price · fill_quantity
         ("entry_time", "i8"),
+        ("guarded_from", "i8"),  # the first bar on which the protective exits act
+        ("trails_from", "i8"),  # the first bar whose high or low moves the trailing reference
         ("orders", "i8"),  # emitted
         ("orders_filled", "i8"),
         ("positions_opened", "i8"),
         ("positions_closed", "i8"),
         ("bars_exposed", "i8"),  # bars that ended with a position
+        ("guarded", "?"),  # whether it has a floor or a ceiling
+        ("stop_reason", "i1"),  # the exit that the nearer of the levels against the position is
     ],
     align=True,
 )
 
-ALL_IN, FRACTION, UNITS, VALUE = range(4)
-_SIZES = {"all_in": ALL_IN, "fraction": FRACTION, "units": UNITS, "value": VALUE}
+ALL_IN, FRACTION, UNITS, VALUE, RISK = range(5)
+_SIZES = {"all_in": ALL_IN, "fraction": FRACTION, "units": UNITS, "value": VALUE, "risk": RISK}
+FILL_PRICE, ENTRY_CLOSE, SIGNAL_CLOSE = range(3)
+_STOP_BASES = {"fill_price": FILL_PRICE, "entry_close": ENTRY_CLOSE, "signal_close": SIGNAL_CLOSE}
 REVERSE, CLOSE, IGNORE = range(3)
 _ON_OPPOSITE = {"reverse": REVERSE, "close": CLOSE, "ignore": IGNORE}
 
@@ -69,6 +89,13 @@ def rules(conventions: Conventions, *, commission: float, slippage: float) -> Re
     record["commission_per_unit"] = conventions.commission_per_unit
     record["commission_minimum"] = conventions.commission_minimum
     record["slippage"] = slippage
+    record["stop_loss"] = conventions.stop_loss
+    record["take_profit"] = conventions.take_profit
+    record["trailing_stop"] = conventions.trailing_stop
+    record["stop_base"] = _STOP_BASES[conventions.stop_base]
+    record["same_bar"] = conventions.stop_active == "same_bar"
+    record["slip_stops"] = conventions.slippage_on == "market_and_stops"
+    record["skip_after_stop"] = conventions.after_stop == "skip"
     record["size"] = _SIZES[conventions.size]
     record["on_opposite"] = _ON_OPPOSITE[conventions.on_opposite]
     if conventions.direction != "short":

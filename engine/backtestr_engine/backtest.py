@@ -143,7 +143,7 @@ class Run:
         """Start with signals that were computed elsewhere, one per bar."""
         config = self.plan.config
         kernel_rules = rules(self.plan.options.conventions, commission=config.commission, slippage=config.slippage)
-        self._walk = Walk(self.plan.bars, signals.flags, kernel_rules, config.initial_capital)
+        self._walk = Walk(self.plan.bars, signals, kernel_rules, config.initial_capital)
 
     def advance(self, max_bars: int) -> Chunk:
         """Walk up to `max_bars` more bars; starts the run if `start` has not."""

@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
-from .account import UNITS, VALUE
-from .fills import BUY, CUT, NO_CASH, NO_REASON, TOO_SMALL
+from .account import RISK, UNITS, VALUE
+from .fills import BUY, CUT, NO_CASH, NO_REASON, NO_STOP, TOO_SMALL
+from .kernel import kernel
 
 FIRST_PART = -1.0
 """For the listed fee of the part before: there is none."""
@@ -22,28 +22,28 @@ MINIMUM_QUANTITY = 1e-8
 """One satoshi: an order for less than this is rounding, not intent."""
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def slipped(side: int, price: float, rule: Any) -> float:
     """`price` after slippage, which is against whoever trades."""
     worse: float = price * (1.0 + side * rule.slippage)
     return worse
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def listed_fee(quantity: float, price: float, rule: Any) -> float:
     """The fee of an order before its minimum."""
     fee: float = quantity * price * rule.commission + rule.commission_fixed + quantity * rule.commission_per_unit
     return fee
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def fee_of(quantity: float, price: float, rule: Any) -> float:
     """The fee of an order of one part."""
     fee: float = max(listed_fee(quantity, price, rule), rule.commission_minimum)
     return fee
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def further_fee(quantity: float, price: float, listed: float, rule: Any) -> float:
     """The fee of a second part of an order that is listed at `listed` so far, or at `FIRST_PART`."""
     if listed == FIRST_PART:
@@ -53,7 +53,7 @@ def further_fee(quantity: float, price: float, listed: float, rule: Any) -> floa
     return fee
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def affordable(cash: float, price: float, listed: float, rule: Any) -> float:
     """The most units that `cash` pays for at `price`, fee included; `listed` as for `further_fee`.
 
@@ -69,18 +69,23 @@ def affordable(cash: float, price: float, listed: float, rule: Any) -> float:
     return most
 
 
-@njit(cache=True, nogil=True)
-def size_of(side: int, price: float, cash: float, listed: float, rule: Any) -> tuple[float, float, int]:
+@kernel
+def size_of(side: int, price: float, cash: float, listed: float, risked: float, rule: Any) -> tuple[float, float, int]:
     """The quantity wanted, what a flat account with `cash` gets of it at `price` (after slippage), and why less.
 
     all_in and fraction: size_value of what cash pays for, costs included. units and value: size_value units, or money's
-    worth of them, of which a buy needs its cost in cash; so does a sale short, when it needs collateral.
+    worth of them; risk: as many as lose size_value of cash when the price goes `risked` (a fraction) the wrong way; of
+    these a buy needs its cost in cash; so does a sale short, when it needs collateral.
     """
     most = affordable(cash, price, listed, rule)
     if rule.size == UNITS:
         wanted = rule.size_value
     elif rule.size == VALUE:
         wanted = rule.size_value / price
+    elif rule.size == RISK:
+        if risked <= 0.0:
+            return 0.0, 0.0, NO_STOP
+        wanted = max(cash, 0.0) * rule.size_value / (risked * price)
     else:
         wanted = most * rule.size_value
     if rule.whole_units:

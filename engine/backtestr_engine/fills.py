@@ -10,13 +10,14 @@ import numpy as np
 BUY, SELL = 1, -1
 SIDES = {BUY: "buy", SELL: "sell"}
 
-MARKET = 0
-ORDER_TYPES = ("market",)
+MARKET, LIMIT, STOP, STOP_LIMIT = range(4)
+ORDER_TYPES = ("market", "limit", "stop", "stop_limit")
 
 FILLED, REJECTED = 0, 1
 STATUSES = ("filled", "rejected")
 
 NO_REASON, NO_CASH, TOO_SMALL, NO_NEXT_BAR, CUT, END_OF_DATA = range(6)
+STOP_LOSS, TAKE_PROFIT, TRAILING_STOP, NO_STOP = range(6, 10)
 REASONS = (
     "",
     "not enough cash",
@@ -24,6 +25,10 @@ REASONS = (
     "no next bar to fill at",
     "cut to the cash there was",
     "closed at the end of the data",
+    "stop loss",
+    "take profit",
+    "trailing stop",
+    "no stop loss to size the risk by",
 )
 """What `reason` of an order indexes. A rejection always has one."""
 
@@ -32,7 +37,7 @@ ORDER = np.dtype(
         ("order_id", "i8"),  # 1, 2, 3 …
         ("timestamp", "i8"),  # open time of the bar it was filled or rejected in, µs UTC
         ("quantity", "f8"),  # asked for; 0 where a rejection came before there was a size
-        ("price", "f8"),  # the market's: the open or close that it was filled at, before slippage
+        ("price", "f8"),  # market: the open or close it was filled at, before slippage; else the price it waited for
         ("fill_price", "f8"),  # after slippage; NaN when rejected
         ("fill_quantity", "f8"),  # 0 when rejected
         ("fee", "f8"),

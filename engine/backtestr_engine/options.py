@@ -25,12 +25,19 @@ class Conventions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     unit and reason; on the wire the names are camelCase."""
 
     fill_at: Literal["next_open", "close"]
-    size: Literal["all_in", "fraction", "units", "value"]
+    size: Literal["all_in", "fraction", "units", "value", "risk"]
     size_value: float
     whole_units: bool
     commission_fixed: float
     commission_per_unit: float
     commission_minimum: float
+    slippage_on: Literal["market_and_stops", "market"]
+    stop_loss: float
+    take_profit: float
+    trailing_stop: float
+    stop_base: Literal["fill_price", "entry_close", "signal_close"]
+    stop_active: Literal["next_bar", "same_bar"]
+    after_stop: Literal["obey", "skip"]
     direction: Literal["both", "long", "short"]
     on_opposite: Literal["reverse", "close", "ignore"]
     short_of_cash: Literal["reject", "cut"]
@@ -68,6 +75,10 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "short_of_cash": "cut",
         "short_collateral": False,
         "cross_ties": "fire",
+        "slippage_on": "market",
+        "stop_base": "entry_close",
+        "stop_active": "next_bar",
+        "after_stop": "skip",
         "close_at_end": False,
         "calendar": "24/7",
         "risk_free": 0.0,
@@ -77,7 +88,6 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 PLANNED = frozenset(
     {
         *("orderType", "validBars"),
-        *("stopLoss", "takeProfit", "trailingStop", "stopBase", "stopActive"),
         *("leverage", "maintenanceMargin", "pace"),
     }
 )
@@ -85,10 +95,15 @@ PLANNED = frozenset(
 
 _MONEY = (0.0, _LARGEST, "an amount of money, 0 or more")
 
+_FRACTION = (0.0, _LARGEST, "a fraction of price above 0, or 0 for none")
+
 _BOUNDS: Mapping[str, tuple[float, float, str]] = {
     "commission_fixed": _MONEY,
     "commission_per_unit": _MONEY,
     "commission_minimum": _MONEY,
+    "stop_loss": _FRACTION,
+    "take_profit": _FRACTION,
+    "trailing_stop": _FRACTION,
     "risk_free": (-1.0, 1.0, "a yearly rate, as a fraction, above -1 and up to 1"),
     "time_limit_ms": (1, TIME_LIMIT_MAX_MS, f"milliseconds, 1..{TIME_LIMIT_MAX_MS}"),
 }
@@ -109,6 +124,7 @@ def resolve_options(given: Mapping[str, Any], defaults: Conventions) -> Options:
     conventions = _convert(values, Conventions, "$.options")
     _check_bounds(conventions)
     _check_size(conventions, value_given="sizeValue" in given)
+    _check_stops(conventions)
     return Options(preset=preset, conventions=conventions, streams=_check_streams(given.get("streams", {})))
 
 
@@ -157,11 +173,24 @@ def _check_size(conventions: Conventions, *, value_given: bool) -> None:
         raise InvalidConfiguration(
             f"size {conventions.size} needs sizeValue", paths=["$.options.size", "$.options.sizeValue"]
         )
-    if conventions.size == "fraction" and not 0 < conventions.size_value <= 1:
+    if conventions.size in ("fraction", "risk") and not 0 < conventions.size_value <= 1:
         raise _out_of_range("size_value", "a fraction of equity above 0 and up to 1", conventions.size_value)
     if not 0 < conventions.size_value < float("inf"):
         what = "a number of units above 0" if conventions.size == "units" else "an amount of money above 0"
         raise _out_of_range("size_value", what, conventions.size_value)
+
+
+def _check_stops(conventions: Conventions) -> None:
+    if conventions.stop_active == "same_bar" and conventions.fill_at == "close":
+        raise InvalidConfiguration(
+            "stopActive same_bar needs a fill at the open: after one at the close nothing is left of the bar",
+            paths=["$.options.stopActive", "$.options.fillAt"],
+        )
+    if conventions.stop_active == "same_bar" and conventions.stop_base == "entry_close":
+        raise InvalidConfiguration(
+            "stopActive same_bar needs a base that is known before the close; stopBase entry_close is that close",
+            paths=["$.options.stopActive", "$.options.stopBase"],
+        )
 
 
 def _out_of_range(name: str, expected: str, value: float) -> ValidationError:

@@ -26,9 +26,16 @@ REPEATED_SHORT_ENTRY = 32
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Signals:
-    """One byte of flags per bar. Make it with `Signals.of` or `Signals.from_cross`."""
+    """One byte of flags per bar. Make it with `Signals.of` or `Signals.from_cross`.
+
+    `stop_loss`, `take_profit`, `trailing_stop`: fractions for the position that an entry on the bar opens, one value
+    (shape (1,)) or one per bar; NaN leaves it to the option of that name, 0 is none.
+    """
 
     flags: Bytes
+    stop_loss: Floats | None = None
+    take_profit: Floats | None = None
+    trailing_stop: Floats | None = None
 
     @classmethod
     def of(
@@ -37,11 +44,15 @@ class Signals:
         exits: AnyArray | None = None,
         short_entries: AnyArray | None = None,
         short_exits: AnyArray | None = None,
+        *,
+        stop_loss: AnyArray | float | None = None,
+        take_profit: AnyArray | float | None = None,
+        trailing_stop: AnyArray | float | None = None,
     ) -> Signals:
-        """From boolean arrays of one length (bars); an absent one is False everywhere.
+        """From boolean arrays of one length (bars); an absent one is False everywhere. Fractions are as in the class.
 
-        Raises `AlgorithmError` where one is not boolean (a float array may hold NaN, which is neither) or where their
-        lengths differ.
+        Raises `AlgorithmError` where one is not boolean (a float array may hold NaN, which is neither), where their
+        lengths differ, and for a fraction that is negative or infinite.
         """
         given = {
             name: (np.asarray(array), flag)
@@ -60,7 +71,23 @@ class Signals:
         for name, (array, flag) in given.items():
             _check_boolean(name, array, length)
             flags |= array.astype(np.uint8) * np.uint8(flag)
-        return cls(flags)
+        return cls(flags).protected(stop_loss=stop_loss, take_profit=take_profit, trailing_stop=trailing_stop)
+
+    def protected(
+        self,
+        *,
+        stop_loss: AnyArray | float | None = None,
+        take_profit: AnyArray | float | None = None,
+        trailing_stop: AnyArray | float | None = None,
+    ) -> Signals:
+        """The same wishes with these protective exits, as in the class. Raises `AlgorithmError` as `of` does."""
+        bars = len(self)
+        return Signals(
+            self.flags,
+            _check_fractions("stop_loss", stop_loss, bars),
+            _check_fractions("take_profit", take_profit, bars),
+            _check_fractions("trailing_stop", trailing_stop, bars),
+        )
 
     @classmethod
     def from_cross(cls, fast: Floats, slow: Floats) -> Signals:
@@ -111,6 +138,24 @@ def _check_boolean(name: str, array: AnyArray, length: int) -> None:
         f"{name} must be an array of booleans, not of {array.dtype}{nan}; compare to get one: close > average",
         **({"bar": int(wrong[0])} if len(wrong) else {}),
     )
+
+
+def _check_fractions(name: str, given: AnyArray | float | None, bars: int) -> Floats | None:
+    """`given` as float64, one value or one per bar; what is absent stays so."""
+    if given is None:
+        return None
+    values = np.atleast_1d(np.asarray(given))
+    if values.dtype.kind not in "fiu":
+        raise AlgorithmError(f"{name} must be a fraction (0.05 = 5 %) or one per bar, not {values.dtype}")
+    if values.ndim != 1 or len(values) not in (1, bars):
+        raise AlgorithmError(f"{name} has shape {values.shape}; it needs one value, or one per bar ({bars})")
+    wrong = np.flatnonzero((values < 0) | np.isinf(values))
+    if len(wrong):
+        raise AlgorithmError(
+            f"{name} must be a fraction, 0 or more, or NaN for none of its own; bar {wrong[0]} has {values[wrong[0]]}",
+            bar=int(wrong[0]),
+        )
+    return np.ascontiguousarray(values, dtype=np.float64)
 
 
 @njit(cache=True, nogil=True)

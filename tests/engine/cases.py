@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +11,12 @@ import msgspec
 import numpy as np
 
 from backtestr_engine.account import rules
-from backtestr_engine.arrays import Bytes, Floats
+from backtestr_engine.arrays import Floats
 from backtestr_engine.bars import Bars
 from backtestr_engine.options import Conventions
-from backtestr_engine.signals import ENTRY, EXIT, SHORT_ENTRY, SHORT_EXIT
+from backtestr_engine.signals import ENTRY, EXIT, SHORT_ENTRY, SHORT_EXIT, Signals
 from backtestr_engine.walk import Walk
+from engine.reference import Bar, Reference, Stops
 
 NAMES = {"entry": ENTRY, "exit": EXIT, "short_entry": SHORT_ENTRY, "short_exit": SHORT_EXIT}
 CAPITAL = 1_000.0
@@ -29,17 +31,39 @@ def shipped_conventions() -> Conventions:
 @dataclass(frozen=True)
 class Case:
     bars: Bars
-    flags: Bytes
+    signals: Signals
     conventions: Conventions
     commission: float
     slippage: float
 
     def walk(self) -> Walk:
         kernel_rules = rules(self.conventions, commission=self.commission, slippage=self.slippage)
-        return Walk(self.bars, self.flags, kernel_rules, CAPITAL)
+        return Walk(self.bars, self.signals, kernel_rules, CAPITAL)
 
-    def wishes(self) -> list[frozenset[str]]:
-        return [frozenset(name for name, flag in NAMES.items() if byte & flag) for byte in self.flags]
+    def reference(self) -> Reference:
+        """The slow loop, walked through this case."""
+        wishes = [frozenset(name for name, flag in NAMES.items() if byte & flag) for byte in self.signals.flags]
+        bars = [
+            Bar(*row)
+            for row in zip(*(getattr(self.bars, n).tolist() for n in ("open", "high", "low", "close")), strict=True)
+        ]
+        rule, given = self.conventions, self.signals
+        stops = [
+            Stops(
+                _stop(given.stop_loss, bar, rule.stop_loss),
+                _stop(given.take_profit, bar, rule.take_profit),
+                _stop(given.trailing_stop, bar, rule.trailing_stop),
+            )
+            for bar in range(len(bars))
+        ]
+        slow = Reference(rule, self.commission, self.slippage, CAPITAL)
+        slow.walk(bars, wishes, stops)
+        return slow
+
+
+def _stop(given: Floats | None, bar: int, option: float) -> float | None:
+    own = math.nan if given is None else float(given[0] if len(given) == 1 else given[bar])
+    return (option if math.isnan(own) else own) or None
 
 
 def random_bars(chance: np.random.Generator, count: int) -> Bars:
@@ -49,25 +73,39 @@ def random_bars(chance: np.random.Generator, count: int) -> Bars:
     opened: Floats = np.clip(walk[:, 0], 0.01, 1e4)
     closed: Floats = np.clip(walk[:, 1], 0.01, 1e4)
     times = np.arange(count, dtype=np.int64) * 60_000_000
-    return Bars(
-        "CHANCE", "1m", times, opened, np.maximum(opened, closed), np.minimum(opened, closed), closed, 0 * opened
-    )
+    # Some extremes are those of open and close, as where a series has no others.
+    above, below = (np.exp(chance.exponential(0.1, size=count) * chance.integers(0, 2, size=count)) for _ in range(2))
+    high, low = np.maximum(opened, closed) * above, np.minimum(opened, closed) / below
+    return Bars("CHANCE", "1m", times, opened, high, low, closed, 0 * opened)
 
 
 def random_case(chance: np.random.Generator, defaults: Conventions, *, bars: int | None = None) -> Case:
     count = bars or int(chance.integers(1, 40))
     pick = chance.choice
-    size = str(pick(["all_in", "fraction", "units", "value"]))
+    size = str(pick(["all_in", "fraction", "units", "value", "risk"]))
+    at_close, protected = chance.random() < 0.5, chance.random() < 0.7
+    same_bar = not at_close and chance.random() < 0.5
     costly = chance.random() < 0.5
     conventions = msgspec.structs.replace(
         defaults,
-        fill_at=str(pick(["next_open", "close"])),
+        fill_at="close" if at_close else "next_open",
         size=size,
-        size_value=float(pick([0.1, 0.5, 1.0])) if size == "fraction" else float(pick([1.0, 7.5, 60.0, 300.0])),
+        size_value=float(pick([0.1, 0.5, 1.0]))
+        if size in ("fraction", "risk")
+        else float(pick([1.0, 7.5, 60.0, 300.0])),
         whole_units=bool(pick([True, False])),
         commission_fixed=float(pick([0, 1.3, 40])) if costly else 0.0,
         commission_per_unit=float(pick([0, 0.013])) if costly else 0.0,
         commission_minimum=float(pick([0, 2.7, 55])) if costly else 0.0,
+        slippage_on=str(pick(["market_and_stops", "market"])),
+        stop_loss=float(pick([0, 0.1, 0.5])) if protected else 0.0,
+        take_profit=float(pick([0, 0.2, 0.7, 1.5])) if protected else 0.0,
+        trailing_stop=float(pick([0, 0.15, 0.6])) if protected else 0.0,
+        stop_base=str(
+            pick(["fill_price", "signal_close"] if same_bar else ["fill_price", "entry_close", "signal_close"])
+        ),
+        stop_active="same_bar" if same_bar else "next_bar",
+        after_stop=str(pick(["obey", "skip"])),
         direction=str(pick(["both", "long", "short"])),
         on_opposite=str(pick(["reverse", "close", "ignore"])),
         short_of_cash=str(pick(["reject", "cut"])),
@@ -76,6 +114,16 @@ def random_case(chance: np.random.Generator, defaults: Conventions, *, bars: int
     )
     busy = chance.random(count) < float(pick([0.1, 0.5, 1.0]))
     flags = np.where(busy, chance.integers(0, 16, size=count), 0).astype(np.uint8)
+    signals = Signals(flags, *(_random_fractions(chance, count) if protected else None for _ in range(3)))
     return Case(
-        random_bars(chance, count), flags, conventions, float(pick([0, 0.001, 0.05])), float(pick([0, 0.002, 0.1]))
+        random_bars(chance, count), signals, conventions, float(pick([0, 0.001, 0.05])), float(pick([0, 0.002, 0.1]))
     )
+
+
+def _random_fractions(chance: np.random.Generator, bars: int) -> Floats | None:
+    """Absent, one for all, or one per bar, some of them NaN or 0."""
+    kind = chance.integers(0, 4)
+    if kind < 2:
+        return None
+    fractions: Floats = chance.choice([math.nan, 0, 0.05, 0.3, 0.8], size=1 if kind == 2 else bars)
+    return fractions

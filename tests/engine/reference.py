@@ -15,6 +15,23 @@ SMALLEST = 1e-8
 
 
 @dataclass
+class Bar:
+    open: float
+    high: float
+    low: float
+    close: float
+
+
+@dataclass
+class Stops:
+    """Fractions; None is none."""
+
+    loss: float | None
+    profit: float | None
+    trailing: float | None
+
+
+@dataclass
 class Order:
     bar: int
     side: str
@@ -23,6 +40,7 @@ class Order:
     price: float | None
     fee: float
     reason: str
+    kind: str = "market"
 
 
 @dataclass
@@ -45,23 +63,77 @@ class Reference:
     entry_price: float = 0.0
     entry_fees: float = 0.0
     entry_bar: int = -1
+    signal_bar: int = -1
+    position_stops: Stops | None = None
+    bars: list[Bar] = field(default_factory=list)
+    stops: list[Stops] = field(default_factory=list)
     orders: list[Order] = field(default_factory=list)
     trades: list[Trade] = field(default_factory=list)
     equity: list[float] = field(default_factory=list)
 
-    def walk(self, opens: list[float], closes: list[float], wishes: list[frozenset[str]]) -> None:
-        """`wishes` per bar: a set of "entry", "exit", "short_entry", "short_exit"."""
-        for bar in range(len(opens)):
-            if self.conventions.fill_at == "close":
-                self._obey(bar, wishes[bar], closes[bar])
-            elif bar > 0:
-                self._obey(bar, wishes[bar - 1], opens[bar])
-            if bar == len(opens) - 1:
-                if self.conventions.close_at_end and self.held:
-                    self._leave_at_the_end(bar, closes[bar])
-                if self.conventions.fill_at == "next_open":
+    def walk(self, bars: list[Bar], wishes: list[frozenset[str]], stops: list[Stops]) -> None:
+        """`wishes` per bar: a set of "entry", "exit", "short_entry", "short_exit"; `stops` per bar, for its entries."""
+        rule = self.conventions
+        self.bars, self.stops = bars, stops
+        for bar, prices in enumerate(bars):
+            if rule.fill_at == "next_open" and bar > 0:
+                self._obey(bar, bar - 1, wishes[bar - 1], prices.open)
+            stopped = self._protect(bar)
+            if rule.fill_at == "close" and not (stopped and rule.after_stop == "skip"):
+                self._obey(bar, bar, wishes[bar], prices.close)
+            if bar == len(bars) - 1:
+                if rule.close_at_end and self.held:
+                    self._leave_at_the_end(bar, prices.close)
+                if rule.fill_at == "next_open":
                     self._refuse(bar, wishes[bar])
-            self.equity.append(self.cash + self.held * closes[bar])
+            self.equity.append(self.cash + self.held * prices.close)
+
+    def _protect(self, bar: int) -> bool:
+        """The protective exits of the position, on one bar."""
+        if not self.held or self.position_stops is None:
+            return False
+        rule, now, stops = self.conventions, self.bars[bar], self.position_stops
+        base = {
+            "fill_price": self.entry_price,
+            "entry_close": self.bars[self.entry_bar].close,
+            "signal_close": self.bars[self.signal_bar].close,
+        }[rule.stop_base]
+        at_open = rule.fill_at == "next_open"
+        long = self.held > 0
+        # The best price that the trailing stop has seen: from the base on, not counting this bar.
+        seen_from = self.entry_bar if at_open and rule.stop_base != "entry_close" else self.entry_bar + 1
+        seen = self.bars[seen_from:bar]
+        best = max([base, *(b.high for b in seen)]) if long else min([base, *(b.low for b in seen)])
+        worst: list[tuple[float, str]] = []
+        if stops.loss is not None:
+            worst.append((base * (1 - stops.loss) if long else base * (1 + stops.loss), "stop loss"))
+        if stops.trailing is not None:
+            worst.append((best * (1 - stops.trailing) if long else best * (1 + stops.trailing), "trailing stop"))
+        if bar == self.entry_bar and not (at_open and rule.stop_active == "same_bar"):
+            return False
+        if worst:
+            # The nearer one; of two alike the stop loss, which is the first.
+            level, reason = max(worst, key=lambda w: w[0]) if long else min(worst, key=lambda w: w[0])
+            if now.low <= level if long else now.high >= level:
+                market = min(now.open, level) if long else max(now.open, level)
+                slips = rule.slippage_on == "market_and_stops"
+                self._exit(bar, market, slips, "stop", reason)
+                return True
+        if stops.profit is not None:
+            level = base * (1 + stops.profit) if long else base * (1 - stops.profit)
+            if now.high >= level if long else now.low <= level:
+                self._exit(bar, max(now.open, level) if long else min(now.open, level), False, "limit", "take profit")
+                return True
+        return False
+
+    def _exit(self, bar: int, market: float, slips: bool, kind: str, reason: str) -> None:
+        side, asked = "sell" if self.held > 0 else "buy", abs(self.held)
+        price = self._slipped(side, market) if slips else market
+        filled, fee = self._leave(bar, price)
+        if filled != asked:
+            reason = "cut to the cash there was" if filled else "not enough cash"
+        self.orders.append(Order(bar, side, asked, filled, price if filled else None, fee, reason, kind))
+        self.position_stops = None
 
     def _plan(self, wishes: frozenset[str]) -> tuple[bool, str | None]:
         """(whether to leave the position, the side to enter)."""
@@ -104,20 +176,20 @@ class Reference:
             low, high = (middle, high) if left(middle) >= 0 else (low, middle)
         return low
 
-    def _obey(self, bar: int, wishes: frozenset[str], market: float) -> None:
+    def _obey(self, bar: int, signal_bar: int, wishes: frozenset[str], market: float) -> None:
         leaves, enters = self._plan(wishes)
         order: Order | None = None
         if leaves:
             side = "sell" if self.held > 0 else "buy"
             asked = abs(self.held)
-            filled, fee = self._leave(bar, market)
+            filled, fee = self._leave(bar, self._slipped(side, market))
             reason = "" if filled == asked else "cut to the cash there was" if filled else "not enough cash"
             order = Order(bar, side, asked, filled, self._slipped(side, market) if filled else None, fee, reason)
             if filled != asked:
                 enters = None
         if enters:
             first = (order.filled, self._slipped(order.side, market)) if order else None
-            asked, filled, fee, reason = self._enter(bar, enters, market, first)
+            asked, filled, fee, reason = self._enter(bar, signal_bar, enters, market, first)
             price = self._slipped(enters, market)
             if order is None:
                 order = Order(bar, enters, asked, filled, price if filled else None, fee, reason)
@@ -129,9 +201,8 @@ class Reference:
         if order:
             self.orders.append(order)
 
-    def _leave(self, bar: int, market: float) -> tuple[float, float]:
+    def _leave(self, bar: int, price: float) -> tuple[float, float]:
         side = "sell" if self.held > 0 else "buy"
-        price = self._slipped(side, market)
         quantity = abs(self.held)
         if side == "buy" and self.conventions.short_of_cash == "cut":
             quantity = min(quantity, self._most(price, None))
@@ -153,16 +224,21 @@ class Reference:
         return quantity, fee
 
     def _enter(
-        self, bar: int, side: str, market: float, first: tuple[float, float] | None
+        self, bar: int, signal_bar: int, side: str, market: float, first: tuple[float, float] | None
     ) -> tuple[float, float, float, str]:
         price = self._slipped(side, market)
         rule = self.conventions
         affordable = self._most(price, first)
+        stops = self.stops[signal_bar]
+        risked = stops.loss or stops.trailing
+        if rule.size == "risk" and risked is None:
+            return 0.0, 0.0, 0.0, "no stop loss to size the risk by"
         wanted = {
             "all_in": affordable,
             "fraction": rule.size_value * affordable,
             "units": rule.size_value,
             "value": rule.size_value / price,
+            "risk": max(self.cash, 0.0) * rule.size_value / ((risked or 1.0) * price),
         }[rule.size]
         if rule.whole_units:
             wanted, affordable = float(math.floor(wanted)), float(math.floor(affordable))
@@ -178,18 +254,12 @@ class Reference:
         fee = self._fee(first, (quantity, price)) - self._fee(first) if first else self._fee((quantity, price))
         self.cash += (-quantity if side == "buy" else quantity) * price - fee
         self.held = quantity if side == "buy" else -quantity
-        self.entry_price, self.entry_fees, self.entry_bar = price, fee, bar
+        self.entry_price, self.entry_fees, self.entry_bar, self.signal_bar = price, fee, bar, signal_bar
+        self.position_stops = stops
         return wanted, quantity, fee, reason
 
     def _leave_at_the_end(self, bar: int, market: float) -> None:
-        side, asked = "sell" if self.held > 0 else "buy", abs(self.held)
-        filled, fee = self._leave(bar, market)
-        reason = "closed at the end of the data"
-        if filled != asked:
-            reason = "cut to the cash there was" if filled else "not enough cash"
-        self.orders.append(
-            Order(bar, side, asked, filled, self._slipped(side, market) if filled else None, fee, reason)
-        )
+        self._exit(bar, market, True, "market", "closed at the end of the data")
 
     def _refuse(self, bar: int, wishes: frozenset[str]) -> None:
         leaves, enters = self._plan(wishes)

@@ -80,6 +80,7 @@ def test_options_spelled_out_mean_the_same(conventions: Conventions) -> None:
             "'commissionFixed' must be an amount of money, 0 or more",
             "$.options.commissionFixed",
         ),
+        ({"stopLoss": -0.1}, ValidationError, "'stopLoss' must be a fraction of price", "$.options.stopLoss"),
         (
             {"streams": {"order": True}},
             ValidationError,
@@ -111,6 +112,14 @@ def test_refusals(
 def test_a_size_and_its_value_belong_together(given: dict[str, Any], conventions: Conventions) -> None:
     with pytest.raises(InvalidConfiguration, match="sizeValue"):
         resolve_options(given, conventions)
+
+
+@pytest.mark.parametrize("other", [{"fillAt": "close"}, {"stopBase": "entry_close"}])
+def test_stops_on_the_bar_of_the_entry_need_to_know_what_came_before(
+    other: dict[str, Any], conventions: Conventions
+) -> None:
+    with pytest.raises(InvalidConfiguration, match="stopActive same_bar needs"):
+        resolve_options({"stopActive": "same_bar", **other}, conventions)
 
 
 def test_no_option_of_the_design_is_silently_ignored(conventions: Conventions) -> None:

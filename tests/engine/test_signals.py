@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from backtestr_engine.signals import REPEATED_ENTRY, REPEATED_SHORT_ENTRY, Signals
+from backtestr_protocol.errors import AlgorithmError
 
 NAN = np.nan
 
@@ -50,3 +53,27 @@ def test_signals_do_not_look_ahead(chance: np.random.Generator) -> None:
 
     for cut in (0, 1, 2, 17, 250, 499):
         assert np.array_equal(Signals.from_cross(fast[:cut], slow[:cut]).flags, whole[:cut])
+
+
+@pytest.mark.parametrize(
+    ("fractions", "message"),
+    [
+        ({"stop_loss": -0.1}, "stop_loss must be a fraction, 0 or more, .* bar 0 has -0.1"),
+        ({"take_profit": [0.1, 0.1, np.inf]}, "take_profit must be .* bar 2 has inf"),
+        ({"trailing_stop": [0.1, 0.2]}, r"trailing_stop has shape \(2,\); it needs one value, or one per bar \(3\)"),
+        ({"stop_loss": [True, False, True]}, "stop_loss must be a fraction .* not bool"),
+    ],
+)
+def test_refused_fractions(fractions: dict[str, Any], message: str) -> None:
+    with pytest.raises(AlgorithmError, match=message):
+        Signals.of(np.zeros(3, dtype=bool), **fractions)
+
+
+def test_a_fraction_is_for_all_bars_or_for_each() -> None:
+    signals = Signals.of(np.zeros(3, dtype=bool), stop_loss=0.1, take_profit=np.array([0.1, NAN, 0]))
+
+    assert signals.stop_loss is not None
+    assert signals.stop_loss.tolist() == [0.1]
+    assert signals.take_profit is not None
+    assert np.array_equal(signals.take_profit, [0.1, NAN, 0], equal_nan=True)
+    assert signals.trailing_stop is None

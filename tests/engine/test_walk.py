@@ -10,12 +10,11 @@ from hypothesis import strategies as st
 
 from backtestr_engine.account import rules
 from backtestr_engine.bars import Bars
-from backtestr_engine.fills import FILLED, REASONS, SIDES, STATUSES
+from backtestr_engine.fills import FILLED, ORDER_TYPES, REASONS, SIDES, STATUSES
 from backtestr_engine.options import Conventions
-from backtestr_engine.signals import ENTRY, EXIT, SHORT_ENTRY, SHORT_EXIT
+from backtestr_engine.signals import ENTRY, EXIT, SHORT_ENTRY, SHORT_EXIT, Signals
 from backtestr_engine.walk import Events, Walk
 from engine.cases import CAPITAL, Case, random_bars, random_case, shipped_conventions
-from engine.reference import Reference
 
 CASES = 3000
 DEFAULTS = shipped_conventions()
@@ -26,8 +25,7 @@ def test_the_kernel_agrees_with_the_slow_reference(chance: np.random.Generator, 
         case = random_case(chance, conventions)
         walk = case.walk()
         events = walk.advance(len(case.bars))
-        slow = Reference(case.conventions, case.commission, case.slippage, CAPITAL)
-        slow.walk(case.bars.open.tolist(), case.bars.close.tolist(), case.wishes())
+        slow = case.reference()
 
         where = f"case {number}: {case.conventions}"
         assert walk.equity.tolist() == pytest.approx(slow.equity, rel=1e-9, abs=1e-7), where
@@ -40,6 +38,7 @@ def test_the_kernel_agrees_with_the_slow_reference(chance: np.random.Generator, 
             assert order["quantity"] == pytest.approx(expected.asked, rel=1e-9, abs=1e-7), where
             assert order["fill_quantity"] == pytest.approx(expected.filled, rel=1e-9, abs=1e-7), where
             assert order["fee"] == pytest.approx(expected.fee, rel=1e-9, abs=1e-7), where
+            assert ORDER_TYPES[order["order_type"]] == expected.kind, where
             assert STATUSES[order["status"]] == ("rejected" if expected.price is None else "filled"), where
             assert expected.price is None or order["fill_price"] == pytest.approx(expected.price, rel=1e-9, abs=1e-7), (
                 where
@@ -151,7 +150,7 @@ def test_all_in_spends_exactly_all_cash(chance: np.random.Generator, conventions
     for _ in range(200):
         bars = random_bars(chance, 3)
         flags = np.array([ENTRY, 0, 0], dtype=np.uint8)
-        walk = Walk(bars, flags, rules(conventions, commission=0.001, slippage=0.002), CAPITAL)
+        walk = Walk(bars, Signals(flags), rules(conventions, commission=0.001, slippage=0.002), CAPITAL)
         walk.advance(3)
         assert 0 <= walk.account["cash"][0] < 1e-9
 
@@ -178,5 +177,5 @@ def walk_through(
         closed,
         np.zeros(len(closes)),
     )
-    case = Case(bars, np.array(flags, dtype=np.uint8), conventions, 0.0, 0.0)
+    case = Case(bars, Signals(np.array(flags, dtype=np.uint8)), conventions, 0.0, 0.0)
     return case.walk().advance(len(closes))

@@ -1,0 +1,20 @@
+"""How the functions of the fill loop are compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from numba import njit
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+# Nothing in the loop allocates, so nothing needs to count references: on a busy backtest counting took a third of its
+# time, as every record is written through arrays inside a tuple.
+_COMPILED: dict[str, Any] = {"cache": True, "nogil": True, "_nrt": False}
+
+
+def kernel(function: _Function) -> _Function:
+    """Compile `function` for the fill loop. It must not allocate: arrays come in, records and numbers go out."""
+    compiled: _Function = njit(**_COMPILED)(function)
+    return compiled

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import OrderedDict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
@@ -22,28 +21,35 @@ from backtestr_protocol.errors import DataError, ValidationError, did_you_mean
 from backtestr_protocol.messages import SeriesInfo, Timeframe
 
 from .bars import Bars, bars_from_frame, resample
-from .files import replace_file
+from .files import replace_file, sync
 from .instants import instant
 from .timeframes import LENGTH_US, divides, next_open_time, open_time, parse_timeframe
 
 SYMBOL_MAX_CHARACTERS = 64
 """Three bytes of percent escape each still make a file name that every file system takes (255)."""
 
+ROW_GROUP_BARS = 16_384
+"""Bars that are read together: eleven days of minutes. A whole series is read as fast as from larger groups."""
+
 _METADATA_KEY = "backtestr.series"
 _BYTES_PER_BAR = 6 * 8
+# A range shorter than this part of its series is read by itself; for a longer one the whole is read and kept.
+_PART_READ_ALONE = 0.25
 
 
 class _SeriesKey(NamedTuple):
-    """A file as it was when it was read; a rewritten file has another key."""
+    """A file as it was when it was read, and what was read of it; a rewritten file has another key."""
 
     path: Path
     mtime_ns: int
     size: int
     timeframe: Timeframe
+    start_us: int | None = None
+    end_us: int | None = None
 
 
 class _RecentBars:
-    """Whole series in memory, the least recently used leaving first, at most `capacity_bytes` together."""
+    """Series and ranges of them in memory, the least recently used leaving first, at most `capacity_bytes` together."""
 
     def __init__(self, capacity_bytes: int) -> None:
         self._capacity_bytes = capacity_bytes
@@ -79,7 +85,9 @@ class Catalog:
         self._recent = _RecentBars(cache_bytes)
 
     def write(self, bars: Bars) -> SeriesInfo:
-        """Store `bars` in place of whatever that symbol and timeframe had. Readers see the old file or the new one."""
+        """Store `bars` in place of whatever that symbol and timeframe had. Readers see the old file or the new one.
+
+        Raises `DataError` for no bars, and when they cannot be written (the old file then stays)."""
         if not len(bars):
             raise DataError(f"{bars.symbol} {bars.timeframe} has no bars to store")
         info = SeriesInfo(
@@ -90,10 +98,14 @@ class Catalog:
             bars=len(bars),
         )
         path = self._path(bars.symbol, bars.timeframe)
-        path.parent.mkdir(parents=True, exist_ok=True)
         metadata = {_METADATA_KEY: msgspec.json.encode(info).decode()}
-        with replace_file(path) as file:
-            bars.to_frame().write_parquet(file, compression="lz4", metadata=metadata)
+        frame = bars.to_frame()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replace_file(path) as file:
+                frame.write_parquet(file, compression="lz4", row_group_size=ROW_GROUP_BARS, metadata=metadata)
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise DataError(f"the catalogue's file {_name(path)} cannot be written: {error}", file=str(path)) from error
         return info
 
     def series(self) -> list[SeriesInfo]:
@@ -113,25 +125,40 @@ class Catalog:
         range there is) and a file that cannot be read.
         """
         wanted = parse_timeframe(timeframe)
-        stored = self._stored_for(symbol, wanted)
+        stored = self.source_of(symbol, wanted)
         path = self._path(symbol, stored)
         file = path.stat()
-        whole = self._whole(_SeriesKey(path, file.st_mtime_ns, file.st_size, wanted), symbol, stored)
+        key = _SeriesKey(path, file.st_mtime_ns, file.st_size, wanted)
+        whole = self._recent.get(key)
+        if whole is None and not self._is_read_alone(key, start_us, end_us):
+            whole = self._whole(key, symbol, stored)
         if whole is None:
-            bars = resample(
-                _scan(
-                    path,
-                    symbol,
-                    stored,
-                    None if start_us is None else open_time(start_us, wanted),
-                    None if end_us is None else next_open_time(end_us, wanted),
-                ),
-                wanted,
-            ).between(start_us, end_us)
+            bars = self._range(key._replace(start_us=start_us, end_us=end_us), symbol, stored)
         else:
             bars = whole.between(start_us, end_us)
         if not len(bars):
             raise self._nothing_between(symbol, wanted, start_us, end_us, path)
+        return bars
+
+    def _is_read_alone(self, key: _SeriesKey, start_us: int | None, end_us: int | None) -> bool:
+        """Whether the range is a small part of a series that is not in memory."""
+        info = _read_info(key.path)
+        if self._recent.get(key._replace(timeframe=info.timeframe)) is not None:
+            return False
+        first, last = info.start_time * 1000, info.end_time * 1000
+        start = first if start_us is None else max(first, start_us)
+        end = last if end_us is None else min(last, end_us)
+        return end - start < _PART_READ_ALONE * (last - first)
+
+    def _range(self, key: _SeriesKey, symbol: str, stored: Timeframe) -> Bars:
+        """The bars of the key's range, from memory or into memory; of the file only the row groups that hold it."""
+        bars = self._recent.get(key)
+        if bars is None:
+            start, end = key.start_us, key.end_us
+            first = None if start is None else open_time(start, key.timeframe)
+            last = None if end is None else next_open_time(end, key.timeframe)
+            bars = resample(_scan(key.path, symbol, stored, first, last), key.timeframe).between(start, end)
+            self._recent.put(key, bars)
         return bars
 
     def _whole(self, key: _SeriesKey, symbol: str, stored: Timeframe) -> Bars | None:
@@ -147,20 +174,60 @@ class Catalog:
             self._recent.put(key, bars)
         return bars
 
-    def _stored_for(self, symbol: str, wanted: Timeframe) -> Timeframe:
-        """The timeframe to read for `wanted`: itself where stored, else the finest stored one that divides it."""
-        stored = list(self._stored(symbol))
+    def stored(self, symbol: str) -> list[Timeframe]:
+        """The stored timeframes of `symbol`, finest first. Raises `DataError`, naming the near miss, without any."""
+        folder = self._folder(symbol)
+        stored = [timeframe for timeframe in LENGTH_US if (folder / f"{timeframe}.parquet").is_file()]
+        if stored:
+            return stored
+        symbols = sorted({info.symbol for info in self.series()})
+        there_is = ", ".join(symbols[:20]) + (", …" if len(symbols) > 20 else "") or "there is none yet"
+        raise DataError(
+            f"unknown symbol {symbol!r}{did_you_mean(symbol, symbols)} ({there_is})",
+            path="$.symbol",
+            symbol=symbol,
+            known=symbols[:20],
+        )
+
+    def delete(self, symbol: str, timeframe: str | None = None) -> list[Timeframe]:
+        """Remove a series, or every series of `symbol`, and name what was removed. A damaged file goes too.
+
+        Raises `ValidationError` for a timeframe that does not exist and `DataError` for what is not stored.
+        """
+        stored = self.stored(symbol)
+        removed = stored if timeframe is None else [parse_timeframe(timeframe)]
+        for one in removed:
+            if one not in stored:
+                raise self._not_stored(symbol, one, stored)
+        for one in removed:
+            self._path(symbol, one).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # another worker writes to it
+            self._folder(symbol).rmdir()
+        sync(self._root)
+        return removed
+
+    def load_stored(self, symbol: str, timeframe: str) -> Bars:
+        """All bars of a series that is stored in just this timeframe. Raises as `load` does."""
+        wanted, stored = parse_timeframe(timeframe), self.stored(symbol)
+        if wanted not in stored:
+            raise self._not_stored(symbol, wanted, stored)
+        return self.load(symbol, wanted)
+
+    def _not_stored(self, symbol: str, timeframe: Timeframe, stored: list[Timeframe]) -> DataError:
+        return DataError(
+            f"{symbol} is not stored in {timeframe} (there are: {', '.join(stored)})",
+            path="$.timeframe",
+            symbol=symbol,
+            timeframe=timeframe,
+            known=stored,
+        )
+
+    def source_of(self, symbol: str, timeframe: str) -> Timeframe:
+        """The timeframe to read for `timeframe`: itself where stored, else the finest stored one that divides it.
+        Raises as `load` does."""
+        wanted, stored = parse_timeframe(timeframe), self.stored(symbol)
         if wanted in stored:
             return wanted
-        if not stored:
-            symbols = sorted({info.symbol for info in self.series()})
-            there_is = ", ".join(symbols[:20]) + (", …" if len(symbols) > 20 else "") or "there is none yet"
-            raise DataError(
-                f"unknown symbol {symbol!r}{did_you_mean(symbol, symbols)} ({there_is})",
-                path="$.symbol",
-                symbol=symbol,
-                known=symbols[:20],
-            )
         finer = [timeframe for timeframe in stored if divides(timeframe, wanted)]
         if not finer:
             raise DataError(
@@ -171,11 +238,6 @@ class Catalog:
                 known=stored,
             )
         return finer[0]
-
-    def _stored(self, symbol: str) -> Iterator[Timeframe]:
-        """The stored timeframes of `symbol`, finest first."""
-        folder = self._folder(symbol)
-        return (timeframe for timeframe in LENGTH_US if (folder / f"{timeframe}.parquet").is_file())
 
     def _nothing_between(
         self, symbol: str, timeframe: Timeframe, start_us: int | None, end_us: int | None, path: Path
@@ -244,5 +306,10 @@ def _scan(path: Path, symbol: str, stored: Timeframe, start_us: int | None, end_
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:
-    name = os.path.join(path.parent.name, path.name)
-    return DataError(f"the catalogue's file {name} cannot be read: {error}; import the data again", file=str(path))
+    return DataError(
+        f"the catalogue's file {_name(path)} cannot be read: {error}; import the data again", file=str(path)
+    )
+
+
+def _name(path: Path) -> str:
+    return os.path.join(path.parent.name, path.name)

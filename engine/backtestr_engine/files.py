@@ -8,10 +8,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+import psutil
+
 
 @contextmanager
 def replace_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to that takes the place of `path` when the block ends well, and vanishes when it does not."""
+    """A file to write to that takes the place of `path` when the block ends well, and vanishes when it does not.
+
+    What a process that was killed has left half written is never read, and is removed by the next to write to `path`.
+    """
+    for left in path.parent.glob(f".{path.name}.*.partial"):
+        if not psutil.pid_exists(int(left.suffixes[-2].removeprefix("."))):
+            left.unlink(missing_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:

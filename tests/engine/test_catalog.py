@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +13,11 @@ import pytest
 from backtestr_engine.bars import resample
 from backtestr_engine.catalog import Catalog, folder_name
 from backtestr_engine.files import replace_file
+from backtestr_engine.importers import import_market_data
 from backtestr_engine.synthetic import synthetic_bars, write_synthetic
 from backtestr_engine.timeframes import LENGTH_US
 from backtestr_protocol.errors import DataError, ValidationError
+from backtestr_protocol.messages import ImportMarketData, Timeframe
 
 MINUTES = synthetic_bars("1m", 3_000, symbol="BTC")
 DAY = LENGTH_US["1d"]
@@ -155,6 +160,97 @@ def test_a_damaged_file_is_named(catalog: Catalog, tmp_path: Path) -> None:
     assert [info.symbol for info in catalog.series()] == ["ETH"]
 
 
+# --- reading only what is asked for ---
+
+
+def blot_out(path: Path, first: float, last: float) -> None:
+    """Zero the bytes of a Parquet file's data before and after a part of it; its footer stays."""
+    content = bytearray(path.read_bytes())
+    data = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    begin, end = int(first * data), int(last * data)
+    content[4:begin] = bytes(begin - 4)
+    content[end:data] = bytes(data - end)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("timeframe", ["1m", "1h", "1d"])
+def test_a_day_of_five_years_of_minutes_reads_its_row_groups_only(
+    timeframe: Timeframe, catalog: Catalog, tmp_path: Path
+) -> None:
+    years = synthetic_bars("1m", 5 * 365 * 1440, symbol="BTC")
+    catalog.write(years)
+    start = START + 900 * DAY
+    blot_out(next(tmp_path.rglob("*.parquet")), 0.48, 0.51)
+
+    day = catalog.load("BTC", timeframe, start, start + DAY)
+    assert day.to_frame().equals(resample(years.between(start, start + DAY), timeframe).to_frame())
+    with pytest.raises(DataError, match="cannot be read"):
+        catalog.load("BTC", timeframe, start - 60 * DAY, start)  # what was blotted out was not read before
+
+
+def test_a_short_range_is_read_once(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    catalog.write(MINUTES)
+    first = catalog.load("BTC", "1m", START, START + 100 * 60_000_000)
+    monkeypatch.setattr("polars.scan_parquet", None)
+
+    assert np.shares_memory(catalog.load("BTC", "1m", START, START + 100 * 60_000_000).close, first.close)
+    with pytest.raises(TypeError):
+        catalog.load("BTC", "1m", START, START + 101 * 60_000_000)
+
+
+def test_once_the_whole_is_in_memory_its_ranges_are_too(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    catalog.write(MINUTES)
+    whole = catalog.load("BTC", "1m")
+    monkeypatch.setattr("polars.scan_parquet", None)
+
+    assert np.shares_memory(catalog.load("BTC", "1m", START, START + 60_000_000).close, whole.close)
+    assert len(catalog.load("BTC", "1h", START, START + 2 * 3600 * 1_000_000)) == 2
+
+
+@pytest.mark.parametrize("timeframe", ["5m", "1h", "4h", "1d", "1w"])
+def test_any_range_of_any_timeframe_is_the_slice_of_the_whole(
+    timeframe: Timeframe, tmp_path: Path, chance: np.random.Generator
+) -> None:
+    long = synthetic_bars("1m", 40_000, symbol="BTC")
+    whole = resample(long, timeframe)
+    catalog = Catalog(tmp_path, cache_bytes=0)
+    catalog.write(long)
+    for start, end in np.sort(chance.integers(START, int(long.timestamp[-1]), (20, 2)), axis=1).tolist():
+        expected = whole.between(start, end)
+        if len(expected):
+            assert catalog.load("BTC", timeframe, start, end).to_frame().equals(expected.to_frame())
+
+
+# --- deleting ---
+
+
+def test_a_series_can_be_deleted_by_itself_or_with_its_symbol(catalog: Catalog, tmp_path: Path) -> None:
+    catalog.write(MINUTES)
+    catalog.write(synthetic_bars("1d", 3, symbol="BTC"))
+    catalog.load("BTC", "1m")
+    assert catalog.delete("BTC", "1m") == ["1m"]
+    assert len(catalog.load("BTC", "1d")) == 3
+    with pytest.raises(DataError, match=r"BTC is not stored in 1m \(there are: 1d\)"):
+        catalog.delete("BTC", "1m")
+    catalog.write(MINUTES)
+    next(tmp_path.rglob("1m.parquet")).write_bytes(b"damaged")
+    assert catalog.delete("BTC") == ["1m", "1d"]
+    assert list((tmp_path / "catalog").iterdir()) == []
+    with pytest.raises(DataError, match="unknown symbol 'BTC'"):
+        catalog.delete("BTC")
+
+
+def test_only_a_stored_series_is_loaded_as_stored(catalog: Catalog) -> None:
+    catalog.write(MINUTES)
+
+    assert len(catalog.load_stored("BTC", "1m")) == 3_000
+    with pytest.raises(DataError, match=r"BTC is not stored in 1h \(there are: 1m\)"):
+        catalog.load_stored("BTC", "1h")
+
+
+# --- writing ---
+
+
 def test_no_bars_are_not_stored(catalog: Catalog) -> None:
     with pytest.raises(DataError, match="no bars to store"):
         catalog.write(MINUTES[:0])
@@ -173,6 +269,60 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
         fail_half_way()
     assert [one.name for one in tmp_path.iterdir()] == ["kept"]
     assert path.read_text() == "old"
+
+
+def kill_at(function: str) -> str:
+    """A program that imports a file and is killed when it comes to `function` of the file layer."""
+    return f"""
+import os, signal, sys
+from pathlib import Path
+from backtestr_engine import files
+from backtestr_engine.catalog import Catalog
+from backtestr_engine.importers import import_market_data
+from backtestr_protocol.messages import ImportMarketData
+
+def killed(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+{function} = killed
+path, root, symbol = sys.argv[1:]
+import_market_data(Catalog(Path(root), cache_bytes=0), ImportMarketData(path=path, symbol=symbol))
+"""
+
+
+@pytest.mark.parametrize("function", ["Path.replace", "os.fsync"])
+@pytest.mark.parametrize("symbol", ["BTC", "NEW"])
+def test_an_import_that_is_killed_leaves_the_catalogue_as_it_was(
+    function: str, symbol: str, catalog: Catalog, tmp_path: Path
+) -> None:
+    catalog.write(MINUTES)
+    before = catalog.series()
+    file = tmp_path / "bars.csv"
+    synthetic_bars("1m", 50).to_frame().write_csv(file)
+    program = [sys.executable, "-c", kill_at(function), str(file), str(tmp_path / "catalog"), symbol]
+    killed = subprocess.run(program, check=False, capture_output=True)
+
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert len(list(tmp_path.rglob("*.partial"))) == 1  # it had come as far as that
+    assert catalog.series() == before
+    assert catalog.load("BTC", "1m").to_frame().equals(MINUTES.to_frame())
+    import_market_data(catalog, ImportMarketData(path=str(file), symbol=symbol))
+    assert [path.name for path in (tmp_path / "catalog" / symbol).iterdir()] == ["1m.parquet"]
+
+
+def test_a_full_disk_leaves_the_catalogue_as_it_was(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog.write(MINUTES)
+
+    def full(_handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(DataError, match=r"BTC/1m\.parquet cannot be written: .*No space left on device"):
+        catalog.write(MINUTES[:10])
+    assert len(catalog.load("BTC", "1m")) == 3_000
+    assert list(tmp_path.rglob("*.partial")) == []
 
 
 def test_the_synthetic_series_are_the_same_everywhere(catalog: Catalog) -> None:

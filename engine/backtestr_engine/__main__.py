@@ -1,15 +1,19 @@
 """`python -m backtestr_engine`: one engine worker. The broker starts it; its settings come on standard input.
 
 `python -m backtestr_engine --warm` compiles the kernels into the cache and ends, so that the first start is quick.
+`--check FILE` looks for look-ahead in the algorithms of a file, `--indicators` lists the indicators; both print JSON
+(`backtestr_protocol.inspection`), and what the file itself prints goes to standard error.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 # Before polars is imported: a worker is one of several, and its threads would only get into each other's way.
 os.environ.setdefault("POLARS_MAX_THREADS", "1")
@@ -22,11 +26,15 @@ from backtestr_protocol.engine import WorkerSettings
 from backtestr_protocol.errors import InvalidConfiguration
 
 from .config import load_config
+from .inspection import check_file, list_indicators
 from .shell import run_worker
 from .warm import warm
 
 _USAGE = "a worker is started by its broker: python -m backtestr_broker (or python -m backtestr_engine --warm)"
 _LIFELINE = 0
+
+_SEED = 1
+"""Of the look-ahead check: the same file has the same verdict tomorrow."""
 
 
 def main() -> int:
@@ -35,6 +43,12 @@ def main() -> int:
         warm(load_config(None).conventions)
         print(f"kernels ready in {time.monotonic() - began:.1f} s")
         return 0
+    if sys.argv[1:] == ["--indicators"]:
+        return _print(list_indicators())
+    if len(sys.argv) == 3 and sys.argv[1] == "--check":
+        with contextlib.redirect_stdout(sys.stderr):
+            checked = check_file(Path(sys.argv[2]), _SEED)
+        return _print(checked)
     if sys.argv[1:] or sys.stdin.isatty():
         print(_USAGE, file=sys.stderr)
         return 2
@@ -54,6 +68,11 @@ def main() -> int:
     context.term()
     sys.stderr.flush()
     os._exit(0)  # a compute thread in the middle of a long calculation must not keep the process
+
+
+def _print(answer: msgspec.Struct) -> int:
+    print(msgspec.json.encode(answer).decode())
+    return 0
 
 
 def _first_line() -> bytes:

@@ -72,9 +72,11 @@ def lowest(values: Floats, timeperiod: int) -> Floats:
 
 
 class Indicator(msgspec.Struct, frozen=True):
-    """One TA-Lib function over bars: its parameters with their defaults, and the names of what it returns."""
+    """One TA-Lib function over bars: what it is, its parameters with their defaults, the names of what it returns."""
 
     name: str
+    description: str
+    group: str
     parameters: dict[str, int | float]
     outputs: tuple[str, ...]
 
@@ -87,7 +89,13 @@ def indicators() -> dict[str, Indicator]:
         function = _function(name)
         needed = [column for value in function.input_names.values() for column in _columns(value)]
         if all(column in COLUMNS for column in needed):
-            found[name] = Indicator(name, dict(function.parameters), tuple(function.output_names))
+            found[name] = Indicator(
+                name=name,
+                description=function.info["display_name"],
+                group=function.info["group"],
+                parameters=dict(function.parameters),
+                outputs=tuple(function.output_names),
+            )
     return found
 
 

@@ -13,10 +13,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-import msgspec
 import numpy as np
 
 from backtestr_protocol.errors import AlgorithmError
+from backtestr_protocol.inspection import Finding, Verdict
 
 from .algorithm import Algorithm
 from .arrays import AnyArray, Booleans, Integers
@@ -31,28 +31,6 @@ _TOLERANCE = 1e-9
 """Relative: a sum over a prefix may be rounded otherwise than the same sum within a longer one."""
 
 _WISHES = ("entries", "exits", "short_entries", "short_exits")
-
-
-class Finding(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """`signal` of bar `bar` is one thing when bars end with the first `cut`, and another when more follow."""
-
-    signal: str
-    bar: int
-    cut: int
-    explanation: str
-
-
-class Verdict(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What came of the check of one algorithm: `finding` is None when it passed. `cuts` are the prefixes tried."""
-
-    algorithm_id: str
-    bars: int
-    cuts: list[int]
-    finding: Finding | None
-
-    @property
-    def passed(self) -> bool:
-        return self.finding is None
 
 
 def check_algorithm(

@@ -6,18 +6,20 @@ import contextlib
 import importlib.util
 import json
 import os
+import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import typer
 from rich.console import Console
 
 from backtestr_protocol import __version__, errors
+from backtestr_protocol.inspection import CheckedFile, IndicatorList
 from backtestr_protocol.messages import QuotePrice, Repair
 
 from . import tables
@@ -44,6 +46,7 @@ app = typer.Typer(
 _out = Console()
 _err = Console(stderr=True)
 
+T = TypeVar("T")
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output and nothing else.")]
 
 
@@ -57,10 +60,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 @app.command("run", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def run_broker(context: typer.Context) -> None:
     """Start the broker and its workers here; Ctrl-C stops them. Arguments are passed on to the broker."""
-    missing = [name for name in ("structlog", "psutil", "numba", "talib") if importlib.util.find_spec(name) is None]
-    if missing:
-        _err.print(f"the broker needs {', '.join(missing)}; install it with: pip install 'backtestr[broker,engine]'")
-        raise typer.Exit(EXIT_ERROR)
+    _need("the broker", "structlog", "psutil", "numba", "talib")
     os.execv(sys.executable, [sys.executable, "-m", "backtestr_broker", *context.args])
 
 
@@ -112,6 +112,26 @@ def algorithms(as_json: AsJson = False) -> None:
     with _broker(as_json) as client:
         answer = client.list_algorithms()
         _print_json(answer) if as_json else _out.print(tables.algorithms_table(answer))
+
+
+@app.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="A Python file with @algorithm functions.")], as_json: AsJson = False
+) -> None:
+    """Check algorithms for look-ahead; no broker is needed. Exit code 1 when one fails."""
+    if not file.exists():
+        raise typer.BadParameter(f"there is no file {file}", param_hint="FILE")
+    answer = _ask_engine(CheckedFile, "--check", str(file))
+    _print_json(answer) if as_json else _out.print(tables.checked_file(answer))
+    if not answer.passed:
+        raise typer.Exit(EXIT_ERROR)
+
+
+@app.command()
+def indicators(as_json: AsJson = False) -> None:
+    """List the indicators, with parameters and outputs; no broker is needed."""
+    answer = _ask_engine(IndicatorList, "--indicators").indicators
+    _print_json(answer) if as_json else _out.print(tables.indicators_table(answer))
 
 
 @app.command()
@@ -213,6 +233,26 @@ def _broker(as_json: bool) -> Iterator[Client]:
         raise typer.BadParameter(str(error)) from None
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def _need(who: str, *modules: str) -> None:
+    """End with what to install where `who` needs a module that is not there."""
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        _err.print(f"{who} needs {', '.join(missing)}; install it with: pip install 'backtestr[broker,engine]'")
+        raise typer.Exit(EXIT_ERROR)
+
+
+def _ask_engine(answer: type[T], *arguments: str) -> T:
+    """What the engine says in a process of its own: an algorithm is anyone's code."""
+    _need("the engine", "structlog", "psutil", "numba", "talib")
+    command = [sys.executable, "-m", "backtestr_engine", *arguments]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False)
+    try:
+        return msgspec.json.decode(done.stdout, type=answer)
+    except msgspec.DecodeError:
+        _err.print(f"the engine ended with code {done.returncode} and without an answer", markup=False)
+        raise typer.Exit(EXIT_ERROR) from None
 
 
 def _watch(run: Run, title: str) -> None:

@@ -6,10 +6,13 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from rich.console import Console, Group, RenderableType
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from backtestr_protocol.errors import BacktestrError, NetworkError
+from backtestr_protocol.inspection import CheckedFile, IndicatorInfo
 from backtestr_protocol.messages import AlgorithmInfo, BacktestStatus, Imported, SeriesInfo, SystemStatus
 
 from .results import Results
@@ -92,6 +95,31 @@ def algorithms_table(algorithms: Iterable[AlgorithmInfo]) -> Table:
             for parameter in one.parameters
         )
         table.add_row(one.name, parameters, one.description)
+    return table
+
+
+def checked_file(checked: CheckedFile) -> RenderableType:
+    table = Table("algorithm", "look-ahead")
+    for verdict in checked.verdicts:
+        if verdict.finding is None:
+            said = f"[green]none found[/] ({len(verdict.cuts)} cuts of {verdict.bars:,} bars)"
+        else:
+            said = f"[red]{escape(verdict.finding.explanation)}"
+        table.add_row(escape(verdict.algorithm_id), said)
+    problems = [Text(problem, style="red") for problem in checked.problems]
+    return Group(*([table] if checked.verdicts else []), *problems)
+
+
+def indicators_table(indicators: Iterable[IndicatorInfo]) -> Table:
+    table = Table("indicator", "what it is", "parameters", "outputs")
+    group = ""
+    for one in indicators:
+        if one.group != group:
+            group = one.group
+            table.add_section()
+            table.add_row("", f"[bold]{group}", "", "")
+        parameters = ", ".join(f"{name}={value:g}" for name, value in one.parameters.items())
+        table.add_row(one.name, one.description, parameters, ", ".join(one.outputs))
     return table
 
 

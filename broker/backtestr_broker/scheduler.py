@@ -197,7 +197,10 @@ class Scheduler:
             self._question_answered(note, payload)
         else:
             self._backtest_finished(self.jobs.get(note.task_id), note)
-        self._dispatch()
+        if note.is_last:
+            self.lost(worker.worker_id, "it was stuck in a task past its time limit")
+        else:
+            self._dispatch()
 
     def lost(self, worker_id: str, reason: str) -> None:
         """The worker's process has ended: its work goes to another once, and fails the second time."""

@@ -22,6 +22,7 @@ import zmq
 from backtestr_protocol.codec import Signer
 from backtestr_protocol.engine import (
     Beat,
+    Finished,
     Ready,
     ToBroker,
     ToWorker,
@@ -29,7 +30,7 @@ from backtestr_protocol.engine import (
     decode_to_worker,
     encode_to_broker,
 )
-from backtestr_protocol.errors import MessageError
+from backtestr_protocol.errors import MessageError, TimedOut
 from backtestr_protocol.frames import receive, send
 
 from .algorithms import algorithm_infos
@@ -46,6 +47,8 @@ _INBOX = 1000
 _BURST = 32
 # How long the last message may take to get out when the worker ends.
 _LINGER_MS = 100
+# How long past its time limit a backtest is waited for: a chunk, or the storing of a result, may be under way.
+_GRACE_SECONDS = 2.0
 # How often a thread that waits for the other looks whether the worker ends.
 _LOOK_SECONDS = 0.2
 
@@ -58,6 +61,7 @@ class _Threads:
         self.outbox: queue.Queue[tuple[ToBroker, Sequence[bytes]]] = queue.Queue(outbox)
         self.stopping = threading.Event()
         self.task_id: str | None = None
+        self.overdue_at = math.inf  # when the compute thread should long have come back from where it is
         self.read_end, self._write_end = sockets_of_the_system.socketpair()
         self.read_end.setblocking(False)
         self._write_end.setblocking(False)
@@ -87,7 +91,8 @@ def run_worker(
     config: EngineConfig,
     data_dir: Path,
 ) -> None:
-    """Work until the file descriptor `lifeline` reads end-of-file."""
+    """Work until the file descriptor `lifeline` reads end-of-file, or until an algorithm does not come back: its thread
+    cannot be ended, so the task fails and the worker ends, for the broker to start another."""
     threads = _Threads(config.worker.outbox)
     compute = threading.Thread(
         target=_compute, args=(threads, settings, config, data_dir), name=f"{settings.worker_id}-compute", daemon=True
@@ -137,10 +142,27 @@ def _exchange(
             if now >= beat_due:
                 beat_due = now + beat_interval
                 waiting.append(encode_to_broker(signer, Beat(task_id=threads.task_id)))
+            if now >= threads.overdue_at:
+                waiting.append(encode_to_broker(signer, _overdue(threads)))
+                _send_all(socket, waiting)
+                return
             _send_all(socket, waiting)
             has_more = not waiting and _send_burst(socket, signer, threads, waiting)
     finally:
         socket.close()
+
+
+def _overdue(threads: _Threads) -> Finished:
+    late = TimedOut(
+        "the algorithm did not come back within the time limit and was ended with its worker; raise "
+        "options.timeLimitMs, or look for an endless loop"
+    )
+    return Finished(
+        task_id=threads.task_id or "",
+        outcome="failed",
+        error=late.to_data(component="engine", timestamp=_wall_ms()),
+        is_last=True,
+    )
 
 
 def _send_burst(socket: zmq.Socket[bytes], signer: Signer, threads: _Threads, waiting: deque[list[bytes]]) -> bool:
@@ -198,7 +220,10 @@ def _compute(threads: _Threads, settings: WorkerSettings, config: EngineConfig, 
             note, payload = threads.inbox.get(block=not bench.running, timeout=_LOOK_SECONDS)
         except queue.Empty:
             if bench.running:
-                threads.send(bench.step(time.monotonic))
+                threads.overdue_at = time.monotonic() + bench.time_left + _GRACE_SECONDS
+                sent = bench.step(time.monotonic)
+                threads.overdue_at = math.inf
+                threads.send(sent)
         else:
             threads.task_id = note.task_id
             threads.send(bench.take(note, payload))

@@ -11,6 +11,7 @@ effect within a chunk; since chunks do not change results, a paused and resumed 
 from __future__ import annotations
 
 import logging
+import math
 import uuid
 from collections.abc import Callable, Sequence
 
@@ -83,6 +84,11 @@ class Workbench:
     def running(self) -> bool:
         return self._running is not None
 
+    @property
+    def time_left(self) -> float:
+        """Seconds that the running backtest may still work; none without one."""
+        return self._running.time_limit - self._running.spent if self._running else math.inf
+
     def take(self, note: ToWorker, payload: Sequence[bytes]) -> list[Sent]:
         """Do what the broker says. What is about a task that has ended meanwhile is ignored."""
         task_id = note.task_id
@@ -129,7 +135,6 @@ class Workbench:
             raise TimedOut(
                 f"the backtest worked for {backtest.spent:.1f} s and was allowed {backtest.time_limit:g} s; "
                 "raise options.timeLimitMs, or test fewer bars",
-                timeLimitMs=run.plan.options.conventions.time_limit_ms,
                 bar=run.bars_walked,
             )
         if now >= backtest.progress_due:

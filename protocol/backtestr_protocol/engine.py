@@ -25,6 +25,9 @@ Work = Literal[
     "ListMarketData",
     "GetMarketData",
     "ImportMarketData",
+    "DescribeMarketData",
+    "ResampleMarketData",
+    "DeleteMarketData",
     "GetBacktestResults",
     "GetPerformanceMetrics",
 ]
@@ -84,11 +87,13 @@ class Resumed(_Note, frozen=True, kw_only=True):
 
 
 class Finished(_Note, frozen=True, kw_only=True):
-    """A task has ended: `error` says why it failed; else a frame of Success data and the attachments follow."""
+    """A task has ended: `error` says why it failed; else a frame of Success data and the attachments follow. After one
+    that `is_last` the worker ends by itself: its compute thread is stuck in the task."""
 
     task_id: str
     outcome: Outcome
     error: ErrorData | None = None
+    is_last: bool = False
 
 
 ToBroker = Ready | Beat | Published | Paused | Resumed | Finished

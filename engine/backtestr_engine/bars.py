@@ -16,7 +16,8 @@ from backtestr_protocol.errors import DataError
 from backtestr_protocol.messages import Timeframe
 
 from .arrays import AnyArray, Booleans, Floats, Integers
-from .timeframes import LENGTH_US, divides, open_times
+from .higher import Higher, seen_from
+from .timeframes import LENGTH_US, divides, open_times, parse_timeframe
 
 COLUMNS = ("timestamp", "open", "high", "low", "close", "volume")
 FIRST_ROWS = 5
@@ -68,6 +69,13 @@ class Bars:
     def closed_at(self, row: int) -> int:
         """When bar `row` is complete: its open time plus the timeframe, microseconds UTC."""
         return int(self.timestamp[row]) + LENGTH_US[self.timeframe]
+
+    def at(self, timeframe: str) -> Higher:
+        """These bars in a higher timeframe, only what has closed by then being seen on every bar (`higher.Higher`).
+
+        Raises `ValidationError` for a name that is no timeframe and `ValueError` for one that theirs does not divide.
+        """
+        return seen_from(self, resample(self, parse_timeframe(timeframe, path="timeframe")))
 
     @property
     def nbytes(self) -> int:

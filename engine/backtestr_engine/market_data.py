@@ -15,7 +15,7 @@ from .tables import attach
 
 
 def market_data(catalog: Catalog, request: GetMarketData) -> tuple[MarketData, list[bytes]]:
-    """The bars that open in [startTime, endTime), the last `limit` of them, with a column per indicator output.
+    """The bars that open in [startTime, endTime), the first or last `limit` of them, with a column for each output.
 
     Indicators are computed from the series' first bar, whatever the range, so that the value of a bar does not depend
     on what was asked for around it; NaN where the series itself is too young.
@@ -33,10 +33,15 @@ def market_data(catalog: Catalog, request: GetMarketData) -> tuple[MarketData, l
         raise ValidationError(
             f"limit must be at least 1, not {request.limit}", path="$.limit", expected="at least 1", got=request.limit
         )
-    wanted = catalog.load(request.symbol, request.timeframe, start, end)
-    bars = catalog.load(request.symbol, request.timeframe, None, end) if request.indicators else wanted
-    frame = bars.to_frame().with_columns(_indicator_columns(bars, request.indicators))
-    frame = frame.tail(min(len(wanted), request.limit or len(wanted)))
+    if request.indicators:
+        bars = catalog.load(request.symbol, request.timeframe, None, end)
+        wanted = len(catalog.load(request.symbol, request.timeframe, start, end))
+    else:
+        bars = catalog.load(request.symbol, request.timeframe, start, end)
+        wanted = len(bars)
+    frame = bars.to_frame().with_columns(_indicator_columns(bars, request.indicators)).tail(wanted)
+    limit = wanted if request.limit is None else request.limit
+    frame = frame.head(limit) if request.keep == "first" else frame.tail(limit)
     references, attachments = attach([("bars", frame)])
     return MarketData(symbol=request.symbol, timeframe=request.timeframe, tables=references), attachments
 

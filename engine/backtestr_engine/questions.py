@@ -12,10 +12,13 @@ from backtestr_protocol.errors import StateConflict
 from backtestr_protocol.messages import (
     BacktestConfig,
     BacktestRef,
+    DeleteMarketData,
+    DescribeMarketData,
     GetBacktestResults,
     GetMarketData,
     ImportMarketData,
     PerformanceMetrics,
+    ResampleMarketData,
     SeriesList,
     TableName,
 )
@@ -26,6 +29,7 @@ from .importers import import_market_data
 from .market_data import market_data
 from .options import Conventions
 from .results import ResultStore
+from .stored_series import delete, describe, store_resampled
 
 # The frames of an answer: the Success data, and its attachments.
 Frames = list[bytes]
@@ -35,9 +39,12 @@ DEFAULT_TABLES: list[TableName] = ["equity", "trades", "orders"]
 
 _backtest_ref = msgspec.msgpack.Decoder(BacktestRef)
 _config = msgspec.msgpack.Decoder(BacktestConfig)
+_delete = msgspec.msgpack.Decoder(DeleteMarketData)
+_describe = msgspec.msgpack.Decoder(DescribeMarketData)
 _get_market_data = msgspec.msgpack.Decoder(GetMarketData)
 _get_results = msgspec.msgpack.Decoder(GetBacktestResults)
 _import = msgspec.msgpack.Decoder(ImportMarketData)
+_resample = msgspec.msgpack.Decoder(ResampleMarketData)
 
 
 class Questions:
@@ -50,6 +57,9 @@ class Questions:
             "ListMarketData": self._list_market_data,
             "GetMarketData": self._market_data,
             "ImportMarketData": self._import_market_data,
+            "DescribeMarketData": self._describe_market_data,
+            "ResampleMarketData": self._resample_market_data,
+            "DeleteMarketData": self._delete_market_data,
             "GetBacktestResults": self._backtest_results,
             "GetPerformanceMetrics": self._performance_metrics,
         }
@@ -78,6 +88,15 @@ class Questions:
 
     def _import_market_data(self, data: bytes) -> Frames:
         return [encode(import_market_data(self._catalog, decode(_import, data)))]
+
+    def _describe_market_data(self, data: bytes) -> Frames:
+        return [encode(describe(self._catalog, decode(_describe, data)))]
+
+    def _resample_market_data(self, data: bytes) -> Frames:
+        return [encode(store_resampled(self._catalog, decode(_resample, data)))]
+
+    def _delete_market_data(self, data: bytes) -> Frames:
+        return [encode(delete(self._catalog, decode(_delete, data)))]
 
     def _backtest_results(self, data: bytes) -> Frames:
         request = decode(_get_results, data)

@@ -28,6 +28,7 @@ OrderStatus = Literal["pending", "filled", "cancelled", "rejected"]
 Health = Literal["healthy", "warning", "error"]
 Repair = Literal["drop"]
 QuotePrice = Literal["bid", "ask", "mid"]
+Keep = Literal["first", "last"]
 TableName = Literal["equity", "trades", "orders", "positions"]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 # A client may choose it, and it becomes part of topics and file names. The lookahead is there for Python's `$`.
@@ -154,11 +155,14 @@ class IndicatorConfig(Contract, frozen=True, kw_only=True):
 
 
 class GetMarketData(Contract, frozen=True, kw_only=True):
+    """`limit` bars of the range: the last ones, unless `keep` says the first."""
+
     symbol: str
     timeframe: str
     start_time: Milliseconds | None = None
     end_time: Milliseconds | None = None
     limit: Positive | None = None
+    keep: Keep = "last"
     indicators: list[IndicatorConfig] = []
 
     def __post_init__(self) -> None:
@@ -213,6 +217,54 @@ class Imported(Contract, frozen=True, kw_only=True):
     warnings: list[str]
     format: str | None = None
     dropped: list[DroppedRows] = []
+
+
+class DescribeMarketData(Contract, frozen=True, kw_only=True):
+    symbol: str
+    timeframe: str
+
+
+class SeriesGap(Contract, frozen=True, kw_only=True):
+    """A stretch without bars: from where the bar before it ends to where the bar after it opens."""
+
+    start_time: int
+    end_time: int
+    missing_bars: int
+
+
+class SeriesFacts(SeriesInfo, frozen=True, kw_only=True):
+    """What a series is like. `made_from` is the stored timeframe that it is read from. Weekends and holidays are gaps
+    like others; `longest_gaps` are at most ten, the longest first."""
+
+    made_from: Timeframe
+    low: float
+    high: float
+    volume: float
+    gaps: int
+    missing_bars: int
+    longest_gaps: list[SeriesGap]
+
+
+class ResampleMarketData(Contract, frozen=True, kw_only=True):
+    symbol: str
+    from_timeframe: str
+    to_timeframe: str
+
+
+class StoredSeries(SeriesInfo, frozen=True, kw_only=True):
+    warnings: list[str]
+
+
+class DeleteMarketData(Contract, frozen=True, kw_only=True):
+    """`timeframe` absent: every series of the symbol."""
+
+    symbol: str
+    timeframe: str | None = None
+
+
+class DeletedMarketData(Contract, frozen=True, kw_only=True):
+    symbol: str
+    timeframes: list[Timeframe]
 
 
 class BacktestConfig(Contract, frozen=True, kw_only=True):
@@ -415,6 +467,9 @@ REQUESTS: dict[str, RequestType] = {
     "ListMarketData": RequestType("I", Nothing, SeriesList),
     "GetMarketData": RequestType("I", GetMarketData, MarketData),
     "ImportMarketData": RequestType("B", ImportMarketData, Imported),
+    "DescribeMarketData": RequestType("I", DescribeMarketData, SeriesFacts),
+    "ResampleMarketData": RequestType("B", ResampleMarketData, StoredSeries),
+    "DeleteMarketData": RequestType("B", DeleteMarketData, DeletedMarketData),
     "StartBacktest": RequestType("B", BacktestConfig, BacktestAccepted),
     "ListBacktests": RequestType("I", ListBacktests, BacktestList),
     "GetBacktestResults": RequestType("I", GetBacktestResults, BacktestResults),

@@ -48,6 +48,8 @@ def test_a_range_is_half_open_and_limit_keeps_its_last_bars(stocked: Catalog) ->
     assert ask(stocked, start_time=start, end_time=end).equals(BARS[10:20].to_frame())
     assert ask(stocked, start_time=start, end_time=end, limit=3).equals(BARS[17:20].to_frame())
     assert ask(stocked, limit=10_000).height == 3_000
+    assert ask(stocked, start_time=start, end_time=end, limit=3, keep="first").equals(BARS[10:13].to_frame())
+    assert ask(stocked, limit=10_000, keep="first").height == 3_000
 
 
 def test_a_higher_timeframe_is_resampled(stocked: Catalog) -> None:
@@ -69,6 +71,8 @@ def test_indicators_are_warmed_up_by_the_bars_before_the_range(stocked: Catalog)
         *("average", "macd", "macdsignal", "macdhist", "upper", "middleband", "lowerband", "range", "real"),
     ]
     assert part.equals(whole.tail(50))
+    first = ask(stocked, indicators=configs, start_time=START_MS + 100 * MINUTE_MS, limit=50, keep="first")
+    assert first.equals(whole[100:150])
     assert whole["average"].to_numpy()[19] == pytest.approx(BARS.close[:20].mean())
     assert np.isnan(whole["average"].to_numpy()[:19]).all()
     assert part["range"].to_list() == talib.ATR(BARS.high, BARS.low, BARS.close)[-50:].tolist()

@@ -64,6 +64,7 @@ def test_every_contract_is_covered() -> None:
         messages.AlgorithmInfo,
         messages.ParameterInfo,
         messages.SeriesInfo,
+        messages.SeriesGap,
         messages.DroppedRows,
         messages.IndicatorConfig,
         messages.TableRef,

@@ -10,7 +10,7 @@ import pytest
 from backtestr_broker import jobs as jobs_module
 from backtestr_broker import scheduler as scheduler_module
 from backtestr_protocol import engine
-from backtestr_protocol.errors import AlgorithmError, DataError
+from backtestr_protocol.errors import AlgorithmError, DataError, TimedOut
 from broker.link import LIMITS, Client, Link, Worker, config, failure
 
 MakeLink = Callable[..., Link]
@@ -470,6 +470,20 @@ def test_a_backtest_moves_to_another_worker_which_goes_on_with_its_streams(
     successor.finish()
     assert [seq for seq, _ in link.streams["orders.b1"]] == [1, 4]
     assert link.states("b1") == ["queued", "running", "queued", "running", "completed"]
+
+
+def test_a_worker_that_gives_up_gets_nothing_more_and_its_backtest_does_not_run_again(
+    link: Link, ann: Client, worker: Worker
+) -> None:
+    start(ann, "b1", "b2")
+    late = TimedOut("it did not come back").to_data(component="engine", timestamp=1)
+    worker.say(engine.Finished(task_id="b1", outcome="failed", error=late, is_last=True))
+    assert ann.ask("GetBacktestStatus", B1)["error"]["code"] == "TIMEOUT"
+    assert [assign.task_id for assign in worker.assigned] == ["b1"]
+    successor = link.lose_worker(worker)
+    assert successor.task_id == "b2"
+    successor.finish()
+    assert link.states("b2") == ["queued", "running", "completed"]
 
 
 def test_a_lost_backtest_goes_before_those_that_wait(link: Link, ann: Client, worker: Worker) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -14,7 +15,7 @@ from backtestr_protocol.messages import BacktestConfig, BacktestProgress, Equity
 
 from .account import rules
 from .algorithm import Algorithm
-from .algorithms import find_algorithm
+from .algorithms import BUILT_IN, find_algorithm
 from .arrays import Floats, Integers, Records
 from .bars import Bars
 from .catalog import Catalog
@@ -54,14 +55,19 @@ class Plan(msgspec.Struct, frozen=True):
         )
 
 
-def prepare(config: BacktestConfig, catalog: Catalog, conventions: Conventions) -> Plan:
+def prepare(
+    config: BacktestConfig,
+    catalog: Catalog,
+    conventions: Conventions,
+    algorithms: Mapping[str, Algorithm] = BUILT_IN,
+) -> Plan:
     """Check all of `config` against what there is, without running the algorithm. `conventions` are the defaults.
 
     Raises `NotFound` (algorithm), `ValidationError` (a value ill-typed or out of range; a name of parameter, option or
     timeframe that does not exist), `InvalidConfiguration` (values that contradict each other, capital ≤ 0) and
     `DataError` (symbol, or a range without bars).
     """
-    algorithm = find_algorithm(config.algorithm_id)
+    algorithm = find_algorithm(config.algorithm_id, algorithms)
     parameters = algorithm.check(config.parameters)
     options = resolve_options(config.options, conventions)
     _check_money(config)

@@ -21,8 +21,17 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     outbox: _Positive
 
 
+class AlgorithmOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    folder: Annotated[str, msgspec.Meta(min_length=1)]
+
+    def folder_in(self, data_dir: Path) -> Path:
+        """The folder; a relative one lies in the data directory."""
+        return data_dir / Path(self.folder).expanduser()
+
+
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     worker: WorkerOptions
+    algorithms: AlgorithmOptions
     conventions: Conventions
 
 

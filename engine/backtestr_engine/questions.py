@@ -23,6 +23,8 @@ from backtestr_protocol.messages import (
     TableName,
 )
 
+from .algorithm import Algorithm
+from .algorithms import BUILT_IN
 from .backtest import prepare
 from .catalog import Catalog
 from .importers import import_market_data
@@ -48,10 +50,17 @@ _resample = msgspec.msgpack.Decoder(ResampleMarketData)
 
 
 class Questions:
-    def __init__(self, catalog: Catalog, results: ResultStore, conventions: Conventions) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        results: ResultStore,
+        conventions: Conventions,
+        algorithms: Mapping[str, Algorithm] = BUILT_IN,
+    ) -> None:
         self._catalog = catalog
         self._results = results
         self._conventions = conventions
+        self._algorithms = algorithms
         self._methods: Mapping[Work, Callable[[bytes], Frames]] = {
             "CheckBacktest": self._check_backtest,
             "ListMarketData": self._list_market_data,
@@ -76,7 +85,7 @@ class Questions:
             raise StateConflict(
                 f"backtest {config.backtest_id!r} has results; choose another backtestId, or leave it out"
             )
-        prepare(config, self._catalog, self._conventions)
+        prepare(config, self._catalog, self._conventions, self._algorithms)
         return [encode(config)]
 
     def _list_market_data(self, _data: bytes) -> Frames:

@@ -7,6 +7,7 @@ The worker ends when its lifeline reads end-of-file: its broker let it go, or di
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import os
 import queue
@@ -33,7 +34,8 @@ from backtestr_protocol.engine import (
 from backtestr_protocol.errors import MessageError, TimedOut
 from backtestr_protocol.frames import receive, send
 
-from .algorithms import algorithm_infos
+from .algorithm_files import load_folder
+from .algorithms import BUILT_IN, algorithm_infos
 from .catalog import Catalog
 from .config import EngineConfig
 from .results import ResultStore
@@ -51,6 +53,9 @@ _LINGER_MS = 100
 _GRACE_SECONDS = 2.0
 # How often a thread that waits for the other looks whether the worker ends.
 _LOOK_SECONDS = 0.2
+
+
+_log = logging.getLogger(__name__)
 
 
 class _Threads:
@@ -199,10 +204,14 @@ def _compute(threads: _Threads, settings: WorkerSettings, config: EngineConfig, 
     """The compute thread: gets ready, says so, then does what comes in, a slice at a time."""
     catalog = Catalog(data_dir / "catalog", cache_bytes=config.worker.bars_cache_bytes)
     results = ResultStore(data_dir / "results")
-    bench = Workbench(catalog, results, config.conventions, config.worker.chunk_bars, _wall_ms)
+    loaded = load_folder(config.algorithms.folder_in(data_dir), BUILT_IN)
+    algorithms = {**BUILT_IN, **loaded.algorithms}
+    bench = Workbench(catalog, results, config.conventions, config.worker.chunk_bars, _wall_ms, algorithms)
     warm(config.conventions)
     series = []
     if settings.kind == "interactive":
+        for problem in loaded.problems:  # once, not once a worker
+            _log.warning("an algorithm was not loaded: %s", problem.message)
         series = catalog.series()
         if not series:
             write_synthetic(catalog)
@@ -211,7 +220,7 @@ def _compute(threads: _Threads, settings: WorkerSettings, config: EngineConfig, 
         worker_id=settings.worker_id,
         pid=os.getpid(),
         kind=settings.kind,
-        algorithms=algorithm_infos(),
+        algorithms=algorithm_infos(algorithms),
         series=series,
     )
     threads.send([(ready, ())])

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import math
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -22,6 +22,8 @@ from backtestr_protocol.engine import Assign, Control, Finished, Outcome, Paused
 from backtestr_protocol.errors import BacktestrError, SystemFault, TimedOut
 from backtestr_protocol.messages import BacktestConfig, Nothing
 
+from .algorithm import Algorithm
+from .algorithms import BUILT_IN
 from .backtest import Run, prepare
 from .catalog import Catalog
 from .options import Conventions
@@ -70,13 +72,15 @@ class Workbench:
         conventions: Conventions,
         chunk_bars: int,
         wall_ms: Callable[[], int],
+        algorithms: Mapping[str, Algorithm] = BUILT_IN,
     ) -> None:
         self._catalog = catalog
         self._results = results
         self._conventions = conventions
+        self._algorithms = algorithms
         self._chunk_bars = chunk_bars
         self._wall_ms = wall_ms
-        self._questions = Questions(catalog, results, conventions)
+        self._questions = Questions(catalog, results, conventions, algorithms)
         self._running: _Backtest | None = None
         self._parked: dict[str, _Backtest] = {}
 
@@ -111,7 +115,7 @@ class Workbench:
         return [(Finished(task_id=task_id, outcome="completed"), self._questions.answer(work, data))]
 
     def _begin(self, note: Assign, config: bytes) -> list[Sent]:
-        plan = prepare(decode(_config_decoder, config), self._catalog, self._conventions)
+        plan = prepare(decode(_config_decoder, config), self._catalog, self._conventions, self._algorithms)
         run = Run(plan, note.task_id)
         publisher = Publisher(note.task_id, plan.bars, plan.options.streams, note.published)
         self._running = _Backtest(run, publisher)

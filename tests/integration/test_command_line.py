@@ -16,7 +16,8 @@ import pytest
 from typer.testing import CliRunner
 
 import backtestr
-from backtestr.cli import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_NO_BROKER, EXIT_USAGE, app
+from backtestr.cli import app
+from backtestr.terminal import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_NO_BROKER, EXIT_USAGE
 from harness import RunningBroker, Stranger, running_broker
 from integration.conftest import QUICK
 

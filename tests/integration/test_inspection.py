@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from backtestr.cli import EXIT_ERROR, EXIT_USAGE, app
+from backtestr.cli import app
+from backtestr.terminal import EXIT_ERROR, EXIT_USAGE
 
 HONEST = '''
 from backtestr_engine.algorithm import algorithm

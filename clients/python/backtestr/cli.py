@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import json
 import os
 import subprocess
 import sys
-import time
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 import typer
-from rich.console import Console
 
 from backtestr_protocol import __version__, errors
 from backtestr_protocol.inspection import CheckedFile, IndicatorList
 from backtestr_protocol.messages import QuotePrice, Repair
 
 from . import tables
-from .client import Client, connect
+from .client import Client
+from .data_commands import data_app
 from .results import Results
 from .run import Run
-
-EXIT_ERROR = 1
-EXIT_USAGE = 2
-EXIT_NO_BROKER = 3
-EXIT_INTERRUPTED = 130
+from .terminal import (
+    EXIT_ERROR,
+    EXIT_INTERRUPTED,
+    AsJson,
+    assignments,
+    broker,
+    err,
+    out,
+    print_json,
+)
 
 app = typer.Typer(
     name="backtestr",
@@ -43,11 +44,9 @@ app = typer.Typer(
     "Exit codes: 0 done; 1 the broker refused, or the backtest failed; 2 wrong usage; 3 no broker answers; "
     "130 interrupted.",
 )
-_out = Console()
-_err = Console(stderr=True)
+app.add_typer(data_app, name="data")
 
 T = TypeVar("T")
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output and nothing else.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -67,9 +66,9 @@ def run_broker(context: typer.Context) -> None:
 @app.command()
 def status(as_json: AsJson = False) -> None:
     """Show how the broker and its workers fare."""
-    with _broker(as_json) as client:
+    with broker(as_json) as client:
         answer = client.status()
-        _print_json(answer) if as_json else _out.print(tables.status_table(answer))
+        print_json(answer) if as_json else out.print(tables.status_table(answer))
 
 
 @app.command("import")
@@ -91,27 +90,19 @@ def import_file(
     """Store the bars of a file."""
     if not file.exists():
         raise typer.BadParameter(f"there is no file {file}", param_hint="FILE")
-    with _broker(as_json) as client, _err.status(f"importing {file.name}"):
+    with broker(as_json) as client, err.status(f"importing {file.name}"):
         answer = client.import_market_data(
             file, symbol, timeframe=timeframe, time_zone=tz, format=format, price=price, repair=repair
         )
-        _print_json(answer) if as_json else _out.print(tables.imported_table(answer))
-
-
-@app.command()
-def data(as_json: AsJson = False) -> None:
-    """List the stored series."""
-    with _broker(as_json) as client:
-        answer = client.list_market_data()
-        _print_json(answer) if as_json else _out.print(tables.series_table(answer))
+        print_json(answer) if as_json else out.print(tables.imported_table(answer))
 
 
 @app.command()
 def algorithms(as_json: AsJson = False) -> None:
     """List what can be run, with its parameters."""
-    with _broker(as_json) as client:
+    with broker(as_json) as client:
         answer = client.list_algorithms()
-        _print_json(answer) if as_json else _out.print(tables.algorithms_table(answer))
+        print_json(answer) if as_json else out.print(tables.algorithms_table(answer))
 
 
 @app.command()
@@ -122,7 +113,7 @@ def check(
     if not file.exists():
         raise typer.BadParameter(f"there is no file {file}", param_hint="FILE")
     answer = _ask_engine(CheckedFile, "--check", str(file))
-    _print_json(answer) if as_json else _out.print(tables.checked_file(answer))
+    print_json(answer) if as_json else out.print(tables.checked_file(answer))
     if not answer.passed:
         raise typer.Exit(EXIT_ERROR)
 
@@ -131,7 +122,7 @@ def check(
 def indicators(as_json: AsJson = False) -> None:
     """List the indicators, with parameters and outputs; no broker is needed."""
     answer = _ask_engine(IndicatorList, "--indicators").indicators
-    _print_json(answer) if as_json else _out.print(tables.indicators_table(answer))
+    print_json(answer) if as_json else out.print(tables.indicators_table(answer))
 
 
 @app.command()
@@ -139,9 +130,9 @@ def backtests(
     limit: Annotated[int, typer.Option(help="How many, the latest first.", min=1)] = 20, as_json: AsJson = False
 ) -> None:
     """List the backtests."""
-    with _broker(as_json) as client:
+    with broker(as_json) as client:
         answer = client.list_backtests(limit=limit)
-        _print_json(answer) if as_json else _out.print(tables.backtests_table(answer))
+        print_json(answer) if as_json else out.print(tables.backtests_table(answer))
 
 
 @app.command()
@@ -164,8 +155,8 @@ def backtest(
 
     Ctrl-C stops the backtest; what it walked until then keeps its results.
     """
-    options = _assignments(option, "--option") | ({"preset": preset} if preset else {})
-    parameters = _assignments(param, "--param")
+    options = assignments(option, "--option") | ({"preset": preset} if preset else {})
+    parameters = assignments(param, "--param")
     backtest_id = str(uuid.uuid4())
 
     def start(client: Client) -> Run:
@@ -184,10 +175,10 @@ def backtest(
             **options,
         )
 
-    with _broker(as_json) as client:
+    with broker(as_json) as client:
         if detach:
             start(client)
-            _print_json({"backtestId": backtest_id}) if as_json else print(backtest_id)
+            print_json({"backtestId": backtest_id}) if as_json else print(backtest_id)
             return
         try:
             _watch(start(client), f"{algorithm} {symbol} {timeframe}")
@@ -205,7 +196,7 @@ def results(
     backtest_id: Annotated[str, typer.Argument(help="See: backtestr backtests")], as_json: AsJson = False
 ) -> None:
     """Print the metrics of a backtest."""
-    with _broker(as_json) as client:
+    with broker(as_json) as client:
         _print_results(client.results(backtest_id, tables=()), as_json)
 
 
@@ -217,29 +208,11 @@ def main() -> None:
 # --- within -------------------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def _broker(as_json: bool) -> Iterator[Client]:
-    """A client for one command. Errors become a line or two on standard error and an exit code."""
-    try:
-        with connect() as client:
-            yield client
-    except errors.BacktestrError as error:
-        for line in tables.error_lines(error):
-            _err.print(line, markup=False, highlight=False, soft_wrap=True)
-        if as_json:
-            _print_json({"error": error.to_data(component="client", timestamp=time.time_ns() // 1_000_000)})
-        raise typer.Exit(EXIT_NO_BROKER if isinstance(error, errors.NetworkError) else EXIT_ERROR) from None
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
-    except KeyboardInterrupt:
-        raise typer.Exit(EXIT_INTERRUPTED) from None
-
-
 def _need(who: str, *modules: str) -> None:
     """End with what to install where `who` needs a module that is not there."""
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
-        _err.print(f"{who} needs {', '.join(missing)}; install it with: pip install 'backtestr[broker,engine]'")
+        err.print(f"{who} needs {', '.join(missing)}; install it with: pip install 'backtestr[broker,engine]'")
         raise typer.Exit(EXIT_ERROR)
 
 
@@ -251,13 +224,13 @@ def _ask_engine(answer: type[T], *arguments: str) -> T:
     try:
         return msgspec.json.decode(done.stdout, type=answer)
     except msgspec.DecodeError:
-        _err.print(f"the engine ended with code {done.returncode} and without an answer", markup=False)
+        err.print(f"the engine ended with code {done.returncode} and without an answer", markup=False)
         raise typer.Exit(EXIT_ERROR) from None
 
 
 def _watch(run: Run, title: str) -> None:
     """Show the bar up to the end of the backtest."""
-    with tables.LiveBar(_err, title) as bar:
+    with tables.LiveBar(err, title) as bar:
         for progress in run.progress():
             bar.show(progress.progress_percent, progress.equity_curve_point.equity, progress.orders_executed)
     run.wait()
@@ -273,31 +246,13 @@ def _stop(client: Client, backtest_id: str) -> None:
         pass
     ended = client.backtest_status(backtest_id)
     where = f"{ended.status} at {ended.progress_percent:.0f} %"
-    _err.print(f"{where}; to see it again: backtestr results {backtest_id}", soft_wrap=True)
+    err.print(f"{where}; to see it again: backtestr results {backtest_id}", soft_wrap=True)
 
 
 def _print_results(answer: Results, as_json: bool) -> None:
     if as_json:
         metrics = answer.metrics.to_wire() if answer.metrics else None
         facts = {"backtestId": answer.backtest_id, "status": answer.status, "config": answer.config}
-        _print_json({**facts, "metrics": metrics})
+        print_json({**facts, "metrics": metrics})
     else:
-        _out.print(tables.results_table(answer))
-
-
-def _print_json(answer: Any) -> None:
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(answer), indent=2).decode() + "\n")
-
-
-def _assignments(given: list[str] | None, option: str) -> dict[str, Any]:
-    """`["fast=10"]` as `{"fast": 10}`; a value that is no JSON is text."""
-    assigned: dict[str, Any] = {}
-    for one in given or []:
-        name, equals, value = one.partition("=")
-        if not equals or not name:
-            raise typer.BadParameter(f"{one!r} is not NAME=VALUE", param_hint=option)
-        try:
-            assigned[name] = json.loads(value)
-        except ValueError:
-            assigned[name] = value
-    return assigned
+        out.print(tables.results_table(answer))

@@ -30,12 +30,16 @@ from backtestr_protocol.messages import (
     BacktestState,
     BacktestStatus,
     Contract,
+    DeletedMarketData,
+    DeleteMarketData,
+    DescribeMarketData,
     FetchMissed,
     GetBacktestResults,
     GetMarketData,
     Imported,
     ImportMarketData,
     IndicatorConfig,
+    Keep,
     ListBacktests,
     MarketData,
     Missed,
@@ -44,10 +48,14 @@ from backtestr_protocol.messages import (
     Pong,
     QuotePrice,
     Repair,
+    ResampleMarketData,
+    SeriesFacts,
     SeriesInfo,
     SeriesList,
+    StoredSeries,
     SystemStatus,
     TableName,
+    Timeframe,
     Welcome,
 )
 
@@ -185,13 +193,14 @@ class Client:
         start: Instant | None = None,
         end: Instant | None = None,
         limit: int | None = None,
+        keep: Keep = "last",
         indicators: Sequence[str | IndicatorConfig] = (),
         timeout: float = BULK_TIMEOUT,
     ) -> pl.DataFrame:
         """Bars as `timestamp open high low close volume`, with a column for each output of each indicator.
 
-        `end` is exclusive; `limit` keeps the last bars of the range. An indicator is TA-Lib's name, or an
-        `IndicatorConfig` where it has parameters. Higher timeframes are resampled where they are not stored.
+        `end` is exclusive; `limit` keeps the last or first bars of the range, as `keep` says. An indicator is TA-Lib's
+        name, or an `IndicatorConfig` where it has parameters. Higher timeframes are resampled where not stored.
         """
         request = GetMarketData(
             symbol=symbol,
@@ -199,6 +208,7 @@ class Client:
             start_time=None if start is None else as_ms(start),
             end_time=None if end is None else as_ms(end),
             limit=limit,
+            keep=keep,
             indicators=[IndicatorConfig(name=one) if isinstance(one, str) else one for one in indicators],
         )
         answer, attachments = self._ask_bulk("GetMarketData", request, MarketData, timeout)
@@ -234,6 +244,23 @@ class Client:
             repair=repair,
         )
         return self._ask_bulk("ImportMarketData", request, Imported, timeout)[0]
+
+    def describe_market_data(self, symbol: str, timeframe: str, timeout: float = BULK_TIMEOUT) -> SeriesFacts:
+        """Range, prices and gaps of a series, stored or resampled."""
+        request = DescribeMarketData(symbol=symbol, timeframe=timeframe)
+        return self._ask_bulk("DescribeMarketData", request, SeriesFacts, timeout)[0]
+
+    def resample_market_data(
+        self, symbol: str, from_timeframe: str, to_timeframe: str, timeout: float = BULK_TIMEOUT
+    ) -> StoredSeries:
+        """Have the broker make a higher timeframe of a stored one, and store it."""
+        request = ResampleMarketData(symbol=symbol, from_timeframe=from_timeframe, to_timeframe=to_timeframe)
+        return self._ask_bulk("ResampleMarketData", request, StoredSeries, timeout)[0]
+
+    def delete_market_data(self, symbol: str, timeframe: str | None = None) -> list[Timeframe]:
+        """Have the broker delete a series, or with `timeframe` None all series of a symbol; returns the timeframes."""
+        request = DeleteMarketData(symbol=symbol, timeframe=timeframe)
+        return self._ask("DeleteMarketData", request, DeletedMarketData).timeframes
 
     # --- backtests ------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
+import polars as pl
 from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -13,7 +14,15 @@ from rich.text import Text
 
 from backtestr_protocol.errors import BacktestrError, NetworkError
 from backtestr_protocol.inspection import CheckedFile, IndicatorInfo
-from backtestr_protocol.messages import AlgorithmInfo, BacktestStatus, Imported, SeriesInfo, SystemStatus
+from backtestr_protocol.messages import (
+    AlgorithmInfo,
+    BacktestStatus,
+    Imported,
+    SeriesFacts,
+    SeriesInfo,
+    StoredSeries,
+    SystemStatus,
+)
 
 from .results import Results
 
@@ -85,6 +94,45 @@ def series_table(series: Iterable[SeriesInfo]) -> Table:
     for one in series:
         table.add_row(one.symbol, one.timeframe, _time(one.start_time), _time(one.end_time), f"{one.bars:,}")
     return table
+
+
+def facts_table(facts: SeriesFacts) -> RenderableType:
+    made = "" if facts.made_from == facts.timeframe else f", made of {facts.made_from}"
+    shown = _plain("series", f"{facts.symbol} {facts.timeframe}{made}")
+    shown.add_row("bars", f"{facts.bars:,}")
+    shown.add_row("first bar", _time(facts.start_time))
+    shown.add_row("last bar", _time(facts.end_time))
+    shown.add_row("prices", f"{facts.low:,.10g} to {facts.high:,.10g}")
+    shown.add_row("volume", f"{facts.volume:,.10g}")
+    shown.add_row("gaps", f"{facts.gaps:,}, {facts.missing_bars:,} bars missing" if facts.gaps else "none")
+    if not facts.gaps:
+        return shown
+    gaps = Table("from", "to", title="longest gaps", title_justify="left")
+    gaps.add_column("bars missing", justify="right")
+    for gap in facts.longest_gaps:
+        gaps.add_row(_time(gap.start_time), _time(gap.end_time), f"{gap.missing_bars:,}")
+    return Group(shown, gaps)
+
+
+def bars_table(bars: pl.DataFrame) -> Table:
+    """A row for each bar; what an indicator does not have yet is empty."""
+    table = Table("timestamp")
+    for name in bars.columns[1:]:
+        table.add_column(name, justify="right")
+    for time, *values in bars.iter_rows():
+        figures = ["" if value is None or value != value else f"{value:,.10g}" for value in values]
+        table.add_row(f"{time:%Y-%m-%d %H:%M}", *figures)
+    return table
+
+
+def stored_table(stored: StoredSeries) -> RenderableType:
+    facts = _plain("stored", f"{stored.symbol} {stored.timeframe}")
+    facts.add_row("bars", f"{stored.bars:,}")
+    facts.add_row("from", _time(stored.start_time))
+    facts.add_row("to", _time(stored.end_time))
+    for warning in stored.warnings:
+        facts.add_row("[yellow]warning", warning)
+    return facts
 
 
 def algorithms_table(algorithms: Iterable[AlgorithmInfo]) -> Table:

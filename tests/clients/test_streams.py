@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backtestr.effects import Delivery, Gap, StreamMessage
-from backtestr.streams import TopicStream, unpack
+from backtestr.streams import MAX_DOUBTS, TopicStream, unpack
 from backtestr_protocol.codec import Payload, encode, encoded_payload
 from backtestr_protocol.errors import MessageError, SerializationError
 from backtestr_protocol.messages import Batch, Missed, MissedMessage
@@ -64,6 +64,35 @@ def test_a_jump_is_asked_for_and_what_came_early_waits() -> None:
     assert one.offer(messages(3, 4), AMPLE) == []
     assert one.missing() == (1, 2)
     assert numbers(one.fetched(missed(1, 2, to_seq=2), AMPLE)) == [1, 2, 3, 4]
+
+
+def test_what_is_no_longer_kept_may_still_be_on_its_way() -> None:
+    one = stream()
+    one.offer(messages(1, 2), AMPLE)
+    one.told(9)
+    assert one.fetched(missed(8, 9, to_seq=9, oldest=8), AMPLE) == []
+    assert one.missing() == (3, 7)
+    assert numbers(one.offer(messages(3, 4, 5, 6, 7, 8, 9), AMPLE)) == [3, 4, 5, 6, 7, 8, 9]
+    assert one.missing() is None
+
+
+def test_what_something_later_has_overtaken_is_lost() -> None:
+    one = stream()
+    one.offer(messages(1, 2), AMPLE)
+    one.told(9)
+    one.fetched(missed(8, 9, to_seq=9, oldest=8), AMPLE)
+    assert one.offer(messages(10), AMPLE) == []
+    assert numbers(one.fetched(missed(8, 9, to_seq=9, oldest=8), AMPLE)) == [(3, 7), 8, 9, 10]
+
+
+def test_what_does_not_come_however_often_it_is_asked_for_is_lost() -> None:
+    one = stream()
+    one.offer(messages(1, 2), AMPLE)
+    one.told(9)
+    for _ in range(MAX_DOUBTS):
+        assert one.fetched(missed(8, 9, to_seq=9, oldest=8), AMPLE) == []
+        assert one.missing() == (3, 7)
+    assert numbers(one.fetched(missed(8, 9, to_seq=9, oldest=8), AMPLE)) == [(3, 7), 8, 9]
 
 
 def test_nothing_is_asked_twice_at_once() -> None:

@@ -18,7 +18,9 @@ from .effects import Delivery, Gap, StreamMessage
 
 # Messages that arrived ahead of a missing one; beyond this they are asked for again instead of being kept.
 MAX_HELD = 10_000
-
+# What the broker no longer keeps may still be on its way, on another socket than the answer that says so. It is lost for
+# certain once something later has come by that way; else after being asked for so often without any coming.
+MAX_DOUBTS = 3
 
 _payload_decoder = msgspec.msgpack.Decoder(Payload)
 _batch_decoder = msgspec.msgpack.Decoder(Batch)
@@ -49,7 +51,7 @@ class TopicStream:
     arrives begins the stream). Everything before it was delivered or stated as a gap.
     """
 
-    __slots__ = ("_held", "asking", "known", "next_seq", "topic")
+    __slots__ = ("_doubts", "_heard", "_held", "asking", "known", "next_seq", "topic")
 
     def __init__(self, topic: str, *, from_start: bool) -> None:
         self.topic = topic
@@ -57,17 +59,20 @@ class TopicStream:
         self.known = 0  # the highest number heard of
         self.asking = 0  # the number of the FetchMissed that is under way, 0 for none
         self._held: dict[int, Payload] = {}
+        self._heard = 0  # the highest number that came by subscription
+        self._doubts = 0  # answers in a row that left it open whether what is missing will come
 
     def offer(self, messages: Iterable[tuple[int, Payload]], room: int) -> list[Delivery]:
         """Messages arrived; what can be delivered now, in order, at most `room`. Duplicates are dropped."""
         delivered: list[Delivery] = []
         for seq, payload in messages:
             self.known = max(self.known, seq)
+            self._heard = max(self._heard, seq)
             if self.next_seq == 0:
                 self.next_seq = seq
             if seq == self.next_seq and not self._held and len(delivered) < room:
                 delivered.append(StreamMessage(self.topic, seq, payload.type, payload.data))
-                self.next_seq += 1
+                self._reach(seq)
             elif seq == self.next_seq or (seq > self.next_seq and len(self._held) < MAX_HELD):
                 self._held[seq] = payload
         return self._with_held(delivered, room)
@@ -93,7 +98,7 @@ class TopicStream:
         return self.next_seq, min(self._held, default=self.known + 1) - 1
 
     def fetched(self, answer: Missed, room: int) -> list[Delivery]:
-        """The answer to `FetchMissed`; what can be delivered now, with a `Gap` for whatever the broker no longer has.
+        """The answer to `FetchMissed`; what can be delivered now, with a `Gap` for whatever is lost for certain.
 
         Raises `MessageError` as `unpack` does.
         """
@@ -106,7 +111,11 @@ class TopicStream:
             return self.give_up(room)
         delivered = self._with_held([], room)
         while self.next_seq <= reached and len(delivered) < room:
-            delivered.append(self._gap_to(min([reached, *(seq - 1 for seq in self._held)])))
+            last_missing = min([reached, *(seq - 1 for seq in self._held)])
+            if last_missing > self._heard and self._doubts < MAX_DOUBTS:
+                self._doubts += 1
+                break
+            delivered.append(self._gap_to(last_missing))
             self._with_held(delivered, room)
         self._held = dict(sorted(self._held.items())[:MAX_HELD])
         return delivered
@@ -119,14 +128,19 @@ class TopicStream:
 
     def _gap_to(self, last_seq: int) -> Gap:
         gap = Gap(self.topic, self.next_seq, last_seq)
-        self.next_seq = last_seq + 1
+        self._reach(last_seq)
         return gap
+
+    def _reach(self, seq: int) -> None:
+        """Everything up to `seq` was delivered or stated as a gap."""
+        self.next_seq = seq + 1
+        self._doubts = 0
 
     def _with_held(self, delivered: list[Delivery], room: int) -> list[Delivery]:
         """`delivered`, and those that were held because something before them was missing or there was no room."""
         while self._held and len(delivered) < room and (payload := self._held.pop(self.next_seq, None)) is not None:
             delivered.append(StreamMessage(self.topic, self.next_seq, payload.type, payload.data))
-            self.next_seq += 1
+            self._reach(self.next_seq)
         return delivered
 
     def check_invariants(self) -> None:

@@ -18,8 +18,8 @@ from .effects import Delivery, Gap, StreamMessage
 
 # Messages that arrived ahead of a missing one; beyond this they are asked for again instead of being kept.
 MAX_HELD = 10_000
-# What the broker no longer keeps may still be on its way, on another socket than the answer that says so. It is lost for
-# certain once something later has come by that way; else after being asked for so often without any coming.
+# What the broker no longer keeps may still be on its way, on another socket than the answer that says so. It is lost
+# for certain once something later has come by that way; else after being asked for so often without any coming.
 MAX_DOUBTS = 3
 
 _payload_decoder = msgspec.msgpack.Decoder(Payload)

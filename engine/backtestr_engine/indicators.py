@@ -137,6 +137,15 @@ def compute(bars: Bars, config: IndicatorConfig, *, path: str = "$.indicators[0]
     return {name: np.asarray(array, dtype=np.float64) for name, array in zip(names, arrays, strict=True)}
 
 
+def indicator(bars: Bars, name: str, /, **parameters: int | float) -> dict[str, Floats]:
+    """The outputs of an indicator by its TA-Lib name, as `GetMarketData` computes them; parameters that are left out
+    have their defaults. Raises as `compute`.
+
+    indicator(bars, "MACD", fastperiod=8)["macdhist"]
+    """
+    return compute(bars, IndicatorConfig(name=name, parameters=parameters), path="indicator")
+
+
 def _find(name: str) -> Indicator:
     known = indicators()
     if name.upper() not in known:

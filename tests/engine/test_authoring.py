@@ -1,0 +1,53 @@
+"""What authors of algorithms are told: the page about it runs, and its table is what there is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from backtestr_engine import authoring
+from backtestr_engine.algorithm_files import load_source
+from backtestr_engine.algorithms import BUILT_IN
+from backtestr_engine.indicators import indicator, rsi
+from backtestr_engine.look_ahead import check_algorithm
+from backtestr_engine.synthetic import synthetic_bars
+from backtestr_protocol.errors import NotFound, ValidationError
+
+PAGE = (Path(__file__).parents[2] / "docs" / "algorithms.md").read_text("utf-8")
+BARS = synthetic_bars("15m", 3_000)
+
+
+def test_the_example_of_the_page_runs_trades_and_does_not_look_ahead() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    (example,) = load_source(code, "docs/algorithms.md", "page")
+
+    signals = example.signals(BARS, example.check({}))
+
+    assert signals.entries.sum() > 10
+    assert signals.exits.sum() > 10
+    assert check_algorithm(example, BARS, example.check({}), np.random.default_rng(1)).passed
+
+
+def test_the_page_lists_what_is_built_in() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|(?: `(.*?)`)? \| (.*) \|$", PAGE, re.MULTILINE)
+
+    assert rows == [
+        (name, " ".join(f"{key}={parameter.default}" for key, parameter in one.parameters.items()), one.description)
+        for name, one in BUILT_IN.items()
+    ]
+
+
+def test_the_front_door_opens() -> None:
+    assert all(hasattr(authoring, name) for name in authoring.__all__)
+
+
+def test_an_indicator_by_name_is_the_function() -> None:
+    np.testing.assert_array_equal(indicator(BARS, "RSI", timeperiod=9)["real"], rsi(BARS.close, 9))
+    assert list(indicator(BARS, "MACD")) == ["macd", "macdsignal", "macdhist"]
+    with pytest.raises(NotFound, match="unknown indicator 'RSX'"):
+        indicator(BARS, "RSX")
+    with pytest.raises(ValidationError, match="unknown parameter 'period' of RSI"):
+        indicator(BARS, "RSI", period=3)

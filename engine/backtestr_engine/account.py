@@ -35,6 +35,11 @@ RULES = np.dtype(
         ("same_bar", "?"),
         ("slip_stops", "?"),
         ("skip_after_stop", "?"),
+        ("slip_exits", "?"),
+        ("two_orders", "?"),
+        ("cost_per_unit", "?"),
+        ("end_at_open", "?"),
+        ("strict_crosses", "?"),
     ],
     align=True,
 )
@@ -95,6 +100,11 @@ def rules(conventions: Conventions, *, commission: float, slippage: float) -> Re
     record["stop_base"] = _STOP_BASES[conventions.stop_base]
     record["same_bar"] = conventions.stop_active == "same_bar"
     record["slip_stops"] = conventions.slippage_on == "market_and_stops"
+    record["slip_exits"] = conventions.slippage_on != "entries"
+    record["two_orders"] = conventions.reversal == "two_orders"
+    record["cost_per_unit"] = conventions.size_costs == "per_unit"
+    record["end_at_open"] = conventions.end_price == "open"
+    record["strict_crosses"] = conventions.cross_ties == "strict"
     record["skip_after_stop"] = conventions.after_stop == "skip"
     record["size"] = _SIZES[conventions.size]
     record["on_opposite"] = _ON_OPPOSITE[conventions.on_opposite]

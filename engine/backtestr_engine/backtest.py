@@ -19,6 +19,7 @@ from .algorithms import BUILT_IN, find_algorithm
 from .arrays import Floats, Integers, Records
 from .bars import Bars
 from .catalog import Catalog
+from .daily import with_daily_statistics
 from .fills import BUY, SELL, TRADE
 from .instants import parse_instant
 from .metrics import Annualisation, Metrics, Walked, annualisation, compute_metrics
@@ -201,6 +202,9 @@ class Run:
                 ),
                 self.plan.annualisation,
             )
+        conventions = self.plan.options.conventions
+        if metrics and conventions.statistics == "daily_geometric":
+            metrics = with_daily_statistics(metrics, bars, walk.equity[:walked], conventions.risk_free)
         return Result(
             symbol=bars.symbol,
             timeframe=bars.timeframe,

@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from .account import RISK, UNITS, VALUE
+from .account import FRACTION, RISK, UNITS, VALUE
 from .fills import BUY, CUT, NO_CASH, NO_REASON, NO_STOP, TOO_SMALL
 from .kernel import kernel
 
 FIRST_PART = -1.0
 """For the listed fee of the part before: there is none."""
+
+_NEARLY_ALL = 1.0 - np.finfo(np.float64).eps
 
 MINIMUM_QUANTITY = 1e-8
 """One satoshi: an order for less than this is rounding, not intent."""
@@ -70,13 +72,24 @@ def affordable(cash: float, price: float, listed: float, rule: Any) -> float:
 
 
 @kernel
-def size_of(side: int, price: float, cash: float, listed: float, risked: float, rule: Any) -> tuple[float, float, int]:
-    """The quantity wanted, what a flat account with `cash` gets of it at `price` (after slippage), and why less.
+def _unit_cost(units: float, price: float, market: float, rule: Any) -> float:
+    """What backtesting.py takes a unit to cost in an order of `units`: its price and its share of a fee on `market`."""
+    cost: float = price + rule.commission * market + rule.commission_per_unit + rule.commission_fixed / units
+    return cost
 
-    all_in and fraction: size_value of what cash pays for, costs included. units and value: size_value units, or money's
-    worth of them; risk: as many as lose size_value of cash when the price goes `risked` (a fraction) the wrong way; of
-    these a buy needs its cost in cash; so does a sale short, when it needs collateral.
+
+@kernel
+def size_of(
+    side: int, price: float, market: float, cash: float, listed: float, risked: float, rule: Any
+) -> tuple[float, float, int]:
+    """The quantity wanted, what a flat account with `cash` gets of it at `price`, and why less.
+
+    `price` is the `market`'s after slippage. all_in and fraction: size_value of what cash pays for, costs included.
+    units and value: size_value units, or money's worth of them; risk: as many as lose size_value of cash when the price
+    goes `risked` (a fraction) the wrong way; of these a buy needs its cost in cash; so does a sale short, when it needs
+    collateral.
     """
+    budget = max(cash, 0.0)
     most = affordable(cash, price, listed, rule)
     if rule.size == UNITS:
         wanted = rule.size_value
@@ -85,9 +98,14 @@ def size_of(side: int, price: float, cash: float, listed: float, risked: float, 
     elif rule.size == RISK:
         if risked <= 0.0:
             return 0.0, 0.0, NO_STOP
-        wanted = max(cash, 0.0) * rule.size_value / (risked * price)
+        wanted = budget * rule.size_value / (risked * price)
+    elif rule.cost_per_unit:
+        share = min(rule.size_value, _NEARLY_ALL)
+        wanted = most = (budget * share) // _unit_cost(share, price, market, rule)
     else:
         wanted = most * rule.size_value
+    if rule.cost_per_unit and rule.size > FRACTION and wanted >= 1.0:
+        most = budget / _unit_cost(np.floor(wanted), price, market, rule)
     if rule.whole_units:
         wanted = np.floor(wanted)
         most = np.floor(most)

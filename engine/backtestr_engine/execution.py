@@ -33,13 +33,13 @@ def open_position(
     `risked` is the fraction of price that the position may lose, for size risk. Returns the quantity wanted and filled,
     the fee, and the reason for less or none.
     """
-    wanted, quantity, reason = size_of(side, price, state.cash, listed, risked, rule)
+    wanted, quantity, reason = size_of(side, price, market, state.cash, listed, risked, rule)
     if quantity == 0.0:
         return wanted, 0.0, 0.0, reason
     fee = further_fee(quantity, price, listed, rule)
     state.cash -= side * quantity * price + fee
-    if side == BUY:
-        state.cash = max(state.cash, 0.0)  # A purchase is never on credit: below zero is the last bit of rounding.
+    if side == BUY and not rule.cost_per_unit:
+        state.cash = max(state.cash, 0.0)  # A purchase is not on credit: below zero is the last bit of rounding.
     state.quantity = side * quantity
     state.average_price = price
     state.entry_fees = fee

@@ -11,10 +11,16 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 # Nothing in the loop allocates, so nothing needs to count references: on a busy backtest counting took a third of its
 # time, as every record is written through arrays inside a tuple.
-_COMPILED: dict[str, Any] = {"cache": True, "nogil": True, "_nrt": False}
+_COMPILED: dict[str, Any] = {"nogil": True, "_nrt": False}
 
 
 def kernel(function: _Function) -> _Function:
-    """Compile `function` for the fill loop. It must not allocate: arrays come in, records and numbers go out."""
+    """Compile a part of the fill loop. It must not allocate: arrays come in, records and numbers go out."""
     compiled: _Function = njit(**_COMPILED)(function)
+    return compiled
+
+
+def cached_kernel(function: _Function) -> _Function:
+    """The same for the loop itself, kept on disk with all its parts: what is cached apart would outlive a change."""
+    compiled: _Function = njit(cache=True, **_COMPILED)(function)
     return compiled

@@ -31,7 +31,8 @@ class Conventions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     commission_fixed: float
     commission_per_unit: float
     commission_minimum: float
-    slippage_on: Literal["market_and_stops", "market"]
+    size_costs: Literal["exact", "per_unit"]
+    slippage_on: Literal["market_and_stops", "market", "entries"]
     stop_loss: float
     take_profit: float
     trailing_stop: float
@@ -40,10 +41,13 @@ class Conventions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     after_stop: Literal["obey", "skip"]
     direction: Literal["both", "long", "short"]
     on_opposite: Literal["reverse", "close", "ignore"]
+    reversal: Literal["one_order", "two_orders"]
     short_of_cash: Literal["reject", "cut"]
     short_collateral: bool
-    cross_ties: Literal["keep", "fire"]
+    cross_ties: Literal["keep", "fire", "strict"]
     close_at_end: bool
+    end_price: Literal["close", "open"]
+    statistics: Literal["per_bar", "daily_geometric"]
     calendar: Literal["24/7", "24/5", "252d"]
     risk_free: float
     time_limit_ms: int
@@ -80,7 +84,29 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "stop_active": "next_bar",
         "after_stop": "skip",
         "close_at_end": False,
+        "reversal": "one_order",
+        "size_costs": "exact",
+        "statistics": "per_bar",
         "calendar": "24/7",
+        "risk_free": 0.0,
+    },
+    # Backtest.run of backtesting.py 0.6 with finalize_trades; `slippage` is its spread.
+    "backtesting.py": {
+        "fill_at": "next_open",
+        "size": "all_in",
+        "whole_units": True,
+        "size_costs": "per_unit",
+        "slippage_on": "entries",
+        "stop_base": "signal_close",
+        "stop_active": "same_bar",
+        "on_opposite": "reverse",
+        "reversal": "two_orders",
+        "short_of_cash": "reject",
+        "short_collateral": True,
+        "cross_ties": "strict",
+        "close_at_end": True,
+        "end_price": "open",
+        "statistics": "daily_geometric",
         "risk_free": 0.0,
     },
 }
@@ -125,6 +151,7 @@ def resolve_options(given: Mapping[str, Any], defaults: Conventions) -> Options:
     _check_bounds(conventions)
     _check_size(conventions, value_given="sizeValue" in given)
     _check_stops(conventions)
+    _check_presets_rules(conventions)
     return Options(preset=preset, conventions=conventions, streams=_check_streams(given.get("streams", {})))
 
 
@@ -190,6 +217,20 @@ def _check_stops(conventions: Conventions) -> None:
         raise InvalidConfiguration(
             "stopActive same_bar needs a base that is known before the close; stopBase entry_close is that close",
             paths=["$.options.stopActive", "$.options.stopBase"],
+        )
+
+
+def _check_presets_rules(conventions: Conventions) -> None:
+    if conventions.size_costs == "per_unit" and not conventions.whole_units:
+        raise InvalidConfiguration(
+            "sizeCosts per_unit counts in whole units: set wholeUnits",
+            paths=["$.options.sizeCosts", "$.options.wholeUnits"],
+        )
+    if conventions.slippage_on == "entries" and conventions.reversal == "one_order":
+        raise InvalidConfiguration(
+            "slippageOn entries gives a close another price than an opening; a reversal in one order has one price: "
+            "set reversal to two_orders",
+            paths=["$.options.slippageOn", "$.options.reversal"],
         )
 
 

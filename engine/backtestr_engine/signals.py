@@ -22,6 +22,8 @@ SHORT_EXIT = 8
 REPEATED_ENTRY = 16
 """An entry that only a convention makes one: above, tie, above again. See `Signals.from_cross`."""
 REPEATED_SHORT_ENTRY = 32
+TIED = 64
+"""A cross whose bar before was a tie, which a strict convention does not take for one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,8 +96,9 @@ class Signals:
         """Long when `fast` crosses above `slow`, short when it crosses below; each ends the other.
 
         A cross is an event: the lines must have stood strictly the other way round before, so the end of the warm-up
-        is none. A tie keeps the side: above, tie, above is no cross. (vectorbt calls it one; such bars are marked, and
-        the convention `crossTies: fire` makes them entries.) After NaN on either line nothing is known of before.
+        is none. A tie keeps the side: above, tie, above is no cross; below, tie, above is one. (The convention
+        `crossTies` knows better: vectorbt takes the first for a cross as well, backtesting.py neither. Such bars are
+        marked.) After NaN on either line nothing is known of before.
         """
         if fast.shape != slow.shape or fast.ndim != 1:
             raise AlgorithmError(
@@ -166,7 +169,7 @@ def _cross_flags(fast: Floats, slow: Floats) -> Bytes:
     for bar in range(fast.size):
         if fast[bar] > slow[bar]:
             if side < 0:
-                flags[bar] = ENTRY | SHORT_EXIT
+                flags[bar] = ENTRY | SHORT_EXIT | (TIED if tied else 0)
             elif tied and seen_below:
                 flags[bar] = REPEATED_ENTRY
             side = 1
@@ -174,7 +177,7 @@ def _cross_flags(fast: Floats, slow: Floats) -> Bytes:
             seen_above = True
         elif fast[bar] < slow[bar]:
             if side > 0:
-                flags[bar] = SHORT_ENTRY | EXIT
+                flags[bar] = SHORT_ENTRY | EXIT | (TIED if tied else 0)
             elif tied and seen_above:
                 flags[bar] = REPEATED_SHORT_ENTRY
             side = -1

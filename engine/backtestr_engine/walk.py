@@ -5,8 +5,8 @@ walking in chunks of any sizes gives bit for bit what one walk gives: this is wh
 
 What signals ask for is a market order, decided on the close of a bar, and filled at that close or at the next open
 (`fill_at`). It is emitted once, with its final status; so are protective exits, which become orders when they are hit.
-A reversal is one order that closes one position and opens another. An exit is never refused for lack of cash unless
-`short_of_cash` is "cut".
+A reversal is one order that closes one position and opens another, or two by convention. An exit is never refused for
+lack of cash unless `short_of_cash` is "cut".
 
 On a bar, in this order: what an earlier signal asks for at the open; protective exits; what the bar's own signal asks
 for at the close; the end of the data.
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-# numba's cache on disk watches this file alone: after changing what is imported here, touch it.
+# numba's cache on disk watches this file alone: after changing another that the loop is made of, touch it.
 from .account import IGNORE, REVERSE, new_account
 from .arrays import Bytes, Floats, Integers, Records
 from .bars import Bars
@@ -39,8 +39,8 @@ from .fills import (
     SELL,
     TRADE,
 )
-from .kernel import kernel
-from .signals import EXIT, SHORT_EXIT, Signals
+from .kernel import cached_kernel, kernel
+from .signals import EXIT, SHORT_EXIT, TIED, Signals
 
 
 class Prices(NamedTuple):
@@ -73,6 +73,8 @@ class Walk:
         self.bars_walked = 0
         self._prices = Prices(bars.timestamp, bars.open, bars.high, bars.low, bars.close)
         self._flags = signals.flags
+        if rules["strict_crosses"][0]:
+            self._flags = np.where(signals.flags & np.uint8(TIED), np.uint8(0), signals.flags)
         self._levels = _levels(signals, rules)
         self._rules = rules
         # Room for all that can happen: a bar's signals make two orders and two changes of position at most (a close
@@ -125,7 +127,7 @@ def _levels(signals: Signals, rules: Records) -> Floats:
     return levels
 
 
-@kernel
+@cached_kernel
 def _walk(
     prices: Prices,
     flags: Bytes,
@@ -161,7 +163,7 @@ def _walk(
                 guard(bar, bar, False, close, levels, rule, state)
         if bar == last:
             if rule.close_at_end and state.quantity != 0.0:
-                _leave(close[bar], time, END_OF_DATA, rule, state, log)
+                _leave(open[bar] if rule.end_at_open else close[bar], time, END_OF_DATA, rule, state, log)
             if delay == 1 and flags[bar] != 0:
                 _refuse(flags[bar], close[bar], time, rule, state, log)
         # From here to the next bar with something to do, only prices move.
@@ -215,10 +217,11 @@ def _obey(flags: int, market: float, risked: float, time: int, rule: Any, state:
         side = SELL if state.quantity > 0.0 else BUY
     if side == 0:
         return
-    price = slipped(side, market, rule)
     asked = closed = opened = fee = 0.0
     reason = NO_REASON
+    listed = FIRST_PART
     if closes:
+        price = slipped(side, market, rule) if rule.slip_exits else market
         asked = abs(state.quantity)
         closed, fee = close_position(price, market, time, rule, state, log)
         if closed == 0.0:
@@ -227,18 +230,20 @@ def _obey(flags: int, market: float, risked: float, time: int, rule: Any, state:
             reason = CUT
         else:
             unguard(state)
-    if opens != 0 and closed == asked:
-        listed = listed_fee(closed, price, rule) if closed > 0.0 else FIRST_PART
-        wanted, opened, opening_fee, refusal = open_position(
-            opens, price, market, listed, risked, time, rule, state, log
-        )
-        if opened == 0.0 and closed > 0.0:
+        if opens == 0 or closed < asked or rule.two_orders:
             emit_order(side, MARKET, asked, market, market, price, closed, fee, reason, time, state, log)
+            if opens == 0 or closed < asked:
+                return
             asked = closed = fee = 0.0
-        asked += wanted
-        fee += opening_fee
-        reason = refusal
-    emit_order(side, MARKET, asked, market, market, price, closed + opened, fee, reason, time, state, log)
+        else:
+            listed = listed_fee(closed, price, rule)
+    price = slipped(side, market, rule)
+    wanted, opened, opening_fee, reason = open_position(opens, price, market, listed, risked, time, rule, state, log)
+    if opened == 0.0 and closed > 0.0:
+        emit_order(side, MARKET, asked, market, market, price, closed, fee, NO_REASON, time, state, log)
+        asked = closed = fee = 0.0
+    asked += wanted
+    emit_order(side, MARKET, asked, market, market, price, closed + opened, fee + opening_fee, reason, time, state, log)
 
 
 @kernel
@@ -246,7 +251,7 @@ def _leave(market: float, time: int, reason: int, rule: Any, state: Any, log: Lo
     """Close the position by a market order, for that reason."""
     side = SELL if state.quantity > 0.0 else BUY
     asked = abs(state.quantity)
-    price = slipped(side, market, rule)
+    price = slipped(side, market, rule) if rule.slip_exits else market
     filled, fee = close_position(price, market, time, rule, state, log)
     if filled < asked:
         reason = CUT if filled > 0.0 else NO_CASH

@@ -85,6 +85,8 @@ def random_case(chance: np.random.Generator, defaults: Conventions, *, bars: int
     size = str(pick(["all_in", "fraction", "units", "value", "risk"]))
     at_close, protected = chance.random() < 0.5, chance.random() < 0.7
     same_bar = not at_close and chance.random() < 0.5
+    slippage_on = str(pick(["market_and_stops", "market", "entries"]))
+    per_unit = chance.random() < 0.2
     costly = chance.random() < 0.5
     conventions = msgspec.structs.replace(
         defaults,
@@ -93,11 +95,14 @@ def random_case(chance: np.random.Generator, defaults: Conventions, *, bars: int
         size_value=float(pick([0.1, 0.5, 1.0]))
         if size in ("fraction", "risk")
         else float(pick([1.0, 7.5, 60.0, 300.0])),
-        whole_units=bool(pick([True, False])),
+        whole_units=per_unit or bool(pick([True, False])),
         commission_fixed=float(pick([0, 1.3, 40])) if costly else 0.0,
         commission_per_unit=float(pick([0, 0.013])) if costly else 0.0,
         commission_minimum=float(pick([0, 2.7, 55])) if costly else 0.0,
-        slippage_on=str(pick(["market_and_stops", "market"])),
+        slippage_on=slippage_on,
+        reversal="two_orders" if slippage_on == "entries" else str(pick(["one_order", "two_orders"])),
+        size_costs="per_unit" if per_unit else "exact",
+        end_price=str(pick(["close", "open"])),
         stop_loss=float(pick([0, 0.1, 0.5])) if protected else 0.0,
         take_profit=float(pick([0, 0.2, 0.7, 1.5])) if protected else 0.0,
         trailing_stop=float(pick([0, 0.15, 0.6])) if protected else 0.0,

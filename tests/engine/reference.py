@@ -83,7 +83,7 @@ class Reference:
                 self._obey(bar, bar, wishes[bar], prices.close)
             if bar == len(bars) - 1:
                 if rule.close_at_end and self.held:
-                    self._leave_at_the_end(bar, prices.close)
+                    self._leave_at_the_end(bar, prices.open if rule.end_price == "open" else prices.close)
                 if rule.fill_at == "next_open":
                     self._refuse(bar, wishes[bar])
             self.equity.append(self.cash + self.held * prices.close)
@@ -182,11 +182,15 @@ class Reference:
         if leaves:
             side = "sell" if self.held > 0 else "buy"
             asked = abs(self.held)
-            filled, fee = self._leave(bar, self._slipped(side, market))
+            price = market if self.conventions.slippage_on == "entries" else self._slipped(side, market)
+            filled, fee = self._leave(bar, price)
             reason = "" if filled == asked else "cut to the cash there was" if filled else "not enough cash"
-            order = Order(bar, side, asked, filled, self._slipped(side, market) if filled else None, fee, reason)
+            order = Order(bar, side, asked, filled, price if filled else None, fee, reason)
             if filled != asked:
                 enters = None
+            elif enters and self.conventions.reversal == "two_orders":
+                self.orders.append(order)
+                order = None
         if enters:
             first = (order.filled, self._slipped(order.side, market)) if order else None
             asked, filled, fee, reason = self._enter(bar, signal_bar, enters, market, first)
@@ -240,6 +244,13 @@ class Reference:
             "value": rule.size_value / price,
             "risk": max(self.cash, 0.0) * rule.size_value / ((risked or 1.0) * price),
         }[rule.size]
+        if rule.size_costs == "per_unit":
+            # What a unit costs with its share of the fee, on the price without slippage.
+            share = rule.size_value if rule.size in ("units", "value", "risk") else min(rule.size_value, 1 - 2**-52)
+            if rule.size in ("all_in", "fraction"):
+                wanted = affordable = (max(self.cash, 0.0) * share) // self._unit_cost(share, price, market)
+            elif wanted >= 1:
+                affordable = max(self.cash, 0.0) / self._unit_cost(math.floor(wanted), price, market)
         if rule.whole_units:
             wanted, affordable = float(math.floor(wanted)), float(math.floor(affordable))
         if self.cash <= 0:
@@ -258,8 +269,12 @@ class Reference:
         self.position_stops = stops
         return wanted, quantity, fee, reason
 
+    def _unit_cost(self, units: float, price: float, market: float) -> float:
+        rule = self.conventions
+        return price + self.commission * market + rule.commission_per_unit + rule.commission_fixed / units
+
     def _leave_at_the_end(self, bar: int, market: float) -> None:
-        self._exit(bar, market, True, "market", "closed at the end of the data")
+        self._exit(bar, market, self.conventions.slippage_on != "entries", "market", "closed at the end of the data")
 
     def _refuse(self, bar: int, wishes: frozenset[str]) -> None:
         leaves, enters = self._plan(wishes)

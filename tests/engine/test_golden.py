@@ -1,4 +1,4 @@
-"""Numbers that others computed: vectorbt's for the same signals on the same bars, to 1e-9 relative."""
+"""Numbers that others computed for the same signals on the same bars, to 1e-9 relative."""
 
 from __future__ import annotations
 
@@ -182,6 +182,48 @@ GOLDEN = [
             "totalReturn": 3.7915286475830827,
         },
     ),
+    Golden(
+        "long only, stop loss and take profit",
+        {"direction": "long", "stopLoss": 0.05, "takeProfit": 0.1},
+        0.0,
+        66,
+        {
+            "finalEquity": 20472.199223240314,
+            "totalTrades": 33,
+            "sharpeRatio": 0.8468745177266135,
+            "sortinoRatio": 1.3726480322365868,
+            "maxDrawdown": 0.22533785266974315,
+            "totalFees": 1040.4732548268623,
+        },
+    ),
+    Golden(
+        "both directions, stops, slippage and a fixed fee",
+        {"direction": "both", "stopLoss": 0.05, "takeProfit": 0.1, "commissionFixed": 5.0},
+        0.002,
+        105,
+        {
+            "finalEquity": 15947.901543903916,
+            "totalTrades": 61,
+            "sharpeRatio": 0.4697662528852261,
+            "sortinoRatio": 0.6823353108001255,
+            "maxDrawdown": 0.3376723409828061,
+            "totalFees": 2151.9558202421094,
+        },
+    ),
+    Golden(
+        "both directions, trailing stop",
+        {"direction": "both", "trailingStop": 0.08, "takeProfit": 0.2, "commissionFixed": 5.0},
+        0.002,
+        113,
+        {
+            "finalEquity": 33067.69951175921,
+            "totalTrades": 63,
+            "sharpeRatio": 0.9173699446673804,
+            "sortinoRatio": 1.3941031892776987,
+            "maxDrawdown": 0.39100814612209245,
+            "totalFees": 3153.630792424701,
+        },
+    ),
 ]
 
 
@@ -235,3 +277,36 @@ def test_a_preset_is_spelled_out_with_the_result(google: Bars, catalog: Catalog,
     assert resolved.options["fillAt"] == "next_open"
     assert resolved.options["crossTies"] == "fire"
     assert prepare(resolved, catalog, conventions).resolved_config() == resolved
+
+
+def test_the_backtesting_py_preset_gives_the_numbers_of_backtesting_py(
+    google: Bars, catalog: Catalog, conventions: Conventions
+) -> None:
+    """backtesting.py 0.6: SMA 10 crossing SMA 30, position closed and reversed on each cross, cash 10,000,
+    `finalize_trades`."""
+    catalog.write(google)
+    config = BacktestConfig(
+        algorithm_id="sma_cross",
+        symbol="GOOG",
+        start_date="2004-01-01",
+        end_date="2014-01-01",
+        initial_capital=10_000.0,
+        timeframe="1d",
+        commission=0.0,
+        slippage=0.0,
+        parameters={"fast": 10, "slow": 30},
+        options={"preset": "backtesting.py"},
+    )
+    one = Run(prepare(config, catalog, conventions), "golden")
+    one.advance(len(google))
+    metrics = one.finish().metrics
+
+    golden = {
+        "finalEquity": 51422.98999999996,
+        "totalTrades": 66,
+        "sharpeRatio": 0.5806232244485349,
+        "sortinoRatio": 1.0853434352488662,
+        "maxDrawdown": 0.4798012705007589,
+        "sqn": 1.0766187356697705,
+    }
+    assert {name: metrics[name] for name in golden} == pytest.approx(golden, rel=1e-9)

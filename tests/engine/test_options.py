@@ -122,6 +122,12 @@ def test_stops_on_the_bar_of_the_entry_need_to_know_what_came_before(
         resolve_options({"stopActive": "same_bar", **other}, conventions)
 
 
+@pytest.mark.parametrize("given", [{"slippageOn": "entries"}, {"sizeCosts": "per_unit"}])
+def test_half_of_a_preset_is_refused(given: dict[str, Any], conventions: Conventions) -> None:
+    with pytest.raises(InvalidConfiguration, match=r"reversal|wholeUnits"):
+        resolve_options(given, conventions)
+
+
 def test_no_option_of_the_design_is_silently_ignored(conventions: Conventions) -> None:
     for name in PLANNED:
         with pytest.raises(InvalidConfiguration, match="not available in this version"):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
+from typing import IO, cast
 
 import numpy as np
 import polars as pl
@@ -87,9 +87,21 @@ def positions_frame(positions: Records, symbol: str) -> pl.DataFrame:
 
 def arrow_stream(frame: pl.DataFrame) -> bytes:
     """An Arrow IPC stream, uncompressed inside, with plain strings that every Arrow reader knows."""
-    buffer = io.BytesIO()
-    frame.write_ipc_stream(buffer, compression="uncompressed", compat_level=pl.CompatLevel.oldest())
-    return buffer.getvalue()
+    parts = _Parts()
+    frame.write_ipc_stream(cast(IO[bytes], parts), compression="uncompressed", compat_level=pl.CompatLevel.oldest())
+    return b"".join(parts)
+
+
+class _Parts(list[bytes]):
+    """What is written, piece by piece. BytesIO grows and shrinks by moving it all, into pages that the system has to
+    clear first: three times the cost of the whole rest (measured on 12 MB)."""
+
+    def write(self, part: bytes) -> int:
+        self.append(part)
+        return len(part)
+
+    def flush(self) -> None:
+        pass
 
 
 def attach(frames: Sequence[tuple[str, pl.DataFrame]]) -> tuple[list[TableRef], list[bytes]]:

@@ -6,16 +6,11 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 
 import backtestr
 from backtestr.embedding import EmbeddedBroker
-from backtestr_engine.algorithm import algorithm
-from backtestr_engine.algorithms import BUILT_IN
-from backtestr_engine.bars import Bars
-from backtestr_engine.signals import Signals
 from backtestr_protocol.errors import NotFound
 from harness import RunningBroker, Stranger
 from integration.test_end_to_end import SYNTH, run_to_end
@@ -73,27 +68,3 @@ def test_an_embedded_broker_beside_a_process_is_another(embedded: EmbeddedBroker
     assert embedded.connection.endpoints.requests.startswith("inproc://")
     with embedded.connect() as client, Stranger(broker.connection_file) as stranger:
         assert client.welcome.instance_id != stranger.hello()["instanceId"]
-
-
-def test_an_algorithm_that_never_comes_back_fails_alone(
-    embedded: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gate = threading.Event()
-
-    @algorithm("endless")
-    def endless(bars: Bars) -> Signals:
-        """Waits for ever, on daily bars."""
-        if bars.timeframe == "1d":
-            gate.wait(60)
-        return Signals.of(np.zeros(len(bars), dtype=np.bool_))
-
-    monkeypatch.setitem(BUILT_IN, "endless", endless)
-    try:
-        with embedded.connect() as client:
-            stuck = client.backtest("endless", "SYNTH", timeframe="1d", time_limit_ms=1)
-            after = client.backtest("endless", "SYNTH", timeframe="1m")
-            status = stuck.wait()
-            assert (status.status, status.error and status.error.code) == ("failed", "TIMEOUT")
-            assert after.wait().status == "completed"  # in the worker that was started in its place
-    finally:
-        gate.set()

@@ -28,13 +28,19 @@ def follow_the_hour(bars, patience):
 @algorithm("fails")
 def fails(bars):
     return bars.no_such_column
+
+
+@algorithm("endless")
+def endless(bars):
+    while True:
+        pass
 '''
 
 
 @pytest.fixture(scope="module")
 def own() -> Iterator[RunningBroker]:
     with short_directory() as home:
-        unstarted = RunningBroker(home, {"broker.toml": QUICK})
+        unstarted = RunningBroker(home, {"broker.toml": QUICK + "[workers]\ncompute = 1\n"})
         folder = unstarted.data_dir / "algorithms"
         folder.mkdir(parents=True)
         (folder / "own.py").write_text(OWN)
@@ -73,3 +79,16 @@ def test_a_bad_file_is_named_in_the_log_once(client: Client, own: RunningBroker)
     (told,) = [line for line in own.log.splitlines() if "bad.py" in line]
     assert "an algorithm was not loaded" in told
     assert "bad.py:1: ModuleNotFoundError: No module named 'no_such_module'" in told
+
+
+def test_a_runaway_fails_with_timeout_and_the_others_go_on(client: Client) -> None:
+    before = {worker.worker_id: worker.pid for worker in client.status().workers}
+    runaway = client.backtest("endless", "SYNTH", timeframe="1d", time_limit_ms=100)
+    others = [client.backtest("sma_cross", "SYNTH", timeframe="1d") for _ in range(3)]
+    error = runaway.wait().error
+    assert error is not None
+    assert error.code == "TIMEOUT"
+    assert [other.wait().status for other in others] == ["completed"] * 3
+    after = {worker.worker_id: worker.pid for worker in client.status().workers}
+    assert after["compute-1"] != before["compute-1"]
+    assert after["interactive-1"] == before["interactive-1"]

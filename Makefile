@@ -5,13 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help setup run-broker test lint types imports cover bench bench-rtt bench-engine schema clean
+.PHONY: help setup run-broker test lint types imports cover bench bench-rtt bench-engine parity schema clean
 
 help:
 	@echo "make run-broker    start the broker and its workers (sets everything up first)"
 	@echo "make test          run the tests"
 	@echo "make lint types    what .ci/run checks besides"
 	@echo "make bench-rtt     round trips beside a raw pyzmq echo"
+	@echo "make parity        the presets beside vectorbt and backtesting.py"
 	@echo "make bench-engine  one backtest on 1M bars, direct and through the broker"
 
 setup: $(INSTALLED)
@@ -53,6 +54,10 @@ bench-rtt: setup
 
 bench-engine: setup
 	$(BIN)/python benchmarks/engine.py $(ARGS)
+
+# The presets beside the libraries they are named after; needs the extra `bench`.
+parity: setup
+	$(BIN)/python benchmarks/parity.py $(ARGS)
 
 # What is generated from the contracts and committed; tests fail when it is out of date.
 schema: setup

@@ -179,8 +179,9 @@ def test_a_built_in_is_quiet_on_too_few_bars(name: str) -> None:
 
 
 def test_a_crossing_needs_a_bar_on_the_other_side() -> None:
-    line = np.array([NAN, 1.0, 3.0, 3.0, 2.0, 1.0, NAN, 3.0, 2.0, 2.5])
+    line = np.array([NAN, 1.0, 3.0, 3.0, 2.0, 1.0, NAN, 3.0, 2.0, 2.5, 1.0, 2.0])
 
     assert np.flatnonzero(rises_above(line, 2.0)).tolist() == [2, 9]
-    assert np.flatnonzero(falls_below(line, 2.0)).tolist() == [5]
+    assert np.flatnonzero(falls_below(line, 2.0)).tolist() == [5, 10]
+    assert np.flatnonzero(falls_below(-line, -2.0)).tolist() == [2, 9]
     assert not rises_above(np.array([]), 1.0).any()

@@ -177,6 +177,13 @@ def test_trade_metrics() -> None:
             ),
         ),
         (
+            [1000.0, 500.0, 0.0],
+            dict.fromkeys(
+                ("annualReturn", "cagr", "calmarRatio", "ulcerIndex", "turnover", "alpha", "beta", *OF_RETURNS),
+                "equity fell to zero or below",
+            ),
+        ),
+        (
             [1e300, 1e303],
             {
                 **NO_DRAWDOWN,

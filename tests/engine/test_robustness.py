@@ -29,6 +29,11 @@ def worst_order_drawdown(returns: Floats) -> float:
     return 1.0 - float(np.prod(1 + returns[returns < 0]))
 
 
+def drawdown(returns: Floats) -> float:
+    equity = np.concatenate(([1.0], np.cumprod(1 + returns)))
+    return float((1 - equity / np.maximum.accumulate(equity)).max())
+
+
 @COMPILING
 @given(some_returns, st.integers(0, 99))
 def test_another_order_keeps_the_end_and_is_bounded_by_all_losses_in_a_row(returns: Floats, seed: int) -> None:
@@ -59,6 +64,8 @@ def test_one_block_of_all_is_the_series_turned_round(returns: Floats, seed: int)
     outcomes = bootstrap_returns(returns, len(returns), RUNS, DAILY, generator(seed))
 
     np.testing.assert_allclose(1 + outcomes.total_return, np.prod(1 + returns), rtol=1e-9)
+    turned = [drawdown(np.roll(returns, shift)) for shift in range(len(returns))]
+    assert all(np.isclose(turned, found, rtol=1e-9, atol=1e-12).any() for found in outcomes.max_drawdown)
     if len(returns) > 1 and returns.std() > 1e-9:
         expected = (returns.mean() - DAILY.risk_free_per_bar) / returns.std(ddof=1) * math.sqrt(252)
         assert outcomes.sharpe_ratio is not None
@@ -98,8 +105,9 @@ def test_what_has_no_interval_is_absent() -> None:
     still = bootstrap_returns(np.zeros(5), 2, 3, DAILY, generator())
 
     assert still.intervals() == {"totalReturn": Interval(0.0, 0.0, 0.0), "maxDrawdown": Interval(0.0, 0.0, 0.0)}
-    with pytest.raises(ValueError, match=r"confidence is a fraction between 0 and 1, not 1\.0"):
-        Outcomes(np.zeros(1), np.zeros(1), None).intervals(1.0)
+    for confidence in (0.0, 1.0):
+        with pytest.raises(ValueError, match=f"confidence is a fraction between 0 and 1, not {confidence}"):
+            Outcomes(np.zeros(1), np.zeros(1), None).intervals(confidence)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from backtestr_protocol.engine import WorkerSettings
 from backtestr_protocol.errors import InvalidConfiguration
 
 from .config import load_config
+from .heap import keep_freed_memory
 from .inspection import check_file, list_indicators
 from .shell import run_worker
 from .warm import warm
@@ -53,6 +54,7 @@ def main() -> int:
         print(_USAGE, file=sys.stderr)
         return 2
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the broker decides when its workers end
+    keep_freed_memory()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
         settings = msgspec.json.decode(_first_line(), type=WorkerSettings)

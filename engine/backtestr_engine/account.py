@@ -14,6 +14,8 @@ from .signals import ENTRY, REPEATED_ENTRY, REPEATED_SHORT_ENTRY, SHORT_ENTRY
 RULES = np.dtype(
     [
         ("size_value", "f8"),
+        ("leverage", "f8"),
+        ("maintenance_margin", "f8"),
         ("commission", "f8"),
         ("commission_fixed", "f8"),
         ("commission_per_unit", "f8"),
@@ -54,6 +56,7 @@ ACCOUNT = np.dtype(
         ("trailing_stop", "f8"),
         ("stop_base", "f8"),  # the price that they count from
         ("trailing_reference", "f8"),  # the best price since
+        ("liquidation", "f8"),  # the price at which equity is down to the maintenance margin; 0 is none
         ("floor", "f8"),  # where guarded: a low at or below it, or a high at or above the ceiling, ends the position
         ("ceiling", "f8"),
         ("entry_fees", "f8"),  # paid on the open quantity, not yet charged to a trade
@@ -64,6 +67,7 @@ ACCOUNT = np.dtype(
         ("traded_value", "f8"),  # Σ fill_price · fill_quantity
         ("entry_time", "i8"),
         ("guarded_from", "i8"),  # the first bar on which the protective exits act
+        ("liquidates_from", "i8"),  # the first bar on which the liquidation price does
         ("trails_from", "i8"),  # the first bar whose high or low moves the trailing reference
         ("orders", "i8"),  # emitted
         ("orders_filled", "i8"),
@@ -89,6 +93,8 @@ def rules(conventions: Conventions, *, commission: float, slippage: float) -> Re
     repeated = conventions.cross_ties == "fire"
     record = np.zeros(1, dtype=RULES)
     record["size_value"] = 1.0 if conventions.size == "all_in" else conventions.size_value
+    record["leverage"] = conventions.leverage
+    record["maintenance_margin"] = conventions.maintenance_margin
     record["commission"] = commission
     record["commission_fixed"] = conventions.commission_fixed
     record["commission_per_unit"] = conventions.commission_per_unit

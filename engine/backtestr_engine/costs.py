@@ -56,17 +56,18 @@ def further_fee(quantity: float, price: float, listed: float, rule: Any) -> floa
 
 
 @kernel
-def affordable(cash: float, price: float, listed: float, rule: Any) -> float:
+def affordable(cash: float, price: float, listed: float, leverage: float, rule: Any) -> float:
     """The most units that `cash` pays for at `price`, fee included; `listed` as for `further_fee`.
 
-    q · price + fee ≤ cash holds when it holds with the listed fee and with the minimum: the smaller of two bounds.
+    q · price / leverage + fee ≤ cash holds when it holds with the listed fee and with the minimum: the smaller of two
+    bounds.
     """
     base, charged = rule.commission_fixed, 0.0
     if listed != FIRST_PART:
         base, charged = listed, max(listed, rule.commission_minimum)
-    quantity = (cash - base + charged) / ((1.0 + rule.commission) * price + rule.commission_per_unit)
+    quantity = (cash - base + charged) / ((1.0 / leverage + rule.commission) * price + rule.commission_per_unit)
     if rule.commission_minimum > 0.0:
-        quantity = min(quantity, (cash - rule.commission_minimum + charged) / price)
+        quantity = min(quantity, (cash - rule.commission_minimum + charged) * leverage / price)
     most: float = max(quantity, 0.0)
     return most
 
@@ -90,7 +91,7 @@ def size_of(
     collateral.
     """
     budget = max(cash, 0.0)
-    most = affordable(cash, price, listed, rule)
+    most = affordable(cash, price, listed, rule.leverage, rule)
     if rule.size == UNITS:
         wanted = rule.size_value
     elif rule.size == VALUE:
@@ -101,11 +102,11 @@ def size_of(
         wanted = budget * rule.size_value / (risked * price)
     elif rule.cost_per_unit:
         share = min(rule.size_value, _NEARLY_ALL)
-        wanted = most = (budget * share) // _unit_cost(share, price, market, rule)
+        wanted = most = (budget * rule.leverage * share) // _unit_cost(share, price, market, rule)
     else:
         wanted = most * rule.size_value
     if rule.cost_per_unit and rule.size > FRACTION and wanted >= 1.0:
-        most = budget / _unit_cost(np.floor(wanted), price, market, rule)
+        most = budget * rule.leverage / _unit_cost(np.floor(wanted), price, market, rule)
     if rule.whole_units:
         wanted = np.floor(wanted)
         most = np.floor(most)

@@ -38,7 +38,7 @@ def open_position(
         return wanted, 0.0, 0.0, reason
     fee = further_fee(quantity, price, listed, rule)
     state.cash -= side * quantity * price + fee
-    if side == BUY and not rule.cost_per_unit:
+    if side == BUY and rule.leverage == 1.0 and not rule.cost_per_unit:
         state.cash = max(state.cash, 0.0)  # A purchase is not on credit: below zero is the last bit of rounding.
     state.quantity = side * quantity
     state.average_price = price
@@ -58,7 +58,7 @@ def close_position(price: float, market: float, time: int, rule: Any, state: Any
     held = abs(state.quantity)
     quantity = held
     if side == BUY and rule.cut:
-        quantity = min(held, affordable(state.cash, price, FIRST_PART, rule))
+        quantity = min(held, affordable(state.cash, price, FIRST_PART, 1.0, rule))
         if quantity < MINIMUM_QUANTITY:
             return 0.0, 0.0
     fee = fee_of(quantity, price, rule)

@@ -1,9 +1,9 @@
-"""Protective exits: stop loss, take profit and trailing stop, for the kernel of `walk.py`.
+"""Protective exits: stop loss, take profit, trailing stop and liquidation, for the kernel of `walk.py`.
 
 While a position is open the account holds two prices, its floor and its ceiling: a bar whose low reaches the one or
-whose high reaches the other ends it. For a long position the floor is the nearer of stop loss and trailing stop, the
-ceiling the take profit; for a short one the other way round. Within a bar the stop is looked at before the profit, and
-only then does the trailing reference move: of what happened in between, the worse is assumed.
+whose high reaches the other ends it. For a long position the floor is the nearest of stop loss, trailing stop and
+liquidation, the ceiling the take profit; for a short one the other way round. Within a bar the stop is looked at before
+the profit, and only then does the trailing reference move: of what happened in between, the worse is assumed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .account import ENTRY_CLOSE, FILL_PRICE
 from .arrays import Floats
 from .costs import slipped
 from .execution import Log, close_position, emit_order
-from .fills import BUY, CUT, LIMIT, NO_CASH, SELL, STOP, STOP_LOSS, TAKE_PROFIT, TRAILING_STOP
+from .fills import BUY, CUT, LIMIT, LIQUIDATED, MARKET, NO_CASH, SELL, STOP, STOP_LOSS, TAKE_PROFIT, TRAILING_STOP
 from .kernel import kernel
 
 
@@ -40,13 +40,14 @@ def guard(signal_bar: int, bar: int, at_open: bool, close: Floats, levels: Float
         state.stop_base = close[bar]
     else:
         state.stop_base = close[signal_bar]
-    if state.stop_loss <= 0.0 and state.take_profit <= 0.0 and state.trailing_stop <= 0.0:
+    if rule.leverage == 1.0 and state.stop_loss <= 0.0 and state.take_profit <= 0.0 and state.trailing_stop <= 0.0:
         return
     state.guarded = True
+    state.liquidates_from = bar if at_open else bar + 1
     state.trailing_reference = state.stop_base
     state.guarded_from = bar if at_open and rule.same_bar else bar + 1
     state.trails_from = bar if at_open and rule.stop_base != ENTRY_CLOSE else bar + 1
-    _set_levels(state)
+    set_levels(rule, state)
 
 
 @kernel
@@ -57,7 +58,11 @@ def unguard(state: Any) -> None:
 
 
 @kernel
-def _set_levels(state: Any) -> None:
+def set_levels(rule: Any, state: Any) -> None:
+    """Put floor and ceiling where the protection of the open position has them.
+
+    Liquidation is at the price p where cash + quantity · p = maintenance margin · |quantity · p|, on leverage only.
+    """
     side = 1.0 if state.quantity > 0.0 else -1.0
     against, beyond = -side * np.inf, side * np.inf
     state.stop_reason = STOP_LOSS
@@ -68,6 +73,12 @@ def _set_levels(state: Any) -> None:
         if side * trailing > side * against:
             against = trailing
             state.stop_reason = TRAILING_STOP
+    state.liquidation = 0.0
+    if rule.leverage != 1.0:
+        state.liquidation = max(-state.cash / (state.quantity * (1.0 - side * rule.maintenance_margin)), 0.0)
+        if state.liquidation > 0.0 and side * state.liquidation > side * against:
+            against = state.liquidation
+            state.stop_reason = LIQUIDATED
     if state.take_profit > 0.0:
         beyond = state.stop_base * (1.0 + side * state.take_profit)
     state.floor, state.ceiling = (against, beyond) if side > 0.0 else (beyond, against)
@@ -79,24 +90,33 @@ def protect(bar: int, opened: float, high: float, low: float, time: int, rule: A
 
     A level that the open is beyond is filled at the open. What cash does not let a stop close stays, unprotected.
     """
-    if bar >= state.guarded_from and (low <= state.floor or high >= state.ceiling):
-        is_long = state.quantity > 0.0
+    is_long = state.quantity > 0.0
+    floor, ceiling, reason = state.floor, state.ceiling, state.stop_reason
+    if bar < state.guarded_from:
+        floor, ceiling, reason = -np.inf, np.inf, LIQUIDATED
+        if state.liquidation > 0.0 and bar >= state.liquidates_from:
+            floor, ceiling = (state.liquidation, np.inf) if is_long else (-np.inf, state.liquidation)
+    if low <= floor or high >= ceiling:
         if is_long:
-            stopped = low <= state.floor
-            level = state.floor if stopped else state.ceiling
+            stopped = low <= floor
+            level = floor if stopped else ceiling
             market = min(opened, level) if stopped else max(opened, level)
         else:
-            stopped = high >= state.ceiling
-            level = state.ceiling if stopped else state.floor
+            stopped = high >= ceiling
+            level = ceiling if stopped else floor
             market = max(opened, level) if stopped else min(opened, level)
         side = SELL if is_long else BUY
-        price = slipped(side, market, rule) if stopped and rule.slip_stops else market
+        order_type = STOP if stopped else LIMIT
+        slips = stopped and rule.slip_stops
+        if not stopped:
+            reason = TAKE_PROFIT
+        elif reason == LIQUIDATED:
+            order_type, level, slips = MARKET, market, rule.slip_exits
+        price = slipped(side, market, rule) if slips else market
         asked = abs(state.quantity)
         filled, fee = close_position(price, market, time, rule, state, log)
-        reason = state.stop_reason if stopped else TAKE_PROFIT
         if filled < asked:
             reason = CUT if filled > 0.0 else NO_CASH
-        order_type = STOP if stopped else LIMIT
         emit_order(side, order_type, asked, level, market, price, filled, fee, reason, time, state, log)
         unguard(state)
         return True
@@ -104,5 +124,5 @@ def protect(bar: int, opened: float, high: float, low: float, time: int, rule: A
         best = high if state.quantity > 0.0 else low
         if (best - state.trailing_reference) * state.quantity > 0.0:
             state.trailing_reference = best
-            _set_levels(state)
+            set_levels(rule, state)
     return False

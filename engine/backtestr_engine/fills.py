@@ -17,7 +17,7 @@ FILLED, REJECTED = 0, 1
 STATUSES = ("filled", "rejected")
 
 NO_REASON, NO_CASH, TOO_SMALL, NO_NEXT_BAR, CUT, END_OF_DATA = range(6)
-STOP_LOSS, TAKE_PROFIT, TRAILING_STOP, NO_STOP = range(6, 10)
+STOP_LOSS, TAKE_PROFIT, TRAILING_STOP, NO_STOP, LIQUIDATED = range(6, 11)
 REASONS = (
     "",
     "not enough cash",
@@ -29,6 +29,7 @@ REASONS = (
     "take profit",
     "trailing stop",
     "no stop loss to size the risk by",
+    "liquidated at the maintenance margin",
 )
 """What `reason` of an order indexes. A rejection always has one."""
 

@@ -31,6 +31,8 @@ class Conventions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     commission_fixed: float
     commission_per_unit: float
     commission_minimum: float
+    leverage: float
+    maintenance_margin: float
     size_costs: Literal["exact", "per_unit"]
     slippage_on: Literal["market_and_stops", "market", "entries"]
     stop_loss: float
@@ -113,8 +115,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 
 PLANNED = frozenset(
     {
-        *("orderType", "validBars"),
-        *("leverage", "maintenanceMargin", "pace"),
+        *("orderType", "validBars", "pace"),
     }
 )
 """Options of the design that this version does not have: refused by name, never silently ignored."""
@@ -127,6 +128,8 @@ _BOUNDS: Mapping[str, tuple[float, float, str]] = {
     "commission_fixed": _MONEY,
     "commission_per_unit": _MONEY,
     "commission_minimum": _MONEY,
+    "leverage": (1.0, 1000.0, "a multiple of cash from 1 to 1000"),
+    "maintenance_margin": (0.0, 1.0, "a fraction of a position's value from 0 to 1"),
     "stop_loss": _FRACTION,
     "take_profit": _FRACTION,
     "trailing_stop": _FRACTION,
@@ -151,6 +154,7 @@ def resolve_options(given: Mapping[str, Any], defaults: Conventions) -> Options:
     _check_bounds(conventions)
     _check_size(conventions, value_given="sizeValue" in given)
     _check_stops(conventions)
+    _check_margin(conventions)
     _check_presets_rules(conventions)
     return Options(preset=preset, conventions=conventions, streams=_check_streams(given.get("streams", {})))
 
@@ -205,6 +209,16 @@ def _check_size(conventions: Conventions, *, value_given: bool) -> None:
     if not 0 < conventions.size_value < float("inf"):
         what = "a number of units above 0" if conventions.size == "units" else "an amount of money above 0"
         raise _out_of_range("size_value", what, conventions.size_value)
+
+
+def _check_margin(conventions: Conventions) -> None:
+    margin, initial = conventions.maintenance_margin, 1.0 / conventions.leverage
+    if margin > 0.0 and (conventions.leverage == 1.0 or margin >= initial):
+        raise InvalidConfiguration(
+            f"maintenanceMargin {margin} must be below the margin that a position starts with, 1 / leverage = "
+            f"{initial:g}, and is for a leverage above 1",
+            paths=["$.options.maintenanceMargin", "$.options.leverage"],
+        )
 
 
 def _check_stops(conventions: Conventions) -> None:

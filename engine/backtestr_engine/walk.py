@@ -25,7 +25,7 @@ from .arrays import Bytes, Floats, Integers, Records
 from .bars import Bars
 from .costs import FIRST_PART, listed_fee, slipped
 from .execution import Log, close_position, emit_order, open_position
-from .exits import guard, protect, risked_at, unguard
+from .exits import guard, protect, risked_at, set_levels, unguard
 from .fills import (
     BUY,
     CUT,
@@ -228,6 +228,8 @@ def _obey(flags: int, market: float, risked: float, time: int, rule: Any, state:
             reason = NO_CASH
         elif closed < asked:
             reason = CUT
+            if state.guarded:
+                set_levels(rule, state)
         else:
             unguard(state)
         if opens == 0 or closed < asked or rule.two_orders:

@@ -86,6 +86,7 @@ def random_case(chance: np.random.Generator, defaults: Conventions, *, bars: int
     at_close, protected = chance.random() < 0.5, chance.random() < 0.7
     same_bar = not at_close and chance.random() < 0.5
     slippage_on = str(pick(["market_and_stops", "market", "entries"]))
+    leverage = float(pick([1, 1, 1, 1.5, 4]))
     per_unit = chance.random() < 0.2
     costly = chance.random() < 0.5
     conventions = msgspec.structs.replace(
@@ -101,6 +102,8 @@ def random_case(chance: np.random.Generator, defaults: Conventions, *, bars: int
         commission_minimum=float(pick([0, 2.7, 55])) if costly else 0.0,
         slippage_on=slippage_on,
         reversal="two_orders" if slippage_on == "entries" else str(pick(["one_order", "two_orders"])),
+        leverage=leverage,
+        maintenance_margin=float(pick([0, 0.1, 0.4])) / leverage if leverage > 1 else 0.0,
         size_costs="per_unit" if per_unit else "exact",
         end_price=str(pick(["close", "open"])),
         stop_loss=float(pick([0, 0.1, 0.5])) if protected else 0.0,

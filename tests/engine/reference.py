@@ -109,17 +109,27 @@ class Reference:
             worst.append((base * (1 - stops.loss) if long else base * (1 + stops.loss), "stop loss"))
         if stops.trailing is not None:
             worst.append((best * (1 - stops.trailing) if long else best * (1 + stops.trailing), "trailing stop"))
-        if bar == self.entry_bar and not (at_open and rule.stop_active == "same_bar"):
-            return False
+        too_early = bar == self.entry_bar and not (at_open and rule.stop_active == "same_bar")
+        if too_early:
+            worst = []
+        if rule.leverage > 1 and (at_open or bar > self.entry_bar):
+            # Where equity is the maintenance margin of the position's value.
+            share = 1 - rule.maintenance_margin if long else 1 + rule.maintenance_margin
+            ruin = -self.cash / (self.held * share)
+            if ruin > 0:
+                worst.append((ruin, "liquidated at the maintenance margin"))
         if worst:
             # The nearer one; of two alike the stop loss, which is the first.
             level, reason = max(worst, key=lambda w: w[0]) if long else min(worst, key=lambda w: w[0])
             if now.low <= level if long else now.high >= level:
                 market = min(now.open, level) if long else max(now.open, level)
                 slips = rule.slippage_on == "market_and_stops"
-                self._exit(bar, market, slips, "stop", reason)
+                if reason.startswith("liquidated"):
+                    self._exit(bar, market, rule.slippage_on != "entries", "market", reason)
+                else:
+                    self._exit(bar, market, slips, "stop", reason)
                 return True
-        if stops.profit is not None:
+        if stops.profit is not None and not too_early:
             level = base * (1 + stops.profit) if long else base * (1 - stops.profit)
             if now.high >= level if long else now.low <= level:
                 self._exit(bar, max(now.open, level) if long else min(now.open, level), False, "limit", "take profit")
@@ -161,14 +171,14 @@ class Reference:
             total += self.commission * quantity * price + rule.commission_per_unit * quantity
         return max(total, rule.commission_minimum)
 
-    def _most(self, price: float, first: tuple[float, float] | None) -> float:
+    def _most(self, price: float, first: tuple[float, float] | None, leverage: float) -> float:
         """The most units that cash buys, by trial: the cost of an order grows with its quantity."""
 
         def left(quantity: float) -> float:
             fee = self._fee(first, (quantity, price)) - self._fee(first) if first else self._fee((quantity, price))
-            return self.cash - quantity * price - fee
+            return self.cash - quantity * price / leverage - fee
 
-        low, high = 0.0, max(self.cash, 0.0) / price + 1.0
+        low, high = 0.0, max(self.cash, 0.0) * leverage / price + 1.0
         if left(0.0) <= 0.0:
             return 0.0
         for _ in range(200):
@@ -209,7 +219,7 @@ class Reference:
         side = "sell" if self.held > 0 else "buy"
         quantity = abs(self.held)
         if side == "buy" and self.conventions.short_of_cash == "cut":
-            quantity = min(quantity, self._most(price, None))
+            quantity = min(quantity, self._most(price, None, 1.0))
             if quantity < SMALLEST:
                 return 0.0, 0.0
         whole = quantity == abs(self.held)
@@ -232,7 +242,7 @@ class Reference:
     ) -> tuple[float, float, float, str]:
         price = self._slipped(side, market)
         rule = self.conventions
-        affordable = self._most(price, first)
+        affordable = self._most(price, first, rule.leverage)
         stops = self.stops[signal_bar]
         risked = stops.loss or stops.trailing
         if rule.size == "risk" and risked is None:
@@ -248,9 +258,11 @@ class Reference:
             # What a unit costs with its share of the fee, on the price without slippage.
             share = rule.size_value if rule.size in ("units", "value", "risk") else min(rule.size_value, 1 - 2**-52)
             if rule.size in ("all_in", "fraction"):
-                wanted = affordable = (max(self.cash, 0.0) * share) // self._unit_cost(share, price, market)
+                wanted = affordable = (max(self.cash, 0.0) * rule.leverage * share) // self._unit_cost(
+                    share, price, market
+                )
             elif wanted >= 1:
-                affordable = max(self.cash, 0.0) / self._unit_cost(math.floor(wanted), price, market)
+                affordable = max(self.cash, 0.0) * rule.leverage / self._unit_cost(math.floor(wanted), price, market)
         if rule.whole_units:
             wanted, affordable = float(math.floor(wanted)), float(math.floor(affordable))
         if self.cash <= 0:

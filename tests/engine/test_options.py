@@ -95,7 +95,8 @@ def test_options_spelled_out_mean_the_same(conventions: Conventions) -> None:
             "progressIntervalMs must be at least 1 ms",
             "$.options.streams.progressIntervalMs",
         ),
-        ({"leverage": 2}, InvalidConfiguration, "'leverage' is not available in this version", "$.options.leverage"),
+        ({"leverage": 0.5}, ValidationError, "'leverage' must be a multiple of cash", "$.options.leverage"),
+        ({"orderType": "limit"}, InvalidConfiguration, "'orderType' is not available", "$.options.orderType"),
     ],
 )
 def test_refusals(
@@ -120,6 +121,12 @@ def test_stops_on_the_bar_of_the_entry_need_to_know_what_came_before(
 ) -> None:
     with pytest.raises(InvalidConfiguration, match="stopActive same_bar needs"):
         resolve_options({"stopActive": "same_bar", **other}, conventions)
+
+
+def test_margins_that_leave_no_position_are_refused(conventions: Conventions) -> None:
+    for given in ({"maintenanceMargin": 0.1}, {"leverage": 4, "maintenanceMargin": 0.25}):
+        with pytest.raises(InvalidConfiguration, match="must be below the margin that a position starts with"):
+            resolve_options(given, conventions)
 
 
 @pytest.mark.parametrize("given", [{"slippageOn": "entries"}, {"sizeCosts": "per_unit"}])

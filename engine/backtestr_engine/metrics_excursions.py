@@ -76,9 +76,9 @@ def excursions(
 ) -> tuple[Floats, Floats]:
     """How far each trade was against its holder at worst, and with him at best, as fractions of its entry price.
 
-    Both count from zero up. Prices met are the entry's, the exit's, and the highs and lows of the bars between: with
-    fills at the open the bar of the entry is one of them and that of the exit is not, with fills at the close the
-    reverse. `side` is 1 for long and −1 for short.
+    Both count from zero up. Prices met are the entry's, the exit's, and the highs and lows of the bars between; the bar
+    of the entry is one of them with fills at the open. That of the exit never is: a stop ends a trade within its bar,
+    and what else the bar reached was after it for all that is known. `side` is 1 for long and −1 for short.
     """
     adverse, favourable = np.zeros(entry_time.size), np.zeros(entry_time.size)
     entry_bar = 0
@@ -89,17 +89,11 @@ def excursions(
             entry_bar += 1
         highest = max(entry_price[trade], exit_price[trade])
         lowest = min(entry_price[trade], exit_price[trade])
-        bar = entry_bar
-        if fills_at_close:
-            while bar + 1 < timestamp.size and timestamp[bar] < exit_time[trade]:
-                bar += 1
-                highest = max(highest, high[bar])
-                lowest = min(lowest, low[bar])
-        else:
-            while bar < timestamp.size and timestamp[bar] < exit_time[trade]:
-                highest = max(highest, high[bar])
-                lowest = min(lowest, low[bar])
-                bar += 1
+        bar = entry_bar + (1 if fills_at_close else 0)
+        while bar < timestamp.size and timestamp[bar] < exit_time[trade]:
+            highest = max(highest, high[bar])
+            lowest = min(lowest, low[bar])
+            bar += 1
         entry_bar = min(bar, timestamp.size - 1)  # where the next one is looked for
         up, down = highest / entry_price[trade] - 1.0, 1.0 - lowest / entry_price[trade]
         adverse[trade], favourable[trade] = (down, up) if side[trade] > 0 else (up, down)

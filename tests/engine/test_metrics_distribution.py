@@ -192,7 +192,7 @@ def test_excursions_against_a_loop_over_every_trade(seed: int, at_close: bool) -
     )
 
     for trade, (entry, exit) in enumerate(ends):
-        rows = range(entry + 1, exit + 1) if at_close else range(entry, exit)
+        rows = range(entry + at_close, exit)
         ends_of_it = [entry_price[trade], exit_price[trade]]
         up = max([*ends_of_it, *(bars.high[row] for row in rows)]) / entry_price[trade] - 1
         down = 1 - min([*ends_of_it, *(bars.low[row] for row in rows)]) / entry_price[trade]

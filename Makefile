@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help setup run-broker test lint types imports cover bench bench-rtt bench-engine parity schema clean
+.PHONY: help setup run-broker test lint types imports cover bench bench-rtt bench-engine bench-data parity schema clean
 
 help:
 	@echo "make run-broker    start the broker and its workers (sets everything up first)"
@@ -14,6 +14,7 @@ help:
 	@echo "make bench-rtt     round trips beside a raw pyzmq echo"
 	@echo "make parity        the presets beside vectorbt and backtesting.py"
 	@echo "make bench-engine  one backtest on 1M bars, direct and through the broker"
+	@echo "make bench-data    a million rows imported, 100,000 bars with indicators asked for"
 
 setup: $(INSTALLED)
 
@@ -47,13 +48,16 @@ imports: setup
 cover: setup
 	$(BIN)/python -m pytest --cov --cov-branch --cov-report=term-missing:skip-covered $(ARGS)
 
-bench: bench-rtt bench-engine
+bench: bench-rtt bench-engine bench-data
 
 bench-rtt: setup
 	$(BIN)/python benchmarks/rtt.py $(ARGS)
 
 bench-engine: setup
 	$(BIN)/python benchmarks/engine.py $(ARGS)
+
+bench-data: setup
+	$(BIN)/python benchmarks/data.py $(ARGS)
 
 # The presets beside the libraries they are named after; needs the extra `bench`.
 parity: setup

@@ -1,0 +1,173 @@
+"""Importing a million rows, and asking for 100,000 bars with five indicators, each beside its floor.
+
+    make bench-data
+
+Imports and answers are measured one after the other, each in rounds that run every kind once, in turn, so that a noisy
+machine is noisy for all; medians are compared. (In one round with imports, which leave no page of memory where it was,
+an answer takes a third longer.) The floor of the import is polars reading the same text into the same columns, with one
+thread as in a worker. The floor of the answer is a ROUTER in another process that sends as many bytes, already in
+memory, to a DEALER that takes them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from multiprocessing import get_context
+from pathlib import Path
+
+os.environ["POLARS_MAX_THREADS"] = "1"  # as workers have it; read when polars is first imported
+
+import polars as pl
+import zmq
+from brokers import running_broker
+
+from backtestr.client import Client
+from backtestr.discovery import ConnectionFile
+from backtestr_engine.catalog import Catalog
+from backtestr_engine.importers import read_bars
+from backtestr_engine.synthetic import synthetic_bars
+from backtestr_protocol.messages import IndicatorConfig
+
+IMPORT_TO_REACH_MS = 1000.0
+ANSWER_TO_REACH_MS = 60.0
+IMPORT = "import through the broker"
+READ = "  read and check"
+IMPORT_FLOOR = "  polars alone"
+ANSWER = "100k bars, 5 indicators"
+PLAIN = "  without indicators"
+ANSWER_FLOOR = "  as many bytes, raw"
+DAY = "1 day of all minutes, cold"
+INDICATORS = [
+    IndicatorConfig(name="SMA", parameters={"timeperiod": 20}, output_names=["sma"]),
+    IndicatorConfig(name="EMA", parameters={"timeperiod": 50}, output_names=["ema"]),
+    IndicatorConfig(name="RSI", output_names=["rsi"]),
+    IndicatorConfig(name="MACD"),
+    IndicatorConfig(name="BBANDS"),
+]
+
+Work = Callable[[], object]
+
+
+def send_raw(endpoint: str, size: int) -> None:
+    """A process that answers every message on `endpoint` with `size` bytes."""
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as socket:
+        socket.bind(endpoint)
+        body = bytes(size)
+        while True:
+            identity, asked = socket.recv_multipart()
+            if not asked:
+                return
+            socket.send_multipart([identity, body], copy=False)
+
+
+def plain_read(path: Path) -> pl.DataFrame:
+    """What any reader must do: the text into a time and five numbers."""
+    schema = {"timestamp": pl.String()} | dict.fromkeys(["open", "high", "low", "close", "volume"], pl.Float64())
+    rows = pl.read_csv(path, schema=schema)
+    return rows.with_columns(pl.col("timestamp").str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="us"))
+
+
+def kinds(client: Client, home: Path, raw: zmq.Socket[bytes], rows: int, bars: int) -> list[dict[str, Work]]:
+    """What is measured, by name: imports, and answers."""
+    path = home / "minutes.csv"
+    synthetic_bars("1m", rows).to_frame().write_csv(path, datetime_format="%Y-%m-%d %H:%M:%S")
+    client.import_market_data(path, "ALL")
+    synthetic_bars("1m", bars).to_frame().write_parquet(home / "asked.parquet")
+    client.import_market_data(home / "asked.parquet", "ASKED")
+    day = synthetic_bars("1m", rows).timestamp[rows // 2]
+
+    def one_day() -> object:
+        return Catalog(home / "data" / "catalog", cache_bytes=1 << 30).load(
+            "ALL", "1m", int(day), int(day) + 86_400_000_000
+        )
+
+    def as_many_bytes() -> None:
+        raw.send(b"?")
+        raw.recv(copy=False)
+
+    imports: dict[str, Work] = {
+        IMPORT: lambda: client.import_market_data(path, "ALL"),
+        READ: lambda: read_bars(path, "ALL"),
+        IMPORT_FLOOR: lambda: plain_read(path),
+    }
+    answers: dict[str, Work] = {
+        ANSWER: lambda: client.market_data("ASKED", "1m", indicators=INDICATORS),
+        PLAIN: lambda: client.market_data("ASKED", "1m"),
+        ANSWER_FLOOR: as_many_bytes,
+        DAY: one_day,
+    }
+    return [imports, answers]
+
+
+def measure(works: dict[str, Work], rounds: int) -> dict[str, list[float]]:
+    """Milliseconds of every round, by name."""
+    took: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(rounds):
+        for name, work in works.items():
+            began = time.perf_counter()
+            work()
+            took[name].append((time.perf_counter() - began) * 1e3)
+    return took
+
+
+def report(took: dict[str, list[float]], floors: dict[str, str]) -> None:
+    print(f"{'':28}{'median ms':>10}{'10..90 %':>18}{'÷ floor':>9}")
+    for name, values in took.items():
+        tenths = statistics.quantiles(values, n=10)
+        median = statistics.median(values)
+        ratio = f"{median / statistics.median(took[floors[name]]):9.1f}" if name in floors else ""
+        print(f"{name:28}{median:10.2f}{tenths[0]:10.2f}..{tenths[-1]:6.2f}{ratio}")
+
+
+def answer_size(bars: int) -> int:
+    """Bytes of the answer's table: a time, five prices and volume, nine outputs."""
+    buffer = io.BytesIO()
+    frame = synthetic_bars("1m", bars).to_frame()
+    outputs = [pl.col("close").alias(f"output {number}") for number in range(9)]
+    frame.with_columns(outputs).write_ipc_stream(buffer, compression="uncompressed")
+    return buffer.tell()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the CSV file (default 1,000,000)")
+    parser.add_argument("--bars", type=int, default=100_000, help="bars asked for (default 100,000)")
+    parser.add_argument("--rounds", type=int, default=15, help="times each kind is run (default 15)")
+    arguments = parser.parse_args()
+    with (
+        tempfile.TemporaryDirectory(prefix="backtestr-bench-") as folder,
+        running_broker(Path(folder)) as broker,
+        Client(ConnectionFile(broker.connection_file).read()) as client,
+        zmq.Context() as context,
+        context.socket(zmq.DEALER) as raw,
+    ):
+        home = Path(folder)
+        endpoint, size = f"ipc://{home / 'raw'}", answer_size(arguments.bars)
+        sender = get_context("spawn").Process(target=send_raw, args=(endpoint, size))
+        sender.start()
+        raw.connect(endpoint)
+        took: dict[str, list[float]] = {}
+        for works in kinds(client, home, raw, arguments.rows, arguments.bars):
+            measure(works, 2)
+            took |= measure(works, arguments.rounds)
+        raw.send(b"")
+        sender.join()
+        megabytes = (home / "minutes.csv").stat().st_size / 1e6
+    print(
+        f"{arguments.rows:,} rows of CSV, {megabytes:.0f} MB; {arguments.bars:,} bars in {size / 1e6:.1f} MB of Arrow"
+    )
+    floors = {IMPORT: IMPORT_FLOOR, READ: IMPORT_FLOOR, ANSWER: ANSWER_FLOOR, PLAIN: ANSWER_FLOOR}
+    report(took, floors)
+    imported, answered = statistics.median(took[IMPORT]), statistics.median(took[ANSWER])
+    print(f"import {imported:.0f} ms (to reach: {IMPORT_TO_REACH_MS:.0f} ms)", end="; ")
+    print(f"answer {answered:.1f} ms (to reach: {ANSWER_TO_REACH_MS:.0f} ms)")
+
+
+if __name__ == "__main__":
+    main()

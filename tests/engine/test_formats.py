@@ -155,6 +155,12 @@ def test_a_file_that_is_not_what_it_is_said_to_be(
         reading(tmp_path, content, format=asked)
 
 
+def test_every_format_is_described_for_users() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text("utf-8")
+
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == set(FORMATS)
+
+
 def test_an_unknown_format_is_refused_with_the_list(tmp_path: Path) -> None:
     with pytest.raises(ValidationError) as caught:
         reading(tmp_path, BARS["csv"], format="histdat")

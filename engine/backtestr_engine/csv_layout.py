@@ -24,6 +24,8 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     header: tuple[str, ...]
     """The names of the columns, those that the format gives them where the file has none."""
     header_lines: int
+    """How many lines come before the first row."""
+    has_header: bool
     delimiter: str
     time: tuple[int, ...]
     fields: Mapping[str, int]
@@ -41,10 +43,11 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
         return self.header[self.fields[name]] if name in self.fields else name
 
 
-def detect_layout(lines: Sequence[str], asked: str | None, file: str) -> Layout:
+def detect_layout(lines: Sequence[str], blank: int, asked: str | None, file: str) -> Layout:
     """The layout told from the first lines, or a `DataError` that says what is missing and what is expected.
 
-    `asked` is the format that the file is said to have, `file` its name, for messages.
+    `lines` are not blank; so many as `blank` stand before them that are. `asked` is the format that the file is said to
+    have, `file` its name, for messages.
     """
     first = lines[0].strip()
     shape = next(filter(None, map(shape_of, lines if first[:1].isdigit() else lines[:1])), None)
@@ -70,7 +73,7 @@ def detect_layout(lines: Sequence[str], asked: str | None, file: str) -> Layout:
     written = shape.time if shape is not None else None
     written = written or next(filter(None, map(time_format, texts)), None)
     if written is None:
-        line, column = len(lines) - len(rows) + 1, header[columns.time[0]]
+        line, column = blank + len(lines) - len(rows) + 1, header[columns.time[0]]
         raise DataError(
             f"{file}, line {line}, column {column!r}: {texts[0]!r} is no time of a known form; "
             f"expected is {KNOWN_FORMS}",
@@ -82,7 +85,8 @@ def detect_layout(lines: Sequence[str], asked: str | None, file: str) -> Layout:
         format=format,
         kind=columns.kind,
         header=header,
-        header_lines=len(lines) - len(rows),
+        header_lines=blank + len(lines) - len(rows),
+        has_header=shape is None,
         delimiter=delimiter,
         time=columns.time,
         fields=columns.fields,

@@ -113,7 +113,7 @@ def _read_line_by_line(content: bytes, layout: Layout, time_zone: str | None) ->
 
 def _wrong_count(line: int, cells: Sequence[str], layout: Layout) -> Malformed:
     header = layout.header
-    expected = f"the header {len(header)}" if layout.header_lines else f"{layout.format} has {len(header)}"
+    expected = f"the header {len(header)}" if layout.has_header else f"{layout.format} has {len(header)}"
     counts = f"the line has {len(cells)} fields and {expected}"
     if len(cells) < len(header):
         return Malformed(line, header[len(cells)], "", f"is missing: {counts}")

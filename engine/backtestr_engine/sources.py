@@ -99,7 +99,8 @@ def _open_table(path: Path, format: str, time_zone: str | None) -> Source:
 
 def _open_text(path: Path, format: str | None, time_zone: str | None) -> Source:
     content = _read_text(path)
-    layout = detect_layout(_first_lines(content), format, path.name)
+    blank = content[: len(content) - len(content.lstrip())].count(b"\n")
+    layout = detect_layout(_first_lines(content), blank, format, path.name)
     rows = read_rows(content, layout, time_zone or layout.zone)
     return Source(
         file=path.name,

@@ -114,6 +114,7 @@ def test_written_forms(header: str, row: str, tmp_path: Path) -> None:
         "\ufeff" + HEADER + FIRST + SECOND,
         HEADER + FIRST + "\n" + SECOND + "\n\n",
         HEADER + FIRST + SECOND.rstrip("\n"),
+        "\n\r\n" + HEADER + FIRST + SECOND,
         HEADER + FIRST + SECOND.replace(",11,", ", 11 ,"),
     ],
 )
@@ -160,6 +161,12 @@ def test_a_malformed_cell_is_named(rows: str, line: int, column: str, text: str,
     assert details is not None
     assert (details["line"], details["column"], details["text"], details["reason"]) == (line, column, text, reason)
     assert caught.value.message == f"bars.csv, line {line}, column {column!r}: {text!r} {reason}"
+
+
+def test_lines_are_counted_from_the_first_of_the_file(tmp_path: Path) -> None:
+    for text in ("x", "1"):  # no number, and no high
+        with pytest.raises(DataError, match=r"bars.csv, line 5, column 'high'"):
+            importing(tmp_path, "\n \n" + HEADER + FIRST + SECOND.replace("13", text))
 
 
 def test_the_first_of_many_malformed_cells_is_named_and_all_are_counted(tmp_path: Path) -> None:

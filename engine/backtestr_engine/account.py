@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from .arrays import Records
+from .fills import ORDER_TYPES
 from .options import Conventions
 from .signals import ENTRY, REPEATED_ENTRY, REPEATED_SHORT_ENTRY, SHORT_ENTRY
 
@@ -38,6 +39,8 @@ RULES = np.dtype(
         ("slip_stops", "?"),
         ("skip_after_stop", "?"),
         ("slip_exits", "?"),
+        ("order_type", "i1"),
+        ("valid_bars", "i8"),
         ("two_orders", "?"),
         ("cost_per_unit", "?"),
         ("end_at_open", "?"),
@@ -74,6 +77,13 @@ ACCOUNT = np.dtype(
         ("positions_opened", "i8"),
         ("positions_closed", "i8"),
         ("bars_exposed", "i8"),  # bars that ended with a position
+        ("pending_id", "i8"),
+        ("pending_bar", "i8"),  # of its signal
+        ("pending_limit", "f8"),
+        ("pending_stop", "f8"),
+        ("pending_quantity", "f8"),  # what it would be for at its price, when it was placed
+        ("pending_side", "i1"),  # 0: no order is pending
+        ("pending_triggered", "?"),  # a stop-limit order whose stop was reached
         ("guarded", "?"),  # whether it has a floor or a ceiling
         ("stop_reason", "i1"),  # the exit that the nearer of the levels against the position is
     ],
@@ -106,6 +116,8 @@ def rules(conventions: Conventions, *, commission: float, slippage: float) -> Re
     record["stop_base"] = _STOP_BASES[conventions.stop_base]
     record["same_bar"] = conventions.stop_active == "same_bar"
     record["slip_stops"] = conventions.slippage_on == "market_and_stops"
+    record["order_type"] = ORDER_TYPES.index(conventions.order_type)
+    record["valid_bars"] = conventions.valid_bars
     record["slip_exits"] = conventions.slippage_on != "entries"
     record["two_orders"] = conventions.reversal == "two_orders"
     record["cost_per_unit"] = conventions.size_costs == "per_unit"

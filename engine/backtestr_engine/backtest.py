@@ -20,7 +20,7 @@ from .arrays import Floats, Integers, Records
 from .bars import Bars
 from .catalog import Catalog
 from .daily import with_daily_statistics
-from .fills import BUY, SELL, TRADE
+from .fills import BUY, SELL, TRADE, final_states
 from .instants import parse_instant
 from .metrics import Annualisation, Metrics, Walked, annualisation, compute_metrics
 from .options import Conventions, Options, resolve_options
@@ -211,7 +211,7 @@ class Run:
             initial_capital=self.plan.config.initial_capital,
             timestamp=bars.timestamp,
             equity=walk.equity[:walked],
-            orders=events.orders,
+            orders=final_states(events.orders),
             positions=events.positions,
             trades=events.trades,
             open_trades=_open_trades(account, bars),

@@ -113,17 +113,20 @@ def emit_order(
     filled: float,
     fee: float,
     reason: int,
+    order_id: int,
     time: int,
     state: Any,
     log: Log,
 ) -> None:
-    """Record an order that comes into being with its final status: filled when `filled` is above 0, else rejected.
+    """Record the end of an order: filled when `filled` is above 0, else rejected. Id 0 stands for a new order's.
 
     `price` is the record's, `market` and `fill_price` are those before and after slippage.
     """
-    state.orders += 1
+    if order_id == 0:
+        state.orders += 1
+        order_id = state.orders
     order = log.orders[log.counts[0]]
-    order.order_id = state.orders
+    order.order_id = order_id
     order.timestamp = time
     order.quantity = asked
     order.price = price

@@ -19,6 +19,9 @@ from .execution import Log, close_position, emit_order
 from .fills import BUY, CUT, LIMIT, LIQUIDATED, MARKET, NO_CASH, SELL, STOP, STOP_LOSS, TAKE_PROFIT, TRAILING_STOP
 from .kernel import kernel
 
+_NO_PRICE = 1e-9
+"""A liquidation price below it is what rounding leaves of none."""
+
 
 @kernel
 def risked_at(bar: int, levels: Floats) -> float:
@@ -75,7 +78,9 @@ def set_levels(rule: Any, state: Any) -> None:
             state.stop_reason = TRAILING_STOP
     state.liquidation = 0.0
     if rule.leverage != 1.0:
-        state.liquidation = max(-state.cash / (state.quantity * (1.0 - side * rule.maintenance_margin)), 0.0)
+        state.liquidation = -state.cash / (state.quantity * (1.0 - side * rule.maintenance_margin))
+        if state.liquidation < _NO_PRICE:
+            state.liquidation = 0.0
         if state.liquidation > 0.0 and side * state.liquidation > side * against:
             against = state.liquidation
             state.stop_reason = LIQUIDATED
@@ -117,7 +122,7 @@ def protect(bar: int, opened: float, high: float, low: float, time: int, rule: A
         filled, fee = close_position(price, market, time, rule, state, log)
         if filled < asked:
             reason = CUT if filled > 0.0 else NO_CASH
-        emit_order(side, order_type, asked, level, market, price, filled, fee, reason, time, state, log)
+        emit_order(side, order_type, asked, level, market, price, filled, fee, reason, 0, time, state, log)
         unguard(state)
         return True
     if state.trailing_stop > 0.0 and bar >= state.trails_from:

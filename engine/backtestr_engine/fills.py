@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import numpy as np
 
+from .arrays import Records
+
 BUY, SELL = 1, -1
 SIDES = {BUY: "buy", SELL: "sell"}
 
 MARKET, LIMIT, STOP, STOP_LIMIT = range(4)
 ORDER_TYPES = ("market", "limit", "stop", "stop_limit")
 
-FILLED, REJECTED = 0, 1
-STATUSES = ("filled", "rejected")
+FILLED, REJECTED, PENDING, CANCELLED = range(4)
+STATUSES = ("filled", "rejected", "pending", "cancelled")
 
 NO_REASON, NO_CASH, TOO_SMALL, NO_NEXT_BAR, CUT, END_OF_DATA = range(6)
 STOP_LOSS, TAKE_PROFIT, TRAILING_STOP, NO_STOP, LIQUIDATED = range(6, 11)
+EXPIRED, REPLACED, WITHDRAWN, NO_PRICE, OPEN_AT_END = range(11, 16)
 REASONS = (
     "",
     "not enough cash",
@@ -30,6 +33,11 @@ REASONS = (
     "trailing stop",
     "no stop loss to size the risk by",
     "liquidated at the maintenance margin",
+    "not filled within its bars",
+    "replaced by a later order",
+    "withdrawn by an exit",
+    "no price to wait for",
+    "not filled before the data ended",
 )
 """What `reason` of an order indexes. A rejection always has one."""
 
@@ -49,6 +57,17 @@ ORDER = np.dtype(
     ],
     align=True,
 )
+
+
+def final_states(orders: Records) -> Records:
+    """One record per order, its last: what `ORDER` records tell as a life, without the moments before."""
+    if not len(orders) or (int(orders["order_id"][-1]) == len(orders) and not np.any(orders["status"] == PENDING)):
+        return orders
+    last = np.zeros(int(orders["order_id"].max()), dtype=np.int64)
+    last[orders["order_id"] - 1] = np.arange(len(orders))
+    final: Records = orders[last]
+    return final
+
 
 POSITION = np.dtype(
     [

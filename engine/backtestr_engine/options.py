@@ -25,6 +25,8 @@ class Conventions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     unit and reason; on the wire the names are camelCase."""
 
     fill_at: Literal["next_open", "close"]
+    order_type: Literal["market", "limit", "stop", "stop_limit"]
+    valid_bars: int
     size: Literal["all_in", "fraction", "units", "value", "risk"]
     size_value: float
     whole_units: bool
@@ -115,7 +117,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 
 PLANNED = frozenset(
     {
-        *("orderType", "validBars", "pace"),
+        "pace",
     }
 )
 """Options of the design that this version does not have: refused by name, never silently ignored."""
@@ -131,6 +133,7 @@ _BOUNDS: Mapping[str, tuple[float, float, str]] = {
     "leverage": (1.0, 1000.0, "a multiple of cash from 1 to 1000"),
     "maintenance_margin": (0.0, 1.0, "a fraction of a position's value from 0 to 1"),
     "stop_loss": _FRACTION,
+    "valid_bars": (0, 2**31, "a number of bars, or 0 for no end"),
     "take_profit": _FRACTION,
     "trailing_stop": _FRACTION,
     "risk_free": (-1.0, 1.0, "a yearly rate, as a fraction, above -1 and up to 1"),

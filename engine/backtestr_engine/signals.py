@@ -31,13 +31,16 @@ class Signals:
     """One byte of flags per bar. Make it with `Signals.of` or `Signals.from_cross`.
 
     `stop_loss`, `take_profit`, `trailing_stop`: fractions for the position that an entry on the bar opens, one value
-    (shape (1,)) or one per bar; NaN leaves it to the option of that name, 0 is none.
+    (shape (1,)) or one per bar; NaN leaves it to the option of that name, 0 is none. `limit_price`, `stop_price`: what
+    an entry on the bar waits for under the option `orderType`.
     """
 
     flags: Bytes
     stop_loss: Floats | None = None
     take_profit: Floats | None = None
     trailing_stop: Floats | None = None
+    limit_price: Floats | None = None
+    stop_price: Floats | None = None
 
     @classmethod
     def of(
@@ -50,6 +53,8 @@ class Signals:
         stop_loss: AnyArray | float | None = None,
         take_profit: AnyArray | float | None = None,
         trailing_stop: AnyArray | float | None = None,
+        limit_price: AnyArray | float | None = None,
+        stop_price: AnyArray | float | None = None,
     ) -> Signals:
         """From boolean arrays of one length (bars); an absent one is False everywhere. Fractions are as in the class.
 
@@ -73,7 +78,12 @@ class Signals:
         for name, (array, flag) in given.items():
             _check_boolean(name, array, length)
             flags |= array.astype(np.uint8) * np.uint8(flag)
-        return cls(flags).protected(stop_loss=stop_loss, take_profit=take_profit, trailing_stop=trailing_stop)
+        signals = cls(
+            flags,
+            limit_price=_check_fractions("limit_price", limit_price, length),
+            stop_price=_check_fractions("stop_price", stop_price, length),
+        )
+        return signals.protected(stop_loss=stop_loss, take_profit=take_profit, trailing_stop=trailing_stop)
 
     def protected(
         self,
@@ -89,6 +99,8 @@ class Signals:
             _check_fractions("stop_loss", stop_loss, bars),
             _check_fractions("take_profit", take_profit, bars),
             _check_fractions("trailing_stop", trailing_stop, bars),
+            self.limit_price,
+            self.stop_price,
         )
 
     @classmethod

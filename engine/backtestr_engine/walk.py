@@ -4,12 +4,12 @@ One numba kernel over a small account record. Everything that a later bar needs 
 walking in chunks of any sizes gives bit for bit what one walk gives: this is what makes progress, pause and stop exact.
 
 What signals ask for is a market order, decided on the close of a bar, and filled at that close or at the next open
-(`fill_at`). It is emitted once, with its final status; so are protective exits, which become orders when they are hit.
-A reversal is one order that closes one position and opens another, or two by convention. An exit is never refused for
-lack of cash unless `short_of_cash` is "cut".
+(`fill_at`); or, for an entry, one that waits for its price (`pending.py`). A market order is emitted once, with its
+final status; so are protective exits, which become orders when they are hit. A reversal is one order that closes one position
+and opens another, or two by convention. An exit is never refused for lack of cash unless `short_of_cash` is "cut".
 
-On a bar, in this order: what an earlier signal asks for at the open; protective exits; what the bar's own signal asks
-for at the close; the end of the data.
+On a bar, in this order: what an earlier signal asks for at the open; protective exits; the order that waits;
+what the bar's own signal asks for at the close; the end of the data.
 """
 
 from __future__ import annotations
@@ -34,12 +34,15 @@ from .fills import (
     NO_CASH,
     NO_NEXT_BAR,
     NO_REASON,
+    OPEN_AT_END,
     ORDER,
     POSITION,
     SELL,
+    STOP,
     TRADE,
 )
 from .kernel import cached_kernel, kernel
+from .pending import cancel, expire, pending_price, place, reached, withdraw
 from .signals import EXIT, SHORT_EXIT, TIED, Signals
 
 
@@ -81,7 +84,7 @@ class Walk:
         # and a refused or a new opening), every position can be stopped once, and the end of the data is one more.
         # Memory is taken page by page as it fills.
         busy = int(np.count_nonzero(signals.flags))
-        orders = np.zeros(3 * busy + 1, dtype=ORDER)
+        orders = np.zeros((3 if rules["order_type"][0] == MARKET else 6) * busy + 1, dtype=ORDER)
         positions = np.zeros(3 * busy + 1, dtype=POSITION)
         trades = np.zeros(2 * busy + 1, dtype=TRADE)
         self._log = Log(orders, positions, trades, np.zeros(3, dtype=np.int64))
@@ -114,11 +117,14 @@ class Walk:
 
 
 def _levels(signals: Signals, rules: Records) -> Floats:
-    """Rows stop loss, take profit, trailing stop: a fraction per bar, or one for all; 0 is none."""
+    """Rows stop loss, take profit, trailing stop (fractions, 0 is none), limit and stop price (NaN is none): a value
+    per bar, or one for all."""
     given = [
         (signals.stop_loss, float(rules["stop_loss"][0])),
         (signals.take_profit, float(rules["take_profit"][0])),
         (signals.trailing_stop, float(rules["trailing_stop"][0])),
+        (signals.limit_price, np.nan),
+        (signals.stop_price, np.nan),
     ]
     columns = max((len(own) for own, _ in given if own is not None), default=1)
     levels = np.empty((len(given), columns))
@@ -156,6 +162,21 @@ def _walk(
         stopped = False
         if state.guarded:
             stopped = protect(bar, open[bar], high[bar], low[bar], time, rule, state, log)
+        if state.pending_side != 0:
+            held = state.positions_opened
+            signal_bar = state.pending_bar
+            risked = risked_at(signal_bar, levels)
+            market = _await(bar, open[bar], high[bar], low[bar], risked, time, rule, state, log)
+            if state.positions_opened != held:
+                guard(signal_bar, bar, market == open[bar], close, levels, rule, state)
+                if state.guarded:
+                    protect(bar, open[bar], high[bar], low[bar], time, rule, state, log)
+        if rule.order_type != MARKET and flags[bar] != 0 and not (stopped and delay == 0 and rule.skip_after_stop):
+            if state.pending_side != 0:
+                withdraw(flags[bar], time, rule, state, log)
+            _, opens = _decide(flags[bar], rule, state.quantity)
+            if opens != 0:
+                place(opens, bar, close[bar], risked_at(bar, levels), levels, time, rule, state, log)
         if delay == 0 and flags[bar] != 0 and not (stopped and rule.skip_after_stop):
             held = state.positions_opened
             _obey(flags[bar], close[bar], risked_at(bar, levels), time, rule, state, log)
@@ -164,11 +185,13 @@ def _walk(
         if bar == last:
             if rule.close_at_end and state.quantity != 0.0:
                 _leave(open[bar] if rule.end_at_open else close[bar], time, END_OF_DATA, rule, state, log)
+            if state.pending_side != 0:
+                cancel(OPEN_AT_END, time, rule, state, log)
             if delay == 1 and flags[bar] != 0:
                 _refuse(flags[bar], close[bar], time, rule, state, log)
         # From here to the next bar with something to do, only prices move.
         cash, quantity, first = state.cash, state.quantity, bar
-        quiet_until = min(stop, max(last, bar + 1))
+        quiet_until = min(stop, bar + 1 if rule.order_type != MARKET else max(last, bar + 1))
         if not state.guarded:
             while True:
                 equity[bar] = cash + quantity * close[bar]
@@ -210,18 +233,38 @@ def _decide(flags: int, rule: Any, quantity: float) -> tuple[bool, int]:
 
 @kernel
 def _obey(flags: int, market: float, risked: float, time: int, rule: Any, state: Any, log: Log) -> None:
-    """Do what the signals ask at the price of the market, and emit the order that did it."""
+    """Do what the signals ask at the price of the market, except entries that wait for their own."""
     closes, opens = _decide(flags, rule, state.quantity)
+    if opens != 0 and rule.order_type != MARKET:
+        return
+    if closes or opens != 0:
+        _exchange(closes, opens, MARKET, market, market, True, 0, risked, time, rule, state, log)
+
+
+@kernel
+def _exchange(
+    closes: bool,
+    opens: int,
+    order_type: int,
+    order_price: float,
+    market: float,
+    slips: bool,
+    order_id: int,
+    risked: float,
+    time: int,
+    rule: Any,
+    state: Any,
+    log: Log,
+) -> None:
+    """Close the position, open one on side `opens` (0: none), or both, and emit the order that did it."""
     side = opens
     if closes:
         side = SELL if state.quantity > 0.0 else BUY
-    if side == 0:
-        return
     asked = closed = opened = fee = 0.0
     reason = NO_REASON
     listed = FIRST_PART
     if closes:
-        price = slipped(side, market, rule) if rule.slip_exits else market
+        price = slipped(side, market, rule) if slips and rule.slip_exits else market
         asked = abs(state.quantity)
         closed, fee = close_position(price, market, time, rule, state, log)
         if closed == 0.0:
@@ -232,20 +275,40 @@ def _obey(flags: int, market: float, risked: float, time: int, rule: Any, state:
                 set_levels(rule, state)
         else:
             unguard(state)
-        if opens == 0 or closed < asked or rule.two_orders:
-            emit_order(side, MARKET, asked, market, market, price, closed, fee, reason, time, state, log)
-            if opens == 0 or closed < asked:
+        ends = opens == 0 or closed < asked
+        if ends or rule.two_orders:
+            own = order_id if ends else 0
+            emit_order(side, order_type, asked, order_price, market, price, closed, fee, reason, own, time, state, log)
+            if ends:
                 return
             asked = closed = fee = 0.0
         else:
             listed = listed_fee(closed, price, rule)
-    price = slipped(side, market, rule)
+    price = slipped(side, market, rule) if slips else market
     wanted, opened, opening_fee, reason = open_position(opens, price, market, listed, risked, time, rule, state, log)
     if opened == 0.0 and closed > 0.0:
-        emit_order(side, MARKET, asked, market, market, price, closed, fee, NO_REASON, time, state, log)
+        emit_order(side, order_type, asked, order_price, market, price, closed, fee, NO_REASON, 0, time, state, log)
         asked = closed = fee = 0.0
     asked += wanted
-    emit_order(side, MARKET, asked, market, market, price, closed + opened, fee + opening_fee, reason, time, state, log)
+    filled, fee = closed + opened, fee + opening_fee
+    emit_order(side, order_type, asked, order_price, market, price, filled, fee, reason, order_id, time, state, log)
+
+
+@kernel
+def _await(
+    bar: int, opened: float, high: float, low: float, risked: float, time: int, rule: Any, state: Any, log: Log
+) -> float:
+    """Fill the pending order if `bar` reaches its price, or let it expire: the market's price of the fill, or NaN."""
+    market = reached(opened, high, low, rule, state)
+    if np.isnan(market):
+        expire(bar, time, rule, state, log)
+        return market
+    side, price = state.pending_side, pending_price(rule, state)
+    state.pending_side = 0
+    closes = state.quantity * side < 0.0
+    slips = rule.order_type == STOP
+    _exchange(closes, side, rule.order_type, price, market, slips, state.pending_id, risked, time, rule, state, log)
+    return market
 
 
 @kernel
@@ -258,7 +321,7 @@ def _leave(market: float, time: int, reason: int, rule: Any, state: Any, log: Lo
     if filled < asked:
         reason = CUT if filled > 0.0 else NO_CASH
     unguard(state)
-    emit_order(side, MARKET, asked, market, market, price, filled, fee, reason, time, state, log)
+    emit_order(side, MARKET, asked, market, market, price, filled, fee, reason, 0, time, state, log)
 
 
 @kernel
@@ -268,5 +331,5 @@ def _refuse(flags: int, price: float, time: int, rule: Any, state: Any, log: Log
     side = opens
     if closes:
         side = SELL if state.quantity > 0.0 else BUY
-    if side != 0:
-        emit_order(side, MARKET, abs(state.quantity), price, price, np.nan, 0.0, 0.0, NO_NEXT_BAR, time, state, log)
+    if side != 0 and (opens == 0 or rule.order_type == MARKET):
+        emit_order(side, MARKET, abs(state.quantity), price, price, np.nan, 0.0, 0.0, NO_NEXT_BAR, 0, time, state, log)

@@ -53,6 +53,8 @@ class Case:
                 _stop(given.stop_loss, bar, rule.stop_loss),
                 _stop(given.take_profit, bar, rule.take_profit),
                 _stop(given.trailing_stop, bar, rule.trailing_stop),
+                _stop(given.limit_price, bar, 0.0),
+                _stop(given.stop_price, bar, 0.0),
             )
             for bar in range(len(bars))
         ]
@@ -104,6 +106,8 @@ def random_case(chance: np.random.Generator, defaults: Conventions, *, bars: int
         reversal="two_orders" if slippage_on == "entries" else str(pick(["one_order", "two_orders"])),
         leverage=leverage,
         maintenance_margin=float(pick([0, 0.1, 0.4])) / leverage if leverage > 1 else 0.0,
+        order_type=str(pick(["market", "market", "limit", "stop", "stop_limit"])),
+        valid_bars=int(pick([0, 1, 2, 5])),
         size_costs="per_unit" if per_unit else "exact",
         end_price=str(pick(["close", "open"])),
         stop_loss=float(pick([0, 0.1, 0.5])) if protected else 0.0,
@@ -122,10 +126,26 @@ def random_case(chance: np.random.Generator, defaults: Conventions, *, bars: int
     )
     busy = chance.random(count) < float(pick([0.1, 0.5, 1.0]))
     flags = np.where(busy, chance.integers(0, 16, size=count), 0).astype(np.uint8)
-    signals = Signals(flags, *(_random_fractions(chance, count) if protected else None for _ in range(3)))
-    return Case(
-        random_bars(chance, count), signals, conventions, float(pick([0, 0.001, 0.05])), float(pick([0, 0.002, 0.1]))
+    bars_drawn = random_bars(chance, count)
+    stop_loss, take_profit, trailing_stop = (_random_fractions(chance, count) if protected else None for _ in range(3))
+    signals = Signals(
+        flags,
+        stop_loss,
+        take_profit,
+        trailing_stop,
+        limit_price=_random_prices(chance, bars_drawn),
+        stop_price=_random_prices(chance, bars_drawn),
     )
+    return Case(bars_drawn, signals, conventions, float(pick([0, 0.001, 0.05])), float(pick([0, 0.002, 0.1])))
+
+
+def _random_prices(chance: np.random.Generator, bars: Bars) -> Floats | None:
+    """Absent, or around the closes, some of them NaN."""
+    if chance.random() < 0.1:
+        return None
+    prices: Floats = bars.close * np.exp(chance.normal(0, 0.3, size=len(bars)))
+    prices[chance.random(len(bars)) < 0.1] = math.nan
+    return prices
 
 
 def _random_fractions(chance: np.random.Generator, bars: int) -> Floats | None:

@@ -29,6 +29,8 @@ class Stops:
     loss: float | None
     profit: float | None
     trailing: float | None
+    limit: float | None = None
+    stop: float | None = None
 
 
 @dataclass
@@ -41,6 +43,7 @@ class Order:
     fee: float
     reason: str
     kind: str = "market"
+    status: str | None = None
 
 
 @dataclass
@@ -51,6 +54,18 @@ class Trade:
     quantity: float
     pnl: float
     fees: float
+
+
+@dataclass
+class Waiting:
+    """An order that waits for its price."""
+
+    side: str
+    signal_bar: int
+    quantity: float
+    limit: float
+    stop: float
+    triggered: bool = False
 
 
 @dataclass
@@ -65,6 +80,8 @@ class Reference:
     entry_bar: int = -1
     signal_bar: int = -1
     position_stops: Stops | None = None
+    waiting: Waiting | None = None
+    filled_at_open: bool = False
     bars: list[Bar] = field(default_factory=list)
     stops: list[Stops] = field(default_factory=list)
     orders: list[Order] = field(default_factory=list)
@@ -79,14 +96,75 @@ class Reference:
             if rule.fill_at == "next_open" and bar > 0:
                 self._obey(bar, bar - 1, wishes[bar - 1], prices.open)
             stopped = self._protect(bar)
+            if self.waiting:
+                self._await(bar, self.waiting)
+            if not (rule.fill_at == "close" and stopped and rule.after_stop == "skip"):
+                self._place(bar, wishes[bar])
             if rule.fill_at == "close" and not (stopped and rule.after_stop == "skip"):
                 self._obey(bar, bar, wishes[bar], prices.close)
             if bar == len(bars) - 1:
                 if rule.close_at_end and self.held:
                     self._leave_at_the_end(bar, prices.open if rule.end_price == "open" else prices.close)
+                if self.waiting:
+                    self._cancel(bar, "not filled before the data ended")
                 if rule.fill_at == "next_open":
                     self._refuse(bar, wishes[bar])
             self.equity.append(self.cash + self.held * prices.close)
+
+    def _place(self, bar: int, wishes: frozenset[str]) -> None:
+        rule = self.conventions
+        if rule.order_type == "market":
+            return
+        if self.waiting and ("exit" if self.waiting.side == "buy" else "short_exit") in wishes:
+            self._cancel(bar, "withdrawn by an exit")
+        _, enters = self._plan(wishes)
+        if not enters:
+            return
+        if self.waiting:
+            self._cancel(bar, "replaced by a later order")
+        stops = self.stops[bar]
+        needed = {"limit": [stops.limit], "stop": [stops.stop], "stop_limit": [stops.limit, stops.stop]}
+        if None in needed[rule.order_type]:
+            reason = "no price to wait for"
+            self.orders.append(Order(bar, enters, 0.0, 0.0, None, 0.0, reason, rule.order_type))
+            return
+        price = stops.limit if rule.order_type == "limit" else stops.stop
+        assert price is not None
+        # What the order would be for, were all the equity cash.
+        cash, self.cash = self.cash, self.cash + self.held * self.bars[bar].close
+        asked = self._wanted(bar, price, price, None)[0]
+        self.cash = cash
+        self.waiting = Waiting(enters, bar, asked, stops.limit or 0.0, stops.stop or 0.0)
+        self.orders.append(Order(bar, enters, asked, 0.0, None, 0.0, "", rule.order_type, "pending"))
+
+    def _cancel(self, bar: int, reason: str) -> None:
+        assert self.waiting
+        w, kind = self.waiting, self.conventions.order_type
+        self.orders.append(Order(bar, w.side, w.quantity, 0.0, None, 0.0, reason, kind, "cancelled"))
+        self.waiting = None
+
+    def _await(self, bar: int, order: Waiting) -> None:
+        rule, now, buys = self.conventions, self.bars[bar], order.side == "buy"
+        market: float | None = None
+        if rule.order_type == "limit" or order.triggered:
+            if now.low <= order.limit if buys else now.high >= order.limit:
+                market = min(now.open, order.limit) if buys else max(now.open, order.limit)
+        elif now.high >= order.stop if buys else now.low <= order.stop:
+            market = max(now.open, order.stop) if buys else min(now.open, order.stop)
+            if rule.order_type == "stop_limit":
+                order.triggered = True
+                if market > order.limit if buys else market < order.limit:
+                    market = None
+        if market is None:
+            if rule.valid_bars and bar == order.signal_bar + rule.valid_bars:
+                self._cancel(bar, "not filled within its bars")
+            return
+        self.waiting = None
+        entries = self.entry_bar
+        self._trade(bar, order.signal_bar, bool(self.held), order.side, market, rule.order_type)
+        if self.entry_bar != entries and self.held:
+            self.filled_at_open = market == now.open
+            self._protect(bar)
 
     def _protect(self, bar: int) -> bool:
         """The protective exits of the position, on one bar."""
@@ -98,7 +176,7 @@ class Reference:
             "entry_close": self.bars[self.entry_bar].close,
             "signal_close": self.bars[self.signal_bar].close,
         }[rule.stop_base]
-        at_open = rule.fill_at == "next_open"
+        at_open = self.filled_at_open
         long = self.held > 0
         # The best price that the trailing stop has seen: from the base on, not counting this bar.
         seen_from = self.entry_bar if at_open and rule.stop_base != "entry_close" else self.entry_bar + 1
@@ -116,7 +194,7 @@ class Reference:
             # Where equity is the maintenance margin of the position's value.
             share = 1 - rule.maintenance_margin if long else 1 + rule.maintenance_margin
             ruin = -self.cash / (self.held * share)
-            if ruin > 0:
+            if ruin > 1e-9:
                 worst.append((ruin, "liquidated at the maintenance margin"))
         if worst:
             # The nearer one; of two alike the stop loss, which is the first.
@@ -188,30 +266,40 @@ class Reference:
 
     def _obey(self, bar: int, signal_bar: int, wishes: frozenset[str], market: float) -> None:
         leaves, enters = self._plan(wishes)
+        if enters and self.conventions.order_type != "market":
+            return
+        self.filled_at_open = self.conventions.fill_at == "next_open" if enters else self.filled_at_open
+        self._trade(bar, signal_bar, leaves, enters, market, "market")
+
+    def _trade(self, bar: int, signal_bar: int, leaves: bool, enters: str | None, market: float, kind: str) -> None:
+        slips = kind in ("market", "stop")
         order: Order | None = None
         if leaves:
             side = "sell" if self.held > 0 else "buy"
             asked = abs(self.held)
-            price = market if self.conventions.slippage_on == "entries" else self._slipped(side, market)
+            slipped = slips and self.conventions.slippage_on != "entries"
+            price = self._slipped(side, market) if slipped else market
             filled, fee = self._leave(bar, price)
             reason = "" if filled == asked else "cut to the cash there was" if filled else "not enough cash"
-            order = Order(bar, side, asked, filled, price if filled else None, fee, reason)
+            order = Order(bar, side, asked, filled, price if filled else None, fee, reason, kind)
             if filled != asked:
                 enters = None
             elif enters and self.conventions.reversal == "two_orders":
                 self.orders.append(order)
                 order = None
         if enters:
-            first = (order.filled, self._slipped(order.side, market)) if order else None
-            asked, filled, fee, reason = self._enter(bar, signal_bar, enters, market, first)
-            price = self._slipped(enters, market)
+            price = self._slipped(enters, market) if slips else market
+            first = (order.filled, price) if order else None
+            asked, filled, fee, reason = self._enter(bar, signal_bar, enters, market, price, first)
             if order is None:
-                order = Order(bar, enters, asked, filled, price if filled else None, fee, reason)
+                order = Order(bar, enters, asked, filled, price if filled else None, fee, reason, kind)
             elif filled:
-                order = Order(bar, enters, order.asked + asked, order.filled + filled, price, order.fee + fee, reason)
+                order = Order(
+                    bar, enters, order.asked + asked, order.filled + filled, price, order.fee + fee, reason, kind
+                )
             else:
                 self.orders.append(order)
-                order = Order(bar, enters, asked, 0.0, None, 0.0, reason)
+                order = Order(bar, enters, asked, 0.0, None, 0.0, reason, kind)
         if order:
             self.orders.append(order)
 
@@ -237,16 +325,16 @@ class Reference:
         self.held = 0.0 if whole else self.held + (quantity if side == "buy" else -quantity)
         return quantity, fee
 
-    def _enter(
-        self, bar: int, signal_bar: int, side: str, market: float, first: tuple[float, float] | None
-    ) -> tuple[float, float, float, str]:
-        price = self._slipped(side, market)
+    def _wanted(
+        self, signal_bar: int, price: float, market: float, first: tuple[float, float] | None
+    ) -> tuple[float, float, str]:
+        """(units wanted, units that cash pays for, why there is no telling)."""
         rule = self.conventions
         affordable = self._most(price, first, rule.leverage)
         stops = self.stops[signal_bar]
         risked = stops.loss or stops.trailing
         if rule.size == "risk" and risked is None:
-            return 0.0, 0.0, 0.0, "no stop loss to size the risk by"
+            return 0.0, 0.0, "no stop loss to size the risk by"
         wanted = {
             "all_in": affordable,
             "fraction": rule.size_value * affordable,
@@ -265,6 +353,15 @@ class Reference:
                 affordable = max(self.cash, 0.0) * rule.leverage / self._unit_cost(math.floor(wanted), price, market)
         if rule.whole_units:
             wanted, affordable = float(math.floor(wanted)), float(math.floor(affordable))
+        return wanted, affordable, ""
+
+    def _enter(
+        self, bar: int, signal_bar: int, side: str, market: float, price: float, first: tuple[float, float] | None
+    ) -> tuple[float, float, float, str]:
+        rule, stops = self.conventions, self.stops[signal_bar]
+        wanted, affordable, problem = self._wanted(signal_bar, price, market, first)
+        if problem:
+            return wanted, 0.0, 0.0, problem
         if self.cash <= 0:
             return wanted, 0.0, 0.0, "not enough cash"
         quantity, reason = wanted, ""
@@ -290,6 +387,8 @@ class Reference:
 
     def _refuse(self, bar: int, wishes: frozenset[str]) -> None:
         leaves, enters = self._plan(wishes)
+        if enters and self.conventions.order_type != "market":
+            return
         if leaves or enters:
             side = ("sell" if self.held > 0 else "buy") if leaves else enters
             assert side is not None

@@ -96,7 +96,8 @@ def test_options_spelled_out_mean_the_same(conventions: Conventions) -> None:
             "$.options.streams.progressIntervalMs",
         ),
         ({"leverage": 0.5}, ValidationError, "'leverage' must be a multiple of cash", "$.options.leverage"),
-        ({"orderType": "limit"}, InvalidConfiguration, "'orderType' is not available", "$.options.orderType"),
+        ({"pace": 2}, InvalidConfiguration, "'pace' is not available in this version", "$.options.pace"),
+        ({"validBars": -1}, ValidationError, "'validBars' must be a number of bars", "$.options.validBars"),
     ],
 )
 def test_refusals(

@@ -5,8 +5,9 @@ walking in chunks of any sizes gives bit for bit what one walk gives: this is wh
 
 What signals ask for is a market order, decided on the close of a bar, and filled at that close or at the next open
 (`fill_at`); or, for an entry, one that waits for its price (`pending.py`). A market order is emitted once, with its
-final status; so are protective exits, which become orders when they are hit. A reversal is one order that closes one position
-and opens another, or two by convention. An exit is never refused for lack of cash unless `short_of_cash` is "cut".
+final status; so are protective exits, which become orders when they are hit. A reversal is one order that closes one
+position and opens another, or two by convention. An exit is never refused for lack of cash unless `short_of_cash` is
+"cut".
 
 On a bar, in this order: what an earlier signal asks for at the open; protective exits; the order that waits;
 what the bar's own signal asks for at the close; the end of the data.

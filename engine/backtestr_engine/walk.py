@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-# numba's cache on disk watches this file alone: after changing another that the loop is made of, touch it.
 from .account import IGNORE, REVERSE, new_account
 from .arrays import Bytes, Floats, Integers, Records
 from .bars import Bars

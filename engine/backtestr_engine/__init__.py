@@ -19,4 +19,5 @@ def _kernel_cache() -> Path:
     return Path(platformdirs.user_cache_dir("backtestr")) / "kernels" / content.hexdigest()[:16]
 
 
-numba_config.CACHE_DIR = str(_kernel_cache())  # type: ignore[attr-defined]  # numba makes its options at run time
+KERNEL_CACHE = _kernel_cache()
+numba_config.CACHE_DIR = str(KERNEL_CACHE)  # type: ignore[attr-defined]  # numba makes its options at run time

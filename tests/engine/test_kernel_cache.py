@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-from numba.core import config as numba_config
+from typing import Any
 
 import backtestr_engine
-from backtestr_engine.walk import _walk
+from backtestr_engine import walk
 
 
 def test_kernels_are_cached_under_the_content_of_the_package() -> None:
-    folder = Path(str(numba_config.CACHE_DIR))
-    assert folder.parent.name == "kernels"
-    assert str(folder) in str(_walk.stats.cache_path)
+    kernel: Any = walk._walk
+    assert backtestr_engine.KERNEL_CACHE.parent.name == "kernels"
+    assert str(backtestr_engine.KERNEL_CACHE) in str(kernel.stats.cache_path)
     assert not list(Path(backtestr_engine.__file__).parent.rglob("*.nbi"))

@@ -147,7 +147,7 @@ def backtesting_py(case: Case) -> Figures:
 
     rows = frame(case.bars)
 
-    class Crossing(Strategy):  # type: ignore[misc]
+    class Crossing(Strategy):  # type: ignore[misc]  # the library has no types
         def init(self) -> None:
             close = rows.Close
             self.fast = self.I(lambda: close.rolling(case.fast).mean())

@@ -65,7 +65,7 @@ class Sockets:
                 name: bind(name, zmq.XPUB, options.stream_queue, 4096)
                 for name in SOCKETS
             }
-        except BaseException:
+        except BaseException:  # whatever happens, Ctrl-C included, no socket stays bound
             self.close()
             raise
         self.engine_endpoint = bound.pop("engine")

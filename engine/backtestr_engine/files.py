@@ -27,7 +27,7 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-    except BaseException:
+    except BaseException:  # whatever happens in the block, nothing half-written stays
         partial.unlink(missing_ok=True)
         raise
     sync(path.parent)

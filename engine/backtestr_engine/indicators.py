@@ -100,13 +100,13 @@ def indicators() -> dict[str, Indicator]:
 
 
 def _names() -> list[str]:
-    names: list[str] = talib.get_functions()  # type: ignore[no-untyped-call]
+    names: list[str] = talib.get_functions()  # type: ignore[no-untyped-call]  # as TA-Lib's stubs leave it
     return names
 
 
 def _function(name: str) -> Any:
     """TA-Lib's own description of a function, which can also be called (its stubs leave it out)."""
-    return abstract.Function(name)  # type: ignore[attr-defined]
+    return abstract.Function(name)  # type: ignore[attr-defined]  # see above
 
 
 def _columns(value: str | list[str]) -> list[str]:

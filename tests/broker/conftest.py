@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from broker.link import Link
+from broker.link import Client, Link, Worker
 
 
 @pytest.fixture
@@ -26,3 +26,13 @@ def make_link() -> Iterator[Callable[..., Link]]:
 def link(make_link: Callable[..., Link]) -> Link:
     """One compute worker, one interactive worker, both ready."""
     return make_link()
+
+
+@pytest.fixture
+def ann(link: Link) -> Client:
+    return link.client()
+
+
+@pytest.fixture
+def worker(link: Link) -> Worker:
+    return link.worker("compute-1")

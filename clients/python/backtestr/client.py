@@ -138,7 +138,7 @@ class Client:
             self.close()
             silent = f"the broker (process {connection.pid}) did not answer within {timeout:g} s"
             raise NetworkError(f"{silent}; if it is gone, {HOW_TO_START}") from None
-        except BaseException:
+        except BaseException:  # Ctrl-C included: nobody else could end the I/O thread
             self.close()
             raise
 
@@ -306,7 +306,7 @@ class Client:
         run = Run(self, self._transport, config.backtest_id, is_new=True, watch=watch)
         try:
             self._ask("StartBacktest", config, BacktestAccepted)
-        except BaseException:
+        except BaseException:  # Ctrl-C included: nobody else could end its subscriptions
             run.abandon()
             raise
         return run

@@ -1,9 +1,12 @@
-"""The account that a walk keeps, and the rules that it keeps it by: one small record each, which the kernel can read.
+"""The account that a walk keeps, and the rules that it keeps it by: small records, which the kernel can read.
 
-The account is all that a later bar needs of the earlier ones.
+The account is all that a later bar needs of the earlier ones: a record for each symbol. Cash belongs to all of them, as
+do the numbers of orders and positions; the symbol whose turn it is has them in its own record (`portfolio.py`).
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -45,6 +48,8 @@ RULES = np.dtype(
         ("cost_per_unit", "?"),
         ("end_at_open", "?"),
         ("strict_crosses", "?"),
+        ("share_of_cash", "?"),
+        ("sells_first", "?"),
     ],
     align=True,
 )
@@ -52,6 +57,10 @@ RULES = np.dtype(
 ACCOUNT = np.dtype(
     [
         ("cash", "f8"),
+        ("equity", "f8"),  # at the moment of the orders at hand, before the first of them
+        ("elsewhere", "f8"),  # the value of what is held of other symbols
+        ("locked", "f8"),  # cash that positions short of other symbols hold: what they were sold for, and as much again
+        ("mark", "f8"),  # the latest price that is known
         ("quantity", "f8"),  # signed; 0 is flat
         ("average_price", "f8"),
         ("stop_loss", "f8"),  # of the open position, as fractions; 0 is none
@@ -72,11 +81,13 @@ ACCOUNT = np.dtype(
         ("guarded_from", "i8"),  # the first bar on which the protective exits act
         ("liquidates_from", "i8"),  # the first bar on which the liquidation price does
         ("trails_from", "i8"),  # the first bar whose high or low moves the trailing reference
-        ("orders", "i8"),  # emitted
+        ("orders", "i8"),  # the latest order's id
         ("orders_filled", "i8"),
+        ("positions", "i8"),  # the latest position's id
+        ("position_id", "i8"),  # of the open one, or the last
         ("positions_opened", "i8"),
         ("positions_closed", "i8"),
-        ("bars_exposed", "i8"),  # bars that ended with a position
+        ("bars_exposed", "i8"),  # bars that ended with a position; of several symbols the first has them for all
         ("pending_id", "i8"),
         ("pending_bar", "i8"),  # of its signal
         ("pending_limit", "f8"),
@@ -86,6 +97,8 @@ ACCOUNT = np.dtype(
         ("pending_triggered", "?"),  # a stop-limit order whose stop was reached
         ("guarded", "?"),  # whether it has a floor or a ceiling
         ("stop_reason", "i1"),  # the exit that the nearer of the levels against the position is
+        ("symbol", "i4"),
+        ("cursor", "i8"),  # its next bar
     ],
     align=True,
 )
@@ -135,11 +148,47 @@ def rules(conventions: Conventions, *, commission: float, slippage: float) -> Re
     record["short_collateral"] = conventions.short_collateral
     record["whole_units"] = conventions.whole_units
     record["close_at_end"] = conventions.close_at_end
+    record["share_of_cash"] = conventions.size_base == "cash"
+    record["sells_first"] = conventions.symbol_order == "sells_first"
     return record
 
 
-def new_account(initial_capital: float) -> Records:
-    """A flat account: one record of `ACCOUNT`."""
-    record = np.zeros(1, dtype=ACCOUNT)
-    record["cash"] = initial_capital
-    return record
+def new_account(initial_capital: float, symbols: int = 1) -> Records:
+    """A flat account: a record of `ACCOUNT` per symbol."""
+    records = np.zeros(symbols, dtype=ACCOUNT)
+    records["cash"] = initial_capital
+    records["symbol"] = np.arange(symbols)
+    return records
+
+
+class Totals(NamedTuple):
+    """An account summed up over its symbols."""
+
+    orders_filled: int
+    positions_opened: int
+    positions_closed: int
+    open_positions: int
+    realized: float
+    unrealized: float
+    fees: float
+    slippage: float
+    traded_value: float
+    bars_exposed: int
+
+
+def totals(account: Records) -> Totals:
+    """Where an account stands at its latest marks."""
+    held = account["quantity"] != 0.0
+    unrealized = account["quantity"][held] * (account["mark"][held] - account["average_price"][held])
+    return Totals(
+        orders_filled=int(account["orders_filled"].sum()),
+        positions_opened=int(account["positions_opened"].sum()),
+        positions_closed=int(account["positions_closed"].sum()),
+        open_positions=int(held.sum()),
+        realized=float(account["realized"].sum()),
+        unrealized=float(unrealized.sum()),
+        fees=float(account["fees"].sum()),
+        slippage=float(account["slippage"].sum()),
+        traded_value=float(account["traded_value"].sum()),
+        bars_exposed=int(account["bars_exposed"].sum()),
+    )

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .account import FRACTION, RISK, UNITS, VALUE
-from .fills import BUY, CUT, NO_CASH, NO_REASON, NO_STOP, TOO_SMALL
+from .fills import BUY, CUT, NO_CASH, NO_REASON, NO_STOP, SELL, TOO_SMALL
 from .kernel import kernel
 
 FIRST_PART = -1.0
@@ -80,45 +80,80 @@ def _unit_cost(units: float, price: float, market: float, rule: Any) -> float:
 
 
 @kernel
-def size_of(
-    side: int, price: float, market: float, cash: float, listed: float, risked: float, rule: Any
-) -> tuple[float, float, int]:
-    """The quantity wanted, what a flat account with `cash` gets of it at `price`, and why less.
+def free_cash(side: int, price: float, rule: Any, state: Any) -> float:
+    """The cash that an order on `side` may draw on, given what positions on credit or short hold of it.
 
-    `price` is the `market`'s after slippage. all_in and fraction: size_value of what cash pays for, costs included.
-    units and value: size_value units, or money's worth of them; risk: as many as lose size_value of cash when the price
-    goes `risked` (a fraction) the wrong way; of these a buy needs its cost in cash; so does a sale short, when it needs
-    collateral.
+    A position takes 1 / leverage of its value; of one short that is held beside what it was sold for. Without
+    `short_collateral` only the sales short are bound by it, and positions count at what they were sold for.
     """
-    budget = max(cash, 0.0)
-    most = affordable(cash, price, listed, rule.leverage, rule)
-    if rule.size == UNITS:
+    bound = side == SELL or rule.short_collateral
+    free: float = state.cash
+    if bound:
+        free -= state.locked
+    if state.quantity > 0.0 and rule.leverage != 1.0:
+        free += state.quantity * price * (1.0 - 1.0 / rule.leverage)
+    elif state.quantity < 0.0 and bound:
+        value = -state.quantity * (price if rule.short_collateral else state.average_price)
+        free -= value * (1.0 + 1.0 / rule.leverage)
+    return free
+
+
+@kernel
+def size_of(
+    side: int,
+    price: float,
+    market: float,
+    free: float,
+    worth: float,
+    listed: float,
+    risked: float,
+    named: float,
+    rule: Any,
+) -> tuple[float, float, int]:
+    """The quantity wanted, what `free` cash pays for of it at `price`, and why less.
+
+    `price` is the `market`'s after slippage. all_in: what free cash pays for, costs included; fraction: size_value of
+    what `worth` would. units and value: size_value units, or money's worth of them; risk: as many as lose size_value of
+    `worth` when the price goes `risked` (a fraction) the wrong way. `named` units instead where that is not NaN: they
+    are as many as an algorithm's target asks for, which cash may cut. Of all these a buy needs its cost in cash; so
+    does a sale short, when it needs collateral.
+    """
+    budget = max(free, 0.0)
+    most = affordable(budget, price, listed, rule.leverage, rule)
+    cut = rule.cut
+    if not np.isnan(named):
+        wanted = named
+        cut = True
+    elif rule.size == UNITS:
         wanted = rule.size_value
     elif rule.size == VALUE:
-        wanted = rule.size_value / price
+        wanted = rule.size_value / market
     elif rule.size == RISK:
         if risked <= 0.0:
             return 0.0, 0.0, NO_STOP
-        wanted = budget * rule.size_value / (risked * price)
+        wanted = max(worth, 0.0) * rule.size_value / (risked * price)
     elif rule.cost_per_unit:
         share = min(rule.size_value, _NEARLY_ALL)
         wanted = most = (budget * rule.leverage * share) // _unit_cost(share, price, market, rule)
+    elif rule.size == FRACTION:
+        wanted = rule.size_value * affordable(max(worth, 0.0), price, listed, rule.leverage, rule)
     else:
-        wanted = most * rule.size_value
+        wanted = most
     if rule.cost_per_unit and rule.size > FRACTION and wanted >= 1.0:
         most = budget * rule.leverage / _unit_cost(np.floor(wanted), price, market, rule)
     if rule.whole_units:
         wanted = np.floor(wanted)
         most = np.floor(most)
-    if cash <= 0.0:
+    needs_cash = side == BUY or rule.short_collateral
+    if free <= 0.0 and (needs_cash or (np.isnan(named) and rule.size <= FRACTION)):
         return wanted, 0.0, NO_CASH
     quantity = wanted
     reason = NO_REASON
-    if wanted > most and (side == BUY or rule.short_collateral):
-        if not rule.cut:
+    if wanted > most and needs_cash:
+        if not cut:
             return wanted, 0.0, NO_CASH
         quantity = most
         reason = CUT
     if quantity < MINIMUM_QUANTITY:
-        return wanted, 0.0, TOO_SMALL
+        return wanted, 0.0, NO_CASH if reason == CUT else TOO_SMALL
     return wanted, quantity, reason

@@ -10,9 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .arrays import Integers
-from .costs import FIRST_PART, MINIMUM_QUANTITY, affordable, fee_of, further_fee, size_of
-from .fills import BUY, FILLED, REJECTED, SELL
+from .costs import FIRST_PART, MINIMUM_QUANTITY, affordable, fee_of, free_cash, further_fee, size_of
+from .fills import BUY, CUT, FILLED, NO_REASON, REJECTED, SELL
 from .kernel import kernel
+
+IMMATERIAL = 1e-9
+"""Of equity: what an order lacks of what was wanted is rounding, and no intent, when it is worth less than that."""
 
 
 class Log(NamedTuple):
@@ -26,39 +29,65 @@ class Log(NamedTuple):
 
 @kernel
 def open_position(
-    side: int, price: float, market: float, listed: float, risked: float, time: int, rule: Any, state: Any, log: Log
+    side: int,
+    price: float,
+    market: float,
+    listed: float,
+    risked: float,
+    named: float,
+    time: int,
+    rule: Any,
+    state: Any,
+    log: Log,
 ) -> tuple[float, float, float, int]:
-    """Open a position from flat; `listed` is the listed fee of the close that began the order, or `FIRST_PART`.
+    """Open a position from flat, or add to one on its side; `listed` is the listed fee of the close that began the
+    order, or `FIRST_PART`.
 
-    `risked` is the fraction of price that the position may lose, for size risk. Returns the quantity wanted and filled,
-    the fee, and the reason for less or none.
+    `risked` is the fraction of price that the position may lose, for size risk; `named` as for `size_of`. Returns the
+    quantity wanted and filled, the fee, and the reason for less or none.
     """
-    wanted, quantity, reason = size_of(side, price, market, state.cash, listed, risked, rule)
+    free = free_cash(side, market, rule, state)
+    worth = free if rule.share_of_cash else state.cash + state.elsewhere
+    wanted, quantity, reason = size_of(side, price, market, free, worth, listed, risked, named, rule)
     if quantity == 0.0:
         return wanted, 0.0, 0.0, reason
+    if reason == CUT and (wanted - quantity) * price < IMMATERIAL * abs(state.equity):
+        reason = NO_REASON
     fee = further_fee(quantity, price, listed, rule)
     state.cash -= side * quantity * price + fee
     if side == BUY and rule.leverage == 1.0 and not rule.cost_per_unit:
         state.cash = max(state.cash, 0.0)  # A purchase is not on credit: below zero is the last bit of rounding.
-    state.quantity = side * quantity
-    state.average_price = price
-    state.entry_fees = fee
-    state.entry_time = time
-    state.position_realized = -fee
     state.realized -= fee
-    state.positions_opened += 1
+    if state.quantity == 0.0:
+        state.quantity = side * quantity
+        state.average_price = price
+        state.entry_fees = fee
+        state.entry_time = time
+        state.position_realized = -fee
+        state.positions_opened += 1
+        state.positions += 1
+        state.position_id = state.positions
+    else:
+        held = abs(state.quantity)
+        state.average_price = (held * state.average_price + quantity * price) / (held + quantity)
+        state.quantity += side * quantity
+        state.entry_fees += fee
+        state.position_realized -= fee
     _emit_position(state, market, time, log)
     return wanted, quantity, fee, reason
 
 
 @kernel
-def close_position(price: float, market: float, time: int, rule: Any, state: Any, log: Log) -> tuple[float, float]:
-    """Close the position, or what cash allows of it when a cover is cut. Returns the quantity closed and the fee."""
+def close_position(
+    asked: float, price: float, market: float, time: int, rule: Any, state: Any, log: Log
+) -> tuple[float, float]:
+    """Close `asked` units of the position, or what cash allows of them when a cover is cut. Returns the quantity
+    closed and the fee."""
     side = SELL if state.quantity > 0.0 else BUY
     held = abs(state.quantity)
-    quantity = held
+    quantity = asked
     if side == BUY and rule.cut:
-        quantity = min(held, affordable(state.cash, price, FIRST_PART, 1.0, rule))
+        quantity = min(asked, affordable(state.cash, price, FIRST_PART, 1.0, rule))
         if quantity < MINIMUM_QUANTITY:
             return 0.0, 0.0
     fee = fee_of(quantity, price, rule)
@@ -71,7 +100,8 @@ def close_position(price: float, market: float, time: int, rule: Any, state: Any
     state.realized += gross - fee
 
     trade = log.trades[log.counts[2]]
-    trade.position_id = state.positions_opened
+    trade.position_id = state.position_id
+    trade.symbol = state.symbol
     trade.entry_time = state.entry_time
     trade.exit_time = time
     trade.quantity = quantity
@@ -92,7 +122,8 @@ def close_position(price: float, market: float, time: int, rule: Any, state: Any
 @kernel
 def _emit_position(state: Any, market: float, time: int, log: Log) -> None:
     position = log.positions[log.counts[1]]
-    position.position_id = state.positions_opened
+    position.position_id = state.position_id
+    position.symbol = state.symbol
     position.timestamp = time
     position.quantity = state.quantity
     position.average_price = state.average_price
@@ -132,6 +163,7 @@ def emit_order(
     order.price = price
     order.fill_quantity = filled
     order.fee = fee
+    order.symbol = state.symbol
     order.side = side
     order.order_type = order_type
     order.reason = reason

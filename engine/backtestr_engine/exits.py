@@ -119,7 +119,7 @@ def protect(bar: int, opened: float, high: float, low: float, time: int, rule: A
             order_type, level, slips = MARKET, market, rule.slip_exits
         price = slipped(side, market, rule) if slips else market
         asked = abs(state.quantity)
-        filled, fee = close_position(price, market, time, rule, state, log)
+        filled, fee = close_position(asked, price, market, time, rule, state, log)
         if filled < asked:
             reason = CUT if filled > 0.0 else NO_CASH
         emit_order(side, order_type, asked, level, market, price, filled, fee, reason, 0, time, state, log)

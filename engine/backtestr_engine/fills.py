@@ -50,6 +50,7 @@ ORDER = np.dtype(
         ("fill_price", "f8"),  # after slippage; NaN when rejected
         ("fill_quantity", "f8"),  # 0 when rejected
         ("fee", "f8"),
+        ("symbol", "i4"),  # index into the symbols of the backtest
         ("side", "i1"),  # BUY, SELL
         ("order_type", "i1"),  # index into ORDER_TYPES
         ("status", "i1"),  # index into STATUSES
@@ -71,13 +72,14 @@ def final_states(orders: Records) -> Records:
 
 POSITION = np.dtype(
     [
-        ("position_id", "i8"),  # 1, 2, 3 …; a reversal ends one and begins the next
+        ("position_id", "i8"),  # 1, 2, 3 … over all symbols; a reversal ends one and begins the next
         ("timestamp", "i8"),  # as the order's, µs UTC
         ("quantity", "f8"),  # after the change; negative is short, 0 is closed
         ("average_price", "f8"),  # paid or received, without fees
         ("current_price", "f8"),  # the market's, as the order's price
         ("unrealized", "f8"),  # quantity · (current_price − average_price)
         ("realized", "f8"),  # of this position so far, all its fees paid
+        ("symbol", "i4"),
     ],
     align=True,
 )
@@ -88,11 +90,14 @@ TRADE = np.dtype(
         ("entry_time", "i8"),  # µs UTC
         ("exit_time", "i8"),
         ("quantity", "f8"),  # always positive
-        ("entry_price", "f8"),
+        ("entry_price", "f8"),  # the average where there were several entries
         ("exit_price", "f8"),
         ("fees", "f8"),  # its share of the entry's, and the exit's
         ("pnl", "f8"),  # after fees
         ("return", "f8"),  # pnl / (entry_price · quantity)
+        ("mae", "f8"),  # how far it went against and for its holder, fractions of entry_price: not the walk's to say,
+        ("mfe", "f8"),  # `metrics_excursions` fills them in when it is over
+        ("symbol", "i4"),
         ("side", "i1"),  # of the entry
     ],
     align=True,

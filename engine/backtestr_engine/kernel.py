@@ -20,6 +20,12 @@ def kernel(function: _Function) -> _Function:
     return compiled
 
 
+def inlined_kernel(function: _Function) -> _Function:
+    """The same, copied into whoever calls it: arguments that are tuples of arrays cost more to pass than the work."""
+    compiled: _Function = njit(forceinline=True, **_COMPILED)(function)
+    return compiled
+
+
 def cached_kernel(function: _Function) -> _Function:
     """The same for the loop itself, kept on disk with all its parts: what is cached apart would outlive a change."""
     compiled: _Function = njit(cache=True, **_COMPILED)(function)

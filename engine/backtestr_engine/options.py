@@ -29,6 +29,7 @@ class Conventions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     valid_bars: int
     size: Literal["all_in", "fraction", "units", "value", "risk"]
     size_value: float
+    size_base: Literal["equity", "cash"]
     whole_units: bool
     commission_fixed: float
     commission_per_unit: float
@@ -48,6 +49,7 @@ class Conventions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     reversal: Literal["one_order", "two_orders"]
     short_of_cash: Literal["reject", "cut"]
     short_collateral: bool
+    symbol_order: Literal["sells_first", "given"]
     cross_ties: Literal["keep", "fire", "strict"]
     close_at_end: bool
     end_price: Literal["close", "open"]
@@ -78,7 +80,9 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "vectorbt": {
         "fill_at": "close",
         "size": "all_in",
+        "size_base": "cash",
         "whole_units": False,
+        "symbol_order": "given",
         "on_opposite": "reverse",
         "short_of_cash": "cut",
         "short_collateral": False,

@@ -14,7 +14,20 @@ import numpy as np
 from .arrays import Floats
 from .costs import FIRST_PART, size_of
 from .execution import Log
-from .fills import BUY, CANCELLED, EXPIRED, LIMIT, NO_PRICE, NO_REASON, PENDING, REJECTED, REPLACED, STOP, WITHDRAWN
+from .fills import (
+    BUY,
+    CANCELLED,
+    EXPIRED,
+    LIMIT,
+    NO_PRICE,
+    NO_REASON,
+    PENDING,
+    REJECTED,
+    REPLACED,
+    SELL,
+    STOP,
+    WITHDRAWN,
+)
 from .kernel import kernel
 from .signals import EXIT, SHORT_EXIT
 
@@ -29,6 +42,7 @@ def _emit(status: int, reason: int, time: int, rule: Any, state: Any, log: Log) 
     order.fill_price = np.nan
     order.fill_quantity = 0.0
     order.fee = 0.0
+    order.symbol = state.symbol
     order.side = state.pending_side
     order.order_type = rule.order_type
     order.status = status
@@ -79,8 +93,14 @@ def place(
         state.pending_side = 0
         return
     price = pending_price(rule, state)
-    equity = state.cash + state.quantity * close
-    state.pending_quantity, _, _ = size_of(side, price, price, equity, FIRST_PART, risked, rule)
+    # As if what is held of this symbol were sold first.
+    free = state.cash + state.quantity * close
+    worth = free + state.elsewhere
+    if side == SELL or rule.short_collateral:
+        free -= state.locked
+    if rule.share_of_cash:
+        worth = free
+    state.pending_quantity, _, _ = size_of(side, price, price, free, worth, FIRST_PART, risked, np.nan, rule)
     _emit(PENDING, NO_REASON, time, rule, state, log)
 
 
@@ -105,6 +125,17 @@ def reached(opened: float, high: float, low: float, rule: Any, state: Any) -> fl
         return np.nan
     best: float = min(opened, limit) if buys else max(opened, limit)
     return best
+
+
+@kernel
+def awaited(rule: Any, state: Any) -> tuple[float, float]:
+    """The prices that wake the pending order: a low at or below the first, a high at or above the second."""
+    buys = state.pending_side == BUY
+    if rule.order_type == LIMIT or state.pending_triggered:
+        price, from_above = state.pending_limit, buys
+    else:
+        price, from_above = state.pending_stop, not buys
+    return (price, np.inf) if from_above else (-np.inf, price)
 
 
 @kernel

@@ -6,6 +6,7 @@ algorithm thinks in are views of them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,8 @@ REPEATED_ENTRY = 16
 REPEATED_SHORT_ENTRY = 32
 TIED = 64
 """A cross whose bar before was a tie, which a strict convention does not take for one."""
+TARGET = 128
+"""The bar has a target."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,7 +35,8 @@ class Signals:
 
     `stop_loss`, `take_profit`, `trailing_stop`: fractions for the position that an entry on the bar opens, one value
     (shape (1,)) or one per bar; NaN leaves it to the option of that name, 0 is none. `limit_price`, `stop_price`: what
-    an entry on the bar waits for under the option `orderType`.
+    an entry on the bar waits for under the option `orderType`. `target`: the position to have, as a signed fraction of
+    equity, one per bar; NaN leaves it as it is. Signals have targets, or entries and exits.
     """
 
     flags: Bytes
@@ -41,6 +45,7 @@ class Signals:
     trailing_stop: Floats | None = None
     limit_price: Floats | None = None
     stop_price: Floats | None = None
+    target: Floats | None = None
 
     @classmethod
     def of(
@@ -55,12 +60,18 @@ class Signals:
         trailing_stop: AnyArray | float | None = None,
         limit_price: AnyArray | float | None = None,
         stop_price: AnyArray | float | None = None,
+        target: AnyArray | None = None,
     ) -> Signals:
-        """From boolean arrays of one length (bars); an absent one is False everywhere. Fractions are as in the class.
+        """From boolean arrays of one length (bars), where an absent one is False everywhere; or from a target (floats)
+        instead. Fractions and prices are as in the class.
 
         Raises `AlgorithmError` where one is not boolean (a float array may hold NaN, which is neither), where their
-        lengths differ, and for a fraction that is negative or infinite.
+        lengths differ, for a fraction that is negative or infinite, and for a target that is infinite.
         """
+        if target is not None:
+            others = (entries, exits, short_entries, short_exits, limit_price, stop_price)
+            signals = cls._of_target(target, others)
+            return signals.protected(stop_loss=stop_loss, take_profit=take_profit, trailing_stop=trailing_stop)
         given = {
             name: (np.asarray(array), flag)
             for name, array, flag in (
@@ -72,7 +83,7 @@ class Signals:
             if array is not None
         }
         if not given:
-            raise AlgorithmError("signals need at least one of entries, exits, short_entries, short_exits")
+            raise AlgorithmError("signals need at least one of entries, exits, short_entries, short_exits, or a target")
         length = len(next(iter(given.values()))[0]) if next(iter(given.values()))[0].ndim else 0
         flags = np.zeros(length, dtype=np.uint8)
         for name, (array, flag) in given.items():
@@ -84,6 +95,27 @@ class Signals:
             stop_price=_check_fractions("stop_price", stop_price, length),
         )
         return signals.protected(stop_loss=stop_loss, take_profit=take_profit, trailing_stop=trailing_stop)
+
+    @classmethod
+    def _of_target(cls, target: AnyArray, others: Sequence[AnyArray | float | None]) -> Signals:
+        if any(other is not None for other in others):
+            raise AlgorithmError(
+                "a target says all that is to be held: give it without entries, exits, limit_price and stop_price"
+            )
+        values = np.asarray(target)
+        if values.ndim != 1 or values.dtype.kind not in "fiu":
+            raise AlgorithmError(
+                f"target must be an array of floats, one per bar (0.5: half of equity), not {values.dtype} "
+                f"of shape {values.shape}"
+            )
+        values = np.ascontiguousarray(values, dtype=np.float64)
+        if len(wrong := np.flatnonzero(np.isinf(values))):
+            raise AlgorithmError(
+                f"target must be a finite fraction of equity, or NaN to leave things as they are; bar {wrong[0]} has "
+                f"{values[wrong[0]]}",
+                bar=int(wrong[0]),
+            )
+        return cls(np.where(np.isnan(values), np.uint8(0), np.uint8(TARGET)), target=values)
 
     def protected(
         self,
@@ -101,6 +133,7 @@ class Signals:
             _check_fractions("trailing_stop", trailing_stop, bars),
             self.limit_price,
             self.stop_price,
+            self.target,
         )
 
     @classmethod

@@ -14,11 +14,11 @@ from backtestr_engine.account import rules
 from backtestr_engine.arrays import Floats
 from backtestr_engine.bars import Bars
 from backtestr_engine.options import Conventions
-from backtestr_engine.signals import ENTRY, EXIT, SHORT_ENTRY, SHORT_EXIT, Signals
+from backtestr_engine.signals import ENTRY, EXIT, SHORT_ENTRY, SHORT_EXIT, TARGET, Signals
 from backtestr_engine.walk import Walk
 from engine.reference import Bar, Reference, Stops
 
-NAMES = {"entry": ENTRY, "exit": EXIT, "short_entry": SHORT_ENTRY, "short_exit": SHORT_EXIT}
+NAMES = {"entry": ENTRY, "exit": EXIT, "short_entry": SHORT_ENTRY, "short_exit": SHORT_EXIT, "target": TARGET}
 CAPITAL = 1_000.0
 
 
@@ -55,6 +55,7 @@ class Case:
                 _stop(given.trailing_stop, bar, rule.trailing_stop),
                 _stop(given.limit_price, bar, 0.0),
                 _stop(given.stop_price, bar, 0.0),
+                None if given.target is None or math.isnan(given.target[bar]) else float(given.target[bar]),
             )
             for bar in range(len(bars))
         ]
@@ -128,14 +129,16 @@ def random_case(chance: np.random.Generator, defaults: Conventions, *, bars: int
     flags = np.where(busy, chance.integers(0, 16, size=count), 0).astype(np.uint8)
     bars_drawn = random_bars(chance, count)
     stop_loss, take_profit, trailing_stop = (_random_fractions(chance, count) if protected else None for _ in range(3))
-    signals = Signals(
-        flags,
-        stop_loss,
-        take_profit,
-        trailing_stop,
-        limit_price=_random_prices(chance, bars_drawn),
-        stop_price=_random_prices(chance, bars_drawn),
-    )
+    exits = {"stop_loss": stop_loss, "take_profit": take_profit, "trailing_stop": trailing_stop}
+    if conventions.order_type == "market" and chance.random() < 0.4:
+        signals = Signals.of(target=_random_targets(chance, count, leverage)).protected(**exits)
+    else:
+        signals = Signals(
+            flags,
+            **exits,
+            limit_price=_random_prices(chance, bars_drawn),
+            stop_price=_random_prices(chance, bars_drawn),
+        )
     return Case(bars_drawn, signals, conventions, float(pick([0, 0.001, 0.05])), float(pick([0, 0.002, 0.1])))
 
 
@@ -146,6 +149,12 @@ def _random_prices(chance: np.random.Generator, bars: Bars) -> Floats | None:
     prices: Floats = bars.close * np.exp(chance.normal(0, 0.3, size=len(bars)))
     prices[chance.random(len(bars)) < 0.1] = math.nan
     return prices
+
+
+def _random_targets(chance: np.random.Generator, bars: int, leverage: float) -> Floats:
+    """Some of them NaN, some beyond what cash pays for."""
+    targets: Floats = chance.choice([math.nan, -1.2, -0.7, -0.2, 0, 0, 0.1, 0.5, 1, 1.3], size=bars) * leverage
+    return targets
 
 
 def _random_fractions(chance: np.random.Generator, bars: int) -> Floats | None:

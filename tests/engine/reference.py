@@ -31,6 +31,7 @@ class Stops:
     trailing: float | None
     limit: float | None = None
     stop: float | None = None
+    target: float | None = None
 
 
 @dataclass
@@ -76,6 +77,8 @@ class Reference:
     cash: float
     held: float = 0.0
     entry_price: float = 0.0
+    worth: float = 0.0  # equity before the orders of the moment
+    base_price: float = 0.0  # of the first entry, which the stops count from
     entry_fees: float = 0.0
     entry_bar: int = -1
     signal_bar: int = -1
@@ -89,15 +92,18 @@ class Reference:
     equity: list[float] = field(default_factory=list)
 
     def walk(self, bars: list[Bar], wishes: list[frozenset[str]], stops: list[Stops]) -> None:
-        """`wishes` per bar: a set of "entry", "exit", "short_entry", "short_exit"; `stops` per bar, for its entries."""
+        """`wishes` per bar: a set of "entry", "exit", "short_entry", "short_exit", or of "target"; `stops` per bar, for
+        its entries, and its target."""
         rule = self.conventions
         self.bars, self.stops = bars, stops
         for bar, prices in enumerate(bars):
+            self.worth = self.cash + self.held * prices.open
             if rule.fill_at == "next_open" and bar > 0:
                 self._obey(bar, bar - 1, wishes[bar - 1], prices.open)
             stopped = self._protect(bar)
             if self.waiting:
                 self._await(bar, self.waiting)
+            self.worth = self.cash + self.held * prices.close
             if not (rule.fill_at == "close" and stopped and rule.after_stop == "skip"):
                 self._place(bar, wishes[bar])
             if rule.fill_at == "close" and not (stopped and rule.after_stop == "skip"):
@@ -161,7 +167,8 @@ class Reference:
             return
         self.waiting = None
         entries = self.entry_bar
-        self._trade(bar, order.signal_bar, bool(self.held), order.side, market, rule.order_type)
+        against = bool(self.held) and (self.held > 0) != buys
+        self._trade(bar, order.signal_bar, abs(self.held) if against else 0.0, order.side, market, rule.order_type)
         if self.entry_bar != entries and self.held:
             self.filled_at_open = market == now.open
             self._protect(bar)
@@ -172,7 +179,7 @@ class Reference:
             return False
         rule, now, stops = self.conventions, self.bars[bar], self.position_stops
         base = {
-            "fill_price": self.entry_price,
+            "fill_price": self.base_price,
             "entry_close": self.bars[self.entry_bar].close,
             "signal_close": self.bars[self.signal_bar].close,
         }[rule.stop_base]
@@ -217,7 +224,7 @@ class Reference:
     def _exit(self, bar: int, market: float, slips: bool, kind: str, reason: str) -> None:
         side, asked = "sell" if self.held > 0 else "buy", abs(self.held)
         price = self._slipped(side, market) if slips else market
-        filled, fee = self._leave(bar, price)
+        filled, fee = self._leave(bar, price, asked)
         if filled != asked:
             reason = "cut to the cash there was" if filled else "not enough cash"
         self.orders.append(Order(bar, side, asked, filled, price if filled else None, fee, reason, kind))
@@ -265,21 +272,60 @@ class Reference:
         return low
 
     def _obey(self, bar: int, signal_bar: int, wishes: frozenset[str], market: float) -> None:
+        if "target" in wishes:
+            closing, enters, units = self._missing(signal_bar, market)
+            if closing or enters:
+                opens = enters and (self.held == 0 or closing == abs(self.held))
+                self.filled_at_open = self.conventions.fill_at == "next_open" if opens else self.filled_at_open
+                self._trade(bar, signal_bar, closing, enters, market, "market", units)
+            return
         leaves, enters = self._plan(wishes)
         if enters and self.conventions.order_type != "market":
             return
         self.filled_at_open = self.conventions.fill_at == "next_open" if enters else self.filled_at_open
-        self._trade(bar, signal_bar, leaves, enters, market, "market")
+        self._trade(bar, signal_bar, abs(self.held) if leaves else 0.0, enters, market, "market")
 
-    def _trade(self, bar: int, signal_bar: int, leaves: bool, enters: str | None, market: float, kind: str) -> None:
+    def _missing(self, signal_bar: int, market: float) -> tuple[float, str | None, float | None]:
+        """(units to close, side to open, units to open) for the target of that bar."""
+        rule = self.conventions
+        target = self.stops[signal_bar].target
+        assert target is not None
+        if rule.direction == "long":
+            target = max(target, 0.0)
+        if rule.direction == "short":
+            target = min(target, 0.0)
+        equity = max(0.0, self.worth)
+        units = target * equity / market
+        if rule.whole_units:
+            units = float(math.trunc(units))
+        missing = units - self.held
+        if abs(missing) < SMALLEST or abs(missing) * market < 1e-9 * equity:
+            return 0.0, None, None
+        side = "buy" if missing > 0 else "sell"
+        if self.held == 0 or (self.held > 0) == (missing > 0):
+            return 0.0, side, abs(missing)
+        if units != 0 and (units > 0) == (self.held > 0):
+            return abs(missing), None, None
+        return abs(self.held), side if units else None, abs(units)
+
+    def _trade(
+        self,
+        bar: int,
+        signal_bar: int,
+        closing: float,
+        enters: str | None,
+        market: float,
+        kind: str,
+        units: float | None = None,
+    ) -> None:
         slips = kind in ("market", "stop")
         order: Order | None = None
-        if leaves:
+        if closing:
             side = "sell" if self.held > 0 else "buy"
-            asked = abs(self.held)
+            asked = closing
             slipped = slips and self.conventions.slippage_on != "entries"
             price = self._slipped(side, market) if slipped else market
-            filled, fee = self._leave(bar, price)
+            filled, fee = self._leave(bar, price, asked)
             reason = "" if filled == asked else "cut to the cash there was" if filled else "not enough cash"
             order = Order(bar, side, asked, filled, price if filled else None, fee, reason, kind)
             if filled != asked:
@@ -290,7 +336,7 @@ class Reference:
         if enters:
             price = self._slipped(enters, market) if slips else market
             first = (order.filled, price) if order else None
-            asked, filled, fee, reason = self._enter(bar, signal_bar, enters, market, price, first)
+            asked, filled, fee, reason = self._enter(bar, signal_bar, enters, market, price, first, units)
             if order is None:
                 order = Order(bar, enters, asked, filled, price if filled else None, fee, reason, kind)
             elif filled:
@@ -303,9 +349,9 @@ class Reference:
         if order:
             self.orders.append(order)
 
-    def _leave(self, bar: int, price: float) -> tuple[float, float]:
+    def _leave(self, bar: int, price: float, asked: float) -> tuple[float, float]:
         side = "sell" if self.held > 0 else "buy"
-        quantity = abs(self.held)
+        quantity = asked
         if side == "buy" and self.conventions.short_of_cash == "cut":
             quantity = min(quantity, self._most(price, None, 1.0))
             if quantity < SMALLEST:
@@ -339,7 +385,7 @@ class Reference:
             "all_in": affordable,
             "fraction": rule.size_value * affordable,
             "units": rule.size_value,
-            "value": rule.size_value / price,
+            "value": rule.size_value / market,
             "risk": max(self.cash, 0.0) * rule.size_value / ((risked or 1.0) * price),
         }[rule.size]
         if rule.size_costs == "per_unit":
@@ -356,24 +402,56 @@ class Reference:
         return wanted, affordable, ""
 
     def _enter(
-        self, bar: int, signal_bar: int, side: str, market: float, price: float, first: tuple[float, float] | None
+        self,
+        bar: int,
+        signal_bar: int,
+        side: str,
+        market: float,
+        price: float,
+        first: tuple[float, float] | None,
+        units: float | None,
     ) -> tuple[float, float, float, str]:
         rule, stops = self.conventions, self.stops[signal_bar]
-        wanted, affordable, problem = self._wanted(signal_bar, price, market, first)
+        # What the position that is there already holds of cash: its margin, and what it was sold for.
+        all_cash, value = self.cash, abs(self.held) * market
+        if self.held < 0 and (side == "sell" and rule.short_collateral):
+            self.cash -= value + value / rule.leverage
+        elif self.held > 0 and rule.leverage > 1:
+            self.cash += value - value / rule.leverage
+        free = self.cash
+        if units is None:
+            wanted, affordable, problem = self._wanted(signal_bar, price, market, first)
+        else:
+            problem = ""
+            wanted, affordable = units, self._most(price, first, rule.leverage)
+            if rule.size_costs == "per_unit" and rule.size not in ("all_in", "fraction") and wanted >= 1:
+                affordable = max(free, 0.0) * rule.leverage / self._unit_cost(math.floor(wanted), price, market)
+            if rule.whole_units:
+                wanted, affordable = float(math.floor(wanted)), float(math.floor(affordable))
+        self.cash = all_cash
         if problem:
             return wanted, 0.0, 0.0, problem
-        if self.cash <= 0:
+        needs_cash = side == "buy" or rule.short_collateral
+        if free <= 0 and (needs_cash or (units is None and rule.size in ("all_in", "fraction"))):
             return wanted, 0.0, 0.0, "not enough cash"
         quantity, reason = wanted, ""
-        if wanted > affordable * (1 + 1e-13) and (side == "buy" or rule.short_collateral):
-            if rule.short_of_cash == "reject":
+        if wanted > affordable * (1 + 1e-13) and needs_cash:
+            if rule.short_of_cash == "reject" and units is None:
                 return wanted, 0.0, 0.0, "not enough cash"
-            quantity, reason = affordable, "cut to the cash there was"
+            short = (wanted - affordable) * price
+            quantity, reason = affordable, "cut to the cash there was" if short > 1e-9 * abs(self.worth) else ""
         if quantity < SMALLEST:
-            return wanted, 0.0, 0.0, "too small"
+            return wanted, 0.0, 0.0, "not enough cash" if quantity != wanted else "too small"
         fee = self._fee(first, (quantity, price)) - self._fee(first) if first else self._fee((quantity, price))
         self.cash += (-quantity if side == "buy" else quantity) * price - fee
+        if self.held:
+            held = abs(self.held)
+            self.entry_price = (held * self.entry_price + quantity * price) / (held + quantity)
+            self.entry_fees += fee
+            self.held += quantity if side == "buy" else -quantity
+            return wanted, quantity, fee, reason
         self.held = quantity if side == "buy" else -quantity
+        self.base_price = price
         self.entry_price, self.entry_fees, self.entry_bar, self.signal_bar = price, fee, bar, signal_bar
         self.position_stops = stops
         return wanted, quantity, fee, reason
@@ -386,6 +464,14 @@ class Reference:
         self._exit(bar, market, self.conventions.slippage_on != "entries", "market", "closed at the end of the data")
 
     def _refuse(self, bar: int, wishes: frozenset[str]) -> None:
+        if "target" in wishes:
+            closing, opens, units = self._missing(bar, self.bars[bar].close)
+            if closing or opens:
+                way = ("sell" if self.held > 0 else "buy") if closing else opens
+                assert way is not None
+                asked = closing + ((units or 0.0) if opens else 0.0)
+                self.orders.append(Order(bar, way, asked, 0.0, None, 0.0, "no next bar to fill at"))
+            return
         leaves, enters = self._plan(wishes)
         if enters and self.conventions.order_type != "market":
             return

@@ -91,15 +91,19 @@ def test_the_books_balance_at_every_bar(chance: np.random.Generator, conventions
 
 def test_positions_tell_what_orders_did(chance: np.random.Generator, conventions: Conventions) -> None:
     for _ in range(300):
-        events = random_case(chance, conventions).walk().advance(100)
+        case = random_case(chance, conventions)
+        events = case.walk().advance(100)
         ids = events.positions["position_id"]
         assert np.all(np.diff(ids) >= 0)
         final = final_states(events.orders)
         assert final["order_id"].tolist() == list(range(1, len(final) + 1))
         assert not np.any(final["status"] == PENDING)
         for position_id in np.unique(ids):
-            quantities = np.abs(events.positions["quantity"][ids == position_id])
-            assert np.all(np.diff(quantities) < 0), "a position opens once and only shrinks"
+            quantities = events.positions["quantity"][ids == position_id]
+            assert len(set(np.sign(quantities[quantities != 0]))) == 1, "a position has one side"
+            assert np.all(quantities[:-1] != 0), "a position that has ended does nothing more"
+            if case.signals.target is None:
+                assert np.all(np.diff(np.abs(quantities)) < 0), "without targets it opens once and only shrinks"
 
 
 def test_a_reversal_is_one_order_and_two_changes_of_position(conventions: Conventions) -> None:

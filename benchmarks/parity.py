@@ -25,6 +25,7 @@ from backtestr_engine.backtest import Plan, Run
 from backtestr_engine.bars import Bars
 from backtestr_engine.config import load_config
 from backtestr_engine.options import resolve_options
+from backtestr_engine.panel import Panel
 from backtestr_engine.synthetic import synthetic_bars
 from backtestr_protocol.messages import BacktestConfig
 
@@ -90,7 +91,7 @@ def ours(case: Case, preset: str) -> Figures:
     )
     parameters = algorithm.check({"fast": case.fast, "slow": case.slow})
     resolved = resolve_options(options, load_config(None).conventions)
-    run = Run(Plan(config, algorithm, parameters, resolved, case.bars), "parity")
+    run = Run(Plan(config, algorithm, parameters, resolved, Panel.of([case.bars])), "parity")
     run.advance(len(case.bars))
     return {name: value for name, value in run.finish().metrics.items() if isinstance(value, (int, float))}
 

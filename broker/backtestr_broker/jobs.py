@@ -66,18 +66,18 @@ class Job:
         "start_time",
         "status",
         "submit_time",
-        "symbol",
+        "symbols",
         "waiting",
         "wish",
         "worker_id",
     )
 
     def __init__(
-        self, *, backtest_id: str, algorithm_id: str, symbol: str, config: bytes, key: Waiter, submit_time: int
+        self, *, backtest_id: str, algorithm_id: str, symbols: list[str], config: bytes, key: Waiter, submit_time: int
     ) -> None:
         self.backtest_id = backtest_id
         self.algorithm_id = algorithm_id
-        self.symbol = symbol
+        self.symbols = symbols  # at least one
         self.config = config  # MessagePack of the BacktestConfig, as the worker gets it
         self.key = key  # what makes a repeated StartBacktest the same one
         self.submit_time = submit_time
@@ -108,7 +108,8 @@ class Job:
             backtest_id=self.backtest_id,
             status=self.status,
             algorithm_id=self.algorithm_id,
-            symbol=self.symbol,
+            symbol=self.symbols[0],
+            symbols=self.symbols if len(self.symbols) > 1 else [],
             progress_percent=self.progress_percent,
             submit_time=self.submit_time,
             start_time=self.start_time,

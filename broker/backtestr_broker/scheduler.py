@@ -223,13 +223,13 @@ class Scheduler:
             config = decode(_config_decoder, checked)
         except MessageError as error:
             raise SystemFault(f"the check of a backtest gave no BacktestConfig: {error}") from error
-        if config.backtest_id is None:
-            raise SystemFault("the check of a backtest lost its backtestId")
+        if config.backtest_id is None or config.symbol is None:
+            raise SystemFault("the check of a backtest lost its backtestId or its symbol")
         self.check_room()
         job = Job(
             backtest_id=config.backtest_id,
             algorithm_id=config.algorithm_id,
-            symbol=config.symbol,
+            symbols=config.symbols or [config.symbol],
             config=checked,
             key=waiter,
             submit_time=self._wall_ms,

@@ -6,6 +6,8 @@
         return Signals.from_cross(sma(bars.close, fast), sma(bars.close, slow))
 
 An algorithm sees whole arrays and must not look ahead: the signal of a bar may depend on that bar and those before it.
+On several symbols it is called for each of them. One that compares them is declared with `@portfolio` instead; it takes
+a `Panel` and returns weights, fractions of equity of shape (rows, symbols).
 """
 
 from __future__ import annotations
@@ -23,11 +25,14 @@ import msgspec
 from backtestr_protocol.errors import AlgorithmError, InvalidConfiguration
 from backtestr_protocol.messages import AlgorithmInfo
 
+from .arrays import Floats
 from .bars import Bars
+from .panel import Panel, checked_weights
 from .parameters import Parameter, Value, check_values, describe
 from .signals import Signals
 
 SignalFunction = Callable[..., Signals]
+WeightFunction = Callable[..., Floats]
 
 VERSION_CHARACTERS = 16
 """64 bits of the source's SHA-256: enough that two versions of one algorithm never share it."""
@@ -56,14 +61,16 @@ class Requirement(msgspec.Struct, frozen=True):
 
 
 class Algorithm(msgspec.Struct, frozen=True):
-    """A named signal function. `version` is a hash of its source: another source, another version."""
+    """A named signal function, or with `across` one of weights. `version` is a hash of its source: another source,
+    another version."""
 
     name: str
     version: str
     description: str
     parameters: dict[str, Parameter]
     requirements: tuple[Requirement, ...]
-    function: SignalFunction
+    function: SignalFunction | WeightFunction
+    across: bool = False
 
     @property
     def algorithm_id(self) -> str:
@@ -77,6 +84,7 @@ class Algorithm(msgspec.Struct, frozen=True):
             version=self.version,
             description=self.description,
             parameters=[describe(name, parameter) for name, parameter in self.parameters.items()],
+            across=self.across,
         )
 
     def check(self, given: Mapping[str, Any]) -> dict[str, Value]:
@@ -99,8 +107,21 @@ class Algorithm(msgspec.Struct, frozen=True):
         Raises `AlgorithmError` when the algorithm raises (with `details.traceback`) or returns anything but `Signals`
         of one byte per bar.
         """
+        signals = self._called(bars, values)
+        if not isinstance(signals, Signals):
+            raise AlgorithmError(f"{self.name} returned {type(signals).__name__}, not Signals")
+        if len(signals) != len(bars):
+            raise AlgorithmError(f"{self.name} returned signals for {len(signals)} bars; there are {len(bars)}")
+        return signals
+
+    def weights(self, panel: Panel, values: Mapping[str, Value]) -> Floats:
+        """The weights on `panel` of one that is `across`: float64 of shape (rows, symbols), NaN where things are to
+        stay as they are. Raises `AlgorithmError` as `signals` does."""
+        return checked_weights(self._called(panel, values), panel, self.name)
+
+    def _called(self, sample: Bars | Panel, values: Mapping[str, Value]) -> object:
         try:
-            signals = self.function(bars, **values)
+            return self.function(sample, **values)
         except AlgorithmError as error:
             raise AlgorithmError(
                 f"{self.name}: {error.message}", **{"traceback": traceback.format_exc(), **(error.details or {})}
@@ -109,11 +130,6 @@ class Algorithm(msgspec.Struct, frozen=True):
             raise AlgorithmError(
                 f"{self.name} raised {type(error).__name__}: {error}", traceback=traceback.format_exc()
             ) from error
-        if not isinstance(signals, Signals):
-            raise AlgorithmError(f"{self.name} returned {type(signals).__name__}, not Signals")
-        if len(signals) != len(bars):
-            raise AlgorithmError(f"{self.name} returned signals for {len(signals)} bars; there are {len(bars)}")
-        return signals
 
 
 def algorithm(
@@ -124,11 +140,24 @@ def algorithm(
     `requires` states relations between parameters, such as `["fast < slow"]`. Raises `ValueError` for a function whose
     arguments are not bars and these parameters, a default out of range, or a relation that says nothing.
     """
+    return _declaration(name, requires, parameters, across=False)
 
-    def declare(function: SignalFunction) -> Algorithm:
+
+def portfolio(
+    name: str, /, *, requires: Sequence[str] = (), **parameters: Parameter
+) -> Callable[[WeightFunction], Algorithm]:
+    """The same for a function of a `Panel` that returns weights: what compares symbols with each other."""
+    return _declaration(name, requires, parameters, across=True)
+
+
+def _declaration(
+    name: str, requires: Sequence[str], parameters: dict[str, Parameter], *, across: bool
+) -> Callable[[Callable[..., Any]], Algorithm]:
+    def declare(function: Callable[..., Any]) -> Algorithm:
         arguments = list(inspect.signature(function).parameters)[1:]
         if arguments != list(parameters):
-            raise ValueError(f"{name} takes {arguments} after the bars, but declares {list(parameters)}")
+            what = "panel" if across else "bars"
+            raise ValueError(f"{name} takes {arguments} after the {what}, but declares {list(parameters)}")
         return Algorithm(
             name=name,
             version=hashlib.sha256(_source(function).encode()).hexdigest()[:VERSION_CHARACTERS],
@@ -136,6 +165,7 @@ def algorithm(
             parameters=parameters,
             requirements=tuple(_parse_requirement(text, parameters) for text in requires),
             function=function,
+            across=across,
         )
 
     for parameter, kind in parameters.items():
@@ -143,7 +173,7 @@ def algorithm(
     return declare
 
 
-def _source(function: SignalFunction) -> str:
+def _source(function: Callable[..., Any]) -> str:
     """The text of the file that defines `function`, since its helpers are part of what it does."""
     return inspect.getsource(inspect.getmodule(function) or function)
 

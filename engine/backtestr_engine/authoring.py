@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from .algorithm import algorithm
+from .algorithm import algorithm, portfolio
 from .bars import Bars
 from .crossings import falls_below, rises_above
 from .higher import Higher
 from .indicators import bbands, ema, highest, indicator, lowest, macd, rsi, sma
+from .panel import Panel
 from .parameters import Bool, Float, Int
 from .signals import Signals
 
@@ -16,6 +17,7 @@ __all__ = [
     "Float",
     "Higher",
     "Int",
+    "Panel",
     "Signals",
     "algorithm",
     "bbands",
@@ -25,6 +27,7 @@ __all__ = [
     "indicator",
     "lowest",
     "macd",
+    "portfolio",
     "rises_above",
     "rsi",
     "sma",

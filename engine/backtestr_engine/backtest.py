@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -13,7 +14,7 @@ import polars as pl
 from backtestr_protocol.errors import InvalidConfiguration, ValidationError
 from backtestr_protocol.messages import BacktestConfig, BacktestProgress, EquityCurvePoint, Timeframe
 
-from .account import rules
+from .account import rules, totals
 from .algorithm import Algorithm
 from .algorithms import BUILT_IN, find_algorithm
 from .arrays import Floats, Integers, Records
@@ -23,27 +24,38 @@ from .daily import with_daily_statistics
 from .fills import BUY, SELL, TRADE, final_states
 from .instants import parse_instant
 from .metrics import Annualisation, Metrics, Walked, annualisation, compute_metrics
+from .metrics_excursions import fill_in_excursions
 from .options import Conventions, Options, resolve_options
+from .panel import Panel, targets_of
 from .parameters import Value
+from .portfolio import PortfolioWalk
 from .signals import Signals
 from .tables import equity_frame, orders_frame, positions_frame, trades_frame
-from .timeframes import parse_timeframe
+from .timeframes import LENGTH_US, parse_timeframe
 from .walk import Walk
+
+MAX_SYMBOLS = 1000
+"""The symbols of one backtest: at a million bars each they would be 48 GB, more than anyone has."""
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """A backtest that nothing stands against: all names found, all values checked, the bars at hand."""
+    """A backtest that nothing stands against: all names found, all values checked, the bars of every symbol at hand."""
 
     config: BacktestConfig
     algorithm: Algorithm
     parameters: dict[str, Value]
     options: Options
-    bars: Bars
+    panel: Panel
+
+    @property
+    def bars(self) -> Bars:
+        """Those of the first symbol."""
+        return self.panel.series[0]
 
     @property
     def annualisation(self) -> Annualisation:
         conventions = self.options.conventions
-        return annualisation(self.bars.timeframe, conventions.calendar, conventions.risk_free)
+        return annualisation(self.panel.timeframe, conventions.calendar, conventions.risk_free)
 
     def resolved_config(self) -> BacktestConfig:
         """The configuration with every parameter and option spelled out and the algorithm's version in its id: what
@@ -64,10 +76,13 @@ def prepare(
 ) -> Plan:
     """Check all of `config` against what there is, without running the algorithm. `conventions` are the defaults.
 
+    In the plan's configuration `symbol` is the first symbol, and `symbols` are all where there are several.
+
     Raises `NotFound` (algorithm), `ValidationError` (a value ill-typed or out of range; a name of parameter, option or
     timeframe that does not exist), `InvalidConfiguration` (values that contradict each other, capital ≤ 0) and
     `DataError` (symbol, or a range without bars).
     """
+    symbols = _check_symbols(config)
     algorithm = find_algorithm(config.algorithm_id, algorithms)
     parameters = algorithm.check(config.parameters)
     options = resolve_options(config.options, conventions)
@@ -80,8 +95,52 @@ def prepare(
             f"startDate {config.start_date} is not before endDate {config.end_date} (the end is exclusive)",
             paths=["$.startDate", "$.endDate"],
         )
-    bars = catalog.load(config.symbol, timeframe, start, end)
-    return Plan(config, algorithm, parameters, options, bars)
+    if len(symbols) > 1:
+        _check_shared_account(options.conventions)
+    panel = Panel.of([catalog.load(symbol, timeframe, start, end) for symbol in symbols])
+    named = msgspec.structs.replace(config, symbol=symbols[0], symbols=symbols if len(symbols) > 1 else [])
+    return Plan(named, algorithm, parameters, options, panel)
+
+
+def _check_symbols(config: BacktestConfig) -> list[str]:
+    """All symbols, each once, in the order of the request."""
+    if not config.symbols:
+        if config.symbol is None:
+            raise ValidationError(
+                "a backtest needs a symbol: give symbol, or symbols for several that share the account",
+                path="$.symbol",
+                expected="a symbol",
+            )
+        return [config.symbol]
+    if len(config.symbols) > MAX_SYMBOLS:
+        raise ValidationError(
+            f"a backtest has up to {MAX_SYMBOLS} symbols, not {len(config.symbols)}",
+            path="$.symbols",
+            expected=f"up to {MAX_SYMBOLS}",
+            got=len(config.symbols),
+        )
+    twice = [symbol for symbol, count in Counter(config.symbols).items() if count > 1]
+    if twice:
+        raise ValidationError(
+            f"symbols names {', '.join(map(repr, twice[:5]))} more than once", path="$.symbols", expected="each once"
+        )
+    if config.symbol is not None and config.symbol not in config.symbols:
+        raise InvalidConfiguration(
+            f"symbol {config.symbol!r} is not among symbols ({', '.join(config.symbols[:20])}); give one of the two",
+            paths=["$.symbol", "$.symbols"],
+        )
+    return config.symbols
+
+
+def _check_shared_account(conventions: Conventions) -> None:
+    """What has a meaning for one symbol only."""
+    for name, alone in (("leverage", conventions.leverage > 1.0), ("sizeCosts", conventions.size_costs == "per_unit")):
+        if alone:
+            raise InvalidConfiguration(
+                f"{name} as given is for a backtest of one symbol: several that share an account trade without credit, "
+                "and at their own costs",
+                paths=["$.symbols", f"$.options.{name}"],
+            )
 
 
 def _check_money(config: BacktestConfig) -> None:
@@ -113,6 +172,26 @@ def _check_money(config: BacktestConfig) -> None:
         )
 
 
+def _check_wishes(algorithm: Algorithm, signals: Sequence[Signals], conventions: Conventions) -> None:
+    """Refuse signals that the conventions cannot follow, before anything is walked."""
+    order_type = conventions.order_type
+    if order_type == "market":
+        return
+    needed = {"limit": ["limit_price"], "stop": ["stop_price"], "stop_limit": ["limit_price", "stop_price"]}[order_type]
+    missing = [name for name in needed if any(getattr(one, name) is None for one in signals)]
+    if any(one.target is not None for one in signals):
+        said = "gives targets, which are market orders"
+    elif missing:
+        said = f"gives its entries no {' and no '.join(missing)}"
+    else:
+        return
+    raise InvalidConfiguration(
+        f"orderType {order_type} makes entries wait for a price, and {algorithm.name} {said}; "
+        "use orderType market, or another algorithm",
+        paths=["$.options.orderType", "$.algorithmId"],
+    )
+
+
 class Chunk(msgspec.Struct, frozen=True):
     """What happened on the bars just walked: records of `fills.ORDER` and `fills.POSITION`, in order."""
 
@@ -126,13 +205,14 @@ class Run:
     def __init__(self, plan: Plan, backtest_id: str) -> None:
         self.plan = plan
         self.backtest_id = backtest_id
-        self._walk: Walk | None = None
+        self._walk: Walk | PortfolioWalk | None = None
         self._peak = -math.inf
         self._peak_at = 0
 
     @property
     def bars_total(self) -> int:
-        return len(self.plan.bars)
+        """Rows of the panel: the times at which any symbol has a bar."""
+        return len(self.plan.panel)
 
     @property
     def bars_walked(self) -> int:
@@ -143,14 +223,27 @@ class Run:
         return self.bars_walked == self.bars_total
 
     def start(self) -> None:
-        """Compute the signals. Raises `AlgorithmError`."""
-        self.start_with(self.plan.algorithm.signals(self.plan.bars, self.plan.parameters))
+        """Compute the signals. Raises `AlgorithmError`; `InvalidConfiguration` where they lack what an option needs."""
+        algorithm, panel, parameters = self.plan.algorithm, self.plan.panel, self.plan.parameters
+        if algorithm.across:
+            weights = algorithm.weights(panel, parameters)
+            self.start_with(*targets_of(panel, weights, fills_at_close=self._fills_at_close))
+        else:
+            self.start_with(*(algorithm.signals(bars, parameters) for bars in panel.series))
 
-    def start_with(self, signals: Signals) -> None:
-        """Start with signals that were computed elsewhere, one per bar."""
-        config = self.plan.config
-        kernel_rules = rules(self.plan.options.conventions, commission=config.commission, slippage=config.slippage)
-        self._walk = Walk(self.plan.bars, signals, kernel_rules, config.initial_capital)
+    def start_with(self, *signals: Signals) -> None:
+        """Start with signals that were computed elsewhere: those of every symbol, one per bar."""
+        config, conventions, panel = self.plan.config, self.plan.options.conventions, self.plan.panel
+        _check_wishes(self.plan.algorithm, signals, conventions)
+        kernel_rules = rules(conventions, commission=config.commission, slippage=config.slippage)
+        if len(signals) == 1:
+            self._walk = Walk(panel.series[0], signals[0], kernel_rules, config.initial_capital)
+        else:
+            self._walk = PortfolioWalk(panel, signals, kernel_rules, config.initial_capital)
+
+    @property
+    def _fills_at_close(self) -> bool:
+        return self.plan.options.conventions.fill_at == "close"
 
     def advance(self, max_bars: int) -> Chunk:
         """Walk up to `max_bars` more bars; starts the run if `start` has not."""
@@ -163,18 +256,17 @@ class Run:
         walked, capital = walk.bars_walked, self.plan.config.initial_capital
         equity = float(walk.equity[walked - 1]) if walked else capital
         last = max(walked - 1, 0)
-        account = walk.account[0]
-        timestamp = int(self.plan.bars.timestamp[last]) // 1000
-        unrealized = float(account["quantity"]) * (float(self.plan.bars.close[last]) - float(account["average_price"]))
+        at = totals(walk.account)
+        timestamp = int(self.plan.panel.timestamp[last]) // 1000
         return BacktestProgress(
             backtest_id=self.backtest_id,
             current_time=timestamp,
             progress_percent=100.0 * walked / self.bars_total,
-            orders_executed=int(account["orders_filled"]),
-            positions_opened=int(account["positions_opened"]),
-            positions_closed=int(account["positions_closed"]),
-            unrealized_pnl=unrealized,
-            realized_pnl=float(account["realized"]),
+            orders_executed=at.orders_filled,
+            positions_opened=at.positions_opened,
+            positions_closed=at.positions_closed,
+            unrealized_pnl=at.unrealized,
+            realized_pnl=at.realized,
             equity_curve_point=EquityCurvePoint(
                 timestamp=timestamp,
                 equity=equity,
@@ -186,45 +278,43 @@ class Run:
     def finish(self) -> Result:
         """The result of the bars walked, all of them or, after a stop, fewer."""
         walk = self._started()
-        walked, account = walk.bars_walked, walk.account[0]
-        bars = self.plan.bars[:walked]
-        events = walk.events()
+        walked, capital, conventions = walk.bars_walked, self.plan.config.initial_capital, self.plan.options.conventions
+        panel = self.plan.panel.first(walked)
+        equity, events = walk.equity[:walked], walk.events()
+        trades, still_open = events.trades, _open_trades(walk.account, panel)
+        fill_in_excursions(trades, panel.series, fills_at_close=self._fills_at_close)
+        fill_in_excursions(still_open, panel.series, fills_at_close=self._fills_at_close, still_open=True)
         metrics = None
         if walked:
+            market, at = panel.market(), totals(walk.account)
+            closed_at = int(panel.timestamp[-1]) + LENGTH_US[panel.timeframe]
             metrics = compute_metrics(
-                Walked(
-                    initial_capital=self.plan.config.initial_capital,
-                    bars=bars,
-                    equity=walk.equity[:walked],
-                    trades=events.trades,
-                    account=account,
-                    fills_at_close=self.plan.options.conventions.fill_at == "close",
-                ),
-                self.plan.annualisation,
+                Walked(capital, panel.timestamp, closed_at, market, equity, trades, at), self.plan.annualisation
             )
-        conventions = self.plan.options.conventions
-        if metrics and conventions.statistics == "daily_geometric":
-            metrics = with_daily_statistics(metrics, bars, walk.equity[:walked], conventions.risk_free)
+            if conventions.statistics == "daily_geometric":
+                metrics = with_daily_statistics(
+                    metrics, panel.timestamp, panel.timeframe, equity, conventions.risk_free
+                )
         return Result(
-            symbol=bars.symbol,
-            timeframe=bars.timeframe,
-            initial_capital=self.plan.config.initial_capital,
-            timestamp=bars.timestamp,
-            equity=walk.equity[:walked],
+            symbols=panel.symbols,
+            timeframe=panel.timeframe,
+            initial_capital=capital,
+            timestamp=panel.timestamp,
+            equity=equity,
             orders=final_states(events.orders),
             positions=events.positions,
-            trades=events.trades,
-            open_trades=_open_trades(account, bars),
+            trades=trades,
+            open_trades=still_open,
             statistics=metrics,
         )
 
-    def _started(self) -> Walk:
+    def _started(self) -> Walk | PortfolioWalk:
         if self._walk is None:
             self.start()
         assert self._walk is not None
         return self._walk
 
-    def _drawdown(self, walk: Walk) -> float:
+    def _drawdown(self, walk: Walk | PortfolioWalk) -> float:
         """1 − equity / running peak at the last bar walked, looking only at the bars since the last call."""
         fresh = walk.equity[self._peak_at : walk.bars_walked]
         if len(fresh):
@@ -235,10 +325,10 @@ class Run:
 
 class Result(msgspec.Struct, frozen=True):
     """What a run came to. `timestamp` (µs UTC) and `equity` have one value per bar walked. `trades` are the closed
-    ones, `open_trades` the one (or none) that is open at the end, marked at the last close. `statistics` is None when
-    no bar was walked."""
+    ones, `open_trades` those that are open at the end, marked at the last close, one per symbol at most; `symbol` of
+    records counts in `symbols`. `statistics` is None when no bar was walked."""
 
-    symbol: str
+    symbols: tuple[str, ...]
     timeframe: Timeframe
     initial_capital: float
     timestamp: Integers
@@ -260,28 +350,28 @@ class Result(msgspec.Struct, frozen=True):
             case "equity":
                 return equity_frame(self.timestamp, self.equity, self.initial_capital)
             case "orders":
-                return orders_frame(self.orders, self.symbol)
+                return orders_frame(self.orders, self.symbols)
             case "trades":
-                return trades_frame(self.trades, self.open_trades, self.symbol)
+                return trades_frame(self.trades, self.open_trades, self.symbols)
             case "positions":
-                return positions_frame(self.positions, self.symbol)
+                return positions_frame(self.positions, self.symbols)
         raise ValueError(f"a result has no table {table!r}")
 
 
-def _open_trades(account: Any, bars: Bars) -> Records:
-    """The trade that is open after the last bar, marked at its close, or nothing."""
-    quantity = float(account["quantity"])
-    trade = np.zeros(1 if quantity and len(bars) else 0, dtype=TRADE)
-    if len(trade):
-        entry_price, fees, close = float(account["average_price"]), float(account["entry_fees"]), bars.close[-1]
-        trade["position_id"] = account["positions_opened"]
-        trade["entry_time"] = account["entry_time"]
-        trade["exit_time"] = bars.timestamp[-1]
-        trade["quantity"] = abs(quantity)
-        trade["entry_price"] = entry_price
-        trade["exit_price"] = close
-        trade["fees"] = fees
-        trade["pnl"] = quantity * (close - entry_price) - fees
-        trade["return"] = trade["pnl"] / (entry_price * abs(quantity))
-        trade["side"] = BUY if quantity > 0 else SELL
-    return trade
+def _open_trades(account: Records, panel: Panel) -> Records:
+    """The trades that are open after the last row, marked at their latest close."""
+    held = account[account["quantity"] != 0.0] if len(panel) else account[:0]
+    trades = np.zeros(len(held), dtype=TRADE)
+    quantity, entry_price, close = held["quantity"], held["average_price"], held["mark"]
+    trades["position_id"] = held["position_id"]
+    trades["symbol"] = held["symbol"]
+    trades["entry_time"] = held["entry_time"]
+    trades["exit_time"] = panel.timestamp[-1] if len(held) else 0
+    trades["quantity"] = np.abs(quantity)
+    trades["entry_price"] = entry_price
+    trades["exit_price"] = close
+    trades["fees"] = held["entry_fees"]
+    trades["pnl"] = quantity * (close - entry_price) - held["entry_fees"]
+    trades["return"] = trades["pnl"] / (entry_price * np.abs(quantity))
+    trades["side"] = np.where(quantity > 0, BUY, SELL)
+    return trades

@@ -20,6 +20,9 @@ FIRST_PART = -1.0
 
 _NEARLY_ALL = 1.0 - np.finfo(np.float64).eps
 
+_ROUNDING = 1e-12
+"""Of a quantity: an order that cash falls short of by less is paid for."""
+
 MINIMUM_QUANTITY = 1e-8
 """One satoshi: an order for less than this is rounding, not intent."""
 
@@ -145,12 +148,12 @@ def size_of(
         wanted = np.floor(wanted)
         most = np.floor(most)
     needs_cash = side == BUY or rule.short_collateral
-    if free <= 0.0 and (needs_cash or (np.isnan(named) and rule.size <= FRACTION)):
+    if free < MINIMUM_QUANTITY * price and (needs_cash or (np.isnan(named) and rule.size <= FRACTION)):
         return wanted, 0.0, NO_CASH
     quantity = wanted
     reason = NO_REASON
     if wanted > most and needs_cash:
-        if not cut:
+        if not cut and wanted - most > _ROUNDING * wanted:
             return wanted, 0.0, NO_CASH
         quantity = most
         reason = CUT

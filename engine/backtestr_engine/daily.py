@@ -17,8 +17,9 @@ import math
 import msgspec
 import numpy as np
 
-from .arrays import Floats
-from .bars import Bars
+from backtestr_protocol.messages import Timeframe
+
+from .arrays import Floats, Integers
 from .metrics import Metrics
 from .timeframes import DAY_US
 
@@ -28,9 +29,11 @@ _WEEKEND_SHARE = 2 / 7 * 0.6
 """Weekends trade when more than this share of the bars is on them."""
 
 
-def with_daily_statistics(metrics: Metrics, bars: Bars, equity: Floats, risk_free: float) -> Metrics:
+def with_daily_statistics(
+    metrics: Metrics, timestamp: Integers, timeframe: Timeframe, equity: Floats, risk_free: float
+) -> Metrics:
     """`metrics` with the five figures in place of those per bar; what is undefined is None, with the reason."""
-    returns, periods = _returns(bars, equity)
+    returns, periods = _returns(timestamp, timeframe, equity)
     reason = None
     if not len(returns):
         reason = "it needs at least two days"
@@ -69,11 +72,11 @@ def _replaced(metrics: Metrics, figures: dict[str, float | None], reasons: dict[
     return msgspec.structs.replace(metrics, **figures, undefined=undefined)
 
 
-def _returns(bars: Bars, equity: Floats) -> tuple[Floats, float]:
+def _returns(timestamp: Integers, timeframe: Timeframe, equity: Floats) -> tuple[Floats, float]:
     """Returns from the last bar of a day to that of the next, and how many of these make a year."""
-    if bars.timeframe == "1w":
+    if timeframe == "1w":
         return equity[1:] / equity[:-1] - 1.0, 52.0
-    day = bars.timestamp // DAY_US
+    day = timestamp // DAY_US
     last = np.flatnonzero(np.append(np.diff(day) != 0, True))
     at_end = equity[last]
     weekday = (day - _SATURDAY) % 7

@@ -19,6 +19,8 @@ _FLOAT64, _UINT64 = b"\xcb", b"\xcf"
 _NUMBER_BYTES = 8
 # A byte of header and the 19 digits of 2^63.
 _MAX_ID_BYTES = 20
+# Counting shapes is ten times as fast as sorting them; many symbols make too many shapes to count.
+_COUNTED_SHAPES = 1 << 16
 # Unsigned, as ids are in the kernel: division by it is a multiplication.
 _TEN = np.uint64(10)
 
@@ -71,15 +73,14 @@ def encode_payloads(type_name: str, fields: Mapping[str, Field], count: int, ids
     assert len(fields) <= 14, "a map of up to 15 keys has one byte of header"
     if not count:
         return Encoded(b"", np.zeros(0, dtype=np.int64))
-    shape = _shapes(fields, count)
+    found, shape = _numbered(_shapes(fields, count))
     numbers = [field for field in fields.values() if isinstance(field, Number)]
-    found = np.flatnonzero(np.bincount(shape))
-    templates = {int(one): _template(type_name, fields, ids.name if ids else None, int(one)) for one in found}
-    width = max(len(template) for template, _ in templates.values())
-    bodies = np.zeros((int(found[-1]) + 1, width), dtype=np.uint8)
+    templates = [_template(type_name, fields, ids.name if ids else None, int(one)) for one in found]
+    width = max(len(template) for template, _ in templates)
+    bodies = np.zeros((len(found), width), dtype=np.uint8)
     lengths = np.zeros(len(bodies), dtype=np.int64)
     places = np.full((len(bodies), len(numbers)), -1, dtype=np.int64)
-    for one, (template, at) in templates.items():
+    for one, (template, at) in enumerate(templates):
         bodies[one, : len(template)] = np.frombuffer(template, dtype=np.uint8)
         lengths[one] = len(template)
         places[one] = at
@@ -105,6 +106,17 @@ def _shapes(fields: Mapping[str, Field], count: int) -> Integers:
         elif isinstance(field, Number) and field.present is not None:
             shape = shape * 2 + field.present
     return shape
+
+
+def _numbered(shape: Integers) -> tuple[Integers, Integers]:
+    """The shapes that there are, and which of them each record has, counted from 0."""
+    if shape.max() >= _COUNTED_SHAPES:
+        found, inverse = np.unique(shape, return_inverse=True)
+        return found, inverse
+    found = np.flatnonzero(np.bincount(shape))
+    number = np.zeros(int(found[-1]) + 1, dtype=np.int64)
+    number[found] = np.arange(len(found))
+    return found, number[shape]
 
 
 def _template(type_name: str, fields: Mapping[str, Field], id_name: str | None, shape: int) -> tuple[bytes, list[int]]:

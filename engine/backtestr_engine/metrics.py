@@ -17,11 +17,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from .account import Totals
 from .annualisation import Annualisation as Annualisation
 from .annualisation import annualisation as annualisation
-from .arrays import Floats, Records
-from .bars import Bars
-from .metrics_excursions import drawdowns, excursions
+from .arrays import Floats, Integers, Records
+from .metrics_excursions import drawdowns
 from .metrics_returns import Moments, Tails, moments, tails
 from .timeframes import DAY_US
 
@@ -31,16 +31,18 @@ _YEAR_US = 365.25 * DAY_US
 class Walked(msgspec.Struct, frozen=True):
     """What metrics are computed of: the bars walked so far and what the account did on them.
 
-    `equity`: float64 per bar. `trades`: records of `fills.TRADE`, closed ones. `account`: one record of
-    `account.ACCOUNT`. `fills_at_close`: whether orders are filled at the close of a bar, not at its open.
+    `timestamp` (µs UTC, of opens), `market` and `equity` have one value per bar: the close of the market, which of
+    several symbols is equal parts of each, bought and held. `closed_at`: when the last bar closed. `trades`: records of
+    `fills.TRADE`, closed ones, with their excursions.
     """
 
     initial_capital: float
-    bars: Bars
+    timestamp: Integers
+    closed_at: int
+    market: Floats
     equity: Floats
     trades: Records
-    account: Any
-    fills_at_close: bool
+    totals: Totals
 
 
 class Metrics(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -60,7 +62,7 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     cagr: float | None
     """(1 + totalReturn)^(1 / years) − 1, years of 365.25 days from the first open to the last close."""
     buy_and_hold_return: float
-    """Last close / first close − 1, without costs."""
+    """Last close / first close − 1, without costs; of several symbols, with equal parts in each."""
     alpha: float | None
     """(1 + mean((r − f) − beta · (m − f)))^A − 1, a rate per year: what was earned beside the market's share (Jensen
     1968; compounded as empyrical does)."""
@@ -102,7 +104,7 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """√mean((1 − eᵢ / pᵢ)²), a fraction (Martin & McCann 1989, who give it in percent)."""
 
     exposure: float
-    """The fraction of bars that ended with a position."""
+    """The fraction of bars that ended with a position, of several symbols with any."""
     turnover: float | None
     """Σ |fill price · fill quantity| / mean(e): how often the account was traded over."""
     total_fees: float
@@ -111,9 +113,9 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Σ |fill price − market price| · fill quantity, in money."""
 
     total_trades: int
-    """Closed trades, and the one that is open at the end, as vectorbt counts."""
+    """Closed trades, and those that are open at the end, as vectorbt counts."""
     open_trades: int
-    """1 when a position is open at the end, else 0."""
+    """The positions that are open at the end."""
     win_rate: float | None
     """The fraction of closed trades with pnl > 0."""
     best_trade: float | None
@@ -138,7 +140,7 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The longest of these times."""
     average_mae: float | None
     """The mean, over the closed trades, of the largest move against the holder, a fraction of the entry price from 0 up
-    (maximum adverse excursion, Sweeney 1996; which bars count: `metrics_excursions.excursions`)."""
+    (maximum adverse excursion, Sweeney 1996; which bars count: `metrics_excursions`)."""
     average_mfe: float | None
     """The same of the largest move in his favour (maximum favourable excursion)."""
 
@@ -172,20 +174,20 @@ class _Reasons:
 
 def compute_metrics(walked: Walked, rule: Annualisation) -> Metrics:
     """All metrics of at least one bar walked."""
-    bars, equity, account, capital = walked.bars, walked.equity, walked.account, walked.initial_capital
+    market, equity, at, capital = walked.market, walked.equity, walked.totals, walked.initial_capital
     reasons = _Reasons()
     figure = reasons.figure
     final, per_year, risk_free = float(equity[-1]), rule.bars_per_year, rule.risk_free_per_bar
     total_return = final / capital - 1.0
-    years = (bars.closed_at(-1) - int(bars.timestamp[0])) / _YEAR_US
+    years = (walked.closed_at - int(walked.timestamp[0])) / _YEAR_US
 
-    fell = drawdowns(equity, bars.timestamp)
+    fell = drawdowns(equity, walked.timestamp)
     ruined = "equity fell to zero or below" if fell.lowest <= 0 else None
     no_drawdown = "there is no drawdown" if fell.deepest == 0 else None
     annual_return = figure("annualReturn", ruined, lambda: _compounded(final / capital, per_year / len(equity)))
     no_annual = None if annual_return is not None else reasons.undefined["annualReturn"]
 
-    of = moments(equity, bars.close, capital, risk_free) if ruined is None else _NO_MOMENTS
+    of = moments(equity, market, capital, risk_free) if ruined is None else _NO_MOMENTS
     too_short = ruined or ("it needs at least two bars" if len(equity) < 2 else None)
     no_spread = too_short or ("returns do not vary" if of.deviation < _NO_SPREAD else None)
     no_loss = too_short or ("no return is below the risk-free rate" if of.losses == 0 else None)
@@ -205,8 +207,6 @@ def compute_metrics(walked: Walked, rule: Annualisation) -> Metrics:
     win_rate = len(wins) / max(len(pnl), 1)
     payoff = -float(wins.mean() / losses.mean()) if no_payoff is None else math.nan
     lasted = walked.trades["exit_time"] - walked.trades["entry_time"]
-    adverse, favourable = _excursions(walked)
-    is_open = int(account["quantity"] != 0)
 
     return Metrics(
         start_equity=capital,
@@ -215,7 +215,7 @@ def compute_metrics(walked: Walked, rule: Annualisation) -> Metrics:
         total_return=total_return,
         annual_return=annual_return,
         cagr=figure("cagr", ruined, lambda: _compounded(final / capital, 1.0 / years)),
-        buy_and_hold_return=float(bars.close[-1] / bars.close[0]) - 1.0,
+        buy_and_hold_return=float(market[-1] / market[0]) - 1.0,
         alpha=figure("alpha", no_market, lambda: _compounded(1.0 + _alpha_per_bar(of, risk_free), per_year)),
         beta=figure("beta", no_market, lambda: of.beta),
         volatility=figure("volatility", too_short, lambda: of.deviation * math.sqrt(per_year)),
@@ -238,12 +238,12 @@ def compute_metrics(walked: Walked, rule: Annualisation) -> Metrics:
         average_drawdown_duration_ms=figure("averageDrawdownDurationMs", no_drawdown, lambda: fell.mean_us / 1000),
         recovery_factor=figure("recoveryFactor", no_drawdown, lambda: total_return / fell.deepest),
         ulcer_index=figure("ulcerIndex", ruined, lambda: fell.ulcer),
-        exposure=int(account["bars_exposed"]) / len(equity),
-        turnover=figure("turnover", ruined, lambda: float(account["traded_value"]) / of.mean_equity),
-        total_fees=float(account["fees"]),
-        total_slippage=float(account["slippage"]),
-        total_trades=len(pnl) + is_open,
-        open_trades=is_open,
+        exposure=at.bars_exposed / len(equity),
+        turnover=figure("turnover", ruined, lambda: at.traded_value / of.mean_equity),
+        total_fees=at.fees,
+        total_slippage=at.slippage,
+        total_trades=len(pnl) + at.open_positions,
+        open_trades=at.open_positions,
         win_rate=figure("winRate", no_trade, lambda: win_rate),
         best_trade=figure("bestTrade", no_trade, lambda: float(returns.max())),
         worst_trade=figure("worstTrade", no_trade, lambda: float(returns.min())),
@@ -255,8 +255,8 @@ def compute_metrics(walked: Walked, rule: Annualisation) -> Metrics:
         kelly=figure("kelly", no_payoff, lambda: win_rate - (1.0 - win_rate) / payoff),
         average_trade_duration_ms=figure("averageTradeDurationMs", no_trade, lambda: float(lasted.mean()) / 1000),
         max_trade_duration_ms=figure("maxTradeDurationMs", no_trade, lambda: float(lasted.max()) / 1000),
-        average_mae=figure("averageMae", no_trade, lambda: float(adverse.mean())),
-        average_mfe=figure("averageMfe", no_trade, lambda: float(favourable.mean())),
+        average_mae=figure("averageMae", no_trade, lambda: float(walked.trades["mae"].mean())),
+        average_mfe=figure("averageMfe", no_trade, lambda: float(walked.trades["mfe"].mean())),
         undefined=reasons.undefined,
     )
 
@@ -274,12 +274,3 @@ def _compounded(growth: float, times: float) -> float:
 
 def _alpha_per_bar(of: Moments, risk_free: float) -> float:
     return of.paired_mean - risk_free - of.beta * (of.market_mean - risk_free)
-
-
-def _excursions(walked: Walked) -> tuple[Floats, Floats]:
-    bars = walked.bars
-    columns = ("entry_time", "exit_time", "entry_price", "exit_price", "side")
-    entered, left, entry_price, exit_price, side = (np.ascontiguousarray(walked.trades[name]) for name in columns)
-    return excursions(
-        bars.timestamp, bars.high, bars.low, entered, left, entry_price, exit_price, side, walked.fills_at_close
-    )

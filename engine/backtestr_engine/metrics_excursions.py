@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
-from .arrays import Floats, Integers
+from .arrays import Floats, Integers, Records
+from .bars import Bars
 
 
 class Drawdowns(NamedTuple):
@@ -62,6 +64,22 @@ def drawdowns(equity: Floats, timestamp: Integers) -> Drawdowns:
     )
 
 
+def fill_in_excursions(
+    trades: Records, series: Sequence[Bars], *, fills_at_close: bool, still_open: bool = False
+) -> None:
+    """Set `mae` and `mfe` of trades in the symbols of `series`. Of those `still_open`, the last bar counts as well."""
+    for symbol, bars in enumerate(series):
+        rows = np.flatnonzero(trades["symbol"] == symbol) if len(series) > 1 else slice(None)
+        columns = ("entry_time", "exit_time", "entry_price", "exit_price", "side")
+        entered, left, entry_price, exit_price, side = (np.ascontiguousarray(trades[name][rows]) for name in columns)
+        if still_open:
+            left = left + 1
+        found = excursions(
+            bars.timestamp, bars.high, bars.low, entered, left, entry_price, exit_price, side, fills_at_close
+        )
+        trades["mae"][rows], trades["mfe"][rows] = found
+
+
 @njit(cache=True, nogil=True)
 def excursions(
     timestamp: Integers,
@@ -78,7 +96,8 @@ def excursions(
 
     Both count from zero up. Prices met are the entry's, the exit's, and the highs and lows of the bars between; the bar
     of the entry is one of them with fills at the open. That of the exit never is: a stop ends a trade within its bar,
-    and what else the bar reached was after it for all that is known. `side` is 1 for long and −1 for short.
+    and what else the bar reached was after it for all that is known. `side` is 1 for long and −1 for short. A trade of
+    several entries counts from the first, and from their average price.
     """
     adverse, favourable = np.zeros(entry_time.size), np.zeros(entry_time.size)
     entry_bar = 0

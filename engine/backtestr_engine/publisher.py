@@ -19,6 +19,7 @@ from .backtest import Chunk
 from .bars import Bars
 from .encoding import Encoded, Ids, Number, Text, encode_payloads
 from .fills import ORDER_TYPES, REASONS, SIDES, STATUSES
+from .panel import Panel
 
 # Messages in one batch: 125 KB of orders, which a subscriber decodes in a millisecond.
 MAX_BATCH = 500
@@ -29,21 +30,22 @@ Publication = tuple[Published, bytes]
 class Publisher:
     """The streams of one backtest. `published` counts, per topic, what is out already."""
 
-    def __init__(self, backtest_id: str, bars: Bars, streams: StreamOptions, published: Mapping[str, int]) -> None:
+    def __init__(self, backtest_id: str, panel: Panel, streams: StreamOptions, published: Mapping[str, int]) -> None:
         self._backtest_id = backtest_id
-        self._bars = bars
+        self._panel = panel
         self._streams = streams
         self._orders_topic = topics.orders(backtest_id)
         self._positions_topic = topics.positions(backtest_id)
         self._progress_topic = topics.progress(backtest_id)
-        self._prices_topic = topics.prices(bars.symbol, bars.timeframe)
         self._skip = {topic: published.get(topic, 0) for topic in (self._orders_topic, self._positions_topic)}
 
     def chunk(self, chunk: Chunk, first_bar: int, stop_bar: int) -> list[Publication]:
-        """What happened on bars [first_bar, stop_bar)."""
+        """What happened on rows [first_bar, stop_bar) of the panel."""
         sent: list[Publication] = []
         if self._streams.prices:
-            sent += _batches(self._prices_topic, self._encoded_prices(first_bar, stop_bar))
+            for series in self._panel.series:
+                bars = self._within(series, first_bar, stop_bar)
+                sent += _batches(topics.prices(bars.symbol, bars.timeframe), _encoded_prices(bars))
         if self._streams.orders:
             orders = self._unpublished(self._orders_topic, chunk.orders)
             sent += _batches(self._orders_topic, self._encoded_orders(orders))
@@ -56,6 +58,15 @@ class Publisher:
         note = Published(topic=self._progress_topic, count=1, progress_percent=progress.progress_percent)
         return note, encoded_payload("BacktestProgress", progress)
 
+    def _within(self, bars: Bars, first_row: int, stop_row: int) -> Bars:
+        times = self._panel.timestamp
+        end = int(times[stop_row]) if stop_row < len(times) else None
+        return bars.between(int(times[first_row]), end) if first_row < stop_row else bars[:0]
+
+    def _symbols(self, records: np.ndarray) -> Text | str:
+        symbols = self._panel.symbols
+        return symbols[0] if len(symbols) == 1 else Text(symbols, records["symbol"])
+
     def _unpublished(self, topic: str, records: np.ndarray) -> np.ndarray:
         skipped = min(self._skip[topic], len(records))
         self._skip[topic] -= skipped
@@ -67,7 +78,7 @@ class Publisher:
             "OrderUpdate",
             {
                 "backtestId": self._backtest_id,
-                "symbol": self._bars.symbol,
+                "symbol": self._symbols(orders),
                 "side": Text((SIDES[1], SIDES[-1]), orders["side"] < 0),
                 "quantity": Number(orders["quantity"]),
                 "price": Number(orders["price"]),
@@ -87,7 +98,7 @@ class Publisher:
             "PositionUpdate",
             {
                 "backtestId": self._backtest_id,
-                "symbol": self._bars.symbol,
+                "symbol": self._symbols(positions),
                 "quantity": Number(positions["quantity"]),
                 "averagePrice": Number(positions["average_price"]),
                 "currentPrice": Number(positions["current_price"]),
@@ -99,22 +110,22 @@ class Publisher:
             Ids("positionId", positions["position_id"]),
         )
 
-    def _encoded_prices(self, first_bar: int, stop_bar: int) -> Encoded:
-        """A bar has no quotes: bid, ask and last are its close."""
-        close = self._bars.close[first_bar:stop_bar]
-        return encode_payloads(
-            "PriceUpdate",
-            {
-                "symbol": self._bars.symbol,
-                "timestamp": Number(self._bars.timestamp[first_bar:stop_bar] // 1000),
-                "bid": Number(close),
-                "ask": Number(close),
-                "last": Number(close),
-                "volume": Number(self._bars.volume[first_bar:stop_bar]),
-                "timeframe": self._bars.timeframe,
-            },
-            stop_bar - first_bar,
-        )
+
+def _encoded_prices(bars: Bars) -> Encoded:
+    """A bar has no quotes: bid, ask and last are its close."""
+    return encode_payloads(
+        "PriceUpdate",
+        {
+            "symbol": bars.symbol,
+            "timestamp": Number(bars.timestamp // 1000),
+            "bid": Number(bars.close),
+            "ask": Number(bars.close),
+            "last": Number(bars.close),
+            "volume": Number(bars.volume),
+            "timeframe": bars.timeframe,
+        },
+        len(bars),
+    )
 
 
 def _batches(topic: str, encoded: Encoded) -> list[Publication]:

@@ -78,15 +78,15 @@ class Questions:
         return self._methods[work](data)
 
     def _check_backtest(self, data: bytes) -> Frames:
-        """The configuration again, once nothing stands against it. Raises what `prepare` raises, and `StateConflict`
-        for an id that has results already: they are not overwritten."""
+        """The configuration as it will be run, once nothing stands against it. Raises what `prepare` raises, and
+        `StateConflict` for an id that has results already: they are not overwritten."""
         config = decode(_config, data)
         if config.backtest_id is not None and self._results.has(config.backtest_id):
             raise StateConflict(
                 f"backtest {config.backtest_id!r} has results; choose another backtestId, or leave it out"
             )
-        prepare(config, self._catalog, self._conventions, self._algorithms)
-        return [encode(config)]
+        plan = prepare(config, self._catalog, self._conventions, self._algorithms)
+        return [encode(plan.config)]
 
     def _list_market_data(self, _data: bytes) -> Frames:
         return [encode(SeriesList(series=self._catalog.series()))]

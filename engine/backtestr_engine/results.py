@@ -39,7 +39,7 @@ class _Stored(msgspec.Struct, frozen=True, rename="camel"):
 
     backtest_id: str
     status: BacktestState
-    symbol: str
+    symbols: list[str]
     timeframe: Timeframe
     initial_capital: float
     config: dict[str, Any]
@@ -64,7 +64,7 @@ class ResultStore:
         stored = _Stored(
             backtest_id=backtest_id,
             status=status,
-            symbol=result.symbol,
+            symbols=list(result.symbols),
             timeframe=result.timeframe,
             initial_capital=result.initial_capital,
             config=msgspec.to_builtins(config),
@@ -140,12 +140,12 @@ def _read_table(folder: Path, table: TableName, stored: _Stored) -> pl.DataFrame
             equity = pl.read_ipc_stream(folder / "equity.arrow")["equity"].to_numpy()
             return equity_frame(timestamp, equity, stored.initial_capital)
         case "orders":
-            return orders_frame(_read_records(folder, "orders", ORDER), stored.symbol)
+            return orders_frame(_read_records(folder, "orders", ORDER), stored.symbols)
         case "positions":
-            return positions_frame(_read_records(folder, "positions", POSITION), stored.symbol)
+            return positions_frame(_read_records(folder, "positions", POSITION), stored.symbols)
         case "trades":
             closed, still_open = (_read_records(folder, name, TRADE) for name in ("trades", "open_trades"))
-            return trades_frame(closed, still_open, stored.symbol)
+            return trades_frame(closed, still_open, stored.symbols)
 
 
 def _write_columns(path: Path, columns: dict[str, AnyArray]) -> None:

@@ -26,7 +26,7 @@ def equity_frame(timestamp: Integers, equity: Floats, initial_capital: float) ->
     return pl.DataFrame({"timestamp": _times(timestamp), "equity": equity, "drawdown": drawdown, "returns": returns})
 
 
-def orders_frame(orders: Records, symbol: str) -> pl.DataFrame:
+def orders_frame(orders: Records, symbols: Sequence[str]) -> pl.DataFrame:
     """`order_id timestamp symbol side order_type quantity price status fill_price fill_quantity fee reason`, a row per
     order; what a rejected one does not have is null."""
     filled = orders["status"] == STATUSES.index("filled")
@@ -34,7 +34,7 @@ def orders_frame(orders: Records, symbol: str) -> pl.DataFrame:
         {
             "order_id": _ids(orders, "order_id"),
             "timestamp": _times(_column(orders, "timestamp")),
-            "symbol": _constant(symbol, len(orders)),
+            "symbol": _symbols(orders, symbols),
             "side": _sides(orders),
             "order_type": _names(orders["order_type"], ORDER_TYPES),
             "quantity": _column(orders, "quantity"),
@@ -48,36 +48,36 @@ def orders_frame(orders: Records, symbol: str) -> pl.DataFrame:
     )
 
 
-def trades_frame(closed: Records, still_open: Records, symbol: str) -> pl.DataFrame:
-    """`position_id symbol entry_time exit_time side quantity entry_price exit_price pnl return fees status`, a row per
-    trade. One whose status is open is marked at the last close, without the fee of an exit."""
+def trades_frame(closed: Records, still_open: Records, symbols: Sequence[str]) -> pl.DataFrame:
+    """`position_id symbol entry_time exit_time side quantity entry_price exit_price pnl return fees mae mfe status`, a
+    row per trade. One whose status is open is marked at the last close, without the fee of an exit."""
     trades = np.concatenate([closed, still_open])
     status = np.zeros(len(trades), dtype=np.int8)
     status[len(closed) :] = 1
     return pl.DataFrame(
         {
             "position_id": _ids(trades, "position_id"),
-            "symbol": _constant(symbol, len(trades)),
+            "symbol": _symbols(trades, symbols),
             "entry_time": _times(_column(trades, "entry_time")),
             "exit_time": _times(_column(trades, "exit_time")),
             "side": _sides(trades),
             **{
                 name: _column(trades, name)
-                for name in ("quantity", "entry_price", "exit_price", "pnl", "return", "fees")
+                for name in ("quantity", "entry_price", "exit_price", "pnl", "return", "fees", "mae", "mfe")
             },
             "status": _names(status, ("closed", "open")),
         }
     )
 
 
-def positions_frame(positions: Records, symbol: str) -> pl.DataFrame:
+def positions_frame(positions: Records, symbols: Sequence[str]) -> pl.DataFrame:
     """`position_id timestamp symbol quantity average_price current_price unrealized_pnl realized_pnl`, a row per
     change of a position."""
     return pl.DataFrame(
         {
             "position_id": _ids(positions, "position_id"),
             "timestamp": _times(_column(positions, "timestamp")),
-            "symbol": _constant(symbol, len(positions)),
+            "symbol": _symbols(positions, symbols),
             **{name: _column(positions, name) for name in ("quantity", "average_price", "current_price")},
             "unrealized_pnl": _column(positions, "unrealized"),
             "realized_pnl": _column(positions, "realized"),
@@ -126,8 +126,10 @@ def _times(timestamp: Integers) -> pl.Series:
     return pl.Series(timestamp).cast(TIME)
 
 
-def _constant(text: str, rows: int) -> pl.Series:
-    return pl.Series([text], dtype=pl.String).new_from_index(0, rows)
+def _symbols(records: Records, symbols: Sequence[str]) -> pl.Series:
+    if len(symbols) == 1:
+        return pl.Series(list(symbols), dtype=pl.String).new_from_index(0, len(records))
+    return _names(records["symbol"], symbols)
 
 
 def _names(index: np.ndarray, names: Sequence[str | None]) -> pl.Series:

@@ -105,7 +105,7 @@ def at_close(
         if rule.order_type != MARKET:
             if state.pending_side != 0:
                 withdraw(flags, time, rule, state, log)
-            _, opens = _decide(flags, rule, state.quantity)
+            _, opens = decide(flags, rule, state.quantity)
             if opens != 0:
                 place(opens, bar, close, risked_at(bar, wishes.levels), wishes.levels, time, rule, state, log)
         if rule.fill_at_close:
@@ -123,7 +123,7 @@ def at_close(
 
 
 @kernel
-def _decide(flags: int, rule: Any, quantity: float) -> tuple[bool, int]:
+def decide(flags: int, rule: Any, quantity: float) -> tuple[bool, int]:
     """What the signals of a bar ask of a position: whether to close it, and the side to open (0: none).
 
     Long and short entry at once contradict each other and ask for nothing; an exit outweighs an entry of its own side.
@@ -143,7 +143,7 @@ def _decide(flags: int, rule: Any, quantity: float) -> tuple[bool, int]:
 
 
 @kernel
-def _towards(target: float, market: float, rule: Any, state: Any) -> tuple[float, int, float]:
+def towards(target: float, market: float, rule: Any, state: Any) -> tuple[float, int, float]:
     """What brings the position to `target`, a signed fraction of equity: the units to close, the side to open (0: none)
     and how many units of that. An account without equity holds nothing."""
     if rule.entry_flags == 0:
@@ -172,9 +172,9 @@ def _obey(bar: int, market: float, time: int, wishes: Wishes, rule: Any, state: 
     """Do what the signals of `bar` ask at the price of the market, except entries that wait for their own."""
     flags = wishes.flags[bar]
     if flags & TARGET != 0:
-        closing, opens, named = _towards(wishes.targets[bar], market, rule, state)
+        closing, opens, named = towards(wishes.targets[bar], market, rule, state)
     else:
-        closes, opens = _decide(flags, rule, state.quantity)
+        closes, opens = decide(flags, rule, state.quantity)
         closing, named = abs(state.quantity) if closes else 0.0, np.nan
         if opens != 0 and rule.order_type != MARKET:
             return
@@ -278,10 +278,10 @@ def _refuse(bar: int, price: float, time: int, wishes: Wishes, rule: Any, state:
     flags = wishes.flags[bar]
     asked = abs(state.quantity)
     if flags & TARGET != 0:
-        closing, opens, named = _towards(wishes.targets[bar], price, rule, state)
+        closing, opens, named = towards(wishes.targets[bar], price, rule, state)
         closes, asked = closing > 0.0, closing + (named if opens != 0 else 0.0)
     else:
-        closes, opens = _decide(flags, rule, state.quantity)
+        closes, opens = decide(flags, rule, state.quantity)
     side = opens
     if closes:
         side = SELL if state.quantity > 0.0 else BUY

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from backtestr_protocol.messages import BacktestConfig
 
+from .algorithm import Algorithm
 from .algorithms import BUILT_IN
 from .backtest import Plan, Run
-from .options import Conventions, resolve_options
+from .options import Conventions, Options, resolve_options
+from .panel import Panel
 from .publisher import Publisher
 from .synthetic import synthetic_bars
 
@@ -14,23 +16,28 @@ _BARS = 64
 
 
 def warm(conventions: Conventions) -> None:
-    """Run every built-in algorithm once on a few bars, and publish what happens to nobody."""
-    bars = synthetic_bars("1m", _BARS)
+    """Run every built-in algorithm once on a few bars, one on two symbols, and publish what happens to nobody."""
     options = resolve_options({"streams": {"prices": True}}, conventions)
+    bars, more = synthetic_bars("1m", _BARS), synthetic_bars("1m", _BARS, symbol="MORE")
     for algorithm in BUILT_IN.values():
-        config = BacktestConfig(
-            algorithm_id=algorithm.algorithm_id,
-            symbol=bars.symbol,
-            start_date="",
-            end_date="",
-            initial_capital=10_000.0,
-            timeframe=bars.timeframe,
-            commission=0.001,
-            slippage=0.001,
-            parameters={},
-        )
-        run = Run(Plan(config, algorithm, algorithm.check({}), options, bars), "warm")
-        publisher = Publisher("warm", bars, options.streams, {})
-        publisher.chunk(run.advance(_BARS), 0, _BARS)
-        publisher.progress(run.progress())
-        run.finish()
+        _run(algorithm, Panel.of([bars]), options)
+    _run(BUILT_IN["buy_and_hold"], Panel.of([bars, more]), options)
+
+
+def _run(algorithm: Algorithm, panel: Panel, options: Options) -> None:
+    config = BacktestConfig(
+        algorithm_id=algorithm.algorithm_id,
+        symbol=panel.symbols[0],
+        start_date="",
+        end_date="",
+        initial_capital=10_000.0,
+        timeframe=panel.timeframe,
+        commission=0.001,
+        slippage=0.001,
+        parameters={},
+    )
+    run = Run(Plan(config, algorithm, algorithm.check({}), options, panel), "warm")
+    publisher = Publisher("warm", panel, options.streams, {})
+    publisher.chunk(run.advance(_BARS), 0, _BARS)
+    publisher.progress(run.progress())
+    run.finish()

@@ -117,7 +117,7 @@ class Workbench:
     def _begin(self, note: Assign, config: bytes) -> list[Sent]:
         plan = prepare(decode(_config_decoder, config), self._catalog, self._conventions, self._algorithms)
         run = Run(plan, note.task_id)
-        publisher = Publisher(note.task_id, plan.bars, plan.options.streams, note.published)
+        publisher = Publisher(note.task_id, plan.panel, plan.options.streams, note.published)
         self._running = _Backtest(run, publisher)
         if note.paused:
             return self._park(self._running)

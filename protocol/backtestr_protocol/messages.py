@@ -119,6 +119,7 @@ class AlgorithmInfo(Contract, frozen=True, kw_only=True):
     version: str
     description: str
     parameters: list[ParameterInfo]
+    across: bool = False
 
 
 class AlgorithmList(Contract, frozen=True, kw_only=True):
@@ -269,11 +270,13 @@ class DeletedMarketData(Contract, frozen=True, kw_only=True):
 
 class BacktestConfig(Contract, frozen=True, kw_only=True):
     """What to run. Dates are ISO 8601, a date alone is midnight UTC, the end is exclusive. `commission` and `slippage`
-    are fractions of traded value and of price. `options` are the engine's named conventions (`BacktestOptions`)."""
+    are fractions of traded value and of price. `options` are the engine's named conventions (`BacktestOptions`). Either
+    `symbol` or `symbols`, which share the account, is there; where both are, the one is among the others."""
 
     backtest_id: BacktestId | None = None
     algorithm_id: str
-    symbol: str
+    symbol: str | None = None
+    symbols: list[str] = []
     start_date: str
     end_date: str
     initial_capital: float
@@ -292,10 +295,13 @@ class StreamOptions(Contract, frozen=True, kw_only=True):
 
 
 class BacktestStatus(Contract, frozen=True, kw_only=True):
+    """Of a backtest of several symbols, `symbol` is the first and `symbols` are all."""
+
     backtest_id: str
     status: BacktestState
     algorithm_id: str
     symbol: str
+    symbols: list[str] = []
     progress_percent: float
     submit_time: int
     start_time: int | None = None

@@ -29,7 +29,7 @@ def make_job(backtest_id: str = "b1", request_id: str = "r1") -> Job:
     return Job(
         backtest_id=backtest_id,
         algorithm_id="sma_cross",
-        symbol="SYNTH",
+        symbols=["SYNTH"],
         config=b"\x80",
         key=("ann", request_id),
         submit_time=1000,

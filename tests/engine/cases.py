@@ -42,26 +42,28 @@ class Case:
 
     def reference(self) -> Reference:
         """The slow loop, walked through this case."""
-        wishes = [frozenset(name for name, flag in NAMES.items() if byte & flag) for byte in self.signals.flags]
-        bars = [
-            Bar(*row)
-            for row in zip(*(getattr(self.bars, n).tolist() for n in ("open", "high", "low", "close")), strict=True)
-        ]
-        rule, given = self.conventions, self.signals
-        stops = [
-            Stops(
-                _stop(given.stop_loss, bar, rule.stop_loss),
-                _stop(given.take_profit, bar, rule.take_profit),
-                _stop(given.trailing_stop, bar, rule.trailing_stop),
-                _stop(given.limit_price, bar, 0.0),
-                _stop(given.stop_price, bar, 0.0),
-                None if given.target is None or math.isnan(given.target[bar]) else float(given.target[bar]),
-            )
-            for bar in range(len(bars))
-        ]
-        slow = Reference(rule, self.commission, self.slippage, CAPITAL)
-        slow.walk(bars, wishes, stops)
+        slow = Reference(self.conventions, self.commission, self.slippage, CAPITAL)
+        slow.walk(*slow_input(self.bars, self.signals, self.conventions))
         return slow
+
+
+def slow_input(bars: Bars, signals: Signals, rule: Conventions) -> tuple[list[Bar], list[frozenset[str]], list[Stops]]:
+    """Bars, wishes and stops as the slow loop takes them."""
+    wishes = [frozenset(name for name, flag in NAMES.items() if byte & flag) for byte in signals.flags]
+    columns = (getattr(bars, name).tolist() for name in ("open", "high", "low", "close"))
+    rows = [Bar(*row) for row in zip(*columns, strict=True)]
+    stops = [
+        Stops(
+            _stop(signals.stop_loss, bar, rule.stop_loss),
+            _stop(signals.take_profit, bar, rule.take_profit),
+            _stop(signals.trailing_stop, bar, rule.trailing_stop),
+            _stop(signals.limit_price, bar, 0.0),
+            _stop(signals.stop_price, bar, 0.0),
+            None if signals.target is None or math.isnan(signals.target[bar]) else float(signals.target[bar]),
+        )
+        for bar in range(len(rows))
+    ]
+    return rows, wishes, stops
 
 
 def _stop(given: Floats | None, bar: int, option: float) -> float | None:
@@ -84,15 +86,28 @@ def random_bars(chance: np.random.Generator, count: int) -> Bars:
 
 def random_case(chance: np.random.Generator, defaults: Conventions, *, bars: int | None = None) -> Case:
     count = bars or int(chance.integers(1, 40))
+    conventions = random_conventions(chance, defaults)
+    bars_drawn = random_bars(chance, count)
+    signals = random_signals(chance, bars_drawn, conventions)
+    return Case(bars_drawn, signals, conventions, *random_costs(chance))
+
+
+def random_costs(chance: np.random.Generator) -> tuple[float, float]:
+    """Commission and slippage."""
+    return float(chance.choice([0, 0.001, 0.05])), float(chance.choice([0, 0.002, 0.1]))
+
+
+def random_conventions(chance: np.random.Generator, defaults: Conventions, *, shared: bool = False) -> Conventions:
+    """`shared`: such as several symbols can share an account under."""
     pick = chance.choice
     size = str(pick(["all_in", "fraction", "units", "value", "risk"]))
     at_close, protected = chance.random() < 0.5, chance.random() < 0.7
     same_bar = not at_close and chance.random() < 0.5
     slippage_on = str(pick(["market_and_stops", "market", "entries"]))
-    leverage = float(pick([1, 1, 1, 1.5, 4]))
-    per_unit = chance.random() < 0.2
+    leverage = 1.0 if shared else float(pick([1, 1, 1, 1.5, 4]))
+    per_unit = not shared and chance.random() < 0.2
     costly = chance.random() < 0.5
-    conventions = msgspec.structs.replace(
+    return msgspec.structs.replace(
         defaults,
         fill_at="close" if at_close else "next_open",
         size=size,
@@ -106,7 +121,7 @@ def random_case(chance: np.random.Generator, defaults: Conventions, *, bars: int
         slippage_on=slippage_on,
         reversal="two_orders" if slippage_on == "entries" else str(pick(["one_order", "two_orders"])),
         leverage=leverage,
-        maintenance_margin=float(pick([0, 0.1, 0.4])) / leverage if leverage > 1 else 0.0,
+        maintenance_margin=float(pick([0, 0.1, 0.37])) / leverage if leverage > 1 else 0.0,
         order_type=str(pick(["market", "market", "limit", "stop", "stop_limit"])),
         valid_bars=int(pick([0, 1, 2, 5])),
         size_costs="per_unit" if per_unit else "exact",
@@ -124,22 +139,21 @@ def random_case(chance: np.random.Generator, defaults: Conventions, *, bars: int
         short_of_cash=str(pick(["reject", "cut"])),
         short_collateral=bool(pick([True, False])),
         close_at_end=bool(pick([True, False])),
+        size_base=str(pick(["equity", "cash"])),
+        symbol_order=str(pick(["sells_first", "given"])),
     )
-    busy = chance.random(count) < float(pick([0.1, 0.5, 1.0]))
+
+
+def random_signals(chance: np.random.Generator, bars: Bars, conventions: Conventions) -> Signals:
+    count, protected = len(bars), chance.random() < 0.7
+    busy = chance.random(count) < float(chance.choice([0.1, 0.5, 1.0]))
     flags = np.where(busy, chance.integers(0, 16, size=count), 0).astype(np.uint8)
-    bars_drawn = random_bars(chance, count)
     stop_loss, take_profit, trailing_stop = (_random_fractions(chance, count) if protected else None for _ in range(3))
     exits = {"stop_loss": stop_loss, "take_profit": take_profit, "trailing_stop": trailing_stop}
     if conventions.order_type == "market" and chance.random() < 0.4:
-        signals = Signals.of(target=_random_targets(chance, count, leverage)).protected(**exits)
-    else:
-        signals = Signals(
-            flags,
-            **exits,
-            limit_price=_random_prices(chance, bars_drawn),
-            stop_price=_random_prices(chance, bars_drawn),
-        )
-    return Case(bars_drawn, signals, conventions, float(pick([0, 0.001, 0.05])), float(pick([0, 0.002, 0.1])))
+        return Signals.of(target=_random_targets(chance, count, conventions.leverage)).protected(**exits)
+    prices = {"limit_price": _random_prices(chance, bars), "stop_price": _random_prices(chance, bars)}
+    return Signals(flags, **exits, **prices)
 
 
 def _random_prices(chance: np.random.Generator, bars: Bars) -> Floats | None:

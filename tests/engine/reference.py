@@ -85,7 +85,10 @@ class Reference:
     position_stops: Stops | None = None
     waiting: Waiting | None = None
     filled_at_open: bool = False
+    others_worth: float = 0.0  # of positions in other symbols of the account
+    others_locked: float = 0.0  # what their short sales brought, and as much again
     bars: list[Bar] = field(default_factory=list)
+    wishes: list[frozenset[str]] = field(default_factory=list)
     stops: list[Stops] = field(default_factory=list)
     orders: list[Order] = field(default_factory=list)
     trades: list[Trade] = field(default_factory=list)
@@ -94,28 +97,41 @@ class Reference:
     def walk(self, bars: list[Bar], wishes: list[frozenset[str]], stops: list[Stops]) -> None:
         """`wishes` per bar: a set of "entry", "exit", "short_entry", "short_exit", or of "target"; `stops` per bar, for
         its entries, and its target."""
-        rule = self.conventions
-        self.bars, self.stops = bars, stops
+        self.begin(bars, wishes, stops)
         for bar, prices in enumerate(bars):
             self.worth = self.cash + self.held * prices.open
-            if rule.fill_at == "next_open" and bar > 0:
-                self._obey(bar, bar - 1, wishes[bar - 1], prices.open)
-            stopped = self._protect(bar)
-            if self.waiting:
-                self._await(bar, self.waiting)
+            self.at_open(bar)
+            stopped = self.within(bar)
             self.worth = self.cash + self.held * prices.close
-            if not (rule.fill_at == "close" and stopped and rule.after_stop == "skip"):
-                self._place(bar, wishes[bar])
-            if rule.fill_at == "close" and not (stopped and rule.after_stop == "skip"):
-                self._obey(bar, bar, wishes[bar], prices.close)
-            if bar == len(bars) - 1:
-                if rule.close_at_end and self.held:
-                    self._leave_at_the_end(bar, prices.open if rule.end_price == "open" else prices.close)
-                if self.waiting:
-                    self._cancel(bar, "not filled before the data ended")
-                if rule.fill_at == "next_open":
-                    self._refuse(bar, wishes[bar])
+            self.at_close(bar, stopped)
             self.equity.append(self.cash + self.held * prices.close)
+
+    def begin(self, bars: list[Bar], wishes: list[frozenset[str]], stops: list[Stops]) -> None:
+        self.bars, self.wishes, self.stops = bars, wishes, stops
+
+    def at_open(self, bar: int) -> None:
+        if self.conventions.fill_at == "next_open" and bar > 0:
+            self._obey(bar, bar - 1, self.wishes[bar - 1], self.bars[bar].open)
+
+    def within(self, bar: int) -> bool:
+        stopped = self._protect(bar)
+        if self.waiting:
+            self._await(bar, self.waiting)
+        return stopped
+
+    def at_close(self, bar: int, stopped: bool) -> None:
+        rule, prices, wishes = self.conventions, self.bars[bar], self.wishes[bar]
+        if not (rule.fill_at == "close" and stopped and rule.after_stop == "skip"):
+            self._place(bar, wishes)
+            if rule.fill_at == "close":
+                self._obey(bar, bar, wishes, prices.close)
+        if bar == len(self.bars) - 1:
+            if rule.close_at_end and self.held:
+                self._leave_at_the_end(bar, prices.open if rule.end_price == "open" else prices.close)
+            if self.waiting:
+                self._cancel(bar, "not filled before the data ended")
+            if rule.fill_at == "next_open":
+                self._refuse(bar, wishes)
 
     def _place(self, bar: int, wishes: frozenset[str]) -> None:
         rule = self.conventions
@@ -136,10 +152,12 @@ class Reference:
             return
         price = stops.limit if rule.order_type == "limit" else stops.stop
         assert price is not None
-        # What the order would be for, were all the equity cash.
-        cash, self.cash = self.cash, self.cash + self.held * self.bars[bar].close
-        asked = self._wanted(bar, price, price, None)[0]
-        self.cash = cash
+        # What the order would be for, were what is held here cash.
+        free = worth = self.cash + self.held * self.bars[bar].close
+        if enters == "sell" or rule.short_collateral:
+            free -= self.others_locked
+        worth = free if rule.size_base == "cash" else worth + self.others_worth
+        asked = self._wanted(bar, price, price, None, free, worth)[0]
         self.waiting = Waiting(enters, bar, asked, stops.limit or 0.0, stops.stop or 0.0)
         self.orders.append(Order(bar, enters, asked, 0.0, None, 0.0, "", rule.order_type, "pending"))
 
@@ -256,14 +274,14 @@ class Reference:
             total += self.commission * quantity * price + rule.commission_per_unit * quantity
         return max(total, rule.commission_minimum)
 
-    def _most(self, price: float, first: tuple[float, float] | None, leverage: float) -> float:
+    def _most(self, cash: float, price: float, first: tuple[float, float] | None, leverage: float) -> float:
         """The most units that cash buys, by trial: the cost of an order grows with its quantity."""
 
         def left(quantity: float) -> float:
             fee = self._fee(first, (quantity, price)) - self._fee(first) if first else self._fee((quantity, price))
-            return self.cash - quantity * price / leverage - fee
+            return max(cash, 0.0) - quantity * price / leverage - fee
 
-        low, high = 0.0, max(self.cash, 0.0) * leverage / price + 1.0
+        low, high = 0.0, max(cash, 0.0) * leverage / price + 1.0
         if left(0.0) <= 0.0:
             return 0.0
         for _ in range(200):
@@ -353,7 +371,7 @@ class Reference:
         side = "sell" if self.held > 0 else "buy"
         quantity = asked
         if side == "buy" and self.conventions.short_of_cash == "cut":
-            quantity = min(quantity, self._most(price, None, 1.0))
+            quantity = min(quantity, self._most(self.cash, price, None, 1.0))
             if quantity < SMALLEST:
                 return 0.0, 0.0
         whole = quantity == abs(self.held)
@@ -372,31 +390,35 @@ class Reference:
         return quantity, fee
 
     def _wanted(
-        self, signal_bar: int, price: float, market: float, first: tuple[float, float] | None
+        self,
+        signal_bar: int,
+        price: float,
+        market: float,
+        first: tuple[float, float] | None,
+        free: float,
+        worth: float,
     ) -> tuple[float, float, str]:
-        """(units wanted, units that cash pays for, why there is no telling)."""
+        """(units wanted, units that `free` cash pays for, why there is no telling)."""
         rule = self.conventions
-        affordable = self._most(price, first, rule.leverage)
+        affordable = self._most(free, price, first, rule.leverage)
         stops = self.stops[signal_bar]
         risked = stops.loss or stops.trailing
         if rule.size == "risk" and risked is None:
             return 0.0, 0.0, "no stop loss to size the risk by"
         wanted = {
             "all_in": affordable,
-            "fraction": rule.size_value * affordable,
+            "fraction": rule.size_value * self._most(worth, price, first, rule.leverage),
             "units": rule.size_value,
             "value": rule.size_value / market,
-            "risk": max(self.cash, 0.0) * rule.size_value / ((risked or 1.0) * price),
+            "risk": max(worth, 0.0) * rule.size_value / ((risked or 1.0) * price),
         }[rule.size]
         if rule.size_costs == "per_unit":
             # What a unit costs with its share of the fee, on the price without slippage.
             share = rule.size_value if rule.size in ("units", "value", "risk") else min(rule.size_value, 1 - 2**-52)
             if rule.size in ("all_in", "fraction"):
-                wanted = affordable = (max(self.cash, 0.0) * rule.leverage * share) // self._unit_cost(
-                    share, price, market
-                )
+                wanted = affordable = (max(free, 0.0) * rule.leverage * share) // self._unit_cost(share, price, market)
             elif wanted >= 1:
-                affordable = max(self.cash, 0.0) * rule.leverage / self._unit_cost(math.floor(wanted), price, market)
+                affordable = max(free, 0.0) * rule.leverage / self._unit_cost(math.floor(wanted), price, market)
         if rule.whole_units:
             wanted, affordable = float(math.floor(wanted)), float(math.floor(affordable))
         return wanted, affordable, ""
@@ -412,30 +434,32 @@ class Reference:
         units: float | None,
     ) -> tuple[float, float, float, str]:
         rule, stops = self.conventions, self.stops[signal_bar]
-        # What the position that is there already holds of cash: its margin, and what it was sold for.
-        all_cash, value = self.cash, abs(self.held) * market
+        # What is held already, here and elsewhere, leaves this much of cash: positions short hold what they were sold
+        # for and as much again, positions on credit their margin.
+        needs_cash = side == "buy" or rule.short_collateral
+        free, value = self.cash, abs(self.held) * market
+        if side == "sell" or rule.short_collateral:
+            free -= self.others_locked
         if self.held < 0 and (side == "sell" and rule.short_collateral):
-            self.cash -= value + value / rule.leverage
+            free -= value + value / rule.leverage
         elif self.held > 0 and rule.leverage > 1:
-            self.cash += value - value / rule.leverage
-        free = self.cash
+            free += value - value / rule.leverage
         if units is None:
-            wanted, affordable, problem = self._wanted(signal_bar, price, market, first)
+            worth = free if rule.size_base == "cash" else self.cash + self.others_worth
+            wanted, affordable, problem = self._wanted(signal_bar, price, market, first, free, worth)
         else:
             problem = ""
-            wanted, affordable = units, self._most(price, first, rule.leverage)
+            wanted, affordable = units, self._most(free, price, first, rule.leverage)
             if rule.size_costs == "per_unit" and rule.size not in ("all_in", "fraction") and wanted >= 1:
                 affordable = max(free, 0.0) * rule.leverage / self._unit_cost(math.floor(wanted), price, market)
             if rule.whole_units:
                 wanted, affordable = float(math.floor(wanted)), float(math.floor(affordable))
-        self.cash = all_cash
         if problem:
             return wanted, 0.0, 0.0, problem
-        needs_cash = side == "buy" or rule.short_collateral
-        if free <= 0 and (needs_cash or (units is None and rule.size in ("all_in", "fraction"))):
+        if free < SMALLEST * price and (needs_cash or (units is None and rule.size in ("all_in", "fraction"))):
             return wanted, 0.0, 0.0, "not enough cash"
         quantity, reason = wanted, ""
-        if wanted > affordable * (1 + 1e-13) and needs_cash:
+        if wanted > affordable * (1 + 1e-12) and needs_cash:
             if rule.short_of_cash == "reject" and units is None:
                 return wanted, 0.0, 0.0, "not enough cash"
             short = (wanted - affordable) * price

@@ -177,7 +177,7 @@ def test_tables_have_the_columns_of_the_wire(plan: Plan) -> None:
     ]
     assert result.frame("trades").columns == [
         *("position_id", "symbol", "entry_time", "exit_time", "side", "quantity", "entry_price", "exit_price"),
-        *("pnl", "return", "fees", "status"),
+        *("pnl", "return", "fees", "mae", "mfe", "status"),
     ]
     assert result.frame("positions").columns == [
         *("position_id", "timestamp", "symbol", "quantity", "average_price", "current_price"),

@@ -39,7 +39,7 @@ def metrics(catalog: Catalog, conventions: Conventions) -> Metrics:
 def test_days_count_and_not_bars(metrics: Metrics) -> None:
     bars = synthetic_bars("1h", 72)
     equity = np.repeat([100.0, 110.0, 99.0], 24)
-    daily = with_daily_statistics(metrics, bars, equity, 0.0)
+    daily = with_daily_statistics(metrics, bars.timestamp, bars.timeframe, equity, 0.0)
 
     # Three days from a Monday on; returns of +10 % and −10 %.
     assert daily.annual_return == pytest.approx((0.99**0.5) ** 252 - 1)
@@ -55,7 +55,9 @@ def test_weekends_that_trade_make_longer_years(metrics: Metrics) -> None:
     bars = synthetic_bars("1d", 14)
     equity = np.array([100.0 * 1.001**day for day in range(14)])
 
-    assert with_daily_statistics(metrics, bars, equity, 0.0).annual_return == pytest.approx(1.001**365 - 1)
+    assert with_daily_statistics(metrics, bars.timestamp, bars.timeframe, equity, 0.0).annual_return == pytest.approx(
+        1.001**365 - 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -68,7 +70,8 @@ def test_weekends_that_trade_make_longer_years(metrics: Metrics) -> None:
 )
 def test_what_is_undefined_says_why(metrics: Metrics, equity: list[float], reasons: dict[str, str]) -> None:
     bars = synthetic_bars("1d", len(equity))
-    daily = msgspec.to_builtins(with_daily_statistics(metrics, bars, np.array(equity), 0.0))
+    made = with_daily_statistics(metrics, bars.timestamp, bars.timeframe, np.array(equity), 0.0)
+    daily = msgspec.to_builtins(made)
 
     assert {name: daily["undefined"][name] for name in reasons} == reasons
     assert all(daily[name] is None for name in reasons)

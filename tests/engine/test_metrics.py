@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backtestr_engine.account import ACCOUNT
+from backtestr_engine.account import ACCOUNT, totals
 from backtestr_engine.arrays import Floats
-from backtestr_engine.bars import Bars
 from backtestr_engine.fills import TRADE
 from backtestr_engine.metrics import Annualisation, Metrics, Walked, annualisation, compute_metrics
 from backtestr_engine.timeframes import LENGTH_US
@@ -53,11 +52,12 @@ def measured(
     return compute_metrics(
         Walked(
             initial_capital=CAPITAL,
-            bars=Bars("ANY", "1d", times, prices, prices, prices, prices, prices),
+            timestamp=times,
+            closed_at=int(times[-1]) + DAY,
+            market=prices,
             equity=equity,
             trades=trades,
-            account=state[0],
-            fills_at_close=False,
+            totals=totals(state),
         ),
         rule,
     )

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backtestr_engine.account import ACCOUNT
+from backtestr_engine.account import ACCOUNT, totals
 from backtestr_engine.annualisation import Annualisation
 from backtestr_engine.arrays import Floats
-from backtestr_engine.bars import Bars
 from backtestr_engine.fills import TRADE
 from backtestr_engine.metrics import Metrics, Walked, compute_metrics
 from backtestr_engine.metrics_excursions import drawdowns, excursions
@@ -40,11 +39,12 @@ def of_returns(returns: Floats, market: Floats, rule: Annualisation) -> Metrics:
     return compute_metrics(
         Walked(
             initial_capital=CAPITAL,
-            bars=Bars("ANY", "1d", times, close, close, close, close, close),
+            timestamp=times,
+            closed_at=int(times[-1]) + DAY,
+            market=close,
             equity=grown(CAPITAL, returns),
             trades=np.zeros(0, dtype=TRADE),
-            account=np.zeros(1, dtype=ACCOUNT)[0],
-            fills_at_close=False,
+            totals=totals(np.zeros(1, dtype=ACCOUNT)),
         ),
         rule,
     )

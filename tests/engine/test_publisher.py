@@ -11,6 +11,7 @@ import pytest
 from backtestr_engine.backtest import Chunk
 from backtestr_engine.bars import Bars
 from backtestr_engine.fills import ORDER, POSITION, REASONS
+from backtestr_engine.panel import Panel
 from backtestr_engine.publisher import MAX_BATCH, Publication, Publisher
 from backtestr_engine.synthetic import synthetic_bars
 from backtestr_protocol.messages import StreamOptions
@@ -57,7 +58,7 @@ def payloads(sent: list[Publication], topic: str) -> list[Any]:
 
 @pytest.mark.parametrize("count", [0, 1, 2, 15, 16, MAX_BATCH, MAX_BATCH + 1, 3 * MAX_BATCH])
 def test_every_event_is_published_once_and_in_order(bars: Bars, count: int) -> None:
-    sent = Publisher("b", bars, StreamOptions(), {}).chunk(chunk(count, count), 0, 100)
+    sent = Publisher("b", Panel.of([bars]), StreamOptions(), {}).chunk(chunk(count, count), 0, 100)
     assert [one["data"]["orderId"] for one in payloads(sent, ORDERS)] == [str(one) for one in range(1, count + 1)]
     assert [one["data"]["positionId"] for one in payloads(sent, POSITIONS)] == [str(one) for one in range(1, count + 1)]
     assert max((note.count for note, _ in sent), default=0) <= MAX_BATCH
@@ -67,7 +68,7 @@ def test_an_order_reads_as_the_protocol_says(bars: Bars) -> None:
     made = chunk(2, 0)
     made.orders["status"][1] = 1
     made.orders["reason"][1] = 1
-    sent = Publisher("b", bars, StreamOptions(), {}).chunk(made, 0, 100)
+    sent = Publisher("b", Panel.of([bars]), StreamOptions(), {}).chunk(made, 0, 100)
     common = {"backtestId": "b", "symbol": "SYNTH", "side": "buy", "quantity": 2.5, "price": 10.0}
     common |= {"orderType": "market", "timestamp": 1_700_000_000_000}
     assert payloads(sent, ORDERS) == [
@@ -80,7 +81,7 @@ def test_an_order_reads_as_the_protocol_says(bars: Bars) -> None:
 
 
 def test_what_an_earlier_worker_published_is_left_out(bars: Bars) -> None:
-    publisher = Publisher("b", bars, StreamOptions(), {ORDERS: 3, POSITIONS: 1, "progress.b": 9})
+    publisher = Publisher("b", Panel.of([bars]), StreamOptions(), {ORDERS: 3, POSITIONS: 1, "progress.b": 9})
     first = publisher.chunk(chunk(2, 2), 0, 50)
     second = publisher.chunk(chunk(2, 2, first_id=3), 50, 100)
     assert [one["data"]["orderId"] for one in payloads(first + second, ORDERS)] == ["4"]
@@ -89,12 +90,12 @@ def test_what_an_earlier_worker_published_is_left_out(bars: Bars) -> None:
 
 def test_streams_that_are_off_publish_nothing(bars: Bars) -> None:
     off = StreamOptions(orders=False, positions=False)
-    assert Publisher("b", bars, off, {}).chunk(chunk(5, 5), 0, 100) == []
+    assert Publisher("b", Panel.of([bars]), off, {}).chunk(chunk(5, 5), 0, 100) == []
 
 
 def test_prices_are_the_bars_walked(bars: Bars) -> None:
     prices = StreamOptions(prices=True, orders=False, positions=False)
-    sent = Publisher("b", bars, prices, {}).chunk(chunk(0, 0), 10, 13)
+    sent = Publisher("b", Panel.of([bars]), prices, {}).chunk(chunk(0, 0), 10, 13)
     found = [one["data"] for one in payloads(sent, "prices.SYNTH.1m")]
     assert [one["last"] for one in found] == bars.close[10:13].tolist()
     assert [one["timestamp"] for one in found] == (bars.timestamp[10:13] // 1000).tolist()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .account import FRACTION, RISK, UNITS, VALUE
-from .fills import BUY, CUT, NO_CASH, NO_REASON, NO_STOP, SELL, TOO_SMALL
+from .fills import BUY, CUT, FEE_TOO_HIGH, NO_CASH, NO_REASON, NO_STOP, SELL, TOO_SMALL
 from .kernel import kernel
 
 FIRST_PART = -1.0
@@ -102,6 +102,14 @@ def free_cash(side: int, price: float, rule: Any, state: Any) -> float:
 
 
 @kernel
+def brings_less_than_its_fee(quantity: float, price: float, listed: float, rule: Any) -> bool:
+    """Whether selling would cost cash, which is refused where orders are cut to what cash allows; `listed` as for
+    `further_fee`."""
+    costs: bool = rule.cut and quantity * price < further_fee(quantity, price, listed, rule)
+    return costs
+
+
+@kernel
 def size_of(
     side: int,
     price: float,
@@ -115,8 +123,8 @@ def size_of(
 ) -> tuple[float, float, int]:
     """The quantity wanted, what `free` cash pays for of it at `price`, and why less.
 
-    `price` is the `market`'s after slippage. all_in: what free cash pays for, costs included; fraction: size_value of
-    what `worth` would. units and value: size_value units, or money's worth of them; risk: as many as lose size_value of
+    `price` is the `market`'s after slippage. all_in: what free cash pays for, costs included; fraction: what size_value
+    of `worth` does. units and value: size_value units, or money's worth of them; risk: as many as lose size_value of
     `worth` when the price goes `risked` (a fraction) the wrong way. `named` units instead where that is not NaN: they
     are as many as an algorithm's target asks for, which cash may cut. Of all these a buy needs its cost in cash; so
     does a sale short, when it needs collateral.
@@ -139,7 +147,10 @@ def size_of(
         share = min(rule.size_value, _NEARLY_ALL)
         wanted = most = (budget * rule.leverage * share) // _unit_cost(share, price, market, rule)
     elif rule.size == FRACTION:
-        wanted = rule.size_value * affordable(max(worth, 0.0), price, listed, rule.leverage, rule)
+        if rule.share_of_cash and side == SELL:  # vectorbt's: a part of the units, not of the money
+            wanted = rule.size_value * most
+        else:
+            wanted = affordable(rule.size_value * max(worth, 0.0), price, listed, rule.leverage, rule)
     else:
         wanted = most
     if rule.cost_per_unit and rule.size > FRACTION and wanted >= 1.0:
@@ -159,4 +170,6 @@ def size_of(
         reason = CUT
     if quantity < MINIMUM_QUANTITY:
         return wanted, 0.0, NO_CASH if reason == CUT else TOO_SMALL
+    if side == SELL and brings_less_than_its_fee(quantity, price, listed, rule):
+        return wanted, 0.0, FEE_TOO_HIGH
     return wanted, quantity, reason

@@ -10,8 +10,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .arrays import Integers
-from .costs import FIRST_PART, MINIMUM_QUANTITY, affordable, fee_of, free_cash, further_fee, size_of
-from .fills import BUY, CUT, FILLED, NO_REASON, REJECTED, SELL
+from .costs import (
+    FIRST_PART,
+    MINIMUM_QUANTITY,
+    affordable,
+    brings_less_than_its_fee,
+    fee_of,
+    free_cash,
+    further_fee,
+    size_of,
+)
+from .fills import BUY, CUT, FEE_TOO_HIGH, FILLED, NO_CASH, NO_REASON, REJECTED, SELL
 from .kernel import kernel
 
 IMMATERIAL = 1e-9
@@ -81,8 +90,8 @@ def open_position(
 def close_position(
     asked: float, price: float, market: float, time: int, rule: Any, state: Any, log: Log
 ) -> tuple[float, float]:
-    """Close `asked` units of the position, or what cash allows of them when a cover is cut. Returns the quantity
-    closed and the fee."""
+    """Close `asked` units of the position, or what cash allows of them when a cover is cut, or none when a sale would
+    cost cash and orders are cut. Returns the quantity closed and the fee."""
     side = SELL if state.quantity > 0.0 else BUY
     held = abs(state.quantity)
     quantity = asked
@@ -90,6 +99,8 @@ def close_position(
         quantity = min(asked, affordable(state.cash, price, FIRST_PART, 1.0, rule))
         if quantity < MINIMUM_QUANTITY:
             return 0.0, 0.0
+    elif side == SELL and brings_less_than_its_fee(quantity, price, FIRST_PART, rule):
+        return 0.0, 0.0
     fee = fee_of(quantity, price, rule)
     entry_fees = state.entry_fees * (quantity / held)
     gross = -side * quantity * (price - state.average_price)
@@ -117,6 +128,14 @@ def close_position(
         state.positions_closed += 1
     _emit_position(state, market, time, log)
     return quantity, fee
+
+
+@kernel
+def shortfall(side: int, filled: float) -> int:
+    """Why an exit is filled in part, or not at all."""
+    if filled > 0.0:
+        return CUT
+    return FEE_TOO_HIGH if side == SELL else NO_CASH
 
 
 @kernel

@@ -15,8 +15,8 @@ import numpy as np
 from .account import ENTRY_CLOSE, FILL_PRICE
 from .arrays import Floats
 from .costs import slipped
-from .execution import Log, close_position, emit_order
-from .fills import BUY, CUT, LIMIT, LIQUIDATED, MARKET, NO_CASH, SELL, STOP, STOP_LOSS, TAKE_PROFIT, TRAILING_STOP
+from .execution import Log, close_position, emit_order, shortfall
+from .fills import BUY, LIMIT, LIQUIDATED, MARKET, SELL, STOP, STOP_LOSS, TAKE_PROFIT, TRAILING_STOP
 from .kernel import kernel
 
 _NO_PRICE = 1e-9
@@ -91,9 +91,11 @@ def set_levels(rule: Any, state: Any) -> None:
 
 @kernel
 def protect(bar: int, opened: float, high: float, low: float, time: int, rule: Any, state: Any, log: Log) -> bool:
-    """End the open position if `bar` reaches one of its levels; else let the trailing stop follow. Says whether it did.
+    """End the open position if `bar` reaches one of its levels, and let the trailing stop follow. Says whether one was
+    reached.
 
-    A level that the open is beyond is filled at the open. What cash does not let a stop close stays, unprotected.
+    A level that the open is beyond is filled at the open. What cash does not let an exit close stays protected: the
+    next bar tries again.
     """
     is_long = state.quantity > 0.0
     floor, ceiling, reason = state.floor, state.ceiling, state.stop_reason
@@ -101,6 +103,7 @@ def protect(bar: int, opened: float, high: float, low: float, time: int, rule: A
         floor, ceiling, reason = -np.inf, np.inf, LIQUIDATED
         if state.liquidation > 0.0 and bar >= state.liquidates_from:
             floor, ceiling = (state.liquidation, np.inf) if is_long else (-np.inf, state.liquidation)
+    ended = False
     if low <= floor or high >= ceiling:
         if is_long:
             stopped = low <= floor
@@ -121,13 +124,16 @@ def protect(bar: int, opened: float, high: float, low: float, time: int, rule: A
         asked = abs(state.quantity)
         filled, fee = close_position(asked, price, market, time, rule, state, log)
         if filled < asked:
-            reason = CUT if filled > 0.0 else NO_CASH
+            reason = shortfall(side, filled)
         emit_order(side, order_type, asked, level, market, price, filled, fee, reason, 0, time, state, log)
-        unguard(state)
-        return True
+        ended = True
+        if state.quantity == 0.0:
+            unguard(state)
+            return True
+        set_levels(rule, state)
     if state.trailing_stop > 0.0 and bar >= state.trails_from:
         best = high if state.quantity > 0.0 else low
         if (best - state.trailing_reference) * state.quantity > 0.0:
             state.trailing_reference = best
             set_levels(rule, state)
-    return False
+    return ended

@@ -21,6 +21,7 @@ STATUSES = ("filled", "rejected", "pending", "cancelled")
 NO_REASON, NO_CASH, TOO_SMALL, NO_NEXT_BAR, CUT, END_OF_DATA = range(6)
 STOP_LOSS, TAKE_PROFIT, TRAILING_STOP, NO_STOP, LIQUIDATED = range(6, 11)
 EXPIRED, REPLACED, WITHDRAWN, NO_PRICE, OPEN_AT_END = range(11, 16)
+FEE_TOO_HIGH = 16
 REASONS = (
     "",
     "not enough cash",
@@ -38,6 +39,7 @@ REASONS = (
     "withdrawn by an exit",
     "no price to wait for",
     "not filled before the data ended",
+    "its fee is more than it brings",
 )
 """What `reason` of an order indexes. A rejection always has one."""
 

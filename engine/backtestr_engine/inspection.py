@@ -12,6 +12,7 @@ from backtestr_protocol.inspection import CheckedFile, IndicatorInfo, IndicatorL
 from .algorithm_files import load_file
 from .indicators import indicators
 from .look_ahead import check_algorithm
+from .panel import Panel
 from .synthetic import synthetic_bars
 
 SAMPLE_BARS = 2_000
@@ -20,14 +21,18 @@ Python over each of the cuts."""
 
 
 def check_file(path: Path, seed: int) -> CheckedFile:
-    """Check every algorithm of a Python file for look-ahead, with its default parameters on a synthetic sample."""
-    bars = synthetic_bars("1h", SAMPLE_BARS)
+    """Check every algorithm of a Python file for look-ahead, with its default parameters on a synthetic sample.
+
+    One that compares symbols gets three, which begin and end at different times.
+    """
+    bars = [synthetic_bars("1h", SAMPLE_BARS, symbol=f"SAMPLE{number}", seed=number) for number in range(3)]
+    panel = Panel.of([bars[0], bars[1][: SAMPLE_BARS // 2], bars[2][SAMPLE_BARS // 4 :]])
     chance = np.random.default_rng(seed)
     verdicts, problems = [], []
     try:
         for one in load_file(path):
             try:
-                verdicts.append(check_algorithm(one, bars, one.check({}), chance))
+                verdicts.append(check_algorithm(one, panel if one.across else bars[0], one.check({}), chance))
             except AlgorithmError as error:
                 problems.append(f"{error.message}\n{(error.details or {}).get('traceback', '')}".strip())
     except AlgorithmError as error:

@@ -65,7 +65,7 @@ class PortfolioWalk:
         flags = np.concatenate([kept_flags(one, rules) for one in signals])
         self._wishes = Wishes(flags, _levels(signals, rules), _targets(signals))
         self._rules = rules
-        self._events = EventLog(int(np.count_nonzero(flags)), symbols, rules)
+        self._events = EventLog(int(np.count_nonzero(flags)), len(flags), symbols, rules)
         self._queue = _Queue(
             np.zeros(symbols, dtype=np.bool_),
             np.arange(symbols, dtype=np.int64),

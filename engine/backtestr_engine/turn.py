@@ -22,14 +22,12 @@ import numpy as np
 from .account import IGNORE, REVERSE
 from .arrays import Bytes, Floats, Integers
 from .costs import FIRST_PART, MINIMUM_QUANTITY, listed_fee, slipped
-from .execution import IMMATERIAL, Log, close_position, emit_order, open_position
+from .execution import IMMATERIAL, Log, close_position, emit_order, open_position, shortfall
 from .exits import guard, protect, risked_at, set_levels, unguard
 from .fills import (
     BUY,
-    CUT,
     END_OF_DATA,
     MARKET,
-    NO_CASH,
     NO_NEXT_BAR,
     NO_REASON,
     OPEN_AT_END,
@@ -211,10 +209,8 @@ def _exchange(
         price = slipped(side, market, rule) if slips and rule.slip_exits else market
         asked = closing
         closed, fee = close_position(asked, price, market, time, rule, state, log)
-        if closed == 0.0:
-            reason = NO_CASH
-        elif closed < asked:
-            reason = CUT
+        if closed < asked:
+            reason = shortfall(side, closed)
         if state.quantity == 0.0:
             unguard(state)
         elif state.guarded:
@@ -267,7 +263,7 @@ def _leave(market: float, time: int, reason: int, rule: Any, state: Any, log: Lo
     price = slipped(side, market, rule) if rule.slip_exits else market
     filled, fee = close_position(asked, price, market, time, rule, state, log)
     if filled < asked:
-        reason = CUT if filled > 0.0 else NO_CASH
+        reason = shortfall(side, filled)
     unguard(state)
     emit_order(side, MARKET, asked, market, market, price, filled, fee, reason, 0, time, state, log)
 

@@ -33,16 +33,18 @@ class Events(msgspec.Struct, frozen=True):
 
 
 class EventLog:
-    """Room for all that can happen on bars of which `busy` have signals; memory is taken page by page as it fills.
+    """Room for all that can happen on `bars` of which `busy` have signals; memory is taken page by page as it fills.
 
     A bar's signals make two orders and two changes of position at most (a close and a refused or a new opening), every
-    position can be stopped once, and the end of the data is one more per symbol.
+    position can be stopped once, and the end of the data is one more per symbol. An exit that is cut to what cash there
+    is may be tried on every bar.
     """
 
-    def __init__(self, busy: int, symbols: int, rules: Records) -> None:
-        orders = np.zeros((3 if rules["order_type"][0] == MARKET else 6) * busy + symbols, dtype=ORDER)
-        positions = np.zeros(3 * busy + symbols, dtype=POSITION)
-        trades = np.zeros(2 * busy + symbols, dtype=TRADE)
+    def __init__(self, busy: int, bars: int, symbols: int, rules: Records) -> None:
+        further = symbols + (bars if rules["cut"][0] else 0)
+        orders = np.zeros((3 if rules["order_type"][0] == MARKET else 6) * busy + further, dtype=ORDER)
+        positions = np.zeros(3 * busy + further, dtype=POSITION)
+        trades = np.zeros(2 * busy + further, dtype=TRADE)
         self.log = Log(orders, positions, trades, np.zeros(3, dtype=np.int64))
         self._told = np.zeros(3, dtype=np.int64)
 
@@ -72,7 +74,7 @@ class Walk:
         self._prices = Prices(bars.timestamp, bars.open, bars.high, bars.low, bars.close)
         self._wishes = Wishes(kept_flags(signals, rules), levels(signals, rules), targets(signals))
         self._rules = rules
-        self._events = EventLog(int(np.count_nonzero(signals.flags)), 1, rules)
+        self._events = EventLog(int(np.count_nonzero(signals.flags)), len(bars), 1, rules)
 
     def advance(self, max_bars: int) -> Events:
         """Walk up to `max_bars` more bars and return what happened on them."""

@@ -157,7 +157,7 @@ class Reference:
         if enters == "sell" or rule.short_collateral:
             free -= self.others_locked
         worth = free if rule.size_base == "cash" else worth + self.others_worth
-        asked = self._wanted(bar, price, price, None, free, worth)[0]
+        asked = self._wanted(bar, enters, price, price, None, free, worth)[0]
         self.waiting = Waiting(enters, bar, asked, stops.limit or 0.0, stops.stop or 0.0)
         self.orders.append(Order(bar, enters, asked, 0.0, None, 0.0, "", rule.order_type, "pending"))
 
@@ -244,9 +244,15 @@ class Reference:
         price = self._slipped(side, market) if slips else market
         filled, fee = self._leave(bar, price, asked)
         if filled != asked:
-            reason = "cut to the cash there was" if filled else "not enough cash"
+            reason = self._why_short(side, filled)
         self.orders.append(Order(bar, side, asked, filled, price if filled else None, fee, reason, kind))
-        self.position_stops = None
+        if not self.held:
+            self.position_stops = None
+
+    def _why_short(self, side: str, filled: float) -> str:
+        if filled:
+            return "cut to the cash there was"
+        return "not enough cash" if side == "buy" else "its fee is more than it brings"
 
     def _plan(self, wishes: frozenset[str]) -> tuple[bool, str | None]:
         """(whether to leave the position, the side to enter)."""
@@ -344,7 +350,7 @@ class Reference:
             slipped = slips and self.conventions.slippage_on != "entries"
             price = self._slipped(side, market) if slipped else market
             filled, fee = self._leave(bar, price, asked)
-            reason = "" if filled == asked else "cut to the cash there was" if filled else "not enough cash"
+            reason = "" if filled == asked else self._why_short(side, filled)
             order = Order(bar, side, asked, filled, price if filled else None, fee, reason, kind)
             if filled != asked:
                 enters = None
@@ -374,6 +380,12 @@ class Reference:
             quantity = min(quantity, self._most(self.cash, price, None, 1.0))
             if quantity < SMALLEST:
                 return 0.0, 0.0
+        if (
+            side == "sell"
+            and self.conventions.short_of_cash == "cut"
+            and quantity * price < self._fee((quantity, price))
+        ):
+            return 0.0, 0.0
         whole = quantity == abs(self.held)
         share = 1.0 if whole else quantity / abs(self.held)
         fee = self._fee((quantity, price))
@@ -392,6 +404,7 @@ class Reference:
     def _wanted(
         self,
         signal_bar: int,
+        side: str,
         price: float,
         market: float,
         first: tuple[float, float] | None,
@@ -407,11 +420,13 @@ class Reference:
             return 0.0, 0.0, "no stop loss to size the risk by"
         wanted = {
             "all_in": affordable,
-            "fraction": rule.size_value * self._most(worth, price, first, rule.leverage),
+            "fraction": self._most(rule.size_value * worth, price, first, rule.leverage),
             "units": rule.size_value,
             "value": rule.size_value / market,
             "risk": max(worth, 0.0) * rule.size_value / ((risked or 1.0) * price),
         }[rule.size]
+        if rule.size == "fraction" and rule.size_base == "cash" and side == "sell":
+            wanted = rule.size_value * affordable
         if rule.size_costs == "per_unit":
             # What a unit costs with its share of the fee, on the price without slippage.
             share = rule.size_value if rule.size in ("units", "value", "risk") else min(rule.size_value, 1 - 2**-52)
@@ -446,7 +461,7 @@ class Reference:
             free += value - value / rule.leverage
         if units is None:
             worth = free if rule.size_base == "cash" else self.cash + self.others_worth
-            wanted, affordable, problem = self._wanted(signal_bar, price, market, first, free, worth)
+            wanted, affordable, problem = self._wanted(signal_bar, side, price, market, first, free, worth)
         else:
             problem = ""
             wanted, affordable = units, self._most(free, price, first, rule.leverage)
@@ -467,6 +482,8 @@ class Reference:
         if quantity < SMALLEST:
             return wanted, 0.0, 0.0, "not enough cash" if quantity != wanted else "too small"
         fee = self._fee(first, (quantity, price)) - self._fee(first) if first else self._fee((quantity, price))
+        if side == "sell" and rule.short_of_cash == "cut" and quantity * price < fee:
+            return wanted, 0.0, 0.0, "its fee is more than it brings"
         self.cash += (-quantity if side == "buy" else quantity) * price - fee
         if self.held:
             held = abs(self.held)

@@ -54,7 +54,7 @@ class SharedReference:
         for k in self._in_order(0):
             if one_by_one:
                 stopped[k] = bool(self._let(k, lambda slow, bar: slow.within(bar)))
-            self._let(k, lambda slow, bar, hit=stopped[k]: slow.at_close(bar, hit))  # type: ignore[misc]
+            self._let(k, lambda slow, bar, hit=stopped[k]: slow.at_close(bar, hit))
 
     def _mark(self, prices: dict[int, float]) -> None:
         for k, price in prices.items():

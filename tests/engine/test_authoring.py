@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from backtestr_engine import authoring
+from backtestr_engine.algorithm import Algorithm
 from backtestr_engine.algorithm_files import load_source
 from backtestr_engine.algorithms import BUILT_IN
 from backtestr_engine.indicators import indicator, rsi
 from backtestr_engine.look_ahead import check_algorithm
+from backtestr_engine.panel import Panel
 from backtestr_engine.synthetic import synthetic_bars
 from backtestr_protocol.errors import NotFound, ValidationError
 
@@ -20,15 +22,35 @@ PAGE = (Path(__file__).parents[2] / "docs" / "algorithms.md").read_text("utf-8")
 BARS = synthetic_bars("15m", 3_000)
 
 
+def example_of_the_page(name: str) -> Algorithm:
+    codes = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    (code,) = [one for one in codes if f"def {name}(" in one]
+    (example,) = load_source(code, "docs/algorithms.md", name)
+    return example
+
+
 def test_the_example_of_the_page_runs_trades_and_does_not_look_ahead() -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    (example,) = load_source(code, "docs/algorithms.md", "page")
+    example = example_of_the_page("dip_in_trend")
 
     signals = example.signals(BARS, example.check({}))
 
     assert signals.entries.sum() > 10
     assert signals.exits.sum() > 10
     assert check_algorithm(example, BARS, example.check({}), np.random.default_rng(1)).passed
+
+
+def test_the_example_that_compares_symbols_does_so_and_does_not_look_ahead() -> None:
+    example = example_of_the_page("strongest")
+    panel = Panel.of(
+        [synthetic_bars("1d", 500, symbol=name, seed=seed)[seed * 9 :] for seed, name in enumerate("ABCD")]
+    )
+
+    weights = example.weights(panel, example.check({"every": 5}))
+
+    held = np.nansum(weights, axis=1)[np.arange(500) % 5 == 0]
+    assert set(held[20:]) == {1.0}
+    assert len(np.unique(weights[~np.isnan(weights).any(axis=1)], axis=0)) > 3
+    assert check_algorithm(example, panel, example.check({}), np.random.default_rng(1)).passed
 
 
 def test_the_page_lists_what_is_built_in() -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from backtestr_engine.algorithm import Algorithm, algorithm
+from backtestr_engine.algorithm import Algorithm, algorithm, portfolio
 from backtestr_engine.algorithms import BUILT_IN
+from backtestr_engine.arrays import Floats
 from backtestr_engine.bars import Bars
 from backtestr_engine.indicators import sma
 from backtestr_engine.look_ahead import CUTS, check_algorithm
+from backtestr_engine.panel import Panel
 from backtestr_engine.parameters import Int
 from backtestr_engine.signals import Signals
 from backtestr_engine.synthetic import synthetic_bars
@@ -80,6 +82,40 @@ def test_a_finding_can_be_seen_by_hand() -> None:
     assert bar == cut - 1
     assert ours[bar] != theirs[bar]
     assert verdict.finding.explanation.endswith(f"changes when bars after bar {cut - 1} become known")
+
+
+@portfolio("strongest")
+def strongest(panel: Panel) -> Floats:
+    """All in what stands highest over its average."""
+    strength = np.nan_to_num(panel.close / panel.each(lambda bars: sma(bars.close, 20)), nan=0.0)
+    return np.where(strength == strength.max(axis=1, keepdims=True), 1.0, 0.0)
+
+
+@portfolio("strongest_tomorrow")
+def strongest_tomorrow(panel: Panel) -> Floats:
+    """All in what will have risen most."""
+    growth = np.nan_to_num(panel.close[1:] / panel.close[:-1], nan=0.0)
+    tomorrow = np.vstack((growth, np.zeros_like(panel.close[:1])))
+    return np.where(tomorrow == tomorrow.max(axis=1, keepdims=True), 1.0, 0.0)
+
+
+@portfolio("shares_of_the_whole")
+def shares_of_the_whole(panel: Panel) -> Floats:
+    """Weights by how often a symbol trades, all its future included."""
+    there = ~np.isnan(panel.close)
+    return np.broadcast_to(there.mean(axis=0), there.shape).copy()
+
+
+def test_weights_are_checked_as_well() -> None:
+    series = [synthetic_bars("1h", 600, symbol=symbol, seed=seed) for seed, symbol in enumerate("ABC")]
+    panel = Panel.of([series[0], series[1][100:], series[2][:400]])
+    for seed in range(5):
+        assert check_algorithm(strongest, panel, {}, generator(seed)).passed
+        for peeking in (strongest_tomorrow, shares_of_the_whole):
+            verdict = check_algorithm(peeking, panel, {}, generator(seed))
+            assert not verdict.passed
+            assert verdict.finding is not None
+            assert verdict.finding.signal == "weights"
 
 
 @pytest.mark.parametrize("name", BUILT_IN)

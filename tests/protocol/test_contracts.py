@@ -162,7 +162,7 @@ def test_hostile_values_inside_any(hostile: bytes) -> None:
 @pytest.mark.parametrize(
     ("struct", "value", "path", "words"),
     [
-        (messages.BacktestConfig, {**CONFIG, "symbol": 7}, "$.symbol", ["expected `str`", "got `int`"]),
+        (messages.BacktestConfig, {**CONFIG, "symbol": 7}, "$.symbol", ["expected `str", "got `int`"]),
         (messages.BacktestConfig, [CONFIG], "$", ["expected `object`", "got `array`"]),
         (messages.BacktestConfig, {**CONFIG, "parameters": {1: 2}}, "$.parameters", ["a key: expected `str`"]),
         (messages.BacktestConfig, {**CONFIG, "commission": "free"}, "$.commission", ["expected `float`", "got `str`"]),

@@ -138,7 +138,7 @@ def backtests(
 @app.command()
 def backtest(
     algorithm: Annotated[str, typer.Argument(help="See: backtestr algorithms")],
-    symbol: Annotated[str, typer.Argument(help="See: backtestr data")],
+    symbol: Annotated[list[str], typer.Argument(help="See: backtestr data. Several share the account.")],
     timeframe: Annotated[str, typer.Option(help="1m 5m 15m 30m 1h 4h 1d 1w")],
     param: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, a parameter of the algorithm.")] = None,
     start_date: Annotated[str | None, typer.Option("--start", help="ISO 8601, UTC; default: the first bar.")] = None,
@@ -181,7 +181,7 @@ def backtest(
             print_json({"backtestId": backtest_id}) if as_json else print(backtest_id)
             return
         try:
-            _watch(start(client), f"{algorithm} {symbol} {timeframe}")
+            _watch(start(client), f"{algorithm} {' '.join(symbol)} {timeframe}")
             interrupted = False
         except KeyboardInterrupt:
             _stop(client, backtest_id)

@@ -67,7 +67,7 @@ from .metrics import Metrics, metrics_from_wire
 from .options import wire_options
 from .results import ALL_TABLES, Results, read_table, results_from_wire
 from .run import STREAMS, Run, Stream
-from .series import covering
+from .series import covering_all
 from .session import Session
 from .streams import TopicStream
 from .subscription import Subscription, Update, read_message
@@ -267,7 +267,7 @@ class Client:
     def backtest(
         self,
         algorithm: str,
-        symbol: str,
+        symbol: str | Sequence[str],
         *,
         timeframe: str,
         start: Instant | None = None,
@@ -282,16 +282,21 @@ class Client:
     ) -> Run:
         """Start a backtest, and return it as soon as the broker has accepted it.
 
+        Several symbols (`["BTC", "ETH"]`) share the account.
         `end` is exclusive; without `start` and `end` all bars there are. `commission` and `slippage` are fractions of
         traded value and of price. `options` are the engine's conventions (`fill_at="close"`, `size="units"`, …; see
         `config/engine.toml`). `watch` names the streams to receive, so that they can be read from their first message.
         Raises `NotFound`, `ValidationError`, `InvalidConfiguration` or `DataError` for what cannot be run.
         """
-        start_date, end_date = self._range(symbol, timeframe, start, end)
+        symbols = [symbol] if isinstance(symbol, str) else list(symbol)
+        if not symbols:
+            raise ValueError("a backtest needs at least one symbol")
+        start_date, end_date = self._range(symbols, timeframe, start, end)
         config = BacktestConfig(
             backtest_id=backtest_id or str(uuid.uuid4()),
             algorithm_id=algorithm,
-            symbol=symbol,
+            symbol=symbols[0],
+            symbols=symbols if len(symbols) > 1 else [],
             start_date=start_date,
             end_date=end_date,
             initial_capital=capital,
@@ -390,8 +395,10 @@ class Client:
         assert isinstance(success, answer)
         return success, attachments
 
-    def _range(self, symbol: str, timeframe: str, start: Instant | None, end: Instant | None) -> tuple[str, str]:
+    def _range(
+        self, symbols: Sequence[str], timeframe: str, start: Instant | None, end: Instant | None
+    ) -> tuple[str, str]:
         if start is not None and end is not None:
             return as_iso(start), as_iso(end)
-        first_ms, end_ms = covering(self.list_market_data(), symbol, timeframe)
+        first_ms, end_ms = covering_all(self.list_market_data(), symbols, timeframe)
         return as_iso(first_ms if start is None else start), as_iso(end_ms if end is None else end)

@@ -22,6 +22,12 @@ LENGTH_MS: Mapping[str, int] = {
 _EVER = (0, 50 * 365 * _DAY)
 
 
+def covering_all(stored: Sequence[SeriesInfo], symbols: Sequence[str], timeframe: str) -> tuple[int, int]:
+    """The first instant and the end (exclusive) of all bars of these series, in milliseconds since the Unix epoch."""
+    ranges = [covering(stored, symbol, timeframe) for symbol in symbols]
+    return min(first for first, _ in ranges), max(end for _, end in ranges)
+
+
 def covering(stored: Sequence[SeriesInfo], symbol: str, timeframe: str) -> tuple[int, int]:
     """The first instant and the end (exclusive) of all bars of a series, in milliseconds since the Unix epoch.
 

@@ -49,6 +49,8 @@ _FRACTIONS = frozenset(
     ]
 )
 _MONEY = frozenset(["start_equity", "final_equity", "peak_equity", "expectancy", "total_fees", "total_slippage"])
+# Symbols of one backtest that are named; a portfolio may have a thousand.
+_SHOWN_SYMBOLS = 6
 _NAMED = {"cagr": "CAGR", "sqn": "SQN", "average_mae": "Average MAE", "average_mfe": "Average MFE"}
 
 METRIC_GROUPS = {
@@ -175,8 +177,8 @@ def backtests_table(backtests: Iterable[BacktestStatus]) -> Table:
     table = Table("backtest", "status", "algorithm", "symbol", "submitted")
     table.add_column("done", justify="right")
     for one in backtests:
-        done = f"{one.progress_percent:.0f} %"
-        table.add_row(one.backtest_id, one.status, one.algorithm_id, one.symbol, _time(one.submit_time), done)
+        symbols, done = _symbols(one.symbols or [one.symbol]), f"{one.progress_percent:.0f} %"
+        table.add_row(one.backtest_id, one.status, one.algorithm_id, symbols, _time(one.submit_time), done)
     return table
 
 
@@ -193,7 +195,8 @@ def imported_table(imported: Imported) -> RenderableType:
 def results_table(results: Results) -> RenderableType:
     """The metrics, with the reason where one is undefined."""
     config = results.config
-    title = " ".join(str(config.get(name, "")) for name in ("algorithmId", "symbol", "timeframe"))
+    symbols = _symbols(config.get("symbols") or [config.get("symbol", "")])
+    title = " ".join((str(config.get("algorithmId", "")), symbols, str(config.get("timeframe", ""))))
     facts = _plain("backtest", results.backtest_id)
     facts.add_row("status", results.status)
     if results.metrics is None:
@@ -243,6 +246,11 @@ def error_lines(error: BacktestrError) -> list[str]:
     if isinstance(error, NetworkError):
         return [str(error)]  # which says what to do already
     return [str(error), *(action.description for action in error.recovery_actions if action.user_required)]
+
+
+def _symbols(symbols: Sequence[str]) -> str:
+    shown = ", ".join(map(str, symbols[:_SHOWN_SYMBOLS]))
+    return shown + (f" and {len(symbols) - _SHOWN_SYMBOLS} more" if len(symbols) > _SHOWN_SYMBOLS else "")
 
 
 def _plain(name: str, value: str) -> Table:

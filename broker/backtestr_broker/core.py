@@ -42,6 +42,7 @@ from backtestr_protocol.errors import (
 )
 from backtestr_protocol.messages import (
     AlgorithmInfo,
+    AlgorithmStatus,
     Contract,
     Hello,
     MessageType,
@@ -79,6 +80,9 @@ ERROR_INTERVAL = 1.0
 # Connections whose last such answer is remembered; one that is forgotten may get one answer more.
 MAX_ERROR_PEERS = 1024
 
+# Algorithm versions whose last error is remembered; the ones that failed longest ago are forgotten.
+MAX_ALGORITHM_ERRORS = 1000
+
 _hello_decoder = msgspec.msgpack.Decoder(Hello)
 
 
@@ -108,8 +112,8 @@ class Core:
             max_queued_backtests=limits.max_queued_backtests,
             max_queued_questions=limits.max_queued_questions,
         )
-        self.algorithms: dict[str, AlgorithmInfo] = {}
-        self.algorithm_errors: dict[str, ErrorData] = {}
+        self.algorithms: dict[str, AlgorithmInfo] = {}  # by name, the newest version
+        self.algorithm_errors: OrderedDict[str, ErrorData] = OrderedDict()  # by id, the latest of each, the latest last
         self.series_at_start: list[SeriesInfo] = []  # what the first interactive worker found in the catalogue
         self.serving = False
         self.wall_ms = 0
@@ -165,6 +169,8 @@ class Core:
         self.scheduler.check_invariants()
         assert not self._effects
         assert len(self._error_answered) <= MAX_ERROR_PEERS
+        assert len(self.algorithm_errors) <= MAX_ALGORITHM_ERRORS
+        assert all(info.name == name for name, info in self.algorithms.items())
 
     # --- requests ---
 
@@ -311,7 +317,8 @@ class Core:
                 "message_refused", code="VALIDATION_ERROR", reason=f"nobody waits for {note.worker_id[:200]!r}"
             )
             return
-        self.algorithms.update({info.algorithm_id: info for info in note.algorithms})
+        for info in note.algorithms:
+            self.registered(info)
         self._notify("worker_ready", workerId=worker.worker_id, pid=worker.pid, kind=worker.kind)
         if worker.kind == "interactive" and not self.serving:
             self.series_at_start = note.series
@@ -382,10 +389,24 @@ class Core:
                 self.sequencer.create(topic)
         if job.error is not None and job.error.code == "ALGORITHM_ERROR":
             self.algorithm_errors[job.algorithm_id] = job.error
+            self.algorithm_errors.move_to_end(job.algorithm_id)
+            if len(self.algorithm_errors) > MAX_ALGORITHM_ERRORS:
+                self.algorithm_errors.popitem(last=False)
         self._notify("backtest_changed", backtestId=job.backtest_id, status=job.status)
         while (forgotten := self.scheduler.jobs.forget_oldest()) is not None:
             for topic in topics.of_backtest(forgotten.backtest_id):
                 self.sequencer.drop(topic)
+
+    def registered(self, info: AlgorithmInfo) -> None:
+        """A worker has, or was given, an algorithm: its name means it, unless a version that was registered later does.
+        A worker may have started to get ready before that."""
+        known = self.algorithms.get(info.name)
+        later = known.registered_time if known is not None else None
+        if info.registered_time is None or later is None or info.registered_time >= later:
+            self.algorithms[info.name] = info
+
+    def algorithm_status(self, info: AlgorithmInfo) -> AlgorithmStatus:
+        return self._requests.status_of(info)
 
     def last_seq(self, topic: str) -> int:
         return self.sequencer.last_seq(topic)

@@ -5,6 +5,7 @@ A method returns the answer, or None when the answer comes later from the schedu
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Any, Protocol
@@ -46,7 +47,6 @@ NOT_SERVED_YET = (
     "UpdateState",
     "DeleteState",
     "SnapshotState",
-    "RegisterAlgorithm",
     "StartPriceReplay",
     "StopPriceReplay",
     "PublishPrices",
@@ -64,8 +64,8 @@ _decoders = {name: msgspec.msgpack.Decoder(row.data) for name, row in REQUESTS.i
 class Desk(Protocol):
     """What the requests need of the core besides its machines."""
 
-    algorithms: dict[str, AlgorithmInfo]
-    algorithm_errors: dict[str, ErrorData]
+    algorithms: dict[str, AlgorithmInfo]  # by name, the newest version
+    algorithm_errors: OrderedDict[str, ErrorData]  # by id, the latest of each, the latest last
     wall_ms: int
     sequencer: Sequencer
     scheduler: Scheduler
@@ -88,6 +88,7 @@ class Requests:
             "GetBacktestStatus": self._backtest_status,
             "FetchMissed": self._fetch_missed,
             "ListAlgorithms": self._list_algorithms,
+            "RegisterAlgorithm": self._asking("RegisterAlgorithm"),
             "GetAlgorithmStatus": self._algorithm_status,
             "ListMarketData": self._asking("ListMarketData"),
             "GetMarketData": self._asking("GetMarketData"),
@@ -135,19 +136,25 @@ class Requests:
     def _list_algorithms(self, _session: Session, _data: Nothing, _waiter: Waiter) -> AlgorithmList:
         return AlgorithmList(algorithms=sorted(self._desk.algorithms.values(), key=lambda info: info.name))
 
-    def _algorithm_status(self, _session: Session, data: AlgorithmRef, _waiter: Waiter) -> AlgorithmStatus:
-        by_name = {info.name: info for info in self._desk.algorithms.values()}
-        info = self._desk.algorithms.get(data.algorithm_id) or by_name.get(data.algorithm_id)
+    def _algorithm_status(self, _session: Session, data: AlgorithmRef, waiter: Waiter) -> AlgorithmStatus | None:
+        """By name it is of all versions, by id of that one. Of an earlier version a worker knows what it was."""
+        name, at, _ = data.algorithm_id.partition("@")
+        info = self._desk.algorithms.get(name)
         if info is None:
-            raise unknown("algorithm", data.algorithm_id, by_name)
-        names = (info.algorithm_id, info.name)
-        active = sum(job.algorithm_id in names and not job.ended for job in self._desk.scheduler.jobs)
-        errors = [error for name in names if (error := self._desk.algorithm_errors.get(name)) is not None]
-        return AlgorithmStatus(
-            **msgspec.structs.asdict(info),
-            active_backtests=active,
-            last_error=max(errors, key=lambda error: error.timestamp, default=None),
-        )
+            raise unknown("algorithm", data.algorithm_id, self._desk.algorithms)
+        if at and info.algorithm_id != data.algorithm_id:
+            return self._asking("GetAlgorithmStatus")(_session, data, waiter)
+        return self.status_of(info, all_versions=not at)
+
+    def status_of(self, info: AlgorithmInfo, *, all_versions: bool = False) -> AlgorithmStatus:
+        """What is known of a version, with what runs of it, or of all of its name, and the last error of those."""
+
+        def concerns(algorithm_id: str) -> bool:
+            return algorithm_id == info.algorithm_id or (all_versions and algorithm_id.partition("@")[0] == info.name)
+
+        active = sum(concerns(job.algorithm_id) and not job.ended for job in self._desk.scheduler.jobs)
+        errors = (error for one, error in reversed(self._desk.algorithm_errors.items()) if concerns(one))
+        return AlgorithmStatus(**msgspec.structs.asdict(info), active_backtests=active, last_error=next(errors, None))
 
     # --- backtests ---
 

@@ -23,7 +23,15 @@ from backtestr_protocol.errors import (
     SystemFault,
     ValidationError,
 )
-from backtestr_protocol.messages import BacktestAccepted, BacktestConfig, BacktestState, Contract, Priority
+from backtestr_protocol.messages import (
+    AlgorithmInfo,
+    AlgorithmStatus,
+    BacktestAccepted,
+    BacktestConfig,
+    BacktestState,
+    Contract,
+    Priority,
+)
 
 from .answers import Answer
 from .jobs import MAX_LOSSES, Job, JobEvent, Jobs, Waiter, Wish
@@ -35,6 +43,7 @@ MAX_WAITING = 256
 # Messages in one batch: a number beyond is a worker's mistake, and sequence numbers could never go back from it.
 MAX_BATCH = 65_536
 
+_algorithm_decoder = msgspec.msgpack.Decoder(AlgorithmInfo)
 _config_decoder = msgspec.msgpack.Decoder(BacktestConfig)
 
 
@@ -46,6 +55,8 @@ class Outbox(Protocol):
     def publish(self, topic: str, payload: bytes, count: int = 1) -> None: ...
     def job_changed(self, job: Job) -> None: ...
     def last_seq(self, topic: str) -> int: ...
+    def registered(self, info: AlgorithmInfo) -> None: ...
+    def algorithm_status(self, info: AlgorithmInfo) -> AlgorithmStatus: ...
     def error_data(self, error: BacktestrError) -> ErrorData: ...
 
 
@@ -358,12 +369,16 @@ class Scheduler:
         except BacktestrError as error:
             self._outbox.answer(question.waiter, error)
 
-    def _result(self, question: _Question, payload: list[bytes]) -> BacktestAccepted | Answer:
+    def _result(self, question: _Question, payload: list[bytes]) -> Contract | Answer:
         if not payload:
             raise SystemFault(f"the worker that answered {question.work} sent no data")
         data, *attachments = payload
         if question.work == "CheckBacktest":
             return self._accept(data, question.waiter)
+        if question.work == "RegisterAlgorithm":
+            self._outbox.registered(_algorithm_info(question.work, data))
+        elif question.work == "GetAlgorithmStatus":
+            return self._outbox.algorithm_status(_algorithm_info(question.work, data))
         return Answer(encoded_payload("Success", msgspec.Raw(data)), tuple(attachments))
 
     def _question_lost(self, question_id: str, reason: str) -> None:
@@ -436,3 +451,10 @@ class Scheduler:
         assert asked <= self._questions.keys()
         assert len(self._questions) == len(asked) + len(self._question_queue)
         assert not (self.workers.idle("interactive") and len(self._question_queue)), "a question waits for nothing"
+
+
+def _algorithm_info(work: Work, data: bytes) -> AlgorithmInfo:
+    try:
+        return decode(_algorithm_decoder, data)
+    except MessageError as error:
+        raise SystemFault(f"the answer to {work} is no AlgorithmInfo: {error}") from error

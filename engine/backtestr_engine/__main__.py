@@ -27,15 +27,16 @@ from backtestr_protocol.errors import InvalidConfiguration
 
 from .config import load_config
 from .heap import keep_freed_memory
-from .inspection import check_file, list_indicators
+from .inspection import SEED, check_file, list_indicators
+from .interruption import time_limit
 from .shell import run_worker
 from .warm import warm
 
 _USAGE = "a worker is started by its broker: python -m backtestr_broker (or python -m backtestr_engine --warm)"
 _LIFELINE = 0
 
-_SEED = 1
-"""Of the look-ahead check: the same file has the same verdict tomorrow."""
+# How long a check waits, in seconds, for what it has interrupted.
+_PATIENCE = 2.0
 
 
 def main() -> int:
@@ -47,9 +48,7 @@ def main() -> int:
     if sys.argv[1:] == ["--indicators"]:
         return _print(list_indicators())
     if len(sys.argv) == 3 and sys.argv[1] == "--check":
-        with contextlib.redirect_stdout(sys.stderr):
-            checked = check_file(Path(sys.argv[2]), _SEED)
-        return _print(checked)
+        return _check(Path(sys.argv[2]))
     if sys.argv[1:] or sys.stdin.isatty():
         print(_USAGE, file=sys.stderr)
         return 2
@@ -70,6 +69,17 @@ def main() -> int:
     context.term()
     sys.stderr.flush()
     os._exit(0)  # a compute thread in the middle of a long calculation must not keep the process
+
+
+def _check(path: Path) -> int:
+    try:
+        seconds = load_config(places.config_dir()).algorithms.load_time_limit_ms / 1000
+    except InvalidConfiguration as error:
+        print(f"backtestr: {error}", file=sys.stderr)
+        return 2
+    with contextlib.redirect_stdout(sys.stderr):
+        checked = check_file(path, SEED, time_limit(seconds, _PATIENCE))
+    return _print(checked)
 
 
 def _print(answer: msgspec.Struct) -> int:

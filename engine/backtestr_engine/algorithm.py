@@ -126,7 +126,7 @@ class Algorithm(msgspec.Struct, frozen=True):
             raise AlgorithmError(
                 f"{self.name}: {error.message}", **{"traceback": traceback.format_exc(), **(error.details or {})}
             ) from error
-        except Exception as error:  # An algorithm is anyone's code: whatever it raises is its own error.
+        except (Exception, SystemExit) as error:  # it is anyone's code: whatever it raises is its own error
             raise AlgorithmError(
                 f"{self.name} raised {type(error).__name__}: {error}", traceback=traceback.format_exc()
             ) from error
@@ -160,7 +160,7 @@ def _declaration(
             raise ValueError(f"{name} takes {arguments} after the {what}, but declares {list(parameters)}")
         return Algorithm(
             name=name,
-            version=hashlib.sha256(_source(function).encode()).hexdigest()[:VERSION_CHARACTERS],
+            version=version_of(_source(function)),
             description=(inspect.getdoc(function) or "").partition("\n")[0],
             parameters=parameters,
             requirements=tuple(_parse_requirement(text, parameters) for text in requires),
@@ -171,6 +171,11 @@ def _declaration(
     for parameter, kind in parameters.items():
         check_values(name, {parameter: kind}, {parameter: kind.default})
     return declare
+
+
+def version_of(source: str) -> str:
+    """The version of the algorithms that `source` defines: a hash of it."""
+    return hashlib.sha256(source.encode()).hexdigest()[:VERSION_CHARACTERS]
 
 
 def _source(function: Callable[..., Any]) -> str:

@@ -8,17 +8,34 @@ from __future__ import annotations
 import linecache
 import sys
 import traceback
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import Protocol, TypeVar
 
 import msgspec
 
-from backtestr_protocol.errors import AlgorithmError
+from backtestr_protocol.errors import AlgorithmError, TimedOut
 
 from .algorithm import Algorithm
 
 _PACKAGE = "backtestr_algorithms"
 """What the modules made of files are named after, so that none hides a library's."""
+
+
+T = TypeVar("T")
+
+
+class Limit(Protocol):
+    """Calls `work` and returns what it returns, or raises `TimedOut`, naming `what`, when that takes too long."""
+
+    def __call__(self, what: str, work: Callable[[], T], /) -> T: ...
+
+
+def unlimited(what: str, work: Callable[[], T], /) -> T:
+    """The limit that is none."""
+    return work()
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,12 +63,18 @@ def load_file(path: Path) -> list[Algorithm]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise AlgorithmError(f"{path}: cannot be read: {reason}", file=str(path)) from error
-    return load_source(source, str(path), path.stem)
+    found = load_source(source, str(path), path.stem)
+    if not found:
+        raise AlgorithmError(f'{path}: defines no algorithm; put @algorithm("its name", …) above one', file=str(path))
+    return found
 
 
 def load_source(source: str, file: str, name: str) -> list[Algorithm]:
-    """The algorithms that `source` defines; `file` is what errors and tracebacks call it. Raises as `load_file`."""
-    module = ModuleType(f"{_PACKAGE}.{name}")
+    """The algorithms that `source` defines, maybe none. Errors and tracebacks call it `file`; its module bears `name`.
+
+    Raises `AlgorithmError`, naming file and line, for what is no Python or raises when it is run.
+    """
+    module = ModuleType(_module_name(name))
     module.__file__ = file
     linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
     sys.modules[module.__name__] = module
@@ -63,19 +86,24 @@ def load_source(source: str, file: str, name: str) -> list[Algorithm]:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
         described = f"{type(error).__name__}: {error}".removesuffix(": ")
         raise _located(file, lines[-1] if lines else None, described) from error
-    own = [
-        value
+    own = {
+        id(value): value  # by identity: a second name for the same one is no second algorithm
         for value in module.__dict__.values()
         if isinstance(value, Algorithm) and value.function.__module__ == module.__name__
-    ]
-    if not own:
-        raise AlgorithmError(f'{file}: defines no algorithm; put @algorithm("its name", …) above one', file=file)
-    return own
+    }
+    return list(own.values())
 
 
-def load_folder(folder: Path, taken: dict[str, Algorithm]) -> Loaded:
+def forget(file: str, name: str) -> None:
+    """Let go of what `load_source` keeps for tracebacks and by the module's name. What it returned can still run."""
+    linecache.cache.pop(file, None)
+    sys.modules.pop(_module_name(name), None)
+
+
+def load_folder(folder: Path, taken: dict[str, Algorithm], limit: Limit = unlimited) -> Loaded:
     """The algorithms of every `*.py` in `folder`, files in order of their names; those that begin with `_` are left to
-    be imported by none. One bad file costs nothing but itself. A name that is `taken`, or came before, stays as it is.
+    be imported by none. One bad file costs nothing but itself, and `limit` holds for each. A name that is `taken`, or
+    came before, stays as it is.
 
     A folder that does not exist is empty.
     """
@@ -85,8 +113,8 @@ def load_folder(folder: Path, taken: dict[str, Algorithm]) -> Loaded:
         if path.name.startswith("_"):
             continue
         try:
-            found = load_file(path)
-        except AlgorithmError as error:
+            found = limit(f"loading {path}", partial(load_file, path))
+        except (AlgorithmError, TimedOut) as error:
             problems.append(Problem(file=str(path), message=error.message))
             continue
         for one in found:
@@ -96,6 +124,10 @@ def load_folder(folder: Path, taken: dict[str, Algorithm]) -> Loaded:
             else:
                 algorithms[one.name] = one
     return Loaded(algorithms, problems)
+
+
+def _module_name(name: str) -> str:
+    return f"{_PACKAGE}.{name}"
 
 
 def _located(file: str, line: int | None, message: str) -> AlgorithmError:

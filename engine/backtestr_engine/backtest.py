@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -16,7 +16,7 @@ from backtestr_protocol.messages import BacktestConfig, BacktestProgress, Equity
 
 from .account import rules, totals
 from .algorithm import Algorithm
-from .algorithms import BUILT_IN, find_algorithm
+from .algorithms import find_algorithm
 from .arrays import Floats, Integers, Records
 from .bars import Bars
 from .catalog import Catalog
@@ -72,18 +72,19 @@ def prepare(
     config: BacktestConfig,
     catalog: Catalog,
     conventions: Conventions,
-    algorithms: Mapping[str, Algorithm] = BUILT_IN,
+    find: Callable[[str], Algorithm] = find_algorithm,
 ) -> Plan:
-    """Check all of `config` against what there is, without running the algorithm. `conventions` are the defaults.
+    """Check all of `config` against what there is, without running the algorithm. `conventions` are the defaults, and
+    `find` knows the algorithms by name and id.
 
     In the plan's configuration `symbol` is the first symbol, and `symbols` are all where there are several.
 
     Raises `NotFound` (algorithm), `ValidationError` (a value ill-typed or out of range; a name of parameter, option or
-    timeframe that does not exist), `InvalidConfiguration` (values that contradict each other, capital ≤ 0) and
-    `DataError` (symbol, or a range without bars).
+    timeframe that does not exist), `InvalidConfiguration` (values that contradict each other, capital ≤ 0),
+    `DataError` (symbol, or a range without bars) and what else `find` raises.
     """
     symbols = _check_symbols(config)
-    algorithm = find_algorithm(config.algorithm_id, algorithms)
+    algorithm = find(config.algorithm_id)
     parameters = algorithm.check(config.parameters)
     options = resolve_options(config.options, conventions)
     _check_money(config)

@@ -23,6 +23,7 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 class AlgorithmOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     folder: Annotated[str, msgspec.Meta(min_length=1)]
+    load_time_limit_ms: Annotated[int, msgspec.Meta(ge=10)]
 
     def folder_in(self, data_dir: Path) -> Path:
         """The folder; a relative one lies in the data directory."""

@@ -16,7 +16,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from backtestr_protocol.errors import AlgorithmError
-from backtestr_protocol.inspection import Finding, Verdict
+from backtestr_protocol.inspection import Verdict
+from backtestr_protocol.messages import Finding
 
 from .algorithm import Algorithm
 from .arrays import AnyArray, Booleans, Integers

@@ -10,6 +10,7 @@ from backtestr_protocol.codec import decode, encode
 from backtestr_protocol.engine import Work
 from backtestr_protocol.errors import StateConflict
 from backtestr_protocol.messages import (
+    AlgorithmRef,
     BacktestConfig,
     BacktestRef,
     DeleteMarketData,
@@ -18,16 +19,16 @@ from backtestr_protocol.messages import (
     GetMarketData,
     ImportMarketData,
     PerformanceMetrics,
+    RegisterAlgorithm,
     ResampleMarketData,
     SeriesList,
     TableName,
 )
 
-from .algorithm import Algorithm
-from .algorithms import BUILT_IN
 from .backtest import prepare
 from .catalog import Catalog
 from .importers import import_market_data
+from .library import Library
 from .market_data import market_data
 from .options import Conventions
 from .results import ResultStore
@@ -39,6 +40,7 @@ Frames = list[bytes]
 # What GetBacktestResults attaches when it is not told which tables.
 DEFAULT_TABLES: list[TableName] = ["equity", "trades", "orders"]
 
+_algorithm_ref = msgspec.msgpack.Decoder(AlgorithmRef)
 _backtest_ref = msgspec.msgpack.Decoder(BacktestRef)
 _config = msgspec.msgpack.Decoder(BacktestConfig)
 _delete = msgspec.msgpack.Decoder(DeleteMarketData)
@@ -46,6 +48,7 @@ _describe = msgspec.msgpack.Decoder(DescribeMarketData)
 _get_market_data = msgspec.msgpack.Decoder(GetMarketData)
 _get_results = msgspec.msgpack.Decoder(GetBacktestResults)
 _import = msgspec.msgpack.Decoder(ImportMarketData)
+_register = msgspec.msgpack.Decoder(RegisterAlgorithm)
 _resample = msgspec.msgpack.Decoder(ResampleMarketData)
 
 
@@ -55,14 +58,18 @@ class Questions:
         catalog: Catalog,
         results: ResultStore,
         conventions: Conventions,
-        algorithms: Mapping[str, Algorithm] = BUILT_IN,
+        library: Library,
+        wall_ms: Callable[[], int],
     ) -> None:
         self._catalog = catalog
         self._results = results
         self._conventions = conventions
-        self._algorithms = algorithms
+        self._library = library
+        self._wall_ms = wall_ms
         self._methods: Mapping[Work, Callable[[bytes], Frames]] = {
             "CheckBacktest": self._check_backtest,
+            "RegisterAlgorithm": self._register_algorithm,
+            "GetAlgorithmStatus": self._algorithm_info,
             "ListMarketData": self._list_market_data,
             "GetMarketData": self._market_data,
             "ImportMarketData": self._import_market_data,
@@ -78,15 +85,23 @@ class Questions:
         return self._methods[work](data)
 
     def _check_backtest(self, data: bytes) -> Frames:
-        """The configuration as it will be run, once nothing stands against it. Raises what `prepare` raises, and
-        `StateConflict` for an id that has results already: they are not overwritten."""
+        """The configuration as it will be run, once nothing stands against it: with the version of its algorithm,
+        whatever is registered while it waits. Raises what `prepare` raises, and `StateConflict` for an id that has
+        results already: they are not overwritten."""
         config = decode(_config, data)
         if config.backtest_id is not None and self._results.has(config.backtest_id):
             raise StateConflict(
                 f"backtest {config.backtest_id!r} has results; choose another backtestId, or leave it out"
             )
-        plan = prepare(config, self._catalog, self._conventions, self._algorithms)
-        return [encode(plan.config)]
+        plan = prepare(config, self._catalog, self._conventions, self._library.find)
+        return [encode(msgspec.structs.replace(plan.config, algorithm_id=plan.algorithm.algorithm_id))]
+
+    def _register_algorithm(self, data: bytes) -> Frames:
+        return [encode(self._library.register(decode(_register, data), self._wall_ms()))]
+
+    def _algorithm_info(self, data: bytes) -> Frames:
+        """Of a version that the broker does not remember; it adds what it knows of it."""
+        return [encode(self._library.info(decode(_algorithm_ref, data).algorithm_id))]
 
     def _list_market_data(self, _data: bytes) -> Frames:
         return [encode(SeriesList(series=self._catalog.series()))]

@@ -15,9 +15,11 @@ import socket as sockets_of_the_system
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
+import msgspec
 import zmq
 
 from backtestr_protocol.codec import Signer
@@ -34,10 +36,13 @@ from backtestr_protocol.engine import (
 from backtestr_protocol.errors import MessageError, TimedOut
 from backtestr_protocol.frames import receive, send
 
-from .algorithm_files import load_folder
-from .algorithms import BUILT_IN, algorithm_infos
+from .algorithm_files import Limit, load_folder
+from .algorithms import BUILT_IN
 from .catalog import Catalog
 from .config import EngineConfig
+from .interruption import time_limit
+from .library import Library
+from .registered import RegisteredAlgorithms
 from .results import ResultStore
 from .synthetic import write_synthetic
 from .warm import warm
@@ -49,13 +54,32 @@ _INBOX = 1000
 _BURST = 32
 # How long the last message may take to get out when the worker ends.
 _LINGER_MS = 100
-# How long past its time limit a backtest is waited for: a chunk, or the storing of a result, may be under way.
+# How long past its time limit a task is waited for: a chunk, or the storing of a result, may be under way.
 _GRACE_SECONDS = 2.0
+# The folder of registered algorithms in the data directory.
+_REGISTERED = "algorithms-registered"
 # How often a thread that waits for the other looks whether the worker ends.
 _LOOK_SECONDS = 0.2
 
 
+T = TypeVar("T")
+
 _log = logging.getLogger(__name__)
+
+
+class _Deadline(msgspec.Struct, frozen=True):
+    """When the compute thread should long have come back from where it is (monotonic), and what is said if it has
+    not."""
+
+    at: float = math.inf
+    message: str = ""
+
+
+_STUCK_BACKTEST = (
+    "the algorithm did not come back within the time limit and was ended with its worker; raise "
+    "options.timeLimitMs, or look for an endless loop"
+)
+_NO_DEADLINE = _Deadline()
 
 
 class _Threads:
@@ -66,7 +90,7 @@ class _Threads:
         self.outbox: queue.Queue[tuple[ToBroker, Sequence[bytes]]] = queue.Queue(outbox)
         self.stopping = threading.Event()
         self.task_id: str | None = None
-        self.overdue_at = math.inf  # when the compute thread should long have come back from where it is
+        self.deadline = _NO_DEADLINE
         self.read_end, self._write_end = sockets_of_the_system.socketpair()
         self.read_end.setblocking(False)
         self._write_end.setblocking(False)
@@ -147,8 +171,9 @@ def _exchange(
             if now >= beat_due:
                 beat_due = now + beat_interval
                 waiting.append(encode_to_broker(signer, Beat(task_id=threads.task_id)))
-            if now >= threads.overdue_at:
-                waiting.append(encode_to_broker(signer, _overdue(threads)))
+            deadline = threads.deadline
+            if now >= deadline.at:
+                waiting.append(encode_to_broker(signer, _overdue(threads.task_id, deadline.message)))
                 _send_all(socket, waiting)
                 return
             _send_all(socket, waiting)
@@ -157,17 +182,24 @@ def _exchange(
         socket.close()
 
 
-def _overdue(threads: _Threads) -> Finished:
-    late = TimedOut(
-        "the algorithm did not come back within the time limit and was ended with its worker; raise "
-        "options.timeLimitMs, or look for an endless loop"
-    )
-    return Finished(
-        task_id=threads.task_id or "",
-        outcome="failed",
-        error=late.to_data(component="engine", timestamp=_wall_ms()),
-        is_last=True,
-    )
+def _overdue(task_id: str | None, message: str) -> Finished:
+    late = TimedOut(message).to_data(component="engine", timestamp=_wall_ms())
+    return Finished(task_id=task_id or "", outcome="failed", error=late, is_last=True)
+
+
+def _ending_the_worker(threads: _Threads, seconds: float) -> Limit:
+    """A limit for what a task runs: what cannot be interrupted fails its task and ends the worker with it."""
+    interrupting = time_limit(seconds, 2 * _GRACE_SECONDS)  # by then the worker has ended
+
+    def limit(what: str, work: Callable[[], T], /) -> T:
+        stuck = f"{what} took longer than {seconds:g} s, could not be interrupted, and was ended with its worker"
+        threads.deadline = _Deadline(time.monotonic() + seconds + _GRACE_SECONDS, stuck)
+        try:
+            return interrupting(what, work)
+        finally:
+            threads.deadline = _NO_DEADLINE
+
+    return limit
 
 
 def _send_burst(socket: zmq.Socket[bytes], signer: Signer, threads: _Threads, waiting: deque[list[bytes]]) -> bool:
@@ -204,9 +236,15 @@ def _compute(threads: _Threads, settings: WorkerSettings, config: EngineConfig, 
     """The compute thread: gets ready, says so, then does what comes in, a slice at a time."""
     catalog = Catalog(data_dir / "catalog", cache_bytes=config.worker.bars_cache_bytes)
     results = ResultStore(data_dir / "results")
-    loaded = load_folder(config.algorithms.folder_in(data_dir), BUILT_IN)
-    algorithms = {**BUILT_IN, **loaded.algorithms}
-    bench = Workbench(catalog, results, config.conventions, config.worker.chunk_bars, _wall_ms, algorithms)
+    load_seconds = config.algorithms.load_time_limit_ms / 1000
+    # At the start nobody waits for an answer, and the worker is needed: a thread that is stuck in a file is left there.
+    loaded = load_folder(config.algorithms.folder_in(data_dir), BUILT_IN, time_limit(load_seconds, _GRACE_SECONDS))
+    library = Library(
+        loaded.algorithms,
+        RegisteredAlgorithms(data_dir / _REGISTERED),
+        _ending_the_worker(threads, load_seconds),
+    )
+    bench = Workbench(catalog, results, config.conventions, config.worker.chunk_bars, _wall_ms, library)
     warm(config.conventions)
     series = []
     if settings.kind == "interactive":
@@ -220,7 +258,7 @@ def _compute(threads: _Threads, settings: WorkerSettings, config: EngineConfig, 
         worker_id=settings.worker_id,
         pid=os.getpid(),
         kind=settings.kind,
-        algorithms=algorithm_infos(algorithms),
+        algorithms=library.infos(),
         series=series,
     )
     threads.send([(ready, ())])
@@ -229,9 +267,10 @@ def _compute(threads: _Threads, settings: WorkerSettings, config: EngineConfig, 
             note, payload = threads.inbox.get(block=not bench.running, timeout=_LOOK_SECONDS)
         except queue.Empty:
             if bench.running:
-                threads.overdue_at = time.monotonic() + bench.time_left + _GRACE_SECONDS
+                stuck_at = time.monotonic() + bench.time_left + _GRACE_SECONDS
+                threads.deadline = _Deadline(stuck_at, _STUCK_BACKTEST)
                 sent = bench.step(time.monotonic)
-                threads.overdue_at = math.inf
+                threads.deadline = _NO_DEADLINE
                 threads.send(sent)
         else:
             threads.task_id = note.task_id

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import math
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -22,10 +22,9 @@ from backtestr_protocol.engine import Assign, Control, Finished, Outcome, Paused
 from backtestr_protocol.errors import BacktestrError, SystemFault, TimedOut
 from backtestr_protocol.messages import BacktestConfig, Nothing
 
-from .algorithm import Algorithm
-from .algorithms import BUILT_IN
 from .backtest import Run, prepare
 from .catalog import Catalog
+from .library import Library
 from .options import Conventions
 from .publisher import Publisher
 from .questions import Questions
@@ -72,15 +71,15 @@ class Workbench:
         conventions: Conventions,
         chunk_bars: int,
         wall_ms: Callable[[], int],
-        algorithms: Mapping[str, Algorithm] = BUILT_IN,
+        library: Library | None = None,
     ) -> None:
         self._catalog = catalog
         self._results = results
         self._conventions = conventions
-        self._algorithms = algorithms
+        self._library = library or Library()
         self._chunk_bars = chunk_bars
         self._wall_ms = wall_ms
-        self._questions = Questions(catalog, results, conventions, algorithms)
+        self._questions = Questions(catalog, results, conventions, self._library, wall_ms)
         self._running: _Backtest | None = None
         self._parked: dict[str, _Backtest] = {}
 
@@ -115,7 +114,7 @@ class Workbench:
         return [(Finished(task_id=task_id, outcome="completed"), self._questions.answer(work, data))]
 
     def _begin(self, note: Assign, config: bytes) -> list[Sent]:
-        plan = prepare(decode(_config_decoder, config), self._catalog, self._conventions, self._algorithms)
+        plan = prepare(decode(_config_decoder, config), self._catalog, self._conventions, self._library.find)
         run = Run(plan, note.task_id)
         publisher = Publisher(note.task_id, plan.panel, plan.options.streams, note.published)
         self._running = _Backtest(run, publisher)

@@ -22,6 +22,8 @@ WorkerKind = Literal["compute", "interactive"]
 Work = Literal[
     "CheckBacktest",
     "RunBacktest",
+    "RegisterAlgorithm",
+    "GetAlgorithmStatus",
     "ListMarketData",
     "GetMarketData",
     "ImportMarketData",

@@ -6,16 +6,7 @@ python -m backtestr_engine --indicators     IndicatorList
 
 from __future__ import annotations
 
-from .messages import Contract
-
-
-class Finding(Contract, frozen=True, kw_only=True):
-    """`signal` of bar `bar` is one thing when bars end with the first `cut`, and another when more follow."""
-
-    signal: str
-    bar: int
-    cut: int
-    explanation: str
+from .messages import Contract, Finding
 
 
 class Verdict(Contract, frozen=True, kw_only=True):

@@ -30,9 +30,15 @@ Repair = Literal["drop"]
 QuotePrice = Literal["bid", "ask", "mid"]
 Keep = Literal["first", "last"]
 TableName = Literal["equity", "trades", "orders", "positions"]
+Origin = Literal["built-in", "folder", "registered"]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 # A client may choose it, and it becomes part of topics and file names. The lookahead is there for Python's `$`.
 BacktestId = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z_-]{1,64}(?!\n)$")]
+
+# A registered algorithm's becomes part of file names, and `@` parts it from its version. A letter or digit comes first.
+AlgorithmName = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z_][0-9A-Za-z_.-]{0,63}(?!\n)$")]
+# A thousand times the built-in ones: what is longer holds data, which belongs in a file.
+MAX_SOURCE_CHARACTERS = 262_144
 
 FINAL_STATES: frozenset[str] = frozenset({"completed", "failed", "stopped"})
 
@@ -113,13 +119,45 @@ class ParameterInfo(Contract, frozen=True, kw_only=True):
     description: str | None = None
 
 
+class Finding(Contract, frozen=True, kw_only=True):
+    """`signal` of bar `bar` is one thing when bars end with the first `cut`, and another when more follow."""
+
+    signal: str
+    bar: int
+    cut: int
+    explanation: str
+
+
+class LookAhead(Contract, frozen=True, kw_only=True):
+    """The verdict of the look-ahead check on a sample of `bars` bars, tried at `cuts` cuts. One that has not passed has
+    a `finding`, or a `problem`: how it failed on the sample."""
+
+    passed: bool
+    bars: int
+    cuts: int
+    finding: Finding | None = None
+    problem: str | None = None
+
+
 class AlgorithmInfo(Contract, frozen=True, kw_only=True):
+    """`look_ahead` and `registered_time` are those of a registered algorithm; others are not checked by the broker."""
+
     algorithm_id: str
     name: str
     version: str
     description: str
     parameters: list[ParameterInfo]
     across: bool = False
+    origin: Origin | None = None
+    look_ahead: LookAhead | None = None
+    registered_time: int | None = None
+
+
+class RegisterAlgorithm(Contract, frozen=True, kw_only=True):
+    """`source` is a Python file that defines, among others, the algorithm `name`."""
+
+    name: AlgorithmName
+    source: Annotated[str, msgspec.Meta(max_length=MAX_SOURCE_CHARACTERS)]
 
 
 class AlgorithmList(Contract, frozen=True, kw_only=True):
@@ -469,6 +507,7 @@ REQUESTS: dict[str, RequestType] = {
     "GetBacktestStatus": RequestType("R", BacktestRef, BacktestStatus),
     "FetchMissed": RequestType("I", FetchMissed, Missed),
     "ListAlgorithms": RequestType("I", Nothing, AlgorithmList),
+    "RegisterAlgorithm": RequestType("I", RegisterAlgorithm, AlgorithmInfo),
     "GetAlgorithmStatus": RequestType("I", AlgorithmRef, AlgorithmStatus),
     "ListMarketData": RequestType("I", Nothing, SeriesList),
     "GetMarketData": RequestType("I", GetMarketData, MarketData),

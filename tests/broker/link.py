@@ -54,7 +54,9 @@ LIMITS = Limits(
     max_queued_backtests=20,
     max_queued_questions=20,
 )
-ALGORITHM = AlgorithmInfo(algorithm_id="sma-1", name="sma_cross", version="1", description="crosses", parameters=[])
+ALGORITHM = AlgorithmInfo(
+    algorithm_id="sma_cross@1", name="sma_cross", version="1", description="crosses", parameters=[]
+)
 SERIES = SeriesInfo(symbol="SYNTH", timeframe="1m", start_time=0, end_time=60_000, bars=2)
 
 
@@ -429,7 +431,10 @@ class Link:
         """What a scripted interactive worker answers."""
         match work:
             case "CheckBacktest":
-                return data
+                checked = msgspec.msgpack.decode(data)
+                if checked["algorithmId"] == ALGORITHM.name:
+                    checked["algorithmId"] = ALGORITHM.algorithm_id
+                return encode(checked)
             case "ListMarketData":
                 return encode({"series": [msgspec.to_builtins(SERIES)]})
             case _:

@@ -86,7 +86,7 @@ def test_backtests_go_in_the_order_in_which_they_came(link: Link, ann: Client, w
 
 def test_a_failure_has_its_reason_and_the_algorithm_remembers_it(ann: Client, worker: Worker) -> None:
     start(ann, "b1")
-    assert ann.ask("GetAlgorithmStatus", {"algorithmId": "sma-1"})["activeBacktests"] == 1
+    assert ann.ask("GetAlgorithmStatus", {"algorithmId": "sma_cross@1"})["activeBacktests"] == 1
     worker.fail(AlgorithmError("division by zero", bar=7))
     ended = ann.ask("GetBacktestStatus", B1)
     assert ended["status"] == "failed"

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from backtestr_engine.algorithm import algorithm
-from backtestr_engine.algorithms import BUILT_IN, algorithm_infos, find_algorithm
+from backtestr_engine.algorithms import BUILT_IN, find_algorithm
 from backtestr_engine.bars import Bars
+from backtestr_engine.library import Library
 from backtestr_engine.parameters import Bool, Float, Int
 from backtestr_engine.signals import Signals
 from backtestr_engine.synthetic import synthetic_bars
@@ -19,7 +20,7 @@ BARS = synthetic_bars("1m", 50)
 
 
 def test_the_built_in_algorithms_describe_themselves() -> None:
-    infos = {info.name: info for info in algorithm_infos()}
+    infos = {info.name: info for info in Library().infos()}
 
     assert list(infos) == sorted(BUILT_IN)
     assert all(info.description.endswith(".") for info in infos.values())

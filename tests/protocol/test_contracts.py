@@ -61,7 +61,8 @@ def test_every_contract_is_covered() -> None:
         if isinstance(one, type) and issubclass(one, Contract) and one is not Contract
     }
     nested = {
-        messages.AlgorithmInfo,
+        messages.Finding,
+        messages.LookAhead,
         messages.ParameterInfo,
         messages.SeriesInfo,
         messages.SeriesGap,

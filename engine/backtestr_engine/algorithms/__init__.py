@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from backtestr_engine.algorithm import Algorithm
 from backtestr_protocol.errors import unknown
-from backtestr_protocol.messages import AlgorithmInfo
 
 from .bollinger_reversion import bollinger_reversion
 from .buy_and_hold import buy_and_hold
@@ -22,14 +19,9 @@ BUILT_IN: dict[str, Algorithm] = {
 }
 
 
-def algorithm_infos(algorithms: Mapping[str, Algorithm] = BUILT_IN) -> list[AlgorithmInfo]:
-    """What `ListAlgorithms` answers, sorted by name."""
-    return [algorithms[name].info for name in sorted(algorithms)]
-
-
-def find_algorithm(name_or_id: str, algorithms: Mapping[str, Algorithm] = BUILT_IN) -> Algorithm:
-    """The one of `algorithms` (by name) that has that name or id, or `NotFound` naming the near miss."""
-    for one in algorithms.values():
+def find_algorithm(name_or_id: str) -> Algorithm:
+    """The built-in algorithm of that name or id, or `NotFound` naming the near miss."""
+    for one in BUILT_IN.values():
         if name_or_id in (one.name, one.algorithm_id):
             return one
-    raise unknown("algorithm", name_or_id, algorithms)
+    raise unknown("algorithm", name_or_id, BUILT_IN)

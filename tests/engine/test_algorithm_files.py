@@ -8,6 +8,7 @@ import pytest
 
 from backtestr_engine.algorithm_files import load_file, load_folder
 from backtestr_engine.algorithms import BUILT_IN
+from backtestr_engine.interruption import time_limit
 from backtestr_engine.synthetic import synthetic_bars
 from backtestr_protocol.errors import AlgorithmError
 
@@ -121,3 +122,19 @@ def test_a_bad_file_costs_nothing_but_itself(folder: Path) -> None:
         "/c_again.py: there is an algorithm named 'macd' already; this one is left out",
     ]
     assert load_folder(folder / "absent", {}).algorithms == {}
+
+
+def test_a_file_that_loops_is_a_problem_and_the_rest_is_loaded(folder: Path) -> None:
+    looping = written(folder, "a_loops.py", "while True:\n    pass\n")
+    written(folder, "b_good.py", GOOD)
+
+    loaded = load_folder(folder, BUILT_IN, time_limit(1.0, patience=60.0))
+
+    assert list(loaded.algorithms) == ["rises", "divides"]
+    (problem,) = loaded.problems
+    assert problem.file == str(looping)
+    assert problem.message.startswith(f"loading {looping} took longer than 1 s; look for an endless loop")
+
+
+def test_another_name_for_an_algorithm_is_no_second_one(folder: Path) -> None:
+    assert len(load_file(written(folder, "mine.py", GOOD + "\nalias = rises\n"))) == 2

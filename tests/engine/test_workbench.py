@@ -11,12 +11,15 @@ import msgpack
 import msgspec
 import pytest
 
+from backtestr_engine.algorithms import BUILT_IN
 from backtestr_engine.catalog import Catalog
+from backtestr_engine.library import Library
 from backtestr_engine.options import Conventions
+from backtestr_engine.registered import RegisteredAlgorithms
 from backtestr_engine.results import ResultStore
 from backtestr_engine.synthetic import write_synthetic
 from backtestr_engine.workbench import Sent, Workbench
-from backtestr_protocol.engine import Assign, Control, Finished, Paused, Published, Resumed
+from backtestr_protocol.engine import Assign, Control, Finished, Paused, Published, Resumed, Work
 from backtestr_protocol.messages import BacktestConfig
 
 
@@ -77,6 +80,13 @@ def run_out(bench: Workbench, clock: Clock | None = None) -> list[Sent]:
     while bench.running:
         sent += bench.step(clock or Clock())
     return sent
+
+
+def asked_of(bench: Workbench, work: Work, data: Any) -> Any:
+    """What a question is answered with: Success data or ErrorData."""
+    [(note, frames)] = bench.take(Assign(task_id="q", work=work), [msgpack.packb(data)])
+    assert isinstance(note, Finished)
+    return msgpack.unpackb(frames[0]) if note.error is None else msgspec.to_builtins(note.error)
 
 
 def notes(sent: Sequence[Sent], kind: type) -> list[Any]:
@@ -210,3 +220,53 @@ def test_questions_are_answered_with_data_and_attachments(bench: Workbench) -> N
     [(_, frames)] = bench.take(Assign(task_id="q", work="GetMarketData"), [msgpack.packb(request)])
     assert len(frames) == 2
     assert msgpack.unpackb(frames[0])["tables"][0]["rows"] == 5
+
+
+HOLDS = """
+from backtestr_engine.authoring import Signals, algorithm
+
+@algorithm("holds")
+def holds(bars):
+    return Signals.of(entries=bars.close > 0)
+"""
+
+
+def test_the_version_that_was_checked_is_the_one_that_runs(
+    catalog: Catalog, store: ResultStore, conventions: Conventions, tmp_path: Path
+) -> None:
+    """Two workers that share nothing but the disk; the name means another version when the backtest's turn comes."""
+    write_synthetic(catalog)
+    interactive, compute = (
+        Workbench(
+            catalog,
+            store,
+            conventions,
+            chunk_bars=1_000,
+            wall_ms=lambda: 1_700_000_000_000,
+            library=Library(registered=RegisteredAlgorithms(tmp_path / "registered")),
+        )
+        for _ in range(2)
+    )
+    first = asked_of(interactive, "RegisterAlgorithm", {"name": "holds", "source": HOLDS})
+    checked = asked_of(interactive, "CheckBacktest", to_wire(config(algorithm_id="holds")))
+    second = asked_of(interactive, "RegisterAlgorithm", {"name": "holds", "source": HOLDS.replace("> 0", "< 0")})
+
+    assert checked["algorithmId"] == first["algorithmId"] != second["algorithmId"]
+    accepted = msgspec.convert(checked, BacktestConfig)
+    assert assign(compute, accepted) == []
+    assert notes(run_out(compute), Finished)[0].outcome == "completed"
+    results, _ = store.read(accepted.backtest_id or "")
+    assert results.config["algorithmId"] == first["algorithmId"]
+    assert results.metrics is not None
+    assert results.metrics["exposure"] > 0.9
+    # What a worker that is asked of an earlier version says; the broker remembers the newest only.
+    assert asked_of(compute, "GetAlgorithmStatus", {"algorithmId": first["algorithmId"]}) == first
+    refused = asked_of(interactive, "RegisterAlgorithm", {"name": "sma_cross", "source": HOLDS})
+    assert refused["code"] == "STATE_CONFLICT"
+
+
+def test_the_check_names_the_version_of_a_built_in_algorithm(bench: Workbench) -> None:
+    checked = asked_of(bench, "CheckBacktest", to_wire(config(algorithm_id="sma_cross", parameters={"fast": 5})))
+
+    assert checked["algorithmId"] == BUILT_IN["sma_cross"].algorithm_id
+    assert checked["parameters"] == {"fast": 5}, "the rest stays as it came"

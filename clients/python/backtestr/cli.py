@@ -106,6 +106,20 @@ def algorithms(as_json: AsJson = False) -> None:
 
 
 @app.command()
+def register(
+    file: Annotated[Path, typer.Argument(help="A Python file with an @algorithm function.")],
+    name: Annotated[str | None, typer.Option(help="Which of its algorithms; default: the only one.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Give the broker an algorithm to keep, and print whether it looks ahead. One that does is kept all the same."""
+    if not file.is_file():
+        raise typer.BadParameter(f"there is no file {file}", param_hint="FILE")
+    with broker(as_json) as client, err.status(f"registering {file.name}"):
+        answer = client.register_algorithm(file, name)
+        print_json(answer) if as_json else out.print(tables.registered_table(answer))
+
+
+@app.command()
 def check(
     file: Annotated[Path, typer.Argument(help="A Python file with @algorithm functions.")], as_json: AsJson = False
 ) -> None:

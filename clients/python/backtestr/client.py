@@ -59,6 +59,7 @@ from backtestr_protocol.messages import (
     Welcome,
 )
 
+from .algorithm_source import registration
 from .discovery import HOW_TO_START, ConnectionFile
 from .effects import Gap, StreamMessage
 from .handover import MAX_UNREAD
@@ -175,8 +176,21 @@ class Client:
         """What can be run, with the parameters each takes."""
         return self._ask("ListAlgorithms", Nothing(), AlgorithmList).algorithms
 
+    def register_algorithm(
+        self, source: str | Path, name: str | None = None, *, timeout: float = BULK_TIMEOUT
+    ) -> AlgorithmInfo:
+        """Have the broker keep an algorithm of yours: the text of a Python file, or a `Path` to one.
+
+        `name`: which of its algorithms, where it declares several. The answer has the id of this version, which the
+        name means from now on, and `look_ahead`, the verdict of a check that does not refuse: look at its `passed`.
+        Raises `AlgorithmError` for source that cannot be run, `StateConflict` for a name that is built in or in the
+        folder, `TimedOut` for what does not come back, and `ValueError` where it cannot be told which one is meant.
+        """
+        return self._ask_bulk("RegisterAlgorithm", registration(source, name), AlgorithmInfo, timeout)[0]
+
     def algorithm_status(self, algorithm: str) -> AlgorithmStatus:
-        """One algorithm, by id or unique name, with what runs of it and its last error."""
+        """One version of an algorithm by its id, or by name the newest one; with what runs of it and its last error, by
+        name of all versions."""
         return self._ask("GetAlgorithmStatus", AlgorithmRef(algorithm_id=algorithm), AlgorithmStatus)
 
     # --- market data ----------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from backtestr_protocol.messages import (
     AlgorithmInfo,
     BacktestStatus,
     Imported,
+    LookAhead,
     SeriesFacts,
     SeriesInfo,
     StoredSeries,
@@ -138,24 +139,40 @@ def stored_table(stored: StoredSeries) -> RenderableType:
 
 
 def algorithms_table(algorithms: Iterable[AlgorithmInfo]) -> Table:
-    table = Table("algorithm", "parameters", "what it does")
+    table = Table("algorithm", "parameters", "what it does", "from", "look-ahead")
     for one in algorithms:
         parameters = "\n".join(
             f"{parameter.name}={parameter.default}" + _range(parameter.low, parameter.high)
             for parameter in one.parameters
         )
-        table.add_row(one.name, parameters, one.description)
+        # Text where it is anyone's: a description may hold what rich takes for markup.
+        origin = one.origin or ""
+        table.add_row(Text(one.name), Text(parameters), Text(one.description), origin, _look_ahead(one.look_ahead))
     return table
+
+
+def registered_table(info: AlgorithmInfo) -> RenderableType:
+    facts = _plain("registered", escape(info.algorithm_id))
+    facts.add_row("look-ahead", _look_ahead(info.look_ahead))
+    problem = info.look_ahead.problem if info.look_ahead else None
+    return facts if problem is None else Group(facts, Text(problem, style="red"))
+
+
+def _look_ahead(verdict: LookAhead | None) -> str:
+    if verdict is None:
+        return "[dim]not checked"
+    if verdict.problem is not None:
+        return "[red]it fails on the sample"
+    if verdict.finding is not None:
+        return f"[red]{escape(verdict.finding.explanation)}"
+    return f"[green]none found[/] ({verdict.cuts} cuts of {verdict.bars:,} bars)"
 
 
 def checked_file(checked: CheckedFile) -> RenderableType:
     table = Table("algorithm", "look-ahead")
     for verdict in checked.verdicts:
-        if verdict.finding is None:
-            said = f"[green]none found[/] ({len(verdict.cuts)} cuts of {verdict.bars:,} bars)"
-        else:
-            said = f"[red]{escape(verdict.finding.explanation)}"
-        table.add_row(escape(verdict.algorithm_id), said)
+        shown = LookAhead(passed=verdict.passed, bars=verdict.bars, cuts=len(verdict.cuts), finding=verdict.finding)
+        table.add_row(escape(verdict.algorithm_id), _look_ahead(shown))
     problems = [Text(problem, style="red") for problem in checked.problems]
     return Group(*([table] if checked.verdicts else []), *problems)
 

@@ -1,0 +1,306 @@
+"""Algorithms sent over the wire to a real broker: they run, keep their versions, outlive it, and cannot hold it up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import backtestr
+from backtestr.cli import app
+from backtestr.client import Client
+from backtestr.discovery import ConnectionFile
+from backtestr.terminal import EXIT_ERROR, EXIT_USAGE
+from backtestr_protocol.errors import AlgorithmError, StateConflict, SystemFault, TimedOut, ValidationError
+from harness import RunningBroker, Stranger, running_broker, short_directory, wait_until
+from integration.conftest import QUICK
+from integration.test_end_to_end import SYNTH, run_to_end
+
+HEAD = "import numpy as np\nfrom backtestr_engine.authoring import Bars, Int, Signals, algorithm\n\n"
+LONG = (
+    HEAD
+    + '''
+@algorithm("mine", patience=Int(2, low=1, high=9))
+def mine(bars, patience):
+    """Always long."""
+    return Signals.of(entries=bars.close > 0)
+'''
+)
+FLAT = LONG.replace("Always long", "Never long").replace("> 0", "< 0")
+PEEKS = HEAD + (
+    '@algorithm("peeks")\ndef peeks(bars):\n'
+    "    return Signals.of(entries=np.append(bars.close[1:] > bars.close[:-1], False))\n"
+)
+# Fails where the bars are prices of SYNTH 1d, and not on the sample.
+FAILS_LATER = HEAD + (
+    '@algorithm("fails_later")\ndef fails_later(bars):\n'
+    '    if bars.timeframe == "1d":\n        return bars.no_such_column\n'
+    "    return Signals.of(entries=bars.close > 0)\n"
+)
+LOOPS = "def turn():\n    while True:\n        pass\n\nturn()\n"
+SLEEPS = "import time\n\ntime.sleep(3600)\n"
+# Keeps its worker busy until a file is there.
+GATED = HEAD + (
+    "import time\nfrom pathlib import Path\n\n"
+    '@algorithm("gated")\ndef gated(bars):\n'
+    "    while not Path({gate!r}).exists():\n        time.sleep(0.01)\n"
+    "    return Signals.of(entries=bars.close > 0)\n"
+)
+ONE_WORKER = QUICK + "[workers]\ncompute = 1\n"
+# Long enough for sources that do nothing on a busy machine, and short enough to wait for those that do not end.
+SHORT_LIMIT = "[algorithms]\nload_time_limit_ms = 3000\n"
+
+
+@pytest.fixture(scope="module")
+def keeping() -> Iterator[RunningBroker]:
+    """A broker that keeps what these tests register, each under a name of its own."""
+    with short_directory() as home:
+        unstarted = RunningBroker(home, {"broker.toml": ONE_WORKER, "engine.toml": SHORT_LIMIT})
+        folder = unstarted.data_dir / "algorithms"
+        folder.mkdir(parents=True)
+        (folder / "gated.py").write_text(GATED.format(gate=str(home / "open")))
+        with unstarted as started:
+            yield started
+
+
+@pytest.fixture
+def client(keeping: RunningBroker) -> Iterator[Client]:
+    with connected(keeping) as client:
+        yield client
+
+
+def connected(broker: RunningBroker) -> Client:
+    return Client(ConnectionFile(broker.connection_file).read())
+
+
+def listed(client: Client) -> dict[str, str]:
+    found = client.list_algorithms()
+    ids = {one.name: one.algorithm_id for one in found}
+    assert len(ids) == len(found), "a name is listed twice"
+    return ids
+
+
+def workers(client: Client) -> dict[str, int]:
+    return {one.worker_id: one.pid for one in client.status().workers}
+
+
+# --- registering and running ---
+
+
+def test_a_client_written_from_the_page_registers_runs_and_reads_the_version(keeping: RunningBroker) -> None:
+    source = LONG.replace('"mine"', '"from_the_page"')
+    with Stranger(keeping.connection_file) as stranger:
+        stranger.hello()
+        info = stranger.ask("RegisterAlgorithm", {"name": "from_the_page", "source": source})
+        assert info["algorithmId"] == f"from_the_page@{info['version']}"
+        assert (info["origin"], info["lookAhead"]["passed"]) == ("registered", True)
+        assert stranger.ask("RegisterAlgorithm", {"name": "from_the_page", "source": source}) == info
+        (found,) = [one for one in stranger.ask("ListAlgorithms", {})["algorithms"] if one["name"] == "from_the_page"]
+        assert found == info
+        config = SYNTH | {"algorithmId": "from_the_page", "parameters": {"patience": 3}}
+        ended = run_to_end(stranger, config)
+        assert (ended["status"], ended["algorithmId"]) == ("completed", info["algorithmId"])
+        results = stranger.ask("GetBacktestResults", {"backtestId": ended["backtestId"]})
+        assert results["config"]["algorithmId"] == info["algorithmId"]
+        assert results["metrics"]["exposure"] > 0.9
+        assert stranger.ask("GetAlgorithmStatus", {"algorithmId": "from_the_page"})["activeBacktests"] == 0
+
+
+def test_a_queued_backtest_runs_the_version_that_was_accepted(client: Client, keeping: RunningBroker) -> None:
+    old = client.register_algorithm(LONG)
+    busy = client.backtest("gated", "SYNTH", timeframe="1d", time_limit_ms=60_000)
+    queued = client.backtest("mine", "SYNTH", timeframe="1d")
+    new = client.register_algorithm(FLAT)
+    assert queued.status().status == "queued"
+    assert client.algorithm_status("mine").active_backtests == 1
+    assert client.algorithm_status(new.algorithm_id).active_backtests == 0
+    assert client.algorithm_status(old.algorithm_id).active_backtests == 1
+    later = client.backtest("mine", "SYNTH", timeframe="1d")
+    (keeping.data_dir.parent / "open").touch()
+
+    results = [run.result() for run in (queued, later, client.backtest(old.algorithm_id, "SYNTH", timeframe="1d"))]
+    assert busy.wait().status == "completed"
+    assert [one.config["algorithmId"] for one in results] == [old.algorithm_id, new.algorithm_id, old.algorithm_id]
+    exposures = [one.metrics.exposure for one in results if one.metrics is not None]
+    assert exposures[0] == exposures[2] != exposures[1] == 0.0
+    assert listed(client)["mine"] == new.algorithm_id
+
+
+def test_what_looks_ahead_is_kept_with_its_verdict(client: Client) -> None:
+    info = client.register_algorithm(PEEKS)
+
+    assert info.look_ahead is not None
+    assert not info.look_ahead.passed
+    assert info.look_ahead.finding is not None
+    (found,) = [one for one in client.list_algorithms() if one.name == "peeks"]
+    assert found.look_ahead == info.look_ahead
+    assert client.backtest("peeks", "SYNTH", timeframe="1d").wait().status == "completed"
+
+
+def test_what_cannot_be_registered_says_why(client: Client) -> None:
+    before = listed(client)
+    with pytest.raises(AlgorithmError, match=r"^wrong\.py:2: SyntaxError: invalid syntax") as caught:
+        client.register_algorithm("x = 1\ndef (\n", "wrong")
+    assert caught.value.details is not None
+    assert (caught.value.details["file"], caught.value.details["line"]) == ("wrong.py", 2)
+    with pytest.raises(ValidationError, match="defines no algorithm 'yours', but 'mine'"):
+        client.register_algorithm(LONG, "yours")
+    with pytest.raises(ValidationError, match=r"^\$\.name: "):
+        client.register_algorithm(LONG, "no name")
+    for taken in ("sma_cross", "gated"):
+        with pytest.raises(StateConflict, match=f"'{taken}' is "):
+            client.register_algorithm(LONG.replace('"mine"', f'"{taken}"'))
+    assert listed(client) == before
+
+
+# --- what does not end ---
+
+
+def test_a_source_that_loops_is_interrupted_in_its_worker(client: Client) -> None:
+    before = workers(client)
+    with pytest.raises(TimedOut, match=r"^loading loops\.py took longer than 3 s") as caught:
+        client.register_algorithm(LOOPS, "loops")
+
+    assert caught.value.details is not None
+    assert 'File "loops.py", line' in caught.value.details["traceback"]
+    assert workers(client) == before
+    assert client.backtest("sma_cross", "SYNTH", timeframe="1d").wait().status == "completed"
+
+
+def test_an_algorithm_that_loops_on_the_sample_is_interrupted(client: Client) -> None:
+    source = HEAD + '@algorithm("spins")\ndef spins(bars):\n    while True:\n        pass\n'
+    with pytest.raises(TimedOut, match=r"^the look-ahead check of spins took longer than 3 s"):
+        client.register_algorithm(source)
+    assert "spins" not in listed(client)
+
+
+def test_one_that_cannot_be_interrupted_ends_its_worker_alone(client: Client) -> None:
+    before = workers(client)
+    with pytest.raises(TimedOut, match="could not be interrupted, and was ended with its worker"):
+        client.register_algorithm(SLEEPS, "sleeps")
+
+    assert client.list_market_data()
+    after = workers(client)
+    assert after["compute-1"] == before["compute-1"]
+    assert after["interactive-1"] != before["interactive-1"]
+    assert "sleeps" not in listed(client)
+
+
+def test_files_that_do_not_end_keep_no_worker_from_its_start() -> None:
+    """Two compute workers and the interactive one, each with a file that loops and one that sleeps."""
+    with short_directory() as home:
+        config = {
+            "broker.toml": QUICK + "[workers]\ncompute = 2\n",
+            "engine.toml": "[algorithms]\nload_time_limit_ms = 1000\n",
+        }
+        unstarted = RunningBroker(home, config)
+        folder = unstarted.data_dir / "algorithms"
+        folder.mkdir(parents=True)
+        for name, text in (("a_loops", LOOPS), ("b_sleeps", SLEEPS), ("c_mine", LONG)):
+            (folder / f"{name}.py").write_text(text)
+        with unstarted as broker, connected(broker) as client:
+            wait_until(lambda: all(one.state == "idle" for one in client.status().workers), 60)
+            runs = [client.backtest("mine", "SYNTH", timeframe="1d") for _ in range(4)]
+            assert [run.wait().status for run in runs] == ["completed"] * 4
+            for name in ("a_loops.py", "b_sleeps.py"):
+                (told,) = [line for line in broker.log.splitlines() if name in line]
+                assert f"{name} took longer than 1 s; look for an endless loop" in told
+
+
+# --- restarts ---
+
+
+def test_what_was_registered_outlives_the_broker_and_its_tracebacks_show_it() -> None:
+    with short_directory() as home:
+        broker = RunningBroker(home, {"broker.toml": ONE_WORKER})
+        with broker, connected(broker) as client:
+            old, new = client.register_algorithm(LONG), client.register_algorithm(FLAT)
+            fails = client.register_algorithm(FAILS_LATER)
+            assert fails.look_ahead is not None
+            assert fails.look_ahead.passed
+            broker.kill()
+        with broker, connected(broker) as client:
+            found = {one.name: one for one in client.list_algorithms()}
+            assert (found["mine"], found["fails_later"]) == (new, fails)
+            assert client.algorithm_status(old.algorithm_id).description == "Always long."
+            result = client.backtest(old.algorithm_id, "SYNTH", timeframe="1d").result()
+            assert result.config["algorithmId"] == old.algorithm_id
+            with pytest.raises(AlgorithmError, match="fails_later raised AttributeError") as caught:
+                client.backtest("fails_later", "SYNTH", timeframe="1d").result()
+            assert caught.value.details is not None
+            traceback = caught.value.details["traceback"]
+            file = broker.data_dir / "algorithms-registered" / f"{fails.algorithm_id}.py"
+            assert f'File "{file}", line 7, in fails_later\n    return bars.no_such_column' in traceback
+            for one in ("fails_later", fails.algorithm_id):
+                error = client.algorithm_status(one).last_error
+                assert error is not None
+                assert error.code == "ALGORITHM_ERROR"
+
+
+# --- the command line ---
+
+
+@pytest.fixture
+def runner(keeping: RunningBroker, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
+    for name, value in keeping.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("COLUMNS", "200")
+    return CliRunner()
+
+
+def test_a_file_is_registered_and_listed_with_its_verdict(runner: CliRunner, tmp_path: Path) -> None:
+    file = tmp_path / "whatever.py"
+    file.write_text(PEEKS.replace("peeks", "typed") + PEEKS[len(HEAD) :].replace("peeks", "other"))
+
+    several = runner.invoke(app, ["register", str(file)])
+    assert several.exit_code == EXIT_USAGE
+    assert "it declares 'typed', 'other'" in several.output
+    done = runner.invoke(app, ["register", str(file), "--name", "typed"])
+    assert done.exit_code == 0
+    assert "typed@" in done.stdout
+    assert "become known" in done.stdout
+    info = json.loads(runner.invoke(app, ["register", str(file), "--name", "typed", "--json"]).stdout)
+    assert info["lookAhead"]["passed"] is False
+    rows = {line.split()[1]: line for line in runner.invoke(app, ["algorithms"]).stdout.splitlines() if "│" in line}
+    assert "registered" in rows["typed"]
+    assert "become" in rows["typed"]
+    assert "folder" in rows["gated"]
+    assert "built-in" in rows["sma_cross"]
+    assert "not checked" in rows["sma_cross"]
+
+
+def test_a_refused_file_has_an_exit_code_and_its_line(runner: CliRunner, tmp_path: Path) -> None:
+    file = tmp_path / "broken.py"
+    file.write_text("x = 1\ndef (\n")
+
+    refused = runner.invoke(app, ["register", str(file)])
+    assert refused.exit_code == EXIT_ERROR
+    assert "broken.py:2: SyntaxError: invalid syntax" in refused.output
+    assert runner.invoke(app, ["register", str(tmp_path / "absent.py")]).exit_code == EXIT_USAGE
+    assert runner.invoke(app, ["register", str(tmp_path)]).exit_code == EXIT_USAGE
+
+
+def test_checking_a_file_that_loops_ends_with_a_message(runner: CliRunner, tmp_path: Path) -> None:
+    file = tmp_path / "loops.py"
+    file.write_text(LOOPS)
+
+    checked = runner.invoke(app, ["check", str(file), "--json"])
+    assert checked.exit_code == EXIT_ERROR
+    (problem,) = json.loads(checked.stdout)["problems"]
+    assert problem.startswith(f"loading {file} took longer than 3 s; look for an endless loop")
+
+
+def test_an_embedded_broker_registers_too(tmp_path: Path) -> None:
+    with backtestr.embedded(tmp_path) as client:
+        info = client.register_algorithm(LONG)
+        assert client.backtest("mine", "SYNTH", timeframe="1d").result().config["algorithmId"] == info.algorithm_id
+
+
+def test_a_source_that_kills_its_worker_is_given_up_and_the_rest_goes_on() -> None:
+    with running_broker({"broker.toml": ONE_WORKER}) as broker, connected(broker) as client:
+        with pytest.raises(SystemFault, match="the worker that answered RegisterAlgorithm ended, for the second time"):
+            client.register_algorithm("import os\nos._exit(1)\n", "deadly")
+        assert client.list_market_data()

@@ -138,19 +138,21 @@ class Requests:
 
     def _algorithm_status(self, _session: Session, data: AlgorithmRef, waiter: Waiter) -> AlgorithmStatus | None:
         """By name it is of all versions, by id of that one. Of an earlier version a worker knows what it was."""
-        name, at, _ = data.algorithm_id.partition("@")
-        info = self._desk.algorithms.get(name)
+        algorithms, asked = self._desk.algorithms, data.algorithm_id
+        if (named := algorithms.get(asked)) is not None:
+            return self.status_of(named, all_versions=True)
+        info = algorithms.get(_name_of(asked))
         if info is None:
-            raise unknown("algorithm", data.algorithm_id, self._desk.algorithms)
-        if at and info.algorithm_id != data.algorithm_id:
-            return self._asking("GetAlgorithmStatus")(_session, data, waiter)
-        return self.status_of(info, all_versions=not at)
+            raise unknown("algorithm", asked, algorithms)
+        if info.algorithm_id == asked:
+            return self.status_of(info)
+        return self._asking("GetAlgorithmStatus")(_session, data, waiter)
 
     def status_of(self, info: AlgorithmInfo, *, all_versions: bool = False) -> AlgorithmStatus:
         """What is known of a version, with what runs of it, or of all of its name, and the last error of those."""
 
         def concerns(algorithm_id: str) -> bool:
-            return algorithm_id == info.algorithm_id or (all_versions and algorithm_id.partition("@")[0] == info.name)
+            return algorithm_id == info.algorithm_id or (all_versions and _name_of(algorithm_id) == info.name)
 
         active = sum(concerns(job.algorithm_id) and not job.ended for job in self._desk.scheduler.jobs)
         errors = (error for one, error in reversed(self._desk.algorithm_errors.items()) if concerns(one))
@@ -206,3 +208,8 @@ class Requests:
             self._desk.scheduler.ask(work, encode(data), waiter, priority)
 
         return ask
+
+
+def _name_of(algorithm_id: str) -> str:
+    """What stands before the version in `<name>@<version>`."""
+    return algorithm_id.rpartition("@")[0]

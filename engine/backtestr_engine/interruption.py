@@ -42,13 +42,17 @@ class _Work(threading.Thread):
         return self._is_back
 
     def run(self) -> None:
+        is_done = False
         try:
             try:
                 self.result = self._work()
+                is_done = True
             except BaseException as error:  # it is anyone's code, and whoever waits is to hear of it
                 self.error = error
-            self._is_back = True
-        except Interrupted:  # it came a moment after the work was done
+        except Interrupted as late:  # it came a moment after the work had ended
+            if not is_done:
+                self.error = self.error or late
+        finally:
             self._is_back = True
 
     def interrupt(self) -> None:
@@ -58,6 +62,8 @@ class _Work(threading.Thread):
     def where(self) -> str:
         """The lines that it is at, as a traceback shows them, without our own."""
         frame: FrameType | None = sys._current_frames().get(self.ident or 0)
+        if frame is None:  # it came back in this moment
+            return ""
         stack = [one for one in traceback.extract_stack(frame) if one.filename not in (__file__, threading.__file__)]
         return "".join(["Traceback (most recent call last):\n", *traceback.format_list(stack)])
 

@@ -72,8 +72,12 @@ class RegisteredAlgorithms:
 
     def add(self, info: AlgorithmInfo, source: str) -> AlgorithmInfo:
         """Make this the version that its name means; returns it as it is read from now on. When this returns it is on
-        disk. Raises `StateConflict` when there are too many names."""
-        if not (self._root / f"{info.name}.json").exists() and len(self.names()) >= MAX_NAMES:
+        disk. Raises `StateConflict` for a name that differs from another in case alone, or when there are too many."""
+        names = self.names()
+        alike = [one for one in names if one != info.name and one.casefold() == info.name.casefold()]
+        if alike:  # not every file system tells them apart
+            raise StateConflict(f"there is {alike[0]!r} already; choose a name that differs from it in more than case")
+        if info.name not in names and len(names) >= MAX_NAMES:
             raise StateConflict(
                 f"{MAX_NAMES} algorithms are registered, the most there can be; register this one as a new version of "
                 f"one of them, or remove the files of some in {self._root}"

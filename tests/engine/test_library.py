@@ -272,6 +272,13 @@ def test_there_are_not_too_many_names(library: Library, monkeypatch: pytest.Monk
         register(library, "peeks", PEEKS)
 
 
+def test_names_differ_in_more_than_case(library: Library, root: Path) -> None:
+    register(library, "mine", MINE)
+    with pytest.raises(StateConflict, match="there is 'mine' already"):
+        register(library, "Mine", MINE.replace('"mine"', '"Mine"'))
+    assert list(listed(another(root))) == ["mine"]
+
+
 # --- finding ---
 
 

@@ -269,7 +269,7 @@ def test_a_file_is_registered_and_listed_with_its_verdict(runner: CliRunner, tmp
     assert "become" in rows["typed"]
     assert "folder" in rows["gated"]
     assert "built-in" in rows["sma_cross"]
-    assert "not checked" in rows["sma_cross"]
+    assert "not checked" in rows["gated"]
 
 
 def test_a_refused_file_has_an_exit_code_and_its_line(runner: CliRunner, tmp_path: Path) -> None:

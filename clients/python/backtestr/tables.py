@@ -147,7 +147,8 @@ def algorithms_table(algorithms: Iterable[AlgorithmInfo]) -> Table:
         )
         # Text where it is anyone's: a description may hold what rich takes for markup.
         origin = one.origin or ""
-        table.add_row(Text(one.name), Text(parameters), Text(one.description), origin, _look_ahead(one.look_ahead))
+        verdict = "" if origin == "built-in" else _look_ahead(one.look_ahead)
+        table.add_row(Text(one.name), Text(parameters), Text(one.description), origin, verdict)
     return table
 
 

@@ -31,6 +31,7 @@ PASSED = {"passed": True, "bars": 2_000, "cuts": 24}
         (ONE, ["mine"]),
         (ONE + OTHER, ["mine", "other"]),
         (ONE.replace("@algorithm", "@authoring.algorithm"), ["mine"]),
+        (ONE.replace("@algorithm", "@portfolio"), ["mine"]),
         (ONE.replace('"mine"', "NAME"), []),
         (ONE.replace("@algorithm", "@lru_cache"), []),
         ("@algorithm\ndef f(): ...\n@algorithm()\ndef g(): ...\n@algorithm(5)\ndef h(): ...\n", []),

@@ -184,6 +184,18 @@ def test_one_that_peeks_is_kept_with_its_finding(library: Library, root: Path) -
     assert another(root).info("peeks") == info
 
 
+def test_a_portfolio_is_checked_on_a_panel(library: Library) -> None:
+    source = (
+        "from backtestr_engine.authoring import portfolio\n\n"
+        '@portfolio("even")\ndef even(panel):\n    return panel.close * 0 + 1 / len(panel.symbols)\n'
+    )
+    info = register(library, "even", source)
+
+    assert info.across
+    assert info.look_ahead is not None
+    assert info.look_ahead.passed
+
+
 def test_one_that_fails_on_the_sample_is_kept_with_its_traceback(library: Library, root: Path) -> None:
     info = register(library, "fails", FAILS)
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from backtestr_protocol.messages import RegisterAlgorithm
 
+_DECLARING = ("algorithm", "portfolio")
+
 
 def registration(source: str | Path, name: str | None) -> RegisterAlgorithm:
     """What registers the algorithm `name` of a text, or of the file at a path.
@@ -31,7 +33,7 @@ def registration(source: str | Path, name: str | None) -> RegisterAlgorithm:
 
 
 def declared(source: str) -> list[str] | None:
-    """The names that a source gives to `@algorithm`, in order; None for what is no Python."""
+    """The names that a source gives to `@algorithm` and `@portfolio`, in order; None for what is no Python."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError):
@@ -48,7 +50,7 @@ def declared(source: str) -> list[str] | None:
         for call in calls
         if isinstance(call.args[0], ast.Constant)
         and isinstance(call.args[0].value, str)
-        and _called(call.func) == "algorithm"
+        and _called(call.func) in _DECLARING
     ]
 
 

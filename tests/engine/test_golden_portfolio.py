@@ -16,6 +16,7 @@ from backtestr_engine.algorithms import BUILT_IN
 from backtestr_engine.arrays import Floats
 from backtestr_engine.backtest import Result, Run, prepare
 from backtestr_engine.catalog import Catalog
+from backtestr_engine.library import Library
 from backtestr_engine.options import Conventions
 from backtestr_engine.panel import Panel
 from backtestr_engine.synthetic import synthetic_bars
@@ -48,7 +49,7 @@ def run(catalog: Catalog, conventions: Conventions, algorithm: Algorithm, slippa
         parameters={} if algorithm.across else {"fast": 10, "slow": 50},
         options={"preset": "vectorbt", **options},
     )
-    one = Run(prepare(config, catalog, conventions, {algorithm.name: algorithm}), "golden")
+    one = Run(prepare(config, catalog, conventions, Library({algorithm.name: algorithm}).find), "golden")
     while not one.done:
         one.advance(100)
     return one.finish()

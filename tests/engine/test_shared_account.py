@@ -10,12 +10,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from backtestr_engine.algorithm import Algorithm, portfolio
-from backtestr_engine.algorithms import BUILT_IN
+from backtestr_engine.algorithm import portfolio
 from backtestr_engine.arrays import Floats
 from backtestr_engine.backtest import MAX_SYMBOLS, Plan, Run, prepare
 from backtestr_engine.bars import Bars
 from backtestr_engine.catalog import Catalog
+from backtestr_engine.library import Library
 from backtestr_engine.options import Conventions
 from backtestr_engine.panel import Panel
 from backtestr_engine.parameters import Int
@@ -48,7 +48,7 @@ def equal_parts(panel: Panel, every: int) -> Floats:
     return weights
 
 
-ALGORITHMS: dict[str, Algorithm] = {**BUILT_IN, "equal_parts": equal_parts}
+LIBRARY = Library({"equal_parts": equal_parts})
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def stocked(catalog: Catalog) -> Catalog:
 
 
 def planned(stocked: Catalog, conventions: Conventions, **changed: Any) -> Plan:
-    return prepare(msgspec.structs.replace(CONFIG, **changed), stocked, conventions, ALGORITHMS)
+    return prepare(msgspec.structs.replace(CONFIG, **changed), stocked, conventions, LIBRARY.find)
 
 
 @pytest.mark.parametrize(

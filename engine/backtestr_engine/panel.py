@@ -99,6 +99,9 @@ class Panel:
             return self.series[0].close
         worth = np.zeros(len(self))
         for bars in self.series:
+            if len(bars) == len(self):
+                worth += bars.close / bars.close[0]
+                continue
             latest = np.searchsorted(bars.timestamp, self.timestamp, "right") - 1
             worth += np.where(latest < 0, 1.0, bars.close[np.maximum(latest, 0)] / bars.close[0])
         return worth / len(self.series)

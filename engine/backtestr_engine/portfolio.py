@@ -38,10 +38,11 @@ BOOK = np.dtype(
 
 
 class _Queue(NamedTuple):
-    """Who has a turn: `present`, whether a symbol has a bar in the row; `turns`, the symbols in their order; `keys`,
-    what they are ordered by; `stopped`, whether a protective exit was hit."""
+    """Who has a turn in a row: `present`, whether a symbol has a bar; `acts`, whether that may do anything; `turns`,
+    those that act in their order; `keys`, what they are ordered by; `stopped`, whether a protective exit was hit."""
 
     present: Booleans
+    acts: Booleans
     turns: Integers
     keys: Floats
     stopped: Booleans
@@ -68,7 +69,8 @@ class PortfolioWalk:
         self._events = EventLog(int(np.count_nonzero(flags)), len(flags), symbols, rules)
         self._queue = _Queue(
             np.zeros(symbols, dtype=np.bool_),
-            np.arange(symbols, dtype=np.int64),
+            np.zeros(symbols, dtype=np.bool_),
+            np.zeros(symbols, dtype=np.int64),
             np.zeros(symbols),
             np.zeros(symbols, dtype=np.bool_),
         )
@@ -138,9 +140,10 @@ def _walk_together(
         for symbol in range(account.size):
             state = account[symbol]
             bar, end = state.cursor, firsts[symbol + 1]
-            queue.present[symbol] = bar < end and prices.timestamp[bar] == time
-            if queue.present[symbol] and not busy:
-                busy = _does_anything(bar, firsts[symbol], end - 1, prices, wishes, state)
+            present = bar < end and prices.timestamp[bar] == time
+            acts = present and _does_anything(bar, firsts[symbol], end - 1, prices, wishes, state)
+            queue.present[symbol], queue.acts[symbol] = present, acts
+            busy = busy or acts
         if busy:
             _take_turns(firsts, prices, wishes, rule, account, book, queue, log)
         worth = 0.0
@@ -173,18 +176,15 @@ def _does_anything(bar: int, first: int, last: int, prices: Prices, wishes: Wish
 def _take_turns(
     firsts: Integers, prices: Prices, wishes: Wishes, rule: Any, account: Any, book: Any, queue: _Queue, log: Log
 ) -> None:
-    """Let every symbol that has a bar have its turn, moment by moment."""
-    symbols = account.size
+    """Let every symbol whose bar may do something have its turn, moment by moment."""
     if not rule.fill_at_close:
         _mark(prices.open, rule, account, book, queue)
-        _line_up(1, firsts, prices.open, wishes, rule, account, book, queue)
-        for turn in range(symbols):
+        for turn in range(_line_up(1, firsts, prices.open, wishes, rule, account, book, queue)):
             symbol = queue.turns[turn]
-            if queue.present[symbol]:
-                state = account[symbol]
-                _lend(rule, book, state)
-                at_open(state.cursor, firsts[symbol], prices, wishes, rule, state, log)
-                _take_back(rule, book, state)
+            state = account[symbol]
+            _lend(rule, book, state)
+            at_open(state.cursor, firsts[symbol], prices, wishes, rule, state, log)
+            _take_back(rule, book, state)
     # vectorbt ends a symbol's whole bar before the next one's begins. With fills at the open that is the same; orders
     # that wait would be sized by prices yet to come, and targets need an equity that knows what was stopped.
     allowed = rule.fill_at_close and rule.order_type == MARKET and wishes.targets.size == 0
@@ -192,24 +192,22 @@ def _take_turns(
     if not one_by_one:
         if rule.fill_at_close:
             _mark(prices.open, rule, account, book, queue)
-        for symbol in range(symbols):
-            if queue.present[symbol]:
+        for symbol in range(account.size):
+            if queue.acts[symbol]:
                 state = account[symbol]
                 _lend(rule, book, state)
                 queue.stopped[symbol] = within(state.cursor, prices, wishes, rule, state, log)
                 _take_back(rule, book, state)
     _mark(prices.close, rule, account, book, queue)
-    _line_up(0, firsts, prices.close, wishes, rule, account, book, queue)
-    for turn in range(symbols):
+    for turn in range(_line_up(0, firsts, prices.close, wishes, rule, account, book, queue)):
         symbol = queue.turns[turn]
-        if queue.present[symbol]:
-            state = account[symbol]
-            bar, last = state.cursor, firsts[symbol + 1] - 1
-            _lend(rule, book, state)
-            if one_by_one:
-                queue.stopped[symbol] = within(bar, prices, wishes, rule, state, log)
-            at_close(bar, last, queue.stopped[symbol], prices, wishes, rule, state, log)
-            _take_back(rule, book, state)
+        state = account[symbol]
+        bar, last = state.cursor, firsts[symbol + 1] - 1
+        _lend(rule, book, state)
+        if one_by_one:
+            queue.stopped[symbol] = within(bar, prices, wishes, rule, state, log)
+        at_close(bar, last, queue.stopped[symbol], prices, wishes, rule, state, log)
+        _take_back(rule, book, state)
 
 
 @kernel
@@ -257,27 +255,25 @@ def _take_back(rule: Any, book: Any, state: Any) -> None:
 @kernel
 def _line_up(
     back: int, firsts: Integers, price: Floats, wishes: Wishes, rule: Any, account: Any, book: Any, queue: _Queue
-) -> None:
-    """Put the symbols into their order, by what the signals `back` bars ago ask for at `price`: the largest sale first,
-    the largest purchase last, those alike as they were named."""
-    symbols = account.size
-    for symbol in range(symbols):
-        queue.turns[symbol] = symbol
-        queue.keys[symbol] = 0.0
-    if not rule.sells_first:
-        return
-    for symbol in range(symbols):
+) -> int:
+    """Put the symbols that act into their order, by what the signals `back` bars ago ask for at `price`: the largest
+    sale first, the largest purchase last, those alike as they were named. Returns how many there are."""
+    count = 0
+    for symbol in range(account.size):
+        if not queue.acts[symbol]:
+            continue
+        key = 0.0
         state = account[symbol]
         bar = state.cursor - back
-        if queue.present[symbol] and bar >= firsts[symbol]:
-            queue.keys[symbol] = _value_asked(bar, price[state.cursor], wishes, rule, state, book)
-    for place in range(1, symbols):
-        symbol = queue.turns[place]
-        before = place - 1
-        while before >= 0 and queue.keys[queue.turns[before]] > queue.keys[symbol]:
-            queue.turns[before + 1] = queue.turns[before]
-            before -= 1
-        queue.turns[before + 1] = symbol
+        if rule.sells_first and bar >= firsts[symbol]:
+            key = _value_asked(bar, price[state.cursor], wishes, rule, state, book)
+        place = count
+        while place > 0 and queue.keys[place - 1] > key:
+            queue.keys[place], queue.turns[place] = queue.keys[place - 1], queue.turns[place - 1]
+            place -= 1
+        queue.keys[place], queue.turns[place] = key, symbol
+        count += 1
+    return count
 
 
 @kernel

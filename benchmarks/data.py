@@ -1,12 +1,13 @@
-"""Importing a million rows, and asking for 100,000 bars with five indicators, each beside its floor.
+"""Importing a million rows, or refusing them, and asking for 100,000 bars with five indicators, each beside its floor.
 
     make bench-data
 
 Imports and answers are measured one after the other, each in rounds that run every kind once, in turn, so that a noisy
 machine is noisy for all; medians are compared. (In one round with imports, which leave no page of memory where it was,
 an answer takes a third longer.) The floor of the import is polars reading the same text into the same columns, with one
-thread as in a worker. The floor of the answer is a ROUTER in another process that sends as many bytes, already in
-memory, to a DEALER that takes them.
+thread as in a worker. The same file with a cell on its last line that is no number is refused, by line and column: that
+takes every cell, and is to take about as long as an import. The floor of the answer is a ROUTER in another process that
+sends as many bytes, already in memory, to a DEALER that takes them.
 """
 
 from __future__ import annotations
@@ -32,12 +33,14 @@ from backtestr.discovery import ConnectionFile
 from backtestr_engine.catalog import Catalog
 from backtestr_engine.importers import read_bars
 from backtestr_engine.synthetic import synthetic_bars
+from backtestr_protocol.errors import DataError
 from backtestr_protocol.messages import IndicatorConfig
 
 IMPORT_TO_REACH_MS = 1000.0
 ANSWER_TO_REACH_MS = 60.0
 IMPORT = "import through the broker"
 READ = "  read and check"
+REFUSED = "  refuse, the last line bad"
 IMPORT_FLOOR = "  polars alone"
 ANSWER = "100k bars, 5 indicators"
 PLAIN = "  without indicators"
@@ -73,10 +76,23 @@ def plain_read(path: Path) -> pl.DataFrame:
     return rows.with_columns(pl.col("timestamp").str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="us"))
 
 
+def refuse(path: Path, line: int) -> None:
+    """Read a file that must be refused for that line."""
+    try:
+        read_bars(path, "ALL")
+    except DataError as error:
+        if error.details and error.details["line"] == line:
+            return
+        raise
+    raise RuntimeError(f"{path} was read, and line {line} is none")
+
+
 def kinds(client: Client, home: Path, raw: zmq.Socket[bytes], rows: int, bars: int) -> list[dict[str, Work]]:
     """What is measured, by name: imports, and answers."""
     path = home / "minutes.csv"
     synthetic_bars("1m", rows).to_frame().write_csv(path, datetime_format="%Y-%m-%d %H:%M:%S")
+    malformed = home / "malformed.csv"
+    malformed.write_bytes(path.read_bytes().rpartition(b",")[0] + b",many\n")
     client.import_market_data(path, "ALL")
     synthetic_bars("1m", bars).to_frame().write_parquet(home / "asked.parquet")
     client.import_market_data(home / "asked.parquet", "ASKED")
@@ -94,6 +110,7 @@ def kinds(client: Client, home: Path, raw: zmq.Socket[bytes], rows: int, bars: i
     imports: dict[str, Work] = {
         IMPORT: lambda: client.import_market_data(path, "ALL"),
         READ: lambda: read_bars(path, "ALL"),
+        REFUSED: lambda: refuse(malformed, rows + 1),
         IMPORT_FLOOR: lambda: plain_read(path),
     }
     answers: dict[str, Work] = {
@@ -162,10 +179,11 @@ def main() -> None:
     print(
         f"{arguments.rows:,} rows of CSV, {megabytes:.0f} MB; {arguments.bars:,} bars in {size / 1e6:.1f} MB of Arrow"
     )
-    floors = {IMPORT: IMPORT_FLOOR, READ: IMPORT_FLOOR, ANSWER: ANSWER_FLOOR, PLAIN: ANSWER_FLOOR}
+    floors = dict.fromkeys((IMPORT, READ, REFUSED), IMPORT_FLOOR) | dict.fromkeys((ANSWER, PLAIN), ANSWER_FLOOR)
     report(took, floors)
     imported, answered = statistics.median(took[IMPORT]), statistics.median(took[ANSWER])
-    print(f"import {imported:.0f} ms (to reach: {IMPORT_TO_REACH_MS:.0f} ms)", end="; ")
+    refused = statistics.median(took[REFUSED])
+    print(f"import {imported:.0f} ms, refusal {refused:.0f} ms (to reach: {IMPORT_TO_REACH_MS:.0f} ms)", end="; ")
     print(f"answer {answered:.1f} ms (to reach: {ANSWER_TO_REACH_MS:.0f} ms)")
 
 

@@ -19,7 +19,7 @@ from .ticks import Quotes, Trades, quote_problems, trade_problems
 
 def sound_rows(source: Source) -> pl.DataFrame:
     """All rows of `source`, or a `DataError` that names every fault with its count, first lines and column."""
-    if source.malformed:
+    if source.malformed.height:
         raise _malformed(source)
     timestamp = times(source.rows)
     problems = [*order_problems(timestamp, may_repeat=source.kind != "bars"), *_value_problems(source)]
@@ -100,34 +100,25 @@ def _disorder(timestamp: Integers, kept: Booleans, *, may_repeat: bool) -> list[
 
 def _dropped_malformed(source: Source) -> list[DroppedRows]:
     """One entry a reason and column; a line with several malformed cells counts for the first of them."""
-    lines: dict[tuple[str, str], list[int]] = {}
-    seen: set[int] = set()
-    for one in source.malformed:
-        if one.line not in seen:
-            seen.add(one.line)
-            lines.setdefault((one.column, one.reason), []).append(one.line)
+    rows = source.malformed.unique("line", keep="first", maintain_order=True)
+    groups = rows.group_by("column", "reason", maintain_order=True).agg(pl.len(), pl.col("line").head(FIRST_ROWS))
     return [
-        DroppedRows(reason=reason, column=column, count=len(at), first=at[:FIRST_ROWS])
-        for (column, reason), at in lines.items()
+        DroppedRows(reason=reason, column=column, count=count, first=first)
+        for column, reason, count, first in groups.iter_rows()
     ]
 
 
 def _malformed(source: Source) -> DataError:
-    first, place = source.malformed[0], source.place
-    more = f" ({len(source.malformed)} such places)" if len(source.malformed) > 1 else ""
+    count, place = source.malformed.height, source.place
+    shown = source.malformed.head(FIRST_ROWS).rename({"line": place}).to_dicts()
+    first = shown[0]
+    more = f" ({count} such places)" if count > 1 else ""
     return DataError(
-        f"{source.file}, {place} {first.line}, column {first.column!r}: {first.text!r} {first.reason}{more}",
-        **{place: first.line},
-        column=first.column,
-        text=first.text,
-        reason=first.reason,
-        count=len(source.malformed),
-        first=[_named_place(msgspec.to_builtins(one), place) for one in source.malformed[:FIRST_ROWS]],
+        f"{source.file}, {place} {first[place]}, column {first['column']!r}: {first['text']!r} {first['reason']}{more}",
+        **first,
+        count=count,
+        first=shown,
     )
-
-
-def _named_place(malformed: dict[str, object], place: str) -> dict[str, object]:
-    return {place if name == "line" else name: value for name, value in malformed.items()}
 
 
 def _unsound(source: Source, found: Sequence[Problem]) -> DataError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from backtestr_protocol.errors import DataError
 
 from .columns import EXPECTED, Kind
 from .csv_layout import Layout, detect_layout
-from .csv_rows import Malformed, line_numbers, read_rows
+from .csv_rows import line_numbers, read_rows
 from .formats import FORMATS, binary_format, serves
 from .table_files import read_table, typed_rows
 
@@ -30,13 +31,13 @@ _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 @dataclass(frozen=True, kw_only=True)
 class Source:
     """What was read of a file. `rows` has `timestamp` (datetime[us, UTC]) and the fields of `kind`, float64; rows that
-    cannot be read are in `malformed` instead."""
+    cannot be read are in `malformed` (`rows.Rows`) instead."""
 
     file: str
     format: str
     kind: Kind
     rows: pl.DataFrame
-    malformed: Sequence[Malformed]
+    malformed: pl.DataFrame
     names: Mapping[str, str]
     """What the file calls the columns of `rows`."""
     place: Literal["line", "row"]
@@ -100,8 +101,14 @@ def _open_table(path: Path, format: str, time_zone: str | None) -> Source:
 def _open_text(path: Path, format: str | None, time_zone: str | None) -> Source:
     content = _read_text(path)
     blank = content[: len(content) - len(content.lstrip())].count(b"\n")
-    layout = detect_layout(_first_lines(content), blank, format, path.name)
-    rows = read_rows(content, layout, time_zone or layout.zone)
+    try:
+        layout = detect_layout(_first_lines(content), blank, format, path.name)
+        rows = read_rows(content, layout, time_zone or layout.zone)
+    except csv.Error as error:
+        raise DataError(
+            f"{path.name} cannot be read as lines of cells: {error}; is there a quote that is opened and not closed?",
+            path=str(path),
+        ) from error
     return Source(
         file=path.name,
         format=layout.format,
@@ -144,7 +151,8 @@ def _check_readable(path: Path) -> bytes:
 
 
 def _read_text(path: Path) -> bytes:
-    """The content as UTF-8, without a byte order mark. MetaTrader writes UTF-16 on some systems, with its mark."""
+    """The content as UTF-8 without a byte order mark, its lines ending with a line feed. MetaTrader writes UTF-16 on
+    some systems, with its mark."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -166,4 +174,4 @@ def _read_text(path: Path) -> bytes:
         raise DataError(
             f"{path.name} is a binary file of no known format; expected is one of {', '.join(FORMATS)}", path=str(path)
         )
-    return content
+    return content.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in content else content

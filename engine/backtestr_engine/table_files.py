@@ -9,7 +9,7 @@ import polars as pl
 from backtestr_protocol.errors import DataError
 
 from .columns import Columns, find_columns
-from .csv_rows import Malformed, Rows
+from .rows import Rows, in_order, malformed_cells
 from .written_times import KNOWN_FORMS, from_epoch, in_zone, parse_times, time_format
 
 
@@ -35,28 +35,25 @@ def typed_rows(
 ) -> tuple[Rows, bool]:
     """`timestamp` and the fields of every row that has them all, and whether the times say which instant they are.
 
-    Rows count from 1, in `Malformed.line` too. Raises `DataError` for a time column of a type that holds no times.
+    Rows count from 1, as lines in what is malformed too. Raises `DataError` for a time column of a type that holds no
+    times.
     """
     timestamp, zoned = _instants([frame[header[position]] for position in columns.time], time_zone, file)
     numbers = {name: _numbers(frame[header[position]]) for name, position in columns.fields.items()}
-    malformed = [
-        Malformed(row + 1, header[position], str(column[row]), reason)
-        for position, column, reason in (
-            (columns.time[0], timestamp, "is no time"),
-            *((columns.fields[name], values, "is not a number") for name, values in numbers.items()),
-        )
-        for row in column.is_null().arg_true()
-    ]
     read = pl.DataFrame([timestamp.alias("timestamp"), *(values.alias(name) for name, values in numbers.items())])
-    if not malformed:
-        return Rows(read.rechunk()), zoned
-    at_fault = {one.line - 1 for one in malformed}
-    kept = [row for row in range(frame.height) if row not in at_fault]
-    malformed = [
-        Malformed(one.line, one.column, str(frame[one.column][one.line - 1]), one.reason)
-        for one in sorted(malformed, key=lambda one: one.line)
-    ]
-    return Rows(read[kept], malformed, [row + 1 for row in kept]), zoned
+    row = pl.int_range(1, frame.height + 1, eager=True)
+    malformed = []
+    for values in read:
+        at = columns.fields.get(values.name, columns.time[0])
+        bad = values.is_null()
+        text = pl.Series([str(value) for value in frame[header[at]].filter(bad)], dtype=pl.String)
+        reason = "is no time" if values.name == "timestamp" else "is not a number"
+        malformed.append(malformed_cells(row.filter(bad), header[at], text, reason))
+    if not any(one.height for one in malformed):
+        return Rows(read.rechunk(), in_order([])), zoned
+    readable = ~pl.any_horizontal(pl.all().is_null())
+    kept = row.filter(read.select(readable).to_series())
+    return Rows(read.filter(readable), in_order(malformed), kept.to_list()), zoned
 
 
 def _numbers(column: pl.Series) -> pl.Series:

@@ -111,6 +111,7 @@ def test_written_forms(header: str, row: str, tmp_path: Path) -> None:
     "content",
     [
         (HEADER + FIRST + SECOND).replace("\n", "\r\n"),
+        (HEADER + FIRST + SECOND).replace("\n", "\r"),
         "\ufeff" + HEADER + FIRST + SECOND,
         HEADER + FIRST + "\n" + SECOND + "\n\n",
         HEADER + FIRST + SECOND.rstrip("\n"),
@@ -175,6 +176,96 @@ def test_the_first_of_many_malformed_cells_is_named_and_all_are_counted(tmp_path
         importing(tmp_path, HEADER + FIRST + bad * 7)
     assert caught.value.details is not None
     assert [one["line"] for one in caught.value.details["first"]] == [3, 4, 5, 6, 7]
+
+
+def many_rows(count: int) -> list[list[str]]:
+    """Cells of `count` sound rows, a minute apart."""
+    rows = synthetic_bars("1m", count).to_frame().write_csv(datetime_format="%Y-%m-%d %H:%M:%S").splitlines()
+    return [row.split(",") for row in rows[1:]]
+
+
+@pytest.mark.parametrize("quoted", ["", '"', '"a,b"'])
+def test_faults_of_every_class_are_found_amid_many_rows_and_at_the_end(quoted: str, tmp_path: Path) -> None:
+    """Whether no cell is quoted, or all are, or some must be."""
+    rows = many_rows(20_000)
+    rows[10_000][3] = "x"  # line 10,002
+    rows[10_001] = rows[10_001][:4]
+    rows[10_002][0] = "2024-02-30 00:00:00"
+    rows[10_003] += ["7", "8"]
+    rows[10_004][1] = rows[10_004][5] = ""
+    rows[19_998][2] = "y"
+    rows[19_999] = rows[19_999][:2]  # line 20,001
+    if quoted == '"a,b"':
+        lines = ["note," + HEADER.strip()] + [",".join([quoted, *row]) for row in rows]
+        extra = 1
+    else:
+        lines = [HEADER.strip()] + [",".join(f"{quoted}{cell}{quoted}" for cell in row) for row in rows]
+        extra = 0
+    with pytest.raises(DataError) as caught:
+        importing(tmp_path, "\n".join(lines) + "\n")
+    width = 6 + extra
+    too_few = f"is missing: the line has {{}} fields and the header {width}"
+    pattern = "%Y-%m-%d %H:%M:%S%.f"
+    places = [
+        (10_002, "low", "x", "is not a number"),
+        (10_003, "close", "", too_few.format(4 + extra)),
+        (10_004, "timestamp", "2024-02-30 00:00:00", f"is no time like the others ({pattern})"),
+        (10_005, "volume", "8", f"is one too many: the line has {8 + extra} fields and the header {width}"),
+        (10_006, "open", "", "is not a number"),
+        (10_006, "volume", "", "is not a number"),
+        (20_000, "high", "y", "is not a number"),
+        (20_001, "high", "", too_few.format(2 + extra)),
+    ]
+    details = caught.value.details
+    assert details is not None
+    assert details["count"] == len(places)
+    shown = [(one["line"], one["column"], one["text"], one["reason"]) for one in details["first"]]
+    assert shown == places[:5]
+
+    path = tmp_path / "bars.csv"
+    dropped = read_bars(path, "X", repair="drop").dropped
+    by_place = {(one.column, one.reason): (one.count, list(one.first)) for one in dropped}
+    assert by_place == {
+        ("low", "is not a number"): (1, [10_002]),
+        ("close", too_few.format(4 + extra)): (1, [10_003]),
+        ("timestamp", f"is no time like the others ({pattern})"): (1, [10_004]),
+        ("volume", places[3][3]): (1, [10_005]),
+        ("open", "is not a number"): (1, [10_006]),
+        ("high", "is not a number"): (1, [20_000]),
+        ("high", too_few.format(2 + extra)): (1, [20_001]),
+    }
+    assert sum(one.count for one in dropped) == 7
+
+
+def test_impossible_rows_are_counted_by_class_amid_many_rows_and_at_the_end(tmp_path: Path) -> None:
+    rows = many_rows(20_000)
+    for at in range(10_000, 10_007):
+        rows[at][4] = "-1"
+    rows[15_000][0] = rows[14_999][0]
+    rows[19_999][2] = rows[19_999][3]
+    rows[19_999][5] = "nan"
+    with pytest.raises(DataError) as caught:
+        importing(tmp_path, HEADER + "\n" + "\n".join(map(",".join, rows)))  # a blank line below the header
+    assert caught.value.details is not None
+    assert caught.value.details["line"] == 10_003
+    assert caught.value.details["faults"] == [
+        {"reason": "the same time as the row before", "count": 1, "lines": [15_003]},
+        {"reason": "close is zero or negative", "count": 7, "lines": [10_003, 10_004, 10_005, 10_006, 10_007]},
+        {"reason": "high is below open or close", "count": 1, "lines": [20_002]},
+        {"reason": "low is above open or close", "count": 7, "lines": [10_003, 10_004, 10_005, 10_006, 10_007]},
+        {"reason": "volume is negative or not a finite number", "count": 1, "lines": [20_002]},
+    ]
+
+
+@pytest.mark.parametrize("end", [',"', '\n"'])
+def test_a_quote_alone_at_the_end_is_refused(end: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"bars.csv, line 3, column 'volume': ''"):
+        importing(tmp_path, HEADER + FIRST + "2022-01-03 09:31:00,11,13,10,12" + end)
+
+
+def test_a_quote_that_is_not_closed_for_long_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"cannot be read as lines of cells: .* is there a quote that is opened"):
+        importing(tmp_path, HEADER + FIRST + '2022-01-03 09:31:00,"11' + SECOND * 4000)
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ help:
 	@echo "make test          run the tests"
 	@echo "make lint types    what .ci/run checks besides"
 	@echo "make bench-rtt     round trips beside a raw pyzmq echo"
-	@echo "make parity        the presets beside vectorbt and backtesting.py"
-	@echo "make bench-engine  one backtest on 1M bars, direct and through the broker"
-	@echo "make bench-data    a million rows imported, 100,000 bars with indicators asked for"
+	@echo "make parity        the presets beside vectorbt and backtesting.py, the metrics beside empyrical"
+	@echo "make bench-engine  one backtest on 1M bars, direct, through the broker and beside vectorbt; how it scales"
+	@echo "make bench-data    a million rows imported and refused, 100,000 bars with indicators asked for"
 
 setup: $(INSTALLED)
 
@@ -53,8 +53,10 @@ bench: bench-rtt bench-engine bench-data
 bench-rtt: setup
 	$(BIN)/python benchmarks/rtt.py $(ARGS)
 
+# The lines about vectorbt need the extra `bench`: pip install -c constraints.txt -e '.[bench]'
 bench-engine: setup
 	$(BIN)/python benchmarks/engine.py $(ARGS)
+	$(BIN)/python benchmarks/engine_scaling.py
 
 bench-data: setup
 	$(BIN)/python benchmarks/data.py $(ARGS)

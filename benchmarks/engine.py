@@ -174,13 +174,14 @@ def rivals(plans: dict[str, Plan]) -> dict[str, Work]:
     """vectorbt on the same bars and signals, each kind beside ours."""
     plan = plans[WHOLE]
     rows = oracles.frame(plan.bars)
-    signals = oracles.long_and_short(rows, plan.algorithm.signals(plan.bars, plan.parameters))
+    signals = plan.algorithm.signals(plan.bars, plan.parameters)
+    columns = oracles.as_columns(rows, signals, "entries", "short_entries")
     money = {"init_cash": config().initial_capital, "fees": config().commission, "slippage": config().slippage}
 
     def theirs(given: dict[str, Any]) -> object:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return oracles.from_signals(rows, signals, freq="1min", **money, **given).stats()
+            return oracles.from_signals(rows, columns, freq="1min", **money, **given).stats()
 
     works: dict[str, Work] = {}
     for name, (own, given) in RIVALS.items():

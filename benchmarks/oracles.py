@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from pathlib import Path
 from typing import Any
+
+import polars as pl
 
 from backtestr_engine.bars import Bars
 from backtestr_engine.signals import Signals
+from backtestr_protocol.messages import Timeframe
 
 MISSING = "is not installed (pip install -c constraints.txt -e '.[bench]')"
 
@@ -21,6 +25,17 @@ def library(name: str) -> Any:
     return importlib.import_module(name)
 
 
+def real_bars(name: str, timeframe: Timeframe) -> Bars:
+    """A series that the wheel of backtesting.py carries: GOOG (days), EURUSD (hours), BTCUSD (months)."""
+    spec = importlib.util.find_spec("backtesting")
+    if spec is None or spec.origin is None:
+        raise SystemExit(f"backtesting, whose wheel has {name}, {MISSING}")
+    rows = pl.read_csv(Path(spec.origin).parent / "test" / f"{name}.csv", try_parse_dates=True)
+    time = rows.to_series(0).cast(pl.Datetime("us")).to_physical().to_numpy()
+    columns = [rows[column].cast(pl.Float64).to_numpy() for column in ("Open", "High", "Low", "Close", "Volume")]
+    return Bars(name, timeframe, time, *columns)
+
+
 def frame(bars: Bars) -> Any:
     """The bars as pandas has them."""
     pd = library("pandas")
@@ -28,13 +43,10 @@ def frame(bars: Bars) -> Any:
     return pd.DataFrame(columns, index=pd.to_datetime(bars.timestamp, unit="us"))
 
 
-def long_and_short(rows: Any, signals: Signals) -> dict[str, Any]:
-    """Entries on both sides as vectorbt takes them: each ends what is held on the other."""
+def as_columns(rows: Any, signals: Signals, *names: str) -> dict[str, Any]:
+    """Some of `entries exits short_entries short_exits`, as vectorbt takes them."""
     pd = library("pandas")
-    return {
-        "entries": pd.Series(signals.entries, index=rows.index),
-        "short_entries": pd.Series(signals.short_entries, index=rows.index),
-    }
+    return {name: pd.Series(getattr(signals, name), index=rows.index) for name in names}
 
 
 def from_signals(rows: Any, signals: dict[str, Any], **settings: Any) -> Any:

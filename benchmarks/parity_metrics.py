@@ -1,0 +1,41 @@
+"""The metrics of a run by empyrical-reloaded and scipy, which `metrics.py` names as sources, from its equity alone.
+
+Returns are per bar, the first against the initial capital; rates per year by the run's own annualisation. Alpha and
+beta are against the closes, over all bars but the first, which has no return of the market's.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import oracles
+
+from backtestr_engine.backtest import Run
+
+
+def metrics_of_empyrical(run: Run) -> dict[str, float]:
+    """By their names on the wire."""
+    empyrical, stats = oracles.library("empyrical"), oracles.library("scipy.stats")
+    result, rule = run.finish(), run.plan.annualisation
+    capital, close = run.plan.config.initial_capital, run.plan.bars.close
+    returns = np.diff(result.equity, prepend=capital) / np.concatenate(([capital], result.equity[:-1]))
+    market = np.diff(close) / close[:-1]
+    per_year, risk_free = rule.bars_per_year, rule.risk_free_per_bar
+    yearly = {"annualization": per_year}
+    figures = {
+        "totalReturn": empyrical.cum_returns_final(returns),
+        "annualReturn": empyrical.annual_return(returns, **yearly),
+        "volatility": empyrical.annual_volatility(returns, **yearly),
+        "sharpeRatio": empyrical.sharpe_ratio(returns, risk_free, **yearly),
+        "sortinoRatio": empyrical.sortino_ratio(returns, risk_free, **yearly),
+        "calmarRatio": empyrical.calmar_ratio(returns, **yearly),
+        "omegaRatio": empyrical.omega_ratio(returns, risk_free, **yearly),
+        "maxDrawdown": -empyrical.max_drawdown(returns),
+        "valueAtRisk95": empyrical.value_at_risk(returns, 0.05),
+        "conditionalValueAtRisk95": empyrical.conditional_value_at_risk(returns, 0.05),
+        "tailRatio": empyrical.tail_ratio(returns),
+        "alpha": empyrical.alpha(returns[1:], market, risk_free, **yearly),
+        "beta": empyrical.beta(returns[1:], market, risk_free),
+        "skew": stats.skew(returns),
+        "kurtosis": stats.kurtosis(returns),
+    }
+    return {name: float(value) for name, value in figures.items()}

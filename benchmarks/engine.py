@@ -227,7 +227,7 @@ def main() -> None:
         catalog = Catalog(home / "data" / "catalog", cache_bytes=1 << 30)
         catalog.write(synthetic_bars("1m", arguments.bars))
         algorithms = {**BUILT_IN, sma_cross_limit.name: sma_cross_limit}
-        plans = {kind: prepare(config(kind), catalog, conventions, algorithms) for kind in (WHOLE, *EXITS)}
+        plans = {kind: prepare(config(kind), catalog, conventions, algorithms.__getitem__) for kind in (WHOLE, *EXITS)}
         print(f"sma_cross 10/30 on {arguments.bars:,} bars")
         for kind, plan in plans.items():
             result = whole(plan).finish()

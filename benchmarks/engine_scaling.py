@@ -37,6 +37,7 @@ from backtestr_engine.bars import COLUMNS, Bars
 from backtestr_engine.catalog import Catalog
 from backtestr_engine.config import load_config
 from backtestr_engine.options import resolve_options
+from backtestr_engine.panel import Panel
 from backtestr_engine.synthetic import SYMBOL, synthetic_bars
 from backtestr_engine.warm import warm
 from backtestr_protocol.codec import Signer, encode
@@ -85,7 +86,7 @@ def config() -> BacktestConfig:
 def plan_on(bars: Bars) -> Plan:
     algorithm = find_algorithm("sma_cross")
     parameters = algorithm.check(config().parameters)
-    return Plan(config(), algorithm, parameters, resolve_options({}, load_config(None).conventions), bars)
+    return Plan(config(), algorithm, parameters, resolve_options({}, load_config(None).conventions), Panel.of([bars]))
 
 
 def backtest(plan: Plan, chunk_bars: int | None = None) -> Run:

@@ -5,8 +5,7 @@
 Grids of parameters, costs, sizes, protective exits and rules of reversal, on GOOG daily, EURUSD hourly, BTCUSD monthly
 (of the `backtesting` wheel) and synthetic bars. Every figure of every case is compared, but for those that ours states
 to be undefined; the worst relative difference and the number of cases that differ are printed, and the exit code is 1
-if one does. Differences that docs/conventions.md states are counted apart. A library that is not installed (extra
-`bench`) is skipped, and said to be.
+if one does. A library that is not installed (extra `bench`) is skipped, and said to be.
 """
 
 from __future__ import annotations
@@ -256,32 +255,9 @@ def backtesting_py(case: Case, _: Run) -> Figures:
     }
 
 
-class Known(NamedTuple):
-    """A difference that docs/conventions.md states: cases in which it shows are counted apart."""
-
-    what: str
-    shows_in: Callable[[Case], bool]
-
-
-KNOWN = (
-    Known("value is divided by the price before slippage", lambda case: case.size == "value" and case.slippage > 0),
-    Known(
-        "a fraction of cash pays the fixed fee of a buy as well",
-        lambda case: case.size == "fraction" and case.fixed > 0 and case.direction != "short",
-    ),
-)
-
-
-def compare(
-    name: str,
-    cases: list[Case],
-    preset: str | None,
-    theirs: Callable[[Case, Run], Figures],
-    known: tuple[Known, ...] = (),
-) -> int:
-    """Run both on every case and print what differs; the number of cases that do for no known reason."""
+def compare(name: str, cases: list[Case], preset: str | None, theirs: Callable[[Case, Run], Figures]) -> int:
+    """Run both on every case and print what differs; the number of cases that do."""
     worst, mismatches, compared, undefined = 0.0, 0, 0, 0
-    explained = {one.what: [0, 0] for one in known}
     for case in cases:
         walked = run(case, preset)
         mine, expected = walked.finish().metrics, theirs(case, walked)
@@ -292,11 +268,7 @@ def compare(
         }
         compared, undefined = compared + len(differences), undefined + len(expected) - len(differences)
         largest = max(differences.values(), default=0.0)
-        reason = next((one.what for one in known if one.shows_in(case)), None)
-        if reason is not None:
-            explained[reason][0] += largest > TOLERANCE
-            explained[reason][1] += 1
-        elif largest > TOLERANCE:
+        if largest > TOLERANCE:
             mismatches += 1
             if mismatches <= SHOWN:
                 figure = max(differences, key=lambda one: differences[one])
@@ -309,8 +281,6 @@ def compare(
         f"{name}: {len(cases)} cases, {compared} figures, {mismatches} mismatches, worst relative difference of the "
         f"others {worst:.1e}; {undefined} figures left out that ours states to be undefined"
     )
-    for what, (differ, of) in explained.items():
-        print(f"  known to differ: {what}: {differ} of {of} cases do")
     return mismatches
 
 
@@ -341,7 +311,7 @@ def main() -> int:
     mismatches += compare("vectorbt", cases, "vectorbt", vectorbt)
     grid = sized(series)
     drawn = random.Random(arguments.sized).sample(grid, min(arguments.sized, len(grid)))
-    mismatches += compare("vectorbt, sizes and opposites", drawn, "vectorbt", vectorbt, KNOWN)
+    mismatches += compare("vectorbt, sizes and opposites", drawn, "vectorbt", vectorbt)
     return min(mismatches, 1)
 
 

@@ -14,6 +14,7 @@ from backtestr_engine.arrays import Floats
 from backtestr_engine.backtest import Plan, Run
 from backtestr_engine.bars import Bars
 from backtestr_engine.options import resolve_options
+from backtestr_engine.panel import Panel
 from backtestr_engine.publisher import Publisher
 from backtestr_engine.signals import Signals
 from backtestr_protocol.messages import BacktestConfig
@@ -52,7 +53,7 @@ def run_of(rows: Sequence[Row], wishes: Wishes, *, slippage: float = 0.0, **opti
     given = {"size": "units", "sizeValue": 10.0, **options}
     if given["size"] == "all_in":
         del given["sizeValue"]
-    run = Run(Plan(config, algorithm, {}, resolve_options(given, shipped_conventions()), bars), "b")
+    run = Run(Plan(config, algorithm, {}, resolve_options(given, shipped_conventions()), Panel.of([bars])), "b")
     run.start_with(Signals.of(**{name: _column(name, at, len(bars)) for name, at in wishes.items()}))
     return run
 
@@ -67,7 +68,7 @@ def _column(name: str, at: Mapping[int, Any], bars: int) -> Floats | np.ndarray:
 
 def told(run: Run, *, bars_at_once: int = 1000) -> list[dict[str, Any]]:
     """The orders stream of the whole run, with `bar` in place of the time."""
-    publisher = Publisher("b", run.plan.bars, run.plan.options.streams, {})
+    publisher = Publisher("b", run.plan.panel, run.plan.options.streams, {})
     told: list[dict[str, Any]] = []
     while not run.done:
         first = run.bars_walked

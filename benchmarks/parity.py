@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import oracles
 from parity_metrics import metrics_of_empyrical
+from parity_shared import compare_shared
 
 from backtestr_engine.algorithms import find_algorithm
 from backtestr_engine.backtest import Plan, Run
@@ -312,6 +313,7 @@ def main() -> int:
     grid = sized(series)
     drawn = random.Random(arguments.sized).sample(grid, min(arguments.sized, len(grid)))
     mismatches += compare("vectorbt, sizes and opposites", drawn, "vectorbt", vectorbt)
+    mismatches += compare_shared(TOLERANCE)
     return min(mismatches, 1)
 
 

@@ -6,11 +6,13 @@
                          orders.arrow   positions.arrow   trades.arrow   open_trades.arrow   the records of `fills`
 
 A result is written into a folder of another name, synced, and renamed: a crash leaves nothing that is taken for one.
+That name, `.<backtest id>.<process id>.partial`, tells who writes there, so that what a crash left can be swept.
 What is stored is what cannot be derived, as a backtest waits for the disk: the wire's tables are made on reading.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +21,9 @@ from typing import Any
 import msgspec
 import numpy as np
 import polars as pl
+import psutil
 
+from backtestr_protocol.engine import Outcome
 from backtestr_protocol.errors import DataError, NotFound, ValidationError, did_you_mean
 from backtestr_protocol.messages import BacktestConfig, BacktestId, BacktestResults, BacktestState, TableName, Timeframe
 
@@ -46,6 +50,12 @@ class _Stored(msgspec.Struct, frozen=True, rename="camel"):
     metrics: dict[str, Any]
 
 
+class _Ended(msgspec.Struct, frozen=True):
+    """How a backtest ended, of the content of result.json."""
+
+    status: Outcome
+
+
 class ResultStore:
     """The results under `root`."""
 
@@ -58,9 +68,29 @@ class ResultStore:
         """Store a result, in place of an earlier one of the same backtest. When this returns it is on disk."""
         folder = self._folder(backtest_id)
         self._root.mkdir(parents=True, exist_ok=True)
-        partial = folder.with_name(f".{folder.name}.partial")
+        self._sweep(f".{folder.name}.*")
+        partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
+        try:
+            self._fill(partial, backtest_id, status, config, result)
+            if folder.exists():
+                shutil.rmtree(folder)
+            partial.rename(folder)
+        except BaseException:  # a full disk above all: what is half written must not keep the room
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        sync(self._root)
+
+    def _fill(
+        self,
+        partial: Path,
+        backtest_id: str,
+        status: BacktestState,
+        config: BacktestConfig | dict[str, Any],
+        result: Result,
+    ) -> None:
+        """Write the files of a result, and wait until they are on disk."""
         stored = _Stored(
             backtest_id=backtest_id,
             status=status,
@@ -81,14 +111,26 @@ class ResultStore:
         for path in partial.iterdir():
             sync(path)
         sync(partial)
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.rename(folder)
-        sync(self._root)
+
+    def sweep(self) -> None:
+        """Remove what was left half written by processes that are no more; those that live may be at it still."""
+        self._sweep(".*")
+
+    def _sweep(self, names: str) -> None:
+        for partial in self._root.glob(f"{names}.partial"):
+            if _is_abandoned(partial):
+                shutil.rmtree(partial, ignore_errors=True)
 
     def has(self, backtest_id: str) -> bool:
         """Whether a result of that backtest is stored."""
         return self._folder(backtest_id).is_dir()
+
+    def outcome(self, backtest_id: str) -> Outcome | None:
+        """How the backtest ended whose result is stored; None where there is none, or none that can be read."""
+        try:
+            return msgspec.json.decode((self._folder(backtest_id) / "result.json").read_bytes(), type=_Ended).status
+        except (OSError, msgspec.MsgspecError):
+            return None
 
     def read(self, backtest_id: str, tables: Sequence[TableName] = ()) -> tuple[BacktestResults, list[bytes]]:
         """A stored result and the tables asked for, each an Arrow IPC stream in the order that `tables` refers to.
@@ -130,6 +172,12 @@ class ResultStore:
             return self._root / msgspec.convert(backtest_id, BacktestId)
         except msgspec.ValidationError:
             raise NotFound(f"there is no result of backtest {backtest_id[:80]!r}", kind="result") from None
+
+
+def _is_abandoned(partial: Path) -> bool:
+    """Whether its writer has ended. Names without a process are of versions that did not say."""
+    *_, writer = partial.stem.split(".")
+    return not (writer.isdecimal() and partial.stem.count(".") > 1 and psutil.pid_exists(int(writer)))
 
 
 def _read_table(folder: Path, table: TableName, stored: _Stored) -> pl.DataFrame:

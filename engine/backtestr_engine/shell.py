@@ -250,6 +250,7 @@ def _compute(threads: _Threads, settings: WorkerSettings, config: EngineConfig, 
     if settings.kind == "interactive":
         for problem in loaded.problems:  # once, not once a worker
             _log.warning("an algorithm was not loaded: %s", problem.message)
+        results.sweep()
         series = catalog.series()
         if not series:
             write_synthetic(catalog)

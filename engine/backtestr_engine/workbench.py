@@ -114,6 +114,9 @@ class Workbench:
         return [(Finished(task_id=task_id, outcome="completed"), self._questions.answer(work, data))]
 
     def _begin(self, note: Assign, config: bytes) -> list[Sent]:
+        if note.restored and (ended := self._results.outcome(note.task_id)) is not None:
+            # Its broker died between the result and hearing of it. What was published then is in the result.
+            return [(Finished(task_id=note.task_id, outcome=ended), (encode(Nothing()),))]
         plan = prepare(decode(_config_decoder, config), self._catalog, self._conventions, self._library.find)
         run = Run(plan, note.task_id)
         publisher = Publisher(note.task_id, plan.panel, plan.options.streams, note.published)

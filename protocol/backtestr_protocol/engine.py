@@ -105,11 +105,13 @@ ToBroker = Ready | Beat | Published | Paused | Resumed | Finished
 
 class Assign(_Note, frozen=True, kw_only=True):
     """Do this; one frame with its data follows. For a backtest, `paused` says to park it before its first bar, and
-    `published` how many messages of its topics an earlier worker got out before it died: they are not sent again."""
+    `published` how many messages of its topics an earlier worker got out before it died: they are not sent again.
+    `restored` says that an earlier broker accepted it: a result of it on disk is its result."""
 
     task_id: str
     work: Work
     paused: bool = False
+    restored: bool = False
     published: dict[str, int] = {}
 
 

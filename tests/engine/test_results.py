@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
+from backtestr_engine import results as results_module
 from backtestr_engine.backtest import Plan, Result, Run, prepare
 from backtestr_engine.catalog import Catalog
 from backtestr_engine.options import Conventions
 from backtestr_engine.results import ResultStore
 from backtestr_engine.synthetic import synthetic_bars
+from backtestr_protocol.engine import Outcome
 from backtestr_protocol.errors import DataError, NotFound, ValidationError
 from backtestr_protocol.messages import BacktestConfig
 
@@ -97,6 +102,59 @@ def test_a_crash_while_writing_leaves_no_result(
     store.write(ID, "completed", plan.resolved_config(), result)
     assert store.read(ID)[0].status == "completed"
     assert [path.name for path in (tmp_path / "results").iterdir()] == [ID]
+
+
+def test_a_result_that_cannot_be_written_leaves_the_room_that_it_took(
+    store: ResultStore, plan: Plan, result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(results_module, "sync", no_room)
+    with pytest.raises(OSError, match="no space left"):
+        store.write(ID, "completed", plan.resolved_config(), result)
+    assert list((tmp_path / "results").iterdir()) == []
+
+
+def test_what_dead_writers_left_is_swept_and_what_is_being_written_is_not(store: ResultStore, tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    root = tmp_path / "results"
+    names = [f".b1.{ended.pid}.partial", ".b2.partial", ".2.partial", f".b3.{os.getpid()}.partial", "b4"]
+    for name in names:
+        (root / name).mkdir(parents=True)
+        (root / name / "equity.arrow").write_bytes(b"half")
+    store.sweep()
+    assert sorted(path.name for path in root.iterdir()) == sorted(names[3:])
+
+
+def test_writing_sweeps_what_earlier_attempts_at_the_same_result_left(
+    store: ResultStore, plan: Plan, result: Result, tmp_path: Path
+) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left, other = (tmp_path / "results" / f".{one}.{ended.pid}.partial" for one in (ID, "another"))
+    for partial in (left, other):
+        partial.mkdir(parents=True)
+    store.write(ID, "completed", plan.resolved_config(), result)
+    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == sorted([ID, other.name])
+
+
+@pytest.mark.parametrize("status", ["completed", "stopped"])
+def test_a_stored_result_tells_how_the_backtest_ended(
+    status: Outcome, store: ResultStore, plan: Plan, result: Result
+) -> None:
+    assert store.outcome(ID) is None
+    store.write(ID, status, plan.resolved_config(), result)
+    assert store.outcome(ID) == status
+
+
+def test_a_result_that_cannot_be_read_tells_nothing(
+    store: ResultStore, plan: Plan, result: Result, tmp_path: Path
+) -> None:
+    store.write(ID, "completed", plan.resolved_config(), result)
+    (tmp_path / "results" / ID / "result.json").write_bytes(b'{"status": "com')
+    assert store.outcome(ID) is None
 
 
 def test_an_unknown_backtest_has_no_result(store: ResultStore) -> None:

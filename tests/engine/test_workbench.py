@@ -144,6 +144,38 @@ def test_a_backtest_can_begin_parked(bench: Workbench) -> None:
     assert not bench.running
 
 
+@pytest.mark.parametrize("paused", [True, False])
+def test_a_restored_backtest_that_has_its_result_is_not_run_again(
+    bench: Workbench, store: ResultStore, paused: bool
+) -> None:
+    asked = config()
+    task_id = asked.backtest_id or ""
+    assign(bench, asked)
+    bench.step(Clock())
+    bench.take(Control(task_id=task_id, action="stop"), [])
+    stored = store.read(task_id, ["equity"])
+    sent = assign(bench, asked, restored=True, paused=paused)
+    assert [note for note, _ in sent] == [Finished(task_id=task_id, outcome="stopped")]
+    assert not bench.running
+    assert store.read(task_id, ["equity"]) == stored
+
+
+def test_a_restored_backtest_without_a_result_runs(bench: Workbench, store: ResultStore) -> None:
+    asked = config()
+    assign(bench, asked, restored=True)
+    assert [note.outcome for note in notes(run_out(bench), Finished)] == ["completed"]
+    assert store.has(asked.backtest_id or "")
+
+
+def test_a_backtest_of_this_broker_runs_whatever_is_on_disk(bench: Workbench) -> None:
+    """A worker that died after it had stored the result may have left its streams short; the next one fills them."""
+    asked = config()
+    assign(bench, asked)
+    run_out(bench)
+    assert assign(bench, asked) == []
+    assert [note.outcome for note in notes(run_out(bench), Finished)] == ["completed"]
+
+
 @pytest.mark.parametrize("parked", [True, False])
 def test_stop_stores_what_was_walked(bench: Workbench, store: ResultStore, parked: bool) -> None:
     asked = config()

@@ -96,7 +96,7 @@ def _serve(config: BrokerConfig, directory: RuntimeDirectory) -> int:
 
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     try:
-        broker = Broker(config, context, address, launch_process, on_serving)
+        broker = Broker(config, places.data_dir(), context, address, launch_process, on_serving)
         _stop_on_signals(broker)
         broker.run()
     finally:

@@ -79,6 +79,14 @@ class AnswerBook:
                 self._forget(*next(iter(self._large)))
         return peer
 
+    def restore(self, client_id: str, request_id: str, answer: Answer, answered: float) -> None:
+        """Take over an answer that an earlier broker gave at `answered`, on this one's clock; the oldest come first."""
+        if client_id not in self._clients:
+            self._make_room()
+            self._clients[client_id] = _Client()
+        self._clients[client_id].running[request_id] = b""
+        self.finish(client_id, request_id, answer, answered)
+
     def abandon(self, client_id: str, request_id: str) -> bytes:
         """End a running request whose answer must not be remembered, such as `BUSY`; returns its connection."""
         return self._clients[client_id].running.pop(request_id)

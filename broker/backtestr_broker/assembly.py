@@ -1,12 +1,14 @@
-"""One broker put together: core, sockets, supervisor and shell. `__main__` and the embedded broker both start here."""
+"""One broker put together: core, sockets, storage, supervisor, shell. `__main__` and the embedded broker start here."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import time
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 
 import zmq
 
@@ -19,6 +21,7 @@ from .config import BrokerConfig
 from .core import Core
 from .shell import Shell, Wake
 from .sockets import Sockets
+from .storage import DATABASE, Storage
 from .supervisor import Launch, Supervisor
 
 # A worker that has died this often in a row before the broker ever served will not get well.
@@ -31,25 +34,33 @@ class Broker:
     def __init__(
         self,
         config: BrokerConfig,
+        data_dir: Path,
         context: zmq.Context[zmq.Socket[bytes]],
         address: Callable[[str], str],
         launch: Launch,
         on_serving: Callable[[list[SeriesInfo]], None],
     ) -> None:
-        """`address` gives the address to bind for each socket's name. Raises `zmq.ZMQError`."""
+        """`address` gives the address to bind for each socket's name. Raises `zmq.ZMQError`, and
+        `InvalidConfiguration` when the database in `data_dir` cannot be used."""
         key = secrets.token_bytes(32)
         counts = config.worker_counts()
-        self.wake = Wake()
-        self._sockets = Sockets(context, address, config.sockets, config.limits.max_message_bytes)
+        with contextlib.ExitStack() as undo:  # of what was opened, when the next cannot be
+            self.wake = Wake()
+            undo.callback(self.wake.close)
+            self._storage = Storage(data_dir / DATABASE, self.wake)
+            undo.callback(self._storage.close)
+            self._sockets = Sockets(context, address, config.sockets, config.limits.max_message_bytes)
+            undo.pop_all()
         core = Core(
             key=key,
             instance_id=str(uuid.uuid4()),
             limits=config.core_limits(),
             workers=counts,
             now=time.monotonic(),
+            restored=self._storage.restored,
         )
         supervisor = Supervisor(launch, worker_settings(counts, self._sockets.engine_endpoint, key))
-        self.shell = Shell(core, self._sockets, supervisor, self.wake, on_serving, MAX_EARLY_DEATHS)
+        self.shell = Shell(core, self._sockets, supervisor, self._storage, self.wake, on_serving, MAX_EARLY_DEATHS)
         self.connection = Connection(
             protocol_version=PROTOCOL_VERSION,
             instance_id=core.instance_id,
@@ -62,9 +73,11 @@ class Broker:
 
     def run(self) -> None:
         """Serve until `shell.stop` is called; afterwards nothing is left of it."""
+        self._storage.start()
         try:
             self.shell.run()
         finally:
+            self._storage.close()
             self._sockets.close()
             self.wake.close()
 

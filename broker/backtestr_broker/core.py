@@ -13,7 +13,7 @@ import hashlib
 import hmac
 import uuid
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -53,12 +53,16 @@ from backtestr_protocol.messages import (
 )
 
 from .answers import Answer, AnswerBook
+from .durability import Durability
 from .events import (
+    CommitFailed,
+    Committed,
     Effect,
     Event,
     HostSample,
     Instruct,
     Notify,
+    Persist,
     Publish,
     Reply,
     RequestReceived,
@@ -68,6 +72,8 @@ from .events import (
     WorkerStarted,
 )
 from .jobs import Job, Waiter
+from .ledger import Held
+from .records import Change, Restored
 from .requests import Requests
 from .scheduler import Scheduler
 from .sequencer import Sequencer
@@ -101,8 +107,16 @@ class Core:
     """One broker's whole state. `workers` counts the workers it is configured to have, by kind."""
 
     def __init__(
-        self, *, key: bytes, instance_id: str, limits: Limits, workers: Mapping[engine.WorkerKind, int], now: float
+        self,
+        *,
+        key: bytes,
+        instance_id: str,
+        limits: Limits,
+        workers: Mapping[engine.WorkerKind, int],
+        now: float,
+        restored: Restored = Restored(),  # noqa: B008 - frozen
     ) -> None:
+        """`restored` is what an earlier broker left on disk."""
         self.instance_id = instance_id
         self.limits = limits
         self.sessions = Sessions(key, limits.session_timeout_ms / 1000)
@@ -129,6 +143,17 @@ class Core:
         self._heartbeat_due = now
         self._watermarks_due = now
         self._error_answered: OrderedDict[bytes, float] = OrderedDict()
+        self.durability = Durability(self)
+        self._restore(restored, now)
+
+    def _restore(self, restored: Restored, now: float) -> None:
+        self.scheduler.restore(restored.jobs)
+        for job in self.scheduler.jobs:
+            self._create_topics(job)
+        for one in restored.answers:
+            answered = now - max(0, restored.wall_ms - one.wall_ms) / 1000
+            self._answers.restore(one.client_id, one.request_id, Answer(one.payload), answered)
+        self._moved_aside = restored.moved_aside
 
     # --- the three entrances ---
 
@@ -150,6 +175,11 @@ class Core:
             case Tick(host):
                 self.host = host
                 self._on_time(now)
+            case Committed(ticket):
+                self.durability.committed(ticket)
+            case CommitFailed(generation, reason):
+                self.durability.failed(generation, reason, now)
+        self.durability.save(now)
         effects, self._effects = self._effects, []
         return effects
 
@@ -158,8 +188,8 @@ class Core:
         deadline = self._heartbeat_due
         if self.sequencer.has_moved:
             deadline = min(deadline, self._watermarks_due)
-        expiry = self.sessions.next_deadline()
-        return deadline if expiry is None else min(deadline, expiry)
+        others = (self.sessions.next_deadline(), self.durability.next_deadline())
+        return min([deadline, *(one for one in others if one is not None)])
 
     def check_invariants(self) -> None:
         """Raise `AssertionError` where the state contradicts itself."""
@@ -167,6 +197,7 @@ class Core:
         self._answers.check_invariants()
         self.sequencer.check_invariants()
         self.scheduler.check_invariants()
+        self.durability.check_invariants()
         assert not self._effects
         assert len(self._error_answered) <= MAX_ERROR_PEERS
         assert len(self.algorithm_errors) <= MAX_ALGORITHM_ERRORS
@@ -330,6 +361,9 @@ class Core:
     # --- time ---
 
     def _on_time(self, now: float) -> None:
+        if self._moved_aside is not None:
+            self.report(SystemFault(self._moved_aside))
+            self._moved_aside = None
         if now >= self._heartbeat_due:
             self._heartbeat_due = now + self.limits.heartbeat_interval_ms / 1000
             self._answers.expire(now)
@@ -383,17 +417,31 @@ class Core:
         )
         self._effects.append(Publish(placed.topic_class.socket, encode_stream(self._signer, placed.name, envelope)))
 
+    def report(self, error: BacktestrError) -> None:
+        """Tell everyone who listens to `system.errors`."""
+        self.publish(topics.ERRORS, encoded_payload("Error", self.error_data(error)))
+
+    def persist(self, changes: Sequence[Change], held: Held) -> None:
+        self.durability.persist(changes, held)
+
+    def save_job(self, backtest_id: str) -> None:
+        self.durability.save_job(backtest_id)
+
+    def send_to_disk(self, persist: Persist) -> None:
+        self._effects.append(persist)
+
     def job_changed(self, job: Job) -> None:
         if job.status == "queued" and not job.losses:
-            for topic in topics.of_backtest(job.backtest_id):
-                self.sequencer.create(topic)
+            self._create_topics(job)
         if job.error is not None and job.error.code == "ALGORITHM_ERROR":
             self.algorithm_errors[job.algorithm_id] = job.error
             self.algorithm_errors.move_to_end(job.algorithm_id)
             if len(self.algorithm_errors) > MAX_ALGORITHM_ERRORS:
                 self.algorithm_errors.popitem(last=False)
         self._notify("backtest_changed", backtestId=job.backtest_id, status=job.status)
+        self.save_job(job.backtest_id)
         while (forgotten := self.scheduler.jobs.forget_oldest()) is not None:
+            self.save_job(forgotten.backtest_id)
             for topic in topics.of_backtest(forgotten.backtest_id):
                 self.sequencer.drop(topic)
 
@@ -407,6 +455,10 @@ class Core:
 
     def algorithm_status(self, info: AlgorithmInfo) -> AlgorithmStatus:
         return self._requests.status_of(info)
+
+    def _create_topics(self, job: Job) -> None:
+        for topic in topics.of_backtest(job.backtest_id):
+            self.sequencer.create(topic)
 
     def last_seq(self, topic: str) -> int:
         return self.sequencer.last_seq(topic)

@@ -14,6 +14,8 @@ import msgspec
 from backtestr_protocol.engine import WorkerKind
 from backtestr_protocol.topics import Socket
 
+from .records import Change
+
 
 class HostSample(msgspec.Struct, frozen=True, kw_only=True):
     """How the machine fares: bytes, percent of all cores, and the longest the loop was away since the last sample."""
@@ -67,7 +69,22 @@ class Tick(msgspec.Struct, frozen=True, tag=True):
     wall_ms: int
 
 
-Event = RequestReceived | WorkerSent | WorkerStarted | WorkerExited | Tick
+class Committed(msgspec.Struct, frozen=True, tag=True):
+    """Every `Persist` up to and including that ticket is on disk."""
+
+    ticket: int
+    wall_ms: int
+
+
+class CommitFailed(msgspec.Struct, frozen=True, tag=True):
+    """No `Persist` of that generation that was not reported on disk before is there, nor will be."""
+
+    generation: int
+    reason: str
+    wall_ms: int
+
+
+Event = RequestReceived | WorkerSent | WorkerStarted | WorkerExited | Tick | Committed | CommitFailed
 
 # --- effects ---
 
@@ -93,6 +110,14 @@ class Instruct(msgspec.Struct, frozen=True, tag=True):
     frames: list[bytes]
 
 
+class Persist(msgspec.Struct, frozen=True, tag=True):
+    """Write to disk, all of it or nothing, in the order of the tickets; see `ledger` for generations."""
+
+    ticket: int
+    generation: int
+    changes: tuple[Change, ...]
+
+
 class Notify(msgspec.Struct, frozen=True, tag=True):
     """Tell whoever listens in this process: logging, metrics, hooks."""
 
@@ -109,4 +134,4 @@ class Notify(msgspec.Struct, frozen=True, tag=True):
     facts: Mapping[str, Any]
 
 
-Effect = Reply | Publish | Instruct | Notify
+Effect = Reply | Publish | Instruct | Persist | Notify

@@ -14,12 +14,14 @@ so the second worker continues the streams where the first left them.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Literal
 
 from backtestr_protocol.errors import ErrorData, StateConflict, unknown
 from backtestr_protocol.messages import FINAL_STATES, BacktestAccepted, BacktestState, BacktestStatus
+
+from .records import JobRecord
 
 JobEvent = Literal["started", "paused", "resumed", "completed", "failed", "stopped", "lost"]
 
@@ -63,6 +65,7 @@ class Job:
         "key",
         "losses",
         "progress_percent",
+        "restored",
         "start_time",
         "status",
         "submit_time",
@@ -88,6 +91,7 @@ class Job:
         self.error: ErrorData | None = None
         self.worker_id: str | None = None
         self.losses = 0
+        self.restored = False  # an earlier broker accepted it, and may have run it to its end
         self.wish: Wish | None = None  # the latest change asked for that has not taken effect
         self.waiting: list[tuple[Wish, Waiter]] = []
 
@@ -102,6 +106,25 @@ class Job:
 
     def accepted(self) -> BacktestAccepted:
         return BacktestAccepted(backtest_id=self.backtest_id, status=self.status)
+
+    def record(self) -> JobRecord:
+        """What is kept of it on disk."""
+        return JobRecord(
+            backtest_id=self.backtest_id,
+            client_id=self.key[0],
+            request_id=self.key[1],
+            algorithm_id=self.algorithm_id,
+            symbol=self.symbol,
+            config=self.config,
+            submit_time=self.submit_time,
+            start_time=self.start_time,
+            end_time=self.end_time,
+            status=self.status,
+            progress_percent=self.progress_percent,
+            error=self.error,
+            losses=self.losses,
+            to_pause=not self.ended and (self.status == "paused" or self.wish == "pause"),
+        )
 
     def status_message(self) -> BacktestStatus:
         return BacktestStatus(
@@ -118,6 +141,28 @@ class Job:
         )
 
 
+def restored_job(record: JobRecord) -> Job:
+    """The job of an earlier broker. One that had not ended runs again from its start."""
+    job = Job(
+        backtest_id=record.backtest_id,
+        algorithm_id=record.algorithm_id,
+        symbol=record.symbol,
+        config=record.config,
+        key=(record.client_id, record.request_id),
+        submit_time=record.submit_time,
+    )
+    job.losses = record.losses
+    job.restored = True
+    if record.status in FINAL_STATES:
+        job.status = record.status
+        job.start_time, job.end_time = record.start_time, record.end_time
+        job.progress_percent = record.progress_percent
+        job.error = record.error
+    elif record.to_pause:
+        job.wish = "pause"
+    return job
+
+
 class Jobs:
     """All jobs that are known, in the order in which they were accepted."""
 
@@ -132,15 +177,27 @@ class Jobs:
     def __contains__(self, backtest_id: str) -> bool:
         return backtest_id in self._jobs
 
+    def check_free(self, backtest_id: str) -> None:
+        """Raises `StateConflict` when a job of that id is known."""
+        if backtest_id in self._jobs:
+            raise StateConflict(
+                f"backtest {backtest_id!r} exists; choose another backtestId, or leave it out",
+                status=self._jobs[backtest_id].status,
+            )
+
     def add(self, job: Job) -> None:
         """Raises `StateConflict` when a job of that id is known."""
-        if job.backtest_id in self._jobs:
-            raise StateConflict(
-                f"backtest {job.backtest_id!r} exists; choose another backtestId, or leave it out",
-                status=self._jobs[job.backtest_id].status,
-            )
+        self.check_free(job.backtest_id)
         self._jobs[job.backtest_id] = job
         self._by_key[job.key] = job.backtest_id
+
+    def restore(self, records: Iterable[JobRecord]) -> None:
+        """Add the jobs of an earlier broker, in the order of their acceptance."""
+        for record in records:
+            self.add(restored_job(record))
+        ended = [job for job in self if job.ended]
+        for job in sorted(ended, key=lambda job: job.end_time or 0):
+            self._ended[job.backtest_id] = None
 
     def get(self, backtest_id: str) -> Job:
         """Raises `NotFound`, naming a near miss."""
@@ -164,6 +221,7 @@ class Jobs:
             job.start_time = wall_ms
         elif event == "lost":
             job.losses += 1
+            job.restored = False
             job.worker_id = job.start_time = None
         if job.ended:
             job.end_time = wall_ms

@@ -20,9 +20,9 @@ class TaskQueue:
     def __len__(self) -> int:
         return sum(map(len, self._classes.values()))
 
-    def check_room(self) -> None:
-        """Raises `Busy` when a push would be refused."""
-        if len(self) >= self._bound:
+    def check_room(self, admitted: int = 0) -> None:
+        """Raises `Busy` when a push would be refused, had those that are `admitted` already come."""
+        if len(self) + admitted >= self._bound:
             raise Busy(
                 f"{self._bound} tasks are queued, the most there can be; try again in {RETRY_AFTER_MS} ms",
                 retryAfterMs=RETRY_AFTER_MS,
@@ -31,6 +31,10 @@ class TaskQueue:
     def push(self, task_id: str, priority: Priority) -> None:
         """Raises `Busy` when the queue is full."""
         self.check_room()
+        self._classes[priority][task_id] = None
+
+    def push_admitted(self, task_id: str, priority: Priority) -> None:
+        """Add what was let in before, when there was room, or by an earlier broker: the bound does not refuse it."""
         self._classes[priority][task_id] = None
 
     def push_front(self, task_id: str, priority: Priority) -> None:

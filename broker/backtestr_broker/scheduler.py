@@ -7,6 +7,7 @@ workers, and backtests for compute workers. A pause, resume or stop is answered 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -35,7 +36,9 @@ from backtestr_protocol.messages import (
 
 from .answers import Answer
 from .jobs import MAX_LOSSES, Job, JobEvent, Jobs, Waiter, Wish
+from .ledger import Held, HeldBacktest
 from .queue import RETRY_AFTER_MS, TaskQueue
+from .records import Change, JobPut, JobRecord
 from .workers import Worker, Workers
 
 # Requests that wait for one backtest to pause, resume or stop: more come from a client that repeats itself in a loop.
@@ -54,6 +57,8 @@ class Outbox(Protocol):
     def answer(self, waiter: Waiter, result: Contract | Answer | BacktestrError | ErrorData) -> None: ...
     def publish(self, topic: str, payload: bytes, count: int = 1) -> None: ...
     def job_changed(self, job: Job) -> None: ...
+    def save_job(self, backtest_id: str) -> None: ...
+    def persist(self, changes: Sequence[Change], held: Held) -> None: ...
     def last_seq(self, topic: str) -> int: ...
     def registered(self, info: AlgorithmInfo) -> None: ...
     def algorithm_status(self, info: AlgorithmInfo) -> AlgorithmStatus: ...
@@ -75,6 +80,7 @@ class Scheduler:
         self.jobs = Jobs()
         self.workers = Workers()
         self._outbox = outbox
+        self._accepting: dict[str, Job] = {}  # accepted once they are on disk; nobody sees them before
         self._job_queue = TaskQueue(max_queued_backtests)
         self._questions: dict[str, _Question] = {}
         self._question_queue = TaskQueue(max_queued_questions)
@@ -96,9 +102,16 @@ class Scheduler:
         self._questions[question_id] = _Question(work, data, waiter, priority)
         self._dispatch()
 
+    def restore(self, records: Iterable[JobRecord]) -> None:
+        """Take over the backtests of an earlier broker: those that had not ended run again, in order of acceptance."""
+        self.jobs.restore(records)
+        for job in self.jobs:
+            if not job.ended:
+                self._job_queue.push_admitted(job.backtest_id, "B")
+
     def check_room(self) -> None:
         """Raises `Busy` when no further backtest could be queued."""
-        self._job_queue.check_room()
+        self._job_queue.check_room(len(self._accepting))
 
     def pause(self, job: Job, waiter: Waiter) -> BacktestAccepted | None:
         """The answer, or None when it comes later. Raises `StateConflict`, and `Busy` when too many are parked."""
@@ -126,6 +139,7 @@ class Scheduler:
         self._refuse_ended(job, "resumed")
         if job.status == "queued":
             self._let_run(job)
+            self._outbox.save_job(job.backtest_id)
             self._dispatch()
             return job.accepted()
         if job.status == "running" and job.wish != "pause":
@@ -228,8 +242,9 @@ class Scheduler:
 
     # --- jobs ---
 
-    def _accept(self, checked: bytes, waiter: Waiter) -> BacktestAccepted:
-        """Queue a backtest whose config a worker has checked. Raises `Busy`, `StateConflict` and `SystemFault`."""
+    def _accept(self, checked: bytes, waiter: Waiter) -> None:
+        """Put a backtest whose config a worker has checked on disk; once it is there it is queued, and `waiter` is
+        answered. Raises `Busy`, `StateConflict` and `SystemFault`."""
         try:
             config = decode(_config_decoder, checked)
         except MessageError as error:
@@ -237,6 +252,9 @@ class Scheduler:
         if config.backtest_id is None or config.symbol is None:
             raise SystemFault("the check of a backtest lost its backtestId or its symbol")
         self.check_room()
+        self.jobs.check_free(config.backtest_id)
+        if config.backtest_id in self._accepting:
+            raise StateConflict(f"backtest {config.backtest_id!r} is being started already; choose another backtestId")
         job = Job(
             backtest_id=config.backtest_id,
             algorithm_id=config.algorithm_id,
@@ -245,10 +263,21 @@ class Scheduler:
             key=waiter,
             submit_time=self._wall_ms,
         )
+        self._outbox.persist([JobPut(job.record())], HeldBacktest(job.backtest_id))
+        self._accepting[job.backtest_id] = job
+
+    def accepted(self, backtest_id: str) -> None:
+        """The backtest is on disk: from now on it is known, and will come to an end."""
+        job = self._accepting.pop(backtest_id)
         self.jobs.add(job)
-        self._job_queue.push(job.backtest_id, "B")
+        self._job_queue.push_admitted(backtest_id, "B")
         self._announce(job)
-        return job.accepted()
+        self._outbox.answer(job.key, job.accepted())
+        self._dispatch()
+
+    def not_accepted(self, backtest_id: str, error: BacktestrError) -> None:
+        """The backtest could not be written to disk: it was never started."""
+        self._outbox.answer(self._accepting.pop(backtest_id).key, error)
 
     def _change(self, job: Job, event: JobEvent, error: ErrorData | None = None) -> None:
         self.jobs.change(job, event, self._wall_ms, error)
@@ -365,16 +394,21 @@ class Scheduler:
             self._outbox.answer(question.waiter, note.error)
             return
         try:
-            self._outbox.answer(question.waiter, self._result(question, payload))
+            result = self._result(question, payload)
         except BacktestrError as error:
             self._outbox.answer(question.waiter, error)
+        else:
+            if result is not None:
+                self._outbox.answer(question.waiter, result)
 
-    def _result(self, question: _Question, payload: list[bytes]) -> Contract | Answer:
+    def _result(self, question: _Question, payload: list[bytes]) -> Contract | Answer | None:
+        """What the question is answered with; None when that comes later, from the disk."""
         if not payload:
             raise SystemFault(f"the worker that answered {question.work} sent no data")
         data, *attachments = payload
         if question.work == "CheckBacktest":
-            return self._accept(data, question.waiter)
+            self._accept(data, question.waiter)
+            return None
         if question.work == "RegisterAlgorithm":
             self._outbox.registered(_algorithm_info(question.work, data))
         elif question.work == "GetAlgorithmStatus":
@@ -422,6 +456,7 @@ class Scheduler:
             task_id=job.backtest_id,
             work="RunBacktest",
             paused=job.wish == "pause",
+            restored=job.restored,
             published={topic: self._outbox.last_seq(topic) for topic in topics.of_backtest(job.backtest_id)},
         )
         self._change(job, "started")
@@ -447,6 +482,7 @@ class Scheduler:
             assert not self._resuming.get(worker.worker_id), f"{worker.worker_id} could go on with a paused backtest"
             able = [job.backtest_id for job in queued if job.wish != "pause" or self.workers.can_park(worker)]
             assert not able, f"{worker.worker_id} is idle and could run {able}"
+        assert not [backtest_id for backtest_id in self._accepting if backtest_id in self.jobs], "accepted twice"
         asked = {worker.task_id for worker in self.workers if worker.kind == "interactive"} - {None}
         assert asked <= self._questions.keys()
         assert len(self._questions) == len(asked) + len(self._question_queue)

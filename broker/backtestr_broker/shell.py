@@ -25,6 +25,7 @@ from .events import (
     Event,
     Instruct,
     Notify,
+    Persist,
     Publish,
     Reply,
     RequestReceived,
@@ -35,6 +36,7 @@ from .events import (
 )
 from .host import HostProbe
 from .sockets import Sockets
+from .storage import Storage
 from .supervisor import Ended, Started, Supervisor
 
 # Messages taken from one socket before the next has its turn.
@@ -71,6 +73,7 @@ class Shell:
         core: Core,
         sockets: Sockets,
         supervisor: Supervisor,
+        storage: Storage,
         wake: Wake,
         on_serving: Callable[[list[SeriesInfo]], None],
         max_early_deaths: int,
@@ -80,6 +83,7 @@ class Shell:
         self._core = core
         self._sockets = sockets
         self._supervisor = supervisor
+        self._storage = storage
         self._wake = wake
         self._on_serving = on_serving
         self._max_early_deaths = max_early_deaths
@@ -115,6 +119,8 @@ class Shell:
         if None in ready:
             self._wake.drain()
             self._supervise()
+            for report in self._storage.take():
+                self._feed(report)
         self._unread.update(source for source in ready if source is not None)
         for source in self._sources:
             if source in self._unread:
@@ -173,6 +179,8 @@ class Shell:
                 self._send(name, self._sockets.streams[name], frames)
             case Instruct(peer, frames):
                 self._send("engine", self._sockets.engine, [peer, *frames])
+            case Persist():
+                self._storage.submit(effect)
             case Notify("serving", facts):
                 self._on_serving(self._core.series_at_start)
                 hooks.send("serving", facts)

@@ -7,7 +7,8 @@
 
 Clients speak through the codec that shares no line with the broker's; workers through the broker's own engine channel.
 Whatever the core asks for is done at once and in order. Faults are context managers and methods: `drop_replies(n)`,
-`drop_requests(n)`, `duplicate_requests()`, `restart_broker()`, `lose_worker(worker)`. Everything that happened is
+`drop_requests(n)`, `duplicate_requests()`, `hold_commits()`, `full_disk()`, `restart_broker()`, `lose_worker(worker)`.
+Everything that happened is
 recorded: `events` with their times, `effects`, the `streams` by topic and the `notices`.
 """
 
@@ -29,6 +30,7 @@ from backtestr_broker.events import (
     HostSample,
     Instruct,
     Notify,
+    Persist,
     Publish,
     Reply,
     RequestReceived,
@@ -42,6 +44,7 @@ from backtestr_protocol.codec import Signer, encode, encoded_payload
 from backtestr_protocol.engine import WorkerKind
 from backtestr_protocol.errors import BacktestrError, ErrorData
 from backtestr_protocol.messages import AlgorithmInfo, Contract, SeriesInfo
+from broker.disk import Disk
 from protocol.independent import Fields, Requests, unpack_stream
 
 WALL_MS = 1_790_000_000_000
@@ -271,7 +274,6 @@ class Link:
     ) -> None:
         """`start`: start all workers and let them be ready."""
         self.limits = limits
-        self.started = now
         self.counts: dict[WorkerKind, int] = {"compute": compute, "interactive": interactive}
         self.now = now
         self.wall_offset = WALL_MS - round(now * 1000)
@@ -282,6 +284,7 @@ class Link:
         self.streams: dict[str, list[tuple[int, Fields]]] = defaultdict(list)
         self.workers: dict[str, Worker] = {}
         self._connections: dict[bytes, Client | SessionClient] = {}
+        self.disk = Disk()
         self.named = 0  # requests, so that each has an id of its own
         self._peers = 0
         self._starts = 0
@@ -300,8 +303,15 @@ class Link:
         self.key = bytes([self._starts]) * 32
         self.signer = Signer(self.key)
         self.instance_id = f"{self._starts:08d}-instance"
+        self.started = self.now
+        self.restored = self.disk.restored(self.wall_ms)
         self.core = Core(
-            key=self.key, instance_id=self.instance_id, limits=self.limits, workers=self.counts, now=self.now
+            key=self.key,
+            instance_id=self.instance_id,
+            limits=self.limits,
+            workers=self.counts,
+            now=self.now,
+            restored=self.restored,
         )
 
     @property
@@ -362,6 +372,10 @@ class Link:
             case Instruct(peer, frames):
                 (worker,) = (one for one in self.workers.values() if one.peer == peer)
                 worker.take(frames)
+            case Persist():
+                self.disk.submit(effect)
+                if not self.disk.held:
+                    self.write_disk()
             case Notify(signal, facts):
                 self.notices.append((signal, facts))
 
@@ -379,7 +393,12 @@ class Link:
         other = Link(limits=self.limits, start=False, now=self.started, **self.counts)
         other.key, other.instance_id = self.key, self.instance_id
         other.core = Core(
-            key=self.key, instance_id=self.instance_id, limits=self.limits, workers=self.counts, now=self.started
+            key=self.key,
+            instance_id=self.instance_id,
+            limits=self.limits,
+            workers=self.counts,
+            now=self.started,
+            restored=self.restored,
         )
         other.effects = [other.core.handle(event, now) for event, now in self.events]
         return other
@@ -462,8 +481,30 @@ class Link:
         yield
         self.copies = 1
 
+    @contextlib.contextmanager
+    def hold_commits(self) -> Iterator[None]:
+        """In this block nothing gets to disk but by `write_disk`; what is left is written at its end."""
+        self.disk.held = True
+        yield
+        self.disk.held = False
+        self.write_disk()
+
+    @contextlib.contextmanager
+    def full_disk(self) -> Iterator[None]:
+        """In this block every commit fails."""
+        self.disk.full = True
+        yield
+        self.disk.full = False
+
+    def write_disk(self, count: int = 1_000_000) -> None:
+        """Commit the first `count` of the changes that wait, as one transaction."""
+        report = self.disk.write(count, self.wall_ms)
+        if report is not None:
+            self.feed(report)
+
     def restart_broker(self) -> None:
-        """Another broker with another key; connections, workers and what it knew are gone."""
+        """Another broker with another key, as after `kill -9`: connections, workers and all that is not on disk are
+        gone."""
         self.core.check_invariants()
         connections = [one for one in self._connections.values() if isinstance(one, SessionClient)]
         self._connections.clear()
@@ -471,6 +512,7 @@ class Link:
         self.streams.clear()
         self.events.clear()
         self.effects.clear()
+        self.disk.lose_power()
         self._new_core()
         self.start_workers()
         for client in connections:

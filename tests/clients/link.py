@@ -25,7 +25,7 @@ from backtestr.effects import (
 from backtestr.session import Session
 from backtestr.subscriptions import Since, Subscriptions
 from backtestr_broker.core import Core, Limits
-from backtestr_broker.events import Effect, HostSample, Publish, Reply, RequestReceived, Tick
+from backtestr_broker.events import Committed, Effect, HostSample, Persist, Publish, Reply, RequestReceived, Tick
 from backtestr_protocol.codec import Signer, encode, encoded_payload
 from backtestr_protocol.errors import BacktestrError
 from backtestr_protocol.messages import Contract
@@ -207,6 +207,8 @@ class Link:
                         self._lost_replies -= 1
                     else:
                         self._under_way.append(("reply", effect.frames))
+                case Persist():
+                    self._from_broker(self.core.handle(Committed(effect.ticket, WALL_MS), self.now))
                 case Publish():
                     topic = effect.frames[0].decode()
                     heard = any(topic.startswith(prefix) for prefix in self.subscriptions.prefixes)

@@ -39,7 +39,8 @@ START_TIMEOUT = 120.0
 def embedded_client(data_dir: str | Path | None = None) -> Iterator[Client]:
     """A client of a broker of its own, inside this process, that ends with the `with` block.
 
-    `data_dir`: where bars and results are, if not where `BACKTESTR_DATA_DIR` says. Raises `InvalidConfiguration`.
+    `data_dir`: where bars and results are, if not where `BACKTESTR_DATA_DIR` says. Raises `InvalidConfiguration`, also
+    where another broker uses that directory: connect to that one, or name another.
     """
     with EmbeddedBroker(Path(data_dir) if data_dir else places.data_dir()) as broker, broker.connect() as client:
         yield client
@@ -60,13 +61,18 @@ class EmbeddedBroker:
         self._engine_config = engine_config or load_engine_config(places.config_dir())
         self._serving = threading.Event()
         name = f"backtestr-{uuid.uuid4().hex}"
-        self._broker = Broker(
-            broker_config or load_broker_config(places.config_dir()),
-            self.context,
-            lambda socket: f"inproc://{name}/{socket}",
-            self._launch,
-            self._on_serving,
-        )
+        try:
+            self._broker = Broker(
+                broker_config or load_broker_config(places.config_dir()),
+                data_dir,
+                self.context,
+                lambda socket: f"inproc://{name}/{socket}",
+                self._launch,
+                self._on_serving,
+            )
+        except BaseException:  # another broker may use that data directory
+            self.context.term()
+            raise
         self._thread = threading.Thread(target=self._run, name="backtestr broker", daemon=True)
 
     @property

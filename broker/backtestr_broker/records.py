@@ -1,0 +1,84 @@
+"""What is kept on disk, as data: records, the changes of them that the core asks for, and what a start finds.
+
+Everything that outlives a broker is named here. How it is laid out in SQLite is `storage_schema`'s.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from backtestr_protocol.errors import ErrorData
+from backtestr_protocol.messages import BacktestState
+
+
+class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One backtest. `config` is MessagePack of its BacktestConfig, `to_pause` says that it is paused, or is to be
+    before its first bar; times in milliseconds since the Unix epoch."""
+
+    backtest_id: str
+    client_id: str
+    request_id: str
+    algorithm_id: str
+    symbol: str
+    config: bytes
+    submit_time: int
+    start_time: int | None
+    end_time: int | None
+    status: BacktestState
+    progress_percent: float
+    error: ErrorData | None
+    losses: int
+    to_pause: bool
+
+
+class AnswerRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to a request that changed something: given again to whoever sends the same request again."""
+
+    client_id: str
+    request_id: str
+    payload: bytes
+    wall_ms: int
+
+
+# --- changes ---
+
+
+class JobPut(msgspec.Struct, frozen=True, tag=True):
+    """Write the record, in place of an earlier one of that backtest, whose place in the order it keeps."""
+
+    record: JobRecord
+
+    @property
+    def size(self) -> int:
+        return len(self.record.config)
+
+
+class JobDeleted(msgspec.Struct, frozen=True, tag=True):
+    backtest_id: str
+
+    @property
+    def size(self) -> int:
+        return 0
+
+
+class AnswerPut(msgspec.Struct, frozen=True, tag=True):
+    record: AnswerRecord
+
+    @property
+    def size(self) -> int:
+        return len(self.record.payload)
+
+
+Change = JobPut | JobDeleted | AnswerPut
+
+
+class Restored(msgspec.Struct, frozen=True, kw_only=True):
+    """What was on disk when the broker started: jobs in the order of their acceptance, answers the oldest first.
+
+    `wall_ms` is when it was read. `moved_aside` is where a database went that could not be read, and why.
+    """
+
+    wall_ms: int = 0
+    jobs: list[JobRecord] = []
+    answers: list[AnswerRecord] = []
+    moved_aside: str | None = None

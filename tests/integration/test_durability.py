@@ -1,0 +1,149 @@
+"""What an acknowledgement means: brokers killed with `kill -9`, and what the next one in the same directory finds."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from backtestr.embedding import EmbeddedBroker
+from backtestr_protocol.errors import InvalidConfiguration
+from harness import RunningBroker, Stranger, running_broker, wait_until
+from integration.conftest import QUICK
+from integration.test_end_to_end import SYNTH, run_to_end, tables
+from integration.test_steering import ALL_TABLES, wait_for
+from protocol.independent import Fields
+
+# One compute worker that takes one bar at a time, so that a broker can be killed in the middle of a run.
+SLOW = {"broker.toml": QUICK + "[workers]\ncompute = 1\n", "engine.toml": "[worker]\nchunk_bars = 1\n"}
+NAMED = {**SYNTH, "options": {"streams": {"progressIntervalMs": 20}}}
+
+
+@pytest.fixture
+def broker() -> Iterator[RunningBroker]:
+    with running_broker(SLOW) as running:
+        yield running
+
+
+def status(stranger: Stranger, backtest_id: str) -> str:
+    found: str = stranger.ask("GetBacktestStatus", {"backtestId": backtest_id})["status"]
+    return found
+
+
+def test_no_acknowledged_backtest_is_lost_or_runs_twice_after_kill_9(broker: RunningBroker) -> None:
+    with Stranger(broker.connection_file) as stranger:
+        stranger.hello()
+        assert run_to_end(stranger, SYNTH, "ended")["status"] == "completed"
+        expected_results, expected = tables(stranger, "ended", ALL_TABLES)
+        progress = stranger.subscribe("progress", "progress.")
+        stranger.ask("StartBacktest", {**NAMED, "backtestId": "paused"})
+        progress.until(lambda data: data["backtestId"] == "paused" and data["progressPercent"] > 5)
+        assert stranger.ask("PauseBacktest", {"backtestId": "paused"})["status"] == "paused"
+        for name in ("running", "queued-1", "queued-2"):
+            stranger.ask("StartBacktest", {**NAMED, "backtestId": name}, message_id=f"start {name}")
+        progress.until(lambda data: data["backtestId"] == "running" and data["progressPercent"] > 5)
+        assert [status(stranger, name) for name in ("ended", "paused", "running", "queued-1")] == [
+            "completed",
+            "paused",
+            "running",
+            "queued",
+        ]
+    broker.kill()
+    broker.start()
+    with Stranger(broker.connection_file) as stranger:
+        stranger.hello()
+        system = stranger.subscribe("system", "system.backtests")
+        listed = [one["backtestId"] for one in stranger.ask("ListBacktests", {})["backtests"]]
+        assert listed == ["queued-2", "queued-1", "running", "paused", "ended"]
+        assert status(stranger, "ended") == "completed"
+        again = stranger.ask("StartBacktest", {**NAMED, "backtestId": "running"}, message_id="start running")
+        assert again["backtestId"] == "running"
+        wait_for(stranger, "queued-2", "completed")
+        for name in ("running", "queued-1", "queued-2"):
+            assert_equal(stranger, name, expected_results, expected)
+        wait_for(stranger, "paused", "paused")
+        assert stranger.ask("GetBacktestStatus", {"backtestId": "paused"})["progressPercent"] == 0.0
+        assert stranger.ask("ResumeBacktest", {"backtestId": "paused"})["status"] == "running"
+        wait_for(stranger, "paused", "completed")
+        assert_equal(stranger, "paused", expected_results, expected)
+        last = stranger.ask("FetchMissed", {"topic": system.topic, "fromSeq": 1})
+        changes = [one["payload"]["data"] for one in last["messages"]]
+        for name in ("running", "queued-1", "queued-2", "paused"):
+            ended = [one for one in changes if one["backtestId"] == name and one["status"] == "completed"]
+            assert len(ended) == 1, f"{name} ended {len(ended)} times"
+        assert len(stranger.ask("ListBacktests", {})["backtests"]) == 5
+
+
+def assert_equal(stranger: Stranger, backtest_id: str, expected_results: Fields, expected: Fields) -> None:
+    results, stored = tables(stranger, backtest_id, ALL_TABLES)
+    assert results["metrics"] == expected_results["metrics"]
+    for name in ALL_TABLES:
+        assert stored[name].equals(expected[name]), f"{name} of {backtest_id} differs"
+
+
+def test_a_result_that_the_killed_broker_did_not_hear_of_is_the_result(broker: RunningBroker) -> None:
+    """The record on disk still says `running` when the broker dies; the worker had stored the result before."""
+    with Stranger(broker.connection_file) as stranger:
+        stranger.hello()
+        run_to_end(stranger, SYNTH, "b1")
+        before = tables(stranger, "b1", ALL_TABLES)
+    broker.kill()
+    stored = broker.data_dir / "results" / "b1" / "result.json"
+    written = stored.stat().st_mtime_ns
+    database = sqlite3.connect(broker.data_dir / "broker.db", isolation_level=None)
+    database.execute(
+        "UPDATE jobs SET status = 'running', end_time = NULL, progress_percent = 40 WHERE backtest_id = 'b1'"
+    )
+    database.close()
+    broker.start()
+    with Stranger(broker.connection_file) as stranger:
+        stranger.hello()
+        wait_for(stranger, "b1", "completed")
+        results, found = tables(stranger, "b1", ALL_TABLES)
+        assert results["metrics"] == before[0]["metrics"]
+        assert all(found[name].equals(before[1][name]) for name in ALL_TABLES)
+        assert stranger.ask("GetBacktestStatus", {"backtestId": "b1"})["progressPercent"] == 100.0
+    assert stored.stat().st_mtime_ns == written, "it was run again"
+
+
+def test_a_corrupt_database_is_moved_aside_and_everyone_hears_of_it(broker: RunningBroker) -> None:
+    broker.stop()
+    database = broker.data_dir / "broker.db"
+    assert stat.S_IMODE(database.stat().st_mode) == 0o600
+    database.write_bytes(b"this was a database once " * 1000)
+    broker.start()
+    (aside,) = broker.data_dir.glob("broker.db.corrupt-*")
+    assert aside.read_bytes().startswith(b"this was")
+    with Stranger(broker.connection_file) as stranger:
+        stranger.hello()
+        (message,) = stranger.ask("FetchMissed", {"topic": "system.errors", "fromSeq": 1})["messages"]
+        assert message["payload"]["data"]["code"] == "SYSTEM_ERROR"
+        assert str(aside) in message["payload"]["data"]["message"]
+        assert run_to_end(stranger, SYNTH)["status"] == "completed"
+    wait_until(lambda: str(aside) in broker.log, 5)
+
+
+def test_a_database_of_a_later_version_is_refused_and_left_alone(broker: RunningBroker) -> None:
+    broker.stop()
+    path = broker.data_dir / "broker.db"
+    database = sqlite3.connect(path)
+    database.execute("PRAGMA user_version = 1000")
+    database.close()
+    refused = subprocess.run(
+        [sys.executable, "-m", "backtestr_broker"], env=broker.environment, capture_output=True, text=True, timeout=30
+    )
+    assert refused.returncode == 1
+    assert "schema version 1000" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert [entry.name for entry in broker.data_dir.glob("broker.db*")] == ["broker.db"]
+
+
+def test_two_brokers_do_not_share_a_data_directory(broker: RunningBroker) -> None:
+    with pytest.raises(InvalidConfiguration, match="another broker uses the data directory"):
+        EmbeddedBroker(broker.data_dir)
+    with Stranger(broker.connection_file) as stranger:
+        assert stranger.hello()["sessionId"]

@@ -20,6 +20,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+
 from backtestr_protocol.errors import InvalidConfiguration
 
 from .events import CommitFailed, Committed, Persist
@@ -120,18 +122,20 @@ class Storage:
 def _open_or_replace(path: Path, connect: Connect) -> tuple[sqlite3.Connection, Restored]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        try:
-            return _open(path, connect, None)
-        except (sqlite3.DatabaseError, Unreadable) as error:
-            if not _is_damage(error):
-                raise
-            moved_aside = _move_aside(path, error)
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            return _open(path, connect, moved_aside)
+        connection, found = _open(path, connect)
+        if isinstance(found, Restored):
+            return connection, found
+        # Renamed before it is closed: SQLite would write the log into the file and remove it, and both are evidence.
+        moved_aside = _move_aside(path, found)
+        connection.close()
+        connection, found = _open(path, connect)
+        if isinstance(found, Restored):
+            return connection, msgspec.structs.replace(found, moved_aside=moved_aside)
+        connection.close()
+        raise InvalidConfiguration(f"a new database in {path.parent} cannot be read either: {found}")
     except TooNew as error:
         raise InvalidConfiguration(f"{path} cannot be used: {error} (BACKTESTR_DATA_DIR)") from error
-    except sqlite3.OperationalError as error:
+    except sqlite3.DatabaseError as error:
         if _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise InvalidConfiguration(
                 f"another broker uses the data directory {path.parent}: connect to that one, or name another directory "
@@ -144,27 +148,32 @@ def _open_or_replace(path: Path, connect: Connect) -> tuple[sqlite3.Connection, 
         ) from error
 
 
-def _open(path: Path, connect: Connect, moved_aside: str | None) -> tuple[sqlite3.Connection, Restored]:
+def _open(path: Path, connect: Connect) -> tuple[sqlite3.Connection, Restored | Exception]:
+    """The connection, and what is in the database, or what is wrong with it. Raises where the file is not at fault."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     connection = connect(path)
     try:
-        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        migrate(connection)
-        problems = [text for (text,) in connection.execute("PRAGMA quick_check(1)")]
-        if problems != ["ok"]:
-            raise Unreadable(problems[0])
-        now = _wall_ms()
-        restored = Restored(
-            wall_ms=now,
-            jobs=read_jobs(connection),
-            answers=read_answers(connection, now),
-            moved_aside=moved_aside,
-        )
+        return connection, _read(connection)
+    except (sqlite3.DatabaseError, Unreadable) as error:
+        if _is_damage(error):
+            return connection, error
+        connection.close()
+        raise
     except BaseException:
         connection.close()
         raise
-    return connection, restored
+
+
+def _read(connection: sqlite3.Connection) -> Restored:
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    migrate(connection)
+    problems = [text for (text,) in connection.execute("PRAGMA quick_check(1)")]
+    if problems != ["ok"]:
+        raise Unreadable(problems[0])
+    now = _wall_ms()
+    return Restored(wall_ms=now, jobs=read_jobs(connection), answers=read_answers(connection, now))
 
 
 def _is_damage(error: sqlite3.DatabaseError | Unreadable) -> bool:

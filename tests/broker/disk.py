@@ -19,6 +19,7 @@ class Disk:
         self.full = False
         self.waiting: deque[Persist] = deque()
         self.commits = 0
+        self.moved_aside: str | None = None
         self._failed_generation = -1
 
     def submit(self, persist: Persist) -> None:
@@ -56,4 +57,4 @@ class Disk:
 
     def restored(self, wall_ms: int) -> Restored:
         answers = sorted(self.answers.values(), key=lambda one: one.wall_ms)
-        return Restored(wall_ms=wall_ms, jobs=list(self.jobs.values()), answers=answers)
+        return Restored(wall_ms=wall_ms, jobs=list(self.jobs.values()), answers=answers, moved_aside=self.moved_aside)

@@ -166,6 +166,13 @@ class Client:
     def take(self, frames: list[bytes]) -> None:
         self.inbox.append(self.requests.answer(frames))
 
+    def reconnect(self) -> None:
+        """On a new connection, to a broker that may be another one by now."""
+        self.link.detach(self.peer)
+        self.peer = self.link.attach(self)
+        self.requests = Requests(self.link.key, self.client_id, now_ms=lambda: self.link.wall_ms)
+        self.hello()
+
     def hello(self) -> Fields:
         welcome = self._success(self.send_frames(self.requests.hello()))
         self.requests.welcomed(welcome)

@@ -116,7 +116,7 @@ def test_a_corrupt_database_is_moved_aside_and_everyone_hears_of_it(broker: Runn
     assert stat.S_IMODE(database.stat().st_mode) == 0o600
     database.write_bytes(b"this was a database once " * 1000)
     broker.start()
-    (aside,) = broker.data_dir.glob("broker.db.corrupt-*")
+    (aside,) = broker.data_dir.glob("broker.db.corrupt-*Z")
     assert aside.read_bytes().startswith(b"this was")
     with Stranger(broker.connection_file) as stranger:
         stranger.hello()

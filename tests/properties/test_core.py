@@ -16,6 +16,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 from backtestr_broker import scheduler, workers
 from backtestr_broker.core import Limits
+from backtestr_broker.durability import SAVE_RETRY
 from backtestr_broker.events import RequestReceived, WorkerSent
 from backtestr_protocol import engine
 from backtestr_protocol.codec import REQUEST, TO_BROKER, encode
@@ -252,6 +253,36 @@ class Broker(RuleBasedStateMachine):
     def task_of(self, worker_id: str) -> str | None:
         return self.link.core.scheduler.workers.get(worker_id).task_id if self.lives(worker_id) else None
 
+    # --- the disk ---
+
+    @rule(held=st.booleans(), full=st.booleans())
+    def disturb_disk(self, held: bool, full: bool) -> None:
+        """It is slow, or full, or well."""
+        self.link.disk.held, self.link.disk.full = held, full
+        if not held:
+            self.link.write_disk()
+
+    @rule(count=st.sampled_from([1, 2, 100]))
+    def write_disk(self, count: int) -> None:
+        self.link.write_disk(count)
+
+    @rule()
+    def kill_broker(self) -> None:
+        """`kill -9`, and another start: what was asked and not answered is lost, what was acknowledged is not."""
+        self.link.restart_broker()
+        for client in self.everyone:
+            client.reconnect()
+        self.expected = {message_id: self.received(message_id) for message_id in self.expected}
+        self.know_what_was_acknowledged()
+
+    def know_what_was_acknowledged(self) -> None:
+        known = {job.backtest_id for job in self.link.core.scheduler.jobs}
+        for client in self.everyone:
+            for envelope, _ in client.inbox:
+                data = envelope["payload"]["data"]
+                if envelope["payload"]["type"] == "Success" and isinstance(data, dict) and "backtestId" in data:
+                    assert data["backtestId"] in known, f"{data} was acknowledged and is forgotten"
+
     # --- time ---
 
     @rule(seconds=st.sampled_from([0.0, 0.1, 0.25, 1.0, 4.0]))
@@ -276,7 +307,13 @@ class Broker(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
+            self.link.disk.full = False
+            self.disturb_disk(held=False, full=False)
             self.let_all_end()
+            self.know_what_was_acknowledged()
+            self.link.advance(SAVE_RETRY)
+            stored = {name: record.status for name, record in self.link.disk.jobs.items()}
+            assert stored == {job.backtest_id: job.status for job in self.link.core.scheduler.jobs}
             for message_id, count in self.expected.items():
                 assert self.received(message_id) == count, message_id
             for topic, messages in self.link.streams.items():
@@ -420,7 +457,6 @@ def test_a_session_gets_one_end_for_each_request_whatever_the_link_does(actions:
                 ann.connect()
             case "restart":
                 link.restart_broker()
-                started.clear()
             case "wait":
                 link.advance(3.0)
             case "finish":

@@ -40,6 +40,10 @@ class LimitOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     max_queued_questions: _Positive
 
 
+class StateOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    verify_interval_ms: Annotated[int, msgspec.Meta(ge=10)]
+
+
 class SocketOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     reply_queue: _Positive
     stream_queue: _Positive
@@ -54,11 +58,12 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     transport: Transport
     workers: Workers
     limits: LimitOptions
+    state: StateOptions
     sockets: SocketOptions
     log: Log
 
     def core_limits(self) -> Limits:
-        return Limits(**msgspec.structs.asdict(self.limits))
+        return Limits(**msgspec.structs.asdict(self.limits), **msgspec.structs.asdict(self.state))
 
     def worker_counts(self) -> dict[WorkerKind, int]:
         """How many workers of each kind; `compute = 0` becomes one per core but one."""

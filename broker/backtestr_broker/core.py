@@ -64,8 +64,10 @@ from .events import (
     Notify,
     Persist,
     Publish,
+    ReadState,
     Reply,
     RequestReceived,
+    StateRead,
     Tick,
     WorkerExited,
     WorkerSent,
@@ -73,11 +75,13 @@ from .events import (
 )
 from .jobs import Job, Waiter
 from .ledger import Held
-from .records import Change, Restored
+from .records import Change, Restored, StateRecord
 from .requests import Requests
 from .scheduler import Scheduler
 from .sequencer import Sequencer
 from .sessions import Session, Sessions
+from .state import State
+from .state_requests import update_message
 from .status import system_status
 from .workers import Worker
 
@@ -101,6 +105,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     max_message_bytes: int
     max_queued_backtests: int
     max_queued_questions: int
+    verify_interval_ms: int
 
 
 class Core:
@@ -143,7 +148,9 @@ class Core:
         self._heartbeat_due = now
         self._watermarks_due = now
         self._error_answered: OrderedDict[bytes, float] = OrderedDict()
+        self.state = State()
         self.durability = Durability(self)
+        self._verify_due = now
         self._restore(restored, now)
 
     def _restore(self, restored: Restored, now: float) -> None:
@@ -153,6 +160,7 @@ class Core:
         for one in restored.answers:
             answered = now - max(0, restored.wall_ms - one.wall_ms) / 1000
             self._answers.restore(one.client_id, one.request_id, Answer(one.payload), answered)
+        self.state.restore(restored.state)
         self._moved_aside = restored.moved_aside
 
     # --- the three entrances ---
@@ -179,7 +187,10 @@ class Core:
                 self.durability.committed(ticket)
             case CommitFailed(generation, reason):
                 self.durability.failed(generation, reason, now)
+            case StateRead(key, record):
+                self._on_state_read(key, record)
         self.durability.save(now)
+        self._mend_state()
         effects, self._effects = self._effects, []
         return effects
 
@@ -188,6 +199,8 @@ class Core:
         deadline = self._heartbeat_due
         if self.sequencer.has_moved:
             deadline = min(deadline, self._watermarks_due)
+        if len(self.state):
+            deadline = min(deadline, self._verify_due)
         others = (self.sessions.next_deadline(), self.durability.next_deadline())
         return min([deadline, *(one for one in others if one is not None)])
 
@@ -198,6 +211,7 @@ class Core:
         self.sequencer.check_invariants()
         self.scheduler.check_invariants()
         self.durability.check_invariants()
+        self.state.check_invariants()
         assert not self._effects
         assert len(self._error_answered) <= MAX_ERROR_PEERS
         assert len(self.algorithm_errors) <= MAX_ALGORITHM_ERRORS
@@ -368,6 +382,9 @@ class Core:
             self._heartbeat_due = now + self.limits.heartbeat_interval_ms / 1000
             self._answers.expire(now)
             self.publish(topics.STATUS, encoded_payload("SystemStatus", self.status()))
+        if now >= self._verify_due:
+            self._verify_due = now + self.limits.verify_interval_ms / 1000
+            self.state.verify()
         for session in self.sessions.expire(now):
             self._notify("client_left", clientId=session.client_id, reason="silent for too long")
         if now >= self._watermarks_due and self.sequencer.has_moved:
@@ -387,6 +404,24 @@ class Core:
             now=self._now,
             wall_ms=self.wall_ms,
         )
+
+    # --- shared state ---
+
+    def state_changed(self, record: StateRecord) -> None:
+        self.publish(topics.state(record.key), encoded_payload("StateUpdate", update_message(record)))
+
+    def _mend_state(self) -> None:
+        """Have what was found damaged in memory read from disk."""
+        for key in self.state.take_damaged():
+            self.report(SystemFault(f"the value of state key {key!r} in memory is damaged; it is read from disk again"))
+            self._effects.append(ReadState(key))
+
+    def _on_state_read(self, key: str, record: StateRecord | None) -> None:
+        if self.state.repair(key, record):
+            self._notify("state_repaired", key=key)
+        else:
+            lost = "is damaged on disk too; it cannot be read until it is set anew"
+            self.report(SystemFault(f"the value of state key {key!r} {lost}"))
 
     # --- what the scheduler makes happen ---
 

@@ -16,9 +16,10 @@ from backtestr_protocol.messages import Contract
 from .answers import Answer
 from .events import Persist
 from .jobs import Waiter
-from .ledger import Held, HeldAnswer, HeldBacktest, Ledger, SavedJobs
-from .records import AnswerPut, AnswerRecord, Change, JobDeleted, JobPut
+from .ledger import Held, HeldAnswer, HeldBacktest, HeldState, Ledger, SavedJobs
+from .records import AnswerPut, AnswerRecord, Change, JobDeleted, JobPut, StatePut, StateRecord
 from .scheduler import Scheduler
+from .state import State
 
 # Seconds after which what could not be written is tried again, though nobody waits for it.
 SAVE_RETRY = 1.0
@@ -28,10 +29,13 @@ class Desk(Protocol):
     """What happens when something is on disk, or cannot be."""
 
     scheduler: Scheduler
+    state: State
     wall_ms: int
 
     def answer(self, waiter: Waiter, result: Contract | Answer | BacktestrError | ErrorData) -> None: ...
     def report(self, error: BacktestrError) -> None: ...
+    def error_data(self, error: BacktestrError) -> ErrorData: ...
+    def state_changed(self, record: StateRecord) -> None: ...
     def send_to_disk(self, persist: Persist) -> None: ...
 
 
@@ -51,15 +55,36 @@ class Durability:
         self._ledger.check_room(sum(change.size for change in changes))
         self._desk.send_to_disk(self._ledger.issue(changes, held))
 
+    def check_room(self, size: int = 0) -> None:
+        """Raises `Busy` when no change of that size may be issued now."""
+        self._ledger.check_room(size)
+
     def answer(self, waiter: Waiter, result: Contract, changes: Sequence[Change] = ()) -> None:
         """Answer a running request once `changes` and the answer are on disk, so that it is not executed again even by
         a later broker. Raises `Busy`."""
+        answer, remembered = self._to_remember(waiter, result)
+        self.persist([*changes, remembered], HeldAnswer(waiter, answer))
+
+    def change_state(self, waiter: Waiter, result: Contract, record: StateRecord) -> None:
+        """The same for a change of shared state that is on its way, so that it is not refused: see `check_room`."""
+        answer, remembered = self._to_remember(waiter, result)
+        persist = self._ledger.issue([StatePut(record), remembered], HeldState(waiter, answer, record))
+        self._desk.send_to_disk(persist)
+
+    def refuse_in_turn(self, waiter: Waiter, error: BacktestrError) -> None:
+        """Refuse a running request once everything that is on its way is on disk: the refusal rests on that. Raises
+        `Busy`."""
+        refusal = Answer(encoded_payload("Failure", self._desk.error_data(error)))
+        if not self._ledger.wait(HeldAnswer(waiter, refusal)):
+            self._desk.answer(waiter, refusal)
+
+    def _to_remember(self, waiter: Waiter, result: Contract) -> tuple[Answer, AnswerPut]:
         answer = Answer(encoded_payload("Success", result))
         client_id, request_id = waiter
         record = AnswerRecord(
             client_id=client_id, request_id=request_id, payload=answer.payload, wall_ms=self._desk.wall_ms
         )
-        self.persist([*changes, AnswerPut(record)], HeldAnswer(waiter, answer))
+        return answer, AnswerPut(record)
 
     # --- what is written without anybody waiting ---
 
@@ -91,6 +116,10 @@ class Durability:
                     self._desk.scheduler.accepted(backtest_id)
                 case HeldAnswer(waiter, answer):
                     self._desk.answer(waiter, answer)
+                case HeldState(waiter, answer, record):
+                    self._desk.state.commit(record)
+                    self._desk.state_changed(record)
+                    self._desk.answer(waiter, answer)
                 case SavedJobs():
                     self._saving = False
                 case _:
@@ -101,6 +130,8 @@ class Durability:
         by then."""
         fault = SystemFault(f"the broker could not write to its disk: {reason}")
         released = self._ledger.failed(generation)
+        if released:
+            self._desk.state.roll_back()
         if released and not self.fails:
             self.fails = True
             self._desk.report(fault)
@@ -108,7 +139,7 @@ class Durability:
             match held:
                 case HeldBacktest(backtest_id):
                     self._desk.scheduler.not_accepted(backtest_id, fault)
-                case HeldAnswer(waiter):
+                case HeldAnswer(waiter) | HeldState(waiter):
                     self._desk.answer(waiter, fault)
                 case SavedJobs(backtest_ids):
                     self._saving = False
@@ -119,3 +150,4 @@ class Durability:
 
     def check_invariants(self) -> None:
         self._ledger.check_invariants()
+        assert len(self._ledger) or not self._saving

@@ -14,7 +14,7 @@ import msgspec
 from backtestr_protocol.engine import WorkerKind
 from backtestr_protocol.topics import Socket
 
-from .records import Change
+from .records import Change, StateRecord
 
 
 class HostSample(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,7 +84,15 @@ class CommitFailed(msgspec.Struct, frozen=True, tag=True):
     wall_ms: int
 
 
-Event = RequestReceived | WorkerSent | WorkerStarted | WorkerExited | Tick | Committed | CommitFailed
+class StateRead(msgspec.Struct, frozen=True, tag=True):
+    """What is on disk of a key of shared state: nothing, where it cannot be read either."""
+
+    key: str
+    record: StateRecord | None
+    wall_ms: int
+
+
+Event = RequestReceived | WorkerSent | WorkerStarted | WorkerExited | Tick | Committed | CommitFailed | StateRead
 
 # --- effects ---
 
@@ -118,6 +126,12 @@ class Persist(msgspec.Struct, frozen=True, tag=True):
     changes: tuple[Change, ...]
 
 
+class ReadState(msgspec.Struct, frozen=True, tag=True):
+    """Read a key of shared state from disk, after what was to be written before this."""
+
+    key: str
+
+
 class Notify(msgspec.Struct, frozen=True, tag=True):
     """Tell whoever listens in this process: logging, metrics, hooks."""
 
@@ -129,9 +143,10 @@ class Notify(msgspec.Struct, frozen=True, tag=True):
         "backtest_changed",
         "worker_ready",
         "worker_lost",
+        "state_repaired",
         "fault",
     ]
     facts: Mapping[str, Any]
 
 
-Effect = Reply | Publish | Instruct | Persist | Notify
+Effect = Reply | Publish | Instruct | Persist | ReadState | Notify

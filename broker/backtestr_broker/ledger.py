@@ -20,7 +20,7 @@ from backtestr_protocol.errors import Busy
 from .answers import Answer
 from .events import Persist
 from .jobs import Waiter
-from .records import Change
+from .records import Change, StateRecord
 
 # Tickets, and bytes of their changes, that may be on their way: a commit takes milliseconds, so this many means that
 # the disk does not keep up, and memory must not make up for it.
@@ -43,13 +43,21 @@ class HeldAnswer(msgspec.Struct, frozen=True):
     answer: Answer
 
 
+class HeldState(msgspec.Struct, frozen=True):
+    """A change of shared state, which takes effect, is published and is answered once it is on disk."""
+
+    waiter: Waiter
+    answer: Answer
+    record: StateRecord
+
+
 class SavedJobs(msgspec.Struct, frozen=True):
     """Backtests whose records were written again; nobody waits, but what could not be written is to be tried again."""
 
     backtest_ids: tuple[str, ...]
 
 
-Held = HeldBacktest | HeldAnswer | SavedJobs
+Held = HeldBacktest | HeldAnswer | HeldState | SavedJobs
 
 
 class Ledger:

@@ -40,6 +40,22 @@ class AnswerRecord(msgspec.Struct, frozen=True, kw_only=True):
     wall_ms: int
 
 
+class StateRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One version of a key of shared state. `value` is its MessagePack, None when the key was deleted; `revision`
+    counts the changes of all keys."""
+
+    key: str
+    version: int
+    value: bytes | None
+    checksum: str
+    timestamp: int
+    revision: int
+
+    @property
+    def size(self) -> int:
+        return 0 if self.value is None else len(self.value)
+
+
 # --- changes ---
 
 
@@ -69,11 +85,22 @@ class AnswerPut(msgspec.Struct, frozen=True, tag=True):
         return len(self.record.payload)
 
 
-Change = JobPut | JobDeleted | AnswerPut
+class StatePut(msgspec.Struct, frozen=True, tag=True):
+    """Write the record in place of the key's earlier one."""
+
+    record: StateRecord
+
+    @property
+    def size(self) -> int:
+        return self.record.size
+
+
+Change = JobPut | JobDeleted | AnswerPut | StatePut
 
 
 class Restored(msgspec.Struct, frozen=True, kw_only=True):
-    """What was on disk when the broker started: jobs in the order of their acceptance, answers the oldest first.
+    """What was on disk when the broker started: jobs in the order of their acceptance, answers the oldest first, state
+    in order of revision.
 
     `wall_ms` is when it was read. `moved_aside` is where a database went that could not be read, and why.
     """
@@ -81,4 +108,5 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     wall_ms: int = 0
     jobs: list[JobRecord] = []
     answers: list[AnswerRecord] = []
+    state: list[StateRecord] = []
     moved_aside: str | None = None

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from backtestr_protocol import topics
 from backtestr_protocol.codec import Payload, decode, encode
 from backtestr_protocol.engine import Work
 from backtestr_protocol.errors import ErrorData, UnsupportedCommand, did_you_mean, unknown
@@ -36,17 +37,16 @@ from backtestr_protocol.messages import (
     SystemStatus,
 )
 
+from .durability import Durability
 from .jobs import Waiter
 from .scheduler import Scheduler
 from .sequencer import Sequencer
 from .sessions import Session
+from .state import State
+from .state_requests import StateRequests
 
 # In PROTOCOL.md's table and not served yet, so that the answer can say so.
 NOT_SERVED_YET = (
-    "GetState",
-    "UpdateState",
-    "DeleteState",
-    "SnapshotState",
     "StartPriceReplay",
     "StopPriceReplay",
     "PublishPrices",
@@ -69,6 +69,8 @@ class Desk(Protocol):
     wall_ms: int
     sequencer: Sequencer
     scheduler: Scheduler
+    state: State
+    durability: Durability
 
     def status(self) -> SystemStatus: ...
     def close(self, session: Session) -> None: ...
@@ -78,6 +80,7 @@ class Desk(Protocol):
 class Requests:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        state = StateRequests(desk)
         self._methods: Mapping[str, Callable[[Session, Any, Waiter], Contract | None]] = {
             "Goodbye": self._goodbye,
             "Ping": self._ping,
@@ -86,6 +89,10 @@ class Requests:
             "PauseBacktest": self._pause,
             "ResumeBacktest": self._resume,
             "GetBacktestStatus": self._backtest_status,
+            "GetState": state.get,
+            "UpdateState": state.update,
+            "DeleteState": state.delete,
+            "SnapshotState": state.snapshot,
             "FetchMissed": self._fetch_missed,
             "ListAlgorithms": self._list_algorithms,
             "RegisterAlgorithm": self._asking("RegisterAlgorithm"),
@@ -129,6 +136,8 @@ class Requests:
         return self._desk.status()
 
     def _fetch_missed(self, _session: Session, data: FetchMissed, _waiter: Waiter) -> Contract:
+        if (key := topics.state_key(data.topic)) is not None and key in self._desk.state:
+            self._desk.sequencer.create(data.topic)  # known since before this broker's start, and quiet since
         return self._desk.sequencer.fetch(data.topic, data.from_seq, data.to_seq)
 
     # --- algorithms ---

@@ -27,6 +27,7 @@ from .events import (
     Notify,
     Persist,
     Publish,
+    ReadState,
     Reply,
     RequestReceived,
     Tick,
@@ -179,7 +180,7 @@ class Shell:
                 self._send(name, self._sockets.streams[name], frames)
             case Instruct(peer, frames):
                 self._send("engine", self._sockets.engine, [peer, *frames])
-            case Persist():
+            case Persist() | ReadState():
                 self._storage.submit(effect)
             case Notify("serving", facts):
                 self._on_serving(self._core.series_at_start)

@@ -2,8 +2,8 @@
 
     storage = Storage(data_dir / DATABASE, wake)     # opened and read: `storage.restored`
     storage.start()
-    storage.submit(persist)                          # never waits
-    storage.take()                                   # -> Committed, CommitFailed: what came of it
+    storage.submit(order)                            # Persist, ReadState: never waits
+    storage.take()                                   # -> Committed, CommitFailed, StateRead: what came of it
 
 Whatever has queued while one commit was under way goes into the next: under load a sync is shared by many. The file is
 locked for as long as the broker lives, since two of them would run each other's backtests.
@@ -24,20 +24,21 @@ import msgspec
 
 from backtestr_protocol.errors import InvalidConfiguration
 
-from .events import CommitFailed, Committed, Persist
+from .events import CommitFailed, Committed, Persist, ReadState, StateRead
 from .ledger import MAX_UNCOMMITTED
 from .records import Restored
-from .storage_schema import TooNew, Unreadable, apply, migrate, read_answers, read_jobs
+from .storage_schema import TooNew, Unreadable, apply, migrate, read_answers, read_jobs, read_key, read_state
 
 # Its name in the data directory.
 DATABASE = "broker.db"
-# The ledger holds at most `MAX_UNCOMMITTED` changes and one batch of backtests; twice that is never reached.
+# At most `MAX_UNCOMMITTED` changes, one batch of backtests and `MAX_REPAIRS` reads: twice the first is never reached.
 MAX_QUEUED = 2 * MAX_UNCOMMITTED
 # Seconds that the lock of a broker that is just ending is waited for.
 LOCK_PATIENCE = 2.0
 
 Connect = Callable[[Path], sqlite3.Connection]
-Report = Committed | CommitFailed
+Order = Persist | ReadState
+Report = Committed | CommitFailed | StateRead
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class Storage:
         database, a later backtestr wrote it, or it cannot be opened at all.
         """
         self._wake = wake
-        self._queue: queue.Queue[Persist | None] = queue.Queue(MAX_QUEUED)
+        self._queue: queue.Queue[Order | None] = queue.Queue(MAX_QUEUED)
         self._reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
         self._failed_generation = -1
         self._connection, self.restored = _open_or_replace(path, connect)
@@ -64,9 +65,9 @@ class Storage:
     def start(self) -> None:
         self._thread.start()
 
-    def submit(self, persist: Persist) -> None:
-        """Have changes written. The core's ledger bounds what can be on its way."""
-        self._queue.put_nowait(persist)
+    def submit(self, order: Order) -> None:
+        """Have changes written, or a key read. The core bounds what can be on its way."""
+        self._queue.put_nowait(order)
 
     def take(self) -> list[Report]:
         """What has happened since the last time, in order."""
@@ -84,7 +85,7 @@ class Storage:
     def _run(self) -> None:
         going_on = True
         while going_on:
-            batch: list[Persist] = []
+            batch: list[Order] = []
             one = self._queue.get()
             while one is not None:
                 batch.append(one)
@@ -92,10 +93,13 @@ class Storage:
                     break
                 one = self._queue.get()
             going_on = one is not None
-            valid = [persist for persist in batch if persist.generation > self._failed_generation]
-            if valid:
-                self._reports.put(self._write(valid))
-                self._wake()
+            changes = [one for one in batch if isinstance(one, Persist) and one.generation > self._failed_generation]
+            if changes:
+                self._reports.put(self._write(changes))
+            for one in batch:
+                if isinstance(one, ReadState):
+                    self._reports.put(self._read_key(one.key))
+            self._wake()
 
     def _write(self, batch: list[Persist]) -> Report:
         """One transaction. All of a batch is of one generation: the core starts another when it hears of a failure."""
@@ -110,6 +114,13 @@ class Storage:
             self._failed_generation = batch[-1].generation
             return CommitFailed(self._failed_generation, f"{error}", _wall_ms())
         return Committed(batch[-1].ticket, _wall_ms())
+
+    def _read_key(self, key: str) -> StateRead:
+        try:
+            return StateRead(key, read_key(self._connection, key), _wall_ms())
+        except (sqlite3.Error, Unreadable):
+            _log.exception("the state key %r could not be read", key)
+            return StateRead(key, None, _wall_ms())
 
     def _roll_back(self) -> None:
         try:
@@ -173,7 +184,12 @@ def _read(connection: sqlite3.Connection) -> Restored:
     if problems != ["ok"]:
         raise Unreadable(problems[0])
     now = _wall_ms()
-    return Restored(wall_ms=now, jobs=read_jobs(connection), answers=read_answers(connection, now))
+    return Restored(
+        wall_ms=now,
+        jobs=read_jobs(connection),
+        answers=read_answers(connection, now),
+        state=read_state(connection),
+    )
 
 
 def _is_damage(error: sqlite3.DatabaseError | Unreadable) -> bool:

@@ -14,7 +14,7 @@ import msgspec
 from backtestr_protocol.errors import ErrorData
 
 from .answers import KEPT_ANSWERS, KEPT_SECONDS
-from .records import AnswerPut, AnswerRecord, Change, JobDeleted, JobPut, JobRecord
+from .records import AnswerPut, AnswerRecord, Change, JobDeleted, JobPut, JobRecord, StatePut, StateRecord
 
 # Step n takes version n to n + 1, one statement at a time. `ordinal` is the order in which rows first came.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
@@ -33,6 +33,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX answers_by_client ON answers (client_id, ordinal)",
         "CREATE INDEX answers_by_time ON answers (wall_ms)",
     ),
+    (
+        """CREATE TABLE state (
+            key TEXT PRIMARY KEY, version INTEGER NOT NULL, value BLOB, checksum TEXT NOT NULL,
+            timestamp INTEGER NOT NULL, revision INTEGER NOT NULL
+        ) STRICT""",
+    ),
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 
@@ -41,6 +47,7 @@ Record = TypeVar("Record", bound=msgspec.Struct)
 _KEPT_MS = round(KEPT_SECONDS * 1000)
 _JOB_COLUMNS = tuple(field.name for field in msgspec.structs.fields(JobRecord))
 _ANSWER_COLUMNS = tuple(field.name for field in msgspec.structs.fields(AnswerRecord))
+_STATE_COLUMNS = tuple(field.name for field in msgspec.structs.fields(StateRecord))
 
 
 def _upsert(table: str, columns: tuple[str, ...], keys: tuple[str, ...]) -> str:
@@ -52,6 +59,7 @@ def _upsert(table: str, columns: tuple[str, ...], keys: tuple[str, ...]) -> str:
 
 
 _PUT_JOB = _upsert("jobs", _JOB_COLUMNS, ("backtest_id",))
+_PUT_STATE = _upsert("state", _STATE_COLUMNS, ("key",))
 _PUT_ANSWER = _upsert("answers", _ANSWER_COLUMNS, ("client_id", "request_id"))
 
 
@@ -99,6 +107,8 @@ def apply(connection: sqlite3.Connection, changes: Iterable[Change]) -> None:
             case AnswerPut(record):
                 connection.execute(_PUT_ANSWER, msgspec.structs.astuple(record))
                 answered[record.client_id] = max(record.wall_ms, answered.get(record.client_id, 0))
+            case StatePut(record):
+                connection.execute(_PUT_STATE, msgspec.structs.astuple(record))
             case _:
                 assert_never(change)
     if answered:
@@ -130,6 +140,18 @@ def read_answers(connection: sqlite3.Connection, wall_ms: int) -> list[AnswerRec
         (wall_ms - _KEPT_MS,),
     )
     return [_record(dict(zip(_ANSWER_COLUMNS, row, strict=True)), AnswerRecord) for row in rows]
+
+
+def read_state(connection: sqlite3.Connection) -> list[StateRecord]:
+    """Every key, deleted ones too, in order of revision. Raises `Unreadable`."""
+    rows = connection.execute(f"SELECT {', '.join(_STATE_COLUMNS)} FROM state ORDER BY revision")
+    return [_record(dict(zip(_STATE_COLUMNS, row, strict=True)), StateRecord) for row in rows]
+
+
+def read_key(connection: sqlite3.Connection, key: str) -> StateRecord | None:
+    """Raises `Unreadable`."""
+    row = connection.execute(f"SELECT {', '.join(_STATE_COLUMNS)} FROM state WHERE key = ?", (key,)).fetchone()
+    return None if row is None else _record(dict(zip(_STATE_COLUMNS, row, strict=True)), StateRecord)
 
 
 def _job(row: dict[str, Any]) -> JobRecord:

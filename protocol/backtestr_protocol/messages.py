@@ -39,6 +39,12 @@ BacktestId = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z_-]{1,64}(?!\n)$")
 AlgorithmName = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z_][0-9A-Za-z_.-]{0,63}(?!\n)$")]
 # A thousand times the built-in ones: what is longer holds data, which belongs in a file.
 MAX_SOURCE_CHARACTERS = 262_144
+# Dotted names: parts of letters, digits, _ and -.
+StateKey = Annotated[
+    str, msgspec.Meta(pattern=r"^[0-9A-Za-z_-]+(\.[0-9A-Za-z_-]+)*(?!\n)$", min_length=1, max_length=256)
+]
+StatePrefix = Annotated[str, msgspec.Meta(max_length=256)]
+NotNegative = Annotated[int, msgspec.Meta(ge=0)]
 
 FINAL_STATES: frozenset[str] = frozenset({"completed", "failed", "stopped"})
 
@@ -378,6 +384,57 @@ class PerformanceMetrics(Contract, frozen=True, kw_only=True):
     metrics: dict[str, Any] | None
 
 
+class GetState(Contract, frozen=True, kw_only=True):
+    key: StateKey
+
+
+class StateEntry(Contract, frozen=True, kw_only=True):
+    """`checksum` is that of `state_values`; `timestamp` is when the value was set."""
+
+    key: str
+    value: Any
+    version: int
+    checksum: str
+    timestamp: int
+
+
+class UpdateState(Contract, frozen=True, kw_only=True):
+    """`value` is any MessagePack. `expected_version` absent: whatever is there; 0: nothing must be there."""
+
+    key: StateKey
+    value: msgspec.Raw
+    expected_version: NotNegative | None = None
+
+
+class UpdatedState(Contract, frozen=True, kw_only=True):
+    key: str
+    version: int
+    checksum: str
+
+
+class DeleteState(Contract, frozen=True, kw_only=True):
+    key: StateKey
+    expected_version: NotNegative | None = None
+
+
+class DeletedState(Contract, frozen=True, kw_only=True):
+    key: str
+    version: int
+
+
+class SnapshotState(Contract, frozen=True, kw_only=True):
+    """`prefix` is what keys begin with, as in a subscription; all of them when it is empty."""
+
+    prefix: StatePrefix
+
+
+class StateSnapshot(Contract, frozen=True, kw_only=True):
+    """`watermark` is the revision of the latest change that is in it, of whatever key."""
+
+    entries: list[StateEntry]
+    watermark: int
+
+
 # --- streams ---
 
 
@@ -439,6 +496,13 @@ class PositionUpdate(Contract, frozen=True, kw_only=True):
     unrealized_pnl: float = msgspec.field(name="unrealizedPnL")
     realized_pnl: float = msgspec.field(name="realizedPnL")
     timestamp: int
+
+
+class StateUpdate(StateEntry, frozen=True, kw_only=True):
+    """A key was set, or `deleted`, its value then nil. `revision` counts the changes of all keys."""
+
+    revision: int
+    deleted: bool = False
 
 
 class MemoryUsage(Contract, frozen=True, kw_only=True):
@@ -505,6 +569,10 @@ REQUESTS: dict[str, RequestType] = {
     "PauseBacktest": RequestType("R", BacktestRef, BacktestAccepted),
     "ResumeBacktest": RequestType("R", BacktestRef, BacktestAccepted),
     "GetBacktestStatus": RequestType("R", BacktestRef, BacktestStatus),
+    "GetState": RequestType("R", GetState, StateEntry),
+    "UpdateState": RequestType("I", UpdateState, UpdatedState),
+    "DeleteState": RequestType("I", DeleteState, DeletedState),
+    "SnapshotState": RequestType("I", SnapshotState, StateSnapshot),
     "FetchMissed": RequestType("I", FetchMissed, Missed),
     "ListAlgorithms": RequestType("I", Nothing, AlgorithmList),
     "RegisterAlgorithm": RequestType("I", RegisterAlgorithm, AlgorithmInfo),
@@ -531,5 +599,6 @@ STREAMED: dict[str, type[msgspec.Struct]] = {
     "Error": ErrorData,
     "BacktestStatus": BacktestStatus,
     "Watermarks": Watermarks,
+    "StateUpdate": StateUpdate,
     "Batch": Batch,
 }

@@ -69,5 +69,15 @@ def positions(backtest_id: str) -> str:
     return f"positions.{backtest_id}"
 
 
+def state(key: str) -> str:
+    return f"state.{key}"
+
+
+def state_key(topic: str) -> str | None:
+    """The key whose changes a topic carries."""
+    key = topic.removeprefix("state.")
+    return None if key == topic else key
+
+
 def of_backtest(backtest_id: str) -> tuple[str, str, str]:
     return progress(backtest_id), orders(backtest_id), positions(backtest_id)

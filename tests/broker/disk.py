@@ -8,13 +8,24 @@ from __future__ import annotations
 from collections import deque
 
 from backtestr_broker.events import CommitFailed, Committed, Persist
-from backtestr_broker.records import AnswerPut, AnswerRecord, Change, JobDeleted, JobPut, JobRecord, Restored
+from backtestr_broker.records import (
+    AnswerPut,
+    AnswerRecord,
+    Change,
+    JobDeleted,
+    JobPut,
+    JobRecord,
+    Restored,
+    StatePut,
+    StateRecord,
+)
 
 
 class Disk:
     def __init__(self) -> None:
         self.jobs: dict[str, JobRecord] = {}  # in the order in which they first came
         self.answers: dict[tuple[str, str], AnswerRecord] = {}
+        self.state: dict[str, StateRecord] = {}
         self.held = False
         self.full = False
         self.waiting: deque[Persist] = deque()
@@ -49,6 +60,8 @@ class Disk:
                 self.jobs.pop(backtest_id, None)
             case AnswerPut(record):
                 self.answers[record.client_id, record.request_id] = record
+            case StatePut(record):
+                self.state[record.key] = record
 
     def lose_power(self) -> None:
         """What was not committed is gone."""
@@ -57,4 +70,10 @@ class Disk:
 
     def restored(self, wall_ms: int) -> Restored:
         answers = sorted(self.answers.values(), key=lambda one: one.wall_ms)
-        return Restored(wall_ms=wall_ms, jobs=list(self.jobs.values()), answers=answers, moved_aside=self.moved_aside)
+        return Restored(
+            wall_ms=wall_ms,
+            jobs=list(self.jobs.values()),
+            answers=answers,
+            state=sorted(self.state.values(), key=lambda one: one.revision),
+            moved_aside=self.moved_aside,
+        )

@@ -32,14 +32,16 @@ from backtestr_broker.events import (
     Notify,
     Persist,
     Publish,
+    ReadState,
     Reply,
     RequestReceived,
+    StateRead,
     Tick,
     WorkerExited,
     WorkerSent,
     WorkerStarted,
 )
-from backtestr_protocol import engine
+from backtestr_protocol import engine, topics
 from backtestr_protocol.codec import Signer, encode, encoded_payload
 from backtestr_protocol.engine import WorkerKind
 from backtestr_protocol.errors import BacktestrError, ErrorData
@@ -56,6 +58,7 @@ LIMITS = Limits(
     max_message_bytes=1 << 20,
     max_queued_backtests=20,
     max_queued_questions=20,
+    verify_interval_ms=1_000,
 )
 ALGORITHM = AlgorithmInfo(
     algorithm_id="sma_cross@1", name="sma_cross", version="1", description="crosses", parameters=[]
@@ -374,7 +377,9 @@ class Link:
                     self._connections[peer].take(frames)
             case Publish(socket, frames):
                 topic, envelope, _ = unpack_stream(self.key, frames)
-                assert topic.startswith(socket)
+                topic_class = topics.class_of(topic)
+                assert topic_class is not None
+                assert topic_class.socket == socket
                 self.streams[topic].append((envelope["seq"], envelope["payload"]))
             case Instruct(peer, frames):
                 (worker,) = (one for one in self.workers.values() if one.peer == peer)
@@ -383,6 +388,8 @@ class Link:
                 self.disk.submit(effect)
                 if not self.disk.held:
                     self.write_disk()
+            case ReadState(key):
+                self.feed(StateRead(key, self.disk.state.get(key), self.wall_ms))
             case Notify(signal, facts):
                 self.notices.append((signal, facts))
 

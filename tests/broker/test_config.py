@@ -94,4 +94,4 @@ def test_a_number_of_workers_is_taken_as_it_is(tmp_path: Path) -> None:
 
 def test_the_core_gets_every_limit() -> None:
     config = load_config(None)
-    assert config.core_limits() == Limits(**DEFAULTS["limits"])
+    assert config.core_limits() == Limits(**DEFAULTS["limits"], **DEFAULTS["state"])

@@ -38,6 +38,7 @@ LIMITS = Limits(
     max_message_bytes=1 << 20,
     max_queued_backtests=10,
     max_queued_questions=10,
+    verify_interval_ms=1_000,
 )
 _HOST = HostSample(memory_used=1, memory_total=2, cpu_percent=0.0, loop_lag_ms=0.0)
 

@@ -38,6 +38,7 @@ small = Limits(
     max_message_bytes=1 << 16,
     max_queued_backtests=4,
     max_queued_questions=3,
+    verify_interval_ms=500,
 )
 backtest_ids = st.sampled_from(BACKTESTS)
 tasks = st.sampled_from([*BACKTESTS, "question-1", "question-2", "nothing"])

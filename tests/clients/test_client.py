@@ -24,6 +24,7 @@ from backtestr_protocol.errors import (
     ProtocolVersionUnsupported,
     SerializationError,
     TimedOut,
+    ValidationError,
 )
 from backtestr_protocol.messages import IndicatorConfig, Nothing, Welcome
 from clients.peer import SILENCE, WALL_MS, Peer, welcome
@@ -490,3 +491,41 @@ def test_fetch_missed_pages_and_states_gaps(home: Path) -> None:
         assert gap == backtestr.Gap("prices.S.1m", 1, 2)
         assert [one.seq for one in updates if isinstance(one, backtestr.Update)] == [3, 4, 5, 6, 7]
         assert len(client.fetch_missed("prices.S.1m", 4, 5)) == 2
+
+
+# --- shared state ---
+
+
+def test_state_is_set_read_deleted_and_listed(home: Path) -> None:
+    asked: list[tuple[str, Any]] = []
+
+    def answering(kind: str, answer: dict[str, Any]) -> Any:
+        def answer_to(data: Any) -> dict[str, Any]:
+            asked.append((kind, data))
+            return answer
+
+        return answer_to
+
+    entry = {"key": "ui.theme", "value": {"dark": True}, "version": 2, "checksum": "0" * 16, "timestamp": WALL_MS}
+    script = {
+        "GetState": answering("GetState", entry),
+        "UpdateState": answering("UpdateState", {"key": "ui.theme", "version": 2, "checksum": "0" * 16}),
+        "DeleteState": answering("DeleteState", {"key": "ui.theme", "version": 3}),
+        "SnapshotState": answering("SnapshotState", {"entries": [entry], "watermark": 7}),
+    }
+    with Peer(home, script) as peer, connect(peer) as client:
+        assert client.update_state("ui.theme", {"dark": True}, expected_version=1).version == 2
+        found = client.get_state("ui.theme")
+        assert (found.value, found.version) == ({"dark": True}, 2)
+        assert client.snapshot_state("ui.").watermark == 7
+        assert client.snapshot_state().entries[0].value == {"dark": True}
+        assert client.delete_state("ui.theme").version == 3
+        assert asked == [
+            ("UpdateState", {"key": "ui.theme", "value": {"dark": True}, "expectedVersion": 1}),
+            ("GetState", {"key": "ui.theme"}),
+            ("SnapshotState", {"prefix": "ui."}),
+            ("SnapshotState", {"prefix": ""}),
+            ("DeleteState", {"key": "ui.theme"}),
+        ]
+        with pytest.raises(ValidationError, match="keys are strings"):
+            client.update_state("ui.theme", {1: 2})

@@ -28,6 +28,7 @@ from backtestr_protocol.codec import (
 )
 from backtestr_protocol.errors import ValidationError, unknown
 from backtestr_protocol.messages import MessageType
+from backtestr_protocol.state_values import NIL, checksum, same_value_bytes, value_bytes
 
 DIRECTORY = Path(__file__).parents[2] / "protocol" / "vectors"
 
@@ -91,6 +92,9 @@ CONFIG = messages.BacktestConfig(
 )
 
 
+UPDATE = messages.UpdateState(key="ui.theme", value=msgspec.Raw(value_bytes({"dark": True})), expected_version=2)
+
+
 def strange_request() -> Case:
     """What another encoder may send: other key order, a key from the future, a time as float64, nil for absent."""
     body = msgpack.packb(
@@ -118,6 +122,7 @@ def requests() -> list[Case]:
         request(3, "StartBacktest", CONFIG, counter=2),
         {**attached, "name": "with attachments, one of them empty"},
         strange_request(),
+        request(6, "UpdateState", UPDATE, counter=5),
     ]
 
 
@@ -150,6 +155,12 @@ def responses() -> list[Case]:
         answer("Pong", 2, "Success", messages.Pong(timestamp=NOW)),
         answer("Failure", 3, "Failure", not_found.to_data(component="engine", timestamp=NOW)),
         answer("with a table", 4, "Success", market_data, b"ARROW1-would-stand-here", b"\x00" * 16),
+        answer(
+            "UpdatedState",
+            6,
+            "Success",
+            messages.UpdatedState(key="ui.theme", version=3, checksum=checksum(value_bytes({"dark": True}))),
+        ),
         accepted("Error, not attributed", RESPONSE, encode_message(SIGNER, RESPONSE, unattributed)),
     ]
 
@@ -173,6 +184,19 @@ def streamed(
 ) -> Case:
     envelope = outgoing(number, message_type, type_name, data, seq=seq, instance_id=INSTANCE)
     return accepted(name, STREAM, encode_stream(SIGNER, topic.encode(), envelope))
+
+
+STATE_UPDATE = messages.StateUpdate(
+    key="ui.theme",
+    value={"dark": True},
+    version=3,
+    checksum=checksum(value_bytes({"dark": True})),
+    timestamp=NOW,
+    revision=41,
+)
+DELETION = messages.StateUpdate(
+    key="ui.theme", value=None, version=4, checksum=checksum(NIL), timestamp=NOW + 1, revision=42, deleted=True
+)
 
 
 def streams() -> list[Case]:
@@ -217,7 +241,39 @@ def streams() -> list[Case]:
         streamed("single", 20, "Stream", f"progress.{BACKTEST}", "BacktestProgress", progress, 41),
         streamed("Batch, none", 21, "Stream", f"orders.{BACKTEST}", "Batch", batch, 2),
         streamed("heartbeat", 22, "Heartbeat", "system.status", "SystemStatus", status, 60),
+        streamed("state", 24, "Event", "state.ui.theme", "StateUpdate", STATE_UPDATE, 5),
+        streamed("state deleted", 25, "Event", "state.ui.theme", "StateUpdate", DELETION, 6),
         streamed("watermarks", 23, "Event", "system.watermarks", "Watermarks", watermarks, 7),
+    ]
+
+
+# --- values of shared state -----------------------------------------------------------------------------------------
+
+
+def state_values() -> list[Case]:
+    """MessagePack as encoders differ, and the one form of it that is kept and checksummed."""
+    came: dict[str, bytes] = {
+        "nil": b"\xc0",
+        "an int in more bytes than it needs": b"\xd3\x00\x00\x00\x00\x00\x00\x00\x01",
+        "a negative int": b"\xd1\xff\xff",
+        "an int of 64 bits": msgpack.packb(2**64 - 1),
+        "a float32": b"\xca\x3f\xc0\x00\x00",
+        "a float64 that is a whole number": msgpack.packb(5e9),
+        "NaN with bits of its own": b"\xcb\x7f\xf8\x00\x00\x00\x00\x00\x05",
+        "text with a length in more bytes than it needs": b"\xdb\x00\x00\x00\x02hi",
+        "text": msgpack.packb("Ångström ☃"),
+        "bin": msgpack.packb(b"\x00\xff"),
+        "a list with a length in more bytes than it needs": b"\xdc\x00\x02\x01\x02",
+        "keys out of order": b"\x83\xa1b\x01\xa2aa\x02\xa1a\x03",
+        "keys beyond the basic plane": msgpack.packb({"\U00010000": 1, "\ue000": 2, "é": 3, "z": 4}),
+        "a key twice": b"\x82\xa1a\x01\xa1a\x02",
+        "a map in a list in a map": msgpack.packb({"x": [{"b": 1, "a": {"d": 1, "c": 2}}]}),
+        "an extension": msgpack.packb(msgpack.ExtType(5, b"abc")),
+        "a timestamp in more bytes than it needs": b"\xc7\x0c\xff" + bytes(11) + b"\x01",
+    }
+    return [
+        {"name": name, "came": raw.hex(), "kept": (kept := same_value_bytes(raw)).hex(), "checksum": checksum(kept)}
+        for name, raw in came.items()
     ]
 
 
@@ -393,6 +449,7 @@ def rendered() -> dict[str, str]:
         "requests.json": requests(),
         "responses.json": responses(),
         "streams.json": streams(),
+        "state_values.json": state_values(),
         "rejected.json": [*forged(), *undecodable(), *ill_typed()],
     }
     return {

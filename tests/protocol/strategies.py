@@ -62,7 +62,8 @@ def _of(described: types.Type) -> st.SearchStrategy[Any]:
         case types.DictType():
             return st.dictionaries(_of(described.key_type), _of(described.value_type), max_size=3)
         case types.StrType(pattern=str(pattern)):
-            return st.from_regex(pattern, fullmatch=True)
+            longest = described.max_length or 2**31
+            return st.from_regex(pattern, fullmatch=True).filter(lambda text: len(text) <= longest)
         case types.StrType():
             return st.text(min_size=described.min_length or 0, max_size=min(described.max_length or 20, 20))
         case types.IntType():

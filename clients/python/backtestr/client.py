@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+import msgspec
 import polars as pl
 import zmq
 
@@ -31,11 +32,14 @@ from backtestr_protocol.messages import (
     BacktestStatus,
     Contract,
     DeletedMarketData,
+    DeletedState,
     DeleteMarketData,
+    DeleteState,
     DescribeMarketData,
     FetchMissed,
     GetBacktestResults,
     GetMarketData,
+    GetState,
     Imported,
     ImportMarketData,
     IndicatorConfig,
@@ -52,12 +56,18 @@ from backtestr_protocol.messages import (
     SeriesFacts,
     SeriesInfo,
     SeriesList,
+    SnapshotState,
+    StateEntry,
+    StateSnapshot,
     StoredSeries,
     SystemStatus,
     TableName,
     Timeframe,
+    UpdatedState,
+    UpdateState,
     Welcome,
 )
+from backtestr_protocol.state_values import value_bytes
 
 from .algorithm_source import registration
 from .discovery import HOW_TO_START, ConnectionFile
@@ -366,6 +376,32 @@ class Client:
         """The metrics of a backtest, without its tables; None while it has not ended. Raises `NotFound`."""
         answer = self._ask("GetPerformanceMetrics", BacktestRef(backtest_id=backtest_id), PerformanceMetrics)
         return None if answer.metrics is None else metrics_from_wire(answer.metrics)
+
+    # --- shared state ---------------------------------------------------------------------------------------------
+
+    def get_state(self, key: str) -> StateEntry:
+        """A key of the state that all clients of this broker share, with its value and version. Raises `NotFound`."""
+        return self._ask("GetState", GetState(key=key), StateEntry)
+
+    def update_state(self, key: str, value: Any, *, expected_version: int | None = None) -> UpdatedState:
+        """Set a key, and return when that is on disk, with its new version.
+
+        `value` is what MessagePack can say: None, bool, int, float, str, bytes, lists, dicts with str keys.
+        `expected_version`: only if the key is at that version; 0: only if it is not there. Raises `StateConflict`, its
+        `details` with `currentVersion` and `currentValue`.
+        """
+        request = UpdateState(key=key, value=msgspec.Raw(value_bytes(value)), expected_version=expected_version)
+        return self._ask("UpdateState", request, UpdatedState)
+
+    def delete_state(self, key: str, *, expected_version: int | None = None) -> DeletedState:
+        """Delete a key, and return when that is on disk; its version goes on counting. Raises `NotFound`, and
+        `StateConflict` as `update_state` does."""
+        return self._ask("DeleteState", DeleteState(key=key, expected_version=expected_version), DeletedState)
+
+    def snapshot_state(self, prefix: str = "") -> StateSnapshot:
+        """All keys that begin with `prefix`, by name, as of one moment. What happens later comes on
+        `subscribe("state.…")`, with a `revision` above the snapshot's `watermark`."""
+        return self._ask("SnapshotState", SnapshotState(prefix=prefix), StateSnapshot)
 
     # --- streams --------------------------------------------------------------------------------------------------
 

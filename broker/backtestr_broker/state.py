@@ -162,9 +162,7 @@ class State:
             return True
         if on_disk is None or not _is_intact(on_disk) or on_disk.version != self._committed[key].version:
             return False
-        self._bytes += on_disk.size - self._committed[key].size
-        self._newest_bytes += on_disk.size - self._committed[key].size
-        self._committed[key] = on_disk
+        self._committed[key] = on_disk  # of the size that was counted for this version
         self._damaged.discard(key)
         return True
 

@@ -42,7 +42,9 @@ small = Limits(
 )
 backtest_ids = st.sampled_from(BACKTESTS)
 tasks = st.sampled_from([*BACKTESTS, "question-1", "question-2", "nothing"])
-topics = st.sampled_from(["orders.b0", "progress.b1", "orders.b2", "system.status", "prices.X.1m", "weather"])
+topics = st.sampled_from(
+    ["orders.b0", "state.a", "progress.b1", "orders.b2", "system.status", "prices.X.1m", "weather"]
+)
 requests = st.one_of(
     st.tuples(st.sampled_from(["Ping", "GetSystemStatus", "ListBacktests", "ListAlgorithms", "Goodbye"]), st.just({})),
     st.tuples(st.sampled_from(["ListMarketData"]), st.just({})),
@@ -61,7 +63,14 @@ requests = st.one_of(
         st.just("FetchMissed"),
         st.fixed_dictionaries({"topic": topics, "fromSeq": st.integers(-1, 9)}, optional={"toSeq": st.integers(0, 9)}),
     ),
-    st.tuples(st.sampled_from([*REQUESTS, "UpdateState", "Nonsense"]), VALUES),
+    st.tuples(
+        st.sampled_from(["UpdateState", "UpdateState", "DeleteState", "GetState"]),
+        st.fixed_dictionaries(
+            {"key": st.sampled_from(["a", "b.c"]), "value": VALUES}, optional={"expectedVersion": st.integers(0, 3)}
+        ),
+    ),
+    st.tuples(st.just("SnapshotState"), st.builds(lambda prefix: {"prefix": prefix}, st.sampled_from(["", "b"]))),
+    st.tuples(st.sampled_from([*REQUESTS, "Nonsense"]), VALUES),
 )
 notes = st.one_of(
     st.builds(lambda task: engine.Paused(task_id=task), tasks),
@@ -277,12 +286,17 @@ class Broker(RuleBasedStateMachine):
         self.know_what_was_acknowledged()
 
     def know_what_was_acknowledged(self) -> None:
+        """Backtests are there, and no key is at an earlier version than anybody was told."""
+        state = {record.key: record.version for record in self.link.disk.state.values()}
+        assert {record.key for record in self.link.core.state.snapshot("")} <= state.keys()
         known = {job.backtest_id for job in self.link.core.scheduler.jobs}
         for client in self.everyone:
             for envelope, _ in client.inbox:
                 data = envelope["payload"]["data"]
                 if envelope["payload"]["type"] == "Success" and isinstance(data, dict) and "backtestId" in data:
                     assert data["backtestId"] in known, f"{data} was acknowledged and is forgotten"
+                if envelope["payload"]["type"] == "Success" and isinstance(data, dict) and "version" in data:
+                    assert state[data["key"]] >= data["version"], f"{data} was acknowledged and is forgotten"
 
     # --- time ---
 
@@ -313,6 +327,8 @@ class Broker(RuleBasedStateMachine):
             self.let_all_end()
             self.know_what_was_acknowledged()
             self.link.advance(SAVE_RETRY)
+            on_disk = {key: record.value for key, record in self.link.disk.state.items() if record.value is not None}
+            assert {record.key: record.value for record in self.link.core.state.snapshot("")} == on_disk
             stored = {name: record.status for name, record in self.link.disk.jobs.items()}
             assert stored == {job.backtest_id: job.status for job in self.link.core.scheduler.jobs}
             for message_id, count in self.expected.items():

@@ -399,6 +399,7 @@ class Core:
             scheduler=self.scheduler,
             clients=len(self.sessions),
             host=self.host,
+            disk_fails=self.durability.fails,
             configured_workers=self._configured_workers,
             uptime=self._now - self._started,
             now=self._now,

@@ -16,8 +16,13 @@ WARNING_LAG_MS = 250.0
 WARNING_MEMORY_PERCENT = 80.0
 
 
-def health(*, ready: Mapping[WorkerKind, int], configured: Mapping[WorkerKind, int], host: HostSample) -> Health:
-    """`error`: a kind of work that nobody can do. `warning`: a worker missing, a slow loop, or memory running short."""
+def health(
+    *, ready: Mapping[WorkerKind, int], configured: Mapping[WorkerKind, int], host: HostSample, disk_fails: bool
+) -> Health:
+    """`error`: a kind of work that nobody can do, or a disk that cannot be written to. `warning`: a worker missing, a
+    slow loop, or memory running short."""
+    if disk_fails:
+        return "error"
     if any(count and not ready.get(kind) for kind, count in configured.items()):
         return "error"
     missing = any(ready.get(kind, 0) < count for kind, count in configured.items())
@@ -32,6 +37,7 @@ def system_status(
     scheduler: Scheduler,
     clients: int,
     host: HostSample,
+    disk_fails: bool,
     configured_workers: Mapping[WorkerKind, int],
     uptime: float,
     now: float,
@@ -51,7 +57,7 @@ def system_status(
     for worker in scheduler.workers:
         ready[worker.kind] = ready.get(worker.kind, 0) + (worker.peer is not None)
     return SystemStatus(
-        status=health(ready=ready, configured=configured_workers, host=host),
+        status=health(ready=ready, configured=configured_workers, host=host, disk_fails=disk_fails),
         uptime_ms=round(uptime * 1000),
         memory_usage=MemoryUsage(
             used=host.memory_used,

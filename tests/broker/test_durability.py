@@ -61,6 +61,14 @@ def test_a_full_disk_is_said_once_and_its_end_lets_it_be_said_again(link: Link, 
         start(ann, f"b{before + 2}")
 
 
+def test_a_broker_that_cannot_write_is_not_healthy_until_it_can(link: Link, ann: Client) -> None:
+    with link.full_disk():
+        ann.refused("StartBacktest", config(**B1))
+        assert ann.ask("GetSystemStatus")["status"] == "error"
+    start(ann, "b1")
+    assert ann.ask("GetSystemStatus")["status"] == "healthy"
+
+
 def test_what_rests_on_a_failed_change_fails_with_it(link: Link, ann: Client) -> None:
     """The second is issued while the first is on its way, and would be written after it."""
     link.disk.held = True

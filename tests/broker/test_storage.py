@@ -14,9 +14,18 @@ import pytest
 from backtestr_broker import storage as storage_module
 from backtestr_broker import storage_schema
 from backtestr_broker.answers import KEPT_ANSWERS, KEPT_SECONDS
-from backtestr_broker.events import CommitFailed, Committed, Persist
+from backtestr_broker.events import CommitFailed, Committed, Persist, ReadState, StateRead
 from backtestr_broker.jobs import Job
-from backtestr_broker.records import AnswerPut, AnswerRecord, Change, JobDeleted, JobPut, JobRecord
+from backtestr_broker.records import (
+    AnswerPut,
+    AnswerRecord,
+    Change,
+    JobDeleted,
+    JobPut,
+    JobRecord,
+    StatePut,
+    StateRecord,
+)
 from backtestr_broker.storage import Connect, Report, Storage, connect_to
 from backtestr_broker.storage_schema import MIGRATIONS, SCHEMA_VERSION
 from backtestr_protocol.errors import InvalidConfiguration, TimedOut
@@ -180,6 +189,39 @@ def test_an_answer_may_be_given_anew(store: Store) -> None:
     assert [one.wall_ms for one in store.reopen().restored.answers] == [now]
 
 
+# --- shared state ---
+
+
+def key(name: str, version: int, value: bytes | None, revision: int) -> StateRecord:
+    return StateRecord(key=name, version=version, value=value, checksum="0" * 16, timestamp=version, revision=revision)
+
+
+def test_state_is_there_in_order_of_revision_with_its_deletions(store: Store) -> None:
+    store.write(*(StatePut(one) for one in (key("b", 1, b"\x01", 1), key("a", 1, b"\x02", 2))))
+    store.write(StatePut(key("b", 2, None, 3)), StatePut(key("c", 1, b"", 4)))
+    expected = [key("a", 1, b"\x02", 2), key("b", 2, None, 3), key("c", 1, b"", 4)]
+    assert store.reopen().restored.state == expected
+
+
+def test_a_key_is_read_as_it_is_on_disk_after_what_was_to_be_written_before(store: Store) -> None:
+    ticket = store.submit(StatePut(key("a", 1, b"\x01", 1)))
+    store.storage.submit(ReadState("a"))
+    store.storage.submit(ReadState("b"))
+    assert store.report() == Committed(ticket, ANY_TIME)
+    assert store.report() == StateRead("a", key("a", 1, b"\x01", 1), ANY_TIME)
+    assert store.report() == StateRead("b", None, ANY_TIME)
+
+
+def test_a_key_that_cannot_be_read_is_nothing_and_the_thread_goes_on(store: Store, faulty: type[Faulty]) -> None:
+    store.write(StatePut(key("a", 1, b"\x01", 1)))
+    faulty.unreadable = True
+    store.storage.submit(ReadState("a"))
+    assert store.report() == StateRead("a", None, ANY_TIME)
+    faulty.unreadable = False
+    store.storage.submit(ReadState("a"))
+    assert store.report() == StateRead("a", key("a", 1, b"\x01", 1), ANY_TIME)
+
+
 # --- failures ---
 
 
@@ -190,7 +232,11 @@ class Faulty(sqlite3.Connection):
     gate = threading.Event()
     began = threading.Event()
 
+    unreadable = False
+
     def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+        if Faulty.unreadable and "FROM state" in sql:
+            raise sqlite3.OperationalError("disk I/O error")
         if sql == "COMMIT":
             Faulty.began.set()
             assert Faulty.gate.wait(10)

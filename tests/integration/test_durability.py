@@ -7,11 +7,15 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
+import backtestr
+from backtestr import Update
 from backtestr.embedding import EmbeddedBroker
-from backtestr_protocol.errors import InvalidConfiguration
+from backtestr_protocol.errors import InvalidConfiguration, StateConflict
 from harness import RunningBroker, Stranger, running_broker, wait_until
 from integration.conftest import QUICK
 from integration.test_end_to_end import SYNTH, run_to_end, tables
@@ -147,3 +151,78 @@ def test_two_brokers_do_not_share_a_data_directory(broker: RunningBroker) -> Non
         EmbeddedBroker(broker.data_dir)
     with Stranger(broker.connection_file) as stranger:
         assert stranger.hello()["sessionId"]
+
+
+# --- shared state ---
+
+
+def test_acknowledged_changes_of_state_are_there_after_kill_9_and_made_once(broker: RunningBroker) -> None:
+    with Stranger(broker.connection_file) as stranger:
+        stranger.hello()
+        changes = {f"change {number}": {"key": f"k{number % 5}", "value": {"n": number}} for number in range(50)}
+        answers = {name: stranger.ask("UpdateState", data, message_id=name) for name, data in changes.items()}
+        gone = stranger.ask("DeleteState", {"key": "k0", "expectedVersion": 10}, message_id="gone")
+        before = stranger.ask("SnapshotState", {"prefix": ""})
+    broker.kill()
+    broker.start()
+    with Stranger(broker.connection_file) as stranger:
+        stranger.hello()
+        assert stranger.ask("SnapshotState", {"prefix": ""}) == before
+        assert [one["value"]["n"] for one in before["entries"]] == [46, 47, 48, 49]
+        for name, data in changes.items():
+            assert stranger.ask("UpdateState", data, message_id=name) == answers[name]
+        assert stranger.ask("DeleteState", {"key": "k0", "expectedVersion": 10}, message_id="gone") == gone
+        assert stranger.ask("SnapshotState", {"prefix": ""}) == before, "a change was made twice"
+        assert stranger.ask("UpdateState", {"key": "k0", "value": 1, "expectedVersion": 0})["version"] == 12
+
+
+def test_increments_of_many_clients_add_up(broker: RunningBroker) -> None:
+    """Compare and set, again and again, on the same keys at the same time: none is lost, none is made twice."""
+    clients, keys, times = 5, ("a", "b", "c"), 50
+
+    def increment(number: int) -> None:
+        with backtestr.connect(connection_file=broker.connection_file, client_id=f"client-{number}") as client:
+            for _ in range(times):
+                for key in keys:
+                    add_one(client, key)
+
+    with ThreadPoolExecutor(clients) as pool:
+        for done in [pool.submit(increment, number) for number in range(clients)]:
+            done.result()
+    with backtestr.connect(connection_file=broker.connection_file) as client:
+        entries = client.snapshot_state().entries
+        assert [(one.key, one.value, one.version) for one in entries] == [(key, 250, 250) for key in keys]
+        heard = [one for one in client.fetch_missed("state.a") if isinstance(one, Update)]
+        assert [one.data.version for one in heard] == list(range(1, 251))
+
+
+def add_one(client: backtestr.Client, key: str) -> None:
+    version, value = 0, 0
+    while True:
+        try:
+            client.update_state(key, value + 1, expected_version=version)
+        except StateConflict as conflict:
+            details = conflict.details or {}
+            version, value = details["currentVersion"], details["currentValue"]
+        else:
+            return
+
+
+def test_subscribers_of_state_hear_of_every_change(broker: RunningBroker) -> None:
+    with Stranger(broker.connection_file) as stranger:
+        stranger.hello()
+        system = stranger.subscribe("system", "state.ui.")
+        stranger.ask("UpdateState", {"key": "uid", "value": 0})
+        stranger.ask("UpdateState", {"key": "ui.theme", "value": "dark"})
+        stranger.ask("DeleteState", {"key": "ui.theme"})
+        heard = system.until(lambda data: data.get("deleted", False))
+    assert [one["messageType"] for one in heard] == ["Event", "Event"]
+    assert [(one["payload"]["type"], one["seq"]) for one in heard] == [("StateUpdate", 1), ("StateUpdate", 2)]
+    assert [one["payload"]["data"]["value"] for one in heard] == ["dark", None]
+
+
+def test_an_embedded_broker_keeps_state_too(tmp_path: Path) -> None:
+    with backtestr.embedded(tmp_path) as client:
+        client.update_state("a", [1, 2])
+    with backtestr.embedded(tmp_path) as client:
+        assert client.get_state("a").value == [1, 2]

@@ -295,7 +295,7 @@ class Broker(RuleBasedStateMachine):
                 data = envelope["payload"]["data"]
                 if envelope["payload"]["type"] == "Success" and isinstance(data, dict) and "backtestId" in data:
                     assert data["backtestId"] in known, f"{data} was acknowledged and is forgotten"
-                if envelope["payload"]["type"] == "Success" and isinstance(data, dict) and "version" in data:
+                if envelope["payload"]["type"] == "Success" and isinstance(data, dict) and "key" in data:
                     assert state[data["key"]] >= data["version"], f"{data} was acknowledged and is forgotten"
 
     # --- time ---

@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help setup run-broker test lint types imports cover bench bench-rtt bench-engine bench-data parity schema clean
+.PHONY: help setup run-broker test lint types imports cover bench bench-rtt bench-engine bench-data bench-durability parity schema clean
 
 help:
 	@echo "make run-broker    start the broker and its workers (sets everything up first)"
@@ -14,6 +14,7 @@ help:
 	@echo "make bench-rtt     round trips beside a raw pyzmq echo"
 	@echo "make parity        the presets beside vectorbt and backtesting.py, the metrics beside empyrical"
 	@echo "make bench-engine  one backtest on 1M bars, direct, through the broker and beside vectorbt; how it scales"
+	@echo "make bench-durability  requests that wait for the disk, beside a bare commit"
 	@echo "make bench-data    a million rows imported and refused, 100,000 bars with indicators asked for"
 
 setup: $(INSTALLED)
@@ -48,7 +49,7 @@ imports: setup
 cover: setup
 	$(BIN)/python -m pytest --cov --cov-branch --cov-report=term-missing:skip-covered $(ARGS)
 
-bench: bench-rtt bench-engine bench-data
+bench: bench-rtt bench-engine bench-data bench-durability
 
 bench-rtt: setup
 	$(BIN)/python benchmarks/rtt.py $(ARGS)
@@ -60,6 +61,9 @@ bench-engine: setup
 
 bench-data: setup
 	$(BIN)/python benchmarks/data.py $(ARGS)
+
+bench-durability: setup
+	$(BIN)/python benchmarks/durability.py $(ARGS)
 
 # The presets beside the libraries they are named after; needs the extra `bench`.
 parity: setup

@@ -195,4 +195,12 @@ def test_results_outlive_the_broker_and_are_not_overwritten() -> None:
             stranger.hello()
             assert stranger.ask("GetPerformanceMetrics", {"backtestId": "kept"}) == before
             assert stranger.refused("StartBacktest", {**SYNTH, "backtestId": "kept"})["code"] == "STATE_CONFLICT"
+            assert stranger.ask("GetBacktestStatus", {"backtestId": "kept"})["status"] == "completed"
+        broker.stop()
+        (broker.data_dir / "broker.db").unlink()
+        broker.start()
+        with Stranger(broker.connection_file) as stranger:
+            stranger.hello()
             assert stranger.refused("GetBacktestStatus", {"backtestId": "kept"})["code"] == "NOT_FOUND"
+            assert stranger.ask("GetPerformanceMetrics", {"backtestId": "kept"}) == before
+            assert stranger.refused("StartBacktest", {**SYNTH, "backtestId": "kept"})["code"] == "STATE_CONFLICT"

@@ -1,0 +1,121 @@
+"""What it costs to be on disk before the answer: requests beside a Ping, and beside a bare commit on the same disk.
+
+    make bench-durability
+
+All kinds run in blocks that alternate, so that a noisy machine is noisy for each; medians are compared. Then many
+clients change state at once, which shares commits between them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sqlite3
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from brokers import running_broker
+
+from backtestr.client import Client
+from backtestr.discovery import ConnectionFile
+from backtestr_protocol.connection import Connection
+
+VALUE = {"payload": "x" * 200}
+
+Trip = Callable[[], object]
+
+
+def bare_commit(folder: Path) -> Trip:
+    """The floor: one row of 200 bytes, committed and synced as the broker does it."""
+    database = sqlite3.connect(folder / "floor.db", isolation_level=None)
+    for pragma in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = FULL"):
+        database.execute(f"PRAGMA {pragma}")
+    database.execute("CREATE TABLE state (key TEXT PRIMARY KEY, value BLOB)")
+
+    def trip() -> None:
+        database.execute("BEGIN IMMEDIATE")
+        database.execute(
+            "INSERT INTO state VALUES ('a', ?) ON CONFLICT DO UPDATE SET value = excluded.value", ("x" * 200,)
+        )
+        database.execute("COMMIT")
+
+    return trip
+
+
+def block(trip: Trip, count: int) -> list[float]:
+    """Microseconds of `count` trips."""
+    took = []
+    for _ in range(count):
+        began = time.perf_counter()
+        trip()
+        took.append((time.perf_counter() - began) * 1e6)
+    return took
+
+
+def start_backtest(client: Client) -> Trip:
+    """Checked by a worker, written to disk, answered. It runs while the next is started, as it would elsewhere."""
+
+    def trip() -> None:
+        run = client.backtest("buy_and_hold", "SYNTH", timeframe="1d", start="2000-01-01", end="2100-01-01", watch=())
+        run.abandon()
+
+    return trip
+
+
+def changes_per_second(connection: Connection, clients: int, seconds: float) -> float:
+    def change(number: int) -> int:
+        done = 0
+        with Client(connection) as client:
+            until = time.perf_counter() + seconds
+            while time.perf_counter() < until:
+                client.update_state(f"bench.{number}", VALUE)
+                done += 1
+        return done
+
+    with ThreadPoolExecutor(clients) as pool:
+        return sum(pool.map(change, range(clients))) / seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--blocks", type=int, default=20, help="alternations (default 20)")
+    parser.add_argument("--trips", type=int, default=50, help="round trips in a block (default 50)")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of many clients at once (default 3)")
+    arguments = parser.parse_args()
+    with running_broker() as broker:
+        connection = ConnectionFile(broker.connection_file).read()
+        with Client(connection) as client:
+            client.update_state("bench", VALUE)
+            kinds: dict[str, Trip] = {
+                "Ping": client.ping,
+                "GetState": lambda: client.get_state("bench"),
+                "bare commit": bare_commit(broker.data_dir),
+                "UpdateState": lambda: client.update_state("bench", VALUE),
+                "StartBacktest": start_backtest(client),
+            }
+            medians: dict[str, list[float]] = {name: [] for name in kinds}
+            for _ in range(arguments.blocks):
+                for name, trip in kinds.items():
+                    medians[name].append(statistics.median(block(trip, arguments.trips)))
+                while client.status().active_backtests:
+                    time.sleep(0.05)
+            report(medians)
+        for clients in (1, 4, 16):
+            rate = changes_per_second(connection, clients, arguments.seconds)
+            print(f"{clients:2} clients: {rate:7.0f} changes a second")
+
+
+def report(medians: dict[str, list[float]]) -> None:
+    """Each kind's median of block medians, its spread, and the ratio to a Ping block by block."""
+    floor = medians["Ping"]
+    print(f"{'':16}{'median µs':>12}{'10..90 %':>16}{'ratio':>8}")
+    for name, values in medians.items():
+        ratio = statistics.median(value / beside for value, beside in zip(values, floor, strict=True))
+        tenths = statistics.quantiles(values, n=10)
+        print(f"{name:16}{statistics.median(values):12.1f}{tenths[0]:8.1f}..{tenths[-1]:6.1f}{ratio:8.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -114,7 +114,7 @@ class Job:
             client_id=self.key[0],
             request_id=self.key[1],
             algorithm_id=self.algorithm_id,
-            symbol=self.symbol,
+            symbols=self.symbols,
             config=self.config,
             submit_time=self.submit_time,
             start_time=self.start_time,
@@ -146,7 +146,7 @@ def restored_job(record: JobRecord) -> Job:
     job = Job(
         backtest_id=record.backtest_id,
         algorithm_id=record.algorithm_id,
-        symbol=record.symbol,
+        symbols=record.symbols,
         config=record.config,
         key=(record.client_id, record.request_id),
         submit_time=record.submit_time,

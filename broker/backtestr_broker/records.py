@@ -19,7 +19,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     client_id: str
     request_id: str
     algorithm_id: str
-    symbol: str
+    symbols: list[str]
     config: bytes
     submit_time: int
     start_time: int | None

@@ -21,7 +21,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         """CREATE TABLE jobs (
             ordinal INTEGER PRIMARY KEY, backtest_id TEXT NOT NULL UNIQUE, client_id TEXT NOT NULL,
-            request_id TEXT NOT NULL, algorithm_id TEXT NOT NULL, symbol TEXT NOT NULL, config BLOB NOT NULL,
+            request_id TEXT NOT NULL, algorithm_id TEXT NOT NULL, symbols TEXT NOT NULL, config BLOB NOT NULL,
             submit_time INTEGER NOT NULL, start_time INTEGER, end_time INTEGER, status TEXT NOT NULL,
             progress_percent REAL NOT NULL, error BLOB, losses INTEGER NOT NULL, to_pause INTEGER NOT NULL,
             UNIQUE (client_id, request_id)
@@ -100,7 +100,11 @@ def apply(connection: sqlite3.Connection, changes: Iterable[Change]) -> None:
                     "DELETE FROM jobs WHERE client_id = ? AND request_id = ? AND backtest_id <> ?",
                     (record.client_id, record.request_id, record.backtest_id),
                 )
-                row = {**msgspec.structs.asdict(record), "error": _encoded(record.error)}
+                row = {
+                    **msgspec.structs.asdict(record),
+                    "symbols": msgspec.json.encode(record.symbols).decode(),
+                    "error": None if record.error is None else msgspec.msgpack.encode(record.error),
+                }
                 connection.execute(_PUT_JOB, tuple(row.values()))
             case JobDeleted(backtest_id):
                 connection.execute("DELETE FROM jobs WHERE backtest_id = ?", (backtest_id,))
@@ -156,10 +160,11 @@ def read_key(connection: sqlite3.Connection, key: str) -> StateRecord | None:
 
 def _job(row: dict[str, Any]) -> JobRecord:
     try:
+        symbols = msgspec.json.decode(row["symbols"], type=list[str])
         error = None if row["error"] is None else msgspec.msgpack.decode(row["error"], type=ErrorData)
     except msgspec.MsgspecError as problem:
-        raise Unreadable(f"the error of backtest {row['backtest_id']} is not one: {problem}") from problem
-    return _record({**row, "error": error, "to_pause": bool(row["to_pause"])}, JobRecord)
+        raise Unreadable(f"the row of backtest {row['backtest_id']} cannot be read: {problem}") from problem
+    return _record({**row, "symbols": symbols, "error": error, "to_pause": bool(row["to_pause"])}, JobRecord)
 
 
 def _record(row: dict[str, Any], kind: type[Record]) -> Record:
@@ -167,7 +172,3 @@ def _record(row: dict[str, Any], kind: type[Record]) -> Record:
         return msgspec.convert(row, kind)
     except msgspec.ValidationError as problem:
         raise Unreadable(f"a row is no {kind.__name__}: {problem}") from problem
-
-
-def _encoded(error: ErrorData | None) -> bytes | None:
-    return None if error is None else msgspec.msgpack.encode(error)

@@ -49,7 +49,7 @@ def job(backtest_id: str, request_id: str | None = None, **changes: Any) -> JobR
     made = Job(
         backtest_id=backtest_id,
         algorithm_id="sma_cross",
-        symbol="SYNTH",
+        symbols=["SYNTH", "OTHER"],
         config=b"\x80",
         key=("ann", request_id or f"start {backtest_id}"),
         submit_time=1000,
@@ -383,23 +383,49 @@ def test_the_log_of_a_damaged_database_goes_with_it(store: Store) -> None:
     assert log.read_bytes() == b"its log"
 
 
+# Version 1 as it was shipped, with a backtest in it: what is written here is never changed.
+VERSION_1 = """
+CREATE TABLE jobs (
+    ordinal INTEGER PRIMARY KEY, backtest_id TEXT NOT NULL UNIQUE, client_id TEXT NOT NULL, request_id TEXT NOT NULL,
+    algorithm_id TEXT NOT NULL, symbols TEXT NOT NULL, config BLOB NOT NULL, submit_time INTEGER NOT NULL,
+    start_time INTEGER, end_time INTEGER, status TEXT NOT NULL, progress_percent REAL NOT NULL, error BLOB,
+    losses INTEGER NOT NULL, to_pause INTEGER NOT NULL, UNIQUE (client_id, request_id)
+) STRICT;
+CREATE TABLE answers (
+    ordinal INTEGER PRIMARY KEY, client_id TEXT NOT NULL, request_id TEXT NOT NULL, payload BLOB NOT NULL,
+    wall_ms INTEGER NOT NULL, UNIQUE (client_id, request_id)
+) STRICT;
+CREATE INDEX answers_by_client ON answers (client_id, ordinal);
+CREATE INDEX answers_by_time ON answers (wall_ms);
+INSERT INTO jobs (backtest_id, client_id, request_id, algorithm_id, symbols, config, submit_time, status,
+                  progress_percent, losses, to_pause)
+VALUES ('b1', 'ann', 'start b1', 'sma_cross', '["SYNTH","OTHER"]', x'80', 1000, 'queued', 0.0, 0, 0);
+"""
+
+
 def test_a_database_of_an_earlier_version_is_brought_forward(store: Store) -> None:
     store.path.parent.mkdir()
     database = sqlite3.connect(store.path, isolation_level=None)
-    for statement in MIGRATIONS[0]:
-        database.execute(statement)
-    database.execute(
-        "INSERT INTO jobs (backtest_id, client_id, request_id, algorithm_id, symbol, config, submit_time, start_time, "
-        "end_time, status, progress_percent, error, losses, to_pause) "
-        "VALUES ('b1', 'ann', 'start b1', 'sma_cross', 'SYNTH', x'80', 1000, NULL, NULL, 'queued', 0.0, NULL, 0, 0)"
-    )
+    database.executescript(VERSION_1)
     database.execute("PRAGMA user_version = 1")
     database.close()
     assert store.storage.restored.jobs == [job("b1")]
     store.close()
     database = sqlite3.connect(store.path)
     assert database.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+    assert schema_of(database) == schema_of(new_database())
     database.close()
+
+
+def new_database() -> sqlite3.Connection:
+    database = sqlite3.connect(":memory:", isolation_level=None)
+    storage_schema.migrate(database)
+    return database
+
+
+def schema_of(database: sqlite3.Connection) -> list[tuple[str, str]]:
+    rows = database.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name").fetchall()
+    return [(name, " ".join(sql.replace("(", " ( ").split())) for name, sql in rows]
 
 
 def test_a_migration_that_fails_changes_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ clients change state at once, which shares commits between them.
 from __future__ import annotations
 
 import argparse
+import itertools
 import sqlite3
 import statistics
 import time
@@ -34,11 +35,12 @@ def bare_commit(folder: Path) -> Trip:
         database.execute(f"PRAGMA {pragma}")
     database.execute("CREATE TABLE state (key TEXT PRIMARY KEY, value BLOB)")
 
+    numbers = itertools.count()  # SQLite does not write what is there already
+
     def trip() -> None:
         database.execute("BEGIN IMMEDIATE")
-        database.execute(
-            "INSERT INTO state VALUES ('a', ?) ON CONFLICT DO UPDATE SET value = excluded.value", ("x" * 200,)
-        )
+        value = f"{next(numbers):200}"
+        database.execute("INSERT INTO state VALUES ('a', ?) ON CONFLICT DO UPDATE SET value = excluded.value", (value,))
         database.execute("COMMIT")
 
     return trip

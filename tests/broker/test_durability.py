@@ -230,6 +230,14 @@ def test_a_resumed_backtest_is_not_paused_again_by_a_restart(link: Link, ann: Cl
     assert [note.paused for note in link.worker("compute-1").assigned] == [False]
 
 
+def test_a_paused_backtest_that_lost_its_worker_is_still_to_be_paused(link: Link, ann: Client, worker: Worker) -> None:
+    start(ann, "b1")
+    paused(ann, worker)
+    link.lose_worker(worker, again=False)
+    link.restart_broker()
+    assert [note.paused for note in link.worker("compute-1").assigned] == [True]
+
+
 def test_a_worker_that_dies_twice_fails_a_backtest_across_restarts_too(link: Link, ann: Client, worker: Worker) -> None:
     start(ann, "b1")
     link.lose_worker(worker)

@@ -336,6 +336,17 @@ def corrupt_pages(path: Path) -> None:
     path.write_bytes(content)
 
 
+def corrupt_an_index(path: Path) -> None:
+    """Nothing that is read at the start passes it: only the check of the whole file does."""
+    database = sqlite3.connect(path)
+    (page,) = database.execute("SELECT rootpage FROM sqlite_master WHERE name = 'sqlite_autoindex_state_1'").fetchone()
+    (size,) = database.execute("PRAGMA page_size").fetchone()
+    database.close()
+    content = bytearray(path.read_bytes())
+    content[(page - 1) * size : page * size] = b"\xa5" * size
+    path.write_bytes(content)
+
+
 def drop_a_table(path: Path) -> None:
     change(path, "DROP TABLE jobs")
 
@@ -354,7 +365,10 @@ def change(path: Path, statement: str) -> None:
     database.close()
 
 
-@pytest.mark.parametrize("damage", [corrupt_header, corrupt_pages, drop_a_table, wrong_status, wrong_error])
+DAMAGES = [corrupt_header, corrupt_pages, corrupt_an_index, drop_a_table, wrong_status, wrong_error]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_database_is_moved_aside_with_its_content_and_said(
     store: Store, damage: Callable[[Path], None]
 ) -> None:

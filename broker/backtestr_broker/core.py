@@ -460,6 +460,9 @@ class Core:
     def persist(self, changes: Sequence[Change], held: Held) -> None:
         self.durability.persist(changes, held)
 
+    def answer_durably(self, waiter: Waiter, result: Contract) -> None:
+        self.durability.answer(waiter, result)
+
     def save_job(self, backtest_id: str) -> None:
         self.durability.save_job(backtest_id)
 

@@ -193,3 +193,20 @@ def test_a_registration_that_sticks_ends_its_worker_and_the_next_is_done(
     assert ann.answers(waiting) == []
     link.lose_worker(interactive)
     assert ann.answer(waiting)["series"][0]["symbol"] == "SYNTH"
+
+
+def test_a_registration_sent_again_to_the_next_broker_is_not_done_again(
+    link: Link, ann: Client, interactive: Worker
+) -> None:
+    """It would make the name mean the earlier version again."""
+    request = SOURCE | {"name": "mine"}
+    asked = ann.later("RegisterAlgorithm", request)
+    with link.hold_commits():
+        interactive.finish(data=encode(version(1)))
+        assert ann.answers(asked) == [], "not before the answer is on disk"
+    first = ann.answer(asked)
+    register(ann, interactive, version(2))
+    link.restart_broker()
+    ann = link.client()
+    assert ann.ask("RegisterAlgorithm", request, message_id=asked) == first
+    assert [note.work for note in link.worker("interactive-1").assigned] == []

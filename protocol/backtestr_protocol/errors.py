@@ -38,7 +38,8 @@ ErrorCode = Literal[
 
 
 class RecoveryAction(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """One thing that may help. `automatic`: a client library does it by itself; `user_required`: a person decides."""
+    """One thing that may help. `automatic`: a client library does it by itself; `user_required`: a person decides;
+    neither: the program decides, as it knows what it wanted."""
 
     action: str
     description: str
@@ -64,6 +65,10 @@ def _automatic(action: str, description: str) -> RecoveryAction:
 
 def _by_user(action: str, description: str) -> RecoveryAction:
     return RecoveryAction(action=action, description=description, automatic=False, user_required=True)
+
+
+def _by_program(action: str, description: str) -> RecoveryAction:
+    return RecoveryAction(action=action, description=description, automatic=False, user_required=False)
 
 
 RECOVERY_ACTIONS: Mapping[str, tuple[RecoveryAction, ...]] = {
@@ -96,7 +101,7 @@ RECOVERY_ACTIONS: Mapping[str, tuple[RecoveryAction, ...]] = {
     "RATE_LIMIT_EXCEEDED": (_automatic("wait", "Wait details.retryAfterMs, then send again"),),
     "MESSAGE_TOO_LARGE": (_by_user("split", "Ask for less, or send it in parts"),),
     "NOT_FOUND": (_by_user("correct_name", "Use one of the names that the message or details give"),),
-    "STATE_CONFLICT": (_automatic("refresh", "Read the current state, then decide again"),),
+    "STATE_CONFLICT": (_by_program("refresh", "Read the current state, then decide again"),),
     "UNSUPPORTED_COMMAND": (_by_user("correct_type", "Use a type that the message names, or upgrade the broker"),),
     "BUSY": (_automatic("wait", "Wait details.retryAfterMs, then send again with the same id"),),
 }
@@ -112,10 +117,12 @@ class BacktestrError(Exception):
         super().__init__(message)
         self.message = message
         self.details: dict[str, Any] | None = details or None
+        self._advice: list[RecoveryAction] | None = None
 
     @property
     def recovery_actions(self) -> list[RecoveryAction]:
-        return list(RECOVERY_ACTIONS[self.code])
+        """What may help: by the word of the peer that it came from, else as the code has it."""
+        return list(RECOVERY_ACTIONS[self.code]) if self._advice is None else list(self._advice)
 
     def to_data(self, *, component: str, timestamp: int) -> ErrorData:
         """The error as it travels. `timestamp` in milliseconds since the Unix epoch."""
@@ -250,7 +257,9 @@ BY_CODE: Mapping[str, type[BacktestrError]] = {
 
 def from_data(data: ErrorData) -> BacktestrError:
     """The exception that `data` describes, to be raised on this side of the wire."""
-    return BY_CODE[data.code](data.message, **(data.details or {}))
+    error = BY_CODE[data.code](data.message, **(data.details or {}))
+    error._advice = list(data.recovery_actions)
+    return error
 
 
 # Longer than any name there is: comparing costs time, quoting costs room, and both are at the mercy of the peer.

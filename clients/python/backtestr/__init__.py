@@ -15,21 +15,29 @@ from backtestr_protocol import __version__, errors
 from backtestr_protocol.messages import IndicatorConfig
 
 from .client import Client, connect
+from .counts import Statistics
 from .effects import Gap, Restarted
 from .metrics import Metrics
+from .recovery import CircuitOpen, OfflineQueueFull, Recovery
+from .reports import ErrorReport
 from .results import Results
 from .run import GapWarning, Run
 from .subscription import Subscription, Update
 
 __all__ = [
+    "CircuitOpen",
     "Client",
+    "ErrorReport",
     "Gap",
     "GapWarning",
     "IndicatorConfig",
     "Metrics",
+    "OfflineQueueFull",
+    "Recovery",
     "Restarted",
     "Results",
     "Run",
+    "Statistics",
     "Subscription",
     "Update",
     "__version__",

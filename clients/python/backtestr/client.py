@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+import blinker
 import msgspec
 import polars as pl
 import zmq
 
 from backtestr_protocol.connection import Connection
-from backtestr_protocol.errors import NetworkError, TimedOut
+from backtestr_protocol.errors import AuthenticationError, NetworkError, Severity, TimedOut
 from backtestr_protocol.messages import (
     AlgorithmInfo,
     AlgorithmList,
@@ -70,12 +72,18 @@ from backtestr_protocol.messages import (
 from backtestr_protocol.state_values import value_bytes
 
 from .algorithm_source import registration
+from .backoff import delays
+from .connectivity import ConnectionState
+from .counts import Statistics
 from .discovery import HOW_TO_START, ConnectionFile
 from .effects import Gap, StreamMessage
 from .handover import MAX_UNREAD
 from .instants import Instant, as_iso, as_ms
+from .listeners import Listeners
 from .metrics import Metrics, metrics_from_wire
 from .options import wire_options
+from .recovery import Recovery
+from .reports import Callback, ErrorLog, ErrorReport
 from .results import ALL_TABLES, Results, read_table, results_from_wire
 from .run import STREAMS, Run, Stream
 from .series import covering_all
@@ -101,19 +109,29 @@ def connect(
     connection_file: str | Path | None = None,
     client_id: str | None = None,
     request_timeout: float = REQUEST_TIMEOUT,
+    recovery: Recovery | None = None,
 ) -> Client:
     """Connect to the broker that runs on this machine.
 
     Waits up to `wait` seconds for one to appear and `timeout` seconds for it to answer. `connection_file`: where it
     says how it is reached, if not at the usual place. `client_id`: a stable name for this program (default: one made
-    up). `request_timeout`: seconds that ordinary requests may take. Raises `NetworkError` when there is no broker.
+    up). `request_timeout`: seconds that ordinary requests may take. `recovery`: what is tried again and how often, if
+    not the usual. Raises `NetworkError` when there is no broker, `AuthenticationError` when whoever is there does not
+    take the key in that file.
     """
     file = ConnectionFile(Path(connection_file) if connection_file else None)
     deadline = time.monotonic() + wait
     while file.stamp() is None and time.monotonic() < deadline:
         time.sleep(LOOK_INTERVAL)
     connection = file.read()
-    return Client(connection, file=file, client_id=client_id, timeout=timeout, request_timeout=request_timeout)
+    return Client(
+        connection,
+        file=file,
+        client_id=client_id,
+        timeout=timeout,
+        request_timeout=request_timeout,
+        recovery=recovery,
+    )
 
 
 class Client:
@@ -121,7 +139,11 @@ class Client:
 
     Every method raises the broker's error as an exception of `backtestr.errors`, `TimedOut` when there is no answer in
     time, `NetworkError` when the connection was lost for as long, and `RuntimeError` after `close`. When the broker is
-    restarted the client connects again by itself, and what waits is sent again with the same id.
+    restarted the client connects again by itself, and what waits is sent again with the same id (docs/client.md).
+
+    `connection_changed` is a blinker signal, sent with this client as sender and `state` and `previous`. Its listeners
+    and the callbacks of `on_error` are called one after the other by a thread of their own, so they may ask the client
+    things; one that raises is logged.
     """
 
     def __init__(
@@ -133,20 +155,38 @@ class Client:
         client_id: str | None = None,
         timeout: float = 5.0,
         request_timeout: float = REQUEST_TIMEOUT,
+        recovery: Recovery | None = None,
     ) -> None:
         """Connect as `connection` says. `context` is needed for a broker inside this process, and stays the caller's.
         With `file`, other starts of the broker are noticed there. The rest is as in `connect`."""
         self._own_context = zmq.Context() if context is None else None
         nonce = uuid.uuid4().hex
-        session = Session(client_id or f"python-{nonce}", nonce)
+        recovery = recovery or Recovery()
+        delay = delays(recovery)
+        session = Session(client_id or f"python-{nonce}", nonce, recovery=recovery, delay=delay)
         used_context = context or self._own_context
         assert used_context is not None
-        self._transport = Transport(session, connection, file, used_context)
+        self.connection_changed = blinker.Signal("the connection's state changed: state, previous")
+        self._listeners = Listeners()
+        self._errors = ErrorLog(self._listeners)
+        self._transport = Transport(
+            session,
+            connection,
+            file,
+            used_context,
+            recovery=recovery,
+            delay=delay,
+            errors=self._errors,
+            on_state=self._on_state,
+        )
         self._request_timeout = request_timeout
         try:
             self._welcome = self._transport.welcomed.read(timeout)
         except TimedOut:
+            distrust = self._transport.distrust
             self.close()
+            if distrust is not None:
+                raise AuthenticationError(f"the broker does not take this client's key: {distrust}") from None
             silent = f"the broker (process {connection.pid}) did not answer within {timeout:g} s"
             raise NetworkError(f"{silent}; if it is gone, {HOW_TO_START}") from None
         except BaseException:  # Ctrl-C included: nobody else could end the I/O thread
@@ -158,9 +198,35 @@ class Client:
         """What the broker said of itself when this client connected."""
         return self._welcome
 
+    # --- how the connection fares ---------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> ConnectionState:
+        """`connecting`, `ready`, `reconnecting`, `auth_failed` or `closed`."""
+        return self._transport.state
+
+    @property
+    def statistics(self) -> Statistics:
+        """What was counted so far: requests, and what streams lost and got back."""
+        return self._transport.statistics(self._listeners.missed)
+
+    @property
+    def errors(self) -> tuple[ErrorReport, ...]:
+        """The last 100 errors, the oldest first: requests that failed, messages that are lost, what the connection met
+        with, and, while the program is subscribed to it, what comes on `system.errors`."""
+        return self._errors.kept
+
+    def on_error(self, callback: Callback, severity: Severity = "Warning") -> Callable[[], None]:
+        """Have `callback` called with every further `ErrorReport` at least so severe; returns what ends that.
+
+        Severities are `Info`, `Warning`, `Error` and `Critical`.
+        """
+        return self._errors.listen(callback, severity)
+
     def close(self) -> None:
         """End the session. Backtests go on; what waits for an answer in other threads gets a `RuntimeError`."""
         self._transport.close()
+        self._listeners.close()
         if self._own_context is not None:
             self._own_context.term()
 
@@ -434,6 +500,10 @@ class Client:
         return found
 
     # --- within ---------------------------------------------------------------------------------------------------
+
+    def _on_state(self, state: ConnectionState, previous: ConnectionState) -> None:
+        for listener in list(self.connection_changed.receivers_for(self)):
+            self._listeners.tell(partial(listener, self, state=state, previous=previous))
 
     def _ask(self, request_type: str, data: Contract, answer: type[Answer]) -> Answer:
         return self._ask_bulk(request_type, data, answer, self._request_timeout)[0]

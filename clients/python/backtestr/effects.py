@@ -48,6 +48,12 @@ class Refused(msgspec.Struct, frozen=True):
     error: BacktestrError
 
 
+class Distrusted(msgspec.Struct, frozen=True):
+    """Whoever answered our Hello does not have the key that we have: the connection file is stale, or not its own."""
+
+    error: BacktestrError
+
+
 class Reconnect(msgspec.Struct, frozen=True):
     """The broker does not answer on this connection: make another one."""
 
@@ -60,7 +66,7 @@ class Noticed(msgspec.Struct, frozen=True):
     error: BacktestrError
 
 
-SessionEffect = Send | Welcomed | Answered | Failed | Refused | Reconnect | Noticed
+SessionEffect = Send | Welcomed | Answered | Failed | Refused | Distrusted | Reconnect | Noticed
 
 # --- what subscribers receive ---------------------------------------------------------------------------------------
 
@@ -88,7 +94,13 @@ class Restarted(msgspec.Struct, frozen=True):
     instance_id: str
 
 
-Delivery = StreamMessage | Gap | Restarted
+class Doubt(msgspec.Struct, frozen=True):
+    """Messages of topics that begin with `prefix` may have been lost unseen: read anew what they tell of."""
+
+    prefix: str
+
+
+Delivery = StreamMessage | Gap | Restarted | Doubt
 
 # --- the subscriptions' ---------------------------------------------------------------------------------------------
 

@@ -2,14 +2,14 @@
 
 No I/O. The shell tells it what happened (`connected`, `receive`, `tick`), with the monotonic time in seconds as `now`
 and wall-clock time as data; it returns effects to be executed in order. What it owns: the session id and counter, the
-requests that wait for an answer, their deadlines, and sending again with the same id where that is safe
-(PROTOCOL.md, section 4).
+requests that wait for an answer or for a broker, their deadlines, and sending again with the same id where that is safe
+(PROTOCOL.md, section 4) and the `Recovery` says so.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import msgspec
@@ -27,6 +27,7 @@ from backtestr_protocol.codec import (
     encoded_payload,
 )
 from backtestr_protocol.errors import (
+    AuthenticationError,
     BacktestrError,
     Busy,
     ErrorData,
@@ -36,12 +37,16 @@ from backtestr_protocol.errors import (
     ReplayDetected,
     SerializationError,
     SessionUnknown,
+    SystemFault,
     TimedOut,
     from_data,
 )
 from backtestr_protocol.messages import REQUESTS, Contract, Hello, Nothing, Welcome
 
-from .effects import Answered, Failed, Noticed, Reconnect, Refused, Send, SessionEffect, Welcomed
+from .counts import SessionCounts
+from .effects import Answered, Distrusted, Failed, Noticed, Reconnect, Refused, Send, SessionEffect, Welcomed
+from .pending import Pending
+from .recovery import OfflineQueueFull, Recovery
 
 # A request that is refused for its session or counter this often meets a broker that will never take it.
 MAX_RESENDS = 8
@@ -57,28 +62,23 @@ _error_decoder = msgspec.msgpack.Decoder(ErrorData)
 _success_decoders = {name: msgspec.msgpack.Decoder(request.success) for name, request in REQUESTS.items()}
 
 
-class _Pending:
-    """A request that waits for its answer. `session_id` is the session it was last sent in, None while unsent;
-    `retry_at` is set while the broker is too busy for it."""
-
-    __slots__ = ("deadline", "payload", "request_type", "resends", "retry_at", "session_id", "timeout")
-
-    def __init__(self, request_type: str, data: Contract, now: float, timeout: float) -> None:
-        self.request_type = request_type
-        self.payload = msgspec.Raw(encoded_payload(request_type, data))
-        self.timeout = timeout
-        self.deadline = now + timeout
-        self.session_id: str | None = None
-        self.resends = 0
-        self.retry_at: float | None = None
-
-
 class Session:
     """One client's conversation with whatever broker is there, across connections and restarts."""
 
-    def __init__(self, client_id: str, nonce: str, client_name: str = "backtestr (Python)") -> None:
+    def __init__(
+        self,
+        client_id: str,
+        nonce: str,
+        client_name: str = "backtestr (Python)",
+        recovery: Recovery | None = None,
+        delay: Callable[[int], float] | None = None,
+    ) -> None:
         """`client_id` is the client's own stable name; `nonce` must be new for every session object, since request ids
-        are made of it and are never to be used twice under one `client_id`."""
+        are made of it and are never to be used twice under one `client_id`. `delay` gives the seconds to wait before
+        the n-th try after a failure: here chance comes in. Without it each wait is the policy's `base_delay`."""
+        self._recovery = recovery or Recovery()
+        self._delay = delay or (lambda _: self._recovery.base_delay)
+        self.counts = SessionCounts()
         self._hello = Hello(
             client_id=client_id,
             client_name=client_name,
@@ -89,10 +89,11 @@ class Session:
         self._signer: Signer | None = None
         self._state: State = "apart"
         self._refusal: BacktestrError | None = None
+        self._distrust: AuthenticationError | None = None
         self._welcome: Welcome | None = None
         self._messages = 0  # numbers ids
         self._counter = 0
-        self._pending: OrderedDict[str, _Pending] = OrderedDict()
+        self._pending: OrderedDict[str, Pending] = OrderedDict()
         self._hello_id: str | None = None
         self._hello_deadline = 0.0
         self._ping_id: str | None = None
@@ -113,9 +114,15 @@ class Session:
         """How many requests wait for an answer."""
         return len(self._pending)
 
+    @property
+    def queued(self) -> int:
+        """How many requests of the program wait for a broker, and were never sent."""
+        return sum(one.is_queued for one in self._pending.values())
+
     def connected(self, signer: Signer, now: float, wall_ms: int) -> list[SessionEffect]:
         """There is a fresh connection, and `signer` has the key of the broker at its other end."""
         self._signer = signer
+        self._distrust = None
         self._forget_session()
         return [self._greet(now, wall_ms)]
 
@@ -126,25 +133,40 @@ class Session:
         self._signer = None
 
     def request(
-        self, request_type: str, data: Contract, now: float, wall_ms: int, timeout: float
+        self, request_type: str, data: Contract, now: float, wall_ms: int, timeout: float, *, is_own: bool = False
     ) -> tuple[str, list[SessionEffect]]:
-        """Ask the broker; `timeout` in seconds covers every attempt. Returns the id by which it is answered."""
+        """Ask the broker; `timeout` in seconds covers every attempt. Returns the id by which it is answered.
+
+        Without a session it waits for one, in order, as one of at most `offline_queue` requests; what the client asks
+        by itself (`is_own`) is bounded by its subscriptions.
+        """
         request_id = self._new_id()
-        pending = _Pending(request_type, data, now, timeout)
+        pending = Pending(request_type, data, now, timeout, is_own=is_own)
+        if self._state in ("apart", "greeting") and not is_own and self.queued >= self._recovery.offline_queue:
+            self.counts.dropped += 1
+            return request_id, [Failed(request_id, self._queue_full(request_type))]
         self._pending[request_id] = pending
         self._due(pending.deadline)
         if self._state == "ready":
             return request_id, [self._send(request_id, pending, now, wall_ms)]
         if self._refusal is not None:
+            self.counts.dropped += pending.is_queued
             del self._pending[request_id]
             return request_id, [Failed(request_id, self._refusal)]
         return request_id, []
+
+    def _queue_full(self, request_type: str) -> OfflineQueueFull:
+        return OfflineQueueFull(
+            f"{request_type} was not sent: there is no broker, and {self._recovery.offline_queue} requests wait for "
+            "one already; wait for some of them, ask again later, or connect with recovery=Recovery(offline_queue=...)",
+            waiting=self.queued,
+        )
 
     def farewell(self, now: float, wall_ms: int) -> list[SessionEffect]:
         """End the session at once instead of by silence; the answer is not waited for."""
         if self._state != "ready":
             return []
-        goodbye = _Pending("Goodbye", Nothing(), now, timeout=0.0)
+        goodbye = Pending("Goodbye", Nothing(), now, timeout=0.0)
         send = self._send(self._new_id(), goodbye, now, wall_ms)
         self.disconnected()
         return [send]
@@ -161,6 +183,11 @@ class Session:
                 return [Noticed(error or SerializationError(f"{envelope.message_type} without correlationId"))]
             if envelope.correlation_id == self._hello_id:
                 return self._greeted(envelope, error, now, wall_ms)
+        except AuthenticationError as distrust:
+            if self._state != "greeting":
+                return [Noticed(distrust)]
+            self._distrust = distrust
+            return [Distrusted(distrust)]
         except MessageError as complaint:
             return [Noticed(complaint)]
         return self._answered(envelope.correlation_id, envelope, error, message.attachments, now, wall_ms)
@@ -174,7 +201,9 @@ class Session:
             if pending.deadline <= now:
                 del self._pending[request_id]
                 effects += self._timed_out(request_id, pending)
-            elif pending.retry_at is not None and pending.retry_at <= now and self._state == "ready":
+            elif self._state == "ready" and pending.due is not None and pending.due <= now:
+                if pending.retry_at is None:
+                    pending.silences += 1
                 effects.append(self._send(request_id, pending, now, wall_ms))
         if self._state == "greeting" and self._hello_deadline <= now:
             self._hello_deadline = now + HELLO_TIMEOUT
@@ -214,12 +243,15 @@ class Session:
         if error is not None:
             self._forget_session()
             self._state, self._refusal = "refused", error
+            self.counts.dropped += self.queued
             failed: list[SessionEffect] = [Failed(request_id, error) for request_id in self._pending]
             self._pending.clear()
             return [Refused(error), *failed]
         welcome = decode(_welcome_decoder, envelope.payload.data)
         self._hello_id = None
         self._state, self._welcome, self._counter = "ready", welcome, 0
+        self._distrust = None
+        self.counts.sessions += 1
         self._last_sent = now
         self._due(now + self._beat(welcome))
         effects: list[SessionEffect] = [Welcomed(welcome)]
@@ -245,15 +277,18 @@ class Session:
         pending = self._pending.get(request_id)
         if pending is None:
             return []  # timed out meanwhile, or the second answer to what was sent twice
-        if error is not None and (again := self._again(request_id, pending, error, now, wall_ms)) is not None:
-            return again
+        if error is not None and self._recovery.automatic:
+            again = self._again(request_id, pending, error, now, wall_ms)
+            if again is not None:
+                return again
         del self._pending[request_id]
         if request_id == self._ping_id:
             self._ping_id = None
             self._due(now)  # for the next one's time to be reckoned
             return []  # the broker is there; nobody else waits for this
         if error is not None:
-            return [Failed(request_id, error)]
+            greet = isinstance(error, SessionUnknown) and self._is_current(pending)
+            return [*([self._greet(now, wall_ms)] if greet else []), Failed(request_id, error)]
         try:
             data = decode(_success_decoders[pending.request_type], envelope.payload.data)
         except MessageError as complaint:
@@ -261,49 +296,72 @@ class Session:
         return [Answered(request_id, data, attachments)]
 
     def _again(
-        self, request_id: str, pending: _Pending, error: BacktestrError, now: float, wall_ms: int
+        self, request_id: str, pending: Pending, error: BacktestrError, now: float, wall_ms: int
     ) -> list[SessionEffect] | None:
-        """What sends the request again where `error` allows that and time remains; else None."""
-        if pending.resends >= MAX_RESENDS and not isinstance(error, Busy | RateLimitExceeded):
-            return None
+        """What sends the request again, where the error advises that, and tries and time remain; else None.
+
+        Advice that this client does not know is left to the program, which finds it in `error.recovery_actions`.
+        """
+        advice = {one.action for one in error.recovery_actions if one.automatic}
         match error:
-            case SessionUnknown():
+            case SessionUnknown() if "hello" in advice and pending.resends < MAX_RESENDS:
                 pending.resends += 1
-                if self._state == "ready" and self._welcome and pending.session_id == self._welcome.session_id:
+                if self._is_current(pending):
                     pending.session_id = None
                     return [self._greet(now, wall_ms)]
                 if self._state == "ready":
                     return [self._send(request_id, pending, now, wall_ms)]
                 return []  # sent when the session is open
-            case ReplayDetected():
+            case ReplayDetected() if "resend" in advice and pending.resends < MAX_RESENDS:
                 pending.resends += 1
                 return [self._send(request_id, pending, now, wall_ms)] if self._state == "ready" else []
-            case Busy() | RateLimitExceeded():
-                retry_at = now + _retry_ms(error) / 1000
-                if retry_at >= pending.deadline:
-                    return None
-                pending.retry_at = retry_at
-                self._due(retry_at)
-                return []
+            case Busy() | RateLimitExceeded() if "wait" in advice:
+                pending.waits += 1
+                return self._try_again(pending, now, max(_retry_ms(error) / 1000, self._delay(pending.waits)))
+            case SystemFault() if "retry" in advice and pending.may_try_again(self._recovery):
+                pending.faults += 1
+                return self._try_again(pending, now, self._delay(pending.faults))
             case _:
                 return None
 
-    def _timed_out(self, request_id: str, pending: _Pending) -> list[SessionEffect]:
+    def _try_again(self, pending: Pending, now: float, delay: float) -> list[SessionEffect] | None:
+        """Send it again after `delay` seconds; None when its time is up before."""
+        if not pending.wait(now, delay):
+            return None
+        self._due(now + delay)
+        return []
+
+    def _is_current(self, pending: Pending) -> bool:
+        """Whether it was last sent in the session that is open."""
+        return self._welcome is not None and pending.session_id == self._welcome.session_id
+
+    def _timed_out(self, request_id: str, pending: Pending) -> list[SessionEffect]:
         if request_id == self._ping_id:
             self._ping_id = None
             return [Reconnect(f"no answer to Ping within {pending.timeout:g} s")]
+        if pending.is_queued:
+            self.counts.dropped += 1
         waited = f"{pending.request_type} was not answered within {pending.timeout:g} s"
         if self._state == "ready":
             return [Failed(request_id, TimedOut(waited, timeoutSeconds=pending.timeout))]
-        return [Failed(request_id, NetworkError(f"{waited}: the connection to the broker is lost"))]
+        sent = "it was never sent" if not pending.sendings else "it was sent before, and may have been executed"
+        if self._distrust is not None:
+            why: BacktestrError = AuthenticationError(f"{waited} ({sent}): {self._distrust}")
+        else:
+            why = NetworkError(f"{waited}: the connection to the broker is lost ({sent})")
+        return [Failed(request_id, why)]
 
     # --- sending ------------------------------------------------------------------------------------------------
 
-    def _send(self, request_id: str, pending: _Pending, now: float, wall_ms: int) -> Send:
+    def _send(self, request_id: str, pending: Pending, now: float, wall_ms: int) -> Send:
         assert self._welcome is not None
         self._counter += 1
         self._last_sent = now
-        pending.session_id, pending.retry_at = self._welcome.session_id, None
+        pending.sent(self._welcome.session_id, now, self._recovery)
+        if pending.due is not None:
+            self._due(pending.due)
+        if pending.sendings > 1 and not pending.is_own:
+            self.counts.resent += 1
         return Send(self._sealed(request_id, pending.payload, wall_ms, pending.session_id, self._counter))
 
     def _sealed(
@@ -328,8 +386,11 @@ class Session:
 
     def _ping(self, welcome: Welcome, now: float, wall_ms: int) -> Send:
         self._ping_id = self._new_id()
-        pending = self._pending[self._ping_id] = _Pending("Ping", Nothing(), now, welcome.session_timeout_ms / 1000)
-        return self._send(self._ping_id, pending, now, wall_ms)
+        timeout = welcome.session_timeout_ms / 1000
+        pending = self._pending[self._ping_id] = Pending("Ping", Nothing(), now, timeout, is_own=True)
+        send = self._send(self._ping_id, pending, now, wall_ms)
+        pending.resend_at = None  # its silence is what it is sent for
+        return send
 
     def _new_id(self) -> str:
         self._messages += 1
@@ -347,7 +408,7 @@ class Session:
     def _earliest(self) -> float | None:
         times = [pending.deadline for pending in self._pending.values()]
         if self._state == "ready":
-            times += [pending.retry_at for pending in self._pending.values() if pending.retry_at is not None]
+            times += [pending.due for pending in self._pending.values() if pending.due is not None]
         if self._state == "greeting":
             times.append(self._hello_deadline)
         if self._welcome and self._ping_id is None:
@@ -359,6 +420,9 @@ class Session:
         assert (self._state == "greeting") == (self._hello_id is not None)
         assert (self._state == "refused") == (self._refusal is not None)
         assert self._state == "apart" or self._signer is not None
+        assert self._state == "ready" or self.queued <= self._recovery.offline_queue
+        for pending in self._pending.values():
+            pending.check_invariants(self._recovery)
         earliest = self._earliest()
         assert earliest is None or (self._deadline is not None and self._deadline <= earliest), (
             "a deadline would be missed"

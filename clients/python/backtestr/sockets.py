@@ -6,7 +6,7 @@ import zmq
 
 from backtestr_protocol import topics
 from backtestr_protocol.connection import Connection
-from backtestr_protocol.frames import has_input, send
+from backtestr_protocol.frames import has_input, receive, send
 from backtestr_protocol.topics import Socket
 
 # Answers carry tables: a year of minute bars with indicators is some 50 MB. Beyond this something is wrong.
@@ -28,6 +28,12 @@ class Sockets:
         self._endpoints = connection.endpoints
         self.requests = self._open(zmq.DEALER, self._endpoints.requests, MAX_ANSWER_BYTES)
         self.streams: dict[Socket, zmq.Socket[bytes]] = {}
+        # ZeroMQ connects again silently, while the session is bound to the connection that is gone.
+        self._losses = self.requests.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+
+    def lost_broker(self) -> bool:
+        """Whether the connection for requests broke since this was last asked."""
+        return any([True for _ in receive(self._losses, BURST)])
 
     def send(self, frames: list[bytes]) -> bool:
         """Send a request; False when the queue to an absent broker is full."""
@@ -56,13 +62,15 @@ class Sockets:
 
     @property
     def all(self) -> list[zmq.Socket[bytes]]:
-        return [self.requests, *self.streams.values()]
+        return [self.requests, self._losses, *self.streams.values()]
 
     def have_input(self) -> bool:
         """Whether a message waits: to be asked before sleeping on the sockets' file descriptors (see `has_input`)."""
         return any(has_input(socket) for socket in self.all)
 
     def close(self) -> None:
+        self.requests.disable_monitor()
+        self._losses.close(linger=0)
         self.requests.close(linger=CLOSING_MS)
         for socket in self.streams.values():
             socket.close(linger=0)

@@ -14,6 +14,7 @@ from backtestr_protocol.codec import Payload, decode
 from backtestr_protocol.errors import SerializationError
 from backtestr_protocol.messages import Batch, Missed
 
+from .counts import StreamCounts
 from .effects import Delivery, Gap, StreamMessage
 
 # Messages that arrived ahead of a missing one; beyond this they are asked for again instead of being kept.
@@ -51,10 +52,14 @@ class TopicStream:
     arrives begins the stream). Everything before it was delivered or stated as a gap.
     """
 
-    __slots__ = ("_doubts", "_heard", "_held", "asking", "known", "next_seq", "topic")
+    __slots__ = ("_counts", "_doubts", "_gap_end", "_heard", "_held", "_lost", "asking", "known", "next_seq", "topic")
 
-    def __init__(self, topic: str, *, from_start: bool) -> None:
+    def __init__(self, topic: str, *, from_start: bool, counts: StreamCounts | None = None) -> None:
+        """`counts`: where duplicates and gaps are counted, beside those of other topics."""
         self.topic = topic
+        self._counts = counts or StreamCounts()
+        self._gap_end = 0  # the last number of the gap that is being repaired, 0 for none
+        self._lost = False  # whether some of it is lost
         self.next_seq = 1 if from_start else 0
         self.known = 0  # the highest number heard of
         self.asking = 0  # the number of the FetchMissed that is under way, 0 for none
@@ -73,7 +78,9 @@ class TopicStream:
             if seq == self.next_seq and not self._held and len(delivered) < room:
                 delivered.append(StreamMessage(self.topic, seq, payload.type, payload.data))
                 self._reach(seq)
-            elif seq == self.next_seq or (seq > self.next_seq and len(self._held) < MAX_HELD):
+            elif seq < self.next_seq or seq in self._held:
+                self._counts.duplicates_dropped += 1
+            elif seq == self.next_seq or len(self._held) < MAX_HELD:
                 self._held[seq] = payload
         return self._with_held(delivered, room)
 
@@ -84,7 +91,24 @@ class TopicStream:
     def told(self, last_seq: int) -> None:
         """A watermark: the topic has come as far as `last_seq`."""
         if self.next_seq:
+            self._counts.watermarks_behind += last_seq > self.known and last_seq >= self.next_seq
             self.known = max(self.known, last_seq)
+
+    def start_at(self, seq: int) -> None:
+        """Begin with the message `seq`, when nothing has begun it."""
+        self.next_seq = self.next_seq or seq
+
+    def repairing(self, to_seq: int) -> None:
+        """What is missing up to `to_seq` is asked for."""
+        if not self._gap_end:
+            self._counts.gaps_seen += 1
+            self._gap_end = to_seq
+
+    def leave(self) -> None:
+        """Nobody wants the rest of this topic."""
+        if self._gap_end:
+            self._gap_end = 0
+            self._counts.gaps_left += 1
 
     @property
     def holds_next(self) -> bool:
@@ -128,6 +152,8 @@ class TopicStream:
 
     def _gap_to(self, last_seq: int) -> Gap:
         gap = Gap(self.topic, self.next_seq, last_seq)
+        self._counts.messages_lost += last_seq - self.next_seq + 1
+        self._lost = True
         self._reach(last_seq)
         return gap
 
@@ -135,6 +161,20 @@ class TopicStream:
         """Everything up to `seq` was delivered or stated as a gap."""
         self.next_seq = seq + 1
         self._doubts = 0
+        if self._lost or self._gap_end:
+            self._close_gap(seq)
+
+    def _close_gap(self, seq: int) -> None:
+        """Count the gap that ends with `seq` or before, if one does; a loss found without asking is one at once."""
+        if self._lost and not self._gap_end:
+            self._counts.gaps_seen += 1
+        elif seq < self._gap_end:
+            return
+        if self._lost:
+            self._counts.gaps_lost += 1
+        else:
+            self._counts.gaps_repaired += 1
+        self._gap_end, self._lost = 0, False
 
     def _with_held(self, delivered: list[Delivery], room: int) -> list[Delivery]:
         """`delivered`, and those that were held because something before them was missing or there was no room."""
@@ -146,3 +186,4 @@ class TopicStream:
     def check_invariants(self) -> None:
         assert len(self._held) <= MAX_HELD + 1
         assert all(self.next_seq <= seq <= self.known for seq in self._held)
+        assert not self._gap_end or self.next_seq <= self._gap_end

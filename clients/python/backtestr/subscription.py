@@ -13,7 +13,7 @@ from backtestr_protocol.codec import decode
 from backtestr_protocol.errors import did_you_mean
 from backtestr_protocol.messages import STREAMED
 
-from .effects import Gap, Restarted, StreamMessage
+from .effects import Doubt, Gap, Restarted, StreamMessage
 from .subscriptions import Since
 from .transport import Transport
 
@@ -68,6 +68,7 @@ class Subscription:
     def next(self, timeout: float | None = None) -> Update | Gap | Restarted | None:
         """What comes next; None at the end. Raises `TimedOut` when nothing came within `timeout` seconds."""
         delivery = self._mailbox.take(timeout)
+        assert not isinstance(delivery, Doubt)  # which is for those who read the latest of each topic
         return read_message(delivery) if isinstance(delivery, StreamMessage) else delivery
 
     def __iter__(self) -> Iterator[Update | Gap | Restarted]:

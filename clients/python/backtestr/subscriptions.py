@@ -34,11 +34,13 @@ from backtestr_protocol.messages import (
     Watermarks,
 )
 
+from .counts import StreamCounts
 from .effects import (
     Ask,
     BacktestQuestion,
     Deliver,
     Delivery,
+    Doubt,
     End,
     Finished,
     Gap,
@@ -54,8 +56,9 @@ from .effects import (
 from .streams import TopicStream, unpack
 
 # Where a topic begins for a subscriber: with what is published from now on; with its first message, the topic being
-# new; or with the oldest message that the broker keeps.
-Since = Literal["now", "birth", "kept"]
+# new; with the oldest message that the broker keeps; or with its latest message, for topics each message of which says
+# all that those before it said.
+Since = Literal["now", "birth", "kept", "latest"]
 
 Effects = list[SubscriptionEffect]
 
@@ -68,9 +71,10 @@ _UNBOUNDED = 1 << 60
 
 
 class _Subscription:
-    __slots__ = ("ending", "prefix", "room", "since", "streams", "until")
+    __slots__ = ("_counts", "ending", "prefix", "room", "since", "streams", "until")
 
-    def __init__(self, prefix: str, since: Since, until: str | None, room: int) -> None:
+    def __init__(self, prefix: str, since: Since, until: str | None, room: int, counts: StreamCounts) -> None:
+        self._counts = counts
         self.prefix = prefix
         self.since = since
         self.until = until  # the backtest whose end is this subscription's
@@ -85,16 +89,27 @@ class _Subscription:
 
     def begin(self) -> None:
         """Start every topic from its beginning."""
+        self.leave()
         self.streams.clear()
-        if self.is_exact and self.since != "now":
+        if self.is_exact and self.is_from_start:
             self.stream(self.prefix)
+
+    def leave(self) -> None:
+        """Nobody wants what is still missing."""
+        for stream in self.streams.values():
+            stream.leave()
+
+    @property
+    def is_from_start(self) -> bool:
+        """Whether a topic begins with its first message, or the oldest of it that is kept."""
+        return self.since in ("birth", "kept")
 
     def matches(self, topic: str) -> bool:
         return topic == self.prefix or (not self.is_exact and topic.startswith(self.prefix))
 
     def stream(self, topic: str) -> TopicStream:
         if topic not in self.streams:
-            self.streams[topic] = TopicStream(topic, from_start=self.since != "now")
+            self.streams[topic] = TopicStream(topic, from_start=self.is_from_start, counts=self._counts)
         return self.streams[topic]
 
 
@@ -107,6 +122,7 @@ class Subscriptions:
         self._followed: set[str] = set()
         self._watermark_seq = 0
         self._questions = 0  # numbers them
+        self.counts = StreamCounts()
 
     @property
     def prefixes(self) -> list[str]:
@@ -124,7 +140,7 @@ class Subscriptions:
         effects: Effects = []
         if not self._by_id:
             effects += self._listen(topics.WATERMARKS)
-        subscription = self._by_id[subscription_id] = _Subscription(prefix, since, until, room)
+        subscription = self._by_id[subscription_id] = _Subscription(prefix, since, until, room, self.counts)
         effects += self._listen(prefix)
         if since == "kept":
             effects += self._look_for_more(subscription_id, subscription)
@@ -137,6 +153,7 @@ class Subscriptions:
         subscription = self._by_id.pop(subscription_id, None)
         if subscription is None:
             return []
+        subscription.leave()
         effects = self._unlisten(subscription.prefix)
         return effects if self._by_id else effects + self._unlisten(topics.WATERMARKS)
 
@@ -266,6 +283,8 @@ class Subscriptions:
             for topic, last_seq in reached.items():
                 if subscription.matches(topic) and (topic in subscription.streams or subscription.since != "now"):
                     stream = subscription.stream(topic)
+                    if subscription.since == "latest":
+                        stream.start_at(last_seq)
                     stream.told(last_seq)
                     effects += self._go_on(subscription_id, subscription, stream)
             if one_was_lost:
@@ -278,14 +297,20 @@ class Subscriptions:
             return []
         missing = stream.missing()
         if missing is not None:
+            stream.repairing(missing[1])
             return self._fetch(subscription_id, stream, missing[1])
         if subscription.ending and not stream.holds_next:
             return self._fetch(subscription_id, stream, is_last=True)
         return []
 
     def _look_for_more(self, subscription_id: int, subscription: _Subscription) -> Effects:
-        """A loss may have gone unseen: ask each topic whether there is more than what is here."""
+        """A loss may have gone unseen: ask each topic whether there is more than what is here.
+
+        Where the latest message of each is all that counts, and topics may be many, the reader asks for all at once.
+        """
         effects: Effects = []
+        if subscription.since == "latest":
+            return self._deliver(subscription_id, subscription, [Doubt(subscription.prefix)])
         for stream in subscription.streams.values():
             if subscription.room > 0 and stream.next_seq and not stream.asking:
                 effects += self._fetch(subscription_id, stream)

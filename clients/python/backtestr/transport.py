@@ -1,7 +1,8 @@
 """The I/O thread: it owns every socket, and joins the session and the subscriptions to them and to the callers.
 
-Callers hand it commands and wait for replies; it alone touches the machines. It also watches the connection file: when
-another start of the broker has written it, the sockets are replaced, and the machines carry on where they were.
+Callers hand it commands and wait for replies; it alone touches the machines. It also watches the connection and the
+connection file: when the one breaks or another start of the broker has written the other, the sockets are replaced, and
+the machines carry on where they were.
 """
 
 from __future__ import annotations
@@ -17,21 +18,30 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, assert_never
 
+import msgspec
 import zmq
 
+from backtestr_protocol import topics
+from backtestr_protocol.codec import decode
 from backtestr_protocol.connection import Connection
-from backtestr_protocol.errors import BacktestrError, Busy, NetworkError
+from backtestr_protocol.errors import BacktestrError, Busy, ErrorData, MessageError, NetworkError, from_data
 from backtestr_protocol.frames import receive
 from backtestr_protocol.messages import BacktestStatus, Contract, Welcome
 
+from .breaker import Breaker
+from .connectivity import CONNECTION, ConnectionState, Happening
+from .counts import Statistics
 from .discovery import ConnectionFile, Stamp
 from .effects import (
     Answered,
     Ask,
     Deliver,
+    Delivery,
+    Distrusted,
     End,
     Failed,
     Finished,
+    Gap,
     Listen,
     Noticed,
     Question,
@@ -39,11 +49,14 @@ from .effects import (
     Refused,
     Send,
     SessionEffect,
+    StreamMessage,
     SubscriptionEffect,
     Unlisten,
     Welcomed,
 )
 from .handover import MAX_UNREAD, Mailbox, Reply
+from .recovery import MessagesLost, Recovery
+from .reports import ErrorLog, ErrorReport
 from .session import Session
 from .sockets import BURST, Sockets
 from .subscriptions import Since, Subscriptions
@@ -59,6 +72,8 @@ log = logging.getLogger("backtestr")
 
 Success = tuple[Any, list[bytes]]
 
+_error_decoder = msgspec.msgpack.Decoder(ErrorData)
+
 
 class Transport:
     """One client's I/O thread, from its making to `close`."""
@@ -69,9 +84,27 @@ class Transport:
         connection: Connection,
         file: ConnectionFile | None,
         context: zmq.Context[zmq.Socket[bytes]],
+        *,
+        recovery: Recovery,
+        delay: Callable[[int], float],
+        errors: ErrorLog,
+        on_state: Callable[[ConnectionState, ConnectionState], None],
     ) -> None:
-        """`file` None: the connection is the only one there will be (a broker inside this process)."""
+        """`file` None: the connection is the only one there will be (a broker inside this process). `delay` gives the
+        seconds before the n-th try to connect again. `on_state` is called by this thread with the state and the one
+        before, and must not wait."""
         self.welcomed: Reply[Welcome] = Reply()
+        self.state: ConnectionState = "connecting"
+        self.distrust: BacktestrError | None = None  # why the state is `auth_failed`
+        self._on_state = on_state
+        self._recovery = recovery
+        self._delay = delay
+        self._errors = errors
+        self._breaker = Breaker(recovery)
+        self._requests = self._answered = self._failed = self._refused = 0
+        self._losses = 0  # of connections since the last welcome
+        self._connect_at: float | None = None
+        self._is_accepted = False  # the key of this connection was taken before
         self._session = session
         self._subscriptions = Subscriptions()
         self._connection = connection
@@ -92,7 +125,10 @@ class Transport:
         self._is_closing = False
         self._fault: BaseException | None = None
         self._ids = itertools.count(1)
-        self._waiting: dict[str, Reply[Success] | Question] = {}
+        self._waiting: dict[str, tuple[str, Reply[Success] | Question]] = {}
+        self._error_feeds: set[int] = set()  # the subscriptions that carry system.errors
+        self._error_seq = 0
+        self._gaps_told = 0
         self._mailboxes: dict[int, Mailbox] = {}
         self._finishes: dict[str, list[Reply[BacktestStatus]]] = {}
         self._thread = threading.Thread(target=self._run, name="backtestr client", daemon=True)
@@ -113,6 +149,8 @@ class Transport:
 
         def begin() -> None:
             self._mailboxes[number] = mailbox
+            if prefix == topics.ERRORS or (prefix.endswith(".") and topics.ERRORS.startswith(prefix)):
+                self._error_feeds.add(number)
             self._do(self._subscriptions.open(number, prefix, since, MAX_UNREAD, until))
 
         self._command(begin)
@@ -125,6 +163,7 @@ class Transport:
             self._do(self._subscriptions.close(number))
             if (mailbox := self._mailboxes.pop(number, None)) is not None:
                 mailbox.end(None)
+            self._error_feeds.discard(number)
 
         self._command(end)
 
@@ -147,6 +186,30 @@ class Transport:
             self._subscriptions.unfollow(backtest_id)
 
         self._command(end)
+
+    def statistics(self, missed: int) -> Statistics:
+        """The counters, as they stand; `missed` is the listeners' part."""
+        session, streams = self._session.counts, self._subscriptions.counts
+        return Statistics(
+            sessions=session.sessions,
+            requests=self._requests,
+            answered=self._answered,
+            failed=self._failed,
+            resent=session.resent,
+            waiting=self._requests - self._answered - self._failed,
+            queued=self._session.queued,
+            dropped=session.dropped + self._refused,
+            gaps_seen=streams.gaps_seen,
+            gaps_repaired=streams.gaps_repaired,
+            gaps_lost=streams.gaps_lost,
+            gaps_left=streams.gaps_left,
+            gaps_open=streams.gaps_open,
+            messages_lost=streams.messages_lost,
+            duplicates_dropped=streams.duplicates_dropped,
+            watermarks_behind=streams.watermarks_behind,
+            errors=self._errors.count,
+            listeners_missed=missed,
+        )
 
     def close(self) -> None:
         """Say goodbye, close the sockets and end the thread. What still waits fails with `RuntimeError`."""
@@ -179,6 +242,7 @@ class Transport:
             log.critical("the client's I/O thread ended: %r", fault, exc_info=fault)
         finally:
             self._disconnect()
+            self._happened("closed")
             with self._gate:
                 self._is_shut = True
             self._run_commands()
@@ -193,7 +257,11 @@ class Transport:
             for stream in list(self._sockets.streams.values()):
                 for frames in receive(stream, BURST):
                     self._do(self._subscriptions.receive(frames))
+            if self._sockets.lost_broker():
+                self._lose("it broke")
         now = time.monotonic()
+        if self._connect_at is not None and self._connect_at <= now:
+            self._connect(self._connection)
         deadline = self._session.next_deadline()
         if deadline is not None and deadline <= now:
             self._do(self._session.tick(now, _wall_ms()))
@@ -209,7 +277,7 @@ class Transport:
         """The seconds for which nothing is due; None is for ever."""
         if self._sockets is not None and self._sockets.have_input():
             return 0.0
-        deadlines = (self._session.next_deadline(), self._next_look if self._file else None)
+        deadlines = (self._session.next_deadline(), self._next_look if self._file else None, self._connect_at)
         due = [deadline for deadline in deadlines if deadline is not None]
         return max(0.0, min(due) - time.monotonic()) if due else None
 
@@ -221,28 +289,38 @@ class Transport:
         self._stamp = stamp
         if stamp is None:
             self._disconnect()
+            self._happened("lost")
             return
         try:
             connection = file.read()
         except NetworkError as error:
             log.warning("%s", error)
+            self._report(error, "connection")
             self._disconnect()
+            self._happened("lost")
             return
-        if self._sockets is None or connection.instance_id != self._connection.instance_id:
+        is_other = connection.instance_id != self._connection.instance_id
+        if is_other:
+            self._is_accepted, self._losses = False, 0
+            self._happened("replaced")
+        if is_other or (self._sockets is None and self._connect_at is None):
             self._connect(connection)
 
     def _connect(self, connection: Connection) -> None:
         self._disconnect()
         self._connection = connection
         self._sockets = sockets = Sockets(self._context, connection)
-        self._selector.register(_descriptor(sockets.requests), selectors.EVENT_READ)
+        for one in sockets.all:
+            self._selector.register(_descriptor(one), selectors.EVENT_READ)
         for prefix in self._subscriptions.prefixes:
             self._listen(prefix)
         signer = connection.signer()
+        self._error_seq = self._error_seq if self._is_accepted else 0
         self._do(self._session.connected(signer, time.monotonic(), _wall_ms()))
         self._do(self._subscriptions.connected(signer, connection.instance_id))
 
     def _disconnect(self) -> None:
+        self._connect_at = None
         if self._sockets is None:
             return
         for one in self._sockets.all:
@@ -251,42 +329,101 @@ class Transport:
         self._sockets = None
         self._session.disconnected()
 
+    def _lose(self, reason: str) -> None:
+        """The connection is of no use any more: make another, at once the first time, then after a wait."""
+        log.warning("connecting again: %s", reason)
+        self._report(NetworkError(f"the connection to the broker was lost: {reason}"), "connection")
+        self._disconnect()
+        self._happened("lost")
+        wait = self._delay(self._losses) if self._losses else 0.0
+        self._losses += 1
+        self._connect_at = time.monotonic() + wait
+
+    def _distrusted(self, error: BacktestrError) -> None:
+        """Whoever is at the broker's address does not share our keys. Every sign of that comes in here.
+
+        A key that was taken before does not go bad: then another broker has come, and its connection file will.
+        """
+        if self._recovery.automatic:
+            self._stamp = None  # what AUTHENTICATION_ERROR advises: read the connection file again
+        if self._is_accepted:
+            log.info("another broker answers, whose connection file is not there yet")
+            self._happened("lost")
+            return
+        self.distrust = error
+        log.error("the broker does not take this client's key: %s", error)
+        self._report(error, "connection")
+        self._happened("distrusted")
+
+    def _happened(self, what: Happening) -> None:
+        before, self.state = self.state, CONNECTION[self.state, what]
+        if self.state != before:
+            self._on_state(self.state, before)
+
+    def _report(self, error: BacktestrError, about: str) -> None:
+        self._errors.add(ErrorReport(error, about, _wall_ms()))
+
     def _listen(self, prefix: str) -> None:
         if self._sockets is not None:
             for opened in self._sockets.listen(prefix):
                 self._selector.register(_descriptor(opened), selectors.EVENT_READ)
 
     def _ask(self, request_type: str, data: Contract, timeout: float, waiter: Reply[Success] | Question) -> None:
-        if isinstance(waiter, Reply) and self._session.waiting >= MAX_WAITING:
-            waiter.fail(Busy(f"{MAX_WAITING} requests wait for an answer already; wait for some of them first"))
-            return
-        request_id, effects = self._session.request(request_type, data, time.monotonic(), _wall_ms(), timeout)
-        self._waiting[request_id] = waiter
+        is_own = not isinstance(waiter, Reply)
+        if isinstance(waiter, Reply):
+            self._requests += 1
+            refusal = self._breaker.refusal() or self._too_many()
+            if refusal is not None:
+                self._refused += 1
+                self._fail(request_type, waiter, refusal)
+                return
+        now = time.monotonic()
+        request_id, effects = self._session.request(request_type, data, now, _wall_ms(), timeout, is_own=is_own)
+        if not is_own:
+            self._breaker.sent(request_id)
+        self._waiting[request_id] = request_type, waiter
         self._do(effects)
+
+    def _too_many(self) -> Busy | None:
+        if self._session.waiting < MAX_WAITING:
+            return None
+        return Busy(f"{MAX_WAITING} requests wait for an answer already; wait for some of them first")
+
+    def _fail(self, request_type: str, reply: Reply[Success], error: BacktestrError) -> None:
+        self._failed += 1
+        self._report(error, request_type)
+        reply.fail(error)
 
     def _do(self, effects: Iterable[SessionEffect | SubscriptionEffect]) -> None:
         for effect in effects:
             match effect:
                 case Answered():
                     match self._waiting.pop(effect.request_id):
-                        case Reply() as reply:
+                        case (_, Reply() as reply):
+                            self._answered += 1
+                            self._breaker.ended(effect.request_id, None)
                             reply.succeed((effect.data, effect.attachments))
-                        case question:
+                        case (_, question):
                             self._do(self._subscriptions.answered(question, effect.data))
                 case Send():
                     if self._sockets is None or not self._sockets.send(effect.frames):
                         log.warning("a request could not be sent; it waits for the next connection")
                 case Deliver():
+                    self._look_for_errors(effect.subscription_id, effect.deliveries)
                     self._mailboxes[effect.subscription_id].put(effect.deliveries)
                 case Failed():
                     match self._waiting.pop(effect.request_id):
-                        case Reply() as reply:
-                            reply.fail(effect.error)
-                        case question:
+                        case (request_type, Reply() as reply):
+                            self._breaker.ended(effect.request_id, effect.error)
+                            self._fail(request_type, reply, effect.error)
+                        case (_, question):
                             self._do(self._subscriptions.failed(question, effect.error))
                 case Ask():
                     self._ask(effect.request_type, effect.data, REPAIR_TIMEOUT, effect.about)
                 case End():
+                    self._error_feeds.discard(effect.subscription_id)
+                    if effect.error is not None:
+                        self._report(effect.error, "subscription")
                     self._mailboxes.pop(effect.subscription_id).end(effect.error)
                 case Finished():
                     self._finish(effect)
@@ -296,21 +433,52 @@ class Transport:
                     if self._sockets is not None:
                         self._sockets.unlisten(effect.prefix)
                 case Welcomed():
+                    self._is_accepted, self._losses, self.distrust = True, 0, None
+                    self._breaker.welcomed()
+                    self._happened("welcomed")
                     if not self._is_welcomed:
                         self._is_welcomed = True
                         self.welcomed.succeed(effect.welcome)
                 case Refused():
                     log.error("the broker refuses this client: %s", effect.error)
+                    self._report(effect.error, "connection")
+                    self._happened("lost")
                     if not self._is_welcomed:
                         self._is_welcomed = True
                         self.welcomed.fail(effect.error)
+                case Distrusted():
+                    self._distrusted(effect.error)
                 case Reconnect():
-                    log.warning("connecting again: %s", effect.reason)
-                    self._connect(self._connection)
+                    self._lose(effect.reason)
                 case Noticed():
                     log.warning("%s: %s", effect.error.code, effect.error)
+                    self._report(effect.error, "connection")
                 case _:
                     assert_never(effect)
+
+    def _look_for_errors(self, subscription_id: int, deliveries: list[Delivery]) -> None:
+        """Report what is lost for good, and what the broker says of errors where the program has subscribed to that."""
+        lost = self._subscriptions.counts.messages_lost
+        if lost != self._gaps_told:
+            self._gaps_told = lost
+            for gap in deliveries:
+                if isinstance(gap, Gap):
+                    numbers = f"{gap.from_seq} to {gap.to_seq}"
+                    self._report(MessagesLost(f"messages {numbers} of {gap.topic} are lost"), gap.topic)
+        if subscription_id in self._error_feeds:
+            for message in deliveries:
+                if isinstance(message, StreamMessage) and message.topic == topics.ERRORS:
+                    self._report_streamed(message)
+
+    def _report_streamed(self, message: StreamMessage) -> None:
+        if message.seq <= self._error_seq:
+            return  # another subscription had it
+        self._error_seq = message.seq
+        try:
+            error: BacktestrError = from_data(decode(_error_decoder, message.data))
+        except MessageError as complaint:
+            error = complaint
+        self._report(error, topics.ERRORS)
 
     def _finish(self, finished: Finished) -> None:
         for reply in self._finishes.pop(finished.backtest_id, []):
@@ -327,7 +495,7 @@ class Transport:
         closed = RuntimeError(
             "this client is closed" if self._fault is None else f"its I/O thread ended: {self._fault!r}"
         )
-        for waiter in self._waiting.values():
+        for _, waiter in self._waiting.values():
             if isinstance(waiter, Reply):
                 waiter.fail(closed)
         for reply in itertools.chain.from_iterable(self._finishes.values()):

@@ -22,11 +22,22 @@ from backtestr.effects import (
     StreamMessage,
     SubscriptionEffect,
 )
+from backtestr.recovery import Recovery
 from backtestr.session import Session
 from backtestr.subscriptions import Since, Subscriptions
 from backtestr_broker.core import Core, Limits
 from backtestr_broker.events import Committed, Effect, HostSample, Persist, Publish, Reply, RequestReceived, Tick
-from backtestr_protocol.codec import Signer, encode, encoded_payload
+from backtestr_protocol.codec import (
+    REQUEST,
+    RESPONSE,
+    Outgoing,
+    OutgoingPayload,
+    Signer,
+    decode_message,
+    encode,
+    encode_message,
+    encoded_payload,
+)
 from backtestr_protocol.errors import BacktestrError
 from backtestr_protocol.messages import Contract
 
@@ -50,9 +61,9 @@ class Link:
     """`answers`, `events` and `delivered` collect what the client made of it. Nothing moves but by `ask`, `publish`,
     `advance` and the like, each of which carries everything to its end."""
 
-    def __init__(self) -> None:
+    def __init__(self, recovery: Recovery | None = None, delay: Callable[[int], float] | None = None) -> None:
         self.now = 100.0
-        self.session = Session("tester", "nonce")
+        self.session = Session("tester", "nonce", recovery=recovery, delay=delay)
         self.subscriptions = Subscriptions()
         self.answers: dict[str, Outcome] = {}
         self.events: list[SessionEffect | SubscriptionEffect] = []
@@ -64,6 +75,8 @@ class Link:
         self._connections = 0
         self._questions: dict[str, Question] = {}
         self._lost_requests = self._lost_replies = 0
+        self._said_instead: BacktestrError | None = None
+        self._is_broker_there = True
         self._lose_stream: Callable[[str], bool] = lambda _: False
         self._under_way: deque[tuple[str, Frames]] = deque()
         self.start_broker()
@@ -176,6 +189,23 @@ class Link:
         self._lost_replies = 0
 
     @contextlib.contextmanager
+    def answering(self, error: BacktestrError) -> Iterator[None]:
+        """Whatever the broker is asked, it executes nothing and answers with `error`."""
+        self._said_instead = error
+        yield
+        self._said_instead = None
+
+    @contextlib.contextmanager
+    def broker_gone(self) -> Iterator[None]:
+        """The broker is killed, and the client notices; afterwards another one is there."""
+        self._is_broker_there = False
+        self._under_way.clear()
+        self.session.disconnected()
+        yield
+        self._is_broker_there = True
+        self.start_broker()
+
+    @contextlib.contextmanager
     def lossy_streams(self, is_lost: Callable[[str], bool] = lambda _: True) -> Iterator[None]:
         """Stream messages get lost where `is_lost` says so of their topic."""
         self._lose_stream = is_lost
@@ -189,6 +219,8 @@ class Link:
         while self._under_way:
             kind, frames = self._under_way.popleft()
             match kind:
+                case "request" if self._said_instead is not None:
+                    self._under_way.append(("reply", self._saying(self._said_instead, frames)))
                 case "request":
                     peer = b"connection %d" % self._connections
                     self._from_broker(self.core.handle(RequestReceived(peer, frames, WALL_MS), self.now))
@@ -197,7 +229,21 @@ class Link:
                 case "stream":
                     self._take(self.subscriptions.receive(frames))
 
+    def _saying(self, error: BacktestrError, request: Frames) -> Frames:
+        asked = decode_message(self.signer, REQUEST, request).envelope
+        envelope = Outgoing(
+            id=f"to {asked.id}",
+            timestamp=WALL_MS,
+            schema_version=1,
+            message_type="Response",
+            payload=OutgoingPayload("Failure", error.to_data(component="broker", timestamp=WALL_MS)),
+            correlation_id=asked.id,
+        )
+        return encode_message(self.signer, RESPONSE, envelope)
+
     def _tick_broker(self) -> None:
+        if not self._is_broker_there:
+            return
         self._from_broker(self.core.handle(Tick(_HOST, WALL_MS), self.now))
 
     def _from_broker(self, effects: list[Effect]) -> None:
@@ -238,7 +284,9 @@ class Link:
                     assert effect.request_id not in self.answers, "a request was answered twice"
                     self.answers[effect.request_id] = effect.error
                 case Ask():
-                    request_id, sends = self.session.request(effect.request_type, effect.data, self.now, WALL_MS, 5.0)
+                    request_id, sends = self.session.request(
+                        effect.request_type, effect.data, self.now, WALL_MS, 5.0, is_own=True
+                    )
                     self._questions[request_id] = effect.about
                     self._take(sends)
                 case Deliver():

@@ -25,7 +25,7 @@ from backtestr_protocol.codec import (
     encode_stream,
 )
 from backtestr_protocol.connection import Connection, Endpoints, Signing, encode_connection
-from backtestr_protocol.errors import BacktestrError, NotFound
+from backtestr_protocol.errors import AuthenticationError, BacktestrError, NotFound
 from backtestr_protocol.messages import MessageType, Welcome
 from backtestr_protocol.topics import SOCKETS, class_of
 
@@ -53,7 +53,10 @@ def welcome(heartbeat_interval_ms: int = 60_000, session_timeout_ms: int = 60_00
 class Peer:
     """`asked` lists every request as (type, id, data). Use as a context manager."""
 
-    def __init__(self, directory: Path, script: Script | None = None, *, write_file: bool = True) -> None:
+    def __init__(
+        self, directory: Path, script: Script | None = None, *, write_file: bool = True, at: Peer | None = None
+    ) -> None:
+        """`at`: a peer that is gone, whose addresses this one takes over."""
         self.asked: list[tuple[str, str, Any]] = []
         self.file = directory / "connection.json"
         self._script = script or {}
@@ -63,7 +66,8 @@ class Peer:
         self._sequences: dict[str, int] = {}
         self._heard: dict[bytes, threading.Event] = {}
         self._context = zmq.Context()
-        addresses = {name: f"ipc://{directory}/{name}-{self._number}" for name in ("requests", *SOCKETS)}
+        place = at._number if at else self._number
+        addresses = {name: f"ipc://{directory}/{name}-{place}" for name in ("requests", *SOCKETS)}
         self.connection = Connection(
             protocol_version=1,
             instance_id=str(uuid.uuid4()),
@@ -103,6 +107,16 @@ class Peer:
         """Send the topic's next message, or the one numbered `seq`."""
         self._do(lambda: self._publish(topic, kind, data, seq))
 
+    def hang_up(self) -> None:
+        """Break every connection for requests, and take new ones at the same address."""
+
+        def again() -> None:
+            address = self.connection.endpoints.requests
+            self._router.close()
+            self._router = self._bound(zmq.ROUTER, address)
+
+        self._do(again)
+
     def complain(self, error: BacktestrError) -> None:
         """Send an error that belongs to no request to whoever asked last."""
         self._do(lambda: self._send(self._peer, "Error", None, "Error", error.to_data(component="peer", timestamp=0)))
@@ -125,22 +139,31 @@ class Peer:
             push.send(b"")
 
     def _serve(self) -> None:
-        poller = zmq.Poller()
-        for socket in (self._router, self._orders_in, *self._publishers.values()):
-            poller.register(socket, zmq.POLLIN)
         while not self._is_closing:
+            poller = zmq.Poller()
+            for socket in (self._router, self._orders_in, *self._publishers.values()):
+                poller.register(socket, zmq.POLLIN)
             ready = dict(poller.poll())
             if self._orders_in in ready:
                 self._orders_in.recv()
                 self._orders.get()()
             if self._router in ready:
                 peer, *frames = self._router.recv_multipart()
-                self._answer(peer, decode_message(self._signer, REQUEST, frames).envelope)
+                self._receive(peer, frames)
             for publisher in self._publishers.values():
                 if publisher in ready:
                     heard = publisher.recv()
                     if heard[:1] == b"\x01":
                         self._heard.setdefault(heard[1:], threading.Event()).set()
+
+    def _receive(self, peer: bytes, frames: list[bytes]) -> None:
+        try:
+            request = decode_message(self._signer, REQUEST, frames).envelope
+        except AuthenticationError as error:
+            self._peer = peer
+            self._send(peer, "Error", None, "Error", error.to_data(component="peer", timestamp=WALL_MS))
+        else:
+            self._answer(peer, request)
 
     def _answer(self, peer: bytes, request: Envelope) -> None:
         self._peer = peer

@@ -28,14 +28,19 @@ DAY = 86_400_000
 
 def test_the_front_door_is_small() -> None:
     assert set(backtestr.__all__) == {
+        "CircuitOpen",
         "Client",
+        "ErrorReport",
         "Gap",
         "GapWarning",
         "IndicatorConfig",
         "Metrics",
+        "OfflineQueueFull",
+        "Recovery",
         "Restarted",
         "Results",
         "Run",
+        "Statistics",
         "Subscription",
         "Update",
         "__version__",

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backtestr.counts import StreamCounts
 from backtestr.effects import Delivery, Gap, StreamMessage
 from backtestr.streams import MAX_DOUBTS, TopicStream, unpack
 from backtestr_protocol.codec import Payload, encode, encoded_payload
@@ -42,8 +43,8 @@ def numbers(deliveries: list[Delivery]) -> list[int | tuple[int, int]]:
     return found
 
 
-def stream() -> TopicStream:
-    return TopicStream(TOPIC, from_start=True)
+def stream(counts: StreamCounts | None = None) -> TopicStream:
+    return TopicStream(TOPIC, from_start=True, counts=counts)
 
 
 def test_messages_in_order_pass() -> None:
@@ -54,9 +55,11 @@ def test_messages_in_order_pass() -> None:
 
 
 def test_duplicates_are_dropped() -> None:
-    one = stream()
+    counts = StreamCounts()
+    one = stream(counts)
     one.offer(messages(1, 2), AMPLE)
     assert one.offer(messages(1, 2), AMPLE) == []
+    assert counts.duplicates_dropped == 2
 
 
 def test_a_jump_is_asked_for_and_what_came_early_waits() -> None:
@@ -181,7 +184,8 @@ def test_whatever_is_lost_doubled_or_reordered_everything_is_delivered_or_stated
     reader with little room. Afterwards: 1 … n, each once, in order, as messages or in gaps of what is not kept."""
     total = data.draw(st.integers(1, 30), "total")
     retained = data.draw(st.integers(1, 30), "retained")
-    one = stream()
+    counts = StreamCounts()
+    one = stream(counts)
     delivered: list[Delivery] = []
     for number in data.draw(st.lists(st.integers(1, total), max_size=60), "arrivals"):
         delivered += one.offer(messages(number), data.draw(st.integers(0, 3), "room"))
@@ -195,6 +199,7 @@ def test_whatever_is_lost_doubled_or_reordered_everything_is_delivered_or_stated
             break
         if missing is not None:
             first, last = missing
+            one.repairing(last)
             assert one.next_seq == first <= last <= total
             cut = data.draw(st.integers(max(first, min(oldest, last)), last), "cut")
             kept = [number for number in range(first, cut + 1) if number >= oldest]
@@ -211,3 +216,50 @@ def test_whatever_is_lost_doubled_or_reordered_everything_is_delivered_or_stated
         else:
             covered.append(found)
     assert covered == list(range(1, total + 1))
+    gaps = [found for found in numbers(delivered) if isinstance(found, tuple)]
+    assert counts.messages_lost == sum(last - first + 1 for first, last in gaps)
+    assert (counts.gaps_lost > 0) == bool(gaps)
+    assert counts.gaps_open == 0
+
+
+def test_a_gap_is_counted_from_its_discovery_to_its_end() -> None:
+    counts = StreamCounts()
+    one = stream(counts)
+    one.offer(messages(4), AMPLE)
+    one.repairing(3)
+    one.repairing(3)  # asked again for want of an answer
+    assert (counts.gaps_seen, counts.gaps_open) == (1, 1)
+    one.fetched(missed(1, 2, to_seq=2), AMPLE)
+    assert counts.gaps_open == 1
+    one.fetched(missed(3, to_seq=3), AMPLE)
+    assert (counts.gaps_repaired, counts.gaps_open) == (1, 0)
+
+
+def test_a_gap_is_lost_if_any_of_it_is() -> None:
+    counts = StreamCounts()
+    one = stream(counts)
+    one.offer(messages(9), AMPLE)
+    one.repairing(8)
+    one.fetched(missed(6, 7, 8, to_seq=8, oldest=6), AMPLE)
+    assert (counts.gaps_repaired, counts.gaps_lost, counts.messages_lost) == (0, 1, 5)
+
+
+def test_a_watermark_ahead_is_counted_once() -> None:
+    counts = StreamCounts()
+    one = stream(counts)
+    one.offer(messages(1, 2), AMPLE)
+    one.told(2)
+    assert counts.watermarks_behind == 0
+    one.told(5)
+    one.told(5)
+    assert counts.watermarks_behind == 1
+
+
+def test_a_gap_that_nobody_wants_any_more_is_left() -> None:
+    counts = StreamCounts()
+    one = stream(counts)
+    one.offer(messages(3), AMPLE)
+    one.repairing(2)
+    one.leave()
+    one.leave()
+    assert (counts.gaps_left, counts.gaps_open) == (1, 0)

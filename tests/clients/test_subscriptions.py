@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backtestr.effects import Noticed, Restarted
+from backtestr.effects import Doubt, Noticed, Restarted
 from backtestr_protocol.codec import STREAM, encoded_payload
 from backtestr_protocol.errors import NotFound, SerializationError
 from clients.link import WALL_MS, Link
@@ -274,6 +274,65 @@ def test_closing_gives_back_what_was_listened_to(link: Link) -> None:
     assert link.subscriptions.prefixes == []
 
 
+def test_what_was_lost_and_had_again_is_counted(link: Link) -> None:
+    link.subscribe(1, ORDERS, "birth")
+    with link.lossy_streams(lambda topic: topic == ORDERS):
+        link.publish(ORDERS, 1)
+        link.advance(1.0)
+    with link.lossy_streams():
+        link.publish(ORDERS, 2)
+    link.publish(ORDERS, 3)
+    counts = link.subscriptions.counts
+    assert link.numbers(1) == [1, 2, 3]
+    assert (counts.gaps_seen, counts.gaps_repaired, counts.gaps_open) == (2, 2, 0)
+    assert counts.watermarks_behind == 1
+
+
+def test_a_restart_leaves_what_was_being_repaired(link: Link) -> None:
+    link.subscribe(1, ORDERS, "birth")
+    with link.lossy_streams(), link.drop_requests(10):
+        link.publish(ORDERS, 1)
+        link.core.publish(ORDERS, encoded_payload("Number", 2))
+    with link.drop_requests(10):
+        link.publish(ORDERS, 3)
+        assert link.subscriptions.counts.gaps_open == 1
+    link.start_broker()
+    assert (link.subscriptions.counts.gaps_left, link.subscriptions.counts.gaps_open) == (1, 0)
+
+
+# --- the latest of each topic ---
+
+
+def test_a_reader_of_the_latest_gets_it_for_topics_that_moved_unheard(link: Link) -> None:
+    link.publish("state.a", 1)
+    link.subscribe(1, "state.", "latest")
+    with link.lossy_streams(lambda topic: topic.startswith("state.")):
+        for number in range(2, 6):
+            link.publish("state.a", number)
+        link.advance(1.0)
+    assert link.numbers(1) == [5]
+    with link.lossy_streams(lambda topic: topic.startswith("state.")):
+        link.publish("state.a", 6, 7)
+        link.advance(1.0)
+    assert link.numbers(1) == [5, 6, 7]
+
+
+def test_a_reader_of_the_latest_is_told_when_something_may_have_passed_unseen(link: Link) -> None:
+    link.advance(1.5)
+    link.subscribe(1, "state.", "latest")
+    link.advance(1.5)
+    assert link.delivered[1] == [Doubt("state.")]  # nobody knows what was before the first watermarks
+    link.advance(5.0)
+    assert link.delivered[1] == [Doubt("state.")]
+    with link.lossy_streams():
+        link.publish("state.a", 1)
+        link.advance(1.0)
+    link.advance(2.0)
+    assert link.delivered[1][1:] == [Doubt("state.")]
+    link.connect()
+    assert link.delivered[1][2:] == [Doubt("state.")]
+
+
 @settings(max_examples=80, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
@@ -306,6 +365,9 @@ def test_a_run_over_a_bad_network_is_dense_to_its_end(seed: int, sizes: list[int
             break
     assert link.ended == {1: None}
     assert link.numbers(1) == [*range(1, total + 1)]
+    counts = link.subscriptions.counts
+    assert (counts.gaps_lost, counts.messages_lost) == (0, 0)
+    assert counts.gaps_seen == counts.gaps_repaired + counts.gaps_open + counts.gaps_left
 
 
 @pytest.mark.parametrize("topic", ["system.status", "system.watermarks", "system.errors"])

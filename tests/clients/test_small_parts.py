@@ -40,6 +40,8 @@ def test_the_front_door_is_small() -> None:
         "Restarted",
         "Results",
         "Run",
+        "SharedState",
+        "StateChange",
         "Statistics",
         "Subscription",
         "Update",

@@ -22,6 +22,7 @@ from .recovery import CircuitOpen, OfflineQueueFull, Recovery
 from .reports import ErrorReport
 from .results import Results
 from .run import GapWarning, Run
+from .shared_state import SharedState, StateChange
 from .subscription import Subscription, Update
 
 __all__ = [
@@ -37,6 +38,8 @@ __all__ = [
     "Restarted",
     "Results",
     "Run",
+    "SharedState",
+    "StateChange",
     "Statistics",
     "Subscription",
     "Update",

@@ -5,8 +5,10 @@ Blocking, and safe to share between threads: requests of different threads do no
 
 from __future__ import annotations
 
+import contextlib
 import time
 import uuid
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,8 +20,9 @@ import msgspec
 import polars as pl
 import zmq
 
+from backtestr_protocol import topics
 from backtestr_protocol.connection import Connection
-from backtestr_protocol.errors import AuthenticationError, NetworkError, Severity, TimedOut
+from backtestr_protocol.errors import AuthenticationError, BacktestrError, NetworkError, Severity, TimedOut
 from backtestr_protocol.messages import (
     AlgorithmInfo,
     AlgorithmList,
@@ -84,10 +87,12 @@ from .metrics import Metrics, metrics_from_wire
 from .options import wire_options
 from .recovery import Recovery
 from .reports import Callback, ErrorLog, ErrorReport
+from .resolvers import Resolver
 from .results import ALL_TABLES, Results, read_table, results_from_wire
 from .run import STREAMS, Run, Stream
 from .series import covering_all
 from .session import Session
+from .shared_state import SharedState
 from .streams import TopicStream
 from .subscription import Subscription, Update, read_message
 from .transport import Transport
@@ -168,6 +173,7 @@ class Client:
         assert used_context is not None
         self.connection_changed = blinker.Signal("the connection's state changed: state, previous")
         self._listeners = Listeners()
+        self._shared: weakref.WeakSet[SharedState] = weakref.WeakSet()
         self._errors = ErrorLog(self._listeners)
         self._transport = Transport(
             session,
@@ -225,6 +231,8 @@ class Client:
 
     def close(self) -> None:
         """End the session. Backtests go on; what waits for an answer in other threads gets a `RuntimeError`."""
+        for shared in list(self._shared):
+            shared.close()
         self._transport.close()
         self._listeners.close()
         if self._own_context is not None:
@@ -464,6 +472,21 @@ class Client:
         `StateConflict` as `update_state` does."""
         return self._ask("DeleteState", DeleteState(key=key, expected_version=expected_version), DeletedState)
 
+    def shared_state(self, prefix: str = "", *, resolvers: Mapping[str, Resolver] | None = None) -> SharedState:
+        """The keys that begin with `prefix` (`"backtest."`) as a mapping that follows what all programs make of them.
+
+        `resolvers` say, by prefixes of keys, who wins when two changed the same key, beside and before the built-in
+        ones: of `backtest.` the later `lastUpdate`, of `algorithm.` both where they changed different fields, of all
+        else the last writer (`backtestr.resolvers`). Returns with a first snapshot. Raises `ValueError` for a prefix
+        that does not end with a dot.
+        """
+        if prefix and not prefix.endswith("."):
+            raise ValueError(f"{prefix!r} does not end with a dot; the keys of one name are {prefix + '.'!r}")
+        feed = _Feed(self._transport, topics.state(prefix), self._listeners, self._errors)
+        shared = SharedState(prefix, self, feed, resolvers or {})
+        self._shared.add(shared)
+        return shared
+
     def snapshot_state(self, prefix: str = "") -> StateSnapshot:
         """All keys that begin with `prefix`, by name, as of one moment. What happens later comes on
         `subscribe("state.…")`, with a `revision` above the snapshot's `watermark`."""
@@ -522,3 +545,24 @@ class Client:
             return as_iso(start), as_iso(end)
         first_ms, end_ms = covering_all(self.list_market_data(), symbols, timeframe)
         return as_iso(first_ms if start is None else start), as_iso(end_ms if end is None else end)
+
+
+class _Feed:
+    """What a `SharedState` lives on: the latest of each of its topics, and who is to hear of it."""
+
+    def __init__(self, transport: Transport, prefix: str, listeners: Listeners, errors: ErrorLog) -> None:
+        self._transport = transport
+        self._listeners = listeners
+        self._errors = errors
+        self._prefix = prefix
+        self._number, self.mailbox = transport.open(prefix, "latest")
+
+    def tell(self, call: Callable[[], object]) -> None:
+        self._listeners.tell(call)
+
+    def report(self, error: BacktestrError) -> None:
+        self._errors.add(ErrorReport(error, self._prefix, time.time_ns() // 1_000_000))
+
+    def close(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the client is closed already
+            self._transport.shut(self._number)

@@ -133,6 +133,11 @@ class Link:
         self._take(self.subscriptions.open(number, prefix, since, room, until))
         self.pump()
 
+    def started(self, backtest_id: str) -> None:
+        """The broker has accepted a backtest that is followed as new."""
+        self._take(self.subscriptions.started(backtest_id))
+        self.pump()
+
     def take(self, number: int, count: int) -> None:
         """The consumer has read `count` deliveries."""
         self._take(self.subscriptions.taken(number, count))

@@ -7,7 +7,7 @@ from itertools import product
 from typing import Any, get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backtestr.backoff import delays
@@ -41,6 +41,7 @@ def test_a_policy_that_makes_no_sense_is_refused(wrong: dict[str, Any], says: st
         Recovery(**wrong)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(BACKOFFS), st.floats(0.01, 1.0), st.floats(1.0, 10.0), st.floats(0.0, 2.0), st.integers(1, 200))
 def test_no_wait_is_shorter_than_the_back_off_or_longer_than_the_longest(
     backoff: Any, base: float, most: float, jitter: float, number: int

@@ -6,7 +6,7 @@ import itertools
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backtestr.pending import Pending
@@ -57,6 +57,7 @@ POLICIES = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(POLICIES, st.floats(0.5, 30.0), st.lists(st.sampled_from(["fault", "silence"]), max_size=12))
 def test_a_request_is_sent_no_more_often_and_no_later_than_the_policy_says(
     recovery: Recovery, timeout: float, outcomes: list[str]
@@ -83,6 +84,7 @@ def test_a_request_is_sent_no_more_often_and_no_later_than_the_policy_says(
     assert sendings == sorted(sendings)
 
 
+@settings(deadline=None)
 @given(st.integers(2, 8), st.floats(0.1, 3.0))
 def test_silence_is_waited_for_twice_as_long_each_time(attempts: int, patience: float) -> None:
     recovery = Recovery(max_attempts=attempts, resend_after=patience)
@@ -271,6 +273,7 @@ def test_what_the_client_asks_by_itself_is_never_refused_for_the_queue(link: Lin
     assert not link.ended
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_whatever_happens_the_queue_is_bounded_and_every_request_is_answered_once(data: st.DataObject) -> None:
     link = Link(QUICK, doubling)

@@ -187,8 +187,21 @@ def test_a_restart_is_stated_and_topics_begin_again(link: Link) -> None:
     assert link.numbers(1) == [1, 1, 2]
 
 
+def test_a_backtest_whose_start_still_waits_is_not_asked_for_before_it_has_started(link: Link) -> None:
+    link.subscribe(1, ORDERS, "birth", until="b1")
+    link.start_broker()
+    assert link.finished == {}
+    link.publish(ORDERS, 1)
+    with link.lossy_streams():
+        publish_status(link, "completed")
+    link.started("b1")  # and has ended meanwhile, which nobody heard
+    assert isinstance(link.finished["b1"], NotFound), "this core never had it, and was asked"
+    link.started("b1")
+
+
 def test_a_backtest_that_did_not_outlive_the_broker_ends_with_that_error(link: Link) -> None:
     link.subscribe(1, ORDERS, "birth", until="b1")
+    link.started("b1")
     link.publish(ORDERS, 1)
     link.start_broker()
     assert isinstance(link.finished["b1"], NotFound)
@@ -227,6 +240,7 @@ def test_what_is_no_backtest_status_is_noticed_and_passed_over(link: Link) -> No
 
 def test_the_end_of_a_backtest_is_asked_for_when_too_much_passed_unheard(link: Link) -> None:
     link.subscribe(1, ORDERS, "birth", until="b1")
+    link.started("b1")
     with link.lossy_streams():
         publish_status(link, "completed")
         for _ in range(1_100):

@@ -5,7 +5,6 @@ Used by the I/O thread alone, which sees every request go and every outcome come
 
 from __future__ import annotations
 
-import contextlib
 import math
 from typing import Literal
 
@@ -59,9 +58,8 @@ class Breaker:
             self._trial = None
         if isinstance(error, OfflineQueueFull):
             return  # it was not tried
-        with contextlib.suppress(BacktestrError), self._circuit:
-            if error is not None:
-                raise error
+        # As if it had been raised inside the circuit, without raising it a second time.
+        self._circuit.__exit__(None if error is None else type(error), error, None)
 
     def welcomed(self) -> None:
         """The broker is there: nothing that was before speaks against it."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
-import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -173,7 +172,6 @@ class Client:
         assert used_context is not None
         self.connection_changed = blinker.Signal("the connection's state changed: state, previous")
         self._listeners = Listeners()
-        self._shared: weakref.WeakSet[SharedState] = weakref.WeakSet()
         self._errors = ErrorLog(self._listeners)
         self._transport = Transport(
             session,
@@ -231,8 +229,6 @@ class Client:
 
     def close(self) -> None:
         """End the session. Backtests go on; what waits for an answer in other threads gets a `RuntimeError`."""
-        for shared in list(self._shared):
-            shared.close()
         self._transport.close()
         self._listeners.close()
         if self._own_context is not None:
@@ -409,6 +405,7 @@ class Client:
         run = Run(self, self._transport, config.backtest_id, is_new=True, watch=watch)
         try:
             self._ask("StartBacktest", config, BacktestAccepted)
+            self._transport.started(config.backtest_id)
         except BaseException:  # Ctrl-C included: nobody else could end its subscriptions
             run.abandon()
             raise
@@ -483,9 +480,7 @@ class Client:
         if prefix and not prefix.endswith("."):
             raise ValueError(f"{prefix!r} does not end with a dot; the keys of one name are {prefix + '.'!r}")
         feed = _Feed(self._transport, topics.state(prefix), self._listeners, self._errors)
-        shared = SharedState(prefix, self, feed, resolvers or {})
-        self._shared.add(shared)
-        return shared
+        return SharedState(prefix, self, feed, resolvers or {})
 
     def snapshot_state(self, prefix: str = "") -> StateSnapshot:
         """All keys that begin with `prefix`, by name, as of one moment. What happens later comes on

@@ -130,7 +130,7 @@ class Replica:
     def _outlived(self, known: _Known, watermark: int) -> _Known:
         """What is left of a key that the snapshot does not have."""
         is_later = known.asked >= self._asked if known.revision is None else known.revision > watermark
-        return known if is_later or known.held.value is None else _Known(Held(known.held.version, None), watermark)
+        return known if is_later else _Known(Held(known.held.version, None), watermark)
 
     def _updated(self, update: StateUpdate) -> list[Committed]:
         is_seen = self._since_restart is None and update.revision <= self._watermark

@@ -195,10 +195,11 @@ class SharedState(Mapping[str, Any]):
                 self._offer(delivery)
                 if self._replica.is_in_doubt:
                     self._settle()
-        except Exception as fault:  # the subscription cannot go on: reads say so from now on
-            if not self._closed.is_set():
-                log.error("shared state %s* is not followed any more: %s", self._prefix, fault)
-                self._fault = fault
+        except BacktestrError as fault:  # the subscription cannot go on: reads say so from now on
+            log.error("shared state %s* is not followed any more: %s", self._prefix, fault)
+            self._fault = fault
+        except RuntimeError as closed:  # the client is
+            self._fault = closed
 
     def _offer(self, delivery: Delivery) -> None:
         try:
@@ -250,7 +251,7 @@ class SharedState(Mapping[str, Any]):
 
     def _check_following(self) -> None:
         if self._fault is not None:
-            raise RuntimeError(f"shared state {self._prefix}* is not followed any more") from self._fault
+            raise RuntimeError(f"shared state {self._prefix}* is not followed any more: {self._fault}") from self._fault
         if self._closed.is_set():
             raise RuntimeError("this shared state is closed")
 

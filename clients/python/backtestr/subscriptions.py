@@ -120,6 +120,8 @@ class Subscriptions:
         self._by_id: dict[int, _Subscription] = {}
         self._prefixes: Counter[str] = Counter()
         self._followed: set[str] = set()
+        self._unstarted: set[str] = set()  # of those, the broker has not said yet that it has them
+        self._overdue: set[str] = set()  # of those, to be asked for once it has
         self._watermark_seq = 0
         self._questions = 0  # numbers them
         self.counts = StreamCounts()
@@ -158,15 +160,27 @@ class Subscriptions:
         return effects if self._by_id else effects + self._unlisten(topics.WATERMARKS)
 
     def follow(self, backtest_id: str, *, is_new: bool) -> Effects:
-        """Report when this backtest has `Finished`. One that `is_new` cannot have finished before this call."""
+        """Report when this backtest has `Finished`. One that `is_new` cannot have finished before this call, and is not
+        asked for before it has `started`: its start may still wait for a broker."""
         effects: Effects = []
         if _OWN not in self._by_id:
             effects += self.open(_OWN, topics.BACKTESTS, "kept", _UNBOUNDED)
         self._followed.add(backtest_id)
+        if is_new:
+            self._unstarted.add(backtest_id)
         return effects if is_new else [*effects, _ask_status(backtest_id)]
+
+    def started(self, backtest_id: str) -> Effects:
+        """The broker has accepted a backtest that was followed as new."""
+        self._unstarted.discard(backtest_id)
+        is_overdue = backtest_id in self._overdue
+        self._overdue.discard(backtest_id)
+        return [_ask_status(backtest_id)] if is_overdue else []
 
     def unfollow(self, backtest_id: str) -> None:
         self._followed.discard(backtest_id)
+        self._unstarted.discard(backtest_id)
+        self._overdue.discard(backtest_id)
 
     def taken(self, subscription_id: int, count: int) -> Effects:
         """The consumer has taken `count` deliveries: there is room for as many."""
@@ -197,7 +211,7 @@ class Subscriptions:
             else:
                 effects += self._look_for_more(subscription_id, subscription)
         if restarted:
-            effects += [_ask_status(backtest_id) for backtest_id in sorted(self._followed)]
+            effects += self._ask_for_all()
         return effects
 
     def receive(self, frames: Sequence[bytes]) -> Effects:
@@ -342,10 +356,15 @@ class Subscriptions:
                     except MessageError as error:
                         effects.append(Noticed(error))
                 case Gap():
-                    effects += [_ask_status(backtest_id) for backtest_id in sorted(self._followed)]
+                    effects += self._ask_for_all()
                 case Restarted():
                     pass
         return effects
+
+    def _ask_for_all(self) -> Effects:
+        """The end of a backtest may have gone unheard."""
+        self._overdue |= self._unstarted
+        return [_ask_status(backtest_id) for backtest_id in sorted(self._followed - self._unstarted)]
 
     def _news(self, status: BacktestStatus) -> Effects:
         if status.status not in FINAL_STATES:
@@ -355,7 +374,7 @@ class Subscriptions:
     def _finished(self, backtest_id: str, outcome: BacktestStatus | BacktestrError) -> Effects:
         if backtest_id not in self._followed:
             return []
-        self._followed.discard(backtest_id)
+        self.unfollow(backtest_id)
         effects: Effects = [Finished(backtest_id, outcome)]
         for subscription_id, subscription in list(self._by_id.items()):
             if subscription.until == backtest_id:
@@ -396,6 +415,7 @@ class Subscriptions:
             wanted[topics.WATERMARKS] += 1
         assert self._prefixes == wanted
         assert not self._followed or _OWN in self._by_id
+        assert self._overdue <= self._unstarted <= self._followed
         for subscription in self._by_id.values():
             assert subscription.until is None or subscription.is_exact
             for topic, stream in subscription.streams.items():

@@ -24,7 +24,15 @@ import zmq
 from backtestr_protocol import topics
 from backtestr_protocol.codec import decode
 from backtestr_protocol.connection import Connection
-from backtestr_protocol.errors import BacktestrError, Busy, ErrorData, MessageError, NetworkError, from_data
+from backtestr_protocol.errors import (
+    AuthenticationError,
+    BacktestrError,
+    Busy,
+    ErrorData,
+    MessageError,
+    NetworkError,
+    from_data,
+)
 from backtestr_protocol.frames import receive
 from backtestr_protocol.messages import BacktestStatus, Contract, Welcome
 
@@ -178,6 +186,10 @@ class Transport:
         self._command(begin)
         return reply
 
+    def started(self, backtest_id: str) -> None:
+        """The broker has accepted a backtest that is followed as new."""
+        self._command(lambda: self._do(self._subscriptions.started(backtest_id)))
+
     def unfollow(self, backtest_id: str) -> None:
         """The end of this backtest is of no interest any more."""
 
@@ -258,7 +270,7 @@ class Transport:
                 for frames in receive(stream, BURST):
                     self._do(self._subscriptions.receive(frames))
             if self._sockets.lost_broker():
-                self._lose("it broke")
+                self._lose("the connection broke")
         now = time.monotonic()
         if self._connect_at is not None and self._connect_at <= now:
             self._connect(self._connection)
@@ -332,7 +344,7 @@ class Transport:
     def _lose(self, reason: str) -> None:
         """The connection is of no use any more: make another, at once the first time, then after a wait."""
         log.warning("connecting again: %s", reason)
-        self._report(NetworkError(f"the connection to the broker was lost: {reason}"), "connection")
+        self._report(NetworkError(f"connecting to the broker again: {reason}"), "connection")
         self._disconnect()
         self._happened("lost")
         wait = self._delay(self._losses) if self._losses else 0.0
@@ -450,6 +462,8 @@ class Transport:
                     self._distrusted(effect.error)
                 case Reconnect():
                     self._lose(effect.reason)
+                case Noticed() if isinstance(effect.error, AuthenticationError) and self.state != "ready":
+                    pass  # the next broker's streams, which are there before its connection file is
                 case Noticed():
                     log.warning("%s: %s", effect.error.code, effect.error)
                     self._report(effect.error, "connection")

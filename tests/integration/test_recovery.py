@@ -1,0 +1,161 @@
+"""What clients make of brokers that are killed: nothing is lost, nothing runs twice, all agree afterwards."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import backtestr
+from backtestr_protocol.errors import NetworkError, StateConflict
+from harness import RunningBroker, running_broker, wait_until
+from integration.conftest import QUICK
+
+
+@pytest.fixture
+def own_broker() -> Iterator[RunningBroker]:
+    """A broker that the test may kill."""
+    with running_broker({"broker.toml": QUICK}) as running:
+        yield running
+
+
+def connect(broker: RunningBroker, request_timeout: float = 60.0) -> backtestr.Client:
+    return backtestr.connect(connection_file=broker.connection_file, request_timeout=request_timeout)
+
+
+def add_one(value: int | None) -> int:
+    return (value or 0) + 1
+
+
+def test_what_is_asked_while_the_broker_is_dead_is_done_once_when_it_is_back(own_broker: RunningBroker) -> None:
+    states: list[str] = []
+
+    def on_change(_: object, *, state: str, previous: str) -> None:
+        states.append(state)
+
+    with connect(own_broker) as client, ThreadPoolExecutor(8) as pool:
+        client.connection_changed.connect(on_change)
+        client.update_state("test.n", 0)
+        own_broker.kill()
+        wait_until(lambda: client.state == "reconnecting", 10)
+        waiting = [pool.submit(client.update_state, "test.n", number) for number in range(1, 8)]
+        run = pool.submit(
+            client.backtest, "buy_and_hold", "SYNTH", timeframe="1d", start="2024-01-01", end="2024-06-01"
+        )
+        wait_until(lambda: client.statistics.queued == 8, 10)
+        own_broker.start()
+        assert sorted(one.result(timeout=30).version for one in waiting) == [2, 3, 4, 5, 6, 7, 8]
+        assert client.get_state("test.n").version == 8, "an update was executed twice"
+        assert run.result(timeout=30).wait(timeout=30).status == "completed"
+        assert len(client.list_backtests()) == 1
+        wait_until(lambda: states == ["reconnecting", "ready"], 10)
+        counted = client.statistics
+        assert (counted.sessions, counted.queued, counted.dropped) == (2, 0, 0)
+        assert [report.about for report in client.errors] == ["connection"]
+
+
+def test_a_request_that_was_under_way_when_the_broker_died_runs_once(own_broker: RunningBroker) -> None:
+    with connect(own_broker) as client, ThreadPoolExecutor(4) as pool:
+        client.update_state("test.n", 0)
+        go_on = threading.Event()
+
+        def keep_adding(_: int) -> int:
+            done = 0
+            while not go_on.is_set():
+                client.update_state("test.n", done)
+                done += 1
+            return done
+
+        adding = [pool.submit(keep_adding, number) for number in range(4)]
+        for _ in range(2):
+            before = client.get_state("test.n").version
+            wait_until(lambda before=before: client.get_state("test.n").version > before + 20, 30)  # type: ignore[misc]
+            own_broker.kill()
+            own_broker.start()
+        go_on.set()
+        done = sum(one.result(timeout=60) for one in adding)
+        assert client.get_state("test.n").version == 1 + done
+
+
+def test_programs_that_count_together_agree_whenever_they_join(own_broker: RunningBroker) -> None:
+    """Two programs increment the same keys, others join at random moments and watch. Every replica ends as the broker's
+    snapshot, and the counts are the number of increments."""
+    chance = random.Random(4)
+    each, keys = 60, [f"counter.{name}" for name in "abc"]
+
+    def count(client: backtestr.Client, seed: int) -> int:
+        order = random.Random(seed)
+        conflicts = 0
+        with client.shared_state("counter.") as shared:
+            for _ in range(each):
+                key = order.choice(keys)
+                while True:
+                    try:
+                        shared.update(key, add_one)
+                        break
+                    except StateConflict:
+                        conflicts += 1
+        return conflicts
+
+    with connect(own_broker) as one, connect(own_broker) as two, ThreadPoolExecutor(2) as pool:
+        counting = [pool.submit(count, client, seed) for seed, client in enumerate((one, two))]
+        watching: list[tuple[backtestr.Client, backtestr.SharedState]] = []
+        for _ in range(5):
+            seen = sum(entry.value for entry in one.snapshot_state("counter.").entries)
+            later = min(2 * each, seen + chance.randrange(1, 20))
+            wait_until(
+                lambda later=later: sum(entry.value for entry in one.snapshot_state("counter.").entries) >= later,  # type: ignore[misc]
+                60,
+            )
+            client = connect(own_broker)
+            watching.append((client, client.shared_state("counter.")))
+        for counter in counting:
+            counter.result(timeout=100)
+        truth = {entry.key: (entry.value, entry.version) for entry in one.snapshot_state("counter.").entries}
+        assert sum(value for value, _ in truth.values()) == 2 * each
+        for client, shared in watching:
+            wait_until(
+                lambda shared=shared: {key: (shared[key], shared.version(key)) for key in shared} == truth,  # type: ignore[misc]
+                30,
+            )
+            client.close()
+
+
+def test_shared_state_goes_on_after_the_broker_was_killed(own_broker: RunningBroker) -> None:
+    changes: list[backtestr.StateChange] = []
+    with connect(own_broker) as one, connect(own_broker) as two:
+        mine, theirs = one.shared_state("ui."), two.shared_state("ui.")
+        theirs.on_change(changes.append)
+        mine.update("ui.theme", "dark")
+        wait_until(lambda: theirs.get("ui.theme") == "dark", 10)
+        own_broker.kill()
+        assert theirs["ui.theme"] == "dark", "what it was can be read meanwhile"
+        own_broker.start()
+        mine.update("ui.theme", "light")
+        mine.update("ui.size", 12)
+        mine.delete("ui.theme")
+        wait_until(lambda: dict(theirs) == {"ui.size": 12}, 10)
+        wait_until(lambda: len(changes) >= 3, 10)
+        versions = [change.version for change in changes if change.key == "ui.theme" and change.version]
+        assert versions == sorted(versions)
+
+
+def test_an_update_that_no_broker_takes_is_taken_back(own_broker: RunningBroker) -> None:
+    with connect(own_broker, request_timeout=1.0) as client, client.shared_state() as shared:
+        shared.update("ui.theme", "dark")
+        own_broker.kill()
+        wait_until(lambda: client.state == "reconnecting", 10)
+        with pytest.raises(NetworkError, match="never sent"):
+            shared.update("ui.theme", "light")
+        assert shared["ui.theme"] == "dark"
+
+
+def test_an_embedded_broker_s_state_is_shared_too(tmp_path: Path) -> None:
+    with backtestr.embedded(tmp_path) as client, client.shared_state("a.") as shared:
+        shared.update("a.b", [1])
+        assert shared["a.b"] == client.get_state("a.b").value == [1]
+        assert client.state == "ready"

@@ -1,0 +1,28 @@
+"""docs/client.md tells the truth: its example prints what it says, and its defaults are those of the policy."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import backtestr
+from harness import ROOT, RunningBroker
+
+PAGE = (ROOT / "docs" / "client.md").read_text("utf-8")
+
+
+def test_the_example_of_the_page_prints_what_stands_below_it(broker: RunningBroker) -> None:
+    found = re.search(r"```python\n(?P<code>.+?)```\n\n```\n(?P<output>.+?)```", PAGE, re.DOTALL)
+    assert found is not None, "docs/client.md has no example followed by its output"
+    ran = subprocess.run(
+        [sys.executable, "-c", found["code"]], env=broker.environment, capture_output=True, encoding="utf-8", timeout=60
+    )
+    assert ran.stderr == ""
+    assert ran.stdout == found["output"]
+
+
+def test_the_page_lists_the_policy_with_its_defaults() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| `?(\w+|[\d.]+)`? \| .* \|$", PAGE, re.MULTILINE)
+    policy = backtestr.Recovery()
+    assert rows == [(name, str(getattr(policy, name))) for name in policy.__struct_fields__]

@@ -5,7 +5,6 @@ Blocking, and safe to share between threads: requests of different threads do no
 
 from __future__ import annotations
 
-import contextlib
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,7 +20,7 @@ import zmq
 
 from backtestr_protocol import topics
 from backtestr_protocol.connection import Connection
-from backtestr_protocol.errors import AuthenticationError, BacktestrError, NetworkError, Severity, TimedOut
+from backtestr_protocol.errors import AuthenticationError, NetworkError, Severity, TimedOut
 from backtestr_protocol.messages import (
     AlgorithmInfo,
     AlgorithmList,
@@ -92,6 +91,7 @@ from .run import STREAMS, Run, Stream
 from .series import covering_all
 from .session import Session
 from .shared_state import SharedState
+from .state_feed import StateFeed
 from .streams import TopicStream
 from .subscription import Subscription, Update, read_message
 from .transport import Transport
@@ -479,7 +479,7 @@ class Client:
         """
         if prefix and not prefix.endswith("."):
             raise ValueError(f"{prefix!r} does not end with a dot; the keys of one name are {prefix + '.'!r}")
-        feed = _Feed(self._transport, topics.state(prefix), self._listeners, self._errors)
+        feed = StateFeed(self._transport, topics.state(prefix), self._listeners, self._errors)
         return SharedState(prefix, self, feed, resolvers or {})
 
     def snapshot_state(self, prefix: str = "") -> StateSnapshot:
@@ -540,24 +540,3 @@ class Client:
             return as_iso(start), as_iso(end)
         first_ms, end_ms = covering_all(self.list_market_data(), symbols, timeframe)
         return as_iso(first_ms if start is None else start), as_iso(end_ms if end is None else end)
-
-
-class _Feed:
-    """What a `SharedState` lives on: the latest of each of its topics, and who is to hear of it."""
-
-    def __init__(self, transport: Transport, prefix: str, listeners: Listeners, errors: ErrorLog) -> None:
-        self._transport = transport
-        self._listeners = listeners
-        self._errors = errors
-        self._prefix = prefix
-        self._number, self.mailbox = transport.open(prefix, "latest")
-
-    def tell(self, call: Callable[[], object]) -> None:
-        self._listeners.tell(call)
-
-    def report(self, error: BacktestrError) -> None:
-        self._errors.add(ErrorReport(error, self._prefix, time.time_ns() // 1_000_000))
-
-    def close(self) -> None:
-        with contextlib.suppress(RuntimeError):  # the client is closed already
-            self._transport.shut(self._number)

@@ -18,21 +18,10 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, assert_never
 
-import msgspec
 import zmq
 
-from backtestr_protocol import topics
-from backtestr_protocol.codec import decode
 from backtestr_protocol.connection import Connection
-from backtestr_protocol.errors import (
-    AuthenticationError,
-    BacktestrError,
-    Busy,
-    ErrorData,
-    MessageError,
-    NetworkError,
-    from_data,
-)
+from backtestr_protocol.errors import AuthenticationError, BacktestrError, Busy, NetworkError
 from backtestr_protocol.frames import receive
 from backtestr_protocol.messages import BacktestStatus, Contract, Welcome
 
@@ -44,12 +33,10 @@ from .effects import (
     Answered,
     Ask,
     Deliver,
-    Delivery,
     Distrusted,
     End,
     Failed,
     Finished,
-    Gap,
     Listen,
     Noticed,
     Question,
@@ -57,16 +44,16 @@ from .effects import (
     Refused,
     Send,
     SessionEffect,
-    StreamMessage,
     SubscriptionEffect,
     Unlisten,
     Welcomed,
 )
 from .handover import MAX_UNREAD, Mailbox, Reply
-from .recovery import MessagesLost, Recovery
+from .recovery import Recovery
 from .reports import ErrorLog, ErrorReport
 from .session import Session
 from .sockets import BURST, Sockets
+from .streamed_errors import StreamedErrors
 from .subscriptions import Since, Subscriptions
 
 # A caller that piles up more than this without an answer has a bug; the broker's own queues are shorter.
@@ -79,8 +66,6 @@ REPAIR_TIMEOUT = 30.0
 log = logging.getLogger("backtestr")
 
 Success = tuple[Any, list[bytes]]
-
-_error_decoder = msgspec.msgpack.Decoder(ErrorData)
 
 
 class Transport:
@@ -134,9 +119,7 @@ class Transport:
         self._fault: BaseException | None = None
         self._ids = itertools.count(1)
         self._waiting: dict[str, tuple[str, Reply[Success] | Question]] = {}
-        self._error_feeds: set[int] = set()  # the subscriptions that carry system.errors
-        self._error_seq = 0
-        self._gaps_told = 0
+        self._streamed_errors = StreamedErrors()
         self._mailboxes: dict[int, Mailbox] = {}
         self._finishes: dict[str, list[Reply[BacktestStatus]]] = {}
         self._thread = threading.Thread(target=self._run, name="backtestr client", daemon=True)
@@ -157,8 +140,7 @@ class Transport:
 
         def begin() -> None:
             self._mailboxes[number] = mailbox
-            if prefix == topics.ERRORS or (prefix.endswith(".") and topics.ERRORS.startswith(prefix)):
-                self._error_feeds.add(number)
+            self._streamed_errors.opened(number, prefix)
             self._do(self._subscriptions.open(number, prefix, since, MAX_UNREAD, until))
 
         self._command(begin)
@@ -171,7 +153,7 @@ class Transport:
             self._do(self._subscriptions.close(number))
             if (mailbox := self._mailboxes.pop(number, None)) is not None:
                 mailbox.end(None)
-            self._error_feeds.discard(number)
+            self._streamed_errors.closed(number)
 
         self._command(end)
 
@@ -200,7 +182,15 @@ class Transport:
         self._command(end)
 
     def statistics(self, missed: int) -> Statistics:
-        """The counters, as they stand; `missed` is the listeners' part."""
+        """The counters, at one moment, also of a client that is closed; `missed` is the listeners' part."""
+        counted: Reply[Statistics] = Reply()
+        try:
+            self._command(lambda: counted.succeed(self._count(missed)))
+        except RuntimeError:  # the thread has ended, and nothing moves any more
+            return self._count(missed)
+        return counted.read()
+
+    def _count(self, missed: int) -> Statistics:
         session, streams = self._session.counts, self._subscriptions.counts
         return Statistics(
             sessions=session.sessions,
@@ -313,7 +303,8 @@ class Transport:
             return
         is_other = connection.instance_id != self._connection.instance_id
         if is_other:
-            self._is_accepted, self._losses = False, 0
+            self._is_accepted, self._losses, self.distrust = False, 0, None
+            self._streamed_errors.restarted()
             self._happened("replaced")
         if is_other or (self._sockets is None and self._connect_at is None):
             self._connect(connection)
@@ -327,7 +318,6 @@ class Transport:
         for prefix in self._subscriptions.prefixes:
             self._listen(prefix)
         signer = connection.signer()
-        self._error_seq = self._error_seq if self._is_accepted else 0
         self._do(self._session.connected(signer, time.monotonic(), _wall_ms()))
         self._do(self._subscriptions.connected(signer, connection.instance_id))
 
@@ -421,7 +411,9 @@ class Transport:
                     if self._sockets is None or not self._sockets.send(effect.frames):
                         log.warning("a request could not be sent; it waits for the next connection")
                 case Deliver():
-                    self._look_for_errors(effect.subscription_id, effect.deliveries)
+                    lost = self._subscriptions.counts.messages_lost
+                    for error, topic in self._streamed_errors.within(effect.subscription_id, effect.deliveries, lost):
+                        self._report(error, topic)
                     self._mailboxes[effect.subscription_id].put(effect.deliveries)
                 case Failed():
                     match self._waiting.pop(effect.request_id):
@@ -433,7 +425,7 @@ class Transport:
                 case Ask():
                     self._ask(effect.request_type, effect.data, REPAIR_TIMEOUT, effect.about)
                 case End():
-                    self._error_feeds.discard(effect.subscription_id)
+                    self._streamed_errors.closed(effect.subscription_id)
                     if effect.error is not None:
                         self._report(effect.error, "subscription")
                     self._mailboxes.pop(effect.subscription_id).end(effect.error)
@@ -469,30 +461,6 @@ class Transport:
                     self._report(effect.error, "connection")
                 case _:
                     assert_never(effect)
-
-    def _look_for_errors(self, subscription_id: int, deliveries: list[Delivery]) -> None:
-        """Report what is lost for good, and what the broker says of errors where the program has subscribed to that."""
-        lost = self._subscriptions.counts.messages_lost
-        if lost != self._gaps_told:
-            self._gaps_told = lost
-            for gap in deliveries:
-                if isinstance(gap, Gap):
-                    numbers = f"{gap.from_seq} to {gap.to_seq}"
-                    self._report(MessagesLost(f"messages {numbers} of {gap.topic} are lost"), gap.topic)
-        if subscription_id in self._error_feeds:
-            for message in deliveries:
-                if isinstance(message, StreamMessage) and message.topic == topics.ERRORS:
-                    self._report_streamed(message)
-
-    def _report_streamed(self, message: StreamMessage) -> None:
-        if message.seq <= self._error_seq:
-            return  # another subscription had it
-        self._error_seq = message.seq
-        try:
-            error: BacktestrError = from_data(decode(_error_decoder, message.data))
-        except MessageError as complaint:
-            error = complaint
-        self._report(error, topics.ERRORS)
 
     def _finish(self, finished: Finished) -> None:
         for reply in self._finishes.pop(finished.backtest_id, []):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,7 +27,7 @@ from backtestr_protocol.errors import (
     TimedOut,
     ValidationError,
 )
-from clients.peer import SILENCE, WALL_MS, Peer
+from clients.peer import SILENCE, WALL_MS, Peer, welcome
 from clients.test_client import PRICE, connect, nothing_missed
 from harness import wait_until
 
@@ -148,6 +149,49 @@ def test_another_broker_at_the_address_of_one_that_is_gone_is_waited_for(home: P
         states.wait_for("reconnecting", "ready")
         assert client.ping() == WALL_MS
         assert states.heard == ["reconnecting", "ready"]
+
+
+def test_a_key_that_is_not_taken_has_the_connection_file_read_again(
+    another_key: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when nothing shows that the file is another: same place, same size, same time."""
+    monkeypatch.setattr("backtestr.session.HELLO_TIMEOUT", 0.1)
+    with ThreadPoolExecutor(1) as pool:
+        connecting = pool.submit(connect, another_key, timeout=30.0, recovery=QUICK)
+        wait_until(lambda: another_key._peer != b"", 10)
+        stamp = another_key.file.stat()
+        right = msgspec.structs.replace(another_key.connection, instance_id=str(uuid.uuid4()))
+        with another_key.file.open("r+b") as file:
+            file.write(encode_connection(right))
+        os.utime(another_key.file, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+        assert another_key.file.stat().st_size == stamp.st_size
+        with connecting.result() as client:
+            assert client.state == "ready"
+
+
+def test_connecting_again_waits_longer_each_time(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[int] = []
+
+    def delay(number: int) -> float:
+        waits.append(number)
+        return 0.001
+
+    monkeypatch.setattr("backtestr.session.HELLO_TIMEOUT", 0.05)
+    monkeypatch.setattr("backtestr.client.delays", lambda _: delay)
+    hellos: list[Any] = []
+
+    def silent(data: Any) -> Any:
+        hellos.append(data)
+        return SILENCE if len(hellos) < 5 else welcome()
+
+    with Peer(home, {"Hello": silent}) as peer, connect(peer, timeout=30.0) as client:
+        assert client.ping() == WALL_MS
+        assert waits[:3] == [1, 2, 3]  # the first time at once
+        monkeypatch.setattr("backtestr.session.HELLO_TIMEOUT", 5.0)
+        before = len(waits)
+        peer.hang_up()
+        wait_until(lambda: client.statistics.sessions == 2, 10)
+        assert len(waits) == before, "after a welcome it begins anew"
 
 
 def test_a_listener_may_ask_the_client_things(home: Path) -> None:

@@ -291,6 +291,12 @@ def test_a_function_is_applied_to_what_is_there(stage: Stage) -> None:
     assert stage.broker.book.entries["x.n"].value == 21
 
 
+def test_a_function_may_read_other_keys(stage: Stage) -> None:
+    state = stage.open()
+    state.update("x.a", 20)
+    assert state.update("x.b", lambda value: (value or 0) + state["x.a"]) == 20
+
+
 def test_after_three_retries_it_is_a_conflict_and_taken_back(stage: Stage) -> None:
     state = stage.open()
     others_change(stage, "x.a", *range(100, 110))

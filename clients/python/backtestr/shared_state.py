@@ -149,11 +149,13 @@ class SharedState(Mapping[str, Any]):
         make = value if callable(value) else None
         with self._lock:
             self._check_following()
-            first = make(_value(self._replica.visible(key))) if make else value
-            ticket = self._replica.propose(key, value_bytes(first))
+            shown = self._replica.visible(key)
+        first = value_bytes(make(_value(shown)) if make else value)
+        with self._lock:
+            ticket = self._replica.propose(key, first)
         try:
             with self._turn(key):
-                write = _Write(self, key, ticket, value_bytes(first), make)
+                write = _Write(self, key, ticket, first, make)
                 return _value(write.until_done())
         finally:
             with self._lock:

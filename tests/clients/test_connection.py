@@ -187,6 +187,7 @@ def test_connecting_again_waits_longer_each_time(home: Path, monkeypatch: pytest
     with Peer(home, {"Hello": silent}) as peer, connect(peer, timeout=30.0) as client:
         assert client.ping() == WALL_MS
         assert waits[:3] == [1, 2, 3]  # the first time at once
+        assert [report.about for report in client.errors] == ["connection"]
         monkeypatch.setattr("backtestr.session.HELLO_TIMEOUT", 5.0)
         before = len(waits)
         peer.hang_up()

@@ -332,9 +332,15 @@ class Transport:
         self._session.disconnected()
 
     def _lose(self, reason: str) -> None:
-        """The connection is of no use any more: make another, at once the first time, then after a wait."""
-        log.warning("connecting again: %s", reason)
-        self._report(NetworkError(f"connecting to the broker again: {reason}"), "connection")
+        """The connection is of no use any more: make another, at once the first time, then after a wait.
+
+        Only the first of several in a row is reported: a broker that is away for an hour is one error.
+        """
+        if self._losses:
+            log.info("connecting again: %s", reason)
+        else:
+            log.warning("connecting again: %s", reason)
+            self._report(NetworkError(f"connecting to the broker again: {reason}"), "connection")
         self._disconnect()
         self._happened("lost")
         wait = self._delay(self._losses) if self._losses else 0.0

@@ -23,7 +23,8 @@ from .signals import Signals
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Panel:
-    """Make it with `Panel.of`. `timestamp`: the union of the open times of all `series`, int64 µs UTC, increasing."""
+    """Make it with `Panel.of`. `timestamp`: the union of the open times of all `series`, int64 µs UTC, increasing and
+    read-only."""
 
     series: tuple[Bars, ...]
     timestamp: Integers
@@ -36,7 +37,9 @@ class Panel:
             raise ValueError(f"a panel has one or more series of one timeframe, each of another symbol, not {symbols}")
         if all(np.array_equal(bars.timestamp, series[0].timestamp) for bars in series):
             return cls(tuple(series), series[0].timestamp)
-        return cls(tuple(series), np.unique(np.concatenate([bars.timestamp for bars in series])))
+        times = np.unique(np.concatenate([bars.timestamp for bars in series]))
+        times.flags.writeable = False  # as those of bars are; kernels are compiled for one of the two
+        return cls(tuple(series), times)
 
     @property
     def symbols(self) -> tuple[str, ...]:

@@ -108,7 +108,7 @@ class Signals:
                 f"target must be an array of floats, one per bar (0.5: half of equity), not {values.dtype} "
                 f"of shape {values.shape}"
             )
-        values = np.ascontiguousarray(values, dtype=np.float64)
+        values = np.array(values, dtype=np.float64)  # a copy: kernels are compiled for arrays that can be written to
         if len(wrong := np.flatnonzero(np.isinf(values))):
             raise AlgorithmError(
                 f"target must be a finite fraction of equity, or NaN to leave things as they are; bar {wrong[0]} has "

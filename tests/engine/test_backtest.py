@@ -9,11 +9,17 @@ import numpy as np
 import polars as pl
 import pytest
 
+from backtestr_engine.algorithms import find_algorithm
 from backtestr_engine.backtest import Plan, Run, prepare
 from backtestr_engine.catalog import Catalog
-from backtestr_engine.options import Conventions
+from backtestr_engine.metrics_excursions import drawdowns, excursions
+from backtestr_engine.metrics_returns import moments
+from backtestr_engine.options import Conventions, resolve_options
+from backtestr_engine.panel import Panel
+from backtestr_engine.portfolio import _walk_together
 from backtestr_engine.signals import Signals
 from backtestr_engine.synthetic import synthetic_bars
+from backtestr_engine.walk import _walk
 from backtestr_engine.warm import warm
 from backtestr_protocol.errors import BacktestrError, DataError, InvalidConfiguration, NotFound, ValidationError
 from backtestr_protocol.messages import BacktestConfig
@@ -232,5 +238,28 @@ def test_a_run_can_start_with_signals_made_elsewhere(plan: Plan) -> None:
     assert run.finish().metrics["finalEquity"] == 10_000.0
 
 
-def test_warming_runs_everything_once(conventions: Conventions) -> None:
+def test_after_warming_nothing_is_compiled_any_more(conventions: Conventions) -> None:
+    """Whatever the signals are made of, and wherever the symbols have gaps."""
     warm(conventions)
+    kernels: list[Any] = [_walk, _walk_together, drawdowns, excursions, moments]
+    compiled = [len(kernel.signatures) for kernel in kernels]
+    bars = synthetic_bars("1m", 300)
+    late = synthetic_bars("1m", 300, symbol="LATE")[100:]
+    entries = bars.close > bars.open
+    given = {
+        "plain": Signals.of(entries=entries),
+        "guarded": Signals.of(entries=entries, stop_loss=bars.close * 0 + 0.1, take_profit=0.1),
+        "target": Signals.of(target=bars.volume),
+        "crossing": Signals.from_cross(bars.close, bars.open),
+    }
+    for panel in (Panel.of([bars]), Panel.of([bars, late])):
+        config = msgspec.structs.replace(CONFIG, symbols=list(panel.symbols))
+        options = resolve_options({}, conventions)
+        for signals in given.values():
+            run = Run(Plan(config, find_algorithm("sma_cross"), {}, options, panel), "a")
+            run.start_with(*(signals, Signals.of(entries=late.close > late.open))[: len(panel.series)])
+            run.advance(200)
+            run.advance(200)
+            assert run.finish().statistics
+
+    assert [len(kernel.signatures) for kernel in kernels] == compiled

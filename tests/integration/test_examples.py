@@ -80,8 +80,12 @@ def read_notebook() -> Any:
 
 
 def texts(cell: Any) -> list[str]:
-    """What a cell shows, without the bar, which times things."""
-    shown = [output for output in cell.get("outputs", []) if output.get("name") != "stderr"]
+    """What a cell shows, without the bar, which times things: text on stderr, or a widget where ipywidgets is there."""
+    shown = [
+        output
+        for output in cell.get("outputs", [])
+        if output.get("name") != "stderr" and "application/vnd.jupyter.widget-view+json" not in output.get("data", {})
+    ]
     return [output["text"] if "text" in output else output["data"]["text/plain"] for output in shown]
 
 

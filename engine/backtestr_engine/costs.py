@@ -20,7 +20,7 @@ FIRST_PART = -1.0
 
 _NEARLY_ALL = 1.0 - np.finfo(np.float64).eps
 
-_ROUNDING = 1e-12
+ROUNDING = 1e-12
 """Of a quantity: an order that cash falls short of by less is paid for."""
 
 MINIMUM_QUANTITY = 1e-8
@@ -164,7 +164,7 @@ def size_of(
     quantity = wanted
     reason = NO_REASON
     if wanted > most and needs_cash:
-        if not cut and wanted - most > _ROUNDING * wanted:
+        if not cut and wanted - most > ROUNDING * wanted:
             return wanted, 0.0, NO_CASH
         quantity = most
         reason = CUT

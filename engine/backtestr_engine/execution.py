@@ -13,6 +13,7 @@ from .arrays import Integers
 from .costs import (
     FIRST_PART,
     MINIMUM_QUANTITY,
+    ROUNDING,
     affordable,
     brings_less_than_its_fee,
     fee_of,
@@ -96,7 +97,9 @@ def close_position(
     held = abs(state.quantity)
     quantity = asked
     if side == BUY and rule.cut:
-        quantity = min(asked, affordable(state.cash, price, FIRST_PART, 1.0, rule))
+        most = affordable(state.cash, price, FIRST_PART, 1.0, rule)
+        if asked - most > ROUNDING * asked:
+            quantity = np.floor(most) if rule.whole_units else most
         if quantity < MINIMUM_QUANTITY:
             return 0.0, 0.0
     elif side == SELL and brings_less_than_its_fee(quantity, price, FIRST_PART, rule):

@@ -190,7 +190,7 @@ def compute_metrics(walked: Walked, rule: Annualisation) -> Metrics:
     of = moments(equity, market, capital, risk_free) if ruined is None else _NO_MOMENTS
     too_short = ruined or ("it needs at least two bars" if len(equity) < 2 else None)
     no_spread = too_short or ("returns do not vary" if of.deviation < _NO_SPREAD else None)
-    no_loss = too_short or ("no return is below the risk-free rate" if of.losses == 0 else None)
+    no_loss = too_short or ("no return is below the risk-free rate" if of.downside < _NO_SPREAD else None)
     no_pairs = ruined or ("it needs at least three bars" if len(equity) < 3 else None)
     no_market = no_pairs or ("prices do not vary" if of.market_deviation < _NO_SPREAD else None)
     tail = tails(equity, capital) if too_short is None else _NO_TAILS

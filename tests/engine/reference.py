@@ -377,7 +377,9 @@ class Reference:
         side = "sell" if self.held > 0 else "buy"
         quantity = asked
         if side == "buy" and self.conventions.short_of_cash == "cut":
-            quantity = min(quantity, self._most(self.cash, price, None, 1.0))
+            affordable = self._most(self.cash, price, None, 1.0)
+            if affordable < quantity * (1 - 1e-12):
+                quantity = float(math.floor(affordable)) if self.conventions.whole_units else affordable
             if quantity < SMALLEST:
                 return 0.0, 0.0
         if (

@@ -11,12 +11,13 @@ from collections.abc import Callable
 import zmq
 
 from backtestr_protocol import PROTOCOL_VERSION
-from backtestr_protocol.connection import Connection, Signing
+from backtestr_protocol.connection import Connection, Curve, Signing
 from backtestr_protocol.engine import WorkerKind, WorkerSettings
 from backtestr_protocol.messages import SeriesInfo
 
 from .config import BrokerConfig
 from .core import Core
+from .door import Door
 from .shell import Shell, Wake
 from .sockets import Sockets
 from .supervisor import Launch, Supervisor
@@ -35,12 +36,15 @@ class Broker:
         address: Callable[[str], str],
         launch: Launch,
         on_serving: Callable[[list[SeriesInfo]], None],
+        door: Door | None = None,
     ) -> None:
-        """`address` gives the address to bind for each socket's name. Raises `zmq.ZMQError`."""
+        """`address` gives the address to bind for each socket's name. With `door`, the sockets of clients are encrypted
+        and it says who may connect. Raises `zmq.ZMQError`."""
         key = secrets.token_bytes(32)
         counts = config.worker_counts()
+        curve = None if door is None else door.pair
         self.wake = Wake()
-        self._sockets = Sockets(context, address, config.sockets, config.limits.max_message_bytes)
+        self._sockets = Sockets(context, address, config.sockets, config.limits.max_message_bytes, curve)
         core = Core(
             key=key,
             instance_id=str(uuid.uuid4()),
@@ -49,7 +53,7 @@ class Broker:
             now=time.monotonic(),
         )
         supervisor = Supervisor(launch, worker_settings(counts, self._sockets.engine_endpoint, key))
-        self.shell = Shell(core, self._sockets, supervisor, self.wake, on_serving, MAX_EARLY_DEATHS)
+        self.shell = Shell(core, self._sockets, supervisor, self.wake, on_serving, MAX_EARLY_DEATHS, door)
         self.connection = Connection(
             protocol_version=PROTOCOL_VERSION,
             instance_id=core.instance_id,
@@ -57,7 +61,7 @@ class Broker:
             start_time=time.time_ns() // 1_000_000,
             endpoints=self._sockets.endpoints,
             signing=Signing(algorithm="hmac-sha256", key=key.hex()),
-            curve=None,
+            curve=None if curve is None else Curve(server_public_key=curve.public),
         )
 
     def run(self) -> None:

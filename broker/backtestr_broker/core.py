@@ -54,6 +54,7 @@ from backtestr_protocol.messages import (
 
 from .answers import Answer, AnswerBook
 from .events import (
+    ClientsDropped,
     Effect,
     Event,
     HostSample,
@@ -140,6 +141,9 @@ class Core:
         match event:
             case RequestReceived(peer, frames):
                 self._on_frames(peer, frames)
+            case ClientsDropped(reason):
+                for session in self.sessions.clear():
+                    self._notify("client_left", clientId=session.client_id, reason=reason)
             case WorkerSent(peer, frames):
                 self._on_worker(peer, frames)
             case WorkerStarted(worker_id, kind, pid):

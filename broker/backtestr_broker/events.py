@@ -35,6 +35,13 @@ class RequestReceived(msgspec.Struct, frozen=True, tag=True):
     wall_ms: int
 
 
+class ClientsDropped(msgspec.Struct, frozen=True, tag=True):
+    """Every connection of clients was ended; those who may come back do, each as a new peer."""
+
+    reason: str
+    wall_ms: int
+
+
 class WorkerSent(msgspec.Struct, frozen=True, tag=True):
     """Frames from whoever is connected to the engine socket."""
 
@@ -67,7 +74,7 @@ class Tick(msgspec.Struct, frozen=True, tag=True):
     wall_ms: int
 
 
-Event = RequestReceived | WorkerSent | WorkerStarted | WorkerExited | Tick
+Event = RequestReceived | ClientsDropped | WorkerSent | WorkerStarted | WorkerExited | Tick
 
 # --- effects ---
 

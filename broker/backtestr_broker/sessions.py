@@ -102,6 +102,13 @@ class Sessions:
             gone.append(session)
         return gone
 
+    def clear(self) -> list[Session]:
+        """Drop and return all: their connections are gone."""
+        gone = list(self._by_id.values())
+        for session in gone:
+            self.close(session)
+        return gone
+
     def next_deadline(self) -> float | None:
         for session in self._by_id.values():
             return session.last_seen + self._timeout

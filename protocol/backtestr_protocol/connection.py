@@ -6,7 +6,7 @@ changes. Writing it atomically and with the right mode is the broker's shell's b
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -40,7 +40,9 @@ class Signing(Contract, frozen=True, kw_only=True):
 
 
 class Curve(Contract, frozen=True, kw_only=True):
-    server_public_key: str
+    """`server_public_key` is 40 characters of Z85."""
+
+    server_public_key: Annotated[str, msgspec.Meta(min_length=40, max_length=40)]
 
 
 class Connection(Contract, frozen=True, kw_only=True):

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import zmq
+from zmq.utils.monitor import parse_monitor_message
 
 from backtestr_protocol import topics
 from backtestr_protocol.connection import Connection
-from backtestr_protocol.frames import has_input, send
+from backtestr_protocol.frames import has_input, receive, send
+from backtestr_protocol.keys import KeyPair
 from backtestr_protocol.topics import Socket
+
+from .handshakes import Outcome
 
 # Answers carry tables: a year of minute bars with indicators is some 50 MB. Beyond this something is wrong.
 MAX_ANSWER_BYTES = 2 << 30
@@ -19,13 +25,29 @@ CLOSING_MS = 200
 # Messages taken from one socket before the others have their turn.
 BURST = 256
 
+_OUTCOMES: dict[int, Outcome] = {
+    zmq.Event.HANDSHAKE_SUCCEEDED: "succeeded",
+    zmq.Event.HANDSHAKE_FAILED_NO_DETAIL: "failed",
+    zmq.Event.HANDSHAKE_FAILED_PROTOCOL: "failed",
+    zmq.Event.HANDSHAKE_FAILED_AUTH: "denied",
+}
+_HANDSHAKES = sum(_OUTCOMES)
+
 
 class Sockets:
-    """A DEALER for requests with an identity of its own, and a SUB for each stream socket that is listened to."""
+    """A DEALER for requests with an identity of its own, and a SUB for each stream socket that is listened to.
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], connection: Connection) -> None:
+    With CURVE, each has a monitor that tells how its handshakes go."""
+
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], connection: Connection, keys: KeyPair | None = None
+    ) -> None:
+        """`keys` is this client's own pair, which a broker with CURVE asks for."""
         self._context = context
         self._endpoints = connection.endpoints
+        self._curve = connection.curve
+        self._keys = keys
+        self._monitors: dict[zmq.Socket[bytes], zmq.Socket[bytes]] = {}  # by the socket that is watched
         self.requests = self._open(zmq.DEALER, self._endpoints.requests, MAX_ANSWER_BYTES)
         self.streams: dict[Socket, zmq.Socket[bytes]] = {}
 
@@ -37,8 +59,16 @@ class Sockets:
             return False
         return True
 
+    def handshakes(self) -> Iterator[tuple[Outcome, bool]]:
+        """How handshakes went since the last time, and whether each was of the connection for requests."""
+        for socket, monitor in list(self._monitors.items()):
+            for frames in receive(monitor, BURST):
+                event = int(parse_monitor_message(frames)["event"])
+                if event in _OUTCOMES:
+                    yield _OUTCOMES[event], socket is self.requests
+
     def listen(self, prefix: str) -> list[zmq.Socket[bytes]]:
-        """Subscribe to `prefix`; returns the sockets that were opened for it."""
+        """Subscribe to `prefix`; returns the sockets that were opened for it, their monitors included."""
         names = topics.sockets_for(prefix)
         opened = {
             name: self._open(zmq.SUB, self._endpoints.of(name), MAX_STREAM_BYTES)
@@ -48,7 +78,7 @@ class Sockets:
         self.streams |= opened
         for name in names:
             self.streams[name].subscribe(prefix)
-        return list(opened.values())
+        return [*opened.values(), *(self._monitors[one] for one in opened.values() if one in self._monitors)]
 
     def unlisten(self, prefix: str) -> None:
         for name in topics.sockets_for(prefix):
@@ -56,13 +86,16 @@ class Sockets:
 
     @property
     def all(self) -> list[zmq.Socket[bytes]]:
-        return [self.requests, *self.streams.values()]
+        return [self.requests, *self.streams.values(), *self._monitors.values()]
 
     def have_input(self) -> bool:
         """Whether a message waits: to be asked before sleeping on the sockets' file descriptors (see `has_input`)."""
         return any(has_input(socket) for socket in self.all)
 
     def close(self) -> None:
+        for socket, monitor in self._monitors.items():
+            socket.disable_monitor()
+            monitor.close(linger=0)
         self.requests.close(linger=CLOSING_MS)
         for socket in self.streams.values():
             socket.close(linger=0)
@@ -73,5 +106,11 @@ class Sockets:
         socket.setsockopt(zmq.MAXMSGSIZE, max_bytes)
         if kind == zmq.SUB:
             socket.rcvhwm = STREAM_QUEUE
+        if self._curve is not None:
+            assert self._keys is not None, "a client of a broker with CURVE has keys"
+            socket.setsockopt(zmq.CURVE_SERVERKEY, self._curve.server_public_key.encode())
+            socket.setsockopt(zmq.CURVE_PUBLICKEY, self._keys.public.encode())
+            socket.setsockopt(zmq.CURVE_SECRETKEY, self._keys.secret.encode())
+            self._monitors[socket] = socket.get_monitor_socket(_HANDSHAKES)
         socket.connect(endpoint)
         return socket

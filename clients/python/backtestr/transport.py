@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import math
 import selectors
 import socket
 import threading
@@ -20,8 +21,9 @@ from typing import Any, assert_never
 import zmq
 
 from backtestr_protocol.connection import Connection
-from backtestr_protocol.errors import BacktestrError, Busy, NetworkError
+from backtestr_protocol.errors import AuthenticationError, BacktestrError, Busy, NetworkError
 from backtestr_protocol.frames import receive
+from backtestr_protocol.keys import KeyPair
 from backtestr_protocol.messages import BacktestStatus, Contract, Welcome
 
 from .discovery import ConnectionFile, Stamp
@@ -44,6 +46,7 @@ from .effects import (
     Welcomed,
 )
 from .handover import MAX_UNREAD, Mailbox, Reply
+from .handshakes import Handshakes
 from .session import Session
 from .sockets import BURST, Sockets
 from .subscriptions import Since, Subscriptions
@@ -52,6 +55,8 @@ from .subscriptions import Since, Subscriptions
 MAX_WAITING = 1_000
 # How often the connection file is looked at, in seconds: a file status costs microseconds.
 LOOK_INTERVAL = 0.25
+# How long a client that was not let in waits before it knocks again, in seconds: somebody has to allow its key first.
+LOCKED_OUT_INTERVAL = 5.0
 # What the subscriptions ask for is small, or cut by the broker to what is.
 REPAIR_TIMEOUT = 30.0
 
@@ -69,12 +74,17 @@ class Transport:
         connection: Connection,
         file: ConnectionFile | None,
         context: zmq.Context[zmq.Socket[bytes]],
+        keys: KeyPair | None = None,
     ) -> None:
-        """`file` None: the connection is the only one there will be (a broker inside this process)."""
+        """`file` None: the connection is the only one there will be (a broker inside this process). `keys`: what this
+        client is known by, where the connection asks for that (CURVE)."""
         self.welcomed: Reply[Welcome] = Reply()
         self._session = session
         self._subscriptions = Subscriptions()
         self._connection = connection
+        self._keys = keys
+        self._handshakes = Handshakes()
+        self._knock_at = math.inf
         self._file = file
         self._stamp: Stamp | None = file.stamp() if file else None
         self._next_look = 0.0
@@ -193,7 +203,10 @@ class Transport:
             for stream in list(self._sockets.streams.values()):
                 for frames in receive(stream, BURST):
                     self._do(self._subscriptions.receive(frames))
+            self._heed_handshakes(self._sockets)
         now = time.monotonic()
+        if self._knock_at <= now:
+            self._connect(self._connection)
         deadline = self._session.next_deadline()
         if deadline is not None and deadline <= now:
             self._do(self._session.tick(now, _wall_ms()))
@@ -209,8 +222,8 @@ class Transport:
         """The seconds for which nothing is due; None is for ever."""
         if self._sockets is not None and self._sockets.have_input():
             return 0.0
-        deadlines = (self._session.next_deadline(), self._next_look if self._file else None)
-        due = [deadline for deadline in deadlines if deadline is not None]
+        deadlines = (self._session.next_deadline(), self._next_look if self._file else None, self._knock_at)
+        due = [deadline for deadline in deadlines if deadline is not None and deadline < math.inf]
         return max(0.0, min(due) - time.monotonic()) if due else None
 
     def _look(self, file: ConnectionFile) -> None:
@@ -228,14 +241,42 @@ class Transport:
             log.warning("%s", error)
             self._disconnect()
             return
+        self._keys = file.own_keys
         if self._sockets is None or connection.instance_id != self._connection.instance_id:
             self._connect(connection)
+
+    def _heed_handshakes(self, sockets: Sockets) -> None:
+        """With CURVE: a connection that was made again has lost what was under way; one that nobody lets in is told."""
+        for outcome, of_requests in sockets.handshakes():
+            match self._handshakes.heard(outcome, of_requests=of_requests):
+                case "again":
+                    self._knock_at = math.inf
+                    self._do(self._session.connected(self._connection.signer(), time.monotonic(), _wall_ms()))
+                case "locked out":
+                    self._knock_at = time.monotonic() + LOCKED_OUT_INTERVAL
+                    self._lock_out(_locked_out(self._keys))
+                case None:
+                    pass
+
+    def _lock_out(self, error: AuthenticationError) -> None:
+        """Whoever waits, for an answer, a message or an end, waits in vain: all of them are told."""
+        self._do(self._session.denied(error))
+        for number, mailbox in list(self._mailboxes.items()):
+            del self._mailboxes[number]
+            self._do(self._subscriptions.close(number))
+            mailbox.end(error)
+        for backtest_id in list(self._finishes):
+            self._subscriptions.unfollow(backtest_id)
+            self._finish(Finished(backtest_id, error))
 
     def _connect(self, connection: Connection) -> None:
         self._disconnect()
         self._connection = connection
-        self._sockets = sockets = Sockets(self._context, connection)
-        self._selector.register(_descriptor(sockets.requests), selectors.EVENT_READ)
+        self._knock_at = math.inf
+        self._handshakes = Handshakes()
+        self._sockets = sockets = Sockets(self._context, connection, self._keys)
+        for one in sockets.all:
+            self._selector.register(_descriptor(one), selectors.EVENT_READ)
         for prefix in self._subscriptions.prefixes:
             self._listen(prefix)
         signer = connection.signer()
@@ -339,6 +380,14 @@ class Transport:
         self._selector.close()
         self._wake_up.close()
         self._waker.close()
+
+
+def _locked_out(keys: KeyPair | None) -> AuthenticationError:
+    return AuthenticationError(
+        "the broker does not let this client in: authentication or key mismatch likely. On the broker's machine "
+        f"`backtestr keys list` says whose keys may connect; this client's is {keys.public if keys else 'missing'}. "
+        "`backtestr keys new NAME` makes one. Or the connection file is of another broker"
+    )
 
 
 def _descriptor(socket: zmq.Socket[bytes]) -> int:

@@ -41,7 +41,7 @@ def receive(socket: zmq.Socket[bytes], most: int, accepts: Callable[[str], bool]
         while frame.more:
             frame = socket.recv(_DONTWAIT, copy=False)
             parts.append(frame.bytes)
-        if accepts is None or accepts(_sender(frame)):
+        if accepts is None or ((name := _sender(frame)) and accepts(name)):
             messages.append(parts)
     return messages
 

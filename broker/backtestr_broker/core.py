@@ -72,7 +72,7 @@ from .jobs import Job, Waiter
 from .requests import Requests
 from .scheduler import Scheduler
 from .sequencer import Sequencer
-from .sessions import Session, Sessions
+from .sessions import Hellos, Session, Sessions
 from .status import system_status
 from .workers import Worker
 
@@ -107,6 +107,7 @@ class Core:
         self.instance_id = instance_id
         self.limits = limits
         self.sessions = Sessions(key, limits.session_timeout_ms / 1000)
+        self._hellos = Hellos()
         self.sequencer = Sequencer()
         self.scheduler = Scheduler(
             self,
@@ -168,6 +169,7 @@ class Core:
     def check_invariants(self) -> None:
         """Raise `AssertionError` where the state contradicts itself."""
         self.sessions.check_invariants()
+        self._hellos.check_invariants()
         self._answers.check_invariants()
         self.sequencer.check_invariants()
         self.scheduler.check_invariants()
@@ -200,6 +202,7 @@ class Core:
             return
         try:
             if request_type == "Hello":
+                self._hellos.take(frames[0], envelope.timestamp)
                 welcome = self._greet(envelope, peer)
                 answer = Answer(encoded_payload("Success", welcome))
                 self._send(peer, "Response", envelope.id, answer, instance_id=self.instance_id)
@@ -273,16 +276,19 @@ class Core:
         """Answer what could not be decoded: to its request where its id can be read, else at most once a second."""
         if error.message_id is not None:
             self._reply_error(peer, error.message_id, error)
-            return
+        elif self._may_complain(peer):
+            self._notify("message_refused", code=error.code, reason=error.message)
+            payload = encoded_payload("Error", self.error_data(error))
+            self._send(peer, "Error", None, Answer(payload))
+
+    def _may_complain(self, peer: bytes) -> bool:
+        """Whether the last complaint about this connection is long enough ago: once a second, in answers and log."""
         answered = self._error_answered.pop(peer, None)
         due = answered is None or self._now - answered >= ERROR_INTERVAL
         self._error_answered[peer] = self._now if due or answered is None else answered
         if len(self._error_answered) > MAX_ERROR_PEERS:
             self._error_answered.popitem(last=False)
-        if due:
-            self._notify("message_refused", code=error.code, reason=error.message)
-            payload = encoded_payload("Error", self.error_data(error))
-            self._send(peer, "Error", None, Answer(payload))
+        return due
 
     # --- workers ---
 
@@ -290,7 +296,8 @@ class Core:
         try:
             note, payload = engine.decode_to_broker(self._signer, frames)
         except MessageError as error:
-            self._notify("message_refused", code=error.code, reason=f"on the engine socket: {error.message}")
+            if self._may_complain(peer):
+                self._notify("message_refused", code=error.code, reason=f"on the engine socket: {error.message}")
             return
         if isinstance(note, engine.Ready):
             self._on_ready(peer, note)

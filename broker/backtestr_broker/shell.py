@@ -100,7 +100,7 @@ class Shell:
         self._selector = selectors.DefaultSelector()
         self._sources: tuple[zmq.Socket[bytes], ...] = ()  # in the order of their turns
         self._unread: set[zmq.Socket[bytes]] = set()  # those that may have something to read
-        self._subscriptions: dict[zmq.Socket[bytes], int] = {}
+        self._subscriptions: dict[zmq.Socket[bytes], int] = {}  # different ones, by socket
         self.gave_up = False
 
     def stop(self) -> None:
@@ -128,10 +128,10 @@ class Shell:
         sources = (*doors, sockets.requests, sockets.engine, *sockets.streams.values())
         for source in sources:
             if source not in self._sources:
-                self._selector.register(int(source.getsockopt(zmq.FD)), selectors.EVENT_READ, source)
+                self._selector.register(_descriptor(source), selectors.EVENT_READ, source)
         self._sources = sources
         self._unread = set(sources)
-        self._subscriptions = dict.fromkeys(sockets.streams.values(), 0)
+        self._subscriptions = {one: count for one, count in self._subscriptions.items() if one in sources}
 
     def _turn(self, ready: list[zmq.Socket[bytes] | None]) -> None:
         """One burst from each socket that has something, then what is due by now."""
@@ -179,10 +179,19 @@ class Shell:
 
     def _count_subscriptions(self, source: zmq.Socket[bytes], messages: list[list[bytes]]) -> None:
         """ZeroMQ has taken note of them; what is not read would pile up, and what is kept has a bound."""
+        count = self._subscriptions.get(source, 0)
         for first, *_ in messages:
-            self._subscriptions[source] += {b"\1": 1, b"\0": -1}.get(first[:1], 0)
-        if self._subscriptions[source] > MAX_SUBSCRIPTIONS and self._sockets.can_drop_clients:
-            self._drop_clients(f"more than {MAX_SUBSCRIPTIONS} different subscriptions on one socket")
+            count += {b"\1": 1, b"\0": -1}.get(first[:1], 0)
+        self._subscriptions[source] = count
+        if count <= MAX_SUBSCRIPTIONS or not self._sockets.can_drop_clients:
+            return
+        for name, socket in list(self._sockets.streams.items()):
+            if socket is source:
+                self._selector.unregister(_descriptor(socket))
+                self._sockets.drop_subscribers(name)
+                self._take_up_sockets()
+                reason = f"{name}: more than {MAX_SUBSCRIPTIONS} different subscriptions"
+                hooks.send("clients_dropped", {"reason": reason})
 
     # --- who may connect ---
 
@@ -220,7 +229,7 @@ class Shell:
 
     def _drop_clients(self, reason: str) -> None:
         for source in self._sockets.of_clients:
-            self._selector.unregister(int(source.getsockopt(zmq.FD)))
+            self._selector.unregister(_descriptor(source))
         self._sockets.drop_clients()
         self._take_up_sockets()
         self._feed(ClientsDropped(reason, _wall_ms()))
@@ -268,6 +277,10 @@ class Shell:
                 raise
             reason = "its queue is full" if error.errno == zmq.EAGAIN else "it has gone"
             hooks.send("message_dropped", {"socket": name, "reason": reason})
+
+
+def _descriptor(socket: zmq.Socket[bytes]) -> int:
+    return int(socket.getsockopt(zmq.FD))
 
 
 def _wall_ms() -> int:

@@ -63,7 +63,9 @@ class Sockets:
             if curve is not None:  # before there is anything to knock at
                 self.zap = self._open("the allow-list", zmq.ROUTER, _KNOCKS, 4096, zap.ADDRESS)
             self.engine = self._bind("engine", zmq.ROUTER, _WORKER_QUEUE, _MAX_WORKER_FRAME)
-            self._bind_clients()
+            self._bind_requests()
+            for name in SOCKETS:
+                self._bind_stream(name)
         except BaseException:  # whatever happens, Ctrl-C included, no socket stays bound
             self.close()
             raise
@@ -87,20 +89,27 @@ class Sockets:
         The ports are listened to all the while: whoever may come back does so by itself. Messages under way are lost,
         which clients repair as after any lost connection.
         """
-        assert self.can_drop_clients
-        dropped = self.of_clients
-        for socket in dropped:
-            socket.close(linger=0)
-            self._opened.remove(socket)
-        self._bind_clients()
+        self._drop(self.requests)
+        self._bind_requests()
+        for name in SOCKETS:
+            self.drop_subscribers(name)
 
-    def _bind_clients(self) -> None:
+    def drop_subscribers(self, name: Socket) -> None:
+        """The same for one stream."""
+        self._drop(self.streams[name])
+        self._bind_stream(name)
+
+    def _drop(self, socket: zmq.Socket[bytes]) -> None:
+        assert self.can_drop_clients
+        socket.close(linger=0)
+        self._opened.remove(socket)
+
+    def _bind_requests(self) -> None:
         most = self._max_message_bytes * _TOLERANCE
         self.requests = self._bind("requests", zmq.ROUTER, self._options.reply_queue, most, for_clients=True)
-        for name in SOCKETS:
-            self.streams[name] = self._bind(
-                name, zmq.XPUB, self._options.stream_queue, _MAX_SUBSCRIPTION, for_clients=True
-            )
+
+    def _bind_stream(self, name: Socket) -> None:
+        self.streams[name] = self._bind(name, zmq.XPUB, self._options.stream_queue, _MAX_SUBSCRIPTION, for_clients=True)
 
     def _bind(
         self, name: str, kind: int, queue: int, max_frame: int, *, for_clients: bool = False

@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help setup run-broker test lint types imports cover bench bench-rtt bench-engine bench-data parity schema clean
+.PHONY: help setup run-broker test lint types imports cover bench bench-rtt bench-engine bench-data bench-curve chaos-frames parity schema clean
 
 help:
 	@echo "make run-broker    start the broker and its workers (sets everything up first)"
@@ -14,6 +14,8 @@ help:
 	@echo "make bench-rtt     round trips beside a raw pyzmq echo"
 	@echo "make parity        the presets beside vectorbt and backtesting.py"
 	@echo "make bench-engine  one backtest on 1M bars, direct and through the broker"
+	@echo "make bench-curve   what encryption costs, beside plain TCP"
+	@echo "make chaos-frames  hostile frames on every socket, the broker's memory before and after"
 	@echo "make bench-data    a million rows imported, 100,000 bars with indicators asked for"
 
 setup: $(INSTALLED)
@@ -58,6 +60,13 @@ bench-engine: setup
 
 bench-data: setup
 	$(BIN)/python benchmarks/data.py $(ARGS)
+
+bench-curve: setup
+	$(BIN)/python benchmarks/curve.py $(ARGS)
+
+# 100,000 hostile frame lists on every bound socket: the broker must stay up and its memory flat.
+chaos-frames: setup
+	PYTHONPATH=benchmarks:tests $(BIN)/python benchmarks/chaos/frames.py $(ARGS)
 
 # The presets beside the libraries they are named after; needs the extra `bench`.
 parity: setup

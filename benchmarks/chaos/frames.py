@@ -24,9 +24,9 @@ from protocol.hostile import hostile_lists
 SOCKETS = ("requests", "engine", "prices", "progress", "orders", "positions", "system")
 # A ping in between, every so many lists.
 PING_EVERY = 1_000
-# A small flood first: what is in flight, oversized frames among it, and what the allocator keeps of that, makes some
-# 100 MB that come and go with the queues. What is measured is growth from there.
-WARM_UP = 5_000
+# A smaller flood comes first: full queues, and above all frames of 17 and 33 MB, of which several are under way at
+# once, leave the C library with some 100 MB that it does not give back. What is measured is growth from there.
+WARM_UP_SHARE = 5
 MAX_GROWTH_MB = 96.0
 MAX_LOG_MB = 1.0
 
@@ -43,7 +43,7 @@ def main() -> int:
         print(f"{arguments.lists:,} lists on each socket, seed {arguments.seed}")
         print(f"{'socket':12}{'seconds':>9}{'before MB':>11}{'after MB':>10}{'pings ms: median':>19}{'worst':>8}")
         for name in SOCKETS:
-            flood(broker, stranger, name, min(WARM_UP, arguments.lists), arguments.seed)
+            flood(broker, stranger, name, arguments.lists // WARM_UP_SHARE, arguments.seed)
         first = memory_mb(broker)
         print(f"warm: {first:.1f} MB")
         for name in SOCKETS:

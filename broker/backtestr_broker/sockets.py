@@ -28,7 +28,8 @@ _HANDSHAKE_MS = 5_000
 _BACKLOG = 128
 # How long the last messages may take to get out when the broker ends.
 _LINGER_MS = 200
-_WORKER_QUEUE = 10_000
+# Notes that wait, per worker; when there are as many its own queue slows it down. This bounds what a flood may fill.
+_WORKER_QUEUE = 1_000
 # Handshakes that wait for a decision. ZeroMQ lets each wait no longer than _HANDSHAKE_MS.
 _KNOCKS = 1_000
 

@@ -228,6 +228,7 @@ def test_a_flood_of_hostile_frame_lists_leaves_the_broker_as_it_was(target: Runn
                 assert stranger.ask("Ping", {}), "it answers all the while"
         flood.close()
         assert after_all(stranger) == 0
-        assert stranger.ask("GetSystemStatus", {})["status"] == "healthy"
+        # It may have been busy for longer than it calls healthy; a heartbeat later it is not any more.
+        wait_until(lambda: bool(stranger.ask("GetSystemStatus", {})["status"] == "healthy"), 20)
         assert process.memory_info().rss - before < MAX_GROWTH
         assert len(target.log) < 1 << 20, "nor is the log flooded"

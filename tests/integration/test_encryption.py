@@ -21,7 +21,7 @@ from protocol.independent import Fields
 
 CURVE = {
     "broker.toml": QUICK + '[transport]\nkind = "tcp"\n[curve]\nenabled = true\n',
-    "engine.toml": "[worker]\nchunk_bars = 20\n",  # so that a backtest lasts long enough to be paused
+    "engine.toml": "[worker]\nchunk_bars = 1\n",  # so that a backtest lasts long enough to be paused
 }
 SOCKETS = ("requests", "prices", "progress", "orders", "positions", "system")
 

@@ -5,7 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help setup run-broker test lint types imports cover bench bench-rtt bench-engine bench-data bench-durability parity schema clean
+.PHONY: help setup run-broker test lint types imports cover schema clean
+.PHONY: bench bench-rtt bench-engine bench-data bench-durability bench-curve chaos-frames parity
 
 help:
 	@echo "make run-broker    start the broker and its workers (sets everything up first)"
@@ -15,7 +16,9 @@ help:
 	@echo "make parity        the presets beside vectorbt and backtesting.py, the metrics beside empyrical"
 	@echo "make bench-engine  one backtest on 1M bars, direct, through the broker and beside vectorbt; how it scales"
 	@echo "make bench-durability  requests that wait for the disk, beside a bare commit"
+	@echo "make bench-curve   what encryption costs, beside plain TCP"
 	@echo "make bench-data    a million rows imported and refused, 100,000 bars with indicators asked for"
+	@echo "make chaos-frames  hostile frames on every socket, the broker's memory before and after"
 
 setup: $(INSTALLED)
 
@@ -64,6 +67,13 @@ bench-data: setup
 
 bench-durability: setup
 	$(BIN)/python benchmarks/durability.py $(ARGS)
+
+bench-curve: setup
+	$(BIN)/python benchmarks/curve.py $(ARGS)
+
+# 100,000 hostile frame lists on every bound socket: the broker must stay up and its memory flat.
+chaos-frames: setup
+	PYTHONPATH=benchmarks:tests $(BIN)/python benchmarks/chaos/frames.py $(ARGS)
 
 # The presets beside the libraries they are named after; needs the extra `bench`.
 parity: setup

@@ -19,25 +19,33 @@ class Running(NamedTuple):
     pid: int
     connection_file: Path
     data_dir: Path
+    runtime_dir: Path
+    log: Path
 
 
 @contextlib.contextmanager
-def running_broker(home: Path | None = None) -> Iterator[Running]:
-    """A broker whose data are in `home / "data"`; without `home`, in a directory that goes with it."""
+def running_broker(home: Path | None = None, config: str = "") -> Iterator[Running]:
+    """A broker whose data are in `home / "data"`; without `home`, in a directory that goes with it. `config`: the text
+    of its `broker.toml`."""
     with tempfile.TemporaryDirectory(prefix="bt-") as folder:
         runtime_dir, data_dir = Path(folder) / "run", (home or Path(folder)) / "data"
+        own_config, log = Path(folder) / "config", Path(folder) / "log"
+        own_config.mkdir()
+        (own_config / "broker.toml").write_text(config, "utf-8")
         environment = {
             **os.environ,
             "BACKTESTR_RUNTIME_DIR": str(runtime_dir),
             "BACKTESTR_DATA_DIR": str(data_dir),
+            **({"BACKTESTR_CONFIG_DIR": str(own_config)} if config else {}),
         }
         environment.pop("BACKTESTR_CONNECTION_FILE", None)
-        process = subprocess.Popen(
-            [sys.executable, "-m", "backtestr_broker"],
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        with log.open("wb") as opened:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "backtestr_broker"],
+                env=environment,
+                stdout=subprocess.DEVNULL,
+                stderr=opened,
+            )
         try:
             connection_file = runtime_dir / "connection.json"
             deadline = time.monotonic() + START_SECONDS
@@ -45,7 +53,7 @@ def running_broker(home: Path | None = None) -> Iterator[Running]:
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError("the broker did not start; try make run-broker to see why")
                 time.sleep(0.02)
-            yield Running(process.pid, connection_file, data_dir)
+            yield Running(process.pid, connection_file, data_dir, runtime_dir, log)
         finally:
             process.terminate()
             process.wait()

@@ -20,6 +20,7 @@ from typing import Any
 import psutil
 import zmq
 
+from backtestr_protocol.keys import KeyPair
 from protocol.independent import Fields, Requests, read_connection, unpack_stream
 
 ROOT = Path(__file__).parents[1]
@@ -109,13 +110,20 @@ class RunningBroker:
 class Stranger:
     """A client of raw pyzmq and msgpack, written from PROTOCOL.md (see `protocol/independent.py`)."""
 
-    def __init__(self, connection_file: Path, client_id: str = "stranger") -> None:
+    def __init__(self, connection_file: Path, client_id: str = "stranger", *, keys: KeyPair | None = None) -> None:
+        """`keys`: its own pair, where the broker has CURVE on."""
         self.connection, self.key = read_connection(connection_file)
+        self.keys = keys
         self.requests = Requests(self.key, client_id, now_ms=lambda: time.time_ns() // 1_000_000)
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.sockets: list[zmq.Socket[bytes]] = []
         self.dealer = self.open(zmq.DEALER)
         self.dealer.connect(self.connection["endpoints"]["requests"])
+
+    @staticmethod
+    def read(connection_file: Path) -> Fields:
+        """The connection file."""
+        return read_connection(connection_file)[0]
 
     def __enter__(self) -> Stranger:
         return self
@@ -129,6 +137,9 @@ class Stranger:
         """A socket that is closed with this client."""
         socket = self.context.socket(kind)
         socket.linger = 0
+        if self.keys is not None:
+            socket.curve_serverkey = self.connection["curve"]["serverPublicKey"].encode()
+            socket.curve_publickey, socket.curve_secretkey = self.keys.public.encode(), self.keys.secret.encode()
         self.sockets.append(socket)
         return socket
 

@@ -17,10 +17,12 @@ import zmq
 
 from backtestr_protocol import __version__, places
 from backtestr_protocol.errors import InvalidConfiguration
+from backtestr_protocol.keys import KeyFolder
 from backtestr_protocol.messages import SeriesInfo
 
 from .assembly import Broker
 from .config import BrokerConfig, load_config
+from .door import Door
 from .log import start_logging
 from .runtime import AlreadyRunning, RuntimeDirectory
 from .supervisor import launch_process
@@ -31,7 +33,7 @@ backtestr {version} is serving. Ctrl-C stops it.
   connection file   {connection_file}
   data directory    {data_dir}
   data              {series}
-
+{keys}
 In a second terminal:
   {backtestr} data                                       what there is to test on
   {backtestr} backtest sma_cross SYNTH --timeframe 1m    a first backtest
@@ -77,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _serve(config: BrokerConfig, directory: RuntimeDirectory) -> int:
     def address(name: str) -> str:
-        if config.transport.kind == "ipc":
+        if config.transport.kind == "ipc" or name == "engine":  # workers are on this machine, whoever else is not
             return directory.socket_address(name)
         return f"tcp://{config.transport.host}:*"
 
@@ -89,14 +91,16 @@ def _serve(config: BrokerConfig, directory: RuntimeDirectory) -> int:
                 connection_file=directory.connection_file,
                 data_dir=places.data_dir(),
                 series=_listing(series),
+                keys=_keys_line(door),
                 backtestr=_command(),
             ),
             flush=True,
         )
 
+    door = Door(KeyFolder(places.keys_dir())) if config.curve.enabled else None
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     try:
-        broker = Broker(config, places.data_dir(), context, address, launch_process, on_serving)
+        broker = Broker(config, places.data_dir(), context, address, launch_process, on_serving, door)
         _stop_on_signals(broker)
         broker.run()
     finally:
@@ -125,6 +129,14 @@ def _listing(series: list[SeriesInfo]) -> str:
     shown = [f"{one.symbol} {one.timeframe} ({one.bars:,} bars)" for one in series[:_SHOWN_SERIES]]
     more = [f"and {len(series) - _SHOWN_SERIES} more"] if len(series) > _SHOWN_SERIES else []
     return ", ".join(shown + more)
+
+
+def _keys_line(door: Door | None) -> str:
+    """Whose keys may connect, where keys are needed."""
+    if door is None:
+        return ""
+    names = ", ".join(sorted(door.names)) or f"nobody yet; make one with {_command()} keys new NAME"
+    return f"  allowed keys      {names}\n"
 
 
 def _command() -> str:

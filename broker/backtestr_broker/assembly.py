@@ -13,12 +13,13 @@ from pathlib import Path
 import zmq
 
 from backtestr_protocol import PROTOCOL_VERSION
-from backtestr_protocol.connection import Connection, Signing
+from backtestr_protocol.connection import Connection, Curve, Signing
 from backtestr_protocol.engine import WorkerKind, WorkerSettings
 from backtestr_protocol.messages import SeriesInfo
 
 from .config import BrokerConfig
 from .core import Core
+from .door import Door
 from .shell import Shell, Wake
 from .sockets import Sockets
 from .storage import DATABASE, Storage
@@ -39,17 +40,20 @@ class Broker:
         address: Callable[[str], str],
         launch: Launch,
         on_serving: Callable[[list[SeriesInfo]], None],
+        door: Door | None = None,
     ) -> None:
-        """`address` gives the address to bind for each socket's name. Raises `zmq.ZMQError`, and
-        `InvalidConfiguration` when the database in `data_dir` cannot be used."""
+        """`address` gives the address to bind for each socket's name. With `door`, the sockets of clients are encrypted
+        and it says who may connect. Raises `zmq.ZMQError`, and `InvalidConfiguration` when the database in `data_dir`
+        cannot be used."""
         key = secrets.token_bytes(32)
         counts = config.worker_counts()
+        curve = None if door is None else door.pair
         with contextlib.ExitStack() as undo:  # of what was opened, when the next cannot be
             self.wake = Wake()
             undo.callback(self.wake.close)
             self._storage = Storage(data_dir / DATABASE, self.wake)
             undo.callback(self._storage.close)
-            self._sockets = Sockets(context, address, config.sockets, config.limits.max_message_bytes)
+            self._sockets = Sockets(context, address, config.sockets, config.limits.max_message_bytes, curve)
             undo.pop_all()
         core = Core(
             key=key,
@@ -60,7 +64,9 @@ class Broker:
             restored=self._storage.restored,
         )
         supervisor = Supervisor(launch, worker_settings(counts, self._sockets.engine_endpoint, key))
-        self.shell = Shell(core, self._sockets, supervisor, self._storage, self.wake, on_serving, MAX_EARLY_DEATHS)
+        self.shell = Shell(
+            core, self._sockets, supervisor, self._storage, self.wake, on_serving, MAX_EARLY_DEATHS, door
+        )
         self.connection = Connection(
             protocol_version=PROTOCOL_VERSION,
             instance_id=core.instance_id,
@@ -68,7 +74,7 @@ class Broker:
             start_time=time.time_ns() // 1_000_000,
             endpoints=self._sockets.endpoints,
             signing=Signing(algorithm="hmac-sha256", key=key.hex()),
-            curve=None,
+            curve=None if curve is None else Curve(server_public_key=curve.public),
         )
 
     def run(self) -> None:

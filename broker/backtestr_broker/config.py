@@ -26,6 +26,10 @@ class Transport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     host: str
 
 
+class CurveOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    enabled: bool
+
+
 class Workers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     compute: Annotated[int, msgspec.Meta(ge=0, le=_MAX_WORKERS)]
     interactive: Annotated[int, msgspec.Meta(ge=1, le=_MAX_WORKERS)]
@@ -56,6 +60,7 @@ class Log(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     transport: Transport
+    curve: CurveOptions
     workers: Workers
     limits: LimitOptions
     state: StateOptions
@@ -74,17 +79,33 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 def load_config(own_dir: Path | None) -> BrokerConfig:
     """Raises `InvalidConfiguration`, naming file and option."""
     config = load_options("broker.toml", BrokerConfig, own_dir)
-    if config.transport.kind == "tcp" and not _is_loopback(config.transport.host):
+    host, is_encrypted = config.transport.host, config.curve.enabled
+    if config.transport.kind == "ipc":
+        if is_encrypted:
+            raise InvalidConfiguration(
+                "broker.toml: curve.enabled needs transport.kind = 'tcp': over ipc nobody but this user can connect",
+                option="curve.enabled",
+            )
+        return config
+    address = _ipv4(host)
+    if not is_encrypted and (address is None or not address.is_loopback):
         raise InvalidConfiguration(
-            f"broker.toml: transport.host is {config.transport.host!r}: anything but a loopback address needs CURVE "
-            "encryption, which this version does not have; use 127.0.0.1, and an SSH tunnel from elsewhere",
+            f"broker.toml: transport.host is {host!r}: anything but a loopback address needs CURVE encryption. Turn it "
+            "on with [curve] enabled = true, and make a key for each client: backtestr keys new NAME. "
+            "Or use 127.0.0.1, and an SSH tunnel from elsewhere",
+            option="transport.host",
+        )
+    if address is None or address.is_unspecified:
+        raise InvalidConfiguration(
+            f"broker.toml: transport.host is {host!r}: expected the one IPv4 address of this machine that clients "
+            "connect to, since the connection file tells them (192.168.1.5)",
             option="transport.host",
         )
     return config
 
 
-def _is_loopback(host: str) -> bool:
+def _ipv4(host: str) -> ipaddress.IPv4Address | None:
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return ipaddress.IPv4Address(host)
     except ValueError:
-        return False
+        return None

@@ -55,6 +55,7 @@ from backtestr_protocol.messages import (
 from .answers import Answer, AnswerBook
 from .durability import Durability
 from .events import (
+    ClientsDropped,
     CommitFailed,
     Committed,
     Effect,
@@ -79,7 +80,7 @@ from .records import Change, Restored, StateRecord
 from .requests import Requests
 from .scheduler import Scheduler
 from .sequencer import Sequencer
-from .sessions import Session, Sessions
+from .sessions import Hellos, Session, Sessions
 from .state import State
 from .state_requests import update_message
 from .status import system_status
@@ -125,6 +126,7 @@ class Core:
         self.instance_id = instance_id
         self.limits = limits
         self.sessions = Sessions(key, limits.session_timeout_ms / 1000)
+        self._hellos = Hellos()
         self.sequencer = Sequencer()
         self.scheduler = Scheduler(
             self,
@@ -173,6 +175,9 @@ class Core:
         match event:
             case RequestReceived(peer, frames):
                 self._on_frames(peer, frames)
+            case ClientsDropped(reason):
+                for session in self.sessions.clear():
+                    self._notify("client_left", clientId=session.client_id, reason=reason)
             case WorkerSent(peer, frames):
                 self._on_worker(peer, frames)
             case WorkerStarted(worker_id, kind, pid):
@@ -207,6 +212,7 @@ class Core:
     def check_invariants(self) -> None:
         """Raise `AssertionError` where the state contradicts itself."""
         self.sessions.check_invariants()
+        self._hellos.check_invariants()
         self._answers.check_invariants()
         self.sequencer.check_invariants()
         self.scheduler.check_invariants()
@@ -241,6 +247,7 @@ class Core:
             return
         try:
             if request_type == "Hello":
+                self._hellos.take(frames[0], envelope.timestamp)
                 welcome = self._greet(envelope, peer)
                 answer = Answer(encoded_payload("Success", welcome))
                 self._send(peer, "Response", envelope.id, answer, instance_id=self.instance_id)
@@ -314,16 +321,19 @@ class Core:
         """Answer what could not be decoded: to its request where its id can be read, else at most once a second."""
         if error.message_id is not None:
             self._reply_error(peer, error.message_id, error)
-            return
+        elif self._may_complain(peer):
+            self._notify("message_refused", code=error.code, reason=error.message)
+            payload = encoded_payload("Error", self.error_data(error))
+            self._send(peer, "Error", None, Answer(payload))
+
+    def _may_complain(self, peer: bytes) -> bool:
+        """Whether the last complaint about this connection is long enough ago: once a second, in answers and log."""
         answered = self._error_answered.pop(peer, None)
         due = answered is None or self._now - answered >= ERROR_INTERVAL
         self._error_answered[peer] = self._now if due or answered is None else answered
         if len(self._error_answered) > MAX_ERROR_PEERS:
             self._error_answered.popitem(last=False)
-        if due:
-            self._notify("message_refused", code=error.code, reason=error.message)
-            payload = encoded_payload("Error", self.error_data(error))
-            self._send(peer, "Error", None, Answer(payload))
+        return due
 
     # --- workers ---
 
@@ -331,7 +341,8 @@ class Core:
         try:
             note, payload = engine.decode_to_broker(self._signer, frames)
         except MessageError as error:
-            self._notify("message_refused", code=error.code, reason=f"on the engine socket: {error.message}")
+            if self._may_complain(peer):
+                self._notify("message_refused", code=error.code, reason=f"on the engine socket: {error.message}")
             return
         if isinstance(note, engine.Ready):
             self._on_ready(peer, note)

@@ -37,6 +37,13 @@ class RequestReceived(msgspec.Struct, frozen=True, tag=True):
     wall_ms: int
 
 
+class ClientsDropped(msgspec.Struct, frozen=True, tag=True):
+    """Every connection of clients was ended; those who may come back do, each as a new peer."""
+
+    reason: str
+    wall_ms: int
+
+
 class WorkerSent(msgspec.Struct, frozen=True, tag=True):
     """Frames from whoever is connected to the engine socket."""
 
@@ -92,7 +99,17 @@ class StateRead(msgspec.Struct, frozen=True, tag=True):
     wall_ms: int
 
 
-Event = RequestReceived | WorkerSent | WorkerStarted | WorkerExited | Tick | Committed | CommitFailed | StateRead
+Event = (
+    RequestReceived
+    | ClientsDropped
+    | WorkerSent
+    | WorkerStarted
+    | WorkerExited
+    | Tick
+    | Committed
+    | CommitFailed
+    | StateRead
+)
 
 # --- effects ---
 

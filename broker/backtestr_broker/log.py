@@ -12,6 +12,9 @@ from . import hooks
 from .config import Log
 
 _LEVELS = {
+    "client_denied": logging.WARNING,
+    "clients_dropped": logging.WARNING,
+    "allow_list_problem": logging.ERROR,
     "message_refused": logging.WARNING,
     "message_dropped": logging.WARNING,
     "worker_lost": logging.WARNING,

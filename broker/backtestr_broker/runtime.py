@@ -34,15 +34,13 @@ class RuntimeDirectory:
     def acquire(self) -> None:
         """Create and lock the directory, and sweep what a killed broker left.
 
-        Raises `AlreadyRunning`, and `InvalidConfiguration` for a directory that others may write to.
+        Raises `AlreadyRunning`, and `InvalidConfiguration` for a directory that others may write to, be it that of the
+        connection file.
         """
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        found = self.path.stat()
-        if found.st_uid != os.getuid() or found.st_mode & stat.S_IWOTH:
-            raise InvalidConfiguration(
-                f"{self.path} belongs to someone else or may be written to by everyone; name a directory of your own "
-                "in BACKTESTR_RUNTIME_DIR"
-            )
+        _check_own(self.path, "BACKTESTR_RUNTIME_DIR")
+        if self.connection_file.parent.is_dir():
+            _check_own(self.connection_file.parent, "BACKTESTR_CONNECTION_FILE")
         self.path.chmod(0o700)
         self._lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -97,3 +95,13 @@ class RuntimeDirectory:
             with contextlib.suppress(FileNotFoundError):
                 if stat.S_ISSOCK(entry.lstat().st_mode):
                     entry.unlink()
+
+
+def _check_own(directory: Path, variable: str) -> None:
+    """Refuse a directory in which others could put a socket or a connection file of theirs in place of ours."""
+    found = directory.stat()
+    if found.st_uid != os.getuid() or found.st_mode & stat.S_IWOTH:
+        raise InvalidConfiguration(
+            f"{directory} belongs to someone else or may be written to by everyone; name a directory of your own "
+            f"in {variable}"
+        )

@@ -7,7 +7,9 @@ replay window is the highest counter seen and a bit for each of the 1,024 at and
 from __future__ import annotations
 
 import hashlib
+import heapq
 import hmac
+import math
 from collections import OrderedDict
 
 from backtestr_protocol.errors import Busy, ReplayDetected, SessionUnknown
@@ -15,6 +17,9 @@ from backtestr_protocol.errors import Busy, ReplayDetected, SessionUnknown
 REPLAY_WINDOW = 1024
 # Each costs about a kilobyte; a desktop has a handful of clients, so this many means that something leaks connections.
 MAX_SESSIONS = 1024
+
+# Hellos that are remembered, some 13 MB of them: more than a broker that is not flooded by its own clients ever sees.
+MAX_HELLOS = 65_536
 
 _WINDOW_MASK = (1 << REPLAY_WINDOW) - 1
 
@@ -49,6 +54,38 @@ class Session:
                 highest=self._highest,
             )
         self._seen |= 1 << -ahead
+
+
+class Hellos:
+    """The Hellos that were taken, so that a recording of one opens no session.
+
+    A Hello has no counter yet: it is known by its signature, which covers its id and its time. Beyond `MAX_HELLOS` the
+    earliest by their own time are forgotten, and from then on none from before that time is taken.
+    """
+
+    def __init__(self) -> None:
+        self._seen: set[bytes] = set()
+        self._earliest: list[tuple[float, bytes]] = []  # a heap
+        self._forgotten = -math.inf  # the time up to which Hellos were forgotten
+
+    def take(self, signature: bytes, timestamp: float) -> None:
+        """Raises `ReplayDetected` for one that was taken before, or that is too old to tell."""
+        if signature in self._seen or timestamp <= self._forgotten:
+            raise ReplayDetected(
+                "this Hello was taken before, or its timestamp is older than those that are remembered; "
+                "make a new one, with a new id and the time it is now",
+                timestamp=timestamp,
+            )
+        self._seen.add(signature)
+        heapq.heappush(self._earliest, (timestamp, signature))
+        if len(self._earliest) > MAX_HELLOS:
+            self._forgotten, forgotten = heapq.heappop(self._earliest)
+            self._seen.remove(forgotten)
+
+    def check_invariants(self) -> None:
+        assert self._seen == {signature for _, signature in self._earliest}
+        assert len(self._earliest) <= MAX_HELLOS
+        assert not self._earliest or self._earliest[0][0] >= self._forgotten
 
 
 class Sessions:
@@ -100,6 +137,13 @@ class Sessions:
             session = next(iter(self._by_id.values()))
             self.close(session)
             gone.append(session)
+        return gone
+
+    def clear(self) -> list[Session]:
+        """Drop and return all: their connections are gone."""
+        gone = list(self._by_id.values())
+        for session in gone:
+            self.close(session)
         return gone
 
     def next_deadline(self) -> float | None:

@@ -20,7 +20,9 @@ from backtestr_protocol.messages import SeriesInfo
 
 from . import hooks
 from .core import Core
+from .door import Door
 from .events import (
+    ClientsDropped,
     Effect,
     Event,
     Instruct,
@@ -39,9 +41,14 @@ from .host import HostProbe
 from .sockets import Sockets
 from .storage import Storage
 from .supervisor import Ended, Started, Supervisor
+from .zap import decide
 
 # Messages taken from one socket before the next has its turn.
 BURST = 64
+# Of those who were not let in, one in this many seconds is told of: who knocks in a loop must not fill the log.
+DENIED_INTERVAL = 1.0
+# Different subscriptions on one socket. ZeroMQ keeps each, at up to 20 kB, for as long as somebody is connected.
+MAX_SUBSCRIPTIONS = 10_000
 # How long workers get to end by themselves; with the flush of the sockets that is well within three seconds.
 STOP_PATIENCE = 1.5
 
@@ -78,9 +85,10 @@ class Shell:
         wake: Wake,
         on_serving: Callable[[list[SeriesInfo]], None],
         max_early_deaths: int,
+        door: Door | None = None,
     ) -> None:
         """`on_serving` is called once, when the core says so, with what data there is. After `max_early_deaths` of a
-        worker in a row before that, `run` gives up: it will not get well."""
+        worker in a row before that, `run` gives up: it will not get well. `door` says whose keys may connect."""
         self._core = core
         self._sockets = sockets
         self._supervisor = supervisor
@@ -91,8 +99,13 @@ class Shell:
         self._stopping = False
         self._probe = HostProbe(time.monotonic())
         self._longest_turn = 0.0
-        self._sources = (sockets.requests, sockets.engine, *sockets.streams.values())  # in the order of their turns
-        self._unread = set(self._sources)  # those that may have something to read
+        self._door = door
+        self._denied = 0  # since the last who was told of
+        self._denied_told = -DENIED_INTERVAL
+        self._selector = selectors.DefaultSelector()
+        self._sources: tuple[zmq.Socket[bytes], ...] = ()  # in the order of their turns
+        self._unread: set[zmq.Socket[bytes]] = set()  # those that may have something to read
+        self._subscriptions: dict[zmq.Socket[bytes], int] = {}  # different ones, by socket
         self.gave_up = False
 
     def stop(self) -> None:
@@ -102,17 +115,28 @@ class Shell:
 
     def run(self) -> None:
         """Serve until stopped. Ends the workers before it returns."""
-        with selectors.DefaultSelector() as selector:
-            for source in self._sources:
-                selector.register(int(source.getsockopt(zmq.FD)), selectors.EVENT_READ, source)
-            selector.register(self._wake.read_end, selectors.EVENT_READ)
+        with self._selector:
+            self._take_up_sockets()
+            self._selector.register(self._wake.read_end, selectors.EVENT_READ)
             try:
                 self._supervise()
                 while not self._stopping:
-                    ready = selector.select(0 if self._unread else self._sleep())
+                    ready = self._selector.select(0 if self._unread else self._sleep())
                     self._turn([key.data for key, _ in ready])
             finally:
                 self._supervisor.stop(STOP_PATIENCE, time.monotonic, time.sleep)
+
+    def _take_up_sockets(self) -> None:
+        """Listen to the sockets that there are now, and to no others."""
+        sockets = self._sockets
+        doors = () if sockets.zap is None else (sockets.zap,)  # first: who waits to be let in has nothing else to do
+        sources = (*doors, sockets.requests, sockets.engine, *sockets.streams.values())
+        for source in sources:
+            if source not in self._sources:
+                self._selector.register(_descriptor(source), selectors.EVENT_READ, source)
+        self._sources = sources
+        self._unread = set(sources)
+        self._subscriptions = {one: count for one, count in self._subscriptions.items() if one in sources}
 
     def _turn(self, ready: list[zmq.Socket[bytes] | None]) -> None:
         """One burst from each socket that has something, then what is due by now."""
@@ -130,6 +154,7 @@ class Shell:
         self._unread = {source for source in self._unread if has_input(source)}
         now = time.monotonic()
         if now >= self._deadline():
+            self._look_at_door()
             self._supervise()
             host = self._probe.sample(self._supervisor.pids(), self._longest_turn * 1000, now)
             self._longest_turn = 0.0
@@ -146,14 +171,76 @@ class Shell:
         return max(0.0, self._deadline() - time.monotonic())
 
     def _drain(self, source: zmq.Socket[bytes]) -> None:
-        messages = receive(source, BURST)
         if source is self._sockets.requests:
-            for peer, *frames in messages:
+            accepts = None if self._door is None else self._door.names.__contains__
+            for peer, *frames in receive(source, BURST, accepts):
                 self._feed(RequestReceived(peer, frames, _wall_ms()))
         elif source is self._sockets.engine:
-            for peer, *frames in messages:
+            for peer, *frames in receive(source, BURST):
                 self._feed(WorkerSent(peer, frames, _wall_ms()))
-        # else subscriptions: ZeroMQ has taken note of them, and what is not read would pile up
+        elif source is self._sockets.zap:
+            for peer, _, *frames in receive(source, BURST):
+                self._decide(peer, frames)
+        else:
+            self._count_subscriptions(source, receive(source, BURST))
+
+    def _count_subscriptions(self, source: zmq.Socket[bytes], messages: list[list[bytes]]) -> None:
+        """ZeroMQ has taken note of them; what is not read would pile up, and what is kept has a bound."""
+        count = self._subscriptions.get(source, 0)
+        for first, *_ in messages:
+            count += {b"\1": 1, b"\0": -1}.get(first[:1], 0)
+        self._subscriptions[source] = count
+        if count <= MAX_SUBSCRIPTIONS or not self._sockets.can_drop_clients:
+            return
+        for name, socket in list(self._sockets.streams.items()):
+            if socket is source:
+                self._selector.unregister(_descriptor(socket))
+                self._sockets.drop_subscribers(name)
+                self._take_up_sockets()
+                reason = f"{name}: more than {MAX_SUBSCRIPTIONS} different subscriptions"
+                hooks.send("clients_dropped", {"reason": reason})
+
+    # --- who may connect ---
+
+    def _decide(self, peer: bytes, frames: list[bytes]) -> None:
+        """Answer ZeroMQ, which asks about a handshake."""
+        if self._door is None or self._sockets.zap is None:
+            return
+        self._look_at_door()
+        decision = decide(frames, self._door.allowed)
+        if decision.frames is not None:
+            self._send("the allow-list", self._sockets.zap, [peer, b"", *decision.frames])
+        if decision.name is None:
+            self._tell_of_denied(decision.address, decision.reason)
+
+    def _tell_of_denied(self, address: str, reason: str) -> None:
+        now = time.monotonic()
+        if now - self._denied_told < DENIED_INTERVAL:
+            self._denied += 1
+            return
+        hooks.send("client_denied", {"address": address, "reason": reason, "untold": self._denied})
+        self._denied, self._denied_told = 0, now
+
+    def _look_at_door(self) -> None:
+        """Has the allow-list changed? Who is no longer on it is disconnected, and so, for a moment, is everyone else:
+        ZeroMQ asks about connections when they are made, and ends them only with their socket."""
+        if self._door is None:
+            return
+        known_problems = self._door.problems
+        revoked = self._door.look()
+        for problem in self._door.problems:
+            if problem not in known_problems:
+                hooks.send("allow_list_problem", {"reason": problem})
+        if revoked:
+            self._drop_clients(f"no longer allowed: {', '.join(sorted(revoked))}")
+
+    def _drop_clients(self, reason: str) -> None:
+        for source in self._sockets.of_clients:
+            self._selector.unregister(_descriptor(source))
+        self._sockets.drop_clients()
+        self._take_up_sockets()
+        self._feed(ClientsDropped(reason, _wall_ms()))
+        hooks.send("clients_dropped", {"reason": reason})
 
     def _supervise(self) -> None:
         for news in self._supervisor.poll(time.monotonic()):
@@ -199,6 +286,10 @@ class Shell:
                 raise
             reason = "its queue is full" if error.errno == zmq.EAGAIN else "it has gone"
             hooks.send("message_dropped", {"socket": name, "reason": reason})
+
+
+def _descriptor(socket: zmq.Socket[bytes]) -> int:
+    return int(socket.getsockopt(zmq.FD))
 
 
 def _wall_ms() -> int:

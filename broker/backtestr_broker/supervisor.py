@@ -7,6 +7,7 @@ holds one end of a lifeline and ends when the other is closed, so none outlives 
 from __future__ import annotations
 
 import contextlib
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -137,6 +138,8 @@ class _Process:
         code = self._process.poll()
         if code is None:
             return None
+        if code == -signal.SIGXCPU:
+            return "killed by SIGXCPU: it used more processor time than options.timeLimitMs allows"
         return f"killed by signal {-code}" if code < 0 else f"exit code {code}"
 
     def let_go(self) -> None:

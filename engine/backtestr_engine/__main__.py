@@ -29,6 +29,7 @@ from .config import load_config
 from .heap import keep_freed_memory
 from .inspection import SEED, check_file, list_indicators
 from .interruption import time_limit
+from .limits import limit_memory, limit_processor
 from .shell import run_worker
 from .warm import warm
 
@@ -64,8 +65,9 @@ def main() -> int:
     except InvalidConfiguration as error:
         print(f"backtestr: {error}", file=sys.stderr)
         return 2
+    limit_memory(config.worker.memory_limit_bytes)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    run_worker(context, settings, _LIFELINE, config, places.data_dir())
+    run_worker(context, settings, _LIFELINE, config, places.data_dir(), limit_processor)
     context.term()
     sys.stderr.flush()
     os._exit(0)  # a compute thread in the middle of a long calculation must not keep the process

@@ -19,6 +19,7 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     bars_cache_bytes: _Positive
     beat_interval_ms: Annotated[int, msgspec.Meta(ge=10)]
     outbox: _Positive
+    memory_limit_bytes: Annotated[int, msgspec.Meta(ge=0)]
 
 
 class AlgorithmOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

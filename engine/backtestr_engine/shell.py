@@ -15,7 +15,7 @@ import socket as sockets_of_the_system
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,6 +24,7 @@ import zmq
 
 from backtestr_protocol.codec import Signer
 from backtestr_protocol.engine import (
+    Assign,
     Beat,
     Finished,
     Ready,
@@ -85,15 +86,33 @@ _NO_DEADLINE = _Deadline()
 class _Threads:
     """What the two threads share."""
 
-    def __init__(self, outbox: int) -> None:
+    def __init__(self, outbox: int, limit_processor: Callable[[float], None]) -> None:
         self.inbox: queue.Queue[tuple[ToWorker, list[bytes]]] = queue.Queue(_INBOX)
         self.outbox: queue.Queue[tuple[ToBroker, Sequence[bytes]]] = queue.Queue(outbox)
         self.stopping = threading.Event()
         self.task_id: str | None = None
         self.deadline = _NO_DEADLINE
+        self._limit_processor = limit_processor
+        self._allowed = math.inf
         self.read_end, self._write_end = sockets_of_the_system.socketpair()
         self.read_end.setblocking(False)
         self._write_end.setblocking(False)
+
+    @contextlib.contextmanager
+    def limited(self, seconds: float, stuck: str) -> Iterator[None]:
+        """What is done inside may take so long, and some grace. Then the I/O thread gives it up, and the worker with
+        it, and says that it is `stuck`; should the calculation not even let that thread run, the system ends the
+        process after as much processor time."""
+        before = self.deadline, self._allowed
+        self._allow(_Deadline(time.monotonic() + seconds + _GRACE_SECONDS, stuck), seconds)
+        try:
+            yield
+        finally:
+            self._allow(*before)
+
+    def _allow(self, deadline: _Deadline, seconds: float) -> None:
+        self.deadline, self._allowed = deadline, seconds
+        self._limit_processor(seconds + 2 * _GRACE_SECONDS)
 
     def send(self, sent: Sequence[tuple[ToBroker, Sequence[bytes]]]) -> None:
         """Hand over to the I/O thread; waits while its queue is full, which slows the work to what the broker takes."""
@@ -119,10 +138,12 @@ def run_worker(
     lifeline: int,
     config: EngineConfig,
     data_dir: Path,
+    limit_processor: Callable[[float], None] = lambda _further_seconds: None,
 ) -> None:
     """Work until the file descriptor `lifeline` reads end-of-file, or until an algorithm does not come back: its thread
-    cannot be ended, so the task fails and the worker ends, for the broker to start another."""
-    threads = _Threads(config.worker.outbox)
+    cannot be ended, so the task fails and the worker ends, for the broker to start another. `limit_processor` is called
+    around what may run an algorithm, where the process is the worker's own (see `limits`)."""
+    threads = _Threads(config.worker.outbox, limit_processor)
     compute = threading.Thread(
         target=_compute, args=(threads, settings, config, data_dir), name=f"{settings.worker_id}-compute", daemon=True
     )
@@ -193,11 +214,8 @@ def _ending_the_worker(threads: _Threads, seconds: float) -> Limit:
 
     def limit(what: str, work: Callable[[], T], /) -> T:
         stuck = f"{what} took longer than {seconds:g} s, could not be interrupted, and was ended with its worker"
-        threads.deadline = _Deadline(time.monotonic() + seconds + _GRACE_SECONDS, stuck)
-        try:
+        with threads.limited(seconds, stuck):
             return interrupting(what, work)
-        finally:
-            threads.deadline = _NO_DEADLINE
 
     return limit
 
@@ -268,16 +286,24 @@ def _compute(threads: _Threads, settings: WorkerSettings, config: EngineConfig, 
             note, payload = threads.inbox.get(block=not bench.running, timeout=_LOOK_SECONDS)
         except queue.Empty:
             if bench.running:
-                stuck_at = time.monotonic() + bench.time_left + _GRACE_SECONDS
-                threads.deadline = _Deadline(stuck_at, _STUCK_BACKTEST)
-                sent = bench.step(time.monotonic)
-                threads.deadline = _NO_DEADLINE
+                with threads.limited(bench.time_left, _STUCK_BACKTEST):
+                    sent = bench.step(time.monotonic)
                 threads.send(sent)
         else:
             threads.task_id = note.task_id
-            threads.send(bench.take(note, payload))
+            with threads.limited(_longest(note, bench, config), _STUCK_BACKTEST):
+                sent = bench.take(note, payload)
+            threads.send(sent)
         if not bench.running:
             threads.task_id = None
+
+
+def _longest(note: ToWorker, bench: Workbench, config: EngineConfig) -> float:
+    """Seconds for taking a note. To pause a backtest before its first bar runs its algorithm. Questions take as long
+    as their files are, but for loading an algorithm, which has a limit of its own."""
+    if isinstance(note, Assign) and note.work != "RunBacktest":
+        return math.inf
+    return min(bench.time_left, config.conventions.time_limit_ms / 1000)
 
 
 def _wall_ms() -> int:

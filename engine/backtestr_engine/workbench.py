@@ -186,6 +186,11 @@ class Workbench:
             return work()
         except BacktestrError as error:
             failure = error
+        except MemoryError as error:
+            failure = SystemFault(
+                f"there is not enough memory for this: {error}; ask for fewer bars, or raise memory_limit_bytes in "
+                "engine.toml"
+            )
         except Exception as error:  # a defect of ours or of a library: the task fails, the log has the traceback
             fault_id = str(uuid.uuid4())
             _log.exception("task %s failed; fault %s", task_id, fault_id)

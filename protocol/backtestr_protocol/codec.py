@@ -24,6 +24,8 @@ TO_BROKER = b"w2b"
 TO_WORKER = b"b2w"
 
 KEY_BYTES = 32
+# Frames of one message. Each costs some time even when it is empty; a table of results is one.
+MAX_FRAMES = 1024
 SIGNATURE_BYTES = 32
 # Up to this size one C call over the joined frames beats several over parts; above it the copy costs more.
 _JOIN_LIMIT = 65_536
@@ -131,8 +133,10 @@ def decode_message(signer: Signer, label: bytes, frames: Sequence[bytes]) -> Mes
 
     Where the signature is right and the envelope wrong, the error's `message_id` is the envelope's if readable.
     """
-    if len(frames) < 2:
-        raise SerializationError(f"expected the frames signature, envelope, attachments; {len(frames)} frame(s) came")
+    if not 2 <= len(frames) <= MAX_FRAMES:
+        raise SerializationError(
+            f"expected the frames signature, envelope, attachments, {MAX_FRAMES} at most; {len(frames)} frame(s) came"
+        )
     signature, *signed = frames
     signer.verify(label, signature, signed)
     try:

@@ -6,7 +6,7 @@ changes. Writing it atomically and with the right mode is the broker's shell's b
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -39,8 +39,14 @@ class Signing(Contract, frozen=True, kw_only=True):
     key: str
 
 
+# 32 bytes in Z85 (RFC 32 of ZeroMQ).
+Z85_KEY = r"^[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}$"
+
+
 class Curve(Contract, frozen=True, kw_only=True):
-    server_public_key: str
+    """`server_public_key` is 40 characters of Z85."""
+
+    server_public_key: Annotated[str, msgspec.Meta(pattern=Z85_KEY)]
 
 
 class Connection(Contract, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ path of a request that is a third of the time spent in the sockets (measured: 17
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import zmq
 
@@ -26,17 +26,31 @@ def send(socket: zmq.Socket[bytes], frames: Sequence[bytes]) -> None:
     socket.send(last, _DONTWAIT, copy=len(last) < _ZERO_COPY_BYTES)
 
 
-def receive(socket: zmq.Socket[bytes], most: int) -> list[list[bytes]]:
-    """Up to `most` messages that have arrived. Asking first is cheaper than an exception at the end of every burst."""
+def receive(socket: zmq.Socket[bytes], most: int, accepts: Callable[[str], bool] | None = None) -> list[list[bytes]]:
+    """Up to `most` messages that have arrived. Asking first is cheaper than an exception at the end of every burst.
+
+    With `accepts`, those whose sender's name, as the ZAP handler gave it, is accepted; the others count, and are left
+    out: no name is never accepted.
+    """
     messages: list[list[bytes]] = []
-    while len(messages) < most and has_input(socket):
+    taken = 0
+    while taken < most and has_input(socket):
+        taken += 1
         frame = socket.recv(_DONTWAIT, copy=False)
         parts = [frame.bytes]
         while frame.more:
             frame = socket.recv(_DONTWAIT, copy=False)
             parts.append(frame.bytes)
-        messages.append(parts)
+        if accepts is None or ((name := _sender(frame)) and accepts(name)):
+            messages.append(parts)
     return messages
+
+
+def _sender(frame: zmq.Frame) -> str:
+    try:
+        return str(frame.get("User-Id"))
+    except zmq.ZMQError:  # it came over a connection that nobody decided about
+        return ""
 
 
 def has_input(socket: zmq.Socket[bytes]) -> bool:

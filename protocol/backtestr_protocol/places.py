@@ -34,6 +34,16 @@ def config_dir() -> Path | None:
     return _from_environment("BACKTESTR_CONFIG_DIR")
 
 
+def keys_dir() -> Path:
+    """CURVE keys: `keys` in the data directory."""
+    return data_dir() / "keys"
+
+
+def client_key() -> str | None:
+    """Which key this user's clients connect with, as a name or a path: `$BACKTESTR_KEY`; None when it does not say."""
+    return os.environ.get("BACKTESTR_KEY") or None
+
+
 def connection_file() -> Path:
     """`$BACKTESTR_CONNECTION_FILE`, else `connection.json` in the runtime directory."""
     return _from_environment("BACKTESTR_CONNECTION_FILE") or runtime_dir() / "connection.json"

@@ -37,8 +37,12 @@ def test_the_shipped_defaults_are_those_of_the_protocol() -> None:
 def test_every_option_can_be_changed(tmp_path: Path, section: str, option: str) -> None:
     others = {"kind": "tcp", "host": "127.0.0.2", "level": "debug", "format": "json"}
     value = others.get(option) or DEFAULTS[section][option] + 1
-    config = loaded(tmp_path, f"[{section}]\n{option} = {value!r}\n")
-    expected = {**DEFAULTS, section: {**DEFAULTS[section], option: value}}
+    text, expected = f"[{section}]\n{option} = {value!r}\n", {**DEFAULTS}
+    if option == "enabled":
+        text, value = '[transport]\nkind = "tcp"\n[curve]\nenabled = true\n', True
+        expected["transport"] = {**DEFAULTS["transport"], "kind": "tcp"}
+    config = loaded(tmp_path, text)
+    expected[section] = {**DEFAULTS[section], option: value}
     assert msgspec.to_builtins(config) == expected
 
 
@@ -71,8 +75,27 @@ def test_a_wrong_option_is_refused_by_name(tmp_path: Path, text: str, complaint:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "localhost", "example.org", "*", ""])
 def test_anything_but_loopback_is_refused_with_what_to_do(tmp_path: Path, host: str) -> None:
-    with pytest.raises(InvalidConfiguration, match=r"CURVE.*use 127\.0\.0\.1, and an SSH tunnel"):
+    with pytest.raises(InvalidConfiguration, match=r"CURVE.*enabled = true.*keys new.*use 127\.0\.0\.1, and an SSH"):
         loaded(tmp_path, f"[transport]\nkind = 'tcp'\nhost = '{host}'\n")
+
+
+ENCRYPTED = "[curve]\nenabled = true\n[transport]\nkind = 'tcp'\n"
+
+
+def test_with_curve_it_may_be_any_address_of_this_machine(tmp_path: Path) -> None:
+    assert loaded(tmp_path, ENCRYPTED + "host = '192.168.1.5'\n").transport.host == "192.168.1.5"
+    assert loaded(tmp_path, ENCRYPTED).curve.enabled
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "::1", "localhost", "example.org", "*", ""])
+def test_an_address_that_tells_clients_nothing_is_refused(tmp_path: Path, host: str) -> None:
+    with pytest.raises(InvalidConfiguration, match="the one IPv4 address"):
+        loaded(tmp_path, ENCRYPTED + f"host = '{host}'\n")
+
+
+def test_curve_without_tcp_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfiguration, match=r"curve.enabled needs transport.kind = 'tcp'"):
+        loaded(tmp_path, "[curve]\nenabled = true\n")
 
 
 def test_a_host_does_not_matter_without_tcp(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from backtestr_broker import answers as answers_module
 from backtestr_broker import core as core_module
 from backtestr_broker import sessions as sessions_module
-from backtestr_broker.events import RequestReceived, WorkerSent
+from backtestr_broker.events import ClientsDropped, RequestReceived, WorkerSent
 from backtestr_protocol import engine
 from backtestr_protocol.errors import RECOVERY_ACTIONS
 from broker.link import HOST, LIMITS, Client, Link, Worker, config, failure
@@ -114,6 +114,28 @@ def test_hello_again_ends_the_session_before(link: Link, ann: Client) -> None:
     assert code(sent(ann, sessionId=old)) == "SESSION_UNKNOWN"
     assert ann.ask("Ping")["timestamp"] == link.wall_ms
     assert link.signals("client_left") == [{"clientId": "ann", "reason": "said Hello again"}]
+    assert ann.ask("GetSystemStatus")["connectedClients"] == 1
+
+
+def test_a_recorded_hello_opens_nothing(link: Link, ann: Client) -> None:
+    frames = ann.requests.hello()
+    (answer,) = ann.send_frames(frames)
+    ann.requests.welcomed(answer["payload"]["data"])
+    thief = link.stranger("thief")
+    for client in (ann, thief):
+        (answer,) = client.send_frames(frames)
+        assert code(answer) == "REPLAY_DETECTED"
+    assert ann.ask("GetSystemStatus")["connectedClients"] == 1, "and ann's session is where it was"
+
+
+def test_dropped_connections_end_their_sessions(link: Link, ann: Client) -> None:
+    bob = link.client("bob")
+    link.feed(ClientsDropped("the list has changed", link.wall_ms))
+    assert link.signals("client_left") == [
+        {"clientId": name, "reason": "the list has changed"} for name in ("ann", "bob")
+    ]
+    assert [one.refused("Ping")["code"] for one in (ann, bob)] == ["SESSION_UNKNOWN"] * 2
+    ann.hello()
     assert ann.ask("GetSystemStatus")["connectedClients"] == 1
 
 
@@ -534,13 +556,16 @@ def test_an_attachment_is_allowed_where_none_is_expected(ann: Client) -> None:
 
 
 def test_unsigned_frames_on_the_engine_socket_are_refused(link: Link, ann: Client) -> None:
-    for frames in (
-        [],
-        [b"x"],
-        [bytes(32), b"\x80"],
-        engine.encode_to_broker(link.signer, engine.Beat(task_id=None))[1:],
+    for peer, frames in enumerate(
+        (
+            [],
+            [b"x"],
+            [bytes(32), b"\x80"],
+            engine.encode_to_broker(link.signer, engine.Beat(task_id=None))[1:],
+        )
     ):
-        link.feed(WorkerSent(b"whoever", frames, link.wall_ms))
+        for _ in range(100):  # a flood is told of once a second
+            link.feed(WorkerSent(b"%d" % peer, frames, link.wall_ms))
     assert len(link.signals("message_refused")) == 4
     assert all(facts["reason"].startswith("on the engine socket: ") for facts in link.signals("message_refused"))
 

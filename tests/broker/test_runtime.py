@@ -113,6 +113,14 @@ def test_a_directory_that_everyone_may_write_to_is_refused(home: Path) -> None:
     assert mode(run) == 0o777, "and nothing of it was changed"
 
 
+def test_a_connection_file_where_everyone_may_write_is_refused(home: Path) -> None:
+    shared = home / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    with pytest.raises(InvalidConfiguration, match="BACKTESTR_CONNECTION_FILE"):
+        RuntimeDirectory(home / "run", shared / "connection.json").acquire()
+
+
 def test_a_socket_path_has_a_length_that_the_system_takes(home: Path) -> None:
     room = MAX_SOCKET_PATH - len(os.fsencode(home)) - len("//requests")
     fits = RuntimeDirectory(home / ("d" * room), home / "connection.json")

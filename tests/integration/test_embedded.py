@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,14 @@ def test_a_script_needs_one_line_and_leaves_nothing(tmp_path: Path) -> None:
         assert client.status().status == "healthy"
     assert threading.active_count() == threads
     assert psutil.Process().children() == children
+
+
+def test_the_process_of_an_embedded_broker_is_not_limited(tmp_path: Path) -> None:
+    kinds = (resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_CORE)
+    before = [resource.getrlimit(kind) for kind in kinds]
+    with backtestr.embedded(tmp_path) as client:
+        assert client.backtest("buy_and_hold", "SYNTH", timeframe="1d").wait().status == "completed"
+        assert [resource.getrlimit(kind) for kind in kinds] == before
 
 
 def test_an_embedded_run_equals_one_of_a_broker_process(embedded: EmbeddedBroker, stranger: Stranger) -> None:

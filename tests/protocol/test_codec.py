@@ -214,6 +214,12 @@ def test_too_few_frames(count: int) -> None:
         decode_stream(SIGNER, [b"x"] * 2)
 
 
+def test_too_many_frames() -> None:
+    frames = SIGNER.seal(REQUEST, [b"\x80"] * codec.MAX_FRAMES)
+    with pytest.raises(SerializationError, match=rf"{codec.MAX_FRAMES} at most; {codec.MAX_FRAMES + 1} frame"):
+        decode_message(SIGNER, REQUEST, frames)
+
+
 def test_absent_keys_are_left_out() -> None:
     bare = msgspec.structs.replace(an_envelope, seq=None, instance_id=None)
     assert set(fields_of(bare)) == {"id", "timestamp", "schemaVersion", "messageType", "payload"}

@@ -20,6 +20,7 @@ from backtestr_protocol.messages import QuotePrice, Repair
 from . import tables
 from .client import Client
 from .data_commands import data_app
+from .key_commands import keys_app
 from .results import Results
 from .run import Run
 from .terminal import (
@@ -45,6 +46,7 @@ app = typer.Typer(
     "130 interrupted.",
 )
 app.add_typer(data_app, name="data")
+app.add_typer(keys_app, name="keys")
 
 T = TypeVar("T")
 

@@ -21,6 +21,7 @@ import zmq
 from backtestr_protocol import topics
 from backtestr_protocol.connection import Connection
 from backtestr_protocol.errors import AuthenticationError, NetworkError, Severity, TimedOut
+from backtestr_protocol.keys import KeyPair
 from backtestr_protocol.messages import (
     AlgorithmInfo,
     AlgorithmList,
@@ -111,6 +112,7 @@ def connect(
     *,
     wait: float = 1.0,
     connection_file: str | Path | None = None,
+    key: str | Path | None = None,
     client_id: str | None = None,
     request_timeout: float = REQUEST_TIMEOUT,
     recovery: Recovery | None = None,
@@ -118,12 +120,14 @@ def connect(
     """Connect to the broker that runs on this machine.
 
     Waits up to `wait` seconds for one to appear and `timeout` seconds for it to answer. `connection_file`: where it
-    says how it is reached, if not at the usual place. `client_id`: a stable name for this program (default: one made
-    up). `request_timeout`: seconds that ordinary requests may take. `recovery`: what is tried again and how often, if
-    not the usual. Raises `NetworkError` when there is no broker, `AuthenticationError` when whoever is there does not
-    take the key in that file.
+    says how it is reached, if not at the usual place. `key`: the name or file of this client's key, which a broker with
+    CURVE asks for (default: what `BACKTESTR_KEY` says, else the only one that `backtestr keys new` has made).
+    `client_id`: a stable name for this program (default: one made up). `request_timeout`: seconds that ordinary
+    requests may take. `recovery`: what is tried again and how often, if not the usual. Raises `NetworkError` when there
+    is no broker or no key, `AuthenticationError` when the broker does not let the key in, or whoever is there does not
+    take the one in that file.
     """
-    file = ConnectionFile(Path(connection_file) if connection_file else None)
+    file = ConnectionFile(Path(connection_file) if connection_file else None, key)
     deadline = time.monotonic() + wait
     while file.stamp() is None and time.monotonic() < deadline:
         time.sleep(LOOK_INTERVAL)
@@ -131,6 +135,7 @@ def connect(
     return Client(
         connection,
         file=file,
+        keys=file.own_keys,
         client_id=client_id,
         timeout=timeout,
         request_timeout=request_timeout,
@@ -156,13 +161,17 @@ class Client:
         *,
         context: zmq.Context[zmq.Socket[bytes]] | None = None,
         file: ConnectionFile | None = None,
+        keys: KeyPair | None = None,
         client_id: str | None = None,
         timeout: float = 5.0,
         request_timeout: float = REQUEST_TIMEOUT,
         recovery: Recovery | None = None,
     ) -> None:
         """Connect as `connection` says. `context` is needed for a broker inside this process, and stays the caller's.
-        With `file`, other starts of the broker are noticed there. The rest is as in `connect`."""
+        With `file`, other starts of the broker are noticed there. `keys` is what this client is known by, where the
+        connection asks for that. The rest is as in `connect`."""
+        if connection.curve is not None and keys is None:
+            raise NetworkError("the broker lets in only clients with a key (CURVE); make one: backtestr keys new NAME")
         self._own_context = zmq.Context() if context is None else None
         nonce = uuid.uuid4().hex
         recovery = recovery or Recovery()
@@ -178,6 +187,7 @@ class Client:
             connection,
             file,
             used_context,
+            keys,
             recovery=recovery,
             delay=delay,
             errors=self._errors,

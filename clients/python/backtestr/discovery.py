@@ -6,7 +6,8 @@ from pathlib import Path
 
 from backtestr_protocol import PROTOCOL_VERSION, places
 from backtestr_protocol.connection import Connection, decode_connection
-from backtestr_protocol.errors import MessageError, NetworkError
+from backtestr_protocol.errors import InvalidConfiguration, MessageError, NetworkError
+from backtestr_protocol.keys import KeyFolder, KeyPair
 
 HOW_TO_START = "start one with: backtestr run (or make run-broker)"
 
@@ -14,11 +15,15 @@ Stamp = tuple[int, int, int]
 
 
 class ConnectionFile:
-    """Where the broker says how it is reached."""
+    """Where the broker says how it is reached. `own_keys` is what this client is known by, where the broker that was
+    read of last asks for that (CURVE)."""
 
-    def __init__(self, path: Path | None = None) -> None:
-        """`path` None: the usual place, which `BACKTESTR_CONNECTION_FILE` and `BACKTESTR_RUNTIME_DIR` change."""
+    def __init__(self, path: Path | None = None, key: str | Path | None = None) -> None:
+        """`path` None: the usual place, which `BACKTESTR_CONNECTION_FILE` and `BACKTESTR_RUNTIME_DIR` change. `key`:
+        the name or file of the client's key; None: what `BACKTESTR_KEY` says, else the only one there is."""
         self.path = path or places.connection_file()
+        self.own_keys: KeyPair | None = None
+        self._key = key or places.client_key()
 
     def stamp(self) -> Stamp | None:
         """Something that is another after every writing; None without a file."""
@@ -41,6 +46,11 @@ class ConnectionFile:
         if connection.protocol_version != PROTOCOL_VERSION:
             theirs, ours = connection.protocol_version, PROTOCOL_VERSION
             raise NetworkError(f"the broker speaks version {theirs} of the protocol, this client {ours}; upgrade one")
-        if connection.curve is not None:
-            raise NetworkError("the broker takes encrypted connections (CURVE) only, which this client cannot make yet")
+        self.own_keys = None if connection.curve is None else self._read_keys()
         return connection
+
+    def _read_keys(self) -> KeyPair:
+        try:
+            return KeyFolder(places.keys_dir()).client_pair(self._key)
+        except InvalidConfiguration as error:
+            raise NetworkError(f"the broker lets in only clients with a key (CURVE): {error}") from error

@@ -132,6 +132,15 @@ class Session:
         self._state = "apart"
         self._signer = None
 
+    def denied(self, error: BacktestrError) -> list[SessionEffect]:
+        """This client is not let in: what waits fails, and so does what is asked until the next connection."""
+        self._forget_session()
+        self._state, self._refusal = "refused", error
+        self.counts.dropped += self.queued
+        failed: list[SessionEffect] = [Failed(request_id, error) for request_id in self._pending]
+        self._pending.clear()
+        return [Refused(error), *failed]
+
     def request(
         self, request_type: str, data: Contract, now: float, wall_ms: int, timeout: float, *, is_own: bool = False
     ) -> tuple[str, list[SessionEffect]]:
@@ -241,12 +250,7 @@ class Session:
             self._due(self._hello_deadline)
             return []
         if error is not None:
-            self._forget_session()
-            self._state, self._refusal = "refused", error
-            self.counts.dropped += self.queued
-            failed: list[SessionEffect] = [Failed(request_id, error) for request_id in self._pending]
-            self._pending.clear()
-            return [Refused(error), *failed]
+            return self.denied(error)
         welcome = decode(_welcome_decoder, envelope.payload.data)
         self._hello_id = None
         self._state, self._welcome, self._counter = "ready", welcome, 0

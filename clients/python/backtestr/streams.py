@@ -22,6 +22,8 @@ MAX_HELD = 10_000
 # What the broker no longer keeps may still be on its way, on another socket than the answer that says so. It is lost
 # for certain once something later has come by that way; else after being asked for so often without any coming.
 MAX_DOUBTS = 3
+# What a batch may hold, unpacked: as many bytes as a frame of a stream may have. Looked at before anything is unpacked.
+MAX_BATCH_BYTES = 64 << 20
 
 _payload_decoder = msgspec.msgpack.Decoder(Payload)
 _batch_decoder = msgspec.msgpack.Decoder(Batch)
@@ -35,6 +37,11 @@ def unpack(seq: int, payload: Payload) -> list[tuple[int, Payload]]:
     if payload.type != "Batch":
         return [(seq, payload)]
     batch = decode(_batch_decoder, payload.data)
+    if batch.raw_bytes > MAX_BATCH_BYTES:
+        raise SerializationError(
+            f"a batch of {batch.raw_bytes} bytes came; this client takes {MAX_BATCH_BYTES} at most",
+            bytes=batch.raw_bytes,
+        )
     if batch.compression != "none" or isinstance(batch.messages, bytes):
         raise SerializationError(
             f"a batch compressed with {batch.compression} came, and this client reads uncompressed ones only",

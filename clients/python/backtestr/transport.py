@@ -23,6 +23,7 @@ import zmq
 from backtestr_protocol.connection import Connection
 from backtestr_protocol.errors import AuthenticationError, BacktestrError, Busy, NetworkError
 from backtestr_protocol.frames import receive
+from backtestr_protocol.keys import KeyPair
 from backtestr_protocol.messages import BacktestStatus, Contract, Welcome
 
 from .breaker import Breaker
@@ -49,6 +50,7 @@ from .effects import (
     Welcomed,
 )
 from .handover import MAX_UNREAD, Mailbox, Reply
+from .handshakes import Handshakes
 from .recovery import Recovery
 from .reports import ErrorLog, ErrorReport
 from .session import Session
@@ -60,6 +62,8 @@ from .subscriptions import Since, Subscriptions
 MAX_WAITING = 1_000
 # How often the connection file is looked at, in seconds: a file status costs microseconds.
 LOOK_INTERVAL = 0.25
+# How long a client that was not let in waits before it knocks again, in seconds: somebody has to allow its key first.
+LOCKED_OUT_INTERVAL = 5.0
 # What the subscriptions ask for is small, or cut by the broker to what is.
 REPAIR_TIMEOUT = 30.0
 
@@ -77,15 +81,16 @@ class Transport:
         connection: Connection,
         file: ConnectionFile | None,
         context: zmq.Context[zmq.Socket[bytes]],
+        keys: KeyPair | None = None,
         *,
         recovery: Recovery,
         delay: Callable[[int], float],
         errors: ErrorLog,
         on_state: Callable[[ConnectionState, ConnectionState], None],
     ) -> None:
-        """`file` None: the connection is the only one there will be (a broker inside this process). `delay` gives the
-        seconds before the n-th try to connect again. `on_state` is called by this thread with the state and the one
-        before, and must not wait."""
+        """`file` None: the connection is the only one there will be (a broker inside this process). `keys`: what this
+        client is known by, where the connection asks for that (CURVE). `delay` gives the seconds before the n-th try to
+        connect again. `on_state` is called by this thread with the state and the one before, and must not wait."""
         self.welcomed: Reply[Welcome] = Reply()
         self.state: ConnectionState = "connecting"
         self.distrust: BacktestrError | None = None  # why the state is `auth_failed`
@@ -101,6 +106,8 @@ class Transport:
         self._session = session
         self._subscriptions = Subscriptions()
         self._connection = connection
+        self._keys = keys
+        self._handshakes = Handshakes()
         self._file = file
         self._stamp: Stamp | None = file.stamp() if file else None
         self._next_look = 0.0
@@ -259,8 +266,7 @@ class Transport:
             for stream in list(self._sockets.streams.values()):
                 for frames in receive(stream, BURST):
                     self._do(self._subscriptions.receive(frames))
-            if self._sockets.lost_broker():
-                self._lose("the connection broke")
+            self._heed_news(self._sockets)
         now = time.monotonic()
         if self._connect_at is not None and self._connect_at <= now:
             self._connect(self._connection)
@@ -301,6 +307,7 @@ class Transport:
             self._disconnect()
             self._happened("lost")
             return
+        self._keys = file.own_keys
         is_other = connection.instance_id != self._connection.instance_id
         if is_other:
             self._is_accepted, self._losses, self.distrust = False, 0, None
@@ -309,10 +316,40 @@ class Transport:
         if is_other or (self._sockets is None and self._connect_at is None):
             self._connect(connection)
 
+    def _heed_news(self, sockets: Sockets) -> None:
+        """A connection that broke is made anew. With CURVE, one that nobody lets in is told to all who wait."""
+        for outcome, of_requests in sockets.news():
+            if outcome == "lost":
+                self._lose("the connection broke")
+                return
+            match self._handshakes.heard(outcome, of_requests=of_requests):
+                case "again":
+                    self._connect_at = None
+                    self._do(self._session.connected(self._connection.signer(), time.monotonic(), _wall_ms()))
+                case "locked out":
+                    self._lock_out(_locked_out(self._keys))
+                case None:
+                    pass
+
+    def _lock_out(self, error: AuthenticationError) -> None:
+        """Whoever waits, for an answer, a message or an end, waits in vain: all of them are told."""
+        self._is_accepted = False
+        self._distrusted(error)
+        self._connect_at = time.monotonic() + LOCKED_OUT_INTERVAL
+        self._do(self._session.denied(error))
+        for number, mailbox in list(self._mailboxes.items()):
+            del self._mailboxes[number]
+            self._do(self._subscriptions.close(number))
+            mailbox.end(error)
+        for backtest_id in list(self._finishes):
+            self._subscriptions.unfollow(backtest_id)
+            self._finish(Finished(backtest_id, error))
+
     def _connect(self, connection: Connection) -> None:
         self._disconnect()
         self._connection = connection
-        self._sockets = sockets = Sockets(self._context, connection)
+        self._handshakes = Handshakes()
+        self._sockets = sockets = Sockets(self._context, connection, self._keys)
         for one in sockets.all:
             self._selector.register(_descriptor(one), selectors.EVENT_READ)
         for prefix in self._subscriptions.prefixes:
@@ -495,6 +532,14 @@ class Transport:
         self._selector.close()
         self._wake_up.close()
         self._waker.close()
+
+
+def _locked_out(keys: KeyPair | None) -> AuthenticationError:
+    return AuthenticationError(
+        "the broker does not let this client in: authentication or key mismatch likely. On the broker's machine "
+        f"`backtestr keys list` says whose keys may connect; this client's is {keys.public if keys else 'missing'}. "
+        "`backtestr keys new NAME` makes one. Or the connection file is of another broker"
+    )
 
 
 def _descriptor(socket: zmq.Socket[bytes]) -> int:

@@ -1,0 +1,237 @@
+"""CURVE keys in files: the broker's pair, whose keys may connect, and the pairs of this user's clients.
+
+    keys/                  0700, in the data directory
+      server.secret        0600, the broker's pair, made at its first start with CURVE
+      allowed/NAME.pub     a client that may connect: one line, its public key
+      clients/NAME.secret  0600, the pair of a client of this user
+
+A key is 32 bytes, written as 40 characters of Z85. A public key follows from its secret one, so that a file holds one
+key. Files appear whole, and what others could read (a secret) or change (anything) is refused with the chmod to run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import struct
+from pathlib import Path
+
+import msgspec
+import zmq
+from zmq.utils import z85
+
+from .errors import InvalidConfiguration
+
+KEY_BYTES = 32
+# Clients with keys: names are looked through at every change, and people keep far fewer.
+MAX_ALLOWED = 1024
+# A key file is a line; whatever is longer is something else.
+_MAX_FILE_BYTES = 256
+_NAME = re.compile(r"[0-9A-Za-z_-]{1,64}")
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+Stamp = tuple[object, ...]
+
+
+class KeyPair(msgspec.Struct, frozen=True):
+    """Both halves as 40 characters of Z85."""
+
+    public: str
+    secret: str
+
+    def __repr__(self) -> str:
+        return f"KeyPair(public={self.public!r})"
+
+
+class Allowed(msgspec.Struct, frozen=True):
+    """Names by public key (32 bytes), and what is wrong with the files that are not among them."""
+
+    names: dict[bytes, str]
+    problems: tuple[str, ...] = ()
+
+
+class KeyFolder:
+    """The folder of keys. Every method raises `InvalidConfiguration` where a file or folder is not as it must be."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.server_file = path / "server.secret"
+        self.allowed_folder = path / "allowed"
+        self.clients_folder = path / "clients"
+
+    # --- the broker's ---
+
+    def server_pair(self) -> KeyPair:
+        """The broker's own pair; made when there is none yet."""
+        if not self.server_file.exists():
+            self._make(self.path)
+            _write(self.server_file, _new_pair().secret, 0o600)
+        return _read_pair(self.server_file)
+
+    def check(self) -> None:
+        """Raise for the first thing that is wrong with the allow-list: to be called at the start."""
+        self._make(self.allowed_folder)
+        for problem in self.allowed().problems:
+            raise InvalidConfiguration(problem)
+
+    def allowed(self) -> Allowed:
+        """Whose keys may connect. Does not raise: what is wrong lets nobody in, and is told in `problems`."""
+        names: dict[bytes, str] = {}
+        problems: list[str] = []
+        try:
+            for folder in (self.path, self.allowed_folder):
+                _check_mode(folder, folder.stat(), _OTHERS, "700")
+            files = sorted(self.allowed_folder.glob("*.pub"))
+        except (InvalidConfiguration, OSError) as error:
+            return Allowed({}, (str(error),))
+        if len(files) > MAX_ALLOWED:
+            return Allowed({}, (f"{self.allowed_folder} holds {len(files)} keys and may hold {MAX_ALLOWED}",))
+        for file in files:
+            try:
+                names[z85.decode(_read_key(file, _OTHERS_WRITE, "go-w"))] = _checked_name(file.stem)
+            except InvalidConfiguration as error:
+                problems.append(error.message)
+        return Allowed(names, tuple(problems))
+
+    def stamp(self) -> Stamp:
+        """Something that is another after every change of the allow-list, its files' owners and modes included."""
+        try:
+            return tuple(
+                (path.name, found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_mode)
+                for path in (self.path, self.allowed_folder, *sorted(self.allowed_folder.glob("*.pub")))
+                for found in (path.stat(),)
+            )
+        except OSError as error:
+            return (str(error),)
+
+    @staticmethod
+    def public_text(key: bytes) -> str:
+        """The 40 characters of a public key."""
+        return z85.encode(key).decode()
+
+    # --- the allow-list, by hand ---
+
+    def allow(self, name: str, public: str) -> Path:
+        """Put a public key on the allow-list; returns its file."""
+        _checked_key(public, "the key")
+        file = self.allowed_folder / f"{_checked_name(name)}.pub"
+        if file.exists():
+            raise InvalidConfiguration(f"{name} has a key already ({file}); to give it another, revoke that first")
+        self._make(self.allowed_folder)
+        names = self.allowed().names
+        if (owner := names.get(z85.decode(public))) is not None:
+            raise InvalidConfiguration(f"that key is {owner}'s already; make one for each client")
+        if len(names) >= MAX_ALLOWED:
+            raise InvalidConfiguration(f"{MAX_ALLOWED} keys are allowed, the most there can be; revoke some first")
+        _write(file, public, 0o600)
+        return file
+
+    def revoke(self, name: str) -> None:
+        """Take a key off the allow-list. Its secret half, wherever it is, stays."""
+        file = self.allowed_folder / f"{_checked_name(name)}.pub"
+        try:
+            file.unlink()
+        except FileNotFoundError:
+            listing = ", ".join(sorted(self.allowed().names.values())) or "nobody"
+            raise InvalidConfiguration(f"{name!r} has no key here; allowed: {listing}") from None
+
+    # --- the clients' ---
+
+    def new(self, name: str) -> tuple[KeyPair, Path]:
+        """A new pair for a client of this user, and the file of its secret half."""
+        file = self.clients_folder / f"{_checked_name(name)}.secret"
+        if file.exists():
+            public = _read_pair(file).public
+            raise InvalidConfiguration(
+                f"there is a key {name} already ({file}); to let it in (again): backtestr keys allow {name} '{public}'"
+            )
+        pair = _new_pair()
+        self._make(self.clients_folder)
+        _write(file, pair.secret, 0o600)
+        return pair, file
+
+    def client_pair(self, wanted: str | Path | None) -> KeyPair:
+        """The pair of a client: by the path of its file, by name, or, where `wanted` is None, the only one there is."""
+        if wanted is None:
+            files = sorted(self.clients_folder.glob("*.secret"))
+            if len(files) != 1:
+                found = f"there are {', '.join(file.stem for file in files)}" if files else "there is none"
+                raise InvalidConfiguration(
+                    f"which key? {found} in {self.clients_folder}; name one in BACKTESTR_KEY or with key=, "
+                    "or make one: backtestr keys new NAME"
+                )
+            return _read_pair(files[0])
+        if isinstance(wanted, str) and _NAME.fullmatch(wanted):
+            return _read_pair(self.clients_folder / f"{wanted}.secret")
+        return _read_pair(Path(wanted).expanduser())
+
+    def _make(self, folder: Path) -> None:
+        for one in (self.path, folder):
+            one.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _check_mode(one, one.stat(), _OTHERS, "700")
+
+
+def _new_pair() -> KeyPair:
+    while True:
+        public, secret = zmq.curve_keypair()
+        if not public.startswith(b"-"):  # that would be an option on the command line
+            return KeyPair(public.decode(), secret.decode())
+
+
+def _read_pair(file: Path) -> KeyPair:
+    secret = _read_key(file, _OTHERS, "600")
+    return KeyPair(zmq.curve_public(secret.encode()).decode(), secret)
+
+
+def _read_key(file: Path, forbidden: int, chmod: str) -> str:
+    """The key in `file`, whose mode is checked on what was opened: it cannot be another file by then."""
+    try:
+        with file.open("rb") as opened:
+            _check_mode(file, os.fstat(opened.fileno()), forbidden, chmod)
+            text = opened.read(_MAX_FILE_BYTES)
+    except FileNotFoundError:
+        raise InvalidConfiguration(f"there is no {file}; make it with: backtestr keys new {file.stem}") from None
+    except OSError as error:
+        raise InvalidConfiguration(f"cannot read {file}: {error.strerror}") from error
+    return _checked_key(text.decode("ascii", "replace").strip(), str(file))
+
+
+def _checked_key(text: str, where: str) -> str:
+    try:
+        whole = len(text) == 40 and len(z85.decode(text)) == KEY_BYTES
+    except (KeyError, ValueError, struct.error):  # what z85 raises for other characters and for numbers too large
+        whole = False
+    if not whole:
+        raise InvalidConfiguration(f"{where} is no CURVE key: expected 40 characters of Z85, as backtestr keys prints")
+    return text
+
+
+def _checked_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise InvalidConfiguration(f"{name!r} is no name for a key: 1 to 64 of 0-9 A-Z a-z _ - are")
+    return name
+
+
+def _check_mode(path: Path, found: os.stat_result, forbidden: int, chmod: str) -> None:
+    """Refuse what belongs to another user than this one and root, or what others may do more with than they should."""
+    if os.name != "posix":  # other systems have no such modes
+        return
+    if found.st_uid not in (os.getuid(), 0):
+        raise InvalidConfiguration(f"{path} belongs to another user (id {found.st_uid}); keys must be your own")
+    if found.st_mode & forbidden:
+        mode = stat.S_IMODE(found.st_mode)
+        raise InvalidConfiguration(f"{path} is open to others (mode {mode:o}); run: chmod {chmod} '{path}'")
+
+
+def _write(file: Path, key: str, mode: int) -> None:
+    """Write a new file, all of it at once."""
+    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
+    unfinished.unlink(missing_ok=True)
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "w", encoding="ascii") as opened:
+        opened.write(f"{key}\n")
+        opened.flush()
+        os.fsync(descriptor)
+    unfinished.replace(file)

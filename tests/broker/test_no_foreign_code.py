@@ -1,0 +1,50 @@
+"""The broker and the protocol run nobody else's code: nothing in them unpickles, evaluates or imports by name."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import backtestr_broker
+import backtestr_protocol
+
+MODULES = {"pickle", "cPickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib", "runpy", "code", "imp"}
+MODULES |= {"importlib", "pty", "ctypes"}
+CALLS = {"eval", "exec", "compile", "__import__", "recv_pyobj", "recv_json", "recv_string"}
+# Resources that ship with the package: TOML text, no code.
+HARMLESS = {"importlib.resources"}
+
+FILES = sorted(
+    file for package in (backtestr_broker, backtestr_protocol) for file in Path(package.__path__[0]).rglob("*.py")
+)
+
+
+def foreign(tree: ast.AST) -> set[str]:
+    """What in `tree` could run or load code that is not in it."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names):
+                found |= {one.name for one in names if one.name.split(".")[0] in MODULES}
+            case ast.ImportFrom(module=str(module), names=names) if module.split(".")[0] in MODULES:
+                found |= {f"{module}.{one.name}" for one in names}
+            case ast.Call(func=ast.Name(name) | ast.Attribute(attr=name)) if name in CALLS:
+                found.add(name)
+            case _:
+                pass
+    return found - HARMLESS
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.name}")
+def test_no_file_can_run_what_came_over_the_wire(file: Path) -> None:
+    found = foreign(ast.parse(file.read_text("utf-8")))
+    assert not found - ({"compile"} if "re.compile(" in file.read_text("utf-8") else set())
+
+
+def test_the_search_covers_both_packages_and_finds_what_it_looks_for() -> None:
+    assert len(FILES) > 30
+    text = "import pickle\nfrom marshal import loads\nimport importlib.util\neval('1')\nsocket.recv_pyobj()\n"
+    assert foreign(ast.parse(text)) == {"pickle", "marshal.loads", "importlib.util", "eval", "recv_pyobj"}
+    assert foreign(ast.parse("from importlib import resources\nencode(1)\n")) == set()

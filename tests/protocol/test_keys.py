@@ -1,0 +1,224 @@
+"""Keys in files: who is allowed, whose modes are refused, and that nothing wrong lets anybody in."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+import zmq
+from zmq.utils import z85
+
+from backtestr_broker.door import Door
+from backtestr_protocol import keys, places
+from backtestr_protocol.errors import InvalidConfiguration
+from backtestr_protocol.keys import KeyFolder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> KeyFolder:
+    return KeyFolder(tmp_path / "keys")
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def let_in(folder: KeyFolder, name: str) -> str:
+    """A new client that is allowed; returns its public key."""
+    pair, _ = folder.new(name)
+    folder.allow(name, pair.public)
+    return pair.public
+
+
+def test_new_allow_list_and_revoke(folder: KeyFolder) -> None:
+    public = let_in(folder, "ann")
+    assert folder.allowed().names == {z85.decode(public): "ann"}
+    assert folder.client_pair("ann").public == public
+    folder.revoke("ann")
+    assert folder.allowed().names == {}
+    assert folder.client_pair("ann").public == public, "the secret half is its owner's"
+    folder.allow("ann", public)
+    assert folder.allowed().names == {z85.decode(public): "ann"}
+
+
+def test_everything_is_private_from_the_start(folder: KeyFolder) -> None:
+    let_in(folder, "ann")
+    folder.server_pair()
+    assert [mode(one) for one in (folder.path, folder.allowed_folder, folder.clients_folder)] == [0o700] * 3
+    files = [folder.server_file, folder.allowed_folder / "ann.pub", folder.clients_folder / "ann.secret"]
+    assert [mode(one) for one in files] == [0o600] * 3
+    assert {one.name for one in folder.path.rglob("*") if one.is_file()} == {one.name for one in files}
+
+
+def test_the_servers_pair_is_made_once(folder: KeyFolder) -> None:
+    first = folder.server_pair()
+    assert folder.server_pair() == first
+    assert zmq.curve_public(first.secret.encode()).decode() == first.public
+    assert first.secret not in repr(first)
+
+
+def test_a_public_key_file_is_a_line_that_a_person_can_write(folder: KeyFolder) -> None:
+    public, _ = zmq.curve_keypair()
+    let_in(folder, "ann")
+    (folder.allowed_folder / "hand.pub").write_text(f"{public.decode()}\n\n")
+    assert folder.allowed().names[z85.decode(public)] == "hand"
+
+
+@pytest.mark.parametrize("text", ["", "x" * 39, "x" * 41, "~" * 40, "#" * 40, "é" * 40, "x" * 10_000])
+def test_what_is_no_key_lets_nobody_in_and_is_named(folder: KeyFolder, text: str) -> None:
+    public = let_in(folder, "ann")
+    (folder.allowed_folder / "bob.pub").write_text(text)
+    allowed = folder.allowed()
+    assert allowed.names == {z85.decode(public): "ann"}
+    assert "bob.pub is no CURVE key: expected 40 characters of Z85" in allowed.problems[0]
+    with pytest.raises(InvalidConfiguration, match=r"bob\.pub"):
+        folder.check()
+    with pytest.raises(InvalidConfiguration, match="is no CURVE key"):
+        folder.allow("carol", text)
+
+
+@pytest.mark.parametrize("bits", [0o020, 0o002])
+def test_a_public_key_that_others_may_write_lets_nobody_in(folder: KeyFolder, bits: int) -> None:
+    let_in(folder, "ann")
+    (folder.allowed_folder / "ann.pub").chmod(0o600 | bits)
+    assert folder.allowed().names == {}
+    assert "chmod go-w" in folder.allowed().problems[0]
+
+
+@pytest.mark.parametrize("bits", [0o040, 0o004, 0o020, 0o001])
+@pytest.mark.parametrize("which", ["server", "client"])
+def test_a_secret_that_others_may_read_is_refused(folder: KeyFolder, which: str, bits: int) -> None:
+    let_in(folder, "ann")
+    folder.server_pair()
+    file = folder.server_file if which == "server" else folder.clients_folder / "ann.secret"
+    file.chmod(0o600 | bits)
+    with pytest.raises(InvalidConfiguration, match=f"run: chmod 600 '{file}'"):
+        folder.server_pair() if which == "server" else folder.client_pair("ann")
+
+
+@pytest.mark.parametrize("which", ["path", "allowed_folder"])
+def test_a_folder_that_others_may_enter_lets_nobody_in(folder: KeyFolder, which: str) -> None:
+    let_in(folder, "ann")
+    opened: Path = getattr(folder, which)
+    opened.chmod(0o750)
+    assert folder.allowed().names == {}
+    with pytest.raises(InvalidConfiguration, match=f"chmod 700 '{opened}'"):
+        folder.check()
+    with pytest.raises(InvalidConfiguration, match="chmod 700"):
+        folder.allow("bob", zmq.curve_keypair()[0].decode())
+
+
+def test_what_belongs_to_another_user_is_refused(folder: KeyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    let_in(folder, "ann")
+    owner = folder.path.stat().st_uid
+    monkeypatch.setattr(os, "getuid", lambda: owner + 1)
+    if owner:  # what root owns is as good as one's own
+        assert folder.allowed().names == {}
+        assert "belongs to another user" in folder.allowed().problems[0]
+    else:
+        assert len(folder.allowed().names) == 1
+
+
+def test_a_missing_list_lets_nobody_in(folder: KeyFolder) -> None:
+    assert folder.allowed().names == {}
+    assert folder.allowed().problems
+
+
+def test_too_many_keys_are_refused(folder: KeyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keys, "MAX_ALLOWED", 2)
+    let_in(folder, "ann")
+    let_in(folder, "bob")
+    with pytest.raises(InvalidConfiguration, match="2 keys are allowed, the most there can be"):
+        let_in(folder, "carol")
+    (folder.allowed_folder / "carol.pub").write_text(folder.client_pair("carol").public)
+    assert folder.allowed().names == {}, "not some of them"
+
+
+def test_mistakes_are_named(folder: KeyFolder) -> None:
+    public = let_in(folder, "ann")
+    for name in ("", "../ann", "a b", "x" * 65, "ann.pub"):
+        with pytest.raises(InvalidConfiguration, match="is no name for a key"):
+            folder.new(name)
+    with pytest.raises(InvalidConfiguration, match=r"backtestr keys allow ann '.{40}'"):
+        folder.new("ann")
+    with pytest.raises(InvalidConfiguration, match="revoke that first"):
+        folder.allow("ann", public)
+    with pytest.raises(InvalidConfiguration, match="that key is ann's already"):
+        folder.allow("bob", public)
+    with pytest.raises(InvalidConfiguration, match="'bob' has no key here; allowed: ann"):
+        folder.revoke("bob")
+
+
+def test_a_client_finds_its_key_by_name_by_path_or_because_there_is_one(folder: KeyFolder) -> None:
+    with pytest.raises(InvalidConfiguration, match=r"there is none.*backtestr keys new"):
+        folder.client_pair(None)
+    ann, file = folder.new("ann")
+    assert folder.client_pair(None) == folder.client_pair("ann") == folder.client_pair(file) == ann
+    assert folder.client_pair(str(file)) == ann
+    folder.new("bob")
+    with pytest.raises(InvalidConfiguration, match="there are ann, bob"):
+        folder.client_pair(None)
+    with pytest.raises(InvalidConfiguration, match="backtestr keys new carol"):
+        folder.client_pair("carol")
+
+
+def test_no_public_key_looks_like_an_option(folder: KeyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = zmq.curve_keypair()
+    offered = iter([(b"-" + b"x" * 39, b"y" * 40), real])
+    monkeypatch.setattr(zmq, "curve_keypair", lambda: next(offered))
+    assert folder.new("ann")[0].public == real[0].decode()
+
+
+def test_the_environment_says_which_key_and_where(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BACKTESTR_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("BACKTESTR_KEY", "ann")
+    assert places.keys_dir() == tmp_path / "keys"
+    assert places.client_key() == "ann"
+    monkeypatch.delenv("BACKTESTR_KEY")
+    assert places.client_key() is None
+
+
+# --- the broker's door, which looks again --------------------------------------------------------------------------
+
+
+def test_the_door_notices_who_comes_and_who_goes(folder: KeyFolder) -> None:
+    public = let_in(folder, "ann")
+    door = Door(folder)
+    assert (door.allowed, door.look()) == ({z85.decode(public): "ann"}, frozenset())
+    second = let_in(folder, "bob")
+    assert door.look() == frozenset(), "a newcomer disturbs nobody"
+    assert door.names == {"ann", "bob"}
+    folder.revoke("ann")
+    assert door.look() == {"ann"}
+    assert door.allowed == {z85.decode(second): "bob"}
+    assert door.look() == frozenset(), "once"
+
+
+def test_another_key_under_the_same_name_revokes_the_first(folder: KeyFolder) -> None:
+    let_in(folder, "ann")
+    door = Door(folder)
+    (folder.allowed_folder / "ann.pub").write_text(zmq.curve_keypair()[0].decode())
+    assert door.look() == {"ann"}
+
+
+def test_a_list_that_breaks_revokes_everyone_until_it_is_mended(folder: KeyFolder) -> None:
+    let_in(folder, "ann")
+    door = Door(folder)
+    folder.allowed_folder.chmod(0o755)
+    assert door.look() == {"ann"}
+    assert not door.allowed
+    assert "chmod 700" in door.problems[0]
+    folder.allowed_folder.chmod(0o700)
+    assert door.look() == frozenset()
+    assert door.names == {"ann"}
+    assert door.problems == ()
+
+
+def test_a_door_whose_list_is_gone_lets_nobody_in(folder: KeyFolder) -> None:
+    let_in(folder, "ann")
+    door = Door(folder)
+    folder.path.rename(folder.path.with_name("elsewhere"))
+    assert door.look() == {"ann"}
+    assert not door.allowed

@@ -1,7 +1,10 @@
 """`python -m backtestr_broker`: serve on this machine until Ctrl-C or SIGTERM.
 
+`--replay-log FILE` serves nothing: it replays what the flight recorder wrote, and prints JSON (`ReplayedLog` in
+`backtestr_protocol.inspection`).
+
 Exit codes: 0 after a stop that was asked for, 1 when the broker cannot start or its workers cannot live, 2 for a wrong
-argument or option.
+argument or option, or a file that is no recording.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import sys
 from pathlib import Path
 from types import FrameType
 
+import msgspec
 import zmq
 
 from backtestr_protocol import __version__, places
@@ -24,7 +28,11 @@ from .assembly import Broker
 from .config import BrokerConfig, load_config
 from .door import Door
 from .log import start_logging
+from .recorder import parts_of
+from .recording import Unreadable
+from .replay import replayed_log
 from .runtime import AlreadyRunning, RuntimeDirectory
+from .story import SORTS
 from .supervisor import launch_process
 
 _WELCOME = """\
@@ -55,7 +63,14 @@ def main(arguments: list[str] | None = None) -> int:
         "are; config/broker.toml and config/engine.toml explain every option.",
     )
     parser.add_argument("--version", action="version", version=f"backtestr {__version__}")
-    parser.parse_args(arguments)
+    parser.add_argument("--replay-log", type=Path, metavar="FILE", help="replay a recording, and print JSON")
+    told = parser.add_mutually_exclusive_group()
+    for sort in SORTS:
+        told.add_argument(f"--{sort}", metavar="ID", help=f"with --replay-log: tell the story of this {sort}")
+    told.add_argument("--all", action="store_true", help="with --replay-log: tell everything")
+    given = parser.parse_args(arguments)
+    if given.replay_log is not None:
+        return _replay(given)
     try:
         config = load_config(places.config_dir())
     except InvalidConfiguration as error:
@@ -75,6 +90,17 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     finally:
         directory.release()
+
+
+def _replay(given: argparse.Namespace) -> int:
+    named = [(sort, name) for sort in SORTS if (name := getattr(given, sort)) is not None]
+    try:
+        log = replayed_log(parts_of(given.replay_log), named[0] if named else None, all_of_it=given.all)
+    except (Unreadable, OSError) as error:
+        print(f"backtestr: {error}", file=sys.stderr)
+        return 2
+    print(msgspec.json.encode(log).decode())
+    return 0
 
 
 def _serve(config: BrokerConfig, directory: RuntimeDirectory) -> int:

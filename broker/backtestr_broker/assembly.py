@@ -18,8 +18,9 @@ from backtestr_protocol.engine import WorkerKind, WorkerSettings
 from backtestr_protocol.messages import SeriesInfo
 
 from .config import BrokerConfig
-from .core import Core
 from .door import Door
+from .recorder import RECORDINGS, Recorder
+from .recording import Start, new_core
 from .shell import Shell, Wake
 from .sockets import Sockets
 from .storage import DATABASE, Storage
@@ -55,17 +56,31 @@ class Broker:
             undo.callback(self._storage.close)
             self._sockets = Sockets(context, address, config.sockets, config.limits.max_message_bytes, curve)
             undo.pop_all()
-        core = Core(
+        instance_id = str(uuid.uuid4())
+        start = Start(
             key=key,
-            instance_id=str(uuid.uuid4()),
             limits=config.core_limits(),
             workers=counts,
             now=time.monotonic(),
             restored=self._storage.restored,
         )
+        self._recorder = (
+            Recorder(data_dir / RECORDINGS, config.recorder, instance_id, start, start.restored.wall_ms)
+            if config.recorder.enabled
+            else None
+        )
+        core = new_core(instance_id, start)
         supervisor = Supervisor(launch, worker_settings(counts, self._sockets.engine_endpoint, key))
         self.shell = Shell(
-            core, self._sockets, supervisor, self._storage, self.wake, on_serving, MAX_EARLY_DEATHS, door
+            core,
+            self._sockets,
+            supervisor,
+            self._storage,
+            self.wake,
+            on_serving,
+            MAX_EARLY_DEATHS,
+            door,
+            self._recorder,
         )
         self.connection = Connection(
             protocol_version=PROTOCOL_VERSION,
@@ -83,6 +98,8 @@ class Broker:
         try:
             self.shell.run()
         finally:
+            if self._recorder is not None:
+                self._recorder.close()
             self._storage.close()
             self._sockets.close()
             self.wake.close()

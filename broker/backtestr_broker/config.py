@@ -53,6 +53,12 @@ class SocketOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     stream_queue: _Positive
 
 
+class RecorderOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    enabled: bool
+    max_bytes: Annotated[int, msgspec.Meta(ge=4 << 20)]
+    files: Annotated[int, msgspec.Meta(ge=2)]
+
+
 class Log(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     level: Literal["debug", "info", "warning", "error"]
     format: Literal["console", "json"]
@@ -65,6 +71,7 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     limits: LimitOptions
     state: StateOptions
     sockets: SocketOptions
+    recorder: RecorderOptions
     log: Log
 
     def core_limits(self) -> Limits:

@@ -18,12 +18,14 @@ from .records import Change, StateRecord
 
 
 class HostSample(msgspec.Struct, frozen=True, kw_only=True):
-    """How the machine fares: bytes, percent of all cores, and the longest the loop was away since the last sample."""
+    """How the machine fares: bytes, percent of all cores, the longest the loop was away since the last sample, and
+    whether the flight recorder had to give up."""
 
     memory_used: int
     memory_total: int
     cpu_percent: float
     loop_lag_ms: float
+    recorder_failed: bool = False
 
 
 # --- events ---

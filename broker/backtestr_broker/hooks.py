@@ -25,6 +25,7 @@ message_dropped = blinker.Signal("a peer's queue was full, or it had gone: socke
 backtest_changed = blinker.Signal("a backtest's status changed: backtestId, status")
 worker_ready = blinker.Signal("a worker can work: workerId, pid, kind")
 worker_lost = blinker.Signal("a worker's process ended: workerId, reason")
+recorder_stopped = blinker.Signal("the flight recorder had to give up, and the broker goes on without it: reason")
 state_repaired = blinker.Signal("a damaged value in memory was read from disk again: key")
 fault = blinker.Signal("something is wrong with the broker or the engine: code, message, id")
 

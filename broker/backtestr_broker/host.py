@@ -20,7 +20,9 @@ class HostProbe:
         self._spent: dict[int, float] = {}
         self._sampled = now
 
-    def sample(self, pids: Iterable[int], loop_lag_ms: float, now: float) -> HostSample:
+    def sample(
+        self, pids: Iterable[int], loop_lag_ms: float, now: float, *, recorder_failed: bool = False
+    ) -> HostSample:
         memory = 0
         spent: dict[int, float] = {}
         known: dict[int, psutil.Process] = {}
@@ -42,4 +44,5 @@ class HostProbe:
             memory_total=self._total,
             cpu_percent=100.0 * used / (elapsed * self._cores) if elapsed > 0 else 0.0,
             loop_lag_ms=loop_lag_ms,
+            recorder_failed=recorder_failed,
         )

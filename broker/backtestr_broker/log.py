@@ -18,6 +18,7 @@ _LEVELS = {
     "message_refused": logging.WARNING,
     "message_dropped": logging.WARNING,
     "worker_lost": logging.WARNING,
+    "recorder_stopped": logging.WARNING,
     "fault": logging.ERROR,
 }
 

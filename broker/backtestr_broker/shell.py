@@ -38,6 +38,7 @@ from .events import (
     WorkerStarted,
 )
 from .host import HostProbe
+from .recorder import Recorder
 from .sockets import Sockets
 from .storage import Storage
 from .supervisor import Ended, Started, Supervisor
@@ -86,6 +87,7 @@ class Shell:
         on_serving: Callable[[list[SeriesInfo]], None],
         max_early_deaths: int,
         door: Door | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         """`on_serving` is called once, when the core says so, with what data there is. After `max_early_deaths` of a
         worker in a row before that, `run` gives up: it will not get well. `door` says whose keys may connect."""
@@ -96,6 +98,7 @@ class Shell:
         self._wake = wake
         self._on_serving = on_serving
         self._max_early_deaths = max_early_deaths
+        self._recorder = recorder
         self._stopping = False
         self._probe = HostProbe(time.monotonic())
         self._longest_turn = 0.0
@@ -156,7 +159,9 @@ class Shell:
         if now >= self._deadline():
             self._look_at_door()
             self._supervise()
-            host = self._probe.sample(self._supervisor.pids(), self._longest_turn * 1000, now)
+            gave_up = self._recorder is not None and self._recorder.has_failed
+            lag = self._longest_turn * 1000
+            host = self._probe.sample(self._supervisor.pids(), lag, now, recorder_failed=gave_up)
             self._longest_turn = 0.0
             self._feed(Tick(host, _wall_ms()))
         self._longest_turn = max(self._longest_turn, time.monotonic() - began)
@@ -256,7 +261,10 @@ class Shell:
             self._stopping = True
 
     def _feed(self, event: Event) -> None:
-        for effect in self._core.handle(event, time.monotonic()):
+        now = time.monotonic()
+        if self._recorder is not None:
+            self._recorder.note(now, event)
+        for effect in self._core.handle(event, now):
             self._execute(effect)
 
     def _execute(self, effect: Effect) -> None:

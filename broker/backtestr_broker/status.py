@@ -20,14 +20,14 @@ def health(
     *, ready: Mapping[WorkerKind, int], configured: Mapping[WorkerKind, int], host: HostSample, disk_fails: bool
 ) -> Health:
     """`error`: a kind of work that nobody can do, or a disk that cannot be written to. `warning`: a worker missing, a
-    slow loop, or memory running short."""
+    slow loop, memory running short, or a flight recorder that had to give up."""
     if disk_fails:
         return "error"
     if any(count and not ready.get(kind) for kind, count in configured.items()):
         return "error"
     missing = any(ready.get(kind, 0) < count for kind, count in configured.items())
     memory_percent = _percent(host.memory_used, host.memory_total)
-    if missing or host.loop_lag_ms > WARNING_LAG_MS or memory_percent > WARNING_MEMORY_PERCENT:
+    if missing or host.loop_lag_ms > WARNING_LAG_MS or memory_percent > WARNING_MEMORY_PERCENT or host.recorder_failed:
         return "warning"
     return "healthy"
 

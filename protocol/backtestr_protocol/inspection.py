@@ -1,12 +1,16 @@
-"""What the engine says to a command line on this machine, without a broker: one JSON document on standard output.
+"""What engine and broker say to a command line on this machine that asks no running broker: one JSON document on
+standard output.
 
-python -m backtestr_engine --check FILE     CheckedFile
-python -m backtestr_engine --indicators     IndicatorList
+python -m backtestr_engine --check FILE       CheckedFile
+python -m backtestr_engine --indicators       IndicatorList
+python -m backtestr_broker --replay-log FILE  ReplayedLog
 """
 
 from __future__ import annotations
 
-from .messages import Contract, Finding
+from typing import Any
+
+from .messages import BacktestState, Contract, Finding
 
 
 class Verdict(Contract, frozen=True, kw_only=True):
@@ -47,3 +51,52 @@ class IndicatorInfo(Contract, frozen=True, kw_only=True):
 
 class IndicatorList(Contract, frozen=True, kw_only=True):
     indicators: list[IndicatorInfo]
+
+
+class StoryLine(Contract, frozen=True, kw_only=True):
+    """Something that happened at the `event`-th event of a recording, from 1. `offsetMs` is since the first, by a clock
+    that nobody sets; `timestamp` is by the one on the wall."""
+
+    event: int
+    offset_ms: int
+    timestamp: int
+    kind: str
+    text: str
+    facts: dict[str, Any]
+
+
+class RecordedJob(Contract, frozen=True, kw_only=True):
+    backtest_id: str
+    status: BacktestState
+    client_id: str
+
+
+class RecordedSession(Contract, frozen=True, kw_only=True):
+    session_id: str
+    client_id: str
+
+
+class ReplayedLog(Contract, frozen=True, kw_only=True):
+    """What a flight recording tells.
+
+    `replayedEvents` of all `events` were given to a core: of the others, behind a gap, only what clients and workers
+    said is known. `effectsDigest` is of everything that the core did: replays of the same events have the same.
+    `contradiction` is what is wrong with the core's state in the end, `problems` what is with the recording. `topics`
+    have their last sequence number. `found` says whether there is anything of whom the story was asked.
+    """
+
+    files: list[str]
+    version: str
+    instance_id: str
+    events: int
+    replayed_events: int
+    start_time: int | None
+    end_time: int | None
+    effects_digest: str
+    contradiction: str | None
+    problems: list[str]
+    jobs: list[RecordedJob]
+    sessions: list[RecordedSession]
+    topics: dict[str, int]
+    story: list[StoryLine]
+    found: bool

@@ -41,6 +41,7 @@ from backtestr_broker.events import (
     WorkerSent,
     WorkerStarted,
 )
+from backtestr_broker.recording import Start, header, write_record
 from backtestr_protocol import engine, topics
 from backtestr_protocol.codec import Signer, encode, encoded_payload
 from backtestr_protocol.engine import WorkerKind
@@ -402,20 +403,14 @@ class Link:
         self._connections[peer] = connection
         return peer
 
-    def replayed(self) -> Link:
-        """Another core of the same key that has been given the same events at the same times, and nothing else."""
-        other = Link(limits=self.limits, start=False, now=self.started, **self.counts)
-        other.key, other.instance_id = self.key, self.instance_id
-        other.core = Core(
-            key=self.key,
-            instance_id=self.instance_id,
-            limits=self.limits,
-            workers=self.counts,
-            now=self.started,
-            restored=self.restored,
-        )
-        other.effects = [other.core.handle(event, now) for event, now in self.events]
-        return other
+    def recording(self) -> bytes:
+        """What a flight recorder would have written of this broker, as one part."""
+        start = Start(key=self.key, limits=self.limits, workers=self.counts, now=self.started, restored=self.restored)
+        written, buffer = bytearray(), bytearray()
+        for record in [header(self.instance_id, 1, start), *[(now, event) for event, now in self.events]]:
+            write_record(record, buffer)
+            written += buffer
+        return bytes(written)
 
     def detach(self, peer: bytes) -> None:
         self._connections.pop(peer, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from pathlib import Path
@@ -36,10 +37,11 @@ def test_the_shipped_defaults_are_those_of_the_protocol() -> None:
 @pytest.mark.parametrize(("section", "option"), [(name, option) for name, rows in DEFAULTS.items() for option in rows])
 def test_every_option_can_be_changed(tmp_path: Path, section: str, option: str) -> None:
     others = {"kind": "tcp", "host": "127.0.0.2", "level": "debug", "format": "json"}
-    value = others.get(option) or DEFAULTS[section][option] + 1
-    text, expected = f"[{section}]\n{option} = {value!r}\n", {**DEFAULTS}
-    if option == "enabled":
-        text, value = '[transport]\nkind = "tcp"\n[curve]\nenabled = true\n', True
+    default = DEFAULTS[section][option]
+    value = others.get(option) or (not default if isinstance(default, bool) else default + 1)
+    text, expected = f"[{section}]\n{option} = {json.dumps(value)}\n", {**DEFAULTS}
+    if section == "curve":
+        text += '[transport]\nkind = "tcp"\n'
         expected["transport"] = {**DEFAULTS["transport"], "kind": "tcp"}
     config = loaded(tmp_path, text)
     expected[section] = {**DEFAULTS[section], option: value}
@@ -62,6 +64,8 @@ def test_every_option_can_be_changed(tmp_path: Path, section: str, option: str) 
         ("[transport]\nkind = 'udp'\n", "kind"),
         ("[log]\nlevel = 'loud'\n", "level"),
         ("[sockets]\nstream_queue = 0\n", "stream_queue"),
+        ("[recorder]\nmax_bytes = 1000\n", "max_bytes"),
+        ("[recorder]\nfiles = 1\n", "files"),
         ("limits = 5\n", "limits is a section"),
         ("[limits\n", "not TOML"),
     ],

@@ -18,10 +18,12 @@ from backtestr_broker import scheduler, workers
 from backtestr_broker.core import Limits
 from backtestr_broker.durability import SAVE_RETRY
 from backtestr_broker.events import RequestReceived, WorkerSent
+from backtestr_broker.replay import Replay
 from backtestr_protocol import engine
 from backtestr_protocol.codec import REQUEST, TO_BROKER, encode
 from backtestr_protocol.errors import DataError
 from backtestr_protocol.messages import REQUESTS, BacktestConfig, Nothing
+from broker.anatomy import anatomy
 from broker.link import LIMITS, Client, Link, Worker, config
 from protocol.independent import Fields, pack
 from protocol.strategies import VALUES, WILD_BYTES, instances
@@ -335,10 +337,16 @@ class Broker(RuleBasedStateMachine):
                 assert self.received(message_id) == count, message_id
             for topic, messages in self.link.streams.items():
                 is_dense(topic, messages)
-            other = self.link.replayed()
-            assert other.effects == self.link.effects
+            self.replay_recording()
         finally:
             self.patches.undo()
+
+    def replay_recording(self) -> None:
+        """Written to a recording and replayed, the events have the same effects and lead to the same state."""
+        replay = Replay([("recording", self.link.recording())])
+        assert [step.effects for step in replay] == self.link.effects
+        assert anatomy(replay.core) == anatomy(self.link.core)
+        assert not replay.problems
 
     def let_all_end(self) -> None:
         for worker_id in WORKERS:

@@ -8,13 +8,13 @@ import subprocess
 import sys
 import uuid
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 import typer
 
 from backtestr_protocol import __version__, errors
-from backtestr_protocol.inspection import CheckedFile, IndicatorList
+from backtestr_protocol.inspection import CheckedFile, IndicatorList, ReplayedLog
 from backtestr_protocol.messages import QuotePrice, Repair
 
 from . import tables
@@ -26,6 +26,7 @@ from .run import Run
 from .terminal import (
     EXIT_ERROR,
     EXIT_INTERRUPTED,
+    EXIT_USAGE,
     AsJson,
     assignments,
     broker,
@@ -128,7 +129,7 @@ def check(
     """Check algorithms for look-ahead; no broker is needed. Exit code 1 when one fails."""
     if not file.exists():
         raise typer.BadParameter(f"there is no file {file}", param_hint="FILE")
-    answer = _ask_engine(CheckedFile, "--check", str(file))
+    answer = _ask("engine", CheckedFile, "--check", str(file))
     print_json(answer) if as_json else out.print(tables.checked_file(answer))
     if not answer.passed:
         raise typer.Exit(EXIT_ERROR)
@@ -137,7 +138,7 @@ def check(
 @app.command()
 def indicators(as_json: AsJson = False) -> None:
     """List the indicators, with parameters and outputs; no broker is needed."""
-    answer = _ask_engine(IndicatorList, "--indicators").indicators
+    answer = _ask("engine", IndicatorList, "--indicators").indicators
     print_json(answer) if as_json else out.print(tables.indicators_table(answer))
 
 
@@ -216,6 +217,34 @@ def results(
         _print_results(client.results(backtest_id, tables=()), as_json)
 
 
+@app.command("replay-log")
+def replay_log(
+    file: Annotated[
+        Path, typer.Argument(help="A recording: its folder in <data directory>/recordings, or a file of it.")
+    ],
+    job: Annotated[str | None, typer.Option(help="Tell the story of this backtest.")] = None,
+    session: Annotated[str | None, typer.Option(help="Tell the story of this session.")] = None,
+    client: Annotated[str | None, typer.Option(help="Tell the story of this client, by its clientId.")] = None,
+    topic: Annotated[str | None, typer.Option(help="Tell the story of this topic.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Tell everything, event by event.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Replay what the broker's flight recorder wrote, and tell what happened; no broker is needed.
+
+    Exit code 1 when the broker's state contradicts itself, or there is nothing of whom you ask.
+    """
+    named = {"--job": job, "--session": session, "--client": client, "--topic": topic}
+    told = [part for option, name in named.items() if name is not None for part in (option, name)]
+    if everything:
+        told.append("--all")
+    if len(told) > 2 or (everything and len(told) > 1):
+        raise typer.BadParameter("name one of --job, --session, --client, --topic and --all")
+    answer = _ask("broker", ReplayedLog, "--replay-log", str(file), *told)
+    print_json(answer) if as_json else out.print(tables.replayed_log(answer), soft_wrap=True)
+    if answer.contradiction is not None or not answer.found:
+        raise typer.Exit(EXIT_ERROR)
+
+
 def main() -> None:
     """The entry point of the `backtestr` command."""
     app()
@@ -232,15 +261,17 @@ def _need(who: str, *modules: str) -> None:
         raise typer.Exit(EXIT_ERROR)
 
 
-def _ask_engine(answer: type[T], *arguments: str) -> T:
-    """What the engine says in a process of its own: an algorithm is anyone's code."""
-    _need("the engine", "structlog", "psutil", "numba", "talib")
-    command = [sys.executable, "-m", "backtestr_engine", *arguments]
+def _ask(who: Literal["engine", "broker"], answer: type[T], *arguments: str) -> T:
+    """What the engine or the broker says in a process of its own: an algorithm is anyone's code, a recording long."""
+    _need(f"the {who}", "structlog", "psutil", *(("numba", "talib") if who == "engine" else ()))
+    command = [sys.executable, "-m", f"backtestr_{who}", *arguments]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False)
+    if done.returncode == EXIT_USAGE:  # it has said what is wrong
+        raise typer.Exit(EXIT_USAGE)
     try:
         return msgspec.json.decode(done.stdout, type=answer)
     except msgspec.DecodeError:
-        err.print(f"the engine ended with code {done.returncode} and without an answer", markup=False)
+        err.print(f"the {who} ended with code {done.returncode} and without an answer", markup=False)
         raise typer.Exit(EXIT_ERROR) from None
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from backtestr_protocol.errors import BacktestrError, NetworkError
-from backtestr_protocol.inspection import CheckedFile, IndicatorInfo
+from backtestr_protocol.inspection import CheckedFile, IndicatorInfo, ReplayedLog
 from backtestr_protocol.messages import (
     AlgorithmInfo,
     BacktestStatus,
@@ -189,6 +189,38 @@ def indicators_table(indicators: Iterable[IndicatorInfo]) -> Table:
         parameters = ", ".join(f"{name}={value:g}" for name, value in one.parameters.items())
         table.add_row(one.name, one.description, parameters, ", ".join(one.outputs))
     return table
+
+
+def replayed_log(log: ReplayedLog) -> RenderableType:
+    """What was replayed, what was wrong, and the story; without one, whose story can be told."""
+    facts = _plain("recording", f"{log.files[0]}" + (f" and {len(log.files) - 1} more" if len(log.files) > 1 else ""))
+    facts.add_row("broker", f"version {log.version}, instance {log.instance_id}")
+    if log.start_time is not None and log.end_time is not None:
+        facts.add_row("events", f"{log.events:,}, from {_time(log.start_time)} to {_time(log.end_time)}")
+    if log.replayed_events == log.events:
+        facts.add_row("replayed", "all of them")
+    else:
+        facts.add_row("replayed", f"the first {log.replayed_events:,}; of the others only what was said is known")
+    facts.add_row("state", "consistent" if log.contradiction is None else f"[red]{escape(log.contradiction)}")
+    facts.add_row("effects", f"SHA-256 {log.effects_digest}")
+    for problem in log.problems:
+        facts.add_row("[yellow]problem", escape(problem))
+    if log.story:
+        story = Table("event", "after s", "time", "what happened", box=None, pad_edge=False)
+        for line in log.story:
+            at = datetime.fromtimestamp(line.timestamp / 1000, UTC)
+            story.add_row(str(line.event), f"{line.offset_ms / 1000:.3f}", f"{at:%H:%M:%S.%f}"[:-3], escape(line.text))
+        return Group(facts, "", story)
+    jobs = Table("backtest (--job)", "status", "client (--client)")
+    for job in log.jobs:
+        jobs.add_row(job.backtest_id, job.status, escape(job.client_id))
+    sessions = Table("session (--session)", "client (--client)")
+    for session in log.sessions:
+        sessions.add_row(session.session_id, escape(session.client_id))
+    streams = Table("topic (--topic)", "messages")
+    for topic, last_seq in log.topics.items():
+        streams.add_row(escape(topic), f"{last_seq:,}")
+    return Group(facts, jobs, sessions, streams)
 
 
 def backtests_table(backtests: Iterable[BacktestStatus]) -> Table:

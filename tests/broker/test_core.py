@@ -452,11 +452,12 @@ def test_a_missing_worker_is_a_warning_and_a_missing_kind_an_error(make_link: Ma
         ({"loop_lag_ms": 250.0}, "healthy"),
         ({"loop_lag_ms": 250.1}, "warning"),
         ({"memory_used": 80, "memory_total": 100}, "healthy"),
+        ({"recorder_failed": True}, "warning"),
         ({"memory_used": 81, "memory_total": 100}, "warning"),
         ({"memory_used": 5, "memory_total": 0}, "healthy"),
     ],
 )
-def test_a_slow_loop_and_short_memory_are_warnings(link: Link, changes: Fields, expected: str) -> None:
+def test_slow_loop_short_memory_and_failed_recorder_are_warnings(link: Link, changes: Fields, expected: str) -> None:
     link.host = msgspec.structs.replace(HOST, **changes)
     assert health(link) == expected
 

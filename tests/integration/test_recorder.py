@@ -1,0 +1,124 @@
+"""A flight recorder in a running broker, and `backtestr replay-log` on what it wrote."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from backtestr.cli import app
+from backtestr.terminal import EXIT_ERROR, EXIT_USAGE
+from harness import RunningBroker, Stranger, running_broker
+from integration.conftest import QUICK
+from integration.test_end_to_end import SYNTH, run_to_end
+from protocol.independent import Fields
+
+RECORDING = {"broker.toml": QUICK + "[recorder]\nenabled = true\n"}
+
+
+@pytest.fixture
+def broker() -> Iterator[RunningBroker]:
+    with running_broker(RECORDING) as running:
+        yield running
+
+
+@pytest.fixture
+def ask(monkeypatch: pytest.MonkeyPatch) -> CliRunner:
+    monkeypatch.setenv("COLUMNS", "160")
+    return CliRunner()
+
+
+def recording(broker: RunningBroker) -> Path:
+    (only,) = (broker.data_dir / "recordings").iterdir()
+    return only
+
+
+def replayed(ask: CliRunner, *arguments: str) -> Fields:
+    done = ask.invoke(app, ["replay-log", *arguments, "--json"])
+    assert done.exit_code == 0, done.output
+    found: Fields = json.loads(done.stdout)
+    return found
+
+
+def test_a_killed_brokers_recording_tells_what_it_did(broker: RunningBroker, ask: CliRunner) -> None:
+    with Stranger(broker.connection_file, "ann") as stranger:
+        session_id = stranger.hello()["sessionId"]
+        run_to_end(stranger, SYNTH, "b1")
+        stranger.ask("UpdateState", {"key": "ui.theme", "value": "dark"})
+        orders = stranger.ask("FetchMissed", {"topic": "orders.b1", "fromSeq": 1})["toSeq"]
+        instance_id = stranger.connection["instanceId"]
+    broker.kill()
+
+    told = replayed(ask, str(recording(broker)), "--job", "b1")
+    assert (told["instanceId"], told["problems"], told["contradiction"]) == (instance_id, [], None)
+    assert told["replayedEvents"] == told["events"] > 10
+    assert told["jobs"] == [{"backtestId": "b1", "status": "completed", "clientId": "ann"}]
+    assert told["sessions"] == [{"sessionId": session_id, "clientId": "ann"}]
+    assert told["topics"]["orders.b1"] == orders
+    states = [line["facts"]["status"] for line in told["story"] if line["facts"].get("signal") == "backtest_changed"]
+    assert states == ["queued", "running", "completed"]
+    asked = [line["facts"]["type"] for line in told["story"] if line["kind"] == "request"]
+    assert asked[0] == "StartBacktest"
+    assert all("compute-" not in line["text"] or "b1" in line["text"] for line in told["story"])
+
+    (file,) = recording(broker).iterdir()
+    of_session = replayed(ask, str(file), "--session", session_id)["story"]
+    counters = [line["facts"]["counter"] for line in of_session if line["kind"] == "request"]
+    assert counters == [None, *range(1, len(counters))]
+    of_topic = replayed(ask, str(file), "--topic", "state.ui.theme")["story"]
+    assert [line["facts"]["seq"] for line in of_topic if line["kind"] == "stream"] == [1]
+
+
+def test_for_people_it_is_a_table(broker: RunningBroker, ask: CliRunner) -> None:
+    with Stranger(broker.connection_file, "ann [bold]") as stranger:
+        stranger.hello()
+        stranger.ask("Ping", {})
+    broker.stop()
+    path = str(recording(broker))
+    shown = ask.invoke(app, ["replay-log", path]).stdout
+    assert "ann [bold]" in shown
+    assert "system.status" in shown
+    assert "replayed   all of them" in shown
+    story = ask.invoke(app, ["replay-log", path, "--client", "ann [bold]"])
+    assert "ann [bold] was answered to Ping" in story.stdout
+    everything = ask.invoke(app, ["replay-log", path, "--all"])
+    assert "time was looked at" in everything.stdout
+    absent = ask.invoke(app, ["replay-log", path, "--client", "ann"])
+    assert absent.exit_code == EXIT_ERROR
+    assert "nothing in it is about the client 'ann'" in absent.stdout
+    assert ask.invoke(app, ["replay-log", path, "--client", "ann", "--all"]).exit_code == EXIT_USAGE
+
+
+def test_what_is_no_recording_is_refused_in_words(
+    tmp_path: Path, ask: CliRunner, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "notes.txt").write_text("no recording")
+    assert ask.invoke(app, ["replay-log", str(tmp_path / "notes.txt")]).exit_code == EXIT_USAGE
+    assert "notes.txt: no record begins at byte 0" in capfd.readouterr().err
+    assert ask.invoke(app, ["replay-log", str(tmp_path / "absent")]).exit_code == EXIT_USAGE
+
+
+def test_a_recorder_that_gives_up_is_a_warning_and_the_broker_serves(broker: RunningBroker) -> None:
+    broker.stop()
+    recordings = broker.data_dir / "recordings"
+    for recording_ in recordings.iterdir():
+        for part in recording_.iterdir():
+            part.unlink()
+        recording_.rmdir()
+    recordings.rmdir()
+    recordings.write_text("a file where the folder should be")
+    broker.start()
+    with Stranger(broker.connection_file) as stranger:
+        stranger.hello()
+        status = stranger.subscribe("system", "system.status")
+        assert status.until(lambda data: data["status"] == "warning")
+        assert run_to_end(stranger, SYNTH, "b1")["status"] == "completed"
+    assert "recorder_stopped" in broker.log
+
+
+def test_nothing_is_recorded_unless_asked_for() -> None:
+    with running_broker() as broker:
+        assert not (broker.data_dir / "recordings").exists()

@@ -7,9 +7,9 @@
 
 Clients speak through the codec that shares no line with the broker's; workers through the broker's own engine channel.
 Whatever the core asks for is done at once and in order. Faults are context managers and methods: `drop_replies(n)`,
-`drop_requests(n)`, `duplicate_requests()`, `hold_commits()`, `full_disk()`, `restart_broker()`, `lose_worker(worker)`.
-Everything that happened is
-recorded: `events` with their times, `effects`, the `streams` by topic and the `notices`.
+`drop_requests(n)`, `duplicate_requests()`, `hold_replies()`, `hold_commits()`, `full_disk()`, `set_clock(…)`,
+`restart_broker()`, `lose_worker(worker)`. Everything that happened is recorded: `events` with their times, `effects`,
+the `streams` by topic and the `notices`; `recording()` has the events as the flight recorder writes them.
 """
 
 from __future__ import annotations
@@ -303,6 +303,7 @@ class Link:
         self._busy = False
         self.replies_to_drop = self.requests_to_drop = 0
         self.copies = 1
+        self.held_replies: list[Reply] | None = None
         self._new_core()
         if start:
             self.start_workers()
@@ -374,6 +375,8 @@ class Link:
             case Reply(peer, frames):
                 if self.replies_to_drop:
                     self.replies_to_drop -= 1
+                elif self.held_replies is not None:
+                    self.held_replies.append(effect)
                 elif peer in self._connections:
                     self._connections[peer].take(frames)
             case Publish(socket, frames):
@@ -476,6 +479,21 @@ class Link:
         self.replies_to_drop = count
         yield
         assert self.replies_to_drop == 0, "fewer answers came than were to be dropped"
+
+    def hold_replies(self) -> None:
+        """From now on an answer arrives when `deliver` says so."""
+        self.held_replies = []
+
+    def deliver(self, index: int) -> None:
+        """Let one of the answers that are on their way arrive, whoever overtakes whom; the connection may be gone."""
+        assert self.held_replies is not None
+        reply = self.held_replies.pop(index)
+        if reply.peer in self._connections:
+            self._connections[reply.peer].take(reply.frames)
+
+    def set_clock(self, seconds: float) -> None:
+        """Somebody sets the clock on the wall, by so much."""
+        self.wall_offset += round(seconds * 1000)
 
     @contextlib.contextmanager
     def drop_requests(self, count: int) -> Iterator[None]:

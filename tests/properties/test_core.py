@@ -22,13 +22,14 @@ from backtestr_broker.replay import Replay
 from backtestr_protocol import engine
 from backtestr_protocol.codec import REQUEST, TO_BROKER, encode
 from backtestr_protocol.errors import DataError
-from backtestr_protocol.messages import REQUESTS, BacktestConfig, Nothing
+from backtestr_protocol.messages import FINAL_STATES, REQUESTS, BacktestConfig, Nothing
 from broker.anatomy import anatomy
 from broker.link import LIMITS, Client, Link, Worker, config
 from protocol.independent import Fields, pack
 from protocol.strategies import VALUES, WILD_BYTES, instances
 
 BACKTESTS = [f"b{number}" for number in range(5)]
+PARKED = 2
 WORKERS = ["compute-1", "compute-2", "interactive-1"]
 # What concerns the message and not the request: the same id may be sent again, and then it is answered.
 ABOUT_THE_MESSAGE = ("SESSION_UNKNOWN", "REPLAY_DETECTED")
@@ -100,7 +101,7 @@ class Broker(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.patches = pytest.MonkeyPatch()
-        self.patches.setattr(workers, "MAX_PARKED", 2)
+        self.patches.setattr(workers, "MAX_PARKED", PARKED)
         self.patches.setattr(scheduler, "MAX_WAITING", 3)
         self.link = Link(limits=small, compute=2)
         self.everyone: list[Client] = []
@@ -281,6 +282,8 @@ class Broker(RuleBasedStateMachine):
     @rule()
     def kill_broker(self) -> None:
         """`kill -9`, and another start: what was asked and not answered is lost, what was acknowledged is not."""
+        self.every_stream_is_dense()
+        self.replay_recording()
         self.link.restart_broker()
         for client in self.everyone:
             client.reconnect()
@@ -299,6 +302,25 @@ class Broker(RuleBasedStateMachine):
                     assert data["backtestId"] in known, f"{data} was acknowledged and is forgotten"
                 if envelope["payload"]["type"] == "Success" and isinstance(data, dict) and "key" in data:
                     assert state[data["key"]] >= data["version"], f"{data} was acknowledged and is forgotten"
+
+    # --- subscribers ---
+
+    @rule(client=clients, data=st.data())
+    def miss_and_repair(self, client: Client, data: st.DataObject) -> None:
+        """A subscriber missed some messages: it gets again what was published, or is told what is no longer kept."""
+        assume(self.link.streams)
+        topic = data.draw(st.sampled_from(sorted(self.link.streams)))
+        published = self.link.streams[topic]
+        from_seq = data.draw(st.sampled_from([seq for seq, _ in published]))
+        self.be_known(client)
+        asked = {"topic": topic, "fromSeq": from_seq, "toSeq": published[-1][0]}
+        missed = client.send("FetchMissed", asked)[0]["payload"]
+        if missed["type"] == "Failure":
+            assert missed["data"]["code"] == "NOT_FOUND", "its backtest has been forgotten"
+            return
+        repaired = [(one["seq"], one["payload"]) for one in missed["data"]["messages"]]
+        oldest = max(from_seq, missed["data"]["oldestSeq"])
+        assert repaired == [(seq, payload) for seq, payload in published if seq >= oldest]
 
     # --- time ---
 
@@ -322,6 +344,33 @@ class Broker(RuleBasedStateMachine):
     def is_consistent(self) -> None:
         self.link.core.check_invariants()
 
+    @invariant()
+    def no_job_is_in_two_places(self) -> None:
+        core = self.link.core.scheduler
+        held = [task_id for worker in core.workers for task_id in (worker.task_id, *worker.parked) if task_id]
+        queued = [job.backtest_id for job in core.jobs if job.status == "queued"]
+        ended = [job.backtest_id for job in core.jobs if job.ended]
+        places = [*held, *queued, *ended]
+        assert len(places) == len(set(places)), f"{held=} {queued=} {ended=}"
+
+    @invariant()
+    def no_bound_is_passed(self) -> None:
+        """What a dead worker or broker had comes back to the queue, which refuses only what is new."""
+        core = self.link.core.scheduler
+        held_at_most = len(WORKERS) * (1 + PARKED)
+        assert sum(not job.ended for job in core.jobs) <= small.max_queued_backtests + held_at_most
+        assert core.queued <= small.max_queued_backtests + small.max_queued_questions + held_at_most
+
+    @invariant()
+    def nothing_ends_twice(self) -> None:
+        changes = [payload["data"] for _, payload in self.link.streams.get("system.backtests", [])]
+        final = [one["backtestId"] for one in changes if one["status"] in FINAL_STATES]
+        assert len(final) == len(set(final))
+
+    def every_stream_is_dense(self) -> None:
+        for topic, messages in self.link.streams.items():
+            is_dense(topic, messages)
+
     def teardown(self) -> None:
         try:
             self.link.disk.full = False
@@ -335,8 +384,7 @@ class Broker(RuleBasedStateMachine):
             assert stored == {job.backtest_id: job.status for job in self.link.core.scheduler.jobs}
             for message_id, count in self.expected.items():
                 assert self.received(message_id) == count, message_id
-            for topic, messages in self.link.streams.items():
-                is_dense(topic, messages)
+            self.every_stream_is_dense()
             self.replay_recording()
         finally:
             self.patches.undo()

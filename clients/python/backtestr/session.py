@@ -288,7 +288,7 @@ class Session:
         del self._pending[request_id]
         if request_id == self._ping_id:
             self._ping_id = None
-            self._due(now)  # for the next one's time to be reckoned
+            self._due(self._last_sent)  # at once, for the next one's time to be reckoned, which may have come
             return []  # the broker is there; nobody else waits for this
         if error is not None:
             greet = isinstance(error, SessionUnknown) and self._is_current(pending)

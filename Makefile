@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .PHONY: help setup run-broker test lint types imports cover schema clean
-.PHONY: bench bench-rtt bench-engine bench-data bench-durability bench-curve chaos-frames parity
+.PHONY: bench bench-rtt bench-engine bench-data bench-durability bench-curve chaos parity
 
 help:
 	@echo "make run-broker    start the broker and its workers (sets everything up first)"
@@ -18,7 +18,7 @@ help:
 	@echo "make bench-durability  requests that wait for the disk, beside a bare commit"
 	@echo "make bench-curve   what encryption costs, beside plain TCP"
 	@echo "make bench-data    a million rows imported and refused, 100,000 bars with indicators asked for"
-	@echo "make chaos-frames  hostile frames on every socket, the broker's memory before and after"
+	@echo "make chaos         kills, stops, races and hostile frames in full: what survives, and how long it takes"
 
 setup: $(INSTALLED)
 
@@ -71,9 +71,13 @@ bench-durability: setup
 bench-curve: setup
 	$(BIN)/python benchmarks/curve.py $(ARGS)
 
-# 100,000 hostile frame lists on every bound socket: the broker must stay up and its memory flat.
-chaos-frames: setup
-	PYTHONPATH=benchmarks:tests $(BIN)/python benchmarks/chaos/frames.py $(ARGS)
+# Everything that may go wrong, on purpose and in full: about ten minutes. One of them: make chaos-state ARGS='--times 50'.
+CHAOS := workers broker subscriber state frames
+
+chaos: $(CHAOS:%=chaos-%)
+
+chaos-%: setup
+	PYTHONPATH=benchmarks:tests $(BIN)/python benchmarks/chaos/$*.py $(ARGS)
 
 # The presets beside the libraries they are named after; needs the extra `bench`.
 parity: setup

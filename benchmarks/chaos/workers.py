@@ -1,0 +1,219 @@
+"""Workers are killed with `kill -9` in the middle of backtests: each backtest ends once, its streams are whole.
+
+    make chaos-workers          50 kills
+    make chaos-workers ARGS='--kills 3 --seed 7'
+
+At random moments a worker that is at a backtest is killed. A backtest is tried once more, and fails the second time
+with SYSTEM_ERROR: each has to end in exactly one final state. A subscriber to everything has to get every message, or
+to be told which are lost, and a completed backtest's orders have to be those of an undisturbed one. Exits 1 for a fault.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import random
+import signal
+import statistics
+import sys
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import backtestr
+from backtestr import Client, Gap, Subscription, Update
+from backtestr_protocol import topics
+from backtestr_protocol.errors import TimedOut
+from harness import Stranger, running_broker
+
+# A few bars at a time: a backtest takes a second or more, so that every kill hits one.
+CONFIG = {"broker.toml": "[workers]\ncompute = 4\n", "engine.toml": "[worker]\nchunk_bars = 4\n"}
+BACKTEST = ("sma_cross", "SYNTH")
+RANGE: dict[str, Any] = {"start": "2024-01-01", "end": "2024-01-15"}
+# Queued or running at once.
+UNDER_WAY = 5
+# Seconds that a worker may be at work before it is killed, at random.
+AT_WORK = (0.0, 0.5)
+# Seconds until some worker has to be at work again; the supervisor's delays grow to ten.
+PATIENCE = 60.0
+ENDED = ("completed", "failed", "stopped")
+
+
+class Heard:
+    """What a subscriber got of every topic, in order, and what it was told that it did not get."""
+
+    def __init__(self, client: Client) -> None:
+        self._subscriptions = [client.subscribe(prefix) for prefix in ("orders.", "progress.", "positions.")]
+        self._changes = client.subscribe("system.backtests", history=True)
+        self.last: Counter[str] = Counter()
+        self.messages = 0
+        self.stated_lost = 0
+        self.final: dict[str, list[str]] = {}
+        self.faults: list[str] = []
+
+    def take(self) -> None:
+        """Read what has come."""
+        for subscription in self._subscriptions:
+            for one in arrived(subscription):
+                self._count(one)
+        for one in arrived(self._changes):
+            if isinstance(one, Update) and one.data.status in ENDED:
+                self.final.setdefault(one.data.backtest_id, []).append(one.data.status)
+
+    def _count(self, one: object) -> None:
+        match one:
+            case Update(topic=topic, seq=seq):
+                self.messages += 1
+                if seq != self.last[topic] + 1:
+                    self.faults.append(f"{topic} jumped from {self.last[topic]} to {seq}, and nothing was said")
+                self.last[topic] = seq
+            case Gap(topic=topic, from_seq=from_seq, to_seq=to_seq):
+                self.stated_lost += to_seq - from_seq + 1
+                if from_seq != self.last[topic] + 1:
+                    self.faults.append(
+                        f"{topic} is lost from {from_seq} on, and {self.last[topic]} was the last before"
+                    )
+                self.last[topic] = to_seq
+            case _:
+                self.faults.append(f"a subscriber heard {one}")
+
+
+def arrived(subscription: Subscription) -> list[object]:
+    found: list[object] = []
+    with contextlib.suppress(TimedOut):
+        while (one := subscription.next(0.0)) is not None:
+            found.append(one)
+    return found
+
+
+class Places:
+    """Which processes have which workers' places, and how long those of the dead were empty."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._dead: dict[str, tuple[int, float]] = {}  # worker -> its process, and when it was killed
+        self.empty_for: list[float] = []
+
+    def look(self) -> list[tuple[str, int]]:
+        """The compute workers that are at a backtest now."""
+        workers = [one for one in self._client.status().workers if one.worker_id.startswith("compute-")]
+        for one in workers:
+            pid, killed = self._dead.get(one.worker_id, (one.pid, 0.0))
+            if one.pid != pid and one.state in ("idle", "busy"):
+                self.empty_for.append(time.monotonic() - killed)
+                del self._dead[one.worker_id]
+        return [(one.worker_id, one.pid) for one in workers if one.state == "busy" and one.worker_id not in self._dead]
+
+    def kill(self, worker_id: str, pid: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        self._dead[worker_id] = pid, time.monotonic()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--kills", type=int, default=50, help="of workers (default 50)")
+    parser.add_argument("--seed", type=int, default=1, help="of the moments (default 1)")
+    arguments = parser.parse_args()
+    chance = random.Random(arguments.seed)
+    began = time.monotonic()
+    with (
+        running_broker(CONFIG) as broker,
+        backtestr.connect(connection_file=broker.connection_file, request_timeout=PATIENCE) as client,
+        Stranger(broker.connection_file) as stranger,
+    ):
+        undisturbed = client.backtest(*BACKTEST, timeframe="1m", **RANGE, watch=())
+        undisturbed.wait(PATIENCE)
+        heard, places = Heard(client), Places(client)
+        started: list[str] = []
+        for _ in range(arguments.kills):
+            keep_busy(client, started)
+            worker_id, pid = busy_worker(places, heard, chance)
+            places.kill(worker_id, pid)
+        stranger.hello()
+        faults = wait_for_all(client, stranger, heard, started)
+        places.look()
+        faults += heard.faults + list(found_wrong(client, stranger, heard, started, undisturbed.id))
+    outcomes = Counter(states[-1] for states in heard.final.values())
+    empty = places.empty_for or [0.0]
+    print(
+        f"{arguments.kills} kills in {time.monotonic() - began:.0f} s; {len(started)} backtests: "
+        f"{outcomes['completed'] - 1} completed, {outcomes['failed']} failed; {heard.messages:,} messages heard, "
+        f"{heard.stated_lost:,} stated lost; a worker's place was empty for {statistics.median(empty):.2f} s (median, "
+        f"worst {max(empty):.2f} s); {len(faults)} faults"
+    )
+    for fault in faults[:20]:
+        print(f"fault: {fault}")
+    return 1 if faults else 0
+
+
+def keep_busy(client: Client, started: list[str]) -> None:
+    under_way = sum(one.status not in ENDED for one in client.list_backtests(limit=4 * UNDER_WAY))
+    for _ in range(UNDER_WAY - under_way):
+        started.append(str(uuid.uuid4()))
+        client.backtest(*BACKTEST, timeframe="1m", **RANGE, backtest_id=started[-1], watch=()).abandon()
+
+
+def busy_worker(places: Places, heard: Heard, chance: random.Random) -> tuple[str, int]:
+    """One that has been at a backtest for a random while."""
+    deadline = time.monotonic() + PATIENCE
+    until = time.monotonic() + chance.uniform(*AT_WORK)
+    while time.monotonic() < deadline:
+        heard.take()
+        busy = places.look()
+        if busy and time.monotonic() >= until:
+            return chance.choice(busy)
+        time.sleep(0.01)
+    raise RuntimeError(f"no worker was at work for {PATIENCE:g} s")
+
+
+def wait_for_all(client: Client, stranger: Stranger, heard: Heard, started: list[str]) -> list[str]:
+    """Listen until every backtest has ended, and everything of it was heard."""
+    deadline = time.monotonic() + PATIENCE * 2
+    while time.monotonic() < deadline:
+        heard.take()
+        left = [one for one in started if one not in heard.final]
+        behind = [topic for topic in heard.last if heard.last[topic] < last_seq(stranger, topic)]
+        if not left and not behind:
+            return []
+        client.ping()
+        time.sleep(0.1)
+    unfinished = [f"backtest {one} is {client.backtest_status(one).status} after the last kill" for one in left]
+    return unfinished + [f"of {topic} nothing after {heard.last[topic]} was heard" for topic in behind]
+
+
+def last_seq(stranger: Stranger, topic: str) -> int:
+    """Asked for what is not there yet, the broker says how far the topic has come."""
+    return int(stranger.ask("FetchMissed", {"topic": topic, "fromSeq": 1 << 40})["toSeq"])
+
+
+def found_wrong(
+    client: Client, stranger: Stranger, heard: Heard, started: list[str], undisturbed: str
+) -> Iterator[str]:
+    expected = [last_seq(stranger, topic) for topic in topics_of(undisturbed)]
+    stored = client.results(undisturbed, tables=("orders",)).orders
+    for backtest_id in started:
+        states = heard.final.get(backtest_id, [])
+        if len(states) != 1:
+            yield f"backtest {backtest_id} ended {len(states)} times: {states}"
+            continue
+        status = client.backtest_status(backtest_id)
+        if status.status == "failed" and (status.error is None or status.error.code != "SYSTEM_ERROR"):
+            yield f"backtest {backtest_id} failed with {status.error}"
+        if status.status == "completed":
+            if [heard.last[topic] for topic in topics_of(backtest_id)] != expected:
+                yield f"backtest {backtest_id} did not publish what an undisturbed one does"
+            orders = client.results(backtest_id, tables=("orders",)).orders
+            if orders is None or stored is None or not orders.drop("order_id").equals(stored.drop("order_id")):
+                yield f"backtest {backtest_id} has other orders than an undisturbed one"
+
+
+def topics_of(backtest_id: str) -> tuple[str, str]:
+    return topics.orders(backtest_id), topics.positions(backtest_id)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

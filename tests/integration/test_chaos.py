@@ -1,0 +1,86 @@
+"""The programs of `benchmarks/chaos` in small: each ends well, and says in one line what it did. `make chaos` runs them
+in full."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import zmq
+
+from harness import ROOT, RunningBroker, Stranger
+
+CHAOS = ROOT / "benchmarks" / "chaos"
+
+
+def run(name: str, *arguments: str) -> str:
+    """The line that it prints; it must have found no fault."""
+    search = os.pathsep.join([str(ROOT / "benchmarks"), str(ROOT / "tests")])
+    done = subprocess.run(
+        [sys.executable, str(CHAOS / f"{name}.py"), *arguments],
+        env={**os.environ, "PYTHONPATH": search},
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert "0 faults" in done.stdout
+    return done.stdout
+
+
+def test_killed_workers_cost_no_backtest_and_no_message() -> None:
+    said = run("workers", "--kills", "2")
+    assert said.startswith("2 kills")
+
+
+def test_a_killed_broker_loses_nothing_and_does_nothing_twice() -> None:
+    said = run("broker", "--kills", "1")
+    assert said.startswith("1 kills")
+    assert " 0 pings" not in said
+
+
+def test_a_stopped_subscriber_harms_nobody_and_knows_what_it_lost() -> None:
+    said = run("subscriber", "--seconds", "2")
+    assert "one stopped for 2 s" in said
+
+
+def test_increments_of_many_add_up_and_snapshots_are_true() -> None:
+    said = run("state", "--clients", "3", "--keys", "3", "--times", "30")
+    assert said.startswith("270 increments by 3 clients on 3 keys")
+    assert "270 changes followed" in said
+
+
+@pytest.mark.parametrize("arguments", [["--kills", "many"], ["--unheard-of"]])
+def test_a_wrong_argument_is_refused(arguments: list[str]) -> None:
+    with pytest.raises(AssertionError, match="usage"):
+        run("workers", *arguments)
+
+
+# --- names that two connections share ---
+
+
+def test_a_second_connection_under_the_same_zeromq_identity_harms_nobody(broker: RunningBroker) -> None:
+    """The identity is the client's to choose. A ROUTER lets the first have it, and the second is not heard."""
+    with Stranger(broker.connection_file, "first") as first, Stranger(broker.connection_file, "second") as second:
+        for stranger in (first, second):
+            stranger.dealer.close()
+            stranger.dealer = stranger.open(zmq.DEALER)
+            stranger.dealer.setsockopt(zmq.IDENTITY, b"the same")
+            stranger.dealer.connect(stranger.connection["endpoints"]["requests"])
+            if stranger is first:
+                first.hello()
+        second.dealer.send_multipart(second.requests.hello())
+        for _ in range(20):
+            assert first.ask("Ping", {})["timestamp"] > 0
+        assert not second.dealer.poll(0)
+
+
+def test_two_clients_of_one_name_are_both_served(broker: RunningBroker) -> None:
+    with Stranger(broker.connection_file, "twin") as first, Stranger(broker.connection_file, "twin") as second:
+        assert first.hello()["sessionId"] != second.hello()["sessionId"]
+        for number in range(20):
+            for which, stranger in enumerate((first, second)):
+                key = f"twins.{which}"
+                assert stranger.ask("UpdateState", {"key": key, "value": number})["version"] == number + 1

@@ -133,9 +133,10 @@ def main() -> int:
             faults.append(f"the broker grew by {peak - memory:.0f} MB")
         print(
             f"{flood.backtests} backtests, {last:,} messages; one stopped for {arguments.seconds:g} s at "
-            f"{stopped_at:,}: the fast one got {before:,.0f}, {during:,.0f}, {after:,.0f} a second before, meanwhile, after, and lost "
-            f"{fast.said['lost']}; the slow one got {slow.said['got']:,} and was told that {slow.said['lost']:,} are "
-            f"lost; the broker had {memory:.0f} MB, at most {peak:.0f} MB; {len(faults)} faults"
+            f"{stopped_at:,}: the fast one got {before:,.0f}, {during:,.0f}, {after:,.0f} a second before, meanwhile, "
+            f"after, and lost {fast.said['lost']}; the slow one got {slow.said['got']:,} and was told that "
+            f"{slow.said['lost']:,} are lost; the broker had {memory:.0f} MB, at most {peak:.0f} MB; "
+            f"{len(faults)} faults"
         )
     for fault in faults:
         print(f"fault: {fault}")

@@ -5,7 +5,7 @@
 
 At random moments a worker that is at a backtest is killed. A backtest is tried once more, and fails the second time
 with SYSTEM_ERROR: each has to end in exactly one final state. A subscriber to everything has to get every message, or
-to be told which are lost, and a completed backtest's orders have to be those of an undisturbed one. Exits 1 for a fault.
+to be told which are lost; a completed backtest's orders have to be those of an undisturbed one. Exits 1 for a fault.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from backtestr_protocol import engine, topics
 from backtestr_protocol.codec import Envelope
 
 from .events import (
+    ClientsDropped,
     CommitFailed,
     Committed,
     Effect,
@@ -138,6 +139,10 @@ class Storyteller:
                 return self._line(
                     "worker", f"{worker_id} ended{holding}: {reason}", about, workerId=worker_id, reason=reason
                 )
+            case ClientsDropped(reason):
+                about = NOBODY.union(*(self._on(peer) for peer in self._clients))
+                said = f"every connection of clients was ended: {reason}"
+                return self._line("connections", said, about, reason=reason)
             case Tick():
                 return self._line("tick", "time was looked at")
             case Committed(ticket):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from backtestr_broker.events import ClientsDropped
 from backtestr_broker.replay import Replay
 from backtestr_broker.story import Line, Sort, Storyteller
 from backtestr_protocol.errors import AlgorithmError
@@ -53,6 +54,15 @@ def test_a_job_from_its_request_over_a_lost_worker_to_its_end(link: Link, ann: C
         "b1 is failed",
         "change 7 is on its way to disk: JobPut, JobPut",
         "everything up to change 7 is on disk",
+    ]
+
+
+def test_a_client_is_told_that_its_connection_was_ended(link: Link, ann: Client) -> None:
+    ann.ask("Ping")
+    link.feed(ClientsDropped("the list of allowed keys has changed", link.wall_ms))
+    assert texts(told(link, "client", "ann"))[-2:] == [
+        "every connection of clients was ended: the list of allowed keys has changed",
+        "client_left clientId ann, reason the list of allowed keys has changed",
     ]
 
 

@@ -17,6 +17,7 @@ _LEVELS = {
     "allow_list_problem": logging.ERROR,
     "message_refused": logging.WARNING,
     "message_dropped": logging.WARNING,
+    "peer_gone": logging.DEBUG,
     "worker_lost": logging.WARNING,
     "recorder_stopped": logging.WARNING,
     "fault": logging.ERROR,

@@ -292,8 +292,8 @@ class Shell:
         except zmq.ZMQError as error:
             if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
                 raise
-            reason = "its queue is full" if error.errno == zmq.EAGAIN else "it has gone"
-            hooks.send("message_dropped", {"socket": name, "reason": reason})
+            # A client that leaves does not wait for the answer to its goodbye.
+            hooks.send("message_dropped" if error.errno == zmq.EAGAIN else "peer_gone", {"socket": name})
 
 
 def _descriptor(socket: zmq.Socket[bytes]) -> int:

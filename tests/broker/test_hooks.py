@@ -35,7 +35,8 @@ def no_log_after() -> Iterator[None]:
 
 def test_every_signal_that_the_core_sends_is_a_hook() -> None:
     names = set(get_type_hints(Notify)["signal"].__args__)
-    of_the_shell = {"message_dropped", "peer_gone", "client_denied", "clients_dropped", "allow_list_problem"}
+    of_the_door = {"client_denied", "clients_dropped", "allow_list_problem"}
+    of_the_shell = {"message_dropped", "peer_gone", "recorder_stopped", *of_the_door}
     assert names | of_the_shell == set(hooks.SIGNALS)
 
 

@@ -96,6 +96,11 @@ class Job:
         self.waiting: list[tuple[Wish, Waiter]] = []
 
     @property
+    def client_id(self) -> str:
+        """Whose it is: who asked for it."""
+        return self.key[0]
+
+    @property
     def ended(self) -> bool:
         return self.status in FINAL_STATES
 

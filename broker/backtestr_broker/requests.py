@@ -171,7 +171,7 @@ class Requests:
 
     def _start(self, _session: Session, data: BacktestConfig, waiter: Waiter) -> None:
         backtest_id = data.backtest_id if data.backtest_id is not None else self._desk.unique_id()
-        self._desk.scheduler.check_room()
+        self._desk.scheduler.check_room(waiter[0])
         config = msgspec.structs.replace(data, backtest_id=backtest_id)
         self._desk.scheduler.ask("CheckBacktest", encode(config), waiter, "B")
 

@@ -93,13 +93,21 @@ class Scheduler:
     def queued(self) -> int:
         return len(self._job_queue) + len(self._question_queue)
 
+    @property
+    def queues(self) -> dict[str, tuple[int, int]]:
+        """What is queued, and how much may be, by what it is."""
+        return {
+            "backtests": (len(self._job_queue), self._job_queue.bound),
+            "questions": (len(self._question_queue), self._question_queue.bound),
+        }
+
     # --- what clients ask ---
 
     def ask(self, work: Work, data: bytes, waiter: Waiter, priority: Priority) -> None:
         """Have an interactive worker do `work`. Raises `Busy`."""
         self._asked += 1
         question_id = f"question-{self._asked}"
-        self._question_queue.push(question_id, priority)
+        self._question_queue.push(question_id, priority, waiter[0])
         self._questions[question_id] = _Question(work, data, waiter, priority)
         self._dispatch()
 
@@ -108,11 +116,16 @@ class Scheduler:
         self.jobs.restore(records)
         for job in self.jobs:
             if not job.ended:
-                self._job_queue.push_admitted(job.backtest_id, "B")
+                self._job_queue.push_admitted(job.backtest_id, "B", job.client_id, held=job.wish == "pause")
 
-    def check_room(self) -> None:
-        """Raises `Busy` when no further backtest could be queued."""
-        self._job_queue.check_room(len(self._accepting))
+    def check_room(self, client_id: str) -> None:
+        """Raises `Busy` when that client could not queue a further backtest."""
+        own = sum(job.client_id == client_id for job in self._accepting.values())
+        self._job_queue.check_room(client_id, len(self._accepting), own)
+
+    def waiting(self, client_id: str) -> int:
+        """Backtests and questions of that client that wait for a worker."""
+        return self._job_queue.waiting(client_id) + self._question_queue.waiting(client_id)
 
     def pause(self, job: Job, waiter: Waiter) -> BacktestAccepted | None:
         """The answer, or None when it comes later. Raises `StateConflict`, and `Busy` when too many are parked."""
@@ -131,6 +144,8 @@ class Scheduler:
                 retryAfterMs=RETRY_AFTER_MS,
             )
         self._wait(job, "pause", waiter)
+        if job.status == "queued":
+            self._job_queue.hold(job.backtest_id, True)
         if to_be_told:
             self._control(job, "pause")
         return None
@@ -140,6 +155,7 @@ class Scheduler:
         self._refuse_ended(job, "resumed")
         if job.status == "queued":
             self._let_run(job)
+            self._job_queue.hold(job.backtest_id, False)
             self._outbox.save_job(job.backtest_id)
             self._dispatch()
             return job.accepted()
@@ -252,7 +268,7 @@ class Scheduler:
             raise SystemFault(f"the check of a backtest gave no BacktestConfig: {error}") from error
         if config.backtest_id is None or config.symbol is None:
             raise SystemFault("the check of a backtest lost its backtestId or its symbol")
-        self.check_room()
+        self.check_room(waiter[0])
         self.jobs.check_free(config.backtest_id)
         if config.backtest_id in self._accepting:
             raise StateConflict(f"backtest {config.backtest_id!r} is being started already; choose another backtestId")
@@ -271,7 +287,7 @@ class Scheduler:
         """The backtest is on disk: from now on it is known, and will come to an end."""
         job = self._accepting.pop(backtest_id)
         self.jobs.add(job)
-        self._job_queue.push_admitted(backtest_id, "B")
+        self._job_queue.push_admitted(backtest_id, "B", job.client_id)
         self._announce(job)
         self._outbox.answer(job.key, job.accepted())
         self._dispatch()
@@ -320,7 +336,7 @@ class Scheduler:
                 self._let_run(job)
             elif was_paused:
                 job.wish = "pause"
-            self._job_queue.push_front(job.backtest_id, "B")
+            self._job_queue.push_front(job.backtest_id, "B", job.client_id, held=job.wish == "pause")
 
     def _fail(self, job: Job, reason: str) -> None:
         """End a backtest by no fault of its own, and tell everyone."""
@@ -427,7 +443,7 @@ class Scheduler:
             fault = SystemFault(f"the worker that answered {question.work} ended, for the second time: {reason}")
             self._outbox.answer(question.waiter, fault)
         else:
-            self._question_queue.push_front(question_id, question.priority)
+            self._question_queue.push_front(question_id, question.priority, question.waiter[0])
 
     # --- who does what next ---
 
@@ -448,9 +464,8 @@ class Scheduler:
             worker.task_id = backtest_id
             self._control(self.jobs.get(backtest_id), "resume")
             return
-        can_park = self.workers.can_park(worker)
-        # One that is to be paused before its first bar waits for a worker that has room to hold it.
-        next_id = self._job_queue.pop(lambda queued_id: can_park or self.jobs.get(queued_id).wish != "pause")
+        # One that is to be paused before its first bar is held for a worker that has room for it.
+        next_id = self._job_queue.pop(self.workers.can_park(worker))
         if next_id is None:
             return
         job = self.jobs.get(next_id)
@@ -479,6 +494,8 @@ class Scheduler:
         assert at_work | parked == running | paused, f"{at_work=} {parked=} {running=} {paused=}"
         queued = [job for job in self.jobs if job.status == "queued"]
         assert len(queued) == len(self._job_queue), "a queued backtest is not in the queue, or the reverse"
+        for job in queued:
+            assert self._job_queue.is_held(job.backtest_id) == (job.wish == "pause"), f"{job.backtest_id} {job.wish}"
         for job in self.jobs:
             assert len(job.waiting) <= MAX_WAITING
             assert job.wish is not None or not job.waiting, f"someone waits for nothing of {job.backtest_id}"

@@ -1,0 +1,169 @@
+"""One client floods with background and bulk requests; what does another one notice?
+
+    make chaos-flood
+    make chaos-flood ARGS='--seconds 60 --flooders 2'
+
+The other one pings all the time, first alone and then beside the flood, and its p99 must stay within five times of what
+it was. In the flood it stops a backtest that is running, and runs one of its own while the flood's are queued. The
+flooding client is a process of its own that sends as fast as ZeroMQ takes it. Exits 1 when something is too late.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import zmq
+
+from harness import RunningBroker, Stranger, running_broker
+from integration.test_end_to_end import SYNTH
+
+# How much worse the p99 of a Ping may be (the issue's bound).
+MAX_RATIO = 5.0
+# Seconds between two pings: a client that watches, not one that floods itself.
+PING_PAUSE = 0.001
+STOP_SECONDS = 5.0
+# How long the other client's own backtest may take beside the flood's: it waits for those that run, not for the queue.
+OWN_SECONDS = 30.0
+KINDS = (
+    ("StartBacktest", SYNTH),
+    ("ImportMarketData", {"path": "/nowhere.csv", "symbol": "FLOOD"}),
+    ("StartSweep", {}),
+)
+BURST = 64
+CONFIG = {"broker.toml": "[workers]\ncompute = 1\n", "engine.toml": "[worker]\nchunk_bars = 20\n"}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--seconds", type=float, default=20.0, help="of pings, without and with the flood (default 20)")
+    parser.add_argument("--flooders", type=int, default=1, help="clients that flood (default 1)")
+    parser.add_argument("--flood", type=Path, metavar="CONNECTION_FILE", help="be a client that floods, for --seconds")
+    parser.add_argument("--name", default="flood", help="of that client")
+    arguments = parser.parse_args()
+    if arguments.flood:
+        print(json.dumps(flood(arguments.flood, arguments.name, arguments.seconds)))
+        return 0
+    with running_broker(CONFIG) as broker, Stranger(broker.connection_file, "watcher") as watcher:
+        watcher.hello()
+        ping(watcher, 1.0)  # warm
+        idle = ping(watcher, arguments.seconds)
+        report("alone", idle)
+        victim = watcher.ask("StartBacktest", {**SYNTH, "options": {"streams": {"progressIntervalMs": 1000}}})
+        watcher.ask("PauseBacktest", {"backtestId": victim["backtestId"]})
+        with flooding(broker, arguments.flooders, arguments.seconds + 10.0) as flooders:
+            wait_for_queue(watcher)
+            flooded = ping(watcher, arguments.seconds)
+            report("flooded", flooded)
+            stopped = timed_stop(watcher, victim["backtestId"])
+            queued = watcher.ask("GetSystemStatus", {})["queuedRequests"]
+            own = timed_backtest(watcher)
+        for name, process in flooders.items():
+            print(f"{name}: {process.stdout.read().strip() if process.stdout else ''}")
+        status = watcher.ask("GetSystemStatus", {})
+        print(json.dumps({name: status.get(name) for name in ("status", "reasons", "connections", "throttle")}))
+    ratio = p99(flooded) / p99(idle)
+    print(f"p99 beside the flood: {ratio:.1f} times of alone (bound {MAX_RATIO:g})")
+    print(f"StopBacktest took effect after {stopped:.3f} s (bound {STOP_SECONDS:g})")
+    print(f"own backtest, with {queued} queued before it: {own:.1f} s (bound {OWN_SECONDS:g})")
+    good = ratio <= MAX_RATIO and stopped <= STOP_SECONDS and own <= OWN_SECONDS
+    print("the other client is served" if good else "the other client is NOT served")
+    return 0 if good else 1
+
+
+def flood(connection_file: Path, name: str, seconds: float) -> dict[str, int]:
+    """Send without a pause for so long; counts what was sent and what came back, by code."""
+    counts: Counter[str] = Counter()
+    with Stranger(connection_file, name) as stranger:
+        stranger.hello()
+        until = time.monotonic() + seconds
+        number = 0
+        while time.monotonic() < until:
+            for _ in range(BURST):
+                kind, data = KINDS[number % len(KINDS)]
+                with contextlib.suppress(zmq.Again):
+                    stranger.dealer.send_multipart(stranger.requests.make(kind, data), zmq.DONTWAIT)
+                    counts["sent"] += 1
+                number += 1
+            while stranger.dealer.poll(0):
+                envelope, _ = stranger.receive()
+                payload = envelope["payload"]
+                counts[payload["type"] if payload["type"] == "Success" else payload["data"]["code"]] += 1
+    return dict(counts)
+
+
+@contextlib.contextmanager
+def flooding(broker: RunningBroker, clients: int, seconds: float) -> Iterator[dict[str, subprocess.Popen[str]]]:
+    """So many clients that flood for the length of the block; each prints what it counted when it ends."""
+    processes: dict[str, subprocess.Popen[str]] = {}
+    for number in range(1, clients + 1):
+        name = f"flood-{number}"
+        command = [sys.executable, __file__, "--flood", str(broker.connection_file), "--name", name]
+        processes[name] = subprocess.Popen([*command, "--seconds", str(seconds)], stdout=subprocess.PIPE, text=True)
+    try:
+        yield processes
+    finally:
+        for process in processes.values():
+            process.wait()
+
+
+def wait_for_queue(watcher: Stranger) -> None:
+    """Until the flood has come."""
+    deadline = time.monotonic() + 30.0
+    while watcher.ask("GetSystemStatus", {})["queuedRequests"] < 100:
+        if time.monotonic() > deadline:
+            raise RuntimeError("the flood did not fill the queues")
+
+
+def ping(watcher: Stranger, seconds: float) -> list[float]:
+    """Milliseconds of each Ping."""
+    took = []
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        began = time.perf_counter()
+        watcher.ask("Ping", {})
+        took.append((time.perf_counter() - began) * 1000)
+        time.sleep(PING_PAUSE)
+    return took
+
+
+def timed_stop(watcher: Stranger, backtest_id: str) -> float:
+    began = time.monotonic()
+    stopped = watcher.ask("StopBacktest", {"backtestId": backtest_id})
+    took = time.monotonic() - began
+    if stopped["status"] != "stopped":
+        raise RuntimeError(f"StopBacktest answered {stopped}")
+    return took
+
+
+def timed_backtest(watcher: Stranger) -> float:
+    """Seconds from StartBacktest to its end."""
+    began = time.monotonic()
+    started = watcher.ask("StartBacktest", SYNTH)
+    while watcher.ask("GetBacktestStatus", {"backtestId": started["backtestId"]})["status"] != "completed":
+        time.sleep(0.01)
+    return time.monotonic() - began
+
+
+def p99(took: list[float]) -> float:
+    return statistics.quantiles(took, n=100)[98]
+
+
+def report(name: str, took: list[float]) -> None:
+    print(
+        f"{name:8} {len(took):7,} pings: median {statistics.median(took):7.2f} ms, p99 {p99(took):7.2f} ms, "
+        f"worst {max(took):7.2f} ms",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -91,14 +91,25 @@ class AnswerBook:
         """End a running request whose answer must not be remembered, such as `BUSY`; returns its connection."""
         return self._clients[client_id].running.pop(request_id)
 
+    def __len__(self) -> int:
+        """How many clients are known."""
+        return len(self._clients)
+
+    def running(self, client_id: str) -> int:
+        """How many requests of that client are not answered yet."""
+        client = self._clients.get(client_id)
+        return len(client.running) if client is not None else 0
+
     def expire(self, now: float) -> None:
-        """Forget the answers that are past their time."""
-        for client_id, client in self._clients.items():
+        """Forget the answers that are past their time, and the clients of which nothing is left."""
+        for client_id, client in list(self._clients.items()):
             while client.answers:
                 oldest = next(iter(client.answers))
                 if now - client.answers[oldest][0] < KEPT_SECONDS:
                     break
                 self._forget(client_id, oldest)
+            if not client.answers and not client.running:
+                del self._clients[client_id]
 
     def _forget(self, client_id: str, request_id: str) -> None:
         del self._clients[client_id].answers[request_id]

@@ -11,12 +11,15 @@ import msgspec
 
 from backtestr_protocol.engine import WorkerKind
 from backtestr_protocol.errors import InvalidConfiguration
+from backtestr_protocol.messages import Priority
 from backtestr_protocol.options import load_options
 
 from .core import Limits
+from .throttle import Rate
 
 _Positive = Annotated[int, msgspec.Meta(ge=1)]
 _NotNegative = Annotated[int, msgspec.Meta(ge=0)]
+_PerSecond = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 # More processes than this on one desktop is a slip of the finger.
 _MAX_WORKERS = 256
 
@@ -44,6 +47,30 @@ class LimitOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     max_queued_questions: _Positive
 
 
+class ThrottleOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    real_time_per_second: _PerSecond
+    real_time_burst: _Positive
+    interactive_per_second: _PerSecond
+    interactive_burst: _Positive
+    background_per_second: _PerSecond
+    background_burst: _Positive
+    bulk_per_second: _PerSecond
+    bulk_burst: _Positive
+
+    def rates(self) -> dict[Priority, Rate]:
+        return {
+            "R": Rate(self.real_time_per_second, self.real_time_burst),
+            "I": Rate(self.interactive_per_second, self.interactive_burst),
+            "B": Rate(self.background_per_second, self.background_burst),
+            "K": Rate(self.bulk_per_second, self.bulk_burst),
+        }
+
+
+class LivenessOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    worker_hung_ms: Annotated[int, msgspec.Meta(ge=1000)]
+    worker_silence_ms: Annotated[int, msgspec.Meta(ge=1000)]
+
+
 class StateOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     verify_interval_ms: Annotated[int, msgspec.Meta(ge=10)]
 
@@ -69,13 +96,20 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     curve: CurveOptions
     workers: Workers
     limits: LimitOptions
+    throttle: ThrottleOptions
+    liveness: LivenessOptions
     state: StateOptions
     sockets: SocketOptions
     recorder: RecorderOptions
     log: Log
 
     def core_limits(self) -> Limits:
-        return Limits(**msgspec.structs.asdict(self.limits), **msgspec.structs.asdict(self.state))
+        return Limits(
+            **msgspec.structs.asdict(self.limits),
+            **msgspec.structs.asdict(self.liveness),
+            **msgspec.structs.asdict(self.state),
+            rates=self.throttle.rates(),
+        )
 
     def worker_counts(self) -> dict[WorkerKind, int]:
         """How many workers of each kind; `compute = 0` becomes one per core but one."""

@@ -3,8 +3,8 @@
     effects = core.handle(event, now)      # now: monotonic seconds
     deadline = core.next_deadline()        # when handle(Tick(…), now) is due
 
-What a request passes, in this order: signature, envelope, session, counter, duplicate, type, data (PROTOCOL.md,
-sections 2 to 5). Whatever fails there is answered and changes nothing else.
+What a request passes, in this order: signature, envelope, session, counter, duplicate, room and rate, type, data
+(PROTOCOL.md, sections 2 to 5). Whatever fails there is answered and changes nothing else.
 """
 
 from __future__ import annotations
@@ -46,12 +46,14 @@ from backtestr_protocol.messages import (
     Contract,
     Hello,
     MessageType,
+    Priority,
     SeriesInfo,
     SystemStatus,
     Watermarks,
     Welcome,
 )
 
+from .admission import Admission
 from .answers import Answer, AnswerBook
 from .durability import Durability
 from .events import (
@@ -62,6 +64,7 @@ from .events import (
     Event,
     HostSample,
     Instruct,
+    Kill,
     Notify,
     Persist,
     Publish,
@@ -76,6 +79,7 @@ from .events import (
 )
 from .jobs import Job, Waiter
 from .ledger import Held
+from .liveness import Liveness
 from .records import Change, Restored, StateRecord
 from .requests import Requests
 from .scheduler import Scheduler
@@ -84,12 +88,17 @@ from .sessions import Hellos, Session, Sessions
 from .state import State
 from .state_requests import update_message
 from .status import system_status
+from .throttle import Rate
 from .workers import Worker
 
 # Answers to what cannot be attributed to a request: one in this many seconds per connection (PROTOCOL.md, section 5).
 ERROR_INTERVAL = 1.0
 # Connections whose last such answer is remembered; one that is forgotten may get one answer more.
 MAX_ERROR_PEERS = 1024
+# Heartbeats that a session may be silent for and is still spared when their table is full: clients ping at every one.
+SPARED_HEARTBEATS = 3
+# Refusals that say nothing of the request itself: the same id may try again, so they are not remembered.
+PASSING = ("BUSY", "SYSTEM_ERROR", "RATE_LIMIT_EXCEEDED")
 
 # Algorithm versions whose last error is remembered; the ones that failed longest ago are forgotten.
 MAX_ALGORITHM_ERRORS = 1000
@@ -107,6 +116,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     max_queued_backtests: int
     max_queued_questions: int
     verify_interval_ms: int
+    worker_hung_ms: int
+    worker_silence_ms: int
+    rates: dict[Priority, Rate]
 
 
 class Core:
@@ -125,7 +137,8 @@ class Core:
         """`restored` is what an earlier broker left on disk."""
         self.instance_id = instance_id
         self.limits = limits
-        self.sessions = Sessions(key, limits.session_timeout_ms / 1000)
+        heartbeat = limits.heartbeat_interval_ms / 1000
+        self.sessions = Sessions(key, limits.session_timeout_ms / 1000, SPARED_HEARTBEATS * heartbeat)
         self._hellos = Hellos()
         self.sequencer = Sequencer()
         self.scheduler = Scheduler(
@@ -142,6 +155,10 @@ class Core:
         self._key = key
         self._signer = Signer(key)
         self._answers = AnswerBook()
+        self._admission = Admission(limits.rates, self._answers)
+        self._liveness = Liveness(
+            hung=limits.worker_hung_ms / 1000, silence=limits.worker_silence_ms / 1000, interval=heartbeat, now=now
+        )
         self._requests = Requests(self)
         self._configured_workers = workers
         self._started = self._now = now
@@ -182,9 +199,9 @@ class Core:
                 self._on_worker(peer, frames)
             case WorkerStarted(worker_id, kind, pid):
                 self.scheduler.workers.start(worker_id, kind, pid, now)
-            case WorkerExited(worker_id, reason):
-                self._notify("worker_lost", workerId=worker_id, reason=reason)
-                self.scheduler.lost(worker_id, reason)
+                self._liveness.started(worker_id, now)
+            case WorkerExited():
+                self._on_exit(event)
             case Tick(host):
                 self.host = host
                 self._on_time(now)
@@ -214,6 +231,7 @@ class Core:
         self.sessions.check_invariants()
         self._hellos.check_invariants()
         self._answers.check_invariants()
+        self._admission.check_invariants()
         self.sequencer.check_invariants()
         self.scheduler.check_invariants()
         self.durability.check_invariants()
@@ -276,6 +294,10 @@ class Core:
             )
         if (earlier := self.sessions.on(peer)) is not None:
             self._leave(earlier, "said Hello again")
+        self._admission.count(hello.client_id, "Hello")
+        self._admission.check(hello.client_id, "Hello", self._now)
+        if (silent := self.sessions.make_room(self._now)) is not None:
+            self._notify("client_left", clientId=silent.client_id, reason="silent while the table of sessions was full")
         session = self.sessions.open(hello.client_id, peer, self._now)
         self._notify("client_joined", clientId=hello.client_id, clientName=hello.client_name)
         return Welcome(
@@ -300,6 +322,7 @@ class Core:
     def _execute(self, session: Session, envelope: Envelope, peer: bytes) -> None:
         """Run a request that is allowed in, unless it ran before."""
         waiter = (session.client_id, envelope.id)
+        self._admission.count(session.client_id, envelope.payload.type)
         begun = self._answers.begin(*waiter, peer, self._now)
         if isinstance(begun, Answer):
             self._reply(peer, envelope.id, begun)
@@ -310,6 +333,7 @@ class Core:
             self.answer(waiter, job.accepted())
             return
         try:
+            self._admission.check(session.client_id, envelope.payload.type, self._now)
             answer = self._requests.execute(session, envelope.payload, waiter)
         except BacktestrError as error:
             self.answer(waiter, error)
@@ -351,6 +375,7 @@ class Core:
         if worker is None:  # a worker that was given up, or that never said it was ready
             return
         worker.last_seen = self._now
+        self._liveness.heard(worker.worker_id)
         try:
             match note:
                 case engine.Published():
@@ -375,6 +400,7 @@ class Core:
             return
         for info in note.algorithms:
             self.registered(info)
+        self._liveness.ready(worker.worker_id, note.beat_interval_ms / 1000)
         self._notify("worker_ready", workerId=worker.worker_id, pid=worker.pid, kind=worker.kind)
         if worker.kind == "interactive" and not self.serving:
             self.series_at_start = note.series
@@ -382,6 +408,20 @@ class Core:
         if not self.serving and workers.any_ready("compute") and workers.any_ready("interactive"):
             self.serving = True
             self._notify("serving")
+
+    def _on_exit(self, event: WorkerExited) -> None:
+        self._notify("worker_lost", workerId=event.worker_id, reason=event.reason)
+        next_start = self._now + event.restart_ms / 1000
+        looping = self._liveness.ended(event.worker_id, event.reason, event.early_deaths, next_start, self._now)
+        if looping is not None:
+            self.report(SystemFault(looping))
+        self.scheduler.lost(event.worker_id, event.reason)
+
+    def _watch_workers(self, now: float) -> None:
+        used = self.host.cpu_seconds
+        cpu = {one.worker_id: used[one.pid] for one in self.scheduler.workers if one.pid in used}
+        for condemned in self._liveness.look(cpu, now):
+            self._effects.append(Kill(condemned.worker_id, condemned.reason))
 
     # --- time ---
 
@@ -392,6 +432,7 @@ class Core:
         if now >= self._heartbeat_due:
             self._heartbeat_due = now + self.limits.heartbeat_interval_ms / 1000
             self._answers.expire(now)
+            self._watch_workers(now)
             self.publish(topics.STATUS, encoded_payload("SystemStatus", self.status()))
         if now >= self._verify_due:
             self._verify_due = now + self.limits.verify_interval_ms / 1000
@@ -408,7 +449,9 @@ class Core:
         """SystemStatus as of now."""
         return system_status(
             scheduler=self.scheduler,
-            clients=len(self.sessions),
+            liveness=self._liveness,
+            connections=self._admission.connections(self.sessions, self.scheduler),
+            throttle=self._admission.throttling(),
             host=self.host,
             disk_fails=self.durability.fails,
             configured_workers=self._configured_workers,
@@ -444,7 +487,8 @@ class Core:
             result = self.error_data(result)
         if isinstance(result, ErrorData):
             answer = Answer(encoded_payload("Failure", result))
-            if result.code in ("BUSY", "SYSTEM_ERROR"):
+            self._admission.refused(waiter[0], result.code)
+            if result.code in PASSING:
                 self._reply(self._answers.abandon(*waiter), waiter[1], answer)
                 return
         else:

@@ -26,6 +26,7 @@ class HostSample(msgspec.Struct, frozen=True, kw_only=True):
     cpu_percent: float
     loop_lag_ms: float
     recorder_failed: bool = False
+    cpu_seconds: Mapping[int, float] = {}  # that each process has used since its start, by process id
 
 
 # --- events ---
@@ -64,11 +65,14 @@ class WorkerStarted(msgspec.Struct, frozen=True, tag=True):
 
 
 class WorkerExited(msgspec.Struct, frozen=True, tag=True):
-    """It ended, however: `reason` is for people ("killed by signal 9")."""
+    """It ended, however: `reason` is for people ("killed by signal 9"). It was the `early_deaths`th time in a row that it
+    did so soon after its start, and the next start waits for so long."""
 
     worker_id: str
     reason: str
     wall_ms: int
+    early_deaths: int = 0
+    restart_ms: int = 0
 
 
 class Tick(msgspec.Struct, frozen=True, tag=True):
@@ -151,6 +155,13 @@ class ReadState(msgspec.Struct, frozen=True, tag=True):
     key: str
 
 
+class Kill(msgspec.Struct, frozen=True, tag=True):
+    """End a worker's process at once; its end comes back as `WorkerExited`, with the reason in front."""
+
+    worker_id: str
+    reason: str
+
+
 class Notify(msgspec.Struct, frozen=True, tag=True):
     """Tell whoever listens in this process: logging, metrics, hooks."""
 
@@ -168,4 +179,4 @@ class Notify(msgspec.Struct, frozen=True, tag=True):
     facts: Mapping[str, Any]
 
 
-Effect = Reply | Publish | Instruct | Persist | ReadState | Notify
+Effect = Reply | Publish | Instruct | Persist | ReadState | Kill | Notify

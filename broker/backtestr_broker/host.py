@@ -45,4 +45,5 @@ class HostProbe:
             cpu_percent=100.0 * used / (elapsed * self._cores) if elapsed > 0 else 0.0,
             loop_lag_ms=loop_lag_ms,
             recorder_failed=recorder_failed,
+            cpu_seconds=spent,
         )

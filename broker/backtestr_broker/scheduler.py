@@ -208,6 +208,8 @@ class Scheduler:
 
     def paused(self, worker: Worker, note: engine.Paused) -> None:
         job = self._job_at(worker, note.task_id, "running")
+        if not self.workers.can_park(worker):  # nobody told it to
+            raise ValidationError(f"{worker.worker_id} paused more backtests than it may hold")
         worker.task_id = None
         worker.parked.add(job.backtest_id)
         self._change(job, "paused")

@@ -1,7 +1,8 @@
 """Sessions: who is connected, and which counters each has used.
 
 A session is opened by `Hello`, bound to one connection, kept alive by any request and dropped after a silence. Its
-replay window is the highest counter seen and a bit for each of the 1,024 at and below it (PROTOCOL.md, section 4).
+replay window is the highest counter seen and a bit for each of the 1,024 at and below it (PROTOCOL.md, section 4). The
+table is bounded: where it is full, whoever has missed several pings in a row leaves first.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import heapq
 import hmac
 import math
 from collections import OrderedDict
+from collections.abc import Iterator
 
 from backtestr_protocol.errors import Busy, ReplayDetected, SessionUnknown
 
@@ -91,10 +93,12 @@ class Hellos:
 class Sessions:
     """The table of sessions, the longest silent first."""
 
-    def __init__(self, secret: bytes, timeout: float) -> None:
-        """`secret` makes session ids unguessable and still a function of the events; `timeout` in seconds."""
+    def __init__(self, secret: bytes, timeout: float, spared: float = 0.0) -> None:
+        """`secret` makes session ids unguessable and still a function of the events. In seconds: `timeout`, and for how
+        long a silent session is `spared` when the table is full."""
         self._secret = secret
         self._timeout = timeout
+        self._spared = min(spared, timeout)
         self._opened = 0
         self._by_id: OrderedDict[str, Session] = OrderedDict()
         self._by_peer: dict[bytes, Session] = {}
@@ -102,15 +106,33 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._by_id)
 
+    def __iter__(self) -> Iterator[Session]:
+        return iter(self._by_id.values())
+
     def on(self, peer: bytes) -> Session | None:
         """The session of a connection, which has one at most."""
         return self._by_peer.get(peer)
 
+    def make_room(self, now: float) -> Session | None:
+        """Have room for one more. Where the table is full that takes dropping the longest silent, which is returned: a
+        client that lives pings, and one that was dropped in vain says Hello again. Raises `Busy` when all were heard of
+        just now."""
+        if len(self._by_id) < MAX_SESSIONS:
+            return None
+        silent = next(iter(self._by_id.values()))
+        spared_for = self._spared - (now - silent.last_seen)
+        if spared_for > 0:
+            raise Busy(
+                f"{MAX_SESSIONS} sessions are open, the most there can be, and all are in use",
+                retryAfterMs=math.ceil(spared_for * 1000),
+            )
+        self.close(silent)
+        return silent
+
     def open(self, client_id: str, peer: bytes, now: float) -> Session:
-        """A new session on a connection that has none. Raises `Busy` when the table is full."""
+        """A new session on a connection that has none, in a table that has room."""
         assert peer not in self._by_peer
-        if len(self._by_id) >= MAX_SESSIONS:
-            raise Busy(f"{MAX_SESSIONS} sessions are open, the most there can be", retryAfterMs=1000)
+        assert len(self._by_id) < MAX_SESSIONS
         self._opened += 1
         session_id = hmac.digest(self._secret, b"session %d" % self._opened, hashlib.sha256).hex()[:32]
         session = Session(session_id, client_id, peer, now)

@@ -1,7 +1,8 @@
 """The shell: one thread that owns every socket, feeds the core with events and executes its effects.
 
-It sleeps until something arrives or the core's next deadline, takes bounded bursts from each socket in turn, and never
-waits for a peer: whoever is full or has gone misses that message, and the hooks tell.
+It sleeps until something arrives or the core's next deadline, takes one message from each socket in turn, and never
+waits for a peer: whoever is full or has gone misses that message, and the hooks tell. A ROUTER takes from its connections
+in turn too, so whoever has something to say waits for one message of each other, however many those have sent.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from .events import (
     Effect,
     Event,
     Instruct,
+    Kill,
     Notify,
     Persist,
     Publish,
@@ -44,7 +46,7 @@ from .storage import Storage
 from .supervisor import Ended, Started, Supervisor
 from .zap import decide
 
-# Messages taken from one socket before the next has its turn.
+# Messages taken from each socket, one by one and in turn, before what is due is looked at again.
 BURST = 64
 # Of those who were not let in, one in this many seconds is told of: who knocks in a loop must not fill the log.
 DENIED_INTERVAL = 1.0
@@ -101,7 +103,7 @@ class Shell:
         self._recorder = recorder
         self._stopping = False
         self._probe = HostProbe(time.monotonic())
-        self._longest_turn = 0.0
+        self._lag = 0.0  # the longest since the last sample that something had to wait for the loop
         self._door = door
         self._denied = 0  # since the last who was told of
         self._denied_told = -DENIED_INTERVAL
@@ -124,7 +126,9 @@ class Shell:
             try:
                 self._supervise()
                 while not self._stopping:
-                    ready = self._selector.select(0 if self._unread else self._sleep())
+                    due = self._deadline()
+                    ready = self._selector.select(0 if self._unread else max(0.0, due - time.monotonic()))
+                    self._lag = max(self._lag, time.monotonic() - due)
                     self._turn([key.data for key, _ in ready])
             finally:
                 self._supervisor.stop(STOP_PATIENCE, time.monotonic, time.sleep)
@@ -142,7 +146,7 @@ class Shell:
         self._subscriptions = {one: count for one, count in self._subscriptions.items() if one in sources}
 
     def _turn(self, ready: list[zmq.Socket[bytes] | None]) -> None:
-        """One burst from each socket that has something, then what is due by now."""
+        """A burst from the sockets that have something, one message from each at a time, then what is due by now."""
         began = time.monotonic()
         if None in ready:
             self._wake.drain()
@@ -150,9 +154,11 @@ class Shell:
             for report in self._storage.take():
                 self._feed(report)
         self._unread.update(source for source in ready if source is not None)
-        for source in self._sources:
-            if source in self._unread:
-                self._drain(source)
+        unread = [source for source in self._sources if source in self._unread]
+        for _ in range(BURST):
+            unread = [source for source in unread if self._take(source)]
+            if not unread:
+                break
         # Each that was touched is asked before the next sleep: see `has_input`.
         self._unread = {source for source in self._unread if has_input(source)}
         now = time.monotonic()
@@ -160,34 +166,33 @@ class Shell:
             self._look_at_door()
             self._supervise()
             gave_up = self._recorder is not None and self._recorder.has_failed
-            lag = self._longest_turn * 1000
-            host = self._probe.sample(self._supervisor.pids(), lag, now, recorder_failed=gave_up)
-            self._longest_turn = 0.0
+            host = self._probe.sample(self._supervisor.pids(), self._lag * 1000, now, recorder_failed=gave_up)
+            self._lag = 0.0
             self._feed(Tick(host, _wall_ms()))
-        self._longest_turn = max(self._longest_turn, time.monotonic() - began)
+        self._lag = max(self._lag, time.monotonic() - began)
 
     def _deadline(self) -> float:
         delayed_start = self._supervisor.next_deadline()
         core = self._core.next_deadline()
         return core if delayed_start is None else min(core, delayed_start)
 
-    def _sleep(self) -> float:
-        """Seconds until something is due."""
-        return max(0.0, self._deadline() - time.monotonic())
-
-    def _drain(self, source: zmq.Socket[bytes]) -> None:
-        if source is self._sockets.requests:
-            accepts = None if self._door is None else self._door.names.__contains__
-            for peer, *frames in receive(source, BURST, accepts):
-                self._feed(RequestReceived(peer, frames, _wall_ms()))
-        elif source is self._sockets.engine:
-            for peer, *frames in receive(source, BURST):
-                self._feed(WorkerSent(peer, frames, _wall_ms()))
-        elif source is self._sockets.zap:
-            for peer, _, *frames in receive(source, BURST):
-                self._decide(peer, frames)
-        else:
-            self._count_subscriptions(source, receive(source, BURST))
+    def _take(self, source: zmq.Socket[bytes]) -> bool:
+        """Take and handle one message; False when there is none, or when the socket has been replaced meanwhile."""
+        if source not in self._sources:
+            return False
+        sockets = self._sockets
+        accepts = self._door.names.__contains__ if self._door is not None and source is sockets.requests else None
+        messages = receive(source, 1, accepts)
+        for message in messages:
+            if source is sockets.requests:
+                self._feed(RequestReceived(message[0], message[1:], _wall_ms()))
+            elif source is sockets.engine:
+                self._feed(WorkerSent(message[0], message[1:], _wall_ms()))
+            elif source is sockets.zap:
+                self._decide(message[0], message[2:])
+            else:
+                self._count_subscriptions(source, messages)
+        return bool(messages) or (accepts is not None and has_input(source))
 
     def _count_subscriptions(self, source: zmq.Socket[bytes], messages: list[list[bytes]]) -> None:
         """ZeroMQ has taken note of them; what is not read would pile up, and what is kept has a bound."""
@@ -252,8 +257,8 @@ class Shell:
             match news:
                 case Started(worker_id, kind, pid):
                     self._feed(WorkerStarted(worker_id, kind, pid, _wall_ms()))
-                case Ended(worker_id, reason):
-                    self._feed(WorkerExited(worker_id, reason, _wall_ms()))
+                case Ended(worker_id, reason, early_deaths, delay):
+                    self._feed(WorkerExited(worker_id, reason, _wall_ms(), early_deaths, round(delay * 1000)))
                 case _:
                     assert_never(news)
         if not self._core.serving and self._supervisor.early_deaths >= self._max_early_deaths:
@@ -277,6 +282,8 @@ class Shell:
                 self._send("engine", self._sockets.engine, [peer, *frames])
             case Persist() | ReadState():
                 self._storage.submit(effect)
+            case Kill(worker_id, reason):
+                self._supervisor.kill(worker_id, reason)
             case Notify("serving", facts):
                 self._on_serving(self._core.series_at_start)
                 hooks.send("serving", facts)

@@ -17,10 +17,14 @@ import msgspec
 
 from backtestr_protocol.engine import WorkerKind, WorkerSettings
 
+from .liveness import WELL_AFTER
+
 # Seconds that the start after a worker's n-th early death in a row waits; the last of them from then on.
 DELAYS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0)
-# A worker that lived this long was well; its death starts the delays anew.
-WELL_AFTER = 10.0
+
+
+# Seconds in which a process that was killed is gone, unless its machine is in trouble; nobody waits for it any longer.
+KILL_PATIENCE = 0.5
 
 
 class WorkerHandle(Protocol):
@@ -35,7 +39,7 @@ class WorkerHandle(Protocol):
         """Close the lifeline: the worker ends by itself. Of one that has ended, it frees what this side still holds."""
 
     def kill(self) -> None:
-        """End it at once."""
+        """Have it end at once, without waiting for that: `ended` tells."""
 
 
 class Launch(Protocol):
@@ -49,8 +53,12 @@ class Started(msgspec.Struct, frozen=True):
 
 
 class Ended(msgspec.Struct, frozen=True):
+    """`early_deaths` counts this death, if it came early; the next start waits `delay` seconds."""
+
     worker_id: str
     reason: str
+    early_deaths: int = 0
+    delay: float = 0.0
 
 
 class _Place:
@@ -62,16 +70,21 @@ class _Place:
         self.started_at = 0.0
         self.start_due: float | None = 0.0
         self.early_deaths = 0
+        self.killed_because: str | None = None
 
-    def died(self, now: float) -> None:
+    def died(self, reason: str, now: float) -> Ended:
         """Plan the next start: at once after a good life, later after each early death in a row."""
-        self.handle = None
-        self.start_due = now
+        delay = 0.0
         if now - self.started_at < WELL_AFTER:
-            self.start_due += DELAYS[min(self.early_deaths, len(DELAYS) - 1)]
+            delay = DELAYS[min(self.early_deaths, len(DELAYS) - 1)]
             self.early_deaths += 1
         else:
             self.early_deaths = 0
+        self.handle = None
+        self.start_due = now + delay
+        if self.killed_because is not None:
+            reason, self.killed_because = self.killed_because, None
+        return Ended(self.settings.worker_id, reason, self.early_deaths, delay)
 
 
 class Supervisor:
@@ -85,8 +98,7 @@ class Supervisor:
         for place in self._places:
             if place.handle is not None and (reason := place.handle.ended()) is not None:
                 place.handle.let_go()
-                place.died(now)
-                news.append(Ended(place.settings.worker_id, reason))
+                news.append(place.died(reason, now))
             if place.start_due is not None and place.start_due <= now:
                 news += self._start(place, now)
         return news
@@ -97,9 +109,8 @@ class Supervisor:
         try:
             place.handle = self._launch(settings)
         except OSError as error:  # the machine is out of memory or processes: as good as a worker that died at once
-            place.died(now)
             reason = f"it could not be started: {error.strerror}"
-            return [Started(settings.worker_id, settings.kind, pid=0), Ended(settings.worker_id, reason)]
+            return [Started(settings.worker_id, settings.kind, pid=0), place.died(reason, now)]
         return [Started(settings.worker_id, settings.kind, place.handle.pid)]
 
     def next_deadline(self) -> float | None:
@@ -110,6 +121,13 @@ class Supervisor:
     def early_deaths(self) -> int:
         """How often in a row the worker that fares worst has died soon after its start."""
         return max(place.early_deaths for place in self._places)
+
+    def kill(self, worker_id: str, reason: str) -> None:
+        """End a worker's process, if it lives; `poll` tells of its end, with this reason."""
+        for place in self._places:
+            if place.settings.worker_id == worker_id and place.handle is not None:
+                place.killed_because = reason
+                place.handle.kill()
 
     def pids(self) -> list[int]:
         return [place.handle.pid for place in self._places if place.handle is not None]
@@ -122,9 +140,12 @@ class Supervisor:
         deadline = clock() + patience
         while any(handle.ended() is None for handle in handles) and clock() < deadline:
             pause(0.01)
-        for handle in handles:
-            if handle.ended() is None:
-                handle.kill()
+        left = [handle for handle in handles if handle.ended() is None]
+        for handle in left:
+            handle.kill()
+        deadline = clock() + KILL_PATIENCE
+        while any(handle.ended() is None for handle in left) and clock() < deadline:
+            pause(0.01)
         for place in self._places:
             place.handle = None
 
@@ -149,7 +170,6 @@ class _Process:
 
     def kill(self) -> None:
         self._process.kill()
-        self._process.wait()
 
 
 def launch_process(settings: WorkerSettings) -> WorkerHandle:

@@ -8,7 +8,7 @@ its I/O thread whatever its compute thread does.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -57,13 +57,15 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Ready(_Note, frozen=True, kw_only=True):
-    """The worker is warm. `series` is what the catalogue holds (an interactive worker tells)."""
+    """The worker is warm, and will beat every so many milliseconds. `series` is what the catalogue holds (an interactive
+    worker tells)."""
 
     worker_id: str
     pid: int
     kind: WorkerKind
     algorithms: list[AlgorithmInfo]
     series: list[SeriesInfo]
+    beat_interval_ms: Annotated[int, msgspec.Meta(ge=1)] = 1000
 
 
 class Beat(_Note, frozen=True, kw_only=True):

@@ -29,6 +29,7 @@ from backtestr_broker.events import (
     Event,
     HostSample,
     Instruct,
+    Kill,
     Notify,
     Persist,
     Publish,
@@ -60,6 +61,9 @@ LIMITS = Limits(
     max_queued_backtests=20,
     max_queued_questions=20,
     verify_interval_ms=1_000,
+    worker_hung_ms=15_000,
+    worker_silence_ms=600_000,
+    rates={},
 )
 ALGORITHM = AlgorithmInfo(
     algorithm_id="sma_cross@1", name="sma_cross", version="1", description="crosses", parameters=[]
@@ -294,6 +298,7 @@ class Link:
         self.notices: list[tuple[str, Mapping[str, Any]]] = []
         self.streams: dict[str, list[tuple[int, Fields]]] = defaultdict(list)
         self.workers: dict[str, Worker] = {}
+        self.killed: list[tuple[str, str]] = []  # worker ids and why; `lose_worker` has them die
         self._connections: dict[bytes, Client | SessionClient] = {}
         self.disk = Disk()
         self.named = 0  # requests, so that each has an id of its own
@@ -394,6 +399,8 @@ class Link:
                     self.write_disk()
             case ReadState(key):
                 self.feed(StateRead(key, self.disk.state.get(key), self.wall_ms))
+            case Kill(worker_id, reason):
+                self.killed.append((worker_id, reason))
             case Notify(signal, facts):
                 self.notices.append((signal, facts))
 
@@ -451,11 +458,11 @@ class Link:
             for number in range(1, count + 1):
                 self.start_worker(f"{kind}-{number}", kind).ready()
 
-    def start_worker(self, worker_id: str, kind: WorkerKind) -> Worker:
+    def start_worker(self, worker_id: str, kind: WorkerKind, pid: int = 1000) -> Worker:
         """Its process runs; it is not ready yet."""
         self._peers += 1
         worker = self.workers[worker_id] = Worker(self, worker_id, kind, b"worker-%d" % self._peers)
-        self.feed(WorkerStarted(worker_id, kind, 1000, self.wall_ms))
+        self.feed(WorkerStarted(worker_id, kind, pid, self.wall_ms))
         return worker
 
     def answer_to(self, work: engine.Work, data: bytes) -> bytes:

@@ -136,3 +136,16 @@ def test_a_new_client_is_never_the_one_that_is_forgotten(monkeypatch: pytest.Mon
     for client_id in ("ann", "bob", "carl"):
         assert book.finish(client_id, "runs", ONE, 0.0) == b"peer"
     book.check_invariants()
+
+
+def test_a_client_of_which_nothing_is_left_is_forgotten() -> None:
+    book = AnswerBook()
+    for number in range(100):
+        answered(book, f"client {number}", "r", now=0.0)
+    assert book.begin("waits", "r", b"peer", 0.0) is True
+    assert (book.running("waits"), book.running("client 0"), book.running("nobody")) == (1, 0, 0)
+    assert len(book) == 101
+    book.expire(KEPT_SECONDS)
+    assert len(book) == 1, "who waits is kept"
+    assert book.finish("waits", "r", ONE, KEPT_SECONDS) == b"peer"
+    book.check_invariants()

@@ -13,6 +13,7 @@ import pytest
 
 from backtestr_broker.config import BrokerConfig, load_config
 from backtestr_broker.core import Limits
+from backtestr_broker.throttle import Rate
 from backtestr_protocol.errors import InvalidConfiguration
 from backtestr_protocol.options import default_text
 
@@ -58,6 +59,11 @@ def test_every_option_can_be_changed(tmp_path: Path, section: str, option: str) 
         ("[limits]\nsession_timeout_ms = 99\n", "session_timeout_ms"),
         ("[limits]\nmax_message_bytes = 4095\n", "max_message_bytes"),
         ("[limits]\nmax_queued_backtests = 0\n", "max_queued_backtests"),
+        ("[throttle]\nbulk_per_second = -1\n", "bulk_per_second"),
+        ("[throttle]\nbulk_per_second = 0.5\n", "bulk_per_second"),
+        ("[throttle]\nreal_time_burst = 0\n", "real_time_burst"),
+        ("[liveness]\nworker_hung_ms = 999\n", "worker_hung_ms"),
+        ("[liveness]\nworker_silence_ms = 0\n", "worker_silence_ms"),
         ("[workers]\ncompute = -1\n", "compute"),
         ("[workers]\ncompute = 257\n", "compute"),
         ("[workers]\ninteractive = 0\n", "interactive"),
@@ -121,4 +127,8 @@ def test_a_number_of_workers_is_taken_as_it_is(tmp_path: Path) -> None:
 
 def test_the_core_gets_every_limit() -> None:
     config = load_config(None)
-    assert config.core_limits() == Limits(**DEFAULTS["limits"], **DEFAULTS["state"])
+    throttle = DEFAULTS["throttle"]
+    names = {"R": "real_time", "I": "interactive", "B": "background", "K": "bulk"}
+    rates = {one: Rate(throttle[f"{name}_per_second"], throttle[f"{name}_burst"]) for one, name in names.items()}
+    expected = {**DEFAULTS["limits"], **DEFAULTS["liveness"], **DEFAULTS["state"], "rates": rates}
+    assert config.core_limits() == Limits(**expected)

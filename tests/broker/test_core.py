@@ -15,7 +15,7 @@ from backtestr_broker import sessions as sessions_module
 from backtestr_broker.events import ClientsDropped, RequestReceived, WorkerSent
 from backtestr_protocol import engine
 from backtestr_protocol.errors import RECOVERY_ACTIONS
-from broker.link import HOST, LIMITS, Client, Link, Worker, config, failure
+from broker.link import LIMITS, Client, Link, Worker, config, failure
 from protocol.independent import REQUEST, Fields, pack
 
 MakeLink = Callable[..., Link]
@@ -419,47 +419,6 @@ def test_the_deadline_of_a_session_is_exact(make_link: MakeLink) -> None:
 
 
 # --- status ---
-
-
-def health(link: Link) -> str:
-    link.tick()
-    client = link.client("health")
-    found: str = client.ask("GetSystemStatus")["status"]
-    return found
-
-
-def test_a_broker_with_all_its_workers_is_healthy(link: Link) -> None:
-    assert health(link) == "healthy"
-
-
-def test_a_missing_worker_is_a_warning_and_a_missing_kind_an_error(make_link: MakeLink) -> None:
-    link = make_link(compute=2)
-    link.lose_worker(link.worker("compute-1"), again=False)
-    assert health(link) == "warning"
-    link.lose_worker(link.worker("compute-2"), again=False)
-    assert health(link) == "error"
-    link.start_worker("compute-1", "compute")
-    assert health(link) == "error", "it is not ready yet"
-    link.worker("compute-1").ready()
-    assert health(link) == "warning"
-    link.start_worker("compute-2", "compute").ready()
-    assert health(link) == "healthy"
-
-
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({"loop_lag_ms": 250.0}, "healthy"),
-        ({"loop_lag_ms": 250.1}, "warning"),
-        ({"memory_used": 80, "memory_total": 100}, "healthy"),
-        ({"recorder_failed": True}, "warning"),
-        ({"memory_used": 81, "memory_total": 100}, "warning"),
-        ({"memory_used": 5, "memory_total": 0}, "healthy"),
-    ],
-)
-def test_slow_loop_short_memory_and_failed_recorder_are_warnings(link: Link, changes: Fields, expected: str) -> None:
-    link.host = msgspec.structs.replace(HOST, **changes)
-    assert health(link) == expected
 
 
 def test_status_counts_what_there_is(link: Link, ann: Client) -> None:

@@ -63,7 +63,9 @@ def test_a_sample_is_the_sum_over_broker_and_workers(spent: dict[int, float]) ->
     assert (first.memory_used, first.cpu_percent, first.loop_lag_ms) == (300, 0.0, 3.5)
     assert first.memory_total == psutil.virtual_memory().total
     spent |= {1: 0.5, 2: 11.0, 3: 20.5}
-    assert probe.sample([2, 3], 0.0, now=3.0).cpu_percent == 50.0, "2 of 2 × 2 seconds"
+    second = probe.sample([2, 3], 0.0, now=3.0)
+    assert second.cpu_percent == 50.0, "2 of 2 × 2 seconds"
+    assert second.cpu_seconds == {1: 0.5, 2: 11.0, 3: 20.5}, "what each has used since its start"
 
 
 def test_what_a_new_worker_spent_before_does_not_count(spent: dict[int, float]) -> None:

@@ -121,18 +121,27 @@ def test_silence_for_the_whole_time_out_ends_a_session() -> None:
         table.find(ann.session_id, b"a", 100.0)
 
 
-def test_a_full_table_answers_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_table_lets_go_of_the_longest_silent_or_answers_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "MAX_SESSIONS", 2)
-    table = Sessions(SECRET, timeout=30.0)
-    table.open("ann", b"a", 0.0)
-    table.open("bob", b"b", 0.0)
+    table = Sessions(SECRET, timeout=30.0, spared=3.0)
+    ann, bob = table.open("ann", b"a", 0.0), table.open("bob", b"b", 0.0)
     with pytest.raises(Busy) as caught:
-        table.open("carl", b"c", 0.0)
-    assert caught.value.details == {"retryAfterMs": 1000}
-    table.expire(30.0)
-    table.open("carl", b"c", 30.0)
-    assert len(table) == 1
+        table.make_room(0.25)
+    assert caught.value.details == {"retryAfterMs": 2750}
+    table.find(ann.session_id, b"a", 2.0)
+    with pytest.raises(Busy):
+        table.make_room(2.999)
+    assert table.make_room(3.0) is bob, "the longest silent"
+    table.open("carl", b"c", 3.0)
+    assert [session.client_id for session in table] == ["ann", "carl"]
     table.check_invariants()
+
+
+def test_a_table_with_room_sends_nobody_away() -> None:
+    table = Sessions(SECRET, timeout=30.0, spared=3.0)
+    table.open("ann", b"a", 0.0)
+    assert table.make_room(29.0) is None
+    assert len(table) == 1
 
 
 def test_session_ids_follow_from_the_secret_and_not_from_each_other() -> None:

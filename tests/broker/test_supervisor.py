@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from backtestr_broker.assembly import worker_settings
-from backtestr_broker.supervisor import DELAYS, WELL_AFTER, Ended, Started, Supervisor, WorkerHandle, launch_process
+from backtestr_broker.liveness import WELL_AFTER
+from backtestr_broker.supervisor import DELAYS, KILL_PATIENCE, Ended, Started, Supervisor, WorkerHandle, launch_process
 from backtestr_protocol.engine import WorkerSettings
 
 
@@ -19,6 +20,7 @@ class Handle:
         self.pid = pid
         self.reason: str | None = None
         self.stubborn = stubborn
+        self.immortal = False
         self.calls: list[str] = []
 
     def ended(self) -> str | None:
@@ -31,7 +33,8 @@ class Handle:
 
     def kill(self) -> None:
         self.calls.append("kill")
-        self.reason = "killed by signal 9"
+        if not self.immortal:
+            self.reason = "killed by signal 9"
 
 
 class Launcher:
@@ -89,9 +92,10 @@ def test_early_deaths_delay_the_next_start_more_each_time_up_to_the_last() -> No
     supervisor.poll(now)
     for death in range(2000):
         launcher.last.reason = "exit code 1"
-        assert supervisor.poll(now) == [Ended("compute-1", "exit code 1")]
+        delay = DELAYS[min(death, len(DELAYS) - 1)]
+        assert supervisor.poll(now) == [Ended("compute-1", "exit code 1", early_deaths=death + 1, delay=delay)]
         due = supervisor.next_deadline()
-        assert due == now + DELAYS[min(death, len(DELAYS) - 1)]
+        assert due == now + delay
         assert supervisor.early_deaths == death + 1
         assert supervisor.poll(due - 0.001) == []
         now = due
@@ -113,7 +117,7 @@ def test_a_worker_that_cannot_be_started_is_tried_again() -> None:
     supervisor = Supervisor(launch, SETTINGS)
     assert supervisor.poll(0.0) == [
         Started("compute-1", "compute", 0),
-        Ended("compute-1", "it could not be started: Cannot allocate memory"),
+        Ended("compute-1", "it could not be started: Cannot allocate memory", early_deaths=1, delay=DELAYS[0]),
     ]
     assert (supervisor.early_deaths, supervisor.next_deadline(), supervisor.pids()) == (1, DELAYS[0], [])
     assert supervisor.poll(DELAYS[0]) == [Started("compute-1", "compute", 100)]
@@ -156,6 +160,41 @@ def test_stop_kills_what_does_not_end_in_time() -> None:
     supervisor.stop(1.5, lambda: clock[0], pause)
     assert launcher.last.calls == ["let go", "kill"]
     assert clock[0] == pytest.approx(1.5, abs=0.02)
+
+
+def test_stop_does_not_wait_for_ever_for_what_cannot_be_killed() -> None:
+    launcher = Launcher(stubborn=True)
+    supervisor = Supervisor(launcher, SETTINGS)
+    supervisor.poll(0.0)
+    launcher.last.immortal = True
+    clock = [0.0]
+
+    def pause(seconds: float) -> None:
+        clock[0] += seconds
+
+    supervisor.stop(1.5, lambda: clock[0], pause)
+    assert launcher.last.calls == ["let go", "kill"]
+    assert clock[0] == pytest.approx(1.5 + KILL_PATIENCE, abs=0.03)
+
+
+def test_a_worker_that_is_to_be_killed_ends_with_the_reason_for_that() -> None:
+    launcher = Launcher(stubborn=True)
+    supervisor = Supervisor(launcher, worker_settings({"compute": 2}, "e", bytes(32)))
+    supervisor.poll(0.0)
+    supervisor.kill("compute-2", "it was killed: it hung")
+    supervisor.kill("compute-3", "nobody is called so")
+    assert [handle.calls for _, handle in launcher.launched] == [[], ["kill"]]
+    assert supervisor.poll(WELL_AFTER) == [
+        Ended("compute-2", "it was killed: it hung"),
+        Started("compute-2", "compute", 102),
+    ]
+    launcher.last.reason = "exit code 1"
+    (ended, _) = supervisor.poll(2 * WELL_AFTER)
+    assert ended == Ended("compute-2", "exit code 1"), "the reason was for that process alone"
+    launcher.last.reason = "exit code 1"
+    supervisor.poll(2 * WELL_AFTER)
+    supervisor.kill("compute-2", "there is no process now")
+    assert supervisor.poll(3 * WELL_AFTER) == [Started("compute-2", "compute", 104)]
 
 
 def test_what_has_ended_before_is_not_killed() -> None:
@@ -213,7 +252,7 @@ def test_a_process_that_is_killed_says_by_what(monkeypatch: pytest.MonkeyPatch) 
     handle = launch_process(SETTINGS[0])
     assert handle.ended() is None
     handle.kill()
-    assert handle.ended() == "killed by signal 9"
+    assert ended(handle) == "killed by signal 9"
     handle.let_go()
 
 

@@ -50,6 +50,9 @@ LIMITS = Limits(
     max_queued_backtests=10,
     max_queued_questions=10,
     verify_interval_ms=1_000,
+    worker_hung_ms=15_000,
+    worker_silence_ms=600_000,
+    rates={},
 )
 _HOST = HostSample(memory_used=1, memory_total=2, cpu_percent=0.0, loop_lag_ms=0.0)
 

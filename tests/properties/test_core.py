@@ -42,6 +42,9 @@ small = Limits(
     max_queued_backtests=4,
     max_queued_questions=3,
     verify_interval_ms=500,
+    worker_hung_ms=15_000,
+    worker_silence_ms=600_000,
+    rates={},
 )
 backtest_ids = st.sampled_from(BACKTESTS)
 tasks = st.sampled_from([*BACKTESTS, "question-1", "question-2", "nothing"])

@@ -73,6 +73,9 @@ def test_every_contract_is_covered() -> None:
         messages.EquityCurvePoint,
         messages.MemoryUsage,
         messages.WorkerStatus,
+        messages.ClientLoad,
+        messages.Connections,
+        messages.RateStatus,
     }
     assert public - nested <= set(CONTRACTS)
 

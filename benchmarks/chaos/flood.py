@@ -25,6 +25,7 @@ import zmq
 
 from harness import RunningBroker, Stranger, running_broker
 from integration.test_end_to_end import SYNTH
+from protocol.independent import Fields
 
 # How much worse the p99 of a Ping may be (the bound).
 MAX_RATIO = 5.0
@@ -33,7 +34,7 @@ PING_PAUSE = 0.001
 STOP_SECONDS = 5.0
 # How long the other client's own backtest may take beside the flood's: it waits for those that run, not for the queue.
 OWN_SECONDS = 30.0
-KINDS = (
+KINDS: tuple[tuple[str, Fields], ...] = (
     ("StartBacktest", SYNTH),
     ("ImportMarketData", {"path": "/nowhere.csv", "symbol": "FLOOD"}),
     ("StartSweep", {}),

@@ -46,12 +46,12 @@ class Admission:
         self._traffic.of(client_id).requests[priority_of(request_type)] += 1
 
     def check(self, client_id: str, request_type: str, now: float) -> None:
-        """Let in a request that has begun. Raises `RateLimitExceeded`, and `Busy` when the client has too many running."""
+        """Let in a request that has begun. Raises `RateLimitExceeded`, and `Busy` when too many of the client run."""
         priority = priority_of(request_type)
         most = MAX_PENDING + (PENDING_RESERVE if priority == "R" else 0)
         if (running := self._answers.running(client_id)) > most:
             raise Busy(
-                f"{running - 1} requests of this client are running, the most there can be; wait for some of the answers",
+                f"{running - 1} requests of this client are running, the most there can be; wait for some answers",
                 retryAfterMs=RETRY_AFTER_MS,
             )
         self._throttle.admit(client_id, priority, now)

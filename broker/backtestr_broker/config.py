@@ -14,7 +14,7 @@ from backtestr_protocol.errors import InvalidConfiguration
 from backtestr_protocol.messages import Priority
 from backtestr_protocol.options import load_options
 
-from .core import Limits
+from .limits import Limits
 from .throttle import Rate
 
 _Positive = Annotated[int, msgspec.Meta(ge=1)]

@@ -46,7 +46,6 @@ from backtestr_protocol.messages import (
     Contract,
     Hello,
     MessageType,
-    Priority,
     SeriesInfo,
     SystemStatus,
     Watermarks,
@@ -79,6 +78,7 @@ from .events import (
 )
 from .jobs import Job, Waiter
 from .ledger import Held
+from .limits import Limits as Limits
 from .liveness import Liveness
 from .records import Change, Restored, StateRecord
 from .requests import Requests
@@ -88,7 +88,6 @@ from .sessions import Hellos, Session, Sessions
 from .state import State
 from .state_requests import update_message
 from .status import system_status
-from .throttle import Rate
 from .workers import Worker
 
 # Answers to what cannot be attributed to a request: one in this many seconds per connection (PROTOCOL.md, section 5).
@@ -104,21 +103,6 @@ PASSING = ("BUSY", "SYSTEM_ERROR", "RATE_LIMIT_EXCEEDED")
 MAX_ALGORITHM_ERRORS = 1000
 
 _hello_decoder = msgspec.msgpack.Decoder(Hello)
-
-
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """The core's options, with units in their names; `config/broker.toml` explains each."""
-
-    heartbeat_interval_ms: int
-    watermark_interval_ms: int
-    session_timeout_ms: int
-    max_message_bytes: int
-    max_queued_backtests: int
-    max_queued_questions: int
-    verify_interval_ms: int
-    worker_hung_ms: int
-    worker_silence_ms: int
-    rates: dict[Priority, Rate]
 
 
 class Core:

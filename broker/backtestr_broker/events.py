@@ -65,8 +65,8 @@ class WorkerStarted(msgspec.Struct, frozen=True, tag=True):
 
 
 class WorkerExited(msgspec.Struct, frozen=True, tag=True):
-    """It ended, however: `reason` is for people ("killed by signal 9"). It was the `early_deaths`th time in a row that it
-    did so soon after its start, and the next start waits for so long."""
+    """It ended, however: `reason` is for people ("killed by signal 9"). It was the `early_deaths`th time in a row that
+    it did so soon after its start, and the next start waits for so long."""
 
     worker_id: str
     reason: str

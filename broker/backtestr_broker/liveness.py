@@ -6,7 +6,7 @@
              beats, for as long as it takes; that is endured up to `silence` seconds
 
 A worker that is hung, or silent for too long, is condemned: the shell kills it, and its death comes back as any other.
-Silence counts in seconds that this broker was awake to listen: after it was suspended, or away itself, nobody is guilty.
+Silence counts in seconds that this broker was awake to listen: when it was suspended, or away itself, nobody is guilty.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Which task goes next: by priority class, real-time before bulk; within a class from each client in turn; within a client
-by arrival. Bounded, with room kept for who has little in it.
+"""Which task goes next: by priority class, real-time before bulk; within a class from each client in turn; within a
+client by arrival. Bounded, with room kept for who has little in it.
 
     A A A A A A B C C   →   A B C A C A A A A
 
@@ -17,9 +17,9 @@ from backtestr_protocol.messages import PRIORITIES, Priority
 
 # What a client is told to wait before it tries again.
 RETRY_AFTER_MS = 1000
-# A client may queue while it has fewer than this many times what is free: alone it gets four fifths of the queue, two that
-# want all get four ninths each, and a place is left for whoever comes with nothing in it (Choudhury and Hahne's dynamic
-# thresholds, as packet switches share their memory).
+# A client may queue while it has fewer than this many times what is free: alone it gets four fifths of the queue, two
+# that want all get four ninths each, and a place is left for whoever comes with nothing in it (Choudhury and Hahne's
+# dynamic thresholds, as packet switches share their memory).
 SHARE = 4
 
 
@@ -78,8 +78,8 @@ class TaskQueue:
         own += self.waiting(client_id)
         if own >= SHARE * (self.bound - taken):
             raise Busy(
-                f"{own} of the {taken} queued tasks are this client's, and the {self.bound - taken} places left are kept "
-                f"for others; try again in {RETRY_AFTER_MS} ms",
+                f"{own} of the {taken} queued tasks are this client's, and the {self.bound - taken} places left are "
+                f"kept for others; try again in {RETRY_AFTER_MS} ms",
                 retryAfterMs=RETRY_AFTER_MS,
             )
 

@@ -1,8 +1,8 @@
 """The shell: one thread that owns every socket, feeds the core with events and executes its effects.
 
 It sleeps until something arrives or the core's next deadline, takes one message from each socket in turn, and never
-waits for a peer: whoever is full or has gone misses that message, and the hooks tell. A ROUTER takes from its connections
-in turn too, so whoever has something to say waits for one message of each other, however many those have sent.
+waits for a peer: whoever is full or has gone misses that message, and the hooks tell. A ROUTER takes from its
+connections in turn too, so whoever has something to say waits for one message of each other, not for all that was sent.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How the broker fares, as `SystemStatus`, and the thresholds behind `warning` and `error`, each with its reason in words.
+"""How the broker fares, as `SystemStatus`, and what makes it `warning` or `error`, each with a reason in words.
 
 PROTOCOL.md, section 9, has the same thresholds for those who read the status.
 """

@@ -1,7 +1,7 @@
 """How many requests a client may make: a token bucket for each client and priority class.
 
-A bucket holds up to `burst` tokens and gets `per_second` more; a request takes one, or is refused with the time at which
-the next is there. In any stretch of t seconds no client is let through more than burst + per_second · t times.
+A bucket holds up to `burst` tokens and gets `per_second` more; a request takes one, or is refused with the time at
+which the next is there. In any stretch of t seconds no client is let through more than burst + per_second · t times.
 
 What is stored of a bucket is the moment at which it will be full again (the generic cell rate algorithm: one number a
 bucket, nothing to refill). One that is full is as good as new, so forgetting it changes nothing.
@@ -21,7 +21,7 @@ from backtestr_protocol.messages import PRIORITIES, Priority
 # is full by then and nothing is lost. If it is not, the newcomer takes over what it lacks: whoever changes names to get
 # a fresh burst gets what another name has left, and tokens never come out of forgetting.
 MAX_BUCKETS = 1024
-# Moments are integers in nanoseconds, so that sums are exact. They come as float seconds, which are good to a microsecond.
+# Moments are integers in nanoseconds, so that sums are exact. They come as float seconds, good to a microsecond.
 _SECOND = 1_000_000_000
 _MILLISECOND = 1_000_000
 _CLOCK_ERROR = 1_000

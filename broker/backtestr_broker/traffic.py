@@ -1,4 +1,4 @@
-"""What each client has asked for since it came: counters for people, bounded by forgetting who was quiet the longest."""
+"""What each client has asked for since it came: counters for people, bounded by forgetting who was quiet longest."""
 
 from __future__ import annotations
 

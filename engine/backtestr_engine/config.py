@@ -18,6 +18,7 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     chunk_bars: _Positive
     bars_cache_bytes: _Positive
     beat_interval_ms: Annotated[int, msgspec.Meta(ge=10)]
+    question_time_limit_ms: _Positive
     outbox: _Positive
     memory_limit_bytes: Annotated[int, msgspec.Meta(ge=0)]
 

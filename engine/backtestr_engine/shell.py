@@ -80,7 +80,10 @@ _STUCK_BACKTEST = (
     "the algorithm did not come back within the time limit and was ended with its worker; raise "
     "options.timeLimitMs, or look for an endless loop"
 )
-_NO_DEADLINE = _Deadline()
+_STUCK_QUESTION = (
+    "it took longer than {:g} s and was ended with its worker; worker.question_time_limit_ms in engine.toml is how "
+    "long it may take"
+)
 
 
 class _Threads:
@@ -91,7 +94,7 @@ class _Threads:
         self.outbox: queue.Queue[tuple[ToBroker, Sequence[bytes]]] = queue.Queue(outbox)
         self.stopping = threading.Event()
         self.task_id: str | None = None
-        self.deadline = _NO_DEADLINE
+        self.deadline = _Deadline()
         self._limit_processor = limit_processor
         self._allowed = math.inf
         self.read_end, self._write_end = sockets_of_the_system.socketpair()
@@ -104,7 +107,9 @@ class _Threads:
         it, and says that it is `stuck`; should the calculation not even let that thread run, the system ends the
         process after as much processor time."""
         before = self.deadline, self._allowed
-        self._allow(_Deadline(time.monotonic() + seconds + _GRACE_SECONDS, stuck), seconds)
+        deadline = _Deadline(time.monotonic() + seconds + _GRACE_SECONDS, stuck)
+        if deadline.at < self.deadline.at:
+            self._allow(deadline, seconds)
         try:
             yield
         finally:
@@ -279,6 +284,7 @@ def _compute(threads: _Threads, settings: WorkerSettings, config: EngineConfig, 
         kind=settings.kind,
         algorithms=library.infos(),
         series=series,
+        beat_interval_ms=config.worker.beat_interval_ms,
     )
     threads.send([(ready, ())])
     while not threads.stopping.is_set():
@@ -291,19 +297,20 @@ def _compute(threads: _Threads, settings: WorkerSettings, config: EngineConfig, 
                 threads.send(sent)
         else:
             threads.task_id = note.task_id
-            with threads.limited(_longest(note, bench, config), _STUCK_BACKTEST):
+            with threads.limited(*_longest(note, bench, config)):
                 sent = bench.take(note, payload)
             threads.send(sent)
         if not bench.running:
             threads.task_id = None
 
 
-def _longest(note: ToWorker, bench: Workbench, config: EngineConfig) -> float:
-    """Seconds for taking a note. To pause a backtest before its first bar runs its algorithm. Questions take as long
-    as their files are, but for loading an algorithm, which has a limit of its own."""
+def _longest(note: ToWorker, bench: Workbench, config: EngineConfig) -> tuple[float, str]:
+    """Seconds for taking a note, and what is said when they are over. To pause a backtest before its first bar runs its
+    algorithm. Loading an algorithm has a limit of its own besides that of questions."""
     if isinstance(note, Assign) and note.work != "RunBacktest":
-        return math.inf
-    return min(bench.time_left, config.conventions.time_limit_ms / 1000)
+        seconds = config.worker.question_time_limit_ms / 1000
+        return seconds, _STUCK_QUESTION.format(seconds)
+    return min(bench.time_left, config.conventions.time_limit_ms / 1000), _STUCK_BACKTEST
 
 
 def _wall_ms() -> int:

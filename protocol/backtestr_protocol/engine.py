@@ -57,8 +57,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Ready(_Note, frozen=True, kw_only=True):
-    """The worker is warm, and will beat every so many milliseconds. `series` is what the catalogue holds (an interactive
-    worker tells)."""
+    """The worker is warm, and will beat every so many milliseconds. `series` is what the catalogue holds (an
+    interactive worker tells)."""
 
     worker_id: str
     pid: int

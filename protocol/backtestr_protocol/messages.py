@@ -527,8 +527,8 @@ class WorkerStatus(Contract, frozen=True, kw_only=True):
 
 
 class ClientLoad(Contract, frozen=True, kw_only=True):
-    """What one client has asked for since it came, how often it was told RATE_LIMIT_EXCEEDED and BUSY, and what of it is
-    under way: `pending` is not answered yet, `queued` waits for a worker."""
+    """What one client has asked for since it came, how often it was told RATE_LIMIT_EXCEEDED and BUSY, and what of it
+    is under way: `pending` is not answered yet, `queued` waits for a worker."""
 
     client_id: str
     sessions: int

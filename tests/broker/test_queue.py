@@ -182,8 +182,7 @@ def test_however_many_flood_there_is_room_for_one_who_comes_with_nothing(bound: 
             number += 1
             try:
                 queue.push(str(number), "B", client_id)
-            except Busy as busy:
-                assert busy.details == {"retryAfterMs": 1000}
+            except Busy:
                 refused.add(client_id)
     alone = [queue.waiting(f"flood {one}") for one in range(floods)]
     assert max(alone) - min(alone) <= SHARE + 1, "who floods alike gets alike"

@@ -17,12 +17,14 @@ from backtestr_protocol.inspection import CheckedFile, IndicatorInfo, ReplayedLo
 from backtestr_protocol.messages import (
     AlgorithmInfo,
     BacktestStatus,
+    ClientLoad,
     Imported,
     LookAhead,
     SeriesFacts,
     SeriesInfo,
     StoredSeries,
     SystemStatus,
+    WorkerStatus,
 )
 
 from .results import Results
@@ -54,6 +56,8 @@ _MONEY = frozenset(["start_equity", "final_equity", "peak_equity", "expectancy",
 _SHOWN_SYMBOLS = 6
 _NAMED = {"cagr": "CAGR", "sqn": "SQN", "average_mae": "Average MAE", "average_mfe": "Average MFE"}
 
+_PRIORITIES = {"R": "real-time", "I": "interactive", "B": "background", "K": "bulk"}
+
 METRIC_GROUPS = {
     "Equity": ("start_equity", "final_equity", "peak_equity"),
     "Return": ("total_return", "annual_return", "cagr", "buy_and_hold_return", "alpha", "beta"),
@@ -77,6 +81,8 @@ METRIC_GROUPS = {
 
 def status_table(status: SystemStatus) -> RenderableType:
     facts = _plain("status", status.status)
+    for reason in status.reasons:
+        facts.add_row("", f"[yellow]{escape(reason)}")
     memory = status.memory_usage
     facts.add_row("up", _duration(status.uptime_ms))
     facts.add_row(
@@ -84,11 +90,37 @@ def status_table(status: SystemStatus) -> RenderableType:
     )
     facts.add_row("cpu", f"{status.cpu_usage:.1f} %")
     facts.add_row("backtests under way", str(status.active_backtests))
-    facts.add_row("clients", str(status.connected_clients))
-    workers = Table("worker", "process", "state")
-    for worker in status.workers:
-        workers.add_row(worker.worker_id, str(worker.pid), worker.state)
-    return Group(facts, workers)
+    facts.add_row("waiting for a worker", str(status.queued_requests))
+    facts.add_row("loop lag", f"{status.loop_lag_ms:.1f} ms")
+    if status.connections is None:  # a broker of an earlier version
+        facts.add_row("clients", str(status.connected_clients))
+        return Group(facts, _workers_table(status.workers))
+    facts.add_row("clients", f"{status.connected_clients} of {status.connections.limit}")
+    for priority, rate in status.throttle.items():
+        limit = f"{rate.per_second:,} a second, {rate.burst:,} at once" if rate.per_second else "no limit"
+        facts.add_row(f"{_PRIORITIES.get(priority, priority)} requests", f"{limit}; refused {rate.hits:,}")
+    return Group(facts, _workers_table(status.workers), _clients_table(status.connections.per_client))
+
+
+def _workers_table(workers: Iterable[WorkerStatus]) -> Table:
+    table = Table("worker", "process", "state", "heard of")
+    table.add_column("restarts", justify="right")
+    for one in workers:
+        waits = "" if one.next_start_ms is None else f", next start in {one.next_start_ms / 1000:.1f} s"
+        heard = f"{one.last_seen_ms / 1000:.1f} s ago"
+        table.add_row(one.worker_id, str(one.pid), one.state + waits, heard, str(one.restarts))
+    return table
+
+
+def _clients_table(clients: Iterable[ClientLoad]) -> Table:
+    """The busiest clients first."""
+    table = Table("client")
+    for name in ("connections", "requests", "pending", "queued", "throttled", "busy"):
+        table.add_column(name, justify="right")
+    for one in clients:
+        counts = (one.sessions, one.requests, one.pending, one.queued, one.throttled, one.busy)
+        table.add_row(escape(one.client_id), *(f"{count:,}" for count in counts))
+    return table
 
 
 def series_table(series: Iterable[SeriesInfo]) -> Table:

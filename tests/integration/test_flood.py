@@ -1,0 +1,101 @@
+"""One client floods, another notices little: order, room and turns, told by counts; `benchmarks/chaos` has the times."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+import zmq
+
+from harness import ROOT, Stranger, running_broker
+from integration.conftest import QUICK
+from integration.test_end_to_end import SYNTH
+
+ONE_WORKER = f"{QUICK}[workers]\ncompute = 1\n"
+
+
+def send_as_many_as_it_takes(stranger: Stranger, most: int) -> int:
+    """Backtests until ZeroMQ's queues are full; returns how many."""
+    for sent in range(most):
+        try:
+            stranger.dealer.send_multipart(stranger.requests.make("StartBacktest", SYNTH), zmq.DONTWAIT)
+        except zmq.Again:
+            return sent
+    return most
+
+
+def test_a_ping_does_not_wait_for_what_another_client_sent_before_it() -> None:
+    with (
+        running_broker({"broker.toml": ONE_WORKER}) as broker,
+        Stranger(broker.connection_file, "flood") as flood,
+        Stranger(broker.connection_file, "ann") as ann,
+    ):
+        flood.hello()
+        ann.hello()
+        os.kill(broker.process.pid, signal.SIGSTOP)
+        try:
+            sent = send_as_many_as_it_takes(flood, 5000)
+            ann.dealer.send_multipart(ann.requests.make("Ping", {}))
+            ann.dealer.send_multipart(ann.requests.make("GetSystemStatus", {}))
+        finally:
+            os.kill(broker.process.pid, signal.SIGCONT)
+        assert sent >= 500
+        assert ann.receive()[0]["payload"]["type"] == "Success"
+        status = ann.receive()[0]["payload"]["data"]
+        clients = {one["clientId"]: one["requests"] for one in status["connections"]["perClient"]}
+        assert clients["flood"] < sent / 2, f"{clients['flood']} of {sent} came first"
+
+
+def test_a_flood_of_backtests_leaves_room_and_turns_and_each_is_answered_once() -> None:
+    throttle = "[throttle]\nbackground_per_second = 500\nbackground_burst = 900\n"
+    config = {"broker.toml": ONE_WORKER + throttle, "engine.toml": "[worker]\nchunk_bars = 20\n"}
+    with (
+        running_broker(config) as broker,
+        Stranger(broker.connection_file, "flood") as flood,
+        Stranger(broker.connection_file, "ann") as ann,
+    ):
+        flood.hello()
+        ann.hello()
+        runs = ann.ask("StartBacktest", SYNTH)
+        sent = 0
+        answers: Counter[str] = Counter()
+        while answers["RATE_LIMIT_EXCEEDED"] < 100 or answers["BUSY"] + answers["Success"] < 100:
+            sent += send_as_many_as_it_takes(flood, 100)
+            while flood.dealer.poll(0):
+                answers[kind(flood)] += 1
+        stopped = ann.ask("StopBacktest", {"backtestId": runs["backtestId"]})
+        assert stopped["status"] in ("stopped", "completed")
+        mine = ann.ask("StartBacktest", SYNTH)["backtestId"]
+        while ann.ask("GetBacktestStatus", {"backtestId": mine})["status"] != "completed":
+            while flood.dealer.poll(0):  # who does not read loses answers, and would have to ask again
+                answers[kind(flood)] += 1
+        status = ann.ask("GetSystemStatus", {})
+        (of_flood,) = (one for one in status["connections"]["perClient"] if one["clientId"] == "flood")
+        assert of_flood["queued"] > 50, "mine was not the last"
+        assert of_flood["throttled"] >= 100
+        assert status["throttle"]["B"]["hits"] >= 100
+        while sum(answers.values()) < sent:
+            answers[kind(flood)] += 1
+        assert not flood.dealer.poll(0)
+        assert set(answers) <= {"Success", "BUSY", "RATE_LIMIT_EXCEEDED"}
+
+
+def kind(stranger: Stranger) -> str:
+    payload = stranger.receive(60_000)[0]["payload"]
+    return str(payload["type"] if payload["type"] == "Success" else payload["data"]["code"])
+
+
+@pytest.mark.parametrize("arguments", [("--cycles", "200", "--clients", "60")])
+def test_clients_that_come_and_go_leave_nothing_behind(arguments: tuple[str, ...]) -> None:
+    script = ROOT / "benchmarks" / "chaos" / "connections.py"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(str(ROOT / name) for name in ("benchmarks", "tests"))}
+    done = subprocess.run(
+        [sys.executable, script, *arguments], env=environment, capture_output=True, text=True, timeout=110
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "answered: 200 of 200 cycles, 120 of 120 at once" in done.stdout
+    assert "the broker is as it was" in done.stdout

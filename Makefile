@@ -18,7 +18,7 @@ help:
 	@echo "make bench-durability  requests that wait for the disk, beside a bare commit"
 	@echo "make bench-curve   what encryption costs, beside plain TCP"
 	@echo "make bench-data    a million rows imported and refused, 100,000 bars with indicators asked for"
-	@echo "make chaos         kills, stops, races and hostile frames in full: what survives, and how long it takes"
+	@echo "make chaos         kills, stops, races, floods and hostile frames in full: what survives, and how long it takes"
 
 setup: $(INSTALLED)
 
@@ -71,8 +71,8 @@ bench-durability: setup
 bench-curve: setup
 	$(BIN)/python benchmarks/curve.py $(ARGS)
 
-# Everything that may go wrong, on purpose and in full: about ten minutes. One of them: make chaos-state ARGS='--times 50'.
-CHAOS := workers broker subscriber state frames
+# Everything that may go wrong, on purpose and in full: about a quarter of an hour. One of them: make chaos-state ARGS='--times 50'.
+CHAOS := workers broker subscriber state frames flood connections
 
 chaos: $(CHAOS:%=chaos-%)
 

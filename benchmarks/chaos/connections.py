@@ -5,7 +5,8 @@
 
 Every cycle is a new client on a new connection: Hello, a Ping, and away, every second time without a word. Half of the
 cycles and a first crowd leave behind what a broker keeps within its bounds (remembered answers, counters, what the C
-library does not give back); what is measured is growth from there, with the other half and a second crowd. Exits 1 when file handles, memory or sessions are not back where they were.
+library does not give back); what is measured is growth from there, with the other half and a second crowd. Exits 1 when
+file handles, memory or sessions are not back where they were.
 """
 
 from __future__ import annotations

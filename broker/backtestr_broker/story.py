@@ -24,6 +24,7 @@ from .events import (
     Effect,
     Event,
     Instruct,
+    Kill,
     Notify,
     Persist,
     Publish,
@@ -228,6 +229,10 @@ class Storyteller:
                 return self._line("disk", f"change {ticket} is on its way to disk: {kinds}", about, ticket=ticket)
             case ReadState(key):
                 return self._line("disk", f"key {key!r} is to be read from disk", _of_key(key), key=key)
+            case Kill(worker_id, reason):
+                about = NOBODY.union(*(self._about(task_id) for task_id in self._held.get(worker_id, ())))
+                said = f"{worker_id} is to be killed: {reason}"
+                return self._line("worker", said, about, workerId=worker_id, reason=reason)
             case Notify(signal, facts):
                 return self._noticed(signal, dict(facts))
             case _:

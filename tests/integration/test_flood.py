@@ -1,4 +1,4 @@
-"""One client floods, another notices little: order, room and turns, told by counts; `benchmarks/chaos` has the times."""
+"""One client floods, another notices little: order, room and turns, by counts; `benchmarks/chaos` has the times."""
 
 from __future__ import annotations
 

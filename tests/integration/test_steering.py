@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from backtestr_engine.synthetic import synthetic_bars
 from harness import RunningBroker, Stranger, dense, running_broker
 from integration.conftest import QUICK
 from integration.test_end_to_end import SYNTH, tables
@@ -15,9 +18,14 @@ ALL_TABLES = ["equity", "orders", "trades", "positions"]
 
 @pytest.fixture(scope="module")
 def slow_broker() -> Iterator[RunningBroker]:
-    """One compute worker that takes 10 bars at a time, so that a run can be caught in the middle."""
-    config = {"broker.toml": QUICK + "[workers]\ncompute = 1\n", "engine.toml": "[worker]\nchunk_bars = 10\n"}
-    with running_broker(config) as running:
+    """One compute worker that takes one bar at a time, so that a run can be caught in the middle."""
+    config = {"broker.toml": QUICK + "[workers]\ncompute = 1\n", "engine.toml": "[worker]\nchunk_bars = 1\n"}
+    with running_broker(config) as running, tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "long.parquet"
+        synthetic_bars("1m", 300_000, symbol="LONG").to_frame().write_parquet(file)
+        with Stranger(running.connection_file) as client:
+            client.hello()
+            client.ask("ImportMarketData", {"path": str(file), "symbol": "LONG", "timeframe": "1m"})
         yield running
 
 
@@ -28,13 +36,14 @@ def slow(slow_broker: RunningBroker) -> Iterator[Stranger]:
         yield client
 
 
-def start_and_catch(slow: Stranger) -> str:
-    """Start a backtest and return its id once it is somewhere in the middle."""
+def start_and_catch(slow: Stranger, symbol: str = "SYNTH") -> str:
+    """Start a backtest and return its id once it is somewhere in the middle. On LONG it will not end by itself for as
+    long as a test may take."""
     progress = slow.subscribe("progress", "progress.")
-    backtest_id: str = slow.ask("StartBacktest", {**SYNTH, "options": {"streams": {"progressIntervalMs": 1}}})[
-        "backtestId"
-    ]
-    progress.until(lambda data: data["backtestId"] == backtest_id and data["progressPercent"] > 5)
+    backtest_id: str = slow.ask(
+        "StartBacktest", {**SYNTH, "symbol": symbol, "options": {"streams": {"progressIntervalMs": 1}}}
+    )["backtestId"]
+    progress.until(lambda data: data["backtestId"] == backtest_id and data["progressPercent"] > 0.01)
     return backtest_id
 
 
@@ -77,7 +86,7 @@ def test_a_paused_run_stands_still_and_frees_its_worker(slow: Stranger) -> None:
 
 
 def test_a_stopped_run_keeps_what_it_has_walked(slow: Stranger) -> None:
-    stopped = start_and_catch(slow)
+    stopped = start_and_catch(slow, "LONG")
     assert slow.ask("StopBacktest", {"backtestId": stopped}) == {"backtestId": stopped, "status": "stopped"}
     assert slow.ask("StopBacktest", {"backtestId": stopped})["status"] == "stopped"
     results, stored = tables(slow, stopped, ALL_TABLES)
@@ -98,7 +107,7 @@ def test_a_backtest_that_has_ended_can_neither_be_paused_nor_resumed(slow: Stran
 
 
 def test_a_queued_backtest_can_be_stopped_and_waits_for_its_turn(slow: Stranger) -> None:
-    first = start_and_catch(slow)
+    first = start_and_catch(slow, "LONG")
     queued: str = slow.ask("StartBacktest", SYNTH)["backtestId"]
     assert slow.ask("GetBacktestStatus", {"backtestId": queued})["status"] == "queued"
     assert slow.ask("StopBacktest", {"backtestId": queued})["status"] == "stopped"
@@ -106,10 +115,10 @@ def test_a_queued_backtest_can_be_stopped_and_waits_for_its_turn(slow: Stranger)
 
 
 def test_results_of_an_unfinished_backtest_say_how_it_stands(slow: Stranger) -> None:
-    running = start_and_catch(slow)
+    running = start_and_catch(slow, "LONG")
     results = slow.ask("GetBacktestResults", {"backtestId": running})
     assert (results["status"], results["metrics"], results["tables"]) == ("running", None, [])
-    assert results["config"]["symbol"] == "SYNTH"
+    assert results["config"]["symbol"] == "LONG"
     assert slow.ask("GetPerformanceMetrics", {"backtestId": running})["metrics"] is None
     slow.ask("StopBacktest", {"backtestId": running})
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from backtestr_broker.events import ClientsDropped
 from backtestr_broker.replay import Replay
 from backtestr_broker.story import Line, Sort, Storyteller
+from backtestr_protocol import engine
 from backtestr_protocol.errors import AlgorithmError
-from broker.link import Client, Link, Worker, config
-from broker.steps import start
+from broker.link import LIMITS, Client, Link, Worker, config
+from broker.steps import MakeLink, start
 
 
 def told(link: Link, sort: Sort | None = None, name: str = "") -> list[Line]:
@@ -162,3 +165,16 @@ def test_without_the_cores_state_what_was_said_is_told(link: Link, ann: Client, 
         if ("job", "b1") in line.subjects
     ]
     assert texts(lines) == ["ann asked StartBacktest, id start, counter 1", "compute-1 said that b1 is completed"]
+
+
+def test_a_job_whose_worker_hung(make_link: MakeLink) -> None:
+    link = make_link(limits=msgspec.structs.replace(LIMITS, worker_silence_ms=5_000))
+    start(link.client("ann"), "b1")
+    link.worker("interactive-1").say(engine.Beat(task_id=None))
+    link.advance(6.0)
+    link.lose_worker(link.worker("compute-1"), again=False)
+    assert texts(told(link, "job", "b1"))[-5:-2] == [
+        "compute-1 is to be killed",
+        "compute-1 ended, holding b1: killed by signal 9",
+        "b1 is queued",
+    ]

@@ -208,6 +208,7 @@ def target() -> Iterator[RunningBroker]:
     """A broker of its own: what floods leave in its log is nobody else's."""
     with running_broker({"broker.toml": QUICK}) as running:
         yield running
+        assert running.process.poll() is None, f"the broker ended:\n{running.log[-4000:]}"
 
 
 @pytest.mark.parametrize("name", ["requests", "engine", "prices", "progress", "orders", "positions", "system"])

@@ -71,6 +71,8 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if given.replay_log is not None:
         return _replay(given)
+    if given.all or any(getattr(given, sort) is not None for sort in SORTS):
+        parser.error("a story is told of a recording: name one with --replay-log")
     try:
         config = load_config(places.config_dir())
     except InvalidConfiguration as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -99,6 +101,14 @@ def test_what_is_no_recording_is_refused_in_words(
     assert ask.invoke(app, ["replay-log", str(tmp_path / "notes.txt")]).exit_code == EXIT_USAGE
     assert "notes.txt: no record begins at byte 0" in capfd.readouterr().err
     assert ask.invoke(app, ["replay-log", str(tmp_path / "absent")]).exit_code == EXIT_USAGE
+
+
+def test_a_story_without_a_recording_does_not_start_a_broker() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "backtestr_broker", "--job", "b1"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == EXIT_USAGE
+    assert "name one with --replay-log" in done.stderr
 
 
 def test_a_recorder_that_gives_up_is_a_warning_and_the_broker_serves(broker: RunningBroker) -> None:

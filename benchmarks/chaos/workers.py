@@ -130,8 +130,7 @@ def main() -> int:
         heard, places = Heard(client), Places(client)
         started: list[str] = []
         for _ in range(arguments.kills):
-            keep_busy(client, started)
-            worker_id, pid = busy_worker(places, heard, chance)
+            worker_id, pid = busy_worker(client, places, heard, started, chance)
             places.kill(worker_id, pid)
         stranger.hello()
         faults = wait_for_all(client, stranger, heard, started)
@@ -157,17 +156,20 @@ def keep_busy(client: Client, started: list[str]) -> None:
         client.backtest(*BACKTEST, timeframe="1m", **RANGE, backtest_id=started[-1], watch=()).abandon()
 
 
-def busy_worker(places: Places, heard: Heard, chance: random.Random) -> tuple[str, int]:
-    """One that has been at a backtest for a random while."""
+def busy_worker(
+    client: Client, places: Places, heard: Heard, started: list[str], chance: random.Random
+) -> tuple[str, int]:
+    """One that is at a backtest after a random while."""
     deadline = time.monotonic() + PATIENCE
     until = time.monotonic() + chance.uniform(*AT_WORK)
     while time.monotonic() < deadline:
+        keep_busy(client, started)
         heard.take()
         busy = places.look()
         if busy and time.monotonic() >= until:
             return chance.choice(busy)
         time.sleep(0.01)
-    raise RuntimeError(f"no worker was at work for {PATIENCE:g} s")
+    raise RuntimeError(f"no worker was at work for {PATIENCE:g} s: {client.status().workers}")
 
 
 def wait_for_all(client: Client, stranger: Stranger, heard: Heard, started: list[str]) -> list[str]:

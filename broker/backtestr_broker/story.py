@@ -231,8 +231,7 @@ class Storyteller:
                 return self._line("disk", f"key {key!r} is to be read from disk", _of_key(key), key=key)
             case Kill(worker_id, reason):
                 about = NOBODY.union(*(self._about(task_id) for task_id in self._held.get(worker_id, ())))
-                said = f"{worker_id} is to be killed: {reason}"
-                return self._line("worker", said, about, workerId=worker_id, reason=reason)
+                return self._line("worker", f"{worker_id} is to be killed", about, workerId=worker_id, reason=reason)
             case Notify(signal, facts):
                 return self._noticed(signal, dict(facts))
             case _:

@@ -197,8 +197,8 @@ class Shell:
     def _count_subscriptions(self, source: zmq.Socket[bytes], messages: list[list[bytes]]) -> None:
         """ZeroMQ has taken note of them; what is not read would pile up, and what is kept has a bound."""
         count = self._subscriptions.get(source, 0)
-        for first, *_ in messages:
-            count += {b"\1": 1, b"\0": -1}.get(first[:1], 0)
+        for frames in messages:  # any part may be one, whatever else a peer puts around it
+            count += sum({b"\1": 1, b"\0": -1}.get(frame[:1], 0) for frame in frames)
         self._subscriptions[source] = count
         if count <= MAX_SUBSCRIPTIONS or not self._sockets.can_drop_clients:
             return

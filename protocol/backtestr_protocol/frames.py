@@ -38,9 +38,15 @@ def receive(socket: zmq.Socket[bytes], most: int, accepts: Callable[[str], bool]
         taken += 1
         frame = socket.recv(_DONTWAIT, copy=False)
         parts = [frame.bytes]
-        while frame.more:
-            frame = socket.recv(_DONTWAIT, copy=False)
-            parts.append(frame.bytes)
+        try:
+            while frame.more:
+                frame = socket.recv(_DONTWAIT, copy=False)
+                parts.append(frame.bytes)
+        except zmq.Again:
+            # An XPUB takes each part that begins with 0 or 1 for a subscription, the last part of a message as well:
+            # of that message no more will come.
+            messages.append(parts)
+            break
         if accepts is None or ((name := _sender(frame)) and accepts(name)):
             messages.append(parts)
     return messages

@@ -153,6 +153,22 @@ def test_without_curve_no_message_bears_a_name(
         assert receive(sockets.requests, 5, frozenset({"ann", "", "None"}).__contains__) == []
 
 
+def test_a_message_whose_last_part_looks_like_a_subscription_stops_nobody(
+    context: zmq.Context[zmq.Socket[bytes]], outside: zmq.Context[zmq.Socket[bytes]]
+) -> None:
+    """ZeroMQ keeps that part to itself, and the part before it says that there is more."""
+    with contextlib.closing(bound(context, None)) as sockets, outside.socket(zmq.XSUB) as peer:
+        peer.connect(sockets.endpoints.prices)
+        stream = sockets.streams["prices"]
+        for _ in range(3):
+            peer.send_multipart([b"a message", b"\1prefix"])
+            assert stream.poll(WAIT_MS)
+            assert receive(stream, 5)
+        peer.send(b"the end")
+        while [b"the end"] not in (received := receive(stream, 5)):
+            assert received or stream.poll(WAIT_MS)
+
+
 def test_dropped_clients_come_back_to_the_same_ports_and_are_asked_again(
     context: zmq.Context[zmq.Socket[bytes]], outside: zmq.Context[zmq.Socket[bytes]]
 ) -> None:

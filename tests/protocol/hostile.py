@@ -23,7 +23,7 @@ def hostile_lists(seed: int, count: int, good: Sequence[bytes], key: bytes) -> I
     """`count` lists. `good` is a request that the broker would take; nobody who sends these has `key`, but for the one
     kind whose signature is right and whose envelope is not."""
     chance = random.Random(seed)
-    kinds = (_random, _truncated, _spoilt, _nested, _many, _signed_nonsense, _reordered)
+    kinds = (_random, _truncated, _spoilt, _nested, _many, _signed_nonsense, _reordered, _half_subscription)
     for number in range(count):
         if number % _OVERSIZED_EVERY == _OVERSIZED_EVERY // 2:
             yield [chance.randbytes(32), bytes(chance.choice((OVERSIZED, MONSTROUS)))]
@@ -74,3 +74,8 @@ def _reordered(chance: random.Random, good: Sequence[bytes], key: bytes) -> list
     frames = [*good, good[-1]]
     chance.shuffle(frames)
     return frames
+
+
+def _half_subscription(chance: random.Random, good: Sequence[bytes], key: bytes) -> list[bytes]:
+    """On a stream socket the last part is taken for a subscription, and the message before it never ends."""
+    return [good[0], b"\1" + bytes([chance.randrange(256)])]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import random
 import statistics
 import sys
@@ -153,6 +154,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the moments (default 1)")
     arguments = parser.parse_args()
     chance = random.Random(arguments.seed)
+    logging.getLogger("backtestr").setLevel(logging.ERROR)  # that its connection broke, every client says at every kill
     with running_broker(CONFIG) as broker:
         expected_orders = orders_of_an_undisturbed_one(broker)
         stop = threading.Event()

@@ -11,7 +11,7 @@ import msgspec
 
 from backtestr_protocol.engine import WorkerKind
 from backtestr_protocol.errors import InvalidConfiguration
-from backtestr_protocol.messages import Priority
+from backtestr_protocol.message_types import Priority
 from backtestr_protocol.options import load_options
 
 from .limits import Limits

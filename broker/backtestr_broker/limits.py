@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from backtestr_protocol.messages import Priority
+from backtestr_protocol.message_types import Priority
 
 from .throttle import Rate
 

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from typing import NamedTuple
 
 from backtestr_protocol.errors import Busy
-from backtestr_protocol.messages import PRIORITIES, Priority
+from backtestr_protocol.message_types import PRIORITIES, Priority
 
 # What a client is told to wait before it tries again.
 RETRY_AFTER_MS = 1000

@@ -16,8 +16,8 @@ from backtestr_protocol import topics
 from backtestr_protocol.codec import Payload, decode, encode
 from backtestr_protocol.engine import Work
 from backtestr_protocol.errors import ErrorData, UnsupportedCommand, did_you_mean, unknown
+from backtestr_protocol.message_types import REQUESTS, Priority
 from backtestr_protocol.messages import (
-    REQUESTS,
     AlgorithmInfo,
     AlgorithmList,
     AlgorithmRef,
@@ -33,7 +33,6 @@ from backtestr_protocol.messages import (
     Nothing,
     PerformanceMetrics,
     Pong,
-    Priority,
     SystemStatus,
 )
 

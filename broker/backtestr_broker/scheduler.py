@@ -24,6 +24,7 @@ from backtestr_protocol.errors import (
     SystemFault,
     ValidationError,
 )
+from backtestr_protocol.message_types import Priority
 from backtestr_protocol.messages import (
     AlgorithmInfo,
     AlgorithmStatus,
@@ -31,7 +32,6 @@ from backtestr_protocol.messages import (
     BacktestConfig,
     BacktestState,
     Contract,
-    Priority,
 )
 
 from .answers import Answer

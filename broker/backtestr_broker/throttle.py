@@ -15,7 +15,7 @@ from collections.abc import Mapping
 import msgspec
 
 from backtestr_protocol.errors import RateLimitExceeded
-from backtestr_protocol.messages import PRIORITIES, Priority
+from backtestr_protocol.message_types import PRIORITIES, Priority
 
 # Buckets of one class: one for each session that may be open. Beyond, the one unused for the longest goes. As a rule it
 # is full by then and nothing is lost. If it is not, the newcomer takes over what it lacks: whoever changes names to get

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 
-from backtestr_protocol.messages import PRIORITIES, Priority
+from backtestr_protocol.message_types import PRIORITIES, Priority
 
 # As many as may have a session. One that is forgotten and comes back is counted from zero.
 MAX_COUNTED = 1024

@@ -17,7 +17,8 @@ from . import PROTOCOL_VERSION
 from .codec import Envelope
 from .connection import Connection
 from .errors import BY_CODE, RECOVERY_ACTIONS, ErrorData
-from .messages import REQUESTS, STREAMED, StreamOptions
+from .message_types import REQUESTS, STREAMED
+from .messages import StreamOptions
 from .topics import CLASSES
 
 _DIRECTORY = Path(__file__).parents[1] / "schema"

@@ -11,7 +11,7 @@ import pytest
 from backtestr_broker import admission, sessions
 from backtestr_broker.core import Limits
 from backtestr_broker.throttle import Rate
-from backtestr_protocol.messages import Priority
+from backtestr_protocol.message_types import Priority
 from broker.link import LIMITS, Client, Link, config
 from broker.steps import MakeLink, start, status
 

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from backtestr_broker.queue import SHARE, TaskQueue
 from backtestr_protocol.errors import Busy
-from backtestr_protocol.messages import PRIORITIES, Priority
+from backtestr_protocol.message_types import PRIORITIES, Priority
 
 clients = st.sampled_from(["ann", "bob", "carl"])
 

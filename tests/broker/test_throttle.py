@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from backtestr_broker import throttle as throttle_module
 from backtestr_broker.throttle import Rate, Throttle
 from backtestr_protocol.errors import RateLimitExceeded
-from backtestr_protocol.messages import PRIORITIES
+from backtestr_protocol.message_types import PRIORITIES
 
 # What rounding to nanoseconds may be off, in seconds.
 ROUNDING = 2e-6

@@ -22,7 +22,8 @@ from backtestr_broker.replay import Replay
 from backtestr_protocol import engine
 from backtestr_protocol.codec import REQUEST, TO_BROKER, encode
 from backtestr_protocol.errors import DataError
-from backtestr_protocol.messages import FINAL_STATES, REQUESTS, BacktestConfig, Nothing
+from backtestr_protocol.message_types import REQUESTS
+from backtestr_protocol.messages import FINAL_STATES, BacktestConfig, Nothing
 from broker.anatomy import anatomy
 from broker.link import LIMITS, Client, Link, Worker, config
 from protocol.independent import Fields, pack

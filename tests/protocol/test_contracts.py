@@ -14,7 +14,8 @@ from backtestr_protocol import messages
 from backtestr_protocol.codec import Envelope, decode, encode, validation_error
 from backtestr_protocol.connection import Connection
 from backtestr_protocol.errors import ErrorData, MessageError, ValidationError
-from backtestr_protocol.messages import REQUESTS, STREAMED, Contract
+from backtestr_protocol.message_types import REQUESTS, STREAMED
+from backtestr_protocol.messages import Contract
 from protocol.strategies import WILD_BYTES, instances, laws
 
 CONTRACTS: list[type[msgspec.Struct]] = sorted(

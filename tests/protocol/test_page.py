@@ -10,7 +10,7 @@ from typing import get_args
 import pytest
 
 from backtestr_protocol.errors import ErrorCode
-from backtestr_protocol.messages import REQUESTS
+from backtestr_protocol.message_types import REQUESTS
 from backtestr_protocol.topics import CLASSES
 
 PAGE = (Path(__file__).parents[2] / "protocol" / "PROTOCOL.md").read_text("utf-8")

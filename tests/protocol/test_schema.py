@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from backtestr_protocol import schema
 from backtestr_protocol.codec import Envelope, encode
 from backtestr_protocol.connection import Connection, decode_connection
-from backtestr_protocol.messages import REQUESTS, STREAMED
+from backtestr_protocol.message_types import REQUESTS, STREAMED
 from protocol import make_vectors
 from protocol.strategies import instances, laws
 from protocol.test_contracts import CONTRACTS

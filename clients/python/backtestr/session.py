@@ -41,7 +41,8 @@ from backtestr_protocol.errors import (
     TimedOut,
     from_data,
 )
-from backtestr_protocol.messages import REQUESTS, Contract, Hello, Nothing, Welcome
+from backtestr_protocol.message_types import REQUESTS
+from backtestr_protocol.messages import Contract, Hello, Nothing, Welcome
 
 from .counts import SessionCounts
 from .effects import Answered, Distrusted, Failed, Noticed, Reconnect, Refused, Send, SessionEffect, Welcomed

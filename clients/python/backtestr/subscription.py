@@ -11,7 +11,7 @@ import msgspec
 from backtestr_protocol import topics
 from backtestr_protocol.codec import decode
 from backtestr_protocol.errors import did_you_mean
-from backtestr_protocol.messages import STREAMED
+from backtestr_protocol.message_types import STREAMED
 
 from .effects import Doubt, Gap, Restarted, StreamMessage
 from .subscriptions import Since

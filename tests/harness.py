@@ -118,6 +118,7 @@ class Stranger:
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.sockets: list[zmq.Socket[bytes]] = []
         self.dealer = self.open(zmq.DEALER)
+        self.dealer.rcvhwm = 0  # what a test is slow to read is not lost: the broker waits for nobody
         self.dealer.connect(self.connection["endpoints"]["requests"])
 
     @staticmethod

@@ -171,3 +171,10 @@ def test_run_passes_its_arguments_to_the_broker() -> None:
     command = [sys.executable, "-c", "from backtestr.cli import main; main()", "run", "--version"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == f"backtestr {backtestr.__version__}\n"
+
+
+def test_the_command_line_runs_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "backtestr", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == f"backtestr {backtestr.__version__}"

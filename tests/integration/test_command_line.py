@@ -174,7 +174,5 @@ def test_run_passes_its_arguments_to_the_broker() -> None:
 
 
 def test_the_command_line_runs_as_a_module() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "backtestr", "--version"], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-m", "backtestr", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == f"backtestr {backtestr.__version__}"

@@ -3,9 +3,11 @@
     make chaos-flood
     make chaos-flood ARGS='--seconds 60 --flooders 2'
 
-The other one pings all the time, first alone and then beside the flood, and its p99 must stay within five times of what
-it was. In the flood it stops a backtest that is running, and runs one of its own while the flood's are queued. The
-flooding client is a process of its own that sends as fast as ZeroMQ takes it. Exits 1 when something is too late.
+The other one pings all the time: alone, beside processes that only count and are as many as a flood keeps busy, and
+beside the flood. Its p99 in the flood must stay within five times of what it was before; where there are fewer cores
+than busy processes, counting alone makes it ten times of that, whatever the broker does, so the worse of the two is
+compared with. In the flood it stops a backtest, and runs one of its own while the flood's are queued. The flooding
+client is a process of its own that sends as fast as ZeroMQ takes it. Exits 1 when something is too late.
 """
 
 from __future__ import annotations
@@ -40,7 +42,9 @@ KINDS: tuple[tuple[str, Fields], ...] = (
     ("StartSweep", {}),
 )
 BURST = 64
-CONFIG = {"broker.toml": "[workers]\ncompute = 1\n", "engine.toml": "[worker]\nchunk_bars = 20\n"}
+CONFIG = {"broker.toml": "[workers]\ncompute = 1\n"}
+# What a flood keeps busy besides those who flood: the broker and its compute worker.
+OTHERS_BUSY = 2
 
 
 def main() -> int:
@@ -58,6 +62,9 @@ def main() -> int:
         ping(watcher, 1.0)  # warm
         idle = ping(watcher, arguments.seconds)
         report("alone", idle)
+        with counting(arguments.flooders + OTHERS_BUSY):
+            beside = ping(watcher, arguments.seconds)
+        report("counting", beside)
         victim = watcher.ask("StartBacktest", {**SYNTH, "options": {"streams": {"progressIntervalMs": 1000}}})
         watcher.ask("PauseBacktest", {"backtestId": victim["backtestId"]})
         with flooding(broker, arguments.flooders, arguments.seconds + 10.0) as flooders:
@@ -71,8 +78,9 @@ def main() -> int:
             print(f"{name}: {process.stdout.read().strip() if process.stdout else ''}")
         status = watcher.ask("GetSystemStatus", {})
         print(json.dumps({name: status.get(name) for name in ("status", "reasons", "connections", "throttle")}))
-    ratio = p99(flooded) / p99(idle)
-    print(f"p99 beside the flood: {ratio:.1f} times of alone (bound {MAX_RATIO:g})")
+    ratio = p99(flooded) / max(p99(idle), p99(beside))
+    print(f"p99 beside the flood: {p99(flooded) / p99(idle):.1f} times of alone, {p99(flooded) / p99(beside):.1f} of")
+    print(f"  beside processes that count; {ratio:.1f} of the worse (bound {MAX_RATIO:g})")
     print(f"StopBacktest took effect after {stopped:.3f} s (bound {STOP_SECONDS:g})")
     print(f"own backtest, with {queued} queued before it: {own:.1f} s (bound {OWN_SECONDS:g})")
     good = ratio <= MAX_RATIO and stopped <= STOP_SECONDS and own <= OWN_SECONDS
@@ -113,6 +121,18 @@ def flooding(broker: RunningBroker, clients: int, seconds: float) -> Iterator[di
         yield processes
     finally:
         for process in processes.values():
+            process.wait()
+
+
+@contextlib.contextmanager
+def counting(processes: int) -> Iterator[None]:
+    """So many processes that keep a core busy each, if there are as many."""
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(processes)]
+    try:
+        yield
+    finally:
+        for process in busy:
+            process.kill()
             process.wait()
 
 

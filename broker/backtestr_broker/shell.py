@@ -50,6 +50,8 @@ from .zap import decide
 BURST = 64
 # Of those who were not let in, one in this many seconds is told of: who knocks in a loop must not fill the log.
 DENIED_INTERVAL = 1.0
+# The same for messages that a full queue did not take, by socket: who floods and does not read loses thousands.
+DROPPED_INTERVAL = 1.0
 # Different subscriptions on one socket. ZeroMQ keeps each, at up to 20 kB, for as long as somebody is connected.
 MAX_SUBSCRIPTIONS = 10_000
 # How long workers get to end by themselves; with the flush of the sockets that is well within three seconds.
@@ -107,6 +109,7 @@ class Shell:
         self._door = door
         self._denied = 0  # since the last who was told of
         self._denied_told = -DENIED_INTERVAL
+        self._dropped: dict[str, tuple[int, float]] = {}  # by socket: those since the last that was told of, and when
         self._selector = selectors.DefaultSelector()
         self._sources: tuple[zmq.Socket[bytes], ...] = ()  # in the order of their turns
         self._unread: set[zmq.Socket[bytes]] = set()  # those that may have something to read
@@ -299,8 +302,19 @@ class Shell:
         except zmq.ZMQError as error:
             if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
                 raise
-            # A client that leaves does not wait for the answer to its goodbye.
-            hooks.send("message_dropped" if error.errno == zmq.EAGAIN else "peer_gone", {"socket": name})
+            if error.errno == zmq.EAGAIN:
+                self._tell_of_dropped(name)
+            else:  # a client that leaves does not wait for the answer to its goodbye
+                hooks.send("peer_gone", {"socket": name})
+
+    def _tell_of_dropped(self, name: str) -> None:
+        untold, told = self._dropped.get(name, (0, -DROPPED_INTERVAL))
+        now = time.monotonic()
+        if now - told < DROPPED_INTERVAL:
+            self._dropped[name] = (untold + 1, told)
+            return
+        self._dropped[name] = (0, now)
+        hooks.send("message_dropped", {"socket": name, "untold": untold})
 
 
 def _descriptor(socket: zmq.Socket[bytes]) -> int:

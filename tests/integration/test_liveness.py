@@ -114,6 +114,19 @@ def test_a_crash_loop_is_reported_and_is_over_when_its_cause_is() -> None:
         system.until(lambda data: data.get("status") == "completed")
 
 
+def test_a_loop_that_was_away_says_so_once() -> None:
+    with running_broker({"broker.toml": WATCHFUL}) as broker, Stranger(broker.connection_file) as stranger:
+        system = stranger.subscribe("system", "system.status")
+        os.kill(broker.process.pid, signal.SIGSTOP)
+        until = time.monotonic() + 0.5
+        wait_until(lambda: time.monotonic() >= until, 5.0)
+        os.kill(broker.process.pid, signal.SIGCONT)
+        late = system.until(lambda data: data["loopLagMs"] > 300)[-1]["payload"]["data"]
+        assert late["status"] == "warning"
+        assert any(one.startswith("the broker's loop was away for ") for one in late["reasons"])
+        system.until(lambda data: data["loopLagMs"] < 250)
+
+
 def test_an_answer_that_never_comes_is_given_up_with_its_worker() -> None:
     engine = f"{BEATING}question_time_limit_ms = 200\n"
     with running_broker({"broker.toml": WATCHFUL, "engine.toml": engine}) as broker:

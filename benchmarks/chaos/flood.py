@@ -4,9 +4,10 @@
     make chaos-flood ARGS='--seconds 60 --flooders 2'
 
 The other one pings all the time: alone, beside processes that only count and are as many as a flood keeps busy, and
-beside the flood. Its p99 in the flood must stay within five times of what it was alone. The middle one is for reading a
-failure: where there are fewer cores than busy processes, counting alone costs ten times and more. In the flood it stops a backtest, and runs one of its own while the flood's are queued. The flooding
-client is a process of its own that sends as fast as ZeroMQ takes it. Exits 1 when something is too late.
+beside the flood. Its p99 in the flood must stay within five times of what it was alone. The middle one is for reading
+a failure: where there are fewer cores than busy processes, counting alone costs ten times and more. In the flood it
+stops a backtest, and runs one of its own while the flood's are queued. The flooding client is a process of its own
+that sends as fast as ZeroMQ takes it. Exits 1 when something is too late.
 """
 
 from __future__ import annotations

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import statistics
 import tempfile
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 from brokers import Running, running_broker
+from turns import Work, in_turn, print_table
 
 from backtestr.client import Client
 from backtestr.discovery import ConnectionFile
@@ -42,14 +41,14 @@ def main() -> None:
             broker = stack.enter_context(running_broker(config=config))
             clients[name] = stack.enter_context(connect(broker))
             clients[name].import_market_data(bars, "BULK", timeframe="1m")
-        pings: dict[str, Callable[[], object]] = {name: client.ping for name, client in clients.items()}
-        reads: dict[str, Callable[[], object]] = {
-            name: lambda client=client: client.market_data("BULK", "1m")  # type: ignore[misc]  # bound here and now
-            for name, client in clients.items()
-        }
-        report("Ping, µs", 1e6, interleaved(pings, arguments.blocks, arguments.trips))
+        pings: dict[str, Work] = {name: client.ping for name, client in clients.items()}
+        reads: dict[str, Work] = {name: partial(client.market_data, "BULK", "1m") for name, client in clients.items()}
+        floors = dict.fromkeys(clients, "tcp")
+        for warmed in (pings, reads):
+            in_turn(warmed, 1)
+        print_table("Ping", in_turn(pings, arguments.blocks, arguments.trips), floors, "µs")
         megabytes = arguments.bars * BYTES_PER_BAR / 1e6
-        report(f"{megabytes:.0f} MB of bars, ms", 1e3, interleaved(reads, arguments.blocks, 1))
+        print_table(f"{megabytes:.0f} MB of bars", in_turn(reads, arguments.blocks), floors)
 
 
 def connect(broker: Running) -> Client:
@@ -77,33 +76,6 @@ def write_bars(file: Path, count: int) -> Path:
         }
     ).write_parquet(file)
     return file
-
-
-def interleaved(kinds: dict[str, Callable[[], object]], blocks: int, trips: int) -> dict[str, list[float]]:
-    """Seconds of one trip, the median of each block, by kind."""
-    for trip in kinds.values():
-        trip()
-    medians: dict[str, list[float]] = {name: [] for name in kinds}
-    for _ in range(blocks):
-        for name, trip in kinds.items():
-            took = []
-            for _ in range(trips):
-                began = time.perf_counter()
-                trip()
-                took.append(time.perf_counter() - began)
-            medians[name].append(statistics.median(took))
-    return medians
-
-
-def report(title: str, unit: float, medians: dict[str, list[float]]) -> None:
-    """Each kind's median, its spread, and the ratio to plain TCP block by block."""
-    beside = medians["tcp"]
-    print(f"{title:24}{'median':>10}{'10..90 %':>18}{'ratio':>8}")
-    for name, values in medians.items():
-        ratio = statistics.median(value / other for value, other in zip(values, beside, strict=True))
-        tenths = statistics.quantiles(values, n=10)
-        median = statistics.median(values) * unit
-        print(f"  {name:22}{median:10.1f}{tenths[0] * unit:9.1f}..{tenths[-1] * unit:7.1f}{ratio:8.2f}")
 
 
 if __name__ == "__main__":

@@ -17,8 +17,6 @@ import io
 import os
 import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -27,6 +25,7 @@ os.environ["POLARS_MAX_THREADS"] = "1"  # as workers have it; read when polars i
 import polars as pl
 import zmq
 from brokers import running_broker
+from turns import Work, in_turn, print_table
 
 from backtestr.client import Client
 from backtestr.discovery import ConnectionFile
@@ -53,8 +52,6 @@ INDICATORS = [
     IndicatorConfig(name="MACD"),
     IndicatorConfig(name="BBANDS"),
 ]
-
-Work = Callable[[], object]
 
 
 def send_raw(endpoint: str, size: int) -> None:
@@ -122,26 +119,6 @@ def kinds(client: Client, home: Path, raw: zmq.Socket[bytes], rows: int, bars: i
     return [imports, answers]
 
 
-def measure(works: dict[str, Work], rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of every round, by name."""
-    took: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(rounds):
-        for name, work in works.items():
-            began = time.perf_counter()
-            work()
-            took[name].append((time.perf_counter() - began) * 1e3)
-    return took
-
-
-def report(took: dict[str, list[float]], floors: dict[str, str]) -> None:
-    print(f"{'':28}{'median ms':>10}{'10..90 %':>18}{'÷ floor':>9}")
-    for name, values in took.items():
-        tenths = statistics.quantiles(values, n=10)
-        median = statistics.median(values)
-        ratio = f"{median / statistics.median(took[floors[name]]):9.1f}" if name in floors else ""
-        print(f"{name:28}{median:10.2f}{tenths[0]:10.2f}..{tenths[-1]:6.2f}{ratio}")
-
-
 def answer_size(bars: int) -> int:
     """Bytes of the answer's table: a time, five prices and volume, nine outputs."""
     buffer = io.BytesIO()
@@ -171,8 +148,8 @@ def main() -> None:
         raw.connect(endpoint)
         took: dict[str, list[float]] = {}
         for works in kinds(client, home, raw, arguments.rows, arguments.bars):
-            measure(works, 2)
-            took |= measure(works, arguments.rounds)
+            in_turn(works, 2)
+            took |= in_turn(works, arguments.rounds)
         raw.send(b"")
         sender.join()
         megabytes = (home / "minutes.csv").stat().st_size / 1e6
@@ -180,9 +157,8 @@ def main() -> None:
         f"{arguments.rows:,} rows of CSV, {megabytes:.0f} MB; {arguments.bars:,} bars in {size / 1e6:.1f} MB of Arrow"
     )
     floors = dict.fromkeys((IMPORT, READ, REFUSED), IMPORT_FLOOR) | dict.fromkeys((ANSWER, PLAIN), ANSWER_FLOOR)
-    report(took, floors)
-    imported, answered = statistics.median(took[IMPORT]), statistics.median(took[ANSWER])
-    refused = statistics.median(took[REFUSED])
+    print_table("", took, floors)
+    imported, refused, answered = (1e3 * statistics.median(took[name]) for name in (IMPORT, REFUSED, ANSWER))
     print(f"import {imported:.0f} ms, refusal {refused:.0f} ms (to reach: {IMPORT_TO_REACH_MS:.0f} ms)", end="; ")
     print(f"answer {answered:.1f} ms (to reach: {ANSWER_TO_REACH_MS:.0f} ms)")
 

@@ -11,24 +11,22 @@ from __future__ import annotations
 import argparse
 import itertools
 import sqlite3
-import statistics
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from brokers import running_broker
+from turns import Work, in_turn, print_table
 
 from backtestr.client import Client
 from backtestr.discovery import ConnectionFile
 from backtestr_protocol.connection import Connection
 
+FLOOR = "Ping"
 VALUE = {"payload": "x" * 200}
 
-Trip = Callable[[], object]
 
-
-def bare_commit(folder: Path) -> Trip:
+def bare_commit(folder: Path) -> Work:
     """The floor: one row of 200 bytes, committed and synced as the broker does it."""
     database = sqlite3.connect(folder / "floor.db", isolation_level=None)
     for pragma in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = FULL"):
@@ -46,17 +44,7 @@ def bare_commit(folder: Path) -> Trip:
     return trip
 
 
-def block(trip: Trip, count: int) -> list[float]:
-    """Microseconds of `count` trips."""
-    took = []
-    for _ in range(count):
-        began = time.perf_counter()
-        trip()
-        took.append((time.perf_counter() - began) * 1e6)
-    return took
-
-
-def start_backtest(client: Client) -> Trip:
+def start_backtest(client: Client) -> Work:
     """Checked by a worker, written to disk, answered. It runs while the next is started, as it would elsewhere."""
 
     def trip() -> None:
@@ -90,33 +78,23 @@ def main() -> None:
         connection = ConnectionFile(broker.connection_file).read()
         with Client(connection) as client:
             client.update_state("bench", VALUE)
-            kinds: dict[str, Trip] = {
-                "Ping": client.ping,
+            kinds: dict[str, Work] = {
+                FLOOR: client.ping,
                 "GetState": lambda: client.get_state("bench"),
                 "bare commit": bare_commit(broker.data_dir),
                 "UpdateState": lambda: client.update_state("bench", VALUE),
                 "StartBacktest": start_backtest(client),
             }
-            medians: dict[str, list[float]] = {name: [] for name in kinds}
+            took: dict[str, list[float]] = {name: [] for name in kinds}
             for _ in range(arguments.blocks):
-                for name, trip in kinds.items():
-                    medians[name].append(statistics.median(block(trip, arguments.trips)))
+                for name, (median,) in in_turn(kinds, 1, arguments.trips).items():
+                    took[name].append(median)
                 while client.status().active_backtests:
                     time.sleep(0.05)
-            report(medians)
+            print_table("over ipc", took, dict.fromkeys(kinds, FLOOR), "µs")
         for clients in (1, 4, 16):
             rate = changes_per_second(connection, clients, arguments.seconds)
             print(f"{clients:2} clients: {rate:7.0f} changes a second")
-
-
-def report(medians: dict[str, list[float]]) -> None:
-    """Each kind's median of block medians, its spread, and the ratio to a Ping block by block."""
-    floor = medians["Ping"]
-    print(f"{'':16}{'median µs':>12}{'10..90 %':>16}{'ratio':>8}")
-    for name, values in medians.items():
-        ratio = statistics.median(value / beside for value, beside in zip(values, floor, strict=True))
-        tenths = statistics.quantiles(values, n=10)
-        print(f"{name:16}{statistics.median(values):12.1f}{tenths[0]:8.1f}..{tenths[-1]:6.1f}{ratio:8.2f}")
 
 
 if __name__ == "__main__":

@@ -20,10 +20,8 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
-import time
 import uuid
 import warnings
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +29,8 @@ from typing import Any
 import numpy as np
 import oracles
 from brokers import running_broker
+from subject import backtest, config
+from turns import Took, Work, in_turn, print_table, ratios
 
 from backtestr.client import Client
 from backtestr.discovery import ConnectionFile
@@ -73,8 +73,6 @@ RIVALS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """Each beside the kind of ours that it is compared with, and what it is given for it."""
 
-Work = Callable[[], object]
-
 
 @algorithm("sma_cross_limit", fast=Int(10, low=2, high=500), slow=Int(30, low=3, high=1000))
 def sma_cross_limit(bars: Bars, fast: int, slow: int) -> Signals:
@@ -87,27 +85,8 @@ def sma_cross_limit(bars: Bars, fast: int, slow: int) -> Signals:
     )
 
 
-def config(kind: str = WHOLE) -> BacktestConfig:
-    return BacktestConfig(
-        algorithm_id="sma_cross_limit" if kind == LIMITS else "sma_cross",
-        symbol=SYMBOL,
-        start_date="2024-01-01",
-        end_date="2100-01-01",
-        initial_capital=100_000.0,
-        timeframe="1m",
-        commission=0.0005,
-        slippage=0.0001,
-        parameters={"fast": 10, "slow": 30},
-        options=EXITS.get(kind, {}),
-    )
-
-
-def whole(plan: Plan) -> Run:
-    run = Run(plan, "benchmark")
-    run.start()
-    run.advance(run.bars_total)
-    run.finish()
-    return run
+def config_of(kind: str) -> BacktestConfig:
+    return config(sma_cross_limit.name if kind == LIMITS else "sma_cross", EXITS.get(kind))
 
 
 def read_bars_and_write_equity(bars: Bars) -> object:
@@ -120,7 +99,7 @@ def kinds(plans: dict[str, Plan], folder: Path, client: Client) -> dict[str, Wor
     plan = plans[WHOLE]
     bars = plan.bars
     signals = plan.algorithm.signals(bars, plan.parameters)
-    finished = whole(plan)
+    finished = backtest(plan)
     result = finished.finish()
     results = ResultStore(folder / "results")
 
@@ -155,13 +134,13 @@ def kinds(plans: dict[str, Plan], folder: Path, client: Client) -> dict[str, Wor
         run.wait()
 
     return {
-        WHOLE: lambda: whole(plan),
+        WHOLE: lambda: backtest(plan),
         "  signals": lambda: plan.algorithm.signals(bars, plan.parameters),
         "  fills": walk,
         "  metrics": finished.finish,
-        STOPS: lambda: whole(plans[STOPS]),
-        TRAILING: lambda: whole(plans[TRAILING]),
-        LIMITS: lambda: whole(plans[LIMITS]),
+        STOPS: lambda: backtest(plans[STOPS]),
+        TRAILING: lambda: backtest(plans[TRAILING]),
+        LIMITS: lambda: backtest(plans[LIMITS]),
         FLOOR: lambda: read_bars_and_write_equity(bars),
         "load from Parquet": load_cold,
         "store the result": lambda: results.write(str(uuid.uuid4()), "completed", plan.resolved_config(), result),
@@ -185,33 +164,14 @@ def rivals(plans: dict[str, Plan]) -> dict[str, Work]:
 
     works: dict[str, Work] = {}
     for name, (own, given) in RIVALS.items():
-        works[own] = partial(whole, plans[own])
+        works[own] = partial(backtest, plans[own])
         works[name] = partial(theirs, given)
     return works
 
 
-def measure(works: dict[str, Work], rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of every round, by name."""
-    took: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(rounds):
-        for name, work in works.items():
-            began = time.perf_counter()
-            work()
-            took[name].append((time.perf_counter() - began) * 1e3)
-    return took
-
-
-def report(took: dict[str, list[float]], floor: float) -> None:
-    print(f"{'':32}{'median ms':>10}{'10..90 %':>18}{'÷ floor':>9}")
-    for name, values in took.items():
-        tenths = statistics.quantiles(values, n=10)
-        median = statistics.median(values)
-        print(f"{name:32}{median:10.2f}{tenths[0]:10.2f}..{tenths[-1]:6.2f}{median / floor:9.1f}")
-
-
-def ratios(took: dict[str, list[float]], above: str, below: str) -> str:
+def ratio(took: Took, above: str, below: str) -> str:
     """The median of the ratios within a round, and how far they spread."""
-    values = [one / other for one, other in zip(took[above], took[below], strict=True)]
+    values = ratios(took[above], took[below])
     return f"{statistics.median(values):.2f} × ({min(values):.2f}..{max(values):.2f})"
 
 
@@ -227,31 +187,34 @@ def main() -> None:
         catalog = Catalog(home / "data" / "catalog", cache_bytes=1 << 30)
         catalog.write(synthetic_bars("1m", arguments.bars))
         algorithms = {**BUILT_IN, sma_cross_limit.name: sma_cross_limit}
-        plans = {kind: prepare(config(kind), catalog, conventions, algorithms.__getitem__) for kind in (WHOLE, *EXITS)}
+        plans = {
+            kind: prepare(config_of(kind), catalog, conventions, algorithms.__getitem__) for kind in (WHOLE, *EXITS)
+        }
         print(f"sma_cross 10/30 on {arguments.bars:,} bars")
         for kind, plan in plans.items():
-            result = whole(plan).finish()
+            result = backtest(plan).finish()
             print(f"  {kind.strip()}: {len(result.orders):,} orders, {len(result.trades):,} closed trades")
         with running_broker(home) as broker, Client(ConnectionFile(broker.connection_file).read()) as client:
             works = kinds(plans, home, client)
-            measure(works, 2)
+            in_turn(works, 2)
             # Apart from the kinds that write to disk on their own, whose dust settles on whatever runs next.
             compared = {name: works.pop(name) for name in (WHOLE, THROUGH, READ)}
-            took = measure(compared, arguments.rounds) | measure(works, arguments.rounds)
-    floor = statistics.median(took[FLOOR])
-    report(took, floor)
-    print(f"direct: {statistics.median(took[WHOLE]):.1f} ms (to reach: {TO_REACH_MS:.0f} ms)", end="; ")
-    print(f"with stops and profits {statistics.median(took[STOPS]):.1f} ms (to reach: {STOPS_TO_REACH_MS:.0f} ms)")
-    print(f"through the broker ÷ direct: {ratios(took, THROUGH, WHOLE)} (to reach: {THROUGH_TO_REACH:.1f} ×)\n")
+            took = in_turn(compared, arguments.rounds) | in_turn(works, arguments.rounds)
+    print_table("", took, dict.fromkeys(took, FLOOR))
+    print(f"direct: {1e3 * statistics.median(took[WHOLE]):.1f} ms (to reach: {TO_REACH_MS:.0f} ms)", end="; ")
+    print(
+        f"with stops and profits {1e3 * statistics.median(took[STOPS]):.1f} ms (to reach: {STOPS_TO_REACH_MS:.0f} ms)"
+    )
+    print(f"through the broker ÷ direct: {ratio(took, THROUGH, WHOLE)} (to reach: {THROUGH_TO_REACH:.1f} ×)\n")
     if not oracles.installed("vectorbt"):
         print(f"vectorbt {oracles.MISSING}: NOT COMPARED")
         return
     works = rivals(plans)
-    measure(works, 1)
-    took = measure(works, RIVAL_ROUNDS)
-    report(took, floor)
+    in_turn(works, 1)
+    took = in_turn(works, RIVAL_ROUNDS)
+    print_table("", took, {})
     for name, (own, _) in RIVALS.items():
-        print(f"{name} ÷ ours: {ratios(took, name, own)} (to reach: {RIVAL_TO_REACH:.0f} ×)")
+        print(f"{name} ÷ ours: {ratio(took, name, own)} (to reach: {RIVAL_TO_REACH:.0f} ×)")
 
 
 if __name__ == "__main__":

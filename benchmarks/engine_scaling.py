@@ -23,16 +23,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import zmq
+from subject import backtest, config
+from turns import in_turn, ratios, seconds
 
 from backtestr_engine.algorithms import find_algorithm
-from backtestr_engine.backtest import Plan, Run
+from backtestr_engine.backtest import Plan
 from backtestr_engine.bars import COLUMNS, Bars
 from backtestr_engine.catalog import Catalog
 from backtestr_engine.config import load_config
@@ -52,7 +53,6 @@ from backtestr_protocol.engine import (
     decode_to_broker,
     encode_to_worker,
 )
-from backtestr_protocol.messages import BacktestConfig
 
 SIZES = {10_000: 60, 100_000: 30, 1_000_000: 7, 10_000_000: 1}
 """Bars, and how often a round runs a backtest on them."""
@@ -66,22 +66,6 @@ START_TO_REACH_SECONDS = 1.5
 WORKER_BARS = 20_000
 ANSWER_MS = 60_000
 
-Work = Callable[[], object]
-
-
-def config() -> BacktestConfig:
-    return BacktestConfig(
-        algorithm_id="sma_cross",
-        symbol=SYMBOL,
-        start_date="2024-01-01",
-        end_date="2100-01-01",
-        initial_capital=100_000.0,
-        timeframe="1m",
-        commission=0.0005,
-        slippage=0.0001,
-        parameters={"fast": 10, "slow": 30},
-    )
-
 
 def plan_on(bars: Bars) -> Plan:
     algorithm = find_algorithm("sma_cross")
@@ -89,27 +73,12 @@ def plan_on(bars: Bars) -> Plan:
     return Plan(config(), algorithm, parameters, resolve_options({}, load_config(None).conventions), Panel.of([bars]))
 
 
-def backtest(plan: Plan, chunk_bars: int | None = None) -> Run:
-    run = Run(plan, "benchmark")
-    run.start()
-    while not run.done:
-        run.advance(chunk_bars or run.bars_total)
-    run.finish()
-    return run
-
-
-def milliseconds(work: Work) -> float:
-    began = time.perf_counter()
-    work()
-    return (time.perf_counter() - began) * 1e3
-
-
 def cost_per_bar() -> None:
     plans = {count: plan_on(synthetic_bars("1m", count)) for count in SIZES}
     took: dict[int, list[float]] = {count: [] for count in SIZES}
     for _ in range(ROUNDS):
         for count, times in SIZES.items():
-            took[count] += [milliseconds(partial(backtest, plans[count])) for _ in range(times)]
+            took[count] += [1e3 * seconds(partial(backtest, plans[count])) for _ in range(times)]
     print(f"{'a backtest with its metrics':32}{'median ms':>10}{'least..most ms':>20}{'ns a bar':>10}")
     for count, values in took.items():
         median = statistics.median(values)
@@ -119,16 +88,13 @@ def cost_per_bar() -> None:
 
 def in_chunks() -> None:
     plan = plan_on(synthetic_bars("1m", 1_000_000))
-    sizes: tuple[int | None, ...] = (None, *CHUNKS)
-    took: dict[int | None, list[float]] = {size: [] for size in sizes}
-    for _ in range(CHUNKED_ROUNDS):
-        for size in sizes:
-            took[size].append(milliseconds(partial(backtest, plan, size)))
+    kinds = {"whole": partial(backtest, plan)} | {f"{size:,}": partial(backtest, plan, size) for size in CHUNKS}
+    took = in_turn(kinds, CHUNKED_ROUNDS)
     for size in CHUNKS:
-        ratios = [chunked / whole for chunked, whole in zip(took[size], took[None], strict=True)]
-        tenths = statistics.quantiles(ratios, n=10)
+        slower = ratios(took[f"{size:,}"], took["whole"])
+        tenths = statistics.quantiles(slower, n=10)
         print(
-            f"1M bars in chunks of {size:,} ÷ at once: {statistics.median(ratios):.3f} × "
+            f"1M bars in chunks of {size:,} ÷ at once: {statistics.median(slower):.3f} × "
             f"({tenths[0]:.2f}..{tenths[-1]:.2f}; to reach: {CHUNKED_TO_REACH} × at {CHUNKS[0]:,})"
         )
 
@@ -232,7 +198,7 @@ def worker_start() -> None:
                 socket.bind(endpoint)
                 worker = Worker(socket, endpoint, Path(folder))
                 starts.append(worker.seconds_to_ready)
-                took = [milliseconds(partial(worker.backtest, number)) for number in range(6)]
+                took = [1e3 * seconds(partial(worker.backtest, number)) for number in range(6)]
                 firsts.append(took[0])
                 laters.append(statistics.median(took[1:]))
                 worker.end()

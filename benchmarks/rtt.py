@@ -9,17 +9,17 @@ Then the broker is left alone for a while, and its processor time is read.
 from __future__ import annotations
 
 import argparse
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import psutil
 import zmq
 from brokers import running_broker
+from turns import Work, in_turn, print_table
 
 from backtestr.client import Client
 from backtestr.discovery import ConnectionFile
@@ -29,6 +29,7 @@ from backtestr_protocol.connection import Connection
 from backtestr_protocol.messages import Nothing
 
 PAYLOAD_BYTES = 200
+FLOOR = "raw pyzmq echo"
 
 ECHO = """
 import sys, zmq
@@ -38,10 +39,8 @@ while True:
     router.send_multipart(router.recv_multipart())
 """
 
-Trip = Callable[[], None]
 
-
-def echo_trip(context: zmq.Context[zmq.Socket[bytes]], address: str) -> Trip:
+def echo_trip(context: zmq.Context[zmq.Socket[bytes]], address: str) -> Work:
     """The floor: one frame of 200 bytes to a ROUTER and back."""
     dealer = context.socket(zmq.DEALER)
     dealer.linger = 0
@@ -55,7 +54,7 @@ def echo_trip(context: zmq.Context[zmq.Socket[bytes]], address: str) -> Trip:
     return trip
 
 
-def session_trip(context: zmq.Context[zmq.Socket[bytes]], connection: Connection) -> Trip:
+def session_trip(context: zmq.Context[zmq.Socket[bytes]], connection: Connection) -> Work:
     """Ping as the protocol has it, both ways signed, verified, counted and correlated, on one thread."""
     dealer = context.socket(zmq.DEALER)
     dealer.linger = 0
@@ -85,16 +84,6 @@ def session_trip(context: zmq.Context[zmq.Socket[bytes]], connection: Connection
     return trip
 
 
-def block(trip: Trip, count: int) -> list[float]:
-    """Microseconds of `count` trips."""
-    took = []
-    for _ in range(count):
-        began = time.perf_counter()
-        trip()
-        took.append((time.perf_counter() - began) * 1e6)
-    return took
-
-
 def idle_cpu_percent(pid: int, seconds: float) -> float:
     """Processor time of the broker process, without its workers, as percent of one core."""
     process = psutil.Process(pid)
@@ -118,33 +107,19 @@ def main() -> None:
         try:
             connection = ConnectionFile(broker.connection_file).read()
             with Client(connection) as client:
-                kinds: dict[str, Trip] = {
-                    "raw pyzmq echo": echo_trip(context, address),
+                kinds: dict[str, Work] = {
+                    FLOOR: echo_trip(context, address),
                     "Ping, one thread": session_trip(context, connection),
-                    "client.ping()": lambda: (client.ping(), None)[1],
+                    "client.ping()": client.ping,
                 }
-                for trip in kinds.values():
-                    block(trip, arguments.trips)
-                medians: dict[str, list[float]] = {name: [] for name in kinds}
-                for _ in range(arguments.blocks):
-                    for name, trip in kinds.items():
-                        medians[name].append(statistics.median(block(trip, arguments.trips)))
-            report(medians)
+                in_turn(kinds, 1, arguments.trips)
+                took = in_turn(kinds, arguments.blocks, arguments.trips)
+            print_table("over ipc", took, dict.fromkeys(kinds, FLOOR), "µs")
             print(f"idle broker: {idle_cpu_percent(broker.pid, arguments.idle):.2f} % of a core")
         finally:
             echo.kill()
             echo.wait()
             context.destroy(linger=0)
-
-
-def report(medians: dict[str, list[float]]) -> None:
-    """Each kind's median of block medians, its spread, and the ratio to the floor block by block."""
-    floor = medians["raw pyzmq echo"]
-    print(f"{'':20}{'median µs':>12}{'10..90 %':>16}{'ratio':>8}")
-    for name, values in medians.items():
-        ratio = statistics.median(value / beside for value, beside in zip(values, floor, strict=True))
-        tenths = statistics.quantiles(values, n=10)
-        print(f"{name:20}{statistics.median(values):12.1f}{tenths[0]:8.1f}..{tenths[-1]:6.1f}{ratio:8.2f}")
 
 
 if __name__ == "__main__":

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -30,3 +33,23 @@ def cached_kernel(function: _Function) -> _Function:
     """The same for the loop itself, kept on disk with all its parts: what is cached apart would outlive a change."""
     compiled: _Function = njit(cache=True, **_COMPILED)(function)
     return compiled
+
+
+def _prefetch(_typing_context: Any, array: Any, index: Any) -> Any:
+    """Ask for `array[index]` to be in the cache soon. A hint: no result changes, and `index` may be out of bounds."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = signature.args[0]
+        own = context.make_array(kind)(context, builder, arguments[0])
+        at = cgutils.get_item_pointer(context, builder, kind, own, [arguments[1]], wraparound=False)
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        hint = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        reads, stays, data = number(0), number(3), number(1)  # the operands of LLVM's llvm.prefetch
+        function = builder.module.declare_intrinsic("llvm.prefetch", [byte], hint)
+        builder.call(function, [builder.bitcast(at, byte), reads, stays, data])
+        return context.get_dummy_value()
+
+    return types.void(array, index), generate
+
+
+prefetch = cast("Callable[[Any, int], None]", intrinsic(_prefetch))

@@ -132,13 +132,15 @@ def tails(equity: Floats, initial_capital: float) -> Tails:
     sample = np.sort(equity[rows] / equity[rows - 1] - 1.0)
     at = int(sampled * _SAMPLED_TAIL)
     below, above = float(sample[at]), float(sample[-1 - at])
-    low_rows, high_rows, still = _beyond(equity, initial_capital, below, above)
+    low_rows, high_rows = _beyond(equity, initial_capital, below, above)
     low = _returns_at(equity, initial_capital, low_rows)
     negated_high = -_returns_at(equity, initial_capital, high_rows)
     # An account that often does nothing has many returns of zero, which are all alike: as many as matter will do.
-    zeros = np.zeros(min(still, wanted))
-    low = np.append(low, zeros) if below == 0.0 else low
-    negated_high = np.append(negated_high, zeros) if above == 0.0 else negated_high
+    if below == 0.0 or above == 0.0:
+        still = int(np.count_nonzero(equity[1:] == equity[:-1])) + int(equity[0] == initial_capital)
+        zeros = np.zeros(min(still, wanted))
+        low = np.append(low, zeros) if below == 0.0 else low
+        negated_high = np.append(negated_high, zeros) if above == 0.0 else negated_high
     if min(np.count_nonzero(low <= below), np.count_nonzero(negated_high <= -above)) < wanted:
         low = _returns_at(equity, initial_capital, np.arange(bars, dtype=np.int64))
         negated_high = -low
@@ -158,24 +160,24 @@ def _tails_of(low: Floats, negated_high: Floats, bars: int) -> Tails:
 
 
 @njit(cache=True, nogil=True)
-def _beyond(equity: Floats, initial_capital: float, below: float, above: float) -> tuple[Integers, Integers, int]:
+def _beyond(equity: Floats, initial_capital: float, below: float, above: float) -> tuple[Integers, Integers]:
     """The rows with a return at or below `below` and at or above `above`, and a few that only rounding parts from
     them: a product is compared, as it costs a fifth of a division. Where a bound is zero, the returns of zero are left
-    out; their number comes last."""
+    out."""
     low, high = np.empty(equity.size, dtype=np.int64), np.empty(equity.size, dtype=np.int64)
-    lows = highs = still = 0
+    lows = highs = 0
     rounding = 1e-14
-    below_factor, above_factor = 1.0 + below + rounding, 1.0 + above - rounding
+    below_factor = 1.0 + below + rounding if below != 0.0 else 1.0
+    above_factor = 1.0 + above - rounding if above != 0.0 else 1.0
     before = initial_capital
     for bar in range(equity.size):
         now = equity[bar]
         low[lows] = bar  # without a branch: it stays only where the count moves on
-        lows += (now <= before * below_factor) & ((now != before) | (below != 0.0))
+        lows += now < before * below_factor
         high[highs] = bar
-        highs += (now >= before * above_factor) & ((now != before) | (above != 0.0))
-        still += now == before
+        highs += now > before * above_factor
         before = now
-    return low[:lows].copy(), high[:highs].copy(), still
+    return low[:lows].copy(), high[:highs].copy()
 
 
 @njit(cache=True, nogil=True)

@@ -76,6 +76,8 @@ def at_open(bar: int, first: int, prices: Prices, wishes: Wishes, rule: Any, sta
 def within(bar: int, prices: Prices, wishes: Wishes, rule: Any, state: Any, log: Log) -> bool:
     """Protect the position, then see whether the waiting order is reached. Says whether a protective exit was hit
     before that."""
+    if not state.guarded and state.pending_side == 0:
+        return False  # before any price is read: each may be a wait for memory
     open, high, low, time = prices.open[bar], prices.high[bar], prices.low[bar], prices.timestamp[bar]
     stopped = False
     if state.guarded:

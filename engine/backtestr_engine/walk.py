@@ -18,10 +18,13 @@ from .bars import Bars
 from .execution import Log
 from .exits import set_levels
 from .fills import MARKET, ORDER, POSITION, TRADE
-from .kernel import cached_kernel, kernel
+from .kernel import cached_kernel, inlined_kernel, kernel, prefetch
 from .pending import awaited
 from .signals import TIED, Signals
 from .turn import Prices, Wishes, at_close, at_open, within
+
+_BARS_AHEAD = 64
+"""Some fifty nanoseconds of walking: the time that memory takes."""
 
 
 class Events(msgspec.Struct, frozen=True):
@@ -152,6 +155,7 @@ def _walk(
             while True:
                 equity[bar] = cash + quantity * close[bar]
                 bar += 1
+                _foresee(bar, prices)
                 if bar >= quiet_until or flags[bar - delay] != 0:
                     break
         if state.quantity != 0.0:
@@ -189,4 +193,13 @@ def _to_next_event(bar: int, until: int, prices: Prices, flags: Bytes, equity: F
                 floor, ceiling = max(floor, state.floor), min(ceiling, state.ceiling)
         equity[bar] = cash + quantity * close[bar]
         bar += 1
+        _foresee(bar, prices)
     return bar
+
+
+@inlined_kernel
+def _foresee(bar: int, prices: Prices) -> None:
+    """Have what a bar with a fill reads in the cache before it comes: between fills nothing else passes these columns,
+    and waiting for memory took two thirds of the walk."""
+    prefetch(prices.open, bar + _BARS_AHEAD)
+    prefetch(prices.timestamp, bar + _BARS_AHEAD)

@@ -9,9 +9,6 @@ What a request passes, in this order: signature, envelope, session, counter, dup
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import uuid
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,18 +16,7 @@ from typing import Any
 import msgspec
 
 from backtestr_protocol import PROTOCOL_VERSION, __version__, engine, topics
-from backtestr_protocol.codec import (
-    REQUEST,
-    RESPONSE,
-    Envelope,
-    Outgoing,
-    Signer,
-    decode,
-    decode_message,
-    encode_message,
-    encode_stream,
-    encoded_payload,
-)
+from backtestr_protocol.codec import REQUEST, Envelope, decode, decode_message, encoded_payload
 from backtestr_protocol.errors import (
     BacktestrError,
     ErrorData,
@@ -45,7 +31,6 @@ from backtestr_protocol.messages import (
     AlgorithmStatus,
     Contract,
     Hello,
-    MessageType,
     SeriesInfo,
     SystemStatus,
     Watermarks,
@@ -66,9 +51,7 @@ from .events import (
     Kill,
     Notify,
     Persist,
-    Publish,
     ReadState,
-    Reply,
     RequestReceived,
     StateRead,
     Tick,
@@ -80,6 +63,7 @@ from .jobs import Job, Waiter
 from .ledger import Held
 from .limits import Limits as Limits
 from .liveness import Liveness
+from .post import Post
 from .records import Change, Restored, StateRecord
 from .requests import Requests
 from .scheduler import Scheduler
@@ -136,8 +120,7 @@ class Core:
         self.serving = False
         self.wall_ms = 0
         self.host = HostSample(memory_used=0, memory_total=0, cpu_percent=0.0, loop_lag_ms=0.0)
-        self._key = key
-        self._signer = Signer(key)
+        self._post = Post(key, instance_id)
         self._answers = AnswerBook()
         self._admission = Admission(limits.rates, self._answers)
         self._liveness = Liveness(
@@ -146,7 +129,6 @@ class Core:
         self._requests = Requests(self)
         self._configured_workers = workers
         self._started = self._now = now
-        self._made = 0  # envelopes and backtest ids, so that each is unique
         self._effects: list[Effect] = []
         self._heartbeat_due = now
         self._watermarks_due = now
@@ -236,7 +218,7 @@ class Core:
                     bytes=size,
                     maxMessageBytes=self.limits.max_message_bytes,
                 )
-            envelope = decode_message(self._signer, REQUEST, frames).envelope
+            envelope = decode_message(self._post.signer, REQUEST, frames).envelope
         except MessageError as error:
             self._refuse(peer, error)
             return
@@ -252,7 +234,7 @@ class Core:
                 self._hellos.take(frames[0], envelope.timestamp)
                 welcome = self._greet(envelope, peer)
                 answer = Answer(encoded_payload("Success", welcome))
-                self._send(peer, "Response", envelope.id, answer, instance_id=self.instance_id)
+                self._effects.append(self._post.welcome(peer, envelope.id, answer, self.wall_ms))
                 return
             session = self._admit(envelope, peer)
         except BacktestrError as error:
@@ -332,7 +314,7 @@ class Core:
         elif self._may_complain(peer):
             self._notify("message_refused", code=error.code, reason=error.message)
             payload = encoded_payload("Error", self.error_data(error))
-            self._send(peer, "Error", None, Answer(payload))
+            self._effects.append(self._post.complaint(peer, Answer(payload), self.wall_ms))
 
     def _may_complain(self, peer: bytes) -> bool:
         """Whether the last complaint about this connection is long enough ago: once a second, in answers and log."""
@@ -347,7 +329,7 @@ class Core:
 
     def _on_worker(self, peer: bytes, frames: list[bytes]) -> None:
         try:
-            note, payload = engine.decode_to_broker(self._signer, frames)
+            note, payload = engine.decode_to_broker(self._post.signer, frames)
         except MessageError as error:
             if self._may_complain(peer):
                 self._notify("message_refused", code=error.code, reason=f"on the engine socket: {error.message}")
@@ -481,16 +463,13 @@ class Core:
 
     def instruct(self, worker: Worker, note: engine.ToWorker, payload: bytes | None = None) -> None:
         assert worker.peer is not None
-        frames = engine.encode_to_worker(self._signer, note, () if payload is None else (payload,))
+        frames = engine.encode_to_worker(self._post.signer, note, () if payload is None else (payload,))
         self._effects.append(Instruct(worker.peer, frames))
 
     def publish(self, topic: str, payload: bytes, count: int = 1) -> None:
         """Sequence, keep and send one stream payload."""
         placed = self.sequencer.append(topic, payload, count)
-        envelope = self._envelope(
-            placed.topic_class.message_type, payload, seq=placed.seq, instance_id=self.instance_id
-        )
-        self._effects.append(Publish(placed.topic_class.socket, encode_stream(self._signer, placed.name, envelope)))
+        self._effects.append(self._post.stream(placed, payload, self.wall_ms))
 
     def report(self, error: BacktestrError) -> None:
         """Tell everyone who listens to `system.errors`."""
@@ -550,51 +529,13 @@ class Core:
         return error.to_data(component="broker", timestamp=self.wall_ms)
 
     def unique_id(self) -> str:
-        """A UUID's text, a function of the key and of how many were made before."""
-        self._made += 1
-        digest = hmac.digest(self._key, b"id %d" % self._made, hashlib.sha256)
-        return str(uuid.UUID(bytes=digest[:16], version=4))
-
-    # --- frames out ---
+        return self._post.unique_id()
 
     def _reply_error(self, peer: bytes, request_id: str, error: BacktestrError) -> None:
         self._reply(peer, request_id, Answer(encoded_payload("Failure", self.error_data(error))))
 
     def _reply(self, peer: bytes, request_id: str, answer: Answer) -> None:
-        self._send(peer, "Response", request_id, answer)
-
-    def _send(
-        self,
-        peer: bytes,
-        message_type: MessageType,
-        request_id: str | None,
-        answer: Answer,
-        instance_id: str | None = None,
-    ) -> None:
-        envelope = self._envelope(message_type, answer.payload, correlation_id=request_id, instance_id=instance_id)
-        frames = encode_message(self._signer, RESPONSE, envelope, answer.attachments)
-        self._effects.append(Reply(peer, frames))
-
-    def _envelope(
-        self,
-        message_type: MessageType,
-        payload: bytes,
-        *,
-        correlation_id: str | None = None,
-        seq: int | None = None,
-        instance_id: str | None = None,
-    ) -> Outgoing:
-        self._made += 1
-        return Outgoing(
-            id=f"{self.instance_id[:8]}-{self._made}",
-            timestamp=self.wall_ms,
-            schema_version=1,
-            message_type=message_type,
-            payload=msgspec.Raw(payload),
-            correlation_id=correlation_id,
-            seq=seq,
-            instance_id=instance_id,
-        )
+        self._effects.append(self._post.response(peer, request_id, answer, self.wall_ms))
 
     def _notify(self, signal: Any, **facts: Any) -> None:
         self._effects.append(Notify(signal, facts))

@@ -11,7 +11,7 @@ from collections import Counter
 
 from backtestr_protocol.errors import Busy, RateLimitExceeded
 from backtestr_protocol.message_types import PRIORITIES, REQUESTS, Priority
-from backtestr_protocol.messages import ClientLoad, Connections, RateStatus
+from backtestr_protocol.system_status import ClientLoad, Connections, RateStatus
 
 from .answers import AnswerBook
 from .queue import RETRY_AFTER_MS

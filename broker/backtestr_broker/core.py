@@ -26,16 +26,9 @@ from backtestr_protocol.errors import (
     SystemFault,
     ValidationError,
 )
-from backtestr_protocol.messages import (
-    AlgorithmInfo,
-    AlgorithmStatus,
-    Contract,
-    Hello,
-    SeriesInfo,
-    SystemStatus,
-    Watermarks,
-    Welcome,
-)
+from backtestr_protocol.messages import AlgorithmInfo, AlgorithmStatus, Contract, Hello, SeriesInfo, Welcome
+from backtestr_protocol.streamed import Watermarks
+from backtestr_protocol.system_status import SystemStatus
 
 from .admission import Admission
 from .answers import Answer, AnswerBook

@@ -33,8 +33,8 @@ from backtestr_protocol.messages import (
     Nothing,
     PerformanceMetrics,
     Pong,
-    SystemStatus,
 )
+from backtestr_protocol.system_status import SystemStatus
 
 from .durability import Durability
 from .jobs import Waiter

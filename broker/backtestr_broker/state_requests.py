@@ -18,11 +18,11 @@ from backtestr_protocol.messages import (
     SnapshotState,
     StateEntry,
     StateSnapshot,
-    StateUpdate,
     UpdatedState,
     UpdateState,
 )
 from backtestr_protocol.state_values import NIL
+from backtestr_protocol.streamed import StateUpdate
 
 from .durability import Durability
 from .jobs import Waiter

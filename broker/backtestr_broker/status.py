@@ -9,14 +9,8 @@ from collections import Counter
 from collections.abc import Mapping
 
 from backtestr_protocol.engine import WorkerKind
-from backtestr_protocol.messages import (
-    Connections,
-    Health,
-    MemoryUsage,
-    RateStatus,
-    SystemStatus,
-    WorkerStatus,
-)
+from backtestr_protocol.messages import Health
+from backtestr_protocol.system_status import Connections, MemoryUsage, RateStatus, SystemStatus, WorkerStatus
 
 from .events import HostSample
 from .liveness import Life, Liveness

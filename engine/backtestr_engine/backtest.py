@@ -12,7 +12,8 @@ import numpy as np
 import polars as pl
 
 from backtestr_protocol.errors import InvalidConfiguration, ValidationError
-from backtestr_protocol.messages import BacktestConfig, BacktestProgress, EquityCurvePoint, Timeframe
+from backtestr_protocol.messages import BacktestConfig, Timeframe
+from backtestr_protocol.streamed import BacktestProgress, EquityCurvePoint
 
 from .account import rules, totals
 from .algorithm import Algorithm

@@ -13,7 +13,8 @@ import numpy as np
 from backtestr_protocol import topics
 from backtestr_protocol.codec import encoded_payload
 from backtestr_protocol.engine import Published
-from backtestr_protocol.messages import BacktestProgress, StreamOptions
+from backtestr_protocol.messages import StreamOptions
+from backtestr_protocol.streamed import BacktestProgress
 
 from .backtest import Chunk
 from .bars import Bars

@@ -1,6 +1,7 @@
 """The types of messages: what each request asks for and answers, how urgent it is, and what may be streamed.
 
-One table each, as PROTOCOL.md has them; the contracts themselves are in `messages.py`.
+One table each, as PROTOCOL.md has them; the contracts themselves are in `messages.py`, `streamed.py` and
+`system_status.py`.
 """
 
 from __future__ import annotations
@@ -18,11 +19,9 @@ from .messages import (
     BacktestAccepted,
     BacktestConfig,
     BacktestList,
-    BacktestProgress,
     BacktestRef,
     BacktestResults,
     BacktestStatus,
-    Batch,
     Contract,
     DeletedMarketData,
     DeletedState,
@@ -40,11 +39,8 @@ from .messages import (
     MarketData,
     Missed,
     Nothing,
-    OrderUpdate,
     PerformanceMetrics,
     Pong,
-    PositionUpdate,
-    PriceUpdate,
     RegisterAlgorithm,
     ResampleMarketData,
     SeriesFacts,
@@ -52,14 +48,13 @@ from .messages import (
     SnapshotState,
     StateEntry,
     StateSnapshot,
-    StateUpdate,
     StoredSeries,
-    SystemStatus,
     UpdatedState,
     UpdateState,
-    Watermarks,
     Welcome,
 )
+from .streamed import BacktestProgress, Batch, OrderUpdate, PositionUpdate, PriceUpdate, StateUpdate, Watermarks
+from .system_status import SystemStatus
 
 Priority = Literal["R", "I", "B", "K"]
 PRIORITIES: tuple[Priority, ...] = ("R", "I", "B", "K")

@@ -13,8 +13,9 @@ from backtestr.effects import Delivery, Doubt, Gap, Restarted, StreamMessage
 from backtestr.replica import ABSENT, Committed, Held, Replica
 from backtestr_protocol.codec import encode
 from backtestr_protocol.errors import MessageError
-from backtestr_protocol.messages import DeleteState, SnapshotState, StateEntry, StateSnapshot, StateUpdate, UpdateState
+from backtestr_protocol.messages import DeleteState, SnapshotState, StateEntry, StateSnapshot, UpdateState
 from backtestr_protocol.state_values import checksum, value_bytes
+from backtestr_protocol.streamed import StateUpdate
 from clients.link import Link
 
 KEYS = ("x.a", "x.b", "x.c")

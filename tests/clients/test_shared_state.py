@@ -21,7 +21,8 @@ from backtestr_protocol.errors import (
     SystemFault,
     ValidationError,
 )
-from backtestr_protocol.messages import DeletedState, StateSnapshot, StateUpdate, UpdatedState
+from backtestr_protocol.messages import DeletedState, StateSnapshot, UpdatedState
+from backtestr_protocol.streamed import StateUpdate
 from clients import test_replica
 from clients.test_replica import delivery
 from harness import wait_until

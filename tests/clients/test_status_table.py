@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from backtestr.tables import status_table
-from backtestr_protocol.messages import (
+from backtestr_protocol.system_status import (
     ClientLoad,
     Connections,
     MemoryUsage,

@@ -14,7 +14,8 @@ from backtestr.effects import Delivery, Gap, StreamMessage
 from backtestr.streams import MAX_BATCH_BYTES, MAX_DOUBTS, TopicStream, unpack
 from backtestr_protocol.codec import Payload, encode, encoded_payload
 from backtestr_protocol.errors import MessageError, SerializationError, ValidationError
-from backtestr_protocol.messages import Batch, Missed, MissedMessage
+from backtestr_protocol.messages import Missed, MissedMessage
+from backtestr_protocol.streamed import Batch
 
 TOPIC = "orders.x"
 AMPLE = 1_000

@@ -12,13 +12,7 @@ from backtestr_engine.catalog import Catalog
 from backtestr_engine.stored_series import delete, describe, store_resampled
 from backtestr_engine.synthetic import synthetic_bars
 from backtestr_protocol.errors import BacktestrError, DataError, InvalidConfiguration, ValidationError
-from backtestr_protocol.messages import (
-    DeleteMarketData,
-    DescribeMarketData,
-    ResampleMarketData,
-    SeriesFacts,
-    SeriesGap,
-)
+from backtestr_protocol.messages import DeleteMarketData, DescribeMarketData, ResampleMarketData, SeriesFacts, SeriesGap
 
 MINUTES = synthetic_bars("1m", 3_000, symbol="X")
 MINUTE_MS = 60_000

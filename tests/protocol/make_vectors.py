@@ -13,7 +13,7 @@ from typing import Any
 import msgpack
 import msgspec
 
-from backtestr_protocol import SCHEMA_VERSION, messages
+from backtestr_protocol import SCHEMA_VERSION, messages, streamed, system_status
 from backtestr_protocol.codec import (
     REQUEST,
     RESPONSE,
@@ -165,8 +165,8 @@ def responses() -> list[Case]:
     ]
 
 
-def order(number: int, **rest: Any) -> messages.OrderUpdate:
-    return messages.OrderUpdate(
+def order(number: int, **rest: Any) -> streamed.OrderUpdate:
+    return streamed.OrderUpdate(
         order_id=f"{number}",
         backtest_id=BACKTEST,
         symbol="BTCPERP",
@@ -179,14 +179,14 @@ def order(number: int, **rest: Any) -> messages.OrderUpdate:
     )
 
 
-def streamed(
+def on_stream(
     name: str, number: int, message_type: MessageType, topic: str, type_name: str, data: Any, seq: int
 ) -> Case:
     envelope = outgoing(number, message_type, type_name, data, seq=seq, instance_id=INSTANCE)
     return accepted(name, STREAM, encode_stream(SIGNER, topic.encode(), envelope))
 
 
-STATE_UPDATE = messages.StateUpdate(
+STATE_UPDATE = streamed.StateUpdate(
     key="ui.theme",
     value={"dark": True},
     version=3,
@@ -194,13 +194,13 @@ STATE_UPDATE = messages.StateUpdate(
     timestamp=NOW,
     revision=41,
 )
-DELETION = messages.StateUpdate(
+DELETION = streamed.StateUpdate(
     key="ui.theme", value=None, version=4, checksum=checksum(NIL), timestamp=NOW + 1, revision=42, deleted=True
 )
 
 
 def streams() -> list[Case]:
-    progress = messages.BacktestProgress(
+    progress = streamed.BacktestProgress(
         backtest_id=BACKTEST,
         current_time=1_641_168_000_000,
         progress_percent=12.5,
@@ -209,7 +209,7 @@ def streams() -> list[Case]:
         positions_closed=1,
         unrealized_pnl=-12.25,
         realized_pnl=100.0,
-        equity_curve_point=messages.EquityCurvePoint(
+        equity_curve_point=streamed.EquityCurvePoint(
             timestamp=1_641_168_000_000, equity=100_087.75, drawdown=0.0125, returns=0.0008775
         ),
     )
@@ -218,32 +218,32 @@ def streams() -> list[Case]:
         order(2, status="rejected", reason="cash 0.00 is less than 23108.47"),
     ]
     payloads = [encoded_payload("OrderUpdate", one) for one in orders]
-    batch = messages.Batch(
+    batch = streamed.Batch(
         count=len(orders),
         compression="none",
         raw_bytes=len(encode([msgspec.Raw(one) for one in payloads])),
         messages=[msgspec.Raw(one) for one in payloads],
     )
-    status = messages.SystemStatus(
+    status = system_status.SystemStatus(
         status="healthy",
         uptime_ms=60_000,
-        memory_usage=messages.MemoryUsage(used=123_456_789, total=8_589_934_592, percentage=1.4375),
+        memory_usage=system_status.MemoryUsage(used=123_456_789, total=8_589_934_592, percentage=1.4375),
         cpu_usage=0.5,
         active_backtests=1,
         queued_requests=0,
         connected_clients=2,
-        workers=[messages.WorkerStatus(worker_id="w1", pid=4242, state="busy", last_seen_ms=12)],
+        workers=[system_status.WorkerStatus(worker_id="w1", pid=4242, state="busy", last_seen_ms=12)],
         loop_lag_ms=0.25,
         last_heartbeat=NOW,
     )
-    watermarks = messages.Watermarks(topics={f"orders.{BACKTEST}": 3, f"progress.{BACKTEST}": 41})
+    watermarks = streamed.Watermarks(topics={f"orders.{BACKTEST}": 3, f"progress.{BACKTEST}": 41})
     return [
-        streamed("single", 20, "Stream", f"progress.{BACKTEST}", "BacktestProgress", progress, 41),
-        streamed("Batch, none", 21, "Stream", f"orders.{BACKTEST}", "Batch", batch, 2),
-        streamed("heartbeat", 22, "Heartbeat", "system.status", "SystemStatus", status, 60),
-        streamed("state", 24, "Event", "state.ui.theme", "StateUpdate", STATE_UPDATE, 5),
-        streamed("state deleted", 25, "Event", "state.ui.theme", "StateUpdate", DELETION, 6),
-        streamed("watermarks", 23, "Event", "system.watermarks", "Watermarks", watermarks, 7),
+        on_stream("single", 20, "Stream", f"progress.{BACKTEST}", "BacktestProgress", progress, 41),
+        on_stream("Batch, none", 21, "Stream", f"orders.{BACKTEST}", "Batch", batch, 2),
+        on_stream("heartbeat", 22, "Heartbeat", "system.status", "SystemStatus", status, 60),
+        on_stream("state", 24, "Event", "state.ui.theme", "StateUpdate", STATE_UPDATE, 5),
+        on_stream("state deleted", 25, "Event", "state.ui.theme", "StateUpdate", DELETION, 6),
+        on_stream("watermarks", 23, "Event", "system.watermarks", "Watermarks", watermarks, 7),
     ]
 
 

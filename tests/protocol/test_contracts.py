@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backtestr_protocol import messages
+from backtestr_protocol import messages, streamed, system_status
 from backtestr_protocol.codec import Envelope, decode, encode, validation_error
 from backtestr_protocol.connection import Connection
 from backtestr_protocol.errors import ErrorData, MessageError, ValidationError
@@ -58,7 +58,8 @@ def refusal(struct: type[msgspec.Struct], value: Any) -> tuple[str, str]:
 def test_every_contract_is_covered() -> None:
     public = {
         one
-        for one in vars(messages).values()
+        for module in (messages, streamed, system_status)
+        for one in vars(module).values()
         if isinstance(one, type) and issubclass(one, Contract) and one is not Contract
     }
     nested = {
@@ -71,12 +72,12 @@ def test_every_contract_is_covered() -> None:
         messages.IndicatorConfig,
         messages.TableRef,
         messages.MissedMessage,
-        messages.EquityCurvePoint,
-        messages.MemoryUsage,
-        messages.WorkerStatus,
-        messages.ClientLoad,
-        messages.Connections,
-        messages.RateStatus,
+        streamed.EquityCurvePoint,
+        system_status.MemoryUsage,
+        system_status.WorkerStatus,
+        system_status.ClientLoad,
+        system_status.Connections,
+        system_status.RateStatus,
     }
     assert public - nested <= set(CONTRACTS)
 
@@ -171,7 +172,7 @@ def test_hostile_values_inside_any(hostile: bytes) -> None:
         (messages.BacktestConfig, [CONFIG], "$", ["expected `object`", "got `array`"]),
         (messages.BacktestConfig, {**CONFIG, "parameters": {1: 2}}, "$.parameters", ["a key: expected `str`"]),
         (messages.BacktestConfig, {**CONFIG, "commission": "free"}, "$.commission", ["expected `float`", "got `str`"]),
-        (messages.Watermarks, {"topics": {"orders.x": "1"}}, "$.topics[...]", ["expected `int`", "got `str`"]),
+        (streamed.Watermarks, {"topics": {"orders.x": "1"}}, "$.topics[...]", ["expected `int`", "got `str`"]),
         (
             messages.GetMarketData,
             {"symbol": "A", "timeframe": "1d", "indicators": [{"name": "SMA"}, {"name": 1}]},

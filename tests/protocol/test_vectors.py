@@ -16,8 +16,8 @@ import pytest
 from backtestr_protocol.codec import RESPONSE, STREAM, Outgoing, Signer, decode_message, decode_stream, encode
 from backtestr_protocol.errors import BacktestrError, MessageError
 from backtestr_protocol.message_types import REQUESTS, STREAMED
-from backtestr_protocol.messages import Batch
 from backtestr_protocol.state_values import checksum, same_value_bytes
+from backtestr_protocol.streamed import Batch
 from protocol import independent, make_vectors
 
 Case = dict[str, Any]

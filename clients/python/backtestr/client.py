@@ -64,7 +64,6 @@ from backtestr_protocol.messages import (
     StateEntry,
     StateSnapshot,
     StoredSeries,
-    SystemStatus,
     TableName,
     Timeframe,
     UpdatedState,
@@ -72,6 +71,7 @@ from backtestr_protocol.messages import (
     Welcome,
 )
 from backtestr_protocol.state_values import value_bytes
+from backtestr_protocol.system_status import SystemStatus
 
 from .algorithm_source import registration
 from .backoff import delays

@@ -6,7 +6,7 @@ import contextlib
 import warnings
 from collections.abc import Callable, Iterator
 
-from backtestr_protocol.messages import BacktestProgress
+from backtestr_protocol.streamed import BacktestProgress
 
 
 @contextlib.contextmanager

@@ -17,8 +17,9 @@ import msgspec
 
 from backtestr_protocol.codec import decode
 from backtestr_protocol.errors import MessageError
-from backtestr_protocol.messages import StateEntry, StateUpdate
+from backtestr_protocol.messages import StateEntry
 from backtestr_protocol.state_values import value_bytes
+from backtestr_protocol.streamed import StateUpdate
 
 from .effects import Delivery, Doubt, Gap, Restarted, StreamMessage
 

@@ -8,13 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 from backtestr_protocol import topics
 from backtestr_protocol.errors import SystemFault, from_data
-from backtestr_protocol.messages import (
-    BacktestProgress,
-    BacktestState,
-    BacktestStatus,
-    OrderUpdate,
-    PositionUpdate,
-)
+from backtestr_protocol.messages import BacktestState, BacktestStatus
+from backtestr_protocol.streamed import BacktestProgress, OrderUpdate, PositionUpdate
 
 from .effects import Gap, Restarted
 from .handover import Reply

@@ -12,7 +12,8 @@ import msgspec
 
 from backtestr_protocol.codec import Payload, decode
 from backtestr_protocol.errors import SerializationError
-from backtestr_protocol.messages import Batch, Missed
+from backtestr_protocol.messages import Missed
+from backtestr_protocol.streamed import Batch
 
 from .counts import StreamCounts
 from .effects import Delivery, Gap, StreamMessage

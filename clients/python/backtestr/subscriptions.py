@@ -24,15 +24,8 @@ from backtestr_protocol.errors import (
     NotFound,
     TimedOut,
 )
-from backtestr_protocol.messages import (
-    FINAL_STATES,
-    BacktestRef,
-    BacktestStatus,
-    Contract,
-    FetchMissed,
-    Missed,
-    Watermarks,
-)
+from backtestr_protocol.messages import FINAL_STATES, BacktestRef, BacktestStatus, Contract, FetchMissed, Missed
+from backtestr_protocol.streamed import Watermarks
 
 from .counts import StreamCounts
 from .effects import (

@@ -17,15 +17,13 @@ from backtestr_protocol.inspection import CheckedFile, IndicatorInfo, ReplayedLo
 from backtestr_protocol.messages import (
     AlgorithmInfo,
     BacktestStatus,
-    ClientLoad,
     Imported,
     LookAhead,
     SeriesFacts,
     SeriesInfo,
     StoredSeries,
-    SystemStatus,
-    WorkerStatus,
 )
+from backtestr_protocol.system_status import ClientLoad, SystemStatus, WorkerStatus
 
 from .results import Results
 

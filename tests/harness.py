@@ -65,6 +65,14 @@ class RunningBroker:
         wait_until(lambda: self._serves() or self.process.poll() is not None, START_SECONDS)
         assert self._serves(), f"the broker did not start:\n{self.log}"
 
+    def refused_start(self, code: int = 1) -> str:
+        """What a broker says that ends with `code` instead of serving."""
+        command = [sys.executable, "-m", "backtestr_broker"]
+        refused = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=START_SECONDS)
+        assert refused.returncode == code, refused.stderr
+        assert "Traceback" not in refused.stderr
+        return refused.stderr
+
     def _serves(self) -> bool:
         """Whether the connection file is there, and this process wrote it."""
         if not self.connection_file.exists():

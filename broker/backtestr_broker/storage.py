@@ -170,7 +170,7 @@ def _open(path: Path, connect: Connect) -> tuple[sqlite3.Connection, Restored | 
             return connection, error
         connection.close()
         raise
-    except BaseException:
+    except BaseException:  # Ctrl-C too: the database is locked while it is open
         connection.close()
         raise
 

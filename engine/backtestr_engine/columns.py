@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from backtestr_protocol.errors import DataError
+from backtestr_protocol.errors import UnusableFile
 
 Kind = Literal["bars", "quotes", "trades"]
 
@@ -59,18 +59,18 @@ def is_adjusted(header: Sequence[str]) -> bool:
 
 
 def find_columns(header: Sequence[str], file: str) -> Columns:
-    """What the columns are, or a `DataError` that says what is missing. `file` is its name, for messages."""
+    """What the columns are, or an `UnusableFile` that says what is missing. `file` is its name, for messages."""
     names = [plain(name) for name in header]
     doubled = [name for name, one in zip(header, names, strict=True) if names.count(one) > 1 and one]
     if doubled:
-        raise DataError(f"{file} has two columns of one name: {', '.join(doubled)}", line=1, columns=list(header))
+        raise UnusableFile(f"{file} has two columns of one name: {', '.join(doubled)}", line=1, columns=list(header))
     kind = _kind(names)
     time = _find(names, _TIME)
     found = {wanted: _find(names, aliases) for wanted, aliases in _FIELDS[kind].items()}
     missing = [wanted for wanted, position in found.items() if position is None and wanted not in _OPTIONAL]
     if time is None or missing:
         lacking = [*(["timestamp"] if time is None else []), *missing]
-        raise DataError(
+        raise UnusableFile(
             f"{file} has no column for {', '.join(lacking)} among {', '.join(header)}; expected are {EXPECTED}",
             line=1,
             missing=lacking,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from backtestr_protocol.errors import DataError
+from backtestr_protocol.errors import UnusableFile
 
 from .columns import EXPECTED, Kind, find_columns
 from .formats import FORMATS, blank_repeats, headed_format, serves, shape_of, zone_of
@@ -44,7 +44,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def detect_layout(lines: Sequence[str], blank: int, asked: str | None, file: str) -> Layout:
-    """The layout told from the first lines, or a `DataError` that says what is missing and what is expected.
+    """The layout told from the first lines, or an `UnusableFile` that says what is missing and what is expected.
 
     `lines` are not blank; so many as `blank` stand before them that are. `asked` is the format that the file is said to
     have, `file` its name, for messages.
@@ -59,7 +59,7 @@ def detect_layout(lines: Sequence[str], blank: int, asked: str | None, file: str
     else:
         delimiter, header, found, rows = shape.delimiter, shape.header, shape.format, lines
     if asked is not None and not serves(found, asked):
-        raise DataError(
+        raise UnusableFile(
             f"{file} is no {asked} file, it looks like {found}; expected is {FORMATS[asked]}",
             path="$.format",
             got=asked,
@@ -67,14 +67,14 @@ def detect_layout(lines: Sequence[str], blank: int, asked: str | None, file: str
         )
     columns = find_columns(header, file) if shape is None else shape.columns
     if not rows:
-        raise DataError(f"{file} has a header line and no bars", line=1)
+        raise UnusableFile(f"{file} has a header line and no bars", line=1)
     format = asked or found
     texts = [_time_text(row, delimiter, columns.time) for row in rows]
     written = shape.time if shape is not None else None
     written = written or next(filter(None, map(time_format, texts)), None)
     if written is None:
         line, column = blank + len(lines) - len(rows) + 1, header[columns.time[0]]
-        raise DataError(
+        raise UnusableFile(
             f"{file}, line {line}, column {column!r}: {texts[0]!r} is no time of a known form; "
             f"expected is {KNOWN_FORMS}",
             line=line,
@@ -109,7 +109,7 @@ def _cells(line: str, delimiter: str) -> list[str]:
 def _refuse_headless(header: tuple[str, ...], asked: str | None, file: str) -> None:
     if sum(cell[:1].isdigit() for cell in header) * 2 > len(header):
         expected = EXPECTED if asked is None else f"{asked}: {FORMATS[asked]}"
-        raise DataError(
+        raise UnusableFile(
             f"{file} has no header line, and is of no format that has none: the first is {', '.join(header)}; "
             f"expected are {expected}",
             line=1,

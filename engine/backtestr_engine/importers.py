@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from backtestr_protocol.errors import DataError, InvalidConfiguration, ValidationError, did_you_mean
+from backtestr_protocol.errors import InvalidConfiguration, UnknownTimeframe, ValidationError, did_you_mean
 from backtestr_protocol.messages import DroppedRows, Imported, ImportMarketData, QuotePrice, Repair, Timeframe
 
 from .arrays import Integers
@@ -119,7 +119,7 @@ def _bars(symbol: str, given: Timeframe | None, rows: pl.DataFrame, file: str) -
 
 def _tick_bars(symbol: str, given: Timeframe | None, rows: pl.DataFrame, source: Source, price: QuotePrice) -> Bars:
     if given is None:
-        raise DataError(
+        raise UnknownTimeframe(
             f"{source.file} holds {source.kind}, which have no timeframe: name the one of the bars to make of them "
             f"({', '.join(LENGTH_US)})",
             path="$.timeframe",
@@ -145,7 +145,7 @@ def _timeframe_of(timestamp: Integers, given: Timeframe | None, file: str) -> Ti
     usual = _usual_step(timestamp)
     if given is not None:
         if usual is not None and usual < LENGTH_US[given]:
-            raise DataError(
+            raise UnknownTimeframe(
                 f"{file} holds finer bars than {given}: its most frequent step is {_step_name(usual)}",
                 path="$.timeframe",
                 got=given,
@@ -156,7 +156,7 @@ def _timeframe_of(timestamp: Integers, given: Timeframe | None, file: str) -> Ti
         if length == usual:
             return timeframe
     step = "there is only one bar" if usual is None else f"its most frequent step is {_step_name(usual)}"
-    raise DataError(
+    raise UnknownTimeframe(
         f"the timeframe of {file} cannot be detected: {step}; name it ({', '.join(LENGTH_US)})",
         path="$.timeframe",
         expected=list(LENGTH_US),

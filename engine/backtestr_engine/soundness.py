@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from backtestr_protocol.errors import DataError
+from backtestr_protocol.errors import UnusableFile, UnusableRows
 from backtestr_protocol.messages import DroppedRows
 
 from .arrays import Booleans, Integers
@@ -18,7 +18,7 @@ from .ticks import Quotes, Trades, quote_problems, trade_problems
 
 
 def sound_rows(source: Source) -> pl.DataFrame:
-    """All rows of `source`, or a `DataError` that names every fault with its count, first lines and column."""
+    """All rows of `source`, or an `UnusableRows` that names every fault with its count, first lines and column."""
     if source.malformed.height:
         raise _malformed(source)
     timestamp = times(source.rows)
@@ -33,7 +33,7 @@ def drop_unsound_rows(source: Source) -> tuple[pl.DataFrame, list[DroppedRows]]:
     """The rows that can be used, and what was dropped: rows that cannot be read, then rows of impossible values, then
     of what is left those not after all before them. A row is counted once, under what first stands against it.
 
-    Raises `DataError` when nothing is left.
+    Raises `UnusableFile` when nothing is left.
     """
     dropped = _dropped_malformed(source)
     kept = np.ones(source.rows.height, dtype=np.bool_)
@@ -57,15 +57,22 @@ def drop_unsound_rows(source: Source) -> tuple[pl.DataFrame, list[DroppedRows]]:
     ]
     if not kept.any():
         described = "; ".join(describe_dropped(one, source.place) for one in dropped)
-        raise DataError(f"{source.file} has no row that can be used: {described}", dropped=msgspec.to_builtins(dropped))
+        raise UnusableFile(
+            f"{source.file} has no row that can be used: {described}", dropped=msgspec.to_builtins(dropped)
+        )
     return source.rows.filter(pl.Series(kept)) if found else source.rows, dropped
 
 
 def describe_dropped(dropped: DroppedRows, place: str) -> str:
     """`dropped 2 lines: high is below open or close (column 'high'; lines 4, 7)`."""
-    places = f"{place}s" if dropped.count > 1 else place
+    places = _places(place, dropped.count)
     listed = ", ".join(map(str, dropped.first)) + (", …" if dropped.count > len(dropped.first) else "")
     return f"dropped {dropped.count:,} {places}: {dropped.reason} (column {dropped.column!r}; {places} {listed})"
+
+
+def _places(place: str, count: int) -> str:
+    """`line`, or `lines` where there are several."""
+    return place if count == 1 else f"{place}s"
 
 
 def times(rows: pl.DataFrame) -> Integers:
@@ -108,12 +115,12 @@ def _dropped_malformed(source: Source) -> list[DroppedRows]:
     ]
 
 
-def _malformed(source: Source) -> DataError:
+def _malformed(source: Source) -> UnusableRows:
     count, place = source.malformed.height, source.place
     shown = source.malformed.head(FIRST_ROWS).rename({"line": place}).to_dicts()
     first = shown[0]
     more = f" ({count} such places)" if count > 1 else ""
-    return DataError(
+    return UnusableRows(
         f"{source.file}, {place} {first[place]}, column {first['column']!r}: {first['text']!r} {first['reason']}{more}",
         **first,
         count=count,
@@ -121,16 +128,16 @@ def _malformed(source: Source) -> DataError:
     )
 
 
-def _unsound(source: Source, found: Sequence[Problem]) -> DataError:
+def _unsound(source: Source, found: Sequence[Problem]) -> UnusableRows:
     places, place = source.places(), source.place
     named = [(problem, [places[row] for row in problem.first()]) for problem in found]
     described = "; ".join(
-        f"{problem.reason} on {problem.count} {place}s (first: {', '.join(map(str, first))})"
+        f"{problem.reason} on {problem.count} {_places(place, problem.count)} (first: {', '.join(map(str, first))})"
         for problem, first in named
     )
     worst, first_places = min(named, key=lambda one: one[1][0])
     column = source.names[worst.column]
-    return DataError(
+    return UnusableRows(
         f"{source.file}, {place} {first_places[0]}, column {column!r}: {worst.reason}. In all: {described}",
         **{place: first_places[0]},
         column=column,

@@ -10,7 +10,7 @@ from typing import Literal
 
 import polars as pl
 
-from backtestr_protocol.errors import DataError
+from backtestr_protocol.errors import UnusableFile
 
 from .columns import EXPECTED, Kind
 from .csv_layout import Layout, detect_layout
@@ -60,17 +60,19 @@ class Source:
 def open_source(path: Path, format: str | None, time_zone: str | None) -> Source:
     """Read a file. `format` None: as its content says. `time_zone` None: as the format says, else UTC.
 
-    Raises `DataError` for a file that is not there, cannot be read, or is not what it is said to be.
+    Raises `UnusableFile` for a file that is not there, cannot be read, or is not what it is said to be.
     """
     try:
         first_bytes = _check_readable(path)
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}", path=str(path)) from error
+        raise UnusableFile(f"{path} cannot be read: {error.strerror}", path=str(path)) from error
     found = binary_format(first_bytes)
     if found is None and format in ("parquet", "arrow"):
-        raise DataError(f"{path.name} is no {format} file; expected is {FORMATS[format]}", path="$.format", got=format)
+        raise UnusableFile(
+            f"{path.name} is no {format} file; expected is {FORMATS[format]}", path="$.format", got=format
+        )
     if found is not None and format is not None and not serves(found, format):
-        raise DataError(
+        raise UnusableFile(
             f"{path.name} is no {format} file, it looks like {found}; expected is {FORMATS[format]}",
             path="$.format",
             got=format,
@@ -105,7 +107,7 @@ def _open_text(path: Path, format: str | None, time_zone: str | None) -> Source:
         layout = detect_layout(_first_lines(content), blank, format, path.name)
         rows = read_rows(content, layout, time_zone or layout.zone)
     except csv.Error as error:
-        raise DataError(
+        raise UnusableFile(
             f"{path.name} cannot be read as lines of cells: {error}; is there a quote that is opened and not closed?",
             path=str(path),
         ) from error
@@ -140,12 +142,12 @@ def _first_lines(content: bytes) -> list[str]:
 def _check_readable(path: Path) -> bytes:
     """The first bytes of a file that can be read whole."""
     if not path.exists():
-        raise DataError(f"there is no file {path}", path=str(path))
+        raise UnusableFile(f"there is no file {path}", path=str(path))
     if not path.is_file():
         what = "a folder" if path.is_dir() else "a device"
-        raise DataError(f"{path} is {what}, not a file of market data", path=str(path))
+        raise UnusableFile(f"{path} is {what}, not a file of market data", path=str(path))
     if path.stat().st_size > LARGEST_FILE_BYTES:
-        raise DataError(f"{path} is larger than {LARGEST_FILE_BYTES >> 30} GiB; split it", path=str(path))
+        raise UnusableFile(f"{path} is larger than {LARGEST_FILE_BYTES >> 30} GiB; split it", path=str(path))
     with path.open("rb") as file:
         return file.read(8)
 
@@ -156,22 +158,22 @@ def _read_text(path: Path) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}", path=str(path)) from error
+        raise UnusableFile(f"{path} cannot be read: {error.strerror}", path=str(path)) from error
     try:
         content = content.decode("utf-16").encode() if content.startswith(_UTF_16) else content
         content = content.removeprefix(_BYTE_ORDER_MARK)
         content.decode()
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise DataError(
+        raise UnusableFile(
             f"{path.name} is not UTF-8 text (line {line}); expected is a known format: {', '.join(FORMATS)}",
             path=str(path),
             line=line,
         ) from None
     if content.isspace() or not content:
-        raise DataError(f"{path.name} is empty; expected are {EXPECTED}", path=str(path))
+        raise UnusableFile(f"{path.name} is empty; expected are {EXPECTED}", path=str(path))
     if b"\0" in content:
-        raise DataError(
+        raise UnusableFile(
             f"{path.name} is a binary file of no known format; expected is one of {', '.join(FORMATS)}", path=str(path)
         )
     return content.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in content else content

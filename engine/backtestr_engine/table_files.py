@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from backtestr_protocol.errors import DataError
+from backtestr_protocol.errors import UnusableFile
 
 from .columns import Columns, find_columns
 from .rows import Rows, in_order, malformed_cells
@@ -14,7 +14,7 @@ from .written_times import KNOWN_FORMS, from_epoch, in_zone, parse_times, time_f
 
 
 def read_table(path: Path, format: str) -> tuple[list[str], Columns, pl.DataFrame]:
-    """The names of all columns, which of them is what, and those that are something. Raises `DataError`."""
+    """The names of all columns, which of them is what, and those that are something. Raises `UnusableFile`."""
     try:
         if format == "parquet":
             frame = pl.scan_parquet(path)
@@ -27,7 +27,7 @@ def read_table(path: Path, format: str) -> tuple[list[str], Columns, pl.DataFram
         used = [header[position] for position in (*columns.time, *columns.fields.values())]
         return header, columns, frame.select(used).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(f"{path.name} cannot be read as {format}: {error}", path=str(path)) from error
+        raise UnusableFile(f"{path.name} cannot be read as {format}: {error}", path=str(path)) from error
 
 
 def typed_rows(
@@ -35,8 +35,8 @@ def typed_rows(
 ) -> tuple[Rows, bool]:
     """`timestamp` and the fields of every row that has them all, and whether the times say which instant they are.
 
-    Rows count from 1, as lines in what is malformed too. Raises `DataError` for a time column of a type that holds no
-    times.
+    Rows count from 1, as lines in what is malformed too. Raises `UnusableFile` for a time column of a type that holds
+    no times.
     """
     timestamp, zoned = _instants([frame[header[position]] for position in columns.time], time_zone, file)
     numbers = {name: _numbers(frame[header[position]]) for name, position in columns.fields.items()}
@@ -76,13 +76,13 @@ def _instants(time: list[pl.Series], time_zone: str | None, file: str) -> tuple[
             return from_epoch(column.cast(pl.Int64), written.pattern.removeprefix("epoch:")), True
         if written is not None:
             return parse_times(text, written, time_zone), written.zoned
-        raise DataError(
+        raise UnusableFile(
             f"{file}, row 1, column {time[0].name!r}: {first!r} is no time of a known form; expected is {KNOWN_FORMS}",
             row=1,
             column=time[0].name,
             text=first,
         )
-    raise DataError(
+    raise UnusableFile(
         f"{file}: column {time[0].name!r} holds {kind}, no times; expected are times, whole numbers or text",
         column=time[0].name,
     )

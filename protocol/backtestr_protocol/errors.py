@@ -112,6 +112,7 @@ class BacktestrError(Exception):
 
     code: ClassVar[ErrorCode] = "SYSTEM_ERROR"
     severity: ClassVar[Severity] = "Error"
+    advice: ClassVar[tuple[RecoveryAction, ...] | None] = None  # where what helps is not what the code has
 
     def __init__(self, message: str, /, **details: Any) -> None:
         super().__init__(message)
@@ -121,8 +122,10 @@ class BacktestrError(Exception):
 
     @property
     def recovery_actions(self) -> list[RecoveryAction]:
-        """What may help: by the word of the peer that it came from, else as the code has it."""
-        return list(RECOVERY_ACTIONS[self.code]) if self._advice is None else list(self._advice)
+        """What may help: by the word of the peer that it came from, else as the kind of error or the code has it."""
+        if self._advice is not None:
+            return list(self._advice)
+        return list(RECOVERY_ACTIONS[self.code] if self.advice is None else self.advice)
 
     def to_data(self, *, component: str, timestamp: int) -> ErrorData:
         """The error as it travels. `timestamp` in milliseconds since the Unix epoch."""
@@ -192,6 +195,31 @@ class AlgorithmError(BacktestrError):
 
 class DataError(BacktestrError):
     code: ClassVar[ErrorCode] = "DATA_ERROR"
+
+
+class UnusableFile(DataError):
+    """A file to be imported is not there, cannot be read, or is not what it is said to be."""
+
+    advice: ClassVar[tuple[RecoveryAction, ...] | None] = (
+        _by_user("correct_file", "Name another file, or correct this one as the message says"),
+    )
+
+
+class UnusableRows(UnusableFile):
+    """A file to be imported has rows that are no bars or ticks."""
+
+    advice: ClassVar[tuple[RecoveryAction, ...] | None] = (
+        _by_user("correct_file", "Correct the file at the places that the message names"),
+        _by_user("drop_rows", 'Leave those rows out, and be told how many: --repair drop, or repair: "drop"'),
+    )
+
+
+class UnknownTimeframe(DataError):
+    """The bars of a file have no timeframe, or not the one that was named."""
+
+    advice: ClassVar[tuple[RecoveryAction, ...] | None] = (
+        _by_user("name_timeframe", "Name the timeframe that the message has: --timeframe, or timeframe"),
+    )
 
 
 class SystemFault(BacktestrError):

@@ -246,7 +246,7 @@ def test_faults_of_a_table_are_named_by_row(tmp_path: Path) -> None:
     assert caught.value.details is not None
     assert caught.value.details["row"] == 7
     low = frame.with_columns(pl.when(pl.col("at") == 8).then(0.0).otherwise(pl.col("low")).alias("low"))
-    with pytest.raises(DataError, match=r"file, row 9, column 'low': low is zero or negative. In all: .* on 1 rows"):
+    with pytest.raises(DataError, match=r"file, row 9, column 'low': low is zero or negative. In all: .* on 1 row "):
         reading(tmp_path, written(low, "parquet"))
     floats = frame.with_columns(pl.col("at").cast(pl.Float64).alias("timestamp"))
     with pytest.raises(DataError, match="column 'timestamp' holds Float64, no times"):

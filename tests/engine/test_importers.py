@@ -164,6 +164,22 @@ def test_a_malformed_cell_is_named(rows: str, line: int, column: str, text: str,
     assert caught.value.message == f"bars.csv, line {line}, column {column!r}: {text!r} {reason}"
 
 
+@pytest.mark.parametrize(
+    ("content", "actions"),
+    [
+        (HEADER + FIRST + SECOND.replace("13", "x"), ["correct_file", "drop_rows"]),
+        (HEADER + FIRST + SECOND.replace("13", "0"), ["correct_file", "drop_rows"]),
+        (HEADER, ["correct_file"]),
+        (HEADER + FIRST, ["name_timeframe"]),
+    ],
+)
+def test_the_advice_fits_what_is_wrong(content: str, actions: list[str], tmp_path: Path) -> None:
+    """To import the data or to see what there is helps nobody who is importing."""
+    with pytest.raises(DataError) as caught:
+        importing(tmp_path, content, timeframe=None)
+    assert [one.action for one in caught.value.recovery_actions] == actions
+
+
 def test_lines_are_counted_from_the_first_of_the_file(tmp_path: Path) -> None:
     for text in ("x", "1"):  # no number, and no high
         with pytest.raises(DataError, match=r"bars.csv, line 5, column 'high'"):
@@ -291,7 +307,8 @@ def test_rows_that_are_no_bars_are_named_by_line(
         "reason": reason,
         "faults": [{"reason": reason, "count": 1, "lines": [line]}],
     }
-    assert caught.value.message.startswith(f"bars.csv, line {line}, column {column!r}: {reason}. In all: ")
+    told = f"{reason} on 1 line (first: {line})"
+    assert caught.value.message == f"bars.csv, line {line}, column {column!r}: {reason}. In all: {told}"
 
 
 @pytest.mark.parametrize(

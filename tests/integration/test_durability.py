@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 import stat
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -137,12 +135,7 @@ def test_a_database_of_a_later_version_is_refused_and_left_alone(broker: Running
     database = sqlite3.connect(path)
     database.execute("PRAGMA user_version = 1000")
     database.close()
-    refused = subprocess.run(
-        [sys.executable, "-m", "backtestr_broker"], env=broker.environment, capture_output=True, text=True, timeout=30
-    )
-    assert refused.returncode == 1
-    assert "schema version 1000" in refused.stderr
-    assert "Traceback" not in refused.stderr
+    assert "schema version 1000" in broker.refused_start()
     assert [entry.name for entry in broker.data_dir.glob("broker.db*")] == ["broker.db"]
 
 

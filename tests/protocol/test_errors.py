@@ -34,15 +34,21 @@ def subclasses(error: type[BacktestrError]) -> set[type[BacktestrError]]:
     return {error}.union(*(subclasses(one) for one in error.__subclasses__()))
 
 
+# Errors that have the code of another and advice of their own.
+KINDS = [one for one in subclasses(BacktestrError) if one.advice is not None and one.__module__ == errors.__name__]
+
+
 def test_every_code_has_an_exception_and_recovery_actions() -> None:
     assert set(BY_CODE) == set(RECOVERY_ACTIONS) == set(CODES)
     here = {one for one in subclasses(BacktestrError) if one.__module__ == errors.__name__}  # clients add their own
-    assert set(BY_CODE.values()) == here - {BacktestrError, MessageError}
+    assert set(BY_CODE.values()) == here - {BacktestrError, MessageError} - set(KINDS)
 
 
-@pytest.mark.parametrize("code", CODES)
-def test_recovery_actions_can_be_followed(code: str) -> None:
-    actions = RECOVERY_ACTIONS[code]
+ADVICE = dict(RECOVERY_ACTIONS) | {kind.__name__: kind.advice or () for kind in KINDS}
+
+
+@pytest.mark.parametrize("actions", ADVICE.values(), ids=ADVICE)
+def test_recovery_actions_can_be_followed(actions: tuple[errors.RecoveryAction, ...]) -> None:
     assert actions
     assert len({one.action for one in actions}) == len(actions)
     for one in actions:
@@ -64,6 +70,15 @@ def test_errors_cross_the_wire(code: str, message: str, details: dict[str, Any] 
     assert type(error) is type(sent)
     assert (str(error), error.message, error.details) == (message, message, details)
     assert error.to_data(component="broker", timestamp=1_790_000_000_000) == data
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_kind_of_error_travels_under_its_code_with_its_own_advice(kind: type[BacktestrError]) -> None:
+    received = from_data(kind("no").to_data(component="engine", timestamp=0))
+    assert type(received) is BY_CODE[kind.code]
+    assert issubclass(kind, BY_CODE[kind.code])
+    assert received.recovery_actions == list(kind.advice or ())
+    assert received.recovery_actions != list(RECOVERY_ACTIONS[kind.code])
 
 
 def test_what_a_peer_advises_is_kept_with_the_error() -> None:

@@ -88,7 +88,7 @@ class SharedState(Mapping[str, Any]):
         self._fault: Exception | None = None
         try:
             self._take_snapshot()
-        except BaseException:
+        except BaseException:  # Ctrl-C too: nobody else could end the feed
             self.close()
             raise
         self._thread = threading.Thread(target=self._follow, name=f"backtestr state.{prefix}", daemon=True)

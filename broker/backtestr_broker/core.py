@@ -374,7 +374,7 @@ class Core:
         looping = self._liveness.ended(event.worker_id, event.reason, event.early_deaths, next_start, self._now)
         if looping is not None:
             self.report(SystemFault(looping))
-        self.scheduler.lost(event.worker_id, event.reason)
+        self.scheduler.lost(event.worker_id, event.reason, overdue=event.overdue)
 
     def _watch_workers(self, now: float) -> None:
         used = self.host.cpu_seconds
@@ -517,7 +517,7 @@ class Core:
         """The error as it travels; a fault of our own gets an id that also stands in the log."""
         if isinstance(error, SystemFault):
             fault_id = self.unique_id()
-            error = SystemFault(error.message, **{**(error.details or {}), "id": fault_id})
+            error = type(error)(error.message, **{**(error.details or {}), "id": fault_id})
             self._notify("fault", code=error.code, message=error.message, id=fault_id)
         return error.to_data(component="broker", timestamp=self.wall_ms)
 

@@ -66,13 +66,15 @@ class WorkerStarted(msgspec.Struct, frozen=True, tag=True):
 
 class WorkerExited(msgspec.Struct, frozen=True, tag=True):
     """It ended, however: `reason` is for people ("killed by signal 9"). It was the `early_deaths`th time in a row that
-    it did so soon after its start, and the next start waits for so long."""
+    it did so soon after its start, and the next start waits for so long. What it was at is `overdue` where it was ended
+    for having used too much processor time."""
 
     worker_id: str
     reason: str
     wall_ms: int
     early_deaths: int = 0
     restart_ms: int = 0
+    overdue: bool = False
 
 
 class Tick(msgspec.Struct, frozen=True, tag=True):

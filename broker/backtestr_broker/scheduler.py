@@ -22,7 +22,9 @@ from backtestr_protocol.errors import (
     MessageError,
     StateConflict,
     SystemFault,
+    TimedOut,
     ValidationError,
+    WorkersLost,
 )
 from backtestr_protocol.message_types import Priority
 from backtestr_protocol.messages import (
@@ -246,17 +248,18 @@ class Scheduler:
         else:
             self._dispatch()
 
-    def lost(self, worker_id: str, reason: str) -> None:
-        """The worker's process has ended: its work goes to another once, and fails the second time."""
+    def lost(self, worker_id: str, reason: str, *, overdue: bool = False) -> None:
+        """The worker's process has ended: its work goes to another once, and fails the second time. What it was at
+        fails at once where that was `overdue`: it would end the next worker as well."""
         worker = self.workers.get(worker_id)
         task_id, parked = self.workers.lost(worker_id)
         self._resuming.pop(worker_id, None)
         if worker.kind == "interactive":
             if task_id is not None:
-                self._question_lost(task_id, reason)
+                self._question_lost(task_id, reason, overdue=overdue)
         else:
             for backtest_id in sorted(parked | ({task_id} if task_id is not None else set())):
-                self._job_lost(self.jobs.get(backtest_id), reason)
+                self._job_lost(self.jobs.get(backtest_id), reason, overdue=overdue and backtest_id == task_id)
         self._dispatch()
 
     # --- jobs ---
@@ -320,19 +323,24 @@ class Scheduler:
         self._cancel_resume(job)
         unexplained = note.outcome == "failed" and note.error is None
         if unexplained or (note.outcome == "completed" and job.status == "paused"):
-            self._fail(job, f"the engine said {note.outcome!r} of the {job.status} backtest {job.backtest_id}")
+            self._fail(
+                job, SystemFault(f"the engine said {note.outcome!r} of the {job.status} backtest {job.backtest_id}")
+            )
             return
         if note.outcome == "completed":
             job.progress_percent = 100.0
         self._end(job, note.outcome, note.error if note.outcome == "failed" else None)
 
-    def _job_lost(self, job: Job, reason: str) -> None:
+    def _job_lost(self, job: Job, reason: str, *, overdue: bool) -> None:
         was_paused = job.status == "paused"
         self._change(job, "lost")
         if job.wish == "stop":
             self._end(job, "stopped")
+        elif overdue:
+            self._fail(job, TimedOut(f"the worker of backtest {job.backtest_id} was {reason}"))
         elif job.losses > MAX_LOSSES:
-            self._fail(job, f"the worker of backtest {job.backtest_id} ended, for the second time: {reason}")
+            message = f"the worker of backtest {job.backtest_id} ended, for the second time: {reason}"
+            self._fail(job, WorkersLost(message))
         else:
             if job.wish == "resume":
                 self._let_run(job)
@@ -340,9 +348,9 @@ class Scheduler:
                 job.wish = "pause"
             self._job_queue.push_front(job.backtest_id, "B", job.client_id, held=job.wish == "pause")
 
-    def _fail(self, job: Job, reason: str) -> None:
-        """End a backtest by no fault of its own, and tell everyone."""
-        fault = self._outbox.error_data(SystemFault(reason))
+    def _fail(self, job: Job, error: BacktestrError) -> None:
+        """End a backtest that has no worker to say so, and tell everyone."""
+        fault = self._outbox.error_data(error)
         self._end(job, "failed", fault)
         self._outbox.publish(topics.ERRORS, encoded_payload("Error", fault))
 
@@ -437,13 +445,14 @@ class Scheduler:
             return self._outbox.algorithm_status(_algorithm_info(question.work, data))
         return Answer(encoded_payload("Success", msgspec.Raw(data)), tuple(attachments))
 
-    def _question_lost(self, question_id: str, reason: str) -> None:
+    def _question_lost(self, question_id: str, reason: str, *, overdue: bool) -> None:
         question = self._questions[question_id]
         question.losses += 1
-        if question.losses > MAX_LOSSES:
+        if overdue or question.losses > MAX_LOSSES:
             del self._questions[question_id]
-            fault = SystemFault(f"the worker that answered {question.work} ended, for the second time: {reason}")
-            self._outbox.answer(question.waiter, fault)
+            late = TimedOut(f"the worker that answered {question.work} was {reason}")
+            fault = WorkersLost(f"the worker that answered {question.work} ended, for the second time: {reason}")
+            self._outbox.answer(question.waiter, late if overdue else fault)
         else:
             self._question_queue.push_front(question_id, question.priority, question.waiter[0])
 

@@ -94,7 +94,8 @@ class Shell:
         recorder: Recorder | None = None,
     ) -> None:
         """`on_serving` is called once, when the core says so, with what data there is. After `max_early_deaths` of a
-        worker in a row before that, `run` gives up: it will not get well. `door` says whose keys may connect."""
+        worker in a row before that, or one that refused its configuration, `run` gives up: it will not get well.
+        `door` says whose keys may connect."""
         self._core = core
         self._sockets = sockets
         self._supervisor = supervisor
@@ -260,11 +261,14 @@ class Shell:
             match news:
                 case Started(worker_id, kind, pid):
                     self._feed(WorkerStarted(worker_id, kind, pid, _wall_ms()))
-                case Ended(worker_id, reason, early_deaths, delay):
-                    self._feed(WorkerExited(worker_id, reason, _wall_ms(), early_deaths, round(delay * 1000)))
+                case Ended(worker_id, reason, early_deaths, delay, overdue):
+                    restart_ms = round(delay * 1000)
+                    self._feed(WorkerExited(worker_id, reason, _wall_ms(), early_deaths, restart_ms, overdue))
                 case _:
                     assert_never(news)
-        if not self._core.serving and self._supervisor.early_deaths >= self._max_early_deaths:
+        supervisor = self._supervisor
+        hopeless = supervisor.refused or supervisor.early_deaths >= self._max_early_deaths
+        if hopeless and not self._core.serving:
             self.gave_up = True
             self._stopping = True
 

@@ -15,7 +15,7 @@ from typing import Protocol
 
 import msgspec
 
-from backtestr_protocol.engine import WorkerKind, WorkerSettings
+from backtestr_protocol.engine import EXIT_REFUSED, WorkerKind, WorkerSettings
 
 from .liveness import WELL_AFTER
 
@@ -27,13 +27,22 @@ DELAYS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0)
 KILL_PATIENCE = 0.5
 
 
+class Death(msgspec.Struct, frozen=True):
+    """Why a worker ended, for people, and what that says of the next: it would refuse its settings or configuration
+    too, or what it worked at is `overdue`, having used more processor time than it is allowed."""
+
+    reason: str
+    refused: bool = False
+    overdue: bool = False
+
+
 class WorkerHandle(Protocol):
     """One started worker."""
 
     pid: int
 
-    def ended(self) -> str | None:
-        """Why it ended, for people; None while it lives."""
+    def ended(self) -> Death | None:
+        """Why it ended; None while it lives."""
 
     def let_go(self) -> None:
         """Close the lifeline: the worker ends by itself. Of one that has ended, it frees what this side still holds."""
@@ -59,6 +68,7 @@ class Ended(msgspec.Struct, frozen=True):
     reason: str
     early_deaths: int = 0
     delay: float = 0.0
+    overdue: bool = False
 
 
 class _Place:
@@ -72,7 +82,7 @@ class _Place:
         self.early_deaths = 0
         self.killed_because: str | None = None
 
-    def died(self, reason: str, now: float) -> Ended:
+    def died(self, death: Death, now: float) -> Ended:
         """Plan the next start: at once after a good life, later after each early death in a row."""
         delay = 0.0
         if now - self.started_at < WELL_AFTER:
@@ -82,23 +92,26 @@ class _Place:
             self.early_deaths = 0
         self.handle = None
         self.start_due = now + delay
+        reason = death.reason
         if self.killed_because is not None:
             reason, self.killed_because = self.killed_because, None
-        return Ended(self.settings.worker_id, reason, self.early_deaths, delay)
+        return Ended(self.settings.worker_id, reason, self.early_deaths, delay, death.overdue)
 
 
 class Supervisor:
     def __init__(self, launch: Launch, workers: Sequence[WorkerSettings]) -> None:
         self._launch = launch
         self._places = [_Place(settings) for settings in workers]
+        self.refused = False  # whether a worker has ended that could not start, and never will
 
     def poll(self, now: float) -> list[Started | Ended]:
         """What has ended since the last time, and what was started in its place."""
         news: list[Started | Ended] = []
         for place in self._places:
-            if place.handle is not None and (reason := place.handle.ended()) is not None:
+            if place.handle is not None and (death := place.handle.ended()) is not None:
+                self.refused = self.refused or death.refused
                 place.handle.let_go()
-                news.append(place.died(reason, now))
+                news.append(place.died(death, now))
             if place.start_due is not None and place.start_due <= now:
                 news += self._start(place, now)
         return news
@@ -109,8 +122,8 @@ class Supervisor:
         try:
             place.handle = self._launch(settings)
         except OSError as error:  # the machine is out of memory or processes: as good as a worker that died at once
-            reason = f"it could not be started: {error.strerror}"
-            return [Started(settings.worker_id, settings.kind, pid=0), place.died(reason, now)]
+            death = Death(f"it could not be started: {error.strerror}")
+            return [Started(settings.worker_id, settings.kind, pid=0), place.died(death, now)]
         return [Started(settings.worker_id, settings.kind, place.handle.pid)]
 
     def next_deadline(self) -> float | None:
@@ -155,13 +168,14 @@ class _Process:
         self._process = process
         self.pid = process.pid
 
-    def ended(self) -> str | None:
+    def ended(self) -> Death | None:
         code = self._process.poll()
         if code is None:
             return None
         if code == -signal.SIGXCPU:
-            return "killed by SIGXCPU: it used more processor time than options.timeLimitMs allows"
-        return f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+            return Death("killed by SIGXCPU: it used more processor time than its time limit allows", overdue=True)
+        reason = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+        return Death(reason, refused=code == EXIT_REFUSED)
 
     def let_go(self) -> None:
         if self._process.stdin is not None:

@@ -22,7 +22,7 @@ import msgspec
 import zmq
 
 from backtestr_protocol import places
-from backtestr_protocol.engine import WorkerSettings
+from backtestr_protocol.engine import EXIT_REFUSED, WorkerSettings
 from backtestr_protocol.errors import InvalidConfiguration
 
 from .config import load_config
@@ -61,10 +61,10 @@ def main() -> int:
         config = load_config(places.config_dir())
     except msgspec.DecodeError:
         print(_USAGE, file=sys.stderr)
-        return 2
+        return EXIT_REFUSED
     except InvalidConfiguration as error:
         print(f"backtestr: {error}", file=sys.stderr)
-        return 2
+        return EXIT_REFUSED
     limit_memory(config.worker.memory_limit_bytes)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     run_worker(context, settings, _LIFELINE, config, places.data_dir(), limit_processor)

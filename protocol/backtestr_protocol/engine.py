@@ -36,6 +36,9 @@ Work = Literal[
 Action = Literal["pause", "resume", "stop"]
 Outcome = Literal["completed", "failed", "stopped"]
 
+# What a worker process exits with that refuses its settings or its configuration: it would again.
+EXIT_REFUSED = 2
+
 # A paused backtest keeps its arrays in its worker; more than this and pausing answers BUSY.
 MAX_PARKED = 16
 

@@ -229,6 +229,14 @@ class SystemFault(BacktestrError):
     severity: ClassVar[Severity] = "Critical"
 
 
+class WorkersLost(SystemFault):
+    """Work has ended one worker after the other: what would end a third is not tried again."""
+
+    advice: ClassVar[tuple[RecoveryAction, ...] | None] = (
+        _by_user("read_log", "Look in the broker's log for what ended the workers"),
+    )
+
+
 class ReplayDetected(BacktestrError):
     code: ClassVar[ErrorCode] = "REPLAY_DETECTED"
     severity: ClassVar[Severity] = "Warning"

@@ -553,9 +553,10 @@ class Link:
             client.session.disconnected()
             client.connect()
 
-    def lose_worker(self, worker: Worker, *, again: bool = True) -> Worker:
-        """Its process dies. With `again` another takes its place and gets ready; returns that."""
-        self.feed(WorkerExited(worker.worker_id, "killed by signal 9", self.wall_ms))
+    def lose_worker(self, worker: Worker, *, again: bool = True, overdue: bool = False) -> Worker:
+        """Its process dies, if `overdue` by using too much processor time. With `again` another takes its place and gets
+        ready; returns that."""
+        self.feed(WorkerExited(worker.worker_id, "killed by signal 9", self.wall_ms, overdue=overdue))
         if not again:
             return worker
         successor = self.start_worker(worker.worker_id, worker.kind)

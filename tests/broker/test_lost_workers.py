@@ -59,6 +59,18 @@ def test_a_backtest_that_loses_two_workers_fails_with_the_reason(link: Link, ann
     assert fault["id"] == ended["error"]["details"]["id"]
 
 
+def test_a_backtest_that_used_up_its_processor_time_ends_no_second_worker(
+    link: Link, ann: Client, worker: Worker
+) -> None:
+    start(ann, "b1", "b2")
+    ann.later("PauseBacktest", B1)
+    worker.say(engine.Paused(task_id="b1"))
+    successor = link.lose_worker(worker, overdue=True)
+    assert ann.ask("GetBacktestStatus", {"backtestId": "b2"})["error"]["code"] == "TIMEOUT"
+    assert ann.ask("GetBacktestStatus", B1)["status"] != "failed", "it was parked beside it"
+    assert successor.task_id != "b2"
+
+
 def test_a_paused_backtest_that_loses_its_worker_is_paused_again(link: Link, ann: Client, worker: Worker) -> None:
     start(ann, "b1")
     paused(ann, worker)
@@ -152,6 +164,14 @@ def test_what_a_lost_worker_still_says_is_not_heard(link: Link, ann: Client, wor
     successor.finish()
 
 
+def test_a_question_that_used_up_its_processor_time_is_not_asked_again(link: Link, ann: Client) -> None:
+    interactive = link.worker("interactive-1")
+    interactive.answers = False
+    asked = ann.later("ListMarketData")
+    assert link.lose_worker(interactive, overdue=True).assigned == []
+    assert ann.answer(asked)["code"] == "TIMEOUT"
+
+
 def test_a_question_is_asked_again_once_and_then_given_up(link: Link, ann: Client) -> None:
     interactive = link.worker("interactive-1")
     interactive.answers = False
@@ -165,5 +185,6 @@ def test_a_question_is_asked_again_once_and_then_given_up(link: Link, ann: Clien
     link.lose_worker(second)
     error = ann.answer(asked)
     assert error["code"] == "SYSTEM_ERROR"
+    assert not any(one["automatic"] for one in error["recoveryActions"]), "again, it would end two more"
     assert "ListMarketData" in error["message"]
     assert ann.ask("ListMarketData", message_id=asked)["series"], "a fault is not remembered: the same id tries again"

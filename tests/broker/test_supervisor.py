@@ -11,8 +11,17 @@ import pytest
 
 from backtestr_broker.assembly import worker_settings
 from backtestr_broker.liveness import WELL_AFTER
-from backtestr_broker.supervisor import DELAYS, KILL_PATIENCE, Ended, Started, Supervisor, WorkerHandle, launch_process
-from backtestr_protocol.engine import WorkerSettings
+from backtestr_broker.supervisor import (
+    DELAYS,
+    KILL_PATIENCE,
+    Death,
+    Ended,
+    Started,
+    Supervisor,
+    WorkerHandle,
+    launch_process,
+)
+from backtestr_protocol.engine import EXIT_REFUSED, WorkerSettings
 
 
 class Handle:
@@ -23,8 +32,8 @@ class Handle:
         self.immortal = False
         self.calls: list[str] = []
 
-    def ended(self) -> str | None:
-        return self.reason
+    def ended(self) -> Death | None:
+        return None if self.reason is None else Death(self.reason, refused=self.reason == "exit code 2")
 
     def let_go(self) -> None:
         self.calls.append("let go")
@@ -102,6 +111,26 @@ def test_early_deaths_delay_the_next_start_more_each_time_up_to_the_last() -> No
         assert [type(one) for one in supervisor.poll(now)] == [Started]
     assert DELAYS[0] == 0.1
     assert DELAYS[-1] == 10.0
+
+
+def test_a_worker_that_refuses_its_configuration_is_known_by_its_exit_code() -> None:
+    launcher = Launcher()
+    supervisor = Supervisor(launcher, SETTINGS)
+    supervisor.poll(0.0)
+    assert not supervisor.refused
+    launcher.last.reason = "exit code 2"
+    supervisor.poll(1.0)
+    assert supervisor.refused
+
+
+@pytest.mark.parametrize(("code", "refused"), [(0, False), (1, False), (EXIT_REFUSED, True)])
+def test_which_exit_codes_say_that_the_next_would_end_as_well(
+    code: int, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python(monkeypatch, f"import sys; sys.stdin.buffer.readline(); sys.exit({code})")
+    handle = launch_process(SETTINGS[0])
+    assert ended(handle) == Death(f"exit code {code}", refused=refused)
+    handle.let_go()
 
 
 def test_a_worker_that_cannot_be_started_is_tried_again() -> None:
@@ -217,11 +246,11 @@ def python(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     )
 
 
-def ended(handle: WorkerHandle) -> str:
+def ended(handle: WorkerHandle) -> Death:
     os.waitid(os.P_PID, handle.pid, os.WEXITED | os.WNOWAIT)
-    reason = handle.ended()
-    assert reason is not None
-    return reason
+    death = handle.ended()
+    assert death is not None
+    return death
 
 
 def test_a_process_gets_its_settings_on_its_lifeline_and_ends_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,7 +272,7 @@ def test_a_process_gets_its_settings_on_its_lifeline_and_ends_with_it(monkeypatc
         assert msgspec.json.decode(told.readline(), type=WorkerSettings) == SETTINGS[0]
     assert handle.ended() is None
     handle.let_go()
-    assert ended(handle) == "exit code 7"
+    assert ended(handle) == Death("exit code 7")
     handle.let_go()
 
 
@@ -252,7 +281,7 @@ def test_a_process_that_is_killed_says_by_what(monkeypatch: pytest.MonkeyPatch) 
     handle = launch_process(SETTINGS[0])
     assert handle.ended() is None
     handle.kill()
-    assert ended(handle) == "killed by signal 9"
+    assert ended(handle) == Death("killed by signal 9")
     handle.let_go()
 
 
@@ -260,5 +289,5 @@ def test_a_process_that_never_reads_its_settings_can_be_let_go(monkeypatch: pyte
     python(monkeypatch, "raise SystemExit(3)")
     settings = msgspec.structs.replace(SETTINGS[0], endpoint="x" * 200_000)  # more than a pipe holds
     handle = launch_process(settings)
-    assert ended(handle) == "exit code 3"
+    assert ended(handle) == Death("exit code 3")
     handle.let_go()

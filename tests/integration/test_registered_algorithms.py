@@ -303,4 +303,5 @@ def test_a_source_that_kills_its_worker_is_given_up_and_the_rest_goes_on() -> No
     with running_broker({"broker.toml": ONE_WORKER}) as broker, connected(broker) as client:
         with pytest.raises(SystemFault, match="the worker that answered RegisterAlgorithm ended, for the second time"):
             client.register_algorithm("import os\nos._exit(1)\n", "deadly")
+        assert broker.log.count("worker_lost") == 2, "the client does not try that again by itself"
         assert client.list_market_data()

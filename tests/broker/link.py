@@ -554,8 +554,8 @@ class Link:
             client.connect()
 
     def lose_worker(self, worker: Worker, *, again: bool = True, overdue: bool = False) -> Worker:
-        """Its process dies, if `overdue` by using too much processor time. With `again` another takes its place and gets
-        ready; returns that."""
+        """Its process dies, if `overdue` by using too much processor time. With `again` another takes its place and
+        gets ready; returns that."""
         self.feed(WorkerExited(worker.worker_id, "killed by signal 9", self.wall_ms, overdue=overdue))
         if not again:
             return worker

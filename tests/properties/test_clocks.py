@@ -104,7 +104,7 @@ def code(envelope: Fields) -> str | None:
     return envelope["payload"]["data"].get("code") if envelope["payload"]["type"] != "Success" else None
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(script)
 def test_a_clock_that_jumps_changes_nothing_but_the_time_it_shows(played: list[tuple[str, float, float]]) -> None:
     steady, jumping = Played(jumping=False), Played(jumping=True)

@@ -137,6 +137,7 @@ def _serve(config: BrokerConfig, directory: RuntimeDirectory) -> int:
     if broker.shell.gave_up:
         print("backtestr: the engine workers end as soon as they start; the log above says why", file=sys.stderr)
         return 1
+    print("backtestr has stopped. Backtests that had not ended run again when it is started.", flush=True)
     return 0
 
 

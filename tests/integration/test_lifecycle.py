@@ -30,6 +30,7 @@ def test_a_signal_ends_everything_within_three_seconds(number: signal.Signals) -
         assert len(workers) >= 2
         assert broker.stop(number) == 0  # raises TimeoutExpired after three seconds
         assert_nothing_is_left(broker, workers)
+        assert broker.log.endswith("run again when it is started.\n"), "it says that it has stopped"
 
 
 def test_a_signal_ends_a_broker_that_is_at_work() -> None:

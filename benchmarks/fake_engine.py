@@ -28,6 +28,7 @@ from backtestr_broker.supervisor import WorkerHandle
 from backtestr_protocol import places, topics
 from backtestr_protocol.codec import Signer, encoded_payload
 from backtestr_protocol.engine import (
+    MAX_ON_THE_WAY,
     Assign,
     Beat,
     Finished,
@@ -143,6 +144,7 @@ class Worker:
         self._signer = Signer(bytes.fromhex(settings.key))
         self._broker = context.socket(zmq.DEALER)
         self._broker.linger = 0
+        self._broker.sndhwm = MAX_ON_THE_WAY
         self._broker.connect(settings.endpoint)
         self._control = context.socket(zmq.PULL)
         if settings.kind == "compute":

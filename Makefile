@@ -6,13 +6,15 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .PHONY: help setup run-broker test lint types imports cover schema clean
-.PHONY: bench bench-rtt bench-engine bench-data bench-durability bench-curve chaos parity
+.PHONY: bench bench-rtt bench-pipelined bench-publishing bench-load bench-backtests bench-growth
+.PHONY: bench-engine bench-data bench-durability bench-curve chaos parity
 
 help:
 	@echo "make run-broker    start the broker and its workers (sets everything up first)"
 	@echo "make test          run the tests"
 	@echo "make lint types    what .ci/run checks besides"
-	@echo "make bench-rtt     round trips beside a raw pyzmq echo"
+	@echo "make bench         what everything costs beside its floor, in one table (benchmarks/README.md); six minutes"
+	@echo "make bench-rtt     round trips beside a raw pyzmq echo, NATS and Jupyter"
 	@echo "make parity        the presets beside vectorbt and backtesting.py, the metrics beside empyrical"
 	@echo "make bench-engine  one backtest on 1M bars, direct, through the broker and beside vectorbt; how it scales"
 	@echo "make bench-durability  requests that wait for the disk, beside a bare commit"
@@ -52,10 +54,27 @@ imports: setup
 cover: setup
 	$(BIN)/python -m pytest --cov --cov-branch --cov-report=term-missing:skip-covered $(ARGS)
 
-bench: bench-rtt bench-engine bench-data bench-durability
+# One table of all that follows, up to bench-growth. NATS, as a peer, needs the extra `bench`.
+bench: setup
+	$(BIN)/python benchmarks/bench.py $(ARGS)
 
 bench-rtt: setup
-	$(BIN)/python benchmarks/rtt.py $(ARGS)
+	$(BIN)/python benchmarks/round_trips.py $(ARGS)
+
+bench-pipelined: setup
+	$(BIN)/python benchmarks/pipelined.py $(ARGS)
+
+bench-publishing: setup
+	$(BIN)/python benchmarks/publishing.py $(ARGS)
+
+bench-load: setup
+	$(BIN)/python benchmarks/under_load.py $(ARGS)
+
+bench-backtests: setup
+	$(BIN)/python benchmarks/whole_backtests.py $(ARGS)
+
+bench-growth: setup
+	$(BIN)/python benchmarks/growth.py $(ARGS)
 
 # The lines about vectorbt need the extra `bench`: pip install -c constraints.txt -e '.[bench]'
 bench-engine: setup

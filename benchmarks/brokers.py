@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,9 +24,11 @@ class Running(NamedTuple):
 
 
 @contextlib.contextmanager
-def running_broker(home: Path | None = None, config: str = "") -> Iterator[Running]:
+def running_broker(
+    home: Path | None = None, config: str = "", program: Sequence[str] = ("-m", "backtestr_broker")
+) -> Iterator[Running]:
     """A broker whose data are in `home / "data"`; without `home`, in a directory that goes with it. `config`: the text
-    of its `broker.toml`."""
+    of its `broker.toml`. `program`: what Python is to run, if not the broker as users have it."""
     with tempfile.TemporaryDirectory(prefix="bt-") as folder:
         runtime_dir, data_dir = Path(folder) / "run", (home or Path(folder)) / "data"
         own_config, log = Path(folder) / "config", Path(folder) / "log"
@@ -41,7 +43,7 @@ def running_broker(home: Path | None = None, config: str = "") -> Iterator[Runni
         environment.pop("BACKTESTR_CONNECTION_FILE", None)
         with log.open("wb") as opened:
             process = subprocess.Popen(
-                [sys.executable, "-m", "backtestr_broker"],
+                [sys.executable, *program],
                 env=environment,
                 stdout=subprocess.DEVNULL,
                 stderr=opened,

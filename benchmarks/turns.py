@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 Work = Callable[[], object]
+# Does something so many times; returns what each time took, in seconds.
+Trips = Callable[[int], list[float]]
 Took = Mapping[str, Sequence[float]]
 
 PER_SECOND = {"ms": 1e3, "µs": 1e6}
@@ -19,13 +21,23 @@ def seconds(work: Work) -> float:
     return time.perf_counter() - began
 
 
-def in_turn(works: Mapping[str, Work], rounds: int, times: int = 1) -> dict[str, list[float]]:
-    """Seconds by name: of every round, the median of `times` runs in a row."""
-    took: dict[str, list[float]] = {name: [] for name in works}
+def trips(work: Work) -> Trips:
+    return lambda times: [seconds(work) for _ in range(times)]
+
+
+def all_in_turn(works: Mapping[str, Trips], rounds: int, times: Mapping[str, int]) -> dict[str, list[list[float]]]:
+    """Seconds by name: of every round, what each of its `times[name]` runs in a row took."""
+    took: dict[str, list[list[float]]] = {name: [] for name in works}
     for _ in range(rounds):
         for name, work in works.items():
-            took[name].append(statistics.median(seconds(work) for _ in range(times)))
+            took[name].append(work(times[name]))
     return took
+
+
+def in_turn(works: Mapping[str, Work], rounds: int, times: int = 1) -> dict[str, list[float]]:
+    """Seconds by name: of every round, the median of `times` runs in a row."""
+    took = all_in_turn({name: trips(work) for name, work in works.items()}, rounds, dict.fromkeys(works, times))
+    return {name: [statistics.median(values) for values in all_values] for name, all_values in took.items()}
 
 
 def ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:

@@ -182,8 +182,10 @@ class Core:
             deadline = min(deadline, self._watermarks_due)
         if len(self.state):
             deadline = min(deadline, self._verify_due)
-        others = (self.sessions.next_deadline(), self.durability.next_deadline())
-        return min([deadline, *(one for one in others if one is not None)])
+        for other in (self.sessions.next_deadline(), self.durability.next_deadline()):
+            if other is not None and other < deadline:
+                deadline = other
+        return deadline
 
     def check_invariants(self) -> None:
         """Raise `AssertionError` where the state contradicts itself."""

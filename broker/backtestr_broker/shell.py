@@ -106,6 +106,7 @@ class Shell:
         self._recorder = recorder
         self._stopping = False
         self._probe = HostProbe(time.monotonic())
+        self._due = 0.0  # when something is to be done, whatever comes
         self._lag = 0.0  # the longest since the last sample that something had to wait for the loop
         self._door = door
         self._denied = 0  # since the last who was told of
@@ -129,10 +130,10 @@ class Shell:
             self._selector.register(self._wake.read_end, selectors.EVENT_READ)
             try:
                 self._supervise()
+                self._due = self._deadline()
                 while not self._stopping:
-                    due = self._deadline()
-                    ready = self._selector.select(0 if self._unread else max(0.0, due - time.monotonic()))
-                    self._lag = max(self._lag, time.monotonic() - due)
+                    ready = self._selector.select(0 if self._unread else max(0.0, self._due - time.monotonic()))
+                    self._lag = max(self._lag, time.monotonic() - self._due)
                     self._turn([key.data for key, _ in ready])
             finally:
                 self._supervisor.stop(STOP_PATIENCE, time.monotonic, time.sleep)
@@ -163,16 +164,18 @@ class Shell:
             unread = [source for source in unread if self._take(source)]
             if not unread:
                 break
-        # Each that was touched is asked before the next sleep: see `has_input`.
+        # Each that was touched since it had nothing is asked before the next sleep: see `has_input`.
         self._unread = {source for source in self._unread if has_input(source)}
         now = time.monotonic()
-        if now >= self._deadline():
+        self._due = self._deadline()
+        if now >= self._due:
             self._look_at_door()
             self._supervise()
             gave_up = self._recorder is not None and self._recorder.has_failed
             host = self._probe.sample(self._supervisor.pids(), self._lag * 1000, now, recorder_failed=gave_up)
             self._lag = 0.0
             self._feed(Tick(host, _wall_ms()))
+            self._due = self._deadline()
         self._lag = max(self._lag, time.monotonic() - began)
 
     def _deadline(self) -> float:
@@ -196,7 +199,10 @@ class Shell:
                 self._decide(message[0], message[2:])
             else:
                 self._count_subscriptions(source, messages)
-        return bool(messages) or (accepts is not None and has_input(source))
+        if messages or (accepts is not None and has_input(source)):
+            return True
+        self._unread.discard(source)
+        return False
 
     def _count_subscriptions(self, source: zmq.Socket[bytes], messages: list[list[bytes]]) -> None:
         """ZeroMQ has taken note of them; what is not read would pile up, and what is kept has a bound."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import zmq
 
 from backtestr_protocol.connection import Endpoints
+from backtestr_protocol.engine import MAX_ON_THE_WAY
 from backtestr_protocol.keys import KeyPair
 from backtestr_protocol.topics import SOCKETS, Socket
 
@@ -28,7 +29,7 @@ _HANDSHAKE_MS = 5_000
 _BACKLOG = 128
 # How long the last messages may take to get out when the broker ends.
 _LINGER_MS = 200
-# Notes that wait, per worker; when there are as many its own queue slows it down. This bounds what a flood may fill.
+# Notes that wait for one worker: a task at a time, and what changes it.
 _WORKER_QUEUE = 1_000
 # Handshakes that wait for a decision. ZeroMQ lets each wait no longer than _HANDSHAKE_MS.
 _KNOCKS = 1_000
@@ -63,7 +64,7 @@ class Sockets:
         try:
             if curve is not None:  # before there is anything to knock at
                 self.zap = self._open("the allow-list", zmq.ROUTER, _KNOCKS, 4096, zap.ADDRESS)
-            self.engine = self._bind("engine", zmq.ROUTER, _WORKER_QUEUE, _MAX_WORKER_FRAME)
+            self.engine = self._bind("engine", zmq.ROUTER, _WORKER_QUEUE, _MAX_WORKER_FRAME, taken=MAX_ON_THE_WAY)
             self._bind_requests()
             for name in SOCKETS:
                 self._bind_stream(name)
@@ -113,14 +114,15 @@ class Sockets:
         self.streams[name] = self._bind(name, zmq.XPUB, self._options.stream_queue, _MAX_SUBSCRIPTION, for_clients=True)
 
     def _bind(
-        self, name: str, kind: int, queue: int, max_frame: int, *, for_clients: bool = False
+        self, name: str, kind: int, queue: int, max_frame: int, *, taken: int | None = None, for_clients: bool = False
     ) -> zmq.Socket[bytes]:
+        """`queue`: messages that wait for one peer. `taken`: those of one that wait for us, if not as many."""
         listener = self._listeners.get(name)
         address = _address_of(listener) if listener else self._address(name)
         if for_clients and listener is None and address.startswith("tcp://"):
             listener = self._listeners[name] = _listen(name, address)
             address = _address_of(listener)
-        return self._open(name, kind, queue, max_frame, address, listener, for_clients=for_clients)
+        return self._open(name, kind, queue, max_frame, address, listener, taken=taken, for_clients=for_clients)
 
     def _open(
         self,
@@ -131,13 +133,14 @@ class Sockets:
         address: str,
         listener: sockets_of_the_system.socket | None = None,
         *,
+        taken: int | None = None,
         for_clients: bool = False,
     ) -> zmq.Socket[bytes]:
         socket = self._context.socket(kind)
         self._opened.append(socket)
         socket.set(zmq.LINGER, _LINGER_MS)
         socket.set(zmq.SNDHWM, queue)
-        socket.set(zmq.RCVHWM, queue)
+        socket.set(zmq.RCVHWM, queue if taken is None else taken)
         socket.set(zmq.MAXMSGSIZE, max_frame)
         socket.set(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
         socket.set(zmq.BACKLOG, _BACKLOG)

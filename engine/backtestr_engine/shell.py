@@ -24,6 +24,7 @@ import zmq
 
 from backtestr_protocol.codec import Signer
 from backtestr_protocol.engine import (
+    MAX_ON_THE_WAY,
     Assign,
     Beat,
     Finished,
@@ -173,6 +174,7 @@ def _exchange(
     signer = Signer(bytes.fromhex(settings.key))
     socket = context.socket(zmq.DEALER)
     socket.set(zmq.LINGER, _LINGER_MS)
+    socket.set(zmq.SNDHWM, MAX_ON_THE_WAY)
     socket.set(zmq.ROUTING_ID, f"{settings.worker_id}-{os.getpid()}-{threading.get_native_id()}".encode())
     socket.connect(settings.endpoint)
     poller = zmq.Poller()

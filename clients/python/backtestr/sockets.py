@@ -10,7 +10,7 @@ from zmq.utils.monitor import parse_monitor_message
 
 from backtestr_protocol import topics
 from backtestr_protocol.connection import Connection
-from backtestr_protocol.frames import has_input, receive, send
+from backtestr_protocol.frames import receive, send
 from backtestr_protocol.keys import KeyPair
 from backtestr_protocol.topics import Socket
 
@@ -97,9 +97,10 @@ class Sockets:
     def all(self) -> list[zmq.Socket[bytes]]:
         return [self.requests, *self.streams.values(), *self._monitors.values()]
 
-    def have_input(self) -> bool:
-        """Whether a message waits: to be asked before sleeping on the sockets' file descriptors (see `has_input`)."""
-        return any(has_input(socket) for socket in self.all)
+    @property
+    def monitors(self) -> list[zmq.Socket[bytes]]:
+        """Those that have `news`."""
+        return list(self._monitors.values())
 
     def close(self) -> None:
         for socket, monitor in self._monitors.items():

@@ -22,7 +22,7 @@ import zmq
 
 from backtestr_protocol.connection import Connection
 from backtestr_protocol.errors import AuthenticationError, BacktestrError, Busy, NetworkError
-from backtestr_protocol.frames import receive
+from backtestr_protocol.frames import has_input, receive
 from backtestr_protocol.keys import KeyPair
 from backtestr_protocol.messages import BacktestStatus, Contract, Welcome
 
@@ -115,6 +115,7 @@ class Transport:
         self._sockets: Sockets | None = None
         # Sleeping on file descriptors costs less than zmq.Poller, which asks every socket anew around each sleep.
         self._selector = selectors.DefaultSelector()
+        self._unread: set[zmq.Socket[bytes]] = set()  # those that may have something to read
         self._commands: deque[Callable[[], None]] = deque()
         self._is_woken = False
         self._wake_up, self._waker = socket.socketpair()
@@ -242,9 +243,11 @@ class Transport:
             self._selector.register(self._wake_up, selectors.EVENT_READ)
             self._connect(self._connection)
             while not self._is_closing:
-                ready = self._selector.select(self._idle())
-                if any(key.fileobj is self._wake_up for key, _ in ready):
-                    self._wake_up.recv(4096)
+                for key, _ in self._selector.select(self._idle()):
+                    if key.data is None:
+                        self._wake_up.recv(4096)
+                    else:
+                        self._unread.add(key.data)
                 self._turn()
         except BaseException as fault:
             self._fault = fault
@@ -260,13 +263,8 @@ class Transport:
     def _turn(self) -> None:
         self._is_woken = False  # in any case: a caller may have been interrupted (Ctrl-C) before it could wake us
         self._run_commands()
-        if self._sockets is not None:
-            for frames in receive(self._sockets.requests, BURST):
-                self._do(self._session.receive(frames, time.monotonic(), _wall_ms()))
-            for stream in list(self._sockets.streams.values()):
-                for frames in receive(stream, BURST):
-                    self._do(self._subscriptions.receive(frames))
-            self._heed_news(self._sockets)
+        if self._sockets is not None and self._unread:
+            self._take_in(self._sockets)
         now = time.monotonic()
         if self._connect_at is not None and self._connect_at <= now:
             self._connect(self._connection)
@@ -277,13 +275,29 @@ class Transport:
             self._next_look = now + LOOK_INTERVAL
             self._look(self._file)
 
+    def _take_in(self, sockets: Sockets) -> None:
+        """A burst from each socket that may have something; what is done about it may touch them again."""
+        for source in [one for one in (sockets.requests, *sockets.streams.values()) if one in self._unread]:
+            arrived = receive(source, BURST)
+            if len(arrived) < BURST:
+                self._unread.discard(source)
+            for frames in arrived:
+                if source is sockets.requests:
+                    self._do(self._session.receive(frames, time.monotonic(), _wall_ms()))
+                else:
+                    self._do(self._subscriptions.receive(frames))
+        if not self._unread.isdisjoint(sockets.monitors):
+            self._heed_news(sockets)
+
     def _run_commands(self) -> None:
         while self._commands:
             self._commands.popleft()()
 
     def _idle(self) -> float | None:
-        """The seconds for which nothing is due; None is for ever."""
-        if self._sockets is not None and self._sockets.have_input():
+        """The seconds for which nothing is due; None is for ever. Each socket that was touched is asked before the next
+        sleep: see `has_input`."""
+        self._unread = {socket for socket in self._unread if has_input(socket)}
+        if self._unread:
             return 0.0
         deadlines = (self._session.next_deadline(), self._next_look if self._file else None, self._connect_at)
         due = [deadline for deadline in deadlines if deadline is not None]
@@ -350,8 +364,7 @@ class Transport:
         self._connection = connection
         self._handshakes = Handshakes()
         self._sockets = sockets = Sockets(self._context, connection, self._keys)
-        for one in sockets.all:
-            self._selector.register(_descriptor(one), selectors.EVENT_READ)
+        self._watch(sockets.all)
         for prefix in self._subscriptions.prefixes:
             self._listen(prefix)
         signer = connection.signer()
@@ -364,6 +377,7 @@ class Transport:
             return
         for one in self._sockets.all:
             self._selector.unregister(_descriptor(one))
+        self._unread.clear()
         self._sockets.close()
         self._sockets = None
         self._session.disconnected()
@@ -410,8 +424,13 @@ class Transport:
 
     def _listen(self, prefix: str) -> None:
         if self._sockets is not None:
-            for opened in self._sockets.listen(prefix):
-                self._selector.register(_descriptor(opened), selectors.EVENT_READ)
+            self._watch(self._sockets.listen(prefix))
+            self._unread.update(self._sockets.streams.values())
+
+    def _watch(self, opened: Iterable[zmq.Socket[bytes]]) -> None:
+        for one in opened:
+            self._selector.register(_descriptor(one), selectors.EVENT_READ, one)
+            self._unread.add(one)
 
     def _ask(self, request_type: str, data: Contract, timeout: float, waiter: Reply[Success] | Question) -> None:
         is_own = not isinstance(waiter, Reply)
@@ -451,6 +470,8 @@ class Transport:
                         case (_, question):
                             self._do(self._subscriptions.answered(question, effect.data))
                 case Send():
+                    if self._sockets is not None:
+                        self._unread.add(self._sockets.requests)
                     if self._sockets is None or not self._sockets.send(effect.frames):
                         log.warning("a request could not be sent; it waits for the next connection")
                 case Deliver():
@@ -479,6 +500,7 @@ class Transport:
                 case Unlisten():
                     if self._sockets is not None:
                         self._sockets.unlisten(effect.prefix)
+                        self._unread.update(self._sockets.streams.values())
                 case Welcomed():
                     self._is_accepted, self._losses, self.distrust = True, 0, None
                     self._breaker.welcomed()

@@ -1,0 +1,98 @@
+"""Every part of the benchmarks in one table, each figure beside its floor or peer of the same run.
+
+    make bench
+    make bench ARGS='--json today.json'
+
+Each part is a process of its own and has a time by which it is ended; what could not be measured is said at the end of
+the table, and the exit code is then 1. A target that is missed changes no exit code. README.md says how to read it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from figures import Figure, Measured, Missing, options, print_figures, read, write
+from machine import Machine, facts
+
+# Files beside this one, and the seconds within which each is done on a machine that is busy with other things too.
+PARTS = {
+    "round_trips": 240,
+    "pipelined": 90,
+    "publishing": 150,
+    "under_load": 120,
+    "whole_backtests": 150,
+    "growth": 180,
+}
+# How long a part that is told to end may take to end what it has started.
+GRACE_SECONDS = 10
+
+
+def measured_by(name: str, effort: float, file: Path) -> Measured | Missing:
+    """One part, as a process with a session of its own, so that nothing of it is left."""
+    command = [
+        sys.executable,
+        str(Path(__file__).with_name(f"{name}.py")),
+        "--effort",
+        str(effort),
+        "--json",
+        str(file),
+    ]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        _, said = process.communicate(timeout=PARTS[name])
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGINT)
+        try:
+            process.communicate(timeout=GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+        return Missing(name, f"it took longer than {PARTS[name]} s")
+    if process.returncode != 0:
+        return Missing(name, said.strip().rpartition("\n")[2] or f"exit code {process.returncode}")
+    return read(file)
+
+
+def print_facts(machine: Machine) -> None:
+    print(f"{machine.cpu}, {machine.cores} cores, {machine.memory_mb:,} MB; load {machine.load:.2f} at the start")
+    versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
+    print(f"revision {machine.revision}; Python {machine.python}, libzmq {machine.libzmq}, {versions}")
+    if machine.load > machine.cores / 2:
+        print("This machine is busy: ratios may be believed, absolute figures and p99 may not.")
+    print()
+
+
+def main() -> int:
+    arguments = options(__doc__).parse_args()
+    machine = facts()
+    figures: list[Figure] = []
+    missing: list[Missing] = []
+    with tempfile.TemporaryDirectory(prefix="bt-") as folder:
+        for number, name in enumerate(PARTS, 1):
+            began = time.monotonic()
+            print(f"{number}/{len(PARTS)} {name} …", end="", file=sys.stderr, flush=True)
+            found = measured_by(name, arguments.effort, Path(folder) / f"{name}.json")
+            print(f" {time.monotonic() - began:.0f} s", file=sys.stderr)
+            if isinstance(found, Measured):
+                figures += found.figures
+                missing += found.missing
+            else:
+                missing.append(found)
+    measured = Measured(machine, figures, missing)
+    print_facts(machine)
+    print_figures(measured)
+    if arguments.json:
+        write(measured, arguments.json)
+    return 1 if missing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

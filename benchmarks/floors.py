@@ -1,0 +1,118 @@
+"""The floors: what plain pyzmq takes for the same way, each in a process of its own.
+
+echo ADDRESS [--curve]      a ROUTER that sends back what comes
+signed-echo ADDRESS         the same, with both ways signed and verified as ours are
+publish ADDRESS CONTROL     an XPUB that publishes what CONTROL tells it
+send ADDRESS CONTROL        a DEALER that does the same
+forward FROM TO             a ROUTER whose messages go out of an XPUB
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import msgspec
+import zmq
+
+from backtestr_protocol.codec import REQUEST, RESPONSE, Signer
+
+KEY = bytes(32)
+# Of the echo with CURVE; whoever knows it may read what these benchmarks say to themselves.
+CURVE_PUBLIC, CURVE_SECRET = zmq.curve_keypair()
+LARGE_BYTES = 65_536
+
+Socket = zmq.Socket[bytes]
+Context = zmq.Context[Socket]
+
+
+class Burst(msgspec.Struct, frozen=True):
+    """So many messages of so many bytes, besides `topic` and 32 bytes that stand for a signature."""
+
+    topic: str
+    messages: int
+    size: int
+
+
+def echo(socket: Socket) -> None:
+    while True:
+        socket.send_multipart(socket.recv_multipart())
+
+
+def signed_echo(socket: Socket) -> None:
+    signer = Signer(KEY)
+    while True:
+        peer, signature, body = socket.recv_multipart()
+        signer.verify(REQUEST, signature, [body])
+        socket.send_multipart([peer, *signer.seal(RESPONSE, [body])])
+
+
+def publish(socket: Socket, control: Socket) -> None:
+    while True:
+        burst = msgspec.json.decode(control.recv(), type=Burst)
+        frames = [burst.topic.encode(), bytes(32), bytes(burst.size)]
+        copy = burst.size < LARGE_BYTES
+        for _ in range(burst.messages):
+            socket.send_multipart(frames, copy=copy)
+
+
+def forward(socket: Socket, out: Socket) -> None:
+    while True:
+        _peer, *frames = socket.recv_multipart(copy=False)
+        if len(frames[-1]) < LARGE_BYTES:  # copying is cheaper up to here
+            out.send_multipart([frame.bytes for frame in frames])
+        else:
+            out.send_multipart(frames, copy=False)
+
+
+@contextlib.contextmanager
+def floor(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """One of them, as a process, for the length of a `with`."""
+    process = subprocess.Popen([sys.executable, __file__, *arguments])
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def opened(context: Context, kind: int, address: str, *, binds: bool = False) -> Socket:
+    """A socket without bounds, so that what is measured is never what was dropped."""
+    socket = context.socket(kind)
+    socket.linger = 0
+    if kind in (zmq.SUB, zmq.XPUB, zmq.PULL, zmq.PUSH):
+        socket.set_hwm(0)
+    (socket.bind if binds else socket.connect)(address)
+    return socket
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("kind", choices=["echo", "signed-echo", "publish", "send", "forward"])
+    parser.add_argument("address")
+    parser.add_argument("second", nargs="?", default="")
+    parser.add_argument("--curve", metavar="SECRET", help="encrypt, with this key")
+    given = parser.parse_args()
+    context: Context = zmq.Context()
+    if given.kind in ("publish", "send"):
+        control = opened(context, zmq.PULL, given.second, binds=True)
+        is_xpub = given.kind == "publish"
+        publish(opened(context, zmq.XPUB if is_xpub else zmq.DEALER, given.address, binds=is_xpub), control)
+        return
+    router = context.socket(zmq.ROUTER)
+    if given.curve:
+        router.curve_server = True
+        router.curve_secretkey = given.curve.encode()
+    router.bind(given.address)
+    serve: dict[str, Callable[[Socket], None]] = {"echo": echo, "signed-echo": signed_echo}
+    if given.kind == "forward":
+        forward(router, opened(context, zmq.XPUB, given.second, binds=True))
+    else:
+        serve[given.kind](router)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""How late a progress message is when it leaves the engine while everything else is as busy as it can be.
+
+    make bench-load
+
+A worker that only publishes (`fake_engine.py`) floods the prices, singly or in batches as large as the engine's, and
+has a progress message to send every 5 ms, for one client that reads them. From before the engine encodes it to the
+client's giving it out, on one clock. Beside it is the same without the flood. The queues between worker and broker
+count: what waits there is part of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+from fake_engine import Flood, Told, running_fake
+from figures import Figure, Missing, percentile, rounds, run_part
+from round_trips import connect, own_context
+
+from backtestr.client import Client
+from backtestr.subscription import Subscription, Update
+from backtestr_protocol import topics
+from backtestr_protocol.errors import TimedOut
+from backtestr_protocol.streamed import BacktestProgress
+
+ROUNDS = 7
+SECONDS = 1.0
+PROGRESS_MS = 5.0
+# As the engine's publisher makes them.
+BATCH = 500
+PART = f"From engine to client, a progress message every {PROGRESS_MS:g} ms"
+ALONE = "alone"
+FLOODS = {
+    ALONE: Flood(topic="", seconds=SECONDS, progress_ms=PROGRESS_MS),
+    "beside single prices": Flood(topic="prices.BTCPERP.1m", seconds=SECONDS, progress_ms=PROGRESS_MS),
+    f"beside batches of {BATCH}": Flood(
+        topic="prices.BTCPERP.1m", batch=BATCH, seconds=SECONDS, progress_ms=PROGRESS_MS
+    ),
+}
+# Seconds in which the last message of a round has come.
+PATIENCE = 5.0
+# Messages that a round must have for its p99 to mean something.
+ENOUGH = 20
+
+
+def lateness(subscription: Subscription, told: Told, flood: Flood) -> list[float]:
+    """Microseconds of every progress message of one flood."""
+    told.publish(flood)
+    late: list[float] = []
+    end = time.monotonic() + SECONDS + PATIENCE
+    with contextlib.suppress(TimedOut):
+        while time.monotonic() < end:
+            update = subscription.next(PATIENCE if not late else SECONDS / 2)
+            now = time.monotonic_ns()
+            if isinstance(update, Update) and isinstance(update.data, BacktestProgress):
+                late.append((now - update.data.current_time) / 1000)
+    if len(late) < ENOUGH:
+        raise RuntimeError(f"only {len(late)} progress messages came")
+    return late
+
+
+def start(client: Client) -> str:
+    """A backtest that the fake engine accepts, and never ends."""
+    run = client.backtest(
+        "any", "SYNTH", timeframe="1m", start="2024-01-01", end="2025-01-01", watch=(), backtest_id="load"
+    )
+    run.abandon()
+    return "load"
+
+
+def measure(effort: float) -> list[Figure | Missing]:
+    late: dict[str, list[list[float]]] = {name: [] for name in FLOODS}
+    with own_context() as context, running_fake(context) as told, connect(told.broker) as client:
+        topic = topics.progress(start(client))
+        with client.subscribe(topic, history=True) as subscription:
+            for number in range(rounds(ROUNDS, effort) + 1):
+                for name, flood in FLOODS.items():
+                    found = lateness(subscription, told, flood)
+                    if number:  # the first is for warming up
+                        late[name].append(found)
+    return [
+        Figure(
+            part=PART,
+            name=f"{name} {label}",
+            unit="µs",
+            values=[percentile(one, percent) for one in found],
+            beside=None if name == ALONE else f"{ALONE} {label}",
+        )
+        for label, percent in (("p50", 50), ("p99", 99))
+        for name, found in late.items()
+    ]
+
+
+if __name__ == "__main__":
+    run_part(__doc__, measure)

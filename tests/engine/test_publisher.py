@@ -99,4 +99,4 @@ def test_prices_are_the_bars_walked(bars: Bars) -> None:
     found = [one["data"] for one in payloads(sent, "prices.SYNTH.1m")]
     assert [one["last"] for one in found] == bars.close[10:13].tolist()
     assert [one["timestamp"] for one in found] == (bars.timestamp[10:13] // 1000).tolist()
-    assert found[0].keys() == {"symbol", "timestamp", "bid", "ask", "last", "volume", "timeframe"}
+    assert found[0].keys() == {"symbol", "timestamp", "bid", "ask", "last", "volume", "timeframe", "backtestId"}

@@ -347,7 +347,7 @@ class Core:
                     self.replays.published(worker, note, payload)
                 case engine.Paused() | engine.Resumed() if worker.kind == "interactive":
                     self.replays.steered(worker, note)
-                case engine.Finished(task_id=task_id) if self.replays.hosts(worker, task_id):
+                case engine.Finished(task_id=task_id) if worker.kind == "interactive" and task_id != worker.task_id:
                     self.replays.finished(worker, note)
                 case engine.Published():
                     self.scheduler.published(worker, note, payload)

@@ -174,7 +174,10 @@ class ReplayRequests:
     def opened(self, replay_id: str, worker: Worker | None, result: bytes | BacktestrError | ErrorData) -> None:
         """A worker has read the bars, and hosts the replay; or that failed."""
         replay = self._replays.find(replay_id)
-        assert replay is not None, "one that was asked for is kept until it is answered"
+        if replay is None or replay.ended:  # while it moved
+            if worker is not None and isinstance(result, bytes):
+                self._desk.instruct(worker, engine.Control(task_id=replay_id, action="stop"))
+            return
         if not isinstance(result, bytes):
             self._not_opened(replay, result)
             return
@@ -210,11 +213,6 @@ class ReplayRequests:
 
     # --- what workers say; a note that does not fit raises `ValidationError` and changes nothing ---
 
-    def hosts(self, worker: Worker, replay_id: str) -> bool:
-        """Whether a note of that worker's is about a replay that it hosts."""
-        replay = self._replays.find(replay_id)
-        return replay is not None and replay.worker_id == worker.worker_id
-
     def published(self, worker: Worker, note: engine.Published, payload: list[bytes]) -> None:
         assert note.replay is not None
         replay = self._replays.find(note.replay.replay_id)
@@ -245,9 +243,12 @@ class ReplayRequests:
     def finished(self, worker: Worker, note: engine.Finished) -> None:
         """The worker hosts the replay no more."""
         replay = self._replays.find(note.task_id)
-        assert replay is not None
-        assert replay.worker_id == worker.worker_id
-        if replay.discarded:
+        if replay is None or replay.worker_id != worker.worker_id:
+            if note.outcome != "stopped":
+                raise ValidationError(
+                    f"{worker.worker_id} finished replay {note.task_id[:200]!r}, which it did not host"
+                )
+        elif replay.discarded:
             self._replays.forget(replay)
         elif note.outcome == "failed" and note.error is not None:
             self._fail(replay, note.error)

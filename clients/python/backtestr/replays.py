@@ -37,7 +37,7 @@ from .subscription import Subscription, Update
 from .transport import Transport
 
 # Seconds without a price after which the broker is asked whether more will come.
-_QUIET = 1.0
+QUIET = 1.0
 # How long an acknowledgement is tried, in seconds. The next one says more.
 _ACKNOWLEDGE_TIMEOUT = 30.0
 _FINAL = ("completed", "stopped", "failed")
@@ -104,12 +104,12 @@ class Replay:
         replay fail, and `NotFound` when the broker was restarted: replays do not outlive it."""
         left = math.inf if timeout is None else max(0.0, timeout)
         while self._left and not self._is_read():
-            nap = min(_QUIET, left)
+            nap = min(QUIET, left)
             try:
                 update = self._subscription.next(nap)
             except TimedOut:
                 left -= nap
-                if self._end is None and nap == _QUIET:
+                if self._end is None and nap == QUIET:
                     self._look()
                 elif left <= 0:
                     raise

@@ -267,17 +267,16 @@ def backtests_table(backtests: Iterable[BacktestStatus]) -> Table:
 def replays_table(replays: Iterable[PriceReplayStatus]) -> Table:
     table = Table()
     table.add_column("replay", no_wrap=True, min_width=36)  # to be copied: it is what stops it
-    for name in ("status", "symbol", "rate", "at"):
+    for name in ("symbol", "status", "rate"):
         table.add_column(name)
     table.add_column("bars", justify="right")
-    table.add_column("done", justify="right")
     for one in replays:
         rate = "as fast as read" if one.as_fast_as_read else f"{one.speed:g} × real time" if one.speed else ""
         rate = rate or f"{one.bars_per_second:g} bars/s"
-        at = "" if one.current_time is None else _time(one.current_time)
-        why = f"{one.status}: {one.reason or (one.error.message if one.error else '')}".removesuffix(": ")
-        done = f"{one.progress_percent:.0f} %"
-        table.add_row(one.replay_id, escape(why), f"{one.symbol} {one.timeframe}", rate, at, f"{one.bars:,}", done)
+        why = one.reason or (one.error.message if one.error else "")
+        status = f"{one.status}: {why}" if why else one.status
+        position = f"{one.position:,} of {one.bars:,}"
+        table.add_row(one.replay_id, f"{one.symbol} {one.timeframe}", escape(status), rate, position)
     return table
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -46,13 +47,22 @@ def test_bars_come_each_once_though_the_workers_that_publish_them_are_killed() -
         os.kill(pids["compute-1"], signal.SIGKILL)
         heard += [price.timestamp for price in prices]
         assert heard == expected
-        assert replay.status().status == "completed"
+        wait_until(lambda: replay.status().status == "completed", SECONDS)
         seen = [walked.next(SECONDS) for _ in daily]
         assert [one.data.timestamp for one in seen if isinstance(one, backtestr.Update)] == daily
         assert {one.data.backtest_id for one in seen if isinstance(one, backtestr.Update)} == {run.id}
         assert run.wait(SECONDS).status == "completed"
         again = client.backtest("sma_cross", "SYNTH", timeframe="1d", watch=())
         assert run.result().metrics == again.result().metrics, "a pace and a death change no result"
+
+
+def test_the_example_of_the_page_prints_what_stands_below_it(broker: RunningBroker) -> None:
+    page = (ROOT / "docs" / "prices.md").read_text("utf-8")
+    found = re.search(r"```python\n(?P<code>.+?)```\n\n```\n(?P<output>.+?)```", page, re.DOTALL)
+    assert found is not None, "docs/prices.md has no example followed by its output"
+    command = [sys.executable, "-c", found["code"]]
+    ran = subprocess.run(command, env=broker.environment, capture_output=True, text=True, timeout=SECONDS, check=True)
+    assert (ran.stdout, ran.stderr) == (found["output"], "")
 
 
 def test_as_fast_as_it_is_read_nothing_is_lost_however_slow_the_reader(client: backtestr.Client) -> None:

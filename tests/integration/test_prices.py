@@ -14,8 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
 
 import backtestr
+from backtestr.cli import app
 from harness import ROOT, RunningBroker, Stranger, dense, running_broker, wait_until
 from integration.conftest import QUICK
 
@@ -106,6 +108,29 @@ def test_the_command_line_prints_prices_until_ctrl_c(broker: RunningBroker, clie
     assert [one["timestamp"] - prices[0]["timestamp"] for one in prices] == [0, 60_000, 120_000]
     [replay] = [one for one in client.list_replays() if one.replay_id == prices[0]["replayId"]]
     assert (replay.status, replay.speed) == ("stopped", 6000.0)
+
+
+def test_the_command_line_lists_and_stops_replays_and_paces_backtests(
+    broker: RunningBroker, client: backtestr.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in broker.environment.items():
+        monkeypatch.setenv(name, value)
+    runner = CliRunner()
+
+    def run(*arguments: str) -> Result:
+        return runner.invoke(app, arguments)
+
+    replay = client.replay("SYNTH", "1m", speed=1)
+    assert replay.id in run("replays").stdout
+    stopped = json.loads(run("replays", "--stop", replay.id, "--json").stdout)
+    assert [one["status"] for one in stopped if one["replayId"] == replay.id] == ["stopped"]
+    assert run("replays", "--stop", "nothing").exit_code == 1
+    assert "give one of" in run("replay", "SYNTH", "--timeframe", "1m").output
+    assert run("replay", "SYNTH", "--timeframe", "1m", "--speed", "-1").exit_code == 1
+    printed = run("replay", "SYNTH", "--timeframe", "1h", "--as-fast-as-read").stdout
+    assert len(printed.splitlines()) == client.describe_market_data("SYNTH", "1h").bars
+    paced = run("backtest", "buy_and_hold", "SYNTH", "--timeframe", "1d", "--pace", "5000", "--json")
+    assert json.loads(paced.stdout)["config"]["options"]["pace"] == 5000.0
 
 
 class Feed:

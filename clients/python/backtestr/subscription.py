@@ -20,7 +20,8 @@ from .transport import Transport
 
 class Update(msgspec.Struct, frozen=True):
     """One message of a topic. `data` is a `PriceUpdate`, `BacktestProgress`, `OrderUpdate`, `PositionUpdate`,
-    `BacktestStatus`, `SystemStatus`, `Watermarks` or `ErrorData`; a map where this client does not know the `type`."""
+    `BacktestStatus`, `PriceReplayStatus`, `SystemStatus`, `Watermarks` or `ErrorData`; a map where this client does not
+    know the `type`."""
 
     topic: str
     seq: int

@@ -80,18 +80,21 @@ def test_as_fast_as_it_is_read_nothing_is_lost_however_slow_the_reader(client: b
 
 def test_a_pause_is_exact_and_others_may_watch(client: backtestr.Client, stranger: Stranger) -> None:
     watching = stranger.subscribe("prices", "prices.SYNTH.1h")
-    with client.replay("SYNTH", "1h", bars_per_second=200) as replay:
-        assert replay.next(SECONDS) is not None
+    with client.replay("SYNTH", "1h", bars_per_second=20) as replay:
+        times = [one.timestamp for _ in range(2) if (one := replay.next(SECONDS)) is not None]
         replay.pause()
         paused_at = replay.status().position
+        assert paused_at == replay.status().position
         replay.resume()
-        times = [price.timestamp for price in replay]
-        assert {later - earlier for earlier, later in itertools.pairwise(times)} == {3_600_000}
-        assert 0 < paused_at < replay.bars
-        last_seq = replay.status().last_seq
-        assert last_seq is not None
-    mine = [one for one in dense(stranger, watching, last_seq) if one.get("replayId") == replay.id]
-    assert [one["timestamp"] for one in mine][1:] == times
+        times += [one.timestamp for _ in range(paused_at) if (one := replay.next(SECONDS)) is not None]
+        replay.stop()
+        times += [price.timestamp for price in replay]
+        status = replay.status()
+    assert (status.status, status.position) == ("stopped", len(times))
+    assert {later - earlier for earlier, later in itertools.pairwise(times)} == {3_600_000}
+    assert status.last_seq is not None
+    mine = [one for one in dense(stranger, watching, status.last_seq) if one.get("replayId") == replay.id]
+    assert [one["timestamp"] for one in mine] == times
 
 
 def test_the_command_line_prints_prices_until_ctrl_c(broker: RunningBroker, client: backtestr.Client) -> None:

@@ -52,12 +52,14 @@ from .events import (
     WorkerSent,
     WorkerStarted,
 )
+from .feeds import Feeds
 from .jobs import Job, Waiter
 from .ledger import Held
 from .limits import Limits as Limits
 from .liveness import Liveness
 from .post import Post
 from .records import Change, Restored, StateRecord
+from .replay_requests import ReplayRequests
 from .requests import Requests
 from .scheduler import Scheduler
 from .sequencer import Sequencer
@@ -119,6 +121,8 @@ class Core:
         self._liveness = Liveness(
             hung=limits.worker_hung_ms / 1000, silence=limits.worker_silence_ms / 1000, interval=heartbeat, now=now
         )
+        self.replays = ReplayRequests(self)
+        self.feeds = Feeds()
         self._requests = Requests(self)
         self._configured_workers = workers
         self._started = self._now = now
@@ -197,6 +201,8 @@ class Core:
         self.scheduler.check_invariants()
         self.durability.check_invariants()
         self.state.check_invariants()
+        self.replays.check_invariants()
+        self.feeds.check_invariants()
         assert not self._effects
         assert len(self._error_answered) <= MAX_ERROR_PEERS
         assert len(self.algorithm_errors) <= MAX_ALGORITHM_ERRORS
@@ -339,6 +345,12 @@ class Core:
         self._liveness.heard(worker.worker_id)
         try:
             match note:
+                case engine.Published(replay=engine.ReplayMark()):
+                    self.replays.published(worker, note, payload)
+                case engine.Paused() | engine.Resumed() if worker.kind == "interactive":
+                    self.replays.steered(worker, note)
+                case engine.Finished(task_id=task_id) if worker.kind == "interactive" and task_id != worker.task_id:
+                    self.replays.finished(worker, note)
                 case engine.Published():
                     self.scheduler.published(worker, note, payload)
                 case engine.Paused():
@@ -394,6 +406,7 @@ class Core:
             self._heartbeat_due = now + self.limits.heartbeat_interval_ms / 1000
             self._answers.expire(now)
             self._watch_workers(now)
+            self.replays.look({session.client_id for session in self.sessions}, now)
             self.publish(topics.STATUS, encoded_payload("SystemStatus", self.status()))
         if now >= self._verify_due:
             self._verify_due = now + self.limits.verify_interval_ms / 1000
@@ -507,6 +520,15 @@ class Core:
 
     def algorithm_status(self, info: AlgorithmInfo) -> AlgorithmStatus:
         return self._requests.status_of(info)
+
+    def replay_opened(self, replay_id: str, worker: Worker | None, result: bytes | BacktestrError | ErrorData) -> None:
+        self.replays.opened(replay_id, worker, result)
+
+    def replays_lost(self, worker_id: str, reason: str) -> None:
+        self.replays.lost(worker_id, reason)
+
+    def replay_changed(self, replay_id: str, status: str) -> None:
+        self._notify("replay_changed", replayId=replay_id, status=status)
 
     def _create_topics(self, job: Job) -> None:
         for topic in topics.of_backtest(job.backtest_id):

@@ -173,6 +173,7 @@ class Notify(msgspec.Struct, frozen=True, tag=True):
         "client_left",
         "message_refused",
         "backtest_changed",
+        "replay_changed",
         "worker_ready",
         "worker_lost",
         "state_repaired",

@@ -24,6 +24,7 @@ message_refused = blinker.Signal("a message could not be accepted: code, reason"
 message_dropped = blinker.Signal("a peer's queue was full, told once a second: socket, untold")
 peer_gone = blinker.Signal("a peer had gone before a message to it was sent: socket")
 backtest_changed = blinker.Signal("a backtest's status changed: backtestId, status")
+replay_changed = blinker.Signal("a replay's status changed: replayId, status")
 worker_ready = blinker.Signal("a worker can work: workerId, pid, kind")
 worker_lost = blinker.Signal("a worker's process ended: workerId, reason")
 recorder_stopped = blinker.Signal("the flight recorder had to give up, and the broker goes on without it: reason")

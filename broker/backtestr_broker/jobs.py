@@ -64,6 +64,7 @@ class Job:
         "error",
         "key",
         "losses",
+        "prices_published",
         "progress_percent",
         "restored",
         "start_time",
@@ -91,6 +92,7 @@ class Job:
         self.error: ErrorData | None = None
         self.worker_id: str | None = None
         self.losses = 0
+        self.prices_published: dict[str, int] = {}  # by topic, which it shares with others
         self.restored = False  # an earlier broker accepted it, and may have run it to its end
         self.wish: Wish | None = None  # the latest change asked for that has not taken effect
         self.waiting: list[tuple[Wish, Waiter]] = []

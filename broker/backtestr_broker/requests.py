@@ -34,10 +34,13 @@ from backtestr_protocol.messages import (
     PerformanceMetrics,
     Pong,
 )
+from backtestr_protocol.prices import PublishedPrices, PublishPrices
 from backtestr_protocol.system_status import SystemStatus
 
 from .durability import Durability
+from .feeds import Feeds
 from .jobs import Waiter
+from .replay_requests import ReplayRequests
 from .scheduler import Scheduler
 from .sequencer import Sequencer
 from .sessions import Session
@@ -46,9 +49,6 @@ from .state_requests import StateRequests
 
 # In PROTOCOL.md's table and not served yet, so that the answer can say so.
 NOT_SERVED_YET = (
-    "StartPriceReplay",
-    "StopPriceReplay",
-    "PublishPrices",
     "StartSweep",
     "StopSweep",
     "GetSweepResults",
@@ -70,7 +70,10 @@ class Desk(Protocol):
     scheduler: Scheduler
     state: State
     durability: Durability
+    replays: ReplayRequests
+    feeds: Feeds
 
+    def publish(self, topic: str, payload: bytes, count: int = 1) -> None: ...
     def status(self) -> SystemStatus: ...
     def close(self, session: Session) -> None: ...
     def unique_id(self) -> str: ...
@@ -79,7 +82,7 @@ class Desk(Protocol):
 class Requests:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        state = StateRequests(desk)
+        state, replays = StateRequests(desk), desk.replays
         self._methods: Mapping[str, Callable[[Session, Any, Waiter], Contract | None]] = {
             "Goodbye": self._goodbye,
             "Ping": self._ping,
@@ -106,6 +109,14 @@ class Requests:
             "ListBacktests": self._list_backtests,
             "GetBacktestResults": self._results,
             "GetPerformanceMetrics": self._metrics,
+            "StartPriceReplay": replays.start,
+            "PausePriceReplay": replays.pause,
+            "ResumePriceReplay": replays.resume,
+            "StopPriceReplay": replays.stop,
+            "AcknowledgePrices": replays.acknowledge,
+            "GetPriceReplayStatus": replays.status,
+            "ListPriceReplays": replays.list_all,
+            "PublishPrices": self._publish_prices,
         }
 
     def execute(self, session: Session, payload: Payload, waiter: Waiter) -> Contract | None:
@@ -138,6 +149,11 @@ class Requests:
         if (key := topics.state_key(data.topic)) is not None and key in self._desk.state:
             self._desk.sequencer.create(data.topic)  # known since before this broker's start, and quiet since
         return self._desk.sequencer.fetch(data.topic, data.from_seq, data.to_seq)
+
+    def _publish_prices(self, _session: Session, data: PublishPrices, _waiter: Waiter) -> PublishedPrices:
+        for one in self._desk.feeds.take(data.prices):
+            self._desk.publish(one.topic, one.payload, one.count)
+        return PublishedPrices(published=len(data.prices))
 
     # --- algorithms ---
 

@@ -66,6 +66,10 @@ class Outbox(Protocol):
     def registered(self, info: AlgorithmInfo) -> None: ...
     def algorithm_status(self, info: AlgorithmInfo) -> AlgorithmStatus: ...
     def error_data(self, error: BacktestrError) -> ErrorData: ...
+    def replay_opened(
+        self, replay_id: str, worker: Worker | None, result: bytes | BacktestrError | ErrorData
+    ) -> None: ...
+    def replays_lost(self, worker_id: str, reason: str) -> None: ...
 
 
 class _Question(msgspec.Struct):
@@ -105,11 +109,13 @@ class Scheduler:
 
     # --- what clients ask ---
 
-    def ask(self, work: Work, data: bytes, waiter: Waiter, priority: Priority) -> None:
-        """Have an interactive worker do `work`. Raises `Busy`."""
+    def ask(self, work: Work, data: bytes, waiter: Waiter, priority: Priority, *, admitted: bool = False) -> None:
+        """Have an interactive worker do `work`. Raises `Busy`, unless that was `admitted` before."""
         self._asked += 1
         question_id = f"question-{self._asked}"
-        self._question_queue.push(question_id, priority, waiter[0])
+        if not admitted:
+            self._question_queue.check_room(waiter[0])
+        self._question_queue.push_admitted(question_id, priority, waiter[0])
         self._questions[question_id] = _Question(work, data, waiter, priority)
         self._dispatch()
 
@@ -205,6 +211,9 @@ class Scheduler:
         if len(payload) != 1 or not 1 <= note.count <= MAX_BATCH:
             raise ValidationError(f"{worker.worker_id} published {note.count} messages in {len(payload)} frames")
         self._outbox.publish(note.topic, payload[0], note.count)
+        if of_prices and worker.task_id is not None:
+            walked = self.jobs.get(worker.task_id).prices_published
+            walked[note.topic] = walked.get(note.topic, 0) + note.count
         if of_its_own and note.progress_percent is not None:
             self.jobs.get(backtest_id).progress_percent = note.progress_percent
 
@@ -240,7 +249,7 @@ class Scheduler:
             worker.task_id = None
         worker.parked.discard(note.task_id)
         if worker.kind == "interactive":
-            self._question_answered(note, payload)
+            self._question_answered(worker, note, payload)
         else:
             self._backtest_finished(self.jobs.get(note.task_id), note)
         if note.is_last:
@@ -257,6 +266,7 @@ class Scheduler:
         if worker.kind == "interactive":
             if task_id is not None:
                 self._question_lost(task_id, reason, overdue=overdue)
+            self._outbox.replays_lost(worker_id, reason)
         else:
             for backtest_id in sorted(parked | ({task_id} if task_id is not None else set())):
                 self._job_lost(self.jobs.get(backtest_id), reason, overdue=overdue and backtest_id == task_id)
@@ -415,8 +425,11 @@ class Scheduler:
 
     # --- questions ---
 
-    def _question_answered(self, note: engine.Finished, payload: list[bytes]) -> None:
+    def _question_answered(self, worker: Worker, note: engine.Finished, payload: list[bytes]) -> None:
         question = self._questions.pop(note.task_id)
+        if question.work == "OpenReplay":
+            self._outbox.replay_opened(question.waiter[1], worker, note.error or b"".join(payload))
+            return
         if note.error is not None:
             self._outbox.answer(question.waiter, note.error)
             return
@@ -452,7 +465,11 @@ class Scheduler:
             del self._questions[question_id]
             late = TimedOut(f"the worker that answered {question.work} was {reason}")
             fault = WorkersLost(f"the worker that answered {question.work} ended, for the second time: {reason}")
-            self._outbox.answer(question.waiter, late if overdue else fault)
+            error = late if overdue else fault
+            if question.work == "OpenReplay":
+                self._outbox.replay_opened(question.waiter[1], None, error)
+            else:
+                self._outbox.answer(question.waiter, error)
         else:
             self._question_queue.push_front(question_id, question.priority, question.waiter[0])
 
@@ -487,7 +504,8 @@ class Scheduler:
             work="RunBacktest",
             paused=job.wish == "pause",
             restored=job.restored,
-            published={topic: self._outbox.last_seq(topic) for topic in topics.of_backtest(job.backtest_id)},
+            published=job.prices_published
+            | {topic: self._outbox.last_seq(topic) for topic in topics.of_backtest(job.backtest_id)},
         )
         self._change(job, "started")
         self._outbox.instruct(worker, assign, job.config)

@@ -284,6 +284,9 @@ class Storyteller:
             case engine.Control(task_id=task_id, action=action):
                 said = f"{worker_id} was told to {action} {task_id}"
                 return self._line("work", said, self._about(task_id), workerId=worker_id, taskId=task_id, action=action)
+            case engine.Credit(replay_id=replay_id, allowed=allowed):
+                said = f"{worker_id} was told that {replay_id} may publish up to {allowed} bars"
+                return self._line("work", said, NOBODY, workerId=worker_id, replayId=replay_id, allowed=allowed)
             case None:
                 raise AssertionError("the core wrote it")
             case _:

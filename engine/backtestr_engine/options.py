@@ -19,6 +19,9 @@ _LARGEST = 1e300
 
 TIME_LIMIT_MAX_MS = 24 * 60 * 60 * 1000
 
+PACE_MAX = 1_000_000
+"""Bars a second. What is to be faster than can be seen is meant to be as fast as it goes."""
+
 
 class Conventions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How orders are made, filled and measured. Section `[conventions]` of `config/engine.toml` gives each its default,
@@ -60,11 +63,12 @@ class Conventions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """The options of one backtest, all of them."""
+    """The options of one backtest, all of them. `pace`, in bars a second, changes nothing but when things happen."""
 
     preset: str | None
     conventions: Conventions
     streams: StreamOptions
+    pace: float | None = None
 
     def to_wire(self) -> dict[str, Any]:
         """Every option in camelCase, as it would be given to get exactly these."""
@@ -72,7 +76,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         if self.conventions.size == "all_in":
             del flat["sizeValue"]
         streams = {_camel(name): getattr(self.streams, name) for name in StreamOptions.__struct_fields__}
-        return {**flat, "streams": streams, **({"preset": self.preset} if self.preset else {})}
+        chosen = {"preset": self.preset, "pace": self.pace}
+        return {**flat, "streams": streams, **{name: value for name, value in chosen.items() if value is not None}}
 
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -119,13 +124,6 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     },
 }
 
-PLANNED = frozenset(
-    {
-        "pace",
-    }
-)
-"""Options of the design that this version does not have: refused by name, never silently ignored."""
-
 _MONEY = (0.0, _LARGEST, "an amount of money, 0 or more")
 
 _FRACTION = (0.0, _LARGEST, "a fraction of price above 0, or 0 for none")
@@ -149,11 +147,11 @@ def resolve_options(given: Mapping[str, Any], defaults: Conventions) -> Options:
     """The options that `given` (`BacktestConfig.options`, camelCase) makes of `defaults`.
 
     Raises `ValidationError` for an unknown name (naming the near miss), an ill-typed or out-of-range value, with
-    `details.path`; `InvalidConfiguration` for options that contradict each other or that this version does not have.
+    `details.path`; `InvalidConfiguration` for options that contradict each other.
     """
     fields = {_camel(name): name for name in Conventions.__struct_fields__}
     for name in given:
-        _check_name(name, [*fields, "preset", "streams"])
+        _check_name(name, [*fields, "pace", "preset", "streams"])
     preset = _check_preset(given.get("preset"))
     explicit = {fields[name]: value for name, value in given.items() if name in fields}
     values = {**msgspec.to_builtins(defaults), **(PRESETS[preset] if preset else {}), **explicit}
@@ -163,14 +161,11 @@ def resolve_options(given: Mapping[str, Any], defaults: Conventions) -> Options:
     _check_stops(conventions)
     _check_margin(conventions)
     _check_presets_rules(conventions)
-    return Options(preset=preset, conventions=conventions, streams=_check_streams(given.get("streams", {})))
+    streams = _check_streams(given.get("streams", {}))
+    return Options(preset=preset, conventions=conventions, streams=streams, pace=_check_pace(given.get("pace")))
 
 
 def _check_name(name: str, known: list[str]) -> None:
-    if name in PLANNED:
-        raise InvalidConfiguration(
-            f"option {name!r} is not available in this version", path=f"$.options.{name}", available=sorted(known)
-        )
     if name not in known:
         raise ValidationError(
             f"unknown option {name!r}{did_you_mean(name, known)} ({', '.join(sorted(known))})",
@@ -190,6 +185,14 @@ def _check_preset(preset: Any) -> str | None:
         expected=sorted(PRESETS),
         got=preset if isinstance(preset, str) else repr(preset),
     )
+
+
+def _check_pace(pace: Any) -> float | None:
+    if pace is None:
+        return None
+    if isinstance(pace, int | float) and not isinstance(pace, bool) and 0 < pace <= PACE_MAX:
+        return float(pace)
+    raise _out_of_range("pace", f"bars a second above 0 and up to {PACE_MAX}; leave it out for full speed", pace)
 
 
 def _check_bounds(conventions: Conventions) -> None:
@@ -255,7 +258,7 @@ def _check_presets_rules(conventions: Conventions) -> None:
         )
 
 
-def _out_of_range(name: str, expected: str, value: float) -> ValidationError:
+def _out_of_range(name: str, expected: str, value: object) -> ValidationError:
     return ValidationError(
         f"option {_camel(name)!r} must be {expected}, not {value!r}",
         path=f"$.options.{_camel(name)}",

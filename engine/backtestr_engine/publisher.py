@@ -38,21 +38,24 @@ class Publisher:
         self._orders_topic = topics.orders(backtest_id)
         self._positions_topic = topics.positions(backtest_id)
         self._progress_topic = topics.progress(backtest_id)
-        self._skip = {topic: published.get(topic, 0) for topic in (self._orders_topic, self._positions_topic)}
+        self._prices_topics = [topics.prices(bars.symbol, bars.timeframe) for bars in panel.series]
+        numbered = (self._orders_topic, self._positions_topic, *self._prices_topics)
+        self._skip = {topic: published.get(topic, 0) for topic in numbered}
 
     def chunk(self, chunk: Chunk, first_bar: int, stop_bar: int) -> list[Publication]:
         """What happened on rows [first_bar, stop_bar) of the panel."""
         sent: list[Publication] = []
         if self._streams.prices:
-            for series in self._panel.series:
+            for topic, series in zip(self._prices_topics, self._panel.series, strict=True):
                 bars = self._within(series, first_bar, stop_bar)
-                sent += _batches(topics.prices(bars.symbol, bars.timeframe), _encoded_prices(bars))
+                unpublished = bars[self._published(topic, len(bars)) :]
+                sent += batches(topic, encoded_prices(unpublished, backtestId=self._backtest_id))
         if self._streams.orders:
             orders = self._unpublished(self._orders_topic, chunk.orders)
-            sent += _batches(self._orders_topic, self._encoded_orders(orders))
+            sent += batches(self._orders_topic, self._encoded_orders(orders))
         if self._streams.positions:
             positions = self._unpublished(self._positions_topic, chunk.positions)
-            sent += _batches(self._positions_topic, self._encoded_positions(positions))
+            sent += batches(self._positions_topic, self._encoded_positions(positions))
         return sent
 
     def progress(self, progress: BacktestProgress) -> Publication:
@@ -69,9 +72,13 @@ class Publisher:
         return symbols[0] if len(symbols) == 1 else Text(symbols, records["symbol"])
 
     def _unpublished(self, topic: str, records: np.ndarray) -> np.ndarray:
-        skipped = min(self._skip[topic], len(records))
+        return records[self._published(topic, len(records)) :]
+
+    def _published(self, topic: str, count: int) -> int:
+        """How many of the next `count` messages of a topic are out already."""
+        skipped = min(self._skip[topic], count)
         self._skip[topic] -= skipped
-        return records[skipped:]
+        return skipped
 
     def _encoded_orders(self, orders: np.ndarray) -> Encoded:
         filled = orders["status"] == STATUSES.index("filled")
@@ -112,8 +119,9 @@ class Publisher:
         )
 
 
-def _encoded_prices(bars: Bars) -> Encoded:
-    """A bar has no quotes: bid, ask and last are its close."""
+def encoded_prices(bars: Bars, **source: str) -> Encoded:
+    """A PriceUpdate for each bar. A bar has no quotes: bid, ask and last are its close. `source` says who publishes
+    them, under its name on the wire."""
     return encode_payloads(
         "PriceUpdate",
         {
@@ -124,12 +132,13 @@ def _encoded_prices(bars: Bars) -> Encoded:
             "last": Number(bars.close),
             "volume": Number(bars.volume),
             "timeframe": bars.timeframe,
+            **source,
         },
         len(bars),
     )
 
 
-def _batches(topic: str, encoded: Encoded) -> list[Publication]:
+def batches(topic: str, encoded: Encoded) -> list[Publication]:
     """`encoded` as single payloads or batches of up to `MAX_BATCH`."""
     sent: list[Publication] = []
     for first in range(0, len(encoded), MAX_BATCH):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from backtestr_protocol.codec import decode, encode
-from backtestr_protocol.engine import Work
+from backtestr_protocol.engine import OpenReplay, Work
 from backtestr_protocol.errors import StateConflict
 from backtestr_protocol.messages import (
     AlgorithmRef,
@@ -31,6 +31,7 @@ from .importers import import_market_data
 from .library import Library
 from .market_data import market_data
 from .options import Conventions
+from .replay import Tape, read_tape
 from .results import ResultStore
 from .stored_series import delete, describe, store_resampled
 
@@ -47,6 +48,7 @@ _delete = msgspec.msgpack.Decoder(DeleteMarketData)
 _describe = msgspec.msgpack.Decoder(DescribeMarketData)
 _get_market_data = msgspec.msgpack.Decoder(GetMarketData)
 _get_results = msgspec.msgpack.Decoder(GetBacktestResults)
+_open_replay = msgspec.msgpack.Decoder(OpenReplay)
 _import = msgspec.msgpack.Decoder(ImportMarketData)
 _register = msgspec.msgpack.Decoder(RegisterAlgorithm)
 _resample = msgspec.msgpack.Decoder(ResampleMarketData)
@@ -66,8 +68,10 @@ class Questions:
         self._conventions = conventions
         self._library = library
         self._wall_ms = wall_ms
+        self._opened: list[Tape] = []
         self._methods: Mapping[Work, Callable[[bytes], Frames]] = {
             "CheckBacktest": self._check_backtest,
+            "OpenReplay": self._open_replay,
             "RegisterAlgorithm": self._register_algorithm,
             "GetAlgorithmStatus": self._algorithm_info,
             "ListMarketData": self._list_market_data,
@@ -95,6 +99,17 @@ class Questions:
             )
         plan = prepare(config, self._catalog, self._conventions, self._library.find)
         return [encode(msgspec.structs.replace(plan.config, algorithm_id=plan.algorithm.algorithm_id))]
+
+    def take_opened(self) -> list[Tape]:
+        """The replays whose bars were read since this was last asked."""
+        opened, self._opened = self._opened, []
+        return opened
+
+    def _open_replay(self, data: bytes) -> Frames:
+        """Read the bars; whoever sends this answer has somebody host them first."""
+        tape = read_tape(self._catalog, decode(_open_replay, data))
+        self._opened.append(tape)
+        return [encode(tape.opened)]
 
     def _register_algorithm(self, data: bytes) -> Frames:
         return [encode(self._library.register(decode(_register, data), self._wall_ms()))]

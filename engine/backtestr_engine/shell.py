@@ -1,7 +1,8 @@
 """The worker's shell: an I/O thread that owns the socket and always answers, and a compute thread that does the work.
 
-The calling thread is the I/O thread. Between the two are two bounded queues and a socket pair that wakes the poller.
-The worker ends when its lifeline reads end-of-file: its broker let it go, or died.
+The calling thread is the I/O thread. Between the two are two bounded queues and a socket pair that wakes the poller. An
+interactive worker has a third thread, for replays (`replay_host.py`), that sends as the second does. The worker ends
+when its lifeline reads end-of-file: its broker let it go, or died.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ from backtestr_protocol.engine import (
     MAX_ON_THE_WAY,
     Assign,
     Beat,
+    Credit,
     Finished,
     Ready,
+    Task,
     ToBroker,
-    ToWorker,
     WorkerSettings,
     decode_to_worker,
     encode_to_broker,
@@ -45,6 +47,7 @@ from .config import EngineConfig
 from .interruption import time_limit
 from .library import Library
 from .registered import RegisteredAlgorithms
+from .replay_host import ReplayHost
 from .results import ResultStore
 from .synthetic import write_synthetic
 from .warm import warm
@@ -91,7 +94,7 @@ class _Threads:
     """What the two threads share."""
 
     def __init__(self, outbox: int, limit_processor: Callable[[float], None]) -> None:
-        self.inbox: queue.Queue[tuple[ToWorker, list[bytes]]] = queue.Queue(_INBOX)
+        self.inbox: queue.Queue[tuple[Task, list[bytes]]] = queue.Queue(_INBOX)
         self.outbox: queue.Queue[tuple[ToBroker, Sequence[bytes]]] = queue.Queue(outbox)
         self.stopping = threading.Event()
         self.task_id: str | None = None
@@ -150,15 +153,23 @@ def run_worker(
     cannot be ended, so the task fails and the worker ends, for the broker to start another. `limit_processor` is called
     around what may run an algorithm, where the process is the worker's own (see `limits`)."""
     threads = _Threads(config.worker.outbox, limit_processor)
+    host = None
+    if settings.kind == "interactive":
+        host = ReplayHost(f"{settings.worker_id}-replays", threads.send, threads.stopping, _wall_ms)
     compute = threading.Thread(
-        target=_compute, args=(threads, settings, config, data_dir), name=f"{settings.worker_id}-compute", daemon=True
+        target=_compute,
+        args=(threads, settings, config, data_dir, host),
+        name=f"{settings.worker_id}-compute",
+        daemon=True,
     )
     compute.start()
     try:
-        _exchange(context, settings, lifeline, config.worker.beat_interval_ms / 1000, threads, compute)
+        _exchange(context, settings, lifeline, config.worker.beat_interval_ms / 1000, threads, compute, host)
     finally:
         threads.stopping.set()
         compute.join(_LOOK_SECONDS * 5)
+        if host is not None:
+            host.join(_LOOK_SECONDS * 5)
         threads.close()
 
 
@@ -169,6 +180,7 @@ def _exchange(
     beat_interval: float,
     threads: _Threads,
     compute: threading.Thread,
+    host: ReplayHost | None,
 ) -> None:
     """The I/O thread: takes in what the broker sends, gets out what the compute thread made, and beats."""
     signer = Signer(bytes.fromhex(settings.key))
@@ -194,7 +206,11 @@ def _exchange(
                 _drain(threads.read_end)
             for frames in receive(socket, _BURST):
                 with contextlib.suppress(MessageError):  # not from our broker: as if it had not come
-                    threads.inbox.put_nowait(decode_to_worker(signer, frames))
+                    note, payload = decode_to_worker(signer, frames)
+                    if host is not None and not isinstance(note, Assign):
+                        host.put(note)
+                    elif not isinstance(note, Credit):  # a compute worker hosts no replay
+                        threads.inbox.put_nowait((note, payload))
             now = time.monotonic()
             if now >= beat_due:
                 beat_due = now + beat_interval
@@ -257,7 +273,9 @@ def _drain(read_end: sockets_of_the_system.socket) -> None:
             pass
 
 
-def _compute(threads: _Threads, settings: WorkerSettings, config: EngineConfig, data_dir: Path) -> None:
+def _compute(
+    threads: _Threads, settings: WorkerSettings, config: EngineConfig, data_dir: Path, host: ReplayHost | None
+) -> None:
     """The compute thread: gets ready, says so, then does what comes in, a slice at a time."""
     catalog = Catalog(data_dir / "catalog", cache_bytes=config.worker.bars_cache_bytes)
     results = ResultStore(data_dir / "results")
@@ -290,8 +308,9 @@ def _compute(threads: _Threads, settings: WorkerSettings, config: EngineConfig, 
     )
     threads.send([(ready, ())])
     while not threads.stopping.is_set():
+        wait = min(_LOOK_SECONDS, bench.wait(time.monotonic)) if bench.running else _LOOK_SECONDS
         try:
-            note, payload = threads.inbox.get(block=not bench.running, timeout=_LOOK_SECONDS)
+            note, payload = threads.inbox.get(block=wait > 0, timeout=wait)
         except queue.Empty:
             if bench.running:
                 with threads.limited(bench.time_left, _STUCK_BACKTEST):
@@ -301,12 +320,15 @@ def _compute(threads: _Threads, settings: WorkerSettings, config: EngineConfig, 
             threads.task_id = note.task_id
             with threads.limited(*_longest(note, bench, config)):
                 sent = bench.take(note, payload)
+            for tape in bench.take_opened():  # before the answer, which has the broker steer the replay
+                if host is not None:
+                    host.put(tape)
             threads.send(sent)
         if not bench.running:
             threads.task_id = None
 
 
-def _longest(note: ToWorker, bench: Workbench, config: EngineConfig) -> tuple[float, str]:
+def _longest(note: Task, bench: Workbench, config: EngineConfig) -> tuple[float, str]:
     """Seconds for taking a note, and what is said when they are over. To pause a backtest before its first bar runs its
     algorithm. Loading an algorithm has a limit of its own besides that of questions."""
     if isinstance(note, Assign) and note.work != "RunBacktest":

@@ -3,9 +3,11 @@
     bench.take(note, payload)     # what the broker sent
     bench.step(clock)             # a slice of the running backtest: a few milliseconds
     bench.running                 # whether there is anything to step
+    bench.wait(clock)             # seconds until there is, which take a pause or a stop as well as any
 
-Both return what to send to the broker. A backtest is walked in chunks of bars, so pause, resume, stop and progress take
-effect within a chunk; since chunks do not change results, a paused and resumed run equals one that never was.
+The first two return what to send to the broker. A backtest is walked in chunks of bars, so pause, resume, stop and
+progress take effect within a chunk; since chunks do not change results, a paused and resumed run equals one that never
+was.
 """
 
 from __future__ import annotations
@@ -18,7 +20,17 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from backtestr_protocol.codec import decode, encode
-from backtestr_protocol.engine import Assign, Control, Finished, Outcome, Paused, Resumed, ToBroker, ToWorker, Work
+from backtestr_protocol.engine import (
+    Assign,
+    Control,
+    Finished,
+    Outcome,
+    Paused,
+    Resumed,
+    Task,
+    ToBroker,
+    Work,
+)
 from backtestr_protocol.errors import BacktestrError, SystemFault, TimedOut
 from backtestr_protocol.messages import BacktestConfig, Nothing
 
@@ -26,9 +38,14 @@ from .backtest import Run, prepare
 from .catalog import Catalog
 from .library import Library
 from .options import Conventions
+from .pace import Pace
 from .publisher import Publisher
 from .questions import Questions
+from .replay import Tape
 from .results import ResultStore
+
+# Seconds between two steps of a backtest with a pace: nobody sees more of them, and each has its messages.
+MOMENT = 0.01
 
 Sent = tuple[ToBroker, Sequence[bytes]]
 Clock = Callable[[], float]
@@ -38,13 +55,17 @@ _log = logging.getLogger(__name__)
 
 
 class _Backtest:
-    """A run and how far its streams are. Its time limit counts the seconds `spent` at work, not those it was parked."""
+    """A run and how far its streams are. Its time limit counts the seconds `spent` at work, not those that it was
+    parked or waited for its pace."""
 
     def __init__(self, run: Run, publisher: Publisher) -> None:
         self.run = run
         self.publisher = publisher
         self.spent = 0.0
         self.progress_due = 0.0
+        self.stepped = -math.inf
+        pace = run.plan.options.pace
+        self.pace = None if pace is None else Pace(pace)
 
     @property
     def backtest_id(self) -> str:
@@ -57,6 +78,19 @@ class _Backtest:
     @property
     def progress_interval(self) -> float:
         return self.run.plan.options.streams.progress_interval_ms / 1000
+
+    def due(self, chunk_bars: int, now: float) -> int:
+        """How many bars to walk now: a chunk, or as many of it as are due."""
+        return chunk_bars if self.pace is None else min(chunk_bars, self.pace.due(now))
+
+    def tells_progress(self, now: float) -> bool:
+        """Whether progress is due. With a pace it comes with the step that is nearest to that time, so that each step
+        has it where steps are as rare."""
+        slack = 0.0 if self.pace is None else 0.5 / self.pace.rate
+        if now + slack < self.progress_due:
+            return False
+        self.progress_due = now + self.progress_interval
+        return True
 
     def published_progress(self) -> Sent:
         note, payload = self.publisher.progress(self.run.progress())
@@ -92,7 +126,18 @@ class Workbench:
         """Seconds that the running backtest may still work; none without one."""
         return self._running.time_limit - self._running.spent if self._running else math.inf
 
-    def take(self, note: ToWorker, payload: Sequence[bytes]) -> list[Sent]:
+    def wait(self, clock: Clock) -> float:
+        """Seconds until the running backtest has something to do: none, unless its pace makes it wait."""
+        if self._running is None or self._running.pace is None:
+            return 0.0
+        now = clock()
+        return max(0.0, self._running.pace.deadline(now) - now, self._running.stepped + MOMENT - now)
+
+    def take_opened(self) -> list[Tape]:
+        """The replays whose bars were read since this was last asked, to be hosted before that is answered."""
+        return self._questions.take_opened()
+
+    def take(self, note: Task, payload: Sequence[bytes]) -> list[Sent]:
         """Do what the broker says. What is about a task that has ended meanwhile is ignored."""
         task_id = note.task_id
         match note:
@@ -129,12 +174,17 @@ class Workbench:
         began = clock()
         run = backtest.run
         first_bar = run.bars_walked
-        chunk = run.advance(self._chunk_bars)
+        if not (bars := backtest.due(self._chunk_bars, began)):
+            return []
+        chunk = run.advance(bars)
         sent: list[Sent] = [
             (note, (payload,)) for note, payload in backtest.publisher.chunk(chunk, first_bar, run.bars_walked)
         ]
         now = clock()
         backtest.spent += now - began
+        backtest.stepped = began
+        if backtest.pace is not None:
+            backtest.pace.take(run.bars_walked - first_bar)
         if run.done:
             return sent + self._finish(backtest, "completed")
         if backtest.spent > backtest.time_limit:
@@ -143,8 +193,7 @@ class Workbench:
                 "raise options.timeLimitMs, or test fewer bars",
                 bar=run.bars_walked,
             )
-        if now >= backtest.progress_due:
-            backtest.progress_due = now + backtest.progress_interval
+        if backtest.tells_progress(now):
             sent.append(backtest.published_progress())
         return sent
 
@@ -165,6 +214,8 @@ class Workbench:
     def _park(self, backtest: _Backtest) -> list[Sent]:
         self._running = None
         self._parked[backtest.backtest_id] = backtest
+        if backtest.pace is not None:
+            backtest.pace.halt()
         return [backtest.published_progress(), (Paused(task_id=backtest.backtest_id), ())]
 
     def _finish(self, backtest: _Backtest, outcome: Outcome) -> list[Sent]:

@@ -17,11 +17,12 @@ from .errors import ErrorData, SerializationError
 from .messages import AlgorithmInfo, SeriesInfo
 
 WorkerKind = Literal["compute", "interactive"]
-# What a worker can be told to do. A backtest is checked before it is accepted and run afterwards; the others bear the
-# names of the requests that they answer.
+# What a worker can be told to do. A backtest is checked before it is accepted and run afterwards, the bars of a replay
+# are read before it is hosted beside the tasks; the others bear the names of the requests that they answer.
 Work = Literal[
     "CheckBacktest",
     "RunBacktest",
+    "OpenReplay",
     "RegisterAlgorithm",
     "GetAlgorithmStatus",
     "ListMarketData",
@@ -82,15 +83,25 @@ class Beat(_Note, frozen=True, kw_only=True):
     task_id: str | None
 
 
+class ReplayMark(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Of which replay something is, and the open time of its last bar, in milliseconds."""
+
+    replay_id: str
+    current_time: int
+
+
 class Published(_Note, frozen=True, kw_only=True):
     """One payload frame follows: a stream payload, or a `Batch` of `count` messages."""
 
     topic: str
     count: int
     progress_percent: float | None = None
+    replay: ReplayMark | None = None
 
 
 class Paused(_Note, frozen=True, kw_only=True):
+    """A backtest, or a replay, stands still: nothing more of it is published until it is resumed."""
+
     task_id: str
 
 
@@ -99,8 +110,8 @@ class Resumed(_Note, frozen=True, kw_only=True):
 
 
 class Finished(_Note, frozen=True, kw_only=True):
-    """A task has ended: `error` says why it failed; else a frame of Success data and the attachments follow. After one
-    that `is_last` the worker ends by itself: its compute thread is stuck in the task."""
+    """A task, or a replay, has ended: `error` says why it failed; else a frame of Success data and the attachments
+    follow. After one that `is_last` the worker ends by itself: its compute thread is stuck in the task."""
 
     task_id: str
     outcome: Outcome
@@ -126,11 +137,50 @@ class Assign(_Note, frozen=True, kw_only=True):
 
 
 class Control(_Note, frozen=True, kw_only=True):
+    """Of a backtest that a compute worker holds, or of a replay that an interactive one hosts."""
+
     task_id: str
     action: Action
 
 
-ToWorker = Assign | Control
+class Credit(_Note, frozen=True, kw_only=True):
+    """So many bars of a replay may have been published in all. What a `Credit` allows no later one takes back."""
+
+    replay_id: str
+    allowed: int
+
+
+Task = Assign | Control
+ToWorker = Task | Credit
+
+
+class OpenReplay(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What `Assign` of that work carries: read these bars and publish them from number `position` on. Exactly one of
+    `bars_per_second`, `speed` and `allowed`, the first credit, is there. `checksum` is that of the bars from which an
+    earlier worker published; other bars are refused."""
+
+    replay_id: str
+    symbol: str
+    timeframe: str
+    start_time: int | None
+    end_time: int | None
+    bars_per_second: float | None
+    speed: float | None
+    allowed: int | None
+    position: int = 0
+    paused: bool = False
+    checksum: int | None = None
+
+
+class OpenedReplay(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What it is answered with: how many bars there are in all, the open times of the first and last, in milliseconds,
+    and their checksum."""
+
+    bars: int
+    start_time: int
+    end_time: int
+    checksum: int
+
 
 _to_broker = msgspec.msgpack.Decoder(ToBroker)
 _to_worker = msgspec.msgpack.Decoder(ToWorker)

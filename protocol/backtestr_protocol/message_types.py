@@ -1,6 +1,6 @@
 """The types of messages: what each request asks for and answers, how urgent it is, and what may be streamed.
 
-One table each, as PROTOCOL.md has them; the contracts themselves are in `messages.py`, `streamed.py` and
+One table each, as PROTOCOL.md has them; the contracts themselves are in `messages.py`, `prices.py`, `streamed.py` and
 `system_status.py`.
 """
 
@@ -53,6 +53,17 @@ from .messages import (
     UpdateState,
     Welcome,
 )
+from .prices import (
+    AcknowledgePrices,
+    PriceReplayAccepted,
+    PriceReplayList,
+    PriceReplayRef,
+    PriceReplayStarted,
+    PriceReplayStatus,
+    PublishedPrices,
+    PublishPrices,
+    StartPriceReplay,
+)
 from .streamed import BacktestProgress, Batch, OrderUpdate, PositionUpdate, PriceUpdate, StateUpdate, Watermarks
 from .system_status import SystemStatus
 
@@ -95,6 +106,14 @@ REQUESTS: dict[str, RequestType] = {
     "ListBacktests": RequestType("I", ListBacktests, BacktestList),
     "GetBacktestResults": RequestType("I", GetBacktestResults, BacktestResults),
     "GetPerformanceMetrics": RequestType("I", BacktestRef, PerformanceMetrics),
+    "StartPriceReplay": RequestType("B", StartPriceReplay, PriceReplayStarted),
+    "PausePriceReplay": RequestType("R", PriceReplayRef, PriceReplayAccepted),
+    "ResumePriceReplay": RequestType("R", PriceReplayRef, PriceReplayAccepted),
+    "StopPriceReplay": RequestType("R", PriceReplayRef, PriceReplayAccepted),
+    "AcknowledgePrices": RequestType("R", AcknowledgePrices, PriceReplayAccepted),
+    "GetPriceReplayStatus": RequestType("R", PriceReplayRef, PriceReplayStatus),
+    "ListPriceReplays": RequestType("I", Nothing, PriceReplayList),
+    "PublishPrices": RequestType("R", PublishPrices, PublishedPrices),
 }
 
 # What `payload.type` on a stream may be. `Batch` wraps several of any of the others.
@@ -106,6 +125,7 @@ STREAMED: dict[str, type[msgspec.Struct]] = {
     "SystemStatus": SystemStatus,
     "Error": ErrorData,
     "BacktestStatus": BacktestStatus,
+    "PriceReplayStatus": PriceReplayStatus,
     "Watermarks": Watermarks,
     "StateUpdate": StateUpdate,
     "Batch": Batch,

@@ -10,6 +10,9 @@ from .messages import Contract, OrderStatus, OrderType, Side, StateEntry
 
 
 class PriceUpdate(Contract, frozen=True, kw_only=True):
+    """`replay_id` marks the bar of a replay, `backtest_id` the bar that a backtest walked over; live prices have
+    neither."""
+
     symbol: str
     timestamp: int
     bid: float
@@ -17,6 +20,8 @@ class PriceUpdate(Contract, frozen=True, kw_only=True):
     last: float
     volume: float
     timeframe: str
+    replay_id: str | None = None
+    backtest_id: str | None = None
 
 
 class EquityCurvePoint(Contract, frozen=True, kw_only=True):

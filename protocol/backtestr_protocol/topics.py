@@ -30,12 +30,14 @@ CLASSES: tuple[TopicClass, ...] = (
     TopicClass("system.errors", "system", "Error", 100),
     TopicClass("system.backtests", "system", "Event", 1_000),
     TopicClass("system.watermarks", "system", "Event", 1),
+    TopicClass("system.replays", "system", "Event", 1_000),
     TopicClass("state.", "system", "Event", 1_000),
 )
 
 STATUS = "system.status"
 ERRORS = "system.errors"
 BACKTESTS = "system.backtests"
+REPLAYS = "system.replays"
 WATERMARKS = "system.watermarks"
 
 

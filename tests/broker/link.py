@@ -68,6 +68,7 @@ LIMITS = Limits(
 ALGORITHM = AlgorithmInfo(
     algorithm_id="sma_cross@1", name="sma_cross", version="1", description="crosses", parameters=[]
 )
+REPLAY_BARS = 30_000
 SERIES = SeriesInfo(symbol="SYNTH", timeframe="1m", start_time=0, end_time=60_000, bars=2)
 
 
@@ -102,7 +103,7 @@ class Worker:
     def task_id(self) -> str:
         """What it was last assigned or told to resume."""
         for note, _ in reversed(self.told):
-            if isinstance(note, engine.Assign) or note.action == "resume":
+            if isinstance(note, engine.Assign) or (isinstance(note, engine.Control) and note.action == "resume"):
                 return note.task_id
         raise AssertionError(f"{self.worker_id} was told of no task")
 
@@ -117,8 +118,20 @@ class Worker:
     def take(self, frames: list[bytes]) -> None:
         note, payload = engine.decode_to_worker(self.link.signer, frames)
         self.told.append((note, payload))
-        if self.answers and isinstance(note, engine.Assign):
-            self.finish(note.task_id, data=self.link.answer_to(note.work, payload[0]))
+        if self.answers:
+            self.do(note, payload)
+
+    def do(self, note: engine.ToWorker, payload: list[bytes]) -> None:
+        """What an interactive worker does with what it is told."""
+        match note:
+            case engine.Assign(task_id=task_id, work=work):
+                self.finish(task_id, data=self.link.answer_to(work, payload[0]))
+            case engine.Control(task_id=replay_id, action="pause"):
+                self.paused(replay_id)
+            case engine.Control(task_id=replay_id, action="resume"):
+                self.resumed(replay_id)
+            case engine.Control(task_id=replay_id, action="stop"):
+                self.finish(replay_id, "stopped")
 
     def say(self, note: engine.ToBroker, payload: Sequence[bytes] = ()) -> None:
         frames = engine.encode_to_broker(self.link.signer, note, payload)
@@ -138,6 +151,14 @@ class Worker:
             raw = {"count": len(messages), "compression": "none", "rawBytes": 0, "messages": messages}
             payload = encoded_payload("Batch", raw)
         self.say(engine.Published(topic=topic, count=len(messages), progress_percent=progress), [payload])
+
+    def play(self, replay_id: str, count: int = 1, topic: str = "prices.SYNTH.1m") -> None:
+        """Bars of a replay, as one payload."""
+        message = {"type": "PriceUpdate", "data": {"replayId": replay_id}}
+        raw = {"count": count, "compression": "none", "rawBytes": 0, "messages": [message] * count}
+        payload = encode(message) if count == 1 else encoded_payload("Batch", raw)
+        mark = engine.ReplayMark(replay_id=replay_id, current_time=60_000)
+        self.say(engine.Published(topic=topic, count=count, replay=mark), [payload])
 
     def paused(self, task_id: str | None = None) -> None:
         self.say(engine.Paused(task_id=task_id or self.task_id))
@@ -475,6 +496,8 @@ class Link:
                 return encode(checked)
             case "ListMarketData":
                 return encode({"series": [msgspec.to_builtins(SERIES)]})
+            case "OpenReplay":
+                return encode(engine.OpenedReplay(bars=REPLAY_BARS, start_time=0, end_time=60_000, checksum=7))
             case _:
                 return encode({"answers": work})
 

@@ -73,6 +73,7 @@ def test_welcome_says_what_the_protocol_promises(link: Link) -> None:
             "system.errors",
             "system.backtests",
             "system.watermarks",
+            "system.replays",
             "state.",
         ],
     }
@@ -269,7 +270,7 @@ def test_the_connections_that_sent_bad_frames_are_remembered_within_a_bound(
     link.core.check_invariants()
 
 
-@pytest.mark.parametrize("request_type", ["StartPriceReplay", "StartSweep", "PublishPrices"])
+@pytest.mark.parametrize("request_type", ["StartSweep", "StopSweep"])
 def test_what_is_not_served_yet_says_so(ann: Client, request_type: str) -> None:
     error = ann.refused(request_type)
     assert error["code"] == "UNSUPPORTED_COMMAND"

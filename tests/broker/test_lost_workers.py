@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from backtestr_protocol import engine
+from backtestr_protocol.codec import encoded_payload
 from backtestr_protocol.errors import TimedOut
 from broker.link import Client, Link, Worker
 from broker.steps import B1, is_conflict, paused, start, status
@@ -22,6 +23,24 @@ def test_a_backtest_moves_to_another_worker_which_goes_on_with_its_streams(
     successor.finish()
     assert [seq for seq, _ in link.streams["orders.b1"]] == [1, 4]
     assert link.states("b1") == ["queued", "running", "queued", "running", "completed"]
+
+
+def test_prices_that_a_backtest_has_published_are_counted_apart_from_those_of_others(
+    link: Link, ann: Client, worker: Worker
+) -> None:
+    link.core.publish("prices.SYNTH.1m", encoded_payload("PriceUpdate", {}))
+    start(ann, "b0")
+    worker.publish("prices.SYNTH.1m", 1)
+    worker.finish("b0")
+    start(ann, "b1")
+    worker.publish("prices.SYNTH.1m", 1, 2)
+    worker.publish("prices.OTHER.1m", 1)
+    worker.publish("prices.SYNTH.1m", 3)
+    ((again),) = link.lose_worker(worker).assigned
+    assert {topic: again.published[topic] for topic in again.published if topic.startswith("prices.")} == {
+        "prices.SYNTH.1m": 3,
+        "prices.OTHER.1m": 1,
+    }
 
 
 def test_a_worker_that_gives_up_gets_nothing_more_and_its_backtest_does_not_run_again(

@@ -131,9 +131,11 @@ class Link:
         self.pump()
         return request_id
 
-    def subscribe(self, number: int, prefix: str, since: Since, room: int = 1_000, until: str | None = None) -> None:
+    def subscribe(
+        self, number: int, prefix: str, since: Since, room: int = 1_000, until: str | None = None, first_seq: int = 1
+    ) -> None:
         self.delivered[number] = []
-        self._take(self.subscriptions.open(number, prefix, since, room, until))
+        self._take(self.subscriptions.open(number, prefix, since, room, until, first_seq))
         self.pump()
 
     def started(self, backtest_id: str) -> None:

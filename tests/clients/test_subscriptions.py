@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backtestr.effects import Doubt, Noticed, Restarted
+from backtestr.effects import Doubt, Noticed, Restarted, StreamMessage
 from backtestr_protocol.codec import STREAM, encoded_payload
 from backtestr_protocol.errors import NotFound, SerializationError
 from clients.link import WALL_MS, Link
@@ -45,6 +45,23 @@ def test_a_late_joiner_gets_what_is_kept(link: Link) -> None:
     link.subscribe(1, ORDERS, "kept")
     link.publish(ORDERS, 4)
     assert link.numbers(1) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("published", [2, 3, 5])
+def test_a_joiner_from_a_number_misses_nothing_from_there_on(link: Link, published: int) -> None:
+    link.publish(ORDERS, *range(1, published + 1))
+    link.subscribe(1, ORDERS, "kept", first_seq=4)
+    for number in range(published + 1, 8):
+        link.publish(ORDERS, number)
+    assert link.numbers(1) == [4, 5, 6, 7]
+
+
+def test_after_a_restart_a_joiner_from_a_number_begins_with_the_first(link: Link) -> None:
+    link.publish(ORDERS, 1, 2, 3)
+    link.subscribe(1, ORDERS, "kept", first_seq=3)
+    link.start_broker()
+    link.publish(ORDERS, 1)
+    assert [type(one) for one in link.delivered[1]] == [StreamMessage, Restarted, StreamMessage]
 
 
 def test_a_joiner_from_now_gets_only_what_comes(link: Link) -> None:

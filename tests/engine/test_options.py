@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from backtestr_engine.options import PLANNED, PRESETS, Conventions, resolve_options
+from backtestr_engine.options import PRESETS, Conventions, resolve_options
 from backtestr_protocol.errors import BacktestrError, InvalidConfiguration, ValidationError
 
 
@@ -40,7 +40,12 @@ def test_every_preset_sets_only_what_there_is(conventions: Conventions) -> None:
 
 
 def test_options_spelled_out_mean_the_same(conventions: Conventions) -> None:
-    for given in ({}, {"preset": "vectorbt"}, {"size": "units", "sizeValue": 3, "streams": {"prices": True}}):
+    for given in (
+        {},
+        {"preset": "vectorbt"},
+        {"pace": 50},
+        {"size": "units", "sizeValue": 3, "streams": {"prices": True}},
+    ):
         options = resolve_options(given, conventions)
         assert resolve_options(options.to_wire(), conventions) == options
 
@@ -96,7 +101,11 @@ def test_options_spelled_out_mean_the_same(conventions: Conventions) -> None:
             "$.options.streams.progressIntervalMs",
         ),
         ({"leverage": 0.5}, ValidationError, "'leverage' must be a multiple of cash", "$.options.leverage"),
-        ({"pace": 2}, InvalidConfiguration, "'pace' is not available in this version", "$.options.pace"),
+        ({"pace": 0}, ValidationError, "'pace' must be bars a second above 0 and up to 1000000", "$.options.pace"),
+        ({"pace": float("inf")}, ValidationError, "leave it out for full speed, not inf", "$.options.pace"),
+        ({"pace": float("nan")}, ValidationError, "'pace' must be bars a second", "$.options.pace"),
+        ({"pace": True}, ValidationError, "'pace' must be bars a second", "$.options.pace"),
+        ({"pace": "fast"}, ValidationError, "'pace' must be bars a second", "$.options.pace"),
         ({"validBars": -1}, ValidationError, "'validBars' must be a number of bars", "$.options.validBars"),
     ],
 )
@@ -134,9 +143,3 @@ def test_margins_that_leave_no_position_are_refused(conventions: Conventions) ->
 def test_half_of_a_preset_is_refused(given: dict[str, Any], conventions: Conventions) -> None:
     with pytest.raises(InvalidConfiguration, match=r"reversal|wholeUnits"):
         resolve_options(given, conventions)
-
-
-def test_no_option_of_the_design_is_silently_ignored(conventions: Conventions) -> None:
-    for name in PLANNED:
-        with pytest.raises(InvalidConfiguration, match="not available in this version"):
-            resolve_options({name: 1}, conventions)

@@ -93,10 +93,19 @@ def test_streams_that_are_off_publish_nothing(bars: Bars) -> None:
     assert Publisher("b", Panel.of([bars]), off, {}).chunk(chunk(5, 5), 0, 100) == []
 
 
+@pytest.mark.parametrize("before", [0, 3, 4, 5, 20])
+def test_prices_that_are_out_already_are_not_published_again(bars: Bars, before: int) -> None:
+    prices = StreamOptions(prices=True, orders=False, positions=False)
+    publisher = Publisher("b", Panel.of([bars]), prices, {"prices.SYNTH.1m": before})
+    sent = [one for first in range(0, 12, 4) for one in publisher.chunk(chunk(0, 0), first, first + 4)]
+    found = [one["data"]["last"] for one in payloads(sent, "prices.SYNTH.1m")]
+    assert found == bars.close[before:12].tolist()
+
+
 def test_prices_are_the_bars_walked(bars: Bars) -> None:
     prices = StreamOptions(prices=True, orders=False, positions=False)
     sent = Publisher("b", Panel.of([bars]), prices, {}).chunk(chunk(0, 0), 10, 13)
     found = [one["data"] for one in payloads(sent, "prices.SYNTH.1m")]
     assert [one["last"] for one in found] == bars.close[10:13].tolist()
     assert [one["timestamp"] for one in found] == (bars.timestamp[10:13] // 1000).tolist()
-    assert found[0].keys() == {"symbol", "timestamp", "bid", "ask", "last", "volume", "timeframe"}
+    assert found[0].keys() == {"symbol", "timestamp", "bid", "ask", "last", "volume", "timeframe", "backtestId"}

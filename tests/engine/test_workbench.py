@@ -18,8 +18,18 @@ from backtestr_engine.options import Conventions
 from backtestr_engine.registered import RegisteredAlgorithms
 from backtestr_engine.results import ResultStore
 from backtestr_engine.synthetic import write_synthetic
-from backtestr_engine.workbench import Sent, Workbench
-from backtestr_protocol.engine import Assign, Control, Finished, Paused, Published, Resumed, Work
+from backtestr_engine.workbench import MOMENT, Sent, Workbench
+from backtestr_protocol.engine import (
+    Assign,
+    Control,
+    Finished,
+    OpenedReplay,
+    OpenReplay,
+    Paused,
+    Published,
+    Resumed,
+    Work,
+)
 from backtestr_protocol.messages import BacktestConfig
 
 
@@ -302,3 +312,115 @@ def test_the_check_names_the_version_of_a_built_in_algorithm(bench: Workbench) -
 
     assert checked["algorithmId"] == BUILT_IN["sma_cross"].algorithm_id
     assert checked["parameters"] == {"fast": 5}, "the rest stays as it came"
+
+
+# --- a pace ---
+
+
+def paced(bench: Workbench, asked: BacktestConfig, seconds: float, step: float) -> tuple[list[Sent], list[int]]:
+    """What is sent in so much time, looked at every `step` seconds; and after each look how many bars were walked."""
+    clock, sent, walked = Clock(), assign(bench, asked), []
+    while bench.running and clock.now < seconds:
+        sent += bench.step(clock)
+        percents = [note.progress_percent for note in notes(sent, Published) if note.progress_percent is not None]
+        walked.append(round(percents[-1] * 10) if percents else 0)
+        clock.now += step
+    return sent, walked
+
+
+def test_a_pace_walks_the_bars_that_are_due_and_tells_progress_with_each_step(bench: Workbench) -> None:
+    _, walked = paced(bench, config(options={"pace": 8}), seconds=2.0, step=0.125)
+    assert walked == list(range(1, 17))
+
+
+def test_what_fell_due_meanwhile_is_walked_in_one_step(bench: Workbench) -> None:
+    _, walked = paced(bench, config(options={"pace": 10}), seconds=8.0, step=4.0)
+    assert walked == [1, 41]
+
+
+@pytest.mark.parametrize("step", [0.01, 0.7, 30.0])
+def test_a_pace_changes_no_result_and_no_stream(bench: Workbench, store: ResultStore, step: float) -> None:
+    straight, slow = config(backtest_id="straight"), config(backtest_id="slow", options={"pace": 80.0})
+    sent = assign(bench, straight) + run_out(bench)
+    expected, tables = store.read("straight", ["equity", "orders", "positions", "trades"])
+    then, _ = paced(bench, slow, seconds=1000.0, step=step)
+    assert not bench.running
+    found, same = store.read("slow", ["equity", "orders", "positions", "trades"])
+    assert (found.metrics, same) == (expected.metrics, tables)
+    assert found.config["options"]["pace"] == 80.0
+    assert published_orders(then) == published_orders(sent)
+
+
+def published_orders(sent: Sequence[Sent]) -> list[Any]:
+    found = []
+    for note, frames in sent:
+        if isinstance(note, Published) and note.topic.startswith("orders."):
+            data = msgpack.unpackb(frames[0])
+            for one in data["data"]["messages"] if data["type"] == "Batch" else [data]:
+                found.append({name: value for name, value in one["data"].items() if name != "backtestId"})
+    return found
+
+
+def test_waiting_for_its_pace_a_backtest_can_be_paused_and_stopped(bench: Workbench, store: ResultStore) -> None:
+    asked = config(backtest_id="b", options={"pace": 0.5})
+    clock = Clock()
+    assign(bench, asked)
+    bench.step(clock)
+    assert bench.wait(clock) == 2.0
+    assert bench.step(clock) == []
+    assert notes(bench.take(Control(task_id="b", action="pause"), []), Paused)
+    clock.now += 100.0
+    bench.take(Control(task_id="b", action="resume"), [])
+    assert bench.wait(clock) == 0.0
+    bench.step(clock)
+    assert bench.wait(clock) == 2.0, "the time that it was parked is not caught up with"
+    bench.take(Control(task_id="b", action="stop"), [])
+    assert store.read("b", ["equity"])[0].tables[0].rows == 2
+
+
+def test_steps_of_a_quick_pace_are_some_milliseconds_apart(bench: Workbench) -> None:
+    clock = Clock()
+    assign(bench, config(options={"pace": 100_000}))
+    bench.step(clock)
+    assert bench.wait(clock) == MOMENT
+
+
+def test_progress_keeps_to_its_interval_where_a_pace_is_quicker(bench: Workbench) -> None:
+    asked = config(options={"pace": 100, "streams": {"progressIntervalMs": 1000}})
+    sent, _ = paced(bench, asked, seconds=3.5, step=0.01)
+    assert len([note for note in notes(sent, Published) if note.progress_percent]) == 4
+
+
+def test_waiting_for_its_pace_counts_for_no_time_limit(bench: Workbench) -> None:
+    asked = config(options={"pace": 20, "timeLimitMs": 1_000})
+    assign(bench, asked)
+    sent, clock = [], Clock()
+    while bench.running:
+        sent += bench.step(clock)
+        clock.now += 1.0
+    assert [note.outcome for note in notes(sent, Finished)] == ["completed"]
+
+
+# --- replays ---
+
+
+def test_the_bars_of_a_replay_are_read_here_and_played_elsewhere(bench: Workbench) -> None:
+    order = OpenReplay(
+        replay_id="r",
+        symbol="SYNTH",
+        timeframe="1d",
+        start_time=None,
+        end_time=None,
+        bars_per_second=1.0,
+        speed=None,
+        allowed=None,
+    )
+    [(note, frames)] = bench.take(Assign(task_id="q", work="OpenReplay"), [msgspec.msgpack.encode(order)])
+    assert note == Finished(task_id="q", outcome="completed")
+    [tape] = bench.take_opened()
+    assert msgspec.msgpack.decode(frames[0], type=OpenedReplay) == tape.opened
+    assert tape.opened.bars == len(tape.bars) == 1_000
+    assert bench.take_opened() == []
+    refused = asked_of(bench, "OpenReplay", msgspec.to_builtins(msgspec.structs.replace(order, symbol="SYNHT")))
+    assert refused["code"] == "DATA_ERROR"
+    assert bench.take_opened() == []

@@ -48,7 +48,10 @@ small = Limits(
     rates={},
 )
 backtest_ids = st.sampled_from(BACKTESTS)
-tasks = st.sampled_from([*BACKTESTS, "question-1", "question-2", "nothing"])
+REPLAYS = [f"r{number}" for number in range(3)]
+replay_ids = st.sampled_from(REPLAYS)
+tasks = st.sampled_from([*BACKTESTS, *REPLAYS, "question-1", "question-2", "nothing"])
+rates = st.sampled_from([{"asFastAsRead": True}, {"asFastAsRead": True}, {"barsPerSecond": 5.0}, {"speed": 60.0}, {}])
 topics = st.sampled_from(
     ["orders.b0", "state.a", "progress.b1", "orders.b2", "system.status", "prices.X.1m", "weather"]
 )
@@ -77,6 +80,19 @@ requests = st.one_of(
         ),
     ),
     st.tuples(st.just("SnapshotState"), st.builds(lambda prefix: {"prefix": prefix}, st.sampled_from(["", "b"]))),
+    st.tuples(
+        st.just("StartPriceReplay"),
+        st.builds(lambda one, rate: {"replayId": one, "symbol": "SYNTH", "timeframe": "1m", **rate}, replay_ids, rates),
+    ),
+    st.tuples(
+        st.sampled_from(["PausePriceReplay", "ResumePriceReplay", "StopPriceReplay", "GetPriceReplayStatus"]),
+        st.builds(lambda one: {"replayId": one}, replay_ids),
+    ),
+    st.tuples(
+        st.just("AcknowledgePrices"),
+        st.builds(lambda one, seq: {"replayId": one, "seq": seq}, replay_ids, st.integers(1, 20_000)),
+    ),
+    st.tuples(st.just("ListPriceReplays"), st.just({})),
     st.tuples(st.sampled_from([*REQUESTS, "Nonsense"]), VALUES),
 )
 notes = st.one_of(
@@ -92,6 +108,13 @@ notes = st.one_of(
         topics,
         st.sampled_from([-1, 0, 1, 2**40]),
         st.none() | st.floats(0, 100),
+    ),
+    st.builds(
+        lambda one, count: engine.Published(
+            topic="prices.SYNTH.1m", count=count, replay=engine.ReplayMark(replay_id=one, current_time=0)
+        ),
+        replay_ids,
+        st.sampled_from([0, 1, 2**40]),
     ),
     st.builds(lambda task: engine.Beat(task_id=task), tasks),
     instances(engine.Ready),
@@ -270,6 +293,14 @@ class Broker(RuleBasedStateMachine):
     def task_of(self, worker_id: str) -> str | None:
         return self.link.core.scheduler.workers.get(worker_id).task_id if self.lives(worker_id) else None
 
+    @rule(replay_id=replay_ids, count=st.sampled_from([1, 100, 6_000, 30_000]), ends=st.booleans())
+    def play(self, replay_id: str, count: int, ends: bool) -> None:
+        """Whoever says that it plays a replay; what it may not is refused."""
+        if self.lives(WORKERS[2]):
+            self.link.worker(WORKERS[2]).play(replay_id, count)
+            if ends:
+                self.link.worker(WORKERS[2]).finish(replay_id)
+
     # --- the disk ---
 
     @rule(held=st.booleans(), full=st.booleans())
@@ -401,6 +432,8 @@ class Broker(RuleBasedStateMachine):
         assert not replay.problems
 
     def let_all_end(self) -> None:
+        if self.lives(WORKERS[2]):  # it may have been told things while it did nothing
+            self.link.lose_worker(self.link.worker(WORKERS[2]), again=False)
         for worker_id in WORKERS:
             self.start_worker(worker_id)
             self.say_ready(worker_id)

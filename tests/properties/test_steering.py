@@ -51,6 +51,7 @@ class Bench:
             return False
         note, _ = self.worker.told[self.read]
         self.read += 1
+        assert not isinstance(note, engine.Credit)
         task_id = note.task_id
         match note:
             case engine.Assign():

@@ -13,7 +13,7 @@ from typing import Any
 import msgpack
 import msgspec
 
-from backtestr_protocol import SCHEMA_VERSION, messages, streamed, system_status
+from backtestr_protocol import SCHEMA_VERSION, messages, prices, streamed, system_status
 from backtestr_protocol.codec import (
     REQUEST,
     RESPONSE,
@@ -92,6 +92,16 @@ CONFIG = messages.BacktestConfig(
 )
 
 
+REPLAY = prices.StartPriceReplay(
+    replay_id="7d8e9f0a-1b2c-4d3e-8f4a-5b6c7d8e9f0a",
+    symbol="BTCPERP",
+    timeframe="1m",
+    start_time=1_641_168_000_000,
+    bars_per_second=50.0,
+)
+LIVE_PRICE = prices.FeedPrice(
+    symbol="EURUSD", timestamp=NOW, bid=1.0841, ask=1.0843, last=1.0842, volume=0.0, timeframe="tick"
+)
 UPDATE = messages.UpdateState(key="ui.theme", value=msgspec.Raw(value_bytes({"dark": True})), expected_version=2)
 
 
@@ -123,6 +133,8 @@ def requests() -> list[Case]:
         {**attached, "name": "with attachments, one of them empty"},
         strange_request(),
         request(6, "UpdateState", UPDATE, counter=5),
+        request(7, "StartPriceReplay", REPLAY, counter=6),
+        request(8, "PublishPrices", prices.PublishPrices(prices=[LIVE_PRICE]), counter=7),
     ]
 
 
@@ -160,6 +172,14 @@ def responses() -> list[Case]:
             6,
             "Success",
             messages.UpdatedState(key="ui.theme", version=3, checksum=checksum(value_bytes({"dark": True}))),
+        ),
+        answer(
+            "PriceReplayStarted",
+            7,
+            "Success",
+            prices.PriceReplayStarted(
+                replay_id=REPLAY.replay_id or "", topic="prices.BTCPERP.1m", from_seq=120, bars=41_760
+            ),
         ),
         accepted("Error, not attributed", RESPONSE, encode_message(SIGNER, RESPONSE, unattributed)),
     ]
@@ -236,6 +256,31 @@ def streams() -> list[Case]:
         loop_lag_ms=0.25,
         last_heartbeat=NOW,
     )
+    replayed = streamed.PriceUpdate(
+        symbol="BTCPERP",
+        timestamp=1_641_168_060_000,
+        bid=46_220.5,
+        ask=46_220.5,
+        last=46_220.5,
+        volume=12.5,
+        timeframe="1m",
+        replay_id=REPLAY.replay_id,
+    )
+    replay = prices.PriceReplayStatus(
+        replay_id=REPLAY.replay_id or "",
+        client_id="notebook",
+        status="paused",
+        symbol="BTCPERP",
+        timeframe="1m",
+        bars=41_760,
+        start_time=1_641_168_000_000,
+        end_time=1_643_673_540_000,
+        position=2,
+        progress_percent=2 / 417.60,
+        bars_per_second=50.0,
+        current_time=1_641_168_060_000,
+        last_seq=121,
+    )
     watermarks = streamed.Watermarks(topics={f"orders.{BACKTEST}": 3, f"progress.{BACKTEST}": 41})
     return [
         on_stream("single", 20, "Stream", f"progress.{BACKTEST}", "BacktestProgress", progress, 41),
@@ -243,6 +288,8 @@ def streams() -> list[Case]:
         on_stream("heartbeat", 22, "Heartbeat", "system.status", "SystemStatus", status, 60),
         on_stream("state", 24, "Event", "state.ui.theme", "StateUpdate", STATE_UPDATE, 5),
         on_stream("state deleted", 25, "Event", "state.ui.theme", "StateUpdate", DELETION, 6),
+        on_stream("price of a replay", 26, "Stream", "prices.BTCPERP.1m", "PriceUpdate", replayed, 121),
+        on_stream("replay", 27, "Event", "system.replays", "PriceReplayStatus", replay, 2),
         on_stream("watermarks", 23, "Event", "system.watermarks", "Watermarks", watermarks, 7),
     ]
 

@@ -13,12 +13,14 @@ from pathlib import Path
 
 from backtestr_protocol import __version__, errors
 from backtestr_protocol.messages import IndicatorConfig
+from backtestr_protocol.streamed import PriceUpdate
 
 from .client import Client, connect
 from .counts import Statistics
 from .effects import Gap, Restarted
 from .metrics import Metrics
 from .recovery import CircuitOpen, OfflineQueueFull, Recovery
+from .replays import Replay
 from .reports import ErrorReport
 from .results import Results
 from .run import GapWarning, Run
@@ -34,7 +36,9 @@ __all__ = [
     "IndicatorConfig",
     "Metrics",
     "OfflineQueueFull",
+    "PriceUpdate",
     "Recovery",
+    "Replay",
     "Restarted",
     "Results",
     "Run",

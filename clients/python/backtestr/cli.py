@@ -21,6 +21,7 @@ from . import tables
 from .client import Client
 from .data_commands import data_app
 from .key_commands import keys_app
+from .replay_commands import replay, replays
 from .results import Results
 from .run import Run
 from .terminal import (
@@ -48,6 +49,8 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 app.add_typer(keys_app, name="keys")
+app.command()(replay)
+app.command()(replays)
 
 T = TypeVar("T")
 
@@ -165,6 +168,7 @@ def backtest(
     slippage: Annotated[float, typer.Option(help="Fraction of price, against you.")] = 0.0,
     option: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, a convention such as fillAt=close.")] = None,
     preset: Annotated[str | None, typer.Option(help="Conventions of another system, such as vectorbt.")] = None,
+    pace: Annotated[float | None, typer.Option(help="Bars a second, to watch it; default: full speed.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Print the backtest's id, and do not wait.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -173,6 +177,7 @@ def backtest(
     Ctrl-C stops the backtest; what it walked until then keeps its results.
     """
     options = assignments(option, "--option") | ({"preset": preset} if preset else {})
+    options |= {} if pace is None else {"pace": pace}
     parameters = assignments(param, "--param")
     backtest_id = str(uuid.uuid4())
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 import blinker
 import msgspec
@@ -70,7 +70,16 @@ from backtestr_protocol.messages import (
     UpdateState,
     Welcome,
 )
+from backtestr_protocol.prices import (
+    PriceReplayAccepted,
+    PriceReplayList,
+    PriceReplayRef,
+    PriceReplayStatus,
+    PublishedPrices,
+    ReplayState,
+)
 from backtestr_protocol.state_values import value_bytes
+from backtestr_protocol.streamed import PriceUpdate
 from backtestr_protocol.system_status import SystemStatus
 
 from .algorithm_source import registration
@@ -85,6 +94,7 @@ from .listeners import Listeners
 from .metrics import Metrics, metrics_from_wire
 from .options import wire_options
 from .recovery import Recovery
+from .replays import Rate, Replay, feed_request, replay_request, start_replay
 from .reports import Callback, ErrorLog, ErrorReport
 from .resolvers import Resolver
 from .results import ALL_TABLES, Results, read_table, results_from_wire
@@ -365,6 +375,41 @@ class Client:
         """Have the broker delete a series, or with `timeframe` None all series of a symbol; returns the timeframes."""
         request = DeleteMarketData(symbol=symbol, timeframe=timeframe)
         return self._ask("DeleteMarketData", request, DeletedMarketData).timeframes
+
+    # --- prices ---------------------------------------------------------------------------------------------------
+
+    def replay(
+        self,
+        symbol: str,
+        timeframe: str,
+        *,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        **rate: Unpack[Rate],
+    ) -> Replay:
+        """Have stored bars published as prices, for everyone who listens; iterate over what this returns to read them.
+
+        `end` is exclusive. `rate` is one of `bars_per_second=50`, `speed=60` (times real time, gaps skipped) and
+        `as_fast_as_read=True`. Raises `ValueError` for none or several, `DataError`, `ValidationError` or
+        `InvalidConfiguration` for what cannot be replayed, `Busy` when too many run.
+        """
+        return start_replay(self._ask, self._transport, replay_request(symbol, timeframe, start, end, rate))
+
+    def list_replays(self) -> list[PriceReplayStatus]:
+        """The replays that the broker knows, the latest first."""
+        return self._ask("ListPriceReplays", Nothing(), PriceReplayList).replays
+
+    def stop_replay(self, replay_id: str) -> ReplayState:
+        """Stop a replay, whoever started it. Raises `NotFound`."""
+        return self._ask("StopPriceReplay", PriceReplayRef(replay_id=replay_id), PriceReplayAccepted).status
+
+    def publish_prices(self, prices: Iterable[PriceUpdate | Mapping[str, Any]]) -> int:
+        """Publish live prices, up to 1,000, each on `prices.<symbol>.<timeframe>`; returns how many.
+
+        A price has `symbol timestamp bid ask last volume timeframe`, the last of which may be `"tick"`. All or none:
+        raises `ValidationError`, whose `details["path"]` names the first that is wrong.
+        """
+        return self._ask("PublishPrices", feed_request(prices), PublishedPrices).published
 
     # --- backtests ------------------------------------------------------------------------------------------------
 

@@ -20,7 +20,8 @@ from .transport import Transport
 
 class Update(msgspec.Struct, frozen=True):
     """One message of a topic. `data` is a `PriceUpdate`, `BacktestProgress`, `OrderUpdate`, `PositionUpdate`,
-    `BacktestStatus`, `SystemStatus`, `Watermarks` or `ErrorData`; a map where this client does not know the `type`."""
+    `BacktestStatus`, `PriceReplayStatus`, `SystemStatus`, `Watermarks` or `ErrorData`; a map where this client does not
+    know the `type`."""
 
     topic: str
     seq: int
@@ -60,10 +61,12 @@ class Subscription:
     raised once everything before was read.
     """
 
-    def __init__(self, transport: Transport, prefix: str, since: Since, until: str | None = None) -> None:
+    def __init__(
+        self, transport: Transport, prefix: str, since: Since, until: str | None = None, first_seq: int = 1
+    ) -> None:
         self.prefix = prefix
         self._transport = transport
-        self._number, self._mailbox = transport.open(checked_prefix(prefix), since, until)
+        self._number, self._mailbox = transport.open(checked_prefix(prefix), since, until, first_seq)
 
     def next(self, timeout: float | None = None) -> Update | Gap | Restarted | None:
         """What comes next; None at the end. Raises `TimedOut` when nothing came within `timeout` seconds."""

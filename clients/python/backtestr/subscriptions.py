@@ -64,15 +64,18 @@ _UNBOUNDED = 1 << 60
 
 
 class _Subscription:
-    __slots__ = ("_counts", "ending", "prefix", "room", "since", "streams", "until")
+    __slots__ = ("_counts", "ending", "first_seq", "prefix", "room", "since", "streams", "until")
 
-    def __init__(self, prefix: str, since: Since, until: str | None, room: int, counts: StreamCounts) -> None:
+    def __init__(
+        self, prefix: str, since: Since, until: str | None, room: int, counts: StreamCounts, first_seq: int
+    ) -> None:
         self._counts = counts
         self.prefix = prefix
         self.since = since
         self.until = until  # the backtest whose end is this subscription's
         self.room = room
         self.ending = False
+        self.first_seq = first_seq
         self.streams: dict[str, TopicStream] = {}
         self.begin()
 
@@ -85,7 +88,7 @@ class _Subscription:
         self.leave()
         self.streams.clear()
         if self.is_exact and self.is_from_start:
-            self.stream(self.prefix)
+            self.stream(self.prefix).next_seq = self.first_seq
 
     def leave(self) -> None:
         """Nobody wants what is still missing."""
@@ -126,16 +129,24 @@ class Subscriptions:
 
     # --- the caller's wishes --------------------------------------------------------------------------------------
 
-    def open(self, subscription_id: int, prefix: str, since: Since, room: int, until: str | None = None) -> Effects:
+    def open(
+        self,
+        subscription_id: int,
+        prefix: str,
+        since: Since,
+        room: int,
+        until: str | None = None,
+        first_seq: int = 1,
+    ) -> Effects:
         """Begin a subscription to a topic, or to all whose names begin with `prefix` when that ends with a dot.
 
         It ends with the backtest `until`, when all of that was delivered. At most `room` deliveries are made before
-        the consumer has `taken` some.
+        the consumer has `taken` some. A topic whose kept messages are wanted begins with the number `first_seq`.
         """
         effects: Effects = []
         if not self._by_id:
             effects += self._listen(topics.WATERMARKS)
-        subscription = self._by_id[subscription_id] = _Subscription(prefix, since, until, room, self.counts)
+        subscription = self._by_id[subscription_id] = _Subscription(prefix, since, until, room, self.counts, first_seq)
         effects += self._listen(prefix)
         if since == "kept":
             effects += self._look_for_more(subscription_id, subscription)
@@ -197,6 +208,7 @@ class Subscriptions:
         effects: Effects = []
         for subscription_id, subscription in list(self._by_id.items()):
             if restarted:
+                subscription.first_seq = 1
                 subscription.begin()
                 subscription.ending = False
                 effects += self._deliver(subscription_id, subscription, [Restarted(instance_id)])

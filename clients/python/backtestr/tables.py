@@ -23,6 +23,8 @@ from backtestr_protocol.messages import (
     SeriesInfo,
     StoredSeries,
 )
+from backtestr_protocol.prices import PriceReplayStatus
+from backtestr_protocol.streamed import PriceUpdate
 from backtestr_protocol.system_status import ClientLoad, SystemStatus, WorkerStatus
 
 from .results import Results
@@ -260,6 +262,26 @@ def backtests_table(backtests: Iterable[BacktestStatus]) -> Table:
         symbols, done = _symbols(one.symbols or [one.symbol]), f"{one.progress_percent:.0f} %"
         table.add_row(one.backtest_id, one.status, one.algorithm_id, symbols, _time(one.submit_time), done)
     return table
+
+
+def replays_table(replays: Iterable[PriceReplayStatus]) -> Table:
+    table = Table()
+    table.add_column("replay", no_wrap=True, min_width=36)  # to be copied: it is what stops it
+    for name in ("symbol", "status", "rate"):
+        table.add_column(name)
+    table.add_column("bars", justify="right")
+    for one in replays:
+        rate = "as fast as read" if one.as_fast_as_read else f"{one.speed:g} × real time" if one.speed else ""
+        rate = rate or f"{one.bars_per_second:g} bars/s"
+        why = one.reason or (one.error.message if one.error else "")
+        status = f"{one.status}: {why}" if why else one.status
+        position = f"{one.position:,} of {one.bars:,}"
+        table.add_row(one.replay_id, f"{one.symbol} {one.timeframe}", escape(status), rate, position)
+    return table
+
+
+def price_line(price: PriceUpdate) -> str:
+    return f"{_time(price.timestamp)}  {price.last:>14,.10g}  {price.volume:>14,.10g}"
 
 
 def imported_table(imported: Imported) -> RenderableType:

@@ -141,7 +141,7 @@ class Transport:
         self._command(lambda: self._ask(request_type, data, timeout, reply))
         return reply
 
-    def open(self, prefix: str, since: Since, until: str | None = None) -> tuple[int, Mailbox]:
+    def open(self, prefix: str, since: Since, until: str | None = None, first_seq: int = 1) -> tuple[int, Mailbox]:
         """Begin a subscription (see `Subscriptions.open`); returns its number and where its deliveries arrive."""
         number = next(self._ids)
         mailbox = Mailbox(lambda count: self._command(lambda: self._do(self._subscriptions.taken(number, count))))
@@ -149,7 +149,7 @@ class Transport:
         def begin() -> None:
             self._mailboxes[number] = mailbox
             self._streamed_errors.opened(number, prefix)
-            self._do(self._subscriptions.open(number, prefix, since, MAX_UNREAD, until))
+            self._do(self._subscriptions.open(number, prefix, since, MAX_UNREAD, until, first_seq))
 
         self._command(begin)
         return number, mailbox

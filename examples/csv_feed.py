@@ -1,0 +1,154 @@
+"""A feed: follow a CSV file that grows, as `tail -f` does, and publish its rows as live prices.
+
+    python csv_feed.py quotes.csv EURUSD                   # rows that come from now on
+    python csv_feed.py quotes.csv EURUSD --from-start      # those that are there as well
+
+The first line names the columns: `timestamp` (ISO 8601, or milliseconds since 1970), and `last`, or `bid` and `ask`, or
+all three; `volume` if there is one. What is no price is said and left out. A file that is cut short, or replaced by
+another, is read from its start. Ctrl-C ends it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import csv
+import os
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import backtestr
+
+# Bytes read at once, which is also how long a line may be: memory does not grow with the file.
+BLOCK = 65_536
+# Prices per request; the broker takes up to 1,000.
+AT_ONCE = 500
+# Seconds between two looks at a file that does not grow.
+LOOK_INTERVAL = 0.1
+
+
+class Tail:
+    """The rows of a file as they are completed. `header` has the names of its columns, once they are there."""
+
+    def __init__(self, path: Path, *, from_start: bool) -> None:
+        self._path = path
+        self._open(from_start=from_start)
+
+    def _open(self, *, from_start: bool) -> None:
+        self._file = self._path.open("rb")
+        self._rest = b""  # of a line that is not complete
+        self._is_too_long = False  # the line whose rest comes next
+        self.header: list[str] = []
+        first = self._file.readline(BLOCK)
+        if from_start or not first.endswith(b"\n"):
+            self._file.seek(0)
+            return
+        self.header = _cells(first)
+        start = max(len(first), self._file.seek(0, os.SEEK_END) - BLOCK)
+        self._file.seek(start)
+        self._file.seek(start + self._file.read(BLOCK).rfind(b"\n") + 1)  # behind the last line that is complete
+
+    def new_rows(self) -> Iterator[list[str]]:
+        """What has come since the last time."""
+        yield from self._read()
+        try:
+            there = self._path.stat()
+        except FileNotFoundError:
+            return  # it is being replaced
+        here = os.fstat(self._file.fileno())
+        if (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino) or there.st_size < self._file.tell():
+            say(f"{self._path} begins anew")
+            self._file.close()
+            self._open(from_start=True)
+            yield from self._read()
+
+    def _read(self) -> Iterator[list[str]]:
+        while block := self._file.read(BLOCK):
+            *lines, self._rest = (self._rest + block).split(b"\n")
+            for line in lines:
+                cells = [] if self._is_too_long else _cells(line)
+                self._is_too_long = False
+                if self.header and cells:
+                    yield cells
+                elif cells:
+                    self.header = cells
+            if len(self._rest) > BLOCK:
+                say(f"a line of more than {BLOCK} bytes is left out")
+                self._rest, self._is_too_long = b"", True
+
+
+def _cells(line: bytes) -> list[str]:
+    return next(csv.reader([line.decode("utf-8-sig", "replace").strip()]), [])
+
+
+def price_of(row: dict[str, str], symbol: str, timeframe: str) -> backtestr.PriceUpdate:
+    """Raises `ValueError` and `KeyError` for what is no price."""
+    written = row["timestamp"].strip()
+    if written.isdigit():
+        timestamp = int(written)
+    else:
+        moment = datetime.fromisoformat(written)
+        timestamp = round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+    last = float(row["last"]) if row.get("last") else (float(row["bid"]) + float(row["ask"])) / 2
+    return backtestr.PriceUpdate(
+        symbol=symbol,
+        timestamp=timestamp,
+        bid=float(row.get("bid") or last),
+        ask=float(row.get("ask") or last),
+        last=last,
+        volume=float(row.get("volume") or 0),
+        timeframe=timeframe,
+    )
+
+
+def publish(client: backtestr.Client, prices: list[backtestr.PriceUpdate]) -> None:
+    """All of them; where the broker refuses one, the others."""
+    try:
+        client.publish_prices(prices)
+    except backtestr.errors.ValidationError as error:
+        say(f"left out: {error}")
+        if len(prices) > 1:
+            for price in prices:
+                publish(client, [price])
+
+
+def say(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
+
+
+def follow(client: backtestr.Client, tail: Tail, symbol: str, timeframe: str) -> None:
+    while True:
+        prices: list[backtestr.PriceUpdate] = []
+        for cells in tail.new_rows():
+            try:
+                prices.append(price_of(dict(zip(tail.header, cells, strict=True)), symbol, timeframe))
+            except (ValueError, KeyError) as error:
+                say(f"left out: {','.join(cells)}: {error!r}")
+            if len(prices) == AT_ONCE:
+                publish(client, prices)
+                prices = []
+        if prices:
+            publish(client, prices)
+        time.sleep(LOOK_INTERVAL)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("symbol")
+    parser.add_argument("--timeframe", default="tick", help="tick, or that of the bars whose closes these are")
+    parser.add_argument("--from-start", action="store_true", help="publish the rows that are there already")
+    asked = parser.parse_args()
+    if not asked.file.is_file():
+        parser.error(f"there is no file {asked.file}")
+    with backtestr.connect() as client:
+        say(f"following {asked.file}")
+        with contextlib.suppress(KeyboardInterrupt):
+            follow(client, Tail(asked.file, from_start=asked.from_start), asked.symbol, asked.timeframe)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""The contracts of prices that do not come from a backtest: stored bars played again, and what feeds publish.
+
+What both put on `prices.<symbol>.<timeframe>` is `streamed.PriceUpdate`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from .errors import ErrorData
+from .messages import BacktestId, Contract, Milliseconds, Positive
+
+ReplayState = Literal["running", "paused", "completed", "stopped", "failed"]
+# What a feed publishes is one of the engine's timeframes, or ticks as they come.
+FeedTimeframe = Literal["tick", "1m", "5m", "15m", "30m", "1h", "4h", "1d", "1w"]
+
+# The whole request is decoded, checked and encoded again between two other messages: 1,000 prices take some 3 ms.
+MAX_PRICES = 1000
+
+
+class StartPriceReplay(Contract, frozen=True, kw_only=True):
+    """Publish the stored bars that open in [startTime, endTime). Exactly one of `bars_per_second`, `speed` (times real
+    time) and `as_fast_as_read` is there. The client may choose `replay_id`, as it may a backtest's id."""
+
+    replay_id: BacktestId | None = None
+    symbol: str
+    timeframe: str
+    start_time: Milliseconds | None = None
+    end_time: Milliseconds | None = None
+    bars_per_second: float | None = None
+    speed: float | None = None
+    as_fast_as_read: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value in (("start_time", self.start_time), ("end_time", self.end_time)):
+            if value is not None:
+                msgspec.structs.force_setattr(self, name, int(value))
+
+
+class PriceReplayStarted(Contract, frozen=True, kw_only=True):
+    """`bars` will be published on `topic`, where the first of them has the number `from_seq` or, when others publish
+    there, a later one."""
+
+    replay_id: str
+    topic: str
+    from_seq: int
+    bars: int
+
+
+class PriceReplayRef(Contract, frozen=True, kw_only=True):
+    """Data of Pause-, Resume- and StopPriceReplay and of GetPriceReplayStatus."""
+
+    replay_id: str
+
+
+class PriceReplayAccepted(Contract, frozen=True, kw_only=True):
+    """Answer to Pause-, Resume- and StopPriceReplay and to AcknowledgePrices."""
+
+    replay_id: str
+    status: ReplayState
+
+
+class AcknowledgePrices(Contract, frozen=True, kw_only=True):
+    """The client that started a replay as fast as it is read has read its topic up to `seq`."""
+
+    replay_id: str
+    seq: Positive
+
+
+class PriceReplayStatus(Contract, frozen=True, kw_only=True):
+    """How a replay stands. `start_time` and `end_time` are the open times of its first and last bar; `position` counts
+    the bars that were published, `current_time` is the open time of the last of them, and `last_seq` its number on the
+    topic. `reason` says why it was stopped, if not on request; `error` why it failed."""
+
+    replay_id: str
+    client_id: str
+    status: ReplayState
+    symbol: str
+    timeframe: str
+    bars: int
+    start_time: int
+    end_time: int
+    position: int
+    progress_percent: float
+    bars_per_second: float | None = None
+    speed: float | None = None
+    as_fast_as_read: bool = False
+    current_time: int | None = None
+    last_seq: int | None = None
+    reason: str | None = None
+    error: ErrorData | None = None
+
+
+class PriceReplayList(Contract, frozen=True, kw_only=True):
+    replays: list[PriceReplayStatus]
+
+
+class FeedPrice(Contract, frozen=True, kw_only=True):
+    """A price as a feed gives it. Its numbers are finite; all but `volume` may be negative, as those of spreads are."""
+
+    symbol: str
+    timestamp: Milliseconds
+    bid: float
+    ask: float
+    last: float
+    volume: float
+    timeframe: FeedTimeframe
+
+
+class PublishPrices(Contract, frozen=True, kw_only=True):
+    prices: Annotated[list[FeedPrice], msgspec.Meta(max_length=MAX_PRICES)]
+
+
+class PublishedPrices(Contract, frozen=True, kw_only=True):
+    published: int

@@ -12,7 +12,7 @@ import selectors
 import socket as sockets_of_the_system
 import time
 from collections.abc import Callable
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 import zmq
 
@@ -52,6 +52,9 @@ from .storage import Storage
 from .subscriptions import MAX_PREFIXES
 from .supervisor import Ended, Started, Supervisor
 from .zap import decide
+
+if TYPE_CHECKING:
+    from .metrics import MetricsServer
 
 # Messages taken from each socket, one by one and in turn, before what is due is looked at again.
 BURST = 64
@@ -97,6 +100,7 @@ class Shell:
         max_early_deaths: int,
         door: Door | None = None,
         recorder: Recorder | None = None,
+        metrics: MetricsServer | None = None,
     ) -> None:
         """`on_serving` is called once, when the core says so, with what data there is. After `max_early_deaths` of a
         worker in a row before that, `run` gives up: it will not get well. `door` says whose keys may connect."""
@@ -108,12 +112,15 @@ class Shell:
         self._on_serving = on_serving
         self._max_early_deaths = max_early_deaths
         self._recorder = recorder
+        self._metrics = metrics
+        self._metrics_due = self._longest_lag_ms = 0.0
         self._stopping = False
         self._probe = HostProbe(time.monotonic())
         self._lag = 0.0  # the longest since the last sample that something had to wait for the loop
         self._door = door
         self._denied = 0  # since the last who was told of
         self._denied_told = -DENIED_INTERVAL
+        self._all_dropped: dict[str, int] = {"requests": 0, "engine": 0}  # a stream drops without a word
         self._dropped: dict[str, tuple[int, float]] = {}  # by socket: those since the last that was told of, and when
         self._selector = selectors.DefaultSelector()
         self._sources: tuple[zmq.Socket[bytes], ...] = ()  # in the order of their turns
@@ -179,6 +186,7 @@ class Shell:
             self._lag = 0.0
             self._feed(Tick(host, _wall_ms()))
             self._find_listeners()
+            self._show_metrics(host.loop_lag_ms, now)
         self._lag = max(self._lag, time.monotonic() - began)
 
     def _deadline(self) -> float:
@@ -229,6 +237,14 @@ class Shell:
             if answers.deserted or (asked.in_doubt and answers.held):
                 self._feed(ListenersFound(asked.socket, answers.held, answers.deserted, _wall_ms()))
             self._listen(asked.socket, answers.said)
+
+    def _show_metrics(self, loop_lag_ms: float, now: float) -> None:
+        """Once a heartbeat, if anybody may ask."""
+        self._longest_lag_ms = max(self._longest_lag_ms, loop_lag_ms)
+        if self._metrics is not None and now >= self._metrics_due:
+            self._metrics_due = now + self._core.limits.heartbeat_interval_ms / 1000
+            self._metrics.show(self._core, self._all_dropped, self._longest_lag_ms)
+            self._longest_lag_ms = 0.0
 
     # --- who may connect ---
 
@@ -328,6 +344,7 @@ class Shell:
                 hooks.send("peer_gone", {"socket": name})
 
     def _tell_of_dropped(self, name: str) -> None:
+        self._all_dropped[name] = self._all_dropped.get(name, 0) + 1
         untold, told = self._dropped.get(name, (0, -DROPPED_INTERVAL))
         now = time.monotonic()
         if now - told < DROPPED_INTERVAL:

@@ -18,7 +18,7 @@ from backtestr_protocol.connection import Connection, Curve, Signing
 from backtestr_protocol.engine import WorkerKind, WorkerSettings
 from backtestr_protocol.messages import SeriesInfo
 
-from .config import BrokerConfig
+from .config import BrokerConfig, Log
 from .door import Door
 from .recorder import RECORDINGS, Recorder
 from .recording import Start, new_core
@@ -76,7 +76,7 @@ class Broker:
             else None
         )
         core = new_core(instance_id, start)
-        supervisor = Supervisor(launch, worker_settings(counts, self._sockets.engine_endpoint, key))
+        supervisor = Supervisor(launch, worker_settings(counts, self._sockets.engine_endpoint, key, config.log))
         self.shell = Shell(
             core,
             self._sockets,
@@ -123,10 +123,17 @@ def _metrics_server(port: int) -> MetricsServer | None:
     return MetricsServer(port)
 
 
-def worker_settings(counts: dict[WorkerKind, int], endpoint: str, key: bytes) -> list[WorkerSettings]:
+def worker_settings(counts: dict[WorkerKind, int], endpoint: str, key: bytes, log: Log) -> list[WorkerSettings]:
     """What each configured worker is told: `compute-1`, `compute-2`, … and `interactive-1`, …"""
     return [
-        WorkerSettings(worker_id=f"{kind}-{number}", kind=kind, endpoint=endpoint, key=key.hex())
+        WorkerSettings(
+            worker_id=f"{kind}-{number}",
+            kind=kind,
+            endpoint=endpoint,
+            key=key.hex(),
+            log_level=log.level,
+            log_format=log.format,
+        )
         for kind, count in counts.items()
         for number in range(1, count + 1)
     ]

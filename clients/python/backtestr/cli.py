@@ -34,6 +34,7 @@ from .terminal import (
     out,
     print_json,
 )
+from .top_command import show_top
 
 app = typer.Typer(
     name="backtestr",
@@ -48,6 +49,7 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 app.add_typer(keys_app, name="keys")
+app.command("top")(show_top)
 
 T = TypeVar("T")
 

@@ -9,28 +9,33 @@ import signal
 import subprocess
 import sys
 
+import pytest
+from typer.testing import CliRunner
+
+from backtestr.cli import app
+from backtestr.terminal import EXIT_USAGE
 from harness import RunningBroker, running_broker
 from integration.conftest import QUICK
 
 TOP = [sys.executable, "-m", "backtestr", "top"]
 
 
-def test_once_for_people_and_for_programs(broker: RunningBroker) -> None:
-    done = [
-        subprocess.run([*TOP, *more], env=broker.environment, capture_output=True, text=True, timeout=60)
-        for more in (["--once"], ["--once", "--json"], [])
-    ]
-    shown, said, refused = done
-    assert (shown.returncode, shown.stderr) == (0, "")
+def test_once_for_people_and_for_programs(broker: RunningBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {**broker.environment, "COLUMNS": "160"}.items():
+        monkeypatch.setenv(name, value)
+    runner = CliRunner()
+    shown = runner.invoke(app, ["top", "--once"])
+    assert (shown.exit_code, shown.stderr) == (0, "")
     for word in ("loop lag", "compute-1", "system.status", "subscribers"):
         assert word in shown.stdout
+    said = runner.invoke(app, ["top", "--once", "--json"])
     answer = json.loads(said.stdout)
-    assert (said.returncode, answer["state"], answer["backtests"]) == (0, "ready", [])
+    assert (said.exit_code, answer["state"], answer["backtests"]) == (0, "ready", [])
     assert answer["status"]["streams"]["perTopic"]
-    assert refused.returncode == 2
+    refused = runner.invoke(app, ["top"])
+    assert refused.exit_code == EXIT_USAGE
     assert "use --once or --json" in refused.stderr
-    wrong = subprocess.run([*TOP, "--interval", "0"], env=broker.environment, capture_output=True, text=True)
-    assert wrong.returncode == 2
+    assert runner.invoke(app, ["top", "--interval", "0"]).exit_code == EXIT_USAGE
 
 
 def test_on_a_terminal_it_is_drawn_again_until_ctrl_c(broker: RunningBroker) -> None:

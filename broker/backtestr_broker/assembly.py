@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import zmq
 
@@ -17,7 +18,7 @@ from backtestr_protocol.connection import Connection, Curve, Signing
 from backtestr_protocol.engine import WorkerKind, WorkerSettings
 from backtestr_protocol.messages import SeriesInfo
 
-from .config import BrokerConfig
+from .config import BrokerConfig, Log
 from .door import Door
 from .recorder import RECORDINGS, Recorder
 from .recording import Start, new_core
@@ -25,6 +26,9 @@ from .shell import Shell, Wake
 from .sockets import Sockets
 from .storage import DATABASE, Storage
 from .supervisor import Launch, Supervisor
+
+if TYPE_CHECKING:
+    from .metrics import MetricsServer
 
 # A worker that has died this often in a row before the broker ever served will not get well.
 MAX_EARLY_DEATHS = 4
@@ -45,7 +49,7 @@ class Broker:
     ) -> None:
         """`address` gives the address to bind for each socket's name. With `door`, the sockets of clients are encrypted
         and it says who may connect. Raises `zmq.ZMQError`, and `InvalidConfiguration` when the database in `data_dir`
-        cannot be used."""
+        cannot be used or the port for metrics is taken."""
         key = secrets.token_bytes(32)
         counts = config.worker_counts()
         curve = None if door is None else door.pair
@@ -55,6 +59,8 @@ class Broker:
             self._storage = Storage(data_dir / DATABASE, self.wake)
             undo.callback(self._storage.close)
             self._sockets = Sockets(context, address, config.sockets, config.limits.max_message_bytes, curve)
+            undo.callback(self._sockets.close)
+            self._metrics = _metrics_server(config.metrics.port)
             undo.pop_all()
         instance_id = str(uuid.uuid4())
         start = Start(
@@ -70,7 +76,7 @@ class Broker:
             else None
         )
         core = new_core(instance_id, start)
-        supervisor = Supervisor(launch, worker_settings(counts, self._sockets.engine_endpoint, key))
+        supervisor = Supervisor(launch, worker_settings(counts, self._sockets.engine_endpoint, key, config.log))
         self.shell = Shell(
             core,
             self._sockets,
@@ -81,6 +87,7 @@ class Broker:
             MAX_EARLY_DEATHS,
             door,
             self._recorder,
+            self._metrics,
         )
         self.connection = Connection(
             protocol_version=PROTOCOL_VERSION,
@@ -98,6 +105,8 @@ class Broker:
         try:
             self.shell.run()
         finally:
+            if self._metrics is not None:
+                self._metrics.close()
             if self._recorder is not None:
                 self._recorder.close()
             self._storage.close()
@@ -105,10 +114,26 @@ class Broker:
             self.wake.close()
 
 
-def worker_settings(counts: dict[WorkerKind, int], endpoint: str, key: bytes) -> list[WorkerSettings]:
+def _metrics_server(port: int) -> MetricsServer | None:
+    """None where none is asked for: then its libraries, which take a tenth of a second, are not loaded either."""
+    if not port:
+        return None
+    from .metrics import MetricsServer
+
+    return MetricsServer(port)
+
+
+def worker_settings(counts: dict[WorkerKind, int], endpoint: str, key: bytes, log: Log) -> list[WorkerSettings]:
     """What each configured worker is told: `compute-1`, `compute-2`, … and `interactive-1`, …"""
     return [
-        WorkerSettings(worker_id=f"{kind}-{number}", kind=kind, endpoint=endpoint, key=key.hex())
+        WorkerSettings(
+            worker_id=f"{kind}-{number}",
+            kind=kind,
+            endpoint=endpoint,
+            key=key.hex(),
+            log_level=log.level,
+            log_format=log.format,
+        )
         for kind, count in counts.items()
         for number in range(1, count + 1)
     ]

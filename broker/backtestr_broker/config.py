@@ -86,6 +86,10 @@ class RecorderOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     files: Annotated[int, msgspec.Meta(ge=2)]
 
 
+class MetricsOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)]
+
+
 class Log(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     level: Literal["debug", "info", "warning", "error"]
     format: Literal["console", "json"]
@@ -101,6 +105,7 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     state: StateOptions
     sockets: SocketOptions
     recorder: RecorderOptions
+    metrics: MetricsOptions
     log: Log
 
     def core_limits(self) -> Limits:

@@ -42,11 +42,14 @@ from .events import (
     HostSample,
     Instruct,
     Kill,
+    ListenersFound,
     Notify,
     Persist,
     ReadState,
     RequestReceived,
     StateRead,
+    Subscribed,
+    SubscribersDropped,
     Tick,
     WorkerExited,
     WorkerSent,
@@ -57,8 +60,10 @@ from .jobs import Job, Waiter
 from .ledger import Held
 from .limits import Limits as Limits
 from .liveness import Liveness
+from .measures import REPEATED, SUCCESS, UNKNOWN, Measures, outcome_of
 from .post import Post
 from .records import Change, Restored, StateRecord
+from .refusals import Refusals
 from .replay_requests import ReplayRequests
 from .requests import Requests
 from .scheduler import Scheduler
@@ -66,7 +71,8 @@ from .sequencer import Sequencer
 from .sessions import Hellos, Session, Sessions
 from .state import State
 from .state_requests import update_message
-from .status import system_status
+from .status import streams_status, system_status
+from .subscriptions import Subscriptions
 from .workers import Worker
 
 # Answers to what cannot be attributed to a request: one in this many seconds per connection (PROTOCOL.md, section 5).
@@ -80,6 +86,8 @@ PASSING = ("BUSY", "SYSTEM_ERROR", "RATE_LIMIT_EXCEEDED")
 
 # Algorithm versions whose last error is remembered; the ones that failed longest ago are forgotten.
 MAX_ALGORITHM_ERRORS = 1000
+# Characters of a request's type that the log repeats: it may be anything.
+SHOWN = 100
 
 _hello_decoder = msgspec.msgpack.Decoder(Hello)
 
@@ -104,6 +112,9 @@ class Core:
         self.sessions = Sessions(key, limits.session_timeout_ms / 1000, SPARED_HEARTBEATS * heartbeat)
         self._hellos = Hellos()
         self.sequencer = Sequencer()
+        self.subscriptions = Subscriptions()
+        self.measures = Measures()
+        self._refusals = Refusals()
         self.scheduler = Scheduler(
             self,
             max_queued_backtests=limits.max_queued_backtests,
@@ -149,6 +160,7 @@ class Core:
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take one event at `now`; returns what is to be done, in order."""
+        self.measures.settle(self._now)  # for whoever does not measure how long effects take
         self._now = now
         self.wall_ms = event.wall_ms
         self.scheduler.at(event.wall_ms)
@@ -158,6 +170,9 @@ class Core:
             case ClientsDropped(reason):
                 for session in self.sessions.clear():
                     self._notify("client_left", clientId=session.client_id, reason=reason)
+                self.subscriptions.clear()
+            case Subscribed() | ListenersFound() | SubscribersDropped():
+                self.subscriptions.take(event)
             case WorkerSent(peer, frames):
                 self._on_worker(peer, frames)
             case WorkerStarted(worker_id, kind, pid):
@@ -171,6 +186,7 @@ class Core:
             case Committed(ticket):
                 self.durability.committed(ticket)
             case CommitFailed(generation, reason):
+                self.measures.commit_failures += 1
                 self.durability.failed(generation, reason, now)
             case StateRead(key, record):
                 self._on_state_read(key, record)
@@ -198,6 +214,9 @@ class Core:
         self._answers.check_invariants()
         self._admission.check_invariants()
         self.sequencer.check_invariants()
+        self.subscriptions.check_invariants()
+        self.measures.check_invariants()
+        self._refusals.check_invariants()
         self.scheduler.check_invariants()
         self.durability.check_invariants()
         self.state.check_invariants()
@@ -228,18 +247,19 @@ class Core:
             wrong = ValidationError(
                 f"$.messageType: {envelope.message_type!r} came, expected 'Request'", path="$.messageType"
             )
-            self._reply_error(peer, envelope.id, wrong)
+            self._reply_error(peer, envelope.id, wrong, request_type)
             return
         try:
             if request_type == "Hello":
                 self._hellos.take(frames[0], envelope.timestamp)
                 welcome = self._greet(envelope, peer)
                 answer = Answer(encoded_payload("Success", welcome))
+                self.measures.answered(request_type, SUCCESS)
                 self._effects.append(self._post.welcome(peer, envelope.id, answer, self.wall_ms))
                 return
             session = self._admit(envelope, peer)
         except BacktestrError as error:
-            self._reply_error(peer, envelope.id, error)
+            self._reply_error(peer, envelope.id, error, request_type)
             return
         self._execute(session, envelope, peer)
 
@@ -291,11 +311,12 @@ class Core:
         waiter = (session.client_id, envelope.id)
         self._admission.count(session.client_id, envelope.payload.type)
         begun = self._answers.begin(*waiter, peer, self._now)
-        if isinstance(begun, Answer):
-            self._reply(peer, envelope.id, begun)
+        if begun is not True:
+            self.measures.answered(envelope.payload.type, REPEATED)
+            if isinstance(begun, Answer):
+                self._reply(peer, envelope.id, begun)
             return
-        if not begun:
-            return
+        self.measures.began(waiter, envelope.payload.type, self._now)
         if (job := self.scheduler.jobs.started_by(waiter)) is not None:  # its answer is forgotten, the job is not
             self.answer(waiter, job.accepted())
             return
@@ -312,7 +333,9 @@ class Core:
         """Answer what could not be decoded: to its request where its id can be read, else at most once a second."""
         if error.message_id is not None:
             self._reply_error(peer, error.message_id, error)
-        elif self._may_complain(peer):
+            return
+        self.measures.answered(UNKNOWN, error.code)
+        if self._may_complain(peer):
             self._notify("message_refused", code=error.code, reason=error.message)
             payload = encoded_payload("Error", self.error_data(error))
             self._effects.append(self._post.complaint(peer, Answer(payload), self.wall_ms))
@@ -362,7 +385,7 @@ class Core:
                 case engine.Beat():
                     pass  # being heard of is all it says
         except ValidationError as error:
-            self._notify("message_refused", code=error.code, reason=error.message)
+            self._notify("message_refused", code=error.code, reason=error.message, workerId=worker.worker_id)
 
     def _on_ready(self, peer: bytes, note: engine.Ready) -> None:
         worker = self.scheduler.ready(peer, note, self._now)
@@ -383,7 +406,8 @@ class Core:
             self._notify("serving")
 
     def _on_exit(self, event: WorkerExited) -> None:
-        self._notify("worker_lost", workerId=event.worker_id, reason=event.reason)
+        held = self.scheduler.held_by(event.worker_id)
+        self._notify("worker_lost", workerId=event.worker_id, reason=event.reason, held=held)
         next_start = self._now + event.restart_ms / 1000
         looping = self._liveness.ended(event.worker_id, event.reason, event.early_deaths, next_start, self._now)
         if looping is not None:
@@ -407,6 +431,7 @@ class Core:
             self._answers.expire(now)
             self._watch_workers(now)
             self.replays.look({session.client_id for session in self.sessions}, now)
+            self._effects += self.subscriptions.to_ask()
             self.publish(topics.STATUS, encoded_payload("SystemStatus", self.status()))
         if now >= self._verify_due:
             self._verify_due = now + self.limits.verify_interval_ms / 1000
@@ -426,6 +451,7 @@ class Core:
             liveness=self._liveness,
             connections=self._admission.connections(self.sessions, self.scheduler),
             throttle=self._admission.throttling(),
+            streams=streams_status(self.sequencer, self.subscriptions, self.measures),
             host=self.host,
             disk_fails=self.durability.fails,
             configured_workers=self._configured_workers,
@@ -458,15 +484,17 @@ class Core:
         """Answer a running request, and remember the answer; a refusal for lack of room or a fault may be tried again
         with the same id, so those are not remembered."""
         if isinstance(result, BacktestrError):
-            result = self.error_data(result)
+            result = self.error_data(result, clientId=waiter[0], requestId=waiter[1])
         if isinstance(result, ErrorData):
             answer = Answer(encoded_payload("Failure", result))
             self._admission.refused(waiter[0], result.code)
+            self._tell_of_refusal(*waiter, self.measures.ended(waiter, result.code), result)
             if result.code in PASSING:
                 self._reply(self._answers.abandon(*waiter), waiter[1], answer)
                 return
         else:
             answer = result if isinstance(result, Answer) else Answer(encoded_payload("Success", result))
+            self.measures.ended(waiter, outcome_of(answer.payload))
         self._reply(self._answers.finish(*waiter, answer, self._now), waiter[1], answer)
 
     def instruct(self, worker: Worker, note: engine.ToWorker, payload: bytes | None = None) -> None:
@@ -475,9 +503,12 @@ class Core:
         self._effects.append(Instruct(worker.peer, frames))
 
     def publish(self, topic: str, payload: bytes, count: int = 1) -> None:
-        """Sequence, keep and send one stream payload."""
+        """Sequence and keep one stream payload, and send it where anybody may listen."""
         placed = self.sequencer.append(topic, payload, count)
-        self._effects.append(self._post.stream(placed, payload, self.wall_ms))
+        heard = self.subscriptions.wants(placed.topic_class.socket, placed.name)
+        if heard:
+            self._effects.append(self._post.stream(placed, payload, self.wall_ms))
+        self.measures.published(placed.topic_class, count, len(payload), heard=heard)
 
     def report(self, error: BacktestrError) -> None:
         """Tell everyone who listens to `system.errors`."""
@@ -503,7 +534,7 @@ class Core:
             self.algorithm_errors.move_to_end(job.algorithm_id)
             if len(self.algorithm_errors) > MAX_ALGORITHM_ERRORS:
                 self.algorithm_errors.popitem(last=False)
-        self._notify("backtest_changed", backtestId=job.backtest_id, status=job.status)
+        self._notify("backtest_changed", **job.facts())
         self.save_job(job.backtest_id)
         while (forgotten := self.scheduler.jobs.forget_oldest()) is not None:
             self.save_job(forgotten.backtest_id)
@@ -537,19 +568,29 @@ class Core:
     def last_seq(self, topic: str) -> int:
         return self.sequencer.last_seq(topic)
 
-    def error_data(self, error: BacktestrError) -> ErrorData:
-        """The error as it travels; a fault of our own gets an id that also stands in the log."""
+    def error_data(self, error: BacktestrError, **about: str) -> ErrorData:
+        """The error as it travels; a fault of our own gets an id that also stands in the log, with what it is about."""
         if isinstance(error, SystemFault):
             fault_id = self.unique_id()
             error = type(error)(error.message, **{**(error.details or {}), "id": fault_id})
-            self._notify("fault", code=error.code, message=error.message, id=fault_id)
+            self._notify("fault", code=error.code, message=error.message, id=fault_id, **about)
         return error.to_data(component="broker", timestamp=self.wall_ms)
 
     def unique_id(self) -> str:
         return self._post.unique_id()
 
-    def _reply_error(self, peer: bytes, request_id: str, error: BacktestrError) -> None:
-        self._reply(peer, request_id, Answer(encoded_payload("Failure", self.error_data(error))))
+    def _reply_error(self, peer: bytes, request_id: str, error: BacktestrError, request_type: str = UNKNOWN) -> None:
+        """Refuse a request that was not begun."""
+        data = self.error_data(error, requestId=request_id)
+        self.measures.answered(request_type, data.code)
+        session = self.sessions.on(peer)
+        self._tell_of_refusal(session.client_id if session else None, request_id, request_type, data)
+        self._reply(peer, request_id, Answer(encoded_payload("Failure", data)))
+
+    def _tell_of_refusal(self, client_id: str | None, request_id: str, request_type: str, data: ErrorData) -> None:
+        if (untold := self._refusals.tell(self._now)) is not None:
+            facts = {"clientId": client_id, "requestId": request_id, "type": request_type[:SHOWN], "code": data.code}
+            self._notify("request_refused", **facts, message=data.message, untold=untold)
 
     def _reply(self, peer: bytes, request_id: str, answer: Answer) -> None:
         self._effects.append(self._post.response(peer, request_id, answer, self.wall_ms))

@@ -47,6 +47,32 @@ class ClientsDropped(msgspec.Struct, frozen=True, tag=True):
     wall_ms: int
 
 
+class Subscribed(msgspec.Struct, frozen=True, tag=True):
+    """A peer of a stream's socket says that it subscribed to what begins with `prefix` (`delta` 1), or that it is done
+    with it (-1), as one that has gone is."""
+
+    socket: Socket
+    prefix: bytes
+    delta: int
+    wall_ms: int
+
+
+class ListenersFound(msgspec.Struct, frozen=True, tag=True):
+    """ZeroMQ's word on some prefixes: somebody, or nobody, holds them."""
+
+    socket: Socket
+    held: list[bytes]
+    deserted: list[bytes]
+    wall_ms: int
+
+
+class SubscribersDropped(msgspec.Struct, frozen=True, tag=True):
+    """Every connection to a stream's socket was ended; those who may come back do, and subscribe again."""
+
+    socket: Socket
+    wall_ms: int
+
+
 class WorkerSent(msgspec.Struct, frozen=True, tag=True):
     """Frames from whoever is connected to the engine socket."""
 
@@ -110,6 +136,9 @@ class StateRead(msgspec.Struct, frozen=True, tag=True):
 Event = (
     RequestReceived
     | ClientsDropped
+    | Subscribed
+    | ListenersFound
+    | SubscribersDropped
     | WorkerSent
     | WorkerStarted
     | WorkerExited
@@ -157,6 +186,14 @@ class ReadState(msgspec.Struct, frozen=True, tag=True):
     key: str
 
 
+class FindListeners(msgspec.Struct, frozen=True, tag=True):
+    """Ask ZeroMQ whether anybody holds these prefixes. Where none is `in_doubt`, that somebody does is no news."""
+
+    socket: Socket
+    prefixes: tuple[bytes, ...]
+    in_doubt: bool
+
+
 class Kill(msgspec.Struct, frozen=True, tag=True):
     """End a worker's process at once; its end comes back as `WorkerExited`, with the reason in front."""
 
@@ -172,6 +209,7 @@ class Notify(msgspec.Struct, frozen=True, tag=True):
         "client_joined",
         "client_left",
         "message_refused",
+        "request_refused",
         "backtest_changed",
         "replay_changed",
         "worker_ready",
@@ -182,4 +220,4 @@ class Notify(msgspec.Struct, frozen=True, tag=True):
     facts: Mapping[str, Any]
 
 
-Effect = Reply | Publish | Instruct | Persist | ReadState | Kill | Notify
+Effect = Reply | Publish | Instruct | Persist | ReadState | FindListeners | Kill | Notify

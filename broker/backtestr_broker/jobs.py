@@ -114,6 +114,16 @@ class Job:
     def accepted(self) -> BacktestAccepted:
         return BacktestAccepted(backtest_id=self.backtest_id, status=self.status)
 
+    def facts(self) -> dict[str, str]:
+        """What the log says of it: what it can be followed by through client, broker and worker, and why it failed."""
+        client_id, request_id = self.key
+        facts = {"backtestId": self.backtest_id, "status": self.status, "clientId": client_id, "requestId": request_id}
+        if self.worker_id is not None:
+            facts["workerId"] = self.worker_id
+        if self.error is not None:
+            facts |= {"code": self.error.code, "message": self.error.message}
+        return facts
+
     def record(self) -> JobRecord:
         """What is kept of it on disk."""
         return JobRecord(

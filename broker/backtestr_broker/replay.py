@@ -141,7 +141,7 @@ def replayed_log(parts: list[Path], subject: Subject | None, *, all_of_it: bool 
             for job in (replay.core.scheduler.jobs if replay.core else ())
         ],
         sessions=[RecordedSession(session_id=one, client_id=client) for one, client in teller.sessions.items()],
-        topics=dict(sorted(teller.topics.items())),
+        topics=dict(sorted((teller.topics | (replay.core.sequencer.last_seqs() if replay.core else {})).items())),
         story=[_story_line(told[place], began) for place in sorted(told)],
         found=subject is None or subject in known,
     )

@@ -30,6 +30,7 @@ from backtestr_protocol.messages import (
     FetchMissed,
     GetBacktestResults,
     ListBacktests,
+    Missed,
     Nothing,
     PerformanceMetrics,
     Pong,
@@ -40,6 +41,7 @@ from backtestr_protocol.system_status import SystemStatus
 from .durability import Durability
 from .feeds import Feeds
 from .jobs import Waiter
+from .measures import Measures
 from .replay_requests import ReplayRequests
 from .scheduler import Scheduler
 from .sequencer import Sequencer
@@ -67,6 +69,7 @@ class Desk(Protocol):
     algorithm_errors: OrderedDict[str, ErrorData]  # by id, the latest of each, the latest last
     wall_ms: int
     sequencer: Sequencer
+    measures: Measures
     scheduler: Scheduler
     state: State
     durability: Durability
@@ -145,10 +148,12 @@ class Requests:
     def _system_status(self, _session: Session, _data: Nothing, _waiter: Waiter) -> SystemStatus:
         return self._desk.status()
 
-    def _fetch_missed(self, _session: Session, data: FetchMissed, _waiter: Waiter) -> Contract:
+    def _fetch_missed(self, _session: Session, data: FetchMissed, _waiter: Waiter) -> Missed:
         if (key := topics.state_key(data.topic)) is not None and key in self._desk.state:
             self._desk.sequencer.create(data.topic)  # known since before this broker's start, and quiet since
-        return self._desk.sequencer.fetch(data.topic, data.from_seq, data.to_seq)
+        missed = self._desk.sequencer.fetch(data.topic, data.from_seq, data.to_seq)
+        self._desk.measures.fetched(data.topic, missed)
+        return missed
 
     def _publish_prices(self, _session: Session, data: PublishPrices, _waiter: Waiter) -> PublishedPrices:
         for one in self._desk.feeds.take(data.prices):

@@ -65,7 +65,7 @@ class Outbox(Protocol):
     def last_seq(self, topic: str) -> int: ...
     def registered(self, info: AlgorithmInfo) -> None: ...
     def algorithm_status(self, info: AlgorithmInfo) -> AlgorithmStatus: ...
-    def error_data(self, error: BacktestrError) -> ErrorData: ...
+    def error_data(self, error: BacktestrError, **about: str) -> ErrorData: ...
     def replay_opened(
         self, replay_id: str, worker: Worker | None, result: bytes | BacktestrError | ErrorData
     ) -> None: ...
@@ -257,6 +257,11 @@ class Scheduler:
         else:
             self._dispatch()
 
+    def held_by(self, worker_id: str) -> list[str]:
+        """The tasks that the worker works on or has parked."""
+        worker = self.workers.get(worker_id)
+        return sorted(worker.parked | ({worker.task_id} if worker.task_id is not None else set()))
+
     def lost(self, worker_id: str, reason: str, *, overdue: bool = False) -> None:
         """The worker's process has ended: its work goes to another once, and fails the second time. What it was at
         fails at once where that was `overdue`: it would end the next worker as well."""
@@ -360,7 +365,7 @@ class Scheduler:
 
     def _fail(self, job: Job, error: BacktestrError) -> None:
         """End a backtest that has no worker to say so, and tell everyone."""
-        fault = self._outbox.error_data(error)
+        fault = self._outbox.error_data(error, backtestId=job.backtest_id)
         self._end(job, "failed", fault)
         self._outbox.publish(topics.ERRORS, encoded_payload("Error", fault))
 
@@ -481,7 +486,9 @@ class Scheduler:
                 break
             question = self._questions[question_id]
             worker.task_id = question_id
-            self._outbox.instruct(worker, engine.Assign(task_id=question_id, work=question.work), question.data)
+            client_id, request_id = question.waiter
+            assign = engine.Assign(task_id=question_id, work=question.work, client_id=client_id, request_id=request_id)
+            self._outbox.instruct(worker, assign, question.data)
         for worker in self.workers.idle("compute"):
             self._dispatch_backtest(worker)
 
@@ -504,6 +511,8 @@ class Scheduler:
             work="RunBacktest",
             paused=job.wish == "pause",
             restored=job.restored,
+            client_id=job.client_id,
+            request_id=job.key[1],
             published=job.prices_published
             | {topic: self._outbox.last_seq(topic) for topic in topics.of_backtest(job.backtest_id)},
         )

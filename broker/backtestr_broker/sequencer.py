@@ -119,6 +119,19 @@ class Sequencer:
             self._bytes -= sum(len(kept.payload) for kept in entry.kept)
             self._moved.discard(topic)
 
+    def __len__(self) -> int:
+        """How many topics there are."""
+        return len(self._topics)
+
+    def last_seqs(self) -> dict[str, int]:
+        """The number of the latest message of every topic that had one."""
+        return {topic: entry.last_seq for topic, entry in self._topics.items() if entry.last_seq}
+
+    def latest(self, count: int) -> list[tuple[Sequenced, str]]:
+        """The topics that moved last, the latest first, each with where its last message stands."""
+        newest = islice(reversed(self._topics.items()), count)
+        return [(Sequenced(one.name, one.topic_class, one.last_seq), topic) for topic, one in newest]
+
     @property
     def has_moved(self) -> bool:
         return bool(self._moved)

@@ -12,28 +12,34 @@ import selectors
 import socket as sockets_of_the_system
 import time
 from collections.abc import Callable
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 import zmq
 
 from backtestr_protocol.frames import has_input, receive, send
 from backtestr_protocol.messages import SeriesInfo
+from backtestr_protocol.topics import Socket
 
 from . import hooks
+from .audience import Said
 from .core import Core
 from .door import Door
 from .events import (
     ClientsDropped,
     Effect,
     Event,
+    FindListeners,
     Instruct,
     Kill,
+    ListenersFound,
     Notify,
     Persist,
     Publish,
     ReadState,
     Reply,
     RequestReceived,
+    Subscribed,
+    SubscribersDropped,
     Tick,
     WorkerExited,
     WorkerSent,
@@ -43,8 +49,12 @@ from .host import HostProbe
 from .recorder import Recorder
 from .sockets import Sockets
 from .storage import Storage
+from .subscriptions import MAX_PREFIXES
 from .supervisor import Ended, Started, Supervisor
 from .zap import decide
+
+if TYPE_CHECKING:
+    from .metrics import MetricsServer
 
 # Messages taken from each socket, one by one and in turn, before what is due is looked at again.
 BURST = 64
@@ -52,8 +62,6 @@ BURST = 64
 DENIED_INTERVAL = 1.0
 # The same for messages that a full queue did not take, by socket: who floods and does not read loses thousands.
 DROPPED_INTERVAL = 1.0
-# Different subscriptions on one socket. ZeroMQ keeps each, at up to 20 kB, for as long as somebody is connected.
-MAX_SUBSCRIPTIONS = 10_000
 # How long workers get to end by themselves; with the flush of the sockets that is well within three seconds.
 STOP_PATIENCE = 1.5
 
@@ -92,6 +100,7 @@ class Shell:
         max_early_deaths: int,
         door: Door | None = None,
         recorder: Recorder | None = None,
+        metrics: MetricsServer | None = None,
     ) -> None:
         """`on_serving` is called once, when the core says so, with what data there is. After `max_early_deaths` of a
         worker in a row before that, or one that refused its configuration, `run` gives up: it will not get well.
@@ -104,6 +113,8 @@ class Shell:
         self._on_serving = on_serving
         self._max_early_deaths = max_early_deaths
         self._recorder = recorder
+        self._metrics = metrics
+        self._metrics_due = self._longest_lag_ms = 0.0
         self._stopping = False
         self._probe = HostProbe(time.monotonic())
         self._due = 0.0  # when something is to be done, whatever comes
@@ -111,11 +122,13 @@ class Shell:
         self._door = door
         self._denied = 0  # since the last who was told of
         self._denied_told = -DENIED_INTERVAL
+        self._all_dropped: dict[str, int] = {"requests": 0, "engine": 0}  # a stream drops without a word
         self._dropped: dict[str, tuple[int, float]] = {}  # by socket: those since the last that was told of, and when
         self._selector = selectors.DefaultSelector()
         self._sources: tuple[zmq.Socket[bytes], ...] = ()  # in the order of their turns
+        self._streams: dict[zmq.Socket[bytes], Socket] = {}
         self._unread: set[zmq.Socket[bytes]] = set()  # those that may have something to read
-        self._subscriptions: dict[zmq.Socket[bytes], int] = {}  # different ones, by socket
+        self._to_find: list[FindListeners] = []  # when the effects of the event at hand are done
         self.gave_up = False
 
     def stop(self) -> None:
@@ -147,8 +160,8 @@ class Shell:
             if source not in self._sources:
                 self._selector.register(_descriptor(source), selectors.EVENT_READ, source)
         self._sources = sources
+        self._streams = {socket: name for name, socket in sockets.streams.items()}
         self._unread = set(sources)
-        self._subscriptions = {one: count for one, count in self._subscriptions.items() if one in sources}
 
     def _turn(self, ready: list[zmq.Socket[bytes] | None]) -> None:
         """A burst from the sockets that have something, one message from each at a time, then what is due by now."""
@@ -175,6 +188,8 @@ class Shell:
             host = self._probe.sample(self._supervisor.pids(), self._lag * 1000, now, recorder_failed=gave_up)
             self._lag = 0.0
             self._feed(Tick(host, _wall_ms()))
+            self._find_listeners()
+            self._show_metrics(host.loop_lag_ms, now)
             self._due = self._deadline()
         self._lag = max(self._lag, time.monotonic() - began)
 
@@ -188,6 +203,9 @@ class Shell:
         if source not in self._sources:
             return False
         sockets = self._sockets
+        if (stream := self._streams.get(source)) is not None:
+            self._listen(stream, sockets.audiences[stream].read(1))
+            return source in self._sources and has_input(source)
         accepts = self._door.names.__contains__ if self._door is not None and source is sockets.requests else None
         messages = receive(source, 1, accepts)
         for message in messages:
@@ -195,30 +213,45 @@ class Shell:
                 self._feed(RequestReceived(message[0], message[1:], _wall_ms()))
             elif source is sockets.engine:
                 self._feed(WorkerSent(message[0], message[1:], _wall_ms()))
-            elif source is sockets.zap:
-                self._decide(message[0], message[2:])
             else:
-                self._count_subscriptions(source, messages)
+                self._decide(message[0], message[2:])
         if messages or (accepts is not None and has_input(source)):
             return True
         self._unread.discard(source)
         return False
 
-    def _count_subscriptions(self, source: zmq.Socket[bytes], messages: list[list[bytes]]) -> None:
-        """ZeroMQ has taken note of them; what is not read would pile up, and what is kept has a bound."""
-        count = self._subscriptions.get(source, 0)
-        for frames in messages:  # any part may be one, whatever else a peer puts around it
-            count += sum({b"\1": 1, b"\0": -1}.get(frame[:1], 0) for frame in frames)
-        self._subscriptions[source] = count
-        if count <= MAX_SUBSCRIPTIONS or not self._sockets.can_drop_clients:
+    # --- who listens ---
+
+    def _listen(self, name: Socket, said: list[Said]) -> None:
+        """Tell the core what peers said. The socket of those who want too much is replaced."""
+        for prefix, delta in said:
+            self._feed(Subscribed(name, prefix, delta, _wall_ms()))
+        if not self._core.subscriptions.is_crowded(name) or not self._sockets.can_drop_clients:
             return
-        for name, socket in list(self._sockets.streams.items()):
-            if socket is source:
-                self._selector.unregister(_descriptor(socket))
-                self._sockets.drop_subscribers(name)
-                self._take_up_sockets()
-                reason = f"{name}: more than {MAX_SUBSCRIPTIONS} different subscriptions"
-                hooks.send("clients_dropped", {"reason": reason})
+        self._selector.unregister(_descriptor(self._sockets.streams[name]))
+        self._sockets.drop_subscribers(name)
+        self._take_up_sockets()
+        self._feed(SubscribersDropped(name, _wall_ms()))
+        hooks.send("clients_dropped", {"reason": f"{name}: more than {MAX_PREFIXES} different subscriptions"})
+
+    def _find_listeners(self) -> None:
+        """Ask ZeroMQ what the core wants to know."""
+        to_find, self._to_find = self._to_find, []
+        for asked in to_find:
+            audience = self._sockets.audiences[asked.socket]
+            self._unread.add(self._sockets.streams[asked.socket])  # see `has_input`
+            answers = audience.ask(asked.prefixes)
+            if answers.deserted or (asked.in_doubt and answers.held):
+                self._feed(ListenersFound(asked.socket, answers.held, answers.deserted, _wall_ms()))
+            self._listen(asked.socket, answers.said)
+
+    def _show_metrics(self, loop_lag_ms: float, now: float) -> None:
+        """Once a heartbeat, if anybody may ask."""
+        self._longest_lag_ms = max(self._longest_lag_ms, loop_lag_ms)
+        if self._metrics is not None and now >= self._metrics_due:
+            self._metrics_due = now + self._core.limits.heartbeat_interval_ms / 1000
+            self._metrics.show(self._core, self._all_dropped, self._longest_lag_ms)
+            self._longest_lag_ms = 0.0
 
     # --- who may connect ---
 
@@ -284,6 +317,7 @@ class Shell:
             self._recorder.note(now, event)
         for effect in self._core.handle(event, now):
             self._execute(effect)
+        self._core.measures.settle(time.monotonic())
 
     def _execute(self, effect: Effect) -> None:
         match effect:
@@ -295,6 +329,8 @@ class Shell:
                 self._send("engine", self._sockets.engine, [peer, *frames])
             case Persist() | ReadState():
                 self._storage.submit(effect)
+            case FindListeners():
+                self._to_find.append(effect)
             case Kill(worker_id, reason):
                 self._supervisor.kill(worker_id, reason)
             case Notify("serving", facts):
@@ -318,6 +354,7 @@ class Shell:
                 hooks.send("peer_gone", {"socket": name})
 
     def _tell_of_dropped(self, name: str) -> None:
+        self._all_dropped[name] = self._all_dropped.get(name, 0) + 1
         untold, told = self._dropped.get(name, (0, -DROPPED_INTERVAL))
         now = time.monotonic()
         if now - told < DROPPED_INTERVAL:

@@ -14,6 +14,7 @@ from backtestr_protocol.keys import KeyPair
 from backtestr_protocol.topics import SOCKETS, Socket
 
 from . import zap
+from .audience import Audience
 from .config import SocketOptions
 
 # A frame this much over the limit is still received, to be answered with MESSAGE_TOO_LARGE; a larger one ends the
@@ -60,6 +61,7 @@ class Sockets:
         self._opened: list[zmq.Socket[bytes]] = []
         self._listeners: dict[str, sockets_of_the_system.socket] = {}
         self.streams: dict[Socket, zmq.Socket[bytes]] = {}
+        self.audiences: dict[str, Audience] = {}  # of the streams
         self.zap: zmq.Socket[bytes] | None = None
         try:
             if curve is not None:  # before there is anything to knock at
@@ -98,6 +100,7 @@ class Sockets:
 
     def drop_subscribers(self, name: Socket) -> None:
         """The same for one stream."""
+        self.audiences[name].close()
         self._drop(self.streams[name])
         self._bind_stream(name)
 
@@ -146,6 +149,11 @@ class Sockets:
         socket.set(zmq.BACKLOG, _BACKLOG)
         if kind == zmq.ROUTER:
             socket.set(zmq.ROUTER_MANDATORY, 1)
+        if kind == zmq.XPUB:
+            socket.set(zmq.XPUB_VERBOSER, 1)  # every peer's subscriptions, not only the first of each
+            self.audiences[name] = Audience(
+                self._context, socket
+            )  # before it is bound: its last endpoint is the peers'
         if for_clients and self._curve is not None:
             socket.set(zmq.CURVE_SERVER, 1)
             socket.set(zmq.CURVE_SECRETKEY, self._curve.secret.encode())
@@ -162,6 +170,8 @@ class Sockets:
 
     def close(self) -> None:
         """Those of clients first: while there is anything to knock at, somebody decides."""
+        for audience in self.audiences.values():
+            audience.close()
         for socket in reversed(self._opened):
             socket.close()
         for listener in self._listeners.values():

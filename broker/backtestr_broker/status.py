@@ -8,13 +8,27 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
+import msgspec
+
 from backtestr_protocol.engine import WorkerKind
 from backtestr_protocol.messages import Health
-from backtestr_protocol.system_status import Connections, MemoryUsage, RateStatus, SystemStatus, WorkerStatus
+from backtestr_protocol.system_status import (
+    ClassLoad,
+    Connections,
+    MemoryUsage,
+    RateStatus,
+    Streams,
+    SystemStatus,
+    TopicLoad,
+    WorkerStatus,
+)
 
 from .events import HostSample
 from .liveness import Life, Liveness
+from .measures import Measures
 from .scheduler import Scheduler
+from .sequencer import Sequencer
+from .subscriptions import Subscriptions
 from .workers import Worker
 
 # A loop that was away for longer makes a person wait; at ten times that, clients begin to miss heartbeats.
@@ -28,6 +42,8 @@ WARNING_FULL_PERCENT = 90.0
 SILENT_SECONDS = 5.0
 # For so long people should see that a worker was lost, though another has taken its place.
 RECENT_SECONDS = 60.0
+# Topics that the status lists: those of six backtests and what the broker says itself.
+LISTED_TOPICS = 20
 
 Finding = tuple[Health, str]
 
@@ -87,6 +103,7 @@ def system_status(
     liveness: Liveness,
     connections: Connections,
     throttle: dict[str, RateStatus],
+    streams: Streams,
     host: HostSample,
     disk_fails: bool,
     configured_workers: Mapping[WorkerKind, int],
@@ -122,6 +139,26 @@ def system_status(
         reasons=[reason for _, reason in found],
         connections=connections,
         throttle=throttle,
+        streams=streams,
+    )
+
+
+def streams_status(sequencer: Sequencer, subscriptions: Subscriptions, measures: Measures) -> Streams:
+    """What is published, and who listens."""
+    return Streams(
+        topics=len(sequencer),
+        subscriptions={name: count for name, count in subscriptions.totals().items() if count},
+        by_class={
+            name: ClassLoad(**msgspec.structs.asdict(one)) for name, one in measures.by_class().items() if one.messages
+        },
+        per_topic=[
+            TopicLoad(
+                topic=topic,
+                messages=last.seq,
+                subscribers=subscriptions.count(last.topic_class.socket, last.name),
+            )
+            for last, topic in sequencer.latest(LISTED_TOPICS)
+        ],
     )
 
 

@@ -23,8 +23,10 @@ from .events import (
     Committed,
     Effect,
     Event,
+    FindListeners,
     Instruct,
     Kill,
+    ListenersFound,
     Notify,
     Persist,
     Publish,
@@ -32,6 +34,8 @@ from .events import (
     Reply,
     RequestReceived,
     StateRead,
+    Subscribed,
+    SubscribersDropped,
     Tick,
     WorkerExited,
     WorkerSent,
@@ -144,6 +148,17 @@ class Storyteller:
                 about = NOBODY.union(*(self._on(peer) for peer in self._clients))
                 said = f"every connection of clients was ended: {reason}"
                 return self._line("connections", said, about, reason=reason)
+            case Subscribed(socket, prefix, delta):
+                done = "subscribed to" if delta > 0 else "listens no longer to"
+                said = f"a peer of the {socket} socket {done} {_shown(prefix)}"
+                return self._line("listening", said, _of_prefix(prefix), socket=socket, delta=delta)
+            case ListenersFound(socket, held, deserted):
+                about = NOBODY.union(*map(_of_prefix, deserted))
+                names = ", ".join(map(_shown, deserted)) or "none"
+                said = f"of {len(held) + len(deserted)} prefixes on the {socket} socket nobody holds: {names}"
+                return self._line("listening", said, about, socket=socket)
+            case SubscribersDropped(socket):
+                return self._line("connections", f"every connection to the {socket} socket was ended", socket=socket)
             case Tick():
                 return self._line("tick", "time was looked at")
             case Committed(ticket):
@@ -229,6 +244,9 @@ class Storyteller:
                 return self._line("disk", f"change {ticket} is on its way to disk: {kinds}", about, ticket=ticket)
             case ReadState(key):
                 return self._line("disk", f"key {key!r} is to be read from disk", _of_key(key), key=key)
+            case FindListeners(socket, prefixes):
+                said = f"ZeroMQ is asked who holds {len(prefixes)} prefixes on the {socket} socket"
+                return self._line("listening", said, socket=socket)
             case Kill(worker_id, reason):
                 about = NOBODY.union(*(self._about(task_id) for task_id in self._held.get(worker_id, ())))
                 return self._line("worker", f"{worker_id} is to be killed", about, workerId=worker_id, reason=reason)
@@ -356,6 +374,16 @@ class Storyteller:
         """Whom the changes up to `ticket`, or all of them, are about; they are on their way no longer."""
         settled = [one for one in self._tickets if ticket is None or one <= ticket]
         return NOBODY.union(*(self._tickets.pop(one) for one in settled))
+
+
+def _of_prefix(prefix: bytes) -> Subjects:
+    """The topic, where the prefix is all of one."""
+    topic = prefix.decode("utf-8", "replace")
+    return frozenset({("topic", topic)}) if topics.class_of(topic) is not None else NOBODY
+
+
+def _shown(prefix: bytes) -> str:
+    return repr(prefix.decode("utf-8", "replace"))
 
 
 def _of_key(key: str) -> Subjects:

@@ -12,8 +12,10 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
+from types import TracebackType
 
 # Before polars is imported: a worker is one of several, and its threads would only get into each other's way.
 os.environ.setdefault("POLARS_MAX_THREADS", "1")
@@ -30,6 +32,7 @@ from .heap import keep_freed_memory
 from .inspection import SEED, check_file, list_indicators
 from .interruption import time_limit
 from .limits import limit_memory, limit_processor
+from .log import start_logging
 from .shell import run_worker
 from .warm import warm
 
@@ -55,7 +58,6 @@ def main() -> int:
         return 2
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the broker decides when its workers end
     keep_freed_memory()
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
         settings = msgspec.json.decode(_first_line(), type=WorkerSettings)
         config = load_config(places.config_dir())
@@ -65,12 +67,20 @@ def main() -> int:
     except InvalidConfiguration as error:
         print(f"backtestr: {error}", file=sys.stderr)
         return EXIT_REFUSED
+    start_logging(settings.log_level, settings.log_format)
+    sys.excepthook = _log_crash
+    threading.excepthook = lambda crash: _log_crash(crash.exc_type, crash.exc_value, crash.exc_traceback)
     limit_memory(config.worker.memory_limit_bytes)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     run_worker(context, settings, _LIFELINE, config, places.data_dir(), limit_processor)
     context.term()
     sys.stderr.flush()
     os._exit(0)  # a compute thread in the middle of a long calculation must not keep the process
+
+
+def _log_crash(kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None) -> None:
+    """As a line of the log, whatever form that has."""
+    logging.getLogger(__name__).critical("crashed", exc_info=(kind, error or kind(), traceback))
 
 
 def _check(path: Path) -> int:

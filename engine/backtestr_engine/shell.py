@@ -46,6 +46,7 @@ from .catalog import Catalog
 from .config import EngineConfig
 from .interruption import time_limit
 from .library import Library
+from .log import TaskLog
 from .registered import RegisteredAlgorithms
 from .replay_host import ReplayHost
 from .results import ResultStore
@@ -93,11 +94,12 @@ _STUCK_QUESTION = (
 class _Threads:
     """What the two threads share."""
 
-    def __init__(self, outbox: int, limit_processor: Callable[[float], None]) -> None:
+    def __init__(self, worker_id: str, outbox: int, limit_processor: Callable[[float], None]) -> None:
         self.inbox: queue.Queue[tuple[Task, list[bytes]]] = queue.Queue(_INBOX)
         self.outbox: queue.Queue[tuple[ToBroker, Sequence[bytes]]] = queue.Queue(outbox)
         self.stopping = threading.Event()
         self.task_id: str | None = None
+        self.tasks = TaskLog(worker_id)
         self.deadline = _Deadline()
         self._limit_processor = limit_processor
         self._allowed = math.inf
@@ -152,7 +154,7 @@ def run_worker(
     """Work until the file descriptor `lifeline` reads end-of-file, or until an algorithm does not come back: its thread
     cannot be ended, so the task fails and the worker ends, for the broker to start another. `limit_processor` is called
     around what may run an algorithm, where the process is the worker's own (see `limits`)."""
-    threads = _Threads(config.worker.outbox, limit_processor)
+    threads = _Threads(settings.worker_id, config.worker.outbox, limit_processor)
     host = None
     if settings.kind == "interactive":
         host = ReplayHost(f"{settings.worker_id}-replays", threads.send, threads.stopping, _wall_ms)
@@ -217,6 +219,7 @@ def _exchange(
                 waiting.append(encode_to_broker(signer, Beat(task_id=threads.task_id)))
             deadline = threads.deadline
             if now >= deadline.at:
+                _log.error("task_given_up", extra={**threads.tasks.facts(threads.task_id), "error": deadline.message})
                 waiting.append(encode_to_broker(signer, _overdue(threads.task_id, deadline.message)))
                 _send_all(socket, waiting)
                 return
@@ -277,6 +280,8 @@ def _compute(
     threads: _Threads, settings: WorkerSettings, config: EngineConfig, data_dir: Path, host: ReplayHost | None
 ) -> None:
     """The compute thread: gets ready, says so, then does what comes in, a slice at a time."""
+    tasks = threads.tasks
+    tasks.at(None)
     catalog = Catalog(data_dir / "catalog", cache_bytes=config.worker.bars_cache_bytes)
     results = ResultStore(data_dir / "results")
     load_seconds = config.algorithms.load_time_limit_ms / 1000
@@ -314,15 +319,21 @@ def _compute(
         except queue.Empty:
             if bench.running:
                 with threads.limited(bench.time_left, _STUCK_BACKTEST):
+                    tasks.at(bench.running_id)
                     sent = bench.step(time.monotonic)
+                tasks.sent(sent)
                 threads.send(sent)
         else:
             threads.task_id = note.task_id
+            if isinstance(note, Assign):
+                tasks.assigned(note, payload[0] if payload else b"")
+            tasks.at(note.task_id)
             with threads.limited(*_longest(note, bench, config)):
                 sent = bench.take(note, payload)
             for tape in bench.take_opened():  # before the answer, which has the broker steer the replay
                 if host is not None:
                     host.put(tape)
+            tasks.sent(sent)
             threads.send(sent)
         if not bench.running:
             threads.task_id = None

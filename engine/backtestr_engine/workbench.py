@@ -122,6 +122,10 @@ class Workbench:
         return self._running is not None
 
     @property
+    def running_id(self) -> str | None:
+        return self._running.backtest_id if self._running is not None else None
+
+    @property
     def time_left(self) -> float:
         """Seconds that the running backtest may still work; none without one."""
         return self._running.time_limit - self._running.spent if self._running else math.inf

@@ -37,6 +37,9 @@ Work = Literal[
 Action = Literal["pause", "resume", "stop"]
 Outcome = Literal["completed", "failed", "stopped"]
 
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["console", "json"]
+
 # What a worker process exits with that refuses its settings or its configuration: it would again.
 EXIT_REFUSED = 2
 
@@ -54,12 +57,15 @@ class _Note(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag=True)
 
 
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What a worker is told at its start, as a line of JSON on its lifeline. `key` is the signing key in hex."""
+    """What a worker is told at its start, as a line of JSON on its lifeline. `key` is the signing key in hex.
+    `log_level` and `log_format` are the broker's, whose standard error it shares."""
 
     worker_id: str
     kind: WorkerKind
     endpoint: str
     key: str
+    log_level: LogLevel = "info"
+    log_format: LogFormat = "console"
 
 
 # --- worker to broker ---
@@ -127,12 +133,15 @@ ToBroker = Ready | Beat | Published | Paused | Resumed | Finished
 class Assign(_Note, frozen=True, kw_only=True):
     """Do this; one frame with its data follows. For a backtest, `paused` says to park it before its first bar, and
     `published` how many messages of its topics an earlier worker got out before it died: they are not sent again.
-    `restored` says that an earlier broker accepted it: a result of it on disk is its result."""
+    `restored` says that an earlier broker accepted it: a result of it on disk is its result. `client_id` and
+    `request_id` say who asked for it, for the log."""
 
     task_id: str
     work: Work
     paused: bool = False
     restored: bool = False
+    client_id: str | None = None
+    request_id: str | None = None
     published: dict[str, int] = {}
 
 

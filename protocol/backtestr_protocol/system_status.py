@@ -59,6 +59,36 @@ class RateStatus(Contract, frozen=True, kw_only=True):
     hits: int
 
 
+class TopicLoad(Contract, frozen=True, kw_only=True):
+    """`messages`: as many as the topic had, which is its last `seq`. `subscribers`: subscriptions that it matches."""
+
+    topic: str
+    messages: int
+    subscribers: int
+
+
+class ClassLoad(Contract, frozen=True, kw_only=True):
+    """Of all topics of a class, since the broker's start: messages and bytes of payload that were published, messages
+    that nobody listened to (they were kept for repair, and not sent), and what was fetched again, in how many answers
+    and messages."""
+
+    messages: int
+    bytes: int
+    unheard: int = 0
+    fetches: int = 0
+    fetched: int = 0
+
+
+class Streams(Contract, frozen=True, kw_only=True):
+    """`topics` there are; `subscriptions` by socket; `by_class` those classes that had messages; `per_topic` the topics
+    that moved last, the latest first."""
+
+    topics: int
+    subscriptions: dict[str, int]
+    by_class: dict[str, ClassLoad]
+    per_topic: list[TopicLoad]
+
+
 class SystemStatus(Contract, frozen=True, kw_only=True):
     status: Health
     uptime_ms: int
@@ -73,3 +103,4 @@ class SystemStatus(Contract, frozen=True, kw_only=True):
     reasons: list[str] = []
     connections: Connections | None = None
     throttle: dict[str, RateStatus] = {}
+    streams: Streams | None = None

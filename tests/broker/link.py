@@ -8,8 +8,10 @@
 Clients speak through the codec that shares no line with the broker's; workers through the broker's own engine channel.
 Whatever the core asks for is done at once and in order. Faults are context managers and methods: `drop_replies(n)`,
 `drop_requests(n)`, `duplicate_requests()`, `hold_replies()`, `hold_commits()`, `full_disk()`, `set_clock(…)`,
-`restart_broker()`, `lose_worker(worker)`. Everything that happened is recorded: `events` with their times, `effects`,
-the `streams` by topic and the `notices`; `recording()` has the events as the flight recorder writes them.
+`restart_broker()`, `lose_worker(worker)`. Somebody listens to everything, unless the link is made with
+`listening=False`; `subscribe(peer, prefix)`, `unsubscribe` and `hang_up` are what peers of the streams do.
+Everything that happened is recorded: `events` with their times, `effects`, the `streams` by topic and the `notices`;
+`recording()` has the events as the flight recorder writes them.
 """
 
 from __future__ import annotations
@@ -25,11 +27,14 @@ from backtestr import session as client_session
 from backtestr.effects import Answered, Failed, Reconnect, Send, SessionEffect
 from backtestr_broker.core import Core, Limits
 from backtestr_broker.events import (
+    ClientsDropped,
     Effect,
     Event,
+    FindListeners,
     HostSample,
     Instruct,
     Kill,
+    ListenersFound,
     Notify,
     Persist,
     Publish,
@@ -37,6 +42,7 @@ from backtestr_broker.events import (
     Reply,
     RequestReceived,
     StateRead,
+    Subscribed,
     Tick,
     WorkerExited,
     WorkerSent,
@@ -48,6 +54,7 @@ from backtestr_protocol.codec import Signer, encode, encoded_payload
 from backtestr_protocol.engine import WorkerKind
 from backtestr_protocol.errors import BacktestrError, ErrorData
 from backtestr_protocol.messages import AlgorithmInfo, Contract, SeriesInfo
+from backtestr_protocol.topics import Socket
 from broker.disk import Disk
 from protocol.independent import Fields, Requests, unpack_stream
 
@@ -306,9 +313,18 @@ class SessionClient:
 
 class Link:
     def __init__(
-        self, *, compute: int = 1, interactive: int = 1, limits: Limits = LIMITS, start: bool = True, now: float = 50.0
+        self,
+        *,
+        compute: int = 1,
+        interactive: int = 1,
+        limits: Limits = LIMITS,
+        start: bool = True,
+        now: float = 50.0,
+        listening: bool = True,
     ) -> None:
         """`start`: start all workers and let them be ready."""
+        self.listening = listening
+        self.held: set[tuple[Socket, str, bytes]] = set()  # what ZeroMQ knows: socket, peer and prefix
         self.limits = limits
         self.counts: dict[WorkerKind, int] = {"compute": compute, "interactive": interactive}
         self.now = now
@@ -351,6 +367,10 @@ class Link:
             now=self.now,
             restored=self.restored,
         )
+        self.held.clear()
+        if self.listening:
+            for socket in topics.SOCKETS:
+                self.subscribe("everything", socket, b"")
 
     @property
     def wall_ms(self) -> int:
@@ -418,12 +438,39 @@ class Link:
                 self.disk.submit(effect)
                 if not self.disk.held:
                     self.write_disk()
+            case FindListeners(socket, prefixes, in_doubt):
+                found = {prefix for on, _, prefix in self.held if on == socket}
+                there, gone = ([one for one in prefixes if (one in found) is holds] for holds in (True, False))
+                if gone or in_doubt:
+                    self.feed(ListenersFound(socket, there, gone, self.wall_ms))
             case ReadState(key):
                 self.feed(StateRead(key, self.disk.state.get(key), self.wall_ms))
             case Kill(worker_id, reason):
                 self.killed.append((worker_id, reason))
             case Notify(signal, facts):
                 self.notices.append((signal, facts))
+
+    # --- who listens ---
+
+    def subscribe(self, peer: str, socket: Socket, prefix: bytes) -> None:
+        self.held.add((socket, peer, prefix))
+        self.feed(Subscribed(socket, prefix, 1, self.wall_ms))
+
+    def unsubscribe(self, peer: str, socket: Socket, prefix: bytes) -> None:
+        """Whether the peer holds it or not: ZeroMQ passes both on."""
+        self.held.discard((socket, peer, prefix))
+        self.feed(Subscribed(socket, prefix, -1, self.wall_ms))
+
+    def hang_up(self, peer: str) -> None:
+        """The peer goes, without a word."""
+        for socket, of, prefix in sorted(self.held):
+            if of == peer:
+                self.unsubscribe(peer, socket, prefix)
+
+    def drop_clients(self) -> None:
+        """The broker ends every connection of clients."""
+        self.held.clear()
+        self.feed(ClientsDropped("no longer allowed: bob", self.wall_ms))
 
     # --- clients ---
 

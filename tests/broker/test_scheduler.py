@@ -26,7 +26,11 @@ def test_a_backtest_is_checked_accepted_assigned_and_finished(link: Link, ann: C
     assert ann.answer(started) == {"backtestId": "b1", "status": "queued"}
     ((assigned, (given,)),) = worker.told
     assert assigned == engine.Assign(
-        task_id="b1", work="RunBacktest", published={"progress.b1": 0, "orders.b1": 0, "positions.b1": 0}
+        task_id="b1",
+        work="RunBacktest",
+        client_id="ann",
+        request_id=started,
+        published={"progress.b1": 0, "orders.b1": 0, "positions.b1": 0},
     )
     assert given == checked
     worker.publish("progress.b1", 1, progress=40.0)

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from backtestr_broker.assembly import worker_settings
+from backtestr_broker.config import Log
 from backtestr_broker.liveness import WELL_AFTER
 from backtestr_broker.supervisor import (
     DELAYS,
@@ -61,19 +62,21 @@ class Launcher:
         return self.launched[-1][1]
 
 
-SETTINGS = worker_settings({"compute": 1}, "ipc:///x", bytes(32))
+LOG = Log(level="debug", format="json")
+SETTINGS = worker_settings({"compute": 1}, "ipc:///x", bytes(32), LOG)
 
 
 def test_workers_are_named_and_told_where_and_with_what_key() -> None:
-    settings = worker_settings({"compute": 2, "interactive": 1}, "ipc:///engine", b"\xab" * 32)
+    settings = worker_settings({"compute": 2, "interactive": 1}, "ipc:///engine", b"\xab" * 32, LOG)
     assert [one.worker_id for one in settings] == ["compute-1", "compute-2", "interactive-1"]
     assert [one.kind for one in settings] == ["compute", "compute", "interactive"]
     assert {(one.endpoint, one.key) for one in settings} == {("ipc:///engine", "ab" * 32)}
+    assert {(one.log_level, one.log_format) for one in settings} == {("debug", "json")}
 
 
 def test_every_worker_is_started_once() -> None:
     launcher = Launcher()
-    supervisor = Supervisor(launcher, worker_settings({"compute": 1, "interactive": 1}, "e", bytes(32)))
+    supervisor = Supervisor(launcher, worker_settings({"compute": 1, "interactive": 1}, "e", bytes(32), LOG))
     assert supervisor.next_deadline() == 0.0
     assert supervisor.poll(5.0) == [Started("compute-1", "compute", 100), Started("interactive-1", "interactive", 101)]
     assert supervisor.poll(6.0) == []
@@ -167,7 +170,7 @@ def test_a_good_life_forgets_the_early_deaths() -> None:
 
 def test_stop_lets_go_first_and_returns_when_all_have_ended() -> None:
     launcher = Launcher()
-    supervisor = Supervisor(launcher, worker_settings({"compute": 2}, "e", bytes(32)))
+    supervisor = Supervisor(launcher, worker_settings({"compute": 2}, "e", bytes(32), LOG))
     supervisor.poll(0.0)
     pauses: list[float] = []
     supervisor.stop(1.5, lambda: 0.0, pauses.append)
@@ -208,7 +211,7 @@ def test_stop_does_not_wait_for_ever_for_what_cannot_be_killed() -> None:
 
 def test_a_worker_that_is_to_be_killed_ends_with_the_reason_for_that() -> None:
     launcher = Launcher(stubborn=True)
-    supervisor = Supervisor(launcher, worker_settings({"compute": 2}, "e", bytes(32)))
+    supervisor = Supervisor(launcher, worker_settings({"compute": 2}, "e", bytes(32), LOG))
     supervisor.poll(0.0)
     supervisor.kill("compute-2", "it was killed: it hung")
     supervisor.kill("compute-3", "nobody is called so")

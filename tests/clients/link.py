@@ -16,17 +16,29 @@ from backtestr.effects import (
     Failed,
     Finished,
     Gap,
+    Listen,
     Question,
     Send,
     SessionEffect,
     StreamMessage,
     SubscriptionEffect,
+    Unlisten,
 )
 from backtestr.recovery import Recovery
 from backtestr.session import Session
 from backtestr.subscriptions import Since, Subscriptions
 from backtestr_broker.core import Core, Limits
-from backtestr_broker.events import Committed, Effect, HostSample, Persist, Publish, Reply, RequestReceived, Tick
+from backtestr_broker.events import (
+    Committed,
+    Effect,
+    HostSample,
+    Persist,
+    Publish,
+    Reply,
+    RequestReceived,
+    Subscribed,
+    Tick,
+)
 from backtestr_protocol.codec import (
     REQUEST,
     RESPONSE,
@@ -40,6 +52,7 @@ from backtestr_protocol.codec import (
 )
 from backtestr_protocol.errors import BacktestrError
 from backtestr_protocol.messages import Contract
+from backtestr_protocol.topics import sockets_for
 
 WALL_MS = 1_790_000_000_000
 LIMITS = Limits(
@@ -98,6 +111,8 @@ class Link:
             now=self.now,
         )
         self.signer = Signer(key)
+        for prefix in self.subscriptions.prefixes:  # as ZeroMQ does by itself
+            self._say(prefix, 1)
         self.connect()
 
     def connect(self) -> None:
@@ -239,6 +254,11 @@ class Link:
                 case "stream":
                     self._take(self.subscriptions.receive(frames))
 
+    def _say(self, prefix: str, delta: int) -> None:
+        """Tell the broker what the client subscribes to, as its XPUBs do."""
+        for socket in sockets_for(prefix):
+            self._from_broker(self.core.handle(Subscribed(socket, prefix.encode(), delta, WALL_MS), self.now))
+
     def _saying(self, error: BacktestrError, request: Frames) -> Frames:
         asked = decode_message(self.signer, REQUEST, request).envelope
         envelope = Outgoing(
@@ -299,6 +319,12 @@ class Link:
                     )
                     self._questions[request_id] = effect.about
                     self._take(sends)
+                case Listen():
+                    self.events.append(effect)
+                    self._say(effect.prefix, 1)
+                case Unlisten():
+                    self.events.append(effect)
+                    self._say(effect.prefix, -1)
                 case Deliver():
                     self.delivered[effect.subscription_id] += effect.deliveries
                 case End():

@@ -49,6 +49,7 @@ def test_a_killed_brokers_recording_tells_what_it_did(broker: RunningBroker, ask
     with Stranger(broker.connection_file, "ann") as stranger:
         session_id = stranger.hello()["sessionId"]
         run_to_end(stranger, SYNTH, "b1")
+        stranger.subscribe("system", "state.ui.theme")  # what nobody listens to is kept and not sent
         stranger.ask("UpdateState", {"key": "ui.theme", "value": "dark"})
         orders = stranger.ask("FetchMissed", {"topic": "orders.b1", "fromSeq": 1})["toSeq"]
         instance_id = stranger.connection["instanceId"]

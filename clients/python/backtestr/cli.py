@@ -35,6 +35,7 @@ from .terminal import (
     out,
     print_json,
 )
+from .top_command import show_top
 
 app = typer.Typer(
     name="backtestr",
@@ -51,6 +52,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(keys_app, name="keys")
 app.command()(replay)
 app.command()(replays)
+app.command("top")(show_top)
 
 T = TypeVar("T")
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from backtestr_protocol import errors
 
 from . import tables
-from .client import Client, connect
+from .client import REQUEST_TIMEOUT, Client, connect
 
 EXIT_ERROR = 1
 EXIT_USAGE = 2
@@ -30,10 +30,10 @@ err = Console(stderr=True)
 
 
 @contextlib.contextmanager
-def broker(as_json: bool) -> Iterator[Client]:
+def broker(as_json: bool, request_timeout: float = REQUEST_TIMEOUT) -> Iterator[Client]:
     """A client for one command. Errors become a line or two on standard error and an exit code."""
     try:
-        with connect() as client:
+        with connect(request_timeout=request_timeout) as client:
             yield client
     except errors.BacktestrError as error:
         for line in tables.error_lines(error):

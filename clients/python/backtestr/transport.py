@@ -178,6 +178,7 @@ class Transport:
 
     def started(self, backtest_id: str) -> None:
         """The broker has accepted a backtest that is followed as new."""
+        log.info("backtest %s was accepted", backtest_id, extra={"backtestId": backtest_id})
         self._command(lambda: self._do(self._subscriptions.started(backtest_id)))
 
     def unfollow(self, backtest_id: str) -> None:
@@ -483,6 +484,8 @@ class Transport:
                     match self._waiting.pop(effect.request_id):
                         case (request_type, Reply() as reply):
                             self._breaker.ended(effect.request_id, effect.error)
+                            failed = f"{request_type}, id {effect.request_id}: {effect.error.code}"
+                            log.info("%s: %s", failed, effect.error, extra={"requestId": effect.request_id})
                             self._fail(request_type, reply, effect.error)
                         case (_, question):
                             self._do(self._subscriptions.failed(question, effect.error))

@@ -1,0 +1,150 @@
+"""What is counted while the broker works, in plain integers: for `system.status`, and for whoever scrapes metrics.
+
+Labels come from tables of the protocol, so there are as many as those have rows. Times are the caller's.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping
+
+import msgspec
+
+from backtestr_protocol.codec import encoded_payload
+from backtestr_protocol.message_types import REQUESTS
+from backtestr_protocol.messages import Missed
+from backtestr_protocol.topics import CLASSES, TopicClass, class_of
+
+# Upper bounds of a histogram's buckets, in seconds. What the broker answers itself takes 0.1 ms, a question to a worker
+# some milliseconds, an import minutes.
+BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
+# What counts for every request type that there is none of: names are the client's to invent.
+UNKNOWN = "unknown"
+SUCCESS = "success"
+# A request that was sent again, and got the answer that it had, or the one that it waits for.
+REPEATED = "repeated"
+
+
+class Histogram(msgspec.Struct):
+    """`counts` by bucket, the last one for what took longer than every bound."""
+
+    counts: list[int] = msgspec.field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
+    seconds: float = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self.counts[bisect_left(BUCKETS, seconds)] += 1
+        self.seconds += seconds
+
+
+class Streamed(msgspec.Struct):
+    """Of one class of topics: messages and bytes of payload that were published, the messages that nobody listened to
+    and that were only kept, and what was fetched again."""
+
+    messages: int = 0
+    bytes: int = 0
+    unheard: int = 0
+    fetches: int = 0
+    fetched: int = 0
+
+
+class _Coded(msgspec.Struct, frozen=True):
+    code: str
+
+
+class _Failure(msgspec.Struct, frozen=True):
+    data: _Coded
+
+
+_failures = msgspec.msgpack.Decoder(_Failure)
+_SUCCESS = encoded_payload("Success", {})[:-1]
+
+
+def outcome_of(payload: bytes) -> str:
+    """`SUCCESS`, or the code of the error that an answer's payload tells."""
+    return SUCCESS if payload.startswith(_SUCCESS) else _failures.decode(payload).data.code
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """A copy of everything, for another thread to read."""
+
+    requests: Mapping[tuple[str, str], int]  # by type and outcome
+    latencies: Mapping[str, Histogram]  # by type
+    streams: Mapping[str, Streamed]  # by class
+    commit_failures: int
+
+
+def class_name(topic_class: TopicClass) -> str:
+    """`orders`, `system.status`, …"""
+    return topic_class.prefix.rstrip(".")
+
+
+class Measures:
+    def __init__(self) -> None:
+        self.commit_failures = 0
+        self.streams: dict[str, Streamed] = {one.prefix: Streamed() for one in CLASSES}
+        self._requests: dict[tuple[str, str], int] = {}
+        self._latencies: dict[str, Histogram] = {}
+        self._running: dict[tuple[str, str], tuple[str, float]] = {}  # as many as the book of answers has running
+        self._ended: list[tuple[str, float]] = []  # since the last event: type and beginning
+
+    def began(self, waiter: tuple[str, str], request_type: str, now: float) -> None:
+        """A request is executed from now on."""
+        self._running[waiter] = (_known(request_type), now)
+
+    def ended(self, waiter: tuple[str, str], outcome: str) -> str:
+        """It was answered: `SUCCESS`, or an error's code. Returns its type."""
+        running = self._running.pop(waiter)
+        self._count(running[0], outcome)
+        self._ended.append(running)
+        return running[0]
+
+    def answered(self, request_type: str, outcome: str) -> None:
+        """A request was answered that was not begun."""
+        self._count(_known(request_type), outcome)
+
+    def settle(self, now: float) -> None:
+        """What has ended is on its way to the client."""
+        if not self._ended:
+            return
+        for request_type, began in self._ended:
+            self._latencies.setdefault(request_type, Histogram()).observe(max(0.0, now - began))
+        self._ended.clear()
+
+    def published(self, topic_class: TopicClass, count: int, size: int, *, heard: bool) -> None:
+        streamed = self.streams[topic_class.prefix]
+        streamed.messages += count
+        streamed.bytes += size
+        if not heard:
+            streamed.unheard += count
+
+    def fetched(self, topic: str, missed: Missed) -> None:
+        """A FetchMissed was answered."""
+        topic_class = class_of(topic)
+        assert topic_class is not None, "it was found"
+        streamed = self.streams[topic_class.prefix]
+        streamed.fetches += 1
+        streamed.fetched += max(0, missed.to_seq + 1 - max(missed.from_seq, missed.oldest_seq))
+
+    def by_class(self) -> dict[str, Streamed]:
+        return {class_name(one): self.streams[one.prefix] for one in CLASSES}
+
+    def measured(self) -> Measured:
+        return Measured(
+            requests=self._requests.copy(),
+            latencies={one: Histogram(taken.counts.copy(), taken.seconds) for one, taken in self._latencies.items()},
+            streams={name: msgspec.structs.replace(one) for name, one in self.by_class().items()},
+            commit_failures=self.commit_failures,
+        )
+
+    def _count(self, request_type: str, outcome: str) -> None:
+        self._requests[request_type, outcome] = self._requests.get((request_type, outcome), 0) + 1
+
+    def check_invariants(self) -> None:
+        for request_type, _ in self._requests:
+            assert request_type == UNKNOWN or request_type in REQUESTS
+        assert all(one.unheard <= one.messages for one in self.streams.values())
+        assert all(count >= 0 for taken in self._latencies.values() for count in taken.counts)
+
+
+def _known(request_type: str) -> str:
+    return request_type if request_type in REQUESTS else UNKNOWN

@@ -1,0 +1,82 @@
+"""What is counted: each request once, by type and outcome, and how long it took."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backtestr_broker.measures import BUCKETS, REPEATED, SUCCESS, UNKNOWN, Histogram, Measures, outcome_of
+from backtestr_protocol.codec import encode, encoded_payload
+from backtestr_protocol.errors import Busy
+from backtestr_protocol.messages import Nothing
+from broker.link import Link, config
+
+
+@given(st.lists(st.floats(0.0, 100.0)))
+def test_a_histogram_has_everything_once_in_the_first_bucket_that_holds_it(seconds: list[float]) -> None:
+    taken = Histogram()
+    for one in seconds:
+        taken.observe(one)
+    assert sum(taken.counts) == len(seconds)
+    for index, bound in enumerate(BUCKETS):
+        assert sum(taken.counts[: index + 1]) == sum(one <= bound for one in seconds)
+
+
+def test_an_answers_outcome_is_read_from_its_payload() -> None:
+    assert outcome_of(encoded_payload("Success", Nothing())) == SUCCESS
+    assert outcome_of(encode({"type": "Success", "data": {"tables": [1, 2]}})) == SUCCESS
+    error = Busy("full").to_data(component="broker", timestamp=1)
+    assert outcome_of(encoded_payload("Failure", error)) == "BUSY"
+
+
+def test_every_request_is_counted_once_with_what_came_of_it(link: Link) -> None:
+    ann = link.client("ann")
+    ann.ask("Ping", message_id="p1")
+    ann.ask("Ping", message_id="p1")
+    ann.refused("Ting")
+    ann.refused("GetState", {"key": "nothing"})
+    ann.refused("UpdateState", {"key": "a", "value": 1, "expectedVersion": 7})
+    with link.full_disk():
+        ann.refused("UpdateState", {"key": "a", "value": 1})
+    link.request(ann.peer, [b"never signed"])
+    stranger = link.stranger("bob")
+    stranger.requests.session_id, stranger.requests.counter = "no session", 1
+    stranger.refused("Ping")
+    assert link.core.measures.measured().requests == {
+        ("Hello", SUCCESS): 1,
+        ("Ping", SUCCESS): 1,
+        ("Ping", REPEATED): 1,
+        (UNKNOWN, "UNSUPPORTED_COMMAND"): 1,
+        ("GetState", "NOT_FOUND"): 1,
+        ("UpdateState", "STATE_CONFLICT"): 1,
+        ("UpdateState", "SYSTEM_ERROR"): 1,
+        (UNKNOWN, "IPC_SERIALIZATION_ERROR"): 1,
+        ("Ping", "SESSION_UNKNOWN"): 1,
+    }
+    assert link.core.measures.commit_failures == 1
+    link.core.check_invariants()
+
+
+def test_a_request_takes_as_long_as_its_answer_takes_to_come(link: Link) -> None:
+    ann = link.client("ann")
+    link.worker("interactive-1").answers = False
+    asked = ann.later("ListMarketData")
+    link.advance(3.0)
+    link.worker("interactive-1").finish(data={"series": []})
+    assert ann.answer(asked) == {"series": []}
+    ann.ask("Ping")
+    taken = link.core.measures.measured().latencies["ListMarketData"]
+    assert sum(taken.counts) == 1
+    assert abs(taken.seconds - 3.0) < 1e-6
+
+
+def test_what_a_copy_says_does_not_change(link: Link) -> None:
+    ann = link.client("ann")
+    ann.ask("StartBacktest", config(backtestId="b1"))
+    before = link.core.measures.measured()
+    again = Measures.measured(link.core.measures)
+    link.worker("compute-1").publish("orders.b1", 1, 2)
+    ann.ask("Ping")
+    assert before == again
+    assert before.streams["orders"].messages == 0
+    assert link.core.measures.measured().streams["orders"].messages == 2

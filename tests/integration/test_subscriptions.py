@@ -1,0 +1,79 @@
+"""Who listens, with a real broker: late joiners lose nothing, liars take nothing away, and the status counts."""
+
+from __future__ import annotations
+
+import uuid
+
+from broker.zmtp import RawSubscriber
+from harness import Stranger, dense, running_broker, wait_until
+from integration.conftest import QUICK
+from integration.test_end_to_end import SYNTH
+
+CONFIG = {
+    "broker.toml": QUICK + '[transport]\nkind = "tcp"\n[workers]\ncompute = 1\n',
+    "engine.toml": "[worker]\nchunk_bars = 20\n",
+}
+BUSY = {**SYNTH, "parameters": {"fast": 2, "slow": 9}}
+
+
+def subscriptions(stranger: Stranger, socket: str) -> int:
+    return int(stranger.ask("GetSystemStatus", {})["streams"]["subscriptions"].get(socket, 0))
+
+
+def listed(stranger: Stranger, topic: str) -> dict[str, int]:
+    """The status of one topic; nothing where others moved later."""
+    topics = stranger.ask("GetSystemStatus", {})["streams"]["perTopic"]
+    return next((one for one in topics if one["topic"] == topic), {})
+
+
+def test_who_joins_in_the_middle_of_a_flood_has_every_order_once_though_another_lies() -> None:
+    with running_broker(CONFIG) as broker, Stranger(broker.connection_file) as stranger:
+        stranger.hello()
+        backtest_id = str(uuid.uuid4())
+        topic = f"orders.{backtest_id}"
+        stranger.ask("StartBacktest", {**BUSY, "backtestId": backtest_id})
+        wait_until(lambda: listed(stranger, topic).get("messages", 0) > 50, 30.0)
+        stranger.ask("PauseBacktest", {"backtestId": backtest_id})
+        before = listed(stranger, topic)
+        assert before["subscribers"] == 0
+        assert stranger.ask("GetSystemStatus", {})["streams"]["byClass"]["orders"]["unheard"] == before["messages"]
+        endpoint = stranger.connection["endpoints"]["orders"]
+        with RawSubscriber(endpoint) as liar:
+            late = stranger.subscribe("orders", topic)
+            stranger.ask("ResumeBacktest", {"backtestId": backtest_id})
+            lies = 0
+            while stranger.ask("GetBacktestStatus", {"backtestId": backtest_id})["status"] == "running":
+                liar.say(topic.encode(), -1)
+                lies += 1
+            assert lies > 5
+        last = stranger.ask("FetchMissed", {"topic": topic, "fromSeq": 1})["toSeq"]
+        assert last > before["messages"] + 50
+        dense(stranger, late, last)
+        assert not late.socket.poll(0), "nor anything twice"
+        # The lies made the count wrong until ZeroMQ was asked; when the last one has gone nothing is left.
+        wait_until(lambda: subscriptions(stranger, "orders") == 1, 10.0)
+        late.socket.close()
+        wait_until(lambda: subscriptions(stranger, "orders") == 0, 10.0)
+
+
+def test_counts_follow_those_who_come_change_their_mind_and_go() -> None:
+    with running_broker(CONFIG) as broker, Stranger(broker.connection_file) as stranger:
+        stranger.hello()
+        one, two = (stranger.subscribe("system", "system.errors") for _ in range(2))
+        for peer in (one, two):
+            peer.socket.subscribe(b"system.status")
+        wait_until(lambda: listed(stranger, "system.status")["subscribers"] == 2, 10.0)
+        one.socket.subscribe(b"system.")
+        wait_until(lambda: listed(stranger, "system.status")["subscribers"] == 3, 10.0)
+        one.socket.unsubscribe(b"system.status")
+        wait_until(lambda: listed(stranger, "system.status")["subscribers"] == 2, 10.0)
+        one.socket.close()
+        wait_until(lambda: listed(stranger, "system.status")["subscribers"] == 1, 10.0)
+        two.socket.close()
+        wait_until(lambda: subscriptions(stranger, "system") == 0, 10.0)
+        unheard = stranger.ask("GetSystemStatus", {})["streams"]["byClass"]["system.status"]["unheard"]
+        wait_until(
+            lambda: stranger.ask("GetSystemStatus", {})["streams"]["byClass"]["system.status"]["unheard"] > unheard,
+            10.0,
+        )
+        assert stranger.subscribe("system", "system.status").receive()[1]["seq"] > 1

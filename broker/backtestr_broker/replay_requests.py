@@ -295,7 +295,7 @@ class ReplayRequests:
             if replay.absent_since is None:
                 replay.absent_since = now
             if now - replay.absent_since >= ABSENT_SECONDS:
-                replay.reason = "its client has left, and it goes as fast as that reads"
+                replay.reason = "its client has left"
                 if replay.worker_id is None:
                     self._end(replay, "stopped")
                 else:

@@ -213,7 +213,68 @@ def test_one_that_is_starting_can_be_stopped(link: Link, ann: Client, host: Work
     start(ann)
 
 
+@pytest.mark.parametrize("how", ["cannot be opened", "its worker dies"])
+def test_one_that_was_stopped_while_starting_is_forgotten_however_that_ends(
+    link: Link, ann: Client, host: Worker, how: str
+) -> None:
+    host.answers = False
+    waits = ann.later("StartPriceReplay", asked())
+    ann.ask("StopPriceReplay", R1)
+    if how == "cannot be opened":
+        host.fail(DataError("no such bars"))
+        host.answers = True
+    else:
+        host.do(*host.told[-1])
+        assert host.controls == [("stop", "r1")]
+        link.lose_worker(host)
+    assert len(ann.answers(waits)) == 1
+    start(ann)
+
+
+def test_without_room_for_the_question_nothing_has_begun(link: Link, ann: Client, host: Worker) -> None:
+    host.answers = False
+    bob = link.client("bob")
+    ann.later("ListMarketData")
+    while (answers := bob.send("ListMarketData", {})) == []:
+        pass
+    assert answers[0]["payload"]["data"]["code"] == "BUSY"
+    assert bob.refused("StartPriceReplay", asked())["code"] == "BUSY"
+    link.core.check_invariants()
+    host.answers = True
+    for note, payload in list(host.told):
+        host.do(note, payload)
+    start(bob)
+
+
 # --- workers that do not do as they should, and that go ---
+
+
+def test_an_answer_that_opens_nothing_is_a_fault(ann: Client, host: Worker) -> None:
+    host.answers = False
+    waits = ann.later("StartPriceReplay", asked())
+    host.finish()
+    assert ann.answer(waits)["code"] == "SYSTEM_ERROR"
+
+
+def test_the_failure_that_a_worker_states_is_the_replay_s(ann: Client, host: Worker) -> None:
+    start(ann)
+    host.fail(DataError("a defect"), "r1")
+    assert (status(ann)["status"], status(ann)["error"]["message"]) == ("failed", "a defect")
+
+
+def test_what_waits_behind_a_stop_is_refused_when_the_worker_dies(link: Link, ann: Client, host: Worker) -> None:
+    start(ann)
+    host.answers = False
+    stop, late = ann.later("StopPriceReplay", R1), ann.later("ResumePriceReplay", R1)
+    link.lose_worker(host)
+    assert ann.answer(stop)["status"] == "stopped"
+    assert ann.answer(late)["code"] == "STATE_CONFLICT"
+
+
+def test_the_end_of_a_replay_that_it_does_not_host_is_refused(link: Link, ann: Client, host: Worker) -> None:
+    start(ann)
+    host.finish("r2", "completed")
+    assert link.signals("message_refused")
 
 
 @pytest.mark.parametrize(
@@ -370,7 +431,7 @@ def test_a_replay_that_waits_for_a_client_who_has_left_is_stopped(link: Link, an
     link.advance(ABSENT_SECONDS + 2.0)
     bob = link.client("bob")
     ended = status(bob)
-    assert (ended["status"], ended["reason"]) == ("stopped", "its client has left, and it goes as fast as that reads")
+    assert (ended["status"], ended["reason"]) == ("stopped", "its client has left")
     assert status(bob, "rated")["status"] == "running", "others may watch it"
 
 

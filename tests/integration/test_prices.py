@@ -68,7 +68,7 @@ def test_the_example_of_the_page_prints_what_stands_below_it(broker: RunningBrok
 
 
 def test_as_fast_as_it_is_read_nothing_is_lost_however_slow_the_reader(client: backtestr.Client) -> None:
-    series = next(one for one in client.list_market_data() if one.timeframe == "1m")
+    series = next(one for one in client.list_market_data() if (one.symbol, one.timeframe) == ("SYNTH", "1m"))
     before = client.statistics.messages_lost
     with client.replay("SYNTH", "1m", as_fast_as_read=True) as replay:
         first = replay.next(SECONDS)

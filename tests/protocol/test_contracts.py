@@ -78,6 +78,9 @@ def test_every_contract_is_covered() -> None:
         system_status.ClientLoad,
         system_status.Connections,
         system_status.RateStatus,
+        system_status.BatchingStatus,
+        system_status.CompressionStatus,
+        streamed.Column,
     }
     assert public - nested <= set(CONTRACTS)
 

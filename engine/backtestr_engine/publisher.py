@@ -1,31 +1,26 @@
-"""What a backtest publishes: its events as stream payloads, batched, and what an earlier worker published left out.
+"""What a backtest publishes: its events as runs of messages, and what an earlier worker published left out.
 
-Each call returns what to send, in order: a `Published` note and one payload frame each.
+Each call returns topics and runs, in order; a `Batcher` makes batches of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-import msgspec
 import numpy as np
 
 from backtestr_protocol import topics
 from backtestr_protocol.codec import encoded_payload
-from backtestr_protocol.engine import Published
 from backtestr_protocol.messages import StreamOptions
 from backtestr_protocol.streamed import BacktestProgress
 
 from .backtest import Chunk
 from .bars import Bars
+from .columnar import ColumnRun
 from .encoding import Encoded, Ids, Number, Text, encode_payloads
 from .fills import ORDER_TYPES, REASONS, SIDES, STATUSES
+from .packing import Run
 from .panel import Panel
-
-# Messages in one batch: 125 KB of orders, which a subscriber decodes in a millisecond.
-MAX_BATCH = 500
-
-Publication = tuple[Published, bytes]
 
 
 class Publisher:
@@ -40,24 +35,31 @@ class Publisher:
         self._progress_topic = topics.progress(backtest_id)
         self._skip = {topic: published.get(topic, 0) for topic in (self._orders_topic, self._positions_topic)}
 
-    def chunk(self, chunk: Chunk, first_bar: int, stop_bar: int) -> list[Publication]:
+    @property
+    def topics(self) -> list[str]:
+        """All that it may publish on."""
+        prices = [topics.prices(one.symbol, one.timeframe) for one in self._panel.series if self._streams.prices]
+        return [*prices, self._orders_topic, self._positions_topic, self._progress_topic]
+
+    def chunk(self, chunk: Chunk, first_bar: int, stop_bar: int) -> list[tuple[str, Run]]:
         """What happened on rows [first_bar, stop_bar) of the panel."""
-        sent: list[Publication] = []
+        runs: list[tuple[str, Run]] = []
         if self._streams.prices:
             for series in self._panel.series:
                 bars = self._within(series, first_bar, stop_bar)
-                sent += _batches(topics.prices(bars.symbol, bars.timeframe), _encoded_prices(bars))
+                prices = _price_columns(bars) if self._streams.columns else _encoded_prices(bars)
+                runs.append((topics.prices(bars.symbol, bars.timeframe), prices))
         if self._streams.orders:
             orders = self._unpublished(self._orders_topic, chunk.orders)
-            sent += _batches(self._orders_topic, self._encoded_orders(orders))
+            runs.append((self._orders_topic, self._encoded_orders(orders)))
         if self._streams.positions:
             positions = self._unpublished(self._positions_topic, chunk.positions)
-            sent += _batches(self._positions_topic, self._encoded_positions(positions))
-        return sent
+            runs.append((self._positions_topic, self._encoded_positions(positions)))
+        return runs
 
-    def progress(self, progress: BacktestProgress) -> Publication:
-        note = Published(topic=self._progress_topic, count=1, progress_percent=progress.progress_percent)
-        return note, encoded_payload("BacktestProgress", progress)
+    def progress(self, progress: BacktestProgress) -> tuple[str, Run]:
+        payload = encoded_payload("BacktestProgress", progress)
+        return self._progress_topic, Encoded(payload, np.array([len(payload)]))
 
     def _within(self, bars: Bars, first_row: int, stop_row: int) -> Bars:
         times = self._panel.timestamp
@@ -112,8 +114,8 @@ class Publisher:
         )
 
 
+# A bar has no quotes: bid, ask and last are its close.
 def _encoded_prices(bars: Bars) -> Encoded:
-    """A bar has no quotes: bid, ask and last are its close."""
     return encode_payloads(
         "PriceUpdate",
         {
@@ -129,21 +131,16 @@ def _encoded_prices(bars: Bars) -> Encoded:
     )
 
 
-def _batches(topic: str, encoded: Encoded) -> list[Publication]:
-    """`encoded` as single payloads or batches of up to `MAX_BATCH`."""
-    sent: list[Publication] = []
-    for first in range(0, len(encoded), MAX_BATCH):
-        stop = min(first + MAX_BATCH, len(encoded))
-        payload = encoded.between(first, stop)
-        if stop - first > 1:
-            payload = _batch(payload, stop - first)
-        sent.append((Published(topic=topic, count=stop - first), payload))
-    return sent
-
-
-def _batch(messages: bytes, count: int) -> bytes:
-    header = bytes([0x90 | count]) if count < 16 else b"\xdc" + count.to_bytes(2, "big")
-    array = header + messages
-    return encoded_payload(
-        "Batch", {"count": count, "compression": "none", "rawBytes": len(array), "messages": msgspec.Raw(array)}
+def _price_columns(bars: Bars) -> ColumnRun:
+    return ColumnRun(
+        "PriceUpdate",
+        {"symbol": bars.symbol, "timeframe": bars.timeframe},
+        {
+            "timestamp": bars.timestamp // 1000,
+            "bid": bars.close,
+            "ask": bars.close,
+            "last": bars.close,
+            "volume": bars.volume,
+        },
+        len(bars),
     )

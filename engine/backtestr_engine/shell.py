@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
+import psutil
 import zmq
 
 from backtestr_protocol.codec import Signer
@@ -27,6 +28,7 @@ from backtestr_protocol.engine import (
     Assign,
     Beat,
     Finished,
+    Published,
     Ready,
     ToBroker,
     ToWorker,
@@ -39,13 +41,16 @@ from backtestr_protocol.frames import receive, send
 
 from .algorithm_files import Limit, load_folder
 from .algorithms import BUILT_IN
+from .batching import Batcher
 from .catalog import Catalog
 from .config import EngineConfig
 from .interruption import time_limit
 from .library import Library
+from .packing import Packer
 from .registered import RegisteredAlgorithms
 from .results import ResultStore
 from .synthetic import write_synthetic
+from .tuning import Tuner
 from .warm import warm
 from .workbench import Workbench
 
@@ -61,6 +66,8 @@ _GRACE_SECONDS = 2.0
 _REGISTERED = "algorithms-registered"
 # How often a thread that waits for the other looks whether the worker ends.
 _LOOK_SECONDS = 0.2
+# Of each further batch in how long batches wait to be sent: it follows a change within some forty of them.
+_SMOOTHING = 0.05
 
 
 T = TypeVar("T")
@@ -91,7 +98,10 @@ class _Threads:
 
     def __init__(self, outbox: int, limit_processor: Callable[[float], None]) -> None:
         self.inbox: queue.Queue[tuple[ToWorker, list[bytes]]] = queue.Queue(_INBOX)
-        self.outbox: queue.Queue[tuple[ToBroker, Sequence[bytes]]] = queue.Queue(outbox)
+        # With the moment at which each was put there.
+        self.outbox: queue.Queue[tuple[ToBroker, Sequence[bytes], float]] = queue.Queue(outbox)
+        self.sending = 0.0  # seconds that what is published waits there, smoothed
+        self.bench: Workbench | None = None  # once there is one; the I/O thread reads its counters only
         self.stopping = threading.Event()
         self.task_id: str | None = None
         self.deadline = _Deadline()
@@ -121,12 +131,30 @@ class _Threads:
 
     def send(self, sent: Sequence[tuple[ToBroker, Sequence[bytes]]]) -> None:
         """Hand over to the I/O thread; waits while its queue is full, which slows the work to what the broker takes."""
-        for item in sent:
+        if not sent:
+            return
+        now = time.monotonic()
+        for note, payload in sent:
             while not self.stopping.is_set():
                 with contextlib.suppress(queue.Full):
-                    self.outbox.put(item, timeout=_LOOK_SECONDS)
+                    self.outbox.put((note, payload, now), timeout=_LOOK_SECONDS)
                     break
         self.wake()
+
+    def sent(self, note: ToBroker, put: float) -> None:
+        """The I/O thread has sent that, which was put into the outbox at that time."""
+        if isinstance(note, Published):
+            self.sending += _SMOOTHING * (time.monotonic() - put - self.sending)
+
+    def tune(self, tuner: Tuner) -> None:
+        backlog = self.outbox.qsize() / self.outbox.maxsize
+        tuner.step(backlog=backlog, cpu_percent=psutil.cpu_percent(), sending_ms=1000 * self.sending)
+
+    def beat(self) -> Beat:
+        if self.bench is None:
+            return Beat(task_id=self.task_id)
+        batcher = self.bench.batcher
+        return Beat(task_id=self.task_id, batching=batcher.status(1000 * self.sending), compression=batcher.compression)
 
     def wake(self) -> None:
         with contextlib.suppress(OSError):  # it is being woken already, or has ended
@@ -196,7 +224,7 @@ def _exchange(
             now = time.monotonic()
             if now >= beat_due:
                 beat_due = now + beat_interval
-                waiting.append(encode_to_broker(signer, Beat(task_id=threads.task_id)))
+                waiting.append(encode_to_broker(signer, threads.beat()))
             deadline = threads.deadline
             if now >= deadline.at:
                 waiting.append(encode_to_broker(signer, _overdue(threads.task_id, deadline.message)))
@@ -229,11 +257,12 @@ def _send_burst(socket: zmq.Socket[bytes], signer: Signer, threads: _Threads, wa
     """Send up to a burst of what the compute thread made; True when there may be more."""
     for _ in range(_BURST):
         try:
-            note, payload = threads.outbox.get_nowait()
+            note, payload, put = threads.outbox.get_nowait()
         except queue.Empty:
             return False
         waiting.append(encode_to_broker(signer, note, payload))
         _send_all(socket, waiting)
+        threads.sent(note, put)
         if waiting:
             return False
     return True
@@ -267,7 +296,8 @@ def _compute(threads: _Threads, settings: WorkerSettings, config: EngineConfig, 
         RegisteredAlgorithms(data_dir / _REGISTERED),
         _ending_the_worker(threads, load_seconds),
     )
-    bench = Workbench(catalog, results, config.conventions, config.worker.chunk_bars, _wall_ms, library)
+    batcher = Batcher(config.batching.classes, Packer(config.compression, time.monotonic))
+    bench = Workbench(catalog, results, config.conventions, config.worker.chunk_bars, _wall_ms, batcher, library)
     warm(config.conventions)
     series = []
     if settings.kind == "interactive":
@@ -286,10 +316,12 @@ def _compute(threads: _Threads, settings: WorkerSettings, config: EngineConfig, 
         series=series,
         beat_interval_ms=config.worker.beat_interval_ms,
     )
+    threads.bench = bench
     threads.send([(ready, ())])
+    tuner, tune_due = Tuner(batcher), 0.0
     while not threads.stopping.is_set():
         try:
-            note, payload = threads.inbox.get(block=not bench.running, timeout=_LOOK_SECONDS)
+            note, payload = threads.inbox.get(block=not bench.running, timeout=_idle(bench))
         except queue.Empty:
             if bench.running:
                 with threads.limited(bench.time_left, _STUCK_BACKTEST):
@@ -300,8 +332,19 @@ def _compute(threads: _Threads, settings: WorkerSettings, config: EngineConfig, 
             with threads.limited(*_longest(note, bench, config)):
                 sent = bench.take(note, payload)
             threads.send(sent)
+        now = time.monotonic()
+        threads.send(bench.due(now))
+        if config.batching.adaptive and now >= tune_due:
+            tune_due = now + config.batching.adapt_interval_ms / 1000
+            threads.tune(tuner)
         if not bench.running:
             threads.task_id = None
+
+
+def _idle(bench: Workbench) -> float:
+    """Seconds that nothing is due for."""
+    deadline = bench.next_deadline()
+    return _LOOK_SECONDS if deadline is None else min(_LOOK_SECONDS, max(0.0, deadline - time.monotonic()))
 
 
 def _longest(note: ToWorker, bench: Workbench, config: EngineConfig) -> tuple[float, str]:

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from backtestr_engine.algorithms import BUILT_IN
+from backtestr_engine.batching import Batcher
 from backtestr_engine.catalog import Catalog
 from backtestr_engine.library import Library
 from backtestr_engine.options import Conventions
@@ -21,6 +22,8 @@ from backtestr_engine.synthetic import write_synthetic
 from backtestr_engine.workbench import Sent, Workbench
 from backtestr_protocol.engine import Assign, Control, Finished, Paused, Published, Resumed, Work
 from backtestr_protocol.messages import BacktestConfig
+from engine.batches import batcher as new_batcher
+from engine.batches import messages
 
 
 class Clock:
@@ -41,9 +44,9 @@ def store(tmp_path: Path) -> ResultStore:
 
 
 @pytest.fixture
-def bench(catalog: Catalog, store: ResultStore, conventions: Conventions) -> Workbench:
+def bench(catalog: Catalog, store: ResultStore, conventions: Conventions, batcher: Batcher) -> Workbench:
     write_synthetic(catalog)
-    return Workbench(catalog, store, conventions, chunk_bars=100, wall_ms=lambda: 1_700_000_000_000)
+    return Workbench(catalog, store, conventions, 100, lambda: 1_700_000_000_000, batcher)
 
 
 def config(**changes: Any) -> BacktestConfig:
@@ -102,7 +105,7 @@ def test_a_backtest_runs_in_chunks_and_is_stored_before_it_is_finished(bench: Wo
         assert notes(sent, Finished) == []
         sent = bench.step(Clock())
         steps += 1
-    assert steps == 10  # 1,000 bars, 100 at a time
+    assert steps == 11  # 1,000 bars, 100 at a time, and the result
     last_published, finished = sent[-2:]
     assert isinstance(last_published[0], Published)
     assert last_published[0].progress_percent == 100.0
@@ -114,8 +117,8 @@ def test_a_backtest_runs_in_chunks_and_is_stored_before_it_is_finished(bench: Wo
 def test_progress_comes_at_its_interval_and_at_the_end(bench: Workbench) -> None:
     assign(bench, config(options={"streams": {"progressIntervalMs": 50}}))
     clock = Clock(step=0.01)  # two looks a step: 20 ms
-    percents = [note.progress_percent for note in notes(run_out(bench, clock), Published) if note.progress_percent]
-    assert percents == [10.0, 40.0, 70.0, 100.0]
+    progress = [one["data"] for one in messages(run_out(bench, clock)) if one["type"] == "BacktestProgress"]
+    assert [one["progressPercent"] for one in progress] == [10.0, 40.0, 70.0, 100.0]
 
 
 def test_pause_parks_and_resume_goes_on_where_it_was(bench: Workbench, store: ResultStore) -> None:
@@ -126,7 +129,8 @@ def test_pause_parks_and_resume_goes_on_where_it_was(bench: Workbench, store: Re
     bench.step(Clock())
     task_id = paused.backtest_id or ""
     parked = bench.take(Control(task_id=task_id, action="pause"), [])
-    assert [note.progress_percent for note in notes(parked, Published)] == [10.0]
+    assert notes(parked, Published)[-1].progress_percent == 10.0
+    assert bench.next_deadline() is None
     assert notes(parked, Paused) == [Paused(task_id=task_id)]
     assert not bench.running
     other = config()
@@ -135,6 +139,47 @@ def test_pause_parks_and_resume_goes_on_where_it_was(bench: Workbench, store: Re
     assert notes(bench.take(Control(task_id=task_id, action="resume"), []), Resumed) == [Resumed(task_id=task_id)]
     run_out(bench)
     assert store.read(task_id)[0].metrics == store.read(straight.backtest_id or "")[0].metrics
+
+
+def test_what_a_paused_backtest_published_is_what_one_without_a_pause_did(bench: Workbench) -> None:
+    """Message by message, whatever the batches; and nothing waits while it is paused, or after its end."""
+    straight, paused = config(backtest_id="same"), config(backtest_id="same")
+    assign(bench, straight)
+    expected = [one for one in messages(run_out(bench)) if one["type"] != "BacktestProgress"]
+    assign(bench, paused)
+    sent: list[Sent] = []
+    while bench.running:
+        sent += bench.step(Clock())
+        if notes(sent, Finished):
+            break
+        sent += bench.take(Control(task_id="same", action="pause"), [])
+        assert isinstance(sent[-1][0], Paused)
+        assert bench.next_deadline() is None
+        sent += bench.take(Control(task_id="same", action="resume"), [])
+    of_topic = [[one for one in messages(sent) if one["type"] == kind] for kind in ("OrderUpdate", "PositionUpdate")]
+    assert of_topic == [[one for one in expected if one["type"] == kind] for kind in ("OrderUpdate", "PositionUpdate")]
+    assert len(of_topic[0]) > 10
+    assert bench.next_deadline() is None
+
+
+def test_events_wait_for_more_of_their_topic_and_no_longer_than_they_may(bench: Workbench) -> None:
+    assign(bench, config())
+    assert notes(bench.step(Clock()), Published) == []
+    deadline = bench.next_deadline()
+    assert deadline == 0.005
+    assert bench.due(0.0049) == []
+    topics = {note.topic.partition(".")[0] for note in notes(bench.due(0.005), Published)}
+    assert topics == {"orders", "positions"}
+    assert bench.next_deadline() == 0.050, "one progress message, fewer than its class's least"
+
+
+def test_what_happened_before_a_failure_is_published_before_it(bench: Workbench) -> None:
+    assign(bench, config(options={"timeLimitMs": 1_000}))
+    sent = run_out(bench, Clock(step=0.3))
+    assert notes(sent, Finished)[0].error.code == "TIMEOUT"
+    assert isinstance(sent[-1][0], Finished)
+    assert {one["type"] for one in messages(sent)} == {"OrderUpdate", "PositionUpdate", "BacktestProgress"}
+    assert bench.next_deadline() is None
 
 
 def test_a_backtest_can_begin_parked(bench: Workbench) -> None:
@@ -275,6 +320,7 @@ def test_the_version_that_was_checked_is_the_one_that_runs(
             conventions,
             chunk_bars=1_000,
             wall_ms=lambda: 1_700_000_000_000,
+            batcher=new_batcher(),
             library=Library(registered=RegisteredAlgorithms(tmp_path / "registered")),
         )
         for _ in range(2)

@@ -15,14 +15,13 @@ import statistics
 import time
 from collections import OrderedDict
 from functools import partial
-from typing import Any
 
 import msgspec
 from pipeline import Source, pipeline
 from subject import backtest, config
 from turns import Work, in_turn, print_table, ratios
 
-from backtestr.batches import PriceColumns, opened
+from backtestr.batches import PriceColumns, joined, opened
 from backtestr_engine.algorithms import BUILT_IN
 from backtestr_engine.backtest import Chunk, Plan, Run
 from backtestr_engine.config import load_config
@@ -81,11 +80,10 @@ def packed(run: Messages, size: int, level: Level) -> list[Batch]:
 
 
 def read(batches: list[Batch]) -> int:
-    """Take every batch apart, as the client does, but for the messages' own fields."""
-    found: list[Any] = []
-    for payload, _ in batches:
-        content = opened(_payload_decoder.decode(payload))
-        found.append(content.frame(1) if isinstance(content, PriceColumns) else content)
+    """Take every batch apart, as the client does: messages but for their own fields, columns to one table."""
+    found = [opened(_payload_decoder.decode(payload)) for payload, _ in batches]
+    if columns := [one for one in found if isinstance(one, PriceColumns)]:
+        joined(columns).frame(1)
     return len(found)
 
 
@@ -117,7 +115,7 @@ class Cache:
 
 
 def cache(run: Encoded, size: int, rounds: int) -> None:
-    """Two backtests that publish `run`; the first batch of the second is cut short by a pause, or is not."""
+    """Two backtests that publish `run`; a pause has the second one's batches begin elsewhere, or has not."""
 
     def cut(first: int) -> list[bytes]:
         starts = range(first, len(run) - size + 1, size)

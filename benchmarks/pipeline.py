@@ -24,7 +24,7 @@ import msgspec
 import numpy as np
 import zmq
 
-from backtestr.batches import PriceColumns, opened
+from backtestr.batches import PriceColumns, joined, opened
 from backtestr_broker.post import Post
 from backtestr_broker.sequencer import Sequencer
 from backtestr_engine.batching import Publication
@@ -37,6 +37,8 @@ INSTANCE = "benchmark"
 # As `worker.outbox` in config/engine.toml.
 OUTBOX = 256
 PATIENCE_MS = 60_000
+# Columns are put together into tables of about 65,536 rows, as `Subscription.frames` does with what lies unread.
+TABLE_BATCHES = 65
 
 _decoders: dict[str, msgspec.msgpack.Decoder[Any]] = {
     one.__name__: msgspec.msgpack.Decoder(one) for one in (PriceUpdate, OrderUpdate)
@@ -134,6 +136,7 @@ def _reader(directory: Path) -> None:
     (directory / "reader").touch()
     signer = Signer(KEY)
     seen: dict[str, list[Any]] = {}  # messages, bytes, the moment of the last, ms under way of each batch's messages
+    blocks: list[PriceColumns] = []
     asked: tuple[str, int] | None = None
     poller = zmq.Poller()
     poller.register(stream, zmq.POLLIN)
@@ -148,7 +151,10 @@ def _reader(directory: Path) -> None:
             of_topic = seen.setdefault(message.topic, [0, 0, 0.0, []])
             if isinstance(found, PriceColumns):
                 sent = np.array(found.numbers["timestamp"])
-                found.frame(1)
+                blocks.append(found)
+                if len(blocks) == TABLE_BATCHES:
+                    joined(blocks).frame(1)
+                    blocks.clear()
             else:
                 sent = np.array([_decoders[one.type].decode(one.data).timestamp for one in found])
             now = time.monotonic()

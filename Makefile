@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 
 .PHONY: help setup run-broker test lint types imports cover schema clean
 .PHONY: bench bench-rtt bench-pipelined bench-publishing bench-load bench-backtests bench-growth
-.PHONY: bench-engine bench-data bench-durability bench-curve chaos parity
+.PHONY: bench-engine bench-data bench-durability bench-curve bench-batching chaos parity
 
 help:
 	@echo "make run-broker    start the broker and its workers (sets everything up first)"
@@ -19,6 +19,7 @@ help:
 	@echo "make bench-engine  one backtest on 1M bars, direct, through the broker and beside vectorbt; how it scales"
 	@echo "make bench-durability  requests that wait for the disk, beside a bare commit"
 	@echo "make bench-curve   what encryption costs, beside plain TCP"
+	@echo "make bench-batching  settings of batching on a mixed load; what compression and columns cost and save"
 	@echo "make bench-data    a million rows imported and refused, 100,000 bars with indicators asked for"
 	@echo "make chaos         kills, stops, races, floods and hostile frames in full: what survives, and how long it takes"
 
@@ -89,6 +90,10 @@ bench-durability: setup
 
 bench-curve: setup
 	$(BIN)/python benchmarks/curve.py $(ARGS)
+
+bench-batching: setup
+	$(BIN)/python benchmarks/batching.py $(ARGS)
+	$(BIN)/python benchmarks/compression.py $(ARGS)
 
 # Everything that may go wrong, on purpose and in full: about a quarter of an hour. One of them: make chaos-state ARGS='--times 50'.
 CHAOS := workers broker subscriber state frames flood connections

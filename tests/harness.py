@@ -21,7 +21,7 @@ import psutil
 import zmq
 
 from backtestr_protocol.keys import KeyPair
-from protocol.independent import Fields, Requests, read_connection, unpack_stream
+from protocol.independent import Fields, Requests, messages_of, read_connection, unpack_stream
 
 ROOT = Path(__file__).parents[1]
 # A cold start compiles the kernels.
@@ -220,7 +220,7 @@ class Subscription:
         return topic, envelope
 
     def until(self, holds: Callable[[Fields], bool], timeout_s: float = 30.0) -> list[Fields]:
-        """Envelopes up to and including the first whose payload data `holds`."""
+        """Envelopes up to and including the first whose payload data, or of a batch one message's, `holds`."""
         deadline = time.monotonic() + timeout_s
         found: list[Fields] = []
         while True:
@@ -229,7 +229,7 @@ class Subscription:
             if not topic.startswith(self.topic):
                 continue
             found.append(envelope)
-            if holds(envelope["payload"]["data"]):
+            if any(holds(one["data"]) for one in messages_of(envelope["payload"])):
                 return found
 
 
@@ -256,13 +256,7 @@ def dense(stranger: Stranger, subscription: Subscription, last_seq: int) -> list
 
 def messages(envelope: Fields) -> list[tuple[int, Fields]]:
     """The payloads of a stream message, each with its sequence number, batches taken apart."""
-    payload = envelope["payload"]
-    if payload["type"] != "Batch":
-        return [(envelope["seq"], payload)]
-    batch = payload["data"]
-    assert batch["compression"] == "none"
-    assert batch["count"] == len(batch["messages"])
-    return list(enumerate(batch["messages"], envelope["seq"]))
+    return list(enumerate(messages_of(envelope["payload"]), envelope["seq"]))
 
 
 @contextlib.contextmanager

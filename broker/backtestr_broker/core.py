@@ -383,7 +383,7 @@ class Core:
                 case engine.Finished():
                     self.scheduler.finished(worker, note, payload)
                 case engine.Beat():
-                    pass  # being heard of is all it says
+                    worker.batching, worker.compression = note.batching, note.compression
         except ValidationError as error:
             self._notify("message_refused", code=error.code, reason=error.message, workerId=worker.worker_id)
 

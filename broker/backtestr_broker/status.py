@@ -171,6 +171,8 @@ def _worker_status(worker: Worker, life: Life, now: float) -> WorkerStatus:
         restarts=life.restarts,
         early_deaths=life.early_deaths,
         next_start_ms=None if life.next_start is None else round(max(0.0, life.next_start - now) * 1000),
+        batching=worker.batching,
+        compression=worker.compression,
     )
 
 

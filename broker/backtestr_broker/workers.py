@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from backtestr_protocol.engine import MAX_PARKED, WorkerKind
+from backtestr_protocol.system_status import BatchingStatus, CompressionStatus
 
 WorkerState = Literal["starting", "idle", "busy", "lost"]
 
@@ -17,7 +18,18 @@ WorkerState = Literal["starting", "idle", "busy", "lost"]
 class Worker:
     """`peer` is its connection on the engine socket, None before it is ready and after it was lost."""
 
-    __slots__ = ("has_ended", "kind", "last_seen", "parked", "peer", "pid", "task_id", "worker_id")
+    __slots__ = (
+        "batching",
+        "compression",
+        "has_ended",
+        "kind",
+        "last_seen",
+        "parked",
+        "peer",
+        "pid",
+        "task_id",
+        "worker_id",
+    )
 
     def __init__(self, worker_id: str, kind: WorkerKind, pid: int, now: float) -> None:
         self.worker_id = worker_id
@@ -28,6 +40,8 @@ class Worker:
         self.has_ended = False
         self.task_id: str | None = None
         self.parked: set[str] = set()
+        self.batching: dict[str, BatchingStatus] = {}  # how it publishes, as its latest beat said
+        self.compression: CompressionStatus | None = None
 
     def holds(self, task_id: str) -> bool:
         """Whether it is working on that, or has it parked."""

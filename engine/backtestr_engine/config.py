@@ -9,7 +9,9 @@ import msgspec
 
 from backtestr_protocol.options import load_options
 
+from .batching import BatchOptions
 from .options import Conventions
+from .packing import CompressionOptions
 
 _Positive = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -32,9 +34,30 @@ class AlgorithmOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         return data_dir / Path(self.folder).expanduser()
 
 
+class BatchingOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    adaptive: bool
+    adapt_interval_ms: Annotated[int, msgspec.Meta(ge=10)]
+    prices: BatchOptions
+    progress: BatchOptions
+    orders: BatchOptions
+    positions: BatchOptions
+
+    @property
+    def classes(self) -> dict[str, BatchOptions]:
+        """By what the topics of each class begin with."""
+        return {
+            "prices": self.prices,
+            "progress": self.progress,
+            "orders": self.orders,
+            "positions": self.positions,
+        }
+
+
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     worker: WorkerOptions
     algorithms: AlgorithmOptions
+    batching: BatchingOptions
+    compression: CompressionOptions
     conventions: Conventions
 
 

@@ -52,6 +52,15 @@ class Encoded(msgspec.Struct, frozen=True):
     def __len__(self) -> int:
         return len(self.ends)
 
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    def cut(self, first: int, stop: int) -> Encoded:
+        """Maps [first, stop), which do not keep the others."""
+        begin = int(self.ends[first - 1]) if first else 0
+        return Encoded(self.between(first, stop), self.ends[first:stop] - begin)
+
     def between(self, first: int, stop: int) -> bytes:
         """The bytes of maps [first, stop)."""
         begin = int(self.ends[first - 1]) if first else 0

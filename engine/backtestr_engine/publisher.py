@@ -1,31 +1,26 @@
-"""What a backtest publishes: its events as stream payloads, batched, and what an earlier worker published left out.
+"""What a backtest publishes: its events as runs of messages, and what an earlier worker published left out.
 
-Each call returns what to send, in order: a `Published` note and one payload frame each.
+Each call returns topics and runs, in order; a `Batcher` makes batches of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-import msgspec
 import numpy as np
 
 from backtestr_protocol import topics
 from backtestr_protocol.codec import encoded_payload
-from backtestr_protocol.engine import Published
 from backtestr_protocol.messages import StreamOptions
 from backtestr_protocol.streamed import BacktestProgress
 
 from .backtest import Chunk
 from .bars import Bars
+from .columnar import ColumnRun
 from .encoding import Encoded, Ids, Number, Text, encode_payloads
 from .fills import ORDER_TYPES, REASONS, SIDES, STATUSES
+from .packing import Run
 from .panel import Panel
-
-# Messages in one batch: 125 KB of orders, which a subscriber decodes in a millisecond.
-MAX_BATCH = 500
-
-Publication = tuple[Published, bytes]
 
 
 class Publisher:
@@ -42,25 +37,32 @@ class Publisher:
         numbered = (self._orders_topic, self._positions_topic, *self._prices_topics)
         self._skip = {topic: published.get(topic, 0) for topic in numbered}
 
-    def chunk(self, chunk: Chunk, first_bar: int, stop_bar: int) -> list[Publication]:
+    @property
+    def topics(self) -> list[str]:
+        """All that it may publish on."""
+        prices = self._prices_topics if self._streams.prices else []
+        return [*prices, self._orders_topic, self._positions_topic, self._progress_topic]
+
+    def chunk(self, chunk: Chunk, first_bar: int, stop_bar: int) -> list[tuple[str, Run]]:
         """What happened on rows [first_bar, stop_bar) of the panel."""
-        sent: list[Publication] = []
+        runs: list[tuple[str, Run]] = []
         if self._streams.prices:
             for topic, series in zip(self._prices_topics, self._panel.series, strict=True):
                 bars = self._within(series, first_bar, stop_bar)
                 unpublished = bars[self._published(topic, len(bars)) :]
-                sent += batches(topic, encoded_prices(unpublished, backtestId=self._backtest_id))
+                as_wished = price_columns if self._streams.columns else encoded_prices
+                runs.append((topic, as_wished(unpublished, backtestId=self._backtest_id)))
         if self._streams.orders:
             orders = self._unpublished(self._orders_topic, chunk.orders)
-            sent += batches(self._orders_topic, self._encoded_orders(orders))
+            runs.append((self._orders_topic, self._encoded_orders(orders)))
         if self._streams.positions:
             positions = self._unpublished(self._positions_topic, chunk.positions)
-            sent += batches(self._positions_topic, self._encoded_positions(positions))
-        return sent
+            runs.append((self._positions_topic, self._encoded_positions(positions)))
+        return runs
 
-    def progress(self, progress: BacktestProgress) -> Publication:
-        note = Published(topic=self._progress_topic, count=1, progress_percent=progress.progress_percent)
-        return note, encoded_payload("BacktestProgress", progress)
+    def progress(self, progress: BacktestProgress) -> tuple[str, Run]:
+        payload = encoded_payload("BacktestProgress", progress)
+        return self._progress_topic, Encoded(payload, np.array([len(payload)]))
 
     def _within(self, bars: Bars, first_row: int, stop_row: int) -> Bars:
         times = self._panel.timestamp
@@ -138,21 +140,17 @@ def encoded_prices(bars: Bars, **source: str) -> Encoded:
     )
 
 
-def batches(topic: str, encoded: Encoded) -> list[Publication]:
-    """`encoded` as single payloads or batches of up to `MAX_BATCH`."""
-    sent: list[Publication] = []
-    for first in range(0, len(encoded), MAX_BATCH):
-        stop = min(first + MAX_BATCH, len(encoded))
-        payload = encoded.between(first, stop)
-        if stop - first > 1:
-            payload = _batch(payload, stop - first)
-        sent.append((Published(topic=topic, count=stop - first), payload))
-    return sent
-
-
-def _batch(messages: bytes, count: int) -> bytes:
-    header = bytes([0x90 | count]) if count < 16 else b"\xdc" + count.to_bytes(2, "big")
-    array = header + messages
-    return encoded_payload(
-        "Batch", {"count": count, "compression": "none", "rawBytes": len(array), "messages": msgspec.Raw(array)}
+def price_columns(bars: Bars, **source: str) -> ColumnRun:
+    """The same as columns."""
+    return ColumnRun(
+        "PriceUpdate",
+        {"symbol": bars.symbol, "timeframe": bars.timeframe, **source},
+        {
+            "timestamp": bars.timestamp // 1000,
+            "bid": bars.close,
+            "ask": bars.close,
+            "last": bars.close,
+            "volume": bars.volume,
+        },
+        len(bars),
     )

@@ -37,10 +37,12 @@ from backtestr_protocol.errors import DataError, InvalidConfiguration, Validatio
 from backtestr_protocol.messages import Nothing
 
 from .bars import Bars
+from .batching import BatchOptions, at_once
 from .catalog import Catalog
 from .instants import instant
 from .pace import Pace
-from .publisher import batches, encoded_prices
+from .packing import Packer
+from .publisher import encoded_prices
 from .timeframes import LENGTH_US
 
 Sent = tuple[ToBroker, Sequence[bytes]]
@@ -166,7 +168,11 @@ class _Replay:
 
 
 class Replays:
-    def __init__(self) -> None:
+    def __init__(self, batching: BatchOptions, packer: Packer) -> None:
+        """`batching`: that of prices, of which replays need no more than how large a batch may be: what falls due
+        within a `MOMENT` goes out together as it is."""
+        self._batching = batching
+        self._packer = packer
         self._replays: dict[str, _Replay] = {}
 
     @property
@@ -212,7 +218,8 @@ class Replays:
 
     def _play(self, replay: _Replay, count: int, now: float) -> list[Sent]:
         bars = replay.bars[replay.position : replay.position + count]
-        published = batches(replay.topic, encoded_prices(bars, replayId=replay.replay_id))
+        prices = encoded_prices(bars, replayId=replay.replay_id)
+        published = at_once(replay.topic, prices, self._batching, self._packer)
         reached = 0
         sent: list[Sent] = []
         for note, payload in published:

@@ -25,11 +25,17 @@ _log = logging.getLogger(__name__)
 
 class ReplayHost:
     def __init__(
-        self, name: str, send: Callable[[Sequence[Sent]], None], stopping: threading.Event, wall_ms: Callable[[], int]
+        self,
+        name: str,
+        replays: Callable[[], Replays],
+        send: Callable[[Sequence[Sent]], None],
+        stopping: threading.Event,
+        wall_ms: Callable[[], int],
     ) -> None:
-        """`send` may wait, which slows the replays down to what the broker takes."""
+        """`replays` makes an empty machine of them. `send` may wait, which slows them down to what the broker takes."""
         self._inbox: queue.Queue[Tape | Control | Credit] = queue.Queue(_INBOX)
-        self._replays = Replays()
+        self._make = replays
+        self._replays = replays()
         self._send = send
         self._stopping = stopping
         self._wall_ms = wall_ms
@@ -69,5 +75,5 @@ class ReplayHost:
             _log.exception("the replays failed; fault %s", fault_id)
             fault = SystemFault(f"the engine failed: {type(error).__name__}: {error}", id=fault_id)
             data = fault.to_data(component="engine", timestamp=self._wall_ms())
-            lost, self._replays = self._replays, Replays()
+            lost, self._replays = self._replays, self._make()
             return [(Finished(task_id=one, outcome="failed", error=data), ()) for one in lost.replay_ids]

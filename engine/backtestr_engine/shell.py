@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
+import psutil
 import zmq
 
 from backtestr_protocol.codec import Signer
@@ -30,6 +31,7 @@ from backtestr_protocol.engine import (
     Beat,
     Credit,
     Finished,
+    Published,
     Ready,
     Task,
     ToBroker,
@@ -42,15 +44,19 @@ from backtestr_protocol.frames import receive, send
 
 from .algorithm_files import Limit, load_folder
 from .algorithms import BUILT_IN
+from .batching import Batcher
 from .catalog import Catalog
 from .config import EngineConfig
 from .interruption import time_limit
 from .library import Library
 from .log import TaskLog
+from .packing import Packer
 from .registered import RegisteredAlgorithms
+from .replay import Replays
 from .replay_host import ReplayHost
 from .results import ResultStore
 from .synthetic import write_synthetic
+from .tuning import Tuner
 from .warm import warm
 from .workbench import Workbench
 
@@ -66,6 +72,8 @@ _GRACE_SECONDS = 2.0
 _REGISTERED = "algorithms-registered"
 # How often a thread that waits for the other looks whether the worker ends.
 _LOOK_SECONDS = 0.2
+# Of each further batch in how long batches wait to be sent: it follows a change within some forty of them.
+_SMOOTHING = 0.05
 
 
 T = TypeVar("T")
@@ -96,7 +104,10 @@ class _Threads:
 
     def __init__(self, worker_id: str, outbox: int, limit_processor: Callable[[float], None]) -> None:
         self.inbox: queue.Queue[tuple[Task, list[bytes]]] = queue.Queue(_INBOX)
-        self.outbox: queue.Queue[tuple[ToBroker, Sequence[bytes]]] = queue.Queue(outbox)
+        # With the moment at which each was put there.
+        self.outbox: queue.Queue[tuple[ToBroker, Sequence[bytes], float]] = queue.Queue(outbox)
+        self.sending = 0.0  # seconds that what is published waits there, smoothed
+        self.bench: Workbench | None = None  # once there is one; the I/O thread reads its counters only
         self.stopping = threading.Event()
         self.task_id: str | None = None
         self.tasks = TaskLog(worker_id)
@@ -127,12 +138,30 @@ class _Threads:
 
     def send(self, sent: Sequence[tuple[ToBroker, Sequence[bytes]]]) -> None:
         """Hand over to the I/O thread; waits while its queue is full, which slows the work to what the broker takes."""
-        for item in sent:
+        if not sent:
+            return
+        now = time.monotonic()
+        for note, payload in sent:
             while not self.stopping.is_set():
                 with contextlib.suppress(queue.Full):
-                    self.outbox.put(item, timeout=_LOOK_SECONDS)
+                    self.outbox.put((note, payload, now), timeout=_LOOK_SECONDS)
                     break
         self.wake()
+
+    def sent(self, note: ToBroker, put: float) -> None:
+        """The I/O thread has sent that, which was put into the outbox at that time."""
+        if isinstance(note, Published):
+            self.sending += _SMOOTHING * (time.monotonic() - put - self.sending)
+
+    def tune(self, tuner: Tuner) -> None:
+        backlog = self.outbox.qsize() / self.outbox.maxsize
+        tuner.step(backlog=backlog, cpu_percent=psutil.cpu_percent(), sending_ms=1000 * self.sending)
+
+    def beat(self) -> Beat:
+        if self.bench is None:
+            return Beat(task_id=self.task_id)
+        batcher = self.bench.batcher
+        return Beat(task_id=self.task_id, batching=batcher.status(1000 * self.sending), compression=batcher.compression)
 
     def wake(self) -> None:
         with contextlib.suppress(OSError):  # it is being woken already, or has ended
@@ -157,7 +186,9 @@ def run_worker(
     threads = _Threads(settings.worker_id, config.worker.outbox, limit_processor)
     host = None
     if settings.kind == "interactive":
-        host = ReplayHost(f"{settings.worker_id}-replays", threads.send, threads.stopping, _wall_ms)
+        name, prices = f"{settings.worker_id}-replays", config.batching.classes["prices"]
+        packer = Packer(config.compression, time.monotonic)
+        host = ReplayHost(name, lambda: Replays(prices, packer), threads.send, threads.stopping, _wall_ms)
     compute = threading.Thread(
         target=_compute,
         args=(threads, settings, config, data_dir, host),
@@ -216,7 +247,7 @@ def _exchange(
             now = time.monotonic()
             if now >= beat_due:
                 beat_due = now + beat_interval
-                waiting.append(encode_to_broker(signer, Beat(task_id=threads.task_id)))
+                waiting.append(encode_to_broker(signer, threads.beat()))
             deadline = threads.deadline
             if now >= deadline.at:
                 _log.error("task_given_up", extra={**threads.tasks.facts(threads.task_id), "error": deadline.message})
@@ -250,11 +281,12 @@ def _send_burst(socket: zmq.Socket[bytes], signer: Signer, threads: _Threads, wa
     """Send up to a burst of what the compute thread made; True when there may be more."""
     for _ in range(_BURST):
         try:
-            note, payload = threads.outbox.get_nowait()
+            note, payload, put = threads.outbox.get_nowait()
         except queue.Empty:
             return False
         waiting.append(encode_to_broker(signer, note, payload))
         _send_all(socket, waiting)
+        threads.sent(note, put)
         if waiting:
             return False
     return True
@@ -292,7 +324,8 @@ def _compute(
         RegisteredAlgorithms(data_dir / _REGISTERED),
         _ending_the_worker(threads, load_seconds),
     )
-    bench = Workbench(catalog, results, config.conventions, config.worker.chunk_bars, _wall_ms, library)
+    batcher = Batcher(config.batching.classes, Packer(config.compression, time.monotonic))
+    bench = Workbench(catalog, results, config.conventions, config.worker.chunk_bars, _wall_ms, batcher, library)
     warm(config.conventions)
     series = []
     if settings.kind == "interactive":
@@ -311,9 +344,11 @@ def _compute(
         series=series,
         beat_interval_ms=config.worker.beat_interval_ms,
     )
+    threads.bench = bench
     threads.send([(ready, ())])
+    tuner, tune_due = Tuner(batcher), 0.0
     while not threads.stopping.is_set():
-        wait = min(_LOOK_SECONDS, bench.wait(time.monotonic)) if bench.running else _LOOK_SECONDS
+        wait = _idle(bench)
         try:
             note, payload = threads.inbox.get(block=wait > 0, timeout=wait)
         except queue.Empty:
@@ -335,8 +370,21 @@ def _compute(
                     host.put(tape)
             tasks.sent(sent)
             threads.send(sent)
+        now = time.monotonic()
+        threads.send(bench.due(now))
+        if config.batching.adaptive and now >= tune_due:
+            tune_due = now + config.batching.adapt_interval_ms / 1000
+            threads.tune(tuner)
         if not bench.running:
             threads.task_id = None
+
+
+def _idle(bench: Workbench) -> float:
+    """Seconds that there is nothing to do for."""
+    now = time.monotonic()
+    wait = bench.wait(now) if bench.running else _LOOK_SECONDS
+    deadline = bench.next_deadline()
+    return max(0.0, min(_LOOK_SECONDS, wait, wait if deadline is None else deadline - now))
 
 
 def _longest(note: Task, bench: Workbench, config: EngineConfig) -> tuple[float, str]:

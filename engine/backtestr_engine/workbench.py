@@ -3,11 +3,14 @@
     bench.take(note, payload)     # what the broker sent
     bench.step(clock)             # a slice of the running backtest: a few milliseconds
     bench.running                 # whether there is anything to step
-    bench.wait(clock)             # seconds until there is, which take a pause or a stop as well as any
+    bench.wait(now)               # seconds until there is, which take a pause or a stop as well as any
 
-The first two return what to send to the broker. A backtest is walked in chunks of bars, so pause, resume, stop and
-progress take effect within a chunk; since chunks do not change results, a paused and resumed run equals one that never
-was.
+    bench.due(now)                # what waited for more of its topic, and has waited long enough by now
+    bench.next_deadline()         # when that is, if nothing else happens
+
+`take`, `step` and `due` return what to send to the broker. A backtest is walked in chunks of bars, so pause, resume,
+stop and progress take effect within a chunk; since chunks do not change results, a paused and resumed run equals one
+that never was.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ from backtestr_protocol.errors import BacktestrError, SystemFault, TimedOut
 from backtestr_protocol.messages import BacktestConfig, Nothing
 
 from .backtest import Run, prepare
+from .batching import Batcher, Publication
 from .catalog import Catalog
 from .library import Library
 from .options import Conventions
@@ -63,6 +67,7 @@ class _Backtest:
         self.publisher = publisher
         self.spent = 0.0
         self.progress_due = 0.0
+        self.now = 0.0  # when it was last at work
         self.stepped = -math.inf
         pace = run.plan.options.pace
         self.pace = None if pace is None else Pace(pace)
@@ -92,10 +97,6 @@ class _Backtest:
         self.progress_due = now + self.progress_interval
         return True
 
-    def published_progress(self) -> Sent:
-        note, payload = self.publisher.progress(self.run.progress())
-        return note, (payload,)
-
 
 class Workbench:
     def __init__(
@@ -105,6 +106,7 @@ class Workbench:
         conventions: Conventions,
         chunk_bars: int,
         wall_ms: Callable[[], int],
+        batcher: Batcher,
         library: Library | None = None,
     ) -> None:
         self._catalog = catalog
@@ -113,6 +115,7 @@ class Workbench:
         self._library = library or Library()
         self._chunk_bars = chunk_bars
         self._wall_ms = wall_ms
+        self.batcher = batcher
         self._questions = Questions(catalog, results, conventions, self._library, wall_ms)
         self._running: _Backtest | None = None
         self._parked: dict[str, _Backtest] = {}
@@ -130,11 +133,10 @@ class Workbench:
         """Seconds that the running backtest may still work; none without one."""
         return self._running.time_limit - self._running.spent if self._running else math.inf
 
-    def wait(self, clock: Clock) -> float:
+    def wait(self, now: float) -> float:
         """Seconds until the running backtest has something to do: none, unless its pace makes it wait."""
-        if self._running is None or self._running.pace is None:
+        if self._running is None or self._running.pace is None or self._running.run.done:
             return 0.0
-        now = clock()
         return max(0.0, self._running.pace.deadline(now) - now, self._running.stepped + MOMENT - now)
 
     def take_opened(self) -> list[Tape]:
@@ -152,11 +154,21 @@ class Workbench:
             case Control(action=action):
                 return self._guarded(task_id, lambda: self._control(task_id, action))
 
+    def due(self, now: float) -> list[Sent]:
+        """What has waited for further messages of its topic as long as it may."""
+        return _sent(self.batcher.take(now))
+
+    def next_deadline(self) -> float | None:
+        """When there is something `due`, in the seconds of the clock; None while nothing waits."""
+        return self.batcher.next_deadline()
+
     def step(self, clock: Clock) -> list[Sent]:
-        """Walk one chunk of the running backtest; the last one also stores its result."""
+        """Walk one chunk of the running backtest; after the last one, store its result."""
         backtest = self._running
         if backtest is None:
             return []
+        if backtest.run.done:
+            return self._guarded(backtest.backtest_id, lambda: self._finish(backtest, "completed"))
         return self._guarded(backtest.backtest_id, lambda: self._walk(backtest, clock))
 
     def _answer(self, task_id: str, work: Work, data: bytes) -> list[Sent]:
@@ -181,25 +193,35 @@ class Workbench:
         if not (bars := backtest.due(self._chunk_bars, began)):
             return []
         chunk = run.advance(bars)
-        sent: list[Sent] = [
-            (note, (payload,)) for note, payload in backtest.publisher.chunk(chunk, first_bar, run.bars_walked)
-        ]
-        now = clock()
+        runs = backtest.publisher.chunk(chunk, first_bar, run.bars_walked)
+        backtest.now = now = clock()
+        sent = _sent([one for topic, events in runs for one in self.batcher.add(topic, events, now)])
         backtest.spent += now - began
         backtest.stepped = began
         if backtest.pace is not None:
             backtest.pace.take(run.bars_walked - first_bar)
-        if run.done:
-            return sent + self._finish(backtest, "completed")
+        if run.done:  # the result is stored in a step of its own: what has happened does not wait for the disk
+            return sent + self._flushed(backtest)
         if backtest.spent > backtest.time_limit:
-            raise TimedOut(
+            late = TimedOut(
                 f"the backtest worked for {backtest.spent:.1f} s and was allowed {backtest.time_limit:g} s; "
                 "raise options.timeLimitMs, or test fewer bars",
                 bar=run.bars_walked,
             )
+            return sent + self._flushed(backtest) + self._failed(run.backtest_id, late)
         if backtest.tells_progress(now):
-            sent.append(backtest.published_progress())
+            # What is due goes before: one that comes every max_wait_ms travels alone, and does not wait for the next.
+            sent += self.due(now) + self._progress(backtest)
         return sent
+
+    def _progress(self, backtest: _Backtest) -> list[Sent]:
+        progress = backtest.run.progress()
+        topic, run = backtest.publisher.progress(progress)
+        return _sent(self.batcher.add(topic, run, backtest.now, progress.progress_percent))
+
+    def _flushed(self, backtest: _Backtest) -> list[Sent]:
+        """All that waits of its streams."""
+        return [one for topic in backtest.publisher.topics for one in _sent(self.batcher.flush(topic))]
 
     def _control(self, task_id: str, action: str) -> list[Sent]:
         running = self._running if self._running and self._running.backtest_id == task_id else None
@@ -220,15 +242,16 @@ class Workbench:
         self._parked[backtest.backtest_id] = backtest
         if backtest.pace is not None:
             backtest.pace.halt()
-        return [backtest.published_progress(), (Paused(task_id=backtest.backtest_id), ())]
+        told = self._progress(backtest) + self._flushed(backtest)
+        return [*told, (Paused(task_id=backtest.backtest_id), ())]
 
     def _finish(self, backtest: _Backtest, outcome: Outcome) -> list[Sent]:
         """Store the result, synced and whole, and only then say that the backtest has ended."""
-        last = backtest.published_progress()
+        last = self._progress(backtest) + self._flushed(backtest)
         run = backtest.run
         self._results.write(run.backtest_id, outcome, run.plan.resolved_config(), run.finish())
         self._forget(run.backtest_id)
-        return [last, (Finished(task_id=run.backtest_id, outcome=outcome), (encode(Nothing()),))]
+        return [*last, (Finished(task_id=run.backtest_id, outcome=outcome), (encode(Nothing()),))]
 
     def _forget(self, task_id: str) -> None:
         self._parked.pop(task_id, None)
@@ -240,9 +263,9 @@ class Workbench:
         try:
             return work()
         except BacktestrError as error:
-            failure = error
+            return self._waiting(task_id) + self._failed(task_id, error)
         except MemoryError as error:
-            failure = SystemFault(
+            failure: BacktestrError = SystemFault(
                 f"there is not enough memory for this: {error}; ask for fewer bars, or raise memory_limit_bytes in "
                 "engine.toml"
             )
@@ -250,6 +273,20 @@ class Workbench:
             fault_id = str(uuid.uuid4())
             _log.exception("task %s failed; fault %s", task_id, fault_id)
             failure = SystemFault(f"the engine failed: {type(error).__name__}: {error}", id=fault_id)
+        self._waiting(task_id)  # not sent: messages before these may have been lost with what failed
+        return self._failed(task_id, failure)
+
+    def _waiting(self, task_id: str) -> list[Sent]:
+        """All that waits of a backtest's streams; nothing of another task."""
+        running = self._running if self._running and self._running.backtest_id == task_id else None
+        backtest = running or self._parked.get(task_id)
+        return self._flushed(backtest) if backtest else []
+
+    def _failed(self, task_id: str, error: BacktestrError) -> list[Sent]:
         self._forget(task_id)
-        data = failure.to_data(component="engine", timestamp=self._wall_ms())
+        data = error.to_data(component="engine", timestamp=self._wall_ms())
         return [(Finished(task_id=task_id, outcome="failed", error=data), ())]
+
+
+def _sent(publications: list[Publication]) -> list[Sent]:
+    return [(note, (payload,)) for note, payload in publications]

@@ -15,6 +15,7 @@ import msgspec
 from .codec import TO_BROKER, TO_WORKER, Signer, decode, encode
 from .errors import ErrorData, SerializationError
 from .messages import AlgorithmInfo, SeriesInfo
+from .system_status import BatchingStatus, CompressionStatus
 
 WorkerKind = Literal["compute", "interactive"]
 # What a worker can be told to do. A backtest is checked before it is accepted and run afterwards, the bars of a replay
@@ -84,9 +85,11 @@ class Ready(_Note, frozen=True, kw_only=True):
 
 
 class Beat(_Note, frozen=True, kw_only=True):
-    """The I/O thread is alive; `task_id` is what the compute thread is at."""
+    """The I/O thread is alive; `task_id` is what the compute thread is at. How it publishes, once it has."""
 
     task_id: str | None
+    batching: dict[str, BatchingStatus] = {}
+    compression: CompressionStatus | None = None
 
 
 class ReplayMark(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

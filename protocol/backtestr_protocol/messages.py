@@ -330,7 +330,10 @@ class BacktestConfig(Contract, frozen=True, kw_only=True):
 
 
 class StreamOptions(Contract, frozen=True, kw_only=True):
+    """`columns`: batches of prices come as columns, which a reader has to know (PROTOCOL.md, section 9)."""
+
     prices: bool = False
+    columns: bool = False
     orders: bool = True
     positions: bool = True
     progress_interval_ms: int = 50

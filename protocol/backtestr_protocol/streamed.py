@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from .compression import Compression
 from .messages import Contract, OrderStatus, OrderType, Side, StateEntry
 
 
@@ -85,10 +86,24 @@ class Watermarks(Contract, frozen=True, kw_only=True):
     topics: dict[str, int]
 
 
+class Column(Contract, frozen=True, kw_only=True):
+    """Values of one field, 8 bytes each, little-endian: float64 (`<f8`) or int64 (`<i8`)."""
+
+    dtype: Literal["<f8", "<i8"]
+    data: bytes
+
+
+Columns = dict[str, Column | str | int | float]
+
+
 class Batch(Contract, frozen=True, kw_only=True):
-    """`messages`: payloads in order (`compression: "none"`), or the compressed MessagePack bytes of that array."""
+    """`messages`: payloads in order (`compression: "none"`), or the compressed MessagePack bytes of that array. Or, of
+    messages that are all of one `type`, `columns`: by the name of its field a `Column`, or the value that all have; or
+    the compressed MessagePack bytes of that map."""
 
     count: int
-    compression: Literal["none", "lz4", "zstd", "gzip"]
+    compression: Compression
     raw_bytes: int
-    messages: list[msgspec.Raw] | bytes
+    messages: list[msgspec.Raw] | bytes | None = None
+    type: str | None = None
+    columns: Columns | bytes | None = None

@@ -15,9 +15,29 @@ class MemoryUsage(Contract, frozen=True, kw_only=True):
     percentage: float
 
 
+class BatchingStatus(Contract, frozen=True, kw_only=True):
+    """How a worker publishes on one class of topics: messages that make a batch, ms that the first of them waits for
+    others, and how long it waited lately until it was sent; messages and batches since the worker's start."""
+
+    size: int
+    wait_ms: float
+    latency_ms: float
+    messages: int
+    batches: int
+
+
+class CompressionStatus(Contract, frozen=True, kw_only=True):
+    """What compressing came to since the worker's start: batches, their bytes before and after, and its time."""
+
+    batches: int
+    bytes_in: int
+    bytes_out: int
+    time_ms: float
+
+
 class WorkerStatus(Contract, frozen=True, kw_only=True):
     """`restarts`: how often it was started again. `early_deaths`: how often in a row it ended soon after its start.
-    `next_start_ms`: until it is started again, of one that is lost."""
+    `next_start_ms`: until it is started again, of one that is lost. `batching` is by class of topics (`orders`)."""
 
     worker_id: str
     pid: int
@@ -26,6 +46,8 @@ class WorkerStatus(Contract, frozen=True, kw_only=True):
     restarts: int = 0
     early_deaths: int = 0
     next_start_ms: int | None = None
+    batching: dict[str, BatchingStatus] = {}
+    compression: CompressionStatus | None = None
 
 
 class ClientLoad(Contract, frozen=True, kw_only=True):

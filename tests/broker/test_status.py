@@ -11,6 +11,7 @@ from backtestr_broker import sessions
 from backtestr_broker.events import HostSample, WorkerExited
 from backtestr_broker.status import RECENT_SECONDS
 from backtestr_protocol import engine
+from backtestr_protocol.system_status import BatchingStatus, CompressionStatus
 from broker.link import HOST, LIMITS, Client, Link, Worker, config
 from broker.steps import MakeLink, start, status
 
@@ -74,6 +75,22 @@ def test_a_crash_loop_is_a_warning_for_as_long_as_it_is_one(link: Link) -> None:
     link.start_worker("compute-1", "compute").ready()
     link.now += 10
     assert told(link) == ("healthy", [])
+
+
+def test_how_a_worker_publishes_is_told_until_it_is_lost(link: Link) -> None:
+    batching = {"orders": BatchingStatus(size=500, wait_ms=5.0, latency_ms=7.5, messages=1000, batches=2)}
+    compression = CompressionStatus(batches=1, bytes_in=1000, bytes_out=100, time_ms=0.5)
+    worker = link.worker("compute-1")
+
+    def said() -> list[tuple[dict[str, BatchingStatus], CompressionStatus | None]]:
+        return [(one.batching, one.compression) for one in link.core.status().workers if one.worker_id == "compute-1"]
+
+    worker.say(engine.Beat(task_id=None))
+    assert said() == [({}, None)]
+    worker.say(engine.Beat(task_id=None, batching=batching, compression=compression))
+    assert said() == [(batching, compression)]
+    link.lose_worker(worker)
+    assert said() == [({}, None)]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any
 from backtestr.effects import (
     Answered,
     Ask,
+    Block,
     Deliver,
     Delivery,
     End,
@@ -174,6 +175,8 @@ class Link:
             match delivery:
                 case StreamMessage():
                     found.append(delivery.seq)
+                case Block():
+                    found += range(delivery.seq, delivery.last_seq + 1)
                 case Gap():
                     found.append((delivery.from_seq, delivery.to_seq))
         return found

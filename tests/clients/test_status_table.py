@@ -9,7 +9,9 @@ from rich.console import Console
 
 from backtestr.tables import status_table
 from backtestr_protocol.system_status import (
+    BatchingStatus,
     ClientLoad,
+    CompressionStatus,
     Connections,
     MemoryUsage,
     RateStatus,
@@ -90,3 +92,16 @@ def test_a_worker_that_waits_for_its_next_start() -> None:
         next_start_ms=1_600,
     )
     assert "compute-1 42 lost, next start in 1.6 s 12.0 s ago 5" in shown(workers=[lost])
+
+
+def test_how_workers_publish() -> None:
+    batching = {"orders": BatchingStatus(size=500, wait_ms=5.0, latency_ms=7.25, messages=12_345, batches=30)}
+    compression = CompressionStatus(batches=20, bytes_in=3 << 20, bytes_out=1 << 20, time_ms=12.4)
+    worker = WorkerStatus(
+        worker_id="compute-1", pid=42, state="busy", last_seen_ms=300, batching=batching, compression=compression
+    )
+    connections = Connections(active=1, limit=10, pending_limit=10, per_client=[])
+    lines = shown(workers=[worker], connections=connections)
+    assert "compute-1 orders 12,345 30 500 5.0 ms 7.2 ms" in lines
+    assert "compressed by compute-1 20 batches, 3.0 MiB to 1.0 MiB in 12 ms" in lines
+    assert not any("latency" in line for line in shown()), "nothing was published"

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from backtestr.counts import StreamCounts
 from backtestr.effects import Delivery, Gap, StreamMessage
-from backtestr.streams import MAX_BATCH_BYTES, MAX_DOUBTS, TopicStream, unpack
+from backtestr.streams import MAX_DOUBTS, TopicStream, unpack
 from backtestr_protocol.codec import Payload, encode, encoded_payload
-from backtestr_protocol.errors import MessageError, SerializationError, ValidationError
 from backtestr_protocol.messages import Missed, MissedMessage
 from backtestr_protocol.streamed import Batch
 
@@ -159,40 +155,6 @@ def test_a_batch_has_consecutive_numbers() -> None:
     raw = [msgspec.Raw(encoded_payload("Number", number)) for number in (4, 5)]
     batch = Payload("Batch", msgspec.Raw(encode(Batch(count=2, compression="none", raw_bytes=9, messages=raw))))
     assert [seq for seq, _ in unpack(4, batch)] == [4, 5]
-
-
-def test_a_compressed_batch_is_an_error_that_says_so() -> None:
-    batch = Payload("Batch", msgspec.Raw(encode(Batch(count=2, compression="zstd", raw_bytes=9, messages=b"x"))))
-    with pytest.raises(SerializationError, match="zstd"):
-        unpack(4, batch)
-
-
-def test_a_batch_that_says_it_is_too_large_is_refused_before_it_is_unpacked() -> None:
-    for compression in ("none", "zstd"):
-        raw: Any = {"count": 1, "compression": compression, "rawBytes": MAX_BATCH_BYTES + 1, "messages": b"x"}
-        with pytest.raises(SerializationError, match=f"{MAX_BATCH_BYTES} at most") as caught:
-            unpack(4, Payload("Batch", msgspec.Raw(encode(raw))))
-        assert caught.value.details == {"bytes": MAX_BATCH_BYTES + 1}
-
-
-def test_a_batch_compressed_in_a_way_that_does_not_exist_is_an_error() -> None:
-    raw: Any = {"count": 1, "compression": "brotli", "rawBytes": 1, "messages": b"x"}
-    with pytest.raises(ValidationError, match="brotli"):
-        unpack(4, Payload("Batch", msgspec.Raw(encode(raw))))
-
-
-def test_a_batch_that_miscounts_is_an_error() -> None:
-    batch = Payload("Batch", msgspec.Raw(encode(Batch(count=2, compression="none", raw_bytes=9, messages=[]))))
-    with pytest.raises(SerializationError, match="2 messages"):
-        unpack(4, batch)
-
-
-@given(st.binary(max_size=100))
-def test_hostile_batches_raise_one_type(body: bytes) -> None:
-    try:
-        unpack(1, Payload("Batch", msgspec.Raw(body)))
-    except MessageError:
-        return
 
 
 @given(st.data())

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backtestr.effects import Doubt, Noticed, Restarted, StreamMessage
-from backtestr_protocol.codec import STREAM, encoded_payload
+from backtestr_protocol.codec import STREAM, encode, encoded_payload
 from backtestr_protocol.errors import NotFound, SerializationError
 from clients.link import WALL_MS, Link
+from clients.test_batches import of_columns, of_messages
 
 ORDERS = "orders.b1"
 
@@ -237,7 +239,44 @@ def test_an_answer_of_before_the_restart_is_not_taken_for_the_new_broker_s(link:
     assert link.numbers(1) == [1, 2, 3, 1, 2, 3, 4, 5, 6]
 
 
-def test_a_compressed_batch_ends_the_subscription_with_what_is_missing(link: Link) -> None:
+@pytest.mark.parametrize("compression", ["none", "lz4", "zstd", "gzip"])
+@pytest.mark.parametrize("make", [of_messages, of_columns])
+def test_a_repair_brings_what_was_published_whatever_its_form(link: Link, make: Any, compression: str) -> None:
+    """The broker keeps and gives out payloads as they came: compressed, and as columns."""
+    topic = "prices.S.1m"
+
+    def publish(first: int, stop: int) -> None:
+        batch = make(first, stop, compression)
+        link.core.publish(topic, encode({"type": batch.type, "data": batch.data}), stop - first)
+        link.carry_published()
+
+    link.subscribe(1, topic, "birth", room=100_000)
+    publish(1, 100)
+    with link.lossy_streams(lambda one: one == topic):
+        publish(100, 200)
+        publish(200, 300)
+    publish(300, 400)
+    link.advance(1.0)
+    assert link.numbers(1) == list(range(1, 400))
+    link.subscribe(2, topic, "kept", room=100_000)
+    link.advance(1.0)
+    assert link.numbers(2) == list(range(1, 400))
+    link.check_invariants()
+
+
+def test_a_reader_without_room_gets_columns_when_it_has_some(link: Link) -> None:
+    topic = "prices.S.1m"
+    link.subscribe(1, topic, "birth", room=10)
+    batch = of_columns(1, 200, "lz4")
+    link.core.publish(topic, encode({"type": batch.type, "data": batch.data}), 199)
+    link.carry_published()
+    assert link.numbers(1) == list(range(1, 11))
+    link.take(1, 100)
+    link.take(1, 100)
+    assert link.numbers(1) == list(range(1, 200))
+
+
+def test_a_damaged_batch_ends_the_subscription_with_what_is_wrong(link: Link) -> None:
     link.subscribe(1, ORDERS, "birth")
     batch = {"count": 2, "compression": "lz4", "rawBytes": 10, "messages": b"1234"}
     link.core.publish(ORDERS, encoded_payload("Batch", batch), 2)

@@ -11,8 +11,10 @@ import polars as pl
 import pytest
 
 from backtestr_engine.bars import Bars
+from backtestr_engine.batching import Batcher
 from backtestr_engine.catalog import Catalog
 from backtestr_engine.options import Conventions
+from engine.batches import batcher as new_batcher
 from engine.cases import shipped_conventions
 
 ROOT = Path(__file__).parents[2]
@@ -21,6 +23,12 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="session")
 def conventions() -> Conventions:
     return shipped_conventions()
+
+
+@pytest.fixture
+def batcher() -> Batcher:
+    """One with the shipped options."""
+    return new_batcher()
 
 
 @pytest.fixture

@@ -13,7 +13,9 @@ from backtestr_engine.algorithms import find_algorithm
 from backtestr_engine.arrays import Floats
 from backtestr_engine.backtest import Plan, Run
 from backtestr_engine.bars import Bars
+from backtestr_engine.encoding import Encoded
 from backtestr_engine.options import resolve_options
+from backtestr_engine.packing import Run as Messages
 from backtestr_engine.panel import Panel
 from backtestr_engine.publisher import Publisher
 from backtestr_engine.signals import Signals
@@ -66,17 +68,21 @@ def _column(name: str, at: Mapping[int, Any], bars: int) -> Floats | np.ndarray:
     return column
 
 
+def unpacked(run: Messages) -> list[dict[str, Any]]:
+    """The messages of a run, by the independent decoder."""
+    assert isinstance(run, Encoded)
+    return [msgpack.unpackb(run.between(one, one + 1)) for one in range(len(run))]
+
+
 def told(run: Run, *, bars_at_once: int = 1000) -> list[dict[str, Any]]:
     """The orders stream of the whole run, with `bar` in place of the time."""
     publisher = Publisher("b", run.plan.panel, run.plan.options.streams, {})
     told: list[dict[str, Any]] = []
     while not run.done:
         first = run.bars_walked
-        for note, payload in publisher.chunk(run.advance(bars_at_once), first, run.bars_walked):
-            if note.topic == "orders.b":
-                message = msgpack.unpackb(payload)
-                messages = message["data"]["messages"] if message["type"] == "Batch" else [message]
-                told += [one["data"] for one in messages]
+        for topic, events in publisher.chunk(run.advance(bars_at_once), first, run.bars_walked):
+            if topic == "orders.b":
+                told += [one["data"] for one in unpacked(events)]
     return [{**one, "bar": one["timestamp"] // MINUTE_MS} for one in told]
 
 

@@ -1,20 +1,22 @@
-"""What a backtest publishes: every event once, in order, in batches that a stranger can read."""
+"""What a backtest publishes: every event once, in order."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import msgpack
 import numpy as np
 import pytest
 
 from backtestr_engine.backtest import Chunk
 from backtestr_engine.bars import Bars
+from backtestr_engine.columnar import ColumnRun
 from backtestr_engine.fills import ORDER, POSITION, REASONS
+from backtestr_engine.packing import Run
 from backtestr_engine.panel import Panel
-from backtestr_engine.publisher import MAX_BATCH, Publication, Publisher
+from backtestr_engine.publisher import Publisher
 from backtestr_engine.synthetic import synthetic_bars
 from backtestr_protocol.messages import StreamOptions
+from engine.examples import unpacked
 
 ORDERS, POSITIONS = "orders.b", "positions.b"
 
@@ -38,30 +40,15 @@ def chunk(orders: int, positions: int, *, first_id: int = 1) -> Chunk:
     return Chunk(made, changed)
 
 
-def payloads(sent: list[Publication], topic: str) -> list[Any]:
-    found: list[Any] = []
-    for note, payload in sent:
-        if note.topic != topic:
-            continue
-        decoded = msgpack.unpackb(payload)
-        if decoded["type"] == "Batch":
-            batch = decoded["data"]
-            assert batch["count"] == note.count == len(batch["messages"]) > 1
-            assert batch["compression"] == "none"
-            assert batch["rawBytes"] == len(msgpack.packb(batch["messages"]))
-            found += batch["messages"]
-        else:
-            assert note.count == 1
-            found.append(decoded)
-    return found
+def payloads(runs: list[tuple[str, Run]], topic: str) -> list[Any]:
+    return [message for name, run in runs if name == topic for message in unpacked(run)]
 
 
-@pytest.mark.parametrize("count", [0, 1, 2, 15, 16, MAX_BATCH, MAX_BATCH + 1, 3 * MAX_BATCH])
+@pytest.mark.parametrize("count", [0, 1, 2, 1500])
 def test_every_event_is_published_once_and_in_order(bars: Bars, count: int) -> None:
     sent = Publisher("b", Panel.of([bars]), StreamOptions(), {}).chunk(chunk(count, count), 0, 100)
     assert [one["data"]["orderId"] for one in payloads(sent, ORDERS)] == [str(one) for one in range(1, count + 1)]
     assert [one["data"]["positionId"] for one in payloads(sent, POSITIONS)] == [str(one) for one in range(1, count + 1)]
-    assert max((note.count for note, _ in sent), default=0) <= MAX_BATCH
 
 
 def test_an_order_reads_as_the_protocol_says(bars: Bars) -> None:
@@ -109,3 +96,22 @@ def test_prices_are_the_bars_walked(bars: Bars) -> None:
     assert [one["last"] for one in found] == bars.close[10:13].tolist()
     assert [one["timestamp"] for one in found] == (bars.timestamp[10:13] // 1000).tolist()
     assert found[0].keys() == {"symbol", "timestamp", "bid", "ask", "last", "volume", "timeframe", "backtestId"}
+
+
+def test_prices_as_columns_are_the_same_prices(bars: Bars) -> None:
+    of = {"prices": True, "orders": False, "positions": False}
+    [(topic, maps)] = Publisher("b", Panel.of([bars]), StreamOptions(**of), {}).chunk(chunk(0, 0), 10, 13)
+    [(same, columns)] = Publisher("b", Panel.of([bars]), StreamOptions(**of, columns=True), {}).chunk(
+        chunk(0, 0), 10, 13
+    )
+    assert topic == same == "prices.SYNTH.1m"
+    assert isinstance(columns, ColumnRun)
+    rows = zip(*(values.tolist() for values in columns.arrays.values()), strict=True)
+    found = [{**columns.constants, **dict(zip(columns.arrays, row, strict=True))} for row in rows]
+    assert found == [one["data"] for one in unpacked(maps)]
+    assert columns.type_name == "PriceUpdate"
+
+
+def test_all_its_topics_are_known(bars: Bars) -> None:
+    publisher = Publisher("b", Panel.of([bars]), StreamOptions(prices=True), {})
+    assert sorted(publisher.topics) == [ORDERS, POSITIONS, "prices.SYNTH.1m", "progress.b"]

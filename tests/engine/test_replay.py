@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from backtestr_engine import replay as replay_module
 from backtestr_engine.bars import Bars
 from backtestr_engine.catalog import Catalog
-from backtestr_engine.replay import MAX_RATE, MOMENT, Replays, Sent, Tape, read_tape
+from backtestr_engine.replay import MAX_RATE, MOMENT, Sent, Tape, read_tape
 from backtestr_engine.synthetic import synthetic_bars
 from backtestr_protocol.engine import Control, Credit, Finished, OpenReplay, Paused, Published, Resumed
 from backtestr_protocol.errors import BacktestrError, DataError, InvalidConfiguration, ValidationError
+from engine.batches import no_replays
 
 BARS = synthetic_bars("1m", 700)
 
@@ -63,7 +64,7 @@ doings = st.lists(
 @settings(max_examples=100, deadline=None)
 @given(doings, st.floats(0.5, 500.0), st.integers(0, 699))
 def test_a_replay_with_a_rate(doings: list[tuple[str, float]], rate: float, position: int) -> None:
-    replays, now, paused = Replays(), 50.0, False
+    replays, now, paused = no_replays(), 50.0, False
     replays.open(tape(bars_per_second=rate, position=position))
     sent = replays.due(now)
     played = 0.0  # seconds that it was not paused
@@ -95,7 +96,7 @@ def test_a_replay_with_a_rate(doings: list[tuple[str, float]], rate: float, posi
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(0, 700), max_size=10), st.integers(1, 100))
 def test_a_replay_with_credit_goes_as_far_as_it_has(credits: list[int], first: int) -> None:
-    replays = Replays()
+    replays = no_replays()
     replays.open(tape(allowed=first))
     sent, allowed = replays.due(1.0), first
     for credit in credits:
@@ -108,7 +109,7 @@ def test_a_replay_with_credit_goes_as_far_as_it_has(credits: list[int], first: i
 
 
 def test_several_replays_have_their_own_time() -> None:
-    replays = Replays()
+    replays = no_replays()
     replays.open(tape(replay_id="slow", bars_per_second=1.0))
     replays.due(0.0)
     replays.open(tape(replay_id="quick", bars_per_second=100.0))
@@ -124,16 +125,16 @@ def test_several_replays_have_their_own_time() -> None:
 
 
 def test_who_was_away_finds_all_that_fell_due_in_batches() -> None:
-    replays = Replays()
-    replays.open(tape(bars_per_second=100.0))
+    replays = no_replays()
+    replays.open(tape(synthetic_bars("1m", 1500), bars_per_second=200.0))
     replays.due(0.0)
     sent = replays.due(6.5)
-    assert [note.count for note, _ in sent if isinstance(note, Published)] == [500, 150]
+    assert [note.count for note, _ in sent if isinstance(note, Published)] == [1000, 300]
 
 
 def test_one_that_is_far_behind_leaves_others_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay_module, "MAX_AT_ONCE", 10)
-    replays = Replays()
+    replays = no_replays()
     replays.open(tape(allowed=700))
     replays.open(tape(replay_id="other", allowed=700))
     first = replays.due(0.0)
@@ -142,14 +143,14 @@ def test_one_that_is_far_behind_leaves_others_their_turn(monkeypatch: pytest.Mon
 
 
 def test_a_quick_replay_is_not_looked_at_for_every_bar() -> None:
-    replays = Replays()
+    replays = no_replays()
     replays.open(tape(bars_per_second=MAX_RATE))
     replays.due(0.0)
     assert replays.next_deadline(0.0) == MOMENT
 
 
 def test_pause_resume_and_stop_are_said_each_time() -> None:
-    replays = Replays()
+    replays = no_replays()
     replays.open(tape(paused=True))
     assert replays.due(9.0) == []
     assert replays.next_deadline(9.0) is None
@@ -161,7 +162,7 @@ def test_pause_resume_and_stop_are_said_each_time() -> None:
 
 
 def test_one_that_died_with_its_last_bar_is_completed_elsewhere() -> None:
-    replays = Replays()
+    replays = no_replays()
     replays.open(tape(position=700, paused=True))
     assert replays.due(0.0) == []
     replays.take(Control(task_id="r", action="resume"), 0.0)
@@ -226,7 +227,7 @@ def test_a_replay_has_so_many_bars_at_most(stored: Catalog, monkeypatch: pytest.
 
 
 def test_a_speed_of_one_is_a_bar_per_timeframe() -> None:
-    replays = Replays()
+    replays = no_replays()
     replays.open(tape(speed=60.0))
     assert len(heard(replays.due(0.0))) == 1
     assert replays.next_deadline(0.0) == 1.0

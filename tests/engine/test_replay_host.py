@@ -13,6 +13,7 @@ from backtestr_engine.replay import Replays, Sent, Tape
 from backtestr_engine.replay_host import ReplayHost
 from backtestr_engine.synthetic import synthetic_bars
 from backtestr_protocol.engine import Control, Finished, OpenReplay, Paused, Published, Resumed, ToBroker
+from engine.batches import no_replays
 
 SECONDS = 30.0
 TAPE = Tape(
@@ -38,7 +39,7 @@ class Hosted:
     def __init__(self) -> None:
         self.stopping = threading.Event()
         self._sent: queue.Queue[ToBroker] = queue.Queue()
-        self.host = ReplayHost("replays", self._take, self.stopping, lambda: 7)
+        self.host = ReplayHost("replays", no_replays, self._take, self.stopping, lambda: 7)
 
     def _take(self, sent: Sequence[Sent]) -> None:
         for note, _ in sent:

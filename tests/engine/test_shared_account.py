@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import msgpack
 import msgspec
 import numpy as np
 import pytest
@@ -24,6 +23,7 @@ from backtestr_engine.results import ResultStore
 from backtestr_engine.synthetic import synthetic_bars
 from backtestr_protocol.errors import AlgorithmError, BacktestrError, DataError, InvalidConfiguration, ValidationError
 from backtestr_protocol.messages import BacktestConfig, StreamOptions
+from engine.examples import unpacked
 
 CONFIG = BacktestConfig(
     algorithm_id="sma_cross",
@@ -122,9 +122,8 @@ def test_streams_results_and_metrics_tell_of_every_symbol(
     streamed: list[dict[str, Any]] = []
     while not run.done:
         first = run.bars_walked
-        for _, payload in publisher.chunk(run.advance(777), first, run.bars_walked):
-            decoded = msgpack.unpackb(payload)
-            streamed += decoded["data"]["messages"] if decoded["type"] == "Batch" else [decoded]
+        for _, events in publisher.chunk(run.advance(777), first, run.bars_walked):
+            streamed += unpacked(events)
     result = run.finish()
     store = ResultStore(tmp_path)
     store.write("shared", "completed", run.plan.resolved_config(), result)

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from backtestr_engine.algorithms import BUILT_IN
+from backtestr_engine.batching import Batcher
 from backtestr_engine.catalog import Catalog
 from backtestr_engine.library import Library
 from backtestr_engine.options import Conventions
@@ -31,6 +32,8 @@ from backtestr_protocol.engine import (
     Work,
 )
 from backtestr_protocol.messages import BacktestConfig
+from engine.batches import batcher as new_batcher
+from engine.batches import messages
 
 
 class Clock:
@@ -51,9 +54,9 @@ def store(tmp_path: Path) -> ResultStore:
 
 
 @pytest.fixture
-def bench(catalog: Catalog, store: ResultStore, conventions: Conventions) -> Workbench:
+def bench(catalog: Catalog, store: ResultStore, conventions: Conventions, batcher: Batcher) -> Workbench:
     write_synthetic(catalog)
-    return Workbench(catalog, store, conventions, chunk_bars=100, wall_ms=lambda: 1_700_000_000_000)
+    return Workbench(catalog, store, conventions, 100, lambda: 1_700_000_000_000, batcher)
 
 
 def config(**changes: Any) -> BacktestConfig:
@@ -112,7 +115,7 @@ def test_a_backtest_runs_in_chunks_and_is_stored_before_it_is_finished(bench: Wo
         assert notes(sent, Finished) == []
         sent = bench.step(Clock())
         steps += 1
-    assert steps == 10  # 1,000 bars, 100 at a time
+    assert steps == 11  # 1,000 bars, 100 at a time, and the result
     last_published, finished = sent[-2:]
     assert isinstance(last_published[0], Published)
     assert last_published[0].progress_percent == 100.0
@@ -124,8 +127,8 @@ def test_a_backtest_runs_in_chunks_and_is_stored_before_it_is_finished(bench: Wo
 def test_progress_comes_at_its_interval_and_at_the_end(bench: Workbench) -> None:
     assign(bench, config(options={"streams": {"progressIntervalMs": 50}}))
     clock = Clock(step=0.01)  # two looks a step: 20 ms
-    percents = [note.progress_percent for note in notes(run_out(bench, clock), Published) if note.progress_percent]
-    assert percents == [10.0, 40.0, 70.0, 100.0]
+    progress = [one["data"] for one in messages(run_out(bench, clock)) if one["type"] == "BacktestProgress"]
+    assert [one["progressPercent"] for one in progress] == [10.0, 40.0, 70.0, 100.0]
 
 
 def test_pause_parks_and_resume_goes_on_where_it_was(bench: Workbench, store: ResultStore) -> None:
@@ -136,7 +139,8 @@ def test_pause_parks_and_resume_goes_on_where_it_was(bench: Workbench, store: Re
     bench.step(Clock())
     task_id = paused.backtest_id or ""
     parked = bench.take(Control(task_id=task_id, action="pause"), [])
-    assert [note.progress_percent for note in notes(parked, Published)] == [10.0]
+    assert notes(parked, Published)[-1].progress_percent == 10.0
+    assert bench.next_deadline() is None
     assert notes(parked, Paused) == [Paused(task_id=task_id)]
     assert not bench.running
     other = config()
@@ -145,6 +149,47 @@ def test_pause_parks_and_resume_goes_on_where_it_was(bench: Workbench, store: Re
     assert notes(bench.take(Control(task_id=task_id, action="resume"), []), Resumed) == [Resumed(task_id=task_id)]
     run_out(bench)
     assert store.read(task_id)[0].metrics == store.read(straight.backtest_id or "")[0].metrics
+
+
+def test_what_a_paused_backtest_published_is_what_one_without_a_pause_did(bench: Workbench) -> None:
+    """Message by message, whatever the batches; and nothing waits while it is paused, or after its end."""
+    straight, paused = config(backtest_id="same"), config(backtest_id="same")
+    assign(bench, straight)
+    expected = [one for one in messages(run_out(bench)) if one["type"] != "BacktestProgress"]
+    assign(bench, paused)
+    sent: list[Sent] = []
+    while bench.running:
+        sent += bench.step(Clock())
+        if notes(sent, Finished):
+            break
+        sent += bench.take(Control(task_id="same", action="pause"), [])
+        assert isinstance(sent[-1][0], Paused)
+        assert bench.next_deadline() is None
+        sent += bench.take(Control(task_id="same", action="resume"), [])
+    of_topic = [[one for one in messages(sent) if one["type"] == kind] for kind in ("OrderUpdate", "PositionUpdate")]
+    assert of_topic == [[one for one in expected if one["type"] == kind] for kind in ("OrderUpdate", "PositionUpdate")]
+    assert len(of_topic[0]) > 10
+    assert bench.next_deadline() is None
+
+
+def test_events_wait_for_more_of_their_topic_and_no_longer_than_they_may(bench: Workbench) -> None:
+    assign(bench, config())
+    assert notes(bench.step(Clock()), Published) == []
+    deadline = bench.next_deadline()
+    assert deadline == 0.005
+    assert bench.due(0.0049) == []
+    topics = {note.topic.partition(".")[0] for note in notes(bench.due(0.005), Published)}
+    assert topics == {"orders", "positions"}
+    assert bench.next_deadline() == 0.050, "one progress message, fewer than its class's least"
+
+
+def test_what_happened_before_a_failure_is_published_before_it(bench: Workbench) -> None:
+    assign(bench, config(options={"timeLimitMs": 1_000}))
+    sent = run_out(bench, Clock(step=0.3))
+    assert notes(sent, Finished)[0].error.code == "TIMEOUT"
+    assert isinstance(sent[-1][0], Finished)
+    assert {one["type"] for one in messages(sent)} == {"OrderUpdate", "PositionUpdate", "BacktestProgress"}
+    assert bench.next_deadline() is None
 
 
 def test_a_backtest_can_begin_parked(bench: Workbench) -> None:
@@ -285,6 +330,7 @@ def test_the_version_that_was_checked_is_the_one_that_runs(
             conventions,
             chunk_bars=1_000,
             wall_ms=lambda: 1_700_000_000_000,
+            batcher=new_batcher(),
             library=Library(registered=RegisteredAlgorithms(tmp_path / "registered")),
         )
         for _ in range(2)
@@ -321,7 +367,7 @@ def paced(bench: Workbench, asked: BacktestConfig, seconds: float, step: float) 
     """What is sent in so much time, looked at every `step` seconds; and after each look how many bars were walked."""
     clock, sent, walked = Clock(), assign(bench, asked), []
     while bench.running and clock.now < seconds:
-        sent += bench.step(clock)
+        sent += bench.step(clock) + bench.due(clock.now + step)
         percents = [note.progress_percent for note in notes(sent, Published) if note.progress_percent is not None]
         walked.append(round(percents[-1] * 10) if percents else 0)
         clock.now += step
@@ -366,14 +412,14 @@ def test_waiting_for_its_pace_a_backtest_can_be_paused_and_stopped(bench: Workbe
     clock = Clock()
     assign(bench, asked)
     bench.step(clock)
-    assert bench.wait(clock) == 2.0
+    assert bench.wait(clock.now) == 2.0
     assert bench.step(clock) == []
     assert notes(bench.take(Control(task_id="b", action="pause"), []), Paused)
     clock.now += 100.0
     bench.take(Control(task_id="b", action="resume"), [])
-    assert bench.wait(clock) == 0.0
+    assert bench.wait(clock.now) == 0.0
     bench.step(clock)
-    assert bench.wait(clock) == 2.0, "the time that it was parked is not caught up with"
+    assert bench.wait(clock.now) == 2.0, "the time that it was parked is not caught up with"
     bench.take(Control(task_id="b", action="stop"), [])
     assert store.read("b", ["equity"])[0].tables[0].rows == 2
 
@@ -382,7 +428,7 @@ def test_steps_of_a_quick_pace_are_some_milliseconds_apart(bench: Workbench) -> 
     clock = Clock()
     assign(bench, config(options={"pace": 100_000}))
     bench.step(clock)
-    assert bench.wait(clock) == MOMENT
+    assert bench.wait(clock.now) == MOMENT
 
 
 def test_progress_keeps_to_its_interval_where_a_pace_is_quicker(bench: Workbench) -> None:

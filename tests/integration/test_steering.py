@@ -12,6 +12,7 @@ from backtestr_engine.synthetic import synthetic_bars
 from harness import RunningBroker, Stranger, dense, running_broker
 from integration.conftest import QUICK
 from integration.test_end_to_end import SYNTH, tables
+from protocol.independent import messages_of
 
 ALL_TABLES = ["equity", "orders", "trades", "positions"]
 
@@ -93,7 +94,8 @@ def test_a_stopped_run_keeps_what_it_has_walked(slow: Stranger) -> None:
     assert results["status"] == "stopped"
     assert 0 < stored["equity"].height < 20_000
     assert results["metrics"]["finalEquity"] == stored["equity"]["equity"][-1]
-    progress = slow.ask("FetchMissed", {"topic": f"progress.{stopped}", "fromSeq": 1})["messages"][-1]["payload"]
+    kept = slow.ask("FetchMissed", {"topic": f"progress.{stopped}", "fromSeq": 1})["messages"]
+    progress = messages_of(kept[-1]["payload"])[-1]
     assert progress["data"]["equityCurvePoint"]["equity"] == stored["equity"]["equity"][-1]
 
 

@@ -1,4 +1,5 @@
-"""The protocol once more, written from PROTOCOL.md with nothing but msgpack, hmac and the standard library.
+"""The protocol once more, written from PROTOCOL.md with nothing but msgpack, hmac and the standard library; for batches
+with numpy and the libraries of the compressed formats.
 
 It shares no line with `backtestr_protocol`, so that the two check each other: on the golden vectors, and in tests that
 speak to a broker as a stranger would, through raw sockets. It opens no socket itself.
@@ -6,6 +7,7 @@ speak to a broker as a stranger would, through raw sockets. It opens no socket i
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import hmac
 import json
@@ -14,7 +16,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import lz4.frame
 import msgpack
+import numpy as np
+import zstandard
 
 REQUEST, RESPONSE, STREAM = b"req", b"rep", b"pub"
 MESSAGE_TYPES = ("Request", "Response", "Event", "Stream", "Error", "Heartbeat")
@@ -76,6 +81,45 @@ def unpack_stream(key: bytes, frames: Sequence[bytes]) -> tuple[str, Fields, lis
         if envelope.get(field) is None:
             raise Rejected("VALIDATION_ERROR", "missing", f"$.{field}")
     return name, envelope, rest[1:]
+
+
+def messages_of(payload: bytes | Fields) -> list[Fields]:
+    """The payloads that a stream payload stands for: itself, or those in a `Batch`, however it holds them."""
+    found: Fields = msgpack.unpackb(payload) if isinstance(payload, bytes) else payload
+    if found["type"] != "Batch":
+        return [found]
+    batch = found["data"]
+    field = "columns" if "columns" in batch else "messages"
+    content = batch[field]
+    if batch["compression"] != "none":
+        content = _UNPACK[batch["compression"]](content)
+        assert len(content) == batch["rawBytes"]
+        content = msgpack.unpackb(content)
+    if field == "messages":
+        messages: list[Fields] = content
+    else:
+        messages = [{"type": batch["type"], "data": row} for row in _rows(content, batch["count"])]
+    assert len(messages) == batch["count"]
+    return messages
+
+
+def _rows(columns: Fields, count: int) -> list[Fields]:
+    values = {
+        name: np.frombuffer(one["data"], dtype=one["dtype"]).tolist() if isinstance(one, dict) else [one] * count
+        for name, one in columns.items()
+    }
+    return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+
+
+def _unzstd(data: bytes) -> bytes:
+    return zstandard.ZstdDecompressor().stream_reader(data).read()
+
+
+_UNPACK: dict[str, Callable[[bytes], bytes]] = {
+    "lz4": lz4.frame.decompress,
+    "zstd": _unzstd,
+    "gzip": gzip.decompress,
+}
 
 
 class Requests:

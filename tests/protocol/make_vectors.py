@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -61,14 +62,32 @@ def outgoing(number: int, message_type: MessageType, type_name: str, data: Any, 
 # --- what is accepted -----------------------------------------------------------------------------------------------
 
 
-def accepted(name: str, label: bytes, frames: Sequence[bytes]) -> Case:
-    """A case whose expected fields are read back from the envelope that was made, before it was bytes."""
+def accepted(
+    name: str, label: bytes, frames: Sequence[bytes], messages: Sequence[tuple[str, Any]] | None = None
+) -> Case:
+    """A case whose expected fields are read back from the envelope that was made, before it was bytes. `messages`: type
+    and data of each that a batch holds."""
     topic, envelope, attachments = (
         (frames[0].decode(), frames[2], frames[3:]) if label == STREAM else (None, frames[1], frames[2:])
     )
     expected: Case = {} if topic is None else {"topic": topic}
-    expected |= {"envelope": msgspec.msgpack.decode(envelope), "attachments": [one.hex() for one in attachments]}
+    decoded = msgspec.msgpack.decode(envelope)
+    expected |= {"envelope": in_json(decoded), "attachments": [one.hex() for one in attachments]}
+    if messages is not None:
+        expected["messages"] = [msgspec.msgpack.decode(encode(OutgoingPayload(*one))) for one in messages]
     return {"name": name, "label": label.decode(), "frames": [one.hex() for one in frames], "expected": expected}
+
+
+def in_json(value: Any) -> Any:
+    """The value with MessagePack's bin as `{"hex": …}`."""
+    match value:
+        case dict():
+            return {key: in_json(one) for key, one in value.items()}
+        case list():
+            return [in_json(one) for one in value]
+        case bytes():
+            return {"hex": value.hex()}
+    return value
 
 
 def request(number: int, type_name: str, data: Any, *, counter: int | None, attachments: Sequence[bytes] = ()) -> Case:
@@ -199,11 +218,99 @@ def order(number: int, **rest: Any) -> streamed.OrderUpdate:
     )
 
 
+# What encoders wrote once (lz4 4.4, zstandard 0.25 at level 3, gzip), for they write other bytes in other versions.
+PRICES_LZ4 = (
+    "04224d1868407c02000000000000620f010000f03d9582a474797065ab5072696365557064617465a46461746187a673796d"
+    "626f6ca742544350455250a974696d657374616d70cf0000017e1d3d3e60a3626964cb40e6913000000000a361736b0d0010"
+    "400d0050a46c6173740e0010380e00a0a6766f6c756d65cb3ff80e002100004b008f6672616d65a2316d7f0024343e28c07f"
+    "0010505400047f0010600d00057f0010580e00047f002040080e000f7f0033343f13207f0010705400047f0010800d00057f"
+    "0010780e00057f0010120e000f7f003424fd807f0010905400047f0010a00d00057f0010980e00057f0010180e000f7f0033"
+    "3440e7e07f0010b05400047f0010c00d00057f0010b80e00057f00101e0e00067f00506d65a2316d00000000"
+)
+PRICES_ZSTD = (
+    "28b52ffd607c01fd050034089582a474797065ab5072696365557064617465a46461746187a673796d626f6ca74254435045"
+    "5250a974696d657374616d70cf0000017e1d3d3e60a3626964cb40e6913000000000a361736b40a46c61737438a6766f6c75"
+    "6d65cb3ff800006672616d65a2316d3e28c050605840083f132070807812fd8090a0981840e7e0b0c0b81e1b002011701c38"
+    "18e0021073003d70307008e01710880065e010701ce00c10ee00da0027e038c019108e023bd109d240340816331e08612098"
+    "66"
+)
+PRICES_GZIP = (
+    "1f8b08000000000002039bdab4a4a4b2207575405166726a68414a6249ea122091d8beacb83237293f67b9538873806b50c0"
+    "ca92ccdcd4e292c4dc82f30c0c8c75b2b676098b9332534e3b3c9b68c000048b138bb3411c071067494e627109886701e22d"
+    "2bcbcf29cd4d3d6dff83010cc046a51525e6a62e32cc25d37a3b8d0330eb0390ad4f40b13e02d97a070eea596f2fac00b3be"
+    "00d9fa0614eb2b50ac17a2a2f57f1b60d64f40b67e018af53350ac97a09ef50ecf1fc0acdf806cfd0114eb77a0582f87c57a"
+    "001295749a7c020000"
+)
+COLUMNS_LZ4 = (
+    "04224d1868405d0100000000000026e0000000f10e87a673796d626f6ca742544350455250a974696d656672616d65a2316d"
+    "0d00f1137374616d7082a56474797065a33c6938a464617461c428603e3d1d7e010000c0283e08003120133f08002280fd08"
+    "0031e0e740100045a36269643e0014663e0080000000003091e64008001350080013700800139008008fb091e640a361736b"
+    "3e000313402600136008001380080013a008009fc091e640a46c6173743f000313382700135808001378080013980800bfb8"
+    "91e640a6766f6c756d65410003400000f83f060031000008c600330000120800a018400000000000001e4000000000"
+)
+COLUMNS_ZSTD = (
+    "28b52ffd605d00250600c40887a673796d626f6ca742544350455250a974696d656672616d65a2316d7374616d7082a56474"
+    "797065a33c6938a464617461c428603e3d1d7e010000c0283e20133f80fde0e740a362696466000000003091e640507090b0"
+    "91e640a361736b406080a0c091e640a46c61737438587898b891e640a6766f6c756d650000f83f0000080000120000180000"
+    "1e401a004006b8017ac04a88a01c6406b2807c9031212809b2807c2033c844101483cc40169077c532101684cae00e3018dc"
+    "d04a7b81309d"
+)
+COLUMNS_GZIP = (
+    "1f8b08000000000002036b5f565c999b949fb3dc29c439c03528606549666e6a5a51626eea22c35c30a7b82431b7a069694a"
+    "496541ea629b4c8b2529892589473412ec6c65eb1819180e68d8816905617b30ddf017423f78ee00a6172765a6c075a7c174"
+    "330081c1c4670e203a004a1740e909507a03905e9c589c8d5db703545502946e80d20ba0f40120bd2427b1b804bb760ba8b2"
+    "08285d01a56740e91d407a59597e4e696e2a760318187ed843680e07082d04a525a0b49c0300c2407c595d010000"
+)
+
+
+def price(number: int) -> streamed.PriceUpdate:
+    return streamed.PriceUpdate(
+        symbol="BTCPERP",
+        timestamp=1_641_168_000_000 + 60_000 * number,
+        bid=46_216.5 + number,
+        ask=46_217.0 + number,
+        last=46_216.75 + number,
+        volume=1.5 * number,
+        timeframe="1m",
+    )
+
+
+def batch_of_prices(number: int, name: str, packed: str | None = None) -> Case:
+    """Five prices. `packed`: the array compressed, in hexadecimal."""
+    raw = encode([msgspec.Raw(encoded_payload("PriceUpdate", price(one))) for one in range(1, 6)])
+    return _batch(number, name, "messages", raw, packed)
+
+
+def batch_of_columns(number: int, name: str, packed: str | None = None) -> Case:
+    """The same prices as columns; `packed` is that map compressed."""
+    prices = [price(one) for one in range(1, 6)]
+    columns: dict[str, Any] = {"symbol": "BTCPERP", "timeframe": "1m"}
+    for field, code in (("timestamp", "q"), ("bid", "d"), ("ask", "d"), ("last", "d"), ("volume", "d")):
+        data = struct.pack(f"<5{code}", *(getattr(one, field) for one in prices))
+        columns[field] = {"dtype": "<i8" if code == "q" else "<f8", "data": data}
+    return _batch(number, name, "columns", encode(columns), packed, type="PriceUpdate")
+
+
+def _batch(number: int, name: str, field: str, raw: bytes, packed: str | None, **rest: str) -> Case:
+    compression = "none" if packed is None else name.rpartition(" ")[2]
+    content = msgspec.Raw(raw) if packed is None else bytes.fromhex(packed)
+    batch = {"count": 5, "compression": compression, "rawBytes": len(raw), **rest, field: content}
+    messages = [("PriceUpdate", price(one)) for one in range(1, 6)]
+    return on_stream(name, number, "Stream", "prices.BTCPERP.1m", "Batch", batch, 11, messages)
+
+
 def on_stream(
-    name: str, number: int, message_type: MessageType, topic: str, type_name: str, data: Any, seq: int
+    name: str,
+    number: int,
+    message_type: MessageType,
+    topic: str,
+    type_name: str,
+    data: Any,
+    seq: int,
+    messages: Sequence[tuple[str, Any]] | None = None,
 ) -> Case:
     envelope = outgoing(number, message_type, type_name, data, seq=seq, instance_id=INSTANCE)
-    return accepted(name, STREAM, encode_stream(SIGNER, topic.encode(), envelope))
+    return accepted(name, STREAM, encode_stream(SIGNER, topic.encode(), envelope), messages)
 
 
 STATE_UPDATE = streamed.StateUpdate(
@@ -237,7 +344,8 @@ def streams() -> list[Case]:
         order(1, status="filled", fill_price=46_220.0, fill_quantity=0.5),
         order(2, status="rejected", reason="cash 0.00 is less than 23108.47"),
     ]
-    payloads = [encoded_payload("OrderUpdate", one) for one in orders]
+    as_orders = [("OrderUpdate", one) for one in orders]
+    payloads = [encoded_payload(*one) for one in as_orders]
     batch = streamed.Batch(
         count=len(orders),
         compression="none",
@@ -284,7 +392,15 @@ def streams() -> list[Case]:
     watermarks = streamed.Watermarks(topics={f"orders.{BACKTEST}": 3, f"progress.{BACKTEST}": 41})
     return [
         on_stream("single", 20, "Stream", f"progress.{BACKTEST}", "BacktestProgress", progress, 41),
-        on_stream("Batch, none", 21, "Stream", f"orders.{BACKTEST}", "Batch", batch, 2),
+        on_stream("Batch, none", 21, "Stream", f"orders.{BACKTEST}", "Batch", batch, 2, as_orders),
+        batch_of_prices(26, "Batch of prices, none"),
+        batch_of_prices(27, "Batch of prices, lz4", PRICES_LZ4),
+        batch_of_prices(28, "Batch of prices, zstd", PRICES_ZSTD),
+        batch_of_prices(29, "Batch of prices, gzip", PRICES_GZIP),
+        batch_of_columns(33, "Batch of columns, none"),
+        batch_of_columns(34, "Batch of columns, lz4", COLUMNS_LZ4),
+        batch_of_columns(35, "Batch of columns, zstd", COLUMNS_ZSTD),
+        batch_of_columns(36, "Batch of columns, gzip", COLUMNS_GZIP),
         on_stream("heartbeat", 22, "Heartbeat", "system.status", "SystemStatus", status, 60),
         on_stream("state", 24, "Event", "state.ui.theme", "StateUpdate", STATE_UPDATE, 5),
         on_stream("state deleted", 25, "Event", "state.ui.theme", "StateUpdate", DELETION, 6),

@@ -81,6 +81,9 @@ def test_every_contract_is_covered() -> None:
         system_status.TopicLoad,
         system_status.ClassLoad,
         system_status.Streams,
+        system_status.BatchingStatus,
+        system_status.CompressionStatus,
+        streamed.Column,
     }
     assert public - nested <= set(CONTRACTS)
 

@@ -13,7 +13,9 @@ import msgpack
 import msgspec
 import pytest
 
+from backtestr.streams import unpack
 from backtestr_protocol.codec import RESPONSE, STREAM, Outgoing, Signer, decode_message, decode_stream, encode
+from backtestr_protocol.compression import decompress
 from backtestr_protocol.errors import BacktestrError, MessageError
 from backtestr_protocol.message_types import REQUESTS, STREAMED
 from backtestr_protocol.state_values import checksum, same_value_bytes
@@ -50,7 +52,9 @@ def piece_of(piece: str | dict[str, Any]) -> bytes:
 
 
 def as_decoded(envelope: Any, attachments: Sequence[bytes], topic: str | None) -> Decoded:
-    decoded = {"envelope": envelope, "attachments": [one.hex() for one in attachments]}
+    decoded = {"envelope": make_vectors.in_json(envelope), "attachments": [one.hex() for one in attachments]}
+    if envelope["payload"]["type"] == "Batch":
+        decoded["messages"] = independent.messages_of(envelope["payload"])
     return decoded if topic is None else {"topic": topic, **decoded}
 
 
@@ -140,14 +144,19 @@ def by_key(value: Any) -> Any:
 
 @pytest.mark.parametrize(("key", "case"), cases("streams.json"))
 def test_the_data_of_streams_are_what_their_type_carries(key: bytes, case: Case) -> None:
-    payloads = [case["expected"]["envelope"]["payload"]]
-    if payloads[0]["type"] == "Batch":
-        data = decode_stream(Signer(key), frames_of(case)).envelope.payload.data
-        batch = msgspec.msgpack.decode(data, type=Batch)
-        payloads = payloads[0]["data"]["messages"]
-        assert isinstance(batch.messages, list)
-        assert batch.count == len(payloads) == len(batch.messages)
-        assert batch.raw_bytes == len(encode(batch.messages))
+    envelope = decode_stream(Signer(key), frames_of(case)).envelope
+    payloads = case["expected"].get("messages", [case["expected"]["envelope"]["payload"]])
+    if envelope.payload.type == "Batch":
+        batch = msgspec.msgpack.decode(envelope.payload.data, type=Batch)
+        content = batch.columns if batch.messages is None else batch.messages
+        raw = encode(content)
+        if isinstance(content, bytes):
+            raw = decompress(batch.compression, content, batch.raw_bytes, 1 << 20)
+        assert batch.raw_bytes == len(raw)
+        assert batch.count == len(payloads)
+        # What the Python client makes of it.
+        unpacked = unpack(1, envelope.payload)
+        assert [{"type": one.type, "data": msgspec.msgpack.decode(one.data)} for _, one in unpacked] == payloads
     for payload in payloads:
         struct = STREAMED[payload["type"]]
         assert again(payload["data"], struct) == payload["data"]

@@ -5,12 +5,18 @@ Effects are executed in the order in which they are returned.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
 from backtestr_protocol.errors import BacktestrError
 from backtestr_protocol.messages import BacktestStatus, Contract, Welcome
+
+from .batches import PriceColumns
+
+# What one delivery takes (measured: an order 504). What is bounded in deliveries is bounded in memory by that.
+DELIVERY_BYTES = 500
 
 # --- the session's ------------------------------------------------------------------------------------------------
 
@@ -80,6 +86,23 @@ class StreamMessage(msgspec.Struct, frozen=True):
     data: msgspec.Raw
 
 
+class Block(msgspec.Struct, frozen=True):
+    """Prices that came as columns, whole and in order: the messages `seq` to `last_seq` of a topic."""
+
+    topic: str
+    seq: int
+    columns: PriceColumns
+
+    @property
+    def last_seq(self) -> int:
+        return self.seq + self.columns.count - 1
+
+    @property
+    def weight(self) -> int:
+        """For how many deliveries it counts where they are bounded."""
+        return max(1, self.columns.size // DELIVERY_BYTES)
+
+
 class Gap(msgspec.Struct, frozen=True):
     """The messages `from_seq` to `to_seq` (both included) of a topic are lost and no longer kept by the broker."""
 
@@ -100,7 +123,13 @@ class Doubt(msgspec.Struct, frozen=True):
     prefix: str
 
 
-Delivery = StreamMessage | Gap | Restarted | Doubt
+Delivery = StreamMessage | Block | Gap | Restarted | Doubt
+
+
+def weight(deliveries: Iterable[Delivery]) -> int:
+    """For how many they count where unread deliveries are bounded."""
+    return sum(one.weight if isinstance(one, Block) else 1 for one in deliveries)
+
 
 # --- the subscriptions' ---------------------------------------------------------------------------------------------
 

@@ -13,9 +13,9 @@ from typing import Generic, TypeVar
 
 from backtestr_protocol.errors import TimedOut
 
-from .effects import Delivery
+from .effects import Delivery, weight
 
-# Deliveries that may lie unread in one subscription: some 20 MB of orders. What passes beyond is fetched again later.
+# Deliveries that may lie unread in one subscription: 50 MB of them. What passes beyond is fetched again later.
 MAX_UNREAD = 100_000
 
 # Where the system gives Ctrl-C to another thread, a main thread that sleeps notices it when it wakes: seconds.
@@ -93,7 +93,7 @@ class Mailbox:
                     if self._error is not None:
                         raise self._error
                     return None
-            self._taken += len(self._reading)
+            self._taken += weight(self._reading)
             if self._taken >= MAX_UNREAD // 4:
                 taken, self._taken = self._taken, 0
                 self._when_taken(taken)

@@ -11,46 +11,28 @@ from collections.abc import Iterable
 import msgspec
 
 from backtestr_protocol.codec import Payload, decode
-from backtestr_protocol.errors import SerializationError
 from backtestr_protocol.messages import Missed
-from backtestr_protocol.streamed import Batch
 
+from .batches import PriceColumns, opened
 from .counts import StreamCounts
-from .effects import Delivery, Gap, StreamMessage
+from .effects import Block, Delivery, Gap, StreamMessage
 
 # Messages that arrived ahead of a missing one; beyond this they are asked for again instead of being kept.
 MAX_HELD = 10_000
 # What the broker no longer keeps may still be on its way, on another socket than the answer that says so. It is lost
 # for certain once something later has come by that way; else after being asked for so often without any coming.
 MAX_DOUBTS = 3
-# What a batch may hold, unpacked: as many bytes as a frame of a stream may have. Looked at before anything is unpacked.
-MAX_BATCH_BYTES = 64 << 20
 
 _payload_decoder = msgspec.msgpack.Decoder(Payload)
-_batch_decoder = msgspec.msgpack.Decoder(Batch)
 
 
 def unpack(seq: int, payload: Payload) -> list[tuple[int, Payload]]:
     """The messages in a stream payload with their numbers: itself, or what a `Batch` that starts at `seq` holds.
 
-    Raises `MessageError` for a batch that is damaged or compressed in a way that this client cannot read.
+    Raises `MessageError` as `opened` does.
     """
-    if payload.type != "Batch":
-        return [(seq, payload)]
-    batch = decode(_batch_decoder, payload.data)
-    if batch.raw_bytes > MAX_BATCH_BYTES:
-        raise SerializationError(
-            f"a batch of {batch.raw_bytes} bytes came; this client takes {MAX_BATCH_BYTES} at most",
-            bytes=batch.raw_bytes,
-        )
-    if batch.compression != "none" or isinstance(batch.messages, bytes):
-        raise SerializationError(
-            f"a batch compressed with {batch.compression} came, and this client reads uncompressed ones only",
-            compression=batch.compression,
-        )
-    if len(batch.messages) != batch.count:
-        raise SerializationError(f"a batch says that it holds {batch.count} messages; it holds {len(batch.messages)}")
-    return [(seq + index, decode(_payload_decoder, raw)) for index, raw in enumerate(batch.messages)]
+    found = opened(payload)
+    return list(enumerate(found.payloads() if isinstance(found, PriceColumns) else found, seq))
 
 
 class TopicStream:
@@ -74,6 +56,27 @@ class TopicStream:
         self._held: dict[int, Payload] = {}
         self._heard = 0  # the highest number that came by subscription
         self._doubts = 0  # answers in a row that left it open whether what is missing will come
+
+    def receive(self, seq: int, payload: Payload, room: int) -> list[Delivery]:
+        """A stream payload arrived, the first of its messages with that number; what can be delivered now.
+
+        Columns are delivered as one `Block` where nothing before them is missing and there is room for them, and else
+        message by message. Raises `MessageError` as `unpack` does.
+        """
+        found = opened(payload)
+        if not isinstance(found, PriceColumns):
+            return self.offer(enumerate(found, seq), room)
+        first, last = self.next_seq or seq, seq + found.count - 1
+        if self._held or not seq <= first <= last:
+            return self.offer(enumerate(found.payloads(), seq), room)
+        block = Block(self.topic, first, found.after(first - seq))
+        if block.weight > room:
+            return self.offer(enumerate(found.payloads(), seq), room)
+        self._counts.duplicates_dropped += first - seq
+        self.known = max(self.known, last)
+        self._heard = max(self._heard, last)
+        self._reach(last)
+        return [block]
 
     def offer(self, messages: Iterable[tuple[int, Payload]], room: int) -> list[Delivery]:
         """Messages arrived; what can be delivered now, in order, at most `room`. Duplicates are dropped."""

@@ -45,8 +45,9 @@ from .effects import (
     SubscriptionEffect,
     TopicQuestion,
     Unlisten,
+    weight,
 )
-from .streams import TopicStream, unpack
+from .streams import TopicStream
 
 # Where a topic begins for a subscriber: with what is published from now on; with its first message, the topic being
 # new; with the oldest message that the broker keeps; or with its latest message, for topics each message of which says
@@ -284,7 +285,7 @@ class Subscriptions:
     ) -> Effects:
         stream = subscription.stream(topic)
         try:
-            deliveries = stream.offer(unpack(seq, payload), subscription.room)
+            deliveries = stream.receive(seq, payload, subscription.room)
         except MessageError as error:
             return self._end(subscription_id, error)
         effects = self._deliver(subscription_id, subscription, deliveries)
@@ -348,7 +349,7 @@ class Subscriptions:
             return []
         if subscription_id == _OWN:
             return self._own(deliveries)
-        subscription.room -= len(deliveries)
+        subscription.room -= weight(deliveries)
         return [Deliver(subscription_id, deliveries)]
 
     def _own(self, deliveries: Iterable[Delivery]) -> Effects:

@@ -25,7 +25,7 @@ from backtestr_protocol.messages import (
 )
 from backtestr_protocol.prices import PriceReplayStatus
 from backtestr_protocol.streamed import PriceUpdate
-from backtestr_protocol.system_status import ClientLoad, SystemStatus, WorkerStatus
+from backtestr_protocol.system_status import ClientLoad, CompressionStatus, SystemStatus, WorkerStatus
 
 from .results import Results
 
@@ -94,12 +94,16 @@ def status_table(status: SystemStatus) -> RenderableType:
     facts.add_row("loop lag", f"{status.loop_lag_ms:.1f} ms")
     if status.connections is None:  # a broker of an earlier version
         facts.add_row("clients", str(status.connected_clients))
-        return Group(facts, _workers_table(status.workers))
+        return Group(facts, _workers_table(status.workers), *_batching_table(status.workers))
     facts.add_row("clients", f"{status.connected_clients} of {status.connections.limit}")
     for priority, rate in status.throttle.items():
         limit = f"{rate.per_second:,} a second, {rate.burst:,} at once" if rate.per_second else "no limit"
         facts.add_row(f"{_PRIORITIES.get(priority, priority)} requests", f"{limit}; refused {rate.hits:,}")
-    return Group(facts, _workers_table(status.workers), _clients_table(status.connections.per_client))
+    for one in status.workers:
+        if one.compression is not None:
+            facts.add_row(f"compressed by {one.worker_id}", _compressed(one.compression))
+    workers = (_workers_table(status.workers), *_batching_table(status.workers))
+    return Group(facts, *workers, _clients_table(status.connections.per_client))
 
 
 def _workers_table(workers: Iterable[WorkerStatus]) -> Table:
@@ -110,6 +114,23 @@ def _workers_table(workers: Iterable[WorkerStatus]) -> Table:
         heard = f"{one.last_seen_ms / 1000:.1f} s ago"
         table.add_row(one.worker_id, str(one.pid), one.state + waits, heard, str(one.restarts))
     return table
+
+
+def _batching_table(workers: Iterable[WorkerStatus]) -> list[Table]:
+    """How those workers publish that have; no table where none has."""
+    table = Table("worker", "topics")
+    for name in ("messages", "batches", "most in one", "wait", "latency"):
+        table.add_column(name, justify="right")
+    for worker in workers:
+        for topics, one in worker.batching.items():
+            counts = (f"{count:,}" for count in (one.messages, one.batches, one.size))
+            table.add_row(worker.worker_id, topics, *counts, f"{one.wait_ms:.1f} ms", f"{one.latency_ms:.1f} ms")
+    return [table] if table.row_count else []
+
+
+def _compressed(one: CompressionStatus) -> str:
+    before, after = one.bytes_in / 2**20, one.bytes_out / 2**20
+    return f"{one.batches:,} batches, {before:,.1f} MiB to {after:,.1f} MiB in {one.time_ms:,.0f} ms"
 
 
 def _clients_table(clients: Iterable[ClientLoad]) -> Table:

@@ -1,0 +1,156 @@
+"""What a stream payload holds: one message, a batch of them in any of its forms, or prices as columns. No I/O."""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import polars as pl
+
+from backtestr_protocol.codec import Payload, decode, encode
+from backtestr_protocol.compression import decompress
+from backtestr_protocol.errors import SerializationError
+from backtestr_protocol.streamed import Batch, Column, Columns, PriceUpdate
+
+# What a batch may hold, unpacked: as many bytes as a frame of a stream may have. Looked at before anything is unpacked.
+MAX_BATCH_BYTES = 64 << 20
+
+# Messages in a batch of columns, as many as a broker takes: a few bytes of constants could stand for any number.
+MAX_BATCH_MESSAGES = 65_536
+
+_VALUE_BYTES = 8
+# What the fields of a price are in columns: all have the same text, or each a number. Who published them may lack.
+_TEXTS = ("symbol", "timeframe")
+_SOURCES = {"backtestId": "backtest_id", "replayId": "replay_id"}
+_NUMBERS = {"timestamp": "<i8", "bid": "<f8", "ask": "<f8", "last": "<f8", "volume": "<f8"}
+
+_payload_decoder = msgspec.msgpack.Decoder(Payload)
+_batch_decoder = msgspec.msgpack.Decoder(Batch)
+_messages_decoder = msgspec.msgpack.Decoder(list[msgspec.Raw])
+_columns_decoder = msgspec.msgpack.Decoder(Columns)
+
+if TYPE_CHECKING:
+    Values = memoryview[Any]
+else:
+    Values = memoryview
+
+
+class PriceColumns(msgspec.Struct, frozen=True):
+    """`count` prices: by field the text that all have, or their numbers."""
+
+    count: int
+    texts: Mapping[str, str]
+    numbers: Mapping[str, Values]
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return sum(values.nbytes for values in self.numbers.values())
+
+    def after(self, skipped: int) -> PriceColumns:
+        """Without the first `skipped`."""
+        numbers = {name: values[skipped:] for name, values in self.numbers.items()}
+        return PriceColumns(self.count - skipped, self.texts, numbers)
+
+    def prices(self) -> Iterator[PriceUpdate]:
+        names = [*self.texts, *self.numbers]
+        for numbers in zip(*(values.tolist() for values in self.numbers.values()), strict=True):
+            yield PriceUpdate(**dict(zip(names, (*self.texts.values(), *numbers), strict=True)))
+
+    def payloads(self) -> list[Payload]:
+        """Each as it would have come alone."""
+        return [Payload("PriceUpdate", msgspec.Raw(encode(price))) for price in self.prices()]
+
+    def frame(self, seq: int) -> pl.DataFrame:
+        """As `price_frame`; `seq` is the first one's."""
+        return price_frame(pl.int_range(seq, seq + self.count, eager=True), {**self.texts, **self.numbers})
+
+
+def joined(parts: Sequence[PriceColumns]) -> PriceColumns:
+    """Those one after another; all have the same texts."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    numbers = {name: _cast(b"".join(one.numbers[name] for one in parts), dtype) for name, dtype in _NUMBERS.items()}
+    return PriceColumns(sum(one.count for one in parts), first.texts, numbers)
+
+
+def price_frame(seq: pl.Series, fields: Mapping[str, Any]) -> pl.DataFrame:
+    """A table `seq timestamp symbol timeframe bid ask last volume`. `fields`: of each the values, or the one of all."""
+    frame = pl.DataFrame({"seq": seq, **{name: fields[name] for name in ("timestamp", *_TEXTS, *_NUMBERS)}})
+    return frame.with_columns(pl.from_epoch("timestamp", "ms").cast(pl.Datetime("us")).dt.replace_time_zone("UTC"))
+
+
+def opened(payload: Payload) -> list[Payload] | PriceColumns:
+    """The messages in a stream payload: itself, or what a `Batch` holds.
+
+    Raises `MessageError` for a batch that is damaged, too large, or of a form that this client does not know.
+    """
+    if payload.type != "Batch":
+        return [payload]
+    batch = decode(_batch_decoder, payload.data)
+    if batch.raw_bytes > MAX_BATCH_BYTES:
+        raise SerializationError(
+            f"a batch of {batch.raw_bytes} bytes came; this client takes {MAX_BATCH_BYTES} at most",
+            bytes=batch.raw_bytes,
+        )
+    if (batch.messages is None) == (batch.columns is None):
+        raise SerializationError("a batch has either messages or columns")
+    if batch.columns is not None:
+        return _columns(batch, batch.columns)
+    messages = batch.messages
+    if (batch.compression == "none") != isinstance(messages, list):
+        raise SerializationError(f"the messages of a batch with compression {batch.compression} came in another form")
+    if isinstance(messages, bytes):
+        messages = decode(_messages_decoder, decompress(batch.compression, messages, batch.raw_bytes, MAX_BATCH_BYTES))
+    assert messages is not None
+    if len(messages) != batch.count:
+        raise SerializationError(f"a batch says that it holds {batch.count} messages; it holds {len(messages)}")
+    return [decode(_payload_decoder, raw) for raw in messages]
+
+
+def _columns(batch: Batch, columns: Columns | bytes) -> PriceColumns:
+    if (batch.compression == "none") == isinstance(columns, bytes):
+        raise SerializationError(f"the columns of a batch with compression {batch.compression} came in another form")
+    if isinstance(columns, bytes):
+        columns = decode(_columns_decoder, decompress(batch.compression, columns, batch.raw_bytes, MAX_BATCH_BYTES))
+    if not 1 <= batch.count <= MAX_BATCH_MESSAGES:
+        raise SerializationError(f"a batch of {batch.count} messages as columns; it has 1 to {MAX_BATCH_MESSAGES}")
+    if batch.type != "PriceUpdate":
+        raise SerializationError(f"a batch of {batch.type} came as columns; this client reads those of PriceUpdate")
+    texts: dict[str, str] = {}
+    for name in _TEXTS:
+        text = columns.get(name)
+        if not isinstance(text, str):
+            raise SerializationError(f"the column {name} of a batch of prices is one text; {type(text).__name__} came")
+        texts[name] = text
+    for wire, name in _SOURCES.items():
+        if isinstance(source := columns.get(wire), str):
+            texts[name] = source
+    return PriceColumns(batch.count, texts, {name: _numbers(columns, name, batch.count) for name in _NUMBERS})
+
+
+def _numbers(columns: Columns, name: str, count: int) -> Values:
+    column = columns.get(name)
+    code = "q" if (dtype := _NUMBERS[name]) == "<i8" else "d"
+    if isinstance(column, int | float) and (code == "d" or isinstance(column, int)):
+        try:
+            return memoryview(array(code, [column]) * count)
+        except OverflowError:
+            raise SerializationError(f"the column {name} of a batch is beyond 64 bits") from None
+    if not isinstance(column, Column) or column.dtype != dtype or len(column.data) != _VALUE_BYTES * count:
+        came = f"{column.dtype} in {len(column.data)} bytes" if isinstance(column, Column) else type(column).__name__
+        raise SerializationError(f"the column {name} of {count} prices is {dtype}; {came} came")
+    if sys.byteorder == "little":
+        return _cast(column.data, dtype)
+    swapped = array(code, column.data)
+    swapped.byteswap()
+    return memoryview(swapped)
+
+
+def _cast(data: bytes, dtype: str) -> Values:
+    """`data` in the machine's own order of bytes."""
+    return memoryview(data).cast("q") if dtype == "<i8" else memoryview(data).cast("d")

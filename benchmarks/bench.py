@@ -49,16 +49,24 @@ def measured_by(name: str, effort: float, file: Path) -> Measured | Missing:
     try:
         _, said = process.communicate(timeout=PARTS[name])
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGINT)
-        try:
-            process.communicate(timeout=GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+        _end(process)
         return Missing(name, f"it took longer than {PARTS[name]} s")
+    except KeyboardInterrupt:
+        _end(process)
+        raise
     if process.returncode != 0:
         return Missing(name, said.strip().rpartition("\n")[2] or f"exit code {process.returncode}")
     return read(file)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """As Ctrl-C would, with all that it has started; by force where that does not help."""
+    os.killpg(process.pid, signal.SIGINT)
+    try:
+        process.communicate(timeout=GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
 def print_facts(machine: Machine) -> None:
@@ -95,4 +103,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

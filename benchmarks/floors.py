@@ -1,10 +1,13 @@
 """The floors: what plain pyzmq takes for the same way, each in a process of its own.
 
-echo ADDRESS [--curve]      a ROUTER that sends back what comes
-signed-echo ADDRESS         the same, with both ways signed and verified as ours are
-publish ADDRESS CONTROL     an XPUB that publishes what CONTROL tells it
-send ADDRESS CONTROL        a DEALER that does the same
-forward FROM TO             a ROUTER whose messages go out of an XPUB
+    echo ADDRESS                a ROUTER that sends back what comes
+    signed-echo ADDRESS         the same, with both ways signed and verified as ours are
+    publish ADDRESS CONTROL     an XPUB that publishes what CONTROL tells it
+    send ADDRESS CONTROL        a DEALER that does the same
+    forward FROM TO             a ROUTER whose messages go out of an XPUB
+    signed-forward FROM TO      the same, each message verified and signed anew as the broker does
+
+They are written as shortly as pyzmq allows, not as quickly: what somebody would write who needs no more.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 import zmq
 
-from backtestr_protocol.codec import REQUEST, RESPONSE, Signer
+from backtestr_protocol.codec import REQUEST, RESPONSE, STREAM, TO_BROKER, Signer
 
 KEY = bytes(32)
 # Of the echo with CURVE; whoever knows it may read what these benchmarks say to themselves.
@@ -61,11 +64,16 @@ def publish(socket: Socket, control: Socket) -> None:
 
 def forward(socket: Socket, out: Socket) -> None:
     while True:
-        _peer, *frames = socket.recv_multipart(copy=False)
-        if len(frames[-1]) < LARGE_BYTES:  # copying is cheaper up to here
-            out.send_multipart([frame.bytes for frame in frames])
-        else:
-            out.send_multipart(frames, copy=False)
+        _peer, *frames = socket.recv_multipart()
+        out.send_multipart(frames, copy=len(frames[-1]) < LARGE_BYTES)
+
+
+def signed_forward(socket: Socket, out: Socket) -> None:
+    signer = Signer(KEY)
+    while True:
+        _peer, topic, _, body = socket.recv_multipart()
+        signer.sign(TO_BROKER, [topic, body])  # what verifying it takes
+        out.send_multipart([topic, signer.sign(STREAM, [topic, body]), body], copy=len(body) < LARGE_BYTES)
 
 
 @contextlib.contextmanager
@@ -91,7 +99,7 @@ def opened(context: Context, kind: int, address: str, *, binds: bool = False) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("kind", choices=["echo", "signed-echo", "publish", "send", "forward"])
+    parser.add_argument("kind", choices=["echo", "signed-echo", "publish", "send", "forward", "signed-forward"])
     parser.add_argument("address")
     parser.add_argument("second", nargs="?", default="")
     parser.add_argument("--curve", metavar="SECRET", help="encrypt, with this key")
@@ -108,8 +116,9 @@ def main() -> None:
         router.curve_secretkey = given.curve.encode()
     router.bind(given.address)
     serve: dict[str, Callable[[Socket], None]] = {"echo": echo, "signed-echo": signed_echo}
-    if given.kind == "forward":
-        forward(router, opened(context, zmq.XPUB, given.second, binds=True))
+    if given.kind.endswith("forward"):
+        pass_on = forward if given.kind == "forward" else signed_forward
+        pass_on(router, opened(context, zmq.XPUB, given.second, binds=True))
     else:
         serve[given.kind](router)
 

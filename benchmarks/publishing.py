@@ -3,9 +3,10 @@
     make bench-publishing
 
 The worker is one that only publishes (`fake_engine.py`), so that what is measured is the broker. The bare forwarder is
-a ROUTER whose messages go out of an XPUB, in a process of its own as the broker is; "XPUB and SUB" has no process in
-between. All are read by the same loop, up to 16 subscribers in one process; what they get is counted, and a run that
-loses a message is an error. Bursts stay below what a subscriber's queue holds.
+a ROUTER whose messages go out of an XPUB, in a process of its own as the broker is; another one verifies and signs each
+message anew; "XPUB and SUB" has no process in between. All are read by the same loop, up to 16 subscribers in one
+process; what they get is counted, and a run that loses a message is an error. Bursts stay below what a subscriber's
+queue holds.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import msgpack
 import msgspec
@@ -48,7 +48,9 @@ PATIENCE_MS = 20_000
 TOPIC = "prices.BTCPERP.1m"
 DIRECT = "XPUB and SUB"
 FORWARDER = "bare forwarder"
+SIGNED = "bare forwarder, signed"
 OURS = "broker"
+KINDS = (DIRECT, FORWARDER, SIGNED, OURS)
 
 Publish = Callable[[int], None]
 
@@ -132,14 +134,19 @@ class Publishers:
         self.told: Told = stack.enter_context(running_fake(context))
         folder = self.told.broker.runtime_dir
         self.connection = ConnectionFile(self.told.broker.connection_file).read()
-        into, out, direct = (f"ipc://{folder}/floor-{name}" for name in ("in", "out", "direct"))
-        stack.enter_context(floor("forward", into, out))
         self._controls: dict[str, Socket] = {}
-        self._addresses = {DIRECT: direct, FORWARDER: out, OURS: self.connection.endpoints.prices}
-        for name, kind, address in ((DIRECT, "publish", direct), (FORWARDER, "send", into)):
-            control = f"ipc://{Path(folder) / f'control-{kind}'}"
-            stack.enter_context(floor(kind, address, control))
-            self._controls[name] = opened(context, zmq.PUSH, control)
+        self._addresses = {DIRECT: f"ipc://{folder}/direct"}
+        self._tell(stack, DIRECT, "publish", self._addresses[DIRECT], f"ipc://{folder}/direct-control")
+        for name, kind in ((FORWARDER, "forward"), (SIGNED, "signed-forward")):
+            into, self._addresses[name] = f"ipc://{folder}/{kind}-in", f"ipc://{folder}/{kind}-out"
+            stack.enter_context(floor(kind, into, self._addresses[name]))
+            self._tell(stack, name, "send", into, f"ipc://{folder}/{kind}-control")
+        self._addresses[OURS] = self.connection.endpoints.prices
+
+    def _tell(self, stack: contextlib.ExitStack, name: str, kind: str, address: str, control: str) -> None:
+        """Start what sends to `address` when it is told to."""
+        stack.enter_context(floor(kind, address, control))
+        self._controls[name] = opened(self.context, zmq.PUSH, control)
 
     @contextlib.contextmanager
     def read_by(self, count: int, floor_bytes: int, flood: Flood) -> Iterator[dict[str, Subscribers]]:
@@ -181,7 +188,7 @@ def singles(publishers: Publishers, count: int, effort: float) -> list[Figure | 
             beside=None if name == FORWARDER else FORWARDER,
             target=targets.get(name),
         )
-        for name in (DIRECT, FORWARDER, OURS)
+        for name in KINDS
     ]
 
 
@@ -191,13 +198,13 @@ def batched(publishers: Publishers, effort: float) -> list[Figure | Missing]:
     flood = Flood(topic=TOPIC, batch=BATCH)
     signer = publishers.connection.signer()
     ways: dict[str, Callable[[list[bytes]], object] | None] = {
-        "not decoded": None,
+        OURS: None,
         "verified, decoded (msgspec)": lambda frames: decoded_batch(signer, frames),
         "verified, decoded (msgpack)": lambda frames: unpacked_batch(signer, frames),
     }
     number = rounds(ROUNDS, effort)
     with publishers.read_by(1, BATCH_BYTES, flood) as kinds:
-        works = {FORWARDER: lambda _: [kinds[FORWARDER].burst(BATCHES)]} | {
+        works = {name: (lambda _, one=kinds[name]: [one.burst(BATCHES)]) for name in (FORWARDER, SIGNED)} | {
             name: (lambda _, read=read: [kinds[OURS].burst(BATCHES, read)]) for name, read in ways.items()
         }
         all_in_turn(works, 1, dict.fromkeys(works, 1))
@@ -273,7 +280,7 @@ def large(publishers: Publishers, effort: float) -> list[Figure | Missing]:
             values=[megabytes / seconds for seconds in took[name]],
             beside=None if name == FORWARDER else FORWARDER,
         )
-        for name in (DIRECT, FORWARDER, OURS)
+        for name in KINDS
     ]
 
 

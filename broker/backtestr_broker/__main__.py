@@ -10,6 +10,7 @@ argument or option, or a file that is no recording.
 from __future__ import annotations
 
 import argparse
+import gc
 import shutil
 import signal
 import sys
@@ -130,6 +131,8 @@ def _serve(config: BrokerConfig, directory: RuntimeDirectory) -> int:
     try:
         broker = Broker(config, places.data_dir(), context, address, launch_process, on_serving, door)
         _stop_on_signals(broker)
+        gc.collect()
+        gc.freeze()  # what is there by now stays: no collection needs to halt the broker for looking at it again
         broker.run()
     finally:
         directory.withdraw()

@@ -21,8 +21,12 @@ KEPT_LARGE_BYTES = 64 << 20
 MAX_CLIENTS = 4096
 
 
-class Answer(msgspec.Struct, frozen=True):
-    """An encoded payload and its attachments, ready to be put into an envelope as often as it is asked for."""
+class Answer(msgspec.Struct, frozen=True, gc=False):
+    """An encoded payload and its attachments, ready to be put into an envelope as often as it is asked for.
+
+    The garbage collector need not look at it (`gc`): it refers to bytes alone, and so many are remembered that a
+    collection would halt the broker for a tenth of a second.
+    """
 
     payload: bytes
     attachments: tuple[bytes, ...] = ()

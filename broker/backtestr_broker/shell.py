@@ -173,8 +173,8 @@ class Shell:
                 self._feed(report)
         self._unread.update(source for source in ready if source is not None)
         unread = [source for source in self._sources if source in self._unread]
-        for _ in range(BURST):
-            unread = [source for source in unread if self._take(source)]
+        for taken in range(BURST):
+            unread = [source for source in unread if self._take(source, expecting=taken > 1)]
             if not unread:
                 break
         # Each that was touched since it had nothing is asked before the next sleep: see `has_input`.
@@ -198,8 +198,9 @@ class Shell:
         core = self._core.next_deadline()
         return core if delayed_start is None else min(core, delayed_start)
 
-    def _take(self, source: zmq.Socket[bytes]) -> bool:
-        """Take and handle one message; False when there is none, or when the socket has been replaced meanwhile."""
+    def _take(self, source: zmq.Socket[bytes], *, expecting: bool) -> bool:
+        """Take and handle one message; False when there is none, or when the socket has been replaced meanwhile.
+        `expecting`: one is likely to be there."""
         if source not in self._sources:
             return False
         sockets = self._sockets
@@ -207,7 +208,7 @@ class Shell:
             self._listen(stream, sockets.audiences[stream].read(1))
             return source in self._sources and has_input(source)
         accepts = self._door.names.__contains__ if self._door is not None and source is sockets.requests else None
-        messages = receive(source, 1, accepts)
+        messages = receive(source, 1, accepts, expecting=expecting)
         for message in messages:
             if source is sockets.requests:
                 self._feed(RequestReceived(message[0], message[1:], _wall_ms()))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 from backtestr_broker import answers as answers_module
@@ -149,3 +151,9 @@ def test_a_client_of_which_nothing_is_left_is_forgotten() -> None:
     assert len(book) == 1, "who waits is kept"
     assert book.finish("waits", "r", ONE, KEPT_SECONDS) == b"peer"
     book.check_invariants()
+
+
+def test_the_garbage_collector_does_not_look_at_what_is_remembered() -> None:
+    remembered = [(float(number), Answer(b"one", (b"a table",))) for number in range(100)]
+    gc.collect()
+    assert not any(gc.is_tracked(one) or gc.is_tracked(one[1]) for one in remembered)

@@ -590,7 +590,8 @@ class Core:
     def _tell_of_refusal(self, client_id: str | None, request_id: str, request_type: str, data: ErrorData) -> None:
         if (untold := self._refusals.tell(self._now)) is not None:
             facts = {"clientId": client_id, "requestId": request_id, "type": request_type[:SHOWN], "code": data.code}
-            self._notify("request_refused", **facts, message=data.message, untold=untold)
+            more = {"untold": untold} if untold else {}
+            self._notify("request_refused", **facts, message=data.message, **more)
 
     def _reply(self, peer: bytes, request_id: str, answer: Answer) -> None:
         self._effects.append(self._post.response(peer, request_id, answer, self.wall_ms))

@@ -23,7 +23,7 @@ clients_dropped = blinker.Signal("connections of clients were ended, and may be 
 allow_list_problem = blinker.Signal("a file of the allow-list is not as it must be and lets nobody in: reason")
 message_refused = blinker.Signal("a message could not be accepted: code, reason, workerId where it was a worker's")
 request_refused = blinker.Signal(
-    "a request was refused, told up to 20 times a second: clientId, requestId, type, code, message, untold"
+    "a request was refused, told up to 20 times a second: clientId, requestId, type, code, message, untold if any were"
 )
 message_dropped = blinker.Signal("a peer's queue was full, told once a second: socket, untold")
 peer_gone = blinker.Signal("a peer had gone before a message to it was sent: socket")

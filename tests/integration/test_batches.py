@@ -35,6 +35,9 @@ def test_compressed_maps_and_columns_are_the_bars_that_were_walked() -> None:
         kept = one.ask("FetchMissed", {"topic": TOPIC, "fromSeq": 1})
         found = dense(one, prices, kept["toSeq"])
         assert len(found) == kept["toSeq"] == 2 * BARS
+        publishers = [{price.pop("backtestId") for price in part} for part in (found[:BARS], found[BARS:])]
+        assert [len(one) for one in publishers] == [1, 1]
+        assert publishers[0] != publishers[1]
         assert found[:BARS] == found[BARS:]
         request: dict[str, Any] = {"symbol": "SYNTH", "timeframe": "1m", "limit": BARS, "keep": "first"}
         _, attachments = one.ask_with_attachments("GetMarketData", request)

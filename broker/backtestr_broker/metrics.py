@@ -94,6 +94,7 @@ class _Shown(Collector):
             yield from _of_requests(latest.measured)
             yield from _of_streams(latest)
             yield from _of_work(latest)
+            yield from _of_batches(latest.status)
             yield from _of_broker(latest)
 
 
@@ -166,6 +167,28 @@ def _of_work(latest: Snapshot) -> Iterator[Metric]:
         restarts.add_metric([one.worker_id], one.restarts)
     yield workers
     yield restarts
+
+
+def _of_batches(status: SystemStatus) -> Iterator[Metric]:
+    """What workers say of their batching and compressing; it begins anew with each of them."""
+    size = GaugeMetricFamily("backtestr_batch_size", "Messages that make a batch.", labels=["worker", "class"])
+    wait = "How long the oldest message of a batch waited until it was sent, lately."
+    waited = GaugeMetricFamily("backtestr_batch_latency_seconds", wait, labels=["worker", "class"])
+    total = CounterMetricFamily("backtestr_batches", "Batches that were sent.", labels=["worker", "class"])
+    taken = CounterMetricFamily("backtestr_compression_in_bytes", "Bytes before compression.", labels=["worker"])
+    given = CounterMetricFamily("backtestr_compression_out_bytes", "Bytes after compression.", labels=["worker"])
+    spent = CounterMetricFamily("backtestr_compression_seconds", "Time that compressing took.", labels=["worker"])
+    for worker in status.workers:
+        for class_name, batching in worker.batching.items():
+            labels = [worker.worker_id, class_name]
+            size.add_metric(labels, batching.size)
+            waited.add_metric(labels, batching.latency_ms / 1000)
+            total.add_metric(labels, batching.batches)
+        if (compression := worker.compression) is not None:
+            taken.add_metric([worker.worker_id], compression.bytes_in)
+            given.add_metric([worker.worker_id], compression.bytes_out)
+            spent.add_metric([worker.worker_id], compression.time_ms / 1000)
+    yield from (size, waited, total, taken, given, spent)
 
 
 def _of_broker(latest: Snapshot) -> Iterator[Metric]:

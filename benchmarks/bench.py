@@ -3,8 +3,9 @@
     make bench
     make bench ARGS='--json today.json'
 
-Each part is a process of its own and has a time by which it is ended; what could not be measured is said at the end of
-the table, and the exit code is then 1. A target that is missed changes no exit code. README.md says how to read it.
+Each part is a process of its own and has a time by which it is ended. What could not be measured is said at the end of
+the table; the exit code is 1 where a part failed, and 0 where a peer is not installed or a target is missed. README.md
+says how to read it.
 """
 
 from __future__ import annotations
@@ -83,6 +84,7 @@ def main() -> int:
     machine = facts()
     figures: list[Figure] = []
     missing: list[Missing] = []
+    failed = False
     with tempfile.TemporaryDirectory(prefix="bt-") as folder:
         for number, name in enumerate(PARTS, 1):
             began = time.monotonic()
@@ -94,12 +96,13 @@ def main() -> int:
                 missing += found.missing
             else:
                 missing.append(found)
+                failed = True
     measured = Measured(machine, figures, missing)
     print_facts(machine)
     print_figures(measured)
     if arguments.json:
         write(measured, arguments.json)
-    return 1 if missing else 0
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -107,7 +107,9 @@ class Measures:
         if not self._ended:
             return
         for request_type, began in self._ended:
-            self._latencies.setdefault(request_type, Histogram()).observe(max(0.0, now - began))
+            if (taken := self._latencies.get(request_type)) is None:
+                taken = self._latencies[request_type] = Histogram()
+            taken.observe(max(0.0, now - began))
         self._ended.clear()
 
     def published(self, topic_class: TopicClass, count: int, size: int, *, heard: bool) -> None:

@@ -26,12 +26,14 @@ from backtestr_protocol.errors import (
     SystemFault,
     ValidationError,
 )
-from backtestr_protocol.messages import AlgorithmInfo, AlgorithmStatus, Contract, Hello, SeriesInfo, Welcome
+from backtestr_protocol.messages import AlgorithmInfo, AlgorithmStatus, Contract, Hello, Welcome
 from backtestr_protocol.streamed import Watermarks
 from backtestr_protocol.system_status import SystemStatus
 
 from .admission import Admission
 from .answers import Answer, AnswerBook
+from .complaints import Complaints
+from .crew import Crew
 from .durability import Durability
 from .events import (
     ClientsDropped,
@@ -75,10 +77,6 @@ from .status import streams_status, system_status
 from .subscriptions import Subscriptions
 from .workers import Worker
 
-# Answers to what cannot be attributed to a request: one in this many seconds per connection (PROTOCOL.md, section 5).
-ERROR_INTERVAL = 1.0
-# Connections whose last such answer is remembered; one that is forgotten may get one answer more.
-MAX_ERROR_PEERS = 1024
 # Heartbeats that a session may be silent for and is still spared when their table is full: clients ping at every one.
 SPARED_HEARTBEATS = 3
 # Refusals that say nothing of the request itself: the same id may try again, so they are not remembered.
@@ -122,16 +120,15 @@ class Core:
         )
         self.algorithms: dict[str, AlgorithmInfo] = {}  # by name, the newest version
         self.algorithm_errors: OrderedDict[str, ErrorData] = OrderedDict()  # by id, the latest of each, the latest last
-        self.series_at_start: list[SeriesInfo] = []  # what the first interactive worker found in the catalogue
-        self.serving = False
         self.wall_ms = 0
         self.host = HostSample(memory_used=0, memory_total=0, cpu_percent=0.0, loop_lag_ms=0.0)
         self._post = Post(key, instance_id)
         self._answers = AnswerBook()
         self._admission = Admission(limits.rates, self._answers)
-        self._liveness = Liveness(
-            hung=limits.worker_hung_ms / 1000, silence=limits.worker_silence_ms / 1000, interval=heartbeat, now=now
-        )
+        self._complaints = Complaints()
+        hung, silence = limits.worker_hung_ms / 1000, limits.worker_silence_ms / 1000
+        liveness = Liveness(hung=hung, silence=silence, interval=heartbeat, now=now)
+        self.crew = Crew(self, liveness, self._post.signer, self._complaints)
         self.replays = ReplayRequests(self)
         self.feeds = Feeds()
         self._requests = Requests(self)
@@ -140,7 +137,6 @@ class Core:
         self._effects: list[Effect] = []
         self._heartbeat_due = now
         self._watermarks_due = now
-        self._error_answered: OrderedDict[bytes, float] = OrderedDict()
         self.state = State()
         self.durability = Durability(self)
         self._verify_due = now
@@ -169,17 +165,16 @@ class Core:
                 self._on_frames(peer, frames)
             case ClientsDropped(reason):
                 for session in self.sessions.clear():
-                    self._notify("client_left", clientId=session.client_id, reason=reason)
+                    self.notify("client_left", clientId=session.client_id, reason=reason)
                 self.subscriptions.clear()
             case Subscribed() | ListenersFound() | SubscribersDropped():
                 self.subscriptions.take(event)
             case WorkerSent(peer, frames):
-                self._on_worker(peer, frames)
-            case WorkerStarted(worker_id, kind, pid):
-                self.scheduler.workers.start(worker_id, kind, pid, now)
-                self._liveness.started(worker_id, now)
+                self.crew.said(peer, frames, now)
+            case WorkerStarted():
+                self.crew.started(event, now)
             case WorkerExited():
-                self._on_exit(event)
+                self.crew.exited(event, now)
             case Tick(host):
                 self.host = host
                 self._on_time(now)
@@ -223,7 +218,7 @@ class Core:
         self.replays.check_invariants()
         self.feeds.check_invariants()
         assert not self._effects
-        assert len(self._error_answered) <= MAX_ERROR_PEERS
+        self._complaints.check_invariants()
         assert len(self.algorithm_errors) <= MAX_ALGORITHM_ERRORS
         assert all(info.name == name for name, info in self.algorithms.items())
 
@@ -284,9 +279,9 @@ class Core:
         self._admission.count(hello.client_id, "Hello")
         self._admission.check(hello.client_id, "Hello", self._now)
         if (silent := self.sessions.make_room(self._now)) is not None:
-            self._notify("client_left", clientId=silent.client_id, reason="silent while the table of sessions was full")
+            self.notify("client_left", clientId=silent.client_id, reason="silent while the table of sessions was full")
         session = self.sessions.open(hello.client_id, peer, self._now)
-        self._notify("client_joined", clientId=hello.client_id, clientName=hello.client_name)
+        self.notify("client_joined", clientId=hello.client_id, clientName=hello.client_name)
         return Welcome(
             session_id=session.session_id,
             instance_id=self.instance_id,
@@ -304,7 +299,7 @@ class Core:
 
     def _leave(self, session: Session, reason: str) -> None:
         self.sessions.close(session)
-        self._notify("client_left", clientId=session.client_id, reason=reason)
+        self.notify("client_left", clientId=session.client_id, reason=reason)
 
     def _execute(self, session: Session, envelope: Envelope, peer: bytes) -> None:
         """Run a request that is allowed in, unless it ran before."""
@@ -335,90 +330,10 @@ class Core:
             self._reply_error(peer, error.message_id, error)
             return
         self.measures.answered(UNKNOWN, error.code)
-        if self._may_complain(peer):
-            self._notify("message_refused", code=error.code, reason=error.message)
+        if self._complaints.may(peer, self._now):
+            self.notify("message_refused", code=error.code, reason=error.message)
             payload = encoded_payload("Error", self.error_data(error))
             self._effects.append(self._post.complaint(peer, Answer(payload), self.wall_ms))
-
-    def _may_complain(self, peer: bytes) -> bool:
-        """Whether the last complaint about this connection is long enough ago: once a second, in answers and log."""
-        answered = self._error_answered.pop(peer, None)
-        due = answered is None or self._now - answered >= ERROR_INTERVAL
-        self._error_answered[peer] = self._now if due or answered is None else answered
-        if len(self._error_answered) > MAX_ERROR_PEERS:
-            self._error_answered.popitem(last=False)
-        return due
-
-    # --- workers ---
-
-    def _on_worker(self, peer: bytes, frames: list[bytes]) -> None:
-        try:
-            note, payload = engine.decode_to_broker(self._post.signer, frames)
-        except MessageError as error:
-            if self._may_complain(peer):
-                self._notify("message_refused", code=error.code, reason=f"on the engine socket: {error.message}")
-            return
-        if isinstance(note, engine.Ready):
-            self._on_ready(peer, note)
-            return
-        worker = self.scheduler.workers.at(peer)
-        if worker is None:  # a worker that was given up, or that never said it was ready
-            return
-        worker.last_seen = self._now
-        self._liveness.heard(worker.worker_id)
-        try:
-            match note:
-                case engine.Published(replay=engine.ReplayMark()):
-                    self.replays.published(worker, note, payload)
-                case engine.Paused() | engine.Resumed() if worker.kind == "interactive":
-                    self.replays.steered(worker, note)
-                case engine.Finished(task_id=task_id) if worker.kind == "interactive" and task_id != worker.task_id:
-                    self.replays.finished(worker, note)
-                case engine.Published():
-                    self.scheduler.published(worker, note, payload)
-                case engine.Paused():
-                    self.scheduler.paused(worker, note)
-                case engine.Resumed():
-                    self.scheduler.resumed(worker, note)
-                case engine.Finished():
-                    self.scheduler.finished(worker, note, payload)
-                case engine.Beat():
-                    worker.batching, worker.compression = note.batching, note.compression
-        except ValidationError as error:
-            self._notify("message_refused", code=error.code, reason=error.message, workerId=worker.worker_id)
-
-    def _on_ready(self, peer: bytes, note: engine.Ready) -> None:
-        worker = self.scheduler.ready(peer, note, self._now)
-        if worker is None:
-            self._notify(
-                "message_refused", code="VALIDATION_ERROR", reason=f"nobody waits for {note.worker_id[:200]!r}"
-            )
-            return
-        for info in note.algorithms:
-            self.registered(info)
-        self._liveness.ready(worker.worker_id, note.beat_interval_ms / 1000)
-        self._notify("worker_ready", workerId=worker.worker_id, pid=worker.pid, kind=worker.kind)
-        if worker.kind == "interactive" and not self.serving:
-            self.series_at_start = note.series
-        workers = self.scheduler.workers
-        if not self.serving and workers.any_ready("compute") and workers.any_ready("interactive"):
-            self.serving = True
-            self._notify("serving")
-
-    def _on_exit(self, event: WorkerExited) -> None:
-        held = self.scheduler.held_by(event.worker_id)
-        self._notify("worker_lost", workerId=event.worker_id, reason=event.reason, held=held)
-        next_start = self._now + event.restart_ms / 1000
-        looping = self._liveness.ended(event.worker_id, event.reason, event.early_deaths, next_start, self._now)
-        if looping is not None:
-            self.report(SystemFault(looping))
-        self.scheduler.lost(event.worker_id, event.reason, overdue=event.overdue)
-
-    def _watch_workers(self, now: float) -> None:
-        used = self.host.cpu_seconds
-        cpu = {one.worker_id: used[one.pid] for one in self.scheduler.workers if one.pid in used}
-        for condemned in self._liveness.look(cpu, now):
-            self._effects.append(Kill(condemned.worker_id, condemned.reason))
 
     # --- time ---
 
@@ -429,7 +344,7 @@ class Core:
         if now >= self._heartbeat_due:
             self._heartbeat_due = now + self.limits.heartbeat_interval_ms / 1000
             self._answers.expire(now)
-            self._watch_workers(now)
+            self.crew.look(self.host.cpu_seconds, now)
             self.replays.look({session.client_id for session in self.sessions}, now)
             self._effects += self.subscriptions.to_ask()
             self.publish(topics.STATUS, encoded_payload("SystemStatus", self.status()))
@@ -437,7 +352,7 @@ class Core:
             self._verify_due = now + self.limits.verify_interval_ms / 1000
             self.state.verify()
         for session in self.sessions.expire(now):
-            self._notify("client_left", clientId=session.client_id, reason="silent for too long")
+            self.notify("client_left", clientId=session.client_id, reason="silent for too long")
         if now >= self._watermarks_due and self.sequencer.has_moved:
             self._watermarks_due = now + self.limits.watermark_interval_ms / 1000
             moved = Watermarks(topics=self.sequencer.take_moved())
@@ -448,7 +363,7 @@ class Core:
         """SystemStatus as of now."""
         return system_status(
             scheduler=self.scheduler,
-            liveness=self._liveness,
+            liveness=self.crew.liveness,
             connections=self._admission.connections(self.sessions, self.scheduler),
             throttle=self._admission.throttling(),
             streams=streams_status(self.sequencer, self.subscriptions, self.measures),
@@ -473,7 +388,7 @@ class Core:
 
     def _on_state_read(self, key: str, record: StateRecord | None) -> None:
         if self.state.repair(key, record):
-            self._notify("state_repaired", key=key)
+            self.notify("state_repaired", key=key)
         else:
             lost = "is damaged on disk too; it cannot be read until it is set anew"
             self.report(SystemFault(f"the value of state key {key!r} {lost}"))
@@ -510,6 +425,9 @@ class Core:
             self._effects.append(self._post.stream(placed, payload, self.wall_ms))
         self.measures.published(placed.topic_class, count, len(payload), heard=heard)
 
+    def kill(self, worker_id: str, reason: str) -> None:
+        self._effects.append(Kill(worker_id, reason))
+
     def report(self, error: BacktestrError) -> None:
         """Tell everyone who listens to `system.errors`."""
         self.publish(topics.ERRORS, encoded_payload("Error", self.error_data(error)))
@@ -534,7 +452,7 @@ class Core:
             self.algorithm_errors.move_to_end(job.algorithm_id)
             if len(self.algorithm_errors) > MAX_ALGORITHM_ERRORS:
                 self.algorithm_errors.popitem(last=False)
-        self._notify("backtest_changed", **job.facts())
+        self.notify("backtest_changed", **job.facts())
         self.save_job(job.backtest_id)
         while (forgotten := self.scheduler.jobs.forget_oldest()) is not None:
             self.save_job(forgotten.backtest_id)
@@ -559,7 +477,7 @@ class Core:
         self.replays.lost(worker_id, reason)
 
     def replay_changed(self, replay_id: str, status: str) -> None:
-        self._notify("replay_changed", replayId=replay_id, status=status)
+        self.notify("replay_changed", replayId=replay_id, status=status)
 
     def _create_topics(self, job: Job) -> None:
         for topic in topics.of_backtest(job.backtest_id):
@@ -573,7 +491,7 @@ class Core:
         if isinstance(error, SystemFault):
             fault_id = self.unique_id()
             error = type(error)(error.message, **{**(error.details or {}), "id": fault_id})
-            self._notify("fault", code=error.code, message=error.message, id=fault_id, **about)
+            self.notify("fault", code=error.code, message=error.message, id=fault_id, **about)
         return error.to_data(component="broker", timestamp=self.wall_ms)
 
     def unique_id(self) -> str:
@@ -591,10 +509,10 @@ class Core:
         if (untold := self._refusals.tell(self._now)) is not None:
             facts = {"clientId": client_id, "requestId": request_id, "type": request_type[:SHOWN], "code": data.code}
             more = {"untold": untold} if untold else {}
-            self._notify("request_refused", **facts, message=data.message, **more)
+            self.notify("request_refused", **facts, message=data.message, **more)
 
     def _reply(self, peer: bytes, request_id: str, answer: Answer) -> None:
         self._effects.append(self._post.response(peer, request_id, answer, self.wall_ms))
 
-    def _notify(self, signal: Any, **facts: Any) -> None:
+    def notify(self, signal: Any, **facts: Any) -> None:
         self._effects.append(Notify(signal, facts))

@@ -308,7 +308,7 @@ class Shell:
                     assert_never(news)
         supervisor = self._supervisor
         hopeless = supervisor.refused or supervisor.early_deaths >= self._max_early_deaths
-        if hopeless and not self._core.serving:
+        if hopeless and not self._core.crew.serving:
             self.gave_up = True
             self._stopping = True
 
@@ -335,7 +335,7 @@ class Shell:
             case Kill(worker_id, reason):
                 self._supervisor.kill(worker_id, reason)
             case Notify("serving", facts):
-                self._on_serving(self._core.series_at_start)
+                self._on_serving(self._core.crew.series_at_start)
                 hooks.send("serving", facts)
             case Notify(signal, facts):
                 hooks.send(signal, facts)

@@ -19,8 +19,8 @@ from backtestr_protocol.frames import has_input
 # ZMQ_TOPICS_COUNT of libzmq 4.3.5: how many different prefixes are held. Without it nobody is ever known to have left,
 # and a topic that was once subscribed to is sent for as long as the socket lives.
 _TOPICS_COUNT = 116
-# What is taken in before asking; a peer that says more at once keeps the question for the next time.
-_MAX_UNREAD = 20_000
+# What is taken in before asking, some milliseconds' worth; where more waits the question does too.
+_MAX_UNREAD = 512
 
 _numbers = itertools.count(1)
 

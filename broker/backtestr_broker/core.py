@@ -62,7 +62,7 @@ from .jobs import Job, Waiter
 from .ledger import Held
 from .limits import Limits as Limits
 from .liveness import Liveness
-from .measures import REPEATED, SUCCESS, UNKNOWN, Measures, outcome_of
+from .measures import REPEATED, SUCCESS, UNKNOWN, Measures, failure_in
 from .post import Post
 from .records import Change, Restored, StateRecord
 from .refusals import Refusals
@@ -401,16 +401,16 @@ class Core:
         if isinstance(result, BacktestrError):
             result = self.error_data(result, clientId=waiter[0], requestId=waiter[1])
         if isinstance(result, ErrorData):
-            answer = Answer(encoded_payload("Failure", result))
-            self._admission.refused(waiter[0], result.code)
-            self._tell_of_refusal(*waiter, self.measures.ended(waiter, result.code), result)
-            if result.code in PASSING:
-                self._reply(self._answers.abandon(*waiter), waiter[1], answer)
-                return
-        else:
-            answer = result if isinstance(result, Answer) else Answer(encoded_payload("Success", result))
-            self.measures.ended(waiter, outcome_of(answer.payload))
-        self._reply(self._answers.finish(*waiter, answer, self._now), waiter[1], answer)
+            result = Answer(encoded_payload("Failure", result))
+        answer = result if isinstance(result, Answer) else Answer(encoded_payload("Success", result))
+        error = failure_in(answer.payload)
+        is_passing = error is not None and error.code in PASSING
+        peer = self._answers.abandon(*waiter) if is_passing else self._answers.finish(*waiter, answer, self._now)
+        self._reply(peer, waiter[1], answer)
+        request_type = self.measures.ended(waiter, SUCCESS if error is None else error.code)
+        if error is not None:
+            self._admission.refused(waiter[0], error.code)
+            self._tell_of_refusal(*waiter, request_type, error)
 
     def instruct(self, worker: Worker, note: engine.ToWorker, payload: bytes | None = None) -> None:
         assert worker.peer is not None
@@ -500,10 +500,10 @@ class Core:
     def _reply_error(self, peer: bytes, request_id: str, error: BacktestrError, request_type: str = UNKNOWN) -> None:
         """Refuse a request that was not begun."""
         data = self.error_data(error, requestId=request_id)
+        self._reply(peer, request_id, Answer(encoded_payload("Failure", data)))
         self.measures.answered(request_type, data.code)
         session = self.sessions.on(peer)
         self._tell_of_refusal(session.client_id if session else None, request_id, request_type, data)
-        self._reply(peer, request_id, Answer(encoded_payload("Failure", data)))
 
     def _tell_of_refusal(self, client_id: str | None, request_id: str, request_type: str, data: ErrorData) -> None:
         if (untold := self._refusals.tell(self._now)) is not None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import msgspec
 
 from backtestr_protocol.codec import encoded_payload
+from backtestr_protocol.errors import ErrorData
 from backtestr_protocol.message_types import REQUESTS
 from backtestr_protocol.messages import Missed
 from backtestr_protocol.topics import CLASSES, TopicClass, class_of
@@ -47,21 +48,17 @@ class Streamed(msgspec.Struct):
     fetched: int = 0
 
 
-class _Coded(msgspec.Struct, frozen=True):
-    code: str
-
-
 class _Failure(msgspec.Struct, frozen=True):
-    data: _Coded
+    data: ErrorData
 
 
 _failures = msgspec.msgpack.Decoder(_Failure)
 _SUCCESS = encoded_payload("Success", {})[:-1]
 
 
-def outcome_of(payload: bytes) -> str:
-    """`SUCCESS`, or the code of the error that an answer's payload tells."""
-    return SUCCESS if payload.startswith(_SUCCESS) else _failures.decode(payload).data.code
+def failure_in(payload: bytes) -> ErrorData | None:
+    """The error that an answer's payload tells; None for one that tells of success."""
+    return None if payload.startswith(_SUCCESS) else _failures.decode(payload).data
 
 
 class Measured(msgspec.Struct, frozen=True):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 import zmq
 
+from backtestr_broker import audience as audience_module
 from backtestr_broker.audience import Answers, Audience, Said
 from broker.zmtp import RawSubscriber
 from harness import wait_until
@@ -122,6 +123,13 @@ def test_who_left_before_does_not_confuse_who_is_there(stream: Stream) -> None:
     with stream.subscriber(b"Y"):
         stream.said(1)
         assert stream.audience.ask((b"X", b"Y")) == Answers([b"Y"], [b"X"], [])
+
+
+def test_a_libzmq_that_cannot_tell_is_believed_to_have_everyone(
+    stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audience_module, "_TOPICS_COUNT", 9_999)
+    assert stream.audience.ask((b"X",)) == Answers([], [], [])
 
 
 def test_what_was_not_read_yet_is_said_first(stream: Stream) -> None:

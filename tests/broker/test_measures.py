@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backtestr_broker.measures import BUCKETS, REPEATED, SUCCESS, UNKNOWN, Histogram, Measures, outcome_of
+from backtestr_broker.measures import BUCKETS, REPEATED, SUCCESS, UNKNOWN, Histogram, Measures, failure_in
 from backtestr_protocol.codec import encode, encoded_payload
 from backtestr_protocol.errors import Busy
 from backtestr_protocol.messages import Nothing
@@ -22,11 +22,11 @@ def test_a_histogram_has_everything_once_in_the_first_bucket_that_holds_it(secon
         assert sum(taken.counts[: index + 1]) == sum(one <= bound for one in seconds)
 
 
-def test_an_answers_outcome_is_read_from_its_payload() -> None:
-    assert outcome_of(encoded_payload("Success", Nothing())) == SUCCESS
-    assert outcome_of(encode({"type": "Success", "data": {"tables": [1, 2]}})) == SUCCESS
-    error = Busy("full").to_data(component="broker", timestamp=1)
-    assert outcome_of(encoded_payload("Failure", error)) == "BUSY"
+def test_an_answers_failure_is_read_from_its_payload() -> None:
+    assert failure_in(encoded_payload("Success", Nothing())) is None
+    assert failure_in(encode({"type": "Success", "data": {"tables": [1, 2]}})) is None
+    error = Busy("full", retryAfterMs=5).to_data(component="broker", timestamp=1)
+    assert failure_in(encoded_payload("Failure", error)) == error
 
 
 def test_every_request_is_counted_once_with_what_came_of_it(link: Link) -> None:
@@ -54,6 +54,9 @@ def test_every_request_is_counted_once_with_what_came_of_it(link: Link) -> None:
         ("Ping", "SESSION_UNKNOWN"): 1,
     }
     assert link.core.measures.commit_failures == 1
+    told = [facts["code"] for facts in link.signals("request_refused")]
+    assert told == ["UNSUPPORTED_COMMAND", "NOT_FOUND", "STATE_CONFLICT", "SYSTEM_ERROR", "SESSION_UNKNOWN"]
+    assert {facts["requestId"] for facts in link.signals("request_refused")} != {None}
     link.core.check_invariants()
 
 

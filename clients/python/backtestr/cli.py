@@ -67,7 +67,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 @app.command("run", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def run_broker(context: typer.Context) -> None:
     """Start the broker and its workers here; Ctrl-C stops them. Arguments are passed on to the broker."""
-    _need("the broker", "structlog", "psutil", "numba", "talib")
+    _need("the broker", "structlog", "psutil", "prometheus_client", "numba", "talib")
     os.execv(sys.executable, [sys.executable, "-m", "backtestr_broker", *context.args])
 
 

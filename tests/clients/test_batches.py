@@ -230,6 +230,18 @@ def test_columns_that_came_in_part_before_are_delivered_from_there() -> None:
 
 
 @pytest.mark.parametrize("make", [of_messages, of_columns])
+def test_a_batch_is_delivered_whole_though_an_answer_was_quicker_with_some_of_it(make: Any) -> None:
+    counts = StreamCounts()
+    one = TopicStream(TOPIC, from_start=True, counts=counts)
+    one.told(60)
+    assert one.fetched(missed(40, 61, make, oldest=40), AMPLE) == []
+    delivered = one.receive(1, make(1, 50), AMPLE)
+    assert isinstance(delivered[0], Block)
+    assert numbers(delivered) == list(range(1, 61))
+    assert counts.duplicates_dropped == 10
+
+
+@pytest.mark.parametrize("make", [of_messages, of_columns])
 def test_a_gap_is_repaired_with_what_is_compressed(make: Any) -> None:
     """Stored payloads are what was published: compressed, and columns where those were asked for."""
     one = TopicStream(TOPIC, from_start=True)

@@ -29,7 +29,7 @@ from backtestr_broker.post import Post
 from backtestr_broker.sequencer import Sequencer
 from backtestr_engine.batching import Publication
 from backtestr_protocol import engine
-from backtestr_protocol.codec import Signer, decode_stream
+from backtestr_protocol.codec import Payload, Signer, decode_stream
 from backtestr_protocol.streamed import OrderUpdate, PriceUpdate
 
 KEY = bytes(range(32))
@@ -156,7 +156,8 @@ def _reader(directory: Path) -> None:
                     joined(blocks).frame(1)
                     blocks.clear()
             else:
-                sent = np.array([_decoders[one.type].decode(one.data).timestamp for one in found])
+                payloads = [found] if isinstance(found, Payload) else found.payloads()
+                sent = np.array([_decoders[one.type].decode(one.data).timestamp for one in payloads])
             now = time.monotonic()
             of_topic[0] += len(sent)
             of_topic[1] += len(bytes(message.envelope.payload.data))

@@ -26,7 +26,7 @@ from turns import all_in_turn
 
 from backtestr.client import Client
 from backtestr.discovery import ConnectionFile
-from backtestr.subscription import Update
+from backtestr.updates import Update
 from backtestr_protocol.codec import STREAM, Signer, encode
 from backtestr_protocol.errors import TimedOut
 from backtestr_protocol.frames import receive

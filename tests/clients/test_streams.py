@@ -6,6 +6,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backtestr import streams as streams_module
 from backtestr.counts import StreamCounts
 from backtestr.effects import Delivery, Gap, StreamMessage
 from backtestr.streams import MAX_DOUBTS, TopicStream, unpack
@@ -95,6 +96,15 @@ def test_what_does_not_come_however_often_it_is_asked_for_is_lost() -> None:
         assert one.fetched(missed(8, 9, to_seq=9, oldest=8), AMPLE) == []
         assert one.missing() == (3, 7)
     assert numbers(one.fetched(missed(8, 9, to_seq=9, oldest=8), AMPLE)) == [(3, 7), 8, 9]
+
+
+def test_an_answer_that_overtakes_the_stream_costs_nothing_that_is_on_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It brings the latest that the broker keeps, as many as can be held; what comes next must not find the door shut."""
+    monkeypatch.setattr(streams_module, "MAX_HELD", 3)
+    one = stream()
+    one.told(9)
+    assert one.fetched(missed(7, 8, 9, to_seq=9, oldest=7), AMPLE) == []
+    assert numbers(one.offer(messages(1, 2, 3, 4, 5, 6), AMPLE)) == [1, 2, 3, 4, 5, 6, 7, 8, 9]
 
 
 def test_nothing_is_asked_twice_at_once() -> None:

@@ -170,7 +170,8 @@ def test_the_end_of_a_backtest_ends_its_streams_after_their_last_message(link: L
 
 def test_a_stream_ends_only_when_its_slow_reader_has_everything(link: Link) -> None:
     link.subscribe(1, ORDERS, "birth", room=2, until="b1")
-    link.publish(ORDERS, 1, 2, 3)
+    for number in (1, 2, 3):
+        link.publish(ORDERS, number)
     publish_status(link, "stopped")
     assert link.numbers(1) == [1, 2]
     assert not link.ended

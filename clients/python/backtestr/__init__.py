@@ -25,7 +25,8 @@ from .reports import ErrorReport
 from .results import Results
 from .run import GapWarning, Run
 from .shared_state import SharedState, StateChange
-from .subscription import Subscription, Update
+from .subscription import Subscription
+from .updates import Update
 
 __all__ = [
     "CircuitOpen",

@@ -1,4 +1,7 @@
-"""What a stream payload holds: one message, a batch of them in any of its forms, or prices as columns. No I/O."""
+"""What a stream payload holds: one message, a batch of them in any of its forms, or prices as columns. No I/O.
+
+A batch stays as it came, packed, until somebody reads it: a third of the room, and decoded in one go by who wants it.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,9 @@ import msgspec
 import polars as pl
 
 from backtestr_protocol.codec import Payload, decode, encode
-from backtestr_protocol.compression import decompress
+from backtestr_protocol.compression import Compression, decompress
 from backtestr_protocol.errors import SerializationError
-from backtestr_protocol.streamed import Batch, Column, Columns, PriceUpdate
+from backtestr_protocol.streamed import Column, Columns, PriceUpdate
 
 # What a batch may hold, unpacked: as many bytes as a frame of a stream may have. Looked at before anything is unpacked.
 MAX_BATCH_BYTES = 64 << 20
@@ -21,21 +24,59 @@ MAX_BATCH_BYTES = 64 << 20
 # Messages in a batch of columns, as many as a broker takes: a few bytes of constants could stand for any number.
 MAX_BATCH_MESSAGES = 65_536
 
+_ABSENT = msgspec.Raw(b"\xc0")
+# How bytes begin in MessagePack.
+_BINS = (0xC4, 0xC5, 0xC6)
 _VALUE_BYTES = 8
 # What the fields of a price are in columns: all have the same text, or each a number. Who published them may lack.
 _TEXTS = ("symbol", "timeframe")
 _SOURCES = {"backtestId": "backtest_id", "replayId": "replay_id"}
 _NUMBERS = {"timestamp": "<i8", "bid": "<f8", "ask": "<f8", "last": "<f8", "volume": "<f8"}
 
+
+class _Batch(msgspec.Struct, rename="camel"):
+    """`streamed.Batch`, with its messages left packed."""
+
+    count: int
+    compression: Compression
+    raw_bytes: int
+    messages: msgspec.Raw = _ABSENT
+    type: str | None = None
+    columns: Columns | bytes | None = None
+
+
 _payload_decoder = msgspec.msgpack.Decoder(Payload)
-_batch_decoder = msgspec.msgpack.Decoder(Batch)
+_payloads_decoder = msgspec.msgpack.Decoder(list[Payload])
+_batch_decoder = msgspec.msgpack.Decoder(_Batch)
 _messages_decoder = msgspec.msgpack.Decoder(list[msgspec.Raw])
+_bytes_decoder = msgspec.msgpack.Decoder(bytes)
 _columns_decoder = msgspec.msgpack.Decoder(Columns)
 
 if TYPE_CHECKING:
     Values = memoryview[Any]
 else:
     Values = memoryview
+
+
+class PackedMessages(msgspec.Struct, frozen=True):
+    """`count` messages, the last of those that are `packed` in one array. `type` is that of the array's first."""
+
+    count: int
+    type: str
+    packed: bytes | msgspec.Raw
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return len(memoryview(self.packed))
+
+    def after(self, skipped: int) -> PackedMessages:
+        """Without the first `skipped`."""
+        return PackedMessages(self.count - skipped, self.type, self.packed)
+
+    def payloads(self) -> list[Payload]:
+        """Each as it would have come alone. Raises `MessageError` where one is no payload."""
+        return decode(_payloads_decoder, self.packed)[-self.count :]
 
 
 class PriceColumns(msgspec.Struct, frozen=True):
@@ -84,35 +125,39 @@ def price_frame(seq: pl.Series, fields: Mapping[str, Any]) -> pl.DataFrame:
     return frame.with_columns(pl.from_epoch("timestamp", "ms").cast(pl.Datetime("us")).dt.replace_time_zone("UTC"))
 
 
-def opened(payload: Payload) -> list[Payload] | PriceColumns:
-    """The messages in a stream payload: itself, or what a `Batch` holds.
+def opened(payload: Payload) -> Payload | PackedMessages | PriceColumns:
+    """What a stream payload holds: one message, itself, or those of a `Batch`.
 
     Raises `MessageError` for a batch that is damaged, too large, or of a form that this client does not know.
     """
     if payload.type != "Batch":
-        return [payload]
+        return payload
     batch = decode(_batch_decoder, payload.data)
     if batch.raw_bytes > MAX_BATCH_BYTES:
         raise SerializationError(
             f"a batch of {batch.raw_bytes} bytes came; this client takes {MAX_BATCH_BYTES} at most",
             bytes=batch.raw_bytes,
         )
-    if (batch.messages is None) == (batch.columns is None):
+    if (batch.messages == _ABSENT) == (batch.columns is None):
         raise SerializationError("a batch has either messages or columns")
-    if batch.columns is not None:
-        return _columns(batch, batch.columns)
-    messages = batch.messages
-    if (batch.compression == "none") != isinstance(messages, list):
+    return _messages(batch) if batch.columns is None else _columns(batch, batch.columns)
+
+
+def _messages(batch: _Batch) -> PackedMessages:
+    packed: bytes | msgspec.Raw = batch.messages
+    if (batch.compression == "none") == (memoryview(packed)[0] in _BINS):
         raise SerializationError(f"the messages of a batch with compression {batch.compression} came in another form")
-    if isinstance(messages, bytes):
-        messages = decode(_messages_decoder, decompress(batch.compression, messages, batch.raw_bytes, MAX_BATCH_BYTES))
-    assert messages is not None
-    if len(messages) != batch.count:
-        raise SerializationError(f"a batch says that it holds {batch.count} messages; it holds {len(messages)}")
-    return [decode(_payload_decoder, raw) for raw in messages]
+    if batch.compression != "none":
+        packed = decompress(batch.compression, decode(_bytes_decoder, packed), batch.raw_bytes, MAX_BATCH_BYTES)
+    found = decode(_messages_decoder, packed)
+    if len(found) != batch.count:
+        raise SerializationError(f"a batch says that it holds {batch.count} messages; it holds {len(found)}")
+    if not found:
+        raise SerializationError("a batch holds no message")
+    return PackedMessages(batch.count, decode(_payload_decoder, found[0]).type, packed)
 
 
-def _columns(batch: Batch, columns: Columns | bytes) -> PriceColumns:
+def _columns(batch: _Batch, columns: Columns | bytes) -> PriceColumns:
     if (batch.compression == "none") == isinstance(columns, bytes):
         raise SerializationError(f"the columns of a batch with compression {batch.compression} came in another form")
     if isinstance(columns, bytes):

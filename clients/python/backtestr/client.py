@@ -104,8 +104,9 @@ from .session import Session
 from .shared_state import SharedState
 from .state_feed import StateFeed
 from .streams import TopicStream
-from .subscription import Subscription, Update, read_message
+from .subscription import Subscription
 from .transport import Transport
+from .updates import Update, read_message
 
 # Seconds within which the broker answers what needs no computing to speak of.
 REQUEST_TIMEOUT = 30.0

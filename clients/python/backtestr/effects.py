@@ -13,7 +13,7 @@ import msgspec
 from backtestr_protocol.errors import BacktestrError
 from backtestr_protocol.messages import BacktestStatus, Contract, Welcome
 
-from .batches import PriceColumns
+from .batches import PackedMessages, PriceColumns
 
 # What one delivery takes (measured: an order 504). What is bounded in deliveries is bounded in memory by that.
 DELIVERY_BYTES = 500
@@ -87,20 +87,20 @@ class StreamMessage(msgspec.Struct, frozen=True):
 
 
 class Block(msgspec.Struct, frozen=True):
-    """Prices that came as columns, whole and in order: the messages `seq` to `last_seq` of a topic."""
+    """A batch, whole and in order: the messages `seq` to `last_seq` of a topic."""
 
     topic: str
     seq: int
-    columns: PriceColumns
+    content: PackedMessages | PriceColumns
 
     @property
     def last_seq(self) -> int:
-        return self.seq + self.columns.count - 1
+        return self.seq + self.content.count - 1
 
     @property
     def weight(self) -> int:
         """For how many deliveries it counts where they are bounded."""
-        return max(1, self.columns.size // DELIVERY_BYTES)
+        return max(1, self.content.size // DELIVERY_BYTES)
 
 
 class Gap(msgspec.Struct, frozen=True):

@@ -15,8 +15,9 @@ from backtestr_protocol.errors import TimedOut
 
 from .effects import Delivery, weight
 
-# Deliveries that may lie unread in one subscription: 50 MB of them. What passes beyond is fetched again later.
-MAX_UNREAD = 100_000
+# Deliveries that may lie unread in one subscription: 200 MB of them, which a backtest's million prices fill nearly, and
+# publishing them takes less time than reading. What passes beyond is fetched again later.
+MAX_UNREAD = 400_000
 
 # Where the system gives Ctrl-C to another thread, a main thread that sleeps notices it when it wakes: seconds.
 _NAP = 0.25

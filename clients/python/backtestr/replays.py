@@ -33,8 +33,9 @@ from backtestr_protocol.streamed import PriceUpdate
 from .effects import Gap, Restarted
 from .instants import Instant, as_ms
 from .run import GapWarning
-from .subscription import Subscription, Update
+from .subscription import Subscription
 from .transport import Transport
+from .updates import Update
 
 # Seconds without a price after which the broker is asked whether more will come.
 QUIET = 1.0

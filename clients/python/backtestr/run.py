@@ -15,8 +15,9 @@ from .effects import Gap, Restarted
 from .handover import Reply
 from .progress_bar import progress_bar
 from .results import Results
-from .subscription import Subscription, Update
+from .subscription import Subscription
 from .transport import Transport
+from .updates import Update
 
 if TYPE_CHECKING:
     from .client import Client

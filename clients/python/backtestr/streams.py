@@ -13,7 +13,7 @@ import msgspec
 from backtestr_protocol.codec import Payload, decode
 from backtestr_protocol.messages import Missed
 
-from .batches import PriceColumns, opened
+from .batches import opened
 from .counts import StreamCounts
 from .effects import Block, Delivery, Gap, StreamMessage
 
@@ -22,6 +22,9 @@ MAX_HELD = 10_000
 # What the broker no longer keeps may still be on its way, on another socket than the answer that says so. It is lost
 # for certain once something later has come by that way; else after being asked for so often without any coming.
 MAX_DOUBTS = 3
+
+# Topics of which every message is wanted by itself.
+_OF_THE_SYSTEM = ("system.", "state.")
 
 _payload_decoder = msgspec.msgpack.Decoder(Payload)
 
@@ -32,7 +35,7 @@ def unpack(seq: int, payload: Payload) -> list[tuple[int, Payload]]:
     Raises `MessageError` as `opened` does.
     """
     found = opened(payload)
-    return list(enumerate(found.payloads() if isinstance(found, PriceColumns) else found, seq))
+    return [(seq, found)] if isinstance(found, Payload) else list(enumerate(found.payloads(), seq))
 
 
 class TopicStream:
@@ -60,23 +63,26 @@ class TopicStream:
     def receive(self, seq: int, payload: Payload, room: int) -> list[Delivery]:
         """A stream payload arrived, the first of its messages with that number; what can be delivered now.
 
-        Columns are delivered as one `Block` where nothing before them is missing and there is room for them, and else
-        message by message. Raises `MessageError` as `unpack` does.
+        A batch is delivered as one `Block` where nothing before it is missing and there is room for it, and else
+        message by message; so is what the system says, which comes seldom. Raises `MessageError` as `unpack` does.
         """
         found = opened(payload)
-        if not isinstance(found, PriceColumns):
-            return self.offer(enumerate(found, seq), room)
+        if isinstance(found, Payload):
+            return self.offer([(seq, found)], room)
         first, last = self.next_seq or seq, seq + found.count - 1
-        if self._held or not seq <= first <= last:
+        if not seq <= first <= last or self.topic.startswith(_OF_THE_SYSTEM):
             return self.offer(enumerate(found.payloads(), seq), room)
         block = Block(self.topic, first, found.after(first - seq))
         if block.weight > room:
             return self.offer(enumerate(found.payloads(), seq), room)
         self._counts.duplicates_dropped += first - seq
+        if self._held:  # an answer may have been quicker
+            twice = [one for one in range(first, last + 1) if self._held.pop(one, None) is not None]
+            self._counts.duplicates_dropped += len(twice)
         self.known = max(self.known, last)
         self._heard = max(self._heard, last)
         self._reach(last)
-        return [block]
+        return [block, *self._with_held([], room - block.weight)]
 
     def offer(self, messages: Iterable[tuple[int, Payload]], room: int) -> list[Delivery]:
         """Messages arrived; what can be delivered now, in order, at most `room`. Duplicates are dropped."""
@@ -86,7 +92,8 @@ class TopicStream:
             self._heard = max(self._heard, seq)
             if self.next_seq == 0:
                 self.next_seq = seq
-            if seq == self.next_seq and not self._held and len(delivered) < room:
+            if seq == self.next_seq and len(delivered) < room:  # even where no more can be held
+                self._counts.duplicates_dropped += self._held.pop(seq, None) is not None
                 delivered.append(StreamMessage(self.topic, seq, payload.type, payload.data))
                 self._reach(seq)
             elif seq < self.next_seq or seq in self._held:

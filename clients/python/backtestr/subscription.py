@@ -4,49 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any
 
-import msgspec
 import polars as pl
 
 from backtestr_protocol import topics
-from backtestr_protocol.codec import decode
 from backtestr_protocol.errors import did_you_mean
-from backtestr_protocol.message_types import STREAMED
 
 from .effects import Block, Doubt, Gap, Restarted, StreamMessage
 from .price_frames import frames
 from .subscriptions import Since
 from .transport import Transport
-
-
-class Update(msgspec.Struct, frozen=True):
-    """One message of a topic. `data` is a `PriceUpdate`, `BacktestProgress`, `OrderUpdate`, `PositionUpdate`,
-    `BacktestStatus`, `PriceReplayStatus`, `SystemStatus`, `Watermarks` or `ErrorData`; a map where this client does not
-    know the `type`."""
-
-    topic: str
-    seq: int
-    type: str
-    data: Any
-
-
-_decoders: dict[str, msgspec.msgpack.Decoder[Any]] = {
-    name: msgspec.msgpack.Decoder(contract) for name, contract in STREAMED.items()
-}
-_any_decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder()
-
-
-def read_message(message: StreamMessage) -> Update:
-    """`message` with its data decoded. Raises `MessageError` where they are not what its type says."""
-    data = decode(_decoders.get(message.type, _any_decoder), message.data)
-    return Update(message.topic, message.seq, message.type, data)
-
-
-def read_block(block: Block) -> Iterator[Update]:
-    """Its messages one by one."""
-    for seq, price in enumerate(block.columns.prices(), block.seq):
-        yield Update(block.topic, seq, "PriceUpdate", price)
+from .updates import Update, read_block, read_message
 
 
 def checked_prefix(prefix: str) -> str:

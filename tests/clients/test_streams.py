@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -99,7 +100,7 @@ def test_what_does_not_come_however_often_it_is_asked_for_is_lost() -> None:
 
 
 def test_an_answer_that_overtakes_the_stream_costs_nothing_that_is_on_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It brings the latest that the broker keeps, as many as can be held; what comes next must not find the door shut."""
+    """It brings the latest that the broker keeps, as many as can be held; what comes next must still get in."""
     monkeypatch.setattr(streams_module, "MAX_HELD", 3)
     one = stream()
     one.told(9)

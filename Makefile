@@ -38,8 +38,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 run-broker: setup
 	@exec $(BIN)/python -m backtestr_broker
 
+# In two processes: one for the tests with real brokers, which take turns, one for all others (tests/conftest.py).
 test: setup
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -78,7 +78,7 @@ def test_a_worker_that_holds_pythons_lock_is_busy_and_not_killed() -> None:
     with contextlib.ExitStack() as stack:
         home = stack.enter_context(short_directory())
         broker = RunningBroker(home, {"broker.toml": WATCHFUL, "engine.toml": BEATING})
-        with_algorithm(broker, holding_the_lock(9.0))
+        with_algorithm(broker, holding_the_lock(7.5))
         stack.enter_context(broker)
         stranger = stack.enter_context(Stranger(broker.connection_file))
         stranger.hello()

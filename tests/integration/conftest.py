@@ -15,12 +15,6 @@ from harness import ROOT, RunningBroker, Stranger, running_broker
 QUICK = "[limits]\nheartbeat_interval_ms = 100\nwatermark_interval_ms = 50\n"
 
 
-@pytest.fixture(autouse=True)
-def _wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tables are as wide as they like, whatever runs the tests: without a terminal they would be cut at 80."""
-    monkeypatch.setenv("COLUMNS", "240")
-
-
 @pytest.fixture(scope="session")
 def broker() -> Iterator[RunningBroker]:
     """A broker on an empty catalogue, so with the SYNTH series."""

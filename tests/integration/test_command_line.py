@@ -41,6 +41,13 @@ def as_json(runner: CliRunner, *arguments: str) -> Any:
     return json.loads(done.stdout)
 
 
+def test_what_is_piped_into_another_program_is_not_cut(broker: RunningBroker) -> None:
+    command = [sys.executable, "-m", "backtestr", "algorithms"]
+    environment = {**broker.environment, "COLUMNS": "80"}
+    listed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert max(map(len, listed.splitlines())) > 100
+
+
 def test_status_data_and_algorithms(runner: CliRunner) -> None:
     assert "compute-1" in runner.invoke(app, ["status"]).stdout
     assert as_json(runner, "status")["status"] == "healthy"

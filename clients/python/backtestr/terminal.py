@@ -25,7 +25,10 @@ EXIT_INTERRUPTED = 130
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output and nothing else.")]
 
-out = Console()
+# Characters in a line where no terminal says how many: another program reads on, and wants nothing cut.
+PIPED_WIDTH = 240
+
+out = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
 err = Console(stderr=True)
 
 

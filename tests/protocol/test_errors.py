@@ -35,7 +35,10 @@ def subclasses(error: type[BacktestrError]) -> set[type[BacktestrError]]:
 
 
 # Errors that have the code of another and advice of their own.
-KINDS = [one for one in subclasses(BacktestrError) if one.advice is not None and one.__module__ == errors.__name__]
+KINDS = sorted(
+    (one for one in subclasses(BacktestrError) if one.advice is not None and one.__module__ == errors.__name__),
+    key=lambda kind: kind.__name__,
+)
 
 
 def test_every_code_has_an_exception_and_recovery_actions() -> None:

@@ -16,7 +16,7 @@ from backtestr_protocol import schema
 from backtestr_protocol.codec import Envelope, encode
 from backtestr_protocol.connection import Connection, decode_connection
 from backtestr_protocol.message_types import REQUESTS, STREAMED
-from protocol import make_vectors
+from protocol import make_vectors, rejected_vectors
 from protocol.strategies import instances, laws
 from protocol.test_contracts import CONTRACTS
 
@@ -76,7 +76,7 @@ def test_the_schema_admits_the_envelopes_of_the_vectors() -> None:
         ("FetchMissed", {"topic": "orders.x", "fromSeq": 0}),
         ("GetBacktestResults", {"backtestId": "x", "tables": ["trade"]}),
         ("GetMarketData", {"symbol": "A", "timeframe": "1d", "startTime": 0.5}),
-        ("Envelope", {**make_vectors.ENVELOPE, "schemaVersion": 2}),
+        ("Envelope", {**rejected_vectors.ENVELOPE, "schemaVersion": 2}),
     ],
 )
 def test_the_schema_refuses_what_the_codec_refuses(name: str, value: Any) -> None:

@@ -20,7 +20,7 @@ from backtestr_protocol.errors import BacktestrError, MessageError
 from backtestr_protocol.message_types import REQUESTS, STREAMED
 from backtestr_protocol.state_values import checksum, same_value_bytes
 from backtestr_protocol.streamed import Batch
-from protocol import independent, make_vectors
+from protocol import independent, make_vectors, rejected_vectors, vector_cases
 
 Case = dict[str, Any]
 Decoded = dict[str, Any]
@@ -52,7 +52,7 @@ def piece_of(piece: str | dict[str, Any]) -> bytes:
 
 
 def as_decoded(envelope: Any, attachments: Sequence[bytes], topic: str | None) -> Decoded:
-    decoded = {"envelope": make_vectors.in_json(envelope), "attachments": [one.hex() for one in attachments]}
+    decoded = {"envelope": vector_cases.in_json(envelope), "attachments": [one.hex() for one in attachments]}
     if envelope["payload"]["type"] == "Batch":
         decoded["messages"] = independent.messages_of(envelope["payload"])
     return decoded if topic is None else {"topic": topic, **decoded}
@@ -171,15 +171,15 @@ def test_every_kind_of_rejection_is_there() -> None:
 
 def test_the_files_are_what_the_generator_writes() -> None:
     written = {file.name: file.read_text("utf-8") for file in DIRECTORY.glob("*.json")}
-    assert written == make_vectors.rendered(), "run: python tests/protocol/make_vectors.py"
+    assert written == make_vectors.rendered(), "run: PYTHONPATH=tests python -m protocol.make_vectors"
 
 
 def test_a_signed_envelope_that_is_wrong_still_names_its_request() -> None:
     key = bytes(32)
-    envelope = {**make_vectors.ENVELOPE, "timestamp": "now"}
+    envelope = {**rejected_vectors.ENVELOPE, "timestamp": "now"}
     with pytest.raises(MessageError) as caught:
         decode_message(Signer(key), RESPONSE, independent.pack(key, RESPONSE, envelope))
-    assert caught.value.message_id == make_vectors.ENVELOPE["id"]
+    assert caught.value.message_id == rejected_vectors.ENVELOPE["id"]
     nameless = {name: value for name, value in envelope.items() if name != "id"} | {"id": 5}
     with pytest.raises(MessageError) as caught:
         decode_message(Signer(key), RESPONSE, independent.pack(key, RESPONSE, nameless))

@@ -64,9 +64,9 @@ from .limits import Limits as Limits
 from .liveness import Liveness
 from .measures import REPEATED, SUCCESS, UNKNOWN, Measures, failure_in
 from .post import Post
+from .price_replay_requests import ReplayRequests
 from .records import Change, Restored, StateRecord
 from .refusals import Refusals
-from .replay_requests import ReplayRequests
 from .requests import Requests
 from .scheduler import Scheduler
 from .sequencer import Sequencer

@@ -13,7 +13,7 @@ from backtestr_protocol.messages import AlgorithmInfo, SeriesInfo
 from .complaints import Complaints
 from .events import WorkerExited, WorkerStarted
 from .liveness import Liveness
-from .replay_requests import ReplayRequests
+from .price_replay_requests import ReplayRequests
 from .scheduler import Scheduler
 from .workers import Worker
 

@@ -42,7 +42,7 @@ from .durability import Durability
 from .feeds import Feeds
 from .jobs import Waiter
 from .measures import Measures
-from .replay_requests import ReplayRequests
+from .price_replay_requests import ReplayRequests
 from .scheduler import Scheduler
 from .sequencer import Sequencer
 from .sessions import Session

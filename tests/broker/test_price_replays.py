@@ -8,9 +8,9 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from backtestr_broker import replays
-from backtestr_broker.replay_requests import ABSENT_SECONDS, MAX_WAITING
-from backtestr_broker.replays import FINAL, MAX_LOSSES, TRANSITIONS, WINDOW, Event, Replay, Replays
+from backtestr_broker import price_replays
+from backtestr_broker.price_replay_requests import ABSENT_SECONDS, MAX_WAITING
+from backtestr_broker.price_replays import FINAL, MAX_LOSSES, TRANSITIONS, WINDOW, Event, Replay, Replays
 from backtestr_protocol import engine
 from backtestr_protocol.codec import encoded_payload
 from backtestr_protocol.errors import DataError, StateConflict
@@ -138,11 +138,11 @@ def test_the_same_request_starts_one_replay(link: Link, ann: Client, host: Worke
 
 
 def test_replays_are_bounded_for_all_and_for_each(link: Link, ann: Client) -> None:
-    for number in range(replays.MAX_REPLAYS_PER_CLIENT):
+    for number in range(price_replays.MAX_REPLAYS_PER_CLIENT):
         start(ann, replayId=f"a{number}")
     assert ann.refused("StartPriceReplay", asked())["code"] == "BUSY"
     bob = link.client("bob")
-    for number in range(replays.MAX_REPLAYS - replays.MAX_REPLAYS_PER_CLIENT):
+    for number in range(price_replays.MAX_REPLAYS - price_replays.MAX_REPLAYS_PER_CLIENT):
         start(bob, replayId=f"b{number}")
     assert link.client("carl").refused("StartPriceReplay", asked())["code"] == "BUSY"
     ann.ask("StopPriceReplay", {"replayId": "a0"})
@@ -150,7 +150,7 @@ def test_replays_are_bounded_for_all_and_for_each(link: Link, ann: Client) -> No
 
 
 def test_ended_replays_are_forgotten_the_oldest_first(ann: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replays, "MAX_ENDED", 2)
+    monkeypatch.setattr(price_replays, "MAX_ENDED", 2)
     for name in ("x", "y", "z"):
         start(ann, replayId=name)
         ann.ask("StopPriceReplay", {"replayId": name})

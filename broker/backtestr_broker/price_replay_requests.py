@@ -35,7 +35,7 @@ from backtestr_protocol.prices import (
 )
 
 from .jobs import Waiter
-from .replays import MAX_LOSSES, RETRY_AFTER_MS, Event, Replay, Replays
+from .price_replays import MAX_LOSSES, RETRY_AFTER_MS, Event, Replay, Replays
 from .scheduler import MAX_BATCH, Scheduler
 from .sequencer import Sequencer
 from .sessions import Session

@@ -21,7 +21,7 @@ import msgspec
 
 from backtestr_protocol.compression import Priority
 from backtestr_protocol.engine import Published
-from backtestr_protocol.system_status import BatchingStatus, CompressionStatus
+from backtestr_protocol.system_status import BatchingStatus
 
 from .columnar import ColumnRun
 from .encoding import Encoded
@@ -186,11 +186,6 @@ class Batcher:
             for name, flow in self._flows.items()
             if flow.messages
         }
-
-    @property
-    def compression(self) -> CompressionStatus | None:
-        """What compressing batches came to; None while none was compressed."""
-        return self._packer.status
 
     def _out(self, topic: str, now: float | None) -> Publication:
         held = self._held.pop(topic)

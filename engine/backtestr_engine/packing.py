@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, cast
 
 import msgspec
@@ -80,6 +80,19 @@ class Packer:
                 if form != "none":
                     return encoded_payload("Batch", {**fields, "compression": form, content: packed})
         return encoded_payload("Batch", {**fields, "compression": "none", content: msgspec.Raw(raw)})
+
+
+def total(statuses: Iterable[CompressionStatus | None]) -> CompressionStatus | None:
+    """What several came to together."""
+    some = [one for one in statuses if one is not None]
+    if not some:
+        return None
+    return CompressionStatus(
+        batches=sum(one.batches for one in some),
+        bytes_in=sum(one.bytes_in for one in some),
+        bytes_out=sum(one.bytes_out for one in some),
+        time_ms=sum(one.time_ms for one in some),
+    )
 
 
 def _array_header(count: int) -> bytes:

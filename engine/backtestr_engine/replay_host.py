@@ -9,6 +9,8 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 
+from structlog.contextvars import bind_contextvars
+
 from backtestr_protocol.engine import Control, Credit, Finished
 from backtestr_protocol.errors import SystemFault
 
@@ -26,7 +28,7 @@ _log = logging.getLogger(__name__)
 class ReplayHost:
     def __init__(
         self,
-        name: str,
+        worker_id: str,
         replays: Callable[[], Replays],
         send: Callable[[Sequence[Sent]], None],
         stopping: threading.Event,
@@ -39,7 +41,8 @@ class ReplayHost:
         self._send = send
         self._stopping = stopping
         self._wall_ms = wall_ms
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._worker_id = worker_id
+        self._thread = threading.Thread(target=self._run, name=f"{worker_id}-replays", daemon=True)
         self._thread.start()
 
     def put(self, item: Tape | Control | Credit) -> None:
@@ -50,6 +53,7 @@ class ReplayHost:
         self._thread.join(timeout)
 
     def _run(self) -> None:
+        bind_contextvars(workerId=self._worker_id)  # for the log: those of other threads are not this one's
         while not self._stopping.is_set():
             now = time.monotonic()
             due = self._replays.next_deadline(now)

@@ -50,7 +50,7 @@ from .config import EngineConfig
 from .interruption import time_limit
 from .library import Library
 from .log import TaskLog
-from .packing import Packer
+from .packing import Packer, total
 from .registered import RegisteredAlgorithms
 from .replay import Replays
 from .replay_host import ReplayHost
@@ -108,6 +108,7 @@ class _Threads:
         self.outbox: queue.Queue[tuple[ToBroker, Sequence[bytes], float]] = queue.Queue(outbox)
         self.sending = 0.0  # seconds that what is published waits there, smoothed
         self.bench: Workbench | None = None  # once there is one; the I/O thread reads its counters only
+        self.packers: list[Packer] = []  # of all that publishes; the same
         self.stopping = threading.Event()
         self.task_id: str | None = None
         self.tasks = TaskLog(worker_id)
@@ -142,6 +143,8 @@ class _Threads:
             return
         now = time.monotonic()
         for note, payload in sent:
+            if self.outbox.full():
+                self.wake()
             while not self.stopping.is_set():
                 with contextlib.suppress(queue.Full):
                     self.outbox.put((note, payload, now), timeout=_LOOK_SECONDS)
@@ -161,7 +164,8 @@ class _Threads:
         if self.bench is None:
             return Beat(task_id=self.task_id)
         batcher = self.bench.batcher
-        return Beat(task_id=self.task_id, batching=batcher.status(1000 * self.sending), compression=batcher.compression)
+        compression = total([packer.status for packer in self.packers])
+        return Beat(task_id=self.task_id, batching=batcher.status(1000 * self.sending), compression=compression)
 
     def wake(self) -> None:
         with contextlib.suppress(OSError):  # it is being woken already, or has ended
@@ -186,9 +190,9 @@ def run_worker(
     threads = _Threads(settings.worker_id, config.worker.outbox, limit_processor)
     host = None
     if settings.kind == "interactive":
-        name, prices = f"{settings.worker_id}-replays", config.batching.classes["prices"]
-        packer = Packer(config.compression, time.monotonic)
-        host = ReplayHost(name, lambda: Replays(prices, packer), threads.send, threads.stopping, _wall_ms)
+        prices, packer = config.batching.classes["prices"], Packer(config.compression, time.monotonic)
+        threads.packers.append(packer)
+        host = ReplayHost(settings.worker_id, lambda: Replays(prices, packer), threads.send, threads.stopping, _wall_ms)
     compute = threading.Thread(
         target=_compute,
         args=(threads, settings, config, data_dir, host),
@@ -324,7 +328,9 @@ def _compute(
         RegisteredAlgorithms(data_dir / _REGISTERED),
         _ending_the_worker(threads, load_seconds),
     )
-    batcher = Batcher(config.batching.classes, Packer(config.compression, time.monotonic))
+    packer = Packer(config.compression, time.monotonic)
+    threads.packers.append(packer)
+    batcher = Batcher(config.batching.classes, packer)
     bench = Workbench(catalog, results, config.conventions, config.worker.chunk_bars, _wall_ms, batcher, library)
     warm(config.conventions)
     series = []

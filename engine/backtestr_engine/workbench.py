@@ -247,9 +247,13 @@ class Workbench:
 
     def _finish(self, backtest: _Backtest, outcome: Outcome) -> list[Sent]:
         """Store the result, synced and whole, and only then say that the backtest has ended."""
-        last = self._progress(backtest) + self._flushed(backtest)
         run = backtest.run
-        self._results.write(run.backtest_id, outcome, run.plan.resolved_config(), run.finish())
+        try:
+            self._results.write(run.backtest_id, outcome, run.plan.resolved_config(), run.finish())
+        except OSError as error:  # a full disk, as a rule; what has happened is still published
+            _log.exception("the result of backtest %s could not be stored", run.backtest_id)
+            raise SystemFault(f"the result could not be stored: {error}; make room and start it again") from error
+        last = self._progress(backtest) + self._flushed(backtest)
         self._forget(run.backtest_id)
         return [*last, (Finished(task_id=run.backtest_id, outcome=outcome), (encode(Nothing()),))]
 

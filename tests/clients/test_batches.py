@@ -18,7 +18,7 @@ from backtestr.batches import MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, PriceColumns,
 from backtestr.counts import StreamCounts
 from backtestr.effects import DELIVERY_BYTES, Block, Delivery, Gap, StreamMessage, weight
 from backtestr.streams import TopicStream, unpack
-from backtestr.updates import read_block
+from backtestr.updates import read_row, rows_of
 from backtestr_protocol.codec import Payload, encode, encoded_payload
 from backtestr_protocol.errors import MessageError, SerializationError, ValidationError
 from backtestr_protocol.messages import Missed, MissedMessage
@@ -199,7 +199,7 @@ def numbers(deliveries: list[Delivery]) -> list[int | tuple[int, int]]:
     for one in deliveries:
         match one:
             case Block():
-                updates = list(read_block(one))
+                updates = [read_row(row) for row in rows_of(one)]
                 assert [(each.seq, each.data) for each in updates] == [(each.seq, price(each.seq)) for each in updates]
                 found += [each.seq for each in updates]
                 assert found[-1] == one.last_seq

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import polars as pl
 import pytest
 from hypothesis import given
@@ -11,7 +12,8 @@ from backtestr.effects import Block, Delivery, Gap, Restarted, StreamMessage
 from backtestr.handover import Mailbox
 from backtestr.price_frames import MAX_MESSAGES, MAX_ROWS, frames
 from backtestr.streams import TopicStream
-from backtestr_protocol.errors import NetworkError
+from backtestr.updates import Update
+from backtestr_protocol.errors import NetworkError, ValidationError
 from clients.test_batches import TOPIC, of_columns, of_messages, price
 
 GAP = Gap(TOPIC, 4, 6)
@@ -32,7 +34,7 @@ def mailbox(*deliveries: Delivery, error: Exception | None = None) -> Mailbox:
 
 
 def read(box: Mailbox) -> list[pl.DataFrame | Gap | Restarted]:
-    return list(frames(box.take, iter(())))
+    return list(frames(box, ()))
 
 
 def seqs(found: list[pl.DataFrame | Gap | Restarted]) -> list[list[int] | tuple[int, int]]:
@@ -76,7 +78,7 @@ def test_tables_are_bounded() -> None:
 
 
 def test_what_ended_it_is_raised_after_what_came_before() -> None:
-    reading = frames(mailbox(*delivered(1, 4), error=NetworkError("gone")).take, iter(()))
+    reading = frames(mailbox(*delivered(1, 4), error=NetworkError("gone")), ())
     first = next(reading)
     assert isinstance(first, pl.DataFrame)
     assert first.height == 3
@@ -84,9 +86,29 @@ def test_what_ended_it_is_raised_after_what_came_before() -> None:
         next(reading)
 
 
+def test_who_leaves_and_comes_back_misses_nothing() -> None:
+    box = mailbox(*delivered(1, 4), GAP, *delivered(7, 9))
+    found = []
+    for _ in range(3):
+        for one in frames(box, ()):
+            found.append(one)
+            break
+    assert seqs(found) == [[1, 2, 3], (4, 6), [7, 8]]
+
+
+def test_what_came_before_a_damaged_price_is_not_thrown_away() -> None:
+    bad = StreamMessage("prices.S.1m", 3, "PriceUpdate", msgspec.Raw(b"\x80"))
+    box = mailbox(*delivered(1, 3, whole=False), bad, *delivered(4, 6))
+    reading = frames(box, ())
+    assert seqs([next(reading)]) == [[1, 2]]
+    with pytest.raises(ValidationError):
+        next(reading)
+    assert seqs(list(frames(box, ()))) == [[4, 5]]
+
+
 def test_rows_that_were_read_already_come_first() -> None:
     box = mailbox(*delivered(3, 4, whole=False))
-    assert seqs(list(frames(box.take, iter([(2, price(2))])))) == [[2, 3]]
+    assert seqs(list(frames(box, [Update("prices.S.1m", 2, "PriceUpdate", price(2))]))) == [[2, 3]]
 
 
 @given(st.lists(st.tuples(st.integers(1, 50), st.booleans()), max_size=12))

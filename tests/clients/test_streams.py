@@ -108,6 +108,18 @@ def test_an_answer_that_overtakes_the_stream_costs_nothing_that_is_on_its_way(mo
     assert numbers(one.offer(messages(1, 2, 3, 4, 5, 6), AMPLE)) == [1, 2, 3, 4, 5, 6, 7, 8, 9]
 
 
+def test_an_answer_that_the_stream_has_passed_says_nothing_of_what_is_missing_since() -> None:
+    one = stream()
+    one.offer(messages(1, 2, 3, 4), AMPLE)
+    one.told(10)
+    assert one.missing() == (5, 10)
+    one.offer(messages(*range(5, 12)), AMPLE)
+    one.offer(messages(15), AMPLE)
+    late = msgspec.structs.replace(missed(*range(5, 11), to_seq=10), from_seq=5)
+    assert one.fetched(late, AMPLE) == []
+    assert one.missing() == (12, 14)
+
+
 def test_nothing_is_asked_twice_at_once() -> None:
     one = stream()
     one.offer(messages(3), AMPLE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from backtestr.batches import PackedMessages, opened
 from backtestr.effects import Block, StreamMessage
-from backtestr.updates import read_block, read_message
+from backtestr.updates import Update, read_message, read_row, rows_of
 from backtestr_protocol.codec import Payload, encode, encoded_payload
 from backtestr_protocol.errors import MessageError, ValidationError
 from backtestr_protocol.streamed import Batch
@@ -19,6 +20,10 @@ from clients.test_batches import of_columns, of_messages, price
 
 TOPIC = "prices.S.1m"
 OTHER = {"name": "made up"}
+
+
+def read(block: Block) -> Iterator[Update]:
+    return map(read_row, rows_of(block))
 
 
 def block_of(*payloads: bytes, skipped: int = 0) -> Block:
@@ -39,20 +44,22 @@ def test_a_block_reads_as_its_messages_do(types: list[str], data: st.DataObject)
         read_message(StreamMessage(TOPIC, seq, name, msgspec.Raw(encode(content))))
         for seq, (name, content) in enumerate(zip(types, contents, strict=True), 1)
     ]
-    assert list(read_block(block_of(*bodies, skipped=skipped))) == singly[skipped:]
+    assert list(read(block_of(*bodies, skipped=skipped))) == singly[skipped:]
 
 
 def test_a_damaged_message_is_an_error_where_it_stands() -> None:
-    reading = read_block(block_of(encoded_payload("PriceUpdate", price(1)), encoded_payload("PriceUpdate", {})))
-    assert next(reading).data == price(1)
+    third = encoded_payload("PriceUpdate", price(3))
+    found = read(block_of(encoded_payload("PriceUpdate", price(1)), encoded_payload("PriceUpdate", {}), third))
+    assert next(found).data == price(1)
     with pytest.raises(ValidationError, match=r"\$\.symbol: required"):
-        next(reading)
+        next(found)
+    assert next(found).data == price(3), "and costs no other"
 
 
 @given(st.binary(max_size=40))
 def test_hostile_messages_raise_one_type(body: bytes) -> None:
     try:
-        list(read_block(block_of(body)))
+        list(read(block_of(body)))
     except MessageError:
         return
 
@@ -61,4 +68,4 @@ def test_hostile_messages_raise_one_type(body: bytes) -> None:
 def test_columns_and_maps_read_the_same(make: Any) -> None:
     content = opened(make(1, 5))
     assert not isinstance(content, Payload)
-    assert [one.data for one in read_block(Block(TOPIC, 1, content))] == [price(seq) for seq in range(1, 5)]
+    assert [one.data for one in read(Block(TOPIC, 1, content))] == [price(seq) for seq in range(1, 5)]

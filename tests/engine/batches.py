@@ -21,8 +21,8 @@ def packer(*, enabled: bool = False) -> Packer:
     return Packer(msgspec.structs.replace(load_config(None).compression, enabled=enabled), lambda: 0.0)
 
 
-def batcher(*, compression: bool = False, **classes: BatchOptions) -> Batcher:
-    return Batcher({**load_config(None).batching.classes, **classes}, packer(enabled=compression))
+def batcher(packing: Packer | None = None, **classes: BatchOptions) -> Batcher:
+    return Batcher({**load_config(None).batching.classes, **classes}, packing or packer())
 
 
 def no_replays() -> Replays:

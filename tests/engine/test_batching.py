@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from backtestr_engine.batching import MAX_HELD_BYTES, Batcher, BatchOptions, Publication, Setting
 from backtestr_engine.columnar import ColumnRun
 from backtestr_engine.config import load_config
-from engine.batches import batcher, counts, messages, numbers
+from backtestr_engine.packing import total
+from engine.batches import batcher, counts, messages, numbers, packer
 from protocol.independent import messages_of
 
 ORDERS, PRICES, PROGRESS = "orders.b", "prices.S.1m", "progress.b"
@@ -54,7 +55,7 @@ def test_every_message_goes_out_once_in_order_and_in_time(
     chosen: BatchOptions, compression: bool, data: st.DataObject
 ) -> None:
     """Messages in runs of any length and kind on two topics, time in any steps, settings changed in between."""
-    one = batcher(compression=compression, orders=chosen)
+    one = batcher(packer(enabled=compression), orders=chosen)
     topics = [ORDERS, "orders.c"]
     added: dict[str, int] = dict.fromkeys(topics, 0)
     oldest: dict[str, list[tuple[float, int]]] = {topic: [] for topic in topics}  # when each run came, and its end
@@ -178,25 +179,36 @@ def test_columns_that_differ_in_what_is_constant_are_batches_of_their_own() -> N
 
 @pytest.mark.parametrize("make", [numbers, columns])
 def test_large_batches_are_compressed_and_small_ones_are_not(make: Any) -> None:
-    one = batcher(compression=True)
+    one = batcher(packing := packer(enabled=True))
     few, many = one.add(PRICES, make(0, 20), 0.0) + one.take(1.0), one.add(PRICES, make(0, 1000), 2.0)
     assert msgpack.unpackb(few[0][1])["data"]["compression"] == "none"
     batch = msgpack.unpackb(many[0][1])["data"]
     assert batch["compression"] == "lz4"
     assert [row["data"]["at"] for row in messages(many)] == list(range(1000))
-    counted = one.compression
+    counted = packing.status
     assert counted is not None
     assert (counted.batches, counted.bytes_in) == (1, batch["rawBytes"])
     assert counted.bytes_out == len(batch["messages" if make is numbers else "columns"]) < counted.bytes_in
 
 
 def test_what_would_not_become_smaller_is_sent_as_it_is() -> None:
-    one = batcher(compression=True)
+    one = batcher(packing := packer(enabled=True))
     noise = np.random.default_rng(1).integers(-(2**63), 2**63 - 1, 2000)
     out = one.add(PRICES, ColumnRun("Number", {}, {"at": noise[:1000], "more": noise[1000:]}, 1000), 0.0)
     assert msgpack.unpackb(out[0][1])["data"]["compression"] == "none"
-    assert one.compression is not None
-    assert one.compression.batches == 1, "the time it took is counted"
+    assert packing.status is not None
+    assert packing.status.batches == 1, "the time it took is counted"
+
+
+def test_what_several_packers_came_to_is_added_up() -> None:
+    packers = [packer(enabled=True) for _ in range(3)]
+    assert total(one.status for one in packers) is None
+    for one in packers[:2]:
+        batcher(one).add(PRICES, numbers(0, 1000), 0.0)
+    found, each = total(one.status for one in packers), packers[0].status
+    assert found is not None
+    assert each is not None
+    assert (found.batches, found.bytes_in, found.bytes_out) == (2, 2 * each.bytes_in, 2 * each.bytes_out)
 
 
 def test_the_status_tells_of_the_classes_that_had_messages() -> None:

@@ -39,7 +39,7 @@ class Hosted:
     def __init__(self) -> None:
         self.stopping = threading.Event()
         self._sent: queue.Queue[ToBroker] = queue.Queue()
-        self.host = ReplayHost("replays", no_replays, self._take, self.stopping, lambda: 7)
+        self.host = ReplayHost("interactive-1", no_replays, self._take, self.stopping, lambda: 7)
 
     def _take(self, sent: Sequence[Sent]) -> None:
         for note, _ in sent:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -470,3 +471,23 @@ def test_the_bars_of_a_replay_are_read_here_and_played_elsewhere(bench: Workbenc
     refused = asked_of(bench, "OpenReplay", msgspec.to_builtins(msgspec.structs.replace(order, symbol="SYNHT")))
     assert refused["code"] == "DATA_ERROR"
     assert bench.take_opened() == []
+
+
+def test_a_disk_that_is_full_when_a_backtest_is_stopped_costs_its_result_and_none_of_its_messages(
+    bench: Workbench, store: ResultStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = config(backtest_id="b", options={"pace": 80.0, "streams": {"prices": True}})
+    clock = Clock()
+    sent = assign(bench, asked) + bench.step(clock)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(store, "write", full)
+    sent += bench.take(Control(task_id="b", action="stop"), [])
+    assert sum(note.count for note in notes(sent, Published) if note.topic.startswith("prices.")) == 1
+    [finished] = notes(sent, Finished)
+    assert finished.outcome == "failed"
+    assert finished.error is not None
+    assert "No space left" in finished.error.message
+    assert isinstance(sent[-1][0], Finished), "it comes last"

@@ -15,13 +15,13 @@ import polars as pl
 
 from backtestr_protocol.codec import Payload, decode, encode
 from backtestr_protocol.compression import Compression, decompress
-from backtestr_protocol.errors import SerializationError
+from backtestr_protocol.errors import MessageError, SerializationError
 from backtestr_protocol.streamed import Column, Columns, PriceUpdate
 
 # What a batch may hold, unpacked: as many bytes as a frame of a stream may have. Looked at before anything is unpacked.
 MAX_BATCH_BYTES = 64 << 20
 
-# Messages in a batch of columns, as many as a broker takes: a few bytes of constants could stand for any number.
+# Messages in a batch, as many as a broker takes: a few bytes could stand for any number.
 MAX_BATCH_MESSAGES = 65_536
 
 _ABSENT = msgspec.Raw(b"\xc0")
@@ -77,6 +77,18 @@ class PackedMessages(msgspec.Struct, frozen=True):
     def payloads(self) -> list[Payload]:
         """Each as it would have come alone. Raises `MessageError` where one is no payload."""
         return decode(_payloads_decoder, self.packed)[-self.count :]
+
+    def parts(self) -> list[tuple[str, msgspec.Raw]]:
+        """Type and data of each; of one that is no payload an empty type, and all of it as data."""
+        return [_part(raw) for raw in decode(_messages_decoder, self.packed)[-self.count :]]
+
+
+def _part(raw: msgspec.Raw) -> tuple[str, msgspec.Raw]:
+    try:
+        payload = decode(_payload_decoder, raw)
+    except MessageError:
+        return "", raw
+    return payload.type, payload.data
 
 
 class PriceColumns(msgspec.Struct, frozen=True):
@@ -138,6 +150,8 @@ def opened(payload: Payload) -> Payload | PackedMessages | PriceColumns:
             f"a batch of {batch.raw_bytes} bytes came; this client takes {MAX_BATCH_BYTES} at most",
             bytes=batch.raw_bytes,
         )
+    if not 1 <= batch.count <= MAX_BATCH_MESSAGES:
+        raise SerializationError(f"a batch of {batch.count} messages; it has 1 to {MAX_BATCH_MESSAGES}")
     if (batch.messages == _ABSENT) == (batch.columns is None):
         raise SerializationError("a batch has either messages or columns")
     return _messages(batch) if batch.columns is None else _columns(batch, batch.columns)
@@ -149,12 +163,24 @@ def _messages(batch: _Batch) -> PackedMessages:
         raise SerializationError(f"the messages of a batch with compression {batch.compression} came in another form")
     if batch.compression != "none":
         packed = decompress(batch.compression, decode(_bytes_decoder, packed), batch.raw_bytes, MAX_BATCH_BYTES)
+    if (claimed := _length(packed)) != batch.count:
+        raise SerializationError(f"a batch says that it holds {batch.count} messages; it holds {claimed}")
     found = decode(_messages_decoder, packed)
-    if len(found) != batch.count:
-        raise SerializationError(f"a batch says that it holds {batch.count} messages; it holds {len(found)}")
-    if not found:
-        raise SerializationError("a batch holds no message")
     return PackedMessages(batch.count, decode(_payload_decoder, found[0]).type, packed)
+
+
+def _length(packed: bytes | msgspec.Raw) -> int | None:
+    """What the array says of its length, before anything is made for each of its messages; None for no array."""
+    head = bytes(memoryview(packed)[:5])
+    match head[0] if head else None:
+        case None:
+            return None
+        case 0xDC:
+            return int.from_bytes(head[1:3], "big")
+        case 0xDD:
+            return int.from_bytes(head[1:5], "big")
+        case first:
+            return first & 0x0F if first & 0xF0 == 0x90 else None
 
 
 def _columns(batch: _Batch, columns: Columns | bytes) -> PriceColumns:
@@ -162,8 +188,6 @@ def _columns(batch: _Batch, columns: Columns | bytes) -> PriceColumns:
         raise SerializationError(f"the columns of a batch with compression {batch.compression} came in another form")
     if isinstance(columns, bytes):
         columns = decode(_columns_decoder, decompress(batch.compression, columns, batch.raw_bytes, MAX_BATCH_BYTES))
-    if not 1 <= batch.count <= MAX_BATCH_MESSAGES:
-        raise SerializationError(f"a batch of {batch.count} messages as columns; it has 1 to {MAX_BATCH_MESSAGES}")
     if batch.type != "PriceUpdate":
         raise SerializationError(f"a batch of {batch.type} came as columns; this client reads those of PriceUpdate")
     texts: dict[str, str] = {}

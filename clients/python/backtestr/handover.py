@@ -85,6 +85,17 @@ class Mailbox:
     def take(self, timeout: float | None = None) -> Delivery | None:
         """The next delivery; None at the end. Raises the error that ended the subscription, once all before it was
         taken, and `TimedOut` after `timeout` seconds without anything."""
+        taken = self.peek(timeout)
+        if taken is not None:
+            self._reading.popleft()
+            self._taken += weight((taken,))
+            if self._taken >= MAX_UNREAD // 4:
+                self._when_taken(self._taken)
+                self._taken = 0
+        return taken
+
+    def peek(self, timeout: float | None = None) -> Delivery | None:
+        """What `take` would return or raise; it stays there."""
         if not self._reading:
             with self._changed:
                 if not any(self._changed.wait_for(self._has_news, nap) for nap in _naps(timeout)):
@@ -94,11 +105,7 @@ class Mailbox:
                     if self._error is not None:
                         raise self._error
                     return None
-            self._taken += weight(self._reading)
-            if self._taken >= MAX_UNREAD // 4:
-                taken, self._taken = self._taken, 0
-                self._when_taken(taken)
-        return self._reading.popleft()
+        return self._reading[0]
 
     def _has_news(self) -> bool:
         return bool(self._arrived) or self._ended

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
 import polars as pl
 
-from backtestr_protocol.codec import decode
-from backtestr_protocol.errors import BacktestrError, ValidationError
+from backtestr_protocol.errors import BacktestrError, MessageError, ValidationError
 from backtestr_protocol.streamed import PriceUpdate
 
 from .batches import PackedMessages, PriceColumns, joined, price_frame
 from .effects import Block, Delivery, Doubt, Gap, Restarted, StreamMessage
-from .updates import read_block
+from .handover import Mailbox
+from .updates import Update, read_message, read_row, rows_of
 
 # Rows of one table at the most, when that many lie unread: beyond, a table costs hardly less for each of them.
 MAX_ROWS = 65_536
@@ -26,40 +26,58 @@ Numbered = tuple[int, PriceUpdate]
 _price_decoder = msgspec.msgpack.Decoder(PriceUpdate)
 
 
-def frames(
-    take: Callable[[float | None], Delivery | None], rows: Iterator[Numbered]
-) -> Iterator[pl.DataFrame | Gap | Restarted]:
-    """`take` is a mailbox's; `rows` are read already and come first. Raises `MessageError` for what is no price."""
+def frames(mailbox: Mailbox, rows: Iterable[Update]) -> Iterator[pl.DataFrame | Gap | Restarted]:
+    """`rows` are what is left of a block that was begun, and come first. What is not in a table yet stays in the
+    mailbox, for whoever goes on after leaving here. Raises `MessageError` for what is no price, after the table before
+    it."""
     columns: list[tuple[Block, PriceColumns]] = []
-    prices = list(rows)
+    prices: list[Numbered] = []
+    yield from _gathered(rows, prices)
     while True:
-        has_some = bool(columns or prices)
         try:
-            delivery = take(0.0 if has_some else None)
-            is_end = delivery is None
+            delivery = mailbox.peek(0.0 if columns or prices else None)
         except (BacktestrError, RuntimeError):  # nothing else lies there, or what ends it: that comes again
-            if not has_some:
+            if not (columns or prices):
                 raise
-            delivery, is_end = None, False
+            delivery = None
         if columns and not (isinstance(delivery, Block) and _continues(columns, delivery)):
-            yield joined([content for _, content in columns]).frame(columns[0][0].seq)
+            table = joined([content for _, content in columns]).frame(columns[0][0].seq)
             columns.clear()
+            yield table
+            continue
         if prices and not 0 < _rows(delivery) <= MAX_MESSAGES - len(prices):
-            yield _frame_of(prices)
-            prices.clear()
+            yield _taken(prices)
+            continue
+        if delivery is None:
+            return
+        mailbox.take(0.0)
         match delivery:
             case Block(content=PriceColumns() as content):
                 columns.append((delivery, content))
             case Block():
-                prices += [(row.seq, _price(row.data)) for row in read_block(delivery)]
+                yield from _gathered(map(read_row, rows_of(delivery)), prices)
             case StreamMessage():
-                prices.append((delivery.seq, decode(_price_decoder, delivery.data)))
+                yield from _gathered(map(read_message, (delivery,)), prices)
             case Gap() | Restarted():
                 yield delivery
-            case None if is_end:
-                return
-            case None | Doubt():
+            case Doubt():
                 pass
+
+
+def _gathered(rows: Iterable[Update], prices: list[Numbered]) -> Iterator[pl.DataFrame]:
+    """Put `rows` to the `prices`; where one is no price, those before it come out first."""
+    try:
+        prices.extend((row.seq, _price(row.data)) for row in rows)
+    except MessageError:
+        if prices:
+            yield _taken(prices)
+        raise
+
+
+def _taken(prices: list[Numbered]) -> pl.DataFrame:
+    table = _frame_of(prices)
+    prices.clear()
+    return table
 
 
 def _continues(columns: list[tuple[Block, PriceColumns]], block: Block) -> bool:

@@ -149,7 +149,7 @@ class TopicStream:
         self._held.update((seq, payload) for seq, payload in arrived if seq >= self.next_seq)
         reached = max(answer.to_seq, answer.oldest_seq - 1)
         self.known = max(self.known, reached, *self._held)
-        if reached < self.next_seq and not self.holds_next:
+        if reached < answer.from_seq and not self.holds_next:  # what the stream has passed meanwhile says nothing
             return self.give_up(room)
         delivered = self._with_held([], room)
         while self.next_seq <= reached and len(delivered) < room:

@@ -14,7 +14,7 @@ from .effects import Block, Doubt, Gap, Restarted, StreamMessage
 from .price_frames import frames
 from .subscriptions import Since
 from .transport import Transport
-from .updates import Update, read_block, read_message
+from .updates import Update, read_message, read_row, rows_of
 
 
 def checked_prefix(prefix: str) -> str:
@@ -43,17 +43,20 @@ class Subscription:
         self.prefix = prefix
         self._transport = transport
         self._number, self._mailbox = transport.open(checked_prefix(prefix), since, until, first_seq)
-        self._rows: Iterator[Update] = iter(())  # what is left of the block that is being read
+        self._rows: Iterator[Update | StreamMessage] = iter(())  # what is left of the block that is being read
 
     def next(self, timeout: float | None = None) -> Update | Gap | Restarted | None:
         """What comes next; None at the end. Raises `TimedOut` when nothing came within `timeout` seconds."""
         for row in self._rows:
-            return row
-        delivery = self._mailbox.take(timeout)
+            return read_row(row)
+        delivery = self._mailbox.peek(timeout)
         assert not isinstance(delivery, Doubt)  # which is for those who read the latest of each topic
         if isinstance(delivery, Block):
-            self._rows = read_block(delivery)
-            return next(self._rows)
+            rows = iter(rows_of(delivery))  # before it is taken: a Ctrl-C meanwhile costs nothing
+            self._mailbox.take(0.0)
+            self._rows = rows
+            return read_row(next(rows))
+        self._mailbox.take(0.0)
         return read_message(delivery) if isinstance(delivery, StreamMessage) else delivery
 
     def __iter__(self) -> Iterator[Update | Gap | Restarted]:
@@ -69,7 +72,7 @@ class Subscription:
         """
         if not self.prefix.startswith("prices."):
             raise ValueError(f"{self.prefix!r} is no topic of prices, and has no frames")
-        return frames(self._mailbox.take, ((row.seq, row.data) for row in self._rows))
+        return frames(self._mailbox, map(read_row, self._rows))
 
     def close(self) -> None:
         """Nothing more is received; what has arrived can still be read."""

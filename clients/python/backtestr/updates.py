@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import msgspec
@@ -49,18 +48,19 @@ def read_message(message: StreamMessage) -> Update:
     return Update(message.topic, message.seq, message.type, data)
 
 
-def read_block(block: Block) -> Iterator[Update]:
-    """Its messages one by one. Raises `MessageError` as `read_message` does."""
+def rows_of(block: Block) -> list[Update | StreamMessage]:
+    """The messages of a block, for `read_row`: decoded together, or, where that fails, as they came, so that what is
+    wrong with one costs no other. They may be of several types, of one that is not known, or damaged."""
     topic, content = block.topic, block.content
     if isinstance(content, PriceColumns):
-        for seq, price in enumerate(content.prices(), block.seq):
-            yield Update(topic, seq, "PriceUpdate", price)
-        return
+        return [Update(topic, seq, "PriceUpdate", price) for seq, price in enumerate(content.prices(), block.seq)]
     try:
         alike = decode(_alike_decoders[content.type], content.packed)[-content.count :]
-    except (KeyError, MessageError):  # of several types, of one that this client does not know, or damaged
-        for seq, payload in enumerate(content.payloads(), block.seq):
-            yield read_message(StreamMessage(topic, seq, payload.type, payload.data))
-    else:
-        for seq, one in enumerate(alike, block.seq):
-            yield Update(topic, seq, content.type, one.data)
+    except (KeyError, MessageError):
+        return [StreamMessage(topic, seq, name, data) for seq, (name, data) in enumerate(content.parts(), block.seq)]
+    return [Update(topic, seq, content.type, one.data) for seq, one in enumerate(alike, block.seq)]
+
+
+def read_row(row: Update | StreamMessage) -> Update:
+    """Raises `MessageError` as `read_message` does."""
+    return row if isinstance(row, Update) else read_message(row)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import time
 import uuid
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -37,8 +38,11 @@ from .subscription import Subscription
 from .transport import Transport
 from .updates import Update
 
-# Seconds without a price after which the broker is asked whether more will come.
+# Seconds without a price of its own after which the broker is asked whether more will come.
 QUIET = 1.0
+# Seconds for which what others publish there is skipped though the time to wait is over: some thousand messages, or who
+# polls beside a busy feed would fall behind it.
+_SKIP = 0.01
 # How long an acknowledgement is tried, in seconds. The next one says more.
 _ACKNOWLEDGE_TIMEOUT = 30.0
 _FINAL = ("completed", "stopped", "failed")
@@ -79,6 +83,7 @@ class Replay:
         self._seq = self._acknowledged = started.from_seq - 1
         self._left = started.bars
         self._end: PriceReplayStatus | None = None
+        self._look_at = time.monotonic() + QUIET
         self._subscription = Subscription(transport, started.topic, "kept", first_seq=started.from_seq)
 
     @property
@@ -103,28 +108,33 @@ class Replay:
     def next(self, timeout: float | None = None) -> PriceUpdate | None:
         """The next price; None at the end. Raises `TimedOut` when none came within `timeout` seconds, what made the
         replay fail, and `NotFound` when the broker was restarted: replays do not outlive it."""
-        left = math.inf if timeout is None else max(0.0, timeout)
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
         while self._left and not self._is_read():
-            nap = min(QUIET, left)
+            until = min(deadline, math.inf if self._end else self._look_at)
+            late = deadline
             try:
-                update = self._subscription.next(nap)
+                update = self._subscription.next(None if until == math.inf else max(0.0, until - time.monotonic()))
             except TimedOut:
-                left -= nap
-                if self._end is None and nap == QUIET:
-                    self._look()
-                elif left <= 0:
-                    raise
-                continue
-            match update:
-                case None:
-                    return None
-                case Restarted():
-                    raise NotFound(f"the broker was restarted, and replay {self.id} ended with it; start it again")
-                case Gap():
-                    self._missed(update)
-                case Update():
-                    if (price := self._read(update)) is not None:
-                        return price
+                pass
+            else:
+                late += _SKIP
+                match update:
+                    case None:
+                        return None
+                    case Restarted():
+                        raise NotFound(f"the broker was restarted, and replay {self.id} ended with it; start it again")
+                    case Gap():
+                        self._missed(update)
+                    case Update():
+                        if (price := self._read(update)) is not None:
+                            self._look_at = time.monotonic() + QUIET
+                            return price
+            now = time.monotonic()
+            if self._end is None and now >= self._look_at:
+                self._look()
+                self._look_at = time.monotonic() + QUIET
+            elif now >= late:
+                raise TimedOut(f"no price came within {timeout:g} s", timeoutSeconds=timeout)
         if self._end is not None and self._end.status == "failed":
             raise from_data(self._end.error) if self._end.error else SystemFault(f"replay {self.id} failed")
         return None

@@ -15,7 +15,7 @@ import backtestr
 from backtestr import replays
 from backtestr.client import Client
 from backtestr.replays import feed_request
-from backtestr_protocol.errors import DataError, NotFound, SystemFault, TimedOut
+from backtestr_protocol.errors import DataError, NotFound, RateLimitExceeded, SystemFault, TimedOut
 from clients.peer import SILENCE, WALL_MS, Peer
 
 TOPIC = "prices.S.1m"
@@ -238,6 +238,28 @@ def test_who_reads_acknowledges_four_times_a_window(home: Path) -> None:
         assert len(list(prices)) == 3_501
         client.ping()
         assert [one["seq"] for one in asked(peer, "AcknowledgePrices")] == [2_504, 5_004]
+
+
+def test_an_acknowledgement_that_was_refused_is_made_again(home: Path) -> None:
+    broker = Broker(bars=2_501)
+    refusals = [RateLimitExceeded("too many", retryAfterMs=1) for _ in range(2)]
+
+    def acknowledge(data: Any) -> Any:
+        if refusals:
+            return refusals.pop()
+        peer.publish(TOPIC, "PriceUpdate", broker.price(), seq=2_505)
+        return {"replayId": data["replayId"], "status": "running"}
+
+    script = {**broker.script, "AcknowledgePrices": acknowledge}
+    never = backtestr.Recovery(automatic=False)
+    with Peer(home, script) as peer, backtestr.connect(connection_file=peer.file, recovery=never) as client:
+        replay = client.replay("S", "1m", as_fast_as_read=True)
+        peer.heard(TOPIC)
+        messages = [{"type": "PriceUpdate", "data": broker.price()}] * 2_500
+        batch = {"count": 2_500, "compression": "none", "rawBytes": 1, "messages": messages}
+        peer.publish(TOPIC, "Batch", batch, seq=5)
+        assert len(list(replay)) == 2_501
+        assert [one["seq"] for one in asked(peer, "AcknowledgePrices")][:3] == [2_504] * 3
 
 
 def test_a_restarted_broker_has_no_replays(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -163,15 +163,21 @@ class Replay:
     def _reached(self, seq: int) -> None:
         self._seq = seq
         if self._has_credit and seq - self._acknowledged >= self._every:
-            self._acknowledged = seq
-            data = AcknowledgePrices(replay_id=self.id, seq=seq)
-            self._transport.ask("AcknowledgePrices", data, _ACKNOWLEDGE_TIMEOUT)
+            self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        self._acknowledged = self._seq
+        data = AcknowledgePrices(replay_id=self.id, seq=self._seq)
+        self._transport.ask("AcknowledgePrices", data, _ACKNOWLEDGE_TIMEOUT)
 
     def _look(self) -> None:
-        """Nothing has come for a while: has it ended?"""
+        """Nothing has come for a while: has it ended? If not, it may wait for an acknowledgement that was refused, with
+        no next one to say more."""
         status = self.status()
         if status.status in _FINAL:
             self._end = status
+        elif self._has_credit and self._seq >= self._started.from_seq:
+            self._acknowledge()
 
     def _is_read(self) -> bool:
         return self._end is not None and self._seq >= (self._end.last_seq or 0)

@@ -27,14 +27,14 @@ from backtestr_protocol.streamed import BacktestProgress
 ROUNDS = 7
 SECONDS = 1.0
 PROGRESS_MS = 5.0
-# As the engine's publisher makes them.
-BATCH = 500
+# The most that the engine puts into one: `[batching.prices] max_messages` in config/engine.toml.
+BATCH = 1_000
 PART = f"From engine to client, a progress message every {PROGRESS_MS:g} ms"
 ALONE = "alone"
 FLOODS = {
     ALONE: Flood(topic="", seconds=SECONDS, progress_ms=PROGRESS_MS),
     "beside single prices": Flood(topic="prices.BTCPERP.1m", seconds=SECONDS, progress_ms=PROGRESS_MS),
-    f"beside batches of {BATCH}": Flood(
+    f"beside batches of {BATCH:,}": Flood(
         topic="prices.BTCPERP.1m", batch=BATCH, seconds=SECONDS, progress_ms=PROGRESS_MS
     ),
 }

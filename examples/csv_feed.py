@@ -5,7 +5,7 @@
 
 The first line names the columns: `timestamp` (ISO 8601, or milliseconds since 1970), and `last`, or `bid` and `ask`, or
 all three; `volume` if there is one. What is no price is said and left out. A file that is cut short, or replaced by
-another, is read from its start. Ctrl-C ends it.
+another, is read from its start. While the broker is away it waits, and says so. Ctrl-C ends it.
 """
 
 from __future__ import annotations
@@ -28,6 +28,15 @@ BLOCK = 65_536
 AT_ONCE = 500
 # Seconds between two looks at a file that does not grow.
 LOOK_INTERVAL = 0.1
+# Seconds before prices that the broker did not take are tried again.
+TRY_AGAIN_AFTER = 5.0
+# What says that the broker is away or has too much to do, and nothing against the prices.
+PASSING = (
+    backtestr.errors.NetworkError,
+    backtestr.errors.TimedOut,
+    backtestr.errors.Busy,
+    backtestr.errors.RateLimitExceeded,
+)
 
 
 class Tail:
@@ -105,14 +114,21 @@ def price_of(row: dict[str, str], symbol: str, timeframe: str) -> backtestr.Pric
 
 
 def publish(client: backtestr.Client, prices: list[backtestr.PriceUpdate]) -> None:
-    """All of them; where the broker refuses one, the others."""
-    try:
-        client.publish_prices(prices)
-    except backtestr.errors.ValidationError as error:
-        say(f"left out: {error}")
-        if len(prices) > 1:
-            for price in prices:
-                publish(client, [price])
+    """All of them; where the broker refuses one, the others. Until it takes them the file is not read on, so nothing
+    piles up here. Whether a request without an answer was carried out is not known: its prices may come twice."""
+    while True:
+        try:
+            client.publish_prices(prices)
+        except PASSING as error:
+            say(f"not published yet: {error}")
+            time.sleep(TRY_AGAIN_AFTER)
+            continue
+        except backtestr.errors.ValidationError as error:
+            say(f"left out: {error}")
+            if len(prices) > 1:
+                for price in prices:
+                    publish(client, [price])
+        return
 
 
 def say(what: str) -> None:

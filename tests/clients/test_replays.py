@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ import backtestr
 from backtestr import replays
 from backtestr.client import Client
 from backtestr.replays import feed_request
-from backtestr_protocol.errors import DataError, NotFound, SystemFault, TimedOut
+from backtestr_protocol.errors import DataError, NotFound, RateLimitExceeded, SystemFault, TimedOut
 from clients.peer import SILENCE, WALL_MS, Peer
 
 TOPIC = "prices.S.1m"
@@ -119,6 +122,78 @@ def test_one_that_ended_early_is_read_to_its_last_price(home: Path, last_seq: in
         assert len(list(replay)) == (last_seq or 4) - 4
 
 
+def test_who_polls_more_often_than_it_asks_learns_that_it_was_stopped(home: Path) -> None:
+    broker = Broker()
+    with Peer(home, broker.script) as peer, connect(peer) as client:
+        replay = client.replay("S", "1m", bars_per_second=1)
+        broker.more = {"status": "stopped"}
+        end = time.monotonic() + 10
+        found: Any = "nothing"
+        while found == "nothing" and time.monotonic() < end:
+            with contextlib.suppress(TimedOut):
+                found = replay.next(timeout=0.01)
+        assert found is None
+
+
+@contextlib.contextmanager
+def busy_feed(peer: Peer, first: int) -> Iterator[None]:
+    """Prices of nobody's replay on its topic, without a pause."""
+    over = threading.Event()
+
+    def publish() -> None:
+        seq = first
+        while not over.wait(0.001):
+            peer.publish(TOPIC, "PriceUpdate", PRICE, seq=seq)
+            seq += 1
+
+    feed = threading.Thread(target=publish)
+    feed.start()
+    try:
+        yield
+    finally:
+        over.set()
+        feed.join()
+
+
+def test_a_feed_on_its_topic_hides_neither_its_end_nor_a_time_out(home: Path) -> None:
+    broker = Broker()
+    with Peer(home, broker.script) as peer, connect(peer) as client:
+        replay = client.replay("S", "1m", bars_per_second=1)
+        peer.heard(TOPIC)
+        with busy_feed(peer, first=5):
+            with pytest.raises(TimedOut, match="no price came within 0"):
+                replay.next(timeout=0.1)
+            broker.more = {"status": "stopped", "lastSeq": None}
+            assert replay.next() is None
+
+
+def test_one_that_lost_prices_ends_beside_a_feed(home: Path) -> None:
+    broker = Broker(bars=3)
+    kept = {"topic": TOPIC, "fromSeq": 5, "toSeq": 6, "oldestSeq": 7, "messages": []}
+    script = {**broker.script, "FetchMissed": lambda data: {**kept, "fromSeq": data["fromSeq"]}}
+    with Peer(home, script) as peer, connect(peer) as client:
+        replay = client.replay("S", "1m", bars_per_second=1)
+        peer.heard(TOPIC)
+        peer.publish(TOPIC, "PriceUpdate", broker.price(), seq=7)
+        broker.more = {"status": "completed", "lastSeq": 7}
+        with busy_feed(peer, first=8), pytest.warns(backtestr.GapWarning, match="messages 5 to 6"):
+            assert len(list(replay)) == 1
+
+
+def test_who_polls_skips_what_others_have_published_in_between(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replays, "_SKIP", 10.0)
+    broker = Broker()
+    with Peer(home, broker.script) as peer, connect(peer) as client, client.subscribe(TOPIC, history=True) as beside:
+        replay = client.replay("S", "1m", bars_per_second=1)
+        peer.heard(TOPIC)
+        for seq in range(5, 25):
+            peer.publish(TOPIC, "PriceUpdate", broker.price() if seq == 24 else PRICE, seq=seq)
+        while not (isinstance(update := beside.next(timeout=10), backtestr.Update) and update.seq == 24):
+            pass
+        client.ping()  # by now all of it lies there for both
+        assert replay.next(timeout=0) is not None
+
+
 def test_what_made_it_fail_is_raised_after_its_last_price(home: Path) -> None:
     broker = Broker()
     with Peer(home, broker.script) as peer, connect(peer) as client:
@@ -163,6 +238,28 @@ def test_who_reads_acknowledges_four_times_a_window(home: Path) -> None:
         assert len(list(prices)) == 3_501
         client.ping()
         assert [one["seq"] for one in asked(peer, "AcknowledgePrices")] == [2_504, 5_004]
+
+
+def test_an_acknowledgement_that_was_refused_is_made_again(home: Path) -> None:
+    broker = Broker(bars=2_501)
+    refusals = [RateLimitExceeded("too many", retryAfterMs=1) for _ in range(2)]
+
+    def acknowledge(data: Any) -> Any:
+        if refusals:
+            return refusals.pop()
+        peer.publish(TOPIC, "PriceUpdate", broker.price(), seq=2_505)
+        return {"replayId": data["replayId"], "status": "running"}
+
+    script = {**broker.script, "AcknowledgePrices": acknowledge}
+    never = backtestr.Recovery(automatic=False)
+    with Peer(home, script) as peer, backtestr.connect(connection_file=peer.file, recovery=never) as client:
+        replay = client.replay("S", "1m", as_fast_as_read=True)
+        peer.heard(TOPIC)
+        messages = [{"type": "PriceUpdate", "data": broker.price()}] * 2_500
+        batch = {"count": 2_500, "compression": "none", "rawBytes": 1, "messages": messages}
+        peer.publish(TOPIC, "Batch", batch, seq=5)
+        assert len(list(replay)) == 2_501
+        assert [one["seq"] for one in asked(peer, "AcknowledgePrices")][:3] == [2_504] * 3
 
 
 def test_a_restarted_broker_has_no_replays(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,9 +25,11 @@ from backtestr_protocol.system_status import (
     WorkerStatus,
 )
 
+STARTED_MS = 1_790_000_000_000
+
 
 def status(uptime_ms: int, messages: int = 0, **changes: Any) -> SystemStatus:
-    """One topic with so many messages, one client with as many requests."""
+    """Of a broker that began at `STARTED_MS`: one topic with so many messages, one client with as many requests."""
     load = ClientLoad(
         client_id="[note]book",
         sessions=1,
@@ -49,7 +51,7 @@ def status(uptime_ms: int, messages: int = 0, **changes: Any) -> SystemStatus:
             "connected_clients": 2,
             "workers": [WorkerStatus(worker_id="compute-1", pid=42, state="busy", last_seen_ms=300, restarts=2)],
             "loop_lag_ms": 1.25,
-            "last_heartbeat": 0,
+            "last_heartbeat": STARTED_MS + uptime_ms,
             "connections": Connections(active=2, limit=1024, pending_limit=1024, per_client=[load]),
             "throttle": {"R": RateStatus(per_second=1, burst=1, hits=messages)},
             "streams": Streams(
@@ -90,10 +92,20 @@ def test_two_samples_have_rates() -> None:
 
 
 def test_one_sample_or_those_of_two_brokers_have_none() -> None:
-    for earlier in (None, Sample(status(90_000, 10))):
+    before = STARTED_MS - 60_000
+    for earlier in (
+        None,
+        Sample(status(90_000, 10)),
+        Sample(status(30_000, 10, last_heartbeat=before + 30_000)),  # not up for so long as the one that came after it
+    ):
         shown = lines(earlier, Sample(status(60_000, 400)))
         assert "orders.b1 400 2" in shown
         assert "clients 2 throttled 400" in shown
+
+
+def test_a_clock_that_is_set_right_is_no_restart() -> None:
+    slewed = status(62_000, 400, last_heartbeat=STARTED_MS + 62_000 + 40)
+    assert rates(Sample(status(60_000, 100)), Sample(slewed)).topics == {"orders.b1": 150.0}
 
 
 def test_without_a_broker_it_says_so() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import time
 import uuid
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -37,8 +38,11 @@ from .subscription import Subscription
 from .transport import Transport
 from .updates import Update
 
-# Seconds without a price after which the broker is asked whether more will come.
+# Seconds without a price of its own after which the broker is asked whether more will come.
 QUIET = 1.0
+# Seconds for which what others publish there is skipped though the time to wait is over: some thousand messages, or who
+# polls beside a busy feed would fall behind it.
+_SKIP = 0.01
 # How long an acknowledgement is tried, in seconds. The next one says more.
 _ACKNOWLEDGE_TIMEOUT = 30.0
 _FINAL = ("completed", "stopped", "failed")
@@ -79,6 +83,7 @@ class Replay:
         self._seq = self._acknowledged = started.from_seq - 1
         self._left = started.bars
         self._end: PriceReplayStatus | None = None
+        self._look_at = time.monotonic() + QUIET
         self._subscription = Subscription(transport, started.topic, "kept", first_seq=started.from_seq)
 
     @property
@@ -103,28 +108,33 @@ class Replay:
     def next(self, timeout: float | None = None) -> PriceUpdate | None:
         """The next price; None at the end. Raises `TimedOut` when none came within `timeout` seconds, what made the
         replay fail, and `NotFound` when the broker was restarted: replays do not outlive it."""
-        left = math.inf if timeout is None else max(0.0, timeout)
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
         while self._left and not self._is_read():
-            nap = min(QUIET, left)
+            until = min(deadline, math.inf if self._end else self._look_at)
+            late = deadline
             try:
-                update = self._subscription.next(nap)
+                update = self._subscription.next(None if until == math.inf else max(0.0, until - time.monotonic()))
             except TimedOut:
-                left -= nap
-                if self._end is None and nap == QUIET:
-                    self._look()
-                elif left <= 0:
-                    raise
-                continue
-            match update:
-                case None:
-                    return None
-                case Restarted():
-                    raise NotFound(f"the broker was restarted, and replay {self.id} ended with it; start it again")
-                case Gap():
-                    self._missed(update)
-                case Update():
-                    if (price := self._read(update)) is not None:
-                        return price
+                pass
+            else:
+                late += _SKIP
+                match update:
+                    case None:
+                        return None
+                    case Restarted():
+                        raise NotFound(f"the broker was restarted, and replay {self.id} ended with it; start it again")
+                    case Gap():
+                        self._missed(update)
+                    case Update():
+                        if (price := self._read(update)) is not None:
+                            self._look_at = time.monotonic() + QUIET
+                            return price
+            now = time.monotonic()
+            if self._end is None and now >= self._look_at:
+                self._look()
+                self._look_at = time.monotonic() + QUIET
+            elif now >= late:
+                raise TimedOut(f"no price came within {timeout:g} s", timeoutSeconds=timeout)
         if self._end is not None and self._end.status == "failed":
             raise from_data(self._end.error) if self._end.error else SystemFault(f"replay {self.id} failed")
         return None
@@ -153,15 +163,21 @@ class Replay:
     def _reached(self, seq: int) -> None:
         self._seq = seq
         if self._has_credit and seq - self._acknowledged >= self._every:
-            self._acknowledged = seq
-            data = AcknowledgePrices(replay_id=self.id, seq=seq)
-            self._transport.ask("AcknowledgePrices", data, _ACKNOWLEDGE_TIMEOUT)
+            self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        self._acknowledged = self._seq
+        data = AcknowledgePrices(replay_id=self.id, seq=self._seq)
+        self._transport.ask("AcknowledgePrices", data, _ACKNOWLEDGE_TIMEOUT)
 
     def _look(self) -> None:
-        """Nothing has come for a while: has it ended?"""
+        """Nothing has come for a while: has it ended? If not, it may wait for an acknowledgement that was refused, with
+        no next one to say more."""
         status = self.status()
         if status.status in _FINAL:
             self._end = status
+        elif self._has_credit and self._seq >= self._started.from_seq:
+            self._acknowledge()
 
     def _is_read(self) -> bool:
         return self._end is not None and self._seq >= (self._end.last_seq or 0)

@@ -23,6 +23,9 @@ from .connectivity import ConnectionState
 
 # Rows of a table: what fits a screen beside the other tables. The status has no more than 20.
 MOST_ROWS = 12
+# Milliseconds by which two samples may differ on when the broker began: a clock that is being set right moves by less,
+# and no two brokers begin so soon one after the other.
+_SAME_START_MS = 1_000
 _HEALTH = {"healthy": "green", "warning": "yellow", "error": "red"}
 
 
@@ -45,7 +48,7 @@ class Rates(msgspec.Struct, frozen=True, rename="camel"):
 
 def rates(earlier: Sample | None, later: Sample) -> Rates:
     """How fast what both samples count has grown; of two brokers, one after the other, nothing is known."""
-    if earlier is None or later.status.uptime_ms <= earlier.status.uptime_ms:
+    if earlier is None or not _is_later(earlier.status, later.status):
         return Rates({}, {}, {}, {}, None)
     seconds = (later.status.uptime_ms - earlier.status.uptime_ms) / 1000
 
@@ -72,6 +75,13 @@ def rates(earlier: Sample | None, later: Sample) -> Rates:
         ),
         refused=grown({"": _hits(earlier)}, {"": _hits(later)}).get(""),
     )
+
+
+def _is_later(earlier: SystemStatus, later: SystemStatus) -> bool:
+    """Whether the same start of the broker said both, in this order. One that was restarted may be up for longer than
+    the one before it was."""
+    moved = (later.last_heartbeat - later.uptime_ms) - (earlier.last_heartbeat - earlier.uptime_ms)
+    return later.uptime_ms > earlier.uptime_ms and abs(moved) <= _SAME_START_MS
 
 
 def document(earlier: Sample | None, later: Sample | None, state: ConnectionState) -> dict[str, Any]:

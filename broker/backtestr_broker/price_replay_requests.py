@@ -274,7 +274,7 @@ class ReplayRequests:
                 if not replay.ended:
                     self._done(replay, action, waiter)
                 elif waiter is not None:
-                    self._desk.answer(waiter, _refused(replay, action))
+                    self._desk.answer(waiter, _after_its_end(replay, action))
             if replay.ended:
                 continue
             replay.losses += 1
@@ -319,7 +319,7 @@ class ReplayRequests:
         self._change(replay, event)
         for action, waiter in waiting:
             if waiter is not None:
-                self._desk.answer(waiter, replay.accepted() if action == "stop" else _refused(replay, action))
+                self._desk.answer(waiter, _after_its_end(replay, action))
 
     def _change(self, replay: Replay, event: Event) -> None:
         self._replays.change(replay, event)
@@ -339,5 +339,8 @@ class ReplayRequests:
                 assert self._worker_of(replay).peer is not None, f"{replay.replay_id} is hosted by nobody"
 
 
-def _refused(replay: Replay, action: Action) -> StateConflict:
+def _after_its_end(replay: Replay, action: Action) -> PriceReplayAccepted | StateConflict:
+    """What a request that waited is answered when the replay has ended before it was done."""
+    if action == "stop":
+        return replay.accepted()
     return StateConflict(f"it was {replay.status} before it could be {_DONE[action]}", status=replay.status)

@@ -271,6 +271,14 @@ def test_what_waits_behind_a_stop_is_refused_when_the_worker_dies(link: Link, an
     assert ann.answer(late)["code"] == "STATE_CONFLICT"
 
 
+def test_every_stop_that_waits_has_succeeded_when_the_worker_dies(link: Link, ann: Client, host: Worker) -> None:
+    start(ann)
+    host.answers = False
+    stops = [ann.later("StopPriceReplay", R1) for _ in range(2)]
+    link.lose_worker(host)
+    assert [ann.answers(one) for one in stops] == [[{"type": "Success", "data": {**R1, "status": "stopped"}}]] * 2
+
+
 def test_the_end_of_a_replay_that_it_does_not_host_is_refused(link: Link, ann: Client, host: Worker) -> None:
     start(ann)
     host.finish("r2", "completed")

@@ -316,6 +316,8 @@ class ReplayRequests:
 
     def _end(self, replay: Replay, event: Event) -> None:
         waiting, replay.waiting = replay.waiting, []
+        if event != "stopped":  # it came to its end before it could be stopped for that
+            replay.reason = None
         self._change(replay, event)
         for action, waiter in waiting:
             if waiter is not None:

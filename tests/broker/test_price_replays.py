@@ -424,6 +424,20 @@ def test_credit_outlives_the_worker(link: Link, ann: Client, host: Worker) -> No
     assert credits(successor) == [6_000 + WINDOW]
 
 
+def test_one_that_ends_before_it_is_stopped_was_not_stopped_for_anything(link: Link, ann: Client, host: Worker) -> None:
+    start(ann, asFastAsRead=True)
+    for count in (WINDOW, WINDOW, REPLAY_BARS - 2 * WINDOW):
+        host.play("r1", count)
+        ann.ask("AcknowledgePrices", {**R1, "seq": status(ann)["lastSeq"]})
+    host.answers = False
+    ann.ask("Goodbye")
+    link.advance(ABSENT_SECONDS + 2.0)
+    assert host.controls[-1] == ("stop", "r1")
+    host.finish("r1", "completed")
+    ended = status(link.client("bob"))
+    assert (ended["status"], ended.get("reason")) == ("completed", None)
+
+
 @pytest.mark.parametrize("how", ["goodbye", "silence", "dropped"])
 def test_a_replay_that_waits_for_a_client_who_has_left_is_stopped(link: Link, ann: Client, how: str) -> None:
     bob = link.client("bob")

@@ -174,8 +174,12 @@ class Replays:
         return [replay for replay in self if not replay.ended]
 
     def add(self, replay: Replay) -> None:
-        """Raises `StateConflict` for an id that is taken, and `Busy` when there is no room for one more."""
-        if replay.replay_id in self._replays:
+        """Raises `StateConflict` for an id that is taken, and `Busy` when there is no room for one more, or the one of
+        that id is about to be forgotten."""
+        earlier = self._replays.get(replay.replay_id)
+        if earlier is not None and earlier.discarded:
+            raise Busy(f"replay {replay.replay_id!r} is being stopped", retryAfterMs=RETRY_AFTER_MS)
+        if earlier is not None:
             raise StateConflict(f"replay {replay.replay_id!r} exists; choose another replayId, or leave it out")
         owners = Counter(one.client_id for one in self.living)
         if owners.total() >= MAX_REPLAYS or owners[replay.client_id] >= MAX_REPLAYS_PER_CLIENT:

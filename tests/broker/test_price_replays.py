@@ -213,6 +213,18 @@ def test_one_that_is_starting_can_be_stopped(link: Link, ann: Client, host: Work
     start(ann)
 
 
+def test_the_id_of_one_that_is_being_stopped_is_free_soon(ann: Client, host: Worker) -> None:
+    host.answers = False
+    ann.later("StartPriceReplay", asked())
+    ann.ask("StopPriceReplay", R1)
+    error = ann.refused("StartPriceReplay", asked(), message_id="again")
+    assert (error["code"], error["message"]) == ("BUSY", "replay 'r1' is being stopped")
+    assert error["details"]["retryAfterMs"] > 0
+    host.answers = True
+    host.do(*host.told[-1])
+    assert ann.ask("StartPriceReplay", asked(), message_id="again")["replayId"] == "r1", "it was not remembered"
+
+
 @pytest.mark.parametrize("how", ["cannot be opened", "its worker dies"])
 def test_one_that_was_stopped_while_starting_is_forgotten_however_that_ends(
     link: Link, ann: Client, host: Worker, how: str

@@ -167,9 +167,9 @@ class ReplayRequests:
             paused=True,  # until it is known here whose it is
             checksum=None if opened is None else opened.checksum,
         )
-        # The queue is one of questions: a replay in it is known by its id where they have their request's.
-        waiter = (replay.client_id, replay.replay_id)
-        self._desk.scheduler.ask("OpenReplay", encode(order), waiter, "B", admitted=again)
+        self._desk.scheduler.ask(
+            "OpenReplay", encode(order), replay.key, "B", replay_id=replay.replay_id, admitted=again
+        )
 
     def opened(self, replay_id: str, worker: Worker | None, result: bytes | BacktestrError | ErrorData) -> None:
         """A worker has read the bars, and hosts the replay; or that failed."""

@@ -109,6 +109,13 @@ def test_it_is_opened_paused_and_begins_when_the_broker_knows_whose_it_is(ann: C
     assert host.controls == [("resume", "r1")]
 
 
+def test_a_worker_is_told_whose_request_it_opens_a_replay_for(link: Link, ann: Client, host: Worker) -> None:
+    ann.ask("StartPriceReplay", asked(), message_id="once")
+    successor = link.lose_worker(host)
+    for worker in (host, successor):
+        assert [(note.client_id, note.request_id) for note in worker.assigned] == [("ann", "once")]
+
+
 @pytest.mark.parametrize(
     "rates", [{}, {"barsPerSecond": 1.0, "speed": 1.0}, {"speed": 1.0, "asFastAsRead": True}], ids=str
 )

@@ -65,6 +65,7 @@ from .liveness import Liveness
 from .measures import REPEATED, SUCCESS, UNKNOWN, Measures, failure_in
 from .post import Post
 from .price_replay_requests import ReplayRequests
+from .price_replays import Replay
 from .records import Change, Restored, StateRecord
 from .refusals import Refusals
 from .requests import Requests
@@ -476,8 +477,8 @@ class Core:
     def replays_lost(self, worker_id: str, reason: str) -> None:
         self.replays.lost(worker_id, reason)
 
-    def replay_changed(self, replay_id: str, status: str) -> None:
-        self.notify("replay_changed", replayId=replay_id, status=status)
+    def replay_changed(self, replay: Replay) -> None:
+        self.notify("replay_changed", **replay.facts())
 
     def _create_topics(self, job: Job) -> None:
         for topic in topics.of_backtest(job.backtest_id):

@@ -129,6 +129,18 @@ class Replay:
         self.allowed = allowed
         return allowed
 
+    def facts(self) -> dict[str, str]:
+        """What the log says of it: what it can be followed by through client, broker and worker, and why it ended."""
+        client_id, request_id = self.key
+        facts = {"replayId": self.replay_id, "status": self.status, "clientId": client_id, "requestId": request_id}
+        if self.worker_id is not None:
+            facts["workerId"] = self.worker_id
+        if self.reason is not None:
+            facts["reason"] = self.reason
+        if self.error is not None:
+            facts |= {"code": self.error.code, "message": self.error.message}
+        return facts
+
     def started(self, from_seq: int) -> PriceReplayStarted:
         return PriceReplayStarted(replay_id=self.replay_id, topic=self.topic, from_seq=from_seq, bars=self.bars)
 

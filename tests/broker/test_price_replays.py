@@ -164,6 +164,22 @@ def test_ended_replays_are_forgotten_the_oldest_first(ann: Client, monkeypatch: 
     assert [one["replayId"] for one in ann.ask("ListPriceReplays")["replays"]] == ["z", "y"]
 
 
+def test_the_log_is_told_of_a_change_by_what_it_can_be_followed_by(link: Link, ann: Client, host: Worker) -> None:
+    ann.ask("StartPriceReplay", asked(), message_id="one")
+    host.fail(DataError("a defect"), "r1")
+    ann.ask("StartPriceReplay", asked(replayId="r2", asFastAsRead=True, barsPerSecond=None), message_id="two")
+    ann.ask("Goodbye")
+    link.advance(ABSENT_SECONDS + 2.0)
+    first = {"replayId": "r1", "clientId": "ann", "requestId": "one"}
+    second = {"replayId": "r2", "clientId": "ann", "requestId": "two"}
+    assert link.signals("replay_changed") == [
+        {**first, "status": "running", "workerId": "interactive-1"},
+        {**first, "status": "failed", "code": "DATA_ERROR", "message": "a defect"},
+        {**second, "status": "running", "workerId": "interactive-1"},
+        {**second, "status": "stopped", "reason": "its client has left"},
+    ]
+
+
 # --- steering ---
 
 

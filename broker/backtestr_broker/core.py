@@ -312,10 +312,12 @@ class Core:
             if isinstance(begun, Answer):
                 self._reply(peer, envelope.id, begun)
             return
-        self.measures.began(waiter, envelope.payload.type, self._now)
         if (job := self.scheduler.jobs.started_by(waiter)) is not None:  # its answer is forgotten, the job is not
-            self.answer(waiter, job.accepted())
+            self.measures.answered(envelope.payload.type, REPEATED)
+            answer = Answer(encoded_payload("Success", job.accepted()))
+            self._reply(self._answers.finish(*waiter, answer, self._now), envelope.id, answer)
             return
+        self.measures.began(waiter, envelope.payload.type, self._now)
         try:
             self._admission.check(session.client_id, envelope.payload.type, self._now)
             answer = self._requests.execute(session, envelope.payload, waiter)

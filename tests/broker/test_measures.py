@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backtestr_broker.answers import KEPT_SECONDS
 from backtestr_broker.measures import BUCKETS, REPEATED, SUCCESS, UNKNOWN, Histogram, Measures, failure_in
 from backtestr_protocol.codec import encode, encoded_payload
 from backtestr_protocol.errors import Busy
@@ -57,6 +58,21 @@ def test_every_request_is_counted_once_with_what_came_of_it(link: Link) -> None:
     told = [facts["code"] for facts in link.signals("request_refused")]
     assert told == ["UNSUPPORTED_COMMAND", "NOT_FOUND", "STATE_CONFLICT", "SYSTEM_ERROR", "SESSION_UNKNOWN"]
     assert {facts["requestId"] for facts in link.signals("request_refused")} != {None}
+    link.core.check_invariants()
+
+
+def test_a_start_whose_answer_is_forgotten_is_counted_as_repeated(link: Link) -> None:
+    ann = link.client("ann")
+    ann.ask("StartBacktest", config(backtestId="b1"), message_id="start")
+    link.advance(KEPT_SECONDS + 2.0)
+    ann.reconnect()
+    again = ann.ask("StartBacktest", config(backtestId="b1"), message_id="start")
+    assert again == {"backtestId": "b1", "status": "running"}
+    assert ann.ask("StartBacktest", config(backtestId="b1"), message_id="start") == again
+    measured = link.core.measures.measured()
+    starts = {outcome: count for (name, outcome), count in measured.requests.items() if name == "StartBacktest"}
+    assert starts == {SUCCESS: 1, REPEATED: 2}
+    assert sum(measured.latencies["StartBacktest"].counts) == 1
     link.core.check_invariants()
 
 

@@ -317,9 +317,15 @@ class Core:
             answer = Answer(encoded_payload("Success", job.accepted()))
             self._reply(self._answers.finish(*waiter, answer, self._now), envelope.id, answer)
             return
-        self.measures.began(waiter, envelope.payload.type, self._now)
         try:
             self._admission.check(session.client_id, envelope.payload.type, self._now)
+        except BacktestrError as error:
+            self._answers.abandon(*waiter)
+            self._admission.refused(session.client_id, error.code)
+            self._reply_error(peer, envelope.id, error, envelope.payload.type)
+            return
+        self.measures.began(waiter, envelope.payload.type, self._now)
+        try:
             answer = self._requests.execute(session, envelope.payload, waiter)
         except BacktestrError as error:
             self.answer(waiter, error)

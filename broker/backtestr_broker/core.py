@@ -314,8 +314,8 @@ class Core:
             return
         if (job := self.scheduler.jobs.started_by(waiter)) is not None:  # its answer is forgotten, the job is not
             self.measures.answered(envelope.payload.type, REPEATED)
-            answer = Answer(encoded_payload("Success", job.accepted()))
-            self._reply(self._answers.finish(*waiter, answer, self._now), envelope.id, answer)
+            accepted = Answer(encoded_payload("Success", job.accepted()))
+            self._reply(self._answers.finish(*waiter, accepted, self._now), envelope.id, accepted)
             return
         try:
             self._admission.check(session.client_id, envelope.payload.type, self._now)

@@ -31,7 +31,8 @@ backtest_changed = blinker.Signal(
     "a backtest's status changed: backtestId, status, clientId, requestId, where there are any workerId, code, message"
 )
 replay_changed = blinker.Signal(
-    "a replay's status changed: replayId, status, clientId, requestId, where there are any workerId, reason, code, message"
+    "a replay's status changed: replayId, status, clientId, requestId, where there are any workerId, reason, code, "
+    "message"
 )
 worker_ready = blinker.Signal("a worker can work: workerId, pid, kind")
 worker_lost = blinker.Signal("a worker's process ended: workerId, reason, and the tasks that it held")

@@ -120,8 +120,8 @@ class Scheduler:
         replay_id: str | None = None,
         admitted: bool = False,
     ) -> None:
-        """Have an interactive worker do `work`; with a `replay_id`, open that. Raises `Busy`, unless that was `admitted`
-        before."""
+        """Have an interactive worker do `work`, for the replay of that id where there is one. Raises `Busy`, unless that
+        was `admitted` before."""
         self._asked += 1
         question_id = f"question-{self._asked}"
         if not admitted:

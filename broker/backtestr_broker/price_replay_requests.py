@@ -118,8 +118,7 @@ class ReplayRequests:
         last_seq = self._desk.sequencer.last_seq(replay.topic)
         if data.seq > last_seq:
             raise ValidationError(f"$.seq: {data.seq}; {replay.topic} has come to {last_seq}", path="$.seq")
-        replay.acknowledged = max(replay.acknowledged, data.seq)
-        allowed = replay.credit(last_seq)
+        allowed = replay.acknowledge(data.seq, last_seq)
         if allowed is not None and replay.worker_id is not None:
             self._desk.instruct(self._worker_of(replay), engine.Credit(replay_id=replay.replay_id, allowed=allowed))
         return replay.accepted()

@@ -120,8 +120,10 @@ class Replay:
         assert self.status != "starting", "nobody is told of it yet"
         return self.status
 
-    def credit(self, last_seq: int) -> int | None:
-        """How many bars may have been published, with the topic at `last_seq`, when the worker has to hear of it."""
+    def acknowledge(self, seq: int, last_seq: int) -> int | None:
+        """Its client has read up to `seq` of a topic that is at `last_seq`: how many bars may have been published, when
+        the worker has to hear of it. One that comes late takes nothing back."""
+        self.acknowledged = max(self.acknowledged, seq)
         unread = last_seq - self.acknowledged
         allowed = self.position + max(0, WINDOW - unread)
         if allowed <= self.allowed or (allowed - self.allowed < LEAST_CREDIT and unread > 0):

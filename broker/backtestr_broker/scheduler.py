@@ -120,7 +120,7 @@ class Scheduler:
         replay_id: str | None = None,
         admitted: bool = False,
     ) -> None:
-        """Have an interactive worker do `work`, for the replay of that id where there is one. Raises `Busy`, unless that
+        """Have an interactive worker do `work`, for the replay of that id where there is one. Raises `Busy`, unless it
         was `admitted` before."""
         self._asked += 1
         question_id = f"question-{self._asked}"

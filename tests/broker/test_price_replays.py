@@ -8,7 +8,7 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from backtestr_broker import price_replays
+from backtestr_broker import price_replay_requests, price_replays
 from backtestr_broker.price_replay_requests import ABSENT_SECONDS, MAX_WAITING
 from backtestr_broker.price_replays import FINAL, MAX_LOSSES, TRANSITIONS, WINDOW, Event, Replay, Replays
 from backtestr_protocol import engine
@@ -78,6 +78,14 @@ def test_every_event_in_every_state_has_its_place_in_the_table_or_is_refused(sta
 
 def test_nothing_leaves_a_final_state() -> None:
     assert not [state for state, _ in TRANSITIONS if state in FINAL]
+
+
+def test_an_older_acknowledgement_takes_nothing_back() -> None:
+    replay = Replay("r1", StartPriceReplay(symbol="S", timeframe="1m", as_fast_as_read=True), ("ann", "1"))
+    replay.position = WINDOW
+    assert replay.acknowledge(5_000, WINDOW) == replay.allowed == WINDOW + 5_000
+    assert replay.acknowledge(100, WINDOW) is None
+    assert (replay.acknowledged, replay.allowed) == (5_000, WINDOW + 5_000)
 
 
 # --- from start to end ---
@@ -340,6 +348,38 @@ def test_what_a_worker_was_not_told_is_refused(link: Link, ann: Client, host: Wo
     assert (status(ann)["status"], status(ann)["position"], link.streams[TOPIC]) == ("running", 0, [])
 
 
+def test_only_the_worker_that_hosts_a_replay_speaks_of_it() -> None:
+    link = Link(interactive=2)
+    ann = link.client("ann")
+    start(ann)
+    host, other = sorted(
+        (link.worker("interactive-1"), link.worker("interactive-2")), key=lambda one: len(orders(one)), reverse=True
+    )
+    assert (len(orders(host)), len(orders(other))) == (1, 0)
+    other.play("r1", 2)
+    host.answers = False
+    waits = ann.later("PausePriceReplay", R1)
+    other.paused("r1")
+    other.finish("r1", "completed")
+    assert len(link.signals("message_refused")) == 3
+    assert (status(ann)["status"], status(ann)["position"], link.streams[TOPIC]) == ("running", 0, [])
+    host.play("r1", 3)
+    host.paused("r1")
+    assert ann.answer(waits)["status"] == "paused"
+    assert status(ann)["position"] == 3
+
+
+def test_a_batch_of_a_replay_has_a_bound(
+    link: Link, ann: Client, host: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(price_replay_requests, "MAX_BATCH", 100)
+    start(ann)
+    host.play("r1", 101)
+    assert link.signals("message_refused")
+    host.play("r1", 100)
+    assert status(ann)["position"] == 100
+
+
 @pytest.mark.parametrize("outcome", ["completed", "stopped", "failed"])
 def test_an_end_that_cannot_be_is_a_failure(ann: Client, host: Worker, outcome: engine.Outcome) -> None:
     start(ann)
@@ -389,6 +429,24 @@ def test_a_replay_whose_workers_die_without_a_bar_fails(link: Link, ann: Client,
     assert status(ann)["status"] == "running", "a bar between is progress"
     link.lose_worker(worker)
     assert "ended 3 times in a row: killed by signal 9" in status(ann)["error"]["message"]
+
+
+def test_a_replay_goes_on_although_the_queue_of_questions_is_full(link: Link, ann: Client, host: Worker) -> None:
+    start(ann)
+    bob = link.client("bob")
+    host.answers = False
+    asked_by_ann = 0
+    while ann.send("ListMarketData", {}) == []:
+        asked_by_ann += 1
+    while bob.send("ListMarketData", {}) == []:
+        pass
+    assert asked_by_ann > 1
+    assert bob.refused("StartPriceReplay", asked(replayId="r2"))["code"] == "BUSY"
+    successor = link.lose_worker(host)
+    assert [order.replay_id for order in orders(successor)] == ["r1"]
+    assert successor.controls == [("resume", "r1")]
+    assert status(ann)["status"] == "running"
+    link.core.check_invariants()
 
 
 def test_bars_that_changed_under_a_replay_fail_it(link: Link, ann: Client, host: Worker) -> None:
@@ -499,6 +557,26 @@ def test_a_client_that_comes_back_keeps_its_replay(link: Link, ann: Client) -> N
     ann.reconnect()
     link.advance(2 * ABSENT_SECONDS)
     assert status(ann)["status"] == "running"
+
+
+def test_two_short_absences_are_no_long_one(link: Link, ann: Client) -> None:
+    start(ann, asFastAsRead=True)
+    for _ in range(2):
+        ann.ask("Goodbye")
+        link.advance(ABSENT_SECONDS - 1.5)
+        ann.reconnect()
+        link.advance(1.5)
+    assert status(ann)["status"] == "running"
+
+
+def test_a_busy_worker_is_told_once_to_stop(link: Link, ann: Client, host: Worker) -> None:
+    start(ann, asFastAsRead=True)
+    host.answers = False
+    ann.ask("Goodbye")
+    link.advance(ABSENT_SECONDS + 20.0)
+    assert host.controls.count(("stop", "r1")) == 1
+    host.finish("r1", "stopped")
+    assert status(link.client("bob"))["reason"] == "its client has left"
 
 
 def test_one_without_a_worker_is_stopped_too(link: Link, ann: Client, host: Worker) -> None:

@@ -65,6 +65,7 @@ from .liveness import Liveness
 from .measures import REPEATED, SUCCESS, UNKNOWN, Measures, failure_in
 from .post import Post
 from .price_replay_requests import ReplayRequests
+from .price_replays import Replay
 from .records import Change, Restored, StateRecord
 from .refusals import Refusals
 from .requests import Requests
@@ -311,12 +312,20 @@ class Core:
             if isinstance(begun, Answer):
                 self._reply(peer, envelope.id, begun)
             return
-        self.measures.began(waiter, envelope.payload.type, self._now)
         if (job := self.scheduler.jobs.started_by(waiter)) is not None:  # its answer is forgotten, the job is not
-            self.answer(waiter, job.accepted())
+            self.measures.answered(envelope.payload.type, REPEATED)
+            accepted = Answer(encoded_payload("Success", job.accepted()))
+            self._reply(self._answers.finish(*waiter, accepted, self._now), envelope.id, accepted)
             return
         try:
             self._admission.check(session.client_id, envelope.payload.type, self._now)
+        except BacktestrError as error:
+            self._answers.abandon(*waiter)
+            self._admission.refused(session.client_id, error.code)
+            self._reply_error(peer, envelope.id, error, envelope.payload.type)
+            return
+        self.measures.began(waiter, envelope.payload.type, self._now)
+        try:
             answer = self._requests.execute(session, envelope.payload, waiter)
         except BacktestrError as error:
             self.answer(waiter, error)
@@ -476,8 +485,8 @@ class Core:
     def replays_lost(self, worker_id: str, reason: str) -> None:
         self.replays.lost(worker_id, reason)
 
-    def replay_changed(self, replay_id: str, status: str) -> None:
-        self.notify("replay_changed", replayId=replay_id, status=status)
+    def replay_changed(self, replay: Replay) -> None:
+        self.notify("replay_changed", **replay.facts())
 
     def _create_topics(self, job: Job) -> None:
         for topic in topics.of_backtest(job.backtest_id):

@@ -30,7 +30,10 @@ peer_gone = blinker.Signal("a peer had gone before a message to it was sent: soc
 backtest_changed = blinker.Signal(
     "a backtest's status changed: backtestId, status, clientId, requestId, where there are any workerId, code, message"
 )
-replay_changed = blinker.Signal("a replay's status changed: replayId, status")
+replay_changed = blinker.Signal(
+    "a replay's status changed: replayId, status, clientId, requestId, where there are any workerId, reason, code, "
+    "message"
+)
 worker_ready = blinker.Signal("a worker can work: workerId, pid, kind")
 worker_lost = blinker.Signal("a worker's process ended: workerId, reason, and the tasks that it held")
 recorder_stopped = blinker.Signal("the flight recorder had to give up, and the broker goes on without it: reason")

@@ -60,7 +60,7 @@ class Desk(Protocol):
     def answer(self, waiter: Waiter, result: Contract | BacktestrError | ErrorData) -> None: ...
     def instruct(self, worker: Worker, note: engine.ToWorker, payload: bytes | None = None) -> None: ...
     def publish(self, topic: str, payload: bytes, count: int = 1) -> None: ...
-    def replay_changed(self, replay_id: str, status: str) -> None: ...
+    def replay_changed(self, replay: Replay) -> None: ...
     def error_data(self, error: BacktestrError) -> ErrorData: ...
     def unique_id(self) -> str: ...
 
@@ -118,8 +118,7 @@ class ReplayRequests:
         last_seq = self._desk.sequencer.last_seq(replay.topic)
         if data.seq > last_seq:
             raise ValidationError(f"$.seq: {data.seq}; {replay.topic} has come to {last_seq}", path="$.seq")
-        replay.acknowledged = max(replay.acknowledged, data.seq)
-        allowed = replay.credit(last_seq)
+        allowed = replay.acknowledge(data.seq, last_seq)
         if allowed is not None and replay.worker_id is not None:
             self._desk.instruct(self._worker_of(replay), engine.Credit(replay_id=replay.replay_id, allowed=allowed))
         return replay.accepted()
@@ -167,9 +166,9 @@ class ReplayRequests:
             paused=True,  # until it is known here whose it is
             checksum=None if opened is None else opened.checksum,
         )
-        # The queue is one of questions: a replay in it is known by its id where they have their request's.
-        waiter = (replay.client_id, replay.replay_id)
-        self._desk.scheduler.ask("OpenReplay", encode(order), waiter, "B", admitted=again)
+        self._desk.scheduler.ask(
+            "OpenReplay", encode(order), replay.key, "B", replay_id=replay.replay_id, admitted=again
+        )
 
     def opened(self, replay_id: str, worker: Worker | None, result: bytes | BacktestrError | ErrorData) -> None:
         """A worker has read the bars, and hosts the replay; or that failed."""
@@ -274,7 +273,7 @@ class ReplayRequests:
                 if not replay.ended:
                     self._done(replay, action, waiter)
                 elif waiter is not None:
-                    self._desk.answer(waiter, _refused(replay, action))
+                    self._desk.answer(waiter, _after_its_end(replay, action))
             if replay.ended:
                 continue
             replay.losses += 1
@@ -316,16 +315,17 @@ class ReplayRequests:
 
     def _end(self, replay: Replay, event: Event) -> None:
         waiting, replay.waiting = replay.waiting, []
+        if event != "stopped":  # it came to its end before it could be stopped for that
+            replay.reason = None
         self._change(replay, event)
         for action, waiter in waiting:
             if waiter is not None:
-                self._desk.answer(waiter, replay.accepted() if action == "stop" else _refused(replay, action))
+                self._desk.answer(waiter, _after_its_end(replay, action))
 
     def _change(self, replay: Replay, event: Event) -> None:
         self._replays.change(replay, event)
-        status = replay.status_message()
-        self._desk.publish(topics.REPLAYS, encoded_payload("PriceReplayStatus", status))
-        self._desk.replay_changed(replay.replay_id, status.status)
+        self._desk.publish(topics.REPLAYS, encoded_payload("PriceReplayStatus", replay.status_message()))
+        self._desk.replay_changed(replay)
 
     def _worker_of(self, replay: Replay) -> Worker:
         assert replay.worker_id is not None
@@ -339,5 +339,8 @@ class ReplayRequests:
                 assert self._worker_of(replay).peer is not None, f"{replay.replay_id} is hosted by nobody"
 
 
-def _refused(replay: Replay, action: Action) -> StateConflict:
+def _after_its_end(replay: Replay, action: Action) -> PriceReplayAccepted | StateConflict:
+    """What a request that waited is answered when the replay has ended before it was done."""
+    if action == "stop":
+        return replay.accepted()
     return StateConflict(f"it was {replay.status} before it could be {_DONE[action]}", status=replay.status)

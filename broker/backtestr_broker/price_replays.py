@@ -120,14 +120,28 @@ class Replay:
         assert self.status != "starting", "nobody is told of it yet"
         return self.status
 
-    def credit(self, last_seq: int) -> int | None:
-        """How many bars may have been published, with the topic at `last_seq`, when the worker has to hear of it."""
+    def acknowledge(self, seq: int, last_seq: int) -> int | None:
+        """Its client has read up to `seq` of a topic that is at `last_seq`: how many bars may have been published, when
+        the worker has to hear of it. One that comes late takes nothing back."""
+        self.acknowledged = max(self.acknowledged, seq)
         unread = last_seq - self.acknowledged
         allowed = self.position + max(0, WINDOW - unread)
         if allowed <= self.allowed or (allowed - self.allowed < LEAST_CREDIT and unread > 0):
             return None
         self.allowed = allowed
         return allowed
+
+    def facts(self) -> dict[str, str]:
+        """What the log says of it: what it can be followed by through client, broker and worker, and why it ended."""
+        client_id, request_id = self.key
+        facts = {"replayId": self.replay_id, "status": self.status, "clientId": client_id, "requestId": request_id}
+        if self.worker_id is not None:
+            facts["workerId"] = self.worker_id
+        if self.reason is not None:
+            facts["reason"] = self.reason
+        if self.error is not None:
+            facts |= {"code": self.error.code, "message": self.error.message}
+        return facts
 
     def started(self, from_seq: int) -> PriceReplayStarted:
         return PriceReplayStarted(replay_id=self.replay_id, topic=self.topic, from_seq=from_seq, bars=self.bars)
@@ -174,8 +188,12 @@ class Replays:
         return [replay for replay in self if not replay.ended]
 
     def add(self, replay: Replay) -> None:
-        """Raises `StateConflict` for an id that is taken, and `Busy` when there is no room for one more."""
-        if replay.replay_id in self._replays:
+        """Raises `StateConflict` for an id that is taken, and `Busy` when there is no room for one more, or the one of
+        that id is about to be forgotten."""
+        earlier = self._replays.get(replay.replay_id)
+        if earlier is not None and earlier.discarded:
+            raise Busy(f"replay {replay.replay_id!r} is being stopped", retryAfterMs=RETRY_AFTER_MS)
+        if earlier is not None:
             raise StateConflict(f"replay {replay.replay_id!r} exists; choose another replayId, or leave it out")
         owners = Counter(one.client_id for one in self.living)
         if owners.total() >= MAX_REPLAYS or owners[replay.client_id] >= MAX_REPLAYS_PER_CLIENT:

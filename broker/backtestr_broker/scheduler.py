@@ -79,6 +79,7 @@ class _Question(msgspec.Struct):
     data: bytes
     waiter: Waiter
     priority: Priority
+    replay_id: str | None = None  # of the replay that is opened; the answer goes to it
     losses: int = 0
 
 
@@ -109,14 +110,24 @@ class Scheduler:
 
     # --- what clients ask ---
 
-    def ask(self, work: Work, data: bytes, waiter: Waiter, priority: Priority, *, admitted: bool = False) -> None:
-        """Have an interactive worker do `work`. Raises `Busy`, unless that was `admitted` before."""
+    def ask(
+        self,
+        work: Work,
+        data: bytes,
+        waiter: Waiter,
+        priority: Priority,
+        *,
+        replay_id: str | None = None,
+        admitted: bool = False,
+    ) -> None:
+        """Have an interactive worker do `work`, for the replay of that id where there is one. Raises `Busy`, unless it
+        was `admitted` before."""
         self._asked += 1
         question_id = f"question-{self._asked}"
         if not admitted:
             self._question_queue.check_room(waiter[0])
         self._question_queue.push_admitted(question_id, priority, waiter[0])
-        self._questions[question_id] = _Question(work, data, waiter, priority)
+        self._questions[question_id] = _Question(work, data, waiter, priority, replay_id)
         self._dispatch()
 
     def restore(self, records: Iterable[JobRecord]) -> None:
@@ -432,8 +443,8 @@ class Scheduler:
 
     def _question_answered(self, worker: Worker, note: engine.Finished, payload: list[bytes]) -> None:
         question = self._questions.pop(note.task_id)
-        if question.work == "OpenReplay":
-            self._outbox.replay_opened(question.waiter[1], worker, note.error or b"".join(payload))
+        if question.replay_id is not None:
+            self._outbox.replay_opened(question.replay_id, worker, note.error or b"".join(payload))
             return
         if note.error is not None:
             self._outbox.answer(question.waiter, note.error)
@@ -471,8 +482,8 @@ class Scheduler:
             late = TimedOut(f"the worker that answered {question.work} was {reason}")
             fault = WorkersLost(f"the worker that answered {question.work} ended, for the second time: {reason}")
             error = late if overdue else fault
-            if question.work == "OpenReplay":
-                self._outbox.replay_opened(question.waiter[1], None, error)
+            if question.replay_id is not None:
+                self._outbox.replay_opened(question.replay_id, None, error)
             else:
                 self._outbox.answer(question.waiter, error)
         else:

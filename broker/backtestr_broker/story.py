@@ -97,8 +97,11 @@ class Storyteller:
         self._sessions: dict[bytes, str] = {}  # connection -> its session
         self._asked: dict[tuple[str, str], Line] = {}  # client and request id -> the request, until it is answered
         self._workers: dict[bytes, str] = {}  # connection -> worker
+        self._kinds: dict[str, engine.WorkerKind] = {}  # of each worker
         self._held: dict[str, set[str]] = {}  # worker -> tasks
-        self._tasks: dict[str, Subjects] = {}  # task -> whom it is about
+        self._tasks: dict[str, Subjects] = {}  # question -> whom it is about
+        self._opening: dict[str, str] = {}  # question -> the replay that is hosted once it is answered
+        self._replays: dict[str, Subjects] = {}  # replay -> whom it is about; a backtest may have the same id
         self._tickets: dict[int, Subjects] = {}  # changes on their way to disk
         self._again: list[Line] = []
         self._step = Step(0, 0.0, Skipped("", 0, 0), None)
@@ -136,10 +139,11 @@ class Storyteller:
                 return self._note(peer, frames)
             case WorkerStarted(worker_id, kind, pid):
                 self._held[worker_id] = set()
+                self._kinds[worker_id] = kind
                 return self._line("worker", f"{worker_id} was started as process {pid}", workerId=worker_id, kind=kind)
             case WorkerExited(worker_id, reason):
                 held = self._held.pop(worker_id, set())
-                about = NOBODY.union(*(self._about(task_id) for task_id in held))
+                about = NOBODY.union(*(self._about(worker_id, task_id) for task_id in held))
                 holding = f", holding {', '.join(sorted(held))}" if held else ""
                 return self._line(
                     "worker", f"{worker_id} ended{holding}: {reason}", about, workerId=worker_id, reason=reason
@@ -187,6 +191,8 @@ class Storyteller:
             self._clients[peer] = str(data.get("clientId"))
             self._sessions.pop(peer, None)
         about = self._on(peer) | _named(type_name, data)
+        if isinstance(replay_id := data.get("replayId"), str):
+            about |= self._replays.get(replay_id, NOBODY)
         if envelope.session_id is not None:
             about |= {("session", envelope.session_id)}
         line = self._line(
@@ -207,8 +213,9 @@ class Storyteller:
         match note:
             case None:
                 return self._line("note", f"{worker_id} sent {len(frames)} frames that say nothing")
-            case engine.Ready(worker_id=worker_id):
+            case engine.Ready(worker_id=worker_id, kind=kind):
                 self._workers[peer] = worker_id
+                self._kinds[worker_id] = kind
                 return self._line("note", f"{worker_id} said that it is ready", workerId=worker_id)
             case engine.Beat():
                 return self._line("note", f"{worker_id} said that it is alive", workerId=worker_id)
@@ -217,12 +224,14 @@ class Storyteller:
                 return self._line("note", said, frozenset({("topic", topic)}), workerId=worker_id, count=count)
             case engine.Paused(task_id=task_id) | engine.Resumed(task_id=task_id):
                 said = f"{worker_id} said that {task_id} is {type(note).__name__.lower()}"
-                return self._line("note", said, self._about(task_id), workerId=worker_id, taskId=task_id)
+                return self._line("note", said, self._about(worker_id, task_id), workerId=worker_id, taskId=task_id)
             case engine.Finished(task_id=task_id, outcome=outcome, error=error):
                 self._held.get(worker_id, set()).discard(task_id)
+                if (replay_id := self._opening.pop(task_id, None)) is not None and outcome == "completed":
+                    self._held.setdefault(worker_id, set()).add(replay_id)
                 why = f", {error.code}: {error.message}" if error is not None else ""
                 said = f"{worker_id} said that {task_id} is {outcome}{why}"
-                about = self._about(task_id)
+                about = self._about(worker_id, task_id)
                 return self._line("note", said, about, workerId=worker_id, taskId=task_id, outcome=outcome)
             case _:
                 assert_never(note)
@@ -248,7 +257,8 @@ class Storyteller:
                 said = f"ZeroMQ is asked who holds {len(prefixes)} prefixes on the {socket} socket"
                 return self._line("listening", said, socket=socket)
             case Kill(worker_id, reason):
-                about = NOBODY.union(*(self._about(task_id) for task_id in self._held.get(worker_id, ())))
+                held = self._held.get(worker_id, set())
+                about = NOBODY.union(*(self._about(worker_id, task_id) for task_id in held))
                 return self._line("worker", f"{worker_id} is to be killed", about, workerId=worker_id, reason=reason)
             case Notify(signal, facts):
                 return self._noticed(signal, dict(facts))
@@ -293,18 +303,26 @@ class Storyteller:
         note = _decoded(_to_worker, frames[1:2])
         worker_id = self._workers.get(peer, "a worker")
         match note:
-            case engine.Assign(task_id=task_id, work=work):
+            case engine.Assign(task_id=task_id, work=work, client_id=client_id):
                 self._held.setdefault(worker_id, set()).add(task_id)
                 if work == "CheckBacktest":
                     self._tasks[task_id] = _named("StartBacktest", _mapping(b"".join(frames[2:3])))
+                if work == "OpenReplay":
+                    data = _mapping(b"".join(frames[2:3]))
+                    whose: Subjects = frozenset({("client", str(client_id))})
+                    self._tasks[task_id] = self._replays[data["replayId"]] = _named("StartPriceReplay", data) | whose
+                    self._opening[task_id] = data["replayId"]
+                about = self._about(worker_id, task_id)
                 said = f"{worker_id} was given {task_id}: {work}"
-                return self._line("work", said, self._about(task_id), workerId=worker_id, taskId=task_id, work=work)
+                return self._line("work", said, about, workerId=worker_id, taskId=task_id, work=work)
             case engine.Control(task_id=task_id, action=action):
+                about = self._about(worker_id, task_id)
                 said = f"{worker_id} was told to {action} {task_id}"
-                return self._line("work", said, self._about(task_id), workerId=worker_id, taskId=task_id, action=action)
+                return self._line("work", said, about, workerId=worker_id, taskId=task_id, action=action)
             case engine.Credit(replay_id=replay_id, allowed=allowed):
                 said = f"{worker_id} was told that {replay_id} may publish up to {allowed} bars"
-                return self._line("work", said, NOBODY, workerId=worker_id, replayId=replay_id, allowed=allowed)
+                about = self._replays.get(replay_id, NOBODY)
+                return self._line("work", said, about, workerId=worker_id, replayId=replay_id, allowed=allowed)
             case None:
                 raise AssertionError("the core wrote it")
             case _:
@@ -317,6 +335,9 @@ class Storyteller:
             case "backtest_changed":
                 said = f"{facts['backtestId']} is {facts['status']}"
                 about = {("job", facts["backtestId"])}
+            case "replay_changed":
+                said = f"replay {facts['replayId']} is {facts['status']}"
+                about = {("client", facts["clientId"]), *self._replays.get(facts["replayId"], NOBODY)}
             case "client_joined" | "client_left":
                 client_id = facts["clientId"]
                 on = [peer for peer, client in self._clients.items() if client == client_id and peer in self._sessions]
@@ -337,9 +358,12 @@ class Storyteller:
             about.add(("session", self._sessions[peer]))
         return frozenset(about)
 
-    def _about(self, task_id: str) -> Subjects:
-        """A task that is not known by another name is a backtest of that id."""
-        return self._tasks.get(task_id, NOBODY if task_id.startswith("question-") else frozenset({("job", task_id)}))
+    def _about(self, worker_id: str, task_id: str) -> Subjects:
+        """An interactive worker has questions and replays; what another has is a backtest of that id."""
+        kind = self._kinds.get(worker_id, "interactive" if task_id.startswith("question-") else "compute")
+        if kind == "compute":
+            return frozenset({("job", task_id)})
+        return self._tasks.get(task_id, self._replays.get(task_id, NOBODY))
 
     def _of_change(self, change: Change) -> Subjects:
         match change:
@@ -391,12 +415,15 @@ def _of_key(key: str) -> Subjects:
 
 
 def _named(type_name: str, data: dict[str, Any]) -> Subjects:
-    """What a request names: a backtest, a topic, a key of shared state."""
+    """What a request names: a backtest, a topic, also by the symbol that is replayed on it, a key of shared state."""
     named: set[Subject] = set()
     if isinstance(backtest_id := data.get("backtestId"), str):
         named.add(("job", backtest_id))
     if type_name == "FetchMissed" and isinstance(topic := data.get("topic"), str):
         named.add(("topic", topic))
+    symbol, timeframe = data.get("symbol"), data.get("timeframe")
+    if type_name == "StartPriceReplay" and isinstance(symbol, str) and isinstance(timeframe, str):
+        named.add(("topic", topics.prices(symbol, timeframe)))
     if isinstance(key := data.get("key"), str):
         named.add(("topic", topics.state(key)))
     return frozenset(named)

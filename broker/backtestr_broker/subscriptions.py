@@ -3,7 +3,8 @@
 The rule that everything here serves: what somebody has subscribed to is sent. So a prefix is forgotten only on ZeroMQ's
 word that nobody holds it, never on a peer's: XPUB passes on unsubscriptions from peers that never subscribed, and
 subscriptions that a peer makes twice. Such a peer can make a count wrong, and cost everyone the saving; it cannot make
-a message be left out. Counts never go below nothing, and become right again when ZeroMQ was asked.
+a message be left out. Counts never go below nothing. One that a liar made wrong, or a peer that subscribed twice and
+left, stays so until nobody holds the prefix; that it is above 0 is right once ZeroMQ was asked.
 """
 
 from __future__ import annotations

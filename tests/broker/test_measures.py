@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backtestr_broker.measures import BUCKETS, REPEATED, SUCCESS, UNKNOWN, Histogram, Measures, failure_in
+from backtestr_broker.admission import MAX_PENDING
+from backtestr_broker.answers import KEPT_SECONDS
+from backtestr_broker.measures import BUCKETS, REPEATED, SUCCESS, UNKNOWN, Histogram, failure_in
+from backtestr_broker.throttle import Rate
 from backtestr_protocol.codec import encode, encoded_payload
 from backtestr_protocol.errors import Busy
 from backtestr_protocol.messages import Nothing
-from broker.link import Link, config
+from broker.link import LIMITS, Link, config
 
 
 @given(st.lists(st.floats(0.0, 100.0)))
@@ -56,7 +62,22 @@ def test_every_request_is_counted_once_with_what_came_of_it(link: Link) -> None:
     assert link.core.measures.commit_failures == 1
     told = [facts["code"] for facts in link.signals("request_refused")]
     assert told == ["UNSUPPORTED_COMMAND", "NOT_FOUND", "STATE_CONFLICT", "SYSTEM_ERROR", "SESSION_UNKNOWN"]
-    assert {facts["requestId"] for facts in link.signals("request_refused")} != {None}
+    assert all(facts["requestId"] for facts in link.signals("request_refused"))
+    link.core.check_invariants()
+
+
+def test_a_start_whose_answer_is_forgotten_is_counted_as_repeated(link: Link) -> None:
+    ann = link.client("ann")
+    ann.ask("StartBacktest", config(backtestId="b1"), message_id="start")
+    link.advance(KEPT_SECONDS + 2.0)
+    ann.reconnect()
+    again = ann.ask("StartBacktest", config(backtestId="b1"), message_id="start")
+    assert again == {"backtestId": "b1", "status": "running"}
+    assert ann.ask("StartBacktest", config(backtestId="b1"), message_id="start") == again
+    measured = link.core.measures.measured()
+    starts = {outcome: count for (name, outcome), count in measured.requests.items() if name == "StartBacktest"}
+    assert starts == {SUCCESS: 1, REPEATED: 2}
+    assert sum(measured.latencies["StartBacktest"].counts) == 1
     link.core.check_invariants()
 
 
@@ -73,13 +94,37 @@ def test_a_request_takes_as_long_as_its_answer_takes_to_come(link: Link) -> None
     assert abs(taken.seconds - 3.0) < 1e-6
 
 
+def test_what_was_not_let_in_took_no_time() -> None:
+    link = Link(limits=msgspec.structs.replace(LIMITS, rates={"R": Rate(1, 3)}))
+    ann = link.client("ann")  # a Hello is one, too
+    ann.ask("Ping")
+    ann.ask("Ping")
+    assert ann.refused("Ping")["code"] == "RATE_LIMIT_EXCEEDED"
+    link.worker("interactive-1").answers = False
+    for number in range(MAX_PENDING):
+        link.core._answers.begin("ann", f"waits-{number}", ann.peer, link.now)
+    assert ann.refused("ListMarketData")["code"] == "BUSY"
+    link.tick()
+    measured = link.core.measures.measured()
+    assert measured.requests["Ping", "RATE_LIMIT_EXCEEDED"] == measured.requests["ListMarketData", "BUSY"] == 1
+    assert sum(measured.latencies["Ping"].counts) == 2
+    assert "ListMarketData" not in measured.latencies
+    refused = [(facts["clientId"], facts["code"]) for facts in link.signals("request_refused")]
+    assert refused == [("ann", "RATE_LIMIT_EXCEEDED"), ("ann", "BUSY")]
+    link.core.check_invariants()
+
+
 def test_what_a_copy_says_does_not_change(link: Link) -> None:
     ann = link.client("ann")
     ann.ask("StartBacktest", config(backtestId="b1"))
-    before = link.core.measures.measured()
-    again = Measures.measured(link.core.measures)
+    ann.ask("Ping")
+    ann.ask("Ping")  # by now the first one's time is taken
+    copied = link.core.measures.measured()
+    before = deepcopy(copied)
     link.worker("compute-1").publish("orders.b1", 1, 2)
     ann.ask("Ping")
-    assert before == again
-    assert before.streams["orders"].messages == 0
-    assert link.core.measures.measured().streams["orders"].messages == 2
+    ann.ask("Ping")
+    after = link.core.measures.measured()
+    assert copied.requests == before.requests != after.requests
+    assert copied.latencies["Ping"] == before.latencies["Ping"] != after.latencies["Ping"]
+    assert copied.streams["orders"] == before.streams["orders"] != after.streams["orders"]

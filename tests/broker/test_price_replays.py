@@ -8,7 +8,7 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from backtestr_broker import price_replays
+from backtestr_broker import price_replay_requests, price_replays
 from backtestr_broker.price_replay_requests import ABSENT_SECONDS, MAX_WAITING
 from backtestr_broker.price_replays import FINAL, MAX_LOSSES, TRANSITIONS, WINDOW, Event, Replay, Replays
 from backtestr_protocol import engine
@@ -80,6 +80,14 @@ def test_nothing_leaves_a_final_state() -> None:
     assert not [state for state, _ in TRANSITIONS if state in FINAL]
 
 
+def test_an_older_acknowledgement_takes_nothing_back() -> None:
+    replay = Replay("r1", StartPriceReplay(symbol="S", timeframe="1m", as_fast_as_read=True), ("ann", "1"))
+    replay.position = WINDOW
+    assert replay.acknowledge(5_000, WINDOW) == replay.allowed == WINDOW + 5_000
+    assert replay.acknowledge(100, WINDOW) is None
+    assert (replay.acknowledged, replay.allowed) == (5_000, WINDOW + 5_000)
+
+
 # --- from start to end ---
 
 
@@ -107,6 +115,13 @@ def test_it_is_opened_paused_and_begins_when_the_broker_knows_whose_it_is(ann: C
     (order,) = orders(host)
     assert (order.paused, order.position, order.start_time, order.end_time) == (True, 0, 5, 9)
     assert host.controls == [("resume", "r1")]
+
+
+def test_a_worker_is_told_whose_request_it_opens_a_replay_for(link: Link, ann: Client, host: Worker) -> None:
+    ann.ask("StartPriceReplay", asked(), message_id="once")
+    successor = link.lose_worker(host)
+    for worker in (host, successor):
+        assert [(note.client_id, note.request_id) for note in worker.assigned] == [("ann", "once")]
 
 
 @pytest.mark.parametrize(
@@ -155,6 +170,22 @@ def test_ended_replays_are_forgotten_the_oldest_first(ann: Client, monkeypatch: 
         start(ann, replayId=name)
         ann.ask("StopPriceReplay", {"replayId": name})
     assert [one["replayId"] for one in ann.ask("ListPriceReplays")["replays"]] == ["z", "y"]
+
+
+def test_the_log_is_told_of_a_change_by_what_it_can_be_followed_by(link: Link, ann: Client, host: Worker) -> None:
+    ann.ask("StartPriceReplay", asked(), message_id="one")
+    host.fail(DataError("a defect"), "r1")
+    ann.ask("StartPriceReplay", asked(replayId="r2", asFastAsRead=True, barsPerSecond=None), message_id="two")
+    ann.ask("Goodbye")
+    link.advance(ABSENT_SECONDS + 2.0)
+    first = {"replayId": "r1", "clientId": "ann", "requestId": "one"}
+    second = {"replayId": "r2", "clientId": "ann", "requestId": "two"}
+    assert link.signals("replay_changed") == [
+        {**first, "status": "running", "workerId": "interactive-1"},
+        {**first, "status": "failed", "code": "DATA_ERROR", "message": "a defect"},
+        {**second, "status": "running", "workerId": "interactive-1"},
+        {**second, "status": "stopped", "reason": "its client has left"},
+    ]
 
 
 # --- steering ---
@@ -211,6 +242,18 @@ def test_one_that_is_starting_can_be_stopped(link: Link, ann: Client, host: Work
     assert host.controls == [("stop", "r1")]
     assert states(link) == []
     start(ann)
+
+
+def test_the_id_of_one_that_is_being_stopped_is_free_soon(ann: Client, host: Worker) -> None:
+    host.answers = False
+    ann.later("StartPriceReplay", asked())
+    ann.ask("StopPriceReplay", R1)
+    error = ann.refused("StartPriceReplay", asked(), message_id="again")
+    assert (error["code"], error["message"]) == ("BUSY", "replay 'r1' is being stopped")
+    assert error["details"]["retryAfterMs"] > 0
+    host.answers = True
+    host.do(*host.told[-1])
+    assert ann.ask("StartPriceReplay", asked(), message_id="again")["replayId"] == "r1", "it was not remembered"
 
 
 @pytest.mark.parametrize("how", ["cannot be opened", "its worker dies"])
@@ -271,6 +314,14 @@ def test_what_waits_behind_a_stop_is_refused_when_the_worker_dies(link: Link, an
     assert ann.answer(late)["code"] == "STATE_CONFLICT"
 
 
+def test_every_stop_that_waits_has_succeeded_when_the_worker_dies(link: Link, ann: Client, host: Worker) -> None:
+    start(ann)
+    host.answers = False
+    stops = [ann.later("StopPriceReplay", R1) for _ in range(2)]
+    link.lose_worker(host)
+    assert [ann.answers(one) for one in stops] == [[{"type": "Success", "data": {**R1, "status": "stopped"}}]] * 2
+
+
 def test_the_end_of_a_replay_that_it_does_not_host_is_refused(link: Link, ann: Client, host: Worker) -> None:
     start(ann)
     host.finish("r2", "completed")
@@ -295,6 +346,38 @@ def test_what_a_worker_was_not_told_is_refused(link: Link, ann: Client, host: Wo
     host.say(note, [b"\x80"] if isinstance(note, engine.Published) else [])
     assert link.signals("message_refused")
     assert (status(ann)["status"], status(ann)["position"], link.streams[TOPIC]) == ("running", 0, [])
+
+
+def test_only_the_worker_that_hosts_a_replay_speaks_of_it() -> None:
+    link = Link(interactive=2)
+    ann = link.client("ann")
+    start(ann)
+    host, other = sorted(
+        (link.worker("interactive-1"), link.worker("interactive-2")), key=lambda one: len(orders(one)), reverse=True
+    )
+    assert (len(orders(host)), len(orders(other))) == (1, 0)
+    other.play("r1", 2)
+    host.answers = False
+    waits = ann.later("PausePriceReplay", R1)
+    other.paused("r1")
+    other.finish("r1", "completed")
+    assert len(link.signals("message_refused")) == 3
+    assert (status(ann)["status"], status(ann)["position"], link.streams[TOPIC]) == ("running", 0, [])
+    host.play("r1", 3)
+    host.paused("r1")
+    assert ann.answer(waits)["status"] == "paused"
+    assert status(ann)["position"] == 3
+
+
+def test_a_batch_of_a_replay_has_a_bound(
+    link: Link, ann: Client, host: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(price_replay_requests, "MAX_BATCH", 100)
+    start(ann)
+    host.play("r1", 101)
+    assert link.signals("message_refused")
+    host.play("r1", 100)
+    assert status(ann)["position"] == 100
 
 
 @pytest.mark.parametrize("outcome", ["completed", "stopped", "failed"])
@@ -346,6 +429,24 @@ def test_a_replay_whose_workers_die_without_a_bar_fails(link: Link, ann: Client,
     assert status(ann)["status"] == "running", "a bar between is progress"
     link.lose_worker(worker)
     assert "ended 3 times in a row: killed by signal 9" in status(ann)["error"]["message"]
+
+
+def test_a_replay_goes_on_although_the_queue_of_questions_is_full(link: Link, ann: Client, host: Worker) -> None:
+    start(ann)
+    bob = link.client("bob")
+    host.answers = False
+    asked_by_ann = 0
+    while ann.send("ListMarketData", {}) == []:
+        asked_by_ann += 1
+    while bob.send("ListMarketData", {}) == []:
+        pass
+    assert asked_by_ann > 1
+    assert bob.refused("StartPriceReplay", asked(replayId="r2"))["code"] == "BUSY"
+    successor = link.lose_worker(host)
+    assert [order.replay_id for order in orders(successor)] == ["r1"]
+    assert successor.controls == [("resume", "r1")]
+    assert status(ann)["status"] == "running"
+    link.core.check_invariants()
 
 
 def test_bars_that_changed_under_a_replay_fail_it(link: Link, ann: Client, host: Worker) -> None:
@@ -416,6 +517,20 @@ def test_credit_outlives_the_worker(link: Link, ann: Client, host: Worker) -> No
     assert credits(successor) == [6_000 + WINDOW]
 
 
+def test_one_that_ends_before_it_is_stopped_was_not_stopped_for_anything(link: Link, ann: Client, host: Worker) -> None:
+    start(ann, asFastAsRead=True)
+    for count in (WINDOW, WINDOW, REPLAY_BARS - 2 * WINDOW):
+        host.play("r1", count)
+        ann.ask("AcknowledgePrices", {**R1, "seq": status(ann)["lastSeq"]})
+    host.answers = False
+    ann.ask("Goodbye")
+    link.advance(ABSENT_SECONDS + 2.0)
+    assert host.controls[-1] == ("stop", "r1")
+    host.finish("r1", "completed")
+    ended = status(link.client("bob"))
+    assert (ended["status"], ended.get("reason")) == ("completed", None)
+
+
 @pytest.mark.parametrize("how", ["goodbye", "silence", "dropped"])
 def test_a_replay_that_waits_for_a_client_who_has_left_is_stopped(link: Link, ann: Client, how: str) -> None:
     bob = link.client("bob")
@@ -442,6 +557,26 @@ def test_a_client_that_comes_back_keeps_its_replay(link: Link, ann: Client) -> N
     ann.reconnect()
     link.advance(2 * ABSENT_SECONDS)
     assert status(ann)["status"] == "running"
+
+
+def test_two_short_absences_are_no_long_one(link: Link, ann: Client) -> None:
+    start(ann, asFastAsRead=True)
+    for _ in range(2):
+        ann.ask("Goodbye")
+        link.advance(ABSENT_SECONDS - 1.5)
+        ann.reconnect()
+        link.advance(1.5)
+    assert status(ann)["status"] == "running"
+
+
+def test_a_busy_worker_is_told_once_to_stop(link: Link, ann: Client, host: Worker) -> None:
+    start(ann, asFastAsRead=True)
+    host.answers = False
+    ann.ask("Goodbye")
+    link.advance(ABSENT_SECONDS + 20.0)
+    assert host.controls.count(("stop", "r1")) == 1
+    host.finish("r1", "stopped")
+    assert status(link.client("bob"))["reason"] == "its client has left"
 
 
 def test_one_without_a_worker_is_stopped_too(link: Link, ann: Client, host: Worker) -> None:

@@ -87,6 +87,40 @@ def test_pause_and_stop_are_told_with_what_they_were_answered(link: Link, ann: C
     assert f"ann was answered to PauseBacktest, id pause: {conflict}" in lines
 
 
+def test_a_replay_is_no_backtest_of_its_id(link: Link, ann: Client, worker: Worker) -> None:
+    start(ann, "r1")
+    asked = {"replayId": "r1", "symbol": "SYNTH", "timeframe": "1m", "asFastAsRead": True}
+    ann.ask("StartPriceReplay", asked, message_id="replay")
+    of_the_job = texts(told(link, "job", "r1"))
+    ann.ask("PausePriceReplay", {"replayId": "r1"}, message_id="pause")
+    link.lose_worker(link.worker("interactive-1"))
+    assert texts(told(link, "job", "r1")) == of_the_job
+    assert not [line for line in of_the_job if "interactive-1 was told" in line]
+    of_the_topic = texts(told(link, "topic", "prices.SYNTH.1m"))
+    assert of_the_topic == [
+        "ann asked StartPriceReplay, id replay, counter 2",
+        "interactive-1 was given question-2: OpenReplay",
+        "interactive-1 said that question-2 is completed",
+        "replay r1 is running",
+        "ann was answered to StartPriceReplay, id replay: Success",
+        "interactive-1 was told that r1 may publish up to 10000 bars",
+        "interactive-1 was told to resume r1",
+        "interactive-1 said that r1 is resumed",
+        "ann asked PausePriceReplay, id pause, counter 3",
+        "interactive-1 was told to pause r1",
+        "interactive-1 said that r1 is paused",
+        "replay r1 is paused",
+        "ann was answered to PausePriceReplay, id pause: Success",
+        "interactive-1 ended, holding r1: killed by signal 9",
+        "interactive-1 was given question-3: OpenReplay",
+        "interactive-1 said that question-3 is completed",
+        "interactive-1 was told that r1 may publish up to 10000 bars",
+    ]
+    assert set(of_the_topic) <= set(texts(told(link, "client", "ann")))
+    worker.say(engine.Paused(task_id="r1"))
+    assert texts(told(link, "job", "r1"))[len(of_the_job)] == "compute-1 said that r1 is paused"
+
+
 def test_a_session_has_its_requests_with_counters_and_answers(link: Link) -> None:
     ann, bob = link.client("ann"), link.client("bob")
     ann.ask("Ping", message_id="p")

@@ -10,7 +10,8 @@ from .compression import Compression
 from .messages import Contract, OrderStatus, OrderType, Side, StateEntry
 
 
-class PriceUpdate(Contract, frozen=True, kw_only=True):
+# Not for the garbage collector: it holds texts and numbers only, and there are millions.
+class PriceUpdate(Contract, frozen=True, kw_only=True, gc=False):
     """`replay_id` marks the bar of a replay, `backtest_id` the bar that a backtest walked over; live prices have
     neither."""
 

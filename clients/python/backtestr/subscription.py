@@ -48,7 +48,7 @@ class Subscription:
     def next(self, timeout: float | None = None) -> Update | Gap | Restarted | None:
         """What comes next; None at the end. Raises `TimedOut` when nothing came within `timeout` seconds."""
         for row in self._rows:
-            return read_row(row)
+            return row if isinstance(row, Update) else read_message(row)
         delivery = self._mailbox.peek(timeout)
         assert not isinstance(delivery, Doubt)  # which is for those who read the latest of each topic
         if isinstance(delivery, Block):

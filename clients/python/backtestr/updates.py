@@ -14,7 +14,8 @@ from .batches import PriceColumns
 from .effects import Block, StreamMessage
 
 
-class Update(msgspec.Struct, frozen=True):
+# Not for the garbage collector: nothing in it refers back to it, and looking through thousands takes as long as reading.
+class Update(msgspec.Struct, frozen=True, gc=False):
     """One message of a topic. `data` is a `PriceUpdate`, `BacktestProgress`, `OrderUpdate`, `PositionUpdate`,
     `BacktestStatus`, `PriceReplayStatus`, `SystemStatus`, `Watermarks` or `ErrorData`; a map where this client does not
     know the `type`."""

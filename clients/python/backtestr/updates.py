@@ -14,7 +14,7 @@ from .batches import PriceColumns
 from .effects import Block, StreamMessage
 
 
-# Not for the garbage collector: nothing in it refers back to it, and to look through thousands takes as long as to read.
+# Not for the garbage collector: nothing in it refers back to it, and looking through thousands takes as long.
 class Update(msgspec.Struct, frozen=True, gc=False):
     """One message of a topic. `data` is a `PriceUpdate`, `BacktestProgress`, `OrderUpdate`, `PositionUpdate`,
     `BacktestStatus`, `PriceReplayStatus`, `SystemStatus`, `Watermarks` or `ErrorData`; a map where this client does not

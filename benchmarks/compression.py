@@ -33,7 +33,7 @@ from backtestr_engine.panel import Panel
 from backtestr_engine.publisher import Publisher
 from backtestr_engine.synthetic import synthetic_bars
 from backtestr_protocol.codec import Payload
-from backtestr_protocol.compression import Level, compress
+from backtestr_protocol.compression import Level, Priority, compress
 from backtestr_protocol.engine import Published
 from backtestr_protocol.messages import StreamOptions
 
@@ -69,14 +69,21 @@ def runs(bars_count: int) -> dict[str, Messages]:
     return found
 
 
+# The priority whose level is this one at any size.
+PRIORITIES: dict[Level, Priority] = {
+    "none": "real_time",
+    "fast": "real_time",
+    "balanced": "background",
+    "maximum": "bulk",
+}
+
+
 def packed(run: Messages, size: int, level: Level) -> list[Batch]:
     """Full batches of `run` at that level."""
-    # The priority whose level is this one at any size.
     options = msgspec.structs.replace(load_config(None).compression, enabled=level != "none", fast_from_bytes=1)
     packer = Packer(options, time.perf_counter)
-    priority = {"none": "real_time", "fast": "real_time", "balanced": "background", "maximum": "bulk"}[level]
     cuts = [run.cut(first, first + size) for first in range(0, len(run) - size + 1, size)]
-    return [(packer.payload([cut], size, priority, 1), size) for cut in cuts]  # type: ignore[arg-type]
+    return [(packer.payload([cut], size, PRIORITIES[level], 1), size) for cut in cuts]
 
 
 def read(batches: list[Batch]) -> int:

@@ -50,7 +50,7 @@ def print_table(title: str, took: Took, floors: Mapping[str, str], unit: Literal
     width = max(len(title), *map(len, took)) + 2
     print(f"{title:{width}}{'median ' + unit:>12}{'10..90 %':>20}{'÷ floor':>9}")
     for name, values in took.items():
-        tenths = statistics.quantiles(values, n=10)
+        tenths = statistics.quantiles(values, n=10) if len(values) > 1 else values  # one round has no spread
         low, median, high = (one * PER_SECOND[unit] for one in (tenths[0], statistics.median(values), tenths[-1]))
         ratio = f"{statistics.median(ratios(values, took[floors[name]])):9.2f}" if name in floors else ""
         print(f"{name:{width}}{median:12.2f}{f'{low:.2f}..{high:.2f}':>20}{ratio}")

@@ -29,7 +29,7 @@ from backtestr_engine.config import load_config
 from backtestr_engine.publishing.adaptive_tuning import Tuner
 from backtestr_engine.publishing.batching import Batcher, Setting
 from backtestr_engine.publishing.payloads import Packer
-from backtestr_engine.publishing.record_encoding import Encoded, Number, encode_payloads
+from backtestr_engine.publishing.record_encoding import EncodedMaps, Number, encode_payloads
 
 FIXED = [(1, 1.0), (10, 1.0), (100, 1.0), (1000, 1.0), (1000, 2.0), (1000, 5.0)]
 ADAPTIVE = "adaptive"
@@ -39,7 +39,7 @@ Part = Literal["singles", "bursts", "flood", "singles, busy"]
 _numbers = itertools.count(1)
 
 
-def prices(count: int) -> Encoded:
+def prices(count: int) -> EncodedMaps:
     """Messages that carry the moment at which they were made, in microseconds of the monotonic clock."""
     now = np.full(count, time.monotonic_ns() // 1000)
     price = Number(np.linspace(100.0, 101.0, count))

@@ -27,10 +27,10 @@ from backtestr_engine.built_in import BUILT_IN
 from backtestr_engine.config import load_config
 from backtestr_engine.data.panel import Panel
 from backtestr_engine.data.synthetic import synthetic_bars
-from backtestr_engine.publishing.backtest_streams import Publisher
+from backtestr_engine.publishing.backtest_streams import BacktestStreams
+from backtestr_engine.publishing.payloads import Messages as Messages
 from backtestr_engine.publishing.payloads import Packer
-from backtestr_engine.publishing.payloads import Run as Messages
-from backtestr_engine.publishing.record_encoding import Encoded
+from backtestr_engine.publishing.record_encoding import EncodedMaps
 from backtestr_engine.simulation.conventions import resolve_options
 from backtestr_protocol.codec import Payload
 from backtestr_protocol.messages import StreamOptions
@@ -65,7 +65,7 @@ def runs(bars_count: int) -> dict[str, Messages]:
         (ORDERS, StreamOptions(positions=False)),
     ):
         chunk = Chunk(result.orders, result.positions)
-        [(_, found[name])] = Publisher("5f0c1d2e-3b4a", panel, streams, {}).chunk(chunk, 0, bars_count)
+        [(_, found[name])] = BacktestStreams("5f0c1d2e-3b4a", panel, streams, {}).chunk(chunk, 0, bars_count)
     return found
 
 
@@ -121,7 +121,7 @@ class Cache:
         return made
 
 
-def cache(run: Encoded, size: int, rounds: int) -> None:
+def cache(run: EncodedMaps, size: int, rounds: int) -> None:
     """Two backtests that publish `run`; a pause has the second one's batches begin elsewhere, or has not."""
 
     def cut(first: int) -> list[bytes]:
@@ -183,7 +183,7 @@ def main() -> None:
         ratio = statistics.median(ratios(took[f"{PRICES}, none"], took[f"{COLUMNS}, none"]))
         print(f"columns are read {ratio:.1f} times as fast as maps")
     prices = published[PRICES]
-    assert isinstance(prices, Encoded)
+    assert isinstance(prices, EncodedMaps)
     cache(prices, sizes[PRICES], arguments.rounds)
 
 

@@ -24,7 +24,7 @@ from brokers import Running, running_broker
 from backtestr_broker.broker import Broker
 from backtestr_broker.config import load_config
 from backtestr_broker.io.runtime_directory import RuntimeDirectory
-from backtestr_broker.io.supervisor import Death, WorkerHandle
+from backtestr_broker.io.supervisor import ExitReason, WorkerHandle
 from backtestr_protocol import paths, topics
 from backtestr_protocol.codec import Signer, encoded_payload
 from backtestr_protocol.messages import SeriesInfo
@@ -104,8 +104,8 @@ class _Fake:
         self._lifeline.write(msgspec.json.encode(settings) + b"\n")
         self._lifeline.flush()
 
-    def ended(self) -> Death | None:
-        return None if self._process.poll() is None else Death("it ended")
+    def ended(self) -> ExitReason | None:
+        return None if self._process.poll() is None else ExitReason("it ended")
 
     def let_go(self) -> None:
         self._lifeline.close()

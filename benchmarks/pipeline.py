@@ -25,7 +25,7 @@ import numpy as np
 import zmq
 
 from backtestr.core.batches import PriceColumns, joined, opened
-from backtestr_broker.core.envelopes import Post
+from backtestr_broker.core.envelopes import Envelopes
 from backtestr_broker.core.streams.sequencer import Sequencer
 from backtestr_engine.publishing.batching import Publication
 from backtestr_protocol import worker_channel
@@ -117,7 +117,7 @@ def _relay(directory: Path) -> None:
     outward.bind(_address(directory, "out"))
     outward.recv()  # the reader is there
     (directory / "relay").touch()
-    signer, sequencer, post = Signer(KEY), Sequencer(), Post(KEY, INSTANCE)
+    signer, sequencer, post = Signer(KEY), Sequencer(), Envelopes(KEY, INSTANCE)
     while True:
         _, *frames = inward.recv_multipart()
         note, payload = worker_channel.decode_to_broker(signer, frames)

@@ -20,7 +20,7 @@ from types import FrameType
 import msgspec
 import zmq
 
-from backtestr_broker.io.allow_list import Door
+from backtestr_broker.io.allow_list import AllowList
 from backtestr_broker.io.log import start_logging
 from backtestr_broker.io.runtime_directory import AlreadyRunning, RuntimeDirectory
 from backtestr_broker.io.supervisor import launch_process
@@ -126,7 +126,7 @@ def _serve(config: BrokerConfig, directory: RuntimeDirectory) -> int:
             flush=True,
         )
 
-    door = Door(KeyFolder(paths.keys_dir())) if config.curve.enabled else None
+    door = AllowList(KeyFolder(paths.keys_dir())) if config.curve.enabled else None
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     try:
         broker = Broker(config, paths.data_dir(), context, address, launch_process, on_serving, door)
@@ -163,7 +163,7 @@ def _listing(series: list[SeriesInfo]) -> str:
     return ", ".join(shown + more)
 
 
-def _keys_line(door: Door | None) -> str:
+def _keys_line(door: AllowList | None) -> str:
     """Whose keys may connect, where keys are needed."""
     if door is None:
         return ""

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import zmq
 
-from backtestr_broker.io.allow_list import Door
-from backtestr_broker.io.database import DATABASE, Storage
-from backtestr_broker.io.event_loop import Shell, Wake
+from backtestr_broker.io.allow_list import AllowList
+from backtestr_broker.io.database import DATABASE, Database
+from backtestr_broker.io.event_loop import EventLoop, Wake
 from backtestr_broker.io.sockets import Sockets
 from backtestr_broker.io.supervisor import Launch, Supervisor
 from backtestr_broker.recording.format import Start, new_core
@@ -25,7 +25,7 @@ from backtestr_protocol.connection import Connection, Curve, Signing
 from backtestr_protocol.messages import SeriesInfo
 from backtestr_protocol.worker_channel import WorkerKind, WorkerSettings
 
-from .config import BrokerConfig, Log
+from .config import BrokerConfig, LogOptions
 
 if TYPE_CHECKING:
     from backtestr_broker.io.prometheus import MetricsServer
@@ -45,7 +45,7 @@ class Broker:
         address: Callable[[str], str],
         launch: Launch,
         on_serving: Callable[[list[SeriesInfo]], None],
-        door: Door | None = None,
+        door: AllowList | None = None,
     ) -> None:
         """`address` gives the address to bind for each socket's name. With `door`, the sockets of clients are encrypted
         and it says who may connect. Raises `zmq.ZMQError`, and `InvalidConfiguration` when the database in `data_dir`
@@ -56,7 +56,7 @@ class Broker:
         with contextlib.ExitStack() as undo:  # of what was opened, when the next cannot be
             self.wake = Wake()
             undo.callback(self.wake.close)
-            self._storage = Storage(data_dir / DATABASE, self.wake)
+            self._storage = Database(data_dir / DATABASE, self.wake)
             undo.callback(self._storage.close)
             self._sockets = Sockets(context, address, config.sockets, config.limits.max_message_bytes, curve)
             undo.callback(self._sockets.close)
@@ -77,7 +77,7 @@ class Broker:
         )
         core = new_core(instance_id, start)
         supervisor = Supervisor(launch, worker_settings(counts, self._sockets.engine_endpoint, key, config.log))
-        self.shell = Shell(
+        self.shell = EventLoop(
             core,
             self._sockets,
             supervisor,
@@ -123,7 +123,7 @@ def _metrics_server(port: int) -> MetricsServer | None:
     return MetricsServer(port)
 
 
-def worker_settings(counts: dict[WorkerKind, int], endpoint: str, key: bytes, log: Log) -> list[WorkerSettings]:
+def worker_settings(counts: dict[WorkerKind, int], endpoint: str, key: bytes, log: LogOptions) -> list[WorkerSettings]:
     """What each configured worker is told: `compute-1`, `compute-2`, … and `interactive-1`, …"""
     return [
         WorkerSettings(

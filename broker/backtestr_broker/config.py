@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from backtestr_broker.core.clients.rate_limit import Rate
-from backtestr_broker.core.settings import Limits
+from backtestr_broker.core.settings import CoreSettings
 from backtestr_protocol.errors import InvalidConfiguration
 from backtestr_protocol.message_types import Priority
 from backtestr_protocol.options import load_options
@@ -23,7 +23,7 @@ _PerSecond = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 _MAX_WORKERS = 256
 
 
-class Transport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TransportOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     kind: Literal["ipc", "tcp"]
     host: str
 
@@ -89,13 +89,13 @@ class MetricsOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
 
-class Log(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class LogOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     level: Literal["debug", "info", "warning", "error"]
     format: Literal["console", "json"]
 
 
 class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    transport: Transport
+    transport: TransportOptions
     curve: CurveOptions
     workers: Workers
     limits: LimitOptions
@@ -105,10 +105,10 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     sockets: SocketOptions
     recorder: RecorderOptions
     metrics: MetricsOptions
-    log: Log
+    log: LogOptions
 
-    def core_limits(self) -> Limits:
-        return Limits(
+    def core_limits(self) -> CoreSettings:
+        return CoreSettings(
             **msgspec.structs.asdict(self.limits),
             **msgspec.structs.asdict(self.liveness),
             **msgspec.structs.asdict(self.state),

@@ -13,7 +13,7 @@ import pytest
 
 from backtestr_broker.config import BrokerConfig, load_config
 from backtestr_broker.core.clients.rate_limit import Rate
-from backtestr_broker.core.core import Limits
+from backtestr_broker.core.settings import CoreSettings
 from backtestr_protocol.errors import InvalidConfiguration
 from backtestr_protocol.options import default_text
 
@@ -131,4 +131,4 @@ def test_the_core_gets_every_limit() -> None:
     names = {"R": "real_time", "I": "interactive", "B": "background", "K": "bulk"}
     rates = {one: Rate(throttle[f"{name}_per_second"], throttle[f"{name}_burst"]) for one, name in names.items()}
     expected = {**DEFAULTS["limits"], **DEFAULTS["liveness"], **DEFAULTS["state"], "rates": rates}
-    assert config.core_limits() == Limits(**expected)
+    assert config.core_limits() == CoreSettings(**expected)

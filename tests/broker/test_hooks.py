@@ -12,7 +12,7 @@ import pytest
 import structlog
 
 from backtestr_broker import hooks
-from backtestr_broker.config import Log
+from backtestr_broker.config import LogOptions
 from backtestr_broker.core.events import Notify
 from backtestr_broker.io.log import start_logging
 
@@ -76,7 +76,7 @@ def test_a_listener_that_fails_is_logged_and_the_others_are_told(caplog: pytest.
 
 @pytest.mark.usefixtures("no_log_after")
 def test_json_lines_are_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
-    start_logging(Log(level="info", format="json"))
+    start_logging(LogOptions(level="info", format="json"))
     hooks.send("worker_lost", {"workerId": "compute-1", "reason": "killed by signal 9"})
     hooks.send("fault", {"code": "SYSTEM_ERROR", "message": "x", "id": "f1"})
     logging.getLogger("some.library").warning("take %s", "care")
@@ -91,7 +91,7 @@ def test_json_lines_are_for_programs(capsys: pytest.CaptureFixture[str]) -> None
 
 @pytest.mark.usefixtures("no_log_after")
 def test_the_traceback_of_a_listener_is_a_json_line_too(capsys: pytest.CaptureFixture[str]) -> None:
-    start_logging(Log(level="info", format="json"))
+    start_logging(LogOptions(level="info", format="json"))
 
     def broken(_sender: object, **_facts: Any) -> None:
         raise ZeroDivisionError("of the listener's own")
@@ -106,7 +106,7 @@ def test_the_traceback_of_a_listener_is_a_json_line_too(capsys: pytest.CaptureFi
 
 @pytest.mark.usefixtures("no_log_after")
 def test_console_lines_are_for_people(capsys: pytest.CaptureFixture[str]) -> None:
-    start_logging(Log(level="info", format="console"))
+    start_logging(LogOptions(level="info", format="console"))
     hooks.send("client_joined", {"clientId": "ann", "clientName": "a notebook"})
     (line,) = capsys.readouterr().err.splitlines()
     assert "[info" in line
@@ -117,7 +117,7 @@ def test_console_lines_are_for_people(capsys: pytest.CaptureFixture[str]) -> Non
 
 @pytest.mark.usefixtures("no_log_after")
 def test_a_level_leaves_out_what_is_below_it(capsys: pytest.CaptureFixture[str]) -> None:
-    start_logging(Log(level="warning", format="json"))
+    start_logging(LogOptions(level="warning", format="json"))
     hooks.send("client_joined", {"clientId": "ann", "clientName": None})
     hooks.send("message_refused", {"code": "AUTHENTICATION_ERROR", "reason": "bad signature"})
     logging.getLogger("some.library").info("chatter")

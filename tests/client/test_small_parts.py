@@ -14,7 +14,7 @@ import backtestr
 from backtestr.arguments import as_iso, as_ms
 from backtestr.cli.rendering import METRIC_GROUPS
 from backtestr.core.effects import Gap
-from backtestr.io.mailbox import MAX_UNREAD, Mailbox, Reply
+from backtestr.io.mailbox import MAX_UNREAD, Mailbox, PendingReply
 from backtestr.metrics import NAMES, metrics_from_wire
 from backtestr.options import wire_options
 from backtestr.results import results_from_wire
@@ -38,6 +38,7 @@ def test_the_front_door_is_small() -> None:
         "OfflineQueueFull",
         "PriceUpdate",
         "Recovery",
+        "PriceReplay",
         "Replay",
         "Restarted",
         "Results",
@@ -174,12 +175,12 @@ def test_the_range_covers_all_bars() -> None:
 
 
 def test_a_reply_is_read_by_all_who_wait() -> None:
-    reply: Reply[int] = Reply()
+    reply: PendingReply[int] = PendingReply()
     with pytest.raises(TimedOut):
         reply.read(timeout=0)
     reply.succeed(7)
     assert (reply.read(), reply.read(timeout=0)) == (7, 7)
-    failed: Reply[int] = Reply()
+    failed: PendingReply[int] = PendingReply()
     failed.fail(NotFound("gone"))
     for _ in range(2):
         with pytest.raises(NotFound, match="gone"):

@@ -14,11 +14,11 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
-from backtestr_broker.core.core import Limits
 from backtestr_broker.core.durability import SAVE_RETRY
 from backtestr_broker.core.events import RequestReceived, WorkerSent
 from backtestr_broker.core.scheduling import scheduler, workers
-from backtestr_broker.recording.playback import Replay
+from backtestr_broker.core.settings import CoreSettings
+from backtestr_broker.recording.playback import Playback
 from backtestr_protocol import worker_channel
 from backtestr_protocol.codec import REQUEST, TO_BROKER, encode
 from backtestr_protocol.errors import DataError
@@ -35,7 +35,7 @@ WORKERS = ["compute-1", "compute-2", "interactive-1"]
 # What concerns the message and not the request: the same id may be sent again, and then it is answered.
 ABOUT_THE_MESSAGE = ("SESSION_UNKNOWN", "REPLAY_DETECTED")
 
-small = Limits(
+small = CoreSettings(
     heartbeat_interval_ms=1000,
     watermark_interval_ms=250,
     session_timeout_ms=5000,
@@ -426,7 +426,7 @@ class Broker(RuleBasedStateMachine):
 
     def replay_recording(self) -> None:
         """Written to a recording and replayed, the events have the same effects and lead to the same state."""
-        replay = Replay([("recording", self.link.recording())])
+        replay = Playback([("recording", self.link.recording())])
         assert [step.effects for step in replay] == self.link.effects
         assert anatomy(replay.core) == anatomy(self.link.core)
         assert not replay.problems

@@ -10,7 +10,7 @@ import pytest
 import zmq
 from zmq.utils import z85
 
-from backtestr_broker.io.allow_list import Door
+from backtestr_broker.io.allow_list import AllowList
 from backtestr_protocol import keys, paths
 from backtestr_protocol.errors import InvalidConfiguration
 from backtestr_protocol.keys import KeyFolder
@@ -185,7 +185,7 @@ def test_the_environment_says_which_key_and_where(monkeypatch: pytest.MonkeyPatc
 
 def test_the_door_notices_who_comes_and_who_goes(folder: KeyFolder) -> None:
     public = let_in(folder, "ann")
-    door = Door(folder)
+    door = AllowList(folder)
     assert (door.allowed, door.look()) == ({z85.decode(public): "ann"}, frozenset())
     second = let_in(folder, "bob")
     assert door.look() == frozenset(), "a newcomer disturbs nobody"
@@ -198,14 +198,14 @@ def test_the_door_notices_who_comes_and_who_goes(folder: KeyFolder) -> None:
 
 def test_another_key_under_the_same_name_revokes_the_first(folder: KeyFolder) -> None:
     let_in(folder, "ann")
-    door = Door(folder)
+    door = AllowList(folder)
     (folder.allowed_folder / "ann.pub").write_text(zmq.curve_keypair()[0].decode())
     assert door.look() == {"ann"}
 
 
 def test_a_list_that_breaks_revokes_everyone_until_it_is_mended(folder: KeyFolder) -> None:
     let_in(folder, "ann")
-    door = Door(folder)
+    door = AllowList(folder)
     folder.allowed_folder.chmod(0o755)
     assert door.look() == {"ann"}
     assert not door.allowed
@@ -218,7 +218,7 @@ def test_a_list_that_breaks_revokes_everyone_until_it_is_mended(folder: KeyFolde
 
 def test_a_door_whose_list_is_gone_lets_nobody_in(folder: KeyFolder) -> None:
     let_in(folder, "ann")
-    door = Door(folder)
+    door = AllowList(folder)
     folder.path.rename(folder.path.with_name("elsewhere"))
     assert door.look() == {"ann"}
     assert not door.allowed

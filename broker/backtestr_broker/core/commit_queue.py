@@ -30,20 +30,20 @@ MAX_UNCOMMITTED_BYTES = 64 << 20
 RETRY_AFTER_MS = 100
 
 
-class HeldBacktest(msgspec.Struct, frozen=True):
+class PendingBacktest(msgspec.Struct, frozen=True):
     """A backtest that is accepted once it is on disk."""
 
     backtest_id: str
 
 
-class HeldAnswer(msgspec.Struct, frozen=True):
+class PendingAnswer(msgspec.Struct, frozen=True):
     """An answer that is given once what it says is on disk."""
 
     waiter: Waiter
     answer: Answer
 
 
-class HeldState(msgspec.Struct, frozen=True):
+class PendingState(msgspec.Struct, frozen=True):
     """A change of shared state, which takes effect, is published and is answered once it is on disk."""
 
     waiter: Waiter
@@ -57,15 +57,15 @@ class SavedJobs(msgspec.Struct, frozen=True):
     backtest_ids: tuple[str, ...]
 
 
-Held = HeldBacktest | HeldAnswer | HeldState | SavedJobs
+Pending = PendingBacktest | PendingAnswer | PendingState | SavedJobs
 
 
-class Ledger:
+class CommitQueue:
     def __init__(self) -> None:
         self.generation = 0
         self._issued = 0
         self._done = 0
-        self._held: deque[tuple[int, int, Held]] = deque()  # ticket, size, what waits for it
+        self._held: deque[tuple[int, int, Pending]] = deque()  # ticket, size, what waits for it
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -81,13 +81,13 @@ class Ledger:
                 retryAfterMs=RETRY_AFTER_MS,
             )
 
-    def issue(self, changes: Sequence[Change], held: Held) -> Persist:
+    def issue(self, changes: Sequence[Change], held: Pending) -> Persist:
         """Send these changes to disk, all or none of them; `held` is released when they are there."""
         self._issued += 1
         self._hold(held, sum(change.size for change in changes))
         return Persist(self._issued, self.generation, tuple(changes))
 
-    def wait(self, held: Held) -> bool:
+    def wait(self, held: Pending) -> bool:
         """Release `held` after everything that was issued before; False when all of that is on disk already. Raises
         `Busy`."""
         if self._done == self._issued:
@@ -96,12 +96,12 @@ class Ledger:
         self._hold(held, 0)
         return True
 
-    def committed(self, ticket: int) -> list[Held]:
+    def committed(self, ticket: int) -> list[Pending]:
         """Everything up to that ticket is on disk: what waited for it, in order."""
         self._done = max(self._done, ticket)
         return self._release(self._done)
 
-    def failed(self, generation: int) -> list[Held]:
+    def failed(self, generation: int) -> list[Pending]:
         """Nothing of that generation will get to disk any more: what waited for it, in order; nothing for old news."""
         if generation != self.generation:
             return []
@@ -109,11 +109,11 @@ class Ledger:
         self._done = self._issued
         return self._release(self._issued)
 
-    def _hold(self, held: Held, size: int) -> None:
+    def _hold(self, held: Pending, size: int) -> None:
         self._held.append((self._issued, size, held))
         self._bytes += size
 
-    def _release(self, ticket: int) -> list[Held]:
+    def _release(self, ticket: int) -> list[Pending]:
         released = []
         while self._held and self._held[0][0] <= ticket:
             _, size, held = self._held.popleft()

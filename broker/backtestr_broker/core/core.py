@@ -16,19 +16,19 @@ from typing import Any
 import msgspec
 
 from backtestr_broker.core.clients.admission import Admission
-from backtestr_broker.core.clients.idempotency import Answer, AnswerBook
-from backtestr_broker.core.clients.log_limits import Complaints
-from backtestr_broker.core.clients.refusals import Refusals
+from backtestr_broker.core.clients.idempotency import Answer, AnsweredRequests
+from backtestr_broker.core.clients.log_limits import PerPeerLimit
+from backtestr_broker.core.clients.refusals import LogLimit
 from backtestr_broker.core.clients.sessions import Hellos, Session, Sessions
 from backtestr_broker.core.requests.dispatch import Requests
-from backtestr_broker.core.requests.price_replay_requests import ReplayRequests
+from backtestr_broker.core.requests.price_replay_requests import PriceReplayRequests
 from backtestr_broker.core.requests.state_requests import update_message
 from backtestr_broker.core.scheduling.jobs import Job, Waiter
 from backtestr_broker.core.scheduling.liveness import Liveness
 from backtestr_broker.core.scheduling.scheduler import Scheduler
 from backtestr_broker.core.scheduling.workers import Worker
 from backtestr_broker.core.streams.feeds import Feeds
-from backtestr_broker.core.streams.listeners import Subscriptions
+from backtestr_broker.core.streams.listeners import Listeners
 from backtestr_broker.core.streams.sequencer import Sequencer
 from backtestr_protocol import PROTOCOL_VERSION, __version__, topics, worker_channel
 from backtestr_protocol.codec import REQUEST, Envelope, decode, decode_message, encoded_payload
@@ -45,10 +45,10 @@ from backtestr_protocol.messages import AlgorithmInfo, AlgorithmStatus, Contract
 from backtestr_protocol.stream_messages import Watermarks
 from backtestr_protocol.system_status import SystemStatus
 
-from .commit_queue import Held
-from .counters import REPEATED, SUCCESS, UNKNOWN, Measures, failure_in
+from .commit_queue import Pending
+from .counters import REPEATED, SUCCESS, UNKNOWN, Counters, failure_in
 from .durability import Durability
-from .envelopes import Post
+from .envelopes import Envelopes
 from .events import (
     ClientsDropped,
     CommitFailed,
@@ -71,12 +71,12 @@ from .events import (
     WorkerSent,
     WorkerStarted,
 )
-from .price_replays import Replay
+from .price_replays import PriceReplay
 from .records import Change, Restored, StateRecord
-from .settings import Limits as Limits
-from .shared_state import State
+from .settings import CoreSettings
+from .shared_state import SharedState
 from .status import streams_status, system_status
-from .worker_messages import Crew
+from .worker_messages import WorkerMessages
 
 # Heartbeats that a session may be silent for and is still spared when their table is full: clients ping at every one.
 SPARED_HEARTBEATS = 3
@@ -99,7 +99,7 @@ class Core:
         *,
         key: bytes,
         instance_id: str,
-        limits: Limits,
+        limits: CoreSettings,
         workers: Mapping[worker_channel.WorkerKind, int],
         now: float,
         restored: Restored = Restored(),  # noqa: B008 - frozen
@@ -111,9 +111,9 @@ class Core:
         self.sessions = Sessions(key, limits.session_timeout_ms / 1000, SPARED_HEARTBEATS * heartbeat)
         self._hellos = Hellos()
         self.sequencer = Sequencer()
-        self.subscriptions = Subscriptions()
-        self.measures = Measures()
-        self._refusals = Refusals()
+        self.subscriptions = Listeners()
+        self.measures = Counters()
+        self._refusals = LogLimit()
         self.scheduler = Scheduler(
             self,
             max_queued_backtests=limits.max_queued_backtests,
@@ -123,14 +123,14 @@ class Core:
         self.algorithm_errors: OrderedDict[str, ErrorData] = OrderedDict()  # by id, the latest of each, the latest last
         self.wall_ms = 0
         self.host = HostSample(memory_used=0, memory_total=0, cpu_percent=0.0, loop_lag_ms=0.0)
-        self._post = Post(key, instance_id)
-        self._answers = AnswerBook()
+        self._post = Envelopes(key, instance_id)
+        self._answers = AnsweredRequests()
         self._admission = Admission(limits.rates, self._answers)
-        self._complaints = Complaints()
+        self._complaints = PerPeerLimit()
         hung, silence = limits.worker_hung_ms / 1000, limits.worker_silence_ms / 1000
         liveness = Liveness(hung=hung, silence=silence, interval=heartbeat, now=now)
-        self.crew = Crew(self, liveness, self._post.signer, self._complaints)
-        self.replays = ReplayRequests(self)
+        self.crew = WorkerMessages(self, liveness, self._post.signer, self._complaints)
+        self.replays = PriceReplayRequests(self)
         self.feeds = Feeds()
         self._requests = Requests(self)
         self._configured_workers = workers
@@ -138,7 +138,7 @@ class Core:
         self._effects: list[Effect] = []
         self._heartbeat_due = now
         self._watermarks_due = now
-        self.state = State()
+        self.state = SharedState()
         self.durability = Durability(self)
         self._verify_due = now
         self._restore(restored, now)
@@ -441,7 +441,7 @@ class Core:
         """Tell everyone who listens to `system.errors`."""
         self.publish(topics.ERRORS, encoded_payload("Error", self.error_data(error)))
 
-    def persist(self, changes: Sequence[Change], held: Held) -> None:
+    def persist(self, changes: Sequence[Change], held: Pending) -> None:
         self.durability.persist(changes, held)
 
     def answer_durably(self, waiter: Waiter, result: Contract) -> None:
@@ -485,7 +485,7 @@ class Core:
     def replays_lost(self, worker_id: str, reason: str) -> None:
         self.replays.lost(worker_id, reason)
 
-    def replay_changed(self, replay: Replay) -> None:
+    def replay_changed(self, replay: PriceReplay) -> None:
         self.notify("replay_changed", **replay.facts())
 
     def _create_topics(self, job: Job) -> None:

@@ -37,7 +37,7 @@ class Histogram(msgspec.Struct):
         self.seconds += seconds
 
 
-class Streamed(msgspec.Struct):
+class TopicCounts(msgspec.Struct):
     """Of one class of topics: messages and bytes of payload that were published, the messages that nobody listened to
     and that were only kept, and what was fetched again."""
 
@@ -61,12 +61,12 @@ def failure_in(payload: bytes) -> ErrorData | None:
     return None if payload.startswith(_SUCCESS) else _failures.decode(payload).data
 
 
-class Measured(msgspec.Struct, frozen=True):
+class CounterSnapshot(msgspec.Struct, frozen=True):
     """A copy of everything, for another thread to read."""
 
     requests: Mapping[tuple[str, str], int]  # by type and outcome
     latencies: Mapping[str, Histogram]  # by type
-    streams: Mapping[str, Streamed]  # by class
+    streams: Mapping[str, TopicCounts]  # by class
     commit_failures: int
 
 
@@ -75,10 +75,10 @@ def class_name(topic_class: TopicClass) -> str:
     return topic_class.prefix.rstrip(".")
 
 
-class Measures:
+class Counters:
     def __init__(self) -> None:
         self.commit_failures = 0
-        self.streams: dict[str, Streamed] = {one.prefix: Streamed() for one in CLASSES}
+        self.streams: dict[str, TopicCounts] = {one.prefix: TopicCounts() for one in CLASSES}
         self._requests: dict[tuple[str, str], int] = {}
         self._latencies: dict[str, Histogram] = {}
         self._running: dict[tuple[str, str], tuple[str, float]] = {}  # as many as the book of answers has running
@@ -124,11 +124,11 @@ class Measures:
         streamed.fetches += 1
         streamed.fetched += max(0, missed.to_seq + 1 - max(missed.from_seq, missed.oldest_seq))
 
-    def by_class(self) -> dict[str, Streamed]:
+    def by_class(self) -> dict[str, TopicCounts]:
         return {class_name(one): self.streams[one.prefix] for one in CLASSES}
 
-    def measured(self) -> Measured:
-        return Measured(
+    def measured(self) -> CounterSnapshot:
+        return CounterSnapshot(
             requests=self._requests.copy(),
             latencies={one: Histogram(taken.counts.copy(), taken.seconds) for one, taken in self._latencies.items()},
             streams={name: msgspec.structs.replace(one) for name, one in self.by_class().items()},

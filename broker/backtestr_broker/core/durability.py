@@ -16,10 +16,10 @@ from backtestr_protocol.codec import encoded_payload
 from backtestr_protocol.errors import BacktestrError, ErrorData, SystemFault
 from backtestr_protocol.messages import Contract
 
-from .commit_queue import Held, HeldAnswer, HeldBacktest, HeldState, Ledger, SavedJobs
+from .commit_queue import CommitQueue, Pending, PendingAnswer, PendingBacktest, PendingState, SavedJobs
 from .events import Persist
 from .records import AnswerPut, AnswerRecord, Change, JobDeleted, JobPut, StatePut, StateRecord
-from .shared_state import State
+from .shared_state import SharedState
 
 # Seconds after which what could not be written is tried again, though nobody waits for it.
 SAVE_RETRY = 1.0
@@ -29,7 +29,7 @@ class Desk(Protocol):
     """What happens when something is on disk, or cannot be."""
 
     scheduler: Scheduler
-    state: State
+    state: SharedState
     wall_ms: int
 
     def answer(self, waiter: Waiter, result: Contract | Answer | BacktestrError | ErrorData) -> None: ...
@@ -42,7 +42,7 @@ class Desk(Protocol):
 class Durability:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._ledger = Ledger()
+        self._ledger = CommitQueue()
         self._unsaved: dict[str, None] = {}  # backtests whose records on disk are not what they are in memory
         self._saving = False
         self._save_due = 0.0
@@ -50,7 +50,7 @@ class Durability:
 
     # --- what has to be on disk first ---
 
-    def persist(self, changes: Sequence[Change], held: Held) -> None:
+    def persist(self, changes: Sequence[Change], held: Pending) -> None:
         """Write `changes`, all or none, and release `held` when they are on disk. Raises `Busy`."""
         self._ledger.check_room(sum(change.size for change in changes))
         self._desk.send_to_disk(self._ledger.issue(changes, held))
@@ -63,19 +63,19 @@ class Durability:
         """Answer a running request once `changes` and the answer are on disk, so that it is not executed again even by
         a later broker. Raises `Busy`."""
         answer, remembered = self._to_remember(waiter, result)
-        self.persist([*changes, remembered], HeldAnswer(waiter, answer))
+        self.persist([*changes, remembered], PendingAnswer(waiter, answer))
 
     def change_state(self, waiter: Waiter, result: Contract, record: StateRecord) -> None:
         """The same for a change of shared state that is on its way, so that it is not refused: see `check_room`."""
         answer, remembered = self._to_remember(waiter, result)
-        persist = self._ledger.issue([StatePut(record), remembered], HeldState(waiter, answer, record))
+        persist = self._ledger.issue([StatePut(record), remembered], PendingState(waiter, answer, record))
         self._desk.send_to_disk(persist)
 
     def refuse_in_turn(self, waiter: Waiter, error: BacktestrError) -> None:
         """Refuse a running request once everything that is on its way is on disk: the refusal rests on that. Raises
         `Busy`."""
         refusal = Answer(encoded_payload("Failure", self._desk.error_data(error)))
-        if not self._ledger.wait(HeldAnswer(waiter, refusal)):
+        if not self._ledger.wait(PendingAnswer(waiter, refusal)):
             self._desk.answer(waiter, refusal)
 
     def _to_remember(self, waiter: Waiter, result: Contract) -> tuple[Answer, AnswerPut]:
@@ -112,11 +112,11 @@ class Durability:
         self.fails = False
         for held in self._ledger.committed(ticket):
             match held:
-                case HeldBacktest(backtest_id):
+                case PendingBacktest(backtest_id):
                     self._desk.scheduler.accepted(backtest_id)
-                case HeldAnswer(waiter, answer):
+                case PendingAnswer(waiter, answer):
                     self._desk.answer(waiter, answer)
-                case HeldState(waiter, answer, record):
+                case PendingState(waiter, answer, record):
                     self._desk.state.commit(record)
                     self._desk.state_changed(record)
                     self._desk.answer(waiter, answer)
@@ -137,9 +137,9 @@ class Durability:
             self._desk.report(fault)
         for held in released:
             match held:
-                case HeldBacktest(backtest_id):
+                case PendingBacktest(backtest_id):
                     self._desk.scheduler.not_accepted(backtest_id, fault)
-                case HeldAnswer(waiter) | HeldState(waiter):
+                case PendingAnswer(waiter) | PendingState(waiter):
                     self._desk.answer(waiter, fault)
                 case SavedJobs(backtest_ids):
                     self._saving = False

@@ -16,7 +16,7 @@ from backtestr_protocol.messages import MessageType
 from .events import Publish, Reply
 
 
-class Post:
+class Envelopes:
     """Makes the messages of one broker instance, each with an id of its own."""
 
     def __init__(self, key: bytes, instance_id: str) -> None:

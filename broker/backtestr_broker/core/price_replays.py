@@ -28,10 +28,10 @@ from backtestr_protocol.price_messages import (
 )
 from backtestr_protocol.worker_channel import Action, OpenedReplay
 
-State = Literal["starting"] | ReplayState
-Event = Literal["opened", "paused", "resumed", "completed", "stopped", "failed"]
+PriceReplayState = Literal["starting"] | ReplayState
+PriceReplayEvent = Literal["opened", "paused", "resumed", "completed", "stopped", "failed"]
 
-TRANSITIONS: dict[tuple[State, Event], State] = {
+TRANSITIONS: dict[tuple[PriceReplayState, PriceReplayEvent], PriceReplayState] = {
     ("starting", "opened"): "running",
     ("running", "paused"): "paused",
     ("running", "completed"): "completed",
@@ -41,7 +41,7 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     ("paused", "stopped"): "stopped",
     ("paused", "failed"): "failed",
 }
-FINAL: frozenset[State] = frozenset({"completed", "stopped", "failed"})
+FINAL: frozenset[PriceReplayState] = frozenset({"completed", "stopped", "failed"})
 
 # Each holds its bars in a worker, 48 MB at the most; half of them for one client leaves room for others.
 MAX_REPLAYS = 32
@@ -61,7 +61,7 @@ RETRY_AFTER_MS = 1000
 Waiter = tuple[str, str]
 
 
-class Replay:
+class PriceReplay:
     """One replay, from its request on."""
 
     __slots__ = (
@@ -92,7 +92,7 @@ class Replay:
         self.key = key
         self.client_id = key[0]
         self.topic = topics.prices(request.symbol, request.timeframe)
-        self.status: State = "starting"
+        self.status: PriceReplayState = "starting"
         self.worker_id: str | None = None  # None while it is opened or moves
         self.opened: OpenedReplay | None = None
         self.position = 0  # bars that were published
@@ -173,21 +173,21 @@ class Replay:
         )
 
 
-class Replays:
+class PriceReplays:
     """All replays: those that live, and the latest that have ended."""
 
     def __init__(self) -> None:
-        self._replays: OrderedDict[str, Replay] = OrderedDict()
+        self._replays: OrderedDict[str, PriceReplay] = OrderedDict()
         self._ended: OrderedDict[str, None] = OrderedDict()
 
-    def __iter__(self) -> Iterator[Replay]:
+    def __iter__(self) -> Iterator[PriceReplay]:
         return iter(list(self._replays.values()))
 
     @property
-    def living(self) -> list[Replay]:
+    def living(self) -> list[PriceReplay]:
         return [replay for replay in self if not replay.ended]
 
-    def add(self, replay: Replay) -> None:
+    def add(self, replay: PriceReplay) -> None:
         """Raises `StateConflict` for an id that is taken, and `Busy` when there is no room for one more, or the one of
         that id is about to be forgotten."""
         earlier = self._replays.get(replay.replay_id)
@@ -204,11 +204,11 @@ class Replays:
             )
         self._replays[replay.replay_id] = replay
 
-    def find(self, replay_id: str) -> Replay | None:
+    def find(self, replay_id: str) -> PriceReplay | None:
         """Also one that is still starting."""
         return self._replays.get(replay_id)
 
-    def get(self, replay_id: str) -> Replay:
+    def get(self, replay_id: str) -> PriceReplay:
         """A replay that clients know. Raises `NotFound`, naming a near miss."""
         replay = self._replays.get(replay_id)
         if replay is None or replay.status == "starting":
@@ -216,11 +216,11 @@ class Replays:
             raise unknown("replay", replay_id, known, hint="a replay does not outlive its broker")
         return replay
 
-    def forget(self, replay: Replay) -> None:
+    def forget(self, replay: PriceReplay) -> None:
         """As if it had never been."""
         del self._replays[replay.replay_id]
 
-    def change(self, replay: Replay, event: Event) -> None:
+    def change(self, replay: PriceReplay, event: PriceReplayEvent) -> None:
         """Move `replay` along the table above. Raises `StateConflict` where the table has no such arrow."""
         following = TRANSITIONS.get((replay.status, event))
         if following is None:

@@ -8,7 +8,7 @@ from backtestr_broker.core.clients.rate_limit import Rate
 from backtestr_protocol.message_types import Priority
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
+class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The core's options, with units in their names; `config/broker.toml` explains each."""
 
     heartbeat_interval_ms: int

@@ -37,7 +37,7 @@ VERIFIED_KEYS = 1000
 MAX_REPAIRS = 64
 
 
-class State:
+class SharedState:
     def __init__(self) -> None:
         self._committed: dict[str, StateRecord] = {}  # what changed last is last
         self._on_its_way: dict[str, deque[StateRecord]] = {}

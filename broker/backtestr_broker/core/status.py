@@ -10,10 +10,10 @@ from collections.abc import Mapping
 
 import msgspec
 
-from backtestr_broker.core.scheduling.liveness import Life, Liveness
+from backtestr_broker.core.scheduling.liveness import Liveness, WorkerHealth
 from backtestr_broker.core.scheduling.scheduler import Scheduler
 from backtestr_broker.core.scheduling.workers import Worker
-from backtestr_broker.core.streams.listeners import Subscriptions
+from backtestr_broker.core.streams.listeners import Listeners
 from backtestr_broker.core.streams.sequencer import Sequencer
 from backtestr_protocol.messages import Health
 from backtestr_protocol.system_status import (
@@ -28,7 +28,7 @@ from backtestr_protocol.system_status import (
 )
 from backtestr_protocol.worker_channel import WorkerKind
 
-from .counters import Measures
+from .counters import Counters
 from .events import HostSample
 
 # A loop that was away for longer makes a person wait; at ten times that, clients begin to miss heartbeats.
@@ -45,7 +45,7 @@ RECENT_SECONDS = 60.0
 # Topics that the status lists: those of six backtests and what the broker says itself.
 LISTED_TOPICS = 20
 
-Finding = tuple[Health, str]
+HealthReason = tuple[Health, str]
 
 
 def findings(
@@ -57,9 +57,9 @@ def findings(
     disk_fails: bool,
     configured: Mapping[WorkerKind, int],
     now: float,
-) -> list[Finding]:
+) -> list[HealthReason]:
     """What is not as it should be, the worst first."""
-    found: list[Finding] = []
+    found: list[HealthReason] = []
     if disk_fails:
         found.append(("error", "the disk cannot be written to: nothing that has to be on it is accepted"))
     ready = Counter(worker.kind for worker in scheduler.workers if worker.peer is not None)
@@ -84,8 +84,8 @@ def findings(
     return sorted(found, key=lambda finding: finding[0])  # "error" comes before "warning"
 
 
-def _of_worker(worker_id: str, life: Life, now: float) -> list[Finding]:
-    found: list[Finding] = []
+def _of_worker(worker_id: str, life: WorkerHealth, now: float) -> list[HealthReason]:
+    found: list[HealthReason] = []
     if life.crash_loops(now):
         then = f"; the next start is in {max(0.0, life.next_start - now):.1f} s" if life.next_start is not None else ""
         found.append(("warning", f"{worker_id} ends soon after its start, {life.early_deaths} times in a row{then}"))
@@ -143,7 +143,7 @@ def system_status(
     )
 
 
-def streams_status(sequencer: Sequencer, subscriptions: Subscriptions, measures: Measures) -> Streams:
+def streams_status(sequencer: Sequencer, subscriptions: Listeners, measures: Counters) -> Streams:
     """What is published, and who listens."""
     return Streams(
         topics=len(sequencer),
@@ -162,7 +162,7 @@ def streams_status(sequencer: Sequencer, subscriptions: Subscriptions, measures:
     )
 
 
-def _worker_status(worker: Worker, life: Life, now: float) -> WorkerStatus:
+def _worker_status(worker: Worker, life: WorkerHealth, now: float) -> WorkerStatus:
     return WorkerStatus(
         worker_id=worker.worker_id,
         pid=worker.pid,

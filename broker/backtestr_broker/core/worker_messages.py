@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from backtestr_broker.core.clients.log_limits import Complaints
-from backtestr_broker.core.requests.price_replay_requests import ReplayRequests
+from backtestr_broker.core.clients.log_limits import PerPeerLimit
+from backtestr_broker.core.requests.price_replay_requests import PriceReplayRequests
 from backtestr_broker.core.scheduling.liveness import Liveness
 from backtestr_broker.core.scheduling.scheduler import Scheduler
 from backtestr_broker.core.scheduling.workers import Worker
@@ -24,15 +24,15 @@ class Desk(Protocol):
     @property
     def scheduler(self) -> Scheduler: ...
     @property
-    def replays(self) -> ReplayRequests: ...
+    def replays(self) -> PriceReplayRequests: ...
     def registered(self, info: AlgorithmInfo) -> None: ...
     def report(self, error: BacktestrError) -> None: ...
     def notify(self, signal: Any, **facts: Any) -> None: ...
     def kill(self, worker_id: str, reason: str) -> None: ...
 
 
-class Crew:
-    def __init__(self, desk: Desk, liveness: Liveness, signer: Signer, complaints: Complaints) -> None:
+class WorkerMessages:
+    def __init__(self, desk: Desk, liveness: Liveness, signer: Signer, complaints: PerPeerLimit) -> None:
         self.liveness = liveness
         self.serving = False  # once a worker of each kind is ready, for good
         self.series_at_start: list[SeriesInfo] = []  # what the first interactive worker found in the catalogue

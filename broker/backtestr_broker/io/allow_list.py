@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from backtestr_protocol.keys import Allowed, KeyFolder
 
 
-class Door:
+class AllowList:
     def __init__(self, folder: KeyFolder) -> None:
         """Makes the broker's pair at first use. Raises `InvalidConfiguration` for files that others could read or
         change, or that hold no key."""

@@ -57,7 +57,7 @@ def connect_to(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(path, timeout=LOCK_PATIENCE, isolation_level=None, check_same_thread=False)
 
 
-class Storage:
+class Database:
     def __init__(self, path: Path, wake: Callable[[], None], connect: Connect = connect_to) -> None:
         """Open the database, or a new one where there is none or where it cannot be read; that one is moved aside.
 

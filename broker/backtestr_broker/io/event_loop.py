@@ -45,11 +45,11 @@ from backtestr_protocol.messages import SeriesInfo
 from backtestr_protocol.topics import Socket
 from backtestr_protocol.zmq_frames import has_input, receive, send
 
-from .allow_list import Door
-from .database import Storage
-from .host_usage import HostProbe
+from .allow_list import AllowList
+from .database import Database
+from .host_usage import HostUsage
 from .sockets import Sockets
-from .subscriber_probe import Said
+from .subscriber_probe import SubscriptionChange
 from .supervisor import Ended, Started, Supervisor
 from .zap import decide
 
@@ -88,17 +88,17 @@ class Wake:
         self._write_end.close()
 
 
-class Shell:
+class EventLoop:
     def __init__(
         self,
         core: Core,
         sockets: Sockets,
         supervisor: Supervisor,
-        storage: Storage,
+        storage: Database,
         wake: Wake,
         on_serving: Callable[[list[SeriesInfo]], None],
         max_early_deaths: int,
-        door: Door | None = None,
+        door: AllowList | None = None,
         recorder: Recorder | None = None,
         metrics: MetricsServer | None = None,
     ) -> None:
@@ -116,7 +116,7 @@ class Shell:
         self._metrics = metrics
         self._metrics_due = self._longest_lag_ms = 0.0
         self._stopping = False
-        self._probe = HostProbe(time.monotonic())
+        self._probe = HostUsage(time.monotonic())
         self._due = 0.0  # when something is to be done, whatever comes
         self._lag = 0.0  # the longest since the last sample that something had to wait for the loop
         self._door = door
@@ -223,7 +223,7 @@ class Shell:
 
     # --- who listens ---
 
-    def _listen(self, name: Socket, said: list[Said]) -> None:
+    def _listen(self, name: Socket, said: list[SubscriptionChange]) -> None:
         """Tell the core what peers said. The socket of those who want too much is replaced."""
         for prefix, delta in said:
             self._feed(Subscribed(name, prefix, delta, _wall_ms()))

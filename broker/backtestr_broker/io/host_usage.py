@@ -9,7 +9,7 @@ import psutil
 from backtestr_broker.core.events import HostSample
 
 
-class HostProbe:
+class HostUsage:
     """Samples this process and those it is told of; `cpu_percent` is since the last sample, of all cores."""
 
     def __init__(self, now: float) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 from backtestr_broker import hooks
-from backtestr_broker.config import Log
+from backtestr_broker.config import LogOptions
 
 _LEVELS = {
     "client_denied": logging.WARNING,
@@ -24,7 +24,7 @@ _LEVELS = {
 }
 
 
-def start_logging(options: Log) -> None:
+def start_logging(options: LogOptions) -> None:
     """Configure structlog and log every hook from now on."""
     to_text: list[Any] = (
         [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]

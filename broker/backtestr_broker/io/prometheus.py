@@ -22,7 +22,7 @@ from prometheus_client.exposition import start_http_server
 from prometheus_client.registry import Collector
 
 from backtestr_broker.core.core import Core
-from backtestr_broker.core.counters import BUCKETS, Measured
+from backtestr_broker.core.counters import BUCKETS, CounterSnapshot
 from backtestr_broker.core.scheduling.workers import WorkerState
 from backtestr_protocol.errors import InvalidConfiguration
 from backtestr_protocol.messages import BacktestState, Health
@@ -36,7 +36,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     """Everything that is shown, as of one moment. Nobody changes any of it."""
 
     status: SystemStatus
-    measured: Measured
+    measured: CounterSnapshot
     backtests: Mapping[BacktestState, int]
     queues: Mapping[str, tuple[int, int]]  # length and bound
     dropped: Mapping[str, int]  # messages that a full queue did not take, by socket
@@ -48,7 +48,7 @@ class MetricsServer:
         """Raises `InvalidConfiguration` when the port cannot be listened on."""
         self._latest: Snapshot | None = None
         registry = CollectorRegistry()
-        registry.register(_Shown(self))
+        registry.register(_Collector(self))
         try:
             self._server, self._thread = start_http_server(port, HOST, registry)
         except OSError as error:
@@ -79,7 +79,7 @@ class MetricsServer:
         self._thread.join()
 
 
-class _Shown(Collector):
+class _Collector(Collector):
     def __init__(self, server: MetricsServer) -> None:
         self._server = server
 
@@ -97,7 +97,7 @@ class _Shown(Collector):
             yield from _of_broker(latest)
 
 
-def _of_requests(measured: Measured) -> Iterator[Metric]:
+def _of_requests(measured: CounterSnapshot) -> Iterator[Metric]:
     total = CounterMetricFamily(
         "backtestr_requests", "Requests that were answered, by type and outcome.", labels=["type", "outcome"]
     )

@@ -15,7 +15,7 @@ from backtestr_protocol.topics import SOCKETS, Socket
 from backtestr_protocol.worker_channel import MAX_ON_THE_WAY
 
 from . import zap
-from .subscriber_probe import Audience
+from .subscriber_probe import SubscriberProbe
 
 # A frame this much over the limit is still received, to be answered with MESSAGE_TOO_LARGE; a larger one ends the
 # connection before it costs memory.
@@ -61,7 +61,7 @@ class Sockets:
         self._opened: list[zmq.Socket[bytes]] = []
         self._listeners: dict[str, sockets_of_the_system.socket] = {}
         self.streams: dict[Socket, zmq.Socket[bytes]] = {}
-        self.audiences: dict[str, Audience] = {}  # of the streams
+        self.audiences: dict[str, SubscriberProbe] = {}  # of the streams
         self.zap: zmq.Socket[bytes] | None = None
         try:
             if curve is not None:  # before there is anything to knock at
@@ -151,7 +151,7 @@ class Sockets:
             socket.set(zmq.ROUTER_MANDATORY, 1)
         if kind == zmq.XPUB:
             socket.set(zmq.XPUB_VERBOSER, 1)  # every peer's subscriptions, not only the first of each
-            self.audiences[name] = Audience(
+            self.audiences[name] = SubscriberProbe(
                 self._context, socket
             )  # before it is bound: its last endpoint is the peers'
         if for_clients and self._curve is not None:

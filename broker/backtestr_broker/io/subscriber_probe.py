@@ -25,18 +25,18 @@ _MAX_UNREAD = 512
 _numbers = itertools.count(1)
 
 # A prefix, and 1 for a subscription or -1 for its end.
-Said = tuple[bytes, int]
+SubscriptionChange = tuple[bytes, int]
 
 
-class Answers(msgspec.Struct, frozen=True):
+class ProbeResult(msgspec.Struct, frozen=True):
     """What was asked about, as it was before the rest was `said`."""
 
     held: list[bytes]
     deserted: list[bytes]
-    said: list[Said]
+    said: list[SubscriptionChange]
 
 
-class Audience:
+class SubscriberProbe:
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], xpub: zmq.Socket[bytes]) -> None:
         self._xpub = xpub
         address = f"inproc://audience-{next(_numbers)}"
@@ -49,18 +49,18 @@ class Audience:
     def close(self) -> None:
         self._probe.close()
 
-    def read(self, most: int) -> list[Said]:
+    def read(self, most: int) -> list[SubscriptionChange]:
         """Up to `most` of the messages that wait."""
-        said: list[Said] = []
+        said: list[SubscriptionChange] = []
         for _ in range(most):
             if not has_input(self._xpub):
                 break
             said += self._read_message()
         return said
 
-    def _read_message(self) -> list[Said]:
+    def _read_message(self) -> list[SubscriptionChange]:
         """Any part may be a subscription, whatever else a peer puts around it."""
-        said: list[Said] = []
+        said: list[SubscriptionChange] = []
         more = True
         while more:
             try:
@@ -73,11 +73,11 @@ class Audience:
                 said.append((data[1:], 1 if data[0] else -1))
         return said
 
-    def ask(self, prefixes: tuple[bytes, ...]) -> Answers:
+    def ask(self, prefixes: tuple[bytes, ...]) -> ProbeResult:
         """Whether anybody holds `prefixes`. What cannot be told now, as somebody says something, is left out."""
         said = self.read(_MAX_UNREAD)
         if said or has_input(self._xpub):
-            return Answers([], [], said)
+            return ProbeResult([], [], said)
         held: list[bytes] = []
         deserted: list[bytes] = []
         for prefix in prefixes:
@@ -88,9 +88,9 @@ class Audience:
             self._probe.set(zmq.UNSUBSCRIBE, prefix)
             after = self.read(_MAX_UNREAD)
             if came != [(prefix, 1)] or after != [(prefix, -1)] or count is None or grown is None:
-                return Answers(held, deserted, [*_without(came, (prefix, 1)), *_without(after, (prefix, -1))])
+                return ProbeResult(held, deserted, [*_without(came, (prefix, 1)), *_without(after, (prefix, -1))])
             (deserted if grown > count else held).append(prefix)
-        return Answers(held, deserted, [])
+        return ProbeResult(held, deserted, [])
 
     def _count(self) -> int | None:
         try:
@@ -99,7 +99,7 @@ class Audience:
             return None
 
 
-def _without(said: list[Said], own: Said) -> list[Said]:
+def _without(said: list[SubscriptionChange], own: SubscriptionChange) -> list[SubscriptionChange]:
     """`said` by others than ourselves."""
     at = said.index(own) if own in said else len(said)
     return said[:at] + said[at + 1 :]

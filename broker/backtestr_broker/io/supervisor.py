@@ -26,7 +26,7 @@ DELAYS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0)
 KILL_PATIENCE = 0.5
 
 
-class Death(msgspec.Struct, frozen=True):
+class ExitReason(msgspec.Struct, frozen=True):
     """Why a worker ended, for people, and what that says of the next: it would refuse its settings or configuration
     too, or what it worked at is `overdue`, having used more processor time than it is allowed."""
 
@@ -40,7 +40,7 @@ class WorkerHandle(Protocol):
 
     pid: int
 
-    def ended(self) -> Death | None:
+    def ended(self) -> ExitReason | None:
         """Why it ended; None while it lives."""
 
     def let_go(self) -> None:
@@ -70,7 +70,7 @@ class Ended(msgspec.Struct, frozen=True):
     overdue: bool = False
 
 
-class _Place:
+class _WorkerSlot:
     """A worker the configuration asks for, whichever process fills it now."""
 
     def __init__(self, settings: WorkerSettings) -> None:
@@ -81,7 +81,7 @@ class _Place:
         self.early_deaths = 0
         self.killed_because: str | None = None
 
-    def died(self, death: Death, now: float) -> Ended:
+    def died(self, death: ExitReason, now: float) -> Ended:
         """Plan the next start: at once after a good life, later after each early death in a row."""
         delay = 0.0
         if now - self.started_at < WELL_AFTER:
@@ -100,7 +100,7 @@ class _Place:
 class Supervisor:
     def __init__(self, launch: Launch, workers: Sequence[WorkerSettings]) -> None:
         self._launch = launch
-        self._places = [_Place(settings) for settings in workers]
+        self._places = [_WorkerSlot(settings) for settings in workers]
         self.refused = False  # whether a worker has ended that could not start, and never will
 
     def poll(self, now: float) -> list[Started | Ended]:
@@ -115,13 +115,13 @@ class Supervisor:
                 news += self._start(place, now)
         return news
 
-    def _start(self, place: _Place, now: float) -> list[Started | Ended]:
+    def _start(self, place: _WorkerSlot, now: float) -> list[Started | Ended]:
         settings = place.settings
         place.started_at, place.start_due = now, None
         try:
             place.handle = self._launch(settings)
         except OSError as error:  # the machine is out of memory or processes: as good as a worker that died at once
-            death = Death(f"it could not be started: {error.strerror}")
+            death = ExitReason(f"it could not be started: {error.strerror}")
             return [Started(settings.worker_id, settings.kind, pid=0), place.died(death, now)]
         return [Started(settings.worker_id, settings.kind, place.handle.pid)]
 
@@ -167,14 +167,14 @@ class _Process:
         self._process = process
         self.pid = process.pid
 
-    def ended(self) -> Death | None:
+    def ended(self) -> ExitReason | None:
         code = self._process.poll()
         if code is None:
             return None
         if code == -signal.SIGXCPU:
-            return Death("killed by SIGXCPU: it used more processor time than its time limit allows", overdue=True)
+            return ExitReason("killed by SIGXCPU: it used more processor time than its time limit allows", overdue=True)
         reason = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
-        return Death(reason, refused=code == EXIT_REFUSED)
+        return ExitReason(reason, refused=code == EXIT_REFUSED)
 
     def let_go(self) -> None:
         if self._process.stdin is not None:

@@ -12,9 +12,10 @@ from typing import Any
 
 import msgspec
 
-from backtestr_broker.core.core import Core, Limits
+from backtestr_broker.core.core import Core
 from backtestr_broker.core.events import Event
 from backtestr_broker.core.records import Restored
+from backtestr_broker.core.settings import CoreSettings
 from backtestr_protocol import __version__
 from backtestr_protocol.worker_channel import WorkerKind
 
@@ -29,7 +30,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
     """What the core was made of. The key is what the recorded frames are signed with: replay verifies them again."""
 
     key: bytes
-    limits: Limits
+    limits: CoreSettings
     workers: dict[WorkerKind, int]
     now: float
     restored: Restored

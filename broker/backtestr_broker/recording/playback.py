@@ -20,12 +20,12 @@ from backtestr_protocol.errors import did_you_mean
 from backtestr_protocol.inspection import RecordedJob, RecordedSession, ReplayedLog, StoryLine
 
 from .format import Skipped, Unreadable, new_core, read_entries, read_header
-from .timeline import Line, Step, Storyteller, Subject
+from .timeline import Line, Step, Subject, Timeline
 
 _encode = msgspec.msgpack.Encoder().encode
 
 
-class Replay:
+class Playback:
     """Iterate it for the steps; afterwards the rest says what became of the core."""
 
     def __init__(self, parts: Iterable[tuple[str, bytes]]) -> None:
@@ -110,8 +110,8 @@ class Replay:
 
 def replayed_log(parts: list[Path], subject: Subject | None, *, all_of_it: bool = False) -> ReplayedLog:
     """Replay a recording, and tell the story of `subject`, or of everything. Raises `OSError` and `Unreadable`."""
-    replay = Replay((part.name, part.read_bytes()) for part in parts)
-    teller = Storyteller()
+    replay = Playback((part.name, part.read_bytes()) for part in parts)
+    teller = Timeline()
     told: dict[tuple[int, int], Line] = {}
     known: set[Subject] = set()
     for step in replay:

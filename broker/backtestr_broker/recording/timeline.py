@@ -89,7 +89,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
         return self.step, self.index
 
 
-class Storyteller:
+class Timeline:
     def __init__(self) -> None:
         self.sessions: dict[str, str] = {}  # every session that was opened, and its client
         self.topics: dict[str, int] = {}  # the last number of each

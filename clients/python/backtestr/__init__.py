@@ -23,10 +23,12 @@ from backtestr_protocol.stream_messages import PriceUpdate
 
 from .client import Client, connect
 from .metrics import Metrics
-from .replay import Replay
+from .replay import PriceReplay
 from .results import Results
 from .run import GapWarning, Run
 from .subscription import Subscription
+
+Replay = PriceReplay  # its name until version 0.1
 
 __all__ = [
     "CircuitOpen",
@@ -37,6 +39,7 @@ __all__ = [
     "IndicatorConfig",
     "Metrics",
     "OfflineQueueFull",
+    "PriceReplay",
     "PriceUpdate",
     "Recovery",
     "Replay",

@@ -26,10 +26,10 @@ from backtestr.core.recovery import Recovery
 from backtestr.core.session import Session
 from backtestr.core.topic_stream import TopicStream
 from backtestr.core.updates import Update, read_message
-from backtestr.io.callback_thread import Listeners
+from backtestr.io.callback_thread import CallbackThread
 from backtestr.io.connection_file import HOW_TO_START, ConnectionFile
 from backtestr.io.error_log import Callback, ErrorLog, ErrorReport
-from backtestr.io.io_thread import Transport
+from backtestr.io.io_thread import IoThread
 from backtestr.io.mailbox import MAX_UNREAD
 from backtestr.state.feed import StateFeed
 from backtestr.state.resolvers import Resolver
@@ -102,7 +102,7 @@ from .algorithm_source import registration
 from .arguments import Instant, as_iso, as_ms
 from .metrics import Metrics, metrics_from_wire
 from .options import wire_options
-from .replay import Rate, Replay, feed_request, replay_request, start_replay
+from .replay import PriceReplay, Rate, feed_request, replay_request, start_replay
 from .results import ALL_TABLES, Results, read_table, results_from_wire
 from .run import STREAMS, Run, Stream
 from .series import covering_all
@@ -191,9 +191,9 @@ class Client:
         used_context = context or self._own_context
         assert used_context is not None
         self.connection_changed = blinker.Signal("the connection's state changed: state, previous")
-        self._listeners = Listeners()
+        self._listeners = CallbackThread()
         self._errors = ErrorLog(self._listeners)
-        self._transport = Transport(
+        self._transport = IoThread(
             session,
             connection,
             file,
@@ -387,7 +387,7 @@ class Client:
         start: Instant | None = None,
         end: Instant | None = None,
         **rate: Unpack[Rate],
-    ) -> Replay:
+    ) -> PriceReplay:
         """Have stored bars published as prices, for everyone who listens; iterate over what this returns to read them.
 
         `end` is exclusive. `rate` is one of `bars_per_second=50`, `speed=60` (times real time, gaps skipped) and

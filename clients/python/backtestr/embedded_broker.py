@@ -19,7 +19,7 @@ import zmq
 from backtestr_broker.broker import Broker
 from backtestr_broker.config import BrokerConfig
 from backtestr_broker.config import load_config as load_broker_config
-from backtestr_broker.io.supervisor import Death, WorkerHandle
+from backtestr_broker.io.supervisor import ExitReason, WorkerHandle
 from backtestr_engine.config import EngineConfig
 from backtestr_engine.config import load_config as load_engine_config
 from backtestr_engine.worker.threads import run_worker
@@ -139,8 +139,8 @@ class _WorkerThread:
         self._thread = threading.Thread(target=work, name=settings.worker_id, daemon=True)
         self._thread.start()
 
-    def ended(self) -> Death | None:
-        return None if self._thread.is_alive() else Death("its thread ended")
+    def ended(self) -> ExitReason | None:
+        return None if self._thread.is_alive() else ExitReason("its thread ended")
 
     def let_go(self) -> None:
         if self._is_held:

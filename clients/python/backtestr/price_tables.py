@@ -9,7 +9,7 @@ import msgspec
 import polars as pl
 
 from backtestr.core.batches import PackedMessages, PriceColumns, joined, price_frame
-from backtestr.core.effects import Block, Delivery, Doubt, Gap, Restarted, StreamMessage
+from backtestr.core.effects import Block, Delivery, Gap, MaybeLost, Restarted, StreamMessage
 from backtestr.core.updates import Update, read_message, read_row, rows_of
 from backtestr.io.mailbox import Mailbox
 from backtestr_protocol.errors import BacktestrError, MessageError, ValidationError
@@ -59,7 +59,7 @@ def frames(mailbox: Mailbox, rows: Iterable[Update]) -> Iterator[pl.DataFrame | 
                 yield from _gathered(map(read_message, (delivery,)), prices)
             case Gap() | Restarted():
                 yield delivery
-            case Doubt():
+            case MaybeLost():
                 pass
 
 

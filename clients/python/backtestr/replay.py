@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypedDict, TypeVar
 
 from backtestr.core.effects import Gap, Restarted
 from backtestr.core.updates import Update
-from backtestr.io.io_thread import Transport
+from backtestr.io.io_thread import IoThread
 from backtestr_protocol import topics
 from backtestr_protocol.errors import NotFound, SystemFault, TimedOut, from_data
 from backtestr_protocol.messages import Contract
@@ -63,14 +63,14 @@ class Rate(TypedDict, total=False):
     as_fast_as_read: bool
 
 
-class Replay:
+class PriceReplay:
     """One replay: iterate over its prices, once and in one thread; steer it from any.
 
     Prices come in order and each once; the iteration ends when the replay has ended and everything was read, and raises
     what made it fail. As a context manager it is stopped at the end of the block.
     """
 
-    def __init__(self, ask: Ask, transport: Transport, asked: StartPriceReplay, started: PriceReplayStarted) -> None:
+    def __init__(self, ask: Ask, transport: IoThread, asked: StartPriceReplay, started: PriceReplayStarted) -> None:
         """Made by `Client.replay`."""
         self._ask = ask
         self._transport = transport
@@ -210,7 +210,7 @@ class Replay:
         when this client leaves."""
         self._subscription.close()
 
-    def __enter__(self) -> Replay:
+    def __enter__(self) -> PriceReplay:
         return self
 
     def __exit__(
@@ -237,7 +237,7 @@ def replay_request(
     )
 
 
-def start_replay(ask: Ask, transport: Transport, asked: StartPriceReplay) -> Replay:
+def start_replay(ask: Ask, transport: IoThread, asked: StartPriceReplay) -> PriceReplay:
     """Have the broker start it, and begin to receive."""
     try:
         started = ask("StartPriceReplay", asked, PriceReplayStarted)
@@ -245,7 +245,7 @@ def start_replay(ask: Ask, transport: Transport, asked: StartPriceReplay) -> Rep
         with contextlib.suppress(NotFound):
             ask("StopPriceReplay", PriceReplayRef(replay_id=asked.replay_id or ""), PriceReplayAccepted)
         raise
-    return Replay(ask, transport, asked, started)
+    return PriceReplay(ask, transport, asked, started)
 
 
 def feed_request(prices: Iterable[PriceUpdate | Mapping[str, Any]]) -> PublishPrices:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 from backtestr.core.effects import Gap, Restarted
 from backtestr.core.updates import Update
-from backtestr.io.io_thread import Transport
-from backtestr.io.mailbox import Reply
+from backtestr.io.io_thread import IoThread
+from backtestr.io.mailbox import PendingReply
 from backtestr_protocol import topics
 from backtestr_protocol.errors import SystemFault, from_data
 from backtestr_protocol.messages import BacktestState, BacktestStatus
@@ -44,13 +44,13 @@ class Run:
     """
 
     def __init__(
-        self, client: Client, transport: Transport, backtest_id: str, *, is_new: bool, watch: Iterable[Stream] = ()
+        self, client: Client, transport: IoThread, backtest_id: str, *, is_new: bool, watch: Iterable[Stream] = ()
     ) -> None:
         """Made by `Client.backtest` and `Client.run`. `watch`: the streams to receive from now on, read or not."""
         self._client = client
         self._transport = transport
         self._id = backtest_id
-        self._end: Reply[BacktestStatus] = transport.follow(backtest_id, is_new=is_new)
+        self._end: PendingReply[BacktestStatus] = transport.follow(backtest_id, is_new=is_new)
         self._watched = {
             stream: Subscription(transport, _TOPICS[stream](backtest_id), "birth" if is_new else "kept", backtest_id)
             for stream in watch

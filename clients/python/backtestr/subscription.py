@@ -7,10 +7,10 @@ from types import TracebackType
 
 import polars as pl
 
-from backtestr.core.effects import Block, Doubt, Gap, Restarted, StreamMessage
+from backtestr.core.effects import Block, Gap, MaybeLost, Restarted, StreamMessage
 from backtestr.core.subscriptions import Since
 from backtestr.core.updates import Update, read_message, read_row, rows_of
-from backtestr.io.io_thread import Transport
+from backtestr.io.io_thread import IoThread
 from backtestr_protocol import topics
 from backtestr_protocol.errors import did_you_mean
 
@@ -38,7 +38,7 @@ class Subscription:
     """
 
     def __init__(
-        self, transport: Transport, prefix: str, since: Since, until: str | None = None, first_seq: int = 1
+        self, transport: IoThread, prefix: str, since: Since, until: str | None = None, first_seq: int = 1
     ) -> None:
         self.prefix = prefix
         self._transport = transport
@@ -50,7 +50,7 @@ class Subscription:
         for row in self._rows:
             return row if isinstance(row, Update) else read_message(row)
         delivery = self._mailbox.peek(timeout)
-        assert not isinstance(delivery, Doubt)  # which is for those who read the latest of each topic
+        assert not isinstance(delivery, MaybeLost)  # which is for those who read the latest of each topic
         if isinstance(delivery, Block):
             rows = iter(rows_of(delivery))  # before it is taken: a Ctrl-C meanwhile costs nothing
             self._mailbox.take(0.0)

@@ -30,11 +30,11 @@ from backtestr_engine.metrics.metrics import (
     annualisation,
     compute_metrics,
 )
-from backtestr_engine.simulation.account import rules, totals
+from backtestr_engine.simulation.account import kernel_rules, totals
 from backtestr_engine.simulation.conventions import Conventions, Options, resolve_options
 from backtestr_engine.simulation.records import BUY, SELL, TRADE, final_states
-from backtestr_engine.simulation.shared_account_loop import PortfolioWalk
-from backtestr_engine.simulation.symbol_loop import Walk
+from backtestr_engine.simulation.shared_account_loop import SharedAccountSimulation
+from backtestr_engine.simulation.symbol_loop import SymbolSimulation
 from backtestr_protocol.errors import InvalidConfiguration, ValidationError
 from backtestr_protocol.messages import BacktestConfig, Timeframe
 from backtestr_protocol.stream_messages import BacktestProgress, EquityCurvePoint
@@ -213,7 +213,7 @@ class Run:
     def __init__(self, plan: Plan, backtest_id: str) -> None:
         self.plan = plan
         self.backtest_id = backtest_id
-        self._walk: Walk | PortfolioWalk | None = None
+        self._walk: SymbolSimulation | SharedAccountSimulation | None = None
         self._peak = -math.inf
         self._peak_at = 0
 
@@ -243,11 +243,11 @@ class Run:
         """Start with signals that were computed elsewhere: those of every symbol, one per bar."""
         config, conventions, panel = self.plan.config, self.plan.options.conventions, self.plan.panel
         _check_wishes(self.plan.algorithm, signals, conventions)
-        kernel_rules = rules(conventions, commission=config.commission, slippage=config.slippage)
+        rules = kernel_rules(conventions, commission=config.commission, slippage=config.slippage)
         if len(signals) == 1:
-            self._walk = Walk(panel.series[0], signals[0], kernel_rules, config.initial_capital)
+            self._walk = SymbolSimulation(panel.series[0], signals[0], rules, config.initial_capital)
         else:
-            self._walk = PortfolioWalk(panel, signals, kernel_rules, config.initial_capital)
+            self._walk = SharedAccountSimulation(panel, signals, rules, config.initial_capital)
 
     @property
     def _fills_at_close(self) -> bool:
@@ -316,13 +316,13 @@ class Run:
             statistics=metrics,
         )
 
-    def _started(self) -> Walk | PortfolioWalk:
+    def _started(self) -> SymbolSimulation | SharedAccountSimulation:
         if self._walk is None:
             self.start()
         assert self._walk is not None
         return self._walk
 
-    def _drawdown(self, walk: Walk | PortfolioWalk) -> float:
+    def _drawdown(self, walk: SymbolSimulation | SharedAccountSimulation) -> float:
         """1 − equity / running peak at the last bar walked, looking only at the bars since the last call."""
         fresh = walk.equity[self._peak_at : walk.bars_walked]
         if len(fresh):

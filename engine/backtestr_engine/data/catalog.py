@@ -48,7 +48,7 @@ class _SeriesKey(NamedTuple):
     end_us: int | None = None
 
 
-class _RecentBars:
+class _BarCache:
     """Series and ranges of them in memory, the least recently used leaving first, at most `capacity_bytes` together."""
 
     def __init__(self, capacity_bytes: int) -> None:
@@ -82,7 +82,7 @@ class Catalog:
 
     def __init__(self, root: Path, *, cache_bytes: int) -> None:
         self._root = root
-        self._recent = _RecentBars(cache_bytes)
+        self._recent = _BarCache(cache_bytes)
 
     def write(self, bars: Bars) -> SeriesInfo:
         """Store `bars` in place of whatever that symbol and timeframe had. Readers see the old file or the new one.

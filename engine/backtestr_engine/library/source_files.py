@@ -37,7 +37,7 @@ def unlimited(what: str, work: Callable[[], T], /) -> T:
     return work()
 
 
-class Problem(msgspec.Struct, frozen=True, kw_only=True):
+class LoadProblem(msgspec.Struct, frozen=True, kw_only=True):
     """Why a file, or one algorithm of it, is not there."""
 
     file: str
@@ -48,7 +48,7 @@ class Loaded(msgspec.Struct, frozen=True):
     """The algorithms of a folder by name, and what was wrong with the rest."""
 
     algorithms: dict[str, Algorithm]
-    problems: list[Problem]
+    problems: list[LoadProblem]
 
 
 def load_file(path: Path) -> list[Algorithm]:
@@ -114,12 +114,12 @@ def load_folder(folder: Path, taken: dict[str, Algorithm], limit: Limit = unlimi
         try:
             found = limit(f"loading {path}", partial(load_file, path))
         except (AlgorithmError, TimedOut) as error:
-            problems.append(Problem(file=str(path), message=error.message))
+            problems.append(LoadProblem(file=str(path), message=error.message))
             continue
         for one in found:
             if one.name in taken or one.name in algorithms:
                 message = f"{path}: there is an algorithm named {one.name!r} already; this one is left out"
-                problems.append(Problem(file=str(path), message=message))
+                problems.append(LoadProblem(file=str(path), message=message))
             else:
                 algorithms[one.name] = one
     return Loaded(algorithms, problems)

@@ -18,12 +18,12 @@ from backtestr_protocol.codec import encoded_payload
 from backtestr_protocol.messages import StreamOptions
 from backtestr_protocol.stream_messages import BacktestProgress
 
-from .column_batches import ColumnRun
-from .payloads import Run
-from .record_encoding import Encoded, Ids, Number, Text, encode_payloads
+from .column_batches import ColumnBatch
+from .payloads import Messages
+from .record_encoding import EncodedMaps, Ids, Number, Text, encode_payloads
 
 
-class Publisher:
+class BacktestStreams:
     """The streams of one backtest. `published` counts, per topic, what is out already."""
 
     def __init__(self, backtest_id: str, panel: Panel, streams: StreamOptions, published: Mapping[str, int]) -> None:
@@ -43,9 +43,9 @@ class Publisher:
         prices = self._prices_topics if self._streams.prices else []
         return [*prices, self._orders_topic, self._positions_topic, self._progress_topic]
 
-    def chunk(self, chunk: Chunk, first_bar: int, stop_bar: int) -> list[tuple[str, Run]]:
+    def chunk(self, chunk: Chunk, first_bar: int, stop_bar: int) -> list[tuple[str, Messages]]:
         """What happened on rows [first_bar, stop_bar) of the panel."""
-        runs: list[tuple[str, Run]] = []
+        runs: list[tuple[str, Messages]] = []
         if self._streams.prices:
             for topic, series in zip(self._prices_topics, self._panel.series, strict=True):
                 bars = self._within(series, first_bar, stop_bar)
@@ -60,9 +60,9 @@ class Publisher:
             runs.append((self._positions_topic, self._encoded_positions(positions)))
         return runs
 
-    def progress(self, progress: BacktestProgress) -> tuple[str, Run]:
+    def progress(self, progress: BacktestProgress) -> tuple[str, Messages]:
         payload = encoded_payload("BacktestProgress", progress)
-        return self._progress_topic, Encoded(payload, np.array([len(payload)]))
+        return self._progress_topic, EncodedMaps(payload, np.array([len(payload)]))
 
     def _within(self, bars: Bars, first_row: int, stop_row: int) -> Bars:
         times = self._panel.timestamp
@@ -82,7 +82,7 @@ class Publisher:
         self._skip[topic] -= skipped
         return skipped
 
-    def _encoded_orders(self, orders: np.ndarray) -> Encoded:
+    def _encoded_orders(self, orders: np.ndarray) -> EncodedMaps:
         filled = orders["status"] == STATUSES.index("filled")
         return encode_payloads(
             "OrderUpdate",
@@ -103,7 +103,7 @@ class Publisher:
             Ids("orderId", orders["order_id"]),
         )
 
-    def _encoded_positions(self, positions: np.ndarray) -> Encoded:
+    def _encoded_positions(self, positions: np.ndarray) -> EncodedMaps:
         return encode_payloads(
             "PositionUpdate",
             {
@@ -121,7 +121,7 @@ class Publisher:
         )
 
 
-def encoded_prices(bars: Bars, **source: str) -> Encoded:
+def encoded_prices(bars: Bars, **source: str) -> EncodedMaps:
     """A PriceUpdate for each bar. A bar has no quotes: bid, ask and last are its close. `source` says who publishes
     them, under its name on the wire."""
     return encode_payloads(
@@ -140,9 +140,9 @@ def encoded_prices(bars: Bars, **source: str) -> Encoded:
     )
 
 
-def price_columns(bars: Bars, **source: str) -> ColumnRun:
+def price_columns(bars: Bars, **source: str) -> ColumnBatch:
     """The same as columns."""
-    return ColumnRun(
+    return ColumnBatch(
         "PriceUpdate",
         {"symbol": bars.symbol, "timeframe": bars.timeframe, **source},
         {

@@ -23,9 +23,9 @@ from backtestr_protocol.payload_compression import Priority
 from backtestr_protocol.system_status import BatchingStatus
 from backtestr_protocol.worker_channel import Published
 
-from .column_batches import ColumnRun
-from .payloads import Packer, Run
-from .record_encoding import Encoded
+from .column_batches import ColumnBatch
+from .payloads import Messages, Packer
+from .record_encoding import EncodedMaps
 
 # A thousand symbols may each have most of a batch waiting: beyond this all of it goes out, early and in small batches.
 MAX_HELD_BYTES = 8 << 20
@@ -67,7 +67,7 @@ def default_setting(options: BatchOptions) -> Setting:
     return Setting(options.max_messages, options.target_latency_ms)
 
 
-class _Flow:
+class _TopicClassState:
     """One class of topics: its options, the setting in force, and what was counted."""
 
     __slots__ = ("batches", "latency", "messages", "options", "setting", "urgency")
@@ -85,10 +85,10 @@ class _Held:
 
     __slots__ = ("count", "flow", "percent", "runs", "since")
 
-    def __init__(self, flow: _Flow, since: float) -> None:
+    def __init__(self, flow: _TopicClassState, since: float) -> None:
         self.flow = flow
         self.since = since
-        self.runs: list[Run] = []
+        self.runs: list[Messages] = []
         self.count = 0
         self.percent: float | None = None
 
@@ -103,12 +103,12 @@ class Batcher:
     """`classes`: the options of each class of topics by what its topics begin with (`"orders"`)."""
 
     def __init__(self, classes: Mapping[str, BatchOptions], packer: Packer) -> None:
-        self._flows = {name: _Flow(options) for name, options in classes.items()}
+        self._flows = {name: _TopicClassState(options) for name, options in classes.items()}
         self._packer = packer
         self._held: dict[str, _Held] = {}
         self._held_bytes = 0
 
-    def add(self, topic: str, run: Run, now: float, progress_percent: float | None = None) -> list[Publication]:
+    def add(self, topic: str, run: Messages, now: float, progress_percent: float | None = None) -> list[Publication]:
         """Take in further messages of a topic; what became whole batches. `progress_percent`: how far a backtest is
         with the last of them."""
         flow = self._flows[topic.partition(".")[0]]
@@ -206,7 +206,7 @@ class Batcher:
             assert 0 < held.count < held.flow.options.max_messages
 
 
-def at_once(topic: str, run: Encoded, options: BatchOptions, packer: Packer) -> list[Publication]:
+def at_once(topic: str, run: EncodedMaps, options: BatchOptions, packer: Packer) -> list[Publication]:
     """All of `run`, in batches as large as its class allows: for what fell due together and waited for that."""
     sent: list[Publication] = []
     for first in range(0, len(run), options.max_messages):
@@ -216,7 +216,7 @@ def at_once(topic: str, run: Encoded, options: BatchOptions, packer: Packer) -> 
     return sent
 
 
-def _continues(held: Run, run: Run) -> bool:
-    if isinstance(held, ColumnRun) and isinstance(run, ColumnRun):
+def _continues(held: Messages, run: Messages) -> bool:
+    if isinstance(held, ColumnBatch) and isinstance(run, ColumnBatch):
         return held.continues(run)
     return type(held) is type(run)

@@ -15,7 +15,7 @@ from backtestr_protocol.codec import encode, encoded_payload
 from backtestr_protocol.stream_messages import Column
 
 
-class ColumnRun(msgspec.Struct, frozen=True):
+class ColumnBatch(msgspec.Struct, frozen=True):
     """`count` messages of one type: by field an array of `count` float64 or int64, or the value that all have."""
 
     type_name: str
@@ -26,17 +26,17 @@ class ColumnRun(msgspec.Struct, frozen=True):
     def __len__(self) -> int:
         return self.count
 
-    def cut(self, first: int, stop: int) -> ColumnRun:
+    def cut(self, first: int, stop: int) -> ColumnBatch:
         """The messages [first, stop), copied: what is kept must not keep the whole alive."""
         arrays = {name: values[first:stop].copy() for name, values in self.arrays.items()}
-        return ColumnRun(self.type_name, self.constants, arrays, stop - first)
+        return ColumnBatch(self.type_name, self.constants, arrays, stop - first)
 
     @property
     def size(self) -> int:
         """Bytes, of the arrays alone."""
         return sum(values.nbytes for values in self.arrays.values())
 
-    def continues(self, other: ColumnRun) -> bool:
+    def continues(self, other: ColumnBatch) -> bool:
         """Whether both can stand in one batch."""
         return (self.type_name, self.constants) == (other.type_name, other.constants)
 
@@ -47,7 +47,7 @@ class ColumnRun(msgspec.Struct, frozen=True):
         return encoded_payload(self.type_name, {**self.constants, **values})
 
 
-def encoded_columns(runs: Sequence[ColumnRun]) -> bytes:
+def encoded_columns(runs: Sequence[ColumnBatch]) -> bytes:
     """The MessagePack of a batch's `columns`, of runs that continue each other."""
     first = runs[0]
     columns: dict[str, Column | str] = dict(first.constants)

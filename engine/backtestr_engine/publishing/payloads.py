@@ -11,10 +11,10 @@ from backtestr_protocol.codec import encoded_payload
 from backtestr_protocol.payload_compression import Priority, Thresholds, compress, level_for
 from backtestr_protocol.system_status import CompressionStatus
 
-from .column_batches import ColumnRun, encoded_columns
-from .record_encoding import Encoded
+from .column_batches import ColumnBatch, encoded_columns
+from .record_encoding import EncodedMaps
 
-Run = Encoded | ColumnRun
+Messages = EncodedMaps | ColumnBatch
 _Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 
@@ -38,16 +38,16 @@ class Packer:
         self._batches = self._bytes_in = self._bytes_out = 0
         self._seconds = 0.0
 
-    def payload(self, runs: Sequence[Run], count: int, priority: Priority, compression_bytes: int) -> bytes:
+    def payload(self, runs: Sequence[Messages], count: int, priority: Priority, compression_bytes: int) -> bytes:
         """`runs` that continue each other, `count` messages in all, as one stream payload."""
-        if isinstance(runs[0], ColumnRun):
-            columns = cast("Sequence[ColumnRun]", runs)
+        if isinstance(runs[0], ColumnBatch):
+            columns = cast("Sequence[ColumnBatch]", runs)
             if count == 1:
                 return columns[0].single()
             raw = encoded_columns(columns)
             fields: dict[str, int | str] = {"count": count, "rawBytes": len(raw), "type": columns[0].type_name}
             return self._batch(fields, "columns", raw, priority, compression_bytes)
-        messages = b"".join([run.data for run in cast("Sequence[Encoded]", runs)])
+        messages = b"".join([run.data for run in cast("Sequence[EncodedMaps]", runs)])
         if count == 1:
             return messages
         raw = _array_header(count) + messages

@@ -43,7 +43,7 @@ class Text(msgspec.Struct, frozen=True):
 Field = Number | Text | str
 
 
-class Encoded(msgspec.Struct, frozen=True):
+class EncodedMaps(msgspec.Struct, frozen=True):
     """Maps one after another in `data`; `ends[i]` is where map i ends."""
 
     data: bytes
@@ -56,10 +56,10 @@ class Encoded(msgspec.Struct, frozen=True):
     def size(self) -> int:
         return len(self.data)
 
-    def cut(self, first: int, stop: int) -> Encoded:
+    def cut(self, first: int, stop: int) -> EncodedMaps:
         """Maps [first, stop), which do not keep the others."""
         begin = int(self.ends[first - 1]) if first else 0
-        return Encoded(self.between(first, stop), self.ends[first:stop] - begin)
+        return EncodedMaps(self.between(first, stop), self.ends[first:stop] - begin)
 
     def between(self, first: int, stop: int) -> bytes:
         """The bytes of maps [first, stop)."""
@@ -74,14 +74,14 @@ class Ids(msgspec.Struct, frozen=True):
     values: Integers
 
 
-def encode_payloads(type_name: str, fields: Mapping[str, Field], count: int, ids: Ids | None = None) -> Encoded:
+def encode_payloads(type_name: str, fields: Mapping[str, Field], count: int, ids: Ids | None = None) -> EncodedMaps:
     """`count` payloads `{"type": type_name, "data": {field: value, …, id name: id}}`.
 
     `fields`: up to 14 of them; a plain string is the same in every record. All columns have `count` values.
     """
     assert len(fields) <= 14, "a map of up to 15 keys has one byte of header"
     if not count:
-        return Encoded(b"", np.zeros(0, dtype=np.int64))
+        return EncodedMaps(b"", np.zeros(0, dtype=np.int64))
     found, shape = _numbered(_shapes(fields, count))
     numbers = [field for field in fields.values() if isinstance(field, Number)]
     templates = [_template(type_name, fields, ids.name if ids else None, int(one)) for one in found]
@@ -100,7 +100,7 @@ def encode_payloads(type_name: str, fields: Mapping[str, Field], count: int, ids
     ends = np.empty(count, dtype=np.int64)
     id_values = ids.values.astype(np.uint64) if ids else np.zeros(0, dtype=np.uint64)
     written = _fill(out, ends, shape, bodies, lengths, places, values, id_values)
-    return Encoded(out[:written].tobytes(), ends)
+    return EncodedMaps(out[:written].tobytes(), ends)
 
 
 def _shapes(fields: Mapping[str, Field], count: int) -> Integers:

@@ -117,7 +117,7 @@ REVERSE, CLOSE, IGNORE = range(3)
 _ON_OPPOSITE = {"reverse": REVERSE, "close": CLOSE, "ignore": IGNORE}
 
 
-def rules(conventions: Conventions, *, commission: float, slippage: float) -> Records:
+def kernel_rules(conventions: Conventions, *, commission: float, slippage: float) -> Records:
     """The conventions as the kernel reads them: one record of `RULES`."""
     repeated = conventions.cross_ties == "fire"
     record = np.zeros(1, dtype=RULES)

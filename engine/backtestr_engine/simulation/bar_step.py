@@ -24,10 +24,10 @@ from backtestr_engine.data.arrays import Bytes, Floats, Integers
 
 from .account import IGNORE, REVERSE
 from .costs import FIRST_PART, MINIMUM_QUANTITY, listed_fee, slipped
-from .execution import IMMATERIAL, Log, close_position, emit_order, open_position, shortfall
+from .execution import IMMATERIAL, EventBuffers, close_position, emit_order, open_position, shortfall
 from .numba_kernel import inlined_kernel, kernel
 from .pending_orders import cancel, expire, pending_price, place, reached, withdraw
-from .protective_exits import guard, protect, risked_at, set_levels, unguard
+from .protective_exits import arm_exits, disarm_exits, protect, risked_at, set_levels
 from .records import BUY, END_OF_DATA, MARKET, NO_NEXT_BAR, NO_REASON, OPEN_AT_END, SELL, STOP
 
 
@@ -41,7 +41,7 @@ class Prices(NamedTuple):
     close: Floats
 
 
-class Wishes(NamedTuple):
+class SignalColumns(NamedTuple):
     """What the algorithm wants, bar by bar: `signals.Signals` as the kernel reads it.
 
     `levels`: rows stop loss, take profit, trailing stop (fractions, 0 is none), limit and stop price (NaN is none),
@@ -54,18 +54,20 @@ class Wishes(NamedTuple):
 
 
 @inlined_kernel
-def at_open(bar: int, first: int, prices: Prices, wishes: Wishes, rule: Any, state: Any, log: Log) -> None:
+def at_open(
+    bar: int, first: int, prices: Prices, wishes: SignalColumns, rule: Any, state: Any, log: EventBuffers
+) -> None:
     """Fill at the open what the bar before asks for."""
     if rule.fill_at_close or bar == first or wishes.flags[bar - 1] == 0:
         return
     opened = state.positions_opened
-    _obey(bar - 1, prices.open[bar], prices.timestamp[bar], wishes, rule, state, log)
+    _execute_signal(bar - 1, prices.open[bar], prices.timestamp[bar], wishes, rule, state, log)
     if state.positions_opened != opened:
-        guard(bar - 1, bar, True, prices.close, wishes.levels, rule, state)
+        arm_exits(bar - 1, bar, True, prices.close, wishes.levels, rule, state)
 
 
 @inlined_kernel
-def within(bar: int, prices: Prices, wishes: Wishes, rule: Any, state: Any, log: Log) -> bool:
+def within(bar: int, prices: Prices, wishes: SignalColumns, rule: Any, state: Any, log: EventBuffers) -> bool:
     """Protect the position, then see whether the waiting order is reached. Says whether a protective exit was hit
     before that."""
     if not state.guarded and state.pending_side == 0:
@@ -78,9 +80,9 @@ def within(bar: int, prices: Prices, wishes: Wishes, rule: Any, state: Any, log:
         opened = state.positions_opened
         signal_bar = state.pending_bar
         risked = risked_at(signal_bar, wishes.levels)
-        market = _await(bar, open, high, low, risked, time, rule, state, log)
+        market = _fill_pending(bar, open, high, low, risked, time, rule, state, log)
         if state.positions_opened != opened:
-            guard(signal_bar, bar, market == open, prices.close, wishes.levels, rule, state)
+            arm_exits(signal_bar, bar, market == open, prices.close, wishes.levels, rule, state)
             if state.guarded:
                 protect(bar, open, high, low, time, rule, state, log)
     return stopped
@@ -88,7 +90,7 @@ def within(bar: int, prices: Prices, wishes: Wishes, rule: Any, state: Any, log:
 
 @inlined_kernel
 def at_close(
-    bar: int, last: int, stopped: bool, prices: Prices, wishes: Wishes, rule: Any, state: Any, log: Log
+    bar: int, last: int, stopped: bool, prices: Prices, wishes: SignalColumns, rule: Any, state: Any, log: EventBuffers
 ) -> None:
     """Take up the bar's own signal, and end what the data end. `stopped`: `within` saw a protective exit."""
     flags, close, time = wishes.flags[bar], prices.close[bar], prices.timestamp[bar]
@@ -102,12 +104,12 @@ def at_close(
                 place(opens, bar, close, risked_at(bar, wishes.levels), wishes.levels, time, rule, state, log)
         if rule.fill_at_close:
             opened = state.positions_opened
-            _obey(bar, close, time, wishes, rule, state, log)
+            _execute_signal(bar, close, time, wishes, rule, state, log)
             if state.positions_opened != opened:
-                guard(bar, bar, False, prices.close, wishes.levels, rule, state)
+                arm_exits(bar, bar, False, prices.close, wishes.levels, rule, state)
     if bar == last:
         if rule.close_at_end and state.quantity != 0.0:
-            _leave(prices.open[bar] if rule.end_at_open else close, time, END_OF_DATA, rule, state, log)
+            _close_at_market(prices.open[bar] if rule.end_at_open else close, time, END_OF_DATA, rule, state, log)
         if state.pending_side != 0:
             cancel(OPEN_AT_END, time, rule, state, log)
         if flags != 0 and not rule.fill_at_close:
@@ -135,7 +137,7 @@ def decide(flags: int, rule: Any, quantity: float) -> tuple[bool, int]:
 
 
 @kernel
-def towards(target: float, market: float, rule: Any, state: Any) -> tuple[float, int, float]:
+def order_to_target(target: float, market: float, rule: Any, state: Any) -> tuple[float, int, float]:
     """What brings the position to `target`, a signed fraction of equity: the units to close, the side to open (0: none)
     and how many units of that. An account without equity holds nothing."""
     if rule.entry_flags == 0:
@@ -160,11 +162,13 @@ def towards(target: float, market: float, rule: Any, state: Any) -> tuple[float,
 
 
 @inlined_kernel
-def _obey(bar: int, market: float, time: int, wishes: Wishes, rule: Any, state: Any, log: Log) -> None:
+def _execute_signal(
+    bar: int, market: float, time: int, wishes: SignalColumns, rule: Any, state: Any, log: EventBuffers
+) -> None:
     """Do what the signals of `bar` ask at the price of the market, except entries that wait for their own."""
     flags = wishes.flags[bar]
     if flags & TARGET != 0:
-        closing, opens, named = towards(wishes.targets[bar], market, rule, state)
+        closing, opens, named = order_to_target(wishes.targets[bar], market, rule, state)
     else:
         closes, opens = decide(flags, rule, state.quantity)
         closing, named = abs(state.quantity) if closes else 0.0, np.nan
@@ -189,7 +193,7 @@ def _exchange(
     time: int,
     rule: Any,
     state: Any,
-    log: Log,
+    log: EventBuffers,
 ) -> None:
     """Close `closing` units of the position, open on side `opens` (0: none; `named` as for `size_of`), or both, and
     emit the order that did it."""
@@ -206,7 +210,7 @@ def _exchange(
         if closed < asked:
             reason = shortfall(side, closed)
         if state.quantity == 0.0:
-            unguard(state)
+            disarm_exits(state)
         elif state.guarded:
             set_levels(rule, state)
         ends = opens == 0 or closed < asked
@@ -233,8 +237,8 @@ def _exchange(
 
 
 @kernel
-def _await(
-    bar: int, opened: float, high: float, low: float, risked: float, time: int, rule: Any, state: Any, log: Log
+def _fill_pending(
+    bar: int, opened: float, high: float, low: float, risked: float, time: int, rule: Any, state: Any, log: EventBuffers
 ) -> float:
     """Fill the pending order if `bar` reaches its price, or let it expire: the market's price of the fill, or NaN."""
     market = reached(opened, high, low, rule, state)
@@ -250,7 +254,7 @@ def _await(
 
 
 @kernel
-def _leave(market: float, time: int, reason: int, rule: Any, state: Any, log: Log) -> None:
+def _close_at_market(market: float, time: int, reason: int, rule: Any, state: Any, log: EventBuffers) -> None:
     """Close the position by a market order, for that reason."""
     side = SELL if state.quantity > 0.0 else BUY
     asked = abs(state.quantity)
@@ -258,17 +262,17 @@ def _leave(market: float, time: int, reason: int, rule: Any, state: Any, log: Lo
     filled, fee = close_position(asked, price, market, time, rule, state, log)
     if filled < asked:
         reason = shortfall(side, filled)
-    unguard(state)
+    disarm_exits(state)
     emit_order(side, MARKET, asked, market, market, price, filled, fee, reason, 0, time, state, log)
 
 
 @kernel
-def _refuse(bar: int, price: float, time: int, wishes: Wishes, rule: Any, state: Any, log: Log) -> None:
+def _refuse(bar: int, price: float, time: int, wishes: SignalColumns, rule: Any, state: Any, log: EventBuffers) -> None:
     """Reject what the signals of the last bar ask for: there is no next open."""
     flags = wishes.flags[bar]
     asked = abs(state.quantity)
     if flags & TARGET != 0:
-        closing, opens, named = towards(wishes.targets[bar], price, rule, state)
+        closing, opens, named = order_to_target(wishes.targets[bar], price, rule, state)
         closes, asked = closing > 0.0, closing + (named if opens != 0 else 0.0)
     else:
         closes, opens = decide(flags, rule, state.quantity)

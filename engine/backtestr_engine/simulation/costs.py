@@ -49,25 +49,25 @@ def fee_of(quantity: float, price: float, rule: Any) -> float:
 
 
 @kernel
-def further_fee(quantity: float, price: float, listed: float, rule: Any) -> float:
-    """The fee of a second part of an order that is listed at `listed` so far, or at `FIRST_PART`."""
-    if listed == FIRST_PART:
+def further_fee(quantity: float, price: float, fee_so_far: float, rule: Any) -> float:
+    """The fee of a second part of an order that is listed at `fee_so_far` so far, or at `FIRST_PART`."""
+    if fee_so_far == FIRST_PART:
         return fee_of(quantity, price, rule)
-    together = listed + quantity * price * rule.commission + quantity * rule.commission_per_unit
-    fee: float = max(together, rule.commission_minimum) - max(listed, rule.commission_minimum)
+    together = fee_so_far + quantity * price * rule.commission + quantity * rule.commission_per_unit
+    fee: float = max(together, rule.commission_minimum) - max(fee_so_far, rule.commission_minimum)
     return fee
 
 
 @kernel
-def affordable(cash: float, price: float, listed: float, leverage: float, rule: Any) -> float:
-    """The most units that `cash` pays for at `price`, fee included; `listed` as for `further_fee`.
+def affordable(cash: float, price: float, fee_so_far: float, leverage: float, rule: Any) -> float:
+    """The most units that `cash` pays for at `price`, fee included; `fee_so_far` as for `further_fee`.
 
     q · price / leverage + fee ≤ cash holds when it holds with the listed fee and with the minimum: the smaller of two
     bounds.
     """
     base, charged = rule.commission_fixed, 0.0
-    if listed != FIRST_PART:
-        base, charged = listed, max(listed, rule.commission_minimum)
+    if fee_so_far != FIRST_PART:
+        base, charged = fee_so_far, max(fee_so_far, rule.commission_minimum)
     quantity = (cash - base + charged) / ((1.0 / leverage + rule.commission) * price + rule.commission_per_unit)
     if rule.commission_minimum > 0.0:
         quantity = min(quantity, (cash - rule.commission_minimum + charged) * leverage / price)
@@ -102,10 +102,10 @@ def free_cash(side: int, price: float, rule: Any, state: Any) -> float:
 
 
 @kernel
-def brings_less_than_its_fee(quantity: float, price: float, listed: float, rule: Any) -> bool:
-    """Whether selling would cost cash, which is refused where orders are cut to what cash allows; `listed` as for
+def brings_less_than_its_fee(quantity: float, price: float, fee_so_far: float, rule: Any) -> bool:
+    """Whether selling would cost cash, which is refused where orders are cut to what cash allows; `fee_so_far` as for
     `further_fee`."""
-    costs: bool = rule.cut and quantity * price < further_fee(quantity, price, listed, rule)
+    costs: bool = rule.cut and quantity * price < further_fee(quantity, price, fee_so_far, rule)
     return costs
 
 
@@ -116,24 +116,24 @@ def size_of(
     market: float,
     free: float,
     worth: float,
-    listed: float,
+    fee_so_far: float,
     risked: float,
-    named: float,
+    target_quantity: float,
     rule: Any,
 ) -> tuple[float, float, int]:
     """The quantity wanted, what `free` cash pays for of it at `price`, and why less.
 
     `price` is the `market`'s after slippage. all_in: what free cash pays for, costs included; fraction: what size_value
     of `worth` does. units and value: size_value units, or money's worth of them; risk: as many as lose size_value of
-    `worth` when the price goes `risked` (a fraction) the wrong way. `named` units instead where that is not NaN: they
-    are as many as an algorithm's target asks for, which cash may cut. Of all these a buy needs its cost in cash; so
+    `worth` when the price goes `risked` (a fraction) the wrong way. `target_quantity` units instead where that is not NaN:
+    they are as many as an algorithm's target asks for, which cash may cut. Of all these a buy needs its cost in cash; so
     does a sale short, when it needs collateral.
     """
     budget = max(free, 0.0)
-    most = affordable(budget, price, listed, rule.leverage, rule)
+    most = affordable(budget, price, fee_so_far, rule.leverage, rule)
     cut = rule.cut
-    if not np.isnan(named):
-        wanted = named
+    if not np.isnan(target_quantity):
+        wanted = target_quantity
         cut = True
     elif rule.size == UNITS:
         wanted = rule.size_value
@@ -150,7 +150,7 @@ def size_of(
         if rule.share_of_cash and side == SELL:  # vectorbt's: a part of the units, not of the money
             wanted = rule.size_value * most
         else:
-            wanted = affordable(rule.size_value * max(worth, 0.0), price, listed, rule.leverage, rule)
+            wanted = affordable(rule.size_value * max(worth, 0.0), price, fee_so_far, rule.leverage, rule)
     else:
         wanted = most
     if rule.cost_per_unit and rule.size > FRACTION and wanted >= 1.0:
@@ -159,7 +159,7 @@ def size_of(
         wanted = np.floor(wanted)
         most = np.floor(most)
     needs_cash = side == BUY or rule.short_collateral
-    if free < MINIMUM_QUANTITY * price and (needs_cash or (np.isnan(named) and rule.size <= FRACTION)):
+    if free < MINIMUM_QUANTITY * price and (needs_cash or (np.isnan(target_quantity) and rule.size <= FRACTION)):
         return wanted, 0.0, NO_CASH
     quantity = wanted
     reason = NO_REASON
@@ -170,6 +170,6 @@ def size_of(
         reason = CUT
     if quantity < MINIMUM_QUANTITY:
         return wanted, 0.0, NO_CASH if reason == CUT else TOO_SMALL
-    if side == SELL and brings_less_than_its_fee(quantity, price, listed, rule):
+    if side == SELL and brings_less_than_its_fee(quantity, price, fee_so_far, rule):
         return wanted, 0.0, FEE_TOO_HIGH
     return wanted, quantity, reason

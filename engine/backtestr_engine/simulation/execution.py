@@ -29,7 +29,7 @@ IMMATERIAL = 1e-9
 """Of equity: what an order lacks of what was wanted is rounding, and no intent, when it is worth less than that."""
 
 
-class Log(NamedTuple):
+class EventBuffers(NamedTuple):
     """Where a walk writes its records; `counts` says how many orders, positions and trades there are."""
 
     orders: Any
@@ -49,7 +49,7 @@ def open_position(
     time: int,
     rule: Any,
     state: Any,
-    log: Log,
+    log: EventBuffers,
 ) -> tuple[float, float, float, int]:
     """Open a position from flat, or add to one on its side; `listed` is the listed fee of the close that began the
     order, or `FIRST_PART`.
@@ -90,7 +90,7 @@ def open_position(
 
 @kernel
 def close_position(
-    asked: float, price: float, market: float, time: int, rule: Any, state: Any, log: Log
+    asked: float, price: float, market: float, time: int, rule: Any, state: Any, log: EventBuffers
 ) -> tuple[float, float]:
     """Close `asked` units of the position, or what cash allows of them when a cover is cut, or none when a sale would
     cost cash and orders are cut. Returns the quantity closed and the fee."""
@@ -143,7 +143,7 @@ def shortfall(side: int, filled: float) -> int:
 
 
 @kernel
-def _emit_position(state: Any, market: float, time: int, log: Log) -> None:
+def _emit_position(state: Any, market: float, time: int, log: EventBuffers) -> None:
     position = log.positions[log.counts[1]]
     position.position_id = state.position_id
     position.symbol = state.symbol
@@ -170,7 +170,7 @@ def emit_order(
     order_id: int,
     time: int,
     state: Any,
-    log: Log,
+    log: EventBuffers,
 ) -> None:
     """Record the end of an order: filled when `filled` is above 0, else rejected. Id 0 stands for a new order's.
 

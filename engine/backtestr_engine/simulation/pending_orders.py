@@ -15,7 +15,7 @@ from backtestr_engine.algorithms.signals import EXIT, SHORT_EXIT
 from backtestr_engine.data.arrays import Floats
 
 from .costs import FIRST_PART, size_of
-from .execution import Log
+from .execution import EventBuffers
 from .numba_kernel import kernel
 from .records import (
     BUY,
@@ -34,7 +34,7 @@ from .records import (
 
 
 @kernel
-def _emit(status: int, reason: int, time: int, rule: Any, state: Any, log: Log) -> None:
+def _emit(status: int, reason: int, time: int, rule: Any, state: Any, log: EventBuffers) -> None:
     order = log.orders[log.counts[0]]
     order.order_id = state.pending_id
     order.timestamp = time
@@ -59,14 +59,14 @@ def pending_price(rule: Any, state: Any) -> float:
 
 
 @kernel
-def cancel(reason: int, time: int, rule: Any, state: Any, log: Log) -> None:
+def cancel(reason: int, time: int, rule: Any, state: Any, log: EventBuffers) -> None:
     """End the pending order unfilled."""
     _emit(CANCELLED, reason, time, rule, state, log)
     state.pending_side = 0
 
 
 @kernel
-def withdraw(flags: int, time: int, rule: Any, state: Any, log: Log) -> None:
+def withdraw(flags: int, time: int, rule: Any, state: Any, log: EventBuffers) -> None:
     """Cancel the pending order when the signals ask for an exit of its side."""
     if flags & (EXIT if state.pending_side == BUY else SHORT_EXIT) != 0:
         cancel(WITHDRAWN, time, rule, state, log)
@@ -74,7 +74,15 @@ def withdraw(flags: int, time: int, rule: Any, state: Any, log: Log) -> None:
 
 @kernel
 def place(
-    side: int, bar: int, close: float, risked: float, levels: Floats, time: int, rule: Any, state: Any, log: Log
+    side: int,
+    bar: int,
+    close: float,
+    risked: float,
+    levels: Floats,
+    time: int,
+    rule: Any,
+    state: Any,
+    log: EventBuffers,
 ) -> None:
     """Place an order for an entry on `bar`, in place of the one that is pending."""
     if state.pending_side != 0:
@@ -140,7 +148,7 @@ def awaited(rule: Any, state: Any) -> tuple[float, float]:
 
 
 @kernel
-def expire(bar: int, time: int, rule: Any, state: Any, log: Log) -> None:
+def expire(bar: int, time: int, rule: Any, state: Any, log: EventBuffers) -> None:
     """Cancel the pending order after the last bar that it is valid for."""
     if rule.valid_bars > 0 and bar - state.pending_bar >= rule.valid_bars:
         cancel(EXPIRED, time, rule, state, log)

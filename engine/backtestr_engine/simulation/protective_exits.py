@@ -16,7 +16,7 @@ from backtestr_engine.data.arrays import Floats
 
 from .account import ENTRY_CLOSE, FILL_PRICE
 from .costs import slipped
-from .execution import Log, close_position, emit_order, shortfall
+from .execution import EventBuffers, close_position, emit_order, shortfall
 from .numba_kernel import kernel
 from .records import (
     BUY,
@@ -44,7 +44,7 @@ def risked_at(bar: int, levels: Floats) -> float:
 
 
 @kernel
-def guard(signal_bar: int, bar: int, at_open: bool, close: Floats, levels: Floats, rule: Any, state: Any) -> None:
+def arm_exits(signal_bar: int, bar: int, at_open: bool, close: Floats, levels: Floats, rule: Any, state: Any) -> None:
     """Protect the position that was just opened on `bar`, at its open or later, for a signal on `signal_bar`."""
     column = min(signal_bar, levels.shape[1] - 1)
     state.stop_loss, state.take_profit, state.trailing_stop = levels[0, column], levels[1, column], levels[2, column]
@@ -65,7 +65,7 @@ def guard(signal_bar: int, bar: int, at_open: bool, close: Floats, levels: Float
 
 
 @kernel
-def unguard(state: Any) -> None:
+def disarm_exits(state: Any) -> None:
     """Take all protection away."""
     state.stop_loss = state.take_profit = state.trailing_stop = 0.0
     state.guarded = False
@@ -101,7 +101,9 @@ def set_levels(rule: Any, state: Any) -> None:
 
 
 @kernel
-def protect(bar: int, opened: float, high: float, low: float, time: int, rule: Any, state: Any, log: Log) -> bool:
+def protect(
+    bar: int, opened: float, high: float, low: float, time: int, rule: Any, state: Any, log: EventBuffers
+) -> bool:
     """End the open position if `bar` reaches one of its levels, and let the trailing stop follow. Says whether one was
     reached.
 
@@ -139,7 +141,7 @@ def protect(bar: int, opened: float, high: float, low: float, time: int, rule: A
         emit_order(side, order_type, asked, level, market, price, filled, fee, reason, 0, time, state, log)
         ended = True
         if state.quantity == 0.0:
-            unguard(state)
+            disarm_exits(state)
             return True
         set_levels(rule, state)
     if state.trailing_stop > 0.0 and bar >= state.trails_from:

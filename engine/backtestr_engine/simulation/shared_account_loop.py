@@ -19,8 +19,8 @@ from backtestr_engine.data.arrays import Booleans, Floats, Integers, Records
 from backtestr_engine.data.panel import Panel
 
 from .account import FRACTION, UNITS, VALUE, new_account
-from .bar_step import Prices, Wishes, at_close, at_open, decide, within
-from .execution import Log
+from .bar_step import Prices, SignalColumns, at_close, at_open, decide, within
+from .execution import EventBuffers
 from .numba_kernel import cached_kernel, inlined_kernel, kernel
 from .records import MARKET, SELL
 from .symbol_loop import EventLog, Events, kept_flags, levels
@@ -49,7 +49,7 @@ class _Queue(NamedTuple):
     stopped: Booleans
 
 
-class PortfolioWalk:
+class SharedAccountSimulation:
     """A walk over a panel with the signals of each of its symbols, as `walk.Walk` over one; `bars_walked` are rows."""
 
     def __init__(self, panel: Panel, signals: Sequence[Signals], rules: Records, initial_capital: float) -> None:
@@ -65,7 +65,7 @@ class PortfolioWalk:
         self._firsts = np.cumsum([0, *(len(bars) for bars in panel.series)])
         self.account["cursor"] = self._firsts[:-1]
         flags = np.concatenate([kept_flags(one, rules) for one in signals])
-        self._wishes = Wishes(flags, _levels(signals, rules), _targets(signals))
+        self._wishes = SignalColumns(flags, _levels(signals, rules), _targets(signals))
         self._rules = rules
         self._events = EventLog(int(np.count_nonzero(flags)), len(flags), symbols, rules)
         self._queue = _Queue(
@@ -122,13 +122,13 @@ def _walk_together(
     times: Integers,
     firsts: Integers,
     prices: Prices,
-    wishes: Wishes,
+    wishes: SignalColumns,
     equity: Floats,
     rules: Any,
     account: Any,
     books: Any,
     queue: _Queue,
-    log: Log,
+    log: EventBuffers,
     start: int,
     stop: int,
 ) -> None:
@@ -163,7 +163,7 @@ def _walk_together(
 
 
 @inlined_kernel
-def _does_anything(bar: int, first: int, last: int, prices: Prices, wishes: Wishes, state: Any) -> bool:
+def _does_anything(bar: int, first: int, last: int, prices: Prices, wishes: SignalColumns, state: Any) -> bool:
     """Whether a bar may do more than move its mark."""
     if wishes.flags[bar] != 0 or bar == last or state.pending_side != 0 or (bar > first and wishes.flags[bar - 1] != 0):
         return True
@@ -175,17 +175,24 @@ def _does_anything(bar: int, first: int, last: int, prices: Prices, wishes: Wish
 
 @kernel
 def _take_turns(
-    firsts: Integers, prices: Prices, wishes: Wishes, rule: Any, account: Any, book: Any, queue: _Queue, log: Log
+    firsts: Integers,
+    prices: Prices,
+    wishes: SignalColumns,
+    rule: Any,
+    account: Any,
+    book: Any,
+    queue: _Queue,
+    log: EventBuffers,
 ) -> None:
     """Let every symbol whose bar may do something have its turn, moment by moment."""
     if not rule.fill_at_close:
         _mark(prices.open, rule, account, book, queue)
-        for turn in range(_line_up(1, firsts, prices.open, wishes, rule, account, book, queue)):
+        for turn in range(_order_symbols(1, firsts, prices.open, wishes, rule, account, book, queue)):
             symbol = queue.turns[turn]
             state = account[symbol]
-            _lend(rule, book, state)
+            _load_cash(rule, book, state)
             at_open(state.cursor, firsts[symbol], prices, wishes, rule, state, log)
-            _take_back(rule, book, state)
+            _store_cash(rule, book, state)
     # vectorbt ends a symbol's whole bar before the next one's begins. With fills at the open that is the same; orders
     # that wait would be sized by prices yet to come, and targets need an equity that knows what was stopped.
     allowed = rule.fill_at_close and rule.order_type == MARKET and wishes.targets.size == 0
@@ -196,19 +203,19 @@ def _take_turns(
         for symbol in range(account.size):
             if queue.acts[symbol]:
                 state = account[symbol]
-                _lend(rule, book, state)
+                _load_cash(rule, book, state)
                 queue.stopped[symbol] = within(state.cursor, prices, wishes, rule, state, log)
-                _take_back(rule, book, state)
+                _store_cash(rule, book, state)
     _mark(prices.close, rule, account, book, queue)
-    for turn in range(_line_up(0, firsts, prices.close, wishes, rule, account, book, queue)):
+    for turn in range(_order_symbols(0, firsts, prices.close, wishes, rule, account, book, queue)):
         symbol = queue.turns[turn]
         state = account[symbol]
         bar, last = state.cursor, firsts[symbol + 1] - 1
-        _lend(rule, book, state)
+        _load_cash(rule, book, state)
         if one_by_one:
             queue.stopped[symbol] = within(bar, prices, wishes, rule, state, log)
         at_close(bar, last, queue.stopped[symbol], prices, wishes, rule, state, log)
-        _take_back(rule, book, state)
+        _store_cash(rule, book, state)
 
 
 @kernel
@@ -235,7 +242,7 @@ def _locked(rule: Any, state: Any) -> float:
 
 
 @kernel
-def _lend(rule: Any, book: Any, state: Any) -> None:
+def _load_cash(rule: Any, book: Any, state: Any) -> None:
     state.cash = book.cash
     state.equity = book.equity
     state.elsewhere = book.worth - state.quantity * state.mark
@@ -245,7 +252,7 @@ def _lend(rule: Any, book: Any, state: Any) -> None:
 
 
 @kernel
-def _take_back(rule: Any, book: Any, state: Any) -> None:
+def _store_cash(rule: Any, book: Any, state: Any) -> None:
     book.cash = state.cash
     book.worth = state.elsewhere + state.quantity * state.mark
     book.locked = state.locked + _locked(rule, state)
@@ -254,8 +261,8 @@ def _take_back(rule: Any, book: Any, state: Any) -> None:
 
 
 @kernel
-def _line_up(
-    back: int, firsts: Integers, price: Floats, wishes: Wishes, rule: Any, account: Any, book: Any, queue: _Queue
+def _order_symbols(
+    back: int, firsts: Integers, price: Floats, wishes: SignalColumns, rule: Any, account: Any, book: Any, queue: _Queue
 ) -> int:
     """Put the symbols that act into their order, by what the signals `back` bars ago ask for at `price`: the largest
     sale first, the largest purchase last, those alike as they were named. Returns how many there are."""
@@ -278,7 +285,7 @@ def _line_up(
 
 
 @kernel
-def _value_asked(bar: int, price: float, wishes: Wishes, rule: Any, state: Any, book: Any) -> float:
+def _value_asked(bar: int, price: float, wishes: SignalColumns, rule: Any, state: Any, book: Any) -> float:
     """About how much an order for what `bar` asks would be worth; negative is a sale. What has no bound is infinite."""
     flags, held = wishes.flags[bar], state.quantity * price
     value: float = 0.0

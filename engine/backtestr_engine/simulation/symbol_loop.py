@@ -17,8 +17,8 @@ from backtestr_engine.data.arrays import Bytes, Floats, Integers, Records
 from backtestr_engine.data.bars import Bars
 
 from .account import new_account
-from .bar_step import Prices, Wishes, at_close, at_open, within
-from .execution import Log
+from .bar_step import Prices, SignalColumns, at_close, at_open, within
+from .execution import EventBuffers
 from .numba_kernel import cached_kernel, inlined_kernel, kernel, prefetch
 from .pending_orders import awaited
 from .protective_exits import set_levels
@@ -49,7 +49,7 @@ class EventLog:
         orders = np.zeros((3 if rules["order_type"][0] == MARKET else 6) * busy + further, dtype=ORDER)
         positions = np.zeros(3 * busy + further, dtype=POSITION)
         trades = np.zeros(2 * busy + further, dtype=TRADE)
-        self.log = Log(orders, positions, trades, np.zeros(3, dtype=np.int64))
+        self.log = EventBuffers(orders, positions, trades, np.zeros(3, dtype=np.int64))
         self._told = np.zeros(3, dtype=np.int64)
 
     def news(self) -> Events:
@@ -65,7 +65,7 @@ class EventLog:
         return Events(orders[first[0] : counts[0]], positions[first[1] : counts[1]], trades[first[2] : counts[2]])
 
 
-class Walk:
+class SymbolSimulation:
     """A walk over `bars` with their `signals`: `advance` it as far and as often as is convenient.
 
     `equity` holds cash + quantity · close for every bar walked; the rest of it is not yet written.
@@ -76,7 +76,7 @@ class Walk:
         self.equity: Floats = np.empty(len(bars), dtype=np.float64)
         self.bars_walked = 0
         self._prices = Prices(bars.timestamp, bars.open, bars.high, bars.low, bars.close)
-        self._wishes = Wishes(kept_flags(signals, rules), levels(signals, rules), targets(signals))
+        self._wishes = SignalColumns(kept_flags(signals, rules), levels(signals, rules), targets(signals))
         self._rules = rules
         self._events = EventLog(int(np.count_nonzero(signals.flags)), len(bars), 1, rules)
 
@@ -131,7 +131,14 @@ def targets(signals: Signals) -> Floats:
 
 @cached_kernel
 def _walk(
-    prices: Prices, wishes: Wishes, equity: Floats, rules: Any, account: Any, log: Log, start: int, stop: int
+    prices: Prices,
+    wishes: SignalColumns,
+    equity: Floats,
+    rules: Any,
+    account: Any,
+    log: EventBuffers,
+    start: int,
+    stop: int,
 ) -> None:
     """Walk bars [start, stop)."""
     rule = rules[0]
@@ -156,7 +163,7 @@ def _walk(
             while True:
                 equity[bar] = cash + quantity * close[bar]
                 bar += 1
-                _foresee(bar, prices)
+                _prefetch(bar, prices)
                 if bar >= quiet_until or flags[bar - delay] != 0:
                     break
         if state.quantity != 0.0:
@@ -194,12 +201,12 @@ def _to_next_event(bar: int, until: int, prices: Prices, flags: Bytes, equity: F
                 floor, ceiling = max(floor, state.floor), min(ceiling, state.ceiling)
         equity[bar] = cash + quantity * close[bar]
         bar += 1
-        _foresee(bar, prices)
+        _prefetch(bar, prices)
     return bar
 
 
 @inlined_kernel
-def _foresee(bar: int, prices: Prices) -> None:
+def _prefetch(bar: int, prices: Prices) -> None:
     """Have what a bar with a fill reads in the cache before it comes: between fills nothing else passes these columns,
     and waiting for memory took two thirds of the walk."""
     prefetch(prices.open, bar + _BARS_AHEAD)

@@ -33,7 +33,7 @@ from backtestr_protocol.messages import (
 from backtestr_protocol.worker_channel import OpenReplay, Work
 
 from .market_data import market_data
-from .price_replays import Tape, read_tape
+from .price_replays import ReplayBars, read_tape
 
 # The frames of an answer: the Success data, and its attachments.
 Frames = list[bytes]
@@ -54,7 +54,7 @@ _register = msgspec.msgpack.Decoder(RegisterAlgorithm)
 _resample = msgspec.msgpack.Decoder(ResampleMarketData)
 
 
-class Questions:
+class InteractiveTasks:
     def __init__(
         self,
         catalog: Catalog,
@@ -68,7 +68,7 @@ class Questions:
         self._conventions = conventions
         self._library = library
         self._wall_ms = wall_ms
-        self._opened: list[Tape] = []
+        self._opened: list[ReplayBars] = []
         self._methods: Mapping[Work, Callable[[bytes], Frames]] = {
             "CheckBacktest": self._check_backtest,
             "OpenReplay": self._open_replay,
@@ -100,7 +100,7 @@ class Questions:
         plan = prepare(config, self._catalog, self._conventions, self._library.find)
         return [encode(msgspec.structs.replace(plan.config, algorithm_id=plan.algorithm.algorithm_id))]
 
-    def take_opened(self) -> list[Tape]:
+    def take_opened(self) -> list[ReplayBars]:
         """The replays whose bars were read since this was last asked."""
         opened, self._opened = self._opened, []
         return opened

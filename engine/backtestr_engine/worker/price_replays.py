@@ -58,7 +58,7 @@ MAX_AT_ONCE = 10_000
 MOMENT = 0.005
 
 
-class Tape(msgspec.Struct, frozen=True):
+class ReplayBars(msgspec.Struct, frozen=True):
     """The bars of a replay, and how they are to be played."""
 
     order: OpenReplay
@@ -76,7 +76,7 @@ class Tape(msgspec.Struct, frozen=True):
         )
 
 
-def read_tape(catalog: Catalog, order: OpenReplay) -> Tape:
+def read_tape(catalog: Catalog, order: OpenReplay) -> ReplayBars:
     """Read the bars, all of them, once: what happens to the series later does not change the replay.
 
     Raises what `Catalog.load` raises, `InvalidConfiguration` for a range that ends before it starts or has too many
@@ -106,7 +106,7 @@ def read_tape(catalog: Catalog, order: OpenReplay) -> Tape:
             symbol=order.symbol,
             timeframe=order.timeframe,
         )
-    return Tape(order, kept, checksum)
+    return ReplayBars(order, kept, checksum)
 
 
 def _prices_alone(bars: Bars) -> Bars:
@@ -137,7 +137,7 @@ def _rate(order: OpenReplay, bars: Bars) -> float | None:
 class _Replay:
     __slots__ = ("allowed", "bars", "is_paused", "looked", "pace", "position", "replay_id", "topic")
 
-    def __init__(self, tape: Tape) -> None:
+    def __init__(self, tape: ReplayBars) -> None:
         order = tape.order
         rate = _rate(order, tape.bars)
         self.replay_id = order.replay_id
@@ -179,7 +179,7 @@ class Replays:
     def replay_ids(self) -> list[str]:
         return list(self._replays)
 
-    def open(self, tape: Tape) -> None:
+    def open(self, tape: ReplayBars) -> None:
         """Host a replay; its first bar is due at once."""
         self._replays[tape.order.replay_id] = _Replay(tape)
 

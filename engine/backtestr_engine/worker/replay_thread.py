@@ -14,7 +14,7 @@ from structlog.contextvars import bind_contextvars
 from backtestr_protocol.errors import SystemFault
 from backtestr_protocol.worker_channel import Control, Credit, Finished
 
-from .price_replays import Replays, Sent, Tape
+from .price_replays import ReplayBars, Replays, Sent
 
 # What waits for the thread: of each of the 32 replays that a broker allows, its tape, 16 pauses, resumes and stops that
 # somebody waits for, and a few credits.
@@ -35,7 +35,7 @@ class ReplayHost:
         wall_ms: Callable[[], int],
     ) -> None:
         """`replays` makes an empty machine of them. `send` may wait, which slows them down to what the broker takes."""
-        self._inbox: queue.Queue[Tape | Control | Credit] = queue.Queue(_INBOX)
+        self._inbox: queue.Queue[ReplayBars | Control | Credit] = queue.Queue(_INBOX)
         self._make = replays
         self._replays = replays()
         self._send = send
@@ -45,7 +45,7 @@ class ReplayHost:
         self._thread = threading.Thread(target=self._run, name=f"{worker_id}-replays", daemon=True)
         self._thread.start()
 
-    def put(self, item: Tape | Control | Credit) -> None:
+    def put(self, item: ReplayBars | Control | Credit) -> None:
         """Host a replay, or do what the broker says of one."""
         self._inbox.put_nowait(item)
 
@@ -64,12 +64,12 @@ class ReplayHost:
                 item = None
             self._send(self._guarded(item))
 
-    def _guarded(self, item: Tape | Control | Credit | None) -> list[Sent]:
+    def _guarded(self, item: ReplayBars | Control | Credit | None) -> list[Sent]:
         """Do what `item` says and play what is due; a defect of ours ends the replays, each with the reason."""
         try:
             now = time.monotonic()
             sent: list[Sent] = []
-            if isinstance(item, Tape):
+            if isinstance(item, ReplayBars):
                 self._replays.open(item)
             elif item is not None:
                 sent = self._replays.take(item, now)

@@ -26,7 +26,7 @@ from backtestr_engine.backtest.result_store import ResultStore
 from backtestr_engine.backtest.run import Run, prepare
 from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.library.library import Library
-from backtestr_engine.publishing.backtest_streams import Publisher
+from backtestr_engine.publishing.backtest_streams import BacktestStreams
 from backtestr_engine.publishing.batching import Batcher, Publication
 from backtestr_engine.simulation.conventions import Conventions
 from backtestr_protocol.codec import decode, encode
@@ -44,9 +44,9 @@ from backtestr_protocol.worker_channel import (
     Work,
 )
 
-from .interactive_tasks import Questions
+from .interactive_tasks import InteractiveTasks
 from .pace import Pace
-from .price_replays import Tape
+from .price_replays import ReplayBars
 
 # Seconds between two steps of a backtest with a pace: nobody sees more of them, and each has its messages.
 MOMENT = 0.01
@@ -62,7 +62,7 @@ class _Backtest:
     """A run and how far its streams are. Its time limit counts the seconds `spent` at work, not those that it was
     parked or waited for its pace."""
 
-    def __init__(self, run: Run, publisher: Publisher) -> None:
+    def __init__(self, run: Run, publisher: BacktestStreams) -> None:
         self.run = run
         self.publisher = publisher
         self.spent = 0.0
@@ -98,7 +98,7 @@ class _Backtest:
         return True
 
 
-class Workbench:
+class TaskRunner:
     def __init__(
         self,
         catalog: Catalog,
@@ -116,7 +116,7 @@ class Workbench:
         self._chunk_bars = chunk_bars
         self._wall_ms = wall_ms
         self.batcher = batcher
-        self._questions = Questions(catalog, results, conventions, self._library, wall_ms)
+        self._questions = InteractiveTasks(catalog, results, conventions, self._library, wall_ms)
         self._running: _Backtest | None = None
         self._parked: dict[str, _Backtest] = {}
 
@@ -139,7 +139,7 @@ class Workbench:
             return 0.0
         return max(0.0, self._running.pace.deadline(now) - now, self._running.stepped + MOMENT - now)
 
-    def take_opened(self) -> list[Tape]:
+    def take_opened(self) -> list[ReplayBars]:
         """The replays whose bars were read since this was last asked, to be hosted before that is answered."""
         return self._questions.take_opened()
 
@@ -180,7 +180,7 @@ class Workbench:
             return [(Finished(task_id=note.task_id, outcome=ended), (encode(Nothing()),))]
         plan = prepare(decode(_config_decoder, config), self._catalog, self._conventions, self._library.find)
         run = Run(plan, note.task_id)
-        publisher = Publisher(note.task_id, plan.panel, plan.options.streams, note.published)
+        publisher = BacktestStreams(note.task_id, plan.panel, plan.options.streams, note.published)
         self._running = _Backtest(run, publisher)
         if note.paused:
             return self._park(self._running)

@@ -56,7 +56,7 @@ from backtestr_protocol.zmq_frames import receive, send
 from .log import TaskLog
 from .price_replays import Replays
 from .replay_thread import ReplayHost
-from .task_runner import Workbench
+from .task_runner import TaskRunner
 from .time_limit import time_limit
 from .warm_up import warm
 
@@ -107,7 +107,7 @@ class _Threads:
         # With the moment at which each was put there.
         self.outbox: queue.Queue[tuple[ToBroker, Sequence[bytes], float]] = queue.Queue(outbox)
         self.sending = 0.0  # seconds that what is published waits there, smoothed
-        self.bench: Workbench | None = None  # once there is one; the I/O thread reads its counters only
+        self.bench: TaskRunner | None = None  # once there is one; the I/O thread reads its counters only
         self.packers: list[Packer] = []  # of all that publishes; the same
         self.stopping = threading.Event()
         self.task_id: str | None = None
@@ -331,7 +331,7 @@ def _compute(
     packer = Packer(config.compression, time.monotonic)
     threads.packers.append(packer)
     batcher = Batcher(config.batching.classes, packer)
-    bench = Workbench(catalog, results, config.conventions, config.worker.chunk_bars, _wall_ms, batcher, library)
+    bench = TaskRunner(catalog, results, config.conventions, config.worker.chunk_bars, _wall_ms, batcher, library)
     warm(config.conventions)
     series = []
     if settings.kind == "interactive":
@@ -385,7 +385,7 @@ def _compute(
             threads.task_id = None
 
 
-def _idle(bench: Workbench) -> float:
+def _idle(bench: TaskRunner) -> float:
     """Seconds that there is nothing to do for."""
     now = time.monotonic()
     wait = bench.wait(now) if bench.running else _LOOK_SECONDS
@@ -393,7 +393,7 @@ def _idle(bench: Workbench) -> float:
     return max(0.0, min(_LOOK_SECONDS, wait, wait if deadline is None else deadline - now))
 
 
-def _longest(note: Task, bench: Workbench, config: EngineConfig) -> tuple[float, str]:
+def _longest(note: Task, bench: TaskRunner, config: EngineConfig) -> tuple[float, str]:
     """Seconds for taking a note, and what is said when they are over. To pause a backtest before its first bar runs its
     algorithm. Loading an algorithm has a limit of its own besides that of questions."""
     if isinstance(note, Assign) and note.work != "RunBacktest":

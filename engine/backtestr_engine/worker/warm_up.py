@@ -7,7 +7,7 @@ from backtestr_engine.backtest.run import Plan, Run
 from backtestr_engine.built_in import BUILT_IN
 from backtestr_engine.data.panel import Panel
 from backtestr_engine.data.synthetic import synthetic_bars
-from backtestr_engine.publishing.backtest_streams import Publisher
+from backtestr_engine.publishing.backtest_streams import BacktestStreams
 from backtestr_engine.simulation.conventions import Conventions, Options, resolve_options
 from backtestr_protocol.messages import BacktestConfig
 
@@ -36,7 +36,7 @@ def _run(algorithm: Algorithm, panel: Panel, options: Options) -> None:
         parameters={},
     )
     run = Run(Plan(config, algorithm, algorithm.check({}), options, panel), "warm")
-    publisher = Publisher("warm", panel, options.streams, {})
+    publisher = BacktestStreams("warm", panel, options.streams, {})
     publisher.chunk(run.advance(_BARS), 0, _BARS)
     publisher.progress(run.progress())
     run.finish()

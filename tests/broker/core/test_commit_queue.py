@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backtestr_broker.core import commit_queue as ledger_module
-from backtestr_broker.core.commit_queue import HeldBacktest, Ledger
+from backtestr_broker.core.commit_queue import CommitQueue, PendingBacktest
 from backtestr_broker.core.records import JobDeleted
 from backtestr_protocol.errors import Busy
 
@@ -23,53 +23,53 @@ class Sized(JobDeleted, frozen=True):
 
 
 def test_a_commit_releases_what_came_before_it_and_nothing_else() -> None:
-    ledger = Ledger()
-    tickets = [ledger.issue(CHANGES, HeldBacktest(name)).ticket for name in ("a", "b", "c")]
-    assert ledger.committed(tickets[1]) == [HeldBacktest("a"), HeldBacktest("b")]
+    ledger = CommitQueue()
+    tickets = [ledger.issue(CHANGES, PendingBacktest(name)).ticket for name in ("a", "b", "c")]
+    assert ledger.committed(tickets[1]) == [PendingBacktest("a"), PendingBacktest("b")]
     assert ledger.committed(tickets[1]) == []
-    assert ledger.committed(tickets[2]) == [HeldBacktest("c")]
+    assert ledger.committed(tickets[2]) == [PendingBacktest("c")]
     ledger.check_invariants()
 
 
 def test_a_failure_takes_everything_with_it_that_was_issued_before_it_was_heard_of() -> None:
-    ledger = Ledger()
-    first = ledger.issue(CHANGES, HeldBacktest("a"))
-    ledger.issue(CHANGES, HeldBacktest("b"))
-    assert ledger.failed(first.generation) == [HeldBacktest("a"), HeldBacktest("b")]
-    later = ledger.issue(CHANGES, HeldBacktest("c"))
+    ledger = CommitQueue()
+    first = ledger.issue(CHANGES, PendingBacktest("a"))
+    ledger.issue(CHANGES, PendingBacktest("b"))
+    assert ledger.failed(first.generation) == [PendingBacktest("a"), PendingBacktest("b")]
+    later = ledger.issue(CHANGES, PendingBacktest("c"))
     assert later.generation > first.generation
     assert ledger.failed(first.generation) == [], "old news"
-    assert ledger.committed(later.ticket) == [HeldBacktest("c")]
+    assert ledger.committed(later.ticket) == [PendingBacktest("c")]
     ledger.check_invariants()
 
 
 def test_what_rests_on_others_waits_for_them_and_for_nothing_when_there_are_none() -> None:
-    ledger = Ledger()
-    assert not ledger.wait(HeldBacktest("a"))
-    ticket = ledger.issue(CHANGES, HeldBacktest("b")).ticket
-    assert ledger.wait(HeldBacktest("c"))
-    later = ledger.issue(CHANGES, HeldBacktest("d")).ticket
-    assert ledger.committed(ticket) == [HeldBacktest("b"), HeldBacktest("c")]
-    assert ledger.committed(later) == [HeldBacktest("d")]
-    assert not ledger.wait(HeldBacktest("e"))
+    ledger = CommitQueue()
+    assert not ledger.wait(PendingBacktest("a"))
+    ticket = ledger.issue(CHANGES, PendingBacktest("b")).ticket
+    assert ledger.wait(PendingBacktest("c"))
+    later = ledger.issue(CHANGES, PendingBacktest("d")).ticket
+    assert ledger.committed(ticket) == [PendingBacktest("b"), PendingBacktest("c")]
+    assert ledger.committed(later) == [PendingBacktest("d")]
+    assert not ledger.wait(PendingBacktest("e"))
 
 
 def test_room_is_bounded_in_number_and_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger_module, "MAX_UNCOMMITTED", 3)
     monkeypatch.setattr(ledger_module, "MAX_UNCOMMITTED_BYTES", 250)
-    ledger = Ledger()
+    ledger = CommitQueue()
     ledger.check_room(1000)  # one change is let in whatever its size: nothing is in its way
-    first = ledger.issue([Sized("a")], HeldBacktest("a"))
+    first = ledger.issue([Sized("a")], PendingBacktest("a"))
     ledger.check_room(150)
     with pytest.raises(Busy) as caught:
         ledger.check_room(151)
     assert caught.value.details == {"retryAfterMs": ledger_module.RETRY_AFTER_MS}
-    ledger.issue(CHANGES, HeldBacktest("b"))
-    ledger.issue(CHANGES, HeldBacktest("c"))
+    ledger.issue(CHANGES, PendingBacktest("b"))
+    ledger.issue(CHANGES, PendingBacktest("c"))
     with pytest.raises(Busy, match="3 changes are on their way"):
         ledger.check_room()
     with pytest.raises(Busy):
-        ledger.wait(HeldBacktest("d"))
+        ledger.wait(PendingBacktest("d"))
     ledger.committed(first.ticket)
     ledger.check_room(250)
     ledger.check_invariants()
@@ -78,7 +78,7 @@ def test_room_is_bounded_in_number_and_in_bytes(monkeypatch: pytest.MonkeyPatch)
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(["issue", "wait", "commit", "fail"]), max_size=40))
 def test_everything_is_released_exactly_once_and_in_order(actions: list[str]) -> None:
-    ledger = Ledger()
+    ledger = CommitQueue()
     held: list[str] = []
     released: list[str] = []
     tickets: list[tuple[int, int]] = []
@@ -86,11 +86,11 @@ def test_everything_is_released_exactly_once_and_in_order(actions: list[str]) ->
         name = str(number)
         match action:
             case "issue":
-                persist = ledger.issue(CHANGES, HeldBacktest(name))
+                persist = ledger.issue(CHANGES, PendingBacktest(name))
                 tickets.append((persist.ticket, persist.generation))
                 held.append(name)
             case "wait":
-                if ledger.wait(HeldBacktest(name)):
+                if ledger.wait(PendingBacktest(name)):
                     held.append(name)
             case "commit" if tickets:
                 ticket, generation = tickets.pop(0)
@@ -106,5 +106,5 @@ def test_everything_is_released_exactly_once_and_in_order(actions: list[str]) ->
     assert len(ledger) == 0
 
 
-def names(released: list[ledger_module.Held]) -> list[str]:
-    return [one.backtest_id for one in released if isinstance(one, HeldBacktest)]
+def names(released: list[ledger_module.Pending]) -> list[str]:
+    return [one.backtest_id for one in released if isinstance(one, PendingBacktest)]

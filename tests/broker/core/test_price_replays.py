@@ -14,9 +14,9 @@ from backtestr_broker.core.price_replays import (
     MAX_LOSSES,
     TRANSITIONS,
     WINDOW,
-    Event,
-    Replay,
-    Replays,
+    PriceReplay,
+    PriceReplayEvent,
+    PriceReplays,
 )
 from backtestr_broker.core.requests import price_replay_requests
 from backtestr_broker.core.requests.price_replay_requests import ABSENT_SECONDS, MAX_WAITING
@@ -70,10 +70,12 @@ def orders(worker: Worker) -> list[worker_channel.OpenReplay]:
 # --- the machine ---
 
 
-@pytest.mark.parametrize(("state", "event"), [*product(["starting", *get_args(ReplayState)], get_args(Event))])
+@pytest.mark.parametrize(
+    ("state", "event"), [*product(["starting", *get_args(ReplayState)], get_args(PriceReplayEvent))]
+)
 def test_every_event_in_every_state_has_its_place_in_the_table_or_is_refused(state: Any, event: Any) -> None:
-    machine = Replays()
-    replay = Replay("r1", StartPriceReplay(symbol="S", timeframe="1m", speed=1.0), ("ann", "1"))
+    machine = PriceReplays()
+    replay = PriceReplay("r1", StartPriceReplay(symbol="S", timeframe="1m", speed=1.0), ("ann", "1"))
     machine.add(replay)
     replay.status = state
     if (state, event) in TRANSITIONS:
@@ -90,7 +92,7 @@ def test_nothing_leaves_a_final_state() -> None:
 
 
 def test_an_older_acknowledgement_takes_nothing_back() -> None:
-    replay = Replay("r1", StartPriceReplay(symbol="S", timeframe="1m", as_fast_as_read=True), ("ann", "1"))
+    replay = PriceReplay("r1", StartPriceReplay(symbol="S", timeframe="1m", as_fast_as_read=True), ("ann", "1"))
     replay.position = WINDOW
     assert replay.acknowledge(5_000, WINDOW) == replay.allowed == WINDOW + 5_000
     assert replay.acknowledge(100, WINDOW) is None

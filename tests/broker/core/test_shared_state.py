@@ -13,19 +13,19 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from backtestr_broker.core import shared_state as state_module
 from backtestr_broker.core.records import StateRecord
-from backtestr_broker.core.shared_state import State
+from backtestr_broker.core.shared_state import SharedState
 from backtestr_protocol.errors import NotFound, StateConflict, SystemFault, ValidationError
 from backtestr_protocol.state_values import checksum, value_bytes
 
 
-def put(state: State, key: str, value: Any, expected: int | None = None) -> StateRecord:
+def put(state: SharedState, key: str, value: Any, expected: int | None = None) -> StateRecord:
     record = state.update(key, value_bytes(value), expected, 1000)
     state.commit(record)
     state.check_invariants()
     return record
 
 
-def damage(state: State, key: str, value: bytes = b"\xc3") -> StateRecord:
+def damage(state: SharedState, key: str, value: bytes = b"\xc3") -> StateRecord:
     """Flip the value in memory behind the machine's back; returns the record as it should be."""
     record = state.get(key)
     good = msgspec.structs.replace(record)
@@ -34,7 +34,7 @@ def damage(state: State, key: str, value: bytes = b"\xc3") -> StateRecord:
 
 
 def test_versions_count_from_one_and_survive_a_deletion() -> None:
-    state = State()
+    state = SharedState()
     assert [put(state, "a", number).version for number in (1, 2)] == [1, 2]
     deleted = state.delete("a", None, 1000)
     state.commit(deleted)
@@ -48,7 +48,7 @@ def test_versions_count_from_one_and_survive_a_deletion() -> None:
 
 @pytest.mark.parametrize(("expected", "fits"), [(None, True), (0, False), (1, False), (2, True), (3, False)], ids=str)
 def test_a_change_needs_the_version_that_is_expected(expected: int | None, fits: bool) -> None:
-    state = State()
+    state = SharedState()
     put(state, "a", "old")
     put(state, "a", {"is": "new"})
     made: list[Callable[[], StateRecord]] = [
@@ -68,7 +68,7 @@ def test_a_change_needs_the_version_that_is_expected(expected: int | None, fits:
 
 @pytest.mark.parametrize("deleted", [True, False])
 def test_a_key_that_is_not_there_is_at_version_0(deleted: bool) -> None:
-    state = State()
+    state = SharedState()
     if deleted:
         put(state, "a", 1)
         state.commit(state.delete("a", 1, 1000))
@@ -84,7 +84,7 @@ def test_a_key_that_is_not_there_is_at_version_0(deleted: bool) -> None:
 
 
 def test_a_wrong_key_is_answered_with_a_near_one_that_is_there() -> None:
-    state = State()
+    state = SharedState()
     put(state, "ui.theme", 1)
     put(state, "ui.gone", 1)
     state.commit(state.delete("ui.gone", None, 1000))
@@ -95,7 +95,7 @@ def test_a_wrong_key_is_answered_with_a_near_one_that_is_there() -> None:
 
 
 def test_changes_on_their_way_are_compared_with_and_not_read() -> None:
-    state = State()
+    state = SharedState()
     put(state, "a", 1)
     first = state.update("a", value_bytes(2), 1, 1000)
     second = state.update("a", value_bytes(3), 2, 1000)
@@ -111,7 +111,7 @@ def test_changes_on_their_way_are_compared_with_and_not_read() -> None:
 
 
 def test_what_was_on_its_way_and_failed_never_was() -> None:
-    state = State()
+    state = SharedState()
     put(state, "a", 1)
     state.update("a", value_bytes(2), 1, 1000)
     state.update("b", value_bytes(2), 0, 1000)
@@ -125,7 +125,7 @@ def test_what_was_on_its_way_and_failed_never_was() -> None:
     ("prefix", "keys"), [("", ["a", "ui", "ui.a", "uid"]), ("ui", ["ui", "ui.a", "uid"]), ("ui.", ["ui.a"]), ("x", [])]
 )
 def test_a_snapshot_has_what_a_subscription_of_that_prefix_would_hear_of(prefix: str, keys: list[str]) -> None:
-    state = State()
+    state = SharedState()
     for key in ("uid", "ui.a", "a", "ui", "ui.z"):
         put(state, key, 1)
     state.commit(state.delete("ui.z", None, 1000))
@@ -136,7 +136,7 @@ def test_a_snapshot_has_what_a_subscription_of_that_prefix_would_hear_of(prefix:
 
 
 def test_a_value_has_a_mebibyte_and_no_byte_more() -> None:
-    state = State()
+    state = SharedState()
     room = state_module.MAX_VALUE_BYTES - 5  # bin32 has a head of five bytes
     put(state, "a", bytes(room))
     with pytest.raises(ValidationError, match=r"\$\.value: 1048577 bytes; a value has at most 1048576"):
@@ -150,7 +150,7 @@ def test_a_value_has_a_mebibyte_and_no_byte_more() -> None:
 def test_keys_and_bytes_are_bounded_with_what_is_on_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state_module, "MAX_KEYS", 3)
     monkeypatch.setattr(state_module, "MAX_BYTES", 100)
-    state = State()
+    state = SharedState()
     put(state, "a", bytes(58))
     put(state, "b", 1)
     state.update("a", value_bytes(bytes(60)), None, 1000)
@@ -172,7 +172,7 @@ def test_keys_and_bytes_are_bounded_with_what_is_on_its_way(monkeypatch: pytest.
 @pytest.mark.parametrize("came", [b"\x81\x01\x02", b"\x81\x80\x01", b"\xc1", b"\x91" * 100_000, b"\xa1\xff", b""])
 def test_what_is_no_value_is_refused(came: bytes) -> None:
     with pytest.raises(ValidationError) as caught:
-        State().update("a", came, None, 1000)
+        SharedState().update("a", came, None, 1000)
     assert caught.value.details == {"path": "$.value"}
 
 
@@ -180,7 +180,7 @@ def test_what_is_no_value_is_refused(came: bytes) -> None:
 
 
 def test_a_damaged_value_is_found_by_the_round_and_repaired_from_disk() -> None:
-    state = State()
+    state = SharedState()
     for key in ("a", "b"):
         put(state, key, key)
     good = damage(state, "a")
@@ -198,7 +198,7 @@ def test_a_damaged_value_is_found_by_the_round_and_repaired_from_disk() -> None:
 
 
 def test_a_damaged_value_is_never_read_even_before_the_round_comes_to_it() -> None:
-    state = State()
+    state = SharedState()
     put(state, "a", "a")
     damage(state, "a")
     with pytest.raises(SystemFault):
@@ -208,7 +208,7 @@ def test_a_damaged_value_is_never_read_even_before_the_round_comes_to_it() -> No
 
 @pytest.mark.parametrize("flaw", ["gone", "damaged too", "another version"])
 def test_what_is_no_better_on_disk_is_not_taken(flaw: str) -> None:
-    state = State()
+    state = SharedState()
     put(state, "a", "a")
     good = damage(state, "a", value_bytes("b"))
     state.verify()
@@ -226,7 +226,7 @@ def test_what_is_no_better_on_disk_is_not_taken(flaw: str) -> None:
 
 
 def test_a_key_that_was_set_anew_meanwhile_needs_no_repair() -> None:
-    state = State()
+    state = SharedState()
     put(state, "a", "a")
     good = damage(state, "a", value_bytes("b"))
     state.verify()
@@ -238,7 +238,7 @@ def test_a_key_that_was_set_anew_meanwhile_needs_no_repair() -> None:
 
 def test_a_round_is_done_in_parts_and_begins_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state_module, "VERIFIED_KEYS", 2)
-    state = State()
+    state = SharedState()
     for key in ("a", "b", "c"):
         put(state, key, key)
     damage(state, "c", value_bytes("x"))
@@ -253,7 +253,7 @@ def test_a_round_is_done_in_parts_and_begins_again(monkeypatch: pytest.MonkeyPat
 
 def test_a_part_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state_module, "VERIFIED_BYTES", 100)
-    state = State()
+    state = SharedState()
     for key in ("a", "b"):
         put(state, key, bytes(98))
         damage(state, key, value_bytes(bytes([1]) * 98))
@@ -265,7 +265,7 @@ def test_a_part_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_so_many_values_are_repaired_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state_module, "MAX_REPAIRS", 2)
-    state = State()
+    state = SharedState()
     good = {}
     for key in ("a", "b", "c"):
         put(state, key, key)
@@ -288,7 +288,7 @@ class Model(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.state = State()
+        self.state = SharedState()
         self.committed: dict[str, tuple[int, Any]] = {}
         self.newest: dict[str, tuple[int, Any]] = {}
         self.waiting: list[StateRecord] = []
@@ -332,7 +332,7 @@ class Model(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
-        restored = State()
+        restored = SharedState()
         restored.restore(sorted(self.disk.values(), key=lambda record: record.revision))
         assert restored.revision == self.state.revision
         self.fail()

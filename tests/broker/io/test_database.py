@@ -26,7 +26,7 @@ from backtestr_broker.core.records import (
 from backtestr_broker.core.scheduling.jobs import Job
 from backtestr_broker.io import database as storage_module
 from backtestr_broker.io import database_schema
-from backtestr_broker.io.database import Connect, Report, Storage, connect_to
+from backtestr_broker.io.database import Connect, Database, Report, connect_to
 from backtestr_broker.io.database_schema import MIGRATIONS, SCHEMA_VERSION
 from backtestr_protocol.errors import InvalidConfiguration, TimedOut
 from support.harness import wait_until
@@ -71,14 +71,14 @@ class Store:
         self.woken = threading.Event()
         self.generation = 0
         self.connect: Connect = connect_to
-        self._storage: Storage | None = None
+        self._storage: Database | None = None
         self._tickets = 0
         self._reports: list[Report] = []
 
     @property
-    def storage(self) -> Storage:
+    def storage(self) -> Database:
         if self._storage is None:
-            self._storage = Storage(self.path, self.woken.set, self.connect)
+            self._storage = Database(self.path, self.woken.set, self.connect)
             self._storage.start()
         return self._storage
 
@@ -101,7 +101,7 @@ class Store:
         self.submit(*changes)
         return self.report()
 
-    def reopen(self) -> Storage:
+    def reopen(self) -> Database:
         self.close()
         return self.storage
 
@@ -144,7 +144,7 @@ def test_a_commit_is_synced_and_survives_without_a_close(store: Store) -> None:
     copies.mkdir()
     for suffix in ("", "-wal"):
         (copies / f"broker.db{suffix}").write_bytes((store.path.parent / f"broker.db{suffix}").read_bytes())
-    other = Storage(copies / "broker.db", lambda: None)
+    other = Database(copies / "broker.db", lambda: None)
     assert [one.backtest_id for one in other.restored.jobs] == ["b1"]
     for name in ("journal_mode", "synchronous"):
         (pragmas[name],) = other._connection.execute(f"PRAGMA {name}").fetchone()
@@ -471,14 +471,14 @@ def test_a_database_that_another_broker_uses_is_refused(store: Store, monkeypatc
     monkeypatch.setattr(storage_module, "LOCK_PATIENCE", 0.01)
     store.write(JobPut(job("b1")))
     with pytest.raises(InvalidConfiguration, match="another broker uses the data directory"):
-        Storage(store.path, lambda: None)
+        Database(store.path, lambda: None)
     assert isinstance(store.write(JobPut(job("b2"))), Committed)
 
 
 def test_a_directory_that_cannot_be_used_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a directory")
     with pytest.raises(InvalidConfiguration, match="BACKTESTR_DATA_DIR"):
-        Storage(tmp_path / "file" / "broker.db", lambda: None)
+        Database(tmp_path / "file" / "broker.db", lambda: None)
     (tmp_path / "broker.db").mkdir()
     with pytest.raises(InvalidConfiguration, match=r"cannot be opened"):
-        Storage(tmp_path / "broker.db", lambda: None)
+        Database(tmp_path / "broker.db", lambda: None)

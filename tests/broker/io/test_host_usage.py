@@ -9,7 +9,7 @@ import sys
 import psutil
 import pytest
 
-from backtestr_broker.io.host_usage import HostProbe
+from backtestr_broker.io.host_usage import HostUsage
 
 
 class FakeProcess:
@@ -58,7 +58,7 @@ def spent(monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
 
 def test_a_sample_is_the_sum_over_broker_and_workers(spent: dict[int, float]) -> None:
     spent |= {2: 10.0, 3: 20.0}
-    probe = HostProbe(now=0.0)
+    probe = HostUsage(now=0.0)
     first = probe.sample([2, 3], loop_lag_ms=3.5, now=1.0)
     assert (first.memory_used, first.cpu_percent, first.loop_lag_ms) == (300, 0.0, 3.5)
     assert first.memory_total == psutil.virtual_memory().total
@@ -69,7 +69,7 @@ def test_a_sample_is_the_sum_over_broker_and_workers(spent: dict[int, float]) ->
 
 
 def test_what_a_new_worker_spent_before_does_not_count(spent: dict[int, float]) -> None:
-    probe = HostProbe(now=0.0)
+    probe = HostUsage(now=0.0)
     probe.sample([], 0.0, now=1.0)
     spent[2] = 99.0
     assert probe.sample([2], 0.0, now=2.0).cpu_percent == 0.0
@@ -79,7 +79,7 @@ def test_what_a_new_worker_spent_before_does_not_count(spent: dict[int, float]) 
 
 def test_a_worker_that_has_ended_is_left_out(spent: dict[int, float]) -> None:
     spent[2] = 5.0
-    probe = HostProbe(now=0.0)
+    probe = HostUsage(now=0.0)
     probe.sample([2], 0.0, now=1.0)
     del spent[2]
     sample = probe.sample([2, 77], 0.0, now=2.0)
@@ -87,14 +87,14 @@ def test_a_worker_that_has_ended_is_left_out(spent: dict[int, float]) -> None:
 
 
 def test_two_samples_at_one_moment(spent: dict[int, float]) -> None:
-    probe = HostProbe(now=1.0)
+    probe = HostUsage(now=1.0)
     assert probe.sample([1], 0.0, now=1.0).cpu_percent == 0.0
 
 
 def test_real_processes_have_memory() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
-        own = HostProbe(0.0).sample([], 0.0, 1.0).memory_used
-        both = HostProbe(0.0).sample([child.pid, os.getpid()], 0.0, 1.0).memory_used
+        own = HostUsage(0.0).sample([], 0.0, 1.0).memory_used
+        both = HostUsage(0.0).sample([child.pid, os.getpid()], 0.0, 1.0).memory_used
         assert child.stdin is not None
         child.stdin.close()
     assert own < both < 2 * psutil.virtual_memory().total

@@ -9,7 +9,7 @@ import pytest
 import zmq
 
 from backtestr_broker.io import subscriber_probe as audience_module
-from backtestr_broker.io.subscriber_probe import Answers, Audience, Said
+from backtestr_broker.io.subscriber_probe import ProbeResult, SubscriberProbe, SubscriptionChange
 from support.broker.zmtp import RawSubscriber
 from support.harness import wait_until
 
@@ -28,7 +28,7 @@ class Stream:
         self.context = context
         self.xpub = context.socket(zmq.XPUB)
         self.xpub.set(zmq.XPUB_VERBOSER, 1)
-        self.audience = Audience(context, self.xpub)
+        self.audience = SubscriberProbe(context, self.xpub)
         self.xpub.bind("tcp://127.0.0.1:*")
         self.endpoint = self.xpub.get_string(zmq.LAST_ENDPOINT)
 
@@ -39,9 +39,9 @@ class Stream:
             socket.subscribe(prefix)
         return socket
 
-    def said(self, count: int) -> list[Said]:
+    def said(self, count: int) -> list[SubscriptionChange]:
         """The next `count` things that peers say."""
-        found: list[Said] = []
+        found: list[SubscriptionChange] = []
 
         def came() -> bool:
             found.extend(self.audience.read(100))
@@ -52,7 +52,7 @@ class Stream:
 
     def holds(self, prefix: bytes) -> bool:
         answers = self.audience.ask((prefix,))
-        assert answers in (Answers([prefix], [], []), Answers([], [prefix], []))
+        assert answers in (ProbeResult([prefix], [], []), ProbeResult([], [prefix], []))
         return answers.held == [prefix]
 
 
@@ -112,7 +112,7 @@ def test_what_is_asked_about_is_exactly_that_prefix(stream: Stream) -> None:
 def test_several_are_asked_about_at_once(stream: Stream) -> None:
     with stream.subscriber(b"X", b"Y"):
         stream.said(2)
-        assert stream.audience.ask((b"X", b"Z", b"Y", b"")) == Answers([b"X", b"Y"], [b"Z", b""], [])
+        assert stream.audience.ask((b"X", b"Z", b"Y", b"")) == ProbeResult([b"X", b"Y"], [b"Z", b""], [])
 
 
 def test_who_left_before_does_not_confuse_who_is_there(stream: Stream) -> None:
@@ -122,17 +122,17 @@ def test_who_left_before_does_not_confuse_who_is_there(stream: Stream) -> None:
         stream.said(2)
     with stream.subscriber(b"Y"):
         stream.said(1)
-        assert stream.audience.ask((b"X", b"Y")) == Answers([b"Y"], [b"X"], [])
+        assert stream.audience.ask((b"X", b"Y")) == ProbeResult([b"Y"], [b"X"], [])
 
 
 def test_a_libzmq_that_cannot_tell_is_believed_to_have_everyone(
     stream: Stream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(audience_module, "_TOPICS_COUNT", 9_999)
-    assert stream.audience.ask((b"X",)) == Answers([], [], [])
+    assert stream.audience.ask((b"X",)) == ProbeResult([], [], [])
 
 
 def test_what_was_not_read_yet_is_said_first(stream: Stream) -> None:
     with stream.subscriber(b"X"):
         wait_until(lambda: bool(stream.xpub.poll(0)), 10.0)
-        assert stream.audience.ask((b"Y",)) == Answers([], [], [(b"X", 1)])
+        assert stream.audience.ask((b"Y",)) == ProbeResult([], [], [(b"X", 1)])

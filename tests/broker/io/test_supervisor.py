@@ -10,13 +10,13 @@ import msgspec
 import pytest
 
 from backtestr_broker.broker import worker_settings
-from backtestr_broker.config import Log
+from backtestr_broker.config import LogOptions
 from backtestr_broker.core.scheduling.liveness import WELL_AFTER
 from backtestr_broker.io.supervisor import (
     DELAYS,
     KILL_PATIENCE,
-    Death,
     Ended,
+    ExitReason,
     Started,
     Supervisor,
     WorkerHandle,
@@ -33,8 +33,8 @@ class Handle:
         self.immortal = False
         self.calls: list[str] = []
 
-    def ended(self) -> Death | None:
-        return None if self.reason is None else Death(self.reason, refused=self.reason == "exit code 2")
+    def ended(self) -> ExitReason | None:
+        return None if self.reason is None else ExitReason(self.reason, refused=self.reason == "exit code 2")
 
     def let_go(self) -> None:
         self.calls.append("let go")
@@ -62,7 +62,7 @@ class Launcher:
         return self.launched[-1][1]
 
 
-LOG = Log(level="debug", format="json")
+LOG = LogOptions(level="debug", format="json")
 SETTINGS = worker_settings({"compute": 1}, "ipc:///x", bytes(32), LOG)
 
 
@@ -132,7 +132,7 @@ def test_which_exit_codes_say_that_the_next_would_end_as_well(
 ) -> None:
     python(monkeypatch, f"import sys; sys.stdin.buffer.readline(); sys.exit({code})")
     handle = launch_process(SETTINGS[0])
-    assert ended(handle) == Death(f"exit code {code}", refused=refused)
+    assert ended(handle) == ExitReason(f"exit code {code}", refused=refused)
     handle.let_go()
 
 
@@ -249,7 +249,7 @@ def python(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     )
 
 
-def ended(handle: WorkerHandle) -> Death:
+def ended(handle: WorkerHandle) -> ExitReason:
     os.waitid(os.P_PID, handle.pid, os.WEXITED | os.WNOWAIT)
     death = handle.ended()
     assert death is not None
@@ -275,7 +275,7 @@ def test_a_process_gets_its_settings_on_its_lifeline_and_ends_with_it(monkeypatc
         assert msgspec.json.decode(told.readline(), type=WorkerSettings) == SETTINGS[0]
     assert handle.ended() is None
     handle.let_go()
-    assert ended(handle) == Death("exit code 7")
+    assert ended(handle) == ExitReason("exit code 7")
     handle.let_go()
 
 
@@ -284,7 +284,7 @@ def test_a_process_that_is_killed_says_by_what(monkeypatch: pytest.MonkeyPatch) 
     handle = launch_process(SETTINGS[0])
     assert handle.ended() is None
     handle.kill()
-    assert ended(handle) == Death("killed by signal 9")
+    assert ended(handle) == ExitReason("killed by signal 9")
     handle.let_go()
 
 
@@ -292,5 +292,5 @@ def test_a_process_that_never_reads_its_settings_can_be_let_go(monkeypatch: pyte
     python(monkeypatch, "raise SystemExit(3)")
     settings = msgspec.structs.replace(SETTINGS[0], endpoint="x" * 200_000)  # more than a pipe holds
     handle = launch_process(settings)
-    assert ended(handle) == Death("exit code 3")
+    assert ended(handle) == ExitReason("exit code 3")
     handle.let_go()

@@ -14,7 +14,7 @@ from backtestr_broker.core import shared_state as state_module
 from backtestr_broker.core.events import Tick
 from backtestr_broker.recording import format as recording_module
 from backtestr_broker.recording.format import Skipped, header, write_record
-from backtestr_broker.recording.playback import Replay, replayed_log
+from backtestr_broker.recording.playback import Playback, replayed_log
 from backtestr_protocol import topics
 from support.broker.anatomy import anatomy
 from support.broker.link import HOST, WALL_MS, Client, Link, Worker, config
@@ -48,7 +48,7 @@ def busy(link: Link) -> None:
 
 def test_a_replay_has_the_same_effects_and_the_same_state(link: Link) -> None:
     busy(link)
-    replay = Replay([("1", link.recording())])
+    replay = Playback([("1", link.recording())])
     assert [step.effects for step in replay] == link.effects
     assert (replay.events, replay.replayed, replay.problems) == (len(link.events), len(link.events), [])
     assert replay.core is not None
@@ -70,7 +70,7 @@ def test_a_restarted_broker_is_replayed_from_what_it_found_on_disk(link: Link) -
     busy(link)
     link.restart_broker()
     link.client("ann").ask("GetState", {"key": "a"})
-    replay = Replay([("1", link.recording())])
+    replay = Playback([("1", link.recording())])
     assert [step.effects for step in replay] == link.effects
     assert replay.core is not None
     assert {job.backtest_id for job in replay.core.scheduler.jobs} == {"b1", "b2"}
@@ -98,7 +98,7 @@ def test_another_process_with_other_hashes_has_the_same_effects(link: Link, tmp_
 
 def test_behind_a_missing_part_only_what_was_said_is_told(link: Link) -> None:
     busy(link)
-    replay = Replay([("1", link.recording()), ("7", part((99.0, Tick(HOST, WALL_MS)), number=7))])
+    replay = Playback([("1", link.recording()), ("7", part((99.0, Tick(HOST, WALL_MS)), number=7))])
     *steps, last = list(replay)
     assert None not in [step.effects for step in steps]
     assert last.effects is None
@@ -113,13 +113,13 @@ def test_following_parts_continue_the_first(link: Link) -> None:
     cut = len(entries) // 2
     later = part(*entries[cut:])
     link.events = link.events[:cut]
-    replay = Replay([("1", link.recording()), ("2", later)])
+    replay = Playback([("1", link.recording()), ("2", later)])
     assert [step.effects for step in replay] == link.effects
     assert replay.problems == []
 
 
 def test_without_the_first_part_nothing_is_replayed(link: Link) -> None:
-    replay = Replay([("3", part((99.0, Tick(HOST, WALL_MS)), number=3))])
+    replay = Playback([("3", part((99.0, Tick(HOST, WALL_MS)), number=3))])
     assert [step.effects for step in replay] == [None]
     assert replay.problems[0].startswith("part 1 to 2 of the recording is missing")
     assert replay.contradiction() is None
@@ -128,14 +128,14 @@ def test_without_the_first_part_nothing_is_replayed(link: Link) -> None:
 def test_an_event_that_was_too_large_is_a_gap(link: Link) -> None:
     busy(link)
     tick = (99.0, Tick(HOST, WALL_MS))
-    replay = Replay([("1", link.recording()), ("2", part((98.0, Skipped("WorkerSent", 1 << 30, WALL_MS)), tick))])
+    replay = Playback([("1", link.recording()), ("2", part((98.0, Skipped("WorkerSent", 1 << 30, WALL_MS)), tick))])
     assert [step.effects for step in list(replay)[-2:]] == [None, None]
     assert replay.problems == [f"event {len(link.events) + 1}, of 1,073,741,824 bytes, was too large to be recorded"]
 
 
 def test_a_torn_end_is_stated_and_all_before_it_is_replayed(link: Link) -> None:
     busy(link)
-    replay = Replay([("000001.msgpack", link.recording()[:-3])])
+    replay = Playback([("000001.msgpack", link.recording()[:-3])])
     assert [step.effects for step in replay] == link.effects[:-1]
     (problem,) = replay.problems
     assert "000001.msgpack: the last record" in problem
@@ -153,8 +153,8 @@ def test_an_event_that_the_core_cannot_stand_is_named(link: Link, ann: Client, m
     def fail(_self: object, _prefix: str) -> list[object]:
         raise ZeroDivisionError("the fault")
 
-    monkeypatch.setattr(state_module.State, "snapshot", fail)
-    replay = Replay([("1", link.recording())])
+    monkeypatch.setattr(state_module.SharedState, "snapshot", fail)
+    replay = Playback([("1", link.recording())])
     steps = list(replay)
     assert [step.effects is None for step in steps] == [False] * number + [True]
     assert f"at event {number + 1} the core raised ZeroDivisionError('the fault')" in replay.problems[0]
@@ -163,7 +163,7 @@ def test_an_event_that_the_core_cannot_stand_is_named(link: Link, ann: Client, m
 
 def test_a_state_that_contradicts_itself_is_told(link: Link, ann: Client, worker: Worker) -> None:
     start(ann, "b1")
-    replay = Replay([("1", link.recording())])
+    replay = Playback([("1", link.recording())])
     list(replay)
     assert replay.core is not None
     replay.core.scheduler.workers.get("compute-1").task_id = None
@@ -174,7 +174,7 @@ def test_another_version_and_another_format_are_said(link: Link, monkeypatch: py
     with monkeypatch.context() as patch:
         patch.setattr(recording_module, "__version__", "0.0.1")
         older = link.recording()
-    replay = Replay([("1", older)])
+    replay = Playback([("1", older)])
     list(replay)
     assert replay.problems[0].startswith("it was recorded by version 0.0.1")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from backtestr_broker.core.events import ClientsDropped
-from backtestr_broker.recording.playback import Replay
-from backtestr_broker.recording.timeline import Line, Sort, Storyteller
+from backtestr_broker.recording.playback import Playback
+from backtestr_broker.recording.timeline import Line, Sort, Timeline
 from backtestr_protocol import worker_channel
 from backtestr_protocol.errors import AlgorithmError
 from support.broker.link import LIMITS, Client, Link, Worker, config
@@ -15,9 +15,9 @@ from support.broker.steps import MakeLink, start
 
 def told(link: Link, sort: Sort | None = None, name: str = "") -> list[Line]:
     """The story of one of that sort, or everything; every line once, as it was told last."""
-    teller = Storyteller()
+    teller = Timeline()
     lines: dict[tuple[int, int], Line] = {}
-    for step in Replay([("1", link.recording())]):
+    for step in Playback([("1", link.recording())]):
         for line in teller.tell(step):
             if sort is None or (sort, name) in line.subjects:
                 lines[line.place] = line
@@ -191,10 +191,10 @@ def test_without_the_cores_state_what_was_said_is_told(link: Link, ann: Client, 
     """As behind a gap: the requests, and what workers said, are there without what the core did."""
     ann.ask("StartBacktest", config(backtestId="b1"), message_id="start")
     worker.finish("b1")
-    teller = Storyteller()
+    teller = Timeline()
     lines = [
         line
-        for step in Replay([("1", link.recording())])
+        for step in Playback([("1", link.recording())])
         for line in teller.tell(type(step)(step.number, step.now, step.event, None))
         if ("job", "b1") in line.subjects
     ]

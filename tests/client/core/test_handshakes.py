@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from backtestr.core.handshakes import MAX_FAILURES, Finding, Handshakes, Outcome
+from backtestr.core.handshakes import MAX_FAILURES, Handshakes, HandshakeVerdict, Outcome
 
 
-def findings(*outcomes: Outcome, of_requests: bool = True) -> list[Finding | None]:
+def findings(*outcomes: Outcome, of_requests: bool = True) -> list[HandshakeVerdict | None]:
     handshakes = Handshakes()
     return [handshakes.heard(one, of_requests=of_requests) for one in outcomes]
 

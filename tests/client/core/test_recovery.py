@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from backtestr.core.backoff import delays
 from backtestr.core.circuit_breaker import Breaker
-from backtestr.core.connection_state import CONNECTION, ConnectionState, Happening
+from backtestr.core.connection_state import CONNECTION, ConnectionEvent, ConnectionState
 from backtestr.core.recovery import BACKOFFS, CircuitOpen, MessagesLost, OfflineQueueFull, Recovery
-from backtestr.io.callback_thread import MAX_CALLS, Listeners
+from backtestr.io.callback_thread import MAX_CALLS, CallbackThread
 from backtestr.io.error_log import MAX_ERRORS, ErrorLog, ErrorReport
 from backtestr_protocol.errors import BacktestrError, Busy, NetworkError, NotFound, SystemFault, TimedOut
 
@@ -147,8 +147,8 @@ def test_a_new_session_closes_the_circuit(clock: Clock) -> None:
 # --- the states of a connection ---
 
 
-@pytest.mark.parametrize(("state", "what"), list(product(get_args(ConnectionState), get_args(Happening))))
-def test_every_state_knows_where_everything_leads(state: ConnectionState, what: Happening) -> None:
+@pytest.mark.parametrize(("state", "what"), list(product(get_args(ConnectionState), get_args(ConnectionEvent))))
+def test_every_state_knows_where_everything_leads(state: ConnectionState, what: ConnectionEvent) -> None:
     after = CONNECTION[state, what]
     assert (after == "closed") == ("closed" in (state, what))
     assert (after == "ready") == (what == "welcomed" and state != "closed")
@@ -156,7 +156,7 @@ def test_every_state_knows_where_everything_leads(state: ConnectionState, what: 
 
 
 def test_the_table_has_nothing_else() -> None:
-    assert CONNECTION.keys() == set(product(get_args(ConnectionState), get_args(Happening)))
+    assert CONNECTION.keys() == set(product(get_args(ConnectionState), get_args(ConnectionEvent)))
 
 
 # --- who is told ---
@@ -167,7 +167,7 @@ def report(error: BacktestrError, timestamp: int = 0) -> ErrorReport:
 
 
 def test_the_last_hundred_errors_are_kept() -> None:
-    errors = ErrorLog(Listeners())
+    errors = ErrorLog(CallbackThread())
     for number in range(MAX_ERRORS + 5):
         errors.add(report(NotFound("no"), number))
     assert [one.timestamp for one in errors.kept] == list(range(5, MAX_ERRORS + 5))
@@ -175,7 +175,7 @@ def test_the_last_hundred_errors_are_kept() -> None:
 
 
 def test_callbacks_hear_what_is_severe_enough_until_they_have_enough() -> None:
-    listeners = Listeners()
+    listeners = CallbackThread()
     errors = ErrorLog(listeners)
     heard: list[str] = []
     stop = errors.listen(lambda one: heard.append(f"warning {one.severity}"), "Warning")
@@ -191,11 +191,11 @@ def test_callbacks_hear_what_is_severe_enough_until_they_have_enough() -> None:
 
 def test_a_severity_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match="'warning' came; did you mean 'Warning'"):
-        ErrorLog(Listeners()).listen(print, "warning")  # type: ignore[arg-type]
+        ErrorLog(CallbackThread()).listen(print, "warning")  # type: ignore[arg-type]
 
 
 def test_a_listener_that_raises_is_logged_and_the_others_hear(caplog: pytest.LogCaptureFixture) -> None:
-    listeners = Listeners()
+    listeners = CallbackThread()
     heard: list[int] = []
     listeners.tell(lambda: 1 // 0)
     listeners.tell(lambda: heard.append(1))
@@ -205,7 +205,7 @@ def test_a_listener_that_raises_is_logged_and_the_others_hear(caplog: pytest.Log
 
 
 def test_a_listener_that_hangs_costs_calls_that_are_counted(caplog: pytest.LogCaptureFixture) -> None:
-    listeners = Listeners()
+    listeners = CallbackThread()
     began, go_on = threading.Event(), threading.Event()
     heard: list[int] = []
 
@@ -225,7 +225,7 @@ def test_a_listener_that_hangs_costs_calls_that_are_counted(caplog: pytest.LogCa
 
 
 def test_a_listener_may_close_what_calls_it() -> None:
-    listeners = Listeners()
+    listeners = CallbackThread()
     closed = threading.Event()
 
     def close() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backtestr.core.effects import Noticed, Reconnect, Refused, Send, Welcomed
+from backtestr.core.effects import Reconnect, Refused, Send, UnattributedError, Welcomed
 from backtestr.core.session import HELLO_TIMEOUT, MAX_RESENDS, Session
 from backtestr_protocol.codec import (
     REQUEST,
@@ -241,7 +241,7 @@ def test_a_complaint_that_belongs_to_no_request_is_noticed() -> None:
     welcomed(session)
     complaint = SerializationError("what was that?").to_data(component="broker", timestamp=WALL_MS)
     [noticed] = session.receive(answer(None, "Error", complaint), 0.1, WALL_MS)
-    assert isinstance(noticed, Noticed)
+    assert isinstance(noticed, UnattributedError)
     assert str(noticed.error) == "what was that?"
 
 
@@ -250,7 +250,7 @@ def test_hostile_frames_are_noticed_and_change_nothing(frames: list[bytes]) -> N
     session = Session("c", "n")
     welcomed(session)
     request_id, _ = session.request("Ping", Nothing(), 0.0, WALL_MS, 5.0)
-    assert [type(effect) for effect in session.receive(frames, 0.1, WALL_MS)] == [Noticed]
+    assert [type(effect) for effect in session.receive(frames, 0.1, WALL_MS)] == [UnattributedError]
     [answered] = session.receive(answer(request_id, "Success", Pong(timestamp=1)), 0.2, WALL_MS)
     assert answered.request_id == request_id  # type: ignore[union-attr]
 
@@ -261,7 +261,7 @@ def test_an_answer_signed_with_another_key_is_not_believed() -> None:
     request_id, _ = session.request("Ping", Nothing(), 0.0, WALL_MS, 5.0)
     signature, *rest = answer(request_id, "Success", Pong(timestamp=1))
     forged = [bytes([signature[0] ^ 1]) + signature[1:], *rest]
-    assert [type(effect) for effect in session.receive(forged, 0.1, WALL_MS)] == [Noticed]
+    assert [type(effect) for effect in session.receive(forged, 0.1, WALL_MS)] == [UnattributedError]
 
 
 @settings(max_examples=60, deadline=None)

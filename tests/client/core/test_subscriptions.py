@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backtestr.core.effects import Doubt, Noticed, Restarted, StreamMessage
+from backtestr.core.effects import MaybeLost, Restarted, StreamMessage, UnattributedError
 from backtestr_protocol.codec import STREAM, encode, encoded_payload
 from backtestr_protocol.errors import NotFound, SerializationError
 from client.core.test_batches import of_columns, of_messages
@@ -290,7 +290,7 @@ def test_what_is_no_backtest_status_is_noticed_and_passed_over(link: Link) -> No
     link.subscribe(1, ORDERS, "birth", until="b1")
     link.core.publish("system.backtests", encoded_payload("BacktestStatus", {"status": 7}))
     link.carry_published()
-    assert [type(one) for one in link.events if isinstance(one, Noticed)] == [Noticed]
+    assert [type(one) for one in link.events if isinstance(one, UnattributedError)] == [UnattributedError]
     publish_status(link, "completed")
     assert link.ended == {1: None}
 
@@ -329,9 +329,9 @@ def test_unsigned_stream_messages_are_not_believed(link: Link) -> None:
     link.subscribe(1, ORDERS, "birth")
     forged = [b"orders.b1", bytes(32), encoded_payload("Number", 1)]
     [noticed] = link.subscriptions.receive(forged)
-    assert isinstance(noticed, Noticed)
+    assert isinstance(noticed, UnattributedError)
     moved = link.signer.seal(STREAM, [b"orders.b2", b"\x80"])
-    assert [type(one) for one in link.subscriptions.receive([b"orders.b1", moved[0], b"\x80"])] == [Noticed]
+    assert [type(one) for one in link.subscriptions.receive([b"orders.b1", moved[0], b"\x80"])] == [UnattributedError]
     assert link.numbers(1) == []
 
 
@@ -392,16 +392,16 @@ def test_a_reader_of_the_latest_is_told_when_something_may_have_passed_unseen(li
     link.advance(1.5)
     link.subscribe(1, "state.", "latest")
     link.advance(1.5)
-    assert link.delivered[1] == [Doubt("state.")]  # nobody knows what was before the first watermarks
+    assert link.delivered[1] == [MaybeLost("state.")]  # nobody knows what was before the first watermarks
     link.advance(5.0)
-    assert link.delivered[1] == [Doubt("state.")]
+    assert link.delivered[1] == [MaybeLost("state.")]
     with link.lossy_streams():
         link.publish("state.a", 1)
         link.advance(1.0)
     link.advance(2.0)
-    assert link.delivered[1][1:] == [Doubt("state.")]
+    assert link.delivered[1][1:] == [MaybeLost("state.")]
     link.connect()
-    assert link.delivered[1][2:] == [Doubt("state.")]
+    assert link.delivered[1][2:] == [MaybeLost("state.")]
 
 
 @settings(max_examples=80, deadline=None)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backtestr.core.effects import Delivery, Doubt, Gap, Restarted, StreamMessage
+from backtestr.core.effects import Delivery, Gap, MaybeLost, Restarted, StreamMessage
 from backtestr.state.replica import ABSENT, Committed, Held, Replica
 from backtestr_protocol.codec import encode
 from backtestr_protocol.errors import MessageError
@@ -202,12 +202,12 @@ def test_it_is_in_doubt_until_a_snapshot_that_was_asked_for_after_the_last_reaso
     broker, replica = Broker(), Replica()
     doubts = [replica.is_in_doubt]
     settle(replica, broker)
-    for reason in (Doubt("state."), Gap("state.x.a", 1, 2), Restarted("another")):
+    for reason in (MaybeLost("state."), Gap("state.x.a", 1, 2), Restarted("another")):
         doubts.append(replica.is_in_doubt)
         replica.offer(reason)
         doubts.append(replica.is_in_doubt)
         asked = replica.ask()
-        replica.offer(Doubt("state."))
+        replica.offer(MaybeLost("state."))
         replica.snapshot(asked, [], 0)
         doubts.append(replica.is_in_doubt)  # the last reason is younger than the question
         settle(replica, broker)

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from backtestr.core.effects import Doubt, Gap, Restarted
+from backtestr.core.effects import Gap, MaybeLost, Restarted
 from backtestr.io.mailbox import Mailbox
 from backtestr.state.shared_state import MAX_RETRIES, SharedState, StateChange
 from backtestr_protocol.errors import (
@@ -129,7 +129,7 @@ def test_it_follows_what_others_do(stage: Stage) -> None:
     assert stage.told == [StateChange("x.a", 1, 1), StateChange("x.a", None, 0), StateChange("x.b", 2, 1)]
 
 
-@pytest.mark.parametrize("reason", [Doubt("state."), Gap("state.x.a", 1, 2), Restarted("another")])
+@pytest.mark.parametrize("reason", [MaybeLost("state."), Gap("state.x.a", 1, 2), Restarted("another")])
 def test_what_may_have_been_missed_is_read_from_a_snapshot(stage: Stage, reason: Any) -> None:
     state = stage.open()
     stage.broker.book.change("x.a", 1)  # and nobody told us
@@ -148,7 +148,7 @@ def test_a_snapshot_that_fails_is_asked_for_again(stage: Stage) -> None:
 
     stage.broker.before_snapshot = fail
     stage.broker.book.change("x.a", 1)
-    stage.feed.mailbox.put([Doubt("state.")])
+    stage.feed.mailbox.put([MaybeLost("state.")])
     wait_until(lambda: "x.a" in state, 10)
     assert stage.broker.snapshots == 4
 

@@ -19,7 +19,7 @@ from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.data.panel import Panel
 from backtestr_engine.data.synthetic import synthetic_bars
 from backtestr_engine.library.library import Library
-from backtestr_engine.publishing.backtest_streams import Publisher
+from backtestr_engine.publishing.backtest_streams import BacktestStreams
 from backtestr_engine.simulation.conventions import Conventions
 from backtestr_protocol.errors import AlgorithmError, BacktestrError, DataError, InvalidConfiguration, ValidationError
 from backtestr_protocol.messages import BacktestConfig, StreamOptions
@@ -118,7 +118,7 @@ def test_streams_results_and_metrics_tell_of_every_symbol(
     stocked: Catalog, conventions: Conventions, tmp_path: Path
 ) -> None:
     run = Run(planned(stocked, conventions), "shared")
-    publisher = Publisher("shared", run.plan.panel, StreamOptions(prices=True), {})
+    publisher = BacktestStreams("shared", run.plan.panel, StreamOptions(prices=True), {})
     streamed: list[dict[str, Any]] = []
     while not run.done:
         first = run.bars_walked

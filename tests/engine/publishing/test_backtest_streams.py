@@ -11,9 +11,9 @@ from backtestr_engine.backtest.run import Chunk
 from backtestr_engine.data.bars import Bars
 from backtestr_engine.data.panel import Panel
 from backtestr_engine.data.synthetic import synthetic_bars
-from backtestr_engine.publishing.backtest_streams import Publisher
-from backtestr_engine.publishing.column_batches import ColumnRun
-from backtestr_engine.publishing.payloads import Run
+from backtestr_engine.publishing.backtest_streams import BacktestStreams
+from backtestr_engine.publishing.column_batches import ColumnBatch
+from backtestr_engine.publishing.payloads import Messages
 from backtestr_engine.simulation.records import ORDER, POSITION, REASONS
 from backtestr_protocol.messages import StreamOptions
 from support.engine.examples import unpacked
@@ -40,13 +40,13 @@ def chunk(orders: int, positions: int, *, first_id: int = 1) -> Chunk:
     return Chunk(made, changed)
 
 
-def payloads(runs: list[tuple[str, Run]], topic: str) -> list[Any]:
+def payloads(runs: list[tuple[str, Messages]], topic: str) -> list[Any]:
     return [message for name, run in runs if name == topic for message in unpacked(run)]
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 1500])
 def test_every_event_is_published_once_and_in_order(bars: Bars, count: int) -> None:
-    sent = Publisher("b", Panel.of([bars]), StreamOptions(), {}).chunk(chunk(count, count), 0, 100)
+    sent = BacktestStreams("b", Panel.of([bars]), StreamOptions(), {}).chunk(chunk(count, count), 0, 100)
     assert [one["data"]["orderId"] for one in payloads(sent, ORDERS)] == [str(one) for one in range(1, count + 1)]
     assert [one["data"]["positionId"] for one in payloads(sent, POSITIONS)] == [str(one) for one in range(1, count + 1)]
 
@@ -55,7 +55,7 @@ def test_an_order_reads_as_the_protocol_says(bars: Bars) -> None:
     made = chunk(2, 0)
     made.orders["status"][1] = 1
     made.orders["reason"][1] = 1
-    sent = Publisher("b", Panel.of([bars]), StreamOptions(), {}).chunk(made, 0, 100)
+    sent = BacktestStreams("b", Panel.of([bars]), StreamOptions(), {}).chunk(made, 0, 100)
     common = {"backtestId": "b", "symbol": "SYNTH", "side": "buy", "quantity": 2.5, "price": 10.0}
     common |= {"orderType": "market", "timestamp": 1_700_000_000_000}
     assert payloads(sent, ORDERS) == [
@@ -68,7 +68,7 @@ def test_an_order_reads_as_the_protocol_says(bars: Bars) -> None:
 
 
 def test_what_an_earlier_worker_published_is_left_out(bars: Bars) -> None:
-    publisher = Publisher("b", Panel.of([bars]), StreamOptions(), {ORDERS: 3, POSITIONS: 1, "progress.b": 9})
+    publisher = BacktestStreams("b", Panel.of([bars]), StreamOptions(), {ORDERS: 3, POSITIONS: 1, "progress.b": 9})
     first = publisher.chunk(chunk(2, 2), 0, 50)
     second = publisher.chunk(chunk(2, 2, first_id=3), 50, 100)
     assert [one["data"]["orderId"] for one in payloads(first + second, ORDERS)] == ["4"]
@@ -77,13 +77,13 @@ def test_what_an_earlier_worker_published_is_left_out(bars: Bars) -> None:
 
 def test_streams_that_are_off_publish_nothing(bars: Bars) -> None:
     off = StreamOptions(orders=False, positions=False)
-    assert Publisher("b", Panel.of([bars]), off, {}).chunk(chunk(5, 5), 0, 100) == []
+    assert BacktestStreams("b", Panel.of([bars]), off, {}).chunk(chunk(5, 5), 0, 100) == []
 
 
 @pytest.mark.parametrize("before", [0, 3, 4, 5, 20])
 def test_prices_that_are_out_already_are_not_published_again(bars: Bars, before: int) -> None:
     prices = StreamOptions(prices=True, orders=False, positions=False)
-    publisher = Publisher("b", Panel.of([bars]), prices, {"prices.SYNTH.1m": before})
+    publisher = BacktestStreams("b", Panel.of([bars]), prices, {"prices.SYNTH.1m": before})
     sent = [one for first in range(0, 12, 4) for one in publisher.chunk(chunk(0, 0), first, first + 4)]
     found = [one["data"]["last"] for one in payloads(sent, "prices.SYNTH.1m")]
     assert found == bars.close[before:12].tolist()
@@ -91,7 +91,7 @@ def test_prices_that_are_out_already_are_not_published_again(bars: Bars, before:
 
 def test_prices_are_the_bars_walked(bars: Bars) -> None:
     prices = StreamOptions(prices=True, orders=False, positions=False)
-    sent = Publisher("b", Panel.of([bars]), prices, {}).chunk(chunk(0, 0), 10, 13)
+    sent = BacktestStreams("b", Panel.of([bars]), prices, {}).chunk(chunk(0, 0), 10, 13)
     found = [one["data"] for one in payloads(sent, "prices.SYNTH.1m")]
     assert [one["last"] for one in found] == bars.close[10:13].tolist()
     assert [one["timestamp"] for one in found] == (bars.timestamp[10:13] // 1000).tolist()
@@ -100,12 +100,12 @@ def test_prices_are_the_bars_walked(bars: Bars) -> None:
 
 def test_prices_as_columns_are_the_same_prices(bars: Bars) -> None:
     of = {"prices": True, "orders": False, "positions": False}
-    [(topic, maps)] = Publisher("b", Panel.of([bars]), StreamOptions(**of), {}).chunk(chunk(0, 0), 10, 13)
-    [(same, columns)] = Publisher("b", Panel.of([bars]), StreamOptions(**of, columns=True), {}).chunk(
+    [(topic, maps)] = BacktestStreams("b", Panel.of([bars]), StreamOptions(**of), {}).chunk(chunk(0, 0), 10, 13)
+    [(same, columns)] = BacktestStreams("b", Panel.of([bars]), StreamOptions(**of, columns=True), {}).chunk(
         chunk(0, 0), 10, 13
     )
     assert topic == same == "prices.SYNTH.1m"
-    assert isinstance(columns, ColumnRun)
+    assert isinstance(columns, ColumnBatch)
     rows = zip(*(values.tolist() for values in columns.arrays.values()), strict=True)
     found = [{**columns.constants, **dict(zip(columns.arrays, row, strict=True))} for row in rows]
     assert found == [one["data"] for one in unpacked(maps)]
@@ -113,5 +113,5 @@ def test_prices_as_columns_are_the_same_prices(bars: Bars) -> None:
 
 
 def test_all_its_topics_are_known(bars: Bars) -> None:
-    publisher = Publisher("b", Panel.of([bars]), StreamOptions(prices=True), {})
+    publisher = BacktestStreams("b", Panel.of([bars]), StreamOptions(prices=True), {})
     assert sorted(publisher.topics) == [ORDERS, POSITIONS, "prices.SYNTH.1m", "progress.b"]

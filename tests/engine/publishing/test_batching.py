@@ -20,7 +20,7 @@ from backtestr_engine.publishing.batching import (
     Publication,
     Setting,
 )
-from backtestr_engine.publishing.column_batches import ColumnRun
+from backtestr_engine.publishing.column_batches import ColumnBatch
 from backtestr_engine.publishing.payloads import total
 from support.engine.batches import batcher, counts, messages, numbers, packer
 from support.protocol.independent import messages_of
@@ -43,9 +43,9 @@ options = st.builds(
 )
 
 
-def columns(first: int, stop: int) -> ColumnRun:
+def columns(first: int, stop: int) -> ColumnBatch:
     at = np.arange(first, stop)
-    return ColumnRun("Number", {"unit": "one"}, {"at": at, "half": at / 2}, stop - first)
+    return ColumnBatch("Number", {"unit": "one"}, {"at": at, "half": at / 2}, stop - first)
 
 
 def seen(sent: list[Publication]) -> dict[str, list[int]]:
@@ -179,7 +179,7 @@ def test_a_single_row_of_columns_travels_as_a_message() -> None:
 def test_columns_that_differ_in_what_is_constant_are_batches_of_their_own() -> None:
     one = batcher()
     one.add(PRICES, columns(0, 2), 0.0)
-    other = ColumnRun("Number", {"unit": "two"}, {"at": np.array([2]), "half": np.array([1.0])}, 1)
+    other = ColumnBatch("Number", {"unit": "two"}, {"at": np.array([2]), "half": np.array([1.0])}, 1)
     assert counts(one.add(PRICES, other, 0.0)) == [(PRICES, 2)]
 
 
@@ -200,7 +200,7 @@ def test_large_batches_are_compressed_and_small_ones_are_not(make: Any) -> None:
 def test_what_would_not_become_smaller_is_sent_as_it_is() -> None:
     one = batcher(packing := packer(enabled=True))
     noise = np.random.default_rng(1).integers(-(2**63), 2**63 - 1, 2000)
-    out = one.add(PRICES, ColumnRun("Number", {}, {"at": noise[:1000], "more": noise[1000:]}, 1000), 0.0)
+    out = one.add(PRICES, ColumnBatch("Number", {}, {"at": noise[:1000], "more": noise[1000:]}, 1000), 0.0)
     assert msgpack.unpackb(out[0][1])["data"]["compression"] == "none"
     assert packing.status is not None
     assert packing.status.batches == 1, "the time it took is counted"

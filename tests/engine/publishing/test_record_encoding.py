@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backtestr_engine.publishing.record_encoding import Encoded, Ids, Number, Text, encode_payloads
+from backtestr_engine.publishing.record_encoding import EncodedMaps, Ids, Number, Text, encode_payloads
 
 CHOICES = ("buy", "sell", "", "a reason in more than thirty-one characters")
 
@@ -28,7 +28,7 @@ rows: st.SearchStrategy[list[Row]] = st.lists(
 )
 
 
-def unpacked(encoded: Encoded) -> list[Any]:
+def unpacked(encoded: EncodedMaps) -> list[Any]:
     """The payloads, each decoded from its own bytes by the independent decoder."""
     return [msgpack.unpackb(encoded.between(one, one + 1)) for one in range(len(encoded))]
 

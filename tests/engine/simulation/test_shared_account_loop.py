@@ -15,10 +15,10 @@ from backtestr_engine.algorithms.signals import Signals
 from backtestr_engine.data.arrays import Floats
 from backtestr_engine.data.bars import Bars
 from backtestr_engine.data.panel import Panel, targets_of
-from backtestr_engine.simulation.account import rules, totals
+from backtestr_engine.simulation.account import kernel_rules, totals
 from backtestr_engine.simulation.conventions import Conventions
 from backtestr_engine.simulation.records import REASONS, SIDES
-from backtestr_engine.simulation.shared_account_loop import PortfolioWalk
+from backtestr_engine.simulation.shared_account_loop import SharedAccountSimulation
 from support.engine.cases import (
     CAPITAL,
     Case,
@@ -47,9 +47,9 @@ class Shared:
     commission: float
     slippage: float
 
-    def walk(self) -> PortfolioWalk:
-        kernel_rules = rules(self.conventions, commission=self.commission, slippage=self.slippage)
-        return PortfolioWalk(self.panel, self.signals, kernel_rules, CAPITAL)
+    def walk(self) -> SharedAccountSimulation:
+        rules = kernel_rules(self.conventions, commission=self.commission, slippage=self.slippage)
+        return SharedAccountSimulation(self.panel, self.signals, rules, CAPITAL)
 
 
 def random_shared(chance: np.random.Generator) -> Shared:
@@ -100,8 +100,11 @@ def test_one_symbol_alone_is_the_plain_walk_bit_for_bit(chance: np.random.Genera
     for _ in range(500):
         bars, conventions = random_bars(chance, 30), random_conventions(chance, DEFAULTS, shared=True)
         case = Case(bars, random_signals(chance, bars, conventions), conventions, *random_costs(chance))
-        plain, kernel_rules = case.walk(), rules(case.conventions, commission=case.commission, slippage=case.slippage)
-        shared = PortfolioWalk(Panel.of([case.bars]), [case.signals], kernel_rules, CAPITAL)
+        plain, rules = (
+            case.walk(),
+            kernel_rules(case.conventions, commission=case.commission, slippage=case.slippage),
+        )
+        shared = SharedAccountSimulation(Panel.of([case.bars]), [case.signals], rules, CAPITAL)
         ours, theirs = shared.advance(100), plain.advance(100)
 
         assert shared.equity.tobytes() == plain.equity.tobytes()
@@ -150,9 +153,9 @@ def series(symbol: str, closes: list[float], *, times: list[int] | None = None) 
     return Bars(symbol, "1m", minutes * MINUTE, prices, prices, prices, prices, 0 * prices)
 
 
-def held(*bars: Bars, targets: list[Floats], conventions: Conventions) -> PortfolioWalk:
+def held(*bars: Bars, targets: list[Floats], conventions: Conventions) -> SharedAccountSimulation:
     signals = [Signals.of(target=target) for target in targets]
-    walk = PortfolioWalk(Panel.of(bars), signals, rules(conventions, commission=0, slippage=0), 1000.0)
+    walk = SharedAccountSimulation(Panel.of(bars), signals, kernel_rules(conventions, commission=0, slippage=0), 1000.0)
     walk.advance(100)
     return walk
 
@@ -184,8 +187,8 @@ def test_equity_is_shared_and_so_is_cash() -> None:
     bars = series("A", [10, 10]), series("B", [10, 10])
     entry = Signals.of(entries=np.array([True, False]))
     for conventions, expected in ((half, [50, 50]), (of_cash, [50, 25])):
-        kernel_rules = rules(conventions, commission=0, slippage=0)
-        walk = PortfolioWalk(Panel.of(bars), [entry, entry], kernel_rules, 1000.0)
+        rules = kernel_rules(conventions, commission=0, slippage=0)
+        walk = SharedAccountSimulation(Panel.of(bars), [entry, entry], rules, 1000.0)
         walk.advance(2)
         assert walk.account["quantity"].tolist() == expected
 
@@ -194,7 +197,9 @@ def test_a_short_sale_holds_its_proceeds_and_as_much_again() -> None:
     conventions = msgspec.structs.replace(AT_CLOSE, size="value", size_value=600.0)
     bars = series("A", [10, 10]), series("B", [10, 10])
     short = Signals.of(short_entries=np.array([True, False]))
-    walk = PortfolioWalk(Panel.of(bars), [short, short], rules(conventions, commission=0, slippage=0), 1000.0)
+    walk = SharedAccountSimulation(
+        Panel.of(bars), [short, short], kernel_rules(conventions, commission=0, slippage=0), 1000.0
+    )
     walk.advance(2)
 
     assert walk.account["quantity"].tolist() == [-60, 0]

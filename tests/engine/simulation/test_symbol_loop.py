@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from backtestr_engine.algorithms.signals import ENTRY, EXIT, SHORT_ENTRY, SHORT_EXIT, Signals
 from backtestr_engine.data.bars import Bars
-from backtestr_engine.simulation.account import rules
+from backtestr_engine.simulation.account import kernel_rules
 from backtestr_engine.simulation.conventions import Conventions
 from backtestr_engine.simulation.records import (
     FILLED,
@@ -21,7 +21,7 @@ from backtestr_engine.simulation.records import (
     STATUSES,
     final_states,
 )
-from backtestr_engine.simulation.symbol_loop import Events, Walk
+from backtestr_engine.simulation.symbol_loop import Events, SymbolSimulation
 from support.engine.cases import CAPITAL, Case, random_bars, random_case, shipped_conventions
 
 CASES = 3000
@@ -165,7 +165,9 @@ def test_all_in_spends_exactly_all_cash(chance: np.random.Generator, conventions
     for _ in range(200):
         bars = random_bars(chance, 3)
         flags = np.array([ENTRY, 0, 0], dtype=np.uint8)
-        walk = Walk(bars, Signals(flags), rules(conventions, commission=0.001, slippage=0.002), CAPITAL)
+        walk = SymbolSimulation(
+            bars, Signals(flags), kernel_rules(conventions, commission=0.001, slippage=0.002), CAPITAL
+        )
         walk.advance(3)
         assert 0 <= walk.account["cash"][0] < 1e-9
 

@@ -8,10 +8,10 @@ import pytest
 
 from backtestr_engine.algorithms.signals import Signals
 from backtestr_engine.data.bars import Bars
-from backtestr_engine.simulation.account import rules
+from backtestr_engine.simulation.account import kernel_rules
 from backtestr_engine.simulation.conventions import Conventions
 from backtestr_engine.simulation.records import REASONS, STATUSES
-from backtestr_engine.simulation.symbol_loop import Walk
+from backtestr_engine.simulation.symbol_loop import SymbolSimulation
 from backtestr_protocol.errors import AlgorithmError
 from support.engine.cases import shipped_conventions
 
@@ -21,13 +21,13 @@ AT_CLOSE = msgspec.structs.replace(shipped_conventions(), fill_at="close")
 
 def walked(
     target: list[float], closes: list[float], conventions: Conventions = AT_CLOSE, *, commission: float = 0.0
-) -> Walk:
+) -> SymbolSimulation:
     """A walk to the end with capital 1,000; every bar opens and closes at one price."""
     prices = np.array(closes, dtype=float)
     times = np.arange(len(closes), dtype=np.int64) * 60_000_000
     bars = Bars("LINE", "1m", times, prices, prices, prices, prices, 0 * prices)
-    walk = Walk(
-        bars, Signals.of(target=np.array(target)), rules(conventions, commission=commission, slippage=0), 1000.0
+    walk = SymbolSimulation(
+        bars, Signals.of(target=np.array(target)), kernel_rules(conventions, commission=commission, slippage=0), 1000.0
     )
     walk.advance(len(bars))
     return walk

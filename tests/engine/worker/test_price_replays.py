@@ -17,7 +17,7 @@ from backtestr_engine.data.bars import Bars
 from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.data.synthetic import synthetic_bars
 from backtestr_engine.worker import price_replays as replay_module
-from backtestr_engine.worker.price_replays import MAX_RATE, MOMENT, Sent, Tape, read_tape
+from backtestr_engine.worker.price_replays import MAX_RATE, MOMENT, ReplayBars, Sent, read_tape
 from backtestr_protocol.errors import BacktestrError, DataError, InvalidConfiguration, ValidationError
 from backtestr_protocol.worker_channel import (
     Control,
@@ -40,8 +40,8 @@ def order(**changes: Any) -> OpenReplay:
     return OpenReplay(**{**asked, **rate, **changes})
 
 
-def tape(bars: Bars = BARS, **changes: Any) -> Tape:
-    return Tape(order(**changes), bars, 1)
+def tape(bars: Bars = BARS, **changes: Any) -> ReplayBars:
+    return ReplayBars(order(**changes), bars, 1)
 
 
 def heard(sent: list[Sent]) -> list[int]:

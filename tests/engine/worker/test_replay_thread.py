@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from backtestr_engine.data.synthetic import synthetic_bars
-from backtestr_engine.worker.price_replays import Replays, Sent, Tape
+from backtestr_engine.worker.price_replays import ReplayBars, Replays, Sent
 from backtestr_engine.worker.replay_thread import ReplayHost
 from backtestr_protocol.worker_channel import (
     Control,
@@ -24,7 +24,7 @@ from backtestr_protocol.worker_channel import (
 from support.engine.batches import no_replays
 
 SECONDS = 30.0
-TAPE = Tape(
+TAPE = ReplayBars(
     OpenReplay(
         replay_id="r",
         symbol="SYNTH",

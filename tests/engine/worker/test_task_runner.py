@@ -20,7 +20,7 @@ from backtestr_engine.library.library import Library
 from backtestr_engine.library.registrations import RegisteredAlgorithms
 from backtestr_engine.publishing.batching import Batcher
 from backtestr_engine.simulation.conventions import Conventions
-from backtestr_engine.worker.task_runner import MOMENT, Sent, Workbench
+from backtestr_engine.worker.task_runner import MOMENT, Sent, TaskRunner
 from backtestr_protocol.messages import BacktestConfig
 from backtestr_protocol.worker_channel import (
     Assign,
@@ -55,9 +55,9 @@ def store(tmp_path: Path) -> ResultStore:
 
 
 @pytest.fixture
-def bench(catalog: Catalog, store: ResultStore, conventions: Conventions, batcher: Batcher) -> Workbench:
+def bench(catalog: Catalog, store: ResultStore, conventions: Conventions, batcher: Batcher) -> TaskRunner:
     write_synthetic(catalog)
-    return Workbench(catalog, store, conventions, 100, lambda: 1_700_000_000_000, batcher)
+    return TaskRunner(catalog, store, conventions, 100, lambda: 1_700_000_000_000, batcher)
 
 
 def config(**changes: Any) -> BacktestConfig:
@@ -78,7 +78,7 @@ def config(**changes: Any) -> BacktestConfig:
     )
 
 
-def assign(bench: Workbench, asked: BacktestConfig, **how: Any) -> list[Sent]:
+def assign(bench: TaskRunner, asked: BacktestConfig, **how: Any) -> list[Sent]:
     assert asked.backtest_id is not None
     note = Assign(task_id=asked.backtest_id, work="RunBacktest", **how)
     return bench.take(note, [msgpack.packb(to_wire(asked))])
@@ -89,14 +89,14 @@ def to_wire(asked: BacktestConfig) -> dict[str, Any]:
     return found
 
 
-def run_out(bench: Workbench, clock: Clock | None = None) -> list[Sent]:
+def run_out(bench: TaskRunner, clock: Clock | None = None) -> list[Sent]:
     sent: list[Sent] = []
     while bench.running:
         sent += bench.step(clock or Clock())
     return sent
 
 
-def asked_of(bench: Workbench, work: Work, data: Any) -> Any:
+def asked_of(bench: TaskRunner, work: Work, data: Any) -> Any:
     """What a question is answered with: Success data or ErrorData."""
     [(note, frames)] = bench.take(Assign(task_id="q", work=work), [msgpack.packb(data)])
     assert isinstance(note, Finished)
@@ -107,7 +107,7 @@ def notes(sent: Sequence[Sent], kind: type) -> list[Any]:
     return [note for note, _ in sent if isinstance(note, kind)]
 
 
-def test_a_backtest_runs_in_chunks_and_is_stored_before_it_is_finished(bench: Workbench, store: ResultStore) -> None:
+def test_a_backtest_runs_in_chunks_and_is_stored_before_it_is_finished(bench: TaskRunner, store: ResultStore) -> None:
     asked = config()
     assert assign(bench, asked) == []
     steps = 0
@@ -125,14 +125,14 @@ def test_a_backtest_runs_in_chunks_and_is_stored_before_it_is_finished(bench: Wo
     assert results.status == "completed"
 
 
-def test_progress_comes_at_its_interval_and_at_the_end(bench: Workbench) -> None:
+def test_progress_comes_at_its_interval_and_at_the_end(bench: TaskRunner) -> None:
     assign(bench, config(options={"streams": {"progressIntervalMs": 50}}))
     clock = Clock(step=0.01)  # two looks a step: 20 ms
     progress = [one["data"] for one in messages(run_out(bench, clock)) if one["type"] == "BacktestProgress"]
     assert [one["progressPercent"] for one in progress] == [10.0, 40.0, 70.0, 100.0]
 
 
-def test_pause_parks_and_resume_goes_on_where_it_was(bench: Workbench, store: ResultStore) -> None:
+def test_pause_parks_and_resume_goes_on_where_it_was(bench: TaskRunner, store: ResultStore) -> None:
     straight, paused = config(), config()
     assign(bench, straight)
     run_out(bench)
@@ -152,7 +152,7 @@ def test_pause_parks_and_resume_goes_on_where_it_was(bench: Workbench, store: Re
     assert store.read(task_id)[0].metrics == store.read(straight.backtest_id or "")[0].metrics
 
 
-def test_what_a_paused_backtest_published_is_what_one_without_a_pause_did(bench: Workbench) -> None:
+def test_what_a_paused_backtest_published_is_what_one_without_a_pause_did(bench: TaskRunner) -> None:
     """Message by message, whatever the batches; and nothing waits while it is paused, or after its end."""
     straight, paused = config(backtest_id="same"), config(backtest_id="same")
     assign(bench, straight)
@@ -173,7 +173,7 @@ def test_what_a_paused_backtest_published_is_what_one_without_a_pause_did(bench:
     assert bench.next_deadline() is None
 
 
-def test_events_wait_for_more_of_their_topic_and_no_longer_than_they_may(bench: Workbench) -> None:
+def test_events_wait_for_more_of_their_topic_and_no_longer_than_they_may(bench: TaskRunner) -> None:
     assign(bench, config())
     assert notes(bench.step(Clock()), Published) == []
     deadline = bench.next_deadline()
@@ -184,7 +184,7 @@ def test_events_wait_for_more_of_their_topic_and_no_longer_than_they_may(bench: 
     assert bench.next_deadline() == 0.050, "one progress message, fewer than its class's least"
 
 
-def test_what_happened_before_a_failure_is_published_before_it(bench: Workbench) -> None:
+def test_what_happened_before_a_failure_is_published_before_it(bench: TaskRunner) -> None:
     assign(bench, config(options={"timeLimitMs": 1_000}))
     sent = run_out(bench, Clock(step=0.3))
     assert notes(sent, Finished)[0].error.code == "TIMEOUT"
@@ -193,7 +193,7 @@ def test_what_happened_before_a_failure_is_published_before_it(bench: Workbench)
     assert bench.next_deadline() is None
 
 
-def test_a_backtest_can_begin_parked(bench: Workbench) -> None:
+def test_a_backtest_can_begin_parked(bench: TaskRunner) -> None:
     asked = config()
     sent = assign(bench, asked, paused=True)
     assert notes(sent, Paused)
@@ -202,7 +202,7 @@ def test_a_backtest_can_begin_parked(bench: Workbench) -> None:
 
 @pytest.mark.parametrize("paused", [True, False])
 def test_a_restored_backtest_that_has_its_result_is_not_run_again(
-    bench: Workbench, store: ResultStore, paused: bool
+    bench: TaskRunner, store: ResultStore, paused: bool
 ) -> None:
     asked = config()
     task_id = asked.backtest_id or ""
@@ -216,14 +216,14 @@ def test_a_restored_backtest_that_has_its_result_is_not_run_again(
     assert store.read(task_id, ["equity"]) == stored
 
 
-def test_a_restored_backtest_without_a_result_runs(bench: Workbench, store: ResultStore) -> None:
+def test_a_restored_backtest_without_a_result_runs(bench: TaskRunner, store: ResultStore) -> None:
     asked = config()
     assign(bench, asked, restored=True)
     assert [note.outcome for note in notes(run_out(bench), Finished)] == ["completed"]
     assert store.has(asked.backtest_id or "")
 
 
-def test_a_backtest_of_this_broker_runs_whatever_is_on_disk(bench: Workbench) -> None:
+def test_a_backtest_of_this_broker_runs_whatever_is_on_disk(bench: TaskRunner) -> None:
     """A worker that died after it had stored the result may have left its streams short; the next one fills them."""
     asked = config()
     assign(bench, asked)
@@ -233,7 +233,7 @@ def test_a_backtest_of_this_broker_runs_whatever_is_on_disk(bench: Workbench) ->
 
 
 @pytest.mark.parametrize("parked", [True, False])
-def test_stop_stores_what_was_walked(bench: Workbench, store: ResultStore, parked: bool) -> None:
+def test_stop_stores_what_was_walked(bench: TaskRunner, store: ResultStore, parked: bool) -> None:
     asked = config()
     task_id = asked.backtest_id or ""
     assign(bench, asked)
@@ -247,14 +247,14 @@ def test_stop_stores_what_was_walked(bench: Workbench, store: ResultStore, parke
     assert (results.status, results.tables[0].rows) == ("stopped", 100)
 
 
-def test_what_is_about_another_task_is_ignored(bench: Workbench) -> None:
+def test_what_is_about_another_task_is_ignored(bench: TaskRunner) -> None:
     assign(bench, config())
     for action in ("pause", "resume", "stop"):
         assert bench.take(Control(task_id="someone else's", action=action), []) == []
     assert bench.running
 
 
-def test_a_task_that_cannot_be_done_fails_and_the_next_is_done(bench: Workbench) -> None:
+def test_a_task_that_cannot_be_done_fails_and_the_next_is_done(bench: TaskRunner) -> None:
     refused = config(symbol="SYNHT")
     [(note, _)] = assign(bench, refused)
     assert isinstance(note, Finished)
@@ -265,7 +265,7 @@ def test_a_task_that_cannot_be_done_fails_and_the_next_is_done(bench: Workbench)
 
 
 def test_a_defect_fails_its_task_alone_and_is_logged(
-    bench: Workbench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    bench: TaskRunner, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def defect(*_: object) -> None:
         raise ZeroDivisionError("a defect")
@@ -283,7 +283,7 @@ def test_a_defect_fails_its_task_alone_and_is_logged(
     assert notes(run_out(bench), Finished)[0].outcome == "completed"
 
 
-def test_time_at_work_is_limited_and_time_parked_is_not(bench: Workbench) -> None:
+def test_time_at_work_is_limited_and_time_parked_is_not(bench: TaskRunner) -> None:
     asked = config(options={"timeLimitMs": 1_000})
     task_id = asked.backtest_id or ""
     assign(bench, asked)
@@ -300,7 +300,7 @@ def test_time_at_work_is_limited_and_time_parked_is_not(bench: Workbench) -> Non
     assert failed.error.code == "TIMEOUT"
 
 
-def test_questions_are_answered_with_data_and_attachments(bench: Workbench) -> None:
+def test_questions_are_answered_with_data_and_attachments(bench: TaskRunner) -> None:
     [(note, frames)] = bench.take(Assign(task_id="q", work="ListMarketData"), [msgpack.packb({})])
     assert note == Finished(task_id="q", outcome="completed")
     assert [one["timeframe"] for one in msgpack.unpackb(frames[0])["series"]] == ["1m", "1d"]
@@ -325,7 +325,7 @@ def test_the_version_that_was_checked_is_the_one_that_runs(
     """Two workers that share nothing but the disk; the name means another version when the backtest's turn comes."""
     write_synthetic(catalog)
     interactive, compute = (
-        Workbench(
+        TaskRunner(
             catalog,
             store,
             conventions,
@@ -354,7 +354,7 @@ def test_the_version_that_was_checked_is_the_one_that_runs(
     assert refused["code"] == "STATE_CONFLICT"
 
 
-def test_the_check_names_the_version_of_a_built_in_algorithm(bench: Workbench) -> None:
+def test_the_check_names_the_version_of_a_built_in_algorithm(bench: TaskRunner) -> None:
     checked = asked_of(bench, "CheckBacktest", to_wire(config(algorithm_id="sma_cross", parameters={"fast": 5})))
 
     assert checked["algorithmId"] == BUILT_IN["sma_cross"].algorithm_id
@@ -364,7 +364,7 @@ def test_the_check_names_the_version_of_a_built_in_algorithm(bench: Workbench) -
 # --- a pace ---
 
 
-def paced(bench: Workbench, asked: BacktestConfig, seconds: float, step: float) -> tuple[list[Sent], list[int]]:
+def paced(bench: TaskRunner, asked: BacktestConfig, seconds: float, step: float) -> tuple[list[Sent], list[int]]:
     """What is sent in so much time, looked at every `step` seconds; and after each look how many bars were walked."""
     clock, sent, walked = Clock(), assign(bench, asked), []
     while bench.running and clock.now < seconds:
@@ -375,18 +375,18 @@ def paced(bench: Workbench, asked: BacktestConfig, seconds: float, step: float) 
     return sent, walked
 
 
-def test_a_pace_walks_the_bars_that_are_due_and_tells_progress_with_each_step(bench: Workbench) -> None:
+def test_a_pace_walks_the_bars_that_are_due_and_tells_progress_with_each_step(bench: TaskRunner) -> None:
     _, walked = paced(bench, config(options={"pace": 8}), seconds=2.0, step=0.125)
     assert walked == list(range(1, 17))
 
 
-def test_what_fell_due_meanwhile_is_walked_in_one_step(bench: Workbench) -> None:
+def test_what_fell_due_meanwhile_is_walked_in_one_step(bench: TaskRunner) -> None:
     _, walked = paced(bench, config(options={"pace": 10}), seconds=8.0, step=4.0)
     assert walked == [1, 41]
 
 
 @pytest.mark.parametrize("step", [0.01, 0.7, 30.0])
-def test_a_pace_changes_no_result_and_no_stream(bench: Workbench, store: ResultStore, step: float) -> None:
+def test_a_pace_changes_no_result_and_no_stream(bench: TaskRunner, store: ResultStore, step: float) -> None:
     straight, slow = config(backtest_id="straight"), config(backtest_id="slow", options={"pace": 80.0})
     sent = assign(bench, straight) + run_out(bench)
     expected, tables = store.read("straight", ["equity", "orders", "positions", "trades"])
@@ -408,7 +408,7 @@ def published_orders(sent: Sequence[Sent]) -> list[Any]:
     return found
 
 
-def test_waiting_for_its_pace_a_backtest_can_be_paused_and_stopped(bench: Workbench, store: ResultStore) -> None:
+def test_waiting_for_its_pace_a_backtest_can_be_paused_and_stopped(bench: TaskRunner, store: ResultStore) -> None:
     asked = config(backtest_id="b", options={"pace": 0.5})
     clock = Clock()
     assign(bench, asked)
@@ -425,20 +425,20 @@ def test_waiting_for_its_pace_a_backtest_can_be_paused_and_stopped(bench: Workbe
     assert store.read("b", ["equity"])[0].tables[0].rows == 2
 
 
-def test_steps_of_a_quick_pace_are_some_milliseconds_apart(bench: Workbench) -> None:
+def test_steps_of_a_quick_pace_are_some_milliseconds_apart(bench: TaskRunner) -> None:
     clock = Clock()
     assign(bench, config(options={"pace": 100_000}))
     bench.step(clock)
     assert bench.wait(clock.now) == MOMENT
 
 
-def test_progress_keeps_to_its_interval_where_a_pace_is_quicker(bench: Workbench) -> None:
+def test_progress_keeps_to_its_interval_where_a_pace_is_quicker(bench: TaskRunner) -> None:
     asked = config(options={"pace": 100, "streams": {"progressIntervalMs": 1000}})
     sent, _ = paced(bench, asked, seconds=3.5, step=0.01)
     assert len([note for note in notes(sent, Published) if note.progress_percent]) == 4
 
 
-def test_waiting_for_its_pace_counts_for_no_time_limit(bench: Workbench) -> None:
+def test_waiting_for_its_pace_counts_for_no_time_limit(bench: TaskRunner) -> None:
     asked = config(options={"pace": 20, "timeLimitMs": 1_000})
     assign(bench, asked)
     sent, clock = [], Clock()
@@ -451,7 +451,7 @@ def test_waiting_for_its_pace_counts_for_no_time_limit(bench: Workbench) -> None
 # --- replays ---
 
 
-def test_the_bars_of_a_replay_are_read_here_and_played_elsewhere(bench: Workbench) -> None:
+def test_the_bars_of_a_replay_are_read_here_and_played_elsewhere(bench: TaskRunner) -> None:
     order = OpenReplay(
         replay_id="r",
         symbol="SYNTH",
@@ -474,7 +474,7 @@ def test_the_bars_of_a_replay_are_read_here_and_played_elsewhere(bench: Workbenc
 
 
 def test_a_disk_that_is_full_when_a_backtest_is_stopped_costs_its_result_and_none_of_its_messages(
-    bench: Workbench, store: ResultStore, monkeypatch: pytest.MonkeyPatch
+    bench: TaskRunner, store: ResultStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = config(backtest_id="b", options={"pace": 80.0, "streams": {"prices": True}})
     clock = Clock()

@@ -25,7 +25,7 @@ import msgspec
 
 from backtestr.core import session as client_session
 from backtestr.core.effects import Answered, Failed, Reconnect, Send, SessionEffect
-from backtestr_broker.core.core import Core, Limits
+from backtestr_broker.core.core import Core
 from backtestr_broker.core.events import (
     ClientsDropped,
     Effect,
@@ -47,6 +47,7 @@ from backtestr_broker.core.events import (
     WorkerExited,
     WorkerStarted,
 )
+from backtestr_broker.core.settings import CoreSettings
 from backtestr_broker.recording.format import Start, header, write_record
 from backtestr_protocol import topics, worker_channel
 from backtestr_protocol.codec import Signer, encode
@@ -62,7 +63,7 @@ from support.protocol.independent import Fields, Requests, unpack_stream
 
 WALL_MS = 1_790_000_000_000
 HOST = HostSample(memory_used=1 << 30, memory_total=8 << 30, cpu_percent=5.0, loop_lag_ms=1.0)
-LIMITS = Limits(
+LIMITS = CoreSettings(
     heartbeat_interval_ms=1000,
     watermark_interval_ms=250,
     session_timeout_ms=30_000,
@@ -221,7 +222,7 @@ class Link:
         *,
         compute: int = 1,
         interactive: int = 1,
-        limits: Limits = LIMITS,
+        limits: CoreSettings = LIMITS,
         start: bool = True,
         now: float = 50.0,
         listening: bool = True,

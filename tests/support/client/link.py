@@ -28,7 +28,7 @@ from backtestr.core.effects import (
 from backtestr.core.recovery import Recovery
 from backtestr.core.session import Session
 from backtestr.core.subscriptions import Since, Subscriptions
-from backtestr_broker.core.core import Core, Limits
+from backtestr_broker.core.core import Core
 from backtestr_broker.core.events import (
     Committed,
     Effect,
@@ -40,6 +40,7 @@ from backtestr_broker.core.events import (
     Subscribed,
     Tick,
 )
+from backtestr_broker.core.settings import CoreSettings
 from backtestr_protocol.codec import (
     REQUEST,
     RESPONSE,
@@ -56,7 +57,7 @@ from backtestr_protocol.messages import Contract
 from backtestr_protocol.topics import sockets_for
 
 WALL_MS = 1_790_000_000_000
-LIMITS = Limits(
+LIMITS = CoreSettings(
     heartbeat_interval_ms=1_000,
     watermark_interval_ms=250,
     session_timeout_ms=30_000,

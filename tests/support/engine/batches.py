@@ -11,7 +11,7 @@ import numpy as np
 from backtestr_engine.config import load_config
 from backtestr_engine.publishing.batching import Batcher, BatchOptions, Publication
 from backtestr_engine.publishing.payloads import Packer
-from backtestr_engine.publishing.record_encoding import Encoded, Number, encode_payloads
+from backtestr_engine.publishing.record_encoding import EncodedMaps, Number, encode_payloads
 from backtestr_engine.worker.price_replays import Replays
 from backtestr_protocol.worker_channel import Published, ToBroker
 from support.protocol.independent import messages_of
@@ -29,7 +29,7 @@ def no_replays() -> Replays:
     return Replays(load_config(None).batching.classes["prices"], packer())
 
 
-def numbers(first: int, stop: int) -> Encoded:
+def numbers(first: int, stop: int) -> EncodedMaps:
     """Messages that each say which they are."""
     return encode_payloads("Number", {"at": Number(np.arange(first, stop))}, stop - first)
 

@@ -20,9 +20,9 @@ from backtestr_engine.algorithms.signals import (
 )
 from backtestr_engine.data.arrays import Floats
 from backtestr_engine.data.bars import Bars
-from backtestr_engine.simulation.account import rules
+from backtestr_engine.simulation.account import kernel_rules
 from backtestr_engine.simulation.conventions import Conventions
-from backtestr_engine.simulation.symbol_loop import Walk
+from backtestr_engine.simulation.symbol_loop import SymbolSimulation
 from support.engine.reference import Bar, Reference, Stops
 
 NAMES = {"entry": ENTRY, "exit": EXIT, "short_entry": SHORT_ENTRY, "short_exit": SHORT_EXIT, "target": TARGET}
@@ -43,9 +43,9 @@ class Case:
     commission: float
     slippage: float
 
-    def walk(self) -> Walk:
-        kernel_rules = rules(self.conventions, commission=self.commission, slippage=self.slippage)
-        return Walk(self.bars, self.signals, kernel_rules, CAPITAL)
+    def walk(self) -> SymbolSimulation:
+        rules = kernel_rules(self.conventions, commission=self.commission, slippage=self.slippage)
+        return SymbolSimulation(self.bars, self.signals, rules, CAPITAL)
 
     def reference(self) -> Reference:
         """The slow loop, walked through this case."""

@@ -15,9 +15,9 @@ from backtestr_engine.built_in import find_algorithm
 from backtestr_engine.data.arrays import Floats
 from backtestr_engine.data.bars import Bars
 from backtestr_engine.data.panel import Panel
-from backtestr_engine.publishing.backtest_streams import Publisher
-from backtestr_engine.publishing.payloads import Run as Messages
-from backtestr_engine.publishing.record_encoding import Encoded
+from backtestr_engine.publishing.backtest_streams import BacktestStreams
+from backtestr_engine.publishing.payloads import Messages as Messages
+from backtestr_engine.publishing.record_encoding import EncodedMaps
 from backtestr_engine.simulation.conventions import resolve_options
 from backtestr_protocol.messages import BacktestConfig
 from support.engine.cases import CAPITAL, shipped_conventions
@@ -70,13 +70,13 @@ def _column(name: str, at: Mapping[int, Any], bars: int) -> Floats | np.ndarray:
 
 def unpacked(run: Messages) -> list[dict[str, Any]]:
     """The messages of a run, by the independent decoder."""
-    assert isinstance(run, Encoded)
+    assert isinstance(run, EncodedMaps)
     return [msgpack.unpackb(run.between(one, one + 1)) for one in range(len(run))]
 
 
 def told(run: Run, *, bars_at_once: int = 1000) -> list[dict[str, Any]]:
     """The orders stream of the whole run, with `bar` in place of the time."""
-    publisher = Publisher("b", run.plan.panel, run.plan.options.streams, {})
+    publisher = BacktestStreams("b", run.plan.panel, run.plan.options.streams, {})
     told: list[dict[str, Any]] = []
     while not run.done:
         first = run.bars_walked

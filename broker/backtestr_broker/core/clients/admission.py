@@ -15,7 +15,7 @@ from backtestr_protocol.errors import Busy, RateLimitExceeded
 from backtestr_protocol.message_types import PRIORITIES, REQUESTS, Priority
 from backtestr_protocol.system_status import ClientLoad, Connections, RateStatus
 
-from .idempotency import AnswerBook
+from .idempotency import AnsweredRequests
 from .rate_limit import Rate, Throttle
 from .sessions import MAX_SESSIONS, Sessions
 from .traffic import Traffic
@@ -36,7 +36,7 @@ def priority_of(request_type: str) -> Priority:
 
 
 class Admission:
-    def __init__(self, rates: dict[Priority, Rate], answers: AnswerBook) -> None:
+    def __init__(self, rates: dict[Priority, Rate], answers: AnsweredRequests) -> None:
         self._rates = rates
         self._answers = answers
         self._throttle = Throttle(rates)

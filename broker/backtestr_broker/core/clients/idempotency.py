@@ -44,7 +44,7 @@ class _Client:
         self.running: dict[str, bytes] = {}  # request id -> the connection that gets the answer
 
 
-class AnswerBook:
+class AnsweredRequests:
     def __init__(self) -> None:
         self._clients: OrderedDict[str, _Client] = OrderedDict()  # the longest quiet first
         self._large: OrderedDict[tuple[str, str], int] = OrderedDict()  # sizes by client and request id, oldest first

@@ -10,7 +10,7 @@ INTERVAL = 1.0
 MAX_PEERS = 1024
 
 
-class Complaints:
+class PerPeerLimit:
     def __init__(self) -> None:
         self._last: OrderedDict[bytes, float] = OrderedDict()  # by connection; who sent something bad last is last
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 TOLD_PER_SECOND = 20
 
 
-class Refusals:
+class LogLimit:
     def __init__(self) -> None:
         self._second = -1
         self._told = 0

@@ -11,7 +11,7 @@ from backtestr_protocol.message_types import PRIORITIES, Priority
 MAX_COUNTED = 1024
 
 
-class Counters:
+class ClientCounts:
     """One client's requests by priority class, duplicates among them, and those that were refused."""
 
     __slots__ = ("busy", "requests", "throttled")
@@ -28,19 +28,19 @@ class Counters:
 
 class Traffic:
     def __init__(self) -> None:
-        self._clients: OrderedDict[str, Counters] = OrderedDict()  # the longest quiet first
+        self._clients: OrderedDict[str, ClientCounts] = OrderedDict()  # the longest quiet first
 
-    def of(self, client_id: str) -> Counters:
+    def of(self, client_id: str) -> ClientCounts:
         """The counters of a client that asks for something now."""
         counters = self._clients.get(client_id)
         if counters is None:
             if len(self._clients) >= MAX_COUNTED:
                 self._clients.popitem(last=False)
-            counters = self._clients[client_id] = Counters()
+            counters = self._clients[client_id] = ClientCounts()
         self._clients.move_to_end(client_id)
         return counters
 
-    def __iter__(self) -> Iterator[tuple[str, Counters]]:
+    def __iter__(self) -> Iterator[tuple[str, ClientCounts]]:
         return iter(self._clients.items())
 
     def check_invariants(self) -> None:

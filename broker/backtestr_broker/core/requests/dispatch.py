@@ -13,11 +13,11 @@ from typing import Any, Protocol
 import msgspec
 
 from backtestr_broker.core.clients.sessions import Session
-from backtestr_broker.core.counters import Measures
+from backtestr_broker.core.counters import Counters
 from backtestr_broker.core.durability import Durability
 from backtestr_broker.core.scheduling.jobs import Waiter
 from backtestr_broker.core.scheduling.scheduler import Scheduler
-from backtestr_broker.core.shared_state import State
+from backtestr_broker.core.shared_state import SharedState
 from backtestr_broker.core.streams.feeds import Feeds
 from backtestr_broker.core.streams.sequencer import Sequencer
 from backtestr_protocol import topics
@@ -46,7 +46,7 @@ from backtestr_protocol.price_messages import PublishedPrices, PublishPrices
 from backtestr_protocol.system_status import SystemStatus
 from backtestr_protocol.worker_channel import Work
 
-from .price_replay_requests import ReplayRequests
+from .price_replay_requests import PriceReplayRequests
 from .state_requests import StateRequests
 
 # In PROTOCOL.md's table and not served yet, so that the answer can say so.
@@ -69,11 +69,11 @@ class Desk(Protocol):
     algorithm_errors: OrderedDict[str, ErrorData]  # by id, the latest of each, the latest last
     wall_ms: int
     sequencer: Sequencer
-    measures: Measures
+    measures: Counters
     scheduler: Scheduler
-    state: State
+    state: SharedState
     durability: Durability
-    replays: ReplayRequests
+    replays: PriceReplayRequests
     feeds: Feeds
 
     def publish(self, topic: str, payload: bytes, count: int = 1) -> None: ...

@@ -12,7 +12,7 @@ from typing import Protocol
 import msgspec
 
 from backtestr_broker.core.clients.sessions import Session
-from backtestr_broker.core.price_replays import MAX_LOSSES, RETRY_AFTER_MS, Event, Replay, Replays
+from backtestr_broker.core.price_replays import MAX_LOSSES, RETRY_AFTER_MS, PriceReplay, PriceReplayEvent, PriceReplays
 from backtestr_broker.core.scheduling.jobs import Waiter
 from backtestr_broker.core.scheduling.scheduler import MAX_BATCH, Scheduler
 from backtestr_broker.core.scheduling.workers import Worker
@@ -46,7 +46,7 @@ MAX_WAITING = 16
 # client that connects again has one long before.
 ABSENT_SECONDS = 5.0
 
-_DONE: dict[Action, Event] = {"pause": "paused", "resume": "resumed", "stop": "stopped"}
+_DONE: dict[Action, PriceReplayEvent] = {"pause": "paused", "resume": "resumed", "stop": "stopped"}
 _IN_EFFECT = (("paused", "pause"), ("running", "resume"))
 
 _opened_decoder = msgspec.msgpack.Decoder(worker_channel.OpenedReplay)
@@ -59,15 +59,15 @@ class Desk(Protocol):
     def answer(self, waiter: Waiter, result: Contract | BacktestrError | ErrorData) -> None: ...
     def instruct(self, worker: Worker, note: worker_channel.ToWorker, payload: bytes | None = None) -> None: ...
     def publish(self, topic: str, payload: bytes, count: int = 1) -> None: ...
-    def replay_changed(self, replay: Replay) -> None: ...
+    def replay_changed(self, replay: PriceReplay) -> None: ...
     def error_data(self, error: BacktestrError) -> ErrorData: ...
     def unique_id(self) -> str: ...
 
 
-class ReplayRequests:
+class PriceReplayRequests:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._replays = Replays()
+        self._replays = PriceReplays()
 
     # --- what clients ask ---
 
@@ -78,7 +78,7 @@ class ReplayRequests:
                 "a replay needs a rate, and one only: barsPerSecond, or speed (1 is real time), or asFastAsRead",
                 paths=["$.barsPerSecond", "$.speed", "$.asFastAsRead"],
             )
-        replay = Replay(data.replay_id or self._desk.unique_id(), data, waiter)
+        replay = PriceReplay(data.replay_id or self._desk.unique_id(), data, waiter)
         self._replays.add(replay)
         try:
             self._open(replay)
@@ -132,7 +132,7 @@ class ReplayRequests:
         known = [replay for replay in reversed([*self._replays]) if replay.status != "starting"]
         return PriceReplayList(replays=[replay.status_message() for replay in known])
 
-    def _steer(self, replay: Replay, action: Action, waiter: Waiter) -> PriceReplayAccepted | None:
+    def _steer(self, replay: PriceReplay, action: Action, waiter: Waiter) -> PriceReplayAccepted | None:
         if replay.ended:
             raise StateConflict(f"a replay that is {replay.status} cannot be {_DONE[action]}", status=replay.status)
         if not replay.waiting and (replay.status, action) in _IN_EFFECT:
@@ -145,13 +145,13 @@ class ReplayRequests:
         self._tell(replay, action, waiter)
         return None
 
-    def _tell(self, replay: Replay, action: Action, waiter: Waiter | None) -> None:
+    def _tell(self, replay: PriceReplay, action: Action, waiter: Waiter | None) -> None:
         replay.waiting.append((action, waiter))
         self._desk.instruct(self._worker_of(replay), worker_channel.Control(task_id=replay.replay_id, action=action))
 
     # --- opening: at the start, and again when the worker has died ---
 
-    def _open(self, replay: Replay, *, again: bool = False) -> None:
+    def _open(self, replay: PriceReplay, *, again: bool = False) -> None:
         request = replay.request
         opened = replay.opened
         order = worker_channel.OpenReplay(
@@ -202,7 +202,7 @@ class ReplayRequests:
         if replay.status == "running":
             self._tell(replay, "resume", None)
 
-    def _not_opened(self, replay: Replay, error: BacktestrError | ErrorData) -> None:
+    def _not_opened(self, replay: PriceReplay, error: BacktestrError | ErrorData) -> None:
         if replay.discarded:
             self._replays.forget(replay)
         elif replay.opened is None:
@@ -303,18 +303,18 @@ class ReplayRequests:
 
     # --- changes ---
 
-    def _done(self, replay: Replay, action: Action, waiter: Waiter | None) -> None:
+    def _done(self, replay: PriceReplay, action: Action, waiter: Waiter | None) -> None:
         """What was asked has taken effect."""
         if (replay.status, action) not in _IN_EFFECT:
             self._change(replay, _DONE[action])
         if waiter is not None:
             self._desk.answer(waiter, replay.accepted())
 
-    def _fail(self, replay: Replay, error: BacktestrError | ErrorData) -> None:
+    def _fail(self, replay: PriceReplay, error: BacktestrError | ErrorData) -> None:
         replay.error = self._desk.error_data(error) if isinstance(error, BacktestrError) else error
         self._end(replay, "failed")
 
-    def _end(self, replay: Replay, event: Event) -> None:
+    def _end(self, replay: PriceReplay, event: PriceReplayEvent) -> None:
         waiting, replay.waiting = replay.waiting, []
         if event != "stopped":  # it came to its end before it could be stopped for that
             replay.reason = None
@@ -323,12 +323,12 @@ class ReplayRequests:
             if waiter is not None:
                 self._desk.answer(waiter, _after_its_end(replay, action))
 
-    def _change(self, replay: Replay, event: Event) -> None:
+    def _change(self, replay: PriceReplay, event: PriceReplayEvent) -> None:
         self._replays.change(replay, event)
         self._desk.publish(topics.REPLAYS, encoded_payload("PriceReplayStatus", replay.status_message()))
         self._desk.replay_changed(replay)
 
-    def _worker_of(self, replay: Replay) -> Worker:
+    def _worker_of(self, replay: PriceReplay) -> Worker:
         assert replay.worker_id is not None
         return self._desk.scheduler.workers.get(replay.worker_id)
 
@@ -340,7 +340,7 @@ class ReplayRequests:
                 assert self._worker_of(replay).peer is not None, f"{replay.replay_id} is hosted by nobody"
 
 
-def _after_its_end(replay: Replay, action: Action) -> PriceReplayAccepted | StateConflict:
+def _after_its_end(replay: PriceReplay, action: Action) -> PriceReplayAccepted | StateConflict:
     """What a request that waited is answered when the replay has ended before it was done."""
     if action == "stop":
         return replay.accepted()

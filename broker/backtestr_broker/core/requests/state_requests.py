@@ -14,7 +14,7 @@ from backtestr_broker.core.clients.sessions import Session
 from backtestr_broker.core.durability import Durability
 from backtestr_broker.core.records import StateRecord
 from backtestr_broker.core.scheduling.jobs import Waiter
-from backtestr_broker.core.shared_state import State
+from backtestr_broker.core.shared_state import SharedState
 from backtestr_protocol.errors import BacktestrError
 from backtestr_protocol.messages import (
     DeletedState,
@@ -31,7 +31,7 @@ from backtestr_protocol.stream_messages import StateUpdate
 
 
 class Desk(Protocol):
-    state: State
+    state: SharedState
     durability: Durability
     wall_ms: int
 

@@ -25,12 +25,12 @@ BEATS = 3
 _LONGEST_STEP = 2.0
 
 
-class Condemned(msgspec.Struct, frozen=True):
+class ToKill(msgspec.Struct, frozen=True):
     worker_id: str
     reason: str
 
 
-class Life:
+class WorkerHealth:
     """What is known of one worker, over all the processes that were it. Moments in monotonic seconds."""
 
     __slots__ = (
@@ -79,16 +79,16 @@ class Liveness:
         self._silence = silence
         self._longest_step = _LONGEST_STEP * interval
         self._looked_at = now
-        self._lives: dict[str, Life] = {}  # of the workers that the configuration names
+        self._lives: dict[str, WorkerHealth] = {}  # of the workers that the configuration names
 
-    def of(self, worker_id: str) -> Life:
+    def of(self, worker_id: str) -> WorkerHealth:
         return self._lives[worker_id]
 
-    def items(self) -> list[tuple[str, Life]]:
+    def items(self) -> list[tuple[str, WorkerHealth]]:
         return list(self._lives.items())
 
     def started(self, worker_id: str, now: float) -> None:
-        life = self._lives.setdefault(worker_id, Life())
+        life = self._lives.setdefault(worker_id, WorkerHealth())
         life.restarts += 1
         life.next_start = None
         life.begin(now)
@@ -117,7 +117,7 @@ class Liveness:
             f"{reason}; it is started again after {delay:.1f} s{onwards}; the log says more"
         )
 
-    def look(self, cpu: Mapping[str, float], now: float) -> list[Condemned]:
+    def look(self, cpu: Mapping[str, float], now: float) -> list[ToKill]:
         """Watch once more. `cpu`: the processor seconds that each worker's process has used; one that cannot be
         measured counts as using some. Returns whom to kill, each once."""
         step = min(now - self._looked_at, self._longest_step)
@@ -133,10 +133,10 @@ class Liveness:
             life.still = 0.0 if moved else life.still + step
             if (reason := self._verdict(life)) is not None:
                 life.condemned = True
-                condemned.append(Condemned(worker_id, reason))
+                condemned.append(ToKill(worker_id, reason))
         return condemned
 
-    def _verdict(self, life: Life) -> str | None:
+    def _verdict(self, life: WorkerHealth) -> str | None:
         patience = max(self._hung, BEATS * life.beat_interval)
         if life.silent >= patience and life.still >= patience:
             return f"it was killed: no sign of life and no processor time for {life.still:.0f} s"

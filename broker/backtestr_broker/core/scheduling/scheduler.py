@@ -13,7 +13,7 @@ from typing import Protocol
 import msgspec
 
 from backtestr_broker.core.clients.idempotency import Answer
-from backtestr_broker.core.commit_queue import Held, HeldBacktest
+from backtestr_broker.core.commit_queue import Pending, PendingBacktest
 from backtestr_broker.core.records import Change, JobPut, JobRecord
 from backtestr_protocol import topics, worker_channel
 from backtestr_protocol.codec import decode, encoded_payload
@@ -60,7 +60,7 @@ class Outbox(Protocol):
     def publish(self, topic: str, payload: bytes, count: int = 1) -> None: ...
     def job_changed(self, job: Job) -> None: ...
     def save_job(self, backtest_id: str) -> None: ...
-    def persist(self, changes: Sequence[Change], held: Held) -> None: ...
+    def persist(self, changes: Sequence[Change], held: Pending) -> None: ...
     def answer_durably(self, waiter: Waiter, result: Contract) -> None: ...
     def last_seq(self, topic: str) -> int: ...
     def registered(self, info: AlgorithmInfo) -> None: ...
@@ -311,7 +311,7 @@ class Scheduler:
             key=waiter,
             submit_time=self._wall_ms,
         )
-        self._outbox.persist([JobPut(job.record())], HeldBacktest(job.backtest_id))
+        self._outbox.persist([JobPut(job.record())], PendingBacktest(job.backtest_id))
         self._accepting[job.backtest_id] = job
 
     def accepted(self, backtest_id: str) -> None:

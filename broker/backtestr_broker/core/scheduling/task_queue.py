@@ -30,7 +30,7 @@ class _Place(NamedTuple):
     held: bool
 
 
-class _Line:
+class _ClientQueue:
     """One client's tasks of one class, each list in order: (order, task id). A list of ten thousand moves up in a
     microsecond or two when its first leaves."""
 
@@ -55,7 +55,9 @@ class TaskQueue:
         self._places: dict[str, _Place] = {}
         self._counts: dict[str, int] = {}  # by client, of all classes
         # The client whose turn it is first.
-        self._turns: dict[Priority, OrderedDict[str, _Line]] = {priority: OrderedDict() for priority in PRIORITIES}
+        self._turns: dict[Priority, OrderedDict[str, _ClientQueue]] = {
+            priority: OrderedDict() for priority in PRIORITIES
+        }
         self._arrived = 0
         self._came_back = 0
 
@@ -104,7 +106,7 @@ class TaskQueue:
         assert task_id not in self._places, f"{task_id} is queued twice"
         self._places[task_id] = place
         self._counts[place.client_id] = self.waiting(place.client_id) + 1
-        line = self._turns[place.priority].setdefault(place.client_id, _Line())
+        line = self._turns[place.priority].setdefault(place.client_id, _ClientQueue())
         insort(line.of(place.held), (place.order, task_id))
 
     def pop(self, with_held: bool = True) -> str | None:

@@ -23,7 +23,7 @@ MAX_TOPICS = 4096
 SYMBOL_MAX_CHARACTERS = 64
 
 
-class Published(msgspec.Struct, frozen=True):
+class FeedBatch(msgspec.Struct, frozen=True):
     """One payload for one topic: a PriceUpdate, or a Batch of several."""
 
     topic: str
@@ -35,7 +35,7 @@ class Feeds:
     def __init__(self) -> None:
         self._topics: set[str] = set()
 
-    def take(self, prices: Iterable[FeedPrice]) -> list[Published]:
+    def take(self, prices: Iterable[FeedPrice]) -> list[FeedBatch]:
         """What to publish, the prices of a topic in order. Raises `ValidationError`, and then nothing has changed."""
         by_topic: dict[str, list[bytes]] = {}
         for index, price in enumerate(prices):
@@ -90,9 +90,9 @@ def _update(price: FeedPrice) -> PriceUpdate:
     )
 
 
-def _published(topic: str, payloads: list[bytes]) -> Published:
+def _published(topic: str, payloads: list[bytes]) -> FeedBatch:
     if len(payloads) == 1:
-        return Published(topic, 1, payloads[0])
+        return FeedBatch(topic, 1, payloads[0])
     messages = [msgspec.Raw(one) for one in payloads]
     batch = Batch(count=len(messages), compression="none", raw_bytes=len(encode(messages)), messages=messages)
-    return Published(topic, len(messages), encoded_payload("Batch", batch))
+    return FeedBatch(topic, len(messages), encoded_payload("Batch", batch))

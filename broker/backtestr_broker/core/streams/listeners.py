@@ -115,7 +115,7 @@ class _Listeners:
             assert wanted == (self.is_crowded or any(topic.startswith(prefix) for prefix in self.peers)), topic
 
 
-class Subscriptions:
+class Listeners:
     def __init__(self) -> None:
         self._of: dict[Socket, _Listeners] = {name: _Listeners() for name in SOCKETS}
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from backtestr.replay import Rate, Replay
+from backtestr.replay import PriceReplay, Rate
 
 from . import rendering
 from .console import EXIT_INTERRUPTED, AsJson, broker, err, out, print_json
@@ -41,7 +41,7 @@ def replay(
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _print(running: Replay, as_json: bool) -> None:
+def _print(running: PriceReplay, as_json: bool) -> None:
     for price in running:
         line = msgspec.json.encode(price).decode() if as_json else rendering.price_line(price)
         sys.stdout.write(line + "\n")

@@ -12,9 +12,9 @@ ConnectionState = Literal["connecting", "ready", "reconnecting", "auth_failed", 
 
 # `welcomed`: a session was opened. `lost`: the connection is gone. `replaced`: another connection file. `distrusted`: a
 # key that was never taken is not taken. `closed`: the program has done with it.
-Happening = Literal["welcomed", "lost", "replaced", "distrusted", "closed"]
+ConnectionEvent = Literal["welcomed", "lost", "replaced", "distrusted", "closed"]
 
-CONNECTION: Mapping[tuple[ConnectionState, Happening], ConnectionState] = {
+CONNECTION: Mapping[tuple[ConnectionState, ConnectionEvent], ConnectionState] = {
     ("connecting", "welcomed"): "ready",
     ("connecting", "lost"): "connecting",
     ("connecting", "replaced"): "connecting",

@@ -66,13 +66,13 @@ class Reconnect(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Noticed(msgspec.Struct, frozen=True):
+class UnattributedError(msgspec.Struct, frozen=True):
     """Something that belongs to no request: a complaint of the broker's, or bytes that cannot be believed."""
 
     error: BacktestrError
 
 
-SessionEffect = Send | Welcomed | Answered | Failed | Refused | Distrusted | Reconnect | Noticed
+SessionEffect = Send | Welcomed | Answered | Failed | Refused | Distrusted | Reconnect | UnattributedError
 
 # --- what subscribers receive ---------------------------------------------------------------------------------------
 
@@ -117,13 +117,13 @@ class Restarted(msgspec.Struct, frozen=True):
     instance_id: str
 
 
-class Doubt(msgspec.Struct, frozen=True):
+class MaybeLost(msgspec.Struct, frozen=True):
     """Messages of topics that begin with `prefix` may have been lost unseen: read anew what they tell of."""
 
     prefix: str
 
 
-Delivery = StreamMessage | Block | Gap | Restarted | Doubt
+Delivery = StreamMessage | Block | Gap | Restarted | MaybeLost
 
 
 def weight(deliveries: Iterable[Delivery]) -> int:
@@ -189,4 +189,4 @@ class Finished(msgspec.Struct, frozen=True):
     outcome: BacktestStatus | BacktestrError
 
 
-SubscriptionEffect = Listen | Unlisten | Ask | Deliver | End | Finished | Noticed
+SubscriptionEffect = Listen | Unlisten | Ask | Deliver | End | Finished | UnattributedError

@@ -14,7 +14,7 @@ MAX_FAILURES = 3
 # `denied`: the broker looked the key up and said no. `failed`: it hung up, as on a key that does not fit its own.
 Outcome = Literal["succeeded", "failed", "denied"]
 # `again`: the connection for requests was lost and is there anew. `locked out`: nobody will let this client in.
-Finding = Literal["again", "locked out"]
+HandshakeVerdict = Literal["again", "locked out"]
 
 
 class Handshakes:
@@ -22,7 +22,7 @@ class Handshakes:
         self._failures = 0
         self._is_after_first = False
 
-    def heard(self, outcome: Outcome, *, of_requests: bool) -> Finding | None:
+    def heard(self, outcome: Outcome, *, of_requests: bool) -> HandshakeVerdict | None:
         """`of_requests`: of the connection on which requests are sent and answered, not of a stream's."""
         if outcome == "succeeded":
             self._failures = 0

@@ -45,7 +45,7 @@ from backtestr_protocol.message_types import REQUESTS
 from backtestr_protocol.messages import Contract, Hello, Nothing, Welcome
 
 from .counters import SessionCounts
-from .effects import Answered, Distrusted, Failed, Noticed, Reconnect, Refused, Send, SessionEffect, Welcomed
+from .effects import Answered, Distrusted, Failed, Reconnect, Refused, Send, SessionEffect, UnattributedError, Welcomed
 from .pending_request import Pending
 from .recovery import OfflineQueueFull, Recovery
 
@@ -190,16 +190,18 @@ class Session:
             envelope = message.envelope
             error = _error_in(envelope)
             if envelope.correlation_id is None:
-                return [Noticed(error or SerializationError(f"{envelope.message_type} without correlationId"))]
+                return [
+                    UnattributedError(error or SerializationError(f"{envelope.message_type} without correlationId"))
+                ]
             if envelope.correlation_id == self._hello_id:
                 return self._greeted(envelope, error, now, wall_ms)
         except AuthenticationError as distrust:
             if self._state != "greeting":
-                return [Noticed(distrust)]
+                return [UnattributedError(distrust)]
             self._distrust = distrust
             return [Distrusted(distrust)]
         except MessageError as complaint:
-            return [Noticed(complaint)]
+            return [UnattributedError(complaint)]
         return self._answered(envelope.correlation_id, envelope, error, message.attachments, now, wall_ms)
 
     def tick(self, now: float, wall_ms: int) -> list[SessionEffect]:

@@ -33,17 +33,17 @@ from .effects import (
     BacktestQuestion,
     Deliver,
     Delivery,
-    Doubt,
     End,
     Finished,
     Gap,
     Listen,
-    Noticed,
+    MaybeLost,
     Question,
     Restarted,
     StreamMessage,
     SubscriptionEffect,
     TopicQuestion,
+    UnattributedError,
     Unlisten,
     weight,
 )
@@ -227,7 +227,7 @@ class Subscriptions:
         try:
             message = decode_stream(self._signer, frames)
         except MessageError as error:
-            return [Noticed(error)]
+            return [UnattributedError(error)]
         envelope = message.envelope
         assert envelope.seq is not None  # as decode_stream promises
         if envelope.instance_id != self._instance_id:
@@ -295,7 +295,7 @@ class Subscriptions:
         try:
             reached = decode(_watermarks_decoder, payload.data).topics
         except MessageError as error:
-            return [Noticed(error)]
+            return [UnattributedError(error)]
         one_was_lost = seq != self._watermark_seq + 1  # or it is the first, and nobody knows what was before
         self._watermark_seq = seq
         effects: Effects = []
@@ -330,7 +330,7 @@ class Subscriptions:
         """
         effects: Effects = []
         if subscription.since == "latest":
-            return self._deliver(subscription_id, subscription, [Doubt(subscription.prefix)])
+            return self._deliver(subscription_id, subscription, [MaybeLost(subscription.prefix)])
         for stream in subscription.streams.values():
             if subscription.room > 0 and stream.next_seq and not stream.asking:
                 effects += self._fetch(subscription_id, stream)
@@ -360,7 +360,7 @@ class Subscriptions:
                     try:
                         effects += self._news(decode(_status_decoder, delivery.data))
                     except MessageError as error:
-                        effects.append(Noticed(error))
+                        effects.append(UnattributedError(error))
                 case Gap():
                     effects += self._ask_for_all()
                 case Restarted():
@@ -393,7 +393,7 @@ class Subscriptions:
 
     def _end(self, subscription_id: int, error: BacktestrError | None) -> Effects:
         if subscription_id == _OWN:
-            return [Noticed(error)] if error else []
+            return [UnattributedError(error)] if error else []
         return [End(subscription_id, error), *self.close(subscription_id)]
 
     def _asking(self, question: Question) -> tuple[TopicQuestion, _Subscription, TopicStream] | None:

@@ -20,7 +20,7 @@ CLOSING_SECONDS = 5.0
 log = logging.getLogger("backtestr")
 
 
-class Listeners:
+class CallbackThread:
     """Starts its thread with the first call, so that a client without listeners has none."""
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ import msgspec
 
 from backtestr_protocol.errors import BacktestrError, Severity, did_you_mean
 
-from .callback_thread import Listeners
+from .callback_thread import CallbackThread
 
 # The errors that are kept to be looked at later; older ones went to the callbacks and to the log.
 MAX_ERRORS = 100
@@ -37,7 +37,7 @@ Callback = Callable[[ErrorReport], object]
 
 
 class ErrorLog:
-    def __init__(self, listeners: Listeners) -> None:
+    def __init__(self, listeners: CallbackThread) -> None:
         self.count = 0
         self._listeners = listeners
         self._kept: deque[ErrorReport] = deque(maxlen=MAX_ERRORS)

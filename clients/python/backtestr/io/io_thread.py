@@ -21,7 +21,7 @@ from typing import Any, assert_never
 import zmq
 
 from backtestr.core.circuit_breaker import Breaker
-from backtestr.core.connection_state import CONNECTION, ConnectionState, Happening
+from backtestr.core.connection_state import CONNECTION, ConnectionEvent, ConnectionState
 from backtestr.core.counters import Statistics
 from backtestr.core.effects import (
     Answered,
@@ -32,13 +32,13 @@ from backtestr.core.effects import (
     Failed,
     Finished,
     Listen,
-    Noticed,
     Question,
     Reconnect,
     Refused,
     Send,
     SessionEffect,
     SubscriptionEffect,
+    UnattributedError,
     Unlisten,
     Welcomed,
 )
@@ -55,7 +55,7 @@ from backtestr_protocol.zmq_frames import has_input, receive
 
 from .connection_file import ConnectionFile, Stamp
 from .error_log import ErrorLog, ErrorReport
-from .mailbox import MAX_UNREAD, Mailbox, Reply
+from .mailbox import MAX_UNREAD, Mailbox, PendingReply
 from .sockets import BURST, Sockets
 
 # A caller that piles up more than this without an answer has a bug; the broker's own queues are shorter.
@@ -72,7 +72,7 @@ log = logging.getLogger("backtestr")
 Success = tuple[Any, list[bytes]]
 
 
-class Transport:
+class IoThread:
     """One client's I/O thread, from its making to `close`."""
 
     def __init__(
@@ -91,7 +91,7 @@ class Transport:
         """`file` None: the connection is the only one there will be (a broker inside this process). `keys`: what this
         client is known by, where the connection asks for that (CURVE). `delay` gives the seconds before the n-th try to
         connect again. `on_state` is called by this thread with the state and the one before, and must not wait."""
-        self.welcomed: Reply[Welcome] = Reply()
+        self.welcomed: PendingReply[Welcome] = PendingReply()
         self.state: ConnectionState = "connecting"
         self.distrust: BacktestrError | None = None  # why the state is `auth_failed`
         self._on_state = on_state
@@ -126,18 +126,18 @@ class Transport:
         self._is_closing = False
         self._fault: BaseException | None = None
         self._ids = itertools.count(1)
-        self._waiting: dict[str, tuple[str, Reply[Success] | Question]] = {}
+        self._waiting: dict[str, tuple[str, PendingReply[Success] | Question]] = {}
         self._streamed_errors = StreamedErrors()
         self._mailboxes: dict[int, Mailbox] = {}
-        self._finishes: dict[str, list[Reply[BacktestStatus]]] = {}
+        self._finishes: dict[str, list[PendingReply[BacktestStatus]]] = {}
         self._thread = threading.Thread(target=self._run, name="backtestr client", daemon=True)
         self._thread.start()
 
     # --- called by any thread -------------------------------------------------------------------------------------
 
-    def ask(self, request_type: str, data: Contract, timeout: float) -> Reply[Success]:
+    def ask(self, request_type: str, data: Contract, timeout: float) -> PendingReply[Success]:
         """Send a request; the reply carries its Success data and attachments. `timeout` in seconds."""
-        reply: Reply[Success] = Reply()
+        reply: PendingReply[Success] = PendingReply()
         self._command(lambda: self._ask(request_type, data, timeout, reply))
         return reply
 
@@ -165,9 +165,9 @@ class Transport:
 
         self._command(end)
 
-    def follow(self, backtest_id: str, *, is_new: bool) -> Reply[BacktestStatus]:
+    def follow(self, backtest_id: str, *, is_new: bool) -> PendingReply[BacktestStatus]:
         """A reply that carries the final status of a backtest once it has ended."""
-        reply: Reply[BacktestStatus] = Reply()
+        reply: PendingReply[BacktestStatus] = PendingReply()
 
         def begin() -> None:
             self._finishes.setdefault(backtest_id, []).append(reply)
@@ -192,7 +192,7 @@ class Transport:
 
     def statistics(self, missed: int) -> Statistics:
         """The counters, at one moment, also of a client that is closed; `missed` is the listeners' part."""
-        counted: Reply[Statistics] = Reply()
+        counted: PendingReply[Statistics] = PendingReply()
         try:
             self._command(lambda: counted.succeed(self._count(missed)))
         except RuntimeError:  # the thread has ended, and nothing moves any more
@@ -415,7 +415,7 @@ class Transport:
         self._report(error, "connection")
         self._happened("distrusted")
 
-    def _happened(self, what: Happening) -> None:
+    def _happened(self, what: ConnectionEvent) -> None:
         before, self.state = self.state, CONNECTION[self.state, what]
         if self.state != before:
             self._on_state(self.state, before)
@@ -433,9 +433,9 @@ class Transport:
             self._selector.register(_descriptor(one), selectors.EVENT_READ, one)
             self._unread.add(one)
 
-    def _ask(self, request_type: str, data: Contract, timeout: float, waiter: Reply[Success] | Question) -> None:
-        is_own = not isinstance(waiter, Reply)
-        if isinstance(waiter, Reply):
+    def _ask(self, request_type: str, data: Contract, timeout: float, waiter: PendingReply[Success] | Question) -> None:
+        is_own = not isinstance(waiter, PendingReply)
+        if isinstance(waiter, PendingReply):
             self._requests += 1
             refusal = self._breaker.refusal() or self._too_many()
             if refusal is not None:
@@ -454,7 +454,7 @@ class Transport:
             return None
         return Busy(f"{MAX_WAITING} requests wait for an answer already; wait for some of them first")
 
-    def _fail(self, request_type: str, reply: Reply[Success], error: BacktestrError) -> None:
+    def _fail(self, request_type: str, reply: PendingReply[Success], error: BacktestrError) -> None:
         self._failed += 1
         self._report(error, request_type)
         reply.fail(error)
@@ -464,7 +464,7 @@ class Transport:
             match effect:
                 case Answered():
                     match self._waiting.pop(effect.request_id):
-                        case (_, Reply() as reply):
+                        case (_, PendingReply() as reply):
                             self._answered += 1
                             self._breaker.ended(effect.request_id, None)
                             reply.succeed((effect.data, effect.attachments))
@@ -482,7 +482,7 @@ class Transport:
                     self._mailboxes[effect.subscription_id].put(effect.deliveries)
                 case Failed():
                     match self._waiting.pop(effect.request_id):
-                        case (request_type, Reply() as reply):
+                        case (request_type, PendingReply() as reply):
                             self._breaker.ended(effect.request_id, effect.error)
                             failed = f"{request_type}, id {effect.request_id}: {effect.error.code}"
                             log.info("%s: %s", failed, effect.error, extra={"requestId": effect.request_id})
@@ -522,9 +522,9 @@ class Transport:
                     self._distrusted(effect.error)
                 case Reconnect():
                     self._lose(effect.reason)
-                case Noticed() if isinstance(effect.error, AuthenticationError) and self.state != "ready":
+                case UnattributedError() if isinstance(effect.error, AuthenticationError) and self.state != "ready":
                     pass  # the next broker's streams, which are there before its connection file is
-                case Noticed():
+                case UnattributedError():
                     log.warning("%s: %s", effect.error.code, effect.error)
                     self._report(effect.error, "connection")
                 case _:
@@ -546,7 +546,7 @@ class Transport:
             "this client is closed" if self._fault is None else f"its I/O thread ended: {self._fault!r}"
         )
         for _, waiter in self._waiting.values():
-            if isinstance(waiter, Reply):
+            if isinstance(waiter, PendingReply):
                 waiter.fail(closed)
         for reply in itertools.chain.from_iterable(self._finishes.values()):
             reply.fail(closed)

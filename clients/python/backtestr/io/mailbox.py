@@ -24,7 +24,7 @@ _NAP = 0.25
 T = TypeVar("T")
 
 
-class Reply(Generic[T]):
+class PendingReply(Generic[T]):
     """A place for one value or error, set once, read by any number of threads."""
 
     __slots__ = ("_error", "_value", "_waiting")

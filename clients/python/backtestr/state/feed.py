@@ -6,14 +6,14 @@ import contextlib
 import time
 from collections.abc import Callable
 
-from backtestr.io.callback_thread import Listeners
+from backtestr.io.callback_thread import CallbackThread
 from backtestr.io.error_log import ErrorLog, ErrorReport
-from backtestr.io.io_thread import Transport
+from backtestr.io.io_thread import IoThread
 from backtestr_protocol.errors import BacktestrError
 
 
 class StateFeed:
-    def __init__(self, transport: Transport, prefix: str, listeners: Listeners, errors: ErrorLog) -> None:
+    def __init__(self, transport: IoThread, prefix: str, listeners: CallbackThread, errors: ErrorLog) -> None:
         self._transport = transport
         self._listeners = listeners
         self._errors = errors

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from backtestr.core.effects import Delivery, Doubt, Gap, Restarted, StreamMessage
+from backtestr.core.effects import Delivery, Gap, MaybeLost, Restarted, StreamMessage
 from backtestr_protocol.codec import decode
 from backtestr_protocol.errors import MessageError
 from backtestr_protocol.messages import StateEntry
@@ -102,7 +102,7 @@ class Replica:
             case Restarted():
                 self._since_restart = {}
                 self._doubts += 1
-            case Gap() | Doubt():
+            case Gap() | MaybeLost():
                 self._doubts += 1
         return []
 

@@ -10,7 +10,7 @@ import pytest
 
 from backtestr_broker.core.clients import admission, sessions
 from backtestr_broker.core.clients.rate_limit import Rate
-from backtestr_broker.core.core import Limits
+from backtestr_broker.core.settings import CoreSettings
 from backtestr_protocol.message_types import Priority
 from support.broker.link import LIMITS, Client, Link, config
 from support.broker.steps import MakeLink, start, status
@@ -18,7 +18,7 @@ from support.broker.steps import MakeLink, start, status
 RATES: Mapping[Priority, Rate] = {"R": Rate(100, 50), "I": Rate(10, 3), "B": Rate(4, 2), "K": Rate(1, 1)}
 
 
-def limits(**changes: Any) -> Limits:
+def limits(**changes: Any) -> CoreSettings:
     return msgspec.structs.replace(LIMITS, **changes)
 
 

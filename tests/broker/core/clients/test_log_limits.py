@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backtestr_broker.core.clients.log_limits import INTERVAL, MAX_PEERS, Complaints
+from backtestr_broker.core.clients.log_limits import INTERVAL, MAX_PEERS, PerPeerLimit
 
 PEERS = [b"ann", b"bob"]
 
@@ -14,7 +14,7 @@ PEERS = [b"ann", b"bob"]
 def test_two_about_one_connection_are_an_interval_apart_and_a_quiet_one_is_complained_of_at_once(
     steps: list[tuple[bytes, float]],
 ) -> None:
-    complaints, now = Complaints(), 0.0
+    complaints, now = PerPeerLimit(), 0.0
     made: dict[bytes, float] = {}
     for peer, later in steps:
         now += later
@@ -26,7 +26,7 @@ def test_two_about_one_connection_are_an_interval_apart_and_a_quiet_one_is_compl
 
 
 def test_the_connection_that_was_bad_longest_ago_is_forgotten() -> None:
-    complaints = Complaints()
+    complaints = PerPeerLimit()
     for number in range(MAX_PEERS + 1):
         assert complaints.may(b"%d" % number, 0.0)
     complaints.check_invariants()

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from backtestr_broker.core.scheduling.liveness import (
     CRASH_LOOP_STAGES,
     WELL_AFTER,
-    Condemned,
     Liveness,
+    ToKill,
 )
 
 HUNG, SILENCE = 15.0, 600.0
@@ -27,7 +27,7 @@ class Watch:
         if ready:
             self.liveness.ready("w", 1.0)
 
-    def look(self, seconds: int, *, beats: bool = False, works: bool = False) -> list[Condemned]:
+    def look(self, seconds: int, *, beats: bool = False, works: bool = False) -> list[ToKill]:
         condemned = []
         for _ in range(seconds):
             self.now += 1.0

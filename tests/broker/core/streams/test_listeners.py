@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from backtestr_broker.core.events import ListenersFound, Publish, Subscribed, SubscribersDropped
 from backtestr_broker.core.streams import listeners as subscriptions_module
-from backtestr_broker.core.streams.listeners import Subscriptions
+from backtestr_broker.core.streams.listeners import Listeners
 from backtestr_protocol.topics import Socket
 from support.broker.link import Link
 from support.broker.steps import MakeLink, start
@@ -29,7 +29,7 @@ class Xpub:
 
     def __init__(self) -> None:
         self.held: set[tuple[str, bytes]] = set()
-        self.machine = Subscriptions()
+        self.machine = Listeners()
 
     def say(self, peer: str, prefix: bytes, delta: int) -> None:
         (self.held.add if delta > 0 else self.held.discard)((peer, prefix))

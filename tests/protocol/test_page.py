@@ -118,7 +118,7 @@ def test_the_section_of_a_request_names_its_fields(name: str) -> None:
     ids=lambda struct: struct.__name__,
 )
 def test_the_page_names_every_field(struct: Struct) -> None:
-    """Those of the structs within it as well."""
+    """The fields of the structs within it count as well."""
     _, within = msgspec.json.schema_components([struct])
     for name in within:
         assert fields_of(CONTRACTS[name]).keys() <= names(PAGE), name

@@ -25,11 +25,11 @@ import psutil
 from pipeline import Source, pipeline
 from turns import print_table, ratios
 
-from backtestr_engine.batching import Batcher, Setting
 from backtestr_engine.config import load_config
-from backtestr_engine.encoding import Encoded, Number, encode_payloads
-from backtestr_engine.packing import Packer
-from backtestr_engine.tuning import Tuner
+from backtestr_engine.publishing.adaptive_tuning import Tuner
+from backtestr_engine.publishing.batching import Batcher, Setting
+from backtestr_engine.publishing.payloads import Packer
+from backtestr_engine.publishing.record_encoding import Encoded, Number, encode_payloads
 
 FIXED = [(1, 1.0), (10, 1.0), (100, 1.0), (1000, 1.0), (1000, 2.0), (1000, 5.0)]
 ADAPTIVE = "adaptive"

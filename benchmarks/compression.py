@@ -21,21 +21,21 @@ from pipeline import Source, pipeline
 from subject import backtest, config
 from turns import Work, in_turn, print_table, ratios
 
-from backtestr.batches import PriceColumns, joined, opened
-from backtestr_engine.algorithms import BUILT_IN
-from backtestr_engine.backtest import Chunk, Plan, Run
+from backtestr.core.batches import PriceColumns, joined, opened
+from backtestr_engine.backtest.run import Chunk, Plan, Run
+from backtestr_engine.built_in import BUILT_IN
 from backtestr_engine.config import load_config
-from backtestr_engine.encoding import Encoded
-from backtestr_engine.options import resolve_options
-from backtestr_engine.packing import Packer
-from backtestr_engine.packing import Run as Messages
-from backtestr_engine.panel import Panel
-from backtestr_engine.publisher import Publisher
-from backtestr_engine.synthetic import synthetic_bars
+from backtestr_engine.data.panel import Panel
+from backtestr_engine.data.synthetic import synthetic_bars
+from backtestr_engine.publishing.backtest_streams import Publisher
+from backtestr_engine.publishing.payloads import Packer
+from backtestr_engine.publishing.payloads import Run as Messages
+from backtestr_engine.publishing.record_encoding import Encoded
+from backtestr_engine.simulation.conventions import resolve_options
 from backtestr_protocol.codec import Payload
-from backtestr_protocol.compression import Level, Priority, compress
-from backtestr_protocol.engine import Published
 from backtestr_protocol.messages import StreamOptions
+from backtestr_protocol.payload_compression import Level, Priority, compress
+from backtestr_protocol.worker_channel import Published
 
 PRICES, COLUMNS, ORDERS = "prices", "prices as columns", "orders"
 LEVELS: tuple[Level, ...] = ("none", "fast", "balanced", "maximum")

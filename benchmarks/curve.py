@@ -19,7 +19,7 @@ from brokers import Running, running_broker
 from turns import Work, in_turn, print_table
 
 from backtestr.client import Client
-from backtestr.discovery import ConnectionFile
+from backtestr.io.connection_file import ConnectionFile
 from backtestr_protocol.keys import KeyFolder
 
 TCP = '[transport]\nkind = "tcp"\n'

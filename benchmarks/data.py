@@ -28,10 +28,10 @@ from brokers import running_broker
 from turns import Work, in_turn, print_table
 
 from backtestr.client import Client
-from backtestr.discovery import ConnectionFile
-from backtestr_engine.catalog import Catalog
-from backtestr_engine.importers import read_bars
-from backtestr_engine.synthetic import synthetic_bars
+from backtestr.io.connection_file import ConnectionFile
+from backtestr_engine.data.catalog import Catalog
+from backtestr_engine.data.synthetic import synthetic_bars
+from backtestr_engine.importing.importer import read_bars
 from backtestr_protocol.errors import DataError
 from backtestr_protocol.messages import IndicatorConfig
 

@@ -19,7 +19,7 @@ from brokers import running_broker
 from turns import Work, in_turn, print_table
 
 from backtestr.client import Client
-from backtestr.discovery import ConnectionFile
+from backtestr.io.connection_file import ConnectionFile
 from backtestr_protocol.connection import Connection
 
 FLOOR = "Ping"

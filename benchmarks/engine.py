@@ -33,16 +33,16 @@ from subject import backtest, config
 from turns import Took, Work, in_turn, print_table, ratios
 
 from backtestr.client import Client
-from backtestr.discovery import ConnectionFile
+from backtestr.io.connection_file import ConnectionFile
 from backtestr.run import Stream
-from backtestr_engine.algorithms import BUILT_IN
 from backtestr_engine.authoring import Bars, Int, Signals, algorithm, sma
-from backtestr_engine.backtest import Plan, Run, prepare
-from backtestr_engine.catalog import Catalog
+from backtestr_engine.backtest.result_store import ResultStore
+from backtestr_engine.backtest.run import Plan, Run, prepare
+from backtestr_engine.built_in import BUILT_IN
 from backtestr_engine.config import load_config
-from backtestr_engine.results import ResultStore
-from backtestr_engine.synthetic import SYMBOL, synthetic_bars
-from backtestr_engine.warm import warm
+from backtestr_engine.data.catalog import Catalog
+from backtestr_engine.data.synthetic import SYMBOL, synthetic_bars
+from backtestr_engine.worker.warm_up import warm
 from backtestr_protocol.messages import BacktestConfig
 
 TO_REACH_MS = 25.0

@@ -32,17 +32,17 @@ import zmq
 from subject import backtest, config
 from turns import in_turn, ratios, seconds
 
-from backtestr_engine.algorithms import find_algorithm
-from backtestr_engine.backtest import Plan
-from backtestr_engine.bars import COLUMNS, Bars
-from backtestr_engine.catalog import Catalog
+from backtestr_engine.backtest.run import Plan
+from backtestr_engine.built_in import find_algorithm
 from backtestr_engine.config import load_config
-from backtestr_engine.options import resolve_options
-from backtestr_engine.panel import Panel
-from backtestr_engine.synthetic import SYMBOL, synthetic_bars
-from backtestr_engine.warm import warm
+from backtestr_engine.data.bars import COLUMNS, Bars
+from backtestr_engine.data.catalog import Catalog
+from backtestr_engine.data.panel import Panel
+from backtestr_engine.data.synthetic import SYMBOL, synthetic_bars
+from backtestr_engine.simulation.conventions import resolve_options
+from backtestr_engine.worker.warm_up import warm
 from backtestr_protocol.codec import Signer, encode
-from backtestr_protocol.engine import (
+from backtestr_protocol.worker_channel import (
     Assign,
     Beat,
     Finished,

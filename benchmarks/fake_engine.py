@@ -21,13 +21,15 @@ import msgspec
 import zmq
 from brokers import Running, running_broker
 
-from backtestr_broker.assembly import Broker
+from backtestr_broker.broker import Broker
 from backtestr_broker.config import load_config
-from backtestr_broker.runtime import RuntimeDirectory
-from backtestr_broker.supervisor import Death, WorkerHandle
-from backtestr_protocol import places, topics
+from backtestr_broker.io.runtime_directory import RuntimeDirectory
+from backtestr_broker.io.supervisor import Death, WorkerHandle
+from backtestr_protocol import paths, topics
 from backtestr_protocol.codec import Signer, encoded_payload
-from backtestr_protocol.engine import (
+from backtestr_protocol.messages import SeriesInfo
+from backtestr_protocol.stream_messages import BacktestProgress, EquityCurvePoint, PriceUpdate
+from backtestr_protocol.worker_channel import (
     MAX_ON_THE_WAY,
     Assign,
     Beat,
@@ -39,9 +41,7 @@ from backtestr_protocol.engine import (
     decode_to_worker,
     encode_to_broker,
 )
-from backtestr_protocol.frames import send
-from backtestr_protocol.messages import SeriesInfo
-from backtestr_protocol.streamed import BacktestProgress, EquityCurvePoint, PriceUpdate
+from backtestr_protocol.zmq_frames import send
 
 BEAT_MS = 1000
 PRICE = PriceUpdate(
@@ -121,12 +121,12 @@ def serve() -> None:
     def on_serving(_series: list[SeriesInfo]) -> None:
         directory.publish(broker.connection)
 
-    directory = RuntimeDirectory(places.runtime_dir(), places.connection_file())
+    directory = RuntimeDirectory(paths.runtime_dir(), paths.connection_file())
     directory.acquire()
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     try:
-        config = load_config(places.config_dir())
-        broker = Broker(config, places.data_dir(), context, directory.socket_address, launch, on_serving)
+        config = load_config(paths.config_dir())
+        broker = Broker(config, paths.data_dir(), context, directory.socket_address, launch, on_serving)
         signal.signal(signal.SIGTERM, lambda *_: broker.shell.stop())
         broker.run()
     finally:
@@ -148,7 +148,7 @@ class Worker:
         self._broker.connect(settings.endpoint)
         self._control = context.socket(zmq.PULL)
         if settings.kind == "compute":
-            self._control.bind(f"ipc://{places.runtime_dir()}/control")
+            self._control.bind(f"ipc://{paths.runtime_dir()}/control")
         self._backtest_id: str | None = None
         ready = Ready(worker_id=settings.worker_id, pid=os.getpid(), kind=settings.kind, algorithms=[], series=[])
         self._say(ready)

@@ -29,7 +29,7 @@ from publishing import TOPIC, Subscribers
 from round_trips import UNLIMITED, connect, dealer_to, own_context
 
 from backtestr.client import Client
-from backtestr.discovery import ConnectionFile
+from backtestr.io.connection_file import ConnectionFile
 
 CLIENTS = 500
 PINGS = 10_000

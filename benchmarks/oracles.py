@@ -9,8 +9,8 @@ from typing import Any
 
 import polars as pl
 
-from backtestr_engine.bars import Bars
-from backtestr_engine.signals import Signals
+from backtestr_engine.algorithms.signals import Signals
+from backtestr_engine.data.bars import Bars
 from backtestr_protocol.messages import Timeframe
 
 MISSING = "is not installed (pip install -c constraints.txt -e '.[bench]')"

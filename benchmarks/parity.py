@@ -23,14 +23,20 @@ import oracles
 from parity_metrics import metrics_of_empyrical
 from parity_shared import compare_shared
 
-from backtestr_engine.algorithms import find_algorithm
-from backtestr_engine.backtest import Plan, Run
-from backtestr_engine.bars import Bars
+from backtestr_engine.algorithms.signals import (
+    ENTRY,
+    REPEATED_ENTRY,
+    REPEATED_SHORT_ENTRY,
+    SHORT_ENTRY,
+    Signals,
+)
+from backtestr_engine.backtest.run import Plan, Run
+from backtestr_engine.built_in import find_algorithm
 from backtestr_engine.config import load_config
-from backtestr_engine.options import resolve_options
-from backtestr_engine.panel import Panel
-from backtestr_engine.signals import ENTRY, REPEATED_ENTRY, REPEATED_SHORT_ENTRY, SHORT_ENTRY, Signals
-from backtestr_engine.synthetic import synthetic_bars
+from backtestr_engine.data.bars import Bars
+from backtestr_engine.data.panel import Panel
+from backtestr_engine.data.synthetic import synthetic_bars
+from backtestr_engine.simulation.conventions import resolve_options
 from backtestr_protocol.messages import BacktestConfig
 
 TOLERANCE = 1e-9

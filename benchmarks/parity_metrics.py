@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import oracles
 
-from backtestr_engine.backtest import Run
+from backtestr_engine.backtest.run import Run
 
 
 def metrics_of_empyrical(run: Run) -> dict[str, float]:

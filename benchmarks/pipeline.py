@@ -24,13 +24,13 @@ import msgspec
 import numpy as np
 import zmq
 
-from backtestr.batches import PriceColumns, joined, opened
-from backtestr_broker.post import Post
-from backtestr_broker.sequencer import Sequencer
-from backtestr_engine.batching import Publication
-from backtestr_protocol import engine
+from backtestr.core.batches import PriceColumns, joined, opened
+from backtestr_broker.core.envelopes import Post
+from backtestr_broker.core.streams.sequencer import Sequencer
+from backtestr_engine.publishing.batching import Publication
+from backtestr_protocol import worker_channel
 from backtestr_protocol.codec import Payload, Signer, decode_stream
-from backtestr_protocol.streamed import OrderUpdate, PriceUpdate
+from backtestr_protocol.stream_messages import OrderUpdate, PriceUpdate
 
 KEY = bytes(range(32))
 INSTANCE = "benchmark"
@@ -87,7 +87,7 @@ class Source:
         signer = Signer(KEY)
         while (item := self.outbox.get()) is not None:
             (note, payload), put = item
-            self._socket.send_multipart(engine.encode_to_broker(signer, note, [payload]))
+            self._socket.send_multipart(worker_channel.encode_to_broker(signer, note, [payload]))
             self.sending += 0.05 * (time.monotonic() - put - self.sending)
 
 
@@ -120,8 +120,8 @@ def _relay(directory: Path) -> None:
     signer, sequencer, post = Signer(KEY), Sequencer(), Post(KEY, INSTANCE)
     while True:
         _, *frames = inward.recv_multipart()
-        note, payload = engine.decode_to_broker(signer, frames)
-        assert isinstance(note, engine.Published)
+        note, payload = worker_channel.decode_to_broker(signer, frames)
+        assert isinstance(note, worker_channel.Published)
         placed = sequencer.append(note.topic, payload[0], note.count)
         outward.send_multipart(post.stream(placed, payload[0], 0).frames)
 

@@ -23,9 +23,9 @@ from round_trips import ECHO, PAYLOAD_BYTES, UNLIMITED, connect, dealer_to, own_
 from turns import Work, in_turn
 
 from backtestr.client import Client
-from backtestr.discovery import ConnectionFile
-from backtestr.effects import Answered, Failed, Send, Welcomed
-from backtestr.session import Session
+from backtestr.core.effects import Answered, Failed, Send, Welcomed
+from backtestr.core.session import Session
+from backtestr.io.connection_file import ConnectionFile
 from backtestr_protocol.connection import Connection
 from backtestr_protocol.messages import Nothing
 

@@ -25,12 +25,12 @@ from round_trips import connect, own_context
 from turns import all_in_turn
 
 from backtestr.client import Client
-from backtestr.discovery import ConnectionFile
-from backtestr.updates import Update
+from backtestr.core.updates import Update
+from backtestr.io.connection_file import ConnectionFile
 from backtestr_protocol.codec import STREAM, Signer, encode
 from backtestr_protocol.errors import TimedOut
-from backtestr_protocol.frames import receive
-from backtestr_protocol.streamed import PriceUpdate
+from backtestr_protocol.stream_messages import PriceUpdate
+from backtestr_protocol.zmq_frames import receive
 
 ROUNDS = 9
 SUBSCRIBERS = (1, 4, 16)

@@ -26,10 +26,10 @@ from floors import CURVE_PUBLIC, CURVE_SECRET, KEY, Context, Socket, floor
 from turns import Trips, all_in_turn, trips
 
 from backtestr.client import Client
-from backtestr.discovery import ConnectionFile
-from backtestr.effects import Answered, Send, Welcomed
-from backtestr.embedding import EmbeddedBroker
-from backtestr.session import Session
+from backtestr.core.effects import Answered, Send, Welcomed
+from backtestr.core.session import Session
+from backtestr.embedded_broker import EmbeddedBroker
+from backtestr.io.connection_file import ConnectionFile
 from backtestr_protocol.codec import REQUEST, RESPONSE, Signer
 from backtestr_protocol.connection import Connection
 from backtestr_protocol.keys import KeyFolder

@@ -18,11 +18,11 @@ from figures import Figure, Missing, percentile, rounds, run_part
 from round_trips import connect, own_context
 
 from backtestr.client import Client
+from backtestr.core.updates import Update
 from backtestr.subscription import Subscription
-from backtestr.updates import Update
 from backtestr_protocol import topics
 from backtestr_protocol.errors import TimedOut
-from backtestr_protocol.streamed import BacktestProgress
+from backtestr_protocol.stream_messages import BacktestProgress
 
 ROUNDS = 7
 SECONDS = 1.0

@@ -19,12 +19,12 @@ from subject import backtest, config
 from turns import Work, in_turn
 
 from backtestr.client import Client
-from backtestr_engine.algorithms import find_algorithm
-from backtestr_engine.backtest import Plan, prepare
-from backtestr_engine.catalog import Catalog
+from backtestr_engine.backtest.run import Plan, prepare
+from backtestr_engine.built_in import find_algorithm
 from backtestr_engine.config import load_config
-from backtestr_engine.synthetic import SYMBOL, synthetic_bars
-from backtestr_engine.warm import warm
+from backtestr_engine.data.catalog import Catalog
+from backtestr_engine.data.synthetic import SYMBOL, synthetic_bars
+from backtestr_engine.worker.warm_up import warm
 
 BARS = {1_000: 20, 100_000: 12, 1_000_000: 8}
 """And rounds of each."""

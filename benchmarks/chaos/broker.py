@@ -28,10 +28,10 @@ from typing import Any
 
 import backtestr
 from backtestr import Client
-from backtestr_broker.recorder import parts_of
-from backtestr_broker.replay import replayed_log
+from backtestr_broker.recording.playback import replayed_log
+from backtestr_broker.recording.recorder import parts_of
 from backtestr_protocol.errors import StateConflict
-from harness import RunningBroker, running_broker
+from support.harness import RunningBroker, running_broker
 
 # A backtest takes half a second or more in such small bites, so that most kills hit one.
 CONFIG = {

@@ -20,8 +20,8 @@ from collections.abc import Iterator
 import psutil
 import zmq
 
-from harness import RunningBroker, Stranger, running_broker
-from protocol.independent import Fields, Requests
+from support.harness import RunningBroker, Stranger, running_broker
+from support.protocol.independent import Fields, Requests
 
 # Handles that come and go with storage and logs.
 MAX_MORE_HANDLES = 4

@@ -25,9 +25,9 @@ from pathlib import Path
 
 import zmq
 
-from harness import RunningBroker, Stranger, running_broker
 from integration.test_end_to_end import SYNTH
-from protocol.independent import Fields
+from support.harness import RunningBroker, Stranger, running_broker
+from support.protocol.independent import Fields
 
 # How much worse than alone the p99 of a Ping may be.
 MAX_RATIO = 5.0

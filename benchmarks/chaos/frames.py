@@ -17,9 +17,9 @@ import psutil
 import zmq
 from brokers import Running, running_broker
 
-from harness import Stranger
 from integration.test_end_to_end import SYNTH
-from protocol.hostile import hostile_lists
+from support.harness import Stranger
+from support.protocol.hostile import hostile_lists
 
 SOCKETS = ("requests", "engine", "prices", "progress", "orders", "positions", "system")
 # A ping in between, every so many lists.

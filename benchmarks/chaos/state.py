@@ -23,7 +23,7 @@ from pathlib import Path
 import backtestr
 from backtestr import Update
 from backtestr_protocol.errors import StateConflict, TimedOut
-from harness import running_broker
+from support.harness import running_broker
 
 # Seconds between two snapshots: at random, so many on average.
 SNAPSHOT_EVERY = 0.2

@@ -28,7 +28,7 @@ import psutil
 import backtestr
 from backtestr import Gap, Update
 from backtestr_protocol.errors import TimedOut
-from harness import RunningBroker, Stranger, running_broker
+from support.harness import RunningBroker, Stranger, running_broker
 
 # Little is queued for a slow subscriber, so that twenty seconds are enough for it to lose some.
 CONFIG = {"broker.toml": "[workers]\ncompute = 1\n[sockets]\nstream_queue = 100\n", "engine.toml": ""}

@@ -27,7 +27,7 @@ import backtestr
 from backtestr import Client, Gap, Subscription, Update
 from backtestr_protocol import topics
 from backtestr_protocol.errors import TimedOut
-from harness import Stranger, running_broker
+from support.harness import Stranger, running_broker
 
 # A few bars at a time: a backtest takes a second or more, so that every kill hits one.
 CONFIG = {"broker.toml": "[workers]\ncompute = 4\n", "engine.toml": "[worker]\nchunk_bars = 4\n"}

@@ -20,21 +20,21 @@ from types import FrameType
 import msgspec
 import zmq
 
-from backtestr_protocol import __version__, places
+from backtestr_broker.io.allow_list import Door
+from backtestr_broker.io.log import start_logging
+from backtestr_broker.io.runtime_directory import AlreadyRunning, RuntimeDirectory
+from backtestr_broker.io.supervisor import launch_process
+from backtestr_broker.recording.format import Unreadable
+from backtestr_broker.recording.playback import replayed_log
+from backtestr_broker.recording.recorder import parts_of
+from backtestr_broker.recording.timeline import SORTS
+from backtestr_protocol import __version__, paths
 from backtestr_protocol.errors import InvalidConfiguration
 from backtestr_protocol.keys import KeyFolder
 from backtestr_protocol.messages import SeriesInfo
 
-from .assembly import Broker
+from .broker import Broker
 from .config import BrokerConfig, load_config
-from .door import Door
-from .log import start_logging
-from .recorder import parts_of
-from .recording import Unreadable
-from .replay import replayed_log
-from .runtime import AlreadyRunning, RuntimeDirectory
-from .story import SORTS
-from .supervisor import launch_process
 
 _WELCOME = """\
 backtestr {version} is serving. Ctrl-C stops it.
@@ -75,12 +75,12 @@ def main(arguments: list[str] | None = None) -> int:
     if given.all or any(getattr(given, sort) is not None for sort in SORTS):
         parser.error("a story is told of a recording: name one with --replay-log")
     try:
-        config = load_config(places.config_dir())
+        config = load_config(paths.config_dir())
     except InvalidConfiguration as error:
         print(f"backtestr: {error}", file=sys.stderr)
         return 2
     start_logging(config.log)
-    directory = RuntimeDirectory(places.runtime_dir(), places.connection_file())
+    directory = RuntimeDirectory(paths.runtime_dir(), paths.connection_file())
     try:
         directory.acquire()
     except (AlreadyRunning, InvalidConfiguration, OSError) as error:
@@ -118,7 +118,7 @@ def _serve(config: BrokerConfig, directory: RuntimeDirectory) -> int:
             _WELCOME.format(
                 version=__version__,
                 connection_file=directory.connection_file,
-                data_dir=places.data_dir(),
+                data_dir=paths.data_dir(),
                 series=_listing(series),
                 keys=_keys_line(door),
                 backtestr=_command(),
@@ -126,10 +126,10 @@ def _serve(config: BrokerConfig, directory: RuntimeDirectory) -> int:
             flush=True,
         )
 
-    door = Door(KeyFolder(places.keys_dir())) if config.curve.enabled else None
+    door = Door(KeyFolder(paths.keys_dir())) if config.curve.enabled else None
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     try:
-        broker = Broker(config, places.data_dir(), context, address, launch_process, on_serving, door)
+        broker = Broker(config, paths.data_dir(), context, address, launch_process, on_serving, door)
         _stop_on_signals(broker)
         gc.collect()
         gc.freeze()  # what is there by now stays: no collection needs to halt the broker for looking at it again

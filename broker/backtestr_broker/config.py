@@ -9,13 +9,12 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from backtestr_protocol.engine import WorkerKind
+from backtestr_broker.core.clients.rate_limit import Rate
+from backtestr_broker.core.settings import Limits
 from backtestr_protocol.errors import InvalidConfiguration
 from backtestr_protocol.message_types import Priority
 from backtestr_protocol.options import load_options
-
-from .limits import Limits
-from .throttle import Rate
+from backtestr_protocol.worker_channel import WorkerKind
 
 _Positive = Annotated[int, msgspec.Meta(ge=1)]
 _NotNegative = Annotated[int, msgspec.Meta(ge=0)]

@@ -23,18 +23,18 @@ os.environ.setdefault("POLARS_MAX_THREADS", "1")
 import msgspec
 import zmq
 
-from backtestr_protocol import places
-from backtestr_protocol.engine import EXIT_REFUSED, WorkerSettings
+from backtestr_engine.library.inspection import SEED, check_file, list_indicators
+from backtestr_engine.worker.heap import keep_freed_memory
+from backtestr_engine.worker.log import start_logging
+from backtestr_engine.worker.resources import limit_memory, limit_processor
+from backtestr_engine.worker.threads import run_worker
+from backtestr_engine.worker.time_limit import time_limit
+from backtestr_engine.worker.warm_up import warm
+from backtestr_protocol import paths
 from backtestr_protocol.errors import InvalidConfiguration
+from backtestr_protocol.worker_channel import EXIT_REFUSED, WorkerSettings
 
 from .config import load_config
-from .heap import keep_freed_memory
-from .inspection import SEED, check_file, list_indicators
-from .interruption import time_limit
-from .limits import limit_memory, limit_processor
-from .log import start_logging
-from .shell import run_worker
-from .warm import warm
 
 _USAGE = "a worker is started by its broker: python -m backtestr_broker (or python -m backtestr_engine --warm)"
 _LIFELINE = 0
@@ -60,7 +60,7 @@ def main() -> int:
     keep_freed_memory()
     try:
         settings = msgspec.json.decode(_first_line(), type=WorkerSettings)
-        config = load_config(places.config_dir())
+        config = load_config(paths.config_dir())
     except msgspec.DecodeError:
         print(_USAGE, file=sys.stderr)
         return EXIT_REFUSED
@@ -72,7 +72,7 @@ def main() -> int:
     threading.excepthook = lambda crash: _log_crash(crash.exc_type, crash.exc_value, crash.exc_traceback)
     limit_memory(config.worker.memory_limit_bytes)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    run_worker(context, settings, _LIFELINE, config, places.data_dir(), limit_processor)
+    run_worker(context, settings, _LIFELINE, config, paths.data_dir(), limit_processor)
     context.term()
     sys.stderr.flush()
     os._exit(0)  # a compute thread in the middle of a long calculation must not keep the process
@@ -85,7 +85,7 @@ def _log_crash(kind: type[BaseException], error: BaseException | None, traceback
 
 def _check(path: Path) -> int:
     try:
-        seconds = load_config(places.config_dir()).algorithms.load_time_limit_ms / 1000
+        seconds = load_config(paths.config_dir()).algorithms.load_time_limit_ms / 1000
     except InvalidConfiguration as error:
         print(f"backtestr: {error}", file=sys.stderr)
         return 2

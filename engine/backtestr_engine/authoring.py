@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from .algorithm import algorithm, portfolio
-from .bars import Bars
+from backtestr_engine.algorithms.algorithm import algorithm, portfolio
+from backtestr_engine.algorithms.parameters import Bool, Float, Int
+from backtestr_engine.algorithms.signals import Signals
+from backtestr_engine.data.bars import Bars
+from backtestr_engine.data.higher import Higher
+from backtestr_engine.data.panel import Panel
+
 from .crossings import falls_below, rises_above
-from .higher import Higher
 from .indicators import bbands, ema, highest, indicator, lowest, macd, rsi, sma
-from .panel import Panel
-from .parameters import Bool, Float, Int
-from .signals import Signals
 
 __all__ = [
     "Bars",

@@ -7,11 +7,10 @@ from typing import Annotated
 
 import msgspec
 
+from backtestr_engine.publishing.batching import BatchOptions
+from backtestr_engine.publishing.payloads import CompressionOptions
+from backtestr_engine.simulation.conventions import Conventions
 from backtestr_protocol.options import load_options
-
-from .batching import BatchOptions
-from .options import Conventions
-from .packing import CompressionOptions
 
 _Positive = Annotated[int, msgspec.Meta(ge=1)]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .arrays import Booleans, Floats
+from backtestr_engine.data.arrays import Booleans, Floats
 
 
 def rises_above(line: Floats, level: Floats | float) -> Booleans:

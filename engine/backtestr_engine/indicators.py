@@ -15,11 +15,10 @@ import numpy as np
 import talib
 from talib import abstract
 
+from backtestr_engine.data.arrays import Floats
+from backtestr_engine.data.bars import COLUMNS, Bars
 from backtestr_protocol.errors import ValidationError, did_you_mean, unknown
 from backtestr_protocol.messages import IndicatorConfig
-
-from .arrays import Floats
-from .bars import COLUMNS, Bars
 
 PERIOD_MAX = 100_000
 """TA-Lib's own upper bound for every period."""

@@ -53,7 +53,7 @@ from .messages import (
     UpdateState,
     Welcome,
 )
-from .prices import (
+from .price_messages import (
     AcknowledgePrices,
     PriceReplayAccepted,
     PriceReplayList,
@@ -64,7 +64,15 @@ from .prices import (
     PublishPrices,
     StartPriceReplay,
 )
-from .streamed import BacktestProgress, Batch, OrderUpdate, PositionUpdate, PriceUpdate, StateUpdate, Watermarks
+from .stream_messages import (
+    BacktestProgress,
+    Batch,
+    OrderUpdate,
+    PositionUpdate,
+    PriceUpdate,
+    StateUpdate,
+    Watermarks,
+)
 from .system_status import SystemStatus
 
 Priority = Literal["R", "I", "B", "K"]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from broker.link import Client, Link, Worker
+from support.broker.link import Client, Link, Worker
 
 
 @pytest.fixture

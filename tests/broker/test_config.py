@@ -12,8 +12,8 @@ import msgspec
 import pytest
 
 from backtestr_broker.config import BrokerConfig, load_config
-from backtestr_broker.core import Limits
-from backtestr_broker.throttle import Rate
+from backtestr_broker.core.clients.rate_limit import Rate
+from backtestr_broker.core.core import Limits
 from backtestr_protocol.errors import InvalidConfiguration
 from backtestr_protocol.options import default_text
 

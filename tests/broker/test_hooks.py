@@ -13,8 +13,8 @@ import structlog
 
 from backtestr_broker import hooks
 from backtestr_broker.config import Log
-from backtestr_broker.events import Notify
-from backtestr_broker.log import start_logging
+from backtestr_broker.core.events import Notify
+from backtestr_broker.io.log import start_logging
 
 
 @pytest.fixture

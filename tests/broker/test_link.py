@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from backtestr_protocol.messages import BacktestConfig, Nothing, Pong
-from broker.link import Link, config
+from support.broker.link import Link, config
 
 
 def test_a_raw_client_a_worker_and_the_core_run_a_backtest(link: Link) -> None:

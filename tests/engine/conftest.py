@@ -10,12 +10,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from backtestr_engine.bars import Bars
-from backtestr_engine.batching import Batcher
-from backtestr_engine.catalog import Catalog
-from backtestr_engine.options import Conventions
-from engine.batches import batcher as new_batcher
-from engine.cases import shipped_conventions
+from backtestr_engine.data.bars import Bars
+from backtestr_engine.data.catalog import Catalog
+from backtestr_engine.publishing.batching import Batcher
+from backtestr_engine.simulation.conventions import Conventions
+from support.engine.batches import batcher as new_batcher
+from support.engine.cases import shipped_conventions
 
 ROOT = Path(__file__).parents[2]
 

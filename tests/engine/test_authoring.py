@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from backtestr_engine import authoring
-from backtestr_engine.algorithm import Algorithm
-from backtestr_engine.algorithm_files import load_source
-from backtestr_engine.algorithms import BUILT_IN
+from backtestr_engine.algorithms.algorithm import Algorithm
+from backtestr_engine.built_in import BUILT_IN
+from backtestr_engine.data.panel import Panel
+from backtestr_engine.data.synthetic import synthetic_bars
 from backtestr_engine.indicators import indicator, rsi
-from backtestr_engine.look_ahead import check_algorithm
-from backtestr_engine.panel import Panel
-from backtestr_engine.synthetic import synthetic_bars
+from backtestr_engine.library.look_ahead import check_algorithm
+from backtestr_engine.library.source_files import load_source
 from backtestr_protocol.errors import NotFound, ValidationError
 
 PAGE = (Path(__file__).parents[2] / "docs" / "algorithms.md").read_text("utf-8")

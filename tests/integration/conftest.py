@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import ROOT, RunningBroker, Stranger, running_broker
+from support.harness import ROOT, RunningBroker, Stranger, running_broker
 
 # Heartbeats ten times a second, so that no test waits long for the next.
 QUICK = "[limits]\nheartbeat_interval_ms = 100\nwatermark_interval_ms = 50\n"

@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 
 import backtestr
-from harness import Stranger, dense, running_broker, wait_until
 from integration.conftest import QUICK
 from integration.test_end_to_end import SYNTH, run_to_end
+from support.harness import Stranger, dense, running_broker, wait_until
 
 TOPIC = "prices.SYNTH.1m"
 BARS = 3 * 24 * 60

@@ -10,7 +10,7 @@ import sys
 import pytest
 import zmq
 
-from harness import ROOT, RunningBroker, Stranger
+from support.harness import ROOT, RunningBroker, Stranger
 
 CHAOS = ROOT / "benchmarks" / "chaos"
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import backtestr
-from harness import ROOT, RunningBroker
+from support.harness import ROOT, RunningBroker
 
 PAGE = (ROOT / "docs" / "client.md").read_text("utf-8")
 

@@ -16,10 +16,10 @@ import pytest
 from typer.testing import CliRunner
 
 import backtestr
-from backtestr.cli import app
-from backtestr.terminal import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_NO_BROKER, EXIT_USAGE
-from harness import RunningBroker, Stranger, running_broker
+from backtestr.cli.app import app
+from backtestr.cli.console import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_NO_BROKER, EXIT_USAGE
 from integration.conftest import QUICK
+from support.harness import RunningBroker, Stranger, running_broker
 
 SLOW_BACKTEST = ["backtest", "sma_cross", "SYNTH", "--timeframe", "1m"]
 CSV = "timestamp,open,high,low,close,volume\n" + "".join(
@@ -149,7 +149,7 @@ def test_ctrl_c_stops_the_backtest_and_keeps_what_it_walked(slow_broker: Running
         stranger.hello()
         started = stranger.subscribe("system", "system.backtests")
         watching = subprocess.Popen(
-            [sys.executable, "-c", "from backtestr.cli import main; main()", *SLOW_BACKTEST],
+            [sys.executable, "-c", "from backtestr.cli.app import main; main()", *SLOW_BACKTEST],
             env=slow_broker.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -175,7 +175,7 @@ def test_a_detached_backtest_goes_on_by_itself(runner: CliRunner, stranger: Stra
 
 
 def test_run_passes_its_arguments_to_the_broker() -> None:
-    command = [sys.executable, "-c", "from backtestr.cli import main; main()", "run", "--version"]
+    command = [sys.executable, "-c", "from backtestr.cli.app import main; main()", "run", "--version"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == f"backtestr {backtestr.__version__}\n"
 

@@ -12,9 +12,9 @@ import pytest
 from typer.testing import CliRunner
 
 import backtestr
-from backtestr.cli import app
-from backtestr.terminal import EXIT_ERROR, EXIT_USAGE
-from harness import RunningBroker
+from backtestr.cli.app import app
+from backtestr.cli.console import EXIT_ERROR, EXIT_USAGE
+from support.harness import RunningBroker
 
 HEADER = "timestamp,open,high,low,close,volume\n"
 DAY_MS = 86_400_000

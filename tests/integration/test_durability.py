@@ -12,13 +12,13 @@ import pytest
 
 import backtestr
 from backtestr import Update
-from backtestr.embedding import EmbeddedBroker
+from backtestr.embedded_broker import EmbeddedBroker
 from backtestr_protocol.errors import InvalidConfiguration, StateConflict
-from harness import RunningBroker, Stranger, running_broker, wait_until
 from integration.conftest import QUICK
 from integration.test_end_to_end import SYNTH, run_to_end, tables
 from integration.test_steering import ALL_TABLES, wait_for
-from protocol.independent import Fields
+from support.harness import RunningBroker, Stranger, running_broker, wait_until
+from support.protocol.independent import Fields
 
 # One compute worker that takes one bar at a time, so that a broker can be killed in the middle of a run.
 SLOW = {"broker.toml": QUICK + "[workers]\ncompute = 1\n", "engine.toml": "[worker]\nchunk_bars = 1\n"}

@@ -11,10 +11,10 @@ import psutil
 import pytest
 
 import backtestr
-from backtestr.embedding import EmbeddedBroker
+from backtestr.embedded_broker import EmbeddedBroker
 from backtestr_protocol.errors import NotFound
-from harness import RunningBroker, Stranger
 from integration.test_end_to_end import SYNTH, run_to_end
+from support.harness import RunningBroker, Stranger
 
 
 @pytest.fixture(scope="module")

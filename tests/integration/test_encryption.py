@@ -14,10 +14,10 @@ from zmq.utils.monitor import parse_monitor_message
 import backtestr
 from backtestr_protocol.errors import AuthenticationError, NetworkError
 from backtestr_protocol.keys import KeyFolder, KeyPair
-from harness import ANSWER_MS, RunningBroker, Stranger, short_directory, wait_until
 from integration.conftest import QUICK
 from integration.test_end_to_end import SYNTH
-from protocol.independent import Fields
+from support.harness import ANSWER_MS, RunningBroker, Stranger, short_directory, wait_until
+from support.protocol.independent import Fields
 
 CURVE = {
     "broker.toml": QUICK + '[transport]\nkind = "tcp"\n[curve]\nenabled = true\n',
@@ -48,7 +48,7 @@ def folder(broker: RunningBroker) -> KeyFolder:
 
 def keys(broker: RunningBroker, *arguments: str) -> subprocess.CompletedProcess[str]:
     """`backtestr keys …`, as somebody types it on the broker's machine."""
-    command = [sys.executable, "-c", "from backtestr.cli import main; main()", "keys", *arguments]
+    command = [sys.executable, "-c", "from backtestr.cli.app import main; main()", "keys", *arguments]
     return subprocess.run(command, env=broker.environment, capture_output=True, text=True, timeout=60)
 
 

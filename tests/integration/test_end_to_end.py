@@ -10,8 +10,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from harness import RunningBroker, Stranger, dense, messages
-from protocol.independent import Fields
+from support.harness import RunningBroker, Stranger, dense, messages
+from support.protocol.independent import Fields
 
 SYNTH: Fields = {
     "algorithmId": "sma_cross",

@@ -14,7 +14,7 @@ import nbclient
 import nbformat
 import pytest
 
-from harness import ROOT, RunningBroker, Stranger
+from support.harness import ROOT, RunningBroker, Stranger
 
 EXAMPLES = ROOT / "examples"
 SECONDS = 60

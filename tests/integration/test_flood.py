@@ -12,9 +12,9 @@ from collections import Counter
 import pytest
 import zmq
 
-from harness import ROOT, Stranger, running_broker, wait_until
 from integration.conftest import QUICK
 from integration.test_end_to_end import SYNTH
+from support.harness import ROOT, Stranger, running_broker, wait_until
 
 ONE_WORKER = f"{QUICK}[workers]\ncompute = 1\n"
 

@@ -11,13 +11,13 @@ import pytest
 import zmq
 
 from backtestr_protocol.codec import RESPONSE, Signer, decode_message, decode_stream
-from backtestr_protocol.engine import Beat, decode_to_broker, encode_to_broker
 from backtestr_protocol.errors import AuthenticationError
-from harness import RunningBroker, Stranger, running_broker, wait_until
+from backtestr_protocol.worker_channel import Beat, decode_to_broker, encode_to_broker
 from integration.conftest import QUICK
 from integration.test_end_to_end import SYNTH
-from protocol.hostile import bit_flips, hostile_lists
-from protocol.independent import Fields
+from support.harness import RunningBroker, Stranger, running_broker, wait_until
+from support.protocol.hostile import bit_flips, hostile_lists
+from support.protocol.independent import Fields
 
 # Requests in between, as many as a history of digests would forget.
 OTHERS = 65_536

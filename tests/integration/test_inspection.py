@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from backtestr.cli import app
-from backtestr.terminal import EXIT_ERROR, EXIT_USAGE
+from backtestr.cli.app import app
+from backtestr.cli.console import EXIT_ERROR, EXIT_USAGE
 
 HONEST = '''
-from backtestr_engine.algorithm import algorithm
-from backtestr_engine.signals import Signals
+from backtestr_engine.authoring import algorithm
+from backtestr_engine.authoring import Signals
 
 print("loading")  # goes to standard error
 

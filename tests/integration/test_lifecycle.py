@@ -11,9 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness import RunningBroker, Stranger, running_broker, short_directory, wait_until
 from integration.conftest import QUICK
 from integration.test_end_to_end import SYNTH, run_to_end
+from support.harness import RunningBroker, Stranger, running_broker, short_directory, wait_until
 
 
 def assert_nothing_is_left(broker: RunningBroker, workers: list[int]) -> None:

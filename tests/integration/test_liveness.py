@@ -7,10 +7,10 @@ import os
 import signal
 import time
 
-from harness import RunningBroker, Stranger, running_broker, short_directory, wait_until
 from integration.conftest import QUICK
 from integration.test_end_to_end import SYNTH
-from protocol.independent import Fields
+from support.harness import RunningBroker, Stranger, running_broker, short_directory, wait_until
+from support.protocol.independent import Fields
 
 # Beats and looks ten times a second, and a worker is hung after four seconds of silence without work: a start on a busy
 # machine may wait for the disk that long.
@@ -58,8 +58,8 @@ def holding_the_lock(seconds: float) -> str:
     sum(range(10_000_000))
     count = round(10_000_000 * seconds / (time.perf_counter() - began))
     return f"""\
-from backtestr_engine.algorithm import algorithm
-from backtestr_engine.signals import Signals
+from backtestr_engine.authoring import algorithm
+from backtestr_engine.authoring import Signals
 
 @algorithm("holds")
 def holds(bars):

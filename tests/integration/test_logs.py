@@ -12,8 +12,8 @@ import pytest
 
 import backtestr
 from backtestr_protocol.errors import AlgorithmError
-from harness import RunningBroker, Stranger, running_broker, wait_until
 from integration.conftest import QUICK
+from support.harness import RunningBroker, Stranger, running_broker, wait_until
 
 FAILING = '''
 import logging

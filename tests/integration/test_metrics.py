@@ -11,9 +11,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from backtestr_protocol.message_types import REQUESTS
-from harness import RunningBroker, Stranger, running_broker, short_directory, wait_until
 from integration.conftest import QUICK
 from integration.test_end_to_end import SYNTH, run_to_end
+from support.harness import RunningBroker, Stranger, running_broker, short_directory, wait_until
 
 Labels = frozenset[tuple[str, str]]
 

@@ -17,9 +17,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import backtestr
-from backtestr.cli import app
-from harness import ROOT, RunningBroker, Stranger, dense, running_broker, wait_until
+from backtestr.cli.app import app
 from integration.conftest import QUICK
+from support.harness import ROOT, RunningBroker, Stranger, dense, running_broker, wait_until
 
 SECONDS = 60
 

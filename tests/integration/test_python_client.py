@@ -10,8 +10,8 @@ import pytest
 
 import backtestr
 from backtestr_protocol.errors import DataError, NetworkError, NotFound, StateConflict, ValidationError
-from harness import RunningBroker, running_broker
 from integration.conftest import QUICK
+from support.harness import RunningBroker, running_broker
 
 CROSS = {"fast": 10, "slow": 30}
 

@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 
-from harness import ROOT, RunningBroker
+from support.harness import ROOT, RunningBroker
 
 
 def test_the_first_example_prints_what_stands_below_it(broker: RunningBroker) -> None:

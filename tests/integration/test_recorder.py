@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from backtestr.cli import app
-from backtestr.terminal import EXIT_ERROR, EXIT_USAGE
-from harness import RunningBroker, Stranger, running_broker
+from backtestr.cli.app import app
+from backtestr.cli.console import EXIT_ERROR, EXIT_USAGE
 from integration.conftest import QUICK
 from integration.test_end_to_end import SYNTH, run_to_end
-from protocol.independent import Fields
+from support.harness import RunningBroker, Stranger, running_broker
+from support.protocol.independent import Fields
 
 RECORDING = {"broker.toml": QUICK + "[recorder]\nenabled = true\n"}
 

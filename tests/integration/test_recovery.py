@@ -12,8 +12,8 @@ import pytest
 
 import backtestr
 from backtestr_protocol.errors import NetworkError, StateConflict
-from harness import RunningBroker, running_broker, wait_until
 from integration.conftest import QUICK
+from support.harness import RunningBroker, running_broker, wait_until
 
 
 @pytest.fixture

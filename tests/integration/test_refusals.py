@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import zmq
 
-from harness import RunningBroker, Stranger
 from integration.test_end_to_end import SYNTH
-from protocol.independent import REQUEST, Fields, pack, signature
+from support.harness import RunningBroker, Stranger
+from support.protocol.independent import REQUEST, Fields, pack, signature
 
 
 @pytest.fixture(autouse=True)

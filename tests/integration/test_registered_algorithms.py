@@ -10,14 +10,14 @@ import pytest
 from typer.testing import CliRunner
 
 import backtestr
-from backtestr.cli import app
+from backtestr.cli.app import app
+from backtestr.cli.console import EXIT_ERROR, EXIT_USAGE
 from backtestr.client import Client
-from backtestr.discovery import ConnectionFile
-from backtestr.terminal import EXIT_ERROR, EXIT_USAGE
+from backtestr.io.connection_file import ConnectionFile
 from backtestr_protocol.errors import AlgorithmError, StateConflict, SystemFault, TimedOut, ValidationError
-from harness import RunningBroker, Stranger, running_broker, short_directory, wait_until
 from integration.conftest import QUICK
 from integration.test_end_to_end import SYNTH, run_to_end
+from support.harness import RunningBroker, Stranger, running_broker, short_directory, wait_until
 
 HEAD = "import numpy as np\nfrom backtestr_engine.authoring import Bars, Int, Signals, algorithm\n\n"
 LONG = (

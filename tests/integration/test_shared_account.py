@@ -11,10 +11,10 @@ import pytest
 from typer.testing import CliRunner
 
 import backtestr
-from backtestr.cli import app
-from backtestr_engine.synthetic import synthetic_bars
-from harness import RunningBroker, Stranger, messages
+from backtestr.cli.app import app
+from backtestr_engine.data.synthetic import synthetic_bars
 from integration.test_end_to_end import SYNTH, run_to_end, tables
+from support.harness import RunningBroker, Stranger, messages
 
 SYMBOLS = ["FIRST", "SECOND"]
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from backtestr_engine.synthetic import synthetic_bars
-from harness import RunningBroker, Stranger, dense, running_broker
+from backtestr_engine.data.synthetic import synthetic_bars
 from integration.conftest import QUICK
 from integration.test_end_to_end import SYNTH, tables
-from protocol.independent import messages_of
+from support.harness import RunningBroker, Stranger, dense, running_broker
+from support.protocol.independent import messages_of
 
 ALL_TABLES = ["equity", "orders", "trades", "positions"]
 

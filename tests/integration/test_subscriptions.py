@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import uuid
 
-from broker.zmtp import RawSubscriber
-from harness import Stranger, dense, running_broker, wait_until
 from integration.conftest import QUICK
 from integration.test_end_to_end import SYNTH
+from support.broker.zmtp import RawSubscriber
+from support.harness import Stranger, dense, running_broker, wait_until
 
 CONFIG = {
     "broker.toml": QUICK + '[transport]\nkind = "tcp"\n[workers]\ncompute = 1\n',

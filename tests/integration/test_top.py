@@ -12,10 +12,10 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from backtestr.cli import app
-from backtestr.terminal import EXIT_USAGE
-from harness import RunningBroker, running_broker
+from backtestr.cli.app import app
+from backtestr.cli.console import EXIT_USAGE
 from integration.conftest import QUICK
+from support.harness import RunningBroker, running_broker
 
 TOP = [sys.executable, "-m", "backtestr", "top"]
 

@@ -7,19 +7,19 @@ from collections.abc import Iterator
 import pytest
 
 from backtestr.client import Client
-from backtestr.discovery import ConnectionFile
+from backtestr.io.connection_file import ConnectionFile
 from backtestr_protocol.errors import AlgorithmError
-from harness import RunningBroker, short_directory
 from integration.conftest import QUICK
+from support.harness import RunningBroker, short_directory
 
 GREEDY = """
 import re
 
 import numpy as np
 
-from backtestr_engine.algorithm import algorithm
-from backtestr_engine.parameters import Int
-from backtestr_engine.signals import Signals
+from backtestr_engine.authoring import algorithm
+from backtestr_engine.authoring import Int
+from backtestr_engine.authoring import Signals
 
 
 @algorithm("greedy", gigabytes=Int(1, low=1, high=1000))

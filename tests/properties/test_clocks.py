@@ -12,12 +12,12 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backtestr_broker.sessions import REPLAY_WINDOW
+from backtestr_broker.core.clients.sessions import REPLAY_WINDOW
 from backtestr_protocol.errors import NetworkError, TimedOut
 from backtestr_protocol.messages import BacktestConfig, UpdateState
-from broker.anatomy import anatomy
-from broker.link import LIMITS, Client, Link, config
-from protocol.independent import Fields
+from support.broker.anatomy import anatomy
+from support.broker.link import LIMITS, Client, Link, config
+from support.protocol.independent import Fields
 
 HOUR = 3600.0
 # Long enough for a session to be dropped, and for a remembered answer to be forgotten.

@@ -14,20 +14,20 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
-from backtestr_broker import scheduler, workers
-from backtestr_broker.core import Limits
-from backtestr_broker.durability import SAVE_RETRY
-from backtestr_broker.events import RequestReceived, WorkerSent
-from backtestr_broker.replay import Replay
-from backtestr_protocol import engine
+from backtestr_broker.core.core import Limits
+from backtestr_broker.core.durability import SAVE_RETRY
+from backtestr_broker.core.events import RequestReceived, WorkerSent
+from backtestr_broker.core.scheduling import scheduler, workers
+from backtestr_broker.recording.playback import Replay
+from backtestr_protocol import worker_channel
 from backtestr_protocol.codec import REQUEST, TO_BROKER, encode
 from backtestr_protocol.errors import DataError
 from backtestr_protocol.message_types import REQUESTS
 from backtestr_protocol.messages import FINAL_STATES, BacktestConfig, Nothing
-from broker.anatomy import anatomy
-from broker.link import LIMITS, Client, Link, Worker, config
-from protocol.independent import Fields, pack
-from protocol.strategies import VALUES, WILD_BYTES, instances
+from support.broker.anatomy import anatomy
+from support.broker.link import LIMITS, Client, Link, Worker, config
+from support.protocol.independent import Fields, pack
+from support.protocol.strategies import VALUES, WILD_BYTES, instances
 
 BACKTESTS = [f"b{number}" for number in range(5)]
 PARKED = 2
@@ -96,28 +96,28 @@ requests = st.one_of(
     st.tuples(st.sampled_from([*REQUESTS, "Nonsense"]), VALUES),
 )
 notes = st.one_of(
-    st.builds(lambda task: engine.Paused(task_id=task), tasks),
-    st.builds(lambda task: engine.Resumed(task_id=task), tasks),
+    st.builds(lambda task: worker_channel.Paused(task_id=task), tasks),
+    st.builds(lambda task: worker_channel.Resumed(task_id=task), tasks),
     st.builds(
-        lambda task, outcome: engine.Finished(task_id=task, outcome=outcome),
+        lambda task, outcome: worker_channel.Finished(task_id=task, outcome=outcome),
         tasks,
         st.sampled_from(["completed", "failed", "stopped"]),
     ),
     st.builds(
-        lambda topic, count, percent: engine.Published(topic=topic, count=count, progress_percent=percent),
+        lambda topic, count, percent: worker_channel.Published(topic=topic, count=count, progress_percent=percent),
         topics,
         st.sampled_from([-1, 0, 1, 2**40]),
         st.none() | st.floats(0, 100),
     ),
     st.builds(
-        lambda one, count: engine.Published(
-            topic="prices.SYNTH.1m", count=count, replay=engine.ReplayMark(replay_id=one, current_time=0)
+        lambda one, count: worker_channel.Published(
+            topic="prices.SYNTH.1m", count=count, replay=worker_channel.ReplayMark(replay_id=one, current_time=0)
         ),
         replay_ids,
         st.sampled_from([0, 1, 2**40]),
     ),
-    st.builds(lambda task: engine.Beat(task_id=task), tasks),
-    instances(engine.Ready),
+    st.builds(lambda task: worker_channel.Beat(task_id=task), tasks),
+    instances(worker_channel.Ready),
 )
 
 
@@ -245,11 +245,11 @@ class Broker(RuleBasedStateMachine):
     @rule(
         worker_id=st.sampled_from(WORKERS), note=notes, payload=st.lists(st.just(encode({})) | WILD_BYTES, max_size=3)
     )
-    def say_anything(self, worker_id: str, note: engine.ToBroker, payload: list[bytes]) -> None:
+    def say_anything(self, worker_id: str, note: worker_channel.ToBroker, payload: list[bytes]) -> None:
         """Notes are free; what a worker publishes or answers is forwarded unread, so that much of it is well-formed."""
         if worker_id in self.link.workers:
             published = encode({"type": "Anything", "data": {}})
-            forwarded = [published if isinstance(note, engine.Published) else one for one in payload]
+            forwarded = [published if isinstance(note, worker_channel.Published) else one for one in payload]
             self.link.worker(worker_id).say(note, [one for one in forwarded if is_messagepack(one)])
 
     @rule(
@@ -283,7 +283,7 @@ class Broker(RuleBasedStateMachine):
         note, payload = next(
             (note, payload)
             for note, payload in reversed(worker.told)
-            if isinstance(note, engine.Assign) and note.task_id == task_id
+            if isinstance(note, worker_channel.Assign) and note.task_id == task_id
         )
         worker.finish(task_id, data=self.link.answer_to(note.work, payload[0]))
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backtestr_broker import workers as workers_module
-from backtestr_protocol import engine, topics
-from broker.link import Link, config
+from backtestr_broker.core.scheduling import workers as workers_module
+from backtestr_protocol import topics, worker_channel
+from support.broker.link import Link, config
 
 BACKTESTS = ["b1", "b2", "b3"]
 COMPUTE = ["compute-1", "compute-2"]
@@ -51,22 +51,22 @@ class Bench:
             return False
         note, _ = self.worker.told[self.read]
         self.read += 1
-        assert not isinstance(note, engine.Credit)
+        assert not isinstance(note, worker_channel.Credit)
         task_id = note.task_id
         match note:
-            case engine.Assign():
+            case worker_channel.Assign():
                 assert self.running is None, "one task at a time"
                 self.running = task_id
                 if note.paused:
                     self.park(task_id)
-            case engine.Control(action="pause") if self.running == task_id:
+            case worker_channel.Control(action="pause") if self.running == task_id:
                 self.park(task_id)
-            case engine.Control(action="resume") if task_id in self.parked:
+            case worker_channel.Control(action="resume") if task_id in self.parked:
                 assert self.running is None, "one task at a time"
                 self.parked.remove(task_id)
                 self.running = task_id
                 self.worker.resumed(task_id)
-            case engine.Control(action="stop") if task_id == self.running or task_id in self.parked:
+            case worker_channel.Control(action="stop") if task_id == self.running or task_id in self.parked:
                 self.end(task_id, "stopped")
         return True
 
@@ -77,7 +77,7 @@ class Bench:
         self.worker.publish(topics.progress(task_id), 1, progress=50.0)
         self.worker.paused(task_id)
 
-    def end(self, task_id: str, outcome: engine.Outcome) -> None:
+    def end(self, task_id: str, outcome: worker_channel.Outcome) -> None:
         self.worker.publish(topics.progress(task_id), 1, progress=60.0)
         if self.running == task_id:
             self.running = None

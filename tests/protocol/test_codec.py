@@ -30,8 +30,8 @@ from backtestr_protocol.codec import (
 )
 from backtestr_protocol.errors import AuthenticationError, MessageError, SerializationError
 from backtestr_protocol.messages import MessageType
-from protocol import independent
-from protocol.strategies import TEXT, VALUES, WILD_BYTES, laws
+from support.protocol import independent
+from support.protocol.strategies import TEXT, VALUES, WILD_BYTES, laws
 
 KEY = bytes(range(32))
 SIGNER = Signer(KEY)

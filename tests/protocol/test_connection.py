@@ -13,7 +13,7 @@ from backtestr_protocol.codec import REQUEST, Signer
 from backtestr_protocol.connection import Connection, decode_connection, encode_connection
 from backtestr_protocol.errors import MessageError
 from backtestr_protocol.topics import SOCKETS
-from protocol.strategies import instances, laws
+from support.protocol.strategies import instances, laws
 
 
 def changed(text: bytes, **changes: Any) -> bytes:

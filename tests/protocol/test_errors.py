@@ -24,7 +24,7 @@ from backtestr_protocol.errors import (
     from_data,
     unknown,
 )
-from protocol.strategies import VALUES, laws
+from support.protocol.strategies import VALUES, laws
 
 CODES: tuple[str, ...] = get_args(ErrorCode)
 ALGORITHMS = ["buy_and_hold", "sma_cross", "SMA_Slow"]

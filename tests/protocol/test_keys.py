@@ -10,8 +10,8 @@ import pytest
 import zmq
 from zmq.utils import z85
 
-from backtestr_broker.door import Door
-from backtestr_protocol import keys, places
+from backtestr_broker.io.allow_list import Door
+from backtestr_protocol import keys, paths
 from backtestr_protocol.errors import InvalidConfiguration
 from backtestr_protocol.keys import KeyFolder
 
@@ -174,10 +174,10 @@ def test_no_public_key_looks_like_an_option(folder: KeyFolder, monkeypatch: pyte
 def test_the_environment_says_which_key_and_where(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("BACKTESTR_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("BACKTESTR_KEY", "ann")
-    assert places.keys_dir() == tmp_path / "keys"
-    assert places.client_key() == "ann"
+    assert paths.keys_dir() == tmp_path / "keys"
+    assert paths.client_key() == "ann"
     monkeypatch.delenv("BACKTESTR_KEY")
-    assert places.client_key() is None
+    assert paths.client_key() is None
 
 
 # --- the broker's door, which looks again --------------------------------------------------------------------------

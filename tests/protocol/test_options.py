@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from backtestr_protocol import options
 from backtestr_protocol.errors import InvalidConfiguration
 from backtestr_protocol.options import default_text, load_options, overlaid
-from protocol.strategies import laws
+from support.protocol.strategies import laws
 
 FILE = "broker.toml"
 DEFAULTS = """

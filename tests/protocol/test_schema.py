@@ -16,9 +16,9 @@ from backtestr_protocol import schema
 from backtestr_protocol.codec import Envelope, encode
 from backtestr_protocol.connection import Connection, decode_connection
 from backtestr_protocol.message_types import REQUESTS, STREAMED
-from protocol import make_vectors, rejected_vectors
-from protocol.strategies import instances, laws
-from protocol.test_contracts import CONTRACTS
+from protocol.test_messages import CONTRACTS
+from support.protocol import make_vectors, rejected_vectors
+from support.protocol.strategies import instances, laws
 
 DIRECTORY = Path(__file__).parents[2] / "protocol" / "schema"
 

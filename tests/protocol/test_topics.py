@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from backtestr_protocol import topics
 from backtestr_protocol.topics import CLASSES, SOCKETS, Socket, class_of, sockets_for
-from protocol.strategies import laws
+from support.protocol.strategies import laws
 
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 some_topics = st.one_of(

@@ -11,22 +11,22 @@ with backtestr.connect() as client:
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from backtestr.core.counters import Statistics
+from backtestr.core.effects import Gap, Restarted
+from backtestr.core.recovery import CircuitOpen, OfflineQueueFull, Recovery
+from backtestr.core.updates import Update
+from backtestr.io.error_log import ErrorReport
+from backtestr.state.shared_state import SharedState, StateChange
 from backtestr_protocol import __version__, errors
 from backtestr_protocol.messages import IndicatorConfig
-from backtestr_protocol.streamed import PriceUpdate
+from backtestr_protocol.stream_messages import PriceUpdate
 
 from .client import Client, connect
-from .counts import Statistics
-from .effects import Gap, Restarted
 from .metrics import Metrics
-from .recovery import CircuitOpen, OfflineQueueFull, Recovery
-from .replays import Replay
-from .reports import ErrorReport
+from .replay import Replay
 from .results import Results
 from .run import GapWarning, Run
-from .shared_state import SharedState, StateChange
 from .subscription import Subscription
-from .updates import Update
 
 __all__ = [
     "CircuitOpen",
@@ -61,6 +61,6 @@ def embedded(data_dir: str | Path | None = None) -> AbstractContextManager[Clien
     `data_dir`: where bars and results are, if not where `BACKTESTR_DATA_DIR` says. Needs what
     `pip install 'backtestr[broker,engine]'` installs. Raises `InvalidConfiguration`.
     """
-    from .embedding import embedded_client  # only here: clients of another process need neither broker nor engine
+    from .embedded_broker import embedded_client  # only here: clients of another process need neither broker nor engine
 
     return embedded_client(data_dir)

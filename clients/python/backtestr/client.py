@@ -18,6 +18,22 @@ import msgspec
 import polars as pl
 import zmq
 
+from backtestr.core.backoff import delays
+from backtestr.core.connection_state import ConnectionState
+from backtestr.core.counters import Statistics
+from backtestr.core.effects import Gap, StreamMessage
+from backtestr.core.recovery import Recovery
+from backtestr.core.session import Session
+from backtestr.core.topic_stream import TopicStream
+from backtestr.core.updates import Update, read_message
+from backtestr.io.callback_thread import Listeners
+from backtestr.io.connection_file import HOW_TO_START, ConnectionFile
+from backtestr.io.error_log import Callback, ErrorLog, ErrorReport
+from backtestr.io.io_thread import Transport
+from backtestr.io.mailbox import MAX_UNREAD
+from backtestr.state.feed import StateFeed
+from backtestr.state.resolvers import Resolver
+from backtestr.state.shared_state import SharedState
 from backtestr_protocol import topics
 from backtestr_protocol.connection import Connection
 from backtestr_protocol.errors import AuthenticationError, NetworkError, Severity, TimedOut
@@ -70,7 +86,7 @@ from backtestr_protocol.messages import (
     UpdateState,
     Welcome,
 )
-from backtestr_protocol.prices import (
+from backtestr_protocol.price_messages import (
     PriceReplayAccepted,
     PriceReplayList,
     PriceReplayRef,
@@ -79,34 +95,18 @@ from backtestr_protocol.prices import (
     ReplayState,
 )
 from backtestr_protocol.state_values import value_bytes
-from backtestr_protocol.streamed import PriceUpdate
+from backtestr_protocol.stream_messages import PriceUpdate
 from backtestr_protocol.system_status import SystemStatus
 
 from .algorithm_source import registration
-from .backoff import delays
-from .connectivity import ConnectionState
-from .counts import Statistics
-from .discovery import HOW_TO_START, ConnectionFile
-from .effects import Gap, StreamMessage
-from .handover import MAX_UNREAD
-from .instants import Instant, as_iso, as_ms
-from .listeners import Listeners
+from .arguments import Instant, as_iso, as_ms
 from .metrics import Metrics, metrics_from_wire
 from .options import wire_options
-from .recovery import Recovery
-from .replays import Rate, Replay, feed_request, replay_request, start_replay
-from .reports import Callback, ErrorLog, ErrorReport
-from .resolvers import Resolver
+from .replay import Rate, Replay, feed_request, replay_request, start_replay
 from .results import ALL_TABLES, Results, read_table, results_from_wire
 from .run import STREAMS, Run, Stream
 from .series import covering_all
-from .session import Session
-from .shared_state import SharedState
-from .state_feed import StateFeed
-from .streams import TopicStream
 from .subscription import Subscription
-from .transport import Transport
-from .updates import Update, read_message
 
 # Seconds within which the broker answers what needs no computing to speak of.
 REQUEST_TIMEOUT = 30.0

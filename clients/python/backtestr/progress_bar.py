@@ -6,7 +6,7 @@ import contextlib
 import warnings
 from collections.abc import Callable, Iterator
 
-from backtestr_protocol.streamed import BacktestProgress
+from backtestr_protocol.stream_messages import BacktestProgress
 
 
 @contextlib.contextmanager

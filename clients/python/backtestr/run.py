@@ -6,18 +6,18 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Literal
 
+from backtestr.core.effects import Gap, Restarted
+from backtestr.core.updates import Update
+from backtestr.io.io_thread import Transport
+from backtestr.io.mailbox import Reply
 from backtestr_protocol import topics
 from backtestr_protocol.errors import SystemFault, from_data
 from backtestr_protocol.messages import BacktestState, BacktestStatus
-from backtestr_protocol.streamed import BacktestProgress, OrderUpdate, PositionUpdate
+from backtestr_protocol.stream_messages import BacktestProgress, OrderUpdate, PositionUpdate
 
-from .effects import Gap, Restarted
-from .handover import Reply
 from .progress_bar import progress_bar
 from .results import Results
 from .subscription import Subscription
-from .transport import Transport
-from .updates import Update
 
 if TYPE_CHECKING:
     from .client import Client

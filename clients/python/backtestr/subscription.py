@@ -7,14 +7,14 @@ from types import TracebackType
 
 import polars as pl
 
+from backtestr.core.effects import Block, Doubt, Gap, Restarted, StreamMessage
+from backtestr.core.subscriptions import Since
+from backtestr.core.updates import Update, read_message, read_row, rows_of
+from backtestr.io.io_thread import Transport
 from backtestr_protocol import topics
 from backtestr_protocol.errors import did_you_mean
 
-from .effects import Block, Doubt, Gap, Restarted, StreamMessage
-from .price_frames import frames
-from .subscriptions import Since
-from .transport import Transport
-from .updates import Update, read_message, read_row, rows_of
+from .price_tables import frames
 
 
 def checked_prefix(prefix: str) -> str:

@@ -1,0 +1,139 @@
+"""One broker put together: core, sockets, storage, supervisor, shell. `__main__` and the embedded broker start here."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import zmq
+
+from backtestr_broker.io.allow_list import Door
+from backtestr_broker.io.database import DATABASE, Storage
+from backtestr_broker.io.event_loop import Shell, Wake
+from backtestr_broker.io.sockets import Sockets
+from backtestr_broker.io.supervisor import Launch, Supervisor
+from backtestr_broker.recording.format import Start, new_core
+from backtestr_broker.recording.recorder import RECORDINGS, Recorder
+from backtestr_protocol import PROTOCOL_VERSION
+from backtestr_protocol.connection import Connection, Curve, Signing
+from backtestr_protocol.messages import SeriesInfo
+from backtestr_protocol.worker_channel import WorkerKind, WorkerSettings
+
+from .config import BrokerConfig, Log
+
+if TYPE_CHECKING:
+    from backtestr_broker.io.prometheus import MetricsServer
+
+# A worker that has died this often in a row before the broker ever served will not get well.
+MAX_EARLY_DEATHS = 4
+
+
+class Broker:
+    """Bound and ready to `run`; `connection` is what clients need to know."""
+
+    def __init__(
+        self,
+        config: BrokerConfig,
+        data_dir: Path,
+        context: zmq.Context[zmq.Socket[bytes]],
+        address: Callable[[str], str],
+        launch: Launch,
+        on_serving: Callable[[list[SeriesInfo]], None],
+        door: Door | None = None,
+    ) -> None:
+        """`address` gives the address to bind for each socket's name. With `door`, the sockets of clients are encrypted
+        and it says who may connect. Raises `zmq.ZMQError`, and `InvalidConfiguration` when the database in `data_dir`
+        cannot be used or the port for metrics is taken."""
+        key = secrets.token_bytes(32)
+        counts = config.worker_counts()
+        curve = None if door is None else door.pair
+        with contextlib.ExitStack() as undo:  # of what was opened, when the next cannot be
+            self.wake = Wake()
+            undo.callback(self.wake.close)
+            self._storage = Storage(data_dir / DATABASE, self.wake)
+            undo.callback(self._storage.close)
+            self._sockets = Sockets(context, address, config.sockets, config.limits.max_message_bytes, curve)
+            undo.callback(self._sockets.close)
+            self._metrics = _metrics_server(config.metrics.port)
+            undo.pop_all()
+        instance_id = str(uuid.uuid4())
+        start = Start(
+            key=key,
+            limits=config.core_limits(),
+            workers=counts,
+            now=time.monotonic(),
+            restored=self._storage.restored,
+        )
+        self._recorder = (
+            Recorder(data_dir / RECORDINGS, config.recorder, instance_id, start, start.restored.wall_ms)
+            if config.recorder.enabled
+            else None
+        )
+        core = new_core(instance_id, start)
+        supervisor = Supervisor(launch, worker_settings(counts, self._sockets.engine_endpoint, key, config.log))
+        self.shell = Shell(
+            core,
+            self._sockets,
+            supervisor,
+            self._storage,
+            self.wake,
+            on_serving,
+            MAX_EARLY_DEATHS,
+            door,
+            self._recorder,
+            self._metrics,
+        )
+        self.connection = Connection(
+            protocol_version=PROTOCOL_VERSION,
+            instance_id=core.instance_id,
+            pid=os.getpid(),
+            start_time=time.time_ns() // 1_000_000,
+            endpoints=self._sockets.endpoints,
+            signing=Signing(algorithm="hmac-sha256", key=key.hex()),
+            curve=None if curve is None else Curve(server_public_key=curve.public),
+        )
+
+    def run(self) -> None:
+        """Serve until `shell.stop` is called; afterwards nothing is left of it."""
+        self._storage.start()
+        try:
+            self.shell.run()
+        finally:
+            if self._metrics is not None:
+                self._metrics.close()
+            if self._recorder is not None:
+                self._recorder.close()
+            self._storage.close()
+            self._sockets.close()
+            self.wake.close()
+
+
+def _metrics_server(port: int) -> MetricsServer | None:
+    """None where none is asked for: then its libraries, which take a tenth of a second, are not loaded either."""
+    if not port:
+        return None
+    from backtestr_broker.io.prometheus import MetricsServer
+
+    return MetricsServer(port)
+
+
+def worker_settings(counts: dict[WorkerKind, int], endpoint: str, key: bytes, log: Log) -> list[WorkerSettings]:
+    """What each configured worker is told: `compute-1`, `compute-2`, … and `interactive-1`, …"""
+    return [
+        WorkerSettings(
+            worker_id=f"{kind}-{number}",
+            kind=kind,
+            endpoint=endpoint,
+            key=key.hex(),
+            log_level=log.level,
+            log_format=log.format,
+        )
+        for kind, count in counts.items()
+        for number in range(1, count + 1)
+    ]

@@ -1,0 +1,105 @@
+"""Whether a request may go on, between what it is (signed, in order, not answered before) and doing it.
+
+Composes the throttle with the bound on what a client may have running, and counts. Whatever is refused here was not
+executed, is not remembered, and may be sent again under the same id.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+
+from backtestr_broker.core.scheduling.scheduler import Scheduler
+from backtestr_broker.core.scheduling.task_queue import RETRY_AFTER_MS
+from backtestr_protocol.errors import Busy, RateLimitExceeded
+from backtestr_protocol.message_types import PRIORITIES, REQUESTS, Priority
+from backtestr_protocol.system_status import ClientLoad, Connections, RateStatus
+
+from .idempotency import AnswerBook
+from .rate_limit import Rate, Throttle
+from .sessions import MAX_SESSIONS, Sessions
+from .traffic import Traffic
+
+# Requests of one client that are running and not answered yet: more than any client waits for, and few enough that one
+# cannot fill the broker with what it waits for. What is real-time has some more: where a flood has filled the rest, the
+# request that stops it must still get through.
+MAX_PENDING = 1024
+PENDING_RESERVE = 256
+# Clients that the status lists, the busiest: it goes to every subscriber every second.
+LISTED = 20
+
+
+def priority_of(request_type: str) -> Priority:
+    """Nobody waits for what does not exist: an unknown type counts as bulk."""
+    row = REQUESTS.get(request_type)
+    return row.priority if row is not None else "K"
+
+
+class Admission:
+    def __init__(self, rates: dict[Priority, Rate], answers: AnswerBook) -> None:
+        self._rates = rates
+        self._answers = answers
+        self._throttle = Throttle(rates)
+        self._traffic = Traffic()
+
+    def count(self, client_id: str, request_type: str) -> None:
+        """A request in order has come, whether or not it was answered before."""
+        self._traffic.of(client_id).requests[priority_of(request_type)] += 1
+
+    def check(self, client_id: str, request_type: str, now: float) -> None:
+        """Let in a request that has begun. Raises `RateLimitExceeded`, and `Busy` when too many of the client run."""
+        priority = priority_of(request_type)
+        most = MAX_PENDING + (PENDING_RESERVE if priority == "R" else 0)
+        if (running := self._answers.running(client_id)) > most:
+            raise Busy(
+                f"{running - 1} requests of this client are running, the most there can be; wait for some answers",
+                retryAfterMs=RETRY_AFTER_MS,
+            )
+        self._throttle.admit(client_id, priority, now)
+
+    def refused(self, client_id: str, code: str) -> None:
+        """Count a failure, if it is for lack of room or of a token."""
+        if code == RateLimitExceeded.code:
+            self._traffic.of(client_id).throttled += 1
+        elif code == Busy.code:
+            self._traffic.of(client_id).busy += 1
+
+    def connections(self, sessions: Sessions, scheduler: Scheduler) -> Connections:
+        """Who is connected, and what the busiest of them do."""
+        connected = Counter(session.client_id for session in sessions)
+        known = [(client_id, counters) for client_id, counters in self._traffic if client_id in connected]
+        busiest = heapq.nlargest(LISTED, known, key=lambda one: one[1].total)
+        return Connections(
+            active=len(sessions),
+            limit=MAX_SESSIONS,
+            pending_limit=MAX_PENDING,
+            per_client=[
+                ClientLoad(
+                    client_id=client_id,
+                    sessions=connected[client_id],
+                    requests=counters.total,
+                    by_priority={priority: count for priority, count in counters.requests.items() if count},
+                    throttled=counters.throttled,
+                    busy=counters.busy,
+                    pending=self._answers.running(client_id),
+                    queued=scheduler.waiting(client_id),
+                )
+                for client_id, counters in busiest
+            ],
+        )
+
+    def throttling(self) -> dict[str, RateStatus]:
+        """Each class with its limit and how often it was hit."""
+        unlimited = Rate(0, 0)
+        return {
+            priority: RateStatus(
+                per_second=self._rates.get(priority, unlimited).per_second,
+                burst=self._rates.get(priority, unlimited).burst,
+                hits=self._throttle.hits[priority],
+            )
+            for priority in PRIORITIES
+        }
+
+    def check_invariants(self) -> None:
+        self._throttle.check_invariants()
+        self._traffic.check_invariants()

@@ -1,0 +1,88 @@
+"""Frames out: every id, envelope and signature that the broker makes for clients is made here."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import uuid
+
+import msgspec
+
+from backtestr_broker.core.clients.idempotency import Answer
+from backtestr_broker.core.streams.sequencer import Sequenced
+from backtestr_protocol.codec import RESPONSE, Outgoing, Signer, encode_message, encode_stream
+from backtestr_protocol.messages import MessageType
+
+from .events import Publish, Reply
+
+
+class Post:
+    """Makes the messages of one broker instance, each with an id of its own."""
+
+    def __init__(self, key: bytes, instance_id: str) -> None:
+        self.signer = Signer(key)
+        self.instance_id = instance_id
+        self._key = key
+        self._made = 0  # envelopes and ids, so that each is unique
+
+    def unique_id(self) -> str:
+        """A UUID's text, a function of the key and of how many were made before."""
+        self._made += 1
+        digest = hmac.digest(self._key, b"id %d" % self._made, hashlib.sha256)
+        return str(uuid.UUID(bytes=digest[:16], version=4))
+
+    def response(self, peer: bytes, request_id: str, answer: Answer, wall_ms: int) -> Reply:
+        """The answer to a request."""
+        return self._reply(peer, "Response", answer, wall_ms, correlation_id=request_id)
+
+    def welcome(self, peer: bytes, request_id: str, answer: Answer, wall_ms: int) -> Reply:
+        """The answer to a Hello: it names the instance."""
+        return self._reply(peer, "Response", answer, wall_ms, correlation_id=request_id, instance_id=self.instance_id)
+
+    def complaint(self, peer: bytes, answer: Answer, wall_ms: int) -> Reply:
+        """About what cannot be attributed to a request."""
+        return self._reply(peer, "Error", answer, wall_ms)
+
+    def stream(self, placed: Sequenced, payload: bytes, wall_ms: int) -> Publish:
+        """One payload of a topic, at its place."""
+        envelope = self._envelope(
+            placed.topic_class.message_type, payload, wall_ms, seq=placed.seq, instance_id=self.instance_id
+        )
+        return Publish(placed.topic_class.socket, encode_stream(self.signer, placed.name, envelope))
+
+    def _reply(
+        self,
+        peer: bytes,
+        message_type: MessageType,
+        answer: Answer,
+        wall_ms: int,
+        *,
+        correlation_id: str | None = None,
+        instance_id: str | None = None,
+    ) -> Reply:
+        envelope = self._envelope(
+            message_type, answer.payload, wall_ms, correlation_id=correlation_id, instance_id=instance_id
+        )
+        return Reply(peer, encode_message(self.signer, RESPONSE, envelope, answer.attachments))
+
+    def _envelope(
+        self,
+        message_type: MessageType,
+        payload: bytes,
+        wall_ms: int,
+        *,
+        correlation_id: str | None = None,
+        seq: int | None = None,
+        instance_id: str | None = None,
+    ) -> Outgoing:
+        self._made += 1
+        return Outgoing(
+            id=f"{self.instance_id[:8]}-{self._made}",
+            timestamp=wall_ms,
+            schema_version=1,
+            message_type=message_type,
+            payload=msgspec.Raw(payload),
+            correlation_id=correlation_id,
+            seq=seq,
+            instance_id=instance_id,
+        )

@@ -1,0 +1,247 @@
+"""Price replays as the broker sees them. Everything that can change a replay's state is in this file.
+
+    starting ──opened──► running ──paused──► paused
+                            │ ◄────resumed──── │
+                            └───────┬──────────┘
+                                    ▼
+                     completed | failed | stopped  (final)
+
+Clients know a replay from `opened` on; one that cannot be opened is forgotten. The death of its worker is no change of
+state: what was published is counted here, and another worker goes on behind it. Replays are views: they do not outlive
+the broker.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from typing import Literal
+
+from backtestr_protocol import topics
+from backtestr_protocol.errors import Busy, ErrorData, StateConflict, unknown
+from backtestr_protocol.price_messages import (
+    PriceReplayAccepted,
+    PriceReplayStarted,
+    PriceReplayStatus,
+    ReplayState,
+    StartPriceReplay,
+)
+from backtestr_protocol.worker_channel import Action, OpenedReplay
+
+State = Literal["starting"] | ReplayState
+Event = Literal["opened", "paused", "resumed", "completed", "stopped", "failed"]
+
+TRANSITIONS: dict[tuple[State, Event], State] = {
+    ("starting", "opened"): "running",
+    ("running", "paused"): "paused",
+    ("running", "completed"): "completed",
+    ("running", "stopped"): "stopped",
+    ("running", "failed"): "failed",
+    ("paused", "resumed"): "running",
+    ("paused", "stopped"): "stopped",
+    ("paused", "failed"): "failed",
+}
+FINAL: frozenset[State] = frozenset({"completed", "stopped", "failed"})
+
+# Each holds its bars in a worker, 48 MB at the most; half of them for one client leaves room for others.
+MAX_REPLAYS = 32
+MAX_REPLAYS_PER_CLIENT = 16
+# Ended replays that are still listed.
+MAX_ENDED = 100
+# Messages that a replay with credit may be ahead of its reader: what a topic keeps, so that all of it can be repaired.
+WINDOW = next(one.retained for one in topics.CLASSES if one.prefix == "prices.")
+# How much credit is worth telling the worker of, while the reader has not caught up.
+LEAST_CREDIT = WINDOW // 8
+# Deaths of its worker, in a row and without a bar in between, after which the replay is taken for their cause.
+MAX_LOSSES = 2
+# What a client is told to wait before it tries again.
+RETRY_AFTER_MS = 1000
+
+# Who asked for what and is answered when it has taken effect: (client id, request id).
+Waiter = tuple[str, str]
+
+
+class Replay:
+    """One replay, from its request on."""
+
+    __slots__ = (
+        "absent_since",
+        "acknowledged",
+        "allowed",
+        "client_id",
+        "current_time",
+        "discarded",
+        "error",
+        "key",
+        "last_seq",
+        "losses",
+        "opened",
+        "position",
+        "reason",
+        "replay_id",
+        "request",
+        "status",
+        "topic",
+        "waiting",
+        "worker_id",
+    )
+
+    def __init__(self, replay_id: str, request: StartPriceReplay, key: Waiter) -> None:
+        self.replay_id = replay_id
+        self.request = request
+        self.key = key
+        self.client_id = key[0]
+        self.topic = topics.prices(request.symbol, request.timeframe)
+        self.status: State = "starting"
+        self.worker_id: str | None = None  # None while it is opened or moves
+        self.opened: OpenedReplay | None = None
+        self.position = 0  # bars that were published
+        self.current_time: int | None = None
+        self.last_seq: int | None = None
+        self.acknowledged = 0  # the number up to which the topic was read by who started it
+        self.allowed = WINDOW if request.as_fast_as_read else 0  # bars that may have been published
+        self.discarded = False  # stopped while it was starting: it is forgotten once no worker has it
+        self.waiting: list[tuple[Action, Waiter | None]] = []  # what the worker was told, in order
+        self.losses = 0  # of workers since the last bar
+        self.absent_since: float | None = None  # when its client, whose reading it waits for, was first missed
+        self.reason: str | None = None
+        self.error: ErrorData | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.status in FINAL
+
+    @property
+    def bars(self) -> int:
+        return self.opened.bars if self.opened is not None else 0
+
+    @property
+    def known_status(self) -> ReplayState:
+        assert self.status != "starting", "nobody is told of it yet"
+        return self.status
+
+    def acknowledge(self, seq: int, last_seq: int) -> int | None:
+        """Its client has read up to `seq` of a topic that is at `last_seq`: how many bars may have been published, when
+        the worker has to hear of it. One that comes late takes nothing back."""
+        self.acknowledged = max(self.acknowledged, seq)
+        unread = last_seq - self.acknowledged
+        allowed = self.position + max(0, WINDOW - unread)
+        if allowed <= self.allowed or (allowed - self.allowed < LEAST_CREDIT and unread > 0):
+            return None
+        self.allowed = allowed
+        return allowed
+
+    def facts(self) -> dict[str, str]:
+        """What the log says of it: what it can be followed by through client, broker and worker, and why it ended."""
+        client_id, request_id = self.key
+        facts = {"replayId": self.replay_id, "status": self.status, "clientId": client_id, "requestId": request_id}
+        if self.worker_id is not None:
+            facts["workerId"] = self.worker_id
+        if self.reason is not None:
+            facts["reason"] = self.reason
+        if self.error is not None:
+            facts |= {"code": self.error.code, "message": self.error.message}
+        return facts
+
+    def started(self, from_seq: int) -> PriceReplayStarted:
+        return PriceReplayStarted(replay_id=self.replay_id, topic=self.topic, from_seq=from_seq, bars=self.bars)
+
+    def accepted(self) -> PriceReplayAccepted:
+        return PriceReplayAccepted(replay_id=self.replay_id, status=self.known_status)
+
+    def status_message(self) -> PriceReplayStatus:
+        opened, request = self.opened, self.request
+        assert opened is not None, "nobody is told of it yet"
+        return PriceReplayStatus(
+            replay_id=self.replay_id,
+            client_id=self.client_id,
+            status=self.known_status,
+            symbol=request.symbol,
+            timeframe=request.timeframe,
+            bars=opened.bars,
+            start_time=opened.start_time,
+            end_time=opened.end_time,
+            position=self.position,
+            progress_percent=100.0 * self.position / opened.bars,
+            bars_per_second=request.bars_per_second,
+            speed=request.speed,
+            as_fast_as_read=request.as_fast_as_read,
+            current_time=self.current_time,
+            last_seq=self.last_seq,
+            reason=self.reason,
+            error=self.error,
+        )
+
+
+class Replays:
+    """All replays: those that live, and the latest that have ended."""
+
+    def __init__(self) -> None:
+        self._replays: OrderedDict[str, Replay] = OrderedDict()
+        self._ended: OrderedDict[str, None] = OrderedDict()
+
+    def __iter__(self) -> Iterator[Replay]:
+        return iter(list(self._replays.values()))
+
+    @property
+    def living(self) -> list[Replay]:
+        return [replay for replay in self if not replay.ended]
+
+    def add(self, replay: Replay) -> None:
+        """Raises `StateConflict` for an id that is taken, and `Busy` when there is no room for one more, or the one of
+        that id is about to be forgotten."""
+        earlier = self._replays.get(replay.replay_id)
+        if earlier is not None and earlier.discarded:
+            raise Busy(f"replay {replay.replay_id!r} is being stopped", retryAfterMs=RETRY_AFTER_MS)
+        if earlier is not None:
+            raise StateConflict(f"replay {replay.replay_id!r} exists; choose another replayId, or leave it out")
+        owners = Counter(one.client_id for one in self.living)
+        if owners.total() >= MAX_REPLAYS or owners[replay.client_id] >= MAX_REPLAYS_PER_CLIENT:
+            raise Busy(
+                f"{owners.total()} replays run, {owners[replay.client_id]} of them this client's; there can be "
+                f"{MAX_REPLAYS}, and {MAX_REPLAYS_PER_CLIENT} of one client: stop one first",
+                retryAfterMs=RETRY_AFTER_MS,
+            )
+        self._replays[replay.replay_id] = replay
+
+    def find(self, replay_id: str) -> Replay | None:
+        """Also one that is still starting."""
+        return self._replays.get(replay_id)
+
+    def get(self, replay_id: str) -> Replay:
+        """A replay that clients know. Raises `NotFound`, naming a near miss."""
+        replay = self._replays.get(replay_id)
+        if replay is None or replay.status == "starting":
+            known = [one.replay_id for one in self if one.status != "starting"]
+            raise unknown("replay", replay_id, known, hint="a replay does not outlive its broker")
+        return replay
+
+    def forget(self, replay: Replay) -> None:
+        """As if it had never been."""
+        del self._replays[replay.replay_id]
+
+    def change(self, replay: Replay, event: Event) -> None:
+        """Move `replay` along the table above. Raises `StateConflict` where the table has no such arrow."""
+        following = TRANSITIONS.get((replay.status, event))
+        if following is None:
+            raise StateConflict(f"a replay that is {replay.status} cannot be {event}", status=replay.status)
+        replay.status = following
+        if replay.ended:
+            replay.worker_id = None
+            self._ended[replay.replay_id] = None
+            if len(self._ended) > MAX_ENDED:
+                forgotten, _ = self._ended.popitem(last=False)
+                del self._replays[forgotten]
+
+    def check_invariants(self) -> None:
+        assert len(self.living) <= MAX_REPLAYS
+        assert set(self._ended) == {replay.replay_id for replay in self if replay.ended}
+        assert len(self._ended) <= MAX_ENDED
+        for replay in self:
+            assert (replay.opened is None) == (replay.status == "starting"), f"{replay.replay_id} {replay.status}"
+            assert 0 <= replay.position <= replay.bars
+            assert not (replay.ended and (replay.waiting or replay.worker_id)), f"{replay.replay_id} has ended"
+            assert replay.worker_id is not None or not replay.waiting, "someone waits for a worker that is not there"
+            assert replay.status != "completed" or replay.position == replay.bars
+            if replay.request.as_fast_as_read:
+                assert replay.position <= replay.allowed, f"{replay.replay_id} is ahead of its credit"

@@ -1,0 +1,1 @@
+"""The request types: one method for each, found in one table."""

@@ -1,0 +1,244 @@
+"""What each request type does: one method a type, found in one table.
+
+A method returns the answer, or None when the answer comes later from the scheduler, or raises a `BacktestrError`.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from itertools import islice
+from typing import Any, Protocol
+
+import msgspec
+
+from backtestr_broker.core.clients.sessions import Session
+from backtestr_broker.core.counters import Measures
+from backtestr_broker.core.durability import Durability
+from backtestr_broker.core.scheduling.jobs import Waiter
+from backtestr_broker.core.scheduling.scheduler import Scheduler
+from backtestr_broker.core.shared_state import State
+from backtestr_broker.core.streams.feeds import Feeds
+from backtestr_broker.core.streams.sequencer import Sequencer
+from backtestr_protocol import topics
+from backtestr_protocol.codec import Payload, decode, encode
+from backtestr_protocol.errors import ErrorData, UnsupportedCommand, did_you_mean, unknown
+from backtestr_protocol.message_types import REQUESTS, Priority
+from backtestr_protocol.messages import (
+    AlgorithmInfo,
+    AlgorithmList,
+    AlgorithmRef,
+    AlgorithmStatus,
+    BacktestConfig,
+    BacktestList,
+    BacktestRef,
+    BacktestResults,
+    Contract,
+    FetchMissed,
+    GetBacktestResults,
+    ListBacktests,
+    Missed,
+    Nothing,
+    PerformanceMetrics,
+    Pong,
+)
+from backtestr_protocol.price_messages import PublishedPrices, PublishPrices
+from backtestr_protocol.system_status import SystemStatus
+from backtestr_protocol.worker_channel import Work
+
+from .price_replay_requests import ReplayRequests
+from .state_requests import StateRequests
+
+# Names of requests that are planned: the answer says that they are not served, and suggests no other name.
+NOT_SERVED_YET = (
+    "StartSweep",
+    "StopSweep",
+    "GetSweepResults",
+)
+
+# Characters of an unknown type that the answer repeats.
+_SHOWN = 100
+
+_decoders = {name: msgspec.msgpack.Decoder(row.data) for name, row in REQUESTS.items()}
+
+
+class Desk(Protocol):
+    """What the requests need of the core besides its machines."""
+
+    algorithms: dict[str, AlgorithmInfo]  # by name, the newest version
+    algorithm_errors: OrderedDict[str, ErrorData]  # by id, the latest of each, the latest last
+    wall_ms: int
+    sequencer: Sequencer
+    measures: Measures
+    scheduler: Scheduler
+    state: State
+    durability: Durability
+    replays: ReplayRequests
+    feeds: Feeds
+
+    def publish(self, topic: str, payload: bytes, count: int = 1) -> None: ...
+    def status(self) -> SystemStatus: ...
+    def close(self, session: Session) -> None: ...
+    def unique_id(self) -> str: ...
+
+
+class Requests:
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        state, replays = StateRequests(desk), desk.replays
+        self._methods: Mapping[str, Callable[[Session, Any, Waiter], Contract | None]] = {
+            "Goodbye": self._goodbye,
+            "Ping": self._ping,
+            "GetSystemStatus": self._system_status,
+            "StopBacktest": self._stop,
+            "PauseBacktest": self._pause,
+            "ResumeBacktest": self._resume,
+            "GetBacktestStatus": self._backtest_status,
+            "GetState": state.get,
+            "UpdateState": state.update,
+            "DeleteState": state.delete,
+            "SnapshotState": state.snapshot,
+            "FetchMissed": self._fetch_missed,
+            "ListAlgorithms": self._list_algorithms,
+            "RegisterAlgorithm": self._asking("RegisterAlgorithm"),
+            "GetAlgorithmStatus": self._algorithm_status,
+            "ListMarketData": self._asking("ListMarketData"),
+            "GetMarketData": self._asking("GetMarketData"),
+            "ImportMarketData": self._asking("ImportMarketData"),
+            "DescribeMarketData": self._asking("DescribeMarketData"),
+            "ResampleMarketData": self._asking("ResampleMarketData"),
+            "DeleteMarketData": self._asking("DeleteMarketData"),
+            "StartBacktest": self._start,
+            "ListBacktests": self._list_backtests,
+            "GetBacktestResults": self._results,
+            "GetPerformanceMetrics": self._metrics,
+            "StartPriceReplay": replays.start,
+            "PausePriceReplay": replays.pause,
+            "ResumePriceReplay": replays.resume,
+            "StopPriceReplay": replays.stop,
+            "AcknowledgePrices": replays.acknowledge,
+            "GetPriceReplayStatus": replays.status,
+            "ListPriceReplays": replays.list_all,
+            "PublishPrices": self._publish_prices,
+        }
+
+    def execute(self, session: Session, payload: Payload, waiter: Waiter) -> Contract | None:
+        """Run one request. Raises `BacktestrError`: whatever it is, it is the answer."""
+        method = self._methods.get(payload.type)
+        if method is None:
+            if payload.type in NOT_SERVED_YET:
+                raise UnsupportedCommand(f"{payload.type} is not served by this version", type=payload.type)
+            shown = payload.type[:_SHOWN]
+            raise UnsupportedCommand(
+                f"unknown request type {shown!r}{did_you_mean(payload.type, self._methods)}",
+                type=shown,
+                known=sorted(self._methods),
+            )
+        return method(session, decode(_decoders[payload.type], payload.data), waiter)
+
+    # --- the connection ---
+
+    def _goodbye(self, session: Session, _data: Nothing, _waiter: Waiter) -> Nothing:
+        self._desk.close(session)
+        return Nothing()
+
+    def _ping(self, _session: Session, _data: Nothing, _waiter: Waiter) -> Pong:
+        return Pong(timestamp=self._desk.wall_ms)
+
+    def _system_status(self, _session: Session, _data: Nothing, _waiter: Waiter) -> SystemStatus:
+        return self._desk.status()
+
+    def _fetch_missed(self, _session: Session, data: FetchMissed, _waiter: Waiter) -> Missed:
+        if (key := topics.state_key(data.topic)) is not None and key in self._desk.state:
+            self._desk.sequencer.create(data.topic)  # known since before this broker's start, and quiet since
+        missed = self._desk.sequencer.fetch(data.topic, data.from_seq, data.to_seq)
+        self._desk.measures.fetched(data.topic, missed)
+        return missed
+
+    def _publish_prices(self, _session: Session, data: PublishPrices, _waiter: Waiter) -> PublishedPrices:
+        for one in self._desk.feeds.take(data.prices):
+            self._desk.publish(one.topic, one.payload, one.count)
+        return PublishedPrices(published=len(data.prices))
+
+    # --- algorithms ---
+
+    def _list_algorithms(self, _session: Session, _data: Nothing, _waiter: Waiter) -> AlgorithmList:
+        return AlgorithmList(algorithms=sorted(self._desk.algorithms.values(), key=lambda info: info.name))
+
+    def _algorithm_status(self, _session: Session, data: AlgorithmRef, waiter: Waiter) -> AlgorithmStatus | None:
+        """By name it is of all versions, by id of that one. Of an earlier version a worker knows what it was."""
+        algorithms, asked = self._desk.algorithms, data.algorithm_id
+        if (named := algorithms.get(asked)) is not None:
+            return self.status_of(named, all_versions=True)
+        info = algorithms.get(_name_of(asked))
+        if info is None:
+            raise unknown("algorithm", asked, algorithms)
+        if info.algorithm_id == asked:
+            return self.status_of(info)
+        return self._asking("GetAlgorithmStatus")(_session, data, waiter)
+
+    def status_of(self, info: AlgorithmInfo, *, all_versions: bool = False) -> AlgorithmStatus:
+        """What is known of a version, with what runs of it, or of all of its name, and the last error of those."""
+
+        def concerns(algorithm_id: str) -> bool:
+            return algorithm_id == info.algorithm_id or (all_versions and _name_of(algorithm_id) == info.name)
+
+        active = sum(concerns(job.algorithm_id) and not job.ended for job in self._desk.scheduler.jobs)
+        errors = (error for one, error in reversed(self._desk.algorithm_errors.items()) if concerns(one))
+        return AlgorithmStatus(**msgspec.structs.asdict(info), active_backtests=active, last_error=next(errors, None))
+
+    # --- backtests ---
+
+    def _start(self, _session: Session, data: BacktestConfig, waiter: Waiter) -> None:
+        backtest_id = data.backtest_id if data.backtest_id is not None else self._desk.unique_id()
+        self._desk.scheduler.check_room(waiter[0])
+        config = msgspec.structs.replace(data, backtest_id=backtest_id)
+        self._desk.scheduler.ask("CheckBacktest", encode(config), waiter, "B")
+
+    def _pause(self, _session: Session, data: BacktestRef, waiter: Waiter) -> Contract | None:
+        return self._desk.scheduler.pause(self._desk.scheduler.jobs.get(data.backtest_id), waiter)
+
+    def _resume(self, _session: Session, data: BacktestRef, waiter: Waiter) -> Contract | None:
+        return self._desk.scheduler.resume(self._desk.scheduler.jobs.get(data.backtest_id), waiter)
+
+    def _stop(self, _session: Session, data: BacktestRef, waiter: Waiter) -> Contract | None:
+        return self._desk.scheduler.stop(self._desk.scheduler.jobs.get(data.backtest_id), waiter)
+
+    def _backtest_status(self, _session: Session, data: BacktestRef, _waiter: Waiter) -> Contract:
+        return self._desk.scheduler.jobs.get(data.backtest_id).status_message()
+
+    def _list_backtests(self, _session: Session, data: ListBacktests, _waiter: Waiter) -> BacktestList:
+        wanted = (job for job in reversed(list(self._desk.scheduler.jobs)) if data.status in (None, job.status))
+        return BacktestList(backtests=[job.status_message() for job in islice(wanted, data.limit)])
+
+    # --- results: of a backtest that has none yet the broker answers itself, else a worker reads them ---
+
+    def _results(self, _session: Session, data: GetBacktestResults, waiter: Waiter) -> Contract | None:
+        jobs = self._desk.scheduler.jobs
+        if data.backtest_id in jobs:
+            job = jobs.get(data.backtest_id)
+            if not job.has_results:
+                config = msgspec.msgpack.decode(job.config)
+                return BacktestResults(
+                    backtest_id=job.backtest_id, status=job.status, config=config, metrics=None, tables=[]
+                )
+        return self._asking("GetBacktestResults")(_session, data, waiter)
+
+    def _metrics(self, _session: Session, data: BacktestRef, waiter: Waiter) -> Contract | None:
+        jobs = self._desk.scheduler.jobs
+        if data.backtest_id in jobs and not jobs.get(data.backtest_id).has_results:
+            return PerformanceMetrics(backtest_id=data.backtest_id, metrics=None)
+        return self._asking("GetPerformanceMetrics")(_session, data, waiter)
+
+    def _asking(self, work: Work) -> Callable[[Session, Contract, Waiter], None]:
+        priority: Priority = REQUESTS[work].priority
+
+        def ask(_session: Session, data: Contract, waiter: Waiter) -> None:
+            self._desk.scheduler.ask(work, encode(data), waiter, priority)
+
+        return ask
+
+
+def _name_of(algorithm_id: str) -> str:
+    """What stands before the version in `<name>@<version>`."""
+    return algorithm_id.rpartition("@")[0]

@@ -1,0 +1,347 @@
+"""What the requests about replays do, and what workers say of them (PROTOCOL.md, section 10).
+
+The bars are read, as a question, by an interactive worker, which then hosts the replay. A pause, resume or stop is
+answered when that worker has done it; while no worker hosts the replay, because the last one died, it is done at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from typing import Protocol
+
+import msgspec
+
+from backtestr_broker.core.clients.sessions import Session
+from backtestr_broker.core.price_replays import MAX_LOSSES, RETRY_AFTER_MS, Event, Replay, Replays
+from backtestr_broker.core.scheduling.jobs import Waiter
+from backtestr_broker.core.scheduling.scheduler import MAX_BATCH, Scheduler
+from backtestr_broker.core.scheduling.workers import Worker
+from backtestr_broker.core.streams.sequencer import Sequencer
+from backtestr_protocol import topics, worker_channel
+from backtestr_protocol.codec import decode, encode, encoded_payload
+from backtestr_protocol.errors import (
+    BacktestrError,
+    Busy,
+    ErrorData,
+    InvalidConfiguration,
+    MessageError,
+    StateConflict,
+    SystemFault,
+    ValidationError,
+)
+from backtestr_protocol.messages import Contract, Nothing
+from backtestr_protocol.price_messages import (
+    AcknowledgePrices,
+    PriceReplayAccepted,
+    PriceReplayList,
+    PriceReplayRef,
+    PriceReplayStatus,
+    StartPriceReplay,
+)
+from backtestr_protocol.worker_channel import Action
+
+# Requests that wait for one replay to pause, resume or stop. With this, what waits in a worker has a bound.
+MAX_WAITING = 16
+# A replay goes as far as its client has read. Without a session of that client for so many seconds nobody reads; a
+# client that connects again has one long before.
+ABSENT_SECONDS = 5.0
+
+_DONE: dict[Action, Event] = {"pause": "paused", "resume": "resumed", "stop": "stopped"}
+_IN_EFFECT = (("paused", "pause"), ("running", "resume"))
+
+_opened_decoder = msgspec.msgpack.Decoder(worker_channel.OpenedReplay)
+
+
+class Desk(Protocol):
+    sequencer: Sequencer
+    scheduler: Scheduler
+
+    def answer(self, waiter: Waiter, result: Contract | BacktestrError | ErrorData) -> None: ...
+    def instruct(self, worker: Worker, note: worker_channel.ToWorker, payload: bytes | None = None) -> None: ...
+    def publish(self, topic: str, payload: bytes, count: int = 1) -> None: ...
+    def replay_changed(self, replay: Replay) -> None: ...
+    def error_data(self, error: BacktestrError) -> ErrorData: ...
+    def unique_id(self) -> str: ...
+
+
+class ReplayRequests:
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._replays = Replays()
+
+    # --- what clients ask ---
+
+    def start(self, _session: Session, data: StartPriceReplay, waiter: Waiter) -> None:
+        rates = (data.bars_per_second is not None, data.speed is not None, data.as_fast_as_read)
+        if sum(rates) != 1:
+            raise InvalidConfiguration(
+                "a replay needs a rate, and one only: barsPerSecond, or speed (1 is real time), or asFastAsRead",
+                paths=["$.barsPerSecond", "$.speed", "$.asFastAsRead"],
+            )
+        replay = Replay(data.replay_id or self._desk.unique_id(), data, waiter)
+        self._replays.add(replay)
+        try:
+            self._open(replay)
+        except Busy:
+            self._replays.forget(replay)
+            raise
+
+    def pause(self, _session: Session, data: PriceReplayRef, waiter: Waiter) -> PriceReplayAccepted | None:
+        return self._steer(self._replays.get(data.replay_id), "pause", waiter)
+
+    def resume(self, _session: Session, data: PriceReplayRef, waiter: Waiter) -> PriceReplayAccepted | None:
+        return self._steer(self._replays.get(data.replay_id), "resume", waiter)
+
+    def stop(self, _session: Session, data: PriceReplayRef, waiter: Waiter) -> PriceReplayAccepted | None:
+        """A replay that has ended stays as it is. One that is starting never starts."""
+        starting = self._replays.find(data.replay_id)
+        if starting is not None and starting.status == "starting":
+            if not starting.discarded:
+                starting.discarded = True
+                self._desk.answer(starting.key, StateConflict("stopped before it had started", status="stopped"))
+            return PriceReplayAccepted(replay_id=starting.replay_id, status="stopped")
+        replay = self._replays.get(data.replay_id)
+        return replay.accepted() if replay.ended else self._steer(replay, "stop", waiter)
+
+    def acknowledge(self, session: Session, data: AcknowledgePrices, _waiter: Waiter) -> PriceReplayAccepted:
+        replay = self._replays.get(data.replay_id)
+        if replay.ended:
+            return replay.accepted()
+        if not replay.request.as_fast_as_read or session.client_id != replay.client_id:
+            raise StateConflict(
+                "this replay has a rate and waits for nobody"
+                if not replay.request.as_fast_as_read
+                else f"this replay waits for {replay.client_id!r}, who started it, and for nobody else",
+                status=replay.status,
+            )
+        last_seq = self._desk.sequencer.last_seq(replay.topic)
+        if data.seq > last_seq:
+            raise ValidationError(f"$.seq: {data.seq}; {replay.topic} has come to {last_seq}", path="$.seq")
+        allowed = replay.acknowledge(data.seq, last_seq)
+        if allowed is not None and replay.worker_id is not None:
+            self._desk.instruct(
+                self._worker_of(replay), worker_channel.Credit(replay_id=replay.replay_id, allowed=allowed)
+            )
+        return replay.accepted()
+
+    def status(self, _session: Session, data: PriceReplayRef, _waiter: Waiter) -> PriceReplayStatus:
+        return self._replays.get(data.replay_id).status_message()
+
+    def list_all(self, _session: Session, _data: Nothing, _waiter: Waiter) -> PriceReplayList:
+        """The latest first."""
+        known = [replay for replay in reversed([*self._replays]) if replay.status != "starting"]
+        return PriceReplayList(replays=[replay.status_message() for replay in known])
+
+    def _steer(self, replay: Replay, action: Action, waiter: Waiter) -> PriceReplayAccepted | None:
+        if replay.ended:
+            raise StateConflict(f"a replay that is {replay.status} cannot be {_DONE[action]}", status=replay.status)
+        if not replay.waiting and (replay.status, action) in _IN_EFFECT:
+            return replay.accepted()
+        if replay.worker_id is None:
+            self._change(replay, _DONE[action])
+            return replay.accepted()
+        if len(replay.waiting) >= MAX_WAITING:
+            raise Busy(f"{MAX_WAITING} requests wait for this replay already", retryAfterMs=RETRY_AFTER_MS)
+        self._tell(replay, action, waiter)
+        return None
+
+    def _tell(self, replay: Replay, action: Action, waiter: Waiter | None) -> None:
+        replay.waiting.append((action, waiter))
+        self._desk.instruct(self._worker_of(replay), worker_channel.Control(task_id=replay.replay_id, action=action))
+
+    # --- opening: at the start, and again when the worker has died ---
+
+    def _open(self, replay: Replay, *, again: bool = False) -> None:
+        request = replay.request
+        opened = replay.opened
+        order = worker_channel.OpenReplay(
+            replay_id=replay.replay_id,
+            symbol=request.symbol,
+            timeframe=request.timeframe,
+            start_time=request.start_time if opened is None else opened.start_time,
+            end_time=request.end_time if opened is None else opened.end_time + 1,
+            bars_per_second=request.bars_per_second,
+            speed=request.speed,
+            allowed=replay.allowed if request.as_fast_as_read else None,
+            position=replay.position,
+            paused=True,  # until it is known here whose it is
+            checksum=None if opened is None else opened.checksum,
+        )
+        self._desk.scheduler.ask(
+            "OpenReplay", encode(order), replay.key, "B", replay_id=replay.replay_id, admitted=again
+        )
+
+    def opened(self, replay_id: str, worker: Worker | None, result: bytes | BacktestrError | ErrorData) -> None:
+        """A worker has read the bars, and hosts the replay; or that failed."""
+        replay = self._replays.find(replay_id)
+        if replay is None or replay.ended:  # while it moved
+            if worker is not None and isinstance(result, bytes):
+                self._desk.instruct(worker, worker_channel.Control(task_id=replay_id, action="stop"))
+            return
+        if not isinstance(result, bytes):
+            self._not_opened(replay, result)
+            return
+        try:
+            found = decode(_opened_decoder, result)
+        except MessageError as error:
+            self._not_opened(replay, SystemFault(f"the answer to OpenReplay is no OpenedReplay: {error}"))
+            return
+        assert worker is not None
+        replay.worker_id = worker.worker_id
+        if replay.discarded:
+            self._tell(replay, "stop", None)
+            return
+        if replay.status == "starting":
+            self._desk.sequencer.create(replay.topic)
+            replay.opened = found
+            replay.acknowledged = self._desk.sequencer.last_seq(replay.topic)
+            self._change(replay, "opened")
+            self._desk.answer(replay.key, replay.started(replay.acknowledged + 1))
+        if replay.request.as_fast_as_read:
+            self._desk.instruct(worker, worker_channel.Credit(replay_id=replay_id, allowed=replay.allowed))
+        if replay.status == "running":
+            self._tell(replay, "resume", None)
+
+    def _not_opened(self, replay: Replay, error: BacktestrError | ErrorData) -> None:
+        if replay.discarded:
+            self._replays.forget(replay)
+        elif replay.opened is None:
+            self._replays.forget(replay)
+            self._desk.answer(replay.key, error)
+        else:
+            self._fail(replay, error)
+
+    # --- what workers say; a note that does not fit raises `ValidationError` and changes nothing ---
+
+    def published(self, worker: Worker, note: worker_channel.Published, payload: list[bytes]) -> None:
+        assert note.replay is not None
+        replay = self._replays.find(note.replay.replay_id)
+        if replay is None or replay.worker_id != worker.worker_id or replay.topic != note.topic:
+            raise ValidationError(f"{worker.worker_id} published on {note.topic[:200]!r} for a replay it does not host")
+        most = min(MAX_BATCH, (replay.allowed if replay.request.as_fast_as_read else replay.bars) - replay.position)
+        if len(payload) != 1 or not 1 <= note.count <= most or replay.status != "running":
+            raise ValidationError(
+                f"{worker.worker_id} published {note.count} messages in {len(payload)} frames for replay "
+                f"{replay.replay_id}, which is {replay.status} and could publish {most}"
+            )
+        self._desk.publish(replay.topic, payload[0], note.count)
+        replay.position += note.count
+        replay.current_time = note.replay.current_time
+        replay.last_seq = self._desk.sequencer.last_seq(replay.topic)
+        replay.losses = 0
+
+    def steered(self, worker: Worker, note: worker_channel.Paused | worker_channel.Resumed) -> None:
+        """The worker has done the first of what it was told."""
+        replay = self._replays.find(note.task_id)
+        action: Action = "pause" if isinstance(note, worker_channel.Paused) else "resume"
+        hosted = replay is not None and replay.worker_id == worker.worker_id
+        if replay is None or not hosted or [one for one, _ in replay.waiting[:1]] != [action]:
+            raise ValidationError(f"{worker.worker_id} was not told to {action} replay {note.task_id[:200]!r}")
+        _, waiter = replay.waiting.pop(0)
+        self._done(replay, action, waiter)
+
+    def finished(self, worker: Worker, note: worker_channel.Finished) -> None:
+        """The worker hosts the replay no more."""
+        replay = self._replays.find(note.task_id)
+        if replay is None or replay.worker_id != worker.worker_id:
+            if note.outcome != "stopped":
+                raise ValidationError(
+                    f"{worker.worker_id} finished replay {note.task_id[:200]!r}, which it did not host"
+                )
+        elif replay.discarded:
+            self._replays.forget(replay)
+        elif note.outcome == "failed" and note.error is not None:
+            self._fail(replay, note.error)
+        elif note.outcome == "stopped" and any(action == "stop" for action, _ in replay.waiting):
+            self._end(replay, "stopped")
+        elif note.outcome == "completed" and replay.position == replay.bars and replay.status == "running":
+            self._end(replay, "completed")
+        else:
+            at = f"{replay.status} at {replay.position} of {replay.bars} bars"
+            self._fail(replay, SystemFault(f"the engine said {note.outcome!r} of replay {replay.replay_id}, {at}"))
+
+    def lost(self, worker_id: str, reason: str) -> None:
+        """The worker's process has ended: what was asked of its replays is done by that, and another goes on."""
+        for replay in self._replays.living:
+            if replay.worker_id != worker_id:
+                continue
+            replay.worker_id = None
+            if replay.discarded:
+                self._replays.forget(replay)
+                continue
+            waiting, replay.waiting = replay.waiting, []
+            for action, waiter in waiting:
+                if not replay.ended:
+                    self._done(replay, action, waiter)
+                elif waiter is not None:
+                    self._desk.answer(waiter, _after_its_end(replay, action))
+            if replay.ended:
+                continue
+            replay.losses += 1
+            if replay.losses > MAX_LOSSES:
+                said = f"the worker of replay {replay.replay_id} ended {replay.losses} times in a row: {reason}"
+                self._fail(replay, SystemFault(said))
+            else:
+                self._open(replay, again=True)
+
+    def look(self, connected: Set[str], now: float) -> None:
+        """Stop the replays that wait for a client who has gone."""
+        for replay in self._replays.living:
+            if not replay.request.as_fast_as_read or replay.opened is None or replay.reason is not None:
+                continue
+            if replay.client_id in connected:
+                replay.absent_since = None
+                continue
+            if replay.absent_since is None:
+                replay.absent_since = now
+            if now - replay.absent_since >= ABSENT_SECONDS:
+                replay.reason = "its client has left"
+                if replay.worker_id is None:
+                    self._end(replay, "stopped")
+                else:
+                    self._tell(replay, "stop", None)
+
+    # --- changes ---
+
+    def _done(self, replay: Replay, action: Action, waiter: Waiter | None) -> None:
+        """What was asked has taken effect."""
+        if (replay.status, action) not in _IN_EFFECT:
+            self._change(replay, _DONE[action])
+        if waiter is not None:
+            self._desk.answer(waiter, replay.accepted())
+
+    def _fail(self, replay: Replay, error: BacktestrError | ErrorData) -> None:
+        replay.error = self._desk.error_data(error) if isinstance(error, BacktestrError) else error
+        self._end(replay, "failed")
+
+    def _end(self, replay: Replay, event: Event) -> None:
+        waiting, replay.waiting = replay.waiting, []
+        if event != "stopped":  # it came to its end before it could be stopped for that
+            replay.reason = None
+        self._change(replay, event)
+        for action, waiter in waiting:
+            if waiter is not None:
+                self._desk.answer(waiter, _after_its_end(replay, action))
+
+    def _change(self, replay: Replay, event: Event) -> None:
+        self._replays.change(replay, event)
+        self._desk.publish(topics.REPLAYS, encoded_payload("PriceReplayStatus", replay.status_message()))
+        self._desk.replay_changed(replay)
+
+    def _worker_of(self, replay: Replay) -> Worker:
+        assert replay.worker_id is not None
+        return self._desk.scheduler.workers.get(replay.worker_id)
+
+    def check_invariants(self) -> None:
+        self._replays.check_invariants()
+        for replay in self._replays:
+            assert len(replay.waiting) <= MAX_WAITING + 1  # and a resume or stop of our own
+            if replay.worker_id is not None:
+                assert self._worker_of(replay).peer is not None, f"{replay.replay_id} is hosted by nobody"
+
+
+def _after_its_end(replay: Replay, action: Action) -> PriceReplayAccepted | StateConflict:
+    """What a request that waited is answered when the replay has ended before it was done."""
+    if action == "stop":
+        return replay.accepted()
+    return StateConflict(f"it was {replay.status} before it could be {_DONE[action]}", status=replay.status)

@@ -1,0 +1,91 @@
+"""What the requests about shared state do (PROTOCOL.md, section 8).
+
+Reads give what is on disk. A change, and a refusal that rests on one, is answered when the disk has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from backtestr_broker.core.clients.sessions import Session
+from backtestr_broker.core.durability import Durability
+from backtestr_broker.core.records import StateRecord
+from backtestr_broker.core.scheduling.jobs import Waiter
+from backtestr_broker.core.shared_state import State
+from backtestr_protocol.errors import BacktestrError
+from backtestr_protocol.messages import (
+    DeletedState,
+    DeleteState,
+    GetState,
+    SnapshotState,
+    StateEntry,
+    StateSnapshot,
+    UpdatedState,
+    UpdateState,
+)
+from backtestr_protocol.state_values import NIL
+from backtestr_protocol.stream_messages import StateUpdate
+
+
+class Desk(Protocol):
+    state: State
+    durability: Durability
+    wall_ms: int
+
+
+class StateRequests:
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def get(self, _session: Session, data: GetState, _waiter: Waiter) -> StateEntry:
+        return _entry(self._desk.state.get(data.key))
+
+    def snapshot(self, _session: Session, data: SnapshotState, _waiter: Waiter) -> StateSnapshot:
+        state = self._desk.state
+        return StateSnapshot(entries=[_entry(one) for one in state.snapshot(data.prefix)], watermark=state.revision)
+
+    def update(self, _session: Session, data: UpdateState, waiter: Waiter) -> None:
+        def change() -> StateRecord:
+            return self._desk.state.update(data.key, data.value, data.expected_version, self._desk.wall_ms)
+
+        self._change(data.key, change, waiter, memoryview(data.value).nbytes)
+
+    def delete(self, _session: Session, data: DeleteState, waiter: Waiter) -> None:
+        def change() -> StateRecord:
+            return self._desk.state.delete(data.key, data.expected_version, self._desk.wall_ms)
+
+        self._change(data.key, change, waiter, 0)
+
+    def _change(self, key: str, change: Callable[[], StateRecord], waiter: Waiter, size: int) -> None:
+        """Make a change and have it written. Raises `BacktestrError` for what can be refused at once."""
+        durability = self._desk.durability
+        durability.check_room(size)
+        try:
+            record = change()
+        except BacktestrError as error:
+            if not self._desk.state.is_on_its_way(key):
+                raise
+            durability.refuse_in_turn(waiter, error)
+            return
+        answer: UpdatedState | DeletedState = DeletedState(key=key, version=record.version)
+        if record.value is not None:
+            answer = UpdatedState(key=key, version=record.version, checksum=record.checksum)
+        durability.change_state(waiter, answer, record)
+
+
+def update_message(record: StateRecord) -> StateUpdate:
+    """What subscribers to the key are told of a change."""
+    return StateUpdate(**msgspec.structs.asdict(_entry(record)), revision=record.revision, deleted=record.value is None)
+
+
+def _entry(record: StateRecord) -> StateEntry:
+    return StateEntry(
+        key=record.key,
+        value=msgspec.Raw(NIL if record.value is None else record.value),
+        version=record.version,
+        checksum=record.checksum,
+        timestamp=record.timestamp,
+    )

@@ -1,0 +1,266 @@
+"""Backtests as the broker sees them. Everything that can change a job's state is in this file.
+
+    queued ──started──► running ──paused──► paused
+      ▲  │                 │ ◄──resumed─────  │
+      │  └──stopped/failed─┼──────────────────┤
+      └────────lost────────┴──────────────────┤
+                           ▼                  ▼
+                completed | failed | stopped  (final)
+
+`lost` is the death of the worker: the job goes back to the queue once, and fails the second time. Work is exact,
+so the second worker continues the streams where the first left them.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Literal
+
+from backtestr_broker.core.records import JobRecord
+from backtestr_protocol.errors import ErrorData, StateConflict, unknown
+from backtestr_protocol.messages import FINAL_STATES, BacktestAccepted, BacktestState, BacktestStatus
+
+JobEvent = Literal["started", "paused", "resumed", "completed", "failed", "stopped", "lost"]
+
+TRANSITIONS: dict[tuple[BacktestState, JobEvent], BacktestState] = {
+    ("queued", "started"): "running",
+    ("queued", "stopped"): "stopped",
+    ("queued", "failed"): "failed",
+    ("running", "paused"): "paused",
+    ("running", "completed"): "completed",
+    ("running", "failed"): "failed",
+    ("running", "stopped"): "stopped",
+    ("running", "lost"): "queued",
+    ("paused", "resumed"): "running",
+    ("paused", "failed"): "failed",
+    ("paused", "stopped"): "stopped",
+    ("paused", "lost"): "queued",
+}
+
+# Ended backtests that are still listed, and whose streams can still be repaired; results on disk stay for good.
+MAX_ENDED = 1000
+# A worker's death may have been the job's fault: one more try, then it fails (ARCHITECTURE.md, "Durability").
+MAX_LOSSES = 1
+
+# Names that a wrong one is compared with, the newest: comparing with thousands of UUIDs would take half a second.
+COMPARED = 50
+
+# Who asked for what and is answered when it has taken effect: (client id, request id).
+Waiter = tuple[str, str]
+Wish = Literal["pause", "resume", "stop"]
+
+
+class Job:
+    """One backtest, from its acceptance on. Times in milliseconds since the Unix epoch."""
+
+    __slots__ = (
+        "algorithm_id",
+        "backtest_id",
+        "config",
+        "end_time",
+        "error",
+        "key",
+        "losses",
+        "prices_published",
+        "progress_percent",
+        "restored",
+        "start_time",
+        "status",
+        "submit_time",
+        "symbols",
+        "waiting",
+        "wish",
+        "worker_id",
+    )
+
+    def __init__(
+        self, *, backtest_id: str, algorithm_id: str, symbols: list[str], config: bytes, key: Waiter, submit_time: int
+    ) -> None:
+        self.backtest_id = backtest_id
+        self.algorithm_id = algorithm_id
+        self.symbols = symbols  # at least one
+        self.config = config  # MessagePack of the BacktestConfig, as the worker gets it
+        self.key = key  # what makes a repeated StartBacktest the same one
+        self.submit_time = submit_time
+        self.start_time: int | None = None
+        self.end_time: int | None = None
+        self.status: BacktestState = "queued"
+        self.progress_percent = 0.0
+        self.error: ErrorData | None = None
+        self.worker_id: str | None = None
+        self.losses = 0
+        self.prices_published: dict[str, int] = {}  # by topic, which it shares with others
+        self.restored = False  # an earlier broker accepted it, and may have run it to its end
+        self.wish: Wish | None = None  # the latest change asked for that has not taken effect
+        self.waiting: list[tuple[Wish, Waiter]] = []
+
+    @property
+    def client_id(self) -> str:
+        """Whose it is: who asked for it."""
+        return self.key[0]
+
+    @property
+    def ended(self) -> bool:
+        return self.status in FINAL_STATES
+
+    @property
+    def has_results(self) -> bool:
+        """Whether a worker stored what it walked: one that was stopped in the queue has nothing."""
+        return self.status in ("completed", "stopped") and self.start_time is not None
+
+    def accepted(self) -> BacktestAccepted:
+        return BacktestAccepted(backtest_id=self.backtest_id, status=self.status)
+
+    def facts(self) -> dict[str, str]:
+        """What the log says of it: what it can be followed by through client, broker and worker, and why it failed."""
+        client_id, request_id = self.key
+        facts = {"backtestId": self.backtest_id, "status": self.status, "clientId": client_id, "requestId": request_id}
+        if self.worker_id is not None:
+            facts["workerId"] = self.worker_id
+        if self.error is not None:
+            facts |= {"code": self.error.code, "message": self.error.message}
+        return facts
+
+    def record(self) -> JobRecord:
+        """What is kept of it on disk."""
+        return JobRecord(
+            backtest_id=self.backtest_id,
+            client_id=self.key[0],
+            request_id=self.key[1],
+            algorithm_id=self.algorithm_id,
+            symbols=self.symbols,
+            config=self.config,
+            submit_time=self.submit_time,
+            start_time=self.start_time,
+            end_time=self.end_time,
+            status=self.status,
+            progress_percent=self.progress_percent,
+            error=self.error,
+            losses=self.losses,
+            to_pause=not self.ended and (self.status == "paused" or self.wish == "pause"),
+        )
+
+    def status_message(self) -> BacktestStatus:
+        return BacktestStatus(
+            backtest_id=self.backtest_id,
+            status=self.status,
+            algorithm_id=self.algorithm_id,
+            symbol=self.symbols[0],
+            symbols=self.symbols if len(self.symbols) > 1 else [],
+            progress_percent=self.progress_percent,
+            submit_time=self.submit_time,
+            start_time=self.start_time,
+            end_time=self.end_time,
+            error=self.error,
+        )
+
+
+def restored_job(record: JobRecord) -> Job:
+    """The job of an earlier broker. One that had not ended runs again from its start."""
+    job = Job(
+        backtest_id=record.backtest_id,
+        algorithm_id=record.algorithm_id,
+        symbols=record.symbols,
+        config=record.config,
+        key=(record.client_id, record.request_id),
+        submit_time=record.submit_time,
+    )
+    job.losses = record.losses
+    job.restored = True
+    if record.status in FINAL_STATES:
+        job.status = record.status
+        job.start_time, job.end_time = record.start_time, record.end_time
+        job.progress_percent = record.progress_percent
+        job.error = record.error
+    elif record.to_pause:
+        job.wish = "pause"
+    return job
+
+
+class Jobs:
+    """All jobs that are known, in the order in which they were accepted."""
+
+    def __init__(self) -> None:
+        self._jobs: OrderedDict[str, Job] = OrderedDict()
+        self._by_key: dict[Waiter, str] = {}
+        self._ended: OrderedDict[str, None] = OrderedDict()
+
+    def __iter__(self) -> Iterator[Job]:
+        return iter(self._jobs.values())
+
+    def __contains__(self, backtest_id: str) -> bool:
+        return backtest_id in self._jobs
+
+    def check_free(self, backtest_id: str) -> None:
+        """Raises `StateConflict` when a job of that id is known."""
+        if backtest_id in self._jobs:
+            raise StateConflict(
+                f"backtest {backtest_id!r} exists; choose another backtestId, or leave it out",
+                status=self._jobs[backtest_id].status,
+            )
+
+    def add(self, job: Job) -> None:
+        """Raises `StateConflict` when a job of that id is known."""
+        self.check_free(job.backtest_id)
+        self._jobs[job.backtest_id] = job
+        self._by_key[job.key] = job.backtest_id
+
+    def restore(self, records: Iterable[JobRecord]) -> None:
+        """Add the jobs of an earlier broker, in the order of their acceptance."""
+        for record in records:
+            self.add(restored_job(record))
+        ended = [job for job in self if job.ended]
+        for job in sorted(ended, key=lambda job: job.end_time or 0):
+            self._ended[job.backtest_id] = None
+
+    def get(self, backtest_id: str) -> Job:
+        """Raises `NotFound`, naming a near miss."""
+        job = self._jobs.get(backtest_id)
+        if job is None:
+            raise unknown("backtest", backtest_id, islice(reversed(self._jobs), COMPARED))
+        return job
+
+    def started_by(self, key: Waiter) -> Job | None:
+        """The job that this request started, if it did."""
+        backtest_id = self._by_key.get(key)
+        return self._jobs[backtest_id] if backtest_id is not None else None
+
+    def change(self, job: Job, event: JobEvent, wall_ms: int, error: ErrorData | None = None) -> None:
+        """Move `job` along the table above. Raises `StateConflict` where the table has no such arrow."""
+        following = TRANSITIONS.get((job.status, event))
+        if following is None:
+            raise StateConflict(f"a backtest that is {job.status} cannot be {event}", status=job.status)
+        job.status = following
+        if event == "started":
+            job.start_time = wall_ms
+        elif event == "lost":
+            job.losses += 1
+            job.restored = False
+            job.worker_id = job.start_time = None
+        if job.ended:
+            job.end_time = wall_ms
+            job.error = error
+            job.worker_id = None
+            job.wish = None
+            self._ended[job.backtest_id] = None
+
+    def forget_oldest(self) -> Job | None:
+        """Remove and return the job that ended first, when more have ended than are kept."""
+        if len(self._ended) <= MAX_ENDED:
+            return None
+        backtest_id, _ = self._ended.popitem(last=False)
+        job = self._jobs.pop(backtest_id)
+        del self._by_key[job.key]
+        return job
+
+    def check_invariants(self) -> None:
+        assert len(self._by_key) == len(self._jobs)
+        assert set(self._ended) == {job.backtest_id for job in self if job.ended}
+        for backtest_id, job in self._jobs.items():
+            assert job.backtest_id == backtest_id
+            assert job.ended == (job.end_time is not None)
+            assert not (job.ended and job.waiting), f"{backtest_id} has ended and someone still waits"
+            assert (job.worker_id is not None) == (job.status in ("running", "paused")), f"{backtest_id} {job.status}"
+            assert job.losses <= MAX_LOSSES + 1

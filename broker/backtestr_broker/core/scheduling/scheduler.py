@@ -1,0 +1,568 @@
+"""Work onto workers: composes jobs, workers and queues, and decides who does what next.
+
+Two kinds of work: questions (market data, results, the check of a backtest before it is accepted) for interactive
+workers, and backtests for compute workers. A pause, resume or stop is answered when it has taken effect.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from backtestr_broker.core.clients.idempotency import Answer
+from backtestr_broker.core.commit_queue import Held, HeldBacktest
+from backtestr_broker.core.records import Change, JobPut, JobRecord
+from backtestr_protocol import topics, worker_channel
+from backtestr_protocol.codec import decode, encoded_payload
+from backtestr_protocol.errors import (
+    BacktestrError,
+    Busy,
+    ErrorData,
+    MessageError,
+    StateConflict,
+    SystemFault,
+    TimedOut,
+    ValidationError,
+    WorkersLost,
+)
+from backtestr_protocol.message_types import Priority
+from backtestr_protocol.messages import (
+    AlgorithmInfo,
+    AlgorithmStatus,
+    BacktestAccepted,
+    BacktestConfig,
+    BacktestState,
+    Contract,
+)
+from backtestr_protocol.worker_channel import Work
+
+from .jobs import MAX_LOSSES, Job, JobEvent, Jobs, Waiter, Wish
+from .task_queue import RETRY_AFTER_MS, TaskQueue
+from .workers import Worker, Workers
+
+# Requests that wait for one backtest to pause, resume or stop: more come from a client that repeats itself in a loop.
+MAX_WAITING = 256
+# Messages in one batch: a number beyond is a worker's mistake, and sequence numbers could never go back from it.
+MAX_BATCH = 65_536
+
+_algorithm_decoder = msgspec.msgpack.Decoder(AlgorithmInfo)
+_config_decoder = msgspec.msgpack.Decoder(BacktestConfig)
+
+
+class Outbox(Protocol):
+    """What the scheduler makes happen outside itself; the core turns it into effects."""
+
+    def instruct(self, worker: Worker, note: worker_channel.ToWorker, payload: bytes | None = None) -> None: ...
+    def answer(self, waiter: Waiter, result: Contract | Answer | BacktestrError | ErrorData) -> None: ...
+    def publish(self, topic: str, payload: bytes, count: int = 1) -> None: ...
+    def job_changed(self, job: Job) -> None: ...
+    def save_job(self, backtest_id: str) -> None: ...
+    def persist(self, changes: Sequence[Change], held: Held) -> None: ...
+    def answer_durably(self, waiter: Waiter, result: Contract) -> None: ...
+    def last_seq(self, topic: str) -> int: ...
+    def registered(self, info: AlgorithmInfo) -> None: ...
+    def algorithm_status(self, info: AlgorithmInfo) -> AlgorithmStatus: ...
+    def error_data(self, error: BacktestrError, **about: str) -> ErrorData: ...
+    def replay_opened(
+        self, replay_id: str, worker: Worker | None, result: bytes | BacktestrError | ErrorData
+    ) -> None: ...
+    def replays_lost(self, worker_id: str, reason: str) -> None: ...
+
+
+class _Question(msgspec.Struct):
+    """Work for an interactive worker, and who waits for its answer."""
+
+    work: Work
+    data: bytes
+    waiter: Waiter
+    priority: Priority
+    replay_id: str | None = None  # of the replay that is opened; the answer goes to it
+    losses: int = 0
+
+
+class Scheduler:
+    def __init__(self, outbox: Outbox, *, max_queued_backtests: int, max_queued_questions: int) -> None:
+        self.jobs = Jobs()
+        self.workers = Workers()
+        self._outbox = outbox
+        self._accepting: dict[str, Job] = {}  # accepted once they are on disk; nobody sees them before
+        self._job_queue = TaskQueue(max_queued_backtests)
+        self._questions: dict[str, _Question] = {}
+        self._question_queue = TaskQueue(max_queued_questions)
+        self._asked = 0
+        self._resuming: dict[str, deque[str]] = {}  # worker id -> its parked backtests that wait to go on
+        self._wall_ms = 0
+
+    @property
+    def queued(self) -> int:
+        return len(self._job_queue) + len(self._question_queue)
+
+    @property
+    def queues(self) -> dict[str, tuple[int, int]]:
+        """What is queued, and how much may be, by what it is."""
+        return {
+            "backtests": (len(self._job_queue), self._job_queue.bound),
+            "questions": (len(self._question_queue), self._question_queue.bound),
+        }
+
+    # --- what clients ask ---
+
+    def ask(
+        self,
+        work: Work,
+        data: bytes,
+        waiter: Waiter,
+        priority: Priority,
+        *,
+        replay_id: str | None = None,
+        admitted: bool = False,
+    ) -> None:
+        """Have an interactive worker do `work`, for the replay of that id where there is one. Raises `Busy`, unless it
+        was `admitted` before."""
+        self._asked += 1
+        question_id = f"question-{self._asked}"
+        if not admitted:
+            self._question_queue.check_room(waiter[0])
+        self._question_queue.push_admitted(question_id, priority, waiter[0])
+        self._questions[question_id] = _Question(work, data, waiter, priority, replay_id)
+        self._dispatch()
+
+    def restore(self, records: Iterable[JobRecord]) -> None:
+        """Take over the backtests of an earlier broker: those that had not ended run again, in order of acceptance."""
+        self.jobs.restore(records)
+        for job in self.jobs:
+            if not job.ended:
+                self._job_queue.push_admitted(job.backtest_id, "B", job.client_id, held=job.wish == "pause")
+
+    def check_room(self, client_id: str) -> None:
+        """Raises `Busy` when that client could not queue a further backtest."""
+        own = sum(job.client_id == client_id for job in self._accepting.values())
+        self._job_queue.check_room(client_id, len(self._accepting), own)
+
+    def waiting(self, client_id: str) -> int:
+        """Backtests and questions of that client that wait for a worker."""
+        return self._job_queue.waiting(client_id) + self._question_queue.waiting(client_id)
+
+    def pause(self, job: Job, waiter: Waiter) -> BacktestAccepted | None:
+        """The answer, or None when it comes later. Raises `StateConflict`, and `Busy` when too many are parked."""
+        self._refuse_ended(job, "paused")
+        if job.status == "paused" and not self._is_resuming(job):
+            return job.accepted()
+        if job.status == "paused" and self._cancel_resume(job):
+            self._settle(job, "resume", StateConflict("paused again before it could go on", status=job.status))
+            job.wish = None
+            return job.accepted()
+        to_be_told = job.status == "running" and job.wish != "pause"
+        if to_be_told and not self.workers.can_park(worker := self._worker_of(job)):
+            raise Busy(
+                f"{worker.worker_id} holds {len(worker.parked)} paused backtests, the most it can; "
+                "resume or stop one of them",
+                retryAfterMs=RETRY_AFTER_MS,
+            )
+        self._wait(job, "pause", waiter)
+        if job.status == "queued":
+            self._job_queue.hold(job.backtest_id, True)
+        if to_be_told:
+            self._control(job, "pause")
+        return None
+
+    def resume(self, job: Job, waiter: Waiter) -> BacktestAccepted | None:
+        """The answer, or None when it comes later. Raises `StateConflict`."""
+        self._refuse_ended(job, "resumed")
+        if job.status == "queued":
+            self._let_run(job)
+            self._job_queue.hold(job.backtest_id, False)
+            self._outbox.save_job(job.backtest_id)
+            self._dispatch()
+            return job.accepted()
+        if job.status == "running" and job.wish != "pause":
+            return job.accepted()
+        self._wait(job, "resume", waiter)
+        if job.status == "paused" and not self._is_resuming(job):
+            self._queue_resume(job)
+        return None
+
+    def stop(self, job: Job, waiter: Waiter) -> BacktestAccepted | None:
+        """The answer, or None when it comes later. A backtest that has ended stays as it is."""
+        if job.ended:
+            return job.accepted()
+        if job.status == "queued":
+            self._job_queue.remove(job.backtest_id)
+            self._end(job, "stopped")
+            return job.accepted()
+        to_be_told = job.wish != "stop"
+        self._wait(job, "stop", waiter)
+        if to_be_told:
+            self._cancel_resume(job)
+            self._control(job, "stop")
+        return None
+
+    # --- what workers say; a note that does not fit raises `ValidationError` and changes nothing ---
+
+    def at(self, wall_ms: int) -> None:
+        """Wall-clock time of the event at hand, for the time stamps of jobs."""
+        self._wall_ms = wall_ms
+
+    def ready(self, peer: bytes, note: worker_channel.Ready, now: float) -> Worker | None:
+        """The worker that became ready; None for one that nobody started."""
+        worker = self.workers.ready(note.worker_id, peer, now)
+        self._dispatch()
+        return worker
+
+    def published(self, worker: Worker, note: worker_channel.Published, payload: list[bytes]) -> None:
+        """A worker publishes on the topics of the backtests that it holds, and prices."""
+        _, _, backtest_id = note.topic.partition(".")
+        of_its_own = worker.holds(backtest_id) and note.topic in topics.of_backtest(backtest_id)
+        of_prices = note.topic.startswith("prices.") and topics.class_of(note.topic) is not None
+        if worker.kind != "compute" or not (of_its_own or of_prices):
+            raise ValidationError(f"{worker.worker_id} published on {note.topic[:200]!r}, which is not its own")
+        if len(payload) != 1 or not 1 <= note.count <= MAX_BATCH:
+            raise ValidationError(f"{worker.worker_id} published {note.count} messages in {len(payload)} frames")
+        self._outbox.publish(note.topic, payload[0], note.count)
+        if of_prices and worker.task_id is not None:
+            walked = self.jobs.get(worker.task_id).prices_published
+            walked[note.topic] = walked.get(note.topic, 0) + note.count
+        if of_its_own and note.progress_percent is not None:
+            self.jobs.get(backtest_id).progress_percent = note.progress_percent
+
+    def paused(self, worker: Worker, note: worker_channel.Paused) -> None:
+        job = self._job_at(worker, note.task_id, "running")
+        if not self.workers.can_park(worker):  # nobody told it to
+            raise ValidationError(f"{worker.worker_id} paused more backtests than it may hold")
+        worker.task_id = None
+        worker.parked.add(job.backtest_id)
+        self._change(job, "paused")
+        self._settle(job, "pause", job.accepted())
+        if job.wish == "resume":
+            self._queue_resume(job)
+        elif job.wish == "pause":
+            self._settle(job, "resume", StateConflict("paused again before it could go on", status=job.status))
+            job.wish = None
+        self._dispatch()
+
+    def resumed(self, worker: Worker, note: worker_channel.Resumed) -> None:
+        job = self._job_at(worker, note.task_id, "paused")
+        self._change(job, "resumed")
+        self._settle(job, "resume", job.accepted())
+        if job.wish == "pause":
+            self._control(job, "pause")
+        elif job.wish == "resume":
+            self._let_run(job)
+
+    def finished(self, worker: Worker, note: worker_channel.Finished, payload: list[bytes]) -> None:
+        """A question or a backtest has ended."""
+        if not worker.holds(note.task_id):
+            raise ValidationError(f"{worker.worker_id} finished {note.task_id[:200]!r}, which it does not hold")
+        if note.task_id == worker.task_id:
+            worker.task_id = None
+        worker.parked.discard(note.task_id)
+        if worker.kind == "interactive":
+            self._question_answered(worker, note, payload)
+        else:
+            self._backtest_finished(self.jobs.get(note.task_id), note)
+        if note.is_last:
+            self.lost(worker.worker_id, "it was stuck in a task past its time limit")
+        else:
+            self._dispatch()
+
+    def held_by(self, worker_id: str) -> list[str]:
+        """The tasks that the worker works on or has parked."""
+        worker = self.workers.get(worker_id)
+        return sorted(worker.parked | ({worker.task_id} if worker.task_id is not None else set()))
+
+    def lost(self, worker_id: str, reason: str, *, overdue: bool = False) -> None:
+        """The worker's process has ended: its work goes to another once, and fails the second time. What it was at
+        fails at once where that was `overdue`: it would end the next worker as well."""
+        worker = self.workers.get(worker_id)
+        task_id, parked = self.workers.lost(worker_id)
+        self._resuming.pop(worker_id, None)
+        if worker.kind == "interactive":
+            if task_id is not None:
+                self._question_lost(task_id, reason, overdue=overdue)
+            self._outbox.replays_lost(worker_id, reason)
+        else:
+            for backtest_id in sorted(parked | ({task_id} if task_id is not None else set())):
+                self._job_lost(self.jobs.get(backtest_id), reason, overdue=overdue and backtest_id == task_id)
+        self._dispatch()
+
+    # --- jobs ---
+
+    def _accept(self, checked: bytes, waiter: Waiter) -> None:
+        """Put a backtest whose config a worker has checked on disk; once it is there it is queued, and `waiter` is
+        answered. Raises `Busy`, `StateConflict` and `SystemFault`."""
+        try:
+            config = decode(_config_decoder, checked)
+        except MessageError as error:
+            raise SystemFault(f"the check of a backtest gave no BacktestConfig: {error}") from error
+        if config.backtest_id is None or config.symbol is None:
+            raise SystemFault("the check of a backtest lost its backtestId or its symbol")
+        self.check_room(waiter[0])
+        self.jobs.check_free(config.backtest_id)
+        if config.backtest_id in self._accepting:
+            raise StateConflict(f"backtest {config.backtest_id!r} is being started already; choose another backtestId")
+        job = Job(
+            backtest_id=config.backtest_id,
+            algorithm_id=config.algorithm_id,
+            symbols=config.symbols or [config.symbol],
+            config=checked,
+            key=waiter,
+            submit_time=self._wall_ms,
+        )
+        self._outbox.persist([JobPut(job.record())], HeldBacktest(job.backtest_id))
+        self._accepting[job.backtest_id] = job
+
+    def accepted(self, backtest_id: str) -> None:
+        """The backtest is on disk: from now on it is known, and will come to an end."""
+        job = self._accepting.pop(backtest_id)
+        self.jobs.add(job)
+        self._job_queue.push_admitted(backtest_id, "B", job.client_id)
+        self._announce(job)
+        self._outbox.answer(job.key, job.accepted())
+        self._dispatch()
+
+    def not_accepted(self, backtest_id: str, error: BacktestrError) -> None:
+        """The backtest could not be written to disk: it was never started."""
+        self._outbox.answer(self._accepting.pop(backtest_id).key, error)
+
+    def _change(self, job: Job, event: JobEvent, error: ErrorData | None = None) -> None:
+        self.jobs.change(job, event, self._wall_ms, error)
+        self._announce(job)
+
+    def _announce(self, job: Job) -> None:
+        self._outbox.job_changed(job)
+        self._outbox.publish(topics.BACKTESTS, encoded_payload("BacktestStatus", job.status_message()))
+
+    def _end(self, job: Job, event: JobEvent, error: ErrorData | None = None) -> None:
+        self._change(job, event, error)
+        waiting, job.waiting = job.waiting, []
+        for wish, waiter in waiting:
+            if wish == "stop":
+                self._outbox.answer(waiter, job.accepted())
+            else:
+                conflict = StateConflict(f"the backtest was {job.status} before it could {wish}", status=job.status)
+                self._outbox.answer(waiter, conflict)
+
+    def _backtest_finished(self, job: Job, note: worker_channel.Finished) -> None:
+        self._cancel_resume(job)
+        unexplained = note.outcome == "failed" and note.error is None
+        if unexplained or (note.outcome == "completed" and job.status == "paused"):
+            self._fail(
+                job, SystemFault(f"the engine said {note.outcome!r} of the {job.status} backtest {job.backtest_id}")
+            )
+            return
+        if note.outcome == "completed":
+            job.progress_percent = 100.0
+        self._end(job, note.outcome, note.error if note.outcome == "failed" else None)
+
+    def _job_lost(self, job: Job, reason: str, *, overdue: bool) -> None:
+        was_paused = job.status == "paused"
+        self._change(job, "lost")
+        if job.wish == "stop":
+            self._end(job, "stopped")
+        elif overdue:
+            self._fail(job, TimedOut(f"the worker of backtest {job.backtest_id} was {reason}"))
+        elif job.losses > MAX_LOSSES:
+            message = f"the worker of backtest {job.backtest_id} ended, for the second time: {reason}"
+            self._fail(job, WorkersLost(message))
+        else:
+            if job.wish == "resume":
+                self._let_run(job)
+            elif was_paused:
+                job.wish = "pause"
+            self._job_queue.push_front(job.backtest_id, "B", job.client_id, held=job.wish == "pause")
+
+    def _fail(self, job: Job, error: BacktestrError) -> None:
+        """End a backtest that has no worker to say so, and tell everyone."""
+        fault = self._outbox.error_data(error, backtestId=job.backtest_id)
+        self._end(job, "failed", fault)
+        self._outbox.publish(topics.ERRORS, encoded_payload("Error", fault))
+
+    def _wait(self, job: Job, wish: Wish, waiter: Waiter) -> None:
+        """Have `waiter` answered when `wish`, from now on the latest, has taken effect. Raises `Busy`."""
+        if len(job.waiting) >= MAX_WAITING:
+            raise Busy(f"{MAX_WAITING} requests wait for this backtest already", retryAfterMs=RETRY_AFTER_MS)
+        job.waiting.append((wish, waiter))
+        job.wish = wish
+
+    def _let_run(self, job: Job) -> None:
+        """It runs, or will without being paused first: what was asked for last has taken effect."""
+        job.wish = None
+        self._settle(job, "resume", job.accepted())
+        self._settle(job, "pause", StateConflict("resumed before it had paused", status=job.status))
+
+    def _settle(self, job: Job, wish: Wish, result: BacktestAccepted | BacktestrError) -> None:
+        """Answer those that waited for `wish`."""
+        settled = [waiter for wished, waiter in job.waiting if wished == wish]
+        job.waiting = [(wished, waiter) for wished, waiter in job.waiting if wished != wish]
+        for waiter in settled:
+            self._outbox.answer(waiter, result)
+
+    def _refuse_ended(self, job: Job, verb: str) -> None:
+        if job.ended or job.wish == "stop":
+            state = job.status if job.ended else "being stopped"
+            raise StateConflict(f"a backtest that is {state} cannot be {verb}", status=job.status)
+
+    def _job_at(self, worker: Worker, task_id: str, status: BacktestState) -> Job:
+        """The backtest that a worker speaks of, if that is what it works on and if it can be in that state."""
+        if worker.kind == "compute" and worker.task_id == task_id:
+            job = self.jobs.get(task_id)
+            if job.status == status:
+                return job
+        raise ValidationError(f"{worker.worker_id} spoke of {task_id[:200]!r}, which it has not {status}")
+
+    def _worker_of(self, job: Job) -> Worker:
+        assert job.worker_id is not None
+        return self.workers.get(job.worker_id)
+
+    def _control(self, job: Job, action: worker_channel.Action) -> None:
+        self._outbox.instruct(self._worker_of(job), worker_channel.Control(task_id=job.backtest_id, action=action))
+
+    # --- resuming: only the worker that holds a paused backtest can go on with it ---
+
+    def _queue_resume(self, job: Job) -> None:
+        assert job.worker_id is not None
+        self._resuming.setdefault(job.worker_id, deque()).append(job.backtest_id)
+        self._dispatch()
+
+    def _is_resuming(self, job: Job) -> bool:
+        worker = self._worker_of(job)
+        return worker.task_id == job.backtest_id or job.backtest_id in self._resuming.get(worker.worker_id, ())
+
+    def _cancel_resume(self, job: Job) -> bool:
+        """Take back a resume that its worker has not been told of; False when there is none."""
+        waiting = self._resuming.get(job.worker_id or "", deque())
+        if job.backtest_id not in waiting:
+            return False
+        waiting.remove(job.backtest_id)
+        return True
+
+    # --- questions ---
+
+    def _question_answered(self, worker: Worker, note: worker_channel.Finished, payload: list[bytes]) -> None:
+        question = self._questions.pop(note.task_id)
+        if question.replay_id is not None:
+            self._outbox.replay_opened(question.replay_id, worker, note.error or b"".join(payload))
+            return
+        if note.error is not None:
+            self._outbox.answer(question.waiter, note.error)
+            return
+        try:
+            result = self._result(question, payload)
+        except BacktestrError as error:
+            self._outbox.answer(question.waiter, error)
+        else:
+            if result is not None:
+                self._outbox.answer(question.waiter, result)
+
+    def _result(self, question: _Question, payload: list[bytes]) -> Contract | Answer | None:
+        """What the question is answered with; None when that comes later, from the disk."""
+        if not payload:
+            raise SystemFault(f"the worker that answered {question.work} sent no data")
+        data, *attachments = payload
+        if question.work == "CheckBacktest":
+            self._accept(data, question.waiter)
+            return None
+        if question.work == "RegisterAlgorithm":
+            info = _algorithm_info(question.work, data)
+            self._outbox.registered(info)
+            self._outbox.answer_durably(question.waiter, info)  # sent again, it would put an earlier version in front
+            return None
+        if question.work == "GetAlgorithmStatus":
+            return self._outbox.algorithm_status(_algorithm_info(question.work, data))
+        return Answer(encoded_payload("Success", msgspec.Raw(data)), tuple(attachments))
+
+    def _question_lost(self, question_id: str, reason: str, *, overdue: bool) -> None:
+        question = self._questions[question_id]
+        question.losses += 1
+        if overdue or question.losses > MAX_LOSSES:
+            del self._questions[question_id]
+            late = TimedOut(f"the worker that answered {question.work} was {reason}")
+            fault = WorkersLost(f"the worker that answered {question.work} ended, for the second time: {reason}")
+            error = late if overdue else fault
+            if question.replay_id is not None:
+                self._outbox.replay_opened(question.replay_id, None, error)
+            else:
+                self._outbox.answer(question.waiter, error)
+        else:
+            self._question_queue.push_front(question_id, question.priority, question.waiter[0])
+
+    # --- who does what next ---
+
+    def _dispatch(self) -> None:
+        for worker in self.workers.idle("interactive"):
+            if (question_id := self._question_queue.pop()) is None:
+                break
+            question = self._questions[question_id]
+            worker.task_id = question_id
+            client_id, request_id = question.waiter
+            assign = worker_channel.Assign(
+                task_id=question_id, work=question.work, client_id=client_id, request_id=request_id
+            )
+            self._outbox.instruct(worker, assign, question.data)
+        for worker in self.workers.idle("compute"):
+            self._dispatch_backtest(worker)
+
+    def _dispatch_backtest(self, worker: Worker) -> None:
+        if waiting := self._resuming.get(worker.worker_id):
+            backtest_id = waiting.popleft()
+            worker.parked.discard(backtest_id)
+            worker.task_id = backtest_id
+            self._control(self.jobs.get(backtest_id), "resume")
+            return
+        # One that is to be paused before its first bar is held for a worker that has room for it.
+        next_id = self._job_queue.pop(self.workers.can_park(worker))
+        if next_id is None:
+            return
+        job = self.jobs.get(next_id)
+        worker.task_id = job.backtest_id
+        job.worker_id = worker.worker_id
+        assign = worker_channel.Assign(
+            task_id=job.backtest_id,
+            work="RunBacktest",
+            paused=job.wish == "pause",
+            restored=job.restored,
+            client_id=job.client_id,
+            request_id=job.key[1],
+            published=job.prices_published
+            | {topic: self._outbox.last_seq(topic) for topic in topics.of_backtest(job.backtest_id)},
+        )
+        self._change(job, "started")
+        self._outbox.instruct(worker, assign, job.config)
+
+    def check_invariants(self) -> None:
+        self.jobs.check_invariants()
+        self.workers.check_invariants()
+        self._job_queue.check_invariants()
+        self._question_queue.check_invariants()
+        at_work = {worker.task_id for worker in self.workers if worker.kind == "compute"} - {None}
+        parked = {backtest_id for worker in self.workers for backtest_id in worker.parked}
+        running = {job.backtest_id for job in self.jobs if job.status == "running"}
+        paused = {job.backtest_id for job in self.jobs if job.status == "paused"}
+        assert running <= at_work, f"running without a worker: {running - at_work}"
+        assert at_work | parked == running | paused, f"{at_work=} {parked=} {running=} {paused=}"
+        queued = [job for job in self.jobs if job.status == "queued"]
+        assert len(queued) == len(self._job_queue), "a queued backtest is not in the queue, or the reverse"
+        for job in queued:
+            assert self._job_queue.is_held(job.backtest_id) == (job.wish == "pause"), f"{job.backtest_id} {job.wish}"
+        for job in self.jobs:
+            assert len(job.waiting) <= MAX_WAITING
+            assert job.wish is not None or not job.waiting, f"someone waits for nothing of {job.backtest_id}"
+        for worker in self.workers.idle("compute"):
+            assert not self._resuming.get(worker.worker_id), f"{worker.worker_id} could go on with a paused backtest"
+            able = [job.backtest_id for job in queued if job.wish != "pause" or self.workers.can_park(worker)]
+            assert not able, f"{worker.worker_id} is idle and could run {able}"
+        assert not [backtest_id for backtest_id in self._accepting if backtest_id in self.jobs], "accepted twice"
+        asked = {worker.task_id for worker in self.workers if worker.kind == "interactive"} - {None}
+        assert asked <= self._questions.keys()
+        assert len(self._questions) == len(asked) + len(self._question_queue)
+        assert not (self.workers.idle("interactive") and len(self._question_queue)), "a question waits for nothing"
+
+
+def _algorithm_info(work: Work, data: bytes) -> AlgorithmInfo:
+    try:
+        return decode(_algorithm_decoder, data)
+    except MessageError as error:
+        raise SystemFault(f"the answer to {work} is no AlgorithmInfo: {error}") from error

@@ -1,0 +1,123 @@
+"""Engine workers: which there are, what each is doing, and which takes the next task.
+
+A worker is `starting` until it says that it is ready, then `idle` or `busy`, and `lost` once its process has ended.
+Beside the one task it works on, a compute worker may hold parked ones: paused backtests that take no time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from backtestr_protocol.system_status import BatchingStatus, CompressionStatus
+from backtestr_protocol.worker_channel import MAX_PARKED, WorkerKind
+
+WorkerState = Literal["starting", "idle", "busy", "lost"]
+
+
+class Worker:
+    """`peer` is its connection on the engine socket, None before it is ready and after it was lost."""
+
+    __slots__ = (
+        "batching",
+        "compression",
+        "has_ended",
+        "kind",
+        "last_seen",
+        "parked",
+        "peer",
+        "pid",
+        "task_id",
+        "worker_id",
+    )
+
+    def __init__(self, worker_id: str, kind: WorkerKind, pid: int, now: float) -> None:
+        self.worker_id = worker_id
+        self.kind = kind
+        self.pid = pid
+        self.last_seen = now
+        self.peer: bytes | None = None
+        self.has_ended = False
+        self.task_id: str | None = None
+        self.parked: set[str] = set()
+        self.batching: dict[str, BatchingStatus] = {}  # how it publishes, as its latest beat said
+        self.compression: CompressionStatus | None = None
+
+    def holds(self, task_id: str) -> bool:
+        """Whether it is working on that, or has it parked."""
+        return task_id == self.task_id or task_id in self.parked
+
+    @property
+    def state(self) -> WorkerState:
+        if self.has_ended:
+            return "lost"
+        if self.peer is None:
+            return "starting"
+        return "idle" if self.task_id is None else "busy"
+
+
+class Workers:
+    def __init__(self) -> None:
+        self._workers: dict[str, Worker] = {}
+        self._by_peer: dict[bytes, Worker] = {}
+
+    def __iter__(self) -> Iterator[Worker]:
+        return iter(self._workers.values())
+
+    def start(self, worker_id: str, kind: WorkerKind, pid: int, now: float) -> None:
+        """A process was started; one of the same id had ended before, or never was."""
+        earlier = self._workers.get(worker_id)
+        assert earlier is None or earlier.has_ended, f"{worker_id} is started twice"
+        self._workers[worker_id] = Worker(worker_id, kind, pid, now)
+
+    def ready(self, worker_id: str, peer: bytes, now: float) -> Worker | None:
+        """The worker says on `peer` that it can work. None for one that nobody started, or that said so before, or
+        whose connection is another's."""
+        worker = self._workers.get(worker_id)
+        if worker is None or worker.has_ended or worker.peer is not None or peer in self._by_peer:
+            return None
+        worker.peer = peer
+        worker.last_seen = now
+        self._by_peer[peer] = worker
+        return worker
+
+    def at(self, peer: bytes) -> Worker | None:
+        return self._by_peer.get(peer)
+
+    def get(self, worker_id: str) -> Worker:
+        return self._workers[worker_id]
+
+    def lost(self, worker_id: str) -> tuple[str | None, set[str]]:
+        """The worker has ended: what it was doing, and what it had parked."""
+        worker = self._workers[worker_id]
+        worker.has_ended = True
+        if worker.peer is not None:
+            del self._by_peer[worker.peer]
+            worker.peer = None
+        task, parked = worker.task_id, worker.parked
+        worker.task_id, worker.parked = None, set()
+        return task, parked
+
+    def idle(self, kind: WorkerKind) -> list[Worker]:
+        """Those that could take a task now, the ones with the fewest parked first."""
+        free = [
+            worker
+            for worker in self._workers.values()
+            if worker.kind == kind and worker.peer is not None and worker.task_id is None
+        ]
+        return sorted(free, key=lambda worker: len(worker.parked))
+
+    def can_park(self, worker: Worker) -> bool:
+        return len(worker.parked) < MAX_PARKED
+
+    def any_ready(self, kind: WorkerKind) -> bool:
+        return any(worker.kind == kind and worker.peer is not None for worker in self._workers.values())
+
+    def check_invariants(self) -> None:
+        for worker in self:
+            assert worker.task_id not in worker.parked
+            assert len(worker.parked) <= MAX_PARKED
+            assert worker.peer is None or self._by_peer[worker.peer] is worker
+            if worker.peer is None:
+                assert worker.task_id is None, f"{worker.worker_id} works without a connection"
+                assert not worker.parked

@@ -1,0 +1,1 @@
+"""Topics: sequence numbers, retained messages, listeners and feeds."""

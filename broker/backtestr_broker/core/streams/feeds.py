@@ -1,0 +1,98 @@
+"""What feeds publish: live prices, checked as a whole, and put together by topic.
+
+All or nothing: the first price that is wrong refuses the request, and is named by its place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import msgspec
+
+from backtestr_protocol import topics
+from backtestr_protocol.codec import encode, encoded_payload
+from backtestr_protocol.errors import ValidationError
+from backtestr_protocol.price_messages import FeedPrice
+from backtestr_protocol.stream_messages import Batch, PriceUpdate
+
+# Topics that feeds have begun. They last as long as the broker, for a sequence must not begin again, and each that
+# moves stands in every watermark; this many are a stock exchange's.
+MAX_TOPICS = 4096
+# As long as the catalogue's: what a feed publishes today is stored tomorrow.
+SYMBOL_MAX_CHARACTERS = 64
+
+
+class Published(msgspec.Struct, frozen=True):
+    """One payload for one topic: a PriceUpdate, or a Batch of several."""
+
+    topic: str
+    count: int
+    payload: bytes
+
+
+class Feeds:
+    def __init__(self) -> None:
+        self._topics: set[str] = set()
+
+    def take(self, prices: Iterable[FeedPrice]) -> list[Published]:
+        """What to publish, the prices of a topic in order. Raises `ValidationError`, and then nothing has changed."""
+        by_topic: dict[str, list[bytes]] = {}
+        for index, price in enumerate(prices):
+            _check_numbers(price, index)
+            topic = topics.prices(price.symbol, price.timeframe)
+            if topic not in by_topic:
+                if topic not in self._topics:
+                    self._check_new(price.symbol, index, len(by_topic.keys() - self._topics))
+                by_topic[topic] = []
+            by_topic[topic].append(encoded_payload("PriceUpdate", _update(price)))
+        self._topics |= by_topic.keys()
+        return [_published(topic, payloads) for topic, payloads in by_topic.items()]
+
+    def _check_new(self, symbol: str, index: int, beside: int) -> None:
+        path = f"$.prices[{index}].symbol"
+        if not (0 < len(symbol) <= SYMBOL_MAX_CHARACTERS and symbol.isprintable() and symbol == symbol.strip()):
+            raise ValidationError(
+                f"{path}: a symbol is 1 to {SYMBOL_MAX_CHARACTERS} printable characters without spaces around them, "
+                f"not {symbol[:200]!r}",
+                path=path,
+            )
+        if len(self._topics) + beside >= MAX_TOPICS:
+            raise ValidationError(
+                f"{path}: feeds have begun {MAX_TOPICS} topics, the most there can be until the broker is restarted",
+                path=path,
+            )
+
+    def check_invariants(self) -> None:
+        assert len(self._topics) <= MAX_TOPICS
+
+
+def _check_numbers(price: FeedPrice, index: int) -> None:
+    if math.isfinite(price.bid + price.ask + price.last + price.volume) and price.volume >= 0:
+        return
+    for name in ("bid", "ask", "last", "volume"):
+        value = getattr(price, name)
+        if not math.isfinite(value) or (name == "volume" and value < 0):
+            what = "a finite number, 0 or more" if name == "volume" else "a finite number"
+            path = f"$.prices[{index}].{name}"
+            raise ValidationError(f"{path}: expected {what}, {value!r} came", path=path)
+
+
+def _update(price: FeedPrice) -> PriceUpdate:
+    return PriceUpdate(
+        symbol=price.symbol,
+        timestamp=int(price.timestamp),
+        bid=price.bid,
+        ask=price.ask,
+        last=price.last,
+        volume=price.volume,
+        timeframe=price.timeframe,
+    )
+
+
+def _published(topic: str, payloads: list[bytes]) -> Published:
+    if len(payloads) == 1:
+        return Published(topic, 1, payloads[0])
+    messages = [msgspec.Raw(one) for one in payloads]
+    batch = Batch(count=len(messages), compression="none", raw_bytes=len(encode(messages)), messages=messages)
+    return Published(topic, len(messages), encoded_payload("Batch", batch))

@@ -1,0 +1,1 @@
+"""The parts of the broker that touch the machine: sockets, files, processes and clocks."""

@@ -1,0 +1,234 @@
+"""The database, and the one thread that writes to it: SQLite with a write-ahead log, synced at every commit.
+
+    storage = Storage(data_dir / DATABASE, wake)     # opened and read: `storage.restored`
+    storage.start()
+    storage.submit(order)                            # Persist, ReadState: never waits
+    storage.take()                                   # -> Committed, CommitFailed, StateRead: what came of it
+
+Whatever has queued while one commit was under way goes into the next: under load a sync is shared by many. The file is
+locked for as long as the broker lives, since two of them would run each other's backtests.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from backtestr_broker.core.commit_queue import MAX_UNCOMMITTED
+from backtestr_broker.core.events import CommitFailed, Committed, Persist, ReadState, StateRead
+from backtestr_broker.core.records import Restored
+from backtestr_protocol.errors import InvalidConfiguration
+
+from .database_schema import (
+    TooNew,
+    Unreadable,
+    apply,
+    migrate,
+    read_answers,
+    read_jobs,
+    read_key,
+    read_state,
+)
+
+# Its name in the data directory.
+DATABASE = "broker.db"
+# At most `MAX_UNCOMMITTED` changes, one batch of backtests and `MAX_REPAIRS` reads: twice the first is never reached.
+MAX_QUEUED = 2 * MAX_UNCOMMITTED
+# Seconds that the lock of a broker that is just ending is waited for.
+LOCK_PATIENCE = 2.0
+
+Connect = Callable[[Path], sqlite3.Connection]
+Order = Persist | ReadState
+Report = Committed | CommitFailed | StateRead
+
+_log = logging.getLogger(__name__)
+
+
+def connect_to(path: Path) -> sqlite3.Connection:
+    """A connection that its thread drives by hand: transactions begin where the code says so."""
+    return sqlite3.connect(path, timeout=LOCK_PATIENCE, isolation_level=None, check_same_thread=False)
+
+
+class Storage:
+    def __init__(self, path: Path, wake: Callable[[], None], connect: Connect = connect_to) -> None:
+        """Open the database, or a new one where there is none or where it cannot be read; that one is moved aside.
+
+        `wake` is called when there is something to `take`. Raises `InvalidConfiguration` where another broker uses the
+        database, a later backtestr wrote it, or it cannot be opened at all.
+        """
+        self._wake = wake
+        self._queue: queue.Queue[Order | None] = queue.Queue(MAX_QUEUED)
+        self._reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
+        self._failed_generation = -1
+        self._connection, self.restored = _open_or_replace(path, connect)
+        self._thread = threading.Thread(target=self._run, name="backtestr storage", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def submit(self, order: Order) -> None:
+        """Have changes written, or a key read. The core bounds what can be on its way."""
+        self._queue.put_nowait(order)
+
+    def take(self) -> list[Report]:
+        """What has happened since the last time, in order."""
+        return [self._reports.get_nowait() for _ in range(self._reports.qsize())]
+
+    def close(self) -> None:
+        """Write what was submitted, and close the file."""
+        if self._thread.ident is not None:
+            self._queue.put(None)
+            self._thread.join()
+        self._connection.close()
+
+    # --- the storage thread ---
+
+    def _run(self) -> None:
+        going_on = True
+        while going_on:
+            batch: list[Order] = []
+            one = self._queue.get()
+            while one is not None:
+                batch.append(one)
+                if self._queue.empty():  # nobody else takes from it
+                    break
+                one = self._queue.get()
+            going_on = one is not None
+            changes = [one for one in batch if isinstance(one, Persist) and one.generation > self._failed_generation]
+            if changes:
+                self._reports.put(self._write(changes))
+            for one in batch:
+                if isinstance(one, ReadState):
+                    self._reports.put(self._read_key(one.key))
+            self._wake()
+
+    def _write(self, batch: list[Persist]) -> Report:
+        """One transaction. All of a batch is of one generation: the core starts another when it hears of a failure."""
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            apply(self._connection, (change for persist in batch for change in persist.changes))
+            self._connection.execute("COMMIT")
+        except Exception as error:  # whatever it is, the thread has to go on, and the core has to hear of it
+            if not isinstance(error, sqlite3.Error):
+                _log.exception("changes could not be written")
+            self._roll_back()
+            self._failed_generation = batch[-1].generation
+            return CommitFailed(self._failed_generation, f"{error}", _wall_ms())
+        return Committed(batch[-1].ticket, _wall_ms())
+
+    def _read_key(self, key: str) -> StateRead:
+        try:
+            return StateRead(key, read_key(self._connection, key), _wall_ms())
+        except (sqlite3.Error, Unreadable):
+            _log.exception("the state key %r could not be read", key)
+            return StateRead(key, None, _wall_ms())
+
+    def _roll_back(self) -> None:
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            _log.exception("a failed transaction could not be rolled back")
+
+
+def _open_or_replace(path: Path, connect: Connect) -> tuple[sqlite3.Connection, Restored]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection, found = _open(path, connect)
+        if isinstance(found, Restored):
+            return connection, found
+        # Renamed before it is closed: SQLite would write the log into the file and remove it, and both are evidence.
+        moved_aside = _move_aside(path, found)
+        connection.close()
+        connection, found = _open(path, connect)
+        if isinstance(found, Restored):
+            return connection, msgspec.structs.replace(found, moved_aside=moved_aside)
+        connection.close()
+        raise InvalidConfiguration(f"a new database in {path.parent} cannot be read either: {found}")
+    except TooNew as error:
+        raise InvalidConfiguration(f"{path} cannot be used: {error} (BACKTESTR_DATA_DIR)") from error
+    except sqlite3.DatabaseError as error:
+        if _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise InvalidConfiguration(
+                f"another broker uses the data directory {path.parent}: connect to that one, or name another directory "
+                "in BACKTESTR_DATA_DIR"
+            ) from error
+        raise InvalidConfiguration(f"{path} cannot be opened: {error}") from error
+    except OSError as error:
+        raise InvalidConfiguration(
+            f"{path} cannot be opened: {error.strerror}; name a directory of your own in BACKTESTR_DATA_DIR"
+        ) from error
+
+
+def _open(path: Path, connect: Connect) -> tuple[sqlite3.Connection, Restored | Exception]:
+    """The connection, and what is in the database, or what is wrong with it. Raises where the file is not at fault."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    connection = connect(path)
+    try:
+        return connection, _read(connection)
+    except (sqlite3.DatabaseError, Unreadable) as error:
+        if _is_damage(error):
+            return connection, error
+        connection.close()
+        raise
+    except BaseException:  # Ctrl-C too: the database is locked while it is open
+        connection.close()
+        raise
+
+
+def _read(connection: sqlite3.Connection) -> Restored:
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    migrate(connection)
+    problems = [text for (text,) in connection.execute("PRAGMA quick_check(1)")]
+    if problems != ["ok"]:
+        raise Unreadable(problems[0])
+    now = _wall_ms()
+    return Restored(
+        wall_ms=now,
+        jobs=read_jobs(connection),
+        answers=read_answers(connection, now),
+        state=read_state(connection),
+    )
+
+
+def _is_damage(error: sqlite3.DatabaseError | Unreadable) -> bool:
+    """Whether the file itself is at fault, and not the disk, the rights on it, or another broker. SQLITE_ERROR is a
+    table or column that should be there."""
+    if isinstance(error, Unreadable):
+        return True
+    return _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
+
+
+def _code(error: sqlite3.Error) -> int | None:
+    """SQLite's primary result code."""
+    extended = getattr(error, "sqlite_errorcode", None)
+    return None if extended is None else extended & 0xFF
+
+
+def _move_aside(path: Path, error: Exception) -> str:
+    """Give the file and its log another name; returns what to tell people."""
+    seconds, milliseconds = divmod(_wall_ms(), 1000)
+    stamp = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(seconds))}.{milliseconds:03d}Z"
+    aside = path.with_name(f"{path.name}.corrupt-{stamp}")
+    for suffix in ("", "-wal", "-shm"):
+        part = path.with_name(path.name + suffix)
+        if part.exists():
+            part.rename(aside.with_name(aside.name + suffix))
+    return (
+        f"the database {path} could not be read ({error}) and was moved to {aside}; a new one was started: backtests "
+        "that had not ended and the shared state in it are lost, results are not"
+    )
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000

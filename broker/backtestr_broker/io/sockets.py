@@ -1,0 +1,202 @@
+"""The broker's sockets and their options: how they are bound, bounded, encrypted and closed."""
+
+from __future__ import annotations
+
+import os
+import socket as sockets_of_the_system
+from collections.abc import Callable
+
+import zmq
+
+from backtestr_broker.config import SocketOptions
+from backtestr_protocol.connection import Endpoints
+from backtestr_protocol.keys import KeyPair
+from backtestr_protocol.topics import SOCKETS, Socket
+from backtestr_protocol.worker_channel import MAX_ON_THE_WAY
+
+from . import zap
+from .subscriber_probe import Audience
+
+# A frame this much over the limit is still received, to be answered with MESSAGE_TOO_LARGE; a larger one ends the
+# connection before it costs memory.
+_TOLERANCE = 2
+# Tables of results: one frame each. Nobody but workers, which the broker started itself, is connected there.
+_MAX_WORKER_FRAME = 2 << 30
+# Subscribers send nothing but subscriptions: topics, or what they begin with. ZeroMQ keeps every character of them.
+_MAX_SUBSCRIPTION = 512
+# A peer that does not finish ZeroMQ's handshake in this time is let go.
+_HANDSHAKE_MS = 5_000
+# Connections that wait to be accepted, per socket.
+_BACKLOG = 128
+# How long the last messages may take to get out when the broker ends.
+_LINGER_MS = 200
+# Notes that wait for one worker: a task at a time, and what changes it.
+_WORKER_QUEUE = 1_000
+# Handshakes that wait for a decision. ZeroMQ lets each wait no longer than _HANDSHAKE_MS.
+_KNOCKS = 1_000
+
+NAMES: tuple[str, ...] = ("requests", *SOCKETS, "engine")
+
+
+class Sockets:
+    """`requests` and `engine` are ROUTERs, the streams XPUBs. All belong to the thread that runs the shell.
+
+    With `curve`, those of the clients (all but `engine`) are encrypted, and `zap` has a request for every handshake.
+    """
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        address: Callable[[str], str],
+        options: SocketOptions,
+        max_message_bytes: int,
+        curve: KeyPair | None = None,
+    ) -> None:
+        """Bind all; `address` gives each socket's by its name. Raises `zmq.ZMQError`, naming the address."""
+        self._context = context
+        self._options = options
+        self._max_message_bytes = max_message_bytes
+        self._curve = curve
+        self._address = address
+        self._opened: list[zmq.Socket[bytes]] = []
+        self._listeners: dict[str, sockets_of_the_system.socket] = {}
+        self.streams: dict[Socket, zmq.Socket[bytes]] = {}
+        self.audiences: dict[str, Audience] = {}  # of the streams
+        self.zap: zmq.Socket[bytes] | None = None
+        try:
+            if curve is not None:  # before there is anything to knock at
+                self.zap = self._open("the allow-list", zmq.ROUTER, _KNOCKS, 4096, zap.ADDRESS)
+            self.engine = self._bind("engine", zmq.ROUTER, _WORKER_QUEUE, _MAX_WORKER_FRAME, taken=MAX_ON_THE_WAY)
+            self._bind_requests()
+            for name in SOCKETS:
+                self._bind_stream(name)
+        except BaseException:  # whatever happens, Ctrl-C included, no socket stays bound
+            self.close()
+            raise
+        self.engine_endpoint = _endpoint(self.engine)
+        self.endpoints = Endpoints(
+            requests=_endpoint(self.requests), **{name: _endpoint(one) for name, one in self.streams.items()}
+        )
+
+    @property
+    def of_clients(self) -> list[zmq.Socket[bytes]]:
+        return [self.requests, *self.streams.values()]
+
+    @property
+    def can_drop_clients(self) -> bool:
+        """Whether the listening sockets are our own and outlive ZeroMQ's: with TCP they are."""
+        return bool(self._listeners)
+
+    def drop_clients(self) -> None:
+        """End every connection of clients, and go on with fresh sockets where the old ones were.
+
+        The ports are listened to all the while: whoever may come back does so by itself. Messages under way are lost,
+        which clients repair as after any lost connection.
+        """
+        self._drop(self.requests)
+        self._bind_requests()
+        for name in SOCKETS:
+            self.drop_subscribers(name)
+
+    def drop_subscribers(self, name: Socket) -> None:
+        """The same for one stream."""
+        self.audiences[name].close()
+        self._drop(self.streams[name])
+        self._bind_stream(name)
+
+    def _drop(self, socket: zmq.Socket[bytes]) -> None:
+        assert self.can_drop_clients
+        socket.close(linger=0)
+        self._opened.remove(socket)
+
+    def _bind_requests(self) -> None:
+        most = self._max_message_bytes * _TOLERANCE
+        self.requests = self._bind("requests", zmq.ROUTER, self._options.reply_queue, most, for_clients=True)
+
+    def _bind_stream(self, name: Socket) -> None:
+        self.streams[name] = self._bind(name, zmq.XPUB, self._options.stream_queue, _MAX_SUBSCRIPTION, for_clients=True)
+
+    def _bind(
+        self, name: str, kind: int, queue: int, max_frame: int, *, taken: int | None = None, for_clients: bool = False
+    ) -> zmq.Socket[bytes]:
+        """`queue`: messages that wait for one peer. `taken`: those of one that wait for us, if not as many."""
+        listener = self._listeners.get(name)
+        address = _address_of(listener) if listener else self._address(name)
+        if for_clients and listener is None and address.startswith("tcp://"):
+            listener = self._listeners[name] = _listen(name, address)
+            address = _address_of(listener)
+        return self._open(name, kind, queue, max_frame, address, listener, taken=taken, for_clients=for_clients)
+
+    def _open(
+        self,
+        name: str,
+        kind: int,
+        queue: int,
+        max_frame: int,
+        address: str,
+        listener: sockets_of_the_system.socket | None = None,
+        *,
+        taken: int | None = None,
+        for_clients: bool = False,
+    ) -> zmq.Socket[bytes]:
+        socket = self._context.socket(kind)
+        self._opened.append(socket)
+        socket.set(zmq.LINGER, _LINGER_MS)
+        socket.set(zmq.SNDHWM, queue)
+        socket.set(zmq.RCVHWM, queue if taken is None else taken)
+        socket.set(zmq.MAXMSGSIZE, max_frame)
+        socket.set(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
+        socket.set(zmq.BACKLOG, _BACKLOG)
+        if kind == zmq.ROUTER:
+            socket.set(zmq.ROUTER_MANDATORY, 1)
+        if kind == zmq.XPUB:
+            socket.set(zmq.XPUB_VERBOSER, 1)  # every peer's subscriptions, not only the first of each
+            self.audiences[name] = Audience(
+                self._context, socket
+            )  # before it is bound: its last endpoint is the peers'
+        if for_clients and self._curve is not None:
+            socket.set(zmq.CURVE_SERVER, 1)
+            socket.set(zmq.CURVE_SECRETKEY, self._curve.secret.encode())
+            socket.set(zmq.ZAP_DOMAIN, zap.DOMAIN)
+            # Without this, ZeroMQ lets everyone in where nobody answers for the domain.
+            socket.set(zmq.ZAP_ENFORCE_DOMAIN, 1)
+        if listener is not None:
+            socket.set(zmq.USE_FD, os.dup(listener.fileno()))  # ZeroMQ closes it with its socket
+        try:
+            socket.bind(address)
+        except zmq.ZMQError as error:
+            raise zmq.ZMQError(error.errno, f"cannot bind {name} to {address}: {error.strerror}") from error
+        return socket
+
+    def close(self) -> None:
+        """Those of clients first: while there is anything to knock at, somebody decides."""
+        for audience in self.audiences.values():
+            audience.close()
+        for socket in reversed(self._opened):
+            socket.close()
+        for listener in self._listeners.values():
+            listener.close()
+
+
+def _endpoint(socket: zmq.Socket[bytes]) -> str:
+    return socket.get_string(zmq.LAST_ENDPOINT)
+
+
+def _listen(name: str, address: str) -> sockets_of_the_system.socket:
+    """A TCP socket that listens where `address` (`tcp://host:port`, or `*` for any port) says."""
+    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    listener = sockets_of_the_system.socket(sockets_of_the_system.AF_INET, sockets_of_the_system.SOCK_STREAM)
+    try:
+        listener.setsockopt(sockets_of_the_system.SOL_SOCKET, sockets_of_the_system.SO_REUSEADDR, 1)
+        listener.bind((host, 0 if port == "*" else int(port)))
+        listener.listen(_BACKLOG)
+        listener.setblocking(False)  # ZeroMQ's thread must not wait for whoever knocked and left
+    except OSError as error:
+        listener.close()
+        raise zmq.ZMQError(error.errno, f"cannot bind {name} to {address}: {error.strerror}") from error
+    return listener
+
+
+def _address_of(listener: sockets_of_the_system.socket) -> str:
+    host, port = listener.getsockname()
+    return f"tcp://{host}:{port}"

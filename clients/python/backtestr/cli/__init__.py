@@ -1,0 +1,1 @@
+"""The `backtestr` command and what it prints."""

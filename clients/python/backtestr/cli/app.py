@@ -1,0 +1,312 @@
+"""The command line. What it prints for people is drawn in `tables`; `--json` prints what the protocol says instead."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+import typer
+
+from backtestr.client import Client
+from backtestr.results import Results
+from backtestr.run import Run
+from backtestr_protocol import __version__, errors
+from backtestr_protocol.inspection import CheckedFile, IndicatorList, ReplayedLog
+from backtestr_protocol.messages import QuotePrice, Repair
+
+from . import rendering
+from .console import (
+    EXIT_ERROR,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    AsJson,
+    assignments,
+    broker,
+    err,
+    out,
+    print_json,
+)
+from .data import data_app
+from .keys import keys_app
+from .replays import replay, replays
+from .top import show_top
+
+app = typer.Typer(
+    name="backtestr",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Run backtests on the broker of this machine.\n\n"
+    "With --json a command prints JSON on standard output, as the protocol names things, and nothing else there.\n\n"
+    "Exit codes: 0 done; 1 the broker refused, or the backtest failed; 2 wrong usage; 3 no broker answers; "
+    "130 interrupted.",
+)
+app.add_typer(data_app, name="data")
+app.add_typer(keys_app, name="keys")
+app.command()(replay)
+app.command()(replays)
+app.command("top")(show_top)
+
+T = TypeVar("T")
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(f"backtestr {__version__}")
+        raise typer.Exit
+
+
+@app.command("run", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def run_broker(context: typer.Context) -> None:
+    """Start the broker and its workers here; Ctrl-C stops them. Arguments are passed on to the broker."""
+    _need("the broker", "structlog", "psutil", "prometheus_client", "numba", "talib")
+    os.execv(sys.executable, [sys.executable, "-m", "backtestr_broker", *context.args])
+
+
+@app.command()
+def status(as_json: AsJson = False) -> None:
+    """Show how the broker and its workers fare."""
+    with broker(as_json) as client:
+        answer = client.status()
+        print_json(answer) if as_json else out.print(rendering.status_table(answer))
+
+
+@app.command("import")
+def import_file(
+    file: Annotated[Path, typer.Argument(help="Bars or ticks: CSV and the exports it comes in, Parquet or Arrow.")],
+    symbol: Annotated[str, typer.Option(help="The name to store the bars under.")],
+    timeframe: Annotated[
+        str | None, typer.Option(help="1m 5m 15m 30m 1h 4h 1d 1w; default: as bars are spaced; ticks need it.")
+    ] = None,
+    tz: Annotated[str | None, typer.Option(help="Time zone of times without offset, such as America/New_York.")] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(help="arrow binance csv dukascopy histdata mt4 mt5 parquet yahoo; default: as the content says."),
+    ] = None,
+    price: Annotated[QuotePrice | None, typer.Option(help="What bars of quotes are made of.")] = None,
+    repair: Annotated[Repair | None, typer.Option(help="Leave out the rows that cannot be used.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Store the bars of a file."""
+    if not file.exists():
+        raise typer.BadParameter(f"there is no file {file}", param_hint="FILE")
+    with broker(as_json) as client, err.status(f"importing {file.name}"):
+        answer = client.import_market_data(
+            file, symbol, timeframe=timeframe, time_zone=tz, format=format, price=price, repair=repair
+        )
+        print_json(answer) if as_json else out.print(rendering.imported_table(answer))
+
+
+@app.command()
+def algorithms(as_json: AsJson = False) -> None:
+    """List what can be run, with its parameters."""
+    with broker(as_json) as client:
+        answer = client.list_algorithms()
+        print_json(answer) if as_json else out.print(rendering.algorithms_table(answer))
+
+
+@app.command()
+def register(
+    file: Annotated[Path, typer.Argument(help="A Python file with an @algorithm function.")],
+    name: Annotated[str | None, typer.Option(help="Which of its algorithms; default: the only one.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Give the broker an algorithm to keep, and print whether it looks ahead. One that does is kept all the same."""
+    if not file.is_file():
+        raise typer.BadParameter(f"there is no file {file}", param_hint="FILE")
+    with broker(as_json) as client, err.status(f"registering {file.name}"):
+        answer = client.register_algorithm(file, name)
+        print_json(answer) if as_json else out.print(rendering.registered_table(answer))
+
+
+@app.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="A Python file with @algorithm functions.")], as_json: AsJson = False
+) -> None:
+    """Check algorithms for look-ahead; no broker is needed. Exit code 1 when one fails."""
+    if not file.exists():
+        raise typer.BadParameter(f"there is no file {file}", param_hint="FILE")
+    answer = _ask("engine", CheckedFile, "--check", str(file))
+    print_json(answer) if as_json else out.print(rendering.checked_file(answer))
+    if not answer.passed:
+        raise typer.Exit(EXIT_ERROR)
+
+
+@app.command()
+def indicators(as_json: AsJson = False) -> None:
+    """List the indicators, with parameters and outputs; no broker is needed."""
+    answer = _ask("engine", IndicatorList, "--indicators").indicators
+    print_json(answer) if as_json else out.print(rendering.indicators_table(answer))
+
+
+@app.command()
+def backtests(
+    limit: Annotated[int, typer.Option(help="How many, the latest first.", min=1)] = 20, as_json: AsJson = False
+) -> None:
+    """List the backtests."""
+    with broker(as_json) as client:
+        answer = client.list_backtests(limit=limit)
+        print_json(answer) if as_json else out.print(rendering.backtests_table(answer))
+
+
+@app.command()
+def backtest(
+    algorithm: Annotated[str, typer.Argument(help="See: backtestr algorithms")],
+    symbol: Annotated[list[str], typer.Argument(help="See: backtestr data. Several share the account.")],
+    timeframe: Annotated[str, typer.Option(help="1m 5m 15m 30m 1h 4h 1d 1w")],
+    param: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, a parameter of the algorithm.")] = None,
+    start_date: Annotated[str | None, typer.Option("--start", help="ISO 8601, UTC; default: the first bar.")] = None,
+    end_date: Annotated[str | None, typer.Option("--end", help="ISO 8601, exclusive; default: all bars.")] = None,
+    capital: Annotated[float, typer.Option(help="Money to begin with.")] = 100_000.0,
+    commission: Annotated[float, typer.Option(help="Fraction of traded value: 0.0005 is 0.05 %.")] = 0.0,
+    slippage: Annotated[float, typer.Option(help="Fraction of price, against you.")] = 0.0,
+    option: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, a convention such as fillAt=close.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Conventions of another system, such as vectorbt.")] = None,
+    pace: Annotated[float | None, typer.Option(help="Bars a second, to watch it; default: full speed.")] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Print the backtest's id, and do not wait.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a backtest, show how far it is, and print its metrics.
+
+    Ctrl-C stops the backtest; what it walked until then keeps its results.
+    """
+    options = assignments(option, "--option") | ({"preset": preset} if preset else {})
+    options |= {} if pace is None else {"pace": pace}
+    parameters = assignments(param, "--param")
+    backtest_id = str(uuid.uuid4())
+
+    def start(client: Client) -> Run:
+        return client.backtest(
+            algorithm,
+            symbol,
+            timeframe=timeframe,
+            start=start_date,
+            end=end_date,
+            capital=capital,
+            commission=commission,
+            slippage=slippage,
+            parameters=parameters,
+            backtest_id=backtest_id,
+            watch=() if detach else ("progress",),
+            **options,
+        )
+
+    with broker(as_json) as client:
+        if detach:
+            start(client)
+            print_json({"backtestId": backtest_id}) if as_json else print(backtest_id)
+            return
+        try:
+            _watch(start(client), f"{algorithm} {' '.join(symbol)} {timeframe}")
+            interrupted = False
+        except KeyboardInterrupt:
+            _stop(client, backtest_id)
+            interrupted = True
+        _print_results(client.run(backtest_id).result(), as_json)
+        if interrupted:
+            raise typer.Exit(EXIT_INTERRUPTED)
+
+
+@app.command()
+def results(
+    backtest_id: Annotated[str, typer.Argument(help="See: backtestr backtests")], as_json: AsJson = False
+) -> None:
+    """Print the metrics of a backtest."""
+    with broker(as_json) as client:
+        _print_results(client.results(backtest_id, tables=()), as_json)
+
+
+@app.command("replay-log")
+def replay_log(
+    file: Annotated[
+        Path, typer.Argument(help="A recording: its folder in <data directory>/recordings, or a file of it.")
+    ],
+    job: Annotated[str | None, typer.Option(help="Tell the story of this backtest.")] = None,
+    session: Annotated[str | None, typer.Option(help="Tell the story of this session.")] = None,
+    client: Annotated[str | None, typer.Option(help="Tell the story of this client, by its clientId.")] = None,
+    topic: Annotated[str | None, typer.Option(help="Tell the story of this topic.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Tell everything, event by event.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Replay what the broker's flight recorder wrote, and tell what happened; no broker is needed.
+
+    Exit code 1 when the broker's state contradicts itself, or there is nothing of whom you ask.
+    """
+    named = {"--job": job, "--session": session, "--client": client, "--topic": topic}
+    told = [part for option, name in named.items() if name is not None for part in (option, name)]
+    if everything:
+        told.append("--all")
+    if len(told) > 2 or (everything and len(told) > 1):
+        raise typer.BadParameter("name one of --job, --session, --client, --topic and --all")
+    answer = _ask("broker", ReplayedLog, "--replay-log", str(file), *told)
+    print_json(answer) if as_json else out.print(rendering.replayed_log(answer), soft_wrap=True)
+    if answer.contradiction is not None or not answer.found:
+        raise typer.Exit(EXIT_ERROR)
+
+
+def main() -> None:
+    """The entry point of the `backtestr` command."""
+    app()
+
+
+# --- within -------------------------------------------------------------------------------------------------------
+
+
+def _need(who: str, *modules: str) -> None:
+    """End with what to install where `who` needs a module that is not there."""
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        err.print(f"{who} needs {', '.join(missing)}; install it with: pip install 'backtestr[broker,engine]'")
+        raise typer.Exit(EXIT_ERROR)
+
+
+def _ask(who: Literal["engine", "broker"], answer: type[T], *arguments: str) -> T:
+    """What the engine or the broker says in a process of its own: an algorithm is anyone's code, a recording long."""
+    _need(f"the {who}", "structlog", "psutil", *(("numba", "talib") if who == "engine" else ()))
+    command = [sys.executable, "-m", f"backtestr_{who}", *arguments]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False)
+    if done.returncode == EXIT_USAGE:  # it has said what is wrong
+        raise typer.Exit(EXIT_USAGE)
+    try:
+        return msgspec.json.decode(done.stdout, type=answer)
+    except msgspec.DecodeError:
+        err.print(f"the {who} ended with code {done.returncode} and without an answer", markup=False)
+        raise typer.Exit(EXIT_ERROR) from None
+
+
+def _watch(run: Run, title: str) -> None:
+    """Show the bar up to the end of the backtest."""
+    with rendering.LiveBar(err, title) as bar:
+        for progress in run.progress():
+            bar.show(progress.progress_percent, progress.equity_curve_point.equity, progress.orders_executed)
+    run.wait()
+
+
+def _stop(client: Client, backtest_id: str) -> None:
+    """Stop a backtest wherever it is."""
+    try:
+        client.stop(backtest_id)
+    except errors.NotFound:  # Ctrl-C came before the broker had accepted it
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    except errors.StateConflict:  # it ended in the same moment
+        pass
+    ended = client.backtest_status(backtest_id)
+    where = f"{ended.status} at {ended.progress_percent:.0f} %"
+    err.print(f"{where}; to see it again: backtestr results {backtest_id}", soft_wrap=True)
+
+
+def _print_results(answer: Results, as_json: bool) -> None:
+    if as_json:
+        metrics = answer.metrics.to_wire() if answer.metrics else None
+        facts = {"backtestId": answer.backtest_id, "status": answer.status, "config": answer.config}
+        print_json({**facts, "metrics": metrics})
+    else:
+        out.print(rendering.results_table(answer))

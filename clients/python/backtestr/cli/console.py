@@ -1,0 +1,68 @@
+"""What all commands of the command line have in common: exit codes, the two outputs, a client, and errors as lines."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+
+from backtestr.client import REQUEST_TIMEOUT, Client, connect
+from backtestr_protocol import errors
+
+from . import rendering
+
+EXIT_ERROR = 1
+EXIT_USAGE = 2
+EXIT_NO_BROKER = 3
+EXIT_INTERRUPTED = 130
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output and nothing else.")]
+
+# Characters in a line where no terminal says how many: another program reads on, and wants nothing cut.
+PIPED_WIDTH = 240
+
+out = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
+err = Console(stderr=True)
+
+
+@contextlib.contextmanager
+def broker(as_json: bool, request_timeout: float = REQUEST_TIMEOUT) -> Iterator[Client]:
+    """A client for one command. Errors become a line or two on standard error and an exit code."""
+    try:
+        with connect(request_timeout=request_timeout) as client:
+            yield client
+    except errors.BacktestrError as error:
+        for line in rendering.error_lines(error):
+            err.print(line, markup=False, highlight=False, soft_wrap=True)
+        if as_json:
+            print_json({"error": error.to_data(component="client", timestamp=time.time_ns() // 1_000_000)})
+        raise typer.Exit(EXIT_NO_BROKER if isinstance(error, errors.NetworkError) else EXIT_ERROR) from None
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def print_json(answer: Any) -> None:
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(answer), indent=2).decode() + "\n")
+
+
+def assignments(given: list[str] | None, option: str) -> dict[str, Any]:
+    """`["fast=10"]` as `{"fast": 10}`; a value that is no JSON is text."""
+    assigned: dict[str, Any] = {}
+    for one in given or []:
+        name, equals, value = one.partition("=")
+        if not equals or not name:
+            raise typer.BadParameter(f"{one!r} is not NAME=VALUE", param_hint=option)
+        try:
+            assigned[name] = json.loads(value)
+        except ValueError:
+            assigned[name] = value
+    return assigned

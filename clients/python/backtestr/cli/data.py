@@ -1,0 +1,161 @@
+"""`backtestr data`: what is stored, what it is like, and what can be made of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import polars as pl
+import typer
+
+from backtestr_protocol.messages import IndicatorConfig, Keep
+
+from . import rendering
+from .console import AsJson, assignments, broker, err, out, print_json
+from .export import FORMATS, write_bars
+
+data_app = typer.Typer(
+    invoke_without_command=True, help="List the stored series; or show, resample, export or delete one."
+)
+
+Symbol = Annotated[str, typer.Argument(help="See: backtestr data")]
+Timeframe = Annotated[str, typer.Argument(help="1m 5m 15m 30m 1h 4h 1d 1w")]
+Count = Annotated[int, typer.Option("-n", help="How many bars.", min=1)]
+Indicators = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--indicator",
+        help="TA-Lib's NAME, or NAME:parameter=value,…; as=column+column names its outputs. May be repeated.",
+    ),
+]
+Start = Annotated[str | None, typer.Option("--start", help="ISO 8601, UTC; default: the first bar.")]
+End = Annotated[str | None, typer.Option("--end", help="ISO 8601, exclusive; default: all bars.")]
+
+
+@data_app.callback()
+def list_series(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the stored series."""
+    if context.invoked_subcommand is not None:
+        return
+    with broker(as_json) as client:
+        answer = client.list_market_data()
+        print_json(answer) if as_json else out.print(rendering.series_table(answer))
+
+
+@data_app.command()
+def show(symbol: Symbol, timeframe: Timeframe, as_json: AsJson = False) -> None:
+    """Show what a series is like: range, prices, gaps."""
+    with broker(as_json) as client:
+        answer = client.describe_market_data(symbol, timeframe)
+        print_json(answer) if as_json else out.print(rendering.facts_table(answer))
+
+
+@data_app.command()
+def head(
+    symbol: Symbol,
+    timeframe: Timeframe,
+    count: Count = 10,
+    indicator: Indicators = None,
+    start: Start = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the first bars of a series, or of what begins at a time."""
+    _print_bars(symbol, timeframe, count, indicator, as_json, keep="first", start=start)
+
+
+@data_app.command()
+def tail(
+    symbol: Symbol,
+    timeframe: Timeframe,
+    count: Count = 10,
+    indicator: Indicators = None,
+    end: End = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the last bars of a series, or of what ends at a time."""
+    _print_bars(symbol, timeframe, count, indicator, as_json, keep="last", end=end)
+
+
+@data_app.command()
+def resample(
+    symbol: Symbol,
+    from_timeframe: Annotated[str, typer.Argument(metavar="FROM", help="A stored timeframe.")],
+    to_timeframe: Annotated[str, typer.Argument(metavar="TO", help="The one to make of it and to store.")],
+    as_json: AsJson = False,
+) -> None:
+    """Make a higher timeframe of a stored one, and store it."""
+    with broker(as_json) as client:
+        answer = client.resample_market_data(symbol, from_timeframe, to_timeframe)
+        print_json(answer) if as_json else out.print(rendering.stored_table(answer))
+
+
+@data_app.command()
+def export(
+    symbol: Symbol,
+    timeframe: Timeframe,
+    file: Annotated[Path, typer.Argument(help="Ends in .csv, .parquet or .arrow; what is there is replaced.")],
+    start: Start = None,
+    end: End = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write bars to a file that `backtestr import` reads back unchanged."""
+    if file.suffix not in FORMATS:
+        raise typer.BadParameter(f"{file.name} does not end in {', '.join(FORMATS)}", param_hint="FILE")
+    with broker(as_json) as client, err.status(f"exporting to {file.name}"):
+        bars = client.market_data(symbol, timeframe, start=start, end=end)
+        try:
+            write_bars(bars, file)
+        except OSError as error:
+            raise typer.BadParameter(f"{file} cannot be written: {error.strerror}", param_hint="FILE") from None
+    facts = {"file": str(file.resolve()), "symbol": symbol, "timeframe": timeframe, "bars": bars.height}
+    print_json(facts) if as_json else print(f"{bars.height:,} bars written to {file}")
+
+
+@data_app.command()
+def delete(
+    symbol: Symbol,
+    timeframe: Annotated[str | None, typer.Argument(help="Default: every timeframe of the symbol.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete a series, or all series of a symbol."""
+    with broker(as_json) as client:
+        of_symbol = [one for one in client.list_market_data() if one.symbol == symbol]
+        named = [one for one in of_symbol if timeframe in (None, one.timeframe)]
+        if named and not yes:
+            listing = ", ".join(f"{one.timeframe} ({one.bars:,} bars)" for one in named)
+            typer.confirm(f"delete {symbol} {listing}?", abort=True, err=True)
+        answer = client.delete_market_data(symbol, timeframe)
+        deleted = {"symbol": symbol, "timeframes": answer}
+        print_json(deleted) if as_json else print(f"deleted {symbol} {', '.join(answer)}")
+
+
+def _print_bars(
+    symbol: str,
+    timeframe: str,
+    count: int,
+    indicator: list[str] | None,
+    as_json: bool,
+    *,
+    keep: Keep,
+    start: str | None = None,
+    end: str | None = None,
+) -> None:
+    indicators = [_indicator(one) for one in indicator or []]
+    with broker(as_json) as client:
+        bars = client.market_data(
+            symbol, timeframe, start=start, end=end, limit=count, keep=keep, indicators=indicators
+        )
+    if as_json:
+        rows = bars.with_columns(pl.col("timestamp").dt.epoch("ms")).to_dicts()
+        print_json({"symbol": symbol, "timeframe": timeframe, "bars": rows})
+    else:
+        out.print(rendering.bars_table(bars))
+
+
+def _indicator(text: str) -> IndicatorConfig:
+    """`BBANDS:timeperiod=20,nbdevup=2.5,as=upper+middle+lower` as an indicator."""
+    name, _, settings = text.partition(":")
+    parameters = assignments(settings.split(",") if settings else [], "--indicator")
+    outputs = str(parameters.pop("as", ""))
+    return IndicatorConfig(name=name, parameters=parameters, output_names=outputs.split("+") if outputs else [])

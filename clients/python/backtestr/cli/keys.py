@@ -1,0 +1,87 @@
+"""`backtestr keys`: whose CURVE keys the broker of this machine lets in. Files only; a running broker notices."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from backtestr_protocol import paths
+from backtestr_protocol.errors import InvalidConfiguration
+from backtestr_protocol.keys import KeyFolder
+
+from .console import EXIT_ERROR, AsJson, err, out, print_json
+
+keys_app = typer.Typer(no_args_is_help=True, help="Make, list, allow and revoke the keys of clients (CURVE).")
+
+Name = Annotated[str, typer.Argument(help="The client's name: 0-9 A-Z a-z _ -")]
+
+
+@keys_app.command()
+def new(name: Name, as_json: AsJson = False) -> None:
+    """Make a key for a client of this user, and let it in here."""
+    with _folder() as folder:
+        pair, file = folder.new(name)
+        allowed = folder.allow(name, pair.public)
+    if as_json:
+        print_json({"name": name, "publicKey": pair.public, "secretFile": str(file), "allowedFile": str(allowed)})
+        return
+    _say(f"secret key  {file} (keep it; name it in BACKTESTR_KEY where there are several)")
+    _say(f"public key  {pair.public}, allowed here by {allowed}")
+    _say(f"a broker on another machine lets it in after: backtestr keys allow {name} '{pair.public}'")
+
+
+@keys_app.command()
+def allow(
+    name: Name,
+    public_key: Annotated[str, typer.Argument(help="What `backtestr keys new` printed, in quotes.")],
+    as_json: AsJson = False,
+) -> None:
+    """Let in a key that was made elsewhere."""
+    with _folder() as folder:
+        file = folder.allow(name, public_key)
+    print_json({"name": name, "allowedFile": str(file)}) if as_json else _say(f"allowed by {file}")
+
+
+@keys_app.command("list")
+def list_keys(as_json: AsJson = False) -> None:
+    """List whose keys are let in."""
+    with _folder() as folder:
+        allowed = folder.allowed()
+        keys = sorted((name, folder.public_text(key)) for key, name in allowed.names.items())
+    if as_json:
+        rows = [{"name": name, "publicKey": key} for name, key in keys]
+        print_json({"keys": rows, "problems": list(allowed.problems)})
+    else:
+        table = Table("name", "public key")
+        for row in keys:
+            table.add_row(*row)
+        out.print(table if keys else "nobody is let in yet; make a key with: backtestr keys new NAME")
+        for problem in allowed.problems:
+            err.print(problem, markup=False, highlight=False, soft_wrap=True)
+    if allowed.problems:
+        raise typer.Exit(EXIT_ERROR)
+
+
+@keys_app.command()
+def revoke(name: Name, as_json: AsJson = False) -> None:
+    """Let a key in no longer. A running broker ends its connections within a heartbeat."""
+    with _folder() as folder:
+        folder.revoke(name)
+    print_json({"name": name}) if as_json else _say(f"{name} is not let in any more")
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[KeyFolder]:
+    try:
+        yield KeyFolder(paths.keys_dir())
+    except InvalidConfiguration as error:
+        err.print(error.message, markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(EXIT_ERROR) from None
+
+
+def _say(line: str) -> None:
+    out.print(line, markup=False, highlight=False, soft_wrap=True)

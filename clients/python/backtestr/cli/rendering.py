@@ -1,0 +1,413 @@
+"""What the command line shows people: tables, bars and errors, drawn with rich. No request is made here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+import polars as pl
+from rich.console import Console, Group, RenderableType
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, ProgressColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from backtestr.results import Results
+from backtestr_protocol.errors import BacktestrError, NetworkError
+from backtestr_protocol.inspection import CheckedFile, IndicatorInfo, ReplayedLog
+from backtestr_protocol.messages import (
+    AlgorithmInfo,
+    BacktestStatus,
+    Imported,
+    LookAhead,
+    SeriesFacts,
+    SeriesInfo,
+    StoredSeries,
+)
+from backtestr_protocol.price_messages import PriceReplayStatus
+from backtestr_protocol.stream_messages import PriceUpdate
+from backtestr_protocol.system_status import ClientLoad, CompressionStatus, SystemStatus, WorkerStatus
+
+_FRACTIONS = frozenset(
+    [
+        "total_return",
+        "annual_return",
+        "cagr",
+        "volatility",
+        "max_drawdown",
+        "average_drawdown",
+        "exposure",
+        "win_rate",
+        "best_trade",
+        "worst_trade",
+        "average_trade",
+        "buy_and_hold_return",
+        "value_at_risk_95",
+        "conditional_value_at_risk_95",
+        "alpha",
+        "ulcer_index",
+        "average_mae",
+        "average_mfe",
+    ]
+)
+_MONEY = frozenset(["start_equity", "final_equity", "peak_equity", "expectancy", "total_fees", "total_slippage"])
+# Symbols of one backtest that are named; a portfolio may have a thousand.
+_SHOWN_SYMBOLS = 6
+_NAMED = {"cagr": "CAGR", "sqn": "SQN", "average_mae": "Average MAE", "average_mfe": "Average MFE"}
+
+_PRIORITIES = {"R": "real-time", "I": "interactive", "B": "background", "K": "bulk"}
+
+METRIC_GROUPS = {
+    "Equity": ("start_equity", "final_equity", "peak_equity"),
+    "Return": ("total_return", "annual_return", "cagr", "buy_and_hold_return", "alpha", "beta"),
+    "Risk": (
+        *("volatility", "sharpe_ratio", "sortino_ratio", "calmar_ratio", "omega_ratio", "skew", "kurtosis"),
+        *("value_at_risk_95", "conditional_value_at_risk_95", "tail_ratio"),
+    ),
+    "Drawdown": (
+        *("max_drawdown", "average_drawdown", "max_drawdown_duration_ms", "average_drawdown_duration_ms"),
+        *("recovery_factor", "ulcer_index"),
+    ),
+    "Activity": ("exposure", "turnover", "total_fees", "total_slippage"),
+    "Trades": (
+        *("total_trades", "open_trades", "win_rate", "best_trade", "worst_trade", "average_trade"),
+        *("profit_factor", "payoff_ratio", "expectancy", "sqn", "kelly"),
+        *("average_trade_duration_ms", "max_trade_duration_ms", "average_mae", "average_mfe"),
+    ),
+}
+"""The metrics as a person reads them, by what they are about."""
+
+
+def status_table(status: SystemStatus) -> RenderableType:
+    facts = _plain("status", status.status)
+    for reason in status.reasons:
+        facts.add_row("", f"[yellow]{escape(reason)}")
+    memory = status.memory_usage
+    facts.add_row("up", _duration(status.uptime_ms))
+    facts.add_row(
+        "memory", f"{memory.used / 2**20:,.0f} MiB of {memory.total / 2**20:,.0f} ({memory.percentage:.1f} %)"
+    )
+    facts.add_row("cpu", f"{status.cpu_usage:.1f} %")
+    facts.add_row("backtests under way", str(status.active_backtests))
+    facts.add_row("waiting for a worker", str(status.queued_requests))
+    facts.add_row("loop lag", f"{status.loop_lag_ms:.1f} ms")
+    if status.connections is None:  # a broker of an earlier version
+        facts.add_row("clients", str(status.connected_clients))
+        return Group(facts, _workers_table(status.workers), *_batching_table(status.workers))
+    facts.add_row("clients", f"{status.connected_clients} of {status.connections.limit}")
+    for priority, rate in status.throttle.items():
+        limit = f"{rate.per_second:,} a second, {rate.burst:,} at once" if rate.per_second else "no limit"
+        facts.add_row(f"{_PRIORITIES.get(priority, priority)} requests", f"{limit}; refused {rate.hits:,}")
+    for one in status.workers:
+        if one.compression is not None:
+            facts.add_row(f"compressed by {one.worker_id}", _compressed(one.compression))
+    workers = (_workers_table(status.workers), *_batching_table(status.workers))
+    return Group(facts, *workers, _clients_table(status.connections.per_client))
+
+
+def _workers_table(workers: Iterable[WorkerStatus]) -> Table:
+    table = Table("worker", "process", "state", "heard of")
+    table.add_column("restarts", justify="right")
+    for one in workers:
+        waits = "" if one.next_start_ms is None else f", next start in {one.next_start_ms / 1000:.1f} s"
+        heard = f"{one.last_seen_ms / 1000:.1f} s ago"
+        table.add_row(one.worker_id, str(one.pid), one.state + waits, heard, str(one.restarts))
+    return table
+
+
+def _batching_table(workers: Iterable[WorkerStatus]) -> list[Table]:
+    """How those workers publish that have; no table where none has."""
+    table = Table("worker", "topics")
+    for name in ("messages", "batches", "most in one", "wait", "latency"):
+        table.add_column(name, justify="right")
+    for worker in workers:
+        for topics, one in worker.batching.items():
+            counts = (f"{count:,}" for count in (one.messages, one.batches, one.size))
+            table.add_row(worker.worker_id, topics, *counts, f"{one.wait_ms:.1f} ms", f"{one.latency_ms:.1f} ms")
+    return [table] if table.row_count else []
+
+
+def _compressed(one: CompressionStatus) -> str:
+    before, after = one.bytes_in / 2**20, one.bytes_out / 2**20
+    return f"{one.batches:,} batches, {before:,.1f} MiB to {after:,.1f} MiB in {one.time_ms:,.0f} ms"
+
+
+def _clients_table(clients: Iterable[ClientLoad]) -> Table:
+    """The busiest clients first."""
+    table = Table("client")
+    for name in ("connections", "requests", "pending", "queued", "throttled", "busy"):
+        table.add_column(name, justify="right")
+    for one in clients:
+        counts = (one.sessions, one.requests, one.pending, one.queued, one.throttled, one.busy)
+        table.add_row(escape(one.client_id), *(f"{count:,}" for count in counts))
+    return table
+
+
+def series_table(series: Iterable[SeriesInfo]) -> Table:
+    table = Table("symbol", "timeframe", "first bar", "last bar")
+    table.add_column("bars", justify="right")
+    for one in series:
+        table.add_row(one.symbol, one.timeframe, _time(one.start_time), _time(one.end_time), f"{one.bars:,}")
+    return table
+
+
+def facts_table(facts: SeriesFacts) -> RenderableType:
+    made = "" if facts.made_from == facts.timeframe else f", made of {facts.made_from}"
+    shown = _plain("series", f"{facts.symbol} {facts.timeframe}{made}")
+    shown.add_row("bars", f"{facts.bars:,}")
+    shown.add_row("first bar", _time(facts.start_time))
+    shown.add_row("last bar", _time(facts.end_time))
+    shown.add_row("prices", f"{facts.low:,.10g} to {facts.high:,.10g}")
+    shown.add_row("volume", f"{facts.volume:,.10g}")
+    shown.add_row("gaps", f"{facts.gaps:,}, {facts.missing_bars:,} bars missing" if facts.gaps else "none")
+    if not facts.gaps:
+        return shown
+    gaps = Table("from", "to", title="longest gaps", title_justify="left")
+    gaps.add_column("bars missing", justify="right")
+    for gap in facts.longest_gaps:
+        gaps.add_row(_time(gap.start_time), _time(gap.end_time), f"{gap.missing_bars:,}")
+    return Group(shown, gaps)
+
+
+def bars_table(bars: pl.DataFrame) -> Table:
+    """A row for each bar; what an indicator does not have yet is empty."""
+    table = Table("timestamp")
+    for name in bars.columns[1:]:
+        table.add_column(name, justify="right")
+    for time, *values in bars.iter_rows():
+        figures = ["" if value is None or value != value else f"{value:,.10g}" for value in values]
+        table.add_row(f"{time:%Y-%m-%d %H:%M}", *figures)
+    return table
+
+
+def stored_table(stored: StoredSeries) -> RenderableType:
+    facts = _plain("stored", f"{stored.symbol} {stored.timeframe}")
+    facts.add_row("bars", f"{stored.bars:,}")
+    facts.add_row("from", _time(stored.start_time))
+    facts.add_row("to", _time(stored.end_time))
+    for warning in stored.warnings:
+        facts.add_row("[yellow]warning", warning)
+    return facts
+
+
+def algorithms_table(algorithms: Iterable[AlgorithmInfo]) -> Table:
+    table = Table("algorithm", "parameters", "what it does", "from", "look-ahead")
+    for one in algorithms:
+        parameters = "\n".join(
+            f"{parameter.name}={parameter.default}" + _range(parameter.low, parameter.high)
+            for parameter in one.parameters
+        )
+        # Text where it is anyone's: a description may hold what rich takes for markup.
+        origin = one.origin or ""
+        verdict = "" if origin == "built-in" else _look_ahead(one.look_ahead)
+        table.add_row(Text(one.name), Text(parameters), Text(one.description), origin, verdict)
+    return table
+
+
+def registered_table(info: AlgorithmInfo) -> RenderableType:
+    facts = _plain("registered", escape(info.algorithm_id))
+    facts.add_row("look-ahead", _look_ahead(info.look_ahead))
+    problem = info.look_ahead.problem if info.look_ahead else None
+    return facts if problem is None else Group(facts, Text(problem, style="red"))
+
+
+def _look_ahead(verdict: LookAhead | None) -> str:
+    if verdict is None:
+        return "[dim]not checked"
+    if verdict.problem is not None:
+        return "[red]it fails on the sample"
+    if verdict.finding is not None:
+        return f"[red]{escape(verdict.finding.explanation)}"
+    return f"[green]none found[/] ({verdict.cuts} cuts of {verdict.bars:,} bars)"
+
+
+def checked_file(checked: CheckedFile) -> RenderableType:
+    table = Table("algorithm", "look-ahead")
+    for verdict in checked.verdicts:
+        shown = LookAhead(passed=verdict.passed, bars=verdict.bars, cuts=len(verdict.cuts), finding=verdict.finding)
+        table.add_row(escape(verdict.algorithm_id), _look_ahead(shown))
+    problems = [Text(problem, style="red") for problem in checked.problems]
+    return Group(*([table] if checked.verdicts else []), *problems)
+
+
+def indicators_table(indicators: Iterable[IndicatorInfo]) -> Table:
+    table = Table("indicator", "what it is", "parameters", "outputs")
+    group = ""
+    for one in indicators:
+        if one.group != group:
+            group = one.group
+            table.add_section()
+            table.add_row("", f"[bold]{group}", "", "")
+        parameters = ", ".join(f"{name}={value:g}" for name, value in one.parameters.items())
+        table.add_row(one.name, one.description, parameters, ", ".join(one.outputs))
+    return table
+
+
+def replayed_log(log: ReplayedLog) -> RenderableType:
+    """What was replayed, what was wrong, and the story; without one, whose story can be told."""
+    facts = _plain("recording", f"{log.files[0]}" + (f" and {len(log.files) - 1} more" if len(log.files) > 1 else ""))
+    facts.add_row("broker", f"version {log.version}, instance {log.instance_id}")
+    if log.start_time is not None and log.end_time is not None:
+        facts.add_row("events", f"{log.events:,}, from {_time(log.start_time)} to {_time(log.end_time)}")
+    if log.replayed_events == log.events:
+        facts.add_row("replayed", "all of them")
+    else:
+        facts.add_row("replayed", f"the first {log.replayed_events:,}; of the others only what was said is known")
+    facts.add_row("state", "consistent" if log.contradiction is None else f"[red]{escape(log.contradiction)}")
+    facts.add_row("effects", f"SHA-256 {log.effects_digest}")
+    for problem in log.problems:
+        facts.add_row("[yellow]problem", escape(problem))
+    if log.story:
+        story = Table("event", "after s", "time", "what happened", box=None, pad_edge=False)
+        for line in log.story:
+            at = datetime.fromtimestamp(line.timestamp / 1000, UTC)
+            story.add_row(str(line.event), f"{line.offset_ms / 1000:.3f}", f"{at:%H:%M:%S.%f}"[:-3], escape(line.text))
+        return Group(facts, "", story)
+    jobs = Table("backtest (--job)", "status", "client (--client)")
+    for job in log.jobs:
+        jobs.add_row(job.backtest_id, job.status, escape(job.client_id))
+    sessions = Table("session (--session)", "client (--client)")
+    for session in log.sessions:
+        sessions.add_row(session.session_id, escape(session.client_id))
+    streams = Table("topic (--topic)", "messages")
+    for topic, last_seq in log.topics.items():
+        streams.add_row(escape(topic), f"{last_seq:,}")
+    return Group(facts, jobs, sessions, streams)
+
+
+def backtests_table(backtests: Iterable[BacktestStatus]) -> Table:
+    table = Table("backtest", "status", "algorithm", "symbol", "submitted")
+    table.add_column("done", justify="right")
+    for one in backtests:
+        symbols, done = _symbols(one.symbols or [one.symbol]), f"{one.progress_percent:.0f} %"
+        table.add_row(one.backtest_id, one.status, one.algorithm_id, symbols, _time(one.submit_time), done)
+    return table
+
+
+def replays_table(replays: Iterable[PriceReplayStatus]) -> Table:
+    table = Table()
+    table.add_column("replay", no_wrap=True, min_width=36)  # to be copied: it is what stops it
+    for name in ("symbol", "status", "rate"):
+        table.add_column(name)
+    table.add_column("bars", justify="right")
+    for one in replays:
+        rate = "as fast as read" if one.as_fast_as_read else f"{one.speed:g} × real time" if one.speed else ""
+        rate = rate or f"{one.bars_per_second:g} bars/s"
+        why = one.reason or (one.error.message if one.error else "")
+        status = f"{one.status}: {why}" if why else one.status
+        position = f"{one.position:,} of {one.bars:,}"
+        table.add_row(one.replay_id, f"{one.symbol} {one.timeframe}", escape(status), rate, position)
+    return table
+
+
+def price_line(price: PriceUpdate) -> str:
+    return f"{_time(price.timestamp)}  {price.last:>14,.10g}  {price.volume:>14,.10g}"
+
+
+def imported_table(imported: Imported) -> RenderableType:
+    facts = _plain("imported", f"{imported.symbol} {imported.timeframe}")
+    facts.add_row("bars", f"{imported.bars:,}")
+    facts.add_row("from", _time(imported.start_time))
+    facts.add_row("to", _time(imported.end_time))
+    for warning in imported.warnings:
+        facts.add_row("[yellow]warning", warning)
+    return facts
+
+
+def results_table(results: Results) -> RenderableType:
+    """The metrics, with the reason where one is undefined."""
+    config = results.config
+    symbols = _symbols(config.get("symbols") or [config.get("symbol", "")])
+    title = " ".join((str(config.get("algorithmId", "")), symbols, str(config.get("timeframe", ""))))
+    facts = _plain("backtest", results.backtest_id)
+    facts.add_row("status", results.status)
+    if results.metrics is None:
+        return facts
+    table = Table(title=title.strip(), title_justify="left")
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    values, reasons = results.metrics.defined(), results.metrics.undefined
+    for group, names in METRIC_GROUPS.items():
+        shown = [name for name in names if name in values or name in reasons]
+        if shown:
+            table.add_section()
+            table.add_row(f"[bold]{group}", "")
+        for name in shown:
+            known = name in values
+            table.add_row(_label(name), _figure(name, values[name]) if known else f"[dim]undefined: {reasons[name]}")
+    return Group(facts, table)
+
+
+class LiveBar:
+    """The bar of one backtest, on standard error."""
+
+    def __init__(self, console: Console, title: str) -> None:
+        columns: Sequence[ProgressColumn] = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        self._progress = Progress(*columns, console=console, transient=False)
+        self._task = self._progress.add_task(title, total=100.0, note="")
+
+    def __enter__(self) -> LiveBar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, percent: float, equity: float, orders: int) -> None:
+        self._progress.update(self._task, completed=percent, note=f"equity {equity:,.2f}, {orders:,} orders")
+
+
+def error_lines(error: BacktestrError) -> list[str]:
+    """The message, and what a person can do about it."""
+    if isinstance(error, NetworkError):
+        return [str(error)]  # which says what to do already
+    return [str(error), *(action.description for action in error.recovery_actions if action.user_required)]
+
+
+def _symbols(symbols: Sequence[str]) -> str:
+    shown = ", ".join(map(str, symbols[:_SHOWN_SYMBOLS]))
+    return shown + (f" and {len(symbols) - _SHOWN_SYMBOLS} more" if len(symbols) > _SHOWN_SYMBOLS else "")
+
+
+def _plain(name: str, value: str) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_row(name, value)
+    return table
+
+
+def _label(name: str) -> str:
+    return _NAMED.get(name) or name.removesuffix("_ms").replace("_", " ").capitalize().replace(" 95", " 95 %")
+
+
+def _figure(name: str, value: float) -> str:
+    if name.endswith("_ms"):
+        return _duration(value)
+    if name in _FRACTIONS:
+        return f"{value * 100:,.2f} %"
+    if name in _MONEY:
+        return f"{value:,.2f}"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4f}"
+
+
+def _range(low: float | None, high: float | None) -> str:
+    ends = ["" if end is None else f"{end:g}" for end in (low, high)]
+    return f" ({ends[0]}..{ends[1]})" if any(ends) else ""
+
+
+def _time(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def _duration(ms: float) -> str:
+    minutes, seconds = divmod(int(ms) // 1000, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days:,} d {hours} h"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"

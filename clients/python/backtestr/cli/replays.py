@@ -1,0 +1,60 @@
+"""`backtestr replay` and `backtestr replays`: stored bars as prices. (`replay-log` is about the flight recorder.)"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import msgspec
+import typer
+
+from backtestr.replay import Rate, Replay
+
+from . import rendering
+from .console import EXIT_INTERRUPTED, AsJson, broker, err, out, print_json
+
+
+def replay(
+    symbol: Annotated[str, typer.Argument(help="See: backtestr data")],
+    timeframe: Annotated[str, typer.Option(help="1m 5m 15m 30m 1h 4h 1d 1w")],
+    speed: Annotated[float | None, typer.Option(help="Times real time; gaps are skipped.")] = None,
+    bars_per_second: Annotated[float | None, typer.Option(help="Bars a second.")] = None,
+    as_fast_as_read: Annotated[bool, typer.Option("--as-fast-as-read", help="As fast as they are printed.")] = False,
+    start: Annotated[str | None, typer.Option("--start", help="ISO 8601, UTC; default: the first bar.")] = None,
+    end: Annotated[str | None, typer.Option("--end", help="ISO 8601, exclusive; default: all bars.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print each price as a line of JSON.")] = False,
+) -> None:
+    """Publish stored bars as prices, at a rate, and print them: time, last, volume. Ctrl-C stops the replay."""
+    rate: Rate = {"bars_per_second": bars_per_second, "speed": speed, "as_fast_as_read": as_fast_as_read}
+    if (bars_per_second is not None) + (speed is not None) + as_fast_as_read != 1:
+        raise typer.BadParameter("give one of --speed, --bars-per-second and --as-fast-as-read")
+    with broker(False) as client, client.replay(symbol, timeframe, start=start, end=end, **rate) as running:
+        try:
+            _print(running, as_json)
+        except KeyboardInterrupt:
+            running.stop()
+            status = running.status()
+            err.print(f"{status.status} at {status.position:,} of {status.bars:,} bars", soft_wrap=True)
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+        except BrokenPipeError:  # whoever read has read enough, as `head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _print(running: Replay, as_json: bool) -> None:
+    for price in running:
+        line = msgspec.json.encode(price).decode() if as_json else rendering.price_line(price)
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+
+
+def replays(
+    stop: Annotated[str | None, typer.Option(help="Stop this replay first, whoever started it.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the price replays: those that run, and the latest that have ended."""
+    with broker(as_json) as client:
+        if stop is not None:
+            client.stop_replay(stop)
+        answer = client.list_replays()
+        print_json(answer) if as_json else out.print(rendering.replays_table(answer))

@@ -1,0 +1,225 @@
+"""What a stream payload holds: one message, a batch of them in any of its forms, or prices as columns. No I/O.
+
+A batch stays as it came, packed, until somebody reads it: a third of the room, and decoded in one go by who wants it.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import polars as pl
+
+from backtestr_protocol.codec import Payload, decode, encode
+from backtestr_protocol.errors import MessageError, SerializationError
+from backtestr_protocol.payload_compression import Compression, decompress
+from backtestr_protocol.stream_messages import Column, Columns, PriceUpdate
+
+# What a batch may hold, unpacked: as many bytes as a frame of a stream may have. Looked at before anything is unpacked.
+MAX_BATCH_BYTES = 64 << 20
+
+# Messages in a batch, as many as a broker takes: a few bytes could stand for any number.
+MAX_BATCH_MESSAGES = 65_536
+
+_ABSENT = msgspec.Raw(b"\xc0")
+# How bytes begin in MessagePack.
+_BINS = (0xC4, 0xC5, 0xC6)
+_VALUE_BYTES = 8
+# What the fields of a price are in columns: all have the same text, or each a number. Who published them may lack.
+_TEXTS = ("symbol", "timeframe")
+_SOURCES = {"backtestId": "backtest_id", "replayId": "replay_id"}
+_NUMBERS = {"timestamp": "<i8", "bid": "<f8", "ask": "<f8", "last": "<f8", "volume": "<f8"}
+
+
+class _Batch(msgspec.Struct, rename="camel"):
+    """`streamed.Batch`, with its messages left packed."""
+
+    count: int
+    compression: Compression
+    raw_bytes: int
+    messages: msgspec.Raw = _ABSENT
+    type: str | None = None
+    columns: Columns | bytes | None = None
+
+
+_payload_decoder = msgspec.msgpack.Decoder(Payload)
+_payloads_decoder = msgspec.msgpack.Decoder(list[Payload])
+_batch_decoder = msgspec.msgpack.Decoder(_Batch)
+_messages_decoder = msgspec.msgpack.Decoder(list[msgspec.Raw])
+_bytes_decoder = msgspec.msgpack.Decoder(bytes)
+_columns_decoder = msgspec.msgpack.Decoder(Columns)
+
+if TYPE_CHECKING:
+    Values = memoryview[Any]
+else:
+    Values = memoryview
+
+
+class PackedMessages(msgspec.Struct, frozen=True):
+    """`count` messages, the last of those that are `packed` in one array. `type` is that of the array's first."""
+
+    count: int
+    type: str
+    packed: bytes | msgspec.Raw
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return len(memoryview(self.packed))
+
+    def after(self, skipped: int) -> PackedMessages:
+        """Without the first `skipped`."""
+        return PackedMessages(self.count - skipped, self.type, self.packed)
+
+    def payloads(self) -> list[Payload]:
+        """Each as it would have come alone. Raises `MessageError` where one is no payload."""
+        return decode(_payloads_decoder, self.packed)[-self.count :]
+
+    def parts(self) -> list[tuple[str, msgspec.Raw]]:
+        """Type and data of each; of one that is no payload an empty type, and all of it as data."""
+        return [_part(raw) for raw in decode(_messages_decoder, self.packed)[-self.count :]]
+
+
+def _part(raw: msgspec.Raw) -> tuple[str, msgspec.Raw]:
+    try:
+        payload = decode(_payload_decoder, raw)
+    except MessageError:
+        return "", raw
+    return payload.type, payload.data
+
+
+class PriceColumns(msgspec.Struct, frozen=True):
+    """`count` prices: by field the text that all have, or their numbers."""
+
+    count: int
+    texts: Mapping[str, str]
+    numbers: Mapping[str, Values]
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return sum(values.nbytes for values in self.numbers.values())
+
+    def after(self, skipped: int) -> PriceColumns:
+        """Without the first `skipped`."""
+        numbers = {name: values[skipped:] for name, values in self.numbers.items()}
+        return PriceColumns(self.count - skipped, self.texts, numbers)
+
+    def prices(self) -> Iterator[PriceUpdate]:
+        names = [*self.texts, *self.numbers]
+        for numbers in zip(*(values.tolist() for values in self.numbers.values()), strict=True):
+            yield PriceUpdate(**dict(zip(names, (*self.texts.values(), *numbers), strict=True)))
+
+    def payloads(self) -> list[Payload]:
+        """Each as it would have come alone."""
+        return [Payload("PriceUpdate", msgspec.Raw(encode(price))) for price in self.prices()]
+
+    def frame(self, seq: int) -> pl.DataFrame:
+        """As `price_frame`; `seq` is the first one's."""
+        return price_frame(pl.int_range(seq, seq + self.count, eager=True), {**self.texts, **self.numbers})
+
+
+def joined(parts: Sequence[PriceColumns]) -> PriceColumns:
+    """Those one after another; all have the same texts."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    numbers = {name: _cast(b"".join(one.numbers[name] for one in parts), dtype) for name, dtype in _NUMBERS.items()}
+    return PriceColumns(sum(one.count for one in parts), first.texts, numbers)
+
+
+def price_frame(seq: pl.Series, fields: Mapping[str, Any]) -> pl.DataFrame:
+    """A table `seq timestamp symbol timeframe bid ask last volume`. `fields`: of each the values, or the one of all."""
+    frame = pl.DataFrame({"seq": seq, **{name: fields[name] for name in ("timestamp", *_TEXTS, *_NUMBERS)}})
+    return frame.with_columns(pl.from_epoch("timestamp", "ms").cast(pl.Datetime("us")).dt.replace_time_zone("UTC"))
+
+
+def opened(payload: Payload) -> Payload | PackedMessages | PriceColumns:
+    """What a stream payload holds: one message, itself, or those of a `Batch`.
+
+    Raises `MessageError` for a batch that is damaged, too large, or of a form that this client does not know.
+    """
+    if payload.type != "Batch":
+        return payload
+    batch = decode(_batch_decoder, payload.data)
+    if batch.raw_bytes > MAX_BATCH_BYTES:
+        raise SerializationError(
+            f"a batch of {batch.raw_bytes} bytes came; this client takes {MAX_BATCH_BYTES} at most",
+            bytes=batch.raw_bytes,
+        )
+    if not 1 <= batch.count <= MAX_BATCH_MESSAGES:
+        raise SerializationError(f"a batch of {batch.count} messages; it has 1 to {MAX_BATCH_MESSAGES}")
+    if (batch.messages == _ABSENT) == (batch.columns is None):
+        raise SerializationError("a batch has either messages or columns")
+    return _messages(batch) if batch.columns is None else _columns(batch, batch.columns)
+
+
+def _messages(batch: _Batch) -> PackedMessages:
+    packed: bytes | msgspec.Raw = batch.messages
+    if (batch.compression == "none") == (memoryview(packed)[0] in _BINS):
+        raise SerializationError(f"the messages of a batch with compression {batch.compression} came in another form")
+    if batch.compression != "none":
+        packed = decompress(batch.compression, decode(_bytes_decoder, packed), batch.raw_bytes, MAX_BATCH_BYTES)
+    if (claimed := _length(packed)) != batch.count:
+        raise SerializationError(f"a batch says that it holds {batch.count} messages; it holds {claimed}")
+    found = decode(_messages_decoder, packed)
+    return PackedMessages(batch.count, decode(_payload_decoder, found[0]).type, packed)
+
+
+def _length(packed: bytes | msgspec.Raw) -> int | None:
+    """What the array says of its length, before anything is made for each of its messages; None for no array."""
+    head = bytes(memoryview(packed)[:5])
+    match head[0] if head else None:
+        case None:
+            return None
+        case 0xDC:
+            return int.from_bytes(head[1:3], "big")
+        case 0xDD:
+            return int.from_bytes(head[1:5], "big")
+        case first:
+            return first & 0x0F if first & 0xF0 == 0x90 else None
+
+
+def _columns(batch: _Batch, columns: Columns | bytes) -> PriceColumns:
+    if (batch.compression == "none") == isinstance(columns, bytes):
+        raise SerializationError(f"the columns of a batch with compression {batch.compression} came in another form")
+    if isinstance(columns, bytes):
+        columns = decode(_columns_decoder, decompress(batch.compression, columns, batch.raw_bytes, MAX_BATCH_BYTES))
+    if batch.type != "PriceUpdate":
+        raise SerializationError(f"a batch of {batch.type} came as columns; this client reads those of PriceUpdate")
+    texts: dict[str, str] = {}
+    for name in _TEXTS:
+        text = columns.get(name)
+        if not isinstance(text, str):
+            raise SerializationError(f"the column {name} of a batch of prices is one text; {type(text).__name__} came")
+        texts[name] = text
+    for wire, name in _SOURCES.items():
+        if isinstance(source := columns.get(wire), str):
+            texts[name] = source
+    return PriceColumns(batch.count, texts, {name: _numbers(columns, name, batch.count) for name in _NUMBERS})
+
+
+def _numbers(columns: Columns, name: str, count: int) -> Values:
+    column = columns.get(name)
+    code = "q" if (dtype := _NUMBERS[name]) == "<i8" else "d"
+    if isinstance(column, int | float) and (code == "d" or isinstance(column, int)):
+        try:
+            return memoryview(array(code, [column]) * count)
+        except OverflowError:
+            raise SerializationError(f"the column {name} of a batch is beyond 64 bits") from None
+    if not isinstance(column, Column) or column.dtype != dtype or len(column.data) != _VALUE_BYTES * count:
+        came = f"{column.dtype} in {len(column.data)} bytes" if isinstance(column, Column) else type(column).__name__
+        raise SerializationError(f"the column {name} of {count} prices is {dtype}; {came} came")
+    if sys.byteorder == "little":
+        return _cast(column.data, dtype)
+    swapped = array(code, column.data)
+    swapped.byteswap()
+    return memoryview(swapped)
+
+
+def _cast(data: bytes, dtype: str) -> Values:
+    """`data` in the machine's own order of bytes."""
+    return memoryview(data).cast("q") if dtype == "<i8" else memoryview(data).cast("d")

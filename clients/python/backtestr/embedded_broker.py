@@ -1,0 +1,152 @@
+"""A broker and its engine inside this process: threads instead of processes, `inproc://` instead of sockets in files.
+
+The same code as the broker that runs by itself, and the only place where client, broker and engine meet; it needs what
+`pip install 'backtestr[broker,engine]'` installs. For tests and for scripts that want no second process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+import zmq
+
+from backtestr_broker.broker import Broker
+from backtestr_broker.config import BrokerConfig
+from backtestr_broker.config import load_config as load_broker_config
+from backtestr_broker.io.supervisor import Death, WorkerHandle
+from backtestr_engine.config import EngineConfig
+from backtestr_engine.config import load_config as load_engine_config
+from backtestr_engine.worker.threads import run_worker
+from backtestr_protocol import paths
+from backtestr_protocol.connection import Connection
+from backtestr_protocol.errors import SystemFault
+from backtestr_protocol.messages import SeriesInfo
+from backtestr_protocol.worker_channel import WorkerSettings
+
+from .client import Client
+
+# Seconds for the workers to get ready; the first start on a machine compiles the kernels.
+START_TIMEOUT = 120.0
+
+
+@contextlib.contextmanager
+def embedded_client(data_dir: str | Path | None = None) -> Iterator[Client]:
+    """A client of a broker of its own, inside this process, that ends with the `with` block.
+
+    `data_dir`: where bars and results are, if not where `BACKTESTR_DATA_DIR` says. Raises `InvalidConfiguration`, also
+    where another broker uses that directory: connect to that one, or name another.
+    """
+    with EmbeddedBroker(Path(data_dir) if data_dir else paths.data_dir()) as broker, broker.connect() as client:
+        yield client
+
+
+class EmbeddedBroker:
+    """A broker in threads of this process. Use it as a context manager; `connect` as many clients as you like."""
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        broker_config: BrokerConfig | None = None,
+        engine_config: EngineConfig | None = None,
+    ) -> None:
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._data_dir = data_dir
+        self._engine_config = engine_config or load_engine_config(paths.config_dir())
+        self._serving = threading.Event()
+        name = f"backtestr-{uuid.uuid4().hex}"
+        try:
+            self._broker = Broker(
+                broker_config or load_broker_config(paths.config_dir()),
+                data_dir,
+                self.context,
+                lambda socket: f"inproc://{name}/{socket}",
+                self._launch,
+                self._on_serving,
+            )
+        except BaseException:  # another broker may use that data directory
+            self.context.term()
+            raise
+        self._thread = threading.Thread(target=self._run, name="backtestr broker", daemon=True)
+
+    @property
+    def connection(self) -> Connection:
+        """What a client needs to know, besides this broker's `context`."""
+        return self._broker.connection
+
+    def connect(self, client_id: str | None = None) -> Client:
+        return Client(self.connection, context=self.context, client_id=client_id)
+
+    def __enter__(self) -> EmbeddedBroker:
+        self._thread.start()
+        if not self._serving.wait(START_TIMEOUT) or not self._thread.is_alive():
+            self.close()
+            raise SystemFault("the embedded broker did not get ready; the log says why")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End broker and workers. Clients must have been closed before: they share the context."""
+        self._broker.shell.stop()
+        self._thread.join()
+        self.context.term()
+
+    def _run(self) -> None:
+        try:
+            self._broker.run()
+        finally:
+            self._serving.set()  # whoever waits for it to serve finds that it has ended
+
+    def _on_serving(self, _series: list[SeriesInfo]) -> None:
+        self._serving.set()
+
+    def _launch(self, settings: WorkerSettings) -> WorkerHandle:
+        return _WorkerThread(self.context, settings, self._engine_config, self._data_dir, self._broker)
+
+
+class _WorkerThread:
+    """A worker as the supervisor sees it. Its lifeline is a pipe, as that of a worker process is."""
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        settings: WorkerSettings,
+        config: EngineConfig,
+        data_dir: Path,
+        broker: Broker,
+    ) -> None:
+        self.pid = os.getpid()
+        self._read_end, self._write_end = os.pipe()
+        self._is_held = True
+
+        def work() -> None:
+            try:
+                run_worker(context, settings, self._read_end, config, data_dir)
+            finally:
+                os.close(self._read_end)
+                broker.wake()
+
+        self._thread = threading.Thread(target=work, name=settings.worker_id, daemon=True)
+        self._thread.start()
+
+    def ended(self) -> Death | None:
+        return None if self._thread.is_alive() else Death("its thread ended")
+
+    def let_go(self) -> None:
+        if self._is_held:
+            self._is_held = False
+            os.close(self._write_end)
+
+    def kill(self) -> None:
+        """A thread cannot be killed: it ends by itself at the next chunk."""
+        self.let_go()

@@ -1,0 +1,56 @@
+"""Finding the broker: reading the connection file, and noticing that another broker has written it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from backtestr_protocol import PROTOCOL_VERSION, paths
+from backtestr_protocol.connection import Connection, decode_connection
+from backtestr_protocol.errors import InvalidConfiguration, MessageError, NetworkError
+from backtestr_protocol.keys import KeyFolder, KeyPair
+
+HOW_TO_START = "start one with: backtestr run (or make run-broker)"
+
+Stamp = tuple[int, int, int]
+
+
+class ConnectionFile:
+    """Where the broker says how it is reached. `own_keys` is what this client is known by, where the broker that was
+    read of last asks for that (CURVE)."""
+
+    def __init__(self, path: Path | None = None, key: str | Path | None = None) -> None:
+        """`path` None: the usual place, which `BACKTESTR_CONNECTION_FILE` and `BACKTESTR_RUNTIME_DIR` change. `key`:
+        the name or file of the client's key; None: what `BACKTESTR_KEY` says, else the only one there is."""
+        self.path = path or paths.connection_file()
+        self.own_keys: KeyPair | None = None
+        self._key = key or paths.client_key()
+
+    def stamp(self) -> Stamp | None:
+        """Something that is another after every writing; None without a file."""
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
+    def read(self) -> Connection:
+        """What it says. Raises `NetworkError` when there is no broker, or none that this client can reach."""
+        try:
+            connection = decode_connection(self.path.read_bytes())
+        except FileNotFoundError as error:
+            raise NetworkError(f"no broker is running (there is no {self.path}); {HOW_TO_START}") from error
+        except OSError as error:
+            raise NetworkError(f"cannot read {self.path}: {error.strerror}") from error
+        except MessageError as error:
+            raise NetworkError(f"{self.path} is damaged ({error}); stop the broker, then {HOW_TO_START}") from error
+        if connection.protocol_version != PROTOCOL_VERSION:
+            theirs, ours = connection.protocol_version, PROTOCOL_VERSION
+            raise NetworkError(f"the broker speaks version {theirs} of the protocol, this client {ours}; upgrade one")
+        self.own_keys = None if connection.curve is None else self._read_keys()
+        return connection
+
+    def _read_keys(self) -> KeyPair:
+        try:
+            return KeyFolder(paths.keys_dir()).client_pair(self._key)
+        except InvalidConfiguration as error:
+            raise NetworkError(f"the broker lets in only clients with a key (CURVE): {error}") from error

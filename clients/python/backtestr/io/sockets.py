@@ -1,0 +1,126 @@
+"""The ZeroMQ sockets of one connection to one start of the broker. Used by the I/O thread alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from backtestr.core.handshakes import Outcome
+from backtestr_protocol import topics
+from backtestr_protocol.connection import Connection
+from backtestr_protocol.keys import KeyPair
+from backtestr_protocol.topics import Socket
+from backtestr_protocol.zmq_frames import receive, send
+
+# Answers carry tables: a year of minute bars with indicators is some 50 MB. Beyond this something is wrong.
+MAX_ANSWER_BYTES = 2 << 30
+MAX_STREAM_BYTES = 64 << 20
+# Stream messages that may queue between two turns of the I/O thread; what overflows is found missing and repaired.
+STREAM_QUEUE = 20_000
+# How long a closing connection may take to get its last request (Goodbye) out.
+CLOSING_MS = 200
+# Messages taken from one socket before the others have their turn.
+BURST = 256
+
+_OUTCOMES: dict[int, Outcome] = {
+    zmq.Event.HANDSHAKE_SUCCEEDED: "succeeded",
+    zmq.Event.HANDSHAKE_FAILED_NO_DETAIL: "failed",
+    zmq.Event.HANDSHAKE_FAILED_PROTOCOL: "failed",
+    zmq.Event.HANDSHAKE_FAILED_AUTH: "denied",
+}
+_HANDSHAKES = sum(_OUTCOMES)
+
+
+class Sockets:
+    """A DEALER for requests with an identity of its own, and a SUB for each stream socket that is listened to.
+
+    The first has a monitor that tells when its connection breaks. With CURVE, each has one that tells how its
+    handshakes go."""
+
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], connection: Connection, keys: KeyPair | None = None
+    ) -> None:
+        """`keys` is this client's own pair, which a broker with CURVE asks for."""
+        self._context = context
+        self._endpoints = connection.endpoints
+        self._curve = connection.curve
+        self._keys = keys
+        self._is_up = connection.curve is None  # without CURVE no handshake is told of
+        self._monitors: dict[zmq.Socket[bytes], zmq.Socket[bytes]] = {}  # by the socket that is watched
+        self.requests = self._open(zmq.DEALER, self._endpoints.requests, MAX_ANSWER_BYTES)
+        self.streams: dict[Socket, zmq.Socket[bytes]] = {}
+
+    def send(self, frames: list[bytes]) -> bool:
+        """Send a request; False when the queue to an absent broker is full."""
+        try:
+            send(self.requests, frames)
+        except zmq.Again:
+            return False
+        return True
+
+    def news(self) -> Iterator[tuple[Outcome | Literal["lost"], bool]]:
+        """How handshakes went since the last time, and whether a connection was lost; and of each whether it was the
+        one for requests, the only one whose loss is told: ZeroMQ connects again silently, while the session is bound to
+        the connection that is gone."""
+        for socket, monitor in list(self._monitors.items()):
+            for frames in receive(monitor, BURST):
+                event = int(parse_monitor_message(frames)["event"])
+                if event in _OUTCOMES:
+                    self._is_up = self._is_up or (socket is self.requests and _OUTCOMES[event] == "succeeded")
+                    yield _OUTCOMES[event], socket is self.requests
+                elif self._is_up:  # else it is a handshake that failed, and was told as that
+                    self._is_up = self._curve is None
+                    yield "lost", True
+
+    def listen(self, prefix: str) -> list[zmq.Socket[bytes]]:
+        """Subscribe to `prefix`; returns the sockets that were opened for it, their monitors included."""
+        names = topics.sockets_for(prefix)
+        opened = {
+            name: self._open(zmq.SUB, self._endpoints.of(name), MAX_STREAM_BYTES)
+            for name in names
+            if name not in self.streams
+        }
+        self.streams |= opened
+        for name in names:
+            self.streams[name].subscribe(prefix)
+        return [*opened.values(), *(self._monitors[one] for one in opened.values() if one in self._monitors)]
+
+    def unlisten(self, prefix: str) -> None:
+        for name in topics.sockets_for(prefix):
+            self.streams[name].unsubscribe(prefix)
+
+    @property
+    def all(self) -> list[zmq.Socket[bytes]]:
+        return [self.requests, *self.streams.values(), *self._monitors.values()]
+
+    @property
+    def monitors(self) -> list[zmq.Socket[bytes]]:
+        """Those that have `news`."""
+        return list(self._monitors.values())
+
+    def close(self) -> None:
+        for socket, monitor in self._monitors.items():
+            socket.disable_monitor()
+            monitor.close(linger=0)
+        self.requests.close(linger=CLOSING_MS)
+        for socket in self.streams.values():
+            socket.close(linger=0)
+
+    def _open(self, kind: int, endpoint: str, max_bytes: int) -> zmq.Socket[bytes]:
+        socket = self._context.socket(kind)
+        socket.linger = 0
+        socket.setsockopt(zmq.MAXMSGSIZE, max_bytes)
+        if kind == zmq.SUB:
+            socket.rcvhwm = STREAM_QUEUE
+        if self._curve is not None:
+            assert self._keys is not None, "a client of a broker with CURVE has keys"
+            socket.setsockopt(zmq.CURVE_SERVERKEY, self._curve.server_public_key.encode())
+            socket.setsockopt(zmq.CURVE_PUBLICKEY, self._keys.public.encode())
+            socket.setsockopt(zmq.CURVE_SECRETKEY, self._keys.secret.encode())
+        if watched := (zmq.EVENT_DISCONNECTED if kind == zmq.DEALER else 0) | (_HANDSHAKES if self._curve else 0):
+            self._monitors[socket] = socket.get_monitor_socket(watched)
+        socket.connect(endpoint)
+        return socket

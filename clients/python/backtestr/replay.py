@@ -1,0 +1,259 @@
+"""A price replay as the program that started it holds it, and what feeds publish.
+
+for price in client.replay("BTCPERP", "1m", bars_per_second=50):
+    print(price.timestamp, price.last)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+import uuid
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, Protocol, TypedDict, TypeVar
+
+from backtestr.core.effects import Gap, Restarted
+from backtestr.core.updates import Update
+from backtestr.io.io_thread import Transport
+from backtestr_protocol import topics
+from backtestr_protocol.errors import NotFound, SystemFault, TimedOut, from_data
+from backtestr_protocol.messages import Contract
+from backtestr_protocol.price_messages import (
+    AcknowledgePrices,
+    FeedPrice,
+    PriceReplayAccepted,
+    PriceReplayRef,
+    PriceReplayStarted,
+    PriceReplayStatus,
+    PublishPrices,
+    ReplayState,
+    StartPriceReplay,
+)
+from backtestr_protocol.stream_messages import PriceUpdate
+
+from .arguments import Instant, as_ms
+from .run import GapWarning
+from .subscription import Subscription
+
+# Seconds without a price of its own after which the broker is asked whether more will come.
+QUIET = 1.0
+# Seconds for which what others publish there is skipped though the time to wait is over: some thousand messages, or who
+# polls beside a busy feed would fall behind it.
+_SKIP = 0.01
+# How long an acknowledgement is tried, in seconds. The next one says more.
+_ACKNOWLEDGE_TIMEOUT = 30.0
+_FINAL = ("completed", "stopped", "failed")
+_FEED_FIELDS = FeedPrice.__struct_fields__
+
+Answer = TypeVar("Answer", bound=Contract)
+
+
+class Ask(Protocol):
+    def __call__(self, request_type: str, data: Contract, answer: type[Answer], /) -> Answer: ...
+
+
+class Rate(TypedDict, total=False):
+    """One of these."""
+
+    bars_per_second: float | None
+    speed: float | None
+    as_fast_as_read: bool
+
+
+class Replay:
+    """One replay: iterate over its prices, once and in one thread; steer it from any.
+
+    Prices come in order and each once; the iteration ends when the replay has ended and everything was read, and raises
+    what made it fail. As a context manager it is stopped at the end of the block.
+    """
+
+    def __init__(self, ask: Ask, transport: Transport, asked: StartPriceReplay, started: PriceReplayStarted) -> None:
+        """Made by `Client.replay`."""
+        self._ask = ask
+        self._transport = transport
+        self._started = started
+        self._has_credit = asked.as_fast_as_read
+        topic_class = topics.class_of(started.topic)
+        assert topic_class is not None
+        # Four a window: the replay need not wait for the answer to one before the next.
+        self._every = topic_class.retained // 4
+        self._seq = self._acknowledged = started.from_seq - 1
+        self._left = started.bars
+        self._end: PriceReplayStatus | None = None
+        self._look_at = time.monotonic() + QUIET
+        self._subscription = Subscription(transport, started.topic, "kept", first_seq=started.from_seq)
+
+    @property
+    def id(self) -> str:
+        return self._started.replay_id
+
+    @property
+    def topic(self) -> str:
+        """Where it publishes, for whoever wants to watch: `client.subscribe(replay.topic)`."""
+        return self._started.topic
+
+    @property
+    def bars(self) -> int:
+        """How many it has in all."""
+        return self._started.bars
+
+    def __repr__(self) -> str:
+        return f"Replay({self.id!r}, {self.topic!r})"
+
+    # --- reading --------------------------------------------------------------------------------------------------
+
+    def next(self, timeout: float | None = None) -> PriceUpdate | None:
+        """The next price; None at the end. Raises `TimedOut` when none came within `timeout` seconds, what made the
+        replay fail, and `NotFound` when the broker was restarted: replays do not outlive it."""
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        while self._left and not self._is_read():
+            until = min(deadline, math.inf if self._end else self._look_at)
+            late = deadline
+            try:
+                update = self._subscription.next(None if until == math.inf else max(0.0, until - time.monotonic()))
+            except TimedOut:
+                pass
+            else:
+                late += _SKIP
+                match update:
+                    case None:
+                        return None
+                    case Restarted():
+                        raise NotFound(f"the broker was restarted, and replay {self.id} ended with it; start it again")
+                    case Gap():
+                        self._missed(update)
+                    case Update():
+                        if (price := self._read(update)) is not None:
+                            self._look_at = time.monotonic() + QUIET
+                            return price
+            now = time.monotonic()
+            if self._end is None and now >= self._look_at:
+                self._look()
+                self._look_at = time.monotonic() + QUIET
+            elif now >= late:
+                raise TimedOut(f"no price came within {timeout:g} s", timeoutSeconds=timeout)
+        if self._end is not None and self._end.status == "failed":
+            raise from_data(self._end.error) if self._end.error else SystemFault(f"replay {self.id} failed")
+        return None
+
+    def __iter__(self) -> Iterator[PriceUpdate]:
+        while (price := self.next()) is not None:
+            yield price
+
+    def _read(self, update: Update) -> PriceUpdate | None:
+        self._reached(update.seq)
+        price = update.data
+        if not isinstance(price, PriceUpdate) or price.replay_id != self.id:
+            return None  # of another replay, a backtest or a feed
+        self._left -= 1
+        return price
+
+    def _missed(self, gap: Gap) -> None:
+        warnings.warn(
+            f"messages {gap.from_seq} to {gap.to_seq} of {gap.topic} came faster than they were read, and the broker "
+            "no longer keeps them; as_fast_as_read=True waits for its reader",
+            GapWarning,
+            stacklevel=3,
+        )
+        self._reached(gap.to_seq)
+
+    def _reached(self, seq: int) -> None:
+        self._seq = seq
+        if self._has_credit and seq - self._acknowledged >= self._every:
+            self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        self._acknowledged = self._seq
+        data = AcknowledgePrices(replay_id=self.id, seq=self._seq)
+        self._transport.ask("AcknowledgePrices", data, _ACKNOWLEDGE_TIMEOUT)
+
+    def _look(self) -> None:
+        """Nothing has come for a while: has it ended? If not, it may wait for an acknowledgement that was refused, with
+        no next one to say more."""
+        status = self.status()
+        if status.status in _FINAL:
+            self._end = status
+        elif self._has_credit and self._seq >= self._started.from_seq:
+            self._acknowledge()
+
+    def _is_read(self) -> bool:
+        return self._end is not None and self._seq >= (self._end.last_seq or 0)
+
+    # --- steering -------------------------------------------------------------------------------------------------
+
+    def status(self) -> PriceReplayStatus:
+        """How it stands now, by the broker's word: position, progress, rate."""
+        return self._ask("GetPriceReplayStatus", PriceReplayRef(replay_id=self.id), PriceReplayStatus)
+
+    def pause(self) -> ReplayState:
+        """Halt it, and return when nothing more is published. Raises `StateConflict` when it has ended."""
+        return self._steer("Pause")
+
+    def resume(self) -> ReplayState:
+        """Let it go on with the very next bar. Raises `StateConflict` when it has ended."""
+        return self._steer("Resume")
+
+    def stop(self) -> ReplayState:
+        """End it. What it has published can still be read. One that has ended stays as it is."""
+        state = self._steer("Stop")
+        self._look()
+        return state
+
+    def _steer(self, verb: str) -> ReplayState:
+        return self._ask(f"{verb}PriceReplay", PriceReplayRef(replay_id=self.id), PriceReplayAccepted).status
+
+    def close(self) -> None:
+        """Receive no more of it. One with a rate goes on; one that goes as fast as it is read waits, and is stopped
+        when this client leaves."""
+        self._subscription.close()
+
+    def __enter__(self) -> Replay:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+        with contextlib.suppress(NotFound):  # its broker was restarted
+            self.stop()
+
+
+def replay_request(
+    symbol: str, timeframe: str, start: Instant | None, end: Instant | None, rate: Rate
+) -> StartPriceReplay:
+    """The request, with an id of its own. Raises `ValueError` unless there is exactly one rate."""
+    if sum(value is not None and value is not False for value in rate.values()) != 1:
+        raise ValueError("give one of bars_per_second, speed (1 is real time) and as_fast_as_read=True")
+    return StartPriceReplay(
+        replay_id=str(uuid.uuid4()),
+        symbol=symbol,
+        timeframe=timeframe,
+        start_time=None if start is None else as_ms(start),
+        end_time=None if end is None else as_ms(end),
+        **rate,
+    )
+
+
+def start_replay(ask: Ask, transport: Transport, asked: StartPriceReplay) -> Replay:
+    """Have the broker start it, and begin to receive."""
+    try:
+        started = ask("StartPriceReplay", asked, PriceReplayStarted)
+    except (KeyboardInterrupt, TimedOut):  # it may wait behind a long import, and would begin after that, unread
+        with contextlib.suppress(NotFound):
+            ask("StopPriceReplay", PriceReplayRef(replay_id=asked.replay_id or ""), PriceReplayAccepted)
+        raise
+    return Replay(ask, transport, asked, started)
+
+
+def feed_request(prices: Iterable[PriceUpdate | Mapping[str, Any]]) -> PublishPrices:
+    """The request. Raises `TypeError` for a price with other fields than those that a feed gives."""
+    return PublishPrices(prices=[_feed_price(price) for price in prices])
+
+
+def _feed_price(price: PriceUpdate | Mapping[str, Any]) -> FeedPrice:
+    if isinstance(price, Mapping):
+        return FeedPrice(**price)
+    return FeedPrice(**{name: getattr(price, name) for name in _FEED_FIELDS})

@@ -1,0 +1,190 @@
+"""Algorithms: functions of bars and parameters to signals, what is known of them, and calling them safely.
+
+    @algorithm("sma_cross", fast=Int(10, low=2, high=500), slow=Int(30, low=3, high=1000), requires=["fast < slow"])
+    def sma_cross(bars: Bars, fast: int, slow: int) -> Signals:
+        \"\"\"Long above, short below.\"\"\"
+        return Signals.from_cross(sma(bars.close, fast), sma(bars.close, slow))
+
+An algorithm sees whole arrays and must not look ahead: the signal of a bar may depend on that bar and those before it.
+On several symbols it is called for each of them. One that compares them is declared with `@portfolio` instead; it takes
+a `Panel` and returns weights, fractions of equity of shape (rows, symbols).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import operator
+import re
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from backtestr_engine.data.arrays import Floats
+from backtestr_engine.data.bars import Bars
+from backtestr_engine.data.panel import Panel, checked_weights
+from backtestr_protocol.errors import AlgorithmError, InvalidConfiguration
+from backtestr_protocol.messages import AlgorithmInfo
+
+from .parameters import Parameter, Value, check_values, describe
+from .signals import Signals
+
+SignalFunction = Callable[..., Signals]
+WeightFunction = Callable[..., Floats]
+
+VERSION_CHARACTERS = 16
+"""64 bits of the source's SHA-256: enough that two versions of one algorithm never share it."""
+
+_RELATIONS: dict[str, Callable[[Value, Value], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "!=": operator.ne,
+}
+
+
+class Requirement(msgspec.Struct, frozen=True):
+    """A relation that two parameters must have: `fast < slow`."""
+
+    left: str
+    relation: str
+    right: str
+
+    def __str__(self) -> str:
+        return f"{self.left} {self.relation} {self.right}"
+
+    def holds(self, values: Mapping[str, Value]) -> bool:
+        return _RELATIONS[self.relation](values[self.left], values[self.right])
+
+
+class Algorithm(msgspec.Struct, frozen=True):
+    """A named signal function, or with `across` one of weights. `version` is a hash of its source: another source,
+    another version."""
+
+    name: str
+    version: str
+    description: str
+    parameters: dict[str, Parameter]
+    requirements: tuple[Requirement, ...]
+    function: SignalFunction | WeightFunction
+    across: bool = False
+
+    @property
+    def algorithm_id(self) -> str:
+        return f"{self.name}@{self.version}"
+
+    @property
+    def info(self) -> AlgorithmInfo:
+        return AlgorithmInfo(
+            algorithm_id=self.algorithm_id,
+            name=self.name,
+            version=self.version,
+            description=self.description,
+            parameters=[describe(name, parameter) for name, parameter in self.parameters.items()],
+            across=self.across,
+        )
+
+    def check(self, given: Mapping[str, Any]) -> dict[str, Value]:
+        """Every parameter with its given value or default, or a `ValidationError`; `InvalidConfiguration` where two of
+        them contradict each other."""
+        values = check_values(self.name, self.parameters, given)
+        for requirement in self.requirements:
+            if not requirement.holds(values):
+                left, right = requirement.left, requirement.right
+                raise InvalidConfiguration(
+                    f"{self.name} requires {requirement}; {left} is {values[left]} and {right} is {values[right]}",
+                    paths=[f"$.parameters.{left}", f"$.parameters.{right}"],
+                    requires=str(requirement),
+                )
+        return values
+
+    def signals(self, bars: Bars, values: Mapping[str, Value]) -> Signals:
+        """The signals on `bars`; values as `check` returned them.
+
+        Raises `AlgorithmError` when the algorithm raises (with `details.traceback`) or returns anything but `Signals`
+        of one byte per bar.
+        """
+        signals = self._called(bars, values)
+        if not isinstance(signals, Signals):
+            raise AlgorithmError(f"{self.name} returned {type(signals).__name__}, not Signals")
+        if len(signals) != len(bars):
+            raise AlgorithmError(f"{self.name} returned signals for {len(signals)} bars; there are {len(bars)}")
+        return signals
+
+    def weights(self, panel: Panel, values: Mapping[str, Value]) -> Floats:
+        """The weights on `panel` of one that is `across`: float64 of shape (rows, symbols), NaN where things are to
+        stay as they are. Raises `AlgorithmError` as `signals` does."""
+        return checked_weights(self._called(panel, values), panel, self.name)
+
+    def _called(self, sample: Bars | Panel, values: Mapping[str, Value]) -> object:
+        try:
+            return self.function(sample, **values)
+        except AlgorithmError as error:
+            raise AlgorithmError(
+                f"{self.name}: {error.message}", **{"traceback": traceback.format_exc(), **(error.details or {})}
+            ) from error
+        except (Exception, SystemExit) as error:  # it is anyone's code: whatever it raises is its own error
+            raise AlgorithmError(
+                f"{self.name} raised {type(error).__name__}: {error}", traceback=traceback.format_exc()
+            ) from error
+
+
+def algorithm(
+    name: str, /, *, requires: Sequence[str] = (), **parameters: Parameter
+) -> Callable[[SignalFunction], Algorithm]:
+    """Make an `Algorithm` of the function below, described by the first line of its docstring.
+
+    `requires` states relations between parameters, such as `["fast < slow"]`. Raises `ValueError` for a function whose
+    arguments are not bars and these parameters, a default out of range, or a relation that says nothing.
+    """
+    return _declaration(name, requires, parameters, across=False)
+
+
+def portfolio(
+    name: str, /, *, requires: Sequence[str] = (), **parameters: Parameter
+) -> Callable[[WeightFunction], Algorithm]:
+    """The same for a function of a `Panel` that returns weights: what compares symbols with each other."""
+    return _declaration(name, requires, parameters, across=True)
+
+
+def _declaration(
+    name: str, requires: Sequence[str], parameters: dict[str, Parameter], *, across: bool
+) -> Callable[[Callable[..., Any]], Algorithm]:
+    def declare(function: Callable[..., Any]) -> Algorithm:
+        arguments = list(inspect.signature(function).parameters)[1:]
+        if arguments != list(parameters):
+            what = "panel" if across else "bars"
+            raise ValueError(f"{name} takes {arguments} after the {what}, but declares {list(parameters)}")
+        return Algorithm(
+            name=name,
+            version=version_of(_source(function)),
+            description=(inspect.getdoc(function) or "").partition("\n")[0],
+            parameters=parameters,
+            requirements=tuple(_parse_requirement(text, parameters) for text in requires),
+            function=function,
+            across=across,
+        )
+
+    for parameter, kind in parameters.items():
+        check_values(name, {parameter: kind}, {parameter: kind.default})
+    return declare
+
+
+def version_of(source: str) -> str:
+    """The version of the algorithms that `source` defines: a hash of it."""
+    return hashlib.sha256(source.encode()).hexdigest()[:VERSION_CHARACTERS]
+
+
+def _source(function: Callable[..., Any]) -> str:
+    """The text of the file that defines `function`, since its helpers are part of what it does."""
+    return inspect.getsource(inspect.getmodule(function) or function)
+
+
+def _parse_requirement(text: str, parameters: Mapping[str, Parameter]) -> Requirement:
+    match = re.fullmatch(r"(\w+) (<=|>=|!=|<|>) (\w+)", text)
+    if match is None or match[1] not in parameters or match[3] not in parameters:
+        raise ValueError(f"a requirement relates two parameters, as in 'fast < slow': {text!r} does not")
+    return Requirement(match[1], match[2], match[3])

@@ -1,0 +1,235 @@
+"""Signals: what an algorithm wants on each bar, before anything is filled.
+
+A bar's wishes are one byte of flags, because that is what the fill loop reads; the four boolean arrays that an
+algorithm thinks in are views of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+
+from backtestr_engine.data.arrays import AnyArray, Booleans, Bytes, Floats
+from backtestr_protocol.errors import AlgorithmError
+
+ENTRY = 1
+EXIT = 2
+SHORT_ENTRY = 4
+SHORT_EXIT = 8
+REPEATED_ENTRY = 16
+"""An entry that only a convention makes one: above, tie, above again. See `Signals.from_cross`."""
+REPEATED_SHORT_ENTRY = 32
+TIED = 64
+"""A cross whose bar before was a tie, which a strict convention does not take for one."""
+TARGET = 128
+"""The bar has a target."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Signals:
+    """One byte of flags per bar. Make it with `Signals.of` or `Signals.from_cross`.
+
+    `stop_loss`, `take_profit`, `trailing_stop`: fractions for the position that an entry on the bar opens, one value
+    (shape (1,)) or one per bar; NaN leaves it to the option of that name, 0 is none. `limit_price`, `stop_price`: what
+    an entry on the bar waits for under the option `orderType`. `target`: the position to have, as a signed fraction of
+    equity, one per bar; NaN leaves it as it is. Signals have targets, or entries and exits.
+    """
+
+    flags: Bytes
+    stop_loss: Floats | None = None
+    take_profit: Floats | None = None
+    trailing_stop: Floats | None = None
+    limit_price: Floats | None = None
+    stop_price: Floats | None = None
+    target: Floats | None = None
+
+    @classmethod
+    def of(
+        cls,
+        entries: AnyArray | None = None,
+        exits: AnyArray | None = None,
+        short_entries: AnyArray | None = None,
+        short_exits: AnyArray | None = None,
+        *,
+        stop_loss: AnyArray | float | None = None,
+        take_profit: AnyArray | float | None = None,
+        trailing_stop: AnyArray | float | None = None,
+        limit_price: AnyArray | float | None = None,
+        stop_price: AnyArray | float | None = None,
+        target: AnyArray | None = None,
+    ) -> Signals:
+        """From boolean arrays of one length (bars), where an absent one is False everywhere; or from a target (floats)
+        instead. Fractions and prices are as in the class.
+
+        Raises `AlgorithmError` where one is not boolean (a float array may hold NaN, which is neither), where their
+        lengths differ, for a fraction that is negative or infinite, and for a target that is infinite.
+        """
+        if target is not None:
+            others = (entries, exits, short_entries, short_exits, limit_price, stop_price)
+            signals = cls._of_target(target, others)
+            return signals.protected(stop_loss=stop_loss, take_profit=take_profit, trailing_stop=trailing_stop)
+        given = {
+            name: (np.asarray(array), flag)
+            for name, array, flag in (
+                ("entries", entries, ENTRY),
+                ("exits", exits, EXIT),
+                ("short_entries", short_entries, SHORT_ENTRY),
+                ("short_exits", short_exits, SHORT_EXIT),
+            )
+            if array is not None
+        }
+        if not given:
+            raise AlgorithmError("signals need at least one of entries, exits, short_entries, short_exits, or a target")
+        length = len(next(iter(given.values()))[0]) if next(iter(given.values()))[0].ndim else 0
+        flags = np.zeros(length, dtype=np.uint8)
+        for name, (array, flag) in given.items():
+            _check_boolean(name, array, length)
+            flags |= array.astype(np.uint8) * np.uint8(flag)
+        signals = cls(
+            flags,
+            limit_price=_check_fractions("limit_price", limit_price, length),
+            stop_price=_check_fractions("stop_price", stop_price, length),
+        )
+        return signals.protected(stop_loss=stop_loss, take_profit=take_profit, trailing_stop=trailing_stop)
+
+    @classmethod
+    def _of_target(cls, target: AnyArray, others: Sequence[AnyArray | float | None]) -> Signals:
+        if any(other is not None for other in others):
+            raise AlgorithmError(
+                "a target says all that is to be held: give it without entries, exits, limit_price and stop_price"
+            )
+        values = np.asarray(target)
+        if values.ndim != 1 or values.dtype.kind not in "fiu":
+            raise AlgorithmError(
+                f"target must be an array of floats, one per bar (0.5: half of equity), not {values.dtype} "
+                f"of shape {values.shape}"
+            )
+        values = np.array(values, dtype=np.float64)  # a copy: kernels are compiled for arrays that can be written to
+        if len(wrong := np.flatnonzero(np.isinf(values))):
+            raise AlgorithmError(
+                f"target must be a finite fraction of equity, or NaN to leave things as they are; bar {wrong[0]} has "
+                f"{values[wrong[0]]}",
+                bar=int(wrong[0]),
+            )
+        return cls(np.where(np.isnan(values), np.uint8(0), np.uint8(TARGET)), target=values)
+
+    def protected(
+        self,
+        *,
+        stop_loss: AnyArray | float | None = None,
+        take_profit: AnyArray | float | None = None,
+        trailing_stop: AnyArray | float | None = None,
+    ) -> Signals:
+        """The same wishes with these protective exits, as in the class. Raises `AlgorithmError` as `of` does."""
+        bars = len(self)
+        return Signals(
+            self.flags,
+            _check_fractions("stop_loss", stop_loss, bars),
+            _check_fractions("take_profit", take_profit, bars),
+            _check_fractions("trailing_stop", trailing_stop, bars),
+            self.limit_price,
+            self.stop_price,
+            self.target,
+        )
+
+    @classmethod
+    def from_cross(cls, fast: Floats, slow: Floats) -> Signals:
+        """Long when `fast` crosses above `slow`, short when it crosses below; each ends the other.
+
+        A cross is an event: the lines must have stood strictly the other way round before, so the end of the warm-up
+        is none. A tie keeps the side: above, tie, above is no cross; below, tie, above is one. (The convention
+        `crossTies` knows better: vectorbt takes the first for a cross as well, backtesting.py neither. Such bars are
+        marked.) After NaN on either line nothing is known of before.
+        """
+        if fast.shape != slow.shape or fast.ndim != 1:
+            raise AlgorithmError(
+                f"crossing lines have shapes {fast.shape} and {slow.shape}; both need one value per bar"
+            )
+        return cls(_cross_flags(fast, slow))
+
+    def __len__(self) -> int:
+        return len(self.flags)
+
+    def _have(self, flag: int) -> Booleans:
+        present: Booleans = (self.flags & np.uint8(flag)) != 0
+        return present
+
+    @property
+    def entries(self) -> Booleans:
+        return self._have(ENTRY)
+
+    @property
+    def exits(self) -> Booleans:
+        return self._have(EXIT)
+
+    @property
+    def short_entries(self) -> Booleans:
+        return self._have(SHORT_ENTRY)
+
+    @property
+    def short_exits(self) -> Booleans:
+        return self._have(SHORT_EXIT)
+
+
+def _check_boolean(name: str, array: AnyArray, length: int) -> None:
+    if array.ndim != 1 or len(array) != length:
+        raise AlgorithmError(f"{name} has shape {array.shape}; every signal array needs one value per bar ({length})")
+    if array.dtype == np.bool_:
+        return
+    wrong = np.flatnonzero(np.isnan(array)) if array.dtype.kind == "f" else np.empty(0, dtype=np.int64)
+    nan = f", with NaN on {len(wrong)} bars (first: {wrong[0]})" if len(wrong) else ""
+    raise AlgorithmError(
+        f"{name} must be an array of booleans, not of {array.dtype}{nan}; compare to get one: close > average",
+        **({"bar": int(wrong[0])} if len(wrong) else {}),
+    )
+
+
+def _check_fractions(name: str, given: AnyArray | float | None, bars: int) -> Floats | None:
+    """`given` as float64, one value or one per bar; what is absent stays so."""
+    if given is None:
+        return None
+    values = np.atleast_1d(np.asarray(given))
+    if values.dtype.kind not in "fiu":
+        raise AlgorithmError(f"{name} must be a fraction (0.05 = 5 %) or one per bar, not {values.dtype}")
+    if values.ndim != 1 or len(values) not in (1, bars):
+        raise AlgorithmError(f"{name} has shape {values.shape}; it needs one value, or one per bar ({bars})")
+    wrong = np.flatnonzero((values < 0) | np.isinf(values))
+    if len(wrong):
+        raise AlgorithmError(
+            f"{name} must be a fraction, 0 or more, or NaN for none of its own; bar {wrong[0]} has {values[wrong[0]]}",
+            bar=int(wrong[0]),
+        )
+    return np.ascontiguousarray(values, dtype=np.float64)
+
+
+@njit(cache=True, nogil=True)
+def _cross_flags(fast: Floats, slow: Floats) -> Bytes:
+    flags = np.zeros(fast.size, dtype=np.uint8)
+    side = 0
+    tied = seen_above = seen_below = False
+    for bar in range(fast.size):
+        if fast[bar] > slow[bar]:
+            if side < 0:
+                flags[bar] = ENTRY | SHORT_EXIT | (TIED if tied else 0)
+            elif tied and seen_below:
+                flags[bar] = REPEATED_ENTRY
+            side = 1
+            tied = False
+            seen_above = True
+        elif fast[bar] < slow[bar]:
+            if side > 0:
+                flags[bar] = SHORT_ENTRY | EXIT | (TIED if tied else 0)
+            elif tied and seen_above:
+                flags[bar] = REPEATED_SHORT_ENTRY
+            side = -1
+            tied = False
+            seen_below = True
+        elif fast[bar] == slow[bar]:
+            tied = True
+        else:
+            side = 0
+            tied = seen_above = seen_below = False
+    return flags

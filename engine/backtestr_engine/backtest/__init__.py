@@ -1,0 +1,1 @@
+"""One backtest from its configuration to its stored result."""

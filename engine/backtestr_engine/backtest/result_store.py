@@ -1,0 +1,209 @@
+"""Results on disk: one folder per backtest, there as a whole or not at all.
+
+    <root>/<backtest id>/result.json    status, configuration, metrics, and what the tables need to be read
+                         equity.arrow   equity per bar; drawdown and returns follow from it
+                         times.arrow    open times of the bars, as stretches without a gap
+                         orders.arrow   positions.arrow   trades.arrow   open_trades.arrow   the records of `fills`
+
+A result is written into a folder of another name, synced, and renamed: a crash leaves nothing that is taken for one.
+That name, `.<backtest id>.<process id>.partial`, tells who writes there, so that what a crash left can be swept.
+What is stored is what cannot be derived, as a backtest waits for the disk: the wire's tables are made on reading.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import polars as pl
+import psutil
+
+from backtestr_engine.data.arrays import AnyArray, Records
+from backtestr_engine.data.atomic_files import begin_sync, sync
+from backtestr_engine.data.timeframes import open_times_of, spans
+from backtestr_engine.simulation.records import ORDER, POSITION, TRADE
+from backtestr_protocol.errors import DataError, NotFound, ValidationError, did_you_mean
+from backtestr_protocol.messages import BacktestConfig, BacktestId, BacktestResults, BacktestState, TableName, Timeframe
+from backtestr_protocol.worker_channel import Outcome
+
+from .run import Result
+from .tables import attach, equity_frame, orders_frame, positions_frame, trades_frame
+
+_TABLES: tuple[TableName, ...] = ("equity", "trades", "orders", "positions")
+_RECORDS = ("orders", "positions", "trades", "open_trades")
+
+
+class _Stored(msgspec.Struct, frozen=True, rename="camel"):
+    """The content of result.json."""
+
+    backtest_id: str
+    status: BacktestState
+    symbols: list[str]
+    timeframe: Timeframe
+    initial_capital: float
+    config: dict[str, Any]
+    metrics: dict[str, Any]
+
+
+class _Ended(msgspec.Struct, frozen=True):
+    """How a backtest ended, of the content of result.json."""
+
+    status: Outcome
+
+
+class ResultStore:
+    """The results under `root`."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def write(
+        self, backtest_id: str, status: BacktestState, config: BacktestConfig | dict[str, Any], result: Result
+    ) -> None:
+        """Store a result, in place of an earlier one of the same backtest. When this returns it is on disk."""
+        folder = self._folder(backtest_id)
+        self._root.mkdir(parents=True, exist_ok=True)
+        self._sweep(f".{folder.name}.*")
+        partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        try:
+            self._fill(partial, backtest_id, status, config, result)
+            if folder.exists():
+                shutil.rmtree(folder)
+            partial.rename(folder)
+        except BaseException:  # a full disk above all: what is half written must not keep the room
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        sync(self._root)
+
+    def _fill(
+        self,
+        partial: Path,
+        backtest_id: str,
+        status: BacktestState,
+        config: BacktestConfig | dict[str, Any],
+        result: Result,
+    ) -> None:
+        """Write the files of a result, and wait until they are on disk."""
+        stored = _Stored(
+            backtest_id=backtest_id,
+            status=status,
+            symbols=list(result.symbols),
+            timeframe=result.timeframe,
+            initial_capital=result.initial_capital,
+            config=msgspec.to_builtins(config),
+            metrics=result.metrics,
+        )
+        _write_columns(partial / "equity.arrow", {"equity": result.equity})
+        starts, bars = spans(result.timestamp, result.timeframe)
+        _write_columns(partial / "times.arrow", {"start": starts, "bars": bars})
+        for name in _RECORDS:
+            records: Records = getattr(result, name)
+            columns = {field: np.ascontiguousarray(records[field]) for field in records.dtype.names or ()}
+            _write_columns(partial / f"{name}.arrow", columns)
+        (partial / "result.json").write_bytes(msgspec.json.encode(stored))
+        for path in partial.iterdir():
+            sync(path)
+        sync(partial)
+
+    def sweep(self) -> None:
+        """Remove what was left half written by processes that are no more; those that live may be at it still."""
+        self._sweep(".*")
+
+    def _sweep(self, names: str) -> None:
+        for partial in self._root.glob(f"{names}.partial"):
+            if _is_abandoned(partial):
+                shutil.rmtree(partial, ignore_errors=True)
+
+    def has(self, backtest_id: str) -> bool:
+        """Whether a result of that backtest is stored."""
+        return self._folder(backtest_id).is_dir()
+
+    def outcome(self, backtest_id: str) -> Outcome | None:
+        """How the backtest ended whose result is stored; None where there is none, or none that can be read."""
+        try:
+            return msgspec.json.decode((self._folder(backtest_id) / "result.json").read_bytes(), type=_Ended).status
+        except (OSError, msgspec.MsgspecError):
+            return None
+
+    def read(self, backtest_id: str, tables: Sequence[TableName] = ()) -> tuple[BacktestResults, list[bytes]]:
+        """A stored result and the tables asked for, each an Arrow IPC stream in the order that `tables` refers to.
+
+        Raises `NotFound` for a backtest without a result, `ValidationError` for a table that does not exist,
+        `DataError` for a result that cannot be read.
+        """
+        folder = self._folder(backtest_id)
+        if not folder.is_dir():
+            raise NotFound(f"there is no result of backtest {backtest_id!r}", kind="result", name=backtest_id)
+        for table in tables:
+            if table not in _TABLES:
+                raise ValidationError(
+                    f"unknown table {table!r}{did_you_mean(table, _TABLES)} ({', '.join(_TABLES)})",
+                    path="$.tables",
+                    expected=list(_TABLES),
+                    got=table,
+                )
+        try:
+            stored = msgspec.json.decode((folder / "result.json").read_bytes(), type=_Stored)
+            frames = [(str(table), _read_table(folder, table, stored)) for table in tables]
+        except (OSError, msgspec.MsgspecError, pl.exceptions.PolarsError) as error:
+            raise DataError(f"the result of backtest {backtest_id} cannot be read: {error}") from error
+        references, attachments = attach(frames)
+        return (
+            BacktestResults(
+                backtest_id=backtest_id,
+                status=stored.status,
+                config=stored.config,
+                metrics=stored.metrics,
+                tables=references,
+            ),
+            attachments,
+        )
+
+    def _folder(self, backtest_id: str) -> Path:
+        """Raises `NotFound` for what cannot be a backtest's id, so that none names anything outside `root`."""
+        try:
+            return self._root / msgspec.convert(backtest_id, BacktestId)
+        except msgspec.ValidationError:
+            raise NotFound(f"there is no result of backtest {backtest_id[:80]!r}", kind="result") from None
+
+
+def _is_abandoned(partial: Path) -> bool:
+    """Whether its writer has ended. Names without a process are of versions that did not say."""
+    *_, writer = partial.stem.split(".")
+    return not (writer.isdecimal() and partial.stem.count(".") > 1 and psutil.pid_exists(int(writer)))
+
+
+def _read_table(folder: Path, table: TableName, stored: _Stored) -> pl.DataFrame:
+    match table:
+        case "equity":
+            times = pl.read_ipc_stream(folder / "times.arrow")
+            timestamp = open_times_of(times["start"].to_numpy(), times["bars"].to_numpy(), stored.timeframe)
+            equity = pl.read_ipc_stream(folder / "equity.arrow")["equity"].to_numpy()
+            return equity_frame(timestamp, equity, stored.initial_capital)
+        case "orders":
+            return orders_frame(_read_records(folder, "orders", ORDER), stored.symbols)
+        case "positions":
+            return positions_frame(_read_records(folder, "positions", POSITION), stored.symbols)
+        case "trades":
+            closed, still_open = (_read_records(folder, name, TRADE) for name in ("trades", "open_trades"))
+            return trades_frame(closed, still_open, stored.symbols)
+
+
+def _write_columns(path: Path, columns: dict[str, AnyArray]) -> None:
+    pl.DataFrame(columns).write_ipc_stream(path, compression="uncompressed")
+    begin_sync(path)
+
+
+def _read_records(folder: Path, name: str, kind: np.dtype[np.void]) -> Records:
+    table = pl.read_ipc_stream(folder / f"{name}.arrow")
+    records = np.zeros(table.height, dtype=kind)
+    for field in kind.names or ():
+        records[field] = table[field].to_numpy()
+    return records

@@ -1,0 +1,143 @@
+"""Tables: the records of a backtest as polars frames, and frames as Arrow bytes. The column names are the wire's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import IO, cast
+
+import numpy as np
+import polars as pl
+
+from backtestr_engine.data.arrays import Floats, Integers, Records
+from backtestr_engine.simulation.records import ORDER_TYPES, REASONS, SIDES, STATUSES
+from backtestr_protocol.messages import TableRef
+
+TIME = pl.Datetime("us", "UTC")
+
+
+def equity_frame(timestamp: Integers, equity: Floats, initial_capital: float) -> pl.DataFrame:
+    """`timestamp equity drawdown returns`, a row per bar: money at the close, 1 − equity / running peak, and
+    equity / initial capital − 1, exactly as `EquityCurvePoint` streams them."""
+    peak = np.maximum.accumulate(equity)
+    drawdown = np.divide(equity, peak, out=np.ones_like(equity), where=peak > 0)
+    np.subtract(1.0, drawdown, out=drawdown)
+    returns = equity / initial_capital - 1.0
+    return pl.DataFrame({"timestamp": _times(timestamp), "equity": equity, "drawdown": drawdown, "returns": returns})
+
+
+def orders_frame(orders: Records, symbols: Sequence[str]) -> pl.DataFrame:
+    """`order_id timestamp symbol side order_type quantity price status fill_price fill_quantity fee reason`, a row per
+    order; what a rejected one does not have is null."""
+    filled = orders["status"] == STATUSES.index("filled")
+    return pl.DataFrame(
+        {
+            "order_id": _ids(orders, "order_id"),
+            "timestamp": _times(_column(orders, "timestamp")),
+            "symbol": _symbols(orders, symbols),
+            "side": _sides(orders),
+            "order_type": _names(orders["order_type"], ORDER_TYPES),
+            "quantity": _column(orders, "quantity"),
+            "price": _column(orders, "price"),
+            "status": _names(orders["status"], STATUSES),
+            "fill_price": _where(filled, _column(orders, "fill_price")),
+            "fill_quantity": _where(filled, _column(orders, "fill_quantity")),
+            "fee": _column(orders, "fee"),
+            "reason": _names(orders["reason"], (None, *REASONS[1:])),
+        }
+    )
+
+
+def trades_frame(closed: Records, still_open: Records, symbols: Sequence[str]) -> pl.DataFrame:
+    """`position_id symbol entry_time exit_time side quantity entry_price exit_price pnl return fees mae mfe status`, a
+    row per trade. One whose status is open is marked at the last close, without the fee of an exit."""
+    trades = np.concatenate([closed, still_open])
+    status = np.zeros(len(trades), dtype=np.int8)
+    status[len(closed) :] = 1
+    return pl.DataFrame(
+        {
+            "position_id": _ids(trades, "position_id"),
+            "symbol": _symbols(trades, symbols),
+            "entry_time": _times(_column(trades, "entry_time")),
+            "exit_time": _times(_column(trades, "exit_time")),
+            "side": _sides(trades),
+            **{
+                name: _column(trades, name)
+                for name in ("quantity", "entry_price", "exit_price", "pnl", "return", "fees", "mae", "mfe")
+            },
+            "status": _names(status, ("closed", "open")),
+        }
+    )
+
+
+def positions_frame(positions: Records, symbols: Sequence[str]) -> pl.DataFrame:
+    """`position_id timestamp symbol quantity average_price current_price unrealized_pnl realized_pnl`, a row per
+    change of a position."""
+    return pl.DataFrame(
+        {
+            "position_id": _ids(positions, "position_id"),
+            "timestamp": _times(_column(positions, "timestamp")),
+            "symbol": _symbols(positions, symbols),
+            **{name: _column(positions, name) for name in ("quantity", "average_price", "current_price")},
+            "unrealized_pnl": _column(positions, "unrealized"),
+            "realized_pnl": _column(positions, "realized"),
+        }
+    )
+
+
+def arrow_stream(frame: pl.DataFrame) -> bytes:
+    """An Arrow IPC stream, uncompressed inside, with plain strings that every Arrow reader knows."""
+    parts = _Parts()
+    frame.write_ipc_stream(cast(IO[bytes], parts), compression="uncompressed", compat_level=pl.CompatLevel.oldest())
+    return b"".join(parts)
+
+
+class _Parts(list[bytes]):
+    """What is written, piece by piece. BytesIO grows and shrinks by moving it all, into pages that the system has to
+    clear first: three times the cost of the whole rest (measured on 12 MB)."""
+
+    def write(self, part: bytes) -> int:
+        self.append(part)
+        return len(part)
+
+    def flush(self) -> None:
+        pass
+
+
+def attach(frames: Sequence[tuple[str, pl.DataFrame]]) -> tuple[list[TableRef], list[bytes]]:
+    """Tables by name as attachments: what refers to them, and their bytes, in the same order."""
+    references = [
+        TableRef(name=name, frame=index, format="arrow-ipc-stream", rows=frame.height)
+        for index, (name, frame) in enumerate(frames)
+    ]
+    return references, [arrow_stream(frame) for _, frame in frames]
+
+
+def _column(records: Records, name: str) -> np.ndarray:
+    return np.ascontiguousarray(records[name])
+
+
+def _ids(records: Records, name: str) -> pl.Series:
+    """Ids are text, as in the streams."""
+    return pl.Series(_column(records, name)).cast(pl.String)
+
+
+def _times(timestamp: Integers) -> pl.Series:
+    return pl.Series(timestamp).cast(TIME)
+
+
+def _symbols(records: Records, symbols: Sequence[str]) -> pl.Series:
+    if len(symbols) == 1:
+        return pl.Series(list(symbols), dtype=pl.String).new_from_index(0, len(records))
+    return _names(records["symbol"], symbols)
+
+
+def _names(index: np.ndarray, names: Sequence[str | None]) -> pl.Series:
+    return pl.Series(names, dtype=pl.String).gather(pl.Series(index.astype(np.uint32)))
+
+
+def _sides(records: Records) -> pl.Series:
+    return _names(records["side"] < 0, (SIDES[1], SIDES[-1]))
+
+
+def _where(present: np.ndarray, values: Floats) -> pl.Series:
+    return pl.Series(values).set(pl.Series(~present), None)

@@ -1,0 +1,1 @@
+"""Bars and the catalogue that stores them."""

@@ -1,0 +1,315 @@
+"""The catalogue: which series there are, on disk as Parquet and in memory while they are being worked on.
+
+One file per symbol and timeframe, `<root>/<symbol>/<timeframe>.parquet`, replaced as a whole and atomically. What a
+listing needs (symbol, number of bars, first and last open time) stands in the file's own metadata, so listing reads no
+bars. A timeframe that is not stored is resampled from the finest stored one that divides it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import OrderedDict
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+import msgspec
+import polars as pl
+
+from backtestr_protocol.errors import DataError, ValidationError, did_you_mean
+from backtestr_protocol.messages import SeriesInfo, Timeframe
+
+from .atomic_files import replace_file, sync
+from .bars import Bars, bars_from_frame, resample
+from .instants import instant
+from .timeframes import LENGTH_US, divides, next_open_time, open_time, parse_timeframe
+
+SYMBOL_MAX_CHARACTERS = 64
+"""Three bytes of percent escape each still make a file name that every file system takes (255)."""
+
+ROW_GROUP_BARS = 16_384
+"""Bars that are read together: eleven days of minutes. A whole series is read as fast as from larger groups."""
+
+_METADATA_KEY = "backtestr.series"
+_BYTES_PER_BAR = 6 * 8
+# A range shorter than this part of its series is read by itself; for a longer one the whole is read and kept.
+_PART_READ_ALONE = 0.25
+
+
+class _SeriesKey(NamedTuple):
+    """A file as it was when it was read, and what was read of it; a rewritten file has another key."""
+
+    path: Path
+    mtime_ns: int
+    size: int
+    timeframe: Timeframe
+    start_us: int | None = None
+    end_us: int | None = None
+
+
+class _RecentBars:
+    """Series and ranges of them in memory, the least recently used leaving first, at most `capacity_bytes` together."""
+
+    def __init__(self, capacity_bytes: int) -> None:
+        self._capacity_bytes = capacity_bytes
+        self._held_bytes = 0
+        self._series: OrderedDict[_SeriesKey, Bars] = OrderedDict()
+
+    def get(self, key: _SeriesKey) -> Bars | None:
+        bars = self._series.get(key)
+        if bars is not None:
+            self._series.move_to_end(key)
+        return bars
+
+    def put(self, key: _SeriesKey, bars: Bars) -> None:
+        if not self.fits(bars.nbytes):
+            return
+        for stale in [held for held in self._series if held.path == key.path and held[1:3] != key[1:3]]:
+            self._held_bytes -= self._series.pop(stale).nbytes
+        self._series[key] = bars
+        self._held_bytes += bars.nbytes
+        while self._held_bytes > self._capacity_bytes:
+            _, leaving = self._series.popitem(last=False)
+            self._held_bytes -= leaving.nbytes
+
+    def fits(self, nbytes: int) -> bool:
+        return nbytes <= self._capacity_bytes
+
+
+class Catalog:
+    """The series under `root`, with up to `cache_bytes` of them kept in memory between loads."""
+
+    def __init__(self, root: Path, *, cache_bytes: int) -> None:
+        self._root = root
+        self._recent = _RecentBars(cache_bytes)
+
+    def write(self, bars: Bars) -> SeriesInfo:
+        """Store `bars` in place of whatever that symbol and timeframe had. Readers see the old file or the new one.
+
+        Raises `DataError` for no bars, and when they cannot be written (the old file then stays)."""
+        if not len(bars):
+            raise DataError(f"{bars.symbol} {bars.timeframe} has no bars to store")
+        info = SeriesInfo(
+            symbol=bars.symbol,
+            timeframe=bars.timeframe,
+            start_time=int(bars.timestamp[0]) // 1000,
+            end_time=int(bars.timestamp[-1]) // 1000,
+            bars=len(bars),
+        )
+        path = self._path(bars.symbol, bars.timeframe)
+        metadata = {_METADATA_KEY: msgspec.json.encode(info).decode()}
+        frame = bars.to_frame()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replace_file(path) as file:
+                frame.write_parquet(file, compression="lz4", row_group_size=ROW_GROUP_BARS, metadata=metadata)
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise DataError(f"the catalogue's file {_name(path)} cannot be written: {error}", file=str(path)) from error
+        return info
+
+    def series(self) -> list[SeriesInfo]:
+        """Every stored series, sorted by symbol, then from the finest timeframe to the coarsest. A file that cannot be
+        read is left out; `load` says what is wrong with it."""
+        found = []
+        for path in self._root.glob("*/*.parquet"):
+            with contextlib.suppress(DataError):
+                found.append(_read_info(path))
+        return sorted(found, key=lambda info: (info.symbol, LENGTH_US[info.timeframe]))
+
+    def load(self, symbol: str, timeframe: str, start_us: int | None = None, end_us: int | None = None) -> Bars:
+        """The bars that open in [start, end), microseconds UTC; None is unbounded.
+
+        Raises `ValidationError` for a timeframe that does not exist, and `DataError` for a symbol that is not there
+        (naming the near miss), a timeframe that cannot be made from what is stored, a range without bars (saying what
+        range there is) and a file that cannot be read.
+        """
+        wanted = parse_timeframe(timeframe)
+        stored = self.source_of(symbol, wanted)
+        path = self._path(symbol, stored)
+        file = path.stat()
+        key = _SeriesKey(path, file.st_mtime_ns, file.st_size, wanted)
+        whole = self._recent.get(key)
+        if whole is None and not self._is_read_alone(key, start_us, end_us):
+            whole = self._whole(key, symbol, stored)
+        if whole is None:
+            bars = self._range(key._replace(start_us=start_us, end_us=end_us), symbol, stored)
+        else:
+            bars = whole.between(start_us, end_us)
+        if not len(bars):
+            raise self._nothing_between(symbol, wanted, start_us, end_us, path)
+        return bars
+
+    def _is_read_alone(self, key: _SeriesKey, start_us: int | None, end_us: int | None) -> bool:
+        """Whether the range is a small part of a series that is not in memory."""
+        info = _read_info(key.path)
+        if self._recent.get(key._replace(timeframe=info.timeframe)) is not None:
+            return False
+        first, last = info.start_time * 1000, info.end_time * 1000
+        start = first if start_us is None else max(first, start_us)
+        end = last if end_us is None else min(last, end_us)
+        return end - start < _PART_READ_ALONE * (last - first)
+
+    def _range(self, key: _SeriesKey, symbol: str, stored: Timeframe) -> Bars:
+        """The bars of the key's range, from memory or into memory; of the file only the row groups that hold it."""
+        bars = self._recent.get(key)
+        if bars is None:
+            start, end = key.start_us, key.end_us
+            first = None if start is None else open_time(start, key.timeframe)
+            last = None if end is None else next_open_time(end, key.timeframe)
+            bars = resample(_scan(key.path, symbol, stored, first, last), key.timeframe).between(start, end)
+            self._recent.put(key, bars)
+        return bars
+
+    def _whole(self, key: _SeriesKey, symbol: str, stored: Timeframe) -> Bars | None:
+        """The whole series, from memory or into memory; None when it is too large to be kept there."""
+        bars = self._recent.get(key)
+        if bars is None and key.timeframe != stored:
+            finer = self._whole(key._replace(timeframe=stored), symbol, stored)
+            bars = None if finer is None else resample(finer, key.timeframe)
+            if bars is not None:
+                self._recent.put(key, bars)
+        elif bars is None and self._recent.fits(_read_info(key.path).bars * _BYTES_PER_BAR):
+            bars = _scan(key.path, symbol, stored, None, None)
+            self._recent.put(key, bars)
+        return bars
+
+    def stored(self, symbol: str) -> list[Timeframe]:
+        """The stored timeframes of `symbol`, finest first. Raises `DataError`, naming the near miss, without any."""
+        folder = self._folder(symbol)
+        stored = [timeframe for timeframe in LENGTH_US if (folder / f"{timeframe}.parquet").is_file()]
+        if stored:
+            return stored
+        symbols = sorted({info.symbol for info in self.series()})
+        there_is = ", ".join(symbols[:20]) + (", …" if len(symbols) > 20 else "") or "there is none yet"
+        raise DataError(
+            f"unknown symbol {symbol!r}{did_you_mean(symbol, symbols)} ({there_is})",
+            path="$.symbol",
+            symbol=symbol,
+            known=symbols[:20],
+        )
+
+    def delete(self, symbol: str, timeframe: str | None = None) -> list[Timeframe]:
+        """Remove a series, or every series of `symbol`, and name what was removed. A damaged file goes too.
+
+        Raises `ValidationError` for a timeframe that does not exist and `DataError` for what is not stored.
+        """
+        stored = self.stored(symbol)
+        removed = stored if timeframe is None else [parse_timeframe(timeframe)]
+        for one in removed:
+            if one not in stored:
+                raise self._not_stored(symbol, one, stored)
+        for one in removed:
+            self._path(symbol, one).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # another worker writes to it
+            self._folder(symbol).rmdir()
+        sync(self._root)
+        return removed
+
+    def load_stored(self, symbol: str, timeframe: str) -> Bars:
+        """All bars of a series that is stored in just this timeframe. Raises as `load` does."""
+        wanted, stored = parse_timeframe(timeframe), self.stored(symbol)
+        if wanted not in stored:
+            raise self._not_stored(symbol, wanted, stored)
+        return self.load(symbol, wanted)
+
+    def _not_stored(self, symbol: str, timeframe: Timeframe, stored: list[Timeframe]) -> DataError:
+        return DataError(
+            f"{symbol} is not stored in {timeframe} (there are: {', '.join(stored)})",
+            path="$.timeframe",
+            symbol=symbol,
+            timeframe=timeframe,
+            known=stored,
+        )
+
+    def source_of(self, symbol: str, timeframe: str) -> Timeframe:
+        """The timeframe to read for `timeframe`: itself where stored, else the finest stored one that divides it.
+        Raises as `load` does."""
+        wanted, stored = parse_timeframe(timeframe), self.stored(symbol)
+        if wanted in stored:
+            return wanted
+        finer = [timeframe for timeframe in stored if divides(timeframe, wanted)]
+        if not finer:
+            raise DataError(
+                f"no {wanted} bars of {symbol}, and none to make them from (there are: {', '.join(stored)})",
+                path="$.timeframe",
+                symbol=symbol,
+                timeframe=wanted,
+                known=stored,
+            )
+        return finer[0]
+
+    def _nothing_between(
+        self, symbol: str, timeframe: Timeframe, start_us: int | None, end_us: int | None, path: Path
+    ) -> DataError:
+        info = _read_info(path)
+        asked = " ".join(
+            f"{word} {instant(bound)}" for word, bound in (("from", start_us), ("before", end_us)) if bound is not None
+        )
+        return DataError(
+            f"no {timeframe} bars of {symbol} {asked}; there are bars from {instant(info.start_time * 1000)} "
+            f"to {instant(info.end_time * 1000)}",
+            symbol=symbol,
+            timeframe=timeframe,
+            startTime=info.start_time,
+            endTime=info.end_time,
+            bars=info.bars,
+        )
+
+    def _path(self, symbol: str, timeframe: Timeframe) -> Path:
+        return self._folder(symbol) / f"{timeframe}.parquet"
+
+    def _folder(self, symbol: str) -> Path:
+        return self._root / folder_name(check_symbol(symbol))
+
+
+def describe_series(info: SeriesInfo) -> str:
+    """`2,148 bars from 2004-08-19 to 2013-03-01`, for messages."""
+    return f"{info.bars:,} bars from {instant(info.start_time * 1000)} to {instant(info.end_time * 1000)}"
+
+
+def check_symbol(symbol: str) -> str:
+    """`symbol` if it can name a series, else a `ValidationError`: 1 to 64 printable characters, no space around."""
+    if 0 < len(symbol) <= SYMBOL_MAX_CHARACTERS and symbol.isprintable() and symbol == symbol.strip():
+        return symbol
+    raise ValidationError(
+        f"a symbol is 1 to {SYMBOL_MAX_CHARACTERS} printable characters without spaces around them, not {symbol!r}",
+        path="$.symbol",
+        expected=f"1 to {SYMBOL_MAX_CHARACTERS} printable characters",
+        got=symbol,
+    )
+
+
+def folder_name(symbol: str) -> str:
+    """`symbol` as one path component: all but letters, digits, `-` and `_` percent-escaped, dots too."""
+    return quote(symbol, safe="").replace(".", "%2E").replace("~", "%7E")
+
+
+def _read_info(path: Path) -> SeriesInfo:
+    try:
+        return msgspec.json.decode(pl.read_parquet_metadata(path)[_METADATA_KEY], type=SeriesInfo)
+    except (pl.exceptions.PolarsError, OSError, KeyError, msgspec.MsgspecError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _scan(path: Path, symbol: str, stored: Timeframe, start_us: int | None, end_us: int | None) -> Bars:
+    """Read only the row groups that can hold bars of [start, end)."""
+    rows = pl.scan_parquet(path)
+    if start_us is not None:
+        rows = rows.filter(pl.col("timestamp") >= pl.lit(start_us).cast(pl.Datetime("us", "UTC")))
+    if end_us is not None:
+        rows = rows.filter(pl.col("timestamp") < pl.lit(end_us).cast(pl.Datetime("us", "UTC")))
+    try:
+        return bars_from_frame(symbol, stored, rows.collect())
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"the catalogue's file {_name(path)} cannot be read: {error}; import the data again", file=str(path)
+    )
+
+
+def _name(path: Path) -> str:
+    return os.path.join(path.parent.name, path.name)

@@ -1,0 +1,1 @@
+"""Files of bars and ticks, from any known format to checked bars."""

@@ -1,0 +1,1 @@
+"""The algorithms that a worker knows: built in, from files, and registered."""

@@ -1,0 +1,1 @@
+"""The metrics of a backtest, computed from its equity curve and trades."""

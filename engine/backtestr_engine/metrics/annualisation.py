@@ -1,0 +1,42 @@
+"""Annualisation: how figures per bar become figures per year, stated instead of guessed."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import msgspec
+
+from backtestr_engine.data.timeframes import DAY_US, LENGTH_US
+from backtestr_protocol.messages import Timeframe
+
+Calendar = Literal["24/7", "24/5", "252d"]
+
+_DAYS_PER_YEAR: dict[Calendar, float] = {"24/7": 365.0, "24/5": 365.0 * 5 / 7, "252d": 252.0}
+_TRADING_DAY_US: dict[Calendar, float] = {"24/7": DAY_US, "24/5": DAY_US, "252d": DAY_US * 6.5 / 24}
+"""How long trading lasts on such a day: an exchange's is 9:30 to 16:00."""
+
+
+class Annualisation(msgspec.Struct, frozen=True):
+    """How figures per bar become figures per year. `risk_free` is a yearly rate, as a fraction."""
+
+    bars_per_year: float
+    risk_free: float
+
+    @property
+    def risk_free_per_bar(self) -> float:
+        """The rate that compounds to `risk_free` in a year: (1 + risk_free)^(1 / bars_per_year) − 1."""
+        return math.expm1(math.log1p(self.risk_free) / self.bars_per_year)
+
+
+def annualisation(timeframe: Timeframe, calendar: Calendar, risk_free: float) -> Annualisation:
+    """Bars per year: trading days per year (24/7: 365, 24/5: 365 · 5/7, 252d: 252) times bars per trading day (of 24
+    hours, 252d: 6.5 hours). One bar a day for 1d; 365 / 7 bars for 1w under every calendar."""
+    length = LENGTH_US[timeframe]
+    if timeframe == "1w":
+        bars_per_year = 365.0 / 7
+    elif timeframe == "1d":
+        bars_per_year = _DAYS_PER_YEAR[calendar]
+    else:
+        bars_per_year = _DAYS_PER_YEAR[calendar] * _TRADING_DAY_US[calendar] / length
+    return Annualisation(bars_per_year, risk_free)

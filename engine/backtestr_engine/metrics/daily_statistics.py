@@ -1,0 +1,84 @@
+"""Statistics of daily returns, by the rules of backtesting.py 0.6: the convention `statistics: daily_geometric`.
+
+Equity is taken at the last bar of every day (UTC; bars of a week as they are): r are the returns from one to the next,
+g their geometric mean, A the periods a year: 252, or 365 where weekends trade, or 52 for weeks. Five figures follow:
+
+    annual return   (1 + g)^A − 1
+    volatility      √((var(r) + (1 + g)²)^A − (1 + g)^(2A)), var with n − 1 degrees of freedom
+    Sharpe ratio    (annual return − risk-free rate) / volatility
+    Sortino ratio   (annual return − risk-free rate) / (√mean(min(r, 0)²) · √A)
+    Calmar ratio    annual return / maximum drawdown
+"""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+import numpy as np
+
+from backtestr_engine.data.arrays import Floats, Integers
+from backtestr_engine.data.timeframes import DAY_US
+from backtestr_protocol.messages import Timeframe
+
+from .metrics import Metrics
+
+# 1970-01-01 was a Thursday: day 2 was a Saturday.
+_SATURDAY = 2
+_WEEKEND_SHARE = 2 / 7 * 0.6
+"""Weekends trade when more than this share of the bars is on them."""
+
+
+def with_daily_statistics(
+    metrics: Metrics, timestamp: Integers, timeframe: Timeframe, equity: Floats, risk_free: float
+) -> Metrics:
+    """`metrics` with the five figures in place of those per bar; what is undefined is None, with the reason."""
+    returns, periods = _returns(timestamp, timeframe, equity)
+    reason = None
+    if not len(returns):
+        reason = "it needs at least two days"
+    elif returns.min() <= -1.0:
+        reason = "equity fell to zero or below"
+    if reason:
+        return _replaced(metrics, dict.fromkeys(_NAMES, None), dict.fromkeys(_NAMES, reason))
+    growth = math.exp(float(np.log1p(returns).mean()))
+    annual = growth**periods - 1.0
+    figures: dict[str, float | None] = {"annual_return": annual}
+    reasons: dict[str, str] = {}
+    volatility = 0.0
+    if len(returns) > 1:
+        variance = float(returns.var(ddof=1))
+        volatility = math.sqrt(max((variance + growth**2) ** periods - growth ** (2 * periods), 0.0))
+    downside = math.sqrt(float(np.mean(np.minimum(returns, 0.0) ** 2)) * periods)
+    for name, above, below, missing in (
+        ("volatility", volatility, 1.0 if len(returns) > 1 else 0.0, "it needs at least three days"),
+        ("sharpe_ratio", annual - risk_free, volatility, "returns do not vary"),
+        ("sortino_ratio", annual - risk_free, downside, "no day lost"),
+        ("calmar_ratio", annual, metrics.max_drawdown, "there is no drawdown"),
+    ):
+        figures[name] = above / below if below else None
+        if not below:
+            reasons[name] = missing
+    return _replaced(metrics, figures, reasons)
+
+
+_NAMES = ("annual_return", "volatility", "sharpe_ratio", "sortino_ratio", "calmar_ratio")
+
+
+def _replaced(metrics: Metrics, figures: dict[str, float | None], reasons: dict[str, str]) -> Metrics:
+    wire = {name: name.split("_")[0] + "".join(part.capitalize() for part in name.split("_")[1:]) for name in _NAMES}
+    others = {name: why for name, why in metrics.undefined.items() if name not in wire.values()}
+    undefined = others | {wire[name]: why for name, why in reasons.items()}
+    return msgspec.structs.replace(metrics, **figures, undefined=undefined)
+
+
+def _returns(timestamp: Integers, timeframe: Timeframe, equity: Floats) -> tuple[Floats, float]:
+    """Returns from the last bar of a day to that of the next, and how many of these make a year."""
+    if timeframe == "1w":
+        return equity[1:] / equity[:-1] - 1.0, 52.0
+    day = timestamp // DAY_US
+    last = np.flatnonzero(np.append(np.diff(day) != 0, True))
+    at_end = equity[last]
+    weekday = (day - _SATURDAY) % 7
+    weekends = float(np.mean(weekday < 2)) > _WEEKEND_SHARE
+    return at_end[1:] / at_end[:-1] - 1.0, 365.0 if weekends else 252.0

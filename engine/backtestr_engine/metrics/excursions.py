@@ -1,0 +1,119 @@
+"""Drawdowns of the account, and excursions of single trades: how far things went before they ended."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from backtestr_engine.data.arrays import Floats, Integers, Records
+from backtestr_engine.data.bars import Bars
+
+
+class Drawdowns(NamedTuple):
+    """A drawdown lasts from a peak of the equity to the bar that regains it, or to the last bar.
+
+    `deepest` and `mean_depth`: the largest and the mean of their depths 1 − eᵢ / peak, each at its deepest point, the
+    mean NaN without any. `longest_us`, `mean_us`: of their durations. `ulcer`: √mean((1 − eᵢ / peak)²) over all bars.
+    `peak`, `lowest`: the largest and smallest equity.
+    """
+
+    deepest: float
+    mean_depth: float
+    longest_us: int
+    mean_us: float
+    ulcer: float
+    peak: float
+    lowest: float
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def drawdowns(equity: Floats, timestamp: Integers) -> Drawdowns:
+    """All drawdowns in one pass."""
+    peak = trough = lowest = equity[0]
+    per_peak = 1.0 / peak
+    peak_time = timestamp[0]
+    deepest = depths = squares = 0.0
+    count = longest = total = 0
+    for bar in range(equity.size + 1):
+        ended = bar == equity.size
+        now = peak if ended else equity[bar]
+        if now < peak:
+            trough = min(trough, now)
+            fall = 1.0 - now * per_peak
+            squares += fall * fall
+            continue
+        if trough < peak and peak > 0.0:
+            depth = 1.0 - trough / peak
+            lasted = timestamp[bar - 1 if ended else bar] - peak_time
+            deepest = max(deepest, depth)
+            longest = max(longest, lasted)
+            depths += depth
+            total += lasted
+            count += 1
+        lowest = min(lowest, trough)
+        if not ended:
+            peak = trough = now
+            per_peak = 1.0 / peak
+            peak_time = timestamp[bar]
+    return Drawdowns(
+        deepest, depths / count, longest, total / max(count, 1), math.sqrt(squares / equity.size), peak, lowest
+    )
+
+
+def fill_in_excursions(
+    trades: Records, series: Sequence[Bars], *, fills_at_close: bool, still_open: bool = False
+) -> None:
+    """Set `mae` and `mfe` of trades in the symbols of `series`. Of those `still_open`, the last bar counts as well."""
+    for symbol, bars in enumerate(series):
+        rows = np.flatnonzero(trades["symbol"] == symbol) if len(series) > 1 else slice(None)
+        columns = ("entry_time", "exit_time", "entry_price", "exit_price", "side")
+        entered, left, entry_price, exit_price, side = (np.ascontiguousarray(trades[name][rows]) for name in columns)
+        if still_open:
+            left = left + 1
+        found = excursions(
+            bars.timestamp, bars.high, bars.low, entered, left, entry_price, exit_price, side, fills_at_close
+        )
+        trades["mae"][rows], trades["mfe"][rows] = found
+
+
+@njit(cache=True, nogil=True)
+def excursions(
+    timestamp: Integers,
+    high: Floats,
+    low: Floats,
+    entry_time: Integers,
+    exit_time: Integers,
+    entry_price: Floats,
+    exit_price: Floats,
+    side: Integers,
+    fills_at_close: bool,
+) -> tuple[Floats, Floats]:
+    """How far each trade was against its holder at worst, and with him at best, as fractions of its entry price.
+
+    Both count from zero up. Prices met are the entry's, the exit's, and the highs and lows of the bars between; the bar
+    of the entry is one of them with fills at the open. That of the exit never is: a stop ends a trade within its bar,
+    and what else the bar reached was after it for all that is known. `side` is 1 for long and −1 for short. A trade of
+    several entries counts from the first, and from their average price.
+    """
+    adverse, favourable = np.zeros(entry_time.size), np.zeros(entry_time.size)
+    entry_bar = 0
+    for trade in range(entry_time.size):
+        if timestamp[entry_bar] > entry_time[trade]:
+            entry_bar = np.searchsorted(timestamp, entry_time[trade])
+        while timestamp[entry_bar] < entry_time[trade]:
+            entry_bar += 1
+        highest = max(entry_price[trade], exit_price[trade])
+        lowest = min(entry_price[trade], exit_price[trade])
+        bar = entry_bar + (1 if fills_at_close else 0)
+        while bar < timestamp.size and timestamp[bar] < exit_time[trade]:
+            highest = max(highest, high[bar])
+            lowest = min(lowest, low[bar])
+            bar += 1
+        entry_bar = min(bar, timestamp.size - 1)  # where the next one is looked for
+        up, down = highest / entry_price[trade] - 1.0, 1.0 - lowest / entry_price[trade]
+        adverse[trade], favourable[trade] = (down, up) if side[trade] > 0 else (up, down)
+    return adverse, favourable

@@ -1,0 +1,189 @@
+"""Returns per bar, summed up: their moments, their tails, and how they go with the market's.
+
+With e₀ the initial capital and e₁ … eₙ the equity at the close of every bar, rᵢ = eᵢ / eᵢ₋₁ − 1. The market's return
+mᵢ = cᵢ / cᵢ₋₁ − 1 is that of the closes; the first bar has none. Nothing the size of the bars is kept: one pass for all
+sums, which the compiler may add up in any order (to the last bits, the same on one machine), and one for the tails.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from backtestr_engine.data.arrays import Floats, Integers
+
+TAIL = 0.05
+"""The share of the returns that is a tail, for value at risk and tail ratio."""
+
+_SAMPLE = 4096
+_SAMPLED_TAIL = 0.08
+"""A sample's 8 % quantile lies above the 5 % quantile of the whole by nine standard errors of a sample of 4,096. Where
+the returns are not as mixed as that assumes, the tail is looked for among all of them."""
+
+
+class Moments(NamedTuple):
+    """Of r: `mean`, `deviation` (n − 1 degrees of freedom), `skew` m₃ / m₂^1.5 and excess `kurtosis` m₄ / m₂² − 3 of
+    the central moments mₖ (each 1/n); NaN or infinite where the moments do not allow one.
+
+    Of r − f, f the risk-free rate per bar: `downside` √mean(min(r − f, 0)²), `gains` and `losses` Σ max(±(r − f), 0).
+    `beta` is cov(r, m) / var(m), `market_mean` the mean of m, `paired_mean` that of r, over all bars but the first.
+    `mean_equity` is the mean of e.
+    """
+
+    mean: float
+    deviation: float
+    skew: float
+    kurtosis: float
+    downside: float
+    gains: float
+    losses: float
+    beta: float
+    market_mean: float
+    market_deviation: float
+    paired_mean: float
+    mean_equity: float
+
+
+class Tails(NamedTuple):
+    """`low` and `high`: the 5 % and 95 % quantiles of r, interpolated linearly; `low_mean`: the mean of the
+    ⌊0.05 · (n − 1)⌋ + 1 lowest."""
+
+    low: float
+    high: float
+    low_mean: float
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
+def moments(equity: Floats, close: Floats, initial_capital: float, risk_free: float) -> Moments:
+    """Every sum over returns in one pass; `equity` all above zero.
+
+    Powers are summed of r − g, g the rate that the run compounds at: it is next to the mean, so nothing cancels.
+    """
+    bars = equity.size
+    shift = _compound_rate(equity[-1] / initial_capital, bars)
+    market_shift = _compound_rate(close[-1] / close[0], bars)
+    first = equity[0] / initial_capital - 1.0
+    x = first - shift
+    s1, s2, s3, s4 = x, x * x, x * x * x, x * x * x * x
+    excess = first - risk_free
+    gains = excess if excess > 0.0 else 0.0
+    loss = -excess if excess < 0.0 else 0.0
+    losses, squares_below = loss, loss * loss
+    total_equity = equity[0]
+    y1 = y2 = xy = 0.0
+    for bar in range(1, bars):
+        r = equity[bar] / equity[bar - 1] - 1.0
+        x = r - shift
+        square = x * x
+        s1 += x
+        s2 += square
+        s3 += square * x
+        s4 += square * square
+        excess = r - risk_free
+        gains += excess if excess > 0.0 else 0.0
+        loss = -excess if excess < 0.0 else 0.0
+        losses += loss
+        squares_below += loss * loss
+        y = close[bar] / close[bar - 1] - 1.0 - market_shift
+        y1 += y
+        y2 += y * y
+        xy += x * y
+        total_equity += equity[bar]
+    d, a2, a3, a4 = s1 / bars, s2 / bars, s3 / bars, s4 / bars
+    m2 = max(a2 - d * d, 0.0)
+    m3 = a3 - 3.0 * d * a2 + 2.0 * d * d * d
+    m4 = a4 - 4.0 * d * a3 + 6.0 * d * d * a2 - 3.0 * d * d * d * d
+    pairs = max(bars - 1, 1)
+    paired, market = (s1 - (first - shift)) / pairs, y1 / pairs
+    market_variance = max(y2 / pairs - market * market, 0.0)
+    return Moments(
+        shift + d,
+        math.sqrt(m2 * bars / max(bars - 1, 1)),
+        m3 / m2**1.5,
+        m4 / (m2 * m2) - 3.0,
+        math.sqrt(squares_below / bars),
+        gains,
+        losses,
+        (xy / pairs - paired * market) / market_variance,
+        market_shift + market,
+        math.sqrt(market_variance),
+        shift + paired,
+        total_equity / bars,
+    )
+
+
+@njit(cache=True, nogil=True)
+def _compound_rate(growth: float, bars: int) -> float:
+    return math.expm1(math.log(growth) / bars)
+
+
+def tails(equity: Floats, initial_capital: float) -> Tails:
+    """Both tails, exactly; `equity` all above zero and at least two of them.
+
+    Of many bars only those that a sample says are in a tail are sorted.
+    """
+    bars = len(equity)
+    wanted = int((bars - 1) * TAIL) + 2
+    sampled = min(bars - 1, _SAMPLE)
+    rows = np.arange(sampled) * (bars - 1) // sampled + 1
+    sample = np.sort(equity[rows] / equity[rows - 1] - 1.0)
+    at = int(sampled * _SAMPLED_TAIL)
+    below, above = float(sample[at]), float(sample[-1 - at])
+    low_rows, high_rows = _beyond(equity, initial_capital, below, above)
+    low = _returns_at(equity, initial_capital, low_rows)
+    negated_high = -_returns_at(equity, initial_capital, high_rows)
+    # An account that often does nothing has many returns of zero, which are all alike: as many as matter will do.
+    if below == 0.0 or above == 0.0:
+        still = int(np.count_nonzero(equity[1:] == equity[:-1])) + int(equity[0] == initial_capital)
+        zeros = np.zeros(min(still, wanted))
+        low = np.append(low, zeros) if below == 0.0 else low
+        negated_high = np.append(negated_high, zeros) if above == 0.0 else negated_high
+    if min(np.count_nonzero(low <= below), np.count_nonzero(negated_high <= -above)) < wanted:
+        low = _returns_at(equity, initial_capital, np.arange(bars, dtype=np.int64))
+        negated_high = -low
+    return _tails_of(low, negated_high, bars)
+
+
+def _tails_of(low: Floats, negated_high: Floats, bars: int) -> Tails:
+    """The tails of `bars` returns, of which `low` and `negated_high` hold at least the outermost."""
+    position = (bars - 1) * TAIL
+    index = int(position)
+    ordered_low, ordered_high = (np.partition(values, (index, index + 1)) for values in (low, negated_high))
+    share = position - index
+    low_quantile, high_quantile = (
+        float(ordered[index] + (ordered[index + 1] - ordered[index]) * share) for ordered in (ordered_low, ordered_high)
+    )
+    return Tails(low_quantile, -high_quantile, float(ordered_low[: index + 1].mean()))
+
+
+@njit(cache=True, nogil=True)
+def _beyond(equity: Floats, initial_capital: float, below: float, above: float) -> tuple[Integers, Integers]:
+    """The rows with a return at or below `below` and at or above `above`, and a few that only rounding parts from
+    them: a product is compared, as it costs a fifth of a division. Where a bound is zero, the returns of zero are left
+    out."""
+    low, high = np.empty(equity.size, dtype=np.int64), np.empty(equity.size, dtype=np.int64)
+    lows = highs = 0
+    rounding = 1e-14
+    below_factor = 1.0 + below + rounding if below != 0.0 else 1.0
+    above_factor = 1.0 + above - rounding if above != 0.0 else 1.0
+    before = initial_capital
+    for bar in range(equity.size):
+        now = equity[bar]
+        low[lows] = bar  # without a branch: it stays only where the count moves on
+        lows += now < before * below_factor
+        high[highs] = bar
+        highs += now > before * above_factor
+        before = now
+    return low[:lows].copy(), high[:highs].copy()
+
+
+@njit(cache=True, nogil=True)
+def _returns_at(equity: Floats, initial_capital: float, rows: Integers) -> Floats:
+    returns = np.empty(rows.size, dtype=np.float64)
+    for index in range(rows.size):
+        row = rows[index]
+        returns[index] = equity[row] / (equity[row - 1] if row else initial_capital) - 1.0
+    return returns

@@ -1,0 +1,1 @@
+"""The messages that a backtest publishes: encoding, batches and compression."""

@@ -1,0 +1,156 @@
+"""What a backtest publishes: its events as runs of messages, and what an earlier worker published left out.
+
+Each call returns topics and runs, in order; a `Batcher` makes batches of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from backtestr_engine.backtest.run import Chunk
+from backtestr_engine.data.bars import Bars
+from backtestr_engine.data.panel import Panel
+from backtestr_engine.simulation.records import ORDER_TYPES, REASONS, SIDES, STATUSES
+from backtestr_protocol import topics
+from backtestr_protocol.codec import encoded_payload
+from backtestr_protocol.messages import StreamOptions
+from backtestr_protocol.stream_messages import BacktestProgress
+
+from .column_batches import ColumnRun
+from .payloads import Run
+from .record_encoding import Encoded, Ids, Number, Text, encode_payloads
+
+
+class Publisher:
+    """The streams of one backtest. `published` counts, per topic, what is out already."""
+
+    def __init__(self, backtest_id: str, panel: Panel, streams: StreamOptions, published: Mapping[str, int]) -> None:
+        self._backtest_id = backtest_id
+        self._panel = panel
+        self._streams = streams
+        self._orders_topic = topics.orders(backtest_id)
+        self._positions_topic = topics.positions(backtest_id)
+        self._progress_topic = topics.progress(backtest_id)
+        self._prices_topics = [topics.prices(bars.symbol, bars.timeframe) for bars in panel.series]
+        numbered = (self._orders_topic, self._positions_topic, *self._prices_topics)
+        self._skip = {topic: published.get(topic, 0) for topic in numbered}
+
+    @property
+    def topics(self) -> list[str]:
+        """All that it may publish on."""
+        prices = self._prices_topics if self._streams.prices else []
+        return [*prices, self._orders_topic, self._positions_topic, self._progress_topic]
+
+    def chunk(self, chunk: Chunk, first_bar: int, stop_bar: int) -> list[tuple[str, Run]]:
+        """What happened on rows [first_bar, stop_bar) of the panel."""
+        runs: list[tuple[str, Run]] = []
+        if self._streams.prices:
+            for topic, series in zip(self._prices_topics, self._panel.series, strict=True):
+                bars = self._within(series, first_bar, stop_bar)
+                unpublished = bars[self._published(topic, len(bars)) :]
+                as_wished = price_columns if self._streams.columns else encoded_prices
+                runs.append((topic, as_wished(unpublished, backtestId=self._backtest_id)))
+        if self._streams.orders:
+            orders = self._unpublished(self._orders_topic, chunk.orders)
+            runs.append((self._orders_topic, self._encoded_orders(orders)))
+        if self._streams.positions:
+            positions = self._unpublished(self._positions_topic, chunk.positions)
+            runs.append((self._positions_topic, self._encoded_positions(positions)))
+        return runs
+
+    def progress(self, progress: BacktestProgress) -> tuple[str, Run]:
+        payload = encoded_payload("BacktestProgress", progress)
+        return self._progress_topic, Encoded(payload, np.array([len(payload)]))
+
+    def _within(self, bars: Bars, first_row: int, stop_row: int) -> Bars:
+        times = self._panel.timestamp
+        end = int(times[stop_row]) if stop_row < len(times) else None
+        return bars.between(int(times[first_row]), end) if first_row < stop_row else bars[:0]
+
+    def _symbols(self, records: np.ndarray) -> Text | str:
+        symbols = self._panel.symbols
+        return symbols[0] if len(symbols) == 1 else Text(symbols, records["symbol"])
+
+    def _unpublished(self, topic: str, records: np.ndarray) -> np.ndarray:
+        return records[self._published(topic, len(records)) :]
+
+    def _published(self, topic: str, count: int) -> int:
+        """How many of the next `count` messages of a topic are out already."""
+        skipped = min(self._skip[topic], count)
+        self._skip[topic] -= skipped
+        return skipped
+
+    def _encoded_orders(self, orders: np.ndarray) -> Encoded:
+        filled = orders["status"] == STATUSES.index("filled")
+        return encode_payloads(
+            "OrderUpdate",
+            {
+                "backtestId": self._backtest_id,
+                "symbol": self._symbols(orders),
+                "side": Text((SIDES[1], SIDES[-1]), orders["side"] < 0),
+                "quantity": Number(orders["quantity"]),
+                "price": Number(orders["price"]),
+                "orderType": Text(ORDER_TYPES, orders["order_type"]),
+                "status": Text(STATUSES, orders["status"]),
+                "timestamp": Number(orders["timestamp"] // 1000),
+                "fillPrice": Number(orders["fill_price"], filled),
+                "fillQuantity": Number(orders["fill_quantity"], filled),
+                "reason": Text(REASONS, orders["reason"], orders["reason"] > 0),
+            },
+            len(orders),
+            Ids("orderId", orders["order_id"]),
+        )
+
+    def _encoded_positions(self, positions: np.ndarray) -> Encoded:
+        return encode_payloads(
+            "PositionUpdate",
+            {
+                "backtestId": self._backtest_id,
+                "symbol": self._symbols(positions),
+                "quantity": Number(positions["quantity"]),
+                "averagePrice": Number(positions["average_price"]),
+                "currentPrice": Number(positions["current_price"]),
+                "unrealizedPnL": Number(positions["unrealized"]),
+                "realizedPnL": Number(positions["realized"]),
+                "timestamp": Number(positions["timestamp"] // 1000),
+            },
+            len(positions),
+            Ids("positionId", positions["position_id"]),
+        )
+
+
+def encoded_prices(bars: Bars, **source: str) -> Encoded:
+    """A PriceUpdate for each bar. A bar has no quotes: bid, ask and last are its close. `source` says who publishes
+    them, under its name on the wire."""
+    return encode_payloads(
+        "PriceUpdate",
+        {
+            "symbol": bars.symbol,
+            "timestamp": Number(bars.timestamp // 1000),
+            "bid": Number(bars.close),
+            "ask": Number(bars.close),
+            "last": Number(bars.close),
+            "volume": Number(bars.volume),
+            "timeframe": bars.timeframe,
+            **source,
+        },
+        len(bars),
+    )
+
+
+def price_columns(bars: Bars, **source: str) -> ColumnRun:
+    """The same as columns."""
+    return ColumnRun(
+        "PriceUpdate",
+        {"symbol": bars.symbol, "timeframe": bars.timeframe, **source},
+        {
+            "timestamp": bars.timestamp // 1000,
+            "bid": bars.close,
+            "ask": bars.close,
+            "last": bars.close,
+            "volume": bars.volume,
+        },
+        len(bars),
+    )

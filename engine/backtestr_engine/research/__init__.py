@@ -1,0 +1,1 @@
+"""Methods that judge a result from many backtests: walk-forward and Monte Carlo."""

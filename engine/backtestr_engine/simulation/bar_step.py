@@ -1,0 +1,279 @@
+"""A bar's turn: what one symbol's bar brings, in three moments, for the loops of `walk.py` and `portfolio.py`.
+
+    at_open     what the signal of the bar before asks for (`fill_at` next_open)
+    within      protective exits; the order that waits
+    at_close    an entry that begins to wait; what the bar's own signal asks for (`fill_at` close); the end of the data
+
+What signals ask for is a market order, decided on the close of a bar, and filled at that close or at the next open; or,
+for an entry, one that waits for its price (`pending.py`). A market order is emitted once, with its final status; so are
+protective exits, which become orders when they are hit. A reversal is one order that closes one position and opens
+another, or two by convention. An exit is never refused for lack of cash unless `short_of_cash` is "cut". A target is a
+market order for what is missing to it.
+
+`bar` counts in the arrays, of which the symbol has the bars from `first` on up to and including `last`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from backtestr_engine.algorithms.signals import EXIT, SHORT_EXIT, TARGET
+from backtestr_engine.data.arrays import Bytes, Floats, Integers
+
+from .account import IGNORE, REVERSE
+from .costs import FIRST_PART, MINIMUM_QUANTITY, listed_fee, slipped
+from .execution import IMMATERIAL, Log, close_position, emit_order, open_position, shortfall
+from .numba_kernel import inlined_kernel, kernel
+from .pending_orders import cancel, expire, pending_price, place, reached, withdraw
+from .protective_exits import guard, protect, risked_at, set_levels, unguard
+from .records import BUY, END_OF_DATA, MARKET, NO_NEXT_BAR, NO_REASON, OPEN_AT_END, SELL, STOP
+
+
+class Prices(NamedTuple):
+    """The columns of the bars."""
+
+    timestamp: Integers
+    open: Floats
+    high: Floats
+    low: Floats
+    close: Floats
+
+
+class Wishes(NamedTuple):
+    """What the algorithm wants, bar by bar: `signals.Signals` as the kernel reads it.
+
+    `levels`: rows stop loss, take profit, trailing stop (fractions, 0 is none), limit and stop price (NaN is none),
+    with a value per bar, or one for all. `targets`: fractions of equity where the flags say TARGET; empty without any.
+    """
+
+    flags: Bytes
+    levels: Floats
+    targets: Floats
+
+
+@inlined_kernel
+def at_open(bar: int, first: int, prices: Prices, wishes: Wishes, rule: Any, state: Any, log: Log) -> None:
+    """Fill at the open what the bar before asks for."""
+    if rule.fill_at_close or bar == first or wishes.flags[bar - 1] == 0:
+        return
+    opened = state.positions_opened
+    _obey(bar - 1, prices.open[bar], prices.timestamp[bar], wishes, rule, state, log)
+    if state.positions_opened != opened:
+        guard(bar - 1, bar, True, prices.close, wishes.levels, rule, state)
+
+
+@inlined_kernel
+def within(bar: int, prices: Prices, wishes: Wishes, rule: Any, state: Any, log: Log) -> bool:
+    """Protect the position, then see whether the waiting order is reached. Says whether a protective exit was hit
+    before that."""
+    if not state.guarded and state.pending_side == 0:
+        return False  # before any price is read: each may be a wait for memory
+    open, high, low, time = prices.open[bar], prices.high[bar], prices.low[bar], prices.timestamp[bar]
+    stopped = False
+    if state.guarded:
+        stopped = protect(bar, open, high, low, time, rule, state, log)
+    if state.pending_side != 0:
+        opened = state.positions_opened
+        signal_bar = state.pending_bar
+        risked = risked_at(signal_bar, wishes.levels)
+        market = _await(bar, open, high, low, risked, time, rule, state, log)
+        if state.positions_opened != opened:
+            guard(signal_bar, bar, market == open, prices.close, wishes.levels, rule, state)
+            if state.guarded:
+                protect(bar, open, high, low, time, rule, state, log)
+    return stopped
+
+
+@inlined_kernel
+def at_close(
+    bar: int, last: int, stopped: bool, prices: Prices, wishes: Wishes, rule: Any, state: Any, log: Log
+) -> None:
+    """Take up the bar's own signal, and end what the data end. `stopped`: `within` saw a protective exit."""
+    flags, close, time = wishes.flags[bar], prices.close[bar], prices.timestamp[bar]
+    skipped = stopped and rule.fill_at_close and rule.skip_after_stop
+    if flags != 0 and not skipped:
+        if rule.order_type != MARKET:
+            if state.pending_side != 0:
+                withdraw(flags, time, rule, state, log)
+            _, opens = decide(flags, rule, state.quantity)
+            if opens != 0:
+                place(opens, bar, close, risked_at(bar, wishes.levels), wishes.levels, time, rule, state, log)
+        if rule.fill_at_close:
+            opened = state.positions_opened
+            _obey(bar, close, time, wishes, rule, state, log)
+            if state.positions_opened != opened:
+                guard(bar, bar, False, prices.close, wishes.levels, rule, state)
+    if bar == last:
+        if rule.close_at_end and state.quantity != 0.0:
+            _leave(prices.open[bar] if rule.end_at_open else close, time, END_OF_DATA, rule, state, log)
+        if state.pending_side != 0:
+            cancel(OPEN_AT_END, time, rule, state, log)
+        if flags != 0 and not rule.fill_at_close:
+            _refuse(bar, close, time, wishes, rule, state, log)
+
+
+@kernel
+def decide(flags: int, rule: Any, quantity: float) -> tuple[bool, int]:
+    """What the signals of a bar ask of a position: whether to close it, and the side to open (0: none).
+
+    Long and short entry at once contradict each other and ask for nothing; an exit outweighs an entry of its own side.
+    """
+    long_entry = (flags & rule.entry_flags) != 0 and (flags & EXIT) == 0
+    short_entry = (flags & rule.short_entry_flags) != 0 and (flags & SHORT_EXIT) == 0
+    if long_entry and short_entry:
+        long_entry = short_entry = False
+    if quantity == 0.0:
+        return False, BUY if long_entry else (SELL if short_entry else 0)
+    is_long = quantity > 0.0
+    opposite = short_entry if is_long else long_entry
+    if opposite and rule.on_opposite != IGNORE:
+        opened = SELL if is_long else BUY
+        return True, opened if rule.on_opposite == REVERSE else 0
+    return (flags & (EXIT if is_long else SHORT_EXIT)) != 0, 0
+
+
+@kernel
+def towards(target: float, market: float, rule: Any, state: Any) -> tuple[float, int, float]:
+    """What brings the position to `target`, a signed fraction of equity: the units to close, the side to open (0: none)
+    and how many units of that. An account without equity holds nothing."""
+    if rule.entry_flags == 0:
+        target = min(target, 0.0)
+    if rule.short_entry_flags == 0:
+        target = max(target, 0.0)
+    held, equity = state.quantity, max(state.equity, 0.0)
+    wanted = target * equity / market
+    if rule.whole_units:
+        wanted = np.trunc(wanted)
+    change = wanted - held
+    if abs(change) < MINIMUM_QUANTITY or abs(change) * market < IMMATERIAL * equity:
+        return 0.0, 0, np.nan
+    side = BUY if change > 0.0 else SELL
+    if held * change >= 0.0:
+        return 0.0, side, abs(change)
+    if wanted == 0.0:
+        return abs(held), 0, np.nan
+    if held * wanted > 0.0:
+        return abs(change), 0, np.nan
+    return abs(held), side, abs(wanted)
+
+
+@inlined_kernel
+def _obey(bar: int, market: float, time: int, wishes: Wishes, rule: Any, state: Any, log: Log) -> None:
+    """Do what the signals of `bar` ask at the price of the market, except entries that wait for their own."""
+    flags = wishes.flags[bar]
+    if flags & TARGET != 0:
+        closing, opens, named = towards(wishes.targets[bar], market, rule, state)
+    else:
+        closes, opens = decide(flags, rule, state.quantity)
+        closing, named = abs(state.quantity) if closes else 0.0, np.nan
+        if opens != 0 and rule.order_type != MARKET:
+            return
+    if closing > 0.0 or opens != 0:
+        risked = risked_at(bar, wishes.levels)
+        _exchange(closing, opens, named, MARKET, market, market, True, 0, risked, time, rule, state, log)
+
+
+@kernel
+def _exchange(
+    closing: float,
+    opens: int,
+    named: float,
+    order_type: int,
+    order_price: float,
+    market: float,
+    slips: bool,
+    order_id: int,
+    risked: float,
+    time: int,
+    rule: Any,
+    state: Any,
+    log: Log,
+) -> None:
+    """Close `closing` units of the position, open on side `opens` (0: none; `named` as for `size_of`), or both, and
+    emit the order that did it."""
+    side = opens
+    if closing > 0.0:
+        side = SELL if state.quantity > 0.0 else BUY
+    asked = closed = fee = 0.0
+    reason = NO_REASON
+    listed = FIRST_PART
+    if closing > 0.0:
+        price = slipped(side, market, rule) if slips and rule.slip_exits else market
+        asked = closing
+        closed, fee = close_position(asked, price, market, time, rule, state, log)
+        if closed < asked:
+            reason = shortfall(side, closed)
+        if state.quantity == 0.0:
+            unguard(state)
+        elif state.guarded:
+            set_levels(rule, state)
+        ends = opens == 0 or closed < asked
+        if ends or rule.two_orders:
+            own = order_id if ends else 0
+            emit_order(side, order_type, asked, order_price, market, price, closed, fee, reason, own, time, state, log)
+            if ends:
+                return
+            asked = closed = fee = 0.0
+        else:
+            listed = listed_fee(closed, price, rule)
+    price = slipped(side, market, rule) if slips else market
+    wanted, opened, opening_fee, reason = open_position(
+        opens, price, market, listed, risked, named, time, rule, state, log
+    )
+    if state.guarded:
+        set_levels(rule, state)
+    if opened == 0.0 and closed > 0.0:
+        emit_order(side, order_type, asked, order_price, market, price, closed, fee, NO_REASON, 0, time, state, log)
+        asked = closed = fee = 0.0
+    asked += wanted
+    filled, fee = closed + opened, fee + opening_fee
+    emit_order(side, order_type, asked, order_price, market, price, filled, fee, reason, order_id, time, state, log)
+
+
+@kernel
+def _await(
+    bar: int, opened: float, high: float, low: float, risked: float, time: int, rule: Any, state: Any, log: Log
+) -> float:
+    """Fill the pending order if `bar` reaches its price, or let it expire: the market's price of the fill, or NaN."""
+    market = reached(opened, high, low, rule, state)
+    if np.isnan(market):
+        expire(bar, time, rule, state, log)
+        return market
+    side, price = state.pending_side, pending_price(rule, state)
+    state.pending_side = 0
+    closing = abs(state.quantity) if state.quantity * side < 0.0 else 0.0
+    own, slips = state.pending_id, rule.order_type == STOP
+    _exchange(closing, side, np.nan, rule.order_type, price, market, slips, own, risked, time, rule, state, log)
+    return market
+
+
+@kernel
+def _leave(market: float, time: int, reason: int, rule: Any, state: Any, log: Log) -> None:
+    """Close the position by a market order, for that reason."""
+    side = SELL if state.quantity > 0.0 else BUY
+    asked = abs(state.quantity)
+    price = slipped(side, market, rule) if rule.slip_exits else market
+    filled, fee = close_position(asked, price, market, time, rule, state, log)
+    if filled < asked:
+        reason = shortfall(side, filled)
+    unguard(state)
+    emit_order(side, MARKET, asked, market, market, price, filled, fee, reason, 0, time, state, log)
+
+
+@kernel
+def _refuse(bar: int, price: float, time: int, wishes: Wishes, rule: Any, state: Any, log: Log) -> None:
+    """Reject what the signals of the last bar ask for: there is no next open."""
+    flags = wishes.flags[bar]
+    asked = abs(state.quantity)
+    if flags & TARGET != 0:
+        closing, opens, named = towards(wishes.targets[bar], price, rule, state)
+        closes, asked = closing > 0.0, closing + (named if opens != 0 else 0.0)
+    else:
+        closes, opens = decide(flags, rule, state.quantity)
+    side = opens
+    if closes:
+        side = SELL if state.quantity > 0.0 else BUY
+    if side != 0 and (opens == 0 or rule.order_type == MARKET):
+        emit_order(side, MARKET, asked, price, price, np.nan, 0.0, 0.0, NO_NEXT_BAR, 0, time, state, log)

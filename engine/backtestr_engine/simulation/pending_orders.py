@@ -1,0 +1,146 @@
+"""Pending orders: limit, stop and stop-limit entries from their placing to their end, for the kernel of `walk.py`.
+
+An entry signal places an order at the close of its bar; from the next bar on it waits for its price. There is at most
+one: a new entry replaces it, on either side, and an exit of its side cancels it. It ends filled, rejected (when its
+price came and cash or size did not do) or cancelled. Every change is a record with the same id.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from backtestr_engine.algorithms.signals import EXIT, SHORT_EXIT
+from backtestr_engine.data.arrays import Floats
+
+from .costs import FIRST_PART, size_of
+from .execution import Log
+from .numba_kernel import kernel
+from .records import (
+    BUY,
+    CANCELLED,
+    EXPIRED,
+    LIMIT,
+    NO_PRICE,
+    NO_REASON,
+    PENDING,
+    REJECTED,
+    REPLACED,
+    SELL,
+    STOP,
+    WITHDRAWN,
+)
+
+
+@kernel
+def _emit(status: int, reason: int, time: int, rule: Any, state: Any, log: Log) -> None:
+    order = log.orders[log.counts[0]]
+    order.order_id = state.pending_id
+    order.timestamp = time
+    order.quantity = state.pending_quantity
+    order.price = pending_price(rule, state)
+    order.fill_price = np.nan
+    order.fill_quantity = 0.0
+    order.fee = 0.0
+    order.symbol = state.symbol
+    order.side = state.pending_side
+    order.order_type = rule.order_type
+    order.status = status
+    order.reason = reason
+    log.counts[0] += 1
+
+
+@kernel
+def pending_price(rule: Any, state: Any) -> float:
+    """The price that the order bears: its limit, or the stop of a stop and a stop-limit order."""
+    price: float = state.pending_limit if rule.order_type == LIMIT else state.pending_stop
+    return price
+
+
+@kernel
+def cancel(reason: int, time: int, rule: Any, state: Any, log: Log) -> None:
+    """End the pending order unfilled."""
+    _emit(CANCELLED, reason, time, rule, state, log)
+    state.pending_side = 0
+
+
+@kernel
+def withdraw(flags: int, time: int, rule: Any, state: Any, log: Log) -> None:
+    """Cancel the pending order when the signals ask for an exit of its side."""
+    if flags & (EXIT if state.pending_side == BUY else SHORT_EXIT) != 0:
+        cancel(WITHDRAWN, time, rule, state, log)
+
+
+@kernel
+def place(
+    side: int, bar: int, close: float, risked: float, levels: Floats, time: int, rule: Any, state: Any, log: Log
+) -> None:
+    """Place an order for an entry on `bar`, in place of the one that is pending."""
+    if state.pending_side != 0:
+        cancel(REPLACED, time, rule, state, log)
+    column = min(bar, levels.shape[1] - 1)
+    state.orders += 1
+    state.pending_id = state.orders
+    state.pending_side = side
+    state.pending_bar = bar
+    state.pending_triggered = False
+    state.pending_limit, state.pending_stop = levels[3, column], levels[4, column]
+    limit_missing = rule.order_type != STOP and np.isnan(state.pending_limit)
+    stop_missing = rule.order_type != LIMIT and np.isnan(state.pending_stop)
+    if limit_missing or stop_missing:
+        state.pending_quantity = 0.0
+        _emit(REJECTED, NO_PRICE, time, rule, state, log)
+        state.pending_side = 0
+        return
+    price = pending_price(rule, state)
+    # As if what is held of this symbol were sold first.
+    free = state.cash + state.quantity * close
+    worth = free + state.elsewhere
+    if side == SELL or rule.short_collateral:
+        free -= state.locked
+    if rule.share_of_cash:
+        worth = free
+    state.pending_quantity, _, _ = size_of(side, price, price, free, worth, FIRST_PART, risked, np.nan, rule)
+    _emit(PENDING, NO_REASON, time, rule, state, log)
+
+
+@kernel
+def reached(opened: float, high: float, low: float, rule: Any, state: Any) -> float:
+    """The market's price at which the pending order is filled on a bar; NaN when it is not.
+
+    A stop-limit order that is triggered beyond its limit waits for it from the next bar on.
+    """
+    buys = state.pending_side == BUY
+    if rule.order_type != LIMIT and not state.pending_triggered:
+        stop = state.pending_stop
+        if (high < stop) if buys else (low > stop):
+            return np.nan
+        market: float = max(opened, stop) if buys else min(opened, stop)
+        if rule.order_type == STOP:
+            return market
+        state.pending_triggered = True
+        return market if (market <= state.pending_limit) == buys or market == state.pending_limit else np.nan
+    limit = state.pending_limit
+    if (low > limit) if buys else (high < limit):
+        return np.nan
+    best: float = min(opened, limit) if buys else max(opened, limit)
+    return best
+
+
+@kernel
+def awaited(rule: Any, state: Any) -> tuple[float, float]:
+    """The prices that wake the pending order: a low at or below the first, a high at or above the second."""
+    buys = state.pending_side == BUY
+    if rule.order_type == LIMIT or state.pending_triggered:
+        price, from_above = state.pending_limit, buys
+    else:
+        price, from_above = state.pending_stop, not buys
+    return (price, np.inf) if from_above else (-np.inf, price)
+
+
+@kernel
+def expire(bar: int, time: int, rule: Any, state: Any, log: Log) -> None:
+    """Cancel the pending order after the last bar that it is valid for."""
+    if rule.valid_bars > 0 and bar - state.pending_bar >= rule.valid_bars:
+        cancel(EXPIRED, time, rule, state, log)

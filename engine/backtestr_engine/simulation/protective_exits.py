@@ -1,0 +1,150 @@
+"""Protective exits: stop loss, take profit, trailing stop and liquidation, for the kernel of `walk.py`.
+
+While a position is open the account holds two prices, its floor and its ceiling: a bar whose low reaches the one or
+whose high reaches the other ends it. For a long position the floor is the nearest of stop loss, trailing stop and
+liquidation, the ceiling the take profit; for a short one the other way round. Within a bar the stop is looked at before
+the profit, and only then does the trailing reference move: of what happened in between, the worse is assumed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from backtestr_engine.data.arrays import Floats
+
+from .account import ENTRY_CLOSE, FILL_PRICE
+from .costs import slipped
+from .execution import Log, close_position, emit_order, shortfall
+from .numba_kernel import kernel
+from .records import (
+    BUY,
+    LIMIT,
+    LIQUIDATED,
+    MARKET,
+    SELL,
+    STOP,
+    STOP_LOSS,
+    TAKE_PROFIT,
+    TRAILING_STOP,
+)
+
+_NO_PRICE = 1e-9
+"""A liquidation price below it is what rounding leaves of none."""
+
+
+@kernel
+def risked_at(bar: int, levels: Floats) -> float:
+    """The fraction that a position may lose by the stops that the signal of `bar` gives it; 0 is no bound."""
+    column = min(bar, levels.shape[1] - 1)
+    stop_loss, trailing_stop = levels[0, column], levels[2, column]
+    risked: float = stop_loss if stop_loss > 0.0 else trailing_stop
+    return risked
+
+
+@kernel
+def guard(signal_bar: int, bar: int, at_open: bool, close: Floats, levels: Floats, rule: Any, state: Any) -> None:
+    """Protect the position that was just opened on `bar`, at its open or later, for a signal on `signal_bar`."""
+    column = min(signal_bar, levels.shape[1] - 1)
+    state.stop_loss, state.take_profit, state.trailing_stop = levels[0, column], levels[1, column], levels[2, column]
+    if rule.stop_base == FILL_PRICE:
+        state.stop_base = state.average_price
+    elif rule.stop_base == ENTRY_CLOSE:
+        state.stop_base = close[bar]
+    else:
+        state.stop_base = close[signal_bar]
+    if rule.leverage == 1.0 and state.stop_loss <= 0.0 and state.take_profit <= 0.0 and state.trailing_stop <= 0.0:
+        return
+    state.guarded = True
+    state.liquidates_from = bar if at_open else bar + 1
+    state.trailing_reference = state.stop_base
+    state.guarded_from = bar if at_open and rule.same_bar else bar + 1
+    state.trails_from = bar if at_open and rule.stop_base != ENTRY_CLOSE else bar + 1
+    set_levels(rule, state)
+
+
+@kernel
+def unguard(state: Any) -> None:
+    """Take all protection away."""
+    state.stop_loss = state.take_profit = state.trailing_stop = 0.0
+    state.guarded = False
+
+
+@kernel
+def set_levels(rule: Any, state: Any) -> None:
+    """Put floor and ceiling where the protection of the open position has them.
+
+    Liquidation is at the price p where cash + quantity · p = maintenance margin · |quantity · p|, on leverage only.
+    """
+    side = 1.0 if state.quantity > 0.0 else -1.0
+    against, beyond = -side * np.inf, side * np.inf
+    state.stop_reason = STOP_LOSS
+    if state.stop_loss > 0.0:
+        against = state.stop_base * (1.0 - side * state.stop_loss)
+    if state.trailing_stop > 0.0:
+        trailing = state.trailing_reference * (1.0 - side * state.trailing_stop)
+        if side * trailing > side * against:
+            against = trailing
+            state.stop_reason = TRAILING_STOP
+    state.liquidation = 0.0
+    if rule.leverage != 1.0:
+        state.liquidation = -state.cash / (state.quantity * (1.0 - side * rule.maintenance_margin))
+        if state.liquidation < _NO_PRICE:
+            state.liquidation = 0.0
+        if state.liquidation > 0.0 and side * state.liquidation > side * against:
+            against = state.liquidation
+            state.stop_reason = LIQUIDATED
+    if state.take_profit > 0.0:
+        beyond = state.stop_base * (1.0 + side * state.take_profit)
+    state.floor, state.ceiling = (against, beyond) if side > 0.0 else (beyond, against)
+
+
+@kernel
+def protect(bar: int, opened: float, high: float, low: float, time: int, rule: Any, state: Any, log: Log) -> bool:
+    """End the open position if `bar` reaches one of its levels, and let the trailing stop follow. Says whether one was
+    reached.
+
+    A level that the open is beyond is filled at the open. What cash does not let an exit close stays protected: the
+    next bar tries again.
+    """
+    is_long = state.quantity > 0.0
+    floor, ceiling, reason = state.floor, state.ceiling, state.stop_reason
+    if bar < state.guarded_from:
+        floor, ceiling, reason = -np.inf, np.inf, LIQUIDATED
+        if state.liquidation > 0.0 and bar >= state.liquidates_from:
+            floor, ceiling = (state.liquidation, np.inf) if is_long else (-np.inf, state.liquidation)
+    ended = False
+    if low <= floor or high >= ceiling:
+        if is_long:
+            stopped = low <= floor
+            level = floor if stopped else ceiling
+            market = min(opened, level) if stopped else max(opened, level)
+        else:
+            stopped = high >= ceiling
+            level = ceiling if stopped else floor
+            market = max(opened, level) if stopped else min(opened, level)
+        side = SELL if is_long else BUY
+        order_type = STOP if stopped else LIMIT
+        slips = stopped and rule.slip_stops
+        if not stopped:
+            reason = TAKE_PROFIT
+        elif reason == LIQUIDATED:
+            order_type, level, slips = MARKET, market, rule.slip_exits
+        price = slipped(side, market, rule) if slips else market
+        asked = abs(state.quantity)
+        filled, fee = close_position(asked, price, market, time, rule, state, log)
+        if filled < asked:
+            reason = shortfall(side, filled)
+        emit_order(side, order_type, asked, level, market, price, filled, fee, reason, 0, time, state, log)
+        ended = True
+        if state.quantity == 0.0:
+            unguard(state)
+            return True
+        set_levels(rule, state)
+    if state.trailing_stop > 0.0 and bar >= state.trails_from:
+        best = high if state.quantity > 0.0 else low
+        if (best - state.trailing_reference) * state.quantity > 0.0:
+            state.trailing_reference = best
+            set_levels(rule, state)
+    return ended

@@ -1,0 +1,106 @@
+"""Fills and what comes of them: orders, positions and trades as records, and what their codes mean.
+
+The walk (`walk.py`) writes these records; tables, results and streams read them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from backtestr_engine.data.arrays import Records
+
+BUY, SELL = 1, -1
+SIDES = {BUY: "buy", SELL: "sell"}
+
+MARKET, LIMIT, STOP, STOP_LIMIT = range(4)
+ORDER_TYPES = ("market", "limit", "stop", "stop_limit")
+
+FILLED, REJECTED, PENDING, CANCELLED = range(4)
+STATUSES = ("filled", "rejected", "pending", "cancelled")
+
+NO_REASON, NO_CASH, TOO_SMALL, NO_NEXT_BAR, CUT, END_OF_DATA = range(6)
+STOP_LOSS, TAKE_PROFIT, TRAILING_STOP, NO_STOP, LIQUIDATED = range(6, 11)
+EXPIRED, REPLACED, WITHDRAWN, NO_PRICE, OPEN_AT_END = range(11, 16)
+FEE_TOO_HIGH = 16
+REASONS = (
+    "",
+    "not enough cash",
+    "too small",
+    "no next bar to fill at",
+    "cut to the cash there was",
+    "closed at the end of the data",
+    "stop loss",
+    "take profit",
+    "trailing stop",
+    "no stop loss to size the risk by",
+    "liquidated at the maintenance margin",
+    "not filled within its bars",
+    "replaced by a later order",
+    "withdrawn by an exit",
+    "no price to wait for",
+    "not filled before the data ended",
+    "its fee is more than it brings",
+)
+"""What `reason` of an order indexes. A rejection always has one."""
+
+ORDER = np.dtype(
+    [
+        ("order_id", "i8"),  # 1, 2, 3 …
+        ("timestamp", "i8"),  # open time of the bar it was filled or rejected in, µs UTC
+        ("quantity", "f8"),  # asked for; 0 where a rejection came before there was a size
+        ("price", "f8"),  # market: the open or close it was filled at, before slippage; else the price it waited for
+        ("fill_price", "f8"),  # after slippage; NaN when rejected
+        ("fill_quantity", "f8"),  # 0 when rejected
+        ("fee", "f8"),
+        ("symbol", "i4"),  # index into the symbols of the backtest
+        ("side", "i1"),  # BUY, SELL
+        ("order_type", "i1"),  # index into ORDER_TYPES
+        ("status", "i1"),  # index into STATUSES
+        ("reason", "i1"),  # index into REASONS
+    ],
+    align=True,
+)
+
+
+def final_states(orders: Records) -> Records:
+    """One record per order, its last: what `ORDER` records tell as a life, without the moments before."""
+    if not len(orders) or (int(orders["order_id"][-1]) == len(orders) and not np.any(orders["status"] == PENDING)):
+        return orders
+    last = np.zeros(int(orders["order_id"].max()), dtype=np.int64)
+    last[orders["order_id"] - 1] = np.arange(len(orders))
+    final: Records = orders[last]
+    return final
+
+
+POSITION = np.dtype(
+    [
+        ("position_id", "i8"),  # 1, 2, 3 … over all symbols; a reversal ends one and begins the next
+        ("timestamp", "i8"),  # as the order's, µs UTC
+        ("quantity", "f8"),  # after the change; negative is short, 0 is closed
+        ("average_price", "f8"),  # paid or received, without fees
+        ("current_price", "f8"),  # the market's, as the order's price
+        ("unrealized", "f8"),  # quantity · (current_price − average_price)
+        ("realized", "f8"),  # of this position so far, all its fees paid
+        ("symbol", "i4"),
+    ],
+    align=True,
+)
+
+TRADE = np.dtype(
+    [
+        ("position_id", "i8"),
+        ("entry_time", "i8"),  # µs UTC
+        ("exit_time", "i8"),
+        ("quantity", "f8"),  # always positive
+        ("entry_price", "f8"),  # the average where there were several entries
+        ("exit_price", "f8"),
+        ("fees", "f8"),  # its share of the entry's, and the exit's
+        ("pnl", "f8"),  # after fees
+        ("return", "f8"),  # pnl / (entry_price · quantity)
+        ("mae", "f8"),  # how far it went against and for its holder, fractions of entry_price: not the walk's to say,
+        ("mfe", "f8"),  # `metrics_excursions` fills them in when it is over
+        ("symbol", "i4"),
+        ("side", "i1"),  # of the entry
+    ],
+    align=True,
+)

@@ -1,0 +1,206 @@
+"""The walk: the loop that goes through the bars of one symbol, lets each have its turn, and keeps the account.
+
+One numba kernel over a small account record. Everything that a later bar needs of an earlier one is in that record, so
+walking in chunks of any sizes gives bit for bit what one walk gives: this is what makes progress, pause and stop exact.
+What a bar does is in `turn.py`; between the bars that do anything, only prices move, and a short loop marks them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from backtestr_engine.algorithms.signals import TIED, Signals
+from backtestr_engine.data.arrays import Bytes, Floats, Integers, Records
+from backtestr_engine.data.bars import Bars
+
+from .account import new_account
+from .bar_step import Prices, Wishes, at_close, at_open, within
+from .execution import Log
+from .numba_kernel import cached_kernel, inlined_kernel, kernel, prefetch
+from .pending_orders import awaited
+from .protective_exits import set_levels
+from .records import MARKET, ORDER, POSITION, TRADE
+
+_BARS_AHEAD = 64
+"""Some fifty nanoseconds of walking: the time that memory takes."""
+
+
+class Events(msgspec.Struct, frozen=True):
+    """What happened on some bars, in order: arrays of `ORDER`, `POSITION` and `TRADE` (closed ones)."""
+
+    orders: Records
+    positions: Records
+    trades: Records
+
+
+class EventLog:
+    """Room for all that can happen on `bars` of which `busy` have signals; memory is taken page by page as it fills.
+
+    A bar's signals make two orders and two changes of position at most (a close and a refused or a new opening), every
+    position can be stopped once, and the end of the data is one more per symbol. An exit that is cut to what cash there
+    is may be tried on every bar.
+    """
+
+    def __init__(self, busy: int, bars: int, symbols: int, rules: Records) -> None:
+        further = symbols + (bars if rules["cut"][0] else 0)
+        orders = np.zeros((3 if rules["order_type"][0] == MARKET else 6) * busy + further, dtype=ORDER)
+        positions = np.zeros(3 * busy + further, dtype=POSITION)
+        trades = np.zeros(2 * busy + further, dtype=TRADE)
+        self.log = Log(orders, positions, trades, np.zeros(3, dtype=np.int64))
+        self._told = np.zeros(3, dtype=np.int64)
+
+    def news(self) -> Events:
+        """What has happened since the last time."""
+        first, self._told = self._told, self.log.counts.copy()
+        return self._from(first)
+
+    def all(self) -> Events:
+        return self._from(np.zeros(3, dtype=np.int64))
+
+    def _from(self, first: Integers) -> Events:
+        orders, positions, trades, counts = self.log
+        return Events(orders[first[0] : counts[0]], positions[first[1] : counts[1]], trades[first[2] : counts[2]])
+
+
+class Walk:
+    """A walk over `bars` with their `signals`: `advance` it as far and as often as is convenient.
+
+    `equity` holds cash + quantity · close for every bar walked; the rest of it is not yet written.
+    """
+
+    def __init__(self, bars: Bars, signals: Signals, rules: Records, initial_capital: float) -> None:
+        self.account = new_account(initial_capital)
+        self.equity: Floats = np.empty(len(bars), dtype=np.float64)
+        self.bars_walked = 0
+        self._prices = Prices(bars.timestamp, bars.open, bars.high, bars.low, bars.close)
+        self._wishes = Wishes(kept_flags(signals, rules), levels(signals, rules), targets(signals))
+        self._rules = rules
+        self._events = EventLog(int(np.count_nonzero(signals.flags)), len(bars), 1, rules)
+
+    def advance(self, max_bars: int) -> Events:
+        """Walk up to `max_bars` more bars and return what happened on them."""
+        stop = min(self.bars_walked + max_bars, len(self.equity))
+        _walk(
+            self._prices,
+            self._wishes,
+            self.equity,
+            self._rules,
+            self.account,
+            self._events.log,
+            self.bars_walked,
+            stop,
+        )
+        self.bars_walked = stop
+        return self._events.news()
+
+    def events(self) -> Events:
+        """Everything that has happened so far."""
+        return self._events.all()
+
+
+def kept_flags(signals: Signals, rules: Records) -> Bytes:
+    """The flags without the crosses that the convention does not take for one."""
+    if rules["strict_crosses"][0]:
+        return np.where(signals.flags & np.uint8(TIED), np.uint8(0), signals.flags)
+    return signals.flags
+
+
+def levels(signals: Signals, rules: Records) -> Floats:
+    """`Wishes.levels`: what the signals give, and where they leave it to the options, what those do."""
+    given = [
+        (signals.stop_loss, float(rules["stop_loss"][0])),
+        (signals.take_profit, float(rules["take_profit"][0])),
+        (signals.trailing_stop, float(rules["trailing_stop"][0])),
+        (signals.limit_price, np.nan),
+        (signals.stop_price, np.nan),
+    ]
+    columns = max((len(own) for own, _ in given if own is not None), default=1)
+    rows = np.empty((len(given), columns))
+    for row, (own, option) in zip(rows, given, strict=True):
+        row[:] = option if own is None else np.where(np.isnan(own), option, own)
+    return rows
+
+
+def targets(signals: Signals) -> Floats:
+    """`Wishes.targets`."""
+    return np.empty(0) if signals.target is None else signals.target
+
+
+@cached_kernel
+def _walk(
+    prices: Prices, wishes: Wishes, equity: Floats, rules: Any, account: Any, log: Log, start: int, stop: int
+) -> None:
+    """Walk bars [start, stop)."""
+    rule = rules[0]
+    state = account[0]
+    open, close, flags = prices.open, prices.close, wishes.flags
+    last = close.size - 1
+    delay = 0 if rule.fill_at_close else 1
+    bar = start
+    while bar < stop:
+        state.equity = state.cash + state.quantity * open[bar]
+        at_open(bar, 0, prices, wishes, rule, state, log)
+        stopped = within(bar, prices, wishes, rule, state, log)
+        state.equity = state.cash + state.quantity * close[bar]
+        at_close(bar, last, stopped, prices, wishes, rule, state, log)
+        # From here to the next bar with something to do, only prices move.
+        first = bar
+        quiet_until = min(stop, max(last, bar + 1))
+        if state.guarded or rule.order_type != MARKET:
+            bar = _to_next_event(bar, quiet_until, prices, flags, equity, rule, state)
+        else:
+            cash, quantity = state.cash, state.quantity
+            while True:
+                equity[bar] = cash + quantity * close[bar]
+                bar += 1
+                _foresee(bar, prices)
+                if bar >= quiet_until or flags[bar - delay] != 0:
+                    break
+        if state.quantity != 0.0:
+            state.bars_exposed += bar - first
+    if stop > start:
+        state.mark = close[stop - 1]
+
+
+@kernel
+def _to_next_event(bar: int, until: int, prices: Prices, flags: Bytes, equity: Floats, rule: Any, state: Any) -> int:
+    """Mark bars from `bar` on, the trailing stop following, up to the first later one that may do something."""
+    high, low, close = prices.high, prices.low, prices.close
+    cash, quantity = state.cash, state.quantity
+    floor, ceiling = -np.inf, np.inf
+    trails = False
+    if state.guarded:
+        floor, ceiling, trails = state.floor, state.ceiling, state.trailing_stop > 0.0
+    if state.pending_side != 0:
+        below, above = awaited(rule, state)
+        floor, ceiling = max(floor, below), min(ceiling, above)
+        if rule.valid_bars > 0:
+            until = min(until, max(state.pending_bar + rule.valid_bars, bar + 1))
+    delay = 0 if rule.fill_at_close else 1
+    waits = rule.order_type != MARKET
+    equity[bar] = cash + quantity * close[bar]
+    bar += 1
+    while bar < until and flags[bar - delay] == 0 and low[bar] > floor and high[bar] < ceiling:
+        if waits and flags[bar] != 0:
+            break
+        if trails:
+            best = high[bar] if quantity > 0.0 else low[bar]
+            if (best - state.trailing_reference) * quantity > 0.0:
+                state.trailing_reference = best
+                set_levels(rule, state)
+                floor, ceiling = max(floor, state.floor), min(ceiling, state.ceiling)
+        equity[bar] = cash + quantity * close[bar]
+        bar += 1
+        _foresee(bar, prices)
+    return bar
+
+
+@inlined_kernel
+def _foresee(bar: int, prices: Prices) -> None:
+    """Have what a bar with a fill reads in the cache before it comes: between fills nothing else passes these columns,
+    and waiting for memory took two thirds of the walk."""
+    prefetch(prices.open, bar + _BARS_AHEAD)
+    prefetch(prices.timestamp, bar + _BARS_AHEAD)

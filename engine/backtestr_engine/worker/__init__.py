@@ -1,0 +1,1 @@
+"""The worker process: threads, tasks from the broker, time and memory limits."""

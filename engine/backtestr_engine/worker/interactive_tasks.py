@@ -1,0 +1,149 @@
+"""Questions: what an interactive worker answers at once. One method a kind of work, found in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from backtestr_engine.backtest.result_store import ResultStore
+from backtestr_engine.backtest.run import prepare
+from backtestr_engine.data.catalog import Catalog
+from backtestr_engine.data.series_facts import delete, describe, store_resampled
+from backtestr_engine.importing.importer import import_market_data
+from backtestr_engine.library.library import Library
+from backtestr_engine.simulation.conventions import Conventions
+from backtestr_protocol.codec import decode, encode
+from backtestr_protocol.errors import StateConflict
+from backtestr_protocol.messages import (
+    AlgorithmRef,
+    BacktestConfig,
+    BacktestRef,
+    DeleteMarketData,
+    DescribeMarketData,
+    GetBacktestResults,
+    GetMarketData,
+    ImportMarketData,
+    PerformanceMetrics,
+    RegisterAlgorithm,
+    ResampleMarketData,
+    SeriesList,
+    TableName,
+)
+from backtestr_protocol.worker_channel import OpenReplay, Work
+
+from .market_data import market_data
+from .price_replays import Tape, read_tape
+
+# The frames of an answer: the Success data, and its attachments.
+Frames = list[bytes]
+
+# What GetBacktestResults attaches when it is not told which tables.
+DEFAULT_TABLES: list[TableName] = ["equity", "trades", "orders"]
+
+_algorithm_ref = msgspec.msgpack.Decoder(AlgorithmRef)
+_backtest_ref = msgspec.msgpack.Decoder(BacktestRef)
+_config = msgspec.msgpack.Decoder(BacktestConfig)
+_delete = msgspec.msgpack.Decoder(DeleteMarketData)
+_describe = msgspec.msgpack.Decoder(DescribeMarketData)
+_get_market_data = msgspec.msgpack.Decoder(GetMarketData)
+_get_results = msgspec.msgpack.Decoder(GetBacktestResults)
+_open_replay = msgspec.msgpack.Decoder(OpenReplay)
+_import = msgspec.msgpack.Decoder(ImportMarketData)
+_register = msgspec.msgpack.Decoder(RegisterAlgorithm)
+_resample = msgspec.msgpack.Decoder(ResampleMarketData)
+
+
+class Questions:
+    def __init__(
+        self,
+        catalog: Catalog,
+        results: ResultStore,
+        conventions: Conventions,
+        library: Library,
+        wall_ms: Callable[[], int],
+    ) -> None:
+        self._catalog = catalog
+        self._results = results
+        self._conventions = conventions
+        self._library = library
+        self._wall_ms = wall_ms
+        self._opened: list[Tape] = []
+        self._methods: Mapping[Work, Callable[[bytes], Frames]] = {
+            "CheckBacktest": self._check_backtest,
+            "OpenReplay": self._open_replay,
+            "RegisterAlgorithm": self._register_algorithm,
+            "GetAlgorithmStatus": self._algorithm_info,
+            "ListMarketData": self._list_market_data,
+            "GetMarketData": self._market_data,
+            "ImportMarketData": self._import_market_data,
+            "DescribeMarketData": self._describe_market_data,
+            "ResampleMarketData": self._resample_market_data,
+            "DeleteMarketData": self._delete_market_data,
+            "GetBacktestResults": self._backtest_results,
+            "GetPerformanceMetrics": self._performance_metrics,
+        }
+
+    def answer(self, work: Work, data: bytes) -> Frames:
+        """Raises `BacktestrError`: whatever it is, it is the answer."""
+        return self._methods[work](data)
+
+    def _check_backtest(self, data: bytes) -> Frames:
+        """The configuration as it will be run, once nothing stands against it: with the version of its algorithm,
+        whatever is registered while it waits. Raises what `prepare` raises, and `StateConflict` for an id that has
+        results already: they are not overwritten."""
+        config = decode(_config, data)
+        if config.backtest_id is not None and self._results.has(config.backtest_id):
+            raise StateConflict(
+                f"backtest {config.backtest_id!r} has results; choose another backtestId, or leave it out"
+            )
+        plan = prepare(config, self._catalog, self._conventions, self._library.find)
+        return [encode(msgspec.structs.replace(plan.config, algorithm_id=plan.algorithm.algorithm_id))]
+
+    def take_opened(self) -> list[Tape]:
+        """The replays whose bars were read since this was last asked."""
+        opened, self._opened = self._opened, []
+        return opened
+
+    def _open_replay(self, data: bytes) -> Frames:
+        """Read the bars; whoever sends this answer has somebody host them first."""
+        tape = read_tape(self._catalog, decode(_open_replay, data))
+        self._opened.append(tape)
+        return [encode(tape.opened)]
+
+    def _register_algorithm(self, data: bytes) -> Frames:
+        return [encode(self._library.register(decode(_register, data), self._wall_ms()))]
+
+    def _algorithm_info(self, data: bytes) -> Frames:
+        """Of a version that the broker does not remember; it adds what it knows of it."""
+        return [encode(self._library.info(decode(_algorithm_ref, data).algorithm_id))]
+
+    def _list_market_data(self, _data: bytes) -> Frames:
+        return [encode(SeriesList(series=self._catalog.series()))]
+
+    def _market_data(self, data: bytes) -> Frames:
+        found, attachments = market_data(self._catalog, decode(_get_market_data, data))
+        return [encode(found), *attachments]
+
+    def _import_market_data(self, data: bytes) -> Frames:
+        return [encode(import_market_data(self._catalog, decode(_import, data)))]
+
+    def _describe_market_data(self, data: bytes) -> Frames:
+        return [encode(describe(self._catalog, decode(_describe, data)))]
+
+    def _resample_market_data(self, data: bytes) -> Frames:
+        return [encode(store_resampled(self._catalog, decode(_resample, data)))]
+
+    def _delete_market_data(self, data: bytes) -> Frames:
+        return [encode(delete(self._catalog, decode(_delete, data)))]
+
+    def _backtest_results(self, data: bytes) -> Frames:
+        request = decode(_get_results, data)
+        found, attachments = self._results.read(
+            request.backtest_id, DEFAULT_TABLES if request.tables is None else request.tables
+        )
+        return [encode(found), *attachments]
+
+    def _performance_metrics(self, data: bytes) -> Frames:
+        found, _ = self._results.read(decode(_backtest_ref, data).backtest_id, [])
+        return [encode(PerformanceMetrics(backtest_id=found.backtest_id, metrics=found.metrics))]

@@ -1,0 +1,296 @@
+"""A worker's work, without its threads and sockets: one backtest at a time, those parked beside it, and questions.
+
+    bench.take(note, payload)     # what the broker sent
+    bench.step(clock)             # a slice of the running backtest: a few milliseconds
+    bench.running                 # whether there is anything to step
+    bench.wait(now)               # seconds until there is, which take a pause or a stop as well as any
+
+    bench.due(now)                # what waited for more of its topic, and has waited long enough by now
+    bench.next_deadline()         # when that is, if nothing else happens
+
+`take`, `step` and `due` return what to send to the broker. A backtest is walked in chunks of bars, so pause, resume,
+stop and progress take effect within a chunk; since chunks do not change results, a paused and resumed run equals one
+that never was.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import uuid
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from backtestr_engine.backtest.result_store import ResultStore
+from backtestr_engine.backtest.run import Run, prepare
+from backtestr_engine.data.catalog import Catalog
+from backtestr_engine.library.library import Library
+from backtestr_engine.publishing.backtest_streams import Publisher
+from backtestr_engine.publishing.batching import Batcher, Publication
+from backtestr_engine.simulation.conventions import Conventions
+from backtestr_protocol.codec import decode, encode
+from backtestr_protocol.errors import BacktestrError, SystemFault, TimedOut
+from backtestr_protocol.messages import BacktestConfig, Nothing
+from backtestr_protocol.worker_channel import (
+    Assign,
+    Control,
+    Finished,
+    Outcome,
+    Paused,
+    Resumed,
+    Task,
+    ToBroker,
+    Work,
+)
+
+from .interactive_tasks import Questions
+from .pace import Pace
+from .price_replays import Tape
+
+# Seconds between two steps of a backtest with a pace: nobody sees more of them, and each has its messages.
+MOMENT = 0.01
+
+Sent = tuple[ToBroker, Sequence[bytes]]
+Clock = Callable[[], float]
+
+_config_decoder = msgspec.msgpack.Decoder(BacktestConfig)
+_log = logging.getLogger(__name__)
+
+
+class _Backtest:
+    """A run and how far its streams are. Its time limit counts the seconds `spent` at work, not those that it was
+    parked or waited for its pace."""
+
+    def __init__(self, run: Run, publisher: Publisher) -> None:
+        self.run = run
+        self.publisher = publisher
+        self.spent = 0.0
+        self.progress_due = 0.0
+        self.now = 0.0  # when it was last at work
+        self.stepped = -math.inf
+        pace = run.plan.options.pace
+        self.pace = None if pace is None else Pace(pace)
+
+    @property
+    def backtest_id(self) -> str:
+        return self.run.backtest_id
+
+    @property
+    def time_limit(self) -> float:
+        return self.run.plan.options.conventions.time_limit_ms / 1000
+
+    @property
+    def progress_interval(self) -> float:
+        return self.run.plan.options.streams.progress_interval_ms / 1000
+
+    def due(self, chunk_bars: int, now: float) -> int:
+        """How many bars to walk now: a chunk, or as many of it as are due."""
+        return chunk_bars if self.pace is None else min(chunk_bars, self.pace.due(now))
+
+    def tells_progress(self, now: float) -> bool:
+        """Whether progress is due. With a pace it comes with the step that is nearest to that time, so that each step
+        has it where steps are as rare."""
+        slack = 0.0 if self.pace is None else 0.5 / self.pace.rate
+        if now + slack < self.progress_due:
+            return False
+        self.progress_due = now + self.progress_interval
+        return True
+
+
+class Workbench:
+    def __init__(
+        self,
+        catalog: Catalog,
+        results: ResultStore,
+        conventions: Conventions,
+        chunk_bars: int,
+        wall_ms: Callable[[], int],
+        batcher: Batcher,
+        library: Library | None = None,
+    ) -> None:
+        self._catalog = catalog
+        self._results = results
+        self._conventions = conventions
+        self._library = library or Library()
+        self._chunk_bars = chunk_bars
+        self._wall_ms = wall_ms
+        self.batcher = batcher
+        self._questions = Questions(catalog, results, conventions, self._library, wall_ms)
+        self._running: _Backtest | None = None
+        self._parked: dict[str, _Backtest] = {}
+
+    @property
+    def running(self) -> bool:
+        return self._running is not None
+
+    @property
+    def running_id(self) -> str | None:
+        return self._running.backtest_id if self._running is not None else None
+
+    @property
+    def time_left(self) -> float:
+        """Seconds that the running backtest may still work; none without one."""
+        return self._running.time_limit - self._running.spent if self._running else math.inf
+
+    def wait(self, now: float) -> float:
+        """Seconds until the running backtest has something to do: none, unless its pace makes it wait."""
+        if self._running is None or self._running.pace is None or self._running.run.done:
+            return 0.0
+        return max(0.0, self._running.pace.deadline(now) - now, self._running.stepped + MOMENT - now)
+
+    def take_opened(self) -> list[Tape]:
+        """The replays whose bars were read since this was last asked, to be hosted before that is answered."""
+        return self._questions.take_opened()
+
+    def take(self, note: Task, payload: Sequence[bytes]) -> list[Sent]:
+        """Do what the broker says. What is about a task that has ended meanwhile is ignored."""
+        task_id = note.task_id
+        match note:
+            case Assign(work="RunBacktest"):
+                return self._guarded(task_id, lambda: self._begin(note, payload[0]))
+            case Assign(work=work):
+                return self._guarded(task_id, lambda: self._answer(task_id, work, payload[0]))
+            case Control(action=action):
+                return self._guarded(task_id, lambda: self._control(task_id, action))
+
+    def due(self, now: float) -> list[Sent]:
+        """What has waited for further messages of its topic as long as it may."""
+        return _sent(self.batcher.take(now))
+
+    def next_deadline(self) -> float | None:
+        """When there is something `due`, in the seconds of the clock; None while nothing waits."""
+        return self.batcher.next_deadline()
+
+    def step(self, clock: Clock) -> list[Sent]:
+        """Walk one chunk of the running backtest; after the last one, store its result."""
+        backtest = self._running
+        if backtest is None:
+            return []
+        if backtest.run.done:
+            return self._guarded(backtest.backtest_id, lambda: self._finish(backtest, "completed"))
+        return self._guarded(backtest.backtest_id, lambda: self._walk(backtest, clock))
+
+    def _answer(self, task_id: str, work: Work, data: bytes) -> list[Sent]:
+        return [(Finished(task_id=task_id, outcome="completed"), self._questions.answer(work, data))]
+
+    def _begin(self, note: Assign, config: bytes) -> list[Sent]:
+        if note.restored and (ended := self._results.outcome(note.task_id)) is not None:
+            # Its broker died between the result and hearing of it. What was published then is in the result.
+            return [(Finished(task_id=note.task_id, outcome=ended), (encode(Nothing()),))]
+        plan = prepare(decode(_config_decoder, config), self._catalog, self._conventions, self._library.find)
+        run = Run(plan, note.task_id)
+        publisher = Publisher(note.task_id, plan.panel, plan.options.streams, note.published)
+        self._running = _Backtest(run, publisher)
+        if note.paused:
+            return self._park(self._running)
+        return []
+
+    def _walk(self, backtest: _Backtest, clock: Clock) -> list[Sent]:
+        began = clock()
+        run = backtest.run
+        first_bar = run.bars_walked
+        if not (bars := backtest.due(self._chunk_bars, began)):
+            return []
+        chunk = run.advance(bars)
+        runs = backtest.publisher.chunk(chunk, first_bar, run.bars_walked)
+        backtest.now = now = clock()
+        sent = _sent([one for topic, events in runs for one in self.batcher.add(topic, events, now)])
+        backtest.spent += now - began
+        backtest.stepped = began
+        if backtest.pace is not None:
+            backtest.pace.take(run.bars_walked - first_bar)
+        if run.done:  # the result is stored in a step of its own: what has happened does not wait for the disk
+            return sent + self._flushed(backtest)
+        if backtest.spent > backtest.time_limit:
+            late = TimedOut(
+                f"the backtest worked for {backtest.spent:.1f} s and was allowed {backtest.time_limit:g} s; "
+                "raise options.timeLimitMs, or test fewer bars",
+                bar=run.bars_walked,
+            )
+            return sent + self._flushed(backtest) + self._failed(run.backtest_id, late)
+        if backtest.tells_progress(now):
+            # What is due goes before: one that comes every max_wait_ms travels alone, and does not wait for the next.
+            sent += self.due(now) + self._progress(backtest)
+        return sent
+
+    def _progress(self, backtest: _Backtest) -> list[Sent]:
+        progress = backtest.run.progress()
+        topic, run = backtest.publisher.progress(progress)
+        return _sent(self.batcher.add(topic, run, backtest.now, progress.progress_percent))
+
+    def _flushed(self, backtest: _Backtest) -> list[Sent]:
+        """All that waits of its streams."""
+        return [one for topic in backtest.publisher.topics for one in _sent(self.batcher.flush(topic))]
+
+    def _control(self, task_id: str, action: str) -> list[Sent]:
+        running = self._running if self._running and self._running.backtest_id == task_id else None
+        parked = self._parked.get(task_id)
+        match action:
+            case "pause" if running is not None:
+                return self._park(running)
+            case "resume" if parked is not None:
+                del self._parked[task_id]
+                self._running = parked
+                return [(Resumed(task_id=task_id), ())]
+            case "stop" if (backtest := running or parked) is not None:
+                return self._finish(backtest, "stopped")
+        return []
+
+    def _park(self, backtest: _Backtest) -> list[Sent]:
+        self._running = None
+        self._parked[backtest.backtest_id] = backtest
+        if backtest.pace is not None:
+            backtest.pace.halt()
+        told = self._progress(backtest) + self._flushed(backtest)
+        return [*told, (Paused(task_id=backtest.backtest_id), ())]
+
+    def _finish(self, backtest: _Backtest, outcome: Outcome) -> list[Sent]:
+        """Store the result, synced and whole, and only then say that the backtest has ended."""
+        run = backtest.run
+        try:
+            self._results.write(run.backtest_id, outcome, run.plan.resolved_config(), run.finish())
+        except OSError as error:  # a full disk, as a rule; what has happened is still published
+            _log.exception("the result of backtest %s could not be stored", run.backtest_id)
+            raise SystemFault(f"the result could not be stored: {error}; make room and start it again") from error
+        last = self._progress(backtest) + self._flushed(backtest)
+        self._forget(run.backtest_id)
+        return [*last, (Finished(task_id=run.backtest_id, outcome=outcome), (encode(Nothing()),))]
+
+    def _forget(self, task_id: str) -> None:
+        self._parked.pop(task_id, None)
+        if self._running is not None and self._running.backtest_id == task_id:
+            self._running = None
+
+    def _guarded(self, task_id: str, work: Callable[[], list[Sent]]) -> list[Sent]:
+        """`work()`; whatever goes wrong ends that task, and nothing but that task."""
+        try:
+            return work()
+        except BacktestrError as error:
+            return self._waiting(task_id) + self._failed(task_id, error)
+        except MemoryError as error:
+            failure: BacktestrError = SystemFault(
+                f"there is not enough memory for this: {error}; ask for fewer bars, or raise memory_limit_bytes in "
+                "engine.toml"
+            )
+        except Exception as error:  # a defect of ours or of a library: the task fails, the log has the traceback
+            fault_id = str(uuid.uuid4())
+            _log.exception("task %s failed; fault %s", task_id, fault_id)
+            failure = SystemFault(f"the engine failed: {type(error).__name__}: {error}", id=fault_id)
+        self._waiting(task_id)  # not sent: messages before these may have been lost with what failed
+        return self._failed(task_id, failure)
+
+    def _waiting(self, task_id: str) -> list[Sent]:
+        """All that waits of a backtest's streams; nothing of another task."""
+        running = self._running if self._running and self._running.backtest_id == task_id else None
+        backtest = running or self._parked.get(task_id)
+        return self._flushed(backtest) if backtest else []
+
+    def _failed(self, task_id: str, error: BacktestrError) -> list[Sent]:
+        self._forget(task_id)
+        data = error.to_data(component="engine", timestamp=self._wall_ms())
+        return [(Finished(task_id=task_id, outcome="failed", error=data), ())]
+
+
+def _sent(publications: list[Publication]) -> list[Sent]:
+    return [(note, (payload,)) for note, payload in publications]

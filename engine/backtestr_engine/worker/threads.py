@@ -1,0 +1,406 @@
+"""The worker's shell: an I/O thread that owns the socket and always answers, and a compute thread that does the work.
+
+The calling thread is the I/O thread. Between the two are two bounded queues and a socket pair that wakes the poller. An
+interactive worker has a third thread, for replays (`replay_host.py`), that sends as the second does. The worker ends
+when its lifeline reads end-of-file: its broker let it go, or died.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import queue
+import socket as sockets_of_the_system
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import psutil
+import zmq
+
+from backtestr_engine.backtest.result_store import ResultStore
+from backtestr_engine.built_in import BUILT_IN
+from backtestr_engine.config import EngineConfig
+from backtestr_engine.data.catalog import Catalog
+from backtestr_engine.data.synthetic import write_synthetic
+from backtestr_engine.library.library import Library
+from backtestr_engine.library.registrations import RegisteredAlgorithms
+from backtestr_engine.library.source_files import Limit, load_folder
+from backtestr_engine.publishing.adaptive_tuning import Tuner
+from backtestr_engine.publishing.batching import Batcher
+from backtestr_engine.publishing.payloads import Packer, total
+from backtestr_protocol.codec import Signer
+from backtestr_protocol.errors import MessageError, TimedOut
+from backtestr_protocol.worker_channel import (
+    MAX_ON_THE_WAY,
+    Assign,
+    Beat,
+    Credit,
+    Finished,
+    Published,
+    Ready,
+    Task,
+    ToBroker,
+    WorkerSettings,
+    decode_to_worker,
+    encode_to_broker,
+)
+from backtestr_protocol.zmq_frames import receive, send
+
+from .log import TaskLog
+from .price_replays import Replays
+from .replay_thread import ReplayHost
+from .task_runner import Workbench
+from .time_limit import time_limit
+from .warm_up import warm
+
+# The broker sends little: a task at a time, and what changes it.
+_INBOX = 1000
+# Messages sent, or taken in, before the other direction has its turn.
+_BURST = 32
+# How long the last message may take to get out when the worker ends.
+_LINGER_MS = 100
+# How long past its time limit a task is waited for: a chunk, or the storing of a result, may be under way.
+_GRACE_SECONDS = 2.0
+# The folder of registered algorithms in the data directory.
+_REGISTERED = "algorithms-registered"
+# How often a thread that waits for the other looks whether the worker ends.
+_LOOK_SECONDS = 0.2
+# Of each further batch in how long batches wait to be sent: it follows a change within some forty of them.
+_SMOOTHING = 0.05
+
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+
+class _Deadline(msgspec.Struct, frozen=True):
+    """When the compute thread should long have come back from where it is (monotonic), and what is said if it has
+    not."""
+
+    at: float = math.inf
+    message: str = ""
+
+
+_STUCK_BACKTEST = (
+    "the algorithm did not come back within the time limit and was ended with its worker; raise "
+    "options.timeLimitMs, or look for an endless loop"
+)
+_STUCK_QUESTION = (
+    "it took longer than {:g} s and was ended with its worker; worker.question_time_limit_ms in engine.toml is how "
+    "long it may take"
+)
+
+
+class _Threads:
+    """What the two threads share."""
+
+    def __init__(self, worker_id: str, outbox: int, limit_processor: Callable[[float], None]) -> None:
+        self.inbox: queue.Queue[tuple[Task, list[bytes]]] = queue.Queue(_INBOX)
+        # With the moment at which each was put there.
+        self.outbox: queue.Queue[tuple[ToBroker, Sequence[bytes], float]] = queue.Queue(outbox)
+        self.sending = 0.0  # seconds that what is published waits there, smoothed
+        self.bench: Workbench | None = None  # once there is one; the I/O thread reads its counters only
+        self.packers: list[Packer] = []  # of all that publishes; the same
+        self.stopping = threading.Event()
+        self.task_id: str | None = None
+        self.tasks = TaskLog(worker_id)
+        self.deadline = _Deadline()
+        self._limit_processor = limit_processor
+        self._allowed = math.inf
+        self.read_end, self._write_end = sockets_of_the_system.socketpair()
+        self.read_end.setblocking(False)
+        self._write_end.setblocking(False)
+
+    @contextlib.contextmanager
+    def limited(self, seconds: float, stuck: str) -> Iterator[None]:
+        """What is done inside may take so long, and some grace. Then the I/O thread gives it up, and the worker with
+        it, and says that it is `stuck`; should the calculation not even let that thread run, the system ends the
+        process after as much processor time."""
+        before = self.deadline, self._allowed
+        deadline = _Deadline(time.monotonic() + seconds + _GRACE_SECONDS, stuck)
+        if deadline.at < self.deadline.at:
+            self._allow(deadline, seconds)
+        try:
+            yield
+        finally:
+            self._allow(*before)
+
+    def _allow(self, deadline: _Deadline, seconds: float) -> None:
+        self.deadline, self._allowed = deadline, seconds
+        self._limit_processor(seconds + 2 * _GRACE_SECONDS)
+
+    def send(self, sent: Sequence[tuple[ToBroker, Sequence[bytes]]]) -> None:
+        """Hand over to the I/O thread; waits while its queue is full, which slows the work to what the broker takes."""
+        if not sent:
+            return
+        now = time.monotonic()
+        for note, payload in sent:
+            if self.outbox.full():
+                self.wake()
+            while not self.stopping.is_set():
+                with contextlib.suppress(queue.Full):
+                    self.outbox.put((note, payload, now), timeout=_LOOK_SECONDS)
+                    break
+        self.wake()
+
+    def sent(self, note: ToBroker, put: float) -> None:
+        """The I/O thread has sent that, which was put into the outbox at that time."""
+        if isinstance(note, Published):
+            self.sending += _SMOOTHING * (time.monotonic() - put - self.sending)
+
+    def tune(self, tuner: Tuner) -> None:
+        backlog = self.outbox.qsize() / self.outbox.maxsize
+        tuner.step(backlog=backlog, cpu_percent=psutil.cpu_percent(), sending_ms=1000 * self.sending)
+
+    def beat(self) -> Beat:
+        if self.bench is None:
+            return Beat(task_id=self.task_id)
+        batcher = self.bench.batcher
+        compression = total([packer.status for packer in self.packers])
+        return Beat(task_id=self.task_id, batching=batcher.status(1000 * self.sending), compression=compression)
+
+    def wake(self) -> None:
+        with contextlib.suppress(OSError):  # it is being woken already, or has ended
+            self._write_end.send(b"\0")
+
+    def close(self) -> None:
+        self.read_end.close()
+        self._write_end.close()
+
+
+def run_worker(
+    context: zmq.Context[zmq.Socket[bytes]],
+    settings: WorkerSettings,
+    lifeline: int,
+    config: EngineConfig,
+    data_dir: Path,
+    limit_processor: Callable[[float], None] = lambda _further_seconds: None,
+) -> None:
+    """Work until the file descriptor `lifeline` reads end-of-file, or until an algorithm does not come back: its thread
+    cannot be ended, so the task fails and the worker ends, for the broker to start another. `limit_processor` is called
+    around what may run an algorithm, where the process is the worker's own (see `limits`)."""
+    threads = _Threads(settings.worker_id, config.worker.outbox, limit_processor)
+    host = None
+    if settings.kind == "interactive":
+        prices, packer = config.batching.classes["prices"], Packer(config.compression, time.monotonic)
+        threads.packers.append(packer)
+        host = ReplayHost(settings.worker_id, lambda: Replays(prices, packer), threads.send, threads.stopping, _wall_ms)
+    compute = threading.Thread(
+        target=_compute,
+        args=(threads, settings, config, data_dir, host),
+        name=f"{settings.worker_id}-compute",
+        daemon=True,
+    )
+    compute.start()
+    try:
+        _exchange(context, settings, lifeline, config.worker.beat_interval_ms / 1000, threads, compute, host)
+    finally:
+        threads.stopping.set()
+        compute.join(_LOOK_SECONDS * 5)
+        if host is not None:
+            host.join(_LOOK_SECONDS * 5)
+        threads.close()
+
+
+def _exchange(
+    context: zmq.Context[zmq.Socket[bytes]],
+    settings: WorkerSettings,
+    lifeline: int,
+    beat_interval: float,
+    threads: _Threads,
+    compute: threading.Thread,
+    host: ReplayHost | None,
+) -> None:
+    """The I/O thread: takes in what the broker sends, gets out what the compute thread made, and beats."""
+    signer = Signer(bytes.fromhex(settings.key))
+    socket = context.socket(zmq.DEALER)
+    socket.set(zmq.LINGER, _LINGER_MS)
+    socket.set(zmq.SNDHWM, MAX_ON_THE_WAY)
+    socket.set(zmq.ROUTING_ID, f"{settings.worker_id}-{os.getpid()}-{threading.get_native_id()}".encode())
+    socket.connect(settings.endpoint)
+    poller = zmq.Poller()
+    poller.register(lifeline, zmq.POLLIN)
+    poller.register(threads.read_end.fileno(), zmq.POLLIN)
+    waiting: deque[list[bytes]] = deque()  # frames that the socket did not take
+    has_more = False
+    beat_due = time.monotonic() + beat_interval
+    try:
+        while compute.is_alive():
+            poller.register(socket, zmq.POLLIN | (zmq.POLLOUT if waiting else 0))
+            idle = max(0.0, beat_due - time.monotonic())
+            ready = dict(poller.poll(0 if has_more else math.ceil(idle * 1000)))
+            if lifeline in ready and not os.read(lifeline, 4096):
+                return
+            if threads.read_end.fileno() in ready:
+                _drain(threads.read_end)
+            for frames in receive(socket, _BURST):
+                with contextlib.suppress(MessageError):  # not from our broker: as if it had not come
+                    note, payload = decode_to_worker(signer, frames)
+                    if host is not None and not isinstance(note, Assign):
+                        host.put(note)
+                    elif not isinstance(note, Credit):  # a compute worker hosts no replay
+                        threads.inbox.put_nowait((note, payload))
+            now = time.monotonic()
+            if now >= beat_due:
+                beat_due = now + beat_interval
+                waiting.append(encode_to_broker(signer, threads.beat()))
+            deadline = threads.deadline
+            if now >= deadline.at:
+                _log.error("task_given_up", extra={**threads.tasks.facts(threads.task_id), "error": deadline.message})
+                waiting.append(encode_to_broker(signer, _overdue(threads.task_id, deadline.message)))
+                _send_all(socket, waiting)
+                return
+            _send_all(socket, waiting)
+            has_more = not waiting and _send_burst(socket, signer, threads, waiting)
+    finally:
+        socket.close()
+
+
+def _overdue(task_id: str | None, message: str) -> Finished:
+    late = TimedOut(message).to_data(component="engine", timestamp=_wall_ms())
+    return Finished(task_id=task_id or "", outcome="failed", error=late, is_last=True)
+
+
+def _ending_the_worker(threads: _Threads, seconds: float) -> Limit:
+    """A limit for what a task runs: what cannot be interrupted fails its task and ends the worker with it."""
+    interrupting = time_limit(seconds, 2 * _GRACE_SECONDS)  # by then the worker has ended
+
+    def limit(what: str, work: Callable[[], T], /) -> T:
+        stuck = f"{what} took longer than {seconds:g} s, could not be interrupted, and was ended with its worker"
+        with threads.limited(seconds, stuck):
+            return interrupting(what, work)
+
+    return limit
+
+
+def _send_burst(socket: zmq.Socket[bytes], signer: Signer, threads: _Threads, waiting: deque[list[bytes]]) -> bool:
+    """Send up to a burst of what the compute thread made; True when there may be more."""
+    for _ in range(_BURST):
+        try:
+            note, payload, put = threads.outbox.get_nowait()
+        except queue.Empty:
+            return False
+        waiting.append(encode_to_broker(signer, note, payload))
+        _send_all(socket, waiting)
+        threads.sent(note, put)
+        if waiting:
+            return False
+    return True
+
+
+def _send_all(socket: zmq.Socket[bytes], waiting: deque[list[bytes]]) -> None:
+    """Send what the socket takes; the rest keeps waiting."""
+    while waiting:
+        try:
+            send(socket, waiting[0])
+        except zmq.Again:
+            return
+        waiting.popleft()
+
+
+def _drain(read_end: sockets_of_the_system.socket) -> None:
+    with contextlib.suppress(BlockingIOError):
+        while read_end.recv(4096):
+            pass
+
+
+def _compute(
+    threads: _Threads, settings: WorkerSettings, config: EngineConfig, data_dir: Path, host: ReplayHost | None
+) -> None:
+    """The compute thread: gets ready, says so, then does what comes in, a slice at a time."""
+    tasks = threads.tasks
+    tasks.at(None)
+    catalog = Catalog(data_dir / "catalog", cache_bytes=config.worker.bars_cache_bytes)
+    results = ResultStore(data_dir / "results")
+    load_seconds = config.algorithms.load_time_limit_ms / 1000
+    # At the start nobody waits for an answer, and the worker is needed: a thread that is stuck in a file is left there.
+    loaded = load_folder(config.algorithms.folder_in(data_dir), BUILT_IN, time_limit(load_seconds, _GRACE_SECONDS))
+    library = Library(
+        loaded.algorithms,
+        RegisteredAlgorithms(data_dir / _REGISTERED),
+        _ending_the_worker(threads, load_seconds),
+    )
+    packer = Packer(config.compression, time.monotonic)
+    threads.packers.append(packer)
+    batcher = Batcher(config.batching.classes, packer)
+    bench = Workbench(catalog, results, config.conventions, config.worker.chunk_bars, _wall_ms, batcher, library)
+    warm(config.conventions)
+    series = []
+    if settings.kind == "interactive":
+        for problem in loaded.problems:  # once, not once a worker
+            _log.warning("an algorithm was not loaded: %s", problem.message)
+        results.sweep()
+        series = catalog.series()
+        if not series:
+            write_synthetic(catalog)
+            series = catalog.series()
+    ready = Ready(
+        worker_id=settings.worker_id,
+        pid=os.getpid(),
+        kind=settings.kind,
+        algorithms=library.infos(),
+        series=series,
+        beat_interval_ms=config.worker.beat_interval_ms,
+    )
+    threads.bench = bench
+    threads.send([(ready, ())])
+    tuner, tune_due = Tuner(batcher), 0.0
+    while not threads.stopping.is_set():
+        wait = _idle(bench)
+        try:
+            note, payload = threads.inbox.get(block=wait > 0, timeout=wait)
+        except queue.Empty:
+            if bench.running:
+                with threads.limited(bench.time_left, _STUCK_BACKTEST):
+                    tasks.at(bench.running_id)
+                    sent = bench.step(time.monotonic)
+                tasks.sent(sent)
+                threads.send(sent)
+        else:
+            threads.task_id = note.task_id
+            if isinstance(note, Assign):
+                tasks.assigned(note, payload[0] if payload else b"")
+            tasks.at(note.task_id)
+            with threads.limited(*_longest(note, bench, config)):
+                sent = bench.take(note, payload)
+            for tape in bench.take_opened():  # before the answer, which has the broker steer the replay
+                if host is not None:
+                    host.put(tape)
+            tasks.sent(sent)
+            threads.send(sent)
+        now = time.monotonic()
+        threads.send(bench.due(now))
+        if config.batching.adaptive and now >= tune_due:
+            tune_due = now + config.batching.adapt_interval_ms / 1000
+            threads.tune(tuner)
+        if not bench.running:
+            threads.task_id = None
+
+
+def _idle(bench: Workbench) -> float:
+    """Seconds that there is nothing to do for."""
+    now = time.monotonic()
+    wait = bench.wait(now) if bench.running else _LOOK_SECONDS
+    deadline = bench.next_deadline()
+    return max(0.0, min(_LOOK_SECONDS, wait, wait if deadline is None else deadline - now))
+
+
+def _longest(note: Task, bench: Workbench, config: EngineConfig) -> tuple[float, str]:
+    """Seconds for taking a note, and what is said when they are over. To pause a backtest before its first bar runs its
+    algorithm. Loading an algorithm has a limit of its own besides that of questions."""
+    if isinstance(note, Assign) and note.work != "RunBacktest":
+        seconds = config.worker.question_time_limit_ms / 1000
+        return seconds, _STUCK_QUESTION.format(seconds)
+    return min(bench.time_left, config.conventions.time_limit_ms / 1000), _STUCK_BACKTEST
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,210 @@
+"""Sessions: the replay window against a plain model, the binding to a connection, expiry and the bound."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backtestr_broker.core.clients import sessions
+from backtestr_broker.core.clients.sessions import REPLAY_WINDOW, Hellos, Session, Sessions
+from backtestr_protocol.errors import Busy, ReplayDetected, SessionUnknown
+
+SECRET = bytes(32)
+
+
+def used(*counters: int) -> Session:
+    session = Session("s", "ann", b"peer", 0.0)
+    for counter in counters:
+        session.use(counter)
+    return session
+
+
+def is_refused(session: Session, counter: int) -> bool:
+    try:
+        session.use(counter)
+    except ReplayDetected:
+        return True
+    return False
+
+
+def test_a_counter_is_good_once() -> None:
+    session = used(1, 2, 3)
+    assert [is_refused(session, counter) for counter in (1, 2, 3, 4, 4)] == [True, True, True, False, True]
+
+
+def test_a_refusal_says_where_the_window_is() -> None:
+    with pytest.raises(ReplayDetected, match="counter 5 was used, or is older") as caught:
+        used(7, 5).use(5)
+    assert caught.value.details == {"counter": 5, "highest": 7}
+
+
+def test_counters_may_come_out_of_order_within_the_window() -> None:
+    session = used(10, 7, 9)
+    assert not is_refused(session, 8)
+    assert is_refused(session, 8)
+    assert is_refused(session, 7)
+
+
+def test_the_window_holds_the_highest_and_the_1023_before_it() -> None:
+    highest = 5000
+    assert not is_refused(used(highest), highest - REPLAY_WINDOW + 1)
+    assert is_refused(used(highest), highest - REPLAY_WINDOW)
+    assert is_refused(used(highest), 1)
+
+
+@pytest.mark.parametrize("jump", [REPLAY_WINDOW - 1, REPLAY_WINDOW, REPLAY_WINDOW + 1, 2**62])
+def test_a_jump_forgets_only_what_leaves_the_window(jump: int) -> None:
+    session = used(1, 1 + jump)
+    assert is_refused(session, 1), "used, or too old"
+    assert is_refused(session, 1 + jump)
+    assert not is_refused(session, jump), "just below the highest, and never used"
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 3000) | st.integers(1, 2**63 - 1), max_size=60))
+def test_the_window_is_that_of_a_set_and_a_maximum(counters: list[int]) -> None:
+    session = used()
+    seen: set[int] = set()
+    for counter in counters:
+        highest = max(seen, default=0)
+        expected = counter in seen or counter <= highest - REPLAY_WINDOW
+        assert is_refused(session, counter) == expected
+        if not expected:
+            seen.add(counter)
+
+
+def test_a_session_is_found_on_its_own_connection_only() -> None:
+    table = Sessions(SECRET, timeout=30.0)
+    ann, bob = table.open("ann", b"a", 0.0), table.open("bob", b"b", 0.0)
+    assert ann.session_id != bob.session_id
+    assert table.find(ann.session_id, b"a", 1.0) is ann
+    for session_id, peer in ((ann.session_id, b"b"), ("none such", b"a"), (None, b"a")):
+        with pytest.raises(SessionUnknown):
+            table.find(session_id, peer, 1.0)
+    table.check_invariants()
+
+
+def test_a_connection_has_one_session_at_most() -> None:
+    table = Sessions(SECRET, timeout=30.0)
+    first = table.open("ann", b"a", 0.0)
+    assert table.on(b"a") is first
+    table.close(first)
+    assert table.on(b"a") is None
+    second = table.open("ann", b"a", 1.0)
+    assert table.find(second.session_id, b"a", 1.0) is second
+    with pytest.raises(SessionUnknown):
+        table.find(first.session_id, b"a", 1.0)
+    table.check_invariants()
+
+
+def test_one_client_may_have_several_connections() -> None:
+    table = Sessions(SECRET, timeout=30.0)
+    first, second = table.open("ann", b"1", 0.0), table.open("ann", b"2", 0.0)
+    assert table.find(first.session_id, b"1", 0.0) is first
+    assert table.find(second.session_id, b"2", 0.0) is second
+
+
+def test_silence_for_the_whole_time_out_ends_a_session() -> None:
+    table = Sessions(SECRET, timeout=30.0)
+    ann, bob = table.open("ann", b"a", 0.0), table.open("bob", b"b", 1.0)
+    assert table.next_deadline() == 30.0
+    table.find(ann.session_id, b"a", 5.0)
+    assert table.next_deadline() == 31.0
+    assert table.expire(30.999) == []
+    assert table.expire(31.0) == [bob]
+    assert table.next_deadline() == 35.0
+    table.check_invariants()
+    assert table.expire(100.0) == [ann]
+    assert table.next_deadline() is None
+    with pytest.raises(SessionUnknown):
+        table.find(ann.session_id, b"a", 100.0)
+
+
+def test_a_full_table_lets_go_of_the_longest_silent_or_answers_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "MAX_SESSIONS", 2)
+    table = Sessions(SECRET, timeout=30.0, spared=3.0)
+    ann, bob = table.open("ann", b"a", 0.0), table.open("bob", b"b", 0.0)
+    with pytest.raises(Busy) as caught:
+        table.make_room(0.25)
+    assert caught.value.details == {"retryAfterMs": 2750}
+    table.find(ann.session_id, b"a", 2.0)
+    with pytest.raises(Busy):
+        table.make_room(2.999)
+    assert table.make_room(3.0) is bob, "the longest silent"
+    table.open("carl", b"c", 3.0)
+    assert [session.client_id for session in table] == ["ann", "carl"]
+    table.check_invariants()
+
+
+def test_a_table_with_room_sends_nobody_away() -> None:
+    table = Sessions(SECRET, timeout=30.0, spared=3.0)
+    table.open("ann", b"a", 0.0)
+    assert table.make_room(29.0) is None
+    assert len(table) == 1
+
+
+def test_session_ids_follow_from_the_secret_and_not_from_each_other() -> None:
+    def ids(secret: bytes) -> list[str]:
+        table = Sessions(secret, timeout=30.0)
+        return [table.open("ann", b"%d" % number, 0.0).session_id for number in range(3)]
+
+    assert ids(SECRET) == ids(SECRET)
+    assert not set(ids(SECRET)) & set(ids(bytes([1]) * 32))
+    assert len(set(ids(SECRET))) == 3
+
+
+# --- Hello, which has no counter ----------------------------------------------------------------------------------
+
+
+def is_taken(hellos: Hellos, signature: bytes, timestamp: int) -> bool:
+    try:
+        hellos.take(signature, timestamp)
+    except ReplayDetected:
+        return False
+    return True
+
+
+def test_a_hello_opens_one_session() -> None:
+    hellos = Hellos()
+    assert [is_taken(hellos, one, 5) for one in (b"a", b"b", b"a", b"b")] == [True, True, False, False]
+
+
+def test_a_hello_that_was_forgotten_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "MAX_HELLOS", 3)
+    hellos = Hellos()
+    assert all(is_taken(hellos, b"%d" % at, at) for at in (10, 30, 20, 40, 50))
+    assert not any(is_taken(hellos, b"%d" % at, at) for at in (10, 20, 30, 40, 50))
+    assert not is_taken(hellos, b"late", 20), "it may be one of those that were forgotten"
+    assert is_taken(hellos, b"late, but after those", 21)
+    hellos.check_invariants()
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), max_size=60))
+def test_no_hello_is_ever_taken_twice(sent: list[tuple[int, int]]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sessions, "MAX_HELLOS", 4)
+        hellos = Hellos()
+        taken = [one for one in sent if is_taken(hellos, b"%d %d" % one, one[1])]
+        assert len(taken) == len(set(taken))
+        hellos.check_invariants()
+
+
+def test_a_hundred_thousand_strange_hellos_let_none_of_the_first_in_again() -> None:
+    hellos = Hellos()
+    first = [(b"first %d" % at, at) for at in range(10)]
+    assert all(is_taken(hellos, *one) for one in first)
+    for at in range(100_000):
+        hellos.take(b"%d" % at, 100 + at)
+    assert not any(is_taken(hellos, *one) for one in first)
+    hellos.check_invariants()
+
+
+def test_clearing_the_table_closes_every_session() -> None:
+    table = Sessions(SECRET, timeout=30.0)
+    ann, bob = table.open("ann", b"a", 0.0), table.open("bob", b"b", 0.0)
+    assert table.clear() == [ann, bob]
+    assert len(table) == 0
+    assert table.next_deadline() is None
+    table.check_invariants()

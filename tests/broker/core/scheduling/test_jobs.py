@@ -1,0 +1,152 @@
+"""Jobs: every state meets every event and has a next state or a declared refusal; keys, listing and forgetting."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import get_args
+
+import pytest
+
+from backtestr_broker.core.scheduling import jobs as jobs_module
+from backtestr_broker.core.scheduling.jobs import TRANSITIONS, Job, JobEvent, Jobs
+from backtestr_protocol.errors import NotFound, StateConflict
+from backtestr_protocol.messages import FINAL_STATES, BacktestState
+
+STATES: tuple[BacktestState, ...] = get_args(BacktestState)
+EVENTS: tuple[JobEvent, ...] = get_args(JobEvent)
+# One way into each state.
+WAYS: dict[BacktestState, tuple[JobEvent, ...]] = {
+    "queued": (),
+    "running": ("started",),
+    "paused": ("started", "paused"),
+    "completed": ("started", "completed"),
+    "failed": ("started", "failed"),
+    "stopped": ("stopped",),
+}
+
+
+def make_job(backtest_id: str = "b1", request_id: str = "r1") -> Job:
+    return Job(
+        backtest_id=backtest_id,
+        algorithm_id="sma_cross",
+        symbols=["SYNTH"],
+        config=b"\x80",
+        key=("ann", request_id),
+        submit_time=1000,
+    )
+
+
+def walked(jobs: Jobs, job: Job, events: tuple[JobEvent, ...], wall_ms: int = 2000) -> Job:
+    for event in events:
+        if event == "started":
+            job.worker_id = "compute-1"
+        jobs.change(job, event, wall_ms)
+    return job
+
+
+@pytest.mark.parametrize(("state", "event"), list(product(STATES, EVENTS)))
+def test_every_state_meets_every_event(state: BacktestState, event: JobEvent) -> None:
+    jobs = Jobs()
+    job = make_job()
+    jobs.add(job)
+    walked(jobs, job, WAYS[state])
+    assert job.status == state
+    following = TRANSITIONS.get((state, event))
+    if following is None:
+        with pytest.raises(StateConflict, match=f"that is {state}") as caught:
+            jobs.change(job, event, 3000)
+        assert caught.value.details == {"status": state}
+        assert job.status == state
+    else:
+        walked(jobs, job, (event,), 3000)
+        assert job.status == following
+    jobs.check_invariants()
+
+
+def test_the_table_is_the_declared_one() -> None:
+    """The refusals, spelled out: what ended stays as it is, and nothing happens to a job that no worker has."""
+    refused = {pair for pair in product(STATES, EVENTS) if pair not in TRANSITIONS}
+    assert refused == {
+        *product(("completed", "failed", "stopped"), EVENTS),
+        *product(("queued",), ("paused", "resumed", "completed", "lost")),
+        *product(("running",), ("started", "resumed")),
+        *product(("paused",), ("started", "paused", "completed")),
+    }
+
+
+def test_every_state_can_be_reached_and_the_final_ones_are_left_by_nothing() -> None:
+    assert {following for following in TRANSITIONS.values()} == set(STATES)
+    assert {state for state, _ in TRANSITIONS} == set(STATES) - FINAL_STATES
+
+
+def test_times_tell_when_it_was_submitted_started_and_ended() -> None:
+    jobs = Jobs()
+    job = make_job()
+    jobs.add(job)
+    assert (job.submit_time, job.start_time, job.end_time) == (1000, None, None)
+    walked(jobs, job, ("started",), 2000)
+    walked(jobs, job, ("paused", "resumed"), 2500)
+    walked(jobs, job, ("completed",), 3000)
+    status = job.status_message()
+    assert (status.submit_time, status.start_time, status.end_time) == (1000, 2000, 3000)
+
+
+def test_a_job_that_lost_its_worker_waits_as_if_it_had_not_started() -> None:
+    jobs = Jobs()
+    job = make_job()
+    jobs.add(job)
+    walked(jobs, job, ("started", "lost"))
+    assert (job.status, job.worker_id, job.start_time, job.losses) == ("queued", None, None, 1)
+
+
+def test_an_id_is_taken_once() -> None:
+    jobs = Jobs()
+    jobs.add(make_job("b1", "r1"))
+    with pytest.raises(StateConflict, match="'b1' exists") as caught:
+        jobs.add(make_job("b1", "r2"))
+    assert caught.value.details == {"status": "queued"}
+    assert jobs.started_by(("ann", "r2")) is None
+    jobs.check_invariants()
+
+
+def test_a_job_is_found_by_the_request_that_started_it() -> None:
+    jobs = Jobs()
+    jobs.add(make_job("b1", "r1"))
+    job = jobs.started_by(("ann", "r1"))
+    assert job is not None
+    assert job.backtest_id == "b1"
+    assert jobs.started_by(("bob", "r1")) is None
+
+
+def test_an_unknown_id_is_not_found_with_its_near_miss() -> None:
+    jobs = Jobs()
+    jobs.add(make_job("golden"))
+    with pytest.raises(NotFound, match="did you mean 'golden'"):
+        jobs.get("goldne")
+
+
+def test_the_longest_ended_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs_module, "MAX_ENDED", 2)
+    jobs = Jobs()
+    for number in range(4):
+        jobs.add(make_job(f"b{number}", f"r{number}"))
+    assert jobs.forget_oldest() is None
+    for name in ("b2", "b0", "b3"):
+        walked(jobs, jobs.get(name), ("stopped",))
+    forgotten = jobs.forget_oldest()
+    assert forgotten is not None
+    assert forgotten.backtest_id == "b2"
+    assert jobs.forget_oldest() is None
+    assert [job.backtest_id for job in jobs] == ["b0", "b1", "b3"]
+    assert jobs.started_by(("ann", "r2")) is None
+    jobs.check_invariants()
+
+
+def test_a_wrong_id_is_compared_with_the_newest_only() -> None:
+    jobs = Jobs()
+    jobs.add(make_job("golden", "first"))
+    for number in range(jobs_module.COMPARED):
+        jobs.add(make_job(f"{number}", f"r{number}"))
+    with pytest.raises(NotFound) as caught:
+        jobs.get("goldne")
+    assert "did you mean" not in caught.value.message

@@ -1,0 +1,171 @@
+"""Dead, hung and busy workers told apart: by beats, by processor time, and by seconds that somebody listened."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backtestr_broker.core.scheduling.liveness import (
+    CRASH_LOOP_STAGES,
+    WELL_AFTER,
+    Condemned,
+    Liveness,
+)
+
+HUNG, SILENCE = 15.0, 600.0
+
+
+class Watch:
+    """One worker, looked at every second."""
+
+    def __init__(self, *, ready: bool = True) -> None:
+        self.now = 100.0
+        self.cpu = 5.0
+        self.liveness = Liveness(hung=HUNG, silence=SILENCE, interval=1.0, now=self.now)
+        self.liveness.started("w", self.now)
+        if ready:
+            self.liveness.ready("w", 1.0)
+
+    def look(self, seconds: int, *, beats: bool = False, works: bool = False) -> list[Condemned]:
+        condemned = []
+        for _ in range(seconds):
+            self.now += 1.0
+            self.cpu += works * 0.9
+            if beats:
+                self.liveness.heard("w")
+            condemned += self.liveness.look({"w": self.cpu}, self.now)
+        return condemned
+
+
+def test_a_worker_that_beats_is_well_however_little_it_works() -> None:
+    assert Watch().look(10_000, beats=True) == []
+
+
+def test_a_worker_that_works_without_a_word_is_busy() -> None:
+    watch = Watch()
+    assert watch.look(599, works=True) == []
+    assert watch.look(1, beats=True) == []
+    assert watch.look(598, works=True) == []
+
+
+def test_a_worker_without_a_word_and_without_work_is_hung() -> None:
+    watch = Watch()
+    watch.look(1)  # the first look finds out how much it has used
+    assert watch.look(14) == []
+    (condemned,) = watch.look(1)
+    assert condemned.worker_id == "w"
+    assert condemned.reason == "it was killed: no sign of life and no processor time for 15 s"
+    assert watch.look(10_000) == [], "it is killed once"
+
+
+def test_a_busy_worker_that_stops_working_is_hung_so_much_later() -> None:
+    watch = Watch()
+    assert watch.look(60, works=True) == []
+    assert watch.look(14) == []
+    assert len(watch.look(1)) == 1
+
+
+def test_one_that_never_lets_go_is_endured_for_so_long_and_no_longer() -> None:
+    watch = Watch()
+    assert watch.look(599, works=True) == []
+    (condemned,) = watch.look(1, works=True)
+    assert "without a sign of life for 600 s" in condemned.reason
+    assert "worker_silence_ms" in condemned.reason
+
+
+def test_one_that_hangs_before_it_is_ready_is_found_too() -> None:
+    watch = Watch(ready=False)
+    assert watch.look(100, works=True) == [], "it compiles, and cannot beat yet"
+    assert len(watch.look(15)) == 1
+
+
+def test_slow_beats_are_waited_for() -> None:
+    watch = Watch()
+    watch.liveness.ready("w", 10.0)
+    watch.look(1)
+    assert watch.look(29) == []
+    assert len(watch.look(1)) == 1
+
+
+def test_what_cannot_be_measured_is_not_held_against_it() -> None:
+    watch = Watch()
+    for _ in range(599):
+        watch.now += 1.0
+        assert watch.liveness.look({}, watch.now) == []
+
+
+@pytest.mark.parametrize("away", [60.0, 100_000.0])
+def test_seconds_in_which_nobody_listened_do_not_count(away: float) -> None:
+    watch = Watch()
+    watch.look(10)
+    watch.now += away
+    assert watch.look(1) == [], "the broker was away, not the worker"
+    assert watch.liveness.of("w").silent <= 12.0
+
+
+def test_a_successor_begins_with_a_clean_slate() -> None:
+    watch = Watch()
+    watch.look(20)
+    watch.liveness.ended("w", "killed by signal 9", 0, watch.now, watch.now)
+    assert watch.look(1000) == [], "the dead are not watched"
+    watch.liveness.started("w", watch.now)
+    watch.liveness.ready("w", 1.0)
+    watch.cpu = 0.0
+    watch.look(1)
+    assert watch.look(14) == []
+    assert len(watch.look(1)) == 1
+    assert watch.liveness.of("w").restarts == 1
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([0.1, 1.0, 2.0, 500.0]), st.booleans(), st.sampled_from([0.0, 0.0, 0.01, 0.9])),
+        max_size=60,
+    )
+)
+def test_no_worker_is_condemned_that_beat_or_worked_lately(doings: list[tuple[float, bool, float]]) -> None:
+    watch = Watch()
+    since = 0.0  # watched seconds since a beat or work, at the most
+    for gap, beats, works in doings:
+        watch.now += gap
+        watch.cpu += works
+        if beats:
+            watch.liveness.heard("w")
+        condemned = watch.liveness.look({"w": watch.cpu}, watch.now)
+        since = 0.0 if works else since + min(gap, 2.0)
+        if beats:
+            since = min(since, min(gap, 2.0))
+        if since < HUNG:
+            assert condemned == []
+
+
+# --- crash loops ---
+
+
+def test_a_crash_loop_is_told_once_a_stage() -> None:
+    watch = Watch()
+    said = {}
+    for death in range(1, 50):
+        if told := watch.liveness.ended("w", "exit code 1", death, watch.now + 10.0, watch.now):
+            said[death] = told
+        watch.liveness.started("w", watch.now)
+    assert tuple(said) == CRASH_LOOP_STAGES
+    assert "w has ended 4 times in a row within 10 s of its start, the last time: exit code 1" in said[4]
+    assert "started again after 10.0 s; " in said[4]
+    assert "started again after 10.0 s from now on" in said[8]
+
+
+def test_a_crash_loop_is_over_when_one_lives() -> None:
+    watch = Watch()
+    watch.liveness.ended("w", "exit code 1", 3, watch.now + 0.8, watch.now)
+    life = watch.liveness.of("w")
+    assert not life.crash_loops(watch.now)
+    watch.liveness.ended("w", "exit code 1", 4, watch.now + 0.8, watch.now)
+    assert life.crash_loops(watch.now)
+    watch.liveness.started("w", watch.now + 0.8)
+    assert life.crash_loops(watch.now + 0.8 + WELL_AFTER - 0.1)
+    assert not life.crash_loops(watch.now + 0.8 + WELL_AFTER)
+    watch.liveness.ended("w", "exit code 1", 0, watch.now + 20, watch.now + 20)
+    assert not life.crash_loops(watch.now + 20)

@@ -1,0 +1,209 @@
+"""Workers that end: what they held goes on elsewhere once, and what was asked of it is answered."""
+
+from __future__ import annotations
+
+from backtestr_protocol import worker_channel
+from backtestr_protocol.codec import encoded_payload
+from backtestr_protocol.errors import TimedOut
+from support.broker.link import Client, Link, Worker
+from support.broker.steps import B1, is_conflict, paused, start, status
+
+
+def test_a_backtest_moves_to_another_worker_which_goes_on_with_its_streams(
+    link: Link, ann: Client, worker: Worker
+) -> None:
+    start(ann, "b1")
+    worker.publish("orders.b1", 1, 2, 3)
+    worker.publish("progress.b1", 1)
+    successor = link.lose_worker(worker)
+    (again,) = successor.assigned
+    assert (again.task_id, again.work, again.client_id) == ("b1", "RunBacktest", "ann")
+    assert again.published == {"progress.b1": 1, "orders.b1": 3, "positions.b1": 0}
+    successor.publish("orders.b1", 4)
+    successor.finish()
+    assert [seq for seq, _ in link.streams["orders.b1"]] == [1, 4]
+    assert link.states("b1") == ["queued", "running", "queued", "running", "completed"]
+
+
+def test_prices_that_a_backtest_has_published_are_counted_apart_from_those_of_others(
+    link: Link, ann: Client, worker: Worker
+) -> None:
+    link.core.publish("prices.SYNTH.1m", encoded_payload("PriceUpdate", {}))
+    start(ann, "b0")
+    worker.publish("prices.SYNTH.1m", 1)
+    worker.finish("b0")
+    start(ann, "b1")
+    worker.publish("prices.SYNTH.1m", 1, 2)
+    worker.publish("prices.OTHER.1m", 1)
+    worker.publish("prices.SYNTH.1m", 3)
+    ((again),) = link.lose_worker(worker).assigned
+    assert {topic: again.published[topic] for topic in again.published if topic.startswith("prices.")} == {
+        "prices.SYNTH.1m": 3,
+        "prices.OTHER.1m": 1,
+    }
+
+
+def test_a_worker_that_gives_up_gets_nothing_more_and_its_backtest_does_not_run_again(
+    link: Link, ann: Client, worker: Worker
+) -> None:
+    start(ann, "b1", "b2")
+    late = TimedOut("it did not come back").to_data(component="engine", timestamp=1)
+    worker.say(worker_channel.Finished(task_id="b1", outcome="failed", error=late, is_last=True))
+    assert ann.ask("GetBacktestStatus", B1)["error"]["code"] == "TIMEOUT"
+    assert [assign.task_id for assign in worker.assigned] == ["b1"]
+    successor = link.lose_worker(worker)
+    assert successor.task_id == "b2"
+    successor.finish()
+    assert link.states("b2") == ["queued", "running", "completed"]
+
+
+def test_a_lost_backtest_goes_before_those_that_wait(link: Link, ann: Client, worker: Worker) -> None:
+    start(ann, "b1", "b2")
+    assert link.lose_worker(worker).task_id == "b1"
+
+
+def test_a_backtest_that_loses_two_workers_fails_with_the_reason(link: Link, ann: Client, worker: Worker) -> None:
+    start(ann, "b1", "b2")
+    waits = ann.later("PauseBacktest", B1)
+    third = link.lose_worker(link.lose_worker(worker))
+    ended = ann.ask("GetBacktestStatus", B1)
+    assert ended["status"] == "failed"
+    assert ended["error"]["code"] == "SYSTEM_ERROR"
+    assert "killed by signal 9" in ended["error"]["message"]
+    assert is_conflict(ann, waits, "failed")
+    assert third.task_id == "b2"
+    ((_, published),) = link.streams["system.errors"]
+    assert published["data"] == ended["error"]
+    (fault,) = link.signals("fault")
+    assert fault["id"] == ended["error"]["details"]["id"]
+
+
+def test_a_backtest_that_used_up_its_processor_time_ends_no_second_worker(
+    link: Link, ann: Client, worker: Worker
+) -> None:
+    start(ann, "b1", "b2")
+    ann.later("PauseBacktest", B1)
+    worker.say(worker_channel.Paused(task_id="b1"))
+    successor = link.lose_worker(worker, overdue=True)
+    assert ann.ask("GetBacktestStatus", {"backtestId": "b2"})["error"]["code"] == "TIMEOUT"
+    assert ann.ask("GetBacktestStatus", B1)["status"] != "failed", "it was parked beside it"
+    assert successor.task_id != "b2"
+
+
+def test_a_paused_backtest_that_loses_its_worker_is_paused_again(link: Link, ann: Client, worker: Worker) -> None:
+    start(ann, "b1")
+    paused(ann, worker)
+    successor = link.lose_worker(worker)
+    assert (successor.task_id, successor.assigned[0].paused) == ("b1", True)
+    successor.paused()
+    assert status(ann) == "paused"
+    ann.later("ResumeBacktest", B1)
+    successor.resumed()
+    successor.finish()
+    assert status(ann) == "completed"
+
+
+def test_all_that_a_worker_had_parked_move_with_what_it_ran(link: Link, ann: Client, worker: Worker) -> None:
+    start(ann, "b1", "b2", "b3", "b4")
+    paused(ann, worker, "b1")
+    paused(ann, worker, "b2")
+    successor = link.lose_worker(worker)
+    seen = []
+    for _ in range(4):
+        seen.append((successor.task_id, successor.assigned[-1].paused))
+        if successor.assigned[-1].paused:
+            successor.paused()
+        else:
+            successor.finish()
+    assert sorted(seen) == [("b1", True), ("b2", True), ("b3", False), ("b4", False)]
+
+
+def test_a_stop_that_its_worker_did_not_live_to_carry_out(link: Link, ann: Client, worker: Worker) -> None:
+    start(ann, "b1")
+    asked = ann.later("StopBacktest", B1)
+    successor = link.lose_worker(worker)
+    assert ann.answer(asked) == {"backtestId": "b1", "status": "stopped"}
+    assert successor.told == []
+    assert ann.ask("GetBacktestResults", B1)["metrics"] is None, "nobody stored what it walked"
+
+
+def test_a_pause_that_its_worker_did_not_live_to_carry_out(link: Link, ann: Client, worker: Worker) -> None:
+    start(ann, "b1")
+    asked = ann.later("PauseBacktest", B1)
+    successor = link.lose_worker(worker)
+    assert successor.assigned[0].paused
+    assert ann.answers(asked) == []
+    successor.paused()
+    assert ann.answer(asked)["status"] == "paused"
+
+
+def test_a_resume_that_its_worker_did_not_live_to_carry_out(link: Link, ann: Client, worker: Worker) -> None:
+    start(ann, "b1")
+    paused(ann, worker)
+    asked = ann.later("ResumeBacktest", B1)
+    successor = link.lose_worker(worker)
+    assert not successor.assigned[0].paused
+    assert ann.answer(asked)["status"] == "queued"
+
+
+def test_a_resume_that_waited_for_a_worker_that_died(link: Link, ann: Client, worker: Worker) -> None:
+    start(ann, "b1", "b2")
+    paused(ann, worker)
+    asked = ann.later("ResumeBacktest", B1)
+    successor = link.lose_worker(worker)
+    assert ann.answer(asked)["status"] == "queued"
+    first = successor.task_id
+    successor.finish()
+    assert {first, successor.task_id} == {"b1", "b2"}
+    assert successor.controls == [], "it holds nothing that could be resumed"
+
+
+def test_a_resume_that_overtook_a_pause_when_the_worker_died(link: Link, ann: Client, worker: Worker) -> None:
+    start(ann, "b1")
+    pause, resume = ann.later("PauseBacktest", B1), ann.later("ResumeBacktest", B1)
+    successor = link.lose_worker(worker)
+    assert not successor.assigned[0].paused
+    assert is_conflict(ann, pause, "queued")
+    assert ann.answer(resume)["status"] == "queued"
+
+
+def test_an_idle_worker_that_ends_takes_nothing_with_it(link: Link, ann: Client, worker: Worker) -> None:
+    successor = link.lose_worker(worker)
+    start(ann, "b1")
+    assert successor.task_id == "b1"
+
+
+def test_what_a_lost_worker_still_says_is_not_heard(link: Link, ann: Client, worker: Worker) -> None:
+    start(ann, "b1")
+    successor = link.lose_worker(worker)
+    worker.publish("orders.b1", 1)
+    worker.finish("b1")
+    assert "orders.b1" not in link.streams
+    assert status(ann) == "running"
+    successor.finish()
+
+
+def test_a_question_that_used_up_its_processor_time_is_not_asked_again(link: Link, ann: Client) -> None:
+    interactive = link.worker("interactive-1")
+    interactive.answers = False
+    asked = ann.later("ListMarketData")
+    assert link.lose_worker(interactive, overdue=True).assigned == []
+    assert ann.answer(asked)["code"] == "TIMEOUT"
+
+
+def test_a_question_is_asked_again_once_and_then_given_up(link: Link, ann: Client) -> None:
+    interactive = link.worker("interactive-1")
+    interactive.answers = False
+    asked = ann.later("ListMarketData")
+    second = link.lose_worker(interactive, again=False)
+    second = link.start_worker("interactive-1", "interactive")
+    second.answers = False
+    second.ready()
+    assert [note.work for note in second.assigned] == ["ListMarketData"]
+    assert ann.answers(asked) == []
+    link.lose_worker(second)
+    error = ann.answer(asked)
+    assert error["code"] == "SYSTEM_ERROR"
+    assert not any(one["automatic"] for one in error["recoveryActions"]), "again, it would end two more"
+    assert "ListMarketData" in error["message"]
+    assert ann.ask("ListMarketData", message_id=asked)["series"], "a fault is not remembered: the same id tries again"

@@ -1,0 +1,244 @@
+"""The task queue: priority first, then clients in turn, then arrival; bounded, except for what comes back."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from backtestr_broker.core.scheduling.task_queue import SHARE, TaskQueue
+from backtestr_protocol.errors import Busy
+from backtestr_protocol.message_types import PRIORITIES, Priority
+
+clients = st.sampled_from(["ann", "bob", "carl"])
+
+
+def drained(queue: TaskQueue, with_held: bool = True) -> list[str]:
+    taken: list[str] = []
+    while (task_id := queue.pop(with_held)) is not None:
+        taken.append(task_id)
+        queue.check_invariants()
+    return taken
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(PRIORITIES), max_size=30))
+def test_the_highest_priority_goes_first_and_within_it_the_earliest(priorities: list[Priority]) -> None:
+    queue = TaskQueue(100)
+    for number, priority in enumerate(priorities):
+        queue.push(str(number), priority, "ann")
+    queue.check_invariants()
+    expected = sorted(range(len(priorities)), key=lambda number: (PRIORITIES.index(priorities[number]), number))
+    assert drained(queue) == [str(number) for number in expected]
+
+
+@settings(deadline=None)
+@given(st.lists(clients, max_size=40))
+def test_clients_take_turns_and_each_is_served_in_order(arrivals: list[str]) -> None:
+    queue = TaskQueue(1000)
+    for number, client_id in enumerate(arrivals):
+        queue.push(f"{client_id} {number}", "B", client_id)
+    taken = [task_id.split() for task_id in drained(queue)]
+    for client_id in set(arrivals):
+        numbers = [int(number) for owner, number in taken if owner == client_id]
+        assert numbers == sorted(numbers), f"{client_id} is served out of order"
+    assert Counter(owner for owner, _ in taken) == Counter(arrivals)
+    left = Counter(arrivals)
+    for position, (owner, _) in enumerate(taken):
+        waiting = {client_id for client_id, count in left.items() if count}
+        a_round = {one for one, _ in taken[position : position + len(waiting)]}
+        assert a_round == waiting, "somebody waits for more than one round"
+        left[owner] -= 1
+
+
+class Fairness(RuleBasedStateMachine):
+    """Clients come and go, tasks are held, let go, taken and put back; a model says who may go next."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queue = TaskQueue(10_000)
+        self.lines: dict[str, deque[str]] = {}  # what may go, and what is held, in order
+        self.held: set[str] = set()
+        self.passed: Counter[str] = Counter()  # turns of others since a client's last, or since it came
+        self.taken: list[tuple[str, str]] = []
+        self.made = 0
+
+    @rule(client_id=clients, held=st.booleans())
+    def push(self, client_id: str, held: bool) -> None:
+        self.made += 1
+        task_id = f"task-{self.made}"
+        self.queue.push_admitted(task_id, "B", client_id, held)
+        self.come(client_id, task_id, held)
+
+    def come(self, client_id: str, task_id: str, held: bool, first: bool = False) -> None:
+        if client_id not in self.lines:
+            self.lines[client_id] = deque()
+            self.passed[client_id] = 0
+        if first:
+            self.lines[client_id].appendleft(task_id)
+        else:
+            self.lines[client_id].append(task_id)
+        if held:
+            self.held.add(task_id)
+
+    @precondition(lambda self: self.taken)
+    @rule(held=st.booleans())
+    def put_back(self, held: bool) -> None:
+        client_id, task_id = self.taken.pop()
+        self.queue.push_front(task_id, "B", client_id, held)
+        self.come(client_id, task_id, held, first=True)
+        self.passed = Counter(dict.fromkeys(self.passed, 0))  # a turn is inserted: counting starts anew
+
+    @rule(data=st.data(), held=st.booleans())
+    def hold(self, data: st.DataObject, held: bool) -> None:
+        waiting = sorted(task_id for line in self.lines.values() for task_id in line)
+        if waiting:
+            task_id = data.draw(st.sampled_from(waiting))
+            self.queue.hold(task_id, held)
+            assert self.queue.is_held(task_id) == held
+            (self.held.add if held else self.held.discard)(task_id)
+
+    @rule(data=st.data())
+    def remove(self, data: st.DataObject) -> None:
+        waiting = sorted(task_id for line in self.lines.values() for task_id in line)
+        if waiting:
+            task_id = data.draw(st.sampled_from(waiting))
+            self.forget(task_id)
+            self.queue.remove(task_id)
+
+    def forget(self, task_id: str) -> None:
+        for client_id, line in list(self.lines.items()):
+            if task_id in line:
+                line.remove(task_id)
+                if not line:
+                    del self.lines[client_id]
+        self.held.discard(task_id)
+
+    @rule(with_held=st.booleans())
+    def pop(self, with_held: bool) -> None:
+        able = {
+            client_id: [one for one in line if with_held or one not in self.held]
+            for client_id, line in self.lines.items()
+        }
+        task_id = self.queue.pop(with_held)
+        if task_id is None:
+            assert not any(able.values()), "something could go"
+            return
+        (client_id,) = (one for one, line in self.lines.items() if task_id in line)
+        assert able[client_id][0] == task_id, "not the first of its client that may go"
+        self.taken.append((client_id, task_id))
+        self.forget(task_id)
+        for other, line in able.items():
+            if other != client_id and line:
+                self.passed[other] += 1
+                assert self.passed[other] < len({"ann", "bob", "carl"}), f"{other} was passed over for a whole round"
+        self.passed[client_id] = 0
+
+    @invariant()
+    def counts(self) -> None:
+        self.queue.check_invariants()
+        assert len(self.queue) == sum(map(len, self.lines.values()))
+        for client_id in ("ann", "bob", "carl"):
+            assert self.queue.waiting(client_id) == len(self.lines.get(client_id, ()))
+
+
+TestFairness = Fairness.TestCase
+TestFairness.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+
+
+def test_one_clients_thousand_do_not_delay_anothers_one() -> None:
+    queue = TaskQueue(10_000)
+    for number in range(1000):
+        queue.push(f"flood {number}", "B", "flood")
+    assert queue.pop() == "flood 0"
+    queue.push("mine", "B", "ann")
+    assert [queue.pop(), queue.pop()] == ["flood 1", "mine"]
+
+
+def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
+    queue = TaskQueue(2)
+    queue.push("a", "I", "ann")
+    queue.push("b", "K", "ann")
+    with pytest.raises(Busy) as caught:
+        queue.push("c", "R", "bob")
+    assert caught.value.details == {"retryAfterMs": 1000}
+    assert len(queue) == 2
+    queue.pop()
+    queue.push("c", "R", "bob")
+    assert drained(queue) == ["c", "b"]
+
+
+@settings(deadline=None)
+@given(st.integers(5, 200), st.integers(1, 4))
+def test_however_many_flood_there_is_room_for_one_who_comes_with_nothing(bound: int, floods: int) -> None:
+    queue = TaskQueue(bound)
+    refused: set[str] = set()
+    number = 0
+    while len(refused) < floods:
+        for client_id in (f"flood {one}" for one in range(floods)):
+            number += 1
+            try:
+                queue.push(str(number), "B", client_id)
+            except Busy:
+                refused.add(client_id)
+    alone = [queue.waiting(f"flood {one}") for one in range(floods)]
+    assert max(alone) - min(alone) <= SHARE + 1, "who floods alike gets alike"
+    if bound > SHARE * floods + 1:
+        queue.push("mine", "B", "ann")
+    if floods == 1:
+        assert bound * 4 // 5 <= alone[0] <= bound * 4 // 5 + 1
+
+
+def test_what_is_on_its_way_into_the_queue_counts() -> None:
+    queue = TaskQueue(10)
+    queue.check_room("ann", admitted=7, own=7)
+    with pytest.raises(Busy, match="8 of the 8 queued tasks are this client's, and the 2 places left"):
+        queue.check_room("ann", admitted=8, own=8)
+    queue.check_room("bob", admitted=8, own=0)
+    with pytest.raises(Busy, match="10 tasks are queued"):
+        queue.check_room("bob", admitted=10, own=0)
+
+
+def test_what_comes_back_goes_first_and_is_never_refused() -> None:
+    queue = TaskQueue(1)
+    queue.push("a", "B", "ann")
+    queue.push_front("lost", "B", "bob")
+    queue.push_front("bulk", "K", "bob")
+    queue.check_invariants()
+    assert drained(queue) == ["lost", "a", "bulk"]
+
+
+def test_of_several_that_come_back_each_is_before_what_its_client_had_queued() -> None:
+    queue = TaskQueue(10)
+    queue.push("ann's", "B", "ann")
+    queue.push("bob's", "B", "bob")
+    queue.push_front("lost 1", "B", "bob")
+    queue.push_front("lost 2", "B", "bob")
+    assert drained(queue) == ["lost 2", "ann's", "lost 1", "bob's"]
+
+
+def test_what_is_held_keeps_its_place_for_who_has_room() -> None:
+    queue = TaskQueue(10)
+    for task_id in ("a", "b", "c"):
+        queue.push(task_id, "B", "ann")
+    queue.hold("a", True)
+    queue.hold("a", True)
+    assert queue.pop(with_held=False) == "b"
+    assert queue.pop(with_held=True) == "a"
+    queue.hold("c", True)
+    assert queue.pop(with_held=False) is None
+    queue.hold("c", False)
+    assert queue.pop(with_held=False) == "c"
+
+
+def test_what_is_removed_does_not_come() -> None:
+    queue = TaskQueue(5)
+    queue.push("a", "B", "ann")
+    queue.push("b", "B", "ann")
+    queue.remove("a")
+    queue.remove("never there")
+    assert drained(queue) == ["b"]
+    assert len(queue) == queue.waiting("ann") == 0

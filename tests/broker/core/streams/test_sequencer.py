@@ -1,0 +1,225 @@
+"""Sequence numbers: dense per topic, rings with bounds in messages and bytes, and what FetchMissed answers."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backtestr_broker.core.streams import sequencer as sequencer_module
+from backtestr_broker.core.streams.sequencer import Sequencer
+from backtestr_protocol import topics
+from backtestr_protocol.codec import encode
+from backtestr_protocol.errors import NotFound, ValidationError
+from backtestr_protocol.messages import Missed
+
+ERRORS_KEPT = 100  # PROTOCOL.md, section 7
+
+
+def filled(topic: str, *counts: int) -> Sequencer:
+    """A payload for each count; the payload is the text of its first number."""
+    sequencer = Sequencer()
+    for count in counts:
+        sequencer.append(topic, encode(sequencer.last_seq(topic) + 1), count)
+    sequencer.check_invariants()
+    return sequencer
+
+
+def numbers(missed: Missed) -> list[int]:
+    for message in missed.messages:
+        assert bytes(message.payload) == encode(message.seq), "the payload of another number"
+    return [message.seq for message in missed.messages]
+
+
+def test_each_topic_counts_by_itself_from_one() -> None:
+    sequencer = Sequencer()
+    placed = [sequencer.append(topic, b"\xc0").seq for topic in ("orders.a", "orders.b", "orders.a", "progress.a")]
+    assert placed == [1, 1, 2, 1]
+    assert sequencer.last_seq("orders.a") == 2
+    assert sequencer.last_seq("orders.none") == 0
+
+
+def test_a_batch_takes_as_many_numbers_as_it_has_messages() -> None:
+    sequencer = filled("orders.a", 1, 5, 1)
+    assert numbers(sequencer.fetch("orders.a", 1, None)) == [1, 2, 7]
+    assert sequencer.append("orders.a", b"\xc0").seq == 8
+
+
+def test_a_placed_payload_says_where_it_goes() -> None:
+    placed = Sequencer().append("progress.a", b"\xc0")
+    assert (placed.name, placed.topic_class.socket, placed.topic_class.message_type) == (
+        b"progress.a",
+        "progress",
+        "Stream",
+    )
+
+
+def test_what_is_no_topic_is_refused() -> None:
+    with pytest.raises(ValueError, match="is no topic"):
+        Sequencer().append("weather.today", b"\xc0")
+
+
+@pytest.mark.parametrize(
+    ("from_seq", "to_seq", "expected", "answered_to"),
+    [
+        (1, None, [1, 2, 3, 4], 4),
+        (1, 1, [1], 1),
+        (2, 3, [2, 3], 3),
+        (4, 99, [4], 4),
+        (5, None, [], 4),
+        (99, None, [], 4),
+        (99, 100, [], 4),
+    ],
+)
+def test_fetch_answers_what_there_is(from_seq: int, to_seq: int | None, expected: list[int], answered_to: int) -> None:
+    missed = filled("orders.a", 1, 1, 1, 1).fetch("orders.a", from_seq, to_seq)
+    assert numbers(missed) == expected
+    assert (missed.from_seq, missed.to_seq, missed.oldest_seq) == (from_seq, answered_to, 1)
+
+
+@pytest.mark.parametrize(("from_seq", "to_seq", "expected"), [(3, 3, [2]), (6, 7, [2, 7]), (7, 7, [7]), (1, 2, [1, 2])])
+def test_a_batch_is_given_whole_for_any_message_of_it(from_seq: int, to_seq: int, expected: list[int]) -> None:
+    assert numbers(filled("orders.a", 1, 5, 1).fetch("orders.a", from_seq, to_seq)) == expected
+
+
+def test_a_known_topic_without_messages_says_so() -> None:
+    sequencer = Sequencer()
+    sequencer.create("orders.a")
+    missed = sequencer.fetch("orders.a", 1, None)
+    assert (missed.to_seq, missed.oldest_seq, missed.messages) == (0, 1, [])
+
+
+def test_an_unknown_topic_is_not_found_and_names_the_near_miss() -> None:
+    with pytest.raises(NotFound, match=r"did you mean 'orders\.abc'") as caught:
+        filled("orders.abc", 1).fetch("order.abc", 1, None)
+    assert caught.value.details is not None
+    assert caught.value.details["known"] == ["orders.abc"]
+
+
+def test_bounds_that_contradict_are_refused() -> None:
+    with pytest.raises(ValidationError) as caught:
+        filled("orders.a", 1, 1).fetch("orders.a", 2, 1)
+    assert caught.value.details == {"path": "$.toSeq"}
+
+
+def test_a_ring_keeps_what_its_class_promises_and_states_the_gap() -> None:
+    sequencer = filled(topics.ERRORS, *[1] * (ERRORS_KEPT + 5))
+    missed = sequencer.fetch(topics.ERRORS, 1, None)
+    assert numbers(missed) == list(range(6, ERRORS_KEPT + 6))
+    assert missed.oldest_seq == 6
+    assert missed.to_seq == ERRORS_KEPT + 5
+
+
+def test_a_ring_of_batches_keeps_at_least_what_its_class_promises() -> None:
+    sequencer = filled(topics.ERRORS, *[30] * 10)
+    missed = sequencer.fetch(topics.ERRORS, 1, None)
+    assert numbers(missed) == [181, 211, 241, 271]
+    assert missed.oldest_seq == 181
+
+
+def test_one_batch_larger_than_the_ring_is_kept() -> None:
+    sequencer = filled(topics.STATUS, 1, 1, 5)
+    assert numbers(sequencer.fetch(topics.STATUS, 1, None)) == [3]
+
+
+def test_an_answer_is_cut_and_says_how_far_it_went(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sequencer_module, "MAX_ANSWER_BYTES", 250)
+    sequencer = Sequencer()
+    for _ in range(5):
+        sequencer.append("orders.a", bytes(100), count=2)
+    first = sequencer.fetch("orders.a", 1, 9)
+    assert ([one.seq for one in first.messages], first.to_seq) == ([1, 3], 4)
+    second = sequencer.fetch("orders.a", first.to_seq + 1, 9)
+    assert ([one.seq for one in second.messages], second.to_seq) == ([5, 7], 8)
+    third = sequencer.fetch("orders.a", second.to_seq + 1, 9)
+    assert ([one.seq for one in third.messages], third.to_seq) == ([9], 9)
+
+
+def test_one_message_over_the_cut_is_answered_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sequencer_module, "MAX_ANSWER_BYTES", 50)
+    sequencer = Sequencer()
+    sequencer.append("orders.a", bytes(100))
+    sequencer.append("orders.a", bytes(100))
+    missed = sequencer.fetch("orders.a", 1, None)
+    assert ([one.seq for one in missed.messages], missed.to_seq) == ([1], 1)
+
+
+def test_all_rings_together_are_bounded_and_the_longest_quiet_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sequencer_module, "MAX_RETAINED_BYTES", 1000)
+    sequencer = Sequencer()
+    for topic in ("orders.quiet", "orders.busy"):
+        for _ in range(4):
+            sequencer.append(topic, bytes(100))
+    for _ in range(4):
+        sequencer.append("orders.busy", bytes(100))
+        sequencer.check_invariants()
+    quiet = sequencer.fetch("orders.quiet", 1, None)
+    assert quiet.oldest_seq == 5 - len(quiet.messages) > 1, "the gap is stated"
+    assert quiet.to_seq == 4
+    assert sequencer.fetch("orders.busy", 1, None).oldest_seq == 1
+    assert sequencer.append("orders.quiet", b"\xc0").seq == 5
+
+
+def test_a_dropped_topic_is_unknown_and_begins_again() -> None:
+    sequencer = filled("orders.a", 1, 1)
+    sequencer.drop("orders.a")
+    sequencer.drop("orders.never")
+    sequencer.check_invariants()
+    assert sequencer.take_moved() == {}
+    with pytest.raises(NotFound):
+        sequencer.fetch("orders.a", 1, None)
+
+
+def test_what_moved_is_told_once() -> None:
+    sequencer = filled("orders.a", 1, 4)
+    sequencer.create("orders.b")
+    moves = [(sequencer.has_moved, sequencer.take_moved()) for _ in range(2)]
+    assert moves == [(True, {"orders.a": 5}), (False, {})]
+
+
+def test_a_move_can_be_left_out() -> None:
+    sequencer = filled(topics.WATERMARKS, 1)
+    sequencer.forget_move(topics.WATERMARKS)
+    assert not sequencer.has_moved
+    assert sequencer.take_moved() == {}
+
+
+@settings(deadline=None)
+@given(
+    counts=st.lists(st.integers(1, 60), min_size=1, max_size=30), start=st.integers(1, 900), length=st.integers(0, 200)
+)
+def test_a_fetch_has_every_kept_message_that_was_asked_for(counts: list[int], start: int, length: int) -> None:
+    """Whatever is at or above `oldestSeq` and within the range is there; what is below is stated, never silent."""
+    sequencer = filled(topics.ERRORS, *counts)
+    last = sum(counts)
+    missed = sequencer.fetch(topics.ERRORS, start, start + length)
+    firsts = [sum(counts[:number]) + 1 for number in range(len(counts))]
+    covered = {
+        seq
+        for first, count in zip(firsts, counts, strict=True)
+        if first in numbers(missed)
+        for seq in range(first, first + count)
+    }
+    wanted = set(range(max(start, missed.oldest_seq), min(start + length, last) + 1))
+    assert wanted <= covered
+    assert missed.to_seq == min(start + length, last)
+    assert last - missed.oldest_seq + 1 >= min(last, ERRORS_KEPT)
+
+
+def test_a_wrong_name_is_compared_with_the_latest_to_move_only() -> None:
+    """With thousands of topics, comparing with each would keep everyone waiting."""
+    sequencer = filled("orders.long-quiet", 1)
+    for number in range(sequencer_module.COMPARED):
+        sequencer.append(f"progress.{number}", b"\xc0")
+    with pytest.raises(NotFound) as caught:
+        sequencer.fetch("orders.long-quie", 1, None)
+    assert "did you mean" not in caught.value.message
+    sequencer.append("orders.long-quiet", b"\xc0")
+    with pytest.raises(NotFound, match=r"did you mean 'orders\.long-quiet'"):
+        sequencer.fetch("orders.long-quie", 1, None)
+
+
+def test_a_long_wrong_name_is_not_sent_back_whole() -> None:
+    with pytest.raises(NotFound) as caught:
+        filled("orders.a", 1).fetch("x" * 1_000_000, 1, None)
+    assert len(repr((caught.value.message, caught.value.details))) < 1000

@@ -1,0 +1,137 @@
+"""What is counted: each request once, by type and outcome, and how long it took."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backtestr_broker.core.clients.admission import MAX_PENDING
+from backtestr_broker.core.clients.idempotency import KEPT_SECONDS
+from backtestr_broker.core.clients.rate_limit import Rate
+from backtestr_broker.core.counters import (
+    BUCKETS,
+    REPEATED,
+    SUCCESS,
+    UNKNOWN,
+    Histogram,
+    failure_in,
+)
+from backtestr_protocol.codec import encode, encoded_payload
+from backtestr_protocol.errors import Busy
+from backtestr_protocol.messages import Nothing
+from support.broker.link import LIMITS, Link, config
+
+
+@given(st.lists(st.floats(0.0, 100.0)))
+def test_a_histogram_has_everything_once_in_the_first_bucket_that_holds_it(seconds: list[float]) -> None:
+    taken = Histogram()
+    for one in seconds:
+        taken.observe(one)
+    assert sum(taken.counts) == len(seconds)
+    for index, bound in enumerate(BUCKETS):
+        assert sum(taken.counts[: index + 1]) == sum(one <= bound for one in seconds)
+
+
+def test_an_answers_failure_is_read_from_its_payload() -> None:
+    assert failure_in(encoded_payload("Success", Nothing())) is None
+    assert failure_in(encode({"type": "Success", "data": {"tables": [1, 2]}})) is None
+    error = Busy("full", retryAfterMs=5).to_data(component="broker", timestamp=1)
+    assert failure_in(encoded_payload("Failure", error)) == error
+
+
+def test_every_request_is_counted_once_with_what_came_of_it(link: Link) -> None:
+    ann = link.client("ann")
+    ann.ask("Ping", message_id="p1")
+    ann.ask("Ping", message_id="p1")
+    ann.refused("Ting")
+    ann.refused("GetState", {"key": "nothing"})
+    ann.refused("UpdateState", {"key": "a", "value": 1, "expectedVersion": 7})
+    with link.full_disk():
+        ann.refused("UpdateState", {"key": "a", "value": 1})
+    link.request(ann.peer, [b"never signed"])
+    stranger = link.stranger("bob")
+    stranger.requests.session_id, stranger.requests.counter = "no session", 1
+    stranger.refused("Ping")
+    assert link.core.measures.measured().requests == {
+        ("Hello", SUCCESS): 1,
+        ("Ping", SUCCESS): 1,
+        ("Ping", REPEATED): 1,
+        (UNKNOWN, "UNSUPPORTED_COMMAND"): 1,
+        ("GetState", "NOT_FOUND"): 1,
+        ("UpdateState", "STATE_CONFLICT"): 1,
+        ("UpdateState", "SYSTEM_ERROR"): 1,
+        (UNKNOWN, "IPC_SERIALIZATION_ERROR"): 1,
+        ("Ping", "SESSION_UNKNOWN"): 1,
+    }
+    assert link.core.measures.commit_failures == 1
+    told = [facts["code"] for facts in link.signals("request_refused")]
+    assert told == ["UNSUPPORTED_COMMAND", "NOT_FOUND", "STATE_CONFLICT", "SYSTEM_ERROR", "SESSION_UNKNOWN"]
+    assert all(facts["requestId"] for facts in link.signals("request_refused"))
+    link.core.check_invariants()
+
+
+def test_a_start_whose_answer_is_forgotten_is_counted_as_repeated(link: Link) -> None:
+    ann = link.client("ann")
+    ann.ask("StartBacktest", config(backtestId="b1"), message_id="start")
+    link.advance(KEPT_SECONDS + 2.0)
+    ann.reconnect()
+    again = ann.ask("StartBacktest", config(backtestId="b1"), message_id="start")
+    assert again == {"backtestId": "b1", "status": "running"}
+    assert ann.ask("StartBacktest", config(backtestId="b1"), message_id="start") == again
+    measured = link.core.measures.measured()
+    starts = {outcome: count for (name, outcome), count in measured.requests.items() if name == "StartBacktest"}
+    assert starts == {SUCCESS: 1, REPEATED: 2}
+    assert sum(measured.latencies["StartBacktest"].counts) == 1
+    link.core.check_invariants()
+
+
+def test_a_request_takes_as_long_as_its_answer_takes_to_come(link: Link) -> None:
+    ann = link.client("ann")
+    link.worker("interactive-1").answers = False
+    asked = ann.later("ListMarketData")
+    link.advance(3.0)
+    link.worker("interactive-1").finish(data={"series": []})
+    assert ann.answer(asked) == {"series": []}
+    ann.ask("Ping")
+    taken = link.core.measures.measured().latencies["ListMarketData"]
+    assert sum(taken.counts) == 1
+    assert abs(taken.seconds - 3.0) < 1e-6
+
+
+def test_what_was_not_let_in_took_no_time() -> None:
+    link = Link(limits=msgspec.structs.replace(LIMITS, rates={"R": Rate(1, 3)}))
+    ann = link.client("ann")  # a Hello is one, too
+    ann.ask("Ping")
+    ann.ask("Ping")
+    assert ann.refused("Ping")["code"] == "RATE_LIMIT_EXCEEDED"
+    link.worker("interactive-1").answers = False
+    for number in range(MAX_PENDING):
+        link.core._answers.begin("ann", f"waits-{number}", ann.peer, link.now)
+    assert ann.refused("ListMarketData")["code"] == "BUSY"
+    link.tick()
+    measured = link.core.measures.measured()
+    assert measured.requests["Ping", "RATE_LIMIT_EXCEEDED"] == measured.requests["ListMarketData", "BUSY"] == 1
+    assert sum(measured.latencies["Ping"].counts) == 2
+    assert "ListMarketData" not in measured.latencies
+    refused = [(facts["clientId"], facts["code"]) for facts in link.signals("request_refused")]
+    assert refused == [("ann", "RATE_LIMIT_EXCEEDED"), ("ann", "BUSY")]
+    link.core.check_invariants()
+
+
+def test_what_a_copy_says_does_not_change(link: Link) -> None:
+    ann = link.client("ann")
+    ann.ask("StartBacktest", config(backtestId="b1"))
+    ann.ask("Ping")
+    ann.ask("Ping")  # by now the first one's time is taken
+    copied = link.core.measures.measured()
+    before = deepcopy(copied)
+    link.worker("compute-1").publish("orders.b1", 1, 2)
+    ann.ask("Ping")
+    ann.ask("Ping")
+    after = link.core.measures.measured()
+    assert copied.requests == before.requests != after.requests
+    assert copied.latencies["Ping"] == before.latencies["Ping"] != after.latencies["Ping"]
+    assert copied.streams["orders"] == before.streams["orders"] != after.streams["orders"]

@@ -1,0 +1,278 @@
+"""What the status calls a warning or an error, each with its reason; and workers that do not live, over the wire."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from backtestr_broker.core.clients import sessions
+from backtestr_broker.core.events import HostSample, WorkerExited
+from backtestr_broker.core.status import RECENT_SECONDS
+from backtestr_protocol import worker_channel
+from backtestr_protocol.system_status import BatchingStatus, CompressionStatus
+from support.broker.link import HOST, LIMITS, Client, Link, Worker, config
+from support.broker.steps import MakeLink, start, status
+
+
+def told(link: Link) -> tuple[str, list[str]]:
+    """Status and reasons as of now."""
+    link.tick()
+    found = link.client("watcher").ask("GetSystemStatus")
+    return found["status"], found.get("reasons", [])
+
+
+def dies(link: Link, worker_id: str, early_deaths: int = 0, restart_ms: int = 0) -> None:
+    link.feed(WorkerExited(worker_id, "killed by signal 9", link.wall_ms, early_deaths, restart_ms))
+
+
+# --- thresholds ---
+
+
+def test_a_broker_with_all_its_workers_is_healthy_and_needs_no_reason(link: Link) -> None:
+    assert told(link) == ("healthy", [])
+
+
+def test_no_worker_of_a_kind_is_an_error(link: Link) -> None:
+    link.now += RECENT_SECONDS
+    dies(link, "compute-1")
+    link.now += RECENT_SECONDS
+    assert told(link) == ("error", ["no compute worker is ready"])
+    link.start_worker("compute-1", "compute")
+    assert told(link) == ("error", ["no compute worker is ready"]), "it is started, and not ready"
+    link.worker("compute-1").ready()
+    assert told(link) == ("healthy", [])
+
+
+def test_a_missing_worker_is_a_warning(make_link: MakeLink) -> None:
+    link = make_link(compute=2)
+    dies(link, "compute-2")
+    link.now += RECENT_SECONDS
+    assert told(link) == ("warning", ["1 of 2 compute workers are ready"])
+
+
+def test_a_worker_that_was_lost_lately_is_a_warning(link: Link, worker: Worker) -> None:
+    link.lose_worker(worker)
+    link.now += 7
+    assert told(link) == ("warning", ["compute-1 was lost 7 s ago: killed by signal 9"])
+    link.now += RECENT_SECONDS - 7
+    assert told(link) == ("healthy", [])
+
+
+def test_a_crash_loop_is_a_warning_for_as_long_as_it_is_one(link: Link) -> None:
+    for death in range(1, 5):
+        dies(link, "compute-1", death, 800)
+        link.start_worker("compute-1", "compute").ready()
+    said = "compute-1 ends soon after its start, 4 times in a row"
+    assert told(link) == ("warning", [said])
+    dies(link, "compute-1", 5, 1600)
+    assert told(link) == (
+        "error",
+        ["no compute worker is ready", said.replace("4", "5") + "; the next start is in 1.6 s"],
+    )
+    link.now += 100
+    link.start_worker("compute-1", "compute").ready()
+    link.now += 10
+    assert told(link) == ("healthy", [])
+
+
+def test_how_a_worker_publishes_is_told_until_it_is_lost(link: Link) -> None:
+    batching = {"orders": BatchingStatus(size=500, wait_ms=5.0, latency_ms=7.5, messages=1000, batches=2)}
+    compression = CompressionStatus(batches=1, bytes_in=1000, bytes_out=100, time_ms=0.5)
+    worker = link.worker("compute-1")
+
+    def said() -> list[tuple[dict[str, BatchingStatus], CompressionStatus | None]]:
+        return [(one.batching, one.compression) for one in link.core.status().workers if one.worker_id == "compute-1"]
+
+    worker.say(worker_channel.Beat(task_id=None))
+    assert said() == [({}, None)]
+    worker.say(worker_channel.Beat(task_id=None, batching=batching, compression=compression))
+    assert said() == [(batching, compression)]
+    link.lose_worker(worker)
+    assert said() == [({}, None)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"loop_lag_ms": 250.0}, ("healthy", [])),
+        ({"loop_lag_ms": 250.6}, ("warning", ["the broker's loop was away for 251 ms"])),
+        ({"loop_lag_ms": 2500.0}, ("warning", ["the broker's loop was away for 2500 ms"])),
+        ({"loop_lag_ms": 2501.0}, ("error", ["the broker's loop was away for 2501 ms"])),
+        ({"memory_used": 80, "memory_total": 100}, ("healthy", [])),
+        (
+            {"memory_used": 81, "memory_total": 100},
+            ("warning", ["the broker and its workers use 81 % of the machine's memory"]),
+        ),
+        ({"memory_used": 5, "memory_total": 0}, ("healthy", [])),
+    ],
+)
+def test_a_slow_loop_and_short_memory(link: Link, changes: dict[str, Any], expected: tuple[str, list[str]]) -> None:
+    link.host = msgspec.structs.replace(HOST, **changes)
+    assert told(link) == expected
+
+
+def test_queues_that_are_nearly_full_are_a_warning(link: Link) -> None:
+    clients = [link.client(name) for name in ("ann", "bob", "carl")]
+    start(clients[0], "runs", *(f"a{number}" for number in range(16)))
+    assert told(link) == ("healthy", [])
+    start(clients[1], "b1", "b2")
+    assert told(link) == ("warning", ["backtests: 18 of 20, beyond which there is BUSY"])
+    link.worker("interactive-1").answers = False
+    for number in range(19):
+        clients[0 if number < 17 else 1].later("ListMarketData")
+    assert told(link)[1] == [
+        "backtests: 18 of 20, beyond which there is BUSY",
+        "questions: 18 of 20, beyond which there is BUSY",
+    ]
+
+
+def test_a_nearly_full_table_of_sessions_is_a_warning(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "MAX_SESSIONS", 10)
+    monkeypatch.setattr("backtestr_broker.core.clients.admission.MAX_SESSIONS", 10)
+    for number in range(8):
+        link.client(f"client {number}")
+    assert told(link) == ("warning", ["sessions: 9 of 10, beyond which there is BUSY"])
+
+
+def test_a_disk_that_fails_is_an_error(link: Link, ann: Client) -> None:
+    with link.full_disk():
+        assert ann.refused("UpdateState", {"key": "a", "value": 1})["code"] == "SYSTEM_ERROR"
+        assert told(link) == ("error", ["the disk cannot be written to: nothing that has to be on it is accepted"])
+    assert ann.ask("UpdateState", {"key": "a", "value": 1})
+    assert told(link) == ("healthy", [])
+
+
+def test_the_worst_stands_first(make_link: MakeLink) -> None:
+    link = make_link(compute=2)
+    dies(link, "compute-1")
+    dies(link, "interactive-1")
+    link.now += RECENT_SECONDS
+    assert told(link) == ("error", ["no interactive worker is ready", "1 of 2 compute workers are ready"])
+
+
+def test_reasons_are_published_with_the_heartbeat(link: Link) -> None:
+    link.host = msgspec.structs.replace(HOST, loop_lag_ms=300.0)
+    link.advance(1.0)
+    _, payload = link.streams["system.status"][-1]
+    assert payload["data"]["reasons"] == ["the broker's loop was away for 300 ms"]
+
+
+# --- workers ---
+
+
+class Watched:
+    """A link whose workers use processor time as they are told, and beat while they are in `beating`."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.cpu = {"compute-1": 1.0, "interactive-1": 1.0}
+        self.beating = {"interactive-1"}
+        self.working: set[str] = set()
+
+    def advance(self, seconds: int) -> None:
+        for _ in range(seconds):
+            for worker_id in sorted(self.beating):
+                self.link.worker(worker_id).say(worker_channel.Beat(task_id=None))
+            for worker_id in self.working:
+                self.cpu[worker_id] += 0.5
+            used = {self.link.core.scheduler.workers.get(one).pid: spent for one, spent in self.cpu.items()}
+            self.link.host = HostSample(**{**msgspec.structs.asdict(HOST), "cpu_seconds": used})
+            self.link.advance(1.0)
+
+
+@pytest.fixture
+def watched(make_link: MakeLink) -> Watched:
+    link = make_link(start=False)
+    for pid, (worker_id, kind) in enumerate((("compute-1", "compute"), ("interactive-1", "interactive")), 1):
+        link.start_worker(worker_id, kind, pid=pid).ready()  # type: ignore[arg-type]
+    return Watched(link)
+
+
+def test_a_busy_worker_is_let_live_and_its_silence_is_told(watched: Watched) -> None:
+    link = watched.link
+    ann = link.client("ann")
+    start(ann, "b1")
+    watched.working.add("compute-1")
+    watched.advance(60)
+    assert link.killed == []
+    assert told(link) == ("warning", ["compute-1 has not been heard of for 60 s and is busy"])
+    link.worker("compute-1").finish("b1")
+    assert status(link.client("ann"), "b1") == "completed"
+    watched.advance(1)
+    assert told(link) == ("healthy", [])
+
+
+def test_a_hung_worker_is_killed_once_and_its_job_moves(watched: Watched) -> None:
+    link = watched.link
+    start(link.client("ann"), "b1")
+    watched.advance(14)
+    assert link.killed == []
+    status_told, (reason,) = told(link)
+    assert (status_told, reason) == ("warning", "compute-1 has not been heard of for 14 s and uses no processor time")
+    watched.advance(5)
+    ((worker_id, why),) = link.killed
+    assert worker_id == "compute-1"
+    assert "no sign of life and no processor time" in why
+    assert status(link.client("ann"), "b1") == "running", "until it has ended"
+    successor = link.lose_worker(link.worker("compute-1"))
+    assert successor.task_id == "b1"
+    successor.finish()
+    assert status(link.client("ann"), "b1") == "completed"
+    watched.beating.add("compute-1")
+    watched.advance(100)
+    assert len(link.killed) == 1
+
+
+def test_a_worker_that_never_lets_go_is_killed_in_the_end(watched: Watched) -> None:
+    watched.working.add("compute-1")
+    watched.advance(598)
+    assert watched.link.killed == []
+    watched.advance(5)
+    ((_, why),) = watched.link.killed
+    assert "busy and without a sign of life" in why
+
+
+def test_how_long_workers_are_endured_can_be_set(make_link: MakeLink) -> None:
+    link = make_link(limits=msgspec.structs.replace(LIMITS, worker_silence_ms=20_000))
+    link.advance(19.0)
+    assert link.killed == []
+    link.advance(2.0)
+    assert sorted(worker_id for worker_id, _ in link.killed) == ["compute-1", "interactive-1"]
+
+
+def test_a_crash_loop_is_reported_once_a_stage_and_not_spun_on(link: Link) -> None:
+    for death in range(1, 30):
+        dies(link, "compute-1", death, 10_000)
+        link.start_worker("compute-1", "compute")
+    messages = [payload["data"]["message"] for _, payload in link.streams["system.errors"]]
+    assert len(messages) == 2
+    assert all("compute-1 has ended" in message for message in messages)
+    assert len(link.signals("fault")) == 2
+
+
+def test_the_status_of_a_worker_tells_its_past(link: Link, ann: Client) -> None:
+    dies(link, "compute-1", 2, 400)
+    lost = next(one for one in ann.ask("GetSystemStatus")["workers"] if one["workerId"] == "compute-1")
+    assert (lost["state"], lost["earlyDeaths"], lost["nextStartMs"]) == ("lost", 2, 400)
+    link.now += 0.4
+    link.start_worker("compute-1", "compute").ready()
+    again = next(one for one in ann.ask("GetSystemStatus")["workers"] if one["workerId"] == "compute-1")
+    assert (again["state"], again["restarts"]) == ("idle", 1)
+    assert "nextStartMs" not in again
+
+
+def test_a_backtest_of_a_worker_that_was_killed_twice_fails(watched: Watched) -> None:
+    link = watched.link
+    ann = link.client("ann")
+    ann.ask("StartBacktest", config(backtestId="b1"))
+    for _ in range(2):
+        watched.advance(20)
+        worker_id, why = link.killed[-1]
+        link.feed(WorkerExited(worker_id, why, link.wall_ms))
+        link.start_worker("compute-1", "compute", pid=1).ready()
+    assert len(link.killed) == 2
+    failed = link.client("ann").ask("GetBacktestStatus", {"backtestId": "b1"})
+    assert failed["status"] == "failed"
+    assert "no sign of life" in failed["error"]["message"]

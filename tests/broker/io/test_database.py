@@ -1,0 +1,484 @@
+"""The database: what was committed is there whatever happens, and what cannot be committed is said."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backtestr_broker.core.clients.idempotency import KEPT_ANSWERS, KEPT_SECONDS
+from backtestr_broker.core.events import CommitFailed, Committed, Persist, ReadState, StateRead
+from backtestr_broker.core.records import (
+    AnswerPut,
+    AnswerRecord,
+    Change,
+    JobDeleted,
+    JobPut,
+    JobRecord,
+    StatePut,
+    StateRecord,
+)
+from backtestr_broker.core.scheduling.jobs import Job
+from backtestr_broker.io import database as storage_module
+from backtestr_broker.io import database_schema
+from backtestr_broker.io.database import Connect, Report, Storage, connect_to
+from backtestr_broker.io.database_schema import MIGRATIONS, SCHEMA_VERSION
+from backtestr_protocol.errors import InvalidConfiguration, TimedOut
+from support.harness import wait_until
+
+
+class _AnyTime(int):
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, int) and other > 0
+
+    def __hash__(self) -> int:
+        return 0
+
+
+# The time of a commit is whatever the clock said.
+ANY_TIME = _AnyTime()
+LATE = TimedOut("too late", bar=7).to_data(component="engine", timestamp=5)
+
+
+def job(backtest_id: str, request_id: str | None = None, **changes: Any) -> JobRecord:
+    made = Job(
+        backtest_id=backtest_id,
+        algorithm_id="sma_cross",
+        symbols=["SYNTH", "OTHER"],
+        config=b"\x80",
+        key=("ann", request_id or f"start {backtest_id}"),
+        submit_time=1000,
+    )
+    for name, value in changes.items():
+        setattr(made, name, value)
+    return made.record()
+
+
+def answer(request_id: str, wall_ms: int, client_id: str = "ann") -> AnswerRecord:
+    return AnswerRecord(client_id=client_id, request_id=request_id, payload=request_id.encode(), wall_ms=wall_ms)
+
+
+class Store:
+    """A storage in a folder of its own, that is driven as the shell drives it and can be opened again."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.woken = threading.Event()
+        self.generation = 0
+        self.connect: Connect = connect_to
+        self._storage: Storage | None = None
+        self._tickets = 0
+        self._reports: list[Report] = []
+
+    @property
+    def storage(self) -> Storage:
+        if self._storage is None:
+            self._storage = Storage(self.path, self.woken.set, self.connect)
+            self._storage.start()
+        return self._storage
+
+    def submit(self, *changes: Change) -> int:
+        self._tickets += 1
+        self.storage.submit(Persist(self._tickets, self.generation, changes))
+        return self._tickets
+
+    def report(self) -> Report:
+        """The next that the thread says."""
+
+        def came() -> bool:
+            self._reports += self.storage.take()
+            return bool(self._reports)
+
+        wait_until(came, 10)
+        return self._reports.pop(0)
+
+    def write(self, *changes: Change) -> Report:
+        self.submit(*changes)
+        return self.report()
+
+    def reopen(self) -> Storage:
+        self.close()
+        return self.storage
+
+    def close(self) -> None:
+        if self._storage is not None:
+            self._storage.close()
+            self._storage = None
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    made = Store(tmp_path / "data" / "broker.db")
+    yield made
+    made.close()
+
+
+def test_what_was_committed_is_there_in_the_order_in_which_it_first_came(store: Store) -> None:
+    first, second = job("b1"), job("b2", start_time=5, end_time=9, status="failed", error=LATE, losses=1)
+    assert store.write(JobPut(first), JobPut(second)) == Committed(1, ANY_TIME)
+    ran = job("b1", status="paused", start_time=4, progress_percent=12.5)
+    assert isinstance(store.write(JobPut(ran)), Committed)
+    assert store.woken.is_set()
+    restored = store.reopen().restored
+    assert restored.jobs == [ran, second]
+    assert restored.moved_aside is None
+
+
+def test_a_deleted_job_is_gone_and_its_request_may_start_another(store: Store) -> None:
+    store.write(JobPut(job("b1")), JobPut(job("b2")))
+    store.write(JobDeleted("b1"), JobDeleted("never there"))
+    store.write(JobPut(job("b3", request_id="start b2")))
+    assert [one.backtest_id for one in store.reopen().restored.jobs] == ["b3"]
+
+
+def test_a_commit_is_synced_and_survives_without_a_close(store: Store) -> None:
+    """As after kill -9: nothing is closed, and the log beside the file has it."""
+    store.write(JobPut(job("b1")))
+    pragmas: dict[str, Any] = {}
+    copies = store.path.parent / "copy"
+    copies.mkdir()
+    for suffix in ("", "-wal"):
+        (copies / f"broker.db{suffix}").write_bytes((store.path.parent / f"broker.db{suffix}").read_bytes())
+    other = Storage(copies / "broker.db", lambda: None)
+    assert [one.backtest_id for one in other.restored.jobs] == ["b1"]
+    for name in ("journal_mode", "synchronous"):
+        (pragmas[name],) = other._connection.execute(f"PRAGMA {name}").fetchone()
+    other.close()
+    assert pragmas == {"journal_mode": "wal", "synchronous": 2}
+
+
+def test_the_file_is_private(store: Store) -> None:
+    store.write(JobPut(job("b1")))
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in store.path.parent.iterdir()}
+    assert modes == {"broker.db": 0o600, "broker.db-wal": 0o600}
+
+
+# --- answers ---
+
+
+def test_answers_are_remembered_for_their_time_and_not_longer(store: Store) -> None:
+    now = store.storage.restored.wall_ms
+    kept_ms = round(KEPT_SECONDS * 1000)
+    store.write(AnswerPut(answer("old", now - kept_ms - 1)), AnswerPut(answer("young", now - 1000)))
+    store.write(AnswerPut(answer("new", now)))
+    assert [one.request_id for one in store.reopen().restored.answers] == ["young", "new"]
+    store.close()
+    database = sqlite3.connect(store.path)
+    assert database.execute("SELECT request_id FROM answers ORDER BY ordinal").fetchall() == [("young",), ("new",)]
+    database.close()
+
+
+def test_so_many_answers_are_remembered_of_a_client(store: Store) -> None:
+    now = store.storage.restored.wall_ms
+    store.write(AnswerPut(answer("bob's", now - 1, "bob")))
+    store.write(*(AnswerPut(answer(str(number), now)) for number in range(KEPT_ANSWERS + 3)))
+    restored = store.reopen().restored.answers
+    assert [one.request_id for one in restored] == ["bob's", *map(str, range(3, KEPT_ANSWERS + 3))]
+
+
+def test_an_answer_may_be_given_anew(store: Store) -> None:
+    """Its request was sent again after it had been forgotten."""
+    now = store.storage.restored.wall_ms
+    store.write(AnswerPut(answer("r", now - 5)))
+    store.write(AnswerPut(answer("r", now)))
+    assert [one.wall_ms for one in store.reopen().restored.answers] == [now]
+
+
+# --- shared state ---
+
+
+def key(name: str, version: int, value: bytes | None, revision: int) -> StateRecord:
+    return StateRecord(key=name, version=version, value=value, checksum="0" * 16, timestamp=version, revision=revision)
+
+
+def test_state_is_there_in_order_of_revision_with_its_deletions(store: Store) -> None:
+    store.write(*(StatePut(one) for one in (key("b", 1, b"\x01", 1), key("a", 1, b"\x02", 2))))
+    store.write(StatePut(key("b", 2, None, 3)), StatePut(key("c", 1, b"", 4)))
+    expected = [key("a", 1, b"\x02", 2), key("b", 2, None, 3), key("c", 1, b"", 4)]
+    assert store.reopen().restored.state == expected
+
+
+def test_a_key_is_read_as_it_is_on_disk_after_what_was_to_be_written_before(store: Store) -> None:
+    ticket = store.submit(StatePut(key("a", 1, b"\x01", 1)))
+    store.storage.submit(ReadState("a"))
+    store.storage.submit(ReadState("b"))
+    assert store.report() == Committed(ticket, ANY_TIME)
+    assert store.report() == StateRead("a", key("a", 1, b"\x01", 1), ANY_TIME)
+    assert store.report() == StateRead("b", None, ANY_TIME)
+
+
+def test_a_key_that_cannot_be_read_is_nothing_and_the_thread_goes_on(store: Store, faulty: type[Faulty]) -> None:
+    store.write(StatePut(key("a", 1, b"\x01", 1)))
+    faulty.unreadable = True
+    store.storage.submit(ReadState("a"))
+    assert store.report() == StateRead("a", None, ANY_TIME)
+    faulty.unreadable = False
+    store.storage.submit(ReadState("a"))
+    assert store.report() == StateRead("a", key("a", 1, b"\x01", 1), ANY_TIME)
+
+
+# --- failures ---
+
+
+class Faulty(sqlite3.Connection):
+    """A connection whose next commits fail, or that is held up in them."""
+
+    failure: Exception | None = None
+    gate = threading.Event()
+    began = threading.Event()
+
+    unreadable = False
+
+    def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+        if Faulty.unreadable and "FROM state" in sql:
+            raise sqlite3.OperationalError("disk I/O error")
+        if sql == "COMMIT":
+            Faulty.began.set()
+            assert Faulty.gate.wait(10)
+            if Faulty.failure is not None:
+                raise Faulty.failure
+        return super().execute(sql, *parameters)
+
+
+@pytest.fixture
+def faulty(store: Store) -> Iterator[type[Faulty]]:
+    Faulty.failure = None
+    Faulty.gate.set()
+    store.connect = lambda path: sqlite3.connect(path, isolation_level=None, check_same_thread=False, factory=Faulty)
+    assert store.storage.take() == []  # it is open
+    Faulty.began.clear()
+    yield Faulty
+    Faulty.gate.set()
+    Faulty.failure = None
+
+
+FULL = sqlite3.OperationalError("database or disk is full")
+
+
+@pytest.mark.parametrize("failure", [FULL, OverflowError("Python int too large to convert to SQLite INTEGER")])
+def test_a_failed_commit_is_said_and_the_next_may_succeed(
+    store: Store, faulty: type[Faulty], failure: Exception
+) -> None:
+    store.write(JobPut(job("b1")))
+    faulty.failure = failure
+    failed = store.write(JobPut(job("b2")))
+    assert isinstance(failed, CommitFailed)
+    assert (failed.generation, failed.reason) == (0, str(failure))
+    faulty.failure = None
+    store.generation = 1
+    assert isinstance(store.write(JobPut(job("b3"))), Committed)
+    assert [one.backtest_id for one in store.reopen().restored.jobs] == ["b1", "b3"]
+
+
+def test_what_was_issued_before_the_failure_was_heard_of_is_not_written(store: Store, faulty: type[Faulty]) -> None:
+    faulty.failure = FULL
+    assert isinstance(store.write(JobPut(job("b1"))), CommitFailed)
+    faulty.failure = None
+    store.submit(JobPut(job("rests on b1")))
+    store.generation = 1
+    last = store.submit(JobPut(job("b2")))
+    assert store.report() == Committed(last, ANY_TIME)
+    assert [one.backtest_id for one in store.reopen().restored.jobs] == ["b2"]
+
+
+def test_what_queues_during_a_commit_shares_the_next(store: Store, faulty: type[Faulty]) -> None:
+    faulty.gate.clear()
+    store.submit(JobPut(job("b0")))
+    assert faulty.began.wait(10)
+    for number in range(1, 6):
+        store.submit(JobPut(job(f"b{number}")))
+    faulty.gate.set()
+    assert store.report() == Committed(1, ANY_TIME)
+    assert store.report() == Committed(6, ANY_TIME)
+
+
+def test_a_full_disk_fails_and_recovers_when_there_is_room(store: Store) -> None:
+    """SQLite's own limit stands for the disk's: the error is the same."""
+
+    def small(path: Path) -> sqlite3.Connection:
+        connection = connect_to(path)
+        connection.execute("PRAGMA max_page_count = 40")
+        return connection
+
+    store.connect = small
+    large = JobPut(job("large", config=bytes(60_000)))
+    store.write(large)
+    failed = store.write(JobPut(job("more", config=bytes(120_000))))
+    assert isinstance(failed, CommitFailed)
+    assert failed.reason == "database or disk is full"
+    store.generation = 1
+    assert isinstance(store.write(JobDeleted("large")), Committed)
+    assert isinstance(store.write(JobPut(job("small", config=bytes(40_000)))), Committed)
+    assert [one.backtest_id for one in store.reopen().restored.jobs] == ["small"]
+
+
+def test_close_writes_what_was_submitted(store: Store, faulty: type[Faulty]) -> None:
+    for number in range(50):
+        store.submit(JobPut(job(f"b{number}")))
+    assert len(store.reopen().restored.jobs) == 50
+
+
+# --- opening ---
+
+
+def corrupt_header(path: Path) -> None:
+    path.write_bytes(b"no database " * 1000)
+
+
+def corrupt_pages(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[4096:] = b"\xa5" * (len(content) - 4096)
+    path.write_bytes(content)
+
+
+def corrupt_an_index(path: Path) -> None:
+    """Nothing that is read at the start passes it: only the check of the whole file does."""
+    database = sqlite3.connect(path)
+    (page,) = database.execute("SELECT rootpage FROM sqlite_master WHERE name = 'sqlite_autoindex_state_1'").fetchone()
+    (size,) = database.execute("PRAGMA page_size").fetchone()
+    database.close()
+    content = bytearray(path.read_bytes())
+    content[(page - 1) * size : page * size] = b"\xa5" * size
+    path.write_bytes(content)
+
+
+def drop_a_table(path: Path) -> None:
+    change(path, "DROP TABLE jobs")
+
+
+def wrong_status(path: Path) -> None:
+    change(path, "UPDATE jobs SET status = 'happy'")
+
+
+def wrong_error(path: Path) -> None:
+    change(path, "UPDATE jobs SET error = x'c1'")
+
+
+def change(path: Path, statement: str) -> None:
+    database = sqlite3.connect(path, isolation_level=None)
+    database.execute(statement)
+    database.close()
+
+
+DAMAGES = [corrupt_header, corrupt_pages, corrupt_an_index, drop_a_table, wrong_status, wrong_error]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_database_is_moved_aside_with_its_content_and_said(
+    store: Store, damage: Callable[[Path], None]
+) -> None:
+    store.write(JobPut(job("b1")))
+    store.close()
+    damage(store.path)
+    content = store.path.read_bytes()
+    restored = store.storage.restored
+    assert restored.jobs == []
+    (aside,) = store.path.parent.glob("broker.db.corrupt-*Z")
+    assert aside.read_bytes() == content
+    assert restored.moved_aside is not None
+    assert str(aside) in restored.moved_aside
+    assert isinstance(store.write(JobPut(job("b2"))), Committed)
+    assert store.reopen().restored.moved_aside is None
+    assert [one.backtest_id for one in store.storage.restored.jobs] == ["b2"]
+
+
+def test_the_log_of_a_damaged_database_goes_with_it(store: Store) -> None:
+    store.write(JobPut(job("b1")))
+    store.close()
+    corrupt_header(store.path)
+    store.path.with_name("broker.db-wal").write_bytes(b"its log")
+    assert store.storage.restored.moved_aside is not None
+    (log,) = store.path.parent.glob("*corrupt*-wal")
+    assert log.read_bytes() == b"its log"
+
+
+# Version 1 as it was shipped, with a backtest in it: what is written here is never changed.
+VERSION_1 = """
+CREATE TABLE jobs (
+    ordinal INTEGER PRIMARY KEY, backtest_id TEXT NOT NULL UNIQUE, client_id TEXT NOT NULL, request_id TEXT NOT NULL,
+    algorithm_id TEXT NOT NULL, symbols TEXT NOT NULL, config BLOB NOT NULL, submit_time INTEGER NOT NULL,
+    start_time INTEGER, end_time INTEGER, status TEXT NOT NULL, progress_percent REAL NOT NULL, error BLOB,
+    losses INTEGER NOT NULL, to_pause INTEGER NOT NULL, UNIQUE (client_id, request_id)
+) STRICT;
+CREATE TABLE answers (
+    ordinal INTEGER PRIMARY KEY, client_id TEXT NOT NULL, request_id TEXT NOT NULL, payload BLOB NOT NULL,
+    wall_ms INTEGER NOT NULL, UNIQUE (client_id, request_id)
+) STRICT;
+CREATE INDEX answers_by_client ON answers (client_id, ordinal);
+CREATE INDEX answers_by_time ON answers (wall_ms);
+INSERT INTO jobs (backtest_id, client_id, request_id, algorithm_id, symbols, config, submit_time, status,
+                  progress_percent, losses, to_pause)
+VALUES ('b1', 'ann', 'start b1', 'sma_cross', '["SYNTH","OTHER"]', x'80', 1000, 'queued', 0.0, 0, 0);
+"""
+
+
+def test_a_database_of_an_earlier_version_is_brought_forward(store: Store) -> None:
+    store.path.parent.mkdir()
+    database = sqlite3.connect(store.path, isolation_level=None)
+    database.executescript(VERSION_1)
+    database.execute("PRAGMA user_version = 1")
+    database.close()
+    assert store.storage.restored.jobs == [job("b1")]
+    store.close()
+    database = sqlite3.connect(store.path)
+    assert database.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+    assert schema_of(database) == schema_of(new_database())
+    database.close()
+
+
+def new_database() -> sqlite3.Connection:
+    database = sqlite3.connect(":memory:", isolation_level=None)
+    database_schema.migrate(database)
+    return database
+
+
+def schema_of(database: sqlite3.Connection) -> list[tuple[str, str]]:
+    rows = database.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name").fetchall()
+    return [(name, " ".join(sql.replace("(", " ( ").split())) for name, sql in rows]
+
+
+def test_a_migration_that_fails_changes_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.write(JobPut(job("b1")))
+    store.close()
+    steps = (*MIGRATIONS, ("CREATE TABLE half (x INTEGER)", "CREATE TABLE jobs (x INTEGER)"))
+    with monkeypatch.context() as patch:
+        patch.setattr(database_schema, "MIGRATIONS", steps)
+        patch.setattr(database_schema, "SCHEMA_VERSION", len(steps))
+        connection = connect_to(store.path)
+        with pytest.raises(sqlite3.OperationalError, match="already exists"):
+            database_schema.migrate(connection)
+        connection.close()
+    assert [one.backtest_id for one in store.storage.restored.jobs] == ["b1"]
+
+
+def test_a_database_of_a_later_version_is_refused_and_left_as_it_is(store: Store) -> None:
+    store.write(JobPut(job("b1")))
+    store.close()
+    change(store.path, f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    content = store.path.read_bytes()
+    with pytest.raises(InvalidConfiguration, match=f"schema version {SCHEMA_VERSION + 1}"):
+        store.storage  # noqa: B018 - opening it is the point
+    assert store.path.read_bytes() == content
+    assert not list(store.path.parent.glob("*corrupt*"))
+
+
+def test_a_database_that_another_broker_uses_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage_module, "LOCK_PATIENCE", 0.01)
+    store.write(JobPut(job("b1")))
+    with pytest.raises(InvalidConfiguration, match="another broker uses the data directory"):
+        Storage(store.path, lambda: None)
+    assert isinstance(store.write(JobPut(job("b2"))), Committed)
+
+
+def test_a_directory_that_cannot_be_used_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a directory")
+    with pytest.raises(InvalidConfiguration, match="BACKTESTR_DATA_DIR"):
+        Storage(tmp_path / "file" / "broker.db", lambda: None)
+    (tmp_path / "broker.db").mkdir()
+    with pytest.raises(InvalidConfiguration, match=r"cannot be opened"):
+        Storage(tmp_path / "broker.db", lambda: None)

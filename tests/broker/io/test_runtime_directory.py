@@ -1,0 +1,179 @@
+"""The runtime directory: one owner, private, swept of what a killed broker left, and a whole connection file."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from backtestr_broker.io.runtime_directory import MAX_SOCKET_PATH, AlreadyRunning, RuntimeDirectory
+from backtestr_protocol.connection import Connection, Endpoints, Signing, decode_connection
+from backtestr_protocol.errors import InvalidConfiguration
+from backtestr_protocol.topics import SOCKETS
+from support.harness import short_directory
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    with short_directory() as path:
+        yield path
+
+
+@pytest.fixture
+def directory(home: Path) -> Iterator[RuntimeDirectory]:
+    """Acquired."""
+    one = RuntimeDirectory(home / "run", home / "run" / "connection.json")
+    one.acquire()
+    yield one
+    one.release()
+
+
+@pytest.fixture
+def connection() -> Connection:
+    endpoints = {name: f"ipc:///run/{name}" for name in ("requests", *SOCKETS)}
+    return Connection(
+        protocol_version=1,
+        instance_id="an instance",
+        pid=4242,
+        start_time=1_790_000_000_000,
+        endpoints=Endpoints(**endpoints),
+        signing=Signing(algorithm="hmac-sha256", key="ab" * 32),
+        curve=None,
+    )
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def leave_socket(path: Path) -> None:
+    """As a broker that was killed does."""
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(str(path))
+    assert path.is_socket()
+
+
+def test_it_is_made_for_its_user_alone(directory: RuntimeDirectory) -> None:
+    assert mode(directory.path) == 0o700
+    assert mode(directory.path / "lock") == 0o600
+
+
+def test_one_that_exists_is_made_private(home: Path) -> None:
+    (home / "run").mkdir(mode=0o755)
+    directory = RuntimeDirectory(home / "run", home / "run" / "connection.json")
+    directory.acquire()
+    assert mode(directory.path) == 0o700
+    directory.release()
+
+
+def test_a_second_broker_is_refused_and_told_where_the_first_is(directory: RuntimeDirectory) -> None:
+    directory.connection_file.write_text("the first broker's")
+    second = RuntimeDirectory(directory.path, directory.connection_file)
+    with pytest.raises(AlreadyRunning, match=str(directory.path)):
+        second.acquire()
+    second.release()
+    assert directory.connection_file.exists(), "a broker that was refused takes nothing away"
+    directory.release()
+    second.acquire()
+    second.release()
+
+
+def test_what_a_killed_broker_left_is_swept(home: Path) -> None:
+    run = home / "run"
+    run.mkdir()
+    leave_socket(run / "requests")
+    (run / "connection.json").write_text("stale")
+    (run / "connection.json.new").write_text("half")
+    (run / "notes.txt").write_text("somebody's own")
+    directory = RuntimeDirectory(run, run / "connection.json")
+    directory.acquire()
+    assert sorted(entry.name for entry in run.iterdir()) == ["lock", "notes.txt"]
+    directory.release()
+
+
+def test_release_leaves_the_lock_file_only(directory: RuntimeDirectory) -> None:
+    leave_socket(directory.path / "requests")
+    directory.connection_file.write_text("x")
+    directory.release()
+    assert [entry.name for entry in directory.path.iterdir()] == ["lock"]
+    directory.release()
+
+
+def test_a_directory_that_everyone_may_write_to_is_refused(home: Path) -> None:
+    run = home / "run"
+    run.mkdir()
+    run.chmod(0o777)
+    with pytest.raises(InvalidConfiguration, match="BACKTESTR_RUNTIME_DIR"):
+        RuntimeDirectory(run, run / "connection.json").acquire()
+    assert list(run.iterdir()) == []
+    assert mode(run) == 0o777, "and nothing of it was changed"
+
+
+def test_a_connection_file_where_everyone_may_write_is_refused(home: Path) -> None:
+    shared = home / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    with pytest.raises(InvalidConfiguration, match="BACKTESTR_CONNECTION_FILE"):
+        RuntimeDirectory(home / "run", shared / "connection.json").acquire()
+
+
+def test_a_socket_path_has_a_length_that_the_system_takes(home: Path) -> None:
+    room = MAX_SOCKET_PATH - len(os.fsencode(home)) - len("//requests")
+    fits = RuntimeDirectory(home / ("d" * room), home / "connection.json")
+    address = fits.socket_address("requests")
+    assert len(address.removeprefix("ipc://")) == MAX_SOCKET_PATH
+    fits.path.mkdir()
+    leave_socket(Path(address.removeprefix("ipc://")))
+    too_long = RuntimeDirectory(home / ("d" * (room + 1)), home / "connection.json")
+    with pytest.raises(InvalidConfiguration, match=f"has {MAX_SOCKET_PATH + 1} bytes and may have {MAX_SOCKET_PATH}"):
+        too_long.socket_address("requests")
+
+
+def test_a_socket_path_is_measured_in_bytes(home: Path) -> None:
+    with pytest.raises(InvalidConfiguration, match="BACKTESTR_RUNTIME_DIR"):
+        RuntimeDirectory(home / ("é" * 50), home / "connection.json").socket_address("requests")
+
+
+def test_the_connection_file_appears_whole_and_private(
+    directory: RuntimeDirectory, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[bytes, int]] = []
+    replace = Path.replace
+
+    def watched(source: Path, target: Path) -> Path:
+        assert not target.exists()
+        seen.append((source.read_bytes(), mode(source)))
+        return replace(source, target)
+
+    monkeypatch.setattr(Path, "replace", watched)
+    directory.publish(connection)
+    ((text, permissions),) = seen
+    assert permissions == 0o600
+    assert decode_connection(text) == connection
+    assert directory.connection_file.read_bytes() == text
+    assert sorted(entry.name for entry in directory.path.iterdir()) == ["connection.json", "lock"]
+    directory.withdraw()
+    assert not directory.connection_file.exists()
+    directory.withdraw()
+
+
+def test_a_connection_file_elsewhere_gets_its_own_private_directory(home: Path, connection: Connection) -> None:
+    directory = RuntimeDirectory(home / "run", home / "elsewhere" / "c.json")
+    directory.acquire()
+    directory.publish(connection)
+    assert mode(home / "elsewhere") == 0o700
+    assert mode(home / "elsewhere" / "c.json") == 0o600
+    directory.release()
+    assert list((home / "elsewhere").iterdir()) == []
+
+
+def test_a_planted_file_is_not_written_through(directory: RuntimeDirectory, connection: Connection, home: Path) -> None:
+    victim = home / "victim"
+    victim.write_text("mine")
+    (directory.path / "connection.json.new").symlink_to(victim)
+    directory.publish(connection)
+    assert victim.read_text() == "mine"

@@ -1,0 +1,198 @@
+"""The broker's sockets by themselves: bounds, and that a door nobody answers at stays shut."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import pytest
+import zmq
+from zmq.utils import z85
+from zmq.utils.monitor import parse_monitor_message
+
+from backtestr_broker.config import load_config
+from backtestr_broker.io import sockets as broker_sockets
+from backtestr_broker.io.sockets import Sockets
+from backtestr_broker.io.zap import decide
+from backtestr_protocol.keys import KeyPair
+from backtestr_protocol.topics import SOCKETS
+from backtestr_protocol.zmq_frames import receive
+
+WAIT_MS = 10_000
+CLIENT_SOCKETS = ("requests", *SOCKETS)
+
+
+def pair() -> KeyPair:
+    public, secret = zmq.curve_keypair()
+    return KeyPair(public.decode(), secret.decode())
+
+
+SERVER, CLIENT = pair(), pair()
+
+
+@pytest.fixture
+def context() -> Iterator[zmq.Context[zmq.Socket[bytes]]]:
+    one: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    yield one
+    one.destroy(linger=0)
+
+
+@pytest.fixture
+def outside() -> Iterator[zmq.Context[zmq.Socket[bytes]]]:
+    """The context of another process, as far as ZeroMQ is concerned."""
+    one: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    yield one
+    one.destroy(linger=0)
+
+
+def bound(context: zmq.Context[zmq.Socket[bytes]], curve: KeyPair | None) -> Sockets:
+    options = load_config(None).sockets
+    return Sockets(
+        context, lambda name: "inproc://engine" if name == "engine" else "tcp://127.0.0.1:*", options, 1 << 20, curve
+    )
+
+
+class Peer:
+    """Somebody with the right keys at one of the sockets."""
+
+    def __init__(self, outside: zmq.Context[zmq.Socket[bytes]], sockets: Sockets, name: str) -> None:
+        self.socket = outside.socket(zmq.DEALER if name == "requests" else zmq.SUB)
+        self.socket.linger = 0
+        self.socket.curve_serverkey = SERVER.public.encode()
+        self.socket.curve_publickey, self.socket.curve_secretkey = CLIENT.public.encode(), CLIENT.secret.encode()
+        self._monitor = self.socket.get_monitor_socket(
+            zmq.EVENT_HANDSHAKE_SUCCEEDED
+            | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+            | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+            | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+            | zmq.EVENT_DISCONNECTED
+        )
+        self.socket.connect(getattr(sockets.endpoints, name))
+        if name == "requests":
+            self.socket.send(b"let me in")
+        else:
+            self.socket.subscribe(b"")
+
+    def hears(self) -> str:
+        """What happens next on its connection."""
+        assert self._monitor.poll(WAIT_MS), "nothing happened"
+        return zmq.Event(parse_monitor_message(self._monitor.recv_multipart())["event"]).name or ""
+
+    def __enter__(self) -> Peer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.disable_monitor()
+        self._monitor.close()
+        self.socket.close()
+
+
+def of(sockets: Sockets, name: str) -> zmq.Socket[bytes]:
+    named: dict[str, zmq.Socket[bytes]] = {"requests": sockets.requests, "engine": sockets.engine}
+    for stream, socket in sockets.streams.items():
+        named[stream] = socket
+    return named[name]
+
+
+@pytest.mark.parametrize("name", CLIENT_SOCKETS)
+@pytest.mark.parametrize("death", ["closed", "never served"])
+def test_without_an_answer_from_the_door_nobody_gets_in(
+    context: zmq.Context[zmq.Socket[bytes]],
+    outside: zmq.Context[zmq.Socket[bytes]],
+    monkeypatch: pytest.MonkeyPatch,
+    death: str,
+    name: str,
+) -> None:
+    monkeypatch.setattr(broker_sockets, "_HANDSHAKE_MS", 100)
+    with contextlib.closing(bound(context, SERVER)) as sockets, Peer(outside, sockets, name) as peer:
+        assert sockets.zap is not None
+        if death == "closed":
+            sockets.zap.close()
+        assert peer.hears() in ("HANDSHAKE_FAILED_NO_DETAIL", "DISCONNECTED")
+        assert not of(sockets, name).poll(0), "something of it has arrived"
+        if name != "requests":
+            of(sockets, name).send(b"a message")
+            assert not peer.socket.poll(0)
+
+
+def answer(sockets: Sockets, allowed: dict[bytes, str]) -> None:
+    """One decision, as the shell takes it."""
+    assert sockets.zap is not None
+    assert sockets.zap.poll(WAIT_MS)
+    [[peer, _, *frames]] = receive(sockets.zap, 1)
+    decision = decide(frames, allowed)
+    assert decision.frames is not None
+    sockets.zap.send_multipart([peer, b"", *decision.frames])
+
+
+ALLOWED = {z85.decode(CLIENT.public): "ann"}
+
+
+def test_messages_bear_the_name_of_their_sender(
+    context: zmq.Context[zmq.Socket[bytes]], outside: zmq.Context[zmq.Socket[bytes]]
+) -> None:
+    with contextlib.closing(bound(context, SERVER)) as sockets, Peer(outside, sockets, "requests") as peer:
+        answer(sockets, ALLOWED)
+        assert peer.hears() == "HANDSHAKE_SUCCEEDED"
+        assert sockets.requests.poll(WAIT_MS)
+        assert receive(sockets.requests, 5, frozenset({"bob"}).__contains__) == [], "revoked since"
+        peer.socket.send(b"again")
+        assert sockets.requests.poll(WAIT_MS)
+        [[_, frame]] = receive(sockets.requests, 5, frozenset({"ann"}).__contains__)
+        assert frame == b"again"
+
+
+def test_without_curve_no_message_bears_a_name(
+    context: zmq.Context[zmq.Socket[bytes]], outside: zmq.Context[zmq.Socket[bytes]]
+) -> None:
+    with contextlib.closing(bound(context, None)) as sockets, outside.socket(zmq.DEALER) as peer:
+        assert sockets.zap is None
+        peer.connect(sockets.endpoints.requests)
+        peer.send(b"hello")
+        assert sockets.requests.poll(WAIT_MS)
+        assert receive(sockets.requests, 5, frozenset({"ann", "", "None"}).__contains__) == []
+
+
+def test_a_message_whose_last_part_looks_like_a_subscription_stops_nobody(
+    context: zmq.Context[zmq.Socket[bytes]], outside: zmq.Context[zmq.Socket[bytes]]
+) -> None:
+    """ZeroMQ keeps that part to itself, and the part before it says that there is more."""
+    with contextlib.closing(bound(context, None)) as sockets, outside.socket(zmq.XSUB) as peer:
+        peer.connect(sockets.endpoints.prices)
+        stream = sockets.streams["prices"]
+        for _ in range(3):
+            peer.send_multipart([b"a message", b"\1prefix"])
+            assert stream.poll(WAIT_MS)
+            assert receive(stream, 5)
+        peer.send(b"the end")
+        while [b"the end"] not in (received := receive(stream, 5)):
+            assert received or stream.poll(WAIT_MS)
+
+
+def test_dropped_clients_come_back_to_the_same_ports_and_are_asked_again(
+    context: zmq.Context[zmq.Socket[bytes]], outside: zmq.Context[zmq.Socket[bytes]]
+) -> None:
+    with contextlib.closing(bound(context, SERVER)) as sockets, Peer(outside, sockets, "requests") as peer:
+        answer(sockets, ALLOWED)
+        assert peer.hears() == "HANDSHAKE_SUCCEEDED"
+        sockets.drop_clients()
+        where = [one.get_string(zmq.LAST_ENDPOINT) for one in sockets.of_clients]
+        assert where == [getattr(sockets.endpoints, name) for name in CLIENT_SOCKETS]
+        answer(sockets, {})  # the old connection ends once the door has been looked after, too
+        assert peer.hears() == "DISCONNECTED"
+        assert peer.hears() == "HANDSHAKE_FAILED_AUTH"
+
+
+@pytest.mark.parametrize("name", [*CLIENT_SOCKETS, "engine"])
+def test_every_bound_socket_has_its_bounds(context: zmq.Context[zmq.Socket[bytes]], name: str) -> None:
+    sockets = bound(context, SERVER)
+    one = of(sockets, name)
+    largest = {"requests": 2 << 20, "engine": 2 << 30}.get(name, 512)
+    assert one.get(zmq.MAXMSGSIZE) == largest
+    assert 0 < int(one.get(zmq.HANDSHAKE_IVL)) <= 5000
+    assert 0 < int(one.get(zmq.BACKLOG)) <= 128
+    assert int(one.get(zmq.RCVHWM)) > 0
+    assert int(one.get(zmq.SNDHWM)) > 0
+    assert one.get(zmq.MECHANISM) == (zmq.NULL if name == "engine" else zmq.CURVE)
+    sockets.close()
+    assert one.closed

@@ -1,0 +1,296 @@
+"""Workers are started, noticed when they end, started again ever more slowly, and ended with the broker."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import msgspec
+import pytest
+
+from backtestr_broker.broker import worker_settings
+from backtestr_broker.config import Log
+from backtestr_broker.core.scheduling.liveness import WELL_AFTER
+from backtestr_broker.io.supervisor import (
+    DELAYS,
+    KILL_PATIENCE,
+    Death,
+    Ended,
+    Started,
+    Supervisor,
+    WorkerHandle,
+    launch_process,
+)
+from backtestr_protocol.worker_channel import EXIT_REFUSED, WorkerSettings
+
+
+class Handle:
+    def __init__(self, pid: int, *, stubborn: bool = False) -> None:
+        self.pid = pid
+        self.reason: str | None = None
+        self.stubborn = stubborn
+        self.immortal = False
+        self.calls: list[str] = []
+
+    def ended(self) -> Death | None:
+        return None if self.reason is None else Death(self.reason, refused=self.reason == "exit code 2")
+
+    def let_go(self) -> None:
+        self.calls.append("let go")
+        if not self.stubborn:
+            self.reason = self.reason or "exit code 0"
+
+    def kill(self) -> None:
+        self.calls.append("kill")
+        if not self.immortal:
+            self.reason = "killed by signal 9"
+
+
+class Launcher:
+    def __init__(self, *, stubborn: bool = False) -> None:
+        self.stubborn = stubborn
+        self.launched: list[tuple[str, Handle]] = []
+
+    def __call__(self, settings: WorkerSettings) -> Handle:
+        handle = Handle(100 + len(self.launched), stubborn=self.stubborn)
+        self.launched.append((settings.worker_id, handle))
+        return handle
+
+    @property
+    def last(self) -> Handle:
+        return self.launched[-1][1]
+
+
+LOG = Log(level="debug", format="json")
+SETTINGS = worker_settings({"compute": 1}, "ipc:///x", bytes(32), LOG)
+
+
+def test_workers_are_named_and_told_where_and_with_what_key() -> None:
+    settings = worker_settings({"compute": 2, "interactive": 1}, "ipc:///engine", b"\xab" * 32, LOG)
+    assert [one.worker_id for one in settings] == ["compute-1", "compute-2", "interactive-1"]
+    assert [one.kind for one in settings] == ["compute", "compute", "interactive"]
+    assert {(one.endpoint, one.key) for one in settings} == {("ipc:///engine", "ab" * 32)}
+    assert {(one.log_level, one.log_format) for one in settings} == {("debug", "json")}
+
+
+def test_every_worker_is_started_once() -> None:
+    launcher = Launcher()
+    supervisor = Supervisor(launcher, worker_settings({"compute": 1, "interactive": 1}, "e", bytes(32), LOG))
+    assert supervisor.next_deadline() == 0.0
+    assert supervisor.poll(5.0) == [Started("compute-1", "compute", 100), Started("interactive-1", "interactive", 101)]
+    assert supervisor.poll(6.0) == []
+    assert supervisor.next_deadline() is None
+    assert supervisor.pids() == [100, 101]
+
+
+def test_a_worker_that_was_well_is_started_again_at_once() -> None:
+    launcher = Launcher()
+    supervisor = Supervisor(launcher, SETTINGS)
+    supervisor.poll(0.0)
+    launcher.last.reason = "killed by signal 11"
+    assert supervisor.poll(WELL_AFTER) == [
+        Ended("compute-1", "killed by signal 11"),
+        Started("compute-1", "compute", 101),
+    ]
+    assert supervisor.early_deaths == 0
+    assert launcher.launched[0][1].calls == ["let go"], "its lifeline is closed on this side too"
+
+
+def test_early_deaths_delay_the_next_start_more_each_time_up_to_the_last() -> None:
+    launcher = Launcher()
+    supervisor = Supervisor(launcher, SETTINGS)
+    now = 0.0
+    supervisor.poll(now)
+    for death in range(2000):
+        launcher.last.reason = "exit code 1"
+        delay = DELAYS[min(death, len(DELAYS) - 1)]
+        assert supervisor.poll(now) == [Ended("compute-1", "exit code 1", early_deaths=death + 1, delay=delay)]
+        due = supervisor.next_deadline()
+        assert due == now + delay
+        assert supervisor.early_deaths == death + 1
+        assert supervisor.poll(due - 0.001) == []
+        now = due
+        assert [type(one) for one in supervisor.poll(now)] == [Started]
+    assert DELAYS[0] == 0.1
+    assert DELAYS[-1] == 10.0
+
+
+def test_a_worker_that_refuses_its_configuration_is_known_by_its_exit_code() -> None:
+    launcher = Launcher()
+    supervisor = Supervisor(launcher, SETTINGS)
+    supervisor.poll(0.0)
+    assert not supervisor.refused
+    launcher.last.reason = "exit code 2"
+    supervisor.poll(1.0)
+    assert supervisor.refused
+
+
+@pytest.mark.parametrize(("code", "refused"), [(0, False), (1, False), (EXIT_REFUSED, True)])
+def test_which_exit_codes_say_that_the_next_would_end_as_well(
+    code: int, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python(monkeypatch, f"import sys; sys.stdin.buffer.readline(); sys.exit({code})")
+    handle = launch_process(SETTINGS[0])
+    assert ended(handle) == Death(f"exit code {code}", refused=refused)
+    handle.let_go()
+
+
+def test_a_worker_that_cannot_be_started_is_tried_again() -> None:
+    launcher = Launcher()
+    attempts: list[str] = []
+
+    def launch(settings: WorkerSettings) -> Handle:
+        attempts.append(settings.worker_id)
+        if len(attempts) == 1:
+            raise OSError(12, "Cannot allocate memory")
+        return launcher(settings)
+
+    supervisor = Supervisor(launch, SETTINGS)
+    assert supervisor.poll(0.0) == [
+        Started("compute-1", "compute", 0),
+        Ended("compute-1", "it could not be started: Cannot allocate memory", early_deaths=1, delay=DELAYS[0]),
+    ]
+    assert (supervisor.early_deaths, supervisor.next_deadline(), supervisor.pids()) == (1, DELAYS[0], [])
+    assert supervisor.poll(DELAYS[0]) == [Started("compute-1", "compute", 100)]
+
+
+def test_a_good_life_forgets_the_early_deaths() -> None:
+    launcher = Launcher()
+    supervisor = Supervisor(launcher, SETTINGS)
+    supervisor.poll(0.0)
+    launcher.last.reason = "exit code 1"
+    supervisor.poll(1.0)
+    supervisor.poll(2.0)
+    launcher.last.reason = "exit code 1"
+    supervisor.poll(2.0 + WELL_AFTER)
+    assert supervisor.early_deaths == 0
+    assert len(launcher.launched) == 3
+
+
+def test_stop_lets_go_first_and_returns_when_all_have_ended() -> None:
+    launcher = Launcher()
+    supervisor = Supervisor(launcher, worker_settings({"compute": 2}, "e", bytes(32), LOG))
+    supervisor.poll(0.0)
+    pauses: list[float] = []
+    supervisor.stop(1.5, lambda: 0.0, pauses.append)
+    assert [handle.calls for _, handle in launcher.launched] == [["let go"], ["let go"]]
+    assert pauses == []
+    assert supervisor.pids() == []
+
+
+def test_stop_kills_what_does_not_end_in_time() -> None:
+    launcher = Launcher(stubborn=True)
+    supervisor = Supervisor(launcher, SETTINGS)
+    supervisor.poll(0.0)
+    clock = [0.0]
+
+    def pause(seconds: float) -> None:
+        assert launcher.last.calls == ["let go"]
+        clock[0] += seconds
+
+    supervisor.stop(1.5, lambda: clock[0], pause)
+    assert launcher.last.calls == ["let go", "kill"]
+    assert clock[0] == pytest.approx(1.5, abs=0.02)
+
+
+def test_stop_does_not_wait_for_ever_for_what_cannot_be_killed() -> None:
+    launcher = Launcher(stubborn=True)
+    supervisor = Supervisor(launcher, SETTINGS)
+    supervisor.poll(0.0)
+    launcher.last.immortal = True
+    clock = [0.0]
+
+    def pause(seconds: float) -> None:
+        clock[0] += seconds
+
+    supervisor.stop(1.5, lambda: clock[0], pause)
+    assert launcher.last.calls == ["let go", "kill"]
+    assert clock[0] == pytest.approx(1.5 + KILL_PATIENCE, abs=0.03)
+
+
+def test_a_worker_that_is_to_be_killed_ends_with_the_reason_for_that() -> None:
+    launcher = Launcher(stubborn=True)
+    supervisor = Supervisor(launcher, worker_settings({"compute": 2}, "e", bytes(32), LOG))
+    supervisor.poll(0.0)
+    supervisor.kill("compute-2", "it was killed: it hung")
+    supervisor.kill("compute-3", "nobody is called so")
+    assert [handle.calls for _, handle in launcher.launched] == [[], ["kill"]]
+    assert supervisor.poll(WELL_AFTER) == [
+        Ended("compute-2", "it was killed: it hung"),
+        Started("compute-2", "compute", 102),
+    ]
+    launcher.last.reason = "exit code 1"
+    (ended, _) = supervisor.poll(2 * WELL_AFTER)
+    assert ended == Ended("compute-2", "exit code 1"), "the reason was for that process alone"
+    launcher.last.reason = "exit code 1"
+    supervisor.poll(2 * WELL_AFTER)
+    supervisor.kill("compute-2", "there is no process now")
+    assert supervisor.poll(3 * WELL_AFTER) == [Started("compute-2", "compute", 104)]
+
+
+def test_what_has_ended_before_is_not_killed() -> None:
+    launcher = Launcher(stubborn=True)
+    supervisor = Supervisor(launcher, SETTINGS)
+    supervisor.poll(0.0)
+    launcher.last.reason = "exit code 1"
+    supervisor.stop(1.5, lambda: 0.0, lambda _seconds: None)
+    assert launcher.last.calls == ["let go"]
+
+
+# --- real processes ---
+
+
+def python(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Have `launch_process` start this instead of the engine."""
+    popen = subprocess.Popen
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda _command, **options: popen([sys.executable, "-c", script], **options)
+    )
+
+
+def ended(handle: WorkerHandle) -> Death:
+    os.waitid(os.P_PID, handle.pid, os.WEXITED | os.WNOWAIT)
+    death = handle.ended()
+    assert death is not None
+    return death
+
+
+def test_a_process_gets_its_settings_on_its_lifeline_and_ends_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    read_end, write_end = os.pipe()
+    os.set_inheritable(write_end, True)
+    script = (
+        f"import os, sys; os.write({write_end}, sys.stdin.buffer.readline()); rest = sys.stdin.buffer.read(); "
+        "sys.exit(7 if rest == b'' else 8)"
+    )
+    popen = subprocess.Popen
+    monkeypatch.setattr(
+        subprocess,
+        "Popen",
+        lambda _command, **options: popen([sys.executable, "-c", script], pass_fds=[write_end], **options),
+    )
+    handle = launch_process(SETTINGS[0])
+    os.close(write_end)
+    with os.fdopen(read_end, "rb") as told:
+        assert msgspec.json.decode(told.readline(), type=WorkerSettings) == SETTINGS[0]
+    assert handle.ended() is None
+    handle.let_go()
+    assert ended(handle) == Death("exit code 7")
+    handle.let_go()
+
+
+def test_a_process_that_is_killed_says_by_what(monkeypatch: pytest.MonkeyPatch) -> None:
+    python(monkeypatch, "import sys; sys.stdin.buffer.readline(); sys.stdin.buffer.readline()")
+    handle = launch_process(SETTINGS[0])
+    assert handle.ended() is None
+    handle.kill()
+    assert ended(handle) == Death("killed by signal 9")
+    handle.let_go()
+
+
+def test_a_process_that_never_reads_its_settings_can_be_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    python(monkeypatch, "raise SystemExit(3)")
+    settings = msgspec.structs.replace(SETTINGS[0], endpoint="x" * 200_000)  # more than a pipe holds
+    handle = launch_process(settings)
+    assert ended(handle) == Death("exit code 3")
+    handle.let_go()

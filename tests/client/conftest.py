@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.client.link import Link
+from support.harness import short_directory
+
+
+@pytest.fixture
+def link() -> Iterator[Link]:
+    link = Link()
+    yield link
+    link.check_invariants()
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A directory whose path leaves room for a socket's name."""
+    with short_directory() as directory:
+        yield directory

@@ -1,0 +1,291 @@
+"""The client's session against the broker's real core, with losses, restarts and time between them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backtestr.core.effects import Noticed, Reconnect, Refused, Send, Welcomed
+from backtestr.core.session import HELLO_TIMEOUT, MAX_RESENDS, Session
+from backtestr_protocol.codec import (
+    REQUEST,
+    RESPONSE,
+    Outgoing,
+    OutgoingPayload,
+    Signer,
+    decode_message,
+    encode_message,
+)
+from backtestr_protocol.errors import (
+    BacktestrError,
+    Busy,
+    NetworkError,
+    NotFound,
+    ProtocolVersionUnsupported,
+    ReplayDetected,
+    SerializationError,
+    SessionUnknown,
+    TimedOut,
+)
+from backtestr_protocol.messages import BacktestRef, FetchMissed, Nothing, Pong, Welcome
+from support.client.link import WALL_MS, Link
+
+KEY = Signer(bytes(32))
+WELCOME = Welcome(
+    session_id="s1",
+    instance_id="i1",
+    protocol_version=1,
+    server_version="1",
+    heartbeat_interval_ms=1_000,
+    session_timeout_ms=30_000,
+    max_message_bytes=1 << 24,
+    topics=[],
+)
+
+
+def answer(correlation_id: str | None, kind: str, data: object, signer: Signer = KEY) -> list[bytes]:
+    envelope = Outgoing(
+        id="a",
+        timestamp=WALL_MS,
+        schema_version=1,
+        message_type="Response",
+        payload=OutgoingPayload(kind, data),
+        correlation_id=correlation_id,
+    )
+    return encode_message(signer, RESPONSE, envelope)
+
+
+def failure(correlation_id: str, error: BacktestrError) -> list[bytes]:
+    return answer(correlation_id, "Failure", error.to_data(component="test", timestamp=WALL_MS))
+
+
+def sent_envelopes(effects: list[object]) -> list[tuple[str, str, str | None, int | None]]:
+    sent = [decode_message(KEY, REQUEST, effect.frames).envelope for effect in effects if isinstance(effect, Send)]
+    return [(one.payload.type, one.id, one.session_id, one.counter) for one in sent]
+
+
+def welcomed(session: Session, now: float = 0.0, welcome: Welcome = WELCOME) -> None:
+    [(_, hello_id, _, _)] = sent_envelopes([*session.connected(KEY, now, WALL_MS)])
+    session.receive(answer(hello_id, "Success", welcome), now, WALL_MS)
+    assert session.state == "ready"
+
+
+def test_a_request_is_answered_with_its_own_data(link: Link) -> None:
+    ping = link.ask("Ping", Nothing())
+    missing = link.ask("GetBacktestStatus", BacktestRef(backtest_id="none"))
+    assert link.answers[ping] == Pong(timestamp=WALL_MS)
+    assert isinstance(link.answers[missing], NotFound)
+
+
+def test_answers_in_any_order_find_their_requests() -> None:
+    session = Session("c", "n")
+    welcomed(session)
+    first, _ = session.request("Ping", Nothing(), 0.0, WALL_MS, 5.0)
+    second, _ = session.request("Ping", Nothing(), 0.0, WALL_MS, 5.0)
+    [late] = session.receive(answer(second, "Success", Pong(timestamp=2)), 0.1, WALL_MS)
+    [early] = session.receive(answer(first, "Success", Pong(timestamp=1)), 0.1, WALL_MS)
+    assert (late.request_id, late.data.timestamp) == (second, 2)  # type: ignore[union-attr]
+    assert (early.request_id, early.data.timestamp) == (first, 1)  # type: ignore[union-attr]
+
+
+def test_requests_made_before_the_welcome_are_sent_after_it() -> None:
+    session = Session("c", "n")
+    request_id, effects = session.request("Ping", Nothing(), 0.0, WALL_MS, 5.0)
+    assert effects == []
+    [(_, hello_id, *_)] = sent_envelopes([*session.connected(KEY, 0.0, WALL_MS)])
+    welcome, *sends = session.receive(answer(hello_id, "Success", WELCOME), 0.0, WALL_MS)
+    assert welcome == Welcomed(WELCOME)
+    assert sent_envelopes([*sends]) == [("Ping", request_id, "s1", 1)]
+
+
+def test_a_lost_request_times_out_and_its_late_answer_meets_nobody(link: Link) -> None:
+    with link.drop_requests():
+        request_id = link.ask("Ping", Nothing(), timeout=2.0)
+    link.advance(2.1)
+    assert isinstance(link.answers[request_id], TimedOut)
+    assert "2 s" in str(link.answers[request_id])
+    signed = Signer(bytes([1]) * 32)
+    late = answer(request_id, "Success", Pong(timestamp=1), signed)
+    assert link.session.receive(late, link.now, WALL_MS) == []
+
+
+def test_without_a_connection_what_times_out_is_a_network_error(link: Link) -> None:
+    link.session.disconnected()
+    request_id = link.ask("Ping", Nothing(), timeout=1.0)
+    link.advance(1.1)
+    assert isinstance(link.answers[request_id], NetworkError)
+
+
+def test_a_restarted_broker_gets_what_waits_under_the_same_id(link: Link) -> None:
+    with link.drop_replies():
+        request_id = link.ask("Ping", Nothing())
+    assert request_id not in link.answers
+    link.start_broker()
+    assert link.answers[request_id] == Pong(timestamp=WALL_MS)
+
+
+def test_an_expired_session_is_opened_again_without_the_caller_noticing(link: Link) -> None:
+    link.pass_unnoticed(31.0)
+    request_id = link.ask("Ping", Nothing())
+    assert link.answers[request_id] == Pong(timestamp=WALL_MS)
+    assert len([one for one in link.events if isinstance(one, Welcomed)]) == 2
+
+
+def test_two_requests_of_a_lost_session_cause_one_hello() -> None:
+    session = Session("c", "n")
+    welcomed(session)
+    first, _ = session.request("Ping", Nothing(), 0.0, WALL_MS, 5.0)
+    second, _ = session.request("Ping", Nothing(), 0.0, WALL_MS, 5.0)
+    [(kind, hello_id, *_)] = sent_envelopes([*session.receive(failure(first, SessionUnknown("no")), 0.1, WALL_MS)])
+    assert kind == "Hello"
+    assert session.receive(failure(second, SessionUnknown("no")), 0.1, WALL_MS) == []
+    _, *sends = session.receive(answer(hello_id, "Success", WELCOME), 0.2, WALL_MS)
+    assert sent_envelopes([*sends]) == [("Ping", first, "s1", 1), ("Ping", second, "s1", 2)]
+    session.check_invariants()
+
+
+def test_a_replay_complaint_is_met_with_a_fresh_counter_and_the_same_id() -> None:
+    session = Session("c", "n")
+    welcomed(session)
+    request_id, _ = session.request("Ping", Nothing(), 0.0, WALL_MS, 5.0)
+    effects = session.receive(failure(request_id, ReplayDetected("seen")), 0.1, WALL_MS)
+    assert sent_envelopes([*effects]) == [("Ping", request_id, "s1", 2)]
+
+
+def test_a_broker_that_will_never_take_a_request_is_not_asked_for_ever() -> None:
+    session = Session("c", "n")
+    welcomed(session)
+    request_id, _ = session.request("Ping", Nothing(), 0.0, WALL_MS, 5.0)
+    for _ in range(MAX_RESENDS):
+        assert sent_envelopes([*session.receive(failure(request_id, ReplayDetected("seen")), 0.1, WALL_MS)])
+    [failed] = session.receive(failure(request_id, ReplayDetected("seen")), 0.1, WALL_MS)
+    assert isinstance(failed.error, ReplayDetected)  # type: ignore[union-attr]
+
+
+def test_a_busy_broker_is_asked_again_after_the_time_it_states() -> None:
+    session = Session("c", "n")
+    welcomed(session)
+    request_id, _ = session.request("Ping", Nothing(), 0.0, WALL_MS, 5.0)
+    assert session.receive(failure(request_id, Busy("full", retryAfterMs=400)), 0.1, WALL_MS) == []
+    assert session.tick(0.4, WALL_MS) == []
+    assert sent_envelopes([*session.tick(0.5, WALL_MS)]) == [("Ping", request_id, "s1", 2)]
+
+
+def test_busy_for_longer_than_there_is_time_is_the_answer() -> None:
+    session = Session("c", "n")
+    welcomed(session)
+    request_id, _ = session.request("Ping", Nothing(), 0.0, WALL_MS, 1.0)
+    [failed] = session.receive(failure(request_id, Busy("full", retryAfterMs=2_000)), 0.1, WALL_MS)
+    assert isinstance(failed.error, Busy)  # type: ignore[union-attr]
+
+
+def test_a_silent_session_pings_and_is_kept(link: Link) -> None:
+    link.advance(65.0, step=0.5)
+    assert len(link.core.sessions) == 1
+    assert len([one for one in link.events if isinstance(one, Welcomed)]) == 1
+
+
+def test_an_unanswered_ping_asks_for_another_connection() -> None:
+    session = Session("c", "n")
+    welcomed(session)
+    assert sent_envelopes([*session.tick(1.0, WALL_MS)])[0][0] == "Ping"
+    assert session.tick(30.9, WALL_MS) == []
+    assert [type(effect) for effect in session.tick(31.0, WALL_MS)] == [Reconnect]
+    session.check_invariants()
+
+
+def test_an_unanswered_hello_asks_for_another_connection() -> None:
+    session = Session("c", "n")
+    session.connected(KEY, 0.0, WALL_MS)
+    assert session.next_deadline() == HELLO_TIMEOUT
+    assert [type(effect) for effect in session.tick(HELLO_TIMEOUT, WALL_MS)] == [Reconnect]
+
+
+def test_a_broker_of_another_version_refuses_everything_at_once() -> None:
+    session = Session("c", "n")
+    waiting, _ = session.request("Ping", Nothing(), 0.0, WALL_MS, 5.0)
+    [(_, hello_id, *_)] = sent_envelopes([*session.connected(KEY, 0.0, WALL_MS)])
+    refused, failed = session.receive(failure(hello_id, ProtocolVersionUnsupported("no")), 0.0, WALL_MS)
+    assert isinstance(refused, Refused)
+    assert failed.request_id == waiting  # type: ignore[union-attr]
+    _, [failed] = session.request("Ping", Nothing(), 0.0, WALL_MS, 5.0)
+    assert isinstance(failed.error, ProtocolVersionUnsupported)  # type: ignore[union-attr]
+    session.check_invariants()
+
+
+def test_a_full_broker_is_greeted_again_later() -> None:
+    session = Session("c", "n")
+    [(_, hello_id, *_)] = sent_envelopes([*session.connected(KEY, 0.0, WALL_MS)])
+    assert session.receive(failure(hello_id, Busy("full", retryAfterMs=700)), 0.0, WALL_MS) == []
+    assert session.next_deadline() == pytest.approx(0.7)
+    assert [type(effect) for effect in session.tick(0.7, WALL_MS)] == [Reconnect]
+
+
+def test_goodbye_ends_the_session_at_once(link: Link) -> None:
+    link.say_goodbye()
+    assert len(link.core.sessions) == 0
+
+
+def test_an_answer_of_another_shape_fails_its_request() -> None:
+    session = Session("c", "n")
+    welcomed(session)
+    request_id, _ = session.request("Ping", Nothing(), 0.0, WALL_MS, 5.0)
+    [failed] = session.receive(answer(request_id, "Success", {"time": 1}), 0.1, WALL_MS)
+    assert failed.request_id == request_id  # type: ignore[union-attr]
+    assert "timestamp" in str(failed.error)  # type: ignore[union-attr]
+
+
+def test_a_complaint_that_belongs_to_no_request_is_noticed() -> None:
+    session = Session("c", "n")
+    welcomed(session)
+    complaint = SerializationError("what was that?").to_data(component="broker", timestamp=WALL_MS)
+    [noticed] = session.receive(answer(None, "Error", complaint), 0.1, WALL_MS)
+    assert isinstance(noticed, Noticed)
+    assert str(noticed.error) == "what was that?"
+
+
+@given(st.lists(st.binary(max_size=200), max_size=5))
+def test_hostile_frames_are_noticed_and_change_nothing(frames: list[bytes]) -> None:
+    session = Session("c", "n")
+    welcomed(session)
+    request_id, _ = session.request("Ping", Nothing(), 0.0, WALL_MS, 5.0)
+    assert [type(effect) for effect in session.receive(frames, 0.1, WALL_MS)] == [Noticed]
+    [answered] = session.receive(answer(request_id, "Success", Pong(timestamp=1)), 0.2, WALL_MS)
+    assert answered.request_id == request_id  # type: ignore[union-attr]
+
+
+def test_an_answer_signed_with_another_key_is_not_believed() -> None:
+    session = Session("c", "n")
+    welcomed(session)
+    request_id, _ = session.request("Ping", Nothing(), 0.0, WALL_MS, 5.0)
+    signature, *rest = answer(request_id, "Success", Pong(timestamp=1))
+    forged = [bytes([signature[0] ^ 1]) + signature[1:], *rest]
+    assert [type(effect) for effect in session.receive(forged, 0.1, WALL_MS)] == [Noticed]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from(["ask", "lose request", "lose reply", "restart", "reconnect", "wait"]), max_size=25))
+def test_every_request_is_answered_exactly_once_whatever_happens(steps: list[str]) -> None:
+    link = Link()
+    asked: list[str] = []
+    for step in steps:
+        match step:
+            case "ask":
+                asked.append(link.ask("FetchMissed", FetchMissed(topic="system.status", from_seq=1)))
+            case "lose request":
+                with link.drop_requests():
+                    asked.append(link.ask("Ping", Nothing()))
+            case "lose reply":
+                with link.drop_replies():
+                    asked.append(link.ask("Ping", Nothing()))
+            case "restart":
+                link.start_broker()
+            case "reconnect":
+                link.connect()
+            case "wait":
+                link.advance(3.0, step=0.5)
+        link.check_invariants()
+    link.advance(11.0, step=0.5)
+    assert sorted(link.answers) == sorted(asked)
+    assert link.session.waiting <= 1  # a Ping of its own

@@ -1,0 +1,370 @@
+"""Shared state as a program sees it, against a scripted broker: conflicts, optimistic values, and following."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import msgspec
+import pytest
+
+from backtestr.core.effects import Doubt, Gap, Restarted
+from backtestr.io.mailbox import Mailbox
+from backtestr.state.shared_state import MAX_RETRIES, SharedState, StateChange
+from backtestr_protocol.errors import (
+    BacktestrError,
+    NetworkError,
+    NotFound,
+    StateConflict,
+    SystemFault,
+    ValidationError,
+)
+from backtestr_protocol.messages import DeletedState, StateSnapshot, UpdatedState
+from backtestr_protocol.stream_messages import StateUpdate
+from client.state import test_replica
+from client.state.test_replica import delivery
+from support.harness import wait_until
+
+
+class Broker:
+    """The broker of the replica's laws with the client's methods. `before_update` runs before each update is looked at;
+    what it raises is the answer."""
+
+    def __init__(self) -> None:
+        self.book = test_replica.Broker()
+        self.before_update: Callable[[], object] = lambda: None
+        self.before_snapshot: Callable[[], object] = lambda: None
+        self.updates: list[int | None] = []
+        self.snapshots = 0
+
+    def update_state(self, key: str, value: Any, *, expected_version: int | None = None) -> UpdatedState:
+        self.updates.append(expected_version)
+        self.before_update()
+        there = self.book.entries.get(key)
+        version = there.version if there else 0
+        if expected_version is not None and expected_version != version:
+            raise StateConflict("no", currentVersion=version, currentValue=there.value if there else None)
+        update = self.book.change(key, msgspec.msgpack.decode(value) if isinstance(value, msgspec.Raw) else value)
+        return UpdatedState(key=key, version=update.version, checksum=update.checksum)
+
+    def delete_state(self, key: str, *, expected_version: int | None = None) -> DeletedState:
+        self.before_update()
+        if key not in self.book.entries:
+            raise NotFound(f"unknown state key {key!r}")
+        return DeletedState(key=key, version=self.book.change(key, None, deleted=True).version)
+
+    def snapshot_state(self, prefix: str = "") -> StateSnapshot:
+        self.snapshots += 1
+        self.before_snapshot()
+        return self.book.snapshot()
+
+
+class Feed:
+    def __init__(self) -> None:
+        self.mailbox = Mailbox(lambda _: None)
+        self.reports: list[BacktestrError] = []
+        self.is_closed = False
+
+    def tell(self, call: Callable[[], object]) -> None:
+        call()
+
+    def report(self, error: BacktestrError) -> None:
+        self.reports.append(error)
+
+    def close(self) -> None:
+        self.is_closed = True
+        self.mailbox.end(None)
+
+
+class Stage:
+    """A shared state of `x.` and `algorithm.` with everything around it; `told` are its changes."""
+
+    def __init__(self) -> None:
+        self.broker = Broker()
+        self.feed = Feed()
+        self.told: list[StateChange] = []
+
+    def open(self, **resolvers: Any) -> SharedState:
+        state = SharedState("", self.broker, self.feed, {"x.": lambda mine, theirs, base: mine, **resolvers})
+        state.on_change(self.told.append)
+        return state
+
+    def publish(self, update: StateUpdate) -> None:
+        self.feed.mailbox.put([delivery(update)])
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    stage = Stage()
+    yield stage
+    stage.feed.close()
+
+
+# --- reading ---
+
+
+def test_it_is_a_mapping_of_what_the_broker_has(stage: Stage) -> None:
+    stage.broker.book.change("x.b", {"n": 1})
+    stage.broker.book.change("x.a", [1, 2])
+    state = stage.open()
+    assert dict(state) == {"x.a": [1, 2], "x.b": {"n": 1}}
+    assert list(state) == ["x.a", "x.b"]
+    assert (len(state), "x.a" in state, "x.c" in state) == (2, True, False)
+    assert (state.get("x.c"), state.version("x.a"), state.version("x.c")) == (None, 1, 0)
+    with pytest.raises(KeyError, match=r"x\.c"):
+        state["x.c"]
+    state["x.b"]["n"] = 7
+    assert state["x.b"] == {"n": 1}, "what is read is a copy"
+
+
+def test_it_follows_what_others_do(stage: Stage) -> None:
+    state = stage.open()
+    stage.publish(stage.broker.book.change("x.a", 1))
+    stage.publish(stage.broker.book.change("x.a", None, deleted=True))
+    stage.publish(stage.broker.book.change("x.b", 2))
+    wait_until(lambda: "x.b" in state, 10)
+    assert dict(state) == {"x.b": 2}
+    assert stage.told == [StateChange("x.a", 1, 1), StateChange("x.a", None, 0), StateChange("x.b", 2, 1)]
+
+
+@pytest.mark.parametrize("reason", [Doubt("state."), Gap("state.x.a", 1, 2), Restarted("another")])
+def test_what_may_have_been_missed_is_read_from_a_snapshot(stage: Stage, reason: Any) -> None:
+    state = stage.open()
+    stage.broker.book.change("x.a", 1)  # and nobody told us
+    stage.feed.mailbox.put([reason])
+    wait_until(lambda: "x.a" in state, 10)
+    assert stage.broker.snapshots == 2
+
+
+def test_a_snapshot_that_fails_is_asked_for_again(stage: Stage) -> None:
+    state = stage.open()
+    failures = [SystemFault("no"), NetworkError("no")]
+
+    def fail() -> None:
+        if failures:
+            raise failures.pop()
+
+    stage.broker.before_snapshot = fail
+    stage.broker.book.change("x.a", 1)
+    stage.feed.mailbox.put([Doubt("state.")])
+    wait_until(lambda: "x.a" in state, 10)
+    assert stage.broker.snapshots == 4
+
+
+def test_a_first_snapshot_that_fails_is_raised_and_nothing_is_left(stage: Stage) -> None:
+    def fail() -> None:
+        raise SystemFault("no")
+
+    stage.broker.before_snapshot = fail
+    with pytest.raises(SystemFault):
+        stage.open()
+    assert stage.feed.is_closed
+
+
+def test_an_update_that_cannot_be_read_is_reported_and_made_good(stage: Stage) -> None:
+    state = stage.open()
+    update = stage.broker.book.change("x.a", 1)
+    stage.feed.mailbox.put([msgspec.structs.replace(delivery(update), data=msgspec.Raw(b"\x80"))])
+    wait_until(lambda: "x.a" in state, 10)
+    [report] = stage.feed.reports
+    assert isinstance(report, ValidationError)
+
+
+def test_a_subscription_that_cannot_go_on_is_said_to_whoever_reads(stage: Stage) -> None:
+    state = stage.open()
+    stage.feed.mailbox.end(NotFound("refused"))
+    wait_until(lambda: state._fault is not None, 10)
+    with pytest.raises(RuntimeError, match="not followed any more"):
+        state.get("x.a")
+
+
+def test_after_closing_it_says_so(stage: Stage) -> None:
+    with stage.open() as state:
+        pass
+    assert stage.feed.is_closed
+    for use in (lambda: state.get("x.a"), lambda: len(state), lambda: state.update("x.a", 1)):
+        with pytest.raises(RuntimeError, match="closed"):
+            use()
+
+
+def test_who_does_not_want_to_hear_any_more_does_not(stage: Stage) -> None:
+    state = stage.open()
+    heard: list[StateChange] = []
+    stop = state.on_change(heard.append)
+    state.update("x.a", 1)
+    stop()
+    stop()
+    state.update("x.a", 2)
+    assert heard == [StateChange("x.a", 1, 1)]
+
+
+# --- writing ---
+
+
+def test_an_update_is_compared_with_what_was_read_and_told_once(stage: Stage) -> None:
+    state = stage.open()
+    assert state.update("x.a", 1) == 1
+    assert state.update("x.a", lambda value: value + 1) == 2
+    assert stage.broker.updates == [0, 1]
+    for update in stage.broker.book.published:
+        stage.publish(update)
+    stage.publish(stage.broker.book.change("x.b", 1))
+    wait_until(lambda: "x.b" in state, 10)
+    assert stage.told == [StateChange("x.a", 1, 1), StateChange("x.a", 2, 2), StateChange("x.b", 1, 1)]
+    assert state.version("x.a") == 2
+
+
+def test_the_new_value_is_visible_before_the_broker_has_it_but_not_told(stage: Stage) -> None:
+    state = stage.open()
+    asked, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        asked.set()
+        assert go_on.wait(10)
+
+    stage.broker.before_update = hold
+    with ThreadPoolExecutor(1) as pool:
+        update = pool.submit(state.update, "x.a", 5)
+        assert asked.wait(10)
+        assert (state["x.a"], state.version("x.a"), stage.told) == (5, 0, [])
+        go_on.set()
+        assert update.result() == 5
+    assert (state.version("x.a"), stage.told) == (1, [StateChange("x.a", 5, 1)])
+
+
+@pytest.mark.parametrize("error", [NetworkError("no"), SystemFault("no"), RuntimeError("closed")])
+def test_what_the_broker_did_not_take_is_taken_back_here(stage: Stage, error: Exception) -> None:
+    state = stage.open()
+    state.update("x.a", 1)
+
+    def fail() -> None:
+        assert state.get("x.a", "gone") in (2, "gone")
+        raise error
+
+    stage.broker.before_update = fail
+    with pytest.raises(type(error)):
+        state.update("x.a", 2)
+    with pytest.raises(type(error)):
+        state.delete("x.a")
+    assert state["x.a"] == 1
+
+
+def others_change(stage: Stage, key: str, *values: Any) -> None:
+    """Before each of the next updates somebody else sets the key to the next of these values."""
+    left = list(values)
+
+    def change() -> None:
+        if left:
+            stage.broker.book.change(key, left.pop(0))
+
+    stage.broker.before_update = change
+
+
+def test_a_conflict_is_resolved_with_mine_theirs_and_base(stage: Stage) -> None:
+    asked: list[tuple[Any, Any, Any]] = []
+
+    def resolve(mine: Any, theirs: Any, base: Any) -> Any:
+        asked.append((mine, theirs, base))
+        return "both"
+
+    state = stage.open(**{"x.a": resolve})
+    state.update("x.a", "base")
+    others_change(stage, "x.a", "theirs")
+    assert state.update("x.a", "mine") == "both"
+    assert asked == [("mine", "theirs", "base")]
+    assert state["x.a"] == stage.broker.book.entries["x.a"].value == "both"
+
+
+def test_a_resolver_that_prefers_theirs_writes_nothing(stage: Stage) -> None:
+    state = stage.open(**{"x.": lambda mine, theirs, base: theirs})
+    others_change(stage, "x.a", "theirs")
+    assert state.update("x.a", "mine") == "theirs"
+    assert state["x.a"] == "theirs", "and knows it before the stream does"
+    assert stage.broker.book.versions == {"x.a": 1}
+
+
+def test_a_function_is_applied_to_what_is_there(stage: Stage) -> None:
+    state = stage.open(**{"x.": lambda *_: pytest.fail("functions need no resolver")})
+    others_change(stage, "x.n", 10, 20)
+    assert state.update("x.n", lambda value: (value or 0) + 1) == 21
+    assert stage.broker.book.entries["x.n"].value == 21
+
+
+def test_a_function_may_read_other_keys(stage: Stage) -> None:
+    state = stage.open()
+    state.update("x.a", 20)
+    assert state.update("x.b", lambda value: (value or 0) + state["x.a"]) == 20
+
+
+def test_after_three_retries_it_is_a_conflict_and_taken_back(stage: Stage) -> None:
+    state = stage.open()
+    others_change(stage, "x.a", *range(100, 110))
+    with pytest.raises(StateConflict, match="changed by others each of the 4 times") as conflict:
+        state.update("x.a", "mine")
+    assert len(stage.broker.updates) == 1 + MAX_RETRIES
+    assert conflict.value.details == {"currentVersion": 4, "currentValue": 103}
+    assert state["x.a"] == 103
+
+
+def test_changes_that_do_not_go_together_are_raised_at_once_and_taken_back(stage: Stage) -> None:
+    state = stage.open()
+    state.update("algorithm.a", {"fast": 10})
+    others_change(stage, "algorithm.a", {"fast": 12})
+    stage.broker.updates.clear()
+    with pytest.raises(StateConflict, match="changed by both, differently: fast"):
+        state.update("algorithm.a", {"fast": 14})
+    assert len(stage.broker.updates) == 1
+    assert state["algorithm.a"] == {"fast": 12}
+
+
+def test_changes_that_go_together_are_both_there(stage: Stage) -> None:
+    state = stage.open()
+    state.update("algorithm.a", {"fast": 10, "slow": 30})
+    others_change(stage, "algorithm.a", {"fast": 12, "slow": 30})
+    assert state.update("algorithm.a", {"fast": 10, "slow": 40}) == {"fast": 12, "slow": 40}
+
+
+def test_of_a_backtest_the_later_update_stays(stage: Stage) -> None:
+    state = stage.open()
+    others_change(stage, "backtest.b", {"lastUpdate": 7, "progress": 70})
+    assert state.update("backtest.b", {"lastUpdate": 5, "progress": 50}) == {"lastUpdate": 7, "progress": 70}
+    others_change(stage, "backtest.b", {"lastUpdate": 8, "progress": 80})
+    assert state.update("backtest.b", {"lastUpdate": 9, "progress": 90}) == {"lastUpdate": 9, "progress": 90}
+
+
+def test_threads_that_update_one_key_do_not_get_into_each_other_s_way(stage: Stage) -> None:
+    state = stage.open()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: state.update("x.n", lambda value: (value or 0) + 1), range(100)))
+    assert state["x.n"] == 100
+    assert len(stage.broker.updates) == 100, "nobody had to try again"
+
+
+def test_a_deleted_key_is_gone_and_counts_on(stage: Stage) -> None:
+    state = stage.open()
+    state.update("x.a", 1)
+    state.delete("x.a")
+    assert "x.a" not in state
+    with pytest.raises(NotFound):
+        state.delete("x.a")
+    state.update("x.a", 2)
+    assert state.version("x.a") == 3
+
+
+@pytest.mark.parametrize("value", [object(), {1: 2}, 1 << 64])
+def test_what_is_no_value_is_refused_before_anything_happens(stage: Stage, value: Any) -> None:
+    state = stage.open()
+    with pytest.raises(ValidationError, match="value"):
+        state.update("x.a", value)
+    assert stage.broker.updates == []
+    assert "x.a" not in state
+
+
+def test_a_key_of_another_prefix_is_refused(stage: Stage) -> None:
+    state = SharedState("x.", stage.broker, stage.feed, {})
+    with pytest.raises(ValueError, match=r"'y\.a' does not begin with 'x\.'"):
+        state.update("y.a", 1)
+    with pytest.raises(ValueError, match="does not begin"):
+        state.delete("y.a")

@@ -1,0 +1,188 @@
+"""Algorithms: what is told of them, what is refused of them, and what their mistakes become."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from backtestr_engine.algorithms.algorithm import algorithm
+from backtestr_engine.algorithms.parameters import Bool, Float, Int
+from backtestr_engine.algorithms.signals import Signals
+from backtestr_engine.built_in import BUILT_IN, find_algorithm
+from backtestr_engine.data.bars import Bars
+from backtestr_engine.data.synthetic import synthetic_bars
+from backtestr_engine.library.library import Library
+from backtestr_protocol.errors import AlgorithmError, BacktestrError, InvalidConfiguration, NotFound, ValidationError
+
+BARS = synthetic_bars("1m", 50)
+
+
+def test_the_built_in_algorithms_describe_themselves() -> None:
+    infos = {info.name: info for info in Library().infos()}
+
+    assert list(infos) == sorted(BUILT_IN)
+    assert all(info.description.endswith(".") for info in infos.values())
+    cross = infos["sma_cross"]
+    assert cross.algorithm_id == f"sma_cross@{cross.version}"
+    assert cross.description.startswith("Long when the fast average")
+    assert [(p.name, p.type, p.default, p.low, p.high) for p in cross.parameters] == [
+        ("fast", "int", 10, 2, 500),
+        ("slow", "int", 30, 3, 1000),
+    ]
+
+
+def test_an_algorithm_is_found_by_name_and_by_id() -> None:
+    by_name = find_algorithm("sma_cross")
+
+    assert find_algorithm(by_name.algorithm_id) is by_name
+
+
+def test_an_unknown_algorithm_names_the_near_miss() -> None:
+    with pytest.raises(NotFound, match="unknown algorithm 'sma_cros'; did you mean 'sma_cross'") as caught:
+        find_algorithm("sma_cros")
+    assert caught.value.details == {
+        "kind": "algorithm",
+        "name": "sma_cros",
+        "known": sorted(BUILT_IN),
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message", "path"),
+    [
+        (
+            {"fats": 5},
+            ValidationError,
+            "unknown parameter 'fats' of sma_cross; did you mean 'fast'? (fast: 2..500, slow: 3..1000)",
+            "$.parameters.fats",
+        ),
+        (
+            {"fast": 1},
+            ValidationError,
+            "parameter 'fast' of sma_cross must be a whole number within 2..500, not 1",
+            "$.parameters.fast",
+        ),
+        (
+            {"slow": 30.5},
+            ValidationError,
+            "parameter 'slow' of sma_cross must be a whole number within 3..1000, not 30.5",
+            "$.parameters.slow",
+        ),
+        (
+            {"slow": "x"},
+            ValidationError,
+            "parameter 'slow' of sma_cross must be a whole number within 3..1000, not 'x'",
+            "$.parameters.slow",
+        ),
+        (
+            {"slow": float("nan")},
+            ValidationError,
+            "parameter 'slow' of sma_cross must be a whole number within 3..1000, not nan",
+            "$.parameters.slow",
+        ),
+        (
+            {"fast": True},
+            ValidationError,
+            "parameter 'fast' of sma_cross must be a whole number within 2..500, not True",
+            "$.parameters.fast",
+        ),
+    ],
+)
+def test_parameters_are_refused_by_path(
+    given: dict[str, Any], error: type[BacktestrError], message: str, path: str
+) -> None:
+    with pytest.raises(error) as caught:
+        find_algorithm("sma_cross").check(given)
+    assert caught.value.message == message
+    assert caught.value.details is not None
+    assert caught.value.details["path"] == path
+
+
+def test_a_fast_average_that_is_not_faster_is_a_contradiction() -> None:
+    with pytest.raises(InvalidConfiguration) as caught:
+        find_algorithm("sma_cross").check({"fast": 30})
+    assert caught.value.message == "sma_cross requires fast < slow; fast is 30 and slow is 30"
+    assert caught.value.details == {"paths": ["$.parameters.fast", "$.parameters.slow"], "requires": "fast < slow"}
+
+
+def test_a_whole_number_may_come_as_a_float() -> None:
+    assert find_algorithm("sma_cross").check({"fast": 5.0}) == {"fast": 5, "slow": 30}
+
+
+def test_parameters_of_every_kind_reach_the_algorithm() -> None:
+    seen: list[Any] = []
+
+    @algorithm("all_kinds", share=Float(0.5, low=0, high=1), often=Bool(False), count=Int(1, low=1, high=3))
+    def all_kinds(bars: Bars, share: float, often: bool, count: int) -> Signals:
+        seen.extend([share, often, count])
+        return Signals.of(entries=bars.close > 0)
+
+    values = all_kinds.check({"share": 1, "often": True})
+    all_kinds.signals(BARS, values)
+
+    assert seen == [1.0, True, 1]
+    assert [type(value) for value in seen] == [float, bool, int]
+    assert [info.type for info in all_kinds.info.parameters] == ["float", "bool", "int"]
+
+
+def test_what_an_algorithm_raises_is_its_own_error_with_the_traceback() -> None:
+    @algorithm("broken")
+    def broken(bars: Bars) -> Signals:
+        return 1 / 0  # type: ignore[return-value]
+
+    with pytest.raises(AlgorithmError, match="broken raised ZeroDivisionError: division by zero") as caught:
+        broken.signals(BARS, {})
+    assert caught.value.details is not None
+    assert "return 1 / 0" in caught.value.details["traceback"]
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (lambda bars: bars.close, "returned ndarray, not Signals"),
+        (lambda bars: Signals.of(entries=bars.close[1:] > 0), "returned signals for 49 bars; there are 50"),
+        (lambda bars: Signals.of(entries=bars.close), "entries must be an array of booleans, not of float64"),
+        (lambda bars: Signals.of(entries=np.full(50, np.nan)), r"with NaN on 50 bars \(first: 0\)"),
+        (lambda bars: Signals.of(bars.close > 0, exits=bars.close[1:] > 0), r"exits has shape \(49,\)"),
+        (lambda bars: Signals.of(), "signals need at least one of"),
+        (lambda bars: Signals.of(entries=np.array(True)), "entries has shape"),
+        (lambda bars: Signals.from_cross(bars.close, bars.close[1:]), "crossing lines have shapes"),
+    ],
+)
+def test_nonsense_signals_are_refused(made: Any, message: str) -> None:
+    @algorithm("nonsense")
+    def nonsense(bars: Bars) -> Signals:
+        made_signals: Signals = made(bars)
+        return made_signals
+
+    with pytest.raises(AlgorithmError, match=message):
+        nonsense.signals(BARS, {})
+
+
+def test_nan_among_booleans_names_its_first_bar() -> None:
+    values = np.array([1.0, 0.0, np.nan])
+
+    with pytest.raises(AlgorithmError) as caught:
+        Signals.of(entries=values)
+    assert caught.value.details == {"bar": 2}
+
+
+def test_declaring_what_cannot_be_is_a_local_mistake() -> None:
+    with pytest.raises(ValueError, match="takes"):
+        algorithm("one", fast=Int(1, low=1, high=2))(lambda bars: Signals.of(entries=bars.close > 0))
+    with pytest.raises(ValueError, match="a requirement relates two parameters"):
+        algorithm("two", requires=["fast < slow"])(lambda bars: Signals.of(entries=bars.close > 0))
+    with pytest.raises(ValidationError, match=r"within 1\.\.2, not 5"):
+        algorithm("three", fast=Int(5, low=1, high=2))
+
+
+def test_an_algorithm_cannot_change_the_bars() -> None:
+    @algorithm("vandal")
+    def vandal(bars: Bars) -> Signals:
+        bars.close[0] = 0.0
+        return Signals.of(entries=bars.close > 0)
+
+    with pytest.raises(AlgorithmError, match="read-only"):
+        vandal.signals(BARS, {})

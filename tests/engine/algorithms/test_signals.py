@@ -1,0 +1,79 @@
+"""Crossings: events, not regimes; ties keep the side; nothing is known before the lines begin or after NaN."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from backtestr_engine.algorithms.signals import REPEATED_ENTRY, REPEATED_SHORT_ENTRY, Signals
+from backtestr_protocol.errors import AlgorithmError
+
+NAN = np.nan
+
+
+@pytest.mark.parametrize(
+    ("fast", "entries", "repeated"),
+    [
+        ([NAN, NAN, 1, 2], [], []),  # the end of the warm-up is no cross
+        ([1, -1, 1], [2], []),
+        ([-1, 0, 0, 1], [3], []),  # through a tie
+        ([-1, 1, 0, 1], [1], [3]),  # above, tie, above: once, or once more by convention
+        ([1, 0, 1], [], []),  # never below
+        ([0, 0, 1], [], []),
+        ([-1, NAN, 1], [], []),  # NaN forgets
+        ([-1, 1, NAN, 0, 1], [1], []),
+        ([1, 0, 0, 1, 0, -1, 0, -1, 1], [8], []),
+    ],
+)
+def test_crossing_above(fast: list[float], entries: list[int], repeated: list[int]) -> None:
+    line, zero = np.array(fast, dtype=float), np.zeros(len(fast))
+    above, below = Signals.from_cross(line, zero), Signals.from_cross(-line, zero)
+
+    assert np.flatnonzero(above.entries).tolist() == entries
+    assert np.flatnonzero(above.short_exits).tolist() == entries
+    assert np.flatnonzero(above.flags & REPEATED_ENTRY).tolist() == repeated
+    assert np.flatnonzero(below.short_entries).tolist() == entries
+    assert np.flatnonzero(below.exits).tolist() == entries
+    assert np.flatnonzero(below.flags & REPEATED_SHORT_ENTRY).tolist() == repeated
+
+
+def test_the_four_arrays_come_back_as_they_went_in(chance: np.random.Generator) -> None:
+    arrays = [chance.random(100) < 0.3 for _ in range(4)]
+    signals = Signals.of(*arrays)
+
+    back = [signals.entries, signals.exits, signals.short_entries, signals.short_exits]
+    assert all(np.array_equal(given, got) for given, got in zip(arrays, back, strict=True))
+
+
+def test_signals_do_not_look_ahead(chance: np.random.Generator) -> None:
+    fast, slow = chance.normal(size=500).round(1), chance.normal(size=500).round(1)
+    whole = Signals.from_cross(fast, slow).flags
+
+    for cut in (0, 1, 2, 17, 250, 499):
+        assert np.array_equal(Signals.from_cross(fast[:cut], slow[:cut]).flags, whole[:cut])
+
+
+@pytest.mark.parametrize(
+    ("fractions", "message"),
+    [
+        ({"stop_loss": -0.1}, "stop_loss must be a fraction, 0 or more, .* bar 0 has -0.1"),
+        ({"take_profit": [0.1, 0.1, np.inf]}, "take_profit must be .* bar 2 has inf"),
+        ({"trailing_stop": [0.1, 0.2]}, r"trailing_stop has shape \(2,\); it needs one value, or one per bar \(3\)"),
+        ({"stop_loss": [True, False, True]}, "stop_loss must be a fraction .* not bool"),
+    ],
+)
+def test_refused_fractions(fractions: dict[str, Any], message: str) -> None:
+    with pytest.raises(AlgorithmError, match=message):
+        Signals.of(np.zeros(3, dtype=bool), **fractions)
+
+
+def test_a_fraction_is_for_all_bars_or_for_each() -> None:
+    signals = Signals.of(np.zeros(3, dtype=bool), stop_loss=0.1, take_profit=np.array([0.1, NAN, 0]))
+
+    assert signals.stop_loss is not None
+    assert signals.stop_loss.tolist() == [0.1]
+    assert signals.take_profit is not None
+    assert np.array_equal(signals.take_profit, [0.1, NAN, 0], equal_nan=True)
+    assert signals.trailing_stop is None

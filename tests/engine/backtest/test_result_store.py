@@ -1,0 +1,196 @@
+"""Results on disk: whole or absent, and nowhere else than where they belong."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from backtestr_engine.backtest import result_store as results_module
+from backtestr_engine.backtest.result_store import ResultStore
+from backtestr_engine.backtest.run import Plan, Result, Run, prepare
+from backtestr_engine.data.catalog import Catalog
+from backtestr_engine.data.synthetic import synthetic_bars
+from backtestr_engine.simulation.conventions import Conventions
+from backtestr_protocol.errors import DataError, NotFound, ValidationError
+from backtestr_protocol.messages import BacktestConfig
+from backtestr_protocol.worker_channel import Outcome
+
+ID = "0a1b2c3d-0000-4000-8000-000000000001"
+TABLES: list[Any] = ["equity", "trades", "orders", "positions"]
+
+
+@pytest.fixture
+def plan(catalog: Catalog, conventions: Conventions) -> Plan:
+    catalog.write(synthetic_bars("1h", 500))
+    config = BacktestConfig(
+        algorithm_id="sma_cross",
+        symbol="SYNTH",
+        start_date="2024-01-01",
+        end_date="2025-01-01",
+        initial_capital=10_000.0,
+        timeframe="1h",
+        commission=0.0005,
+        slippage=0.0,
+        parameters={},
+    )
+    return prepare(config, catalog, conventions)
+
+
+@pytest.fixture
+def result(plan: Plan) -> Result:
+    run = Run(plan, ID)
+    run.advance(500)
+    return run.finish()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ResultStore:
+    return ResultStore(tmp_path / "results")
+
+
+def test_what_was_written_is_read(store: ResultStore, plan: Plan, result: Result) -> None:
+    store.write(ID, "completed", plan.resolved_config(), result)
+    answer, attachments = store.read(ID, TABLES)
+
+    assert (answer.backtest_id, answer.status, answer.metrics) == (ID, "completed", result.metrics)
+    assert answer.config["parameters"] == {"fast": 10, "slow": 30}
+    assert answer.config["algorithmId"] == plan.algorithm.algorithm_id
+    assert answer.config["options"]["fillAt"] == "next_open"
+    assert [(table.name, table.frame) for table in answer.tables] == [(name, i) for i, name in enumerate(TABLES)]
+    for table in answer.tables:
+        frame = pl.read_ipc_stream(io.BytesIO(attachments[table.frame]))
+        assert frame.equals(result.frame(table.name)), table.name
+        assert table.rows == frame.height
+
+
+def test_only_the_tables_asked_for_are_read(store: ResultStore, plan: Plan, result: Result) -> None:
+    store.write(ID, "completed", plan.resolved_config(), result)
+
+    assert store.read(ID)[1] == []
+    answer, attachments = store.read(ID, ["orders"])
+    assert [table.name for table in answer.tables] == ["orders"]
+    assert len(attachments) == 1
+
+
+def test_a_later_result_takes_the_place_of_an_earlier_one(store: ResultStore, plan: Plan, result: Result) -> None:
+    store.write(ID, "stopped", plan.resolved_config(), result)
+    store.write(ID, "completed", plan.resolved_config(), result)
+
+    assert store.read(ID)[0].status == "completed"
+
+
+def test_a_crash_while_writing_leaves_no_result(
+    store: ResultStore, plan: Plan, result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def power_cut(*_: object) -> None:
+        raise OSError("power cut")
+
+    with monkeypatch.context() as cut:
+        cut.setattr(Path, "rename", power_cut)
+        with pytest.raises(OSError, match="power cut"):
+            store.write(ID, "completed", plan.resolved_config(), result)
+    with pytest.raises(NotFound):
+        store.read(ID)
+
+    store.write(ID, "completed", plan.resolved_config(), result)
+    assert store.read(ID)[0].status == "completed"
+    assert [path.name for path in (tmp_path / "results").iterdir()] == [ID]
+
+
+def test_a_result_that_cannot_be_written_leaves_the_room_that_it_took(
+    store: ResultStore, plan: Plan, result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(results_module, "sync", no_room)
+    with pytest.raises(OSError, match="no space left"):
+        store.write(ID, "completed", plan.resolved_config(), result)
+    assert list((tmp_path / "results").iterdir()) == []
+
+
+def test_what_dead_writers_left_is_swept_and_what_is_being_written_is_not(store: ResultStore, tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    root = tmp_path / "results"
+    names = [f".b1.{ended.pid}.partial", ".b2.partial", ".2.partial", f".b3.{os.getpid()}.partial", "b4"]
+    for name in names:
+        (root / name).mkdir(parents=True)
+        (root / name / "equity.arrow").write_bytes(b"half")
+    store.sweep()
+    assert sorted(path.name for path in root.iterdir()) == sorted(names[3:])
+
+
+def test_writing_sweeps_what_earlier_attempts_at_the_same_result_left(
+    store: ResultStore, plan: Plan, result: Result, tmp_path: Path
+) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left, other = (tmp_path / "results" / f".{one}.{ended.pid}.partial" for one in (ID, "another"))
+    for partial in (left, other):
+        partial.mkdir(parents=True)
+    store.write(ID, "completed", plan.resolved_config(), result)
+    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == sorted([ID, other.name])
+
+
+@pytest.mark.parametrize("status", ["completed", "stopped"])
+def test_a_stored_result_tells_how_the_backtest_ended(
+    status: Outcome, store: ResultStore, plan: Plan, result: Result
+) -> None:
+    assert store.outcome(ID) is None
+    store.write(ID, status, plan.resolved_config(), result)
+    assert store.outcome(ID) == status
+
+
+def test_a_result_that_cannot_be_read_tells_nothing(
+    store: ResultStore, plan: Plan, result: Result, tmp_path: Path
+) -> None:
+    store.write(ID, "completed", plan.resolved_config(), result)
+    (tmp_path / "results" / ID / "result.json").write_bytes(b'{"status": "com')
+    assert store.outcome(ID) is None
+
+
+def test_an_unknown_backtest_has_no_result(store: ResultStore) -> None:
+    with pytest.raises(NotFound) as caught:
+        store.read(ID)
+    assert caught.value.details == {"kind": "result", "name": ID}
+
+
+@pytest.mark.parametrize("backtest_id", ["", "..", "../" + ID, "{" + ID + "}", "a/b", ID + "\n", "x" * 65])
+def test_an_id_names_nothing_outside_the_store(
+    backtest_id: str, store: ResultStore, plan: Plan, result: Result, tmp_path: Path
+) -> None:
+    with pytest.raises(NotFound, match="no result of backtest"):
+        store.write(backtest_id, "completed", plan.resolved_config(), result)
+    with pytest.raises(NotFound):
+        store.read(backtest_id)
+    assert not (tmp_path / "results").exists()
+
+
+def test_an_id_may_be_a_name(store: ResultStore, plan: Plan, result: Result) -> None:
+    store.write("my-run_1", "completed", plan.resolved_config(), result)
+    assert store.read("my-run_1")[0].backtest_id == "my-run_1"
+
+
+def test_an_unknown_table_is_named(store: ResultStore, plan: Plan, result: Result) -> None:
+    store.write(ID, "completed", plan.resolved_config(), result)
+    with pytest.raises(ValidationError, match="unknown table 'equities'; did you mean 'equity'"):
+        store.read(ID, ["equities"])  # type: ignore[list-item]
+
+
+def test_a_damaged_result_is_an_error_of_the_data(
+    store: ResultStore, plan: Plan, result: Result, tmp_path: Path
+) -> None:
+    store.write(ID, "completed", plan.resolved_config(), result)
+    (tmp_path / "results" / ID / "orders.arrow").write_bytes(b"no table")
+
+    assert store.read(ID, ["equity"])
+    with pytest.raises(DataError, match="cannot be read"):
+        store.read(ID, ["orders"])

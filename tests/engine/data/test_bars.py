@@ -1,0 +1,142 @@
+"""Bars: what makes them none, and higher timeframes made of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from backtestr_engine.data.bars import COLUMNS, Bars, bars_from_frame, checked_bars, resample
+from backtestr_engine.data.synthetic import synthetic_bars
+from backtestr_engine.data.timeframes import (
+    LENGTH_US,
+    next_open_time,
+    open_time,
+    open_times_of,
+    parse_timeframe,
+    spans,
+)
+from backtestr_protocol.errors import DataError, ValidationError
+
+MINUTE = LENGTH_US["1m"]
+
+
+def columns(**changed: Any) -> list[Any]:
+    sound = {
+        "timestamp": np.arange(4, dtype=np.int64) * MINUTE,
+        "open": [10.0, 11.0, 12.0, 13.0],
+        "high": [12.0, 13.0, 14.0, 15.0],
+        "low": [9.0, 10.0, 11.0, 12.0],
+        "close": [11.0, 12.0, 13.0, 14.0],
+        "volume": [1.0, 0.0, 2.0, 3.0],
+    }
+    return [np.array({**sound, **changed}[name]) for name in COLUMNS]
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason", "rows"),
+    [
+        ({"timestamp": [0, MINUTE, MINUTE, 3 * MINUTE]}, "the same time as the row before", [2]),
+        ({"timestamp": [0, MINUTE, -MINUTE, 3 * MINUTE]}, "an earlier time than the row before", [2]),
+        ({"open": [10.0, np.nan, 12.0, np.inf]}, "open is not a finite number", [1, 3]),
+        ({"low": [9.0, 10.0, 0.0, -1.0]}, "low is zero or negative", [2, 3]),
+        ({"high": [12.0, 13.0, 12.5, 15.0]}, "high is below open or close", [2]),
+        ({"low": [9.0, 10.0, 11.0, 13.5]}, "low is above open or close", [3]),
+        ({"volume": [1.0, -1.0, np.nan, 0.0]}, "volume is negative or not a finite number", [1, 2]),
+    ],
+)
+def test_faults_are_named_with_count_and_first_rows(changed: dict[str, Any], reason: str, rows: list[int]) -> None:
+    with pytest.raises(DataError) as caught:
+        checked_bars("X", "1m", *columns(**changed))
+    assert caught.value.details == {"faults": [{"reason": reason, "count": len(rows), "rows": rows}]}
+    assert f"{reason} in {len(rows)} rows (first: {', '.join(map(str, rows))})" in caught.value.message
+
+
+def test_sound_bars_pass_and_are_read_only() -> None:
+    given = columns()
+    bars = checked_bars("X", "1m", *given)
+
+    assert len(bars) == 4
+    assert bars.closed_at(3) == 4 * MINUTE
+    with pytest.raises(ValueError, match="read-only"):
+        bars.close[0] = 1
+    given[4][0] = 10.5  # the caller's own array stays writable
+
+
+def test_columns_of_different_lengths_are_no_bars() -> None:
+    with pytest.raises(ValueError, match="close has shape"):
+        Bars("X", "1m", *columns(close=[1.0]))
+
+
+def test_between_is_half_open() -> None:
+    bars = checked_bars("X", "1m", *columns())
+
+    assert bars.between(MINUTE, 3 * MINUTE).timestamp.tolist() == [MINUTE, 2 * MINUTE]
+    assert len(bars.between(None, None)) == 4
+    assert len(bars.between(3 * MINUTE, MINUTE)) == 0
+    with pytest.raises(ValueError, match="without a step"):
+        bars[::2]
+
+
+def test_a_frame_and_back() -> None:
+    bars = checked_bars("X", "1m", *columns())
+    frame = bars.to_frame()
+
+    assert frame.schema["timestamp"] == pl.Datetime("us", "UTC")
+    assert bars_from_frame("X", "1m", frame).to_frame().equals(frame)
+
+
+@pytest.mark.parametrize(("timeframe", "every"), [("5m", "5m"), ("1h", "1h"), ("4h", "4h"), ("1d", "1d"), ("1w", "1w")])
+def test_resampling_agrees_with_polars(timeframe: Any, every: str, chance: np.random.Generator) -> None:
+    whole = synthetic_bars("1m", 30_000)
+    kept = np.flatnonzero(chance.random(len(whole)) < 0.7)
+    bars = Bars("X", "1m", *(getattr(whole, name)[kept] for name in COLUMNS))
+    expected = (
+        bars.to_frame()
+        .group_by_dynamic("timestamp", every=every, start_by="window" if every != "1w" else "monday")
+        .agg(
+            pl.col("open").first(),
+            pl.col("high").max(),
+            pl.col("low").min(),
+            pl.col("close").last(),
+            pl.col("volume").sum(),
+        )
+    )
+
+    got = resample(bars, timeframe).to_frame()
+
+    assert got.drop("volume").equals(expected.drop("volume"))
+    assert got["volume"].to_list() == pytest.approx(expected["volume"].to_list())
+
+
+def test_resampling_needs_a_multiple() -> None:
+    with pytest.raises(ValueError, match="1m bars cannot be made from 1h bars"):
+        resample(synthetic_bars("1h", 3), "1m")
+    assert len(resample(synthetic_bars("1m", 3)[:0], "1h")) == 0
+
+
+def test_weeks_open_on_monday() -> None:
+    sunday, monday = 1_704_067_200_000_000 - LENGTH_US["1d"], 1_704_067_200_000_000
+
+    assert open_time(sunday, "1w") == monday - LENGTH_US["1w"]
+    assert open_time(monday, "1w") == next_open_time(monday, "1w") == monday
+    assert next_open_time(sunday, "1w") == monday
+
+
+def test_stretches_without_a_gap_and_back(chance: np.random.Generator) -> None:
+    whole = synthetic_bars("1h", 1_000).timestamp
+    for share in (0.0, 0.5, 0.99, 1.0):
+        times = whole[chance.random(1_000) < share]
+        starts, bars = spans(times, "1h")
+        assert np.array_equal(open_times_of(starts, bars, "1h"), times)
+        assert len(starts) == int((np.diff(times) != LENGTH_US["1h"]).sum()) + min(1, len(times))
+
+
+def test_an_unknown_timeframe_names_what_there_is() -> None:
+    with pytest.raises(ValidationError) as caught:
+        parse_timeframe("1hr")
+    assert caught.value.message == "unknown timeframe '1hr'; did you mean '1h'? (1m, 5m, 15m, 30m, 1h, 4h, 1d, 1w)"
+    assert caught.value.details is not None
+    assert caught.value.details["path"] == "$.timeframe"

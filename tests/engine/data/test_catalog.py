@@ -1,0 +1,335 @@
+"""The catalogue: atomic files, lazy reading, resampling on the way out, and a bounded memory."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from backtestr_engine.data.atomic_files import replace_file
+from backtestr_engine.data.bars import resample
+from backtestr_engine.data.catalog import Catalog, folder_name
+from backtestr_engine.data.synthetic import synthetic_bars, write_synthetic
+from backtestr_engine.data.timeframes import LENGTH_US
+from backtestr_engine.importing.importer import import_market_data
+from backtestr_protocol.errors import DataError, ValidationError
+from backtestr_protocol.messages import ImportMarketData, Timeframe
+
+MINUTES = synthetic_bars("1m", 3_000, symbol="BTC")
+DAY = LENGTH_US["1d"]
+START = int(MINUTES.timestamp[0])
+
+
+def test_what_is_stored_comes_back(catalog: Catalog) -> None:
+    info = catalog.write(MINUTES)
+
+    assert catalog.load("BTC", "1m").to_frame().equals(MINUTES.to_frame())
+    assert catalog.series() == [info]
+    assert (info.bars, info.start_time) == (3_000, START // 1000)
+
+
+def test_an_empty_catalogue_has_no_series(catalog: Catalog) -> None:
+    assert catalog.series() == []
+    with pytest.raises(DataError, match=r"unknown symbol 'BTC' \(there is none yet\)"):
+        catalog.load("BTC", "1m")
+
+
+def test_series_are_sorted(catalog: Catalog) -> None:
+    for symbol, timeframe in (("B", "1d"), ("A", "1h"), ("B", "1m")):
+        catalog.write(synthetic_bars(timeframe, 3, symbol=symbol))  # type: ignore[arg-type]
+
+    assert [(info.symbol, info.timeframe) for info in catalog.series()] == [("A", "1h"), ("B", "1m"), ("B", "1d")]
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 64 << 20])
+def test_a_range_and_a_higher_timeframe_do_not_depend_on_the_cache(tmp_path: Path, cache_bytes: int) -> None:
+    catalog = Catalog(tmp_path, cache_bytes=cache_bytes)
+    catalog.write(MINUTES)
+    start, end = START + 90 * 60_000_000, START + 1_000 * 60_000_000 + 1
+
+    assert catalog.load("BTC", "1m", start, end).to_frame().equals(MINUTES.between(start, end).to_frame())
+    hours = resample(MINUTES, "1h").between(start, end)
+    assert catalog.load("BTC", "1h", start, end).to_frame().equals(hours.to_frame())
+    assert catalog.load("BTC", "1h", start, end).to_frame().equals(hours.to_frame())
+
+
+def test_the_finest_stored_timeframe_is_resampled_and_a_stored_one_is_preferred(catalog: Catalog) -> None:
+    catalog.write(MINUTES)
+    assert len(catalog.load("BTC", "1d")) == 3
+    catalog.write(synthetic_bars("1d", 7, symbol="BTC"))
+    assert len(catalog.load("BTC", "1d")) == 7
+    assert len(catalog.load("BTC", "1w")) == 1
+
+
+def test_a_second_load_reads_nothing(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    catalog.write(MINUTES)
+    first = catalog.load("BTC", "1m")
+    monkeypatch.setattr("polars.scan_parquet", None)
+
+    assert np.shares_memory(catalog.load("BTC", "1m", START + 1).close, first.close)
+
+
+def test_a_rewritten_series_is_read_again(catalog: Catalog) -> None:
+    catalog.write(MINUTES)
+    assert len(catalog.load("BTC", "1h")) == 50
+    catalog.write(MINUTES[:600])
+    assert len(catalog.load("BTC", "1h")) == 10
+
+
+def test_the_least_recently_used_series_leaves_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    catalog = Catalog(tmp_path, cache_bytes=2 * MINUTES.nbytes)
+    for symbol in ("A", "B", "C"):
+        catalog.write(synthetic_bars("1m", 3_000, symbol=symbol))
+    catalog.load("A", "1m")
+    catalog.load("B", "1m")
+    catalog.load("A", "1m")
+    catalog.load("C", "1m")
+    monkeypatch.setattr("polars.scan_parquet", None)
+
+    assert len(catalog.load("A", "1m")) == len(catalog.load("C", "1m")) == 3_000
+    with pytest.raises(TypeError):
+        catalog.load("B", "1m")
+
+
+def test_an_unknown_symbol_names_the_near_miss(catalog: Catalog) -> None:
+    catalog.write(synthetic_bars("1m", 3, symbol="BTCPERP"))
+    with pytest.raises(DataError) as caught:
+        catalog.load("BTCPREP", "1m")
+    assert caught.value.message == "unknown symbol 'BTCPREP'; did you mean 'BTCPERP'? (BTCPERP)"
+    assert caught.value.details == {"path": "$.symbol", "symbol": "BTCPREP", "known": ["BTCPERP"]}
+
+
+def test_a_timeframe_that_cannot_be_made_says_what_there_is(catalog: Catalog) -> None:
+    catalog.write(synthetic_bars("1d", 3, symbol="BTC"))
+    with pytest.raises(DataError, match=r"no 1m bars of BTC, and none to make them from \(there are: 1d\)") as caught:
+        catalog.load("BTC", "1m")
+    assert caught.value.details is not None
+    assert caught.value.details["known"] == ["1d"]
+
+
+def test_a_range_without_bars_says_what_range_there_is(catalog: Catalog) -> None:
+    catalog.write(synthetic_bars("1d", 10, symbol="BTC"))
+    with pytest.raises(DataError) as caught:
+        catalog.load("BTC", "1d", START + 100 * DAY, START + 200 * DAY)
+    assert caught.value.message == (
+        "no 1d bars of BTC from 2024-04-10 before 2024-07-19; there are bars from 2024-01-01 to 2024-01-10"
+    )
+    assert caught.value.details == {
+        "symbol": "BTC",
+        "timeframe": "1d",
+        "startTime": START // 1000,
+        "endTime": (START + 9 * DAY) // 1000,
+        "bars": 10,
+    }
+
+
+@pytest.mark.parametrize("symbol", ["", "x" * 65, " BTC", "a\nb", "a\0b"])
+def test_what_cannot_be_a_symbol_is_refused(symbol: str, catalog: Catalog) -> None:
+    with pytest.raises(ValidationError) as caught:
+        catalog.load(symbol, "1m")
+    assert caught.value.details is not None
+    assert caught.value.details["path"] == "$.symbol"
+
+
+@pytest.mark.parametrize("symbol", ["../../etc/passwd", "..", ".", "BTC/USDT:USDT", "^GSPC", "EUR.USD", "~root", "ß€"])
+def test_symbols_stay_inside_the_catalogue(symbol: str, catalog: Catalog, tmp_path: Path) -> None:
+    catalog.write(synthetic_bars("1d", 3, symbol=symbol))
+
+    assert [info.symbol for info in catalog.series()] == [symbol]
+    assert len(catalog.load(symbol, "1d")) == 3
+    assert [path.parent.parent for path in tmp_path.rglob("*.parquet")] == [tmp_path / "catalog"]
+
+
+def test_different_symbols_have_different_folders() -> None:
+    symbols = ["A.B", "A%2EB", "A/B", "A B", "A_B", "a.b"]
+
+    assert len({folder_name(symbol) for symbol in symbols}) == len(symbols)
+
+
+def test_a_damaged_file_is_named(catalog: Catalog, tmp_path: Path) -> None:
+    catalog.write(MINUTES)
+    file = next(tmp_path.rglob("*.parquet"))
+    file.write_bytes(b"no parquet")
+    with pytest.raises(DataError, match=r"BTC/1m\.parquet cannot be read"):
+        catalog.load("BTC", "1m")
+    catalog.write(synthetic_bars("1d", 3, symbol="ETH"))
+    assert [info.symbol for info in catalog.series()] == ["ETH"]
+
+
+# --- reading only what is asked for ---
+
+
+def blot_out(path: Path, first: float, last: float) -> None:
+    """Zero the bytes of a Parquet file's data before and after a part of it; its footer stays."""
+    content = bytearray(path.read_bytes())
+    data = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    begin, end = int(first * data), int(last * data)
+    content[4:begin] = bytes(begin - 4)
+    content[end:data] = bytes(data - end)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("timeframe", ["1m", "1h", "1d"])
+def test_a_day_of_five_years_of_minutes_reads_its_row_groups_only(
+    timeframe: Timeframe, catalog: Catalog, tmp_path: Path
+) -> None:
+    years = synthetic_bars("1m", 5 * 365 * 1440, symbol="BTC")
+    catalog.write(years)
+    start = START + 900 * DAY
+    blot_out(next(tmp_path.rglob("*.parquet")), 0.48, 0.51)
+
+    day = catalog.load("BTC", timeframe, start, start + DAY)
+    assert day.to_frame().equals(resample(years.between(start, start + DAY), timeframe).to_frame())
+    with pytest.raises(DataError, match="cannot be read"):
+        catalog.load("BTC", timeframe, start - 60 * DAY, start)  # what was blotted out was not read before
+
+
+def test_a_short_range_is_read_once(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    catalog.write(MINUTES)
+    first = catalog.load("BTC", "1m", START, START + 100 * 60_000_000)
+    monkeypatch.setattr("polars.scan_parquet", None)
+
+    assert np.shares_memory(catalog.load("BTC", "1m", START, START + 100 * 60_000_000).close, first.close)
+    with pytest.raises(TypeError):
+        catalog.load("BTC", "1m", START, START + 101 * 60_000_000)
+
+
+def test_once_the_whole_is_in_memory_its_ranges_are_too(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    catalog.write(MINUTES)
+    whole = catalog.load("BTC", "1m")
+    monkeypatch.setattr("polars.scan_parquet", None)
+
+    assert np.shares_memory(catalog.load("BTC", "1m", START, START + 60_000_000).close, whole.close)
+    assert len(catalog.load("BTC", "1h", START, START + 2 * 3600 * 1_000_000)) == 2
+
+
+@pytest.mark.parametrize("timeframe", ["5m", "1h", "4h", "1d", "1w"])
+def test_any_range_of_any_timeframe_is_the_slice_of_the_whole(
+    timeframe: Timeframe, tmp_path: Path, chance: np.random.Generator
+) -> None:
+    long = synthetic_bars("1m", 40_000, symbol="BTC")
+    whole = resample(long, timeframe)
+    catalog = Catalog(tmp_path, cache_bytes=0)
+    catalog.write(long)
+    for start, end in np.sort(chance.integers(START, int(long.timestamp[-1]), (20, 2)), axis=1).tolist():
+        expected = whole.between(start, end)
+        if len(expected):
+            assert catalog.load("BTC", timeframe, start, end).to_frame().equals(expected.to_frame())
+
+
+# --- deleting ---
+
+
+def test_a_series_can_be_deleted_by_itself_or_with_its_symbol(catalog: Catalog, tmp_path: Path) -> None:
+    catalog.write(MINUTES)
+    catalog.write(synthetic_bars("1d", 3, symbol="BTC"))
+    catalog.load("BTC", "1m")
+    assert catalog.delete("BTC", "1m") == ["1m"]
+    assert len(catalog.load("BTC", "1d")) == 3
+    with pytest.raises(DataError, match=r"BTC is not stored in 1m \(there are: 1d\)"):
+        catalog.delete("BTC", "1m")
+    catalog.write(MINUTES)
+    next(tmp_path.rglob("1m.parquet")).write_bytes(b"damaged")
+    assert catalog.delete("BTC") == ["1m", "1d"]
+    assert list((tmp_path / "catalog").iterdir()) == []
+    with pytest.raises(DataError, match="unknown symbol 'BTC'"):
+        catalog.delete("BTC")
+
+
+def test_only_a_stored_series_is_loaded_as_stored(catalog: Catalog) -> None:
+    catalog.write(MINUTES)
+
+    assert len(catalog.load_stored("BTC", "1m")) == 3_000
+    with pytest.raises(DataError, match=r"BTC is not stored in 1h \(there are: 1m\)"):
+        catalog.load_stored("BTC", "1h")
+
+
+# --- writing ---
+
+
+def test_no_bars_are_not_stored(catalog: Catalog) -> None:
+    with pytest.raises(DataError, match="no bars to store"):
+        catalog.write(MINUTES[:0])
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "kept"
+    path.write_text("old")
+
+    def fail_half_way() -> None:
+        with replace_file(path) as file:
+            file.write(b"new")
+            raise RuntimeError("the disk is full")
+
+    with pytest.raises(RuntimeError, match="disk is full"):
+        fail_half_way()
+    assert [one.name for one in tmp_path.iterdir()] == ["kept"]
+    assert path.read_text() == "old"
+
+
+def kill_at(function: str) -> str:
+    """A program that imports a file and is killed when it comes to `function` of the file layer."""
+    return f"""
+import os, signal, sys
+from pathlib import Path
+from backtestr_engine.data import atomic_files as files
+from backtestr_engine.data.catalog import Catalog
+from backtestr_engine.importing.importer import import_market_data
+from backtestr_protocol.messages import ImportMarketData
+
+def killed(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+{function} = killed
+path, root, symbol = sys.argv[1:]
+import_market_data(Catalog(Path(root), cache_bytes=0), ImportMarketData(path=path, symbol=symbol))
+"""
+
+
+@pytest.mark.parametrize("function", ["Path.replace", "os.fsync"])
+@pytest.mark.parametrize("symbol", ["BTC", "NEW"])
+def test_an_import_that_is_killed_leaves_the_catalogue_as_it_was(
+    function: str, symbol: str, catalog: Catalog, tmp_path: Path
+) -> None:
+    catalog.write(MINUTES)
+    before = catalog.series()
+    file = tmp_path / "bars.csv"
+    synthetic_bars("1m", 50).to_frame().write_csv(file)
+    program = [sys.executable, "-c", kill_at(function), str(file), str(tmp_path / "catalog"), symbol]
+    killed = subprocess.run(program, check=False, capture_output=True)
+
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert len(list(tmp_path.rglob("*.partial"))) == 1  # it had come as far as that
+    assert catalog.series() == before
+    assert catalog.load("BTC", "1m").to_frame().equals(MINUTES.to_frame())
+    import_market_data(catalog, ImportMarketData(path=str(file), symbol=symbol))
+    assert [path.name for path in (tmp_path / "catalog" / symbol).iterdir()] == ["1m.parquet"]
+
+
+def test_a_full_disk_leaves_the_catalogue_as_it_was(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog.write(MINUTES)
+
+    def full(_handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(DataError, match=r"BTC/1m\.parquet cannot be written: .*No space left on device"):
+        catalog.write(MINUTES[:10])
+    assert len(catalog.load("BTC", "1m")) == 3_000
+    assert list(tmp_path.rglob("*.partial")) == []
+
+
+def test_the_synthetic_series_are_the_same_everywhere(catalog: Catalog) -> None:
+    infos = write_synthetic(catalog)
+
+    assert [(info.symbol, info.timeframe, info.bars) for info in infos] == [
+        ("SYNTH", "1m", 20_000),
+        ("SYNTH", "1d", 1_000),
+    ]
+    assert float(catalog.load("SYNTH", "1d").close[-1]) == pytest.approx(84.95887824338064, rel=1e-12)

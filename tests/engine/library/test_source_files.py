@@ -1,0 +1,140 @@
+"""Algorithms from files: what is found, what version it has, and how a bad file is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from backtestr_engine.built_in import BUILT_IN
+from backtestr_engine.data.synthetic import synthetic_bars
+from backtestr_engine.library.source_files import load_file, load_folder
+from backtestr_engine.worker.time_limit import time_limit
+from backtestr_protocol.errors import AlgorithmError
+
+GOOD = '''"""One that buys."""
+
+from backtestr_engine.authoring import algorithm
+from backtestr_engine.built_in.sma_cross import sma_cross
+from backtestr_engine.authoring import Float
+from backtestr_engine.authoring import Signals
+
+
+@algorithm("rises", share=Float(0.01, low=0.0, high=1.0))
+def rises(bars, share):
+    """Long on a bar that rises by `share`."""
+    return Signals.of(entries=bars.close > bars.open * (1 + share))
+
+
+@algorithm("divides")
+def divides(bars):
+    return 1 / 0
+'''
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+def written(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def test_a_file_has_the_algorithms_that_it_defines_itself(folder: Path) -> None:
+    rises, divides = load_file(written(folder, "mine.py", GOOD))
+
+    assert (rises.name, divides.name) == ("rises", "divides")
+    assert rises.description == "Long on a bar that rises by `share`."
+    assert len(rises.signals(synthetic_bars("1h", 100), rises.check({"share": 0.001}))) == 100
+
+
+def test_the_version_is_the_content(folder: Path) -> None:
+    path = written(folder, "mine.py", GOOD)
+    first, again = load_file(path)[0], load_file(path)[0]
+    elsewhere = load_file(written(folder, "renamed.py", GOOD))[0]
+    edited = load_file(written(folder, "mine.py", GOOD + "\n# a thought\n"))[0]
+
+    assert first.version == again.version == elsewhere.version
+    assert edited.version != first.version
+
+
+def test_a_traceback_shows_the_text_that_ran_even_when_the_file_has_changed(folder: Path) -> None:
+    path = written(folder, "mine.py", GOOD)
+    divides = load_file(path)[1]
+    path.write_text("# nothing is left\n")
+
+    with pytest.raises(AlgorithmError, match="divides raised ZeroDivisionError") as caught:
+        divides.signals(synthetic_bars("1h", 10), {})
+    assert caught.value.details is not None
+    traceback = caught.value.details["traceback"]
+    assert f'File "{path}", line 17, in divides' in traceback
+    assert "return 1 / 0" in traceback
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ("x = 1\ndef broken(:\n", 2, "SyntaxError: invalid syntax"),
+        ("import no_such_module_anywhere\n", 1, "ModuleNotFoundError: No module named"),
+        ("def fail():\n    raise ValueError('why not')\n\nfail()\n", 2, "ValueError: why not"),
+        ("import sys\nsys.exit(3)\n", 2, "SystemExit: 3"),
+        (GOOD.replace("low=0.0", "low=0.5"), 9, "parameter 'share' of rises must be a number within 0.5..1.0"),
+        (GOOD.replace("def rises(bars, share)", "def rises(bars)"), 9, "ValueError: rises takes"),
+    ],
+)
+def test_what_is_wrong_names_file_and_line(folder: Path, text: str, line: int, message: str) -> None:
+    path = written(folder, "bad.py", text)
+
+    with pytest.raises(AlgorithmError) as caught:
+        load_file(path)
+    assert caught.value.message.startswith(f"{path}:{line}: ")
+    assert message in caught.value.message
+    assert caught.value.details is not None
+    assert (caught.value.details["file"], caught.value.details["line"]) == (str(path), line)
+
+
+def test_a_file_that_is_none_or_defines_nothing(folder: Path) -> None:
+    with pytest.raises(AlgorithmError, match=r"absent\.py: cannot be read: No such file"):
+        load_file(folder / "absent.py")
+    with pytest.raises(AlgorithmError, match=r"empty\.py: defines no algorithm; put @algorithm"):
+        load_file(written(folder, "empty.py", "from backtestr_engine.built_in.sma_cross import sma_cross\n"))
+    (folder / "binary.py").write_bytes(b"\xff\xfe")
+    with pytest.raises(AlgorithmError, match="it is not UTF-8"):
+        load_file(folder / "binary.py")
+
+
+def test_a_bad_file_costs_nothing_but_itself(folder: Path) -> None:
+    written(folder, "a_bad.py", "def broken(:\n")
+    written(folder, "b_good.py", GOOD)
+    written(folder, "c_again.py", GOOD.replace('"divides"', '"macd"'))
+    written(folder, "_helpers.py", "raise RuntimeError\n")
+    written(folder, "notes.txt", "nothing")
+
+    loaded = load_folder(folder, BUILT_IN)
+
+    assert list(loaded.algorithms) == ["rises", "divides"]
+    assert [problem.message.replace(str(folder), "") for problem in loaded.problems] == [
+        "/a_bad.py:1: SyntaxError: invalid syntax",
+        "/c_again.py: there is an algorithm named 'rises' already; this one is left out",
+        "/c_again.py: there is an algorithm named 'macd' already; this one is left out",
+    ]
+    assert load_folder(folder / "absent", {}).algorithms == {}
+
+
+def test_a_file_that_loops_is_a_problem_and_the_rest_is_loaded(folder: Path) -> None:
+    looping = written(folder, "a_loops.py", "while True:\n    pass\n")
+    written(folder, "b_good.py", GOOD)
+
+    loaded = load_folder(folder, BUILT_IN, time_limit(1.0, patience=60.0))
+
+    assert list(loaded.algorithms) == ["rises", "divides"]
+    (problem,) = loaded.problems
+    assert problem.file == str(looping)
+    assert problem.message.startswith(f"loading {looping} took longer than 1 s; look for an endless loop")
+
+
+def test_another_name_for_an_algorithm_is_no_second_one(folder: Path) -> None:
+    assert len(load_file(written(folder, "mine.py", GOOD + "\nalias = rises\n"))) == 2

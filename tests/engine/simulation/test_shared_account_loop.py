@@ -1,0 +1,223 @@
+"""Laws of walking several symbols: it agrees with a slow reference, one symbol alone is the plain walk, chunks do not
+matter, the books balance; and examples of what the conventions say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backtestr_engine.algorithms.signals import Signals
+from backtestr_engine.data.arrays import Floats
+from backtestr_engine.data.bars import Bars
+from backtestr_engine.data.panel import Panel, targets_of
+from backtestr_engine.simulation.account import rules, totals
+from backtestr_engine.simulation.conventions import Conventions
+from backtestr_engine.simulation.records import REASONS, SIDES
+from backtestr_engine.simulation.shared_account_loop import PortfolioWalk
+from support.engine.cases import (
+    CAPITAL,
+    Case,
+    random_bars,
+    random_conventions,
+    random_costs,
+    random_signals,
+    shipped_conventions,
+    slow_input,
+)
+from support.engine.reference_portfolio import Series, SharedReference
+
+CASES = 1500
+DEFAULTS = shipped_conventions()
+AT_CLOSE = msgspec.structs.replace(DEFAULTS, fill_at="close")
+MINUTE = 60_000_000
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A random case of several symbols."""
+
+    panel: Panel
+    signals: tuple[Signals, ...]
+    conventions: Conventions
+    commission: float
+    slippage: float
+
+    def walk(self) -> PortfolioWalk:
+        kernel_rules = rules(self.conventions, commission=self.commission, slippage=self.slippage)
+        return PortfolioWalk(self.panel, self.signals, kernel_rules, CAPITAL)
+
+
+def random_shared(chance: np.random.Generator) -> Shared:
+    """Up to four symbols, each with some of the times."""
+    conventions = random_conventions(chance, DEFAULTS, shared=True)
+    rows = int(chance.integers(2, 30))
+    series = []
+    for symbol in range(int(chance.integers(1, 5))):
+        there = np.flatnonzero(chance.random(rows) < float(chance.choice([0.5, 1.0, 1.0])))
+        there = there if len(there) else np.array([0])
+        drawn = random_bars(chance, len(there))
+        columns = (getattr(drawn, name) for name in ("open", "high", "low", "close", "volume"))
+        series.append(Bars(f"S{symbol}", "1m", there * MINUTE, *columns))
+    signals = tuple(random_signals(chance, bars, conventions) for bars in series)
+    return Shared(Panel.of(series), signals, conventions, *random_costs(chance))
+
+
+def test_the_kernel_agrees_with_the_slow_reference(chance: np.random.Generator) -> None:
+    for number in range(CASES):
+        case = random_shared(chance)
+        walk = case.walk()
+        orders = walk.advance(len(case.panel)).orders
+        slow = SharedReference(
+            case.conventions,
+            case.commission,
+            case.slippage,
+            CAPITAL,
+            [
+                Series(bars.timestamp.tolist(), *slow_input(bars, signals, case.conventions))
+                for bars, signals in zip(case.panel.series, case.signals, strict=True)
+            ],
+        )
+        slow.walk()
+
+        where = f"case {number}: {case.conventions}"
+        assert walk.equity.tolist() == pytest.approx(slow.equity, rel=1e-9, abs=1e-7), where
+        assert [(int(o["symbol"]), SIDES[int(o["side"])], REASONS[o["reason"]]) for o in orders] == [
+            (symbol, order.side, order.reason) for symbol, order in slow.orders
+        ], where
+        for order, (symbol, expected) in zip(orders, slow.orders, strict=True):
+            assert order["timestamp"] == case.panel.series[symbol].timestamp[expected.bar], where
+            assert order["quantity"] == pytest.approx(expected.asked, rel=1e-9, abs=1e-7), where
+            assert order["fill_quantity"] == pytest.approx(expected.filled, rel=1e-9, abs=1e-7), where
+            assert order["fee"] == pytest.approx(expected.fee, rel=1e-9, abs=1e-7), where
+
+
+def test_one_symbol_alone_is_the_plain_walk_bit_for_bit(chance: np.random.Generator) -> None:
+    for _ in range(500):
+        bars, conventions = random_bars(chance, 30), random_conventions(chance, DEFAULTS, shared=True)
+        case = Case(bars, random_signals(chance, bars, conventions), conventions, *random_costs(chance))
+        plain, kernel_rules = case.walk(), rules(case.conventions, commission=case.commission, slippage=case.slippage)
+        shared = PortfolioWalk(Panel.of([case.bars]), [case.signals], kernel_rules, CAPITAL)
+        ours, theirs = shared.advance(100), plain.advance(100)
+
+        assert shared.equity.tobytes() == plain.equity.tobytes()
+        for name in ("orders", "positions", "trades"):
+            assert getattr(ours, name).tobytes() == getattr(theirs, name).tobytes()
+        assert totals(shared.account) == totals(plain.account)
+
+
+@settings(max_examples=150, deadline=None)
+@given(seed=st.integers(0, 2**32), cuts=st.lists(st.integers(0, 30), max_size=20))
+def test_walking_in_chunks_is_walking_at_once_bit_for_bit(seed: int, cuts: list[int]) -> None:
+    case = random_shared(np.random.default_rng(seed))
+    whole, chunked = case.walk(), case.walk()
+    at_once = whole.advance(100)
+    parts = [chunked.advance(size) for size in [*cuts, 100]]
+
+    assert chunked.equity.tobytes() == whole.equity.tobytes()
+    assert totals(chunked.account) == totals(whole.account)
+    for name in ("orders", "positions", "trades"):
+        together = b"".join(getattr(part, name).tobytes() for part in parts)
+        assert together == getattr(at_once, name).tobytes() == getattr(chunked.events(), name).tobytes()
+
+
+def test_the_books_balance_at_every_row(chance: np.random.Generator) -> None:
+    for _ in range(200):
+        case = random_shared(chance)
+        walk = case.walk()
+        for row in range(len(case.panel)):
+            walk.advance(1)
+            at = totals(walk.account)
+            scale = max(CAPITAL, at.traded_value)
+            assert CAPITAL + at.realized + at.unrealized == pytest.approx(walk.equity[row], abs=1e-9 * scale)
+        events = walk.events()
+        for symbol, account in enumerate(walk.account):
+            mine = events.orders[events.orders["symbol"] == symbol]
+            bought = (mine["side"] * mine["fill_quantity"]).sum()
+            assert account["quantity"] == pytest.approx(bought, abs=1e-6)
+        ids = events.positions["position_id"]
+        assert all(len(set(events.positions["symbol"][ids == one])) == 1 for one in np.unique(ids))
+        assert at.positions_opened == ids.max(initial=0)
+
+
+def series(symbol: str, closes: list[float], *, times: list[int] | None = None) -> Bars:
+    prices = np.array(closes, dtype=float)
+    minutes = np.arange(len(closes)) if times is None else np.array(times)
+    return Bars(symbol, "1m", minutes * MINUTE, prices, prices, prices, prices, 0 * prices)
+
+
+def held(*bars: Bars, targets: list[Floats], conventions: Conventions) -> PortfolioWalk:
+    signals = [Signals.of(target=target) for target in targets]
+    walk = PortfolioWalk(Panel.of(bars), signals, rules(conventions, commission=0, slippage=0), 1000.0)
+    walk.advance(100)
+    return walk
+
+
+def test_what_is_sold_at_a_moment_can_be_spent_at_it() -> None:
+    bars = series("A", [10, 10]), series("B", [10, 10])
+    targets = [np.array([0.0, 1.0]), np.array([1.0, 0.0])]
+    moved = held(*bars, targets=targets, conventions=AT_CLOSE)
+    stuck = held(*bars, targets=targets, conventions=msgspec.structs.replace(AT_CLOSE, symbol_order="given"))
+
+    assert moved.account["quantity"].tolist() == [100, 0]
+    assert stuck.account["quantity"].tolist() == [0, 0]
+    assert "not enough cash" in [REASONS[reason] for reason in stuck.events().orders["reason"]]
+
+
+def test_a_symbol_without_a_bar_does_not_trade_and_keeps_its_last_price() -> None:
+    a = series("A", [10, 20, 40], times=[0, 1, 3])
+    b = series("B", [10, 10, 10, 10])
+    walk = held(a, b, targets=[np.array([0.5, np.nan, 0.0]), np.full(4, np.nan)], conventions=AT_CLOSE)
+
+    assert walk.equity.tolist() == [1000, 1500, 1500, 2500]
+    assert walk.events().orders["timestamp"].tolist() == [0, 3 * MINUTE]
+
+
+def test_equity_is_shared_and_so_is_cash() -> None:
+    """Half of equity in each: what the first spends is not there for the second, but counts for its size."""
+    half = msgspec.structs.replace(AT_CLOSE, size="fraction", size_value=0.5)
+    of_cash = msgspec.structs.replace(half, size_base="cash")
+    bars = series("A", [10, 10]), series("B", [10, 10])
+    entry = Signals.of(entries=np.array([True, False]))
+    for conventions, expected in ((half, [50, 50]), (of_cash, [50, 25])):
+        kernel_rules = rules(conventions, commission=0, slippage=0)
+        walk = PortfolioWalk(Panel.of(bars), [entry, entry], kernel_rules, 1000.0)
+        walk.advance(2)
+        assert walk.account["quantity"].tolist() == expected
+
+
+def test_a_short_sale_holds_its_proceeds_and_as_much_again() -> None:
+    conventions = msgspec.structs.replace(AT_CLOSE, size="value", size_value=600.0)
+    bars = series("A", [10, 10]), series("B", [10, 10])
+    short = Signals.of(short_entries=np.array([True, False]))
+    walk = PortfolioWalk(Panel.of(bars), [short, short], rules(conventions, commission=0, slippage=0), 1000.0)
+    walk.advance(2)
+
+    assert walk.account["quantity"].tolist() == [-60, 0]
+
+
+@pytest.mark.parametrize(
+    ("fills_at_close", "expected"),
+    [(False, [[0.1, 0.3, 0.5], [0.2, np.nan, np.nan]]), (True, [[0.1, 0.2, 0.5], [0.2, 0.4, np.nan]])],
+)
+def test_weights_wait_for_the_next_price(fills_at_close: bool, expected: list[list[float]]) -> None:
+    panel = Panel.of([series("A", [1, 1, 1], times=[0, 1, 3]), series("B", [1, 1, 1], times=[1, 2, 4])])
+    weights = np.array([[0.1, np.nan], [0.2, 0.2], [0.3, np.nan], [0.5, np.nan], [np.nan, np.nan]])
+    if not fills_at_close:
+        weights[0, 1] = 0.9  # before its first bar: that bar's own weight comes later
+    else:
+        weights[2] = np.nan, 0.4  # A has no bar there, B has
+
+    targets = [one.target for one in targets_of(panel, weights, fills_at_close=fills_at_close)]
+
+    assert np.array_equal(np.array(targets), np.array(expected), equal_nan=True)
+
+
+def test_the_market_is_equal_parts_of_what_there_is() -> None:
+    panel = Panel.of([series("A", [10, 20, 30]), series("B", [5, 10], times=[1, 2])])
+
+    assert panel.market().tolist() == [1.0, 1.5, 2.5]

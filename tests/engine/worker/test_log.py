@@ -1,0 +1,73 @@
+"""Whose work a line of a worker's log is about, also where backtests are parked beside each other."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from structlog.contextvars import clear_contextvars, get_contextvars
+
+from backtestr_engine.worker.log import TaskLog
+from backtestr_protocol.codec import encode
+from backtestr_protocol.errors import DataError
+from backtestr_protocol.worker_channel import Assign, Finished, Paused, Resumed
+
+
+@pytest.fixture(autouse=True)
+def no_context_after() -> Iterator[None]:
+    yield
+    clear_contextvars()
+
+
+def run(backtest_id: str, client_id: str) -> Assign:
+    return Assign(task_id=backtest_id, work="RunBacktest", client_id=client_id, request_id=f"of {backtest_id}")
+
+
+def test_each_backtest_has_its_own_facts_whichever_is_worked_on(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    log = TaskLog("compute-1")
+    log.at(None)
+    assert get_contextvars() == {"workerId": "compute-1"}
+    log.assigned(run("b1", "ann"), b"")
+    log.sent([(Paused(task_id="b1"), ())])
+    log.assigned(run("b2", "bob"), b"")
+    of_b2 = {"taskId": "b2", "work": "RunBacktest", "clientId": "bob", "requestId": "of b2", "backtestId": "b2"}
+    assert get_contextvars() == {"workerId": "compute-1", **of_b2}
+    log.sent([(Resumed(task_id="b1"), ())])
+    assert get_contextvars()["clientId"] == "ann"
+    log.at("b2")
+    assert get_contextvars()["clientId"] == "bob"
+    log.sent([(Finished(task_id="b2", outcome="completed"), ())])
+    log.at(None)
+    assert get_contextvars() == {"workerId": "compute-1"}
+    assert log.facts("b2") == {"workerId": "compute-1"}, "it is forgotten"
+    assert log.facts("b1")["requestId"] == "of b1"
+    said = [record.message for record in caplog.records]
+    assert said == ["task_began", "task_paused", "task_began", "task_resumed", "task_ended"]
+
+
+def test_a_question_is_about_the_backtest_that_it_names(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    log = TaskLog("interactive-1")
+    assign = Assign(task_id="question-1", work="GetBacktestResults", client_id="ann", request_id="r1")
+    log.assigned(assign, encode({"backtestId": "b1", "tables": []}))
+    assert get_contextvars()["backtestId"] == "b1"
+    error = DataError("unreadable").to_data(component="engine", timestamp=0)
+    log.sent([(Finished(task_id="question-1", outcome="failed", error=error), ())])
+    (record,) = caplog.records
+    facts: dict[str, Any] = vars(record)
+    assert (record.message, facts["outcome"], facts["code"], facts["error"]) == (
+        "task_ended",
+        "failed",
+        "DATA_ERROR",
+        "unreadable",
+    )
+
+
+@pytest.mark.parametrize("data", [b"", b"\xc1", encode([1]), encode({"backtestId": 7}), encode({"symbol": "X"})])
+def test_a_question_may_name_none(data: bytes) -> None:
+    log = TaskLog("interactive-1")
+    log.assigned(Assign(task_id="question-1", work="GetMarketData"), data)
+    assert "backtestId" not in get_contextvars()

@@ -1,0 +1,64 @@
+"""The limits of a worker process, each in a process of its own."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from backtestr_engine.worker import resources
+
+BEGIN = "import math, resource; from backtestr_engine.worker.resources import limit_memory, limit_processor; "
+
+
+def run(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", BEGIN + code], capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not hold address space to a limit")
+def test_an_allocation_beyond_the_limit_is_a_memory_error_and_one_within_is_not() -> None:
+    done = run("limit_memory(1 << 30); kept = bytearray(1 << 29); print(len(kept)); bytearray(1 << 30)")
+    assert done.stdout == f"{1 << 29}\n"
+    assert done.stderr.endswith("MemoryError\n")
+
+
+def test_no_limit_is_no_limit() -> None:
+    done = run("limit_memory(0); print(resource.getrlimit(resource.RLIMIT_AS)[0])")
+    assert int(done.stdout) == resource.getrlimit(resource.RLIMIT_AS)[0]
+
+
+def test_a_worker_leaves_no_image_of_its_memory() -> None:
+    done = run("limit_memory(0); print(resource.getrlimit(resource.RLIMIT_CORE)[0])")
+    assert done.stdout == "0\n"
+
+
+def test_processor_time_beyond_the_limit_ends_the_process() -> None:
+    assert run("limit_memory(0); limit_processor(0.1)\nwhile True: pass").returncode == -signal.SIGXCPU
+
+
+def test_the_limit_on_processor_time_is_lifted_and_counted_anew() -> None:
+    done = run(
+        "limit_processor(100); a = resource.getrlimit(resource.RLIMIT_CPU)[0]; limit_processor(math.inf); "
+        "print(100 <= a <= 110, resource.getrlimit(resource.RLIMIT_CPU)[0] == resource.RLIM_INFINITY)"
+    )
+    assert done.stdout == "True True\n", done.stderr
+
+
+def test_a_hard_limit_that_somebody_else_set_is_kept() -> None:
+    done = run(
+        "resource.setrlimit(resource.RLIMIT_CPU, (50, 60)); limit_processor(100); "
+        "print(resource.getrlimit(resource.RLIMIT_CPU)); limit_processor(math.inf); "
+        "print(resource.getrlimit(resource.RLIMIT_CPU))"
+    )
+    assert done.stdout == "(60, 60)\n(60, 60)\n", done.stderr
+
+
+def test_memory_limits_are_left_alone_where_the_system_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(resources, "_set", lambda *one: asked.append(one))
+    resources.limit_memory(1 << 30)
+    assert asked == [(resource.RLIMIT_CORE, 0)]

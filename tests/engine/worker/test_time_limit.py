@@ -1,0 +1,78 @@
+"""Time limits on code that is anyone's: short ones here where the work is endless, and long ones where it is not."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from backtestr_engine.library.source_files import load_source
+from backtestr_engine.worker import time_limit as time_limit_module
+from backtestr_engine.worker.time_limit import time_limit
+from backtestr_protocol.errors import AlgorithmError, TimedOut
+
+LONG = time_limit(60.0, patience=60.0)
+SHORT = time_limit(0.05, patience=60.0)
+
+ENDLESS = """
+def turn():
+    while True:
+        pass
+
+turn()
+"""
+# What it swallows is over; it is interrupted again.
+STUBBORN = """
+swallowed = []
+while len(swallowed) < 3:
+    try:
+        while True:
+            pass
+    except BaseException as error:
+        swallowed.append(error)
+while True:
+    pass
+"""
+
+
+def test_what_is_in_time_returns_or_raises_as_it_is() -> None:
+    def fail() -> None:
+        raise ValueError("why not")
+
+    assert LONG("adding", lambda: 1 + 1) == 2
+    with pytest.raises(ValueError, match="why not"):
+        LONG("failing", fail)
+
+
+@pytest.mark.parametrize("source", [ENDLESS, STUBBORN], ids=["endless", "stubborn"])
+def test_a_loop_is_interrupted_and_its_place_is_told(source: str) -> None:
+    with pytest.raises(TimedOut, match=r"^loading mine\.py took longer than 0\.05 s; look for an endless") as caught:
+        SHORT("loading mine.py", lambda: load_source(source, "mine.py", "mine"))
+
+    assert caught.value.details is not None
+    assert 'File "mine.py", line' in caught.value.details["traceback"]
+    assert f'File "{time_limit_module.__file__}"' not in caught.value.details["traceback"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "backtestr limited"]
+
+
+@pytest.fixture
+def gate() -> Iterator[threading.Event]:
+    """What a thread can wait for that cannot be interrupted; opened when the test ends."""
+    opened = threading.Event()
+    yield opened
+    opened.set()
+
+
+def test_what_cannot_be_interrupted_is_left_behind(gate: threading.Event) -> None:
+    with pytest.raises(TimedOut, match=r"^waiting took longer"):
+        time_limit(0.05, patience=0.1)("waiting", lambda: gate.wait(60.0))
+
+
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, GeneratorExit, SystemExit])
+def test_what_would_end_the_thread_that_waits_is_an_error_of_the_algorithm(raised: type[BaseException]) -> None:
+    def leave() -> None:
+        raise raised("gone")
+
+    with pytest.raises(AlgorithmError, match=f"^loading mine raised {raised.__name__}: gone"):
+        LONG("loading mine", leave)

@@ -1,0 +1,556 @@
+"""A fake link: a real core, scripted workers and clients joined in one thread, with a number for time.
+
+    link = Link()
+    ann = link.client("ann")              # has said Hello
+    started = ann.ask("StartBacktest", config())
+    link.worker("compute-1").finish()
+
+Clients speak through the codec that shares no line with the broker's; workers through the broker's own engine channel.
+Whatever the core asks for is done at once and in order. Faults are context managers and methods: `drop_replies(n)`,
+`drop_requests(n)`, `duplicate_requests()`, `hold_replies()`, `hold_commits()`, `full_disk()`, `set_clock(…)`,
+`restart_broker()`, `lose_worker(worker)`. Somebody listens to everything, unless the link is made with
+`listening=False`; `subscribe(peer, prefix)`, `unsubscribe` and `hang_up` are what peers of the streams do.
+Everything that happened is recorded: `events` with their times, `effects`, the `streams` by topic and the `notices`;
+`recording()` has the events as the flight recorder writes them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict, deque
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from backtestr.core import session as client_session
+from backtestr.core.effects import Answered, Failed, Reconnect, Send, SessionEffect
+from backtestr_broker.core.core import Core, Limits
+from backtestr_broker.core.events import (
+    ClientsDropped,
+    Effect,
+    Event,
+    FindListeners,
+    HostSample,
+    Instruct,
+    Kill,
+    ListenersFound,
+    Notify,
+    Persist,
+    Publish,
+    ReadState,
+    Reply,
+    RequestReceived,
+    StateRead,
+    Subscribed,
+    Tick,
+    WorkerExited,
+    WorkerStarted,
+)
+from backtestr_broker.recording.format import Start, header, write_record
+from backtestr_protocol import topics, worker_channel
+from backtestr_protocol.codec import Signer, encode
+from backtestr_protocol.errors import BacktestrError, ErrorData
+from backtestr_protocol.messages import Contract
+from backtestr_protocol.topics import Socket
+from backtestr_protocol.worker_channel import WorkerKind
+from support.broker.disk import Disk
+from support.broker.scripted_worker import ALGORITHM as ALGORITHM
+from support.broker.scripted_worker import SERIES as SERIES
+from support.broker.scripted_worker import Worker as Worker
+from support.protocol.independent import Fields, Requests, unpack_stream
+
+WALL_MS = 1_790_000_000_000
+HOST = HostSample(memory_used=1 << 30, memory_total=8 << 30, cpu_percent=5.0, loop_lag_ms=1.0)
+LIMITS = Limits(
+    heartbeat_interval_ms=1000,
+    watermark_interval_ms=250,
+    session_timeout_ms=30_000,
+    max_message_bytes=1 << 20,
+    max_queued_backtests=20,
+    max_queued_questions=20,
+    verify_interval_ms=1_000,
+    worker_hung_ms=15_000,
+    worker_silence_ms=600_000,
+    rates={},
+)
+REPLAY_BARS = 30_000
+
+
+def config(**changes: Any) -> Fields:
+    """BacktestConfig as a client sends it."""
+    return {
+        "algorithmId": "sma_cross",
+        "symbol": "SYNTH",
+        "startDate": "2022-01-03",
+        "endDate": "2022-01-04",
+        "initialCapital": 100_000.0,
+        "timeframe": "1m",
+        "commission": 0.0,
+        "slippage": 0.0,
+        "parameters": {},
+        **changes,
+    }
+
+
+class Client:
+    """A raw client on a connection of its own."""
+
+    def __init__(self, link: Link, client_id: str, peer: bytes) -> None:
+        self.link = link
+        self.peer = peer
+        self.client_id = client_id
+        self.inbox: list[tuple[Fields, list[bytes]]] = []
+        self.requests = Requests(link.key, client_id, now_ms=lambda: link.wall_ms)
+
+    def take(self, frames: list[bytes]) -> None:
+        self.inbox.append(self.requests.answer(frames))
+
+    def reconnect(self) -> None:
+        """On a new connection, to a broker that may be another one by now."""
+        self.link.detach(self.peer)
+        self.peer = self.link.attach(self)
+        self.requests = Requests(self.link.key, self.client_id, now_ms=lambda: self.link.wall_ms)
+        self.hello()
+
+    def hello(self) -> Fields:
+        welcome = self._success(self.send_frames(self.requests.hello()))
+        self.requests.welcomed(welcome)
+        return welcome
+
+    def send_frames(self, frames: list[bytes]) -> list[Fields]:
+        """Put frames on the connection; returns the envelopes that came back at once."""
+        before = len(self.inbox)
+        self.link.request(self.peer, frames)
+        return [envelope for envelope, _ in self.inbox[before:]]
+
+    def send(self, type_name: str, data: Any, *, message_id: str | None = None) -> list[Fields]:
+        return self.send_frames(self.requests.make(type_name, data, message_id=message_id))
+
+    def ask(self, type_name: str, data: Any = None, *, message_id: str | None = None) -> Fields:
+        """The Success data of a request that is answered at once."""
+        return self._success(self._exchange(type_name, data, message_id))
+
+    def refused(self, type_name: str, data: Any = None, *, message_id: str | None = None) -> Fields:
+        """The ErrorData of a request that is refused at once."""
+        (envelope,) = self._exchange(type_name, data, message_id)
+        return failure(envelope)
+
+    def later(self, type_name: str, data: Any = None, *, message_id: str | None = None) -> str:
+        """Send a request whose answer has to wait; returns its id, for `answer`."""
+        message_id = message_id or self._new_id()
+        assert self.send(type_name, data or {}, message_id=message_id) == []
+        return message_id
+
+    def answers(self, message_id: str) -> list[Fields]:
+        """The payloads of every answer to that request."""
+        return [envelope["payload"] for envelope, _ in self.inbox if envelope.get("correlationId") == message_id]
+
+    def answer(self, message_id: str) -> Fields:
+        """The data of its one answer."""
+        (payload,) = self.answers(message_id)
+        data: Fields = payload["data"]
+        return data
+
+    def _new_id(self) -> str:
+        self.link.named += 1
+        return f"request-{self.link.named}"
+
+    def _exchange(self, type_name: str, data: Any, message_id: str | None) -> list[Fields]:
+        """What answers this request at once, without what it made answer others."""
+        message_id = message_id or self._new_id()
+        envelopes = self.send(type_name, data or {}, message_id=message_id)
+        return [envelope for envelope in envelopes if envelope.get("correlationId") == message_id]
+
+    def _success(self, envelopes: list[Fields]) -> Fields:
+        (envelope,) = envelopes
+        assert envelope["payload"]["type"] == "Success", envelope
+        data: Fields = envelope["payload"]["data"]
+        return data
+
+
+class SessionClient:
+    """The Python client's own session, with a connection that is made again when it asks for that."""
+
+    def __init__(self, link: Link, client_id: str) -> None:
+        self.link = link
+        self.session = client_session.Session(client_id, nonce=client_id)
+        self.peer = b""
+        self.answered: dict[str, Any] = {}
+        self.failed: dict[str, BacktestrError] = {}
+
+    def connect(self) -> None:
+        self.peer = self.link.attach(self)
+        self.execute(self.session.connected(self.link.signer, self.link.now, self.link.wall_ms))
+
+    def disconnect(self) -> None:
+        self.link.detach(self.peer)
+        self.session.disconnected()
+
+    def ask(self, request_type: str, data: Contract, timeout: float = 60.0) -> str:
+        request_id, effects = self.session.request(request_type, data, self.link.now, self.link.wall_ms, timeout)
+        self.execute(effects)
+        return request_id
+
+    def take(self, frames: list[bytes]) -> None:
+        self.execute(self.session.receive(frames, self.link.now, self.link.wall_ms))
+
+    def tick(self) -> None:
+        self.execute(self.session.tick(self.link.now, self.link.wall_ms))
+
+    def execute(self, effects: Sequence[SessionEffect]) -> None:
+        for effect in effects:
+            match effect:
+                case Send(frames):
+                    self.link.request(self.peer, frames)
+                case Answered(request_id, data):
+                    assert request_id not in self.answered
+                    self.answered[request_id] = data
+                case Failed(request_id, error):
+                    assert request_id not in self.answered
+                    self.failed[request_id] = error
+                case Reconnect():
+                    self.disconnect()
+                    self.connect()
+        self.session.check_invariants()
+
+
+class Link:
+    def __init__(
+        self,
+        *,
+        compute: int = 1,
+        interactive: int = 1,
+        limits: Limits = LIMITS,
+        start: bool = True,
+        now: float = 50.0,
+        listening: bool = True,
+    ) -> None:
+        """`start`: start all workers and let them be ready."""
+        self.listening = listening
+        self.held: set[tuple[Socket, str, bytes]] = set()  # what ZeroMQ knows: socket, peer and prefix
+        self.limits = limits
+        self.counts: dict[WorkerKind, int] = {"compute": compute, "interactive": interactive}
+        self.now = now
+        self.wall_offset = WALL_MS - round(now * 1000)
+        self.host = HOST
+        self.events: list[tuple[Event, float]] = []
+        self.effects: list[list[Effect]] = []
+        self.notices: list[tuple[str, Mapping[str, Any]]] = []
+        self.streams: dict[str, list[tuple[int, Fields]]] = defaultdict(list)
+        self.workers: dict[str, Worker] = {}
+        self.killed: list[tuple[str, str]] = []  # worker ids and why; `lose_worker` has them die
+        self._connections: dict[bytes, Client | SessionClient] = {}
+        self.disk = Disk()
+        self.named = 0  # requests, so that each has an id of its own
+        self._peers = 0
+        self._starts = 0
+        self._waiting: deque[Event] = deque()
+        self._busy = False
+        self.replies_to_drop = self.requests_to_drop = 0
+        self.copies = 1
+        self.held_replies: list[Reply] | None = None
+        self._new_core()
+        if start:
+            self.start_workers()
+
+    # --- the broker ---
+
+    def _new_core(self) -> None:
+        self._starts += 1
+        self.key = bytes([self._starts]) * 32
+        self.signer = Signer(self.key)
+        self.instance_id = f"{self._starts:08d}-instance"
+        self.started = self.now
+        self.restored = self.disk.restored(self.wall_ms)
+        self.core = Core(
+            key=self.key,
+            instance_id=self.instance_id,
+            limits=self.limits,
+            workers=self.counts,
+            now=self.now,
+            restored=self.restored,
+        )
+        self.held.clear()
+        if self.listening:
+            for socket in topics.SOCKETS:
+                self.subscribe("everything", socket, b"")
+
+    @property
+    def wall_ms(self) -> int:
+        return self.wall_offset + round(self.now * 1000)
+
+    def feed(self, event: Event) -> None:
+        """Give the core an event and do what it asks for, and whatever follows from that."""
+        self._waiting.append(event)
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            while self._waiting:
+                event = self._waiting.popleft()
+                self.events.append((event, self.now))
+                effects = self.core.handle(event, self.now)
+                self.effects.append(effects)
+                for effect in effects:
+                    self._execute(effect)
+        finally:
+            self._busy = False
+
+    def tick(self) -> None:
+        self.feed(Tick(self.host, self.wall_ms))
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, with everything that falls due in it."""
+        until = self.now + seconds
+        while True:
+            due = min([self.core.next_deadline(), *self._session_deadlines()])
+            if due > until:
+                break
+            self.now = max(self.now, due)
+            if self.core.next_deadline() <= self.now:
+                self.tick()
+                assert self.core.next_deadline() > self.now, "the core would keep the processor busy"
+            for connection in list(self._connections.values()):
+                if isinstance(connection, SessionClient):
+                    connection.tick()
+        self.now = until
+
+    def _session_deadlines(self) -> list[float]:
+        sessions = [one.session for one in self._connections.values() if isinstance(one, SessionClient)]
+        return [deadline for one in sessions if (deadline := one.next_deadline()) is not None]
+
+    def _execute(self, effect: Effect) -> None:
+        match effect:
+            case Reply(peer, frames):
+                if self.replies_to_drop:
+                    self.replies_to_drop -= 1
+                elif self.held_replies is not None:
+                    self.held_replies.append(effect)
+                elif peer in self._connections:
+                    self._connections[peer].take(frames)
+            case Publish(socket, frames):
+                topic, envelope, _ = unpack_stream(self.key, frames)
+                topic_class = topics.class_of(topic)
+                assert topic_class is not None
+                assert topic_class.socket == socket
+                self.streams[topic].append((envelope["seq"], envelope["payload"]))
+            case Instruct(peer, frames):
+                (worker,) = (one for one in self.workers.values() if one.peer == peer)
+                worker.take(frames)
+            case Persist():
+                self.disk.submit(effect)
+                if not self.disk.held:
+                    self.write_disk()
+            case FindListeners(socket, prefixes, in_doubt):
+                found = {prefix for on, _, prefix in self.held if on == socket}
+                there, gone = ([one for one in prefixes if (one in found) is holds] for holds in (True, False))
+                if gone or in_doubt:
+                    self.feed(ListenersFound(socket, there, gone, self.wall_ms))
+            case ReadState(key):
+                self.feed(StateRead(key, self.disk.state.get(key), self.wall_ms))
+            case Kill(worker_id, reason):
+                self.killed.append((worker_id, reason))
+            case Notify(signal, facts):
+                self.notices.append((signal, facts))
+
+    # --- who listens ---
+
+    def subscribe(self, peer: str, socket: Socket, prefix: bytes) -> None:
+        self.held.add((socket, peer, prefix))
+        self.feed(Subscribed(socket, prefix, 1, self.wall_ms))
+
+    def unsubscribe(self, peer: str, socket: Socket, prefix: bytes) -> None:
+        """Whether the peer holds it or not: ZeroMQ passes both on."""
+        self.held.discard((socket, peer, prefix))
+        self.feed(Subscribed(socket, prefix, -1, self.wall_ms))
+
+    def hang_up(self, peer: str) -> None:
+        """The peer goes, without a word."""
+        for socket, of, prefix in sorted(self.held):
+            if of == peer:
+                self.unsubscribe(peer, socket, prefix)
+
+    def drop_clients(self) -> None:
+        """The broker ends every connection of clients."""
+        self.held.clear()
+        self.feed(ClientsDropped("no longer allowed: bob", self.wall_ms))
+
+    # --- clients ---
+
+    def attach(self, connection: Client | SessionClient) -> bytes:
+        """A new connection's identity."""
+        self._peers += 1
+        peer = b"peer-%d" % self._peers
+        self._connections[peer] = connection
+        return peer
+
+    def recording(self) -> bytes:
+        """What a flight recorder would have written of this broker, as one part."""
+        start = Start(key=self.key, limits=self.limits, workers=self.counts, now=self.started, restored=self.restored)
+        written, buffer = bytearray(), bytearray()
+        for record in [header(self.instance_id, 1, start), *[(now, event) for event, now in self.events]]:
+            write_record(record, buffer)
+            written += buffer
+        return bytes(written)
+
+    def detach(self, peer: bytes) -> None:
+        self._connections.pop(peer, None)
+
+    def stranger(self, client_id: str = "ann") -> Client:
+        """A client that has not said Hello."""
+        client = Client(self, client_id, b"")
+        client.peer = self.attach(client)
+        return client
+
+    def client(self, client_id: str = "ann") -> Client:
+        client = self.stranger(client_id)
+        client.hello()
+        return client
+
+    def session(self, client_id: str = "ann") -> SessionClient:
+        client = SessionClient(self, client_id)
+        client.connect()
+        return client
+
+    def request(self, peer: bytes, frames: list[bytes]) -> None:
+        if self.requests_to_drop:
+            self.requests_to_drop -= 1
+            return
+        for _ in range(self.copies):
+            self.feed(RequestReceived(peer, frames, self.wall_ms))
+
+    # --- workers ---
+
+    def worker(self, worker_id: str) -> Worker:
+        return self.workers[worker_id]
+
+    def start_workers(self) -> None:
+        for kind, count in self.counts.items():
+            for number in range(1, count + 1):
+                self.start_worker(f"{kind}-{number}", kind).ready()
+
+    def start_worker(self, worker_id: str, kind: WorkerKind, pid: int = 1000) -> Worker:
+        """Its process runs; it is not ready yet."""
+        self._peers += 1
+        worker = self.workers[worker_id] = Worker(self, worker_id, kind, b"worker-%d" % self._peers)
+        self.feed(WorkerStarted(worker_id, kind, pid, self.wall_ms))
+        return worker
+
+    def answer_to(self, work: worker_channel.Work, data: bytes) -> bytes:
+        """What a scripted interactive worker answers."""
+        match work:
+            case "CheckBacktest":
+                checked = msgspec.msgpack.decode(data)
+                if checked["algorithmId"] == ALGORITHM.name:
+                    checked["algorithmId"] = ALGORITHM.algorithm_id
+                return encode(checked)
+            case "ListMarketData":
+                return encode({"series": [msgspec.to_builtins(SERIES)]})
+            case "OpenReplay":
+                return encode(worker_channel.OpenedReplay(bars=REPLAY_BARS, start_time=0, end_time=60_000, checksum=7))
+            case _:
+                return encode({"answers": work})
+
+    # --- faults ---
+
+    @contextlib.contextmanager
+    def drop_replies(self, count: int) -> Iterator[None]:
+        """The next `count` answers in this block are lost on their way."""
+        self.replies_to_drop = count
+        yield
+        assert self.replies_to_drop == 0, "fewer answers came than were to be dropped"
+
+    def hold_replies(self) -> None:
+        """From now on an answer arrives when `deliver` says so."""
+        self.held_replies = []
+
+    def deliver(self, index: int) -> None:
+        """Let one of the answers that are on their way arrive, whoever overtakes whom; the connection may be gone."""
+        assert self.held_replies is not None
+        reply = self.held_replies.pop(index)
+        if reply.peer in self._connections:
+            self._connections[reply.peer].take(reply.frames)
+
+    def set_clock(self, seconds: float) -> None:
+        """Somebody sets the clock on the wall, by so much."""
+        self.wall_offset += round(seconds * 1000)
+
+    @contextlib.contextmanager
+    def drop_requests(self, count: int) -> Iterator[None]:
+        self.requests_to_drop = count
+        yield
+        assert self.requests_to_drop == 0, "fewer requests came than were to be dropped"
+
+    @contextlib.contextmanager
+    def duplicate_requests(self) -> Iterator[None]:
+        """Every request in this block arrives twice, byte for byte."""
+        self.copies = 2
+        yield
+        self.copies = 1
+
+    @contextlib.contextmanager
+    def hold_commits(self) -> Iterator[None]:
+        """In this block nothing gets to disk but by `write_disk`; what is left is written at its end."""
+        self.disk.held = True
+        yield
+        self.disk.held = False
+        self.write_disk()
+
+    @contextlib.contextmanager
+    def full_disk(self) -> Iterator[None]:
+        """In this block every commit fails."""
+        self.disk.full = True
+        yield
+        self.disk.full = False
+
+    def write_disk(self, count: int = 1_000_000) -> None:
+        """Commit the first `count` of the changes that wait, as one transaction."""
+        report = self.disk.write(count, self.wall_ms)
+        if report is not None:
+            self.feed(report)
+
+    def restart_broker(self) -> None:
+        """Another broker with another key, as after `kill -9`: connections, workers and all that is not on disk are
+        gone."""
+        self.core.check_invariants()
+        connections = [one for one in self._connections.values() if isinstance(one, SessionClient)]
+        self._connections.clear()
+        self.workers.clear()
+        self.streams.clear()
+        self.events.clear()
+        self.effects.clear()
+        self.disk.lose_power()
+        self._new_core()
+        self.start_workers()
+        for client in connections:
+            client.session.disconnected()
+            client.connect()
+
+    def lose_worker(self, worker: Worker, *, again: bool = True, overdue: bool = False) -> Worker:
+        """Its process dies, if `overdue` by using too much processor time. With `again` another takes its place and
+        gets ready; returns that."""
+        self.feed(WorkerExited(worker.worker_id, "killed by signal 9", self.wall_ms, overdue=overdue))
+        if not again:
+            return worker
+        successor = self.start_worker(worker.worker_id, worker.kind)
+        successor.ready()
+        return successor
+
+    # --- what happened ---
+
+    def signals(self, name: str) -> list[Mapping[str, Any]]:
+        return [facts for signal, facts in self.notices if signal == name]
+
+    def states(self, backtest_id: str) -> list[str]:
+        """Every status of a backtest that was published, in order."""
+        data = [payload["data"] for _, payload in self.streams["system.backtests"]]
+        return [one["status"] for one in data if one["backtestId"] == backtest_id]
+
+
+def failure(envelope: Fields) -> Fields:
+    """The ErrorData of an answer that has to be a Failure."""
+    assert envelope["payload"]["type"] == "Failure", envelope
+    error: Fields = envelope["payload"]["data"]
+    assert msgspec.convert(error, ErrorData).recovery_actions
+    return error

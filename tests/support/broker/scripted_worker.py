@@ -1,0 +1,119 @@
+"""A worker that does what a test says: it speaks through the broker's own engine channel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from backtestr_broker.core.events import WorkerSent
+from backtestr_protocol import worker_channel
+from backtestr_protocol.codec import encode, encoded_payload
+from backtestr_protocol.errors import BacktestrError
+from backtestr_protocol.messages import AlgorithmInfo, SeriesInfo
+from backtestr_protocol.worker_channel import WorkerKind
+
+if TYPE_CHECKING:
+    from support.broker.link import Link
+
+ALGORITHM = AlgorithmInfo(
+    algorithm_id="sma_cross@1", name="sma_cross", version="1", description="crosses", parameters=[]
+)
+SERIES = SeriesInfo(symbol="SYNTH", timeframe="1m", start_time=0, end_time=60_000, bars=2)
+
+
+class Worker:
+    """A scripted worker. What it is told is in `told`; an interactive one answers at once while `answers` is true."""
+
+    def __init__(self, link: Link, worker_id: str, kind: WorkerKind, peer: bytes) -> None:
+        self.link = link
+        self.worker_id = worker_id
+        self.kind: WorkerKind = kind
+        self.peer = peer
+        self.answers = kind == "interactive"
+        self.told: list[tuple[worker_channel.ToWorker, list[bytes]]] = []
+
+    @property
+    def task_id(self) -> str:
+        """What it was last assigned or told to resume."""
+        for note, _ in reversed(self.told):
+            if isinstance(note, worker_channel.Assign) or (
+                isinstance(note, worker_channel.Control) and note.action == "resume"
+            ):
+                return note.task_id
+        raise AssertionError(f"{self.worker_id} was told of no task")
+
+    @property
+    def controls(self) -> list[tuple[str, str]]:
+        return [(note.action, note.task_id) for note, _ in self.told if isinstance(note, worker_channel.Control)]
+
+    @property
+    def assigned(self) -> list[worker_channel.Assign]:
+        return [note for note, _ in self.told if isinstance(note, worker_channel.Assign)]
+
+    def take(self, frames: list[bytes]) -> None:
+        note, payload = worker_channel.decode_to_worker(self.link.signer, frames)
+        self.told.append((note, payload))
+        if self.answers:
+            self.do(note, payload)
+
+    def do(self, note: worker_channel.ToWorker, payload: list[bytes]) -> None:
+        """What an interactive worker does with what it is told."""
+        match note:
+            case worker_channel.Assign(task_id=task_id, work=work):
+                self.finish(task_id, data=self.link.answer_to(work, payload[0]))
+            case worker_channel.Control(task_id=replay_id, action="pause"):
+                self.paused(replay_id)
+            case worker_channel.Control(task_id=replay_id, action="resume"):
+                self.resumed(replay_id)
+            case worker_channel.Control(task_id=replay_id, action="stop"):
+                self.finish(replay_id, "stopped")
+
+    def say(self, note: worker_channel.ToBroker, payload: Sequence[bytes] = ()) -> None:
+        frames = worker_channel.encode_to_broker(self.link.signer, note, payload)
+        self.link.feed(WorkerSent(self.peer, frames, self.link.wall_ms))
+
+    def ready(self) -> None:
+        self.say(
+            worker_channel.Ready(
+                worker_id=self.worker_id, pid=1000, kind=self.kind, algorithms=[ALGORITHM], series=[SERIES]
+            )
+        )
+
+    def publish(self, topic: str, *numbers: int, progress: float | None = None) -> None:
+        """One message for one number, a batch for several."""
+        messages = [{"type": "OrderUpdate", "data": {"n": number}} for number in numbers]
+        if len(messages) == 1:
+            payload = encode(messages[0])
+        else:
+            raw = {"count": len(messages), "compression": "none", "rawBytes": 0, "messages": messages}
+            payload = encoded_payload("Batch", raw)
+        self.say(worker_channel.Published(topic=topic, count=len(messages), progress_percent=progress), [payload])
+
+    def play(self, replay_id: str, count: int = 1, topic: str = "prices.SYNTH.1m") -> None:
+        """Bars of a replay, as one payload."""
+        message = {"type": "PriceUpdate", "data": {"replayId": replay_id}}
+        raw = {"count": count, "compression": "none", "rawBytes": 0, "messages": [message] * count}
+        payload = encode(message) if count == 1 else encoded_payload("Batch", raw)
+        mark = worker_channel.ReplayMark(replay_id=replay_id, current_time=60_000)
+        self.say(worker_channel.Published(topic=topic, count=count, replay=mark), [payload])
+
+    def paused(self, task_id: str | None = None) -> None:
+        self.say(worker_channel.Paused(task_id=task_id or self.task_id))
+
+    def resumed(self, task_id: str | None = None) -> None:
+        self.say(worker_channel.Resumed(task_id=task_id or self.task_id))
+
+    def finish(
+        self,
+        task_id: str | None = None,
+        outcome: worker_channel.Outcome = "completed",
+        *,
+        data: Any = None,
+        attachments: Sequence[bytes] = (),
+    ) -> None:
+        payload = [data if isinstance(data, bytes) else encode(data or {}), *attachments]
+        self.say(worker_channel.Finished(task_id=task_id or self.task_id, outcome=outcome), payload)
+
+    def fail(self, error: BacktestrError, task_id: str | None = None) -> None:
+        data = error.to_data(component="engine", timestamp=self.link.wall_ms)
+        self.say(worker_channel.Finished(task_id=task_id or self.task_id, outcome="failed", error=data))

@@ -1,0 +1,32 @@
+"""What the tests of backtests do again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from support.broker.link import Client, Link, Worker, config
+
+MakeLink = Callable[..., Link]
+B1 = {"backtestId": "b1"}
+
+
+def start(client: Client, *backtest_ids: str) -> None:
+    for backtest_id in backtest_ids:
+        client.ask("StartBacktest", config(backtestId=backtest_id))
+
+
+def status(client: Client, backtest_id: str = "b1") -> str:
+    found: str = client.ask("GetBacktestStatus", {"backtestId": backtest_id})["status"]
+    return found
+
+
+def is_conflict(client: Client, message_id: str, state: str) -> bool:
+    (payload,) = client.answers(message_id)
+    assert payload["type"] == "Failure"
+    return (payload["data"]["code"], payload["data"]["details"]) == ("STATE_CONFLICT", {"status": state})
+
+
+def paused(client: Client, worker: Worker, backtest_id: str = "b1") -> None:
+    asked = client.later("PauseBacktest", {"backtestId": backtest_id})
+    worker.paused(backtest_id)
+    assert client.answer(asked) == {"backtestId": backtest_id, "status": "paused"}

@@ -1,0 +1,50 @@
+"""Batchers with the shipped options, and what comes out of them read by the independent decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from backtestr_engine.config import load_config
+from backtestr_engine.publishing.batching import Batcher, BatchOptions, Publication
+from backtestr_engine.publishing.payloads import Packer
+from backtestr_engine.publishing.record_encoding import Encoded, Number, encode_payloads
+from backtestr_engine.worker.price_replays import Replays
+from backtestr_protocol.worker_channel import Published, ToBroker
+from support.protocol.independent import messages_of
+
+
+def packer(*, enabled: bool = False) -> Packer:
+    return Packer(msgspec.structs.replace(load_config(None).compression, enabled=enabled), lambda: 0.0)
+
+
+def batcher(packing: Packer | None = None, **classes: BatchOptions) -> Batcher:
+    return Batcher({**load_config(None).batching.classes, **classes}, packing or packer())
+
+
+def no_replays() -> Replays:
+    return Replays(load_config(None).batching.classes["prices"], packer())
+
+
+def numbers(first: int, stop: int) -> Encoded:
+    """Messages that each say which they are."""
+    return encode_payloads("Number", {"at": Number(np.arange(first, stop))}, stop - first)
+
+
+def messages(sent: Iterable[tuple[ToBroker, bytes | Sequence[bytes]]]) -> list[Any]:
+    """All that was published, in order, without what was not a publication."""
+    found: list[Any] = []
+    for note, payload in sent:
+        if isinstance(note, Published):
+            body = payload if isinstance(payload, bytes) else payload[0]
+            unpacked = messages_of(body)
+            assert len(unpacked) == note.count
+            found += unpacked
+    return found
+
+
+def counts(sent: Iterable[Publication]) -> list[tuple[str, int]]:
+    return [(note.topic, note.count) for note, _ in sent]

@@ -1,0 +1,94 @@
+"""Runs small enough to follow by hand: bars as rows, signals by bar, and what became of the orders."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgpack
+import numpy as np
+
+from backtestr_engine.algorithms.signals import Signals
+from backtestr_engine.backtest.run import Plan, Run
+from backtestr_engine.built_in import find_algorithm
+from backtestr_engine.data.arrays import Floats
+from backtestr_engine.data.bars import Bars
+from backtestr_engine.data.panel import Panel
+from backtestr_engine.publishing.backtest_streams import Publisher
+from backtestr_engine.publishing.payloads import Run as Messages
+from backtestr_engine.publishing.record_encoding import Encoded
+from backtestr_engine.simulation.conventions import resolve_options
+from backtestr_protocol.messages import BacktestConfig
+from support.engine.cases import CAPITAL, shipped_conventions
+
+MINUTE_MS = 60_000
+FLAT = (10.0, 10.0, 10.0, 10.0)
+
+Row = tuple[float, float, float, float]
+"""open, high, low, close"""
+
+Wishes = Mapping[str, Mapping[int, Any]]
+"""By the name of an argument of `Signals.of`, what it has on which bar."""
+
+
+def bars_of(rows: Sequence[Row]) -> Bars:
+    open, high, low, close = (np.array(column, dtype=np.float64) for column in zip(*rows, strict=True))
+    return Bars("LINE", "1m", np.arange(len(rows), dtype=np.int64) * MINUTE_MS * 1000, open, high, low, close, 0 * open)
+
+
+def run_of(rows: Sequence[Row], wishes: Wishes, *, slippage: float = 0.0, **options: Any) -> Run:
+    """A run ready to advance: ten units a trade from a capital of `CAPITAL` and no costs, unless `options` say else."""
+    bars = bars_of(rows)
+    algorithm = find_algorithm("buy_and_hold")
+    config = BacktestConfig(
+        algorithm_id=algorithm.algorithm_id,
+        symbol=bars.symbol,
+        start_date="",
+        end_date="",
+        initial_capital=CAPITAL,
+        timeframe=bars.timeframe,
+        commission=0.0,
+        slippage=slippage,
+        parameters={},
+    )
+    given = {"size": "units", "sizeValue": 10.0, **options}
+    if given["size"] == "all_in":
+        del given["sizeValue"]
+    run = Run(Plan(config, algorithm, {}, resolve_options(given, shipped_conventions()), Panel.of([bars])), "b")
+    run.start_with(Signals.of(**{name: _column(name, at, len(bars)) for name, at in wishes.items()}))
+    return run
+
+
+def _column(name: str, at: Mapping[int, Any], bars: int) -> Floats | np.ndarray:
+    prices = name.endswith(("price", "loss", "profit", "stop"))
+    column = np.full(bars, math.nan) if prices else np.zeros(bars, dtype=np.bool_)
+    for bar, value in at.items():
+        column[bar] = value
+    return column
+
+
+def unpacked(run: Messages) -> list[dict[str, Any]]:
+    """The messages of a run, by the independent decoder."""
+    assert isinstance(run, Encoded)
+    return [msgpack.unpackb(run.between(one, one + 1)) for one in range(len(run))]
+
+
+def told(run: Run, *, bars_at_once: int = 1000) -> list[dict[str, Any]]:
+    """The orders stream of the whole run, with `bar` in place of the time."""
+    publisher = Publisher("b", run.plan.panel, run.plan.options.streams, {})
+    told: list[dict[str, Any]] = []
+    while not run.done:
+        first = run.bars_walked
+        for topic, events in publisher.chunk(run.advance(bars_at_once), first, run.bars_walked):
+            if topic == "orders.b":
+                told += [one["data"] for one in unpacked(events)]
+    return [{**one, "bar": one["timestamp"] // MINUTE_MS} for one in told]
+
+
+def lives(run: Run) -> list[tuple[str, int, str, str | float | None]]:
+    """Of every message: order, bar, status, and the price of its fill or the reason of its end."""
+    return [
+        (one["orderId"], one["bar"], one["status"], one.get("fillPrice", one.get("reason") or None))
+        for one in told(run)
+    ]

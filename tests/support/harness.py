@@ -1,0 +1,287 @@
+"""Real brokers for tests, as processes of their own, and a client that shares none of our code.
+
+Nothing here sleeps for a time: it waits for evidence (a connection file, an exit, a message) with a deadline.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import zmq
+
+from backtestr_protocol.keys import KeyPair
+from support.protocol.independent import (
+    Fields,
+    Requests,
+    messages_of,
+    read_connection,
+    unpack_stream,
+)
+
+ROOT = Path(__file__).parents[2]
+# A cold start compiles the kernels.
+START_SECONDS = 90.0
+ANSWER_MS = 20_000
+# SIGTERM and Ctrl-C must have ended everything by then (README).
+STOP_SECONDS = 3.0
+
+
+class RunningBroker:
+    """A broker in a process of its own, with directories of its own."""
+
+    def __init__(self, home: Path, config: Mapping[str, str] | None = None) -> None:
+        """`config`: texts of `broker.toml` and `engine.toml` by file name."""
+        self.runtime_dir = home / "run"
+        self.data_dir = home / "data"
+        self.connection_file = self.runtime_dir / "connection.json"
+        config_dir = home / "config"
+        config_dir.mkdir(parents=True, exist_ok=True)
+        for name, text in (config or {}).items():
+            (config_dir / name).write_text(text, "utf-8")
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("BACKTESTR_")},
+            "BACKTESTR_RUNTIME_DIR": str(self.runtime_dir),
+            "BACKTESTR_DATA_DIR": str(self.data_dir),
+            "BACKTESTR_CONFIG_DIR": str(config_dir),
+        }
+        self.log_file = home / "broker.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None, "the broker was not started"
+        return self._process
+
+    def start(self) -> None:
+        with self.log_file.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "backtestr_broker"], env=self.environment, stdout=log, stderr=log
+            )
+        wait_until(lambda: self._serves() or self.process.poll() is not None, START_SECONDS)
+        assert self._serves(), f"the broker did not start:\n{self.log}"
+
+    def refused_start(self, code: int = 1) -> str:
+        """What a broker says that ends with `code` instead of serving."""
+        command = [sys.executable, "-m", "backtestr_broker"]
+        refused = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=START_SECONDS)
+        assert refused.returncode == code, refused.stderr
+        assert "Traceback" not in refused.stderr
+        return refused.stderr
+
+    def _serves(self) -> bool:
+        """Whether the connection file is there, and this process wrote it."""
+        if not self.connection_file.exists():
+            return False
+        connection, _ = read_connection(self.connection_file)
+        return bool(connection["pid"] == self.process.pid)
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text("utf-8") if self.log_file.exists() else ""
+
+    def worker_pids(self) -> list[int]:
+        """The processes that the broker has started."""
+        return [child.pid for child in psutil.Process(self.process.pid).children(recursive=True)]
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal, wait for the end and return the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(STOP_SECONDS)
+
+    def kill(self) -> None:
+        """End it as a crash would, with its workers left to notice by themselves."""
+        workers = [psutil.Process(pid) for pid in self.worker_pids()]
+        self.process.kill()
+        self.process.wait()
+        _gone, alive = psutil.wait_procs(workers, timeout=10)
+        assert not alive, f"workers outlived their broker: {alive}"
+
+    def __enter__(self) -> RunningBroker:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None and self._process.poll() is None:
+            try:
+                self.stop()
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+                raise
+
+
+class Stranger:
+    """A client of raw pyzmq and msgpack, written from PROTOCOL.md (see `protocol/independent.py`)."""
+
+    def __init__(self, connection_file: Path, client_id: str = "stranger", *, keys: KeyPair | None = None) -> None:
+        """`keys`: its own pair, where the broker has CURVE on."""
+        self.connection, self.key = read_connection(connection_file)
+        self.keys = keys
+        self.requests = Requests(self.key, client_id, now_ms=lambda: time.time_ns() // 1_000_000)
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.sockets: list[zmq.Socket[bytes]] = []
+        self.dealer = self.open(zmq.DEALER)
+        self.dealer.rcvhwm = 0  # what a test is slow to read is not lost: the broker waits for nobody
+        self.dealer.connect(self.connection["endpoints"]["requests"])
+
+    @staticmethod
+    def read(connection_file: Path) -> Fields:
+        """The connection file."""
+        return read_connection(connection_file)[0]
+
+    def __enter__(self) -> Stranger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for socket in self.sockets:
+            socket.close()
+        self.context.term()
+
+    def open(self, kind: int) -> zmq.Socket[bytes]:
+        """A socket that is closed with this client."""
+        socket = self.context.socket(kind)
+        socket.linger = 0
+        if self.keys is not None:
+            socket.curve_serverkey = self.connection["curve"]["serverPublicKey"].encode()
+            socket.curve_publickey, socket.curve_secretkey = self.keys.public.encode(), self.keys.secret.encode()
+        self.sockets.append(socket)
+        return socket
+
+    def hello(self) -> Fields:
+        """Open a session; returns Welcome."""
+        welcome = self.exchange(self.requests.hello())
+        self.requests.welcomed(welcome)
+        return welcome
+
+    def ask(self, type_name: str, data: Any, *, message_id: str | None = None) -> Fields:
+        """Success data of a request. Raises `AssertionError` for a Failure."""
+        return self.exchange(self.requests.make(type_name, data, message_id=message_id))
+
+    def refused(self, type_name: str, data: Any) -> Fields:
+        """ErrorData of a request that has to fail."""
+        envelope, _ = self.send_and_receive(self.requests.make(type_name, data))
+        assert envelope["payload"]["type"] == "Failure", envelope
+        error: Fields = envelope["payload"]["data"]
+        return error
+
+    def ask_with_attachments(self, type_name: str, data: Any) -> tuple[Fields, list[bytes]]:
+        envelope, attachments = self.send_and_receive(self.requests.make(type_name, data))
+        assert envelope["payload"]["type"] == "Success", envelope
+        return envelope["payload"]["data"], attachments
+
+    def exchange(self, frames: list[bytes]) -> Fields:
+        envelope, _ = self.send_and_receive(frames)
+        assert envelope["payload"]["type"] == "Success", envelope
+        data: Fields = envelope["payload"]["data"]
+        return data
+
+    def send_and_receive(self, frames: list[bytes]) -> tuple[Fields, list[bytes]]:
+        self.dealer.send_multipart(frames)
+        return self.receive()
+
+    def receive(self, timeout_ms: int = ANSWER_MS) -> tuple[Fields, list[bytes]]:
+        assert self.dealer.poll(timeout_ms), "no answer came"
+        return self.requests.answer(self.dealer.recv_multipart())
+
+    def subscribe(self, socket_name: str, topic: str) -> Subscription:
+        return Subscription(self, socket_name, topic)
+
+
+class Subscription:
+    """A raw SUB socket on one stream socket of the broker."""
+
+    def __init__(self, stranger: Stranger, socket_name: str, topic: str) -> None:
+        self._key = stranger.key
+        self.topic = topic
+        self.socket = stranger.open(zmq.SUB)
+        self.socket.rcvhwm = 0
+        self.socket.connect(stranger.connection["endpoints"][socket_name])
+        self.socket.subscribe(topic.encode())
+        if socket_name == "system":
+            self._wait_for_heartbeat()
+
+    def _wait_for_heartbeat(self) -> None:
+        """Subscriptions take effect in order: once a heartbeat has come, nothing of the topic is missed any more."""
+        self.socket.subscribe(b"system.status")
+        while self.receive()[0] != "system.status":
+            pass
+        if self.topic != "system.status":
+            self.socket.unsubscribe(b"system.status")
+
+    def receive(self, timeout_ms: int = ANSWER_MS) -> tuple[str, Fields]:
+        """The next message: topic and envelope."""
+        assert self.socket.poll(timeout_ms), f"nothing came on {self.topic!r}"
+        topic, envelope, _ = unpack_stream(self._key, self.socket.recv_multipart())
+        return topic, envelope
+
+    def until(self, holds: Callable[[Fields], bool], timeout_s: float = 30.0) -> list[Fields]:
+        """Envelopes up to and including the first whose payload data, or of a batch one message's, `holds`."""
+        deadline = time.monotonic() + timeout_s
+        found: list[Fields] = []
+        while True:
+            left = max(0, round((deadline - time.monotonic()) * 1000))
+            topic, envelope = self.receive(left)
+            if not topic.startswith(self.topic):
+                continue
+            found.append(envelope)
+            if any(holds(one["data"]) for one in messages_of(envelope["payload"])):
+                return found
+
+
+def dense(stranger: Stranger, subscription: Subscription, last_seq: int) -> list[Fields]:
+    """Payload data of messages 1 to `last_seq` of the subscription's topic, as PROTOCOL.md has a late joiner do it:
+    what is kept is fetched, what arrives twice is dropped by its number, and the two have to agree."""
+    kept = stranger.ask("FetchMissed", {"topic": subscription.topic, "fromSeq": 1, "toSeq": last_seq})
+    found: dict[int, Fields] = {}
+    for one in kept["messages"]:
+        found.update(messages(one))
+    live: dict[int, Fields] = {}
+    while last_seq not in live:
+        topic, envelope = subscription.receive()
+        if topic == subscription.topic:
+            arrived = messages(envelope)
+            assert not live or arrived[0][0] == max(live) + 1, f"{topic} jumped to {arrived[0][0]}"
+            live.update(arrived)
+    for seq in found.keys() & live.keys():
+        assert found[seq] == live[seq]
+    found.update(live)
+    assert sorted(found) == list(range(1, last_seq + 1)), f"{subscription.topic} is not dense"
+    return [found[seq]["data"] for seq in range(1, last_seq + 1)]
+
+
+def messages(envelope: Fields) -> list[tuple[int, Fields]]:
+    """The payloads of a stream message, each with its sequence number, batches taken apart."""
+    return list(enumerate(messages_of(envelope["payload"]), envelope["seq"]))
+
+
+@contextlib.contextmanager
+def short_directory() -> Iterator[Path]:
+    """A temporary directory whose path leaves room for a socket's name (107 bytes), as pytest's own may not."""
+    with tempfile.TemporaryDirectory(prefix="bt-") as name:
+        yield Path(name)
+
+
+@contextlib.contextmanager
+def running_broker(config: Mapping[str, str] | None = None) -> Iterator[RunningBroker]:
+    """A broker process for the length of the block."""
+    with short_directory() as home, RunningBroker(home, config) as broker:
+        yield broker
+
+
+def wait_until(holds: Callable[[], bool], timeout_s: float) -> None:
+    """Wait for evidence that no file descriptor announces, looking every 10 ms."""
+    deadline = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < deadline, f"waited {timeout_s} s in vain"
+        select.select([], [], [], 0.01)

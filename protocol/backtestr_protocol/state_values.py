@@ -1,7 +1,7 @@
 """Values of shared state as bytes: the one form that broker and clients store, and compute checksums of.
 
 That form is MessagePack with every integer and length in its shortest encoding, floats as float64, and the keys of
-maps, which are strings, sorted by code point (PROTOCOL.md, sections 8 and 9). Two values are the same when their bytes
+maps, which are strings, sorted by code point (PROTOCOL.md, section 8). Two values are the same when their bytes
 are; a NaN keeps its bits.
 """
 

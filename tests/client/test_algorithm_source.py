@@ -103,7 +103,7 @@ def test_a_refusal_is_raised_as_what_it_is(home: Path, error: Exception) -> None
 
 
 def test_algorithms_of_a_broker_that_says_less_are_listed(home: Path) -> None:
-    """`origin` and `lookAhead` are additions: a broker of the page alone sends neither."""
+    """`origin` and `lookAhead` are optional: a broker may send neither."""
     script = {"ListAlgorithms": lambda _: {"algorithms": [INFO]}}
     with Peer(home, script) as peer, backtestr.connect(connection_file=peer.file) as client:
         (found,) = client.list_algorithms()

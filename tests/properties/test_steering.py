@@ -189,7 +189,7 @@ def test_the_last_change_holds_and_every_change_is_answered_once(actions: list[S
 @settings(max_examples=100, deadline=None)
 @given(steps)
 def test_nothing_is_published_between_the_answer_to_a_pause_and_the_next_change(actions: list[Step]) -> None:
-    """PROTOCOL.md, A7. What was answered `paused` is silent until somebody asks for something else."""
+    """PROTOCOL.md, section 6.5. What was answered `paused` is silent until somebody asks for something else."""
     steered = Steered()
     steered.do("start", "b1")
     silent: dict[str, int] = {}

@@ -171,7 +171,7 @@ def test_every_kind_of_rejection_is_there() -> None:
 
 def test_the_files_are_what_the_generator_writes() -> None:
     written = {file.name: file.read_text("utf-8") for file in DIRECTORY.glob("*.json")}
-    assert written == make_vectors.rendered(), "run: PYTHONPATH=tests python -m protocol.make_vectors"
+    assert written == make_vectors.rendered(), "run: PYTHONPATH=tests python -m support.protocol.make_vectors"
 
 
 def test_a_signed_envelope_that_is_wrong_still_names_its_request() -> None:

@@ -1,6 +1,6 @@
 """How the broker fares, as `SystemStatus`, and what makes it `warning` or `error`, each with a reason in words.
 
-PROTOCOL.md, section 9, has the same thresholds for those who read the status.
+PROTOCOL.md, section 12, has the same thresholds for those who read the status.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Writes the golden vectors, `PYTHONPATH=tests python -m protocol.make_vectors`: the same bytes every time.
+"""Writes the golden vectors, `PYTHONPATH=tests python -m support.protocol.make_vectors`: the same bytes every time.
 
 `protocol/vectors/README.md` describes the files. What must be rejected is in `rejected_vectors.py`.
 """

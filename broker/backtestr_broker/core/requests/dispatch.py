@@ -49,7 +49,7 @@ from backtestr_protocol.worker_channel import Work
 from .price_replay_requests import PriceReplayRequests
 from .state_requests import StateRequests
 
-# In PROTOCOL.md's table and not served yet, so that the answer can say so.
+# Names of requests that are planned: the answer says that they are not served, and suggests no other name.
 NOT_SERVED_YET = (
     "StartSweep",
     "StopSweep",

@@ -1,4 +1,4 @@
-"""What the requests about replays do, and what workers say of them (PROTOCOL.md, A21).
+"""What the requests about replays do, and what workers say of them (PROTOCOL.md, section 10).
 
 The bars are read, as a question, by an interactive worker, which then hosts the replay. A pause, resume or stop is
 answered when that worker has done it; while no worker hosts the replay, because the last one died, it is done at once.

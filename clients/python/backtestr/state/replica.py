@@ -3,7 +3,7 @@
 No I/O, no threads. It is told what comes (stream deliveries, snapshots, answers to its own changes), in whatever order
 the network makes of them, and says what changed and when it needs another snapshot. Two rules keep it true: of a key,
 the higher version wins; and a snapshot has seen every change up to its watermark, so a key that is not in it is deleted
-unless something later is known of it (PROTOCOL.md, sections 8 and 9).
+unless something later is known of it (PROTOCOL.md, section 8).
 
 What this program proposes is laid over that copy, visible at once, until it is confirmed or withdrawn.
 """

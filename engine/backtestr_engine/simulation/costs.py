@@ -125,9 +125,9 @@ def size_of(
 
     `price` is the `market`'s after slippage. all_in: what free cash pays for, costs included; fraction: what size_value
     of `worth` does. units and value: size_value units, or money's worth of them; risk: as many as lose size_value of
-    `worth` when the price goes `risked` (a fraction) the wrong way. `target_quantity` units instead where that is not NaN:
-    they are as many as an algorithm's target asks for, which cash may cut. Of all these a buy needs its cost in cash; so
-    does a sale short, when it needs collateral.
+    `worth` when the price goes `risked` (a fraction) the wrong way. Where `target_quantity` is not NaN, it is the
+    quantity instead: the units that an algorithm's target asks for, which cash may cut. Of all these a buy needs its
+    cost in cash; so does a sale short, when it needs collateral.
     """
     budget = max(free, 0.0)
     most = affordable(budget, price, fee_so_far, rule.leverage, rule)

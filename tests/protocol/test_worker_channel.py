@@ -49,7 +49,9 @@ def test_every_note_goes_one_way() -> None:
     notes = {
         one
         for one in vars(worker_channel).values()
-        if isinstance(one, type) and issubclass(one, worker_channel._Note) and one is not worker_channel._Note
+        if isinstance(one, type)
+        and issubclass(one, worker_channel._WorkerMessage)
+        and one is not worker_channel._WorkerMessage
     }
     assert set(TO_BROKER_NOTES) | set(TO_WORKER_NOTES) == notes
     assert not set(TO_BROKER_NOTES) & set(TO_WORKER_NOTES)

@@ -58,7 +58,7 @@ def test_a_loop_is_interrupted_and_the_error_has_its_lines(source: str) -> None:
 
 @pytest.fixture
 def gate() -> Iterator[threading.Event]:
-    """An event that a thread can wait for without being interruptible; it is set when the test ends."""
+    """Provide an event that a thread can wait for uninterruptibly; it is set when the test ends."""
     opened = threading.Event()
     yield opened
     opened.set()

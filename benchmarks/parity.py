@@ -267,7 +267,7 @@ def compare(name: str, cases: list[Case], preset: str | None, theirs: Callable[[
     worst, mismatches, compared, undefined = 0.0, 0, 0, 0
     for case in cases:
         walked = run(case, preset)
-        mine, expected = walked.finish().metrics, theirs(case, walked)
+        mine, expected = walked.finish().metrics.to_wire(), theirs(case, walked)
         differences = {
             figure: abs(mine[figure] - value) / max(abs(value), SMALLEST) if np.isfinite(value) else np.inf
             for figure, value in expected.items()

@@ -156,6 +156,6 @@ def _difference(result: Result, book: Any) -> float:
         "maxDrawdown": -float(book.max_drawdown()),
         "totalFees": float(book.orders.records["fees"].sum()),
     }
-    metrics = result.metrics
+    metrics = result.metrics.to_wire()
     of_figures = [abs(metrics[name] - theirs) / max(abs(theirs), 1e-4) for name, theirs in figures.items()]
     return float(max(np.max(np.abs(result.equity - value) / np.abs(value)), *of_figures))

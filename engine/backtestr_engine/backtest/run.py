@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -25,7 +24,6 @@ from backtestr_engine.metrics.daily_statistics import with_daily_statistics
 from backtestr_engine.metrics.excursions import fill_in_excursions
 from backtestr_engine.metrics.metrics import (
     Annualisation,
-    Metrics,
     Walked,
     annualisation,
     compute_metrics,
@@ -37,6 +35,7 @@ from backtestr_engine.simulation.shared_account_loop import SharedAccountSimulat
 from backtestr_engine.simulation.symbol_loop import SymbolSimulation
 from backtestr_protocol.errors import InvalidConfiguration, ValidationError
 from backtestr_protocol.messages import BacktestConfig, Timeframe
+from backtestr_protocol.metrics import WIRE_NAMES, Metrics
 from backtestr_protocol.stream_messages import BacktestProgress, EquityCurvePoint
 
 from .tables import equity_frame, orders_frame, positions_frame, trades_frame
@@ -292,7 +291,7 @@ class Run:
         trades, still_open = events.trades, _open_trades(walk.account, panel)
         fill_in_excursions(trades, panel.series, fills_at_close=self._fills_at_close)
         fill_in_excursions(still_open, panel.series, fills_at_close=self._fills_at_close, still_open=True)
-        metrics = None
+        metrics = Metrics(reasons={WIRE_NAMES["final_equity"]: "no bar was walked"})
         if walked:
             market, at = panel.market(), totals(walk.account)
             closed_at = int(panel.timestamp[-1]) + LENGTH_US[panel.timeframe]
@@ -313,7 +312,7 @@ class Run:
             positions=events.positions,
             trades=trades,
             open_trades=still_open,
-            statistics=metrics,
+            metrics=metrics,
         )
 
     def _started(self) -> SymbolSimulation | SharedAccountSimulation:
@@ -334,7 +333,7 @@ class Run:
 class Result(msgspec.Struct, frozen=True):
     """What a run came to. `timestamp` (µs UTC) and `equity` have one value per bar walked. `trades` are the closed
     ones, `open_trades` those that are open at the end, marked at the last close, one per symbol at most; `symbol` of
-    records counts in `symbols`. `statistics` is None when no bar was walked."""
+    records counts in `symbols`. Without a bar, `metrics` has a reason and no figure."""
 
     symbols: tuple[str, ...]
     timeframe: Timeframe
@@ -345,12 +344,7 @@ class Result(msgspec.Struct, frozen=True):
     positions: Records
     trades: Records
     open_trades: Records
-    statistics: Metrics | None
-
-    @property
-    def metrics(self) -> dict[str, Any]:
-        """The metrics as they travel: camelCase names, None for what is undefined, and `undefined` with the reasons."""
-        return self.statistics.to_wire() if self.statistics else {"undefined": {"finalEquity": "no bar was walked"}}
+    metrics: Metrics
 
     def frame(self, table: str) -> pl.DataFrame:
         """One of the tables `equity`, `orders`, `trades`, `positions`."""

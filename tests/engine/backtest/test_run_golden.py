@@ -252,9 +252,10 @@ def test_the_vectorbt_preset_gives_the_numbers_of_vectorbt(
 ) -> None:
     result = run(golden, google, catalog, conventions)
 
-    assert {name: result.metrics[name] for name in golden.metrics} == pytest.approx(golden.metrics, rel=1e-9)
+    metrics = result.metrics.to_wire()
+    assert {name: metrics[name] for name in golden.metrics} == pytest.approx(golden.metrics, rel=1e-9)
     assert len(result.orders) == golden.orders
-    assert result.metrics["undefined"] == {}
+    assert result.metrics.undefined == {}
 
 
 def test_a_preset_is_spelled_out_with_the_result(google: Bars, catalog: Catalog, conventions: Conventions) -> None:
@@ -299,7 +300,7 @@ def test_the_backtesting_py_preset_gives_the_numbers_of_backtesting_py(
     )
     one = Run(prepare(config, catalog, conventions), "golden")
     one.advance(len(google))
-    metrics = one.finish().metrics
+    metrics = one.finish().metrics.to_wire()
 
     golden = {
         "finalEquity": 51422.98999999996,

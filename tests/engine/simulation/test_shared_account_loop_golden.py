@@ -56,7 +56,8 @@ def run(catalog: Catalog, conventions: Conventions, algorithm: Algorithm, slippa
 
 
 def check(result: Result, orders: int, golden: dict[str, float]) -> None:
-    assert {name: result.metrics[name] for name in golden} == pytest.approx(golden, rel=1e-9)
+    metrics = result.metrics.to_wire()
+    assert {name: metrics[name] for name in golden} == pytest.approx(golden, rel=1e-9)
     assert int(np.count_nonzero(result.orders["fill_quantity"])) == orders
 
 

@@ -30,7 +30,8 @@ from backtestr_engine.algorithms.signals import (
     SHORT_ENTRY,
     Signals,
 )
-from backtestr_engine.backtest.run import Plan, Run
+from backtestr_engine.backtest.plan import Plan
+from backtestr_engine.backtest.run import Run
 from backtestr_engine.built_in import find_algorithm
 from backtestr_engine.config import load_config
 from backtestr_engine.data.bars import Bars

@@ -15,7 +15,8 @@ import numpy as np
 import oracles
 
 from backtestr_engine.algorithms.signals import Signals
-from backtestr_engine.backtest.run import Plan, Result, Run
+from backtestr_engine.backtest.plan import Plan
+from backtestr_engine.backtest.run import Result, Run
 from backtestr_engine.built_in import find_algorithm
 from backtestr_engine.config import load_config
 from backtestr_engine.data.arrays import Floats

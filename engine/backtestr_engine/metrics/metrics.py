@@ -21,8 +21,7 @@ from backtestr_engine.data.timeframes import DAY_US
 from backtestr_engine.simulation.account import Totals
 from backtestr_protocol.metrics import WIRE_NAMES, Metrics
 
-from .annualisation import Annualisation as Annualisation
-from .annualisation import annualisation as annualisation
+from .annualisation import Annualisation
 from .excursions import drawdowns
 from .returns import Moments, Tails, moments, tails
 

@@ -10,7 +10,8 @@ import polars as pl
 import pytest
 
 from backtestr_engine.algorithms.signals import Signals
-from backtestr_engine.backtest.run import Plan, Run, prepare
+from backtestr_engine.backtest.plan import Plan, prepare
+from backtestr_engine.backtest.run import Run
 from backtestr_engine.built_in import find_algorithm
 from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.data.panel import Panel

@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from backtestr_engine.backtest.run import Result, Run, prepare
+from backtestr_engine.backtest.plan import prepare
+from backtestr_engine.backtest.run import Result, Run
 from backtestr_engine.data.bars import Bars
 from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.simulation.conventions import Conventions

@@ -11,8 +11,9 @@ import pytest
 
 from backtestr_engine.algorithms.algorithm import portfolio
 from backtestr_engine.algorithms.parameters import Int
+from backtestr_engine.backtest.plan import MAX_SYMBOLS, Plan, prepare
 from backtestr_engine.backtest.result_store import ResultStore
-from backtestr_engine.backtest.run import MAX_SYMBOLS, Plan, Run, prepare
+from backtestr_engine.backtest.run import Run
 from backtestr_engine.data.arrays import Floats
 from backtestr_engine.data.bars import Bars
 from backtestr_engine.data.catalog import Catalog

@@ -6,7 +6,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from backtestr_engine.backtest.run import Run, prepare
+from backtestr_engine.backtest.plan import prepare
+from backtestr_engine.backtest.run import Run
 from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.data.synthetic import synthetic_bars
 from backtestr_engine.metrics.daily_statistics import with_daily_statistics

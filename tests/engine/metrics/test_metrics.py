@@ -12,12 +12,8 @@ import pytest
 
 from backtestr_engine.data.arrays import Floats
 from backtestr_engine.data.timeframes import LENGTH_US
-from backtestr_engine.metrics.metrics import (
-    Annualisation,
-    Walked,
-    annualisation,
-    compute_metrics,
-)
+from backtestr_engine.metrics.annualisation import Annualisation, annualisation
+from backtestr_engine.metrics.metrics import Walked, compute_metrics
 from backtestr_engine.simulation.account import ACCOUNT, totals
 from backtestr_engine.simulation.records import TRADE
 from backtestr_protocol.metrics import WIRE_NAMES, Metrics

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from backtestr_engine.algorithms.algorithm import Algorithm, portfolio
-from backtestr_engine.backtest.run import Result, Run, prepare
+from backtestr_engine.backtest.plan import prepare
+from backtestr_engine.backtest.run import Result, Run
 from backtestr_engine.built_in import BUILT_IN
 from backtestr_engine.data.arrays import Floats
 from backtestr_engine.data.catalog import Catalog

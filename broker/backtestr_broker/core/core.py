@@ -17,8 +17,7 @@ import msgspec
 
 from backtestr_broker.core.clients.admission import Admission
 from backtestr_broker.core.clients.idempotency import Answer, AnsweredRequests
-from backtestr_broker.core.clients.log_limits import PerPeerLimit
-from backtestr_broker.core.clients.refusals import LogLimit
+from backtestr_broker.core.clients.log_limits import LogLimit
 from backtestr_broker.core.clients.sessions import Hellos, Session, Sessions
 from backtestr_broker.core.requests.dispatch import Requests
 from backtestr_broker.core.requests.price_replay_requests import PriceReplayRequests
@@ -85,6 +84,12 @@ PASSING = ("BUSY", "SYSTEM_ERROR", "RATE_LIMIT_EXCEEDED")
 
 # Algorithm versions whose last error is remembered; the ones that failed longest ago are forgotten.
 MAX_ALGORITHM_ERRORS = 1000
+# Seconds between two errors about unreadable messages of one connection, in answers and log (PROTOCOL.md, section 5).
+UNATTRIBUTED_INTERVAL = 1.0
+# Refused requests that are logged in an interval, in seconds: more than a person who tries something out makes, and
+# 40 kB of log in a second at the most. The recorder has them all.
+REFUSALS_INTERVAL = 1.0
+REFUSALS_LOGGED = 20
 # Characters of a request's type that the log repeats: it may be anything.
 SHOWN = 100
 
@@ -113,7 +118,7 @@ class Core:
         self.sequencer = Sequencer()
         self.subscriptions = Listeners()
         self.measures = Counters()
-        self._refusals = LogLimit()
+        self._refusals = LogLimit(REFUSALS_INTERVAL, passes=REFUSALS_LOGGED)
         self.scheduler = Scheduler(
             self,
             max_queued_backtests=limits.max_queued_backtests,
@@ -126,7 +131,7 @@ class Core:
         self._post = Envelopes(key, instance_id)
         self._answers = AnsweredRequests()
         self._admission = Admission(limits.rates, self._answers)
-        self._complaints = PerPeerLimit()
+        self._complaints = LogLimit(UNATTRIBUTED_INTERVAL)
         hung, silence = limits.worker_hung_ms / 1000, limits.worker_silence_ms / 1000
         liveness = Liveness(hung=hung, silence=silence, interval=heartbeat, now=now)
         self.crew = WorkerMessages(self, liveness, self._post.signer, self._complaints)
@@ -339,7 +344,7 @@ class Core:
             self._reply_error(peer, error.message_id, error)
             return
         self.measures.answered(UNKNOWN, error.code)
-        if self._complaints.may(peer, self._now):
+        if self._complaints.check(self._now, peer) is not None:
             self.notify("message_refused", code=error.code, reason=error.message)
             payload = encoded_payload("Error", self.error_data(error))
             self._effects.append(self._post.complaint(peer, Answer(payload), self.wall_ms))
@@ -515,7 +520,7 @@ class Core:
         self._tell_of_refusal(session.client_id if session else None, request_id, request_type, data)
 
     def _tell_of_refusal(self, client_id: str | None, request_id: str, request_type: str, data: ErrorData) -> None:
-        if (untold := self._refusals.tell(self._now)) is not None:
+        if (untold := self._refusals.check(self._now)) is not None:
             facts = {"clientId": client_id, "requestId": request_id, "type": request_type[:SHOWN], "code": data.code}
             more = {"untold": untold} if untold else {}
             self.notify("request_refused", **facts, message=data.message, **more)

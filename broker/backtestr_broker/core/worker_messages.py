@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from backtestr_broker.core.clients.log_limits import PerPeerLimit
+from backtestr_broker.core.clients.log_limits import LogLimit
 from backtestr_broker.core.requests.price_replay_requests import PriceReplayRequests
 from backtestr_broker.core.scheduling.liveness import Liveness
 from backtestr_broker.core.scheduling.scheduler import Scheduler
@@ -32,7 +32,7 @@ class Desk(Protocol):
 
 
 class WorkerMessages:
-    def __init__(self, desk: Desk, liveness: Liveness, signer: Signer, complaints: PerPeerLimit) -> None:
+    def __init__(self, desk: Desk, liveness: Liveness, signer: Signer, complaints: LogLimit) -> None:
         self.liveness = liveness
         self.serving = False  # once a worker of each kind is ready, for good
         self.series_at_start: list[SeriesInfo] = []  # what the first interactive worker found in the catalogue
@@ -49,7 +49,7 @@ class WorkerMessages:
         try:
             note, payload = worker_channel.decode_to_broker(self._signer, frames)
         except MessageError as error:
-            if self._complaints.may(peer, now):
+            if self._complaints.check(now, peer) is not None:
                 reason = f"on the engine socket: {error.message}"
                 self._desk.notify("message_refused", code=error.code, reason=reason)
             return

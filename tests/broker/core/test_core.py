@@ -264,7 +264,7 @@ def test_bad_frames_are_answered_once_a_second_on_each_connection(link: Link, an
 def test_the_connections_that_sent_bad_frames_are_remembered_within_a_bound(
     link: Link, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_limits, "MAX_PEERS", 2)
+    monkeypatch.setattr(log_limits, "MAX_KEYS", 2)
     for number in range(5):
         link.request(b"hostile-%d" % number, [b"junk"])
     link.core.check_invariants()

@@ -15,8 +15,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from backtestr_broker.core.clients.idempotency import Answer
-from backtestr_broker.core.scheduling.jobs import Waiter
+from backtestr_broker.core.clients.idempotency import Answer, RequestKey
 from backtestr_protocol.errors import Busy
 
 from .events import Persist
@@ -39,14 +38,14 @@ class PendingBacktest(msgspec.Struct, frozen=True):
 class PendingAnswer(msgspec.Struct, frozen=True):
     """An answer that is given once what it says is on disk."""
 
-    waiter: Waiter
+    request_key: RequestKey
     answer: Answer
 
 
 class PendingState(msgspec.Struct, frozen=True):
     """A change of shared state, which takes effect, is published and is answered once it is on disk."""
 
-    waiter: Waiter
+    request_key: RequestKey
     answer: Answer
     record: StateRecord
 

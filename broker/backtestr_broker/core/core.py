@@ -16,13 +16,13 @@ from typing import Any
 import msgspec
 
 from backtestr_broker.core.clients.admission import Admission
-from backtestr_broker.core.clients.idempotency import Answer, AnsweredRequests
+from backtestr_broker.core.clients.idempotency import Answer, AnsweredRequests, RequestKey
 from backtestr_broker.core.clients.log_limits import LogLimit
 from backtestr_broker.core.clients.sessions import Hellos, Session, Sessions
 from backtestr_broker.core.requests.dispatch import Requests
 from backtestr_broker.core.requests.price_replay_requests import PriceReplayRequests
 from backtestr_broker.core.requests.state_requests import update_message
-from backtestr_broker.core.scheduling.jobs import Job, Waiter
+from backtestr_broker.core.scheduling.jobs import Job
 from backtestr_broker.core.scheduling.liveness import Liveness
 from backtestr_broker.core.scheduling.scheduler import Scheduler
 from backtestr_broker.core.scheduling.workers import Worker
@@ -309,34 +309,34 @@ class Core:
 
     def _execute(self, session: Session, envelope: Envelope, peer: bytes) -> None:
         """Run a request that is allowed in, unless it ran before."""
-        waiter = (session.client_id, envelope.id)
+        request_key = (session.client_id, envelope.id)
         self._admission.count(session.client_id, envelope.payload.type)
-        begun = self._answers.begin(*waiter, peer, self._now)
+        begun = self._answers.begin(*request_key, peer, self._now)
         if begun is not True:
             self.measures.answered(envelope.payload.type, REPEATED)
             if isinstance(begun, Answer):
                 self._reply(peer, envelope.id, begun)
             return
-        if (job := self.scheduler.jobs.started_by(waiter)) is not None:  # its answer is forgotten, the job is not
+        if (job := self.scheduler.jobs.started_by(request_key)) is not None:  # its answer is forgotten, the job is not
             self.measures.answered(envelope.payload.type, REPEATED)
             accepted = Answer(encoded_payload("Success", job.accepted()))
-            self._reply(self._answers.finish(*waiter, accepted, self._now), envelope.id, accepted)
+            self._reply(self._answers.finish(*request_key, accepted, self._now), envelope.id, accepted)
             return
         try:
             self._admission.check(session.client_id, envelope.payload.type, self._now)
         except BacktestrError as error:
-            self._answers.abandon(*waiter)
+            self._answers.abandon(*request_key)
             self._admission.refused(session.client_id, error.code)
             self._reply_error(peer, envelope.id, error, envelope.payload.type)
             return
-        self.measures.began(waiter, envelope.payload.type, self._now)
+        self.measures.began(request_key, envelope.payload.type, self._now)
         try:
-            answer = self._requests.execute(session, envelope.payload, waiter)
+            answer = self._requests.execute(session, envelope.payload, request_key)
         except BacktestrError as error:
-            self.answer(waiter, error)
+            self.answer(request_key, error)
         else:
             if answer is not None:
-                self.answer(waiter, answer)
+                self.answer(request_key, answer)
 
     def _refuse(self, peer: bytes, error: MessageError) -> None:
         """Answer what could not be decoded: to its request where its id can be read, else at most once a second."""
@@ -409,22 +409,24 @@ class Core:
 
     # --- what the scheduler makes happen ---
 
-    def answer(self, waiter: Waiter, result: Contract | Answer | BacktestrError | ErrorData) -> None:
+    def answer(self, request_key: RequestKey, result: Contract | Answer | BacktestrError | ErrorData) -> None:
         """Answer a running request, and remember the answer; a refusal for lack of room or a fault may be tried again
         with the same id, so those are not remembered."""
         if isinstance(result, BacktestrError):
-            result = self.error_data(result, clientId=waiter[0], requestId=waiter[1])
+            result = self.error_data(result, clientId=request_key[0], requestId=request_key[1])
         if isinstance(result, ErrorData):
             result = Answer(encoded_payload("Failure", result))
         answer = result if isinstance(result, Answer) else Answer(encoded_payload("Success", result))
         error = failure_in(answer.payload)
         is_passing = error is not None and error.code in PASSING
-        peer = self._answers.abandon(*waiter) if is_passing else self._answers.finish(*waiter, answer, self._now)
-        self._reply(peer, waiter[1], answer)
-        request_type = self.measures.ended(waiter, SUCCESS if error is None else error.code)
+        peer = (
+            self._answers.abandon(*request_key) if is_passing else self._answers.finish(*request_key, answer, self._now)
+        )
+        self._reply(peer, request_key[1], answer)
+        request_type = self.measures.ended(request_key, SUCCESS if error is None else error.code)
         if error is not None:
-            self._admission.refused(waiter[0], error.code)
-            self._tell_of_refusal(*waiter, request_type, error)
+            self._admission.refused(request_key[0], error.code)
+            self._tell_of_refusal(*request_key, request_type, error)
 
     def instruct(self, worker: Worker, note: worker_channel.ToWorker, payload: bytes | None = None) -> None:
         assert worker.peer is not None
@@ -449,8 +451,8 @@ class Core:
     def persist(self, changes: Sequence[Change], held: Pending) -> None:
         self.durability.persist(changes, held)
 
-    def answer_durably(self, waiter: Waiter, result: Contract) -> None:
-        self.durability.answer(waiter, result)
+    def answer_durably(self, request_key: RequestKey, result: Contract) -> None:
+        self.durability.answer(request_key, result)
 
     def save_job(self, backtest_id: str) -> None:
         self.durability.save_job(backtest_id)

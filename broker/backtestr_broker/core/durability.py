@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, assert_never
 
-from backtestr_broker.core.clients.idempotency import Answer
-from backtestr_broker.core.scheduling.jobs import Waiter
+from backtestr_broker.core.clients.idempotency import Answer, RequestKey
 from backtestr_broker.core.scheduling.scheduler import Scheduler
 from backtestr_protocol.codec import encoded_payload
 from backtestr_protocol.errors import BacktestrError, ErrorData, SystemFault
@@ -32,7 +31,7 @@ class Desk(Protocol):
     state: SharedState
     wall_ms: int
 
-    def answer(self, waiter: Waiter, result: Contract | Answer | BacktestrError | ErrorData) -> None: ...
+    def answer(self, request_key: RequestKey, result: Contract | Answer | BacktestrError | ErrorData) -> None: ...
     def report(self, error: BacktestrError) -> None: ...
     def error_data(self, error: BacktestrError, **about: str) -> ErrorData: ...
     def state_changed(self, record: StateRecord) -> None: ...
@@ -59,28 +58,28 @@ class Durability:
         """Raises `Busy` when no change of that size may be issued now."""
         self._ledger.check_room(size)
 
-    def answer(self, waiter: Waiter, result: Contract, changes: Sequence[Change] = ()) -> None:
+    def answer(self, request_key: RequestKey, result: Contract, changes: Sequence[Change] = ()) -> None:
         """Answer a running request once `changes` and the answer are on disk, so that it is not executed again even by
         a later broker. Raises `Busy`."""
-        answer, remembered = self._to_remember(waiter, result)
-        self.persist([*changes, remembered], PendingAnswer(waiter, answer))
+        answer, remembered = self._to_remember(request_key, result)
+        self.persist([*changes, remembered], PendingAnswer(request_key, answer))
 
-    def change_state(self, waiter: Waiter, result: Contract, record: StateRecord) -> None:
+    def change_state(self, request_key: RequestKey, result: Contract, record: StateRecord) -> None:
         """The same for a change of shared state that is on its way, so that it is not refused: see `check_room`."""
-        answer, remembered = self._to_remember(waiter, result)
-        persist = self._ledger.issue([StatePut(record), remembered], PendingState(waiter, answer, record))
+        answer, remembered = self._to_remember(request_key, result)
+        persist = self._ledger.issue([StatePut(record), remembered], PendingState(request_key, answer, record))
         self._desk.send_to_disk(persist)
 
-    def refuse_in_turn(self, waiter: Waiter, error: BacktestrError) -> None:
+    def refuse_in_turn(self, request_key: RequestKey, error: BacktestrError) -> None:
         """Refuse a running request once everything that is on its way is on disk: the refusal rests on that. Raises
         `Busy`."""
         refusal = Answer(encoded_payload("Failure", self._desk.error_data(error)))
-        if not self._ledger.wait(PendingAnswer(waiter, refusal)):
-            self._desk.answer(waiter, refusal)
+        if not self._ledger.wait(PendingAnswer(request_key, refusal)):
+            self._desk.answer(request_key, refusal)
 
-    def _to_remember(self, waiter: Waiter, result: Contract) -> tuple[Answer, AnswerPut]:
+    def _to_remember(self, request_key: RequestKey, result: Contract) -> tuple[Answer, AnswerPut]:
         answer = Answer(encoded_payload("Success", result))
-        client_id, request_id = waiter
+        client_id, request_id = request_key
         record = AnswerRecord(
             client_id=client_id, request_id=request_id, payload=answer.payload, wall_ms=self._desk.wall_ms
         )
@@ -114,12 +113,12 @@ class Durability:
             match held:
                 case PendingBacktest(backtest_id):
                     self._desk.scheduler.accepted(backtest_id)
-                case PendingAnswer(waiter, answer):
-                    self._desk.answer(waiter, answer)
-                case PendingState(waiter, answer, record):
+                case PendingAnswer(request_key, answer):
+                    self._desk.answer(request_key, answer)
+                case PendingState(request_key, answer, record):
                     self._desk.state.commit(record)
                     self._desk.state_changed(record)
-                    self._desk.answer(waiter, answer)
+                    self._desk.answer(request_key, answer)
                 case SavedJobs():
                     self._saving = False
                 case _:
@@ -139,8 +138,8 @@ class Durability:
             match held:
                 case PendingBacktest(backtest_id):
                     self._desk.scheduler.not_accepted(backtest_id, fault)
-                case PendingAnswer(waiter) | PendingState(waiter):
-                    self._desk.answer(waiter, fault)
+                case PendingAnswer(request_key) | PendingState(request_key):
+                    self._desk.answer(request_key, fault)
                 case SavedJobs(backtest_ids):
                     self._saving = False
                     self._save_due = now + SAVE_RETRY

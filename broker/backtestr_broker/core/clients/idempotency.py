@@ -21,6 +21,10 @@ KEPT_LARGE_BYTES = 64 << 20
 MAX_CLIENTS = 4096
 
 
+# The client id and the request's id: what names a request, however often it is sent.
+RequestKey = tuple[str, str]
+
+
 class Answer(msgspec.Struct, frozen=True, gc=False):
     """An encoded payload and its attachments, ready to be put into an envelope as often as it is asked for.
 
@@ -47,7 +51,7 @@ class _Client:
 class AnsweredRequests:
     def __init__(self) -> None:
         self._clients: OrderedDict[str, _Client] = OrderedDict()  # the longest quiet first
-        self._large: OrderedDict[tuple[str, str], int] = OrderedDict()  # sizes by client and request id, oldest first
+        self._large: OrderedDict[RequestKey, int] = OrderedDict()  # sizes by client and request id, oldest first
         self._large_bytes = 0
 
     def begin(self, client_id: str, request_id: str, peer: bytes, now: float) -> Answer | bool:
@@ -131,7 +135,7 @@ class AnsweredRequests:
                 return
 
     def check_invariants(self) -> None:
-        large: dict[tuple[str, str], int] = {}
+        large: dict[RequestKey, int] = {}
         for client_id, client in self._clients.items():
             assert len(client.answers) <= KEPT_ANSWERS
             times = [at for at, _ in client.answers.values()]

@@ -12,10 +12,10 @@ from typing import Any, Protocol
 
 import msgspec
 
+from backtestr_broker.core.clients.idempotency import RequestKey
 from backtestr_broker.core.clients.sessions import Session
 from backtestr_broker.core.counters import Counters
 from backtestr_broker.core.durability import Durability
-from backtestr_broker.core.scheduling.jobs import Waiter
 from backtestr_broker.core.scheduling.scheduler import Scheduler
 from backtestr_broker.core.shared_state import SharedState
 from backtestr_broker.core.streams.feeds import Feeds
@@ -86,7 +86,7 @@ class Requests:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         state, replays = StateRequests(desk), desk.replays
-        self._methods: Mapping[str, Callable[[Session, Any, Waiter], Contract | None]] = {
+        self._methods: Mapping[str, Callable[[Session, Any, RequestKey], Contract | None]] = {
             "Goodbye": self._goodbye,
             "Ping": self._ping,
             "GetSystemStatus": self._system_status,
@@ -122,7 +122,7 @@ class Requests:
             "PublishPrices": self._publish_prices,
         }
 
-    def execute(self, session: Session, payload: Payload, waiter: Waiter) -> Contract | None:
+    def execute(self, session: Session, payload: Payload, request_key: RequestKey) -> Contract | None:
         """Run one request. Raises `BacktestrError`: whatever it is, it is the answer."""
         method = self._methods.get(payload.type)
         if method is None:
@@ -134,38 +134,40 @@ class Requests:
                 type=shown,
                 known=sorted(self._methods),
             )
-        return method(session, decode(_decoders[payload.type], payload.data), waiter)
+        return method(session, decode(_decoders[payload.type], payload.data), request_key)
 
     # --- the connection ---
 
-    def _goodbye(self, session: Session, _data: Nothing, _waiter: Waiter) -> Nothing:
+    def _goodbye(self, session: Session, _data: Nothing, _request_key: RequestKey) -> Nothing:
         self._desk.close(session)
         return Nothing()
 
-    def _ping(self, _session: Session, _data: Nothing, _waiter: Waiter) -> Pong:
+    def _ping(self, _session: Session, _data: Nothing, _request_key: RequestKey) -> Pong:
         return Pong(timestamp=self._desk.wall_ms)
 
-    def _system_status(self, _session: Session, _data: Nothing, _waiter: Waiter) -> SystemStatus:
+    def _system_status(self, _session: Session, _data: Nothing, _request_key: RequestKey) -> SystemStatus:
         return self._desk.status()
 
-    def _fetch_missed(self, _session: Session, data: FetchMissed, _waiter: Waiter) -> Missed:
+    def _fetch_missed(self, _session: Session, data: FetchMissed, _request_key: RequestKey) -> Missed:
         if (key := topics.state_key(data.topic)) is not None and key in self._desk.state:
             self._desk.sequencer.create(data.topic)  # known since before this broker's start, and quiet since
         missed = self._desk.sequencer.fetch(data.topic, data.from_seq, data.to_seq)
         self._desk.measures.fetched(data.topic, missed)
         return missed
 
-    def _publish_prices(self, _session: Session, data: PublishPrices, _waiter: Waiter) -> PublishedPrices:
+    def _publish_prices(self, _session: Session, data: PublishPrices, _request_key: RequestKey) -> PublishedPrices:
         for one in self._desk.feeds.take(data.prices):
             self._desk.publish(one.topic, one.payload, one.count)
         return PublishedPrices(published=len(data.prices))
 
     # --- algorithms ---
 
-    def _list_algorithms(self, _session: Session, _data: Nothing, _waiter: Waiter) -> AlgorithmList:
+    def _list_algorithms(self, _session: Session, _data: Nothing, _request_key: RequestKey) -> AlgorithmList:
         return AlgorithmList(algorithms=sorted(self._desk.algorithms.values(), key=lambda info: info.name))
 
-    def _algorithm_status(self, _session: Session, data: AlgorithmRef, waiter: Waiter) -> AlgorithmStatus | None:
+    def _algorithm_status(
+        self, _session: Session, data: AlgorithmRef, request_key: RequestKey
+    ) -> AlgorithmStatus | None:
         """By name it is of all versions, by id of that one. Of an earlier version a worker knows what it was."""
         algorithms, asked = self._desk.algorithms, data.algorithm_id
         if (named := algorithms.get(asked)) is not None:
@@ -175,7 +177,7 @@ class Requests:
             raise unknown("algorithm", asked, algorithms)
         if info.algorithm_id == asked:
             return self.status_of(info)
-        return self._asking("GetAlgorithmStatus")(_session, data, waiter)
+        return self._asking("GetAlgorithmStatus")(_session, data, request_key)
 
     def status_of(self, info: AlgorithmInfo, *, all_versions: bool = False) -> AlgorithmStatus:
         """What is known of a version, with what runs of it, or of all of its name, and the last error of those."""
@@ -189,31 +191,31 @@ class Requests:
 
     # --- backtests ---
 
-    def _start(self, _session: Session, data: BacktestConfig, waiter: Waiter) -> None:
+    def _start(self, _session: Session, data: BacktestConfig, request_key: RequestKey) -> None:
         backtest_id = data.backtest_id if data.backtest_id is not None else self._desk.unique_id()
-        self._desk.scheduler.check_room(waiter[0])
+        self._desk.scheduler.check_room(request_key[0])
         config = msgspec.structs.replace(data, backtest_id=backtest_id)
-        self._desk.scheduler.ask("CheckBacktest", encode(config), waiter, "B")
+        self._desk.scheduler.ask("CheckBacktest", encode(config), request_key, "B")
 
-    def _pause(self, _session: Session, data: BacktestRef, waiter: Waiter) -> Contract | None:
-        return self._desk.scheduler.pause(self._desk.scheduler.jobs.get(data.backtest_id), waiter)
+    def _pause(self, _session: Session, data: BacktestRef, request_key: RequestKey) -> Contract | None:
+        return self._desk.scheduler.pause(self._desk.scheduler.jobs.get(data.backtest_id), request_key)
 
-    def _resume(self, _session: Session, data: BacktestRef, waiter: Waiter) -> Contract | None:
-        return self._desk.scheduler.resume(self._desk.scheduler.jobs.get(data.backtest_id), waiter)
+    def _resume(self, _session: Session, data: BacktestRef, request_key: RequestKey) -> Contract | None:
+        return self._desk.scheduler.resume(self._desk.scheduler.jobs.get(data.backtest_id), request_key)
 
-    def _stop(self, _session: Session, data: BacktestRef, waiter: Waiter) -> Contract | None:
-        return self._desk.scheduler.stop(self._desk.scheduler.jobs.get(data.backtest_id), waiter)
+    def _stop(self, _session: Session, data: BacktestRef, request_key: RequestKey) -> Contract | None:
+        return self._desk.scheduler.stop(self._desk.scheduler.jobs.get(data.backtest_id), request_key)
 
-    def _backtest_status(self, _session: Session, data: BacktestRef, _waiter: Waiter) -> Contract:
+    def _backtest_status(self, _session: Session, data: BacktestRef, _request_key: RequestKey) -> Contract:
         return self._desk.scheduler.jobs.get(data.backtest_id).status_message()
 
-    def _list_backtests(self, _session: Session, data: ListBacktests, _waiter: Waiter) -> BacktestList:
+    def _list_backtests(self, _session: Session, data: ListBacktests, _request_key: RequestKey) -> BacktestList:
         wanted = (job for job in reversed(list(self._desk.scheduler.jobs)) if data.status in (None, job.status))
         return BacktestList(backtests=[job.status_message() for job in islice(wanted, data.limit)])
 
     # --- results: of a backtest that has none yet the broker answers itself, else a worker reads them ---
 
-    def _results(self, _session: Session, data: GetBacktestResults, waiter: Waiter) -> Contract | None:
+    def _results(self, _session: Session, data: GetBacktestResults, request_key: RequestKey) -> Contract | None:
         jobs = self._desk.scheduler.jobs
         if data.backtest_id in jobs:
             job = jobs.get(data.backtest_id)
@@ -222,19 +224,19 @@ class Requests:
                 return BacktestResults(
                     backtest_id=job.backtest_id, status=job.status, config=config, metrics=None, tables=[]
                 )
-        return self._asking("GetBacktestResults")(_session, data, waiter)
+        return self._asking("GetBacktestResults")(_session, data, request_key)
 
-    def _metrics(self, _session: Session, data: BacktestRef, waiter: Waiter) -> Contract | None:
+    def _metrics(self, _session: Session, data: BacktestRef, request_key: RequestKey) -> Contract | None:
         jobs = self._desk.scheduler.jobs
         if data.backtest_id in jobs and not jobs.get(data.backtest_id).has_results:
             return PerformanceMetrics(backtest_id=data.backtest_id, metrics=None)
-        return self._asking("GetPerformanceMetrics")(_session, data, waiter)
+        return self._asking("GetPerformanceMetrics")(_session, data, request_key)
 
-    def _asking(self, work: Work) -> Callable[[Session, Contract, Waiter], None]:
+    def _asking(self, work: Work) -> Callable[[Session, Contract, RequestKey], None]:
         priority: Priority = REQUESTS[work].priority
 
-        def ask(_session: Session, data: Contract, waiter: Waiter) -> None:
-            self._desk.scheduler.ask(work, encode(data), waiter, priority)
+        def ask(_session: Session, data: Contract, request_key: RequestKey) -> None:
+            self._desk.scheduler.ask(work, encode(data), request_key, priority)
 
         return ask
 

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import msgspec
 
-from backtestr_broker.core.clients.idempotency import Answer
+from backtestr_broker.core.clients.idempotency import Answer, RequestKey
 from backtestr_broker.core.commit_queue import Pending, PendingBacktest
 from backtestr_broker.core.records import Change, JobPut, JobRecord
 from backtestr_protocol import topics, worker_channel
@@ -39,7 +39,7 @@ from backtestr_protocol.messages import (
 )
 from backtestr_protocol.worker_channel import Work
 
-from .jobs import MAX_LOSSES, Job, JobEvent, Jobs, Waiter, Wish
+from .jobs import MAX_LOSSES, Job, JobEvent, Jobs, Wish
 from .task_queue import RETRY_AFTER_MS, TaskQueue
 from .workers import Worker, Workers
 
@@ -56,12 +56,12 @@ class Outbox(Protocol):
     """What the scheduler makes happen outside itself; the core turns it into effects."""
 
     def instruct(self, worker: Worker, note: worker_channel.ToWorker, payload: bytes | None = None) -> None: ...
-    def answer(self, waiter: Waiter, result: Contract | Answer | BacktestrError | ErrorData) -> None: ...
+    def answer(self, request_key: RequestKey, result: Contract | Answer | BacktestrError | ErrorData) -> None: ...
     def publish(self, topic: str, payload: bytes, count: int = 1) -> None: ...
     def job_changed(self, job: Job) -> None: ...
     def save_job(self, backtest_id: str) -> None: ...
     def persist(self, changes: Sequence[Change], held: Pending) -> None: ...
-    def answer_durably(self, waiter: Waiter, result: Contract) -> None: ...
+    def answer_durably(self, request_key: RequestKey, result: Contract) -> None: ...
     def last_seq(self, topic: str) -> int: ...
     def registered(self, info: AlgorithmInfo) -> None: ...
     def algorithm_status(self, info: AlgorithmInfo) -> AlgorithmStatus: ...
@@ -77,7 +77,7 @@ class _Question(msgspec.Struct):
 
     work: Work
     data: bytes
-    waiter: Waiter
+    request_key: RequestKey
     priority: Priority
     replay_id: str | None = None  # of the replay that is opened; the answer goes to it
     losses: int = 0
@@ -114,7 +114,7 @@ class Scheduler:
         self,
         work: Work,
         data: bytes,
-        waiter: Waiter,
+        request_key: RequestKey,
         priority: Priority,
         *,
         replay_id: str | None = None,
@@ -125,9 +125,9 @@ class Scheduler:
         self._asked += 1
         question_id = f"question-{self._asked}"
         if not admitted:
-            self._question_queue.check_room(waiter[0])
-        self._question_queue.push_admitted(question_id, priority, waiter[0])
-        self._questions[question_id] = _Question(work, data, waiter, priority, replay_id)
+            self._question_queue.check_room(request_key[0])
+        self._question_queue.push_admitted(question_id, priority, request_key[0])
+        self._questions[question_id] = _Question(work, data, request_key, priority, replay_id)
         self._dispatch()
 
     def restore(self, records: Iterable[JobRecord]) -> None:
@@ -146,7 +146,7 @@ class Scheduler:
         """Backtests and questions of that client that wait for a worker."""
         return self._job_queue.waiting(client_id) + self._question_queue.waiting(client_id)
 
-    def pause(self, job: Job, waiter: Waiter) -> BacktestAccepted | None:
+    def pause(self, job: Job, request_key: RequestKey) -> BacktestAccepted | None:
         """The answer, or None when it comes later. Raises `StateConflict`, and `Busy` when too many are parked."""
         self._refuse_ended(job, "paused")
         if job.status == "paused" and not self._is_resuming(job):
@@ -162,14 +162,14 @@ class Scheduler:
                 "resume or stop one of them",
                 retryAfterMs=RETRY_AFTER_MS,
             )
-        self._wait(job, "pause", waiter)
+        self._wait(job, "pause", request_key)
         if job.status == "queued":
             self._job_queue.hold(job.backtest_id, True)
         if to_be_told:
             self._control(job, "pause")
         return None
 
-    def resume(self, job: Job, waiter: Waiter) -> BacktestAccepted | None:
+    def resume(self, job: Job, request_key: RequestKey) -> BacktestAccepted | None:
         """The answer, or None when it comes later. Raises `StateConflict`."""
         self._refuse_ended(job, "resumed")
         if job.status == "queued":
@@ -180,12 +180,12 @@ class Scheduler:
             return job.accepted()
         if job.status == "running" and job.wish != "pause":
             return job.accepted()
-        self._wait(job, "resume", waiter)
+        self._wait(job, "resume", request_key)
         if job.status == "paused" and not self._is_resuming(job):
             self._queue_resume(job)
         return None
 
-    def stop(self, job: Job, waiter: Waiter) -> BacktestAccepted | None:
+    def stop(self, job: Job, request_key: RequestKey) -> BacktestAccepted | None:
         """The answer, or None when it comes later. A backtest that has ended stays as it is."""
         if job.ended:
             return job.accepted()
@@ -194,7 +194,7 @@ class Scheduler:
             self._end(job, "stopped")
             return job.accepted()
         to_be_told = job.wish != "stop"
-        self._wait(job, "stop", waiter)
+        self._wait(job, "stop", request_key)
         if to_be_told:
             self._cancel_resume(job)
             self._control(job, "stop")
@@ -290,8 +290,8 @@ class Scheduler:
 
     # --- jobs ---
 
-    def _accept(self, checked: bytes, waiter: Waiter) -> None:
-        """Put a backtest whose config a worker has checked on disk; once it is there it is queued, and `waiter` is
+    def _accept(self, checked: bytes, request_key: RequestKey) -> None:
+        """Put a backtest whose config a worker has checked on disk; once it is there it is queued, and `request_key` is
         answered. Raises `Busy`, `StateConflict` and `SystemFault`."""
         try:
             config = decode(_config_decoder, checked)
@@ -299,7 +299,7 @@ class Scheduler:
             raise SystemFault(f"the check of a backtest gave no BacktestConfig: {error}") from error
         if config.backtest_id is None or config.symbol is None:
             raise SystemFault("the check of a backtest lost its backtestId or its symbol")
-        self.check_room(waiter[0])
+        self.check_room(request_key[0])
         self.jobs.check_free(config.backtest_id)
         if config.backtest_id in self._accepting:
             raise StateConflict(f"backtest {config.backtest_id!r} is being started already; choose another backtestId")
@@ -308,7 +308,7 @@ class Scheduler:
             algorithm_id=config.algorithm_id,
             symbols=config.symbols or [config.symbol],
             config=checked,
-            key=waiter,
+            request_key=request_key,
             submit_time=self._wall_ms,
         )
         self._outbox.persist([JobPut(job.record())], PendingBacktest(job.backtest_id))
@@ -320,12 +320,12 @@ class Scheduler:
         self.jobs.add(job)
         self._job_queue.push_admitted(backtest_id, "B", job.client_id)
         self._announce(job)
-        self._outbox.answer(job.key, job.accepted())
+        self._outbox.answer(job.request_key, job.accepted())
         self._dispatch()
 
     def not_accepted(self, backtest_id: str, error: BacktestrError) -> None:
         """The backtest could not be written to disk: it was never started."""
-        self._outbox.answer(self._accepting.pop(backtest_id).key, error)
+        self._outbox.answer(self._accepting.pop(backtest_id).request_key, error)
 
     def _change(self, job: Job, event: JobEvent, error: ErrorData | None = None) -> None:
         self.jobs.change(job, event, self._wall_ms, error)
@@ -338,12 +338,12 @@ class Scheduler:
     def _end(self, job: Job, event: JobEvent, error: ErrorData | None = None) -> None:
         self._change(job, event, error)
         waiting, job.waiting = job.waiting, []
-        for wish, waiter in waiting:
+        for wish, request_key in waiting:
             if wish == "stop":
-                self._outbox.answer(waiter, job.accepted())
+                self._outbox.answer(request_key, job.accepted())
             else:
                 conflict = StateConflict(f"the backtest was {job.status} before it could {wish}", status=job.status)
-                self._outbox.answer(waiter, conflict)
+                self._outbox.answer(request_key, conflict)
 
     def _backtest_finished(self, job: Job, note: worker_channel.Finished) -> None:
         self._cancel_resume(job)
@@ -380,11 +380,11 @@ class Scheduler:
         self._end(job, "failed", fault)
         self._outbox.publish(topics.ERRORS, encoded_payload("Error", fault))
 
-    def _wait(self, job: Job, wish: Wish, waiter: Waiter) -> None:
-        """Have `waiter` answered when `wish`, from now on the latest, has taken effect. Raises `Busy`."""
+    def _wait(self, job: Job, wish: Wish, request_key: RequestKey) -> None:
+        """Have `request_key` answered when `wish`, from now on the latest, has taken effect. Raises `Busy`."""
         if len(job.waiting) >= MAX_WAITING:
             raise Busy(f"{MAX_WAITING} requests wait for this backtest already", retryAfterMs=RETRY_AFTER_MS)
-        job.waiting.append((wish, waiter))
+        job.waiting.append((wish, request_key))
         job.wish = wish
 
     def _let_run(self, job: Job) -> None:
@@ -395,10 +395,10 @@ class Scheduler:
 
     def _settle(self, job: Job, wish: Wish, result: BacktestAccepted | BacktestrError) -> None:
         """Answer those that waited for `wish`."""
-        settled = [waiter for wished, waiter in job.waiting if wished == wish]
-        job.waiting = [(wished, waiter) for wished, waiter in job.waiting if wished != wish]
-        for waiter in settled:
-            self._outbox.answer(waiter, result)
+        settled = [request_key for wished, request_key in job.waiting if wished == wish]
+        job.waiting = [(wished, request_key) for wished, request_key in job.waiting if wished != wish]
+        for request_key in settled:
+            self._outbox.answer(request_key, result)
 
     def _refuse_ended(self, job: Job, verb: str) -> None:
         if job.ended or job.wish == "stop":
@@ -447,15 +447,15 @@ class Scheduler:
             self._outbox.replay_opened(question.replay_id, worker, note.error or b"".join(payload))
             return
         if note.error is not None:
-            self._outbox.answer(question.waiter, note.error)
+            self._outbox.answer(question.request_key, note.error)
             return
         try:
             result = self._result(question, payload)
         except BacktestrError as error:
-            self._outbox.answer(question.waiter, error)
+            self._outbox.answer(question.request_key, error)
         else:
             if result is not None:
-                self._outbox.answer(question.waiter, result)
+                self._outbox.answer(question.request_key, result)
 
     def _result(self, question: _Question, payload: list[bytes]) -> Contract | Answer | None:
         """What the question is answered with; None when that comes later, from the disk."""
@@ -463,12 +463,14 @@ class Scheduler:
             raise SystemFault(f"the worker that answered {question.work} sent no data")
         data, *attachments = payload
         if question.work == "CheckBacktest":
-            self._accept(data, question.waiter)
+            self._accept(data, question.request_key)
             return None
         if question.work == "RegisterAlgorithm":
             info = _algorithm_info(question.work, data)
             self._outbox.registered(info)
-            self._outbox.answer_durably(question.waiter, info)  # sent again, it would put an earlier version in front
+            self._outbox.answer_durably(
+                question.request_key, info
+            )  # sent again, it would put an earlier version in front
             return None
         if question.work == "GetAlgorithmStatus":
             return self._outbox.algorithm_status(_algorithm_info(question.work, data))
@@ -485,9 +487,9 @@ class Scheduler:
             if question.replay_id is not None:
                 self._outbox.replay_opened(question.replay_id, None, error)
             else:
-                self._outbox.answer(question.waiter, error)
+                self._outbox.answer(question.request_key, error)
         else:
-            self._question_queue.push_front(question_id, question.priority, question.waiter[0])
+            self._question_queue.push_front(question_id, question.priority, question.request_key[0])
 
     # --- who does what next ---
 
@@ -497,7 +499,7 @@ class Scheduler:
                 break
             question = self._questions[question_id]
             worker.task_id = question_id
-            client_id, request_id = question.waiter
+            client_id, request_id = question.request_key
             assign = worker_channel.Assign(
                 task_id=question_id, work=question.work, client_id=client_id, request_id=request_id
             )
@@ -525,7 +527,7 @@ class Scheduler:
             paused=job.wish == "pause",
             restored=job.restored,
             client_id=job.client_id,
-            request_id=job.key[1],
+            request_id=job.request_key[1],
             published=job.prices_published
             | {topic: self._outbox.last_seq(topic) for topic in topics.of_backtest(job.backtest_id)},
         )

@@ -62,6 +62,7 @@ Pending = PendingBacktest | PendingAnswer | PendingState | SavedJobs
 class CommitQueue:
     def __init__(self) -> None:
         self.generation = 0
+        self.fails = False  # the last commit did
         self._issued = 0
         self._done = 0
         self._held: deque[tuple[int, int, Pending]] = deque()  # ticket, size, what waits for it
@@ -97,6 +98,7 @@ class CommitQueue:
 
     def committed(self, ticket: int) -> list[Pending]:
         """Everything up to that ticket is on disk: what waited for it, in order."""
+        self.fails = False
         self._done = max(self._done, ticket)
         return self._release(self._done)
 
@@ -106,7 +108,9 @@ class CommitQueue:
             return []
         self.generation += 1
         self._done = self._issued
-        return self._release(self._issued)
+        released = self._release(self._issued)
+        self.fails = self.fails or bool(released)
+        return released
 
     def _hold(self, held: Pending, size: int) -> None:
         self._held.append((self._issued, size, held))

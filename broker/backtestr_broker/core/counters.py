@@ -11,8 +11,6 @@ from collections.abc import Mapping
 import msgspec
 
 from backtestr_broker.core.clients.idempotency import RequestKey
-from backtestr_protocol.codec import encoded_payload
-from backtestr_protocol.errors import ErrorData
 from backtestr_protocol.message_types import REQUESTS
 from backtestr_protocol.messages import Missed
 from backtestr_protocol.topics import CLASSES, TopicClass, class_of
@@ -47,19 +45,6 @@ class TopicCounts(msgspec.Struct):
     unheard: int = 0
     fetches: int = 0
     fetched: int = 0
-
-
-class _Failure(msgspec.Struct, frozen=True):
-    data: ErrorData
-
-
-_failures = msgspec.msgpack.Decoder(_Failure)
-_SUCCESS = encoded_payload("Success", {})[:-1]
-
-
-def failure_in(payload: bytes) -> ErrorData | None:
-    """The error that an answer's payload tells; None for one that tells of success."""
-    return None if payload.startswith(_SUCCESS) else _failures.decode(payload).data
 
 
 class CounterSnapshot(msgspec.Struct, frozen=True):

@@ -449,7 +449,7 @@ def test_it_serves_once_there_is_a_worker_of_each_kind(make_link: MakeLink) -> N
     assert link.signals("serving") == []
     interactive.ready()
     assert len(link.signals("serving")) == 1
-    assert [one.symbol for one in link.core.crew.series_at_start] == ["SYNTH"]
+    assert [one.symbol for one in link.core.worker_messages.series_at_start] == ["SYNTH"]
     compute[1].ready()
     link.lose_worker(interactive)
     assert len(link.signals("serving")) == 1, "said once"

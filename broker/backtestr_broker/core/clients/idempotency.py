@@ -10,6 +10,8 @@ from collections import OrderedDict
 
 import msgspec
 
+from backtestr_protocol.errors import ErrorData
+
 # PROTOCOL.md: a remembered answer lives for five minutes or 1,024 later answers to the same client.
 KEPT_SECONDS = 300.0
 KEPT_ANSWERS = 1024
@@ -26,14 +28,15 @@ RequestKey = tuple[str, str]
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
-    """An encoded payload and its attachments, ready to be put into an envelope as often as it is asked for.
+    """An encoded payload and its attachments, for as many envelopes as are asked for, and the error of a failure.
 
-    The garbage collector need not look at it (`gc`): it refers to bytes alone, and so many are remembered that a
-    collection would halt the broker for a tenth of a second.
+    The garbage collector does not look at it (`gc`): a remembered answer refers to bytes alone, without its error, and
+    so many are remembered that a collection would halt the broker for a tenth of a second.
     """
 
     payload: bytes
     attachments: tuple[bytes, ...] = ()
+    error: ErrorData | None = None
 
     @property
     def size(self) -> int:

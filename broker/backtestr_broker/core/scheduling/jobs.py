@@ -192,6 +192,7 @@ class Jobs:
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._by_request_key: dict[RequestKey, str] = {}
         self._ended: OrderedDict[str, None] = OrderedDict()
+        self.unsaved: dict[str, None] = {}  # backtests whose records on disk are not what they are in memory
 
     def __iter__(self) -> Iterator[Job]:
         return iter(self._jobs.values())
@@ -259,7 +260,16 @@ class Jobs:
         backtest_id, _ = self._ended.popitem(last=False)
         job = self._jobs.pop(backtest_id)
         del self._by_request_key[job.request_key]
+        self.save(backtest_id)
         return job
+
+    def save(self, backtest_id: str) -> None:
+        """Have a backtest's record written, as it is when the disk comes to it."""
+        self.unsaved[backtest_id] = None
+
+    def active_algorithms(self) -> Iterator[str]:
+        """Yield the algorithm id of every job that has not ended."""
+        return (job.algorithm_id for job in self if not job.ended)
 
     def check_invariants(self) -> None:
         assert len(self._by_request_key) == len(self._jobs)

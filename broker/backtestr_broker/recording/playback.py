@@ -137,7 +137,7 @@ def replayed_log(parts: list[Path], subject: Subject | None, *, all_of_it: bool 
         contradiction=replay.contradiction(),
         problems=problems,
         jobs=[
-            RecordedJob(backtest_id=job.backtest_id, status=job.status, client_id=job.key[0])
+            RecordedJob(backtest_id=job.backtest_id, status=job.status, client_id=job.client_id)
             for job in (replay.core.scheduler.jobs if replay.core else ())
         ],
         sessions=[RecordedSession(session_id=one, client_id=client) for one, client in teller.sessions.items()],

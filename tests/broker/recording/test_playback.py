@@ -187,6 +187,6 @@ def test_the_summary_names_whose_story_there_is(make_link: MakeLink, tmp_path: P
     log = replayed_log([path], None)
     assert [(job.backtest_id, job.client_id) for job in log.jobs] == [("b1", "ann"), ("b2", "ann")]
     assert [session.client_id for session in log.sessions] == ["ann", "bob", "carl"]
-    assert log.topics == {topic: link.core.last_seq(topic) for topic in log.topics}
+    assert log.topics == {topic: link.core.sequencer.last_seq(topic) for topic in log.topics}
     assert {topics.BACKTESTS, "state.a", "orders.b2"} <= log.topics.keys()
     assert (log.story, log.found, log.contradiction) == ([], True, None)

@@ -120,16 +120,16 @@ def _serve(config: BrokerConfig, directory: RuntimeDirectory) -> int:
                 connection_file=directory.connection_file,
                 data_dir=paths.data_dir(),
                 series=_listing(series),
-                keys=_keys_line(door),
+                keys=_keys_line(allow_list),
                 backtestr=_command(),
             ),
             flush=True,
         )
 
-    door = AllowList(KeyFolder(paths.keys_dir())) if config.curve.enabled else None
+    allow_list = AllowList(KeyFolder(paths.keys_dir())) if config.curve.enabled else None
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     try:
-        broker = Broker(config, paths.data_dir(), context, address, launch_process, on_serving, door)
+        broker = Broker(config, paths.data_dir(), context, address, launch_process, on_serving, allow_list)
         _stop_on_signals(broker)
         gc.collect()
         gc.freeze()  # what is there by now stays: no collection needs to halt the broker for looking at it again
@@ -137,7 +137,7 @@ def _serve(config: BrokerConfig, directory: RuntimeDirectory) -> int:
     finally:
         directory.withdraw()
         context.term()
-    if broker.shell.gave_up:
+    if broker.event_loop.gave_up:
         print("backtestr: the engine workers end as soon as they start; the log above says why", file=sys.stderr)
         return 1
     print("backtestr has stopped. Backtests that had not ended run again when it is started.", flush=True)
@@ -146,7 +146,7 @@ def _serve(config: BrokerConfig, directory: RuntimeDirectory) -> int:
 
 def _stop_on_signals(broker: Broker) -> None:
     def stop(_signal: int, _frame: FrameType | None) -> None:
-        broker.shell.stop()
+        broker.event_loop.stop()
 
     def look(_signal: int, _frame: FrameType | None) -> None:
         broker.wake()
@@ -163,11 +163,11 @@ def _listing(series: list[SeriesInfo]) -> str:
     return ", ".join(shown + more)
 
 
-def _keys_line(door: AllowList | None) -> str:
+def _keys_line(allow_list: AllowList | None) -> str:
     """Whose keys may connect, where keys are needed."""
-    if door is None:
+    if allow_list is None:
         return ""
-    names = ", ".join(sorted(door.names)) or f"nobody yet; make one with {_command()} keys new NAME"
+    names = ", ".join(sorted(allow_list.names)) or f"nobody yet; make one with {_command()} keys new NAME"
     return f"  allowed keys      {names}\n"
 
 

@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING
 
 import zmq
 
+from backtestr_broker import hooks
+from backtestr_broker.core.core import Core
+from backtestr_broker.core.settings import Start
 from backtestr_broker.io.allow_list import AllowList
 from backtestr_broker.io.database import DATABASE, Database
 from backtestr_broker.io.event_loop import EventLoop, Wake
 from backtestr_broker.io.sockets import Sockets
 from backtestr_broker.io.supervisor import Launch, Supervisor
-from backtestr_broker.recording.format import Start, new_core
-from backtestr_broker.recording.recorder import RECORDINGS, Recorder
+from backtestr_broker.recording.format import RECORDINGS
+from backtestr_broker.recording.recorder import Recorder
 from backtestr_protocol import PROTOCOL_VERSION
 from backtestr_protocol.connection import Connection, Curve, Signing
 from backtestr_protocol.messages import SeriesInfo
@@ -47,9 +50,12 @@ class Broker:
         on_serving: Callable[[list[SeriesInfo]], None],
         allow_list: AllowList | None = None,
     ) -> None:
-        """`address` gives the address to bind for each socket's name. With `allow_list`, the sockets of clients are encrypted
-        and it says who may connect. Raises `zmq.ZMQError`, and `InvalidConfiguration` when the database in `data_dir`
-        cannot be used or the port for metrics is taken."""
+        """Open and bind everything.
+
+        `address` returns the address to bind for the name of a socket. With `allow_list` the sockets of clients are
+        encrypted, and only its keys may connect. Raises `zmq.ZMQError`, and `InvalidConfiguration` when the database in
+        `data_dir` cannot be used or the port for metrics is taken.
+        """
         key = secrets.token_bytes(32)
         counts = config.worker_counts()
         curve = None if allow_list is None else allow_list.pair
@@ -71,11 +77,18 @@ class Broker:
             restored=self._database.restored,
         )
         self._recorder = (
-            Recorder(data_dir / RECORDINGS, config.recorder, instance_id, start, start.restored.wall_ms)
+            Recorder(data_dir / RECORDINGS, config.recorder, instance_id, start, _recorder_stopped)
             if config.recorder.enabled
             else None
         )
-        core = new_core(instance_id, start)
+        core = Core(
+            key=start.key,
+            instance_id=instance_id,
+            limits=start.limits,
+            workers=start.workers,
+            now=start.now,
+            restored=start.restored,
+        )
         supervisor = Supervisor(launch, worker_settings(counts, self._sockets.engine_endpoint, key, config.log))
         self.event_loop = EventLoop(
             core,
@@ -112,6 +125,10 @@ class Broker:
             self._database.close()
             self._sockets.close()
             self.wake.close()
+
+
+def _recorder_stopped(reason: str) -> None:
+    hooks.send("recorder_stopped", {"reason": reason})
 
 
 def _metrics_server(port: int) -> MetricsServer | None:

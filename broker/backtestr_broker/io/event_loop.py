@@ -317,7 +317,7 @@ class EventLoop:
     def _feed(self, event: Event) -> None:
         now = time.monotonic()
         if self._recorder is not None:
-            self._recorder.note(now, event)
+            self._recorder.write(now, event)
         for effect in self._core.handle(event, now):
             self._execute(effect)
         self._core.measures.settle(time.monotonic())

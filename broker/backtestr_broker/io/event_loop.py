@@ -229,7 +229,7 @@ class EventLoop:
         """Tell the core what peers said. The socket of those who want too much is replaced."""
         for prefix, delta in said:
             self._feed(Subscribed(name, prefix, delta, _wall_ms()))
-        if not self._core.subscriptions.is_crowded(name) or not self._sockets.can_drop_clients:
+        if not self._core.listeners.is_crowded(name) or not self._sockets.can_drop_clients:
             return
         self._selector.unregister(_descriptor(self._sockets.streams[name]))
         self._sockets.drop_subscribers(name)
@@ -310,7 +310,7 @@ class EventLoop:
                     assert_never(news)
         supervisor = self._supervisor
         hopeless = supervisor.refused or supervisor.early_deaths >= self._max_early_deaths
-        if hopeless and not self._core.crew.serving:
+        if hopeless and not self._core.worker_messages.serving:
             self.gave_up = True
             self._stopping = True
 
@@ -320,7 +320,7 @@ class EventLoop:
             self._recorder.write(now, event)
         for effect in self._core.handle(event, now):
             self._execute(effect)
-        self._core.measures.settle(time.monotonic())
+        self._core.counters.settle(time.monotonic())
 
     def _execute(self, effect: Effect) -> None:
         match effect:
@@ -337,7 +337,7 @@ class EventLoop:
             case Kill(worker_id, reason):
                 self._supervisor.kill(worker_id, reason)
             case Notify("serving", facts):
-                self._on_serving(self._core.crew.series_at_start)
+                self._on_serving(self._core.worker_messages.series_at_start)
                 hooks.send("serving", facts)
             case Notify(signal, facts):
                 hooks.send(signal, facts)

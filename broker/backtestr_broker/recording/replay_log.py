@@ -45,7 +45,7 @@ def replayed_log(parts: list[Path], subject: Subject | None, *, everything: bool
         contradiction=playback.contradiction(),
         problems=problems,
         jobs=[
-            RecordedJob(backtest_id=job.backtest_id, status=job.status, client_id=job.key[0])
+            RecordedJob(backtest_id=job.backtest_id, status=job.status, client_id=job.client_id)
             for job in (core.scheduler.jobs if core else ())
         ],
         sessions=[RecordedSession(session_id=one, client_id=client) for one, client in timeline.sessions.items()],

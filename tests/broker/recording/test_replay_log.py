@@ -28,7 +28,7 @@ def test_the_summary_has_the_subjects_that_there_are(link: Link, part: Path) -> 
     log = replayed_log([part], None)
     assert [(job.backtest_id, job.client_id) for job in log.jobs] == [("b1", "ann")]
     assert [session.client_id for session in log.sessions] == ["ann", "bob"]
-    assert log.topics == {topic: link.core.last_seq(topic) for topic in log.topics}
+    assert log.topics == {topic: link.core.sequencer.last_seq(topic) for topic in log.topics}
     assert {topics.BACKTESTS, "state.a"} <= log.topics.keys()
     assert (log.timeline, log.found, log.contradiction, log.problems) == ([], True, None, [])
     assert (log.events, log.replayed_events) == (len(link.events), len(link.events))

@@ -6,27 +6,23 @@ executed, is not remembered, and may be sent again under the same id.
 
 from __future__ import annotations
 
-import heapq
-from collections import Counter
+from collections.abc import Iterator
 
-from backtestr_broker.core.scheduling.scheduler import Scheduler
-from backtestr_broker.core.scheduling.task_queue import RETRY_AFTER_MS
 from backtestr_protocol.errors import Busy, RateLimitExceeded
 from backtestr_protocol.message_types import PRIORITIES, REQUESTS, Priority
-from backtestr_protocol.system_status import ClientLoad, Connections, RateStatus
+from backtestr_protocol.system_status import RateStatus
 
 from .idempotency import AnsweredRequests
 from .rate_limit import Rate, Throttle
-from .sessions import MAX_SESSIONS, Sessions
-from .traffic import Traffic
+from .traffic import ClientCounts, Traffic
 
 # Requests of one client that are running and not answered yet: more than any client waits for, and few enough that one
 # cannot fill the broker with what it waits for. What is real-time has some more: where a flood has filled the rest, the
 # request that stops it must still get through.
 MAX_PENDING = 1024
 PENDING_RESERVE = 256
-# Clients that the status lists, the busiest: it goes to every subscriber every second.
-LISTED = 20
+# What a client is told to wait before it tries again.
+RETRY_AFTER_MS = 1000
 
 
 def priority_of(request_type: str) -> Priority:
@@ -64,31 +60,11 @@ class Admission:
         elif code == Busy.code:
             self._traffic.of(client_id).busy += 1
 
-    def connections(self, sessions: Sessions, scheduler: Scheduler) -> Connections:
-        """Who is connected, and what the busiest of them do."""
-        connected = Counter(session.client_id for session in sessions)
-        known = [(client_id, counters) for client_id, counters in self._traffic if client_id in connected]
-        busiest = heapq.nlargest(LISTED, known, key=lambda one: one[1].total)
-        return Connections(
-            active=len(sessions),
-            limit=MAX_SESSIONS,
-            pending_limit=MAX_PENDING,
-            per_client=[
-                ClientLoad(
-                    client_id=client_id,
-                    sessions=connected[client_id],
-                    requests=counters.total,
-                    by_priority={priority: count for priority, count in counters.requests.items() if count},
-                    throttled=counters.throttled,
-                    busy=counters.busy,
-                    pending=self._answers.running(client_id),
-                    queued=scheduler.waiting(client_id),
-                )
-                for client_id, counters in busiest
-            ],
-        )
+    def __iter__(self) -> Iterator[tuple[str, ClientCounts]]:
+        """Yield the clients that are counted, the longest quiet first."""
+        return iter(self._traffic)
 
-    def throttling(self) -> dict[str, RateStatus]:
+    def rates(self) -> dict[str, RateStatus]:
         """Each class with its limit and how often it was hit."""
         unlimited = Rate(0, 0)
         return {

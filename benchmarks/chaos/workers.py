@@ -27,7 +27,7 @@ import backtestr
 from backtestr import Client, Gap, Subscription, Update
 from backtestr_protocol import topics
 from backtestr_protocol.errors import TimedOut
-from support.harness import Stranger, running_broker
+from support.harness import RawClient, running_broker
 
 # A few bars at a time: a backtest takes a second or more, so that every kill hits one.
 CONFIG = {"broker.toml": "[workers]\ncompute = 4\n", "engine.toml": "[worker]\nchunk_bars = 4\n"}
@@ -123,7 +123,7 @@ def main() -> int:
     with (
         running_broker(CONFIG) as broker,
         backtestr.connect(connection_file=broker.connection_file, request_timeout=PATIENCE) as client,
-        Stranger(broker.connection_file) as stranger,
+        RawClient(broker.connection_file) as raw_client,
     ):
         undisturbed = client.backtest(*BACKTEST, timeframe="1m", **RANGE, watch=())
         undisturbed.wait(PATIENCE)
@@ -132,10 +132,10 @@ def main() -> int:
         for _ in range(arguments.kills):
             worker_id, pid = busy_worker(client, places, heard, started, chance)
             places.kill(worker_id, pid)
-        stranger.hello()
-        faults = wait_for_all(client, stranger, heard, started)
+        raw_client.hello()
+        faults = wait_for_all(client, raw_client, heard, started)
         places.look()
-        faults += heard.faults + list(found_wrong(client, stranger, heard, started, undisturbed.id))
+        faults += heard.faults + list(found_wrong(client, raw_client, heard, started, undisturbed.id))
     outcomes = Counter(states[-1] for states in heard.final.values())
     empty = places.empty_for or [0.0]
     print(
@@ -172,13 +172,13 @@ def busy_worker(
     raise RuntimeError(f"no worker was at work for {PATIENCE:g} s: {client.status().workers}")
 
 
-def wait_for_all(client: Client, stranger: Stranger, heard: Heard, started: list[str]) -> list[str]:
+def wait_for_all(client: Client, raw_client: RawClient, heard: Heard, started: list[str]) -> list[str]:
     """Listen until every backtest has ended, and everything of it was heard."""
     deadline = time.monotonic() + PATIENCE * 2
     while time.monotonic() < deadline:
         heard.take()
         left = [one for one in started if one not in heard.final]
-        behind = [topic for topic in heard.last if heard.last[topic] < last_seq(stranger, topic)]
+        behind = [topic for topic in heard.last if heard.last[topic] < last_seq(raw_client, topic)]
         if not left and not behind:
             return []
         client.ping()
@@ -187,15 +187,15 @@ def wait_for_all(client: Client, stranger: Stranger, heard: Heard, started: list
     return unfinished + [f"of {topic} nothing after {heard.last[topic]} was heard" for topic in behind]
 
 
-def last_seq(stranger: Stranger, topic: str) -> int:
+def last_seq(raw_client: RawClient, topic: str) -> int:
     """Asked for what is not there yet, the broker says how far the topic has come."""
-    return int(stranger.ask("FetchMissed", {"topic": topic, "fromSeq": 1 << 40})["toSeq"])
+    return int(raw_client.ask("FetchMissed", {"topic": topic, "fromSeq": 1 << 40})["toSeq"])
 
 
 def found_wrong(
-    client: Client, stranger: Stranger, heard: Heard, started: list[str], undisturbed: str
+    client: Client, raw_client: RawClient, heard: Heard, started: list[str], undisturbed: str
 ) -> Iterator[str]:
-    expected = [last_seq(stranger, topic) for topic in topics_of(undisturbed)]
+    expected = [last_seq(raw_client, topic) for topic in topics_of(undisturbed)]
     stored = client.results(undisturbed, tables=("orders",)).orders
     for backtest_id in started:
         states = heard.final.get(backtest_id, [])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from support.harness import ROOT, RunningBroker, Stranger, running_broker
+from support.harness import ROOT, RawClient, RunningBroker, running_broker
 
 # Heartbeats ten times a second, so that no test waits long for the next.
 QUICK = "[limits]\nheartbeat_interval_ms = 100\nwatermark_interval_ms = 50\n"
@@ -23,9 +23,9 @@ def broker() -> Iterator[RunningBroker]:
 
 
 @pytest.fixture
-def stranger(broker: RunningBroker) -> Iterator[Stranger]:
+def raw_client(broker: RunningBroker) -> Iterator[RawClient]:
     """A raw client with an open session."""
-    with Stranger(broker.connection_file) as client:
+    with RawClient(broker.connection_file) as client:
         client.hello()
         yield client
 

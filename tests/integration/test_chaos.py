@@ -10,7 +10,7 @@ import sys
 import pytest
 import zmq
 
-from support.harness import ROOT, RunningBroker, Stranger
+from support.harness import ROOT, RawClient, RunningBroker
 
 CHAOS = ROOT / "benchmarks" / "chaos"
 
@@ -63,13 +63,13 @@ def test_a_wrong_argument_is_refused(arguments: list[str]) -> None:
 
 def test_a_second_connection_under_the_same_zeromq_identity_harms_nobody(broker: RunningBroker) -> None:
     """The identity is the client's to choose. A ROUTER lets the first have it, and the second is not heard."""
-    with Stranger(broker.connection_file, "first") as first, Stranger(broker.connection_file, "second") as second:
-        for stranger in (first, second):
-            stranger.dealer.close()
-            stranger.dealer = stranger.open(zmq.DEALER)
-            stranger.dealer.setsockopt(zmq.IDENTITY, b"the same")
-            stranger.dealer.connect(stranger.connection["endpoints"]["requests"])
-            if stranger is first:
+    with RawClient(broker.connection_file, "first") as first, RawClient(broker.connection_file, "second") as second:
+        for raw_client in (first, second):
+            raw_client.dealer.close()
+            raw_client.dealer = raw_client.open(zmq.DEALER)
+            raw_client.dealer.setsockopt(zmq.IDENTITY, b"the same")
+            raw_client.dealer.connect(raw_client.connection["endpoints"]["requests"])
+            if raw_client is first:
                 first.hello()
         second.dealer.send_multipart(second.requests.hello())
         for _ in range(20):
@@ -78,9 +78,9 @@ def test_a_second_connection_under_the_same_zeromq_identity_harms_nobody(broker:
 
 
 def test_two_clients_of_one_name_are_both_served(broker: RunningBroker) -> None:
-    with Stranger(broker.connection_file, "twin") as first, Stranger(broker.connection_file, "twin") as second:
+    with RawClient(broker.connection_file, "twin") as first, RawClient(broker.connection_file, "twin") as second:
         assert first.hello()["sessionId"] != second.hello()["sessionId"]
         for number in range(20):
-            for which, stranger in enumerate((first, second)):
+            for which, raw_client in enumerate((first, second)):
                 key = f"twins.{which}"
-                assert stranger.ask("UpdateState", {"key": key, "value": number})["version"] == number + 1
+                assert raw_client.ask("UpdateState", {"key": key, "value": number})["version"] == number + 1

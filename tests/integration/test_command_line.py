@@ -19,7 +19,7 @@ import backtestr
 from backtestr.cli.app import app
 from backtestr.cli.console import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_NO_BROKER, EXIT_USAGE
 from integration.conftest import QUICK
-from support.harness import RunningBroker, Stranger, running_broker
+from support.harness import RawClient, RunningBroker, running_broker
 
 SLOW_BACKTEST = ["backtest", "sma_cross", "SYNTH", "--timeframe", "1m"]
 CSV = "timestamp,open,high,low,close,volume\n" + "".join(
@@ -145,9 +145,9 @@ def slow_broker() -> Iterator[RunningBroker]:
 
 
 def test_ctrl_c_stops_the_backtest_and_keeps_what_it_walked(slow_broker: RunningBroker) -> None:
-    with Stranger(slow_broker.connection_file) as stranger:
-        stranger.hello()
-        started = stranger.subscribe("system", "system.backtests")
+    with RawClient(slow_broker.connection_file) as raw_client:
+        raw_client.hello()
+        started = raw_client.subscribe("system", "system.backtests")
         watching = subprocess.Popen(
             [sys.executable, "-c", "from backtestr.cli.app import main; main()", *SLOW_BACKTEST],
             env=slow_broker.environment,
@@ -157,18 +157,18 @@ def test_ctrl_c_stops_the_backtest_and_keeps_what_it_walked(slow_broker: Running
         )
         running = started.until(lambda data: data["status"] == "running")[-1]["payload"]["data"]
         # Paused, so that it cannot end before Ctrl-C comes.
-        stranger.ask("PauseBacktest", {"backtestId": running["backtestId"]})
+        raw_client.ask("PauseBacktest", {"backtestId": running["backtestId"]})
         watching.send_signal(signal.SIGINT)
         output, errors = watching.communicate(timeout=60)
         assert watching.returncode == EXIT_INTERRUPTED, errors
         assert f"to see it again: backtestr results {running['backtestId']}" in errors
         assert "stopped" in output
-        stopped = stranger.ask("GetBacktestStatus", {"backtestId": running["backtestId"]})
+        stopped = raw_client.ask("GetBacktestStatus", {"backtestId": running["backtestId"]})
         assert stopped["status"] == "stopped"
 
 
-def test_a_detached_backtest_goes_on_by_itself(runner: CliRunner, stranger: Stranger) -> None:
-    events = stranger.subscribe("system", "system.backtests")
+def test_a_detached_backtest_goes_on_by_itself(runner: CliRunner, raw_client: RawClient) -> None:
+    events = raw_client.subscribe("system", "system.backtests")
     done = runner.invoke(app, ["backtest", "sma_cross", "SYNTH", "--timeframe", "1m", "--detach"])
     backtest_id = done.stdout.strip()
     events.until(lambda data: data["backtestId"] == backtest_id and data["status"] == "completed")

@@ -17,7 +17,7 @@ from backtestr_protocol.errors import InvalidConfiguration, StateConflict
 from integration.conftest import QUICK
 from integration.test_end_to_end import SYNTH, run_to_end, tables
 from integration.test_steering import ALL_TABLES, wait_for
-from support.harness import RunningBroker, Stranger, running_broker, wait_until
+from support.harness import RawClient, RunningBroker, running_broker, wait_until
 from support.protocol.independent import Fields
 
 # One compute worker that takes one bar at a time, so that a broker can be killed in the middle of a run.
@@ -31,24 +31,24 @@ def broker() -> Iterator[RunningBroker]:
         yield running
 
 
-def status(stranger: Stranger, backtest_id: str) -> str:
-    found: str = stranger.ask("GetBacktestStatus", {"backtestId": backtest_id})["status"]
+def status(raw_client: RawClient, backtest_id: str) -> str:
+    found: str = raw_client.ask("GetBacktestStatus", {"backtestId": backtest_id})["status"]
     return found
 
 
 def test_no_acknowledged_backtest_is_lost_or_runs_twice_after_kill_9(broker: RunningBroker) -> None:
-    with Stranger(broker.connection_file) as stranger:
-        stranger.hello()
-        assert run_to_end(stranger, SYNTH, "ended")["status"] == "completed"
-        expected_results, expected = tables(stranger, "ended", ALL_TABLES)
-        progress = stranger.subscribe("progress", "progress.")
-        stranger.ask("StartBacktest", {**NAMED, "backtestId": "paused"})
+    with RawClient(broker.connection_file) as raw_client:
+        raw_client.hello()
+        assert run_to_end(raw_client, SYNTH, "ended")["status"] == "completed"
+        expected_results, expected = tables(raw_client, "ended", ALL_TABLES)
+        progress = raw_client.subscribe("progress", "progress.")
+        raw_client.ask("StartBacktest", {**NAMED, "backtestId": "paused"})
         progress.until(lambda data: data["backtestId"] == "paused" and data["progressPercent"] > 5)
-        assert stranger.ask("PauseBacktest", {"backtestId": "paused"})["status"] == "paused"
+        assert raw_client.ask("PauseBacktest", {"backtestId": "paused"})["status"] == "paused"
         for name in ("running", "queued-1", "queued-2"):
-            stranger.ask("StartBacktest", {**NAMED, "backtestId": name}, message_id=f"start {name}")
+            raw_client.ask("StartBacktest", {**NAMED, "backtestId": name}, message_id=f"start {name}")
         progress.until(lambda data: data["backtestId"] == "running" and data["progressPercent"] > 5)
-        assert [status(stranger, name) for name in ("ended", "paused", "running", "queued-1")] == [
+        assert [status(raw_client, name) for name in ("ended", "paused", "running", "queued-1")] == [
             "completed",
             "paused",
             "running",
@@ -56,32 +56,32 @@ def test_no_acknowledged_backtest_is_lost_or_runs_twice_after_kill_9(broker: Run
         ]
     broker.kill()
     broker.start()
-    with Stranger(broker.connection_file) as stranger:
-        stranger.hello()
-        system = stranger.subscribe("system", "system.backtests")
-        listed = [one["backtestId"] for one in stranger.ask("ListBacktests", {})["backtests"]]
+    with RawClient(broker.connection_file) as raw_client:
+        raw_client.hello()
+        system = raw_client.subscribe("system", "system.backtests")
+        listed = [one["backtestId"] for one in raw_client.ask("ListBacktests", {})["backtests"]]
         assert listed == ["queued-2", "queued-1", "running", "paused", "ended"]
-        assert status(stranger, "ended") == "completed"
-        again = stranger.ask("StartBacktest", {**NAMED, "backtestId": "running"}, message_id="start running")
+        assert status(raw_client, "ended") == "completed"
+        again = raw_client.ask("StartBacktest", {**NAMED, "backtestId": "running"}, message_id="start running")
         assert again["backtestId"] == "running"
-        wait_for(stranger, "queued-2", "completed")
+        wait_for(raw_client, "queued-2", "completed")
         for name in ("running", "queued-1", "queued-2"):
-            assert_equal(stranger, name, expected_results, expected)
-        wait_for(stranger, "paused", "paused")
-        assert stranger.ask("GetBacktestStatus", {"backtestId": "paused"})["progressPercent"] == 0.0
-        assert stranger.ask("ResumeBacktest", {"backtestId": "paused"})["status"] == "running"
-        wait_for(stranger, "paused", "completed")
-        assert_equal(stranger, "paused", expected_results, expected)
-        last = stranger.ask("FetchMissed", {"topic": system.topic, "fromSeq": 1})
+            assert_equal(raw_client, name, expected_results, expected)
+        wait_for(raw_client, "paused", "paused")
+        assert raw_client.ask("GetBacktestStatus", {"backtestId": "paused"})["progressPercent"] == 0.0
+        assert raw_client.ask("ResumeBacktest", {"backtestId": "paused"})["status"] == "running"
+        wait_for(raw_client, "paused", "completed")
+        assert_equal(raw_client, "paused", expected_results, expected)
+        last = raw_client.ask("FetchMissed", {"topic": system.topic, "fromSeq": 1})
         changes = [one["payload"]["data"] for one in last["messages"]]
         for name in ("running", "queued-1", "queued-2", "paused"):
             ended = [one for one in changes if one["backtestId"] == name and one["status"] == "completed"]
             assert len(ended) == 1, f"{name} ended {len(ended)} times"
-        assert len(stranger.ask("ListBacktests", {})["backtests"]) == 5
+        assert len(raw_client.ask("ListBacktests", {})["backtests"]) == 5
 
 
-def assert_equal(stranger: Stranger, backtest_id: str, expected_results: Fields, expected: Fields) -> None:
-    results, stored = tables(stranger, backtest_id, ALL_TABLES)
+def assert_equal(raw_client: RawClient, backtest_id: str, expected_results: Fields, expected: Fields) -> None:
+    results, stored = tables(raw_client, backtest_id, ALL_TABLES)
     assert results["metrics"] == expected_results["metrics"]
     for name in ALL_TABLES:
         assert stored[name].equals(expected[name]), f"{name} of {backtest_id} differs"
@@ -89,10 +89,10 @@ def assert_equal(stranger: Stranger, backtest_id: str, expected_results: Fields,
 
 def test_a_result_that_the_killed_broker_did_not_hear_of_is_the_result(broker: RunningBroker) -> None:
     """The record on disk still says `running` when the broker dies; the worker had stored the result before."""
-    with Stranger(broker.connection_file) as stranger:
-        stranger.hello()
-        run_to_end(stranger, SYNTH, "b1")
-        before = tables(stranger, "b1", ALL_TABLES)
+    with RawClient(broker.connection_file) as raw_client:
+        raw_client.hello()
+        run_to_end(raw_client, SYNTH, "b1")
+        before = tables(raw_client, "b1", ALL_TABLES)
     broker.kill()
     stored = broker.data_dir / "results" / "b1" / "result.json"
     written = stored.stat().st_mtime_ns
@@ -102,13 +102,13 @@ def test_a_result_that_the_killed_broker_did_not_hear_of_is_the_result(broker: R
     )
     database.close()
     broker.start()
-    with Stranger(broker.connection_file) as stranger:
-        stranger.hello()
-        wait_for(stranger, "b1", "completed")
-        results, found = tables(stranger, "b1", ALL_TABLES)
+    with RawClient(broker.connection_file) as raw_client:
+        raw_client.hello()
+        wait_for(raw_client, "b1", "completed")
+        results, found = tables(raw_client, "b1", ALL_TABLES)
         assert results["metrics"] == before[0]["metrics"]
         assert all(found[name].equals(before[1][name]) for name in ALL_TABLES)
-        assert stranger.ask("GetBacktestStatus", {"backtestId": "b1"})["progressPercent"] == 100.0
+        assert raw_client.ask("GetBacktestStatus", {"backtestId": "b1"})["progressPercent"] == 100.0
     assert stored.stat().st_mtime_ns == written, "it was run again"
 
 
@@ -120,12 +120,12 @@ def test_a_corrupt_database_is_moved_aside_and_everyone_hears_of_it(broker: Runn
     broker.start()
     (aside,) = broker.data_dir.glob("broker.db.corrupt-*Z")
     assert aside.read_bytes().startswith(b"this was")
-    with Stranger(broker.connection_file) as stranger:
-        stranger.hello()
-        (message,) = stranger.ask("FetchMissed", {"topic": "system.errors", "fromSeq": 1})["messages"]
+    with RawClient(broker.connection_file) as raw_client:
+        raw_client.hello()
+        (message,) = raw_client.ask("FetchMissed", {"topic": "system.errors", "fromSeq": 1})["messages"]
         assert message["payload"]["data"]["code"] == "SYSTEM_ERROR"
         assert str(aside) in message["payload"]["data"]["message"]
-        assert run_to_end(stranger, SYNTH)["status"] == "completed"
+        assert run_to_end(raw_client, SYNTH)["status"] == "completed"
     wait_until(lambda: str(aside) in broker.log, 5)
 
 
@@ -142,31 +142,31 @@ def test_a_database_of_a_later_version_is_refused_and_left_alone(broker: Running
 def test_two_brokers_do_not_share_a_data_directory(broker: RunningBroker) -> None:
     with pytest.raises(InvalidConfiguration, match="another broker uses the data directory"):
         EmbeddedBroker(broker.data_dir)
-    with Stranger(broker.connection_file) as stranger:
-        assert stranger.hello()["sessionId"]
+    with RawClient(broker.connection_file) as raw_client:
+        assert raw_client.hello()["sessionId"]
 
 
 # --- shared state ---
 
 
 def test_acknowledged_changes_of_state_are_there_after_kill_9_and_made_once(broker: RunningBroker) -> None:
-    with Stranger(broker.connection_file) as stranger:
-        stranger.hello()
+    with RawClient(broker.connection_file) as raw_client:
+        raw_client.hello()
         changes = {f"change {number}": {"key": f"k{number % 5}", "value": {"n": number}} for number in range(50)}
-        answers = {name: stranger.ask("UpdateState", data, message_id=name) for name, data in changes.items()}
-        gone = stranger.ask("DeleteState", {"key": "k0", "expectedVersion": 10}, message_id="gone")
-        before = stranger.ask("SnapshotState", {"prefix": ""})
+        answers = {name: raw_client.ask("UpdateState", data, message_id=name) for name, data in changes.items()}
+        gone = raw_client.ask("DeleteState", {"key": "k0", "expectedVersion": 10}, message_id="gone")
+        before = raw_client.ask("SnapshotState", {"prefix": ""})
     broker.kill()
     broker.start()
-    with Stranger(broker.connection_file) as stranger:
-        stranger.hello()
-        assert stranger.ask("SnapshotState", {"prefix": ""}) == before
+    with RawClient(broker.connection_file) as raw_client:
+        raw_client.hello()
+        assert raw_client.ask("SnapshotState", {"prefix": ""}) == before
         assert [one["value"]["n"] for one in before["entries"]] == [46, 47, 48, 49]
         for name, data in changes.items():
-            assert stranger.ask("UpdateState", data, message_id=name) == answers[name]
-        assert stranger.ask("DeleteState", {"key": "k0", "expectedVersion": 10}, message_id="gone") == gone
-        assert stranger.ask("SnapshotState", {"prefix": ""}) == before, "a change was made twice"
-        assert stranger.ask("UpdateState", {"key": "k0", "value": 1, "expectedVersion": 0})["version"] == 12
+            assert raw_client.ask("UpdateState", data, message_id=name) == answers[name]
+        assert raw_client.ask("DeleteState", {"key": "k0", "expectedVersion": 10}, message_id="gone") == gone
+        assert raw_client.ask("SnapshotState", {"prefix": ""}) == before, "a change was made twice"
+        assert raw_client.ask("UpdateState", {"key": "k0", "value": 1, "expectedVersion": 0})["version"] == 12
 
 
 def test_increments_of_many_clients_add_up(broker: RunningBroker) -> None:
@@ -202,12 +202,12 @@ def add_one(client: backtestr.Client, key: str) -> None:
 
 
 def test_subscribers_of_state_hear_of_every_change(broker: RunningBroker) -> None:
-    with Stranger(broker.connection_file) as stranger:
-        stranger.hello()
-        system = stranger.subscribe("system", "state.ui.")
-        stranger.ask("UpdateState", {"key": "uid", "value": 0})
-        stranger.ask("UpdateState", {"key": "ui.theme", "value": "dark"})
-        stranger.ask("DeleteState", {"key": "ui.theme"})
+    with RawClient(broker.connection_file) as raw_client:
+        raw_client.hello()
+        system = raw_client.subscribe("system", "state.ui.")
+        raw_client.ask("UpdateState", {"key": "uid", "value": 0})
+        raw_client.ask("UpdateState", {"key": "ui.theme", "value": "dark"})
+        raw_client.ask("DeleteState", {"key": "ui.theme"})
         heard = system.until(lambda data: data.get("deleted", False))
     assert [one["messageType"] for one in heard] == ["Event", "Event"]
     assert [(one["payload"]["type"], one["seq"]) for one in heard] == [("StateUpdate", 1), ("StateUpdate", 2)]

@@ -16,7 +16,7 @@ from backtestr_protocol.errors import AuthenticationError, NetworkError
 from backtestr_protocol.keys import KeyFolder, KeyPair
 from integration.conftest import QUICK
 from integration.test_end_to_end import SYNTH
-from support.harness import ANSWER_MS, RunningBroker, Stranger, short_directory, wait_until
+from support.harness import ANSWER_MS, RawClient, RunningBroker, short_directory, wait_until
 from support.protocol.independent import Fields
 
 CURVE = {
@@ -56,7 +56,7 @@ class Peer:
     """Somebody at one of the broker's sockets: with some key, with none, with another server's."""
 
     def __init__(self, broker: RunningBroker, socket: str, arm: Callable[[zmq.Socket[bytes], Fields], None]) -> None:
-        connection = Stranger.read(broker.connection_file)
+        connection = RawClient.read(broker.connection_file)
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.socket = self.context.socket(zmq.DEALER if socket == "requests" else zmq.SUB)
         self.socket.linger = 0
@@ -139,7 +139,7 @@ def test_nobody_else_gets_in_on_any_socket(vault: RunningBroker, socket: str, ki
 
 def test_the_engine_socket_is_not_on_the_network(vault: RunningBroker) -> None:
     assert (vault.runtime_dir / "engine").is_socket()
-    endpoints = Stranger.read(vault.connection_file)["endpoints"]
+    endpoints = RawClient.read(vault.connection_file)["endpoints"]
     assert set(endpoints) == set(SOCKETS)
     assert all(one.startswith("tcp://127.0.0.1:") for one in endpoints.values())
 
@@ -156,7 +156,7 @@ def test_the_key_of_another_broker_is_an_error_too(vault: RunningBroker, tmp_pat
     text = vault.connection_file.read_text()
     other = tmp_path / "connection.json"
     other.write_text(
-        text.replace(Stranger.read(vault.connection_file)["curve"]["serverPublicKey"], fresh_pair().public)
+        text.replace(RawClient.read(vault.connection_file)["curve"]["serverPublicKey"], fresh_pair().public)
     )
     with pytest.raises(AuthenticationError, match="the connection file is of another broker"):
         backtestr.connect(30.0, connection_file=other, key=key_file(vault, "ann"))
@@ -283,12 +283,12 @@ def test_keys_that_are_not_as_they_must_be_are_refused_at_the_start(
 
 def test_the_brokers_pair_is_made_once_and_kept() -> None:
     with short_directory() as home, RunningBroker(home, CURVE) as broker:
-        first = Stranger.read(broker.connection_file)["curve"]["serverPublicKey"]
+        first = RawClient.read(broker.connection_file)["curve"]["serverPublicKey"]
         assert folder(broker).server_file.stat().st_mode & 0o777 == 0o600
         assert folder(broker).path.stat().st_mode & 0o777 == 0o700
         broker.stop()
         broker.start()
-        assert Stranger.read(broker.connection_file)["curve"]["serverPublicKey"] == first
+        assert RawClient.read(broker.connection_file)["curve"]["serverPublicKey"] == first
 
 
 @pytest.mark.parametrize("config", ["[curve]\nenabled = true\n", '[transport]\nkind = "tcp"\nhost = "0.0.0.0"\n'])
@@ -300,11 +300,11 @@ def test_what_curve_needs_and_what_needs_curve_is_said(config: str) -> None:
 
 def test_what_one_client_sent_is_worth_nothing_on_the_connection_of_another(vault: RunningBroker) -> None:
     """Frames are bound to a session, and a session to its connection."""
-    with Stranger(vault.connection_file, keys=folder(vault).client_pair("ann")) as ann:
+    with RawClient(vault.connection_file, keys=folder(vault).client_pair("ann")) as ann:
         ann.hello()
         recorded = ann.requests.make("StartBacktest", SYNTH)
         known = len(ann.ask("ListBacktests", {})["backtests"])
-        with Stranger(vault.connection_file, "bob", keys=folder(vault).client_pair("bob")) as bob:
+        with RawClient(vault.connection_file, "bob", keys=folder(vault).client_pair("bob")) as bob:
             envelope, _ = bob.send_and_receive(recorded)
             assert envelope["payload"]["data"]["code"] == "SESSION_UNKNOWN"
         assert len(ann.ask("ListBacktests", {})["backtests"]) == known

@@ -13,7 +13,7 @@ import pytest
 
 from integration.conftest import QUICK
 from integration.test_end_to_end import SYNTH, run_to_end
-from support.harness import RunningBroker, Stranger, running_broker, short_directory, wait_until
+from support.harness import RawClient, RunningBroker, running_broker, short_directory, wait_until
 
 
 def assert_nothing_is_left(broker: RunningBroker, workers: list[int]) -> None:
@@ -35,9 +35,9 @@ def test_a_signal_ends_everything_within_three_seconds(number: signal.Signals) -
 
 def test_a_signal_ends_a_broker_that_is_at_work() -> None:
     with running_broker({"engine.toml": "[worker]\nchunk_bars = 1\n"}) as broker:
-        with Stranger(broker.connection_file) as stranger:
-            stranger.hello()
-            stranger.ask("StartBacktest", SYNTH)
+        with RawClient(broker.connection_file) as raw_client:
+            raw_client.hello()
+            raw_client.ask("StartBacktest", SYNTH)
             workers = broker.worker_pids()
             assert broker.stop() == 0
         assert_nothing_is_left(broker, workers)
@@ -66,25 +66,25 @@ def test_the_connection_file_is_private_and_complete() -> None:
         assert len(bytes.fromhex(connection["signing"]["key"])) == 32
 
 
-def test_a_second_start_says_so_and_leaves_the_first_alone(broker: RunningBroker, stranger: Stranger) -> None:
+def test_a_second_start_says_so_and_leaves_the_first_alone(broker: RunningBroker, raw_client: RawClient) -> None:
     assert f"already running in {broker.runtime_dir}" in broker.refused_start()
     assert broker.connection_file.exists()
-    assert stranger.ask("Ping", {})
+    assert raw_client.ask("Ping", {})
 
 
-def test_two_brokers_live_side_by_side(broker: RunningBroker, stranger: Stranger) -> None:
-    with running_broker() as other, Stranger(other.connection_file) as second:
-        assert second.hello()["instanceId"] != stranger.connection["instanceId"]
+def test_two_brokers_live_side_by_side(broker: RunningBroker, raw_client: RawClient) -> None:
+    with running_broker() as other, RawClient(other.connection_file) as second:
+        assert second.hello()["instanceId"] != raw_client.connection["instanceId"]
         assert second.ask("ListMarketData", {})["series"]
-    assert stranger.ask("Ping", {})
+    assert raw_client.ask("Ping", {})
 
 
 def test_a_broker_over_tcp_serves_like_one_over_ipc() -> None:
     config = {"broker.toml": '[transport]\nkind = "tcp"\n'}
-    with running_broker(config) as broker, Stranger(broker.connection_file) as stranger:
-        assert stranger.connection["endpoints"]["requests"].startswith("tcp://127.0.0.1:")
-        stranger.hello()
-        assert stranger.ask("Ping", {})
+    with running_broker(config) as broker, RawClient(broker.connection_file) as raw_client:
+        assert raw_client.connection["endpoints"]["requests"].startswith("tcp://127.0.0.1:")
+        raw_client.hello()
+        assert raw_client.ask("Ping", {})
 
 
 @pytest.mark.parametrize(
@@ -122,57 +122,59 @@ def test_workers_of_a_killed_broker_end_by_themselves_and_the_next_start_sweeps(
         broker.kill()  # fails when a worker outlives it
         assert broker.connection_file.exists()  # nobody could remove it
         broker.start()
-        with Stranger(broker.connection_file) as stranger:
-            assert stranger.hello()["instanceId"]
+        with RawClient(broker.connection_file) as raw_client:
+            assert raw_client.hello()["instanceId"]
 
 
 def test_a_killed_worker_is_replaced_and_its_backtest_continues_its_streams() -> None:
     config = {"broker.toml": QUICK + "[workers]\ncompute = 1\n", "engine.toml": "[worker]\nchunk_bars = 20\n"}
-    with running_broker(config) as broker, Stranger(broker.connection_file) as stranger:
-        stranger.hello()
-        straight = stranger.ask("StartBacktest", SYNTH)["backtestId"]
-        system = stranger.subscribe("system", "system.backtests")
+    with running_broker(config) as broker, RawClient(broker.connection_file) as raw_client:
+        raw_client.hello()
+        straight = raw_client.ask("StartBacktest", SYNTH)["backtestId"]
+        system = raw_client.subscribe("system", "system.backtests")
         system.until(lambda data: data["backtestId"] == straight and data["status"] == "completed")
 
-        progress = stranger.subscribe("progress", "progress.")
-        broken = stranger.ask("StartBacktest", SYNTH)["backtestId"]
+        progress = raw_client.subscribe("progress", "progress.")
+        broken = raw_client.ask("StartBacktest", SYNTH)["backtestId"]
         progress.until(lambda data: data["backtestId"] == broken and 10 < data["progressPercent"] < 90)
-        workers = stranger.ask("GetSystemStatus", {})["workers"]
+        workers = raw_client.ask("GetSystemStatus", {})["workers"]
         os.kill(next(one["pid"] for one in workers if one["workerId"] == "compute-1"), signal.SIGKILL)
         changes = system.until(lambda data: data["backtestId"] == broken and data["status"] == "completed")
         statuses = [one["payload"]["data"]["status"] for one in changes]
         assert statuses == ["queued", "running", "queued", "running", "completed"]
 
         orders = {
-            one: stranger.ask("FetchMissed", {"topic": f"orders.{one}", "fromSeq": 1})["toSeq"]
+            one: raw_client.ask("FetchMissed", {"topic": f"orders.{one}", "fromSeq": 1})["toSeq"]
             for one in (straight, broken)
         }
         assert orders[broken] == orders[straight] > 100, "orders were published twice, or not at all"
-        metrics = [stranger.ask("GetPerformanceMetrics", {"backtestId": one})["metrics"] for one in (straight, broken)]
+        metrics = [
+            raw_client.ask("GetPerformanceMetrics", {"backtestId": one})["metrics"] for one in (straight, broken)
+        ]
         assert metrics[0] == metrics[1]
-        status = stranger.ask("GetSystemStatus", {})
+        status = raw_client.ask("GetSystemStatus", {})
         assert status["status"] == "warning", "for a minute people see what has happened"
         assert any("compute-1 was lost" in reason for reason in status["reasons"])
 
 
 def test_results_outlive_the_broker_and_are_not_overwritten() -> None:
     with running_broker() as broker:
-        with Stranger(broker.connection_file) as stranger:
-            stranger.hello()
-            run_to_end(stranger, SYNTH, "kept")
-            before = stranger.ask("GetPerformanceMetrics", {"backtestId": "kept"})
+        with RawClient(broker.connection_file) as raw_client:
+            raw_client.hello()
+            run_to_end(raw_client, SYNTH, "kept")
+            before = raw_client.ask("GetPerformanceMetrics", {"backtestId": "kept"})
         broker.stop()
         broker.start()
-        with Stranger(broker.connection_file) as stranger:
-            stranger.hello()
-            assert stranger.ask("GetPerformanceMetrics", {"backtestId": "kept"}) == before
-            assert stranger.refused("StartBacktest", {**SYNTH, "backtestId": "kept"})["code"] == "STATE_CONFLICT"
-            assert stranger.ask("GetBacktestStatus", {"backtestId": "kept"})["status"] == "completed"
+        with RawClient(broker.connection_file) as raw_client:
+            raw_client.hello()
+            assert raw_client.ask("GetPerformanceMetrics", {"backtestId": "kept"}) == before
+            assert raw_client.refused("StartBacktest", {**SYNTH, "backtestId": "kept"})["code"] == "STATE_CONFLICT"
+            assert raw_client.ask("GetBacktestStatus", {"backtestId": "kept"})["status"] == "completed"
         broker.stop()
         (broker.data_dir / "broker.db").unlink()
         broker.start()
-        with Stranger(broker.connection_file) as stranger:
-            stranger.hello()
-            assert stranger.refused("GetBacktestStatus", {"backtestId": "kept"})["code"] == "NOT_FOUND"
-            assert stranger.ask("GetPerformanceMetrics", {"backtestId": "kept"}) == before
-            assert stranger.refused("StartBacktest", {**SYNTH, "backtestId": "kept"})["code"] == "STATE_CONFLICT"
+        with RawClient(broker.connection_file) as raw_client:
+            raw_client.hello()
+            assert raw_client.refused("GetBacktestStatus", {"backtestId": "kept"})["code"] == "NOT_FOUND"
+            assert raw_client.ask("GetPerformanceMetrics", {"backtestId": "kept"}) == before
+            assert raw_client.refused("StartBacktest", {**SYNTH, "backtestId": "kept"})["code"] == "STATE_CONFLICT"

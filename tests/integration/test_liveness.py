@@ -9,7 +9,7 @@ import time
 
 from integration.conftest import QUICK
 from integration.test_end_to_end import SYNTH
-from support.harness import RunningBroker, Stranger, running_broker, short_directory, wait_until
+from support.harness import RawClient, RunningBroker, running_broker, short_directory, wait_until
 from support.protocol.independent import Fields
 
 # Beats and looks ten times a second, and a worker is hung after four seconds of silence without work: a start on a busy
@@ -19,35 +19,35 @@ BEATING = "[worker]\nbeat_interval_ms = 100\n"
 COMPUTE = "compute-1"
 
 
-def compute_worker(stranger: Stranger) -> Fields:
-    workers = stranger.ask("GetSystemStatus", {})["workers"]
+def compute_worker(raw_client: RawClient) -> Fields:
+    workers = raw_client.ask("GetSystemStatus", {})["workers"]
     found: Fields = next(one for one in workers if one["workerId"] == COMPUTE)
     return found
 
 
 def test_a_stopped_worker_is_killed_and_its_backtest_completes_once_on_another() -> None:
     config = {"broker.toml": WATCHFUL, "engine.toml": f"{BEATING}chunk_bars = 20\n"}
-    with running_broker(config) as broker, Stranger(broker.connection_file) as stranger:
-        stranger.hello()
-        system = stranger.subscribe("system", "system.backtests")
-        straight = stranger.ask("StartBacktest", SYNTH)["backtestId"]
+    with running_broker(config) as broker, RawClient(broker.connection_file) as raw_client:
+        raw_client.hello()
+        system = raw_client.subscribe("system", "system.backtests")
+        straight = raw_client.ask("StartBacktest", SYNTH)["backtestId"]
         system.until(lambda data: data["backtestId"] == straight and data["status"] == "completed")
-        progress = stranger.subscribe("progress", "progress.")
-        hung = stranger.ask("StartBacktest", SYNTH)["backtestId"]
+        progress = raw_client.subscribe("progress", "progress.")
+        hung = raw_client.ask("StartBacktest", SYNTH)["backtestId"]
         progress.until(lambda data: data["backtestId"] == hung and 10 < data["progressPercent"] < 90)
-        pid = compute_worker(stranger)["pid"]
+        pid = compute_worker(raw_client)["pid"]
         os.kill(pid, signal.SIGSTOP)
         changes = system.until(lambda data: data["backtestId"] == hung and data["status"] == "completed")
         statuses = [one["payload"]["data"]["status"] for one in changes]
         assert statuses == ["queued", "running", "queued", "running", "completed"]
-        worker = compute_worker(stranger)
+        worker = compute_worker(raw_client)
         assert worker["pid"] != pid
         assert worker["restarts"] == 1
         orders = [
-            stranger.ask("FetchMissed", {"topic": f"orders.{one}", "fromSeq": 1})["toSeq"] for one in (straight, hung)
+            raw_client.ask("FetchMissed", {"topic": f"orders.{one}", "fromSeq": 1})["toSeq"] for one in (straight, hung)
         ]
         assert orders[0] == orders[1] > 100, "orders were published twice, or not at all"
-        (reason,) = stranger.ask("GetSystemStatus", {})["reasons"]
+        (reason,) = raw_client.ask("GetSystemStatus", {})["reasons"]
         assert "compute-1 was lost" in reason
         assert "no sign of life and no processor time" in reason
 
@@ -80,43 +80,43 @@ def test_a_worker_that_holds_pythons_lock_is_busy_and_not_killed() -> None:
         broker = RunningBroker(home, {"broker.toml": WATCHFUL, "engine.toml": BEATING})
         with_algorithm(broker, holding_the_lock(7.5))
         stack.enter_context(broker)
-        stranger = stack.enter_context(Stranger(broker.connection_file))
-        stranger.hello()
-        pid = compute_worker(stranger)["pid"]
-        system = stranger.subscribe("system", "system.")
-        held = stranger.ask("StartBacktest", {**SYNTH, "algorithmId": "holds", "parameters": {}})["backtestId"]
+        raw_client = stack.enter_context(RawClient(broker.connection_file))
+        raw_client.hello()
+        pid = compute_worker(raw_client)["pid"]
+        system = raw_client.subscribe("system", "system.")
+        held = raw_client.ask("StartBacktest", {**SYNTH, "algorithmId": "holds", "parameters": {}})["backtestId"]
         said = "compute-1 has not been heard of for "
         found = system.until(lambda data: any(one.startswith(said) for one in data.get("reasons", [])))
         assert found[-1]["payload"]["data"]["status"] == "warning"
         system.until(lambda data: data.get("backtestId") == held and data["status"] == "completed")
-        worker = compute_worker(stranger)
+        worker = compute_worker(raw_client)
         assert worker["pid"] == pid, "it was killed for being busy"
         assert "restarts" not in worker
 
 
 def test_a_crash_loop_is_reported_and_is_over_when_its_cause_is() -> None:
-    with running_broker({"broker.toml": WATCHFUL}) as broker, Stranger(broker.connection_file) as stranger:
-        stranger.hello()
-        system = stranger.subscribe("system", "system.")
+    with running_broker({"broker.toml": WATCHFUL}) as broker, RawClient(broker.connection_file) as raw_client:
+        raw_client.hello()
+        system = raw_client.subscribe("system", "system.")
         with_algorithm(broker, "import os\nos._exit(7)\n")
-        os.kill(compute_worker(stranger)["pid"], signal.SIGKILL)
+        os.kill(compute_worker(raw_client)["pid"], signal.SIGKILL)
         found = system.until(lambda data: data.get("code") == "SYSTEM_ERROR", 60.0)
         message = found[-1]["payload"]["data"]["message"]
         assert "compute-1 has ended 4 times in a row within 10 s of its start, the last time: exit code 7" in message
-        status = stranger.ask("GetSystemStatus", {})
+        status = raw_client.ask("GetSystemStatus", {})
         assert status["status"] == "error"
         assert status["reasons"][0] == "no compute worker is ready"
         assert "compute-1 ends soon after its start" in status["reasons"][1]
-        assert stranger.ask("ListMarketData", {})["series"], "everything else is served"
+        assert raw_client.ask("ListMarketData", {})["series"], "everything else is served"
         (broker.data_dir / "algorithms" / "own.py").unlink()
-        wait_until(lambda: compute_worker(stranger)["state"] == "idle", 60.0)
-        stranger.ask("StartBacktest", SYNTH)
+        wait_until(lambda: compute_worker(raw_client)["state"] == "idle", 60.0)
+        raw_client.ask("StartBacktest", SYNTH)
         system.until(lambda data: data.get("status") == "completed")
 
 
 def test_a_loop_that_was_away_says_so_once() -> None:
-    with running_broker({"broker.toml": WATCHFUL}) as broker, Stranger(broker.connection_file) as stranger:
-        system = stranger.subscribe("system", "system.status")
+    with running_broker({"broker.toml": WATCHFUL}) as broker, RawClient(broker.connection_file) as raw_client:
+        system = raw_client.subscribe("system", "system.status")
         os.kill(broker.process.pid, signal.SIGSTOP)
         until = time.monotonic() + 0.5
         wait_until(lambda: time.monotonic() >= until, 5.0)
@@ -133,11 +133,11 @@ def test_an_answer_that_never_comes_is_given_up_with_its_worker() -> None:
         folder = broker.data_dir / "results" / "stuck"
         folder.mkdir(parents=True)
         os.mkfifo(folder / "result.json")  # whoever reads it waits for somebody to write
-        with Stranger(broker.connection_file) as stranger:
-            stranger.hello()
-            error = stranger.refused("GetPerformanceMetrics", {"backtestId": "stuck"})
+        with RawClient(broker.connection_file) as raw_client:
+            raw_client.hello()
+            error = raw_client.refused("GetPerformanceMetrics", {"backtestId": "stuck"})
             assert error["code"] == "TIMEOUT"
             assert "took longer than 0.2 s" in error["message"]
             assert "question_time_limit_ms" in error["message"]
-            assert stranger.ask("ListMarketData", {})["series"], "another worker has taken its place"
-            assert stranger.ask("GetSystemStatus", {})["workers"][1]["restarts"] == 1
+            assert raw_client.ask("ListMarketData", {})["series"], "another worker has taken its place"
+            assert raw_client.ask("GetSystemStatus", {})["workers"][1]["restarts"] == 1

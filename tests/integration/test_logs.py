@@ -13,7 +13,7 @@ import pytest
 import backtestr
 from backtestr_protocol.errors import AlgorithmError
 from integration.conftest import QUICK
-from support.harness import RunningBroker, Stranger, running_broker, wait_until
+from support.harness import RawClient, RunningBroker, running_broker, wait_until
 
 FAILING = '''
 import logging
@@ -67,7 +67,7 @@ def test_a_backtest_that_failed_is_followed_by_its_id_through_client_broker_and_
         assert of_worker[-1]["code"] == "ALGORITHM_ERROR"
         assert len(about(broker, "requestId", request_id)) >= 6
 
-        with Stranger(broker.connection_file, "ann") as ann:
+        with RawClient(broker.connection_file, "ann") as ann:
             ann.hello()
             message_id = str(uuid.uuid4())
             ann.send_and_receive(ann.requests.make("GetBacktestStatus", {"backtestId": "x"}, message_id=message_id))
@@ -82,13 +82,15 @@ def test_a_backtest_that_failed_is_followed_by_its_id_through_client_broker_and_
         assert again == welcome, "nothing but JSON was added"
 
 
-def test_refusals_are_told_of_so_many_a_second_and_the_rest_counted(broker: RunningBroker, stranger: Stranger) -> None:
+def test_refusals_are_told_of_so_many_a_second_and_the_rest_counted(
+    broker: RunningBroker, raw_client: RawClient
+) -> None:
     sent = 0
 
     def untold() -> bool:
         nonlocal sent
         for _ in range(50):
-            stranger.refused("GetBacktestStatus", {"backtestId": "counted"})
+            raw_client.refused("GetBacktestStatus", {"backtestId": "counted"})
             sent += 1
         return re.search(r"request_refused .*untold=[1-9]", broker.log) is not None
 

@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 import backtestr
 from backtestr.cli.app import app
 from integration.conftest import QUICK
-from support.harness import ROOT, RunningBroker, Stranger, dense, running_broker, wait_until
+from support.harness import ROOT, RawClient, RunningBroker, dense, running_broker, wait_until
 
 SECONDS = 60
 
@@ -78,8 +78,8 @@ def test_as_fast_as_it_is_read_nothing_is_lost_however_slow_the_reader(client: b
     assert client.statistics.messages_lost == before
 
 
-def test_a_pause_is_exact_and_others_may_watch(client: backtestr.Client, stranger: Stranger) -> None:
-    watching = stranger.subscribe("prices", "prices.SYNTH.1h")
+def test_a_pause_is_exact_and_others_may_watch(client: backtestr.Client, raw_client: RawClient) -> None:
+    watching = raw_client.subscribe("prices", "prices.SYNTH.1h")
     with client.replay("SYNTH", "1h", bars_per_second=20) as replay:
         times = [one.timestamp for _ in range(2) if (one := replay.next(SECONDS)) is not None]
         replay.pause()
@@ -93,7 +93,7 @@ def test_a_pause_is_exact_and_others_may_watch(client: backtestr.Client, strange
     assert (status.status, status.position) == ("stopped", len(times))
     assert {later - earlier for earlier, later in itertools.pairwise(times)} == {3_600_000}
     assert status.last_seq is not None
-    mine = [one for one in dense(stranger, watching, status.last_seq) if one.get("replayId") == replay.id]
+    mine = [one for one in dense(raw_client, watching, status.last_seq) if one.get("replayId") == replay.id]
     assert [one["timestamp"] for one in mine] == times
 
 

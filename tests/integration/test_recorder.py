@@ -15,7 +15,7 @@ from backtestr.cli.app import app
 from backtestr.cli.console import EXIT_ERROR, EXIT_USAGE
 from integration.conftest import QUICK
 from integration.test_end_to_end import SYNTH, run_to_end
-from support.harness import RunningBroker, Stranger, running_broker
+from support.harness import RawClient, RunningBroker, running_broker
 from support.protocol.independent import Fields
 
 RECORDING = {"broker.toml": QUICK + "[recorder]\nenabled = true\n"}
@@ -46,13 +46,13 @@ def replayed(ask: CliRunner, *arguments: str) -> Fields:
 
 
 def test_a_killed_brokers_recording_tells_what_it_did(broker: RunningBroker, ask: CliRunner) -> None:
-    with Stranger(broker.connection_file, "ann") as stranger:
-        session_id = stranger.hello()["sessionId"]
-        run_to_end(stranger, SYNTH, "b1")
-        stranger.subscribe("system", "state.ui.theme")  # what nobody listens to is kept and not sent
-        stranger.ask("UpdateState", {"key": "ui.theme", "value": "dark"})
-        orders = stranger.ask("FetchMissed", {"topic": "orders.b1", "fromSeq": 1})["toSeq"]
-        instance_id = stranger.connection["instanceId"]
+    with RawClient(broker.connection_file, "ann") as raw_client:
+        session_id = raw_client.hello()["sessionId"]
+        run_to_end(raw_client, SYNTH, "b1")
+        raw_client.subscribe("system", "state.ui.theme")  # what nobody listens to is kept and not sent
+        raw_client.ask("UpdateState", {"key": "ui.theme", "value": "dark"})
+        orders = raw_client.ask("FetchMissed", {"topic": "orders.b1", "fromSeq": 1})["toSeq"]
+        instance_id = raw_client.connection["instanceId"]
     broker.kill()
 
     told = replayed(ask, str(recording(broker)), "--job", "b1")
@@ -76,9 +76,9 @@ def test_a_killed_brokers_recording_tells_what_it_did(broker: RunningBroker, ask
 
 
 def test_for_people_it_is_a_table(broker: RunningBroker, ask: CliRunner) -> None:
-    with Stranger(broker.connection_file, "ann [bold]") as stranger:
-        stranger.hello()
-        stranger.ask("Ping", {})
+    with RawClient(broker.connection_file, "ann [bold]") as raw_client:
+        raw_client.hello()
+        raw_client.ask("Ping", {})
     broker.stop()
     path = str(recording(broker))
     shown = ask.invoke(app, ["replay-log", path]).stdout
@@ -122,11 +122,11 @@ def test_a_recorder_that_gives_up_is_a_warning_and_the_broker_serves(broker: Run
     recordings.rmdir()
     recordings.write_text("a file where the folder should be")
     broker.start()
-    with Stranger(broker.connection_file) as stranger:
-        stranger.hello()
-        status = stranger.subscribe("system", "system.status")
+    with RawClient(broker.connection_file) as raw_client:
+        raw_client.hello()
+        status = raw_client.subscribe("system", "system.status")
         assert status.until(lambda data: data["status"] == "warning")
-        assert run_to_end(stranger, SYNTH, "b1")["status"] == "completed"
+        assert run_to_end(raw_client, SYNTH, "b1")["status"] == "completed"
     assert "recorder_stopped" in broker.log
 
 

@@ -17,7 +17,7 @@ from backtestr.io.connection_file import ConnectionFile
 from backtestr_protocol.errors import AlgorithmError, StateConflict, SystemFault, TimedOut, ValidationError
 from integration.conftest import QUICK
 from integration.test_end_to_end import SYNTH, run_to_end
-from support.harness import RunningBroker, Stranger, running_broker, short_directory, wait_until
+from support.harness import RawClient, RunningBroker, running_broker, short_directory, wait_until
 
 HEAD = "import numpy as np\nfrom backtestr_engine.authoring import Bars, Int, Signals, algorithm\n\n"
 LONG = (
@@ -92,21 +92,21 @@ def workers(client: Client) -> dict[str, int]:
 
 def test_a_client_written_from_the_page_registers_runs_and_reads_the_version(keeping: RunningBroker) -> None:
     source = LONG.replace('"mine"', '"from_the_page"')
-    with Stranger(keeping.connection_file) as stranger:
-        stranger.hello()
-        info = stranger.ask("RegisterAlgorithm", {"name": "from_the_page", "source": source})
+    with RawClient(keeping.connection_file) as raw_client:
+        raw_client.hello()
+        info = raw_client.ask("RegisterAlgorithm", {"name": "from_the_page", "source": source})
         assert info["algorithmId"] == f"from_the_page@{info['version']}"
         assert (info["origin"], info["lookAhead"]["passed"]) == ("registered", True)
-        assert stranger.ask("RegisterAlgorithm", {"name": "from_the_page", "source": source}) == info
-        (found,) = [one for one in stranger.ask("ListAlgorithms", {})["algorithms"] if one["name"] == "from_the_page"]
+        assert raw_client.ask("RegisterAlgorithm", {"name": "from_the_page", "source": source}) == info
+        (found,) = [one for one in raw_client.ask("ListAlgorithms", {})["algorithms"] if one["name"] == "from_the_page"]
         assert found == info
         config = SYNTH | {"algorithmId": "from_the_page", "parameters": {"patience": 3}}
-        ended = run_to_end(stranger, config)
+        ended = run_to_end(raw_client, config)
         assert (ended["status"], ended["algorithmId"]) == ("completed", info["algorithmId"])
-        results = stranger.ask("GetBacktestResults", {"backtestId": ended["backtestId"]})
+        results = raw_client.ask("GetBacktestResults", {"backtestId": ended["backtestId"]})
         assert results["config"]["algorithmId"] == info["algorithmId"]
         assert results["metrics"]["exposure"] > 0.9
-        assert stranger.ask("GetAlgorithmStatus", {"algorithmId": "from_the_page"})["activeBacktests"] == 0
+        assert raw_client.ask("GetAlgorithmStatus", {"algorithmId": "from_the_page"})["activeBacktests"] == 0
 
 
 def test_a_queued_backtest_runs_the_version_that_was_accepted(client: Client, keeping: RunningBroker) -> None:

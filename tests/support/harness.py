@@ -121,10 +121,10 @@ class RunningBroker:
                 raise
 
 
-class Stranger:
+class RawClient:
     """A client of raw pyzmq and msgpack, written from PROTOCOL.md (see `protocol/independent.py`)."""
 
-    def __init__(self, connection_file: Path, client_id: str = "stranger", *, keys: KeyPair | None = None) -> None:
+    def __init__(self, connection_file: Path, client_id: str = "raw-client", *, keys: KeyPair | None = None) -> None:
         """`keys`: its own pair, where the broker has CURVE on."""
         self.connection, self.key = read_connection(connection_file)
         self.keys = keys
@@ -140,7 +140,7 @@ class Stranger:
         """The connection file."""
         return read_connection(connection_file)[0]
 
-    def __enter__(self) -> Stranger:
+    def __enter__(self) -> RawClient:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -201,12 +201,12 @@ class Stranger:
 class Subscription:
     """A raw SUB socket on one stream socket of the broker."""
 
-    def __init__(self, stranger: Stranger, socket_name: str, topic: str) -> None:
-        self._key = stranger.key
+    def __init__(self, raw_client: RawClient, socket_name: str, topic: str) -> None:
+        self._key = raw_client.key
         self.topic = topic
-        self.socket = stranger.open(zmq.SUB)
+        self.socket = raw_client.open(zmq.SUB)
         self.socket.rcvhwm = 0
-        self.socket.connect(stranger.connection["endpoints"][socket_name])
+        self.socket.connect(raw_client.connection["endpoints"][socket_name])
         self.socket.subscribe(topic.encode())
         if socket_name == "system":
             self._wait_for_heartbeat()
@@ -239,10 +239,10 @@ class Subscription:
                 return found
 
 
-def dense(stranger: Stranger, subscription: Subscription, last_seq: int) -> list[Fields]:
+def dense(raw_client: RawClient, subscription: Subscription, last_seq: int) -> list[Fields]:
     """Payload data of messages 1 to `last_seq` of the subscription's topic, as PROTOCOL.md has a late joiner do it:
     what is kept is fetched, what arrives twice is dropped by its number, and the two have to agree."""
-    kept = stranger.ask("FetchMissed", {"topic": subscription.topic, "fromSeq": 1, "toSeq": last_seq})
+    kept = raw_client.ask("FetchMissed", {"topic": subscription.topic, "fromSeq": 1, "toSeq": last_seq})
     found: dict[int, Fields] = {}
     for one in kept["messages"]:
         found.update(messages(one))

@@ -1,4 +1,4 @@
-"""One client floods with background and bulk requests; what does another one notice?
+"""One client floods with background and bulk requests, and another one measures what it notices.
 
     make chaos-flood
     make chaos-flood ARGS='--seconds 60 --flooders 2'

@@ -30,7 +30,7 @@ from backtestr_protocol.errors import TimedOut
 from support.harness import RawClient, running_broker
 
 # A few bars at a time: a backtest takes a second or more, so that every kill hits one.
-CONFIG = {"broker.toml": "[workers]\ncompute = 4\n", "engine.toml": "[worker]\nchunk_bars = 4\n"}
+ENGINE = "[worker]\nchunk_bars = 4\n"
 BACKTEST = ("sma_cross", "SYNTH")
 RANGE: dict[str, Any] = {"start": "2024-01-01", "end": "2024-01-15"}
 # Queued or running at once.
@@ -43,7 +43,7 @@ ENDED = ("completed", "failed", "stopped")
 
 
 class Heard:
-    """What a subscriber got of every topic, in order, and what it was told that it did not get."""
+    """A subscriber counts what it received of every topic, in order, and the gaps that it was told of."""
 
     def __init__(self, client: Client) -> None:
         self._subscriptions = [client.subscribe(prefix) for prefix in ("orders.", "progress.", "positions.")]
@@ -98,7 +98,7 @@ class Places:
         self.empty_for: list[float] = []
 
     def look(self) -> list[tuple[str, int]]:
-        """The compute workers that are at a backtest now."""
+        """Return the compute workers that run a backtest now."""
         workers = [one for one in self._client.status().workers if one.worker_id.startswith("compute-")]
         for one in workers:
             pid, killed = self._dead.get(one.worker_id, (one.pid, 0.0))
@@ -116,12 +116,13 @@ class Places:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--kills", type=int, default=50, help="of workers (default 50)")
+    parser.add_argument("--workers", type=int, default=4, help="that run backtests (default 4)")
     parser.add_argument("--seed", type=int, default=1, help="of the moments (default 1)")
     arguments = parser.parse_args()
     chance = random.Random(arguments.seed)
     began = time.monotonic()
     with (
-        running_broker(CONFIG) as broker,
+        running_broker({"broker.toml": f"[workers]\ncompute = {arguments.workers}\n", "engine.toml": ENGINE}) as broker,
         backtestr.connect(connection_file=broker.connection_file, request_timeout=PATIENCE) as client,
         RawClient(broker.connection_file) as raw_client,
     ):

@@ -1,4 +1,4 @@
-"""Broker and engine in threads of this process, over inproc: the same code, the same results."""
+"""Broker and engine in threads of this process, over inproc, give the same results as processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole path through a real broker, seen by a client that shares no code with it."""
+"""A raw client goes the whole path through a real broker, from an import to results."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SYNTH: Fields = {
 
 
 def run_to_end(raw_client: RawClient, config: Fields, backtest_id: str | None = None) -> Fields:
-    """Start a backtest and wait for its end on system.backtests; returns the final BacktestStatus."""
+    """Start a backtest, wait for its end on system.backtests and return the final BacktestStatus."""
     backtest_id = backtest_id or str(uuid.uuid4())
     system = raw_client.subscribe("system", "system.backtests")
     raw_client.ask("StartBacktest", {**config, "backtestId": backtest_id})
@@ -87,7 +87,7 @@ def test_every_stream_of_a_run_is_dense_and_equals_what_is_stored(raw_client: Ra
 
 
 def stored_order(row: dict[str, Any], backtest_id: str) -> Fields:
-    """The OrderUpdate that a row of the `orders` table stands for."""
+    """Return the OrderUpdate that a row of the `orders` table stands for."""
     expected = {
         "orderId": row["order_id"],
         "backtestId": backtest_id,
@@ -106,7 +106,7 @@ def stored_order(row: dict[str, Any], backtest_id: str) -> Fields:
 
 
 def test_the_golden_case_of_vectorbt_through_the_broker(raw_client: RawClient, goog_csv: Path) -> None:
-    """ENGINE.md's case: GOOG daily, SMA 10/30, long only, fills at the close, fees 0.001, cash 10,000, freq 1D."""
+    """vectorbt's figures for GOOG daily, SMA 10/30, long only, fills at the close, fees 0.001, cash 10,000, freq 1D."""
     imported = raw_client.ask("ImportMarketData", {"path": str(goog_csv), "symbol": "GOOG", "timeframe": "1d"})
     assert imported["bars"] == 2148
     config = {
@@ -149,7 +149,7 @@ def test_real_minutes_from_import_to_results(raw_client: RawClient, real_data: P
     assert resampled["equity"].height == 1 + 31 * 24 + 6  # from 2021-12-31 23:00 to 2022-02-01 05:00
 
 
-def test_market_data_comes_with_indicators_that_agree_with_a_second_opinion(raw_client: RawClient) -> None:
+def test_market_data_comes_with_indicators_that_agree_with_a_second_computation(raw_client: RawClient) -> None:
     request = {
         "symbol": "SYNTH",
         "timeframe": "1d",
@@ -176,7 +176,7 @@ def test_a_client_may_name_its_backtest(raw_client: RawClient) -> None:
     assert raw_client.refused("StartBacktest", {**SYNTH, "backtestId": "my-run_1"})["code"] == "STATE_CONFLICT"
 
 
-def test_a_late_joiner_catches_up_from_what_is_kept(raw_client: RawClient, broker: RunningBroker) -> None:
+def test_a_client_that_joins_late_fetches_the_retained_messages(raw_client: RawClient, broker: RunningBroker) -> None:
     status = run_to_end(raw_client, SYNTH)
     topic = f"orders.{status['backtestId']}"
     with RawClient(broker.connection_file, "late") as late:
@@ -190,7 +190,7 @@ def test_a_late_joiner_catches_up_from_what_is_kept(raw_client: RawClient, broke
         assert part["messages"][0]["seq"] <= 3
 
 
-def test_the_status_tells_what_is_there(raw_client: RawClient) -> None:
+def test_the_status_lists_workers_and_memory(raw_client: RawClient) -> None:
     heartbeat = raw_client.subscribe("system", "system.status")
     _, envelope = heartbeat.receive()
     assert envelope["messageType"] == "Heartbeat"

@@ -1,4 +1,4 @@
-"""The examples, run as a newcomer would run them."""
+"""The examples run as a newcomer would run them."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def read_notebook() -> Any:
 
 
 def texts(cell: Any) -> list[str]:
-    """What a cell shows, without the bar, which times things: text on stderr, or a widget where ipywidgets is there."""
+    """Return what a cell shows, without the progress bar: text on stderr, or a widget where ipywidgets is installed."""
     shown = [
         output
         for output in cell.get("outputs", [])

@@ -1,4 +1,4 @@
-"""One client floods, another notices little: order, room and turns, by counts; `benchmarks/chaos` has the times."""
+"""One client floods, and another is served in turn: these tests count, and `benchmarks/chaos` measures times."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ONE_WORKER = f"{QUICK}[workers]\ncompute = 1\n"
 
 
 def send_as_many_as_it_takes(raw_client: RawClient, most: int) -> int:
-    """Backtests until ZeroMQ's queues are full; returns how many."""
+    """Send backtests until ZeroMQ's queues are full, at most `most`, and return how many."""
     for sent in range(most):
         try:
             raw_client.dealer.send_multipart(raw_client.requests.make("StartBacktest", SYNTH), zmq.DONTWAIT)
@@ -51,9 +51,9 @@ def test_a_ping_does_not_wait_for_what_another_client_sent_before_it() -> None:
         assert clients["flood"] < sent / 2, f"{clients['flood']} of {sent} came first"
 
 
-def test_a_flood_of_backtests_leaves_room_and_turns_and_each_is_answered_once() -> None:
+def test_a_flood_of_backtests_leaves_space_for_others_and_each_is_answered_once() -> None:
     throttle = "[throttle]\nbackground_per_second = 500\nbackground_burst = 900\n"
-    # On a busy machine the flood reads more slowly than it is answered, and is to lose nothing by that here.
+    # On a busy machine the flood reads more slowly than it is answered, and no answer is to be lost by that.
     sockets = "[sockets]\nreply_queue = 100000\n"
     config = {"broker.toml": ONE_WORKER + throttle + sockets, "engine.toml": "[worker]\nchunk_bars = 20\n"}
     with (
@@ -74,7 +74,7 @@ def test_a_flood_of_backtests_leaves_room_and_turns_and_each_is_answered_once() 
         assert stopped["status"] in ("stopped", "completed")
         mine = ann.ask("StartBacktest", SYNTH)["backtestId"]
         while ann.ask("GetBacktestStatus", {"backtestId": mine})["status"] != "completed":
-            while flood.dealer.poll(0):  # who does not read loses answers, and would have to ask again
+            while flood.dealer.poll(0):  # a client that does not read loses answers, and would have to resend
                 answers[kind(flood)] += 1
         status = ann.ask("GetSystemStatus", {})
         (of_flood,) = (one for one in status["connections"]["perClient"] if one["clientId"] == "flood")
@@ -87,7 +87,7 @@ def test_a_flood_of_backtests_leaves_room_and_turns_and_each_is_answered_once() 
         assert set(answers) <= {"Success", "BUSY", "RATE_LIMIT_EXCEEDED"}
 
 
-def test_answers_that_nobody_reads_are_told_of_once_a_second() -> None:
+def test_answers_that_no_client_reads_are_logged_once_a_second() -> None:
     config = {"broker.toml": ONE_WORKER + "[sockets]\nreply_queue = 10\n"}
     with running_broker(config) as broker, RawClient(broker.connection_file) as raw_client:
         began = time.monotonic()

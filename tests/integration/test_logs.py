@@ -1,4 +1,4 @@
-"""The log of a real broker and its workers: JSON throughout, and what belongs together has the same ids."""
+"""The log of a real broker and its workers is JSON, and lines of one request or backtest have its ids."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def fails(bars):
 
 
 def lines(broker: RunningBroker) -> list[dict[str, Any]]:
-    """What was logged; the welcome, on standard output, goes to the same file."""
+    """Return the lines of the log; the welcome, on standard output, goes to the same file."""
     return [json.loads(line) for line in broker.log.splitlines() if line.startswith("{")]
 
 
@@ -76,13 +76,13 @@ def test_a_backtest_that_failed_is_followed_by_its_id_through_client_broker_and_
         assert refused["event"] == "request_refused"
         assert (refused["clientId"], refused["type"], refused["code"]) == ("ann", "GetBacktestStatus", "NOT_FOUND")
         of_ann = [one["event"] for one in about(broker, "clientId", "ann")]
-        assert {"client_joined", "request_refused", "task_ended"} <= set(of_ann), "the worker that found nothing, too"
+        assert {"client_joined", "request_refused", "task_ended"} <= set(of_ann), "the worker found no results"
 
         again = [line for line in broker.log.splitlines() if not line.startswith("{")]
         assert again == welcome, "nothing but JSON was added"
 
 
-def test_refusals_are_told_of_so_many_a_second_and_the_rest_counted(
+def test_at_most_20_refusals_a_second_are_logged_and_the_rest_counted(
     broker: RunningBroker, raw_client: RawClient
 ) -> None:
     sent = 0

@@ -1,4 +1,4 @@
-"""Metrics of a real broker, read by Prometheus' own parser."""
+"""Prometheus' own parser reads the metrics of a real broker."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def free_port() -> int:
 
 
 def scraped(port: int) -> dict[tuple[str, Labels], float]:
-    """Every sample by name and labels."""
+    """Return every sample by name and labels."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
         text = answer.read().decode()
     samples: dict[tuple[str, Labels], float] = {}
@@ -43,7 +43,7 @@ def value(port: int, name: str, **labels: str) -> float:
     return scraped(port).get((name, frozenset(labels.items())), 0.0)
 
 
-def test_a_scrape_tells_what_the_broker_did() -> None:
+def test_a_scrape_counts_what_the_broker_did() -> None:
     port = free_port()
     config = {
         "broker.toml": f"{QUICK}[metrics]\nport = {port}\n",
@@ -56,7 +56,7 @@ def test_a_scrape_tells_what_the_broker_did() -> None:
                 raw_client.ask("Ping", {})
             raw_client.refused("Nonsense", {})
             raw_client.refused("More nonsense", {})
-            raw_client.refused("GetBacktestStatus", {"backtestId": "nobody's"})
+            raw_client.refused("GetBacktestStatus", {"backtestId": "unknown"})
             ended = run_to_end(raw_client, SYNTH, "b1")
             fetched = raw_client.ask("FetchMissed", {"topic": "orders.b1", "fromSeq": 1})["toSeq"]
             wait_until(lambda: value(port, "backtestr_repairs_total", **{"class": "orders"}) == 1, 10.0)
@@ -100,7 +100,7 @@ def test_a_scrape_tells_what_the_broker_did() -> None:
 
 
 def listening(broker: RunningBroker) -> set[tuple[str, int]]:
-    """Where its process takes connections from the network."""
+    """Return the addresses at which the broker's process takes connections from the network."""
     connections = psutil.Process(broker.process.pid).net_connections("inet")
     return {(one.laddr.ip, one.laddr.port) for one in connections if one.status == psutil.CONN_LISTEN}
 

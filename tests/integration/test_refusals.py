@@ -1,4 +1,4 @@
-"""What gets which error, as a raw client sees it; and after each the broker serves the next request."""
+"""A refused request gets its own error code, and the broker serves the next request."""
 
 from __future__ import annotations
 
@@ -147,10 +147,10 @@ BAD_FRAMES = (
 
 
 @pytest.mark.parametrize("name", BAD_FRAMES)
-def test_frames_that_are_not_believed_get_an_error_without_a_correlation(
+def test_frames_that_are_not_authentic_get_an_unattributed_error(
     broker: RunningBroker, raw_client: RawClient, name: str
 ) -> None:
-    with RawClient(broker.connection_file, "intruder") as intruder:  # a connection of its own: one such error a second
+    with RawClient(broker.connection_file, "intruder") as intruder:  # each connection gets one such error a second
         frames, code = bad_frames(raw_client)[name]
         envelope, _ = intruder.send_and_receive(frames)
         assert envelope["messageType"] == "Error"
@@ -158,7 +158,7 @@ def test_frames_that_are_not_believed_get_an_error_without_a_correlation(
         assert envelope["payload"]["data"]["code"] == code
 
 
-def test_such_errors_come_at_most_once_a_second(broker: RunningBroker) -> None:
+def test_unattributed_errors_come_at_most_once_a_second(broker: RunningBroker) -> None:
     with RawClient(broker.connection_file, "noisy") as noisy:
         for _ in range(50):
             noisy.dealer.send_multipart([b"", b"noise"])
@@ -177,13 +177,13 @@ def test_undecodable_bytes_that_are_signed_are_a_serialization_error(broker: Run
             assert envelope["payload"]["data"]["code"] in ("IPC_SERIALIZATION_ERROR", "VALIDATION_ERROR")
 
 
-def test_an_envelope_that_can_be_named_is_answered_by_name(raw_client: RawClient) -> None:
+def test_an_invalid_envelope_with_a_readable_id_is_answered_under_that_id(raw_client: RawClient) -> None:
     envelope, _ = raw_client.send_and_receive(pack(raw_client.key, REQUEST, {"id": "mine", "timestamp": "now"}))
     assert envelope["correlationId"] == "mine"
     assert envelope["payload"]["data"]["code"] == "VALIDATION_ERROR"
 
 
-def test_a_replayed_message_is_not_executed(raw_client: RawClient) -> None:
+def test_a_message_replay_is_not_executed(raw_client: RawClient) -> None:
     frames = raw_client.requests.make("StartBacktest", SYNTH)
     raw_client.exchange(frames)
     known = len(raw_client.ask("ListBacktests", {})["backtests"])
@@ -192,7 +192,7 @@ def test_a_replayed_message_is_not_executed(raw_client: RawClient) -> None:
     assert len(raw_client.ask("ListBacktests", {})["backtests"]) == known
 
 
-def test_the_same_request_again_is_answered_and_not_executed_again(raw_client: RawClient) -> None:
+def test_a_duplicate_is_answered_and_not_executed_again(raw_client: RawClient) -> None:
     message_id = str(uuid.uuid4())
     first = raw_client.ask("StartBacktest", SYNTH, message_id=message_id)
     known = len(raw_client.ask("ListBacktests", {})["backtests"])
@@ -219,12 +219,12 @@ def test_the_welcome_names_the_instance_in_envelope_and_data(broker: RunningBrok
 
 
 def test_another_version_of_the_protocol_is_refused(broker: RunningBroker) -> None:
-    with RawClient(broker.connection_file, "from the future") as future:
+    with RawClient(broker.connection_file, "future") as future:
         error = future.refused("Hello", {"clientId": "future", "protocolVersions": [2, 3]})
         assert (error["code"], error["details"]["supported"]) == ("PROTOCOL_VERSION_UNSUPPORTED", [1])
 
 
-def test_noise_on_every_socket_leaves_the_broker_up(broker: RunningBroker, raw_client: RawClient) -> None:
+def test_random_frames_on_every_socket_leave_the_broker_healthy(broker: RunningBroker, raw_client: RawClient) -> None:
     endpoints = {**raw_client.connection["endpoints"], "engine": f"ipc://{broker.runtime_dir}/engine"}
     for name, endpoint in endpoints.items():
         socket = raw_client.open(zmq.SUB if name not in ("requests", "engine") else zmq.DEALER)

@@ -1,4 +1,4 @@
-"""Several symbols on one account through a real broker: for a raw client, the Python client and the command line."""
+"""Backtests of several symbols on one account run for a raw client, the Python client and the command line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SYMBOLS = ["FIRST", "SECOND"]
 
 @pytest.fixture(scope="module")
 def client(broker: RunningBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[backtestr.Client]:
-    """A client of a broker that has both symbols, as long as these tests run."""
+    """Connect a client and store both symbols for as long as these tests run."""
     folder: Path = tmp_path_factory.mktemp("series")
     with backtestr.connect(connection_file=broker.connection_file) as connected:
         for seed, symbol in enumerate(SYMBOLS):

@@ -318,7 +318,7 @@ class Broker(RuleBasedStateMachine):
     def kill_broker(self) -> None:
         """Kill the broker and start it again: unanswered requests are lost, and acknowledged changes are not."""
         self.every_stream_is_dense()
-        self.replay_recording()
+        self.play_back_recording()
         self.link.restart_broker()
         for client in self.everyone:
             client.reconnect()
@@ -420,16 +420,16 @@ class Broker(RuleBasedStateMachine):
             for message_id, count in self.expected.items():
                 assert self.received(message_id) == count, message_id
             self.every_stream_is_dense()
-            self.replay_recording()
+            self.play_back_recording()
         finally:
             self.patches.undo()
 
-    def replay_recording(self) -> None:
+    def play_back_recording(self) -> None:
         """Play back the recorded events: they have the same effects and lead to the same state."""
-        replay = Playback([("recording", self.link.recording())])
-        assert [step.effects for step in replay] == self.link.effects
-        assert anatomy(replay.core) == anatomy(self.link.core)
-        assert not replay.problems
+        playback = Playback([("recording", self.link.records())])
+        assert [step.effects for step in playback] == self.link.effects
+        assert anatomy(playback.core) == anatomy(self.link.core)
+        assert not playback.problems
 
     def let_all_end(self) -> None:
         if self.runs(WORKERS[2]):  # it may have tasks that it did not do

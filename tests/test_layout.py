@@ -43,12 +43,9 @@ COVERED_BY = {
     "broker/core/records": "tests/broker/io/test_database.py",
     "broker/core/settings": "tests/broker/test_config.py",
     "broker/core/worker_messages": "tests/broker/core/test_core.py",
-    "broker/core/clients/refusals": "tests/broker/core/test_core.py",
-    "broker/core/clients/traffic": "tests/broker/core/clients/test_admission.py",
     "broker/core/requests/dispatch": "tests/broker/core/test_core.py",
     "broker/core/requests/price_replay_requests": "tests/broker/core/test_price_replays.py",
     "broker/core/scheduling/workers": "tests/broker/core/scheduling/test_scheduler.py",
-    "broker/io/allow_list": "tests/protocol/test_keys.py",
     "broker/io/database_schema": "tests/broker/io/test_database.py",
     "broker/io/event_loop": "tests/integration/test_end_to_end.py",
     "broker/io/log": "tests/broker/test_hooks.py",
@@ -59,6 +56,7 @@ COVERED_BY = {
     "engine/crossings": "tests/engine/built_in/test_built_in.py",
     "engine/indicators": "tests/engine/worker/test_market_data.py",
     "engine/algorithms/parameters": "tests/engine/algorithms/test_algorithm.py",
+    "engine/backtest/plan": "tests/engine/backtest/test_run.py",
     "engine/backtest/tables": "tests/engine/backtest/test_run.py",
     "engine/built_in/bollinger_reversion": "tests/engine/built_in/test_built_in.py",
     "engine/built_in/buy_and_hold": "tests/engine/built_in/test_built_in.py",
@@ -99,7 +97,6 @@ COVERED_BY = {
     "client/__main__": "tests/integration/test_command_line.py",
     "client/arguments": "tests/client/test_small_parts.py",
     "client/embedded_broker": "tests/integration/test_embedded.py",
-    "client/metrics": "tests/client/test_small_parts.py",
     "client/options": "tests/client/test_small_parts.py",
     "client/progress_bar": "tests/integration/test_examples.py",
     "client/results": "tests/client/test_small_parts.py",
@@ -130,7 +127,6 @@ COVERED_BY = {
 # Test files that name no module, and why.
 OF_NO_MODULE = {
     "engine/built_in/test_built_in": "every built-in algorithm passes the same tests",
-    "broker/core/test_algorithms": "the module follows",
     "client/test_small_parts": "it is being taken apart",
 }
 
@@ -142,7 +138,7 @@ STANDARD_NAME_ALLOWED = {
 
 # Class names that stand more than once in one package, and why.
 SAME_NAME_ALLOWED = {
-    "broker": {"Workers": "to be renamed", "Desk": "to be removed", "Unreadable": "to be renamed"},
+    "broker": {"Workers": "to be renamed", "Unreadable": "to be renamed"},
     "client": {"Ask": "to be joined"},
 }
 

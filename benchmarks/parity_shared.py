@@ -148,7 +148,7 @@ def _weights(market: _Market) -> Iterator[Compared]:
 
 
 def _difference(result: Result, book: Any) -> float:
-    """The largest relative difference of the equity of any bar, and of the figures."""
+    """Return the largest relative difference of the equity of any bar, and of the figures."""
     value = book.value().to_numpy()
     figures = {
         "totalTrades": int(book.trades.count()),

@@ -86,6 +86,7 @@ from backtestr_protocol.messages import (
     UpdateState,
     Welcome,
 )
+from backtestr_protocol.metrics import Metrics
 from backtestr_protocol.price_messages import (
     PriceReplayAccepted,
     PriceReplayList,
@@ -100,7 +101,6 @@ from backtestr_protocol.system_status import SystemStatus
 
 from .algorithm_source import registration
 from .arguments import Instant, as_iso, as_ms
-from .metrics import Metrics, metrics_from_wire
 from .options import wire_options
 from .replay import PriceReplay, Rate, feed_request, replay_request, start_replay
 from .results import ALL_TABLES, Results, read_table, results_from_wire
@@ -502,7 +502,7 @@ class Client:
     def metrics(self, backtest_id: str) -> Metrics | None:
         """The metrics of a backtest, without its tables; None while it has not ended. Raises `NotFound`."""
         answer = self._ask("GetPerformanceMetrics", BacktestRef(backtest_id=backtest_id), PerformanceMetrics)
-        return None if answer.metrics is None else metrics_from_wire(answer.metrics)
+        return None if answer.metrics is None else answer.metrics.with_absent_as_none()
 
     # --- shared state ---------------------------------------------------------------------------------------------
 

@@ -287,7 +287,7 @@ def test_the_busiest_are_listed(link: Link, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_counters_are_bounded_and_forget_who_was_quiet_the_longest(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("backtestr_broker.core.clients.traffic.MAX_COUNTED", 2)
+    monkeypatch.setattr("backtestr_broker.core.clients.admission.MAX_COUNTED", 2)
     ann = link.client("ann")
     bob = link.client("bob")
     ann.ask("Ping")

@@ -142,11 +142,11 @@ class _WorkerThread:
     def ended(self) -> ExitReason | None:
         return None if self._thread.is_alive() else ExitReason("its thread ended")
 
-    def let_go(self) -> None:
+    def close_lifeline(self) -> None:
         if self._is_held:
             self._is_held = False
             os.close(self._write_end)
 
     def kill(self) -> None:
         """A thread cannot be killed: it ends by itself at the next chunk."""
-        self.let_go()
+        self.close_lifeline()

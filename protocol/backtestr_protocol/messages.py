@@ -329,17 +329,18 @@ class DeletedMarketData(Contract, frozen=True, kw_only=True):
 class BacktestConfig(Contract, frozen=True, kw_only=True):
     """A backtest to run.
 
-    Dates are ISO 8601, a date alone is midnight UTC, and the end is exclusive. `commission` is a fraction of traded
-    value, `slippage` of price. `options` are the conventions of the engine (`BacktestOptions`). `symbol` or `symbols`
-    is present; the symbols share the account. If both are present, `symbol` is one of `symbols`.
+    Dates are ISO 8601, a date alone is midnight UTC, and the end is exclusive. An absent start is the first stored
+    bar, an absent end is after the last one. `commission` is a fraction of traded value, `slippage` of price. `options`
+    are the conventions of the engine (`BacktestOptions`). `symbol` or `symbols` is present; the symbols share the
+    account. If both are present, `symbol` is one of `symbols`.
     """
 
     backtest_id: BacktestId | None = None
     algorithm_id: str
     symbol: str | None = None
     symbols: list[str] = []
-    start_date: str
-    end_date: str
+    start_date: str | None = None
+    end_date: str | None = None
     initial_capital: float
     timeframe: str
     commission: float

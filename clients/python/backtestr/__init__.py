@@ -25,8 +25,8 @@ from .client import Client, connect
 from .metrics import Metrics
 from .replay import PriceReplay
 from .results import Results
-from .run import GapWarning, Run
-from .subscription import Subscription
+from .run import Run
+from .subscription import GapWarning, Subscription
 
 Replay = PriceReplay  # its name until version 0.1
 

@@ -99,10 +99,9 @@ from backtestr_protocol.stream_messages import PriceUpdate
 from backtestr_protocol.system_status import SystemStatus
 
 from .algorithm_source import registration
-from .arguments import Instant, as_iso, as_ms
+from .arguments import Instant, as_iso, as_ms, feed_request, wire_options
 from .metrics import Metrics, metrics_from_wire
-from .options import wire_options
-from .replay import PriceReplay, Rate, feed_request, replay_request, start_replay
+from .replay import PriceReplay, Rate, replay_request, start_replay
 from .results import ALL_TABLES, Results, read_table, results_from_wire
 from .run import STREAMS, Run, Stream
 from .series import covering_all

@@ -1,4 +1,4 @@
-"""A price replay as the program that started it holds it, and what feeds publish.
+"""A price replay as the program that started it holds it.
 
 for price in client.replay("BTCPERP", "1m", bars_per_second=50):
     print(price.timestamp, price.last)
@@ -11,9 +11,9 @@ import math
 import time
 import uuid
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, Protocol, TypedDict, TypeVar
+from typing import Protocol, TypedDict, TypeVar
 
 from backtestr.core.effects import Gap, Restarted
 from backtestr.core.updates import Update
@@ -23,20 +23,17 @@ from backtestr_protocol.errors import NotFound, SystemFault, TimedOut, from_data
 from backtestr_protocol.messages import Contract
 from backtestr_protocol.price_messages import (
     AcknowledgePrices,
-    FeedPrice,
     PriceReplayAccepted,
     PriceReplayRef,
     PriceReplayStarted,
     PriceReplayStatus,
-    PublishPrices,
     ReplayState,
     StartPriceReplay,
 )
 from backtestr_protocol.stream_messages import PriceUpdate
 
 from .arguments import Instant, as_ms
-from .run import GapWarning
-from .subscription import Subscription
+from .subscription import GapWarning, Subscription
 
 # Seconds without a price of its own after which the broker is asked whether more will come.
 QUIET = 1.0
@@ -46,7 +43,6 @@ _SKIP = 0.01
 # How long an acknowledgement is tried, in seconds. The next one says more.
 _ACKNOWLEDGE_TIMEOUT = 30.0
 _FINAL = ("completed", "stopped", "failed")
-_FEED_FIELDS = FeedPrice.__struct_fields__
 
 Answer = TypeVar("Answer", bound=Contract)
 
@@ -246,14 +242,3 @@ def start_replay(ask: Ask, transport: IoThread, asked: StartPriceReplay) -> Pric
             ask("StopPriceReplay", PriceReplayRef(replay_id=asked.replay_id or ""), PriceReplayAccepted)
         raise
     return PriceReplay(ask, transport, asked, started)
-
-
-def feed_request(prices: Iterable[PriceUpdate | Mapping[str, Any]]) -> PublishPrices:
-    """The request. Raises `TypeError` for a price with other fields than those that a feed gives."""
-    return PublishPrices(prices=[_feed_price(price) for price in prices])
-
-
-def _feed_price(price: PriceUpdate | Mapping[str, Any]) -> FeedPrice:
-    if isinstance(price, Mapping):
-        return FeedPrice(**price)
-    return FeedPrice(**{name: getattr(price, name) for name in _FEED_FIELDS})

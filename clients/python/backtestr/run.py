@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Literal
@@ -15,9 +16,8 @@ from backtestr_protocol.errors import SystemFault, from_data
 from backtestr_protocol.messages import BacktestState, BacktestStatus
 from backtestr_protocol.stream_messages import BacktestProgress, OrderUpdate, PositionUpdate
 
-from .progress_bar import progress_bar
 from .results import Results
-from .subscription import Subscription
+from .subscription import GapWarning, Subscription
 
 if TYPE_CHECKING:
     from .client import Client
@@ -30,10 +30,6 @@ _TOPICS: dict[Stream, Callable[[str], str]] = {
     "orders": topics.orders,
     "positions": topics.positions,
 }
-
-
-class GapWarning(UserWarning):
-    """Messages of a stream are lost: the reader was slower than the broker's memory. The results have them all."""
 
 
 class Run:
@@ -158,3 +154,22 @@ class Run:
                         GapWarning,
                         stacklevel=3,
                     )
+
+
+@contextlib.contextmanager
+def progress_bar() -> Iterator[Callable[[BacktestProgress], None]]:
+    """A bar from 0 to 100 %, moved by the function that this gives."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tqdm warns where a notebook lacks ipywidgets, and shows text then
+        from tqdm.auto import tqdm
+
+        bar = tqdm(total=100.0, unit="%", bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}")
+
+    def show(progress: BacktestProgress) -> None:
+        bar.set_postfix_str(
+            f"equity {progress.equity_curve_point.equity:,.2f}, {progress.orders_executed} orders", refresh=False
+        )
+        bar.update(progress.progress_percent - bar.n)
+
+    with bar:
+        yield show

@@ -17,6 +17,10 @@ from backtestr_protocol.errors import did_you_mean
 from .price_tables import frames
 
 
+class GapWarning(UserWarning):
+    """Messages of a stream are lost: the reader was slower than the broker's memory. The results have them all."""
+
+
 def checked_prefix(prefix: str) -> str:
     """`prefix` if it names a topic, or, ending with a dot, may begin one. Raises `ValueError`."""
     possible = topics.sockets_for(prefix) if prefix.endswith(".") else topics.class_of(prefix)

@@ -258,8 +258,8 @@ def test_a_broker_of_another_version_that_takes_over_refuses_at_once(home: Path)
 
 def test_more_requests_at_once_than_make_sense_are_refused_here(home: Path) -> None:
     with Peer(home, {"GetSystemStatus": lambda _: SILENCE}) as peer, connect(peer) as client:
-        transport = client._transport
-        waiting = [transport.ask("GetSystemStatus", Nothing(), 30.0) for _ in range(MAX_WAITING)]
+        io_thread = client._io_thread
+        waiting = [io_thread.ask("GetSystemStatus", Nothing(), 30.0) for _ in range(MAX_WAITING)]
         with pytest.raises(Busy, match="wait for an answer already"):
             client.ping()
     for reply in waiting:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar, Unpack
+from typing import Any, Unpack
 
 import blinker
 import msgspec
@@ -31,10 +31,8 @@ from backtestr.io.connection_file import HOW_TO_START, ConnectionFile
 from backtestr.io.error_log import Callback, ErrorLog, ErrorReport
 from backtestr.io.io_thread import IoThread
 from backtestr.io.mailbox import MAX_UNREAD
-from backtestr.state.feed import StateFeed
 from backtestr.state.resolvers import Resolver
 from backtestr.state.shared_state import SharedState
-from backtestr_protocol import topics
 from backtestr_protocol.connection import Connection
 from backtestr_protocol.errors import AuthenticationError, NetworkError, Severity, TimedOut
 from backtestr_protocol.keys import KeyPair
@@ -47,17 +45,14 @@ from backtestr_protocol.messages import (
     BacktestConfig,
     BacktestList,
     BacktestRef,
-    BacktestResults,
     BacktestState,
     BacktestStatus,
-    Contract,
     DeletedMarketData,
     DeletedState,
     DeleteMarketData,
     DeleteState,
     DescribeMarketData,
     FetchMissed,
-    GetBacktestResults,
     GetMarketData,
     GetState,
     Imported,
@@ -100,21 +95,16 @@ from backtestr_protocol.system_status import SystemStatus
 
 from .algorithm_source import registration
 from .arguments import Instant, as_iso, as_ms, feed_request, wire_options
+from .ask import BULK_TIMEOUT, REQUEST_TIMEOUT, Ask
 from .metrics import Metrics, metrics_from_wire
 from .replay import PriceReplay, Rate, replay_request, start_replay
-from .results import ALL_TABLES, Results, read_table, results_from_wire
+from .results import ALL_TABLES, Results, fetch_results, read_table
 from .run import STREAMS, Run, Stream
 from .series import covering_all
 from .subscription import Subscription
 
-# Seconds within which the broker answers what needs no computing to speak of.
-REQUEST_TIMEOUT = 30.0
-# Seconds for what reads or writes whole files.
-BULK_TIMEOUT = 600.0
 # How often a connection file that is not there yet is looked for, in seconds.
 LOOK_INTERVAL = 0.05
-
-Answer = TypeVar("Answer", bound=Contract)
 
 
 def connect(
@@ -190,9 +180,9 @@ class Client:
         used_context = context or self._own_context
         assert used_context is not None
         self.connection_changed = blinker.Signal("the connection's state changed: state, previous")
-        self._listeners = CallbackThread()
-        self._errors = ErrorLog(self._listeners)
-        self._transport = IoThread(
+        self._callbacks = CallbackThread()
+        self._errors = ErrorLog(self._callbacks)
+        self._io_thread = IoThread(
             session,
             connection,
             file,
@@ -203,11 +193,11 @@ class Client:
             errors=self._errors,
             on_state=self._on_state,
         )
-        self._request_timeout = request_timeout
+        self._ask = Ask(self._io_thread, request_timeout)
         try:
-            self._welcome = self._transport.welcomed.read(timeout)
+            self._welcome = self._io_thread.welcomed.read(timeout)
         except TimedOut:
-            distrust = self._transport.distrust
+            distrust = self._io_thread.distrust
             self.close()
             if distrust is not None:
                 raise AuthenticationError(f"the broker does not take this client's key: {distrust}") from None
@@ -227,12 +217,12 @@ class Client:
     @property
     def state(self) -> ConnectionState:
         """`connecting`, `ready`, `reconnecting`, `auth_failed` or `closed`."""
-        return self._transport.state
+        return self._io_thread.state
 
     @property
     def statistics(self) -> Statistics:
         """What was counted so far: requests, and what streams lost and got back."""
-        return self._transport.statistics(self._listeners.missed)
+        return self._io_thread.statistics(self._callbacks.missed)
 
     @property
     def errors(self) -> tuple[ErrorReport, ...]:
@@ -249,8 +239,8 @@ class Client:
 
     def close(self) -> None:
         """End the session. Backtests go on; what waits for an answer in other threads gets a `RuntimeError`."""
-        self._transport.close()
-        self._listeners.close()
+        self._io_thread.close()
+        self._callbacks.close()
         if self._own_context is not None:
             self._own_context.term()
 
@@ -286,7 +276,7 @@ class Client:
         Raises `AlgorithmError` for source that cannot be run, `StateConflict` for a name that is built in or in the
         folder, `TimedOut` for what does not come back, and `ValueError` where it cannot be told which one is meant.
         """
-        return self._ask_bulk("RegisterAlgorithm", registration(source, name), AlgorithmInfo, timeout)[0]
+        return self._ask("RegisterAlgorithm", registration(source, name), AlgorithmInfo, timeout)
 
     def algorithm_status(self, algorithm: str) -> AlgorithmStatus:
         """One version of an algorithm by its id, or by name the newest one; with what runs of it and its last error, by
@@ -325,7 +315,7 @@ class Client:
             keep=keep,
             indicators=[IndicatorConfig(name=one) if isinstance(one, str) else one for one in indicators],
         )
-        answer, attachments = self._ask_bulk("GetMarketData", request, MarketData, timeout)
+        answer, attachments = self._ask.with_attachments("GetMarketData", request, MarketData, timeout)
         frames = [read_table(ref, attachments) for ref in answer.tables]
         return pl.concat(frames, how="horizontal") if len(frames) > 1 else frames[0]
 
@@ -357,19 +347,19 @@ class Client:
             price=price,
             repair=repair,
         )
-        return self._ask_bulk("ImportMarketData", request, Imported, timeout)[0]
+        return self._ask("ImportMarketData", request, Imported, timeout)
 
     def describe_market_data(self, symbol: str, timeframe: str, timeout: float = BULK_TIMEOUT) -> SeriesFacts:
         """Range, prices and gaps of a series, stored or resampled."""
         request = DescribeMarketData(symbol=symbol, timeframe=timeframe)
-        return self._ask_bulk("DescribeMarketData", request, SeriesFacts, timeout)[0]
+        return self._ask("DescribeMarketData", request, SeriesFacts, timeout)
 
     def resample_market_data(
         self, symbol: str, from_timeframe: str, to_timeframe: str, timeout: float = BULK_TIMEOUT
     ) -> StoredSeries:
         """Have the broker make a higher timeframe of a stored one, and store it."""
         request = ResampleMarketData(symbol=symbol, from_timeframe=from_timeframe, to_timeframe=to_timeframe)
-        return self._ask_bulk("ResampleMarketData", request, StoredSeries, timeout)[0]
+        return self._ask("ResampleMarketData", request, StoredSeries, timeout)
 
     def delete_market_data(self, symbol: str, timeframe: str | None = None) -> list[Timeframe]:
         """Have the broker delete a series, or with `timeframe` None all series of a symbol; returns the timeframes."""
@@ -393,7 +383,7 @@ class Client:
         `as_fast_as_read=True`. Raises `ValueError` for none or several, `DataError`, `ValidationError` or
         `InvalidConfiguration` for what cannot be replayed, `Busy` when too many run.
         """
-        return start_replay(self._ask, self._transport, replay_request(symbol, timeframe, start, end, rate))
+        return start_replay(self._ask, self._io_thread, replay_request(symbol, timeframe, start, end, rate))
 
     def list_replays(self) -> list[PriceReplayStatus]:
         """The replays that the broker knows, the latest first."""
@@ -457,10 +447,10 @@ class Client:
         )
         assert config.backtest_id is not None
         # Subscribed before it starts: nothing of its streams can pass unheard.
-        run = Run(self, self._transport, config.backtest_id, is_new=True, watch=watch)
+        run = Run(self._ask, self._io_thread, config.backtest_id, is_new=True, watch=watch)
         try:
             self._ask("StartBacktest", config, BacktestAccepted)
-            self._transport.started(config.backtest_id)
+            self._io_thread.started(config.backtest_id)
         except BaseException:  # Ctrl-C included: nobody else could end its subscriptions
             run.abandon()
             raise
@@ -469,7 +459,7 @@ class Client:
     def run(self, backtest_id: str) -> Run:
         """A backtest that was started elsewhere or before. Raises `NotFound`."""
         self.backtest_status(backtest_id)
-        return Run(self, self._transport, backtest_id, is_new=False)
+        return Run(self._ask, self._io_thread, backtest_id, is_new=False)
 
     def list_backtests(self, status: BacktestState | None = None, limit: int | None = None) -> list[BacktestStatus]:
         """The backtests that the broker knows, the latest first, up to `limit`."""
@@ -495,8 +485,7 @@ class Client:
         self, backtest_id: str, tables: Iterable[TableName] = ALL_TABLES, timeout: float = BULK_TIMEOUT
     ) -> Results:
         """What a backtest came to; without metrics while it has not ended. Raises `NotFound`."""
-        request = GetBacktestResults(backtest_id=backtest_id, tables=list(tables))
-        return results_from_wire(*self._ask_bulk("GetBacktestResults", request, BacktestResults, timeout))
+        return fetch_results(self._ask, backtest_id, tables, timeout)
 
     def metrics(self, backtest_id: str) -> Metrics | None:
         """The metrics of a backtest, without its tables; None while it has not ended. Raises `NotFound`."""
@@ -534,8 +523,7 @@ class Client:
         """
         if prefix and not prefix.endswith("."):
             raise ValueError(f"{prefix!r} does not end with a dot; the keys of one name are {prefix + '.'!r}")
-        feed = StateFeed(self._transport, topics.state(prefix), self._listeners, self._errors)
-        return SharedState(prefix, self, feed, resolvers or {})
+        return SharedState(self._ask, self._io_thread, prefix, resolvers or {}, self._callbacks, self._errors)
 
     def snapshot_state(self, prefix: str = "") -> StateSnapshot:
         """All keys that begin with `prefix`, by name, as of one moment. What happens later comes on
@@ -552,7 +540,7 @@ class Client:
         any more is stated as a `Gap`. Of a prefix, the topics that move while it is subscribed. Raises `ValueError`
         for what is no topic.
         """
-        return Subscription(self._transport, topic, "kept" if history else "now")
+        return Subscription(self._io_thread, topic, "kept" if history else "now")
 
     def fetch_missed(self, topic: str, from_seq: int = 1, to_seq: int | None = None) -> list[Update | Gap]:
         """Messages of a topic that were sent before, as far as the broker keeps them, and a `Gap` for those it does
@@ -576,17 +564,7 @@ class Client:
 
     def _on_state(self, state: ConnectionState, previous: ConnectionState) -> None:
         for listener in list(self.connection_changed.receivers_for(self)):
-            self._listeners.tell(partial(listener, self, state=state, previous=previous))
-
-    def _ask(self, request_type: str, data: Contract, answer: type[Answer]) -> Answer:
-        return self._ask_bulk(request_type, data, answer, self._request_timeout)[0]
-
-    def _ask_bulk(
-        self, request_type: str, data: Contract, answer: type[Answer], timeout: float
-    ) -> tuple[Answer, list[bytes]]:
-        success, attachments = self._transport.ask(request_type, data, timeout).read()
-        assert isinstance(success, answer)
-        return success, attachments
+            self._callbacks.tell(partial(listener, self, state=state, previous=previous))
 
     def _range(
         self, symbols: Sequence[str], timeframe: str, start: Instant | None, end: Instant | None

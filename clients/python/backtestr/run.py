@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from backtestr.core.effects import Gap, Restarted
 from backtestr.core.updates import Update
@@ -13,14 +13,12 @@ from backtestr.io.io_thread import IoThread
 from backtestr.io.mailbox import PendingReply
 from backtestr_protocol import topics
 from backtestr_protocol.errors import SystemFault, from_data
-from backtestr_protocol.messages import BacktestState, BacktestStatus
+from backtestr_protocol.messages import BacktestAccepted, BacktestRef, BacktestState, BacktestStatus
 from backtestr_protocol.stream_messages import BacktestProgress, OrderUpdate, PositionUpdate
 
-from .results import Results
+from .ask import Ask
+from .results import Results, fetch_results
 from .subscription import GapWarning, Subscription
-
-if TYPE_CHECKING:
-    from .client import Client
 
 Stream = Literal["progress", "orders", "positions"]
 STREAMS: tuple[Stream, ...] = ("progress", "orders", "positions")
@@ -40,15 +38,15 @@ class Run:
     """
 
     def __init__(
-        self, client: Client, transport: IoThread, backtest_id: str, *, is_new: bool, watch: Iterable[Stream] = ()
+        self, ask: Ask, io_thread: IoThread, backtest_id: str, *, is_new: bool, watch: Iterable[Stream] = ()
     ) -> None:
         """Made by `Client.backtest` and `Client.run`. `watch`: the streams to receive from now on, read or not."""
-        self._client = client
-        self._transport = transport
+        self._ask = ask
+        self._io_thread = io_thread
         self._id = backtest_id
-        self._end: PendingReply[BacktestStatus] = transport.follow(backtest_id, is_new=is_new)
+        self._end: PendingReply[BacktestStatus] = io_thread.follow(backtest_id, is_new=is_new)
         self._watched = {
-            stream: Subscription(transport, _TOPICS[stream](backtest_id), "birth" if is_new else "kept", backtest_id)
+            stream: Subscription(io_thread, _TOPICS[stream](backtest_id), "birth" if is_new else "kept", backtest_id)
             for stream in watch
         }
 
@@ -63,7 +61,7 @@ class Run:
 
     def status(self) -> BacktestStatus:
         """How it stands now, by the broker's word."""
-        return self._client.backtest_status(self._id)
+        return self._ask("GetBacktestStatus", BacktestRef(backtest_id=self._id), BacktestStatus)
 
     def progress(self) -> Iterator[BacktestProgress]:
         """How far it is, again and again, up to its end. What a slow reader misses is superseded by what it gets."""
@@ -92,15 +90,18 @@ class Run:
 
     def pause(self) -> BacktestState:
         """Halt it exactly where it is, and return when it stands still. Raises `StateConflict` when it has ended."""
-        return self._client.pause(self._id)
+        return self._steer("Pause")
 
     def resume(self) -> BacktestState:
         """Let a paused one go on. Raises `StateConflict` when it has ended."""
-        return self._client.resume(self._id)
+        return self._steer("Resume")
 
     def stop(self) -> BacktestState:
         """End it early; it keeps the results of what it walked. Raises `StateConflict` when it has ended otherwise."""
-        return self._client.stop(self._id)
+        return self._steer("Stop")
+
+    def _steer(self, verb: str) -> BacktestState:
+        return self._ask(f"{verb}Backtest", BacktestRef(backtest_id=self._id), BacktestAccepted).status
 
     # --- the end --------------------------------------------------------------------------------------------------
 
@@ -116,7 +117,7 @@ class Run:
             raise (
                 from_data(status.error) if status.error else SystemFault(f"backtest {self._id} failed without a reason")
             )
-        return self._client.results(self._id)
+        return fetch_results(self._ask, self._id)
 
     def close(self) -> None:
         """Receive no more of its streams. The backtest goes on."""
@@ -126,14 +127,14 @@ class Run:
     def abandon(self) -> None:
         """Receive nothing more of it, not even its end."""
         self.close()
-        self._transport.unfollow(self._id)
+        self._io_thread.unfollow(self._id)
 
     # --- within ---------------------------------------------------------------------------------------------------
 
     def _read(self, stream: Stream) -> Iterator[Update | Gap | Restarted]:
         subscription = self._watched.pop(stream, None)
         if subscription is None:
-            subscription = Subscription(self._transport, _TOPICS[stream](self._id), "kept", self._id)
+            subscription = Subscription(self._io_thread, _TOPICS[stream](self._id), "kept", self._id)
         with subscription:
             yield from subscription
 

@@ -42,11 +42,11 @@ class Subscription:
     """
 
     def __init__(
-        self, transport: IoThread, prefix: str, since: Since, until: str | None = None, first_seq: int = 1
+        self, io_thread: IoThread, prefix: str, since: Since, until: str | None = None, first_seq: int = 1
     ) -> None:
         self.prefix = prefix
-        self._transport = transport
-        self._number, self._mailbox = transport.open(checked_prefix(prefix), since, until, first_seq)
+        self._io_thread = io_thread
+        self._number, self._mailbox = io_thread.open(checked_prefix(prefix), since, until, first_seq)
         self._rows: Iterator[Update | StreamMessage] = iter(())  # what is left of the block that is being read
 
     def next(self, timeout: float | None = None) -> Update | Gap | Restarted | None:
@@ -80,7 +80,7 @@ class Subscription:
 
     def close(self) -> None:
         """Nothing more is received; what has arrived can still be read."""
-        self._transport.shut(self._number)
+        self._io_thread.shut(self._number)
 
     def __enter__(self) -> Subscription:
         return self

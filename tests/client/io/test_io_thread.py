@@ -258,10 +258,10 @@ def test_after_too_many_failures_requests_fail_at_once_until_one_succeeds(home: 
             client.status()
         assert len(peer.asked) == asked
         silent.clear()
-        wait_until(lambda: client._transport._breaker.circuit == "half_open", 10)
+        wait_until(lambda: client._io_thread._breaker.circuit == "half_open", 10)
         with pytest.raises(NotFound, match="nothing here"):
             client.status()
-        assert client._transport._breaker.circuit == "closed"
+        assert client._io_thread._breaker.circuit == "closed"
         assert client.statistics.dropped == 1
 
 

@@ -13,7 +13,8 @@ import msgspec
 import typer
 from rich.console import Console
 
-from backtestr.client import REQUEST_TIMEOUT, Client, connect
+from backtestr.ask import REQUEST_TIMEOUT
+from backtestr.client import Client, connect
 from backtestr_protocol import errors
 
 from . import rendering

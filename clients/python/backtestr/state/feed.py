@@ -13,19 +13,19 @@ from backtestr_protocol.errors import BacktestrError
 
 
 class StateFeed:
-    def __init__(self, transport: IoThread, prefix: str, listeners: CallbackThread, errors: ErrorLog) -> None:
-        self._transport = transport
-        self._listeners = listeners
+    def __init__(self, io_thread: IoThread, prefix: str, callbacks: CallbackThread, errors: ErrorLog) -> None:
+        self._io_thread = io_thread
+        self._callbacks = callbacks
         self._errors = errors
         self._prefix = prefix
-        self._number, self.mailbox = transport.open(prefix, "latest")
+        self._number, self.mailbox = io_thread.open(prefix, "latest")
 
     def tell(self, call: Callable[[], object]) -> None:
-        self._listeners.tell(call)
+        self._callbacks.tell(call)
 
     def report(self, error: BacktestrError) -> None:
         self._errors.add(ErrorReport(error, self._prefix, time.time_ns() // 1_000_000))
 
     def close(self) -> None:
         with contextlib.suppress(RuntimeError):  # the client is closed already
-            self._transport.shut(self._number)
+            self._io_thread.shut(self._number)

@@ -11,19 +11,31 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import msgspec
 from tenacity import RetryError, Retrying, retry_if_exception_type, sleep_using_event, stop_after_attempt
 from tenacity.stop import stop_when_event_set
 from tenacity.wait import wait_exponential, wait_random
 
+from backtestr.ask import Ask
 from backtestr.core.effects import Delivery
-from backtestr.io.mailbox import Mailbox
+from backtestr.io.callback_thread import CallbackThread
+from backtestr.io.error_log import ErrorLog
+from backtestr.io.io_thread import IoThread
+from backtestr_protocol import topics
 from backtestr_protocol.errors import BacktestrError, StateConflict
-from backtestr_protocol.messages import DeletedState, StateSnapshot, UpdatedState
+from backtestr_protocol.messages import (
+    DeletedState,
+    DeleteState,
+    SnapshotState,
+    StateSnapshot,
+    UpdatedState,
+    UpdateState,
+)
 from backtestr_protocol.state_values import value_bytes
 
+from .feed import StateFeed
 from .replica import ABSENT, Committed, Held, Replica
 from .resolvers import DEFAULTS, Resolver, resolver_for
 
@@ -49,24 +61,6 @@ class StateChange(NamedTuple):
     version: int
 
 
-class Broker(Protocol):
-    """What shared state needs of the client."""
-
-    def update_state(self, key: str, value: Any, *, expected_version: int | None = None) -> UpdatedState: ...
-    def delete_state(self, key: str, *, expected_version: int | None = None) -> DeletedState: ...
-    def snapshot_state(self, prefix: str = "") -> StateSnapshot: ...
-
-
-class Feed(Protocol):
-    """A subscription to `state.<prefix>`, as the I/O thread gives it."""
-
-    @property
-    def mailbox(self) -> Mailbox: ...
-    def close(self) -> None: ...
-    def tell(self, call: Callable[[], object]) -> None: ...
-    def report(self, error: BacktestrError) -> None: ...
-
-
 class SharedState(Mapping[str, Any]):
     """The keys that begin with a prefix, by their full names, as they are now; made by `Client.shared_state`.
 
@@ -75,10 +69,19 @@ class SharedState(Mapping[str, Any]):
     number of threads; a context manager.
     """
 
-    def __init__(self, prefix: str, broker: Broker, feed: Feed, resolvers: Mapping[str, Resolver]) -> None:
+    def __init__(
+        self,
+        ask: Ask,
+        io_thread: IoThread,
+        prefix: str,
+        resolvers: Mapping[str, Resolver],
+        callbacks: CallbackThread,
+        errors: ErrorLog,
+    ) -> None:
+        """Subscribe to `state.<prefix>`, and take a first snapshot."""
+        self._ask = ask
         self._prefix = prefix
-        self._broker = broker
-        self._feed = feed
+        self._feed = StateFeed(io_thread, topics.state(prefix), callbacks, errors)
         self._resolvers = {**DEFAULTS, **resolvers}
         self._replica = Replica()
         self._lock = threading.Lock()  # over the replica and the order in which changes are told
@@ -170,7 +173,7 @@ class SharedState(Mapping[str, Any]):
             ticket = self._replica.propose(key, None)
         try:
             with self._turn(key):
-                deleted = self._broker.delete_state(key)
+                deleted = self._ask("DeleteState", DeleteState(key=key), DeletedState)
                 self._confirm(key, ticket, deleted.version)
         finally:
             with self._lock:
@@ -224,7 +227,7 @@ class SharedState(Mapping[str, Any]):
     def _take_snapshot(self) -> None:
         with self._lock:
             asked = self._replica.ask()
-        snapshot = self._broker.snapshot_state(self._prefix)
+        snapshot = self._ask("SnapshotState", SnapshotState(prefix=self._prefix), StateSnapshot)
         with self._lock:
             self._tell(self._replica.snapshot(asked, snapshot.entries, snapshot.watermark))
 
@@ -297,9 +300,8 @@ class _Write:
 
     def _attempt(self) -> bytes | None:
         try:
-            updated = self._state._broker.update_state(
-                self._key, msgspec.Raw(self._mine), expected_version=self._base.version
-            )
+            request = UpdateState(key=self._key, value=msgspec.Raw(self._mine), expected_version=self._base.version)
+            updated = self._state._ask("UpdateState", request, UpdatedState)
         except StateConflict as conflict:
             theirs = _held(conflict)
             self._state._learn(self._key, theirs)

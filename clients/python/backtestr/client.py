@@ -95,9 +95,9 @@ from backtestr_protocol.system_status import SystemStatus
 
 from .algorithm_source import registration
 from .arguments import Instant, as_iso, as_ms, feed_request, wire_options
-from .ask import BULK_TIMEOUT, REQUEST_TIMEOUT, Ask
 from .metrics import Metrics, metrics_from_wire
 from .replay import PriceReplay, Rate, replay_request, start_replay
+from .requester import BULK_TIMEOUT, REQUEST_TIMEOUT, Requester
 from .results import ALL_TABLES, Results, fetch_results, read_table
 from .run import STREAMS, Run, Stream
 from .series import covering_all
@@ -193,7 +193,7 @@ class Client:
             errors=self._errors,
             on_state=self._on_state,
         )
-        self._ask = Ask(self._io_thread, request_timeout)
+        self._ask = Requester(self._io_thread, request_timeout)
         try:
             self._welcome = self._io_thread.welcomed.read(timeout)
         except TimedOut:

@@ -32,7 +32,7 @@ from backtestr_protocol.price_messages import (
 from backtestr_protocol.stream_messages import PriceUpdate
 
 from .arguments import Instant, as_ms
-from .ask import Ask
+from .requester import Requester
 from .subscription import GapWarning, Subscription
 
 # Seconds without a price of its own after which the broker is asked whether more will come.
@@ -60,7 +60,9 @@ class PriceReplay:
     what made it fail. As a context manager it is stopped at the end of the block.
     """
 
-    def __init__(self, ask: Ask, io_thread: IoThread, asked: StartPriceReplay, started: PriceReplayStarted) -> None:
+    def __init__(
+        self, ask: Requester, io_thread: IoThread, asked: StartPriceReplay, started: PriceReplayStarted
+    ) -> None:
         """Made by `Client.replay`."""
         self._ask = ask
         self._io_thread = io_thread
@@ -227,7 +229,7 @@ def replay_request(
     )
 
 
-def start_replay(ask: Ask, io_thread: IoThread, asked: StartPriceReplay) -> PriceReplay:
+def start_replay(ask: Requester, io_thread: IoThread, asked: StartPriceReplay) -> PriceReplay:
     """Have the broker start it, and begin to receive."""
     try:
         started = ask("StartPriceReplay", asked, PriceReplayStarted)

@@ -11,8 +11,8 @@ import polars as pl
 from backtestr_protocol.errors import SerializationError
 from backtestr_protocol.messages import BacktestResults, BacktestState, GetBacktestResults, TableName, TableRef
 
-from .ask import BULK_TIMEOUT, Ask
 from .metrics import Metrics, metrics_from_wire
+from .requester import BULK_TIMEOUT, Requester
 
 ALL_TABLES: tuple[TableName, ...] = ("equity", "trades", "orders", "positions")
 
@@ -61,7 +61,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def fetch_results(
-    ask: Ask, backtest_id: str, tables: Iterable[TableName] = ALL_TABLES, timeout: float = BULK_TIMEOUT
+    ask: Requester, backtest_id: str, tables: Iterable[TableName] = ALL_TABLES, timeout: float = BULK_TIMEOUT
 ) -> Results:
     """Ask for the results of a backtest with these tables. Raises `NotFound`."""
     request = GetBacktestResults(backtest_id=backtest_id, tables=list(tables))

@@ -16,7 +16,7 @@ from backtestr_protocol.errors import SystemFault, from_data
 from backtestr_protocol.messages import BacktestAccepted, BacktestRef, BacktestState, BacktestStatus
 from backtestr_protocol.stream_messages import BacktestProgress, OrderUpdate, PositionUpdate
 
-from .ask import Ask
+from .requester import Requester
 from .results import Results, fetch_results
 from .subscription import GapWarning, Subscription
 
@@ -38,7 +38,7 @@ class Run:
     """
 
     def __init__(
-        self, ask: Ask, io_thread: IoThread, backtest_id: str, *, is_new: bool, watch: Iterable[Stream] = ()
+        self, ask: Requester, io_thread: IoThread, backtest_id: str, *, is_new: bool, watch: Iterable[Stream] = ()
     ) -> None:
         """Made by `Client.backtest` and `Client.run`. `watch`: the streams to receive from now on, read or not."""
         self._ask = ask

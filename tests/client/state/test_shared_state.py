@@ -10,13 +10,13 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from backtestr.ask import Ask
 from backtestr.core.effects import Gap, MaybeLost, Restarted
 from backtestr.core.subscriptions import Since
 from backtestr.io.callback_thread import CallbackThread
 from backtestr.io.error_log import ErrorLog
 from backtestr.io.io_thread import IoThread, Success
 from backtestr.io.mailbox import Mailbox, PendingReply
+from backtestr.requester import Requester
 from backtestr.state.shared_state import MAX_RETRIES, SharedState, StateChange
 from backtestr_protocol.errors import (
     NetworkError,
@@ -111,7 +111,7 @@ class Stage:
     def open(self, prefix: str = "", /, **resolvers: Any) -> SharedState:
         io_thread = cast(IoThread, self.broker)
         own = {"x.": lambda mine, theirs, base: mine, **resolvers}
-        state = SharedState(Ask(io_thread), io_thread, prefix, own, self.callbacks, self.errors)
+        state = SharedState(Requester(io_thread), io_thread, prefix, own, self.callbacks, self.errors)
         state.on_change(self.told.append)
         return state
 

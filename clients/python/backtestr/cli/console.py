@@ -13,8 +13,8 @@ import msgspec
 import typer
 from rich.console import Console
 
-from backtestr.ask import REQUEST_TIMEOUT
 from backtestr.client import Client, connect
+from backtestr.requester import REQUEST_TIMEOUT
 from backtestr_protocol import errors
 
 from . import rendering

@@ -18,11 +18,11 @@ from tenacity import RetryError, Retrying, retry_if_exception_type, sleep_using_
 from tenacity.stop import stop_when_event_set
 from tenacity.wait import wait_exponential, wait_random
 
-from backtestr.ask import Ask
 from backtestr.core.effects import Delivery
 from backtestr.io.callback_thread import CallbackThread
 from backtestr.io.error_log import ErrorLog
 from backtestr.io.io_thread import IoThread
+from backtestr.requester import Requester
 from backtestr_protocol import topics
 from backtestr_protocol.errors import BacktestrError, StateConflict
 from backtestr_protocol.messages import (
@@ -71,7 +71,7 @@ class SharedState(Mapping[str, Any]):
 
     def __init__(
         self,
-        ask: Ask,
+        ask: Requester,
         io_thread: IoThread,
         prefix: str,
         resolvers: Mapping[str, Resolver],

@@ -1,4 +1,4 @@
-"""Requests of one client: an `Ask` sends them through the I/O thread and waits for their answers."""
+"""A requester sends the requests of one client through its I/O thread and waits for their answers."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ BULK_TIMEOUT = 600.0
 Answer = TypeVar("Answer", bound=Contract)
 
 
-class Ask:
-    """A function of a request that returns its answer: `ask("Ping", Nothing(), Pong)`.
+class Requester:
+    """A function of a request that returns its answer: `ask = Requester(…)`, then `ask("Ping", Nothing(), Pong)`.
 
     Each call blocks its thread; any number of threads may call. A call raises the broker's error as an exception of
     `backtestr.errors`, `TimedOut` without an answer within `timeout` seconds, `NetworkError` where the connection was

@@ -5,7 +5,6 @@ Blocking, and safe to share between threads: requests of different threads do no
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -21,16 +20,14 @@ import zmq
 from backtestr.core.backoff import delays
 from backtestr.core.connection_state import ConnectionState
 from backtestr.core.counters import Statistics
-from backtestr.core.effects import Gap, StreamMessage
+from backtestr.core.effects import Gap
 from backtestr.core.recovery import Recovery
 from backtestr.core.session import Session
-from backtestr.core.topic_stream import TopicStream
-from backtestr.core.updates import Update, read_message
+from backtestr.core.updates import Update
 from backtestr.io.callback_thread import CallbackThread
 from backtestr.io.connection_file import HOW_TO_START, ConnectionFile
 from backtestr.io.error_log import Callback, ErrorLog, ErrorReport
 from backtestr.io.io_thread import IoThread
-from backtestr.io.mailbox import MAX_UNREAD
 from backtestr.state.resolvers import Resolver
 from backtestr.state.shared_state import SharedState
 from backtestr_protocol.connection import Connection
@@ -52,7 +49,6 @@ from backtestr_protocol.messages import (
     DeleteMarketData,
     DeleteState,
     DescribeMarketData,
-    FetchMissed,
     GetMarketData,
     GetState,
     Imported,
@@ -61,7 +57,6 @@ from backtestr_protocol.messages import (
     Keep,
     ListBacktests,
     MarketData,
-    Missed,
     Nothing,
     PerformanceMetrics,
     Pong,
@@ -99,48 +94,9 @@ from .metrics import Metrics, metrics_from_wire
 from .replay import PriceReplay, Rate, replay_request, start_replay
 from .requester import BULK_TIMEOUT, REQUEST_TIMEOUT, Requester
 from .results import ALL_TABLES, Results, fetch_results, read_table
-from .run import STREAMS, Run, Stream
+from .run import STREAMS, Run, Stream, start_backtest
 from .series import covering_all
-from .subscription import Subscription
-
-# How often a connection file that is not there yet is looked for, in seconds.
-LOOK_INTERVAL = 0.05
-
-
-def connect(
-    timeout: float = 5.0,
-    *,
-    wait: float = 1.0,
-    connection_file: str | Path | None = None,
-    key: str | Path | None = None,
-    client_id: str | None = None,
-    request_timeout: float = REQUEST_TIMEOUT,
-    recovery: Recovery | None = None,
-) -> Client:
-    """Connect to the broker that runs on this machine.
-
-    Waits up to `wait` seconds for one to appear and `timeout` seconds for it to answer. `connection_file`: where it
-    says how it is reached, if not at the usual place. `key`: the name or file of this client's key, which a broker with
-    CURVE asks for (default: what `BACKTESTR_KEY` says, else the only one that `backtestr keys new` has made).
-    `client_id`: a stable name for this program (default: one made up). `request_timeout`: seconds that ordinary
-    requests may take. `recovery`: what is tried again and how often, if not the usual. Raises `NetworkError` when there
-    is no broker or no key, `AuthenticationError` when the broker does not let the key in, or whoever is there does not
-    take the one in that file.
-    """
-    file = ConnectionFile(Path(connection_file) if connection_file else None, key)
-    deadline = time.monotonic() + wait
-    while file.stamp() is None and time.monotonic() < deadline:
-        time.sleep(LOOK_INTERVAL)
-    connection = file.read()
-    return Client(
-        connection,
-        file=file,
-        keys=file.own_keys,
-        client_id=client_id,
-        timeout=timeout,
-        request_timeout=request_timeout,
-        recovery=recovery,
-    )
+from .subscription import Subscription, fetch_missed
 
 
 class Client:
@@ -445,16 +401,7 @@ class Client:
             parameters=dict(parameters or {}),
             options=wire_options(options),
         )
-        assert config.backtest_id is not None
-        # Subscribed before it starts: nothing of its streams can pass unheard.
-        run = Run(self._ask, self._io_thread, config.backtest_id, is_new=True, watch=watch)
-        try:
-            self._ask("StartBacktest", config, BacktestAccepted)
-            self._io_thread.started(config.backtest_id)
-        except BaseException:  # Ctrl-C included: nobody else could end its subscriptions
-            run.abandon()
-            raise
-        return run
+        return start_backtest(self._ask, self._io_thread, config, watch)
 
     def run(self, backtest_id: str) -> Run:
         """A backtest that was started elsewhere or before. Raises `NotFound`."""
@@ -545,20 +492,7 @@ class Client:
     def fetch_missed(self, topic: str, from_seq: int = 1, to_seq: int | None = None) -> list[Update | Gap]:
         """Messages of a topic that were sent before, as far as the broker keeps them, and a `Gap` for those it does
         not. Both numbers are included; `to_seq` None: up to the latest. Raises `NotFound`."""
-        stream = TopicStream(topic, from_start=True)
-        stream.next_seq = from_seq
-        found: list[Update | Gap] = []
-        while to_seq is None or stream.next_seq <= to_seq:
-            request = FetchMissed(topic=topic, from_seq=stream.next_seq, to_seq=to_seq)
-            answer = self._ask("FetchMissed", request, Missed)
-            for delivery in stream.fetched(answer, MAX_UNREAD):
-                if isinstance(delivery, Gap):
-                    found.append(delivery)
-                elif isinstance(delivery, StreamMessage) and (to_seq is None or delivery.seq <= to_seq):
-                    found.append(read_message(delivery))
-            if not answer.messages:
-                break
-        return found
+        return fetch_missed(self._ask, topic, from_seq, to_seq)
 
     # --- within ---------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from backtestr.io.io_thread import IoThread
 from backtestr.io.mailbox import PendingReply
 from backtestr_protocol import topics
 from backtestr_protocol.errors import SystemFault, from_data
-from backtestr_protocol.messages import BacktestAccepted, BacktestRef, BacktestState, BacktestStatus
+from backtestr_protocol.messages import BacktestAccepted, BacktestConfig, BacktestRef, BacktestState, BacktestStatus
 from backtestr_protocol.stream_messages import BacktestProgress, OrderUpdate, PositionUpdate
 
 from .requester import Requester
@@ -155,6 +155,20 @@ class Run:
                         GapWarning,
                         stacklevel=3,
                     )
+
+
+def start_backtest(ask: Requester, io_thread: IoThread, config: BacktestConfig, watch: Iterable[Stream]) -> Run:
+    """Have the broker start a backtest, whose configuration has an id, and receive its streams."""
+    assert config.backtest_id is not None
+    # The subscriptions come before the start, so that they receive every message of the streams.
+    run = Run(ask, io_thread, config.backtest_id, is_new=True, watch=watch)
+    try:
+        ask("StartBacktest", config, BacktestAccepted)
+        io_thread.started(config.backtest_id)
+    except BaseException:  # Ctrl-C included: without the run, nothing else can end its subscriptions
+        run.abandon()
+        raise
+    return run
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ from backtestr_protocol.errors import (
     TimedOut,
     ValidationError,
 )
-from client.test_client import PRICE, connect, nothing_missed
+from support.client.answers import PRICE, connect, nothing_missed
 from support.client.peer import SILENCE, WALL_MS, Peer, welcome
 from support.harness import wait_until
 

@@ -5,8 +5,10 @@ A thread of its own follows the subscription and takes snapshots; reads are loca
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
@@ -20,7 +22,7 @@ from tenacity.wait import wait_exponential, wait_random
 
 from backtestr.core.effects import Delivery
 from backtestr.io.callback_thread import CallbackThread
-from backtestr.io.error_log import ErrorLog
+from backtestr.io.error_log import ErrorLog, ErrorReport
 from backtestr.io.io_thread import IoThread
 from backtestr.requester import Requester
 from backtestr_protocol import topics
@@ -35,7 +37,6 @@ from backtestr_protocol.messages import (
 )
 from backtestr_protocol.state_values import value_bytes
 
-from .feed import StateFeed
 from .replica import ABSENT, Committed, Held, Replica
 from .resolvers import DEFAULTS, Resolver, resolver_for
 
@@ -81,7 +82,11 @@ class SharedState(Mapping[str, Any]):
         """Subscribe to `state.<prefix>`, and take a first snapshot."""
         self._ask = ask
         self._prefix = prefix
-        self._feed = StateFeed(io_thread, topics.state(prefix), callbacks, errors)
+        self._io_thread = io_thread
+        self._callback_thread = callbacks
+        self._errors = errors
+        self._topics = topics.state(prefix)
+        self._subscription_id, self._mailbox = io_thread.open(self._topics, "latest")
         self._resolvers = {**DEFAULTS, **resolvers}
         self._replica = Replica()
         self._lock = threading.Lock()  # over the replica and the order in which changes are told
@@ -182,7 +187,8 @@ class SharedState(Mapping[str, Any]):
     def close(self) -> None:
         """Follow no more."""
         self._closed.set()
-        self._feed.close()
+        with contextlib.suppress(RuntimeError):  # the client is closed already
+            self._io_thread.shut(self._subscription_id)
 
     def __enter__(self) -> SharedState:
         return self
@@ -196,7 +202,7 @@ class SharedState(Mapping[str, Any]):
 
     def _follow(self) -> None:
         try:
-            while (delivery := self._feed.mailbox.take()) is not None:
+            while (delivery := self._mailbox.take()) is not None:
                 self._offer(delivery)
                 if self._replica.is_in_doubt:
                     self._settle()
@@ -211,7 +217,7 @@ class SharedState(Mapping[str, Any]):
             with self._lock:
                 self._tell(self._replica.offer(delivery))
         except BacktestrError as error:
-            self._feed.report(error)
+            self._errors.add(ErrorReport(error, self._topics, time.time_ns() // 1_000_000))
 
     def _settle(self) -> None:
         """Take snapshots until one is had, or this is closed; what comes meanwhile waits in the mailbox."""
@@ -235,7 +241,7 @@ class SharedState(Mapping[str, Any]):
         for change in changes:
             told = StateChange(change.key, _value(change.held.value), change.held.version)
             for callback in self._callbacks:
-                self._feed.tell(partial(callback, told))
+                self._callback_thread.tell(partial(callback, told))
 
     # --- within ---------------------------------------------------------------------------------------------------
 

@@ -37,7 +37,7 @@ from backtestr_protocol.messages import (
 )
 from backtestr_protocol.state_values import value_bytes
 
-from .replica import ABSENT, Committed, Held, Replica
+from .replica import ABSENT, Committed, Replica, VersionedValue
 from .resolvers import DEFAULTS, Resolver, resolver_for
 
 # After the first attempt. Whoever loses four times in a row writes where everybody writes, and should hear of it.
@@ -160,14 +160,14 @@ class SharedState(Mapping[str, Any]):
             shown = self._replica.visible(key)
         first = value_bytes(make(_value(shown)) if make else value)
         with self._lock:
-            ticket = self._replica.propose(key, first)
+            update_id = self._replica.begin_update(key, first)
         try:
             with self._turn(key):
-                write = _Write(self, key, ticket, first, make)
+                write = _Write(self, key, update_id, first, make)
                 return _value(write.until_done())
         finally:
             with self._lock:
-                self._replica.withdraw(key, ticket)
+                self._replica.withdraw_update(key, update_id)
 
     def delete(self, key: str) -> None:
         """Remove a key, whatever it is; gone here at once, and for all when this returns. Raises `NotFound` when it is
@@ -175,14 +175,14 @@ class SharedState(Mapping[str, Any]):
         self._check_key(key)
         with self._lock:
             self._check_following()
-            ticket = self._replica.propose(key, None)
+            update_id = self._replica.begin_update(key, None)
         try:
             with self._turn(key):
                 deleted = self._ask("DeleteState", DeleteState(key=key), DeletedState)
-                self._confirm(key, ticket, deleted.version)
+                self._confirm(key, update_id, deleted.version)
         finally:
             with self._lock:
-                self._replica.withdraw(key, ticket)
+                self._replica.withdraw_update(key, update_id)
 
     def close(self) -> None:
         """Follow no more."""
@@ -204,7 +204,7 @@ class SharedState(Mapping[str, Any]):
         try:
             while (delivery := self._mailbox.take()) is not None:
                 self._offer(delivery)
-                if self._replica.is_in_doubt:
+                if self._replica.needs_snapshot:
                     self._settle()
         except BacktestrError as fault:  # the subscription cannot go on: reads say so from now on
             log.error("shared state %s* is not followed any more: %s", self._prefix, fault)
@@ -215,7 +215,7 @@ class SharedState(Mapping[str, Any]):
     def _offer(self, delivery: Delivery) -> None:
         try:
             with self._lock:
-                self._tell(self._replica.offer(delivery))
+                self._tell(self._replica.receive(delivery))
         except BacktestrError as error:
             self._errors.add(ErrorReport(error, self._topics, time.time_ns() // 1_000_000))
 
@@ -232,14 +232,14 @@ class SharedState(Mapping[str, Any]):
 
     def _take_snapshot(self) -> None:
         with self._lock:
-            asked = self._replica.ask()
+            reasons = self._replica.begin_snapshot()
         snapshot = self._ask("SnapshotState", SnapshotState(prefix=self._prefix), StateSnapshot)
         with self._lock:
-            self._tell(self._replica.snapshot(asked, snapshot.entries, snapshot.watermark))
+            self._tell(self._replica.apply_snapshot(reasons, snapshot.entries, snapshot.watermark))
 
     def _tell(self, changes: list[Committed]) -> None:
         for change in changes:
-            told = StateChange(change.key, _value(change.held.value), change.held.version)
+            told = StateChange(change.key, _value(change.current.value), change.current.version)
             for callback in self._callbacks:
                 self._callback_thread.tell(partial(callback, told))
 
@@ -248,11 +248,11 @@ class SharedState(Mapping[str, Any]):
     def _turn(self, key: str) -> AbstractContextManager[bool]:
         return self._turns[hash(key) % STRIPES]
 
-    def _confirm(self, key: str, ticket: int, version: int) -> None:
+    def _confirm(self, key: str, update_id: int, version: int) -> None:
         with self._lock:
-            self._tell(self._replica.confirm(key, ticket, version))
+            self._tell(self._replica.confirm_update(key, update_id, version))
 
-    def _learn(self, key: str, held: Held) -> None:
+    def _learn(self, key: str, held: VersionedValue) -> None:
         with self._lock:
             self._tell(self._replica.learn(key, held))
 
@@ -275,11 +275,11 @@ class _Write:
     """One update, from attempt to attempt: `base` is what there was, `mine` what is to be."""
 
     def __init__(
-        self, state: SharedState, key: str, ticket: int, mine: bytes, make: Callable[[Any], Any] | None
+        self, state: SharedState, key: str, update_id: int, mine: bytes, make: Callable[[Any], Any] | None
     ) -> None:
         self._state = state
         self._key = key
-        self._ticket = ticket
+        self._update_id = update_id
         self._make = make
         self._mine = mine
         with state._lock:
@@ -314,10 +314,10 @@ class _Write:
             if self._resolve(theirs):
                 return theirs.value
             raise _Overtaken from conflict
-        self._state._confirm(self._key, self._ticket, updated.version)
+        self._state._confirm(self._key, self._update_id, updated.version)
         return self._mine
 
-    def _resolve(self, theirs: Held) -> bool:
+    def _resolve(self, theirs: VersionedValue) -> bool:
         """Make up what to write instead; True when what is there is what is to be."""
         if self._make is not None:
             mine = self._make(_value(theirs.value))
@@ -336,13 +336,13 @@ class _Write:
     def _propose(self, mine: bytes) -> None:
         self._mine = mine
         with self._state._lock:
-            self._state._replica.revise(self._key, self._ticket, mine)
+            self._state._replica.revise_update(self._key, self._update_id, mine)
 
 
-def _held(conflict: StateConflict) -> Held:
+def _held(conflict: StateConflict) -> VersionedValue:
     details = conflict.details or {}
     version = details.get("currentVersion", 0)
-    return Held(version, value_bytes(details.get("currentValue"))) if version else ABSENT
+    return VersionedValue(version, value_bytes(details.get("currentValue"))) if version else ABSENT
 
 
 def _value(encoded: bytes | None) -> Any:

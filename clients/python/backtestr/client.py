@@ -17,7 +17,6 @@ import msgspec
 import polars as pl
 import zmq
 
-from backtestr.core.backoff import delays
 from backtestr.core.connection_state import ConnectionState
 from backtestr.core.counters import Statistics
 from backtestr.core.effects import Gap
@@ -131,8 +130,7 @@ class Client:
         self._own_context = zmq.Context() if context is None else None
         nonce = uuid.uuid4().hex
         recovery = recovery or Recovery()
-        delay = delays(recovery)
-        session = Session(client_id or f"python-{nonce}", nonce, recovery=recovery, delay=delay)
+        session = Session(client_id or f"python-{nonce}", nonce, recovery=recovery)
         used_context = context or self._own_context
         assert used_context is not None
         self.connection_changed = blinker.Signal("the connection's state changed: state, previous")
@@ -145,7 +143,6 @@ class Client:
             used_context,
             keys,
             recovery=recovery,
-            delay=delay,
             errors=self._errors,
             on_state=self._on_state,
         )

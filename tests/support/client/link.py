@@ -79,9 +79,9 @@ class Link:
     """`answers`, `events` and `delivered` collect what the client made of it. Nothing moves but by `ask`, `publish`,
     `advance` and the like, each of which carries everything to its end."""
 
-    def __init__(self, recovery: Recovery | None = None, delay: Callable[[int], float] | None = None) -> None:
+    def __init__(self, recovery: Recovery | None = None) -> None:
         self.now = 100.0
-        self.session = Session("tester", "nonce", recovery=recovery, delay=delay)
+        self.session = Session("tester", "nonce", recovery=recovery)
         self.subscriptions = Subscriptions()
         self.answers: dict[str, Outcome] = {}
         self.events: list[SessionEffect | SubscriptionEffect] = []

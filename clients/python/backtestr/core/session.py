@@ -9,7 +9,7 @@ requests that wait for an answer or for a broker, their deadlines, and sending a
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -44,6 +44,7 @@ from backtestr_protocol.errors import (
 from backtestr_protocol.message_types import REQUESTS
 from backtestr_protocol.messages import Contract, Hello, Nothing, Welcome
 
+from .backoff import backoff
 from .counters import SessionCounts
 from .effects import Answered, Distrusted, Failed, Reconnect, Refused, Send, SessionEffect, UnattributedError, Welcomed
 from .pending_request import Pending
@@ -72,13 +73,10 @@ class Session:
         nonce: str,
         client_name: str = "backtestr (Python)",
         recovery: Recovery | None = None,
-        delay: Callable[[int], float] | None = None,
     ) -> None:
         """`client_id` is the client's own stable name; `nonce` must be new for every session object, since request ids
-        are made of it and are never to be used twice under one `client_id`. `delay` gives the seconds to wait before
-        the n-th try after a failure: here chance comes in. Without it each wait is the policy's `base_delay`."""
+        are made of it and are never to be used twice under one `client_id`."""
         self._recovery = recovery or Recovery()
-        self._delay = delay or (lambda _: self._recovery.base_delay)
         self.counts = SessionCounts()
         self._hello = Hello(
             client_id=client_id,
@@ -181,8 +179,11 @@ class Session:
         self.disconnected()
         return [send]
 
-    def receive(self, frames: Sequence[bytes], now: float, wall_ms: int) -> list[SessionEffect]:
-        """Frames came. Whatever they are, this does not raise: what cannot be believed is `Noticed`."""
+    def receive(self, frames: Sequence[bytes], now: float, wall_ms: int, chance: float = 0.0) -> list[SessionEffect]:
+        """Take in an answer, and never raise: what cannot be believed becomes an `UnattributedError`.
+
+        `chance` is a random number from 0 to 1, for the jitter of a wait that may follow.
+        """
         if self._signer is None:
             return []
         try:
@@ -202,7 +203,7 @@ class Session:
             return [Distrusted(distrust)]
         except MessageError as complaint:
             return [UnattributedError(complaint)]
-        return self._answered(envelope.correlation_id, envelope, error, message.attachments, now, wall_ms)
+        return self._answered(envelope.correlation_id, envelope, error, message.attachments, now, wall_ms, chance)
 
     def tick(self, now: float, wall_ms: int) -> list[SessionEffect]:
         """Do what is due: time out, send again after a wait, keep the session alive."""
@@ -280,12 +281,13 @@ class Session:
         attachments: list[bytes],
         now: float,
         wall_ms: int,
+        chance: float,
     ) -> list[SessionEffect]:
         pending = self._pending.get(request_id)
         if pending is None:
             return []  # timed out meanwhile, or the second answer to what was sent twice
         if error is not None and self._recovery.automatic:
-            again = self._again(request_id, pending, error, now, wall_ms)
+            again = self._again(request_id, pending, error, now, wall_ms, chance)
             if again is not None:
                 return again
         del self._pending[request_id]
@@ -303,7 +305,7 @@ class Session:
         return [Answered(request_id, data, attachments)]
 
     def _again(
-        self, request_id: str, pending: Pending, error: BacktestrError, now: float, wall_ms: int
+        self, request_id: str, pending: Pending, error: BacktestrError, now: float, wall_ms: int, chance: float
     ) -> list[SessionEffect] | None:
         """What sends the request again, where the error advises that, and tries and time remain; else None.
 
@@ -324,10 +326,11 @@ class Session:
                 return [self._send(request_id, pending, now, wall_ms)] if self._state == "ready" else []
             case Busy() | RateLimitExceeded() if "wait" in advice:
                 pending.waits += 1
-                return self._try_again(pending, now, max(_retry_ms(error) / 1000, self._delay(pending.waits)))
+                delay = backoff(self._recovery, pending.waits, chance)
+                return self._try_again(pending, now, max(_retry_ms(error) / 1000, delay))
             case SystemFault() if "retry" in advice and pending.may_try_again(self._recovery):
                 pending.faults += 1
-                return self._try_again(pending, now, self._delay(pending.faults))
+                return self._try_again(pending, now, backoff(self._recovery, pending.faults, chance))
             case _:
                 return None
 

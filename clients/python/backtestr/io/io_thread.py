@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import random
 import selectors
 import socket
 import threading
@@ -20,7 +21,8 @@ from typing import Any, assert_never
 
 import zmq
 
-from backtestr.core.circuit_breaker import Breaker
+from backtestr.core.backoff import backoff
+from backtestr.core.circuit_breaker import CircuitBreaker
 from backtestr.core.connection_state import CONNECTION, ConnectionEvent, ConnectionState
 from backtestr.core.counters import Statistics
 from backtestr.core.effects import (
@@ -84,21 +86,19 @@ class IoThread:
         keys: KeyPair | None = None,
         *,
         recovery: Recovery,
-        delay: Callable[[int], float],
         errors: ErrorLog,
         on_state: Callable[[ConnectionState, ConnectionState], None],
     ) -> None:
         """`file` None: the connection is the only one there will be (a broker inside this process). `keys`: what this
-        client is known by, where the connection asks for that (CURVE). `delay` gives the seconds before the n-th try to
-        connect again. `on_state` is called by this thread with the state and the one before, and must not wait."""
+        client is known by, where the connection asks for that (CURVE). `on_state` is called by this thread with the
+        state and the one before, and must not wait."""
         self.welcomed: PendingReply[Welcome] = PendingReply()
         self.state: ConnectionState = "connecting"
         self.distrust: BacktestrError | None = None  # why the state is `auth_failed`
         self._on_state = on_state
         self._recovery = recovery
-        self._delay = delay
         self._errors = errors
-        self._breaker = Breaker(recovery)
+        self._breaker = CircuitBreaker(recovery)
         self._requests = self._answered = self._failed = self._refused = 0
         self._losses = 0  # of connections since the last welcome
         self._connect_at: float | None = None
@@ -284,7 +284,7 @@ class IoThread:
                 self._unread.discard(source)
             for frames in arrived:
                 if source is sockets.requests:
-                    self._do(self._session.receive(frames, time.monotonic(), _wall_ms()))
+                    self._do(self._session.receive(frames, time.monotonic(), _wall_ms(), random.random()))
                 else:
                     self._do(self._subscriptions.receive(frames))
         if not self._unread.isdisjoint(sockets.monitors):
@@ -395,7 +395,7 @@ class IoThread:
             self._report(NetworkError(f"connecting to the broker again: {reason}"), "connection")
         self._disconnect()
         self._happened("lost")
-        wait = self._delay(self._losses) if self._losses else 0.0
+        wait = backoff(self._recovery, self._losses, random.random()) if self._losses else 0.0
         self._losses += 1
         self._connect_at = time.monotonic() + wait
 
@@ -435,17 +435,17 @@ class IoThread:
 
     def _ask(self, request_type: str, data: Contract, timeout: float, waiter: PendingReply[Success] | Question) -> None:
         is_own = not isinstance(waiter, PendingReply)
+        now = time.monotonic()
         if isinstance(waiter, PendingReply):
             self._requests += 1
-            refusal = self._breaker.refusal() or self._too_many()
+            refusal = self._breaker.refusal(now) or self._too_many()
             if refusal is not None:
                 self._refused += 1
                 self._fail(request_type, waiter, refusal)
                 return
-        now = time.monotonic()
         request_id, effects = self._session.request(request_type, data, now, _wall_ms(), timeout, is_own=is_own)
         if not is_own:
-            self._breaker.sent(request_id)
+            self._breaker.sent(request_id, now)
         self._waiting[request_id] = request_type, waiter
         self._do(effects)
 
@@ -466,7 +466,7 @@ class IoThread:
                     match self._waiting.pop(effect.request_id):
                         case (_, PendingReply() as reply):
                             self._answered += 1
-                            self._breaker.ended(effect.request_id, None)
+                            self._breaker.ended(effect.request_id, None, time.monotonic())
                             reply.succeed((effect.data, effect.attachments))
                         case (_, question):
                             self._do(self._subscriptions.answered(question, effect.data))
@@ -483,7 +483,7 @@ class IoThread:
                 case Failed():
                     match self._waiting.pop(effect.request_id):
                         case (request_type, PendingReply() as reply):
-                            self._breaker.ended(effect.request_id, effect.error)
+                            self._breaker.ended(effect.request_id, effect.error, time.monotonic())
                             failed = f"{request_type}, id {effect.request_id}: {effect.error.code}"
                             log.info("%s: %s", failed, effect.error, extra={"requestId": effect.request_id})
                             self._fail(request_type, reply, effect.error)

@@ -6,7 +6,9 @@ A thread of its own follows the subscription and takes snapshots; reads are loca
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,11 +18,10 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 import msgspec
-from tenacity import RetryError, Retrying, retry_if_exception_type, sleep_using_event, stop_after_attempt
-from tenacity.stop import stop_when_event_set
-from tenacity.wait import wait_exponential, wait_random
 
+from backtestr.core.backoff import backoff
 from backtestr.core.effects import Delivery
+from backtestr.core.recovery import Recovery
 from backtestr.io.callback_thread import CallbackThread
 from backtestr.io.error_log import ErrorLog, ErrorReport
 from backtestr.io.io_thread import IoThread
@@ -42,10 +43,8 @@ from .resolvers import DEFAULTS, Resolver, resolver_for
 
 # After the first attempt. Whoever loses four times in a row writes where everybody writes, and should hear of it.
 MAX_RETRIES = 3
-# Seconds before the first retry; twice as long each time, and somewhat longer by chance, so that two do not meet twice.
-RETRY_DELAY = 0.05
-# Seconds between attempts to get a snapshot, at most.
-MAX_SNAPSHOT_DELAY = 5.0
+# The first retry waits 0.05 s, each next one twice as long and at most 5 s; the jitter keeps two writers apart.
+RETRIES = Recovery(backoff="exponential", base_delay=0.05, max_delay=5.0, jitter=0.05)
 # Keys share these locks: updates of one key by this program go one after the other, those of others seldom wait.
 STRIPES = 64
 
@@ -221,14 +220,14 @@ class SharedState(Mapping[str, Any]):
 
     def _settle(self) -> None:
         """Take snapshots until one is had, or this is closed; what comes meanwhile waits in the mailbox."""
-        retrying = Retrying(
-            retry=retry_if_exception_type(BacktestrError),
-            wait=wait_exponential(multiplier=RETRY_DELAY, max=MAX_SNAPSHOT_DELAY) + wait_random(0, RETRY_DELAY),
-            stop=stop_when_event_set(self._closed),
-            sleep=sleep_using_event(self._closed),
-            reraise=True,
-        )
-        retrying(self._take_snapshot)
+        for attempt in itertools.count(1):
+            try:
+                self._take_snapshot()
+                return
+            except BacktestrError:
+                if self._closed.is_set():
+                    raise
+            self._closed.wait(backoff(RETRIES, attempt, random.random()))
 
     def _take_snapshot(self) -> None:
         with self._lock:
@@ -289,20 +288,17 @@ class _Write:
 
     def until_done(self) -> bytes | None:
         """Try until it is written, or the resolver finds that nothing is to be; returns what is there then."""
-        retrying = Retrying(
-            retry=retry_if_exception_type(_Overtaken),
-            wait=wait_exponential(multiplier=RETRY_DELAY) + wait_random(0, RETRY_DELAY),
-            stop=stop_after_attempt(1 + MAX_RETRIES),
+        for attempt in range(1 + MAX_RETRIES):
+            if attempt:
+                time.sleep(backoff(RETRIES, attempt, random.random()))
+            with contextlib.suppress(_Overtaken):
+                return self._attempt()
+        raise StateConflict(
+            f"{self._key!r} was changed by others each of the {1 + MAX_RETRIES} times, and is at version "
+            f"{self._base.version} now; what this program wanted was taken back",
+            currentVersion=self._base.version,
+            currentValue=_value(self._base.value),
         )
-        try:
-            return retrying(self._attempt)
-        except RetryError:
-            raise StateConflict(
-                f"{self._key!r} was changed by others each of the {1 + MAX_RETRIES} times, and is at version "
-                f"{self._base.version} now; what this program wanted was taken back",
-                currentVersion=self._base.version,
-                currentValue=_value(self._base.value),
-            ) from None
 
     def _attempt(self) -> bytes | None:
         try:

@@ -32,7 +32,7 @@ PRICE: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def _ask_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay_module, "QUIET", 0.05)
+    monkeypatch.setattr(replay_module, "STATUS_AFTER", 0.05)
 
 
 class Broker:
@@ -263,7 +263,7 @@ def test_an_acknowledgement_that_was_refused_is_made_again(home: Path) -> None:
 
 
 def test_a_restarted_broker_has_no_replays(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay_module, "QUIET", 20.0)
+    monkeypatch.setattr(replay_module, "STATUS_AFTER", 20.0)
     broker = Broker()
     with Peer(home, broker.script) as first:
         client = connect(first)

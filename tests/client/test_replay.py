@@ -13,8 +13,8 @@ import pytest
 
 import backtestr
 from backtestr import replay as replay_module
+from backtestr.arguments import feed_request
 from backtestr.client import Client
-from backtestr.replay import feed_request
 from backtestr_protocol.errors import DataError, NotFound, RateLimitExceeded, SystemFault, TimedOut
 from support.client.peer import SILENCE, WALL_MS, Peer
 

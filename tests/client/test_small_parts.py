@@ -11,12 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import backtestr
-from backtestr.arguments import as_iso, as_ms
+from backtestr.arguments import as_iso, as_ms, wire_options
 from backtestr.cli.rendering import METRIC_GROUPS
 from backtestr.core.effects import Gap
 from backtestr.io.mailbox import MAX_UNREAD, Mailbox, PendingReply
 from backtestr.metrics import NAMES, metrics_from_wire
-from backtestr.options import wire_options
 from backtestr.results import results_from_wire
 from backtestr.series import covering
 from backtestr_engine.metrics.metrics import Metrics as EngineMetrics

@@ -21,12 +21,14 @@ from backtestr_protocol import __version__, errors
 from backtestr_protocol.messages import IndicatorConfig
 from backtestr_protocol.stream_messages import PriceUpdate
 
-from .client import Client, connect
+from .client import Client
+from .connecting import connect
 from .metrics import Metrics
 from .replay import PriceReplay
 from .results import Results
-from .run import GapWarning, Run
-from .subscription import Subscription
+from .run import Run
+from .state import resolvers as resolvers
+from .subscription import GapWarning, Subscription
 
 Replay = PriceReplay  # its name until version 0.1
 

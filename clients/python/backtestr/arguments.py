@@ -1,12 +1,18 @@
-"""Points in time as callers give them, and as the wire wants them: UTC, in milliseconds or as ISO 8601 text."""
+"""What callers give, as the wire has it: points in time, the engine's options, and the prices of a feed."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from backtestr_protocol.price_messages import FeedPrice, PublishPrices
+from backtestr_protocol.stream_messages import PriceUpdate
 
 Instant = str | date | datetime
 """ISO 8601 text, a date (midnight) or a time. What carries no offset is UTC."""
 
+_FEED_FIELDS = FeedPrice.__struct_fields__
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -36,3 +42,27 @@ def as_iso(instant: Instant | int) -> str:
     """ISO 8601 text in UTC; an integer is milliseconds since the Unix epoch."""
     moment = _EPOCH + timedelta(milliseconds=instant) if isinstance(instant, int) else as_datetime(instant)
     return moment.isoformat().replace("+00:00", "Z")
+
+
+def camel(name: str) -> str:
+    """`fill_at` as `fillAt`; a name that is in camelCase already stays as it is."""
+    first, *rest = name.split("_")
+    return first + "".join(part[:1].upper() + part[1:] for part in rest)
+
+
+def wire_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """`options` with every name in camelCase, those of `streams` included. The broker knows which there are."""
+    return {
+        camel(name): wire_options(value) if isinstance(value, Mapping) else value for name, value in options.items()
+    }
+
+
+def feed_request(prices: Iterable[PriceUpdate | Mapping[str, Any]]) -> PublishPrices:
+    """The request. Raises `TypeError` for a price with other fields than those that a feed gives."""
+    return PublishPrices(prices=[_feed_price(price) for price in prices])
+
+
+def _feed_price(price: PriceUpdate | Mapping[str, Any]) -> FeedPrice:
+    if isinstance(price, Mapping):
+        return FeedPrice(**price)
+    return FeedPrice(**{name: getattr(price, name) for name in _FEED_FIELDS})

@@ -5,13 +5,12 @@ Blocking, and safe to share between threads: requests of different threads do no
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar, Unpack
+from typing import Any, Unpack
 
 import blinker
 import msgspec
@@ -20,20 +19,16 @@ import zmq
 
 from backtestr.core.connection_state import ConnectionState
 from backtestr.core.counters import Statistics
-from backtestr.core.effects import Gap, StreamMessage
+from backtestr.core.effects import Gap
 from backtestr.core.recovery import Recovery
 from backtestr.core.session import Session
-from backtestr.core.topic_stream import TopicStream
-from backtestr.core.updates import Update, read_message
+from backtestr.core.updates import Update
 from backtestr.io.callback_thread import CallbackThread
 from backtestr.io.connection_file import HOW_TO_START, ConnectionFile
 from backtestr.io.error_log import Callback, ErrorLog, ErrorReport
 from backtestr.io.io_thread import IoThread
-from backtestr.io.mailbox import MAX_UNREAD
-from backtestr.state.feed import StateFeed
 from backtestr.state.resolvers import Resolver
 from backtestr.state.shared_state import SharedState
-from backtestr_protocol import topics
 from backtestr_protocol.connection import Connection
 from backtestr_protocol.errors import AuthenticationError, NetworkError, Severity, TimedOut
 from backtestr_protocol.keys import KeyPair
@@ -46,17 +41,13 @@ from backtestr_protocol.messages import (
     BacktestConfig,
     BacktestList,
     BacktestRef,
-    BacktestResults,
     BacktestState,
     BacktestStatus,
-    Contract,
     DeletedMarketData,
     DeletedState,
     DeleteMarketData,
     DeleteState,
     DescribeMarketData,
-    FetchMissed,
-    GetBacktestResults,
     GetMarketData,
     GetState,
     Imported,
@@ -65,7 +56,6 @@ from backtestr_protocol.messages import (
     Keep,
     ListBacktests,
     MarketData,
-    Missed,
     Nothing,
     PerformanceMetrics,
     Pong,
@@ -98,59 +88,14 @@ from backtestr_protocol.stream_messages import PriceUpdate
 from backtestr_protocol.system_status import SystemStatus
 
 from .algorithm_source import registration
-from .arguments import Instant, as_iso, as_ms
+from .arguments import Instant, as_iso, as_ms, feed_request, wire_options
 from .metrics import Metrics, metrics_from_wire
-from .options import wire_options
-from .replay import PriceReplay, Rate, feed_request, replay_request, start_replay
-from .results import ALL_TABLES, Results, read_table, results_from_wire
-from .run import STREAMS, Run, Stream
+from .replay import PriceReplay, Rate, replay_request, start_replay
+from .requester import BULK_TIMEOUT, REQUEST_TIMEOUT, Requester
+from .results import ALL_TABLES, Results, fetch_results, read_table
+from .run import STREAMS, Run, Stream, start_backtest
 from .series import covering_all
-from .subscription import Subscription
-
-# Seconds within which the broker answers what needs no computing to speak of.
-REQUEST_TIMEOUT = 30.0
-# Seconds for what reads or writes whole files.
-BULK_TIMEOUT = 600.0
-# How often a connection file that is not there yet is looked for, in seconds.
-LOOK_INTERVAL = 0.05
-
-Answer = TypeVar("Answer", bound=Contract)
-
-
-def connect(
-    timeout: float = 5.0,
-    *,
-    wait: float = 1.0,
-    connection_file: str | Path | None = None,
-    key: str | Path | None = None,
-    client_id: str | None = None,
-    request_timeout: float = REQUEST_TIMEOUT,
-    recovery: Recovery | None = None,
-) -> Client:
-    """Connect to the broker that runs on this machine.
-
-    Waits up to `wait` seconds for one to appear and `timeout` seconds for it to answer. `connection_file`: where it
-    says how it is reached, if not at the usual place. `key`: the name or file of this client's key, which a broker with
-    CURVE asks for (default: what `BACKTESTR_KEY` says, else the only one that `backtestr keys new` has made).
-    `client_id`: a stable name for this program (default: one made up). `request_timeout`: seconds that ordinary
-    requests may take. `recovery`: what is tried again and how often, if not the usual. Raises `NetworkError` when there
-    is no broker or no key, `AuthenticationError` when the broker does not let the key in, or whoever is there does not
-    take the one in that file.
-    """
-    file = ConnectionFile(Path(connection_file) if connection_file else None, key)
-    deadline = time.monotonic() + wait
-    while file.stamp() is None and time.monotonic() < deadline:
-        time.sleep(LOOK_INTERVAL)
-    connection = file.read()
-    return Client(
-        connection,
-        file=file,
-        keys=file.own_keys,
-        client_id=client_id,
-        timeout=timeout,
-        request_timeout=request_timeout,
-        recovery=recovery,
-    )
+from .subscription import Subscription, fetch_missed
 
 
 class Client:
@@ -189,9 +134,9 @@ class Client:
         used_context = context or self._own_context
         assert used_context is not None
         self.connection_changed = blinker.Signal("the connection's state changed: state, previous")
-        self._listeners = CallbackThread()
-        self._errors = ErrorLog(self._listeners)
-        self._transport = IoThread(
+        self._callbacks = CallbackThread()
+        self._errors = ErrorLog(self._callbacks)
+        self._io_thread = IoThread(
             session,
             connection,
             file,
@@ -201,11 +146,11 @@ class Client:
             errors=self._errors,
             on_state=self._on_state,
         )
-        self._request_timeout = request_timeout
+        self._ask = Requester(self._io_thread, request_timeout)
         try:
-            self._welcome = self._transport.welcomed.read(timeout)
+            self._welcome = self._io_thread.welcomed.read(timeout)
         except TimedOut:
-            distrust = self._transport.distrust
+            distrust = self._io_thread.distrust
             self.close()
             if distrust is not None:
                 raise AuthenticationError(f"the broker does not take this client's key: {distrust}") from None
@@ -225,12 +170,12 @@ class Client:
     @property
     def state(self) -> ConnectionState:
         """`connecting`, `ready`, `reconnecting`, `auth_failed` or `closed`."""
-        return self._transport.state
+        return self._io_thread.state
 
     @property
     def statistics(self) -> Statistics:
         """What was counted so far: requests, and what streams lost and got back."""
-        return self._transport.statistics(self._listeners.missed)
+        return self._io_thread.statistics(self._callbacks.missed)
 
     @property
     def errors(self) -> tuple[ErrorReport, ...]:
@@ -247,8 +192,8 @@ class Client:
 
     def close(self) -> None:
         """End the session. Backtests go on; what waits for an answer in other threads gets a `RuntimeError`."""
-        self._transport.close()
-        self._listeners.close()
+        self._io_thread.close()
+        self._callbacks.close()
         if self._own_context is not None:
             self._own_context.term()
 
@@ -284,7 +229,7 @@ class Client:
         Raises `AlgorithmError` for source that cannot be run, `StateConflict` for a name that is built in or in the
         folder, `TimedOut` for what does not come back, and `ValueError` where it cannot be told which one is meant.
         """
-        return self._ask_bulk("RegisterAlgorithm", registration(source, name), AlgorithmInfo, timeout)[0]
+        return self._ask("RegisterAlgorithm", registration(source, name), AlgorithmInfo, timeout)
 
     def algorithm_status(self, algorithm: str) -> AlgorithmStatus:
         """One version of an algorithm by its id, or by name the newest one; with what runs of it and its last error, by
@@ -323,7 +268,7 @@ class Client:
             keep=keep,
             indicators=[IndicatorConfig(name=one) if isinstance(one, str) else one for one in indicators],
         )
-        answer, attachments = self._ask_bulk("GetMarketData", request, MarketData, timeout)
+        answer, attachments = self._ask.with_attachments("GetMarketData", request, MarketData, timeout)
         frames = [read_table(ref, attachments) for ref in answer.tables]
         return pl.concat(frames, how="horizontal") if len(frames) > 1 else frames[0]
 
@@ -355,19 +300,19 @@ class Client:
             price=price,
             repair=repair,
         )
-        return self._ask_bulk("ImportMarketData", request, Imported, timeout)[0]
+        return self._ask("ImportMarketData", request, Imported, timeout)
 
     def describe_market_data(self, symbol: str, timeframe: str, timeout: float = BULK_TIMEOUT) -> SeriesFacts:
         """Range, prices and gaps of a series, stored or resampled."""
         request = DescribeMarketData(symbol=symbol, timeframe=timeframe)
-        return self._ask_bulk("DescribeMarketData", request, SeriesFacts, timeout)[0]
+        return self._ask("DescribeMarketData", request, SeriesFacts, timeout)
 
     def resample_market_data(
         self, symbol: str, from_timeframe: str, to_timeframe: str, timeout: float = BULK_TIMEOUT
     ) -> StoredSeries:
         """Have the broker make a higher timeframe of a stored one, and store it."""
         request = ResampleMarketData(symbol=symbol, from_timeframe=from_timeframe, to_timeframe=to_timeframe)
-        return self._ask_bulk("ResampleMarketData", request, StoredSeries, timeout)[0]
+        return self._ask("ResampleMarketData", request, StoredSeries, timeout)
 
     def delete_market_data(self, symbol: str, timeframe: str | None = None) -> list[Timeframe]:
         """Have the broker delete a series, or with `timeframe` None all series of a symbol; returns the timeframes."""
@@ -391,7 +336,7 @@ class Client:
         `as_fast_as_read=True`. Raises `ValueError` for none or several, `DataError`, `ValidationError` or
         `InvalidConfiguration` for what cannot be replayed, `Busy` when too many run.
         """
-        return start_replay(self._ask, self._transport, replay_request(symbol, timeframe, start, end, rate))
+        return start_replay(self._ask, self._io_thread, replay_request(symbol, timeframe, start, end, rate))
 
     def list_replays(self) -> list[PriceReplayStatus]:
         """The replays that the broker knows, the latest first."""
@@ -453,21 +398,12 @@ class Client:
             parameters=dict(parameters or {}),
             options=wire_options(options),
         )
-        assert config.backtest_id is not None
-        # Subscribed before it starts: nothing of its streams can pass unheard.
-        run = Run(self, self._transport, config.backtest_id, is_new=True, watch=watch)
-        try:
-            self._ask("StartBacktest", config, BacktestAccepted)
-            self._transport.started(config.backtest_id)
-        except BaseException:  # Ctrl-C included: nobody else could end its subscriptions
-            run.abandon()
-            raise
-        return run
+        return start_backtest(self._ask, self._io_thread, config, watch)
 
     def run(self, backtest_id: str) -> Run:
         """A backtest that was started elsewhere or before. Raises `NotFound`."""
         self.backtest_status(backtest_id)
-        return Run(self, self._transport, backtest_id, is_new=False)
+        return Run(self._ask, self._io_thread, backtest_id, is_new=False)
 
     def list_backtests(self, status: BacktestState | None = None, limit: int | None = None) -> list[BacktestStatus]:
         """The backtests that the broker knows, the latest first, up to `limit`."""
@@ -493,8 +429,7 @@ class Client:
         self, backtest_id: str, tables: Iterable[TableName] = ALL_TABLES, timeout: float = BULK_TIMEOUT
     ) -> Results:
         """What a backtest came to; without metrics while it has not ended. Raises `NotFound`."""
-        request = GetBacktestResults(backtest_id=backtest_id, tables=list(tables))
-        return results_from_wire(*self._ask_bulk("GetBacktestResults", request, BacktestResults, timeout))
+        return fetch_results(self._ask, backtest_id, tables, timeout)
 
     def metrics(self, backtest_id: str) -> Metrics | None:
         """The metrics of a backtest, without its tables; None while it has not ended. Raises `NotFound`."""
@@ -532,8 +467,7 @@ class Client:
         """
         if prefix and not prefix.endswith("."):
             raise ValueError(f"{prefix!r} does not end with a dot; the keys of one name are {prefix + '.'!r}")
-        feed = StateFeed(self._transport, topics.state(prefix), self._listeners, self._errors)
-        return SharedState(prefix, self, feed, resolvers or {})
+        return SharedState(self._ask, self._io_thread, prefix, resolvers or {}, self._callbacks, self._errors)
 
     def snapshot_state(self, prefix: str = "") -> StateSnapshot:
         """All keys that begin with `prefix`, by name, as of one moment. What happens later comes on
@@ -550,41 +484,18 @@ class Client:
         any more is stated as a `Gap`. Of a prefix, the topics that move while it is subscribed. Raises `ValueError`
         for what is no topic.
         """
-        return Subscription(self._transport, topic, "kept" if history else "now")
+        return Subscription(self._io_thread, topic, "kept" if history else "now")
 
     def fetch_missed(self, topic: str, from_seq: int = 1, to_seq: int | None = None) -> list[Update | Gap]:
         """Messages of a topic that were sent before, as far as the broker keeps them, and a `Gap` for those it does
         not. Both numbers are included; `to_seq` None: up to the latest. Raises `NotFound`."""
-        stream = TopicStream(topic, from_start=True)
-        stream.next_seq = from_seq
-        found: list[Update | Gap] = []
-        while to_seq is None or stream.next_seq <= to_seq:
-            request = FetchMissed(topic=topic, from_seq=stream.next_seq, to_seq=to_seq)
-            answer = self._ask("FetchMissed", request, Missed)
-            for delivery in stream.fetched(answer, MAX_UNREAD):
-                if isinstance(delivery, Gap):
-                    found.append(delivery)
-                elif isinstance(delivery, StreamMessage) and (to_seq is None or delivery.seq <= to_seq):
-                    found.append(read_message(delivery))
-            if not answer.messages:
-                break
-        return found
+        return fetch_missed(self._ask, topic, from_seq, to_seq)
 
     # --- within ---------------------------------------------------------------------------------------------------
 
     def _on_state(self, state: ConnectionState, previous: ConnectionState) -> None:
         for listener in list(self.connection_changed.receivers_for(self)):
-            self._listeners.tell(partial(listener, self, state=state, previous=previous))
-
-    def _ask(self, request_type: str, data: Contract, answer: type[Answer]) -> Answer:
-        return self._ask_bulk(request_type, data, answer, self._request_timeout)[0]
-
-    def _ask_bulk(
-        self, request_type: str, data: Contract, answer: type[Answer], timeout: float
-    ) -> tuple[Answer, list[bytes]]:
-        success, attachments = self._transport.ask(request_type, data, timeout).read()
-        assert isinstance(success, answer)
-        return success, attachments
+            self._callbacks.tell(partial(listener, self, state=state, previous=previous))
 
     def _range(
         self, symbols: Sequence[str], timeframe: str, start: Instant | None, end: Instant | None

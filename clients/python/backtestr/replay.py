@@ -1,4 +1,4 @@
-"""A price replay as the program that started it holds it, and what feeds publish.
+"""A price replay as the program that started it holds it.
 
 for price in client.replay("BTCPERP", "1m", bars_per_second=50):
     print(price.timestamp, price.last)
@@ -11,32 +11,29 @@ import math
 import time
 import uuid
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, Protocol, TypedDict, TypeVar
+from typing import TypedDict
 
 from backtestr.core.effects import Gap, Restarted
 from backtestr.core.updates import Update
 from backtestr.io.io_thread import IoThread
 from backtestr_protocol import topics
 from backtestr_protocol.errors import NotFound, SystemFault, TimedOut, from_data
-from backtestr_protocol.messages import Contract
 from backtestr_protocol.price_messages import (
     AcknowledgePrices,
-    FeedPrice,
     PriceReplayAccepted,
     PriceReplayRef,
     PriceReplayStarted,
     PriceReplayStatus,
-    PublishPrices,
     ReplayState,
     StartPriceReplay,
 )
 from backtestr_protocol.stream_messages import PriceUpdate
 
 from .arguments import Instant, as_ms
-from .run import GapWarning
-from .subscription import Subscription
+from .requester import Requester
+from .subscription import GapWarning, Subscription
 
 # Seconds without a price of its own after which the broker is asked whether more will come.
 QUIET = 1.0
@@ -46,13 +43,6 @@ _SKIP = 0.01
 # How long an acknowledgement is tried, in seconds. The next one says more.
 _ACKNOWLEDGE_TIMEOUT = 30.0
 _FINAL = ("completed", "stopped", "failed")
-_FEED_FIELDS = FeedPrice.__struct_fields__
-
-Answer = TypeVar("Answer", bound=Contract)
-
-
-class Ask(Protocol):
-    def __call__(self, request_type: str, data: Contract, answer: type[Answer], /) -> Answer: ...
 
 
 class Rate(TypedDict, total=False):
@@ -70,10 +60,12 @@ class PriceReplay:
     what made it fail. As a context manager it is stopped at the end of the block.
     """
 
-    def __init__(self, ask: Ask, transport: IoThread, asked: StartPriceReplay, started: PriceReplayStarted) -> None:
+    def __init__(
+        self, ask: Requester, io_thread: IoThread, asked: StartPriceReplay, started: PriceReplayStarted
+    ) -> None:
         """Made by `Client.replay`."""
         self._ask = ask
-        self._transport = transport
+        self._io_thread = io_thread
         self._started = started
         self._has_credit = asked.as_fast_as_read
         topic_class = topics.class_of(started.topic)
@@ -84,7 +76,7 @@ class PriceReplay:
         self._left = started.bars
         self._end: PriceReplayStatus | None = None
         self._look_at = time.monotonic() + QUIET
-        self._subscription = Subscription(transport, started.topic, "kept", first_seq=started.from_seq)
+        self._subscription = Subscription(io_thread, started.topic, "kept", first_seq=started.from_seq)
 
     @property
     def id(self) -> str:
@@ -168,7 +160,7 @@ class PriceReplay:
     def _acknowledge(self) -> None:
         self._acknowledged = self._seq
         data = AcknowledgePrices(replay_id=self.id, seq=self._seq)
-        self._transport.ask("AcknowledgePrices", data, _ACKNOWLEDGE_TIMEOUT)
+        self._io_thread.ask("AcknowledgePrices", data, _ACKNOWLEDGE_TIMEOUT)
 
     def _look(self) -> None:
         """Nothing has come for a while: has it ended? If not, it may wait for an acknowledgement that was refused, with
@@ -237,7 +229,7 @@ def replay_request(
     )
 
 
-def start_replay(ask: Ask, transport: IoThread, asked: StartPriceReplay) -> PriceReplay:
+def start_replay(ask: Requester, io_thread: IoThread, asked: StartPriceReplay) -> PriceReplay:
     """Have the broker start it, and begin to receive."""
     try:
         started = ask("StartPriceReplay", asked, PriceReplayStarted)
@@ -245,15 +237,4 @@ def start_replay(ask: Ask, transport: IoThread, asked: StartPriceReplay) -> Pric
         with contextlib.suppress(NotFound):
             ask("StopPriceReplay", PriceReplayRef(replay_id=asked.replay_id or ""), PriceReplayAccepted)
         raise
-    return PriceReplay(ask, transport, asked, started)
-
-
-def feed_request(prices: Iterable[PriceUpdate | Mapping[str, Any]]) -> PublishPrices:
-    """The request. Raises `TypeError` for a price with other fields than those that a feed gives."""
-    return PublishPrices(prices=[_feed_price(price) for price in prices])
-
-
-def _feed_price(price: PriceUpdate | Mapping[str, Any]) -> FeedPrice:
-    if isinstance(price, Mapping):
-        return FeedPrice(**price)
-    return FeedPrice(**{name: getattr(price, name) for name in _FEED_FIELDS})
+    return PriceReplay(ask, io_thread, asked, started)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 import polars as pl
 
 from backtestr_protocol.errors import SerializationError
-from backtestr_protocol.messages import BacktestResults, BacktestState, TableName, TableRef
+from backtestr_protocol.messages import BacktestResults, BacktestState, GetBacktestResults, TableName, TableRef
 
 from .metrics import Metrics, metrics_from_wire
+from .requester import BULK_TIMEOUT, Requester
 
 ALL_TABLES: tuple[TableName, ...] = ("equity", "trades", "orders", "positions")
 
@@ -57,6 +58,14 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
                 f"there is no table {name!r} here: the backtest is {self.status}"
                 + (f"; asked for were {', '.join(self.tables)}" if self.tables else "")
             ) from None
+
+
+def fetch_results(
+    ask: Requester, backtest_id: str, tables: Iterable[TableName] = ALL_TABLES, timeout: float = BULK_TIMEOUT
+) -> Results:
+    """Ask for the results of a backtest with these tables. Raises `NotFound`."""
+    request = GetBacktestResults(backtest_id=backtest_id, tables=list(tables))
+    return results_from_wire(*ask.with_attachments("GetBacktestResults", request, BacktestResults, timeout))
 
 
 def results_from_wire(answer: BacktestResults, attachments: Sequence[bytes]) -> Results:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from backtestr.core.effects import Gap, Restarted
 from backtestr.core.updates import Update
@@ -12,15 +13,12 @@ from backtestr.io.io_thread import IoThread
 from backtestr.io.mailbox import PendingReply
 from backtestr_protocol import topics
 from backtestr_protocol.errors import SystemFault, from_data
-from backtestr_protocol.messages import BacktestState, BacktestStatus
+from backtestr_protocol.messages import BacktestAccepted, BacktestConfig, BacktestRef, BacktestState, BacktestStatus
 from backtestr_protocol.stream_messages import BacktestProgress, OrderUpdate, PositionUpdate
 
-from .progress_bar import progress_bar
-from .results import Results
-from .subscription import Subscription
-
-if TYPE_CHECKING:
-    from .client import Client
+from .requester import Requester
+from .results import Results, fetch_results
+from .subscription import GapWarning, Subscription
 
 Stream = Literal["progress", "orders", "positions"]
 STREAMS: tuple[Stream, ...] = ("progress", "orders", "positions")
@@ -32,10 +30,6 @@ _TOPICS: dict[Stream, Callable[[str], str]] = {
 }
 
 
-class GapWarning(UserWarning):
-    """Messages of a stream are lost: the reader was slower than the broker's memory. The results have them all."""
-
-
 class Run:
     """One backtest: watch it, steer it, read what it came to.
 
@@ -44,15 +38,15 @@ class Run:
     """
 
     def __init__(
-        self, client: Client, transport: IoThread, backtest_id: str, *, is_new: bool, watch: Iterable[Stream] = ()
+        self, ask: Requester, io_thread: IoThread, backtest_id: str, *, is_new: bool, watch: Iterable[Stream] = ()
     ) -> None:
         """Made by `Client.backtest` and `Client.run`. `watch`: the streams to receive from now on, read or not."""
-        self._client = client
-        self._transport = transport
+        self._ask = ask
+        self._io_thread = io_thread
         self._id = backtest_id
-        self._end: PendingReply[BacktestStatus] = transport.follow(backtest_id, is_new=is_new)
+        self._end: PendingReply[BacktestStatus] = io_thread.follow(backtest_id, is_new=is_new)
         self._watched = {
-            stream: Subscription(transport, _TOPICS[stream](backtest_id), "birth" if is_new else "kept", backtest_id)
+            stream: Subscription(io_thread, _TOPICS[stream](backtest_id), "birth" if is_new else "kept", backtest_id)
             for stream in watch
         }
 
@@ -67,7 +61,7 @@ class Run:
 
     def status(self) -> BacktestStatus:
         """How it stands now, by the broker's word."""
-        return self._client.backtest_status(self._id)
+        return self._ask("GetBacktestStatus", BacktestRef(backtest_id=self._id), BacktestStatus)
 
     def progress(self) -> Iterator[BacktestProgress]:
         """How far it is, again and again, up to its end. What a slow reader misses is superseded by what it gets."""
@@ -96,15 +90,18 @@ class Run:
 
     def pause(self) -> BacktestState:
         """Halt it exactly where it is, and return when it stands still. Raises `StateConflict` when it has ended."""
-        return self._client.pause(self._id)
+        return self._steer("Pause")
 
     def resume(self) -> BacktestState:
         """Let a paused one go on. Raises `StateConflict` when it has ended."""
-        return self._client.resume(self._id)
+        return self._steer("Resume")
 
     def stop(self) -> BacktestState:
         """End it early; it keeps the results of what it walked. Raises `StateConflict` when it has ended otherwise."""
-        return self._client.stop(self._id)
+        return self._steer("Stop")
+
+    def _steer(self, verb: str) -> BacktestState:
+        return self._ask(f"{verb}Backtest", BacktestRef(backtest_id=self._id), BacktestAccepted).status
 
     # --- the end --------------------------------------------------------------------------------------------------
 
@@ -120,7 +117,7 @@ class Run:
             raise (
                 from_data(status.error) if status.error else SystemFault(f"backtest {self._id} failed without a reason")
             )
-        return self._client.results(self._id)
+        return fetch_results(self._ask, self._id)
 
     def close(self) -> None:
         """Receive no more of its streams. The backtest goes on."""
@@ -130,14 +127,14 @@ class Run:
     def abandon(self) -> None:
         """Receive nothing more of it, not even its end."""
         self.close()
-        self._transport.unfollow(self._id)
+        self._io_thread.unfollow(self._id)
 
     # --- within ---------------------------------------------------------------------------------------------------
 
     def _read(self, stream: Stream) -> Iterator[Update | Gap | Restarted]:
         subscription = self._watched.pop(stream, None)
         if subscription is None:
-            subscription = Subscription(self._transport, _TOPICS[stream](self._id), "kept", self._id)
+            subscription = Subscription(self._io_thread, _TOPICS[stream](self._id), "kept", self._id)
         with subscription:
             yield from subscription
 
@@ -158,3 +155,36 @@ class Run:
                         GapWarning,
                         stacklevel=3,
                     )
+
+
+def start_backtest(ask: Requester, io_thread: IoThread, config: BacktestConfig, watch: Iterable[Stream]) -> Run:
+    """Have the broker start a backtest, whose configuration has an id, and receive its streams."""
+    assert config.backtest_id is not None
+    # The subscriptions come before the start, so that they receive every message of the streams.
+    run = Run(ask, io_thread, config.backtest_id, is_new=True, watch=watch)
+    try:
+        ask("StartBacktest", config, BacktestAccepted)
+        io_thread.started(config.backtest_id)
+    except BaseException:  # Ctrl-C included: without the run, nothing else can end its subscriptions
+        run.abandon()
+        raise
+    return run
+
+
+@contextlib.contextmanager
+def progress_bar() -> Iterator[Callable[[BacktestProgress], None]]:
+    """A bar from 0 to 100 %, moved by the function that this gives."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tqdm warns where a notebook lacks ipywidgets, and shows text then
+        from tqdm.auto import tqdm
+
+        bar = tqdm(total=100.0, unit="%", bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}")
+
+    def show(progress: BacktestProgress) -> None:
+        bar.set_postfix_str(
+            f"equity {progress.equity_curve_point.equity:,.2f}, {progress.orders_executed} orders", refresh=False
+        )
+        bar.update(progress.progress_percent - bar.n)
+
+    with bar:
+        yield show

@@ -9,12 +9,20 @@ import polars as pl
 
 from backtestr.core.effects import Block, Gap, MaybeLost, Restarted, StreamMessage
 from backtestr.core.subscriptions import Since
+from backtestr.core.topic_stream import TopicStream
 from backtestr.core.updates import Update, read_message, read_row, rows_of
 from backtestr.io.io_thread import IoThread
+from backtestr.io.mailbox import MAX_UNREAD
 from backtestr_protocol import topics
 from backtestr_protocol.errors import did_you_mean
+from backtestr_protocol.messages import FetchMissed, Missed
 
 from .price_tables import frames
+from .requester import Requester
+
+
+class GapWarning(UserWarning):
+    """Messages of a stream are lost: the reader was slower than the broker's memory. The results have them all."""
 
 
 def checked_prefix(prefix: str) -> str:
@@ -38,11 +46,11 @@ class Subscription:
     """
 
     def __init__(
-        self, transport: IoThread, prefix: str, since: Since, until: str | None = None, first_seq: int = 1
+        self, io_thread: IoThread, prefix: str, since: Since, until: str | None = None, first_seq: int = 1
     ) -> None:
         self.prefix = prefix
-        self._transport = transport
-        self._number, self._mailbox = transport.open(checked_prefix(prefix), since, until, first_seq)
+        self._io_thread = io_thread
+        self._number, self._mailbox = io_thread.open(checked_prefix(prefix), since, until, first_seq)
         self._rows: Iterator[Update | StreamMessage] = iter(())  # what is left of the block that is being read
 
     def next(self, timeout: float | None = None) -> Update | Gap | Restarted | None:
@@ -76,7 +84,7 @@ class Subscription:
 
     def close(self) -> None:
         """Nothing more is received; what has arrived can still be read."""
-        self._transport.shut(self._number)
+        self._io_thread.shut(self._number)
 
     def __enter__(self) -> Subscription:
         return self
@@ -85,3 +93,21 @@ class Subscription:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def fetch_missed(ask: Requester, topic: str, from_seq: int, to_seq: int | None) -> list[Update | Gap]:
+    """Fetch messages of a topic, page by page, as far as the broker retains them; a `Gap` states those it does not."""
+    stream = TopicStream(topic, from_start=True)
+    stream.next_seq = from_seq
+    found: list[Update | Gap] = []
+    while to_seq is None or stream.next_seq <= to_seq:
+        request = FetchMissed(topic=topic, from_seq=stream.next_seq, to_seq=to_seq)
+        answer = ask("FetchMissed", request, Missed)
+        for delivery in stream.fetched(answer, MAX_UNREAD):
+            if isinstance(delivery, Gap):
+                found.append(delivery)
+            elif isinstance(delivery, StreamMessage) and (to_seq is None or delivery.seq <= to_seq):
+                found.append(read_message(delivery))
+        if not answer.messages:
+            break
+    return found

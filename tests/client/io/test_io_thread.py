@@ -28,7 +28,7 @@ from backtestr_protocol.errors import (
     TimedOut,
     ValidationError,
 )
-from client.test_client import PRICE, connect, nothing_missed
+from support.client.answers import PRICE, connect, nothing_missed
 from support.client.peer import SILENCE, WALL_MS, Peer, welcome
 from support.harness import wait_until
 
@@ -260,10 +260,10 @@ def test_after_too_many_failures_requests_fail_at_once_until_one_succeeds(home: 
             client.status()
         assert len(peer.asked) == asked
         silent.clear()
-        wait_until(lambda: client._transport._breaker.state(time.monotonic()) == "half_open", 10)
+        wait_until(lambda: client._io_thread._breaker.state(time.monotonic()) == "half_open", 10)
         with pytest.raises(NotFound, match="nothing here"):
             client.status()
-        assert client._transport._breaker.state(time.monotonic()) == "closed"
+        assert client._io_thread._breaker.state(time.monotonic()) == "closed"
         assert client.statistics.dropped == 1
 
 

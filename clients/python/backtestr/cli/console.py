@@ -13,7 +13,9 @@ import msgspec
 import typer
 from rich.console import Console
 
-from backtestr.client import REQUEST_TIMEOUT, Client, connect
+from backtestr.client import Client
+from backtestr.connecting import connect
+from backtestr.requester import REQUEST_TIMEOUT
 from backtestr_protocol import errors
 
 from . import rendering

@@ -15,19 +15,30 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import msgspec
 
 from backtestr.core.backoff import backoff
 from backtestr.core.effects import Delivery
 from backtestr.core.recovery import Recovery
-from backtestr.io.mailbox import Mailbox
+from backtestr.io.callback_thread import CallbackThread
+from backtestr.io.error_log import ErrorLog, ErrorReport
+from backtestr.io.io_thread import IoThread
+from backtestr.requester import Requester
+from backtestr_protocol import topics
 from backtestr_protocol.errors import BacktestrError, StateConflict
-from backtestr_protocol.messages import DeletedState, StateSnapshot, UpdatedState
+from backtestr_protocol.messages import (
+    DeletedState,
+    DeleteState,
+    SnapshotState,
+    StateSnapshot,
+    UpdatedState,
+    UpdateState,
+)
 from backtestr_protocol.state_values import value_bytes
 
-from .replica import ABSENT, Committed, Held, Replica
+from .replica import ABSENT, Committed, Replica, VersionedValue
 from .resolvers import DEFAULTS, Resolver, resolver_for
 
 # After the first attempt. Whoever loses four times in a row writes where everybody writes, and should hear of it.
@@ -50,24 +61,6 @@ class StateChange(NamedTuple):
     version: int
 
 
-class Broker(Protocol):
-    """What shared state needs of the client."""
-
-    def update_state(self, key: str, value: Any, *, expected_version: int | None = None) -> UpdatedState: ...
-    def delete_state(self, key: str, *, expected_version: int | None = None) -> DeletedState: ...
-    def snapshot_state(self, prefix: str = "") -> StateSnapshot: ...
-
-
-class Feed(Protocol):
-    """A subscription to `state.<prefix>`, as the I/O thread gives it."""
-
-    @property
-    def mailbox(self) -> Mailbox: ...
-    def close(self) -> None: ...
-    def tell(self, call: Callable[[], object]) -> None: ...
-    def report(self, error: BacktestrError) -> None: ...
-
-
 class SharedState(Mapping[str, Any]):
     """The keys that begin with a prefix, by their full names, as they are now; made by `Client.shared_state`.
 
@@ -76,10 +69,23 @@ class SharedState(Mapping[str, Any]):
     number of threads; a context manager.
     """
 
-    def __init__(self, prefix: str, broker: Broker, feed: Feed, resolvers: Mapping[str, Resolver]) -> None:
+    def __init__(
+        self,
+        ask: Requester,
+        io_thread: IoThread,
+        prefix: str,
+        resolvers: Mapping[str, Resolver],
+        callbacks: CallbackThread,
+        errors: ErrorLog,
+    ) -> None:
+        """Subscribe to `state.<prefix>`, and take a first snapshot."""
+        self._ask = ask
         self._prefix = prefix
-        self._broker = broker
-        self._feed = feed
+        self._io_thread = io_thread
+        self._callback_thread = callbacks
+        self._errors = errors
+        self._topics = topics.state(prefix)
+        self._subscription_id, self._mailbox = io_thread.open(self._topics, "latest")
         self._resolvers = {**DEFAULTS, **resolvers}
         self._replica = Replica()
         self._lock = threading.Lock()  # over the replica and the order in which changes are told
@@ -153,14 +159,14 @@ class SharedState(Mapping[str, Any]):
             shown = self._replica.visible(key)
         first = value_bytes(make(_value(shown)) if make else value)
         with self._lock:
-            ticket = self._replica.propose(key, first)
+            update_id = self._replica.begin_update(key, first)
         try:
             with self._turn(key):
-                write = _Write(self, key, ticket, first, make)
+                write = _Write(self, key, update_id, first, make)
                 return _value(write.until_done())
         finally:
             with self._lock:
-                self._replica.withdraw(key, ticket)
+                self._replica.withdraw_update(key, update_id)
 
     def delete(self, key: str) -> None:
         """Remove a key, whatever it is; gone here at once, and for all when this returns. Raises `NotFound` when it is
@@ -168,19 +174,20 @@ class SharedState(Mapping[str, Any]):
         self._check_key(key)
         with self._lock:
             self._check_following()
-            ticket = self._replica.propose(key, None)
+            update_id = self._replica.begin_update(key, None)
         try:
             with self._turn(key):
-                deleted = self._broker.delete_state(key)
-                self._confirm(key, ticket, deleted.version)
+                deleted = self._ask("DeleteState", DeleteState(key=key), DeletedState)
+                self._confirm(key, update_id, deleted.version)
         finally:
             with self._lock:
-                self._replica.withdraw(key, ticket)
+                self._replica.withdraw_update(key, update_id)
 
     def close(self) -> None:
         """Follow no more."""
         self._closed.set()
-        self._feed.close()
+        with contextlib.suppress(RuntimeError):  # the client is closed already
+            self._io_thread.shut(self._subscription_id)
 
     def __enter__(self) -> SharedState:
         return self
@@ -194,9 +201,9 @@ class SharedState(Mapping[str, Any]):
 
     def _follow(self) -> None:
         try:
-            while (delivery := self._feed.mailbox.take()) is not None:
+            while (delivery := self._mailbox.take()) is not None:
                 self._offer(delivery)
-                if self._replica.is_in_doubt:
+                if self._replica.needs_snapshot:
                     self._settle()
         except BacktestrError as fault:  # the subscription cannot go on: reads say so from now on
             log.error("shared state %s* is not followed any more: %s", self._prefix, fault)
@@ -207,9 +214,9 @@ class SharedState(Mapping[str, Any]):
     def _offer(self, delivery: Delivery) -> None:
         try:
             with self._lock:
-                self._tell(self._replica.offer(delivery))
+                self._tell(self._replica.receive(delivery))
         except BacktestrError as error:
-            self._feed.report(error)
+            self._errors.add(ErrorReport(error, self._topics, time.time_ns() // 1_000_000))
 
     def _settle(self) -> None:
         """Take snapshots until one is had, or this is closed; what comes meanwhile waits in the mailbox."""
@@ -224,27 +231,27 @@ class SharedState(Mapping[str, Any]):
 
     def _take_snapshot(self) -> None:
         with self._lock:
-            asked = self._replica.ask()
-        snapshot = self._broker.snapshot_state(self._prefix)
+            reasons = self._replica.begin_snapshot()
+        snapshot = self._ask("SnapshotState", SnapshotState(prefix=self._prefix), StateSnapshot)
         with self._lock:
-            self._tell(self._replica.snapshot(asked, snapshot.entries, snapshot.watermark))
+            self._tell(self._replica.apply_snapshot(reasons, snapshot.entries, snapshot.watermark))
 
     def _tell(self, changes: list[Committed]) -> None:
         for change in changes:
-            told = StateChange(change.key, _value(change.held.value), change.held.version)
+            told = StateChange(change.key, _value(change.current.value), change.current.version)
             for callback in self._callbacks:
-                self._feed.tell(partial(callback, told))
+                self._callback_thread.tell(partial(callback, told))
 
     # --- within ---------------------------------------------------------------------------------------------------
 
     def _turn(self, key: str) -> AbstractContextManager[bool]:
         return self._turns[hash(key) % STRIPES]
 
-    def _confirm(self, key: str, ticket: int, version: int) -> None:
+    def _confirm(self, key: str, update_id: int, version: int) -> None:
         with self._lock:
-            self._tell(self._replica.confirm(key, ticket, version))
+            self._tell(self._replica.confirm_update(key, update_id, version))
 
-    def _learn(self, key: str, held: Held) -> None:
+    def _learn(self, key: str, held: VersionedValue) -> None:
         with self._lock:
             self._tell(self._replica.learn(key, held))
 
@@ -267,11 +274,11 @@ class _Write:
     """One update, from attempt to attempt: `base` is what there was, `mine` what is to be."""
 
     def __init__(
-        self, state: SharedState, key: str, ticket: int, mine: bytes, make: Callable[[Any], Any] | None
+        self, state: SharedState, key: str, update_id: int, mine: bytes, make: Callable[[Any], Any] | None
     ) -> None:
         self._state = state
         self._key = key
-        self._ticket = ticket
+        self._update_id = update_id
         self._make = make
         self._mine = mine
         with state._lock:
@@ -295,19 +302,18 @@ class _Write:
 
     def _attempt(self) -> bytes | None:
         try:
-            updated = self._state._broker.update_state(
-                self._key, msgspec.Raw(self._mine), expected_version=self._base.version
-            )
+            request = UpdateState(key=self._key, value=msgspec.Raw(self._mine), expected_version=self._base.version)
+            updated = self._state._ask("UpdateState", request, UpdatedState)
         except StateConflict as conflict:
             theirs = _held(conflict)
             self._state._learn(self._key, theirs)
             if self._resolve(theirs):
                 return theirs.value
             raise _Overtaken from conflict
-        self._state._confirm(self._key, self._ticket, updated.version)
+        self._state._confirm(self._key, self._update_id, updated.version)
         return self._mine
 
-    def _resolve(self, theirs: Held) -> bool:
+    def _resolve(self, theirs: VersionedValue) -> bool:
         """Make up what to write instead; True when what is there is what is to be."""
         if self._make is not None:
             mine = self._make(_value(theirs.value))
@@ -326,13 +332,13 @@ class _Write:
     def _propose(self, mine: bytes) -> None:
         self._mine = mine
         with self._state._lock:
-            self._state._replica.revise(self._key, self._ticket, mine)
+            self._state._replica.revise_update(self._key, self._update_id, mine)
 
 
-def _held(conflict: StateConflict) -> Held:
+def _held(conflict: StateConflict) -> VersionedValue:
     details = conflict.details or {}
     version = details.get("currentVersion", 0)
-    return Held(version, value_bytes(details.get("currentValue"))) if version else ABSENT
+    return VersionedValue(version, value_bytes(details.get("currentValue"))) if version else ABSENT
 
 
 def _value(encoded: bytes | None) -> Any:

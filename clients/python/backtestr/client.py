@@ -150,10 +150,10 @@ class Client:
         try:
             self._welcome = self._io_thread.welcomed.read(timeout)
         except TimedOut:
-            distrust = self._io_thread.distrust
+            key_refusal = self._io_thread.key_refusal
             self.close()
-            if distrust is not None:
-                raise AuthenticationError(f"the broker does not take this client's key: {distrust}") from None
+            if key_refusal is not None:
+                raise AuthenticationError(f"the broker does not take this client's key: {key_refusal}") from None
             silent = f"the broker (process {connection.pid}) did not answer within {timeout:g} s"
             raise NetworkError(f"{silent}; if it is gone, {HOW_TO_START}") from None
         except BaseException:  # Ctrl-C included: nobody else could end the I/O thread
@@ -484,7 +484,7 @@ class Client:
         any more is stated as a `Gap`. Of a prefix, the topics that move while it is subscribed. Raises `ValueError`
         for what is no topic.
         """
-        return Subscription(self._io_thread, topic, "kept" if history else "now")
+        return Subscription(self._io_thread, topic, "retained" if history else "now")
 
     def fetch_missed(self, topic: str, from_seq: int = 1, to_seq: int | None = None) -> list[Update | Gap]:
         """Messages of a topic that were sent before, as far as the broker keeps them, and a `Gap` for those it does

@@ -1,7 +1,7 @@
 """Every subscription of one client: what each wants, what it has, and how losses are found and repaired.
 
 No I/O. A loss is found by a jump in a topic's numbers, by `system.watermarks`, and when a backtest ends by asking for
-more than what came. The bound on what a slow consumer may leave lying (`room`) is kept here too: without room a topic's
+more than what came. The bound on what a slow consumer may leave lying (`space`) is kept here too: without it a topic's
 sequence stands still, and what passed meanwhile is asked for once there is room again. So a slow consumer costs memory
 up to the bound, then a repair, and only then a stated `Gap`.
 """
@@ -27,24 +27,24 @@ from backtestr_protocol.errors import (
 from backtestr_protocol.messages import FINAL_STATES, BacktestRef, BacktestStatus, Contract, FetchMissed, Missed
 from backtestr_protocol.stream_messages import Watermarks
 
-from .counters import StreamCounts
+from .counters import StreamCounters
 from .effects import (
     Ask,
-    BacktestQuestion,
     Deliver,
     Delivery,
     End,
     Finished,
     Gap,
-    Listen,
     MaybeLost,
-    Question,
+    Purpose,
     Restarted,
+    StatusCheck,
     StreamMessage,
+    Subscribe,
     SubscriptionEffect,
-    TopicQuestion,
+    TopicRepair,
     UnattributedError,
-    Unlisten,
+    Unsubscribe,
     weight,
 )
 from .topic_stream import TopicStream
@@ -52,7 +52,7 @@ from .topic_stream import TopicStream
 # Where a topic begins for a subscriber: with what is published from now on; with its first message, the topic being
 # new; with the oldest message that the broker keeps; or with its latest message, for topics each message of which says
 # all that those before it said.
-Since = Literal["now", "birth", "kept", "latest"]
+Since = Literal["now", "start", "retained", "latest"]
 
 Effects = list[SubscriptionEffect]
 
@@ -65,16 +65,16 @@ _UNBOUNDED = 1 << 60
 
 
 class _Subscription:
-    __slots__ = ("_counts", "ending", "first_seq", "prefix", "room", "since", "streams", "until")
+    __slots__ = ("_counters", "ending", "first_seq", "prefix", "since", "space", "streams", "until")
 
     def __init__(
-        self, prefix: str, since: Since, until: str | None, room: int, counts: StreamCounts, first_seq: int
+        self, prefix: str, since: Since, until: str | None, space: int, counters: StreamCounters, first_seq: int
     ) -> None:
-        self._counts = counts
+        self._counters = counters
         self.prefix = prefix
         self.since = since
         self.until = until  # the backtest whose end is this subscription's
-        self.room = room
+        self.space = space
         self.ending = False
         self.first_seq = first_seq
         self.streams: dict[str, TopicStream] = {}
@@ -86,27 +86,27 @@ class _Subscription:
 
     def begin(self) -> None:
         """Start every topic from its beginning."""
-        self.leave()
+        self.abandon()
         self.streams.clear()
         if self.is_exact and self.is_from_start:
             self.stream(self.prefix).next_seq = self.first_seq
 
-    def leave(self) -> None:
+    def abandon(self) -> None:
         """Nobody wants what is still missing."""
         for stream in self.streams.values():
-            stream.leave()
+            stream.abandon()
 
     @property
     def is_from_start(self) -> bool:
         """Whether a topic begins with its first message, or the oldest of it that is kept."""
-        return self.since in ("birth", "kept")
+        return self.since in ("start", "retained")
 
     def matches(self, topic: str) -> bool:
         return topic == self.prefix or (not self.is_exact and topic.startswith(self.prefix))
 
     def stream(self, topic: str) -> TopicStream:
         if topic not in self.streams:
-            self.streams[topic] = TopicStream(topic, from_start=self.is_from_start, counts=self._counts)
+            self.streams[topic] = TopicStream(topic, from_start=self.is_from_start, counters=self._counters)
         return self.streams[topic]
 
 
@@ -121,7 +121,7 @@ class Subscriptions:
         self._overdue: set[str] = set()  # of those, to be asked for once it has
         self._watermark_seq = 0
         self._questions = 0  # numbers them
-        self.counts = StreamCounts()
+        self.counters = StreamCounters()
 
     @property
     def prefixes(self) -> list[str]:
@@ -135,24 +135,26 @@ class Subscriptions:
         subscription_id: int,
         prefix: str,
         since: Since,
-        room: int,
+        space: int,
         until: str | None = None,
         first_seq: int = 1,
     ) -> Effects:
         """Begin a subscription to a topic, or to all whose names begin with `prefix` when that ends with a dot.
 
-        It ends with the backtest `until`, when all of that was delivered. At most `room` deliveries are made before
+        It ends with the backtest `until`, when all of that was delivered. At most `space` deliveries are made before
         the consumer has `taken` some. A topic whose kept messages are wanted begins with the number `first_seq`.
         """
         effects: Effects = []
         if not self._by_id:
             effects += self._listen(topics.WATERMARKS)
-        subscription = self._by_id[subscription_id] = _Subscription(prefix, since, until, room, self.counts, first_seq)
+        subscription = self._by_id[subscription_id] = _Subscription(
+            prefix, since, until, space, self.counters, first_seq
+        )
         effects += self._listen(prefix)
-        if since == "kept":
-            effects += self._look_for_more(subscription_id, subscription)
+        if since == "retained":
+            effects += self._check_for_more(subscription_id, subscription)
         if until is not None:
-            effects += self.follow(until, is_new=since == "birth")
+            effects += self.follow(until, is_new=since == "start")
         return effects
 
     def close(self, subscription_id: int) -> Effects:
@@ -160,7 +162,7 @@ class Subscriptions:
         subscription = self._by_id.pop(subscription_id, None)
         if subscription is None:
             return []
-        subscription.leave()
+        subscription.abandon()
         effects = self._unlisten(subscription.prefix)
         return effects if self._by_id else effects + self._unlisten(topics.WATERMARKS)
 
@@ -169,7 +171,7 @@ class Subscriptions:
         asked for before it has `started`: its start may still wait for a broker."""
         effects: Effects = []
         if _OWN not in self._by_id:
-            effects += self.open(_OWN, topics.BACKTESTS, "kept", _UNBOUNDED)
+            effects += self.open(_OWN, topics.BACKTESTS, "retained", _UNBOUNDED)
         self._followed.add(backtest_id)
         if is_new:
             self._unstarted.add(backtest_id)
@@ -192,11 +194,11 @@ class Subscriptions:
         subscription = self._by_id.get(subscription_id)
         if subscription is None:
             return []
-        subscription.room += count
+        subscription.space += count
         effects: Effects = []
         for stream in list(subscription.streams.values()):
-            effects += self._deliver(subscription_id, subscription, stream.resume(subscription.room))
-            effects += self._go_on(subscription_id, subscription, stream)
+            effects += self._deliver(subscription_id, subscription, stream.resume(subscription.space))
+            effects += self._fetch_missing(subscription_id, subscription, stream)
         return effects
 
     # --- the connection -------------------------------------------------------------------------------------------
@@ -213,9 +215,9 @@ class Subscriptions:
                 subscription.begin()
                 subscription.ending = False
                 effects += self._deliver(subscription_id, subscription, [Restarted(instance_id)])
-                effects += self._look_for_more(subscription_id, subscription)
+                effects += self._check_for_more(subscription_id, subscription)
             else:
-                effects += self._look_for_more(subscription_id, subscription)
+                effects += self._check_for_more(subscription_id, subscription)
         if restarted:
             effects += self._ask_for_all()
         return effects
@@ -242,7 +244,7 @@ class Subscriptions:
 
     # --- answers to what was asked ----------------------------------------------------------------------------------
 
-    def answered(self, question: Question, data: Contract) -> Effects:
+    def answered(self, question: Purpose, data: Contract) -> Effects:
         """The broker's answer to what was asked with an `Ask`."""
         if isinstance(data, BacktestStatus):
             return self._news(data)
@@ -251,18 +253,18 @@ class Subscriptions:
             return []
         question, subscription, stream = found
         try:
-            deliveries = stream.fetched(data, subscription.room)
+            deliveries = stream.fetched(data, subscription.space)
         except MessageError as error:
             return self._end(question.subscription_id, error)
         effects = self._deliver(question.subscription_id, subscription, deliveries)
         if question.is_last and not data.messages and stream.next_seq > data.to_seq and stream.missing() is None:
             return effects + self._end(question.subscription_id, None)
-        return effects + self._go_on(question.subscription_id, subscription, stream)
+        return effects + self._fetch_missing(question.subscription_id, subscription, stream)
 
-    def failed(self, question: Question, error: BacktestrError) -> Effects:
+    def failed(self, question: Purpose, error: BacktestrError) -> Effects:
         """What was asked with an `Ask` was refused or not answered."""
         is_passing = isinstance(error, TimedOut | NetworkError | Busy)
-        if isinstance(question, BacktestQuestion):
+        if isinstance(question, StatusCheck):
             if question.backtest_id in self._followed and is_passing:
                 return [_ask_status(question.backtest_id)]
             return self._finished(question.backtest_id, error)
@@ -275,7 +277,7 @@ class Subscriptions:
             return self._fetch(question.subscription_id, stream, is_last=question.is_last)
         if not isinstance(error, NotFound):
             return self._end(question.subscription_id, error)
-        effects = self._deliver(question.subscription_id, subscription, stream.give_up(subscription.room))
+        effects = self._deliver(question.subscription_id, subscription, stream.give_up(subscription.space))
         return effects + self._end(question.subscription_id, None) if subscription.ending else effects
 
     # --- within ---------------------------------------------------------------------------------------------------
@@ -285,11 +287,11 @@ class Subscriptions:
     ) -> Effects:
         stream = subscription.stream(topic)
         try:
-            deliveries = stream.receive(seq, payload, subscription.room)
+            deliveries = stream.receive(seq, payload, subscription.space)
         except MessageError as error:
             return self._end(subscription_id, error)
         effects = self._deliver(subscription_id, subscription, deliveries)
-        return effects + self._go_on(subscription_id, subscription, stream)
+        return effects + self._fetch_missing(subscription_id, subscription, stream)
 
     def _watermarks(self, seq: int, payload: Payload) -> Effects:
         try:
@@ -305,25 +307,25 @@ class Subscriptions:
                     stream = subscription.stream(topic)
                     if subscription.since == "latest":
                         stream.start_at(last_seq)
-                    stream.told(last_seq)
-                    effects += self._go_on(subscription_id, subscription, stream)
+                    stream.note_watermark(last_seq)
+                    effects += self._fetch_missing(subscription_id, subscription, stream)
             if one_was_lost:
-                effects += self._look_for_more(subscription_id, subscription)
+                effects += self._check_for_more(subscription_id, subscription)
         return effects
 
-    def _go_on(self, subscription_id: int, subscription: _Subscription, stream: TopicStream) -> Effects:
+    def _fetch_missing(self, subscription_id: int, subscription: _Subscription, stream: TopicStream) -> Effects:
         """Ask for what is missing, or, at the end of the backtest, for what may have come after all else."""
-        if subscription.room <= 0 or stream.asking:
+        if subscription.space <= 0 or stream.asking:
             return []
         missing = stream.missing()
         if missing is not None:
-            stream.repairing(missing[1])
+            stream.note_repair(missing[1])
             return self._fetch(subscription_id, stream, missing[1])
-        if subscription.ending and not stream.holds_next:
+        if subscription.ending and not stream.has_next:
             return self._fetch(subscription_id, stream, is_last=True)
         return []
 
-    def _look_for_more(self, subscription_id: int, subscription: _Subscription) -> Effects:
+    def _check_for_more(self, subscription_id: int, subscription: _Subscription) -> Effects:
         """A loss may have gone unseen: ask each topic whether there is more than what is here.
 
         Where the latest message of each is all that counts, and topics may be many, the reader asks for all at once.
@@ -332,7 +334,7 @@ class Subscriptions:
         if subscription.since == "latest":
             return self._deliver(subscription_id, subscription, [MaybeLost(subscription.prefix)])
         for stream in subscription.streams.values():
-            if subscription.room > 0 and stream.next_seq and not stream.asking:
+            if subscription.space > 0 and stream.next_seq and not stream.asking:
                 effects += self._fetch(subscription_id, stream)
         return effects
 
@@ -342,14 +344,14 @@ class Subscriptions:
         self._questions += 1
         stream.asking = self._questions
         data = FetchMissed(topic=stream.topic, from_seq=stream.next_seq, to_seq=to_seq)
-        return [Ask("FetchMissed", data, TopicQuestion(stream.asking, subscription_id, stream.topic, is_last))]
+        return [Ask("FetchMissed", data, TopicRepair(stream.asking, subscription_id, stream.topic, is_last))]
 
     def _deliver(self, subscription_id: int, subscription: _Subscription, deliveries: list[Delivery]) -> Effects:
         if not deliveries:
             return []
         if subscription_id == _OWN:
             return self._own(deliveries)
-        subscription.room -= weight(deliveries)
+        subscription.space -= weight(deliveries)
         return [Deliver(subscription_id, deliveries)]
 
     def _own(self, deliveries: Iterable[Delivery]) -> Effects:
@@ -388,7 +390,7 @@ class Subscriptions:
                     effects += self._end(subscription_id, outcome)
                     continue
                 subscription.ending = True
-                effects += self._go_on(subscription_id, subscription, subscription.stream(subscription.prefix))
+                effects += self._fetch_missing(subscription_id, subscription, subscription.stream(subscription.prefix))
         return effects
 
     def _end(self, subscription_id: int, error: BacktestrError | None) -> Effects:
@@ -396,9 +398,9 @@ class Subscriptions:
             return [UnattributedError(error)] if error else []
         return [End(subscription_id, error), *self.close(subscription_id)]
 
-    def _asking(self, question: Question) -> tuple[TopicQuestion, _Subscription, TopicStream] | None:
+    def _asking(self, question: Purpose) -> tuple[TopicRepair, _Subscription, TopicStream] | None:
         """Who asked, if it still waits for the answer: a restart or an end may have come between."""
-        if isinstance(question, BacktestQuestion) or question.subscription_id not in self._by_id:
+        if isinstance(question, StatusCheck) or question.subscription_id not in self._by_id:
             return None
         subscription = self._by_id[question.subscription_id]
         stream = subscription.streams.get(question.topic)
@@ -406,14 +408,14 @@ class Subscriptions:
 
     def _listen(self, prefix: str) -> Effects:
         self._prefixes[prefix] += 1
-        return [Listen(prefix)] if self._prefixes[prefix] == 1 else []
+        return [Subscribe(prefix)] if self._prefixes[prefix] == 1 else []
 
     def _unlisten(self, prefix: str) -> Effects:
         self._prefixes[prefix] -= 1
         if self._prefixes[prefix]:
             return []
         del self._prefixes[prefix]
-        return [Unlisten(prefix)]
+        return [Unsubscribe(prefix)]
 
     def check_invariants(self) -> None:
         wanted = Counter(subscription.prefix for subscription in self._by_id.values())
@@ -430,4 +432,4 @@ class Subscriptions:
 
 
 def _ask_status(backtest_id: str) -> Ask:
-    return Ask("GetBacktestStatus", BacktestRef(backtest_id=backtest_id), BacktestQuestion(backtest_id))
+    return Ask("GetBacktestStatus", BacktestRef(backtest_id=backtest_id), StatusCheck(backtest_id))

@@ -123,7 +123,7 @@ def test_an_answer_that_the_stream_has_passed_says_nothing_of_what_is_missing_si
 def test_nothing_is_asked_twice_at_once() -> None:
     one = stream()
     one.offer(messages(3), AMPLE)
-    one.asking = 7
+    one.request_number = 7
     assert one.missing() is None
 
 

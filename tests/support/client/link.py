@@ -321,7 +321,7 @@ class Link:
                     request_id, sends = self.session.request(
                         effect.request_type, effect.data, self.now, WALL_MS, 5.0, is_own=True
                     )
-                    self._questions[request_id] = effect.about
+                    self._questions[request_id] = effect.purpose
                     self._take(sends)
                 case Subscribe():
                     self.events.append(effect)

@@ -149,7 +149,7 @@ class Ask(msgspec.Struct, frozen=True):
 
     request_type: str
     data: Contract
-    about: Purpose
+    purpose: Purpose
 
 
 class TopicRepair(msgspec.Struct, frozen=True):

@@ -490,7 +490,7 @@ class IoThread:
                         case (_, question):
                             self._do(self._subscriptions.failed(question, effect.error))
                 case Ask():
-                    self._ask(effect.request_type, effect.data, REPAIR_TIMEOUT, effect.about)
+                    self._ask(effect.request_type, effect.data, REPAIR_TIMEOUT, effect.purpose)
                 case End():
                     self._stream_errors.unsubscribed(effect.subscription_id)
                     if effect.error is not None:

@@ -153,10 +153,10 @@ class Client:
         try:
             self._welcome = self._io_thread.welcomed.read(timeout)
         except TimedOut:
-            distrust = self._io_thread.distrust
+            key_refusal = self._io_thread.key_refusal
             self.close()
-            if distrust is not None:
-                raise AuthenticationError(f"the broker does not take this client's key: {distrust}") from None
+            if key_refusal is not None:
+                raise AuthenticationError(f"the broker does not take this client's key: {key_refusal}") from None
             silent = f"the broker (process {connection.pid}) did not answer within {timeout:g} s"
             raise NetworkError(f"{silent}; if it is gone, {HOW_TO_START}") from None
         except BaseException:  # Ctrl-C included: without this object, nothing else can end the I/O thread
@@ -497,7 +497,7 @@ class Client:
         that are no longer retained. A prefix covers the topics that advance while it is subscribed. Raises `ValueError`
         for text that is no topic.
         """
-        return Subscription(self._io_thread, topic, "kept" if history else "now")
+        return Subscription(self._io_thread, topic, "retained" if history else "now")
 
     def fetch_missed(self, topic: str, from_seq: int = 1, to_seq: int | None = None) -> list[Update | Gap]:
         """Fetch earlier messages of a topic, as far as the broker retains them; a `Gap` states those it does not.

@@ -7,9 +7,9 @@ from typing import Any
 
 import polars as pl
 
-from backtestr.core.batches import PackedMessages, PriceColumns, joined, price_frame
-from backtestr.core.effects import Block, Delivery, Gap, MaybeLost, Restarted, StreamMessage
-from backtestr.core.updates import Update, read_message, read_row, rows_of
+from backtestr.core.batches import PackedMessages, PriceColumns, join_columns, price_table
+from backtestr.core.effects import DeliveredBatch, Delivery, Gap, MaybeLost, Restarted, StreamMessage
+from backtestr.core.updates import Update, as_update, decode_batch, read_message
 from backtestr.io.mailbox import Mailbox
 from backtestr_protocol.errors import BacktestrError, MessageError, ValidationError
 from backtestr_protocol.stream_messages import PriceUpdate
@@ -29,7 +29,7 @@ def frames(mailbox: Mailbox, rows: Iterable[Update]) -> Iterator[pl.DataFrame | 
     a caller can stop here and read on in another way. Raises `MessageError` for a message that is no price, after the
     table of those before it.
     """
-    columns: list[tuple[Block, PriceColumns]] = []
+    columns: list[tuple[DeliveredBatch, PriceColumns]] = []
     prices: list[Numbered] = []
     yield from _gathered(rows, prices)
     while True:
@@ -39,8 +39,8 @@ def frames(mailbox: Mailbox, rows: Iterable[Update]) -> Iterator[pl.DataFrame | 
             if not (columns or prices):
                 raise
             delivery = None
-        if columns and not (isinstance(delivery, Block) and _continues(columns, delivery)):
-            table = joined([content for _, content in columns]).frame(columns[0][0].seq)
+        if columns and not (isinstance(delivery, DeliveredBatch) and _continues(columns, delivery)):
+            table = join_columns([content for _, content in columns]).frame(columns[0][0].seq)
             columns.clear()
             yield table
             continue
@@ -51,10 +51,10 @@ def frames(mailbox: Mailbox, rows: Iterable[Update]) -> Iterator[pl.DataFrame | 
             return
         mailbox.take(0.0)
         match delivery:
-            case Block(content=PriceColumns() as content):
+            case DeliveredBatch(content=PriceColumns() as content):
                 columns.append((delivery, content))
-            case Block():
-                yield from _gathered(map(read_row, rows_of(delivery)), prices)
+            case DeliveredBatch():
+                yield from _gathered(map(as_update, decode_batch(delivery)), prices)
             case StreamMessage():
                 yield from _gathered(map(read_message, (delivery,)), prices)
             case Gap() | Restarted():
@@ -79,7 +79,7 @@ def _taken(prices: list[Numbered]) -> pl.DataFrame:
     return table
 
 
-def _continues(columns: list[tuple[Block, PriceColumns]], block: Block) -> bool:
+def _continues(columns: list[tuple[DeliveredBatch, PriceColumns]], block: DeliveredBatch) -> bool:
     (first, _), (last, content) = columns[0], columns[-1]
     return (
         isinstance(block.content, PriceColumns)
@@ -92,7 +92,7 @@ def _continues(columns: list[tuple[Block, PriceColumns]], block: Block) -> bool:
 def _rows(delivery: Delivery | None) -> int:
     """Count the messages of a delivery that did not come as columns."""
     match delivery:
-        case Block(content=PackedMessages() as content):
+        case DeliveredBatch(content=PackedMessages() as content):
             return content.count
         case StreamMessage():
             return 1
@@ -108,4 +108,4 @@ def _price(data: Any) -> PriceUpdate:
 
 def _frame_of(prices: list[Numbered]) -> pl.DataFrame:
     fields = {name: [getattr(one, name) for _, one in prices] for name in PriceUpdate.__struct_fields__}
-    return price_frame(pl.Series([seq for seq, _ in prices]), fields)
+    return price_table(pl.Series([seq for seq, _ in prices]), fields)

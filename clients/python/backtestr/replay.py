@@ -76,7 +76,7 @@ class PriceReplay:
         self._unread = started.bars
         self._end: PriceReplayStatus | None = None
         self._ask_status_at = time.monotonic() + STATUS_AFTER
-        self._subscription = Subscription(io_thread, started.topic, "kept", first_seq=started.from_seq)
+        self._subscription = Subscription(io_thread, started.topic, "retained", first_seq=started.from_seq)
 
     @property
     def id(self) -> str:

@@ -46,7 +46,9 @@ class Run:
         self._id = backtest_id
         self._end: PendingReply[BacktestStatus] = io_thread.follow(backtest_id, is_new=is_new)
         self._watched = {
-            stream: Subscription(io_thread, _TOPICS[stream](backtest_id), "birth" if is_new else "kept", backtest_id)
+            stream: Subscription(
+                io_thread, _TOPICS[stream](backtest_id), "start" if is_new else "retained", backtest_id
+            )
             for stream in watch
         }
 
@@ -140,7 +142,7 @@ class Run:
     def _read(self, stream: Stream) -> Iterator[Update | Gap | Restarted]:
         subscription = self._watched.pop(stream, None)
         if subscription is None:
-            subscription = Subscription(self._io_thread, _TOPICS[stream](self._id), "kept", self._id)
+            subscription = Subscription(self._io_thread, _TOPICS[stream](self._id), "retained", self._id)
         with subscription:
             yield from subscription
 

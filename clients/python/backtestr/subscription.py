@@ -7,10 +7,10 @@ from types import TracebackType
 
 import polars as pl
 
-from backtestr.core.effects import Block, Gap, MaybeLost, Restarted, StreamMessage
+from backtestr.core.effects import DeliveredBatch, Gap, MaybeLost, Restarted, StreamMessage
 from backtestr.core.subscriptions import Since
 from backtestr.core.topic_stream import TopicStream
-from backtestr.core.updates import Update, read_message, read_row, rows_of
+from backtestr.core.updates import Update, as_update, decode_batch, read_message
 from backtestr.io.io_thread import IoThread
 from backtestr.io.mailbox import MAX_UNREAD
 from backtestr_protocol import topics
@@ -62,11 +62,11 @@ class Subscription:
             return row if isinstance(row, Update) else read_message(row)
         delivery = self._mailbox.peek(timeout)
         assert not isinstance(delivery, MaybeLost)  # which only a subscription to the latest of each topic gets
-        if isinstance(delivery, Block):
-            rows = iter(rows_of(delivery))  # before the take: a Ctrl-C in between loses nothing
+        if isinstance(delivery, DeliveredBatch):
+            rows = iter(decode_batch(delivery))  # before the take: a Ctrl-C in between loses nothing
             self._mailbox.take(0.0)
             self._rows = rows
-            return read_row(next(rows))
+            return as_update(next(rows))
         self._mailbox.take(0.0)
         return read_message(delivery) if isinstance(delivery, StreamMessage) else delivery
 
@@ -83,7 +83,7 @@ class Subscription:
         """
         if not self.prefix.startswith("prices."):
             raise ValueError(f"{self.prefix!r} is no topic of prices, and has no frames")
-        return frames(self._mailbox, map(read_row, self._rows))
+        return frames(self._mailbox, map(as_update, self._rows))
 
     def close(self) -> None:
         """Receive nothing more; what has arrived can still be read."""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backtestr.core.pending_request import Pending
+from backtestr.core.pending_request import PendingRequest
 from backtestr.core.recovery import OfflineQueueFull, Recovery
 from backtestr_protocol.codec import REQUEST, decode_message
 from backtestr_protocol.errors import (
@@ -58,7 +58,7 @@ POLICIES = st.builds(
 def test_a_request_is_sent_no_more_often_and_no_later_than_the_policy_says(
     recovery: Recovery, timeout: float, outcomes: list[str]
 ) -> None:
-    pending = Pending("Ping", Nothing(), 0.0, timeout)
+    pending = PendingRequest("Ping", Nothing(), 0.0, timeout)
     now, sendings = 0.0, [0.0]
     pending.sent("s", now, recovery)
     for outcome in outcomes:
@@ -84,7 +84,7 @@ def test_a_request_is_sent_no_more_often_and_no_later_than_the_policy_says(
 @given(st.integers(2, 8), st.floats(0.1, 3.0))
 def test_silence_is_waited_for_twice_as_long_each_time(attempts: int, patience: float) -> None:
     recovery = Recovery(max_attempts=attempts, resend_after=patience)
-    pending = Pending("Ping", Nothing(), 0.0, 1e9)
+    pending = PendingRequest("Ping", Nothing(), 0.0, 1e9)
     times = [0.0]
     pending.sent("s", 0.0, recovery)
     while pending.due is not None:
@@ -105,7 +105,7 @@ def test_a_fault_of_the_broker_s_is_tried_again_under_the_same_id(link: Link) ->
     link.advance(0.6)
     assert link.answers[request_id] == Pong(timestamp=WALL_MS)
     assert sent(link, request_id) == 2
-    assert link.session.counts.resent == 1
+    assert link.session.counters.resent == 1
 
 
 def test_a_fault_that_stays_is_the_answer_after_the_attempts_of_the_policy(link: Link) -> None:
@@ -221,7 +221,7 @@ def test_requests_wait_for_the_broker_in_order_and_are_executed_once(link: Link)
     after = [decode_message(link.signer, REQUEST, frames).envelope.id for frames in link.sent[before:]]
     assert after[1:] == asked  # the first is the Hello
     assert sorted(link.answers) == sorted(asked)
-    assert link.session.queued == link.session.counts.resent == link.session.counts.dropped == 0
+    assert link.session.queued == link.session.counters.resent == link.session.counters.dropped == 0
 
 
 def test_a_full_queue_says_what_to_do_and_leaves_those_in_it(link: Link) -> None:
@@ -233,7 +233,7 @@ def test_a_full_queue_says_what_to_do_and_leaves_those_in_it(link: Link) -> None
         assert "offline_queue" in str(error)
         link.check_invariants()
     assert all(link.answers[one] == Pong(timestamp=WALL_MS) for one in asked[:3])
-    assert link.session.counts.dropped == 1
+    assert link.session.counters.dropped == 1
 
 
 def test_what_waits_has_its_own_deadline_and_says_that_it_was_never_sent(link: Link) -> None:
@@ -245,7 +245,7 @@ def test_what_waits_has_its_own_deadline_and_says_that_it_was_never_sent(link: L
         assert isinstance(error, NetworkError)
         assert "never sent" in str(error)
     assert link.answers[patient] == Pong(timestamp=WALL_MS)
-    assert link.session.counts.dropped == 1
+    assert link.session.counters.dropped == 1
 
 
 def test_what_was_sent_before_the_broker_went_may_have_been_executed(link: Link) -> None:
@@ -254,16 +254,16 @@ def test_what_was_sent_before_the_broker_went_may_have_been_executed(link: Link)
     with link.broker_gone():
         link.advance(1.1)
     assert "may have been executed" in str(link.answers[request_id])
-    assert link.session.counts.dropped == 0
+    assert link.session.counters.dropped == 0
 
 
 def test_what_the_client_asks_by_itself_is_never_refused_for_the_queue(link: Link) -> None:
     for number in range(1, 6):
-        link.subscribe(number, f"orders.{number}", "kept")
+        link.subscribe(number, f"orders.{number}", "retained")
         link.publish(f"orders.{number}", number)
     with link.broker_gone():
         for number in range(6, 16):
-            link.subscribe(number, f"orders.{number}", "kept")
+            link.subscribe(number, f"orders.{number}", "retained")
         assert link.session.queued == 0
         assert link.session.waiting >= 10
     assert not link.ended

@@ -10,20 +10,20 @@ from typing import Any
 from backtestr.core.effects import (
     Answered,
     Ask,
-    Block,
     Deliver,
+    DeliveredBatch,
     Delivery,
     End,
     Failed,
     Finished,
     Gap,
-    Listen,
-    Question,
+    Purpose,
     Send,
     SessionEffect,
     StreamMessage,
+    Subscribe,
     SubscriptionEffect,
-    Unlisten,
+    Unsubscribe,
 )
 from backtestr.core.recovery import Recovery
 from backtestr.core.session import Session
@@ -91,7 +91,7 @@ class Link:
         self.sent: list[Frames] = []
         self._starts = 0
         self._connections = 0
-        self._questions: dict[str, Question] = {}
+        self._questions: dict[str, Purpose] = {}
         self._lost_requests = self._lost_replies = 0
         self._said_instead: BacktestrError | None = None
         self._is_broker_there = True
@@ -149,10 +149,10 @@ class Link:
         return request_id
 
     def subscribe(
-        self, number: int, prefix: str, since: Since, room: int = 1_000, until: str | None = None, first_seq: int = 1
+        self, number: int, prefix: str, since: Since, space: int = 1_000, until: str | None = None, first_seq: int = 1
     ) -> None:
         self.delivered[number] = []
-        self._take(self.subscriptions.open(number, prefix, since, room, until, first_seq))
+        self._take(self.subscriptions.open(number, prefix, since, space, until, first_seq))
         self.pump()
 
     def started(self, backtest_id: str) -> None:
@@ -176,7 +176,7 @@ class Link:
             match delivery:
                 case StreamMessage():
                     found.append(delivery.seq)
-                case Block():
+                case DeliveredBatch():
                     found += range(delivery.seq, delivery.last_seq + 1)
                 case Gap():
                     found.append((delivery.from_seq, delivery.to_seq))
@@ -321,12 +321,12 @@ class Link:
                     request_id, sends = self.session.request(
                         effect.request_type, effect.data, self.now, WALL_MS, 5.0, is_own=True
                     )
-                    self._questions[request_id] = effect.about
+                    self._questions[request_id] = effect.purpose
                     self._take(sends)
-                case Listen():
+                case Subscribe():
                     self.events.append(effect)
                     self._say(effect.prefix, 1)
-                case Unlisten():
+                case Unsubscribe():
                     self.events.append(effect)
                     self._say(effect.prefix, -1)
                 case Deliver():

@@ -118,11 +118,11 @@ class PriceColumns(msgspec.Struct, frozen=True):
         return [Payload("PriceUpdate", msgspec.Raw(encode(price))) for price in self.prices()]
 
     def frame(self, seq: int) -> pl.DataFrame:
-        """As `price_frame`; `seq` is the first one's."""
-        return price_frame(pl.int_range(seq, seq + self.count, eager=True), {**self.texts, **self.numbers})
+        """As `price_table`; `seq` is the first one's."""
+        return price_table(pl.int_range(seq, seq + self.count, eager=True), {**self.texts, **self.numbers})
 
 
-def joined(parts: Sequence[PriceColumns]) -> PriceColumns:
+def join_columns(parts: Sequence[PriceColumns]) -> PriceColumns:
     """Those one after another; all have the same texts."""
     first = parts[0]
     if len(parts) == 1:
@@ -131,13 +131,13 @@ def joined(parts: Sequence[PriceColumns]) -> PriceColumns:
     return PriceColumns(sum(one.count for one in parts), first.texts, numbers)
 
 
-def price_frame(seq: pl.Series, fields: Mapping[str, Any]) -> pl.DataFrame:
+def price_table(seq: pl.Series, fields: Mapping[str, Any]) -> pl.DataFrame:
     """A table `seq timestamp symbol timeframe bid ask last volume`. `fields`: of each the values, or the one of all."""
     frame = pl.DataFrame({"seq": seq, **{name: fields[name] for name in ("timestamp", *_TEXTS, *_NUMBERS)}})
     return frame.with_columns(pl.from_epoch("timestamp", "ms").cast(pl.Datetime("us")).dt.replace_time_zone("UTC"))
 
 
-def opened(payload: Payload) -> Payload | PackedMessages | PriceColumns:
+def open_payload(payload: Payload) -> Payload | PackedMessages | PriceColumns:
     """What a stream payload holds: one message, itself, or those of a `Batch`.
 
     Raises `MessageError` for a batch that is damaged, too large, or of a form that this client does not know.

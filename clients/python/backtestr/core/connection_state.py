@@ -12,32 +12,32 @@ ConnectionState = Literal["connecting", "ready", "reconnecting", "auth_failed", 
 
 # `welcomed`: a session was opened. `lost`: the connection is gone. `replaced`: another connection file. `distrusted`: a
 # key that was never taken is not taken. `closed`: the program has done with it.
-ConnectionEvent = Literal["welcomed", "lost", "replaced", "distrusted", "closed"]
+ConnectionEvent = Literal["welcomed", "lost", "replaced", "key_refused", "closed"]
 
 CONNECTION: Mapping[tuple[ConnectionState, ConnectionEvent], ConnectionState] = {
     ("connecting", "welcomed"): "ready",
     ("connecting", "lost"): "connecting",
     ("connecting", "replaced"): "connecting",
-    ("connecting", "distrusted"): "auth_failed",
+    ("connecting", "key_refused"): "auth_failed",
     ("connecting", "closed"): "closed",
     ("ready", "welcomed"): "ready",
     ("ready", "lost"): "reconnecting",
     ("ready", "replaced"): "reconnecting",
-    ("ready", "distrusted"): "auth_failed",
+    ("ready", "key_refused"): "auth_failed",
     ("ready", "closed"): "closed",
     ("reconnecting", "welcomed"): "ready",
     ("reconnecting", "lost"): "reconnecting",
     ("reconnecting", "replaced"): "reconnecting",
-    ("reconnecting", "distrusted"): "auth_failed",
+    ("reconnecting", "key_refused"): "auth_failed",
     ("reconnecting", "closed"): "closed",
     ("auth_failed", "welcomed"): "ready",
     ("auth_failed", "lost"): "auth_failed",
     ("auth_failed", "replaced"): "reconnecting",
-    ("auth_failed", "distrusted"): "auth_failed",
+    ("auth_failed", "key_refused"): "auth_failed",
     ("auth_failed", "closed"): "closed",
     ("closed", "welcomed"): "closed",
     ("closed", "lost"): "closed",
     ("closed", "replaced"): "closed",
-    ("closed", "distrusted"): "closed",
+    ("closed", "key_refused"): "closed",
     ("closed", "closed"): "closed",
 }

@@ -34,7 +34,7 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     listeners_missed: int  # calls of listeners that were dropped, because they were too slow
 
 
-class SessionCounts:
+class SessionCounters:
     __slots__ = ("dropped", "resent", "sessions")
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class SessionCounts:
         self.dropped = 0
 
 
-class StreamCounts:
+class StreamCounters:
     __slots__ = (
         "duplicates_dropped",
         "gaps_left",

@@ -54,7 +54,7 @@ class Refused(msgspec.Struct, frozen=True):
     error: BacktestrError
 
 
-class Distrusted(msgspec.Struct, frozen=True):
+class KeyRefused(msgspec.Struct, frozen=True):
     """Whoever answered our Hello does not have the key that we have: the connection file is stale, or not its own."""
 
     error: BacktestrError
@@ -72,7 +72,7 @@ class UnattributedError(msgspec.Struct, frozen=True):
     error: BacktestrError
 
 
-SessionEffect = Send | Welcomed | Answered | Failed | Refused | Distrusted | Reconnect | UnattributedError
+SessionEffect = Send | Welcomed | Answered | Failed | Refused | KeyRefused | Reconnect | UnattributedError
 
 # --- what subscribers receive ---------------------------------------------------------------------------------------
 
@@ -86,7 +86,7 @@ class StreamMessage(msgspec.Struct, frozen=True):
     data: msgspec.Raw
 
 
-class Block(msgspec.Struct, frozen=True):
+class DeliveredBatch(msgspec.Struct, frozen=True):
     """A batch, whole and in order: the messages `seq` to `last_seq` of a topic."""
 
     topic: str
@@ -123,24 +123,24 @@ class MaybeLost(msgspec.Struct, frozen=True):
     prefix: str
 
 
-Delivery = StreamMessage | Block | Gap | Restarted | MaybeLost
+Delivery = StreamMessage | DeliveredBatch | Gap | Restarted | MaybeLost
 
 
 def weight(deliveries: Iterable[Delivery]) -> int:
     """For how many they count where unread deliveries are bounded."""
-    return sum(one.weight if isinstance(one, Block) else 1 for one in deliveries)
+    return sum(one.weight if isinstance(one, DeliveredBatch) else 1 for one in deliveries)
 
 
 # --- the subscriptions' ---------------------------------------------------------------------------------------------
 
 
-class Listen(msgspec.Struct, frozen=True):
+class Subscribe(msgspec.Struct, frozen=True):
     """Subscribe, in ZeroMQ's sense, on every socket that can carry this prefix."""
 
     prefix: str
 
 
-class Unlisten(msgspec.Struct, frozen=True):
+class Unsubscribe(msgspec.Struct, frozen=True):
     prefix: str
 
 
@@ -149,10 +149,10 @@ class Ask(msgspec.Struct, frozen=True):
 
     request_type: str
     data: Contract
-    about: Question
+    purpose: Purpose
 
 
-class TopicQuestion(msgspec.Struct, frozen=True):
+class TopicRepair(msgspec.Struct, frozen=True):
     """What is there of this topic? `is_last` asks whether anything came after all that was delivered."""
 
     number: int
@@ -161,13 +161,13 @@ class TopicQuestion(msgspec.Struct, frozen=True):
     is_last: bool
 
 
-class BacktestQuestion(msgspec.Struct, frozen=True):
+class StatusCheck(msgspec.Struct, frozen=True):
     """Has this backtest ended?"""
 
     backtest_id: str
 
 
-Question = TopicQuestion | BacktestQuestion
+Purpose = TopicRepair | StatusCheck
 
 
 class Deliver(msgspec.Struct, frozen=True):
@@ -189,4 +189,4 @@ class Finished(msgspec.Struct, frozen=True):
     outcome: BacktestStatus | BacktestrError
 
 
-SubscriptionEffect = Listen | Unlisten | Ask | Deliver | End | Finished | UnattributedError
+SubscriptionEffect = Subscribe | Unsubscribe | Ask | Deliver | End | Finished | UnattributedError

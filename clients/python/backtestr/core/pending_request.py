@@ -13,7 +13,7 @@ from backtestr_protocol.messages import Contract
 from .recovery import Recovery
 
 
-class Pending:
+class PendingRequest:
     """A request that waits for its answer. `session_id` is the session it was last sent in, None while unsent.
 
     One of two times may be set: `retry_at` after an answer that advises to try again, `resend_at` while there is none.

@@ -45,9 +45,9 @@ from backtestr_protocol.message_types import REQUESTS
 from backtestr_protocol.messages import Contract, Hello, Nothing, Welcome
 
 from .backoff import backoff
-from .counters import SessionCounts
-from .effects import Answered, Distrusted, Failed, Reconnect, Refused, Send, SessionEffect, UnattributedError, Welcomed
-from .pending_request import Pending
+from .counters import SessionCounters
+from .effects import Answered, Failed, KeyRefused, Reconnect, Refused, Send, SessionEffect, UnattributedError, Welcomed
+from .pending_request import PendingRequest
 from .recovery import OfflineQueueFull, Recovery
 
 # A request that is refused for its session or counter this often meets a broker that will never take it.
@@ -77,7 +77,7 @@ class Session:
         """`client_id` is the client's own stable name; `nonce` must be new for every session object, since request ids
         are made of it and are never to be used twice under one `client_id`."""
         self._recovery = recovery or Recovery()
-        self.counts = SessionCounts()
+        self.counters = SessionCounters()
         self._hello = Hello(
             client_id=client_id,
             client_name=client_name,
@@ -88,11 +88,11 @@ class Session:
         self._signer: Signer | None = None
         self._state: State = "apart"
         self._refusal: BacktestrError | None = None
-        self._distrust: AuthenticationError | None = None
+        self._key_error: AuthenticationError | None = None
         self._welcome: Welcome | None = None
         self._messages = 0  # numbers ids
         self._counter = 0
-        self._pending: OrderedDict[str, Pending] = OrderedDict()
+        self._pending: OrderedDict[str, PendingRequest] = OrderedDict()
         self._hello_id: str | None = None
         self._hello_deadline = 0.0
         self._ping_id: str | None = None
@@ -121,7 +121,7 @@ class Session:
     def connected(self, signer: Signer, now: float, wall_ms: int) -> list[SessionEffect]:
         """There is a fresh connection, and `signer` has the key of the broker at its other end."""
         self._signer = signer
-        self._distrust = None
+        self._key_error = None
         self._forget_session()
         return [self._greet(now, wall_ms)]
 
@@ -135,7 +135,7 @@ class Session:
         """This client is not let in: what waits fails, and so does what is asked until the next connection."""
         self._forget_session()
         self._state, self._refusal = "refused", error
-        self.counts.dropped += self.queued
+        self.counters.dropped += self.queued
         failed: list[SessionEffect] = [Failed(request_id, error) for request_id in self._pending]
         self._pending.clear()
         return [Refused(error), *failed]
@@ -149,16 +149,16 @@ class Session:
         by itself (`is_own`) is bounded by its subscriptions.
         """
         request_id = self._new_id()
-        pending = Pending(request_type, data, now, timeout, is_own=is_own)
+        pending = PendingRequest(request_type, data, now, timeout, is_own=is_own)
         if self._state in ("apart", "greeting") and not is_own and self.queued >= self._recovery.offline_queue:
-            self.counts.dropped += 1
+            self.counters.dropped += 1
             return request_id, [Failed(request_id, self._queue_full(request_type))]
         self._pending[request_id] = pending
         self._due(pending.deadline)
         if self._state == "ready":
             return request_id, [self._send(request_id, pending, now, wall_ms)]
         if self._refusal is not None:
-            self.counts.dropped += pending.is_queued
+            self.counters.dropped += pending.is_queued
             del self._pending[request_id]
             return request_id, [Failed(request_id, self._refusal)]
         return request_id, []
@@ -174,7 +174,7 @@ class Session:
         """End the session at once instead of by silence; the answer is not waited for."""
         if self._state != "ready":
             return []
-        goodbye = Pending("Goodbye", Nothing(), now, timeout=0.0)
+        goodbye = PendingRequest("Goodbye", Nothing(), now, timeout=0.0)
         send = self._send(self._new_id(), goodbye, now, wall_ms)
         self.disconnected()
         return [send]
@@ -199,8 +199,8 @@ class Session:
         except AuthenticationError as distrust:
             if self._state != "greeting":
                 return [UnattributedError(distrust)]
-            self._distrust = distrust
-            return [Distrusted(distrust)]
+            self._key_error = distrust
+            return [KeyRefused(distrust)]
         except MessageError as complaint:
             return [UnattributedError(complaint)]
         return self._answered(envelope.correlation_id, envelope, error, message.attachments, now, wall_ms, chance)
@@ -258,8 +258,8 @@ class Session:
         welcome = decode(_welcome_decoder, envelope.payload.data)
         self._hello_id = None
         self._state, self._welcome, self._counter = "ready", welcome, 0
-        self._distrust = None
-        self.counts.sessions += 1
+        self._key_error = None
+        self.counters.sessions += 1
         self._last_sent = now
         self._due(now + self._beat(welcome))
         effects: list[SessionEffect] = [Welcomed(welcome)]
@@ -305,7 +305,7 @@ class Session:
         return [Answered(request_id, data, attachments)]
 
     def _again(
-        self, request_id: str, pending: Pending, error: BacktestrError, now: float, wall_ms: int, chance: float
+        self, request_id: str, pending: PendingRequest, error: BacktestrError, now: float, wall_ms: int, chance: float
     ) -> list[SessionEffect] | None:
         """What sends the request again, where the error advises that, and tries and time remain; else None.
 
@@ -334,36 +334,36 @@ class Session:
             case _:
                 return None
 
-    def _try_again(self, pending: Pending, now: float, delay: float) -> list[SessionEffect] | None:
+    def _try_again(self, pending: PendingRequest, now: float, delay: float) -> list[SessionEffect] | None:
         """Send it again after `delay` seconds; None when its time is up before."""
         if not pending.wait(now, delay):
             return None
         self._due(now + delay)
         return []
 
-    def _is_current(self, pending: Pending) -> bool:
+    def _is_current(self, pending: PendingRequest) -> bool:
         """Whether it was last sent in the session that is open."""
         return self._welcome is not None and pending.session_id == self._welcome.session_id
 
-    def _timed_out(self, request_id: str, pending: Pending) -> list[SessionEffect]:
+    def _timed_out(self, request_id: str, pending: PendingRequest) -> list[SessionEffect]:
         if request_id == self._ping_id:
             self._ping_id = None
             return [Reconnect(f"no answer to Ping within {pending.timeout:g} s")]
         if pending.is_queued:
-            self.counts.dropped += 1
+            self.counters.dropped += 1
         waited = f"{pending.request_type} was not answered within {pending.timeout:g} s"
         if self._state == "ready":
             return [Failed(request_id, TimedOut(waited, timeoutSeconds=pending.timeout))]
         sent = "it was never sent" if not pending.sendings else "it was sent before, and may have been executed"
-        if self._distrust is not None:
-            why: BacktestrError = AuthenticationError(f"{waited} ({sent}): {self._distrust}")
+        if self._key_error is not None:
+            why: BacktestrError = AuthenticationError(f"{waited} ({sent}): {self._key_error}")
         else:
             why = NetworkError(f"{waited}: the connection to the broker is lost ({sent})")
         return [Failed(request_id, why)]
 
     # --- sending ------------------------------------------------------------------------------------------------
 
-    def _send(self, request_id: str, pending: Pending, now: float, wall_ms: int) -> Send:
+    def _send(self, request_id: str, pending: PendingRequest, now: float, wall_ms: int) -> Send:
         assert self._welcome is not None
         self._counter += 1
         self._last_sent = now
@@ -371,7 +371,7 @@ class Session:
         if pending.due is not None:
             self._due(pending.due)
         if pending.sendings > 1 and not pending.is_own:
-            self.counts.resent += 1
+            self.counters.resent += 1
         return Send(self._sealed(request_id, pending.payload, wall_ms, pending.session_id, self._counter))
 
     def _sealed(
@@ -397,7 +397,7 @@ class Session:
     def _ping(self, welcome: Welcome, now: float, wall_ms: int) -> Send:
         self._ping_id = self._new_id()
         timeout = welcome.session_timeout_ms / 1000
-        pending = self._pending[self._ping_id] = Pending("Ping", Nothing(), now, timeout, is_own=True)
+        pending = self._pending[self._ping_id] = PendingRequest("Ping", Nothing(), now, timeout, is_own=True)
         send = self._send(self._ping_id, pending, now, wall_ms)
         pending.resend_at = None  # its silence is what it is sent for
         return send

@@ -19,17 +19,17 @@ from .recovery import MessagesLost
 _error_decoder = msgspec.msgpack.Decoder(ErrorData)
 
 
-class StreamedErrors:
+class StreamErrors:
     def __init__(self) -> None:
         self._feeds: set[int] = set()  # the subscriptions that carry system.errors
         self._last_seq = 0
         self._lost = 0
 
-    def opened(self, subscription_id: int, prefix: str) -> None:
+    def subscribed(self, subscription_id: int, prefix: str) -> None:
         if prefix == topics.ERRORS or (prefix.endswith(".") and topics.ERRORS.startswith(prefix)):
             self._feeds.add(subscription_id)
 
-    def closed(self, subscription_id: int) -> None:
+    def unsubscribed(self, subscription_id: int) -> None:
         self._feeds.discard(subscription_id)
 
     def restarted(self) -> None:

@@ -11,7 +11,7 @@ from backtestr_protocol.errors import MessageError
 from backtestr_protocol.message_types import STREAMED
 
 from .batches import PriceColumns
-from .effects import Block, StreamMessage
+from .effects import DeliveredBatch, StreamMessage
 
 
 # Not for the garbage collector: nothing in it refers back to it, and looking through thousands takes as long.
@@ -49,8 +49,8 @@ def read_message(message: StreamMessage) -> Update:
     return Update(message.topic, message.seq, message.type, data)
 
 
-def rows_of(block: Block) -> list[Update | StreamMessage]:
-    """The messages of a block, for `read_row`: decoded together, or, where that fails, as they came, so that what is
+def decode_batch(block: DeliveredBatch) -> list[Update | StreamMessage]:
+    """The messages of a block, for `as_update`: decoded together, or, where that fails, as they came, so that what is
     wrong with one costs no other. They may be of several types, of one that is not known, or damaged."""
     topic, content = block.topic, block.content
     if isinstance(content, PriceColumns):
@@ -62,6 +62,6 @@ def rows_of(block: Block) -> list[Update | StreamMessage]:
     return [Update(topic, seq, content.type, one.data) for seq, one in enumerate(alike, block.seq)]
 
 
-def read_row(row: Update | StreamMessage) -> Update:
+def as_update(row: Update | StreamMessage) -> Update:
     """Raises `MessageError` as `read_message` does."""
     return row if isinstance(row, Update) else read_message(row)

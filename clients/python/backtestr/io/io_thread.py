@@ -29,25 +29,25 @@ from backtestr.core.effects import (
     Answered,
     Ask,
     Deliver,
-    Distrusted,
     End,
     Failed,
     Finished,
-    Listen,
-    Question,
+    KeyRefused,
+    Purpose,
     Reconnect,
     Refused,
     Send,
     SessionEffect,
+    Subscribe,
     SubscriptionEffect,
     UnattributedError,
-    Unlisten,
+    Unsubscribe,
     Welcomed,
 )
 from backtestr.core.handshakes import Handshakes
 from backtestr.core.recovery import Recovery
 from backtestr.core.session import Session
-from backtestr.core.stream_errors import StreamedErrors
+from backtestr.core.stream_errors import StreamErrors
 from backtestr.core.subscriptions import Since, Subscriptions
 from backtestr_protocol.connection import Connection
 from backtestr_protocol.errors import AuthenticationError, BacktestrError, Busy, NetworkError
@@ -94,7 +94,7 @@ class IoThread:
         state and the one before, and must not wait."""
         self.welcomed: PendingReply[Welcome] = PendingReply()
         self.state: ConnectionState = "connecting"
-        self.distrust: BacktestrError | None = None  # why the state is `auth_failed`
+        self.key_refusal: BacktestrError | None = None  # why the state is `auth_failed`
         self._on_state = on_state
         self._recovery = recovery
         self._errors = errors
@@ -126,8 +126,8 @@ class IoThread:
         self._is_closing = False
         self._fault: BaseException | None = None
         self._ids = itertools.count(1)
-        self._waiting: dict[str, tuple[str, PendingReply[Success] | Question]] = {}
-        self._streamed_errors = StreamedErrors()
+        self._waiting: dict[str, tuple[str, PendingReply[Success] | Purpose]] = {}
+        self._stream_errors = StreamErrors()
         self._mailboxes: dict[int, Mailbox] = {}
         self._finishes: dict[str, list[PendingReply[BacktestStatus]]] = {}
         self._thread = threading.Thread(target=self._run, name="backtestr client", daemon=True)
@@ -148,7 +148,7 @@ class IoThread:
 
         def begin() -> None:
             self._mailboxes[number] = mailbox
-            self._streamed_errors.opened(number, prefix)
+            self._stream_errors.subscribed(number, prefix)
             self._do(self._subscriptions.open(number, prefix, since, MAX_UNREAD, until, first_seq))
 
         self._command(begin)
@@ -161,7 +161,7 @@ class IoThread:
             self._do(self._subscriptions.close(number))
             if (mailbox := self._mailboxes.pop(number, None)) is not None:
                 mailbox.end(None)
-            self._streamed_errors.closed(number)
+            self._stream_errors.unsubscribed(number)
 
         self._command(end)
 
@@ -200,7 +200,7 @@ class IoThread:
         return counted.read()
 
     def _count(self, missed: int) -> Statistics:
-        session, streams = self._session.counts, self._subscriptions.counts
+        session, streams = self._session.counters, self._subscriptions.counters
         return Statistics(
             sessions=session.sessions,
             requests=self._requests,
@@ -288,7 +288,7 @@ class IoThread:
                 else:
                     self._do(self._subscriptions.receive(frames))
         if not self._unread.isdisjoint(sockets.monitors):
-            self._heed_news(sockets)
+            self._handle_connection_events(sockets)
 
     def _run_commands(self) -> None:
         while self._commands:
@@ -325,13 +325,13 @@ class IoThread:
         self._keys = file.own_keys
         is_other = connection.instance_id != self._connection.instance_id
         if is_other:
-            self._is_accepted, self._losses, self.distrust = False, 0, None
-            self._streamed_errors.restarted()
+            self._is_accepted, self._losses, self.key_refusal = False, 0, None
+            self._stream_errors.restarted()
             self._happened("replaced")
         if is_other or (self._sockets is None and self._connect_at is None):
             self._connect(connection)
 
-    def _heed_news(self, sockets: Sockets) -> None:
+    def _handle_connection_events(self, sockets: Sockets) -> None:
         """A connection that broke is made anew. With CURVE, one that nobody lets in is told to all who wait."""
         for outcome, of_requests in sockets.news():
             if outcome == "lost":
@@ -349,7 +349,7 @@ class IoThread:
     def _lock_out(self, error: AuthenticationError) -> None:
         """Whoever waits, for an answer, a message or an end, waits in vain: all of them are told."""
         self._is_accepted = False
-        self._distrusted(error)
+        self._key_refused(error)
         self._connect_at = time.monotonic() + LOCKED_OUT_INTERVAL
         self._do(self._session.denied(error))
         for number, mailbox in list(self._mailboxes.items()):
@@ -399,7 +399,7 @@ class IoThread:
         self._losses += 1
         self._connect_at = time.monotonic() + wait
 
-    def _distrusted(self, error: BacktestrError) -> None:
+    def _key_refused(self, error: BacktestrError) -> None:
         """Whoever is at the broker's address does not share our keys. Every sign of that comes in here.
 
         A key that was taken before does not go bad: then another broker has come, and its connection file will.
@@ -410,10 +410,10 @@ class IoThread:
             log.info("another broker answers, whose connection file is not there yet")
             self._happened("lost")
             return
-        self.distrust = error
+        self.key_refusal = error
         log.error("the broker does not take this client's key: %s", error)
         self._report(error, "connection")
-        self._happened("distrusted")
+        self._happened("key_refused")
 
     def _happened(self, what: ConnectionEvent) -> None:
         before, self.state = self.state, CONNECTION[self.state, what]
@@ -433,7 +433,7 @@ class IoThread:
             self._selector.register(_descriptor(one), selectors.EVENT_READ, one)
             self._unread.add(one)
 
-    def _ask(self, request_type: str, data: Contract, timeout: float, waiter: PendingReply[Success] | Question) -> None:
+    def _ask(self, request_type: str, data: Contract, timeout: float, waiter: PendingReply[Success] | Purpose) -> None:
         is_own = not isinstance(waiter, PendingReply)
         now = time.monotonic()
         if isinstance(waiter, PendingReply):
@@ -476,8 +476,8 @@ class IoThread:
                     if self._sockets is None or not self._sockets.send(effect.frames):
                         log.warning("a request could not be sent; it waits for the next connection")
                 case Deliver():
-                    lost = self._subscriptions.counts.messages_lost
-                    for error, topic in self._streamed_errors.within(effect.subscription_id, effect.deliveries, lost):
+                    lost = self._subscriptions.counters.messages_lost
+                    for error, topic in self._stream_errors.within(effect.subscription_id, effect.deliveries, lost):
                         self._report(error, topic)
                     self._mailboxes[effect.subscription_id].put(effect.deliveries)
                 case Failed():
@@ -490,22 +490,22 @@ class IoThread:
                         case (_, question):
                             self._do(self._subscriptions.failed(question, effect.error))
                 case Ask():
-                    self._ask(effect.request_type, effect.data, REPAIR_TIMEOUT, effect.about)
+                    self._ask(effect.request_type, effect.data, REPAIR_TIMEOUT, effect.purpose)
                 case End():
-                    self._streamed_errors.closed(effect.subscription_id)
+                    self._stream_errors.unsubscribed(effect.subscription_id)
                     if effect.error is not None:
                         self._report(effect.error, "subscription")
                     self._mailboxes.pop(effect.subscription_id).end(effect.error)
                 case Finished():
                     self._finish(effect)
-                case Listen():
+                case Subscribe():
                     self._listen(effect.prefix)
-                case Unlisten():
+                case Unsubscribe():
                     if self._sockets is not None:
                         self._sockets.unlisten(effect.prefix)
                         self._unread.update(self._sockets.streams.values())
                 case Welcomed():
-                    self._is_accepted, self._losses, self.distrust = True, 0, None
+                    self._is_accepted, self._losses, self.key_refusal = True, 0, None
                     self._breaker.welcomed()
                     self._happened("welcomed")
                     if not self._is_welcomed:
@@ -518,8 +518,8 @@ class IoThread:
                     if not self._is_welcomed:
                         self._is_welcomed = True
                         self.welcomed.fail(effect.error)
-                case Distrusted():
-                    self._distrusted(effect.error)
+                case KeyRefused():
+                    self._key_refused(effect.error)
                 case Reconnect():
                     self._lose(effect.reason)
                 case UnattributedError() if isinstance(effect.error, AuthenticationError) and self.state != "ready":

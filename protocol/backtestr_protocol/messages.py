@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 
 from .errors import ErrorData
+from .metrics import Metrics
 
 if TYPE_CHECKING:
     Milliseconds = int
@@ -376,13 +377,13 @@ class BacktestResults(Contract, frozen=True, kw_only=True):
     backtest_id: str
     status: BacktestState
     config: dict[str, Any]
-    metrics: dict[str, Any] | None
+    metrics: Metrics | None
     tables: list[TableRef]
 
 
 class PerformanceMetrics(Contract, frozen=True, kw_only=True):
     backtest_id: str
-    metrics: dict[str, Any] | None
+    metrics: Metrics | None
 
 
 class GetState(Contract, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""The client's pure parts: metrics, results, instants, options, the range of a series, and what is public."""
+"""The client's pure parts: results, instants, options, the range of a series, and what is public."""
 
 from __future__ import annotations
 
@@ -12,15 +12,13 @@ from hypothesis import strategies as st
 
 import backtestr
 from backtestr.arguments import as_iso, as_ms, wire_options
-from backtestr.cli.rendering import METRIC_GROUPS
 from backtestr.core.effects import Gap
 from backtestr.io.mailbox import MAX_UNREAD, Mailbox, PendingReply
-from backtestr.metrics import NAMES, metrics_from_wire
 from backtestr.results import results_from_wire
 from backtestr.series import covering
-from backtestr_engine.metrics.metrics import Metrics as EngineMetrics
-from backtestr_protocol.errors import NotFound, SerializationError, TimedOut, ValidationError
+from backtestr_protocol.errors import NotFound, SerializationError, TimedOut
 from backtestr_protocol.messages import BacktestResults, SeriesInfo, TableRef
+from backtestr_protocol.metrics import Metrics
 
 DAY = 86_400_000
 
@@ -55,51 +53,24 @@ def test_the_front_door_is_small() -> None:
     assert all(hasattr(backtestr, name) for name in backtestr.__all__)
 
 
-# --- metrics and results ---
-
-
-def test_metrics_have_names_reasons_and_what_is_new() -> None:
-    wire = {"sharpeRatio": 1.5, "winRate": None, "maxDrawdownDurationMs": 60_000, "karma": 7, "valueAtRisk95": 0.1}
-    metrics = metrics_from_wire({**wire, "undefined": {"winRate": "there is no closed trade"}})
-    assert (metrics.sharpe_ratio, metrics.max_drawdown_duration_ms, metrics.value_at_risk_95) == (1.5, 60_000, 0.1)
-    assert metrics.win_rate is None
-    assert metrics.undefined == {"win_rate": "there is no closed trade"}
-    assert metrics.more == {"karma": 7}
-    assert metrics.defined() == {"sharpe_ratio": 1.5, "max_drawdown_duration_ms": 60_000, "value_at_risk_95": 0.1}
-    assert metrics.to_wire() == {**wire, "undefined": {"winRate": "there is no closed trade"}}
-
-
-def test_every_metric_of_the_conventions_has_a_name() -> None:
-    names = (
-        "finalEquity peakEquity totalReturn annualReturn cagr volatility sharpeRatio sortinoRatio calmarRatio "
-        "omegaRatio maxDrawdown averageDrawdown maxDrawdownDurationMs exposure totalTrades winRate bestTrade "
-        "worstTrade averageTrade profitFactor expectancy payoffRatio sqn kelly skew kurtosis valueAtRisk95 "
-        "conditionalValueAtRisk95 tailRatio ulcerIndex buyAndHoldReturn alpha beta totalFees totalSlippage turnover"
-    )
-    assert metrics_from_wire(dict.fromkeys(names.split(), 1)).more == {}
-
-
-def test_every_metric_of_the_engine_has_its_name_and_its_place_in_the_table() -> None:
-    assert tuple(name for name in EngineMetrics.__struct_fields__ if name != "undefined") == NAMES
-    assert tuple(name for group in METRIC_GROUPS.values() for name in group) == NAMES
-
-
-def test_a_figure_that_is_none_is_an_error() -> None:
-    with pytest.raises(ValidationError, match="metrics"):
-        metrics_from_wire({"sharpeRatio": "high"})
+# --- results ---
 
 
 def results(rows: int, frame: int = 0) -> backtestr.Results:
     buffer = io.BytesIO()
     pl.DataFrame({"equity": [1.0, 2.0]}).write_ipc_stream(buffer)
     ref = TableRef(name="equity", frame=frame, format="arrow-ipc-stream", rows=rows)
-    answer = BacktestResults(backtest_id="b", status="completed", config={}, metrics={}, tables=[ref])
+    answer = BacktestResults(
+        backtest_id="b", status="completed", config={}, metrics=Metrics(total_return=0.5), tables=[ref]
+    )
     return results_from_wire(answer, [buffer.getvalue()])
 
 
 def test_tables_are_frames() -> None:
     found = results(rows=2)
     assert found.equity["equity"].to_list() == [1.0, 2.0]
+    assert found.metrics is not None
+    assert (found.metrics.total_return, found.metrics.win_rate) == (0.5, None)
     with pytest.raises(LookupError, match="no table 'trades'"):
         _ = found.trades
 

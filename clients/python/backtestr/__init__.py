@@ -19,11 +19,11 @@ from backtestr.io.error_log import ErrorReport
 from backtestr.state.shared_state import SharedState, StateChange
 from backtestr_protocol import __version__, errors
 from backtestr_protocol.messages import IndicatorConfig
+from backtestr_protocol.metrics import Metrics
 from backtestr_protocol.stream_messages import PriceUpdate
 
 from .client import Client
 from .connecting import connect
-from .metrics import Metrics
 from .replay import PriceReplay
 from .results import Results
 from .run import Run

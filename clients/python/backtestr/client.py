@@ -75,6 +75,7 @@ from backtestr_protocol.messages import (
     UpdateState,
     Welcome,
 )
+from backtestr_protocol.metrics import Metrics
 from backtestr_protocol.price_messages import (
     PriceReplayAccepted,
     PriceReplayList,
@@ -89,7 +90,6 @@ from backtestr_protocol.system_status import SystemStatus
 
 from .algorithm_source import registration
 from .arguments import Instant, as_iso, as_ms, feed_request, wire_options
-from .metrics import Metrics, metrics_from_wire
 from .replay import PriceReplay, Rate, replay_request, start_replay
 from .requester import BULK_TIMEOUT, REQUEST_TIMEOUT, Requester
 from .results import ALL_TABLES, Results, fetch_results, read_table
@@ -443,7 +443,7 @@ class Client:
     def metrics(self, backtest_id: str) -> Metrics | None:
         """Return the metrics of a backtest, without its tables; None while it has not ended. Raises `NotFound`."""
         answer = self._ask("GetPerformanceMetrics", BacktestRef(backtest_id=backtest_id), PerformanceMetrics)
-        return None if answer.metrics is None else metrics_from_wire(answer.metrics)
+        return None if answer.metrics is None else answer.metrics.with_absent_as_none()
 
     # --- shared state ---------------------------------------------------------------------------------------------
 

@@ -10,8 +10,8 @@ import polars as pl
 
 from backtestr_protocol.errors import SerializationError
 from backtestr_protocol.messages import BacktestResults, BacktestState, GetBacktestResults, TableName, TableRef
+from backtestr_protocol.metrics import Metrics
 
-from .metrics import Metrics, metrics_from_wire
 from .requester import BULK_TIMEOUT, Requester
 
 ALL_TABLES: tuple[TableName, ...] = ("equity", "trades", "orders", "positions")
@@ -78,7 +78,7 @@ def results_from_wire(answer: BacktestResults, attachments: Sequence[bytes]) -> 
         backtest_id=answer.backtest_id,
         status=answer.status,
         config=answer.config,
-        metrics=None if answer.metrics is None else metrics_from_wire(answer.metrics),
+        metrics=None if answer.metrics is None else answer.metrics.with_absent_as_none(),
         tables={ref.name: read_table(ref, attachments) for ref in answer.tables},
     )
 

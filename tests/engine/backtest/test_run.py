@@ -10,7 +10,8 @@ import polars as pl
 import pytest
 
 from backtestr_engine.algorithms.signals import Signals
-from backtestr_engine.backtest.run import Plan, Run, prepare
+from backtestr_engine.backtest.plan import Plan, prepare
+from backtestr_engine.backtest.run import Run
 from backtestr_engine.built_in import find_algorithm
 from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.data.panel import Panel
@@ -151,7 +152,9 @@ def test_before_the_first_bar_there_is_the_capital(plan: Plan) -> None:
 
     assert (progress.progress_percent, progress.equity_curve_point.equity) == (0.0, 10_000.0)
     assert not run.done
-    assert run.finish().metrics == {"undefined": {"finalEquity": "no bar was walked"}}
+    assert msgspec.json.encode(run.finish().metrics) == msgspec.json.encode(
+        {"undefined": {"finalEquity": "no bar was walked"}}
+    )
     assert run.finish().frame("equity").height == 0
 
 
@@ -202,9 +205,9 @@ def test_the_trades_add_up_to_what_was_made(plan: Plan) -> None:
     trades = result.frame("trades")
 
     assert trades["status"].to_list()[-2:] == ["closed", "open"]
-    assert trades.height == result.metrics["totalTrades"]
-    assert 10_000.0 + float(trades["pnl"].sum()) == pytest.approx(result.metrics["finalEquity"])
-    assert result.frame("orders")["fee"].sum() == pytest.approx(result.metrics["totalFees"])
+    assert trades.height == result.metrics.total_trades
+    assert 10_000.0 + float(trades["pnl"].sum()) == pytest.approx(result.metrics.final_equity)
+    assert result.frame("orders")["fee"].sum() == pytest.approx(result.metrics.total_fees)
 
 
 def test_a_rejected_order_has_nothing_filled(stocked: Catalog, conventions: Conventions) -> None:
@@ -216,8 +219,8 @@ def test_a_rejected_order_has_nothing_filled(stocked: Catalog, conventions: Conv
 
     assert set(orders["reason"]) == {"not enough cash"}
     assert orders["fill_price"].null_count() == orders["fill_quantity"].null_count() == orders.height > 0
-    assert run.finish().metrics["totalTrades"] == 0
-    assert run.finish().metrics["undefined"]["winRate"] == "there is no closed trade"
+    assert run.finish().metrics.total_trades == 0
+    assert run.finish().metrics.undefined["win_rate"] == "there is no closed trade"
 
 
 def test_buying_and_holding_earns_what_the_market_did(stocked: Catalog, conventions: Conventions) -> None:
@@ -226,8 +229,8 @@ def test_buying_and_holding_earns_what_the_market_did(stocked: Catalog, conventi
     run.advance(10**9)
     bars, metrics = run.plan.bars, run.finish().metrics
 
-    assert metrics["finalEquity"] == pytest.approx(10_000 * bars.close[-1] / bars.open[1])
-    assert metrics["totalTrades"] == metrics["openTrades"] == 1
+    assert metrics.final_equity == pytest.approx(10_000 * bars.close[-1] / bars.open[1])
+    assert metrics.total_trades == metrics.open_trades == 1
 
 
 def test_a_run_can_start_with_signals_made_elsewhere(plan: Plan) -> None:
@@ -235,7 +238,7 @@ def test_a_run_can_start_with_signals_made_elsewhere(plan: Plan) -> None:
     run.start_with(Signals.of(entries=np.zeros(len(plan.bars), dtype=bool)))
     run.advance(10**9)
 
-    assert run.finish().metrics["finalEquity"] == 10_000.0
+    assert run.finish().metrics.final_equity == 10_000.0
 
 
 def test_after_warming_nothing_is_compiled_any_more(conventions: Conventions) -> None:
@@ -260,6 +263,6 @@ def test_after_warming_nothing_is_compiled_any_more(conventions: Conventions) ->
             run.start_with(*(signals, Signals.of(entries=late.close > late.open))[: len(panel.series)])
             run.advance(200)
             run.advance(200)
-            assert run.finish().statistics
+            assert run.finish().metrics.defined()
 
     assert [len(kernel.signatures) for kernel in kernels] == compiled

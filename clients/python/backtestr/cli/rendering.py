@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import groupby
 
 import polars as pl
 from rich.console import Console, Group, RenderableType
@@ -24,58 +25,15 @@ from backtestr_protocol.messages import (
     SeriesInfo,
     StoredSeries,
 )
+from backtestr_protocol.metrics import METRICS, Unit
 from backtestr_protocol.price_messages import PriceReplayStatus
 from backtestr_protocol.stream_messages import PriceUpdate
 from backtestr_protocol.system_status import ClientLoad, CompressionStatus, SystemStatus, WorkerStatus
 
-_FRACTIONS = frozenset(
-    [
-        "total_return",
-        "annual_return",
-        "cagr",
-        "volatility",
-        "max_drawdown",
-        "average_drawdown",
-        "exposure",
-        "win_rate",
-        "best_trade",
-        "worst_trade",
-        "average_trade",
-        "buy_and_hold_return",
-        "value_at_risk_95",
-        "conditional_value_at_risk_95",
-        "alpha",
-        "ulcer_index",
-        "average_mae",
-        "average_mfe",
-    ]
-)
-_MONEY = frozenset(["start_equity", "final_equity", "peak_equity", "expectancy", "total_fees", "total_slippage"])
 # Symbols of one backtest that are named; it may have a thousand.
 _SHOWN_SYMBOLS = 6
-_NAMED = {"cagr": "CAGR", "sqn": "SQN", "average_mae": "Average MAE", "average_mfe": "Average MFE"}
 
 _PRIORITIES = {"R": "real-time", "I": "interactive", "B": "background", "K": "bulk"}
-
-METRIC_GROUPS = {
-    "Equity": ("start_equity", "final_equity", "peak_equity"),
-    "Return": ("total_return", "annual_return", "cagr", "buy_and_hold_return", "alpha", "beta"),
-    "Risk": (
-        *("volatility", "sharpe_ratio", "sortino_ratio", "calmar_ratio", "omega_ratio", "skew", "kurtosis"),
-        *("value_at_risk_95", "conditional_value_at_risk_95", "tail_ratio"),
-    ),
-    "Drawdown": (
-        *("max_drawdown", "average_drawdown", "max_drawdown_duration_ms", "average_drawdown_duration_ms"),
-        *("recovery_factor", "ulcer_index"),
-    ),
-    "Activity": ("exposure", "turnover", "total_fees", "total_slippage"),
-    "Trades": (
-        *("total_trades", "open_trades", "win_rate", "best_trade", "worst_trade", "average_trade"),
-        *("profit_factor", "payoff_ratio", "expectancy", "sqn", "kelly"),
-        *("average_trade_duration_ms", "max_trade_duration_ms", "average_mae", "average_mfe"),
-    ),
-}
-"""The metrics as a person reads them, by what they are about."""
 
 
 def status_table(status: SystemStatus) -> RenderableType:
@@ -327,14 +285,14 @@ def results_table(results: Results) -> RenderableType:
     table.add_column("metric")
     table.add_column("value", justify="right")
     values, reasons = results.metrics.defined(), results.metrics.undefined
-    for group, names in METRIC_GROUPS.items():
-        shown = [name for name in names if name in values or name in reasons]
-        if shown:
-            table.add_section()
-            table.add_row(f"[bold]{group}", "")
-        for name in shown:
-            known = name in values
-            table.add_row(_label(name), _figure(name, values[name]) if known else f"[dim]undefined: {reasons[name]}")
+    shown = [one for one in METRICS if one.name in values or one.name in reasons]
+    for group, metrics in groupby(shown, key=lambda one: one.group):
+        table.add_section()
+        table.add_row(f"[bold]{group.capitalize()}", "")
+        for one in metrics:
+            known = one.name in values
+            figure = _figure(one.unit, values[one.name]) if known else f"[dim]undefined: {reasons[one.name]}"
+            table.add_row(one.label, figure)
     return Group(facts, table)
 
 
@@ -381,16 +339,12 @@ def _plain(name: str, value: str) -> Table:
     return table
 
 
-def _label(name: str) -> str:
-    return _NAMED.get(name) or name.removesuffix("_ms").replace("_", " ").capitalize().replace(" 95", " 95 %")
-
-
-def _figure(name: str, value: float) -> str:
-    if name.endswith("_ms"):
+def _figure(unit: Unit, value: float) -> str:
+    if unit == "ms":
         return _duration(value)
-    if name in _FRACTIONS:
+    if unit == "fraction":
         return f"{value * 100:,.2f} %"
-    if name in _MONEY:
+    if unit == "money":
         return f"{value:,.2f}"
     return f"{value:,}" if isinstance(value, int) else f"{value:,.4f}"
 

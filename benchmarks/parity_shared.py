@@ -54,8 +54,6 @@ class _Market:
         config = BacktestConfig(
             algorithm_id="",
             symbols=list(self.panel.symbols),
-            start_date="",
-            end_date="",
             initial_capital=CAPITAL,
             timeframe="1d",
             commission=commission,

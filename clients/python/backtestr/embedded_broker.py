@@ -98,7 +98,7 @@ class EmbeddedBroker:
 
     def close(self) -> None:
         """End broker and workers. Clients must have been closed before: they share the context."""
-        self._broker.shell.stop()
+        self._broker.event_loop.stop()
         self._thread.join()
         self.context.term()
 

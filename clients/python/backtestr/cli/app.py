@@ -232,16 +232,16 @@ def replay_log(
     file: Annotated[
         Path, typer.Argument(help="A recording: its folder in <data directory>/recordings, or a file of it.")
     ],
-    job: Annotated[str | None, typer.Option(help="Tell the story of this backtest.")] = None,
-    session: Annotated[str | None, typer.Option(help="Tell the story of this session.")] = None,
-    client: Annotated[str | None, typer.Option(help="Tell the story of this client, by its clientId.")] = None,
-    topic: Annotated[str | None, typer.Option(help="Tell the story of this topic.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Tell everything, event by event.")] = False,
+    job: Annotated[str | None, typer.Option(help="Show the timeline of this backtest.")] = None,
+    session: Annotated[str | None, typer.Option(help="Show the timeline of this session.")] = None,
+    client: Annotated[str | None, typer.Option(help="Show the timeline of this client, by its clientId.")] = None,
+    topic: Annotated[str | None, typer.Option(help="Show the timeline of this topic.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Show every fact, event by event.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Replay what the broker's flight recorder wrote, and tell what happened; no broker is needed.
+    """Play back what the broker's recorder wrote, and show what happened; no broker is needed.
 
-    Exit code 1 when the broker's state contradicts itself, or there is nothing of whom you ask.
+    Exit code 1 when the broker's state contradicts itself, or the recording has nothing about what you ask for.
     """
     named = {"--job": job, "--session": session, "--client": client, "--topic": topic}
     told = [part for option, name in named.items() if name is not None for part in (option, name)]
@@ -276,7 +276,7 @@ def _ask(part: Literal["engine", "broker"], answer: type[T], *arguments: str) ->
 
     An algorithm is the code of others, and a recording may be long.
     """
-    _need(f"the {part}", "structlog", "psutil", *(("numba", "talib") if part == "engine" else ()))
+    _need(f"the {part}", "structlog", "psutil", *(("numba", "talib") if part == "engine" else ("msgpack",)))
     command = [sys.executable, "-m", f"backtestr_{part}", *arguments]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False)
     if done.returncode == EXIT_USAGE:  # it has printed what is wrong

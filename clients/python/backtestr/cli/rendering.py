@@ -202,7 +202,7 @@ def indicators_table(indicators: Iterable[IndicatorInfo]) -> Table:
 
 
 def replayed_log(log: ReplayedLog) -> RenderableType:
-    """What was replayed, what was wrong, and the story; without one, whose story can be told."""
+    """Return what was played back, the problems, and the timeline; without one, the subjects that it can be about."""
     facts = _plain("recording", f"{log.files[0]}" + (f" and {len(log.files) - 1} more" if len(log.files) > 1 else ""))
     facts.add_row("broker", f"version {log.version}, instance {log.instance_id}")
     if log.start_time is not None and log.end_time is not None:
@@ -210,17 +210,18 @@ def replayed_log(log: ReplayedLog) -> RenderableType:
     if log.replayed_events == log.events:
         facts.add_row("replayed", "all of them")
     else:
-        facts.add_row("replayed", f"the first {log.replayed_events:,}; of the others only what was said is known")
+        facts.add_row("replayed", f"the first {log.replayed_events:,}; of the others only what was sent is known")
     facts.add_row("state", "consistent" if log.contradiction is None else f"[red]{escape(log.contradiction)}")
     facts.add_row("effects", f"SHA-256 {log.effects_digest}")
     for problem in log.problems:
         facts.add_row("[yellow]problem", escape(problem))
-    if log.story:
-        story = Table("event", "after s", "time", "what happened", box=None, pad_edge=False)
-        for line in log.story:
-            at = datetime.fromtimestamp(line.timestamp / 1000, UTC)
-            story.add_row(str(line.event), f"{line.offset_ms / 1000:.3f}", f"{at:%H:%M:%S.%f}"[:-3], escape(line.text))
-        return Group(facts, "", story)
+    if log.timeline:
+        timeline = Table("event", "after s", "time", "kind", "fact", box=None, pad_edge=False)
+        for fact in log.timeline:
+            at = datetime.fromtimestamp(fact.timestamp / 1000, UTC)
+            after = f"{fact.offset_ms / 1000:.3f}"
+            timeline.add_row(str(fact.event), after, f"{at:%H:%M:%S.%f}"[:-3], fact.kind, escape(fact.text))
+        return Group(facts, "", timeline)
     jobs = Table("backtest (--job)", "status", "client (--client)")
     for job in log.jobs:
         jobs.add_row(job.backtest_id, job.status, escape(job.client_id))

@@ -38,10 +38,9 @@ def as_ms(instant: Instant) -> int:
     return (as_datetime(instant) - _EPOCH) // timedelta(milliseconds=1)
 
 
-def as_iso(instant: Instant | int) -> str:
-    """Return ISO 8601 text in UTC; an integer is milliseconds since the Unix epoch."""
-    moment = _EPOCH + timedelta(milliseconds=instant) if isinstance(instant, int) else as_datetime(instant)
-    return moment.isoformat().replace("+00:00", "Z")
+def as_iso(instant: Instant) -> str:
+    """Return ISO 8601 text in UTC."""
+    return as_datetime(instant).isoformat().replace("+00:00", "Z")
 
 
 def camel(name: str) -> str:

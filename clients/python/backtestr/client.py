@@ -94,7 +94,6 @@ from .replay import PriceReplay, Rate, replay_request, start_replay
 from .requester import BULK_TIMEOUT, REQUEST_TIMEOUT, Requester
 from .results import ALL_TABLES, Results, fetch_results, read_table
 from .run import STREAMS, Run, Stream, start_backtest
-from .series import covering_all
 from .subscription import Subscription, fetch_missed
 
 
@@ -392,14 +391,13 @@ class Client:
         symbols = [symbol] if isinstance(symbol, str) else list(symbol)
         if not symbols:
             raise ValueError("a backtest needs at least one symbol")
-        start_date, end_date = self._range(symbols, timeframe, start, end)
         config = BacktestConfig(
             backtest_id=backtest_id or str(uuid.uuid4()),
             algorithm_id=algorithm,
             symbol=symbols[0],
             symbols=symbols if len(symbols) > 1 else [],
-            start_date=start_date,
-            end_date=end_date,
+            start_date=None if start is None else as_iso(start),
+            end_date=None if end is None else as_iso(end),
             initial_capital=capital,
             timeframe=timeframe,
             commission=commission,
@@ -511,11 +509,3 @@ class Client:
     def _on_state(self, state: ConnectionState, previous: ConnectionState) -> None:
         for listener in list(self.connection_changed.receivers_for(self)):
             self._callbacks.tell(partial(listener, self, state=state, previous=previous))
-
-    def _range(
-        self, symbols: Sequence[str], timeframe: str, start: Instant | None, end: Instant | None
-    ) -> tuple[str, str]:
-        if start is not None and end is not None:
-            return as_iso(start), as_iso(end)
-        first_ms, end_ms = covering_all(self.list_market_data(), symbols, timeframe)
-        return as_iso(first_ms if start is None else start), as_iso(end_ms if end is None else end)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
-
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backtestr.core.pending_request import PendingRequest
 from backtestr.core.recovery import OfflineQueueFull, Recovery
 from backtestr_protocol.codec import REQUEST, decode_message
 from backtestr_protocol.errors import (
@@ -40,59 +37,6 @@ def link() -> Link:
 def sent(link: Link, request_id: str) -> int:
     """How often the request went out."""
     return sum(msgspec.msgpack.decode(frames[1])["id"] == request_id for frames in link.sent)
-
-
-# --- the laws ---
-
-POLICIES = st.builds(
-    Recovery,
-    base_delay=st.floats(0.05, 1.0),
-    max_delay=st.floats(1.0, 5.0),
-    max_attempts=st.integers(1, 6),
-    resend_after=st.none() | st.floats(0.1, 3.0),
-)
-
-
-@settings(deadline=None)
-@given(POLICIES, st.floats(0.5, 30.0), st.lists(st.sampled_from(["fault", "silence"]), max_size=12))
-def test_a_request_is_sent_no_more_often_and_no_later_than_the_policy_says(
-    recovery: Recovery, timeout: float, outcomes: list[str]
-) -> None:
-    pending = PendingRequest("Ping", Nothing(), 0.0, timeout)
-    now, sendings = 0.0, [0.0]
-    pending.sent("s", now, recovery)
-    for outcome in outcomes:
-        if outcome == "fault":
-            if not pending.may_try_again(recovery) or not pending.wait(now, recovery.base_delay):
-                break
-            pending.faults += 1
-        elif pending.due is None:
-            break
-        else:
-            pending.silences += 1
-        assert pending.due is not None
-        now = pending.due
-        sendings.append(now)
-        pending.sent("s", now, recovery)
-        pending.check_invariants(recovery)
-    assert len(sendings) == pending.sendings <= recovery.max_attempts
-    assert all(at < timeout for at in sendings)
-    assert sendings == sorted(sendings)
-
-
-@settings(deadline=None)
-@given(st.integers(2, 8), st.floats(0.1, 3.0))
-def test_silence_is_waited_for_twice_as_long_each_time(attempts: int, patience: float) -> None:
-    recovery = Recovery(max_attempts=attempts, resend_after=patience)
-    pending = PendingRequest("Ping", Nothing(), 0.0, 1e9)
-    times = [0.0]
-    pending.sent("s", 0.0, recovery)
-    while pending.due is not None:
-        times.append(pending.due)
-        pending.silences += 1
-        pending.sent("s", pending.due, recovery)
-    waits = [later - earlier for earlier, later in itertools.pairwise(times)]
-    assert waits == pytest.approx([patience * 2**number for number in range(attempts - 1)])
 
 
 # --- reasons to try again ---

@@ -1,17 +1,17 @@
-"""What the connection to the broker is, as a value, and every way from one to another."""
+"""The connection state is a value, and a table holds every transition."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Literal
 
-# `connecting`: no session yet. `ready`: a session is open. `reconnecting`: it is lost, and another connection is being
-# made. `auth_failed`: whoever answers at the broker's address does not take the key of the connection file; another
-# file ends that. `closed`: by the program, for good.
+# `connecting`: no session yet. `ready`: a session is open. `reconnecting`: the session is lost, and another connection
+# is being made. `auth_failed`: the program at the broker's address does not accept the key of the connection file;
+# another file ends that. `closed`: the program has closed the client.
 ConnectionState = Literal["connecting", "ready", "reconnecting", "auth_failed", "closed"]
 
-# `welcomed`: a session was opened. `lost`: the connection is gone. `replaced`: another connection file. `distrusted`: a
-# key that was never taken is not taken. `closed`: the program has done with it.
+# `welcomed`: a session was opened. `lost`: the connection is gone. `replaced`: there is another connection file.
+# `key_refused`: a key that was never accepted was refused. `closed`: the program has closed the client.
 ConnectionEvent = Literal["welcomed", "lost", "replaced", "key_refused", "closed"]
 
 CONNECTION: Mapping[tuple[ConnectionState, ConnectionEvent], ConnectionState] = {

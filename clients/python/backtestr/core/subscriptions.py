@@ -129,7 +129,7 @@ class Subscriptions:
         """The prefixes to subscribe to on a new connection."""
         return list(self._prefixes)
 
-    # --- calls of the program ---------------------------------------------------------------------------------------
+    # --- calls of the program -----------------------------------------------------------------------------------------
 
     def open(
         self,
@@ -200,7 +200,7 @@ class Subscriptions:
             effects += self._fetch_missing(subscription_id, subscription, stream)
         return effects
 
-    # --- the connection -------------------------------------------------------------------------------------------
+    # --- the connection -----------------------------------------------------------------------------------------------
 
     def connected(self, signer: Signer, instance_id: str) -> Effects:
         """Note that there is a new connection, to this instance of the broker."""
@@ -239,7 +239,7 @@ class Subscriptions:
                 effects += self._arrived(subscription_id, subscription, message.topic, envelope.seq, envelope.payload)
         return effects
 
-    # --- the client's own requests ----------------------------------------------------------------------------------
+    # --- the client's own requests ------------------------------------------------------------------------------------
 
     def answered(self, purpose: Purpose, data: Contract) -> Effects:
         """Take in the broker's answer to a request that an `Ask` has sent."""
@@ -277,7 +277,7 @@ class Subscriptions:
         effects = self._deliver(repair.subscription_id, subscription, stream.give_up(subscription.space))
         return effects + self._end(repair.subscription_id, None) if subscription.is_ending else effects
 
-    # --- messages ---------------------------------------------------------------------------------------------------
+    # --- messages -----------------------------------------------------------------------------------------------------
 
     def _arrived(
         self, subscription_id: int, subscription: _Subscription, topic: str, seq: int, payload: Payload
@@ -359,7 +359,7 @@ class Subscriptions:
         subscription.space -= weight(deliveries)
         return [Deliver(subscription_id, deliveries)]
 
-    # --- ends -------------------------------------------------------------------------------------------------------
+    # --- ends ---------------------------------------------------------------------------------------------------------
 
     def _own(self, deliveries: Iterable[Delivery]) -> Effects:
         """Read the client's own subscription to system.backtests."""
@@ -401,7 +401,7 @@ class Subscriptions:
             return [UnattributedError(error)] if error else []
         return [End(subscription_id, error), *self.close(subscription_id)]
 
-    # --- prefixes ---------------------------------------------------------------------------------------------------
+    # --- prefixes -----------------------------------------------------------------------------------------------------
 
     def _subscribe(self, prefix: str) -> Effects:
         self._prefixes[prefix] += 1

@@ -128,7 +128,7 @@ class IoThread:
         self._thread = threading.Thread(target=self._run, name="backtestr client", daemon=True)
         self._thread.start()
 
-    # --- called by any thread -------------------------------------------------------------------------------------
+    # --- called by any thread -----------------------------------------------------------------------------------------
 
     def ask(self, request_type: str, data: Contract, timeout: float) -> PendingReply[Success]:
         """Send a request, and return the reply to its Success data and attachments. `timeout` is in seconds."""
@@ -212,7 +212,7 @@ class IoThread:
             self._commands.add(self._begin_to_close)
         self._thread.join()
 
-    # --- the thread -----------------------------------------------------------------------------------------------
+    # --- the thread ---------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         try:
@@ -433,7 +433,7 @@ class IoThread:
                         log.warning("a request could not be sent; it waits for the next connection")
                 case Deliver():
                     lost = self._subscriptions.counters.messages_lost
-                    for error, topic in self._stream_errors.within(effect.subscription_id, effect.deliveries, lost):
+                    for error, topic in self._stream_errors.find(effect.subscription_id, effect.deliveries, lost):
                         self._report(error, topic)
                     self._mailboxes[effect.subscription_id].put(effect.deliveries)
                 case Failed():

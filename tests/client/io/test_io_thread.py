@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +28,7 @@ from backtestr_protocol.errors import (
     TimedOut,
     ValidationError,
 )
-from client.test_client import PRICE, connect, nothing_missed
+from support.client.answers import PRICE, connect, nothing_missed
 from support.client.peer import SILENCE, WALL_MS, Peer, welcome
 from support.harness import wait_until
 
@@ -172,12 +173,13 @@ def test_a_key_that_is_not_taken_has_the_connection_file_read_again(
 def test_connecting_again_waits_longer_each_time(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[int] = []
 
-    def delay(number: int) -> float:
-        waits.append(number)
+    def quick(policy: Recovery, attempt: int, chance: float) -> float:
+        assert 0.0 <= chance < 1.0
+        waits.append(attempt)
         return 0.001
 
     monkeypatch.setattr("backtestr.core.session.HELLO_TIMEOUT", 0.05)
-    monkeypatch.setattr("backtestr.client.delays", lambda _: delay)
+    monkeypatch.setattr("backtestr.io.io_thread.backoff", quick)
     hellos: list[Any] = []
 
     def silent(data: Any) -> Any:
@@ -258,10 +260,10 @@ def test_after_too_many_failures_requests_fail_at_once_until_one_succeeds(home: 
             client.status()
         assert len(peer.asked) == asked
         silent.clear()
-        wait_until(lambda: client._transport._breaker.circuit == "half_open", 10)
+        wait_until(lambda: client._io_thread._breaker.state(time.monotonic()) == "half_open", 10)
         with pytest.raises(NotFound, match="nothing here"):
             client.status()
-        assert client._transport._breaker.circuit == "closed"
+        assert client._io_thread._breaker.state(time.monotonic()) == "closed"
         assert client.statistics.dropped == 1
 
 

@@ -61,7 +61,7 @@ class Sockets:
             return False
         return True
 
-    def news(self) -> Iterator[tuple[Outcome | Literal["lost"], bool]]:
+    def connection_events(self) -> Iterator[tuple[Outcome | Literal["lost"], bool]]:
         """How handshakes went since the last time, and whether a connection was lost; and of each whether it was the
         one for requests, the only one whose loss is told: ZeroMQ connects again silently, while the session is bound to
         the connection that is gone."""
@@ -75,7 +75,7 @@ class Sockets:
                     self._is_up = self._curve is None
                     yield "lost", True
 
-    def listen(self, prefix: str) -> list[zmq.Socket[bytes]]:
+    def subscribe(self, prefix: str) -> list[zmq.Socket[bytes]]:
         """Subscribe to `prefix`; returns the sockets that were opened for it, their monitors included."""
         names = topics.sockets_for(prefix)
         opened = {
@@ -88,7 +88,7 @@ class Sockets:
             self.streams[name].subscribe(prefix)
         return [*opened.values(), *(self._monitors[one] for one in opened.values() if one in self._monitors)]
 
-    def unlisten(self, prefix: str) -> None:
+    def unsubscribe(self, prefix: str) -> None:
         for name in topics.sockets_for(prefix):
             self.streams[name].unsubscribe(prefix)
 
@@ -98,7 +98,7 @@ class Sockets:
 
     @property
     def monitors(self) -> list[zmq.Socket[bytes]]:
-        """Those that have `news`."""
+        """Those that have `connection_events`."""
         return list(self._monitors.values())
 
     def close(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import msgspec
 import polars as pl
 
 from backtestr.core.batches import PackedMessages, PriceColumns, joined, price_frame
@@ -21,8 +20,6 @@ MAX_ROWS = 65_536
 MAX_MESSAGES = 1000
 
 Numbered = tuple[int, PriceUpdate]
-
-_price_decoder = msgspec.msgpack.Decoder(PriceUpdate)
 
 
 def frames(mailbox: Mailbox, rows: Iterable[Update]) -> Iterator[pl.DataFrame | Gap | Restarted]:

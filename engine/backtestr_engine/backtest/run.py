@@ -14,12 +14,13 @@ import polars as pl
 from backtestr_engine.algorithms.algorithm import Algorithm
 from backtestr_engine.algorithms.parameters import Value
 from backtestr_engine.algorithms.signals import Signals
+from backtestr_engine.algorithms.weights import targets_of
 from backtestr_engine.built_in import find_algorithm
 from backtestr_engine.data.arrays import Floats, Integers, Records
 from backtestr_engine.data.bars import Bars
 from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.data.instants import parse_instant
-from backtestr_engine.data.panel import Panel, targets_of
+from backtestr_engine.data.panel import Panel
 from backtestr_engine.data.timeframes import LENGTH_US, parse_timeframe
 from backtestr_engine.metrics.daily_statistics import with_daily_statistics
 from backtestr_engine.metrics.excursions import fill_in_excursions

@@ -1,26 +1,21 @@
-"""Bars: the one form in which prices exist inside the engine, what is wrong with them, and higher timeframes.
+"""Bars: the one form in which prices exist inside the engine, and higher timeframes made of them.
 
-A `Bars` is valid by construction: whoever makes one from outside data calls `checked_bars`, which refuses what no
-algorithm could use and names each fault with its count and first rows.
+Bars are valid wherever they exist: an import validates the rows of a file before it makes bars of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
-from backtestr_protocol.errors import DataError
 from backtestr_protocol.messages import Timeframe
 
-from .arrays import AnyArray, Booleans, Floats, Integers
+from .arrays import AnyArray, Floats, Integers
 from .timeframes import LENGTH_US, divides, open_times, parse_timeframe
 
 COLUMNS = ("timestamp", "open", "high", "low", "close", "volume")
-FIRST_ROWS = 5
-"""How many offending rows a fault shows: enough to find it, few enough to read."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -138,78 +133,6 @@ def bars_from_frame(symbol: str, timeframe: Timeframe, frame: pl.DataFrame) -> B
     """The inverse of `Bars.to_frame`, of a frame known to hold valid bars (the catalogue's own)."""
     whole = frame.select(pl.col("timestamp").to_physical(), *COLUMNS[1:]).rechunk()
     return Bars(symbol, timeframe, *(whole[name].to_numpy() for name in COLUMNS))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Problem:
-    """Something wrong with a column in the rows where `wrong` is true."""
-
-    column: str
-    reason: str
-    wrong: Booleans
-
-    @property
-    def count(self) -> int:
-        return int(np.count_nonzero(self.wrong))
-
-    def first(self) -> list[int]:
-        """The first of those rows, counted from 0."""
-        return [int(row) for row in np.flatnonzero(self.wrong)[:FIRST_ROWS]]
-
-
-def order_problems(timestamp: Integers, *, may_repeat: bool = False) -> list[Problem]:
-    """Rows whose time is not after the one of the row before (of ticks, which `may_repeat`, before it)."""
-    steps = np.diff(timestamp)
-    first = np.zeros(min(1, len(timestamp)), dtype=np.bool_)
-    backward = Problem("timestamp", "an earlier time than the row before", np.concatenate((first, steps < 0)))
-    if may_repeat:
-        return [backward]
-    return [Problem("timestamp", "the same time as the row before", np.concatenate((first, steps == 0))), backward]
-
-
-def price_problems(columns: Mapping[str, Floats]) -> list[Problem]:
-    """What makes `open high low close` and, where there is one, `volume` no bars, in the order in which a reader would
-    look. Problems that no row has are among them."""
-    all_finite = np.ones(len(columns["open"]), dtype=np.bool_)
-    found = []
-    for name in ("open", "high", "low", "close"):
-        finite = np.isfinite(columns[name])
-        all_finite &= finite
-        found.append(Problem(name, f"{name} is not a finite number", ~finite))
-        found.append(Problem(name, f"{name} is zero or negative", finite & (columns[name] <= 0)))
-    high_is_low = columns["high"] < np.maximum(columns["open"], columns["close"])
-    low_is_high = columns["low"] > np.minimum(columns["open"], columns["close"])
-    found.append(Problem("high", "high is below open or close", all_finite & high_is_low))
-    found.append(Problem("low", "low is above open or close", all_finite & low_is_high))
-    if "volume" in columns:
-        sound = np.isfinite(columns["volume"]) & (columns["volume"] >= 0)
-        found.append(Problem("volume", "volume is negative or not a finite number", ~sound))
-    return found
-
-
-def checked_bars(
-    symbol: str,
-    timeframe: Timeframe,
-    timestamp: AnyArray,
-    open: AnyArray,
-    high: AnyArray,
-    low: AnyArray,
-    close: AnyArray,
-    volume: AnyArray,
-) -> Bars:
-    """`Bars` of arrays from outside, or a `DataError` that names every fault with its count and first rows."""
-    bars = Bars(symbol, timeframe, timestamp, open, high, low, close, volume)
-    prices = price_problems({name: getattr(bars, name) for name in COLUMNS[1:]})
-    found = [problem for problem in (*order_problems(bars.timestamp), *prices) if problem.count]
-    if found:
-        described = "; ".join(
-            f"{one.reason} in {one.count} rows (first: {', '.join(map(str, one.first()))})" for one in found
-        )
-        raise DataError(
-            f"{symbol} {timeframe} is no series of bars: {described}",
-            faults=[{"reason": one.reason, "count": one.count, "rows": one.first()} for one in found],
-        )
-    return bars
 
 
 def resample(bars: Bars, timeframe: Timeframe) -> Bars:

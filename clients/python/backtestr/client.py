@@ -181,14 +181,14 @@ class Client:
     def errors(self) -> tuple[ErrorReport, ...]:
         """The last 100 errors, the oldest first: requests that failed, messages that are lost, what the connection met
         with, and, while the program is subscribed to it, what comes on `system.errors`."""
-        return self._errors.kept
+        return self._errors.latest
 
     def on_error(self, callback: Callback, severity: Severity = "Warning") -> Callable[[], None]:
         """Have `callback` called with every further `ErrorReport` at least so severe; returns what ends that.
 
         Severities are `Info`, `Warning`, `Error` and `Critical`.
         """
-        return self._errors.listen(callback, severity)
+        return self._errors.add_callback(callback, severity)
 
     def close(self) -> None:
         """End the session. Backtests go on; what waits for an answer in other threads gets a `RuntimeError`."""
@@ -495,7 +495,7 @@ class Client:
 
     def _on_state(self, state: ConnectionState, previous: ConnectionState) -> None:
         for listener in list(self.connection_changed.receivers_for(self)):
-            self._callbacks.tell(partial(listener, self, state=state, previous=previous))
+            self._callbacks.call(partial(listener, self, state=state, previous=previous))
 
     def _range(
         self, symbols: Sequence[str], timeframe: str, start: Instant | None, end: Instant | None

@@ -240,7 +240,7 @@ class SharedState(Mapping[str, Any]):
         for change in changes:
             told = StateChange(change.key, _value(change.current.value), change.current.version)
             for callback in self._callbacks:
-                self._callback_thread.tell(partial(callback, told))
+                self._callback_thread.call(partial(callback, told))
 
     # --- within ---------------------------------------------------------------------------------------------------
 

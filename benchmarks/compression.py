@@ -21,7 +21,7 @@ from pipeline import Source, pipeline
 from subject import backtest, config
 from turns import Work, in_turn, print_table, ratios
 
-from backtestr.core.batches import PriceColumns, joined, opened
+from backtestr.core.batches import PriceColumns, join_columns, open_payload
 from backtestr_engine.backtest.plan import Plan
 from backtestr_engine.backtest.run import Run
 from backtestr_engine.built_in import BUILT_IN
@@ -92,7 +92,7 @@ def read(batches: list[Batch]) -> int:
     """Decode every batch as the client does: messages except for their own fields, columns to one table."""
     found = [opened(_payload_decoder.decode(payload)) for payload, _ in batches]
     if columns := [one for one in found if isinstance(one, PriceColumns)]:
-        joined(columns).frame(1)
+        join_columns(columns).frame(1)
     return len(found)
 
 

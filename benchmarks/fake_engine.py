@@ -108,7 +108,7 @@ class _Fake:
     def ended(self) -> ExitReason | None:
         return None if self._process.poll() is None else ExitReason("it ended")
 
-    def let_go(self) -> None:
+    def close_lifeline(self) -> None:
         self._lifeline.close()
 
     def kill(self) -> None:

@@ -144,8 +144,6 @@ def run(case: Case, preset: str | None) -> Run:
     config = BacktestConfig(
         algorithm_id="sma_cross",
         symbol=case.bars.symbol,
-        start_date="",
-        end_date="",
         initial_capital=CAPITAL,
         timeframe=case.bars.timeframe,
         commission=case.commission,

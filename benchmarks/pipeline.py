@@ -24,7 +24,7 @@ import msgspec
 import numpy as np
 import zmq
 
-from backtestr.core.batches import PriceColumns, joined, opened
+from backtestr.core.batches import PriceColumns, join_columns, open_payload
 from backtestr_broker.core.envelopes import Envelopes
 from backtestr_broker.core.streams.sequencer import Sequencer
 from backtestr_engine.publishing.batching import Publication
@@ -147,13 +147,13 @@ def _reader(directory: Path) -> None:
             asked = msgspec.msgpack.decode(answers.recv(), type=tuple[str, int])
         if stream in ready:
             message = decode_stream(signer, stream.recv_multipart())
-            found = opened(message.envelope.payload)
+            found = open_payload(message.envelope.payload)
             of_topic = seen.setdefault(message.topic, [0, 0, 0.0, []])
             if isinstance(found, PriceColumns):
                 sent = np.array(found.numbers["timestamp"])
                 blocks.append(found)
                 if len(blocks) == TABLE_BATCHES:
-                    joined(blocks).frame(1)
+                    join_columns(blocks).frame(1)
                     blocks.clear()
             else:
                 payloads = [found] if isinstance(found, Payload) else found.payloads()

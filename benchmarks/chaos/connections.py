@@ -20,7 +20,7 @@ from collections.abc import Iterator
 import psutil
 import zmq
 
-from support.harness import RunningBroker, Stranger, running_broker
+from support.harness import RawClient, RunningBroker, running_broker
 from support.protocol.independent import Fields, Requests
 
 # File handles that storage and logs open and close.
@@ -40,7 +40,7 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=500, help="clients at once, in each round (default 500)")
     parser.add_argument("--rounds", type=int, default=4, help="of which the last is measured (default 4)")
     arguments = parser.parse_args()
-    with running_broker(CONFIG) as broker, Stranger(broker.connection_file, "watcher") as watcher:
+    with running_broker(CONFIG) as broker, RawClient(broker.connection_file, "watcher") as watcher:
         watcher.hello()
         before = handles(broker)
         print(f"before:   {before} handles, {memory_mb(broker):6.1f} MB")
@@ -85,7 +85,7 @@ def all_at_once(watcher: Stranger, clients: int) -> None:
 class ShortLivedClient:
     """A client on a connection of its own."""
 
-    def __init__(self, watcher: Stranger, client_id: str) -> None:
+    def __init__(self, watcher: RawClient, client_id: str) -> None:
         self.dealer = watcher.context.socket(zmq.DEALER)
         self.dealer.linger = 0
         self.dealer.connect(watcher.connection["endpoints"]["requests"])

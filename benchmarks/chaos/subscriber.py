@@ -28,7 +28,7 @@ import psutil
 import backtestr
 from backtestr import Gap, Update
 from backtestr_protocol.errors import TimedOut
-from support.harness import RunningBroker, Stranger, running_broker
+from support.harness import RawClient, RunningBroker, running_broker
 
 # The queue of a subscriber is short, so that twenty seconds are enough to lose some messages.
 CONFIG = {"broker.toml": "[workers]\ncompute = 1\n[sockets]\nstream_queue = 100\n", "engine.toml": ""}

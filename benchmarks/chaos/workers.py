@@ -28,10 +28,10 @@ import backtestr
 from backtestr import Client, Gap, Subscription, Update
 from backtestr_protocol import topics
 from backtestr_protocol.errors import TimedOut
-from support.harness import Stranger, running_broker
+from support.harness import RawClient, running_broker
 
 # A few bars at a time: a backtest takes a second or more, so that every kill hits one.
-CONFIG = {"broker.toml": "[workers]\ncompute = 4\n", "engine.toml": "[worker]\nchunk_bars = 4\n"}
+ENGINE = "[worker]\nchunk_bars = 4\n"
 BACKTEST = ("sma_cross", "SYNTH")
 RANGE: dict[str, Any] = {"start": "2024-01-01", "end": "2024-01-15"}
 # Queued or running at once.
@@ -119,14 +119,15 @@ class Slots:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--kills", type=int, default=50, help="of workers (default 50)")
+    parser.add_argument("--workers", type=int, default=4, help="that run backtests (default 4)")
     parser.add_argument("--seed", type=int, default=1, help="of the moments (default 1)")
     arguments = parser.parse_args()
     generator = random.Random(arguments.seed)
     began = time.monotonic()
     with (
-        running_broker(CONFIG) as broker,
+        running_broker({"broker.toml": f"[workers]\ncompute = {arguments.workers}\n", "engine.toml": ENGINE}) as broker,
         backtestr.connect(connection_file=broker.connection_file, request_timeout=PATIENCE) as client,
-        Stranger(broker.connection_file) as stranger,
+        RawClient(broker.connection_file) as raw_client,
     ):
         undisturbed = client.backtest(*BACKTEST, timeframe="1m", **RANGE, watch=())
         undisturbed.wait(PATIENCE)
@@ -198,7 +199,7 @@ def last_seq(stranger: Stranger, topic: str) -> int:
 def found_wrong(
     client: Client, stranger: Stranger, received: Received, started: list[str], undisturbed: str
 ) -> Iterator[str]:
-    expected = [last_seq(stranger, topic) for topic in topics_of(undisturbed)]
+    expected = [last_seq(raw_client, topic) for topic in topics_of(undisturbed)]
     stored = client.results(undisturbed, tables=("orders",)).orders
     for backtest_id in started:
         states = received.final.get(backtest_id, [])

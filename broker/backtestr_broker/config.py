@@ -17,7 +17,6 @@ from backtestr_protocol.options import load_options
 from backtestr_protocol.worker_channel import LogFormat, LogLevel, WorkerKind
 
 _Positive = Annotated[int, msgspec.Meta(ge=1)]
-_NotNegative = Annotated[int, msgspec.Meta(ge=0)]
 _PerSecond = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 # More processes than this on one desktop is a slip of the finger.
 _MAX_WORKERS = 256

@@ -24,6 +24,9 @@ else:
 MessageType = Literal["Request", "Response", "Event", "Stream", "Error", "Heartbeat"]
 BacktestState = Literal["queued", "running", "paused", "completed", "failed", "stopped"]
 Timeframe = Literal["1m", "5m", "15m", "30m", "1h", "4h", "1d", "1w"]
+# Three bytes of percent escape for each character still make a file name that every file system takes (255 bytes).
+SYMBOL_MAX_CHARACTERS = 64
+SYMBOL_RULE = f"a symbol is 1 to {SYMBOL_MAX_CHARACTERS} printable characters without spaces around them"
 Side = Literal["buy", "sell"]
 OrderType = Literal["market", "limit", "stop", "stop_limit"]
 OrderStatus = Literal["pending", "filled", "cancelled", "rejected"]
@@ -51,6 +54,11 @@ StatePrefix = Annotated[str, msgspec.Meta(max_length=256)]
 NotNegative = Annotated[int, msgspec.Meta(ge=0)]
 
 FINAL_STATES: frozenset[str] = frozenset({"completed", "failed", "stopped"})
+
+
+def is_symbol(text: str) -> bool:
+    """Return whether `text` can be the name of what is traded, as `SYMBOL_RULE` says."""
+    return 0 < len(text) <= SYMBOL_MAX_CHARACTERS and text.isprintable() and text == text.strip()
 
 
 class Contract(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -329,17 +337,18 @@ class DeletedMarketData(Contract, frozen=True, kw_only=True):
 class BacktestConfig(Contract, frozen=True, kw_only=True):
     """A backtest to run.
 
-    Dates are ISO 8601, a date alone is midnight UTC, and the end is exclusive. `commission` is a fraction of traded
-    value, `slippage` of price. `options` are the conventions of the engine (`BacktestOptions`). `symbol` or `symbols`
-    is present; the symbols share the account. If both are present, `symbol` is one of `symbols`.
+    Dates are ISO 8601, a date alone is midnight UTC, and the end is exclusive. An absent start is the first stored
+    bar, an absent end is after the last one. `commission` is a fraction of traded value, `slippage` of price. `options`
+    are the conventions of the engine (`BacktestOptions`). `symbol` or `symbols` is present; the symbols share the
+    account. If both are present, `symbol` is one of `symbols`.
     """
 
     backtest_id: BacktestId | None = None
     algorithm_id: str
     symbol: str | None = None
     symbols: list[str] = []
-    start_date: str
-    end_date: str
+    start_date: str | None = None
+    end_date: str | None = None
     initial_capital: float
     timeframe: str
     commission: float

@@ -28,8 +28,6 @@ def _run(algorithm: Algorithm, panel: Panel, options: Options) -> None:
     config = BacktestConfig(
         algorithm_id=algorithm.algorithm_id,
         symbol=panel.symbols[0],
-        start_date="",
-        end_date="",
         initial_capital=10_000.0,
         timeframe=panel.timeframe,
         commission=0.001,

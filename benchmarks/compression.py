@@ -90,7 +90,7 @@ def packed(messages: Messages, size: int, level: Level) -> list[Batch]:
 
 def read(batches: list[Batch]) -> int:
     """Decode every batch as the client does: messages except for their own fields, columns to one table."""
-    found = [opened(_payload_decoder.decode(payload)) for payload, _ in batches]
+    found = [open_payload(_payload_decoder.decode(payload)) for payload, _ in batches]
     if columns := [one for one in found if isinstance(one, PriceColumns)]:
         join_columns(columns).frame(1)
     return len(found)

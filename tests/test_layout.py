@@ -29,13 +29,7 @@ ENTRY_POINTS = ("__init__", "__main__")
 # Modules without a test of their own name, and the test file that executes their lines.
 COVERED_BY = {
     # Structs: the tests of the codec encode and decode every one of them.
-    "protocol/message_types": "tests/protocol/test_messages.py",
-    "protocol/stream_messages": "tests/protocol/test_messages.py",
     "protocol/system_status": "tests/protocol/test_messages.py",
-    "protocol/state_values": "tests/protocol/test_codec_vectors.py",
-    "protocol/price_messages": "tests/broker/core/streams/test_feeds.py",
-    "protocol/inspection": "tests/integration/test_inspection.py",
-    "protocol/zmq_frames": "tests/broker/io/test_sockets.py",
     "broker/__main__": "tests/integration/test_lifecycle.py",
     "broker/broker": "tests/integration/test_embedded.py",
     "broker/core/envelopes": "tests/broker/core/test_core.py",

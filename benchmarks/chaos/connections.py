@@ -60,7 +60,7 @@ def main() -> int:
         return 0 if good else 1
 
 
-def come_and_go(watcher: Stranger, cycles: int, name: str) -> None:
+def come_and_go(watcher: RawClient, cycles: int, name: str) -> None:
     """Connect clients one after the other."""
     for number in range(cycles):
         with short_lived_client(watcher, f"{name}, {number}") as one:
@@ -70,7 +70,7 @@ def come_and_go(watcher: Stranger, cycles: int, name: str) -> None:
                 one.ask("Goodbye")
 
 
-def all_at_once(watcher: Stranger, clients: int) -> None:
+def all_at_once(watcher: RawClient, clients: int) -> None:
     """Connect clients that all send a request before any is answered."""
     with contextlib.ExitStack() as stack:
         connected = [stack.enter_context(short_lived_client(watcher, f"client {number}")) for number in range(clients)]
@@ -120,7 +120,7 @@ class ShortLivedClient:
 
 
 @contextlib.contextmanager
-def short_lived_client(watcher: Stranger, client_id: str) -> Iterator[ShortLivedClient]:
+def short_lived_client(watcher: RawClient, client_id: str) -> Iterator[ShortLivedClient]:
     one = ShortLivedClient(watcher, client_id)
     try:
         yield one
@@ -128,7 +128,7 @@ def short_lived_client(watcher: Stranger, client_id: str) -> Iterator[ShortLived
         one.dealer.close()
 
 
-def settle(broker: RunningBroker, watcher: Stranger, before: int) -> None:
+def settle(broker: RunningBroker, watcher: RawClient, before: int) -> None:
     """Wait until the broker has freed the disconnected clients, or it takes too long."""
     deadline = time.monotonic() + SETTLE_SECONDS
     watcher.hello()  # its own session may have ended meanwhile

@@ -136,7 +136,7 @@ def counting(processes: int) -> Iterator[None]:
             process.wait()
 
 
-def wait_for_queue(watcher: Stranger) -> None:
+def wait_for_queue(watcher: RawClient) -> None:
     """Wait until the flood has filled the queues."""
     deadline = time.monotonic() + 30.0
     while watcher.ask("GetSystemStatus", {})["queuedRequests"] < 100:
@@ -144,7 +144,7 @@ def wait_for_queue(watcher: Stranger) -> None:
             raise RuntimeError("the flood did not fill the queues")
 
 
-def ping(watcher: Stranger, seconds: float) -> list[float]:
+def ping(watcher: RawClient, seconds: float) -> list[float]:
     """Return the milliseconds of each Ping."""
     took = []
     until = time.perf_counter() + seconds
@@ -165,7 +165,7 @@ def timed_stop(watcher: RawClient, backtest_id: str) -> float:
     return took
 
 
-def timed_backtest(watcher: Stranger) -> float:
+def timed_backtest(watcher: RawClient) -> float:
     """Return the seconds from StartBacktest to the end of the backtest."""
     began = time.monotonic()
     started = watcher.ask("StartBacktest", SYNTH)

@@ -52,7 +52,7 @@ def main() -> int:
         for name in SOCKETS:
             flood(broker, raw_client, name, arguments.lists, arguments.seed + 1)
         grown, log_mb = memory_mb(broker) - first, broker.log.stat().st_size / 1e6
-        status = stranger.ask("GetSystemStatus", {})
+        status = raw_client.ask("GetSystemStatus", {})
         for _ in range(HEARTBEATS):  # the end of the flood may have delayed it beyond the limit of healthy
             if status["status"] != "healthy":
                 time.sleep(1)
@@ -64,7 +64,7 @@ def main() -> int:
         return 0 if good else 1
 
 
-def flood(broker: Running, stranger: Stranger, name: str, lists: int, seed: int) -> None:
+def flood(broker: Running, raw_client: RawClient, name: str, lists: int, seed: int) -> None:
     """Send `lists` lists to one socket, ping the broker now and then, and print a line."""
     began, before = time.monotonic(), memory_mb(broker)
     good = raw_client.requests.make("StartBacktest", SYNTH, attachments=[b"attached"])

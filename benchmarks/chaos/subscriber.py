@@ -117,9 +117,9 @@ def main() -> int:
         os.kill(slow.pid, signal.SIGCONT)
         after = rate(fast, arguments.seconds / 2)
         flood.stop()
-        with Stranger(broker.connection_file) as stranger:
-            stranger.hello()
-            last = stranger.ask("FetchMissed", {"topic": TOPIC, "fromSeq": 1 << 40})["toSeq"]
+        with RawClient(broker.connection_file) as raw_client:
+            raw_client.hello()
+            last = raw_client.ask("FetchMissed", {"topic": TOPIC, "fromSeq": 1 << 40})["toSeq"]
         wait_for(lambda: fast.counts["last"] == slow.counts["last"] == last)
         faults = [flood.fault] if flood.fault else []
         for name, reader in (("fast", fast), ("slow", slow)):

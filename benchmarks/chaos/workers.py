@@ -136,10 +136,10 @@ def main() -> int:
         for _ in range(arguments.kills):
             worker_id, pid = busy_worker(client, slots, received, started, generator)
             slots.kill(worker_id, pid)
-        stranger.hello()
-        faults = wait_for_all(client, stranger, received, started)
+        raw_client.hello()
+        faults = wait_for_all(client, raw_client, received, started)
         slots.busy()
-        faults += received.faults + list(found_wrong(client, stranger, received, started, undisturbed.id))
+        faults += received.faults + list(found_wrong(client, raw_client, received, started, undisturbed.id))
     outcomes = Counter(states[-1] for states in received.final.values())
     empty = slots.empty_for or [0.0]
     print(
@@ -176,13 +176,13 @@ def busy_worker(
     raise RuntimeError(f"no worker ran a backtest for {PATIENCE:g} s: {client.status().workers}")
 
 
-def wait_for_all(client: Client, stranger: Stranger, received: Received, started: list[str]) -> list[str]:
+def wait_for_all(client: Client, raw_client: RawClient, received: Received, started: list[str]) -> list[str]:
     """Read until every backtest has ended, and all its messages have arrived."""
     deadline = time.monotonic() + PATIENCE * 2
     while time.monotonic() < deadline:
         received.take()
         left = [one for one in started if one not in received.final]
-        behind = [topic for topic in received.last if received.last[topic] < last_seq(stranger, topic)]
+        behind = [topic for topic in received.last if received.last[topic] < last_seq(raw_client, topic)]
         if not left and not behind:
             return []
         client.ping()
@@ -191,13 +191,13 @@ def wait_for_all(client: Client, stranger: Stranger, received: Received, started
     return unfinished + [f"of {topic} nothing after {received.last[topic]} arrived" for topic in behind]
 
 
-def last_seq(stranger: Stranger, topic: str) -> int:
+def last_seq(raw_client: RawClient, topic: str) -> int:
     """Return the last sequence number of a topic, which the broker states if it is asked for a later message."""
-    return int(stranger.ask("FetchMissed", {"topic": topic, "fromSeq": 1 << 40})["toSeq"])
+    return int(raw_client.ask("FetchMissed", {"topic": topic, "fromSeq": 1 << 40})["toSeq"])
 
 
 def found_wrong(
-    client: Client, stranger: Stranger, received: Received, started: list[str], undisturbed: str
+    client: Client, raw_client: RawClient, received: Received, started: list[str], undisturbed: str
 ) -> Iterator[str]:
     expected = [last_seq(raw_client, topic) for topic in topics_of(undisturbed)]
     stored = client.results(undisturbed, tables=("orders",)).orders

@@ -69,7 +69,7 @@ class Tail:
             return  # it is being replaced
         here = os.fstat(self._file.fileno())
         if (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino) or there.st_size < self._file.tell():
-            say(f"{self._path} begins anew")
+            say(f"{self._path} is read from its start again")
             self._file.close()
             self._open(from_start=True)
             yield from self._read()

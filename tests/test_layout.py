@@ -86,7 +86,6 @@ COVERED_BY = {
     "engine/simulation/costs": "tests/engine/simulation/test_conventions.py",
     "engine/simulation/execution": "tests/engine/simulation/test_symbol_loop.py",
     "engine/simulation/records": "tests/engine/simulation/test_symbol_loop.py",
-    "engine/worker/interactive_tasks": "tests/engine/worker/test_task_runner.py",
     "engine/worker/warm_up": "tests/engine/backtest/test_run.py",
     "client/__main__": "tests/integration/test_command_line.py",
     "client/arguments": "tests/client/test_small_parts.py",

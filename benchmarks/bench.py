@@ -30,7 +30,7 @@ PARTS = {
     "whole_backtests": 150,
     "growth": 180,
 }
-# How long an interrupted part may take to end its own processes, in seconds.
+# The seconds that an interrupted part may take to end its own processes.
 GRACE_SECONDS = 10
 
 

@@ -34,7 +34,7 @@ from backtestr_protocol.stream_messages import OrderUpdate, PriceUpdate
 
 KEY = bytes(range(32))
 INSTANCE = "benchmark"
-# As `worker.outbox` in config/engine.toml.
+# The same as `worker.outbox` in config/engine.toml.
 OUTBOX = 256
 PATIENCE_MS = 60_000
 # Columns are put together into tables of about 65,536 rows, as `Subscription.frames` does with what lies unread.

@@ -26,7 +26,7 @@ from support.protocol.independent import Fields, Requests
 # File handles that storage and logs open and close.
 MAX_MORE_HANDLES = 4
 MAX_GROWTH_MB = 8.0
-# How long ZeroMQ may take to detect that a peer has disconnected, in seconds.
+# The seconds that ZeroMQ may take to detect that a peer has disconnected.
 SETTLE_SECONDS = 20.0
 ANSWER_MS = 20_000
 CONFIG = {"broker.toml": "[limits]\nsession_timeout_ms = 2000\n[log]\nlevel = 'warning'\n"}

@@ -29,7 +29,7 @@ from integration.test_end_to_end import SYNTH
 from support.harness import RawClient, RunningBroker, running_broker
 from support.protocol.independent import Fields
 
-# How many times that of alone the p99 of a Ping may be.
+# The most that the p99 of a Ping may be, as a multiple of that of alone.
 MAX_RATIO = 5.0
 # Seconds between two pings: the client watches, and does not flood.
 PING_PAUSE = 0.001

@@ -22,7 +22,8 @@ from subject import backtest, config
 from turns import Work, in_turn, print_table, ratios
 
 from backtestr.core.batches import PriceColumns, join_columns, open_payload
-from backtestr_engine.backtest.run import Chunk, Plan, Run
+from backtestr_engine.backtest.plan import Plan
+from backtestr_engine.backtest.run import Run
 from backtestr_engine.built_in import BUILT_IN
 from backtestr_engine.config import load_config
 from backtestr_engine.data.panel import Panel
@@ -32,6 +33,7 @@ from backtestr_engine.publishing.payloads import Messages as Messages
 from backtestr_engine.publishing.payloads import Packer
 from backtestr_engine.publishing.record_encoding import EncodedMaps
 from backtestr_engine.simulation.conventions import resolve_options
+from backtestr_engine.simulation.records import Events
 from backtestr_protocol.codec import Payload
 from backtestr_protocol.messages import StreamOptions
 from backtestr_protocol.payload_compression import Level, Priority, compress
@@ -64,7 +66,7 @@ def runs(bars_count: int) -> dict[str, Messages]:
         (COLUMNS, StreamOptions(prices=True, columns=True, orders=False, positions=False)),
         (ORDERS, StreamOptions(positions=False)),
     ):
-        chunk = Chunk(result.orders, result.positions)
+        chunk = Events(result.orders, result.positions, result.trades)
         [(_, found[name])] = BacktestStreams("5f0c1d2e-3b4a", panel, streams, {}).chunk(chunk, 0, bars_count)
     return found
 

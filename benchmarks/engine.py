@@ -36,8 +36,9 @@ from backtestr.client import Client
 from backtestr.io.connection_file import ConnectionFile
 from backtestr.run import Stream
 from backtestr_engine.authoring import Bars, Int, Signals, algorithm, sma
+from backtestr_engine.backtest.plan import Plan, prepare
 from backtestr_engine.backtest.result_store import ResultStore
-from backtestr_engine.backtest.run import Plan, Run, prepare
+from backtestr_engine.backtest.run import Run
 from backtestr_engine.built_in import BUILT_IN
 from backtestr_engine.config import load_config
 from backtestr_engine.data.catalog import Catalog

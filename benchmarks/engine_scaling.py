@@ -32,7 +32,7 @@ import zmq
 from subject import backtest, config
 from turns import in_turn, ratios, seconds
 
-from backtestr_engine.backtest.run import Plan
+from backtestr_engine.backtest.plan import Plan
 from backtestr_engine.built_in import find_algorithm
 from backtestr_engine.config import load_config
 from backtestr_engine.data.bars import COLUMNS, Bars

@@ -127,7 +127,7 @@ def serve() -> None:
     try:
         config = load_config(paths.config_dir())
         broker = Broker(config, paths.data_dir(), context, directory.socket_address, launch, on_serving)
-        signal.signal(signal.SIGTERM, lambda *_: broker.shell.stop())
+        signal.signal(signal.SIGTERM, lambda *_: broker.event_loop.stop())
         broker.run()
     finally:
         directory.release()

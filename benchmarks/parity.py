@@ -30,7 +30,8 @@ from backtestr_engine.algorithms.signals import (
     SHORT_ENTRY,
     Signals,
 )
-from backtestr_engine.backtest.run import Plan, Run
+from backtestr_engine.backtest.plan import Plan
+from backtestr_engine.backtest.run import Run
 from backtestr_engine.built_in import find_algorithm
 from backtestr_engine.config import load_config
 from backtestr_engine.data.bars import Bars
@@ -143,8 +144,6 @@ def run(case: Case, preset: str | None) -> Run:
     config = BacktestConfig(
         algorithm_id="sma_cross",
         symbol=case.bars.symbol,
-        start_date="",
-        end_date="",
         initial_capital=CAPITAL,
         timeframe=case.bars.timeframe,
         commission=case.commission,
@@ -267,7 +266,7 @@ def compare(name: str, cases: list[Case], preset: str | None, theirs: Callable[[
     worst, mismatches, compared, undefined = 0.0, 0, 0, 0
     for case in cases:
         walked = run(case, preset)
-        mine, expected = walked.finish().metrics, theirs(case, walked)
+        mine, expected = walked.finish().metrics.to_wire(), theirs(case, walked)
         differences = {
             figure: abs(mine[figure] - value) / max(abs(value), SMALLEST) if np.isfinite(value) else np.inf
             for figure, value in expected.items()

@@ -15,7 +15,8 @@ import numpy as np
 import oracles
 
 from backtestr_engine.algorithms.signals import Signals
-from backtestr_engine.backtest.run import Plan, Result, Run
+from backtestr_engine.backtest.plan import Plan
+from backtestr_engine.backtest.run import Result, Run
 from backtestr_engine.built_in import find_algorithm
 from backtestr_engine.config import load_config
 from backtestr_engine.data.arrays import Floats
@@ -53,8 +54,6 @@ class _Market:
         config = BacktestConfig(
             algorithm_id="",
             symbols=list(self.panel.symbols),
-            start_date="",
-            end_date="",
             initial_capital=CAPITAL,
             timeframe="1d",
             commission=commission,
@@ -156,6 +155,6 @@ def _difference(result: Result, book: Any) -> float:
         "maxDrawdown": -float(book.max_drawdown()),
         "totalFees": float(book.orders.records["fees"].sum()),
     }
-    metrics = result.metrics
+    metrics = result.metrics.to_wire()
     of_figures = [abs(metrics[name] - theirs) / max(abs(theirs), 1e-4) for name, theirs in figures.items()]
     return float(max(np.max(np.abs(result.equity - value) / np.abs(value)), *of_figures))

@@ -28,8 +28,8 @@ from typing import Any
 
 import backtestr
 from backtestr import Client
-from backtestr_broker.recording.playback import replayed_log
-from backtestr_broker.recording.recorder import parts_of
+from backtestr_broker.recording.parts import parts_of
+from backtestr_broker.recording.replay_log import replayed_log
 from backtestr_protocol.errors import StateConflict
 from support.harness import RunningBroker, running_broker
 

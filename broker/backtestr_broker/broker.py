@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING
 
 import zmq
 
+from backtestr_broker import hooks
+from backtestr_broker.core.core import Core
+from backtestr_broker.core.settings import Start
 from backtestr_broker.io.allow_list import AllowList
 from backtestr_broker.io.database import DATABASE, Database
 from backtestr_broker.io.event_loop import EventLoop, Wake
 from backtestr_broker.io.sockets import Sockets
 from backtestr_broker.io.supervisor import Launch, Supervisor
-from backtestr_broker.recording.format import Start, new_core
-from backtestr_broker.recording.recorder import RECORDINGS, Recorder
+from backtestr_broker.recording.format import RECORDINGS
+from backtestr_broker.recording.recorder import Recorder
 from backtestr_protocol import PROTOCOL_VERSION
 from backtestr_protocol.connection import Connection, Curve, Signing
 from backtestr_protocol.messages import SeriesInfo
@@ -45,19 +48,22 @@ class Broker:
         address: Callable[[str], str],
         launch: Launch,
         on_serving: Callable[[list[SeriesInfo]], None],
-        door: AllowList | None = None,
+        allow_list: AllowList | None = None,
     ) -> None:
-        """`address` gives the address to bind for each socket's name. With `door`, the sockets of clients are encrypted
-        and it says who may connect. Raises `zmq.ZMQError`, and `InvalidConfiguration` when the database in `data_dir`
-        cannot be used or the port for metrics is taken."""
+        """Open and bind everything.
+
+        `address` returns the address to bind for the name of a socket. With `allow_list` the sockets of clients are
+        encrypted, and only its keys may connect. Raises `zmq.ZMQError`, and `InvalidConfiguration` when the database in
+        `data_dir` cannot be used or the port for metrics is taken.
+        """
         key = secrets.token_bytes(32)
         counts = config.worker_counts()
-        curve = None if door is None else door.pair
+        curve = None if allow_list is None else allow_list.pair
         with contextlib.ExitStack() as undo:  # of what was opened, when the next cannot be
             self.wake = Wake()
             undo.callback(self.wake.close)
-            self._storage = Database(data_dir / DATABASE, self.wake)
-            undo.callback(self._storage.close)
+            self._database = Database(data_dir / DATABASE, self.wake)
+            undo.callback(self._database.close)
             self._sockets = Sockets(context, address, config.sockets, config.limits.max_message_bytes, curve)
             undo.callback(self._sockets.close)
             self._metrics = _metrics_server(config.metrics.port)
@@ -68,24 +74,31 @@ class Broker:
             limits=config.core_limits(),
             workers=counts,
             now=time.monotonic(),
-            restored=self._storage.restored,
+            restored=self._database.restored,
         )
         self._recorder = (
-            Recorder(data_dir / RECORDINGS, config.recorder, instance_id, start, start.restored.wall_ms)
+            Recorder(data_dir / RECORDINGS, config.recorder, instance_id, start, _recorder_stopped)
             if config.recorder.enabled
             else None
         )
-        core = new_core(instance_id, start)
+        core = Core(
+            key=start.key,
+            instance_id=instance_id,
+            limits=start.limits,
+            workers=start.workers,
+            now=start.now,
+            restored=start.restored,
+        )
         supervisor = Supervisor(launch, worker_settings(counts, self._sockets.engine_endpoint, key, config.log))
-        self.shell = EventLoop(
+        self.event_loop = EventLoop(
             core,
             self._sockets,
             supervisor,
-            self._storage,
+            self._database,
             self.wake,
             on_serving,
             MAX_EARLY_DEATHS,
-            door,
+            allow_list,
             self._recorder,
             self._metrics,
         )
@@ -100,18 +113,22 @@ class Broker:
         )
 
     def run(self) -> None:
-        """Serve until `shell.stop` is called; afterwards nothing is left of it."""
-        self._storage.start()
+        """Serve until `event_loop.stop` is called; afterwards nothing is left of it."""
+        self._database.start()
         try:
-            self.shell.run()
+            self.event_loop.run()
         finally:
             if self._metrics is not None:
                 self._metrics.close()
             if self._recorder is not None:
                 self._recorder.close()
-            self._storage.close()
+            self._database.close()
             self._sockets.close()
             self.wake.close()
+
+
+def _recorder_stopped(reason: str) -> None:
+    hooks.send("recorder_stopped", {"reason": reason})
 
 
 def _metrics_server(port: int) -> MetricsServer | None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from .messages import BacktestState, Contract, Finding
 
 
@@ -53,9 +55,12 @@ class IndicatorList(Contract, frozen=True, kw_only=True):
     indicators: list[IndicatorInfo]
 
 
-class StoryLine(Contract, frozen=True, kw_only=True):
-    """Something that happened at the `event`-th event of a recording, from 1. `offsetMs` is since the first, by a clock
-    that nobody sets; `timestamp` is by the one on the wall."""
+class RecordedFact(Contract, frozen=True, kw_only=True):
+    """Something that happened at the `event`-th event of a recording, from 1.
+
+    `offsetMs` is since the first event, by a monotonic clock; `timestamp` is wall-clock time. `text` has `facts` on one
+    line, of which `type` comes first.
+    """
 
     event: int
     offset_ms: int
@@ -77,12 +82,12 @@ class RecordedSession(Contract, frozen=True, kw_only=True):
 
 
 class ReplayedLog(Contract, frozen=True, kw_only=True):
-    """What a flight recording tells.
+    """The playback of a recording, and the timeline of the subject that was asked for.
 
     `replayedEvents` of all `events` were given to a core: of the others, behind a gap, only what clients and workers
-    said is known. `effectsDigest` is of everything that the core did: replays of the same events have the same.
-    `contradiction` is what is wrong with the core's state in the end, `problems` what is with the recording. `topics`
-    have their last sequence number. `found` says whether there is anything of whom the story was asked.
+    sent is known. `effectsDigest` is of all effects of the core: playbacks of the same events have the same digest.
+    `contradiction` is the invariant of the core that does not hold at the end, `problems` are those of the recording.
+    `topics` have their last sequence number. `found` states whether any fact is about the subject.
     """
 
     files: list[str]
@@ -98,5 +103,5 @@ class ReplayedLog(Contract, frozen=True, kw_only=True):
     jobs: list[RecordedJob]
     sessions: list[RecordedSession]
     topics: dict[str, int]
-    story: list[StoryLine]
+    timeline: list[RecordedFact] = msgspec.field(name="story")
     found: bool

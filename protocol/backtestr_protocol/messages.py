@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 
 from .errors import ErrorData
+from .metrics import Metrics
 
 if TYPE_CHECKING:
     Milliseconds = int
@@ -311,16 +312,20 @@ class DeletedMarketData(Contract, frozen=True, kw_only=True):
 
 
 class BacktestConfig(Contract, frozen=True, kw_only=True):
-    """What to run. Dates are ISO 8601, a date alone is midnight UTC, the end is exclusive. `commission` and `slippage`
-    are fractions of traded value and of price. `options` are the engine's named conventions (`BacktestOptions`). Either
-    `symbol` or `symbols`, which share the account, is there; where both are, the one is among the others."""
+    """The configuration of a backtest.
+
+    Dates are ISO 8601, a date alone is midnight UTC, the end is exclusive. An absent start is the first stored bar, an
+    absent end is after the last one. `commission` and `slippage` are fractions of traded value and of price. `options`
+    are the engine's named conventions (`BacktestOptions`). Either `symbol` or `symbols`, which share the account, is
+    there; where both are, the one is among the others.
+    """
 
     backtest_id: BacktestId | None = None
     algorithm_id: str
     symbol: str | None = None
     symbols: list[str] = []
-    start_date: str
-    end_date: str
+    start_date: str | None = None
+    end_date: str | None = None
     initial_capital: float
     timeframe: str
     commission: float
@@ -376,13 +381,13 @@ class BacktestResults(Contract, frozen=True, kw_only=True):
     backtest_id: str
     status: BacktestState
     config: dict[str, Any]
-    metrics: dict[str, Any] | None
+    metrics: Metrics | None
     tables: list[TableRef]
 
 
 class PerformanceMetrics(Contract, frozen=True, kw_only=True):
     backtest_id: str
-    metrics: dict[str, Any] | None
+    metrics: Metrics | None
 
 
 class GetState(Contract, frozen=True, kw_only=True):

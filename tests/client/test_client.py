@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from backtestr_protocol.errors import (
     ValidationError,
 )
 from backtestr_protocol.messages import IndicatorConfig, Nothing, Welcome
-from support.client.answers import connect
+from support.client.answers import STARTING, connect
 from support.client.peer import SILENCE, WALL_MS, Peer, welcome
 
 
@@ -268,3 +269,60 @@ def test_state_is_set_read_deleted_and_listed(home: Path) -> None:
         ]
         with pytest.raises(ValidationError, match="keys are strings"):
             client.update_state("ui.theme", {1: 2})
+
+
+# --- backtests ---
+
+
+def started(peer: Peer) -> tuple[dict[str, Any], list[str]]:
+    """Return the configuration of the backtest that was started, and the types of the program's requests.
+
+    The client itself sends `Hello`, and `FetchMissed` for what its streams may have missed.
+    """
+    [config] = [data for kind, _, data in peer.asked if kind == "StartBacktest"]
+    return config, [kind for kind, *_ in peer.asked if kind not in ("Hello", "FetchMissed")]
+
+
+def test_a_backtest_without_dates_is_exactly_one_request(home: Path) -> None:
+    with Peer(home, STARTING) as peer, connect(peer) as client:
+        run = client.backtest("a", ["S", "T"], timeframe="1m", watch=(), fill_at="close", parameters={"fast": 2})
+        config, kinds = started(peer)
+        assert kinds == ["StartBacktest"]
+        assert client.statistics.requests == 1
+        assert config == {
+            "backtestId": run.id,
+            "algorithmId": "a",
+            "symbol": "S",
+            "symbols": ["S", "T"],
+            "initialCapital": 100_000.0,
+            "timeframe": "1m",
+            "commission": 0.0,
+            "slippage": 0.0,
+            "parameters": {"fast": 2},
+            "options": {"fillAt": "close"},
+        }
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ({"start": "2022-01-03"}, {"startDate": "2022-01-03T00:00:00Z"}),
+        ({"end": datetime(2022, 1, 3, 14, 30, tzinfo=UTC)}, {"endDate": "2022-01-03T14:30:00Z"}),
+        (
+            {"start": date(2022, 1, 3), "end": date(2022, 1, 4)},
+            {"startDate": "2022-01-03T00:00:00Z", "endDate": "2022-01-04T00:00:00Z"},
+        ),
+    ],
+    ids=["start", "end", "both"],
+)
+def test_the_dates_that_are_given_are_sent(home: Path, given: dict[str, Any], sent: dict[str, str]) -> None:
+    with Peer(home, STARTING) as peer, connect(peer) as client:
+        client.backtest("a", "S", timeframe="1m", watch=(), **given)
+        config, kinds = started(peer)
+        assert kinds == ["StartBacktest"]
+        assert {name: config[name] for name in ("startDate", "endDate") if name in config} == sent
+
+
+def test_a_backtest_needs_a_symbol(home: Path) -> None:
+    with Peer(home) as peer, connect(peer) as client, pytest.raises(ValueError, match="at least one symbol"):
+        client.backtest("a", [], timeframe="1m")

@@ -1,8 +1,9 @@
-"""A flight recorder in a running broker, and `backtestr replay-log` on what it wrote."""
+"""A recorder in a running broker, and `backtestr replay-log` on what it wrote."""
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -45,37 +46,37 @@ def replayed(ask: CliRunner, *arguments: str) -> Fields:
     return found
 
 
-def test_a_killed_brokers_recording_tells_what_it_did(broker: RunningBroker, ask: CliRunner) -> None:
+def test_the_recording_of_a_killed_broker_has_what_it_did(broker: RunningBroker, ask: CliRunner) -> None:
     with Stranger(broker.connection_file, "ann") as stranger:
         session_id = stranger.hello()["sessionId"]
         run_to_end(stranger, SYNTH, "b1")
-        stranger.subscribe("system", "state.ui.theme")  # what nobody listens to is kept and not sent
+        stranger.subscribe("system", "state.ui.theme")  # a message without a listener is retained and not sent
         stranger.ask("UpdateState", {"key": "ui.theme", "value": "dark"})
         orders = stranger.ask("FetchMissed", {"topic": "orders.b1", "fromSeq": 1})["toSeq"]
         instance_id = stranger.connection["instanceId"]
     broker.kill()
 
-    told = replayed(ask, str(recording(broker)), "--job", "b1")
-    assert (told["instanceId"], told["problems"], told["contradiction"]) == (instance_id, [], None)
-    assert told["replayedEvents"] == told["events"] > 10
-    assert told["jobs"] == [{"backtestId": "b1", "status": "completed", "clientId": "ann"}]
-    assert told["sessions"] == [{"sessionId": session_id, "clientId": "ann"}]
-    assert told["topics"]["orders.b1"] == orders
-    states = [line["facts"]["status"] for line in told["story"] if line["facts"].get("signal") == "backtest_changed"]
-    assert states == ["queued", "running", "completed"]
-    asked = [line["facts"]["type"] for line in told["story"] if line["kind"] == "request"]
-    assert asked[0] == "StartBacktest"
-    assert all("compute-" not in line["text"] or "b1" in line["text"] for line in told["story"])
+    log = replayed(ask, str(recording(broker)), "--job", "b1")
+    assert (log["instanceId"], log["problems"], log["contradiction"]) == (instance_id, [], None)
+    assert log["replayedEvents"] == log["events"] > 10
+    assert log["jobs"] == [{"backtestId": "b1", "status": "completed", "clientId": "ann"}]
+    assert log["sessions"] == [{"sessionId": session_id, "clientId": "ann"}]
+    assert log["topics"]["orders.b1"] == orders
+    facts = [fact["facts"] for fact in log["story"]]
+    assert [one["status"] for one in facts if one["type"] == "backtest_changed"] == ["queued", "running", "completed"]
+    requests = [fact["facts"]["type"] for fact in log["story"] if fact["kind"] == "request"]
+    assert requests[0] == "StartBacktest"
+    assert all("compute-" not in fact["text"] or "b1" in fact["text"] for fact in log["story"])
 
     (file,) = recording(broker).iterdir()
     of_session = replayed(ask, str(file), "--session", session_id)["story"]
-    counters = [line["facts"]["counter"] for line in of_session if line["kind"] == "request"]
+    counters = [fact["facts"].get("counter") for fact in of_session if fact["kind"] == "request"]
     assert counters == [None, *range(1, len(counters))]
     of_topic = replayed(ask, str(file), "--topic", "state.ui.theme")["story"]
-    assert [line["facts"]["seq"] for line in of_topic if line["kind"] == "stream"] == [1]
+    assert [fact["facts"]["seq"] for fact in of_topic if fact["kind"] == "stream"] == [1]
 
 
-def test_for_people_it_is_a_table(broker: RunningBroker, ask: CliRunner) -> None:
+def test_without_json_it_is_a_table(broker: RunningBroker, ask: CliRunner) -> None:
     with Stranger(broker.connection_file, "ann [bold]") as stranger:
         stranger.hello()
         stranger.ask("Ping", {})
@@ -85,17 +86,18 @@ def test_for_people_it_is_a_table(broker: RunningBroker, ask: CliRunner) -> None
     assert "ann [bold]" in shown
     assert "system.status" in shown
     assert "replayed   all of them" in shown
-    story = ask.invoke(app, ["replay-log", path, "--client", "ann [bold]"])
-    assert "ann [bold] was answered to Ping" in story.stdout
+    timeline = ask.invoke(app, ["replay-log", path, "--client", "ann [bold]"])
+    assert "Ping clientId='ann [bold]'" in timeline.stdout
+    assert "result=Success" in timeline.stdout
     everything = ask.invoke(app, ["replay-log", path, "--all"])
-    assert "time was looked at" in everything.stdout
+    assert re.search(r"event +Tick", everything.stdout)
     absent = ask.invoke(app, ["replay-log", path, "--client", "ann"])
     assert absent.exit_code == EXIT_ERROR
     assert "nothing in it is about the client 'ann'" in absent.stdout
     assert ask.invoke(app, ["replay-log", path, "--client", "ann", "--all"]).exit_code == EXIT_USAGE
 
 
-def test_what_is_no_recording_is_refused_in_words(
+def test_a_file_that_is_no_recording_is_refused_with_the_reason(
     tmp_path: Path, ask: CliRunner, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "notes.txt").write_text("no recording")
@@ -104,7 +106,7 @@ def test_what_is_no_recording_is_refused_in_words(
     assert ask.invoke(app, ["replay-log", str(tmp_path / "absent")]).exit_code == EXIT_USAGE
 
 
-def test_a_story_without_a_recording_does_not_start_a_broker() -> None:
+def test_a_timeline_without_a_recording_does_not_start_a_broker() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "backtestr_broker", "--job", "b1"], capture_output=True, text=True, timeout=60
     )
@@ -112,7 +114,7 @@ def test_a_story_without_a_recording_does_not_start_a_broker() -> None:
     assert "name one with --replay-log" in done.stderr
 
 
-def test_a_recorder_that_gives_up_is_a_warning_and_the_broker_serves(broker: RunningBroker) -> None:
+def test_a_recorder_that_has_failed_is_a_warning_and_the_broker_serves(broker: RunningBroker) -> None:
     broker.stop()
     recordings = broker.data_dir / "recordings"
     for recording_ in recordings.iterdir():
@@ -130,6 +132,6 @@ def test_a_recorder_that_gives_up_is_a_warning_and_the_broker_serves(broker: Run
     assert "recorder_stopped" in broker.log
 
 
-def test_nothing_is_recorded_unless_asked_for() -> None:
+def test_nothing_is_recorded_by_default() -> None:
     with running_broker() as broker:
         assert not (broker.data_dir / "recordings").exists()

@@ -426,7 +426,7 @@ class Broker(RuleBasedStateMachine):
 
     def replay_recording(self) -> None:
         """Written to a recording and replayed, the events have the same effects and lead to the same state."""
-        replay = Playback([("recording", self.link.recording())])
+        replay = Playback([("recording", self.link.records())])
         assert [step.effects for step in replay] == self.link.effects
         assert anatomy(replay.core) == anatomy(self.link.core)
         assert not replay.problems

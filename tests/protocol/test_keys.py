@@ -10,7 +10,6 @@ import pytest
 import zmq
 from zmq.utils import z85
 
-from backtestr_broker.io.allow_list import AllowList
 from backtestr_protocol import keys, paths
 from backtestr_protocol.errors import InvalidConfiguration
 from backtestr_protocol.keys import KeyFolder
@@ -178,47 +177,3 @@ def test_the_environment_says_which_key_and_where(monkeypatch: pytest.MonkeyPatc
     assert paths.client_key() == "ann"
     monkeypatch.delenv("BACKTESTR_KEY")
     assert paths.client_key() is None
-
-
-# --- the broker's door, which looks again --------------------------------------------------------------------------
-
-
-def test_the_door_notices_who_comes_and_who_goes(folder: KeyFolder) -> None:
-    public = let_in(folder, "ann")
-    door = AllowList(folder)
-    assert (door.allowed, door.look()) == ({z85.decode(public): "ann"}, frozenset())
-    second = let_in(folder, "bob")
-    assert door.look() == frozenset(), "a newcomer disturbs nobody"
-    assert door.names == {"ann", "bob"}
-    folder.revoke("ann")
-    assert door.look() == {"ann"}
-    assert door.allowed == {z85.decode(second): "bob"}
-    assert door.look() == frozenset(), "once"
-
-
-def test_another_key_under_the_same_name_revokes_the_first(folder: KeyFolder) -> None:
-    let_in(folder, "ann")
-    door = AllowList(folder)
-    (folder.allowed_folder / "ann.pub").write_text(zmq.curve_keypair()[0].decode())
-    assert door.look() == {"ann"}
-
-
-def test_a_list_that_breaks_revokes_everyone_until_it_is_mended(folder: KeyFolder) -> None:
-    let_in(folder, "ann")
-    door = AllowList(folder)
-    folder.allowed_folder.chmod(0o755)
-    assert door.look() == {"ann"}
-    assert not door.allowed
-    assert "chmod 700" in door.problems[0]
-    folder.allowed_folder.chmod(0o700)
-    assert door.look() == frozenset()
-    assert door.names == {"ann"}
-    assert door.problems == ()
-
-
-def test_a_door_whose_list_is_gone_lets_nobody_in(folder: KeyFolder) -> None:
-    let_in(folder, "ann")
-    door = AllowList(folder)
-    folder.path.rename(folder.path.with_name("elsewhere"))
-    assert door.look() == {"ann"}
-    assert not door.allowed

@@ -94,21 +94,21 @@ class EventLoop:
         core: Core,
         sockets: Sockets,
         supervisor: Supervisor,
-        storage: Database,
+        database: Database,
         wake: Wake,
         on_serving: Callable[[list[SeriesInfo]], None],
         max_early_deaths: int,
-        door: AllowList | None = None,
+        allow_list: AllowList | None = None,
         recorder: Recorder | None = None,
         metrics: MetricsServer | None = None,
     ) -> None:
         """`on_serving` is called once, when the core says so, with what data there is. After `max_early_deaths` of a
         worker in a row before that, or one that refused its configuration, `run` gives up: it will not get well.
-        `door` says whose keys may connect."""
+        `allow_list` says whose keys may connect."""
         self._core = core
         self._sockets = sockets
         self._supervisor = supervisor
-        self._storage = storage
+        self._database = database
         self._wake = wake
         self._on_serving = on_serving
         self._max_early_deaths = max_early_deaths
@@ -116,10 +116,10 @@ class EventLoop:
         self._metrics = metrics
         self._metrics_due = self._longest_lag_ms = 0.0
         self._stopping = False
-        self._probe = HostUsage(time.monotonic())
+        self._host_usage = HostUsage(time.monotonic())
         self._due = 0.0  # when something is to be done, whatever comes
         self._lag = 0.0  # the longest since the last sample that something had to wait for the loop
-        self._door = door
+        self._allow_list = allow_list
         self._denied = 0  # since the last who was told of
         self._denied_told = -DENIED_INTERVAL
         self._all_dropped: dict[str, int] = {"requests": 0, "engine": 0}  # a stream drops without a word
@@ -169,7 +169,7 @@ class EventLoop:
         if None in ready:
             self._wake.drain()
             self._supervise()
-            for report in self._storage.take():
+            for report in self._database.take():
                 self._feed(report)
         self._unread.update(source for source in ready if source is not None)
         unread = [source for source in self._sources if source in self._unread]
@@ -182,10 +182,10 @@ class EventLoop:
         now = time.monotonic()
         self._due = self._deadline()
         if now >= self._due:
-            self._look_at_door()
+            self._reload_allow_list()
             self._supervise()
             gave_up = self._recorder is not None and self._recorder.has_failed
-            host = self._probe.sample(self._supervisor.pids(), self._lag * 1000, now, recorder_failed=gave_up)
+            host = self._host_usage.sample(self._supervisor.pids(), self._lag * 1000, now, recorder_failed=gave_up)
             self._lag = 0.0
             self._feed(Tick(host, _wall_ms()))
             self._find_listeners()
@@ -207,7 +207,9 @@ class EventLoop:
         if (stream := self._streams.get(source)) is not None:
             self._listen(stream, sockets.audiences[stream].read(1))
             return source in self._sources and has_input(source)
-        accepts = self._door.names.__contains__ if self._door is not None and source is sockets.requests else None
+        accepts = (
+            self._allow_list.names.__contains__ if self._allow_list is not None and source is sockets.requests else None
+        )
         messages = receive(source, 1, accepts, expecting=expecting)
         for message in messages:
             if source is sockets.requests:
@@ -227,7 +229,7 @@ class EventLoop:
         """Tell the core what peers said. The socket of those who want too much is replaced."""
         for prefix, delta in said:
             self._feed(Subscribed(name, prefix, delta, _wall_ms()))
-        if not self._core.subscriptions.is_crowded(name) or not self._sockets.can_drop_clients:
+        if not self._core.listeners.is_crowded(name) or not self._sockets.can_drop_clients:
             return
         self._selector.unregister(_descriptor(self._sockets.streams[name]))
         self._sockets.drop_subscribers(name)
@@ -258,10 +260,10 @@ class EventLoop:
 
     def _decide(self, peer: bytes, frames: list[bytes]) -> None:
         """Answer ZeroMQ, which asks about a handshake."""
-        if self._door is None or self._sockets.zap is None:
+        if self._allow_list is None or self._sockets.zap is None:
             return
-        self._look_at_door()
-        decision = decide(frames, self._door.allowed)
+        self._reload_allow_list()
+        decision = decide(frames, self._allow_list.allowed)
         if decision.frames is not None:
             self._send("the allow-list", self._sockets.zap, [peer, b"", *decision.frames])
         if decision.name is None:
@@ -275,14 +277,14 @@ class EventLoop:
         hooks.send("client_denied", {"address": address, "reason": reason, "untold": self._denied})
         self._denied, self._denied_told = 0, now
 
-    def _look_at_door(self) -> None:
+    def _reload_allow_list(self) -> None:
         """Has the allow-list changed? Who is no longer on it is disconnected, and so, for a moment, is everyone else:
         ZeroMQ asks about connections when they are made, and ends them only with their socket."""
-        if self._door is None:
+        if self._allow_list is None:
             return
-        known_problems = self._door.problems
-        revoked = self._door.look()
-        for problem in self._door.problems:
+        known_problems = self._allow_list.problems
+        revoked = self._allow_list.reload_if_changed()
+        for problem in self._allow_list.problems:
             if problem not in known_problems:
                 hooks.send("allow_list_problem", {"reason": problem})
         if revoked:
@@ -308,17 +310,17 @@ class EventLoop:
                     assert_never(news)
         supervisor = self._supervisor
         hopeless = supervisor.refused or supervisor.early_deaths >= self._max_early_deaths
-        if hopeless and not self._core.crew.serving:
+        if hopeless and not self._core.worker_messages.serving:
             self.gave_up = True
             self._stopping = True
 
     def _feed(self, event: Event) -> None:
         now = time.monotonic()
         if self._recorder is not None:
-            self._recorder.note(now, event)
+            self._recorder.write(now, event)
         for effect in self._core.handle(event, now):
             self._execute(effect)
-        self._core.measures.settle(time.monotonic())
+        self._core.counters.settle(time.monotonic())
 
     def _execute(self, effect: Effect) -> None:
         match effect:
@@ -329,13 +331,13 @@ class EventLoop:
             case Instruct(peer, frames):
                 self._send("engine", self._sockets.engine, [peer, *frames])
             case Persist() | ReadState():
-                self._storage.submit(effect)
+                self._database.submit(effect)
             case FindListeners():
                 self._to_find.append(effect)
             case Kill(worker_id, reason):
                 self._supervisor.kill(worker_id, reason)
             case Notify("serving", facts):
-                self._on_serving(self._core.crew.series_at_start)
+                self._on_serving(self._core.worker_messages.series_at_start)
                 hooks.send("serving", facts)
             case Notify(signal, facts):
                 hooks.send(signal, facts)

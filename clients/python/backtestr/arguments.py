@@ -1,4 +1,4 @@
-"""What callers give, as the wire has it: points in time, the engine's options, and the prices of a feed."""
+"""Arguments of callers as the wire has them: points in time, the engine's options, and the prices of a feed."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from backtestr_protocol.price_messages import FeedPrice, PublishPrices
 from backtestr_protocol.stream_messages import PriceUpdate
 
 Instant = str | date | datetime
-"""ISO 8601 text, a date (midnight) or a time. What carries no offset is UTC."""
+"""A point in time: ISO 8601 text, a date (midnight) or a `datetime`. Without an offset it is UTC."""
 
 _FEED_FIELDS = FeedPrice.__struct_fields__
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def as_datetime(instant: Instant) -> datetime:
-    """`instant` in UTC. Raises `ValueError` for text that is not ISO 8601."""
+    """Return `instant` in UTC. Raises `ValueError` for text that is not ISO 8601."""
     match instant:
         case str():
             try:
@@ -34,31 +34,30 @@ def as_datetime(instant: Instant) -> datetime:
 
 
 def as_ms(instant: Instant) -> int:
-    """Milliseconds since the Unix epoch, rounded down."""
+    """Return milliseconds since the Unix epoch, rounded down."""
     return (as_datetime(instant) - _EPOCH) // timedelta(milliseconds=1)
 
 
-def as_iso(instant: Instant | int) -> str:
-    """ISO 8601 text in UTC; an integer is milliseconds since the Unix epoch."""
-    moment = _EPOCH + timedelta(milliseconds=instant) if isinstance(instant, int) else as_datetime(instant)
-    return moment.isoformat().replace("+00:00", "Z")
+def as_iso(instant: Instant) -> str:
+    """Return ISO 8601 text in UTC."""
+    return as_datetime(instant).isoformat().replace("+00:00", "Z")
 
 
 def camel(name: str) -> str:
-    """`fill_at` as `fillAt`; a name that is in camelCase already stays as it is."""
+    """Return `fill_at` as `fillAt`; a name that is in camelCase already stays as it is."""
     first, *rest = name.split("_")
     return first + "".join(part[:1].upper() + part[1:] for part in rest)
 
 
 def wire_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """`options` with every name in camelCase, those of `streams` included. The broker knows which there are."""
+    """Return `options` with every name in camelCase, those of `streams` included. The broker checks the names."""
     return {
         camel(name): wire_options(value) if isinstance(value, Mapping) else value for name, value in options.items()
     }
 
 
 def feed_request(prices: Iterable[PriceUpdate | Mapping[str, Any]]) -> PublishPrices:
-    """The request. Raises `TypeError` for a price with other fields than those that a feed gives."""
+    """Return the request that publishes prices. Raises `TypeError` for a field that a feed does not give."""
     return PublishPrices(prices=[_feed_price(price) for price in prices])
 
 

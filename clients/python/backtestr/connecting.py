@@ -1,4 +1,4 @@
-"""Connecting to the broker of this machine: `connect` finds its connection file, and makes a client of it."""
+"""Connecting to the broker of this machine, as its connection file says."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from backtestr.io.connection_file import ConnectionFile
 from .client import Client
 from .requester import REQUEST_TIMEOUT
 
-# How often a connection file that is not there yet is looked for, in seconds.
-LOOK_INTERVAL = 0.05
+# Seconds between two checks whether the connection file is there yet.
+CHECK_INTERVAL = 0.05
 
 
 def connect(
@@ -27,18 +27,18 @@ def connect(
 ) -> Client:
     """Connect to the broker that runs on this machine.
 
-    Waits up to `wait` seconds for one to appear and `timeout` seconds for it to answer. `connection_file`: where it
-    says how it is reached, if not at the usual place. `key`: the name or file of this client's key, which a broker with
-    CURVE asks for (default: what `BACKTESTR_KEY` says, else the only one that `backtestr keys new` has made).
-    `client_id`: a stable name for this program (default: one made up). `request_timeout`: seconds that ordinary
-    requests may take. `recovery`: what is tried again and how often, if not the usual. Raises `NetworkError` when there
-    is no broker or no key, `AuthenticationError` when the broker does not let the key in, or whoever is there does not
-    take the one in that file.
+    Wait up to `wait` seconds for its connection file to appear and `timeout` seconds for its answer.
+    `connection_file`: the path of that file, if not the usual one. `key`: the name or file of this client's key, which
+    a broker with CURVE requires (default: the value of `BACKTESTR_KEY`, else the only key that `backtestr keys new` has
+    made). `client_id`: a stable name for this program (default: a random one). `request_timeout`: seconds that ordinary
+    requests may take. `recovery`: what is retried and how often, if not the defaults. Raises `NetworkError` when there
+    is no broker or no key, and `AuthenticationError` when the broker refuses this client's key or the signing key of
+    that file.
     """
     file = ConnectionFile(Path(connection_file) if connection_file else None, key)
     deadline = time.monotonic() + wait
     while file.stamp() is None and time.monotonic() < deadline:
-        time.sleep(LOOK_INTERVAL)
+        time.sleep(CHECK_INTERVAL)
     connection = file.read()
     return Client(
         connection,

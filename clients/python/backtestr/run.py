@@ -1,4 +1,4 @@
-"""A backtest under way, as the program that started it (or looks after it) holds it."""
+"""A run is the handle of a backtest: it reads its streams, controls it and waits for its end."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ _TOPICS: dict[Stream, Callable[[str], str]] = {
 
 
 class Run:
-    """One backtest: watch it, steer it, read what it came to.
+    """One backtest: watch it, control it, read its results.
 
-    The streams are read in order from their first message, each by one thread, and end when the backtest has ended and
-    everything was read. A stream may be read again; then it begins with the oldest message that the broker still keeps.
+    Each stream is read in order from its first message, by one thread, and ends when the backtest has ended and
+    everything was read. A stream may be read again; then it begins with the oldest message that the broker retains.
     """
 
     def __init__(
         self, ask: Requester, io_thread: IoThread, backtest_id: str, *, is_new: bool, watch: Iterable[Stream] = ()
     ) -> None:
-        """Made by `Client.backtest` and `Client.run`. `watch`: the streams to receive from now on, read or not."""
+        """Follow a backtest and receive the streams in `watch`; called by `Client.backtest` and `Client.run`."""
         self._ask = ask
         self._io_thread = io_thread
         self._id = backtest_id
@@ -62,58 +62,64 @@ class Run:
     # --- watching -------------------------------------------------------------------------------------------------
 
     def status(self) -> BacktestStatus:
-        """How it stands now, by the broker's word."""
+        """Ask the broker for the backtest's status."""
         return self._ask("GetBacktestStatus", BacktestRef(backtest_id=self._id), BacktestStatus)
 
     def progress(self) -> Iterator[BacktestProgress]:
-        """How far it is, again and again, up to its end. What a slow reader misses is superseded by what it gets."""
+        """Yield the progress up to the end. A slow reader misses some messages; each later one supersedes them."""
         for update in self._read("progress"):
             if isinstance(update, Update):
                 yield update.data
 
     def orders(self) -> Iterator[OrderUpdate]:
-        """Every change of an order, in order. Lost ones are stated with a `GapWarning`."""
+        """Yield every change of an order, in order. A `GapWarning` states lost ones."""
         for update in self._each("orders"):
             yield update.data
 
     def positions(self) -> Iterator[PositionUpdate]:
-        """Every change of a position, in order. Lost ones are stated with a `GapWarning`."""
+        """Yield every change of a position, in order. A `GapWarning` states lost ones."""
         for update in self._each("positions"):
             yield update.data
 
     def show_progress(self) -> BacktestStatus:
-        """Show a bar, in a notebook or a terminal, until it ends. Returns its final status."""
+        """Show a progress bar, in a notebook or a terminal, until the backtest ends. Returns its final status."""
         with progress_bar() as show:
             for progress in self.progress():
                 show(progress)
         return self.wait()
 
-    # --- steering -------------------------------------------------------------------------------------------------
+    # --- control --------------------------------------------------------------------------------------------------
 
     def pause(self) -> BacktestState:
-        """Halt it exactly where it is, and return when it stands still. Raises `StateConflict` when it has ended."""
-        return self._steer("Pause")
+        """Pause the backtest, and return when it is paused. Raises `StateConflict` when it has ended."""
+        return self._control("Pause")
 
     def resume(self) -> BacktestState:
-        """Let a paused one go on. Raises `StateConflict` when it has ended."""
-        return self._steer("Resume")
+        """Continue a paused backtest. Raises `StateConflict` when it has ended."""
+        return self._control("Resume")
 
     def stop(self) -> BacktestState:
-        """End it early; it keeps the results of what it walked. Raises `StateConflict` when it has ended otherwise."""
-        return self._steer("Stop")
+        """Stop the backtest early; it keeps the results of the bars that were simulated.
 
-    def _steer(self, verb: str) -> BacktestState:
+        Raises `StateConflict` when it has ended in another way.
+        """
+        return self._control("Stop")
+
+    def _control(self, verb: str) -> BacktestState:
         return self._ask(f"{verb}Backtest", BacktestRef(backtest_id=self._id), BacktestAccepted).status
 
     # --- the end --------------------------------------------------------------------------------------------------
 
     def wait(self, timeout: float | None = None) -> BacktestStatus:
-        """Its final status: `completed`, `failed` or `stopped`. Raises `TimedOut` after `timeout` seconds (it goes on),
-        `NotFound` when the broker was restarted and does not know it any more."""
+        """Wait for the final status: `completed`, `failed` or `stopped`.
+
+        Raises `TimedOut` after `timeout` seconds, while the backtest continues, and `NotFound` when the broker was
+        restarted and no longer knows the backtest.
+        """
         return self._end.read(timeout)
 
     def result(self, timeout: float | None = None) -> Results:
-        """Wait, then fetch metrics and tables. Raises what made it fail, if it failed, and what `wait` raises."""
+        """Wait, then fetch metrics and tables. Raises the error of a failed backtest, and the errors of `wait`."""
         status = self.wait(timeout)
         if status.status == "failed":
             raise (
@@ -122,12 +128,12 @@ class Run:
         return fetch_results(self._ask, self._id)
 
     def close(self) -> None:
-        """Receive no more of its streams. The backtest goes on."""
+        """Receive nothing more of the streams. The backtest continues."""
         for subscription in self._watched.values():
             subscription.close()
 
     def abandon(self) -> None:
-        """Receive nothing more of it, not even its end."""
+        """Receive nothing more, not even the end."""
         self.close()
         self._io_thread.unfollow(self._id)
 
@@ -141,8 +147,11 @@ class Run:
             yield from subscription
 
     def _each(self, stream: Stream) -> Iterator[Update]:
-        """The updates of a stream, each once: after a restart of the broker a backtest runs again from its start, and
-        sends again, in the same order, what was read already."""
+        """Yield the updates of a stream, each once.
+
+        After a restart of the broker a backtest runs again from its start, and sends the same updates in the same
+        order; those that were read already are skipped.
+        """
         last_seq = 0
         for update in self._read(stream):
             match update:
@@ -175,9 +184,9 @@ def start_backtest(ask: Requester, io_thread: IoThread, config: BacktestConfig, 
 
 @contextlib.contextmanager
 def progress_bar() -> Iterator[Callable[[BacktestProgress], None]]:
-    """A bar from 0 to 100 %, moved by the function that this gives."""
+    """Show a bar from 0 to 100 %; yield the function that moves it."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tqdm warns where a notebook lacks ipywidgets, and shows text then
+        warnings.simplefilter("ignore")  # tqdm warns where a notebook lacks ipywidgets, and shows text instead
         from tqdm.auto import tqdm
 
         bar = tqdm(total=100.0, unit="%", bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}")

@@ -1,4 +1,4 @@
-"""Reading a stream: the caller's side of a subscription."""
+"""A subscription is a program's reading of a topic or a prefix."""
 
 from __future__ import annotations
 
@@ -22,11 +22,14 @@ from .requester import Requester
 
 
 class GapWarning(UserWarning):
-    """Messages of a stream are lost: the reader was slower than the broker's memory. The results have them all."""
+    """A warning that messages are lost: the reader was so slow that the broker no longer retained them.
+
+    The results of a backtest have them all.
+    """
 
 
 def checked_prefix(prefix: str) -> str:
-    """`prefix` if it names a topic, or, ending with a dot, may begin one. Raises `ValueError`."""
+    """Return `prefix` if it names a topic or, ending with a dot, is the start of topic names. Raises `ValueError`."""
     possible = topics.sockets_for(prefix) if prefix.endswith(".") else topics.class_of(prefix)
     if not possible:
         known = [one.prefix for one in topics.CLASSES]
@@ -38,11 +41,11 @@ def checked_prefix(prefix: str) -> str:
 
 
 class Subscription:
-    """An iterable of `Update`, `Gap` and `Restarted`, and a context manager. For one reading thread.
+    """An iterable of `Update`, `Gap` and `Restarted`, for one reading thread; also a context manager.
 
-    A `Gap` states messages that are lost for good; `Restarted`, that another start of the broker answers now, whose
-    topics begin again at 1. The iteration ends when the subscription is closed. If it cannot go on, what ended it is
-    raised once everything before was read.
+    A `Gap` states messages that are lost for good. `Restarted` states that another start of the broker answers now,
+    whose topics begin again at 1. The iteration ends when the subscription is closed. If an error ends it, the error is
+    raised after everything before it was read.
     """
 
     def __init__(
@@ -50,17 +53,17 @@ class Subscription:
     ) -> None:
         self.prefix = prefix
         self._io_thread = io_thread
-        self._number, self._mailbox = io_thread.open(checked_prefix(prefix), since, until, first_seq)
-        self._rows: Iterator[Update | StreamMessage] = iter(())  # what is left of the block that is being read
+        self._subscription_id, self._mailbox = io_thread.open(checked_prefix(prefix), since, until, first_seq)
+        self._rows: Iterator[Update | StreamMessage] = iter(())  # the unread rest of a batch
 
     def next(self, timeout: float | None = None) -> Update | Gap | Restarted | None:
-        """What comes next; None at the end. Raises `TimedOut` when nothing came within `timeout` seconds."""
+        """Return what comes next; None at the end. Raises `TimedOut` when nothing came within `timeout` seconds."""
         for row in self._rows:
             return row if isinstance(row, Update) else read_message(row)
         delivery = self._mailbox.peek(timeout)
-        assert not isinstance(delivery, MaybeLost)  # which is for those who read the latest of each topic
+        assert not isinstance(delivery, MaybeLost)  # which only a subscription to the latest of each topic gets
         if isinstance(delivery, DeliveredBatch):
-            rows = iter(decode_batch(delivery))  # before it is taken: a Ctrl-C meanwhile costs nothing
+            rows = iter(decode_batch(delivery))  # before the take: a Ctrl-C in between loses nothing
             self._mailbox.take(0.0)
             self._rows = rows
             return as_update(next(rows))
@@ -72,19 +75,19 @@ class Subscription:
             yield update
 
     def frames(self) -> Iterator[pl.DataFrame | Gap | Restarted]:
-        """Prices as tables `seq timestamp symbol timeframe bid ask last volume`, until the subscription is closed.
+        """Yield prices as tables `seq timestamp symbol timeframe bid ask last volume`, until `close` is called.
 
-        What lies unread is put together, up to 65,536 rows. Made for batches that come as columns (a backtest's
-        `streams={"prices": True, "columns": True}`), which cost a small part of what reading one by one does. What is
-        lost is stated as in the iteration. Raises `ValueError` for a subscription to anything but prices.
+        A table joins the unread prices, up to 65,536 rows. This is made for column batches (a backtest's
+        `streams={"prices": True, "columns": True}`), which cost a small part of reading prices one by one. Lost
+        messages are stated as in the iteration. Raises `ValueError` for a subscription to anything but prices.
         """
         if not self.prefix.startswith("prices."):
             raise ValueError(f"{self.prefix!r} is no topic of prices, and has no frames")
         return frames(self._mailbox, map(as_update, self._rows))
 
     def close(self) -> None:
-        """Nothing more is received; what has arrived can still be read."""
-        self._io_thread.shut(self._number)
+        """Receive nothing more; what has arrived can still be read."""
+        self._io_thread.shut(self._subscription_id)
 
     def __enter__(self) -> Subscription:
         return self

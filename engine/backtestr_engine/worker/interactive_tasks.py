@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
+from backtestr_engine.backtest.plan import prepare
 from backtestr_engine.backtest.result_store import ResultStore
-from backtestr_engine.backtest.run import prepare
 from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.data.series_facts import delete, describe, store_resampled
 from backtestr_engine.importing.importer import import_market_data

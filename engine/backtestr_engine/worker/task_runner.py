@@ -22,8 +22,9 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from backtestr_engine.backtest.plan import prepare
 from backtestr_engine.backtest.result_store import ResultStore
-from backtestr_engine.backtest.run import Run, prepare
+from backtestr_engine.backtest.run import Run
 from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.library.library import Library
 from backtestr_engine.publishing.backtest_streams import BacktestStreams

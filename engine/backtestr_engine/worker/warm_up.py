@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from backtestr_engine.algorithms.algorithm import Algorithm
-from backtestr_engine.backtest.run import Plan, Run
+from backtestr_engine.backtest.plan import Plan
+from backtestr_engine.backtest.run import Run
 from backtestr_engine.built_in import BUILT_IN
 from backtestr_engine.data.panel import Panel
 from backtestr_engine.data.synthetic import synthetic_bars
@@ -27,8 +28,6 @@ def _run(algorithm: Algorithm, panel: Panel, options: Options) -> None:
     config = BacktestConfig(
         algorithm_id=algorithm.algorithm_id,
         symbol=panel.symbols[0],
-        start_date="",
-        end_date="",
         initial_capital=10_000.0,
         timeframe=panel.timeframe,
         commission=0.001,

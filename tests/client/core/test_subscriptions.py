@@ -31,7 +31,7 @@ def status_of(backtest_id: str, status: str) -> bytes:
 
 
 def publish_status(link: Link, status: str, backtest_id: str = "b1") -> None:
-    link.core.publish("system.backtests", status_of(backtest_id, status))
+    link.core.outbox.publish("system.backtests", status_of(backtest_id, status))
     link.carry_published()
 
 
@@ -75,7 +75,7 @@ def test_a_joiner_from_now_gets_only_what_comes(link: Link) -> None:
 
 def test_a_late_joiner_is_told_of_what_is_no_longer_kept(link: Link) -> None:
     for number in range(5_005):
-        link.core.publish(ORDERS, encoded_payload("Number", number))
+        link.core.outbox.publish(ORDERS, encoded_payload("Number", number))
     link.carry_published()
     link.subscribe(1, ORDERS, "retained", space=10_000)
     assert link.numbers(1) == [(1, 5), *range(6, 5_006)]
@@ -145,7 +145,7 @@ def test_a_slow_reader_stops_the_sequence_and_loses_nothing_that_is_kept(link: L
 def test_a_reader_slower_than_the_broker_remembers_is_told_what_it_lost(link: Link) -> None:
     link.subscribe(1, "progress.b1", "start", space=10)
     for number in range(12_000):
-        link.core.publish("progress.b1", encoded_payload("Number", number))
+        link.core.outbox.publish("progress.b1", encoded_payload("Number", number))
     link.carry_published()
     for _ in range(20):
         link.take(1, 1_000)
@@ -248,7 +248,7 @@ def test_a_repair_brings_what_was_published_whatever_its_form(link: Link, make: 
 
     def publish(first: int, stop: int) -> None:
         batch = make(first, stop, compression)
-        link.core.publish(topic, encode({"type": batch.type, "data": batch.data}), stop - first)
+        link.core.outbox.publish(topic, encode({"type": batch.type, "data": batch.data}), stop - first)
         link.carry_published()
 
     link.subscribe(1, topic, "start", space=100_000)
@@ -269,7 +269,7 @@ def test_a_reader_without_room_gets_columns_when_it_has_some(link: Link) -> None
     topic = "prices.S.1m"
     link.subscribe(1, topic, "start", space=10)
     batch = of_columns(1, 200, "lz4")
-    link.core.publish(topic, encode({"type": batch.type, "data": batch.data}), 199)
+    link.core.outbox.publish(topic, encode({"type": batch.type, "data": batch.data}), 199)
     link.carry_published()
     assert link.numbers(1) == list(range(1, 11))
     link.take(1, 100)
@@ -280,7 +280,7 @@ def test_a_reader_without_room_gets_columns_when_it_has_some(link: Link) -> None
 def test_a_damaged_batch_ends_the_subscription_with_what_is_wrong(link: Link) -> None:
     link.subscribe(1, ORDERS, "start")
     batch = {"count": 2, "compression": "lz4", "rawBytes": 10, "messages": b"1234"}
-    link.core.publish(ORDERS, encoded_payload("Batch", batch), 2)
+    link.core.outbox.publish(ORDERS, encoded_payload("Batch", batch), 2)
     link.carry_published()
     assert isinstance(link.ended[1], SerializationError)
     assert "lz4" in str(link.ended[1])
@@ -288,7 +288,7 @@ def test_a_damaged_batch_ends_the_subscription_with_what_is_wrong(link: Link) ->
 
 def test_what_is_no_backtest_status_is_noticed_and_passed_over(link: Link) -> None:
     link.subscribe(1, ORDERS, "start", until="b1")
-    link.core.publish("system.backtests", encoded_payload("BacktestStatus", {"status": 7}))
+    link.core.outbox.publish("system.backtests", encoded_payload("BacktestStatus", {"status": 7}))
     link.carry_published()
     assert [type(one) for one in link.events if isinstance(one, UnattributedError)] == [UnattributedError]
     publish_status(link, "completed")
@@ -301,7 +301,7 @@ def test_the_end_of_a_backtest_is_asked_for_when_too_much_passed_unheard(link: L
     with link.lossy_streams():
         publish_status(link, "completed")
         for _ in range(1_100):
-            link.core.publish("system.backtests", status_of("b2", "running"))
+            link.core.outbox.publish("system.backtests", status_of("b2", "running"))
         link.carry_published()
     publish_status(link, "running", "b2")
     assert isinstance(link.finished["b1"], NotFound), "this core never had the backtest, and was asked"
@@ -363,7 +363,7 @@ def test_a_restart_leaves_what_was_being_repaired(link: Link) -> None:
     link.subscribe(1, ORDERS, "start")
     with link.lossy_streams(), link.drop_requests(10):
         link.publish(ORDERS, 1)
-        link.core.publish(ORDERS, encoded_payload("Number", 2))
+        link.core.outbox.publish(ORDERS, encoded_payload("Number", 2))
     with link.drop_requests(10):
         link.publish(ORDERS, 3)
         assert link.subscriptions.counters.gaps_open == 1

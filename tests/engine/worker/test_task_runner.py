@@ -347,7 +347,7 @@ def test_the_version_that_was_checked_is_the_one_that_runs(
     results, _ = store.read(accepted.backtest_id or "")
     assert results.config["algorithmId"] == first["algorithmId"]
     assert results.metrics is not None
-    assert results.metrics["exposure"] > 0.9
+    assert (results.metrics.exposure or 0.0) > 0.9
     # What a worker that is asked of an earlier version says; the broker remembers the newest only.
     assert asked_of(compute, "GetAlgorithmStatus", {"algorithmId": first["algorithmId"]}) == first
     refused = asked_of(interactive, "RegisterAlgorithm", {"name": "sma_cross", "source": HOLDS})

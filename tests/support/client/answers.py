@@ -10,7 +10,6 @@ from backtestr.client import Client
 from .peer import WALL_MS, Peer
 
 PRICE = {"symbol": "S", "timestamp": 1, "bid": 1.0, "ask": 1.0, "last": 1.0, "volume": 0.0, "timeframe": "1m"}
-SERIES = {"symbol": "S", "timeframe": "1m", "startTime": 1_640_995_200_000, "endTime": 1_640_998_740_000, "bars": 60}
 
 
 def status(state: str, **more: Any) -> dict[str, Any]:
@@ -45,7 +44,6 @@ def nothing_missed(data: dict[str, Any]) -> dict[str, Any]:
 
 
 STARTING = {
-    "ListMarketData": lambda _: {"series": [SERIES]},
     "StartBacktest": lambda data: {"backtestId": data["backtestId"], "status": "queued"},
     "FetchMissed": nothing_missed,
 }

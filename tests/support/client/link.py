@@ -129,10 +129,10 @@ class Link:
         """Send a message on `topic`, or, of several, a batch."""
         payloads = [{"type": "Number", "data": number} for number in numbers]
         if len(payloads) == 1:
-            self.core.publish(topic, encode(payloads[0]))
+            self.core.outbox.publish(topic, encode(payloads[0]))
         else:
             batch = {"count": len(payloads), "compression": "none", "rawBytes": 0, "messages": payloads}
-            self.core.publish(topic, encoded_payload("Batch", batch), len(payloads))
+            self.core.outbox.publish(topic, encoded_payload("Batch", batch), len(payloads))
         self.carry_published()
 
     def carry_published(self) -> None:

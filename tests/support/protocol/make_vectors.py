@@ -58,7 +58,15 @@ CONFIG = messages.BacktestConfig(
     options={"fillAt": "next_open", "streams": {"prices": False, "progressIntervalMs": 100}},
 )
 
-
+WHOLE_RANGE = messages.BacktestConfig(
+    algorithm_id="sma_cross",
+    symbol="BTCPERP",
+    initial_capital=100_000.0,
+    timeframe="1m",
+    commission=0.0,
+    slippage=0.0,
+    parameters={},
+)
 REPLAY = price_messages.StartPriceReplay(
     replay_id="7d8e9f0a-1b2c-4d3e-8f4a-5b6c7d8e9f0a",
     symbol="BTCPERP",
@@ -102,6 +110,7 @@ def requests() -> list[Case]:
         request(6, "UpdateState", UPDATE, counter=5),
         request(7, "StartPriceReplay", REPLAY, counter=6),
         request(8, "PublishPrices", price_messages.PublishPrices(prices=[LIVE_PRICE]), counter=7),
+        {**request(9, "StartBacktest", WHOLE_RANGE, counter=8), "name": "StartBacktest without dates"},
     ]
 
 

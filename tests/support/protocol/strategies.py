@@ -53,6 +53,8 @@ def _of(described: types.Type) -> st.SearchStrategy[Any]:
             required = {one.name: _of(one.type) for one in described.fields if one.required}
             optional = {one.name: _of(one.type) for one in described.fields if not one.required}
             return st.fixed_dictionaries(required, optional=optional).map(lambda fields: described.cls(**fields))
+        case types.Metadata():
+            return _of(described.type)
         case types.UnionType():
             return st.one_of([_of(one) for one in described.types])
         case types.LiteralType():

@@ -129,7 +129,7 @@ def test_a_broker_that_stopped_is_a_network_error_once_time_is_up(home: Path) ->
 
 def test_a_complaint_of_the_broker_s_is_logged(home: Path, caplog: pytest.LogCaptureFixture) -> None:
     with Peer(home) as peer, connect(peer) as client:
-        peer.complain(SerializationError("what was that?"))
+        peer.send_error(SerializationError("what was that?"))
         client.ping()
     assert "what was that?" in caplog.text
 

@@ -66,7 +66,7 @@ class MetricsServer:
         """Take a snapshot, to be shown from now on."""
         self._latest = Snapshot(
             status=core.status(),
-            measured=core.measures.measured(),
+            measured=core.counters.measured(),
             backtests=Counter(job.status for job in core.scheduler.jobs),
             queues=core.scheduler.queues,
             dropped=dict(dropped),

@@ -51,7 +51,7 @@ def job(backtest_id: str, request_id: str | None = None, **changes: Any) -> JobR
         algorithm_id="sma_cross",
         symbols=["SYNTH", "OTHER"],
         config=b"\x80",
-        key=("ann", request_id or f"start {backtest_id}"),
+        request_key=("ann", request_id or f"start {backtest_id}"),
         submit_time=1000,
     )
     for name, value in changes.items():

@@ -175,7 +175,10 @@ class Catalog:
         return bars
 
     def stored(self, symbol: str) -> list[Timeframe]:
-        """Return the stored timeframes of `symbol`, finest first. Raises `DataError`, naming the near miss, without any."""
+        """Return the stored timeframes of `symbol`, finest first.
+
+        Raises `DataError`, naming the near miss, for a symbol without series.
+        """
         folder = self._folder(symbol)
         stored = [timeframe for timeframe in LENGTH_US if (folder / f"{timeframe}.parquet").is_file()]
         if stored:

@@ -32,7 +32,7 @@ import zmq
 from subject import backtest, config
 from turns import in_turn, ratios, seconds
 
-from backtestr_engine.backtest.run import Plan
+from backtestr_engine.backtest.plan import Plan
 from backtestr_engine.built_in import find_algorithm
 from backtestr_engine.config import load_config
 from backtestr_engine.data.bars import COLUMNS, Bars
@@ -172,7 +172,7 @@ class Worker:
             raise RuntimeError(f"the backtest did not complete: {finished}")
 
     def _hear(self, kind: type[ToBroker]) -> ToBroker:
-        """The next note of that kind, those that a broker would forward left out."""
+        """Return the next worker message of that kind, those that a broker would forward left out."""
         while self._socket.poll(ANSWER_MS):
             self._identity, *frames = self._socket.recv_multipart()
             note, _ = decode_to_broker(self._signer, frames)

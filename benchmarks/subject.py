@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from backtestr_engine.backtest.run import Plan, Run
+from backtestr_engine.backtest.plan import Plan
+from backtestr_engine.backtest.run import Run
 from backtestr_engine.data.synthetic import SYMBOL
 from backtestr_protocol.messages import BacktestConfig
 

@@ -19,7 +19,7 @@ from subject import backtest, config
 from turns import Work, in_turn
 
 from backtestr.client import Client
-from backtestr_engine.backtest.run import Plan, prepare
+from backtestr_engine.backtest.plan import Plan, prepare
 from backtestr_engine.built_in import find_algorithm
 from backtestr_engine.config import load_config
 from backtestr_engine.data.catalog import Catalog

@@ -25,9 +25,9 @@ from backtestr_broker.io.log import start_logging
 from backtestr_broker.io.runtime_directory import AlreadyRunning, RuntimeDirectory
 from backtestr_broker.io.supervisor import launch_process
 from backtestr_broker.recording.format import Unreadable
-from backtestr_broker.recording.playback import replayed_log
-from backtestr_broker.recording.recorder import parts_of
-from backtestr_broker.recording.timeline import SORTS
+from backtestr_broker.recording.parts import parts_of
+from backtestr_broker.recording.replay_log import replayed_log
+from backtestr_broker.recording.timeline import SUBJECT_KINDS
 from backtestr_protocol import __version__, paths
 from backtestr_protocol.errors import InvalidConfiguration
 from backtestr_protocol.keys import KeyFolder
@@ -64,16 +64,16 @@ def main(arguments: list[str] | None = None) -> int:
         "are; config/broker.toml and config/engine.toml explain every option.",
     )
     parser.add_argument("--version", action="version", version=f"backtestr {__version__}")
-    parser.add_argument("--replay-log", type=Path, metavar="FILE", help="replay a recording, and print JSON")
-    told = parser.add_mutually_exclusive_group()
-    for sort in SORTS:
-        told.add_argument(f"--{sort}", metavar="ID", help=f"with --replay-log: tell the story of this {sort}")
-    told.add_argument("--all", action="store_true", help="with --replay-log: tell everything")
+    parser.add_argument("--replay-log", type=Path, metavar="FILE", help="play a recording back, and print JSON")
+    about = parser.add_mutually_exclusive_group()
+    for kind in SUBJECT_KINDS:
+        about.add_argument(f"--{kind}", metavar="ID", help=f"with --replay-log: the timeline of this {kind}")
+    about.add_argument("--all", action="store_true", help="with --replay-log: the timeline of everything")
     given = parser.parse_args(arguments)
     if given.replay_log is not None:
         return _replay(given)
-    if given.all or any(getattr(given, sort) is not None for sort in SORTS):
-        parser.error("a story is told of a recording: name one with --replay-log")
+    if given.all or any(getattr(given, kind) is not None for kind in SUBJECT_KINDS):
+        parser.error("a timeline is of a recording: name one with --replay-log")
     try:
         config = load_config(paths.config_dir())
     except InvalidConfiguration as error:
@@ -96,9 +96,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _replay(given: argparse.Namespace) -> int:
-    named = [(sort, name) for sort in SORTS if (name := getattr(given, sort)) is not None]
+    named = [(kind, name) for kind in SUBJECT_KINDS if (name := getattr(given, kind)) is not None]
     try:
-        log = replayed_log(parts_of(given.replay_log), named[0] if named else None, all_of_it=given.all)
+        log = replayed_log(parts_of(given.replay_log), named[0] if named else None, everything=given.all)
     except (Unreadable, OSError) as error:
         print(f"backtestr: {error}", file=sys.stderr)
         return 2
@@ -120,16 +120,16 @@ def _serve(config: BrokerConfig, directory: RuntimeDirectory) -> int:
                 connection_file=directory.connection_file,
                 data_dir=paths.data_dir(),
                 series=_listing(series),
-                keys=_keys_line(door),
+                keys=_keys_line(allow_list),
                 backtestr=_command(),
             ),
             flush=True,
         )
 
-    door = AllowList(KeyFolder(paths.keys_dir())) if config.curve.enabled else None
+    allow_list = AllowList(KeyFolder(paths.keys_dir())) if config.curve.enabled else None
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     try:
-        broker = Broker(config, paths.data_dir(), context, address, launch_process, on_serving, door)
+        broker = Broker(config, paths.data_dir(), context, address, launch_process, on_serving, allow_list)
         _stop_on_signals(broker)
         gc.collect()
         gc.freeze()  # what is there by now stays: no collection needs to halt the broker for looking at it again
@@ -137,7 +137,7 @@ def _serve(config: BrokerConfig, directory: RuntimeDirectory) -> int:
     finally:
         directory.withdraw()
         context.term()
-    if broker.shell.gave_up:
+    if broker.event_loop.gave_up:
         print("backtestr: the engine workers end as soon as they start; the log above says why", file=sys.stderr)
         return 1
     print("backtestr has stopped. Backtests that had not ended run again when it is started.", flush=True)
@@ -146,7 +146,7 @@ def _serve(config: BrokerConfig, directory: RuntimeDirectory) -> int:
 
 def _stop_on_signals(broker: Broker) -> None:
     def stop(_signal: int, _frame: FrameType | None) -> None:
-        broker.shell.stop()
+        broker.event_loop.stop()
 
     def look(_signal: int, _frame: FrameType | None) -> None:
         broker.wake()
@@ -163,11 +163,11 @@ def _listing(series: list[SeriesInfo]) -> str:
     return ", ".join(shown + more)
 
 
-def _keys_line(door: AllowList | None) -> str:
+def _keys_line(allow_list: AllowList | None) -> str:
     """Whose keys may connect, where keys are needed."""
-    if door is None:
+    if allow_list is None:
         return ""
-    names = ", ".join(sorted(door.names)) or f"nobody yet; make one with {_command()} keys new NAME"
+    names = ", ".join(sorted(allow_list.names)) or f"nobody yet; make one with {_command()} keys new NAME"
     return f"  allowed keys      {names}\n"
 
 

@@ -29,6 +29,7 @@ from backtestr_engine.data.timeframes import open_times_of, spans
 from backtestr_engine.simulation.records import ORDER, POSITION, TRADE
 from backtestr_protocol.errors import DataError, NotFound, ValidationError, did_you_mean
 from backtestr_protocol.messages import BacktestConfig, BacktestId, BacktestResults, BacktestState, TableName, Timeframe
+from backtestr_protocol.metrics import Metrics
 from backtestr_protocol.worker_channel import Outcome
 
 from .run import Result
@@ -47,7 +48,7 @@ class _Stored(msgspec.Struct, frozen=True, rename="camel"):
     timeframe: Timeframe
     initial_capital: float
     config: dict[str, Any]
-    metrics: dict[str, Any]
+    metrics: Metrics
 
 
 class _Ended(msgspec.Struct, frozen=True):

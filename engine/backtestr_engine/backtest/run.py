@@ -1,210 +1,31 @@
-"""A backtest: everything that can be refused before it runs (`prepare`), and the run itself (`Run`)."""
+"""A backtest while it runs, chunk by chunk, and its result."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any
 
 import msgspec
 import numpy as np
 import polars as pl
 
-from backtestr_engine.algorithms.algorithm import Algorithm
-from backtestr_engine.algorithms.parameters import Value
 from backtestr_engine.algorithms.signals import Signals
-from backtestr_engine.built_in import find_algorithm
+from backtestr_engine.algorithms.weights import targets_of
 from backtestr_engine.data.arrays import Floats, Integers, Records
-from backtestr_engine.data.bars import Bars
-from backtestr_engine.data.catalog import Catalog
-from backtestr_engine.data.instants import parse_instant
-from backtestr_engine.data.panel import Panel, targets_of
-from backtestr_engine.data.timeframes import LENGTH_US, parse_timeframe
+from backtestr_engine.data.panel import Panel
+from backtestr_engine.data.timeframes import LENGTH_US
 from backtestr_engine.metrics.daily_statistics import with_daily_statistics
 from backtestr_engine.metrics.excursions import fill_in_excursions
-from backtestr_engine.metrics.metrics import (
-    Annualisation,
-    Metrics,
-    Walked,
-    annualisation,
-    compute_metrics,
-)
+from backtestr_engine.metrics.metrics import Walked, compute_metrics
 from backtestr_engine.simulation.account import kernel_rules, totals
-from backtestr_engine.simulation.conventions import Conventions, Options, resolve_options
-from backtestr_engine.simulation.records import BUY, SELL, TRADE, final_states
+from backtestr_engine.simulation.records import BUY, SELL, TRADE, Events, final_states
 from backtestr_engine.simulation.shared_account_loop import SharedAccountSimulation
 from backtestr_engine.simulation.symbol_loop import SymbolSimulation
-from backtestr_protocol.errors import InvalidConfiguration, ValidationError
-from backtestr_protocol.messages import BacktestConfig, Timeframe
+from backtestr_protocol.messages import Timeframe
+from backtestr_protocol.metrics import WIRE_NAMES, Metrics
 from backtestr_protocol.stream_messages import BacktestProgress, EquityCurvePoint
 
+from .plan import Plan, check_signals
 from .tables import equity_frame, orders_frame, positions_frame, trades_frame
-
-MAX_SYMBOLS = 1000
-"""The symbols of one backtest: at a million bars each they would be 48 GB, more than anyone has."""
-
-
-class Plan(msgspec.Struct, frozen=True):
-    """A backtest that nothing stands against: all names found, all values checked, the bars of every symbol at hand."""
-
-    config: BacktestConfig
-    algorithm: Algorithm
-    parameters: dict[str, Value]
-    options: Options
-    panel: Panel
-
-    @property
-    def bars(self) -> Bars:
-        """Those of the first symbol."""
-        return self.panel.series[0]
-
-    @property
-    def annualisation(self) -> Annualisation:
-        conventions = self.options.conventions
-        return annualisation(self.panel.timeframe, conventions.calendar, conventions.risk_free)
-
-    def resolved_config(self) -> BacktestConfig:
-        """The configuration with every parameter and option spelled out and the algorithm's version in its id: what
-        has to be stored with a result for it to be understood, and repeated, later."""
-        return msgspec.structs.replace(
-            self.config,
-            algorithm_id=self.algorithm.algorithm_id,
-            parameters=dict(self.parameters),
-            options=self.options.to_wire(),
-        )
-
-
-def prepare(
-    config: BacktestConfig,
-    catalog: Catalog,
-    conventions: Conventions,
-    find: Callable[[str], Algorithm] = find_algorithm,
-) -> Plan:
-    """Check all of `config` against what there is, without running the algorithm. `conventions` are the defaults, and
-    `find` knows the algorithms by name and id.
-
-    In the plan's configuration `symbol` is the first symbol, and `symbols` are all where there are several.
-
-    Raises `NotFound` (algorithm), `ValidationError` (a value ill-typed or out of range; a name of parameter, option or
-    timeframe that does not exist), `InvalidConfiguration` (values that contradict each other, capital ≤ 0),
-    `DataError` (symbol, or a range without bars) and what else `find` raises.
-    """
-    symbols = _check_symbols(config)
-    algorithm = find(config.algorithm_id)
-    parameters = algorithm.check(config.parameters)
-    options = resolve_options(config.options, conventions)
-    _check_money(config)
-    timeframe = parse_timeframe(config.timeframe)
-    start = parse_instant(config.start_date, path="$.startDate")
-    end = parse_instant(config.end_date, path="$.endDate")
-    if start >= end:
-        raise InvalidConfiguration(
-            f"startDate {config.start_date} is not before endDate {config.end_date} (the end is exclusive)",
-            paths=["$.startDate", "$.endDate"],
-        )
-    if len(symbols) > 1:
-        _check_shared_account(options.conventions)
-    panel = Panel.of([catalog.load(symbol, timeframe, start, end) for symbol in symbols])
-    named = msgspec.structs.replace(config, symbol=symbols[0], symbols=symbols if len(symbols) > 1 else [])
-    return Plan(named, algorithm, parameters, options, panel)
-
-
-def _check_symbols(config: BacktestConfig) -> list[str]:
-    """All symbols, each once, in the order of the request."""
-    if not config.symbols:
-        if config.symbol is None:
-            raise ValidationError(
-                "a backtest needs a symbol: give symbol, or symbols for several that share the account",
-                path="$.symbol",
-                expected="a symbol",
-            )
-        return [config.symbol]
-    if len(config.symbols) > MAX_SYMBOLS:
-        raise ValidationError(
-            f"a backtest has up to {MAX_SYMBOLS} symbols, not {len(config.symbols)}",
-            path="$.symbols",
-            expected=f"up to {MAX_SYMBOLS}",
-            got=len(config.symbols),
-        )
-    twice = [symbol for symbol, count in Counter(config.symbols).items() if count > 1]
-    if twice:
-        raise ValidationError(
-            f"symbols names {', '.join(map(repr, twice[:5]))} more than once", path="$.symbols", expected="each once"
-        )
-    if config.symbol is not None and config.symbol not in config.symbols:
-        raise InvalidConfiguration(
-            f"symbol {config.symbol!r} is not among symbols ({', '.join(config.symbols[:20])}); give one of the two",
-            paths=["$.symbol", "$.symbols"],
-        )
-    return config.symbols
-
-
-def _check_shared_account(conventions: Conventions) -> None:
-    """What has a meaning for one symbol only."""
-    for name, alone in (("leverage", conventions.leverage > 1.0), ("sizeCosts", conventions.size_costs == "per_unit")):
-        if alone:
-            raise InvalidConfiguration(
-                f"{name} as given is for a backtest of one symbol: several that share an account trade without credit, "
-                "and at their own costs",
-                paths=["$.symbols", f"$.options.{name}"],
-            )
-
-
-def _check_money(config: BacktestConfig) -> None:
-    for name, value in (
-        ("initialCapital", config.initial_capital),
-        ("commission", config.commission),
-        ("slippage", config.slippage),
-    ):
-        if not math.isfinite(value):
-            raise ValidationError(
-                f"{name} must be a finite number, not {value!r}",
-                path=f"$.{name}",
-                expected="a finite number",
-                got=repr(value),
-            )
-        if name != "initialCapital" and not 0 <= value < 1:
-            raise ValidationError(
-                f"{name} is a fraction from 0 up to, but not including, 1 (0.001 = 0.1 %), not {value!r}",
-                path=f"$.{name}",
-                expected="0 <= value < 1",
-                got=value,
-            )
-    if config.initial_capital <= 0:
-        raise InvalidConfiguration(
-            f"initialCapital must be above 0, not {config.initial_capital!r}",
-            path="$.initialCapital",
-            expected="above 0",
-            got=config.initial_capital,
-        )
-
-
-def _check_wishes(algorithm: Algorithm, signals: Sequence[Signals], conventions: Conventions) -> None:
-    """Refuse signals that the conventions cannot follow, before anything is walked."""
-    order_type = conventions.order_type
-    if order_type == "market":
-        return
-    needed = {"limit": ["limit_price"], "stop": ["stop_price"], "stop_limit": ["limit_price", "stop_price"]}[order_type]
-    missing = [name for name in needed if any(getattr(one, name) is None for one in signals)]
-    if any(one.target is not None for one in signals):
-        said = "gives targets, which are market orders"
-    elif missing:
-        said = f"gives its entries no {' and no '.join(missing)}"
-    else:
-        return
-    raise InvalidConfiguration(
-        f"orderType {order_type} makes entries wait for a price, and {algorithm.name} {said}; "
-        "use orderType market, or another algorithm",
-        paths=["$.options.orderType", "$.algorithmId"],
-    )
-
-
-class Chunk(msgspec.Struct, frozen=True):
-    """What happened on the bars just walked: records of `fills.ORDER` and `fills.POSITION`, in order."""
-
-    orders: Records
-    positions: Records
 
 
 class Run:
@@ -242,7 +63,7 @@ class Run:
     def start_with(self, *signals: Signals) -> None:
         """Start with signals that were computed elsewhere: those of every symbol, one per bar."""
         config, conventions, panel = self.plan.config, self.plan.options.conventions, self.plan.panel
-        _check_wishes(self.plan.algorithm, signals, conventions)
+        check_signals(self.plan.algorithm, signals, conventions)
         rules = kernel_rules(conventions, commission=config.commission, slippage=config.slippage)
         if len(signals) == 1:
             self._walk = SymbolSimulation(panel.series[0], signals[0], rules, config.initial_capital)
@@ -253,10 +74,9 @@ class Run:
     def _fills_at_close(self) -> bool:
         return self.plan.options.conventions.fill_at == "close"
 
-    def advance(self, max_bars: int) -> Chunk:
-        """Walk up to `max_bars` more bars; starts the run if `start` has not."""
-        events = self._started().advance(max_bars)
-        return Chunk(events.orders, events.positions)
+    def advance(self, max_bars: int) -> Events:
+        """Simulate up to `max_bars` more bars, and return what happened on them. Starts the run if `start` has not."""
+        return self._started().advance(max_bars)
 
     def progress(self) -> BacktestProgress:
         """Where the run stands after the last bar walked. Before that: the capital, at the first bar's time."""
@@ -292,7 +112,7 @@ class Run:
         trades, still_open = events.trades, _open_trades(walk.account, panel)
         fill_in_excursions(trades, panel.series, fills_at_close=self._fills_at_close)
         fill_in_excursions(still_open, panel.series, fills_at_close=self._fills_at_close, still_open=True)
-        metrics = None
+        metrics = Metrics(reasons={WIRE_NAMES["final_equity"]: "no bar was walked"})
         if walked:
             market, at = panel.market(), totals(walk.account)
             closed_at = int(panel.timestamp[-1]) + LENGTH_US[panel.timeframe]
@@ -313,7 +133,7 @@ class Run:
             positions=events.positions,
             trades=trades,
             open_trades=still_open,
-            statistics=metrics,
+            metrics=metrics,
         )
 
     def _started(self) -> SymbolSimulation | SharedAccountSimulation:
@@ -334,7 +154,7 @@ class Run:
 class Result(msgspec.Struct, frozen=True):
     """What a run came to. `timestamp` (µs UTC) and `equity` have one value per bar walked. `trades` are the closed
     ones, `open_trades` those that are open at the end, marked at the last close, one per symbol at most; `symbol` of
-    records counts in `symbols`. `statistics` is None when no bar was walked."""
+    records counts in `symbols`. Without a bar, `metrics` has a reason and no figure."""
 
     symbols: tuple[str, ...]
     timeframe: Timeframe
@@ -345,12 +165,7 @@ class Result(msgspec.Struct, frozen=True):
     positions: Records
     trades: Records
     open_trades: Records
-    statistics: Metrics | None
-
-    @property
-    def metrics(self) -> dict[str, Any]:
-        """The metrics as they travel: camelCase names, None for what is undefined, and `undefined` with the reasons."""
-        return self.statistics.to_wire() if self.statistics else {"undefined": {"finalEquity": "no bar was walked"}}
+    metrics: Metrics
 
     def frame(self, table: str) -> pl.DataFrame:
         """One of the tables `equity`, `orders`, `trades`, `positions`."""

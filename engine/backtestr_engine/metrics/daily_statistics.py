@@ -20,8 +20,7 @@ import numpy as np
 from backtestr_engine.data.arrays import Floats, Integers
 from backtestr_engine.data.timeframes import DAY_US
 from backtestr_protocol.messages import Timeframe
-
-from .metrics import Metrics
+from backtestr_protocol.metrics import WIRE_NAMES, Metrics
 
 # 1970-01-01 was a Thursday: day 2 was a Saturday.
 _SATURDAY = 2
@@ -66,10 +65,10 @@ _NAMES = ("annual_return", "volatility", "sharpe_ratio", "sortino_ratio", "calma
 
 
 def _replaced(metrics: Metrics, figures: dict[str, float | None], reasons: dict[str, str]) -> Metrics:
-    wire = {name: name.split("_")[0] + "".join(part.capitalize() for part in name.split("_")[1:]) for name in _NAMES}
-    others = {name: why for name, why in metrics.undefined.items() if name not in wire.values()}
-    undefined = others | {wire[name]: why for name, why in reasons.items()}
-    return msgspec.structs.replace(metrics, **figures, undefined=undefined)
+    ours = {WIRE_NAMES[name] for name in _NAMES}
+    others = {name: reason for name, reason in metrics.reasons.items() if name not in ours}
+    reasons = others | {WIRE_NAMES[name]: reason for name, reason in reasons.items()}
+    return msgspec.structs.replace(metrics, **figures, reasons=reasons)
 
 
 def _returns(timestamp: Integers, timeframe: Timeframe, equity: Floats) -> tuple[Floats, float]:

@@ -9,10 +9,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from backtestr_engine.backtest.run import Chunk
 from backtestr_engine.data.bars import Bars
 from backtestr_engine.data.panel import Panel
-from backtestr_engine.simulation.records import ORDER_TYPES, REASONS, SIDES, STATUSES
+from backtestr_engine.simulation.records import ORDER_TYPES, REASONS, SIDES, STATUSES, Events
 from backtestr_protocol import topics
 from backtestr_protocol.codec import encoded_payload
 from backtestr_protocol.messages import StreamOptions
@@ -43,7 +42,7 @@ class BacktestStreams:
         prices = self._prices_topics if self._streams.prices else []
         return [*prices, self._orders_topic, self._positions_topic, self._progress_topic]
 
-    def chunk(self, chunk: Chunk, first_bar: int, stop_bar: int) -> list[tuple[str, Messages]]:
+    def chunk(self, events: Events, first_bar: int, stop_bar: int) -> list[tuple[str, Messages]]:
         """What happened on rows [first_bar, stop_bar) of the panel."""
         runs: list[tuple[str, Messages]] = []
         if self._streams.prices:
@@ -53,10 +52,10 @@ class BacktestStreams:
                 as_wished = price_columns if self._streams.columns else encoded_prices
                 runs.append((topic, as_wished(unpublished, backtestId=self._backtest_id)))
         if self._streams.orders:
-            orders = self._unpublished(self._orders_topic, chunk.orders)
+            orders = self._unpublished(self._orders_topic, events.orders)
             runs.append((self._orders_topic, self._encoded_orders(orders)))
         if self._streams.positions:
-            positions = self._unpublished(self._positions_topic, chunk.positions)
+            positions = self._unpublished(self._positions_topic, events.positions)
             runs.append((self._positions_topic, self._encoded_positions(positions)))
         return runs
 

@@ -5,6 +5,7 @@ The walk (`walk.py`) writes these records; tables, results and streams read them
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 
 from backtestr_engine.data.arrays import Records
@@ -104,3 +105,11 @@ TRADE = np.dtype(
     ],
     align=True,
 )
+
+
+class Events(msgspec.Struct, frozen=True):
+    """What happened on some bars, in order: arrays of `ORDER`, `POSITION` and `TRADE` (closed ones)."""
+
+    orders: Records
+    positions: Records
+    trades: Records

@@ -22,8 +22,8 @@ from .account import FRACTION, UNITS, VALUE, new_account
 from .bar_step import Prices, SignalColumns, at_close, at_open, decide, within
 from .execution import EventBuffers
 from .numba_kernel import cached_kernel, inlined_kernel, kernel
-from .records import MARKET, SELL
-from .symbol_loop import EventLog, Events, kept_flags, levels
+from .records import MARKET, SELL, Events
+from .symbol_loop import EventLog, kept_flags, levels
 
 BOOK = np.dtype(
     [

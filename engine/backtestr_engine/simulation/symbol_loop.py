@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from backtestr_engine.algorithms.signals import TIED, Signals
@@ -22,18 +21,10 @@ from .execution import EventBuffers
 from .numba_kernel import cached_kernel, inlined_kernel, kernel, prefetch
 from .pending_orders import awaited
 from .protective_exits import set_levels
-from .records import MARKET, ORDER, POSITION, TRADE
+from .records import MARKET, ORDER, POSITION, TRADE, Events
 
 _BARS_AHEAD = 64
 """Some fifty nanoseconds of walking: the time that memory takes."""
-
-
-class Events(msgspec.Struct, frozen=True):
-    """What happened on some bars, in order: arrays of `ORDER`, `POSITION` and `TRADE` (closed ones)."""
-
-    orders: Records
-    positions: Records
-    trades: Records
 
 
 class EventLog:

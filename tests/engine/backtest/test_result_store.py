@@ -13,8 +13,9 @@ import polars as pl
 import pytest
 
 from backtestr_engine.backtest import result_store as results_module
+from backtestr_engine.backtest.plan import Plan, prepare
 from backtestr_engine.backtest.result_store import ResultStore
-from backtestr_engine.backtest.run import Plan, Result, Run, prepare
+from backtestr_engine.backtest.run import Result, Run
 from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.data.synthetic import synthetic_bars
 from backtestr_engine.simulation.conventions import Conventions

@@ -1,4 +1,4 @@
-"""A backtest from its configuration to its result: what is refused, what is streamed, what is left of a stop."""
+"""A backtest from its plan to its result, in chunks, at once and stopped."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import polars as pl
 import pytest
 
 from backtestr_engine.algorithms.signals import Signals
-from backtestr_engine.backtest.run import Plan, Run, prepare
+from backtestr_engine.backtest.plan import Plan, prepare
+from backtestr_engine.backtest.run import Run
 from backtestr_engine.built_in import find_algorithm
 from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.data.panel import Panel
@@ -21,7 +22,6 @@ from backtestr_engine.simulation.conventions import Conventions, resolve_options
 from backtestr_engine.simulation.shared_account_loop import _walk_together
 from backtestr_engine.simulation.symbol_loop import _walk
 from backtestr_engine.worker.warm_up import warm
-from backtestr_protocol.errors import BacktestrError, DataError, InvalidConfiguration, NotFound, ValidationError
 from backtestr_protocol.messages import BacktestConfig
 
 CONFIG = BacktestConfig(
@@ -46,66 +46,6 @@ def stocked(catalog: Catalog) -> Catalog:
 @pytest.fixture
 def plan(stocked: Catalog, conventions: Conventions) -> Plan:
     return prepare(CONFIG, stocked, conventions)
-
-
-@pytest.mark.parametrize(
-    ("changed", "error", "message", "path"),
-    [
-        ({"algorithm_id": "sma_cros"}, NotFound, "did you mean 'sma_cross'", None),
-        ({"parameters": {"fats": 3}}, ValidationError, "did you mean 'fast'", "$.parameters.fats"),
-        ({"parameters": {"fast": 1}}, ValidationError, "within 2..500", "$.parameters.fast"),
-        ({"parameters": {"fast": 50}}, InvalidConfiguration, "sma_cross requires fast < slow", None),
-        ({"symbol": "SYNHT"}, DataError, "unknown symbol 'SYNHT'; did you mean 'SYNTH'?", "$.symbol"),
-        ({"timeframe": "2m"}, ValidationError, "unknown timeframe '2m'", "$.timeframe"),
-        ({"start_date": "2024-01-04"}, InvalidConfiguration, "is not before endDate 2024-01-03", None),
-        ({"start_date": "2024-01-03"}, InvalidConfiguration, "is not before endDate 2024-01-03", None),
-        ({"start_date": "January"}, ValidationError, "must be an ISO 8601 date", "$.startDate"),
-        ({"end_date": "2024-13-01"}, ValidationError, "must be an ISO 8601 date", "$.endDate"),
-        ({"initial_capital": 0.0}, InvalidConfiguration, "initialCapital must be above 0", "$.initialCapital"),
-        ({"initial_capital": -1.0}, InvalidConfiguration, "initialCapital must be above 0", "$.initialCapital"),
-        ({"initial_capital": float("inf")}, ValidationError, "must be a finite number", "$.initialCapital"),
-        ({"commission": -0.1}, ValidationError, "from 0 up to, but not including, 1", "$.commission"),
-        ({"commission": 1.0}, ValidationError, "from 0 up to, but not including, 1", "$.commission"),
-        ({"commission": float("nan")}, ValidationError, "must be a finite number", "$.commission"),
-        ({"slippage": 1.0}, ValidationError, "from 0 up to, but not including, 1", "$.slippage"),
-        ({"options": {"fillat": 1}}, ValidationError, "did you mean 'fillAt'", "$.options.fillat"),
-        (
-            {"start_date": "2025-01-01", "end_date": "2026-01-01"},
-            DataError,
-            "no 1m bars of SYNTH from 2025-01-01 before 2026-01-01; there are bars from 2024-01-01 to 2024-01-04",
-            None,
-        ),
-    ],
-)
-def test_what_is_refused_before_the_run(
-    changed: dict[str, Any],
-    error: type[BacktestrError],
-    message: str,
-    path: str | None,
-    stocked: Catalog,
-    conventions: Conventions,
-) -> None:
-    with pytest.raises(error) as caught:
-        prepare(msgspec.structs.replace(CONFIG, **changed), stocked, conventions)
-    assert message in caught.value.message
-    assert (caught.value.details or {}).get("path") == path
-    assert msgspec.json.encode(caught.value.to_data(component="engine", timestamp=0))
-
-
-@pytest.mark.parametrize(
-    ("start", "end", "bars"),
-    [
-        ("2024-01-01", "2024-01-02", 1440),
-        ("2024-01-01T01:00:00Z", "2024-01-01T02:00:00", 60),
-        ("2024-01-01T01:00:00+01:00", "2024-01-01T00:01:30Z", 2),
-    ],
-)
-def test_dates_are_utc_and_the_end_is_exclusive(
-    start: str, end: str, bars: int, stocked: Catalog, conventions: Conventions
-) -> None:
-    config = msgspec.structs.replace(CONFIG, start_date=start, end_date=end)
-
-    assert len(prepare(config, stocked, conventions).bars) == bars
 
 
 def test_a_run_in_chunks_is_a_run_at_once(plan: Plan, chance: np.random.Generator) -> None:
@@ -151,7 +91,9 @@ def test_before_the_first_bar_there_is_the_capital(plan: Plan) -> None:
 
     assert (progress.progress_percent, progress.equity_curve_point.equity) == (0.0, 10_000.0)
     assert not run.done
-    assert run.finish().metrics == {"undefined": {"finalEquity": "no bar was walked"}}
+    assert msgspec.json.encode(run.finish().metrics) == msgspec.json.encode(
+        {"undefined": {"finalEquity": "no bar was walked"}}
+    )
     assert run.finish().frame("equity").height == 0
 
 
@@ -202,9 +144,9 @@ def test_the_trades_add_up_to_what_was_made(plan: Plan) -> None:
     trades = result.frame("trades")
 
     assert trades["status"].to_list()[-2:] == ["closed", "open"]
-    assert trades.height == result.metrics["totalTrades"]
-    assert 10_000.0 + float(trades["pnl"].sum()) == pytest.approx(result.metrics["finalEquity"])
-    assert result.frame("orders")["fee"].sum() == pytest.approx(result.metrics["totalFees"])
+    assert trades.height == result.metrics.total_trades
+    assert 10_000.0 + float(trades["pnl"].sum()) == pytest.approx(result.metrics.final_equity)
+    assert result.frame("orders")["fee"].sum() == pytest.approx(result.metrics.total_fees)
 
 
 def test_a_rejected_order_has_nothing_filled(stocked: Catalog, conventions: Conventions) -> None:
@@ -216,8 +158,8 @@ def test_a_rejected_order_has_nothing_filled(stocked: Catalog, conventions: Conv
 
     assert set(orders["reason"]) == {"not enough cash"}
     assert orders["fill_price"].null_count() == orders["fill_quantity"].null_count() == orders.height > 0
-    assert run.finish().metrics["totalTrades"] == 0
-    assert run.finish().metrics["undefined"]["winRate"] == "there is no closed trade"
+    assert run.finish().metrics.total_trades == 0
+    assert run.finish().metrics.undefined["win_rate"] == "there is no closed trade"
 
 
 def test_buying_and_holding_earns_what_the_market_did(stocked: Catalog, conventions: Conventions) -> None:
@@ -226,8 +168,8 @@ def test_buying_and_holding_earns_what_the_market_did(stocked: Catalog, conventi
     run.advance(10**9)
     bars, metrics = run.plan.bars, run.finish().metrics
 
-    assert metrics["finalEquity"] == pytest.approx(10_000 * bars.close[-1] / bars.open[1])
-    assert metrics["totalTrades"] == metrics["openTrades"] == 1
+    assert metrics.final_equity == pytest.approx(10_000 * bars.close[-1] / bars.open[1])
+    assert metrics.total_trades == metrics.open_trades == 1
 
 
 def test_a_run_can_start_with_signals_made_elsewhere(plan: Plan) -> None:
@@ -235,7 +177,7 @@ def test_a_run_can_start_with_signals_made_elsewhere(plan: Plan) -> None:
     run.start_with(Signals.of(entries=np.zeros(len(plan.bars), dtype=bool)))
     run.advance(10**9)
 
-    assert run.finish().metrics["finalEquity"] == 10_000.0
+    assert run.finish().metrics.final_equity == 10_000.0
 
 
 def test_after_warming_nothing_is_compiled_any_more(conventions: Conventions) -> None:
@@ -260,6 +202,6 @@ def test_after_warming_nothing_is_compiled_any_more(conventions: Conventions) ->
             run.start_with(*(signals, Signals.of(entries=late.close > late.open))[: len(panel.series)])
             run.advance(200)
             run.advance(200)
-            assert run.finish().statistics
+            assert run.finish().metrics.defined()
 
     assert [len(kernel.signatures) for kernel in kernels] == compiled

@@ -11,8 +11,9 @@ import pytest
 
 from backtestr_engine.algorithms.algorithm import portfolio
 from backtestr_engine.algorithms.parameters import Int
+from backtestr_engine.backtest.plan import MAX_SYMBOLS, Plan, prepare
 from backtestr_engine.backtest.result_store import ResultStore
-from backtestr_engine.backtest.run import MAX_SYMBOLS, Plan, Run, prepare
+from backtestr_engine.backtest.run import Run
 from backtestr_engine.data.arrays import Floats
 from backtestr_engine.data.bars import Bars
 from backtestr_engine.data.catalog import Catalog
@@ -148,10 +149,9 @@ def test_streams_results_and_metrics_tell_of_every_symbol(
         assert [one["last"] for one in mine] == bars.close.tolist()
     assert progress.orders_executed == int((result.orders["fill_quantity"] > 0).sum())
     assert progress.equity_curve_point.equity == result.equity[-1]
-    assert result.statistics is not None
-    assert result.statistics.total_trades == tables["trades"]
+    assert result.metrics.total_trades == tables["trades"]
     a, b = (bars.close for bars in run.plan.panel.series)
-    assert result.statistics.buy_and_hold_return == pytest.approx((a[-1] / a[0] + b[-1] / b[0]) / 2 - 1)
+    assert result.metrics.buy_and_hold_return == pytest.approx((a[-1] / a[0] + b[-1] / b[0]) / 2 - 1)
 
 
 def test_excursions_are_those_of_the_trades_own_symbol(stocked: Catalog, conventions: Conventions) -> None:

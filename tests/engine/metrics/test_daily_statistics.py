@@ -6,13 +6,14 @@ import msgspec
 import numpy as np
 import pytest
 
-from backtestr_engine.backtest.run import Run, prepare
+from backtestr_engine.backtest.plan import prepare
+from backtestr_engine.backtest.run import Run
 from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.data.synthetic import synthetic_bars
 from backtestr_engine.metrics.daily_statistics import with_daily_statistics
-from backtestr_engine.metrics.metrics import Metrics
 from backtestr_engine.simulation.conventions import Conventions
 from backtestr_protocol.messages import BacktestConfig
+from backtestr_protocol.metrics import Metrics
 
 
 @pytest.fixture
@@ -31,9 +32,7 @@ def metrics(catalog: Catalog, conventions: Conventions) -> Metrics:
     )
     run = Run(prepare(config, catalog, conventions), "daily")
     run.advance(500)
-    statistics = run.finish().statistics
-    assert statistics is not None
-    return statistics
+    return run.finish().metrics
 
 
 def test_days_count_and_not_bars(metrics: Metrics) -> None:

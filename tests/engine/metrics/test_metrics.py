@@ -6,20 +6,17 @@ import math
 import statistics
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from backtestr_engine.data.arrays import Floats
 from backtestr_engine.data.timeframes import LENGTH_US
-from backtestr_engine.metrics.metrics import (
-    Annualisation,
-    Metrics,
-    Walked,
-    annualisation,
-    compute_metrics,
-)
+from backtestr_engine.metrics.annualisation import Annualisation, annualisation
+from backtestr_engine.metrics.metrics import Walked, compute_metrics
 from backtestr_engine.simulation.account import ACCOUNT, totals
 from backtestr_engine.simulation.records import TRADE
+from backtestr_protocol.metrics import WIRE_NAMES, Metrics
 
 CAPITAL = 1_000.0
 DAY = LENGTH_US["1d"]
@@ -91,7 +88,7 @@ def test_return_metrics_against_numpy(chance: np.random.Generator) -> None:
         assert metrics.sortino_ratio == pytest.approx(np.mean(excess) * 252 / downside)
         assert metrics.annual_return is not None
         assert metrics.calmar_ratio == pytest.approx(metrics.annual_return / metrics.max_drawdown)
-        assert metrics.undefined == dict.fromkeys(OF_TRADES, "there is no closed trade")
+        assert metrics.reasons == dict.fromkeys(OF_TRADES, "there is no closed trade")
 
 
 def test_drawdowns_against_a_walk_from_peak_to_peak(chance: np.random.Generator) -> None:
@@ -230,7 +227,13 @@ def test_what_is_undefined_is_none_and_says_why(equity: list[float], reasons: di
 def test_trades_of_one_kind_have_no_ratio(pnl: list[float], reasons: dict[str, str]) -> None:
     metrics = measured(np.array([1000.0, 1001.0]), pnl=pnl)
 
-    assert {name: reason for name, reason in metrics.undefined.items() if name in OF_TRADES} == reasons
+    assert {name: reason for name, reason in metrics.reasons.items() if name in OF_TRADES} == reasons
+
+
+def test_every_metric_of_the_protocol_is_computed() -> None:
+    computed = msgspec.to_builtins(measured(np.array([1000.0, 1001.0])))
+
+    assert list(computed) == [*WIRE_NAMES.values(), "undefined"]
 
 
 def test_prices_that_stand_still_have_no_beta() -> None:

@@ -13,10 +13,11 @@ from backtestr_engine.data.arrays import Floats
 from backtestr_engine.data.timeframes import LENGTH_US
 from backtestr_engine.metrics.annualisation import Annualisation
 from backtestr_engine.metrics.excursions import drawdowns, excursions
-from backtestr_engine.metrics.metrics import Metrics, Walked, compute_metrics
+from backtestr_engine.metrics.metrics import Walked, compute_metrics
 from backtestr_engine.metrics.returns import moments, tails
 from backtestr_engine.simulation.account import ACCOUNT, totals
 from backtestr_engine.simulation.records import TRADE
+from backtestr_protocol.metrics import Metrics
 from support.engine.cases import random_bars
 
 CAPITAL = 1_000.0

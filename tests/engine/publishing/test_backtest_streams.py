@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backtestr_engine.backtest.run import Chunk
 from backtestr_engine.data.bars import Bars
 from backtestr_engine.data.panel import Panel
 from backtestr_engine.data.synthetic import synthetic_bars
 from backtestr_engine.publishing.backtest_streams import BacktestStreams
 from backtestr_engine.publishing.column_batches import ColumnBatch
 from backtestr_engine.publishing.payloads import Messages
-from backtestr_engine.simulation.records import ORDER, POSITION, REASONS
+from backtestr_engine.simulation.records import ORDER, POSITION, REASONS, TRADE, Events
 from backtestr_protocol.messages import StreamOptions
 from support.engine.examples import unpacked
 
@@ -26,7 +25,7 @@ def bars() -> Bars:
     return synthetic_bars("1m", 100)
 
 
-def chunk(orders: int, positions: int, *, first_id: int = 1) -> Chunk:
+def chunk(orders: int, positions: int, *, first_id: int = 1) -> Events:
     """Filled orders and changes of positions, numbered on from `first_id`."""
     made = np.zeros(orders, dtype=ORDER)
     made["order_id"] = np.arange(first_id, first_id + orders)
@@ -37,7 +36,7 @@ def chunk(orders: int, positions: int, *, first_id: int = 1) -> Chunk:
     changed = np.zeros(positions, dtype=POSITION)
     changed["position_id"] = np.arange(first_id, first_id + positions)
     changed["timestamp"] = 1_700_000_000_000_000
-    return Chunk(made, changed)
+    return Events(made, changed, np.zeros(0, dtype=TRADE))
 
 
 def payloads(runs: list[tuple[str, Messages]], topic: str) -> list[Any]:

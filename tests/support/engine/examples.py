@@ -10,7 +10,8 @@ import msgpack
 import numpy as np
 
 from backtestr_engine.algorithms.signals import Signals
-from backtestr_engine.backtest.run import Plan, Run
+from backtestr_engine.backtest.plan import Plan
+from backtestr_engine.backtest.run import Run
 from backtestr_engine.built_in import find_algorithm
 from backtestr_engine.data.arrays import Floats
 from backtestr_engine.data.bars import Bars
@@ -44,8 +45,6 @@ def run_of(rows: Sequence[Row], wishes: Wishes, *, slippage: float = 0.0, **opti
     config = BacktestConfig(
         algorithm_id=algorithm.algorithm_id,
         symbol=bars.symbol,
-        start_date="",
-        end_date="",
         initial_capital=CAPITAL,
         timeframe=bars.timeframe,
         commission=0.0,

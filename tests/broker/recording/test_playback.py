@@ -25,7 +25,7 @@ from support.broker.steps import paused, start
 
 
 def part(*entries: object, number: int = 2) -> Iterator[Record]:
-    """A later part of the recording of a link's first broker."""
+    """Return the records of a later part of the recording of a link's first broker."""
     written, buffer = bytearray(), bytearray()
     for record in [header("00000001-instance", number, None), *entries]:
         write_record(record, buffer)

@@ -14,9 +14,9 @@ from backtestr_engine.algorithms.signals import Signals
 from backtestr_engine.built_in import find_algorithm
 from backtestr_engine.data.bars import Bars
 from backtestr_engine.data.catalog import Catalog
-from backtestr_engine.data.instants import parse_instant
+from backtestr_engine.data.instants import instant, parse_instant
 from backtestr_engine.data.panel import Panel
-from backtestr_engine.data.timeframes import parse_timeframe
+from backtestr_engine.data.timeframes import LENGTH_US, parse_timeframe
 from backtestr_engine.metrics.annualisation import Annualisation, annualisation
 from backtestr_engine.simulation.conventions import Conventions, Options, resolve_options
 from backtestr_protocol.errors import InvalidConfiguration, ValidationError
@@ -65,7 +65,9 @@ def prepare(
     """Check all of `config` against what there is, without running the algorithm. `conventions` are the defaults, and
     `find` knows the algorithms by name and id.
 
-    In the plan's configuration `symbol` is the first symbol, and `symbols` are all where there are several.
+    In the plan's configuration `symbol` is the first symbol, `symbols` are all where there are several, and an absent
+    date is that of the range found: a backtest that waits, or is repeated, has the same bars whatever is imported
+    meanwhile.
 
     Raises `NotFound` (algorithm), `ValidationError` (a value ill-typed or out of range; a name of parameter, option or
     timeframe that does not exist), `InvalidConfiguration` (values that contradict each other, capital ≤ 0),
@@ -77,9 +79,9 @@ def prepare(
     options = resolve_options(config.options, conventions)
     _check_money(config)
     timeframe = parse_timeframe(config.timeframe)
-    start = parse_instant(config.start_date, path="$.startDate")
-    end = parse_instant(config.end_date, path="$.endDate")
-    if start >= end:
+    start = _instant_or_none(config.start_date, "$.startDate")
+    end = _instant_or_none(config.end_date, "$.endDate")
+    if start is not None and end is not None and start >= end:
         raise InvalidConfiguration(
             f"startDate {config.start_date} is not before endDate {config.end_date} (the end is exclusive)",
             paths=["$.startDate", "$.endDate"],
@@ -87,8 +89,18 @@ def prepare(
     if len(symbols) > 1:
         _check_shared_account(options.conventions)
     panel = Panel.of([catalog.load(symbol, timeframe, start, end) for symbol in symbols])
-    named = msgspec.structs.replace(config, symbol=symbols[0], symbols=symbols if len(symbols) > 1 else [])
-    return Plan(named, algorithm, parameters, options, panel)
+    spelled_out = msgspec.structs.replace(
+        config,
+        symbol=symbols[0],
+        symbols=symbols if len(symbols) > 1 else [],
+        start_date=config.start_date or instant(int(panel.timestamp[0])),
+        end_date=config.end_date or instant(int(panel.timestamp[-1]) + LENGTH_US[timeframe]),
+    )
+    return Plan(spelled_out, algorithm, parameters, options, panel)
+
+
+def _instant_or_none(date: str | None, path: str) -> int | None:
+    return None if date is None else parse_instant(date, path=path)
 
 
 def _check_symbols(config: BacktestConfig) -> list[str]:

@@ -1,4 +1,4 @@
-"""A backtest from its configuration to its result: what is refused, what is streamed, what is left of a stop."""
+"""A backtest from its plan to its result, in chunks, at once and stopped."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from backtestr_engine.simulation.conventions import Conventions, resolve_options
 from backtestr_engine.simulation.shared_account_loop import _walk_together
 from backtestr_engine.simulation.symbol_loop import _walk
 from backtestr_engine.worker.warm_up import warm
-from backtestr_protocol.errors import BacktestrError, DataError, InvalidConfiguration, NotFound, ValidationError
 from backtestr_protocol.messages import BacktestConfig
 
 CONFIG = BacktestConfig(
@@ -47,66 +46,6 @@ def stocked(catalog: Catalog) -> Catalog:
 @pytest.fixture
 def plan(stocked: Catalog, conventions: Conventions) -> Plan:
     return prepare(CONFIG, stocked, conventions)
-
-
-@pytest.mark.parametrize(
-    ("changed", "error", "message", "path"),
-    [
-        ({"algorithm_id": "sma_cros"}, NotFound, "did you mean 'sma_cross'", None),
-        ({"parameters": {"fats": 3}}, ValidationError, "did you mean 'fast'", "$.parameters.fats"),
-        ({"parameters": {"fast": 1}}, ValidationError, "within 2..500", "$.parameters.fast"),
-        ({"parameters": {"fast": 50}}, InvalidConfiguration, "sma_cross requires fast < slow", None),
-        ({"symbol": "SYNHT"}, DataError, "unknown symbol 'SYNHT'; did you mean 'SYNTH'?", "$.symbol"),
-        ({"timeframe": "2m"}, ValidationError, "unknown timeframe '2m'", "$.timeframe"),
-        ({"start_date": "2024-01-04"}, InvalidConfiguration, "is not before endDate 2024-01-03", None),
-        ({"start_date": "2024-01-03"}, InvalidConfiguration, "is not before endDate 2024-01-03", None),
-        ({"start_date": "January"}, ValidationError, "must be an ISO 8601 date", "$.startDate"),
-        ({"end_date": "2024-13-01"}, ValidationError, "must be an ISO 8601 date", "$.endDate"),
-        ({"initial_capital": 0.0}, InvalidConfiguration, "initialCapital must be above 0", "$.initialCapital"),
-        ({"initial_capital": -1.0}, InvalidConfiguration, "initialCapital must be above 0", "$.initialCapital"),
-        ({"initial_capital": float("inf")}, ValidationError, "must be a finite number", "$.initialCapital"),
-        ({"commission": -0.1}, ValidationError, "from 0 up to, but not including, 1", "$.commission"),
-        ({"commission": 1.0}, ValidationError, "from 0 up to, but not including, 1", "$.commission"),
-        ({"commission": float("nan")}, ValidationError, "must be a finite number", "$.commission"),
-        ({"slippage": 1.0}, ValidationError, "from 0 up to, but not including, 1", "$.slippage"),
-        ({"options": {"fillat": 1}}, ValidationError, "did you mean 'fillAt'", "$.options.fillat"),
-        (
-            {"start_date": "2025-01-01", "end_date": "2026-01-01"},
-            DataError,
-            "no 1m bars of SYNTH from 2025-01-01 before 2026-01-01; there are bars from 2024-01-01 to 2024-01-04",
-            None,
-        ),
-    ],
-)
-def test_what_is_refused_before_the_run(
-    changed: dict[str, Any],
-    error: type[BacktestrError],
-    message: str,
-    path: str | None,
-    stocked: Catalog,
-    conventions: Conventions,
-) -> None:
-    with pytest.raises(error) as caught:
-        prepare(msgspec.structs.replace(CONFIG, **changed), stocked, conventions)
-    assert message in caught.value.message
-    assert (caught.value.details or {}).get("path") == path
-    assert msgspec.json.encode(caught.value.to_data(component="engine", timestamp=0))
-
-
-@pytest.mark.parametrize(
-    ("start", "end", "bars"),
-    [
-        ("2024-01-01", "2024-01-02", 1440),
-        ("2024-01-01T01:00:00Z", "2024-01-01T02:00:00", 60),
-        ("2024-01-01T01:00:00+01:00", "2024-01-01T00:01:30Z", 2),
-    ],
-)
-def test_dates_are_utc_and_the_end_is_exclusive(
-    start: str, end: str, bars: int, stocked: Catalog, conventions: Conventions
-) -> None:
-    config = msgspec.structs.replace(CONFIG, start_date=start, end_date=end)
-
-    assert len(prepare(config, stocked, conventions).bars) == bars
 
 
 def test_a_run_in_chunks_is_a_run_at_once(plan: Plan, chance: np.random.Generator) -> None:

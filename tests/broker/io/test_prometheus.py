@@ -34,11 +34,11 @@ def server(port: int) -> Iterator[MetricsServer]:
 
 
 def samples(port: int) -> dict[tuple[str, tuple[str, ...]], float]:
-    """Scrape; return every sample by its name and the values of its labels."""
+    """Scrape; return every sample by its name and the values of its labels, in the order of the labels' names."""
     with urllib.request.urlopen(f"http://{HOST}:{port}/metrics", timeout=10) as answer:
         text = answer.read().decode()
     return {
-        (sample.name, tuple(sample.labels.values())): sample.value
+        (sample.name, tuple(value for _, value in sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
@@ -57,8 +57,8 @@ def test_a_snapshot_shows_requests_backtests_queues_and_workers(link: Link, serv
     link.core.counters.settle(link.now)  # as the event loop does after every event
     server.show(link.core, {"requests": 3, "prices": 4}, 250.0)
     found = samples(port)
-    assert found["backtestr_requests_total", ("StartBacktest", "success")] == 2
-    assert found["backtestr_requests_total", ("GetBacktestStatus", "NOT_FOUND")] == 1
+    assert found["backtestr_requests_total", ("success", "StartBacktest")] == 2
+    assert found["backtestr_requests_total", ("NOT_FOUND", "GetBacktestStatus")] == 1
     assert found["backtestr_request_duration_seconds_count", ("StartBacktest",)] == 2
     assert found["backtestr_backtests", ("running",)] == 1
     assert found["backtestr_backtests", ("queued",)] == 1

@@ -46,7 +46,6 @@ COVERED_BY = {
     "broker/core/requests/dispatch": "tests/broker/core/test_core.py",
     "broker/core/requests/price_replay_requests": "tests/broker/core/test_price_replays.py",
     "broker/core/scheduling/workers": "tests/broker/core/scheduling/test_scheduler.py",
-    "broker/io/event_loop": "tests/integration/test_end_to_end.py",
     "engine/__main__": "tests/integration/test_inspection.py",
     "engine/config": "tests/integration/test_lifecycle.py",
     "engine/crossings": "tests/engine/built_in/test_built_in.py",

@@ -33,6 +33,7 @@ class _SocketListeners:
     def __init__(self) -> None:
         self.counts: OrderedDict[bytes, int] = OrderedDict()  # by prefix; the one asked about longest ago is first
         self.is_crowded = False
+        self._lengths: set[int] = set()  # of prefixes that are or were known
         self._sent: dict[bytes, bool] = {}  # by topic, what `wants` found out
 
     def change(self, prefix: bytes, delta: int) -> None:
@@ -41,6 +42,7 @@ class _SocketListeners:
         elif delta > 0:
             if len(self.counts) < MAX_PREFIXES:
                 self.counts[prefix] = delta
+                self._lengths.add(len(prefix))
             else:
                 self.is_crowded = True
             self._sent.clear()
@@ -64,19 +66,20 @@ class _SocketListeners:
 
     def wants(self, topic: bytes) -> bool:
         if (sent := self._sent.get(topic)) is None:
-            sent = self.is_crowded or any(topic[:length] in self.counts for length in range(len(topic) + 1))
+            sent = self.is_crowded or any(topic[:length] in self.counts for length in self._lengths)
             if len(self._sent) >= MAX_REMEMBERED:
                 self._sent.clear()
             self._sent[topic] = sent
         return sent
 
     def count(self, topic: bytes) -> int:
-        return sum(self.counts.get(topic[:length], 0) for length in range(len(topic) + 1))
+        return sum(self.counts.get(topic[:length], 0) for length in self._lengths if length <= len(topic))
 
     def check_invariants(self) -> None:
         assert len(self.counts) <= MAX_PREFIXES
         assert len(self._sent) <= MAX_REMEMBERED
         assert all(count >= 0 for count in self.counts.values())
+        assert {len(prefix) for prefix in self.counts} <= self._lengths
         for topic, sent in self._sent.items():
             assert sent == (self.is_crowded or any(topic.startswith(prefix) for prefix in self.counts)), topic
 

@@ -127,8 +127,8 @@ def _stream_metrics(latest: Snapshot) -> Iterator[Metric]:
         "fetches": ("backtestr_repairs", "Answered FetchMissed requests, with messages or without."),
         "fetched": ("backtestr_repaired_messages", "Messages in those answers."),
     }
-    for field, (name, said) in counters.items():
-        family = CounterMetricFamily(name, said, labels=["class"])
+    for field, (name, documentation) in counters.items():
+        family = CounterMetricFamily(name, documentation, labels=["class"])
         for class_name, streamed in latest.measured.streams.items():
             family.add_metric([class_name], getattr(streamed, field))
         yield family

@@ -80,7 +80,7 @@ def test_a_recording_of_version_0_1_is_still_read() -> None:
 def test_a_recording_of_version_0_1_is_still_played_back() -> None:
     playback = Playback([("000001.msgpack", records(version_0_1()))])
     steps = list(playback)
-    assert (playback.events, playback.replayed) == (len(EVENTS), len(EVENTS) - 1)
+    assert (playback.events, playback.handled) == (len(EVENTS), len(EVENTS) - 1)
     assert [step.effects is None for step in steps] == [False] * (len(EVENTS) - 1) + [True]
     assert playback.contradiction() is None
 

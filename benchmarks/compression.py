@@ -21,7 +21,7 @@ from pipeline import Source, pipeline
 from subject import backtest, config
 from turns import Work, in_turn, print_table, ratios
 
-from backtestr.core.batches import PriceColumns, joined, opened
+from backtestr.core.batches import PriceColumns, join_columns, open_payload
 from backtestr_engine.backtest.plan import Plan
 from backtestr_engine.backtest.run import Run
 from backtestr_engine.built_in import BUILT_IN
@@ -52,7 +52,7 @@ Batch = tuple[bytes, int]
 
 
 def runs(bars_count: int) -> dict[str, Messages]:
-    """What one backtest publishes."""
+    """Return the messages that one backtest publishes."""
     bars = synthetic_bars("1m", bars_count)
     panel = Panel.of([bars])
     algorithm = BUILT_IN["sma_cross"]
@@ -90,9 +90,9 @@ def packed(run: Messages, size: int, level: Level) -> list[Batch]:
 
 def read(batches: list[Batch]) -> int:
     """Take every batch apart, as the client does: messages but for their own fields, columns to one table."""
-    found = [opened(_payload_decoder.decode(payload)) for payload, _ in batches]
+    found = [open_payload(_payload_decoder.decode(payload)) for payload, _ in batches]
     if columns := [one for one in found if isinstance(one, PriceColumns)]:
-        joined(columns).frame(1)
+        join_columns(columns).frame(1)
     return len(found)
 
 
@@ -105,7 +105,7 @@ def through(source: Source, run: Messages, size: int, level: Level) -> None:
 
 
 class Cache:
-    """What was compressed lately, by its bytes; bounded in batches. Tried here, and not in the product."""
+    """A cache of the latest compressed batches by their bytes, bounded in batches. The product has none."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[bytes, bytes] = OrderedDict()

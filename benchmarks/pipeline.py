@@ -24,7 +24,7 @@ import msgspec
 import numpy as np
 import zmq
 
-from backtestr.core.batches import PriceColumns, joined, opened
+from backtestr.core.batches import PriceColumns, join_columns, open_payload
 from backtestr_broker.core.envelopes import Envelopes
 from backtestr_broker.core.streams.sequencer import Sequencer
 from backtestr_engine.publishing.batching import Publication
@@ -73,7 +73,7 @@ class Source:
             self.outbox.put((one, time.monotonic()))
 
     def arrived(self, topic: str, messages: int) -> Arrived:
-        """Waits until so many messages of the topic have come to the reader."""
+        """Wait until so many messages of the topic have come to the reader."""
         self._asking.send(msgspec.msgpack.encode((topic, messages)))
         if not self._asking.poll(PATIENCE_MS):
             raise RuntimeError(f"{messages} messages of {topic} did not arrive")
@@ -93,7 +93,7 @@ class Source:
 
 @contextlib.contextmanager
 def pipeline() -> Iterator[Source]:
-    """A source whose relay and reader live as long as the block."""
+    """Run a source, its relay and its reader for the length of the block."""
     with tempfile.TemporaryDirectory(prefix="bt-") as folder, contextlib.ExitStack() as stack:
         directory = Path(folder)
         for part in ("relay", "reader"):
@@ -147,13 +147,13 @@ def _reader(directory: Path) -> None:
             asked = msgspec.msgpack.decode(answers.recv(), type=tuple[str, int])
         if stream in ready:
             message = decode_stream(signer, stream.recv_multipart())
-            found = opened(message.envelope.payload)
+            found = open_payload(message.envelope.payload)
             of_topic = seen.setdefault(message.topic, [0, 0, 0.0, []])
             if isinstance(found, PriceColumns):
                 sent = np.array(found.numbers["timestamp"])
                 blocks.append(found)
                 if len(blocks) == TABLE_BATCHES:
-                    joined(blocks).frame(1)
+                    join_columns(blocks).frame(1)
                     blocks.clear()
             else:
                 payloads = [found] if isinstance(found, Payload) else found.payloads()

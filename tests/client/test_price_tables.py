@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backtestr.core.effects import Block, Delivery, Gap, Restarted, StreamMessage
+from backtestr.core.effects import DeliveredBatch, Delivery, Gap, Restarted, StreamMessage
 from backtestr.core.topic_stream import TopicStream
 from backtestr.core.updates import Update
 from backtestr.io.mailbox import Mailbox
@@ -63,8 +63,8 @@ def test_what_is_lost_stands_between_the_tables() -> None:
 
 def test_topics_are_not_mixed_up() -> None:
     [block] = delivered(3, 5)
-    assert isinstance(block, Block)
-    other = Block("prices.S.5m", 3, block.content)
+    assert isinstance(block, DeliveredBatch)
+    other = DeliveredBatch("prices.S.5m", 3, block.content)
     assert seqs(read(mailbox(*delivered(1, 3), other))) == [[1, 2], [3, 4]]
 
 
@@ -122,4 +122,4 @@ def test_every_row_once_in_order(parts: list[tuple[int, bool]]) -> None:
     tables = [one for one in found if isinstance(one, pl.DataFrame)]
     assert [seq for one in tables for seq in one["seq"]] == list(range(1, following))
     assert [bid for one in tables for bid in one["bid"]] == [price(seq).bid for seq in range(1, following)]
-    assert all(isinstance(one, Block | StreamMessage) for one in deliveries)
+    assert all(isinstance(one, DeliveredBatch | StreamMessage) for one in deliveries)

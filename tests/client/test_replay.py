@@ -14,7 +14,6 @@ import pytest
 import backtestr
 from backtestr import replay as replay_module
 from backtestr.client import Client
-from backtestr.replay import feed_request
 from backtestr_protocol.errors import DataError, NotFound, RateLimitExceeded, SystemFault, TimedOut
 from support.client.peer import SILENCE, WALL_MS, Peer
 
@@ -32,7 +31,7 @@ PRICE: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def _ask_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay_module, "QUIET", 0.05)
+    monkeypatch.setattr(replay_module, "STATUS_AFTER", 0.05)
 
 
 class Broker:
@@ -263,7 +262,7 @@ def test_an_acknowledgement_that_was_refused_is_made_again(home: Path) -> None:
 
 
 def test_a_restarted_broker_has_no_replays(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay_module, "QUIET", 20.0)
+    monkeypatch.setattr(replay_module, "STATUS_AFTER", 20.0)
     broker = Broker()
     with Peer(home, broker.script) as first:
         client = connect(first)
@@ -315,11 +314,6 @@ def test_feeds_publish_mappings_and_price_updates(home: Path) -> None:
         update = backtestr.PriceUpdate(**{**PRICE, "timeframe": "tick"}, replay_id="is not sent on")
         assert client.publish_prices([PRICE, update]) == 2
         assert asked(peer, "PublishPrices") == [{"prices": [PRICE, {**PRICE, "timeframe": "tick"}]}]
-
-
-def test_a_price_with_another_field_is_the_caller_s_mistake() -> None:
-    with pytest.raises(TypeError, match="mid"):
-        feed_request([{**PRICE, "mid": 1.0}])
 
 
 def test_a_failure_without_a_reason_is_one(home: Path) -> None:

@@ -14,11 +14,11 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backtestr.core.batches import MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, PriceColumns, opened
-from backtestr.core.counters import StreamCounts
-from backtestr.core.effects import DELIVERY_BYTES, Block, Delivery, Gap, StreamMessage, weight
+from backtestr.core.batches import MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, PriceColumns, open_payload
+from backtestr.core.counters import StreamCounters
+from backtestr.core.effects import DELIVERY_BYTES, DeliveredBatch, Delivery, Gap, StreamMessage, weight
 from backtestr.core.topic_stream import TopicStream, unpack
-from backtestr.core.updates import read_row, rows_of
+from backtestr.core.updates import as_update, decode_batch
 from backtestr_protocol.codec import Payload, encode, encoded_payload
 from backtestr_protocol.errors import MessageError, SerializationError, ValidationError
 from backtestr_protocol.messages import Missed, MissedMessage
@@ -85,7 +85,7 @@ def test_every_form_of_a_batch_is_the_same_messages(make: Any, compression: str)
 
 
 def test_a_frame_has_the_prices_with_their_numbers() -> None:
-    found = opened(of_columns(1, 3))
+    found = open_payload(of_columns(1, 3))
     assert isinstance(found, PriceColumns)
     expected = pl.DataFrame(
         {
@@ -180,7 +180,7 @@ def test_hostile_columns_raise_one_type(
     raw = encode({**columns(0, rows), **changes})
     batch = {"count": count, "compression": compression, "rawBytes": len(raw) + by, "type": "PriceUpdate"}
     try:
-        found = opened(batch_of({**batch, "columns": PACK[compression](raw)}))
+        found = open_payload(batch_of({**batch, "columns": PACK[compression](raw)}))
         assert isinstance(found, PriceColumns)
         assert found.frame(1).height == count
     except MessageError:
@@ -198,8 +198,8 @@ def numbers(deliveries: list[Delivery]) -> list[int | tuple[int, int]]:
     found: list[int | tuple[int, int]] = []
     for one in deliveries:
         match one:
-            case Block():
-                updates = [read_row(row) for row in rows_of(one)]
+            case DeliveredBatch():
+                updates = [as_update(row) for row in decode_batch(one)]
                 assert [(each.seq, each.data) for each in updates] == [(each.seq, price(each.seq)) for each in updates]
                 found += [each.seq for each in updates]
                 assert found[-1] == one.last_seq
@@ -214,31 +214,31 @@ def numbers(deliveries: list[Delivery]) -> list[int | tuple[int, int]]:
 def test_columns_in_order_are_delivered_whole() -> None:
     one = TopicStream(TOPIC, from_start=True)
     [block] = one.receive(1, of_columns(1, 50), AMPLE)
-    assert isinstance(block, Block)
+    assert isinstance(block, DeliveredBatch)
     assert (block.seq, block.last_seq, one.next_seq, one.known) == (1, 49, 50, 49)
     assert block.weight == weight([block]) == 49 * 40 // DELIVERY_BYTES
 
 
 def test_columns_that_came_in_part_before_are_delivered_from_there() -> None:
-    counts = StreamCounts()
-    one = TopicStream(TOPIC, from_start=True, counts=counts)
+    counters = StreamCounters()
+    one = TopicStream(TOPIC, from_start=True, counters=counters)
     one.receive(1, of_columns(1, 30), AMPLE)
     assert numbers(one.receive(20, of_columns(20, 50), AMPLE)) == list(range(30, 50))
-    assert counts.duplicates_dropped == 10
+    assert counters.duplicates_dropped == 10
     assert one.receive(1, of_columns(1, 50), AMPLE) == []
-    assert counts.duplicates_dropped == 59
+    assert counters.duplicates_dropped == 59
 
 
 @pytest.mark.parametrize("make", [of_messages, of_columns])
 def test_a_batch_is_delivered_whole_though_an_answer_was_quicker_with_some_of_it(make: Any) -> None:
-    counts = StreamCounts()
-    one = TopicStream(TOPIC, from_start=True, counts=counts)
-    one.told(60)
+    counters = StreamCounters()
+    one = TopicStream(TOPIC, from_start=True, counters=counters)
+    one.note_watermark(60)
     assert one.fetched(missed(40, 61, make, oldest=40), AMPLE) == []
     delivered = one.receive(1, make(1, 50), AMPLE)
-    assert isinstance(delivered[0], Block)
+    assert isinstance(delivered[0], DeliveredBatch)
     assert numbers(delivered) == list(range(1, 61))
-    assert counts.duplicates_dropped == 10
+    assert counters.duplicates_dropped == 10
 
 
 @pytest.mark.parametrize("make", [of_messages, of_columns])
@@ -260,25 +260,25 @@ def test_without_room_for_all_of_it_a_part_is_delivered() -> None:
 def test_blocks_and_messages_lost_doubled_and_reordered_are_delivered_once_in_order(data: st.DataObject) -> None:
     """The law of single messages (test_streams) for batches in every form."""
     total = data.draw(st.integers(1, 60), "total")
-    counts = StreamCounts()
-    one = TopicStream(TOPIC, from_start=True, counts=counts)
+    counters = StreamCounters()
+    one = TopicStream(TOPIC, from_start=True, counters=counters)
     delivered: list[Delivery] = []
     for _ in range(data.draw(st.integers(0, 12), "arrivals")):
         first = data.draw(st.integers(1, total), "first")
         stop = data.draw(st.integers(first + 1, total + 1), "stop")
         make = data.draw(st.sampled_from([of_messages, of_columns]), "form")
-        room = data.draw(st.integers(0, 20), "room")
-        out = one.receive(first, make(first, stop), room)
-        assert weight(out) <= room
+        space = data.draw(st.integers(0, 20), "space")
+        out = one.receive(first, make(first, stop), space)
+        assert weight(out) <= space
         delivered += out
         one.check_invariants()
-    one.told(total)
+    one.note_watermark(total)
     while True:
         delivered += one.resume(AMPLE)
         if (lacking := one.missing()) is None:
             break
-        one.repairing(lacking[1])
+        one.note_repair(lacking[1])
         delivered += one.fetched(missed(lacking[0], lacking[1] + 1, of_columns), AMPLE)
         one.check_invariants()
     assert numbers(delivered) == list(range(1, total + 1))
-    assert (counts.gaps_open, counts.messages_lost) == (0, 0)
+    assert (counters.gaps_open, counters.messages_lost) == (0, 0)

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backtestr.core.batches import PackedMessages, opened
-from backtestr.core.effects import Block, StreamMessage
-from backtestr.core.updates import Update, read_message, read_row, rows_of
+from backtestr.core.batches import PackedMessages, open_payload
+from backtestr.core.effects import DeliveredBatch, StreamMessage
+from backtestr.core.updates import Update, as_update, decode_batch, read_message
 from backtestr_protocol.codec import Payload, encode, encoded_payload
 from backtestr_protocol.errors import MessageError, ValidationError
 from backtestr_protocol.stream_messages import Batch
@@ -22,16 +22,16 @@ TOPIC = "prices.S.1m"
 OTHER = {"name": "made up"}
 
 
-def read(block: Block) -> Iterator[Update]:
-    return map(read_row, rows_of(block))
+def read(block: DeliveredBatch) -> Iterator[Update]:
+    return map(as_update, decode_batch(block))
 
 
-def block_of(*payloads: bytes, skipped: int = 0) -> Block:
+def block_of(*payloads: bytes, skipped: int = 0) -> DeliveredBatch:
     messages = [msgspec.Raw(one) for one in payloads]
     batch = Batch(count=len(payloads), compression="none", raw_bytes=1, messages=messages)
-    found = opened(Payload("Batch", msgspec.Raw(encode(batch))))
+    found = open_payload(Payload("Batch", msgspec.Raw(encode(batch))))
     assert isinstance(found, PackedMessages)
-    return Block(TOPIC, 1 + skipped, found.after(skipped))
+    return DeliveredBatch(TOPIC, 1 + skipped, found.after(skipped))
 
 
 @given(st.lists(st.sampled_from(["PriceUpdate", "Novelty"]), min_size=1, max_size=8), st.data())
@@ -66,6 +66,6 @@ def test_hostile_messages_raise_one_type(body: bytes) -> None:
 
 @pytest.mark.parametrize("make", [of_messages, of_columns])
 def test_columns_and_maps_read_the_same(make: Any) -> None:
-    content = opened(make(1, 5))
+    content = open_payload(make(1, 5))
     assert not isinstance(content, Payload)
-    assert [one.data for one in read(Block(TOPIC, 1, content))] == [price(seq) for seq in range(1, 5)]
+    assert [one.data for one in read(DeliveredBatch(TOPIC, 1, content))] == [price(seq) for seq in range(1, 5)]

@@ -5,23 +5,27 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
 
 from backtestr.core.effects import Gap, MaybeLost, Restarted
-from backtestr.io.mailbox import Mailbox
+from backtestr.core.subscriptions import Since
+from backtestr.io.callback_thread import CallbackThread
+from backtestr.io.error_log import ErrorLog
+from backtestr.io.io_thread import IoThread, Success
+from backtestr.io.mailbox import Mailbox, PendingReply
+from backtestr.requester import Requester
 from backtestr.state.shared_state import MAX_RETRIES, SharedState, StateChange
 from backtestr_protocol.errors import (
-    BacktestrError,
     NetworkError,
     NotFound,
     StateConflict,
     SystemFault,
     ValidationError,
 )
-from backtestr_protocol.messages import DeletedState, StateSnapshot, UpdatedState
+from backtestr_protocol.messages import Contract, DeletedState, DeleteState, UpdatedState, UpdateState
 from backtestr_protocol.stream_messages import StateUpdate
 from client.state import test_replica
 from client.state.test_replica import delivery
@@ -29,8 +33,8 @@ from support.harness import wait_until
 
 
 class Broker:
-    """The broker of the replica's laws with the client's methods. `before_update` runs before each update is looked at;
-    what it raises is the answer."""
+    """The broker of the replica's laws, with an I/O thread's methods. `before_update` runs before each change is looked
+    at; what it raises is the answer."""
 
     def __init__(self) -> None:
         self.book = test_replica.Broker()
@@ -38,44 +42,61 @@ class Broker:
         self.before_snapshot: Callable[[], object] = lambda: None
         self.updates: list[int | None] = []
         self.snapshots = 0
-
-    def update_state(self, key: str, value: Any, *, expected_version: int | None = None) -> UpdatedState:
-        self.updates.append(expected_version)
-        self.before_update()
-        there = self.book.entries.get(key)
-        version = there.version if there else 0
-        if expected_version is not None and expected_version != version:
-            raise StateConflict("no", currentVersion=version, currentValue=there.value if there else None)
-        update = self.book.change(key, msgspec.msgpack.decode(value) if isinstance(value, msgspec.Raw) else value)
-        return UpdatedState(key=key, version=update.version, checksum=update.checksum)
-
-    def delete_state(self, key: str, *, expected_version: int | None = None) -> DeletedState:
-        self.before_update()
-        if key not in self.book.entries:
-            raise NotFound(f"unknown state key {key!r}")
-        return DeletedState(key=key, version=self.book.change(key, None, deleted=True).version)
-
-    def snapshot_state(self, prefix: str = "") -> StateSnapshot:
-        self.snapshots += 1
-        self.before_snapshot()
-        return self.book.snapshot()
-
-
-class Feed:
-    def __init__(self) -> None:
         self.mailbox = Mailbox(lambda _: None)
-        self.reports: list[BacktestrError] = []
-        self.is_closed = False
+        self.is_subscribed = False
 
-    def tell(self, call: Callable[[], object]) -> None:
-        call()
+    # --- as an I/O thread ---
 
-    def report(self, error: BacktestrError) -> None:
-        self.reports.append(error)
+    def open(self, prefix: str, since: Since) -> tuple[int, Mailbox]:
+        assert prefix.startswith("state.")
+        assert since == "latest"
+        self.is_subscribed = True
+        return 1, self.mailbox
 
-    def close(self) -> None:
-        self.is_closed = True
+    def shut(self, number: int) -> None:
+        self.is_subscribed = False
         self.mailbox.end(None)
+
+    def ask(self, request_type: str, data: Contract, timeout: float) -> PendingReply[Success]:
+        reply: PendingReply[Success] = PendingReply()
+        try:
+            reply.succeed((self.answer(data), []))
+        except Exception as error:
+            reply.fail(error)
+        return reply
+
+    # --- as a broker ---
+
+    def answer(self, data: Contract) -> Contract:
+        match data:
+            case UpdateState():
+                return self.update(data)
+            case DeleteState(key=key):
+                self.before_update()
+                if key not in self.book.entries:
+                    raise NotFound(f"unknown state key {key!r}")
+                return DeletedState(key=key, version=self.book.change(key, None, deleted=True).version)
+            case _:
+                self.snapshots += 1
+                self.before_snapshot()
+                return self.book.snapshot()
+
+    def update(self, data: UpdateState) -> UpdatedState:
+        self.updates.append(data.expected_version)
+        self.before_update()
+        there = self.book.entries.get(data.key)
+        version = there.version if there else 0
+        if data.expected_version is not None and data.expected_version != version:
+            raise StateConflict("no", currentVersion=version, currentValue=there.value if there else None)
+        update = self.book.change(data.key, msgspec.msgpack.decode(data.value))
+        return UpdatedState(key=data.key, version=update.version, checksum=update.checksum)
+
+
+class DirectCalls:
+    """A callback thread that makes its calls at once, in the thread that asks for them."""
+
+    def call(self, call: Callable[[], object]) -> None:
+        call()
 
 
 class Stage:
@@ -83,23 +104,26 @@ class Stage:
 
     def __init__(self) -> None:
         self.broker = Broker()
-        self.feed = Feed()
+        self.callbacks = cast(CallbackThread, DirectCalls())
+        self.errors = ErrorLog(self.callbacks)
         self.told: list[StateChange] = []
 
-    def open(self, **resolvers: Any) -> SharedState:
-        state = SharedState("", self.broker, self.feed, {"x.": lambda mine, theirs, base: mine, **resolvers})
+    def open(self, prefix: str = "", /, **resolvers: Any) -> SharedState:
+        io_thread = cast(IoThread, self.broker)
+        own = {"x.": lambda mine, theirs, base: mine, **resolvers}
+        state = SharedState(Requester(io_thread), io_thread, prefix, own, self.callbacks, self.errors)
         state.on_change(self.told.append)
         return state
 
     def publish(self, update: StateUpdate) -> None:
-        self.feed.mailbox.put([delivery(update)])
+        self.broker.mailbox.put([delivery(update)])
 
 
 @pytest.fixture
 def stage() -> Iterator[Stage]:
     stage = Stage()
     yield stage
-    stage.feed.close()
+    stage.broker.shut(1)
 
 
 # --- reading ---
@@ -133,7 +157,7 @@ def test_it_follows_what_others_do(stage: Stage) -> None:
 def test_what_may_have_been_missed_is_read_from_a_snapshot(stage: Stage, reason: Any) -> None:
     state = stage.open()
     stage.broker.book.change("x.a", 1)  # and nobody told us
-    stage.feed.mailbox.put([reason])
+    stage.broker.mailbox.put([reason])
     wait_until(lambda: "x.a" in state, 10)
     assert stage.broker.snapshots == 2
 
@@ -148,7 +172,7 @@ def test_a_snapshot_that_fails_is_asked_for_again(stage: Stage) -> None:
 
     stage.broker.before_snapshot = fail
     stage.broker.book.change("x.a", 1)
-    stage.feed.mailbox.put([MaybeLost("state.")])
+    stage.broker.mailbox.put([MaybeLost("state.")])
     wait_until(lambda: "x.a" in state, 10)
     assert stage.broker.snapshots == 4
 
@@ -160,21 +184,22 @@ def test_a_first_snapshot_that_fails_is_raised_and_nothing_is_left(stage: Stage)
     stage.broker.before_snapshot = fail
     with pytest.raises(SystemFault):
         stage.open()
-    assert stage.feed.is_closed
+    assert not stage.broker.is_subscribed
 
 
 def test_an_update_that_cannot_be_read_is_reported_and_made_good(stage: Stage) -> None:
     state = stage.open()
     update = stage.broker.book.change("x.a", 1)
-    stage.feed.mailbox.put([msgspec.structs.replace(delivery(update), data=msgspec.Raw(b"\x80"))])
+    stage.broker.mailbox.put([msgspec.structs.replace(delivery(update), data=msgspec.Raw(b"\x80"))])
     wait_until(lambda: "x.a" in state, 10)
-    [report] = stage.feed.reports
-    assert isinstance(report, ValidationError)
+    [report] = stage.errors.latest
+    assert isinstance(report.error, ValidationError)
+    assert report.about == "state."
 
 
 def test_a_subscription_that_cannot_go_on_is_said_to_whoever_reads(stage: Stage) -> None:
     state = stage.open()
-    stage.feed.mailbox.end(NotFound("refused"))
+    stage.broker.mailbox.end(NotFound("refused"))
     wait_until(lambda: state._fault is not None, 10)
     with pytest.raises(RuntimeError, match="not followed any more"):
         state.get("x.a")
@@ -183,7 +208,7 @@ def test_a_subscription_that_cannot_go_on_is_said_to_whoever_reads(stage: Stage)
 def test_after_closing_it_says_so(stage: Stage) -> None:
     with stage.open() as state:
         pass
-    assert stage.feed.is_closed
+    assert not stage.broker.is_subscribed
     for use in (lambda: state.get("x.a"), lambda: len(state), lambda: state.update("x.a", 1)):
         with pytest.raises(RuntimeError, match="closed"):
             use()
@@ -363,7 +388,7 @@ def test_what_is_no_value_is_refused_before_anything_happens(stage: Stage, value
 
 
 def test_a_key_of_another_prefix_is_refused(stage: Stage) -> None:
-    state = SharedState("x.", stage.broker, stage.feed, {})
+    state = stage.open("x.")
     with pytest.raises(ValueError, match=r"'y\.a' does not begin with 'x\.'"):
         state.update("y.a", 1)
     with pytest.raises(ValueError, match="does not begin"):

@@ -10,20 +10,20 @@ from typing import Any
 from backtestr.core.effects import (
     Answered,
     Ask,
-    Block,
     Deliver,
+    DeliveredBatch,
     Delivery,
     End,
     Failed,
     Finished,
     Gap,
-    Listen,
-    Question,
+    Purpose,
     Send,
     SessionEffect,
     StreamMessage,
+    Subscribe,
     SubscriptionEffect,
-    Unlisten,
+    Unsubscribe,
 )
 from backtestr.core.recovery import Recovery
 from backtestr.core.session import Session
@@ -79,9 +79,9 @@ class Link:
     """`answers`, `events` and `delivered` collect what the client made of it. Nothing moves but by `ask`, `publish`,
     `advance` and the like, each of which carries everything to its end."""
 
-    def __init__(self, recovery: Recovery | None = None, delay: Callable[[int], float] | None = None) -> None:
+    def __init__(self, recovery: Recovery | None = None) -> None:
         self.now = 100.0
-        self.session = Session("tester", "nonce", recovery=recovery, delay=delay)
+        self.session = Session("tester", "nonce", recovery=recovery)
         self.subscriptions = Subscriptions()
         self.answers: dict[str, Outcome] = {}
         self.events: list[SessionEffect | SubscriptionEffect] = []
@@ -91,7 +91,7 @@ class Link:
         self.sent: list[Frames] = []
         self._starts = 0
         self._connections = 0
-        self._questions: dict[str, Question] = {}
+        self._questions: dict[str, Purpose] = {}
         self._lost_requests = self._lost_replies = 0
         self._said_instead: BacktestrError | None = None
         self._is_broker_there = True
@@ -149,10 +149,10 @@ class Link:
         return request_id
 
     def subscribe(
-        self, number: int, prefix: str, since: Since, room: int = 1_000, until: str | None = None, first_seq: int = 1
+        self, number: int, prefix: str, since: Since, space: int = 1_000, until: str | None = None, first_seq: int = 1
     ) -> None:
         self.delivered[number] = []
-        self._take(self.subscriptions.open(number, prefix, since, room, until, first_seq))
+        self._take(self.subscriptions.open(number, prefix, since, space, until, first_seq))
         self.pump()
 
     def started(self, backtest_id: str) -> None:
@@ -176,7 +176,7 @@ class Link:
             match delivery:
                 case StreamMessage():
                     found.append(delivery.seq)
-                case Block():
+                case DeliveredBatch():
                     found += range(delivery.seq, delivery.last_seq + 1)
                 case Gap():
                     found.append((delivery.from_seq, delivery.to_seq))
@@ -321,12 +321,12 @@ class Link:
                     request_id, sends = self.session.request(
                         effect.request_type, effect.data, self.now, WALL_MS, 5.0, is_own=True
                     )
-                    self._questions[request_id] = effect.about
+                    self._questions[request_id] = effect.purpose
                     self._take(sends)
-                case Listen():
+                case Subscribe():
                     self.events.append(effect)
                     self._say(effect.prefix, 1)
-                case Unlisten():
+                case Unsubscribe():
                     self.events.append(effect)
                     self._say(effect.prefix, -1)
                 case Deliver():

@@ -13,7 +13,7 @@ from backtestr_engine.publishing.batching import Batcher, BatchOptions, Publicat
 from backtestr_engine.publishing.column_batches import ColumnBatch
 from backtestr_engine.publishing.payloads import Packer
 from backtestr_engine.publishing.record_encoding import EncodedMaps, Number, encode_payloads
-from backtestr_engine.worker.price_replays import Replays
+from backtestr_engine.worker.price_replays import PriceReplays
 from backtestr_protocol.worker_channel import Published, ToBroker
 from support.protocol.independent import messages_of
 
@@ -26,8 +26,8 @@ def batcher(packing: Packer | None = None, **classes: BatchOptions) -> Batcher:
     return Batcher({**load_config(None).batching.classes, **classes}, packing or packer())
 
 
-def no_replays() -> Replays:
-    return Replays(load_config(None).batching.classes["prices"], packer())
+def no_replays() -> PriceReplays:
+    return PriceReplays(load_config(None).batching.classes["prices"], packer())
 
 
 def numbers(first: int, stop: int) -> EncodedMaps:

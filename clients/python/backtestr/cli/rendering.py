@@ -1,4 +1,4 @@
-"""What the command line shows people: tables, bars and errors, drawn with rich. No request is made here."""
+"""Rendering draws the tables, bars and errors of the command line with rich. It sends no request."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from backtestr_protocol.price_messages import PriceReplayStatus
 from backtestr_protocol.stream_messages import PriceUpdate
 from backtestr_protocol.system_status import ClientLoad, CompressionStatus, SystemStatus, WorkerStatus
 
-# Symbols of one backtest that are named; a portfolio may have a thousand.
+# Symbols of one backtest that are named; it may have a thousand.
 _SHOWN_SYMBOLS = 6
 
 _PRIORITIES = {"R": "real-time", "I": "interactive", "B": "background", "K": "bulk"}
@@ -74,7 +74,7 @@ def _workers_table(workers: Iterable[WorkerStatus]) -> Table:
 
 
 def _batching_table(workers: Iterable[WorkerStatus]) -> list[Table]:
-    """How those workers publish that have; no table where none has."""
+    """Return a table of the batching of the workers that have published; no table where none has."""
     table = Table("worker", "topics")
     for name in ("messages", "batches", "most in one", "wait", "latency"):
         table.add_column(name, justify="right")
@@ -91,7 +91,7 @@ def _compressed(one: CompressionStatus) -> str:
 
 
 def _clients_table(clients: Iterable[ClientLoad]) -> Table:
-    """The busiest clients first."""
+    """Return a table of the clients, the busiest first."""
     table = Table("client")
     for name in ("connections", "requests", "pending", "queued", "throttled", "busy"):
         table.add_column(name, justify="right")
@@ -128,7 +128,7 @@ def facts_table(facts: SeriesFacts) -> RenderableType:
 
 
 def bars_table(bars: pl.DataFrame) -> Table:
-    """A row for each bar; what an indicator does not have yet is empty."""
+    """Return a table with a row for each bar; an indicator is empty during its warm-up."""
     table = Table("timestamp")
     for name in bars.columns[1:]:
         table.add_column(name, justify="right")
@@ -155,7 +155,7 @@ def algorithms_table(algorithms: Iterable[AlgorithmInfo]) -> Table:
             f"{parameter.name}={parameter.default}" + _range(parameter.low, parameter.high)
             for parameter in one.parameters
         )
-        # Text where it is anyone's: a description may hold what rich takes for markup.
+        # `Text` for what users write: a description may hold what rich takes for markup.
         origin = one.origin or ""
         verdict = "" if origin == "built-in" else _look_ahead(one.look_ahead)
         table.add_row(Text(one.name), Text(parameters), Text(one.description), origin, verdict)
@@ -245,7 +245,7 @@ def backtests_table(backtests: Iterable[BacktestStatus]) -> Table:
 
 def replays_table(replays: Iterable[PriceReplayStatus]) -> Table:
     table = Table()
-    table.add_column("replay", no_wrap=True, min_width=36)  # to be copied: it is what stops it
+    table.add_column("replay", no_wrap=True, min_width=36)  # to be copied: a price replay is stopped by its id
     for name in ("symbol", "status", "rate"):
         table.add_column(name)
     table.add_column("bars", justify="right")
@@ -274,7 +274,7 @@ def imported_table(imported: Imported) -> RenderableType:
 
 
 def results_table(results: Results) -> RenderableType:
-    """The metrics, with the reason where one is undefined."""
+    """Return a table of the metrics, with the reason where one is undefined."""
     config = results.config
     symbols = _symbols(config.get("symbols") or [config.get("symbol", "")])
     title = " ".join((str(config.get("algorithmId", "")), symbols, str(config.get("timeframe", ""))))
@@ -298,7 +298,7 @@ def results_table(results: Results) -> RenderableType:
 
 
 class LiveBar:
-    """The bar of one backtest, on standard error."""
+    """The progress bar of one backtest, on standard error."""
 
     def __init__(self, console: Console, title: str) -> None:
         columns: Sequence[ProgressColumn] = (
@@ -323,9 +323,9 @@ class LiveBar:
 
 
 def error_lines(error: BacktestrError) -> list[str]:
-    """The message, and what a person can do about it."""
+    """Return the message of an error, and what a person can do about it."""
     if isinstance(error, NetworkError):
-        return [str(error)]  # which says what to do already
+        return [str(error)]  # whose message says what to do
     return [str(error), *(action.description for action in error.recovery_actions if action.user_required)]
 
 

@@ -44,12 +44,12 @@ class Run:
         return len(self.plan.panel)
 
     @property
-    def bars_walked(self) -> int:
-        return self._simulation.bars_walked if self._simulation else 0
+    def bars_simulated(self) -> int:
+        return self._simulation.bars_simulated if self._simulation else 0
 
     @property
     def done(self) -> bool:
-        return self.bars_walked == self.bars_total
+        return self.bars_simulated == self.bars_total
 
     def start(self) -> None:
         """Compute the signals. Raises `AlgorithmError`; `InvalidConfiguration` where they lack what an option needs."""
@@ -81,7 +81,7 @@ class Run:
     def progress(self) -> BacktestProgress:
         """Return the progress after the last simulated bar; before the first bar it is the capital."""
         simulation = self._started()
-        simulated, capital = simulation.bars_walked, self.plan.config.initial_capital
+        simulated, capital = simulation.bars_simulated, self.plan.config.initial_capital
         equity = float(simulation.equity[simulated - 1]) if simulated else capital
         last = max(simulated - 1, 0)
         at = totals(simulation.account)
@@ -107,7 +107,7 @@ class Run:
         """Return the result of the simulated bars: all bars or, after a stop, fewer."""
         simulation = self._started()
         simulated, capital, conventions = (
-            simulation.bars_walked,
+            simulation.bars_simulated,
             self.plan.config.initial_capital,
             self.plan.options.conventions,
         )
@@ -148,11 +148,11 @@ class Run:
 
     def _drawdown(self, simulation: SymbolSimulation | SharedAccountSimulation) -> float:
         """Return 1 − equity / running peak at the last simulated bar, reading only the bars since the last call."""
-        fresh = simulation.equity[self._peak_at : simulation.bars_walked]
+        fresh = simulation.equity[self._peak_at : simulation.bars_simulated]
         if len(fresh):
             self._peak = max(self._peak, float(fresh.max()))
-            self._peak_at = simulation.bars_walked
-        return 1.0 - float(simulation.equity[simulation.bars_walked - 1]) / self._peak if self._peak > 0 else 0.0
+            self._peak_at = simulation.bars_simulated
+        return 1.0 - float(simulation.equity[simulation.bars_simulated - 1]) / self._peak if self._peak > 0 else 0.0
 
 
 class Result(msgspec.Struct, frozen=True):

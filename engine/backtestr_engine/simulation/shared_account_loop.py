@@ -61,7 +61,7 @@ class SharedAccountSimulation:
         symbols = len(panel.series)
         self.account = new_account(initial_capital, symbols)
         self.equity: Floats = np.empty(len(panel), dtype=np.float64)
-        self.bars_walked = 0
+        self.bars_simulated = 0
         self._shared = np.zeros(1, dtype=SHARED)
         self._shared["cash"] = initial_capital
         self._times = panel.timestamp
@@ -83,7 +83,7 @@ class SharedAccountSimulation:
 
     def advance(self, max_bars: int) -> Events:
         """Simulate up to `max_bars` more rows, and return their events."""
-        stop = min(self.bars_walked + max_bars, len(self.equity))
+        stop = min(self.bars_simulated + max_bars, len(self.equity))
         _simulate_rows(
             self._times,
             self._firsts,
@@ -95,10 +95,10 @@ class SharedAccountSimulation:
             self._shared,
             self._row,
             self._events.log,
-            self.bars_walked,
+            self.bars_simulated,
             stop,
         )
-        self.bars_walked = stop
+        self.bars_simulated = stop
         return self._events.since_last()
 
     def events(self) -> Events:

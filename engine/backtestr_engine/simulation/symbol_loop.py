@@ -66,7 +66,7 @@ class SymbolSimulation:
     def __init__(self, bars: Bars, signals: Signals, rules: Records, initial_capital: float) -> None:
         self.account = new_account(initial_capital)
         self.equity: Floats = np.empty(len(bars), dtype=np.float64)
-        self.bars_walked = 0
+        self.bars_simulated = 0
         self._prices = Prices(bars.timestamp, bars.open, bars.high, bars.low, bars.close)
         self._signals = SignalColumns(kept_flags(signals, rules), levels(signals, rules), targets(signals))
         self._rules = rules
@@ -74,7 +74,7 @@ class SymbolSimulation:
 
     def advance(self, max_bars: int) -> Events:
         """Simulate up to `max_bars` more bars, and return their events."""
-        stop = min(self.bars_walked + max_bars, len(self.equity))
+        stop = min(self.bars_simulated + max_bars, len(self.equity))
         _simulate(
             self._prices,
             self._signals,
@@ -82,10 +82,10 @@ class SymbolSimulation:
             self._rules,
             self.account,
             self._events.log,
-            self.bars_walked,
+            self.bars_simulated,
             stop,
         )
-        self.bars_walked = stop
+        self.bars_simulated = stop
         return self._events.since_last()
 
     def events(self) -> Events:

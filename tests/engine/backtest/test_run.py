@@ -57,7 +57,7 @@ def test_a_run_in_chunks_is_a_run_at_once(plan: Plan, chance: np.random.Generato
         chunk = parts.advance(int(chance.integers(1, 200)))
         orders += chunk.orders["order_id"].tolist()
         positions += len(chunk.positions)
-        assert parts.progress().progress_percent == 100.0 * parts.bars_walked / parts.bars_total
+        assert parts.progress().progress_percent == 100.0 * parts.bars_simulated / parts.bars_total
 
     assert msgspec.json.encode(parts.finish().metrics) == msgspec.json.encode(whole.finish().metrics)
     assert parts.progress() == whole.progress()

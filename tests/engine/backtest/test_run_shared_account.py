@@ -122,8 +122,8 @@ def test_streams_results_and_metrics_cover_every_symbol(
     publisher = BacktestStreams("shared", run.plan.panel, StreamOptions(prices=True), {})
     streamed: list[dict[str, Any]] = []
     while not run.done:
-        first = run.bars_walked
-        for _, events in publisher.chunk(run.advance(777), first, run.bars_walked):
+        first = run.bars_simulated
+        for _, events in publisher.chunk(run.advance(777), first, run.bars_simulated):
             streamed += unpacked(events)
     result = run.finish()
     store = ResultStore(tmp_path)
@@ -140,9 +140,9 @@ def test_streams_results_and_metrics_cover_every_symbol(
     }
     assert read.config["symbols"] == ["AAA", "BBB"]
     for kind, table in (("OrderUpdate", "orders"), ("PositionUpdate", "positions")):
-        told = [one["data"]["symbol"] for one in streamed if one["type"] == kind]
-        assert told == result.frame(table)["symbol"].to_list()
-        assert set(told) == {"AAA", "BBB"}
+        symbols = [one["data"]["symbol"] for one in streamed if one["type"] == kind]
+        assert symbols == result.frame(table)["symbol"].to_list()
+        assert set(symbols) == {"AAA", "BBB"}
     prices = [one["data"] for one in streamed if one["type"] == "PriceUpdate"]
     for bars in run.plan.panel.series:
         mine = [one for one in prices if one["symbol"] == bars.symbol]

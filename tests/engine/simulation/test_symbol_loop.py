@@ -70,7 +70,7 @@ def test_chunks_equal_one_chunk_bit_for_bit(seed: int, cuts: list[int]) -> None:
     at_once = whole.advance(60)
     parts = [chunked.advance(size) for size in [*cuts, 60]]
 
-    assert chunked.bars_walked == 60
+    assert chunked.bars_simulated == 60
     assert chunked.equity.tobytes() == whole.equity.tobytes()
     assert chunked.account.tobytes() == whole.account.tobytes()
     for name in ("orders", "positions", "trades"):

@@ -78,8 +78,8 @@ def published_orders(run: Run, *, bars_at_once: int = 1000) -> list[dict[str, An
     streams = BacktestStreams("b", run.plan.panel, run.plan.options.streams, {})
     orders: list[dict[str, Any]] = []
     while not run.done:
-        first = run.bars_walked
-        for topic, events in streams.chunk(run.advance(bars_at_once), first, run.bars_walked):
+        first = run.bars_simulated
+        for topic, events in streams.chunk(run.advance(bars_at_once), first, run.bars_simulated):
             if topic == "orders.b":
                 orders += [one["data"] for one in unpacked(events)]
     return [{**one, "bar": one["timestamp"] // MINUTE_MS} for one in orders]

@@ -48,10 +48,10 @@ def prices(count: int) -> EncodedMaps:
 
 
 class Worker:
-    """What a worker does with its batcher while it makes messages: honours deadlines, and tunes if it is adaptive."""
+    """The part of a worker that uses the batcher: it sends at deadlines, and tunes if it is adaptive."""
 
     def __init__(self, source: Source, setting: Setting | None) -> None:
-        """`setting` None: adaptive."""
+        """Make a worker with a fixed setting, or with an adaptive one if `setting` is None."""
         config = load_config(None)
         self._source = source
         self._batcher = Batcher(config.batching.classes, Packer(config.compression, time.monotonic))

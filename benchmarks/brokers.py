@@ -27,8 +27,10 @@ class Running(NamedTuple):
 def running_broker(
     home: Path | None = None, config: str = "", program: Sequence[str] = ("-m", "backtestr_broker")
 ) -> Iterator[Running]:
-    """A broker whose data are in `home / "data"`; without `home`, in a directory that goes with it. `config`: the text
-    of its `broker.toml`. `program`: what Python is to run, if not the broker as users have it."""
+    """Run a broker whose data are in `home / "data"`, or, without `home`, in a temporary directory.
+
+    `config`: the text of its `broker.toml`. `program`: arguments of Python, if not those of the broker as users run it.
+    """
     with tempfile.TemporaryDirectory(prefix="bt-") as folder:
         runtime_dir, data_dir = Path(folder) / "run", (home or Path(folder)) / "data"
         own_config, log = Path(folder) / "config", Path(folder) / "log"

@@ -52,7 +52,7 @@ Batch = tuple[bytes, int]
 
 
 def runs(bars_count: int) -> dict[str, Messages]:
-    """What one backtest publishes."""
+    """Return the messages that one backtest publishes."""
     bars = synthetic_bars("1m", bars_count)
     panel = Panel.of([bars])
     algorithm = BUILT_IN["sma_cross"]
@@ -105,7 +105,7 @@ def through(source: Source, run: Messages, size: int, level: Level) -> None:
 
 
 class Cache:
-    """What was compressed lately, by its bytes; bounded in batches. Tried here, and not in the product."""
+    """A cache of the latest compressed batches by their bytes, bounded in batches. The product has none."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[bytes, bytes] = OrderedDict()

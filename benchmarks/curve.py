@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def connect(broker: Running) -> Client:
-    """A client, with a key that the broker lets in where it needs one."""
+    """Connect a client, with a key on the allow-list where it needs one."""
     file = ConnectionFile(broker.connection_file)
     keys = KeyFolder(broker.data_dir / "keys")
     if '"serverPublicKey"' in broker.connection_file.read_text("utf-8"):

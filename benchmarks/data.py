@@ -55,7 +55,7 @@ INDICATORS = [
 
 
 def send_raw(endpoint: str, size: int) -> None:
-    """A process that answers every message on `endpoint` with `size` bytes."""
+    """Run a process that answers every message on `endpoint` with `size` bytes."""
     with zmq.Context() as context, context.socket(zmq.ROUTER) as socket:
         socket.bind(endpoint)
         body = bytes(size)
@@ -67,7 +67,7 @@ def send_raw(endpoint: str, size: int) -> None:
 
 
 def plain_read(path: Path) -> pl.DataFrame:
-    """What any reader must do: the text into a time and five numbers."""
+    """Turn the text into a time and five numbers, as any reader must."""
     schema = {"timestamp": pl.String()} | dict.fromkeys(["open", "high", "low", "close", "volume"], pl.Float64())
     rows = pl.read_csv(path, schema=schema)
     return rows.with_columns(pl.col("timestamp").str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="us"))
@@ -85,7 +85,7 @@ def refuse(path: Path, line: int) -> None:
 
 
 def kinds(client: Client, home: Path, raw: zmq.Socket[bytes], rows: int, bars: int) -> list[dict[str, Work]]:
-    """What is measured, by name: imports, and answers."""
+    """Return the measured functions by name: imports, and answers."""
     path = home / "minutes.csv"
     synthetic_bars("1m", rows).to_frame().write_csv(path, datetime_format="%Y-%m-%d %H:%M:%S")
     malformed = home / "malformed.csv"

@@ -27,7 +27,7 @@ VALUE = {"payload": "x" * 200}
 
 
 def bare_commit(folder: Path) -> Work:
-    """The floor: one row of 200 bytes, committed and synced as the broker does it."""
+    """Measure the floor: one row of 200 bytes, committed and synced as the broker does it."""
     database = sqlite3.connect(folder / "floor.db", isolation_level=None)
     for pragma in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = FULL"):
         database.execute(f"PRAGMA {pragma}")
@@ -45,7 +45,7 @@ def bare_commit(folder: Path) -> Work:
 
 
 def start_backtest(client: Client) -> Work:
-    """Checked by a worker, written to disk, answered. It runs while the next is started, as it would elsewhere."""
+    """Start a backtest: a worker checks it, it is written to disk and answered. It runs while the next one starts."""
 
     def trip() -> None:
         run = client.backtest("buy_and_hold", "SYNTH", timeframe="1d", start="2000-01-01", end="2100-01-01", watch=())

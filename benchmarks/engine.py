@@ -96,7 +96,7 @@ def read_bars_and_write_equity(bars: Bars) -> object:
 
 
 def kinds(plans: dict[str, Plan], folder: Path, client: Client) -> dict[str, Work]:
-    """What is measured, by name: the whole first, then its stages, then what lies around it."""
+    """Return the measured functions by name: the whole first, then its stages, then what lies around it."""
     plan = plans[WHOLE]
     bars = plan.bars
     signals = plan.algorithm.signals(bars, plan.parameters)
@@ -171,7 +171,7 @@ def rivals(plans: dict[str, Plan]) -> dict[str, Work]:
 
 
 def ratio(took: Took, above: str, below: str) -> str:
-    """The median of the ratios within a round, and how far they spread."""
+    """Return the median of the ratios within a round, and how far they spread."""
     values = ratios(took[above], took[below])
     return f"{statistics.median(values):.2f} × ({min(values):.2f}..{max(values):.2f})"
 

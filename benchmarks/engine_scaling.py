@@ -172,7 +172,7 @@ class Worker:
             raise RuntimeError(f"the backtest did not complete: {finished}")
 
     def _hear(self, kind: type[ToBroker]) -> ToBroker:
-        """The next note of that kind, those that a broker would forward left out."""
+        """Return the next worker message of that kind, those that a broker would forward left out."""
         while self._socket.poll(ANSWER_MS):
             self._identity, *frames = self._socket.recv_multipart()
             note, _ = decode_to_broker(self._signer, frames)

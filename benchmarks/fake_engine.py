@@ -56,10 +56,12 @@ PRICE = PriceUpdate(
 
 
 class Flood(msgspec.Struct, frozen=True):
-    """Publish `messages` messages: prices, one or a `batch` of them in each, or `size` bytes of nothing. They go to
-    `topics` topics in turn. For `seconds` instead of a number of messages, where that is not 0, and then with a
-    progress message of the running backtest every `progress_ms`, whose `currentTime` is the monotonic clock in
-    nanoseconds; without a `topic`, that alone."""
+    """An instruction to publish `messages` messages: prices, one or a `batch` of them in each, or `size` zero bytes.
+
+    They go to `topics` topics in turn. Where `seconds` is not 0, it replaces the number of messages, and a progress
+    message of the running backtest goes out every `progress_ms`, whose `currentTime` is the monotonic clock in
+    nanoseconds; without a `topic`, that alone.
+    """
 
     topic: str
     messages: int = 1
@@ -74,7 +76,7 @@ class Flood(msgspec.Struct, frozen=True):
 
 
 class Told:
-    """What tells the compute worker."""
+    """The benchmark's end of the channel that instructs the compute worker."""
 
     def __init__(self, broker: Running, context: zmq.Context[zmq.Socket[bytes]]) -> None:
         self.broker = broker
@@ -107,7 +109,7 @@ class _Fake:
     def ended(self) -> ExitReason | None:
         return None if self._process.poll() is None else ExitReason("it ended")
 
-    def let_go(self) -> None:
+    def close_lifeline(self) -> None:
         self._lifeline.close()
 
     def kill(self) -> None:
@@ -188,7 +190,7 @@ class Worker:
             self._send(messages[number % len(messages)])
 
     def _message(self, flood: Flood, topic: str) -> list[bytes]:
-        """The frames of one, signed once: they are the same every time."""
+        """Return the frames of one message, signed once: they are the same every time."""
         if flood.size:
             payload = encoded_payload("PriceUpdate", bytes(flood.size))
         elif flood.batch == 1:

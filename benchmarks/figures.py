@@ -17,7 +17,7 @@ _SPREAD_FROM = 3
 
 
 class Target(msgspec.Struct, frozen=True):
-    """What a figure is to reach, by itself or divided by the one beside it."""
+    """The target of a figure, by itself or divided by the one beside it."""
 
     limit: float
     side: Literal["at most", "at least"] = "at most"
@@ -39,14 +39,14 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Missing(msgspec.Struct, frozen=True):
-    """What was not measured, and why."""
+    """A figure that was not measured, and why."""
 
     part: str
     reason: str
 
 
 class Measured(msgspec.Struct, frozen=True):
-    """What one run found: the content of a JSON file."""
+    """The figures of one run: the content of a JSON file."""
 
     machine: Machine
     figures: list[Figure]
@@ -62,12 +62,12 @@ def rounds(usual: int, effort: float) -> int:
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
-    """The value that `percent` of all are below; between two, in proportion."""
+    """Return the value that `percent` of all are below; between two, in proportion."""
     return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
 
 
 def ratio(figure: Figure, figures: Iterable[Figure]) -> float | None:
-    """The median of the ratios to the figure beside it."""
+    """Return the median of the ratios to the figure beside it."""
     for other in figures:
         if other.part == figure.part and other.name == figure.beside:
             if len(other.values) == len(figure.values):
@@ -139,7 +139,7 @@ def read(file: Path) -> Measured:
 
 
 def options(description: str | None) -> argparse.ArgumentParser:
-    """What every part, and all of them together, can be told."""
+    """Return the parser of the options of every part, and of all together."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0] if description else None)
     parser.add_argument("--effort", type=float, default=1.0, help="share of the usual rounds (default 1.0)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures and the machine's facts there too")
@@ -147,7 +147,7 @@ def options(description: str | None) -> argparse.ArgumentParser:
 
 
 def run_part(description: str | None, measure: Measure) -> None:
-    """A part by itself."""
+    """Run a part by itself."""
     arguments = options(description).parse_args()
     machine = facts()
     found = measure(arguments.effort)

@@ -88,7 +88,7 @@ def floor(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def opened(context: Context, kind: int, address: str, *, binds: bool = False) -> Socket:
-    """A socket without bounds, so that what is measured is never what was dropped."""
+    """Open a socket without bounds, so that no message is dropped."""
     socket = context.socket(kind)
     socket.linger = 0
     if kind in (zmq.SUB, zmq.XPUB, zmq.PULL, zmq.PUSH):

@@ -50,7 +50,7 @@ CONFIG = UNLIMITED + "background_per_second = 0\n"
 
 
 def idle(effort: float) -> list[Figure | Missing]:
-    """A broker that nobody asks anything, with its two workers beside it."""
+    """Measure a broker without requests, and its two workers."""
     with running_broker() as broker:
         time.sleep(2)  # for what a start leaves to do
         seconds = IDLE_SECONDS * min(1.0, effort)
@@ -107,7 +107,7 @@ def _ask_times(sessions: Sequence[PipelinedSession], times: int) -> None:
 
 
 def bare(effort: float) -> tuple[dict[str, list[float]], float]:
-    """A ROUTER that only echoes: seconds of processor time a message, and bytes a connection."""
+    """Measure a ROUTER that only echoes: seconds of processor time a message, and bytes a connection."""
     spent: dict[str, list[float]] = {BARE_ONE: [], BARE_MANY: []}
     with tempfile.TemporaryDirectory(prefix="bt-") as folder, own_context() as context:
         context.set(zmq.MAX_SOCKETS, 2 * CLIENTS + 100)

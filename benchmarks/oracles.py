@@ -21,12 +21,12 @@ def installed(name: str) -> bool:
 
 
 def library(name: str) -> Any:
-    """The library, which has no types that mypy could read."""
+    """Return the library, which has no types that mypy could read."""
     return importlib.import_module(name)
 
 
 def real_bars(name: str, timeframe: Timeframe) -> Bars:
-    """A series that the wheel of backtesting.py carries: GOOG (days), EURUSD (hours), BTCUSD (months)."""
+    """Return a series that the wheel of backtesting.py carries: GOOG (days), EURUSD (hours), BTCUSD (months)."""
     spec = importlib.util.find_spec("backtesting")
     if spec is None or spec.origin is None:
         raise SystemExit(f"backtesting, whose wheel has {name}, {MISSING}")
@@ -37,14 +37,14 @@ def real_bars(name: str, timeframe: Timeframe) -> Bars:
 
 
 def frame(bars: Bars) -> Any:
-    """The bars as pandas has them."""
+    """Return the bars as pandas has them."""
     pd = library("pandas")
     columns = {name: getattr(bars, name.lower()) for name in ("Open", "High", "Low", "Close", "Volume")}
     return pd.DataFrame(columns, index=pd.to_datetime(bars.timestamp, unit="us"))
 
 
 def as_columns(rows: Any, signals: Signals, *names: str) -> dict[str, Any]:
-    """Some of `entries exits short_entries short_exits`, as vectorbt takes them."""
+    """Return some of `entries exits short_entries short_exits`, as vectorbt takes them."""
     pd = library("pandas")
     return {name: pd.Series(getattr(signals, name), index=rows.index) for name in names}
 

@@ -96,7 +96,7 @@ def all_series() -> list[Bars]:
 def crossings(
     series: Iterable[Bars], directions: tuple[str, ...], exits: tuple[tuple[float, float, float], ...]
 ) -> list[Case]:
-    """The grid of averages, directions, costs and exits, all in."""
+    """Return the grid of averages, directions, costs and exits, all in."""
     averages = ((10, 30), (5, 20), (20, 60))
     return [
         Case(bars, *pair, direction, *cost, *exit)
@@ -105,7 +105,7 @@ def crossings(
 
 
 def sized(series: Iterable[Bars]) -> list[Case]:
-    """The grid of sizes, whole units and rules of reversal; some sizes are more than cash pays for."""
+    """Return the grid of sizes, whole units and rules of reversal; some sizes are more than cash pays for."""
     cases = []
     rules = itertools.product(("both", "long", "short"), COSTS, (NO_EXITS, BOTH, TRAILING), OPPOSITE, (False, True))
     for bars, (direction, cost, exits, opposite, whole) in itertools.product(series, rules):
@@ -160,8 +160,11 @@ def run(case: Case, preset: str | None) -> Run:
 
 
 def crosses(case: Case, rows: Any, run: Run) -> tuple[Any, Any]:
-    """Where vectorbt sees its averages cross: above and below. Where they are equal but for rounding, either way is
-    right, and the side that ours came down on is taken: EURUSD 20/60 has one such bar, −2e-15 there and +2e-15 here."""
+    """Return where vectorbt's averages cross: above and below.
+
+    Where they are equal but for rounding, either is right, and ours is taken: EURUSD 20/60 has one such bar, −2e-15
+    there and +2e-15 here.
+    """
     averages = oracles.library("vectorbt").MA
     fast, slow = averages.run(rows.Close, case.fast), averages.run(rows.Close, case.slow)
     tied = (fast.ma - slow.ma).abs() <= ROUNDING * slow.ma

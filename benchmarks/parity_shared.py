@@ -15,12 +15,13 @@ import numpy as np
 import oracles
 
 from backtestr_engine.algorithms.signals import Signals
+from backtestr_engine.algorithms.weights import targets_of
 from backtestr_engine.backtest.plan import Plan
 from backtestr_engine.backtest.run import Result, Run
 from backtestr_engine.built_in import find_algorithm
 from backtestr_engine.config import load_config
 from backtestr_engine.data.arrays import Floats
-from backtestr_engine.data.panel import Panel, targets_of
+from backtestr_engine.data.panel import Panel
 from backtestr_engine.data.synthetic import synthetic_bars
 from backtestr_engine.simulation.conventions import resolve_options
 from backtestr_protocol.messages import BacktestConfig
@@ -146,7 +147,7 @@ def _weights(market: _Market) -> Iterator[Compared]:
 
 
 def _difference(result: Result, book: Any) -> float:
-    """The largest relative difference of the equity of any bar, and of the figures."""
+    """Return the largest relative difference of the equity of any bar, and of the figures."""
     value = book.value().to_numpy()
     figures = {
         "totalTrades": int(book.trades.count()),

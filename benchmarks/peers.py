@@ -40,7 +40,7 @@ asyncio.run(main())
 
 
 def nats_server() -> str | None:
-    """The program, if it and its client are installed."""
+    """Return the program, if it and its client are installed."""
     if importlib.util.find_spec("nats") is None:
         return None
     beside = Path(sys.executable).with_name("nats-server")

@@ -73,7 +73,7 @@ class Source:
             self.outbox.put((one, time.monotonic()))
 
     def arrived(self, topic: str, messages: int) -> Arrived:
-        """Waits until so many messages of the topic have come to the reader."""
+        """Wait until so many messages of the topic have come to the reader."""
         self._asking.send(msgspec.msgpack.encode((topic, messages)))
         if not self._asking.poll(PATIENCE_MS):
             raise RuntimeError(f"{messages} messages of {topic} did not arrive")
@@ -93,7 +93,7 @@ class Source:
 
 @contextlib.contextmanager
 def pipeline() -> Iterator[Source]:
-    """A source whose relay and reader live as long as the block."""
+    """Run a source, its relay and its reader for the length of the block."""
     with tempfile.TemporaryDirectory(prefix="bt-") as folder, contextlib.ExitStack() as stack:
         directory = Path(folder)
         for part in ("relay", "reader"):

@@ -71,7 +71,7 @@ def dealer_to(context: Context, address: str, *, curve: bool = False) -> Socket:
 
 
 def echo_trip(dealer: Socket) -> Trips:
-    """The floor: one frame to a ROUTER and back."""
+    """Measure the floor: one frame to a ROUTER and back."""
     payload = b"x" * PAYLOAD_BYTES
 
     def trip() -> None:
@@ -82,7 +82,7 @@ def echo_trip(dealer: Socket) -> Trips:
 
 
 def signed_echo_trip(dealer: Socket) -> Trips:
-    """The floor of what is signed: as above, and both sides sign and verify."""
+    """Measure the floor of signed messages: as above, and both sides sign and verify."""
     payload = b"x" * PAYLOAD_BYTES
     signer = Signer(KEY)
 
@@ -180,7 +180,7 @@ def own_context() -> Iterator[Context]:
 
 
 def connect(broker: Running) -> Client:
-    """A client, with a key that the broker lets in where it needs one."""
+    """Connect a client, with a key on the allow-list where it needs one."""
     file = ConnectionFile(broker.connection_file)
     if '"serverPublicKey"' in broker.connection_file.read_text("utf-8"):
         keys = KeyFolder(broker.data_dir / "keys")
@@ -191,7 +191,7 @@ def connect(broker: Running) -> Client:
 
 
 def over_ipc(effort: float) -> list[Figure | Missing]:
-    """The one that most use, with everything to compare it with."""
+    """Measure the transport that most use, with everything to compare it with."""
     part = "Round trips over ipc"
     missing: list[Figure | Missing] = []
     with contextlib.ExitStack() as stack:
@@ -232,7 +232,7 @@ def over_tcp(part: str, config: str, effort: float) -> list[Figure | Missing]:
 
 
 def in_one_process(effort: float) -> list[Figure | Missing]:
-    """A broker, its workers and the client as threads; the echo is one too. They share Python's lock."""
+    """Measure broker, workers, client and echo as threads of one process, which share Python's lock."""
     with tempfile.TemporaryDirectory(prefix="bt-") as folder, EmbeddedBroker(Path(folder)) as broker:
         stopping = threading.Event()
         router = broker.context.socket(zmq.ROUTER)
@@ -251,7 +251,7 @@ def in_one_process(effort: float) -> list[Figure | Missing]:
 
 
 def _echo_until(router: Socket, stopping: threading.Event) -> None:
-    """It blocks, as the other echo does, but for a look at the time once a second."""
+    """Echo and block, as the other echo does, but look at the time once a second."""
     router.rcvtimeo = 1000
     while not stopping.is_set():
         with contextlib.suppress(zmq.Again):

@@ -61,7 +61,7 @@ def lateness(subscription: Subscription, told: Told, flood: Flood) -> list[float
 
 
 def start(client: Client) -> str:
-    """A backtest that the fake engine accepts, and never ends."""
+    """Start a backtest that the fake engine accepts and does not end."""
     run = client.backtest(
         "any", "SYNTH", timeframe="1m", start="2024-01-01", end="2025-01-01", watch=(), backtest_id="load"
     )

@@ -61,7 +61,7 @@ class Tail:
         self._file.seek(start + self._file.read(BLOCK).rfind(b"\n") + 1)  # behind the last line that is complete
 
     def new_rows(self) -> Iterator[list[str]]:
-        """What has come since the last time."""
+        """Yield the rows that were added since the last call."""
         yield from self._read()
         try:
             there = self._path.stat()
@@ -94,7 +94,7 @@ def _cells(line: bytes) -> list[str]:
 
 
 def price_of(row: dict[str, str], symbol: str, timeframe: str) -> backtestr.PriceUpdate:
-    """Raises `ValueError` and `KeyError` for what is no price."""
+    """Return a price. Raises `ValueError` and `KeyError` for a row that holds none."""
     written = row["timestamp"].strip()
     if written.isdigit():
         timestamp = int(written)
@@ -114,8 +114,11 @@ def price_of(row: dict[str, str], symbol: str, timeframe: str) -> backtestr.Pric
 
 
 def publish(client: backtestr.Client, prices: list[backtestr.PriceUpdate]) -> None:
-    """All of them; where the broker refuses one, the others. Until it takes them the file is not read on, so nothing
-    piles up here. Whether a request without an answer was carried out is not known: its prices may come twice."""
+    """Publish all prices; where the broker refuses one, publish the others.
+
+    The file is not read further until the broker takes them, so nothing piles up here. Whether a request without an
+    answer was executed is not known: its prices may be published twice.
+    """
     while True:
         try:
             client.publish_prices(prices)

@@ -1,6 +1,8 @@
-"""A backtest from start to results: python examples/quickstart.py [SYMBOL [TIMEFRAME]]
+"""Run a backtest from start to results.
 
-Needs a broker: make run-broker
+    python examples/quickstart.py [SYMBOL [TIMEFRAME]]
+
+It needs a broker: make run-broker
 """
 
 import sys

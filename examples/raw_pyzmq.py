@@ -1,4 +1,4 @@
-"""A backtest with pyzmq and msgpack alone, written from protocol/PROTOCOL.md: raw_pyzmq.py [SYMBOL [TIMEFRAME]]"""
+"""Run a backtest with pyzmq and msgpack alone, as in protocol/PROTOCOL.md: raw_pyzmq.py [SYMBOL [TIMEFRAME]]."""
 
 import hmac
 import json

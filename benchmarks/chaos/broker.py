@@ -234,7 +234,7 @@ def kill_and_start(broker: RunningBroker, loads: list[Load]) -> tuple[float, lis
 def found_wrong(
     client: Client, own: list[OwnKey], shared: list[SharedKey], backtests: Backtests, expected_orders: int
 ) -> Iterator[str]:
-    """What the last broker has that it should not have, or has not."""
+    """Yield the faults of the last broker: records that it should not have, or does not have."""
     for one in own:
         entry = client.get_state(one.key)
         if (entry.version, entry.value) != (one.version, one.version):

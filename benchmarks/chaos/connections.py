@@ -20,7 +20,7 @@ from collections.abc import Iterator
 import psutil
 import zmq
 
-from support.harness import RunningBroker, Stranger, running_broker
+from support.harness import RawClient, RunningBroker, running_broker
 from support.protocol.independent import Fields, Requests
 
 # Handles that come and go with storage and logs.
@@ -40,7 +40,7 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=500, help="clients at once, in each round (default 500)")
     parser.add_argument("--rounds", type=int, default=4, help="of which the last is measured (default 4)")
     arguments = parser.parse_args()
-    with running_broker(CONFIG) as broker, Stranger(broker.connection_file, "watcher") as watcher:
+    with running_broker(CONFIG) as broker, RawClient(broker.connection_file, "watcher") as watcher:
         watcher.hello()
         before = handles(broker)
         print(f"before:   {before} handles, {memory_mb(broker):6.1f} MB")
@@ -60,7 +60,7 @@ def main() -> int:
         return 0 if good else 1
 
 
-def come_and_go(watcher: Stranger, cycles: int, name: str) -> None:
+def come_and_go(watcher: RawClient, cycles: int, name: str) -> None:
     """Clients one after the other."""
     for number in range(cycles):
         with visitor(watcher, f"{name}, {number}") as one:
@@ -70,7 +70,7 @@ def come_and_go(watcher: Stranger, cycles: int, name: str) -> None:
                 one.ask("Goodbye")
 
 
-def all_at_once(watcher: Stranger, clients: int) -> None:
+def all_at_once(watcher: RawClient, clients: int) -> None:
     """Clients that are all connected, and all ask, before any is answered."""
     with contextlib.ExitStack() as crowd:
         visitors = [crowd.enter_context(visitor(watcher, f"crowd {number}")) for number in range(clients)]
@@ -85,7 +85,7 @@ def all_at_once(watcher: Stranger, clients: int) -> None:
 class Visitor:
     """A client on a connection of its own."""
 
-    def __init__(self, watcher: Stranger, client_id: str) -> None:
+    def __init__(self, watcher: RawClient, client_id: str) -> None:
         self.dealer = watcher.context.socket(zmq.DEALER)
         self.dealer.linger = 0
         self.dealer.connect(watcher.connection["endpoints"]["requests"])
@@ -120,7 +120,7 @@ class Visitor:
 
 
 @contextlib.contextmanager
-def visitor(watcher: Stranger, client_id: str) -> Iterator[Visitor]:
+def visitor(watcher: RawClient, client_id: str) -> Iterator[Visitor]:
     one = Visitor(watcher, client_id)
     try:
         yield one
@@ -128,7 +128,7 @@ def visitor(watcher: Stranger, client_id: str) -> Iterator[Visitor]:
         one.dealer.close()
 
 
-def settle(broker: RunningBroker, watcher: Stranger, before: int) -> None:
+def settle(broker: RunningBroker, watcher: RawClient, before: int) -> None:
     """Until the broker has let go of who has gone, or it takes too long."""
     deadline = time.monotonic() + SETTLE_SECONDS
     watcher.hello()  # its session was silent meanwhile

@@ -1,4 +1,4 @@
-"""One client floods with background and bulk requests; what does another one notice?
+"""One client floods with background and bulk requests, and another one measures what it notices.
 
     make chaos-flood
     make chaos-flood ARGS='--seconds 60 --flooders 2'
@@ -26,7 +26,7 @@ from pathlib import Path
 import zmq
 
 from integration.test_end_to_end import SYNTH
-from support.harness import RunningBroker, Stranger, running_broker
+from support.harness import RawClient, RunningBroker, running_broker
 from support.protocol.independent import Fields
 
 # How much worse than alone the p99 of a Ping may be.
@@ -57,7 +57,7 @@ def main() -> int:
     if arguments.flood:
         print(json.dumps(flood(arguments.flood, arguments.name, arguments.seconds)))
         return 0
-    with running_broker(CONFIG) as broker, Stranger(broker.connection_file, "watcher") as watcher:
+    with running_broker(CONFIG) as broker, RawClient(broker.connection_file, "watcher") as watcher:
         watcher.hello()
         ping(watcher, 1.0)  # warm
         idle = ping(watcher, arguments.seconds)
@@ -91,19 +91,19 @@ def main() -> int:
 def flood(connection_file: Path, name: str, seconds: float) -> dict[str, int]:
     """Send without a pause for so long; counts what was sent and what came back, by code."""
     counts: Counter[str] = Counter()
-    with Stranger(connection_file, name) as stranger:
-        stranger.hello()
+    with RawClient(connection_file, name) as raw_client:
+        raw_client.hello()
         until = time.monotonic() + seconds
         number = 0
         while time.monotonic() < until:
             for _ in range(BURST):
                 kind, data = KINDS[number % len(KINDS)]
                 with contextlib.suppress(zmq.Again):
-                    stranger.dealer.send_multipart(stranger.requests.make(kind, data), zmq.DONTWAIT)
+                    raw_client.dealer.send_multipart(raw_client.requests.make(kind, data), zmq.DONTWAIT)
                     counts["sent"] += 1
                 number += 1
-            while stranger.dealer.poll(0):
-                envelope, _ = stranger.receive()
+            while raw_client.dealer.poll(0):
+                envelope, _ = raw_client.receive()
                 payload = envelope["payload"]
                 counts[payload["type"] if payload["type"] == "Success" else payload["data"]["code"]] += 1
     return dict(counts)
@@ -136,7 +136,7 @@ def counting(processes: int) -> Iterator[None]:
             process.wait()
 
 
-def wait_for_queue(watcher: Stranger) -> None:
+def wait_for_queue(watcher: RawClient) -> None:
     """Until the flood has come."""
     deadline = time.monotonic() + 30.0
     while watcher.ask("GetSystemStatus", {})["queuedRequests"] < 100:
@@ -144,7 +144,7 @@ def wait_for_queue(watcher: Stranger) -> None:
             raise RuntimeError("the flood did not fill the queues")
 
 
-def ping(watcher: Stranger, seconds: float) -> list[float]:
+def ping(watcher: RawClient, seconds: float) -> list[float]:
     """Milliseconds of each Ping."""
     took = []
     until = time.perf_counter() + seconds
@@ -156,7 +156,7 @@ def ping(watcher: Stranger, seconds: float) -> list[float]:
     return took
 
 
-def timed_stop(watcher: Stranger, backtest_id: str) -> float:
+def timed_stop(watcher: RawClient, backtest_id: str) -> float:
     began = time.monotonic()
     stopped = watcher.ask("StopBacktest", {"backtestId": backtest_id})
     took = time.monotonic() - began
@@ -165,7 +165,7 @@ def timed_stop(watcher: Stranger, backtest_id: str) -> float:
     return took
 
 
-def timed_backtest(watcher: Stranger) -> float:
+def timed_backtest(watcher: RawClient) -> float:
     """Seconds from StartBacktest to its end."""
     began = time.monotonic()
     started = watcher.ask("StartBacktest", SYNTH)

@@ -70,7 +70,7 @@ def main() -> int:
 
 @contextlib.contextmanager
 def incrementing(connection_file: Path, arguments: argparse.Namespace) -> Iterator[list[subprocess.Popen[str]]]:
-    """The clients; whatever happens, none of them is left."""
+    """Run the clients; none of them outlives the block."""
     started = [
         subprocess.Popen(
             [

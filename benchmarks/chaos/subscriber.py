@@ -28,7 +28,7 @@ import psutil
 import backtestr
 from backtestr import Gap, Update
 from backtestr_protocol.errors import TimedOut
-from support.harness import RunningBroker, Stranger, running_broker
+from support.harness import RawClient, RunningBroker, running_broker
 
 # Little is queued for a slow subscriber, so that twenty seconds are enough for it to lose some.
 CONFIG = {"broker.toml": "[workers]\ncompute = 1\n[sockets]\nstream_queue = 100\n", "engine.toml": ""}
@@ -116,9 +116,9 @@ def main() -> int:
         os.kill(slow.pid, signal.SIGCONT)
         after = rate(fast, arguments.seconds / 2)
         flood.stop()
-        with Stranger(broker.connection_file) as stranger:
-            stranger.hello()
-            last = stranger.ask("FetchMissed", {"topic": TOPIC, "fromSeq": 1 << 40})["toSeq"]
+        with RawClient(broker.connection_file) as raw_client:
+            raw_client.hello()
+            last = raw_client.ask("FetchMissed", {"topic": TOPIC, "fromSeq": 1 << 40})["toSeq"]
         wait_for(lambda: fast.said["last"] == slow.said["last"] == last)
         faults = [flood.fault] if flood.fault else []
         for name, reader in (("fast", fast), ("slow", slow)):

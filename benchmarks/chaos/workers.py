@@ -27,10 +27,10 @@ import backtestr
 from backtestr import Client, Gap, Subscription, Update
 from backtestr_protocol import topics
 from backtestr_protocol.errors import TimedOut
-from support.harness import Stranger, running_broker
+from support.harness import RawClient, running_broker
 
 # A few bars at a time: a backtest takes a second or more, so that every kill hits one.
-CONFIG = {"broker.toml": "[workers]\ncompute = 4\n", "engine.toml": "[worker]\nchunk_bars = 4\n"}
+ENGINE = "[worker]\nchunk_bars = 4\n"
 BACKTEST = ("sma_cross", "SYNTH")
 RANGE: dict[str, Any] = {"start": "2024-01-01", "end": "2024-01-15"}
 # Queued or running at once.
@@ -43,7 +43,7 @@ ENDED = ("completed", "failed", "stopped")
 
 
 class Heard:
-    """What a subscriber got of every topic, in order, and what it was told that it did not get."""
+    """A subscriber counts what it received of every topic, in order, and the gaps that it was told of."""
 
     def __init__(self, client: Client) -> None:
         self._subscriptions = [client.subscribe(prefix) for prefix in ("orders.", "progress.", "positions.")]
@@ -98,7 +98,7 @@ class Places:
         self.empty_for: list[float] = []
 
     def look(self) -> list[tuple[str, int]]:
-        """The compute workers that are at a backtest now."""
+        """Return the compute workers that run a backtest now."""
         workers = [one for one in self._client.status().workers if one.worker_id.startswith("compute-")]
         for one in workers:
             pid, killed = self._dead.get(one.worker_id, (one.pid, 0.0))
@@ -116,14 +116,15 @@ class Places:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--kills", type=int, default=50, help="of workers (default 50)")
+    parser.add_argument("--workers", type=int, default=4, help="that run backtests (default 4)")
     parser.add_argument("--seed", type=int, default=1, help="of the moments (default 1)")
     arguments = parser.parse_args()
     chance = random.Random(arguments.seed)
     began = time.monotonic()
     with (
-        running_broker(CONFIG) as broker,
+        running_broker({"broker.toml": f"[workers]\ncompute = {arguments.workers}\n", "engine.toml": ENGINE}) as broker,
         backtestr.connect(connection_file=broker.connection_file, request_timeout=PATIENCE) as client,
-        Stranger(broker.connection_file) as stranger,
+        RawClient(broker.connection_file) as raw_client,
     ):
         undisturbed = client.backtest(*BACKTEST, timeframe="1m", **RANGE, watch=())
         undisturbed.wait(PATIENCE)
@@ -132,10 +133,10 @@ def main() -> int:
         for _ in range(arguments.kills):
             worker_id, pid = busy_worker(client, places, heard, started, chance)
             places.kill(worker_id, pid)
-        stranger.hello()
-        faults = wait_for_all(client, stranger, heard, started)
+        raw_client.hello()
+        faults = wait_for_all(client, raw_client, heard, started)
         places.look()
-        faults += heard.faults + list(found_wrong(client, stranger, heard, started, undisturbed.id))
+        faults += heard.faults + list(found_wrong(client, raw_client, heard, started, undisturbed.id))
     outcomes = Counter(states[-1] for states in heard.final.values())
     empty = places.empty_for or [0.0]
     print(
@@ -172,13 +173,13 @@ def busy_worker(
     raise RuntimeError(f"no worker was at work for {PATIENCE:g} s: {client.status().workers}")
 
 
-def wait_for_all(client: Client, stranger: Stranger, heard: Heard, started: list[str]) -> list[str]:
+def wait_for_all(client: Client, raw_client: RawClient, heard: Heard, started: list[str]) -> list[str]:
     """Listen until every backtest has ended, and everything of it was heard."""
     deadline = time.monotonic() + PATIENCE * 2
     while time.monotonic() < deadline:
         heard.take()
         left = [one for one in started if one not in heard.final]
-        behind = [topic for topic in heard.last if heard.last[topic] < last_seq(stranger, topic)]
+        behind = [topic for topic in heard.last if heard.last[topic] < last_seq(raw_client, topic)]
         if not left and not behind:
             return []
         client.ping()
@@ -187,15 +188,15 @@ def wait_for_all(client: Client, stranger: Stranger, heard: Heard, started: list
     return unfinished + [f"of {topic} nothing after {heard.last[topic]} was heard" for topic in behind]
 
 
-def last_seq(stranger: Stranger, topic: str) -> int:
+def last_seq(raw_client: RawClient, topic: str) -> int:
     """Asked for what is not there yet, the broker says how far the topic has come."""
-    return int(stranger.ask("FetchMissed", {"topic": topic, "fromSeq": 1 << 40})["toSeq"])
+    return int(raw_client.ask("FetchMissed", {"topic": topic, "fromSeq": 1 << 40})["toSeq"])
 
 
 def found_wrong(
-    client: Client, stranger: Stranger, heard: Heard, started: list[str], undisturbed: str
+    client: Client, raw_client: RawClient, heard: Heard, started: list[str], undisturbed: str
 ) -> Iterator[str]:
-    expected = [last_seq(stranger, topic) for topic in topics_of(undisturbed)]
+    expected = [last_seq(raw_client, topic) for topic in topics_of(undisturbed)]
     stored = client.results(undisturbed, tables=("orders",)).orders
     for backtest_id in started:
         states = heard.final.get(backtest_id, [])

@@ -1,4 +1,7 @@
-"""One broker put together: core, sockets, storage, supervisor, shell. `__main__` and the embedded broker start here."""
+"""A broker is assembled here, from core, sockets, database, supervisor and event loop.
+
+`__main__` and the embedded broker start one.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from backtestr_broker.core.core import Core
 from backtestr_broker.core.settings import Start
 from backtestr_broker.io.allow_list import AllowList
 from backtestr_broker.io.database import DATABASE, Database
-from backtestr_broker.io.event_loop import EventLoop, Wake
+from backtestr_broker.io.event_loop import EventLoop, Resources, Wake
 from backtestr_broker.io.sockets import Sockets
 from backtestr_broker.io.supervisor import Launch, Supervisor
 from backtestr_broker.recording.format import RECORDINGS
@@ -33,12 +36,9 @@ from .config import BrokerConfig, LogOptions
 if TYPE_CHECKING:
     from backtestr_broker.io.prometheus import MetricsServer
 
-# A worker that has died this often in a row before the broker ever served will not get well.
-MAX_EARLY_DEATHS = 4
-
 
 class Broker:
-    """Bound and ready to `run`; `connection` is what clients need to know."""
+    """A broker that is bound and ready to `run`; `connection` is what clients need to connect."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Broker:
         key = secrets.token_bytes(32)
         counts = config.worker_counts()
         curve = None if allow_list is None else allow_list.pair
-        with contextlib.ExitStack() as undo:  # of what was opened, when the next cannot be
+        with contextlib.ExitStack() as undo:  # closes what was opened when the next cannot be
             self.wake = Wake()
             undo.callback(self.wake.close)
             self._database = Database(data_dir / DATABASE, self.wake)
@@ -90,18 +90,16 @@ class Broker:
             restored=start.restored,
         )
         supervisor = Supervisor(launch, worker_settings(counts, self._sockets.engine_endpoint, key, config.log))
-        self.event_loop = EventLoop(
-            core,
-            self._sockets,
-            supervisor,
-            self._database,
-            self.wake,
-            on_serving,
-            MAX_EARLY_DEATHS,
-            allow_list,
-            self._recorder,
-            self._metrics,
+        resources = Resources(
+            sockets=self._sockets,
+            database=self._database,
+            supervisor=supervisor,
+            wake=self.wake,
+            allow_list=allow_list,
+            recorder=self._recorder,
+            metrics=self._metrics,
         )
+        self.event_loop = EventLoop(core, resources, on_serving)
         self.connection = Connection(
             protocol_version=PROTOCOL_VERSION,
             instance_id=core.instance_id,
@@ -113,7 +111,7 @@ class Broker:
         )
 
     def run(self) -> None:
-        """Serve until `event_loop.stop` is called; afterwards nothing is left of it."""
+        """Serve until `event_loop.stop` is called, then end the workers and close everything."""
         self._database.start()
         try:
             self.event_loop.run()
@@ -132,7 +130,7 @@ def _recorder_stopped(reason: str) -> None:
 
 
 def _metrics_server(port: int) -> MetricsServer | None:
-    """None where none is asked for: then its libraries, which take a tenth of a second, are not loaded either."""
+    """Return None where metrics are off: then their libraries, which take a tenth of a second, are not loaded."""
     if not port:
         return None
     from backtestr_broker.io.prometheus import MetricsServer
@@ -141,7 +139,7 @@ def _metrics_server(port: int) -> MetricsServer | None:
 
 
 def worker_settings(counts: dict[WorkerKind, int], endpoint: str, key: bytes, log: LogOptions) -> list[WorkerSettings]:
-    """What each configured worker is told: `compute-1`, `compute-2`, … and `interactive-1`, …"""
+    """Return the settings of each configured worker: `compute-1`, `compute-2`, … and `interactive-1`, …"""
     return [
         WorkerSettings(
             worker_id=f"{kind}-{number}",

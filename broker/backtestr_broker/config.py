@@ -14,10 +14,9 @@ from backtestr_broker.core.settings import CoreSettings
 from backtestr_protocol.errors import InvalidConfiguration
 from backtestr_protocol.message_types import Priority
 from backtestr_protocol.options import load_options
-from backtestr_protocol.worker_channel import WorkerKind
+from backtestr_protocol.worker_channel import LogFormat, LogLevel, WorkerKind
 
 _Positive = Annotated[int, msgspec.Meta(ge=1)]
-_NotNegative = Annotated[int, msgspec.Meta(ge=0)]
 _PerSecond = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 # More processes than this on one desktop is a slip of the finger.
 _MAX_WORKERS = 256
@@ -90,8 +89,8 @@ class MetricsOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class LogOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    level: Literal["debug", "info", "warning", "error"]
-    format: Literal["console", "json"]
+    level: LogLevel
+    format: LogFormat
 
 
 class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -15,7 +15,7 @@ import numpy as np
 import talib
 from talib import abstract
 
-from backtestr_engine.data.arrays import Floats
+from backtestr_engine.data.arrays import Booleans, Floats
 from backtestr_engine.data.bars import COLUMNS, Bars
 from backtestr_protocol.errors import ValidationError, did_you_mean, unknown
 from backtestr_protocol.messages import IndicatorConfig
@@ -68,6 +68,25 @@ def lowest(values: Floats, timeperiod: int) -> Floats:
     """The lowest of the last `timeperiod` values; NaN on the first timeperiod − 1 bars."""
     least: Floats = talib.MIN(values, timeperiod)
     return least
+
+
+# A crossing is an event: the bar before must have stood on this side of it, so the end of a warm-up (NaN) is none.
+
+
+def rises_above(line: Floats, level: Floats | float) -> Booleans:
+    """Where `line` is above `level` and was not on the bar before."""
+    return _begins(line > level, line <= level)
+
+
+def falls_below(line: Floats, level: Floats | float) -> Booleans:
+    """Where `line` is below `level` and was not on the bar before."""
+    return _begins(line < level, line >= level)
+
+
+def _begins(beyond: Booleans, within: Booleans) -> Booleans:
+    began = np.zeros_like(beyond)
+    np.logical_and(beyond[1:], within[:-1], out=began[1:])
+    return began
 
 
 class Indicator(msgspec.Struct, frozen=True):

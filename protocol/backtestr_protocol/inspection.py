@@ -1,5 +1,6 @@
-"""What engine and broker say to a command line on this machine that asks no running broker: one JSON document on
-standard output.
+"""This module has the JSON documents that engine and broker print for commands that need no running broker.
+
+Each command prints one document on standard output:
 
 python -m backtestr_engine --check FILE       CheckedFile
 python -m backtestr_engine --indicators       IndicatorList
@@ -16,8 +17,10 @@ from .messages import BacktestState, Contract, Finding
 
 
 class Verdict(Contract, frozen=True, kw_only=True):
-    """What came of the look-ahead check of one algorithm: `finding` is None when it passed. `cuts` are the numbers of
-    bars that it was cut to, of all `bars`."""
+    """The result of the look-ahead check of one algorithm.
+
+    `finding` is None if it passed. `cuts` are the numbers of bars to which the sample of `bars` bars was cut.
+    """
 
     algorithm_id: str
     bars: int
@@ -30,7 +33,10 @@ class Verdict(Contract, frozen=True, kw_only=True):
 
 
 class CheckedFile(Contract, frozen=True, kw_only=True):
-    """The verdicts on the algorithms of a file. `problems`: why it has none, or what failed without being cut."""
+    """The verdicts on the algorithms of a file.
+
+    `problems` state why the file has no algorithm, or which algorithms failed on the whole sample.
+    """
 
     file: str
     verdicts: list[Verdict]
@@ -42,7 +48,7 @@ class CheckedFile(Contract, frozen=True, kw_only=True):
 
 
 class IndicatorInfo(Contract, frozen=True, kw_only=True):
-    """One indicator: its TA-Lib name, its parameters with their defaults, and the names of what it returns."""
+    """An indicator: its TA-Lib name, its parameters with their defaults, and the names of its outputs."""
 
     name: str
     description: str
@@ -52,6 +58,8 @@ class IndicatorInfo(Contract, frozen=True, kw_only=True):
 
 
 class IndicatorList(Contract, frozen=True, kw_only=True):
+    """All indicators."""
+
     indicators: list[IndicatorInfo]
 
 

@@ -186,14 +186,14 @@ class Client:
         They are of requests that failed, of messages that are lost, of the connection, and, while the program is
         subscribed to it, from `system.errors`.
         """
-        return self._errors.kept
+        return self._errors.latest
 
     def on_error(self, callback: Callback, severity: Severity = "Warning") -> Callable[[], None]:
         """Call `callback` with every further `ErrorReport` at least as severe; return a function that ends that.
 
         Severities are `Info`, `Warning`, `Error` and `Critical`.
         """
-        return self._errors.listen(callback, severity)
+        return self._errors.add_callback(callback, severity)
 
     def close(self) -> None:
         """End the session. Backtests continue; requests that wait in other threads raise `RuntimeError`."""
@@ -508,4 +508,4 @@ class Client:
 
     def _on_state(self, state: ConnectionState, previous: ConnectionState) -> None:
         for listener in list(self.connection_changed.receivers_for(self)):
-            self._callbacks.tell(partial(listener, self, state=state, previous=previous))
+            self._callbacks.call(partial(listener, self, state=state, previous=previous))

@@ -143,11 +143,11 @@ class _WorkerThread:
     def ended(self) -> ExitReason | None:
         return None if self._thread.is_alive() else ExitReason("its thread ended")
 
-    def let_go(self) -> None:
+    def close_lifeline(self) -> None:
         if self._is_held:
             self._is_held = False
             os.close(self._write_end)
 
     def kill(self) -> None:
         """End the worker at its next chunk: a thread cannot be killed."""
-        self.let_go()
+        self.close_lifeline()

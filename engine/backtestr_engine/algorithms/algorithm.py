@@ -24,12 +24,13 @@ import msgspec
 
 from backtestr_engine.data.arrays import Floats
 from backtestr_engine.data.bars import Bars
-from backtestr_engine.data.panel import Panel, checked_weights
+from backtestr_engine.data.panel import Panel
 from backtestr_protocol.errors import AlgorithmError, InvalidConfiguration
 from backtestr_protocol.messages import AlgorithmInfo
 
 from .parameters import Parameter, Value, check_values, describe
 from .signals import Signals
+from .weights import checked_weights
 
 SignalFunction = Callable[..., Signals]
 WeightFunction = Callable[..., Floats]

@@ -9,8 +9,9 @@ import numpy as np
 import polars as pl
 
 from backtestr_engine.algorithms.signals import Signals
+from backtestr_engine.algorithms.weights import targets_of
 from backtestr_engine.data.arrays import Floats, Integers, Records
-from backtestr_engine.data.panel import Panel, targets_of
+from backtestr_engine.data.panel import Panel
 from backtestr_engine.data.timeframes import LENGTH_US
 from backtestr_engine.metrics.daily_statistics import with_daily_statistics
 from backtestr_engine.metrics.excursions import fill_in_excursions

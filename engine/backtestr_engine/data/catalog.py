@@ -18,15 +18,12 @@ import msgspec
 import polars as pl
 
 from backtestr_protocol.errors import DataError, ValidationError, did_you_mean
-from backtestr_protocol.messages import SeriesInfo, Timeframe
+from backtestr_protocol.messages import SYMBOL_MAX_CHARACTERS, SYMBOL_RULE, SeriesInfo, Timeframe, is_symbol
 
 from .atomic_files import replace_file, sync
 from .bars import Bars, bars_from_frame, resample
 from .instants import instant
 from .timeframes import LENGTH_US, divides, next_open_time, open_time, parse_timeframe
-
-SYMBOL_MAX_CHARACTERS = 64
-"""Three bytes of percent escape each still make a file name that every file system takes (255)."""
 
 ROW_GROUP_BARS = 16_384
 """Bars that are read together: eleven days of minutes. A whole series is read as fast as from larger groups."""
@@ -270,10 +267,10 @@ def describe_series(info: SeriesInfo) -> str:
 
 def check_symbol(symbol: str) -> str:
     """`symbol` if it can name a series, else a `ValidationError`: 1 to 64 printable characters, no space around."""
-    if 0 < len(symbol) <= SYMBOL_MAX_CHARACTERS and symbol.isprintable() and symbol == symbol.strip():
+    if is_symbol(symbol):
         return symbol
     raise ValidationError(
-        f"a symbol is 1 to {SYMBOL_MAX_CHARACTERS} printable characters without spaces around them, not {symbol!r}",
+        f"{SYMBOL_RULE}, not {symbol!r}",
         path="$.symbol",
         expected=f"1 to {SYMBOL_MAX_CHARACTERS} printable characters",
         got=symbol,

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from backtestr_engine.algorithms.signals import Signals
-from backtestr_protocol.errors import AlgorithmError
 from backtestr_protocol.messages import Timeframe
 
 from .arrays import AnyArray, Floats, Integers
@@ -108,42 +106,3 @@ class Panel:
             latest = np.searchsorted(bars.timestamp, self.timestamp, "right") - 1
             worth += np.where(latest < 0, 1.0, bars.close[np.maximum(latest, 0)] / bars.close[0])
         return worth / len(self.series)
-
-
-def checked_weights(weights: object, panel: Panel, who: str) -> Floats:
-    """`weights` as float64 of shape (rows, symbols). Raises `AlgorithmError` for anything that is none."""
-    shape = (len(panel), len(panel.series))
-    if not isinstance(weights, np.ndarray) or weights.dtype.kind not in "fiu" or weights.shape != shape:
-        got = f"{weights.dtype} of shape {weights.shape}" if isinstance(weights, np.ndarray) else type(weights).__name__
-        raise AlgorithmError(f"{who} returned {got}, not weights: an array of floats of shape {shape} (rows, symbols)")
-    if np.isinf(weights).any():
-        row, column = (int(index[0]) for index in np.nonzero(np.isinf(weights)))
-        raise AlgorithmError(
-            f"{who}: weights must be finite fractions of equity, or NaN to leave things as they are; row {row} has "
-            f"{weights[row, column]} for {panel.symbols[column]}",
-            bar=row,
-        )
-    return np.asarray(weights, dtype=np.float64)
-
-
-def targets_of(panel: Panel, weights: Floats, *, fills_at_close: bool) -> tuple[Signals, ...]:
-    """`weights` as the targets of each symbol on its own bars.
-
-    A weight on a row without a bar of the symbol is traded towards at the next price there is, unless a later one takes
-    its place: with fills at the next open it belongs to the bar before, with fills at the close to the one after. What
-    is asked before a symbol's first bar belongs to that.
-    """
-    signals = []
-    for column, bars in enumerate(panel.series):
-        asked = np.flatnonzero(~np.isnan(weights[:, column]))
-        times = panel.timestamp[asked]
-        if fills_at_close:
-            bar = np.searchsorted(bars.timestamp, times, "left")
-        else:
-            bar = np.searchsorted(bars.timestamp, times, "right") - 1
-        heard = bar < len(bars)
-        target = np.full(len(bars), np.nan)
-        # Later weights for the same bar come later here, and numpy keeps the last.
-        target[np.maximum(bar[heard], 0)] = weights[asked[heard], column]
-        signals.append(Signals.of(target=target))
-    return tuple(signals)

@@ -10,23 +10,15 @@ import numpy as np
 
 from backtestr_protocol.errors import ValidationError, did_you_mean
 from backtestr_protocol.messages import Timeframe
+from backtestr_protocol.timeframes import LENGTH_MS
 
 from .arrays import Integers
 
-MINUTE_US = 60_000_000
-DAY_US = 24 * 60 * MINUTE_US
-
-LENGTH_US: dict[Timeframe, int] = {
-    "1m": MINUTE_US,
-    "5m": 5 * MINUTE_US,
-    "15m": 15 * MINUTE_US,
-    "30m": 30 * MINUTE_US,
-    "1h": 60 * MINUTE_US,
-    "4h": 240 * MINUTE_US,
-    "1d": DAY_US,
-    "1w": 7 * DAY_US,
-}
+LENGTH_US: dict[Timeframe, int] = {timeframe: length * 1000 for timeframe, length in LENGTH_MS.items()}
 """Length of a bar of each timeframe, in microseconds, finest first."""
+
+MINUTE_US = LENGTH_US["1m"]
+DAY_US = LENGTH_US["1d"]
 
 _FIRST_MONDAY_US = 4 * DAY_US
 

@@ -1,4 +1,4 @@
-"""Warming: compiling, or loading from the cache on disk, every kernel that a first backtest would wait for."""
+"""The warm-up compiles every kernel that a first backtest would wait for, or loads it from the cache on disk."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BARS = 64
 
 
 def warm(conventions: Conventions) -> None:
-    """Run every built-in algorithm once on a few bars, one on two symbols, and publish what happens to nobody."""
+    """Run every built-in algorithm once on a few bars, and one on two symbols; their messages are encoded, not sent."""
     options = resolve_options({"streams": {"prices": True}}, conventions)
     bars, more = synthetic_bars("1m", _BARS), synthetic_bars("1m", _BARS, symbol="MORE")
     for algorithm in BUILT_IN.values():
@@ -35,7 +35,7 @@ def _run(algorithm: Algorithm, panel: Panel, options: Options) -> None:
         parameters={},
     )
     run = Run(Plan(config, algorithm, algorithm.check({}), options, panel), "warm")
-    publisher = BacktestStreams("warm", panel, options.streams, {})
-    publisher.chunk(run.advance(_BARS), 0, _BARS)
-    publisher.progress(run.progress())
+    streams = BacktestStreams("warm", panel, options.streams, {})
+    streams.chunk(run.advance(_BARS), 0, _BARS)
+    streams.progress(run.progress())
     run.finish()

@@ -9,44 +9,44 @@ import pytest
 from backtestr.io.callback_thread import MAX_CALLS, CallbackThread
 
 
-def test_a_listener_that_raises_is_logged_and_the_others_hear(caplog: pytest.LogCaptureFixture) -> None:
-    listeners = CallbackThread()
-    heard: list[int] = []
-    listeners.tell(lambda: 1 // 0)
-    listeners.tell(lambda: heard.append(1))
-    listeners.close()
-    assert heard == [1]
+def test_a_callback_that_raises_is_logged_and_the_others_are_called(caplog: pytest.LogCaptureFixture) -> None:
+    callbacks = CallbackThread()
+    called: list[int] = []
+    callbacks.call(lambda: 1 // 0)
+    callbacks.call(lambda: called.append(1))
+    callbacks.close()
+    assert called == [1]
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_a_listener_that_hangs_costs_calls_that_are_counted(caplog: pytest.LogCaptureFixture) -> None:
-    listeners = CallbackThread()
-    began, go_on = threading.Event(), threading.Event()
-    heard: list[int] = []
+def test_a_callback_that_hangs_costs_calls_that_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    callbacks = CallbackThread()
+    began, released = threading.Event(), threading.Event()
+    called: list[int] = []
 
     def hang() -> None:
         began.set()
-        assert go_on.wait(30)
+        assert released.wait(30)
 
-    listeners.tell(hang)
+    callbacks.call(hang)
     assert began.wait(10)
     for number in range(MAX_CALLS + 2):
-        listeners.tell(lambda number=number: heard.append(number))  # type: ignore[misc]
-    assert listeners.missed == 2
-    go_on.set()
-    listeners.close()
-    assert heard == list(range(MAX_CALLS))
+        callbacks.call(lambda number=number: called.append(number))  # type: ignore[misc]
+    assert callbacks.missed == 2
+    released.set()
+    callbacks.close()
+    assert called == list(range(MAX_CALLS))
     assert caplog.text.count("too slow") == 1
 
 
-def test_a_listener_may_close_what_calls_it() -> None:
-    listeners = CallbackThread()
+def test_a_callback_may_close_its_own_thread() -> None:
+    callbacks = CallbackThread()
     closed = threading.Event()
 
     def close() -> None:
-        listeners.close()
+        callbacks.close()
         closed.set()
 
-    listeners.tell(close)
+    callbacks.call(close)
     assert closed.wait(10)
-    listeners.tell(lambda: pytest.fail("called after the end"))
+    callbacks.call(lambda: pytest.fail("called after the end"))

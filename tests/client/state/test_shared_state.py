@@ -95,7 +95,7 @@ class Broker:
 class DirectCalls:
     """A callback thread that makes its calls at once, in the thread that asks for them."""
 
-    def tell(self, call: Callable[[], object]) -> None:
+    def call(self, call: Callable[[], object]) -> None:
         call()
 
 
@@ -192,7 +192,7 @@ def test_an_update_that_cannot_be_read_is_reported_and_made_good(stage: Stage) -
     update = stage.broker.book.change("x.a", 1)
     stage.broker.mailbox.put([msgspec.structs.replace(delivery(update), data=msgspec.Raw(b"\x80"))])
     wait_until(lambda: "x.a" in state, 10)
-    [report] = stage.errors.kept
+    [report] = stage.errors.latest
     assert isinstance(report.error, ValidationError)
     assert report.about == "state."
 

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backtestr_engine.algorithms.signals import Signals
+from backtestr_engine.algorithms.weights import targets_of
 from backtestr_engine.data.arrays import Floats
 from backtestr_engine.data.bars import Bars
-from backtestr_engine.data.panel import Panel, targets_of
+from backtestr_engine.data.panel import Panel
 from backtestr_engine.simulation.account import kernel_rules, totals
 from backtestr_engine.simulation.conventions import Conventions
 from backtestr_engine.simulation.records import REASONS, SIDES

@@ -12,7 +12,7 @@ from backtestr_engine.config import load_config
 from backtestr_engine.publishing.batching import Batcher, BatchOptions, Publication
 from backtestr_engine.publishing.payloads import Packer
 from backtestr_engine.publishing.record_encoding import EncodedMaps, Number, encode_payloads
-from backtestr_engine.worker.price_replays import Replays
+from backtestr_engine.worker.price_replays import PriceReplays
 from backtestr_protocol.worker_channel import Published, ToBroker
 from support.protocol.independent import messages_of
 
@@ -25,8 +25,8 @@ def batcher(packing: Packer | None = None, **classes: BatchOptions) -> Batcher:
     return Batcher({**load_config(None).batching.classes, **classes}, packing or packer())
 
 
-def no_replays() -> Replays:
-    return Replays(load_config(None).batching.classes["prices"], packer())
+def no_replays() -> PriceReplays:
+    return PriceReplays(load_config(None).batching.classes["prices"], packer())
 
 
 def numbers(first: int, stop: int) -> EncodedMaps:

@@ -1,6 +1,6 @@
-"""Writes the golden vectors, `PYTHONPATH=tests python -m support.protocol.make_vectors`: the same bytes every time.
+"""`PYTHONPATH=tests python -m support.protocol.make_vectors` writes the golden vectors, the same bytes every time.
 
-`protocol/vectors/README.md` describes the files. What must be rejected is in `rejected_vectors.py`.
+`protocol/vectors/README.md` describes the files. The cases that a codec must reject are in `rejected_vectors.py`.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ LIVE_PRICE = price_messages.FeedPrice(
 UPDATE = messages.UpdateState(key="ui.theme", value=msgspec.Raw(value_bytes({"dark": True})), expected_version=2)
 
 
-def strange_request() -> Case:
-    """What another encoder may send: other key order, a key from the future, a time as float64, nil for absent."""
+def request_of_another_encoder() -> Case:
+    """Return a request with another key order, an unknown key, a time as float64, and nil for an absent key."""
     body = msgpack.packb(
         {
             "payload": {"data": {}, "type": "Ping", "trace": "x"},
@@ -106,7 +106,7 @@ def requests() -> list[Case]:
         request(2, "Ping", messages.Nothing(), counter=1),
         request(3, "StartBacktest", CONFIG, counter=2),
         {**attached, "name": "with attachments, one of them empty"},
-        strange_request(),
+        request_of_another_encoder(),
         request(6, "UpdateState", UPDATE, counter=5),
         request(7, "StartPriceReplay", REPLAY, counter=6),
         request(8, "PublishPrices", price_messages.PublishPrices(prices=[LIVE_PRICE]), counter=7),
@@ -175,7 +175,7 @@ def order(number: int, **rest: Any) -> stream_messages.OrderUpdate:
     )
 
 
-# What encoders wrote once (lz4 4.4, zstandard 0.25 at level 3, gzip), for they write other bytes in other versions.
+# The output of encoders (lz4 4.4, zstandard 0.25 at level 3, gzip); other versions write other bytes.
 PRICES_LZ4 = (
     "04224d1868407c02000000000000620f010000f03d9582a474797065ab5072696365557064617465a46461746187a673796d"
     "626f6ca742544350455250a974696d657374616d70cf0000017e1d3d3e60a3626964cb40e6913000000000a361736b0d0010"
@@ -233,13 +233,13 @@ def price(number: int) -> stream_messages.PriceUpdate:
 
 
 def batch_of_prices(number: int, name: str, packed: str | None = None) -> Case:
-    """Five prices. `packed`: the array compressed, in hexadecimal."""
+    """Return a batch of five prices; `packed` is the compressed array in hexadecimal."""
     raw = encode([msgspec.Raw(encoded_payload("PriceUpdate", price(one))) for one in range(1, 6)])
     return _batch(number, name, "messages", raw, packed)
 
 
 def batch_of_columns(number: int, name: str, packed: str | None = None) -> Case:
-    """The same prices as columns; `packed` is that map compressed."""
+    """Return a column batch of the same prices; `packed` is the compressed map in hexadecimal."""
     price_messages = [price(one) for one in range(1, 6)]
     columns: dict[str, Any] = {"symbol": "BTCPERP", "timeframe": "1m"}
     for field, code in (("timestamp", "q"), ("bid", "d"), ("ask", "d"), ("last", "d"), ("volume", "d")):
@@ -371,7 +371,7 @@ def streams() -> list[Case]:
 
 
 def state_values() -> list[Case]:
-    """MessagePack as encoders differ, and the one form of it that is kept and checksummed."""
+    """Return values as various encoders write them, and the form in which they are stored and checksummed."""
     came: dict[str, bytes] = {
         "nil": b"\xc0",
         "an int in more bytes than it needs": b"\xd3\x00\x00\x00\x00\x00\x00\x00\x01",
@@ -398,7 +398,7 @@ def state_values() -> list[Case]:
 
 
 def rendered() -> dict[str, str]:
-    """File name to text."""
+    """Return the text of each file by its name."""
     files = {
         "requests.json": requests(),
         "responses.json": responses(),

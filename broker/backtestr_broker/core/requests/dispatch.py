@@ -15,14 +15,16 @@ from backtestr_broker.core.algorithms import Algorithms
 from backtestr_broker.core.clients.idempotency import RequestKey
 from backtestr_broker.core.clients.sessions import Session, Sessions
 from backtestr_broker.core.outbox import Outbox
+from backtestr_broker.core.scheduling.interactive_tasks import Make
 from backtestr_broker.core.scheduling.scheduler import Scheduler
 from backtestr_broker.core.status import Status
 from backtestr_broker.core.streams.feeds import Feeds
 from backtestr_protocol import topics
 from backtestr_protocol.codec import Payload, decode, encode
-from backtestr_protocol.errors import UnsupportedCommand, did_you_mean
-from backtestr_protocol.message_types import REQUESTS, Priority
+from backtestr_protocol.errors import MessageError, SystemFault, UnsupportedCommand, did_you_mean
+from backtestr_protocol.message_types import REQUESTS
 from backtestr_protocol.messages import (
+    AlgorithmInfo,
     AlgorithmList,
     AlgorithmRef,
     AlgorithmStatus,
@@ -38,6 +40,7 @@ from backtestr_protocol.messages import (
     Nothing,
     PerformanceMetrics,
     Pong,
+    RegisterAlgorithm,
 )
 from backtestr_protocol.price_messages import PublishedPrices, PublishPrices
 from backtestr_protocol.system_status import SystemStatus
@@ -56,6 +59,7 @@ NOT_SERVED_YET = (
 # Characters of an unknown type that the answer repeats.
 _SHOWN = 100
 
+_algorithm_decoder = msgspec.msgpack.Decoder(AlgorithmInfo)
 _decoders = {name: msgspec.msgpack.Decoder(row.data) for name, row in REQUESTS.items()}
 
 
@@ -92,7 +96,7 @@ class Requests:
             "SnapshotState": state.snapshot,
             "FetchMissed": self._fetch_missed,
             "ListAlgorithms": self._list_algorithms,
-            "RegisterAlgorithm": self._asking("RegisterAlgorithm"),
+            "RegisterAlgorithm": self._register_algorithm,
             "GetAlgorithmStatus": self._algorithm_status,
             "ListMarketData": self._asking("ListMarketData"),
             "GetMarketData": self._asking("GetMarketData"),
@@ -158,14 +162,26 @@ class Requests:
     def _list_algorithms(self, _session: Session, _data: Nothing, _request_key: RequestKey) -> AlgorithmList:
         return AlgorithmList(algorithms=self._algorithms.all())
 
+    def _register_algorithm(self, _session: Session, data: RegisterAlgorithm, request_key: RequestKey) -> None:
+        def registered(frames: list[bytes]) -> None:
+            info = _algorithm_info("RegisterAlgorithm", frames)
+            self._algorithms.registered(info)
+            self._outbox.answer_durably(request_key, info)  # executed again, it would put an earlier version in front
+
+        self._ask("RegisterAlgorithm", data, request_key, registered)
+
     def _algorithm_status(
         self, session: Session, data: AlgorithmRef, request_key: RequestKey
     ) -> AlgorithmStatus | None:
         """Answer for the versions that the broker knows; of an earlier one, a worker knows what it was."""
         found = self._algorithms.status(data.algorithm_id, self._scheduler.jobs.active_algorithms())
         if found is None:
-            self._asking("GetAlgorithmStatus")(session, data, request_key)
+            self._ask("GetAlgorithmStatus", data, request_key, self._earlier_version)
         return found
+
+    def _earlier_version(self, frames: list[bytes]) -> AlgorithmStatus:
+        info = _algorithm_info("GetAlgorithmStatus", frames)
+        return self._algorithms.status_of(info, self._scheduler.jobs.active_algorithms())
 
     # --- backtests ---
 
@@ -173,7 +189,7 @@ class Requests:
         backtest_id = data.backtest_id if data.backtest_id is not None else self._outbox.unique_id()
         self._scheduler.check_room(request_key[0])
         config = msgspec.structs.replace(data, backtest_id=backtest_id)
-        self._scheduler.ask("CheckBacktest", encode(config), request_key, "B")
+        self._scheduler.start(encode(config), request_key)
 
     def _pause(self, _session: Session, data: BacktestRef, request_key: RequestKey) -> Contract | None:
         return self._scheduler.pause(self._scheduler.jobs.get(data.backtest_id), request_key)
@@ -202,21 +218,36 @@ class Requests:
                 return BacktestResults(
                     backtest_id=job.backtest_id, status=job.status, config=config, metrics=None, tables=[]
                 )
-        return self._asking("GetBacktestResults")(_session, data, request_key)
+        self._ask("GetBacktestResults", data, request_key)
+        return None
 
     def _metrics(self, _session: Session, data: BacktestRef, request_key: RequestKey) -> Contract | None:
         jobs = self._scheduler.jobs
         if data.backtest_id in jobs and not jobs.get(data.backtest_id).has_results:
             return PerformanceMetrics(backtest_id=data.backtest_id, metrics=None)
-        return self._asking("GetPerformanceMetrics")(_session, data, request_key)
+        self._ask("GetPerformanceMetrics", data, request_key)
+        return None
+
+    # --- interactive tasks ---
 
     def _asking(self, work: Work) -> Callable[[Session, Contract, RequestKey], None]:
-        priority: Priority = REQUESTS[work].priority
-
         def ask(_session: Session, data: Contract, request_key: RequestKey) -> None:
-            self._scheduler.ask(work, encode(data), request_key, priority)
+            self._ask(work, data, request_key)
 
         return ask
 
+    def _ask(self, work: Work, data: Contract, request_key: RequestKey, make: Make | None = None) -> None:
+        """Have a worker do the request; `make` makes the answer of what it sends."""
+        interactive = self._scheduler.interactive
+        done = None if make is None else interactive.answering(work, request_key, make)
+        interactive.ask(work, encode(data), request_key, REQUESTS[work].priority, done=done)
+
     def check_invariants(self) -> None:
         self._feeds.check_invariants()
+
+
+def _algorithm_info(work: Work, frames: list[bytes]) -> AlgorithmInfo:
+    try:
+        return decode(_algorithm_decoder, frames[0])
+    except MessageError as error:
+        raise SystemFault(f"the answer to {work} is no AlgorithmInfo: {error}") from error

@@ -15,6 +15,7 @@ from backtestr_broker.core.clients.idempotency import RequestKey
 from backtestr_broker.core.clients.sessions import Session
 from backtestr_broker.core.outbox import Outbox
 from backtestr_broker.core.price_replays import MAX_LOSSES, RETRY_AFTER_MS, PriceReplay, PriceReplayEvent, PriceReplays
+from backtestr_broker.core.scheduling.interactive_tasks import Result
 from backtestr_broker.core.scheduling.scheduler import MAX_BATCH, Scheduler
 from backtestr_broker.core.scheduling.workers import Worker
 from backtestr_protocol import topics, worker_channel
@@ -160,7 +161,7 @@ class PriceReplayRequests:
             paused=True,  # until it is known here whose it is
             checksum=None if opened is None else opened.checksum,
         )
-        self._scheduler.ask(
+        self._scheduler.interactive.ask(
             "OpenReplay",
             encode(order),
             replay.request_key,
@@ -169,18 +170,18 @@ class PriceReplayRequests:
             admitted=again,
         )
 
-    def _opened(self, replay_id: str, worker: Worker | None, result: bytes | BacktestrError | ErrorData) -> None:
+    def _opened(self, replay_id: str, worker: Worker | None, result: Result) -> None:
         """A worker has read the bars, and hosts the replay; or that failed."""
         replay = self._replays.find(replay_id)
         if replay is None or replay.ended:  # while it moved
-            if worker is not None and isinstance(result, bytes):
+            if worker is not None and isinstance(result, list):
                 self._outbox.instruct(worker.peer, worker_channel.Control(task_id=replay_id, action="stop"))
             return
-        if not isinstance(result, bytes):
+        if not isinstance(result, list):
             self._not_opened(replay, result)
             return
         try:
-            found = decode(_opened_decoder, result)
+            found = decode(_opened_decoder, b"".join(result))
         except MessageError as error:
             self._not_opened(replay, SystemFault(f"the answer to OpenReplay is no OpenedReplay: {error}"))
             return

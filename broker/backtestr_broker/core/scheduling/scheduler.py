@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import msgspec
 
 from backtestr_broker.core.algorithms import Algorithms
-from backtestr_broker.core.clients.idempotency import Answer, RequestKey
+from backtestr_broker.core.clients.idempotency import RequestKey
 from backtestr_broker.core.commit_queue import PendingBacktest
 from backtestr_broker.core.outbox import Outbox
 from backtestr_broker.core.records import JobPut, JobRecord
@@ -29,16 +30,13 @@ from backtestr_protocol.errors import (
     ValidationError,
     WorkersLost,
 )
-from backtestr_protocol.message_types import Priority
 from backtestr_protocol.messages import (
-    AlgorithmInfo,
     BacktestAccepted,
     BacktestConfig,
     BacktestState,
-    Contract,
 )
-from backtestr_protocol.worker_channel import Work
 
+from .interactive_tasks import InteractiveTasks
 from .jobs import MAX_LOSSES, Job, JobEvent, Jobs, Wish
 from .task_queue import RETRY_AFTER_MS, TaskQueue
 from .workers import Worker, Workers
@@ -48,24 +46,7 @@ MAX_WAITING = 256
 # Messages in one batch: a number beyond is a worker's mistake, and sequence numbers could never go back from it.
 MAX_BATCH = 65_536
 
-_algorithm_decoder = msgspec.msgpack.Decoder(AlgorithmInfo)
 _config_decoder = msgspec.msgpack.Decoder(BacktestConfig)
-
-
-# Takes what an interactive worker made of a task: the data, with the worker; or the error, and no worker where it was
-# lost.
-Done = Callable[[Worker | None, bytes | BacktestrError | ErrorData], None]
-
-
-class _Question(msgspec.Struct):
-    """Work for an interactive worker, and who waits for its answer."""
-
-    work: Work
-    data: bytes
-    request_key: RequestKey
-    priority: Priority
-    done: Done | None = None  # takes the result, in place of the request's answer
-    losses: int = 0
 
 
 class Scheduler:
@@ -86,46 +67,27 @@ class Scheduler:
         self._replays_lost = replays_lost
         self._accepting: dict[str, Job] = {}  # accepted once they are on disk; nobody sees them before
         self._job_queue = TaskQueue(max_queued_backtests)
-        self._questions: dict[str, _Question] = {}
-        self._question_queue = TaskQueue(max_queued_questions)
-        self._asked = 0
+        self.interactive = InteractiveTasks(outbox, self.workers, max_queued_questions)
         self._resuming: dict[str, deque[str]] = {}  # worker id -> its parked backtests that wait to go on
 
     @property
     def queued(self) -> int:
-        return len(self._job_queue) + len(self._question_queue)
+        return len(self._job_queue) + len(self.interactive.queue)
 
     @property
     def queues(self) -> dict[str, tuple[int, int]]:
         """What is queued, and how much may be, by what it is."""
         return {
             "backtests": (len(self._job_queue), self._job_queue.bound),
-            "questions": (len(self._question_queue), self._question_queue.bound),
+            "questions": (len(self.interactive.queue), self.interactive.queue.bound),
         }
 
     # --- what clients ask ---
 
-    def ask(
-        self,
-        work: Work,
-        data: bytes,
-        request_key: RequestKey,
-        priority: Priority,
-        *,
-        done: Done | None = None,
-        admitted: bool = False,
-    ) -> None:
-        """Have an interactive worker do `work`; `done` takes its result, or it answers the request.
-
-        Raises `Busy`, unless it was `admitted` before.
-        """
-        self._asked += 1
-        question_id = f"question-{self._asked}"
-        if not admitted:
-            self._question_queue.check_room(request_key[0])
-        self._question_queue.push_admitted(question_id, priority, request_key[0])
-        self._questions[question_id] = _Question(work, data, request_key, priority, done)
-        self._dispatch()
+    def start(self, config: bytes, request_key: RequestKey) -> None:
+        """Have a worker check a backtest's config, then accept it. Raises `Busy`."""
+        accept = self.interactive.answering("CheckBacktest", request_key, partial(self._accept, request_key))
+        self.interactive.ask("CheckBacktest", config, request_key, "B", done=accept)
 
     def restore(self, records: Iterable[JobRecord]) -> None:
         """Take over the backtests of an earlier broker: those that had not ended run again, in order of acceptance."""
@@ -142,7 +104,7 @@ class Scheduler:
 
     def waiting(self, client_id: str) -> int:
         """Backtests and questions of that client that wait for a worker."""
-        return self._job_queue.waiting(client_id) + self._question_queue.waiting(client_id)
+        return self._job_queue.waiting(client_id) + self.interactive.queue.waiting(client_id)
 
     def pause(self, job: Job, request_key: RequestKey) -> BacktestAccepted | None:
         """The answer, or None when it comes later. Raises `StateConflict`, and `Busy` when too many are parked."""
@@ -254,7 +216,7 @@ class Scheduler:
             worker.task_id = None
         worker.parked.discard(note.task_id)
         if worker.kind == "interactive":
-            self._question_answered(worker, note, payload)
+            self.interactive.finished(worker, note, payload)
         else:
             self._backtest_finished(self.jobs.get(note.task_id), note)
         if note.is_last:
@@ -275,7 +237,7 @@ class Scheduler:
         self._resuming.pop(worker_id, None)
         if worker.kind == "interactive":
             if task_id is not None:
-                self._question_lost(task_id, reason, overdue=overdue)
+                self.interactive.lost(task_id, reason, overdue=overdue)
             self._replays_lost(worker_id, reason)
         else:
             for backtest_id in sorted(parked | ({task_id} if task_id is not None else set())):
@@ -284,9 +246,10 @@ class Scheduler:
 
     # --- jobs ---
 
-    def _accept(self, checked: bytes, request_key: RequestKey) -> None:
+    def _accept(self, request_key: RequestKey, frames: list[bytes]) -> None:
         """Put a backtest whose config a worker has checked on disk; once it is there it is queued, and `request_key` is
         answered. Raises `Busy`, `StateConflict` and `SystemFault`."""
+        checked = frames[0]
         try:
             config = decode(_config_decoder, checked)
         except MessageError as error:
@@ -442,71 +405,10 @@ class Scheduler:
         waiting.remove(job.backtest_id)
         return True
 
-    # --- questions ---
-
-    def _question_answered(self, worker: Worker, note: worker_channel.Finished, payload: list[bytes]) -> None:
-        question = self._questions.pop(note.task_id)
-        if question.done is not None:
-            question.done(worker, note.error or b"".join(payload))
-            return
-        if note.error is not None:
-            self._outbox.answer(question.request_key, note.error)
-            return
-        try:
-            result = self._result(question, payload)
-        except BacktestrError as error:
-            self._outbox.answer(question.request_key, error)
-        else:
-            if result is not None:
-                self._outbox.answer(question.request_key, result)
-
-    def _result(self, question: _Question, payload: list[bytes]) -> Contract | Answer | None:
-        """What the question is answered with; None when that comes later, from the disk."""
-        if not payload:
-            raise SystemFault(f"the worker that answered {question.work} sent no data")
-        data, *attachments = payload
-        if question.work == "CheckBacktest":
-            self._accept(data, question.request_key)
-            return None
-        if question.work == "RegisterAlgorithm":
-            info = _algorithm_info(question.work, data)
-            self._algorithms.registered(info)
-            self._outbox.answer_durably(
-                question.request_key, info
-            )  # sent again, it would put an earlier version in front
-            return None
-        if question.work == "GetAlgorithmStatus":
-            return self._algorithms.status_of(_algorithm_info(question.work, data), self.jobs.active_algorithms())
-        return Answer(encoded_payload("Success", msgspec.Raw(data)), tuple(attachments))
-
-    def _question_lost(self, question_id: str, reason: str, *, overdue: bool) -> None:
-        question = self._questions[question_id]
-        question.losses += 1
-        if overdue or question.losses > MAX_LOSSES:
-            del self._questions[question_id]
-            late = TimedOut(f"the worker that answered {question.work} was {reason}")
-            fault = WorkersLost(f"the worker that answered {question.work} ended, for the second time: {reason}")
-            error = late if overdue else fault
-            if question.done is not None:
-                question.done(None, error)
-            else:
-                self._outbox.answer(question.request_key, error)
-        else:
-            self._question_queue.push_front(question_id, question.priority, question.request_key[0])
-
     # --- who does what next ---
 
     def _dispatch(self) -> None:
-        for worker in self.workers.idle("interactive"):
-            if (question_id := self._question_queue.pop()) is None:
-                break
-            question = self._questions[question_id]
-            worker.task_id = question_id
-            client_id, request_id = question.request_key
-            assign = worker_channel.Assign(
-                task_id=question_id, work=question.work, client_id=client_id, request_id=request_id
-            )
-            self._outbox.instruct(worker.peer, assign, question.data)
+        self.interactive.assign()
         for worker in self.workers.idle("compute"):
             self._dispatch_backtest(worker)
 
@@ -541,7 +443,7 @@ class Scheduler:
         self.jobs.check_invariants()
         self.workers.check_invariants()
         self._job_queue.check_invariants()
-        self._question_queue.check_invariants()
+        self.interactive.check_invariants()
         at_work = {worker.task_id for worker in self.workers if worker.kind == "compute"} - {None}
         parked = {backtest_id for worker in self.workers for backtest_id in worker.parked}
         running = {job.backtest_id for job in self.jobs if job.status == "running"}
@@ -560,14 +462,3 @@ class Scheduler:
             able = [job.backtest_id for job in queued if job.wish != "pause" or self.workers.can_park(worker)]
             assert not able, f"{worker.worker_id} is idle and could run {able}"
         assert not [backtest_id for backtest_id in self._accepting if backtest_id in self.jobs], "accepted twice"
-        asked = {worker.task_id for worker in self.workers if worker.kind == "interactive"} - {None}
-        assert asked <= self._questions.keys()
-        assert len(self._questions) == len(asked) + len(self._question_queue)
-        assert not (self.workers.idle("interactive") and len(self._question_queue)), "a question waits for nothing"
-
-
-def _algorithm_info(work: Work, data: bytes) -> AlgorithmInfo:
-    try:
-        return decode(_algorithm_decoder, data)
-    except MessageError as error:
-        raise SystemFault(f"the answer to {work} is no AlgorithmInfo: {error}") from error

@@ -1,4 +1,4 @@
-"""What passes between the callers' threads and the I/O thread: one answer, or a stream of deliveries.
+"""Mailboxes and pending replies pass deliveries and answers from the I/O thread to the threads that wait for them.
 
 The I/O thread never waits here; callers do.
 """
@@ -14,18 +14,18 @@ from typing import Generic, TypeVar
 from backtestr.core.effects import Delivery, weight
 from backtestr_protocol.errors import TimedOut
 
-# Deliveries that may lie unread in one subscription: 200 MB of them, which a backtest's million prices fill nearly, and
-# publishing them takes less time than reading. What passes beyond is fetched again later.
+# Deliveries that may be unread in one subscription: 200 MB of them. A backtest's million prices nearly fill that, and
+# are published faster than they are read. Messages beyond the bound are fetched again later.
 MAX_UNREAD = 400_000
 
-# Where the system gives Ctrl-C to another thread, a main thread that sleeps notices it when it wakes: seconds.
-_NAP = 0.25
+# Seconds of one sleep: where the system gives Ctrl-C to another thread, a sleeping main thread notices it on waking.
+_SLEEP = 0.25
 
 T = TypeVar("T")
 
 
 class PendingReply(Generic[T]):
-    """A place for one value or error, set once, read by any number of threads."""
+    """One value or error, which is set once and read by any number of threads."""
 
     __slots__ = ("_error", "_value", "_waiting")
 
@@ -36,17 +36,19 @@ class PendingReply(Generic[T]):
         self._error: Exception | None = None
 
     def succeed(self, value: T) -> None:
+        """Set the value."""
         self._value = value
         self._waiting.release()
 
     def fail(self, error: Exception) -> None:
+        """Set the error."""
         self._error = error
         self._waiting.release()
 
     def read(self, timeout: float | None = None) -> T:
-        """The value, or raises the error that came instead; `TimedOut` after `timeout` seconds without either."""
-        for nap in _naps(timeout):
-            if self._waiting.acquire(timeout=nap):
+        """Return the value or raise the error that was set, or `TimedOut` after `timeout` seconds without either."""
+        for sleep in _sleeps(timeout):
+            if self._waiting.acquire(timeout=sleep):
                 break
         else:
             raise TimedOut(f"nothing came within {timeout:g} s", timeoutSeconds=timeout)
@@ -60,7 +62,7 @@ class Mailbox:
     """The unread deliveries of one subscription, for one reading thread."""
 
     def __init__(self, when_taken: Callable[[int], None]) -> None:
-        """`when_taken` is told, by the reader's thread, how many deliveries were taken and leave room for others."""
+        """Make an empty mailbox. The reader's thread calls `when_taken` with the number of taken deliveries."""
         self._changed = threading.Condition()
         self._arrived: deque[Delivery] = deque()
         self._reading: deque[Delivery] = deque()
@@ -70,20 +72,24 @@ class Mailbox:
         self._when_taken = when_taken
 
     def put(self, deliveries: list[Delivery]) -> None:
+        """Add deliveries."""
         with self._changed:
             self._arrived.extend(deliveries)
             self._changed.notify()
 
     def end(self, error: Exception | None) -> None:
-        """Nothing more comes. The first call counts."""
+        """End the deliveries, with `error` as the reason if there is one. Only the first call has an effect."""
         with self._changed:
             if not self._ended:
                 self._ended, self._error = True, error
             self._changed.notify_all()
 
     def take(self, timeout: float | None = None) -> Delivery | None:
-        """The next delivery; None at the end. Raises the error that ended the subscription, once all before it was
-        taken, and `TimedOut` after `timeout` seconds without anything."""
+        """Take the next delivery; None at the end.
+
+        Raises the error that ended the subscription once all deliveries before it are taken, and `TimedOut` after
+        `timeout` seconds without a delivery.
+        """
         taken = self.peek(timeout)
         if taken is not None:
             self._reading.popleft()
@@ -94,10 +100,10 @@ class Mailbox:
         return taken
 
     def peek(self, timeout: float | None = None) -> Delivery | None:
-        """What `take` would return or raise; it stays there."""
+        """Return or raise what `take` would, and leave it in the mailbox."""
         if not self._reading:
             with self._changed:
-                if not any(self._changed.wait_for(self._has_news, nap) for nap in _naps(timeout)):
+                if not any(self._changed.wait_for(self._has_something, sleep) for sleep in _sleeps(timeout)):
                     raise TimedOut(f"nothing came within {timeout:g} s", timeoutSeconds=timeout)
                 self._reading, self._arrived = self._arrived, self._reading
                 if not self._reading:
@@ -106,16 +112,16 @@ class Mailbox:
                     return None
         return self._reading[0]
 
-    def _has_news(self) -> bool:
+    def _has_something(self) -> bool:
         return bool(self._arrived) or self._ended
 
 
-def _naps(timeout: float | None) -> Iterator[float]:
-    """Sleeps of at most `_NAP` seconds that make up `timeout`; for ever when that is None."""
+def _sleeps(timeout: float | None) -> Iterator[float]:
+    """Yield sleeps of at most `_SLEEP` seconds that make up `timeout`, without end if that is None."""
     left = math.inf if timeout is None else max(0.0, timeout)
     while True:
-        nap = min(left, _NAP)
-        yield nap
-        left -= nap
+        sleep = min(left, _SLEEP)
+        yield sleep
+        left -= sleep
         if left <= 0:
             return

@@ -245,7 +245,7 @@ class SharedState(Mapping[str, Any]):
         for change in changes:
             state_change = StateChange(change.key, _value(change.current.value), change.current.version)
             for callback in self._callbacks:
-                self._callback_thread.tell(partial(callback, state_change))
+                self._callback_thread.call(partial(callback, state_change))
 
     # --- within ---------------------------------------------------------------------------------------------------
 

@@ -84,7 +84,7 @@ def test_every_form_of_a_batch_is_the_same_messages(make: Any, compression: str)
     assert prices(unpack(7, make(1, 60, compression))) == [(seq, price(seq - 6)) for seq in range(7, 66)]
 
 
-def test_a_frame_has_the_prices_with_their_numbers() -> None:
+def test_a_table_has_the_prices_with_their_sequence_numbers() -> None:
     found = open_payload(of_columns(1, 3))
     assert isinstance(found, PriceColumns)
     expected = pl.DataFrame(
@@ -104,7 +104,7 @@ def test_a_frame_has_the_prices_with_their_numbers() -> None:
     assert found.after(1).frame(6).equals(expected[1:])
 
 
-def test_a_column_from_the_future_is_ignored() -> None:
+def test_an_unknown_column_is_ignored() -> None:
     assert prices(unpack(1, of_columns(1, 3, changed={"venue": "X", "depth": column([1, 2], "<i8")})))[1][1] == price(2)
 
 
@@ -133,20 +133,20 @@ def test_a_column_from_the_future_is_ignored() -> None:
         (of_columns(1, 3, "none", columns=b"x"), "another form"),
     ],
 )
-def test_what_is_wrong_with_a_batch_is_said(payload: Payload, words: str) -> None:
+def test_the_error_of_a_wrong_batch_says_what_is_wrong(payload: Payload, words: str) -> None:
     with pytest.raises(SerializationError, match=words):
         unpack(4, payload)
 
 
 @pytest.mark.parametrize("field", ["messages", "columns"])
 @pytest.mark.parametrize("compression", PACK)
-def test_a_batch_that_says_it_is_too_large_is_refused_before_it_is_unpacked(field: str, compression: str) -> None:
+def test_a_batch_that_claims_to_be_too_large_is_refused_before_it_is_unpacked(field: str, compression: str) -> None:
     with pytest.raises(SerializationError, match=f"{MAX_BATCH_BYTES} at most") as caught:
         unpack(4, batch_of({"count": 1, "compression": compression, "rawBytes": MAX_BATCH_BYTES + 1, field: b"x"}))
     assert caught.value.details == {"bytes": MAX_BATCH_BYTES + 1}
 
 
-def test_a_batch_compressed_in_a_way_that_does_not_exist_is_an_error() -> None:
+def test_an_unknown_compression_is_an_error() -> None:
     with pytest.raises(ValidationError, match="brotli"):
         unpack(4, batch_of({"count": 1, "compression": "brotli", "rawBytes": 1, "messages": b"x"}))
 
@@ -219,7 +219,7 @@ def test_columns_in_order_are_delivered_whole() -> None:
     assert block.weight == weight([block]) == 49 * 40 // DELIVERY_BYTES
 
 
-def test_columns_that_came_in_part_before_are_delivered_from_there() -> None:
+def test_columns_that_came_in_part_before_are_delivered_from_the_first_new_one() -> None:
     counters = StreamCounters()
     one = TopicStream(TOPIC, from_start=True, counters=counters)
     one.receive(1, of_columns(1, 30), AMPLE)
@@ -242,7 +242,7 @@ def test_a_batch_is_delivered_whole_though_an_answer_was_quicker_with_some_of_it
 
 
 @pytest.mark.parametrize("make", [of_messages, of_columns])
-def test_a_gap_is_repaired_with_what_is_compressed(make: Any) -> None:
+def test_a_gap_is_repaired_with_compressed_batches(make: Any) -> None:
     """Stored payloads are what was published: compressed, and columns where those were asked for."""
     one = TopicStream(TOPIC, from_start=True)
     assert one.receive(40, make(40, 50), AMPLE) == []
@@ -250,14 +250,14 @@ def test_a_gap_is_repaired_with_what_is_compressed(make: Any) -> None:
     assert numbers(one.fetched(missed(1, 45, make), AMPLE)) == list(range(1, 50))
 
 
-def test_without_room_for_all_of_it_a_part_is_delivered() -> None:
+def test_without_space_for_a_whole_batch_a_part_is_delivered() -> None:
     one = TopicStream(TOPIC, from_start=True)
     assert numbers(one.receive(1, of_columns(1, 1000), 5)) == [1, 2, 3, 4, 5]
     assert numbers(one.resume(AMPLE)) == list(range(6, 1000))
 
 
 @given(st.data())
-def test_blocks_and_messages_lost_doubled_and_reordered_are_delivered_once_in_order(data: st.DataObject) -> None:
+def test_lost_doubled_and_reordered_batches_are_delivered_once_in_order(data: st.DataObject) -> None:
     """The law of single messages (test_streams) for batches in every form."""
     total = data.draw(st.integers(1, 60), "total")
     counters = StreamCounters()

@@ -35,7 +35,7 @@ def block_of(*payloads: bytes, skipped: int = 0) -> DeliveredBatch:
 
 
 @given(st.lists(st.sampled_from(["PriceUpdate", "Novelty"]), min_size=1, max_size=8), st.data())
-def test_a_block_reads_as_its_messages_do(types: list[str], data: st.DataObject) -> None:
+def test_a_batch_reads_as_its_messages_do(types: list[str], data: st.DataObject) -> None:
     """Of one type, of several, and of one that this client does not know."""
     contents: list[Any] = [price(seq) if name == "PriceUpdate" else OTHER for seq, name in enumerate(types, 1)]
     bodies = [encoded_payload(name, content) for name, content in zip(types, contents, strict=True)]
@@ -47,7 +47,7 @@ def test_a_block_reads_as_its_messages_do(types: list[str], data: st.DataObject)
     assert list(read(block_of(*bodies, skipped=skipped))) == singly[skipped:]
 
 
-def test_a_damaged_message_is_an_error_where_it_stands() -> None:
+def test_a_damaged_message_is_an_error_at_its_position() -> None:
     third = encoded_payload("PriceUpdate", price(3))
     found = read(block_of(encoded_payload("PriceUpdate", price(1)), encoded_payload("PriceUpdate", {}), third))
     assert next(found).data == price(1)

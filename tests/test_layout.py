@@ -118,7 +118,7 @@ STANDARD_NAME_ALLOWED = {
 
 # Class names that stand more than once in one package, and why.
 SAME_NAME_ALLOWED = {
-    "broker": {"Workers": "to be renamed", "Unreadable": "to be renamed"},
+    "broker": {"Unreadable": "to be renamed"},
 }
 
 

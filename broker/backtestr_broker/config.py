@@ -31,7 +31,7 @@ class CurveOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     enabled: bool
 
 
-class Workers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     compute: Annotated[int, msgspec.Meta(ge=0, le=_MAX_WORKERS)]
     interactive: Annotated[int, msgspec.Meta(ge=1, le=_MAX_WORKERS)]
 
@@ -96,7 +96,7 @@ class LogOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     transport: TransportOptions
     curve: CurveOptions
-    workers: Workers
+    workers: WorkerOptions
     limits: LimitOptions
     throttle: ThrottleOptions
     liveness: LivenessOptions

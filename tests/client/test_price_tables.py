@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from backtestr.core.effects import DeliveredBatch, Delivery, Gap, Restarted, StreamMessage
 from backtestr.core.topic_stream import TopicStream
 from backtestr.core.updates import Update
-from backtestr.io.mailbox import Mailbox
+from backtestr.io.mailboxes import Mailbox
 from backtestr.price_tables import MAX_MESSAGES, MAX_ROWS, frames
 from backtestr_protocol.errors import NetworkError, ValidationError
 from client.core.test_batches import TOPIC, of_columns, of_messages, price

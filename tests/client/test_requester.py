@@ -7,7 +7,7 @@ from typing import cast
 import pytest
 
 from backtestr.io.io_thread import IoThread, Success
-from backtestr.io.mailbox import PendingReply
+from backtestr.io.mailboxes import PendingReply
 from backtestr.requester import Requester
 from backtestr_protocol.errors import NotFound
 from backtestr_protocol.messages import Contract, Nothing, Pong

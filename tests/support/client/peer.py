@@ -1,4 +1,4 @@
-"""A scripted broker on real sockets, in a thread: answers what its script says, and publishes what it is told to."""
+"""A scripted broker on real sockets, in a thread: it answers as its script says, and publishes on request."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ WALL_MS = 1_790_000_000_000
 SILENCE = object()
 _instances = itertools.count(1)
 
-# What answers a request: Success data, an error, `SILENCE`, or data with attachments.
+# The answer of each request type: Success data, an error, `SILENCE`, or data with attachments.
 Script = Mapping[str, Callable[[Any], Any]]
 
 
@@ -51,12 +51,12 @@ def welcome(heartbeat_interval_ms: int = 60_000, session_timeout_ms: int = 60_00
 
 
 class Peer:
-    """`asked` lists every request as (type, id, data). Use as a context manager."""
+    """A scripted broker as a context manager; `asked` lists every request as (type, id, data)."""
 
     def __init__(
         self, directory: Path, script: Script | None = None, *, write_file: bool = True, at: Peer | None = None
     ) -> None:
-        """`at`: a peer that is gone, whose addresses this one takes over."""
+        """Take over the addresses of the ended peer `at`, if one is given."""
         self.asked: list[tuple[str, str, Any]] = []
         self.file = directory / "connection.json"
         self._script = script or {}
@@ -100,7 +100,7 @@ class Peer:
     def heard(self, prefix: str, timeout: float = 10.0) -> None:
         """Wait until a subscription to `prefix` has arrived."""
         assert self._heard.setdefault(prefix.encode(), threading.Event()).wait(timeout), (
-            f"nobody subscribed to {prefix}"
+            f"no client subscribed to {prefix}"
         )
 
     def publish(self, topic: str, kind: str, data: Any, *, seq: int | None = None) -> None:
@@ -108,7 +108,7 @@ class Peer:
         self._do(lambda: self._publish(topic, kind, data, seq))
 
     def hang_up(self) -> None:
-        """Break every connection for requests, and take new ones at the same address."""
+        """Break every connection for requests, and accept new ones at the same address."""
 
         def again() -> None:
             address = self.connection.endpoints.requests
@@ -117,8 +117,8 @@ class Peer:
 
         self._do(again)
 
-    def complain(self, error: BacktestrError) -> None:
-        """Send an error that belongs to no request to whoever asked last."""
+    def send_error(self, error: BacktestrError) -> None:
+        """Send an unattributed error to the client of the last request."""
         self._do(lambda: self._send(self._peer, "Error", None, "Error", error.to_data(component="peer", timestamp=0)))
 
     # --- the thread ---

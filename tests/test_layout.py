@@ -95,13 +95,6 @@ COVERED_BY = {
     "engine/worker/warm_up": "tests/engine/backtest/test_run.py",
     "client/__main__": "tests/integration/test_command_line.py",
     "client/embedded_broker": "tests/integration/test_embedded.py",
-    "client/requester": "tests/client/state/test_shared_state.py",
-    "client/cli/app": "tests/integration/test_command_line.py",
-    "client/cli/console": "tests/integration/test_command_line.py",
-    "client/cli/data": "tests/integration/test_data_commands.py",
-    "client/cli/export": "tests/integration/test_data_commands.py",
-    "client/cli/replays": "tests/integration/test_prices.py",
-    "client/cli/top": "tests/integration/test_top.py",
     "client/core/effects": "tests/client/core/test_session.py",
 }
 

@@ -18,6 +18,6 @@ def link() -> Iterator[Link]:
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """A directory whose path leaves room for a socket's name."""
+    """Give a directory whose path leaves space for the name of a socket."""
     with short_directory() as directory:
         yield directory

@@ -15,7 +15,7 @@ from support.client.peer import WALL_MS, Peer
 
 @pytest.fixture
 def peer(home: Path, monkeypatch: pytest.MonkeyPatch) -> Peer:
-    """A scripted broker at the usual place; not started."""
+    """Return a scripted broker that a command finds; it is not started."""
     peer = Peer(home)
     monkeypatch.setenv("BACKTESTR_CONNECTION_FILE", str(peer.file))
     return peer

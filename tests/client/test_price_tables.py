@@ -14,7 +14,7 @@ from backtestr.core.updates import Update
 from backtestr.io.mailboxes import Mailbox
 from backtestr.price_tables import MAX_MESSAGES, MAX_ROWS, frames
 from backtestr_protocol.errors import NetworkError, ValidationError
-from client.core.test_batches import TOPIC, of_columns, of_messages, price
+from support.client.batches import TOPIC, of_columns, of_messages, price
 
 GAP = Gap(TOPIC, 4, 6)
 

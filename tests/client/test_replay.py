@@ -90,7 +90,7 @@ def test_a_price_replay_yields_its_own_prices_from_the_first_to_the_last(home: P
         del request["replayId"]
         times = {"startTime": 1_641_168_000_000, "endTime": 1_641_254_400_000}
         assert request == {"symbol": "S", "timeframe": "1m", "speed": 60.0, **times}
-        peer.heard(TOPIC)
+        peer.wait_for_subscription(TOPIC)
         for number, price in enumerate(
             [
                 broker.price(timestamp=1),
@@ -114,7 +114,7 @@ def test_a_price_replay_that_ended_early_is_read_to_its_last_price(home: Path, l
     broker = Broker()
     with Peer(home, broker.script) as peer, connect(peer) as client:
         replay = client.replay("S", "1m", bars_per_second=1)
-        peer.heard(TOPIC)
+        peer.wait_for_subscription(TOPIC)
         for seq in range(5, (last_seq or 4) + 1):
             peer.publish(TOPIC, "PriceUpdate", broker.price(), seq=seq)
         broker.more = {"status": "stopped", "lastSeq": last_seq}
@@ -158,7 +158,7 @@ def test_a_feed_on_the_same_topic_hides_neither_the_end_nor_a_timeout(home: Path
     broker = Broker()
     with Peer(home, broker.script) as peer, connect(peer) as client:
         replay = client.replay("S", "1m", bars_per_second=1)
-        peer.heard(TOPIC)
+        peer.wait_for_subscription(TOPIC)
         with busy_feed(peer, first=5):
             with pytest.raises(TimedOut, match="no price came within 0"):
                 replay.next(timeout=0.1)
@@ -172,7 +172,7 @@ def test_a_price_replay_that_lost_prices_ends_beside_a_feed(home: Path) -> None:
     script = {**broker.script, "FetchMissed": lambda data: {**kept, "fromSeq": data["fromSeq"]}}
     with Peer(home, script) as peer, connect(peer) as client:
         replay = client.replay("S", "1m", bars_per_second=1)
-        peer.heard(TOPIC)
+        peer.wait_for_subscription(TOPIC)
         peer.publish(TOPIC, "PriceUpdate", broker.price(), seq=7)
         broker.more = {"status": "completed", "lastSeq": 7}
         with busy_feed(peer, first=8), pytest.warns(backtestr.GapWarning, match="messages 5 to 6"):
@@ -184,7 +184,7 @@ def test_polling_skips_the_prices_of_others(home: Path, monkeypatch: pytest.Monk
     broker = Broker()
     with Peer(home, broker.script) as peer, connect(peer) as client, client.subscribe(TOPIC, history=True) as beside:
         replay = client.replay("S", "1m", bars_per_second=1)
-        peer.heard(TOPIC)
+        peer.wait_for_subscription(TOPIC)
         for seq in range(5, 25):
             peer.publish(TOPIC, "PriceUpdate", broker.price() if seq == 24 else PRICE, seq=seq)
         while not (isinstance(update := beside.next(timeout=10), backtestr.Update) and update.seq == 24):
@@ -197,7 +197,7 @@ def test_the_error_of_a_failed_price_replay_is_raised_after_its_last_price(home:
     broker = Broker()
     with Peer(home, broker.script) as peer, connect(peer) as client:
         replay = client.replay("S", "1m", bars_per_second=1)
-        peer.heard(TOPIC)
+        peer.wait_for_subscription(TOPIC)
         peer.publish(TOPIC, "PriceUpdate", broker.price(), seq=5)
         error = DataError("the stored bars changed").to_data(component="engine", timestamp=WALL_MS)
         broker.more = {"status": "failed", "lastSeq": 5, "error": error}
@@ -213,7 +213,7 @@ def test_a_timeout_ends_nothing(home: Path) -> None:
         for timeout in (0.0, 0.01):
             with pytest.raises(TimedOut):
                 replay.next(timeout)
-        peer.heard(TOPIC)
+        peer.wait_for_subscription(TOPIC)
         peer.publish(TOPIC, "PriceUpdate", broker.price(), seq=5)
         assert replay.next(timeout=10) is not None
         assert (replay.pause(), replay.resume(), replay.status().status) == ("paused", "running", "running")
@@ -225,7 +225,7 @@ def test_prices_are_acknowledged_four_times_in_each_ring(home: Path) -> None:
     broker = Broker(bars=6_000)
     with Peer(home, broker.script) as peer, connect(peer) as client:
         replay = client.replay("S", "1m", as_fast_as_read=True)
-        peer.heard(TOPIC)
+        peer.wait_for_subscription(TOPIC)
         messages = [{"type": "PriceUpdate", "data": broker.price()}] * 3_000
         for seq in (5, 3_005):
             batch = {"count": 3_000, "compression": "none", "rawBytes": 1, "messages": messages}
@@ -253,7 +253,7 @@ def test_a_refused_acknowledgement_is_sent_again(home: Path) -> None:
     never = backtestr.Recovery(automatic=False)
     with Peer(home, script) as peer, backtestr.connect(connection_file=peer.file, recovery=never) as client:
         replay = client.replay("S", "1m", as_fast_as_read=True)
-        peer.heard(TOPIC)
+        peer.wait_for_subscription(TOPIC)
         messages = [{"type": "PriceUpdate", "data": broker.price()}] * 2_500
         batch = {"count": 2_500, "compression": "none", "rawBytes": 1, "messages": messages}
         peer.publish(TOPIC, "Batch", batch, seq=5)
@@ -267,7 +267,7 @@ def test_a_restarted_broker_has_no_price_replays(home: Path, monkeypatch: pytest
     with Peer(home, broker.script) as first:
         client = connect(first)
         replay = client.replay("S", "1m", speed=1)
-        first.heard(TOPIC)
+        first.wait_for_subscription(TOPIC)
     with Peer(home), client:
         with pytest.raises(NotFound, match="the broker was restarted"):
             replay.next(timeout=20)
@@ -281,7 +281,7 @@ def test_a_warning_states_lost_prices(home: Path) -> None:
     script = {**broker.script, "FetchMissed": lambda data: {**kept, "fromSeq": data["fromSeq"]}}
     with Peer(home, script) as peer, connect(peer) as client:
         replay = client.replay("S", "1m", bars_per_second=1)
-        peer.heard(TOPIC)
+        peer.wait_for_subscription(TOPIC)
         peer.publish(TOPIC, "PriceUpdate", broker.price(), seq=7)
         with pytest.warns(backtestr.GapWarning, match="messages 5 to 6 of prices.S.1m came faster"):
             assert replay.next(timeout=10) is not None

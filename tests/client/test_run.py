@@ -25,8 +25,8 @@ def test_the_streams_of_a_run_end_with_it(home: Path) -> None:
         )
         [config] = [data for kind, _, data in peer.asked if kind == "StartBacktest"]
         assert config["options"] == {"fillAt": "close", "streams": {"progressIntervalMs": 5}}
-        peer.heard("orders.b1")
-        peer.heard("system.backtests")
+        peer.wait_for_subscription("orders.b1")
+        peer.wait_for_subscription("system.backtests")
         for number in (1, 2):
             peer.publish("orders.b1", "OrderUpdate", order(number))
         peer.publish("system.backtests", "BacktestStatus", status("completed"))
@@ -41,8 +41,8 @@ def test_a_warning_states_orders_that_are_lost_for_good(home: Path) -> None:
 
     with Peer(home, {**STARTING, "FetchMissed": gone}) as peer, connect(peer) as client:
         run = client.backtest("a", "S", timeframe="1m", backtest_id="b1")
-        peer.heard("orders.b1")
-        peer.heard("system.backtests")
+        peer.wait_for_subscription("orders.b1")
+        peer.wait_for_subscription("system.backtests")
         peer.publish("orders.b1", "OrderUpdate", order(1))
         peer.publish("orders.b1", "OrderUpdate", order(5), seq=5)
         peer.publish("system.backtests", "BacktestStatus", status("completed"))
@@ -54,7 +54,7 @@ def test_a_failed_backtest_raises_its_error_with_the_results(home: Path) -> None
     error = AlgorithmError("division by zero", traceback="line 1").to_data(component="engine", timestamp=1)
     with Peer(home, STARTING) as peer, connect(peer) as client:
         run = client.backtest("a", "S", timeframe="1m", backtest_id="b1", watch=())
-        peer.heard("system.backtests")
+        peer.wait_for_subscription("system.backtests")
         peer.publish("system.backtests", "BacktestStatus", status("failed", error=error))
         assert run.wait(timeout=10).status == "failed"
         with pytest.raises(AlgorithmError, match="division by zero"):
@@ -95,8 +95,8 @@ def test_a_progress_bar_shows_equity_and_orders(home: Path, capsys: pytest.Captu
     }
     with Peer(home, STARTING) as peer, connect(peer) as client:
         run = client.backtest("a", "S", timeframe="1m", backtest_id="b1", watch=["progress"])
-        peer.heard("progress.b1")
-        peer.heard("system.backtests")
+        peer.wait_for_subscription("progress.b1")
+        peer.wait_for_subscription("system.backtests")
         peer.publish("progress.b1", "BacktestProgress", progress)
         peer.publish("system.backtests", "BacktestStatus", status("completed"))
         assert run.show_progress().status == "completed"

@@ -1,16 +1,12 @@
-"""What a payload holds: every form of a batch is the same messages, and a hostile one is one error."""
+"""Every form of a batch holds the same messages, and a hostile batch raises one type of error."""
 
 from __future__ import annotations
 
-import gzip
 from typing import Any
 
-import lz4.frame
 import msgspec
-import numpy as np
 import polars as pl
 import pytest
-import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,59 +15,13 @@ from backtestr.core.counters import StreamCounters
 from backtestr.core.effects import DELIVERY_BYTES, DeliveredBatch, Delivery, Gap, StreamMessage, weight
 from backtestr.core.topic_stream import TopicStream, unpack
 from backtestr.core.updates import as_update, decode_batch
-from backtestr_protocol.codec import Payload, encode, encoded_payload
+from backtestr_protocol.codec import Payload, encode
 from backtestr_protocol.errors import MessageError, SerializationError, ValidationError
 from backtestr_protocol.messages import Missed, MissedMessage
 from backtestr_protocol.stream_messages import PriceUpdate
+from support.client.batches import PACK, TOPIC, batch_of, column, columns, of_columns, of_messages, price
 
-TOPIC = "prices.S.1m"
 AMPLE = 1_000
-PACK: dict[str, Any] = {
-    "none": lambda raw: msgspec.Raw(raw),
-    "lz4": lz4.frame.compress,
-    "zstd": zstandard.ZstdCompressor().compress,
-    "gzip": gzip.compress,
-}
-
-
-def price(number: int) -> PriceUpdate:
-    """A message that says which it is."""
-    return PriceUpdate(
-        symbol="S", timestamp=number, bid=number + 0.25, ask=number + 0.5, last=1.5, volume=3.0, timeframe="1m"
-    )
-
-
-def column(values: Any, dtype: str) -> dict[str, Any]:
-    return {"dtype": dtype, "data": np.asarray(values, dtype=dtype).tobytes()}
-
-
-def columns(first: int, stop: int) -> dict[str, Any]:
-    at = np.arange(first, stop)
-    return {
-        "symbol": "S",
-        "timeframe": "1m",
-        "timestamp": column(at, "<i8"),
-        "bid": column(at + 0.25, "<f8"),
-        "ask": column(at + 0.5, "<f8"),
-        "last": 1.5,
-        "volume": column(np.full(len(at), 3), "<f8"),
-    }
-
-
-def of_messages(first: int, stop: int, compression: str = "none", **changes: Any) -> Payload:
-    raw = encode([msgspec.Raw(encoded_payload("PriceUpdate", price(one))) for one in range(first, stop)])
-    batch = {"count": stop - first, "compression": compression, "rawBytes": len(raw)}
-    return batch_of({**batch, "messages": PACK[compression](raw), **changes})
-
-
-def of_columns(first: int, stop: int, compression: str = "none", **changes: Any) -> Payload:
-    raw = encode({**columns(first, stop), **changes.pop("changed", {})})
-    batch = {"count": stop - first, "compression": compression, "rawBytes": len(raw), "type": "PriceUpdate"}
-    return batch_of({**batch, "columns": PACK[compression](raw), **changes})
-
-
-def batch_of(batch: dict[str, Any]) -> Payload:
-    return Payload("Batch", msgspec.Raw(encode({name: one for name, one in batch.items() if one is not None})))
 
 
 def prices(unpacked: list[tuple[int, Payload]]) -> list[tuple[int, PriceUpdate]]:
@@ -194,7 +144,7 @@ def missed(first: int, stop: int, make: Any, oldest: int = 1) -> Missed:
 
 
 def numbers(deliveries: list[Delivery]) -> list[int | tuple[int, int]]:
-    """Sequence numbers of what was delivered, each checked against its message, and gaps as pairs."""
+    """Return the sequence numbers of deliveries, each checked against its message, and gaps as pairs."""
     found: list[int | tuple[int, int]] = []
     for one in deliveries:
         match one:
@@ -213,10 +163,10 @@ def numbers(deliveries: list[Delivery]) -> list[int | tuple[int, int]]:
 
 def test_columns_in_order_are_delivered_whole() -> None:
     one = TopicStream(TOPIC, from_start=True)
-    [block] = one.receive(1, of_columns(1, 50), AMPLE)
-    assert isinstance(block, DeliveredBatch)
-    assert (block.seq, block.last_seq, one.next_seq, one.known) == (1, 49, 50, 49)
-    assert block.weight == weight([block]) == 49 * 40 // DELIVERY_BYTES
+    [batch] = one.receive(1, of_columns(1, 50), AMPLE)
+    assert isinstance(batch, DeliveredBatch)
+    assert (batch.seq, batch.last_seq, one.next_seq, one.known) == (1, 49, 50, 49)
+    assert batch.weight == weight([batch]) == 49 * 40 // DELIVERY_BYTES
 
 
 def test_columns_that_came_in_part_before_are_delivered_from_the_first_new_one() -> None:
@@ -243,7 +193,7 @@ def test_a_batch_is_delivered_whole_though_an_answer_was_quicker_with_some_of_it
 
 @pytest.mark.parametrize("make", [of_messages, of_columns])
 def test_a_gap_is_repaired_with_compressed_batches(make: Any) -> None:
-    """Stored payloads are what was published: compressed, and columns where those were asked for."""
+    """The broker retains payloads as they were published: compressed, or as columns."""
     one = TopicStream(TOPIC, from_start=True)
     assert one.receive(40, make(40, 50), AMPLE) == []
     assert one.missing() == (1, 39)
@@ -258,7 +208,7 @@ def test_without_space_for_a_whole_batch_a_part_is_delivered() -> None:
 
 @given(st.data())
 def test_lost_doubled_and_reordered_batches_are_delivered_once_in_order(data: st.DataObject) -> None:
-    """The law of single messages (test_streams) for batches in every form."""
+    """The law of single messages (test_topic_stream) holds for batches in every form."""
     total = data.draw(st.integers(1, 60), "total")
     counters = StreamCounters()
     one = TopicStream(TOPIC, from_start=True, counters=counters)

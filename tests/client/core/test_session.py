@@ -288,4 +288,4 @@ def test_every_request_is_answered_exactly_once_under_all_faults(steps: list[str
         link.check_invariants()
     link.advance(11.0, step=0.5)
     assert sorted(link.answers) == sorted(asked)
-    assert link.session.waiting <= 1  # a Ping of its own
+    assert link.session.waiting <= 1  # a Ping of the client itself

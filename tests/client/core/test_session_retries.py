@@ -1,4 +1,4 @@
-"""What a session sends again, when, and how often: the laws of the policy, and each reason for trying again."""
+"""A session resends requests for each reason of the policy, as often and as late as the policy says."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def link() -> Link:
 
 
 def sent(link: Link, request_id: str) -> int:
-    """How often the request went out."""
+    """Count how often the request was sent."""
     return sum(msgspec.msgpack.decode(frames[1])["id"] == request_id for frames in link.sent)
 
 
-# --- reasons to try again ---
+# --- reasons to resend ---
 
 
 def test_a_request_is_retried_under_the_same_id_after_a_fault_of_the_broker(link: Link) -> None:
@@ -66,7 +66,7 @@ def test_a_lasting_fault_is_the_answer_after_the_attempts_of_the_policy(link: Li
 def test_the_waits_for_a_busy_broker_grow(link: Link, error: BacktestrError) -> None:
     with link.answering(error):
         request_id = link.ask("Ping", Nothing(), timeout=20.0)
-        link.advance(8.0)  # refused now, and after 0.5, 1.5, 3.5 and 7.5 seconds: oftener than faults are taken
+        link.advance(8.0)  # refused now, and after 0.5, 1.5, 3.5 and 7.5 seconds: more often than faults are retried
     link.advance(7.0)
     assert request_id not in link.answers
     link.advance(1.0)

@@ -1,4 +1,4 @@
-"""Subscriptions against the broker's real sequences: late joiners, losses, slow readers, ends and restarts."""
+"""Subscriptions run against the broker's real core: late ones, losses, slow readers, ends and restarts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from backtestr.core.effects import MaybeLost, Restarted, StreamMessage, UnattributedError
 from backtestr_protocol.codec import STREAM, encode, encoded_payload
 from backtestr_protocol.errors import NotFound, SerializationError
-from client.core.test_batches import of_columns, of_messages
+from support.client.batches import of_columns, of_messages
 from support.client.link import WALL_MS, Link
 
 ORDERS = "orders.b1"
@@ -107,7 +107,7 @@ def test_a_lost_last_message_is_found_by_the_watermarks(link: Link) -> None:
 
 def test_a_loss_is_found_though_its_watermark_is_lost_too(link: Link) -> None:
     link.subscribe(1, ORDERS, "start")
-    link.advance(1.5)  # a watermark, so that the next one lost can be missed
+    link.advance(1.5)  # a watermark comes, so that the loss of the next one shows
     with link.lossy_streams():
         link.publish(ORDERS, 1)
         link.advance(0.4)
@@ -214,7 +214,7 @@ def test_the_status_of_a_new_backtest_is_not_asked_for_before_it_has_started(lin
     link.publish(ORDERS, 1)
     with link.lossy_streams():
         publish_status(link, "completed")
-    link.started("b1")  # and has ended meanwhile, which nobody heard
+    link.started("b1")  # it has ended meanwhile, and the message was lost
     assert isinstance(link.finished["b1"], NotFound), "this core never had it, and was asked"
     link.started("b1")
 
@@ -243,7 +243,7 @@ def test_an_answer_from_before_a_restart_is_dropped(link: Link) -> None:
 @pytest.mark.parametrize("compression", ["none", "lz4", "zstd", "gzip"])
 @pytest.mark.parametrize("make", [of_messages, of_columns])
 def test_a_repair_brings_the_published_messages_in_every_form(link: Link, make: Any, compression: str) -> None:
-    """The broker keeps and gives out payloads as they came: compressed, and as columns."""
+    """The broker retains payloads as they came, compressed or as columns, and a repair gets the same bytes."""
     topic = "prices.S.1m"
 
     def publish(first: int, stop: int) -> None:
@@ -392,7 +392,7 @@ def test_a_reader_of_the_latest_is_told_when_messages_may_be_lost(link: Link) ->
     link.advance(1.5)
     link.subscribe(1, "state.", "latest")
     link.advance(1.5)
-    assert link.delivered[1] == [MaybeLost("state.")]  # nobody knows what was before the first watermarks
+    assert link.delivered[1] == [MaybeLost("state.")]  # messages before the first watermarks may be lost
     link.advance(5.0)
     assert link.delivered[1] == [MaybeLost("state.")]
     with link.lossy_streams():
@@ -425,7 +425,7 @@ def test_the_messages_of_a_backtest_are_complete_over_a_bad_network(
             if chance.random() < 0.2:
                 link.advance(0.3)
             if chance.random() < 0.3:
-                link.take(1, len(link.delivered[1]))  # more than it has taken, which only widens the space
+                link.take(1, len(link.delivered[1]))  # more than it has taken, which only adds space
             if chance.random() < 0.1:
                 with link.drop_replies():
                     link.advance(0.3)

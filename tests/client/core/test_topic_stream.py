@@ -1,4 +1,4 @@
-"""The laws of one topic: delivered once, in order, dense, and whatever is lost is stated."""
+"""The messages of a topic are delivered once, in order and without holes, and every loss is stated as a gap."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def numbers(deliveries: list[Delivery]) -> list[int | tuple[int, int]]:
     for delivery in deliveries:
         match delivery:
             case StreamMessage():
-                assert msgspec.msgpack.decode(delivery.data) == delivery.seq, "a message under a wrong number"
+                assert msgspec.msgpack.decode(delivery.data) == delivery.seq, "a message has a wrong sequence number"
                 found.append(delivery.seq)
             case Gap():
                 found.append((delivery.from_seq, delivery.to_seq))
@@ -102,7 +102,7 @@ def test_messages_that_several_answers_omit_are_lost() -> None:
 def test_an_answer_that_overtakes_the_stream_costs_no_message_that_is_on_its_way(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It brings the latest that the broker keeps, as many as can be held; what comes next must still get in."""
+    """The answer fills all places for early messages; the next messages in order must still be accepted."""
     monkeypatch.setattr(streams_module, "MAX_AHEAD", 3)
     one = stream()
     one.note_watermark(9)
@@ -184,8 +184,11 @@ def test_a_batch_has_consecutive_numbers() -> None:
 
 @given(st.data())
 def test_lost_doubled_and_reordered_messages_are_all_delivered_once_or_stated_as_gaps(data: st.DataObject) -> None:
-    """A broker that keeps the latest `retained` messages; a network that loses, doubles and reorders what it likes; a
-    reader with little space. Afterwards: 1 … n, each once, in order, as messages or in gaps of what is not kept."""
+    """Every number from 1 to n comes once and in order, as a message or in a gap of messages that are not retained.
+
+    The broker retains the latest `retained` messages, the network loses, doubles and reorders messages, and the reader
+    has little space.
+    """
     total = data.draw(st.integers(1, 30), "total")
     retained = data.draw(st.integers(1, 30), "retained")
     counters = StreamCounters()
@@ -231,7 +234,7 @@ def test_a_gap_is_counted_from_its_discovery_to_its_end() -> None:
     one = stream(counters)
     one.offer(messages(4), AMPLE)
     one.note_repair(3)
-    one.note_repair(3)  # asked again for want of an answer
+    one.note_repair(3)  # fetched again, because no answer came
     assert (counters.gaps_seen, counters.gaps_open) == (1, 1)
     one.fetched(missed(1, 2, to_seq=2), AMPLE)
     assert counters.gaps_open == 1

@@ -1,4 +1,4 @@
-"""Mailboxes and pending replies: everything is read before the end, and taking makes room."""
+"""A mailbox gives every delivery before its end and reports space; a pending reply is read any number of times."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from support.client.answers import PRICE, connect
 from support.client.peer import Peer
 
 
-def test_a_subscription_gives_what_is_published(home: Path) -> None:
+def test_a_subscription_yields_the_published_messages(home: Path) -> None:
     with Peer(home) as peer, connect(peer) as client, client.subscribe("prices.") as prices:
         peer.wait_for_subscription("prices.")
         for _ in range(3):
@@ -29,7 +29,7 @@ def test_a_subscription_gives_what_is_published(home: Path) -> None:
         assert list(prices) == []
 
 
-def test_a_type_that_is_new_to_this_client_is_a_map(home: Path) -> None:
+def test_a_message_of_an_unknown_type_is_a_map(home: Path) -> None:
     with Peer(home) as peer, connect(peer) as client, client.subscribe("system.backtests") as events:
         peer.wait_for_subscription("system.backtests")
         peer.publish("system.backtests", "SweepStatus", {"done": 1})
@@ -39,7 +39,7 @@ def test_a_type_that_is_new_to_this_client_is_a_map(home: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["price.", "prices", "", "orders", "state"])
-def test_what_is_no_topic_is_refused_at_once(home: Path, wrong: str) -> None:
+def test_text_that_is_no_topic_is_refused_at_once(home: Path, wrong: str) -> None:
     with Peer(home) as peer, connect(peer) as client, pytest.raises(ValueError, match="neither a topic"):
         client.subscribe(wrong)
 

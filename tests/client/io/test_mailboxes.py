@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from backtestr.core.effects import Gap
-from backtestr.io.mailbox import MAX_UNREAD, Mailbox, PendingReply
+from backtestr.io.mailboxes import MAX_UNREAD, Mailbox, PendingReply
 from backtestr_protocol.errors import NotFound, TimedOut
 
 

@@ -38,9 +38,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 run-broker: setup
 	@exec $(BIN)/python -m backtestr_broker
 
-# In two processes: one for the tests with real brokers, which take turns, one for all others (tests/conftest.py).
+# In two processes, each with its own half of the tests with real brokers first (tests/conftest.py).
 test: setup
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --durations 10 $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

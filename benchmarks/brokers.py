@@ -1,4 +1,4 @@
-"""A broker process with directories of its own, for the length of a benchmark."""
+"""This module runs a broker process with directories of its own for the length of a benchmark."""
 
 from __future__ import annotations
 
@@ -27,8 +27,10 @@ class Running(NamedTuple):
 def running_broker(
     home: Path | None = None, config: str = "", program: Sequence[str] = ("-m", "backtestr_broker")
 ) -> Iterator[Running]:
-    """A broker whose data are in `home / "data"`; without `home`, in a directory that goes with it. `config`: the text
-    of its `broker.toml`. `program`: what Python is to run, if not the broker as users have it."""
+    """Run a broker whose data are in `home / "data"`, or without `home` in a temporary directory.
+
+    `config` is the text of its `broker.toml`. `program` has the arguments of Python, by default those of the broker.
+    """
     with tempfile.TemporaryDirectory(prefix="bt-") as folder:
         runtime_dir, data_dir = Path(folder) / "run", (home or Path(folder)) / "data"
         own_config, log = Path(folder) / "config", Path(folder) / "log"

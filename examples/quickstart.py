@@ -1,6 +1,6 @@
-"""A backtest from start to results: python examples/quickstart.py [SYMBOL [TIMEFRAME]]
+"""`python examples/quickstart.py [SYMBOL [TIMEFRAME]]` runs a backtest and prints its results.
 
-Needs a broker: make run-broker
+It needs a broker: make run-broker
 """
 
 import sys

@@ -1,12 +1,12 @@
-"""Clients that come and go by the thousand, and hundreds at once: the broker holds afterwards what it held before.
+"""This program connects thousands of clients, hundreds of them at once, and checks that the broker frees all again.
 
     make chaos-connections
     make chaos-connections ARGS='--cycles 10000 --clients 900'
 
-Every cycle is a new client on a new connection: Hello, a Ping, and away, every second time without a word. Where the
-table of sessions is full of those, the broker says BUSY and the client waits as long as it says. The first rounds fill
-what a broker keeps within bounds (remembered answers, what the C library does not give back); growth is measured in the
-last one. Exits 1 when file handles, memory or sessions are not back where they were.
+Every cycle is a new client on a new connection: Hello, a Ping, and its end, every second time without Goodbye. If the
+sessions of those reach the limit, the broker answers BUSY, and the client waits as long as the answer states. The first
+rounds fill what a broker keeps within bounds (remembered answers, memory that the C library does not return); growth is
+measured in the last one. The exit code is 1 if file handles, memory or sessions have not returned to their values.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from collections.abc import Iterator
 import psutil
 import zmq
 
-from support.harness import RunningBroker, Stranger, running_broker
+from support.harness import RawClient, RunningBroker, running_broker
 from support.protocol.independent import Fields, Requests
 
-# Handles that come and go with storage and logs.
+# File handles that storage and logs open and close.
 MAX_MORE_HANDLES = 4
 MAX_GROWTH_MB = 8.0
-# How long ZeroMQ may take to notice that a peer has gone.
+# The seconds that ZeroMQ may take to detect that a peer has disconnected.
 SETTLE_SECONDS = 20.0
 ANSWER_MS = 20_000
 CONFIG = {"broker.toml": "[limits]\nsession_timeout_ms = 2000\n[log]\nlevel = 'warning'\n"}
@@ -40,7 +40,7 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=500, help="clients at once, in each round (default 500)")
     parser.add_argument("--rounds", type=int, default=4, help="of which the last is measured (default 4)")
     arguments = parser.parse_args()
-    with running_broker(CONFIG) as broker, Stranger(broker.connection_file, "watcher") as watcher:
+    with running_broker(CONFIG) as broker, RawClient(broker.connection_file, "watcher") as watcher:
         watcher.hello()
         before = handles(broker)
         print(f"before:   {before} handles, {memory_mb(broker):6.1f} MB")
@@ -60,32 +60,32 @@ def main() -> int:
         return 0 if good else 1
 
 
-def come_and_go(watcher: Stranger, cycles: int, name: str) -> None:
-    """Clients one after the other."""
+def come_and_go(watcher: RawClient, cycles: int, name: str) -> None:
+    """Connect clients one after the other."""
     for number in range(cycles):
-        with visitor(watcher, f"{name}, {number}") as one:
+        with short_lived_client(watcher, f"{name}, {number}") as one:
             one.hello()
             one.ask("Ping")
             if number % 2:
                 one.ask("Goodbye")
 
 
-def all_at_once(watcher: Stranger, clients: int) -> None:
-    """Clients that are all connected, and all ask, before any is answered."""
-    with contextlib.ExitStack() as crowd:
-        visitors = [crowd.enter_context(visitor(watcher, f"crowd {number}")) for number in range(clients)]
-        for one in visitors:
+def all_at_once(watcher: RawClient, clients: int) -> None:
+    """Connect clients that all send a request before any is answered."""
+    with contextlib.ExitStack() as stack:
+        connected = [stack.enter_context(short_lived_client(watcher, f"client {number}")) for number in range(clients)]
+        for one in connected:
             one.hello()
-        for one in visitors:
+        for one in connected:
             one.send("Ping")
-        for one in visitors:
+        for one in connected:
             one.answer()
 
 
-class Visitor:
+class ShortLivedClient:
     """A client on a connection of its own."""
 
-    def __init__(self, watcher: Stranger, client_id: str) -> None:
+    def __init__(self, watcher: RawClient, client_id: str) -> None:
         self.dealer = watcher.context.socket(zmq.DEALER)
         self.dealer.linger = 0
         self.dealer.connect(watcher.connection["endpoints"]["requests"])
@@ -120,18 +120,18 @@ class Visitor:
 
 
 @contextlib.contextmanager
-def visitor(watcher: Stranger, client_id: str) -> Iterator[Visitor]:
-    one = Visitor(watcher, client_id)
+def short_lived_client(watcher: RawClient, client_id: str) -> Iterator[ShortLivedClient]:
+    one = ShortLivedClient(watcher, client_id)
     try:
         yield one
     finally:
         one.dealer.close()
 
 
-def settle(broker: RunningBroker, watcher: Stranger, before: int) -> None:
-    """Until the broker has let go of who has gone, or it takes too long."""
+def settle(broker: RunningBroker, watcher: RawClient, before: int) -> None:
+    """Wait until the broker has freed the disconnected clients, or it takes too long."""
     deadline = time.monotonic() + SETTLE_SECONDS
-    watcher.hello()  # its session was silent meanwhile
+    watcher.hello()  # its own session may have ended meanwhile
     while time.monotonic() < deadline:
         alone = watcher.ask("GetSystemStatus", {})["connectedClients"] == 1
         if alone and handles(broker) <= before + MAX_MORE_HANDLES:

@@ -1,10 +1,10 @@
-"""`python -m backtestr_broker`: serve on this machine until Ctrl-C or SIGTERM.
+"""`python -m backtestr_broker` serves on this machine until Ctrl-C or SIGTERM.
 
-`--replay-log FILE` serves nothing: it replays what the flight recorder wrote, and prints JSON (`ReplayedLog` in
+With `--replay-log FILE` it does not serve: it plays a recording back, and prints JSON (`ReplayedLog` in
 `backtestr_protocol.inspection`).
 
-Exit codes: 0 after a stop that was asked for, 1 when the broker cannot start or its workers cannot live, 2 for a wrong
-argument or option, or a file that is no recording.
+Exit codes: 0 after a requested stop, 1 when the broker cannot start or its workers end as soon as they start, 2 for a
+wrong argument or option, or a file that is no recording.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from backtestr_broker.io.log import start_logging
 from backtestr_broker.io.runtime_directory import AlreadyRunning, RuntimeDirectory
 from backtestr_broker.io.supervisor import launch_process
 from backtestr_broker.recording.format import Unreadable
-from backtestr_broker.recording.playback import replayed_log
-from backtestr_broker.recording.recorder import parts_of
-from backtestr_broker.recording.timeline import SORTS
+from backtestr_broker.recording.parts import parts_of
+from backtestr_broker.recording.replay_log import replayed_log
+from backtestr_broker.recording.timeline import SUBJECT_KINDS
 from backtestr_protocol import __version__, paths
 from backtestr_protocol.errors import InvalidConfiguration
 from backtestr_protocol.keys import KeyFolder
@@ -57,6 +57,7 @@ _SHOWN_SERIES = 6
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Run the command, and return its exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m backtestr_broker",
         description="Serve backtests on this machine until Ctrl-C or SIGTERM.",
@@ -64,16 +65,16 @@ def main(arguments: list[str] | None = None) -> int:
         "are; config/broker.toml and config/engine.toml explain every option.",
     )
     parser.add_argument("--version", action="version", version=f"backtestr {__version__}")
-    parser.add_argument("--replay-log", type=Path, metavar="FILE", help="replay a recording, and print JSON")
-    told = parser.add_mutually_exclusive_group()
-    for sort in SORTS:
-        told.add_argument(f"--{sort}", metavar="ID", help=f"with --replay-log: tell the story of this {sort}")
-    told.add_argument("--all", action="store_true", help="with --replay-log: tell everything")
+    parser.add_argument("--replay-log", type=Path, metavar="FILE", help="play a recording back, and print JSON")
+    about = parser.add_mutually_exclusive_group()
+    for kind in SUBJECT_KINDS:
+        about.add_argument(f"--{kind}", metavar="ID", help=f"with --replay-log: the timeline of this {kind}")
+    about.add_argument("--all", action="store_true", help="with --replay-log: the timeline of everything")
     given = parser.parse_args(arguments)
     if given.replay_log is not None:
         return _replay(given)
-    if given.all or any(getattr(given, sort) is not None for sort in SORTS):
-        parser.error("a story is told of a recording: name one with --replay-log")
+    if given.all or any(getattr(given, kind) is not None for kind in SUBJECT_KINDS):
+        parser.error("a timeline is of a recording: name one with --replay-log")
     try:
         config = load_config(paths.config_dir())
     except InvalidConfiguration as error:
@@ -96,9 +97,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _replay(given: argparse.Namespace) -> int:
-    named = [(sort, name) for sort in SORTS if (name := getattr(given, sort)) is not None]
+    named = [(kind, name) for kind in SUBJECT_KINDS if (name := getattr(given, kind)) is not None]
     try:
-        log = replayed_log(parts_of(given.replay_log), named[0] if named else None, all_of_it=given.all)
+        log = replayed_log(parts_of(given.replay_log), named[0] if named else None, everything=given.all)
     except (Unreadable, OSError) as error:
         print(f"backtestr: {error}", file=sys.stderr)
         return 2
@@ -108,7 +109,7 @@ def _replay(given: argparse.Namespace) -> int:
 
 def _serve(config: BrokerConfig, directory: RuntimeDirectory) -> int:
     def address(name: str) -> str:
-        if config.transport.kind == "ipc" or name == "engine":  # workers are on this machine, whoever else is not
+        if config.transport.kind == "ipc" or name == "engine":  # workers are always on this machine
             return directory.socket_address(name)
         return f"tcp://{config.transport.host}:*"
 
@@ -120,24 +121,24 @@ def _serve(config: BrokerConfig, directory: RuntimeDirectory) -> int:
                 connection_file=directory.connection_file,
                 data_dir=paths.data_dir(),
                 series=_listing(series),
-                keys=_keys_line(door),
+                keys=_keys_line(allow_list),
                 backtestr=_command(),
             ),
             flush=True,
         )
 
-    door = AllowList(KeyFolder(paths.keys_dir())) if config.curve.enabled else None
+    allow_list = AllowList(KeyFolder(paths.keys_dir())) if config.curve.enabled else None
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     try:
-        broker = Broker(config, paths.data_dir(), context, address, launch_process, on_serving, door)
+        broker = Broker(config, paths.data_dir(), context, address, launch_process, on_serving, allow_list)
         _stop_on_signals(broker)
         gc.collect()
-        gc.freeze()  # what is there by now stays: no collection needs to halt the broker for looking at it again
+        gc.freeze()  # these objects stay: no collection needs to stop the broker to look at them again
         broker.run()
     finally:
         directory.withdraw()
         context.term()
-    if broker.shell.gave_up:
+    if broker.event_loop.gave_up:
         print("backtestr: the engine workers end as soon as they start; the log above says why", file=sys.stderr)
         return 1
     print("backtestr has stopped. Backtests that had not ended run again when it is started.", flush=True)
@@ -146,33 +147,33 @@ def _serve(config: BrokerConfig, directory: RuntimeDirectory) -> int:
 
 def _stop_on_signals(broker: Broker) -> None:
     def stop(_signal: int, _frame: FrameType | None) -> None:
-        broker.shell.stop()
+        broker.event_loop.stop()
 
-    def look(_signal: int, _frame: FrameType | None) -> None:
+    def wake(_signal: int, _frame: FrameType | None) -> None:
         broker.wake()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
-    signal.signal(signal.SIGCHLD, look)  # a worker has ended
+    signal.signal(signal.SIGCHLD, wake)  # a worker has ended
 
 
 def _listing(series: list[SeriesInfo]) -> str:
-    """The first few series in a line: `SYNTH 1m (20,000 bars), …`"""
+    """Return the first few series on a line, such as `SYNTH 1m (20,000 bars)`."""
     shown = [f"{one.symbol} {one.timeframe} ({one.bars:,} bars)" for one in series[:_SHOWN_SERIES]]
     more = [f"and {len(series) - _SHOWN_SERIES} more"] if len(series) > _SHOWN_SERIES else []
     return ", ".join(shown + more)
 
 
-def _keys_line(door: AllowList | None) -> str:
-    """Whose keys may connect, where keys are needed."""
-    if door is None:
+def _keys_line(allow_list: AllowList | None) -> str:
+    """Return a line with the names whose keys may connect; an empty text without an allow-list."""
+    if allow_list is None:
         return ""
-    names = ", ".join(sorted(door.names)) or f"nobody yet; make one with {_command()} keys new NAME"
+    names = ", ".join(sorted(allow_list.names)) or f"nobody yet; make one with {_command()} keys new NAME"
     return f"  allowed keys      {names}\n"
 
 
 def _command() -> str:
-    """How the command line is called from where the user stands: by name when it is on the path."""
+    """Return the command that the user can type: its name when that is on the path."""
     if shutil.which("backtestr"):
         return "backtestr"
     beside = Path(sys.executable).with_name("backtestr")

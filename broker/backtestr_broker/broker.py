@@ -1,4 +1,7 @@
-"""One broker put together: core, sockets, storage, supervisor, shell. `__main__` and the embedded broker start here."""
+"""A broker is assembled here, from core, sockets, database, supervisor and event loop.
+
+`__main__` and the embedded broker start one.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,16 @@ from typing import TYPE_CHECKING
 
 import zmq
 
+from backtestr_broker import hooks
+from backtestr_broker.core.core import Core
+from backtestr_broker.core.settings import Start
 from backtestr_broker.io.allow_list import AllowList
 from backtestr_broker.io.database import DATABASE, Database
-from backtestr_broker.io.event_loop import EventLoop, Wake
+from backtestr_broker.io.event_loop import EventLoop, Resources, Wake
 from backtestr_broker.io.sockets import Sockets
 from backtestr_broker.io.supervisor import Launch, Supervisor
-from backtestr_broker.recording.format import Start, new_core
-from backtestr_broker.recording.recorder import RECORDINGS, Recorder
+from backtestr_broker.recording.format import RECORDINGS
+from backtestr_broker.recording.recorder import Recorder
 from backtestr_protocol import PROTOCOL_VERSION
 from backtestr_protocol.connection import Connection, Curve, Signing
 from backtestr_protocol.messages import SeriesInfo
@@ -30,12 +36,9 @@ from .config import BrokerConfig, LogOptions
 if TYPE_CHECKING:
     from backtestr_broker.io.prometheus import MetricsServer
 
-# A worker that has died this often in a row before the broker ever served will not get well.
-MAX_EARLY_DEATHS = 4
-
 
 class Broker:
-    """Bound and ready to `run`; `connection` is what clients need to know."""
+    """A broker that is bound and ready to `run`; `connection` is what clients need to connect."""
 
     def __init__(
         self,
@@ -45,19 +48,22 @@ class Broker:
         address: Callable[[str], str],
         launch: Launch,
         on_serving: Callable[[list[SeriesInfo]], None],
-        door: AllowList | None = None,
+        allow_list: AllowList | None = None,
     ) -> None:
-        """`address` gives the address to bind for each socket's name. With `door`, the sockets of clients are encrypted
-        and it says who may connect. Raises `zmq.ZMQError`, and `InvalidConfiguration` when the database in `data_dir`
-        cannot be used or the port for metrics is taken."""
+        """Open and bind everything.
+
+        `address` returns the address to bind for the name of a socket. With `allow_list` the sockets of clients are
+        encrypted, and only its keys may connect. Raises `zmq.ZMQError`, and `InvalidConfiguration` when the database in
+        `data_dir` cannot be used or the port for metrics is taken.
+        """
         key = secrets.token_bytes(32)
         counts = config.worker_counts()
-        curve = None if door is None else door.pair
-        with contextlib.ExitStack() as undo:  # of what was opened, when the next cannot be
+        curve = None if allow_list is None else allow_list.pair
+        with contextlib.ExitStack() as undo:  # closes what was opened when the next cannot be
             self.wake = Wake()
             undo.callback(self.wake.close)
-            self._storage = Database(data_dir / DATABASE, self.wake)
-            undo.callback(self._storage.close)
+            self._database = Database(data_dir / DATABASE, self.wake)
+            undo.callback(self._database.close)
             self._sockets = Sockets(context, address, config.sockets, config.limits.max_message_bytes, curve)
             undo.callback(self._sockets.close)
             self._metrics = _metrics_server(config.metrics.port)
@@ -68,27 +74,32 @@ class Broker:
             limits=config.core_limits(),
             workers=counts,
             now=time.monotonic(),
-            restored=self._storage.restored,
+            restored=self._database.restored,
         )
         self._recorder = (
-            Recorder(data_dir / RECORDINGS, config.recorder, instance_id, start, start.restored.wall_ms)
+            Recorder(data_dir / RECORDINGS, config.recorder, instance_id, start, _recorder_stopped)
             if config.recorder.enabled
             else None
         )
-        core = new_core(instance_id, start)
-        supervisor = Supervisor(launch, worker_settings(counts, self._sockets.engine_endpoint, key, config.log))
-        self.shell = EventLoop(
-            core,
-            self._sockets,
-            supervisor,
-            self._storage,
-            self.wake,
-            on_serving,
-            MAX_EARLY_DEATHS,
-            door,
-            self._recorder,
-            self._metrics,
+        core = Core(
+            key=start.key,
+            instance_id=instance_id,
+            limits=start.limits,
+            workers=start.workers,
+            now=start.now,
+            restored=start.restored,
         )
+        supervisor = Supervisor(launch, worker_settings(counts, self._sockets.engine_endpoint, key, config.log))
+        resources = Resources(
+            sockets=self._sockets,
+            database=self._database,
+            supervisor=supervisor,
+            wake=self.wake,
+            allow_list=allow_list,
+            recorder=self._recorder,
+            metrics=self._metrics,
+        )
+        self.event_loop = EventLoop(core, resources, on_serving)
         self.connection = Connection(
             protocol_version=PROTOCOL_VERSION,
             instance_id=core.instance_id,
@@ -100,22 +111,26 @@ class Broker:
         )
 
     def run(self) -> None:
-        """Serve until `shell.stop` is called; afterwards nothing is left of it."""
-        self._storage.start()
+        """Serve until `event_loop.stop` is called, then end the workers and close everything."""
+        self._database.start()
         try:
-            self.shell.run()
+            self.event_loop.run()
         finally:
             if self._metrics is not None:
                 self._metrics.close()
             if self._recorder is not None:
                 self._recorder.close()
-            self._storage.close()
+            self._database.close()
             self._sockets.close()
             self.wake.close()
 
 
+def _recorder_stopped(reason: str) -> None:
+    hooks.send("recorder_stopped", {"reason": reason})
+
+
 def _metrics_server(port: int) -> MetricsServer | None:
-    """None where none is asked for: then its libraries, which take a tenth of a second, are not loaded either."""
+    """Return None where metrics are off: then their libraries, which take a tenth of a second, are not loaded."""
     if not port:
         return None
     from backtestr_broker.io.prometheus import MetricsServer
@@ -124,7 +139,7 @@ def _metrics_server(port: int) -> MetricsServer | None:
 
 
 def worker_settings(counts: dict[WorkerKind, int], endpoint: str, key: bytes, log: LogOptions) -> list[WorkerSettings]:
-    """What each configured worker is told: `compute-1`, `compute-2`, … and `interactive-1`, …"""
+    """Return the settings of each configured worker, named `compute-1`, `compute-2`, … and `interactive-1`, …."""
     return [
         WorkerSettings(
             worker_id=f"{kind}-{number}",

@@ -1,8 +1,8 @@
-"""The engine: bars, algorithms, fills, metrics and results, and the worker that runs them for a broker.
+"""The engine computes: bars, algorithms, simulation, metrics and results, inside the workers of a broker.
 
-numba's cache on disk notices a change of the file that a kernel is in, but not of the files whose functions it calls:
-a kernel compiled from yesterday's `exits.py` would run on. So compiled kernels live in a folder of the user's cache
-that is named after the content of every file of this package.
+numba's cache on disk detects a change of the file that contains a kernel, but not of the files whose functions the
+kernel calls. It would use a kernel that was compiled from an old `protective_exits.py`. So compiled kernels are stored
+in a folder of the user's cache that is named after a hash of every file of this package.
 """
 
 from hashlib import sha256

@@ -1,8 +1,8 @@
-"""`python -m backtestr_engine`: one engine worker. The broker starts it; its settings come on standard input.
+"""`python -m backtestr_engine` runs one worker, which the broker starts and whose settings it writes to standard input.
 
 `python -m backtestr_engine --warm` compiles the kernels into the cache and ends, so that the first start is quick.
-`--check FILE` looks for look-ahead in the algorithms of a file, `--indicators` lists the indicators; both print JSON
-(`backtestr_protocol.inspection`), and what the file itself prints goes to standard error.
+`--check FILE` checks the algorithms of a file for look-ahead, and `--indicators` lists the indicators. Both print JSON
+(`backtestr_protocol.inspection`); the output of the file itself goes to standard error.
 """
 
 from __future__ import annotations
@@ -17,16 +17,15 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-# Before polars is imported: a worker is one of several, and its threads would only get into each other's way.
+# Set before polars is imported: there are several workers, and more threads of each would only compete.
 os.environ.setdefault("POLARS_MAX_THREADS", "1")
 
 import msgspec
 import zmq
 
 from backtestr_engine.library.inspection import SEED, check_file, list_indicators
-from backtestr_engine.worker.heap import keep_freed_memory
 from backtestr_engine.worker.log import start_logging
-from backtestr_engine.worker.resources import limit_memory, limit_processor
+from backtestr_engine.worker.resources import keep_freed_memory, limit_memory, limit_processor
 from backtestr_engine.worker.threads import run_worker
 from backtestr_engine.worker.time_limit import time_limit
 from backtestr_engine.worker.warm_up import warm
@@ -39,11 +38,12 @@ from .config import load_config
 _USAGE = "a worker is started by its broker: python -m backtestr_broker (or python -m backtestr_engine --warm)"
 _LIFELINE = 0
 
-# How long a check waits, in seconds, for what it has interrupted.
+# How long a check waits, in seconds, for code that it has interrupted.
 _PATIENCE = 2.0
 
 
 def main() -> int:
+    """Run the program, and return its exit code."""
     if sys.argv[1:] == ["--warm"]:
         began = time.monotonic()
         warm(load_config(None).conventions)
@@ -56,7 +56,7 @@ def main() -> int:
     if sys.argv[1:] or sys.stdin.isatty():
         print(_USAGE, file=sys.stderr)
         return 2
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the broker decides when its workers end
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the broker ends its workers
     keep_freed_memory()
     try:
         settings = msgspec.json.decode(_first_line(), type=WorkerSettings)
@@ -79,7 +79,7 @@ def main() -> int:
 
 
 def _log_crash(kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None) -> None:
-    """As a line of the log, whatever form that has."""
+    """Log a crash as a line in the format of the log."""
     logging.getLogger(__name__).critical("crashed", exc_info=(kind, error or kind(), traceback))
 
 
@@ -100,7 +100,7 @@ def _print(answer: msgspec.Struct) -> int:
 
 
 def _first_line() -> bytes:
-    """The first line on the lifeline, read without buffering: what follows is only its end."""
+    """Read the first line of the lifeline without buffering, so that its end-of-file stays readable."""
     line = b""
     while not line.endswith(b"\n") and (byte := os.read(_LIFELINE, 1)):
         line += byte

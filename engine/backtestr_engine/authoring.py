@@ -1,16 +1,14 @@
-"""What a file with algorithms imports: everything there is for it, in one place. See docs/algorithms.md."""
+"""All names that a file with algorithms needs, in one module. See docs/algorithms.md."""
 
 from __future__ import annotations
 
 from backtestr_engine.algorithms.algorithm import algorithm, portfolio
 from backtestr_engine.algorithms.parameters import Bool, Float, Int
 from backtestr_engine.algorithms.signals import Signals
-from backtestr_engine.data.bars import Bars
-from backtestr_engine.data.higher import Higher
+from backtestr_engine.data.bars import Bars, Higher
 from backtestr_engine.data.panel import Panel
 
-from .crossings import falls_below, rises_above
-from .indicators import bbands, ema, highest, indicator, lowest, macd, rsi, sma
+from .indicators import bbands, ema, falls_below, highest, indicator, lowest, macd, rises_above, rsi, sma
 
 __all__ = [
     "Bars",

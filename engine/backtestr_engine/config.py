@@ -1,4 +1,4 @@
-"""The engine's options, as `config/engine.toml` defines them; defaults stand there and nowhere else."""
+"""This module has the engine's options as `config/engine.toml` defines them; defaults are there and nowhere else."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ _Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The section `[worker]`."""
+
     chunk_bars: _Positive
     bars_cache_bytes: _Positive
     beat_interval_ms: Annotated[int, msgspec.Meta(ge=10)]
@@ -25,15 +27,19 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class AlgorithmOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The section `[algorithms]`."""
+
     folder: Annotated[str, msgspec.Meta(min_length=1)]
     load_time_limit_ms: Annotated[int, msgspec.Meta(ge=10)]
 
     def folder_in(self, data_dir: Path) -> Path:
-        """The folder; a relative one lies in the data directory."""
+        """Return the folder of algorithms; a relative path is relative to the data directory."""
         return data_dir / Path(self.folder).expanduser()
 
 
 class BatchingOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The section `[batching]`."""
+
     adaptive: bool
     adapt_interval_ms: Annotated[int, msgspec.Meta(ge=10)]
     prices: BatchOptions
@@ -43,7 +49,7 @@ class BatchingOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     @property
     def classes(self) -> dict[str, BatchOptions]:
-        """By what the topics of each class begin with."""
+        """The options of each topic class, by the first part of its topics' names."""
         return {
             "prices": self.prices,
             "progress": self.progress,
@@ -53,6 +59,8 @@ class BatchingOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All options of the engine."""
+
     worker: WorkerOptions
     algorithms: AlgorithmOptions
     batching: BatchingOptions
@@ -61,5 +69,5 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 def load_config(own_dir: Path | None) -> EngineConfig:
-    """Raises `InvalidConfiguration`, naming file and option."""
+    """Load the options, overlaid with those in `own_dir`; raise `InvalidConfiguration`, naming file and option."""
     return load_options("engine.toml", EngineConfig, own_dir)

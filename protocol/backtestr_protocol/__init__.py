@@ -1,6 +1,6 @@
-"""The wire contract of backtestr: what broker, engine and clients share, and nothing else.
+"""This package is the wire contract of backtestr, the only code that broker, engine and clients share.
 
-`protocol/PROTOCOL.md` is the normative text; this package is that text as types and functions.
+`protocol/PROTOCOL.md` is the normative text. The package states that text as types and functions.
 """
 
 from typing import Final

@@ -1,7 +1,7 @@
-"""Frames to messages and back: signing, verification before decoding, and one error type for hostile bytes.
+"""This module encodes, signs, verifies and decodes messages; hostile bytes raise one type of error.
 
-A message on the wire is a list of frames, `signature, envelope, attachment*`, with the topic before them on a stream.
-The signature is HMAC-SHA256 over a label and every other frame, each with its length before it, so that frames can
+A message on the wire is a list of frames: `signature, envelope, attachment*`. A stream message has its topic before
+them. The signature is HMAC-SHA256 over a label and every other frame, each with its length before it. So frames can
 neither be swapped between messages nor moved across frame boundaries (PROTOCOL.md, section 2).
 """
 
@@ -24,10 +24,10 @@ TO_BROKER = b"w2b"
 TO_WORKER = b"b2w"
 
 KEY_BYTES = 32
-# Frames of one message. Each costs some time even when it is empty; a table of results is one.
+# The most frames of one message. A frame costs time even when it is empty; a table of results is one frame.
 MAX_FRAMES = 1024
 SIGNATURE_BYTES = 32
-# Up to this size one C call over the joined frames beats several over parts; above it the copy costs more.
+# In bytes. Up to this size one C call over the joined frames beats several over parts; above it the copy costs more.
 _JOIN_LIMIT = 65_536
 
 T = TypeVar("T")
@@ -37,19 +37,21 @@ MessageId = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 
 
 class Payload(msgspec.Struct, frozen=True):
-    """`{"type": …, "data": …}`; the data stay undecoded until the type says what they are."""
+    """The map `{"type": …, "data": …}` as received; `data` stay undecoded until `type` says what they are."""
 
     type: str
     data: msgspec.Raw
 
 
 class OutgoingPayload(msgspec.Struct, frozen=True):
+    """The map `{"type": …, "data": …}` to be sent."""
+
     type: str
     data: Any
 
 
 class Outgoing(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """The envelope to be sent. `payload` is an `OutgoingPayload`, or one that is encoded already (`msgspec.Raw`)."""
+    """The envelope to be sent; `payload` is an `OutgoingPayload`, or one that is already encoded (`msgspec.Raw`)."""
 
     id: MessageId
     timestamp: Milliseconds
@@ -64,7 +66,7 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
 
 
 class Envelope(Outgoing, frozen=True, kw_only=True):
-    """The envelope as it arrived: verified, every field of its type. `timestamp` may be an integral float."""
+    """The envelope as received: verified, with every field of its type; `timestamp` may be an integral float."""
 
     payload: Payload
 
@@ -74,11 +76,15 @@ class _Identified(msgspec.Struct, frozen=True):
 
 
 class Message(msgspec.Struct, frozen=True):
+    """A verified request or answer."""
+
     envelope: Envelope
     attachments: list[bytes]
 
 
 class StreamMessage(msgspec.Struct, frozen=True):
+    """A verified stream message."""
+
     topic: str
     envelope: Envelope
     attachments: list[bytes]
@@ -91,7 +97,7 @@ encode = _encoder.encode
 
 
 class Signer:
-    """Signs and verifies with one 32-byte key. Raises `ValueError` for a key of another length."""
+    """A signer signs and verifies with one 32-byte key; a key of another length raises `ValueError`."""
 
     def __init__(self, key: bytes) -> None:
         if len(key) != KEY_BYTES:
@@ -99,6 +105,7 @@ class Signer:
         self._keyed = hmac.new(key, digestmod="sha256")
 
     def sign(self, label: bytes, frames: Sequence[bytes]) -> bytes:
+        """Return the signature of `frames` under `label`."""
         digest = self._keyed.copy()
         parts = [label]
         for frame in frames:
@@ -111,7 +118,7 @@ class Signer:
         return digest.digest()
 
     def seal(self, label: bytes, frames: list[bytes]) -> list[bytes]:
-        """`frames` with their signature before them."""
+        """Return `frames` with their signature before them."""
         return [self.sign(label, frames), *frames]
 
     def verify(self, label: bytes, signature: bytes, frames: Sequence[bytes]) -> None:
@@ -124,14 +131,15 @@ class Signer:
 
 
 def encode_message(signer: Signer, label: bytes, envelope: Outgoing, attachments: Sequence[bytes] = ()) -> list[bytes]:
-    """The frames of a request (`label` `REQUEST`) or of an answer (`RESPONSE`)."""
+    """Return the frames of a request (`label` `REQUEST`) or of an answer (`RESPONSE`)."""
     return signer.seal(label, [encode(envelope), *attachments])
 
 
 def decode_message(signer: Signer, label: bytes, frames: Sequence[bytes]) -> Message:
-    """The reverse of `encode_message`. Raises `MessageError` for anything else, having verified before decoding.
+    """Verify the frames of `encode_message`, then decode them.
 
-    Where the signature is right and the envelope wrong, the error's `message_id` is the envelope's if readable.
+    Raises `MessageError` for all other frames. If the signature is right and the envelope is wrong, the error's
+    `message_id` is that of the envelope, where it can be read.
     """
     if not 2 <= len(frames) <= MAX_FRAMES:
         raise SerializationError(
@@ -155,13 +163,16 @@ def _readable_id(body: bytes) -> str | None:
 
 
 def encode_stream(signer: Signer, topic: bytes, envelope: Outgoing, attachments: Sequence[bytes] = ()) -> list[bytes]:
-    """The frames of a stream message. The signature covers the topic as well."""
+    """Return the frames of a stream message; the signature covers the topic as well."""
     body = encode(envelope)
     return [topic, signer.sign(STREAM, [topic, body, *attachments]), body, *attachments]
 
 
 def decode_stream(signer: Signer, frames: Sequence[bytes]) -> StreamMessage:
-    """The reverse of `encode_stream`: `seq` and `instance_id` are there. Raises `MessageError` for anything else."""
+    """Verify the frames of `encode_stream`, then decode them.
+
+    Raises `MessageError` for all other frames, also for an envelope without `seq` or `instance_id`.
+    """
     if len(frames) < 3:
         raise SerializationError(f"expected topic, signature, envelope, attachments; {len(frames)} frame(s) came")
     topic, signature, *rest = frames
@@ -178,7 +189,7 @@ def decode_stream(signer: Signer, frames: Sequence[bytes]) -> StreamMessage:
 
 
 def decode(decoder: msgspec.msgpack.Decoder[T], body: bytes | msgspec.Raw) -> T:
-    """`decoder.decode(body)`, with every way it can fail turned into a `MessageError`."""
+    """Return `decoder.decode(body)`; every failure of the decoder is raised as a `MessageError`."""
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
@@ -188,7 +199,7 @@ def decode(decoder: msgspec.msgpack.Decoder[T], body: bytes | msgspec.Raw) -> T:
 
 
 def encoded_payload(type_name: str, data: Any) -> bytes:
-    """The bytes of `{"type": type_name, "data": data}`."""
+    """Return the bytes of `{"type": type_name, "data": data}`."""
     return encode(OutgoingPayload(type_name, data))
 
 
@@ -196,14 +207,14 @@ _MISSING = re.compile(r"Object missing required field `(?P<field>.+?)`")
 _NOT_LISTED = re.compile(r"Invalid enum value (?P<came>.*)", re.DOTALL)
 _WHERE = re.compile(r" - at (?P<key>`key` in )?`(?P<path>\$[^`]*)`$")
 _STEP = re.compile(r"\.(?P<field>\w+)|\[")
-# What came is quoted up to here, so that an answer is never as large as what it complains of.
+# The most characters that an error quotes of a received value, so that no answer is as large as its request.
 _MAX_QUOTED = 200
 
 
 def validation_error(text: str, expected: Any = Any) -> ValidationError:
-    """msgspec's message as a `ValidationError` whose `details["path"]` names the field, a missing one included.
+    """Turn msgspec's message into a `ValidationError` with the path of the field, missing or wrong, in its details.
 
-    `expected` is the type that was decoded; where it lists what is allowed, so does the message.
+    `expected` is the type that was decoded. If it lists the allowed values, so does the message.
     """
     found = _WHERE.search(text)
     path = found["path"] if found else "$"
@@ -228,7 +239,7 @@ def _clipped(text: str) -> str:
 
 
 def _allowed(expected: Any, path: str) -> set[str | int | bool | None]:
-    """The values that a `Literal` at `path` of the type `expected` lists."""
+    """Return the values that a `Literal` at `path` of the type `expected` lists."""
     here = _alternatives(msgspec.inspect.type_info(expected))
     for step in _STEP.finditer(path):
         here = [inner for outer in here for inner in _within(outer, step["field"])]

@@ -1,7 +1,7 @@
-"""The connection file: how a client finds the broker that serves (PROTOCOL.md, section 1).
+"""The connection file tells clients where the broker is and which signing key it has (PROTOCOL.md, section 1).
 
-The broker writes it after every socket is bound and a worker is ready; clients read it, and read it again when it
-changes. Writing it atomically and with the right mode is the broker's shell's business.
+The broker writes it once every socket is bound and a worker is ready. Clients read it, and read it again when it
+changes. `backtestr_broker.io.runtime_directory` writes the file atomically and with the right mode.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .topics import Socket
 
 
 class Endpoints(Contract, frozen=True, kw_only=True):
-    """ZeroMQ addresses, one per socket."""
+    """The ZeroMQ addresses of the broker, one for each socket."""
 
     requests: str
     prices: str
@@ -27,13 +27,13 @@ class Endpoints(Contract, frozen=True, kw_only=True):
     system: str
 
     def of(self, socket: Socket) -> str:
-        """The address of a stream socket."""
+        """Return the address of a stream socket."""
         address: str = getattr(self, socket)
         return address
 
 
 class Signing(Contract, frozen=True, kw_only=True):
-    """`key` is 64 hexadecimal characters, new at every broker start."""
+    """The signing key: `key` is 64 hexadecimal characters, new at every start of the broker."""
 
     algorithm: Literal["hmac-sha256"]
     key: str
@@ -44,13 +44,16 @@ Z85_KEY = r"^[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}$"
 
 
 class Curve(Contract, frozen=True, kw_only=True):
-    """`server_public_key` is 40 characters of Z85."""
+    """The CURVE public key of the broker: 40 characters of Z85."""
 
     server_public_key: Annotated[str, msgspec.Meta(pattern=Z85_KEY)]
 
 
 class Connection(Contract, frozen=True, kw_only=True):
-    """`start_time` in milliseconds since the Unix epoch. Another `instance_id` means another start of the broker."""
+    """The content of the connection file.
+
+    `start_time` is in milliseconds since the Unix epoch. Another `instance_id` means another start of the broker.
+    """
 
     protocol_version: int
     instance_id: str
@@ -61,16 +64,20 @@ class Connection(Contract, frozen=True, kw_only=True):
     curve: Curve | None
 
     def signer(self) -> Signer:
+        """Return a signer with the signing key."""
         return Signer(bytes.fromhex(self.signing.key))
 
 
 def encode_connection(connection: Connection) -> bytes:
-    """The text of the connection file."""
+    """Return the text of the connection file."""
     return msgspec.json.format(msgspec.json.encode(connection), indent=2)
 
 
 def decode_connection(text: bytes) -> Connection:
-    """The reverse of `encode_connection`. Raises `MessageError` for a file that is damaged or of another kind."""
+    """Decode the text of a connection file.
+
+    Raises `MessageError` for a file that is damaged or of another kind.
+    """
     try:
         connection = msgspec.json.decode(text, type=Connection)
         connection.signer()

@@ -1,8 +1,8 @@
-"""Every error that can cross the wire: its code, its exception, and what to do about it.
+"""This module has every error that can cross the wire: its code, its exception and its recovery actions.
 
-An exception of this tree becomes an `ErrorData` with `to_data`, and an `ErrorData` that came from a peer becomes the
-same exception with `from_data`. Mistakes of the calling program itself (a wrong type given to a function, a closed
-client used again) are ordinary `TypeError`, `ValueError` and `RuntimeError` and never travel.
+`to_data` makes an `ErrorData` of an exception of this tree, and `from_data` makes the same exception of an `ErrorData`
+from a peer. Mistakes of the calling program itself (a function given a wrong type, a closed client used again) are
+ordinary `TypeError`, `ValueError` and `RuntimeError`, and are never sent.
 """
 
 from __future__ import annotations
@@ -38,8 +38,11 @@ ErrorCode = Literal[
 
 
 class RecoveryAction(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """One thing that may help. `automatic`: a client library does it by itself; `user_required`: a person decides;
-    neither: the program decides, as it knows what it wanted."""
+    """An action that may resolve an error.
+
+    `automatic`: the client library does it by itself. `user_required`: a person decides. If neither is set, the
+    calling program decides, since it knows why it asked.
+    """
 
     action: str
     description: str
@@ -48,7 +51,7 @@ class RecoveryAction(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class ErrorData(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """An error on the wire (PROTOCOL.md, section 5). `timestamp` is in milliseconds since the Unix epoch."""
+    """An error on the wire (PROTOCOL.md, section 5); `timestamp` is in milliseconds since the Unix epoch."""
 
     code: ErrorCode
     message: str
@@ -108,11 +111,14 @@ RECOVERY_ACTIONS: Mapping[str, tuple[RecoveryAction, ...]] = {
 
 
 class BacktestrError(Exception):
-    """Anything that is answered with a `Failure`. `str(error)` is the message; `details` says more, or is None."""
+    """An error that is answered with a `Failure`.
+
+    `str(error)` is the message. `details` has further facts, or is None.
+    """
 
     code: ClassVar[ErrorCode] = "SYSTEM_ERROR"
     severity: ClassVar[Severity] = "Error"
-    advice: ClassVar[tuple[RecoveryAction, ...] | None] = None  # where what helps is not what the code has
+    advice: ClassVar[tuple[RecoveryAction, ...] | None] = None  # replaces the code's recovery actions
 
     def __init__(self, message: str, /, **details: Any) -> None:
         super().__init__(message)
@@ -122,13 +128,13 @@ class BacktestrError(Exception):
 
     @property
     def recovery_actions(self) -> list[RecoveryAction]:
-        """What may help: by the word of the peer that it came from, else as the kind of error or the code has it."""
+        """The actions that may help: those that a peer sent, else those of the class, else those of the code."""
         if self._advice is not None:
             return list(self._advice)
         return list(RECOVERY_ACTIONS[self.code] if self.advice is None else self.advice)
 
     def to_data(self, *, component: str, timestamp: int) -> ErrorData:
-        """The error as it travels. `timestamp` in milliseconds since the Unix epoch."""
+        """Return the error as it is sent; `timestamp` is in milliseconds since the Unix epoch."""
         return ErrorData(
             code=self.code,
             message=self.message,
@@ -141,19 +147,23 @@ class BacktestrError(Exception):
 
 
 class MessageError(BacktestrError):
-    """What a peer sent cannot be accepted. Decoding hostile bytes raises this type and no other.
+    """A received message cannot be accepted; decoding hostile bytes raises this type and no other.
 
-    `message_id` is the `id` in an envelope that is signed but wrong elsewhere: it can still be answered by name.
+    `message_id` is the `id` in an envelope that is signed but wrong elsewhere, so that its request can be answered.
     """
 
     message_id: str | None = None
 
 
 class SerializationError(MessageError):
+    """Frames or MessagePack are not as PROTOCOL.md describes them."""
+
     code: ClassVar[ErrorCode] = "IPC_SERIALIZATION_ERROR"
 
 
 class AuthenticationError(MessageError):
+    """The signature is wrong."""
+
     code: ClassVar[ErrorCode] = "AUTHENTICATION_ERROR"
 
 
@@ -176,7 +186,7 @@ class ProtocolVersionUnsupported(MessageError):
 
 
 class NetworkError(BacktestrError):
-    """The client's own: there is no broker, or the connection to it was lost."""
+    """The client has no connection to a broker, or has lost it."""
 
     code: ClassVar[ErrorCode] = "IPC_NETWORK_ERROR"
 
@@ -198,7 +208,7 @@ class DataError(BacktestrError):
 
 
 class UnusableFile(DataError):
-    """A file to be imported is not there, cannot be read, or is not what it is said to be."""
+    """A file to be imported does not exist, cannot be read, or does not have the stated format."""
 
     advice: ClassVar[tuple[RecoveryAction, ...] | None] = (
         _by_user("correct_file", "Name another file, or correct this one as the message says"),
@@ -206,7 +216,7 @@ class UnusableFile(DataError):
 
 
 class UnusableRows(UnusableFile):
-    """A file to be imported has rows that are no bars or ticks."""
+    """A file to be imported has rows that are not valid bars or ticks."""
 
     advice: ClassVar[tuple[RecoveryAction, ...] | None] = (
         _by_user("correct_file", "Correct the file at the places that the message names"),
@@ -215,7 +225,7 @@ class UnusableRows(UnusableFile):
 
 
 class UnknownTimeframe(DataError):
-    """The bars of a file have no timeframe, or not the one that was named."""
+    """The bars of a file have no timeframe, or another than the named one."""
 
     advice: ClassVar[tuple[RecoveryAction, ...] | None] = (
         _by_user("name_timeframe", "Name the timeframe that the message has: --timeframe, or timeframe"),
@@ -223,14 +233,14 @@ class UnknownTimeframe(DataError):
 
 
 class SystemFault(BacktestrError):
-    """The broker's or the engine's own fault."""
+    """The broker or the engine has a defect, or lacks memory or disk space."""
 
     code: ClassVar[ErrorCode] = "SYSTEM_ERROR"
     severity: ClassVar[Severity] = "Critical"
 
 
 class WorkersLost(SystemFault):
-    """Work has ended one worker after the other: what would end a third is not tried again."""
+    """A task has ended two workers, one after the other, and is not given to a third."""
 
     advice: ClassVar[tuple[RecoveryAction, ...] | None] = (
         _by_user("read_log", "Look in the broker's log for what ended the workers"),
@@ -292,18 +302,18 @@ BY_CODE: Mapping[str, type[BacktestrError]] = {
 
 
 def from_data(data: ErrorData) -> BacktestrError:
-    """The exception that `data` describes, to be raised on this side of the wire."""
+    """Return the exception that `data` describes, to be raised on this side of the wire."""
     error = BY_CODE[data.code](data.message, **(data.details or {}))
     error._advice = list(data.recovery_actions)
     return error
 
 
-# Longer than any name there is: comparing costs time, quoting costs room, and both are at the mercy of the peer.
+# In characters; no existing name is longer. A peer could otherwise make comparing slow and answers large.
 _MAX_NAME = 128
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'fast'?` when a known name is near, else the empty string."""
+    """Return `; did you mean 'fast'?` if a known name is similar, else the empty string."""
     if len(name) > _MAX_NAME:
         return ""
     by_folded = {one.casefold(): one for one in known}
@@ -312,7 +322,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def unknown(kind: str, name: str, known: Iterable[str], *, hint: str = "") -> NotFound:
-    """`NotFound` for a name of a `kind` ("algorithm", "symbol"), naming the near miss and up to 20 of what there is."""
+    """Return `NotFound` for a name of a `kind` ("algorithm", "symbol"), with a similar name and up to 20 known ones."""
     names = sorted(known)
     name = name if len(name) <= _MAX_NAME else f"{name[:_MAX_NAME]}…"
     listing = ", ".join(names[:20]) + (", …" if len(names) > 20 else "") if names else "there is none yet"

@@ -1,5 +1,6 @@
-"""What engine and broker say to a command line on this machine that asks no running broker: one JSON document on
-standard output.
+"""This module has the JSON documents that engine and broker print for commands that need no running broker.
+
+Each command prints one document on standard output:
 
 python -m backtestr_engine --check FILE       CheckedFile
 python -m backtestr_engine --indicators       IndicatorList
@@ -10,12 +11,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from .messages import BacktestState, Contract, Finding
 
 
 class Verdict(Contract, frozen=True, kw_only=True):
-    """What came of the look-ahead check of one algorithm: `finding` is None when it passed. `cuts` are the numbers of
-    bars that it was cut to, of all `bars`."""
+    """The result of the look-ahead check of one algorithm.
+
+    `finding` is None if it passed. `cuts` are the numbers of bars to which the sample of `bars` bars was cut.
+    """
 
     algorithm_id: str
     bars: int
@@ -28,7 +33,10 @@ class Verdict(Contract, frozen=True, kw_only=True):
 
 
 class CheckedFile(Contract, frozen=True, kw_only=True):
-    """The verdicts on the algorithms of a file. `problems`: why it has none, or what failed without being cut."""
+    """The verdicts on the algorithms of a file.
+
+    `problems` state why the file has no algorithm, or which algorithms failed on the whole sample.
+    """
 
     file: str
     verdicts: list[Verdict]
@@ -40,7 +48,7 @@ class CheckedFile(Contract, frozen=True, kw_only=True):
 
 
 class IndicatorInfo(Contract, frozen=True, kw_only=True):
-    """One indicator: its TA-Lib name, its parameters with their defaults, and the names of what it returns."""
+    """An indicator: its TA-Lib name, its parameters with their defaults, and the names of its outputs."""
 
     name: str
     description: str
@@ -50,12 +58,17 @@ class IndicatorInfo(Contract, frozen=True, kw_only=True):
 
 
 class IndicatorList(Contract, frozen=True, kw_only=True):
+    """All indicators."""
+
     indicators: list[IndicatorInfo]
 
 
-class StoryLine(Contract, frozen=True, kw_only=True):
-    """Something that happened at the `event`-th event of a recording, from 1. `offsetMs` is since the first, by a clock
-    that nobody sets; `timestamp` is by the one on the wall."""
+class RecordedFact(Contract, frozen=True, kw_only=True):
+    """Something that happened at the `event`-th event of a recording, from 1.
+
+    `offsetMs` is since the first event, by a monotonic clock; `timestamp` is wall-clock time. `text` has `facts` on one
+    line, of which `type` comes first.
+    """
 
     event: int
     offset_ms: int
@@ -77,12 +90,12 @@ class RecordedSession(Contract, frozen=True, kw_only=True):
 
 
 class ReplayedLog(Contract, frozen=True, kw_only=True):
-    """What a flight recording tells.
+    """The playback of a recording, and the timeline of the subject that was asked for.
 
     `replayedEvents` of all `events` were given to a core: of the others, behind a gap, only what clients and workers
-    said is known. `effectsDigest` is of everything that the core did: replays of the same events have the same.
-    `contradiction` is what is wrong with the core's state in the end, `problems` what is with the recording. `topics`
-    have their last sequence number. `found` says whether there is anything of whom the story was asked.
+    sent is known. `effectsDigest` is of all effects of the core: playbacks of the same events have the same digest.
+    `contradiction` is the invariant of the core that does not hold at the end, `problems` are those of the recording.
+    `topics` have their last sequence number. `found` states whether any fact is about the subject.
     """
 
     files: list[str]
@@ -98,5 +111,5 @@ class ReplayedLog(Contract, frozen=True, kw_only=True):
     jobs: list[RecordedJob]
     sessions: list[RecordedSession]
     topics: dict[str, int]
-    story: list[StoryLine]
+    timeline: list[RecordedFact] = msgspec.field(name="story")
     found: bool

@@ -1,12 +1,13 @@
-"""CURVE keys in files: the broker's pair, whose keys may connect, and the pairs of this user's clients.
+"""This module keeps CURVE keys in files: the broker's pair, the allow-list, and the pairs of this user's clients.
 
     keys/                  0700, in the data directory
       server.secret        0600, the broker's pair, made at its first start with CURVE
       allowed/NAME.pub     a client that may connect: one line, its public key
       clients/NAME.secret  0600, the pair of a client of this user
 
-A key is 32 bytes, written as 40 characters of Z85. A public key follows from its secret one, so that a file holds one
-key. Files appear whole, and what others could read (a secret) or change (anything) is refused with the chmod to run.
+A key is 32 bytes, written as 40 characters of Z85. A public key follows from its secret key, so a file holds one key.
+Files are written whole. A secret that other users could read is refused, and so is any file that they could change; the
+error names the chmod to run.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from zmq.utils import z85
 from .errors import InvalidConfiguration
 
 KEY_BYTES = 32
-# Clients with keys: names are looked through at every change, and people keep far fewer.
+# The most keys on the allow-list. All are read at every change; users have far fewer.
 MAX_ALLOWED = 1024
-# A key file is a line; whatever is longer is something else.
+# A key file is one line of 41 bytes; a longer file is not a key.
 _MAX_FILE_BYTES = 256
 _NAME = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -36,7 +37,7 @@ Stamp = tuple[object, ...]
 
 
 class KeyPair(msgspec.Struct, frozen=True):
-    """Both halves as 40 characters of Z85."""
+    """A CURVE key pair, each half as 40 characters of Z85."""
 
     public: str
     secret: str
@@ -46,14 +47,17 @@ class KeyPair(msgspec.Struct, frozen=True):
 
 
 class Allowed(msgspec.Struct, frozen=True):
-    """Names by public key (32 bytes), and what is wrong with the files that are not among them."""
+    """The allow-list: names by public key (32 bytes), and the problems of the files that were left out."""
 
     names: dict[bytes, str]
     problems: tuple[str, ...] = ()
 
 
 class KeyFolder:
-    """The folder of keys. Every method raises `InvalidConfiguration` where a file or folder is not as it must be."""
+    """The folder of keys.
+
+    Every method but `allowed` and `stamp` raises `InvalidConfiguration` for a file or folder that is not as required.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -61,23 +65,26 @@ class KeyFolder:
         self.allowed_folder = path / "allowed"
         self.clients_folder = path / "clients"
 
-    # --- the broker's ---
+    # --- for the broker ---
 
     def server_pair(self) -> KeyPair:
-        """The broker's own pair; made when there is none yet."""
+        """Return the broker's own pair; make it if there is none yet."""
         if not self.server_file.exists():
             self._make(self.path)
             _write(self.server_file, _new_pair().secret, 0o600)
         return _read_pair(self.server_file)
 
     def check(self) -> None:
-        """Raise for the first thing that is wrong with the allow-list: to be called at the start."""
+        """Raise `InvalidConfiguration` for the first problem of the allow-list; the broker calls it at its start."""
         self._make(self.allowed_folder)
         for problem in self.allowed().problems:
             raise InvalidConfiguration(problem)
 
     def allowed(self) -> Allowed:
-        """Whose keys may connect. Does not raise: what is wrong lets nobody in, and is told in `problems`."""
+        """Return the keys that may connect.
+
+        A file with a problem lets no client connect, and does not raise: it is named in `problems`.
+        """
         names: dict[bytes, str] = {}
         problems: list[str] = []
         try:
@@ -96,7 +103,7 @@ class KeyFolder:
         return Allowed(names, tuple(problems))
 
     def stamp(self) -> Stamp:
-        """Something that is another after every change of the allow-list, its files' owners and modes included."""
+        """Return a value that differs after every change of the allow-list, also of its files' owners and modes."""
         try:
             return tuple(
                 (path.name, found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_mode)
@@ -108,13 +115,13 @@ class KeyFolder:
 
     @staticmethod
     def public_text(key: bytes) -> str:
-        """The 40 characters of a public key."""
+        """Return a public key as 40 characters of Z85."""
         return z85.encode(key).decode()
 
-    # --- the allow-list, by hand ---
+    # --- for `backtestr keys` ---
 
     def allow(self, name: str, public: str) -> Path:
-        """Put a public key on the allow-list; returns its file."""
+        """Put a public key on the allow-list, and return its file."""
         _checked_key(public, "the key")
         file = self.allowed_folder / f"{_checked_name(name)}.pub"
         if file.exists():
@@ -129,18 +136,18 @@ class KeyFolder:
         return file
 
     def revoke(self, name: str) -> None:
-        """Take a key off the allow-list. Its secret half, wherever it is, stays."""
+        """Remove a key from the allow-list; its secret half is kept."""
         file = self.allowed_folder / f"{_checked_name(name)}.pub"
         try:
             file.unlink()
         except FileNotFoundError:
-            listing = ", ".join(sorted(self.allowed().names.values())) or "nobody"
+            listing = ", ".join(sorted(self.allowed().names.values())) or "none"
             raise InvalidConfiguration(f"{name!r} has no key here; allowed: {listing}") from None
 
-    # --- the clients' ---
+    # --- for clients ---
 
     def new(self, name: str) -> tuple[KeyPair, Path]:
-        """A new pair for a client of this user, and the file of its secret half."""
+        """Make a pair for a client of this user, and return it with the file of its secret half."""
         file = self.clients_folder / f"{_checked_name(name)}.secret"
         if file.exists():
             public = _read_pair(file).public
@@ -153,7 +160,10 @@ class KeyFolder:
         return pair, file
 
     def client_pair(self, wanted: str | Path | None) -> KeyPair:
-        """The pair of a client: by the path of its file, by name, or, where `wanted` is None, the only one there is."""
+        """Return the pair of a client.
+
+        `wanted` is the path of its file or its name. None stands for the only pair that exists.
+        """
         if wanted is None:
             files = sorted(self.clients_folder.glob("*.secret"))
             if len(files) != 1:
@@ -176,7 +186,7 @@ class KeyFolder:
 def _new_pair() -> KeyPair:
     while True:
         public, secret = zmq.curve_keypair()
-        if not public.startswith(b"-"):  # that would be an option on the command line
+        if not public.startswith(b"-"):  # the command line would take it for an option
             return KeyPair(public.decode(), secret.decode())
 
 
@@ -186,7 +196,7 @@ def _read_pair(file: Path) -> KeyPair:
 
 
 def _read_key(file: Path, forbidden: int, chmod: str) -> str:
-    """The key in `file`, whose mode is checked on what was opened: it cannot be another file by then."""
+    """Return the key in `file`; the mode is checked on the opened file, which cannot be exchanged meanwhile."""
     try:
         with file.open("rb") as opened:
             _check_mode(file, os.fstat(opened.fileno()), forbidden, chmod)
@@ -215,7 +225,7 @@ def _checked_name(name: str) -> str:
 
 
 def _check_mode(path: Path, found: os.stat_result, forbidden: int, chmod: str) -> None:
-    """Refuse what belongs to another user than this one and root, or what others may do more with than they should."""
+    """Raise for a path of a user other than this one and root, and for a mode with any of the `forbidden` bits."""
     if os.name != "posix":  # other systems have no such modes
         return
     if found.st_uid not in (os.getuid(), 0):
@@ -226,7 +236,7 @@ def _check_mode(path: Path, found: os.stat_result, forbidden: int, chmod: str) -
 
 
 def _write(file: Path, key: str, mode: int) -> None:
-    """Write a new file, all of it at once."""
+    """Write a new file so that it appears whole."""
     unfinished = file.with_name(f".{file.name}.{os.getpid()}")
     unfinished.unlink(missing_ok=True)
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)

@@ -1,7 +1,6 @@
-"""The types of messages: what each request asks for and answers, how urgent it is, and what may be streamed.
+"""This module has the tables of PROTOCOL.md: the request types with priority, data and answer, and the stream types.
 
-One table each, as PROTOCOL.md has them; the contracts themselves are in `messages.py`, `prices.py`, `streamed.py` and
-`system_status.py`.
+The contracts themselves are in `messages.py`, `price_messages.py`, `stream_messages.py` and `system_status.py`.
 """
 
 from __future__ import annotations
@@ -80,7 +79,10 @@ PRIORITIES: tuple[Priority, ...] = ("R", "I", "B", "K")
 
 
 class RequestType(msgspec.Struct, frozen=True):
-    """A row of PROTOCOL.md's request table: real-time, interactive, background or bulk; data; Success data."""
+    """A row of the request table: priority (`R` real-time, `I` interactive, `B` background, `K` bulk) and contracts.
+
+    `data` is the contract of the request, and `success` that of the data of its Success.
+    """
 
     priority: Priority
     data: type[Contract]
@@ -124,7 +126,7 @@ REQUESTS: dict[str, RequestType] = {
     "PublishPrices": RequestType("R", PublishPrices, PublishedPrices),
 }
 
-# What `payload.type` on a stream may be. `Batch` wraps several of any of the others.
+# The types that `payload.type` of a stream message may name. `Batch` holds several messages of any other type.
 STREAMED: dict[str, type[msgspec.Struct]] = {
     "PriceUpdate": PriceUpdate,
     "BacktestProgress": BacktestProgress,

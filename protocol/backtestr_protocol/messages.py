@@ -1,9 +1,9 @@
-"""The contracts: what each request of PROTOCOL.md carries and is answered, as typed structs. What is streamed is in
-`streamed.py`, the system's status in `system_status.py`.
+"""This module has the contracts of requests and answers (PROTOCOL.md) as typed structs.
 
 Attribute names are snake_case in Python and camelCase on the wire. A field with a default is optional there, and is
-left out when it has its default. Times are integer milliseconds since the Unix epoch, UTC; prices, money and quantities
-are float64. The engine's own channel has its contracts in `engine.py`.
+left out when it has its default. Times are integer milliseconds since the Unix epoch, UTC. Prices, money and quantities
+are float64. The contracts of streams are in `stream_messages.py`, of prices in `price_messages.py`, of the system's
+status in `system_status.py`, and of the channel to the workers in `worker_channel.py`.
 """
 
 from __future__ import annotations
@@ -13,16 +13,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 
 from .errors import ErrorData
+from .metrics import Metrics
 
 if TYPE_CHECKING:
     Milliseconds = int
 else:
-    # JavaScript's encoders write what is beyond 32 bits as float64 (msgpackr does so with Date.now()).
+    # JavaScript's encoders write integers beyond 32 bits as float64 (msgpackr does so with Date.now()).
     Milliseconds = int | Annotated[float, msgspec.Meta(multiple_of=1.0)]
 
 MessageType = Literal["Request", "Response", "Event", "Stream", "Error", "Heartbeat"]
 BacktestState = Literal["queued", "running", "paused", "completed", "failed", "stopped"]
 Timeframe = Literal["1m", "5m", "15m", "30m", "1h", "4h", "1d", "1w"]
+# Three bytes of percent escape for each character still make a file name that every file system takes (255 bytes).
+SYMBOL_MAX_CHARACTERS = 64
+SYMBOL_RULE = f"a symbol is 1 to {SYMBOL_MAX_CHARACTERS} printable characters without spaces around them"
 Side = Literal["buy", "sell"]
 OrderType = Literal["market", "limit", "stop", "stop_limit"]
 OrderStatus = Literal["pending", "filled", "cancelled", "rejected"]
@@ -33,14 +37,16 @@ Keep = Literal["first", "last"]
 TableName = Literal["equity", "trades", "orders", "positions"]
 Origin = Literal["built-in", "folder", "registered"]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
-# A client may choose it, and it becomes part of topics and file names. The lookahead is there for Python's `$`.
+# A client may choose it. It becomes part of topics and file names. Python's `$` also matches before a final line feed,
+# which the lookahead excludes.
 BacktestId = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z_-]{1,64}(?!\n)$")]
 
-# A registered algorithm's becomes part of file names, and `@` parts it from its version. A letter or digit comes first.
+# The name of a registered algorithm becomes part of file names; `@` separates it from the version. The first character
+# is a letter, a digit or _.
 AlgorithmName = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z_][0-9A-Za-z_.-]{0,63}(?!\n)$")]
-# A thousand times the built-in ones: what is longer holds data, which belongs in a file.
+# Some 300 times a built-in algorithm. A longer source holds data, which belong in a file.
 MAX_SOURCE_CHARACTERS = 262_144
-# Dotted names: parts of letters, digits, _ and -.
+# Parts of letters, digits, _ and -, joined by dots.
 StateKey = Annotated[
     str, msgspec.Meta(pattern=r"^[0-9A-Za-z_-]+(\.[0-9A-Za-z_-]+)*(?!\n)$", min_length=1, max_length=256)
 ]
@@ -50,12 +56,17 @@ NotNegative = Annotated[int, msgspec.Meta(ge=0)]
 FINAL_STATES: frozenset[str] = frozenset({"completed", "failed", "stopped"})
 
 
+def is_symbol(text: str) -> bool:
+    """Return whether `text` can be the name of what is traded, as `SYMBOL_RULE` says."""
+    return 0 < len(text) <= SYMBOL_MAX_CHARACTERS and text.isprintable() and text == text.strip()
+
+
 class Contract(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """What every struct on the wire has in common: immutable, camelCase keys, a default is absent."""
+    """The base of every struct on the wire: immutable, with camelCase keys, and defaults left out."""
 
 
 class Nothing(Contract, frozen=True, kw_only=True):
-    """`{}`: a request or answer without data."""
+    """The empty map `{}`: a request or answer without data."""
 
 
 class Hello(Contract, frozen=True, kw_only=True):
@@ -81,13 +92,13 @@ class Pong(Contract, frozen=True, kw_only=True):
 
 
 class BacktestRef(Contract, frozen=True, kw_only=True):
-    """Data of Stop-, Pause- and ResumeBacktest, GetBacktestStatus and GetPerformanceMetrics."""
+    """The data of Stop-, Pause- and ResumeBacktest, GetBacktestStatus and GetPerformanceMetrics."""
 
     backtest_id: str
 
 
 class BacktestAccepted(Contract, frozen=True, kw_only=True):
-    """Answer to StartBacktest and to Stop-, Pause- and ResumeBacktest."""
+    """The answer to StartBacktest and to Stop-, Pause- and ResumeBacktest."""
 
     backtest_id: str
     status: BacktestState
@@ -105,7 +116,7 @@ class MissedMessage(Contract, frozen=True, kw_only=True):
 
 
 class Missed(Contract, frozen=True, kw_only=True):
-    """`oldest_seq > from_seq` states a gap: what lies between is no longer kept."""
+    """Retained stream messages; `oldest_seq > from_seq` states a gap: the messages between are no longer retained."""
 
     topic: str
     from_seq: int
@@ -124,7 +135,7 @@ class ParameterInfo(Contract, frozen=True, kw_only=True):
 
 
 class Finding(Contract, frozen=True, kw_only=True):
-    """`signal` of bar `bar` is one thing when bars end with the first `cut`, and another when more follow."""
+    """A sign of look-ahead: `signal` at bar `bar` has another value if more bars follow the first `cut` bars."""
 
     signal: str
     bar: int
@@ -133,8 +144,10 @@ class Finding(Contract, frozen=True, kw_only=True):
 
 
 class LookAhead(Contract, frozen=True, kw_only=True):
-    """The verdict of the look-ahead check on a sample of `bars` bars, tried at `cuts` cuts. One that has not passed has
-    a `finding`, or a `problem`: how it failed on the sample."""
+    """The verdict of the look-ahead check on a sample of `bars` bars, with `cuts` cuts.
+
+    An algorithm that has not passed has a `finding`, or a `problem`: the error that it raised on the sample.
+    """
 
     passed: bool
     bars: int
@@ -144,7 +157,10 @@ class LookAhead(Contract, frozen=True, kw_only=True):
 
 
 class AlgorithmInfo(Contract, frozen=True, kw_only=True):
-    """`look_ahead` and `registered_time` are those of a registered algorithm; others are not checked by the broker."""
+    """An algorithm of the library.
+
+    Only a registered algorithm has `look_ahead` and `registered_time`; others are not checked.
+    """
 
     algorithm_id: str
     name: str
@@ -158,7 +174,7 @@ class AlgorithmInfo(Contract, frozen=True, kw_only=True):
 
 
 class RegisterAlgorithm(Contract, frozen=True, kw_only=True):
-    """`source` is a Python file that defines, among others, the algorithm `name`."""
+    """An algorithm to register: `source` is the text of a Python file that defines the algorithm `name`."""
 
     name: AlgorithmName
     source: Annotated[str, msgspec.Meta(max_length=MAX_SOURCE_CHARACTERS)]
@@ -178,7 +194,7 @@ class AlgorithmStatus(AlgorithmInfo, frozen=True, kw_only=True):
 
 
 class SeriesInfo(Contract, frozen=True, kw_only=True):
-    """One stored series; `start_time` and `end_time` are the open times of its first and last bar."""
+    """A stored series; `start_time` and `end_time` are the open times of its first and last bar."""
 
     symbol: str
     timeframe: Timeframe
@@ -198,7 +214,7 @@ class IndicatorConfig(Contract, frozen=True, kw_only=True):
 
 
 class GetMarketData(Contract, frozen=True, kw_only=True):
-    """`limit` bars of the range: the last ones, unless `keep` says the first."""
+    """The bars to read: `limit` bars of the range, from its end, or from its start if `keep` is `first`."""
 
     symbol: str
     timeframe: str
@@ -240,8 +256,10 @@ class ImportMarketData(Contract, frozen=True, kw_only=True):
 
 
 class DroppedRows(Contract, frozen=True, kw_only=True):
-    """Rows that an import left out for one reason. `first` are the first of their lines in the file (rows of a Parquet
-    or Arrow file), counted from 1."""
+    """The rows that an import left out for one reason.
+
+    `first` has the first of their lines in the file (rows of a Parquet or Arrow file), counted from 1.
+    """
 
     reason: str
     column: str
@@ -250,7 +268,10 @@ class DroppedRows(Contract, frozen=True, kw_only=True):
 
 
 class Imported(Contract, frozen=True, kw_only=True):
-    """`format` is what the file was read as; `dropped` what `repair` left out, every row under one reason."""
+    """The series that an import stored.
+
+    `format` is the source format of the file. `dropped` has the rows that `repair` left out, each under one reason.
+    """
 
     symbol: str
     timeframe: Timeframe
@@ -268,7 +289,7 @@ class DescribeMarketData(Contract, frozen=True, kw_only=True):
 
 
 class SeriesGap(Contract, frozen=True, kw_only=True):
-    """A stretch without bars: from where the bar before it ends to where the bar after it opens."""
+    """A range of time without bars, from the end of the bar before it to the open time of the bar after it."""
 
     start_time: int
     end_time: int
@@ -276,8 +297,11 @@ class SeriesGap(Contract, frozen=True, kw_only=True):
 
 
 class SeriesFacts(SeriesInfo, frozen=True, kw_only=True):
-    """What a series is like. `made_from` is the stored timeframe that it is read from. Weekends and holidays are gaps
-    like others; `longest_gaps` are at most ten, the longest first."""
+    """The facts of a series.
+
+    `made_from` is the stored timeframe from which it is read. Weekends and holidays count as gaps. `longest_gaps` has
+    at most ten, the longest first.
+    """
 
     made_from: Timeframe
     low: float
@@ -299,7 +323,7 @@ class StoredSeries(SeriesInfo, frozen=True, kw_only=True):
 
 
 class DeleteMarketData(Contract, frozen=True, kw_only=True):
-    """`timeframe` absent: every series of the symbol."""
+    """The series to delete: all series of the symbol if `timeframe` is absent."""
 
     symbol: str
     timeframe: str | None = None
@@ -311,16 +335,20 @@ class DeletedMarketData(Contract, frozen=True, kw_only=True):
 
 
 class BacktestConfig(Contract, frozen=True, kw_only=True):
-    """What to run. Dates are ISO 8601, a date alone is midnight UTC, the end is exclusive. `commission` and `slippage`
-    are fractions of traded value and of price. `options` are the engine's named conventions (`BacktestOptions`). Either
-    `symbol` or `symbols`, which share the account, is there; where both are, the one is among the others."""
+    """A backtest to run.
+
+    Dates are ISO 8601, a date alone is midnight UTC, and the end is exclusive. An absent start is the first stored
+    bar, an absent end is after the last one. `commission` is a fraction of traded value, `slippage` of price. `options`
+    are the conventions of the engine (`BacktestOptions`). `symbol` or `symbols` is present; the symbols share the
+    account. If both are present, `symbol` is one of `symbols`.
+    """
 
     backtest_id: BacktestId | None = None
     algorithm_id: str
     symbol: str | None = None
     symbols: list[str] = []
-    start_date: str
-    end_date: str
+    start_date: str | None = None
+    end_date: str | None = None
     initial_capital: float
     timeframe: str
     commission: float
@@ -330,7 +358,11 @@ class BacktestConfig(Contract, frozen=True, kw_only=True):
 
 
 class StreamOptions(Contract, frozen=True, kw_only=True):
-    """`columns`: batches of prices come as columns, which a reader has to know (PROTOCOL.md, section 9)."""
+    """The streams of a backtest.
+
+    With `columns`, batches of prices are column batches (PROTOCOL.md, section 9), which the reader must be able to
+    decode.
+    """
 
     prices: bool = False
     columns: bool = False
@@ -340,7 +372,7 @@ class StreamOptions(Contract, frozen=True, kw_only=True):
 
 
 class BacktestStatus(Contract, frozen=True, kw_only=True):
-    """Of a backtest of several symbols, `symbol` is the first and `symbols` are all."""
+    """The status of a backtest; if it has several symbols, `symbol` is the first and `symbols` has all."""
 
     backtest_id: str
     status: BacktestState
@@ -364,25 +396,28 @@ class BacktestList(Contract, frozen=True, kw_only=True):
 
 
 class GetBacktestResults(Contract, frozen=True, kw_only=True):
-    """`tables` absent: equity, trades and orders."""
+    """The results to read: the tables equity, trades and orders if `tables` is absent."""
 
     backtest_id: str
     tables: list[TableName] | None = None
 
 
 class BacktestResults(Contract, frozen=True, kw_only=True):
-    """`metrics` is nil until the backtest has ended; a stopped one has those of the bars it walked."""
+    """The results of a backtest.
+
+    `metrics` is nil until the backtest has ended. Those of a stopped backtest are of the bars that it simulated.
+    """
 
     backtest_id: str
     status: BacktestState
     config: dict[str, Any]
-    metrics: dict[str, Any] | None
+    metrics: Metrics | None
     tables: list[TableRef]
 
 
 class PerformanceMetrics(Contract, frozen=True, kw_only=True):
     backtest_id: str
-    metrics: dict[str, Any] | None
+    metrics: Metrics | None
 
 
 class GetState(Contract, frozen=True, kw_only=True):
@@ -390,7 +425,10 @@ class GetState(Contract, frozen=True, kw_only=True):
 
 
 class StateEntry(Contract, frozen=True, kw_only=True):
-    """`checksum` is that of `state_values`; `timestamp` is when the value was set."""
+    """A key of the shared state with its value.
+
+    `checksum` is computed by `state_values.checksum`. `timestamp` is the time at which the value was set.
+    """
 
     key: str
     value: Any
@@ -400,7 +438,10 @@ class StateEntry(Contract, frozen=True, kw_only=True):
 
 
 class UpdateState(Contract, frozen=True, kw_only=True):
-    """`value` is any MessagePack. `expected_version` absent: whatever is there; 0: nothing must be there."""
+    """A change of a key: `value` is any MessagePack.
+
+    Without `expected_version` the change is made at any version; with 0, only if the key has no value.
+    """
 
     key: StateKey
     value: msgspec.Raw
@@ -424,13 +465,13 @@ class DeletedState(Contract, frozen=True, kw_only=True):
 
 
 class SnapshotState(Contract, frozen=True, kw_only=True):
-    """`prefix` is what keys begin with, as in a subscription; all of them when it is empty."""
+    """The entries to read: those of all keys that begin with `prefix`, of all keys if it is empty."""
 
     prefix: StatePrefix
 
 
 class StateSnapshot(Contract, frozen=True, kw_only=True):
-    """`watermark` is the revision of the latest change that is in it, of whatever key."""
+    """The entries under a prefix; `watermark` is the revision of the latest change, of any key, that they include."""
 
     entries: list[StateEntry]
     watermark: int

@@ -1,6 +1,6 @@
-"""Options from TOML: the defaults that ship with the package, overlaid with the user's file, as one typed struct.
+"""This module reads options from TOML: the shipped defaults, overlaid with the user's file, as one typed struct.
 
-Defaults stand in `config/*.toml` and nowhere else, so the structs that options become have none.
+Defaults are in `config/*.toml` and nowhere else, so the structs of options have none.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Table = dict[str, Any]
 
 
 def default_text(file_name: str) -> str:
-    """The text of the shipped `broker.toml` or `engine.toml`: inside an installed wheel, or in the source tree."""
+    """Return the text of the shipped `broker.toml` or `engine.toml`, from an installed wheel or the source tree."""
     packaged = resources.files(__package__).joinpath("defaults", file_name)
     if packaged.is_file():
         return packaged.read_text("utf-8")
@@ -29,9 +29,9 @@ def default_text(file_name: str) -> str:
 
 
 def load_options(file_name: str, struct: type[T], own_dir: Path | None) -> T:
-    """The options of `file_name` as `struct`: defaults, overlaid with `own_dir / file_name` where that exists.
+    """Return the options of `file_name` as `struct`: defaults, overlaid with `own_dir / file_name` if that exists.
 
-    Raises `InvalidConfiguration`, naming file and option, for an unknown section or option (with the near miss), a
+    Raises `InvalidConfiguration`, naming file and option, for an unknown section or option (with a similar name), a
     value of the wrong type or range, an `own_dir` that is no directory, or a file that is unreadable or not TOML.
     """
     options = tomllib.loads(default_text(file_name))
@@ -50,7 +50,10 @@ def load_options(file_name: str, struct: type[T], own_dir: Path | None) -> T:
 
 
 def overlaid(defaults: Mapping[str, Any], own: Mapping[str, Any], where: str) -> Table:
-    """`defaults` with the values of `own`; an option that has no default does not exist and is refused."""
+    """Return `defaults` with the values of `own`.
+
+    Raises `InvalidConfiguration` for an option that has no default: it does not exist.
+    """
     merged = dict(defaults)
     for name, value in own.items():
         if name not in defaults:

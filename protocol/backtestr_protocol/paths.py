@@ -1,6 +1,6 @@
-"""Where things are: the environment variables and directories that broker, engine and clients agree on.
+"""This module finds the directories and files that broker, engine and clients share.
 
-The only module that reads the environment.
+No other module reads environment variables.
 """
 
 from __future__ import annotations
@@ -17,41 +17,41 @@ _APP = "backtestr"
 
 
 def runtime_dir() -> Path:
-    """Sockets, the connection file and the lock: `$BACKTESTR_RUNTIME_DIR`, else the user's runtime directory.
+    """Return the runtime directory: `$BACKTESTR_RUNTIME_DIR`, else that of the user.
 
-    Raises `InvalidConfiguration` where that directory could be somebody else's.
+    Raises `InvalidConfiguration` if that directory could belong to another user.
     """
     return _from_environment("BACKTESTR_RUNTIME_DIR") or _user_runtime_dir()
 
 
 def data_dir() -> Path:
-    """Catalogue and results: `$BACKTESTR_DATA_DIR`, else the user's data directory."""
+    """Return the data directory: `$BACKTESTR_DATA_DIR`, else that of the user."""
     return _from_environment("BACKTESTR_DATA_DIR") or Path(platformdirs.user_data_dir(_APP))
 
 
 def config_dir() -> Path | None:
-    """Where the user has own `broker.toml` and `engine.toml`: `$BACKTESTR_CONFIG_DIR`; None when only defaults hold."""
+    """Return `$BACKTESTR_CONFIG_DIR`, the user's folder of `broker.toml` and `engine.toml`; None if it is not set."""
     return _from_environment("BACKTESTR_CONFIG_DIR")
 
 
 def keys_dir() -> Path:
-    """CURVE keys: `keys` in the data directory."""
+    """Return the folder of CURVE keys: `keys` in the data directory."""
     return data_dir() / "keys"
 
 
 def client_key() -> str | None:
-    """Which key this user's clients connect with, as a name or a path: `$BACKTESTR_KEY`; None when it does not say."""
+    """Return `$BACKTESTR_KEY`, the name or path of the CURVE key of this user's clients; None if it is not set."""
     return os.environ.get("BACKTESTR_KEY") or None
 
 
 def connection_file() -> Path:
-    """`$BACKTESTR_CONNECTION_FILE`, else `connection.json` in the runtime directory."""
+    """Return `$BACKTESTR_CONNECTION_FILE`, else `connection.json` in the runtime directory."""
     return _from_environment("BACKTESTR_CONNECTION_FILE") or runtime_dir() / "connection.json"
 
 
 def _user_runtime_dir() -> Path:
     try:
-        # That XDG_RUNTIME_DIR is missing and the temporary directory used instead is usual in containers, and no news.
+        # Containers usually have no XDG_RUNTIME_DIR. platformdirs then warns, and uses the temporary directory.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             return Path(platformdirs.user_runtime_dir(_APP))

@@ -1,13 +1,13 @@
-"""Compressed batches: which level is worth its time for what, and bytes made smaller and whole again.
+"""This module chooses the compression level of a batch, compresses batches and decompresses them.
 
     level       format    for
-    none                  what is small, or urgent
-    fast        lz4       what is urgent and large
-    balanced    zstd 3    what may take a millisecond
-    maximum     zstd 19   what nobody waits for
+    none                  small data, and urgent data
+    fast        lz4       urgent and large data
+    balanced    zstd 3    data that may take a millisecond
+    maximum     zstd 19   data that no client waits for
 
-Nothing here trusts what comes: `rawBytes` is compared with the receiver's limit before anything is unpacked, what is
-unpacked is never more than that, and whatever does not turn out as it says is one `MessageError`.
+Received data are not trusted. `rawBytes` is compared with the receiver's limit before any byte is decompressed, no more
+than that is ever decompressed, and data that do not match their description raise a `MessageError`.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ Compression = Literal["none", "lz4", "zstd", "gzip"]
 Priority = Literal["real_time", "interactive", "background", "bulk"]
 
 _ZSTD_LEVELS: dict[Level, int] = {"balanced": 3, "maximum": 19}
-# What a zstd frame may make a decoder remember: as much as RFC 8878 asks every decoder to be able to.
+# The most bytes that a zstd frame may have a decoder keep: as much as RFC 8878 recommends that decoders support.
 _MAX_ZSTD_WINDOW = 8 << 20
 # zlib's windowBits for the gzip format alone.
 _GZIP = 31
 
 
 class Thresholds(msgspec.Struct, frozen=True):
-    """Bytes from which on urgent data are worth a level."""
+    """The sizes in bytes from which on a level is worth its time for urgent data."""
 
     fast_from_bytes: int
     balanced_from_bytes: int
 
 
 def level_for(size: int, priority: Priority, minimum: int, thresholds: Thresholds) -> Level:
-    """The level for `size` bytes of that priority; none below `minimum` bytes."""
+    """Return the level for `size` bytes of a priority; `none` below `minimum` bytes."""
     if size < minimum:
         return "none"
     match priority:
@@ -55,20 +55,23 @@ def level_for(size: int, priority: Priority, minimum: int, thresholds: Threshold
 
 
 def compress(level: Level, data: bytes) -> tuple[Compression, bytes]:
-    """The format and the bytes in it; `data` themselves, as `none`, where that would not be smaller."""
+    """Return the format and the compressed bytes; `none` and `data` itself if compression does not make it smaller."""
     if level == "none":
         return "none", data
     if level == "fast":
         form: Compression = "lz4"
         packed: bytes = lz4.frame.compress(data)
     else:
-        # Made anew each time: it must not be shared between threads, and costs a microsecond.
+        # A new compressor each time: it must not be shared between threads, and costs a microsecond.
         form, packed = "zstd", zstandard.ZstdCompressor(level=_ZSTD_LEVELS[level]).compress(data)
     return (form, packed) if len(packed) < len(data) else ("none", data)
 
 
 def decompress(form: Compression, data: bytes, raw_bytes: int, limit: int) -> bytes:
-    """What `compress` was given: exactly `raw_bytes`, which may be `limit` at most. Raises `MessageError`."""
+    """Return the data that were compressed: exactly `raw_bytes` bytes, `limit` at most.
+
+    Raises `MessageError` for a `raw_bytes` outside the limit, and for data that do not decompress to exactly that.
+    """
     if not 0 <= raw_bytes <= limit:
         raise SerializationError(f"a batch of {raw_bytes} bytes came; up to {limit} are taken", bytes=raw_bytes)
     try:
@@ -83,7 +86,7 @@ def decompress(form: Compression, data: bytes, raw_bytes: int, limit: int) -> by
 
 
 def _unpacked(form: Compression, data: bytes, raw_bytes: int) -> bytes | None:
-    """At most one byte more than `raw_bytes`; None where `data` end before they should, or after."""
+    """Decompress at most `raw_bytes` + 1 bytes; return None if `data` end too early, or do not end in time."""
     match form:
         case "none":
             return data
@@ -96,7 +99,7 @@ def _unpacked(form: Compression, data: bytes, raw_bytes: int) -> bytes | None:
             raw = member.decompress(data, raw_bytes + 1)
             return raw if member.eof and not member.unused_data else None
         case "zstd":
-            # The library believes a size in the header, and takes memory for it: so that is looked at first.
+            # The library allocates the size that the header states, so that size is checked first.
             if zstandard.frame_content_size(data) not in (-1, raw_bytes):
                 return None
             frames = zstandard.ZstdDecompressor(max_window_size=_MAX_ZSTD_WINDOW)

@@ -1,6 +1,6 @@
-"""The contracts of prices that do not come from a backtest: stored bars played again, and what feeds publish.
+"""This module has the contracts of prices that no backtest publishes: those of price replays and of feeds.
 
-What both put on `prices.<symbol>.<timeframe>` is `streamed.PriceUpdate`.
+Both publish a `stream_messages.PriceUpdate` on `prices.<symbol>.<timeframe>`.
 """
 
 from __future__ import annotations
@@ -13,16 +13,19 @@ from .errors import ErrorData
 from .messages import BacktestId, Contract, Milliseconds, Positive
 
 ReplayState = Literal["running", "paused", "completed", "stopped", "failed"]
-# What a feed publishes is one of the engine's timeframes, or ticks as they come.
+# A feed publishes bars of one of the engine's timeframes, or ticks.
 FeedTimeframe = Literal["tick", "1m", "5m", "15m", "30m", "1h", "4h", "1d", "1w"]
 
-# The whole request is decoded, checked and encoded again between two other messages: 1,000 prices take some 3 ms.
+# The broker decodes, checks and encodes a whole request between two other messages: 1,000 prices take some 3 ms.
 MAX_PRICES = 1000
 
 
 class StartPriceReplay(Contract, frozen=True, kw_only=True):
-    """Publish the stored bars that open in [startTime, endTime). Exactly one of `bars_per_second`, `speed` (times real
-    time) and `as_fast_as_read` is there. The client may choose `replay_id`, as it may a backtest's id."""
+    """A price replay to start: it publishes the stored bars that open in [startTime, endTime).
+
+    Exactly one of `bars_per_second`, `speed` (times real time) and `as_fast_as_read` is present. The client may choose
+    `replay_id`, as it may choose the id of a backtest.
+    """
 
     replay_id: BacktestId | None = None
     symbol: str
@@ -40,8 +43,10 @@ class StartPriceReplay(Contract, frozen=True, kw_only=True):
 
 
 class PriceReplayStarted(Contract, frozen=True, kw_only=True):
-    """`bars` will be published on `topic`, where the first of them has the number `from_seq` or, when others publish
-    there, a later one."""
+    """A price replay has started: it will publish `bars` bars on `topic`.
+
+    The first bar has the sequence number `from_seq`, or a later one if the topic has other publishers.
+    """
 
     replay_id: str
     topic: str
@@ -50,29 +55,32 @@ class PriceReplayStarted(Contract, frozen=True, kw_only=True):
 
 
 class PriceReplayRef(Contract, frozen=True, kw_only=True):
-    """Data of Pause-, Resume- and StopPriceReplay and of GetPriceReplayStatus."""
+    """The data of Pause-, Resume- and StopPriceReplay and of GetPriceReplayStatus."""
 
     replay_id: str
 
 
 class PriceReplayAccepted(Contract, frozen=True, kw_only=True):
-    """Answer to Pause-, Resume- and StopPriceReplay and to AcknowledgePrices."""
+    """The answer to Pause-, Resume- and StopPriceReplay and to AcknowledgePrices."""
 
     replay_id: str
     status: ReplayState
 
 
 class AcknowledgePrices(Contract, frozen=True, kw_only=True):
-    """The client that started a replay as fast as it is read has read its topic up to `seq`."""
+    """The client that started a price replay with `as_fast_as_read` has read its topic up to `seq`."""
 
     replay_id: str
     seq: Positive
 
 
 class PriceReplayStatus(Contract, frozen=True, kw_only=True):
-    """How a replay stands. `start_time` and `end_time` are the open times of its first and last bar; `position` counts
-    the bars that were published, `current_time` is the open time of the last of them, and `last_seq` its number on the
-    topic. `reason` says why it was stopped, if not on request; `error` why it failed."""
+    """The status of a price replay.
+
+    `start_time` and `end_time` are the open times of its first and last bar. `position` counts the published bars,
+    `current_time` is the open time of the last of them, and `last_seq` its sequence number on the topic. `reason`
+    states why it was stopped, if not on request. `error` states why it failed.
+    """
 
     replay_id: str
     client_id: str
@@ -98,7 +106,7 @@ class PriceReplayList(Contract, frozen=True, kw_only=True):
 
 
 class FeedPrice(Contract, frozen=True, kw_only=True):
-    """A price as a feed gives it. Its numbers are finite; all but `volume` may be negative, as those of spreads are."""
+    """A price of a feed; its numbers are finite, and all but `volume` may be negative, as prices of spreads are."""
 
     symbol: str
     timestamp: Milliseconds

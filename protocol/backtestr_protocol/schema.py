@@ -1,7 +1,7 @@
-"""The contracts as JSON Schema, generated from the structs: `python -m backtestr_protocol.schema [--check]`.
+"""This program generates the JSON Schema of the contracts: `python -m backtestr_protocol.schema [--check]`.
 
-Two files. `contracts.json` has every struct on the wire under `$defs`; `index.json` says which of them belongs to which
-request, stream and error code, for readers and for generators of other languages' types.
+It writes two files. `contracts.json` has every struct on the wire under `$defs`. `index.json` lists the structs of each
+request and stream, and the error codes, for readers and for generators of other languages' types.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def contracts() -> dict[str, Any]:
-    """Every struct on the wire, under `$defs` by its name."""
+    """Return a schema with every struct on the wire under `$defs`, by its name."""
     structs: set[type[msgspec.Struct]] = {Connection, Envelope, ErrorData, StreamOptions, *STREAMED.values()}
     for request in REQUESTS.values():
         structs |= {request.data, request.success}
@@ -47,7 +47,7 @@ def contracts() -> dict[str, Any]:
 
 
 def index() -> dict[str, Any]:
-    """What belongs to what: requests, topics, payload types of streams, error codes."""
+    """Return the index of requests, topics, payload types of streams, and error codes."""
     return {
         "protocolVersion": PROTOCOL_VERSION,
         "requests": {
@@ -72,7 +72,7 @@ def index() -> dict[str, Any]:
 
 
 def rendered() -> dict[str, str]:
-    """File name to text, as it stands in `protocol/schema/`."""
+    """Return the text of each file of `protocol/schema/`, by file name."""
     return {
         name: msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"
         for name, document in (("contracts.json", contracts()), ("index.json", index()))
@@ -80,7 +80,7 @@ def rendered() -> dict[str, str]:
 
 
 def drifted(directory: Path) -> list[str]:
-    """The names of the files in `directory` that are not what the contracts say."""
+    """Return the names of the files in `directory` that differ from the contracts."""
     return [
         name
         for name, text in rendered().items()
@@ -89,6 +89,7 @@ def drifted(directory: Path) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
+    """Write or check the files, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m backtestr_protocol.schema", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file is out of date")
     parser.add_argument("--directory", type=Path, default=_DIRECTORY, help="default: %(default)s")

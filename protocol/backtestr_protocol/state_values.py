@@ -1,8 +1,8 @@
-"""Values of shared state as bytes: the one form that broker and clients store, and compute checksums of.
+"""This module encodes values of the shared state in the form in which they are stored, and computes checksums.
 
 That form is MessagePack with every integer and length in its shortest encoding, floats as float64, and the keys of
-maps, which are strings, sorted by code point (PROTOCOL.md, section 8). Two values are the same when their bytes
-are; a NaN keeps its bits.
+maps, which are strings, sorted by code point (PROTOCOL.md, section 8). Two values are equal if their bytes are equal; a
+NaN keeps its bits.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder()
 
 
 def value_bytes(value: Any) -> bytes:
-    """The bytes of a value. Raises `ValidationError` for what cannot be one."""
+    """Return the bytes of a value; raise `ValidationError` for an object that is not one."""
     try:
         return _encoder.encode(value)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -35,7 +35,10 @@ def value_bytes(value: Any) -> bytes:
 
 
 def same_value_bytes(encoded: bytes | msgspec.Raw) -> bytes:
-    """The bytes of a value that came as any MessagePack. Raises `ValidationError`."""
+    """Return the bytes of a value that was received in any MessagePack encoding.
+
+    Raises `ValidationError` for bytes that are not a value.
+    """
     try:
         value = decode(_decoder, encoded)
     except SerializationError as error:
@@ -44,5 +47,5 @@ def same_value_bytes(encoded: bytes | msgspec.Raw) -> bytes:
 
 
 def checksum(encoded: bytes) -> str:
-    """The first 16 hex characters of SHA-256 over the bytes of a value."""
+    """Return the first 16 hex characters of SHA-256 over the bytes of a value."""
     return hashlib.sha256(encoded).hexdigest()[:CHECKSUM_CHARACTERS]

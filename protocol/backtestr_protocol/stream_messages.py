@@ -1,4 +1,4 @@
-"""The contracts of the streams: what is published, alone or in a `Batch`."""
+"""This module has the contracts of stream messages, which are published alone or in a `Batch`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from .messages import Contract, OrderStatus, OrderType, Side, StateEntry
 from .payload_compression import Compression
 
 
-# Not for the garbage collector: it holds texts and numbers only, and there are millions.
+# The garbage collector does not track it (`gc=False`): it holds texts and numbers only, and there are millions.
 class PriceUpdate(Contract, frozen=True, kw_only=True, gc=False):
-    """`replay_id` marks the bar of a replay, `backtest_id` the bar that a backtest walked over; live prices have
-    neither."""
+    """A price.
+
+    One of a price replay has `replay_id`, and a bar that a backtest simulated has `backtest_id`. A price of a feed has
+    neither.
+    """
 
     symbol: str
     timestamp: int
@@ -27,7 +30,7 @@ class PriceUpdate(Contract, frozen=True, kw_only=True, gc=False):
 
 
 class EquityCurvePoint(Contract, frozen=True, kw_only=True):
-    """`drawdown` (positive) and `returns` (since the start) are fractions."""
+    """A point of the equity curve; `drawdown` (positive) and `returns` (since the start) are fractions."""
 
     timestamp: int
     equity: float
@@ -63,7 +66,7 @@ class OrderUpdate(Contract, frozen=True, kw_only=True):
 
 
 class PositionUpdate(Contract, frozen=True, kw_only=True):
-    """`quantity` is signed: negative is short, 0 is closed."""
+    """A change of a position; `quantity` is signed: negative is short, 0 is closed."""
 
     position_id: str
     backtest_id: str
@@ -77,7 +80,7 @@ class PositionUpdate(Contract, frozen=True, kw_only=True):
 
 
 class StateUpdate(StateEntry, frozen=True, kw_only=True):
-    """A key was set, or `deleted`, its value then nil. `revision` counts the changes of all keys."""
+    """A key was set or deleted; the value of a `deleted` key is nil. `revision` counts the changes of all keys."""
 
     revision: int
     deleted: bool = False
@@ -88,7 +91,7 @@ class Watermarks(Contract, frozen=True, kw_only=True):
 
 
 class Column(Contract, frozen=True, kw_only=True):
-    """Values of one field, 8 bytes each, little-endian: float64 (`<f8`) or int64 (`<i8`)."""
+    """The values of one field, 8 bytes each, little-endian: float64 (`<f8`) or int64 (`<i8`)."""
 
     dtype: Literal["<f8", "<i8"]
     data: bytes
@@ -98,9 +101,12 @@ Columns = dict[str, Column | str | int | float]
 
 
 class Batch(Contract, frozen=True, kw_only=True):
-    """`messages`: payloads in order (`compression: "none"`), or the compressed MessagePack bytes of that array. Or, of
-    messages that are all of one `type`, `columns`: by the name of its field a `Column`, or the value that all have; or
-    the compressed MessagePack bytes of that map."""
+    """A batch of `count` stream messages.
+
+    `messages` is the array of their payloads in order (`compression: "none"`), or the compressed MessagePack bytes of
+    that array. A column batch has `type` and `columns` instead: a map from the name of each field to a `Column`, or to
+    the value that all messages share, or the compressed MessagePack bytes of that map.
+    """
 
     count: int
     compression: Compression

@@ -1,4 +1,4 @@
-"""The contracts of the system's status: how the broker, its workers and its clients fare."""
+"""This module has the contracts of the system's status: the broker, its workers and its clients."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .messages import Contract, Health
 
 
 class MemoryUsage(Contract, frozen=True, kw_only=True):
-    """Bytes; `used` by the broker and its workers, of the machine's `total`."""
+    """Memory in bytes: `used` by the broker and its workers, of the machine's `total`."""
 
     used: int
     total: int
@@ -16,8 +16,12 @@ class MemoryUsage(Contract, frozen=True, kw_only=True):
 
 
 class BatchingStatus(Contract, frozen=True, kw_only=True):
-    """How a worker publishes on one class of topics: messages that make a batch, ms that the first of them waits for
-    others, and how long it waited lately until it was sent; messages and batches since the worker's start."""
+    """The batching of a worker on one topic class.
+
+    `size` is the number of messages that make a batch, and `wait_ms` how long the first of them waits for others.
+    `latency_ms` is how long it recently waited until it was sent. `messages` and `batches` count from the worker's
+    start.
+    """
 
     size: int
     wait_ms: float
@@ -27,7 +31,7 @@ class BatchingStatus(Contract, frozen=True, kw_only=True):
 
 
 class CompressionStatus(Contract, frozen=True, kw_only=True):
-    """What compressing came to since the worker's start: batches, their bytes before and after, and its time."""
+    """The compression of a worker since its start: batches, their bytes before and after, and the time spent."""
 
     batches: int
     bytes_in: int
@@ -36,8 +40,11 @@ class CompressionStatus(Contract, frozen=True, kw_only=True):
 
 
 class WorkerStatus(Contract, frozen=True, kw_only=True):
-    """`restarts`: how often it was started again. `early_deaths`: how often in a row it ended soon after its start.
-    `next_start_ms`: until it is started again, of one that is lost. `batching` is by class of topics (`orders`)."""
+    """The status of a worker.
+
+    `restarts` counts how often it was started again. `early_deaths` counts its early exits in a row. A lost worker has
+    `next_start_ms`, the time until it is started again. `batching` is by topic class (`orders`).
+    """
 
     worker_id: str
     pid: int
@@ -51,8 +58,11 @@ class WorkerStatus(Contract, frozen=True, kw_only=True):
 
 
 class ClientLoad(Contract, frozen=True, kw_only=True):
-    """What one client has asked for since it came, how often it was told RATE_LIMIT_EXCEEDED and BUSY, and what of it
-    is under way: `pending` is not answered yet, `queued` waits for a worker."""
+    """The requests of one client since its first one.
+
+    `throttled` counts its answers of RATE_LIMIT_EXCEEDED, and `busy` those of BUSY. `pending` requests are not answered
+    yet, and `queued` ones wait for a worker.
+    """
 
     client_id: str
     sessions: int
@@ -65,7 +75,10 @@ class ClientLoad(Contract, frozen=True, kw_only=True):
 
 
 class Connections(Contract, frozen=True, kw_only=True):
-    """`active` of `limit` sessions; `pending_limit` bounds `pending` of each client; the busiest clients."""
+    """The sessions: `active` of at most `limit`.
+
+    `pending_limit` bounds `pending` of each client. `per_client` has the busiest clients.
+    """
 
     active: int
     limit: int
@@ -74,7 +87,7 @@ class Connections(Contract, frozen=True, kw_only=True):
 
 
 class RateStatus(Contract, frozen=True, kw_only=True):
-    """What each client may do in one priority class (0 a second: no limit), and how often that limit was hit."""
+    """The rate limit of one priority for each client (0 a second: no limit), and how often it was reached."""
 
     per_second: int
     burst: int
@@ -82,7 +95,7 @@ class RateStatus(Contract, frozen=True, kw_only=True):
 
 
 class TopicLoad(Contract, frozen=True, kw_only=True):
-    """`messages`: as many as the topic had, which is its last `seq`. `subscribers`: subscriptions that it matches."""
+    """The load of a topic; `messages` is its last `seq`, and `subscribers` counts the subscriptions that match it."""
 
     topic: str
     messages: int
@@ -90,9 +103,11 @@ class TopicLoad(Contract, frozen=True, kw_only=True):
 
 
 class ClassLoad(Contract, frozen=True, kw_only=True):
-    """Of all topics of a class, since the broker's start: messages and bytes of payload that were published, messages
-    that nobody listened to (they were kept for repair, and not sent), and what was fetched again, in how many answers
-    and messages."""
+    """The load of all topics of a class since the broker's start.
+
+    `messages` and `bytes` (of payloads) were published. `unheard` messages had no listener: they were retained for
+    repair, and not sent. `fetches` answers of FetchMissed had `fetched` messages.
+    """
 
     messages: int
     bytes: int
@@ -102,8 +117,10 @@ class ClassLoad(Contract, frozen=True, kw_only=True):
 
 
 class Streams(Contract, frozen=True, kw_only=True):
-    """`topics` there are; `subscriptions` by socket; `by_class` those classes that had messages; `per_topic` the topics
-    that moved last, the latest first."""
+    """The streams: the number of `topics`, and `subscriptions` by socket.
+
+    `by_class` has the topic classes that had messages, and `per_topic` the topics published last, the latest first.
+    """
 
     topics: int
     subscriptions: dict[str, int]

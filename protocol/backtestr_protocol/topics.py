@@ -1,4 +1,4 @@
-"""Topic names: how each is spelled, which socket carries it, and how much of it is kept for repair."""
+"""This module has the topics: how each is spelled, which socket carries it, and how many messages are retained."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SOCKETS: tuple[Socket, ...] = ("prices", "progress", "orders", "positions", "sys
 
 
 class TopicClass(msgspec.Struct, frozen=True):
-    """`retained` counts messages per topic (PROTOCOL.md, section 7)."""
+    """A topic class; `retained` is the size of each topic's ring in messages (PROTOCOL.md, section 7)."""
 
     prefix: str
     socket: Socket
@@ -42,7 +42,7 @@ WATERMARKS = "system.watermarks"
 
 
 def class_of(topic: str) -> TopicClass | None:
-    """The class of a topic, or None when no topic is spelled like that."""
+    """Return the class of a topic; None if no topic is spelled like that."""
     for one in CLASSES:
         if topic == one.prefix if not one.prefix.endswith(".") else topic.removeprefix(one.prefix) not in ("", topic):
             return one
@@ -50,7 +50,7 @@ def class_of(topic: str) -> TopicClass | None:
 
 
 def sockets_for(prefix: str) -> tuple[Socket, ...]:
-    """The sockets on which a subscription to `prefix` can match anything."""
+    """Return the sockets on which a subscription to `prefix` can match any topic."""
     carrying = {one.socket for one in CLASSES if one.prefix.startswith(prefix) or class_of(prefix) is one}
     return tuple(name for name in SOCKETS if name in carrying)
 
@@ -76,7 +76,7 @@ def state(key: str) -> str:
 
 
 def state_key(topic: str) -> str | None:
-    """The key whose changes a topic carries."""
+    """Return the key of the shared state whose changes a topic carries; None for another topic."""
     key = topic.removeprefix("state.")
     return None if key == topic else key
 

@@ -1,8 +1,8 @@
-"""The channel between the broker and its engine workers: not part of the public protocol, free to change with both.
+"""This module has the messages between the broker and its workers, which are not part of the public protocol.
 
-Frames are `signature, message, payload*` on DEALER (worker) to ROUTER (broker), signed like everything else under a
-label for each direction. A worker does one task at a time, may keep paused backtests parked beside it, and answers on
-its I/O thread whatever its compute thread does.
+They may change with broker and engine. Frames are `signature, message, payload*`, from DEALER (worker) to ROUTER
+(broker) and back. They are signed as clients' messages are, under a label for each direction. A worker does one task at
+a time, may hold parked backtests beside it, and sends beats from its I/O thread, whatever its compute thread does.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from .messages import AlgorithmInfo, SeriesInfo
 from .system_status import BatchingStatus, CompressionStatus
 
 WorkerKind = Literal["compute", "interactive"]
-# What a worker can be told to do. A backtest is checked before it is accepted and run afterwards, the bars of a replay
-# are read before it is hosted beside the tasks; the others bear the names of the requests that they answer.
+# The kinds of tasks. A backtest is checked before it is accepted, and run afterwards. The bars of a price replay are
+# read before it is hosted beside the tasks. The other kinds have the names of the requests that they answer.
 Work = Literal[
     "CheckBacktest",
     "RunBacktest",
@@ -41,25 +41,28 @@ Outcome = Literal["completed", "failed", "stopped"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["console", "json"]
 
-# What a worker process exits with that refuses its settings or its configuration: it would again.
+# The exit code of a worker that refuses its settings or its configuration. It would refuse them again.
 EXIT_REFUSED = 2
 
-# Messages of a worker that wait in its socket, and as many in the broker's. Whatever comes behind them, the progress
-# that somebody looks at, is late by the time that they take: 3 ms when each is a batch of 500, and 150 ms with ZeroMQ's
-# own 1,000. They keep the broker as busy as 1,000 do.
+# The most messages of a worker that wait in its socket, and as many in the broker's. Messages behind them, such as
+# progress, are late by the time that these take: 3 ms if each is a batch of 500, and 150 ms with the 1,000 that ZeroMQ
+# allows by default. They keep the broker as busy as 1,000 do.
 MAX_ON_THE_WAY = 16
 
-# A paused backtest keeps its arrays in its worker; more than this and pausing answers BUSY.
+# The most parked backtests of a worker; each keeps its arrays in memory. Beyond it, pausing is answered with BUSY.
 MAX_PARKED = 16
 
 
-class _Note(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag=True):
-    """Base of the channel's messages: the struct's name is its tag."""
+class _WorkerMessage(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag=True):
+    """The base of worker messages; the name of each struct is its tag, also in recordings."""
 
 
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What a worker is told at its start, as a line of JSON on its lifeline. `key` is the signing key in hex.
-    `log_level` and `log_format` are the broker's, whose standard error it shares."""
+    """The settings of a worker, which it reads at its start as a line of JSON on its lifeline.
+
+    `key` is the signing key in hex. `log_level` and `log_format` are those of the broker, whose standard error the
+    worker shares.
+    """
 
     worker_id: str
     kind: WorkerKind
@@ -72,9 +75,11 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 # --- worker to broker ---
 
 
-class Ready(_Note, frozen=True, kw_only=True):
-    """The worker is warm, and will beat every so many milliseconds. `series` is what the catalogue holds (an
-    interactive worker tells)."""
+class Ready(_WorkerMessage, frozen=True, kw_only=True):
+    """The worker has warmed up, and will send a beat every `beat_interval_ms`.
+
+    An interactive worker names the stored `series` of the catalogue.
+    """
 
     worker_id: str
     pid: int
@@ -84,8 +89,11 @@ class Ready(_Note, frozen=True, kw_only=True):
     beat_interval_ms: Annotated[int, msgspec.Meta(ge=1)] = 1000
 
 
-class Beat(_Note, frozen=True, kw_only=True):
-    """The I/O thread is alive; `task_id` is what the compute thread is at. How it publishes, once it has."""
+class Beat(_WorkerMessage, frozen=True, kw_only=True):
+    """A beat: the worker's I/O thread is running.
+
+    `task_id` is the task of the compute thread. `batching` and `compression` are the figures of what it has published.
+    """
 
     task_id: str | None
     batching: dict[str, BatchingStatus] = {}
@@ -93,14 +101,14 @@ class Beat(_Note, frozen=True, kw_only=True):
 
 
 class ReplayMark(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """Of which replay something is, and the open time of its last bar, in milliseconds."""
+    """The price replay that published a message, and the open time of its last bar there, in milliseconds."""
 
     replay_id: str
     current_time: int
 
 
-class Published(_Note, frozen=True, kw_only=True):
-    """One payload frame follows: a stream payload, or a `Batch` of `count` messages."""
+class Published(_WorkerMessage, frozen=True, kw_only=True):
+    """A message for a topic; one frame follows: a stream payload, or a `Batch` of `count` messages."""
 
     topic: str
     count: int
@@ -108,19 +116,24 @@ class Published(_Note, frozen=True, kw_only=True):
     replay: ReplayMark | None = None
 
 
-class Paused(_Note, frozen=True, kw_only=True):
-    """A backtest, or a replay, stands still: nothing more of it is published until it is resumed."""
+class Paused(_WorkerMessage, frozen=True, kw_only=True):
+    """A backtest or a price replay is paused, and publishes nothing more until it is resumed."""
 
     task_id: str
 
 
-class Resumed(_Note, frozen=True, kw_only=True):
+class Resumed(_WorkerMessage, frozen=True, kw_only=True):
+    """A backtest or a price replay continues."""
+
     task_id: str
 
 
-class Finished(_Note, frozen=True, kw_only=True):
-    """A task, or a replay, has ended: `error` says why it failed; else a frame of Success data and the attachments
-    follow. After one that `is_last` the worker ends by itself: its compute thread is stuck in the task."""
+class Finished(_WorkerMessage, frozen=True, kw_only=True):
+    """A task or a price replay has ended.
+
+    `error` states why it failed. Otherwise a frame of Success data and the attachments follow. If it `is_last`, the
+    worker ends by itself after it, because its compute thread is stuck in the task.
+    """
 
     task_id: str
     outcome: Outcome
@@ -133,11 +146,13 @@ ToBroker = Ready | Beat | Published | Paused | Resumed | Finished
 # --- broker to worker ---
 
 
-class Assign(_Note, frozen=True, kw_only=True):
-    """Do this; one frame with its data follows. For a backtest, `paused` says to park it before its first bar, and
-    `published` how many messages of its topics an earlier worker got out before it died: they are not sent again.
-    `restored` says that an earlier broker accepted it: a result of it on disk is its result. `client_id` and
-    `request_id` say who asked for it, for the log."""
+class Assign(_WorkerMessage, frozen=True, kw_only=True):
+    """A task for the worker; one frame with its data follows.
+
+    A backtest that is `paused` is parked before its first bar. `published` counts, for each topic of a backtest, the
+    messages that a lost worker had already sent: they are not sent again. A `restored` backtest was accepted by an
+    earlier broker: a result of it on disk is its result. `client_id` and `request_id` name the request, for the log.
+    """
 
     task_id: str
     work: Work
@@ -148,15 +163,15 @@ class Assign(_Note, frozen=True, kw_only=True):
     published: dict[str, int] = {}
 
 
-class Control(_Note, frozen=True, kw_only=True):
-    """Of a backtest that a compute worker holds, or of a replay that an interactive one hosts."""
+class Control(_WorkerMessage, frozen=True, kw_only=True):
+    """A requested action for a backtest of a compute worker, or for a price replay of an interactive worker."""
 
     task_id: str
     action: Action
 
 
-class Credit(_Note, frozen=True, kw_only=True):
-    """So many bars of a replay may have been published in all. What a `Credit` allows no later one takes back."""
+class Credit(_WorkerMessage, frozen=True, kw_only=True):
+    """The number of bars that a price replay may have published in all; a later `Credit` never lowers it."""
 
     replay_id: str
     allowed: int
@@ -167,9 +182,11 @@ ToWorker = Task | Credit
 
 
 class OpenReplay(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What `Assign` of that work carries: read these bars and publish them from number `position` on. Exactly one of
-    `bars_per_second`, `speed` and `allowed`, the first credit, is there. `checksum` is that of the bars from which an
-    earlier worker published; other bars are refused."""
+    """The data of an `Assign` of this work: read the bars, and publish them from bar number `position` on.
+
+    Exactly one of `bars_per_second`, `speed` and `allowed`, the first credit, is present. `checksum` is that of the
+    bars from which an earlier worker published; other bars are refused.
+    """
 
     replay_id: str
     symbol: str
@@ -185,8 +202,7 @@ class OpenReplay(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class OpenedReplay(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What it is answered with: how many bars there are in all, the open times of the first and last, in milliseconds,
-    and their checksum."""
+    """The answer to `OpenReplay`: the number of bars, the open times of the first and last in ms, the checksum."""
 
     bars: int
     start_time: int
@@ -198,29 +214,31 @@ _to_broker = msgspec.msgpack.Decoder(ToBroker)
 _to_worker = msgspec.msgpack.Decoder(ToWorker)
 
 
-def encode_to_broker(signer: Signer, note: ToBroker, payload: Sequence[bytes] = ()) -> list[bytes]:
-    return signer.seal(TO_BROKER, [encode(note), *payload])
+def encode_to_broker(signer: Signer, message: ToBroker, payload: Sequence[bytes] = ()) -> list[bytes]:
+    """Return the frames of a message of a worker."""
+    return signer.seal(TO_BROKER, [encode(message), *payload])
 
 
-def encode_to_worker(signer: Signer, note: ToWorker, payload: Sequence[bytes] = ()) -> list[bytes]:
-    return signer.seal(TO_WORKER, [encode(note), *payload])
+def encode_to_worker(signer: Signer, message: ToWorker, payload: Sequence[bytes] = ()) -> list[bytes]:
+    """Return the frames of a message of the broker."""
+    return signer.seal(TO_WORKER, [encode(message), *payload])
 
 
 def decode_to_broker(signer: Signer, frames: Sequence[bytes]) -> tuple[ToBroker, list[bytes]]:
-    """The note and the frames after it. Raises `MessageError`."""
+    """Return the message and the frames after it; raise `MessageError` for frames that a worker would not send."""
     body, rest = _verified(signer, TO_BROKER, frames)
     return decode(_to_broker, body), rest
 
 
 def decode_to_worker(signer: Signer, frames: Sequence[bytes]) -> tuple[ToWorker, list[bytes]]:
-    """The note and the frames after it. Raises `MessageError`."""
+    """Return the message and the frames after it; raise `MessageError` for frames that a broker would not send."""
     body, rest = _verified(signer, TO_WORKER, frames)
     return decode(_to_worker, body), rest
 
 
 def _verified(signer: Signer, label: bytes, frames: Sequence[bytes]) -> tuple[bytes, list[bytes]]:
     if len(frames) < 2:
-        raise SerializationError(f"expected the frames signature, note, payload; {len(frames)} frame(s) came")
+        raise SerializationError(f"expected the frames signature, message, payload; {len(frames)} frame(s) came")
     signature, *signed = frames
     signer.verify(label, signature, signed)
     return signed[0], list(signed[1:])

@@ -1,38 +1,117 @@
-"""One broker process for all tests that leave it as they found it."""
+"""Brokers that the tests share: a start costs two seconds, so a test has a broker of its own only if it must.
+
+A test uses names of its own (backtests, keys of the shared state, symbols), and compares counts with those before it.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
-from support.harness import ROOT, RunningBroker, Stranger, running_broker
+from support.engine.own_algorithms import BAD, GATED, GREEDY, OWN
+from support.harness import ROOT, RawClient, RunningBroker, running_broker, short_directory
 
 # Heartbeats ten times a second, so that no test waits long for the next.
 QUICK = "[limits]\nheartbeat_interval_ms = 100\nwatermark_interval_ms = 50\n"
+ONE_WORKER = QUICK + "[workers]\ncompute = 1\n"
+# Long enough for sources that do nothing on a busy machine, and short enough to wait for those that do not end.
+SHORT_LOAD_LIMIT = "[algorithms]\nload_time_limit_ms = 3000\n"
 
 
 @pytest.fixture(scope="session")
 def broker() -> Iterator[RunningBroker]:
-    """A broker on an empty catalogue, so with the SYNTH series."""
+    """Run a broker that the tests leave as they found it, on an empty catalogue, so with the SYNTH series."""
     with running_broker({"broker.toml": QUICK}) as running:
         yield running
 
 
 @pytest.fixture
-def stranger(broker: RunningBroker) -> Iterator[Stranger]:
-    """A raw client with an open session."""
-    with Stranger(broker.connection_file) as client:
+def raw_client(broker: RunningBroker) -> Iterator[RawClient]:
+    """Connect a raw client to that broker and open a session."""
+    with RawClient(broker.connection_file) as client:
         client.hello()
         yield client
 
 
+@contextlib.contextmanager
+def stopped_broker(config: Mapping[str, str]) -> Iterator[RunningBroker]:
+    """Make a broker that its tests start; at the end it is stopped, if it still runs."""
+    with short_directory() as home, contextlib.ExitStack() as stack:
+        broker = RunningBroker(home, config)
+        stack.push(broker)
+        yield broker
+
+
+def running_again(broker: RunningBroker) -> RunningBroker:
+    """Start a broker unless it runs."""
+    if not broker.is_running:
+        broker.start()
+    return broker
+
+
+@pytest.fixture(scope="session")
+def mortal_broker() -> Iterator[RunningBroker]:
+    with stopped_broker({"broker.toml": QUICK}) as broker:
+        yield broker
+
+
+@pytest.fixture
+def own_broker(mortal_broker: RunningBroker) -> RunningBroker:
+    """Give the test a running broker that it may stop, kill and start again, and whose workers it may kill."""
+    return running_again(mortal_broker)
+
+
+@pytest.fixture(scope="session")
+def mortal_slow_broker() -> Iterator[RunningBroker]:
+    with stopped_broker({"broker.toml": ONE_WORKER, "engine.toml": "[worker]\nchunk_bars = 1\n"}) as broker:
+        yield broker
+
+
+@pytest.fixture
+def slow_broker(mortal_slow_broker: RunningBroker) -> RunningBroker:
+    """Give the test such a broker with one compute worker that simulates bar by bar: a backtest takes seconds."""
+    return running_again(mortal_slow_broker)
+
+
+@pytest.fixture(scope="session")
+def tcp_broker() -> Iterator[RunningBroker]:
+    """Run a broker over TCP with one compute worker that simulates 20 bars at a time."""
+    config = {"broker.toml": ONE_WORKER + '[transport]\nkind = "tcp"\n', "engine.toml": "[worker]\nchunk_bars = 20\n"}
+    with running_broker(config) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def algorithms_broker() -> Iterator[RunningBroker]:
+    """Run a broker with the algorithms of `support/engine/own_algorithms.py`, and with workers of 3 GiB.
+
+    The algorithm `gated` waits for the file `open` beside the data directory.
+    """
+    engine = f"{SHORT_LOAD_LIMIT}[worker]\nmemory_limit_bytes = {3 << 30}\n"
+    with stopped_broker({"broker.toml": ONE_WORKER, "engine.toml": engine}) as broker:
+        gated = GATED.format(gate=str(broker.data_dir.parent / "open"))
+        for name, source in (("own", OWN), ("bad", BAD), ("greedy", GREEDY), ("gated", gated)):
+            with_algorithm(broker, name, source)
+        broker.start()
+        yield broker
+
+
+def with_algorithm(broker: RunningBroker, name: str, source: str) -> Path:
+    """Write a file of algorithms into the broker's folder and return its path."""
+    file = broker.data_dir / "algorithms" / f"{name}.py"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(source, "utf-8")
+    return file
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real market data: `$BACKTESTR_TEST_DATA`, else `shared/data` beside the checkout."""
+    """Return the folder of real market data: `$BACKTESTR_TEST_DATA`, else `shared/data` beside the checkout."""
     folder = Path(os.environ.get("BACKTESTR_TEST_DATA", ROOT.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"no real market data in {folder}; name a folder in BACKTESTR_TEST_DATA")
@@ -41,7 +120,7 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def goog_csv() -> Path:
-    """GOOG daily, 2,148 bars, as the `backtesting` wheel carries it."""
+    """Return the file of GOOG daily, 2,148 bars, that the `backtesting` wheel carries."""
     spec = importlib.util.find_spec("backtesting")
     if spec is None or spec.origin is None:
         pytest.skip("the backtesting wheel, whose GOOG series this runs on, is not installed")

@@ -1,4 +1,4 @@
-"""Prices of a real backtest in every form of batch, read by a stranger and by the Python client."""
+"""A raw client and the Python client read the prices of a real backtest in every form of batch."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import pytest
 import backtestr
 from integration.conftest import QUICK
 from integration.test_end_to_end import SYNTH, run_to_end
-from support.harness import Stranger, dense, running_broker, wait_until
+from support.harness import RawClient, dense, running_broker, wait_until
 
 TOPIC = "prices.SYNTH.1m"
 BARS = 3 * 24 * 60
-# All of both backtests is within the 10,000 prices that the broker keeps.
+# All of both backtests is within the 10,000 prices that the broker retains.
 THREE_DAYS = {**SYNTH, "endDate": "2024-01-04"}
 
 
-def test_compressed_maps_and_columns_are_the_bars_that_were_walked() -> None:
+def test_compressed_maps_and_columns_are_the_simulated_bars() -> None:
     engine = "[compression]\nenabled = true\n[worker]\nbeat_interval_ms = 50\n"
     with (
         running_broker({"broker.toml": QUICK, "engine.toml": engine}) as broker,
-        Stranger(broker.connection_file) as one,
+        RawClient(broker.connection_file) as one,
     ):
         one.hello()
         prices = one.subscribe("prices", TOPIC)

@@ -1,4 +1,4 @@
-"""docs/client.md tells the truth: its example prints what it says, and its defaults are those of the policy."""
+"""The example in docs/client.md prints what the page says, and its defaults are those of `Recovery`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from support.harness import ROOT, RunningBroker
 PAGE = (ROOT / "docs" / "client.md").read_text("utf-8")
 
 
-def test_the_example_of_the_page_prints_what_stands_below_it(broker: RunningBroker) -> None:
+def test_the_example_of_the_page_prints_the_output_below_it(broker: RunningBroker) -> None:
     found = re.search(r"```python\n(?P<code>.+?)```\n\n```\n(?P<output>.+?)```", PAGE, re.DOTALL)
     assert found is not None, "docs/client.md has no example followed by its output"
     ran = subprocess.run(
@@ -22,7 +22,7 @@ def test_the_example_of_the_page_prints_what_stands_below_it(broker: RunningBrok
     assert ran.stdout == found["output"]
 
 
-def test_the_page_lists_the_policy_with_its_defaults() -> None:
+def test_the_page_lists_recovery_with_its_defaults() -> None:
     rows = re.findall(r"^\| `(\w+)` \| `?(\w+|[\d.]+)`? \| .* \|$", PAGE, re.MULTILINE)
-    policy = backtestr.Recovery()
-    assert rows == [(name, str(getattr(policy, name))) for name in policy.__struct_fields__]
+    recovery = backtestr.Recovery()
+    assert rows == [(name, str(getattr(recovery, name))) for name in recovery.__struct_fields__]

@@ -1,4 +1,4 @@
-"""The command line against a real broker, in processes of its own."""
+"""The command line works with a real broker."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,7 @@ from typer.testing import CliRunner
 import backtestr
 from backtestr.cli.app import app
 from backtestr.cli.console import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_NO_BROKER, EXIT_USAGE
-from integration.conftest import QUICK
-from support.harness import RunningBroker, Stranger, running_broker
+from support.harness import RawClient, RunningBroker
 
 SLOW_BACKTEST = ["backtest", "sma_cross", "SYNTH", "--timeframe", "1m"]
 CSV = "timestamp,open,high,low,close,volume\n" + "".join(
@@ -41,7 +39,7 @@ def as_json(runner: CliRunner, *arguments: str) -> Any:
     return json.loads(done.stdout)
 
 
-def test_what_is_piped_into_another_program_is_not_cut(broker: RunningBroker) -> None:
+def test_output_that_is_piped_is_not_cut(broker: RunningBroker) -> None:
     command = [sys.executable, "-m", "backtestr", "algorithms"]
     environment = {**broker.environment, "COLUMNS": "80"}
     listed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60).stdout
@@ -84,7 +82,7 @@ def test_an_import_drops_rows_where_it_is_told_to(runner: CliRunner, tmp_path: P
         {"reason": "high is below open or close", "column": "high", "count": 1, "first": [62]}
     ]
     assert (repaired["bars"], repaired["format"]) == (60, "csv")
-    assert runner.invoke(app, [*command, "--repair", "mend"]).exit_code == EXIT_USAGE
+    assert runner.invoke(app, [*command, "--repair", "fix"]).exit_code == EXIT_USAGE
 
 
 def test_quotes_are_imported_at_a_price(runner: CliRunner, tmp_path: Path) -> None:
@@ -136,18 +134,10 @@ def test_without_a_broker_it_says_how_to_start_one(runner: CliRunner, monkeypatc
     assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.fixture
-def slow_broker() -> Iterator[RunningBroker]:
-    """A broker that looks up after every bar, so that a backtest can be caught in the middle."""
-    config = {"broker.toml": QUICK + "[workers]\ncompute = 1\n", "engine.toml": "[worker]\nchunk_bars = 1\n"}
-    with running_broker(config) as running:
-        yield running
-
-
-def test_ctrl_c_stops_the_backtest_and_keeps_what_it_walked(slow_broker: RunningBroker) -> None:
-    with Stranger(slow_broker.connection_file) as stranger:
-        stranger.hello()
-        started = stranger.subscribe("system", "system.backtests")
+def test_ctrl_c_stops_the_backtest_and_keeps_its_simulated_bars(slow_broker: RunningBroker) -> None:
+    with RawClient(slow_broker.connection_file) as raw_client:
+        raw_client.hello()
+        started = raw_client.subscribe("system", "system.backtests")
         watching = subprocess.Popen(
             [sys.executable, "-c", "from backtestr.cli.app import main; main()", *SLOW_BACKTEST],
             env=slow_broker.environment,
@@ -157,18 +147,18 @@ def test_ctrl_c_stops_the_backtest_and_keeps_what_it_walked(slow_broker: Running
         )
         running = started.until(lambda data: data["status"] == "running")[-1]["payload"]["data"]
         # Paused, so that it cannot end before Ctrl-C comes.
-        stranger.ask("PauseBacktest", {"backtestId": running["backtestId"]})
+        raw_client.ask("PauseBacktest", {"backtestId": running["backtestId"]})
         watching.send_signal(signal.SIGINT)
         output, errors = watching.communicate(timeout=60)
         assert watching.returncode == EXIT_INTERRUPTED, errors
         assert f"to see it again: backtestr results {running['backtestId']}" in errors
         assert "stopped" in output
-        stopped = stranger.ask("GetBacktestStatus", {"backtestId": running["backtestId"]})
+        stopped = raw_client.ask("GetBacktestStatus", {"backtestId": running["backtestId"]})
         assert stopped["status"] == "stopped"
 
 
-def test_a_detached_backtest_goes_on_by_itself(runner: CliRunner, stranger: Stranger) -> None:
-    events = stranger.subscribe("system", "system.backtests")
+def test_a_detached_backtest_continues_by_itself(runner: CliRunner, raw_client: RawClient) -> None:
+    events = raw_client.subscribe("system", "system.backtests")
     done = runner.invoke(app, ["backtest", "sma_cross", "SYNTH", "--timeframe", "1m", "--detach"])
     backtest_id = done.stdout.strip()
     events.until(lambda data: data["backtestId"] == backtest_id and data["status"] == "completed")

@@ -1,4 +1,4 @@
-"""The example of a feed while its broker is away: nothing is lost, and nothing piles up."""
+"""The example of a feed loses no price and reads no further while its broker is away."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def csv_feed(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 class AllPublished(Exception):
-    """Ends the feed, which itself has no end."""
+    """This error ends the feed, which does not end by itself."""
 
 
 class Broker:
-    """Takes prices where a client would send them, once it has refused with each of `refusals`."""
+    """This stand-in for a client raises each of `refusals` once, and then takes all prices."""
 
     def __init__(self, expected: int, *refusals: BacktestrError) -> None:
         self.published: list[float] = []
@@ -48,7 +48,7 @@ class Broker:
 
 
 class Rows:
-    """Stands for the file, which `follow` reads to its end: so many prices, and how many were read."""
+    """This stand-in for the file, which `follow` reads to its end, has `count` prices and counts those read."""
 
     header = ("timestamp", "last")
 
@@ -69,7 +69,7 @@ def test_it_waits_for_a_broker_that_is_away(csv_feed: ModuleType, capsys: pytest
         csv_feed.follow(broker, rows, "FEED", "tick")
     assert broker.published == [*range(1, 1_001)]
     assert broker.sizes == [500] * 5
-    assert rows.read == 1_000, "nothing was read before what was there had been published"
+    assert rows.read == 1_000, "no row was read before the earlier ones had been published"
     said = capsys.readouterr().err.splitlines()
     assert said == [f"not published yet: {why}" for why in ("no answer", "no broker", "too much to do")]
 

@@ -1,4 +1,4 @@
-"""`backtestr data` against a real broker: what people see, what programs read, and what is refused."""
+"""`backtestr data` works with a real broker: output for people, JSON for programs, and refusals."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def runner(broker: RunningBroker, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
 
 @pytest.fixture
 def symbol(runner: CliRunner, tmp_path: Path, request: pytest.FixtureRequest) -> str:
-    """A symbol of the test's own with three days of minutes but for one hour, stored as 1m."""
+    """Store three days of minutes, one hour left out, under a symbol of the test's own, and return the symbol."""
     rows = [
         f"2024-01-{1 + at // 1440:02}T{at // 60 % 24:02}:{at % 60:02}:00Z,1.0,1.5,0.5,{1 + at % 7 / 20},10\n"
         for at in range(3 * 1440)
@@ -103,11 +103,11 @@ def test_resample_stores(runner: CliRunner, symbol: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "arrow"])
-def test_what_is_exported_is_imported_unchanged(
+def test_exported_bars_are_imported_unchanged(
     suffix: str, runner: CliRunner, broker: RunningBroker, symbol: str, tmp_path: Path
 ) -> None:
     file = tmp_path / f"bars.{suffix}"
-    file.write_text("what is there is replaced")
+    file.write_text("this is replaced")
     assert as_json(runner, "data", "export", symbol, "1m", str(file))["bars"] == 4260
     imported = as_json(runner, "import", str(file), "--symbol", f"{symbol}-AGAIN")
     assert (imported["bars"], imported["format"], imported["warnings"]) == (4260, suffix, [])

@@ -1,4 +1,4 @@
-"""Broker and engine in threads of this process, over inproc: the same code, the same results."""
+"""Broker and engine in threads of this process, over inproc, give the same results as processes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import backtestr
 from backtestr.embedded_broker import EmbeddedBroker
 from backtestr_protocol.errors import NotFound
 from integration.test_end_to_end import SYNTH, run_to_end
-from support.harness import RunningBroker, Stranger
+from support.harness import RawClient, RunningBroker
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_the_process_of_an_embedded_broker_is_not_limited(tmp_path: Path) -> Non
         assert [resource.getrlimit(kind) for kind in kinds] == before
 
 
-def test_an_embedded_run_equals_one_of_a_broker_process(embedded: EmbeddedBroker, stranger: Stranger) -> None:
+def test_an_embedded_run_equals_one_of_a_broker_process(embedded: EmbeddedBroker, raw_client: RawClient) -> None:
     with embedded.connect() as client:
         run = client.backtest(
             SYNTH["algorithmId"],
@@ -59,8 +59,8 @@ def test_an_embedded_run_equals_one_of_a_broker_process(embedded: EmbeddedBroker
         metrics = run.result().metrics
         assert metrics is not None
         assert len(orders) == run.result().orders.height
-    other = run_to_end(stranger, SYNTH)
-    expected = stranger.ask("GetPerformanceMetrics", {"backtestId": other["backtestId"]})["metrics"]
+    other = run_to_end(raw_client, SYNTH)
+    expected = raw_client.ask("GetPerformanceMetrics", {"backtestId": other["backtestId"]})["metrics"]
     assert metrics.final_equity == expected["finalEquity"]
     assert metrics.sharpe_ratio == expected["sharpeRatio"]
 
@@ -75,5 +75,5 @@ def test_several_clients_share_one_embedded_broker(embedded: EmbeddedBroker) -> 
 
 def test_an_embedded_broker_beside_a_process_is_another(embedded: EmbeddedBroker, broker: RunningBroker) -> None:
     assert embedded.connection.endpoints.requests.startswith("inproc://")
-    with embedded.connect() as client, Stranger(broker.connection_file) as stranger:
-        assert client.welcome.instance_id != stranger.hello()["instanceId"]
+    with embedded.connect() as client, RawClient(broker.connection_file) as raw_client:
+        assert client.welcome.instance_id != raw_client.hello()["instanceId"]

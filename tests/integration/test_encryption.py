@@ -1,4 +1,4 @@
-"""CURVE on 127.0.0.1: whose key is on the allow-list gets in, and nobody else does, on any socket, however they try."""
+"""With CURVE on, a client with a key on the allow-list is admitted, and no other peer, on any socket."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from backtestr_protocol.errors import AuthenticationError, NetworkError
 from backtestr_protocol.keys import KeyFolder, KeyPair
 from integration.conftest import QUICK
 from integration.test_end_to_end import SYNTH
-from support.harness import ANSWER_MS, RunningBroker, Stranger, short_directory, wait_until
+from support.harness import ANSWER_MS, RawClient, RunningBroker, short_directory, wait_until
 from support.protocol.independent import Fields
 
 CURVE = {
@@ -35,7 +35,7 @@ HANDSHAKES = (
 
 @pytest.fixture(scope="module")
 def vault() -> Iterator[RunningBroker]:
-    """A broker with CURVE; `ann` and `bob` have keys."""
+    """Run a broker with CURVE; `ann` and `bob` have keys."""
     with short_directory() as home, RunningBroker(home, CURVE) as broker:
         for name in ("ann", "bob"):
             folder(broker).allow(name, folder(broker).new(name)[0].public)
@@ -47,16 +47,16 @@ def folder(broker: RunningBroker) -> KeyFolder:
 
 
 def keys(broker: RunningBroker, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """`backtestr keys …`, as somebody types it on the broker's machine."""
+    """Run `backtestr keys …` on the broker's machine."""
     command = [sys.executable, "-c", "from backtestr.cli.app import main; main()", "keys", *arguments]
     return subprocess.run(command, env=broker.environment, capture_output=True, text=True, timeout=60)
 
 
 class Peer:
-    """Somebody at one of the broker's sockets: with some key, with none, with another server's."""
+    """This peer connects to one of the broker's sockets with some key, with none or with another server's."""
 
     def __init__(self, broker: RunningBroker, socket: str, arm: Callable[[zmq.Socket[bytes], Fields], None]) -> None:
-        connection = Stranger.read(broker.connection_file)
+        connection = RawClient.read(broker.connection_file)
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.socket = self.context.socket(zmq.DEALER if socket == "requests" else zmq.SUB)
         self.socket.linger = 0
@@ -69,7 +69,7 @@ class Peer:
             self.socket.subscribe(b"")
 
     def handshake(self) -> str:
-        """How the next handshake ends."""
+        """Return how the next handshake ends."""
         assert self.monitor.poll(ANSWER_MS), "no handshake began or ended"
         return zmq.Event(parse_monitor_message(self.monitor.recv_multipart())["event"]).name or ""
 
@@ -97,7 +97,7 @@ def fresh_pair() -> KeyPair:
 
 
 def plain(_socket: zmq.Socket[bytes], _connection: Fields) -> None:
-    """No CURVE at all."""
+    """Set no security at all."""
 
 
 def with_password(socket: zmq.Socket[bytes], _connection: Fields) -> None:
@@ -116,14 +116,14 @@ def key_file(broker: RunningBroker, name: str) -> Path:
 
 
 @pytest.mark.parametrize("socket", SOCKETS)
-def test_a_key_on_the_list_gets_in(vault: RunningBroker, socket: str) -> None:
+def test_a_key_on_the_allow_list_is_admitted(vault: RunningBroker, socket: str) -> None:
     with Peer(vault, socket, armed(folder(vault).client_pair("ann"))) as ann:
         assert ann.handshake() == "HANDSHAKE_SUCCEEDED"
 
 
 @pytest.mark.parametrize("socket", SOCKETS)
 @pytest.mark.parametrize("kind", ["unknown", "other server", "plain", "password"])
-def test_nobody_else_gets_in_on_any_socket(vault: RunningBroker, socket: str, kind: str) -> None:
+def test_no_other_peer_is_admitted_on_any_socket(vault: RunningBroker, socket: str, kind: str) -> None:
     arm = {
         "unknown": armed(fresh_pair()),
         "other server": armed(folder(vault).client_pair("ann"), server=fresh_pair().public),
@@ -134,17 +134,17 @@ def test_nobody_else_gets_in_on_any_socket(vault: RunningBroker, socket: str, ki
         assert peer.handshake().startswith("HANDSHAKE_FAILED")
         assert not peer.socket.poll(0)
     with backtestr.connect(connection_file=vault.connection_file, key=key_file(vault, "ann")) as client:
-        assert client.ping(), "and whoever may still does"
+        assert client.ping(), "a client with a key is still admitted"
 
 
 def test_the_engine_socket_is_not_on_the_network(vault: RunningBroker) -> None:
     assert (vault.runtime_dir / "engine").is_socket()
-    endpoints = Stranger.read(vault.connection_file)["endpoints"]
+    endpoints = RawClient.read(vault.connection_file)["endpoints"]
     assert set(endpoints) == set(SOCKETS)
     assert all(one.startswith("tcp://127.0.0.1:") for one in endpoints.values())
 
 
-def test_a_wrong_key_is_an_error_and_not_an_endless_silence(vault: RunningBroker, tmp_path: Path) -> None:
+def test_a_wrong_key_is_an_error_and_no_endless_wait(vault: RunningBroker, tmp_path: Path) -> None:
     wrong, file = KeyFolder(tmp_path / "keys").new("eve")
     with pytest.raises(AuthenticationError, match="authentication or key mismatch likely") as caught:
         backtestr.connect(30.0, connection_file=vault.connection_file, key=file)
@@ -156,7 +156,7 @@ def test_the_key_of_another_broker_is_an_error_too(vault: RunningBroker, tmp_pat
     text = vault.connection_file.read_text()
     other = tmp_path / "connection.json"
     other.write_text(
-        text.replace(Stranger.read(vault.connection_file)["curve"]["serverPublicKey"], fresh_pair().public)
+        text.replace(RawClient.read(vault.connection_file)["curve"]["serverPublicKey"], fresh_pair().public)
     )
     with pytest.raises(AuthenticationError, match="the connection file is of another broker"):
         backtestr.connect(30.0, connection_file=other, key=key_file(vault, "ann"))
@@ -181,7 +181,7 @@ def test_the_environment_names_the_key(vault: RunningBroker, monkeypatch: pytest
         backtestr.connect(connection_file=vault.connection_file)
 
 
-def test_a_key_made_on_the_command_line_is_let_in_at_once_and_revoked_on_live_connections(
+def test_a_key_made_on_the_command_line_is_admitted_at_once_and_revoked_on_live_connections(
     vault: RunningBroker,
 ) -> None:
     made = keys(vault, "new", "carol")
@@ -203,15 +203,15 @@ def test_a_key_made_on_the_command_line_is_let_in_at_once_and_revoked_on_live_co
                 pass  # what was on its way, and then the error
         with pytest.raises(AuthenticationError, match="key mismatch likely"):
             carol.ping()
-        assert ann.ping(), "whoever may, comes back by itself"
-        assert isinstance(next(heard), backtestr.Update), "and goes on hearing"
+        assert ann.ping(), "a client with a key reconnects by itself"
+        assert isinstance(next(heard), backtestr.Update), "and its subscription continues"
         assert ann.status().connected_clients == 1, "the dropped connections' sessions are gone"
     assert "no longer allowed: carol" in vault.log
     assert "carol" not in keys(vault, "list").stdout
     assert "no key here" in keys(vault, "revoke", "carol").stderr
 
 
-def test_a_running_backtest_loses_nothing_when_somebody_else_is_revoked(vault: RunningBroker) -> None:
+def test_a_running_backtest_loses_nothing_when_another_key_is_revoked(vault: RunningBroker) -> None:
     folder(vault).allow("dave", folder(vault).new("dave")[0].public)
     with backtestr.connect(connection_file=vault.connection_file, key=key_file(vault, "ann")) as ann:
         run = ann.backtest("sma_cross", "SYNTH", timeframe="1m", watch=("orders",))
@@ -224,7 +224,7 @@ def test_a_running_backtest_loses_nothing_when_somebody_else_is_revoked(vault: R
         assert 1 + sum(1 for _ in orders) == len(ann.fetch_missed(f"orders.{run.id}")) > 100
 
 
-def test_a_key_that_is_allowed_again_gets_in_by_itself(vault: RunningBroker) -> None:
+def test_a_key_that_is_allowed_again_is_admitted_by_itself(vault: RunningBroker) -> None:
     pair, file = folder(vault).new("frank")
     folder(vault).allow("frank", pair.public)
     with backtestr.connect(connection_file=vault.connection_file, key=file) as frank:
@@ -242,7 +242,7 @@ def is_locked_out(client: backtestr.Client) -> bool:
     return False
 
 
-def test_an_allow_list_that_others_could_change_lets_nobody_in(vault: RunningBroker) -> None:
+def test_an_allow_list_that_others_could_change_admits_no_client(vault: RunningBroker) -> None:
     allowed = folder(vault).allowed_folder
     with Peer(vault, "requests", armed(folder(vault).client_pair("bob"))) as before:
         assert before.handshake() == "HANDSHAKE_SUCCEEDED"
@@ -268,7 +268,7 @@ def test_an_allow_list_that_others_could_change_lets_nobody_in(vault: RunningBro
         (lambda one: (one.allowed_folder / "ann.pub").write_text("x" * 39), "is no CURVE key"),
     ],
 )
-def test_keys_that_are_not_as_they_must_be_are_refused_at_the_start(
+def test_keys_with_loose_modes_or_wrong_content_are_refused_at_the_start(
     loosen: Callable[[KeyFolder], object], says: str
 ) -> None:
     with short_directory() as home:
@@ -281,30 +281,29 @@ def test_keys_that_are_not_as_they_must_be_are_refused_at_the_start(
         assert not broker.connection_file.exists()
 
 
-def test_the_brokers_pair_is_made_once_and_kept() -> None:
-    with short_directory() as home, RunningBroker(home, CURVE) as broker:
-        first = Stranger.read(broker.connection_file)["curve"]["serverPublicKey"]
-        assert folder(broker).server_file.stat().st_mode & 0o777 == 0o600
-        assert folder(broker).path.stat().st_mode & 0o777 == 0o700
-        broker.stop()
-        broker.start()
-        assert Stranger.read(broker.connection_file)["curve"]["serverPublicKey"] == first
+def test_the_brokers_pair_is_made_once_and_kept(vault: RunningBroker) -> None:
+    first = RawClient.read(vault.connection_file)["curve"]["serverPublicKey"]
+    assert folder(vault).server_file.stat().st_mode & 0o777 == 0o600
+    assert folder(vault).path.stat().st_mode & 0o777 == 0o700
+    vault.stop()
+    vault.start()
+    assert RawClient.read(vault.connection_file)["curve"]["serverPublicKey"] == first
 
 
 @pytest.mark.parametrize("config", ["[curve]\nenabled = true\n", '[transport]\nkind = "tcp"\nhost = "0.0.0.0"\n'])
-def test_what_curve_needs_and_what_needs_curve_is_said(config: str) -> None:
+def test_options_that_need_curve_or_tcp_are_refused_without_it(config: str) -> None:
     with short_directory() as home:
         broker = RunningBroker(home, {"broker.toml": config})
         assert "curve" in broker.refused_start(2)
 
 
-def test_what_one_client_sent_is_worth_nothing_on_the_connection_of_another(vault: RunningBroker) -> None:
+def test_a_request_is_refused_on_the_connection_of_another_client(vault: RunningBroker) -> None:
     """Frames are bound to a session, and a session to its connection."""
-    with Stranger(vault.connection_file, keys=folder(vault).client_pair("ann")) as ann:
+    with RawClient(vault.connection_file, keys=folder(vault).client_pair("ann")) as ann:
         ann.hello()
         recorded = ann.requests.make("StartBacktest", SYNTH)
         known = len(ann.ask("ListBacktests", {})["backtests"])
-        with Stranger(vault.connection_file, "bob", keys=folder(vault).client_pair("bob")) as bob:
+        with RawClient(vault.connection_file, "bob", keys=folder(vault).client_pair("bob")) as bob:
             envelope, _ = bob.send_and_receive(recorded)
             assert envelope["payload"]["data"]["code"] == "SESSION_UNKNOWN"
         assert len(ann.ask("ListBacktests", {})["backtests"]) == known

@@ -1,4 +1,4 @@
-"""The whole path through a real broker, seen by a client that shares no code with it."""
+"""A raw client goes the whole path through a real broker, from an import to results."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from support.harness import RunningBroker, Stranger, dense, messages
+from support.harness import RawClient, RunningBroker, dense, messages
 from support.protocol.independent import Fields
 
 SYNTH: Fields = {
@@ -26,19 +26,19 @@ SYNTH: Fields = {
 }
 
 
-def run_to_end(stranger: Stranger, config: Fields, backtest_id: str | None = None) -> Fields:
-    """Start a backtest and wait for its end on system.backtests; returns the final BacktestStatus."""
+def run_to_end(raw_client: RawClient, config: Fields, backtest_id: str | None = None) -> Fields:
+    """Start a backtest, wait for its end on system.backtests and return the final BacktestStatus."""
     backtest_id = backtest_id or str(uuid.uuid4())
-    system = stranger.subscribe("system", "system.backtests")
-    stranger.ask("StartBacktest", {**config, "backtestId": backtest_id})
+    system = raw_client.subscribe("system", "system.backtests")
+    raw_client.ask("StartBacktest", {**config, "backtestId": backtest_id})
     ended = ("completed", "failed", "stopped")
     seen = system.until(lambda data: data.get("backtestId") == backtest_id and data["status"] in ended)
     status: Fields = seen[-1]["payload"]["data"]
     return status
 
 
-def tables(stranger: Stranger, backtest_id: str, names: list[str]) -> tuple[Fields, dict[str, pl.DataFrame]]:
-    results, attachments = stranger.ask_with_attachments(
+def tables(raw_client: RawClient, backtest_id: str, names: list[str]) -> tuple[Fields, dict[str, pl.DataFrame]]:
+    results, attachments = raw_client.ask_with_attachments(
         "GetBacktestResults", {"backtestId": backtest_id, "tables": names}
     )
     return results, {
@@ -46,25 +46,27 @@ def tables(stranger: Stranger, backtest_id: str, names: list[str]) -> tuple[Fiel
     }
 
 
-def test_every_stream_of_a_run_is_dense_and_equals_what_is_stored(stranger: Stranger) -> None:
+def test_every_stream_of_a_run_is_dense_and_equals_what_is_stored(raw_client: RawClient) -> None:
     backtest_id = str(uuid.uuid4())
-    streams = {name: stranger.subscribe(name, f"{name}.{backtest_id}") for name in ("progress", "orders", "positions")}
-    system = stranger.subscribe("system", "system.backtests")
+    streams = {
+        name: raw_client.subscribe(name, f"{name}.{backtest_id}") for name in ("progress", "orders", "positions")
+    }
+    system = raw_client.subscribe("system", "system.backtests")
 
-    accepted = stranger.ask("StartBacktest", {**SYNTH, "backtestId": backtest_id})
+    accepted = raw_client.ask("StartBacktest", {**SYNTH, "backtestId": backtest_id})
     assert accepted == {"backtestId": backtest_id, "status": "queued"}
     changes = system.until(lambda data: data["backtestId"] == backtest_id and data["status"] == "completed")
     mine = [one["payload"]["data"] for one in changes if one["payload"]["data"]["backtestId"] == backtest_id]
     assert [one["status"] for one in mine] == ["queued", "running", "completed"]
 
     last = {
-        name: stranger.ask("FetchMissed", {"topic": stream.topic, "fromSeq": 1})["toSeq"]
+        name: raw_client.ask("FetchMissed", {"topic": stream.topic, "fromSeq": 1})["toSeq"]
         for name, stream in streams.items()
     }
-    results, stored = tables(stranger, backtest_id, ["equity", "orders", "trades", "positions"])
+    results, stored = tables(raw_client, backtest_id, ["equity", "orders", "trades", "positions"])
     assert results["status"] == "completed"
     progress, orders, positions = (
-        dense(stranger, streams[name], last[name]) for name in ("progress", "orders", "positions")
+        dense(raw_client, streams[name], last[name]) for name in ("progress", "orders", "positions")
     )
 
     assert progress[-1]["progressPercent"] == 100.0
@@ -85,7 +87,7 @@ def test_every_stream_of_a_run_is_dense_and_equals_what_is_stored(stranger: Stra
 
 
 def stored_order(row: dict[str, Any], backtest_id: str) -> Fields:
-    """The OrderUpdate that a row of the `orders` table stands for."""
+    """Return the OrderUpdate that a row of the `orders` table stands for."""
     expected = {
         "orderId": row["order_id"],
         "backtestId": backtest_id,
@@ -103,9 +105,9 @@ def stored_order(row: dict[str, Any], backtest_id: str) -> Fields:
     return {name: value for name, value in expected.items() if value is not None}
 
 
-def test_the_golden_case_of_vectorbt_through_the_broker(stranger: Stranger, goog_csv: Path) -> None:
-    """ENGINE.md's case: GOOG daily, SMA 10/30, long only, fills at the close, fees 0.001, cash 10,000, freq 1D."""
-    imported = stranger.ask("ImportMarketData", {"path": str(goog_csv), "symbol": "GOOG", "timeframe": "1d"})
+def test_the_golden_case_of_vectorbt_through_the_broker(raw_client: RawClient, goog_csv: Path) -> None:
+    """vectorbt's figures for GOOG daily, SMA 10/30, long only, fills at the close, fees 0.001, cash 10,000, freq 1D."""
+    imported = raw_client.ask("ImportMarketData", {"path": str(goog_csv), "symbol": "GOOG", "timeframe": "1d"})
     assert imported["bars"] == 2148
     config = {
         **SYNTH,
@@ -118,9 +120,9 @@ def test_the_golden_case_of_vectorbt_through_the_broker(stranger: Stranger, goog
         "options": {"fillAt": "close", "direction": "long", "shortOfCash": "cut", "calendar": "24/7"},
     }
     for options in (config["options"], {"preset": "vectorbt", "direction": "long"}):
-        status = run_to_end(stranger, {**config, "options": options})
+        status = run_to_end(raw_client, {**config, "options": options})
         assert status["status"] == "completed", status
-        metrics = stranger.ask("GetPerformanceMetrics", {"backtestId": status["backtestId"]})["metrics"]
+        metrics = raw_client.ask("GetPerformanceMetrics", {"backtestId": status["backtestId"]})["metrics"]
         assert metrics["finalEquity"] == pytest.approx(60155.441128097256, rel=1e-9)
         assert metrics["totalTrades"] == 33
         assert metrics["sharpeRatio"] == pytest.approx(1.2643286457221035, rel=1e-9)
@@ -129,25 +131,25 @@ def test_the_golden_case_of_vectorbt_through_the_broker(stranger: Stranger, goog
         assert metrics["totalFees"] == pytest.approx(2333.6803633278796, rel=1e-9)
 
 
-def test_real_minutes_from_import_to_results(stranger: Stranger, real_data: Path) -> None:
+def test_real_minutes_from_import_to_results(raw_client: RawClient, real_data: Path) -> None:
     path = str(real_data / "btc_perp_1m_2022-01.csv")
-    imported = stranger.ask("ImportMarketData", {"path": path, "symbol": "BTCPERP", "timeframe": "1m"})
+    imported = raw_client.ask("ImportMarketData", {"path": path, "symbol": "BTCPERP", "timeframe": "1m"})
     assert (imported["symbol"], imported["timeframe"], imported["bars"]) == ("BTCPERP", "1m", 45_031)
-    series = stranger.ask("ListMarketData", {})["series"]
+    series = raw_client.ask("ListMarketData", {})["series"]
     assert {"symbol": "BTCPERP", "timeframe": "1m", "bars": 45_031}.items() <= series[0].items()
 
     config = {**SYNTH, "symbol": "BTCPERP", "startDate": "2021-12-31", "endDate": "2022-03-01"}
-    status = run_to_end(stranger, config)
-    results, stored = tables(stranger, status["backtestId"], ["equity", "trades"])
+    status = run_to_end(raw_client, config)
+    results, stored = tables(raw_client, status["backtestId"], ["equity", "trades"])
     assert stored["equity"].height == 45_031
     # The accounts add up: capital + the results of all trades, the open one at its mark = the last equity.
     assert stored["trades"]["pnl"].sum() + 100_000 == pytest.approx(results["metrics"]["finalEquity"], rel=1e-9)
-    hourly = run_to_end(stranger, {**config, "timeframe": "1h"})
-    _, resampled = tables(stranger, hourly["backtestId"], ["equity"])
+    hourly = run_to_end(raw_client, {**config, "timeframe": "1h"})
+    _, resampled = tables(raw_client, hourly["backtestId"], ["equity"])
     assert resampled["equity"].height == 1 + 31 * 24 + 6  # from 2021-12-31 23:00 to 2022-02-01 05:00
 
 
-def test_market_data_comes_with_indicators_that_agree_with_a_second_opinion(stranger: Stranger) -> None:
+def test_market_data_comes_with_indicators_that_agree_with_a_second_computation(raw_client: RawClient) -> None:
     request = {
         "symbol": "SYNTH",
         "timeframe": "1d",
@@ -157,7 +159,7 @@ def test_market_data_comes_with_indicators_that_agree_with_a_second_opinion(stra
             {"name": "MACD", "parameters": {}, "outputNames": []},
         ],
     }
-    found, attachments = stranger.ask_with_attachments("GetMarketData", request)
+    found, attachments = raw_client.ask_with_attachments("GetMarketData", request)
     bars = pl.read_ipc_stream(io.BytesIO(attachments[found["tables"][0]["frame"]]))
     assert bars.height == found["tables"][0]["rows"] == 50
     assert bars.columns == [
@@ -168,16 +170,16 @@ def test_market_data_comes_with_indicators_that_agree_with_a_second_opinion(stra
     assert bars["slow"][-1] == pytest.approx(bars["close"][-20:].mean(), rel=1e-12)
 
 
-def test_a_client_may_name_its_backtest(stranger: Stranger) -> None:
-    assert run_to_end(stranger, SYNTH, "my-run_1")["status"] == "completed"
-    assert stranger.ask("GetBacktestResults", {"backtestId": "my-run_1"})["metrics"]["totalTrades"] > 100
-    assert stranger.refused("StartBacktest", {**SYNTH, "backtestId": "my-run_1"})["code"] == "STATE_CONFLICT"
+def test_a_client_may_name_its_backtest(raw_client: RawClient) -> None:
+    assert run_to_end(raw_client, SYNTH, "my-run_1")["status"] == "completed"
+    assert raw_client.ask("GetBacktestResults", {"backtestId": "my-run_1"})["metrics"]["totalTrades"] > 100
+    assert raw_client.refused("StartBacktest", {**SYNTH, "backtestId": "my-run_1"})["code"] == "STATE_CONFLICT"
 
 
-def test_a_late_joiner_catches_up_from_what_is_kept(stranger: Stranger, broker: RunningBroker) -> None:
-    status = run_to_end(stranger, SYNTH)
+def test_a_client_that_joins_late_fetches_the_retained_messages(raw_client: RawClient, broker: RunningBroker) -> None:
+    status = run_to_end(raw_client, SYNTH)
     topic = f"orders.{status['backtestId']}"
-    with Stranger(broker.connection_file, "late") as late:
+    with RawClient(broker.connection_file, "late") as late:
         late.hello()
         missed = late.ask("FetchMissed", {"topic": topic, "fromSeq": 1})
         assert missed["oldestSeq"] == 1
@@ -188,14 +190,14 @@ def test_a_late_joiner_catches_up_from_what_is_kept(stranger: Stranger, broker: 
         assert part["messages"][0]["seq"] <= 3
 
 
-def test_the_status_tells_what_is_there(stranger: Stranger) -> None:
-    heartbeat = stranger.subscribe("system", "system.status")
+def test_the_status_lists_workers_and_memory(raw_client: RawClient) -> None:
+    heartbeat = raw_client.subscribe("system", "system.status")
     _, envelope = heartbeat.receive()
     assert envelope["messageType"] == "Heartbeat"
     status = envelope["payload"]["data"]
     assert status["status"] == "healthy"
     assert {worker["workerId"] for worker in status["workers"]} >= {"compute-1", "interactive-1"}
     assert 0 < status["memoryUsage"]["used"] < status["memoryUsage"]["total"]
-    asked = stranger.ask("GetSystemStatus", {})
+    asked = raw_client.ask("GetSystemStatus", {})
     assert asked.keys() == status.keys()
     assert asked["connectedClients"] >= 1

@@ -1,4 +1,4 @@
-"""The examples, run as a newcomer would run them."""
+"""The examples run as a newcomer would run them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import nbclient
 import nbformat
 import pytest
 
-from support.harness import ROOT, RunningBroker, Stranger
+from support.harness import ROOT, RawClient, RunningBroker
 
 EXAMPLES = ROOT / "examples"
 SECONDS = 60
@@ -28,10 +28,10 @@ def run(broker: RunningBroker, *command: str, directory: Path = EXAMPLES) -> str
     return done.stdout
 
 
-def metrics_of_the_latest(stranger: Stranger) -> dict[str, Any]:
-    [latest] = stranger.ask("ListBacktests", {"limit": 1})["backtests"]
+def metrics_of_the_latest(raw_client: RawClient) -> dict[str, Any]:
+    [latest] = raw_client.ask("ListBacktests", {"limit": 1})["backtests"]
     assert latest["status"] == "completed"
-    metrics: dict[str, Any] = stranger.ask("GetPerformanceMetrics", {"backtestId": latest["backtestId"]})["metrics"]
+    metrics: dict[str, Any] = raw_client.ask("GetPerformanceMetrics", {"backtestId": latest["backtestId"]})["metrics"]
     return metrics
 
 
@@ -40,9 +40,9 @@ def printed_metrics(output: str) -> dict[str, Any]:
     return found
 
 
-def test_the_script(broker: RunningBroker, stranger: Stranger) -> None:
+def test_the_script(broker: RunningBroker, raw_client: RawClient) -> None:
     output = run(broker, sys.executable, "quickstart.py", "SYNTH", "1d")
-    metrics = metrics_of_the_latest(stranger)
+    metrics = metrics_of_the_latest(raw_client)
     assert f"final equity {metrics['finalEquity']:,.2f}" in output
     assert re.search(r"^100\.0 %", output, re.MULTILINE)
 
@@ -52,7 +52,7 @@ def test_the_script_says_what_is_wrong(broker: RunningBroker) -> None:
         run(broker, sys.executable, "quickstart.py", "SINTH")
 
 
-def test_nothing_but_pyzmq_and_msgpack(broker: RunningBroker, stranger: Stranger) -> None:
+def test_nothing_but_pyzmq_and_msgpack(broker: RunningBroker, raw_client: RawClient) -> None:
     file = EXAMPLES / "raw_pyzmq.py"
     source = file.read_text("utf-8")
     imported = set(re.findall(r"^(?:import|from) (\w+)", source, re.MULTILINE))
@@ -60,7 +60,7 @@ def test_nothing_but_pyzmq_and_msgpack(broker: RunningBroker, stranger: Stranger
     assert len(source.splitlines()) < 60
     output = run(broker, sys.executable, file.name)
     assert "the last at 100.0 %" in output
-    assert printed_metrics(output) == metrics_of_the_latest(stranger)
+    assert printed_metrics(output) == metrics_of_the_latest(raw_client)
 
 
 @pytest.mark.filterwarnings("ignore")  # of the notebook machinery's own
@@ -80,7 +80,7 @@ def read_notebook() -> Any:
 
 
 def texts(cell: Any) -> list[str]:
-    """What a cell shows, without the bar, which times things: text on stderr, or a widget where ipywidgets is there."""
+    """Return what a cell shows, without the progress bar: text on stderr, or a widget where ipywidgets is installed."""
     shown = [
         output
         for output in cell.get("outputs", [])
@@ -90,7 +90,7 @@ def texts(cell: Any) -> list[str]:
 
 
 @pytest.mark.timeout(300)
-def test_node_through_zeromq_js(broker: RunningBroker, stranger: Stranger, tmp_path: Path) -> None:
+def test_node_through_zeromq_js(broker: RunningBroker, raw_client: RawClient, tmp_path: Path) -> None:
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
         pytest.skip("there is no Node here")
@@ -108,7 +108,7 @@ def test_node_through_zeromq_js(broker: RunningBroker, stranger: Stranger, tmp_p
         pytest.skip(f"npm install failed: {installed.stderr.strip().splitlines()[-1:]}")
     output = run(broker, node, "index.mjs", directory=directory)
     assert "the last at 100.0 %" in output
-    assert printed_metrics(output) == metrics_of_the_latest(stranger)
+    assert printed_metrics(output) == metrics_of_the_latest(raw_client)
 
 
 def test_the_lock_file_names_no_registry() -> None:

@@ -1,4 +1,4 @@
-"""One client floods, another notices little: order, room and turns, by counts; `benchmarks/chaos` has the times."""
+"""One client floods, and another is served in turn: these tests count, and `benchmarks/chaos` measures times."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ import zmq
 
 from integration.conftest import QUICK
 from integration.test_end_to_end import SYNTH
-from support.harness import ROOT, Stranger, running_broker, wait_until
+from support.harness import ROOT, RawClient, running_broker, wait_until
 
 ONE_WORKER = f"{QUICK}[workers]\ncompute = 1\n"
 
 
-def send_as_many_as_it_takes(stranger: Stranger, most: int) -> int:
-    """Backtests until ZeroMQ's queues are full; returns how many."""
+def send_as_many_as_it_takes(raw_client: RawClient, most: int) -> int:
+    """Send backtests until ZeroMQ's queues are full, at most `most`, and return how many."""
     for sent in range(most):
         try:
-            stranger.dealer.send_multipart(stranger.requests.make("StartBacktest", SYNTH), zmq.DONTWAIT)
+            raw_client.dealer.send_multipart(raw_client.requests.make("StartBacktest", SYNTH), zmq.DONTWAIT)
         except zmq.Again:
             return sent
     return most
@@ -32,8 +32,8 @@ def send_as_many_as_it_takes(stranger: Stranger, most: int) -> int:
 def test_a_ping_does_not_wait_for_what_another_client_sent_before_it() -> None:
     with (
         running_broker({"broker.toml": ONE_WORKER}) as broker,
-        Stranger(broker.connection_file, "flood") as flood,
-        Stranger(broker.connection_file, "ann") as ann,
+        RawClient(broker.connection_file, "flood") as flood,
+        RawClient(broker.connection_file, "ann") as ann,
     ):
         flood.hello()
         ann.hello()
@@ -51,15 +51,15 @@ def test_a_ping_does_not_wait_for_what_another_client_sent_before_it() -> None:
         assert clients["flood"] < sent / 2, f"{clients['flood']} of {sent} came first"
 
 
-def test_a_flood_of_backtests_leaves_room_and_turns_and_each_is_answered_once() -> None:
+def test_a_flood_of_backtests_leaves_space_for_others_and_each_is_answered_once() -> None:
     throttle = "[throttle]\nbackground_per_second = 500\nbackground_burst = 900\n"
-    # On a busy machine the flood reads more slowly than it is answered, and is to lose nothing by that here.
+    # On a busy machine the flood reads more slowly than it is answered, and no answer is to be lost by that.
     sockets = "[sockets]\nreply_queue = 100000\n"
     config = {"broker.toml": ONE_WORKER + throttle + sockets, "engine.toml": "[worker]\nchunk_bars = 20\n"}
     with (
         running_broker(config) as broker,
-        Stranger(broker.connection_file, "flood") as flood,
-        Stranger(broker.connection_file, "ann") as ann,
+        RawClient(broker.connection_file, "flood") as flood,
+        RawClient(broker.connection_file, "ann") as ann,
     ):
         flood.hello()
         ann.hello()
@@ -74,7 +74,7 @@ def test_a_flood_of_backtests_leaves_room_and_turns_and_each_is_answered_once() 
         assert stopped["status"] in ("stopped", "completed")
         mine = ann.ask("StartBacktest", SYNTH)["backtestId"]
         while ann.ask("GetBacktestStatus", {"backtestId": mine})["status"] != "completed":
-            while flood.dealer.poll(0):  # who does not read loses answers, and would have to ask again
+            while flood.dealer.poll(0):  # a client that does not read loses answers, and would have to resend
                 answers[kind(flood)] += 1
         status = ann.ask("GetSystemStatus", {})
         (of_flood,) = (one for one in status["connections"]["perClient"] if one["clientId"] == "flood")
@@ -87,31 +87,31 @@ def test_a_flood_of_backtests_leaves_room_and_turns_and_each_is_answered_once() 
         assert set(answers) <= {"Success", "BUSY", "RATE_LIMIT_EXCEEDED"}
 
 
-def test_answers_that_nobody_reads_are_told_of_once_a_second() -> None:
+def test_answers_that_no_client_reads_are_logged_once_a_second() -> None:
     config = {"broker.toml": ONE_WORKER + "[sockets]\nreply_queue = 10\n"}
-    with running_broker(config) as broker, Stranger(broker.connection_file) as stranger:
+    with running_broker(config) as broker, RawClient(broker.connection_file) as raw_client:
         began = time.monotonic()
-        deaf = stranger.open(zmq.DEALER)
+        deaf = raw_client.open(zmq.DEALER)
         deaf.rcvhwm = 1
-        deaf.connect(stranger.connection["endpoints"]["requests"])
-        deaf.send_multipart(stranger.requests.hello())
-        stranger.requests.welcomed(stranger.requests.answer(deaf.recv_multipart())[0]["payload"]["data"])
+        deaf.connect(raw_client.connection["endpoints"]["requests"])
+        deaf.send_multipart(raw_client.requests.hello())
+        raw_client.requests.welcomed(raw_client.requests.answer(deaf.recv_multipart())[0]["payload"]["data"])
         for _ in range(5000):
-            deaf.send_multipart(stranger.requests.make("Ping", {}))
-        with Stranger(broker.connection_file, "ann") as ann:
+            deaf.send_multipart(raw_client.requests.make("Ping", {}))
+        with RawClient(broker.connection_file, "ann") as ann:
             ann.hello()
-            wait_until(lambda: requests_of(ann, "stranger") == 5001, 60.0)
+            wait_until(lambda: requests_of(ann, "raw-client") == 5001, 60.0)
         told = broker.log.count("message_dropped")
         assert 1 <= told <= time.monotonic() - began + 1
 
 
-def requests_of(stranger: Stranger, client_id: str) -> int:
-    clients = stranger.ask("GetSystemStatus", {})["connections"]["perClient"]
+def requests_of(raw_client: RawClient, client_id: str) -> int:
+    clients = raw_client.ask("GetSystemStatus", {})["connections"]["perClient"]
     return sum(one["requests"] for one in clients if one["clientId"] == client_id)
 
 
-def kind(stranger: Stranger) -> str:
-    payload = stranger.receive(60_000)[0]["payload"]
+def kind(raw_client: RawClient) -> str:
+    payload = raw_client.receive(60_000)[0]["payload"]
     return str(payload["type"] if payload["type"] == "Success" else payload["data"]["code"])
 
 

@@ -1,4 +1,4 @@
-"""`backtestr check` and `backtestr indicators`: they ask an engine in a process of its own, and need no broker."""
+"""`backtestr check` and `backtestr indicators` start an engine in a process of its own and need no broker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The log of a real broker and its workers: JSON throughout, and what belongs together has the same ids."""
+"""The log of a real broker and its workers is JSON, and lines of one request or backtest have its ids."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import backtestr
 from backtestr_protocol.errors import AlgorithmError
 from integration.conftest import QUICK
-from support.harness import RunningBroker, Stranger, running_broker, wait_until
+from support.harness import RawClient, RunningBroker, running_broker, wait_until
 
 FAILING = '''
 import logging
@@ -30,7 +30,7 @@ def fails(bars):
 
 
 def lines(broker: RunningBroker) -> list[dict[str, Any]]:
-    """What was logged; the welcome, on standard output, goes to the same file."""
+    """Return the lines of the log; the welcome, on standard output, goes to the same file."""
     return [json.loads(line) for line in broker.log.splitlines() if line.startswith("{")]
 
 
@@ -67,7 +67,7 @@ def test_a_backtest_that_failed_is_followed_by_its_id_through_client_broker_and_
         assert of_worker[-1]["code"] == "ALGORITHM_ERROR"
         assert len(about(broker, "requestId", request_id)) >= 6
 
-        with Stranger(broker.connection_file, "ann") as ann:
+        with RawClient(broker.connection_file, "ann") as ann:
             ann.hello()
             message_id = str(uuid.uuid4())
             ann.send_and_receive(ann.requests.make("GetBacktestStatus", {"backtestId": "x"}, message_id=message_id))
@@ -76,19 +76,21 @@ def test_a_backtest_that_failed_is_followed_by_its_id_through_client_broker_and_
         assert refused["event"] == "request_refused"
         assert (refused["clientId"], refused["type"], refused["code"]) == ("ann", "GetBacktestStatus", "NOT_FOUND")
         of_ann = [one["event"] for one in about(broker, "clientId", "ann")]
-        assert {"client_joined", "request_refused", "task_ended"} <= set(of_ann), "the worker that found nothing, too"
+        assert {"client_joined", "request_refused", "task_ended"} <= set(of_ann), "the worker found no results"
 
         again = [line for line in broker.log.splitlines() if not line.startswith("{")]
         assert again == welcome, "nothing but JSON was added"
 
 
-def test_refusals_are_told_of_so_many_a_second_and_the_rest_counted(broker: RunningBroker, stranger: Stranger) -> None:
+def test_at_most_20_refusals_a_second_are_logged_and_the_rest_counted(
+    broker: RunningBroker, raw_client: RawClient
+) -> None:
     sent = 0
 
     def untold() -> bool:
         nonlocal sent
         for _ in range(50):
-            stranger.refused("GetBacktestStatus", {"backtestId": "counted"})
+            raw_client.refused("GetBacktestStatus", {"backtestId": "counted"})
             sent += 1
         return re.search(r"request_refused .*untold=[1-9]", broker.log) is not None
 

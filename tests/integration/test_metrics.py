@@ -1,4 +1,4 @@
-"""Metrics of a real broker, read by Prometheus' own parser."""
+"""Prometheus' own parser reads the metrics of a real broker."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from backtestr_protocol.message_types import REQUESTS
 from integration.conftest import QUICK
 from integration.test_end_to_end import SYNTH, run_to_end
-from support.harness import RunningBroker, Stranger, running_broker, short_directory, wait_until
+from support.harness import RawClient, RunningBroker, running_broker, short_directory, wait_until
 
 Labels = frozenset[tuple[str, str]]
 
@@ -25,7 +25,7 @@ def free_port() -> int:
 
 
 def scraped(port: int) -> dict[tuple[str, Labels], float]:
-    """Every sample by name and labels."""
+    """Return every sample by name and labels."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
         text = answer.read().decode()
     samples: dict[tuple[str, Labels], float] = {}
@@ -43,22 +43,22 @@ def value(port: int, name: str, **labels: str) -> float:
     return scraped(port).get((name, frozenset(labels.items())), 0.0)
 
 
-def test_a_scrape_tells_what_the_broker_did() -> None:
+def test_a_scrape_counts_what_the_broker_did() -> None:
     port = free_port()
     config = {
         "broker.toml": f"{QUICK}[metrics]\nport = {port}\n",
         "engine.toml": "[worker]\nbeat_interval_ms = 50\n[compression]\nenabled = true\nfast_from_bytes = 1\n",
     }
     with running_broker(config) as broker:
-        with Stranger(broker.connection_file) as stranger:
-            stranger.hello()
+        with RawClient(broker.connection_file) as raw_client:
+            raw_client.hello()
             for _ in range(20):
-                stranger.ask("Ping", {})
-            stranger.refused("Nonsense", {})
-            stranger.refused("More nonsense", {})
-            stranger.refused("GetBacktestStatus", {"backtestId": "nobody's"})
-            ended = run_to_end(stranger, SYNTH, "b1")
-            fetched = stranger.ask("FetchMissed", {"topic": "orders.b1", "fromSeq": 1})["toSeq"]
+                raw_client.ask("Ping", {})
+            raw_client.refused("Nonsense", {})
+            raw_client.refused("More nonsense", {})
+            raw_client.refused("GetBacktestStatus", {"backtestId": "unknown"})
+            ended = run_to_end(raw_client, SYNTH, "b1")
+            fetched = raw_client.ask("FetchMissed", {"topic": "orders.b1", "fromSeq": 1})["toSeq"]
             wait_until(lambda: value(port, "backtestr_repairs_total", **{"class": "orders"}) == 1, 10.0)
             wait_until(lambda: value(port, "backtestr_compression_in_bytes_total", worker="compute-1") > 0, 10.0)
             found = scraped(port)
@@ -100,7 +100,7 @@ def test_a_scrape_tells_what_the_broker_did() -> None:
 
 
 def listening(broker: RunningBroker) -> set[tuple[str, int]]:
-    """Where its process takes connections from the network."""
+    """Return the addresses at which the broker's process takes connections from the network."""
     connections = psutil.Process(broker.process.pid).net_connections("inet")
     return {(one.laddr.ip, one.laddr.port) for one in connections if one.status == psutil.CONN_LISTEN}
 

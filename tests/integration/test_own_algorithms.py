@@ -1,4 +1,4 @@
-"""Own algorithms in the data directory, run by the workers of a real broker."""
+"""Workers of a real broker run the algorithms in the data directory."""
 
 from __future__ import annotations
 
@@ -9,49 +9,12 @@ import pytest
 from backtestr.client import Client
 from backtestr.io.connection_file import ConnectionFile
 from backtestr_protocol.errors import AlgorithmError
-from integration.conftest import QUICK
-from support.harness import RunningBroker, short_directory
-
-OWN = '''
-from backtestr_engine.authoring import algorithm
-from backtestr_engine.authoring import Int
-from backtestr_engine.authoring import Signals
-
-
-@algorithm("follow_the_hour", patience=Int(2, low=1, high=9))
-def follow_the_hour(bars, patience):
-    """Long while the last closed hour rose."""
-    hour = bars.at("1h")
-    return Signals.of(entries=hour.close > hour.open, exits=hour.close < hour.open)
-
-
-@algorithm("fails")
-def fails(bars):
-    return bars.no_such_column
-
-
-@algorithm("endless")
-def endless(bars):
-    while True:
-        pass
-'''
-
-
-@pytest.fixture(scope="module")
-def own() -> Iterator[RunningBroker]:
-    with short_directory() as home:
-        unstarted = RunningBroker(home, {"broker.toml": QUICK + "[workers]\ncompute = 1\n"})
-        folder = unstarted.data_dir / "algorithms"
-        folder.mkdir(parents=True)
-        (folder / "own.py").write_text(OWN)
-        (folder / "bad.py").write_text("import no_such_module\n")
-        with unstarted as started:
-            yield started
+from support.harness import RunningBroker
 
 
 @pytest.fixture
-def client(own: RunningBroker) -> Iterator[Client]:
-    with Client(ConnectionFile(own.connection_file).read()) as connected:
+def client(algorithms_broker: RunningBroker) -> Iterator[Client]:
+    with Client(ConnectionFile(algorithms_broker.connection_file).read()) as connected:
         yield connected
 
 
@@ -67,25 +30,30 @@ def test_an_own_algorithm_runs_and_its_version_is_kept_with_the_result(client: C
     assert result.metrics.total_trades > 10
 
 
-def test_a_failure_points_into_the_file(client: Client, own: RunningBroker) -> None:
+def test_a_failure_points_into_the_file(client: Client, algorithms_broker: RunningBroker) -> None:
     with pytest.raises(AlgorithmError, match="fails raised AttributeError") as caught:
         client.backtest("fails", "SYNTH", timeframe="1d").result()
     assert caught.value.details is not None
-    assert f'File "{own.data_dir / "algorithms" / "own.py"}", line 16' in caught.value.details["traceback"]
+    assert (
+        f'File "{algorithms_broker.data_dir / "algorithms" / "own.py"}", line 16' in caught.value.details["traceback"]
+    )
 
 
-def test_a_bad_file_is_named_in_the_log_once(client: Client, own: RunningBroker) -> None:
+def test_a_bad_file_is_named_in_the_log_once(client: Client, algorithms_broker: RunningBroker) -> None:
     assert "sma_cross" in [one.name for one in client.list_algorithms()]
-    (told,) = [line for line in own.log.splitlines() if "bad.py" in line]
-    assert "an algorithm was not loaded" in told
-    assert "bad.py:1: ModuleNotFoundError: No module named 'no_such_module'" in told
+    (interactive,) = (one for one in client.status().workers if one.worker_id == "interactive-1")
+    logged = [line for line in algorithms_broker.log.splitlines() if "bad.py" in line]
+    assert len(logged) == 1 + (interactive.restarts or 0), "once for each start, not for each worker"
+    for line in logged:
+        assert "an algorithm was not loaded" in line
+        assert "bad.py:1: ModuleNotFoundError: No module named 'no_such_module'" in line
 
 
-def test_a_runaway_fails_with_timeout_and_the_others_go_on(client: Client) -> None:
+def test_an_endless_algorithm_fails_with_timeout_and_other_backtests_complete(client: Client) -> None:
     before = {worker.worker_id: worker.pid for worker in client.status().workers}
-    runaway = client.backtest("endless", "SYNTH", timeframe="1d", time_limit_ms=100)
+    endless = client.backtest("endless", "SYNTH", timeframe="1d", time_limit_ms=100)
     others = [client.backtest("sma_cross", "SYNTH", timeframe="1d") for _ in range(3)]
-    error = runaway.wait().error
+    error = endless.wait().error
     assert error is not None
     assert error.code == "TIMEOUT"
     assert [other.wait().status for other in others] == ["completed"] * 3

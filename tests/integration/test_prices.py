@@ -1,4 +1,4 @@
-"""Prices with a real broker: replays that survive their workers, backtests that are watched, and a feed from a file."""
+"""A real broker publishes prices: of price replays that outlive their workers, of backtests and of a feed."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from typer.testing import CliRunner, Result
 
 import backtestr
 from backtestr.cli.app import app
-from integration.conftest import QUICK
-from support.harness import ROOT, RunningBroker, Stranger, dense, running_broker, wait_until
+from support.harness import ROOT, RawClient, RunningBroker, dense, wait_until
 
 SECONDS = 60
 
@@ -30,15 +29,12 @@ def client(broker: RunningBroker) -> Iterator[backtestr.Client]:
         yield connected
 
 
-def test_bars_come_each_once_though_the_workers_that_publish_them_are_killed() -> None:
-    with (
-        running_broker({"broker.toml": QUICK}) as broker,
-        backtestr.connect(connection_file=broker.connection_file) as client,
-    ):
+def test_bars_come_once_each_though_the_workers_that_publish_them_are_killed(own_broker: RunningBroker) -> None:
+    with backtestr.connect(connection_file=own_broker.connection_file) as client:
         pids = {one.worker_id: one.pid for one in client.status().workers}
         expected = client.market_data("SYNTH", "1m")["timestamp"].dt.timestamp("ms").to_list()
         daily = client.market_data("SYNTH", "1d")["timestamp"].dt.timestamp("ms").to_list()
-        walked = client.subscribe("prices.SYNTH.1d", history=True)
+        simulated = client.subscribe("prices.SYNTH.1d", history=True)
         run = client.backtest(
             "sma_cross", "SYNTH", timeframe="1d", pace=len(daily) / 2, streams={"prices": True}, watch=()
         )
@@ -50,15 +46,15 @@ def test_bars_come_each_once_though_the_workers_that_publish_them_are_killed() -
         heard += [price.timestamp for price in prices]
         assert heard == expected
         wait_until(lambda: replay.status().status == "completed", SECONDS)
-        seen = [walked.next(SECONDS) for _ in daily]
+        seen = [simulated.next(SECONDS) for _ in daily]
         assert [one.data.timestamp for one in seen if isinstance(one, backtestr.Update)] == daily
         assert {one.data.backtest_id for one in seen if isinstance(one, backtestr.Update)} == {run.id}
         assert run.wait(SECONDS).status == "completed"
         again = client.backtest("sma_cross", "SYNTH", timeframe="1d", watch=())
-        assert run.result().metrics == again.result().metrics, "a pace and a death change no result"
+        assert run.result().metrics == again.result().metrics, "a pace and a lost worker change no result"
 
 
-def test_the_example_of_the_page_prints_what_stands_below_it(broker: RunningBroker) -> None:
+def test_the_example_of_the_page_prints_the_output_below_it(broker: RunningBroker) -> None:
     page = (ROOT / "docs" / "prices.md").read_text("utf-8")
     found = re.search(r"```python\n(?P<code>.+?)```\n\n```\n(?P<output>.+?)```", page, re.DOTALL)
     assert found is not None, "docs/prices.md has no example followed by its output"
@@ -67,19 +63,19 @@ def test_the_example_of_the_page_prints_what_stands_below_it(broker: RunningBrok
     assert (ran.stdout, ran.stderr) == (found["output"], "")
 
 
-def test_as_fast_as_it_is_read_nothing_is_lost_however_slow_the_reader(client: backtestr.Client) -> None:
+def test_a_price_replay_as_fast_as_read_loses_nothing_with_a_slow_reader(client: backtestr.Client) -> None:
     series = next(one for one in client.list_market_data() if (one.symbol, one.timeframe) == ("SYNTH", "1m"))
     before = client.statistics.messages_lost
     with client.replay("SYNTH", "1m", as_fast_as_read=True) as replay:
         first = replay.next(SECONDS)
         assert first is not None
-        wait_until(lambda: replay.status().position == 10_000, SECONDS)  # and it waits there
+        wait_until(lambda: replay.status().position == 10_000, SECONDS)  # it waits for credit there
         assert 1 + len(list(replay)) == series.bars == replay.bars
     assert client.statistics.messages_lost == before
 
 
-def test_a_pause_is_exact_and_others_may_watch(client: backtestr.Client, stranger: Stranger) -> None:
-    watching = stranger.subscribe("prices", "prices.SYNTH.1h")
+def test_a_pause_is_exact_and_others_may_watch(client: backtestr.Client, raw_client: RawClient) -> None:
+    watching = raw_client.subscribe("prices", "prices.SYNTH.1h")
     with client.replay("SYNTH", "1h", bars_per_second=20) as replay:
         times = [one.timestamp for _ in range(2) if (one := replay.next(SECONDS)) is not None]
         replay.pause()
@@ -93,7 +89,7 @@ def test_a_pause_is_exact_and_others_may_watch(client: backtestr.Client, strange
     assert (status.status, status.position) == ("stopped", len(times))
     assert {later - earlier for earlier, later in itertools.pairwise(times)} == {3_600_000}
     assert status.last_seq is not None
-    mine = [one for one in dense(stranger, watching, status.last_seq) if one.get("replayId") == replay.id]
+    mine = [one for one in dense(raw_client, watching, status.last_seq) if one.get("replayId") == replay.id]
     assert [one["timestamp"] for one in mine] == times
 
 
@@ -137,7 +133,7 @@ def test_the_command_line_lists_and_stops_replays_and_paces_backtests(
 
 
 class Feed:
-    """`examples/csv_feed.py` at work on a file."""
+    """This process runs `examples/csv_feed.py` on a file."""
 
     def __init__(self, broker: RunningBroker, file: Path, *options: str) -> None:
         command = [sys.executable, str(ROOT / "examples" / "csv_feed.py"), str(file), "FEED", *options]
@@ -184,20 +180,22 @@ def test_a_feed_follows_a_file_that_grows_is_cut_short_and_replaced(
     feed.hears("left out: nonsense")
     feed.hears("$.prices[0].bid: expected a finite number")
     file.write_text("last,timestamp,volume\n")  # cut short, with other columns
-    feed.hears("begins anew")
+    feed.hears("is read from its start again")
     with file.open("a") as growing:
         growing.write("9,6,2.5\n")
     assert bids(1) == [9.0]
     other = tmp_path / "other.csv"
     other.write_text("timestamp,last\n" + "".join(f"{number},{number}\n" for number in range(1_200)))
     with file.open("a") as growing:
-        growing.write("10,7,0\n")  # the last words of the old one
+        growing.write("10,7,0\n")  # the last line of the old file
     other.replace(file)
     assert bids(1_201) == [10.0, *range(1_200)]
     assert feed.end() == 0
 
 
-def test_a_feed_can_begin_with_what_is_there(broker: RunningBroker, client: backtestr.Client, tmp_path: Path) -> None:
+def test_a_feed_can_begin_with_the_rows_there_are(
+    broker: RunningBroker, client: backtestr.Client, tmp_path: Path
+) -> None:
     file = tmp_path / "bars.csv"
     rows = "".join(f"{number},{number}\n" for number in range(30_000))
     file.write_text(f"timestamp,last\n{rows}{'x' * 200_000}\n{30_000},{30_000}\n")

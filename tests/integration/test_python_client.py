@@ -1,4 +1,4 @@
-"""The Python client with a real broker: whole runs, other programs' runs, and brokers that come and go."""
+"""The Python client runs and watches backtests on a real broker, and outlives it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import pytest
 
 import backtestr
 from backtestr_protocol.errors import DataError, NetworkError, NotFound, StateConflict, ValidationError
-from integration.conftest import QUICK
-from support.harness import RunningBroker, running_broker
+from support.harness import RunningBroker
 
 CROSS = {"fast": 10, "slow": 30}
 
@@ -22,7 +21,7 @@ def client(broker: RunningBroker) -> Iterator[backtestr.Client]:
         yield connected
 
 
-def test_the_streams_of_a_run_are_what_its_results_hold(client: backtestr.Client) -> None:
+def test_the_streams_of_a_backtest_equal_its_results(client: backtestr.Client) -> None:
     run = client.backtest("sma_cross", "SYNTH", timeframe="1m", parameters=CROSS, commission=0.0005)
     orders, positions, progress = list(run.orders()), list(run.positions()), list(run.progress())
     result = run.result()
@@ -76,20 +75,19 @@ def test_mistakes_are_named(client: backtestr.Client) -> None:
         client.backtest("sma_cross", "SYNTH", timeframe="1m", fill_on="close")
 
 
-def test_a_client_outlives_its_broker() -> None:
-    with running_broker({"broker.toml": QUICK}) as broker:
-        with backtestr.connect(connection_file=broker.connection_file) as client:
-            beats = client.subscribe("system.status")
-            assert isinstance(beats.next(timeout=30), backtestr.Update)
-            run = client.backtest("buy_and_hold", "SYNTH", timeframe="1d")
-            run.wait(timeout=30)
-            broker.kill()
-            broker.start()
-            assert client.status().status == "healthy"
-            seen = iter(beats)
-            assert any(isinstance(one, backtestr.Restarted) for one in seen)
-            assert isinstance(next(seen), backtestr.Update)
-            assert client.backtest("buy_and_hold", "SYNTH", timeframe="1d").wait(timeout=30).status == "completed"
-            broker.stop(signal.SIGTERM)
-        with pytest.raises(NetworkError, match="no broker is running"):
-            backtestr.connect(wait=0, connection_file=broker.connection_file)
+def test_a_client_outlives_its_broker(own_broker: RunningBroker) -> None:
+    with backtestr.connect(connection_file=own_broker.connection_file) as client:
+        beats = client.subscribe("system.status")
+        assert isinstance(beats.next(timeout=30), backtestr.Update)
+        run = client.backtest("buy_and_hold", "SYNTH", timeframe="1d")
+        run.wait(timeout=30)
+        own_broker.kill()
+        own_broker.start()
+        assert client.status().status == "healthy"
+        seen = iter(beats)
+        assert any(isinstance(one, backtestr.Restarted) for one in seen)
+        assert isinstance(next(seen), backtestr.Update)
+        assert client.backtest("buy_and_hold", "SYNTH", timeframe="1d").wait(timeout=30).status == "completed"
+        own_broker.stop(signal.SIGTERM)
+    with pytest.raises(NetworkError, match="no broker is running"):
+        backtestr.connect(wait=0, connection_file=own_broker.connection_file)

@@ -1,4 +1,4 @@
-"""The README's example runs, and prints what the README says it prints."""
+"""The README's example runs and prints what the README says."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from support.harness import ROOT, RunningBroker
 
 
-def test_the_first_example_prints_what_stands_below_it(broker: RunningBroker) -> None:
+def test_the_first_example_prints_the_output_below_it(broker: RunningBroker) -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     found = re.search(r"```python\n(?P<code>.+?)```\n\n```\n(?P<output>.+?)```", readme, re.DOTALL)
     assert found is not None, "README.md has no example followed by its output"

@@ -1,10 +1,9 @@
-"""What clients make of brokers that are killed: nothing is lost, nothing runs twice, all agree afterwards."""
+"""Clients of a broker that is killed lose nothing, repeat nothing, and agree afterwards."""
 
 from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,15 +11,7 @@ import pytest
 
 import backtestr
 from backtestr_protocol.errors import NetworkError, StateConflict
-from integration.conftest import QUICK
-from support.harness import RunningBroker, running_broker, wait_until
-
-
-@pytest.fixture
-def own_broker() -> Iterator[RunningBroker]:
-    """A broker that the test may kill."""
-    with running_broker({"broker.toml": QUICK}) as running:
-        yield running
+from support.harness import RunningBroker, wait_until
 
 
 def connect(broker: RunningBroker, request_timeout: float = 60.0) -> backtestr.Client:
@@ -31,7 +22,7 @@ def add_one(value: int | None) -> int:
     return (value or 0) + 1
 
 
-def test_what_is_asked_while_the_broker_is_dead_is_done_once_when_it_is_back(own_broker: RunningBroker) -> None:
+def test_requests_made_while_no_broker_runs_are_executed_once_after_its_start(own_broker: RunningBroker) -> None:
     states: list[str] = []
 
     def on_change(_: object, *, state: str, previous: str) -> None:
@@ -39,52 +30,55 @@ def test_what_is_asked_while_the_broker_is_dead_is_done_once_when_it_is_back(own
 
     with connect(own_broker) as client, ThreadPoolExecutor(8) as pool:
         client.connection_changed.connect(on_change)
-        client.update_state("test.n", 0)
+        client.update_state("asked.n", 0)
+        known = len(client.list_backtests())
         own_broker.kill()
         wait_until(lambda: client.state == "reconnecting", 10)
-        waiting = [pool.submit(client.update_state, "test.n", number) for number in range(1, 8)]
+        waiting = [pool.submit(client.update_state, "asked.n", number) for number in range(1, 8)]
         run = pool.submit(
             client.backtest, "buy_and_hold", "SYNTH", timeframe="1d", start="2024-01-01", end="2024-06-01"
         )
         wait_until(lambda: client.statistics.queued == 8, 10)
         own_broker.start()
         assert sorted(one.result(timeout=30).version for one in waiting) == [2, 3, 4, 5, 6, 7, 8]
-        assert client.get_state("test.n").version == 8, "an update was executed twice"
+        assert client.get_state("asked.n").version == 8, "an update was executed twice"
         assert run.result(timeout=30).wait(timeout=30).status == "completed"
-        assert len(client.list_backtests()) == 1
+        assert len(client.list_backtests()) == known + 1
         wait_until(lambda: states == ["reconnecting", "ready"], 10)
         counted = client.statistics
         assert (counted.sessions, counted.queued, counted.dropped) == (2, 0, 0)
         assert [report.about for report in client.errors] == ["connection"]
 
 
-def test_a_request_that_was_under_way_when_the_broker_died_runs_once(own_broker: RunningBroker) -> None:
+def test_a_request_under_way_when_the_broker_is_killed_is_executed_once(own_broker: RunningBroker) -> None:
     with connect(own_broker) as client, ThreadPoolExecutor(4) as pool:
-        client.update_state("test.n", 0)
-        go_on = threading.Event()
+        client.update_state("adding.n", 0)
+        enough = threading.Event()
 
         def keep_adding(_: int) -> int:
             done = 0
-            while not go_on.is_set():
-                client.update_state("test.n", done)
+            while not enough.is_set():
+                client.update_state("adding.n", done)
                 done += 1
             return done
 
         adding = [pool.submit(keep_adding, number) for number in range(4)]
         for _ in range(2):
-            before = client.get_state("test.n").version
-            wait_until(lambda before=before: client.get_state("test.n").version > before + 20, 30)  # type: ignore[misc]
+            before = client.get_state("adding.n").version
+            wait_until(lambda before=before: client.get_state("adding.n").version > before + 20, 30)  # type: ignore[misc]
             own_broker.kill()
             own_broker.start()
-        go_on.set()
+        enough.set()
         done = sum(one.result(timeout=60) for one in adding)
-        assert client.get_state("test.n").version == 1 + done
+        assert client.get_state("adding.n").version == 1 + done
 
 
-def test_programs_that_count_together_agree_whenever_they_join(own_broker: RunningBroker) -> None:
-    """Two programs increment the same keys, others join at random moments and watch. Every replica ends as the broker's
-    snapshot, and the counts are the number of increments."""
-    chance = random.Random(4)
+def test_programs_that_count_together_agree_whenever_they_join(broker: RunningBroker) -> None:
+    """Two programs increment the same keys, and others join at random moments.
+
+    Every replica ends as the broker's snapshot, and the sum of the counts is the number of increments.
+    """
+    generator = random.Random(4)
     each, keys = 60, [f"counter.{name}" for name in "abc"]
 
     def count(client: backtestr.Client, seed: int) -> int:
@@ -101,17 +95,17 @@ def test_programs_that_count_together_agree_whenever_they_join(own_broker: Runni
                         conflicts += 1
         return conflicts
 
-    with connect(own_broker) as one, connect(own_broker) as two, ThreadPoolExecutor(2) as pool:
+    with connect(broker) as one, connect(broker) as two, ThreadPoolExecutor(2) as pool:
         counting = [pool.submit(count, client, seed) for seed, client in enumerate((one, two))]
         watching: list[tuple[backtestr.Client, backtestr.SharedState]] = []
         for _ in range(5):
             seen = sum(entry.value for entry in one.snapshot_state("counter.").entries)
-            later = min(2 * each, seen + chance.randrange(1, 20))
+            later = min(2 * each, seen + generator.randrange(1, 20))
             wait_until(
                 lambda later=later: sum(entry.value for entry in one.snapshot_state("counter.").entries) >= later,  # type: ignore[misc]
                 60,
             )
-            client = connect(own_broker)
+            client = connect(broker)
             watching.append((client, client.shared_state("counter.")))
         for counter in counting:
             counter.result(timeout=100)
@@ -125,7 +119,7 @@ def test_programs_that_count_together_agree_whenever_they_join(own_broker: Runni
             client.close()
 
 
-def test_shared_state_goes_on_after_the_broker_was_killed(own_broker: RunningBroker) -> None:
+def test_shared_state_continues_after_the_broker_was_killed(own_broker: RunningBroker) -> None:
     changes: list[backtestr.StateChange] = []
     with connect(own_broker) as one, connect(own_broker) as two:
         mine, theirs = one.shared_state("ui."), two.shared_state("ui.")
@@ -133,7 +127,7 @@ def test_shared_state_goes_on_after_the_broker_was_killed(own_broker: RunningBro
         mine.update("ui.theme", "dark")
         wait_until(lambda: theirs.get("ui.theme") == "dark", 10)
         own_broker.kill()
-        assert theirs["ui.theme"] == "dark", "what it was can be read meanwhile"
+        assert theirs["ui.theme"] == "dark", "the last values can be read meanwhile"
         own_broker.start()
         mine.update("ui.theme", "light")
         mine.update("ui.size", 12)
@@ -146,12 +140,12 @@ def test_shared_state_goes_on_after_the_broker_was_killed(own_broker: RunningBro
 
 def test_an_update_that_no_broker_takes_is_taken_back(own_broker: RunningBroker) -> None:
     with connect(own_broker, request_timeout=1.0) as client, client.shared_state() as shared:
-        shared.update("ui.theme", "dark")
+        shared.update("taken.theme", "dark")
         own_broker.kill()
         wait_until(lambda: client.state == "reconnecting", 10)
         with pytest.raises(NetworkError, match="never sent"):
-            shared.update("ui.theme", "light")
-        assert shared["ui.theme"] == "dark"
+            shared.update("taken.theme", "light")
+        assert shared["taken.theme"] == "dark"
 
 
 def test_an_embedded_broker_s_state_is_shared_too(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Algorithms sent over the wire to a real broker: they run, keep their versions, outlive it, and cannot hold it up."""
+"""Registered algorithms run on a real broker, keep their versions, outlive it, and cannot block it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from backtestr.cli.console import EXIT_ERROR, EXIT_USAGE
 from backtestr.client import Client
 from backtestr.io.connection_file import ConnectionFile
 from backtestr_protocol.errors import AlgorithmError, StateConflict, SystemFault, TimedOut, ValidationError
-from integration.conftest import QUICK
+from integration.conftest import QUICK, with_algorithm
 from integration.test_end_to_end import SYNTH, run_to_end
-from support.harness import RunningBroker, Stranger, running_broker, short_directory, wait_until
+from support.harness import RawClient, RunningBroker, short_directory, wait_until
 
 HEAD = "import numpy as np\nfrom backtestr_engine.authoring import Bars, Int, Signals, algorithm\n\n"
 LONG = (
@@ -42,33 +42,11 @@ FAILS_LATER = HEAD + (
 )
 LOOPS = "def turn():\n    while True:\n        pass\n\nturn()\n"
 SLEEPS = "import time\n\ntime.sleep(3600)\n"
-# Keeps its worker busy until a file is there.
-GATED = HEAD + (
-    "import time\nfrom pathlib import Path\n\n"
-    '@algorithm("gated")\ndef gated(bars):\n'
-    "    while not Path({gate!r}).exists():\n        time.sleep(0.01)\n"
-    "    return Signals.of(entries=bars.close > 0)\n"
-)
-ONE_WORKER = QUICK + "[workers]\ncompute = 1\n"
-# Long enough for sources that do nothing on a busy machine, and short enough to wait for those that do not end.
-SHORT_LIMIT = "[algorithms]\nload_time_limit_ms = 3000\n"
-
-
-@pytest.fixture(scope="module")
-def keeping() -> Iterator[RunningBroker]:
-    """A broker that keeps what these tests register, each under a name of its own."""
-    with short_directory() as home:
-        unstarted = RunningBroker(home, {"broker.toml": ONE_WORKER, "engine.toml": SHORT_LIMIT})
-        folder = unstarted.data_dir / "algorithms"
-        folder.mkdir(parents=True)
-        (folder / "gated.py").write_text(GATED.format(gate=str(home / "open")))
-        with unstarted as started:
-            yield started
 
 
 @pytest.fixture
-def client(keeping: RunningBroker) -> Iterator[Client]:
-    with connected(keeping) as client:
+def client(algorithms_broker: RunningBroker) -> Iterator[Client]:
+    with connected(algorithms_broker) as client:
         yield client
 
 
@@ -90,26 +68,26 @@ def workers(client: Client) -> dict[str, int]:
 # --- registering and running ---
 
 
-def test_a_client_written_from_the_page_registers_runs_and_reads_the_version(keeping: RunningBroker) -> None:
+def test_a_raw_client_registers_runs_and_reads_the_version(algorithms_broker: RunningBroker) -> None:
     source = LONG.replace('"mine"', '"from_the_page"')
-    with Stranger(keeping.connection_file) as stranger:
-        stranger.hello()
-        info = stranger.ask("RegisterAlgorithm", {"name": "from_the_page", "source": source})
+    with RawClient(algorithms_broker.connection_file) as raw_client:
+        raw_client.hello()
+        info = raw_client.ask("RegisterAlgorithm", {"name": "from_the_page", "source": source})
         assert info["algorithmId"] == f"from_the_page@{info['version']}"
         assert (info["origin"], info["lookAhead"]["passed"]) == ("registered", True)
-        assert stranger.ask("RegisterAlgorithm", {"name": "from_the_page", "source": source}) == info
-        (found,) = [one for one in stranger.ask("ListAlgorithms", {})["algorithms"] if one["name"] == "from_the_page"]
+        assert raw_client.ask("RegisterAlgorithm", {"name": "from_the_page", "source": source}) == info
+        (found,) = [one for one in raw_client.ask("ListAlgorithms", {})["algorithms"] if one["name"] == "from_the_page"]
         assert found == info
         config = SYNTH | {"algorithmId": "from_the_page", "parameters": {"patience": 3}}
-        ended = run_to_end(stranger, config)
+        ended = run_to_end(raw_client, config)
         assert (ended["status"], ended["algorithmId"]) == ("completed", info["algorithmId"])
-        results = stranger.ask("GetBacktestResults", {"backtestId": ended["backtestId"]})
+        results = raw_client.ask("GetBacktestResults", {"backtestId": ended["backtestId"]})
         assert results["config"]["algorithmId"] == info["algorithmId"]
         assert results["metrics"]["exposure"] > 0.9
-        assert stranger.ask("GetAlgorithmStatus", {"algorithmId": "from_the_page"})["activeBacktests"] == 0
+        assert raw_client.ask("GetAlgorithmStatus", {"algorithmId": "from_the_page"})["activeBacktests"] == 0
 
 
-def test_a_queued_backtest_runs_the_version_that_was_accepted(client: Client, keeping: RunningBroker) -> None:
+def test_a_queued_backtest_runs_the_version_that_was_accepted(client: Client, algorithms_broker: RunningBroker) -> None:
     old = client.register_algorithm(LONG)
     busy = client.backtest("gated", "SYNTH", timeframe="1d", time_limit_ms=60_000)
     queued = client.backtest("mine", "SYNTH", timeframe="1d")
@@ -119,7 +97,7 @@ def test_a_queued_backtest_runs_the_version_that_was_accepted(client: Client, ke
     assert client.algorithm_status(new.algorithm_id).active_backtests == 0
     assert client.algorithm_status(old.algorithm_id).active_backtests == 1
     later = client.backtest("mine", "SYNTH", timeframe="1d")
-    (keeping.data_dir.parent / "open").touch()
+    (algorithms_broker.data_dir.parent / "open").touch()
 
     results = [run.result() for run in (queued, later, client.backtest(old.algorithm_id, "SYNTH", timeframe="1d"))]
     assert busy.wait().status == "completed"
@@ -129,7 +107,7 @@ def test_a_queued_backtest_runs_the_version_that_was_accepted(client: Client, ke
     assert listed(client)["mine"] == new.algorithm_id
 
 
-def test_what_looks_ahead_is_kept_with_its_verdict(client: Client) -> None:
+def test_an_algorithm_that_looks_ahead_is_kept_with_its_finding(client: Client) -> None:
     info = client.register_algorithm(PEEKS)
 
     assert info.look_ahead is not None
@@ -140,7 +118,7 @@ def test_what_looks_ahead_is_kept_with_its_verdict(client: Client) -> None:
     assert client.backtest("peeks", "SYNTH", timeframe="1d").wait().status == "completed"
 
 
-def test_what_cannot_be_registered_says_why(client: Client) -> None:
+def test_a_refused_registration_states_the_reason(client: Client) -> None:
     before = listed(client)
     with pytest.raises(AlgorithmError, match=r"^wrong\.py:2: SyntaxError: invalid syntax") as caught:
         client.register_algorithm("x = 1\ndef (\n", "wrong")
@@ -177,7 +155,7 @@ def test_an_algorithm_that_loops_on_the_sample_is_interrupted(client: Client) ->
     assert "spins" not in listed(client)
 
 
-def test_one_that_cannot_be_interrupted_ends_its_worker_alone(client: Client) -> None:
+def test_a_source_that_cannot_be_interrupted_ends_its_worker_alone(client: Client) -> None:
     before = workers(client)
     with pytest.raises(TimedOut, match="could not be interrupted, and was ended with its worker"):
         client.register_algorithm(SLEEPS, "sleeps")
@@ -189,18 +167,16 @@ def test_one_that_cannot_be_interrupted_ends_its_worker_alone(client: Client) ->
     assert "sleeps" not in listed(client)
 
 
-def test_files_that_do_not_end_keep_no_worker_from_its_start() -> None:
-    """Two compute workers and the interactive one, each with a file that loops and one that sleeps."""
+def test_files_that_do_not_end_prevent_no_worker_from_starting() -> None:
+    """Start two compute workers and an interactive one with a file that loops and one that sleeps."""
     with short_directory() as home:
         config = {
             "broker.toml": QUICK + "[workers]\ncompute = 2\n",
             "engine.toml": "[algorithms]\nload_time_limit_ms = 1000\n",
         }
         unstarted = RunningBroker(home, config)
-        folder = unstarted.data_dir / "algorithms"
-        folder.mkdir(parents=True)
         for name, text in (("a_loops", LOOPS), ("b_sleeps", SLEEPS), ("c_mine", LONG)):
-            (folder / f"{name}.py").write_text(text)
+            with_algorithm(unstarted, name, text)
         with unstarted as broker, connected(broker) as client:
             wait_until(lambda: all(one.state == "idle" for one in client.status().workers), 60)
             runs = [client.backtest("mine", "SYNTH", timeframe="1d") for _ in range(4)]
@@ -213,45 +189,44 @@ def test_files_that_do_not_end_keep_no_worker_from_its_start() -> None:
 # --- restarts ---
 
 
-def test_what_was_registered_outlives_the_broker_and_its_tracebacks_show_it() -> None:
-    with short_directory() as home:
-        broker = RunningBroker(home, {"broker.toml": ONE_WORKER})
-        with broker, connected(broker) as client:
-            old, new = client.register_algorithm(LONG), client.register_algorithm(FLAT)
-            fails = client.register_algorithm(FAILS_LATER)
-            assert fails.look_ahead is not None
-            assert fails.look_ahead.passed
-            broker.kill()
-        with broker, connected(broker) as client:
-            found = {one.name: one for one in client.list_algorithms()}
-            assert (found["mine"], found["fails_later"]) == (new, fails)
-            assert client.algorithm_status(old.algorithm_id).description == "Always long."
-            result = client.backtest(old.algorithm_id, "SYNTH", timeframe="1d").result()
-            assert result.config["algorithmId"] == old.algorithm_id
-            with pytest.raises(AlgorithmError, match="fails_later raised AttributeError") as caught:
-                client.backtest("fails_later", "SYNTH", timeframe="1d").result()
-            assert caught.value.details is not None
-            traceback = caught.value.details["traceback"]
-            file = broker.data_dir / "algorithms-registered" / f"{fails.algorithm_id}.py"
-            assert f'File "{file}", line 7, in fails_later\n    return bars.no_such_column' in traceback
-            for one in ("fails_later", fails.algorithm_id):
-                error = client.algorithm_status(one).last_error
-                assert error is not None
-                assert error.code == "ALGORITHM_ERROR"
+def test_registered_algorithms_outlive_the_broker_and_tracebacks_show_their_source(own_broker: RunningBroker) -> None:
+    with connected(own_broker) as client:
+        old, new = client.register_algorithm(LONG), client.register_algorithm(FLAT)
+        fails = client.register_algorithm(FAILS_LATER)
+        assert fails.look_ahead is not None
+        assert fails.look_ahead.passed
+        own_broker.kill()
+    own_broker.start()
+    with connected(own_broker) as client:
+        found = {one.name: one for one in client.list_algorithms()}
+        assert (found["mine"], found["fails_later"]) == (new, fails)
+        assert client.algorithm_status(old.algorithm_id).description == "Always long."
+        result = client.backtest(old.algorithm_id, "SYNTH", timeframe="1d").result()
+        assert result.config["algorithmId"] == old.algorithm_id
+        with pytest.raises(AlgorithmError, match="fails_later raised AttributeError") as caught:
+            client.backtest("fails_later", "SYNTH", timeframe="1d").result()
+        assert caught.value.details is not None
+        traceback = caught.value.details["traceback"]
+        file = own_broker.data_dir / "algorithms-registered" / f"{fails.algorithm_id}.py"
+        assert f'File "{file}", line 7, in fails_later\n    return bars.no_such_column' in traceback
+        for one in ("fails_later", fails.algorithm_id):
+            error = client.algorithm_status(one).last_error
+            assert error is not None
+            assert error.code == "ALGORITHM_ERROR"
 
 
 # --- the command line ---
 
 
 @pytest.fixture
-def runner(keeping: RunningBroker, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
-    for name, value in keeping.environment.items():
+def runner(algorithms_broker: RunningBroker, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
+    for name, value in algorithms_broker.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("COLUMNS", "200")
     return CliRunner()
 
 
-def test_a_file_is_registered_and_listed_with_its_verdict(runner: CliRunner, tmp_path: Path) -> None:
+def test_a_file_is_registered_and_listed_with_its_finding(runner: CliRunner, tmp_path: Path) -> None:
     file = tmp_path / "whatever.py"
     file.write_text(PEEKS.replace("peeks", "typed") + PEEKS[len(HEAD) :].replace("peeks", "other"))
 
@@ -299,9 +274,10 @@ def test_an_embedded_broker_registers_too(tmp_path: Path) -> None:
         assert client.backtest("mine", "SYNTH", timeframe="1d").result().config["algorithmId"] == info.algorithm_id
 
 
-def test_a_source_that_kills_its_worker_is_given_up_and_the_rest_goes_on() -> None:
-    with running_broker({"broker.toml": ONE_WORKER}) as broker, connected(broker) as client:
+def test_a_source_that_ends_its_worker_is_refused_and_other_requests_are_served(own_broker: RunningBroker) -> None:
+    lost = own_broker.log.count("worker_lost")
+    with connected(own_broker) as client:
         with pytest.raises(SystemFault, match="the worker that answered RegisterAlgorithm ended, for the second time"):
             client.register_algorithm("import os\nos._exit(1)\n", "deadly")
-        assert broker.log.count("worker_lost") == 2, "the client does not try that again by itself"
+        assert own_broker.log.count("worker_lost") == lost + 2, "the client does not try that again by itself"
         assert client.list_market_data()

@@ -1,4 +1,4 @@
-"""Several symbols on one account through a real broker: for a stranger, the Python client and the command line."""
+"""Backtests of several symbols on one account run for a raw client, the Python client and the command line."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import backtestr
 from backtestr.cli.app import app
 from backtestr_engine.data.synthetic import synthetic_bars
 from integration.test_end_to_end import SYNTH, run_to_end, tables
-from support.harness import RunningBroker, Stranger, messages
+from support.harness import RawClient, RunningBroker, messages
 
 SYMBOLS = ["FIRST", "SECOND"]
 
 
 @pytest.fixture(scope="module")
 def client(broker: RunningBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[backtestr.Client]:
-    """A client of a broker that has both symbols, as long as these tests run."""
+    """Connect a client and store both symbols for as long as these tests run."""
     folder: Path = tmp_path_factory.mktemp("series")
     with backtestr.connect(connection_file=broker.connection_file) as connected:
         for seed, symbol in enumerate(SYMBOLS):
@@ -33,26 +33,26 @@ def client(broker: RunningBroker, tmp_path_factory: pytest.TempPathFactory) -> I
             connected.delete_market_data(symbol)
 
 
-def test_streams_and_tables_name_the_symbol(client: backtestr.Client, stranger: Stranger) -> None:
+def test_streams_and_tables_name_the_symbol(client: backtestr.Client, raw_client: RawClient) -> None:
     config = {name: value for name, value in SYNTH.items() if name != "symbol"}
     config |= {"symbols": SYMBOLS, "options": {"size": "fraction", "sizeValue": 0.5}}
 
-    status = run_to_end(stranger, config)
+    status = run_to_end(raw_client, config)
 
     assert (status["status"], status["symbol"], status["symbols"]) == ("completed", "FIRST", SYMBOLS)
-    results, stored = tables(stranger, status["backtestId"], ["equity", "orders", "trades"])
+    results, stored = tables(raw_client, status["backtestId"], ["equity", "orders", "trades"])
     assert results["config"]["symbols"] == SYMBOLS
     assert stored["equity"].height == 3_000
     assert set(stored["orders"]["symbol"]) == set(stored["trades"]["symbol"]) == set(SYMBOLS)
     assert stored["trades"]["mfe"].min() >= 0  # type: ignore[operator]  # a column of numbers
-    kept = stranger.ask("FetchMissed", {"topic": f"orders.{status['backtestId']}", "fromSeq": 1})
+    kept = raw_client.ask("FetchMissed", {"topic": f"orders.{status['backtestId']}", "fromSeq": 1})
     streamed = [payload["data"] for one in kept["messages"] for _, payload in messages(one)]
     assert [one["symbol"] for one in streamed] == stored["orders"]["symbol"].to_list()
 
 
-def test_a_backtest_without_a_symbol_is_refused(stranger: Stranger) -> None:
+def test_a_backtest_without_a_symbol_is_refused(raw_client: RawClient) -> None:
     config = {name: value for name, value in SYNTH.items() if name != "symbol"}
-    refused = stranger.refused("StartBacktest", config)
+    refused = raw_client.refused("StartBacktest", config)
 
     assert (refused["code"], refused["details"]["path"]) == ("VALIDATION_ERROR", "$.symbol")
 

@@ -1,45 +1,37 @@
-"""Pause, resume and stop of a running backtest: exact, and answered when they have taken effect."""
+"""Pause, resume and stop of a running backtest are exact, and answered when they have taken effect."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from backtestr_engine.data.synthetic import synthetic_bars
-from integration.conftest import QUICK
 from integration.test_end_to_end import SYNTH, tables
-from support.harness import RunningBroker, Stranger, dense, running_broker
+from support.harness import RawClient, RunningBroker, dense
 from support.protocol.independent import messages_of
 
 ALL_TABLES = ["equity", "orders", "trades", "positions"]
 
 
-@pytest.fixture(scope="module")
-def slow_broker() -> Iterator[RunningBroker]:
-    """One compute worker that takes one bar at a time, so that a run can be caught in the middle."""
-    config = {"broker.toml": QUICK + "[workers]\ncompute = 1\n", "engine.toml": "[worker]\nchunk_bars = 1\n"}
-    with running_broker(config) as running, tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "long.parquet"
-        synthetic_bars("1m", 300_000, symbol="LONG").to_frame().write_parquet(file)
-        with Stranger(running.connection_file) as client:
-            client.hello()
-            client.ask("ImportMarketData", {"path": str(file), "symbol": "LONG", "timeframe": "1m"})
-        yield running
-
-
 @pytest.fixture
-def slow(slow_broker: RunningBroker) -> Iterator[Stranger]:
-    with Stranger(slow_broker.connection_file) as client:
+def slow(slow_broker: RunningBroker, tmp_path: Path) -> Iterator[RawClient]:
+    """Connect a raw client to a broker that has 300,000 bars of LONG."""
+    with RawClient(slow_broker.connection_file) as client:
         client.hello()
+        if "LONG" not in [one["symbol"] for one in client.ask("ListMarketData", {})["series"]]:
+            file = tmp_path / "long.parquet"
+            synthetic_bars("1m", 300_000, symbol="LONG").to_frame().write_parquet(file)
+            client.ask("ImportMarketData", {"path": str(file), "symbol": "LONG", "timeframe": "1m"})
         yield client
 
 
-def start_and_catch(slow: Stranger, symbol: str = "SYNTH") -> str:
-    """Start a backtest and return its id once it is somewhere in the middle. On LONG it will not end by itself for as
-    long as a test may take."""
+def start_and_catch(slow: RawClient, symbol: str = "SYNTH") -> str:
+    """Start a backtest and return its id once it has made progress.
+
+    On LONG it does not end by itself for as long as a test may take.
+    """
     progress = slow.subscribe("progress", "progress.")
     backtest_id: str = slow.ask(
         "StartBacktest", {**SYNTH, "symbol": symbol, "options": {"streams": {"progressIntervalMs": 1}}}
@@ -48,13 +40,13 @@ def start_and_catch(slow: Stranger, symbol: str = "SYNTH") -> str:
     return backtest_id
 
 
-def wait_for(slow: Stranger, backtest_id: str, status: str) -> None:
+def wait_for(slow: RawClient, backtest_id: str, status: str) -> None:
     system = slow.subscribe("system", "system.backtests")
     if slow.ask("GetBacktestStatus", {"backtestId": backtest_id})["status"] != status:
         system.until(lambda data: data["backtestId"] == backtest_id and data["status"] == status)
 
 
-def test_a_paused_and_resumed_run_equals_one_that_never_was(slow: Stranger) -> None:
+def test_a_paused_and_resumed_backtest_equals_one_that_was_not_paused(slow: RawClient) -> None:
     paused = start_and_catch(slow)
     orders = slow.subscribe("orders", f"orders.{paused}")
     for _ in range(3):
@@ -76,7 +68,7 @@ def test_a_paused_and_resumed_run_equals_one_that_never_was(slow: Stranger) -> N
     assert len(dense(slow, orders, last)) == stored["orders"].height
 
 
-def test_a_paused_run_stands_still_and_frees_its_worker(slow: Stranger) -> None:
+def test_a_paused_backtest_makes_no_progress_and_frees_its_worker(slow: RawClient) -> None:
     paused = start_and_catch(slow)
     slow.ask("PauseBacktest", {"backtestId": paused})
     at = slow.ask("GetBacktestStatus", {"backtestId": paused})["progressPercent"]
@@ -86,7 +78,7 @@ def test_a_paused_run_stands_still_and_frees_its_worker(slow: Stranger) -> None:
     assert slow.ask("StopBacktest", {"backtestId": paused})["status"] == "stopped"
 
 
-def test_a_stopped_run_keeps_what_it_has_walked(slow: Stranger) -> None:
+def test_a_stopped_backtest_keeps_its_simulated_bars(slow: RawClient) -> None:
     stopped = start_and_catch(slow, "LONG")
     assert slow.ask("StopBacktest", {"backtestId": stopped}) == {"backtestId": stopped, "status": "stopped"}
     assert slow.ask("StopBacktest", {"backtestId": stopped})["status"] == "stopped"
@@ -99,7 +91,7 @@ def test_a_stopped_run_keeps_what_it_has_walked(slow: Stranger) -> None:
     assert progress["data"]["equityCurvePoint"]["equity"] == stored["equity"]["equity"][-1]
 
 
-def test_a_backtest_that_has_ended_can_neither_be_paused_nor_resumed(slow: Stranger) -> None:
+def test_a_backtest_that_has_ended_can_neither_be_paused_nor_resumed(slow: RawClient) -> None:
     ended: str = slow.ask("StartBacktest", SYNTH)["backtestId"]
     wait_for(slow, ended, "completed")
     for request in ("PauseBacktest", "ResumeBacktest"):
@@ -108,7 +100,7 @@ def test_a_backtest_that_has_ended_can_neither_be_paused_nor_resumed(slow: Stran
     assert slow.ask("StopBacktest", {"backtestId": ended})["status"] == "completed"
 
 
-def test_a_queued_backtest_can_be_stopped_and_waits_for_its_turn(slow: Stranger) -> None:
+def test_a_queued_backtest_can_be_stopped_and_waits_for_its_turn(slow: RawClient) -> None:
     first = start_and_catch(slow, "LONG")
     queued: str = slow.ask("StartBacktest", SYNTH)["backtestId"]
     assert slow.ask("GetBacktestStatus", {"backtestId": queued})["status"] == "queued"
@@ -116,7 +108,7 @@ def test_a_queued_backtest_can_be_stopped_and_waits_for_its_turn(slow: Stranger)
     assert slow.ask("StopBacktest", {"backtestId": first})["status"] == "stopped"
 
 
-def test_results_of_an_unfinished_backtest_say_how_it_stands(slow: Stranger) -> None:
+def test_results_of_an_unfinished_backtest_have_its_status_and_no_tables(slow: RawClient) -> None:
     running = start_and_catch(slow, "LONG")
     results = slow.ask("GetBacktestResults", {"backtestId": running})
     assert (results["status"], results["metrics"], results["tables"]) == ("running", None, [])
@@ -125,7 +117,7 @@ def test_results_of_an_unfinished_backtest_say_how_it_stands(slow: Stranger) -> 
     slow.ask("StopBacktest", {"backtestId": running})
 
 
-def test_a_backtest_past_its_time_limit_fails_with_timeout(slow: Stranger) -> None:
+def test_a_backtest_past_its_time_limit_fails_with_timeout(slow: RawClient) -> None:
     late: str = slow.ask("StartBacktest", {**SYNTH, "options": {"timeLimitMs": 1}})["backtestId"]
     wait_for(slow, late, "failed")
     error = slow.ask("GetBacktestStatus", {"backtestId": late})["error"]

@@ -1,4 +1,4 @@
-"""`backtestr top` against a real broker: once, on a terminal, and through the broker's restart."""
+"""`backtestr top` shows a real broker once, on a terminal, and through the broker's restart."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from typer.testing import CliRunner
 
 from backtestr.cli.app import app
 from backtestr.cli.console import EXIT_USAGE
-from integration.conftest import QUICK
-from support.harness import RunningBroker, running_broker
+from support.harness import RunningBroker
 
 TOP = [sys.executable, "-m", "backtestr", "top"]
 
@@ -58,28 +57,27 @@ def test_on_a_terminal_it_is_drawn_again_until_ctrl_c(broker: RunningBroker) -> 
     os.close(ours)
 
 
-def test_it_goes_on_after_a_restart_of_the_broker() -> None:
-    with running_broker({"broker.toml": QUICK}) as broker:
-        top = subprocess.Popen(
-            [*TOP, "--json", "--interval", "0.1"], env=broker.environment, stdout=subprocess.PIPE, text=True
-        )
-        assert top.stdout is not None
-        stdout = top.stdout
+def test_it_continues_after_a_restart_of_the_broker(own_broker: RunningBroker) -> None:
+    top = subprocess.Popen(
+        [*TOP, "--json", "--interval", "0.1"], env=own_broker.environment, stdout=subprocess.PIPE, text=True
+    )
+    assert top.stdout is not None
+    stdout = top.stdout
 
-        def until(state: str) -> dict[str, object]:
-            while (said := json.loads(stdout.readline()))["state"] != state or (state == "ready") != ("status" in said):
-                pass
-            found: dict[str, object] = said
-            return found
-
-        until("ready")
-        broker.stop()
-        assert until("reconnecting") == {"state": "reconnecting"}
-        broker.start()
-        first = until("ready")
-        assert first["rates"] == {"topics": {}, "classes": {}, "classBytes": {}, "clients": {}, "refused": None}
-        while not json.loads(stdout.readline())["rates"]["topics"]:
+    def until(state: str) -> dict[str, object]:
+        while (said := json.loads(stdout.readline()))["state"] != state or (state == "ready") != ("status" in said):
             pass
-        top.send_signal(signal.SIGINT)
-        assert top.wait(20) == 0
-        stdout.close()
+        found: dict[str, object] = said
+        return found
+
+    until("ready")
+    own_broker.stop()
+    assert until("reconnecting") == {"state": "reconnecting"}
+    own_broker.start()
+    first = until("ready")
+    assert first["rates"] == {"topics": {}, "classes": {}, "classBytes": {}, "clients": {}, "refused": None}
+    while not json.loads(stdout.readline())["rates"]["topics"]:
+        pass
+    top.send_signal(signal.SIGINT)
+    assert top.wait(20) == 0
+    stdout.close()

@@ -1,4 +1,4 @@
-"""What an algorithm takes from the machine ends with its backtest, or with its worker, and with nothing else."""
+"""An algorithm that takes too much memory or time ends with its backtest or its worker, and affects no other."""
 
 from __future__ import annotations
 
@@ -9,49 +9,12 @@ import pytest
 from backtestr.client import Client
 from backtestr.io.connection_file import ConnectionFile
 from backtestr_protocol.errors import AlgorithmError
-from integration.conftest import QUICK
-from support.harness import RunningBroker, short_directory
-
-GREEDY = """
-import re
-
-import numpy as np
-
-from backtestr_engine.authoring import algorithm
-from backtestr_engine.authoring import Int
-from backtestr_engine.authoring import Signals
-
-
-@algorithm("greedy", gigabytes=Int(1, low=1, high=1000))
-def greedy(bars, gigabytes):
-    kept = [np.ones(1 << 27) for _ in range(gigabytes)]
-    return Signals.of(entries=bars.close > kept[0][0], exits=bars.close < 0)
-
-
-@algorithm("holds_the_lock")
-def holds_the_lock(bars):
-    re.match("(a+)+b", "a" * 64)  # for ever, and no other thread of Python runs meanwhile
-"""
-
-
-@pytest.fixture(scope="module")
-def own() -> Iterator[RunningBroker]:
-    with short_directory() as home:
-        config = {
-            "broker.toml": QUICK + "[workers]\ncompute = 1\n",
-            "engine.toml": f"[worker]\nmemory_limit_bytes = {3 << 30}\n",
-        }
-        unstarted = RunningBroker(home, config)
-        folder = unstarted.data_dir / "algorithms"
-        folder.mkdir(parents=True)
-        (folder / "greedy.py").write_text(GREEDY)
-        with unstarted as started:
-            yield started
+from support.harness import RunningBroker
 
 
 @pytest.fixture
-def client(own: RunningBroker) -> Iterator[Client]:
-    with Client(ConnectionFile(own.connection_file).read()) as connected:
+def client(algorithms_broker: RunningBroker) -> Iterator[Client]:
+    with Client(ConnectionFile(algorithms_broker.connection_file).read()) as connected:
         yield connected
 
 
@@ -59,7 +22,7 @@ def worker_pid(client: Client) -> int:
     return next(one.pid for one in client.status().workers if one.worker_id == "compute-1")
 
 
-def test_an_algorithm_that_wants_too_much_memory_fails_and_its_worker_goes_on(client: Client) -> None:
+def test_an_algorithm_that_takes_too_much_memory_fails_and_its_worker_continues(client: Client) -> None:
     before = worker_pid(client)
     with pytest.raises(AlgorithmError, match=r"greedy raised \w*MemoryError"):
         client.backtest("greedy", "SYNTH", timeframe="1d", parameters={"gigabytes": 100}).result()
@@ -68,13 +31,16 @@ def test_an_algorithm_that_wants_too_much_memory_fails_and_its_worker_goes_on(cl
 
 
 @pytest.mark.timeout(180)
-def test_a_calculation_that_lets_no_thread_run_is_ended_by_the_system(client: Client, own: RunningBroker) -> None:
+def test_a_calculation_that_blocks_all_threads_is_ended_by_the_system(
+    client: Client, algorithms_broker: RunningBroker
+) -> None:
     before = worker_pid(client)
+    lost = algorithms_broker.log.count("worker_lost")
     stuck = client.backtest("holds_the_lock", "SYNTH", timeframe="1d", time_limit_ms=100)
     error = stuck.wait().error
     assert error is not None
     assert error.code == "TIMEOUT"
-    assert "SIGXCPU" in own.log
-    assert own.log.count("worker_lost") == 1, "it ends no second worker"
+    assert "SIGXCPU" in algorithms_broker.log
+    assert algorithms_broker.log.count("worker_lost") == lost + 1, "it ends no second worker"
     assert client.backtest("sma_cross", "SYNTH", timeframe="1d").wait().status == "completed"
     assert worker_pid(client) != before

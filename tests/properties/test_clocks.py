@@ -1,7 +1,7 @@
-"""Clocks that jump, answers that come late, and names that two clients share: none of it makes a difference to anyone.
+"""Clocks that jump, late answers, and a name that two clients share make no difference.
 
-Two links get the same steps; on one of them somebody sets the clock on the wall by up to an hour, again and again. What
-is compared is all that a timer, a session or a window could have decided.
+Two links get the same steps; on one of them the wall clock is set by up to an hour, again and again. The test compares
+all that a timer, a session or a window could have decided.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ steps = st.sampled_from(
 script = st.lists(st.tuples(steps, st.sampled_from(PAUSES), jumps), max_size=25)
 
 
-class Played:
-    """A link on which a script is played, and what came of it, without the times of the wall."""
+class Scripted:
+    """A link on which a script is executed, and its outcome without wall clock times."""
 
     def __init__(self, *, jumping: bool) -> None:
         self.jumping = jumping
@@ -41,7 +41,7 @@ class Played:
         self.last: tuple[str, Any, str] | None = None
         self.asked = 0
 
-    def play(self, step: str, pause: float, jump: float) -> None:
+    def execute(self, step: str, pause: float, jump: float) -> None:
         if self.jumping:
             self.link.set_clock(jump)
         self.link.advance(pause)
@@ -68,7 +68,7 @@ class Played:
             case "lose":
                 self.link.lose_worker(self.link.worker("compute-1"))
             case "restart":
-                # An answer is as old as the wall's clock says it is, after a restart: there is no other clock then.
+                # After a restart the age of an answer is known from the wall clock only.
                 self.link.disk.answers.clear()
                 self.link.restart_broker()
                 self.ann.reconnect()
@@ -106,15 +106,15 @@ def code(envelope: Fields) -> str | None:
 
 @settings(max_examples=40, deadline=None)
 @given(script)
-def test_a_clock_that_jumps_changes_nothing_but_the_time_it_shows(played: list[tuple[str, float, float]]) -> None:
-    steady, jumping = Played(jumping=False), Played(jumping=True)
-    for step in played:
-        steady.play(*step)
-        jumping.play(*step)
+def test_a_clock_that_jumps_changes_nothing_but_the_time_it_shows(drawn: list[tuple[str, float, float]]) -> None:
+    steady, jumping = Scripted(jumping=False), Scripted(jumping=True)
+    for step in drawn:
+        steady.execute(*step)
+        jumping.execute(*step)
         assert jumping.outcome() == steady.outcome()
 
 
-def test_the_time_that_is_shown_is_the_walls() -> None:
+def test_the_time_that_is_shown_is_the_wall_clocks() -> None:
     link = Link()
     ann = link.client()
     before = ann.ask("Ping")["timestamp"]
@@ -139,8 +139,8 @@ deliveries = st.lists(
 
 @settings(max_examples=150, deadline=None)
 @given(deliveries)
-def test_a_late_answer_meets_its_own_request_or_nobody(actions: list[tuple[str, int]]) -> None:
-    """Each request sets a key of its own, so that the answer says whose it is."""
+def test_a_late_answer_meets_its_own_request_or_none(actions: list[tuple[str, int]]) -> None:
+    """Each request sets a key of its own, so that an answer names its request."""
     link = Link()
     ann = link.session()
     asked: dict[str, str] = {}
@@ -186,7 +186,7 @@ sharing = st.lists(
 
 @settings(max_examples=100, deadline=None)
 @given(sharing)
-def test_two_clients_of_one_name_get_each_its_own_answers_and_harm_nobody(actions: list[tuple[int, str]]) -> None:
+def test_two_clients_of_one_name_get_their_own_answers_and_do_not_affect_others(actions: list[tuple[int, str]]) -> None:
     link = Link()
     bystander = link.client("bob")
     twins = [link.client("ann"), link.client("ann")]
@@ -200,7 +200,7 @@ def test_two_clients_of_one_name_get_each_its_own_answers_and_harm_nobody(action
                 assert twin.ask("UpdateState", data, message_id=f"{which}-{made}")["key"] == f"k{which}"
             case "same id":
                 answered = one_answer(twin, "shared")
-                assert answered["key"] == "shared", "the same request, whoever of the two asks it"
+                assert answered["key"] == "shared", "the same request from either of the two"
                 assert answered["version"] == 1, "executed once"
             case "reconnect":
                 twin.reconnect()

@@ -1,6 +1,6 @@
-"""Laws of the core: it never raises, is always consistent, answers each request once, and follows from its events.
+"""The core never raises, is always consistent, answers each request once, and depends on its events alone.
 
-The machine below does whatever clients, workers and time can do, sense and nonsense, and then lets everything end.
+The machine below does what clients, workers and time can do, valid and invalid, and then lets everything end.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from support.protocol.strategies import VALUES, WILD_BYTES, instances
 BACKTESTS = [f"b{number}" for number in range(5)]
 PARKED = 2
 WORKERS = ["compute-1", "compute-2", "interactive-1"]
-# What concerns the message and not the request: the same id may be sent again, and then it is answered.
+# Errors of the message and not of the request: the same id may be sent again, and then it is answered.
 ABOUT_THE_MESSAGE = ("SESSION_UNKNOWN", "REPLAY_DETECTED")
 
 small = CoreSettings(
@@ -190,14 +190,14 @@ class Broker(RuleBasedStateMachine):
 
     @rule(client=clients, earlier=sent)
     def ask_again(self, client: Client, earlier: tuple[str, str, str, Any]) -> None:
-        """The same id with a fresh counter, perhaps on another connection."""
+        """Send the same id with a fresh counter, perhaps on another connection."""
         client_id, message_id, type_name, data = earlier
         if client.client_id == client_id:
             self.transmit(client, message_id, type_name, data)
 
     @rule(client=clients, request=requests)
     def replay(self, client: Client, request: tuple[str, Any]) -> None:
-        """The same bytes twice. Hello has no counter yet: twice is two sessions, one after the other."""
+        """Send the same bytes twice. Hello is left out: it has no counter, and a second one opens a second session."""
         assume(request[0] != "Hello")
         frames = client.requests.make(*request, message_id="replayed")
         client.send_frames(frames)
@@ -224,7 +224,7 @@ class Broker(RuleBasedStateMachine):
 
     @rule(worker_id=st.sampled_from(WORKERS))
     def start_worker(self, worker_id: str) -> None:
-        if not self.lives(worker_id):
+        if not self.runs(worker_id):
             self.link.start_worker(worker_id, "interactive" if worker_id == WORKERS[2] else "compute")
 
     @rule(worker_id=st.sampled_from(WORKERS))
@@ -234,7 +234,7 @@ class Broker(RuleBasedStateMachine):
 
     @rule(worker_id=st.sampled_from(WORKERS))
     def lose_worker(self, worker_id: str) -> None:
-        if self.lives(worker_id):
+        if self.runs(worker_id):
             self.link.lose_worker(self.link.worker(worker_id), again=False)
 
     @rule(worker_id=st.sampled_from(WORKERS), answers=st.booleans())
@@ -246,7 +246,7 @@ class Broker(RuleBasedStateMachine):
         worker_id=st.sampled_from(WORKERS), note=notes, payload=st.lists(st.just(encode({})) | WILD_BYTES, max_size=3)
     )
     def say_anything(self, worker_id: str, note: worker_channel.ToBroker, payload: list[bytes]) -> None:
-        """Notes are free; what a worker publishes or answers is forwarded unread, so that much of it is well-formed."""
+        """Send any worker message. What is published is well-formed, since the broker forwards it unread."""
         if worker_id in self.link.workers:
             published = encode({"type": "Anything", "data": {}})
             forwarded = [published if isinstance(note, worker_channel.Published) else one for one in payload]
@@ -257,7 +257,7 @@ class Broker(RuleBasedStateMachine):
         data=st.data(),
     )
     def work(self, doings: list[str], data: st.DataObject) -> None:
-        """What workers do with the tasks they have."""
+        """Let workers do their tasks."""
         for does in doings:
             at_work = [worker_id for worker_id in WORKERS if self.task_of(worker_id) is not None]
             if at_work:
@@ -287,16 +287,16 @@ class Broker(RuleBasedStateMachine):
         )
         worker.finish(task_id, data=self.link.answer_to(note.work, payload[0]))
 
-    def lives(self, worker_id: str) -> bool:
+    def runs(self, worker_id: str) -> bool:
         return worker_id in self.link.workers and not self.link.core.scheduler.workers.get(worker_id).has_ended
 
     def task_of(self, worker_id: str) -> str | None:
-        return self.link.core.scheduler.workers.get(worker_id).task_id if self.lives(worker_id) else None
+        return self.link.core.scheduler.workers.get(worker_id).task_id if self.runs(worker_id) else None
 
     @rule(replay_id=replay_ids, count=st.sampled_from([1, 100, 6_000, 30_000]), ends=st.booleans())
     def play(self, replay_id: str, count: int, ends: bool) -> None:
-        """Whoever says that it plays a replay; what it may not is refused."""
-        if self.lives(WORKERS[2]):
+        """Publish bars of any price replay; the broker refuses those of a replay that the worker does not host."""
+        if self.runs(WORKERS[2]):
             self.link.worker(WORKERS[2]).play(replay_id, count)
             if ends:
                 self.link.worker(WORKERS[2]).finish(replay_id)
@@ -305,7 +305,7 @@ class Broker(RuleBasedStateMachine):
 
     @rule(held=st.booleans(), full=st.booleans())
     def disturb_disk(self, held: bool, full: bool) -> None:
-        """It is slow, or full, or well."""
+        """Make the disk slow or full, or neither."""
         self.link.disk.held, self.link.disk.full = held, full
         if not held:
             self.link.write_disk()
@@ -316,17 +316,17 @@ class Broker(RuleBasedStateMachine):
 
     @rule()
     def kill_broker(self) -> None:
-        """`kill -9`, and another start: what was asked and not answered is lost, what was acknowledged is not."""
+        """Kill the broker and start it again: unanswered requests are lost, and acknowledged changes are not."""
         self.every_stream_is_dense()
-        self.replay_recording()
+        self.play_back_recording()
         self.link.restart_broker()
         for client in self.everyone:
             client.reconnect()
         self.expected = {message_id: self.received(message_id) for message_id in self.expected}
-        self.know_what_was_acknowledged()
+        self.remembers_what_was_acknowledged()
 
-    def know_what_was_acknowledged(self) -> None:
-        """Backtests are there, and no key is at an earlier version than anybody was told."""
+    def remembers_what_was_acknowledged(self) -> None:
+        """Check that every acknowledged backtest exists and that no key has an earlier version than was answered."""
         state = {record.key: record.version for record in self.link.disk.state.values()}
         assert {record.key for record in self.link.core.state.snapshot("")} <= state.keys()
         known = {job.backtest_id for job in self.link.core.scheduler.jobs}
@@ -334,15 +334,15 @@ class Broker(RuleBasedStateMachine):
             for envelope, _ in client.inbox:
                 data = envelope["payload"]["data"]
                 if envelope["payload"]["type"] == "Success" and isinstance(data, dict) and "backtestId" in data:
-                    assert data["backtestId"] in known, f"{data} was acknowledged and is forgotten"
+                    assert data["backtestId"] in known, f"{data} was acknowledged and is lost"
                 if envelope["payload"]["type"] == "Success" and isinstance(data, dict) and "key" in data:
-                    assert state[data["key"]] >= data["version"], f"{data} was acknowledged and is forgotten"
+                    assert state[data["key"]] >= data["version"], f"{data} was acknowledged and is lost"
 
     # --- subscribers ---
 
     @rule(client=clients, data=st.data())
     def miss_and_repair(self, client: Client, data: st.DataObject) -> None:
-        """A subscriber missed some messages: it gets again what was published, or is told what is no longer kept."""
+        """Fetch missed messages: they are those that were published, from the oldest retained one on."""
         assume(self.link.streams)
         topic = data.draw(st.sampled_from(sorted(self.link.streams)))
         published = self.link.streams[topic]
@@ -365,7 +365,7 @@ class Broker(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.0, 0.3, 7.0, 400.0]))
     def be_away(self, seconds: float) -> None:
-        """The loop was not there: what was due is handled late, or something else comes first."""
+        """Let the event loop be away: what was due is handled late, or another event comes first."""
         self.link.now += seconds
 
     @rule()
@@ -380,7 +380,7 @@ class Broker(RuleBasedStateMachine):
         self.link.core.check_invariants()
 
     @invariant()
-    def no_job_is_in_two_places(self) -> None:
+    def no_job_is_held_twice(self) -> None:
         core = self.link.core.scheduler
         held = [task_id for worker in core.workers for task_id in (worker.task_id, *worker.parked) if task_id]
         queued = [job.backtest_id for job in core.jobs if job.status == "queued"]
@@ -390,7 +390,7 @@ class Broker(RuleBasedStateMachine):
 
     @invariant()
     def no_bound_is_passed(self) -> None:
-        """What a dead worker or broker had comes back to the queue, which refuses only what is new."""
+        """Count tasks: those of a lost worker or broker come back to the queue, which refuses new ones only."""
         core = self.link.core.scheduler
         held_at_most = len(WORKERS) * (1 + PARKED)
         assert sum(not job.ended for job in core.jobs) <= small.max_queued_backtests + held_at_most
@@ -411,7 +411,7 @@ class Broker(RuleBasedStateMachine):
             self.link.disk.full = False
             self.disturb_disk(held=False, full=False)
             self.let_all_end()
-            self.know_what_was_acknowledged()
+            self.remembers_what_was_acknowledged()
             self.link.advance(SAVE_RETRY)
             on_disk = {key: record.value for key, record in self.link.disk.state.items() if record.value is not None}
             assert {record.key: record.value for record in self.link.core.state.snapshot("")} == on_disk
@@ -420,19 +420,19 @@ class Broker(RuleBasedStateMachine):
             for message_id, count in self.expected.items():
                 assert self.received(message_id) == count, message_id
             self.every_stream_is_dense()
-            self.replay_recording()
+            self.play_back_recording()
         finally:
             self.patches.undo()
 
-    def replay_recording(self) -> None:
-        """Written to a recording and replayed, the events have the same effects and lead to the same state."""
-        replay = Playback([("recording", self.link.recording())])
-        assert [step.effects for step in replay] == self.link.effects
-        assert anatomy(replay.core) == anatomy(self.link.core)
-        assert not replay.problems
+    def play_back_recording(self) -> None:
+        """Play back the recorded events: they have the same effects and lead to the same state."""
+        playback = Playback([("recording", self.link.records())])
+        assert [step.effects for step in playback] == self.link.effects
+        assert anatomy(playback.core) == anatomy(self.link.core)
+        assert not playback.problems
 
     def let_all_end(self) -> None:
-        if self.lives(WORKERS[2]):  # it may have been told things while it did nothing
+        if self.runs(WORKERS[2]):  # it may have tasks that it did not do
             self.link.lose_worker(self.link.worker(WORKERS[2]), again=False)
         for worker_id in WORKERS:
             self.start_worker(worker_id)
@@ -507,7 +507,7 @@ def test_no_frames_raise_or_stop_the_next_request(frames: list[bytes], made: Fie
     link = Link()
     ann = link.client()
     mine = ann.requests.session_id
-    for peer in (ann.peer, b"stranger"):
+    for peer in (ann.peer, b"another"):
         link.feed(RequestReceived(peer, frames, wall_ms))
         link.feed(WorkerSent(peer, frames, wall_ms))
         for label, event in ((REQUEST, RequestReceived), (TO_BROKER, WorkerSent)):
@@ -523,7 +523,7 @@ def test_no_frames_raise_or_stop_the_next_request(frames: list[bytes], made: Fie
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_every_request_with_data_of_its_type_is_answered(data: st.DataObject) -> None:
-    """Whatever the contract allows gets an answer, at once or from a worker, and breaks nothing."""
+    """Every request that the protocol allows is answered, at once or by a worker, and breaks no invariant."""
     link = Link(limits=LIMITS)
     ann = link.client()
     type_name = data.draw(st.sampled_from(sorted(REQUESTS)))

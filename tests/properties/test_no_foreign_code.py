@@ -1,4 +1,4 @@
-"""The broker and the protocol run nobody else's code: nothing in them unpickles, evaluates or imports by name."""
+"""The broker and the protocol run no foreign code: nothing in them unpickles, evaluates or imports by name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FILES = sorted(
 
 
 def foreign(tree: ast.AST) -> set[str]:
-    """What in `tree` could run or load code that is not in it."""
+    """Return the names in `tree` that could run or load code that is not in it."""
     found: set[str] = set()
     for node in ast.walk(tree):
         match node:

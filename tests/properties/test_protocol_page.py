@@ -17,6 +17,7 @@ from backtestr_protocol.connection import Connection
 from backtestr_protocol.errors import ErrorCode, ErrorData
 from backtestr_protocol.message_types import REQUESTS, STREAMED
 from backtestr_protocol.messages import BacktestConfig, StreamOptions
+from backtestr_protocol.metrics import METRICS
 from backtestr_protocol.topics import CLASSES
 
 ROOT = Path(__file__).parents[2]
@@ -135,6 +136,13 @@ def test_a_contract_in_braces_has_the_fields_of_the_schema() -> None:
 def test_the_names_of_contracts_in_the_request_table_are_the_schema_s() -> None:
     cells = {name for row in ASKED.values() for cell in row[1:3] for name in names(cell)}
     assert {name for name in cells if name[0].isupper()} <= CONTRACTS.keys()
+
+
+def test_metrics_are_the_page_s() -> None:
+    """The table of section 6.6 has every metric in its group, in the order of the struct."""
+    table = re.findall(r"^\| ([a-z]+) \| (`.+`) \|$", section("6.6"), re.MULTILINE)
+    listed = [(group, name) for group, cell in table for name in spans(cell)]
+    assert listed == [(one.group, one.wire_name) for one in METRICS]
 
 
 def test_payloads_of_streams_are_the_page_s() -> None:

@@ -1,7 +1,7 @@
-"""Pause, resume and stop against workers that do what the engine's workbench does, in any order and at any delay.
+"""Pause, resume and stop hold against workers that behave like the engine's task runner, in any order and at any delay.
 
-A worker reads what it was told one note at a time, whenever the test lets it, so that every change can overtake every
-other. Such a worker never says what the broker does not expect; in the end the last change asked for is what holds.
+A worker reads one worker message at a time, when the test lets it, so that every change can overtake every other. Such
+a worker never sends what the broker does not expect; in the end the last requested change holds.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ steps: st.SearchStrategy[list[Step]] = st.lists(bursts, min_size=15, max_size=40
 )
 
 
-class Bench:
-    """A worker as the engine's `Workbench` is, over the link's worker of that name."""
+class Runner:
+    """A worker that behaves like the engine's `TaskRunner`, on the link's worker of that name."""
 
     def __init__(self, link: Link, worker_id: str) -> None:
         self.worker = link.worker(worker_id)
@@ -46,7 +46,7 @@ class Bench:
         self.parked: set[str] = set()
 
     def read_one(self) -> bool:
-        """Take the next note; False when there is none."""
+        """Take the next worker message and return True, or return False when there is none."""
         if self.read == len(self.worker.told):
             return False
         note, _ = self.worker.told[self.read]
@@ -73,7 +73,7 @@ class Bench:
     def park(self, task_id: str) -> None:
         self.running = None
         self.parked.add(task_id)
-        assert len(self.parked) <= PARKED, "more than it can hold"
+        assert len(self.parked) <= PARKED, "more than a worker holds"
         self.worker.publish(topics.progress(task_id), 1, progress=50.0)
         self.worker.paused(task_id)
 
@@ -89,7 +89,7 @@ class Steered:
     def __init__(self) -> None:
         self.link = Link(compute=len(COMPUTE))
         self.ann = self.link.client()
-        self.benches = {worker_id: Bench(self.link, worker_id) for worker_id in COMPUTE}
+        self.runners = {worker_id: Runner(self.link, worker_id) for worker_id in COMPUTE}
         self.asked: list[tuple[str, str, str]] = []  # verb, backtest, request id
 
     def do(self, action: str, subject: str) -> None:
@@ -103,37 +103,37 @@ class Steered:
                 self.ann.send(f"{action}Backtest", {"backtestId": subject}, message_id=request_id)
             case "lose":
                 self.link.lose_worker(self.link.worker(subject))
-                self.benches[subject] = Bench(self.link, subject)
+                self.runners[subject] = Runner(self.link, subject)
             case "read":
-                self.benches[subject].read_one()
-            case "publish" if (running := self.benches[subject].running) is not None:
-                self.benches[subject].worker.publish(topics.orders(running), 1, 2)
-            case "finish" if (running := self.benches[subject].running) is not None:
-                self.benches[subject].end(running, "completed")
+                self.runners[subject].read_one()
+            case "publish" if (running := self.runners[subject].running) is not None:
+                self.runners[subject].worker.publish(topics.orders(running), 1, 2)
+            case "finish" if (running := self.runners[subject].running) is not None:
+                self.runners[subject].end(running, "completed")
 
     def settle(self) -> None:
-        """Let workers read all they were told, and what that makes them be told."""
-        while any([bench.read_one() for bench in self.benches.values()]):
+        """Let workers read all messages, and those that follow from them."""
+        while any([runner.read_one() for runner in self.runners.values()]):
             pass
 
     def let_finish(self) -> None:
-        """Let whatever runs come to its end, and whatever that makes room for."""
+        """Let every running backtest complete, and those that then start."""
         self.settle()
-        while any(bench.running for bench in self.benches.values()):
-            for bench in self.benches.values():
-                if bench.running is not None:
-                    bench.end(bench.running, "completed")
+        while any(runner.running for runner in self.runners.values()):
+            for runner in self.runners.values():
+                if runner.running is not None:
+                    runner.end(runner.running, "completed")
             self.settle()
 
     def answer(self, request_id: str) -> tuple[str, str]:
-        """`Success` and the status, or `Failure` and the code."""
+        """Return `Success` and the status, or `Failure` and the code."""
         (payload,) = self.ann.answers(request_id)
         data = payload["data"]
         return payload["type"], data["status"] if payload["type"] == "Success" else data["code"]
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _little_room() -> object:
+def _few_parked() -> object:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(workers_module, "MAX_PARKED", PARKED)
         yield
@@ -153,11 +153,11 @@ def test_the_last_change_holds_and_every_change_is_answered_once(actions: list[S
     jobs = {job.backtest_id: job for job in steered.link.core.scheduler.jobs}
     for job in jobs.values():
         if job.status == "running":
-            assert job.wish is None, "its worker has been told, and nothing is on its way"
+            assert job.wish is None, "its worker has the change, and no message is on its way"
         elif job.status == "paused":
-            assert job.wish in (None, "resume"), "it may wait for its worker, which is at another"
-    running = {bench.running for bench in steered.benches.values()} - {None}
-    parked = {backtest_id for bench in steered.benches.values() for backtest_id in bench.parked}
+            assert job.wish in (None, "resume"), "it may wait for its worker, which runs another task"
+    running = {runner.running for runner in steered.runners.values()} - {None}
+    parked = {backtest_id for runner in steered.runners.values() for backtest_id in runner.parked}
     assert running == {job.backtest_id for job in jobs.values() if job.status == "running"}
     assert parked == {job.backtest_id for job in jobs.values() if job.status == "paused"}
 
@@ -181,7 +181,7 @@ def test_the_last_change_holds_and_every_change_is_answered_once(actions: list[S
     steered.settle()
     assert all(job.ended for job in jobs.values())
     assert [steered.answer(request_id) for _, _, request_id in steered.asked]
-    assert not steered.link.signals("message_refused"), "a worker that does as it is told is always understood"
+    assert not steered.link.signals("message_refused"), "no message of such a worker is refused"
     for messages in steered.link.streams.values():
         assert [seq for seq, _ in messages] == sorted({seq for seq, _ in messages})
 
@@ -189,7 +189,7 @@ def test_the_last_change_holds_and_every_change_is_answered_once(actions: list[S
 @settings(max_examples=100, deadline=None)
 @given(steps)
 def test_nothing_is_published_between_the_answer_to_a_pause_and_the_next_change(actions: list[Step]) -> None:
-    """PROTOCOL.md, section 6.5. What was answered `paused` is silent until somebody asks for something else."""
+    """A backtest answered `paused` publishes nothing until a client requests another change (PROTOCOL.md)."""
     steered = Steered()
     steered.do("start", "b1")
     silent: dict[str, int] = {}

@@ -1,3 +1,5 @@
+"""The fixtures of the protocol's tests."""
+
 from __future__ import annotations
 
 import json
@@ -7,7 +9,7 @@ import pytest
 
 @pytest.fixture
 def connection_text() -> bytes:
-    """The connection file of PROTOCOL.md, section 1, filled in."""
+    """Return the connection file of PROTOCOL.md, section 1, with values."""
     sockets = ("requests", "prices", "progress", "orders", "positions", "system")
     return json.dumps(
         {

@@ -1,4 +1,4 @@
-"""Frames: what is sealed opens to itself, anything else raises one kind of error, and the signature covers it all."""
+"""Encoded messages are decoded unchanged, all other frames raise one kind of error, and the signature covers all."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_streams_round_trip(topic: str, envelope: Outgoing, attachments: list[by
 
 @laws
 @given(type_name=TEXT, data=VALUES)
-def test_an_encoded_payload_is_embedded_as_it_is(type_name: str, data: Any) -> None:
+def test_an_encoded_payload_is_embedded_unchanged(type_name: str, data: Any) -> None:
     encoded = encoded_payload(type_name, data)
     forwarded = msgspec.structs.replace(an_envelope, payload=msgspec.Raw(encoded))
     made_here = msgspec.structs.replace(an_envelope, payload=OutgoingPayload(type_name, data))
@@ -186,7 +186,7 @@ def test_every_label_has_its_own_signature(frames: list[bytes]) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, codec._JOIN_LIMIT - 1, codec._JOIN_LIMIT, codec._JOIN_LIMIT + 1, 1 << 20])
-def test_the_signature_is_the_page_s_at_every_size(size: int) -> None:
+def test_the_signature_is_that_of_the_protocol_page_at_every_size(size: int) -> None:
     frames = [b"", b"x" * size, b"end"]
     plain = b"req" + b"".join(len(one).to_bytes(4, "big") + one for one in frames)
     assert SIGNER.sign(REQUEST, frames) == hmac.new(KEY, plain, hashlib.sha256).digest()
@@ -201,7 +201,7 @@ def test_the_signature_is_verified_before_anything_is_decoded() -> None:
 
 
 @pytest.mark.parametrize("length", [0, 16, 31, 33, 64])
-def test_a_key_of_another_length_is_the_caller_s_mistake(length: int) -> None:
+def test_a_key_of_another_length_is_a_mistake_of_the_caller(length: int) -> None:
     with pytest.raises(ValueError, match=f"32 bytes, this one {length}"):
         Signer(bytes(length))
 

@@ -1,4 +1,4 @@
-"""The golden vectors, read by two decoders that share no code, and by the generator that must still write them."""
+"""Two decoders that share no code read the golden vectors, and their generator still writes the same files."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def by_codec(key: bytes, label: bytes, frames: Sequence[bytes]) -> Decoded:
 
 
 def known_keys(expected: Decoded) -> Decoded:
-    """`expected` without what our envelope does not know and therefore ignores, and without nil for absent."""
+    """Return `expected` without the keys that the envelope ignores, and without nil for absent keys."""
     known = set(Outgoing.__struct_encode_fields__)
     envelope = {key: value for key, value in expected["envelope"].items() if key in known and value is not None}
     envelope["payload"] = {key: envelope["payload"][key] for key in ("type", "data")}
@@ -111,14 +111,14 @@ def test_codec_rejects(key: bytes, case: Case) -> None:
 
 
 @pytest.mark.parametrize(("key", "case"), cases("requests.json"))
-def test_the_data_of_requests_are_what_their_type_carries(key: bytes, case: Case) -> None:
+def test_the_data_of_requests_match_their_type(key: bytes, case: Case) -> None:
     payload = case["expected"]["envelope"]["payload"]
     struct = REQUESTS[payload["type"]].data
-    assert again(payload["data"], struct) == payload["data"]
+    assert through(payload["data"], struct) == payload["data"]
 
 
-def again(data: Any, struct: type[msgspec.Struct]) -> Any:
-    """The data as they are after they have been such a struct."""
+def through(data: Any, struct: type[msgspec.Struct]) -> Any:
+    """Return the data after decoding them as the struct and encoding them again."""
     return msgspec.msgpack.decode(encode(msgspec.msgpack.decode(encode(data), type=struct)))
 
 
@@ -128,7 +128,7 @@ def test_values_of_state_have_one_form(key: bytes, case: Case) -> None:
     assert same_value_bytes(bytes.fromhex(case["came"])) == kept
     assert same_value_bytes(kept) == kept
     assert checksum(kept) == case["checksum"] == hashlib.sha256(kept).hexdigest()[:16]
-    # The independent library reads the same from both, and writes the same form where it can.
+    # The independent library reads the same value from both, and writes the same form where it can.
     came, stored = (msgpack.unpackb(bytes.fromhex(case[name]), timestamp=3) for name in ("came", "kept"))
     assert repr(came) == repr(stored) or came == stored
     if not isinstance(came, (datetime, float)):
@@ -136,14 +136,14 @@ def test_values_of_state_have_one_form(key: bytes, case: Case) -> None:
 
 
 def by_key(value: Any) -> Any:
-    """The value with the keys of its maps in order."""
+    """Return the value with the keys of its maps in order."""
     if isinstance(value, dict):
         return {key: by_key(value[key]) for key in sorted(value)}
     return [by_key(one) for one in value] if isinstance(value, list) else value
 
 
 @pytest.mark.parametrize(("key", "case"), cases("streams.json"))
-def test_the_data_of_streams_are_what_their_type_carries(key: bytes, case: Case) -> None:
+def test_the_data_of_stream_messages_match_their_type(key: bytes, case: Case) -> None:
     envelope = decode_stream(Signer(key), frames_of(case)).envelope
     payloads = case["expected"].get("messages", [case["expected"]["envelope"]["payload"]])
     if envelope.payload.type == "Batch":
@@ -154,27 +154,27 @@ def test_the_data_of_streams_are_what_their_type_carries(key: bytes, case: Case)
             raw = decompress(batch.compression, content, batch.raw_bytes, 1 << 20)
         assert batch.raw_bytes == len(raw)
         assert batch.count == len(payloads)
-        # What the Python client makes of it.
+        # The Python client reads the same messages.
         unpacked = unpack(1, envelope.payload)
         assert [{"type": one.type, "data": msgspec.msgpack.decode(one.data)} for _, one in unpacked] == payloads
     for payload in payloads:
         struct = STREAMED[payload["type"]]
-        assert again(payload["data"], struct) == payload["data"]
+        assert through(payload["data"], struct) == payload["data"]
 
 
-def test_every_kind_of_rejection_is_there() -> None:
+def test_there_is_every_kind_of_rejection() -> None:
     codes = {case.values[1]["code"] for case in REJECTED}
     assert codes == {"AUTHENTICATION_ERROR", "IPC_SERIALIZATION_ERROR", "VALIDATION_ERROR"}
     names = [case.values[1]["name"] for case in REJECTED]
     assert len(names) == len(set(names))
 
 
-def test_the_files_are_what_the_generator_writes() -> None:
+def test_the_files_equal_those_that_the_generator_writes() -> None:
     written = {file.name: file.read_text("utf-8") for file in DIRECTORY.glob("*.json")}
     assert written == make_vectors.rendered(), "run: PYTHONPATH=tests python -m support.protocol.make_vectors"
 
 
-def test_a_signed_envelope_that_is_wrong_still_names_its_request() -> None:
+def test_an_error_for_a_signed_and_wrong_envelope_has_the_id_of_its_request() -> None:
     key = bytes(32)
     envelope = {**rejected_vectors.ENVELOPE, "timestamp": "now"}
     with pytest.raises(MessageError) as caught:

@@ -1,4 +1,4 @@
-"""The connection file: what the page shows is read, anything else is one kind of error."""
+"""A connection file like that of the protocol page is read, and any other raises one kind of error."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def changed(text: bytes, **changes: Any) -> bytes:
     return json.dumps({**json.loads(text), **changes}).encode()
 
 
-def test_the_page_s_example_is_read(connection_text: bytes) -> None:
+def test_the_example_of_the_protocol_page_is_read(connection_text: bytes) -> None:
     connection = decode_connection(connection_text)
     assert connection.endpoints.requests == "ipc:///run/backtestr/requests"
     assert [connection.endpoints.of(name) for name in SOCKETS] == [f"ipc:///run/backtestr/{name}" for name in SOCKETS]
@@ -44,7 +44,7 @@ def test_round_trip_and_bad_keys(connection: Connection, key: bytes) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "00", "zz" * 32, "00" * 31, "00" * 33])
-def test_a_key_that_is_none(connection_text: bytes, key: str) -> None:
+def test_a_value_that_is_no_key_is_refused(connection_text: bytes, key: str) -> None:
     with pytest.raises(MessageError, match=r"signing\.key"):
         decode_connection(changed(connection_text, signing={"algorithm": "hmac-sha256", "key": key}))
 

@@ -1,4 +1,4 @@
-"""The error tree: every code has an exception, a recovery action and a way over the wire and back."""
+"""Every error code has an exception and recovery actions, and crosses the wire and back."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def subclasses(error: type[BacktestrError]) -> set[type[BacktestrError]]:
     return {error}.union(*(subclasses(one) for one in error.__subclasses__()))
 
 
-# Errors that have the code of another and advice of their own.
+# Errors with the code of another error and recovery actions of their own.
 KINDS = sorted(
     (one for one in subclasses(BacktestrError) if one.advice is not None and one.__module__ == errors.__name__),
     key=lambda kind: kind.__name__,
@@ -76,7 +76,7 @@ def test_errors_cross_the_wire(code: str, message: str, details: dict[str, Any] 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_kind_of_error_travels_under_its_code_with_its_own_advice(kind: type[BacktestrError]) -> None:
+def test_a_kind_of_error_is_sent_with_its_code_and_its_own_recovery_actions(kind: type[BacktestrError]) -> None:
     received = from_data(kind("no").to_data(component="engine", timestamp=0))
     assert type(received) is BY_CODE[kind.code]
     assert issubclass(kind, BY_CODE[kind.code])
@@ -84,7 +84,7 @@ def test_a_kind_of_error_travels_under_its_code_with_its_own_advice(kind: type[B
     assert received.recovery_actions != list(RECOVERY_ACTIONS[kind.code])
 
 
-def test_what_a_peer_advises_is_kept_with_the_error() -> None:
+def test_the_recovery_actions_of_a_peer_stay_with_the_error() -> None:
     advice = errors.RecoveryAction(action="dance", description="Dance", automatic=True, user_required=False)
     data = msgspec.structs.replace(NotFound("no").to_data(component="broker", timestamp=0), recovery_actions=[advice])
     assert from_data(data).recovery_actions == [advice]
@@ -100,16 +100,16 @@ def test_what_a_peer_advises_is_kept_with_the_error() -> None:
         ("SESSION_UNKNOWN", "hello", True, False),
         ("REPLAY_DETECTED", "resend", True, False),
         ("AUTHENTICATION_ERROR", "reload_connection_file", True, False),
-        ("STATE_CONFLICT", "refresh", False, False),  # only the program knows what it wanted
+        ("STATE_CONFLICT", "refresh", False, False),  # only the program knows why it made the change
         ("VALIDATION_ERROR", "correct_request", False, True),
     ],
 )
-def test_who_acts_on_an_error(code: str, action: str, automatic: bool, user_required: bool) -> None:
+def test_the_first_recovery_action_of_a_code(code: str, action: str, automatic: bool, user_required: bool) -> None:
     first = RECOVERY_ACTIONS[code][0]
     assert (first.action, first.automatic, first.user_required) == (action, automatic, user_required)
 
 
-def test_data_have_what_the_page_says() -> None:
+def test_data_are_those_of_the_protocol_page() -> None:
     data = NotFound("no such thing", kind="thing").to_data(component="engine", timestamp=5)
     assert msgspec.to_builtins(data) == {
         "code": "NOT_FOUND",
@@ -130,13 +130,13 @@ def test_data_have_what_the_page_says() -> None:
     assert msgspec.to_builtins(errors.Busy("full").to_data(component="broker", timestamp=5))["details"] is None
 
 
-def test_details_may_be_called_like_the_constructor_s_own() -> None:
+def test_details_may_have_the_names_of_the_constructor_s_parameters() -> None:
     error = from_data(errors.DataError("bad", message="inner", self="x").to_data(component="engine", timestamp=0))
     assert error.details == {"message": "inner", "self": "x"}
 
 
 @pytest.mark.parametrize("error", BY_CODE.values(), ids=BY_CODE.keys())
-def test_severities_are_the_page_s(error: type[BacktestrError]) -> None:
+def test_severities_are_those_of_the_protocol_page(error: type[BacktestrError]) -> None:
     assert error.severity in get_args(Severity)
 
 
@@ -150,15 +150,15 @@ def test_severities_are_the_page_s(error: type[BacktestrError]) -> None:
         ("", ""),
     ],
 )
-def test_near_misses(name: str, answer: str) -> None:
+def test_similar_names(name: str, answer: str) -> None:
     assert did_you_mean(name, ALGORITHMS) == answer
 
 
-def test_nothing_is_near_nothing() -> None:
+def test_no_name_is_similar_if_none_is_known() -> None:
     assert did_you_mean("x", []) == ""
 
 
-def test_unknown_names_what_there_is() -> None:
+def test_unknown_lists_the_known_names() -> None:
     error = unknown("algorithm", "sma_cros", ALGORITHMS, hint="see the list")
     assert str(error) == (
         "unknown algorithm 'sma_cros'; did you mean 'sma_cross'? (SMA_Slow, buy_and_hold, sma_cross); see the list"
@@ -167,7 +167,7 @@ def test_unknown_names_what_there_is() -> None:
     assert str(unknown("symbol", "X", [])) == "unknown symbol 'X' (there is none yet)"
 
 
-def test_unknown_names_no_more_than_twenty() -> None:
+def test_unknown_lists_no_more_than_twenty() -> None:
     error = unknown("symbol", "none of them", [f"S{number:02}" for number in range(21)])
     assert "S19, …)" in str(error)
     assert "S20" not in str(error)
@@ -175,9 +175,9 @@ def test_unknown_names_no_more_than_twenty() -> None:
     assert len(error.details["known"]) == 20
 
 
-def test_a_huge_name_costs_neither_time_nor_room() -> None:
+def test_a_huge_name_takes_neither_time_nor_space() -> None:
     huge = "sma_cross" * 1_000_000
     error = unknown("symbol", huge, ALGORITHMS)
     assert len(encode(error.to_data(component="broker", timestamp=0))) < 1_000
-    # Past the bound names are not compared: this one is a letter away from a known one.
+    # Beyond the bound names are not compared: this one differs from a known one by a letter.
     assert did_you_mean("x" * 200, ["x" * 199 + "y"]) == ""

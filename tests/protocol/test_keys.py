@@ -1,4 +1,4 @@
-"""Keys in files: who is allowed, whose modes are refused, and that nothing wrong lets anybody in."""
+"""Keys are kept in files; a file with a wrong key, mode or owner lets no client connect."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pytest
 import zmq
 from zmq.utils import z85
 
-from backtestr_broker.io.allow_list import AllowList
 from backtestr_protocol import keys, paths
 from backtestr_protocol.errors import InvalidConfiguration
 from backtestr_protocol.keys import KeyFolder
@@ -26,7 +25,7 @@ def mode(path: Path) -> int:
 
 
 def let_in(folder: KeyFolder, name: str) -> str:
-    """A new client that is allowed; returns its public key."""
+    """Make a client that is allowed, and return its public key."""
     pair, _ = folder.new(name)
     folder.allow(name, pair.public)
     return pair.public
@@ -38,7 +37,7 @@ def test_new_allow_list_and_revoke(folder: KeyFolder) -> None:
     assert folder.client_pair("ann").public == public
     folder.revoke("ann")
     assert folder.allowed().names == {}
-    assert folder.client_pair("ann").public == public, "the secret half is its owner's"
+    assert folder.client_pair("ann").public == public, "the secret half is kept"
     folder.allow("ann", public)
     assert folder.allowed().names == {z85.decode(public): "ann"}
 
@@ -59,7 +58,7 @@ def test_the_servers_pair_is_made_once(folder: KeyFolder) -> None:
     assert first.secret not in repr(first)
 
 
-def test_a_public_key_file_is_a_line_that_a_person_can_write(folder: KeyFolder) -> None:
+def test_a_public_key_file_is_a_line_that_can_be_written_by_hand(folder: KeyFolder) -> None:
     public, _ = zmq.curve_keypair()
     let_in(folder, "ann")
     (folder.allowed_folder / "hand.pub").write_text(f"{public.decode()}\n\n")
@@ -67,7 +66,7 @@ def test_a_public_key_file_is_a_line_that_a_person_can_write(folder: KeyFolder) 
 
 
 @pytest.mark.parametrize("text", ["", "x" * 39, "x" * 41, "~" * 40, "#" * 40, "é" * 40, "x" * 10_000])
-def test_what_is_no_key_lets_nobody_in_and_is_named(folder: KeyFolder, text: str) -> None:
+def test_a_file_without_a_key_lets_no_client_connect_and_is_named(folder: KeyFolder, text: str) -> None:
     public = let_in(folder, "ann")
     (folder.allowed_folder / "bob.pub").write_text(text)
     allowed = folder.allowed()
@@ -80,7 +79,7 @@ def test_what_is_no_key_lets_nobody_in_and_is_named(folder: KeyFolder, text: str
 
 
 @pytest.mark.parametrize("bits", [0o020, 0o002])
-def test_a_public_key_that_others_may_write_lets_nobody_in(folder: KeyFolder, bits: int) -> None:
+def test_a_public_key_that_others_may_write_lets_no_client_connect(folder: KeyFolder, bits: int) -> None:
     let_in(folder, "ann")
     (folder.allowed_folder / "ann.pub").chmod(0o600 | bits)
     assert folder.allowed().names == {}
@@ -99,7 +98,7 @@ def test_a_secret_that_others_may_read_is_refused(folder: KeyFolder, which: str,
 
 
 @pytest.mark.parametrize("which", ["path", "allowed_folder"])
-def test_a_folder_that_others_may_enter_lets_nobody_in(folder: KeyFolder, which: str) -> None:
+def test_a_folder_that_others_may_enter_lets_no_client_connect(folder: KeyFolder, which: str) -> None:
     let_in(folder, "ann")
     opened: Path = getattr(folder, which)
     opened.chmod(0o750)
@@ -110,18 +109,18 @@ def test_a_folder_that_others_may_enter_lets_nobody_in(folder: KeyFolder, which:
         folder.allow("bob", zmq.curve_keypair()[0].decode())
 
 
-def test_what_belongs_to_another_user_is_refused(folder: KeyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_another_user_are_refused(folder: KeyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     let_in(folder, "ann")
     owner = folder.path.stat().st_uid
     monkeypatch.setattr(os, "getuid", lambda: owner + 1)
-    if owner:  # what root owns is as good as one's own
+    if owner:  # files of root are accepted
         assert folder.allowed().names == {}
         assert "belongs to another user" in folder.allowed().problems[0]
     else:
         assert len(folder.allowed().names) == 1
 
 
-def test_a_missing_list_lets_nobody_in(folder: KeyFolder) -> None:
+def test_a_missing_list_lets_no_client_connect(folder: KeyFolder) -> None:
     assert folder.allowed().names == {}
     assert folder.allowed().problems
 
@@ -133,7 +132,7 @@ def test_too_many_keys_are_refused(folder: KeyFolder, monkeypatch: pytest.Monkey
     with pytest.raises(InvalidConfiguration, match="2 keys are allowed, the most there can be"):
         let_in(folder, "carol")
     (folder.allowed_folder / "carol.pub").write_text(folder.client_pair("carol").public)
-    assert folder.allowed().names == {}, "not some of them"
+    assert folder.allowed().names == {}, "none, rather than some of them"
 
 
 def test_mistakes_are_named(folder: KeyFolder) -> None:
@@ -151,7 +150,7 @@ def test_mistakes_are_named(folder: KeyFolder) -> None:
         folder.revoke("bob")
 
 
-def test_a_client_finds_its_key_by_name_by_path_or_because_there_is_one(folder: KeyFolder) -> None:
+def test_a_client_finds_its_key_by_name_or_path_or_if_there_is_only_one(folder: KeyFolder) -> None:
     with pytest.raises(InvalidConfiguration, match=r"there is none.*backtestr keys new"):
         folder.client_pair(None)
     ann, file = folder.new("ann")
@@ -171,54 +170,10 @@ def test_no_public_key_looks_like_an_option(folder: KeyFolder, monkeypatch: pyte
     assert folder.new("ann")[0].public == real[0].decode()
 
 
-def test_the_environment_says_which_key_and_where(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_environment_variables_name_the_key_and_its_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("BACKTESTR_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("BACKTESTR_KEY", "ann")
     assert paths.keys_dir() == tmp_path / "keys"
     assert paths.client_key() == "ann"
     monkeypatch.delenv("BACKTESTR_KEY")
     assert paths.client_key() is None
-
-
-# --- the broker's door, which looks again --------------------------------------------------------------------------
-
-
-def test_the_door_notices_who_comes_and_who_goes(folder: KeyFolder) -> None:
-    public = let_in(folder, "ann")
-    door = AllowList(folder)
-    assert (door.allowed, door.look()) == ({z85.decode(public): "ann"}, frozenset())
-    second = let_in(folder, "bob")
-    assert door.look() == frozenset(), "a newcomer disturbs nobody"
-    assert door.names == {"ann", "bob"}
-    folder.revoke("ann")
-    assert door.look() == {"ann"}
-    assert door.allowed == {z85.decode(second): "bob"}
-    assert door.look() == frozenset(), "once"
-
-
-def test_another_key_under_the_same_name_revokes_the_first(folder: KeyFolder) -> None:
-    let_in(folder, "ann")
-    door = AllowList(folder)
-    (folder.allowed_folder / "ann.pub").write_text(zmq.curve_keypair()[0].decode())
-    assert door.look() == {"ann"}
-
-
-def test_a_list_that_breaks_revokes_everyone_until_it_is_mended(folder: KeyFolder) -> None:
-    let_in(folder, "ann")
-    door = AllowList(folder)
-    folder.allowed_folder.chmod(0o755)
-    assert door.look() == {"ann"}
-    assert not door.allowed
-    assert "chmod 700" in door.problems[0]
-    folder.allowed_folder.chmod(0o700)
-    assert door.look() == frozenset()
-    assert door.names == {"ann"}
-    assert door.problems == ()
-
-
-def test_a_door_whose_list_is_gone_lets_nobody_in(folder: KeyFolder) -> None:
-    let_in(folder, "ann")
-    door = AllowList(folder)
-    folder.path.rename(folder.path.with_name("elsewhere"))
-    assert door.look() == {"ann"}
-    assert not door.allowed

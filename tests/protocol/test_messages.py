@@ -1,4 +1,4 @@
-"""Contracts: what is encoded decodes to itself, here and in another implementation, and what is wrong is named."""
+"""Contracts are decoded as they were encoded, here and by another implementation, and mistakes are named."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def decoded(struct: type[msgspec.Struct], value: Any) -> Any:
 
 
 def refusal(struct: type[msgspec.Struct], value: Any) -> tuple[str, str]:
-    """Message and path of the error that `value` gets."""
+    """Return the message and the path of the error that `value` raises."""
     with pytest.raises(ValidationError) as caught:
         decoded(struct, value)
     assert caught.value.details is not None
@@ -209,7 +209,7 @@ def test_hostile_values_inside_any(hostile: bytes) -> None:
         (messages.Hello, {"clientId": "x" * 129, "protocolVersions": [1]}, "$.clientId", ["length <= 128"]),
     ],
 )
-def test_what_is_wrong_is_named(struct: type[msgspec.Struct], value: Any, path: str, words: list[str]) -> None:
+def test_mistakes_are_named(struct: type[msgspec.Struct], value: Any, path: str, words: list[str]) -> None:
     message, where = refusal(struct, value)
     assert where == path
     assert message.startswith(f"{path}: ")
@@ -217,7 +217,7 @@ def test_what_is_wrong_is_named(struct: type[msgspec.Struct], value: Any, path: 
         assert word in message
 
 
-def test_what_came_is_quoted_up_to_a_bound() -> None:
+def test_received_values_are_quoted_up_to_a_bound() -> None:
     message, _ = refusal(messages.ListBacktests, {"status": "x" * 1_000_000})
     assert len(message) < 600
 

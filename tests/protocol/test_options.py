@@ -1,4 +1,4 @@
-"""Options: the user's file over the shipped one, and every mistake in it named."""
+"""The user's file of options is laid over the shipped one, and every mistake in it is named."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         load_options(FILE, Options, tmp_path)
 
 
-def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
+def test_a_directory_that_does_not_exist(tmp_path: Path) -> None:
     with pytest.raises(InvalidConfiguration, match="not a directory"):
         load_options(FILE, Options, tmp_path / "missing")
 
@@ -126,7 +126,7 @@ def test_the_shipped_files_are_found(monkeypatch: pytest.MonkeyPatch, file_name:
     assert tomllib.loads(default_text(file_name))
 
 
-def test_an_installed_package_carries_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_installed_package_has_its_own_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.undo()
     (tmp_path / "defaults").mkdir()
     (tmp_path / "defaults" / FILE).write_text(DEFAULTS, "utf-8")

@@ -1,4 +1,4 @@
-"""Places: each environment variable moves what it names and nothing else."""
+"""Each environment variable moves the path that it names, and no other."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.mark.parametrize(("name", "place"), VARIABLES.items(), ids=VARIABLES.keys())
-def test_a_variable_moves_its_place_alone(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, place: Callable[[], Path | None]
+@pytest.mark.parametrize(("name", "path_of"), VARIABLES.items(), ids=VARIABLES.keys())
+def test_a_variable_moves_its_path_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, path_of: Callable[[], Path | None]
 ) -> None:
-    before = {other: where() for other, where in VARIABLES.items()}
+    before = {other: path() for other, path in VARIABLES.items()}
     monkeypatch.setenv(name, str(tmp_path / "here"))
-    assert place() == tmp_path / "here"
+    assert path_of() == tmp_path / "here"
     follows = {"BACKTESTR_RUNTIME_DIR": {"BACKTESTR_CONNECTION_FILE"}}.get(name, set())
-    for other, where in VARIABLES.items():
-        assert (where() == before[other]) == (other != name and other not in follows)
+    for other, path in VARIABLES.items():
+        assert (path() == before[other]) == (other != name and other not in follows)
 
 
-@pytest.mark.parametrize(("name", "place"), VARIABLES.items(), ids=VARIABLES.keys())
-def test_an_empty_variable_is_none(
-    monkeypatch: pytest.MonkeyPatch, name: str, place: Callable[[], Path | None]
+@pytest.mark.parametrize(("name", "path_of"), VARIABLES.items(), ids=VARIABLES.keys())
+def test_an_empty_variable_counts_as_unset(
+    monkeypatch: pytest.MonkeyPatch, name: str, path_of: Callable[[], Path | None]
 ) -> None:
-    before = place()
+    before = path_of()
     monkeypatch.setenv(name, "")
-    assert place() == before
+    assert path_of() == before
 
 
 def test_paths_become_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_the_connection_file_is_in_the_runtime_directory(monkeypatch: pytest.Mon
     assert paths.connection_file() == tmp_path / "other.json"
 
 
-def test_defaults_are_the_user_s_own() -> None:
+def test_defaults_belong_to_the_user() -> None:
     assert paths.config_dir() is None
     assert paths.runtime_dir().name == "backtestr"
     assert paths.data_dir().name == "backtestr"
@@ -79,7 +79,7 @@ def test_an_unusable_xdg_runtime_dir_is_replaced_without_a_warning(
     assert paths.runtime_dir().name == "backtestr"
 
 
-def test_a_runtime_directory_of_somebody_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_runtime_directory_of_another_user_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(app: str) -> str:
         raise PermissionError("/tmp/runtime-0 is a symlink")
 

@@ -1,4 +1,4 @@
-"""Compression: what is made smaller becomes whole again, and hostile bytes are one error and never a bomb."""
+"""Compressed data decompress to the same bytes, and hostile bytes raise one error and never exhaust memory."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def zstd(data: bytes, *, with_size: bool = True, level: int = 3) -> bytes:
     return zstandard.ZstdCompressor(level=level, write_content_size=with_size).compress(data)
 
 
-# Every way in which an encoder may write the same bytes.
+# Every form in which an encoder may write the same bytes.
 WRITTEN: dict[str, tuple[Compression, bytes]] = {
     "none": ("none", PAYLOAD),
     "lz4": ("lz4", lz4.frame.compress(PAYLOAD)),
@@ -56,19 +56,19 @@ def refused(form: Compression, data: bytes, raw_bytes: int, limit: int = LIMIT) 
 
 
 @of_every_form
-def test_it_becomes_whole_again(form: Compression, written: bytes) -> None:
+def test_data_decompress_to_the_same_bytes(form: Compression, written: bytes) -> None:
     assert decompress(form, written, len(PAYLOAD), LIMIT) == PAYLOAD
     assert decompress(form, written, len(PAYLOAD), len(PAYLOAD)) == PAYLOAD
 
 
 @of_every_form
 @pytest.mark.parametrize("wrong", [-1, 1, -len(PAYLOAD), 100_000])
-def test_a_size_that_is_not_true_is_refused(form: Compression, written: bytes, wrong: int) -> None:
+def test_a_false_size_is_refused(form: Compression, written: bytes, wrong: int) -> None:
     refused(form, written, len(PAYLOAD) + wrong)
 
 
 @of_every_form
-def test_more_than_the_receiver_takes_is_refused_before_anything_is_unpacked(form: Compression, written: bytes) -> None:
+def test_more_than_the_limit_is_refused_before_decompression(form: Compression, written: bytes) -> None:
     error = refused(form, written, len(PAYLOAD), len(PAYLOAD) - 1)
     assert error.details == {"bytes": len(PAYLOAD)}
     refused(form, written, -1)
@@ -76,12 +76,12 @@ def test_more_than_the_receiver_takes_is_refused_before_anything_is_unpacked(for
 
 
 @of_every_form
-def test_what_is_cut_short_or_has_something_after_it_is_refused(form: Compression, written: bytes) -> None:
+def test_truncated_data_and_data_with_more_after_them_are_refused(form: Compression, written: bytes) -> None:
     for data in (written[:-1], written[: len(written) // 2], b"", written + b"\0", written + written):
         refused(form, data, len(PAYLOAD))
 
 
-def test_one_form_is_not_another() -> None:
+def test_data_of_another_form_are_refused() -> None:
     for form, _ in WRITTEN.values():
         for other, written in WRITTEN.values():
             if form not in (other, "none"):
@@ -95,8 +95,8 @@ BOMBS: dict[str, tuple[Compression, bytes]] = {
     "zstd": ("zstd", zstd(BOMB)),
     "zstd without its size": ("zstd", zstd(BOMB, with_size=False)),
     "gzip": ("gzip", gzip.compress(BOMB)),
-    # A header that says 2^62 bytes, a window of 2^41, and members or frames one after another.
-    "zstd that says 2^62 bytes": ("zstd", b"\x28\xb5\x2f\xfd\xe0" + (2**62).to_bytes(8, "little") + b"\x01\0\0"),
+    # A header that claims 2^62 bytes, a window of 2^41, and members or frames one after another.
+    "zstd that claims 2^62 bytes": ("zstd", b"\x28\xb5\x2f\xfd\xe0" + (2**62).to_bytes(8, "little") + b"\x01\0\0"),
     "zstd with a window of terabytes": ("zstd", b"\x28\xb5\x2f\xfd\x00\xff\x09\0\0x"),
     "gzip in members": ("gzip", gzip.compress(bytes(1000)) * 1000),
     "zstd in frames": ("zstd", zstd(bytes(1000)) * 1000),
@@ -105,15 +105,15 @@ BOMBS: dict[str, tuple[Compression, bytes]] = {
 
 
 @pytest.mark.parametrize(("form", "bomb"), BOMBS.values(), ids=BOMBS.keys())
-def test_a_bomb_takes_no_more_memory_than_it_said(form: Compression, bomb: bytes) -> None:
-    for said in (1, 1000, LIMIT):
+def test_a_bomb_takes_no_more_memory_than_the_size_it_claims(form: Compression, bomb: bytes) -> None:
+    for claimed in (1, 1000, LIMIT):
         tracemalloc.start()
         try:
-            refused(form, bomb, said)
-            _, most = tracemalloc.get_traced_memory()
+            refused(form, bomb, claimed)
+            _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        assert most < 4 * LIMIT
+        assert peak < 4 * LIMIT
 
 
 @given(
@@ -126,7 +126,7 @@ def test_a_bomb_takes_no_more_memory_than_it_said(form: Compression, bomb: bytes
         st.binary(max_size=40).map(lambda rest: b"\x1f\x8b\x08" + rest),
     ),
 )
-def test_hostile_bytes_are_one_error(form: Compression, raw_bytes: int, data: bytes) -> None:
+def test_hostile_bytes_raise_one_error(form: Compression, raw_bytes: int, data: bytes) -> None:
     try:
         raw = decompress(form, data, raw_bytes, LIMIT)
     except MessageError:
@@ -136,7 +136,7 @@ def test_hostile_bytes_are_one_error(form: Compression, raw_bytes: int, data: by
 
 @of_every_form
 @given(data=st.data())
-def test_damaged_bytes_are_one_error_or_as_many_bytes_as_they_say(
+def test_damaged_bytes_raise_one_error_or_give_the_claimed_number_of_bytes(
     form: Compression, written: bytes, data: st.DataObject
 ) -> None:
     damaged = bytearray(written)
@@ -153,7 +153,7 @@ def test_damaged_bytes_are_one_error_or_as_many_bytes_as_they_say(
     st.binary(max_size=2000) | st.binary(max_size=20).map(lambda data: data * 100),
     st.sampled_from(["none", "fast", "balanced", "maximum"]),
 )
-def test_compressed_is_smaller_or_not_compressed(data: bytes, level: Level) -> None:
+def test_compressed_data_are_smaller_or_left_uncompressed(data: bytes, level: Level) -> None:
     form, packed = compress(level, data)
     assert decompress(form, packed, len(data), LIMIT) == data
     assert len(packed) < len(data) if form != "none" else packed == data
@@ -172,10 +172,10 @@ def test_compressed_is_smaller_or_not_compressed(data: bytes, level: Level) -> N
         (1_999, "interactive", "none"),
     ],
 )
-def test_the_level_goes_by_size_and_priority(size: int, priority: Priority, level: Level) -> None:
+def test_the_level_depends_on_size_and_priority(size: int, priority: Priority, level: Level) -> None:
     assert level_for(size, priority, 2_000, THRESHOLDS) == level
 
 
 @given(st.integers(0, 1 << 20), st.sampled_from(["real_time", "interactive", "background", "bulk"]), st.data())
-def test_nothing_below_its_class_s_threshold_is_compressed(size: int, priority: Priority, data: Any) -> None:
+def test_data_below_the_minimum_of_their_class_are_not_compressed(size: int, priority: Priority, data: Any) -> None:
     assert level_for(size, priority, data.draw(st.integers(size + 1, 1 << 21)), THRESHOLDS) == "none"

@@ -1,4 +1,4 @@
-"""The JSON Schema stands as it is generated, and says what the codec says."""
+"""The files of the JSON Schema are up to date, and the schema accepts and refuses what the codec does."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def validator(name: str) -> Any:
     return jsonschema.Draft202012Validator({"$ref": f"#/$defs/{name}", "$defs": contracts["$defs"]})
 
 
-def test_the_files_are_what_the_contracts_say() -> None:
+def test_the_files_match_the_contracts() -> None:
     assert schema.drifted(DIRECTORY) == [], "run: python -m backtestr_protocol.schema"
     assert {file.name for file in DIRECTORY.glob("*.json")} == set(schema.rendered())
 
 
-def test_check_finds_what_drifted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_finds_files_that_are_out_of_date(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert schema.main(["--directory", str(tmp_path), "--check"]) == 1
     assert schema.main(["--directory", str(tmp_path)]) == 0
     assert schema.main(["--directory", str(tmp_path), "--check"]) == 0
@@ -47,7 +47,7 @@ def test_check_finds_what_drifted(tmp_path: Path, capsys: pytest.CaptureFixture[
 @laws
 @given(data=st.data())
 def test_the_schema_admits_every_instance(struct: type[msgspec.Struct], data: st.DataObject) -> None:
-    # Binary data have no JSON of their own; a Batch that carries them is left to the codec's laws.
+    # JSON has no binary data; the tests of the codec cover a Batch that holds them.
     fields = msgspec.msgpack.decode(encode(data.draw(instances(struct))))
     if not has_binary(fields):
         validator(struct.__name__).validate(fields)

@@ -1,4 +1,4 @@
-"""Topics: which class a name belongs to, and where a subscription must go."""
+"""Every topic has a class, and a subscription has the sockets on which it can match."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ some_topics = st.one_of(
         ("state.ui.theme", "system", "Event", 1_000),
     ],
 )
-def test_classes_are_the_page_s(topic: str, socket: str, message_type: str, retained: int) -> None:
+def test_classes_are_those_of_the_protocol_page(topic: str, socket: str, message_type: str, retained: int) -> None:
     found = class_of(topic)
     assert found is not None
     assert (found.socket, found.message_type, found.retained) == (socket, message_type, retained)
@@ -58,7 +58,7 @@ def test_classes_are_the_page_s(topic: str, socket: str, message_type: str, reta
         "x",
     ],
 )
-def test_what_is_no_topic(topic: str) -> None:
+def test_names_that_are_no_topics(topic: str) -> None:
     assert class_of(topic) is None
 
 
@@ -72,7 +72,7 @@ def test_every_topic_has_a_class_and_one_socket(topic: str) -> None:
 
 @laws
 @given(topic=some_topics, data=st.data())
-def test_a_prefix_of_a_topic_goes_to_its_socket(topic: str, data: st.DataObject) -> None:
+def test_a_prefix_of_a_topic_includes_its_socket(topic: str, data: st.DataObject) -> None:
     found = class_of(topic)
     assert found is not None
     assert found.socket in sockets_for(topic[: data.draw(st.integers(0, len(topic)))])
@@ -91,11 +91,11 @@ def test_a_prefix_of_a_topic_goes_to_its_socket(topic: str, data: st.DataObject)
         ("nothing", ()),
     ],
 )
-def test_subscriptions_go_where_they_can_match(prefix: str, expected: tuple[Socket, ...]) -> None:
+def test_subscriptions_use_the_sockets_on_which_they_can_match(prefix: str, expected: tuple[Socket, ...]) -> None:
     assert sockets_for(prefix) == expected
 
 
-def test_no_topic_is_of_two_classes() -> None:
+def test_no_topic_has_two_classes() -> None:
     for one in CLASSES:
         for other in CLASSES:
             assert one is other or not one.prefix.startswith(other.prefix)

@@ -1,4 +1,4 @@
-"""The broker's channel to its workers: every note arrives as it was sent, in its own direction only."""
+"""Every worker message is decoded as it was encoded, and only in its own direction."""
 
 from __future__ import annotations
 
@@ -15,49 +15,53 @@ from backtestr_protocol.errors import AuthenticationError, MessageError
 from support.protocol.strategies import WILD_BYTES, instances, laws
 
 SIGNER = Signer(bytes(range(32)))
-TO_BROKER_NOTES: tuple[type[msgspec.Struct], ...] = get_args(worker_channel.ToBroker)
-TO_WORKER_NOTES: tuple[type[msgspec.Struct], ...] = get_args(worker_channel.ToWorker)
+TO_BROKER_MESSAGES: tuple[type[msgspec.Struct], ...] = get_args(worker_channel.ToBroker)
+TO_WORKER_MESSAGES: tuple[type[msgspec.Struct], ...] = get_args(worker_channel.ToWorker)
 
 payload_lists = st.lists(st.binary(max_size=20), max_size=3)
 
 
-@pytest.mark.parametrize("struct", TO_BROKER_NOTES, ids=lambda struct: struct.__name__)
+@pytest.mark.parametrize("struct", TO_BROKER_MESSAGES, ids=lambda struct: struct.__name__)
 @laws
 @given(data=st.data(), payload=payload_lists)
-def test_notes_to_the_broker_round_trip(
+def test_messages_to_the_broker_round_trip(
     struct: type[msgspec.Struct], data: st.DataObject, payload: list[bytes]
 ) -> None:
-    note = data.draw(instances(struct))
-    frames = worker_channel.encode_to_broker(SIGNER, note, payload)
-    assert worker_channel.decode_to_broker(SIGNER, frames) == (note, payload)
+    message = data.draw(instances(struct))
+    frames = worker_channel.encode_to_broker(SIGNER, message, payload)
+    assert worker_channel.decode_to_broker(SIGNER, frames) == (message, payload)
     with pytest.raises(AuthenticationError):
         worker_channel.decode_to_worker(SIGNER, frames)
 
 
-@pytest.mark.parametrize("struct", TO_WORKER_NOTES, ids=lambda struct: struct.__name__)
+@pytest.mark.parametrize("struct", TO_WORKER_MESSAGES, ids=lambda struct: struct.__name__)
 @laws
 @given(data=st.data(), payload=payload_lists)
-def test_notes_to_a_worker_round_trip(struct: type[msgspec.Struct], data: st.DataObject, payload: list[bytes]) -> None:
-    note = data.draw(instances(struct))
-    frames = worker_channel.encode_to_worker(SIGNER, note, payload)
-    assert worker_channel.decode_to_worker(SIGNER, frames) == (note, payload)
+def test_messages_to_a_worker_round_trip(
+    struct: type[msgspec.Struct], data: st.DataObject, payload: list[bytes]
+) -> None:
+    message = data.draw(instances(struct))
+    frames = worker_channel.encode_to_worker(SIGNER, message, payload)
+    assert worker_channel.decode_to_worker(SIGNER, frames) == (message, payload)
     with pytest.raises(AuthenticationError):
         worker_channel.decode_to_broker(SIGNER, frames)
 
 
-def test_every_note_goes_one_way() -> None:
-    notes = {
+def test_every_message_has_one_direction() -> None:
+    messages = {
         one
         for one in vars(worker_channel).values()
-        if isinstance(one, type) and issubclass(one, worker_channel._Note) and one is not worker_channel._Note
+        if isinstance(one, type)
+        and issubclass(one, worker_channel._WorkerMessage)
+        and one is not worker_channel._WorkerMessage
     }
-    assert set(TO_BROKER_NOTES) | set(TO_WORKER_NOTES) == notes
-    assert not set(TO_BROKER_NOTES) & set(TO_WORKER_NOTES)
+    assert set(TO_BROKER_MESSAGES) | set(TO_WORKER_MESSAGES) == messages
+    assert not set(TO_BROKER_MESSAGES) & set(TO_WORKER_MESSAGES)
 
 
 @laws
 @given(body=WILD_BYTES, payload=payload_lists)
-def test_hostile_notes_raise_message_errors_only(body: bytes, payload: list[bytes]) -> None:
+def test_hostile_messages_raise_message_errors_only(body: bytes, payload: list[bytes]) -> None:
     with pytest.raises(MessageError):
         worker_channel.decode_to_broker(SIGNER, SIGNER.seal(TO_BROKER, [body, *payload]))
     with pytest.raises(MessageError):

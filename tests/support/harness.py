@@ -1,6 +1,6 @@
-"""Real brokers for tests, as processes of their own, and a client that shares none of our code.
+"""Real brokers for tests run as processes of their own, and raw clients share no code with the Python client.
 
-Nothing here sleeps for a time: it waits for evidence (a connection file, an exit, a message) with a deadline.
+Nothing here sleeps: it waits for evidence (a connection file, an exit, a message) until a deadline.
 """
 
 from __future__ import annotations
@@ -35,10 +35,13 @@ START_SECONDS = 90.0
 ANSWER_MS = 20_000
 # SIGTERM and Ctrl-C must have ended everything by then (README).
 STOP_SECONDS = 3.0
+# TA-Lib imports pandas where it is installed, as it is here for other tests. That is a third of the processor time of a
+# worker's start, and backtestr itself does not use pandas.
+WITHOUT_PANDAS = Path(__file__).parent / "without_pandas"
 
 
 class RunningBroker:
-    """A broker in a process of its own, with directories of its own."""
+    """This broker has a process and directories of its own."""
 
     def __init__(self, home: Path, config: Mapping[str, str] | None = None) -> None:
         """`config`: texts of `broker.toml` and `engine.toml` by file name."""
@@ -54,6 +57,7 @@ class RunningBroker:
             "BACKTESTR_RUNTIME_DIR": str(self.runtime_dir),
             "BACKTESTR_DATA_DIR": str(self.data_dir),
             "BACKTESTR_CONFIG_DIR": str(config_dir),
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(WITHOUT_PANDAS), os.environ.get("PYTHONPATH")])),
         }
         self.log_file = home / "broker.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -62,6 +66,10 @@ class RunningBroker:
     def process(self) -> subprocess.Popen[bytes]:
         assert self._process is not None, "the broker was not started"
         return self._process
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
         with self.log_file.open("ab") as log:
@@ -72,7 +80,7 @@ class RunningBroker:
         assert self._serves(), f"the broker did not start:\n{self.log}"
 
     def refused_start(self, code: int = 1) -> str:
-        """What a broker says that ends with `code` instead of serving."""
+        """Start a broker that must end with `code` instead of serving, and return what it prints on standard error."""
         command = [sys.executable, "-m", "backtestr_broker"]
         refused = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=START_SECONDS)
         assert refused.returncode == code, refused.stderr
@@ -80,7 +88,7 @@ class RunningBroker:
         return refused.stderr
 
     def _serves(self) -> bool:
-        """Whether the connection file is there, and this process wrote it."""
+        """Return whether the connection file exists and this process wrote it."""
         if not self.connection_file.exists():
             return False
         connection, _ = read_connection(self.connection_file)
@@ -91,7 +99,7 @@ class RunningBroker:
         return self.log_file.read_text("utf-8") if self.log_file.exists() else ""
 
     def worker_pids(self) -> list[int]:
-        """The processes that the broker has started."""
+        """Return the ids of the processes that the broker has started."""
         return [child.pid for child in psutil.Process(self.process.pid).children(recursive=True)]
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
@@ -100,7 +108,7 @@ class RunningBroker:
         return self.process.wait(STOP_SECONDS)
 
     def kill(self) -> None:
-        """End it as a crash would, with its workers left to notice by themselves."""
+        """End the broker as a crash would; its workers must then end by themselves."""
         workers = [psutil.Process(pid) for pid in self.worker_pids()]
         self.process.kill()
         self.process.wait()
@@ -112,19 +120,19 @@ class RunningBroker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process is not None and self._process.poll() is None:
+        if self.is_running:
             try:
                 self.stop()
             except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+                self.process.kill()
+                self.process.wait()
                 raise
 
 
-class Stranger:
-    """A client of raw pyzmq and msgpack, written from PROTOCOL.md (see `protocol/independent.py`)."""
+class RawClient:
+    """This client of raw pyzmq and msgpack was written from PROTOCOL.md (see `protocol/independent.py`)."""
 
-    def __init__(self, connection_file: Path, client_id: str = "stranger", *, keys: KeyPair | None = None) -> None:
+    def __init__(self, connection_file: Path, client_id: str = "raw-client", *, keys: KeyPair | None = None) -> None:
         """`keys`: its own pair, where the broker has CURVE on."""
         self.connection, self.key = read_connection(connection_file)
         self.keys = keys
@@ -132,15 +140,15 @@ class Stranger:
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.sockets: list[zmq.Socket[bytes]] = []
         self.dealer = self.open(zmq.DEALER)
-        self.dealer.rcvhwm = 0  # what a test is slow to read is not lost: the broker waits for nobody
+        self.dealer.rcvhwm = 0  # the broker drops what a client is slow to read: here nothing is lost
         self.dealer.connect(self.connection["endpoints"]["requests"])
 
     @staticmethod
     def read(connection_file: Path) -> Fields:
-        """The connection file."""
+        """Return the content of a connection file."""
         return read_connection(connection_file)[0]
 
-    def __enter__(self) -> Stranger:
+    def __enter__(self) -> RawClient:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -149,7 +157,7 @@ class Stranger:
         self.context.term()
 
     def open(self, kind: int) -> zmq.Socket[bytes]:
-        """A socket that is closed with this client."""
+        """Open a socket that is closed with this client."""
         socket = self.context.socket(kind)
         socket.linger = 0
         if self.keys is not None:
@@ -159,17 +167,17 @@ class Stranger:
         return socket
 
     def hello(self) -> Fields:
-        """Open a session; returns Welcome."""
+        """Open a session and return Welcome."""
         welcome = self.exchange(self.requests.hello())
         self.requests.welcomed(welcome)
         return welcome
 
     def ask(self, type_name: str, data: Any, *, message_id: str | None = None) -> Fields:
-        """Success data of a request. Raises `AssertionError` for a Failure."""
+        """Send a request and return its Success data. Raises `AssertionError` for a Failure."""
         return self.exchange(self.requests.make(type_name, data, message_id=message_id))
 
     def refused(self, type_name: str, data: Any) -> Fields:
-        """ErrorData of a request that has to fail."""
+        """Send a request that must fail and return its ErrorData."""
         envelope, _ = self.send_and_receive(self.requests.make(type_name, data))
         assert envelope["payload"]["type"] == "Failure", envelope
         error: Fields = envelope["payload"]["data"]
@@ -199,20 +207,20 @@ class Stranger:
 
 
 class Subscription:
-    """A raw SUB socket on one stream socket of the broker."""
+    """This subscription is a raw SUB socket on one stream socket of the broker."""
 
-    def __init__(self, stranger: Stranger, socket_name: str, topic: str) -> None:
-        self._key = stranger.key
+    def __init__(self, raw_client: RawClient, socket_name: str, topic: str) -> None:
+        self._key = raw_client.key
         self.topic = topic
-        self.socket = stranger.open(zmq.SUB)
+        self.socket = raw_client.open(zmq.SUB)
         self.socket.rcvhwm = 0
-        self.socket.connect(stranger.connection["endpoints"][socket_name])
+        self.socket.connect(raw_client.connection["endpoints"][socket_name])
         self.socket.subscribe(topic.encode())
         if socket_name == "system":
             self._wait_for_heartbeat()
 
     def _wait_for_heartbeat(self) -> None:
-        """Subscriptions take effect in order: once a heartbeat has come, nothing of the topic is missed any more."""
+        """Wait for a heartbeat: subscriptions take effect in order, so no message of the topic is missed afterwards."""
         self.socket.subscribe(b"system.status")
         while self.receive()[0] != "system.status":
             pass
@@ -220,13 +228,13 @@ class Subscription:
             self.socket.unsubscribe(b"system.status")
 
     def receive(self, timeout_ms: int = ANSWER_MS) -> tuple[str, Fields]:
-        """The next message: topic and envelope."""
+        """Return topic and envelope of the next message."""
         assert self.socket.poll(timeout_ms), f"nothing came on {self.topic!r}"
         topic, envelope, _ = unpack_stream(self._key, self.socket.recv_multipart())
         return topic, envelope
 
     def until(self, holds: Callable[[Fields], bool], timeout_s: float = 30.0) -> list[Fields]:
-        """Envelopes up to and including the first whose payload data, or of a batch one message's, `holds`."""
+        """Return the envelopes up to the first with a message, alone or in a batch, for whose data `holds` is true."""
         deadline = time.monotonic() + timeout_s
         found: list[Fields] = []
         while True:
@@ -239,12 +247,14 @@ class Subscription:
                 return found
 
 
-def dense(stranger: Stranger, subscription: Subscription, last_seq: int) -> list[Fields]:
-    """Payload data of messages 1 to `last_seq` of the subscription's topic, as PROTOCOL.md has a late joiner do it:
-    what is kept is fetched, what arrives twice is dropped by its number, and the two have to agree."""
-    kept = stranger.ask("FetchMissed", {"topic": subscription.topic, "fromSeq": 1, "toSeq": last_seq})
+def dense(raw_client: RawClient, subscription: Subscription, last_seq: int) -> list[Fields]:
+    """Return the payload data of messages 1 to `last_seq` of the subscription's topic.
+
+    Retained messages are fetched, as PROTOCOL.md has a late listener do it; those that arrive twice must agree.
+    """
+    retained = raw_client.ask("FetchMissed", {"topic": subscription.topic, "fromSeq": 1, "toSeq": last_seq})
     found: dict[int, Fields] = {}
-    for one in kept["messages"]:
+    for one in retained["messages"]:
         found.update(messages(one))
     live: dict[int, Fields] = {}
     while last_seq not in live:
@@ -261,27 +271,27 @@ def dense(stranger: Stranger, subscription: Subscription, last_seq: int) -> list
 
 
 def messages(envelope: Fields) -> list[tuple[int, Fields]]:
-    """The payloads of a stream message, each with its sequence number, batches taken apart."""
+    """Return the payloads of a stream message, each with its sequence number, batches taken apart."""
     return list(enumerate(messages_of(envelope["payload"]), envelope["seq"]))
 
 
 @contextlib.contextmanager
 def short_directory() -> Iterator[Path]:
-    """A temporary directory whose path leaves room for a socket's name (107 bytes), as pytest's own may not."""
+    """Make a temporary directory whose path is short enough for a socket's name (107 bytes), as pytest's may not be."""
     with tempfile.TemporaryDirectory(prefix="bt-") as name:
         yield Path(name)
 
 
 @contextlib.contextmanager
 def running_broker(config: Mapping[str, str] | None = None) -> Iterator[RunningBroker]:
-    """A broker process for the length of the block."""
+    """Run a broker process for the length of the block."""
     with short_directory() as home, RunningBroker(home, config) as broker:
         yield broker
 
 
 def wait_until(holds: Callable[[], bool], timeout_s: float) -> None:
-    """Wait for evidence that no file descriptor announces, looking every 10 ms."""
+    """Wait for evidence that no file descriptor announces; check every 10 ms."""
     deadline = time.monotonic() + timeout_s
     while not holds():
-        assert time.monotonic() < deadline, f"waited {timeout_s} s in vain"
+        assert time.monotonic() < deadline, f"waited {timeout_s} s without success"
         select.select([], [], [], 0.01)

@@ -15,8 +15,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from backtestr_broker.core.clients.idempotency import Answer
-from backtestr_broker.core.scheduling.jobs import Waiter
+from backtestr_broker.core.clients.idempotency import Answer, RequestKey
 from backtestr_protocol.errors import Busy
 
 from .events import Persist
@@ -39,14 +38,14 @@ class PendingBacktest(msgspec.Struct, frozen=True):
 class PendingAnswer(msgspec.Struct, frozen=True):
     """An answer that is given once what it says is on disk."""
 
-    waiter: Waiter
+    request_key: RequestKey
     answer: Answer
 
 
 class PendingState(msgspec.Struct, frozen=True):
     """A change of shared state, which takes effect, is published and is answered once it is on disk."""
 
-    waiter: Waiter
+    request_key: RequestKey
     answer: Answer
     record: StateRecord
 
@@ -63,6 +62,7 @@ Pending = PendingBacktest | PendingAnswer | PendingState | SavedJobs
 class CommitQueue:
     def __init__(self) -> None:
         self.generation = 0
+        self.fails = False  # the last commit did
         self._issued = 0
         self._done = 0
         self._held: deque[tuple[int, int, Pending]] = deque()  # ticket, size, what waits for it
@@ -98,6 +98,7 @@ class CommitQueue:
 
     def committed(self, ticket: int) -> list[Pending]:
         """Everything up to that ticket is on disk: what waited for it, in order."""
+        self.fails = False
         self._done = max(self._done, ticket)
         return self._release(self._done)
 
@@ -107,7 +108,9 @@ class CommitQueue:
             return []
         self.generation += 1
         self._done = self._issued
-        return self._release(self._issued)
+        released = self._release(self._issued)
+        self.fails = self.fails or bool(released)
+        return released
 
     def _hold(self, held: Pending, size: int) -> None:
         self._held.append((self._issued, size, held))

@@ -10,8 +10,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from backtestr_protocol.codec import encoded_payload
-from backtestr_protocol.errors import ErrorData
+from backtestr_broker.core.clients.idempotency import RequestKey
 from backtestr_protocol.message_types import REQUESTS
 from backtestr_protocol.messages import Missed
 from backtestr_protocol.topics import CLASSES, TopicClass, class_of
@@ -48,19 +47,6 @@ class TopicCounts(msgspec.Struct):
     fetched: int = 0
 
 
-class _Failure(msgspec.Struct, frozen=True):
-    data: ErrorData
-
-
-_failures = msgspec.msgpack.Decoder(_Failure)
-_SUCCESS = encoded_payload("Success", {})[:-1]
-
-
-def failure_in(payload: bytes) -> ErrorData | None:
-    """The error that an answer's payload tells; None for one that tells of success."""
-    return None if payload.startswith(_SUCCESS) else _failures.decode(payload).data
-
-
 class CounterSnapshot(msgspec.Struct, frozen=True):
     """A copy of everything, for another thread to read."""
 
@@ -81,16 +67,16 @@ class Counters:
         self.streams: dict[str, TopicCounts] = {one.prefix: TopicCounts() for one in CLASSES}
         self._requests: dict[tuple[str, str], int] = {}
         self._latencies: dict[str, Histogram] = {}
-        self._running: dict[tuple[str, str], tuple[str, float]] = {}  # as many as the book of answers has running
+        self._running: dict[RequestKey, tuple[str, float]] = {}  # as many as the book of answers has running
         self._ended: list[tuple[str, float]] = []  # since the last event: type and beginning
 
-    def began(self, waiter: tuple[str, str], request_type: str, now: float) -> None:
+    def began(self, request_key: RequestKey, request_type: str, now: float) -> None:
         """A request is executed from now on."""
-        self._running[waiter] = (_known(request_type), now)
+        self._running[request_key] = (_known(request_type), now)
 
-    def ended(self, waiter: tuple[str, str], outcome: str) -> str:
+    def ended(self, request_key: RequestKey, outcome: str) -> str:
         """It was answered: `SUCCESS`, or an error's code. Returns its type."""
-        running = self._running.pop(waiter)
+        running = self._running.pop(request_key)
         self._count(running[0], outcome)
         self._ended.append(running)
         return running[0]

@@ -6,120 +6,91 @@ nobody waits for those: after a crash their result on disk, or another run from 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol, assert_never
+from typing import assert_never
 
-from backtestr_broker.core.clients.idempotency import Answer
-from backtestr_broker.core.scheduling.jobs import Waiter
+from backtestr_broker.core.clients.idempotency import Answer, RequestKey
 from backtestr_broker.core.scheduling.scheduler import Scheduler
+from backtestr_protocol import topics
 from backtestr_protocol.codec import encoded_payload
-from backtestr_protocol.errors import BacktestrError, ErrorData, SystemFault
+from backtestr_protocol.errors import BacktestrError, SystemFault
 from backtestr_protocol.messages import Contract
 
-from .commit_queue import CommitQueue, Pending, PendingAnswer, PendingBacktest, PendingState, SavedJobs
-from .events import Persist
-from .records import AnswerPut, AnswerRecord, Change, JobDeleted, JobPut, StatePut, StateRecord
-from .shared_state import SharedState
+from .commit_queue import PendingAnswer, PendingBacktest, PendingState, SavedJobs
+from .outbox import Outbox, failure
+from .records import Change, JobDeleted, JobPut, StatePut, StateRecord
+from .shared_state import SharedState, update_message
 
 # Seconds after which what could not be written is tried again, though nobody waits for it.
 SAVE_RETRY = 1.0
 
 
-class Desk(Protocol):
-    """What happens when something is on disk, or cannot be."""
-
-    scheduler: Scheduler
-    state: SharedState
-    wall_ms: int
-
-    def answer(self, waiter: Waiter, result: Contract | Answer | BacktestrError | ErrorData) -> None: ...
-    def report(self, error: BacktestrError) -> None: ...
-    def error_data(self, error: BacktestrError, **about: str) -> ErrorData: ...
-    def state_changed(self, record: StateRecord) -> None: ...
-    def send_to_disk(self, persist: Persist) -> None: ...
-
-
 class Durability:
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
-        self._ledger = CommitQueue()
-        self._unsaved: dict[str, None] = {}  # backtests whose records on disk are not what they are in memory
+    """Releases what waited for the commit queue, and writes the records of jobs that have changed."""
+
+    def __init__(self, outbox: Outbox, scheduler: Scheduler, state: SharedState) -> None:
+        self._outbox = outbox
+        self._commit_queue = outbox.commit_queue
+        self._scheduler = scheduler
+        self._jobs = scheduler.jobs
+        self._state = state
         self._saving = False
         self._save_due = 0.0
-        self.fails = False  # the last commit did
 
     # --- what has to be on disk first ---
 
-    def persist(self, changes: Sequence[Change], held: Pending) -> None:
-        """Write `changes`, all or none, and release `held` when they are on disk. Raises `Busy`."""
-        self._ledger.check_room(sum(change.size for change in changes))
-        self._desk.send_to_disk(self._ledger.issue(changes, held))
-
     def check_room(self, size: int = 0) -> None:
-        """Raises `Busy` when no change of that size may be issued now."""
-        self._ledger.check_room(size)
+        """Raise `Busy` when no change of that size may be issued now."""
+        self._commit_queue.check_room(size)
 
-    def answer(self, waiter: Waiter, result: Contract, changes: Sequence[Change] = ()) -> None:
-        """Answer a running request once `changes` and the answer are on disk, so that it is not executed again even by
-        a later broker. Raises `Busy`."""
-        answer, remembered = self._to_remember(waiter, result)
-        self.persist([*changes, remembered], PendingAnswer(waiter, answer))
+    def change_state(self, request_key: RequestKey, result: Contract, record: StateRecord) -> None:
+        """Write a change of shared state that is on its way, then publish and answer it.
 
-    def change_state(self, waiter: Waiter, result: Contract, record: StateRecord) -> None:
-        """The same for a change of shared state that is on its way, so that it is not refused: see `check_room`."""
-        answer, remembered = self._to_remember(waiter, result)
-        persist = self._ledger.issue([StatePut(record), remembered], PendingState(waiter, answer, record))
-        self._desk.send_to_disk(persist)
-
-    def refuse_in_turn(self, waiter: Waiter, error: BacktestrError) -> None:
-        """Refuse a running request once everything that is on its way is on disk: the refusal rests on that. Raises
-        `Busy`."""
-        refusal = Answer(encoded_payload("Failure", self._desk.error_data(error)))
-        if not self._ledger.wait(PendingAnswer(waiter, refusal)):
-            self._desk.answer(waiter, refusal)
-
-    def _to_remember(self, waiter: Waiter, result: Contract) -> tuple[Answer, AnswerPut]:
+        It is not refused for lack of room: see `check_room`.
+        """
         answer = Answer(encoded_payload("Success", result))
-        client_id, request_id = waiter
-        record = AnswerRecord(
-            client_id=client_id, request_id=request_id, payload=answer.payload, wall_ms=self._desk.wall_ms
-        )
-        return answer, AnswerPut(record)
+        changes: list[Change] = [StatePut(record), self._outbox.remembered(request_key, answer)]
+        self._outbox.submit_admitted(changes, PendingState(request_key, answer, record))
 
-    # --- what is written without anybody waiting ---
+    def refuse_in_turn(self, request_key: RequestKey, error: BacktestrError) -> None:
+        """Refuse a running request once everything that is on its way is on disk: the refusal rests on that.
 
-    def save_job(self, backtest_id: str) -> None:
-        """Have a backtest's record written, as it is when the disk comes to it."""
-        self._unsaved[backtest_id] = None
+        Raises `Busy`.
+        """
+        refusal = failure(self._outbox.error_data(error))
+        if not self._commit_queue.wait(PendingAnswer(request_key, refusal)):
+            self._outbox.answer(request_key, refusal)
+
+    # --- what is written without a request that waits for it ---
 
     def next_deadline(self) -> float | None:
-        return self._save_due if self._unsaved and not self._saving else None
+        return self._save_due if self._jobs.unsaved and not self._saving else None
 
     def save(self, now: float) -> None:
-        """Write what has changed, one batch after the other so that changes in between add up."""
-        if not self._unsaved or self._saving or now < self._save_due:
+        """Write the jobs that have changed, one batch after the other so that changes in between add up."""
+        if not self._jobs.unsaved or self._saving or now < self._save_due:
             return
-        unsaved, self._unsaved = tuple(self._unsaved), {}
-        jobs = self._desk.scheduler.jobs
+        jobs = self._jobs
+        unsaved, jobs.unsaved = tuple(jobs.unsaved), {}
         changes = [JobPut(jobs.get(one).record()) if one in jobs else JobDeleted(one) for one in unsaved]
         self._saving = True
-        self._desk.send_to_disk(self._ledger.issue(changes, SavedJobs(unsaved)))
+        self._outbox.submit_admitted(changes, SavedJobs(unsaved))
 
     # --- what the storage thread says ---
 
     def committed(self, ticket: int) -> None:
         """Everything up to that ticket is on disk."""
-        self.fails = False
-        for held in self._ledger.committed(ticket):
+        for held in self._commit_queue.committed(ticket):
             match held:
                 case PendingBacktest(backtest_id):
-                    self._desk.scheduler.accepted(backtest_id)
-                case PendingAnswer(waiter, answer):
-                    self._desk.answer(waiter, answer)
-                case PendingState(waiter, answer, record):
-                    self._desk.state.commit(record)
-                    self._desk.state_changed(record)
-                    self._desk.answer(waiter, answer)
+                    self._scheduler.accepted(backtest_id)
+                case PendingAnswer(request_key, answer):
+                    self._outbox.answer(request_key, answer)
+                case PendingState(request_key, answer, record):
+                    self._state.commit(record)
+                    self._outbox.publish(
+                        topics.state(record.key), encoded_payload("StateUpdate", update_message(record))
+                    )
+                    self._outbox.answer(request_key, answer)
                 case SavedJobs():
                     self._saving = False
                 case _:
@@ -129,25 +100,24 @@ class Durability:
         """Nothing of that generation will get to disk. Whoever waits may try again, and finds out whether there is room
         by then."""
         fault = SystemFault(f"the broker could not write to its disk: {reason}")
-        released = self._ledger.failed(generation)
+        failed_before = self._commit_queue.fails
+        released = self._commit_queue.failed(generation)
         if released:
-            self._desk.state.roll_back()
-        if released and not self.fails:
-            self.fails = True
-            self._desk.report(fault)
+            self._state.roll_back()
+            if not failed_before:
+                self._outbox.report(fault)
         for held in released:
             match held:
                 case PendingBacktest(backtest_id):
-                    self._desk.scheduler.not_accepted(backtest_id, fault)
-                case PendingAnswer(waiter) | PendingState(waiter):
-                    self._desk.answer(waiter, fault)
+                    self._scheduler.not_accepted(backtest_id, fault)
+                case PendingAnswer(request_key) | PendingState(request_key):
+                    self._outbox.answer(request_key, fault)
                 case SavedJobs(backtest_ids):
                     self._saving = False
                     self._save_due = now + SAVE_RETRY
-                    self._unsaved = dict.fromkeys([*backtest_ids, *self._unsaved])
+                    self._jobs.unsaved = dict.fromkeys([*backtest_ids, *self._jobs.unsaved])
                 case _:
                     assert_never(held)
 
     def check_invariants(self) -> None:
-        self._ledger.check_invariants()
-        assert len(self._ledger) or not self._saving
+        assert len(self._commit_queue) or not self._saving

@@ -39,8 +39,8 @@ class Envelopes:
         """The answer to a Hello: it names the instance."""
         return self._reply(peer, "Response", answer, wall_ms, correlation_id=request_id, instance_id=self.instance_id)
 
-    def complaint(self, peer: bytes, answer: Answer, wall_ms: int) -> Reply:
-        """About what cannot be attributed to a request."""
+    def error(self, peer: bytes, answer: Answer, wall_ms: int) -> Reply:
+        """Make an unattributed error."""
         return self._reply(peer, "Error", answer, wall_ms)
 
     def stream(self, placed: Sequenced, payload: bytes, wall_ms: int) -> Publish:

@@ -17,6 +17,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from typing import Literal
 
+from backtestr_broker.core.clients.idempotency import RequestKey
 from backtestr_protocol import topics
 from backtestr_protocol.errors import Busy, ErrorData, StateConflict, unknown
 from backtestr_protocol.price_messages import (
@@ -57,9 +58,6 @@ MAX_LOSSES = 2
 # What a client is told to wait before it tries again.
 RETRY_AFTER_MS = 1000
 
-# Who asked for what and is answered when it has taken effect: (client id, request id).
-Waiter = tuple[str, str]
-
 
 class PriceReplay:
     """One replay, from its request on."""
@@ -72,7 +70,6 @@ class PriceReplay:
         "current_time",
         "discarded",
         "error",
-        "key",
         "last_seq",
         "losses",
         "opened",
@@ -80,17 +77,18 @@ class PriceReplay:
         "reason",
         "replay_id",
         "request",
+        "request_key",
         "status",
         "topic",
         "waiting",
         "worker_id",
     )
 
-    def __init__(self, replay_id: str, request: StartPriceReplay, key: Waiter) -> None:
+    def __init__(self, replay_id: str, request: StartPriceReplay, request_key: RequestKey) -> None:
         self.replay_id = replay_id
         self.request = request
-        self.key = key
-        self.client_id = key[0]
+        self.request_key = request_key
+        self.client_id = request_key[0]
         self.topic = topics.prices(request.symbol, request.timeframe)
         self.status: PriceReplayState = "starting"
         self.worker_id: str | None = None  # None while it is opened or moves
@@ -101,7 +99,7 @@ class PriceReplay:
         self.acknowledged = 0  # the number up to which the topic was read by who started it
         self.allowed = WINDOW if request.as_fast_as_read else 0  # bars that may have been published
         self.discarded = False  # stopped while it was starting: it is forgotten once no worker has it
-        self.waiting: list[tuple[Action, Waiter | None]] = []  # what the worker was told, in order
+        self.waiting: list[tuple[Action, RequestKey | None]] = []  # what the worker was told, in order
         self.losses = 0  # of workers since the last bar
         self.absent_since: float | None = None  # when its client, whose reading it waits for, was first missed
         self.reason: str | None = None
@@ -133,7 +131,7 @@ class PriceReplay:
 
     def facts(self) -> dict[str, str]:
         """What the log says of it: what it can be followed by through client, broker and worker, and why it ended."""
-        client_id, request_id = self.key
+        client_id, request_id = self.request_key
         facts = {"replayId": self.replay_id, "status": self.status, "clientId": client_id, "requestId": request_id}
         if self.worker_id is not None:
             facts["workerId"] = self.worker_id

@@ -1,11 +1,13 @@
-"""The core's options."""
+"""The core's options, and everything else that a core is started with."""
 
 from __future__ import annotations
 
 import msgspec
 
 from backtestr_broker.core.clients.rate_limit import Rate
+from backtestr_broker.core.records import Restored
 from backtestr_protocol.message_types import Priority
+from backtestr_protocol.worker_channel import WorkerKind
 
 
 class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,3 +23,16 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     worker_hung_ms: int
     worker_silence_ms: int
     rates: dict[Priority, Rate]
+
+
+class Start(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that a core is started with, beside its instance id; it is the first thing in a recording.
+
+    `key` signs every message: a playback verifies the recorded frames with it again. `now` is monotonic, in seconds.
+    """
+
+    key: bytes
+    limits: CoreSettings
+    workers: dict[WorkerKind, int]
+    now: float
+    restored: Restored

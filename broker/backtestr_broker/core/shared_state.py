@@ -17,7 +17,9 @@ from itertools import islice
 import msgspec
 
 from backtestr_protocol.errors import BacktestrError, NotFound, StateConflict, SystemFault, ValidationError, unknown
+from backtestr_protocol.messages import StateEntry
 from backtestr_protocol.state_values import NIL, checksum, same_value_bytes
+from backtestr_protocol.stream_messages import StateUpdate
 
 from .records import StateRecord
 
@@ -230,6 +232,23 @@ class SharedState:
             assert [record.version for record in waiting] == [first + 1 + n for n in range(len(waiting))]
         assert self._damaged <= self._committed.keys()
         assert 0 <= self._repairing <= MAX_REPAIRS
+
+
+def state_entry(record: StateRecord) -> StateEntry:
+    """Return a record as clients get it."""
+    return StateEntry(
+        key=record.key,
+        value=msgspec.Raw(NIL if record.value is None else record.value),
+        version=record.version,
+        checksum=record.checksum,
+        timestamp=record.timestamp,
+    )
+
+
+def update_message(record: StateRecord) -> StateUpdate:
+    """Return the stream message of a committed change."""
+    entry = msgspec.structs.asdict(state_entry(record))
+    return StateUpdate(**entry, revision=record.revision, deleted=record.value is None)
 
 
 def _is_intact(record: StateRecord) -> bool:

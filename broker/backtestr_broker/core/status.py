@@ -5,22 +5,24 @@ PROTOCOL.md, section 12, has the same thresholds for those who read the status.
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
 from collections.abc import Mapping
 
 import msgspec
 
+from backtestr_broker.core.clients.admission import MAX_PENDING, Admission
+from backtestr_broker.core.clients.sessions import MAX_SESSIONS, Sessions
+from backtestr_broker.core.outbox import Outbox
 from backtestr_broker.core.scheduling.liveness import Liveness, WorkerHealth
 from backtestr_broker.core.scheduling.scheduler import Scheduler
 from backtestr_broker.core.scheduling.workers import Worker
-from backtestr_broker.core.streams.listeners import Listeners
-from backtestr_broker.core.streams.sequencer import Sequencer
 from backtestr_protocol.messages import Health
 from backtestr_protocol.system_status import (
     ClassLoad,
+    ClientLoad,
     Connections,
     MemoryUsage,
-    RateStatus,
     Streams,
     SystemStatus,
     TopicLoad,
@@ -28,7 +30,6 @@ from backtestr_protocol.system_status import (
 )
 from backtestr_protocol.worker_channel import WorkerKind
 
-from .counters import Counters
 from .events import HostSample
 
 # A loop that was away for longer makes a person wait; at ten times that, clients begin to miss heartbeats.
@@ -44,133 +45,159 @@ SILENT_SECONDS = 5.0
 RECENT_SECONDS = 60.0
 # Topics that the status lists: those of six backtests and what the broker says itself.
 LISTED_TOPICS = 20
+# Clients that the status lists, the busiest: it goes to every listener every second.
+LISTED_CLIENTS = 20
 
 HealthReason = tuple[Health, str]
 
 
-def findings(
-    *,
-    scheduler: Scheduler,
-    liveness: Liveness,
-    connections: Connections,
-    host: HostSample,
-    disk_fails: bool,
-    configured: Mapping[WorkerKind, int],
-    now: float,
-) -> list[HealthReason]:
-    """What is not as it should be, the worst first."""
-    found: list[HealthReason] = []
-    if disk_fails:
-        found.append(("error", "the disk cannot be written to: nothing that has to be on it is accepted"))
-    ready = Counter(worker.kind for worker in scheduler.workers if worker.peer is not None)
-    for kind, count in configured.items():
-        if count and not ready[kind]:
-            found.append(("error", f"no {kind} worker is ready"))
-        elif ready[kind] < count:
-            found.append(("warning", f"{ready[kind]} of {count} {kind} workers are ready"))
-    for worker_id, life in liveness.items():
-        found += _of_worker(worker_id, life, now)
-    if host.loop_lag_ms > WARNING_LAG_MS:
-        level: Health = "error" if host.loop_lag_ms > ERROR_LAG_MS else "warning"
-        found.append((level, f"the broker's loop was away for {host.loop_lag_ms:.0f} ms"))
-    if (percent := _percent(host.memory_used, host.memory_total)) > WARNING_MEMORY_PERCENT:
-        found.append(("warning", f"the broker and its workers use {percent:.0f} % of the machine's memory"))
-    if host.recorder_failed:
-        found.append(("warning", "the flight recorder had to give up; the log says why"))
-    bounded = {**scheduler.queues, "sessions": (connections.active, connections.limit)}
-    for name, (count, limit) in bounded.items():
-        if _percent(count, limit) >= WARNING_FULL_PERCENT:
-            found.append(("warning", f"{name}: {count} of {limit}, beyond which there is BUSY"))
-    return sorted(found, key=lambda finding: finding[0])  # "error" comes before "warning"
+class Status:
+    """Makes the `SystemStatus` of what the broker's machines hold now."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        *,
+        sessions: Sessions,
+        admission: Admission,
+        scheduler: Scheduler,
+        liveness: Liveness,
+        configured: Mapping[WorkerKind, int],
+    ) -> None:
+        """Take the number of workers of each kind that the broker is `configured` to have."""
+        self.host = HostSample(memory_used=0, memory_total=0, cpu_percent=0.0, loop_lag_ms=0.0)
+        self._outbox = outbox
+        self._sessions = sessions
+        self._admission = admission
+        self._scheduler = scheduler
+        self._liveness = liveness
+        self._configured = configured
+        self._started = outbox.now
+
+    def report(self) -> SystemStatus:
+        """Return the status as of now."""
+        host, now, connections = self.host, self._outbox.now, self._connections()
+        reasons = self._reasons(connections, now)
+        return SystemStatus(
+            status=reasons[0][0] if reasons else "healthy",
+            uptime_ms=round((now - self._started) * 1000),
+            memory_usage=MemoryUsage(
+                used=host.memory_used,
+                total=host.memory_total,
+                percentage=_percent(host.memory_used, host.memory_total),
+            ),
+            cpu_usage=host.cpu_percent,
+            active_backtests=sum(job.status in ("running", "paused") for job in self._scheduler.jobs),
+            queued_requests=self._scheduler.queued,
+            connected_clients=connections.active,
+            workers=[
+                _worker_status(worker, self._liveness.of(worker.worker_id), now) for worker in self._scheduler.workers
+            ],
+            loop_lag_ms=host.loop_lag_ms,
+            last_heartbeat=self._outbox.wall_ms,
+            reasons=[reason for _, reason in reasons],
+            connections=connections,
+            throttle=self._admission.rates(),
+            streams=_streams(self._outbox),
+        )
+
+    def _reasons(self, connections: Connections, now: float) -> list[HealthReason]:
+        """Return what is not as it should be, the worst first."""
+        found: list[HealthReason] = []
+        if self._outbox.commit_queue.fails:
+            found.append(("error", "the disk cannot be written to: nothing that has to be on it is accepted"))
+        ready = Counter(worker.kind for worker in self._scheduler.workers if worker.peer is not None)
+        for kind, count in self._configured.items():
+            if count and not ready[kind]:
+                found.append(("error", f"no {kind} worker is ready"))
+            elif ready[kind] < count:
+                found.append(("warning", f"{ready[kind]} of {count} {kind} workers are ready"))
+        for worker_id, health in self._liveness.items():
+            found += _of_worker(worker_id, health, now)
+        if self.host.loop_lag_ms > WARNING_LAG_MS:
+            level: Health = "error" if self.host.loop_lag_ms > ERROR_LAG_MS else "warning"
+            found.append((level, f"the broker's loop was away for {self.host.loop_lag_ms:.0f} ms"))
+        if (percent := _percent(self.host.memory_used, self.host.memory_total)) > WARNING_MEMORY_PERCENT:
+            found.append(("warning", f"the broker and its workers use {percent:.0f} % of the machine's memory"))
+        if self.host.recorder_failed:
+            found.append(("warning", "the flight recorder had to give up; the log says why"))
+        bounded = {**self._scheduler.queues, "sessions": (connections.active, connections.limit)}
+        for name, (count, limit) in bounded.items():
+            if _percent(count, limit) >= WARNING_FULL_PERCENT:
+                found.append(("warning", f"{name}: {count} of {limit}, beyond which there is BUSY"))
+        return sorted(found, key=lambda finding: finding[0])  # "error" comes before "warning"
+
+    def _connections(self) -> Connections:
+        """Return the number of sessions, and the load that the busiest clients make."""
+        connected = Counter(session.client_id for session in self._sessions)
+        known = [(client_id, counts) for client_id, counts in self._admission if client_id in connected]
+        busiest = heapq.nlargest(LISTED_CLIENTS, known, key=lambda one: one[1].total)
+        return Connections(
+            active=len(self._sessions),
+            limit=MAX_SESSIONS,
+            pending_limit=MAX_PENDING,
+            per_client=[
+                ClientLoad(
+                    client_id=client_id,
+                    sessions=connected[client_id],
+                    requests=counts.total,
+                    by_priority={priority: count for priority, count in counts.requests.items() if count},
+                    throttled=counts.throttled,
+                    busy=counts.busy,
+                    pending=self._outbox.answers.running(client_id),
+                    queued=self._scheduler.waiting(client_id),
+                )
+                for client_id, counts in busiest
+            ],
+        )
 
 
-def _of_worker(worker_id: str, life: WorkerHealth, now: float) -> list[HealthReason]:
+def _of_worker(worker_id: str, health: WorkerHealth, now: float) -> list[HealthReason]:
     found: list[HealthReason] = []
-    if life.crash_loops(now):
-        then = f"; the next start is in {max(0.0, life.next_start - now):.1f} s" if life.next_start is not None else ""
-        found.append(("warning", f"{worker_id} ends soon after its start, {life.early_deaths} times in a row{then}"))
-    elif life.lost_at is not None and now - life.lost_at < RECENT_SECONDS:
-        found.append(("warning", f"{worker_id} was lost {now - life.lost_at:.0f} s ago: {life.lost_reason}"))
-    if not life.has_ended and life.beat_interval and life.silent >= max(SILENT_SECONDS, 2 * life.beat_interval):
-        at_work = "is busy" if life.still == 0.0 else "uses no processor time"
-        found.append(("warning", f"{worker_id} has not been heard of for {life.silent:.0f} s and {at_work}"))
+    if health.crash_loops(now):
+        then = (
+            f"; the next start is in {max(0.0, health.next_start - now):.1f} s" if health.next_start is not None else ""
+        )
+        found.append(("warning", f"{worker_id} ends soon after its start, {health.early_deaths} times in a row{then}"))
+    elif health.lost_at is not None and now - health.lost_at < RECENT_SECONDS:
+        found.append(("warning", f"{worker_id} was lost {now - health.lost_at:.0f} s ago: {health.lost_reason}"))
+    if not health.has_ended and health.beat_interval and health.silent >= max(SILENT_SECONDS, 2 * health.beat_interval):
+        at_work = "is busy" if health.still == 0.0 else "uses no processor time"
+        found.append(("warning", f"{worker_id} has not been heard of for {health.silent:.0f} s and {at_work}"))
     return found
 
 
-def system_status(
-    *,
-    scheduler: Scheduler,
-    liveness: Liveness,
-    connections: Connections,
-    throttle: dict[str, RateStatus],
-    streams: Streams,
-    host: HostSample,
-    disk_fails: bool,
-    configured_workers: Mapping[WorkerKind, int],
-    uptime: float,
-    now: float,
-    wall_ms: int,
-) -> SystemStatus:
-    """`uptime` and `now` in monotonic seconds."""
-    found = findings(
-        scheduler=scheduler,
-        liveness=liveness,
-        connections=connections,
-        host=host,
-        disk_fails=disk_fails,
-        configured=configured_workers,
-        now=now,
-    )
-    return SystemStatus(
-        status=found[0][0] if found else "healthy",
-        uptime_ms=round(uptime * 1000),
-        memory_usage=MemoryUsage(
-            used=host.memory_used,
-            total=host.memory_total,
-            percentage=_percent(host.memory_used, host.memory_total),
-        ),
-        cpu_usage=host.cpu_percent,
-        active_backtests=sum(job.status in ("running", "paused") for job in scheduler.jobs),
-        queued_requests=scheduler.queued,
-        connected_clients=connections.active,
-        workers=[_worker_status(worker, liveness.of(worker.worker_id), now) for worker in scheduler.workers],
-        loop_lag_ms=host.loop_lag_ms,
-        last_heartbeat=wall_ms,
-        reasons=[reason for _, reason in found],
-        connections=connections,
-        throttle=throttle,
-        streams=streams,
-    )
-
-
-def streams_status(sequencer: Sequencer, subscriptions: Listeners, measures: Counters) -> Streams:
-    """What is published, and who listens."""
+def _streams(outbox: Outbox) -> Streams:
+    """Return what is published, and the number of listeners."""
+    listeners = outbox.listeners
     return Streams(
-        topics=len(sequencer),
-        subscriptions={name: count for name, count in subscriptions.totals().items() if count},
+        topics=len(outbox.sequencer),
+        subscriptions={name: count for name, count in listeners.totals().items() if count},
         by_class={
-            name: ClassLoad(**msgspec.structs.asdict(one)) for name, one in measures.by_class().items() if one.messages
+            name: ClassLoad(**msgspec.structs.asdict(one))
+            for name, one in outbox.counters.by_class().items()
+            if one.messages
         },
         per_topic=[
             TopicLoad(
                 topic=topic,
                 messages=last.seq,
-                subscribers=subscriptions.count(last.topic_class.socket, last.name),
+                subscribers=listeners.count(last.topic_class.socket, last.name),
             )
-            for last, topic in sequencer.latest(LISTED_TOPICS)
+            for last, topic in outbox.sequencer.latest(LISTED_TOPICS)
         ],
     )
 
 
-def _worker_status(worker: Worker, life: WorkerHealth, now: float) -> WorkerStatus:
+def _worker_status(worker: Worker, health: WorkerHealth, now: float) -> WorkerStatus:
     return WorkerStatus(
         worker_id=worker.worker_id,
         pid=worker.pid,
         state=worker.state,
         last_seen_ms=round((now - worker.last_seen) * 1000),
-        restarts=life.restarts,
-        early_deaths=life.early_deaths,
-        next_start_ms=None if life.next_start is None else round(max(0.0, life.next_start - now) * 1000),
+        restarts=health.restarts,
+        early_deaths=health.early_deaths,
+        next_start_ms=None if health.next_start is None else round(max(0.0, health.next_start - now) * 1000),
         batching=worker.batching,
         compression=worker.compression,
     )

@@ -3,60 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
 
-from backtestr_broker.core.clients.log_limits import PerPeerLimit
+from backtestr_broker.core.algorithms import Algorithms
+from backtestr_broker.core.outbox import Outbox
 from backtestr_broker.core.requests.price_replay_requests import PriceReplayRequests
 from backtestr_broker.core.scheduling.liveness import Liveness
 from backtestr_broker.core.scheduling.scheduler import Scheduler
 from backtestr_broker.core.scheduling.workers import Worker
 from backtestr_protocol import worker_channel
-from backtestr_protocol.codec import Signer
-from backtestr_protocol.errors import BacktestrError, MessageError, SystemFault, ValidationError
-from backtestr_protocol.messages import AlgorithmInfo, SeriesInfo
+from backtestr_protocol.errors import MessageError, SystemFault, ValidationError
+from backtestr_protocol.messages import SeriesInfo
 
 from .events import WorkerExited, WorkerStarted
 
 
-class Desk(Protocol):
-    """What the crew needs of the core."""
-
-    @property
-    def scheduler(self) -> Scheduler: ...
-    @property
-    def replays(self) -> PriceReplayRequests: ...
-    def registered(self, info: AlgorithmInfo) -> None: ...
-    def report(self, error: BacktestrError) -> None: ...
-    def notify(self, signal: Any, **facts: Any) -> None: ...
-    def kill(self, worker_id: str, reason: str) -> None: ...
-
-
 class WorkerMessages:
-    def __init__(self, desk: Desk, liveness: Liveness, signer: Signer, complaints: PerPeerLimit) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        *,
+        scheduler: Scheduler,
+        replays: PriceReplayRequests,
+        algorithms: Algorithms,
+        liveness: Liveness,
+    ) -> None:
         self.liveness = liveness
         self.serving = False  # once a worker of each kind is ready, for good
         self.series_at_start: list[SeriesInfo] = []  # what the first interactive worker found in the catalogue
-        self._desk = desk
-        self._signer = signer
-        self._complaints = complaints
+        self._outbox = outbox
+        self._scheduler = scheduler
+        self._replays = replays
+        self._algorithms = algorithms
 
     def started(self, event: WorkerStarted, now: float) -> None:
-        self._desk.scheduler.workers.start(event.worker_id, event.kind, event.pid, now)
+        self._scheduler.workers.start(event.worker_id, event.kind, event.pid, now)
         self.liveness.started(event.worker_id, now)
 
     def said(self, peer: bytes, frames: list[bytes], now: float) -> None:
         """Frames from whoever is connected to the engine socket."""
         try:
-            note, payload = worker_channel.decode_to_broker(self._signer, frames)
+            note, payload = worker_channel.decode_to_broker(self._outbox.envelopes.signer, frames)
         except MessageError as error:
-            if self._complaints.may(peer, now):
+            if self._outbox.may_report_unreadable(peer):
                 reason = f"on the engine socket: {error.message}"
-                self._desk.notify("message_refused", code=error.code, reason=reason)
+                self._outbox.notify("message_refused", code=error.code, reason=reason)
             return
         if isinstance(note, worker_channel.Ready):
             self._ready(peer, note, now)
             return
-        worker = self._desk.scheduler.workers.at(peer)
+        worker = self._scheduler.workers.at(peer)
         if worker is None:  # a worker that was given up, or that never said it was ready
             return
         worker.last_seen = now
@@ -65,11 +60,11 @@ class WorkerMessages:
             self._hand_on(worker, note, payload)
         except ValidationError as error:
             facts = {"code": error.code, "reason": error.message, "workerId": worker.worker_id}
-            self._desk.notify("message_refused", **facts)
+            self._outbox.notify("message_refused", **facts)
 
     def _hand_on(self, worker: Worker, note: worker_channel.ToBroker, payload: list[bytes]) -> None:
         """Raises `ValidationError` for a note that does not fit."""
-        scheduler, replays = self._desk.scheduler, self._desk.replays
+        scheduler, replays = self._scheduler, self._replays
         match note:
             case worker_channel.Published(replay=worker_channel.ReplayMark()):
                 replays.published(worker, note, payload)
@@ -89,34 +84,33 @@ class WorkerMessages:
                 worker.batching, worker.compression = note.batching, note.compression
 
     def _ready(self, peer: bytes, note: worker_channel.Ready, now: float) -> None:
-        desk, workers = self._desk, self._desk.scheduler.workers
-        worker = desk.scheduler.ready(peer, note, now)
+        workers = self._scheduler.workers
+        worker = self._scheduler.ready(peer, note, now)
         if worker is None:
             reason = f"nobody waits for {note.worker_id[:200]!r}"
-            desk.notify("message_refused", code="VALIDATION_ERROR", reason=reason)
+            self._outbox.notify("message_refused", code="VALIDATION_ERROR", reason=reason)
             return
         for info in note.algorithms:
-            desk.registered(info)
+            self._algorithms.registered(info)
         self.liveness.ready(worker.worker_id, note.beat_interval_ms / 1000)
-        desk.notify("worker_ready", workerId=worker.worker_id, pid=worker.pid, kind=worker.kind)
+        self._outbox.notify("worker_ready", workerId=worker.worker_id, pid=worker.pid, kind=worker.kind)
         if worker.kind == "interactive" and not self.serving:
             self.series_at_start = note.series
         if not self.serving and workers.any_ready("compute") and workers.any_ready("interactive"):
             self.serving = True
-            desk.notify("serving")
+            self._outbox.notify("serving")
 
     def exited(self, event: WorkerExited, now: float) -> None:
-        desk = self._desk
-        held = desk.scheduler.held_by(event.worker_id)
-        desk.notify("worker_lost", workerId=event.worker_id, reason=event.reason, held=held)
+        held = self._scheduler.held_by(event.worker_id)
+        self._outbox.notify("worker_lost", workerId=event.worker_id, reason=event.reason, held=held)
         next_start = now + event.restart_ms / 1000
         looping = self.liveness.ended(event.worker_id, event.reason, event.early_deaths, next_start, now)
         if looping is not None:
-            desk.report(SystemFault(looping))
-        desk.scheduler.lost(event.worker_id, event.reason, overdue=event.overdue)
+            self._outbox.report(SystemFault(looping))
+        self._scheduler.lost(event.worker_id, event.reason, overdue=event.overdue)
 
     def look(self, cpu_seconds: Mapping[int, float], now: float) -> None:
         """Have those killed that hang. `cpu_seconds`: what each process has used, by its id."""
-        cpu = {one.worker_id: cpu_seconds[one.pid] for one in self._desk.scheduler.workers if one.pid in cpu_seconds}
+        cpu = {one.worker_id: cpu_seconds[one.pid] for one in self._scheduler.workers if one.pid in cpu_seconds}
         for condemned in self.liveness.look(cpu, now):
-            self._desk.kill(condemned.worker_id, condemned.reason)
+            self._outbox.kill(condemned.worker_id, condemned.reason)

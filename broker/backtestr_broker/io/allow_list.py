@@ -1,6 +1,7 @@
-"""The broker's door: its own CURVE pair, and the allow-list as it was last read from its files.
+"""The allow-list holds the broker's CURVE pair and the client keys that may connect.
 
-It is looked at on every handshake and every heartbeat: a look costs some file statuses, and reads what has changed.
+It is reloaded when its files change. Checking for a change costs a few `stat()` calls, for each handshake and each
+heartbeat.
 """
 
 from __future__ import annotations
@@ -11,9 +12,13 @@ from backtestr_protocol.keys import Allowed, KeyFolder
 
 
 class AllowList:
+    """The allow-list as it was last read from its files, and the broker's own pair."""
+
     def __init__(self, folder: KeyFolder) -> None:
-        """Makes the broker's pair at first use. Raises `InvalidConfiguration` for files that others could read or
-        change, or that hold no key."""
+        """Read the keys, and make the broker's pair at first use.
+
+        Raises `InvalidConfiguration` for files that others could read or change, or that hold no key.
+        """
         self.pair = folder.server_pair()
         folder.check()
         self._folder = folder
@@ -28,21 +33,21 @@ class AllowList:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What is wrong with files of the allow-list: nobody gets in by those."""
+        """Problems of single files; the keys in those files may not connect."""
         return self._list.problems
 
-    def look(self) -> frozenset[str]:
-        """Read the allow-list again if it has changed; returns whose keys were let in before and are not any more."""
+    def reload_if_changed(self) -> frozenset[str]:
+        """Read the files again if they have changed; returns the names whose keys may no longer connect."""
         stamp = self._folder.stamp()
         if stamp == self._stamp:
             return frozenset()
         before = self._list
-        self._stamp = stamp  # taken before the reading: what changes meanwhile is read again at the next look
+        self._stamp = stamp  # taken before the files are read: a change meanwhile makes the next call read them again
         self._list = self._folder.allowed()
         self.names = frozenset(self._list.names.values())
         return revoked(before, self._list)
 
 
 def revoked(before: Allowed, after: Allowed) -> frozenset[str]:
-    """The names whose key is gone, or is another one."""
+    """Return the names whose key was removed or replaced."""
     return frozenset(name for key, name in before.names.items() if after.names.get(key) != name)

@@ -1,8 +1,8 @@
-"""The shell: one thread that owns every socket, feeds the core with events and executes its effects.
+"""The event loop is the one thread that owns every socket, feeds the core with events and executes its effects.
 
 It sleeps until something arrives or the core's next deadline, takes one message from each socket in turn, and never
-waits for a peer: whoever is full or has gone misses that message, and the hooks tell. A ROUTER takes from its
-connections in turn too, so whoever has something to say waits for one message of each other, not for all that was sent.
+waits for a peer: one whose queue is full, or that is gone, misses that message, and a hook reports it. A ROUTER takes
+from its connections in turn too, so a client waits for one message of each other client, not for all that they sent.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, assert_never
 
+import msgspec
 import zmq
 
 from backtestr_broker import hooks
+from backtestr_broker.core.clients.log_limits import LogLimit
 from backtestr_broker.core.core import Core
 from backtestr_broker.core.events import (
     ClientsDropped,
@@ -56,18 +58,18 @@ from .zap import decide
 if TYPE_CHECKING:
     from .prometheus import MetricsServer
 
-# Messages taken from each socket, one by one and in turn, before what is due is looked at again.
+# Messages taken from each socket, one by one and in turn, before the loop does what has fallen due.
 BURST = 64
-# Of those who were not let in, one in this many seconds is told of: who knocks in a loop must not fill the log.
+# Seconds in which one refused handshake is reported: a peer that tries in a loop must not fill the log.
 DENIED_INTERVAL = 1.0
-# The same for messages that a full queue did not take, by socket: who floods and does not read loses thousands.
+# The same for messages that a full queue did not take, by socket: a peer that floods and does not read loses thousands.
 DROPPED_INTERVAL = 1.0
-# How long workers get to end by themselves; with the flush of the sockets that is well within three seconds.
+# Seconds that workers get to end by themselves; with the flush of the sockets that is well within three seconds.
 STOP_PATIENCE = 1.5
 
 
 class Wake:
-    """Lets other threads and signal handlers end the shell's sleep."""
+    """Lets other threads and signal handlers end the sleep of the event loop."""
 
     def __init__(self) -> None:
         self.read_end, self._write_end = sockets_of_the_system.socketpair()
@@ -75,60 +77,64 @@ class Wake:
         self._write_end.setblocking(False)
 
     def __call__(self) -> None:
+        """Wake the loop; may be called from any thread."""
         with contextlib.suppress(OSError):  # it is being woken already, or has ended
             self._write_end.send(b"\0")
 
     def drain(self) -> None:
+        """Take back every wake so far."""
         with contextlib.suppress(BlockingIOError):
             while self.read_end.recv(4096):
                 pass
 
     def close(self) -> None:
+        """Close both ends; a later wake does nothing."""
         self.read_end.close()
         self._write_end.close()
 
 
+class Resources(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that the event loop drives on the machine. `allow_list` has the keys that may connect, with CURVE."""
+
+    sockets: Sockets
+    database: Database
+    supervisor: Supervisor
+    wake: Wake
+    allow_list: AllowList | None = None
+    recorder: Recorder | None = None
+    metrics: MetricsServer | None = None
+
+
 class EventLoop:
-    def __init__(
-        self,
-        core: Core,
-        sockets: Sockets,
-        supervisor: Supervisor,
-        storage: Database,
-        wake: Wake,
-        on_serving: Callable[[list[SeriesInfo]], None],
-        max_early_deaths: int,
-        door: AllowList | None = None,
-        recorder: Recorder | None = None,
-        metrics: MetricsServer | None = None,
-    ) -> None:
-        """`on_serving` is called once, when the core says so, with what data there is. After `max_early_deaths` of a
-        worker in a row before that, or one that refused its configuration, `run` gives up: it will not get well.
-        `door` says whose keys may connect."""
+    """Runs a broker in the thread that calls `run`."""
+
+    def __init__(self, core: Core, resources: Resources, on_serving: Callable[[list[SeriesInfo]], None]) -> None:
+        """Take the core and its resources. `on_serving` is called once, when the core serves, with the stored series.
+
+        `run` gives up where the workers cannot start before that: see `Supervisor.is_hopeless`.
+        """
         self._core = core
-        self._sockets = sockets
-        self._supervisor = supervisor
-        self._storage = storage
-        self._wake = wake
+        self._sockets = resources.sockets
+        self._supervisor = resources.supervisor
+        self._database = resources.database
+        self._wake = resources.wake
+        self._allow_list = resources.allow_list
+        self._recorder = resources.recorder
+        self._metrics = resources.metrics
         self._on_serving = on_serving
-        self._max_early_deaths = max_early_deaths
-        self._recorder = recorder
-        self._metrics = metrics
         self._metrics_due = self._longest_lag_ms = 0.0
         self._stopping = False
-        self._probe = HostUsage(time.monotonic())
-        self._due = 0.0  # when something is to be done, whatever comes
-        self._lag = 0.0  # the longest since the last sample that something had to wait for the loop
-        self._door = door
-        self._denied = 0  # since the last who was told of
-        self._denied_told = -DENIED_INTERVAL
-        self._all_dropped: dict[str, int] = {"requests": 0, "engine": 0}  # a stream drops without a word
-        self._dropped: dict[str, tuple[int, float]] = {}  # by socket: those since the last that was told of, and when
+        self._host_usage = HostUsage(time.monotonic())
+        self._due = 0.0  # the time of the next deadline, whatever arrives before it
+        self._lag = 0.0  # the longest wait for the loop since the last sample, in seconds
+        self._dropped: dict[str, int] = {"requests": 0, "engine": 0}  # by socket; a stream drops without an error
+        self._dropped_limit = LogLimit(DROPPED_INTERVAL)
+        self._denied_limit = LogLimit(DENIED_INTERVAL)
         self._selector = selectors.DefaultSelector()
-        self._sources: tuple[zmq.Socket[bytes], ...] = ()  # in the order of their turns
+        self._sources: tuple[zmq.Socket[bytes], ...] = ()  # in the order in which they are read
         self._streams: dict[zmq.Socket[bytes], Socket] = {}
         self._unread: set[zmq.Socket[bytes]] = set()  # those that may have something to read
-        self._to_find: list[FindListeners] = []  # when the effects of the event at hand are done
+        self._to_find: list[FindListeners] = []  # once the effects of the current event are executed
         self.gave_up = False
 
     def stop(self) -> None:
@@ -139,7 +145,7 @@ class EventLoop:
     def run(self) -> None:
         """Serve until stopped. Ends the workers before it returns."""
         with self._selector:
-            self._take_up_sockets()
+            self._register_sockets()
             self._selector.register(self._wake.read_end, selectors.EVENT_READ)
             try:
                 self._supervise()
@@ -151,11 +157,11 @@ class EventLoop:
             finally:
                 self._supervisor.stop(STOP_PATIENCE, time.monotonic, time.sleep)
 
-    def _take_up_sockets(self) -> None:
-        """Listen to the sockets that there are now, and to no others."""
+    def _register_sockets(self) -> None:
+        """Read from the sockets that there are now, and from no others."""
         sockets = self._sockets
-        doors = () if sockets.zap is None else (sockets.zap,)  # first: who waits to be let in has nothing else to do
-        sources = (*doors, sockets.requests, sockets.engine, *sockets.streams.values())
+        handshakes = () if sockets.zap is None else (sockets.zap,)  # first: a peer can do nothing before its handshake
+        sources = (*handshakes, sockets.requests, sockets.engine, *sockets.streams.values())
         for source in sources:
             if source not in self._sources:
                 self._selector.register(_descriptor(source), selectors.EVENT_READ, source)
@@ -164,12 +170,12 @@ class EventLoop:
         self._unread = set(sources)
 
     def _turn(self, ready: list[zmq.Socket[bytes] | None]) -> None:
-        """A burst from the sockets that have something, one message from each at a time, then what is due by now."""
+        """Take a burst from the sockets that have messages, one from each in turn, then do what has fallen due."""
         began = time.monotonic()
         if None in ready:
             self._wake.drain()
             self._supervise()
-            for report in self._storage.take():
+            for report in self._database.take():
                 self._feed(report)
         self._unread.update(source for source in ready if source is not None)
         unread = [source for source in self._sources if source in self._unread]
@@ -177,15 +183,15 @@ class EventLoop:
             unread = [source for source in unread if self._take(source, expecting=taken > 1)]
             if not unread:
                 break
-        # Each that was touched since it had nothing is asked before the next sleep: see `has_input`.
+        # Each socket that was used since it had nothing to read is asked before the next sleep: see `has_input`.
         self._unread = {source for source in self._unread if has_input(source)}
         now = time.monotonic()
         self._due = self._deadline()
         if now >= self._due:
-            self._look_at_door()
+            self._reload_allow_list()
             self._supervise()
-            gave_up = self._recorder is not None and self._recorder.has_failed
-            host = self._probe.sample(self._supervisor.pids(), self._lag * 1000, now, recorder_failed=gave_up)
+            failed = self._recorder is not None and self._recorder.has_failed
+            host = self._host_usage.sample(self._supervisor.pids(), self._lag * 1000, now, recorder_failed=failed)
             self._lag = 0.0
             self._feed(Tick(host, _wall_ms()))
             self._find_listeners()
@@ -199,15 +205,18 @@ class EventLoop:
         return core if delayed_start is None else min(core, delayed_start)
 
     def _take(self, source: zmq.Socket[bytes], *, expecting: bool) -> bool:
-        """Take and handle one message; False when there is none, or when the socket has been replaced meanwhile.
-        `expecting`: one is likely to be there."""
+        """Take and handle one message; return False when there is none, or when the socket was replaced meanwhile.
+
+        `expecting`: one is likely to be there.
+        """
         if source not in self._sources:
             return False
         sockets = self._sockets
         if (stream := self._streams.get(source)) is not None:
-            self._listen(stream, sockets.audiences[stream].read(1))
+            self._report_subscriptions(stream, sockets.probes[stream].read(1))
             return source in self._sources and has_input(source)
-        accepts = self._door.names.__contains__ if self._door is not None and source is sockets.requests else None
+        allow_list = self._allow_list if source is sockets.requests else None
+        accepts = None if allow_list is None else allow_list.names.__contains__
         messages = receive(source, 1, accepts, expecting=expecting)
         for message in messages:
             if source is sockets.requests:
@@ -215,74 +224,69 @@ class EventLoop:
             elif source is sockets.engine:
                 self._feed(WorkerSent(message[0], message[1:], _wall_ms()))
             else:
-                self._decide(message[0], message[2:])
+                self._answer_handshake(message[0], message[2:])
         if messages or (accepts is not None and has_input(source)):
             return True
         self._unread.discard(source)
         return False
 
-    # --- who listens ---
+    # --- listeners ---
 
-    def _listen(self, name: Socket, said: list[SubscriptionChange]) -> None:
-        """Tell the core what peers said. The socket of those who want too much is replaced."""
-        for prefix, delta in said:
+    def _report_subscriptions(self, name: Socket, changes: list[SubscriptionChange]) -> None:
+        """Tell the core what peers subscribed to. A socket with too many prefixes is replaced where it can be."""
+        for prefix, delta in changes:
             self._feed(Subscribed(name, prefix, delta, _wall_ms()))
-        if not self._core.subscriptions.is_crowded(name) or not self._sockets.can_drop_clients:
+        if not self._core.listeners.is_crowded(name) or not self._sockets.can_drop_clients:
             return
         self._selector.unregister(_descriptor(self._sockets.streams[name]))
         self._sockets.drop_subscribers(name)
-        self._take_up_sockets()
+        self._register_sockets()
         self._feed(SubscribersDropped(name, _wall_ms()))
         hooks.send("clients_dropped", {"reason": f"{name}: more than {MAX_PREFIXES} different subscriptions"})
 
     def _find_listeners(self) -> None:
-        """Ask ZeroMQ what the core wants to know."""
+        """Ask ZeroMQ about the prefixes that the core wants to know of."""
         to_find, self._to_find = self._to_find, []
-        for asked in to_find:
-            audience = self._sockets.audiences[asked.socket]
-            self._unread.add(self._sockets.streams[asked.socket])  # see `has_input`
-            answers = audience.ask(asked.prefixes)
-            if answers.deserted or (asked.in_doubt and answers.held):
-                self._feed(ListenersFound(asked.socket, answers.held, answers.deserted, _wall_ms()))
-            self._listen(asked.socket, answers.said)
+        for query in to_find:
+            self._unread.add(self._sockets.streams[query.socket])  # see `has_input`
+            result = self._sockets.probes[query.socket].find(query.prefixes)
+            if result.unheld or (query.in_doubt and result.held):
+                self._feed(ListenersFound(query.socket, result.held, result.unheld, _wall_ms()))
+            self._report_subscriptions(query.socket, result.changes)
 
     def _show_metrics(self, loop_lag_ms: float, now: float) -> None:
-        """Once a heartbeat, if anybody may ask."""
+        """Take a snapshot for Prometheus once a heartbeat, if metrics are on."""
         self._longest_lag_ms = max(self._longest_lag_ms, loop_lag_ms)
         if self._metrics is not None and now >= self._metrics_due:
             self._metrics_due = now + self._core.limits.heartbeat_interval_ms / 1000
-            self._metrics.show(self._core, self._all_dropped, self._longest_lag_ms)
+            self._metrics.show(self._core, self._dropped, self._longest_lag_ms)
             self._longest_lag_ms = 0.0
 
-    # --- who may connect ---
+    # --- the allow-list ---
 
-    def _decide(self, peer: bytes, frames: list[bytes]) -> None:
-        """Answer ZeroMQ, which asks about a handshake."""
-        if self._door is None or self._sockets.zap is None:
+    def _answer_handshake(self, peer: bytes, frames: list[bytes]) -> None:
+        """Answer ZeroMQ's request whether a key may connect."""
+        if self._allow_list is None or self._sockets.zap is None:
             return
-        self._look_at_door()
-        decision = decide(frames, self._door.allowed)
+        self._reload_allow_list()
+        decision = decide(frames, self._allow_list.allowed)
         if decision.frames is not None:
             self._send("the allow-list", self._sockets.zap, [peer, b"", *decision.frames])
-        if decision.name is None:
-            self._tell_of_denied(decision.address, decision.reason)
+        if decision.name is None and (untold := self._denied_limit.check(time.monotonic())) is not None:
+            facts = {"address": decision.address, "reason": decision.reason, "untold": untold}
+            hooks.send("client_denied", facts)
 
-    def _tell_of_denied(self, address: str, reason: str) -> None:
-        now = time.monotonic()
-        if now - self._denied_told < DENIED_INTERVAL:
-            self._denied += 1
-            return
-        hooks.send("client_denied", {"address": address, "reason": reason, "untold": self._denied})
-        self._denied, self._denied_told = 0, now
+    def _reload_allow_list(self) -> None:
+        """Apply a change of the allow-list: a revoked key ends the connections of all clients.
 
-    def _look_at_door(self) -> None:
-        """Has the allow-list changed? Who is no longer on it is disconnected, and so, for a moment, is everyone else:
-        ZeroMQ asks about connections when they are made, and ends them only with their socket."""
-        if self._door is None:
+        ZeroMQ asks about a connection when it is made, and ends it only with its socket. Clients with other keys
+        connect again at once.
+        """
+        if self._allow_list is None:
             return
-        known_problems = self._door.problems
-        revoked = self._door.look()
-        for problem in self._door.problems:
+        known_problems = self._allow_list.problems
+        revoked = self._allow_list.reload_if_changed()
+        for problem in self._allow_list.problems:
             if problem not in known_problems:
                 hooks.send("allow_list_problem", {"reason": problem})
         if revoked:
@@ -292,33 +296,36 @@ class EventLoop:
         for source in self._sockets.of_clients:
             self._selector.unregister(_descriptor(source))
         self._sockets.drop_clients()
-        self._take_up_sockets()
+        self._register_sockets()
         self._feed(ClientsDropped(reason, _wall_ms()))
         hooks.send("clients_dropped", {"reason": reason})
 
+    # --- workers ---
+
     def _supervise(self) -> None:
-        for news in self._supervisor.poll(time.monotonic()):
-            match news:
+        """Report to the core which workers have started and ended."""
+        for change in self._supervisor.poll(time.monotonic()):
+            match change:
                 case Started(worker_id, kind, pid):
                     self._feed(WorkerStarted(worker_id, kind, pid, _wall_ms()))
-                case Ended(worker_id, reason, early_deaths, delay, overdue):
+                case Ended(worker_id, reason, early_exits, delay, overdue):
                     restart_ms = round(delay * 1000)
-                    self._feed(WorkerExited(worker_id, reason, _wall_ms(), early_deaths, restart_ms, overdue))
+                    self._feed(WorkerExited(worker_id, reason, _wall_ms(), early_exits, restart_ms, overdue))
                 case _:
-                    assert_never(news)
-        supervisor = self._supervisor
-        hopeless = supervisor.refused or supervisor.early_deaths >= self._max_early_deaths
-        if hopeless and not self._core.crew.serving:
+                    assert_never(change)
+        if self._supervisor.is_hopeless and not self._core.worker_messages.serving:
             self.gave_up = True
             self._stopping = True
+
+    # --- the core ---
 
     def _feed(self, event: Event) -> None:
         now = time.monotonic()
         if self._recorder is not None:
-            self._recorder.note(now, event)
+            self._recorder.write(now, event)
         for effect in self._core.handle(event, now):
             self._execute(effect)
-        self._core.measures.settle(time.monotonic())
+        self._core.counters.settle(time.monotonic())
 
     def _execute(self, effect: Effect) -> None:
         match effect:
@@ -329,13 +336,13 @@ class EventLoop:
             case Instruct(peer, frames):
                 self._send("engine", self._sockets.engine, [peer, *frames])
             case Persist() | ReadState():
-                self._storage.submit(effect)
+                self._database.submit(effect)
             case FindListeners():
                 self._to_find.append(effect)
             case Kill(worker_id, reason):
                 self._supervisor.kill(worker_id, reason)
             case Notify("serving", facts):
-                self._on_serving(self._core.crew.series_at_start)
+                self._on_serving(self._core.worker_messages.series_at_start)
                 hooks.send("serving", facts)
             case Notify(signal, facts):
                 hooks.send(signal, facts)
@@ -350,19 +357,14 @@ class EventLoop:
             if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
                 raise
             if error.errno == zmq.EAGAIN:
-                self._tell_of_dropped(name)
+                self._count_dropped(name)
             else:  # a client that leaves does not wait for the answer to its goodbye
                 hooks.send("peer_gone", {"socket": name})
 
-    def _tell_of_dropped(self, name: str) -> None:
-        self._all_dropped[name] = self._all_dropped.get(name, 0) + 1
-        untold, told = self._dropped.get(name, (0, -DROPPED_INTERVAL))
-        now = time.monotonic()
-        if now - told < DROPPED_INTERVAL:
-            self._dropped[name] = (untold + 1, told)
-            return
-        self._dropped[name] = (0, now)
-        hooks.send("message_dropped", {"socket": name, "untold": untold})
+    def _count_dropped(self, name: str) -> None:
+        self._dropped[name] = self._dropped.get(name, 0) + 1
+        if (untold := self._dropped_limit.check(time.monotonic(), name)) is not None:
+            hooks.send("message_dropped", {"socket": name, "untold": untold})
 
 
 def _descriptor(socket: zmq.Socket[bytes]) -> int:

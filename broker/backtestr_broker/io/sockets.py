@@ -1,4 +1,4 @@
-"""The broker's sockets and their options: how they are bound, bounded, encrypted and closed."""
+"""The broker's sockets: how they are bound, bounded, encrypted and closed."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from backtestr_protocol.worker_channel import MAX_ON_THE_WAY
 from . import zap
 from .subscriber_probe import SubscriberProbe
 
-# A frame this much over the limit is still received, to be answered with MESSAGE_TOO_LARGE; a larger one ends the
-# connection before it costs memory.
+# A frame of up to so many times the limit is still received, to be answered with MESSAGE_TOO_LARGE; a larger one ends
+# the connection before it costs memory.
 _TOLERANCE = 2
-# Tables of results: one frame each. Nobody but workers, which the broker started itself, is connected there.
+# A table of results is one frame. Only workers, which the broker started itself, connect there.
 _MAX_WORKER_FRAME = 2 << 30
-# Subscribers send nothing but subscriptions: topics, or what they begin with. ZeroMQ keeps every character of them.
+# Subscribers send nothing but subscriptions to prefixes. ZeroMQ keeps every character of a prefix.
 _MAX_SUBSCRIPTION = 512
-# A peer that does not finish ZeroMQ's handshake in this time is let go.
+# A peer that does not finish ZeroMQ's handshake in this time is disconnected.
 _HANDSHAKE_MS = 5_000
 # Connections that wait to be accepted, per socket.
 _BACKLOG = 128
-# How long the last messages may take to get out when the broker ends.
+# Milliseconds that the last messages may take to be sent when the broker ends.
 _LINGER_MS = 200
-# Notes that wait for one worker: a task at a time, and what changes it.
+# Worker messages that wait for one worker: it has one task at a time, and gets what changes that.
 _WORKER_QUEUE = 1_000
 # Handshakes that wait for a decision. ZeroMQ lets each wait no longer than _HANDSHAKE_MS.
-_KNOCKS = 1_000
+_HANDSHAKES = 1_000
 
 NAMES: tuple[str, ...] = ("requests", *SOCKETS, "engine")
 
 
 class Sockets:
-    """`requests` and `engine` are ROUTERs, the streams XPUBs. All belong to the thread that runs the shell.
+    """`requests` and `engine` are ROUTERs, the streams XPUBs. All belong to the thread of the event loop.
 
-    With `curve`, those of the clients (all but `engine`) are encrypted, and `zap` has a request for every handshake.
+    With `curve`, those of the clients (all but `engine`) are encrypted, and `zap` gets a request for every handshake.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Sockets:
         max_message_bytes: int,
         curve: KeyPair | None = None,
     ) -> None:
-        """Bind all; `address` gives each socket's by its name. Raises `zmq.ZMQError`, naming the address."""
+        """Bind all sockets; `address` returns the address for a name. Raises `zmq.ZMQError`, naming the address."""
         self._context = context
         self._options = options
         self._max_message_bytes = max_message_bytes
@@ -61,16 +61,16 @@ class Sockets:
         self._opened: list[zmq.Socket[bytes]] = []
         self._listeners: dict[str, sockets_of_the_system.socket] = {}
         self.streams: dict[Socket, zmq.Socket[bytes]] = {}
-        self.audiences: dict[str, SubscriberProbe] = {}  # of the streams
+        self.probes: dict[str, SubscriberProbe] = {}  # by stream
         self.zap: zmq.Socket[bytes] | None = None
         try:
-            if curve is not None:  # before there is anything to knock at
-                self.zap = self._open("the allow-list", zmq.ROUTER, _KNOCKS, 4096, zap.ADDRESS)
+            if curve is not None:  # before there is a socket to connect to
+                self.zap = self._open("the allow-list", zmq.ROUTER, _HANDSHAKES, 4096, zap.ADDRESS)
             self.engine = self._bind("engine", zmq.ROUTER, _WORKER_QUEUE, _MAX_WORKER_FRAME, taken=MAX_ON_THE_WAY)
             self._bind_requests()
             for name in SOCKETS:
                 self._bind_stream(name)
-        except BaseException:  # whatever happens, Ctrl-C included, no socket stays bound
+        except BaseException:  # no socket stays bound, also after Ctrl-C
             self.close()
             raise
         self.engine_endpoint = _endpoint(self.engine)
@@ -80,18 +80,19 @@ class Sockets:
 
     @property
     def of_clients(self) -> list[zmq.Socket[bytes]]:
+        """The sockets to which clients connect."""
         return [self.requests, *self.streams.values()]
 
     @property
     def can_drop_clients(self) -> bool:
-        """Whether the listening sockets are our own and outlive ZeroMQ's: with TCP they are."""
+        """True where the listening sockets are our own and outlive ZeroMQ's, which is so with TCP."""
         return bool(self._listeners)
 
     def drop_clients(self) -> None:
-        """End every connection of clients, and go on with fresh sockets where the old ones were.
+        """End every connection of clients, and bind new sockets to the same ports.
 
-        The ports are listened to all the while: whoever may come back does so by itself. Messages under way are lost,
-        which clients repair as after any lost connection.
+        The ports are listened to all the while: clients that are allowed connect again by themselves. Messages under
+        way are lost, and clients repair that as after any lost connection.
         """
         self._drop(self.requests)
         self._bind_requests()
@@ -99,8 +100,8 @@ class Sockets:
             self.drop_subscribers(name)
 
     def drop_subscribers(self, name: Socket) -> None:
-        """The same for one stream."""
-        self.audiences[name].close()
+        """End every connection to one stream, in the same way."""
+        self.probes[name].close()
         self._drop(self.streams[name])
         self._bind_stream(name)
 
@@ -119,7 +120,7 @@ class Sockets:
     def _bind(
         self, name: str, kind: int, queue: int, max_frame: int, *, taken: int | None = None, for_clients: bool = False
     ) -> zmq.Socket[bytes]:
-        """`queue`: messages that wait for one peer. `taken`: those of one that wait for us, if not as many."""
+        """Bind a socket on which `queue` messages wait for one peer, and `taken` (or as many) wait from one peer."""
         listener = self._listeners.get(name)
         address = _address_of(listener) if listener else self._address(name)
         if for_clients and listener is None and address.startswith("tcp://"):
@@ -151,14 +152,13 @@ class Sockets:
             socket.set(zmq.ROUTER_MANDATORY, 1)
         if kind == zmq.XPUB:
             socket.set(zmq.XPUB_VERBOSER, 1)  # every peer's subscriptions, not only the first of each
-            self.audiences[name] = SubscriberProbe(
-                self._context, socket
-            )  # before it is bound: its last endpoint is the peers'
+            # Before the socket is bound, so that its last endpoint is the one for peers.
+            self.probes[name] = SubscriberProbe(self._context, socket)
         if for_clients and self._curve is not None:
             socket.set(zmq.CURVE_SERVER, 1)
             socket.set(zmq.CURVE_SECRETKEY, self._curve.secret.encode())
             socket.set(zmq.ZAP_DOMAIN, zap.DOMAIN)
-            # Without this, ZeroMQ lets everyone in where nobody answers for the domain.
+            # Without this, ZeroMQ accepts every connection while no handler for the domain is bound.
             socket.set(zmq.ZAP_ENFORCE_DOMAIN, 1)
         if listener is not None:
             socket.set(zmq.USE_FD, os.dup(listener.fileno()))  # ZeroMQ closes it with its socket
@@ -169,9 +169,9 @@ class Sockets:
         return socket
 
     def close(self) -> None:
-        """Those of clients first: while there is anything to knock at, somebody decides."""
-        for audience in self.audiences.values():
-            audience.close()
+        """Close the sockets of clients first, so that handshakes are decided as long as peers can connect."""
+        for probe in self.probes.values():
+            probe.close()
         for socket in reversed(self._opened):
             socket.close()
         for listener in self._listeners.values():
@@ -183,14 +183,14 @@ def _endpoint(socket: zmq.Socket[bytes]) -> str:
 
 
 def _listen(name: str, address: str) -> sockets_of_the_system.socket:
-    """A TCP socket that listens where `address` (`tcp://host:port`, or `*` for any port) says."""
+    """Return a TCP socket that listens at `address`: `tcp://host:port`, or `*` for any port."""
     host, _, port = address.removeprefix("tcp://").rpartition(":")
     listener = sockets_of_the_system.socket(sockets_of_the_system.AF_INET, sockets_of_the_system.SOCK_STREAM)
     try:
         listener.setsockopt(sockets_of_the_system.SOL_SOCKET, sockets_of_the_system.SO_REUSEADDR, 1)
         listener.bind((host, 0 if port == "*" else int(port)))
         listener.listen(_BACKLOG)
-        listener.setblocking(False)  # ZeroMQ's thread must not wait for whoever knocked and left
+        listener.setblocking(False)  # ZeroMQ's thread must not wait for a peer that connected and left
     except OSError as error:
         listener.close()
         raise zmq.ZMQError(error.errno, f"cannot bind {name} to {address}: {error.strerror}") from error

@@ -1,10 +1,10 @@
-"""What one XPUB knows of its subscribers: what they say, and whether anybody holds a prefix.
+"""Find out which prefixes of an XPUB have subscribers.
 
-What they say may be wrong: ZeroMQ passes on each subscription, also one that the peer has already, and each
-unsubscription, also one of what the peer never held. What it sends by is right, and can be asked in a roundabout way: a
-subscriber of our own takes the prefix for a moment, and the number of different prefixes grows if nobody else held it.
-(The number itself is wrong: libzmq 4.3.5 does not count down when a peer vanishes.) Everything happens on one thread,
-so that nothing is sent in between.
+Subscription messages are unreliable: ZeroMQ passes on each subscription, also one that the peer has already, and each
+unsubscription, also of a prefix that the peer never held. The prefixes by which ZeroMQ sends are right, and a probe
+finds them: a subscriber of our own takes a prefix for a moment, and the number of different prefixes (ZMQ_TOPICS_COUNT)
+rises if no peer held it. (The number itself is wrong: libzmq 4.3.5 does not count down when a peer vanishes.)
+Everything happens on one thread, so that no message is sent in between.
 """
 
 from __future__ import annotations
@@ -16,81 +16,85 @@ import zmq
 
 from backtestr_protocol.zmq_frames import has_input
 
-# ZMQ_TOPICS_COUNT of libzmq 4.3.5: how many different prefixes are held. Without it nobody is ever known to have left,
-# and a topic that was once subscribed to is sent for as long as the socket lives.
+# ZMQ_TOPICS_COUNT of libzmq 4.3.5: how many different prefixes are held. Without it no prefix is ever known to be
+# unheld, and a topic that once had a listener is sent for as long as the socket exists.
 _TOPICS_COUNT = 116
-# What is taken in before asking, some milliseconds' worth; where more waits the question does too.
+# Subscription messages that are read before a probe, some milliseconds' worth; where more wait, the probe waits too.
 _MAX_UNREAD = 512
 
-_numbers = itertools.count(1)
+_addresses = map("inproc://subscriber-probe-{}".format, itertools.count(1))
 
 # A prefix, and 1 for a subscription or -1 for its end.
 SubscriptionChange = tuple[bytes, int]
 
 
 class ProbeResult(msgspec.Struct, frozen=True):
-    """What was asked about, as it was before the rest was `said`."""
+    """The prefixes with and without a subscriber, as they were before the `changes` that peers have sent since."""
 
     held: list[bytes]
-    deserted: list[bytes]
-    said: list[SubscriptionChange]
+    unheld: list[bytes]
+    changes: list[SubscriptionChange]
 
 
 class SubscriberProbe:
+    """A subscriber of our own on one XPUB, which it holds from before that is bound until `close`."""
+
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], xpub: zmq.Socket[bytes]) -> None:
         self._xpub = xpub
-        address = f"inproc://audience-{next(_numbers)}"
-        self._probe = context.socket(zmq.SUB)
-        self._probe.set(zmq.LINGER, 0)
-        self._probe.bind(address)
+        address = next(_addresses)
+        self._subscriber = context.socket(zmq.SUB)
+        self._subscriber.set(zmq.LINGER, 0)
+        self._subscriber.bind(address)
         xpub.connect(address)
-        has_input(self._probe)  # has it take note of the connection; to subscribe alone does not
+        has_input(self._subscriber)  # makes it process the connection; a subscription alone does not
 
     def close(self) -> None:
-        self._probe.close()
+        """Close the subscriber of our own."""
+        self._subscriber.close()
 
     def read(self, most: int) -> list[SubscriptionChange]:
-        """Up to `most` of the messages that wait."""
-        said: list[SubscriptionChange] = []
+        """Return the changes in up to `most` of the messages that wait."""
+        changes: list[SubscriptionChange] = []
         for _ in range(most):
             if not has_input(self._xpub):
                 break
-            said += self._read_message()
-        return said
+            changes += self._read_message()
+        return changes
 
     def _read_message(self) -> list[SubscriptionChange]:
-        """Any part may be a subscription, whatever else a peer puts around it."""
-        said: list[SubscriptionChange] = []
+        """Return the changes in one message: any of its frames may be one, whatever a peer puts around it."""
+        changes: list[SubscriptionChange] = []
         more = True
         while more:
             try:
                 frame = self._xpub.recv(zmq.DONTWAIT, copy=False)
-            except zmq.Again:  # see `frames.receive`: of that message no more will come
+            except zmq.Again:  # see `zmq_frames.receive`: no more frames of that message will come
                 break
             more = frame.more
             data = frame.bytes
             if data[:1] in (b"\0", b"\1"):
-                said.append((data[1:], 1 if data[0] else -1))
-        return said
+                changes.append((data[1:], 1 if data[0] else -1))
+        return changes
 
-    def ask(self, prefixes: tuple[bytes, ...]) -> ProbeResult:
-        """Whether anybody holds `prefixes`. What cannot be told now, as somebody says something, is left out."""
-        said = self.read(_MAX_UNREAD)
-        if said or has_input(self._xpub):
-            return ProbeResult([], [], said)
+    def find(self, prefixes: tuple[bytes, ...]) -> ProbeResult:
+        """Find out which prefixes have a subscriber. Those after the first change of a peer are left out."""
+        changes = self.read(_MAX_UNREAD)
+        if changes or has_input(self._xpub):
+            return ProbeResult([], [], changes)
         held: list[bytes] = []
-        deserted: list[bytes] = []
+        unheld: list[bytes] = []
         for prefix in prefixes:
-            count = self._count()
-            self._probe.set(zmq.SUBSCRIBE, prefix)
-            came = self.read(_MAX_UNREAD)
-            grown = self._count()
-            self._probe.set(zmq.UNSUBSCRIBE, prefix)
-            after = self.read(_MAX_UNREAD)
-            if came != [(prefix, 1)] or after != [(prefix, -1)] or count is None or grown is None:
-                return ProbeResult(held, deserted, [*_without(came, (prefix, 1)), *_without(after, (prefix, -1))])
-            (deserted if grown > count else held).append(prefix)
-        return ProbeResult(held, deserted, [])
+            before = self._count()
+            self._subscriber.set(zmq.SUBSCRIBE, prefix)
+            changes = self.read(_MAX_UNREAD)
+            after = self._count()
+            self._subscriber.set(zmq.UNSUBSCRIBE, prefix)
+            changes += self.read(_MAX_UNREAD)
+            own = [(prefix, 1), (prefix, -1)]
+            if changes != own or before is None or after is None:
+                return ProbeResult(held, unheld, _without(changes, own))
+            (unheld if after > before else held).append(prefix)
+        return ProbeResult(held, unheld, [])
 
     def _count(self) -> int | None:
         try:
@@ -99,7 +103,9 @@ class SubscriberProbe:
             return None
 
 
-def _without(said: list[SubscriptionChange], own: SubscriptionChange) -> list[SubscriptionChange]:
-    """`said` by others than ourselves."""
-    at = said.index(own) if own in said else len(said)
-    return said[:at] + said[at + 1 :]
+def _without(changes: list[SubscriptionChange], own: list[SubscriptionChange]) -> list[SubscriptionChange]:
+    """Return the changes of peers, without those of our own subscriber."""
+    for change in own:
+        if change in changes:
+            changes.remove(change)
+    return changes

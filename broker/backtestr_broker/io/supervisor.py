@@ -1,7 +1,7 @@
-"""Starts the engine workers, notices when one ends, and starts it again.
+"""The supervisor starts the engine workers, notices when one ends, and starts it again.
 
-How a worker is started is a `Launch`: as a process here, as a thread when the broker is embedded. Either way the worker
-holds one end of a lifeline and ends when the other is closed, so none outlives its broker, even one that was killed.
+A `Launch` starts one worker: as a process here, as a thread when the broker is embedded. Either way the worker holds
+one end of a lifeline and ends when the other is closed, so no worker outlives its broker, even one that was killed.
 """
 
 from __future__ import annotations
@@ -18,17 +18,20 @@ import msgspec
 from backtestr_broker.core.scheduling.liveness import WELL_AFTER
 from backtestr_protocol.worker_channel import EXIT_REFUSED, WorkerKind, WorkerSettings
 
-# Seconds that the start after a worker's n-th early death in a row waits; the last of them from then on.
+# Seconds by which the start after a worker's n-th early exit in a row is delayed; the last of them from then on.
 DELAYS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0)
-
-
-# Seconds in which a process that was killed is gone, unless its machine is in trouble; nobody waits for it any longer.
+# Seconds in which a killed process ends, unless its machine is in trouble; the broker does not wait any longer.
 KILL_PATIENCE = 0.5
+# Early exits of one worker in a row after which a broker that has not served yet gives up.
+MAX_EARLY_EXITS = 4
 
 
 class ExitReason(msgspec.Struct, frozen=True):
-    """Why a worker ended, for people, and what that says of the next: it would refuse its settings or configuration
-    too, or what it worked at is `overdue`, having used more processor time than it is allowed."""
+    """The reason for which a worker ended, as text.
+
+    `refused`: it refused its settings or configuration, as the next one would. `overdue`: its task used more processor
+    time than it is allowed.
+    """
 
     reason: str
     refused: bool = False
@@ -41,114 +44,126 @@ class WorkerHandle(Protocol):
     pid: int
 
     def ended(self) -> ExitReason | None:
-        """Why it ended; None while it lives."""
+        """Return why it ended; None while it runs."""
 
-    def let_go(self) -> None:
-        """Close the lifeline: the worker ends by itself. Of one that has ended, it frees what this side still holds."""
+    def close_lifeline(self) -> None:
+        """Close the lifeline: the worker ends by itself. For a worker that has ended, this side is freed."""
 
     def kill(self) -> None:
-        """Have it end at once, without waiting for that: `ended` tells."""
+        """Kill it, without waiting for its end, which `ended` reports."""
 
 
 class Launch(Protocol):
+    """Starts one worker. Raises `OSError` where the machine cannot."""
+
     def __call__(self, settings: WorkerSettings) -> WorkerHandle: ...
 
 
 class Started(msgspec.Struct, frozen=True):
+    """A worker was started. `pid` is 0 where it could not be: then its end follows at once."""
+
     worker_id: str
     kind: WorkerKind
     pid: int
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """`early_deaths` counts this death, if it came early; the next start waits `delay` seconds."""
+    """A worker ended, the `early_exits`-th time in a row soon after its start; the next start waits `delay` seconds."""
 
     worker_id: str
     reason: str
-    early_deaths: int = 0
+    early_exits: int = 0
     delay: float = 0.0
     overdue: bool = False
 
 
 class _WorkerSlot:
-    """A worker the configuration asks for, whichever process fills it now."""
+    """A worker that the configuration asks for, whichever process fills it now."""
 
     def __init__(self, settings: WorkerSettings) -> None:
         self.settings = settings
         self.handle: WorkerHandle | None = None
         self.started_at = 0.0
         self.start_due: float | None = 0.0
-        self.early_deaths = 0
-        self.killed_because: str | None = None
+        self.early_exits = 0
+        self.kill_reason: str | None = None
 
-    def died(self, death: ExitReason, now: float) -> Ended:
-        """Plan the next start: at once after a good life, later after each early death in a row."""
+    def ended(self, exit_reason: ExitReason, now: float) -> Ended:
+        """Plan the next start: at once after a long run, later after each early exit in a row."""
         delay = 0.0
         if now - self.started_at < WELL_AFTER:
-            delay = DELAYS[min(self.early_deaths, len(DELAYS) - 1)]
-            self.early_deaths += 1
+            delay = DELAYS[min(self.early_exits, len(DELAYS) - 1)]
+            self.early_exits += 1
         else:
-            self.early_deaths = 0
+            self.early_exits = 0
         self.handle = None
         self.start_due = now + delay
-        reason = death.reason
-        if self.killed_because is not None:
-            reason, self.killed_because = self.killed_because, None
-        return Ended(self.settings.worker_id, reason, self.early_deaths, delay, death.overdue)
+        reason = exit_reason.reason
+        if self.kill_reason is not None:
+            reason, self.kill_reason = self.kill_reason, None
+        return Ended(self.settings.worker_id, reason, self.early_exits, delay, exit_reason.overdue)
 
 
 class Supervisor:
+    """Keeps one worker running for each slot, as far as it can."""
+
     def __init__(self, launch: Launch, workers: Sequence[WorkerSettings]) -> None:
         self._launch = launch
-        self._places = [_WorkerSlot(settings) for settings in workers]
-        self.refused = False  # whether a worker has ended that could not start, and never will
+        self._slots = [_WorkerSlot(settings) for settings in workers]
+        self.refused = False  # whether a worker has refused its settings or configuration
 
     def poll(self, now: float) -> list[Started | Ended]:
-        """What has ended since the last time, and what was started in its place."""
-        news: list[Started | Ended] = []
-        for place in self._places:
-            if place.handle is not None and (death := place.handle.ended()) is not None:
-                self.refused = self.refused or death.refused
-                place.handle.let_go()
-                news.append(place.died(death, now))
-            if place.start_due is not None and place.start_due <= now:
-                news += self._start(place, now)
-        return news
+        """Return the workers that have ended since the last time, and those that were started in their slots."""
+        changes: list[Started | Ended] = []
+        for slot in self._slots:
+            if slot.handle is not None and (exit_reason := slot.handle.ended()) is not None:
+                self.refused = self.refused or exit_reason.refused
+                slot.handle.close_lifeline()
+                changes.append(slot.ended(exit_reason, now))
+            if slot.start_due is not None and slot.start_due <= now:
+                changes += self._start(slot, now)
+        return changes
 
-    def _start(self, place: _WorkerSlot, now: float) -> list[Started | Ended]:
-        settings = place.settings
-        place.started_at, place.start_due = now, None
+    def _start(self, slot: _WorkerSlot, now: float) -> list[Started | Ended]:
+        settings = slot.settings
+        slot.started_at, slot.start_due = now, None
         try:
-            place.handle = self._launch(settings)
-        except OSError as error:  # the machine is out of memory or processes: as good as a worker that died at once
-            death = ExitReason(f"it could not be started: {error.strerror}")
-            return [Started(settings.worker_id, settings.kind, pid=0), place.died(death, now)]
-        return [Started(settings.worker_id, settings.kind, place.handle.pid)]
+            slot.handle = self._launch(settings)
+        except OSError as error:  # the machine is out of memory or processes: like a worker that ends at once
+            exit_reason = ExitReason(f"it could not be started: {error.strerror}")
+            return [Started(settings.worker_id, settings.kind, pid=0), slot.ended(exit_reason, now)]
+        return [Started(settings.worker_id, settings.kind, slot.handle.pid)]
 
     def next_deadline(self) -> float | None:
-        """When a delayed start is due."""
-        return min((place.start_due for place in self._places if place.start_due is not None), default=None)
+        """Return when the first delayed start is due."""
+        return min((slot.start_due for slot in self._slots if slot.start_due is not None), default=None)
 
     @property
-    def early_deaths(self) -> int:
-        """How often in a row the worker that fares worst has died soon after its start."""
-        return max(place.early_deaths for place in self._places)
+    def early_exits(self) -> int:
+        """The most early exits in a row of one worker."""
+        return max(slot.early_exits for slot in self._slots)
+
+    @property
+    def is_hopeless(self) -> bool:
+        """True where waiting will not help: a worker refused its configuration, or exits early every time."""
+        return self.refused or self.early_exits >= MAX_EARLY_EXITS
 
     def kill(self, worker_id: str, reason: str) -> None:
-        """End a worker's process, if it lives; `poll` tells of its end, with this reason."""
-        for place in self._places:
-            if place.settings.worker_id == worker_id and place.handle is not None:
-                place.killed_because = reason
-                place.handle.kill()
+        """Kill a worker's process, if it runs; `poll` reports its end with this reason."""
+        for slot in self._slots:
+            if slot.settings.worker_id == worker_id and slot.handle is not None:
+                slot.kill_reason = reason
+                slot.handle.kill()
 
     def pids(self) -> list[int]:
-        return [place.handle.pid for place in self._places if place.handle is not None]
+        """Return the process ids of the workers that run."""
+        return [slot.handle.pid for slot in self._slots if slot.handle is not None]
 
     def stop(self, patience: float, clock: Callable[[], float], pause: Callable[[float], None]) -> None:
         """End every worker: by its lifeline, and after `patience` seconds by force."""
-        handles = [place.handle for place in self._places if place.handle is not None]
+        handles = [slot.handle for slot in self._slots if slot.handle is not None]
         for handle in handles:
-            handle.let_go()
+            handle.close_lifeline()
         deadline = clock() + patience
         while any(handle.ended() is None for handle in handles) and clock() < deadline:
             pause(0.01)
@@ -158,8 +173,8 @@ class Supervisor:
         deadline = clock() + KILL_PATIENCE
         while any(handle.ended() is None for handle in left) and clock() < deadline:
             pause(0.01)
-        for place in self._places:
-            place.handle = None
+        for slot in self._slots:
+            slot.handle = None
 
 
 class _Process:
@@ -176,9 +191,9 @@ class _Process:
         reason = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
         return ExitReason(reason, refused=code == EXIT_REFUSED)
 
-    def let_go(self) -> None:
+    def close_lifeline(self) -> None:
         if self._process.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):  # it died before it had read its settings
+            with contextlib.suppress(BrokenPipeError):  # it ended before it had read its settings
                 self._process.stdin.close()
 
     def kill(self) -> None:
@@ -186,16 +201,18 @@ class _Process:
 
 
 def launch_process(settings: WorkerSettings) -> WorkerHandle:
-    """`python -m backtestr_engine` with its settings, the signing key among them, on standard input: neither command
-    line nor environment shows the key, and the pipe is the lifeline."""
+    """Start `python -m backtestr_engine`, with its settings and the signing key on standard input.
+
+    Neither command line nor environment shows the key, and the pipe is the lifeline.
+    """
     process = subprocess.Popen(
         [sys.executable, "-m", "backtestr_engine"],
         stdin=subprocess.PIPE,
-        stdout=sys.stderr.fileno(),  # what a user's algorithm prints belongs to the log
+        stdout=sys.stderr.fileno(),  # output of a user's algorithm belongs to the log
         start_new_session=True,  # Ctrl-C in the terminal is for the broker, which ends its workers itself
     )
     assert process.stdin is not None
-    with contextlib.suppress(BrokenPipeError):  # it died at once: the next poll says so
+    with contextlib.suppress(BrokenPipeError):  # it ended at once: the next poll reports it
         process.stdin.write(msgspec.json.encode(settings) + b"\n")
         process.stdin.flush()
     return _Process(process)

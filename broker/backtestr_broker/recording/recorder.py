@@ -1,51 +1,52 @@
-"""The flight recorder: every event that the core is given, on disk before the core is given it.
+"""The recorder writes every event to disk before the core handles it.
 
-    recorder = Recorder(data_dir / RECORDINGS, options, instance_id, start, wall_ms)
-    recorder.note(now, event)      # one write, of a few microseconds; whatever goes wrong is the recorder's end only
+    recorder = Recorder(data_dir / RECORDINGS, options, instance_id, start, on_failure)
+    recorder.write(now, event)      # one write, of a few microseconds; a failure ends the recorder and nothing else
 
-A recording is a folder of parts, `000001.msgpack` and so on, each at most `max_bytes` long. The first is kept, for
-without it nothing can be replayed, and so are the latest; what lies between goes, and replay says so. Files are not
-synced: they survive the broker's end, however it comes, and not the machine's.
+A recording is a folder of parts, `000001.msgpack` and so on, each at most `max_bytes` long. The first part is kept,
+since only from it can a core be rebuilt, and so are the latest; the parts between them are deleted, and a playback
+states that. Files are not synced: they survive the broker's end, `kill -9` included, and not the machine's.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
-from collections.abc import Iterable
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
-from backtestr_broker import hooks
 from backtestr_broker.config import RecorderOptions
 from backtestr_broker.core.events import Event, RequestReceived, WorkerSent
+from backtestr_broker.core.settings import Start
 
-from .format import Skipped, Start, Unreadable, header, read_header, write_record
+from .format import SUFFIX, Skipped, header, write_record
+from .parts import RECORDING
 
-# The folder's name in the data directory.
-RECORDINGS = "recordings"
-# This one and those of the starts before it: what a crash left is still there after a supervisor's second try.
+# This recording and those of the starts before it: what a crash left is still there after a supervisor's second try.
 KEPT_RECORDINGS = 3
 
-_RECORDING = re.compile(r"\d{8}T\d{6}\.\d{3}Z-[0-9a-f]{8}")
-_SUFFIX = ".msgpack"
-# A disk, or a record that MessagePack cannot say: the recorder ends, and the broker goes on.
-_WHAT_MAY_GO_WRONG = (OSError, ValueError, OverflowError, msgspec.MsgspecError)
-# What an event takes beside its frames: names of fields, a peer's identity, times.
+# The disk fails, or MessagePack cannot express a record: the recorder ends, and the broker continues.
+_FAILURES = (OSError, ValueError, OverflowError, msgspec.MsgspecError)
+# The bytes of an event beside its frames: names of fields, a peer's identity, times.
 _OVERHEAD = 1024
 
 
 class Recorder:
-    def __init__(self, folder: Path, options: RecorderOptions, instance_id: str, start: Start, wall_ms: int) -> None:
-        """Begin a recording in `folder`. Never raises: see `has_failed`."""
+    """Writes one recording. Nothing in it raises: `on_failure` gets the reason, once, and `has_failed` stays true."""
+
+    def __init__(
+        self, folder: Path, options: RecorderOptions, instance_id: str, start: Start, on_failure: Callable[[str], None]
+    ) -> None:
+        """Begin a recording in `folder`, the `RECORDINGS` of a data directory."""
         self.has_failed = False
+        self._on_failure = on_failure
         self._max_bytes = options.max_bytes
         self._files = options.files
         self._instance_id = instance_id
-        self._path = folder / f"{_stamp(wall_ms)}-{instance_id[:8]}"
+        self._path = folder / f"{_stamp(start.restored.wall_ms)}-{instance_id[:8]}"
         self._part = 0
         self._written = 0
         self._descriptor: int | None = None
@@ -53,29 +54,30 @@ class Recorder:
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             folder.chmod(0o700)
-            _sweep(folder)
+            _delete_oldest(folder)
             self._path.mkdir(mode=0o700)
             self._begin_part(start)
-        except _WHAT_MAY_GO_WRONG as error:
-            self._give_up(error)
+        except _FAILURES as error:
+            self._fail(error)
 
-    def note(self, now: float, event: Event) -> None:
-        """Write an event that the core is about to be given at `now`."""
+    def write(self, now: float, event: Event) -> None:
+        """Write an event that the core is about to handle at `now`."""
         if self._descriptor is None:
             return
         try:
-            self._note(now, event)
-        except _WHAT_MAY_GO_WRONG as error:
-            self._give_up(error)
+            self._write_event(now, event)
+        except _FAILURES as error:
+            self._fail(error)
 
     def close(self) -> None:
+        """Close the part; nothing is buffered."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
     # --- within ---
 
-    def _note(self, now: float, event: Event) -> None:
+    def _write_event(self, now: float, event: Event) -> None:
         record: tuple[float, Event | Skipped] = (now, event)
         if (size := _size(event)) > self._max_bytes:
             record = (now, Skipped(type(event).__name__, size, event.wall_ms))
@@ -83,13 +85,13 @@ class Recorder:
         if self._written + len(self._buffer) > self._max_bytes:
             self._begin_part(None)
             write_record(record, self._buffer)
-        self._write()
+        self._write_buffer()
 
     def _begin_part(self, start: Start | None) -> None:
         self.close()
         self._part += 1
-        self._drop_parts()
-        path = self._path / f"{self._part:06}{_SUFFIX}"
+        self._delete_part()
+        path = self._path / f"{self._part:06}{SUFFIX}"
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._written = 0
         write_record(header(self._instance_id, self._part, start), self._buffer)
@@ -98,68 +100,39 @@ class Recorder:
                 f"what the broker starts from takes {len(self._buffer):,} bytes, and recorder.max_bytes is "
                 f"{self._max_bytes:,}"
             )
-        self._write()
+        self._write_buffer()
 
-    def _drop_parts(self) -> None:
-        """Make room for one more part: what goes is the oldest but the first."""
-        dropped = self._part - self._files + 1
-        if dropped > 1:
-            (self._path / f"{dropped:06}{_SUFFIX}").unlink(missing_ok=True)
+    def _delete_part(self) -> None:
+        """Make room for one more part: delete the oldest part but the first."""
+        oldest = self._part - self._files + 1
+        if oldest > 1:
+            (self._path / f"{oldest:06}{SUFFIX}").unlink(missing_ok=True)
 
-    def _write(self) -> None:
+    def _write_buffer(self) -> None:
         assert self._descriptor is not None
         done = os.write(self._descriptor, self._buffer)
-        while done < len(self._buffer):  # of a disk that is filling up, a part of it may be taken
+        while done < len(self._buffer):  # a disk that is filling up may take a part of it
             done += os.write(self._descriptor, self._buffer[done:])
         self._written += done
 
-    def _give_up(self, error: Exception) -> None:
+    def _fail(self, error: Exception) -> None:
         self.has_failed = True
         self.close()
-        hooks.send("recorder_stopped", {"reason": str(error)})
+        self._on_failure(str(error))
 
 
-def parts_of(path: Path) -> list[Path]:
-    """The parts of a recording, in order: of the folder, or of the folder in which the part `path` lies.
-
-    Raises `Unreadable` where there are none, or where `path` is something else.
-    """
-    if not path.exists():
-        raise Unreadable(f"there is no {path}")
-    folder = path if path.is_dir() else path.parent
-    try:
-        wanted = None if path.is_dir() else read_header(path.read_bytes()).instance_id
-    except Unreadable as error:
-        raise Unreadable(f"{path}: {error}") from error
-    found: dict[int, Path] = {}
-    for one in sorted(folder.glob(f"*{_SUFFIX}")) + ([path] if wanted else []):
-        with contextlib.suppress(Unreadable):
-            read = read_header(one.read_bytes())
-            if wanted in (None, read.instance_id):
-                found[read.part] = one
-    if not found:
-        recordings = sorted(one.name for one in folder.iterdir() if _RECORDING.fullmatch(one.name))
-        hint = f"; name one of the recordings in it, the latest is {recordings[-1]}" if recordings else ""
-        raise Unreadable(f"{path} has no part of a recording{hint}")
-    return [found[part] for part in sorted(found)]
-
-
-def _sweep(folder: Path) -> None:
-    """Remove the oldest recordings, so that there is room for one more."""
-    recordings = sorted(one for one in folder.iterdir() if _RECORDING.fullmatch(one.name) and one.is_dir())
+def _delete_oldest(folder: Path) -> None:
+    """Delete the oldest recordings, so that `KEPT_RECORDINGS` are left with the one that begins."""
+    recordings = sorted(one for one in folder.iterdir() if RECORDING.fullmatch(one.name) and one.is_dir())
     for recording in recordings[: max(0, len(recordings) - KEPT_RECORDINGS + 1)]:
-        _remove(recording.glob(f"*{_SUFFIX}"))
-        with contextlib.suppress(OSError):  # it holds something that is not the recorder's
+        for part in recording.glob(f"*{SUFFIX}"):
+            part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it holds files that the recorder did not write
             recording.rmdir()
 
 
-def _remove(files: Iterable[Path]) -> None:
-    for file in files:
-        file.unlink(missing_ok=True)
-
-
 def _size(event: Event) -> int:
-    """How long its record is at most, but for what is always short."""
+    """Return an upper bound for the bytes of its record; 0 for an event that is always short."""
     return _OVERHEAD + sum(map(len, event.frames)) if isinstance(event, RequestReceived | WorkerSent) else 0
 
 

@@ -1,4 +1,4 @@
-"""backtestr's Python client.
+"""The Python client of backtestr.
 
 import backtestr
 
@@ -19,14 +19,16 @@ from backtestr.io.error_log import ErrorReport
 from backtestr.state.shared_state import SharedState, StateChange
 from backtestr_protocol import __version__, errors
 from backtestr_protocol.messages import IndicatorConfig
+from backtestr_protocol.metrics import Metrics
 from backtestr_protocol.stream_messages import PriceUpdate
 
-from .client import Client, connect
-from .metrics import Metrics
+from .client import Client
+from .connecting import connect
 from .replay import PriceReplay
 from .results import Results
-from .run import GapWarning, Run
-from .subscription import Subscription
+from .run import Run
+from .state import resolvers as resolvers
+from .subscription import GapWarning, Subscription
 
 Replay = PriceReplay  # its name until version 0.1
 
@@ -59,11 +61,11 @@ __all__ = [
 
 
 def embedded(data_dir: str | Path | None = None) -> AbstractContextManager[Client]:
-    """A client of a broker of its own, in threads of this process, that ends with the `with` block.
+    """Start a broker in threads of this process, and give a client of it; both end with the `with` block.
 
-    `data_dir`: where bars and results are, if not where `BACKTESTR_DATA_DIR` says. Needs what
+    `data_dir`: the data directory, if not that of `BACKTESTR_DATA_DIR`. This needs the packages that
     `pip install 'backtestr[broker,engine]'` installs. Raises `InvalidConfiguration`.
     """
-    from .embedded_broker import embedded_client  # only here: clients of another process need neither broker nor engine
+    from .embedded_broker import embedded_client  # only here: other clients need neither broker nor engine
 
     return embedded_client(data_dir)

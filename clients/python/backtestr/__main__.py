@@ -1,4 +1,4 @@
-"""`python -m backtestr`: the command line where its script is not on the path."""
+"""`python -m backtestr` is the command line where its script is not on the path."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Source text of algorithms on its way to the broker: where it comes from, and which algorithm of it is meant.
+"""Reading the source of an algorithm that is to be registered, and finding which of its algorithms is meant.
 
-Nothing of it is run here: names are read from the text.
+The source is not executed here: names are read from its text.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ _DECLARING = ("algorithm", "portfolio")
 
 
 def registration(source: str | Path, name: str | None) -> RegisterAlgorithm:
-    """What registers the algorithm `name` of a text, or of the file at a path.
+    """Return the request that registers the algorithm `name` of a text, or of the file at a path.
 
-    `name` None: the only one that it declares with `@algorithm("…")`; a file that is no Python is called after itself,
-    for the broker to say where it is wrong. Raises `ValueError` when it cannot be told which is meant, and `OSError`.
+    `name` None means the only algorithm that it declares with `@algorithm("…")`. A file that is not valid Python is
+    named after the file, so that the broker can state where it is wrong. Raises `ValueError` when it cannot be
+    determined which algorithm is meant, and `OSError`.
     """
-    # Line ends as they are: the version is a hash of the text.
+    # Line ends stay as they are: the version is a hash of the text.
     text = source.read_bytes().decode("utf-8-sig") if isinstance(source, Path) else source
     if name is None:
         names = declared(text)
@@ -33,7 +34,7 @@ def registration(source: str | Path, name: str | None) -> RegisterAlgorithm:
 
 
 def declared(source: str) -> list[str] | None:
-    """The names that a source gives to `@algorithm` and `@portfolio`, in order; None for what is no Python."""
+    """Return the names that a source gives to `@algorithm` and `@portfolio`, in order; None if it is not Python."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError):

@@ -1,40 +1,34 @@
-"""The front door: a connection to the broker with a method for everything it can be asked.
+"""A client is a connection to the broker with a method for each request.
 
-Blocking, and safe to share between threads: requests of different threads do not wait for each other.
+Its methods block, and threads may share it: requests of different threads do not wait for each other.
 """
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar, Unpack
+from typing import Any, Unpack
 
 import blinker
 import msgspec
 import polars as pl
 import zmq
 
-from backtestr.core.backoff import delays
 from backtestr.core.connection_state import ConnectionState
 from backtestr.core.counters import Statistics
-from backtestr.core.effects import Gap, StreamMessage
+from backtestr.core.effects import Gap
 from backtestr.core.recovery import Recovery
 from backtestr.core.session import Session
-from backtestr.core.topic_stream import TopicStream
-from backtestr.core.updates import Update, read_message
+from backtestr.core.updates import Update
 from backtestr.io.callback_thread import CallbackThread
 from backtestr.io.connection_file import HOW_TO_START, ConnectionFile
 from backtestr.io.error_log import Callback, ErrorLog, ErrorReport
 from backtestr.io.io_thread import IoThread
-from backtestr.io.mailbox import MAX_UNREAD
-from backtestr.state.feed import StateFeed
 from backtestr.state.resolvers import Resolver
 from backtestr.state.shared_state import SharedState
-from backtestr_protocol import topics
 from backtestr_protocol.connection import Connection
 from backtestr_protocol.errors import AuthenticationError, NetworkError, Severity, TimedOut
 from backtestr_protocol.keys import KeyPair
@@ -47,17 +41,13 @@ from backtestr_protocol.messages import (
     BacktestConfig,
     BacktestList,
     BacktestRef,
-    BacktestResults,
     BacktestState,
     BacktestStatus,
-    Contract,
     DeletedMarketData,
     DeletedState,
     DeleteMarketData,
     DeleteState,
     DescribeMarketData,
-    FetchMissed,
-    GetBacktestResults,
     GetMarketData,
     GetState,
     Imported,
@@ -66,7 +56,6 @@ from backtestr_protocol.messages import (
     Keep,
     ListBacktests,
     MarketData,
-    Missed,
     Nothing,
     PerformanceMetrics,
     Pong,
@@ -86,6 +75,7 @@ from backtestr_protocol.messages import (
     UpdateState,
     Welcome,
 )
+from backtestr_protocol.metrics import Metrics
 from backtestr_protocol.price_messages import (
     PriceReplayAccepted,
     PriceReplayList,
@@ -99,59 +89,12 @@ from backtestr_protocol.stream_messages import PriceUpdate
 from backtestr_protocol.system_status import SystemStatus
 
 from .algorithm_source import registration
-from .arguments import Instant, as_iso, as_ms
-from .metrics import Metrics, metrics_from_wire
-from .options import wire_options
-from .replay import PriceReplay, Rate, feed_request, replay_request, start_replay
-from .results import ALL_TABLES, Results, read_table, results_from_wire
-from .run import STREAMS, Run, Stream
-from .series import covering_all
-from .subscription import Subscription
-
-# Seconds within which the broker answers what needs no computing to speak of.
-REQUEST_TIMEOUT = 30.0
-# Seconds for what reads or writes whole files.
-BULK_TIMEOUT = 600.0
-# How often a connection file that is not there yet is looked for, in seconds.
-LOOK_INTERVAL = 0.05
-
-Answer = TypeVar("Answer", bound=Contract)
-
-
-def connect(
-    timeout: float = 5.0,
-    *,
-    wait: float = 1.0,
-    connection_file: str | Path | None = None,
-    key: str | Path | None = None,
-    client_id: str | None = None,
-    request_timeout: float = REQUEST_TIMEOUT,
-    recovery: Recovery | None = None,
-) -> Client:
-    """Connect to the broker that runs on this machine.
-
-    Waits up to `wait` seconds for one to appear and `timeout` seconds for it to answer. `connection_file`: where it
-    says how it is reached, if not at the usual place. `key`: the name or file of this client's key, which a broker with
-    CURVE asks for (default: what `BACKTESTR_KEY` says, else the only one that `backtestr keys new` has made).
-    `client_id`: a stable name for this program (default: one made up). `request_timeout`: seconds that ordinary
-    requests may take. `recovery`: what is tried again and how often, if not the usual. Raises `NetworkError` when there
-    is no broker or no key, `AuthenticationError` when the broker does not let the key in, or whoever is there does not
-    take the one in that file.
-    """
-    file = ConnectionFile(Path(connection_file) if connection_file else None, key)
-    deadline = time.monotonic() + wait
-    while file.stamp() is None and time.monotonic() < deadline:
-        time.sleep(LOOK_INTERVAL)
-    connection = file.read()
-    return Client(
-        connection,
-        file=file,
-        keys=file.own_keys,
-        client_id=client_id,
-        timeout=timeout,
-        request_timeout=request_timeout,
-        recovery=recovery,
-    )
+from .arguments import Instant, as_iso, as_ms, feed_request, wire_options
+from .replay import PriceReplay, Rate, replay_request, start_replay
+from .requester import BULK_TIMEOUT, REQUEST_TIMEOUT, Requester
+from .results import ALL_TABLES, Results, fetch_results, read_table
+from .run import STREAMS, Run, Stream, start_backtest
+from .subscription import Subscription, fetch_missed
 
 
 class Client:
@@ -159,11 +102,11 @@ class Client:
 
     Every method raises the broker's error as an exception of `backtestr.errors`, `TimedOut` when there is no answer in
     time, `NetworkError` when the connection was lost for as long, and `RuntimeError` after `close`. When the broker is
-    restarted the client connects again by itself, and what waits is sent again with the same id (docs/client.md).
+    restarted the client connects again by itself, and resends pending requests with the same id (docs/client.md).
 
-    `connection_changed` is a blinker signal, sent with this client as sender and `state` and `previous`. Its listeners
-    and the callbacks of `on_error` are called one after the other by a thread of their own, so they may ask the client
-    things; one that raises is logged.
+    `connection_changed` is a blinker signal, sent with this client as sender and with `state` and `previous`. Its
+    receivers and the callbacks of `on_error` are called one after the other by a thread of their own, so they may send
+    requests; an error in one is logged.
     """
 
     def __init__(
@@ -178,80 +121,84 @@ class Client:
         request_timeout: float = REQUEST_TIMEOUT,
         recovery: Recovery | None = None,
     ) -> None:
-        """Connect as `connection` says. `context` is needed for a broker inside this process, and stays the caller's.
-        With `file`, other starts of the broker are noticed there. `keys` is what this client is known by, where the
-        connection asks for that. The rest is as in `connect`."""
+        """Connect as `connection` says.
+
+        `context` is needed for a broker inside this process, and stays the caller's. With `file`, other starts of the
+        broker are noticed in the connection file. `keys` is this client's key pair, where the connection requires one.
+        The rest is as in `connect`.
+        """
         if connection.curve is not None and keys is None:
             raise NetworkError("the broker lets in only clients with a key (CURVE); make one: backtestr keys new NAME")
         self._own_context = zmq.Context() if context is None else None
         nonce = uuid.uuid4().hex
         recovery = recovery or Recovery()
-        delay = delays(recovery)
-        session = Session(client_id or f"python-{nonce}", nonce, recovery=recovery, delay=delay)
+        session = Session(client_id or f"python-{nonce}", nonce, recovery=recovery)
         used_context = context or self._own_context
         assert used_context is not None
         self.connection_changed = blinker.Signal("the connection's state changed: state, previous")
-        self._listeners = CallbackThread()
-        self._errors = ErrorLog(self._listeners)
-        self._transport = IoThread(
+        self._callbacks = CallbackThread()
+        self._errors = ErrorLog(self._callbacks)
+        self._io_thread = IoThread(
             session,
             connection,
             file,
             used_context,
             keys,
             recovery=recovery,
-            delay=delay,
             errors=self._errors,
             on_state=self._on_state,
         )
-        self._request_timeout = request_timeout
+        self._ask = Requester(self._io_thread, request_timeout)
         try:
-            self._welcome = self._transport.welcomed.read(timeout)
+            self._welcome = self._io_thread.welcomed.read(timeout)
         except TimedOut:
-            distrust = self._transport.distrust
+            key_refusal = self._io_thread.key_refusal
             self.close()
-            if distrust is not None:
-                raise AuthenticationError(f"the broker does not take this client's key: {distrust}") from None
+            if key_refusal is not None:
+                raise AuthenticationError(f"the broker does not take this client's key: {key_refusal}") from None
             silent = f"the broker (process {connection.pid}) did not answer within {timeout:g} s"
             raise NetworkError(f"{silent}; if it is gone, {HOW_TO_START}") from None
-        except BaseException:  # Ctrl-C included: nobody else could end the I/O thread
+        except BaseException:  # Ctrl-C included: without this object, nothing else can end the I/O thread
             self.close()
             raise
 
     @property
     def welcome(self) -> Welcome:
-        """What the broker said of itself when this client connected."""
+        """The broker's answer to this client's `Hello`: version, limits and topics."""
         return self._welcome
 
-    # --- how the connection fares ---------------------------------------------------------------------------------
+    # --- the connection -------------------------------------------------------------------------------------------
 
     @property
     def state(self) -> ConnectionState:
-        """`connecting`, `ready`, `reconnecting`, `auth_failed` or `closed`."""
-        return self._transport.state
+        """The connection state: `connecting`, `ready`, `reconnecting`, `auth_failed` or `closed`."""
+        return self._io_thread.state
 
     @property
     def statistics(self) -> Statistics:
-        """What was counted so far: requests, and what streams lost and got back."""
-        return self._transport.statistics(self._listeners.missed)
+        """The counters so far: requests, and the messages that streams lost and that were repaired."""
+        return self._io_thread.statistics(self._callbacks.missed)
 
     @property
     def errors(self) -> tuple[ErrorReport, ...]:
-        """The last 100 errors, the oldest first: requests that failed, messages that are lost, what the connection met
-        with, and, while the program is subscribed to it, what comes on `system.errors`."""
-        return self._errors.kept
+        """The last 100 errors, the oldest first.
+
+        They are of requests that failed, of messages that are lost, of the connection, and, while the program is
+        subscribed to it, from `system.errors`.
+        """
+        return self._errors.latest
 
     def on_error(self, callback: Callback, severity: Severity = "Warning") -> Callable[[], None]:
-        """Have `callback` called with every further `ErrorReport` at least so severe; returns what ends that.
+        """Call `callback` with every further `ErrorReport` at least as severe; return a function that ends that.
 
         Severities are `Info`, `Warning`, `Error` and `Critical`.
         """
-        return self._errors.listen(callback, severity)
+        return self._errors.add_callback(callback, severity)
 
     def close(self) -> None:
-        """End the session. Backtests go on; what waits for an answer in other threads gets a `RuntimeError`."""
-        self._transport.close()
-        self._listeners.close()
+        """End the session. Backtests continue; requests that wait in other threads raise `RuntimeError`."""
+        self._io_thread.close()
+        self._callbacks.close()
         if self._own_context is not None:
             self._own_context.term()
 
@@ -266,15 +213,15 @@ class Client:
     # --- the system -----------------------------------------------------------------------------------------------
 
     def ping(self) -> int:
-        """The broker's clock, in milliseconds since the Unix epoch."""
+        """Return the broker's clock, in milliseconds since the Unix epoch."""
         return self._ask("Ping", Nothing(), Pong).timestamp
 
     def status(self) -> SystemStatus:
-        """How the broker, its workers and its machine fare."""
+        """Return the status of the broker, its workers and its machine."""
         return self._ask("GetSystemStatus", Nothing(), SystemStatus)
 
     def list_algorithms(self) -> list[AlgorithmInfo]:
-        """What can be run, with the parameters each takes."""
+        """List the algorithms that can be run, with the parameters of each."""
         return self._ask("ListAlgorithms", Nothing(), AlgorithmList).algorithms
 
     def register_algorithm(
@@ -283,21 +230,24 @@ class Client:
         """Have the broker keep an algorithm of yours: the text of a Python file, or a `Path` to one.
 
         `name`: which of its algorithms, where it declares several. The answer has the id of this version, which the
-        name means from now on, and `look_ahead`, the verdict of a check that does not refuse: look at its `passed`.
-        Raises `AlgorithmError` for source that cannot be run, `StateConflict` for a name that is built in or in the
-        folder, `TimedOut` for what does not come back, and `ValueError` where it cannot be told which one is meant.
+        name means from now on, and `look_ahead`, the verdict of the look-ahead check. A failed check does not refuse
+        the algorithm: look at `passed`. Raises `AlgorithmError` for source that cannot be run, `StateConflict` for a
+        name that is built in or in the folder, `TimedOut` for source that does not end in time, and `ValueError` where
+        it cannot be determined which algorithm is meant.
         """
-        return self._ask_bulk("RegisterAlgorithm", registration(source, name), AlgorithmInfo, timeout)[0]
+        return self._ask("RegisterAlgorithm", registration(source, name), AlgorithmInfo, timeout)
 
     def algorithm_status(self, algorithm: str) -> AlgorithmStatus:
-        """One version of an algorithm by its id, or by name the newest one; with what runs of it and its last error, by
-        name of all versions."""
+        """Return one version of an algorithm by its id, or the newest by its name.
+
+        The answer includes the backtests that run it and its last error; by name, those of all versions.
+        """
         return self._ask("GetAlgorithmStatus", AlgorithmRef(algorithm_id=algorithm), AlgorithmStatus)
 
     # --- market data ----------------------------------------------------------------------------------------------
 
     def list_market_data(self) -> list[SeriesInfo]:
-        """The stored series."""
+        """List the stored series."""
         return self._ask("ListMarketData", Nothing(), SeriesList).series
 
     def market_data(
@@ -312,10 +262,10 @@ class Client:
         indicators: Sequence[str | IndicatorConfig] = (),
         timeout: float = BULK_TIMEOUT,
     ) -> pl.DataFrame:
-        """Bars as `timestamp open high low close volume`, with a column for each output of each indicator.
+        """Return bars as `timestamp open high low close volume`, with a column for each output of each indicator.
 
         `end` is exclusive; `limit` keeps the last or first bars of the range, as `keep` says. An indicator is TA-Lib's
-        name, or an `IndicatorConfig` where it has parameters. Higher timeframes are resampled where not stored.
+        name, or an `IndicatorConfig` where it has parameters. Longer timeframes are resampled where not stored.
         """
         request = GetMarketData(
             symbol=symbol,
@@ -326,7 +276,7 @@ class Client:
             keep=keep,
             indicators=[IndicatorConfig(name=one) if isinstance(one, str) else one for one in indicators],
         )
-        answer, attachments = self._ask_bulk("GetMarketData", request, MarketData, timeout)
+        answer, attachments = self._ask.with_attachments("GetMarketData", request, MarketData, timeout)
         frames = [read_table(ref, attachments) for ref in answer.tables]
         return pl.concat(frames, how="horizontal") if len(frames) > 1 else frames[0]
 
@@ -344,10 +294,10 @@ class Client:
     ) -> Imported:
         """Have the broker import a file of this machine as `symbol`.
 
-        `timeframe` None: as the bars are spaced; ticks need one. `format` None: as the content says. `time_zone` (an
-        IANA name) is for times without an offset. `price`: the side of quotes to make bars of, "mid" when None.
-        `repair` "drop" leaves out rows that cannot be used, and the answer counts them; without it `DataError` names
-        the first.
+        `timeframe` None means the spacing of the bars; ticks need one. `format` None means the format that the content
+        shows. `time_zone` (an IANA name) is for times without an offset. `price` is the side of quotes to make bars of,
+        "mid" when None. `repair` "drop" leaves out rows that cannot be used, and the answer counts them; without it
+        `DataError` names the first.
         """
         request = ImportMarketData(
             path=str(Path(path).expanduser().resolve()),
@@ -358,22 +308,22 @@ class Client:
             price=price,
             repair=repair,
         )
-        return self._ask_bulk("ImportMarketData", request, Imported, timeout)[0]
+        return self._ask("ImportMarketData", request, Imported, timeout)
 
     def describe_market_data(self, symbol: str, timeframe: str, timeout: float = BULK_TIMEOUT) -> SeriesFacts:
-        """Range, prices and gaps of a series, stored or resampled."""
+        """Return range, prices and gaps of a series, stored or resampled."""
         request = DescribeMarketData(symbol=symbol, timeframe=timeframe)
-        return self._ask_bulk("DescribeMarketData", request, SeriesFacts, timeout)[0]
+        return self._ask("DescribeMarketData", request, SeriesFacts, timeout)
 
     def resample_market_data(
         self, symbol: str, from_timeframe: str, to_timeframe: str, timeout: float = BULK_TIMEOUT
     ) -> StoredSeries:
-        """Have the broker make a higher timeframe of a stored one, and store it."""
+        """Have the broker resample a stored series to a longer timeframe, and store the result."""
         request = ResampleMarketData(symbol=symbol, from_timeframe=from_timeframe, to_timeframe=to_timeframe)
-        return self._ask_bulk("ResampleMarketData", request, StoredSeries, timeout)[0]
+        return self._ask("ResampleMarketData", request, StoredSeries, timeout)
 
     def delete_market_data(self, symbol: str, timeframe: str | None = None) -> list[Timeframe]:
-        """Have the broker delete a series, or with `timeframe` None all series of a symbol; returns the timeframes."""
+        """Delete a series, or with `timeframe` None all series of a symbol; return the deleted timeframes."""
         request = DeleteMarketData(symbol=symbol, timeframe=timeframe)
         return self._ask("DeleteMarketData", request, DeletedMarketData).timeframes
 
@@ -388,27 +338,27 @@ class Client:
         end: Instant | None = None,
         **rate: Unpack[Rate],
     ) -> PriceReplay:
-        """Have stored bars published as prices, for everyone who listens; iterate over what this returns to read them.
+        """Publish stored bars as prices, for all clients that subscribe; iterate over the handle to read them.
 
         `end` is exclusive. `rate` is one of `bars_per_second=50`, `speed=60` (times real time, gaps skipped) and
         `as_fast_as_read=True`. Raises `ValueError` for none or several, `DataError`, `ValidationError` or
-        `InvalidConfiguration` for what cannot be replayed, `Busy` when too many run.
+        `InvalidConfiguration` for bars that cannot be published so, and `Busy` when too many price replays run.
         """
-        return start_replay(self._ask, self._transport, replay_request(symbol, timeframe, start, end, rate))
+        return start_replay(self._ask, self._io_thread, replay_request(symbol, timeframe, start, end, rate))
 
     def list_replays(self) -> list[PriceReplayStatus]:
-        """The replays that the broker knows, the latest first."""
+        """List the price replays that the broker knows, the latest first."""
         return self._ask("ListPriceReplays", Nothing(), PriceReplayList).replays
 
     def stop_replay(self, replay_id: str) -> ReplayState:
-        """Stop a replay, whoever started it. Raises `NotFound`."""
+        """Stop a price replay of any client. Raises `NotFound`."""
         return self._ask("StopPriceReplay", PriceReplayRef(replay_id=replay_id), PriceReplayAccepted).status
 
     def publish_prices(self, prices: Iterable[PriceUpdate | Mapping[str, Any]]) -> int:
-        """Publish live prices, up to 1,000, each on `prices.<symbol>.<timeframe>`; returns how many.
+        """Publish live prices, up to 1,000, each on `prices.<symbol>.<timeframe>`; return how many.
 
-        A price has `symbol timestamp bid ask last volume timeframe`, the last of which may be `"tick"`. All or none:
-        raises `ValidationError`, whose `details["path"]` names the first that is wrong.
+        A price has `symbol timestamp bid ask last volume timeframe`, the last of which may be `"tick"`. All are
+        published or none: `ValidationError` names the first wrong one in `details["path"]`.
         """
         return self._ask("PublishPrices", feed_request(prices), PublishedPrices).published
 
@@ -432,23 +382,22 @@ class Client:
     ) -> Run:
         """Start a backtest, and return it as soon as the broker has accepted it.
 
-        Several symbols (`["BTC", "ETH"]`) share the account.
-        `end` is exclusive; without `start` and `end` all bars there are. `commission` and `slippage` are fractions of
-        traded value and of price. `options` are the engine's conventions (`fill_at="close"`, `size="units"`, …; see
-        `config/engine.toml`). `watch` names the streams to receive, so that they can be read from their first message.
-        Raises `NotFound`, `ValidationError`, `InvalidConfiguration` or `DataError` for what cannot be run.
+        Several symbols (`["BTC", "ETH"]`) share the account. `end` is exclusive; without `start` or `end` the bars
+        begin or end where the stored ones do. `commission` and `slippage` are fractions of traded value and of price.
+        `options` are the engine's conventions (`fill_at="close"`, `size="units"`, …; see `config/engine.toml`). `watch`
+        names the streams to receive, so that they can be read from their first message. Raises `NotFound`,
+        `ValidationError`, `InvalidConfiguration` or `DataError` for a backtest that cannot be run.
         """
         symbols = [symbol] if isinstance(symbol, str) else list(symbol)
         if not symbols:
             raise ValueError("a backtest needs at least one symbol")
-        start_date, end_date = self._range(symbols, timeframe, start, end)
         config = BacktestConfig(
             backtest_id=backtest_id or str(uuid.uuid4()),
             algorithm_id=algorithm,
             symbol=symbols[0],
             symbols=symbols if len(symbols) > 1 else [],
-            start_date=start_date,
-            end_date=end_date,
+            start_date=None if start is None else as_iso(start),
+            end_date=None if end is None else as_iso(end),
             initial_capital=capital,
             timeframe=timeframe,
             commission=commission,
@@ -456,91 +405,84 @@ class Client:
             parameters=dict(parameters or {}),
             options=wire_options(options),
         )
-        assert config.backtest_id is not None
-        # Subscribed before it starts: nothing of its streams can pass unheard.
-        run = Run(self, self._transport, config.backtest_id, is_new=True, watch=watch)
-        try:
-            self._ask("StartBacktest", config, BacktestAccepted)
-            self._transport.started(config.backtest_id)
-        except BaseException:  # Ctrl-C included: nobody else could end its subscriptions
-            run.abandon()
-            raise
-        return run
+        return start_backtest(self._ask, self._io_thread, config, watch)
 
     def run(self, backtest_id: str) -> Run:
-        """A backtest that was started elsewhere or before. Raises `NotFound`."""
+        """Return the handle of a backtest that was started elsewhere or before. Raises `NotFound`."""
         self.backtest_status(backtest_id)
-        return Run(self, self._transport, backtest_id, is_new=False)
+        return Run(self._ask, self._io_thread, backtest_id, is_new=False)
 
     def list_backtests(self, status: BacktestState | None = None, limit: int | None = None) -> list[BacktestStatus]:
-        """The backtests that the broker knows, the latest first, up to `limit`."""
+        """List the backtests that the broker knows, the latest first, up to `limit`."""
         return self._ask("ListBacktests", ListBacktests(status=status, limit=limit), BacktestList).backtests
 
     def backtest_status(self, backtest_id: str) -> BacktestStatus:
-        """How a backtest stands. Raises `NotFound`."""
+        """Return the status of a backtest. Raises `NotFound`."""
         return self._ask("GetBacktestStatus", BacktestRef(backtest_id=backtest_id), BacktestStatus)
 
     def pause(self, backtest_id: str) -> BacktestState:
-        """See `Run.pause`."""
+        """Pause a backtest, as `Run.pause` does."""
         return self._ask("PauseBacktest", BacktestRef(backtest_id=backtest_id), BacktestAccepted).status
 
     def resume(self, backtest_id: str) -> BacktestState:
-        """See `Run.resume`."""
+        """Continue a paused backtest, as `Run.resume` does."""
         return self._ask("ResumeBacktest", BacktestRef(backtest_id=backtest_id), BacktestAccepted).status
 
     def stop(self, backtest_id: str) -> BacktestState:
-        """See `Run.stop`."""
+        """Stop a backtest, as `Run.stop` does."""
         return self._ask("StopBacktest", BacktestRef(backtest_id=backtest_id), BacktestAccepted).status
 
     def results(
         self, backtest_id: str, tables: Iterable[TableName] = ALL_TABLES, timeout: float = BULK_TIMEOUT
     ) -> Results:
-        """What a backtest came to; without metrics while it has not ended. Raises `NotFound`."""
-        request = GetBacktestResults(backtest_id=backtest_id, tables=list(tables))
-        return results_from_wire(*self._ask_bulk("GetBacktestResults", request, BacktestResults, timeout))
+        """Return the results of a backtest, without metrics while it has not ended. Raises `NotFound`."""
+        return fetch_results(self._ask, backtest_id, tables, timeout)
 
     def metrics(self, backtest_id: str) -> Metrics | None:
-        """The metrics of a backtest, without its tables; None while it has not ended. Raises `NotFound`."""
+        """Return the metrics of a backtest, without its tables; None while it has not ended. Raises `NotFound`."""
         answer = self._ask("GetPerformanceMetrics", BacktestRef(backtest_id=backtest_id), PerformanceMetrics)
-        return None if answer.metrics is None else metrics_from_wire(answer.metrics)
+        return None if answer.metrics is None else answer.metrics.with_absent_as_none()
 
     # --- shared state ---------------------------------------------------------------------------------------------
 
     def get_state(self, key: str) -> StateEntry:
-        """A key of the state that all clients of this broker share, with its value and version. Raises `NotFound`."""
+        """Return a key of the shared state with its value and version. Raises `NotFound`."""
         return self._ask("GetState", GetState(key=key), StateEntry)
 
     def update_state(self, key: str, value: Any, *, expected_version: int | None = None) -> UpdatedState:
-        """Set a key, and return when that is on disk, with its new version.
+        """Set a key, and return its new version when the change is on disk.
 
-        `value` is what MessagePack can say: None, bool, int, float, str, bytes, lists, dicts with str keys.
-        `expected_version`: only if the key is at that version; 0: only if it is not there. Raises `StateConflict`, its
-        `details` with `currentVersion` and `currentValue`.
+        `value` is a MessagePack value: None, bool, int, float, str, bytes, lists, dicts with str keys. With
+        `expected_version` the key is set only if it is at that version; with 0 only if it is not there. Otherwise
+        `StateConflict` is raised, with `currentVersion` and `currentValue` in its `details`.
         """
         request = UpdateState(key=key, value=msgspec.Raw(value_bytes(value)), expected_version=expected_version)
         return self._ask("UpdateState", request, UpdatedState)
 
     def delete_state(self, key: str, *, expected_version: int | None = None) -> DeletedState:
-        """Delete a key, and return when that is on disk; its version goes on counting. Raises `NotFound`, and
-        `StateConflict` as `update_state` does."""
+        """Delete a key, and return when the change is on disk; its version keeps counting.
+
+        Raises `NotFound`, and `StateConflict` as `update_state` does.
+        """
         return self._ask("DeleteState", DeleteState(key=key, expected_version=expected_version), DeletedState)
 
     def shared_state(self, prefix: str = "", *, resolvers: Mapping[str, Resolver] | None = None) -> SharedState:
-        """The keys that begin with `prefix` (`"backtest."`) as a mapping that follows what all programs make of them.
+        """Return the keys that begin with `prefix` (`"backtest."`) as a mapping that follows the broker.
 
-        `resolvers` say, by prefixes of keys, who wins when two changed the same key, beside and before the built-in
-        ones: of `backtest.` the later `lastUpdate`, of `algorithm.` both where they changed different fields, of all
-        else the last writer (`backtestr.resolvers`). Returns with a first snapshot. Raises `ValueError` for a prefix
-        that does not end with a dot.
+        `resolvers` decide, by prefixes of keys, which value counts when two clients changed the same key. They come
+        before the built-in ones (`backtestr.resolvers`): for `backtest.` the later `lastUpdate`, for `algorithm.` both
+        changes if they are to different fields, for all else the last writer. The mapping has a first snapshot when
+        this returns. Raises `ValueError` for a prefix that does not end with a dot.
         """
         if prefix and not prefix.endswith("."):
             raise ValueError(f"{prefix!r} does not end with a dot; the keys of one name are {prefix + '.'!r}")
-        feed = StateFeed(self._transport, topics.state(prefix), self._listeners, self._errors)
-        return SharedState(prefix, self, feed, resolvers or {})
+        return SharedState(self._ask, self._io_thread, prefix, resolvers or {}, self._callbacks, self._errors)
 
     def snapshot_state(self, prefix: str = "") -> StateSnapshot:
-        """All keys that begin with `prefix`, by name, as of one moment. What happens later comes on
-        `subscribe("state.…")`, with a `revision` above the snapshot's `watermark`."""
+        """Return all keys that begin with `prefix`, by name, as of one moment.
+
+        Later changes come on `subscribe("state.…")`, with a `revision` above the snapshot's `watermark`.
+        """
         return self._ask("SnapshotState", SnapshotState(prefix=prefix), StateSnapshot)
 
     # --- streams --------------------------------------------------------------------------------------------------
@@ -548,51 +490,22 @@ class Client:
     def subscribe(self, topic: str, *, history: bool = False) -> Subscription:
         """Receive a topic, or with a trailing dot (`"prices."`) every topic that begins so.
 
-        Without `history`, from the moment at which the subscription reaches the broker, shortly after this returns.
-        With it, from the oldest message that the broker keeps, and nothing is missed in between; what it does not keep
-        any more is stated as a `Gap`. Of a prefix, the topics that move while it is subscribed. Raises `ValueError`
-        for what is no topic.
+        Without `history` the subscription begins when it reaches the broker, shortly after this returns. With it, it
+        begins with the oldest message that the broker retains, and misses none after that; a `Gap` states the messages
+        that are no longer retained. A prefix covers the topics that advance while it is subscribed. Raises `ValueError`
+        for text that is no topic.
         """
-        return Subscription(self._transport, topic, "kept" if history else "now")
+        return Subscription(self._io_thread, topic, "retained" if history else "now")
 
     def fetch_missed(self, topic: str, from_seq: int = 1, to_seq: int | None = None) -> list[Update | Gap]:
-        """Messages of a topic that were sent before, as far as the broker keeps them, and a `Gap` for those it does
-        not. Both numbers are included; `to_seq` None: up to the latest. Raises `NotFound`."""
-        stream = TopicStream(topic, from_start=True)
-        stream.next_seq = from_seq
-        found: list[Update | Gap] = []
-        while to_seq is None or stream.next_seq <= to_seq:
-            request = FetchMissed(topic=topic, from_seq=stream.next_seq, to_seq=to_seq)
-            answer = self._ask("FetchMissed", request, Missed)
-            for delivery in stream.fetched(answer, MAX_UNREAD):
-                if isinstance(delivery, Gap):
-                    found.append(delivery)
-                elif isinstance(delivery, StreamMessage) and (to_seq is None or delivery.seq <= to_seq):
-                    found.append(read_message(delivery))
-            if not answer.messages:
-                break
-        return found
+        """Fetch earlier messages of a topic, as far as the broker retains them; a `Gap` states those it does not.
+
+        Both sequence numbers are included; `to_seq` None means up to the latest. Raises `NotFound`.
+        """
+        return fetch_missed(self._ask, topic, from_seq, to_seq)
 
     # --- within ---------------------------------------------------------------------------------------------------
 
     def _on_state(self, state: ConnectionState, previous: ConnectionState) -> None:
-        for listener in list(self.connection_changed.receivers_for(self)):
-            self._listeners.tell(partial(listener, self, state=state, previous=previous))
-
-    def _ask(self, request_type: str, data: Contract, answer: type[Answer]) -> Answer:
-        return self._ask_bulk(request_type, data, answer, self._request_timeout)[0]
-
-    def _ask_bulk(
-        self, request_type: str, data: Contract, answer: type[Answer], timeout: float
-    ) -> tuple[Answer, list[bytes]]:
-        success, attachments = self._transport.ask(request_type, data, timeout).read()
-        assert isinstance(success, answer)
-        return success, attachments
-
-    def _range(
-        self, symbols: Sequence[str], timeframe: str, start: Instant | None, end: Instant | None
-    ) -> tuple[str, str]:
-        if start is not None and end is not None:
-            return as_iso(start), as_iso(end)
-        first_ms, end_ms = covering_all(self.list_market_data(), symbols, timeframe)
-        return as_iso(first_ms if start is None else start), as_iso(end_ms if end is None else end)
+        for callback in list(self.connection_changed.receivers_for(self)):
+            self._callbacks.call(partial(callback, self, state=state, previous=previous))

@@ -1,7 +1,8 @@
-"""A broker and its engine inside this process: threads instead of processes, `inproc://` instead of sockets in files.
+"""An embedded broker runs with its workers in this process, as threads, over `inproc://` instead of sockets in files.
 
-The same code as the broker that runs by itself, and the only place where client, broker and engine meet; it needs what
-`pip install 'backtestr[broker,engine]'` installs. For tests and for scripts that want no second process.
+It is for tests and for scripts without a second process. Its code is that of the broker in a process of its own. Only
+this module imports client, broker and engine; it needs the packages that `pip install 'backtestr[broker,engine]'`
+installs.
 """
 
 from __future__ import annotations
@@ -31,23 +32,23 @@ from backtestr_protocol.worker_channel import WorkerSettings
 
 from .client import Client
 
-# Seconds for the workers to get ready; the first start on a machine compiles the kernels.
+# Seconds until the workers are ready; the first start on a machine compiles the kernels.
 START_TIMEOUT = 120.0
 
 
 @contextlib.contextmanager
 def embedded_client(data_dir: str | Path | None = None) -> Iterator[Client]:
-    """A client of a broker of its own, inside this process, that ends with the `with` block.
+    """Start an embedded broker, and give a client of it; both end with the `with` block.
 
-    `data_dir`: where bars and results are, if not where `BACKTESTR_DATA_DIR` says. Raises `InvalidConfiguration`, also
-    where another broker uses that directory: connect to that one, or name another.
+    `data_dir`: the data directory, if not that of `BACKTESTR_DATA_DIR`. Raises `InvalidConfiguration`, also where
+    another broker uses that directory: connect to that broker, or name another directory.
     """
     with EmbeddedBroker(Path(data_dir) if data_dir else paths.data_dir()) as broker, broker.connect() as client:
         yield client
 
 
 class EmbeddedBroker:
-    """A broker in threads of this process. Use it as a context manager; `connect` as many clients as you like."""
+    """A broker in threads of this process, as a context manager; `connect` makes any number of clients of it."""
 
     def __init__(
         self,
@@ -77,7 +78,7 @@ class EmbeddedBroker:
 
     @property
     def connection(self) -> Connection:
-        """What a client needs to know, besides this broker's `context`."""
+        """The endpoints and keys that a client needs, besides this broker's `context`."""
         return self._broker.connection
 
     def connect(self, client_id: str | None = None) -> Client:
@@ -97,7 +98,7 @@ class EmbeddedBroker:
 
     def close(self) -> None:
         """End broker and workers. Clients must have been closed before: they share the context."""
-        self._broker.shell.stop()
+        self._broker.event_loop.stop()
         self._thread.join()
         self.context.term()
 
@@ -105,7 +106,7 @@ class EmbeddedBroker:
         try:
             self._broker.run()
         finally:
-            self._serving.set()  # whoever waits for it to serve finds that it has ended
+            self._serving.set()  # `__enter__`, which waits for this, then finds that the thread has ended
 
     def _on_serving(self, _series: list[SeriesInfo]) -> None:
         self._serving.set()
@@ -115,7 +116,7 @@ class EmbeddedBroker:
 
 
 class _WorkerThread:
-    """A worker as the supervisor sees it. Its lifeline is a pipe, as that of a worker process is."""
+    """A worker thread with the interface of a worker process for the supervisor; its lifeline is a pipe, too."""
 
     def __init__(
         self,
@@ -142,11 +143,11 @@ class _WorkerThread:
     def ended(self) -> ExitReason | None:
         return None if self._thread.is_alive() else ExitReason("its thread ended")
 
-    def let_go(self) -> None:
+    def close_lifeline(self) -> None:
         if self._is_held:
             self._is_held = False
             os.close(self._write_end)
 
     def kill(self) -> None:
-        """A thread cannot be killed: it ends by itself at the next chunk."""
-        self.let_go()
+        """End the worker at its next chunk: a thread cannot be killed."""
+        self.close_lifeline()

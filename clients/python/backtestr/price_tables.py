@@ -1,46 +1,46 @@
-"""Prices as tables: what lies unread in a subscription, put together as far as it belongs together."""
+"""Prices as tables: the unread prices of a subscription are joined, as far as they follow each other."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import msgspec
 import polars as pl
 
-from backtestr.core.batches import PackedMessages, PriceColumns, joined, price_frame
-from backtestr.core.effects import Block, Delivery, Gap, MaybeLost, Restarted, StreamMessage
-from backtestr.core.updates import Update, read_message, read_row, rows_of
-from backtestr.io.mailbox import Mailbox
+from backtestr.core.batches import PackedMessages, PriceColumns, join_columns, price_table
+from backtestr.core.effects import DeliveredBatch, Delivery, Gap, MaybeLost, Restarted, StreamMessage
+from backtestr.core.updates import Update, as_update, decode_batch, read_message
+from backtestr.io.mailboxes import Mailbox
 from backtestr_protocol.errors import BacktestrError, MessageError, ValidationError
 from backtestr_protocol.stream_messages import PriceUpdate
 
-# Rows of one table at the most, when that many lie unread: beyond, a table costs hardly less for each of them.
+# Most rows of one table: a longer table costs hardly less for each row.
 MAX_ROWS = 65_536
-# Messages that are put together into one table, where they did not come as columns: as many as a full batch has.
+# Most messages of one table that did not come as columns: as many as a full batch has.
 MAX_MESSAGES = 1000
 
 Numbered = tuple[int, PriceUpdate]
 
-_price_decoder = msgspec.msgpack.Decoder(PriceUpdate)
-
 
 def frames(mailbox: Mailbox, rows: Iterable[Update]) -> Iterator[pl.DataFrame | Gap | Restarted]:
-    """`rows` are what is left of a block that was begun, and come first. What is not in a table yet stays in the
-    mailbox, for whoever goes on after leaving here. Raises `MessageError` for what is no price, after the table before
-    it."""
-    columns: list[tuple[Block, PriceColumns]] = []
+    """Yield the prices of a mailbox as tables, and gaps and restarts between them.
+
+    `rows` are the unread rest of a batch, and come first. Prices that are in no table yet stay in the mailbox, so that
+    a caller can stop here and read on in another way. Raises `MessageError` for a message that is no price, after the
+    table of those before it.
+    """
+    columns: list[tuple[DeliveredBatch, PriceColumns]] = []
     prices: list[Numbered] = []
     yield from _gathered(rows, prices)
     while True:
         try:
             delivery = mailbox.peek(0.0 if columns or prices else None)
-        except (BacktestrError, RuntimeError):  # nothing else lies there, or what ends it: that comes again
+        except (BacktestrError, RuntimeError):  # the mailbox is empty, or has ended: that is raised again
             if not (columns or prices):
                 raise
             delivery = None
-        if columns and not (isinstance(delivery, Block) and _continues(columns, delivery)):
-            table = joined([content for _, content in columns]).frame(columns[0][0].seq)
+        if columns and not (isinstance(delivery, DeliveredBatch) and _continues(columns, delivery)):
+            table = join_columns([content for _, content in columns]).frame(columns[0][0].seq)
             columns.clear()
             yield table
             continue
@@ -51,10 +51,10 @@ def frames(mailbox: Mailbox, rows: Iterable[Update]) -> Iterator[pl.DataFrame | 
             return
         mailbox.take(0.0)
         match delivery:
-            case Block(content=PriceColumns() as content):
+            case DeliveredBatch(content=PriceColumns() as content):
                 columns.append((delivery, content))
-            case Block():
-                yield from _gathered(map(read_row, rows_of(delivery)), prices)
+            case DeliveredBatch():
+                yield from _gathered(map(as_update, decode_batch(delivery)), prices)
             case StreamMessage():
                 yield from _gathered(map(read_message, (delivery,)), prices)
             case Gap() | Restarted():
@@ -64,7 +64,7 @@ def frames(mailbox: Mailbox, rows: Iterable[Update]) -> Iterator[pl.DataFrame | 
 
 
 def _gathered(rows: Iterable[Update], prices: list[Numbered]) -> Iterator[pl.DataFrame]:
-    """Put `rows` to the `prices`; where one is no price, those before it come out first."""
+    """Add `rows` to the `prices`; if one is no price, yield the table of those before it, then raise."""
     try:
         prices.extend((row.seq, _price(row.data)) for row in rows)
     except MessageError:
@@ -79,7 +79,7 @@ def _taken(prices: list[Numbered]) -> pl.DataFrame:
     return table
 
 
-def _continues(columns: list[tuple[Block, PriceColumns]], block: Block) -> bool:
+def _continues(columns: list[tuple[DeliveredBatch, PriceColumns]], block: DeliveredBatch) -> bool:
     (first, _), (last, content) = columns[0], columns[-1]
     return (
         isinstance(block.content, PriceColumns)
@@ -90,9 +90,9 @@ def _continues(columns: list[tuple[Block, PriceColumns]], block: Block) -> bool:
 
 
 def _rows(delivery: Delivery | None) -> int:
-    """The messages in it that did not come as columns."""
+    """Count the messages of a delivery that did not come as columns."""
     match delivery:
-        case Block(content=PackedMessages() as content):
+        case DeliveredBatch(content=PackedMessages() as content):
             return content.count
         case StreamMessage():
             return 1
@@ -108,4 +108,4 @@ def _price(data: Any) -> PriceUpdate:
 
 def _frame_of(prices: list[Numbered]) -> pl.DataFrame:
     fields = {name: [getattr(one, name) for _, one in prices] for name in PriceUpdate.__struct_fields__}
-    return price_frame(pl.Series([seq for seq, _ in prices]), fields)
+    return price_table(pl.Series([seq for seq, _ in prices]), fields)

@@ -1,4 +1,4 @@
-"""A price replay as the program that started it holds it, and what feeds publish.
+"""A price replay publishes stored bars as prices; its handle reads them and controls it.
 
 for price in client.replay("BTCPERP", "1m", bars_per_second=50):
     print(price.timestamp, price.last)
@@ -11,52 +11,42 @@ import math
 import time
 import uuid
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, Protocol, TypedDict, TypeVar
+from typing import TypedDict
 
 from backtestr.core.effects import Gap, Restarted
 from backtestr.core.updates import Update
 from backtestr.io.io_thread import IoThread
 from backtestr_protocol import topics
 from backtestr_protocol.errors import NotFound, SystemFault, TimedOut, from_data
-from backtestr_protocol.messages import Contract
 from backtestr_protocol.price_messages import (
     AcknowledgePrices,
-    FeedPrice,
     PriceReplayAccepted,
     PriceReplayRef,
     PriceReplayStarted,
     PriceReplayStatus,
-    PublishPrices,
     ReplayState,
     StartPriceReplay,
 )
 from backtestr_protocol.stream_messages import PriceUpdate
 
 from .arguments import Instant, as_ms
-from .run import GapWarning
-from .subscription import Subscription
+from .requester import Requester
+from .subscription import GapWarning, Subscription
 
-# Seconds without a price of its own after which the broker is asked whether more will come.
-QUIET = 1.0
-# Seconds for which what others publish there is skipped though the time to wait is over: some thousand messages, or who
-# polls beside a busy feed would fall behind it.
+# Seconds without a price of this price replay after which the broker is asked for its status.
+STATUS_AFTER = 1.0
+# Seconds for which messages of others on the topic are skipped though the timeout is over: some thousand messages.
+# Without that, a program that polls beside a busy feed would fall behind it.
 _SKIP = 0.01
-# How long an acknowledgement is tried, in seconds. The next one says more.
+# Seconds for which an acknowledgement is tried. The next one covers it.
 _ACKNOWLEDGE_TIMEOUT = 30.0
 _FINAL = ("completed", "stopped", "failed")
-_FEED_FIELDS = FeedPrice.__struct_fields__
-
-Answer = TypeVar("Answer", bound=Contract)
-
-
-class Ask(Protocol):
-    def __call__(self, request_type: str, data: Contract, answer: type[Answer], /) -> Answer: ...
 
 
 class Rate(TypedDict, total=False):
-    """One of these."""
+    """The rate of a price replay: exactly one of these."""
 
     bars_per_second: float | None
     speed: float | None
@@ -64,27 +54,29 @@ class Rate(TypedDict, total=False):
 
 
 class PriceReplay:
-    """One replay: iterate over its prices, once and in one thread; steer it from any.
+    """One price replay: iterate over its prices, once and in one thread; control it from any thread.
 
-    Prices come in order and each once; the iteration ends when the replay has ended and everything was read, and raises
-    what made it fail. As a context manager it is stopped at the end of the block.
+    Prices come in order and each once. The iteration ends when the price replay has ended and everything was read, and
+    raises the error of one that failed. As a context manager it is stopped at the end of the block.
     """
 
-    def __init__(self, ask: Ask, transport: IoThread, asked: StartPriceReplay, started: PriceReplayStarted) -> None:
-        """Made by `Client.replay`."""
+    def __init__(
+        self, ask: Requester, io_thread: IoThread, asked: StartPriceReplay, started: PriceReplayStarted
+    ) -> None:
+        """Receive the prices of a started price replay; called by `Client.replay`."""
         self._ask = ask
-        self._transport = transport
+        self._io_thread = io_thread
         self._started = started
         self._has_credit = asked.as_fast_as_read
         topic_class = topics.class_of(started.topic)
         assert topic_class is not None
-        # Four a window: the replay need not wait for the answer to one before the next.
-        self._every = topic_class.retained // 4
+        # Four in each ring: the price replay need not wait for one acknowledgement before the next.
+        self._acknowledge_every = topic_class.retained // 4
         self._seq = self._acknowledged = started.from_seq - 1
-        self._left = started.bars
+        self._unread = started.bars
         self._end: PriceReplayStatus | None = None
-        self._look_at = time.monotonic() + QUIET
-        self._subscription = Subscription(transport, started.topic, "kept", first_seq=started.from_seq)
+        self._ask_status_at = time.monotonic() + STATUS_AFTER
+        self._subscription = Subscription(io_thread, started.topic, "retained", first_seq=started.from_seq)
 
     @property
     def id(self) -> str:
@@ -92,12 +84,12 @@ class PriceReplay:
 
     @property
     def topic(self) -> str:
-        """Where it publishes, for whoever wants to watch: `client.subscribe(replay.topic)`."""
+        """The topic of its prices, for others who watch: `client.subscribe(replay.topic)`."""
         return self._started.topic
 
     @property
     def bars(self) -> int:
-        """How many it has in all."""
+        """The number of its bars."""
         return self._started.bars
 
     def __repr__(self) -> str:
@@ -106,11 +98,14 @@ class PriceReplay:
     # --- reading --------------------------------------------------------------------------------------------------
 
     def next(self, timeout: float | None = None) -> PriceUpdate | None:
-        """The next price; None at the end. Raises `TimedOut` when none came within `timeout` seconds, what made the
-        replay fail, and `NotFound` when the broker was restarted: replays do not outlive it."""
+        """Return the next price; None at the end.
+
+        Raises `TimedOut` when none came within `timeout` seconds, the error of a price replay that failed, and
+        `NotFound` when the broker was restarted, since a price replay ends with its broker.
+        """
         deadline = math.inf if timeout is None else time.monotonic() + timeout
-        while self._left and not self._is_read():
-            until = min(deadline, math.inf if self._end else self._look_at)
+        while self._unread and not self._is_read():
+            until = min(deadline, math.inf if self._end else self._ask_status_at)
             late = deadline
             try:
                 update = self._subscription.next(None if until == math.inf else max(0.0, until - time.monotonic()))
@@ -127,12 +122,12 @@ class PriceReplay:
                         self._missed(update)
                     case Update():
                         if (price := self._read(update)) is not None:
-                            self._look_at = time.monotonic() + QUIET
+                            self._ask_status_at = time.monotonic() + STATUS_AFTER
                             return price
             now = time.monotonic()
-            if self._end is None and now >= self._look_at:
-                self._look()
-                self._look_at = time.monotonic() + QUIET
+            if self._end is None and now >= self._ask_status_at:
+                self._check_status()
+                self._ask_status_at = time.monotonic() + STATUS_AFTER
             elif now >= late:
                 raise TimedOut(f"no price came within {timeout:g} s", timeoutSeconds=timeout)
         if self._end is not None and self._end.status == "failed":
@@ -147,8 +142,8 @@ class PriceReplay:
         self._reached(update.seq)
         price = update.data
         if not isinstance(price, PriceUpdate) or price.replay_id != self.id:
-            return None  # of another replay, a backtest or a feed
-        self._left -= 1
+            return None  # of another price replay, a backtest or a feed
+        self._unread -= 1
         return price
 
     def _missed(self, gap: Gap) -> None:
@@ -162,17 +157,19 @@ class PriceReplay:
 
     def _reached(self, seq: int) -> None:
         self._seq = seq
-        if self._has_credit and seq - self._acknowledged >= self._every:
+        if self._has_credit and seq - self._acknowledged >= self._acknowledge_every:
             self._acknowledge()
 
     def _acknowledge(self) -> None:
         self._acknowledged = self._seq
         data = AcknowledgePrices(replay_id=self.id, seq=self._seq)
-        self._transport.ask("AcknowledgePrices", data, _ACKNOWLEDGE_TIMEOUT)
+        self._io_thread.ask("AcknowledgePrices", data, _ACKNOWLEDGE_TIMEOUT)
 
-    def _look(self) -> None:
-        """Nothing has come for a while: has it ended? If not, it may wait for an acknowledgement that was refused, with
-        no next one to say more."""
+    def _check_status(self) -> None:
+        """Ask whether it has ended, since nothing has come for a while.
+
+        If it has not, it may wait for an acknowledgement that was refused and that no later one covers: send it again.
+        """
         status = self.status()
         if status.status in _FINAL:
             self._end = status
@@ -182,32 +179,35 @@ class PriceReplay:
     def _is_read(self) -> bool:
         return self._end is not None and self._seq >= (self._end.last_seq or 0)
 
-    # --- steering -------------------------------------------------------------------------------------------------
+    # --- control --------------------------------------------------------------------------------------------------
 
     def status(self) -> PriceReplayStatus:
-        """How it stands now, by the broker's word: position, progress, rate."""
+        """Ask the broker for status, position, progress and rate."""
         return self._ask("GetPriceReplayStatus", PriceReplayRef(replay_id=self.id), PriceReplayStatus)
 
     def pause(self) -> ReplayState:
-        """Halt it, and return when nothing more is published. Raises `StateConflict` when it has ended."""
-        return self._steer("Pause")
+        """Pause it, and return when nothing more is published. Raises `StateConflict` when it has ended."""
+        return self._control("Pause")
 
     def resume(self) -> ReplayState:
-        """Let it go on with the very next bar. Raises `StateConflict` when it has ended."""
-        return self._steer("Resume")
+        """Continue with the next bar. Raises `StateConflict` when it has ended."""
+        return self._control("Resume")
 
     def stop(self) -> ReplayState:
-        """End it. What it has published can still be read. One that has ended stays as it is."""
-        state = self._steer("Stop")
-        self._look()
+        """Stop it. Published prices can still be read. A price replay that has ended stays as it is."""
+        state = self._control("Stop")
+        self._check_status()
         return state
 
-    def _steer(self, verb: str) -> ReplayState:
+    def _control(self, verb: str) -> ReplayState:
         return self._ask(f"{verb}PriceReplay", PriceReplayRef(replay_id=self.id), PriceReplayAccepted).status
 
     def close(self) -> None:
-        """Receive no more of it. One with a rate goes on; one that goes as fast as it is read waits, and is stopped
-        when this client leaves."""
+        """Receive nothing more.
+
+        With a rate the price replay continues. One that goes as fast as it is read waits, and is stopped when this
+        client's session ends.
+        """
         self._subscription.close()
 
     def __enter__(self) -> PriceReplay:
@@ -217,14 +217,14 @@ class PriceReplay:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-        with contextlib.suppress(NotFound):  # its broker was restarted
+        with contextlib.suppress(NotFound):  # the broker was restarted
             self.stop()
 
 
 def replay_request(
     symbol: str, timeframe: str, start: Instant | None, end: Instant | None, rate: Rate
 ) -> StartPriceReplay:
-    """The request, with an id of its own. Raises `ValueError` unless there is exactly one rate."""
+    """Return the request, with an id of its own. Raises `ValueError` unless there is exactly one rate."""
     if sum(value is not None and value is not False for value in rate.values()) != 1:
         raise ValueError("give one of bars_per_second, speed (1 is real time) and as_fast_as_read=True")
     return StartPriceReplay(
@@ -237,23 +237,12 @@ def replay_request(
     )
 
 
-def start_replay(ask: Ask, transport: IoThread, asked: StartPriceReplay) -> PriceReplay:
-    """Have the broker start it, and begin to receive."""
+def start_replay(ask: Requester, io_thread: IoThread, asked: StartPriceReplay) -> PriceReplay:
+    """Have the broker start a price replay, and receive its prices."""
     try:
         started = ask("StartPriceReplay", asked, PriceReplayStarted)
-    except (KeyboardInterrupt, TimedOut):  # it may wait behind a long import, and would begin after that, unread
+    except (KeyboardInterrupt, TimedOut):  # it may wait behind a long import, and would start later without a reader
         with contextlib.suppress(NotFound):
             ask("StopPriceReplay", PriceReplayRef(replay_id=asked.replay_id or ""), PriceReplayAccepted)
         raise
-    return PriceReplay(ask, transport, asked, started)
-
-
-def feed_request(prices: Iterable[PriceUpdate | Mapping[str, Any]]) -> PublishPrices:
-    """The request. Raises `TypeError` for a price with other fields than those that a feed gives."""
-    return PublishPrices(prices=[_feed_price(price) for price in prices])
-
-
-def _feed_price(price: PriceUpdate | Mapping[str, Any]) -> FeedPrice:
-    if isinstance(price, Mapping):
-        return FeedPrice(**price)
-    return FeedPrice(**{name: getattr(price, name) for name in _FEED_FIELDS})
+    return PriceReplay(ask, io_thread, asked, started)

@@ -1,26 +1,27 @@
-"""What a backtest came to: its metrics, and its tables as polars frames made of the answer's attachments."""
+"""Results of a backtest: its metrics, and its tables as polars DataFrames made of the answer's attachments."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 import polars as pl
 
 from backtestr_protocol.errors import SerializationError
-from backtestr_protocol.messages import BacktestResults, BacktestState, TableName, TableRef
+from backtestr_protocol.messages import BacktestResults, BacktestState, GetBacktestResults, TableName, TableRef
+from backtestr_protocol.metrics import Metrics
 
-from .metrics import Metrics, metrics_from_wire
+from .requester import BULK_TIMEOUT, Requester
 
 ALL_TABLES: tuple[TableName, ...] = ("equity", "trades", "orders", "positions")
 
 
 class Results(msgspec.Struct, frozen=True, kw_only=True):
-    """One backtest: what was asked for (`config`, every option with its value) and what came of it.
+    """The results of one backtest: its configuration (`config`, every option with its value), metrics and tables.
 
-    `metrics` is None, and there are no tables, until the backtest has ended; a stopped one has those of the bars it
-    walked. Times are `Datetime("us", "UTC")` columns.
+    `metrics` is None, and there are no tables, until the backtest has ended; a stopped one has those of the bars that
+    were simulated. Times are `Datetime("us", "UTC")` columns.
     """
 
     backtest_id: str
@@ -31,22 +32,26 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def equity(self) -> pl.DataFrame:
-        """`timestamp equity drawdown returns …`, a row per bar."""
+        """The table `timestamp equity drawdown returns …`, a row per bar."""
         return self._table("equity")
 
     @property
     def trades(self) -> pl.DataFrame:
-        """`entry_time exit_time side quantity entry_price exit_price pnl return fees …`, a row per trade."""
+        """The table `entry_time exit_time side quantity entry_price exit_price pnl return fees …`, a row per trade."""
         return self._table("trades")
 
     @property
     def orders(self) -> pl.DataFrame:
-        """`order_id timestamp symbol side order_type quantity price status fill_price fill_quantity fee reason …`."""
+        """The table of orders, a row per order.
+
+        Its columns are `order_id timestamp symbol side order_type quantity price status fill_price fill_quantity fee
+        reason …`.
+        """
         return self._table("orders")
 
     @property
     def positions(self) -> pl.DataFrame:
-        """`position_id … quantity average_price current_price unrealized_pnl realized_pnl timestamp`."""
+        """The table `position_id … quantity average_price current_price unrealized_pnl realized_pnl timestamp`."""
         return self._table("positions")
 
     def _table(self, name: TableName) -> pl.DataFrame:
@@ -59,19 +64,27 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
             ) from None
 
 
+def fetch_results(
+    ask: Requester, backtest_id: str, tables: Iterable[TableName] = ALL_TABLES, timeout: float = BULK_TIMEOUT
+) -> Results:
+    """Ask for the results of a backtest with these tables. Raises `NotFound`."""
+    request = GetBacktestResults(backtest_id=backtest_id, tables=list(tables))
+    return results_from_wire(*ask.with_attachments("GetBacktestResults", request, BacktestResults, timeout))
+
+
 def results_from_wire(answer: BacktestResults, attachments: Sequence[bytes]) -> Results:
-    """The typed form of an answer to `GetBacktestResults`. Raises `MessageError` for one that contradicts itself."""
+    """Return the typed form of an answer to `GetBacktestResults`. Raises `MessageError` for a contradictory answer."""
     return Results(
         backtest_id=answer.backtest_id,
         status=answer.status,
         config=answer.config,
-        metrics=None if answer.metrics is None else metrics_from_wire(answer.metrics),
+        metrics=None if answer.metrics is None else answer.metrics.with_absent_as_none(),
         tables={ref.name: read_table(ref, attachments) for ref in answer.tables},
     )
 
 
 def read_table(ref: TableRef, attachments: Sequence[bytes]) -> pl.DataFrame:
-    """The table that `ref` points to. Raises `SerializationError` when it is not there or not what `ref` says."""
+    """Return the table that `ref` names. Raises `SerializationError` if it is missing or differs from `ref`."""
     if not 0 <= ref.frame < len(attachments):
         raise SerializationError(f"table {ref.name} is in attachment {ref.frame}; {len(attachments)} came")
     try:

@@ -1,26 +1,24 @@
-"""A backtest under way, as the program that started it (or looks after it) holds it."""
+"""A run is the handle of a backtest: it reads its streams, controls it and waits for its end."""
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from backtestr.core.effects import Gap, Restarted
 from backtestr.core.updates import Update
 from backtestr.io.io_thread import IoThread
-from backtestr.io.mailbox import PendingReply
+from backtestr.io.mailboxes import PendingReply
 from backtestr_protocol import topics
 from backtestr_protocol.errors import SystemFault, from_data
-from backtestr_protocol.messages import BacktestState, BacktestStatus
+from backtestr_protocol.messages import BacktestAccepted, BacktestConfig, BacktestRef, BacktestState, BacktestStatus
 from backtestr_protocol.stream_messages import BacktestProgress, OrderUpdate, PositionUpdate
 
-from .progress_bar import progress_bar
-from .results import Results
-from .subscription import Subscription
-
-if TYPE_CHECKING:
-    from .client import Client
+from .requester import Requester
+from .results import Results, fetch_results
+from .subscription import GapWarning, Subscription
 
 Stream = Literal["progress", "orders", "positions"]
 STREAMS: tuple[Stream, ...] = ("progress", "orders", "positions")
@@ -32,27 +30,25 @@ _TOPICS: dict[Stream, Callable[[str], str]] = {
 }
 
 
-class GapWarning(UserWarning):
-    """Messages of a stream are lost: the reader was slower than the broker's memory. The results have them all."""
-
-
 class Run:
-    """One backtest: watch it, steer it, read what it came to.
+    """One backtest: watch it, control it, read its results.
 
-    The streams are read in order from their first message, each by one thread, and end when the backtest has ended and
-    everything was read. A stream may be read again; then it begins with the oldest message that the broker still keeps.
+    Each stream is read in order from its first message, by one thread, and ends when the backtest has ended and
+    everything was read. A stream may be read again; then it begins with the oldest message that the broker retains.
     """
 
     def __init__(
-        self, client: Client, transport: IoThread, backtest_id: str, *, is_new: bool, watch: Iterable[Stream] = ()
+        self, ask: Requester, io_thread: IoThread, backtest_id: str, *, is_new: bool, watch: Iterable[Stream] = ()
     ) -> None:
-        """Made by `Client.backtest` and `Client.run`. `watch`: the streams to receive from now on, read or not."""
-        self._client = client
-        self._transport = transport
+        """Follow a backtest and receive the streams in `watch`; called by `Client.backtest` and `Client.run`."""
+        self._ask = ask
+        self._io_thread = io_thread
         self._id = backtest_id
-        self._end: PendingReply[BacktestStatus] = transport.follow(backtest_id, is_new=is_new)
+        self._end: PendingReply[BacktestStatus] = io_thread.follow(backtest_id, is_new=is_new)
         self._watched = {
-            stream: Subscription(transport, _TOPICS[stream](backtest_id), "birth" if is_new else "kept", backtest_id)
+            stream: Subscription(
+                io_thread, _TOPICS[stream](backtest_id), "start" if is_new else "retained", backtest_id
+            )
             for stream in watch
         }
 
@@ -66,84 +62,96 @@ class Run:
     # --- watching -------------------------------------------------------------------------------------------------
 
     def status(self) -> BacktestStatus:
-        """How it stands now, by the broker's word."""
-        return self._client.backtest_status(self._id)
+        """Ask the broker for the backtest's status."""
+        return self._ask("GetBacktestStatus", BacktestRef(backtest_id=self._id), BacktestStatus)
 
     def progress(self) -> Iterator[BacktestProgress]:
-        """How far it is, again and again, up to its end. What a slow reader misses is superseded by what it gets."""
+        """Yield the progress up to the end. A slow reader misses some messages; each later one supersedes them."""
         for update in self._read("progress"):
             if isinstance(update, Update):
                 yield update.data
 
     def orders(self) -> Iterator[OrderUpdate]:
-        """Every change of an order, in order. Lost ones are stated with a `GapWarning`."""
+        """Yield every change of an order, in order. A `GapWarning` states lost ones."""
         for update in self._each("orders"):
             yield update.data
 
     def positions(self) -> Iterator[PositionUpdate]:
-        """Every change of a position, in order. Lost ones are stated with a `GapWarning`."""
+        """Yield every change of a position, in order. A `GapWarning` states lost ones."""
         for update in self._each("positions"):
             yield update.data
 
     def show_progress(self) -> BacktestStatus:
-        """Show a bar, in a notebook or a terminal, until it ends. Returns its final status."""
+        """Show a progress bar, in a notebook or a terminal, until the backtest ends. Returns its final status."""
         with progress_bar() as show:
             for progress in self.progress():
                 show(progress)
         return self.wait()
 
-    # --- steering -------------------------------------------------------------------------------------------------
+    # --- control --------------------------------------------------------------------------------------------------
 
     def pause(self) -> BacktestState:
-        """Halt it exactly where it is, and return when it stands still. Raises `StateConflict` when it has ended."""
-        return self._client.pause(self._id)
+        """Pause the backtest, and return when it is paused. Raises `StateConflict` when it has ended."""
+        return self._control("Pause")
 
     def resume(self) -> BacktestState:
-        """Let a paused one go on. Raises `StateConflict` when it has ended."""
-        return self._client.resume(self._id)
+        """Continue a paused backtest. Raises `StateConflict` when it has ended."""
+        return self._control("Resume")
 
     def stop(self) -> BacktestState:
-        """End it early; it keeps the results of what it walked. Raises `StateConflict` when it has ended otherwise."""
-        return self._client.stop(self._id)
+        """Stop the backtest early; it keeps the results of the bars that were simulated.
+
+        Raises `StateConflict` when it has ended in another way.
+        """
+        return self._control("Stop")
+
+    def _control(self, verb: str) -> BacktestState:
+        return self._ask(f"{verb}Backtest", BacktestRef(backtest_id=self._id), BacktestAccepted).status
 
     # --- the end --------------------------------------------------------------------------------------------------
 
     def wait(self, timeout: float | None = None) -> BacktestStatus:
-        """Its final status: `completed`, `failed` or `stopped`. Raises `TimedOut` after `timeout` seconds (it goes on),
-        `NotFound` when the broker was restarted and does not know it any more."""
+        """Wait for the final status: `completed`, `failed` or `stopped`.
+
+        Raises `TimedOut` after `timeout` seconds, while the backtest continues, and `NotFound` when the broker was
+        restarted and no longer knows the backtest.
+        """
         return self._end.read(timeout)
 
     def result(self, timeout: float | None = None) -> Results:
-        """Wait, then fetch metrics and tables. Raises what made it fail, if it failed, and what `wait` raises."""
+        """Wait, then fetch metrics and tables. Raises the error of a failed backtest, and the errors of `wait`."""
         status = self.wait(timeout)
         if status.status == "failed":
             raise (
                 from_data(status.error) if status.error else SystemFault(f"backtest {self._id} failed without a reason")
             )
-        return self._client.results(self._id)
+        return fetch_results(self._ask, self._id)
 
     def close(self) -> None:
-        """Receive no more of its streams. The backtest goes on."""
+        """Receive nothing more of the streams. The backtest continues."""
         for subscription in self._watched.values():
             subscription.close()
 
     def abandon(self) -> None:
-        """Receive nothing more of it, not even its end."""
+        """Receive nothing more, not even the end."""
         self.close()
-        self._transport.unfollow(self._id)
+        self._io_thread.unfollow(self._id)
 
     # --- within ---------------------------------------------------------------------------------------------------
 
     def _read(self, stream: Stream) -> Iterator[Update | Gap | Restarted]:
         subscription = self._watched.pop(stream, None)
         if subscription is None:
-            subscription = Subscription(self._transport, _TOPICS[stream](self._id), "kept", self._id)
+            subscription = Subscription(self._io_thread, _TOPICS[stream](self._id), "retained", self._id)
         with subscription:
             yield from subscription
 
     def _each(self, stream: Stream) -> Iterator[Update]:
-        """The updates of a stream, each once: after a restart of the broker a backtest runs again from its start, and
-        sends again, in the same order, what was read already."""
+        """Yield the updates of a stream, each once.
+
+        After a restart of the broker a backtest runs again from its start, and sends the same updates in the same
+        order; those that were read already are skipped.
+        """
         last_seq = 0
         for update in self._read(stream):
             match update:
@@ -158,3 +166,36 @@ class Run:
                         GapWarning,
                         stacklevel=3,
                     )
+
+
+def start_backtest(ask: Requester, io_thread: IoThread, config: BacktestConfig, watch: Iterable[Stream]) -> Run:
+    """Have the broker start a backtest, whose configuration has an id, and receive its streams."""
+    assert config.backtest_id is not None
+    # The subscriptions come before the start, so that they receive every message of the streams.
+    run = Run(ask, io_thread, config.backtest_id, is_new=True, watch=watch)
+    try:
+        ask("StartBacktest", config, BacktestAccepted)
+        io_thread.started(config.backtest_id)
+    except BaseException:  # Ctrl-C included: without the run, nothing else can end its subscriptions
+        run.abandon()
+        raise
+    return run
+
+
+@contextlib.contextmanager
+def progress_bar() -> Iterator[Callable[[BacktestProgress], None]]:
+    """Show a bar from 0 to 100 %; yield the function that moves it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tqdm warns where a notebook lacks ipywidgets, and shows text instead
+        from tqdm.auto import tqdm
+
+        bar = tqdm(total=100.0, unit="%", bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}")
+
+    def show(progress: BacktestProgress) -> None:
+        bar.set_postfix_str(
+            f"equity {progress.equity_curve_point.equity:,.2f}, {progress.orders_executed} orders", refresh=False
+        )
+        bar.update(progress.progress_percent - bar.n)
+
+    with bar:
+        yield show

@@ -1,4 +1,4 @@
-"""Reading a stream: the caller's side of a subscription."""
+"""A subscription is a program's reading of a topic or a prefix."""
 
 from __future__ import annotations
 
@@ -7,18 +7,29 @@ from types import TracebackType
 
 import polars as pl
 
-from backtestr.core.effects import Block, Gap, MaybeLost, Restarted, StreamMessage
+from backtestr.core.effects import DeliveredBatch, Gap, MaybeLost, Restarted, StreamMessage
 from backtestr.core.subscriptions import Since
-from backtestr.core.updates import Update, read_message, read_row, rows_of
+from backtestr.core.topic_stream import TopicStream
+from backtestr.core.updates import Update, as_update, decode_batch, read_message
 from backtestr.io.io_thread import IoThread
+from backtestr.io.mailboxes import MAX_UNREAD
 from backtestr_protocol import topics
 from backtestr_protocol.errors import did_you_mean
+from backtestr_protocol.messages import FetchMissed, Missed
 
 from .price_tables import frames
+from .requester import Requester
+
+
+class GapWarning(UserWarning):
+    """A warning that messages are lost: the reader was so slow that the broker no longer retained them.
+
+    The results of a backtest have them all.
+    """
 
 
 def checked_prefix(prefix: str) -> str:
-    """`prefix` if it names a topic, or, ending with a dot, may begin one. Raises `ValueError`."""
+    """Return `prefix` if it names a topic or, ending with a dot, is the start of topic names. Raises `ValueError`."""
     possible = topics.sockets_for(prefix) if prefix.endswith(".") else topics.class_of(prefix)
     if not possible:
         known = [one.prefix for one in topics.CLASSES]
@@ -30,32 +41,32 @@ def checked_prefix(prefix: str) -> str:
 
 
 class Subscription:
-    """An iterable of `Update`, `Gap` and `Restarted`, and a context manager. For one reading thread.
+    """An iterable of `Update`, `Gap` and `Restarted`, for one reading thread; also a context manager.
 
-    A `Gap` states messages that are lost for good; `Restarted`, that another start of the broker answers now, whose
-    topics begin again at 1. The iteration ends when the subscription is closed. If it cannot go on, what ended it is
-    raised once everything before was read.
+    A `Gap` states messages that are lost for good. `Restarted` states that another start of the broker answers now,
+    whose topics begin again at 1. The iteration ends when the subscription is closed. If an error ends it, the error is
+    raised after everything before it was read.
     """
 
     def __init__(
-        self, transport: IoThread, prefix: str, since: Since, until: str | None = None, first_seq: int = 1
+        self, io_thread: IoThread, prefix: str, since: Since, until: str | None = None, first_seq: int = 1
     ) -> None:
         self.prefix = prefix
-        self._transport = transport
-        self._number, self._mailbox = transport.open(checked_prefix(prefix), since, until, first_seq)
-        self._rows: Iterator[Update | StreamMessage] = iter(())  # what is left of the block that is being read
+        self._io_thread = io_thread
+        self._subscription_id, self._mailbox = io_thread.open(checked_prefix(prefix), since, until, first_seq)
+        self._rows: Iterator[Update | StreamMessage] = iter(())  # the unread rest of a batch
 
     def next(self, timeout: float | None = None) -> Update | Gap | Restarted | None:
-        """What comes next; None at the end. Raises `TimedOut` when nothing came within `timeout` seconds."""
+        """Return what comes next; None at the end. Raises `TimedOut` when nothing came within `timeout` seconds."""
         for row in self._rows:
             return row if isinstance(row, Update) else read_message(row)
         delivery = self._mailbox.peek(timeout)
-        assert not isinstance(delivery, MaybeLost)  # which is for those who read the latest of each topic
-        if isinstance(delivery, Block):
-            rows = iter(rows_of(delivery))  # before it is taken: a Ctrl-C meanwhile costs nothing
+        assert not isinstance(delivery, MaybeLost)  # which only a subscription to the latest of each topic gets
+        if isinstance(delivery, DeliveredBatch):
+            rows = iter(decode_batch(delivery))  # before the take: a Ctrl-C in between loses nothing
             self._mailbox.take(0.0)
             self._rows = rows
-            return read_row(next(rows))
+            return as_update(next(rows))
         self._mailbox.take(0.0)
         return read_message(delivery) if isinstance(delivery, StreamMessage) else delivery
 
@@ -64,19 +75,19 @@ class Subscription:
             yield update
 
     def frames(self) -> Iterator[pl.DataFrame | Gap | Restarted]:
-        """Prices as tables `seq timestamp symbol timeframe bid ask last volume`, until the subscription is closed.
+        """Yield prices as tables `seq timestamp symbol timeframe bid ask last volume`, until `close` is called.
 
-        What lies unread is put together, up to 65,536 rows. Made for batches that come as columns (a backtest's
-        `streams={"prices": True, "columns": True}`), which cost a small part of what reading one by one does. What is
-        lost is stated as in the iteration. Raises `ValueError` for a subscription to anything but prices.
+        A table joins the unread prices, up to 65,536 rows. This is made for column batches (a backtest's
+        `streams={"prices": True, "columns": True}`), which cost a small part of reading prices one by one. Lost
+        messages are stated as in the iteration. Raises `ValueError` for a subscription to anything but prices.
         """
         if not self.prefix.startswith("prices."):
             raise ValueError(f"{self.prefix!r} is no topic of prices, and has no frames")
-        return frames(self._mailbox, map(read_row, self._rows))
+        return frames(self._mailbox, map(as_update, self._rows))
 
     def close(self) -> None:
-        """Nothing more is received; what has arrived can still be read."""
-        self._transport.shut(self._number)
+        """Receive nothing more; what has arrived can still be read."""
+        self._io_thread.shut(self._subscription_id)
 
     def __enter__(self) -> Subscription:
         return self
@@ -85,3 +96,21 @@ class Subscription:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def fetch_missed(ask: Requester, topic: str, from_seq: int, to_seq: int | None) -> list[Update | Gap]:
+    """Fetch messages of a topic, page by page, as far as the broker retains them; a `Gap` states those it does not."""
+    stream = TopicStream(topic, from_start=True)
+    stream.next_seq = from_seq
+    found: list[Update | Gap] = []
+    while to_seq is None or stream.next_seq <= to_seq:
+        request = FetchMissed(topic=topic, from_seq=stream.next_seq, to_seq=to_seq)
+        answer = ask("FetchMissed", request, Missed)
+        for delivery in stream.fetched(answer, MAX_UNREAD):
+            if isinstance(delivery, Gap):
+                found.append(delivery)
+            elif isinstance(delivery, StreamMessage) and (to_seq is None or delivery.seq <= to_seq):
+                found.append(read_message(delivery))
+        if not answer.messages:
+            break
+    return found

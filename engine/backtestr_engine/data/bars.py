@@ -1,27 +1,21 @@
-"""Bars: the one form in which prices exist inside the engine, what is wrong with them, and higher timeframes.
+"""Bars: the one form in which prices exist inside the engine, and higher timeframes made of them.
 
-A `Bars` is valid by construction: whoever makes one from outside data calls `checked_bars`, which refuses what no
-algorithm could use and names each fault with its count and first rows.
+Bars are valid wherever they exist: an import validates the rows of a file before it makes bars of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
-from backtestr_protocol.errors import DataError
 from backtestr_protocol.messages import Timeframe
 
-from .arrays import AnyArray, Booleans, Floats, Integers
-from .higher import Higher, seen_from
+from .arrays import AnyArray, Floats, Integers
 from .timeframes import LENGTH_US, divides, open_times, parse_timeframe
 
 COLUMNS = ("timestamp", "open", "high", "low", "close", "volume")
-FIRST_ROWS = 5
-"""How many offending rows a fault shows: enough to find it, few enough to read."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,7 +38,7 @@ class Bars:
     def __post_init__(self) -> None:
         for name in COLUMNS:
             kind: type = np.int64 if name == "timestamp" else np.float64
-            # A view: freezing it leaves the caller's own array writable.
+            # A view: making it read-only leaves the caller's own array writable.
             column: AnyArray = np.ascontiguousarray(getattr(self, name), dtype=kind).view()
             if column.shape != self.timestamp.shape or column.ndim != 1:
                 raise ValueError(f"{name} has shape {column.shape}, timestamp has {self.timestamp.shape}")
@@ -55,25 +49,25 @@ class Bars:
         return len(self.timestamp)
 
     def __getitem__(self, rows: slice) -> Bars:
-        """The bars of a slice without a step, sharing memory."""
+        """Return the bars of a slice without a step, sharing memory."""
         if rows.step not in (None, 1):
             raise ValueError("bars are sliced without a step")
         return Bars(self.symbol, self.timeframe, *(getattr(self, name)[rows] for name in COLUMNS))
 
     def between(self, start_us: int | None, end_us: int | None) -> Bars:
-        """The bars that open in [start, end), microseconds UTC; None is unbounded."""
+        """Return the bars that open in [start, end), microseconds UTC; None is unbounded."""
         first = 0 if start_us is None else int(np.searchsorted(self.timestamp, start_us))
         last = len(self) if end_us is None else int(np.searchsorted(self.timestamp, end_us))
         return self[first : max(first, last)]
 
     def closed_at(self, row: int) -> int:
-        """When bar `row` is complete: its open time plus the timeframe, microseconds UTC."""
+        """Return when bar `row` is complete: its open time plus the timeframe, microseconds UTC."""
         return int(self.timestamp[row]) + LENGTH_US[self.timeframe]
 
     def at(self, timeframe: str) -> Higher:
-        """These bars in a higher timeframe, only what has closed by then being seen on every bar (`higher.Higher`).
+        """Return these bars in a higher timeframe: every bar sees only what has closed by then (`Higher`).
 
-        Raises `ValidationError` for a name that is no timeframe and `ValueError` for one that theirs does not divide.
+        Raises `ValidationError` for an unknown timeframe, and `ValueError` for one that theirs does not divide.
         """
         return seen_from(self, resample(self, parse_timeframe(timeframe, path="timeframe")))
 
@@ -82,94 +76,73 @@ class Bars:
         return sum(int(getattr(self, name).nbytes) for name in COLUMNS)
 
     def to_frame(self) -> pl.DataFrame:
-        """`timestamp` (datetime[us, UTC]) `open high low close volume`, without copying."""
+        """Return `timestamp` (datetime[us, UTC]) `open high low close volume`, without copying."""
         frame = pl.DataFrame({name: getattr(self, name) for name in COLUMNS})
         return frame.with_columns(pl.col("timestamp").cast(pl.Datetime("us", "UTC")))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Higher:
+    """Bars of a higher timeframe as a lower one sees them: on every lower bar, the last that had closed by then.
+
+    hourly = bars.at("1h")                                   # bars of 5m
+    trend = hourly.align(sma(hourly.bars.close, 20))         # one value per bar of 5m
+    return Signals.of(entries=(bars.close > trend) & (hourly.close > hourly.open))
+
+    A bar of 10:00 to 11:00 is first seen on the lower bar that closes at 11:00, with all of its prices; lower bars that
+    close earlier see the bar of 9:00 to 10:00.
+
+    `Bars.at` makes it. `bars` are the higher bars that have closed; the first may cover only a part of its time. `open
+    high low close volume` are theirs, one value per lower bar, NaN before the first has closed.
+    """
+
+    bars: Bars
+    seen_for: Integers
+    """The number of lower bars that see no higher bar yet, then for each higher bar the number that see it last."""
+
+    def align(self, values: AnyArray) -> AnyArray:
+        """Spread one value per higher bar to the lower bars: each has the value of the last higher bar that closed.
+
+        Before the first it is NaN, or False where the values are booleans. Raises `ValueError` for another number of
+        values.
+        """
+        if values.shape != (len(self.bars),):
+            raise ValueError(f"there are {len(self.bars)} closed {self.bars.timeframe} bars, not {values.shape} values")
+        unknown = np.zeros(1, dtype=np.bool_) if values.dtype == np.bool_ else np.full(1, np.nan)
+        return np.repeat(np.concatenate((unknown, values)), self.seen_for)
+
+    @property
+    def open(self) -> Floats:
+        return self.align(self.bars.open)
+
+    @property
+    def high(self) -> Floats:
+        return self.align(self.bars.high)
+
+    @property
+    def low(self) -> Floats:
+        return self.align(self.bars.low)
+
+    @property
+    def close(self) -> Floats:
+        return self.align(self.bars.close)
+
+    @property
+    def volume(self) -> Floats:
+        return self.align(self.bars.volume)
+
+
 def bars_from_frame(symbol: str, timeframe: Timeframe, frame: pl.DataFrame) -> Bars:
-    """The inverse of `Bars.to_frame`, of a frame known to hold valid bars (the catalogue's own)."""
+    """Invert `Bars.to_frame`, for a frame known to hold valid bars (the catalogue's own)."""
     whole = frame.select(pl.col("timestamp").to_physical(), *COLUMNS[1:]).rechunk()
     return Bars(symbol, timeframe, *(whole[name].to_numpy() for name in COLUMNS))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Problem:
-    """Something wrong with a column in the rows where `wrong` is true."""
-
-    column: str
-    reason: str
-    wrong: Booleans
-
-    @property
-    def count(self) -> int:
-        return int(np.count_nonzero(self.wrong))
-
-    def first(self) -> list[int]:
-        """The first of those rows, counted from 0."""
-        return [int(row) for row in np.flatnonzero(self.wrong)[:FIRST_ROWS]]
-
-
-def order_problems(timestamp: Integers, *, may_repeat: bool = False) -> list[Problem]:
-    """Rows whose time is not after the one of the row before (of ticks, which `may_repeat`, before it)."""
-    steps = np.diff(timestamp)
-    first = np.zeros(min(1, len(timestamp)), dtype=np.bool_)
-    backward = Problem("timestamp", "an earlier time than the row before", np.concatenate((first, steps < 0)))
-    if may_repeat:
-        return [backward]
-    return [Problem("timestamp", "the same time as the row before", np.concatenate((first, steps == 0))), backward]
-
-
-def price_problems(columns: Mapping[str, Floats]) -> list[Problem]:
-    """What makes `open high low close` and, where there is one, `volume` no bars, in the order in which a reader would
-    look. Problems that no row has are among them."""
-    all_finite = np.ones(len(columns["open"]), dtype=np.bool_)
-    found = []
-    for name in ("open", "high", "low", "close"):
-        finite = np.isfinite(columns[name])
-        all_finite &= finite
-        found.append(Problem(name, f"{name} is not a finite number", ~finite))
-        found.append(Problem(name, f"{name} is zero or negative", finite & (columns[name] <= 0)))
-    high_is_low = columns["high"] < np.maximum(columns["open"], columns["close"])
-    low_is_high = columns["low"] > np.minimum(columns["open"], columns["close"])
-    found.append(Problem("high", "high is below open or close", all_finite & high_is_low))
-    found.append(Problem("low", "low is above open or close", all_finite & low_is_high))
-    if "volume" in columns:
-        sound = np.isfinite(columns["volume"]) & (columns["volume"] >= 0)
-        found.append(Problem("volume", "volume is negative or not a finite number", ~sound))
-    return found
-
-
-def checked_bars(
-    symbol: str,
-    timeframe: Timeframe,
-    timestamp: AnyArray,
-    open: AnyArray,
-    high: AnyArray,
-    low: AnyArray,
-    close: AnyArray,
-    volume: AnyArray,
-) -> Bars:
-    """`Bars` of arrays from outside, or a `DataError` that names every fault with its count and first rows."""
-    bars = Bars(symbol, timeframe, timestamp, open, high, low, close, volume)
-    prices = price_problems({name: getattr(bars, name) for name in COLUMNS[1:]})
-    found = [problem for problem in (*order_problems(bars.timestamp), *prices) if problem.count]
-    if found:
-        described = "; ".join(
-            f"{one.reason} in {one.count} rows (first: {', '.join(map(str, one.first()))})" for one in found
-        )
-        raise DataError(
-            f"{symbol} {timeframe} is no series of bars: {described}",
-            faults=[{"reason": one.reason, "count": one.count, "rows": one.first()} for one in found],
-        )
-    return bars
-
-
 def resample(bars: Bars, timeframe: Timeframe) -> Bars:
-    """Bars of a higher timeframe that theirs divides: first open, highest high, lowest low, last close, summed volume.
+    """Make bars of a higher timeframe: first open, highest high, lowest low, last close, summed volume.
 
-    Opens lie on the edges of `timeframe` in UTC (weeks on Monday). A bar exists where at least one finer bar does; the
-    first and the last may be incomplete.
+    The timeframe of `bars` divides it. Opens lie on the edges of `timeframe` in UTC (weeks on Monday). A bar exists
+    where at least one finer bar does; the first and the last may be incomplete.
     """
     if bars.timeframe == timeframe:
         return bars
@@ -190,3 +163,13 @@ def resample(bars: Bars, timeframe: Timeframe) -> Bars:
         bars.close[last],
         np.add.reduceat(bars.volume, first),
     )
+
+
+def seen_from(lower: Bars, made: Bars) -> Higher:
+    """Return `made`, which was made of `lower`, as the lower bars see it; its last bar must have closed to be seen."""
+    closed_at = lower.timestamp + LENGTH_US[lower.timeframe]
+    ends = made.timestamp + LENGTH_US[made.timeframe]
+    first_seen = np.searchsorted(closed_at, ends)
+    closed = int(np.searchsorted(first_seen, len(lower)))
+    seen_for = np.diff(first_seen[:closed], prepend=0, append=len(lower))
+    return Higher(made[:closed], seen_for.astype(np.int64))

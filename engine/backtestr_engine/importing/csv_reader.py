@@ -1,44 +1,54 @@
-"""Reading the rows of a text file: at once where they are in order, from its cells to say what is not.
+"""Reading the rows of a text file: the third stage of an import.
 
-Both ways give a frame of `timestamp` (datetime[us, UTC]) and the layout's fields (float64) by name, and both work on
-whole columns: a large file is refused about as fast as it would be read.
+polars reads a file in which every cell can be read. Any other file is read again by Python's `csv`, which takes several
+times as long and shows which cells cannot be read, and on which lines they stand.
 """
 
 from __future__ import annotations
 
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import accumulate, islice
+
 import polars as pl
 
-from .csv_cells import Cells, read_cells
-from .csv_layout import Layout
-from .rows import Rows, in_order, malformed_cells
-from .timestamps import parse_times
+from .layout import Layout
+from .rows import MALFORMED, Rows, make_rows, malformed_cells
+from .sources import TextFile, uneven_quotes
+from .timestamps import TimeFormat, parse_times
+
+_BATCH_ROWS = 256
+"""Rows that `csv` reads together: few enough that their cells stay in the processor's cache."""
+
+_NUL = "\0"
 
 _ONLY_PYTHON_READS = "[_\x1c-\x1f]|[^\x00-\x7f]"
-"""What a number must have in it for `float` to read it where polars does not: 1_000, digits of other scripts, spaces
-that no one types."""
+"""Characters of numbers that `float` reads and polars does not: 1_000, digits of other scripts, rare spaces."""
 
 
-def read_rows(content: bytes, layout: Layout, time_zone: str | None) -> Rows:
-    """All rows of the file; `time_zone` (UTC when None) is that of times without an offset."""
-    frame = _read_fast(content, layout, time_zone)
-    return _read_all(read_cells(content, layout), layout, time_zone) if frame is None else Rows(frame, in_order([]))
+def read_text(file: TextFile, layout: Layout, time_zone: str | None) -> Rows:
+    """Return all rows of a text file; `time_zone` (UTC when None) is that of times without an offset.
+
+    Raises `UnusableFile` for a quote that is opened and not closed for long.
+    """
+    assert layout.written is not None
+    found = _read_fast(file, layout, layout.written, time_zone)
+    return _read_row_by_row(file, layout, layout.written, time_zone) if found is None else found
 
 
-def line_numbers(content: bytes, layout: Layout) -> list[int]:
-    """The line of every row, counted from 1 with the header, blank lines included."""
-    return read_cells(content, layout).lines.to_list()
-
-
-def _read_fast(content: bytes, layout: Layout, time_zone: str | None) -> pl.DataFrame | None:
-    """What polars makes of it; None as soon as anything is out of order."""
-    if content.endswith((f'{layout.delimiter}"'.encode(), b'\n"')):
+def _read_fast(file: TextFile, layout: Layout, written: TimeFormat, time_zone: str | None) -> Rows | None:
+    """Return the rows as polars reads them, or None as soon as a cell cannot be read."""
+    if file.content.endswith((f'{file.delimiter}"'.encode(), b'\n"')):
         return None  # A quote alone in the last cell makes polars panic.
-    names = [str(position) for position in range(len(layout.header))]
+    names = [str(position) for position in range(len(file.header))]
     numbers = set(layout.fields.values())
     schema = {name: pl.Float64() if position in numbers else pl.String() for position, name in enumerate(names)}
-    skipped = layout.header_lines
     try:
-        rows = pl.read_csv(content, separator=layout.delimiter, has_header=False, skip_rows=skipped, schema=schema)
+        rows = pl.read_csv(
+            file.content, separator=file.delimiter, has_header=False, skip_rows=file.header_lines, schema=schema
+        )
     except pl.exceptions.PolarsError:
         return None
     rows = rows.select(names[position] for position in (*layout.time, *layout.fields.values()))
@@ -47,43 +57,119 @@ def _read_fast(content: bytes, layout: Layout, time_zone: str | None) -> pl.Data
         rows = rows.with_columns(pl.col(pl.Float64).forward_fill())
     if sum(rows.null_count().row(0)):
         return None
-    time = [rows[names[position]] for position in layout.time]
-    text = time[0] if len(time) == 1 else time[0] + " " + time[1]
-    timestamp = parse_times(text, layout.written, time_zone)
-    if timestamp.null_count():
+    timestamps = parse_times(_joined([rows[names[position]] for position in layout.time]), written, time_zone)
+    if timestamps.null_count():
         return None
-    fields = [rows[names[position]].alias(name) for name, position in layout.fields.items()]
-    return pl.DataFrame([timestamp.alias("timestamp"), *fields]).rechunk()
+    fields = {name: rows[names[position]] for name, position in layout.fields.items()}
+    places = partial(_line_numbers, file)
+    return make_rows(file.path.name, layout, timestamps, fields, [], "line", places, zoned=written.zoned)
 
 
-def _read_all(cells: Cells, layout: Layout, time_zone: str | None) -> Rows:
-    """What can be read of the cells, and everything that cannot be."""
-    line = cells.lines.filter(cells.even)
-    columns = [_repeated(column) for column in cells.columns] if layout.blank_repeats else cells.columns
-    fields = {name: read_numbers(columns[position]) for name, position in layout.fields.items()}
-    malformed = [_uneven(cells.uneven, layout)]
+def _read_row_by_row(file: TextFile, layout: Layout, written: TimeFormat, time_zone: str | None) -> Rows:
+    """Return the rows that can be read, and everything that cannot be, as Python's `csv` cuts the text into cells."""
+    line, cells, malformed = _read_cells(file, [*layout.time, *layout.fields.values()])
+    if layout.blank_repeats:
+        cells = {position: _repeated(column) for position, column in cells.items()}
+    fields = {name: read_numbers(cells[position]) for name, position in layout.fields.items()}
     for name, values in fields.items():
         bad = values.is_null()
-        text = columns[layout.fields[name]].filter(bad)
-        malformed.append(malformed_cells(line.filter(bad), layout.column_of(name), text, "is not a number"))
-    first, *others = (columns[position].str.strip_chars() for position in layout.time)
-    text = first + " " + others[0] if others else first
-    timestamp = parse_times(text, layout.written, time_zone)
-    bad = timestamp.is_null()
-    at_clock = parse_times(text.filter(bad), layout.written, None).is_not_null()
-    malformed.append(
-        malformed_cells(
-            line.filter(bad), layout.column_of("timestamp"), text.filter(bad), _time_reason(at_clock, layout, time_zone)
-        )
+        text = cells[layout.fields[name]].filter(bad)
+        malformed.append(malformed_cells(line.filter(bad), layout.names[name], text, "is not a number"))
+    text = _joined([cells[position].str.strip_chars() for position in layout.time])
+    timestamps = parse_times(text, written, time_zone)
+    bad = timestamps.is_null()
+    reasons = _time_reasons(text.filter(bad), written, time_zone)
+    malformed.append(malformed_cells(line.filter(bad), layout.names["timestamp"], text.filter(bad), reasons))
+    readable = pl.DataFrame([timestamps, *(values.alias(name) for name, values in fields.items())]).select(
+        ~pl.any_horizontal(pl.all().is_null())
     )
-    frame = pl.DataFrame([timestamp.alias("timestamp"), *(values.alias(name) for name, values in fields.items())])
-    readable = ~pl.any_horizontal(pl.all().is_null())
-    lines = line.filter(frame.select(readable).to_series())
-    return Rows(frame.filter(readable), in_order(malformed), lines.to_list())
+    kept = readable.to_series()
+    lines = line.filter(kept).to_list()
+    return make_rows(
+        file.path.name,
+        layout,
+        timestamps.filter(kept),
+        {name: values.filter(kept) for name, values in fields.items()},
+        malformed,
+        "line",
+        lambda: lines,
+        zoned=written.zoned,
+    )
+
+
+def _joined(time: Sequence[pl.Series]) -> pl.Series:
+    """Return a time column, or a date and a time column as one."""
+    return time[0] if len(time) == 1 else time[0] + " " + time[1]
+
+
+def _batches(file: TextFile) -> Iterator[tuple[list[int], list[list[str]]]]:
+    """Yield the rows that are not blank, a few at a time: the numbers of their last lines, and their cells."""
+    text = io.TextIOWrapper(io.BytesIO(file.content), "utf-8", newline="\n")
+    reader = csv.reader(text, delimiter=file.delimiter)
+    try:
+        for _ in islice(reader, file.header_lines):
+            pass
+        before = reader.line_num
+        while rows := list(islice(reader, _BATCH_ROWS)):
+            lines = list(range(before + 1, reader.line_num + 1))
+            if len(lines) != len(rows):  # a quoted cell holds a line end
+                counts = (1 + sum(cell.count("\n") for cell in cells) for cells in rows[:-1])
+                lines = [*accumulate(counts, initial=before), reader.line_num][1:]
+            before = reader.line_num
+            blank = [row for row, cells in enumerate(rows) if not cells or not (cells[0].strip() or _any_text(cells))]
+            for row in reversed(blank):
+                del lines[row], rows[row]
+            yield lines, rows
+    except csv.Error as error:
+        raise uneven_quotes(file.path, error) from error
+
+
+def _any_text(cells: Sequence[str]) -> bool:
+    return any(map(str.strip, cells))
+
+
+def _line_numbers(file: TextFile) -> list[int]:
+    return [number for lines, _ in _batches(file) for number in lines]
+
+
+def _read_cells(file: TextFile, positions: Sequence[int]) -> tuple[pl.Series, dict[int, pl.Series], list[pl.DataFrame]]:
+    """Return the line numbers and the columns at `positions` of rows as wide as the header, and the other rows.
+
+    The other rows are malformed: they have more or fewer cells than the header.
+    """
+    width = len(file.header)
+    numbers: list[int] = []
+    columns: dict[int, list[str]] = {position: [] for position in positions}
+    uneven: list[tuple[int, str, str, str]] = []
+    for lines, rows in _batches(file):
+        odd = [row for row, cells in enumerate(rows) if len(cells) != width]
+        uneven += [_uneven(lines[row], rows[row], file) for row in odd]
+        for row in reversed(odd):
+            del lines[row], rows[row]
+        numbers += lines
+        in_columns = list(zip(*rows, strict=True))
+        for position, texts in columns.items():
+            # No cell has a NUL (`TextFile`): polars takes one text and splits it faster than it takes its parts.
+            texts += [_NUL.join(in_columns[position])] if rows else []
+    return (
+        pl.Series(numbers, dtype=pl.Int64),
+        {position: pl.Series(texts, dtype=pl.String).str.split(_NUL).explode() for position, texts in columns.items()},
+        [pl.DataFrame(uneven, schema=MALFORMED, orient="row")],
+    )
+
+
+def _uneven(number: int, cells: Sequence[str], file: TextFile) -> tuple[int, str, str, str]:
+    width, count = len(file.header), len(cells)
+    counts = f"the line has {count} fields and " + (
+        f"the header {width}" if file.has_header else f"{file.format} has {width}"
+    )
+    if count < width:
+        return number, file.header[count], "", f"is missing: {counts}"
+    return number, file.header[-1], cells[-1], f"is one too many: {counts}"
 
 
 def read_numbers(cells: pl.Series) -> pl.Series:
-    """Text as float64, null where Python's `float` would refuse it."""
+    """Return text as float64, null where Python's `float` would refuse it."""
     read = cells.str.strip_chars().cast(pl.Float64, strict=False)
     odd = cells.filter(read.is_null()).unique()
     odd = odd.filter(odd.str.contains(_ONLY_PYTHON_READS))
@@ -101,32 +187,17 @@ def _number(text: str) -> float | None:
 
 
 def _repeated(column: pl.Series) -> pl.Series:
-    """Blank cells hold what the one above them does."""
+    """Return the column with each blank cell holding the value above it."""
     blank = column.str.strip_chars() == ""
     return column.set(blank, None).forward_fill().fill_null("")
 
 
-def _time_reason(at_clock: pl.Series, layout: Layout, time_zone: str | None) -> pl.Series:
-    """Why each time is none: those `at_clock` are no instant in the zone, or two."""
+def _time_reasons(text: pl.Series, written: TimeFormat, time_zone: str | None) -> pl.Series:
+    """Return why each text is no time: the zone skips or repeats it, or it is not written as the others are."""
+    at_clock = parse_times(text, written, None).is_not_null()
     reasons = pl.DataFrame({"at_clock": at_clock}).select(
         pl.when(pl.col("at_clock"))
         .then(pl.lit(f"does not exist, or exists twice, in {time_zone}"))
-        .otherwise(pl.lit(f"is no time like the others ({layout.written.pattern})"))
+        .otherwise(pl.lit(f"is no time like the others ({written.pattern})"))
     )
     return reasons.to_series()
-
-
-def _uneven(uneven: pl.DataFrame, layout: Layout) -> pl.DataFrame:
-    """The lines that have more or fewer cells than the header."""
-    header, width = layout.header, len(layout.header)
-    expected = f"the header {width}" if layout.has_header else f"{layout.format} has {width}"
-    found = []
-    for count in uneven["count"].unique().sort():
-        lines = uneven.filter(pl.col("count") == count)
-        counts = f"the line has {count} fields and {expected}"
-        if count < width:
-            blank = pl.repeat("", lines.height, dtype=pl.String(), eager=True)
-            found.append(malformed_cells(lines["line"], header[count], blank, f"is missing: {counts}"))
-        else:
-            found.append(malformed_cells(lines["line"], header[-1], lines["last"], f"is one too many: {counts}"))
-    return in_order(found)

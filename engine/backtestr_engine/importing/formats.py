@@ -1,20 +1,23 @@
-"""The formats of files that can be imported, and what tells them from each other.
+"""The formats of files that can be imported, how each is recognised, and what each implies.
 
-Files with a header line are told by the names in it, files without one by the shape of their first line, Parquet and
-Arrow by their first bytes. What a format implies (the zone of its times, the names of columns that have none) is here.
+Files with a header line are recognised by its names, files without one by the shape of their first lines, Parquet and
+Arrow by their first bytes. A format implies the time zone of its times and, where a file has no header line, the names
+of its columns. The names that columns may have are the same for text and for Parquet and Arrow.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import msgspec
 
-from backtestr_protocol.errors import ValidationError, did_you_mean
+from backtestr_protocol.errors import UnusableFile, ValidationError, did_you_mean
 
-from .columns import Columns, Kind, is_adjusted, plain
 from .timestamps import TimeFormat
+
+Kind = Literal["bars", "quotes", "trades"]
 
 EST = "Etc/GMT+5"
 """Five hours behind UTC all year: HistData's time, without daylight saving."""
@@ -32,28 +35,47 @@ FORMATS: Mapping[str, str] = {
 }
 """Every format by name, and how a file of it looks."""
 
-# A plain header serves for these too: their own exports come in such a form as well.
+EXPECTED_COLUMNS = (
+    "columns named time (or date and time), open, high, low, close and perhaps volume; "
+    "or, of ticks, time, bid and ask, or time, price and perhaps size"
+)
+
+# The exports of these come with a plain header as well.
 _HEADED = ("binance", "dukascopy", "mt5", "yahoo")
 
 _ARROW_STREAM = b"\xff\xff\xff\xff"
 _NUMBER = r"\d+(?:\.\d+)?"
 
+_TIME = (
+    *("timestamp", "datetime", "opentime", "gmttime", "localtime", "timeutc", "timeeet", "date", "time"),
+    *("indexlevel0", ""),  # the index as pandas writes it to Parquet and to CSV when it has no name
+)
+_VOLUME = ("volume", "tickvol", "tickvolume", "vol", "v")
+# Names as `_plain` leaves them, the likelier first.
+_FIELDS: Mapping[Kind, Mapping[str, Sequence[str]]] = {
+    "bars": {
+        "open": ("open", "o"),
+        "high": ("high", "h"),
+        "low": ("low", "l"),
+        "close": ("close", "c"),
+        "volume": _VOLUME,
+    },
+    "quotes": {"bid": ("bid", "bidprice"), "ask": ("ask", "askprice", "offer")},
+    "trades": {"price": ("price", "last", "lastprice", "tradeprice"), "size": ("size", "qty", "quantity", *_VOLUME)},
+}
+_OPTIONAL = ("volume", "size")
+_ADJUSTED = ("adjclose", "adjustedclose")
+
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
-    """A format without a header line: what its lines look like, and what the columns would be called."""
+    """A format without a header line: the form of its lines, and the names that its columns would have."""
 
     format: str
     line: re.Pattern[str]
     delimiter: str
     header: tuple[str, ...]
-    columns: Columns
     time: TimeFormat | None
-    """None: told from the first line."""
-
-
-def _bars(time: int) -> Columns:
-    fields = {name: time + index for index, name in enumerate(("open", "high", "low", "close", "volume"))}
-    return Columns(kind="bars", time=tuple(range(time)), fields=fields, notes=())
+    """The format of its times; None where the first rows show it."""
 
 
 _BAR = ("open", "high", "low", "close", "volume")
@@ -63,7 +85,6 @@ SHAPES = (
         line=re.compile(rf"\d{{8}} \d{{6}}(?:;{_NUMBER}){{5}}"),
         delimiter=";",
         header=("time", *_BAR),
-        columns=_bars(1),
         time=TimeFormat("%Y%m%d %H%M%S"),
     ),
     Shape(
@@ -71,7 +92,6 @@ SHAPES = (
         line=re.compile(rf"\d{{8}} \d{{9}}(?:,{_NUMBER}){{3}}"),
         delimiter=",",
         header=("time", "bid", "ask", "volume"),
-        columns=Columns(kind="quotes", time=(0,), fields={"bid": 1, "ask": 2}, notes=()),
         time=TimeFormat("%Y%m%d %H%M%S%3f"),
     ),
     Shape(
@@ -79,7 +99,6 @@ SHAPES = (
         line=re.compile(rf"\d{{4}}\.\d\d\.\d\d,\d\d:\d\d(?:,{_NUMBER}){{5}}"),
         delimiter=",",
         header=("date", "time", *_BAR),
-        columns=_bars(2),
         time=TimeFormat("%Y.%m.%d %H:%M"),
     ),
     Shape(
@@ -90,14 +109,13 @@ SHAPES = (
             *("open_time", *_BAR, "close_time", "quote_volume", "count"),
             *("taker_buy_volume", "taker_buy_quote_volume", "ignore"),
         ),
-        columns=_bars(1),
         time=None,
     ),
 )
 
 
 def check_format(name: str) -> str:
-    """`name` if it is a format, else a `ValidationError` that lists them."""
+    """Return `name` if it is a format, else raise a `ValidationError` that lists them."""
     if name in FORMATS:
         return name
     raise ValidationError(
@@ -109,46 +127,123 @@ def check_format(name: str) -> str:
 
 
 def binary_format(first_bytes: bytes) -> str | None:
-    """`parquet` or `arrow`; None of a file that must be text."""
+    """Return `parquet` or `arrow`, or None for a file that must be text."""
     if first_bytes.startswith(b"PAR1"):
         return "parquet"
     return "arrow" if first_bytes.startswith((b"ARROW1", _ARROW_STREAM)) else None
 
 
-def shape_of(line: str) -> Shape | None:
-    """The format without a header line that the line belongs to."""
-    return next((shape for shape in SHAPES if shape.line.fullmatch(line.strip())), None)
+def shape_of(lines: Sequence[str]) -> Shape | None:
+    """Return the format without a header line that the first of `lines` in a known form belongs to.
+
+    A file whose first line does not begin with a digit has a header line, unless that line itself has such a form.
+    """
+    candidates = lines if lines[0].strip()[:1].isdigit() else lines[:1]
+    found = (shape for line in candidates for shape in SHAPES if shape.line.fullmatch(line.strip()))
+    return next(found, None)
 
 
 def headed_format(header: Sequence[str]) -> str:
-    """The format of a file with a header line."""
-    first = plain(header[0]) if header else ""
+    """Return the format of a file with a header line."""
+    names = [_plain(name) for name in header]
+    first = names[0] if names else ""
     if header and header[0].strip().upper() == "<DATE>":
         return "mt5"
     if first in ("gmttime", "localtime", "timeutc", "timeeet"):
         return "dukascopy"
-    if first == "opentime" and "closetime" in map(plain, header):
+    if first == "opentime" and "closetime" in names:
         return "binance"
-    return "yahoo" if is_adjusted(header) else "csv"
+    return "yahoo" if any(name in _ADJUSTED for name in names) else "csv"
 
 
 def serves(found: str, asked: str) -> bool:
-    """Whether a file that looks like `found` may be read as `asked`."""
+    """Return whether a file that looks like `found` may be read as `asked`."""
     if asked == "csv":
         return found in ("csv", *_HEADED)
-    # HistData's files for MetaTrader look like MetaTrader's own, and are EST all the same.
+    # HistData's files for MetaTrader look like MetaTrader's own, but their times are EST.
     return found == asked or (found == "csv" and asked in _HEADED) or (found == "mt4" and asked == "histdata")
 
 
 def zone_of(format: str, header: Sequence[str]) -> str | None:
-    """The zone of times without an offset, where the format says: an IANA name."""
+    """Return the IANA name of the zone in which the format has times without an offset, where it implies one."""
     if format == "histdata":
         return EST
     if format == "dukascopy":
-        return "EET" if "timeeet" in map(plain, header) else "UTC"
+        return "EET" if "timeeet" in map(_plain, header) else "UTC"
     return None
 
 
 def blank_repeats(format: str, kind: Kind) -> bool:
-    """Whether an empty cell means what the row before had: MetaTrader 5 writes only what changed of a quote."""
+    """Return whether an empty cell means the value above it: MetaTrader 5 writes only what changed of a quote."""
     return format == "mt5" and kind == "quotes"
+
+
+class Columns(msgspec.Struct, frozen=True, kw_only=True):
+    """The columns of a file that are read, by number from 0.
+
+    `time` has one number, or two: date and time. `fields` has the numbers of `open high low close volume` of bars, `bid
+    ask` of quotes or `price size` of trades; `volume` and `size` may be missing.
+    """
+
+    kind: Kind
+    time: tuple[int, ...]
+    fields: Mapping[str, int]
+
+
+def find_columns(header: Sequence[str], file: str) -> Columns:
+    """Return the columns that `header` names, or raise an `UnusableFile` that names the missing ones.
+
+    `file` is the name of the file, for messages.
+    """
+    names = [_plain(name) for name in header]
+    doubled = [name for name, one in zip(header, names, strict=True) if names.count(one) > 1 and one]
+    if doubled:
+        raise UnusableFile(f"{file} has two columns of one name: {', '.join(doubled)}", line=1, columns=list(header))
+    kind = _kind(names)
+    time = _find(names, _TIME)
+    found = {wanted: _find(names, aliases) for wanted, aliases in _FIELDS[kind].items()}
+    missing = [wanted for wanted, position in found.items() if position is None and wanted not in _OPTIONAL]
+    if time is None or missing:
+        lacking = [*(["timestamp"] if time is None else []), *missing]
+        raise UnusableFile(
+            f"{file} has no column for {', '.join(lacking)} among {', '.join(header)}; expected are {EXPECTED_COLUMNS}",
+            line=1,
+            missing=lacking,
+            columns=list(header),
+        )
+    fields = {wanted: position for wanted, position in found.items() if position is not None}
+    times = (time, names.index("time")) if names[time] == "date" and "time" in names else (time,)
+    return Columns(kind=kind, time=times, fields=fields)
+
+
+def column_notes(header: Sequence[str], columns: Columns) -> list[str]:
+    """Return the notes for a user about columns that are missing or are not read."""
+    notes = []
+    if columns.kind == "bars" and "volume" not in columns.fields:
+        notes.append("no volume column: volume is 0")
+    adjusted = [name for name in header if _plain(name) in _ADJUSTED]
+    if adjusted:
+        notes.append(f"column {adjusted[0]!r} is not used: prices are kept as they were traded, not adjusted")
+    used = {*columns.time, *columns.fields.values()}
+    ignored = [name for position, name in enumerate(header) if position not in used and name not in adjusted]
+    if ignored:
+        notes.append(f"columns not used: {', '.join(ignored)}")
+    return notes
+
+
+def _plain(name: str) -> str:
+    """Return a name in lower case, without spaces, underscores, dots and brackets."""
+    return re.sub(r"[\s_.<>()]", "", name).casefold()
+
+
+def _kind(names: Sequence[str]) -> Kind:
+    """Return bars, unless the names are those of ticks and not of open, high, low and close."""
+    kinds: tuple[Kind, ...] = ("bars", "quotes", "trades")
+    for kind in kinds:
+        if all(_find(names, aliases) is not None for name, aliases in _FIELDS[kind].items() if name not in _OPTIONAL):
+            return kind
+    return "bars"
+
+
+def _find(names: Sequence[str], aliases: Sequence[str]) -> int | None:
+    return next((names.index(alias) for alias in aliases if alias in names), None)

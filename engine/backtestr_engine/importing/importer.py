@@ -1,7 +1,7 @@
-"""Importing files of bars or ticks: what is refused, what timeframe they are, and what was assumed.
+"""Importing a file of bars or ticks, in five stages: open it, find its layout, read its rows, validate them, make bars.
 
-Nothing is repaired silently: a file is imported as it stands, or refused with the line that stands against it; rows are
-dropped only where that is asked for, and every one is counted in the answer.
+Nothing is repaired unasked: a file is imported as it stands, or refused with the line and the reason; rows are dropped
+only on request, and the answer counts every one.
 """
 
 from __future__ import annotations
@@ -10,24 +10,24 @@ from pathlib import Path
 from zoneinfo import available_timezones
 
 import msgspec
-import numpy as np
-import polars as pl
 
-from backtestr_engine.data.arrays import Integers
 from backtestr_engine.data.bars import Bars
 from backtestr_engine.data.catalog import Catalog, check_symbol, describe_series
-from backtestr_engine.data.timeframes import LENGTH_US, MINUTE_US, open_times, parse_timeframe
-from backtestr_protocol.errors import InvalidConfiguration, UnknownTimeframe, ValidationError, did_you_mean
-from backtestr_protocol.messages import DroppedRows, Imported, ImportMarketData, QuotePrice, Repair, Timeframe
+from backtestr_engine.data.timeframes import parse_timeframe
+from backtestr_protocol.errors import ValidationError, did_you_mean
+from backtestr_protocol.messages import DroppedRows, Imported, ImportMarketData, QuotePrice, Repair
 
+from .csv_reader import read_text
 from .formats import check_format
-from .sources import Source, open_source
-from .ticks import Quotes, bars_of
-from .validation import describe_dropped, drop_unsound_rows, sound_rows, times
+from .imported_bars import check_price, make_bars
+from .layout import find_layout
+from .parquet_arrow import read_table
+from .sources import TextFile, open_source
+from .validation import describe_dropped, usable_rows
 
 
 class ReadBars(msgspec.Struct, frozen=True):
-    """The bars of a file, what was assumed in reading it, and what was dropped."""
+    """The bars of a file, the assumptions made in reading it, and the rows dropped from it."""
 
     bars: Bars
     format: str
@@ -76,11 +76,11 @@ def read_bars(
     price: QuotePrice | None = None,
     repair: Repair | None = None,
 ) -> ReadBars:
-    """The bars of a file, or those that its ticks make.
+    """Read the bars of a file, or those that its ticks make.
 
-    `timeframe` is the most frequent step of bars when not given; ticks need one. `format` is one of `FORMATS`, told
-    from the content when not given. `time_zone`, an IANA name, says what times without an offset mean; without it they
-    are what the format says, else UTC. `price` is the side of quotes that bars are made of, `mid` when not given.
+    `timeframe` is the most frequent step of bars when not given; ticks need one. `format` is one of `FORMATS`,
+    recognised by the content when not given. `time_zone`, an IANA name, is the zone of times without an offset; without
+    it the format's zone holds, else UTC. `price` is the side of quotes that bars are made of, `mid` when not given.
     `repair` "drop" leaves out the rows that cannot be used. `path` should be absolute: a relative one is relative to
     this process.
 
@@ -94,107 +94,30 @@ def read_bars(
         check_format(format)
     if time_zone is not None:
         _check_time_zone(time_zone)
-    source = open_source(path, format, time_zone)
-    if price is not None and source.kind != "quotes":
-        raise InvalidConfiguration(
-            f"price {price!r} chooses a side of quotes, and {source.file} holds {source.kind}", paths=["$.price"]
-        )
-    rows, dropped = (sound_rows(source), list[DroppedRows]()) if repair is None else drop_unsound_rows(source)
-    warnings = [describe_dropped(one, source.place) for one in dropped] + _notes(source, time_zone)
-    if source.kind == "bars":
-        bars = _bars(symbol, given, rows, source.file)
-        warnings += _bar_warnings(bars)
-    else:
-        bars = _tick_bars(symbol, given, rows, source, price or "mid")
-        warnings.append(_tick_note(source, bars.timeframe, rows, price or "mid"))
-    return ReadBars(bars, source.format, warnings, dropped)
+    file = open_source(path, format)
+    layout = find_layout(file)
+    zone = time_zone or layout.zone
+    rows = read_text(file, layout, zone) if isinstance(file, TextFile) else read_table(file, layout, zone)
+    check_price(rows, price)
+    rows, dropped = usable_rows(rows, repair)
+    bars, warnings = make_bars(rows, symbol, given, price)
+    notes = [
+        *(describe_dropped(one, rows.place) for one in dropped),
+        *layout.notes,
+        *_zone_notes(time_zone, layout.zone, file.format, zoned=rows.zoned),
+    ]
+    return ReadBars(bars, file.format, notes + warnings, dropped)
 
 
-def _bars(symbol: str, given: Timeframe | None, rows: pl.DataFrame, file: str) -> Bars:
-    timestamp = times(rows)
-    volume = rows["volume"].to_numpy() if "volume" in rows.columns else np.zeros(len(timestamp))
-    open, high, low, close = (rows[name].to_numpy() for name in ("open", "high", "low", "close"))
-    return Bars(symbol, _timeframe_of(timestamp, given, file), timestamp, open, high, low, close, volume)
-
-
-def _tick_bars(symbol: str, given: Timeframe | None, rows: pl.DataFrame, source: Source, price: QuotePrice) -> Bars:
-    if given is None:
-        raise UnknownTimeframe(
-            f"{source.file} holds {source.kind}, which have no timeframe: name the one of the bars to make of them "
-            f"({', '.join(LENGTH_US)})",
-            path="$.timeframe",
-            expected=list(LENGTH_US),
-        )
-    timestamp = times(rows)
-    if source.kind == "quotes":
-        quotes = Quotes(timestamp, rows["bid"].to_numpy(), rows["ask"].to_numpy())
-        return bars_of(symbol, given, timestamp, quotes.price(price), None)
-    size = rows["size"].to_numpy() if "size" in rows.columns else None
-    return bars_of(symbol, given, timestamp, rows["price"].to_numpy(), size)
-
-
-def _tick_note(source: Source, timeframe: Timeframe, rows: pl.DataFrame, price: QuotePrice) -> str:
-    side = {"mid": " at the middle of bid and ask", "bid": " at the bid", "ask": " at the ask"}[price]
-    of = f"{source.kind}{side}" if source.kind == "quotes" else source.kind
-    volume = "their summed size" if "size" in rows.columns else f"the number of {source.kind}"
-    return f"{timeframe} bars made of {rows.height:,} {of}; volume is {volume}"
-
-
-def _timeframe_of(timestamp: Integers, given: Timeframe | None, file: str) -> Timeframe:
-    """The timeframe given, unless most bars lie closer than that; else the most frequent step."""
-    usual = _usual_step(timestamp)
-    if given is not None:
-        if usual is not None and usual < LENGTH_US[given]:
-            raise UnknownTimeframe(
-                f"{file} holds finer bars than {given}: its most frequent step is {_step_name(usual)}",
-                path="$.timeframe",
-                got=given,
-                mostFrequentStepMs=usual // 1000,
-            )
-        return given
-    for timeframe, length in LENGTH_US.items():
-        if length == usual:
-            return timeframe
-    step = "there is only one bar" if usual is None else f"its most frequent step is {_step_name(usual)}"
-    raise UnknownTimeframe(
-        f"the timeframe of {file} cannot be detected: {step}; name it ({', '.join(LENGTH_US)})",
-        path="$.timeframe",
-        expected=list(LENGTH_US),
-    )
-
-
-def _usual_step(timestamp: Integers) -> int | None:
-    """The most frequent step in microseconds, the shortest of equally frequent ones; None without any."""
-    lengths, counts = np.unique(np.diff(timestamp), return_counts=True)
-    return int(lengths[counts.argmax()]) if len(lengths) else None
-
-
-def _step_name(step_us: int) -> str:
-    names = {length: name for name, length in LENGTH_US.items()}
-    return names.get(step_us, f"{step_us / MINUTE_US:g} minutes")
-
-
-def _notes(source: Source, time_zone: str | None) -> list[str]:
-    notes = list(source.notes)
-    if source.zoned and time_zone is not None:
-        notes.append(f"time zone {time_zone} is not used: the file's times say which instant they are")
-    if not source.zoned and time_zone is None:
-        if source.zone is None:
-            notes.append("times have no time zone: taken as UTC")
-        elif source.zone != "UTC":
-            notes.append(f"times are taken as {source.zone}, as {source.format} has them")
-    return notes
-
-
-def _bar_warnings(bars: Bars) -> list[str]:
-    warnings = []
-    usual = _usual_step(bars.timestamp)
-    if usual is not None and usual != LENGTH_US[bars.timeframe]:
-        warnings.append(f"the most frequent step is {_step_name(usual)}, not {bars.timeframe}")
-    off_edge = int(np.count_nonzero(open_times(bars.timestamp, bars.timeframe) != bars.timestamp))
-    if off_edge:
-        warnings.append(f"{off_edge:,} of {len(bars):,} bars do not open on a {bars.timeframe} edge in UTC")
-    return warnings
+def _zone_notes(given: str | None, implied: str | None, format: str, *, zoned: bool) -> list[str]:
+    if zoned:
+        unused = f"time zone {given} is not used: the file's times say which instant they are"
+        return [] if given is None else [unused]
+    if given is not None or implied == "UTC":
+        return []
+    if implied is None:
+        return ["times have no time zone: taken as UTC"]
+    return [f"times are taken as {implied}, as {format} has them"]
 
 
 def _check_time_zone(name: str) -> None:

@@ -1,67 +1,60 @@
-"""Reading Parquet and Arrow files of bars or ticks: typed columns, told by the names that a CSV header would have."""
+"""Reading the rows of a Parquet or Arrow file, whose columns have types: the third stage of an import."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 
 import polars as pl
 
 from backtestr_protocol.errors import UnusableFile
 
-from .columns import Columns, find_columns
-from .rows import Rows, in_order, malformed_cells
+from .layout import Layout
+from .rows import Rows, make_rows, malformed_cells
+from .sources import TableFile, unreadable_table
 from .timestamps import KNOWN_FORMS, from_epoch, in_zone, parse_times, time_format
 
 
-def read_table(path: Path, format: str) -> tuple[list[str], Columns, pl.DataFrame]:
-    """The names of all columns, which of them is what, and those that are something. Raises `UnusableFile`."""
-    try:
-        if format == "parquet":
-            frame = pl.scan_parquet(path)
-        else:
-            with path.open("rb") as file:
-                is_file = file.read(6) == b"ARROW1"
-            frame = pl.scan_ipc(path) if is_file else pl.read_ipc_stream(path).lazy()
-        header = frame.collect_schema().names()
-        columns = find_columns(header, path.name)
-        used = [header[position] for position in (*columns.time, *columns.fields.values())]
-        return header, columns, frame.select(used).collect()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise UnusableFile(f"{path.name} cannot be read as {format}: {error}", path=str(path)) from error
+def read_table(file: TableFile, layout: Layout, time_zone: str | None) -> Rows:
+    """Return all rows of a table; `time_zone` (UTC when None) is that of times without a zone.
 
-
-def typed_rows(
-    frame: pl.DataFrame, header: list[str], columns: Columns, time_zone: str | None, file: str
-) -> tuple[Rows, bool]:
-    """`timestamp` and the fields of every row that has them all, and whether the times say which instant they are.
-
-    Rows count from 1, as lines in what is malformed too. Raises `UnusableFile` for a time column of a type that holds
-    no times.
+    Rows count from 1, as lines in what is malformed too. Raises `UnusableFile` for a table that cannot be read, and for
+    a time column of a type that holds no times.
     """
-    timestamp, zoned = _instants([frame[header[position]] for position in columns.time], time_zone, file)
-    numbers = {name: _numbers(frame[header[position]]) for name, position in columns.fields.items()}
-    read = pl.DataFrame([timestamp.alias("timestamp"), *(values.alias(name) for name, values in numbers.items())])
-    row = pl.int_range(1, frame.height + 1, eager=True)
-    malformed = []
-    for values in read:
-        at = columns.fields.get(values.name, columns.time[0])
-        bad = values.is_null()
-        text = pl.Series([str(value) for value in frame[header[at]].filter(bad)], dtype=pl.String)
-        reason = "is no time" if values.name == "timestamp" else "is not a number"
-        malformed.append(malformed_cells(row.filter(bad), header[at], text, reason))
-    if not any(one.height for one in malformed):
-        return Rows(read.rechunk(), in_order([])), zoned
-    readable = ~pl.any_horizontal(pl.all().is_null())
-    kept = row.filter(read.select(readable).to_series())
-    return Rows(read.filter(readable), in_order(malformed), kept.to_list()), zoned
+    header = file.header
+    used = [header[position] for position in (*layout.time, *layout.fields.values())]
+    try:
+        table = file.table.select(used).collect()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise unreadable_table(file.path, file.format, error) from error
+    time = [table[header[position]] for position in layout.time]
+    timestamps, zoned = _instants(time, time_zone, file.path.name)
+    fields = {name: table[header[at]].cast(pl.Float64, strict=False) for name, at in layout.fields.items()}
+    row = pl.int_range(1, table.height + 1, eager=True)
+    malformed = [_malformed(row, time[0], timestamps, "is no time")]
+    malformed += [
+        _malformed(row, table[header[layout.fields[name]]], values, "is not a number")
+        for name, values in fields.items()
+    ]
+    places: Sequence[int] = range(1, table.height + 1)
+    if any(one.height for one in malformed):
+        readable = pl.DataFrame([timestamps, *(values.alias(name) for name, values in fields.items())]).select(
+            ~pl.any_horizontal(pl.all().is_null())
+        )
+        kept = readable.to_series()
+        timestamps, fields = timestamps.filter(kept), {name: values.filter(kept) for name, values in fields.items()}
+        places = row.filter(kept).to_list()
+    return make_rows(file.path.name, layout, timestamps, fields, malformed, "row", lambda: places, zoned=zoned)
 
 
-def _numbers(column: pl.Series) -> pl.Series:
-    return column.cast(pl.Float64, strict=False)
+def _malformed(row: pl.Series, column: pl.Series, read: pl.Series, reason: str) -> pl.DataFrame:
+    """Return the cells of `column` that were `read` as null."""
+    bad = read.is_null()
+    text = pl.Series([str(value) for value in column.filter(bad)], dtype=pl.String)
+    return malformed_cells(row.filter(bad), column.name, text, reason)
 
 
 def _instants(time: list[pl.Series], time_zone: str | None, file: str) -> tuple[pl.Series, bool]:
-    """datetime[us, UTC] of the time column, or of the date and the time column, and whether they had a zone."""
+    """Return the times as datetime[us, UTC], and whether they had a zone. `time` is one column, or date and time."""
     column = time[0] if len(time) == 1 else time[0].cast(pl.String) + " " + time[1].cast(pl.String)
     kind = column.dtype
     if isinstance(kind, pl.Datetime) and kind.time_zone is not None:

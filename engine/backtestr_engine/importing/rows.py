@@ -1,32 +1,92 @@
-"""What was read of a file of market data: the rows that can be, and a table of what cannot be and where it stands."""
+"""The rows of a file of market data: those that can be read, and a table of the cells that cannot be."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
-import msgspec
+import numpy as np
 import polars as pl
 
-_MALFORMED = {"line": pl.Int64(), "column": pl.String(), "text": pl.String(), "reason": pl.String()}
+from backtestr_engine.data.arrays import Booleans, Floats, Integers
+
+from .formats import Kind
+from .layout import Layout
+
+MALFORMED = {"line": pl.Int64(), "column": pl.String(), "text": pl.String(), "reason": pl.String()}
 
 
-class Rows(msgspec.Struct, frozen=True):
-    """`frame` has `timestamp` (datetime[us, UTC]) and numbers (float64) by name. `malformed` is a table of cells, or
-    whole lines, that cannot be read: `line column text reason`, as `malformed_cells` makes it. `lines` are those of
-    `frame`, where that took counting them."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Rows:
+    """The rows of one file, in the order of the file."""
 
-    frame: pl.DataFrame
+    file: str
+    """The name of the file, for messages."""
+    kind: Kind
+    names: Mapping[str, str]
+    """The file's names for `timestamp` and the fields."""
+    timestamps: Integers
+    """Times of the rows that can be read, int64 microseconds UTC."""
+    fields: Mapping[str, Floats]
+    """Their numbers, float64, by the names of `formats.Columns`."""
+    zoned: bool
+    """The times of the file say by themselves which instant they are."""
     malformed: pl.DataFrame
-    lines: Sequence[int] | None = None
+    """Cells, or whole lines, that cannot be read: `line column text reason`, as `malformed_cells` makes it."""
+    place: Literal["line", "row"]
+    """The unit in which `places` counts: lines of a text, or rows of a table."""
+    places: Callable[[], Sequence[int]]
+    """Returns where each row stands, from 1. Counting lines takes a second pass over a text: only refusals call it."""
+
+    def __len__(self) -> int:
+        return len(self.timestamps)
+
+    def where(self, kept: Booleans) -> Rows:
+        """Return the rows for which `kept` is true."""
+        return Rows(
+            file=self.file,
+            kind=self.kind,
+            names=self.names,
+            timestamps=self.timestamps[kept],
+            fields={name: values[kept] for name, values in self.fields.items()},
+            zoned=self.zoned,
+            malformed=self.malformed,
+            place=self.place,
+            places=lambda: np.asarray(self.places())[kept].tolist(),
+        )
+
+
+def make_rows(
+    file: str,
+    layout: Layout,
+    timestamps: pl.Series,
+    fields: Mapping[str, pl.Series],
+    malformed: Sequence[pl.DataFrame],
+    place: Literal["line", "row"],
+    places: Callable[[], Sequence[int]],
+    *,
+    zoned: bool,
+) -> Rows:
+    """Return the rows of columns without nulls: `timestamps` datetime[us, UTC], `fields` float64.
+
+    `malformed` is sorted by line; entries of one line stay as they are given.
+    """
+    return Rows(
+        file=file,
+        kind=layout.kind,
+        names=layout.names,
+        timestamps=timestamps.rechunk().to_physical().to_numpy(),
+        fields={name: values.rechunk().to_numpy() for name, values in fields.items()},
+        zoned=zoned,
+        malformed=pl.concat([pl.DataFrame(schema=MALFORMED), *malformed]).sort("line", maintain_order=True),
+        place=place,
+        places=places,
+    )
 
 
 def malformed_cells(line: pl.Series, column: str, text: pl.Series, reason: str | pl.Series) -> pl.DataFrame:
-    """One row per cell. Lines count from 1, a header being the first; of a table they are its rows."""
+    """Return one row for each cell. Lines count from 1, the header included; for a table they are its rows."""
     reasons = pl.repeat(reason, len(line), dtype=pl.String(), eager=True) if isinstance(reason, str) else reason
     names = pl.repeat(column, len(line), dtype=pl.String(), eager=True)
-    return pl.DataFrame([line, names, text, reasons], schema=_MALFORMED)
-
-
-def in_order(malformed: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """All of them by line; those of one line as they are given."""
-    return pl.concat(malformed).sort("line", maintain_order=True) if malformed else pl.DataFrame(schema=_MALFORMED)
+    return pl.DataFrame([line, names, text, reasons], schema=MALFORMED)

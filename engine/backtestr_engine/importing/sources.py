@@ -1,64 +1,62 @@
-"""Opening a file of market data, whatever its format: its rows, what cannot be read of them, and where they stand."""
+"""Opening a file of market data and deciding its format: the first stage of an import."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import polars as pl
 
 from backtestr_protocol.errors import UnusableFile
 
-from .columns import EXPECTED, Kind
-from .csv_layout import Layout, detect_layout
-from .csv_reader import line_numbers, read_rows
-from .formats import FORMATS, binary_format, serves
-from .parquet_arrow import read_table, typed_rows
+from .formats import EXPECTED_COLUMNS, FORMATS, binary_format, headed_format, serves, shape_of
+from .timestamps import TimeFormat
 
 LARGEST_FILE_BYTES = 2 << 30
 """Text and table are in memory together while a file is read."""
 
-# Enough that one with a damaged time is not what the others are judged by.
+# Enough that one damaged time does not decide how the others are read.
 _LINES_LOOKED_AT = 20
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+_DELIMITERS = ",;\t|"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """What was read of a file. `rows` has `timestamp` (datetime[us, UTC]) and the fields of `kind`, float64; rows that
-    cannot be read are in `malformed` (`rows.Rows`) instead."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TextFile:
+    """A text file of a known format."""
 
-    file: str
+    path: Path
     format: str
-    kind: Kind
-    rows: pl.DataFrame
-    malformed: pl.DataFrame
-    names: Mapping[str, str]
-    """What the file calls the columns of `rows`."""
-    place: Literal["line", "row"]
-    """What `places` count: the lines of a text, or the rows of a table, from 1."""
-    zoned: bool
-    """Whether the file's times say by themselves which instant they are."""
-    zone: str | None
-    """The zone that the format has its times in, where they do not."""
-    notes: Sequence[str]
-    _places: Sequence[int] | None = field(repr=False)
-    _text: tuple[bytes, Layout] | None = field(repr=False)
-
-    def places(self) -> Sequence[int]:
-        """Where each of `rows` stands. Counting lines takes a second pass over the text, so only a refusal asks."""
-        if self._places is not None:
-            return self._places
-        return range(1, self.rows.height + 1) if self._text is None else line_numbers(*self._text)
+    content: bytes = field(repr=False)
+    """UTF-8 without a byte order mark and without NUL, its lines ending with a line feed alone."""
+    delimiter: str
+    header: tuple[str, ...]
+    """The names of the columns: those that the format gives them where the file has no header line."""
+    has_header: bool
+    header_lines: int
+    """The number of lines before the first row."""
+    first_rows: Sequence[Sequence[str]]
+    """The cells of the first rows, without spaces around them."""
+    time: TimeFormat | None
+    """The format of its times, where the file format implies one."""
 
 
-def open_source(path: Path, format: str | None, time_zone: str | None) -> Source:
-    """Read a file. `format` None: as its content says. `time_zone` None: as the format says, else UTC.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TableFile:
+    """A Parquet or Arrow file, with the names of all its columns."""
+
+    path: Path
+    format: str
+    table: pl.LazyFrame
+    header: tuple[str, ...]
+
+
+def open_source(path: Path, format: str | None) -> TextFile | TableFile:
+    """Open a file and decide its format; `format` is the one that it is said to have, None if nothing is said.
 
     Raises `UnusableFile` for a file that is not there, cannot be read, or is not what it is said to be.
     """
@@ -71,64 +69,95 @@ def open_source(path: Path, format: str | None, time_zone: str | None) -> Source
         raise UnusableFile(
             f"{path.name} is no {format} file; expected is {FORMATS[format]}", path="$.format", got=format
         )
-    if found is not None and format is not None and not serves(found, format):
+    if found is not None:
+        return _open_table(path, _decide_format(path, found, format))
+    try:
+        return _open_text(path, format)
+    except csv.Error as error:
+        raise uneven_quotes(path, error) from error
+
+
+def uneven_quotes(path: Path, error: csv.Error) -> UnusableFile:
+    """Return the error for a text that Python's `csv` cannot cut into cells."""
+    return UnusableFile(
+        f"{path.name} cannot be read as lines of cells: {error}; is there a quote that is opened and not closed?",
+        path=str(path),
+    )
+
+
+def unreadable_table(path: Path, format: str, error: Exception) -> UnusableFile:
+    """Return the error for a Parquet or Arrow file that polars cannot read."""
+    return UnusableFile(f"{path.name} cannot be read as {format}: {error}", path=str(path))
+
+
+def _decide_format(path: Path, found: str, asked: str | None) -> str:
+    if asked is None or asked == found:
+        return found
+    if not serves(found, asked):
         raise UnusableFile(
-            f"{path.name} is no {format} file, it looks like {found}; expected is {FORMATS[format]}",
+            f"{path.name} is no {asked} file, it looks like {found}; expected is {FORMATS[asked]}",
             path="$.format",
-            got=format,
+            got=asked,
             found=found,
         )
-    return _open_text(path, format, time_zone) if found is None else _open_table(path, found, time_zone)
+    return asked
 
 
-def _open_table(path: Path, format: str, time_zone: str | None) -> Source:
-    header, columns, frame = read_table(path, format)
-    rows, zoned = typed_rows(frame, header, columns, time_zone, path.name)
-    return Source(
-        file=path.name,
-        format=format,
-        kind=columns.kind,
-        rows=rows.frame,
-        malformed=rows.malformed,
-        names={"timestamp": header[columns.time[0]]} | {name: header[at] for name, at in columns.fields.items()},
-        place="row",
-        zoned=zoned,
-        zone=None,
-        notes=columns.notes,
-        _places=rows.lines,
-        _text=None,
-    )
-
-
-def _open_text(path: Path, format: str | None, time_zone: str | None) -> Source:
-    content = _read_text(path)
-    blank = content[: len(content) - len(content.lstrip())].count(b"\n")
+def _open_table(path: Path, format: str) -> TableFile:
     try:
-        layout = detect_layout(_first_lines(content), blank, format, path.name)
-        rows = read_rows(content, layout, time_zone or layout.zone)
-    except csv.Error as error:
-        raise UnusableFile(
-            f"{path.name} cannot be read as lines of cells: {error}; is there a quote that is opened and not closed?",
-            path=str(path),
-        ) from error
-    return Source(
-        file=path.name,
-        format=layout.format,
-        kind=layout.kind,
-        rows=rows.frame,
-        malformed=rows.malformed,
-        names={name: layout.column_of(name) for name in ("timestamp", *layout.fields)},
-        place="line",
-        zoned=layout.written.zoned,
-        zone=layout.zone,
-        notes=layout.notes,
-        _places=rows.lines,
-        _text=(content, layout),
+        if format == "parquet":
+            table = pl.scan_parquet(path)
+        else:
+            with path.open("rb") as file:
+                is_file = file.read(6) == b"ARROW1"
+            table = pl.scan_ipc(path) if is_file else pl.read_ipc_stream(path).lazy()
+        return TableFile(path=path, format=format, table=table, header=tuple(table.collect_schema().names()))
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise unreadable_table(path, format, error) from error
+
+
+def _open_text(path: Path, asked: str | None) -> TextFile:
+    content = _read_text(path)
+    blank_lines = content[: len(content) - len(content.lstrip())].count(b"\n")
+    lines = _first_lines(content)
+    shape = shape_of(lines)
+    if shape is not None:
+        delimiter, header, found, rows = shape.delimiter, shape.header, shape.format, lines
+    else:
+        delimiter = max(_DELIMITERS, key=lines[0].strip().count)
+        header, rows = tuple(_cells(lines[0], delimiter)), lines[1:]
+        _refuse_headless(header, asked, path.name)
+        found = headed_format(header)
+    return TextFile(
+        path=path,
+        format=_decide_format(path, found, asked),
+        content=content,
+        delimiter=delimiter,
+        header=header,
+        has_header=shape is None,
+        header_lines=blank_lines + len(lines) - len(rows),
+        first_rows=[_cells(row, delimiter) for row in rows],
+        time=None if shape is None else shape.time,
     )
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])]
+
+
+def _refuse_headless(header: tuple[str, ...], asked: str | None, file: str) -> None:
+    if sum(cell[:1].isdigit() for cell in header) * 2 > len(header):
+        expected = EXPECTED_COLUMNS if asked is None else f"{asked}: {FORMATS[asked]}"
+        raise UnusableFile(
+            f"{file} has no header line, and is of no format that has none: the first is {', '.join(header)}; "
+            f"expected are {expected}",
+            line=1,
+            columns=list(header),
+        )
 
 
 def _first_lines(content: bytes) -> list[str]:
-    """The first lines that are not blank. The text is not split to find them."""
+    """Return the first lines that are not blank, without splitting the whole text to find them."""
     lines: list[str] = []
     start = 0
     while start < len(content) and len(lines) < _LINES_LOOKED_AT:
@@ -140,7 +169,7 @@ def _first_lines(content: bytes) -> list[str]:
 
 
 def _check_readable(path: Path) -> bytes:
-    """The first bytes of a file that can be read whole."""
+    """Return the first bytes of a file that can be read whole."""
     if not path.exists():
         raise UnusableFile(f"there is no file {path}", path=str(path))
     if not path.is_file():
@@ -153,8 +182,7 @@ def _check_readable(path: Path) -> bytes:
 
 
 def _read_text(path: Path) -> bytes:
-    """The content as UTF-8 without a byte order mark, its lines ending with a line feed. MetaTrader writes UTF-16 on
-    some systems, with its mark."""
+    """Return the content as `TextFile` has it. MetaTrader writes UTF-16 with its mark on some systems."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -171,7 +199,7 @@ def _read_text(path: Path) -> bytes:
             line=line,
         ) from None
     if content.isspace() or not content:
-        raise UnusableFile(f"{path.name} is empty; expected are {EXPECTED}", path=str(path))
+        raise UnusableFile(f"{path.name} is empty; expected are {EXPECTED_COLUMNS}", path=str(path))
     if b"\0" in content:
         raise UnusableFile(
             f"{path.name} is a binary file of no known format; expected is one of {', '.join(FORMATS)}", path=str(path)

@@ -1,7 +1,7 @@
 """Statistics of daily returns, by the rules of backtesting.py 0.6: the convention `statistics: daily_geometric`.
 
-Equity is taken at the last bar of every day (UTC; bars of a week as they are): r are the returns from one to the next,
-g their geometric mean, A the periods a year: 252, or 365 where weekends trade, or 52 for weeks. Five figures follow:
+Equity is taken at the last bar of every day (UTC; bars of a week as they are). With r the returns from one to the next,
+g their geometric mean and A the periods a year (252, or 365 where weekends trade, or 52 for weeks):
 
     annual return   (1 + g)^A − 1
     volatility      √((var(r) + (1 + g)²)^A − (1 + g)^(2A)), var with n − 1 degrees of freedom
@@ -20,8 +20,7 @@ import numpy as np
 from backtestr_engine.data.arrays import Floats, Integers
 from backtestr_engine.data.timeframes import DAY_US
 from backtestr_protocol.messages import Timeframe
-
-from .metrics import Metrics
+from backtestr_protocol.metrics import WIRE_NAMES, Metrics
 
 # 1970-01-01 was a Thursday: day 2 was a Saturday.
 _SATURDAY = 2
@@ -32,7 +31,7 @@ _WEEKEND_SHARE = 2 / 7 * 0.6
 def with_daily_statistics(
     metrics: Metrics, timestamp: Integers, timeframe: Timeframe, equity: Floats, risk_free: float
 ) -> Metrics:
-    """`metrics` with the five figures in place of those per bar; what is undefined is None, with the reason."""
+    """Return `metrics` with the five daily figures in place of those per bar; an undefined one is None, with reason."""
     returns, periods = _returns(timestamp, timeframe, equity)
     reason = None
     if not len(returns):
@@ -66,14 +65,14 @@ _NAMES = ("annual_return", "volatility", "sharpe_ratio", "sortino_ratio", "calma
 
 
 def _replaced(metrics: Metrics, figures: dict[str, float | None], reasons: dict[str, str]) -> Metrics:
-    wire = {name: name.split("_")[0] + "".join(part.capitalize() for part in name.split("_")[1:]) for name in _NAMES}
-    others = {name: why for name, why in metrics.undefined.items() if name not in wire.values()}
-    undefined = others | {wire[name]: why for name, why in reasons.items()}
-    return msgspec.structs.replace(metrics, **figures, undefined=undefined)
+    ours = {WIRE_NAMES[name] for name in _NAMES}
+    others = {name: reason for name, reason in metrics.reasons.items() if name not in ours}
+    reasons = others | {WIRE_NAMES[name]: reason for name, reason in reasons.items()}
+    return msgspec.structs.replace(metrics, **figures, reasons=reasons)
 
 
 def _returns(timestamp: Integers, timeframe: Timeframe, equity: Floats) -> tuple[Floats, float]:
-    """Returns from the last bar of a day to that of the next, and how many of these make a year."""
+    """Return the returns from the last bar of a day to that of the next, and the number of such returns in a year."""
     if timeframe == "1w":
         return equity[1:] / equity[:-1] - 1.0, 52.0
     day = timestamp // DAY_US

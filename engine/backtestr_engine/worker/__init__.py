@@ -1,1 +1,1 @@
-"""The worker process: threads, tasks from the broker, time and memory limits."""
+"""This package is the worker process: its threads, the tasks from the broker, and limits of time and memory."""

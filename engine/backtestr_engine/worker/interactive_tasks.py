@@ -1,4 +1,4 @@
-"""Questions: what an interactive worker answers at once. One method a kind of work, found in one table."""
+"""Interactive tasks are answered at once by an interactive worker: one method for each kind of work, in one table."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
+from backtestr_engine.backtest.plan import prepare
 from backtestr_engine.backtest.result_store import ResultStore
-from backtestr_engine.backtest.run import prepare
 from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.data.series_facts import delete, describe, store_resampled
 from backtestr_engine.importing.importer import import_market_data
@@ -33,12 +33,12 @@ from backtestr_protocol.messages import (
 from backtestr_protocol.worker_channel import OpenReplay, Work
 
 from .market_data import market_data
-from .price_replays import ReplayBars, read_tape
+from .price_replays import ReplayBars, read_replay_bars
 
 # The frames of an answer: the Success data, and its attachments.
 Frames = list[bytes]
 
-# What GetBacktestResults attaches when it is not told which tables.
+# The tables that GetBacktestResults attaches if it names none.
 DEFAULT_TABLES: list[TableName] = ["equity", "trades", "orders"]
 
 _algorithm_ref = msgspec.msgpack.Decoder(AlgorithmRef)
@@ -55,6 +55,8 @@ _resample = msgspec.msgpack.Decoder(ResampleMarketData)
 
 
 class InteractiveTasks:
+    """The kinds of interactive tasks, on the catalogue, results and library of one worker."""
+
     def __init__(
         self,
         catalog: Catalog,
@@ -85,13 +87,15 @@ class InteractiveTasks:
         }
 
     def answer(self, work: Work, data: bytes) -> Frames:
-        """Raises `BacktestrError`: whatever it is, it is the answer."""
+        """Return the frames of the answer; a raised `BacktestrError` is the answer, too."""
         return self._methods[work](data)
 
     def _check_backtest(self, data: bytes) -> Frames:
-        """The configuration as it will be run, once nothing stands against it: with the version of its algorithm,
-        whatever is registered while it waits. Raises what `prepare` raises, and `StateConflict` for an id that has
-        results already: they are not overwritten."""
+        """Check a backtest, and return its configuration as it will be run.
+
+        The configuration names the version of its algorithm, so that an algorithm registered while it waits changes
+        nothing. Raises what `prepare` raises, and `StateConflict` for an id that has results: they are not overwritten.
+        """
         config = decode(_config, data)
         if config.backtest_id is not None and self._results.has(config.backtest_id):
             raise StateConflict(
@@ -101,21 +105,21 @@ class InteractiveTasks:
         return [encode(msgspec.structs.replace(plan.config, algorithm_id=plan.algorithm.algorithm_id))]
 
     def take_opened(self) -> list[ReplayBars]:
-        """The replays whose bars were read since this was last asked."""
+        """Return the price replays opened since the last call."""
         opened, self._opened = self._opened, []
         return opened
 
     def _open_replay(self, data: bytes) -> Frames:
-        """Read the bars; whoever sends this answer has somebody host them first."""
-        tape = read_tape(self._catalog, decode(_open_replay, data))
-        self._opened.append(tape)
-        return [encode(tape.opened)]
+        """Read the bars of a price replay, which must be hosted before this answer is sent."""
+        replay = read_replay_bars(self._catalog, decode(_open_replay, data))
+        self._opened.append(replay)
+        return [encode(replay.opened)]
 
     def _register_algorithm(self, data: bytes) -> Frames:
         return [encode(self._library.register(decode(_register, data), self._wall_ms()))]
 
     def _algorithm_info(self, data: bytes) -> Frames:
-        """Of a version that the broker does not remember; it adds what it knows of it."""
+        """Return the facts of a version that the broker does not remember; the broker adds its own."""
         return [encode(self._library.info(decode(_algorithm_ref, data).algorithm_id))]
 
     def _list_market_data(self, _data: bytes) -> Frames:

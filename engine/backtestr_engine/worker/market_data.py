@@ -1,4 +1,4 @@
-"""Market data on request: bars of a range, resampled where need be, with indicators beside them."""
+"""This module reads the bars of a range, resampled if needed, and computes indicators beside them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from backtestr_protocol.messages import GetMarketData, IndicatorConfig, MarketDa
 
 
 def market_data(catalog: Catalog, request: GetMarketData) -> tuple[MarketData, list[bytes]]:
-    """The bars that open in [startTime, endTime), the first or last `limit` of them, with a column for each output.
+    """Return the bars that open in [startTime, endTime), the first or last `limit` of them, with indicator columns.
 
-    Indicators are computed from the series' first bar, whatever the range, so that the value of a bar does not depend
-    on what was asked for around it; NaN where the series itself is too young.
+    There is a column for each output. Indicators are computed from the first bar of the series, whatever the range, so
+    that the value of a bar does not depend on the range. The first values of the series are NaN.
 
     Raises what `Catalog.load` and `indicators.compute` raise; `ValidationError` for a limit below 1 or two columns of
     one name; `InvalidConfiguration` for a range that ends before it starts.

@@ -1,12 +1,12 @@
-"""Replays: stored bars played again as prices. All that a worker hosts are in one machine without a thread or clock.
+"""Price replays publish stored bars as prices; those of one worker are one machine without thread or clock.
 
-    sent = replays.open(tape, now)
-    sent = replays.take(note, now)     # pause, resume, stop; more credit
-    sent = replays.due(now)            # what is due by now
-    replays.next_deadline(now)         # when to ask again, None for not before a note
+    replays.open(bars)
+    sent = replays.take(message, now)  # pause, resume, stop; more credit
+    sent = replays.due(now)            # publish the bars that are due by now
+    replays.next_deadline(now)         # when to call `due` again; None for not before a message
 
-A replay has a rate, or it has credit: it may then be so many bars ahead, and publishes them at once. What is due at one
-moment goes out as one payload, or, where that is much, in several batches. Times are monotonic seconds.
+A price replay has a rate, or it has credit: it then publishes at once as many bars as the credit allows. The bars that
+are due at one moment are published in one payload, or in several batches if they are many. Times are monotonic seconds.
 """
 
 from __future__ import annotations
@@ -47,26 +47,27 @@ from .pace import Pace
 
 Sent = tuple[ToBroker, Sequence[bytes]]
 
-# Bars of one replay: four years of minutes. Three columns of them are 48 MB, so that the 32 replays that a broker
-# allows take 1.5 GB at the very most.
+# The most bars of one price replay: four years of minutes. Three columns of them are 48 MB, so the 32 price replays
+# that a broker allows take at most 1.5 GB.
 MAX_BARS = 2_000_000
-# Bars a second. Topics keep 10,000 messages for repair: faster, and who is away for a second has lost some.
+# The most bars a second. Topics retain 10,000 messages for repair: beyond it, a client away for a second loses some.
 MAX_RATE = 10_000.0
-# Bars that one replay publishes before the others have their turn.
+# The most bars that one price replay publishes before the others, in turn.
 MAX_AT_ONCE = 10_000
-# Seconds between two looks at one replay: below, waking up costs more than what is due.
+# Seconds between two steps of one price replay: if it were shorter, waking up would cost more than publishing.
 MOMENT = 0.005
 
 
 class ReplayBars(msgspec.Struct, frozen=True):
-    """The bars of a replay, and how they are to be played."""
+    """The bars of a price replay, and the settings by which they are published."""
 
-    order: OpenReplay
+    settings: OpenReplay
     bars: Bars
     checksum: int
 
     @property
     def opened(self) -> OpenedReplay:
+        """The answer to the task that opened it."""
         times = self.bars.timestamp
         return OpenedReplay(
             bars=len(self.bars),
@@ -76,20 +77,20 @@ class ReplayBars(msgspec.Struct, frozen=True):
         )
 
 
-def read_tape(catalog: Catalog, order: OpenReplay) -> ReplayBars:
-    """Read the bars, all of them, once: what happens to the series later does not change the replay.
+def read_replay_bars(catalog: Catalog, settings: OpenReplay) -> ReplayBars:
+    """Read all bars of a price replay at once, so that later changes of the series do not change it.
 
     Raises what `Catalog.load` raises, `InvalidConfiguration` for a range that ends before it starts or has too many
     bars, `ValidationError` for a rate that is out of bounds, and `DataError` for other bars than an earlier worker had.
     """
-    start, end = (None if one is None else one * 1000 for one in (order.start_time, order.end_time))
+    start, end = (None if one is None else one * 1000 for one in (settings.start_time, settings.end_time))
     if start is not None and end is not None and start >= end:
         raise InvalidConfiguration(
             f"startTime {instant(start)} is not before endTime {instant(end)} (the end is exclusive)",
             paths=["$.startTime", "$.endTime"],
         )
-    bars = catalog.load(order.symbol, order.timeframe, start, end)
-    _rate(order, bars)
+    bars = catalog.load(settings.symbol, settings.timeframe, start, end)
+    _rate(settings, bars)
     if len(bars) > MAX_BARS:
         raise InvalidConfiguration(
             f"a replay has up to {MAX_BARS:,} bars, and the range has {len(bars):,}; choose startTime and endTime",
@@ -99,32 +100,34 @@ def read_tape(catalog: Catalog, order: OpenReplay) -> ReplayBars:
     checksum = 0
     for column in (kept.timestamp, kept.close, kept.volume):
         checksum = zlib.crc32(column.data, checksum)
-    if order.checksum not in (None, checksum):
+    if settings.checksum not in (None, checksum):
         raise DataError(
-            f"the stored bars of {order.symbol} {order.timeframe} changed while they were replayed, and the worker "
-            "that had read them ended; start the replay again",
-            symbol=order.symbol,
-            timeframe=order.timeframe,
+            f"the stored bars of {settings.symbol} {settings.timeframe} changed while they were replayed, and the "
+            "worker that had read them ended; start the replay again",
+            symbol=settings.symbol,
+            timeframe=settings.timeframe,
         )
-    return ReplayBars(order, kept, checksum)
+    return ReplayBars(settings, kept, checksum)
 
 
 def _prices_alone(bars: Bars) -> Bars:
-    """Bars of which only closes are known, in memory of their own: a slice would keep the whole series there."""
+    """Return bars with closes only, in memory of their own: a slice would keep the whole series in memory."""
     close = bars.close.copy()
     return Bars(bars.symbol, bars.timeframe, bars.timestamp.copy(), close, close, close, close, bars.volume.copy())
 
 
-def _rate(order: OpenReplay, bars: Bars) -> float | None:
-    """Bars a second; None for one with credit. Nights, weekends and missing bars take no longer than a bar: real time
-    is a bar per timeframe."""
-    given = order.bars_per_second if order.speed is None else order.speed
+def _rate(settings: OpenReplay, bars: Bars) -> float | None:
+    """Return the rate in bars a second; None for a price replay with credit.
+
+    Real time is one bar per timeframe: nights, weekends and missing bars take no longer than a bar.
+    """
+    given = settings.bars_per_second if settings.speed is None else settings.speed
     if given is None:
         return None
-    name = "barsPerSecond" if order.speed is None else "speed"
-    rate = given if order.speed is None else given * 1e6 / LENGTH_US[bars.timeframe]
+    name = "barsPerSecond" if settings.speed is None else "speed"
+    rate = given if settings.speed is None else given * 1e6 / LENGTH_US[bars.timeframe]
     if not (math.isfinite(given) and given > 0 and rate <= MAX_RATE):
-        at_most = MAX_RATE if order.speed is None else MAX_RATE * LENGTH_US[bars.timeframe] / 1e6
+        at_most = MAX_RATE if settings.speed is None else MAX_RATE * LENGTH_US[bars.timeframe] / 1e6
         raise ValidationError(
             f"{name} must be above 0 and up to {at_most:g}, not {given!r}; asFastAsRead has no bound",
             path=f"$.{name}",
@@ -134,20 +137,20 @@ def _rate(order: OpenReplay, bars: Bars) -> float | None:
     return rate
 
 
-class _Replay:
-    __slots__ = ("allowed", "bars", "is_paused", "looked", "pace", "position", "replay_id", "topic")
+class _PriceReplay:
+    __slots__ = ("allowed", "bars", "is_paused", "pace", "position", "published_at", "replay_id", "topic")
 
-    def __init__(self, tape: ReplayBars) -> None:
-        order = tape.order
-        rate = _rate(order, tape.bars)
-        self.replay_id = order.replay_id
-        self.bars = tape.bars
-        self.topic = topics.prices(tape.bars.symbol, tape.bars.timeframe)
+    def __init__(self, replay: ReplayBars) -> None:
+        settings, bars = replay.settings, replay.bars
+        rate = _rate(settings, bars)
+        self.replay_id = settings.replay_id
+        self.bars = bars
+        self.topic = topics.prices(bars.symbol, bars.timeframe)
         self.pace = None if rate is None else Pace(rate)
-        self.allowed = order.allowed or 0
-        self.position = order.position
-        self.is_paused = order.paused
-        self.looked = -math.inf
+        self.allowed = settings.allowed or 0
+        self.position = settings.position
+        self.is_paused = settings.paused
+        self.published_at = -math.inf
 
     @property
     def done(self) -> bool:
@@ -164,36 +167,42 @@ class _Replay:
             return None
         if self.pace is None:
             return now if self.done or self.allowed > self.position else None
-        return now if self.done else max(self.pace.deadline(now), self.looked + MOMENT)
+        return now if self.done else max(self.pace.deadline(now), self.published_at + MOMENT)
 
 
-class Replays:
+class PriceReplays:
+    """The price replays that one worker hosts."""
+
     def __init__(self, batching: BatchOptions, packer: Packer) -> None:
-        """`batching`: that of prices, of which replays need no more than how large a batch may be: what falls due
-        within a `MOMENT` goes out together as it is."""
+        """Begin without price replays.
+
+        Of `batching`, the options of prices, only the size of a batch is used: bars that fall due within a `MOMENT` are
+        published together anyway.
+        """
         self._batching = batching
         self._packer = packer
-        self._replays: dict[str, _Replay] = {}
+        self._replays: dict[str, _PriceReplay] = {}
 
     @property
     def replay_ids(self) -> list[str]:
+        """The ids of all price replays that have not ended."""
         return list(self._replays)
 
-    def open(self, tape: ReplayBars) -> None:
-        """Host a replay; its first bar is due at once."""
-        self._replays[tape.order.replay_id] = _Replay(tape)
+    def open(self, replay: ReplayBars) -> None:
+        """Host a price replay; its first bar is due at once."""
+        self._replays[replay.settings.replay_id] = _PriceReplay(replay)
 
-    def take(self, note: Control | Credit, now: float) -> list[Sent]:
-        """Do what the broker says. What is about a replay that has ended meanwhile is ignored."""
-        replay = self._replays.get(note.replay_id if isinstance(note, Credit) else note.task_id)
+    def take(self, message: Control | Credit, now: float) -> list[Sent]:
+        """Handle a message of the broker; one about a price replay that has ended meanwhile is ignored."""
+        replay = self._replays.get(message.replay_id if isinstance(message, Credit) else message.task_id)
         if replay is None:
             return []
-        if isinstance(note, Credit):
-            replay.allowed = max(replay.allowed, note.allowed)
+        if isinstance(message, Credit):
+            replay.allowed = max(replay.allowed, message.allowed)
             return []
-        return self._control(replay, note.action, now)
+        return self._control(replay, message.action, now)
 
-    def _control(self, replay: _Replay, action: Action, now: float) -> list[Sent]:
+    def _control(self, replay: _PriceReplay, action: Action, now: float) -> list[Sent]:
         match action:
             case "pause":
                 if not replay.is_paused and replay.pace is not None:
@@ -207,42 +216,43 @@ class Replays:
                 return self._end(replay, "stopped")
 
     def due(self, now: float) -> list[Sent]:
-        """What every replay is to publish by `now`; of those that are through, their end."""
+        """Publish the bars of every price replay that are due by `now`, and end those that have no further bars."""
         sent: list[Sent] = []
         for replay in list(self._replays.values()):
             if (count := replay.due(now)) > 0:
-                sent += self._play(replay, count, now)
+                sent += self._publish(replay, count, now)
             if replay.done and not replay.is_paused:
                 sent += self._end(replay, "completed")
         return sent
 
-    def _play(self, replay: _Replay, count: int, now: float) -> list[Sent]:
+    def _publish(self, replay: _PriceReplay, count: int, now: float) -> list[Sent]:
         bars = replay.bars[replay.position : replay.position + count]
         prices = encoded_prices(bars, replayId=replay.replay_id)
         published = at_once(replay.topic, prices, self._batching, self._packer)
         reached = 0
         sent: list[Sent] = []
-        for note, payload in published:
-            reached += note.count
+        for message, payload in published:
+            reached += message.count
             time = int(bars.timestamp[reached - 1]) // 1000
             mark = ReplayMark(replay_id=replay.replay_id, current_time=time)
-            sent.append((Published(topic=note.topic, count=note.count, replay=mark), (payload,)))
+            sent.append((Published(topic=message.topic, count=message.count, replay=mark), (payload,)))
         replay.position += count
-        replay.looked = now
+        replay.published_at = now
         if replay.pace is not None:
             replay.pace.take(count)
         return sent
 
-    def _end(self, replay: _Replay, outcome: Outcome) -> list[Sent]:
+    def _end(self, replay: _PriceReplay, outcome: Outcome) -> list[Sent]:
         del self._replays[replay.replay_id]
         return [(Finished(task_id=replay.replay_id, outcome=outcome), (encode(Nothing()),))]
 
     def next_deadline(self, now: float) -> float | None:
-        """When something is due at the earliest."""
+        """Return the earliest time at which a bar or an end is due; None if there is none."""
         deadlines = [due for replay in self._replays.values() if (due := replay.deadline(now)) is not None]
         return min(deadlines, default=None)
 
     def check_invariants(self) -> None:
+        """Assert that the price replays are consistent."""
         for replay_id, replay in self._replays.items():
             assert replay.replay_id == replay_id
             assert 0 <= replay.position <= len(replay.bars) <= MAX_BARS

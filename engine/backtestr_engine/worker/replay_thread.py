@@ -1,4 +1,4 @@
-"""The thread that plays the replays of an interactive worker, beside its questions: a long one holds up no replay."""
+"""The replay thread publishes the price replays of an interactive worker, so that its tasks do not delay them."""
 
 from __future__ import annotations
 
@@ -14,27 +14,33 @@ from structlog.contextvars import bind_contextvars
 from backtestr_protocol.errors import SystemFault
 from backtestr_protocol.worker_channel import Control, Credit, Finished
 
-from .price_replays import ReplayBars, Replays, Sent
+from .price_replays import PriceReplays, ReplayBars, Sent
 
-# What waits for the thread: of each of the 32 replays that a broker allows, its tape, 16 pauses, resumes and stops that
-# somebody waits for, and a few credits.
+# The most items that wait for the thread: for each of the 32 price replays that a broker allows, its bars, 16 pauses,
+# resumes and stops that a client waits for, and a few credits.
 _INBOX = 1000
-# How often the thread looks whether the worker ends, in seconds.
-_LOOK_SECONDS = 0.2
+# How often the thread checks if the worker ends, in seconds.
+_CHECK_SECONDS = 0.2
 
 _log = logging.getLogger(__name__)
 
 
-class ReplayHost:
+class ReplayThread:
+    """The thread with the price replays of one worker."""
+
     def __init__(
         self,
         worker_id: str,
-        replays: Callable[[], Replays],
+        replays: Callable[[], PriceReplays],
         send: Callable[[Sequence[Sent]], None],
         stopping: threading.Event,
         wall_ms: Callable[[], int],
     ) -> None:
-        """`replays` makes an empty machine of them. `send` may wait, which slows them down to what the broker takes."""
+        """Start the thread.
+
+        `replays` makes a machine without price replays. `send` may wait, which slows them down to the speed at which
+        the broker accepts messages.
+        """
         self._inbox: queue.Queue[ReplayBars | Control | Credit] = queue.Queue(_INBOX)
         self._make = replays
         self._replays = replays()
@@ -46,18 +52,19 @@ class ReplayHost:
         self._thread.start()
 
     def put(self, item: ReplayBars | Control | Credit) -> None:
-        """Host a replay, or do what the broker says of one."""
+        """Host a price replay, or pass it a message of the broker."""
         self._inbox.put_nowait(item)
 
     def join(self, timeout: float) -> None:
+        """Wait up to `timeout` seconds for the end of the thread."""
         self._thread.join(timeout)
 
     def _run(self) -> None:
-        bind_contextvars(workerId=self._worker_id)  # for the log: those of other threads are not this one's
+        bind_contextvars(workerId=self._worker_id)  # for the log; each thread has its own context
         while not self._stopping.is_set():
             now = time.monotonic()
             due = self._replays.next_deadline(now)
-            wait = _LOOK_SECONDS if due is None else min(_LOOK_SECONDS, due - now)
+            wait = _CHECK_SECONDS if due is None else min(_CHECK_SECONDS, due - now)
             try:
                 item = self._inbox.get(block=wait > 0, timeout=max(0.0, wait))
             except queue.Empty:
@@ -65,7 +72,7 @@ class ReplayHost:
             self._send(self._guarded(item))
 
     def _guarded(self, item: ReplayBars | Control | Credit | None) -> list[Sent]:
-        """Do what `item` says and play what is due; a defect of ours ends the replays, each with the reason."""
+        """Handle `item`, then publish the bars that are due; a defect ends all price replays with the reason."""
         try:
             now = time.monotonic()
             sent: list[Sent] = []

@@ -1,16 +1,18 @@
-"""A worker's work, without its threads and sockets: one backtest at a time, those parked beside it, and questions.
+"""The task runner does the tasks of a worker, without threads and sockets.
 
-    bench.take(note, payload)     # what the broker sent
-    bench.step(clock)             # a slice of the running backtest: a few milliseconds
-    bench.running                 # whether there is anything to step
-    bench.wait(now)               # seconds until there is, which take a pause or a stop as well as any
+It runs one backtest at a time, holds parked backtests beside it, and does interactive tasks.
 
-    bench.due(now)                # what waited for more of its topic, and has waited long enough by now
-    bench.next_deadline()         # when that is, if nothing else happens
+    runner.take(message, payload)   # a message of the broker
+    runner.step(clock)              # simulate a chunk of the running backtest: a few milliseconds
+    runner.running                  # True if there is a backtest to step
+    runner.wait(now)                # seconds until its next step is due; pause and stop work meanwhile
 
-`take`, `step` and `due` return what to send to the broker. A backtest is walked in chunks of bars, so pause, resume,
-stop and progress take effect within a chunk; since chunks do not change results, a paused and resumed run equals one
-that never was.
+    runner.due(now)                 # publish the messages that have waited long enough for others of their topic
+    runner.next_deadline()          # the time of the next `due`, if nothing else happens
+
+`take`, `step` and `due` return the messages to send to the broker. A backtest is simulated in chunks of bars, so pause,
+resume, stop and progress take effect within a chunk. Chunks do not change results: a backtest that was paused and
+resumed has the same results as one that was not.
 """
 
 from __future__ import annotations
@@ -22,8 +24,9 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from backtestr_engine.backtest.plan import prepare
 from backtestr_engine.backtest.result_store import ResultStore
-from backtestr_engine.backtest.run import Run, prepare
+from backtestr_engine.backtest.run import Run
 from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.library.library import Library
 from backtestr_engine.publishing.backtest_streams import BacktestStreams
@@ -40,18 +43,16 @@ from backtestr_protocol.worker_channel import (
     Paused,
     Resumed,
     Task,
-    ToBroker,
     Work,
 )
 
 from .interactive_tasks import InteractiveTasks
 from .pace import Pace
-from .price_replays import ReplayBars
+from .price_replays import ReplayBars, Sent
 
-# Seconds between two steps of a backtest with a pace: nobody sees more of them, and each has its messages.
+# Seconds between two steps of a backtest with a pace: more steps would not be visible, and each has its messages.
 MOMENT = 0.01
 
-Sent = tuple[ToBroker, Sequence[bytes]]
 Clock = Callable[[], float]
 
 _config_decoder = msgspec.msgpack.Decoder(BacktestConfig)
@@ -59,16 +60,15 @@ _log = logging.getLogger(__name__)
 
 
 class _Backtest:
-    """A run and how far its streams are. Its time limit counts the seconds `spent` at work, not those that it was
-    parked or waited for its pace."""
+    """A run with its streams; its time limit counts the seconds `spent` on steps, not those parked or paced."""
 
-    def __init__(self, run: Run, publisher: BacktestStreams) -> None:
+    def __init__(self, run: Run, streams: BacktestStreams) -> None:
         self.run = run
-        self.publisher = publisher
+        self.streams = streams
         self.spent = 0.0
         self.progress_due = 0.0
-        self.now = 0.0  # when it was last at work
-        self.stepped = -math.inf
+        self.now = 0.0  # the end of the last step
+        self.stepped = -math.inf  # the start of the last step
         pace = run.plan.options.pace
         self.pace = None if pace is None else Pace(pace)
 
@@ -85,12 +85,15 @@ class _Backtest:
         return self.run.plan.options.streams.progress_interval_ms / 1000
 
     def due(self, chunk_bars: int, now: float) -> int:
-        """How many bars to walk now: a chunk, or as many of it as are due."""
+        """Return the number of bars to simulate now: a chunk, or as many of it as are due by the pace."""
         return chunk_bars if self.pace is None else min(chunk_bars, self.pace.due(now))
 
-    def tells_progress(self, now: float) -> bool:
-        """Whether progress is due. With a pace it comes with the step that is nearest to that time, so that each step
-        has it where steps are as rare."""
+    def takes_progress(self, now: float) -> bool:
+        """Return True if progress is due, and set the next time.
+
+        With a pace, progress comes with the step that is nearest to that time, so that every step has progress if steps
+        are as rare.
+        """
         slack = 0.0 if self.pace is None else 0.5 / self.pace.rate
         if now + slack < self.progress_due:
             return False
@@ -99,6 +102,8 @@ class _Backtest:
 
 
 class TaskRunner:
+    """The tasks of one worker."""
+
     def __init__(
         self,
         catalog: Catalog,
@@ -116,112 +121,114 @@ class TaskRunner:
         self._chunk_bars = chunk_bars
         self._wall_ms = wall_ms
         self.batcher = batcher
-        self._questions = InteractiveTasks(catalog, results, conventions, self._library, wall_ms)
+        self._interactive_tasks = InteractiveTasks(catalog, results, conventions, self._library, wall_ms)
         self._running: _Backtest | None = None
         self._parked: dict[str, _Backtest] = {}
 
     @property
     def running(self) -> bool:
+        """True if a backtest is running."""
         return self._running is not None
 
     @property
     def running_id(self) -> str | None:
+        """The id of the running backtest."""
         return self._running.backtest_id if self._running is not None else None
 
     @property
     def time_left(self) -> float:
-        """Seconds that the running backtest may still work; none without one."""
+        """The seconds that the running backtest may still spend; infinite if none runs."""
         return self._running.time_limit - self._running.spent if self._running else math.inf
 
     def wait(self, now: float) -> float:
-        """Seconds until the running backtest has something to do: none, unless its pace makes it wait."""
+        """Return the seconds until the next step of the running backtest: 0, unless its pace makes it wait."""
         if self._running is None or self._running.pace is None or self._running.run.done:
             return 0.0
         return max(0.0, self._running.pace.deadline(now) - now, self._running.stepped + MOMENT - now)
 
     def take_opened(self) -> list[ReplayBars]:
-        """The replays whose bars were read since this was last asked, to be hosted before that is answered."""
-        return self._questions.take_opened()
+        """Return the price replays opened since the last call, to be hosted before that task is answered."""
+        return self._interactive_tasks.take_opened()
 
-    def take(self, note: Task, payload: Sequence[bytes]) -> list[Sent]:
-        """Do what the broker says. What is about a task that has ended meanwhile is ignored."""
-        task_id = note.task_id
-        match note:
+    def take(self, message: Task, payload: Sequence[bytes]) -> list[Sent]:
+        """Handle a message of the broker; one about a task that has ended meanwhile is ignored."""
+        task_id = message.task_id
+        match message:
             case Assign(work="RunBacktest"):
-                return self._guarded(task_id, lambda: self._begin(note, payload[0]))
+                return self._guarded(task_id, lambda: self._begin(message, payload[0]))
             case Assign(work=work):
                 return self._guarded(task_id, lambda: self._answer(task_id, work, payload[0]))
             case Control(action=action):
                 return self._guarded(task_id, lambda: self._control(task_id, action))
 
     def due(self, now: float) -> list[Sent]:
-        """What has waited for further messages of its topic as long as it may."""
+        """Return the batches whose messages have waited as long as they may for others of their topic."""
         return _sent(self.batcher.take(now))
 
     def next_deadline(self) -> float | None:
-        """When there is something `due`, in the seconds of the clock; None while nothing waits."""
+        """Return the time of the next `due`, in seconds of the clock; None if no message waits."""
         return self.batcher.next_deadline()
 
     def step(self, clock: Clock) -> list[Sent]:
-        """Walk one chunk of the running backtest; after the last one, store its result."""
+        """Simulate one chunk of the running backtest; store its result after the last one."""
         backtest = self._running
         if backtest is None:
             return []
         if backtest.run.done:
             return self._guarded(backtest.backtest_id, lambda: self._finish(backtest, "completed"))
-        return self._guarded(backtest.backtest_id, lambda: self._walk(backtest, clock))
+        return self._guarded(backtest.backtest_id, lambda: self._simulate(backtest, clock))
 
     def _answer(self, task_id: str, work: Work, data: bytes) -> list[Sent]:
-        return [(Finished(task_id=task_id, outcome="completed"), self._questions.answer(work, data))]
+        return [(Finished(task_id=task_id, outcome="completed"), self._interactive_tasks.answer(work, data))]
 
-    def _begin(self, note: Assign, config: bytes) -> list[Sent]:
-        if note.restored and (ended := self._results.outcome(note.task_id)) is not None:
-            # Its broker died between the result and hearing of it. What was published then is in the result.
-            return [(Finished(task_id=note.task_id, outcome=ended), (encode(Nothing()),))]
+    def _begin(self, assign: Assign, config: bytes) -> list[Sent]:
+        task_id = assign.task_id
+        if assign.restored and (ended := self._results.outcome(task_id)) is not None:
+            # Its broker ended after the result was stored and before it knew. The result has all that was published.
+            return [(Finished(task_id=task_id, outcome=ended), (encode(Nothing()),))]
         plan = prepare(decode(_config_decoder, config), self._catalog, self._conventions, self._library.find)
-        run = Run(plan, note.task_id)
-        publisher = BacktestStreams(note.task_id, plan.panel, plan.options.streams, note.published)
-        self._running = _Backtest(run, publisher)
-        if note.paused:
+        streams = BacktestStreams(task_id, plan.panel, plan.options.streams, assign.published)
+        self._running = _Backtest(Run(plan, task_id), streams)
+        if assign.paused:
             return self._park(self._running)
         return []
 
-    def _walk(self, backtest: _Backtest, clock: Clock) -> list[Sent]:
+    def _simulate(self, backtest: _Backtest, clock: Clock) -> list[Sent]:
         began = clock()
         run = backtest.run
-        first_bar = run.bars_walked
+        first_bar = run.bars_simulated
         if not (bars := backtest.due(self._chunk_bars, began)):
             return []
         chunk = run.advance(bars)
-        runs = backtest.publisher.chunk(chunk, first_bar, run.bars_walked)
+        published = backtest.streams.chunk(chunk, first_bar, run.bars_simulated)
         backtest.now = now = clock()
-        sent = _sent([one for topic, events in runs for one in self.batcher.add(topic, events, now)])
+        sent = _sent([one for topic, messages in published for one in self.batcher.add(topic, messages, now)])
         backtest.spent += now - began
         backtest.stepped = began
         if backtest.pace is not None:
-            backtest.pace.take(run.bars_walked - first_bar)
-        if run.done:  # the result is stored in a step of its own: what has happened does not wait for the disk
+            backtest.pace.take(run.bars_simulated - first_bar)
+        if run.done:  # the result is stored in a step of its own, so that these messages do not wait for the disk
             return sent + self._flushed(backtest)
         if backtest.spent > backtest.time_limit:
             late = TimedOut(
                 f"the backtest worked for {backtest.spent:.1f} s and was allowed {backtest.time_limit:g} s; "
                 "raise options.timeLimitMs, or test fewer bars",
-                bar=run.bars_walked,
+                bar=run.bars_simulated,
             )
             return sent + self._flushed(backtest) + self._failed(run.backtest_id, late)
-        if backtest.tells_progress(now):
-            # What is due goes before: one that comes every max_wait_ms travels alone, and does not wait for the next.
+        if backtest.takes_progress(now):
+            # Batches that are due go first: progress that comes every max_wait_ms is then sent alone, at once.
             sent += self.due(now) + self._progress(backtest)
         return sent
 
     def _progress(self, backtest: _Backtest) -> list[Sent]:
         progress = backtest.run.progress()
-        topic, run = backtest.publisher.progress(progress)
-        return _sent(self.batcher.add(topic, run, backtest.now, progress.progress_percent))
+        topic, messages = backtest.streams.progress(progress)
+        return _sent(self.batcher.add(topic, messages, backtest.now, progress.progress_percent))
 
     def _flushed(self, backtest: _Backtest) -> list[Sent]:
-        """All that waits of its streams."""
-        return [one for topic in backtest.publisher.topics for one in _sent(self.batcher.flush(topic))]
+        """Return all messages of its streams that wait."""
+        return [one for topic in backtest.streams.topics for one in _sent(self.batcher.flush(topic))]
 
     def _control(self, task_id: str, action: str) -> list[Sent]:
         running = self._running if self._running and self._running.backtest_id == task_id else None
@@ -242,15 +249,18 @@ class TaskRunner:
         self._parked[backtest.backtest_id] = backtest
         if backtest.pace is not None:
             backtest.pace.halt()
-        told = self._progress(backtest) + self._flushed(backtest)
-        return [*told, (Paused(task_id=backtest.backtest_id), ())]
+        return [
+            *self._progress(backtest),
+            *self._flushed(backtest),
+            (Paused(task_id=backtest.backtest_id), ()),
+        ]
 
     def _finish(self, backtest: _Backtest, outcome: Outcome) -> list[Sent]:
-        """Store the result, synced and whole, and only then say that the backtest has ended."""
+        """Store the whole result, synced, and only then return that the backtest has ended."""
         run = backtest.run
         try:
             self._results.write(run.backtest_id, outcome, run.plan.resolved_config(), run.finish())
-        except OSError as error:  # a full disk, as a rule; what has happened is still published
+        except OSError as error:  # usually a full disk; messages that wait are still published
             _log.exception("the result of backtest %s could not be stored", run.backtest_id)
             raise SystemFault(f"the result could not be stored: {error}; make room and start it again") from error
         last = self._progress(backtest) + self._flushed(backtest)
@@ -263,7 +273,7 @@ class TaskRunner:
             self._running = None
 
     def _guarded(self, task_id: str, work: Callable[[], list[Sent]]) -> list[Sent]:
-        """`work()`; whatever goes wrong ends that task, and nothing but that task."""
+        """Return `work()`; any error ends that task and no other."""
         try:
             return work()
         except BacktestrError as error:
@@ -273,15 +283,15 @@ class TaskRunner:
                 f"there is not enough memory for this: {error}; ask for fewer bars, or raise memory_limit_bytes in "
                 "engine.toml"
             )
-        except Exception as error:  # a defect of ours or of a library: the task fails, the log has the traceback
+        except Exception as error:  # a defect of backtestr or of a library: the task fails, the log has the traceback
             fault_id = str(uuid.uuid4())
             _log.exception("task %s failed; fault %s", task_id, fault_id)
             failure = SystemFault(f"the engine failed: {type(error).__name__}: {error}", id=fault_id)
-        self._waiting(task_id)  # not sent: messages before these may have been lost with what failed
+        self._waiting(task_id)  # these are not sent: messages before them may have been lost in the failure
         return self._failed(task_id, failure)
 
     def _waiting(self, task_id: str) -> list[Sent]:
-        """All that waits of a backtest's streams; nothing of another task."""
+        """Return all messages of a backtest's streams that wait, and none of another task."""
         running = self._running if self._running and self._running.backtest_id == task_id else None
         backtest = running or self._parked.get(task_id)
         return self._flushed(backtest) if backtest else []
@@ -293,4 +303,4 @@ class TaskRunner:
 
 
 def _sent(publications: list[Publication]) -> list[Sent]:
-    return [(note, (payload,)) for note, payload in publications]
+    return [(message, (payload,)) for message, payload in publications]

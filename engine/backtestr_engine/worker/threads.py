@@ -1,8 +1,8 @@
-"""The worker's shell: an I/O thread that owns the socket and always answers, and a compute thread that does the work.
+"""A worker has an I/O thread, which owns the socket and always sends beats, and a compute thread, which does the tasks.
 
 The calling thread is the I/O thread. Between the two are two bounded queues and a socket pair that wakes the poller. An
-interactive worker has a third thread, for replays (`replay_host.py`), that sends as the second does. The worker ends
-when its lifeline reads end-of-file: its broker let it go, or died.
+interactive worker has a third thread, for price replays (`replay_thread.py`), that sends as the compute thread does.
+The worker ends when its lifeline reads end-of-file: its broker has closed the lifeline, or has ended.
 """
 
 from __future__ import annotations
@@ -54,25 +54,25 @@ from backtestr_protocol.worker_channel import (
 from backtestr_protocol.zmq_frames import receive, send
 
 from .log import TaskLog
-from .price_replays import Replays
-from .replay_thread import ReplayHost
+from .price_replays import PriceReplays
+from .replay_thread import ReplayThread
 from .task_runner import TaskRunner
 from .time_limit import time_limit
 from .warm_up import warm
 
-# The broker sends little: a task at a time, and what changes it.
+# The most messages from the broker that wait. It sends few: a task at a time, and the actions on it.
 _INBOX = 1000
-# Messages sent, or taken in, before the other direction has its turn.
+# The most messages that are sent or received before the other direction follows.
 _BURST = 32
-# How long the last message may take to get out when the worker ends.
+# How long ZeroMQ may take to send the last message when the worker ends.
 _LINGER_MS = 100
-# How long past its time limit a task is waited for: a chunk, or the storing of a result, may be under way.
+# How long a task may exceed its time limit: a chunk may be computing, or a result be stored.
 _GRACE_SECONDS = 2.0
 # The folder of registered algorithms in the data directory.
 _REGISTERED = "algorithms-registered"
-# How often a thread that waits for the other looks whether the worker ends.
-_LOOK_SECONDS = 0.2
-# Of each further batch in how long batches wait to be sent: it follows a change within some forty of them.
+# How often a waiting thread checks if the worker ends, in seconds.
+_CHECK_SECONDS = 0.2
+# The weight of the latest batch in the smoothed time that batches wait; it follows a change within some 40 batches.
 _SMOOTHING = 0.05
 
 
@@ -82,8 +82,7 @@ _log = logging.getLogger(__name__)
 
 
 class _Deadline(msgspec.Struct, frozen=True):
-    """When the compute thread should long have come back from where it is (monotonic), and what is said if it has
-    not."""
+    """The monotonic time by which the compute thread must have returned, and the error message if it has not."""
 
     at: float = math.inf
     message: str = ""
@@ -93,22 +92,23 @@ _STUCK_BACKTEST = (
     "the algorithm did not come back within the time limit and was ended with its worker; raise "
     "options.timeLimitMs, or look for an endless loop"
 )
-_STUCK_QUESTION = (
+_STUCK_INTERACTIVE_TASK = (
     "it took longer than {:g} s and was ended with its worker; worker.question_time_limit_ms in engine.toml is how "
     "long it may take"
 )
 
 
 class _Threads:
-    """What the two threads share."""
+    """The state that the threads of a worker share."""
 
     def __init__(self, worker_id: str, outbox: int, limit_processor: Callable[[float], None]) -> None:
         self.inbox: queue.Queue[tuple[Task, list[bytes]]] = queue.Queue(_INBOX)
-        # With the moment at which each was put there.
+        # Each with the time at which it was put there.
         self.outbox: queue.Queue[tuple[ToBroker, Sequence[bytes], float]] = queue.Queue(outbox)
-        self.sending = 0.0  # seconds that what is published waits there, smoothed
-        self.bench: TaskRunner | None = None  # once there is one; the I/O thread reads its counters only
-        self.packers: list[Packer] = []  # of all that publishes; the same
+        self.sending = 0.0  # seconds that published messages wait there, smoothed
+        # None until the compute thread is ready. The I/O thread reads only the counters of it and of the packers.
+        self.runner: TaskRunner | None = None
+        self.packers: list[Packer] = []
         self.stopping = threading.Event()
         self.task_id: str | None = None
         self.tasks = TaskLog(worker_id)
@@ -121,9 +121,11 @@ class _Threads:
 
     @contextlib.contextmanager
     def limited(self, seconds: float, stuck: str) -> Iterator[None]:
-        """What is done inside may take so long, and some grace. Then the I/O thread gives it up, and the worker with
-        it, and says that it is `stuck`; should the calculation not even let that thread run, the system ends the
-        process after as much processor time."""
+        """Limit the code in the `with` block to `seconds` and some grace.
+
+        After that the I/O thread fails the task with the message `stuck`, and ends the worker. If the calculation does
+        not even let that thread run, the system ends the process after as much processor time.
+        """
         before = self.deadline, self._allowed
         deadline = _Deadline(time.monotonic() + seconds + _GRACE_SECONDS, stuck)
         if deadline.at < self.deadline.at:
@@ -138,22 +140,25 @@ class _Threads:
         self._limit_processor(seconds + 2 * _GRACE_SECONDS)
 
     def send(self, sent: Sequence[tuple[ToBroker, Sequence[bytes]]]) -> None:
-        """Hand over to the I/O thread; waits while its queue is full, which slows the work to what the broker takes."""
+        """Pass messages to the I/O thread.
+
+        It waits while the queue is full, which slows the work down to the speed at which the broker accepts messages.
+        """
         if not sent:
             return
         now = time.monotonic()
-        for note, payload in sent:
+        for message, payload in sent:
             if self.outbox.full():
                 self.wake()
             while not self.stopping.is_set():
                 with contextlib.suppress(queue.Full):
-                    self.outbox.put((note, payload, now), timeout=_LOOK_SECONDS)
+                    self.outbox.put((message, payload, now), timeout=_CHECK_SECONDS)
                     break
         self.wake()
 
-    def sent(self, note: ToBroker, put: float) -> None:
-        """The I/O thread has sent that, which was put into the outbox at that time."""
-        if isinstance(note, Published):
+    def sent(self, message: ToBroker, put: float) -> None:
+        """Count a message that the I/O thread has sent; `put` is the time at which it was put into the outbox."""
+        if isinstance(message, Published):
             self.sending += _SMOOTHING * (time.monotonic() - put - self.sending)
 
     def tune(self, tuner: Tuner) -> None:
@@ -161,14 +166,14 @@ class _Threads:
         tuner.step(backlog=backlog, cpu_percent=psutil.cpu_percent(), sending_ms=1000 * self.sending)
 
     def beat(self) -> Beat:
-        if self.bench is None:
+        if self.runner is None:
             return Beat(task_id=self.task_id)
-        batcher = self.bench.batcher
+        batcher = self.runner.batcher
         compression = total([packer.status for packer in self.packers])
         return Beat(task_id=self.task_id, batching=batcher.status(1000 * self.sending), compression=compression)
 
     def wake(self) -> None:
-        with contextlib.suppress(OSError):  # it is being woken already, or has ended
+        with contextlib.suppress(OSError):  # it is already being woken, or has ended
             self._write_end.send(b"\0")
 
     def close(self) -> None:
@@ -184,29 +189,33 @@ def run_worker(
     data_dir: Path,
     limit_processor: Callable[[float], None] = lambda _further_seconds: None,
 ) -> None:
-    """Work until the file descriptor `lifeline` reads end-of-file, or until an algorithm does not come back: its thread
-    cannot be ended, so the task fails and the worker ends, for the broker to start another. `limit_processor` is called
-    around what may run an algorithm, where the process is the worker's own (see `limits`)."""
+    """Run a worker until the file descriptor `lifeline` reads end-of-file, or until an algorithm does not return.
+
+    The thread of such an algorithm cannot be ended. So its task fails, the worker ends, and the broker starts another.
+    `limit_processor` is called around code that may run an algorithm, if the process is the worker's own (`resources`).
+    """
     threads = _Threads(settings.worker_id, config.worker.outbox, limit_processor)
-    host = None
+    replays = None
     if settings.kind == "interactive":
         prices, packer = config.batching.classes["prices"], Packer(config.compression, time.monotonic)
         threads.packers.append(packer)
-        host = ReplayHost(settings.worker_id, lambda: Replays(prices, packer), threads.send, threads.stopping, _wall_ms)
+        replays = ReplayThread(
+            settings.worker_id, lambda: PriceReplays(prices, packer), threads.send, threads.stopping, _wall_ms
+        )
     compute = threading.Thread(
         target=_compute,
-        args=(threads, settings, config, data_dir, host),
+        args=(threads, settings, config, data_dir, replays),
         name=f"{settings.worker_id}-compute",
         daemon=True,
     )
     compute.start()
     try:
-        _exchange(context, settings, lifeline, config.worker.beat_interval_ms / 1000, threads, compute, host)
+        _exchange(context, settings, lifeline, config.worker.beat_interval_ms / 1000, threads, compute, replays)
     finally:
         threads.stopping.set()
-        compute.join(_LOOK_SECONDS * 5)
-        if host is not None:
-            host.join(_LOOK_SECONDS * 5)
+        compute.join(_CHECK_SECONDS * 5)
+        if replays is not None:
+            replays.join(_CHECK_SECONDS * 5)
         threads.close()
 
 
@@ -217,9 +226,9 @@ def _exchange(
     beat_interval: float,
     threads: _Threads,
     compute: threading.Thread,
-    host: ReplayHost | None,
+    replays: ReplayThread | None,
 ) -> None:
-    """The I/O thread: takes in what the broker sends, gets out what the compute thread made, and beats."""
+    """Receive the broker's messages, send those of the other threads, and send beats: the loop of the I/O thread."""
     signer = Signer(bytes.fromhex(settings.key))
     socket = context.socket(zmq.DEALER)
     socket.set(zmq.LINGER, _LINGER_MS)
@@ -242,12 +251,12 @@ def _exchange(
             if threads.read_end.fileno() in ready:
                 _drain(threads.read_end)
             for frames in receive(socket, _BURST):
-                with contextlib.suppress(MessageError):  # not from our broker: as if it had not come
-                    note, payload = decode_to_worker(signer, frames)
-                    if host is not None and not isinstance(note, Assign):
-                        host.put(note)
-                    elif not isinstance(note, Credit):  # a compute worker hosts no replay
-                        threads.inbox.put_nowait((note, payload))
+                with contextlib.suppress(MessageError):  # it is not from this worker's broker, and is ignored
+                    message, payload = decode_to_worker(signer, frames)
+                    if replays is not None and not isinstance(message, Assign):
+                        replays.put(message)
+                    elif not isinstance(message, Credit):  # a compute worker hosts no price replay
+                        threads.inbox.put_nowait((message, payload))
             now = time.monotonic()
             if now >= beat_due:
                 beat_due = now + beat_interval
@@ -270,8 +279,8 @@ def _overdue(task_id: str | None, message: str) -> Finished:
 
 
 def _ending_the_worker(threads: _Threads, seconds: float) -> Limit:
-    """A limit for what a task runs: what cannot be interrupted fails its task and ends the worker with it."""
-    interrupting = time_limit(seconds, 2 * _GRACE_SECONDS)  # by then the worker has ended
+    """Return a limit for the code of a task: code that cannot be interrupted fails its task, and ends the worker."""
+    interrupting = time_limit(seconds, 2 * _GRACE_SECONDS)  # the worker ends before that
 
     def limit(what: str, work: Callable[[], T], /) -> T:
         stuck = f"{what} took longer than {seconds:g} s, could not be interrupted, and was ended with its worker"
@@ -282,22 +291,22 @@ def _ending_the_worker(threads: _Threads, seconds: float) -> Limit:
 
 
 def _send_burst(socket: zmq.Socket[bytes], signer: Signer, threads: _Threads, waiting: deque[list[bytes]]) -> bool:
-    """Send up to a burst of what the compute thread made; True when there may be more."""
+    """Send up to a burst of the messages in the outbox; return True if there may be more."""
     for _ in range(_BURST):
         try:
-            note, payload, put = threads.outbox.get_nowait()
+            message, payload, put = threads.outbox.get_nowait()
         except queue.Empty:
             return False
-        waiting.append(encode_to_broker(signer, note, payload))
+        waiting.append(encode_to_broker(signer, message, payload))
         _send_all(socket, waiting)
-        threads.sent(note, put)
+        threads.sent(message, put)
         if waiting:
             return False
     return True
 
 
 def _send_all(socket: zmq.Socket[bytes], waiting: deque[list[bytes]]) -> None:
-    """Send what the socket takes; the rest keeps waiting."""
+    """Send the messages that the socket accepts; the others continue to wait."""
     while waiting:
         try:
             send(socket, waiting[0])
@@ -313,15 +322,15 @@ def _drain(read_end: sockets_of_the_system.socket) -> None:
 
 
 def _compute(
-    threads: _Threads, settings: WorkerSettings, config: EngineConfig, data_dir: Path, host: ReplayHost | None
+    threads: _Threads, settings: WorkerSettings, config: EngineConfig, data_dir: Path, replays: ReplayThread | None
 ) -> None:
-    """The compute thread: gets ready, says so, then does what comes in, a slice at a time."""
+    """Warm up, send `Ready`, then do the tasks, a chunk at a time: the loop of the compute thread."""
     tasks = threads.tasks
     tasks.at(None)
     catalog = Catalog(data_dir / "catalog", cache_bytes=config.worker.bars_cache_bytes)
     results = ResultStore(data_dir / "results")
     load_seconds = config.algorithms.load_time_limit_ms / 1000
-    # At the start nobody waits for an answer, and the worker is needed: a thread that is stuck in a file is left there.
+    # At the start no client waits for an answer, and the worker is needed: a thread that is stuck in a file is left.
     loaded = load_folder(config.algorithms.folder_in(data_dir), BUILT_IN, time_limit(load_seconds, _GRACE_SECONDS))
     library = Library(
         loaded.algorithms,
@@ -331,11 +340,11 @@ def _compute(
     packer = Packer(config.compression, time.monotonic)
     threads.packers.append(packer)
     batcher = Batcher(config.batching.classes, packer)
-    bench = TaskRunner(catalog, results, config.conventions, config.worker.chunk_bars, _wall_ms, batcher, library)
+    runner = TaskRunner(catalog, results, config.conventions, config.worker.chunk_bars, _wall_ms, batcher, library)
     warm(config.conventions)
     series = []
     if settings.kind == "interactive":
-        for problem in loaded.problems:  # once, not once a worker
+        for problem in loaded.problems:  # one kind of worker logs them, so that they are logged once
             _log.warning("an algorithm was not loaded: %s", problem.message)
         results.sweep()
         series = catalog.series()
@@ -350,56 +359,59 @@ def _compute(
         series=series,
         beat_interval_ms=config.worker.beat_interval_ms,
     )
-    threads.bench = bench
+    threads.runner = runner
     threads.send([(ready, ())])
     tuner, tune_due = Tuner(batcher), 0.0
     while not threads.stopping.is_set():
-        wait = _idle(bench)
+        wait = _idle(runner)
         try:
-            note, payload = threads.inbox.get(block=wait > 0, timeout=wait)
+            message, payload = threads.inbox.get(block=wait > 0, timeout=wait)
         except queue.Empty:
-            if bench.running:
-                with threads.limited(bench.time_left, _STUCK_BACKTEST):
-                    tasks.at(bench.running_id)
-                    sent = bench.step(time.monotonic)
+            if runner.running:
+                with threads.limited(runner.time_left, _STUCK_BACKTEST):
+                    tasks.at(runner.running_id)
+                    sent = runner.step(time.monotonic)
                 tasks.sent(sent)
                 threads.send(sent)
         else:
-            threads.task_id = note.task_id
-            if isinstance(note, Assign):
-                tasks.assigned(note, payload[0] if payload else b"")
-            tasks.at(note.task_id)
-            with threads.limited(*_longest(note, bench, config)):
-                sent = bench.take(note, payload)
-            for tape in bench.take_opened():  # before the answer, which has the broker steer the replay
-                if host is not None:
-                    host.put(tape)
+            threads.task_id = message.task_id
+            if isinstance(message, Assign):
+                tasks.assigned(message, payload[0] if payload else b"")
+            tasks.at(message.task_id)
+            with threads.limited(*_limit_of(message, runner, config)):
+                sent = runner.take(message, payload)
+            for opened in runner.take_opened():  # before the answer: the broker then sends messages about it
+                if replays is not None:
+                    replays.put(opened)
             tasks.sent(sent)
             threads.send(sent)
         now = time.monotonic()
-        threads.send(bench.due(now))
+        threads.send(runner.due(now))
         if config.batching.adaptive and now >= tune_due:
             tune_due = now + config.batching.adapt_interval_ms / 1000
             threads.tune(tuner)
-        if not bench.running:
+        if not runner.running:
             threads.task_id = None
 
 
-def _idle(bench: TaskRunner) -> float:
-    """Seconds that there is nothing to do for."""
+def _idle(runner: TaskRunner) -> float:
+    """Return the seconds for which there is nothing to do."""
     now = time.monotonic()
-    wait = bench.wait(now) if bench.running else _LOOK_SECONDS
-    deadline = bench.next_deadline()
-    return max(0.0, min(_LOOK_SECONDS, wait, wait if deadline is None else deadline - now))
+    wait = runner.wait(now) if runner.running else _CHECK_SECONDS
+    deadline = runner.next_deadline()
+    return max(0.0, min(_CHECK_SECONDS, wait, wait if deadline is None else deadline - now))
 
 
-def _longest(note: Task, bench: TaskRunner, config: EngineConfig) -> tuple[float, str]:
-    """Seconds for taking a note, and what is said when they are over. To pause a backtest before its first bar runs its
-    algorithm. Loading an algorithm has a limit of its own besides that of questions."""
-    if isinstance(note, Assign) and note.work != "RunBacktest":
+def _limit_of(message: Task, runner: TaskRunner, config: EngineConfig) -> tuple[float, str]:
+    """Return the time limit for handling a message in seconds, and the error message beyond it.
+
+    Pausing a backtest before its first bar runs its algorithm. Loading an algorithm has a limit of its own besides that
+    of interactive tasks.
+    """
+    if isinstance(message, Assign) and message.work != "RunBacktest":
         seconds = config.worker.question_time_limit_ms / 1000
-        return seconds, _STUCK_QUESTION.format(seconds)
-    return min(bench.time_left, config.conventions.time_limit_ms / 1000), _STUCK_BACKTEST
+        return seconds, _STUCK_INTERACTIVE_TASK.format(seconds)
+    return min(runner.time_left, config.conventions.time_limit_ms / 1000), _STUCK_BACKTEST
 
 
 def _wall_ms() -> int:

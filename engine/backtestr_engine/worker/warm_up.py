@@ -1,9 +1,10 @@
-"""Warming: compiling, or loading from the cache on disk, every kernel that a first backtest would wait for."""
+"""The warm-up compiles every kernel that a first backtest would wait for, or loads it from the cache on disk."""
 
 from __future__ import annotations
 
 from backtestr_engine.algorithms.algorithm import Algorithm
-from backtestr_engine.backtest.run import Plan, Run
+from backtestr_engine.backtest.plan import Plan
+from backtestr_engine.backtest.run import Run
 from backtestr_engine.built_in import BUILT_IN
 from backtestr_engine.data.panel import Panel
 from backtestr_engine.data.synthetic import synthetic_bars
@@ -15,7 +16,7 @@ _BARS = 64
 
 
 def warm(conventions: Conventions) -> None:
-    """Run every built-in algorithm once on a few bars, one on two symbols, and publish what happens to nobody."""
+    """Run every built-in algorithm once on a few bars, and one on two symbols; their messages are encoded, not sent."""
     options = resolve_options({"streams": {"prices": True}}, conventions)
     bars, more = synthetic_bars("1m", _BARS), synthetic_bars("1m", _BARS, symbol="MORE")
     for algorithm in BUILT_IN.values():
@@ -27,8 +28,6 @@ def _run(algorithm: Algorithm, panel: Panel, options: Options) -> None:
     config = BacktestConfig(
         algorithm_id=algorithm.algorithm_id,
         symbol=panel.symbols[0],
-        start_date="",
-        end_date="",
         initial_capital=10_000.0,
         timeframe=panel.timeframe,
         commission=0.001,
@@ -36,7 +35,7 @@ def _run(algorithm: Algorithm, panel: Panel, options: Options) -> None:
         parameters={},
     )
     run = Run(Plan(config, algorithm, algorithm.check({}), options, panel), "warm")
-    publisher = BacktestStreams("warm", panel, options.streams, {})
-    publisher.chunk(run.advance(_BARS), 0, _BARS)
-    publisher.progress(run.progress())
+    streams = BacktestStreams("warm", panel, options.streams, {})
+    streams.chunk(run.advance(_BARS), 0, _BARS)
+    streams.progress(run.progress())
     run.finish()

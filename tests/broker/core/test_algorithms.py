@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from backtestr_broker.core import core as core_module
+from backtestr_broker.core import algorithms as algorithms_module
 from backtestr_protocol import worker_channel
 from backtestr_protocol.codec import encode
 from backtestr_protocol.errors import AlgorithmError, TimedOut
@@ -170,7 +170,7 @@ def test_an_earlier_version_is_described_by_a_worker(ann: Client, worker: Worker
 def test_only_so_many_errors_are_remembered(
     ann: Client, worker: Worker, interactive: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(core_module, "MAX_ALGORITHM_ERRORS", 2)
+    monkeypatch.setattr(algorithms_module, "MAX_ERRORS", 2)
     errors: list[Any] = []
     for number in (1, 2, 3):
         register(ann, interactive, version(number, f"own{number}"))

@@ -264,7 +264,7 @@ def test_bad_frames_are_answered_once_a_second_on_each_connection(link: Link, an
 def test_the_connections_that_sent_bad_frames_are_remembered_within_a_bound(
     link: Link, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_limits, "MAX_PEERS", 2)
+    monkeypatch.setattr(log_limits, "MAX_KEYS", 2)
     for number in range(5):
         link.request(b"hostile-%d" % number, [b"junk"])
     link.core.check_invariants()
@@ -449,7 +449,7 @@ def test_it_serves_once_there_is_a_worker_of_each_kind(make_link: MakeLink) -> N
     assert link.signals("serving") == []
     interactive.ready()
     assert len(link.signals("serving")) == 1
-    assert [one.symbol for one in link.core.crew.series_at_start] == ["SYNTH"]
+    assert [one.symbol for one in link.core.worker_messages.series_at_start] == ["SYNTH"]
     compute[1].ready()
     link.lose_worker(interactive)
     assert len(link.signals("serving")) == 1, "said once"

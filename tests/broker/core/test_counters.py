@@ -17,11 +17,7 @@ from backtestr_broker.core.counters import (
     SUCCESS,
     UNKNOWN,
     Histogram,
-    failure_in,
 )
-from backtestr_protocol.codec import encode, encoded_payload
-from backtestr_protocol.errors import Busy
-from backtestr_protocol.messages import Nothing
 from support.broker.link import LIMITS, Link, config
 
 
@@ -33,13 +29,6 @@ def test_a_histogram_has_everything_once_in_the_first_bucket_that_holds_it(secon
     assert sum(taken.counts) == len(seconds)
     for index, bound in enumerate(BUCKETS):
         assert sum(taken.counts[: index + 1]) == sum(one <= bound for one in seconds)
-
-
-def test_an_answers_failure_is_read_from_its_payload() -> None:
-    assert failure_in(encoded_payload("Success", Nothing())) is None
-    assert failure_in(encode({"type": "Success", "data": {"tables": [1, 2]}})) is None
-    error = Busy("full", retryAfterMs=5).to_data(component="broker", timestamp=1)
-    assert failure_in(encoded_payload("Failure", error)) == error
 
 
 def test_every_request_is_counted_once_with_what_came_of_it(link: Link) -> None:
@@ -55,7 +44,7 @@ def test_every_request_is_counted_once_with_what_came_of_it(link: Link) -> None:
     stranger = link.stranger("bob")
     stranger.requests.session_id, stranger.requests.counter = "no session", 1
     stranger.refused("Ping")
-    assert link.core.measures.measured().requests == {
+    assert link.core.counters.measured().requests == {
         ("Hello", SUCCESS): 1,
         ("Ping", SUCCESS): 1,
         ("Ping", REPEATED): 1,
@@ -66,7 +55,7 @@ def test_every_request_is_counted_once_with_what_came_of_it(link: Link) -> None:
         (UNKNOWN, "IPC_SERIALIZATION_ERROR"): 1,
         ("Ping", "SESSION_UNKNOWN"): 1,
     }
-    assert link.core.measures.commit_failures == 1
+    assert link.core.counters.commit_failures == 1
     told = [facts["code"] for facts in link.signals("request_refused")]
     assert told == ["UNSUPPORTED_COMMAND", "NOT_FOUND", "STATE_CONFLICT", "SYSTEM_ERROR", "SESSION_UNKNOWN"]
     assert all(facts["requestId"] for facts in link.signals("request_refused"))
@@ -81,7 +70,7 @@ def test_a_start_whose_answer_is_forgotten_is_counted_as_repeated(link: Link) ->
     again = ann.ask("StartBacktest", config(backtestId="b1"), message_id="start")
     assert again == {"backtestId": "b1", "status": "running"}
     assert ann.ask("StartBacktest", config(backtestId="b1"), message_id="start") == again
-    measured = link.core.measures.measured()
+    measured = link.core.counters.measured()
     starts = {outcome: count for (name, outcome), count in measured.requests.items() if name == "StartBacktest"}
     assert starts == {SUCCESS: 1, REPEATED: 2}
     assert sum(measured.latencies["StartBacktest"].counts) == 1
@@ -96,7 +85,7 @@ def test_a_request_takes_as_long_as_its_answer_takes_to_come(link: Link) -> None
     link.worker("interactive-1").finish(data={"series": []})
     assert ann.answer(asked) == {"series": []}
     ann.ask("Ping")
-    taken = link.core.measures.measured().latencies["ListMarketData"]
+    taken = link.core.counters.measured().latencies["ListMarketData"]
     assert sum(taken.counts) == 1
     assert abs(taken.seconds - 3.0) < 1e-6
 
@@ -112,7 +101,7 @@ def test_what_was_not_let_in_took_no_time() -> None:
         link.core._answers.begin("ann", f"waits-{number}", ann.peer, link.now)
     assert ann.refused("ListMarketData")["code"] == "BUSY"
     link.tick()
-    measured = link.core.measures.measured()
+    measured = link.core.counters.measured()
     assert measured.requests["Ping", "RATE_LIMIT_EXCEEDED"] == measured.requests["ListMarketData", "BUSY"] == 1
     assert sum(measured.latencies["Ping"].counts) == 2
     assert "ListMarketData" not in measured.latencies
@@ -126,12 +115,12 @@ def test_what_a_copy_says_does_not_change(link: Link) -> None:
     ann.ask("StartBacktest", config(backtestId="b1"))
     ann.ask("Ping")
     ann.ask("Ping")  # by now the first one's time is taken
-    copied = link.core.measures.measured()
+    copied = link.core.counters.measured()
     before = deepcopy(copied)
     link.worker("compute-1").publish("orders.b1", 1, 2)
     ann.ask("Ping")
     ann.ask("Ping")
-    after = link.core.measures.measured()
+    after = link.core.counters.measured()
     assert copied.requests == before.requests != after.requests
     assert copied.latencies["Ping"] == before.latencies["Ping"] != after.latencies["Ping"]
     assert copied.streams["orders"] == before.streams["orders"] != after.streams["orders"]

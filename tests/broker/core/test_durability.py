@@ -216,7 +216,7 @@ def test_a_session_whose_answer_was_lost_gets_it_from_the_next_broker(link: Link
         asked = ann.ask("StartBacktest", msgspec.convert(config(**B1), BacktestConfig), timeout=300.0)
     link.restart_broker()
     assert ann.answered[asked].backtest_id == "b1"
-    assert len(link.core.scheduler.jobs.get("b1").key) == 2
+    assert len(link.core.scheduler.jobs.get("b1").request_key) == 2
     assert len(list(link.core.scheduler.jobs)) == 1
 
 

@@ -103,7 +103,7 @@ def test_an_older_acknowledgement_takes_nothing_back() -> None:
 
 
 def test_a_replay_from_its_start_to_its_end(link: Link, ann: Client, host: Worker) -> None:
-    link.core.publish(TOPIC, OTHERS)
+    link.core.outbox.publish(TOPIC, OTHERS)
     assert start(ann, barsPerSecond=50.0) == {"replayId": "r1", "topic": TOPIC, "fromSeq": 2, "bars": REPLAY_BARS}
     host.play("r1", 10_000)
     host.play("r1", 20_000)
@@ -513,7 +513,7 @@ def test_what_others_publish_on_the_topic_counts_as_unread(link: Link, ann: Clie
     start(ann, asFastAsRead=True)
     host.play("r1", 5_000)
     for _ in range(2_000):
-        link.core.publish(TOPIC, OTHERS)
+        link.core.outbox.publish(TOPIC, OTHERS)
     ann.ask("AcknowledgePrices", {**R1, "seq": 5_000})
     assert credits(host)[1:] == [5_000 + WINDOW - 2_000]
 

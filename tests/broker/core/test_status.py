@@ -130,7 +130,7 @@ def test_queues_that_are_nearly_full_are_a_warning(link: Link) -> None:
 
 def test_a_nearly_full_table_of_sessions_is_a_warning(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "MAX_SESSIONS", 10)
-    monkeypatch.setattr("backtestr_broker.core.clients.admission.MAX_SESSIONS", 10)
+    monkeypatch.setattr("backtestr_broker.core.status.MAX_SESSIONS", 10)
     for number in range(8):
         link.client(f"client {number}")
     assert told(link) == ("warning", ["sessions: 9 of 10, beyond which there is BUSY"])

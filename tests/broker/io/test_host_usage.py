@@ -1,4 +1,4 @@
-"""The host probe: memory and processor time of this process and of those it is told of."""
+"""Host usage is the memory and processor time of this process and of the given ones."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class FakeProcess:
 
 @pytest.fixture
 def spent(monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
-    """Processor seconds by pid, on a machine of two cores; whoever is not in it has ended."""
+    """Processor seconds by pid, on a machine of two cores; a process that is not in it has ended."""
     FakeProcess.spent = {1: 0.0}
     monkeypatch.setattr(psutil, "Process", FakeProcess)
     monkeypatch.setattr(psutil, "cpu_count", lambda: 2)
@@ -58,37 +58,37 @@ def spent(monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
 
 def test_a_sample_is_the_sum_over_broker_and_workers(spent: dict[int, float]) -> None:
     spent |= {2: 10.0, 3: 20.0}
-    probe = HostUsage(now=0.0)
-    first = probe.sample([2, 3], loop_lag_ms=3.5, now=1.0)
+    usage = HostUsage(now=0.0)
+    first = usage.sample([2, 3], loop_lag_ms=3.5, now=1.0)
     assert (first.memory_used, first.cpu_percent, first.loop_lag_ms) == (300, 0.0, 3.5)
     assert first.memory_total == psutil.virtual_memory().total
     spent |= {1: 0.5, 2: 11.0, 3: 20.5}
-    second = probe.sample([2, 3], 0.0, now=3.0)
+    second = usage.sample([2, 3], 0.0, now=3.0)
     assert second.cpu_percent == 50.0, "2 of 2 × 2 seconds"
-    assert second.cpu_seconds == {1: 0.5, 2: 11.0, 3: 20.5}, "what each has used since its start"
+    assert second.cpu_seconds == {1: 0.5, 2: 11.0, 3: 20.5}, "the seconds that each has used since its start"
 
 
-def test_what_a_new_worker_spent_before_does_not_count(spent: dict[int, float]) -> None:
-    probe = HostUsage(now=0.0)
-    probe.sample([], 0.0, now=1.0)
+def test_the_time_of_a_new_worker_counts_from_its_first_sample(spent: dict[int, float]) -> None:
+    usage = HostUsage(now=0.0)
+    usage.sample([], 0.0, now=1.0)
     spent[2] = 99.0
-    assert probe.sample([2], 0.0, now=2.0).cpu_percent == 0.0
+    assert usage.sample([2], 0.0, now=2.0).cpu_percent == 0.0
     spent[2] = 100.0
-    assert probe.sample([2], 0.0, now=3.0).cpu_percent == 50.0
+    assert usage.sample([2], 0.0, now=3.0).cpu_percent == 50.0
 
 
 def test_a_worker_that_has_ended_is_left_out(spent: dict[int, float]) -> None:
     spent[2] = 5.0
-    probe = HostUsage(now=0.0)
-    probe.sample([2], 0.0, now=1.0)
+    usage = HostUsage(now=0.0)
+    usage.sample([2], 0.0, now=1.0)
     del spent[2]
-    sample = probe.sample([2, 77], 0.0, now=2.0)
+    sample = usage.sample([2, 77], 0.0, now=2.0)
     assert (sample.memory_used, sample.cpu_percent) == (100, 0.0)
 
 
-def test_two_samples_at_one_moment(spent: dict[int, float]) -> None:
-    probe = HostUsage(now=1.0)
-    assert probe.sample([1], 0.0, now=1.0).cpu_percent == 0.0
+def test_a_second_sample_at_the_same_moment_has_no_percentage(spent: dict[int, float]) -> None:
+    usage = HostUsage(now=1.0)
+    assert usage.sample([1], 0.0, now=1.0).cpu_percent == 0.0
 
 
 def test_real_processes_have_memory() -> None:

@@ -1,4 +1,4 @@
-"""The broker's sockets by themselves: bounds, and that a door nobody answers at stays shut."""
+"""The broker's sockets have their bounds, and without an answer from the allow-list no peer connects."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def context() -> Iterator[zmq.Context[zmq.Socket[bytes]]]:
 
 @pytest.fixture
 def outside() -> Iterator[zmq.Context[zmq.Socket[bytes]]]:
-    """The context of another process, as far as ZeroMQ is concerned."""
+    """Make a second context, which for ZeroMQ is like another process."""
     one: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     yield one
     one.destroy(linger=0)
@@ -53,7 +53,7 @@ def bound(context: zmq.Context[zmq.Socket[bytes]], curve: KeyPair | None) -> Soc
 
 
 class Peer:
-    """Somebody with the right keys at one of the sockets."""
+    """A peer with the right keys at one of the sockets."""
 
     def __init__(self, outside: zmq.Context[zmq.Socket[bytes]], sockets: Sockets, name: str) -> None:
         self.socket = outside.socket(zmq.DEALER if name == "requests" else zmq.SUB)
@@ -69,12 +69,12 @@ class Peer:
         )
         self.socket.connect(getattr(sockets.endpoints, name))
         if name == "requests":
-            self.socket.send(b"let me in")
+            self.socket.send(b"a first message")
         else:
             self.socket.subscribe(b"")
 
-    def hears(self) -> str:
-        """What happens next on its connection."""
+    def event(self) -> str:
+        """Return the name of the next event of its connection."""
         assert self._monitor.poll(WAIT_MS), "nothing happened"
         return zmq.Event(parse_monitor_message(self._monitor.recv_multipart())["event"]).name or ""
 
@@ -95,28 +95,28 @@ def of(sockets: Sockets, name: str) -> zmq.Socket[bytes]:
 
 
 @pytest.mark.parametrize("name", CLIENT_SOCKETS)
-@pytest.mark.parametrize("death", ["closed", "never served"])
-def test_without_an_answer_from_the_door_nobody_gets_in(
+@pytest.mark.parametrize("handler", ["closed", "never served"])
+def test_without_an_answer_from_the_allow_list_no_peer_connects(
     context: zmq.Context[zmq.Socket[bytes]],
     outside: zmq.Context[zmq.Socket[bytes]],
     monkeypatch: pytest.MonkeyPatch,
-    death: str,
+    handler: str,
     name: str,
 ) -> None:
     monkeypatch.setattr(broker_sockets, "_HANDSHAKE_MS", 100)
     with contextlib.closing(bound(context, SERVER)) as sockets, Peer(outside, sockets, name) as peer:
         assert sockets.zap is not None
-        if death == "closed":
+        if handler == "closed":
             sockets.zap.close()
-        assert peer.hears() in ("HANDSHAKE_FAILED_NO_DETAIL", "DISCONNECTED")
-        assert not of(sockets, name).poll(0), "something of it has arrived"
+        assert peer.event() in ("HANDSHAKE_FAILED_NO_DETAIL", "DISCONNECTED")
+        assert not of(sockets, name).poll(0), "a message of the peer has arrived"
         if name != "requests":
             of(sockets, name).send(b"a message")
             assert not peer.socket.poll(0)
 
 
 def answer(sockets: Sockets, allowed: dict[bytes, str]) -> None:
-    """One decision, as the shell takes it."""
+    """Decide on one handshake, as the event loop does."""
     assert sockets.zap is not None
     assert sockets.zap.poll(WAIT_MS)
     [[peer, _, *frames]] = receive(sockets.zap, 1)
@@ -128,21 +128,21 @@ def answer(sockets: Sockets, allowed: dict[bytes, str]) -> None:
 ALLOWED = {z85.decode(CLIENT.public): "ann"}
 
 
-def test_messages_bear_the_name_of_their_sender(
+def test_messages_have_the_name_of_the_key_of_their_sender(
     context: zmq.Context[zmq.Socket[bytes]], outside: zmq.Context[zmq.Socket[bytes]]
 ) -> None:
     with contextlib.closing(bound(context, SERVER)) as sockets, Peer(outside, sockets, "requests") as peer:
         answer(sockets, ALLOWED)
-        assert peer.hears() == "HANDSHAKE_SUCCEEDED"
+        assert peer.event() == "HANDSHAKE_SUCCEEDED"
         assert sockets.requests.poll(WAIT_MS)
-        assert receive(sockets.requests, 5, frozenset({"bob"}).__contains__) == [], "revoked since"
+        assert receive(sockets.requests, 5, frozenset({"bob"}).__contains__) == [], "its key was revoked since"
         peer.socket.send(b"again")
         assert sockets.requests.poll(WAIT_MS)
         [[_, frame]] = receive(sockets.requests, 5, frozenset({"ann"}).__contains__)
         assert frame == b"again"
 
 
-def test_without_curve_no_message_bears_a_name(
+def test_without_curve_no_message_has_a_name(
     context: zmq.Context[zmq.Socket[bytes]], outside: zmq.Context[zmq.Socket[bytes]]
 ) -> None:
     with contextlib.closing(bound(context, None)) as sockets, outside.socket(zmq.DEALER) as peer:
@@ -153,10 +153,10 @@ def test_without_curve_no_message_bears_a_name(
         assert receive(sockets.requests, 5, frozenset({"ann", "", "None"}).__contains__) == []
 
 
-def test_a_message_whose_last_part_looks_like_a_subscription_stops_nobody(
+def test_a_message_whose_last_frame_looks_like_a_subscription_does_not_stop_the_reading(
     context: zmq.Context[zmq.Socket[bytes]], outside: zmq.Context[zmq.Socket[bytes]]
 ) -> None:
-    """ZeroMQ keeps that part to itself, and the part before it says that there is more."""
+    """ZeroMQ does not deliver that frame, and the frame before it announces another."""
     with contextlib.closing(bound(context, None)) as sockets, outside.socket(zmq.XSUB) as peer:
         peer.connect(sockets.endpoints.prices)
         stream = sockets.streams["prices"]
@@ -169,18 +169,18 @@ def test_a_message_whose_last_part_looks_like_a_subscription_stops_nobody(
             assert received or stream.poll(WAIT_MS)
 
 
-def test_dropped_clients_come_back_to_the_same_ports_and_are_asked_again(
+def test_dropped_clients_connect_again_to_the_same_ports_and_need_an_allowed_key_again(
     context: zmq.Context[zmq.Socket[bytes]], outside: zmq.Context[zmq.Socket[bytes]]
 ) -> None:
     with contextlib.closing(bound(context, SERVER)) as sockets, Peer(outside, sockets, "requests") as peer:
         answer(sockets, ALLOWED)
-        assert peer.hears() == "HANDSHAKE_SUCCEEDED"
+        assert peer.event() == "HANDSHAKE_SUCCEEDED"
         sockets.drop_clients()
         where = [one.get_string(zmq.LAST_ENDPOINT) for one in sockets.of_clients]
         assert where == [getattr(sockets.endpoints, name) for name in CLIENT_SOCKETS]
-        answer(sockets, {})  # the old connection ends once the door has been looked after, too
-        assert peer.hears() == "DISCONNECTED"
-        assert peer.hears() == "HANDSHAKE_FAILED_AUTH"
+        answer(sockets, {})  # the old connection ends once a handshake is decided, too
+        assert peer.event() == "DISCONNECTED"
+        assert peer.event() == "HANDSHAKE_FAILED_AUTH"
 
 
 @pytest.mark.parametrize("name", [*CLIENT_SOCKETS, "engine"])

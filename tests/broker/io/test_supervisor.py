@@ -1,4 +1,4 @@
-"""Workers are started, noticed when they end, started again ever more slowly, and ended with the broker."""
+"""Workers are started, and again with growing delays after early exits, and end with the broker."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from backtestr_broker.core.scheduling.liveness import WELL_AFTER
 from backtestr_broker.io.supervisor import (
     DELAYS,
     KILL_PATIENCE,
+    MAX_EARLY_EXITS,
     Ended,
     ExitReason,
     Started,
@@ -30,20 +31,20 @@ class Handle:
         self.pid = pid
         self.reason: str | None = None
         self.stubborn = stubborn
-        self.immortal = False
+        self.unkillable = False
         self.calls: list[str] = []
 
     def ended(self) -> ExitReason | None:
         return None if self.reason is None else ExitReason(self.reason, refused=self.reason == "exit code 2")
 
-    def let_go(self) -> None:
-        self.calls.append("let go")
+    def close_lifeline(self) -> None:
+        self.calls.append("close lifeline")
         if not self.stubborn:
             self.reason = self.reason or "exit code 0"
 
     def kill(self) -> None:
         self.calls.append("kill")
-        if not self.immortal:
+        if not self.unkillable:
             self.reason = "killed by signal 9"
 
 
@@ -66,7 +67,7 @@ LOG = LogOptions(level="debug", format="json")
 SETTINGS = worker_settings({"compute": 1}, "ipc:///x", bytes(32), LOG)
 
 
-def test_workers_are_named_and_told_where_and_with_what_key() -> None:
+def test_the_settings_name_the_worker_the_endpoint_and_the_key() -> None:
     settings = worker_settings({"compute": 2, "interactive": 1}, "ipc:///engine", b"\xab" * 32, LOG)
     assert [one.worker_id for one in settings] == ["compute-1", "compute-2", "interactive-1"]
     assert [one.kind for one in settings] == ["compute", "compute", "interactive"]
@@ -84,7 +85,7 @@ def test_every_worker_is_started_once() -> None:
     assert supervisor.pids() == [100, 101]
 
 
-def test_a_worker_that_was_well_is_started_again_at_once() -> None:
+def test_a_worker_that_ran_for_long_is_started_again_at_once() -> None:
     launcher = Launcher()
     supervisor = Supervisor(launcher, SETTINGS)
     supervisor.poll(0.0)
@@ -93,22 +94,22 @@ def test_a_worker_that_was_well_is_started_again_at_once() -> None:
         Ended("compute-1", "killed by signal 11"),
         Started("compute-1", "compute", 101),
     ]
-    assert supervisor.early_deaths == 0
-    assert launcher.launched[0][1].calls == ["let go"], "its lifeline is closed on this side too"
+    assert supervisor.early_exits == 0
+    assert launcher.launched[0][1].calls == ["close lifeline"], "its lifeline is closed on this side too"
 
 
-def test_early_deaths_delay_the_next_start_more_each_time_up_to_the_last() -> None:
+def test_early_exits_delay_the_next_start_more_each_time_up_to_the_last() -> None:
     launcher = Launcher()
     supervisor = Supervisor(launcher, SETTINGS)
     now = 0.0
     supervisor.poll(now)
-    for death in range(2000):
+    for exits in range(2000):
         launcher.last.reason = "exit code 1"
-        delay = DELAYS[min(death, len(DELAYS) - 1)]
-        assert supervisor.poll(now) == [Ended("compute-1", "exit code 1", early_deaths=death + 1, delay=delay)]
+        delay = DELAYS[min(exits, len(DELAYS) - 1)]
+        assert supervisor.poll(now) == [Ended("compute-1", "exit code 1", early_exits=exits + 1, delay=delay)]
         due = supervisor.next_deadline()
         assert due == now + delay
-        assert supervisor.early_deaths == death + 1
+        assert supervisor.early_exits == exits + 1
         assert supervisor.poll(due - 0.001) == []
         now = due
         assert [type(one) for one in supervisor.poll(now)] == [Started]
@@ -123,17 +124,34 @@ def test_a_worker_that_refuses_its_configuration_is_known_by_its_exit_code() -> 
     assert not supervisor.refused
     launcher.last.reason = "exit code 2"
     supervisor.poll(1.0)
-    assert supervisor.refused
+    assert (supervisor.refused, supervisor.is_hopeless) == (True, True)
+
+
+def test_several_early_exits_in_a_row_are_hopeless() -> None:
+    launcher = Launcher()
+    supervisor = Supervisor(launcher, SETTINGS)
+    now = 0.0
+    supervisor.poll(now)
+    for exits in range(1, MAX_EARLY_EXITS + 1):
+        assert not supervisor.is_hopeless
+        launcher.last.reason = "exit code 1"
+        supervisor.poll(now)
+        assert supervisor.is_hopeless == (exits == MAX_EARLY_EXITS)
+        now = supervisor.next_deadline() or 0.0
+        supervisor.poll(now)
+    launcher.last.reason = "exit code 1"
+    supervisor.poll(now + WELL_AFTER)
+    assert not supervisor.is_hopeless
 
 
 @pytest.mark.parametrize(("code", "refused"), [(0, False), (1, False), (EXIT_REFUSED, True)])
-def test_which_exit_codes_say_that_the_next_would_end_as_well(
+def test_one_exit_code_means_that_the_next_worker_would_end_too(
     code: int, refused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     python(monkeypatch, f"import sys; sys.stdin.buffer.readline(); sys.exit({code})")
     handle = launch_process(SETTINGS[0])
     assert ended(handle) == ExitReason(f"exit code {code}", refused=refused)
-    handle.let_go()
+    handle.close_lifeline()
 
 
 def test_a_worker_that_cannot_be_started_is_tried_again() -> None:
@@ -149,13 +167,13 @@ def test_a_worker_that_cannot_be_started_is_tried_again() -> None:
     supervisor = Supervisor(launch, SETTINGS)
     assert supervisor.poll(0.0) == [
         Started("compute-1", "compute", 0),
-        Ended("compute-1", "it could not be started: Cannot allocate memory", early_deaths=1, delay=DELAYS[0]),
+        Ended("compute-1", "it could not be started: Cannot allocate memory", early_exits=1, delay=DELAYS[0]),
     ]
-    assert (supervisor.early_deaths, supervisor.next_deadline(), supervisor.pids()) == (1, DELAYS[0], [])
+    assert (supervisor.early_exits, supervisor.next_deadline(), supervisor.pids()) == (1, DELAYS[0], [])
     assert supervisor.poll(DELAYS[0]) == [Started("compute-1", "compute", 100)]
 
 
-def test_a_good_life_forgets_the_early_deaths() -> None:
+def test_a_long_run_resets_the_early_exits() -> None:
     launcher = Launcher()
     supervisor = Supervisor(launcher, SETTINGS)
     supervisor.poll(0.0)
@@ -164,57 +182,57 @@ def test_a_good_life_forgets_the_early_deaths() -> None:
     supervisor.poll(2.0)
     launcher.last.reason = "exit code 1"
     supervisor.poll(2.0 + WELL_AFTER)
-    assert supervisor.early_deaths == 0
+    assert supervisor.early_exits == 0
     assert len(launcher.launched) == 3
 
 
-def test_stop_lets_go_first_and_returns_when_all_have_ended() -> None:
+def test_stop_closes_the_lifelines_and_returns_when_all_have_ended() -> None:
     launcher = Launcher()
     supervisor = Supervisor(launcher, worker_settings({"compute": 2}, "e", bytes(32), LOG))
     supervisor.poll(0.0)
     pauses: list[float] = []
     supervisor.stop(1.5, lambda: 0.0, pauses.append)
-    assert [handle.calls for _, handle in launcher.launched] == [["let go"], ["let go"]]
+    assert [handle.calls for _, handle in launcher.launched] == [["close lifeline"], ["close lifeline"]]
     assert pauses == []
     assert supervisor.pids() == []
 
 
-def test_stop_kills_what_does_not_end_in_time() -> None:
+def test_stop_kills_a_worker_that_does_not_end_in_time() -> None:
     launcher = Launcher(stubborn=True)
     supervisor = Supervisor(launcher, SETTINGS)
     supervisor.poll(0.0)
     clock = [0.0]
 
     def pause(seconds: float) -> None:
-        assert launcher.last.calls == ["let go"]
+        assert launcher.last.calls == ["close lifeline"]
         clock[0] += seconds
 
     supervisor.stop(1.5, lambda: clock[0], pause)
-    assert launcher.last.calls == ["let go", "kill"]
+    assert launcher.last.calls == ["close lifeline", "kill"]
     assert clock[0] == pytest.approx(1.5, abs=0.02)
 
 
-def test_stop_does_not_wait_for_ever_for_what_cannot_be_killed() -> None:
+def test_stop_waits_for_a_bounded_time_for_a_worker_that_cannot_be_killed() -> None:
     launcher = Launcher(stubborn=True)
     supervisor = Supervisor(launcher, SETTINGS)
     supervisor.poll(0.0)
-    launcher.last.immortal = True
+    launcher.last.unkillable = True
     clock = [0.0]
 
     def pause(seconds: float) -> None:
         clock[0] += seconds
 
     supervisor.stop(1.5, lambda: clock[0], pause)
-    assert launcher.last.calls == ["let go", "kill"]
+    assert launcher.last.calls == ["close lifeline", "kill"]
     assert clock[0] == pytest.approx(1.5 + KILL_PATIENCE, abs=0.03)
 
 
-def test_a_worker_that_is_to_be_killed_ends_with_the_reason_for_that() -> None:
+def test_a_killed_worker_ends_with_the_reason_for_the_kill() -> None:
     launcher = Launcher(stubborn=True)
     supervisor = Supervisor(launcher, worker_settings({"compute": 2}, "e", bytes(32), LOG))
     supervisor.poll(0.0)
     supervisor.kill("compute-2", "it was killed: it hung")
-    supervisor.kill("compute-3", "nobody is called so")
+    supervisor.kill("compute-3", "no worker has this id")
     assert [handle.calls for _, handle in launcher.launched] == [[], ["kill"]]
     assert supervisor.poll(WELL_AFTER) == [
         Ended("compute-2", "it was killed: it hung"),
@@ -229,20 +247,20 @@ def test_a_worker_that_is_to_be_killed_ends_with_the_reason_for_that() -> None:
     assert supervisor.poll(3 * WELL_AFTER) == [Started("compute-2", "compute", 104)]
 
 
-def test_what_has_ended_before_is_not_killed() -> None:
+def test_a_worker_that_has_ended_is_not_killed() -> None:
     launcher = Launcher(stubborn=True)
     supervisor = Supervisor(launcher, SETTINGS)
     supervisor.poll(0.0)
     launcher.last.reason = "exit code 1"
     supervisor.stop(1.5, lambda: 0.0, lambda _seconds: None)
-    assert launcher.last.calls == ["let go"]
+    assert launcher.last.calls == ["close lifeline"]
 
 
 # --- real processes ---
 
 
 def python(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-    """Have `launch_process` start this instead of the engine."""
+    """Have `launch_process` start this script instead of the engine."""
     popen = subprocess.Popen
     monkeypatch.setattr(
         subprocess, "Popen", lambda _command, **options: popen([sys.executable, "-c", script], **options)
@@ -251,9 +269,9 @@ def python(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
 
 def ended(handle: WorkerHandle) -> ExitReason:
     os.waitid(os.P_PID, handle.pid, os.WEXITED | os.WNOWAIT)
-    death = handle.ended()
-    assert death is not None
-    return death
+    reason = handle.ended()
+    assert reason is not None
+    return reason
 
 
 def test_a_process_gets_its_settings_on_its_lifeline_and_ends_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,26 +289,26 @@ def test_a_process_gets_its_settings_on_its_lifeline_and_ends_with_it(monkeypatc
     )
     handle = launch_process(SETTINGS[0])
     os.close(write_end)
-    with os.fdopen(read_end, "rb") as told:
-        assert msgspec.json.decode(told.readline(), type=WorkerSettings) == SETTINGS[0]
+    with os.fdopen(read_end, "rb") as settings:
+        assert msgspec.json.decode(settings.readline(), type=WorkerSettings) == SETTINGS[0]
     assert handle.ended() is None
-    handle.let_go()
+    handle.close_lifeline()
     assert ended(handle) == ExitReason("exit code 7")
-    handle.let_go()
+    handle.close_lifeline()
 
 
-def test_a_process_that_is_killed_says_by_what(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_process_ends_with_the_signal(monkeypatch: pytest.MonkeyPatch) -> None:
     python(monkeypatch, "import sys; sys.stdin.buffer.readline(); sys.stdin.buffer.readline()")
     handle = launch_process(SETTINGS[0])
     assert handle.ended() is None
     handle.kill()
     assert ended(handle) == ExitReason("killed by signal 9")
-    handle.let_go()
+    handle.close_lifeline()
 
 
-def test_a_process_that_never_reads_its_settings_can_be_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_lifeline_of_a_process_that_never_reads_its_settings_can_be_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     python(monkeypatch, "raise SystemExit(3)")
     settings = msgspec.structs.replace(SETTINGS[0], endpoint="x" * 200_000)  # more than a pipe holds
     handle = launch_process(settings)
     assert ended(handle) == ExitReason("exit code 3")
-    handle.let_go()
+    handle.close_lifeline()

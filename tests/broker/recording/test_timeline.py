@@ -1,31 +1,35 @@
-"""The story that a recording tells of a job, a session, a client or a topic."""
+"""The timeline has the facts about a job, a session, a client or a topic, and all facts on request."""
 
 from __future__ import annotations
 
+import re
+
 import msgspec
+import pytest
 
 from backtestr_broker.core.events import ClientsDropped
 from backtestr_broker.recording.playback import Playback
-from backtestr_broker.recording.timeline import Line, Sort, Timeline
+from backtestr_broker.recording.timeline import Fact, SubjectKind, Timeline
 from backtestr_protocol import worker_channel
 from backtestr_protocol.errors import AlgorithmError
 from support.broker.link import LIMITS, Client, Link, Worker, config
 from support.broker.steps import MakeLink, start
 
 
-def told(link: Link, sort: Sort | None = None, name: str = "") -> list[Line]:
-    """The story of one of that sort, or everything; every line once, as it was told last."""
-    teller = Timeline()
-    lines: dict[tuple[int, int], Line] = {}
-    for step in Playback([("1", link.recording())]):
-        for line in teller.tell(step):
-            if sort is None or (sort, name) in line.subjects:
-                lines[line.place] = line
-    return [lines[place] for place in sorted(lines)]
+def facts(link: Link, kind: SubjectKind | None = None, name: str = "") -> list[Fact]:
+    """Return the facts about one subject, or all of them, in order and each once."""
+    timeline = Timeline()
+    found: dict[tuple[int, int], Fact] = {}
+    for step in Playback([("1", link.records())]):
+        for fact in timeline.add(step):
+            if kind is None or (kind, name) in fact.subjects:
+                found[fact.place] = fact
+    return [found[place] for place in sorted(found)]
 
 
-def texts(lines: list[Line]) -> list[str]:
-    return [line.text for line in lines]
+def texts(found: list[Fact]) -> list[str]:
+    """Return the facts as text, without the session id, which is long and differs between links."""
+    return [re.sub(r" sessionId=\S+", "", fact.text) for fact in found]
 
 
 def test_a_job_from_its_request_over_a_lost_worker_to_its_end(link: Link, ann: Client, worker: Worker) -> None:
@@ -33,92 +37,94 @@ def test_a_job_from_its_request_over_a_lost_worker_to_its_end(link: Link, ann: C
     ann.ask("StartBacktest", config(backtestId="b2"), message_id="another")
     link.lose_worker(worker)
     link.worker("compute-1").fail(AlgorithmError("it divided by zero"))
-    assert texts(told(link, "job", "b1")) == [
-        "ann asked StartBacktest, id start, counter 1",
-        "interactive-1 was given question-1: CheckBacktest",
-        "interactive-1 said that question-1 is completed",
-        "change 1 is on its way to disk: JobPut",
-        "everything up to change 1 is on disk",
-        "b1 is queued",
-        "ann was answered to StartBacktest, id start: Success",
-        "b1 is running",
-        "compute-1 was given b1: RunBacktest",
-        "change 2 is on its way to disk: JobPut",
-        "everything up to change 2 is on disk",
-        "compute-1 ended, holding b1: killed by signal 9",
-        "b1 is queued",
-        "change 5 is on its way to disk: JobPut",
-        "everything up to change 5 is on disk",
-        "b1 is running",
-        "compute-1 was given b1: RunBacktest",
-        "change 6 is on its way to disk: JobPut",
-        "everything up to change 6 is on disk",
-        "compute-1 said that b1 is failed, ALGORITHM_ERROR: it divided by zero",
-        "b1 is failed",
-        "change 7 is on its way to disk: JobPut, JobPut",
-        "everything up to change 7 is on disk",
+    of_ann = "clientId=ann requestId=start"
+    assert texts(facts(link, "job", "b1")) == [
+        "StartBacktest clientId=ann id=start counter=1",
+        f"Assign workerId=interactive-1 taskId=question-1 work=CheckBacktest {of_ann}",
+        "Finished workerId=interactive-1 taskId=question-1 outcome=completed",
+        "Persist ticket=1 generation=0 changes=[JobPut]",
+        "Committed ticket=1",
+        f"backtest_changed backtestId=b1 status=queued {of_ann}",
+        "StartBacktest clientId=ann id=start result=Success",
+        f"backtest_changed backtestId=b1 status=running {of_ann} workerId=compute-1",
+        f"Assign workerId=compute-1 taskId=b1 work=RunBacktest {of_ann}",
+        "Persist ticket=2 generation=0 changes=[JobPut]",
+        "Committed ticket=2",
+        "WorkerExited workerId=compute-1 reason='killed by signal 9' earlyDeaths=0 restartMs=0 tasks=[b1]",
+        f"backtest_changed backtestId=b1 status=queued {of_ann}",
+        "Persist ticket=5 generation=0 changes=[JobPut]",
+        "Committed ticket=5",
+        f"backtest_changed backtestId=b1 status=running {of_ann} workerId=compute-1",
+        f"Assign workerId=compute-1 taskId=b1 work=RunBacktest {of_ann}",
+        "Persist ticket=6 generation=0 changes=[JobPut]",
+        "Committed ticket=6",
+        "Finished workerId=compute-1 taskId=b1 outcome=failed code=ALGORITHM_ERROR message='it divided by zero'",
+        f"backtest_changed backtestId=b1 status=failed {of_ann} code=ALGORITHM_ERROR message='it divided by zero'",
+        "Persist ticket=7 generation=0 changes=[JobPut,JobPut]",
+        "Committed ticket=7",
     ]
 
 
-def test_a_client_is_told_that_its_connection_was_ended(link: Link, ann: Client) -> None:
+def test_a_client_has_the_end_of_its_connection(link: Link, ann: Client) -> None:
     ann.ask("Ping")
     link.feed(ClientsDropped("the list of allowed keys has changed", link.wall_ms))
-    assert texts(told(link, "client", "ann"))[-2:] == [
-        "every connection of clients was ended: the list of allowed keys has changed",
-        "client_left clientId ann, reason the list of allowed keys has changed",
+    assert texts(facts(link, "client", "ann"))[-2:] == [
+        "ClientsDropped reason='the list of allowed keys has changed'",
+        "client_left clientId=ann reason='the list of allowed keys has changed'",
     ]
 
 
-def test_a_request_is_told_of_the_backtest_whose_id_the_broker_chose(link: Link, ann: Client) -> None:
+def test_a_request_is_about_the_backtest_whose_id_the_broker_chose(link: Link, ann: Client) -> None:
     started = ann.ask("StartBacktest", config(), message_id="start")["backtestId"]
-    assert texts(told(link, "job", started))[0] == "ann asked StartBacktest, id start, counter 1"
+    assert texts(facts(link, "job", started))[0] == "StartBacktest clientId=ann id=start counter=1"
 
 
-def test_pause_and_stop_are_told_with_what_they_were_answered(link: Link, ann: Client, worker: Worker) -> None:
+def test_pause_and_stop_are_there_with_their_answers(link: Link, ann: Client, worker: Worker) -> None:
     start(ann, "b1")
     ann.later("PauseBacktest", {"backtestId": "b1"}, message_id="pause")
     ann.later("StopBacktest", {"backtestId": "b1"}, message_id="stop")
     worker.finish("b1", "stopped")
-    lines = texts(told(link, "job", "b1"))
-    assert "compute-1 was told to pause b1" in lines
-    assert "compute-1 was told to stop b1" in lines
-    assert "ann was answered to StopBacktest, id stop: Success" in lines
-    conflict = "STATE_CONFLICT: the backtest was stopped before it could pause"
-    assert f"ann was answered to PauseBacktest, id pause: {conflict}" in lines
+    found = texts(facts(link, "job", "b1"))
+    assert "Control workerId=compute-1 taskId=b1 action=pause" in found
+    assert "Control workerId=compute-1 taskId=b1 action=stop" in found
+    assert "StopBacktest clientId=ann id=stop result=Success" in found
+    conflict = "code=STATE_CONFLICT message='the backtest was stopped before it could pause'"
+    assert f"PauseBacktest clientId=ann id=pause result=Failure {conflict}" in found
 
 
-def test_a_replay_is_no_backtest_of_its_id(link: Link, ann: Client, worker: Worker) -> None:
+def test_a_price_replay_is_not_the_backtest_of_the_same_id(link: Link, ann: Client, worker: Worker) -> None:
     start(ann, "r1")
-    asked = {"replayId": "r1", "symbol": "SYNTH", "timeframe": "1m", "asFastAsRead": True}
-    ann.ask("StartPriceReplay", asked, message_id="replay")
-    of_the_job = texts(told(link, "job", "r1"))
+    data = {"replayId": "r1", "symbol": "SYNTH", "timeframe": "1m", "asFastAsRead": True}
+    ann.ask("StartPriceReplay", data, message_id="replay")
+    of_the_job = texts(facts(link, "job", "r1"))
     ann.ask("PausePriceReplay", {"replayId": "r1"}, message_id="pause")
     link.lose_worker(link.worker("interactive-1"))
-    assert texts(told(link, "job", "r1")) == of_the_job
-    assert not [line for line in of_the_job if "interactive-1 was told" in line]
-    of_the_topic = texts(told(link, "topic", "prices.SYNTH.1m"))
+    assert texts(facts(link, "job", "r1")) == of_the_job
+    assert not [text for text in of_the_job if text.startswith(("Control", "Credit"))]
+    of_the_topic = texts(facts(link, "topic", "prices.SYNTH.1m"))
+    of_ann, by = "clientId=ann requestId=replay", "workerId=interactive-1"
     assert of_the_topic == [
-        "ann asked StartPriceReplay, id replay, counter 2",
-        "interactive-1 was given question-2: OpenReplay",
-        "interactive-1 said that question-2 is completed",
-        "replay r1 is running",
-        "ann was answered to StartPriceReplay, id replay: Success",
-        "interactive-1 was told that r1 may publish up to 10000 bars",
-        "interactive-1 was told to resume r1",
-        "interactive-1 said that r1 is resumed",
-        "ann asked PausePriceReplay, id pause, counter 3",
-        "interactive-1 was told to pause r1",
-        "interactive-1 said that r1 is paused",
-        "replay r1 is paused",
-        "ann was answered to PausePriceReplay, id pause: Success",
-        "interactive-1 ended, holding r1: killed by signal 9",
-        "interactive-1 was given question-3: OpenReplay",
-        "interactive-1 said that question-3 is completed",
-        "interactive-1 was told that r1 may publish up to 10000 bars",
+        "StartPriceReplay clientId=ann id=replay counter=2",
+        f"Assign {by} taskId=question-2 work=OpenReplay {of_ann}",
+        f"Finished {by} taskId=question-2 outcome=completed",
+        f"replay_changed replayId=r1 status=running {of_ann} {by}",
+        "StartPriceReplay clientId=ann id=replay result=Success",
+        f"Credit {by} replayId=r1 allowed=10000",
+        f"Control {by} taskId=r1 action=resume",
+        f"Resumed {by} taskId=r1",
+        "PausePriceReplay clientId=ann id=pause counter=3",
+        f"Control {by} taskId=r1 action=pause",
+        f"Paused {by} taskId=r1",
+        f"replay_changed replayId=r1 status=paused {of_ann} {by}",
+        "PausePriceReplay clientId=ann id=pause result=Success",
+        f"WorkerExited {by} reason='killed by signal 9' earlyDeaths=0 restartMs=0 tasks=[r1]",
+        f"Assign {by} taskId=question-3 work=OpenReplay {of_ann}",
+        f"Finished {by} taskId=question-3 outcome=completed",
+        f"Credit {by} replayId=r1 allowed=10000",
     ]
-    assert set(of_the_topic) <= set(texts(told(link, "client", "ann")))
+    assert set(of_the_topic) <= set(texts(facts(link, "client", "ann")))
     worker.say(worker_channel.Paused(task_id="r1"))
-    assert texts(told(link, "job", "r1"))[len(of_the_job)] == "compute-1 said that r1 is paused"
+    assert texts(facts(link, "job", "r1"))[len(of_the_job)] == "Paused workerId=compute-1 taskId=r1"
 
 
 def test_a_session_has_its_requests_with_counters_and_answers(link: Link) -> None:
@@ -129,76 +135,94 @@ def test_a_session_has_its_requests_with_counters_and_answers(link: Link) -> Non
     link.advance(31.0)
     session_id = ann.requests.session_id
     assert session_id is not None
-    lines = told(link, "session", session_id)
-    assert [line.facts.get("counter") for line in lines if line.kind == "request"] == [None, 1, 2]
-    assert [(line.facts["type"], line.facts["code"]) for line in lines if line.kind == "answer"] == [
+    found = facts(link, "session", session_id)
+    assert [fact.details.get("counter") for fact in found if fact.kind == "request"] == [None, 1, 2]
+    assert [(fact.details["type"], fact.details.get("code")) for fact in found if fact.kind == "answer"] == [
         ("Hello", None),
         ("Ping", None),
         ("GetState", "NOT_FOUND"),
     ]
-    assert lines[-1].text == "client_left clientId ann, reason silent for too long"
+    assert found[-1].text == "client_left clientId=ann reason='silent for too long'"
 
 
-def test_a_client_has_all_its_sessions_and_nobody_elses(link: Link) -> None:
+def test_a_client_has_all_its_sessions_and_no_facts_of_others(link: Link) -> None:
     ann = link.client("ann")
-    link.client("bob").ask("Ping", message_id="bob's")
+    link.client("bob").ask("Ping", message_id="of-bob")
     ann.reconnect()
-    ann.ask("Ping", message_id="ann's")
-    lines = texts(told(link, "client", "ann"))
-    assert sum(line.startswith("ann asked Hello") for line in lines) == 2
-    assert "ann was answered to Ping, id ann's: Success" in lines
-    assert not [line for line in lines if "bob" in line]
+    ann.ask("Ping", message_id="of-ann")
+    found = texts(facts(link, "client", "ann"))
+    assert sum(text.startswith("Hello clientId=ann") and "result" not in text for text in found) == 2
+    assert "Ping clientId=ann id=of-ann result=Success" in found
+    assert not [text for text in found if "bob" in text]
 
 
-def test_a_topic_has_its_numbers(link: Link, ann: Client, worker: Worker) -> None:
+def test_a_topic_has_its_sequence_numbers(link: Link, ann: Client, worker: Worker) -> None:
     start(ann, "b1")
     worker.publish("orders.b1", 1)
     worker.publish("orders.b1", 2, 3)
     ann.ask("FetchMissed", {"topic": "orders.b1", "fromSeq": 1}, message_id="f")
-    assert texts(told(link, "topic", "orders.b1")) == [
-        "compute-1 published a message on orders.b1",
-        "orders.b1 1: OrderUpdate",
-        "compute-1 published 2 messages on orders.b1",
-        "orders.b1 2 to 3: Batch",
-        "ann asked FetchMissed, id f, counter 2",
-        "ann was answered to FetchMissed, id f: Success",
+    assert texts(facts(link, "topic", "orders.b1")) == [
+        "Published workerId=compute-1 topic=orders.b1 count=1",
+        "OrderUpdate topic=orders.b1 seq=1 count=1",
+        "Published workerId=compute-1 topic=orders.b1 count=2",
+        "Batch topic=orders.b1 seq=2 count=2",
+        "FetchMissed clientId=ann id=f counter=2",
+        "FetchMissed clientId=ann id=f result=Success",
     ]
 
 
-def test_a_key_of_shared_state_is_told_as_its_topic(link: Link, ann: Client) -> None:
+def test_a_key_of_shared_state_is_its_topic(link: Link, ann: Client) -> None:
     with link.full_disk():
         ann.refused("UpdateState", {"key": "ui", "value": 1}, message_id="first")
     ann.ask("UpdateState", {"key": "ui", "value": 1}, message_id="second")
-    lines = texts(told(link, "topic", "state.ui"))
-    assert "changes could not be written to disk: database or disk is full" in lines
-    assert "state.ui 1: StateUpdate" in lines
-    assert sum(line.startswith("ann asked UpdateState") for line in lines) == 2
+    found = texts(facts(link, "topic", "state.ui"))
+    assert "CommitFailed generation=0 reason='database or disk is full'" in found
+    assert "StateUpdate topic=state.ui seq=1 count=1" in found
+    assert sum(text.startswith("UpdateState") and "counter=" in text for text in found) == 2
 
 
-def test_everything_has_a_line_for_every_event(link: Link, ann: Client, worker: Worker) -> None:
+def test_listeners_of_a_topic_are_facts_about_it(make_link: MakeLink) -> None:
+    link = make_link(listening=False)
+    link.subscribe("ann", "orders", b"orders.b1")
+    link.subscribe("bob", "orders", b"orders.")
+    link.hang_up("ann")
+    link.tick()
+    assert texts(facts(link, "topic", "orders.b1"))[:2] == [
+        "Subscribed socket=orders prefix=orders.b1 delta=1",
+        "Subscribed socket=orders prefix=orders.b1 delta=-1",
+    ]
+    assert "Subscribed socket=orders prefix=orders. delta=1" in texts(facts(link))
+
+
+def test_every_event_has_a_fact(link: Link, ann: Client, worker: Worker) -> None:
     start(ann, "b1")
     worker.paused("nothing")
     link.request(ann.peer, [b"x"])
-    link.request(b"stranger", [])
+    link.request(b"raw", [])
     link.tick()
-    lines = told(link)
-    assert {line.step for line in lines} == set(range(1, len(link.events) + 1))
-    assert "ann sent 1 frames, 1 bytes, that are no request" in texts(lines)
-    assert "someone sent 0 frames, 0 bytes, that are no request" in texts(lines)
+    found = facts(link)
+    assert {fact.event for fact in found} == set(range(1, len(link.events) + 1))
+    assert "unreadable clientId=ann frames=1 bytes=1" in texts(found)
+    assert "unreadable frames=0 bytes=0" in texts(found)
 
 
-def test_without_the_cores_state_what_was_said_is_told(link: Link, ann: Client, worker: Worker) -> None:
-    """As behind a gap: the requests, and what workers said, are there without what the core did."""
+def test_without_the_state_of_the_core_there_are_the_messages_to_the_broker(
+    link: Link, ann: Client, worker: Worker
+) -> None:
+    """As behind a gap: requests and worker messages are there, without what the core did."""
     ann.ask("StartBacktest", config(backtestId="b1"), message_id="start")
     worker.finish("b1")
-    teller = Timeline()
-    lines = [
-        line
-        for step in Playback([("1", link.recording())])
-        for line in teller.tell(type(step)(step.number, step.now, step.event, None))
-        if ("job", "b1") in line.subjects
+    timeline = Timeline()
+    found = [
+        fact
+        for step in Playback([("1", link.records())])
+        for fact in timeline.add(msgspec.structs.replace(step, effects=None))
+        if ("job", "b1") in fact.subjects
     ]
-    assert texts(lines) == ["ann asked StartBacktest, id start, counter 1", "compute-1 said that b1 is completed"]
+    assert texts(found) == [
+        "StartBacktest clientId=ann id=start counter=1",
+        "Finished workerId=compute-1 taskId=b1 outcome=completed",
+    ]
 
 
 def test_a_job_whose_worker_hung(make_link: MakeLink) -> None:
@@ -207,8 +231,25 @@ def test_a_job_whose_worker_hung(make_link: MakeLink) -> None:
     link.worker("interactive-1").say(worker_channel.Beat(task_id=None))
     link.advance(6.0)
     link.lose_worker(link.worker("compute-1"), again=False)
-    assert texts(told(link, "job", "b1"))[-5:-2] == [
-        "compute-1 is to be killed",
-        "compute-1 ended, holding b1: killed by signal 9",
-        "b1 is queued",
-    ]
+    killed, ended, queued = facts(link, "job", "b1")[-5:-2]
+    assert killed.text.startswith("Kill workerId=compute-1 reason='it was killed")
+    assert ended.details["tasks"] == ["b1"]
+    assert queued.text.startswith("backtest_changed backtestId=b1 status=queued")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("b1", "b1"),
+        (7, "7"),
+        (["b1", "b 2"], "[b1,'b 2']"),
+        ("", "''"),
+        ("a=b", "'a=b'"),
+        ("it's", '"it\'s"'),
+        ("\x1b[31mred", r"'\x1b[31mred'"),
+    ],
+)
+def test_a_value_is_one_word_and_cannot_forge_another(value: object, shown: str) -> None:
+    details = {"type": "Test", "value": value}
+    fact = Fact(event=1, index=0, now=0.0, wall_ms=0, kind="event", details=details, subjects=set())
+    assert fact.text == f"Test value={shown}"

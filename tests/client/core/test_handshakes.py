@@ -1,4 +1,4 @@
-"""What follows from handshakes: one denial or several failures in a row lock out; a success after the first is news."""
+"""One denial or several failed handshakes in a row lock a client out, and a success after the first reconnects it."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ import pytest
 from backtestr.core.handshakes import MAX_FAILURES, Handshakes, HandshakeVerdict, Outcome
 
 
-def findings(*outcomes: Outcome, of_requests: bool = True) -> list[HandshakeVerdict | None]:
+def verdicts(*outcomes: Outcome, of_requests: bool = True) -> list[HandshakeVerdict | None]:
     handshakes = Handshakes()
-    return [handshakes.heard(one, of_requests=of_requests) for one in outcomes]
+    return [handshakes.ended(one, of_requests=of_requests) for one in outcomes]
 
 
-def test_the_first_success_is_no_news_and_the_next_is() -> None:
-    assert findings("succeeded", "succeeded", "succeeded") == [None, "again", "again"]
+def test_every_success_after_the_first_reconnects() -> None:
+    assert verdicts("succeeded", "succeeded", "succeeded") == [None, "reconnected", "reconnected"]
 
 
-def test_streams_have_nothing_to_begin_anew() -> None:
-    assert findings("succeeded", "succeeded", of_requests=False) == [None, None]
+def test_a_success_of_a_stream_has_no_consequence() -> None:
+    assert verdicts("succeeded", "succeeded", of_requests=False) == [None, None]
 
 
 @pytest.mark.parametrize("of_requests", [True, False])
-def test_a_denial_is_final(of_requests: bool) -> None:
-    assert findings("denied", of_requests=of_requests) == ["locked out"]
+def test_one_denial_locks_out(of_requests: bool) -> None:
+    assert verdicts("denied", of_requests=of_requests) == ["locked out"]
 
 
-def test_failures_lock_out_when_there_are_enough_in_a_row() -> None:
-    assert findings("failed", "failed", "failed") == [None] * (MAX_FAILURES - 1) + ["locked out"]
-    assert findings("failed", "failed", "succeeded", "failed", "failed") == [None] * 5
+def test_enough_failures_in_a_row_lock_out() -> None:
+    assert verdicts("failed", "failed", "failed") == [None] * (MAX_FAILURES - 1) + ["locked out"]
+    assert verdicts("failed", "failed", "succeeded", "failed", "failed") == [None] * 5
 
 
-def test_a_success_after_all_begins_anew() -> None:
-    assert findings("denied", "succeeded") == ["locked out", "again"]
+def test_a_success_after_a_denial_reconnects() -> None:
+    assert verdicts("denied", "succeeded") == ["locked out", "reconnected"]

@@ -1,9 +1,10 @@
-"""How the blocking client recovers, on real sockets against a scripted broker: states, errors, queue and circuit."""
+"""The I/O thread recovers on real sockets against a scripted broker: states, errors, offline queue and circuit."""
 
 from __future__ import annotations
 
 import os
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +28,7 @@ from backtestr_protocol.errors import (
     TimedOut,
     ValidationError,
 )
-from client.test_client import PRICE, connect, nothing_missed
+from support.client.answers import PRICE, connect, nothing_missed
 from support.client.peer import SILENCE, WALL_MS, Peer, welcome
 from support.harness import wait_until
 
@@ -35,27 +36,27 @@ QUICK = Recovery(base_delay=0.01, max_delay=0.05, jitter=0.01)
 
 
 class States:
-    """The states that a client goes through, as a listener hears them."""
+    """The connection states of a client, as a callback receives them."""
 
     def __init__(self, client: Client) -> None:
-        self.heard: list[str] = []
+        self.seen: list[str] = []
         self._changed = threading.Condition()
         client.connection_changed.connect(self._on_change)
 
     def _on_change(self, sender: Client, *, state: str, previous: str) -> None:
         with self._changed:
-            assert previous == (self.heard[-1] if self.heard else "ready")
-            self.heard.append(state)
+            assert previous == (self.seen[-1] if self.seen else "ready")
+            self.seen.append(state)
             self._changed.notify_all()
 
     def wait_for(self, *states: str) -> None:
         with self._changed:
-            assert self._changed.wait_for(lambda: self.heard[: len(states)] == list(states), 10), self.heard
+            assert self._changed.wait_for(lambda: self.seen[: len(states)] == list(states), 10), self.seen
 
 
 @pytest.fixture
 def another_key(home: Path) -> Iterator[Peer]:
-    """A broker whose connection file names another key than its own."""
+    """Run a broker whose connection file has another key than its own."""
     with Peer(home, write_file=False) as peer:
         signing = msgspec.structs.replace(peer.connection.signing, key=os.urandom(32).hex())
         peer.file.write_bytes(encode_connection(msgspec.structs.replace(peer.connection, signing=signing)))
@@ -78,10 +79,10 @@ def test_a_client_is_ready_until_it_is_closed(home: Path) -> None:
         found = [client.state]
         client.close()
         assert [*found, client.state] == ["ready", "closed"]
-        assert states.heard == ["closed"]
+        assert states.seen == ["closed"]
 
 
-def test_a_broker_that_goes_and_comes_back_is_reconnected_to(home: Path) -> None:
+def test_a_client_reconnects_to_a_broker_that_comes_back(home: Path) -> None:
     with Peer(home) as first:
         client = connect(first)
         states = States(client)
@@ -93,7 +94,7 @@ def test_a_broker_that_goes_and_comes_back_is_reconnected_to(home: Path) -> None
             states.wait_for("reconnecting", "ready")
             assert client.ping() == WALL_MS
             assert client.statistics.sessions == 2
-            assert states.heard == ["reconnecting", "ready"]
+            assert states.seen == ["reconnecting", "ready"]
 
 
 def test_a_connection_that_breaks_is_made_again_with_a_new_session(home: Path) -> None:
@@ -108,12 +109,12 @@ def test_a_connection_that_breaks_is_made_again_with_a_new_session(home: Path) -
         assert lost.about == "connection"
 
 
-def test_a_key_that_is_never_taken_is_an_authentication_error(another_key: Peer) -> None:
+def test_a_key_that_is_never_accepted_is_an_authentication_error(another_key: Peer) -> None:
     with pytest.raises(AuthenticationError, match="does not take this client's key"):
         connect(another_key, timeout=0.5)
 
 
-def test_a_key_that_is_not_taken_is_recovered_from_by_the_next_connection_file(another_key: Peer) -> None:
+def test_the_next_connection_file_ends_the_refusal_of_a_key(another_key: Peer) -> None:
     with ThreadPoolExecutor(1) as pool:
         connecting = pool.submit(connect, another_key, timeout=30.0)
         wait_until(lambda: another_key._peer != b"", 10)  # it was refused
@@ -123,7 +124,7 @@ def test_a_key_that_is_not_taken_is_recovered_from_by_the_next_connection_file(a
             assert client.ping() == WALL_MS
 
 
-def test_a_running_client_whose_new_connection_file_has_a_wrong_key_says_so(home: Path) -> None:
+def test_a_new_connection_file_with_a_wrong_key_is_reported(home: Path) -> None:
     with Peer(home) as peer, connect(peer, request_timeout=0.3) as client:
         states = States(client)
         signing = msgspec.structs.replace(peer.connection.signing, key=os.urandom(32).hex())
@@ -138,8 +139,8 @@ def test_a_running_client_whose_new_connection_file_has_a_wrong_key_says_so(home
         assert client.ping() == WALL_MS
 
 
-def test_another_broker_at_the_address_of_one_that_is_gone_is_waited_for(home: Path) -> None:
-    """A broker that was restarted listens before it writes its connection file: that is no failure of the key."""
+def test_a_client_waits_for_the_connection_file_of_another_broker_at_the_same_address(home: Path) -> None:
+    """A restarted broker listens before it writes its connection file, and the old key is not at fault."""
     with Peer(home) as first:
         client = connect(first)
         states = States(client)
@@ -148,13 +149,13 @@ def test_another_broker_at_the_address_of_one_that_is_gone_is_waited_for(home: P
         write_file(second)
         states.wait_for("reconnecting", "ready")
         assert client.ping() == WALL_MS
-        assert states.heard == ["reconnecting", "ready"]
+        assert states.seen == ["reconnecting", "ready"]
 
 
-def test_a_key_that_is_not_taken_has_the_connection_file_read_again(
+def test_after_the_refusal_of_a_key_the_connection_file_is_read_again(
     another_key: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also when nothing shows that the file is another: same place, same size, same time."""
+    """It is read even if place, size and time of the file are the same as before."""
     monkeypatch.setattr("backtestr.core.session.HELLO_TIMEOUT", 0.1)
     with ThreadPoolExecutor(1) as pool:
         connecting = pool.submit(connect, another_key, timeout=30.0, recovery=QUICK)
@@ -169,15 +170,16 @@ def test_a_key_that_is_not_taken_has_the_connection_file_read_again(
             assert client.state == "ready"
 
 
-def test_connecting_again_waits_longer_each_time(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_reconnection_waits_longer(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[int] = []
 
-    def delay(number: int) -> float:
-        waits.append(number)
+    def quick(policy: Recovery, attempt: int, chance: float) -> float:
+        assert 0.0 <= chance < 1.0
+        waits.append(attempt)
         return 0.001
 
     monkeypatch.setattr("backtestr.core.session.HELLO_TIMEOUT", 0.05)
-    monkeypatch.setattr("backtestr.client.delays", lambda _: delay)
+    monkeypatch.setattr("backtestr.io.io_thread.backoff", quick)
     hellos: list[Any] = []
 
     def silent(data: Any) -> Any:
@@ -192,10 +194,10 @@ def test_connecting_again_waits_longer_each_time(home: Path, monkeypatch: pytest
         before = len(waits)
         peer.hang_up()
         wait_until(lambda: client.statistics.sessions == 2, 10)
-        assert len(waits) == before, "after a welcome it begins anew"
+        assert len(waits) == before, "after a welcome the waits begin again"
 
 
-def test_a_listener_may_ask_the_client_things(home: Path) -> None:
+def test_a_callback_may_send_requests(home: Path) -> None:
     answers: list[int] = []
     answered = threading.Event()
 
@@ -211,7 +213,7 @@ def test_a_listener_may_ask_the_client_things(home: Path) -> None:
     assert answers == [WALL_MS]
 
 
-def test_a_listener_that_fails_harms_nobody(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_callback_that_fails_is_logged_and_stops_nothing(home: Path, caplog: pytest.LogCaptureFixture) -> None:
     def fail(sender: Client, **_: Any) -> None:
         raise ZeroDivisionError
 
@@ -221,13 +223,13 @@ def test_a_listener_that_fails_harms_nobody(home: Path, caplog: pytest.LogCaptur
         peer.hang_up()
         states.wait_for("reconnecting", "ready")
         assert client.ping() == WALL_MS
-    assert "a listener failed" in caplog.text
+    assert "a callback failed" in caplog.text
 
 
 # --- the offline queue and the circuit ---
 
 
-def test_requests_wait_for_the_broker_and_more_than_the_queue_holds_are_refused(home: Path) -> None:
+def test_requests_wait_for_the_broker_and_those_beyond_the_offline_queue_are_refused(home: Path) -> None:
     with Peer(home) as first:
         client = connect(first, recovery=Recovery(offline_queue=3))
         states = States(client)
@@ -258,17 +260,17 @@ def test_after_too_many_failures_requests_fail_at_once_until_one_succeeds(home: 
             client.status()
         assert len(peer.asked) == asked
         silent.clear()
-        wait_until(lambda: client._transport._breaker.circuit == "half_open", 10)
+        wait_until(lambda: client._io_thread._breaker.state(time.monotonic()) == "half_open", 10)
         with pytest.raises(NotFound, match="nothing here"):
             client.status()
-        assert client._transport._breaker.circuit == "closed"
+        assert client._io_thread._breaker.state(time.monotonic()) == "closed"
         assert client.statistics.dropped == 1
 
 
 # --- errors ---
 
 
-def test_errors_are_kept_counted_and_told_by_severity(home: Path) -> None:
+def test_errors_are_kept_counted_and_given_to_callbacks_by_severity(home: Path) -> None:
     told: list[tuple[str, str]] = []
     script = {"GetSystemStatus": lambda _: SystemFault("no"), "ListAlgorithms": lambda _: Busy("no")}
     recovery = Recovery(automatic=False)
@@ -298,7 +300,7 @@ def test_errors_are_kept_counted_and_told_by_severity(home: Path) -> None:
     ]
 
 
-def test_a_refused_request_advises_and_is_not_sent_again(home: Path) -> None:
+def test_a_refused_request_has_recovery_actions_and_is_not_resent(home: Path) -> None:
     with Peer(home, {"ListAlgorithms": lambda _: ValidationError("$.x: no", path="$.x")}) as peer:
         with connect(peer) as client, pytest.raises(ValidationError) as refused:
             client.list_algorithms()
@@ -306,7 +308,7 @@ def test_a_refused_request_advises_and_is_not_sent_again(home: Path) -> None:
         assert [kind for kind, *_ in peer.asked].count("ListAlgorithms") == 1
 
 
-def test_a_fault_is_tried_again_by_itself(home: Path) -> None:
+def test_a_request_is_retried_after_a_fault(home: Path) -> None:
     answers: list[Any] = [SystemFault("no"), SystemFault("no"), {"algorithms": []}]
     with Peer(home, {"ListAlgorithms": lambda _: answers.pop(0)}) as peer, connect(peer, recovery=QUICK) as client:
         assert client.list_algorithms() == []
@@ -315,12 +317,12 @@ def test_a_fault_is_tried_again_by_itself(home: Path) -> None:
         assert client.errors == ()
 
 
-def test_messages_that_are_lost_for_good_are_an_error_and_counted(home: Path) -> None:
+def test_lost_messages_are_an_error_and_counted(home: Path) -> None:
     def gone(data: dict[str, Any]) -> dict[str, Any]:
         return nothing_missed(data) | ({"toSeq": 4, "oldestSeq": 5} if data["fromSeq"] == 2 else {})
 
     with Peer(home, {"FetchMissed": gone}) as peer, connect(peer) as client, client.subscribe("prices.") as prices:
-        peer.heard("prices.")
+        peer.wait_for_subscription("prices.")
         peer.publish("prices.S.1m", "PriceUpdate", PRICE)
         peer.publish("prices.S.1m", "PriceUpdate", PRICE, seq=5)
         assert [type(prices.next(timeout=10)).__name__ for _ in range(3)] == ["Update", "Gap", "Update"]
@@ -334,11 +336,11 @@ def test_messages_that_are_lost_for_good_are_an_error_and_counted(home: Path) ->
         assert (counted.gaps_seen, counted.gaps_lost, counted.messages_lost, counted.gaps_open) == (1, 1, 3, 0)
 
 
-def test_what_the_broker_says_of_errors_is_kept_while_the_program_listens_to_it(home: Path) -> None:
+def test_errors_of_the_broker_are_kept_while_the_program_subscribes_to_them(home: Path) -> None:
     fault = DataError("the disk is full").to_data(component="engine", timestamp=1)
     with Peer(home) as peer, connect(peer) as client:
         everything, errors = client.subscribe("system."), client.subscribe("system.errors")
-        peer.heard("system.errors")
+        peer.wait_for_subscription("system.errors")
         peer.publish("system.errors", "Error", fault)
         assert everything.next(timeout=10) is not None
         assert errors.next(timeout=10) is not None

@@ -1,4 +1,4 @@
-"""The laws of a replica: whatever the network does, it becomes what the broker has, and proposals leave no trace."""
+"""The laws of a replica: over any network it comes to equal the broker, and withdrawn updates leave no trace."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backtestr.core.effects import Delivery, Gap, MaybeLost, Restarted, StreamMessage
-from backtestr.state.replica import ABSENT, Committed, Held, Replica
+from backtestr.state.replica import ABSENT, Committed, Replica, VersionedValue
 from backtestr_protocol.codec import encode
 from backtestr_protocol.errors import MessageError
 from backtestr_protocol.messages import DeleteState, SnapshotState, StateEntry, StateSnapshot, UpdateState
@@ -22,7 +22,7 @@ KEYS = ("x.a", "x.b", "x.c")
 
 
 class Broker:
-    """Keys with versions and revisions as the broker counts them, and everything that it has ever published."""
+    """Keys with versions and revisions as the broker counts them, and every message that it has published."""
 
     def __init__(self) -> None:
         self.entries: dict[str, StateEntry] = {}
@@ -53,17 +53,19 @@ def delivery(update: StateUpdate) -> Delivery:
     return StreamMessage(f"state.{update.key}", 1, "StateUpdate", msgspec.Raw(encode(update)))
 
 
-def contents(replica: Replica) -> dict[str, Held]:
+def contents(replica: Replica) -> dict[str, VersionedValue]:
     return {key: replica.committed(key) for key in replica.visible_keys()}
 
 
-def expected(broker: Broker) -> dict[str, Held]:
-    return {key: Held(entry.version, value_bytes(entry.value)) for key, entry in sorted(broker.entries.items())}
+def expected(broker: Broker) -> dict[str, VersionedValue]:
+    return {
+        key: VersionedValue(entry.version, value_bytes(entry.value)) for key, entry in sorted(broker.entries.items())
+    }
 
 
 def settle(replica: Replica, broker: Broker) -> list[Committed]:
     snapshot = broker.snapshot()
-    return replica.snapshot(replica.ask(), snapshot.entries, snapshot.watermark)
+    return replica.apply_snapshot(replica.begin_snapshot(), snapshot.entries, snapshot.watermark)
 
 
 # --- laws ---
@@ -79,20 +81,20 @@ STEPS = st.one_of(
 )
 
 
-class Play:
-    """A broker, a replica, and everything under way between them, carried in any order and as often as one likes."""
+class Exchange:
+    """A broker, a replica and the messages between them, which arrive in any order and any number of times."""
 
     def __init__(self) -> None:
         self.broker = Broker()
         self.replica = Replica()
-        self.told: dict[str, Held] = {}
-        self.own: list[tuple[str, int, StateUpdate]] = []  # changes of our own whose answer is under way
+        self.seen: dict[str, VersionedValue] = {}
+        self.own: list[tuple[str, int, StateUpdate]] = []  # own changes whose answer is on its way
         self.asked: tuple[int, StateSnapshot | None] | None = None
 
-    def tell(self, changes: list[Committed]) -> None:
+    def report(self, changes: list[Committed]) -> None:
         for change in changes:
-            assert self.told.get(change.key, ABSENT) != change.held, "told of a change that is none"
-            self.told[change.key] = change.held
+            assert self.seen.get(change.key, ABSENT) != change.current, "a change was reported that is none"
+            self.seen[change.key] = change.current
 
     def step(self, kind: str, what: Any) -> None:
         match kind:
@@ -100,15 +102,15 @@ class Play:
                 self.change(*what)
             case "own change":
                 key, value, deleted = what
-                ticket = self.replica.propose(key, None if deleted else value_bytes(value))
-                self.own.append((key, ticket, self.change(key, value, deleted)))
+                update_id = self.replica.begin_update(key, None if deleted else value_bytes(value))
+                self.own.append((key, update_id, self.change(key, value, deleted)))
             case "deliver" if self.broker.published:
                 self.deliver(self.broker.published[what % len(self.broker.published)])
             case "confirm" if self.own:
-                key, ticket, update = self.own.pop(what % len(self.own))
-                self.tell(self.replica.confirm(key, ticket, update.version))
+                key, update_id, update = self.own.pop(what % len(self.own))
+                self.report(self.replica.confirm_update(key, update_id, update.version))
             case "ask" if self.asked is None:
-                self.asked = self.replica.ask(), self.broker.snapshot()
+                self.asked = self.replica.begin_snapshot(), self.broker.snapshot()
             case "answer" if self.asked is not None:
                 self.answer()
         self.replica.check_invariants()
@@ -117,59 +119,59 @@ class Play:
         return self.broker.change(key, None if deleted else value, deleted=deleted)
 
     def deliver(self, update: StateUpdate) -> None:
-        self.tell(self.replica.offer(delivery(update)))
+        self.report(self.replica.receive(delivery(update)))
 
     def answer(self) -> None:
         assert self.asked is not None
         number, snapshot = self.asked
         self.asked = None
         assert snapshot is not None
-        self.tell(self.replica.snapshot(number, snapshot.entries, snapshot.watermark))
+        self.report(self.replica.apply_snapshot(number, snapshot.entries, snapshot.watermark))
 
     def confirm_all(self) -> None:
         while self.own:
             self.step("confirm", 0)
 
     def restart(self, broker: Broker) -> None:
-        """Another start of the broker, with this state; what was asked of the last one is not answered any more."""
+        """Start another broker, with this state; it does not answer what the last one was asked."""
         self.confirm_all()
         self.asked = None
         self.broker = broker
-        self.replica.offer(Restarted("another"))
+        self.replica.receive(Restarted("another"))
 
 
 @settings(max_examples=400, deadline=None)
 @given(st.lists(STEPS, max_size=40), st.randoms(use_true_random=False))
-def test_once_everything_has_come_it_is_what_the_broker_has(steps: list[tuple[str, Any]], chance: Any) -> None:
-    play = Play()
+def test_once_every_message_has_arrived_it_equals_the_broker(steps: list[tuple[str, Any]], chance: Any) -> None:
+    exchange = Exchange()
     for kind, what in [("ask", None), *steps]:
-        play.step(kind, what)
-    rest = list(play.broker.published)
+        exchange.step(kind, what)
+    rest = list(exchange.broker.published)
     chance.shuffle(rest)
     for update in rest[: len(rest) // 2]:
-        play.deliver(update)
-    if play.asked is not None:
-        play.answer()
-    play.confirm_all()
+        exchange.deliver(update)
+    if exchange.asked is not None:
+        exchange.answer()
+    exchange.confirm_all()
     for update in rest[len(rest) // 2 :] + rest[:3]:
-        play.deliver(update)
-    assert not play.replica.is_in_doubt
-    assert contents(play.replica) == expected(play.broker)
-    assert {key: held for key, held in sorted(play.told.items()) if held != ABSENT} == expected(play.broker)
+        exchange.deliver(update)
+    assert not exchange.replica.needs_snapshot
+    assert contents(exchange.replica) == expected(exchange.broker)
+    assert {key: value for key, value in sorted(exchange.seen.items()) if value != ABSENT} == expected(exchange.broker)
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(STEPS, max_size=40))
-def test_however_much_was_lost_a_snapshot_makes_it_good(steps: list[tuple[str, Any]]) -> None:
-    play = Play()
+def test_a_snapshot_repairs_any_loss(steps: list[tuple[str, Any]]) -> None:
+    exchange = Exchange()
     for kind, what in steps:
-        play.step(kind, what)
-    play.confirm_all()
-    if play.asked is not None:
-        play.answer()
-    play.tell(settle(play.replica, play.broker))
-    assert contents(play.replica) == expected(play.broker)
-    assert {key: held for key, held in sorted(play.told.items()) if held != ABSENT} == expected(play.broker)
+        exchange.step(kind, what)
+    exchange.confirm_all()
+    if exchange.asked is not None:
+        exchange.answer()
+    exchange.report(settle(exchange.replica, exchange.broker))
+    assert contents(exchange.replica) == expected(exchange.broker)
+    assert {key: value for key, value in sorted(exchange.seen.items()) if value != ABSENT} == expected(exchange.broker)
 
 
 @settings(max_examples=100, deadline=None)
@@ -177,172 +179,178 @@ def test_however_much_was_lost_a_snapshot_makes_it_good(steps: list[tuple[str, A
 def test_a_restarted_broker_may_have_another_state(
     before: list[tuple[str, Any]], after: list[tuple[str, Any]], is_other: bool
 ) -> None:
-    play = Play()
+    exchange = Exchange()
     for kind, what in [("ask", None), ("answer", None), *before]:
-        play.step(kind, what)
-    play.restart(Broker() if is_other else play.broker)
-    published = len(play.broker.published)
+        exchange.step(kind, what)
+    exchange.restart(Broker() if is_other else exchange.broker)
+    published = len(exchange.broker.published)
     for kind, what in after:
-        if kind != "deliver" or len(play.broker.published) > published:
-            play.step(kind, published + what % (len(play.broker.published) - published) if kind == "deliver" else what)
-    play.confirm_all()
-    if play.asked is not None:
-        play.answer()
-    for update in play.broker.published[published:]:
-        play.deliver(update)
-    if play.replica.is_in_doubt:
-        play.tell(settle(play.replica, play.broker))
-    assert contents(play.replica) == expected(play.broker)
+        if kind != "deliver" or len(exchange.broker.published) > published:
+            exchange.step(
+                kind, published + what % (len(exchange.broker.published) - published) if kind == "deliver" else what
+            )
+    exchange.confirm_all()
+    if exchange.asked is not None:
+        exchange.answer()
+    for update in exchange.broker.published[published:]:
+        exchange.deliver(update)
+    if exchange.replica.needs_snapshot:
+        exchange.report(settle(exchange.replica, exchange.broker))
+    assert contents(exchange.replica) == expected(exchange.broker)
 
 
-# --- one thing at a time ---
+# --- one rule at a time ---
 
 
-def test_it_is_in_doubt_until_a_snapshot_that_was_asked_for_after_the_last_reason() -> None:
+def test_it_needs_a_snapshot_until_one_that_was_requested_after_the_last_reason() -> None:
     broker, replica = Broker(), Replica()
-    doubts = [replica.is_in_doubt]
+    needs = [replica.needs_snapshot]
     settle(replica, broker)
     for reason in (MaybeLost("state."), Gap("state.x.a", 1, 2), Restarted("another")):
-        doubts.append(replica.is_in_doubt)
-        replica.offer(reason)
-        doubts.append(replica.is_in_doubt)
-        asked = replica.ask()
-        replica.offer(MaybeLost("state."))
-        replica.snapshot(asked, [], 0)
-        doubts.append(replica.is_in_doubt)  # the last reason is younger than the question
+        needs.append(replica.needs_snapshot)
+        replica.receive(reason)
+        needs.append(replica.needs_snapshot)
+        asked = replica.begin_snapshot()
+        replica.receive(MaybeLost("state."))
+        replica.apply_snapshot(asked, [], 0)
+        needs.append(replica.needs_snapshot)  # the last reason came after the request
         settle(replica, broker)
-    assert doubts == [True, *[False, True, True] * 3]
+    assert needs == [True, *[False, True, True] * 3]
 
 
-def test_what_is_no_update_is_raised_and_a_reason_for_a_snapshot() -> None:
+def test_an_unreadable_message_is_raised_and_a_reason_for_a_snapshot() -> None:
     replica = Replica()
     settle(replica, Broker())
     with pytest.raises(MessageError):
-        replica.offer(StreamMessage("state.x", 1, "StateUpdate", msgspec.Raw(encode({"key": 1}))))
-    assert replica.is_in_doubt
+        replica.receive(StreamMessage("state.x", 1, "StateUpdate", msgspec.Raw(encode({"key": 1}))))
+    assert replica.needs_snapshot
 
 
 def test_an_older_version_changes_nothing() -> None:
     broker, replica = Broker(), Replica()
     settle(replica, broker)
     old, new = broker.change("x.a", 1), broker.change("x.a", 2)
-    assert replica.offer(delivery(new)) == [Committed("x.a", Held(2, value_bytes(2)))]
-    assert replica.offer(delivery(old)) == []
-    assert replica.offer(delivery(new)) == []
+    assert replica.receive(delivery(new)) == [Committed("x.a", VersionedValue(2, value_bytes(2)))]
+    assert replica.receive(delivery(old)) == []
+    assert replica.receive(delivery(new)) == []
 
 
-def test_what_is_deleted_is_not_brought_back_by_what_was_before() -> None:
+def test_an_older_update_does_not_bring_back_a_deleted_key() -> None:
     broker, replica = Broker(), Replica()
     settle(replica, broker)
     set_, deleted = broker.change("x.a", 1), broker.change("x.a", None, deleted=True)
-    replica.offer(delivery(deleted))
-    assert replica.offer(delivery(set_)) == []
+    replica.receive(delivery(deleted))
+    assert replica.receive(delivery(set_)) == []
     assert replica.committed("x.a") == ABSENT
-    assert replica.offer(delivery(broker.change("x.a", 3))) == [Committed("x.a", Held(3, value_bytes(3)))]
+    assert replica.receive(delivery(broker.change("x.a", 3))) == [Committed("x.a", VersionedValue(3, value_bytes(3)))]
 
 
-def test_a_proposal_shows_at_once_and_leaves_no_trace_when_it_is_withdrawn() -> None:
+def test_an_optimistic_update_shows_at_once_and_leaves_no_trace_when_it_is_withdrawn() -> None:
     broker, replica = Broker(), Replica()
     broker.change("x.a", 1)
     settle(replica, broker)
-    ticket = replica.propose("x.a", value_bytes(2))
-    other = replica.propose("x.b", value_bytes(3))
+    update_id = replica.begin_update("x.a", value_bytes(2))
+    other = replica.begin_update("x.b", value_bytes(3))
     assert [replica.visible(key) for key in replica.visible_keys()] == [value_bytes(2), value_bytes(3)]
-    assert replica.committed("x.a") == Held(1, value_bytes(1))
-    replica.withdraw("x.a", ticket)
-    replica.withdraw("x.a", ticket)
-    replica.withdraw("x.b", other)
+    assert replica.committed("x.a") == VersionedValue(1, value_bytes(1))
+    replica.withdraw_update("x.a", update_id)
+    replica.withdraw_update("x.a", update_id)
+    replica.withdraw_update("x.b", other)
     assert contents(replica) == expected(broker)
     replica.check_invariants()
 
 
-def test_the_latest_of_several_proposals_shows() -> None:
+def test_the_latest_of_several_optimistic_updates_shows() -> None:
     replica = Replica()
-    first, second = replica.propose("x.a", value_bytes(1)), replica.propose("x.a", value_bytes(2))
-    replica.revise("x.a", first, value_bytes(9))
+    first, second = replica.begin_update("x.a", value_bytes(1)), replica.begin_update("x.a", value_bytes(2))
+    replica.revise_update("x.a", first, value_bytes(9))
     assert replica.visible("x.a") == value_bytes(2)
-    replica.withdraw("x.a", second)
+    replica.withdraw_update("x.a", second)
     assert replica.visible("x.a") == value_bytes(9)
 
 
-def test_a_proposed_deletion_hides_the_key() -> None:
+def test_an_optimistic_deletion_hides_the_key() -> None:
     broker, replica = Broker(), Replica()
     broker.change("x.a", 1)
     settle(replica, broker)
-    replica.propose("x.a", None)
+    replica.begin_update("x.a", None)
     assert list(replica.visible_keys()) == []
 
 
-def test_a_confirmed_proposal_is_what_the_broker_has_and_its_update_is_old_news() -> None:
+def test_the_stream_message_of_a_confirmed_update_changes_nothing() -> None:
     broker, replica = Broker(), Replica()
     settle(replica, broker)
-    ticket = replica.propose("x.a", value_bytes(1))
+    update_id = replica.begin_update("x.a", value_bytes(1))
     update = broker.change("x.a", 1)
-    assert replica.confirm("x.a", ticket, update.version) == [Committed("x.a", Held(1, value_bytes(1)))]
-    assert replica.offer(delivery(update)) == []
+    assert replica.confirm_update("x.a", update_id, update.version) == [
+        Committed("x.a", VersionedValue(1, value_bytes(1)))
+    ]
+    assert replica.receive(delivery(update)) == []
 
 
-def test_a_snapshot_overrules_what_was_confirmed_before_it_was_asked_for() -> None:
+def test_a_snapshot_overrules_an_update_that_was_confirmed_before_its_request() -> None:
     broker, replica = Broker(), Replica()
     settle(replica, broker)
-    ticket = replica.propose("x.a", value_bytes(1))
-    replica.confirm("x.a", ticket, broker.change("x.a", 1).version)
+    update_id = replica.begin_update("x.a", value_bytes(1))
+    replica.confirm_update("x.a", update_id, broker.change("x.a", 1).version)
     broker.change("x.a", None, deleted=True)
     assert settle(replica, broker) == [Committed("x.a", ABSENT)]
 
 
-def test_what_is_confirmed_while_a_snapshot_is_under_way_may_be_later_and_stays() -> None:
+def test_an_update_that_is_confirmed_during_the_request_of_a_snapshot_stays() -> None:
     broker, replica = Broker(), Replica()
-    asked, snapshot = replica.ask(), broker.snapshot()
-    ticket = replica.propose("x.a", value_bytes(1))
-    replica.confirm("x.a", ticket, broker.change("x.a", 1).version)
-    assert replica.snapshot(asked, snapshot.entries, snapshot.watermark) == []
+    asked, snapshot = replica.begin_snapshot(), broker.snapshot()
+    update_id = replica.begin_update("x.a", value_bytes(1))
+    replica.confirm_update("x.a", update_id, broker.change("x.a", 1).version)
+    assert replica.apply_snapshot(asked, snapshot.entries, snapshot.watermark) == []
     assert contents(replica) == expected(broker)
 
 
 def test_an_update_that_is_later_than_the_snapshot_stays() -> None:
     broker, replica = Broker(), Replica()
     broker.change("x.a", 1)
-    asked, snapshot = replica.ask(), broker.snapshot()
-    replica.offer(delivery(broker.change("x.a", 2)))
-    replica.offer(delivery(broker.change("x.b", 3)))
-    assert replica.snapshot(asked, snapshot.entries, snapshot.watermark) == []
+    asked, snapshot = replica.begin_snapshot(), broker.snapshot()
+    replica.receive(delivery(broker.change("x.a", 2)))
+    replica.receive(delivery(broker.change("x.b", 3)))
+    assert replica.apply_snapshot(asked, snapshot.entries, snapshot.watermark) == []
     assert contents(replica) == expected(broker)
 
 
-def test_what_a_snapshot_has_seen_deleted_does_not_come_back_for_a_moment() -> None:
+def test_a_key_that_a_snapshot_lacks_does_not_come_back_for_a_moment() -> None:
     broker, replica = Broker(), Replica()
     set_, deleted = broker.change("x.a", 1), broker.change("x.a", None, deleted=True)
     settle(replica, broker)
-    assert replica.offer(delivery(set_)) == []
-    assert replica.offer(delivery(deleted)) == []
+    assert replica.receive(delivery(set_)) == []
+    assert replica.receive(delivery(deleted)) == []
 
 
-def test_a_late_answer_does_not_bring_back_what_was_deleted_since() -> None:
+def test_a_late_answer_does_not_bring_back_a_key_that_was_deleted_since() -> None:
     broker, replica = Broker(), Replica()
     settle(replica, broker)
-    ticket = replica.propose("x.a", value_bytes(1))
+    update_id = replica.begin_update("x.a", value_bytes(1))
     own, deleted = broker.change("x.a", 1), broker.change("x.a", None, deleted=True)
-    replica.offer(delivery(deleted))
+    replica.receive(delivery(deleted))
     settle(replica, broker)
-    assert replica.confirm("x.a", ticket, own.version) == []
+    assert replica.confirm_update("x.a", update_id, own.version) == []
     assert replica.committed("x.a") == ABSENT
 
 
-def test_what_a_conflict_tells_is_learned() -> None:
+def test_the_value_in_a_conflict_is_learned() -> None:
     broker, replica = Broker(), Replica()
     settle(replica, broker)
     update = broker.change("x.a", 1)
-    assert replica.learn("x.a", Held(update.version, value_bytes(1))) == [Committed("x.a", Held(1, value_bytes(1)))]
+    assert replica.learn("x.a", VersionedValue(update.version, value_bytes(1))) == [
+        Committed("x.a", VersionedValue(1, value_bytes(1)))
+    ]
     assert replica.learn("x.a", ABSENT) == []
-    assert replica.offer(delivery(update)) == []
+    assert replica.receive(delivery(update)) == []
 
 
 # --- against the broker's core ---
 
 
 class Follower:
-    """A replica of `x.` on a link, which takes what was delivered and asks for snapshots when it is in doubt."""
+    """A replica of `x.` on a link, which takes the deliveries and requests snapshots when it needs them."""
 
     def __init__(self, link: Link, number: int) -> None:
         self.link = link
@@ -353,12 +361,12 @@ class Follower:
 
     def catch_up(self) -> None:
         deliveries = self.link.delivered[self.number]
-        while self.taken < len(deliveries) or self.replica.is_in_doubt:
+        while self.taken < len(deliveries) or self.replica.needs_snapshot:
             if self.taken < len(deliveries):
-                self.replica.offer(deliveries[self.taken])
+                self.replica.receive(deliveries[self.taken])
                 self.taken += 1
                 continue
-            asked = self.replica.ask()
+            asked = self.replica.begin_snapshot()
             request_id = self.link.ask("SnapshotState", SnapshotState(prefix="x."))
             for _ in range(40):
                 if request_id in self.link.answers:
@@ -366,7 +374,7 @@ class Follower:
                 self.link.advance(0.5, step=0.25)
             snapshot = self.link.answers[request_id]
             if isinstance(snapshot, StateSnapshot):
-                self.replica.snapshot(asked, snapshot.entries, snapshot.watermark)
+                self.replica.apply_snapshot(asked, snapshot.entries, snapshot.watermark)
 
 
 @settings(max_examples=60, deadline=None)
@@ -375,7 +383,7 @@ class Follower:
     st.sampled_from([0.0, 0.3, 1.0]),
     st.randoms(use_true_random=False),
 )
-def test_over_a_bad_network_it_becomes_what_the_core_has(
+def test_over_a_lossy_network_it_comes_to_equal_the_core(
     steps: list[tuple[str, str]], loss: float, chance: Any
 ) -> None:
     link = Link()
@@ -397,5 +405,5 @@ def test_over_a_bad_network_it_becomes_what_the_core_has(
         link.advance(2.0, step=0.25)
         follower.catch_up()
     link.check_invariants()
-    records = {one.key: Held(one.version, one.value) for one in link.core.state.snapshot("x.")}
+    records = {one.key: VersionedValue(one.version, one.value) for one in link.core.state.snapshot("x.")}
     assert contents(follower.replica) == records

@@ -1,27 +1,31 @@
-"""Shared state as a program sees it, against a scripted broker: conflicts, optimistic values, and following."""
+"""Shared state against a scripted broker: following it, optimistic updates, and conflicts."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
 
 from backtestr.core.effects import Gap, MaybeLost, Restarted
-from backtestr.io.mailbox import Mailbox
+from backtestr.core.subscriptions import Since
+from backtestr.io.callback_thread import CallbackThread
+from backtestr.io.error_log import ErrorLog
+from backtestr.io.io_thread import IoThread, Success
+from backtestr.io.mailboxes import Mailbox, PendingReply
+from backtestr.requester import Requester
 from backtestr.state.shared_state import MAX_RETRIES, SharedState, StateChange
 from backtestr_protocol.errors import (
-    BacktestrError,
     NetworkError,
     NotFound,
     StateConflict,
     SystemFault,
     ValidationError,
 )
-from backtestr_protocol.messages import DeletedState, StateSnapshot, UpdatedState
+from backtestr_protocol.messages import Contract, DeletedState, DeleteState, UpdatedState, UpdateState
 from backtestr_protocol.stream_messages import StateUpdate
 from client.state import test_replica
 from client.state.test_replica import delivery
@@ -29,8 +33,10 @@ from support.harness import wait_until
 
 
 class Broker:
-    """The broker of the replica's laws with the client's methods. `before_update` runs before each update is looked at;
-    what it raises is the answer."""
+    """The broker of the replica's laws, with an I/O thread's methods.
+
+    `before_update` runs before each change is checked; an exception that it raises is the answer.
+    """
 
     def __init__(self) -> None:
         self.book = test_replica.Broker()
@@ -38,74 +44,94 @@ class Broker:
         self.before_snapshot: Callable[[], object] = lambda: None
         self.updates: list[int | None] = []
         self.snapshots = 0
-
-    def update_state(self, key: str, value: Any, *, expected_version: int | None = None) -> UpdatedState:
-        self.updates.append(expected_version)
-        self.before_update()
-        there = self.book.entries.get(key)
-        version = there.version if there else 0
-        if expected_version is not None and expected_version != version:
-            raise StateConflict("no", currentVersion=version, currentValue=there.value if there else None)
-        update = self.book.change(key, msgspec.msgpack.decode(value) if isinstance(value, msgspec.Raw) else value)
-        return UpdatedState(key=key, version=update.version, checksum=update.checksum)
-
-    def delete_state(self, key: str, *, expected_version: int | None = None) -> DeletedState:
-        self.before_update()
-        if key not in self.book.entries:
-            raise NotFound(f"unknown state key {key!r}")
-        return DeletedState(key=key, version=self.book.change(key, None, deleted=True).version)
-
-    def snapshot_state(self, prefix: str = "") -> StateSnapshot:
-        self.snapshots += 1
-        self.before_snapshot()
-        return self.book.snapshot()
-
-
-class Feed:
-    def __init__(self) -> None:
         self.mailbox = Mailbox(lambda _: None)
-        self.reports: list[BacktestrError] = []
-        self.is_closed = False
+        self.is_subscribed = False
 
-    def tell(self, call: Callable[[], object]) -> None:
-        call()
+    # --- as an I/O thread ---
 
-    def report(self, error: BacktestrError) -> None:
-        self.reports.append(error)
+    def open(self, prefix: str, since: Since) -> tuple[int, Mailbox]:
+        assert prefix.startswith("state.")
+        assert since == "latest"
+        self.is_subscribed = True
+        return 1, self.mailbox
 
-    def close(self) -> None:
-        self.is_closed = True
+    def shut(self, number: int) -> None:
+        self.is_subscribed = False
         self.mailbox.end(None)
+
+    def ask(self, request_type: str, data: Contract, timeout: float) -> PendingReply[Success]:
+        reply: PendingReply[Success] = PendingReply()
+        try:
+            reply.succeed((self.answer(data), []))
+        except Exception as error:
+            reply.fail(error)
+        return reply
+
+    # --- as a broker ---
+
+    def answer(self, data: Contract) -> Contract:
+        match data:
+            case UpdateState():
+                return self.update(data)
+            case DeleteState(key=key):
+                self.before_update()
+                if key not in self.book.entries:
+                    raise NotFound(f"unknown state key {key!r}")
+                return DeletedState(key=key, version=self.book.change(key, None, deleted=True).version)
+            case _:
+                self.snapshots += 1
+                self.before_snapshot()
+                return self.book.snapshot()
+
+    def update(self, data: UpdateState) -> UpdatedState:
+        self.updates.append(data.expected_version)
+        self.before_update()
+        there = self.book.entries.get(data.key)
+        version = there.version if there else 0
+        if data.expected_version is not None and data.expected_version != version:
+            raise StateConflict("no", currentVersion=version, currentValue=there.value if there else None)
+        update = self.book.change(data.key, msgspec.msgpack.decode(data.value))
+        return UpdatedState(key=data.key, version=update.version, checksum=update.checksum)
+
+
+class DirectCalls:
+    """A callback thread that makes its calls at once, in the thread that asks for them."""
+
+    def call(self, call: Callable[[], object]) -> None:
+        call()
 
 
 class Stage:
-    """A shared state of `x.` and `algorithm.` with everything around it; `told` are its changes."""
+    """A shared state with the objects around it; `reported` has the changes that were given to callbacks."""
 
     def __init__(self) -> None:
         self.broker = Broker()
-        self.feed = Feed()
-        self.told: list[StateChange] = []
+        self.callbacks = cast(CallbackThread, DirectCalls())
+        self.errors = ErrorLog(self.callbacks)
+        self.reported: list[StateChange] = []
 
-    def open(self, **resolvers: Any) -> SharedState:
-        state = SharedState("", self.broker, self.feed, {"x.": lambda mine, theirs, base: mine, **resolvers})
-        state.on_change(self.told.append)
+    def open(self, prefix: str = "", /, **resolvers: Any) -> SharedState:
+        io_thread = cast(IoThread, self.broker)
+        own = {"x.": lambda mine, theirs, base: mine, **resolvers}
+        state = SharedState(Requester(io_thread), io_thread, prefix, own, self.callbacks, self.errors)
+        state.on_change(self.reported.append)
         return state
 
     def publish(self, update: StateUpdate) -> None:
-        self.feed.mailbox.put([delivery(update)])
+        self.broker.mailbox.put([delivery(update)])
 
 
 @pytest.fixture
 def stage() -> Iterator[Stage]:
     stage = Stage()
     yield stage
-    stage.feed.close()
+    stage.broker.shut(1)
 
 
 # --- reading ---
 
 
-def test_it_is_a_mapping_of_what_the_broker_has(stage: Stage) -> None:
+def test_it_is_a_mapping_of_the_broker_s_keys(stage: Stage) -> None:
     stage.broker.book.change("x.b", {"n": 1})
     stage.broker.book.change("x.a", [1, 2])
     state = stage.open()
@@ -119,26 +145,26 @@ def test_it_is_a_mapping_of_what_the_broker_has(stage: Stage) -> None:
     assert state["x.b"] == {"n": 1}, "what is read is a copy"
 
 
-def test_it_follows_what_others_do(stage: Stage) -> None:
+def test_it_follows_the_changes_of_other_clients(stage: Stage) -> None:
     state = stage.open()
     stage.publish(stage.broker.book.change("x.a", 1))
     stage.publish(stage.broker.book.change("x.a", None, deleted=True))
     stage.publish(stage.broker.book.change("x.b", 2))
     wait_until(lambda: "x.b" in state, 10)
     assert dict(state) == {"x.b": 2}
-    assert stage.told == [StateChange("x.a", 1, 1), StateChange("x.a", None, 0), StateChange("x.b", 2, 1)]
+    assert stage.reported == [StateChange("x.a", 1, 1), StateChange("x.a", None, 0), StateChange("x.b", 2, 1)]
 
 
 @pytest.mark.parametrize("reason", [MaybeLost("state."), Gap("state.x.a", 1, 2), Restarted("another")])
-def test_what_may_have_been_missed_is_read_from_a_snapshot(stage: Stage, reason: Any) -> None:
+def test_changes_that_may_be_lost_are_read_from_a_snapshot(stage: Stage, reason: Any) -> None:
     state = stage.open()
-    stage.broker.book.change("x.a", 1)  # and nobody told us
-    stage.feed.mailbox.put([reason])
+    stage.broker.book.change("x.a", 1)  # without a stream message
+    stage.broker.mailbox.put([reason])
     wait_until(lambda: "x.a" in state, 10)
     assert stage.broker.snapshots == 2
 
 
-def test_a_snapshot_that_fails_is_asked_for_again(stage: Stage) -> None:
+def test_a_snapshot_that_fails_is_requested_again(stage: Stage) -> None:
     state = stage.open()
     failures = [SystemFault("no"), NetworkError("no")]
 
@@ -148,62 +174,63 @@ def test_a_snapshot_that_fails_is_asked_for_again(stage: Stage) -> None:
 
     stage.broker.before_snapshot = fail
     stage.broker.book.change("x.a", 1)
-    stage.feed.mailbox.put([MaybeLost("state.")])
+    stage.broker.mailbox.put([MaybeLost("state.")])
     wait_until(lambda: "x.a" in state, 10)
     assert stage.broker.snapshots == 4
 
 
-def test_a_first_snapshot_that_fails_is_raised_and_nothing_is_left(stage: Stage) -> None:
+def test_a_failed_first_snapshot_is_raised_and_ends_the_subscription(stage: Stage) -> None:
     def fail() -> None:
         raise SystemFault("no")
 
     stage.broker.before_snapshot = fail
     with pytest.raises(SystemFault):
         stage.open()
-    assert stage.feed.is_closed
+    assert not stage.broker.is_subscribed
 
 
-def test_an_update_that_cannot_be_read_is_reported_and_made_good(stage: Stage) -> None:
+def test_an_unreadable_update_is_reported_and_repaired(stage: Stage) -> None:
     state = stage.open()
     update = stage.broker.book.change("x.a", 1)
-    stage.feed.mailbox.put([msgspec.structs.replace(delivery(update), data=msgspec.Raw(b"\x80"))])
+    stage.broker.mailbox.put([msgspec.structs.replace(delivery(update), data=msgspec.Raw(b"\x80"))])
     wait_until(lambda: "x.a" in state, 10)
-    [report] = stage.feed.reports
-    assert isinstance(report, ValidationError)
+    [report] = stage.errors.latest
+    assert isinstance(report.error, ValidationError)
+    assert report.about == "state."
 
 
-def test_a_subscription_that_cannot_go_on_is_said_to_whoever_reads(stage: Stage) -> None:
+def test_reads_raise_once_the_subscription_has_ended_with_an_error(stage: Stage) -> None:
     state = stage.open()
-    stage.feed.mailbox.end(NotFound("refused"))
+    stage.broker.mailbox.end(NotFound("refused"))
     wait_until(lambda: state._fault is not None, 10)
     with pytest.raises(RuntimeError, match="not followed any more"):
         state.get("x.a")
 
 
-def test_after_closing_it_says_so(stage: Stage) -> None:
+def test_after_closing_reads_and_writes_raise(stage: Stage) -> None:
     with stage.open() as state:
         pass
-    assert stage.feed.is_closed
+    assert not stage.broker.is_subscribed
     for use in (lambda: state.get("x.a"), lambda: len(state), lambda: state.update("x.a", 1)):
         with pytest.raises(RuntimeError, match="closed"):
             use()
 
 
-def test_who_does_not_want_to_hear_any_more_does_not(stage: Stage) -> None:
+def test_a_callback_that_was_removed_is_not_called(stage: Stage) -> None:
     state = stage.open()
-    heard: list[StateChange] = []
-    stop = state.on_change(heard.append)
+    seen: list[StateChange] = []
+    stop = state.on_change(seen.append)
     state.update("x.a", 1)
     stop()
     stop()
     state.update("x.a", 2)
-    assert heard == [StateChange("x.a", 1, 1)]
+    assert seen == [StateChange("x.a", 1, 1)]
 
 
 # --- writing ---
 
 
-def test_an_update_is_compared_with_what_was_read_and_told_once(stage: Stage) -> None:
+def test_an_update_is_compared_with_the_version_that_was_read_and_reported_once(stage: Stage) -> None:
     state = stage.open()
     assert state.update("x.a", 1) == 1
     assert state.update("x.a", lambda value: value + 1) == 2
@@ -212,11 +239,11 @@ def test_an_update_is_compared_with_what_was_read_and_told_once(stage: Stage) ->
         stage.publish(update)
     stage.publish(stage.broker.book.change("x.b", 1))
     wait_until(lambda: "x.b" in state, 10)
-    assert stage.told == [StateChange("x.a", 1, 1), StateChange("x.a", 2, 2), StateChange("x.b", 1, 1)]
+    assert stage.reported == [StateChange("x.a", 1, 1), StateChange("x.a", 2, 2), StateChange("x.b", 1, 1)]
     assert state.version("x.a") == 2
 
 
-def test_the_new_value_is_visible_before_the_broker_has_it_but_not_told(stage: Stage) -> None:
+def test_the_new_value_is_visible_but_not_reported_before_the_broker_has_it(stage: Stage) -> None:
     state = stage.open()
     asked, go_on = threading.Event(), threading.Event()
 
@@ -228,14 +255,14 @@ def test_the_new_value_is_visible_before_the_broker_has_it_but_not_told(stage: S
     with ThreadPoolExecutor(1) as pool:
         update = pool.submit(state.update, "x.a", 5)
         assert asked.wait(10)
-        assert (state["x.a"], state.version("x.a"), stage.told) == (5, 0, [])
+        assert (state["x.a"], state.version("x.a"), stage.reported) == (5, 0, [])
         go_on.set()
         assert update.result() == 5
-    assert (state.version("x.a"), stage.told) == (1, [StateChange("x.a", 5, 1)])
+    assert (state.version("x.a"), stage.reported) == (1, [StateChange("x.a", 5, 1)])
 
 
 @pytest.mark.parametrize("error", [NetworkError("no"), SystemFault("no"), RuntimeError("closed")])
-def test_what_the_broker_did_not_take_is_taken_back_here(stage: Stage, error: Exception) -> None:
+def test_an_update_that_the_broker_refuses_is_taken_back(stage: Stage, error: Exception) -> None:
     state = stage.open()
     state.update("x.a", 1)
 
@@ -252,7 +279,7 @@ def test_what_the_broker_did_not_take_is_taken_back_here(stage: Stage, error: Ex
 
 
 def others_change(stage: Stage, key: str, *values: Any) -> None:
-    """Before each of the next updates somebody else sets the key to the next of these values."""
+    """Let another client set the key to the next of these values before each of the next updates."""
     left = list(values)
 
     def change() -> None:
@@ -281,11 +308,11 @@ def test_a_resolver_that_prefers_theirs_writes_nothing(stage: Stage) -> None:
     state = stage.open(**{"x.": lambda mine, theirs, base: theirs})
     others_change(stage, "x.a", "theirs")
     assert state.update("x.a", "mine") == "theirs"
-    assert state["x.a"] == "theirs", "and knows it before the stream does"
+    assert state["x.a"] == "theirs", "the answer shows it before the stream does"
     assert stage.broker.book.versions == {"x.a": 1}
 
 
-def test_a_function_is_applied_to_what_is_there(stage: Stage) -> None:
+def test_a_function_is_applied_to_the_current_value(stage: Stage) -> None:
     state = stage.open(**{"x.": lambda *_: pytest.fail("functions need no resolver")})
     others_change(stage, "x.n", 10, 20)
     assert state.update("x.n", lambda value: (value or 0) + 1) == 21
@@ -308,7 +335,7 @@ def test_after_three_retries_it_is_a_conflict_and_taken_back(stage: Stage) -> No
     assert state["x.a"] == 103
 
 
-def test_changes_that_do_not_go_together_are_raised_at_once_and_taken_back(stage: Stage) -> None:
+def test_changes_that_cannot_be_joined_are_raised_at_once_and_taken_back(stage: Stage) -> None:
     state = stage.open()
     state.update("algorithm.a", {"fast": 10})
     others_change(stage, "algorithm.a", {"fast": 12})
@@ -319,7 +346,7 @@ def test_changes_that_do_not_go_together_are_raised_at_once_and_taken_back(stage
     assert state["algorithm.a"] == {"fast": 12}
 
 
-def test_changes_that_go_together_are_both_there(stage: Stage) -> None:
+def test_changes_that_can_be_joined_are_both_kept(stage: Stage) -> None:
     state = stage.open()
     state.update("algorithm.a", {"fast": 10, "slow": 30})
     others_change(stage, "algorithm.a", {"fast": 12, "slow": 30})
@@ -334,15 +361,15 @@ def test_of_a_backtest_the_later_update_stays(stage: Stage) -> None:
     assert state.update("backtest.b", {"lastUpdate": 9, "progress": 90}) == {"lastUpdate": 9, "progress": 90}
 
 
-def test_threads_that_update_one_key_do_not_get_into_each_other_s_way(stage: Stage) -> None:
+def test_threads_of_one_program_update_a_key_in_turn(stage: Stage) -> None:
     state = stage.open()
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: state.update("x.n", lambda value: (value or 0) + 1), range(100)))
     assert state["x.n"] == 100
-    assert len(stage.broker.updates) == 100, "nobody had to try again"
+    assert len(stage.broker.updates) == 100, "no update was retried"
 
 
-def test_a_deleted_key_is_gone_and_counts_on(stage: Stage) -> None:
+def test_the_version_of_a_deleted_key_keeps_counting(stage: Stage) -> None:
     state = stage.open()
     state.update("x.a", 1)
     state.delete("x.a")
@@ -354,7 +381,7 @@ def test_a_deleted_key_is_gone_and_counts_on(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("value", [object(), {1: 2}, 1 << 64])
-def test_what_is_no_value_is_refused_before_anything_happens(stage: Stage, value: Any) -> None:
+def test_an_object_that_is_no_value_is_refused_before_any_request(stage: Stage, value: Any) -> None:
     state = stage.open()
     with pytest.raises(ValidationError, match="value"):
         state.update("x.a", value)
@@ -363,7 +390,7 @@ def test_what_is_no_value_is_refused_before_anything_happens(stage: Stage, value
 
 
 def test_a_key_of_another_prefix_is_refused(stage: Stage) -> None:
-    state = SharedState("x.", stage.broker, stage.feed, {})
+    state = stage.open("x.")
     with pytest.raises(ValueError, match=r"'y\.a' does not begin with 'x\.'"):
         state.update("y.a", 1)
     with pytest.raises(ValueError, match="does not begin"):

@@ -1,4 +1,4 @@
-"""A backtest from its configuration to its result: what is refused, what is streamed, what is left of a stop."""
+"""A backtest from its plan to its result, in chunks, at once and stopped."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import polars as pl
 import pytest
 
 from backtestr_engine.algorithms.signals import Signals
-from backtestr_engine.backtest.run import Plan, Run, prepare
+from backtestr_engine.backtest.plan import Plan, prepare
+from backtestr_engine.backtest.run import Run
 from backtestr_engine.built_in import find_algorithm
 from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.data.panel import Panel
@@ -18,10 +19,9 @@ from backtestr_engine.data.synthetic import synthetic_bars
 from backtestr_engine.metrics.excursions import drawdowns, excursions
 from backtestr_engine.metrics.returns import moments
 from backtestr_engine.simulation.conventions import Conventions, resolve_options
-from backtestr_engine.simulation.shared_account_loop import _walk_together
-from backtestr_engine.simulation.symbol_loop import _walk
+from backtestr_engine.simulation.shared_account_loop import _simulate_rows
+from backtestr_engine.simulation.symbol_loop import _simulate
 from backtestr_engine.worker.warm_up import warm
-from backtestr_protocol.errors import BacktestrError, DataError, InvalidConfiguration, NotFound, ValidationError
 from backtestr_protocol.messages import BacktestConfig
 
 CONFIG = BacktestConfig(
@@ -48,66 +48,6 @@ def plan(stocked: Catalog, conventions: Conventions) -> Plan:
     return prepare(CONFIG, stocked, conventions)
 
 
-@pytest.mark.parametrize(
-    ("changed", "error", "message", "path"),
-    [
-        ({"algorithm_id": "sma_cros"}, NotFound, "did you mean 'sma_cross'", None),
-        ({"parameters": {"fats": 3}}, ValidationError, "did you mean 'fast'", "$.parameters.fats"),
-        ({"parameters": {"fast": 1}}, ValidationError, "within 2..500", "$.parameters.fast"),
-        ({"parameters": {"fast": 50}}, InvalidConfiguration, "sma_cross requires fast < slow", None),
-        ({"symbol": "SYNHT"}, DataError, "unknown symbol 'SYNHT'; did you mean 'SYNTH'?", "$.symbol"),
-        ({"timeframe": "2m"}, ValidationError, "unknown timeframe '2m'", "$.timeframe"),
-        ({"start_date": "2024-01-04"}, InvalidConfiguration, "is not before endDate 2024-01-03", None),
-        ({"start_date": "2024-01-03"}, InvalidConfiguration, "is not before endDate 2024-01-03", None),
-        ({"start_date": "January"}, ValidationError, "must be an ISO 8601 date", "$.startDate"),
-        ({"end_date": "2024-13-01"}, ValidationError, "must be an ISO 8601 date", "$.endDate"),
-        ({"initial_capital": 0.0}, InvalidConfiguration, "initialCapital must be above 0", "$.initialCapital"),
-        ({"initial_capital": -1.0}, InvalidConfiguration, "initialCapital must be above 0", "$.initialCapital"),
-        ({"initial_capital": float("inf")}, ValidationError, "must be a finite number", "$.initialCapital"),
-        ({"commission": -0.1}, ValidationError, "from 0 up to, but not including, 1", "$.commission"),
-        ({"commission": 1.0}, ValidationError, "from 0 up to, but not including, 1", "$.commission"),
-        ({"commission": float("nan")}, ValidationError, "must be a finite number", "$.commission"),
-        ({"slippage": 1.0}, ValidationError, "from 0 up to, but not including, 1", "$.slippage"),
-        ({"options": {"fillat": 1}}, ValidationError, "did you mean 'fillAt'", "$.options.fillat"),
-        (
-            {"start_date": "2025-01-01", "end_date": "2026-01-01"},
-            DataError,
-            "no 1m bars of SYNTH from 2025-01-01 before 2026-01-01; there are bars from 2024-01-01 to 2024-01-04",
-            None,
-        ),
-    ],
-)
-def test_what_is_refused_before_the_run(
-    changed: dict[str, Any],
-    error: type[BacktestrError],
-    message: str,
-    path: str | None,
-    stocked: Catalog,
-    conventions: Conventions,
-) -> None:
-    with pytest.raises(error) as caught:
-        prepare(msgspec.structs.replace(CONFIG, **changed), stocked, conventions)
-    assert message in caught.value.message
-    assert (caught.value.details or {}).get("path") == path
-    assert msgspec.json.encode(caught.value.to_data(component="engine", timestamp=0))
-
-
-@pytest.mark.parametrize(
-    ("start", "end", "bars"),
-    [
-        ("2024-01-01", "2024-01-02", 1440),
-        ("2024-01-01T01:00:00Z", "2024-01-01T02:00:00", 60),
-        ("2024-01-01T01:00:00+01:00", "2024-01-01T00:01:30Z", 2),
-    ],
-)
-def test_dates_are_utc_and_the_end_is_exclusive(
-    start: str, end: str, bars: int, stocked: Catalog, conventions: Conventions
-) -> None:
-    config = msgspec.structs.replace(CONFIG, start_date=start, end_date=end)
-
-    assert len(prepare(config, stocked, conventions).bars) == bars
-
-
 def test_a_run_in_chunks_is_a_run_at_once(plan: Plan, chance: np.random.Generator) -> None:
     whole, parts = Run(plan, "a"), Run(plan, "a")
     whole.advance(10**9)
@@ -117,7 +57,7 @@ def test_a_run_in_chunks_is_a_run_at_once(plan: Plan, chance: np.random.Generato
         chunk = parts.advance(int(chance.integers(1, 200)))
         orders += chunk.orders["order_id"].tolist()
         positions += len(chunk.positions)
-        assert parts.progress().progress_percent == 100.0 * parts.bars_walked / parts.bars_total
+        assert parts.progress().progress_percent == 100.0 * parts.bars_simulated / parts.bars_total
 
     assert msgspec.json.encode(parts.finish().metrics) == msgspec.json.encode(whole.finish().metrics)
     assert parts.progress() == whole.progress()
@@ -151,17 +91,21 @@ def test_before_the_first_bar_there_is_the_capital(plan: Plan) -> None:
 
     assert (progress.progress_percent, progress.equity_curve_point.equity) == (0.0, 10_000.0)
     assert not run.done
-    assert run.finish().metrics == {"undefined": {"finalEquity": "no bar was walked"}}
+    assert msgspec.json.encode(run.finish().metrics) == msgspec.json.encode(
+        {"undefined": {"finalEquity": "no bar was simulated"}}
+    )
     assert run.finish().frame("equity").height == 0
 
 
-def test_a_stop_leaves_the_metrics_of_the_bars_walked(plan: Plan, stocked: Catalog, conventions: Conventions) -> None:
+def test_a_stopped_backtest_has_the_metrics_of_the_simulated_bars(
+    plan: Plan, stocked: Catalog, conventions: Conventions
+) -> None:
     stopped = Run(plan, "a")
     stopped.advance(1440)
     one_day = Run(prepare(msgspec.structs.replace(CONFIG, end_date="2024-01-02"), stocked, conventions), "b")
     one_day.advance(1440)
 
-    # The run over one day alone also has the order that its last bar could not place.
+    # The backtest over one day alone also has the rejected order of its last bar.
     assert stopped.finish().metrics == one_day.finish().metrics
     assert stopped.finish().frame("equity").equals(one_day.finish().frame("equity"))
     assert not stopped.done
@@ -195,16 +139,16 @@ def test_tables_have_the_columns_of_the_wire(plan: Plan) -> None:
         result.frame("bars")
 
 
-def test_the_trades_add_up_to_what_was_made(plan: Plan) -> None:
+def test_the_trades_add_up_to_the_profit(plan: Plan) -> None:
     run = Run(plan, "a")
     run.advance(10**9)
     result = run.finish()
     trades = result.frame("trades")
 
     assert trades["status"].to_list()[-2:] == ["closed", "open"]
-    assert trades.height == result.metrics["totalTrades"]
-    assert 10_000.0 + float(trades["pnl"].sum()) == pytest.approx(result.metrics["finalEquity"])
-    assert result.frame("orders")["fee"].sum() == pytest.approx(result.metrics["totalFees"])
+    assert trades.height == result.metrics.total_trades
+    assert 10_000.0 + float(trades["pnl"].sum()) == pytest.approx(result.metrics.final_equity)
+    assert result.frame("orders")["fee"].sum() == pytest.approx(result.metrics.total_fees)
 
 
 def test_a_rejected_order_has_nothing_filled(stocked: Catalog, conventions: Conventions) -> None:
@@ -216,39 +160,39 @@ def test_a_rejected_order_has_nothing_filled(stocked: Catalog, conventions: Conv
 
     assert set(orders["reason"]) == {"not enough cash"}
     assert orders["fill_price"].null_count() == orders["fill_quantity"].null_count() == orders.height > 0
-    assert run.finish().metrics["totalTrades"] == 0
-    assert run.finish().metrics["undefined"]["winRate"] == "there is no closed trade"
+    assert run.finish().metrics.total_trades == 0
+    assert run.finish().metrics.undefined["win_rate"] == "there is no closed trade"
 
 
-def test_buying_and_holding_earns_what_the_market_did(stocked: Catalog, conventions: Conventions) -> None:
+def test_buying_and_holding_has_the_return_of_the_market(stocked: Catalog, conventions: Conventions) -> None:
     config = msgspec.structs.replace(CONFIG, algorithm_id="buy_and_hold", parameters={}, commission=0.0, slippage=0.0)
     run = Run(prepare(config, stocked, conventions), "a")
     run.advance(10**9)
     bars, metrics = run.plan.bars, run.finish().metrics
 
-    assert metrics["finalEquity"] == pytest.approx(10_000 * bars.close[-1] / bars.open[1])
-    assert metrics["totalTrades"] == metrics["openTrades"] == 1
+    assert metrics.final_equity == pytest.approx(10_000 * bars.close[-1] / bars.open[1])
+    assert metrics.total_trades == metrics.open_trades == 1
 
 
-def test_a_run_can_start_with_signals_made_elsewhere(plan: Plan) -> None:
+def test_a_run_can_start_with_given_signals(plan: Plan) -> None:
     run = Run(plan, "a")
     run.start_with(Signals.of(entries=np.zeros(len(plan.bars), dtype=bool)))
     run.advance(10**9)
 
-    assert run.finish().metrics["finalEquity"] == 10_000.0
+    assert run.finish().metrics.final_equity == 10_000.0
 
 
-def test_after_warming_nothing_is_compiled_any_more(conventions: Conventions) -> None:
-    """Whatever the signals are made of, and wherever the symbols have gaps."""
+def test_after_the_warm_up_nothing_is_compiled(conventions: Conventions) -> None:
+    """Any kind of signals, and symbols with gaps, use the kernels of the warm-up."""
     warm(conventions)
-    kernels: list[Any] = [_walk, _walk_together, drawdowns, excursions, moments]
+    kernels: list[Any] = [_simulate, _simulate_rows, drawdowns, excursions, moments]
     compiled = [len(kernel.signatures) for kernel in kernels]
     bars = synthetic_bars("1m", 300)
     late = synthetic_bars("1m", 300, symbol="LATE")[100:]
     entries = bars.close > bars.open
     given = {
         "plain": Signals.of(entries=entries),
-        "guarded": Signals.of(entries=entries, stop_loss=bars.close * 0 + 0.1, take_profit=0.1),
+        "armed": Signals.of(entries=entries, stop_loss=bars.close * 0 + 0.1, take_profit=0.1),
         "target": Signals.of(target=bars.volume),
         "crossing": Signals.from_cross(bars.close, bars.open),
     }
@@ -260,6 +204,6 @@ def test_after_warming_nothing_is_compiled_any_more(conventions: Conventions) ->
             run.start_with(*(signals, Signals.of(entries=late.close > late.open))[: len(panel.series)])
             run.advance(200)
             run.advance(200)
-            assert run.finish().statistics
+            assert run.finish().metrics.defined()
 
     assert [len(kernel.signatures) for kernel in kernels] == compiled

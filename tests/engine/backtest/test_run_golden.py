@@ -1,4 +1,4 @@
-"""Numbers that others computed for the same signals on the same bars, to 1e-9 relative."""
+"""Results that other libraries computed for the same signals on the same bars, to 1e-9 relative."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from backtestr_engine.backtest.run import Result, Run, prepare
+from backtestr_engine.backtest.plan import prepare
+from backtestr_engine.backtest.run import Result, Run
 from backtestr_engine.data.bars import Bars
 from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.simulation.conventions import Conventions
@@ -252,9 +253,10 @@ def test_the_vectorbt_preset_gives_the_numbers_of_vectorbt(
 ) -> None:
     result = run(golden, google, catalog, conventions)
 
-    assert {name: result.metrics[name] for name in golden.metrics} == pytest.approx(golden.metrics, rel=1e-9)
+    metrics = result.metrics.to_wire()
+    assert {name: metrics[name] for name in golden.metrics} == pytest.approx(golden.metrics, rel=1e-9)
     assert len(result.orders) == golden.orders
-    assert result.metrics["undefined"] == {}
+    assert result.metrics.undefined == {}
 
 
 def test_a_preset_is_spelled_out_with_the_result(google: Bars, catalog: Catalog, conventions: Conventions) -> None:
@@ -299,7 +301,7 @@ def test_the_backtesting_py_preset_gives_the_numbers_of_backtesting_py(
     )
     one = Run(prepare(config, catalog, conventions), "golden")
     one.advance(len(google))
-    metrics = one.finish().metrics
+    metrics = one.finish().metrics.to_wire()
 
     golden = {
         "finalEquity": 51422.98999999996,

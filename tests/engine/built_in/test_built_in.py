@@ -10,10 +10,10 @@ import pytest
 
 from backtestr_engine.algorithms.parameters import Value
 from backtestr_engine.built_in import BUILT_IN
-from backtestr_engine.crossings import falls_below, rises_above
 from backtestr_engine.data.arrays import Booleans
 from backtestr_engine.data.bars import Bars
 from backtestr_engine.data.synthetic import synthetic_bars
+from backtestr_engine.indicators import falls_below, rises_above
 
 NAN = float("nan")
 Wishes = list[frozenset[str]]

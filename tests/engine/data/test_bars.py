@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from backtestr_engine.data.bars import COLUMNS, Bars, bars_from_frame, checked_bars, resample
+from backtestr_engine.data.bars import COLUMNS, Bars, bars_from_frame, resample
 from backtestr_engine.data.synthetic import synthetic_bars
 from backtestr_engine.data.timeframes import (
     LENGTH_US,
@@ -18,7 +18,7 @@ from backtestr_engine.data.timeframes import (
     parse_timeframe,
     spans,
 )
-from backtestr_protocol.errors import DataError, ValidationError
+from backtestr_protocol.errors import ValidationError
 
 MINUTE = LENGTH_US["1m"]
 
@@ -35,28 +35,9 @@ def columns(**changed: Any) -> list[Any]:
     return [np.array({**sound, **changed}[name]) for name in COLUMNS]
 
 
-@pytest.mark.parametrize(
-    ("changed", "reason", "rows"),
-    [
-        ({"timestamp": [0, MINUTE, MINUTE, 3 * MINUTE]}, "the same time as the row before", [2]),
-        ({"timestamp": [0, MINUTE, -MINUTE, 3 * MINUTE]}, "an earlier time than the row before", [2]),
-        ({"open": [10.0, np.nan, 12.0, np.inf]}, "open is not a finite number", [1, 3]),
-        ({"low": [9.0, 10.0, 0.0, -1.0]}, "low is zero or negative", [2, 3]),
-        ({"high": [12.0, 13.0, 12.5, 15.0]}, "high is below open or close", [2]),
-        ({"low": [9.0, 10.0, 11.0, 13.5]}, "low is above open or close", [3]),
-        ({"volume": [1.0, -1.0, np.nan, 0.0]}, "volume is negative or not a finite number", [1, 2]),
-    ],
-)
-def test_faults_are_named_with_count_and_first_rows(changed: dict[str, Any], reason: str, rows: list[int]) -> None:
-    with pytest.raises(DataError) as caught:
-        checked_bars("X", "1m", *columns(**changed))
-    assert caught.value.details == {"faults": [{"reason": reason, "count": len(rows), "rows": rows}]}
-    assert f"{reason} in {len(rows)} rows (first: {', '.join(map(str, rows))})" in caught.value.message
-
-
-def test_sound_bars_pass_and_are_read_only() -> None:
+def test_bars_are_read_only() -> None:
     given = columns()
-    bars = checked_bars("X", "1m", *given)
+    bars = Bars("X", "1m", *given)
 
     assert len(bars) == 4
     assert bars.closed_at(3) == 4 * MINUTE
@@ -71,7 +52,7 @@ def test_columns_of_different_lengths_are_no_bars() -> None:
 
 
 def test_between_is_half_open() -> None:
-    bars = checked_bars("X", "1m", *columns())
+    bars = Bars("X", "1m", *columns())
 
     assert bars.between(MINUTE, 3 * MINUTE).timestamp.tolist() == [MINUTE, 2 * MINUTE]
     assert len(bars.between(None, None)) == 4
@@ -81,7 +62,7 @@ def test_between_is_half_open() -> None:
 
 
 def test_a_frame_and_back() -> None:
-    bars = checked_bars("X", "1m", *columns())
+    bars = Bars("X", "1m", *columns())
     frame = bars.to_frame()
 
     assert frame.schema["timestamp"] == pl.Datetime("us", "UTC")

@@ -1,29 +1,26 @@
-"""Cells of a text: cut column by column, they are the cells that Python's `csv` reads; numbers are those of `float`."""
+"""Rows of a text that must be refused: they are those of Python's `csv`, and numbers are those of `float`."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
+from pathlib import Path
 
 import polars as pl
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from backtestr_engine.importing.csv_cells import read_cells
-from backtestr_engine.importing.csv_layout import Layout
-from backtestr_engine.importing.csv_reader import read_numbers
+from backtestr_engine.importing.csv_reader import read_numbers, read_text
+from backtestr_engine.importing.layout import Layout
+from backtestr_engine.importing.sources import TextFile
 from backtestr_engine.importing.timestamps import TimeFormat
 
 LAYOUT = Layout(
-    format="csv",
     kind="trades",
-    header=("time", "price", "size"),
-    header_lines=1,
-    has_header=True,
-    delimiter=",",
     time=(0,),
     fields={"price": 1, "size": 2},
+    names={"timestamp": "time", "price": "price", "size": "size"},
     written=TimeFormat("%Y"),
     zone=None,
     blank_repeats=False,
@@ -31,22 +28,62 @@ LAYOUT = Layout(
 )
 
 
+def text_file(content: str) -> TextFile:
+    return TextFile(
+        path=Path("ticks.csv"),
+        format="csv",
+        content=content.encode(),
+        delimiter=",",
+        header=("time", "price", "size"),
+        has_header=True,
+        header_lines=1,
+        first_rows=(),
+        time=None,
+    )
+
+
+def expected_cells(line: int, cells: list[str]) -> list[tuple[int, str, str]]:
+    """Return the malformed cells of a row, as line, column and text."""
+    if len(cells) < 3:
+        return [(line, ("time", "price", "size")[len(cells)], "")]
+    if len(cells) > 3:
+        return [(line, "size", cells[-1])]
+    bad = [(line, name, text) for name, text in zip(("price", "size"), cells[1:], strict=True) if not is_number(text)]
+    return bad if is_year(cells[0].strip()) else [*bad, (line, "time", cells[0].strip())]
+
+
+def is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def is_year(text: str) -> bool:
+    return len(text) == 4 and text.isdecimal() and text.isascii()
+
+
 @given(st.text('12", x\né', max_size=60))
+@example('1111,2,3\n"2111","1","2"\n2112,1,2,3\nx,1,2\n')
 @example('"1","2","3"\n"","",""\n')
 @example('1,"2,3",4\n5,6,7\n')
 @example('1,"a\nb",2\n1,2,3\n')
 @example('1,"a""b",2\n')
 @example('",",1,2\n1,2,"')
 def test_cells_are_those_of_csv(rows: str) -> None:
+    rows += "bad\n" if rows.count('"') % 2 == 0 and rows[-1:] in ("", "\n") else ""
     reader = csv.reader(io.StringIO(rows, newline=""))
-    expected = [(reader.line_num + 1, cells) for cells in reader if any(cell.strip() for cell in cells)]
-    got = read_cells(f"time,price,size\n{rows}".encode(), LAYOUT)
+    lines = [(reader.line_num + 1, cells) for cells in reader if any(cell.strip() for cell in cells)]
+    malformed = [cell for line, cells in lines for cell in expected_cells(line, cells)]
 
-    assert got.lines.to_list() == [line for line, _ in expected]
-    assert got.even.to_list() == [len(cells) == 3 for _, cells in expected]
-    even = [cells for _, cells in expected if len(cells) == 3]
-    assert [column.to_list() for column in got.columns] == [[cells[at] for cells in even] for at in range(3)]
-    assert got.uneven.rows() == [(line, len(cells), cells[-1]) for line, cells in expected if len(cells) != 3]
+    got = read_text(text_file(f"time,price,size\n{rows}"), LAYOUT, None)
+
+    assert got.malformed.select("line", "column", "text").rows() == malformed
+    bad = {line for line, _, _ in malformed}
+    assert list(got.places()) == [line for line, _ in lines if line not in bad]
+    kept = [cells for line, cells in lines if line not in bad]
+    assert got.fields["price"].tolist() == [float(cells[1]) for cells in kept]
 
 
 @given(st.lists(st.text("0123456789+-._ eEinfatyNI\x1c\u0663x", max_size=9)))

@@ -1,4 +1,4 @@
-"""Daily statistics by the rules of backtesting.py: days, not bars, and honest about what is undefined."""
+"""Daily statistics by the rules of backtesting.py: days count, not bars, and undefined figures have a reason."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import msgspec
 import numpy as np
 import pytest
 
-from backtestr_engine.backtest.run import Run, prepare
+from backtestr_engine.backtest.plan import prepare
+from backtestr_engine.backtest.run import Run
 from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.data.synthetic import synthetic_bars
 from backtestr_engine.metrics.daily_statistics import with_daily_statistics
-from backtestr_engine.metrics.metrics import Metrics
 from backtestr_engine.simulation.conventions import Conventions
 from backtestr_protocol.messages import BacktestConfig
+from backtestr_protocol.metrics import Metrics
 
 
 @pytest.fixture
@@ -31,9 +32,7 @@ def metrics(catalog: Catalog, conventions: Conventions) -> Metrics:
     )
     run = Run(prepare(config, catalog, conventions), "daily")
     run.advance(500)
-    statistics = run.finish().statistics
-    assert statistics is not None
-    return statistics
+    return run.finish().metrics
 
 
 def test_days_count_and_not_bars(metrics: Metrics) -> None:
@@ -68,7 +67,7 @@ def test_weekends_that_trade_make_longer_years(metrics: Metrics) -> None:
         ([100.0, -1.0, 3.0], {"annualReturn": "equity fell to zero or below"}),
     ],
 )
-def test_what_is_undefined_says_why(metrics: Metrics, equity: list[float], reasons: dict[str, str]) -> None:
+def test_an_undefined_figure_has_a_reason(metrics: Metrics, equity: list[float], reasons: dict[str, str]) -> None:
     bars = synthetic_bars("1d", len(equity))
     made = with_daily_statistics(metrics, bars.timestamp, bars.timeframe, np.array(equity), 0.0)
     daily = msgspec.to_builtins(made)

@@ -1,4 +1,4 @@
-"""What a backtest publishes: every event once, in order."""
+"""A backtest publishes every event once, in order."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backtestr_engine.backtest.run import Chunk
 from backtestr_engine.data.bars import Bars
 from backtestr_engine.data.panel import Panel
 from backtestr_engine.data.synthetic import synthetic_bars
 from backtestr_engine.publishing.backtest_streams import BacktestStreams
 from backtestr_engine.publishing.column_batches import ColumnBatch
 from backtestr_engine.publishing.payloads import Messages
-from backtestr_engine.simulation.records import ORDER, POSITION, REASONS
+from backtestr_engine.simulation.records import ORDER, POSITION, REASONS, TRADE, Events
 from backtestr_protocol.messages import StreamOptions
 from support.engine.examples import unpacked
 
@@ -26,8 +25,8 @@ def bars() -> Bars:
     return synthetic_bars("1m", 100)
 
 
-def chunk(orders: int, positions: int, *, first_id: int = 1) -> Chunk:
-    """Filled orders and changes of positions, numbered on from `first_id`."""
+def chunk(orders: int, positions: int, *, first_id: int = 1) -> Events:
+    """Return filled orders and changes of positions, numbered from `first_id`."""
     made = np.zeros(orders, dtype=ORDER)
     made["order_id"] = np.arange(first_id, first_id + orders)
     made["timestamp"] = 1_700_000_000_000_000
@@ -37,7 +36,7 @@ def chunk(orders: int, positions: int, *, first_id: int = 1) -> Chunk:
     changed = np.zeros(positions, dtype=POSITION)
     changed["position_id"] = np.arange(first_id, first_id + positions)
     changed["timestamp"] = 1_700_000_000_000_000
-    return Chunk(made, changed)
+    return Events(made, changed, np.zeros(0, dtype=TRADE))
 
 
 def payloads(runs: list[tuple[str, Messages]], topic: str) -> list[Any]:
@@ -67,7 +66,7 @@ def test_an_order_reads_as_the_protocol_says(bars: Bars) -> None:
     ]
 
 
-def test_what_an_earlier_worker_published_is_left_out(bars: Bars) -> None:
+def test_messages_of_an_earlier_worker_are_left_out(bars: Bars) -> None:
     publisher = BacktestStreams("b", Panel.of([bars]), StreamOptions(), {ORDERS: 3, POSITIONS: 1, "progress.b": 9})
     first = publisher.chunk(chunk(2, 2), 0, 50)
     second = publisher.chunk(chunk(2, 2, first_id=3), 50, 100)
@@ -81,7 +80,7 @@ def test_streams_that_are_off_publish_nothing(bars: Bars) -> None:
 
 
 @pytest.mark.parametrize("before", [0, 3, 4, 5, 20])
-def test_prices_that_are_out_already_are_not_published_again(bars: Bars, before: int) -> None:
+def test_published_prices_are_not_published_again(bars: Bars, before: int) -> None:
     prices = StreamOptions(prices=True, orders=False, positions=False)
     publisher = BacktestStreams("b", Panel.of([bars]), prices, {"prices.SYNTH.1m": before})
     sent = [one for first in range(0, 12, 4) for one in publisher.chunk(chunk(0, 0), first, first + 4)]
@@ -89,7 +88,7 @@ def test_prices_that_are_out_already_are_not_published_again(bars: Bars, before:
     assert found == bars.close[before:12].tolist()
 
 
-def test_prices_are_the_bars_walked(bars: Bars) -> None:
+def test_prices_are_the_simulated_bars(bars: Bars) -> None:
     prices = StreamOptions(prices=True, orders=False, positions=False)
     sent = BacktestStreams("b", Panel.of([bars]), prices, {}).chunk(chunk(0, 0), 10, 13)
     found = [one["data"] for one in payloads(sent, "prices.SYNTH.1m")]

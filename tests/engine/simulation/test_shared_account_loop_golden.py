@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from backtestr_engine.algorithms.algorithm import Algorithm, portfolio
-from backtestr_engine.backtest.run import Result, Run, prepare
+from backtestr_engine.backtest.plan import prepare
+from backtestr_engine.backtest.run import Result, Run
 from backtestr_engine.built_in import BUILT_IN
 from backtestr_engine.data.arrays import Floats
 from backtestr_engine.data.catalog import Catalog
@@ -27,7 +28,7 @@ SYMBOLS = ["S0", "S1", "S2"]
 
 @portfolio("waves")
 def waves(panel: Panel) -> Floats:
-    """Weights that follow a formula, on every fifth row."""
+    """Return weights that follow a formula, on every fifth row."""
     row, column = np.arange(len(panel))[:, np.newaxis], np.arange(len(panel.symbols))
     weights: Floats = 0.3 + 0.3 * np.sin(row / 20 + 2 * column)
     weights[row[:, 0] % 5 != 0] = np.nan
@@ -56,7 +57,8 @@ def run(catalog: Catalog, conventions: Conventions, algorithm: Algorithm, slippa
 
 
 def check(result: Result, orders: int, golden: dict[str, float]) -> None:
-    assert {name: result.metrics[name] for name in golden} == pytest.approx(golden, rel=1e-9)
+    metrics = result.metrics.to_wire()
+    assert {name: metrics[name] for name in golden} == pytest.approx(golden, rel=1e-9)
     assert int(np.count_nonzero(result.orders["fill_quantity"])) == orders
 
 

@@ -1,4 +1,4 @@
-"""Whose work a line of a worker's log is about, also where backtests are parked beside each other."""
+"""Lines of a worker's log name their task, also while other backtests are parked."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def run(backtest_id: str, client_id: str) -> Assign:
     return Assign(task_id=backtest_id, work="RunBacktest", client_id=client_id, request_id=f"of {backtest_id}")
 
 
-def test_each_backtest_has_its_own_facts_whichever_is_worked_on(caplog: pytest.LogCaptureFixture) -> None:
+def test_lines_have_the_facts_of_the_backtest_in_work(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     log = TaskLog("compute-1")
     log.at(None)
@@ -42,20 +42,20 @@ def test_each_backtest_has_its_own_facts_whichever_is_worked_on(caplog: pytest.L
     log.sent([(Finished(task_id="b2", outcome="completed"), ())])
     log.at(None)
     assert get_contextvars() == {"workerId": "compute-1"}
-    assert log.facts("b2") == {"workerId": "compute-1"}, "it is forgotten"
+    assert log.facts("b2") == {"workerId": "compute-1"}, "its facts are forgotten"
     assert log.facts("b1")["requestId"] == "of b1"
-    said = [record.message for record in caplog.records]
-    assert said == ["task_began", "task_paused", "task_began", "task_resumed", "task_ended"]
+    events = [record.message for record in caplog.records]
+    assert events == ["task_began", "task_paused", "task_began", "task_resumed", "task_ended"]
 
 
-def test_a_question_is_about_the_backtest_that_it_names(caplog: pytest.LogCaptureFixture) -> None:
+def test_lines_of_an_interactive_task_have_the_backtest_that_it_names(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     log = TaskLog("interactive-1")
-    assign = Assign(task_id="question-1", work="GetBacktestResults", client_id="ann", request_id="r1")
+    assign = Assign(task_id="task-1", work="GetBacktestResults", client_id="ann", request_id="r1")
     log.assigned(assign, encode({"backtestId": "b1", "tables": []}))
     assert get_contextvars()["backtestId"] == "b1"
     error = DataError("unreadable").to_data(component="engine", timestamp=0)
-    log.sent([(Finished(task_id="question-1", outcome="failed", error=error), ())])
+    log.sent([(Finished(task_id="task-1", outcome="failed", error=error), ())])
     (record,) = caplog.records
     facts: dict[str, Any] = vars(record)
     assert (record.message, facts["outcome"], facts["code"], facts["error"]) == (
@@ -67,7 +67,7 @@ def test_a_question_is_about_the_backtest_that_it_names(caplog: pytest.LogCaptur
 
 
 @pytest.mark.parametrize("data", [b"", b"\xc1", encode([1]), encode({"backtestId": 7}), encode({"symbol": "X"})])
-def test_a_question_may_name_none(data: bytes) -> None:
+def test_an_interactive_task_may_name_no_backtest(data: bytes) -> None:
     log = TaskLog("interactive-1")
-    log.assigned(Assign(task_id="question-1", work="GetMarketData"), data)
+    log.assigned(Assign(task_id="task-1", work="GetMarketData"), data)
     assert "backtestId" not in get_contextvars()

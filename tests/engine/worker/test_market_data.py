@@ -1,4 +1,4 @@
-"""Market data and indicators on request."""
+"""Market data and indicators are read on request."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_every_indicator_computes_one_value_per_bar_with_its_defaults() -> None:
         ),
     ],
 )
-def test_indicators_that_there_cannot_be(
+def test_indicators_that_are_refused(
     config: dict[str, Any], error: type[BacktestrError], message: str, path: str | None, stocked: Catalog
 ) -> None:
     with pytest.raises(error, match=message) as caught:
@@ -158,7 +158,7 @@ def test_indicators_that_there_cannot_be(
     assert caught.value.details.get("path") == path
 
 
-def test_two_indicators_of_one_output_name_need_names_of_their_own(stocked: Catalog) -> None:
+def test_two_indicators_of_one_output_name_need_other_names(stocked: Catalog) -> None:
     with pytest.raises(ValidationError, match="two columns would be named 'real'") as caught:
         ask(stocked, indicators=[IndicatorConfig(name="SMA"), IndicatorConfig(name="EMA")])
     assert caught.value.details is not None
@@ -181,7 +181,7 @@ def test_two_indicators_of_one_output_name_need_names_of_their_own(stocked: Cata
         ({"end_time": START_MS}, DataError, "no 1m bars of X before 2024-01-01; there are bars from"),
     ],
 )
-def test_requests_that_cannot_be_answered(
+def test_requests_that_are_refused(
     request_fields: dict[str, Any], error: type[BacktestrError], message: str, stocked: Catalog
 ) -> None:
     with pytest.raises(error, match=message):

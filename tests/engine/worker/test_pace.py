@@ -1,4 +1,4 @@
-"""Laws of a pace: every bar at its time or after, none lost, and no drift however late one comes."""
+"""A pace makes every bar due at its time, loses none, and does not drift, however late the caller is."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ steps = st.lists(st.floats(0.0, 100.0), max_size=30)
 
 
 @given(rates, starts, steps)
-def test_as_many_bars_are_due_as_the_time_since_the_start_says(rate: float, start: float, waits: list[float]) -> None:
+def test_the_time_since_the_start_sets_how_many_bars_are_due(rate: float, start: float, waits: list[float]) -> None:
     pace, now, taken = Pace(rate), start, 0
     for wait in [0.0, *waits]:
         now += wait
@@ -25,12 +25,12 @@ def test_as_many_bars_are_due_as_the_time_since_the_start_says(rate: float, star
         pace.take(due)
         taken += due
         assert taken == pytest.approx((now - start) * rate + 1, rel=1e-6, abs=1 + 1e-9 * rate * now)
-        assert pace.due(now) == 0, "what was taken is not due again"
+        assert pace.due(now) == 0, "taken bars are not due again"
         assert pace.deadline(now) > now
 
 
 @given(rates, starts, st.integers(1, 50))
-def test_who_sleeps_until_the_deadline_finds_the_next_bar(rate: float, start: float, bars: int) -> None:
+def test_a_caller_that_sleeps_until_the_deadline_finds_the_next_bar(rate: float, start: float, bars: int) -> None:
     pace, now = Pace(rate), start
     pace.take(pace.due(now))
     for _ in range(bars):
@@ -41,7 +41,7 @@ def test_who_sleeps_until_the_deadline_finds_the_next_bar(rate: float, start: fl
 
 
 @given(rates, starts, st.floats(0.0, 1e4))
-def test_after_a_halt_the_next_bar_is_as_far_away_as_it_was(rate: float, start: float, halted: float) -> None:
+def test_after_a_halt_the_wait_for_the_next_bar_continues(rate: float, start: float, halted: float) -> None:
     pace = Pace(rate)
     pace.take(pace.due(start))
     before = pace.deadline(start) - start
@@ -59,7 +59,7 @@ def test_after_a_halt_without_a_time_the_next_bar_is_due_at_once() -> None:
     assert pace.due(10.1) == 1
 
 
-def test_a_pace_that_nobody_lives_to_see_is_one() -> None:
+def test_the_smallest_pace_has_one_bar() -> None:
     pace = Pace(5e-324)
     assert pace.due(1.0) == 1
     pace.take(1)

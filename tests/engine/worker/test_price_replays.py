@@ -1,4 +1,4 @@
-"""Replays in a worker: every bar once and in order, never early, never beyond the credit, and nothing while paused."""
+"""Price replays publish every bar once and in order: none early, none beyond the credit, none while paused."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from backtestr_engine.data.bars import Bars
 from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.data.synthetic import synthetic_bars
-from backtestr_engine.worker import price_replays as replay_module
-from backtestr_engine.worker.price_replays import MAX_RATE, MOMENT, ReplayBars, Sent, read_tape
+from backtestr_engine.worker import price_replays
+from backtestr_engine.worker.price_replays import MAX_RATE, MOMENT, ReplayBars, Sent, read_replay_bars
 from backtestr_protocol.errors import BacktestrError, DataError, InvalidConfiguration, ValidationError
 from backtestr_protocol.worker_channel import (
     Control,
@@ -33,145 +33,148 @@ from support.engine.batches import no_replays
 BARS = synthetic_bars("1m", 700)
 
 
-def order(**changes: Any) -> OpenReplay:
+def settings_of(**changes: Any) -> OpenReplay:
     rate: dict[str, Any] = {"bars_per_second": None, "speed": None, "allowed": None}
     rate |= {} if changes.keys() & rate.keys() else {"bars_per_second": 10.0}
     asked = {"replay_id": "r", "symbol": "SYNTH", "timeframe": "1m", "start_time": None, "end_time": None}
     return OpenReplay(**{**asked, **rate, **changes})
 
 
-def tape(bars: Bars = BARS, **changes: Any) -> ReplayBars:
-    return ReplayBars(order(**changes), bars, 1)
+def replay_of(bars: Bars = BARS, **changes: Any) -> ReplayBars:
+    return ReplayBars(settings_of(**changes), bars, 1)
 
 
-def heard(sent: list[Sent]) -> list[int]:
-    """The times of the prices that were published, in milliseconds."""
+def times_of(sent: list[Sent]) -> list[int]:
+    """Return the times of the published prices in milliseconds."""
     found = []
-    for note, payload in sent:
-        if isinstance(note, Published):
+    for message, payload in sent:
+        if isinstance(message, Published):
             data = msgpack.unpackb(payload[0])
             messages = data["data"]["messages"] if data["type"] == "Batch" else [data]
-            assert len(messages) == note.count
-            assert note.replay is not None
-            assert {one["data"]["replayId"] for one in messages} == {note.replay.replay_id}
+            assert len(messages) == message.count
+            assert message.replay is not None
+            assert {one["data"]["replayId"] for one in messages} == {message.replay.replay_id}
             times = [one["data"]["timestamp"] for one in messages]
-            assert note.replay.current_time == times[-1]
+            assert message.replay.current_time == times[-1]
             found += times
     return found
 
 
 def ends(sent: list[Sent]) -> list[str]:
-    return [note.outcome for note, _ in sent if isinstance(note, Finished)]
+    return [message.outcome for message, _ in sent if isinstance(message, Finished)]
 
 
-doings = st.lists(
-    st.tuples(st.sampled_from(["wait", "wait", "pause", "resume", "look"]), st.floats(0.0, 5.0)), max_size=40
+actions = st.lists(
+    st.tuples(st.sampled_from(["wait", "wait", "pause", "resume", "publish"]), st.floats(0.0, 5.0)), max_size=40
 )
 
 
 @settings(max_examples=100, deadline=None)
-@given(doings, st.floats(0.5, 500.0), st.integers(0, 699))
-def test_a_replay_with_a_rate(doings: list[tuple[str, float]], rate: float, position: int) -> None:
+@given(actions, st.floats(0.5, 500.0), st.integers(0, 699))
+def test_a_replay_with_a_rate(actions: list[tuple[str, float]], rate: float, position: int) -> None:
     replays, now, paused = no_replays(), 50.0, False
-    replays.open(tape(bars_per_second=rate, position=position))
+    replays.open(replay_of(bars_per_second=rate, position=position))
     sent = replays.due(now)
-    played = 0.0  # seconds that it was not paused
-    for what, seconds in doings:
+    running = 0.0  # seconds that it was not paused
+    for what, seconds in actions:
         if what == "wait":
             now += seconds
-            played += 0.0 if paused else seconds
+            running += 0.0 if paused else seconds
             continue
-        if what != "look":
+        if what != "publish":
             paused = what == "pause"
             sent += replays.take(Control(task_id="r", action="pause" if paused else "resume"), now)
-        before = len(heard(sent))
+        before = len(times_of(sent))
         sent += replays.due(now)
         if paused:
-            assert len(heard(sent)) == before
+            assert len(times_of(sent)) == before
         else:
-            due = math.floor(played * rate + 1 + 1e-6)
-            assert len(heard(sent)) <= min(700 - position, due)
+            due = math.floor(running * rate + 1 + 1e-6)
+            assert len(times_of(sent)) <= min(700 - position, due)
         replays.check_invariants()
     times = (BARS.timestamp // 1000).tolist()
-    assert heard(sent) == times[position : position + len(heard(sent))]
+    assert times_of(sent) == times[position : position + len(times_of(sent))]
     sent += replays.take(Control(task_id="r", action="resume"), now)
     sent += replays.due(now) + replays.due(now + 1_500.0)
-    assert heard(sent) == times[position:]
+    assert times_of(sent) == times[position:]
     assert ends(sent) == ["completed"]
     assert replays.next_deadline(now) is None
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(0, 700), max_size=10), st.integers(1, 100))
-def test_a_replay_with_credit_goes_as_far_as_it_has(credits: list[int], first: int) -> None:
+def test_a_replay_with_credit_publishes_as_many_bars_as_the_credit_allows(credits: list[int], first: int) -> None:
     replays = no_replays()
-    replays.open(tape(allowed=first))
+    replays.open(replay_of(allowed=first))
     sent, allowed = replays.due(1.0), first
     for credit in credits:
         replays.take(Credit(replay_id="r", allowed=credit), 1.0)
         allowed = max(allowed, credit)
         sent += replays.due(1.0)
-        assert len(heard(sent)) == min(700, allowed)
-        assert replays.next_deadline(1.0) is None, "it has nothing to do before there is more"
+        assert len(times_of(sent)) == min(700, allowed)
+        assert replays.next_deadline(1.0) is None, "nothing is due before there is more credit"
     assert ends(sent) == (["completed"] if allowed >= 700 else [])
 
 
-def test_several_replays_have_their_own_time() -> None:
+def test_each_replay_has_its_own_time() -> None:
     replays = no_replays()
-    replays.open(tape(replay_id="slow", bars_per_second=1.0))
+    replays.open(replay_of(replay_id="slow", bars_per_second=1.0))
     replays.due(0.0)
-    replays.open(tape(replay_id="quick", bars_per_second=100.0))
+    replays.open(replay_of(replay_id="fast", bars_per_second=100.0))
     sent = replays.due(0.5) + replays.due(1.0)
-    counts = {name: 0 for name in ("slow", "quick")}
-    for note, _ in sent:
-        assert isinstance(note, Published)
-        assert note.replay is not None
-        counts[note.replay.replay_id] += note.count
-    assert counts == {"slow": 1, "quick": 51}
+    counts = {name: 0 for name in ("slow", "fast")}
+    for message, _ in sent:
+        assert isinstance(message, Published)
+        assert message.replay is not None
+        counts[message.replay.replay_id] += message.count
+    assert counts == {"slow": 1, "fast": 51}
     assert ends(replays.take(Control(task_id="slow", action="stop"), 1.0)) == ["stopped"]
-    assert replays.replay_ids == ["quick"]
+    assert replays.replay_ids == ["fast"]
 
 
-def test_who_was_away_finds_all_that_fell_due_in_batches() -> None:
+def test_bars_that_fell_due_meanwhile_are_published_in_batches() -> None:
     replays = no_replays()
-    replays.open(tape(synthetic_bars("1m", 1500), bars_per_second=200.0))
+    replays.open(replay_of(synthetic_bars("1m", 1500), bars_per_second=200.0))
     replays.due(0.0)
     sent = replays.due(6.5)
-    assert [note.count for note, _ in sent if isinstance(note, Published)] == [1000, 300]
+    assert [message.count for message, _ in sent if isinstance(message, Published)] == [1000, 300]
 
 
-def test_one_that_is_far_behind_leaves_others_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay_module, "MAX_AT_ONCE", 10)
+def test_a_replay_that_is_far_behind_does_not_delay_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(price_replays, "MAX_AT_ONCE", 10)
     replays = no_replays()
-    replays.open(tape(allowed=700))
-    replays.open(tape(replay_id="other", allowed=700))
+    replays.open(replay_of(allowed=700))
+    replays.open(replay_of(replay_id="other", allowed=700))
     first = replays.due(0.0)
-    assert [note.replay.replay_id for note, _ in first if isinstance(note, Published) and note.replay] == ["r", "other"]
-    assert replays.next_deadline(0.0) == 0.0, "it is not through"
+    assert [message.replay.replay_id for message, _ in first if isinstance(message, Published) and message.replay] == [
+        "r",
+        "other",
+    ]
+    assert replays.next_deadline(0.0) == 0.0, "it has further bars"
 
 
-def test_a_quick_replay_is_not_looked_at_for_every_bar() -> None:
+def test_a_fast_replay_publishes_several_bars_at_once() -> None:
     replays = no_replays()
-    replays.open(tape(bars_per_second=MAX_RATE))
+    replays.open(replay_of(bars_per_second=MAX_RATE))
     replays.due(0.0)
     assert replays.next_deadline(0.0) == MOMENT
 
 
-def test_pause_resume_and_stop_are_said_each_time() -> None:
+def test_every_pause_and_resume_is_confirmed() -> None:
     replays = no_replays()
-    replays.open(tape(paused=True))
+    replays.open(replay_of(paused=True))
     assert replays.due(9.0) == []
     assert replays.next_deadline(9.0) is None
-    for action, said in (("resume", Resumed), ("pause", Paused), ("pause", Paused), ("resume", Resumed)):
-        [(note, _)] = replays.take(Control(task_id="r", action=action), 9.0)  # type: ignore[arg-type]
-        assert note == said(task_id="r")
+    for action, confirmed in (("resume", Resumed), ("pause", Paused), ("pause", Paused), ("resume", Resumed)):
+        [(message, _)] = replays.take(Control(task_id="r", action=action), 9.0)  # type: ignore[arg-type]
+        assert message == confirmed(task_id="r")
     assert replays.take(Control(task_id="another", action="stop"), 9.0) == []
     assert replays.take(Credit(replay_id="another", allowed=1), 9.0) == []
 
 
-def test_one_that_died_with_its_last_bar_is_completed_elsewhere() -> None:
+def test_a_replay_of_a_worker_lost_after_its_last_bar_is_completed_by_another() -> None:
     replays = no_replays()
-    replays.open(tape(position=700, paused=True))
+    replays.open(replay_of(position=700, paused=True))
     assert replays.due(0.0) == []
     replays.take(Control(task_id="r", action="resume"), 0.0)
     assert replays.next_deadline(0.0) == 0.0
@@ -187,23 +190,23 @@ def stored(catalog: Catalog) -> Catalog:
     return catalog
 
 
-def test_a_tape_has_the_bars_of_the_range_in_memory_of_its_own(stored: Catalog) -> None:
+def test_replay_bars_are_those_of_the_range_in_memory_of_their_own(stored: Catalog) -> None:
     first, last = int(BARS.timestamp[10]) // 1000, int(BARS.timestamp[19]) // 1000
-    found = read_tape(stored, order(start_time=first, end_time=last + 1))
+    found = read_replay_bars(stored, settings_of(start_time=first, end_time=last + 1))
     assert msgspec.structs.replace(found.opened, checksum=0) == msgspec.convert(
         {"bars": 10, "startTime": first, "endTime": last, "checksum": 0}, type(found.opened)
     )
     assert np.array_equal(found.bars.close, BARS.close[10:20])
     assert found.bars.close.base is None or len(found.bars.close.base) == 10
-    again = order(start_time=first, end_time=last + 1, checksum=found.checksum, position=3)
-    assert read_tape(stored, again).checksum == found.checksum
+    again = settings_of(start_time=first, end_time=last + 1, checksum=found.checksum, position=3)
+    assert read_replay_bars(stored, again).checksum == found.checksum
 
 
-def test_bars_that_were_imported_anew_are_refused_to_a_replay_that_moves(stored: Catalog) -> None:
-    checksum = read_tape(stored, order()).checksum
+def test_bars_imported_again_are_refused_to_a_replay_that_another_worker_began(stored: Catalog) -> None:
+    checksum = read_replay_bars(stored, settings_of()).checksum
     stored.write(synthetic_bars("1m", 701))
     with pytest.raises(DataError, match="changed while they were replayed"):
-        read_tape(stored, order(checksum=checksum))
+        read_replay_bars(stored, settings_of(checksum=checksum))
 
 
 @pytest.mark.parametrize(
@@ -221,21 +224,21 @@ def test_bars_that_were_imported_anew_are_refused_to_a_replay_that_moves(stored:
         ({"start_time": 0, "end_time": 1}, DataError, "there are bars from"),
     ],
 )
-def test_what_cannot_be_replayed_says_why(
+def test_a_refused_replay_has_its_reason(
     stored: Catalog, changes: dict[str, Any], error: type[BacktestrError], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        read_tape(stored, order(**changes))
+        read_replay_bars(stored, settings_of(**changes))
 
 
-def test_a_replay_has_so_many_bars_at_most(stored: Catalog, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(replay_module, "MAX_BARS", 699)
+def test_the_bars_of_a_replay_are_limited(stored: Catalog, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(price_replays, "MAX_BARS", 699)
     with pytest.raises(InvalidConfiguration, match="up to 699 bars, and the range has 700"):
-        read_tape(stored, order())
+        read_replay_bars(stored, settings_of())
 
 
 def test_a_speed_of_one_is_a_bar_per_timeframe() -> None:
     replays = no_replays()
-    replays.open(tape(speed=60.0))
-    assert len(heard(replays.due(0.0))) == 1
+    replays.open(replay_of(speed=60.0))
+    assert len(times_of(replays.due(0.0))) == 1
     assert replays.next_deadline(0.0) == 1.0

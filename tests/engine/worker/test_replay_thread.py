@@ -1,4 +1,4 @@
-"""The thread of the replays: it plays, it ends when its worker does, and a defect of ours ends replays only."""
+"""The replay thread publishes bars and ends with its worker, and a defect ends price replays only."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from backtestr_engine.data.synthetic import synthetic_bars
-from backtestr_engine.worker.price_replays import ReplayBars, Replays, Sent
-from backtestr_engine.worker.replay_thread import ReplayHost
+from backtestr_engine.worker.price_replays import PriceReplays, ReplayBars, Sent
+from backtestr_engine.worker.replay_thread import ReplayThread
 from backtestr_protocol.worker_channel import (
     Control,
     Finished,
@@ -24,7 +24,7 @@ from backtestr_protocol.worker_channel import (
 from support.engine.batches import no_replays
 
 SECONDS = 30.0
-TAPE = ReplayBars(
+REPLAY = ReplayBars(
     OpenReplay(
         replay_id="r",
         symbol="SYNTH",
@@ -42,16 +42,16 @@ TAPE = ReplayBars(
 
 
 class Hosted:
-    """A host, and what it has sent."""
+    """A replay thread, and the messages that it has sent."""
 
     def __init__(self) -> None:
         self.stopping = threading.Event()
         self._sent: queue.Queue[ToBroker] = queue.Queue()
-        self.host = ReplayHost("interactive-1", no_replays, self._take, self.stopping, lambda: 7)
+        self.thread = ReplayThread("interactive-1", no_replays, self._take, self.stopping, lambda: 7)
 
     def _take(self, sent: Sequence[Sent]) -> None:
-        for note, _ in sent:
-            self._sent.put(note)
+        for message, _ in sent:
+            self._sent.put(message)
 
     def next(self) -> ToBroker:
         return self._sent.get(timeout=SECONDS)
@@ -62,40 +62,40 @@ def hosted() -> Iterator[Hosted]:
     one = Hosted()
     yield one
     one.stopping.set()
-    one.host.join(SECONDS)
-    assert not [thread for thread in threading.enumerate() if thread.name == "replays"]
+    one.thread.join(SECONDS)
+    assert not [thread for thread in threading.enumerate() if thread.name.endswith("-replays")]
 
 
-def test_it_plays_to_the_end(hosted: Hosted) -> None:
-    hosted.host.put(TAPE)
-    hosted.host.put(Control(task_id="r", action="pause"))
+def test_all_bars_are_published(hosted: Hosted) -> None:
+    hosted.thread.put(REPLAY)
+    hosted.thread.put(Control(task_id="r", action="pause"))
     assert hosted.next() == Paused(task_id="r")
-    hosted.host.put(Control(task_id="r", action="resume"))
+    hosted.thread.put(Control(task_id="r", action="resume"))
     assert hosted.next() == Resumed(task_id="r")
     count = 0
-    while isinstance(note := hosted.next(), Published):
-        count += note.count
+    while isinstance(message := hosted.next(), Published):
+        count += message.count
     assert count == 50
-    assert note == Finished(task_id="r", outcome="completed")
+    assert message == Finished(task_id="r", outcome="completed")
 
 
-def test_a_defect_fails_the_replays_and_the_next_one_plays(
+def test_a_defect_fails_the_price_replays_and_the_next_one_is_published(
     hosted: Hosted, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def defect(*_: object) -> None:
         raise ZeroDivisionError("a defect")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Replays, "take", defect)
-        hosted.host.put(TAPE)
-        hosted.host.put(Control(task_id="r", action="resume"))
-        note = hosted.next()
-    assert isinstance(note, Finished)
-    assert (note.task_id, note.outcome) == ("r", "failed")
-    assert note.error is not None
-    assert (note.error.code, note.error.timestamp) == ("SYSTEM_ERROR", 7)
-    assert note.error.details is not None
-    assert note.error.details["id"] in caplog.text
-    order = msgspec.structs.replace(TAPE.order, replay_id="next", paused=False)
-    hosted.host.put(msgspec.structs.replace(TAPE, order=order))
+        patch.setattr(PriceReplays, "take", defect)
+        hosted.thread.put(REPLAY)
+        hosted.thread.put(Control(task_id="r", action="resume"))
+        message = hosted.next()
+    assert isinstance(message, Finished)
+    assert (message.task_id, message.outcome) == ("r", "failed")
+    assert message.error is not None
+    assert (message.error.code, message.error.timestamp) == ("SYSTEM_ERROR", 7)
+    assert message.error.details is not None
+    assert message.error.details["id"] in caplog.text
+    settings = msgspec.structs.replace(REPLAY.settings, replay_id="next", paused=False)
+    hosted.thread.put(msgspec.structs.replace(REPLAY, settings=settings))
     assert isinstance(hosted.next(), Published)

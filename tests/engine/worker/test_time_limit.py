@@ -1,4 +1,4 @@
-"""Time limits on code that is anyone's: short ones here where the work is endless, and long ones where it is not."""
+"""Time limits are short in tests of endless work, and long in tests of work that returns."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ def turn():
 
 turn()
 """
-# What it swallows is over; it is interrupted again.
+# It catches the interruption three times, and is interrupted again.
 STUBBORN = """
-swallowed = []
-while len(swallowed) < 3:
+caught = []
+while len(caught) < 3:
     try:
         while True:
             pass
     except BaseException as error:
-        swallowed.append(error)
+        caught.append(error)
 while True:
     pass
 """
 
 
-def test_what_is_in_time_returns_or_raises_as_it_is() -> None:
+def test_work_within_the_limit_returns_or_raises_unchanged() -> None:
     def fail() -> None:
-        raise ValueError("why not")
+        raise ValueError("no")
 
     assert LONG("adding", lambda: 1 + 1) == 2
-    with pytest.raises(ValueError, match="why not"):
+    with pytest.raises(ValueError, match="no"):
         LONG("failing", fail)
 
 
 @pytest.mark.parametrize("source", [ENDLESS, STUBBORN], ids=["endless", "stubborn"])
-def test_a_loop_is_interrupted_and_its_place_is_told(source: str) -> None:
+def test_a_loop_is_interrupted_and_the_error_has_its_lines(source: str) -> None:
     with pytest.raises(TimedOut, match=r"^loading mine\.py took longer than 0\.05 s; look for an endless") as caught:
         SHORT("loading mine.py", lambda: load_source(source, "mine.py", "mine"))
 
@@ -58,19 +58,19 @@ def test_a_loop_is_interrupted_and_its_place_is_told(source: str) -> None:
 
 @pytest.fixture
 def gate() -> Iterator[threading.Event]:
-    """What a thread can wait for that cannot be interrupted; opened when the test ends."""
+    """Provide an event that a thread can wait for uninterruptibly; it is set when the test ends."""
     opened = threading.Event()
     yield opened
     opened.set()
 
 
-def test_what_cannot_be_interrupted_is_left_behind(gate: threading.Event) -> None:
+def test_code_that_cannot_be_interrupted_is_left_behind(gate: threading.Event) -> None:
     with pytest.raises(TimedOut, match=r"^waiting took longer"):
         time_limit(0.05, patience=0.1)("waiting", lambda: gate.wait(60.0))
 
 
 @pytest.mark.parametrize("raised", [KeyboardInterrupt, GeneratorExit, SystemExit])
-def test_what_would_end_the_thread_that_waits_is_an_error_of_the_algorithm(raised: type[BaseException]) -> None:
+def test_exceptions_that_would_end_the_waiting_thread_are_errors_of_the_algorithm(raised: type[BaseException]) -> None:
     def leave() -> None:
         raise raised("gone")
 

@@ -17,6 +17,7 @@ Everything that happened is recorded: `events` with their times, `effects`, the 
 from __future__ import annotations
 
 import contextlib
+import io
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -47,8 +48,9 @@ from backtestr_broker.core.events import (
     WorkerExited,
     WorkerStarted,
 )
-from backtestr_broker.core.settings import CoreSettings
-from backtestr_broker.recording.format import Start, header, write_record
+from backtestr_broker.core.settings import CoreSettings, Start
+from backtestr_broker.recording.format import Record, header, write_record
+from backtestr_broker.recording.parts import records
 from backtestr_protocol import topics, worker_channel
 from backtestr_protocol.codec import Signer, encode
 from backtestr_protocol.errors import BacktestrError, ErrorData
@@ -386,8 +388,12 @@ class Link:
         self._connections[peer] = connection
         return peer
 
+    def records(self) -> Iterator[Record]:
+        """The records of this broker's recording."""
+        return records(io.BytesIO(self.recording()))
+
     def recording(self) -> bytes:
-        """What a flight recorder would have written of this broker, as one part."""
+        """What a recorder would have written of this broker, as one part."""
         start = Start(key=self.key, limits=self.limits, workers=self.counts, now=self.started, restored=self.restored)
         written, buffer = bytearray(), bytearray()
         for record in [header(self.instance_id, 1, start), *[(now, event) for event, now in self.events]]:

@@ -1,6 +1,6 @@
-"""Frame lists that nobody should believe: random, truncated, oversized, deeply nested, and good ones spoilt.
+"""This module makes hostile lists of frames: random, truncated, oversized, deeply nested, and damaged good ones.
 
-Made of a seeded generator, so that a run can be repeated. Opens no socket.
+The random generator has a seed, so that a run can be repeated. The module opens no socket.
 """
 
 from __future__ import annotations
@@ -12,27 +12,30 @@ from support.protocol.independent import REQUEST, signature
 
 # Larger than a message may be, and small enough to be received and answered.
 OVERSIZED = 17 << 20
-# Beyond what ZeroMQ takes from a client: the connection ends.
+# More than ZeroMQ accepts from a client: it ends the connection.
 MONSTROUS = 33 << 20
-# How often such are sent: each costs tens of megabytes on the way.
+# One list of so many is oversized: each takes tens of megabytes in transit.
 _OVERSIZED_EVERY = 2_500
 _NESTINGS = (b"\x91", b"\x81\xa1x", b"\xdd\x00\x00\x00\x01", b"\x81\x91")
 
 
 def hostile_lists(seed: int, count: int, good: Sequence[bytes], key: bytes) -> Iterator[list[bytes]]:
-    """`count` lists. `good` is a request that the broker would take; nobody who sends these has `key`, but for the one
-    kind whose signature is right and whose envelope is not."""
-    chance = random.Random(seed)
-    kinds = (_random, _truncated, _spoilt, _nested, _many, _signed_nonsense, _reordered, _half_subscription)
+    """Yield `count` lists of frames.
+
+    `good` is a request that the broker would accept. `key` is used only for the kind with a right signature and a wrong
+    envelope; no hostile peer has it.
+    """
+    generator = random.Random(seed)
+    kinds = (_random, _truncated, _damaged, _nested, _many, _signed_nonsense, _reordered, _half_subscription)
     for number in range(count):
         if number % _OVERSIZED_EVERY == _OVERSIZED_EVERY // 2:
-            yield [chance.randbytes(32), bytes(chance.choice((OVERSIZED, MONSTROUS)))]
+            yield [generator.randbytes(32), bytes(generator.choice((OVERSIZED, MONSTROUS)))]
         else:
-            yield chance.choice(kinds)(chance, good, key)
+            yield generator.choice(kinds)(generator, good, key)
 
 
 def bit_flips(frames: Sequence[bytes]) -> Iterator[tuple[int, int, list[bytes]]]:
-    """The list with one bit flipped, for every byte of every frame: frame, position, frames."""
+    """Yield frame, position and the list with one bit flipped there, for every byte of every frame."""
     for index, frame in enumerate(frames):
         for position in range(len(frame)):
             flipped = bytearray(frame)
@@ -40,42 +43,42 @@ def bit_flips(frames: Sequence[bytes]) -> Iterator[tuple[int, int, list[bytes]]]
             yield index, position, [*frames[:index], bytes(flipped), *frames[index + 1 :]]
 
 
-def _random(chance: random.Random, good: Sequence[bytes], key: bytes) -> list[bytes]:
-    return [chance.randbytes(chance.choice((0, 1, 5, 32, 200, 2_000))) for _ in range(chance.randint(1, 6))]
+def _random(generator: random.Random, good: Sequence[bytes], key: bytes) -> list[bytes]:
+    return [generator.randbytes(generator.choice((0, 1, 5, 32, 200, 2_000))) for _ in range(generator.randint(1, 6))]
 
 
-def _truncated(chance: random.Random, good: Sequence[bytes], key: bytes) -> list[bytes]:
-    kept = list(good[: chance.randint(1, len(good))])
-    kept[-1] = kept[-1][: chance.randrange(len(kept[-1]) or 1)]
+def _truncated(generator: random.Random, good: Sequence[bytes], key: bytes) -> list[bytes]:
+    kept = list(good[: generator.randint(1, len(good))])
+    kept[-1] = kept[-1][: generator.randrange(len(kept[-1]) or 1)]
     return kept
 
 
-def _spoilt(chance: random.Random, good: Sequence[bytes], key: bytes) -> list[bytes]:
-    index = chance.randrange(len(good))
+def _damaged(generator: random.Random, good: Sequence[bytes], key: bytes) -> list[bytes]:
+    index = generator.randrange(len(good))
     frame = bytearray(good[index])
-    frame[chance.randrange(len(frame))] ^= 1 << chance.randrange(8)
+    frame[generator.randrange(len(frame))] ^= 1 << generator.randrange(8)
     return [*good[:index], bytes(frame), *good[index + 1 :]]
 
 
-def _nested(chance: random.Random, good: Sequence[bytes], key: bytes) -> list[bytes]:
-    return [chance.randbytes(32), chance.choice(_NESTINGS) * chance.randint(1, 20_000)]
+def _nested(generator: random.Random, good: Sequence[bytes], key: bytes) -> list[bytes]:
+    return [generator.randbytes(32), generator.choice(_NESTINGS) * generator.randint(1, 20_000)]
 
 
-def _many(chance: random.Random, good: Sequence[bytes], key: bytes) -> list[bytes]:
-    return [*good, *[b""] * chance.choice((1, 100, 5_000))]
+def _many(generator: random.Random, good: Sequence[bytes], key: bytes) -> list[bytes]:
+    return [*good, *[b""] * generator.choice((1, 100, 5_000))]
 
 
-def _signed_nonsense(chance: random.Random, good: Sequence[bytes], key: bytes) -> list[bytes]:
-    frames = _nested(chance, good, key) if chance.random() < 0.5 else _random(chance, good, key)
+def _signed_nonsense(generator: random.Random, good: Sequence[bytes], key: bytes) -> list[bytes]:
+    frames = _nested(generator, good, key) if generator.random() < 0.5 else _random(generator, good, key)
     return [signature(key, REQUEST, frames), *frames]
 
 
-def _reordered(chance: random.Random, good: Sequence[bytes], key: bytes) -> list[bytes]:
+def _reordered(generator: random.Random, good: Sequence[bytes], key: bytes) -> list[bytes]:
     frames = [*good, good[-1]]
-    chance.shuffle(frames)
+    generator.shuffle(frames)
     return frames
 
 
-def _half_subscription(chance: random.Random, good: Sequence[bytes], key: bytes) -> list[bytes]:
-    """On a stream socket the last part is taken for a subscription, and the message before it never ends."""
-    return [good[0], b"\1" + bytes([chance.randrange(256)])]
+def _half_subscription(generator: random.Random, good: Sequence[bytes], key: bytes) -> list[bytes]:
+    """Return frames whose last frame a stream socket takes for a subscription, so that the message never ends."""
+    return [good[0], b"\1" + bytes([generator.randrange(256)])]

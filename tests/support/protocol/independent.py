@@ -1,8 +1,7 @@
-"""The protocol once more, written from PROTOCOL.md with nothing but msgpack, hmac and the standard library; for batches
-with numpy and the libraries of the compressed formats.
+"""This module is a second implementation of the protocol, written from PROTOCOL.md with msgpack and hmac alone.
 
-It shares no line with `backtestr_protocol`, so that the two check each other: on the golden vectors, and in tests that
-speak to a broker as a stranger would, through raw sockets. It opens no socket itself.
+Batches also need numpy and the libraries of the compressed formats. It shares no line with `backtestr_protocol`, so
+that the two check each other: on the golden vectors, and in tests with a raw client. It opens no socket itself.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ Fields = dict[str, Any]
 
 
 class Rejected(Exception):
-    """Bytes that the protocol refuses: the error code, and the path in the envelope where there is one."""
+    """Bytes are refused by the protocol: with the error code, and the path in the envelope if there is one."""
 
     def __init__(self, code: str, reason: str, path: str | None = None) -> None:
         super().__init__(f"{code} {path or ''} {reason}")
@@ -37,7 +36,7 @@ class Rejected(Exception):
 
 
 def read_connection(file: Path) -> tuple[Fields, bytes]:
-    """The connection file and its signing key."""
+    """Return the connection file and its signing key."""
     connection: Fields = json.loads(file.read_text("utf-8"))
     return connection, bytes.fromhex(connection["signing"]["key"])
 
@@ -51,13 +50,13 @@ def signature(key: bytes, label: bytes, frames: Sequence[bytes]) -> bytes:
 
 
 def pack(key: bytes, label: bytes, envelope: Mapping[str, Any], attachments: Sequence[bytes] = ()) -> list[bytes]:
-    """The frames of a request or an answer."""
+    """Return the frames of a request or an answer."""
     frames = [msgpack.packb(envelope), *attachments]
     return [signature(key, label, frames), *frames]
 
 
 def unpack(key: bytes, label: bytes, frames: Sequence[bytes]) -> tuple[Fields, list[bytes]]:
-    """Envelope and attachments of a request or an answer. Raises `Rejected`."""
+    """Return envelope and attachments of a request or an answer; raise `Rejected` for other frames."""
     if len(frames) < 2:
         raise Rejected("IPC_SERIALIZATION_ERROR", f"{len(frames)} frame(s)")
     if not hmac.compare_digest(frames[0], signature(key, label, frames[1:])):
@@ -66,7 +65,7 @@ def unpack(key: bytes, label: bytes, frames: Sequence[bytes]) -> tuple[Fields, l
 
 
 def unpack_stream(key: bytes, frames: Sequence[bytes]) -> tuple[str, Fields, list[bytes]]:
-    """Topic, envelope and attachments of a stream message. Raises `Rejected`."""
+    """Return topic, envelope and attachments of a stream message; raise `Rejected` for other frames."""
     if len(frames) < 3:
         raise Rejected("IPC_SERIALIZATION_ERROR", f"{len(frames)} frame(s)")
     topic, signed, *rest = frames
@@ -84,7 +83,7 @@ def unpack_stream(key: bytes, frames: Sequence[bytes]) -> tuple[str, Fields, lis
 
 
 def messages_of(payload: bytes | Fields) -> list[Fields]:
-    """The payloads that a stream payload stands for: itself, or those in a `Batch`, however it holds them."""
+    """Return the payloads in a stream payload: itself, or those of a `Batch` in any of its forms."""
     found: Fields = msgpack.unpackb(payload) if isinstance(payload, bytes) else payload
     if found["type"] != "Batch":
         return [found]
@@ -123,7 +122,7 @@ _UNPACK: dict[str, Callable[[bytes], bytes]] = {
 
 
 class Requests:
-    """Makes the requests of one session: `Hello` first, then `welcomed`, then anything with a fresh counter."""
+    """The requests of one session: first `hello`, then `welcomed`, then any request with a fresh counter."""
 
     def __init__(self, key: bytes, client_id: str, *, now_ms: Callable[[], int]) -> None:
         self._key = key

@@ -1,6 +1,6 @@
-"""Writes the golden vectors, `PYTHONPATH=tests python -m support.protocol.make_vectors`: the same bytes every time.
+"""`PYTHONPATH=tests python -m support.protocol.make_vectors` writes the golden vectors, the same bytes every time.
 
-`protocol/vectors/README.md` describes the files. What must be rejected is in `rejected_vectors.py`.
+`protocol/vectors/README.md` describes the files. The cases that a codec must reject are in `rejected_vectors.py`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,15 @@ CONFIG = messages.BacktestConfig(
     options={"fillAt": "next_open", "streams": {"prices": False, "progressIntervalMs": 100}},
 )
 
-
+WHOLE_RANGE = messages.BacktestConfig(
+    algorithm_id="sma_cross",
+    symbol="BTCPERP",
+    initial_capital=100_000.0,
+    timeframe="1m",
+    commission=0.0,
+    slippage=0.0,
+    parameters={},
+)
 REPLAY = price_messages.StartPriceReplay(
     replay_id="7d8e9f0a-1b2c-4d3e-8f4a-5b6c7d8e9f0a",
     symbol="BTCPERP",
@@ -72,8 +80,8 @@ LIVE_PRICE = price_messages.FeedPrice(
 UPDATE = messages.UpdateState(key="ui.theme", value=msgspec.Raw(value_bytes({"dark": True})), expected_version=2)
 
 
-def strange_request() -> Case:
-    """What another encoder may send: other key order, a key from the future, a time as float64, nil for absent."""
+def request_of_another_encoder() -> Case:
+    """Return a request with another key order, an unknown key, a time as float64, and nil for an absent key."""
     body = msgpack.packb(
         {
             "payload": {"data": {}, "type": "Ping", "trace": "x"},
@@ -98,10 +106,11 @@ def requests() -> list[Case]:
         request(2, "Ping", messages.Nothing(), counter=1),
         request(3, "StartBacktest", CONFIG, counter=2),
         {**attached, "name": "with attachments, one of them empty"},
-        strange_request(),
+        request_of_another_encoder(),
         request(6, "UpdateState", UPDATE, counter=5),
         request(7, "StartPriceReplay", REPLAY, counter=6),
         request(8, "PublishPrices", price_messages.PublishPrices(prices=[LIVE_PRICE]), counter=7),
+        {**request(9, "StartBacktest", WHOLE_RANGE, counter=8), "name": "StartBacktest without dates"},
     ]
 
 
@@ -166,7 +175,7 @@ def order(number: int, **rest: Any) -> stream_messages.OrderUpdate:
     )
 
 
-# What encoders wrote once (lz4 4.4, zstandard 0.25 at level 3, gzip), for they write other bytes in other versions.
+# The output of encoders (lz4 4.4, zstandard 0.25 at level 3, gzip); other versions write other bytes.
 PRICES_LZ4 = (
     "04224d1868407c02000000000000620f010000f03d9582a474797065ab5072696365557064617465a46461746187a673796d"
     "626f6ca742544350455250a974696d657374616d70cf0000017e1d3d3e60a3626964cb40e6913000000000a361736b0d0010"
@@ -224,13 +233,13 @@ def price(number: int) -> stream_messages.PriceUpdate:
 
 
 def batch_of_prices(number: int, name: str, packed: str | None = None) -> Case:
-    """Five prices. `packed`: the array compressed, in hexadecimal."""
+    """Return a batch of five prices; `packed` is the compressed array in hexadecimal."""
     raw = encode([msgspec.Raw(encoded_payload("PriceUpdate", price(one))) for one in range(1, 6)])
     return _batch(number, name, "messages", raw, packed)
 
 
 def batch_of_columns(number: int, name: str, packed: str | None = None) -> Case:
-    """The same prices as columns; `packed` is that map compressed."""
+    """Return a column batch of the same prices; `packed` is the compressed map in hexadecimal."""
     price_messages = [price(one) for one in range(1, 6)]
     columns: dict[str, Any] = {"symbol": "BTCPERP", "timeframe": "1m"}
     for field, code in (("timestamp", "q"), ("bid", "d"), ("ask", "d"), ("last", "d"), ("volume", "d")):
@@ -362,7 +371,7 @@ def streams() -> list[Case]:
 
 
 def state_values() -> list[Case]:
-    """MessagePack as encoders differ, and the one form of it that is kept and checksummed."""
+    """Return values as various encoders write them, and the form in which they are stored and checksummed."""
     came: dict[str, bytes] = {
         "nil": b"\xc0",
         "an int in more bytes than it needs": b"\xd3\x00\x00\x00\x00\x00\x00\x00\x01",
@@ -389,7 +398,7 @@ def state_values() -> list[Case]:
 
 
 def rendered() -> dict[str, str]:
-    """File name to text."""
+    """Return the text of each file by its name."""
     files = {
         "requests.json": requests(),
         "responses.json": responses(),

@@ -1,4 +1,4 @@
-"""Golden vectors of what must not be accepted: forged, undecodable, ill-typed."""
+"""This module makes the golden vectors that a codec must reject: forged, undecodable and ill-typed messages."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ ON_STREAM: dict[str, Any] = {
     "seq": 1,
     "instanceId": INSTANCE,
 }
-# Deeper than any recursive decoder's stack, and than C stacks that are sized for one.
+# Deeper than the stack of any recursive decoder, also of one in C.
 DEPTH = 100_000
 
 AUTHENTICATION = "AUTHENTICATION_ERROR"
@@ -52,7 +52,7 @@ VALIDATION = "VALIDATION_ERROR"
 
 
 def flipped(frame: bytes) -> bytes:
-    """One bit, in the middle."""
+    """Return the frame with one bit flipped in the middle."""
     middle = len(frame) // 2
     return frame[:middle] + bytes([frame[middle] ^ 0x10]) + frame[middle + 1 :]
 

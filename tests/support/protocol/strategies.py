@@ -1,4 +1,4 @@
-"""Hypothesis strategies for contracts, derived from their types, and for bytes that no contract describes."""
+"""This module has Hypothesis strategies for contracts, derived from their types, and for arbitrary bytes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from msgspec import inspect as types
 
 from backtestr_protocol.codec import encode
 
-# Few examples each, for the laws are run for every contract; no deadline, for the machine may be busy.
+# Few examples each, since the laws are tested for every contract; no deadline, since the machine may be busy.
 laws = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
@@ -27,7 +27,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 
 _keys = st.none() | st.booleans() | INT64 | FLOAT64 | TEXT | st.binary(max_size=8)
 _extensions = st.builds(msgpack.ExtType, st.integers(0, 127), st.binary(max_size=20))
-# Everything that MessagePack can say, as bytes: odd keys, bin, ext and time stamps that are none.
+# All that MessagePack can express, as bytes: odd keys, bin, extensions and invalid timestamps.
 WILD_BYTES: st.SearchStrategy[bytes] = st.one_of(
     st.binary(max_size=200),
     st.recursive(
@@ -41,7 +41,7 @@ WILD_BYTES: st.SearchStrategy[bytes] = st.one_of(
 
 @cache
 def instances(struct: type[msgspec.Struct]) -> st.SearchStrategy[Any]:
-    """Valid instances of a contract, bounds and patterns included."""
+    """Return a strategy of valid instances of a contract, within its bounds and patterns."""
     described = types.type_info(struct)
     assert isinstance(described, types.StructType)
     return _of(described)
@@ -53,6 +53,8 @@ def _of(described: types.Type) -> st.SearchStrategy[Any]:
             required = {one.name: _of(one.type) for one in described.fields if one.required}
             optional = {one.name: _of(one.type) for one in described.fields if not one.required}
             return st.fixed_dictionaries(required, optional=optional).map(lambda fields: described.cls(**fields))
+        case types.Metadata():
+            return _of(described.type)
         case types.UnionType():
             return st.one_of([_of(one) for one in described.types])
         case types.LiteralType():

@@ -1,4 +1,4 @@
-"""What the golden vectors are made of: one key, one time, numbered ids, and how a case is written down."""
+"""This module makes the cases of the golden vectors, with one key, one time and numbered ids."""
 
 from __future__ import annotations
 
@@ -48,8 +48,10 @@ def outgoing(number: int, message_type: MessageType, type_name: str, data: Any, 
 def accepted(
     name: str, label: bytes, frames: Sequence[bytes], messages: Sequence[tuple[str, Any]] | None = None
 ) -> Case:
-    """A case whose expected fields are read back from the envelope that was made, before it was bytes. `messages`: type
-    and data of each that a batch holds."""
+    """Return a case whose expected fields are decoded from the envelope.
+
+    `messages` has the type and data of each message of a batch.
+    """
     topic, envelope, attachments = (
         (frames[0].decode(), frames[2], frames[3:]) if label == STREAM else (None, frames[1], frames[2:])
     )
@@ -62,7 +64,7 @@ def accepted(
 
 
 def in_json(value: Any) -> Any:
-    """The value with MessagePack's bin as `{"hex": …}`."""
+    """Return the value with MessagePack's bin as `{"hex": …}`."""
     match value:
         case dict():
             return {key: in_json(one) for key, one in value.items()}

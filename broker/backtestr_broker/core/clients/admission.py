@@ -6,27 +6,25 @@ executed, is not remembered, and may be sent again under the same id.
 
 from __future__ import annotations
 
-import heapq
-from collections import Counter
+from collections import OrderedDict
+from collections.abc import Iterator
 
-from backtestr_broker.core.scheduling.scheduler import Scheduler
-from backtestr_broker.core.scheduling.task_queue import RETRY_AFTER_MS
 from backtestr_protocol.errors import Busy, RateLimitExceeded
 from backtestr_protocol.message_types import PRIORITIES, REQUESTS, Priority
-from backtestr_protocol.system_status import ClientLoad, Connections, RateStatus
+from backtestr_protocol.system_status import RateStatus
 
 from .idempotency import AnsweredRequests
 from .rate_limit import Rate, Throttle
-from .sessions import MAX_SESSIONS, Sessions
-from .traffic import Traffic
 
 # Requests of one client that are running and not answered yet: more than any client waits for, and few enough that one
 # cannot fill the broker with what it waits for. What is real-time has some more: where a flood has filled the rest, the
 # request that stops it must still get through.
 MAX_PENDING = 1024
 PENDING_RESERVE = 256
-# Clients that the status lists, the busiest: it goes to every subscriber every second.
-LISTED = 20
+# Clients that are counted, as many as may have a session. One that is forgotten and comes back is counted from zero.
+MAX_COUNTED = 1024
+# What a client is told to wait before it tries again.
+RETRY_AFTER_MS = 1000
 
 
 def priority_of(request_type: str) -> Priority:
@@ -35,16 +33,31 @@ def priority_of(request_type: str) -> Priority:
     return row.priority if row is not None else "K"
 
 
+class ClientCounts:
+    """One client's requests by priority, duplicates among them, and those that were refused."""
+
+    __slots__ = ("busy", "requests", "throttled")
+
+    def __init__(self) -> None:
+        self.requests: dict[Priority, int] = dict.fromkeys(PRIORITIES, 0)
+        self.throttled = 0
+        self.busy = 0
+
+    @property
+    def total(self) -> int:
+        return sum(self.requests.values())
+
+
 class Admission:
     def __init__(self, rates: dict[Priority, Rate], answers: AnsweredRequests) -> None:
         self._rates = rates
         self._answers = answers
         self._throttle = Throttle(rates)
-        self._traffic = Traffic()
+        self._counts: OrderedDict[str, ClientCounts] = OrderedDict()  # the longest quiet first
 
     def count(self, client_id: str, request_type: str) -> None:
         """A request in order has come, whether or not it was answered before."""
-        self._traffic.of(client_id).requests[priority_of(request_type)] += 1
+        self._counts_of(client_id).requests[priority_of(request_type)] += 1
 
     def check(self, client_id: str, request_type: str, now: float) -> None:
         """Let in a request that has begun. Raises `RateLimitExceeded`, and `Busy` when too many of the client run."""
@@ -60,35 +73,25 @@ class Admission:
     def refused(self, client_id: str, code: str) -> None:
         """Count a failure, if it is for lack of room or of a token."""
         if code == RateLimitExceeded.code:
-            self._traffic.of(client_id).throttled += 1
+            self._counts_of(client_id).throttled += 1
         elif code == Busy.code:
-            self._traffic.of(client_id).busy += 1
+            self._counts_of(client_id).busy += 1
 
-    def connections(self, sessions: Sessions, scheduler: Scheduler) -> Connections:
-        """Who is connected, and what the busiest of them do."""
-        connected = Counter(session.client_id for session in sessions)
-        known = [(client_id, counters) for client_id, counters in self._traffic if client_id in connected]
-        busiest = heapq.nlargest(LISTED, known, key=lambda one: one[1].total)
-        return Connections(
-            active=len(sessions),
-            limit=MAX_SESSIONS,
-            pending_limit=MAX_PENDING,
-            per_client=[
-                ClientLoad(
-                    client_id=client_id,
-                    sessions=connected[client_id],
-                    requests=counters.total,
-                    by_priority={priority: count for priority, count in counters.requests.items() if count},
-                    throttled=counters.throttled,
-                    busy=counters.busy,
-                    pending=self._answers.running(client_id),
-                    queued=scheduler.waiting(client_id),
-                )
-                for client_id, counters in busiest
-            ],
-        )
+    def __iter__(self) -> Iterator[tuple[str, ClientCounts]]:
+        """Yield the clients that are counted, the longest quiet first."""
+        return iter(self._counts.items())
 
-    def throttling(self) -> dict[str, RateStatus]:
+    def _counts_of(self, client_id: str) -> ClientCounts:
+        """Return the counts of a client that asks for something now."""
+        counts = self._counts.get(client_id)
+        if counts is None:
+            if len(self._counts) >= MAX_COUNTED:
+                self._counts.popitem(last=False)
+            counts = self._counts[client_id] = ClientCounts()
+        self._counts.move_to_end(client_id)
+        return counts
+
+    def rates(self) -> dict[str, RateStatus]:
         """Each class with its limit and how often it was hit."""
         unlimited = Rate(0, 0)
         return {
@@ -102,4 +105,4 @@ class Admission:
 
     def check_invariants(self) -> None:
         self._throttle.check_invariants()
-        self._traffic.check_invariants()
+        assert len(self._counts) <= MAX_COUNTED

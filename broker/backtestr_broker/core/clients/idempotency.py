@@ -10,6 +10,8 @@ from collections import OrderedDict
 
 import msgspec
 
+from backtestr_protocol.errors import ErrorData
+
 # PROTOCOL.md: a remembered answer lives for five minutes or 1,024 later answers to the same client.
 KEPT_SECONDS = 300.0
 KEPT_ANSWERS = 1024
@@ -21,15 +23,20 @@ KEPT_LARGE_BYTES = 64 << 20
 MAX_CLIENTS = 4096
 
 
-class Answer(msgspec.Struct, frozen=True, gc=False):
-    """An encoded payload and its attachments, ready to be put into an envelope as often as it is asked for.
+# The client id and the request's id: what names a request, however often it is sent.
+RequestKey = tuple[str, str]
 
-    The garbage collector need not look at it (`gc`): it refers to bytes alone, and so many are remembered that a
-    collection would halt the broker for a tenth of a second.
+
+class Answer(msgspec.Struct, frozen=True, gc=False):
+    """An encoded payload and its attachments, for as many envelopes as are asked for, and the error of a failure.
+
+    The garbage collector does not look at it (`gc`): a remembered answer refers to bytes alone, without its error, and
+    so many are remembered that a collection would halt the broker for a tenth of a second.
     """
 
     payload: bytes
     attachments: tuple[bytes, ...] = ()
+    error: ErrorData | None = None
 
     @property
     def size(self) -> int:
@@ -47,7 +54,7 @@ class _Client:
 class AnsweredRequests:
     def __init__(self) -> None:
         self._clients: OrderedDict[str, _Client] = OrderedDict()  # the longest quiet first
-        self._large: OrderedDict[tuple[str, str], int] = OrderedDict()  # sizes by client and request id, oldest first
+        self._large: OrderedDict[RequestKey, int] = OrderedDict()  # sizes by client and request id, oldest first
         self._large_bytes = 0
 
     def begin(self, client_id: str, request_id: str, peer: bytes, now: float) -> Answer | bool:
@@ -131,7 +138,7 @@ class AnsweredRequests:
                 return
 
     def check_invariants(self) -> None:
-        large: dict[tuple[str, str], int] = {}
+        large: dict[RequestKey, int] = {}
         for client_id, client in self._clients.items():
             assert len(client.answers) <= KEPT_ANSWERS
             times = [at for at, _ in client.answers.values()]

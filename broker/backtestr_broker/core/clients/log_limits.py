@@ -1,27 +1,53 @@
-"""Complaints about messages that cannot be attributed to a request: so many, and no more, for each connection."""
+"""Limit how often one thing is logged or answered, and count what was suppressed in between."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Hashable
 
-# Seconds between two about one connection (PROTOCOL.md, section 5).
-INTERVAL = 1.0
-# Connections whose last one is remembered; one that is forgotten may be complained about once more.
-MAX_PEERS = 1024
+# Keys of one limit that are remembered. The one used least recently is forgotten, and begins a new interval when it
+# comes again.
+MAX_KEYS = 1024
 
 
-class PerPeerLimit:
-    def __init__(self) -> None:
-        self._last: OrderedDict[bytes, float] = OrderedDict()  # by connection; who sent something bad last is last
+class _Interval:
+    __slots__ = ("passed", "started", "suppressed")
 
-    def may(self, peer: bytes, now: float) -> bool:
-        """Whether the last complaint about this connection is long enough ago: then this is one, in answers and log."""
-        last = self._last.pop(peer, None)
-        due = last is None or now - last >= INTERVAL
-        self._last[peer] = now if due or last is None else last
-        if len(self._last) > MAX_PEERS:
-            self._last.popitem(last=False)
-        return due
+    def __init__(self, started: float) -> None:
+        self.started = started
+        self.passed = 0
+        self.suppressed = 0
+
+
+class LogLimit:
+    """Lets the first `passes` of each key through in an interval of `interval` seconds, and counts the rest.
+
+    An interval begins with the first that it lets through. Keys are the caller's: a connection, a socket, or none.
+    """
+
+    def __init__(self, interval: float, *, passes: int = 1) -> None:
+        self._interval = interval
+        self._passes = passes
+        self._intervals: OrderedDict[Hashable, _Interval] = OrderedDict()  # the one used least recently first
+
+    def check(self, now: float, key: Hashable = None) -> int | None:
+        """Return how many of `key` were suppressed since the last that passed, or None where this one is, too."""
+        current = self._intervals.get(key)
+        if current is None:
+            current = self._intervals[key] = _Interval(now)
+            if len(self._intervals) > MAX_KEYS:
+                self._intervals.popitem(last=False)
+        else:
+            self._intervals.move_to_end(key)
+            if now - current.started >= self._interval:
+                current.started, current.passed = now, 0
+        if current.passed >= self._passes:
+            current.suppressed += 1
+            return None
+        current.passed += 1
+        suppressed, current.suppressed = current.suppressed, 0
+        return suppressed
 
     def check_invariants(self) -> None:
-        assert len(self._last) <= MAX_PEERS
+        assert len(self._intervals) <= MAX_KEYS
+        assert all(0 < one.passed <= self._passes for one in self._intervals.values())

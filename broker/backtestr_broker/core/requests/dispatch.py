@@ -5,25 +5,24 @@ A method returns the answer, or None when the answer comes later from the schedu
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
-from backtestr_broker.core.clients.sessions import Session
-from backtestr_broker.core.counters import Counters
-from backtestr_broker.core.durability import Durability
-from backtestr_broker.core.scheduling.jobs import Waiter
+from backtestr_broker.core.algorithms import Algorithms
+from backtestr_broker.core.clients.idempotency import RequestKey
+from backtestr_broker.core.clients.sessions import Session, Sessions
+from backtestr_broker.core.outbox import Outbox
+from backtestr_broker.core.scheduling.interactive_tasks import Make
 from backtestr_broker.core.scheduling.scheduler import Scheduler
-from backtestr_broker.core.shared_state import SharedState
+from backtestr_broker.core.status import Status
 from backtestr_broker.core.streams.feeds import Feeds
-from backtestr_broker.core.streams.sequencer import Sequencer
 from backtestr_protocol import topics
 from backtestr_protocol.codec import Payload, decode, encode
-from backtestr_protocol.errors import ErrorData, UnsupportedCommand, did_you_mean, unknown
-from backtestr_protocol.message_types import REQUESTS, Priority
+from backtestr_protocol.errors import MessageError, SystemFault, UnsupportedCommand, did_you_mean
+from backtestr_protocol.message_types import REQUESTS
 from backtestr_protocol.messages import (
     AlgorithmInfo,
     AlgorithmList,
@@ -41,6 +40,7 @@ from backtestr_protocol.messages import (
     Nothing,
     PerformanceMetrics,
     Pong,
+    RegisterAlgorithm,
 )
 from backtestr_protocol.price_messages import PublishedPrices, PublishPrices
 from backtestr_protocol.system_status import SystemStatus
@@ -59,34 +59,30 @@ NOT_SERVED_YET = (
 # Characters of an unknown type that the answer repeats.
 _SHOWN = 100
 
+_algorithm_decoder = msgspec.msgpack.Decoder(AlgorithmInfo)
 _decoders = {name: msgspec.msgpack.Decoder(row.data) for name, row in REQUESTS.items()}
 
 
-class Desk(Protocol):
-    """What the requests need of the core besides its machines."""
-
-    algorithms: dict[str, AlgorithmInfo]  # by name, the newest version
-    algorithm_errors: OrderedDict[str, ErrorData]  # by id, the latest of each, the latest last
-    wall_ms: int
-    sequencer: Sequencer
-    measures: Counters
-    scheduler: Scheduler
-    state: SharedState
-    durability: Durability
-    replays: PriceReplayRequests
-    feeds: Feeds
-
-    def publish(self, topic: str, payload: bytes, count: int = 1) -> None: ...
-    def status(self) -> SystemStatus: ...
-    def close(self, session: Session) -> None: ...
-    def unique_id(self) -> str: ...
-
-
 class Requests:
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
-        state, replays = StateRequests(desk), desk.replays
-        self._methods: Mapping[str, Callable[[Session, Any, Waiter], Contract | None]] = {
+    def __init__(
+        self,
+        outbox: Outbox,
+        *,
+        sessions: Sessions,
+        status: Status,
+        scheduler: Scheduler,
+        algorithms: Algorithms,
+        state: StateRequests,
+        replays: PriceReplayRequests,
+    ) -> None:
+        self._outbox = outbox
+        self._sessions = sessions
+        self._status = status
+        self._scheduler = scheduler
+        self._algorithms = algorithms
+        self._state = state
+        self._feeds = Feeds()
+        self._methods: Mapping[str, Callable[[Session, Any, RequestKey], Contract | None]] = {
             "Goodbye": self._goodbye,
             "Ping": self._ping,
             "GetSystemStatus": self._system_status,
@@ -100,7 +96,7 @@ class Requests:
             "SnapshotState": state.snapshot,
             "FetchMissed": self._fetch_missed,
             "ListAlgorithms": self._list_algorithms,
-            "RegisterAlgorithm": self._asking("RegisterAlgorithm"),
+            "RegisterAlgorithm": self._register_algorithm,
             "GetAlgorithmStatus": self._algorithm_status,
             "ListMarketData": self._asking("ListMarketData"),
             "GetMarketData": self._asking("GetMarketData"),
@@ -122,7 +118,7 @@ class Requests:
             "PublishPrices": self._publish_prices,
         }
 
-    def execute(self, session: Session, payload: Payload, waiter: Waiter) -> Contract | None:
+    def execute(self, session: Session, payload: Payload, request_key: RequestKey) -> Contract | None:
         """Run one request. Raises `BacktestrError`: whatever it is, it is the answer."""
         method = self._methods.get(payload.type)
         if method is None:
@@ -134,87 +130,87 @@ class Requests:
                 type=shown,
                 known=sorted(self._methods),
             )
-        return method(session, decode(_decoders[payload.type], payload.data), waiter)
+        return method(session, decode(_decoders[payload.type], payload.data), request_key)
 
     # --- the connection ---
 
-    def _goodbye(self, session: Session, _data: Nothing, _waiter: Waiter) -> Nothing:
-        self._desk.close(session)
+    def _goodbye(self, session: Session, _data: Nothing, _request_key: RequestKey) -> Nothing:
+        self._sessions.close(session)
+        self._outbox.notify("client_left", clientId=session.client_id, reason="said goodbye")
         return Nothing()
 
-    def _ping(self, _session: Session, _data: Nothing, _waiter: Waiter) -> Pong:
-        return Pong(timestamp=self._desk.wall_ms)
+    def _ping(self, _session: Session, _data: Nothing, _request_key: RequestKey) -> Pong:
+        return Pong(timestamp=self._outbox.wall_ms)
 
-    def _system_status(self, _session: Session, _data: Nothing, _waiter: Waiter) -> SystemStatus:
-        return self._desk.status()
+    def _system_status(self, _session: Session, _data: Nothing, _request_key: RequestKey) -> SystemStatus:
+        return self._status.report()
 
-    def _fetch_missed(self, _session: Session, data: FetchMissed, _waiter: Waiter) -> Missed:
-        if (key := topics.state_key(data.topic)) is not None and key in self._desk.state:
-            self._desk.sequencer.create(data.topic)  # known since before this broker's start, and quiet since
-        missed = self._desk.sequencer.fetch(data.topic, data.from_seq, data.to_seq)
-        self._desk.measures.fetched(data.topic, missed)
+    def _fetch_missed(self, _session: Session, data: FetchMissed, _request_key: RequestKey) -> Missed:
+        if (key := topics.state_key(data.topic)) is not None and self._state.has(key):
+            self._outbox.sequencer.create(data.topic)  # known since before this broker's start, and quiet since
+        missed = self._outbox.sequencer.fetch(data.topic, data.from_seq, data.to_seq)
+        self._outbox.counters.fetched(data.topic, missed)
         return missed
 
-    def _publish_prices(self, _session: Session, data: PublishPrices, _waiter: Waiter) -> PublishedPrices:
-        for one in self._desk.feeds.take(data.prices):
-            self._desk.publish(one.topic, one.payload, one.count)
+    def _publish_prices(self, _session: Session, data: PublishPrices, _request_key: RequestKey) -> PublishedPrices:
+        for one in self._feeds.take(data.prices):
+            self._outbox.publish(one.topic, one.payload, one.count)
         return PublishedPrices(published=len(data.prices))
 
     # --- algorithms ---
 
-    def _list_algorithms(self, _session: Session, _data: Nothing, _waiter: Waiter) -> AlgorithmList:
-        return AlgorithmList(algorithms=sorted(self._desk.algorithms.values(), key=lambda info: info.name))
+    def _list_algorithms(self, _session: Session, _data: Nothing, _request_key: RequestKey) -> AlgorithmList:
+        return AlgorithmList(algorithms=self._algorithms.all())
 
-    def _algorithm_status(self, _session: Session, data: AlgorithmRef, waiter: Waiter) -> AlgorithmStatus | None:
-        """By name it is of all versions, by id of that one. Of an earlier version a worker knows what it was."""
-        algorithms, asked = self._desk.algorithms, data.algorithm_id
-        if (named := algorithms.get(asked)) is not None:
-            return self.status_of(named, all_versions=True)
-        info = algorithms.get(_name_of(asked))
-        if info is None:
-            raise unknown("algorithm", asked, algorithms)
-        if info.algorithm_id == asked:
-            return self.status_of(info)
-        return self._asking("GetAlgorithmStatus")(_session, data, waiter)
+    def _register_algorithm(self, _session: Session, data: RegisterAlgorithm, request_key: RequestKey) -> None:
+        def registered(frames: list[bytes]) -> None:
+            info = _algorithm_info("RegisterAlgorithm", frames)
+            self._algorithms.registered(info)
+            self._outbox.answer_durably(request_key, info)  # executed again, it would put an earlier version in front
 
-    def status_of(self, info: AlgorithmInfo, *, all_versions: bool = False) -> AlgorithmStatus:
-        """What is known of a version, with what runs of it, or of all of its name, and the last error of those."""
+        self._ask("RegisterAlgorithm", data, request_key, registered)
 
-        def concerns(algorithm_id: str) -> bool:
-            return algorithm_id == info.algorithm_id or (all_versions and _name_of(algorithm_id) == info.name)
+    def _algorithm_status(
+        self, session: Session, data: AlgorithmRef, request_key: RequestKey
+    ) -> AlgorithmStatus | None:
+        """Answer for the versions that the broker knows; of an earlier one, a worker knows what it was."""
+        found = self._algorithms.status(data.algorithm_id, self._scheduler.jobs.active_algorithms())
+        if found is None:
+            self._ask("GetAlgorithmStatus", data, request_key, self._earlier_version)
+        return found
 
-        active = sum(concerns(job.algorithm_id) and not job.ended for job in self._desk.scheduler.jobs)
-        errors = (error for one, error in reversed(self._desk.algorithm_errors.items()) if concerns(one))
-        return AlgorithmStatus(**msgspec.structs.asdict(info), active_backtests=active, last_error=next(errors, None))
+    def _earlier_version(self, frames: list[bytes]) -> AlgorithmStatus:
+        info = _algorithm_info("GetAlgorithmStatus", frames)
+        return self._algorithms.status_of(info, self._scheduler.jobs.active_algorithms())
 
     # --- backtests ---
 
-    def _start(self, _session: Session, data: BacktestConfig, waiter: Waiter) -> None:
-        backtest_id = data.backtest_id if data.backtest_id is not None else self._desk.unique_id()
-        self._desk.scheduler.check_room(waiter[0])
+    def _start(self, _session: Session, data: BacktestConfig, request_key: RequestKey) -> None:
+        backtest_id = data.backtest_id if data.backtest_id is not None else self._outbox.unique_id()
+        self._scheduler.check_room(request_key[0])
         config = msgspec.structs.replace(data, backtest_id=backtest_id)
-        self._desk.scheduler.ask("CheckBacktest", encode(config), waiter, "B")
+        self._scheduler.start(encode(config), request_key)
 
-    def _pause(self, _session: Session, data: BacktestRef, waiter: Waiter) -> Contract | None:
-        return self._desk.scheduler.pause(self._desk.scheduler.jobs.get(data.backtest_id), waiter)
+    def _pause(self, _session: Session, data: BacktestRef, request_key: RequestKey) -> Contract | None:
+        return self._scheduler.pause(self._scheduler.jobs.get(data.backtest_id), request_key)
 
-    def _resume(self, _session: Session, data: BacktestRef, waiter: Waiter) -> Contract | None:
-        return self._desk.scheduler.resume(self._desk.scheduler.jobs.get(data.backtest_id), waiter)
+    def _resume(self, _session: Session, data: BacktestRef, request_key: RequestKey) -> Contract | None:
+        return self._scheduler.resume(self._scheduler.jobs.get(data.backtest_id), request_key)
 
-    def _stop(self, _session: Session, data: BacktestRef, waiter: Waiter) -> Contract | None:
-        return self._desk.scheduler.stop(self._desk.scheduler.jobs.get(data.backtest_id), waiter)
+    def _stop(self, _session: Session, data: BacktestRef, request_key: RequestKey) -> Contract | None:
+        return self._scheduler.stop(self._scheduler.jobs.get(data.backtest_id), request_key)
 
-    def _backtest_status(self, _session: Session, data: BacktestRef, _waiter: Waiter) -> Contract:
-        return self._desk.scheduler.jobs.get(data.backtest_id).status_message()
+    def _backtest_status(self, _session: Session, data: BacktestRef, _request_key: RequestKey) -> Contract:
+        return self._scheduler.jobs.get(data.backtest_id).status_message()
 
-    def _list_backtests(self, _session: Session, data: ListBacktests, _waiter: Waiter) -> BacktestList:
-        wanted = (job for job in reversed(list(self._desk.scheduler.jobs)) if data.status in (None, job.status))
+    def _list_backtests(self, _session: Session, data: ListBacktests, _request_key: RequestKey) -> BacktestList:
+        wanted = (job for job in reversed(list(self._scheduler.jobs)) if data.status in (None, job.status))
         return BacktestList(backtests=[job.status_message() for job in islice(wanted, data.limit)])
 
     # --- results: of a backtest that has none yet the broker answers itself, else a worker reads them ---
 
-    def _results(self, _session: Session, data: GetBacktestResults, waiter: Waiter) -> Contract | None:
-        jobs = self._desk.scheduler.jobs
+    def _results(self, _session: Session, data: GetBacktestResults, request_key: RequestKey) -> Contract | None:
+        jobs = self._scheduler.jobs
         if data.backtest_id in jobs:
             job = jobs.get(data.backtest_id)
             if not job.has_results:
@@ -222,23 +218,36 @@ class Requests:
                 return BacktestResults(
                     backtest_id=job.backtest_id, status=job.status, config=config, metrics=None, tables=[]
                 )
-        return self._asking("GetBacktestResults")(_session, data, waiter)
+        self._ask("GetBacktestResults", data, request_key)
+        return None
 
-    def _metrics(self, _session: Session, data: BacktestRef, waiter: Waiter) -> Contract | None:
-        jobs = self._desk.scheduler.jobs
+    def _metrics(self, _session: Session, data: BacktestRef, request_key: RequestKey) -> Contract | None:
+        jobs = self._scheduler.jobs
         if data.backtest_id in jobs and not jobs.get(data.backtest_id).has_results:
             return PerformanceMetrics(backtest_id=data.backtest_id, metrics=None)
-        return self._asking("GetPerformanceMetrics")(_session, data, waiter)
+        self._ask("GetPerformanceMetrics", data, request_key)
+        return None
 
-    def _asking(self, work: Work) -> Callable[[Session, Contract, Waiter], None]:
-        priority: Priority = REQUESTS[work].priority
+    # --- interactive tasks ---
 
-        def ask(_session: Session, data: Contract, waiter: Waiter) -> None:
-            self._desk.scheduler.ask(work, encode(data), waiter, priority)
+    def _asking(self, work: Work) -> Callable[[Session, Contract, RequestKey], None]:
+        def ask(_session: Session, data: Contract, request_key: RequestKey) -> None:
+            self._ask(work, data, request_key)
 
         return ask
 
+    def _ask(self, work: Work, data: Contract, request_key: RequestKey, make: Make | None = None) -> None:
+        """Have a worker do the request; `make` makes the answer of what it sends."""
+        interactive = self._scheduler.interactive
+        done = None if make is None else interactive.answering(work, request_key, make)
+        interactive.ask(work, encode(data), request_key, REQUESTS[work].priority, done=done)
 
-def _name_of(algorithm_id: str) -> str:
-    """What stands before the version in `<name>@<version>`."""
-    return algorithm_id.rpartition("@")[0]
+    def check_invariants(self) -> None:
+        self._feeds.check_invariants()
+
+
+def _algorithm_info(work: Work, frames: list[bytes]) -> AlgorithmInfo:
+    try:
+        return decode(_algorithm_decoder, frames[0])
+    except MessageError as error:
+        raise SystemFault(f"the answer to {work} is no AlgorithmInfo: {error}") from error

@@ -7,16 +7,17 @@ answered when that worker has done it; while no worker hosts the replay, because
 from __future__ import annotations
 
 from collections.abc import Set
-from typing import Protocol
+from functools import partial
 
 import msgspec
 
+from backtestr_broker.core.clients.idempotency import RequestKey
 from backtestr_broker.core.clients.sessions import Session
+from backtestr_broker.core.outbox import Outbox
 from backtestr_broker.core.price_replays import MAX_LOSSES, RETRY_AFTER_MS, PriceReplay, PriceReplayEvent, PriceReplays
-from backtestr_broker.core.scheduling.jobs import Waiter
+from backtestr_broker.core.scheduling.interactive_tasks import Result
 from backtestr_broker.core.scheduling.scheduler import MAX_BATCH, Scheduler
 from backtestr_broker.core.scheduling.workers import Worker
-from backtestr_broker.core.streams.sequencer import Sequencer
 from backtestr_protocol import topics, worker_channel
 from backtestr_protocol.codec import decode, encode, encoded_payload
 from backtestr_protocol.errors import (
@@ -29,7 +30,7 @@ from backtestr_protocol.errors import (
     SystemFault,
     ValidationError,
 )
-from backtestr_protocol.messages import Contract, Nothing
+from backtestr_protocol.messages import Nothing
 from backtestr_protocol.price_messages import (
     AcknowledgePrices,
     PriceReplayAccepted,
@@ -52,33 +53,22 @@ _IN_EFFECT = (("paused", "pause"), ("running", "resume"))
 _opened_decoder = msgspec.msgpack.Decoder(worker_channel.OpenedReplay)
 
 
-class Desk(Protocol):
-    sequencer: Sequencer
-    scheduler: Scheduler
-
-    def answer(self, waiter: Waiter, result: Contract | BacktestrError | ErrorData) -> None: ...
-    def instruct(self, worker: Worker, note: worker_channel.ToWorker, payload: bytes | None = None) -> None: ...
-    def publish(self, topic: str, payload: bytes, count: int = 1) -> None: ...
-    def replay_changed(self, replay: PriceReplay) -> None: ...
-    def error_data(self, error: BacktestrError) -> ErrorData: ...
-    def unique_id(self) -> str: ...
-
-
 class PriceReplayRequests:
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, outbox: Outbox, scheduler: Scheduler) -> None:
+        self._outbox = outbox
+        self._scheduler = scheduler
         self._replays = PriceReplays()
 
     # --- what clients ask ---
 
-    def start(self, _session: Session, data: StartPriceReplay, waiter: Waiter) -> None:
+    def start(self, _session: Session, data: StartPriceReplay, request_key: RequestKey) -> None:
         rates = (data.bars_per_second is not None, data.speed is not None, data.as_fast_as_read)
         if sum(rates) != 1:
             raise InvalidConfiguration(
                 "a replay needs a rate, and one only: barsPerSecond, or speed (1 is real time), or asFastAsRead",
                 paths=["$.barsPerSecond", "$.speed", "$.asFastAsRead"],
             )
-        replay = PriceReplay(data.replay_id or self._desk.unique_id(), data, waiter)
+        replay = PriceReplay(data.replay_id or self._outbox.unique_id(), data, request_key)
         self._replays.add(replay)
         try:
             self._open(replay)
@@ -86,24 +76,26 @@ class PriceReplayRequests:
             self._replays.forget(replay)
             raise
 
-    def pause(self, _session: Session, data: PriceReplayRef, waiter: Waiter) -> PriceReplayAccepted | None:
-        return self._steer(self._replays.get(data.replay_id), "pause", waiter)
+    def pause(self, _session: Session, data: PriceReplayRef, request_key: RequestKey) -> PriceReplayAccepted | None:
+        return self._steer(self._replays.get(data.replay_id), "pause", request_key)
 
-    def resume(self, _session: Session, data: PriceReplayRef, waiter: Waiter) -> PriceReplayAccepted | None:
-        return self._steer(self._replays.get(data.replay_id), "resume", waiter)
+    def resume(self, _session: Session, data: PriceReplayRef, request_key: RequestKey) -> PriceReplayAccepted | None:
+        return self._steer(self._replays.get(data.replay_id), "resume", request_key)
 
-    def stop(self, _session: Session, data: PriceReplayRef, waiter: Waiter) -> PriceReplayAccepted | None:
+    def stop(self, _session: Session, data: PriceReplayRef, request_key: RequestKey) -> PriceReplayAccepted | None:
         """A replay that has ended stays as it is. One that is starting never starts."""
         starting = self._replays.find(data.replay_id)
         if starting is not None and starting.status == "starting":
             if not starting.discarded:
                 starting.discarded = True
-                self._desk.answer(starting.key, StateConflict("stopped before it had started", status="stopped"))
+                self._outbox.answer(
+                    starting.request_key, StateConflict("stopped before it had started", status="stopped")
+                )
             return PriceReplayAccepted(replay_id=starting.replay_id, status="stopped")
         replay = self._replays.get(data.replay_id)
-        return replay.accepted() if replay.ended else self._steer(replay, "stop", waiter)
+        return replay.accepted() if replay.ended else self._steer(replay, "stop", request_key)
 
-    def acknowledge(self, session: Session, data: AcknowledgePrices, _waiter: Waiter) -> PriceReplayAccepted:
+    def acknowledge(self, session: Session, data: AcknowledgePrices, _request_key: RequestKey) -> PriceReplayAccepted:
         replay = self._replays.get(data.replay_id)
         if replay.ended:
             return replay.accepted()
@@ -114,25 +106,25 @@ class PriceReplayRequests:
                 else f"this replay waits for {replay.client_id!r}, who started it, and for nobody else",
                 status=replay.status,
             )
-        last_seq = self._desk.sequencer.last_seq(replay.topic)
+        last_seq = self._outbox.sequencer.last_seq(replay.topic)
         if data.seq > last_seq:
             raise ValidationError(f"$.seq: {data.seq}; {replay.topic} has come to {last_seq}", path="$.seq")
         allowed = replay.acknowledge(data.seq, last_seq)
         if allowed is not None and replay.worker_id is not None:
-            self._desk.instruct(
-                self._worker_of(replay), worker_channel.Credit(replay_id=replay.replay_id, allowed=allowed)
+            self._outbox.instruct(
+                self._worker_of(replay).peer, worker_channel.Credit(replay_id=replay.replay_id, allowed=allowed)
             )
         return replay.accepted()
 
-    def status(self, _session: Session, data: PriceReplayRef, _waiter: Waiter) -> PriceReplayStatus:
+    def status(self, _session: Session, data: PriceReplayRef, _request_key: RequestKey) -> PriceReplayStatus:
         return self._replays.get(data.replay_id).status_message()
 
-    def list_all(self, _session: Session, _data: Nothing, _waiter: Waiter) -> PriceReplayList:
+    def list_all(self, _session: Session, _data: Nothing, _request_key: RequestKey) -> PriceReplayList:
         """The latest first."""
         known = [replay for replay in reversed([*self._replays]) if replay.status != "starting"]
         return PriceReplayList(replays=[replay.status_message() for replay in known])
 
-    def _steer(self, replay: PriceReplay, action: Action, waiter: Waiter) -> PriceReplayAccepted | None:
+    def _steer(self, replay: PriceReplay, action: Action, request_key: RequestKey) -> PriceReplayAccepted | None:
         if replay.ended:
             raise StateConflict(f"a replay that is {replay.status} cannot be {_DONE[action]}", status=replay.status)
         if not replay.waiting and (replay.status, action) in _IN_EFFECT:
@@ -142,12 +134,14 @@ class PriceReplayRequests:
             return replay.accepted()
         if len(replay.waiting) >= MAX_WAITING:
             raise Busy(f"{MAX_WAITING} requests wait for this replay already", retryAfterMs=RETRY_AFTER_MS)
-        self._tell(replay, action, waiter)
+        self._tell(replay, action, request_key)
         return None
 
-    def _tell(self, replay: PriceReplay, action: Action, waiter: Waiter | None) -> None:
-        replay.waiting.append((action, waiter))
-        self._desk.instruct(self._worker_of(replay), worker_channel.Control(task_id=replay.replay_id, action=action))
+    def _tell(self, replay: PriceReplay, action: Action, request_key: RequestKey | None) -> None:
+        replay.waiting.append((action, request_key))
+        self._outbox.instruct(
+            self._worker_of(replay).peer, worker_channel.Control(task_id=replay.replay_id, action=action)
+        )
 
     # --- opening: at the start, and again when the worker has died ---
 
@@ -167,22 +161,27 @@ class PriceReplayRequests:
             paused=True,  # until it is known here whose it is
             checksum=None if opened is None else opened.checksum,
         )
-        self._desk.scheduler.ask(
-            "OpenReplay", encode(order), replay.key, "B", replay_id=replay.replay_id, admitted=again
+        self._scheduler.interactive.ask(
+            "OpenReplay",
+            encode(order),
+            replay.request_key,
+            "B",
+            done=partial(self._opened, replay.replay_id),
+            admitted=again,
         )
 
-    def opened(self, replay_id: str, worker: Worker | None, result: bytes | BacktestrError | ErrorData) -> None:
+    def _opened(self, replay_id: str, worker: Worker | None, result: Result) -> None:
         """A worker has read the bars, and hosts the replay; or that failed."""
         replay = self._replays.find(replay_id)
         if replay is None or replay.ended:  # while it moved
-            if worker is not None and isinstance(result, bytes):
-                self._desk.instruct(worker, worker_channel.Control(task_id=replay_id, action="stop"))
+            if worker is not None and isinstance(result, list):
+                self._outbox.instruct(worker.peer, worker_channel.Control(task_id=replay_id, action="stop"))
             return
-        if not isinstance(result, bytes):
+        if not isinstance(result, list):
             self._not_opened(replay, result)
             return
         try:
-            found = decode(_opened_decoder, result)
+            found = decode(_opened_decoder, b"".join(result))
         except MessageError as error:
             self._not_opened(replay, SystemFault(f"the answer to OpenReplay is no OpenedReplay: {error}"))
             return
@@ -192,13 +191,13 @@ class PriceReplayRequests:
             self._tell(replay, "stop", None)
             return
         if replay.status == "starting":
-            self._desk.sequencer.create(replay.topic)
+            self._outbox.sequencer.create(replay.topic)
             replay.opened = found
-            replay.acknowledged = self._desk.sequencer.last_seq(replay.topic)
+            replay.acknowledged = self._outbox.sequencer.last_seq(replay.topic)
             self._change(replay, "opened")
-            self._desk.answer(replay.key, replay.started(replay.acknowledged + 1))
+            self._outbox.answer(replay.request_key, replay.started(replay.acknowledged + 1))
         if replay.request.as_fast_as_read:
-            self._desk.instruct(worker, worker_channel.Credit(replay_id=replay_id, allowed=replay.allowed))
+            self._outbox.instruct(worker.peer, worker_channel.Credit(replay_id=replay_id, allowed=replay.allowed))
         if replay.status == "running":
             self._tell(replay, "resume", None)
 
@@ -207,7 +206,7 @@ class PriceReplayRequests:
             self._replays.forget(replay)
         elif replay.opened is None:
             self._replays.forget(replay)
-            self._desk.answer(replay.key, error)
+            self._outbox.answer(replay.request_key, error)
         else:
             self._fail(replay, error)
 
@@ -224,10 +223,10 @@ class PriceReplayRequests:
                 f"{worker.worker_id} published {note.count} messages in {len(payload)} frames for replay "
                 f"{replay.replay_id}, which is {replay.status} and could publish {most}"
             )
-        self._desk.publish(replay.topic, payload[0], note.count)
+        self._outbox.publish(replay.topic, payload[0], note.count)
         replay.position += note.count
         replay.current_time = note.replay.current_time
-        replay.last_seq = self._desk.sequencer.last_seq(replay.topic)
+        replay.last_seq = self._outbox.sequencer.last_seq(replay.topic)
         replay.losses = 0
 
     def steered(self, worker: Worker, note: worker_channel.Paused | worker_channel.Resumed) -> None:
@@ -237,8 +236,8 @@ class PriceReplayRequests:
         hosted = replay is not None and replay.worker_id == worker.worker_id
         if replay is None or not hosted or [one for one, _ in replay.waiting[:1]] != [action]:
             raise ValidationError(f"{worker.worker_id} was not told to {action} replay {note.task_id[:200]!r}")
-        _, waiter = replay.waiting.pop(0)
-        self._done(replay, action, waiter)
+        _, request_key = replay.waiting.pop(0)
+        self._done(replay, action, request_key)
 
     def finished(self, worker: Worker, note: worker_channel.Finished) -> None:
         """The worker hosts the replay no more."""
@@ -270,11 +269,11 @@ class PriceReplayRequests:
                 self._replays.forget(replay)
                 continue
             waiting, replay.waiting = replay.waiting, []
-            for action, waiter in waiting:
+            for action, request_key in waiting:
                 if not replay.ended:
-                    self._done(replay, action, waiter)
-                elif waiter is not None:
-                    self._desk.answer(waiter, _after_its_end(replay, action))
+                    self._done(replay, action, request_key)
+                elif request_key is not None:
+                    self._outbox.answer(request_key, _after_its_end(replay, action))
             if replay.ended:
                 continue
             replay.losses += 1
@@ -303,15 +302,15 @@ class PriceReplayRequests:
 
     # --- changes ---
 
-    def _done(self, replay: PriceReplay, action: Action, waiter: Waiter | None) -> None:
+    def _done(self, replay: PriceReplay, action: Action, request_key: RequestKey | None) -> None:
         """What was asked has taken effect."""
         if (replay.status, action) not in _IN_EFFECT:
             self._change(replay, _DONE[action])
-        if waiter is not None:
-            self._desk.answer(waiter, replay.accepted())
+        if request_key is not None:
+            self._outbox.answer(request_key, replay.accepted())
 
     def _fail(self, replay: PriceReplay, error: BacktestrError | ErrorData) -> None:
-        replay.error = self._desk.error_data(error) if isinstance(error, BacktestrError) else error
+        replay.error = self._outbox.error_data(error) if isinstance(error, BacktestrError) else error
         self._end(replay, "failed")
 
     def _end(self, replay: PriceReplay, event: PriceReplayEvent) -> None:
@@ -319,18 +318,18 @@ class PriceReplayRequests:
         if event != "stopped":  # it came to its end before it could be stopped for that
             replay.reason = None
         self._change(replay, event)
-        for action, waiter in waiting:
-            if waiter is not None:
-                self._desk.answer(waiter, _after_its_end(replay, action))
+        for action, request_key in waiting:
+            if request_key is not None:
+                self._outbox.answer(request_key, _after_its_end(replay, action))
 
     def _change(self, replay: PriceReplay, event: PriceReplayEvent) -> None:
         self._replays.change(replay, event)
-        self._desk.publish(topics.REPLAYS, encoded_payload("PriceReplayStatus", replay.status_message()))
-        self._desk.replay_changed(replay)
+        self._outbox.publish(topics.REPLAYS, encoded_payload("PriceReplayStatus", replay.status_message()))
+        self._outbox.notify("replay_changed", **replay.facts())
 
     def _worker_of(self, replay: PriceReplay) -> Worker:
         assert replay.worker_id is not None
-        return self._desk.scheduler.workers.get(replay.worker_id)
+        return self._scheduler.workers.get(replay.worker_id)
 
     def check_invariants(self) -> None:
         self._replays.check_invariants()

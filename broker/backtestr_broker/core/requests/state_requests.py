@@ -6,15 +6,13 @@ Reads give what is on disk. A change, and a refusal that rests on one, is answer
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
-import msgspec
-
+from backtestr_broker.core.clients.idempotency import RequestKey
 from backtestr_broker.core.clients.sessions import Session
 from backtestr_broker.core.durability import Durability
+from backtestr_broker.core.outbox import Outbox
 from backtestr_broker.core.records import StateRecord
-from backtestr_broker.core.scheduling.jobs import Waiter
-from backtestr_broker.core.shared_state import SharedState
+from backtestr_broker.core.shared_state import SharedState, state_entry
 from backtestr_protocol.errors import BacktestrError
 from backtestr_protocol.messages import (
     DeletedState,
@@ -26,66 +24,48 @@ from backtestr_protocol.messages import (
     UpdatedState,
     UpdateState,
 )
-from backtestr_protocol.state_values import NIL
-from backtestr_protocol.stream_messages import StateUpdate
-
-
-class Desk(Protocol):
-    state: SharedState
-    durability: Durability
-    wall_ms: int
 
 
 class StateRequests:
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, outbox: Outbox, state: SharedState, durability: Durability) -> None:
+        self._outbox = outbox
+        self._state = state
+        self._durability = durability
 
-    def get(self, _session: Session, data: GetState, _waiter: Waiter) -> StateEntry:
-        return _entry(self._desk.state.get(data.key))
+    def has(self, key: str) -> bool:
+        """Return true if there is such a key on disk, or was."""
+        return key in self._state
 
-    def snapshot(self, _session: Session, data: SnapshotState, _waiter: Waiter) -> StateSnapshot:
-        state = self._desk.state
-        return StateSnapshot(entries=[_entry(one) for one in state.snapshot(data.prefix)], watermark=state.revision)
+    def get(self, _session: Session, data: GetState, _request_key: RequestKey) -> StateEntry:
+        return state_entry(self._state.get(data.key))
 
-    def update(self, _session: Session, data: UpdateState, waiter: Waiter) -> None:
+    def snapshot(self, _session: Session, data: SnapshotState, _request_key: RequestKey) -> StateSnapshot:
+        entries = [state_entry(one) for one in self._state.snapshot(data.prefix)]
+        return StateSnapshot(entries=entries, watermark=self._state.revision)
+
+    def update(self, _session: Session, data: UpdateState, request_key: RequestKey) -> None:
         def change() -> StateRecord:
-            return self._desk.state.update(data.key, data.value, data.expected_version, self._desk.wall_ms)
+            return self._state.update(data.key, data.value, data.expected_version, self._outbox.wall_ms)
 
-        self._change(data.key, change, waiter, memoryview(data.value).nbytes)
+        self._change(data.key, change, request_key, memoryview(data.value).nbytes)
 
-    def delete(self, _session: Session, data: DeleteState, waiter: Waiter) -> None:
+    def delete(self, _session: Session, data: DeleteState, request_key: RequestKey) -> None:
         def change() -> StateRecord:
-            return self._desk.state.delete(data.key, data.expected_version, self._desk.wall_ms)
+            return self._state.delete(data.key, data.expected_version, self._outbox.wall_ms)
 
-        self._change(data.key, change, waiter, 0)
+        self._change(data.key, change, request_key, 0)
 
-    def _change(self, key: str, change: Callable[[], StateRecord], waiter: Waiter, size: int) -> None:
+    def _change(self, key: str, change: Callable[[], StateRecord], request_key: RequestKey, size: int) -> None:
         """Make a change and have it written. Raises `BacktestrError` for what can be refused at once."""
-        durability = self._desk.durability
-        durability.check_room(size)
+        self._durability.check_room(size)
         try:
             record = change()
         except BacktestrError as error:
-            if not self._desk.state.is_on_its_way(key):
+            if not self._state.is_on_its_way(key):
                 raise
-            durability.refuse_in_turn(waiter, error)
+            self._durability.refuse_in_turn(request_key, error)
             return
         answer: UpdatedState | DeletedState = DeletedState(key=key, version=record.version)
         if record.value is not None:
             answer = UpdatedState(key=key, version=record.version, checksum=record.checksum)
-        durability.change_state(waiter, answer, record)
-
-
-def update_message(record: StateRecord) -> StateUpdate:
-    """What subscribers to the key are told of a change."""
-    return StateUpdate(**msgspec.structs.asdict(_entry(record)), revision=record.revision, deleted=record.value is None)
-
-
-def _entry(record: StateRecord) -> StateEntry:
-    return StateEntry(
-        key=record.key,
-        value=msgspec.Raw(NIL if record.value is None else record.value),
-        version=record.version,
-        checksum=record.checksum,
-        timestamp=record.timestamp,
-    )
+        self._durability.change_state(request_key, answer, record)

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Literal
 
+from backtestr_broker.core.clients.idempotency import RequestKey
 from backtestr_broker.core.records import JobRecord
 from backtestr_protocol.errors import ErrorData, StateConflict, unknown
 from backtestr_protocol.messages import FINAL_STATES, BacktestAccepted, BacktestState, BacktestStatus
@@ -47,8 +48,6 @@ MAX_LOSSES = 1
 # Names that a wrong one is compared with, the newest: comparing with thousands of UUIDs would take half a second.
 COMPARED = 50
 
-# Who asked for what and is answered when it has taken effect: (client id, request id).
-Waiter = tuple[str, str]
 Wish = Literal["pause", "resume", "stop"]
 
 
@@ -61,10 +60,10 @@ class Job:
         "config",
         "end_time",
         "error",
-        "key",
         "losses",
         "prices_published",
         "progress_percent",
+        "request_key",
         "restored",
         "start_time",
         "status",
@@ -76,13 +75,20 @@ class Job:
     )
 
     def __init__(
-        self, *, backtest_id: str, algorithm_id: str, symbols: list[str], config: bytes, key: Waiter, submit_time: int
+        self,
+        *,
+        backtest_id: str,
+        algorithm_id: str,
+        symbols: list[str],
+        config: bytes,
+        request_key: RequestKey,
+        submit_time: int,
     ) -> None:
         self.backtest_id = backtest_id
         self.algorithm_id = algorithm_id
         self.symbols = symbols  # at least one
         self.config = config  # MessagePack of the BacktestConfig, as the worker gets it
-        self.key = key  # what makes a repeated StartBacktest the same one
+        self.request_key = request_key  # what makes a repeated StartBacktest the same one
         self.submit_time = submit_time
         self.start_time: int | None = None
         self.end_time: int | None = None
@@ -94,12 +100,12 @@ class Job:
         self.prices_published: dict[str, int] = {}  # by topic, which it shares with others
         self.restored = False  # an earlier broker accepted it, and may have run it to its end
         self.wish: Wish | None = None  # the latest change asked for that has not taken effect
-        self.waiting: list[tuple[Wish, Waiter]] = []
+        self.waiting: list[tuple[Wish, RequestKey]] = []
 
     @property
     def client_id(self) -> str:
         """Whose it is: who asked for it."""
-        return self.key[0]
+        return self.request_key[0]
 
     @property
     def ended(self) -> bool:
@@ -115,7 +121,7 @@ class Job:
 
     def facts(self) -> dict[str, str]:
         """What the log says of it: what it can be followed by through client, broker and worker, and why it failed."""
-        client_id, request_id = self.key
+        client_id, request_id = self.request_key
         facts = {"backtestId": self.backtest_id, "status": self.status, "clientId": client_id, "requestId": request_id}
         if self.worker_id is not None:
             facts["workerId"] = self.worker_id
@@ -127,8 +133,8 @@ class Job:
         """What is kept of it on disk."""
         return JobRecord(
             backtest_id=self.backtest_id,
-            client_id=self.key[0],
-            request_id=self.key[1],
+            client_id=self.request_key[0],
+            request_id=self.request_key[1],
             algorithm_id=self.algorithm_id,
             symbols=self.symbols,
             config=self.config,
@@ -164,7 +170,7 @@ def restored_job(record: JobRecord) -> Job:
         algorithm_id=record.algorithm_id,
         symbols=record.symbols,
         config=record.config,
-        key=(record.client_id, record.request_id),
+        request_key=(record.client_id, record.request_id),
         submit_time=record.submit_time,
     )
     job.losses = record.losses
@@ -184,8 +190,9 @@ class Jobs:
 
     def __init__(self) -> None:
         self._jobs: OrderedDict[str, Job] = OrderedDict()
-        self._by_key: dict[Waiter, str] = {}
+        self._by_request_key: dict[RequestKey, str] = {}
         self._ended: OrderedDict[str, None] = OrderedDict()
+        self.unsaved: dict[str, None] = {}  # backtests whose records on disk are not what they are in memory
 
     def __iter__(self) -> Iterator[Job]:
         return iter(self._jobs.values())
@@ -205,7 +212,7 @@ class Jobs:
         """Raises `StateConflict` when a job of that id is known."""
         self.check_free(job.backtest_id)
         self._jobs[job.backtest_id] = job
-        self._by_key[job.key] = job.backtest_id
+        self._by_request_key[job.request_key] = job.backtest_id
 
     def restore(self, records: Iterable[JobRecord]) -> None:
         """Add the jobs of an earlier broker, in the order of their acceptance."""
@@ -222,9 +229,9 @@ class Jobs:
             raise unknown("backtest", backtest_id, islice(reversed(self._jobs), COMPARED))
         return job
 
-    def started_by(self, key: Waiter) -> Job | None:
+    def started_by(self, request_key: RequestKey) -> Job | None:
         """The job that this request started, if it did."""
-        backtest_id = self._by_key.get(key)
+        backtest_id = self._by_request_key.get(request_key)
         return self._jobs[backtest_id] if backtest_id is not None else None
 
     def change(self, job: Job, event: JobEvent, wall_ms: int, error: ErrorData | None = None) -> None:
@@ -252,11 +259,20 @@ class Jobs:
             return None
         backtest_id, _ = self._ended.popitem(last=False)
         job = self._jobs.pop(backtest_id)
-        del self._by_key[job.key]
+        del self._by_request_key[job.request_key]
+        self.save(backtest_id)
         return job
 
+    def save(self, backtest_id: str) -> None:
+        """Have a backtest's record written, as it is when the disk comes to it."""
+        self.unsaved[backtest_id] = None
+
+    def active_algorithms(self) -> Iterator[str]:
+        """Yield the algorithm id of every job that has not ended."""
+        return (job.algorithm_id for job in self if not job.ended)
+
     def check_invariants(self) -> None:
-        assert len(self._by_key) == len(self._jobs)
+        assert len(self._by_request_key) == len(self._jobs)
         assert set(self._ended) == {job.backtest_id for job in self if job.ended}
         for backtest_id, job in self._jobs.items():
             assert job.backtest_id == backtest_id

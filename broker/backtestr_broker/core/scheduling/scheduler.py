@@ -7,14 +7,16 @@ workers, and backtests for compute workers. A pause, resume or stop is answered 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import msgspec
 
-from backtestr_broker.core.clients.idempotency import Answer
-from backtestr_broker.core.commit_queue import Pending, PendingBacktest
-from backtestr_broker.core.records import Change, JobPut, JobRecord
+from backtestr_broker.core.algorithms import Algorithms
+from backtestr_broker.core.clients.idempotency import RequestKey
+from backtestr_broker.core.commit_queue import PendingBacktest
+from backtestr_broker.core.outbox import Outbox
+from backtestr_broker.core.records import JobPut, JobRecord
 from backtestr_protocol import topics, worker_channel
 from backtestr_protocol.codec import decode, encoded_payload
 from backtestr_protocol.errors import (
@@ -28,18 +30,14 @@ from backtestr_protocol.errors import (
     ValidationError,
     WorkersLost,
 )
-from backtestr_protocol.message_types import Priority
 from backtestr_protocol.messages import (
-    AlgorithmInfo,
-    AlgorithmStatus,
     BacktestAccepted,
     BacktestConfig,
     BacktestState,
-    Contract,
 )
-from backtestr_protocol.worker_channel import Work
 
-from .jobs import MAX_LOSSES, Job, JobEvent, Jobs, Waiter, Wish
+from .interactive_tasks import InteractiveTasks
+from .jobs import MAX_LOSSES, Job, JobEvent, Jobs, Wish
 from .task_queue import RETRY_AFTER_MS, TaskQueue
 from .workers import Worker, Workers
 
@@ -48,92 +46,54 @@ MAX_WAITING = 256
 # Messages in one batch: a number beyond is a worker's mistake, and sequence numbers could never go back from it.
 MAX_BATCH = 65_536
 
-_algorithm_decoder = msgspec.msgpack.Decoder(AlgorithmInfo)
 _config_decoder = msgspec.msgpack.Decoder(BacktestConfig)
 
 
-class Outbox(Protocol):
-    """What the scheduler makes happen outside itself; the core turns it into effects."""
-
-    def instruct(self, worker: Worker, note: worker_channel.ToWorker, payload: bytes | None = None) -> None: ...
-    def answer(self, waiter: Waiter, result: Contract | Answer | BacktestrError | ErrorData) -> None: ...
-    def publish(self, topic: str, payload: bytes, count: int = 1) -> None: ...
-    def job_changed(self, job: Job) -> None: ...
-    def save_job(self, backtest_id: str) -> None: ...
-    def persist(self, changes: Sequence[Change], held: Pending) -> None: ...
-    def answer_durably(self, waiter: Waiter, result: Contract) -> None: ...
-    def last_seq(self, topic: str) -> int: ...
-    def registered(self, info: AlgorithmInfo) -> None: ...
-    def algorithm_status(self, info: AlgorithmInfo) -> AlgorithmStatus: ...
-    def error_data(self, error: BacktestrError, **about: str) -> ErrorData: ...
-    def replay_opened(
-        self, replay_id: str, worker: Worker | None, result: bytes | BacktestrError | ErrorData
-    ) -> None: ...
-    def replays_lost(self, worker_id: str, reason: str) -> None: ...
-
-
-class _Question(msgspec.Struct):
-    """Work for an interactive worker, and who waits for its answer."""
-
-    work: Work
-    data: bytes
-    waiter: Waiter
-    priority: Priority
-    replay_id: str | None = None  # of the replay that is opened; the answer goes to it
-    losses: int = 0
-
-
 class Scheduler:
-    def __init__(self, outbox: Outbox, *, max_queued_backtests: int, max_queued_questions: int) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        algorithms: Algorithms,
+        *,
+        replays_lost: Callable[[str, str], None],
+        max_queued_backtests: int,
+        max_queued_questions: int,
+    ) -> None:
+        """Call `replays_lost` with its id and the reason when an interactive worker is lost."""
         self.jobs = Jobs()
         self.workers = Workers()
         self._outbox = outbox
+        self._algorithms = algorithms
+        self._replays_lost = replays_lost
         self._accepting: dict[str, Job] = {}  # accepted once they are on disk; nobody sees them before
         self._job_queue = TaskQueue(max_queued_backtests)
-        self._questions: dict[str, _Question] = {}
-        self._question_queue = TaskQueue(max_queued_questions)
-        self._asked = 0
+        self.interactive = InteractiveTasks(outbox, self.workers, max_queued_questions)
         self._resuming: dict[str, deque[str]] = {}  # worker id -> its parked backtests that wait to go on
-        self._wall_ms = 0
 
     @property
     def queued(self) -> int:
-        return len(self._job_queue) + len(self._question_queue)
+        return len(self._job_queue) + len(self.interactive.queue)
 
     @property
     def queues(self) -> dict[str, tuple[int, int]]:
         """What is queued, and how much may be, by what it is."""
         return {
             "backtests": (len(self._job_queue), self._job_queue.bound),
-            "questions": (len(self._question_queue), self._question_queue.bound),
+            "questions": (len(self.interactive.queue), self.interactive.queue.bound),
         }
 
     # --- what clients ask ---
 
-    def ask(
-        self,
-        work: Work,
-        data: bytes,
-        waiter: Waiter,
-        priority: Priority,
-        *,
-        replay_id: str | None = None,
-        admitted: bool = False,
-    ) -> None:
-        """Have an interactive worker do `work`, for the replay of that id where there is one. Raises `Busy`, unless it
-        was `admitted` before."""
-        self._asked += 1
-        question_id = f"question-{self._asked}"
-        if not admitted:
-            self._question_queue.check_room(waiter[0])
-        self._question_queue.push_admitted(question_id, priority, waiter[0])
-        self._questions[question_id] = _Question(work, data, waiter, priority, replay_id)
-        self._dispatch()
+    def start(self, config: bytes, request_key: RequestKey) -> None:
+        """Have a worker check a backtest's config, then accept it. Raises `Busy`."""
+        accept = self.interactive.answering("CheckBacktest", request_key, partial(self._accept, request_key))
+        self.interactive.ask("CheckBacktest", config, request_key, "B", done=accept)
 
     def restore(self, records: Iterable[JobRecord]) -> None:
         """Take over the backtests of an earlier broker: those that had not ended run again, in order of acceptance."""
         self.jobs.restore(records)
         for job in self.jobs:
+            self._outbox.create_topics(topics.of_backtest(job.backtest_id))
             if not job.ended:
                 self._job_queue.push_admitted(job.backtest_id, "B", job.client_id, held=job.wish == "pause")
 
@@ -144,9 +104,9 @@ class Scheduler:
 
     def waiting(self, client_id: str) -> int:
         """Backtests and questions of that client that wait for a worker."""
-        return self._job_queue.waiting(client_id) + self._question_queue.waiting(client_id)
+        return self._job_queue.waiting(client_id) + self.interactive.queue.waiting(client_id)
 
-    def pause(self, job: Job, waiter: Waiter) -> BacktestAccepted | None:
+    def pause(self, job: Job, request_key: RequestKey) -> BacktestAccepted | None:
         """The answer, or None when it comes later. Raises `StateConflict`, and `Busy` when too many are parked."""
         self._refuse_ended(job, "paused")
         if job.status == "paused" and not self._is_resuming(job):
@@ -162,30 +122,30 @@ class Scheduler:
                 "resume or stop one of them",
                 retryAfterMs=RETRY_AFTER_MS,
             )
-        self._wait(job, "pause", waiter)
+        self._wait(job, "pause", request_key)
         if job.status == "queued":
             self._job_queue.hold(job.backtest_id, True)
         if to_be_told:
             self._control(job, "pause")
         return None
 
-    def resume(self, job: Job, waiter: Waiter) -> BacktestAccepted | None:
+    def resume(self, job: Job, request_key: RequestKey) -> BacktestAccepted | None:
         """The answer, or None when it comes later. Raises `StateConflict`."""
         self._refuse_ended(job, "resumed")
         if job.status == "queued":
             self._let_run(job)
             self._job_queue.hold(job.backtest_id, False)
-            self._outbox.save_job(job.backtest_id)
+            self.jobs.save(job.backtest_id)
             self._dispatch()
             return job.accepted()
         if job.status == "running" and job.wish != "pause":
             return job.accepted()
-        self._wait(job, "resume", waiter)
+        self._wait(job, "resume", request_key)
         if job.status == "paused" and not self._is_resuming(job):
             self._queue_resume(job)
         return None
 
-    def stop(self, job: Job, waiter: Waiter) -> BacktestAccepted | None:
+    def stop(self, job: Job, request_key: RequestKey) -> BacktestAccepted | None:
         """The answer, or None when it comes later. A backtest that has ended stays as it is."""
         if job.ended:
             return job.accepted()
@@ -194,17 +154,13 @@ class Scheduler:
             self._end(job, "stopped")
             return job.accepted()
         to_be_told = job.wish != "stop"
-        self._wait(job, "stop", waiter)
+        self._wait(job, "stop", request_key)
         if to_be_told:
             self._cancel_resume(job)
             self._control(job, "stop")
         return None
 
     # --- what workers say; a note that does not fit raises `ValidationError` and changes nothing ---
-
-    def at(self, wall_ms: int) -> None:
-        """Wall-clock time of the event at hand, for the time stamps of jobs."""
-        self._wall_ms = wall_ms
 
     def ready(self, peer: bytes, note: worker_channel.Ready, now: float) -> Worker | None:
         """The worker that became ready; None for one that nobody started."""
@@ -260,7 +216,7 @@ class Scheduler:
             worker.task_id = None
         worker.parked.discard(note.task_id)
         if worker.kind == "interactive":
-            self._question_answered(worker, note, payload)
+            self.interactive.finished(worker, note, payload)
         else:
             self._backtest_finished(self.jobs.get(note.task_id), note)
         if note.is_last:
@@ -281,8 +237,8 @@ class Scheduler:
         self._resuming.pop(worker_id, None)
         if worker.kind == "interactive":
             if task_id is not None:
-                self._question_lost(task_id, reason, overdue=overdue)
-            self._outbox.replays_lost(worker_id, reason)
+                self.interactive.lost(task_id, reason, overdue=overdue)
+            self._replays_lost(worker_id, reason)
         else:
             for backtest_id in sorted(parked | ({task_id} if task_id is not None else set())):
                 self._job_lost(self.jobs.get(backtest_id), reason, overdue=overdue and backtest_id == task_id)
@@ -290,16 +246,17 @@ class Scheduler:
 
     # --- jobs ---
 
-    def _accept(self, checked: bytes, waiter: Waiter) -> None:
-        """Put a backtest whose config a worker has checked on disk; once it is there it is queued, and `waiter` is
+    def _accept(self, request_key: RequestKey, frames: list[bytes]) -> None:
+        """Put a backtest whose config a worker has checked on disk; once it is there it is queued, and `request_key` is
         answered. Raises `Busy`, `StateConflict` and `SystemFault`."""
+        checked = frames[0]
         try:
             config = decode(_config_decoder, checked)
         except MessageError as error:
             raise SystemFault(f"the check of a backtest gave no BacktestConfig: {error}") from error
         if config.backtest_id is None or config.symbol is None:
             raise SystemFault("the check of a backtest lost its backtestId or its symbol")
-        self.check_room(waiter[0])
+        self.check_room(request_key[0])
         self.jobs.check_free(config.backtest_id)
         if config.backtest_id in self._accepting:
             raise StateConflict(f"backtest {config.backtest_id!r} is being started already; choose another backtestId")
@@ -308,10 +265,10 @@ class Scheduler:
             algorithm_id=config.algorithm_id,
             symbols=config.symbols or [config.symbol],
             config=checked,
-            key=waiter,
-            submit_time=self._wall_ms,
+            request_key=request_key,
+            submit_time=self._outbox.wall_ms,
         )
-        self._outbox.persist([JobPut(job.record())], PendingBacktest(job.backtest_id))
+        self._outbox.submit([JobPut(job.record())], PendingBacktest(job.backtest_id))
         self._accepting[job.backtest_id] = job
 
     def accepted(self, backtest_id: str) -> None:
@@ -320,30 +277,39 @@ class Scheduler:
         self.jobs.add(job)
         self._job_queue.push_admitted(backtest_id, "B", job.client_id)
         self._announce(job)
-        self._outbox.answer(job.key, job.accepted())
+        self._outbox.answer(job.request_key, job.accepted())
         self._dispatch()
 
     def not_accepted(self, backtest_id: str, error: BacktestrError) -> None:
         """The backtest could not be written to disk: it was never started."""
-        self._outbox.answer(self._accepting.pop(backtest_id).key, error)
+        self._outbox.answer(self._accepting.pop(backtest_id).request_key, error)
 
     def _change(self, job: Job, event: JobEvent, error: ErrorData | None = None) -> None:
-        self.jobs.change(job, event, self._wall_ms, error)
+        self.jobs.change(job, event, self._outbox.wall_ms, error)
         self._announce(job)
 
     def _announce(self, job: Job) -> None:
-        self._outbox.job_changed(job)
+        """Tell of a job's change, and have its record written."""
+        if job.status == "queued" and not job.losses:
+            self._outbox.create_topics(topics.of_backtest(job.backtest_id))
+        if job.error is not None and job.error.code == "ALGORITHM_ERROR":
+            self._algorithms.failed(job.algorithm_id, job.error)
+        self._outbox.notify("backtest_changed", **job.facts())
+        self.jobs.save(job.backtest_id)
+        while (forgotten := self.jobs.forget_oldest()) is not None:
+            for topic in topics.of_backtest(forgotten.backtest_id):
+                self._outbox.sequencer.drop(topic)
         self._outbox.publish(topics.BACKTESTS, encoded_payload("BacktestStatus", job.status_message()))
 
     def _end(self, job: Job, event: JobEvent, error: ErrorData | None = None) -> None:
         self._change(job, event, error)
         waiting, job.waiting = job.waiting, []
-        for wish, waiter in waiting:
+        for wish, request_key in waiting:
             if wish == "stop":
-                self._outbox.answer(waiter, job.accepted())
+                self._outbox.answer(request_key, job.accepted())
             else:
                 conflict = StateConflict(f"the backtest was {job.status} before it could {wish}", status=job.status)
-                self._outbox.answer(waiter, conflict)
+                self._outbox.answer(request_key, conflict)
 
     def _backtest_finished(self, job: Job, note: worker_channel.Finished) -> None:
         self._cancel_resume(job)
@@ -380,11 +346,11 @@ class Scheduler:
         self._end(job, "failed", fault)
         self._outbox.publish(topics.ERRORS, encoded_payload("Error", fault))
 
-    def _wait(self, job: Job, wish: Wish, waiter: Waiter) -> None:
-        """Have `waiter` answered when `wish`, from now on the latest, has taken effect. Raises `Busy`."""
+    def _wait(self, job: Job, wish: Wish, request_key: RequestKey) -> None:
+        """Have `request_key` answered when `wish`, from now on the latest, has taken effect. Raises `Busy`."""
         if len(job.waiting) >= MAX_WAITING:
             raise Busy(f"{MAX_WAITING} requests wait for this backtest already", retryAfterMs=RETRY_AFTER_MS)
-        job.waiting.append((wish, waiter))
+        job.waiting.append((wish, request_key))
         job.wish = wish
 
     def _let_run(self, job: Job) -> None:
@@ -395,10 +361,10 @@ class Scheduler:
 
     def _settle(self, job: Job, wish: Wish, result: BacktestAccepted | BacktestrError) -> None:
         """Answer those that waited for `wish`."""
-        settled = [waiter for wished, waiter in job.waiting if wished == wish]
-        job.waiting = [(wished, waiter) for wished, waiter in job.waiting if wished != wish]
-        for waiter in settled:
-            self._outbox.answer(waiter, result)
+        settled = [request_key for wished, request_key in job.waiting if wished == wish]
+        job.waiting = [(wished, request_key) for wished, request_key in job.waiting if wished != wish]
+        for request_key in settled:
+            self._outbox.answer(request_key, result)
 
     def _refuse_ended(self, job: Job, verb: str) -> None:
         if job.ended or job.wish == "stop":
@@ -418,7 +384,7 @@ class Scheduler:
         return self.workers.get(job.worker_id)
 
     def _control(self, job: Job, action: worker_channel.Action) -> None:
-        self._outbox.instruct(self._worker_of(job), worker_channel.Control(task_id=job.backtest_id, action=action))
+        self._outbox.instruct(self._worker_of(job).peer, worker_channel.Control(task_id=job.backtest_id, action=action))
 
     # --- resuming: only the worker that holds a paused backtest can go on with it ---
 
@@ -439,69 +405,10 @@ class Scheduler:
         waiting.remove(job.backtest_id)
         return True
 
-    # --- questions ---
-
-    def _question_answered(self, worker: Worker, note: worker_channel.Finished, payload: list[bytes]) -> None:
-        question = self._questions.pop(note.task_id)
-        if question.replay_id is not None:
-            self._outbox.replay_opened(question.replay_id, worker, note.error or b"".join(payload))
-            return
-        if note.error is not None:
-            self._outbox.answer(question.waiter, note.error)
-            return
-        try:
-            result = self._result(question, payload)
-        except BacktestrError as error:
-            self._outbox.answer(question.waiter, error)
-        else:
-            if result is not None:
-                self._outbox.answer(question.waiter, result)
-
-    def _result(self, question: _Question, payload: list[bytes]) -> Contract | Answer | None:
-        """What the question is answered with; None when that comes later, from the disk."""
-        if not payload:
-            raise SystemFault(f"the worker that answered {question.work} sent no data")
-        data, *attachments = payload
-        if question.work == "CheckBacktest":
-            self._accept(data, question.waiter)
-            return None
-        if question.work == "RegisterAlgorithm":
-            info = _algorithm_info(question.work, data)
-            self._outbox.registered(info)
-            self._outbox.answer_durably(question.waiter, info)  # sent again, it would put an earlier version in front
-            return None
-        if question.work == "GetAlgorithmStatus":
-            return self._outbox.algorithm_status(_algorithm_info(question.work, data))
-        return Answer(encoded_payload("Success", msgspec.Raw(data)), tuple(attachments))
-
-    def _question_lost(self, question_id: str, reason: str, *, overdue: bool) -> None:
-        question = self._questions[question_id]
-        question.losses += 1
-        if overdue or question.losses > MAX_LOSSES:
-            del self._questions[question_id]
-            late = TimedOut(f"the worker that answered {question.work} was {reason}")
-            fault = WorkersLost(f"the worker that answered {question.work} ended, for the second time: {reason}")
-            error = late if overdue else fault
-            if question.replay_id is not None:
-                self._outbox.replay_opened(question.replay_id, None, error)
-            else:
-                self._outbox.answer(question.waiter, error)
-        else:
-            self._question_queue.push_front(question_id, question.priority, question.waiter[0])
-
     # --- who does what next ---
 
     def _dispatch(self) -> None:
-        for worker in self.workers.idle("interactive"):
-            if (question_id := self._question_queue.pop()) is None:
-                break
-            question = self._questions[question_id]
-            worker.task_id = question_id
-            client_id, request_id = question.waiter
-            assign = worker_channel.Assign(
-                task_id=question_id, work=question.work, client_id=client_id, request_id=request_id
-            )
-            self._outbox.instruct(worker, assign, question.data)
+        self.interactive.assign()
         for worker in self.workers.idle("compute"):
             self._dispatch_backtest(worker)
 
@@ -525,18 +432,18 @@ class Scheduler:
             paused=job.wish == "pause",
             restored=job.restored,
             client_id=job.client_id,
-            request_id=job.key[1],
+            request_id=job.request_key[1],
             published=job.prices_published
-            | {topic: self._outbox.last_seq(topic) for topic in topics.of_backtest(job.backtest_id)},
+            | {topic: self._outbox.sequencer.last_seq(topic) for topic in topics.of_backtest(job.backtest_id)},
         )
         self._change(job, "started")
-        self._outbox.instruct(worker, assign, job.config)
+        self._outbox.instruct(worker.peer, assign, job.config)
 
     def check_invariants(self) -> None:
         self.jobs.check_invariants()
         self.workers.check_invariants()
         self._job_queue.check_invariants()
-        self._question_queue.check_invariants()
+        self.interactive.check_invariants()
         at_work = {worker.task_id for worker in self.workers if worker.kind == "compute"} - {None}
         parked = {backtest_id for worker in self.workers for backtest_id in worker.parked}
         running = {job.backtest_id for job in self.jobs if job.status == "running"}
@@ -555,14 +462,3 @@ class Scheduler:
             able = [job.backtest_id for job in queued if job.wish != "pause" or self.workers.can_park(worker)]
             assert not able, f"{worker.worker_id} is idle and could run {able}"
         assert not [backtest_id for backtest_id in self._accepting if backtest_id in self.jobs], "accepted twice"
-        asked = {worker.task_id for worker in self.workers if worker.kind == "interactive"} - {None}
-        assert asked <= self._questions.keys()
-        assert len(self._questions) == len(asked) + len(self._question_queue)
-        assert not (self.workers.idle("interactive") and len(self._question_queue)), "a question waits for nothing"
-
-
-def _algorithm_info(work: Work, data: bytes) -> AlgorithmInfo:
-    try:
-        return decode(_algorithm_decoder, data)
-    except MessageError as error:
-        raise SystemFault(f"the answer to {work} is no AlgorithmInfo: {error}") from error

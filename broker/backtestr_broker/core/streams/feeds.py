@@ -13,14 +13,13 @@ import msgspec
 from backtestr_protocol import topics
 from backtestr_protocol.codec import encode, encoded_payload
 from backtestr_protocol.errors import ValidationError
+from backtestr_protocol.messages import SYMBOL_RULE, is_symbol
 from backtestr_protocol.price_messages import FeedPrice
 from backtestr_protocol.stream_messages import Batch, PriceUpdate
 
 # Topics that feeds have begun. They last as long as the broker, for a sequence must not begin again, and each that
 # moves stands in every watermark; this many are a stock exchange's.
 MAX_TOPICS = 4096
-# As long as the catalogue's: what a feed publishes today is stored tomorrow.
-SYMBOL_MAX_CHARACTERS = 64
 
 
 class FeedBatch(msgspec.Struct, frozen=True):
@@ -51,10 +50,9 @@ class Feeds:
 
     def _check_new(self, symbol: str, index: int, beside: int) -> None:
         path = f"$.prices[{index}].symbol"
-        if not (0 < len(symbol) <= SYMBOL_MAX_CHARACTERS and symbol.isprintable() and symbol == symbol.strip()):
+        if not is_symbol(symbol):
             raise ValidationError(
-                f"{path}: a symbol is 1 to {SYMBOL_MAX_CHARACTERS} printable characters without spaces around them, "
-                f"not {symbol[:200]!r}",
+                f"{path}: {SYMBOL_RULE}, not {symbol[:200]!r}",
                 path=path,
             )
         if len(self._topics) + beside >= MAX_TOPICS:

@@ -1,4 +1,7 @@
-"""The command line. What it prints for people is drawn in `tables`; `--json` prints what the protocol says instead."""
+"""The commands of `backtestr`, as far as they are not in a module of their own.
+
+What they print for people is drawn in `rendering`; `--json` prints the protocol's structs instead.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +76,7 @@ def run_broker(context: typer.Context) -> None:
 
 @app.command()
 def status(as_json: AsJson = False) -> None:
-    """Show how the broker and its workers fare."""
+    """Show the health of the broker and its workers."""
     with broker(as_json) as client:
         answer = client.status()
         print_json(answer) if as_json else out.print(rendering.status_table(answer))
@@ -84,14 +87,14 @@ def import_file(
     file: Annotated[Path, typer.Argument(help="Bars or ticks: CSV and the exports it comes in, Parquet or Arrow.")],
     symbol: Annotated[str, typer.Option(help="The name to store the bars under.")],
     timeframe: Annotated[
-        str | None, typer.Option(help="1m 5m 15m 30m 1h 4h 1d 1w; default: as bars are spaced; ticks need it.")
+        str | None, typer.Option(help="1m 5m 15m 30m 1h 4h 1d 1w; default: the spacing of the bars; ticks need it.")
     ] = None,
     tz: Annotated[str | None, typer.Option(help="Time zone of times without offset, such as America/New_York.")] = None,
     format: Annotated[
         str | None,
-        typer.Option(help="arrow binance csv dukascopy histdata mt4 mt5 parquet yahoo; default: as the content says."),
+        typer.Option(help="arrow binance csv dukascopy histdata mt4 mt5 parquet yahoo; default: as the content shows."),
     ] = None,
-    price: Annotated[QuotePrice | None, typer.Option(help="What bars of quotes are made of.")] = None,
+    price: Annotated[QuotePrice | None, typer.Option(help="Side of the quotes that bars are made of.")] = None,
     repair: Annotated[Repair | None, typer.Option(help="Leave out the rows that cannot be used.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -107,7 +110,7 @@ def import_file(
 
 @app.command()
 def algorithms(as_json: AsJson = False) -> None:
-    """List what can be run, with its parameters."""
+    """List the algorithms that can be run, with their parameters."""
     with broker(as_json) as client:
         answer = client.list_algorithms()
         print_json(answer) if as_json else out.print(rendering.algorithms_table(answer))
@@ -119,7 +122,7 @@ def register(
     name: Annotated[str | None, typer.Option(help="Which of its algorithms; default: the only one.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Give the broker an algorithm to keep, and print whether it looks ahead. One that does is kept all the same."""
+    """Have the broker keep an algorithm, and print whether it looks ahead. One that does is kept all the same."""
     if not file.is_file():
         raise typer.BadParameter(f"there is no file {file}", param_hint="FILE")
     with broker(as_json) as client, err.status(f"registering {file.name}"):
@@ -174,9 +177,9 @@ def backtest(
     detach: Annotated[bool, typer.Option("--detach", help="Print the backtest's id, and do not wait.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run a backtest, show how far it is, and print its metrics.
+    """Run a backtest, show its progress, and print its metrics.
 
-    Ctrl-C stops the backtest; what it walked until then keeps its results.
+    Ctrl-C stops the backtest; the bars that were simulated until then keep their results.
     """
     options = assignments(option, "--option") | ({"preset": preset} if preset else {})
     options |= {} if pace is None else {"pace": pace}
@@ -229,61 +232,64 @@ def replay_log(
     file: Annotated[
         Path, typer.Argument(help="A recording: its folder in <data directory>/recordings, or a file of it.")
     ],
-    job: Annotated[str | None, typer.Option(help="Tell the story of this backtest.")] = None,
-    session: Annotated[str | None, typer.Option(help="Tell the story of this session.")] = None,
-    client: Annotated[str | None, typer.Option(help="Tell the story of this client, by its clientId.")] = None,
-    topic: Annotated[str | None, typer.Option(help="Tell the story of this topic.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Tell everything, event by event.")] = False,
+    job: Annotated[str | None, typer.Option(help="Show the timeline of this backtest.")] = None,
+    session: Annotated[str | None, typer.Option(help="Show the timeline of this session.")] = None,
+    client: Annotated[str | None, typer.Option(help="Show the timeline of this client, by its clientId.")] = None,
+    topic: Annotated[str | None, typer.Option(help="Show the timeline of this topic.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Show every fact, event by event.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Replay what the broker's flight recorder wrote, and tell what happened; no broker is needed.
+    """Play back what the broker's recorder wrote, and show what happened; no broker is needed.
 
-    Exit code 1 when the broker's state contradicts itself, or there is nothing of whom you ask.
+    Exit code 1 when the broker's state contradicts itself, or the recording has nothing about what you ask for.
     """
     named = {"--job": job, "--session": session, "--client": client, "--topic": topic}
-    told = [part for option, name in named.items() if name is not None for part in (option, name)]
+    subject = [word for option, name in named.items() if name is not None for word in (option, name)]
     if everything:
-        told.append("--all")
-    if len(told) > 2 or (everything and len(told) > 1):
+        subject.append("--all")
+    if len(subject) > 2 or (everything and len(subject) > 1):
         raise typer.BadParameter("name one of --job, --session, --client, --topic and --all")
-    answer = _ask("broker", ReplayedLog, "--replay-log", str(file), *told)
+    answer = _ask("broker", ReplayedLog, "--replay-log", str(file), *subject)
     print_json(answer) if as_json else out.print(rendering.replayed_log(answer), soft_wrap=True)
     if answer.contradiction is not None or not answer.found:
         raise typer.Exit(EXIT_ERROR)
 
 
 def main() -> None:
-    """The entry point of the `backtestr` command."""
+    """Run the `backtestr` command."""
     app()
 
 
 # --- within -------------------------------------------------------------------------------------------------------
 
 
-def _need(who: str, *modules: str) -> None:
-    """End with what to install where `who` needs a module that is not there."""
+def _need(program: str, *modules: str) -> None:
+    """Exit with the command that installs them, if a module that `program` needs is missing."""
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
-        err.print(f"{who} needs {', '.join(missing)}; install it with: pip install 'backtestr[broker,engine]'")
+        err.print(f"{program} needs {', '.join(missing)}; install it with: pip install 'backtestr[broker,engine]'")
         raise typer.Exit(EXIT_ERROR)
 
 
-def _ask(who: Literal["engine", "broker"], answer: type[T], *arguments: str) -> T:
-    """What the engine or the broker says in a process of its own: an algorithm is anyone's code, a recording long."""
-    _need(f"the {who}", "structlog", "psutil", *(("numba", "talib") if who == "engine" else ()))
-    command = [sys.executable, "-m", f"backtestr_{who}", *arguments]
+def _ask(program: Literal["engine", "broker"], answer: type[T], *arguments: str) -> T:
+    """Return the answer of the engine or the broker, run in a process of its own.
+
+    An algorithm is the code of others, and a recording may be long.
+    """
+    _need(f"the {program}", "structlog", "psutil", *(("numba", "talib") if program == "engine" else ("msgpack",)))
+    command = [sys.executable, "-m", f"backtestr_{program}", *arguments]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False)
-    if done.returncode == EXIT_USAGE:  # it has said what is wrong
+    if done.returncode == EXIT_USAGE:  # it has printed what is wrong
         raise typer.Exit(EXIT_USAGE)
     try:
         return msgspec.json.decode(done.stdout, type=answer)
     except msgspec.DecodeError:
-        err.print(f"the {who} ended with code {done.returncode} and without an answer", markup=False)
+        err.print(f"the {program} ended with code {done.returncode} and without an answer", markup=False)
         raise typer.Exit(EXIT_ERROR) from None
 
 
 def _watch(run: Run, title: str) -> None:
-    """Show the bar up to the end of the backtest."""
+    """Show the progress bar up to the end of the backtest."""
     with rendering.LiveBar(err, title) as bar:
         for progress in run.progress():
             bar.show(progress.progress_percent, progress.equity_curve_point.equity, progress.orders_executed)
@@ -291,12 +297,12 @@ def _watch(run: Run, title: str) -> None:
 
 
 def _stop(client: Client, backtest_id: str) -> None:
-    """Stop a backtest wherever it is."""
+    """Stop a backtest in any status."""
     try:
         client.stop(backtest_id)
-    except errors.NotFound:  # Ctrl-C came before the broker had accepted it
+    except errors.NotFound:  # Ctrl-C came before the broker had accepted the backtest
         raise typer.Exit(EXIT_INTERRUPTED) from None
-    except errors.StateConflict:  # it ended in the same moment
+    except errors.StateConflict:  # it ended at the same moment
         pass
     ended = client.backtest_status(backtest_id)
     where = f"{ended.status} at {ended.progress_percent:.0f} %"

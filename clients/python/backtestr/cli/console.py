@@ -1,4 +1,4 @@
-"""What all commands of the command line have in common: exit codes, the two outputs, a client, and errors as lines."""
+"""The parts that all commands share: exit codes, the two outputs, a client, and errors as lines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import msgspec
 import typer
 from rich.console import Console
 
-from backtestr.client import REQUEST_TIMEOUT, Client, connect
+from backtestr.client import Client
+from backtestr.connecting import connect
+from backtestr.requester import REQUEST_TIMEOUT
 from backtestr_protocol import errors
 
 from . import rendering
@@ -25,7 +27,7 @@ EXIT_INTERRUPTED = 130
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output and nothing else.")]
 
-# Characters in a line where no terminal says how many: another program reads on, and wants nothing cut.
+# Characters in a line without a terminal: then another program reads the lines, which must not be cut.
 PIPED_WIDTH = 240
 
 out = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
@@ -34,7 +36,7 @@ err = Console(stderr=True)
 
 @contextlib.contextmanager
 def broker(as_json: bool, request_timeout: float = REQUEST_TIMEOUT) -> Iterator[Client]:
-    """A client for one command. Errors become a line or two on standard error and an exit code."""
+    """Give a client for one command. Errors become a line or two on standard error and an exit code."""
     try:
         with connect(request_timeout=request_timeout) as client:
             yield client
@@ -55,7 +57,7 @@ def print_json(answer: Any) -> None:
 
 
 def assignments(given: list[str] | None, option: str) -> dict[str, Any]:
-    """`["fast=10"]` as `{"fast": 10}`; a value that is no JSON is text."""
+    """Return `["fast=10"]` as `{"fast": 10}`; a value that is no JSON is text."""
     assigned: dict[str, Any] = {}
     for one in given or []:
         name, equals, value = one.partition("=")

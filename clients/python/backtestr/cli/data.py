@@ -1,4 +1,4 @@
-"""`backtestr data`: what is stored, what it is like, and what can be made of it."""
+"""`backtestr data` lists, shows, resamples, exports and deletes stored series."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def list_series(context: typer.Context, as_json: AsJson = False) -> None:
 
 @data_app.command()
 def show(symbol: Symbol, timeframe: Timeframe, as_json: AsJson = False) -> None:
-    """Show what a series is like: range, prices, gaps."""
+    """Show range, prices and gaps of a series."""
     with broker(as_json) as client:
         answer = client.describe_market_data(symbol, timeframe)
         print_json(answer) if as_json else out.print(rendering.facts_table(answer))
@@ -59,7 +59,7 @@ def head(
     start: Start = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the first bars of a series, or of what begins at a time."""
+    """Show the first bars of a series, or those from a time on."""
     _print_bars(symbol, timeframe, count, indicator, as_json, keep="first", start=start)
 
 
@@ -72,7 +72,7 @@ def tail(
     end: End = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the last bars of a series, or of what ends at a time."""
+    """Show the last bars of a series, or those before a time."""
     _print_bars(symbol, timeframe, count, indicator, as_json, keep="last", end=end)
 
 
@@ -80,10 +80,10 @@ def tail(
 def resample(
     symbol: Symbol,
     from_timeframe: Annotated[str, typer.Argument(metavar="FROM", help="A stored timeframe.")],
-    to_timeframe: Annotated[str, typer.Argument(metavar="TO", help="The one to make of it and to store.")],
+    to_timeframe: Annotated[str, typer.Argument(metavar="TO", help="The timeframe to make of it and to store.")],
     as_json: AsJson = False,
 ) -> None:
-    """Make a higher timeframe of a stored one, and store it."""
+    """Resample a stored series to a longer timeframe, and store the result."""
     with broker(as_json) as client:
         answer = client.resample_market_data(symbol, from_timeframe, to_timeframe)
         print_json(answer) if as_json else out.print(rendering.stored_table(answer))
@@ -93,7 +93,7 @@ def resample(
 def export(
     symbol: Symbol,
     timeframe: Timeframe,
-    file: Annotated[Path, typer.Argument(help="Ends in .csv, .parquet or .arrow; what is there is replaced.")],
+    file: Annotated[Path, typer.Argument(help="Ends in .csv, .parquet or .arrow; an existing file is replaced.")],
     start: Start = None,
     end: End = None,
     as_json: AsJson = False,
@@ -154,7 +154,7 @@ def _print_bars(
 
 
 def _indicator(text: str) -> IndicatorConfig:
-    """`BBANDS:timeperiod=20,nbdevup=2.5,as=upper+middle+lower` as an indicator."""
+    """Read `BBANDS:timeperiod=20,nbdevup=2.5,as=upper+middle+lower` as an indicator."""
     name, _, settings = text.partition(":")
     parameters = assignments(settings.split(",") if settings else [], "--indicator")
     outputs = str(parameters.pop("as", ""))

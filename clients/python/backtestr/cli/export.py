@@ -1,4 +1,4 @@
-"""Bars as files that other programs read."""
+"""Export writes bars to files that other programs read."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ FORMATS: Mapping[str, Callable[[pl.DataFrame, Path], object]] = {
     ".parquet": lambda bars, file: bars.write_parquet(file),
     ".arrow": lambda bars, file: bars.write_ipc(file),
 }
-"""How a file is written, by the end of its name."""
+"""The writers of the formats, by the end of the file's name."""
 
 
 def write_bars(bars: pl.DataFrame, file: Path) -> None:
-    """Write bars in the format that the end of the file's name says. The file is there when it is whole, or stays what
-    it was. Raises `ValueError` for another end and `OSError` where nothing can be written."""
+    """Write bars in the format of the end of the file's name.
+
+    The file appears when it is complete; until then an existing file stays as it was. Raises `ValueError` for another
+    end, and `OSError` where the file cannot be written.
+    """
     if file.suffix not in FORMATS:
         raise ValueError(f"{file.name} does not end in {', '.join(FORMATS)}")
     partial = file.with_name(f".{file.name}.partial")

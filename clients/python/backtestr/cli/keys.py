@@ -1,4 +1,7 @@
-"""`backtestr keys`: whose CURVE keys the broker of this machine lets in. Files only; a running broker notices."""
+"""`backtestr keys` makes CURVE keys, and edits the allow-list of the broker of this machine.
+
+It changes files only; a running broker notices.
+"""
 
 from __future__ import annotations
 
@@ -22,16 +25,16 @@ Name = Annotated[str, typer.Argument(help="The client's name: 0-9 A-Z a-z _ -")]
 
 @keys_app.command()
 def new(name: Name, as_json: AsJson = False) -> None:
-    """Make a key for a client of this user, and let it in here."""
+    """Make a key for a client of this user, and allow it here."""
     with _folder() as folder:
         pair, file = folder.new(name)
         allowed = folder.allow(name, pair.public)
     if as_json:
         print_json({"name": name, "publicKey": pair.public, "secretFile": str(file), "allowedFile": str(allowed)})
         return
-    _say(f"secret key  {file} (keep it; name it in BACKTESTR_KEY where there are several)")
-    _say(f"public key  {pair.public}, allowed here by {allowed}")
-    _say(f"a broker on another machine lets it in after: backtestr keys allow {name} '{pair.public}'")
+    _print_line(f"secret key  {file} (keep it; name it in BACKTESTR_KEY where there are several)")
+    _print_line(f"public key  {pair.public}, allowed here by {allowed}")
+    _print_line(f"a broker on another machine accepts it after: backtestr keys allow {name} '{pair.public}'")
 
 
 @keys_app.command()
@@ -40,15 +43,15 @@ def allow(
     public_key: Annotated[str, typer.Argument(help="What `backtestr keys new` printed, in quotes.")],
     as_json: AsJson = False,
 ) -> None:
-    """Let in a key that was made elsewhere."""
+    """Allow a key that was made elsewhere."""
     with _folder() as folder:
         file = folder.allow(name, public_key)
-    print_json({"name": name, "allowedFile": str(file)}) if as_json else _say(f"allowed by {file}")
+    print_json({"name": name, "allowedFile": str(file)}) if as_json else _print_line(f"allowed by {file}")
 
 
 @keys_app.command("list")
 def list_keys(as_json: AsJson = False) -> None:
-    """List whose keys are let in."""
+    """List the keys that are allowed."""
     with _folder() as folder:
         allowed = folder.allowed()
         keys = sorted((name, folder.public_text(key)) for key, name in allowed.names.items())
@@ -59,7 +62,7 @@ def list_keys(as_json: AsJson = False) -> None:
         table = Table("name", "public key")
         for row in keys:
             table.add_row(*row)
-        out.print(table if keys else "nobody is let in yet; make a key with: backtestr keys new NAME")
+        out.print(table if keys else "no key is allowed yet; make one with: backtestr keys new NAME")
         for problem in allowed.problems:
             err.print(problem, markup=False, highlight=False, soft_wrap=True)
     if allowed.problems:
@@ -68,10 +71,10 @@ def list_keys(as_json: AsJson = False) -> None:
 
 @keys_app.command()
 def revoke(name: Name, as_json: AsJson = False) -> None:
-    """Let a key in no longer. A running broker ends its connections within a heartbeat."""
+    """Allow a key no longer. A running broker ends its connections within a heartbeat."""
     with _folder() as folder:
         folder.revoke(name)
-    print_json({"name": name}) if as_json else _say(f"{name} is not let in any more")
+    print_json({"name": name}) if as_json else _print_line(f"{name} is no longer allowed")
 
 
 @contextlib.contextmanager
@@ -83,5 +86,5 @@ def _folder() -> Iterator[KeyFolder]:
         raise typer.Exit(EXIT_ERROR) from None
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     out.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -1,9 +1,10 @@
-"""What the command line shows people: tables, bars and errors, drawn with rich. No request is made here."""
+"""Rendering draws the tables, bars and errors of the command line with rich. It sends no request."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import groupby
 
 import polars as pl
 from rich.console import Console, Group, RenderableType
@@ -24,58 +25,15 @@ from backtestr_protocol.messages import (
     SeriesInfo,
     StoredSeries,
 )
+from backtestr_protocol.metrics import METRICS, Unit
 from backtestr_protocol.price_messages import PriceReplayStatus
 from backtestr_protocol.stream_messages import PriceUpdate
 from backtestr_protocol.system_status import ClientLoad, CompressionStatus, SystemStatus, WorkerStatus
 
-_FRACTIONS = frozenset(
-    [
-        "total_return",
-        "annual_return",
-        "cagr",
-        "volatility",
-        "max_drawdown",
-        "average_drawdown",
-        "exposure",
-        "win_rate",
-        "best_trade",
-        "worst_trade",
-        "average_trade",
-        "buy_and_hold_return",
-        "value_at_risk_95",
-        "conditional_value_at_risk_95",
-        "alpha",
-        "ulcer_index",
-        "average_mae",
-        "average_mfe",
-    ]
-)
-_MONEY = frozenset(["start_equity", "final_equity", "peak_equity", "expectancy", "total_fees", "total_slippage"])
-# Symbols of one backtest that are named; a portfolio may have a thousand.
+# Symbols of one backtest that are named; it may have a thousand.
 _SHOWN_SYMBOLS = 6
-_NAMED = {"cagr": "CAGR", "sqn": "SQN", "average_mae": "Average MAE", "average_mfe": "Average MFE"}
 
 _PRIORITIES = {"R": "real-time", "I": "interactive", "B": "background", "K": "bulk"}
-
-METRIC_GROUPS = {
-    "Equity": ("start_equity", "final_equity", "peak_equity"),
-    "Return": ("total_return", "annual_return", "cagr", "buy_and_hold_return", "alpha", "beta"),
-    "Risk": (
-        *("volatility", "sharpe_ratio", "sortino_ratio", "calmar_ratio", "omega_ratio", "skew", "kurtosis"),
-        *("value_at_risk_95", "conditional_value_at_risk_95", "tail_ratio"),
-    ),
-    "Drawdown": (
-        *("max_drawdown", "average_drawdown", "max_drawdown_duration_ms", "average_drawdown_duration_ms"),
-        *("recovery_factor", "ulcer_index"),
-    ),
-    "Activity": ("exposure", "turnover", "total_fees", "total_slippage"),
-    "Trades": (
-        *("total_trades", "open_trades", "win_rate", "best_trade", "worst_trade", "average_trade"),
-        *("profit_factor", "payoff_ratio", "expectancy", "sqn", "kelly"),
-        *("average_trade_duration_ms", "max_trade_duration_ms", "average_mae", "average_mfe"),
-    ),
-}
-"""The metrics as a person reads them, by what they are about."""
 
 
 def status_table(status: SystemStatus) -> RenderableType:
@@ -116,7 +74,7 @@ def _workers_table(workers: Iterable[WorkerStatus]) -> Table:
 
 
 def _batching_table(workers: Iterable[WorkerStatus]) -> list[Table]:
-    """How those workers publish that have; no table where none has."""
+    """Return a table of the batching of the workers that have published; no table where none has."""
     table = Table("worker", "topics")
     for name in ("messages", "batches", "most in one", "wait", "latency"):
         table.add_column(name, justify="right")
@@ -133,7 +91,7 @@ def _compressed(one: CompressionStatus) -> str:
 
 
 def _clients_table(clients: Iterable[ClientLoad]) -> Table:
-    """The busiest clients first."""
+    """Return a table of the clients, the busiest first."""
     table = Table("client")
     for name in ("connections", "requests", "pending", "queued", "throttled", "busy"):
         table.add_column(name, justify="right")
@@ -170,7 +128,7 @@ def facts_table(facts: SeriesFacts) -> RenderableType:
 
 
 def bars_table(bars: pl.DataFrame) -> Table:
-    """A row for each bar; what an indicator does not have yet is empty."""
+    """Return a table with a row for each bar; an indicator is empty during its warm-up."""
     table = Table("timestamp")
     for name in bars.columns[1:]:
         table.add_column(name, justify="right")
@@ -197,7 +155,7 @@ def algorithms_table(algorithms: Iterable[AlgorithmInfo]) -> Table:
             f"{parameter.name}={parameter.default}" + _range(parameter.low, parameter.high)
             for parameter in one.parameters
         )
-        # Text where it is anyone's: a description may hold what rich takes for markup.
+        # `Text` for what users write: a description may hold what rich takes for markup.
         origin = one.origin or ""
         verdict = "" if origin == "built-in" else _look_ahead(one.look_ahead)
         table.add_row(Text(one.name), Text(parameters), Text(one.description), origin, verdict)
@@ -244,7 +202,7 @@ def indicators_table(indicators: Iterable[IndicatorInfo]) -> Table:
 
 
 def replayed_log(log: ReplayedLog) -> RenderableType:
-    """What was replayed, what was wrong, and the story; without one, whose story can be told."""
+    """Return what was played back, the problems, and the timeline; without one, the subjects that it can be about."""
     facts = _plain("recording", f"{log.files[0]}" + (f" and {len(log.files) - 1} more" if len(log.files) > 1 else ""))
     facts.add_row("broker", f"version {log.version}, instance {log.instance_id}")
     if log.start_time is not None and log.end_time is not None:
@@ -252,17 +210,18 @@ def replayed_log(log: ReplayedLog) -> RenderableType:
     if log.replayed_events == log.events:
         facts.add_row("replayed", "all of them")
     else:
-        facts.add_row("replayed", f"the first {log.replayed_events:,}; of the others only what was said is known")
+        facts.add_row("replayed", f"the first {log.replayed_events:,}; of the others only what was sent is known")
     facts.add_row("state", "consistent" if log.contradiction is None else f"[red]{escape(log.contradiction)}")
     facts.add_row("effects", f"SHA-256 {log.effects_digest}")
     for problem in log.problems:
         facts.add_row("[yellow]problem", escape(problem))
-    if log.story:
-        story = Table("event", "after s", "time", "what happened", box=None, pad_edge=False)
-        for line in log.story:
-            at = datetime.fromtimestamp(line.timestamp / 1000, UTC)
-            story.add_row(str(line.event), f"{line.offset_ms / 1000:.3f}", f"{at:%H:%M:%S.%f}"[:-3], escape(line.text))
-        return Group(facts, "", story)
+    if log.timeline:
+        timeline = Table("event", "after s", "time", "kind", "fact", box=None, pad_edge=False)
+        for fact in log.timeline:
+            at = datetime.fromtimestamp(fact.timestamp / 1000, UTC)
+            after = f"{fact.offset_ms / 1000:.3f}"
+            timeline.add_row(str(fact.event), after, f"{at:%H:%M:%S.%f}"[:-3], fact.kind, escape(fact.text))
+        return Group(facts, "", timeline)
     jobs = Table("backtest (--job)", "status", "client (--client)")
     for job in log.jobs:
         jobs.add_row(job.backtest_id, job.status, escape(job.client_id))
@@ -286,7 +245,7 @@ def backtests_table(backtests: Iterable[BacktestStatus]) -> Table:
 
 def replays_table(replays: Iterable[PriceReplayStatus]) -> Table:
     table = Table()
-    table.add_column("replay", no_wrap=True, min_width=36)  # to be copied: it is what stops it
+    table.add_column("replay", no_wrap=True, min_width=36)  # to be copied: a price replay is stopped by its id
     for name in ("symbol", "status", "rate"):
         table.add_column(name)
     table.add_column("bars", justify="right")
@@ -315,7 +274,7 @@ def imported_table(imported: Imported) -> RenderableType:
 
 
 def results_table(results: Results) -> RenderableType:
-    """The metrics, with the reason where one is undefined."""
+    """Return a table of the metrics, with the reason where one is undefined."""
     config = results.config
     symbols = _symbols(config.get("symbols") or [config.get("symbol", "")])
     title = " ".join((str(config.get("algorithmId", "")), symbols, str(config.get("timeframe", ""))))
@@ -327,19 +286,19 @@ def results_table(results: Results) -> RenderableType:
     table.add_column("metric")
     table.add_column("value", justify="right")
     values, reasons = results.metrics.defined(), results.metrics.undefined
-    for group, names in METRIC_GROUPS.items():
-        shown = [name for name in names if name in values or name in reasons]
-        if shown:
-            table.add_section()
-            table.add_row(f"[bold]{group}", "")
-        for name in shown:
-            known = name in values
-            table.add_row(_label(name), _figure(name, values[name]) if known else f"[dim]undefined: {reasons[name]}")
+    shown = [one for one in METRICS if one.name in values or one.name in reasons]
+    for group, metrics in groupby(shown, key=lambda one: one.group):
+        table.add_section()
+        table.add_row(f"[bold]{group.capitalize()}", "")
+        for one in metrics:
+            known = one.name in values
+            figure = _figure(one.unit, values[one.name]) if known else f"[dim]undefined: {reasons[one.name]}"
+            table.add_row(one.label, figure)
     return Group(facts, table)
 
 
 class LiveBar:
-    """The bar of one backtest, on standard error."""
+    """The progress bar of one backtest, on standard error."""
 
     def __init__(self, console: Console, title: str) -> None:
         columns: Sequence[ProgressColumn] = (
@@ -364,9 +323,9 @@ class LiveBar:
 
 
 def error_lines(error: BacktestrError) -> list[str]:
-    """The message, and what a person can do about it."""
+    """Return the message of an error, and what a person can do about it."""
     if isinstance(error, NetworkError):
-        return [str(error)]  # which says what to do already
+        return [str(error)]  # whose message says what to do
     return [str(error), *(action.description for action in error.recovery_actions if action.user_required)]
 
 
@@ -381,16 +340,12 @@ def _plain(name: str, value: str) -> Table:
     return table
 
 
-def _label(name: str) -> str:
-    return _NAMED.get(name) or name.removesuffix("_ms").replace("_", " ").capitalize().replace(" 95", " 95 %")
-
-
-def _figure(name: str, value: float) -> str:
-    if name.endswith("_ms"):
+def _figure(unit: Unit, value: float) -> str:
+    if unit == "ms":
         return _duration(value)
-    if name in _FRACTIONS:
+    if unit == "fraction":
         return f"{value * 100:,.2f} %"
-    if name in _MONEY:
+    if unit == "money":
         return f"{value:,.2f}"
     return f"{value:,}" if isinstance(value, int) else f"{value:,.4f}"
 

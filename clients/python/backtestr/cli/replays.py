@@ -1,4 +1,4 @@
-"""`backtestr replay` and `backtestr replays`: stored bars as prices. (`replay-log` is about the flight recorder.)"""
+"""`backtestr replay` and `backtestr replays` run and list price replays; `replay-log` plays back a recording."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def replay(
     end: Annotated[str | None, typer.Option("--end", help="ISO 8601, exclusive; default: all bars.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print each price as a line of JSON.")] = False,
 ) -> None:
-    """Publish stored bars as prices, at a rate, and print them: time, last, volume. Ctrl-C stops the replay."""
+    """Publish stored bars as prices, at a rate, and print them: time, last, volume. Ctrl-C stops the price replay."""
     rate: Rate = {"bars_per_second": bars_per_second, "speed": speed, "as_fast_as_read": as_fast_as_read}
     if (bars_per_second is not None) + (speed is not None) + as_fast_as_read != 1:
         raise typer.BadParameter("give one of --speed, --bars-per-second and --as-fast-as-read")
@@ -37,7 +37,7 @@ def replay(
             status = running.status()
             err.print(f"{status.status} at {status.position:,} of {status.bars:,} bars", soft_wrap=True)
             raise typer.Exit(EXIT_INTERRUPTED) from None
-        except BrokenPipeError:  # whoever read has read enough, as `head` does
+        except BrokenPipeError:  # the reading program has read enough, as `head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -49,10 +49,10 @@ def _print(running: PriceReplay, as_json: bool) -> None:
 
 
 def replays(
-    stop: Annotated[str | None, typer.Option(help="Stop this replay first, whoever started it.")] = None,
+    stop: Annotated[str | None, typer.Option(help="Stop this price replay first; it may be of any client.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the price replays: those that run, and the latest that have ended."""
+    """List the price replays that run, and the latest that have ended."""
     with broker(as_json) as client:
         if stop is not None:
             client.stop_replay(stop)

@@ -1,4 +1,4 @@
-"""`backtestr top`: asks again and again, and shows what came. What is shown is drawn in `top`."""
+"""`backtestr top` asks for the broker's status repeatedly, and shows it as `top_view` draws it."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ from backtestr_protocol.errors import BacktestrError
 from . import top_view
 from .console import AsJson, broker, out, print_json
 
-# A broker that answers at all does so well within this; it is how long the screen stands still when it is gone.
-_PATIENCE = 2.0
+# Seconds for an answer. A broker answers much faster; when it is gone, the screen stands still for so long.
+_ANSWER_TIMEOUT = 2.0
 
 
 def show_top(
-    interval: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.1, max=3600.0)] = 1.0,
-    once: Annotated[bool, typer.Option("--once", help="Look once, and end.")] = False,
+    interval: Annotated[float, typer.Option(help="Seconds between two updates.", min=0.1, max=3600.0)] = 1.0,
+    once: Annotated[bool, typer.Option("--once", help="Show one update, and end.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Watch the broker: workers, backtests, topics with their rates and subscribers, clients. Ctrl-C ends it.
 
-    With --json a line of JSON for every look. After a restart of the broker it goes on by itself.
+    With --json a line of JSON for every update. After a restart of the broker it continues by itself.
     """
     if not (once or as_json or out.is_terminal):
         raise typer.BadParameter("this is no terminal; use --once or --json", param_hint="top")
-    with broker(as_json, request_timeout=_PATIENCE) as client:
+    with broker(as_json, request_timeout=_ANSWER_TIMEOUT) as client:
         if once:
-            sample = _look(client)
+            sample = _sample(client)
             print_json(top_view.document(None, sample, client.state)) if as_json else out.print(
                 top_view.view(None, sample, client.state)
             )
             return
         try:
             _print_lines(client, interval) if as_json else _draw(client, interval)
-        except KeyboardInterrupt:  # as is meant to be
+        except KeyboardInterrupt:  # the usual end
             return
 
 
-def _look(client: Client) -> top_view.Sample:
-    """Raises `BacktestrError`."""
+def _sample(client: Client) -> top_view.Sample:
+    """Ask for the status and the backtests under way. Raises `BacktestrError`."""
     status = client.status()
     under_way = [*client.list_backtests("running", limit=100), *client.list_backtests("paused", limit=100)]
     return top_view.Sample(status, under_way)
@@ -58,8 +58,8 @@ def _print_lines(client: Client, interval: float) -> None:
     while True:
         later = None
         if client.state == "ready":
-            with contextlib.suppress(BacktestrError):  # the next look tells more
-                later = _look(client)
+            with contextlib.suppress(BacktestrError):  # the next sample shows more
+                later = _sample(client)
         line = msgspec.json.encode(top_view.document(earlier, later, client.state))
         sys.stdout.write(line.decode() + "\n")
         sys.stdout.flush()
@@ -75,7 +75,7 @@ def _draw(client: Client, interval: float) -> None:
             note = ""
             if client.state == "ready":
                 try:
-                    earlier, later = later, _look(client)
+                    earlier, later = later, _sample(client)
                 except BacktestrError as error:
                     note = f"no answer: {error}"
             live.update(top_view.view(earlier, later, client.state, note), refresh=True)

@@ -1,4 +1,4 @@
-"""What `backtestr top` shows: how a broker fares now, and how fast what is counted grows. Pure: of two samples.
+"""The view of `backtestr top` shows the status of a broker, and the rates of its counters, as functions of two samples.
 
 view(earlier, later, "ready")      # for a terminal
 document(earlier, later, "ready")  # for a program, with `rates` a second
@@ -20,23 +20,23 @@ from backtestr.core.connection_state import ConnectionState
 from backtestr_protocol.messages import BacktestStatus
 from backtestr_protocol.system_status import ClassLoad, ClientLoad, SystemStatus, TopicLoad, WorkerStatus
 
-# Rows of a table: what fits a screen beside the other tables. The status has no more than 20.
+# Rows of a table that fit a screen beside the other tables. The status has at most 20.
 MOST_ROWS = 12
-# Milliseconds by which two samples may differ on when the broker began: a clock that is being set right moves by less,
-# and no two brokers begin so soon one after the other.
+# Milliseconds by which the start of one broker may differ between two samples: a clock that is being set moves by less,
+# and no two brokers start so soon one after the other.
 _SAME_START_MS = 1_000
 _HEALTH = {"healthy": "green", "warning": "yellow", "error": "red"}
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """What the broker said at one moment; `backtests` are those that run or are paused."""
+    """The status of the broker at one moment; `backtests` are those that run or are paused."""
 
     status: SystemStatus
     backtests: Sequence[BacktestStatus] = ()
 
 
 class Rates(msgspec.Struct, frozen=True, rename="camel"):
-    """A second, by name; what was not there before, or was counted anew, has none."""
+    """Rates a second, by name; a counter that is new, or has begun again at 0, has none."""
 
     topics: Mapping[str, float]
     classes: Mapping[str, float]
@@ -46,7 +46,7 @@ class Rates(msgspec.Struct, frozen=True, rename="camel"):
 
 
 def rates(earlier: Sample | None, later: Sample) -> Rates:
-    """How fast what both samples count has grown; of two brokers, one after the other, nothing is known."""
+    """Return how fast the counters of both samples have grown; samples of two starts of the broker have no rates."""
     if earlier is None or not _is_later(earlier.status, later.status):
         return Rates({}, {}, {}, {}, None)
     seconds = (later.status.uptime_ms - earlier.status.uptime_ms) / 1000
@@ -77,21 +77,23 @@ def rates(earlier: Sample | None, later: Sample) -> Rates:
 
 
 def _is_later(earlier: SystemStatus, later: SystemStatus) -> bool:
-    """Whether the same start of the broker said both, in this order. One that was restarted may be up for longer than
-    the one before it was."""
+    """Return True if both are of the same start of the broker, in this order.
+
+    A restarted broker may be up for longer than the one before it was.
+    """
     moved = (later.last_heartbeat - later.uptime_ms) - (earlier.last_heartbeat - earlier.uptime_ms)
     return later.uptime_ms > earlier.uptime_ms and abs(moved) <= _SAME_START_MS
 
 
 def document(earlier: Sample | None, later: Sample | None, state: ConnectionState) -> dict[str, Any]:
-    """One moment for a program; without a sample only the `state` of the connection."""
+    """Return one sample for a program; without a sample only the `state` of the connection."""
     if later is None:
         return {"state": state}
     return {"state": state, "status": later.status, "backtests": later.backtests, "rates": rates(earlier, later)}
 
 
 def view(earlier: Sample | None, later: Sample | None, state: ConnectionState, note: str = "") -> RenderableType:
-    """One moment for people. `note`: why nothing newer is shown, if so."""
+    """Draw one sample for people. `note`: the reason why nothing newer is shown, if so."""
     connection = Text(note or ("" if state == "ready" else f"{state}: what is shown is from before"), style="yellow")
     if later is None:
         return connection
@@ -136,7 +138,7 @@ def _backtests(backtests: Sequence[BacktestStatus]) -> Table:
         bar = ProgressBar(total=100.0, completed=one.progress_percent, width=20)
         done = f"{one.progress_percent:.0f} %"
         table.add_row(one.backtest_id, one.status, escape(one.algorithm_id), bar, done)
-    _say_more(table, len(backtests))
+    _add_rest(table, len(backtests))
     return table
 
 
@@ -144,7 +146,7 @@ def _of_topics(topics: Sequence[TopicLoad], rate: Rates) -> Table:
     table = _table("topic", rate="messages/s", messages="messages", subscribers="subscribers")
     for one in topics[:MOST_ROWS]:
         table.add_row(escape(one.topic), _rate(rate.topics, one.topic), f"{one.messages:,}", f"{one.subscribers:,}")
-    _say_more(table, len(topics))
+    _add_rest(table, len(topics))
     return table
 
 
@@ -168,19 +170,19 @@ def _of_clients(clients: Sequence[ClientLoad], rate: Rates) -> Table:
     for one in clients[:MOST_ROWS]:
         counts = (one.requests, one.pending, one.queued, one.throttled)
         table.add_row(escape(one.client_id), _rate(rate.clients, one.client_id), *(f"{count:,}" for count in counts))
-    _say_more(table, len(clients))
+    _add_rest(table, len(clients))
     return table
 
 
 def _table(*words: str, **figures: str) -> Table:
-    """Columns of words, then of figures."""
+    """Return a table with columns of words, then of figures."""
     table = Table(*words)
     for name in figures.values():
         table.add_column(name, justify="right")
     return table
 
 
-def _say_more(table: Table, count: int) -> None:
+def _add_rest(table: Table, count: int) -> None:
     if count > MOST_ROWS:
         table.add_row(f"[dim]and {count - MOST_ROWS} more")
 

@@ -1,1 +1,1 @@
-"""The client's core: sessions, streams and recovery as functions of events and time, without I/O."""
+"""The client's core holds sessions, streams and recovery as functions of events and time, without I/O."""

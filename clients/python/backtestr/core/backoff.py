@@ -1,37 +1,23 @@
-"""How long to wait before the next try: tenacity's strategies, made into seconds by a `Recovery`."""
+"""The back-off is the wait before the next try, as a function of the policy, the attempt and a random number."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from tenacity import RetryCallState, Retrying
-from tenacity.wait import wait_base, wait_exponential, wait_fixed, wait_incrementing, wait_random
-
 from .recovery import Recovery
 
-Delay = Callable[[int], float]
+# 2.0 ** 1024 is no float any more; the longest wait is reached long before.
+MAX_DOUBLINGS = 1_023
 
 
-def wait_strategy(recovery: Recovery) -> wait_base:
-    """The policy's back-off with its jitter, as tenacity takes it."""
-    base, most = recovery.base_delay, recovery.max_delay
-    match recovery.backoff:
+def backoff(policy: Recovery, attempt: int, chance: float) -> float:
+    """Return the seconds to wait before try number `attempt` (1, 2, 3 …) after a failure.
+
+    `chance` is a random number from 0 to 1: that share of the policy's jitter is added. The sum is at most `max_delay`.
+    """
+    match policy.backoff:
         case "fixed":
-            growing: wait_base = wait_fixed(base)
+            factor = 1.0
         case "linear":
-            growing = wait_incrementing(start=base, increment=base, max=most)
+            factor = float(attempt)
         case "exponential":
-            growing = wait_exponential(multiplier=base, max=most)
-    return growing + wait_random(0, recovery.jitter)
-
-
-def delays(recovery: Recovery) -> Delay:
-    """A function that gives the seconds to wait before the n-th try after a failure, n = 1, 2, 3 …"""
-    strategy = wait_strategy(recovery)
-    state = RetryCallState(Retrying(), None, (), {})
-
-    def delay(number: int) -> float:
-        state.attempt_number = number
-        return min(recovery.max_delay, float(strategy(state)))
-
-    return delay
+            factor = 2.0 ** min(attempt - 1, MAX_DOUBLINGS)
+    return min(policy.max_delay, policy.base_delay * factor + policy.jitter * chance)

@@ -1,6 +1,6 @@
-"""What a stream payload holds: one message, a batch of them in any of its forms, or prices as columns. No I/O.
+"""A stream payload is one message or a batch, and a batch holds packed messages or prices as columns. No I/O.
 
-A batch stays as it came, packed, until somebody reads it: a third of the room, and decoded in one go by who wants it.
+A batch stays packed, as it came, until it is read: it takes a third of the memory, and its reader decodes it at once.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from backtestr_protocol.errors import MessageError, SerializationError
 from backtestr_protocol.payload_compression import Compression, decompress
 from backtestr_protocol.stream_messages import Column, Columns, PriceUpdate
 
-# What a batch may hold, unpacked: as many bytes as a frame of a stream may have. Looked at before anything is unpacked.
+# Bytes of an unpacked batch: as many as a frame of a stream may have. Checked before anything is unpacked.
 MAX_BATCH_BYTES = 64 << 20
 
-# Messages in a batch, as many as a broker takes: a few bytes could stand for any number.
+# Messages in a batch, as many as a broker accepts: without a bound a few bytes could stand for any number.
 MAX_BATCH_MESSAGES = 65_536
 
 _ABSENT = msgspec.Raw(b"\xc0")
-# How bytes begin in MessagePack.
+# The first byte of bytes in MessagePack.
 _BINS = (0xC4, 0xC5, 0xC6)
 _VALUE_BYTES = 8
-# What the fields of a price are in columns: all have the same text, or each a number. Who published them may lack.
+# The fields of prices in columns: one text for all, or a number for each. The ids of the publisher may be absent.
 _TEXTS = ("symbol", "timeframe")
 _SOURCES = {"backtestId": "backtest_id", "replayId": "replay_id"}
 _NUMBERS = {"timestamp": "<i8", "bid": "<f8", "ask": "<f8", "last": "<f8", "volume": "<f8"}
 
 
 class _Batch(msgspec.Struct, rename="camel"):
-    """`streamed.Batch`, with its messages left packed."""
+    """A `Batch` of the protocol, with its messages left packed."""
 
     count: int
     compression: Compression
@@ -59,7 +59,7 @@ else:
 
 
 class PackedMessages(msgspec.Struct, frozen=True):
-    """`count` messages, the last of those that are `packed` in one array. `type` is that of the array's first."""
+    """The last `count` messages of those that are `packed` in one array. `type` is the type of the array's first."""
 
     count: int
     type: str
@@ -67,19 +67,19 @@ class PackedMessages(msgspec.Struct, frozen=True):
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """The size in bytes."""
         return len(memoryview(self.packed))
 
     def after(self, skipped: int) -> PackedMessages:
-        """Without the first `skipped`."""
+        """Return the messages without the first `skipped`."""
         return PackedMessages(self.count - skipped, self.type, self.packed)
 
     def payloads(self) -> list[Payload]:
-        """Each as it would have come alone. Raises `MessageError` where one is no payload."""
+        """Return each message as its own payload. Raises `MessageError` if one of them is no payload."""
         return decode(_payloads_decoder, self.packed)[-self.count :]
 
     def parts(self) -> list[tuple[str, msgspec.Raw]]:
-        """Type and data of each; of one that is no payload an empty type, and all of it as data."""
+        """Return the type and data of each message; one that is no payload has an empty type, and all of it as data."""
         return [_part(raw) for raw in decode(_messages_decoder, self.packed)[-self.count :]]
 
 
@@ -92,7 +92,7 @@ def _part(raw: msgspec.Raw) -> tuple[str, msgspec.Raw]:
 
 
 class PriceColumns(msgspec.Struct, frozen=True):
-    """`count` prices: by field the text that all have, or their numbers."""
+    """`count` prices as columns: each field is one text for all of them, or a number for each."""
 
     count: int
     texts: Mapping[str, str]
@@ -100,30 +100,31 @@ class PriceColumns(msgspec.Struct, frozen=True):
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """The size in bytes."""
         return sum(values.nbytes for values in self.numbers.values())
 
     def after(self, skipped: int) -> PriceColumns:
-        """Without the first `skipped`."""
+        """Return the messages without the first `skipped`."""
         numbers = {name: values[skipped:] for name, values in self.numbers.items()}
         return PriceColumns(self.count - skipped, self.texts, numbers)
 
     def prices(self) -> Iterator[PriceUpdate]:
+        """Yield each price."""
         names = [*self.texts, *self.numbers]
         for numbers in zip(*(values.tolist() for values in self.numbers.values()), strict=True):
             yield PriceUpdate(**dict(zip(names, (*self.texts.values(), *numbers), strict=True)))
 
     def payloads(self) -> list[Payload]:
-        """Each as it would have come alone."""
+        """Return each price as its own payload."""
         return [Payload("PriceUpdate", msgspec.Raw(encode(price))) for price in self.prices()]
 
     def frame(self, seq: int) -> pl.DataFrame:
-        """As `price_frame`; `seq` is the first one's."""
-        return price_frame(pl.int_range(seq, seq + self.count, eager=True), {**self.texts, **self.numbers})
+        """Return the prices as `price_table` does; `seq` is the first sequence number."""
+        return price_table(pl.int_range(seq, seq + self.count, eager=True), {**self.texts, **self.numbers})
 
 
-def joined(parts: Sequence[PriceColumns]) -> PriceColumns:
-    """Those one after another; all have the same texts."""
+def join_columns(parts: Sequence[PriceColumns]) -> PriceColumns:
+    """Join columns that follow each other and have the same texts."""
     first = parts[0]
     if len(parts) == 1:
         return first
@@ -131,16 +132,19 @@ def joined(parts: Sequence[PriceColumns]) -> PriceColumns:
     return PriceColumns(sum(one.count for one in parts), first.texts, numbers)
 
 
-def price_frame(seq: pl.Series, fields: Mapping[str, Any]) -> pl.DataFrame:
-    """A table `seq timestamp symbol timeframe bid ask last volume`. `fields`: of each the values, or the one of all."""
+def price_table(seq: pl.Series, fields: Mapping[str, Any]) -> pl.DataFrame:
+    """Return a table `seq timestamp symbol timeframe bid ask last volume`.
+
+    `fields` has the values of each column, or one value for all rows.
+    """
     frame = pl.DataFrame({"seq": seq, **{name: fields[name] for name in ("timestamp", *_TEXTS, *_NUMBERS)}})
     return frame.with_columns(pl.from_epoch("timestamp", "ms").cast(pl.Datetime("us")).dt.replace_time_zone("UTC"))
 
 
-def opened(payload: Payload) -> Payload | PackedMessages | PriceColumns:
-    """What a stream payload holds: one message, itself, or those of a `Batch`.
+def open_payload(payload: Payload) -> Payload | PackedMessages | PriceColumns:
+    """Return the messages of a `Batch`, or any other payload itself.
 
-    Raises `MessageError` for a batch that is damaged, too large, or of a form that this client does not know.
+    Raises `MessageError` for a batch that is damaged, too large, or in a form that this client does not know.
     """
     if payload.type != "Batch":
         return payload
@@ -170,7 +174,7 @@ def _messages(batch: _Batch) -> PackedMessages:
 
 
 def _length(packed: bytes | msgspec.Raw) -> int | None:
-    """What the array says of its length, before anything is made for each of its messages; None for no array."""
+    """Return the length that an array claims, before any message is decoded; None if it is no array."""
     head = bytes(memoryview(packed)[:5])
     match head[0] if head else None:
         case None:
@@ -221,5 +225,5 @@ def _numbers(columns: Columns, name: str, count: int) -> Values:
 
 
 def _cast(data: bytes, dtype: str) -> Values:
-    """`data` in the machine's own order of bytes."""
+    """View `data`, which are in the machine's own byte order, as 64-bit values."""
     return memoryview(data).cast("q") if dtype == "<i8" else memoryview(data).cast("d")

@@ -1,6 +1,6 @@
-"""What the client's machines ask of the shell around them, and what subscribers receive: the language between the two.
+"""Effects are what the client's machines ask of the I/O thread, and deliveries are what subscriptions receive.
 
-Effects are executed in the order in which they are returned.
+The I/O thread executes effects in the order in which the machines return them.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from backtestr_protocol.messages import BacktestStatus, Contract, Welcome
 
 from .batches import PackedMessages, PriceColumns
 
-# What one delivery takes (measured: an order 504). What is bounded in deliveries is bounded in memory by that.
+# Bytes of one delivery (measured: an order takes 504). A bound in deliveries is thereby a bound in memory.
 DELIVERY_BYTES = 500
 
-# --- the session's ------------------------------------------------------------------------------------------------
+# --- effects of the session -------------------------------------------------------------------------------------------
 
 
 class Send(msgspec.Struct, frozen=True):
-    """Put these frames on the connection."""
+    """Send these frames on the connection for requests."""
 
     frames: list[bytes]
 
 
 class Welcomed(msgspec.Struct, frozen=True):
-    """A session is open."""
+    """The broker has opened a session."""
 
     welcome: Welcome
 
 
 class Answered(msgspec.Struct, frozen=True):
-    """The request succeeded: its data, decoded and checked, and the attachments."""
+    """The request succeeded; `data` are decoded and checked."""
 
     request_id: str
     data: Any
@@ -42,43 +42,43 @@ class Answered(msgspec.Struct, frozen=True):
 
 
 class Failed(msgspec.Struct, frozen=True):
-    """The request failed: by the broker's answer, or for want of one."""
+    """The request failed: the broker answered with an error, or did not answer."""
 
     request_id: str
     error: BacktestrError
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """The broker will not open a session with this client; every request fails with this until the next connection."""
+    """The broker refuses to open a session; every request fails with `error` until the next connection."""
 
     error: BacktestrError
 
 
-class Distrusted(msgspec.Struct, frozen=True):
-    """Whoever answered our Hello does not have the key that we have: the connection file is stale, or not its own."""
+class KeyRefused(msgspec.Struct, frozen=True):
+    """The answer to Hello was signed with another key: the connection file is old, or of another broker."""
 
     error: BacktestrError
 
 
 class Reconnect(msgspec.Struct, frozen=True):
-    """The broker does not answer on this connection: make another one."""
+    """Make another connection, because the broker does not answer on this one."""
 
     reason: str
 
 
 class UnattributedError(msgspec.Struct, frozen=True):
-    """Something that belongs to no request: a complaint of the broker's, or bytes that cannot be believed."""
+    """An error that belongs to no request: the broker sent it, or a message was malformed or wrongly signed."""
 
     error: BacktestrError
 
 
-SessionEffect = Send | Welcomed | Answered | Failed | Refused | Distrusted | Reconnect | UnattributedError
+SessionEffect = Send | Welcomed | Answered | Failed | Refused | KeyRefused | Reconnect | UnattributedError
 
-# --- what subscribers receive ---------------------------------------------------------------------------------------
+# --- deliveries -------------------------------------------------------------------------------------------------------
 
 
 class StreamMessage(msgspec.Struct, frozen=True):
-    """One message of a topic. `type` names the contract of `data`, which stay undecoded until somebody wants them."""
+    """One message of a topic. `type` names the contract of `data`, which are decoded only when they are read."""
 
     topic: str
     seq: int
@@ -86,7 +86,7 @@ class StreamMessage(msgspec.Struct, frozen=True):
     data: msgspec.Raw
 
 
-class Block(msgspec.Struct, frozen=True):
+class DeliveredBatch(msgspec.Struct, frozen=True):
     """A batch, whole and in order: the messages `seq` to `last_seq` of a topic."""
 
     topic: str
@@ -95,16 +95,17 @@ class Block(msgspec.Struct, frozen=True):
 
     @property
     def last_seq(self) -> int:
+        """The sequence number of the last message."""
         return self.seq + self.content.count - 1
 
     @property
     def weight(self) -> int:
-        """For how many deliveries it counts where they are bounded."""
+        """The number of deliveries as which it counts against a bound."""
         return max(1, self.content.size // DELIVERY_BYTES)
 
 
 class Gap(msgspec.Struct, frozen=True):
-    """The messages `from_seq` to `to_seq` (both included) of a topic are lost and no longer kept by the broker."""
+    """The messages `from_seq` to `to_seq` (both included) of a topic are lost; the broker no longer retains them."""
 
     topic: str
     from_seq: int
@@ -112,48 +113,53 @@ class Gap(msgspec.Struct, frozen=True):
 
 
 class Restarted(msgspec.Struct, frozen=True):
-    """Another start of the broker: every topic begins again at 1."""
+    """There is another instance of the broker: every topic begins again at 1."""
 
     instance_id: str
 
 
 class MaybeLost(msgspec.Struct, frozen=True):
-    """Messages of topics that begin with `prefix` may have been lost unseen: read anew what they tell of."""
+    """Messages under `prefix` may be missing; read the state that they describe again."""
 
     prefix: str
 
 
-Delivery = StreamMessage | Block | Gap | Restarted | MaybeLost
+Delivery = StreamMessage | DeliveredBatch | Gap | Restarted | MaybeLost
 
 
 def weight(deliveries: Iterable[Delivery]) -> int:
-    """For how many they count where unread deliveries are bounded."""
-    return sum(one.weight if isinstance(one, Block) else 1 for one in deliveries)
+    """Return the number as which these deliveries count against a bound."""
+    return sum(one.weight if isinstance(one, DeliveredBatch) else 1 for one in deliveries)
 
 
-# --- the subscriptions' ---------------------------------------------------------------------------------------------
+# --- effects of the subscriptions -------------------------------------------------------------------------------------
 
 
-class Listen(msgspec.Struct, frozen=True):
-    """Subscribe, in ZeroMQ's sense, on every socket that can carry this prefix."""
+class Subscribe(msgspec.Struct, frozen=True):
+    """Subscribe to a prefix on every ZeroMQ socket that can carry it."""
 
     prefix: str
 
 
-class Unlisten(msgspec.Struct, frozen=True):
+class Unsubscribe(msgspec.Struct, frozen=True):
+    """End the subscription to a prefix on every socket."""
+
     prefix: str
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """Send a request and tell the subscriptions how it ended."""
+    """Send a request of the client itself, and give its outcome to the subscriptions with `purpose`."""
 
     request_type: str
     data: Contract
-    about: Question
+    purpose: Purpose
 
 
-class TopicQuestion(msgspec.Struct, frozen=True):
-    """What is there of this topic? `is_last` asks whether anything came after all that was delivered."""
+class TopicRepair(msgspec.Struct, frozen=True):
+    """The purpose of a request for missed messages of a topic.
+
+    `is_last`: the backtest has ended, and the answer shows whether a message follows the last delivered one.
+    """
 
     number: int
     subscription_id: int
@@ -161,32 +167,34 @@ class TopicQuestion(msgspec.Struct, frozen=True):
     is_last: bool
 
 
-class BacktestQuestion(msgspec.Struct, frozen=True):
-    """Has this backtest ended?"""
+class StatusCheck(msgspec.Struct, frozen=True):
+    """The purpose of a request for a status: it shows if a backtest has ended."""
 
     backtest_id: str
 
 
-Question = TopicQuestion | BacktestQuestion
+Purpose = TopicRepair | StatusCheck
 
 
 class Deliver(msgspec.Struct, frozen=True):
+    """Put these deliveries into the mailbox of a subscription."""
+
     subscription_id: int
     deliveries: list[Delivery]
 
 
 class End(msgspec.Struct, frozen=True):
-    """Nothing more comes on this subscription: all was delivered, or `error` says why it cannot go on."""
+    """End a subscription: everything was delivered, or `error` says why it cannot continue."""
 
     subscription_id: int
     error: BacktestrError | None
 
 
 class Finished(msgspec.Struct, frozen=True):
-    """A backtest that was followed has come to its end, or (`error`) the broker no longer knows it."""
+    """A followed backtest has ended, or `outcome` is the error that no end will be known."""
 
     backtest_id: str
     outcome: BacktestStatus | BacktestrError
 
 
-SubscriptionEffect = Listen | Unlisten | Ask | Deliver | End | Finished | UnattributedError
+SubscriptionEffect = Subscribe | Unsubscribe | Ask | Deliver | End | Finished | UnattributedError

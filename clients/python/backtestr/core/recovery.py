@@ -1,6 +1,6 @@
-"""How a client recovers, as one value: what it tries again and how often, how long it waits, and when it stops asking.
+"""`Recovery` is the policy by which a client retries, waits and stops sending, as one value.
 
-No I/O, no clock, no chance: `backoff` turns the waits into seconds, `breaker` keeps the circuit, `session` acts.
+No I/O, no clock, no chance: `backoff` computes the waits, `circuit_breaker` keeps the circuit, `session` acts.
 """
 
 from __future__ import annotations
@@ -17,25 +17,27 @@ BACKOFFS: tuple[Backoff, ...] = ("fixed", "linear", "exponential")
 
 
 class Recovery(msgspec.Struct, frozen=True, kw_only=True):
-    """The policy of one client. Durations are in seconds; a request's own timeout bounds all that is done for it.
+    """The recovery policy of one client; durations are in seconds.
 
-    `backoff`, `base_delay`, `max_delay`: the wait before the n-th try after a failure is `base_delay` ("fixed"), `n`
-    times as long ("linear") or twice as long each time ("exponential"). Up to `jitter` seconds are added by chance, and
-    the sum is at most `max_delay`. A broker that names a longer wait gets it. Connecting again goes by this rule too.
+    A request's own timeout bounds everything that is done for it.
 
-    `max_attempts`: how often one request is sent because of faults of the broker or silence. Waiting for a broker that
-    is busy does not count: that ends with the request's timeout.
+    `backoff`, `base_delay`, `max_delay`: the wait before the n-th retry is `base_delay` ("fixed"), `n` times as long
+    ("linear") or twice as long each time ("exponential"). Up to `jitter` seconds are added at random, and the sum is at
+    most `max_delay`. If the broker states a longer wait, that one counts. Reconnecting follows the same rule.
 
-    `resend_after`: a request without an answer for so long is sent again under the same id, next after twice as long;
-    None never. Nothing runs twice by it, and a request or answer that got lost on the way is made good.
+    `max_attempts`: how often one request is sent because of faults of the broker or silence. Waiting for a busy broker
+    does not count: it ends with the request's timeout.
 
-    `breaker_failures`, `breaker_reset`: after so many requests in a row that failed for want of an answer or by the
-    broker's own fault, further ones fail at once (`CircuitOpen`) until `breaker_reset` has passed; then one is tried.
+    `resend_after`: a request without an answer for so long is resent under the same id, next after twice as long; None
+    means never. Nothing is executed twice, because the broker knows the id. A lost request or answer is thus replaced.
+
+    `breaker_failures`, `breaker_reset`: after so many requests in a row without an answer, or with a fault of the
+    broker, further ones fail at once (`CircuitOpen`) until `breaker_reset` has passed; then one is tried.
 
     `offline_queue`: requests that may wait for a broker to come back; one more fails at once (`OfflineQueueFull`).
 
-    `automatic`: whether what an error advises to do by itself (`error.recovery_actions`) is done. Without it nothing is
-    tried again on an error's advice; the session itself is still kept up.
+    `automatic`: the client does what an error advises as automatic (`error.recovery_actions`). If False, no request is
+    retried on an error's advice; the session itself is still kept up.
     """
 
     backoff: Backoff = "exponential"
@@ -70,14 +72,17 @@ def _check(name: str, value: Any, expected: str, is_right: Any) -> None:
 
 
 class OfflineQueueFull(NetworkError):
-    """There is no broker, and as many requests as may wait for one are waiting. This one was not sent."""
+    """The offline queue is full: there is no broker, and this request was not sent."""
 
 
 class CircuitOpen(NetworkError):
-    """The last requests all failed for want of an answer, so this one was not sent; `details` say when one is tried."""
+    """The circuit breaker is open after failures in a row: this request was not sent.
+
+    `details.retryAfterMs` says when one is tried.
+    """
 
 
 class MessagesLost(NetworkError):
-    """Messages of a topic are lost, and the broker no longer keeps them."""
+    """Messages of a topic are lost, and the broker no longer retains them."""
 
     severity = "Warning"

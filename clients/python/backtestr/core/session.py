@@ -1,15 +1,15 @@
-"""The client's session: everything that decides what a request becomes on the wire and which answer belongs to it.
+"""The client's session makes requests into messages, matches answers to them, and resends where that is safe.
 
-No I/O. The shell tells it what happened (`connected`, `receive`, `tick`), with the monotonic time in seconds as `now`
-and wall-clock time as data; it returns effects to be executed in order. What it owns: the session id and counter, the
-requests that wait for an answer or for a broker, their deadlines, and sending again with the same id where that is safe
-(PROTOCOL.md, section 4) and the `Recovery` says so.
+No I/O. The I/O thread reports events (`connected`, `receive`, `tick`) with the monotonic time in seconds as `now` and
+wall-clock time as data; the session returns effects, which are executed in order. It owns the session id and counter,
+the requests that wait for an answer or for a broker, and their deadlines. It resends a request under the same id where
+that is safe (PROTOCOL.md, section 4) and the `Recovery` says so.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -44,19 +44,22 @@ from backtestr_protocol.errors import (
 from backtestr_protocol.message_types import REQUESTS
 from backtestr_protocol.messages import Contract, Hello, Nothing, Welcome
 
-from .counters import SessionCounts
-from .effects import Answered, Distrusted, Failed, Reconnect, Refused, Send, SessionEffect, UnattributedError, Welcomed
-from .pending_request import Pending
+from .backoff import backoff
+from .counters import SessionCounters
+from .effects import Answered, Failed, KeyRefused, Reconnect, Refused, Send, SessionEffect, UnattributedError, Welcomed
+from .pending_request import PendingRequest
 from .recovery import OfflineQueueFull, Recovery
 
-# A request that is refused for its session or counter this often meets a broker that will never take it.
+# A request that is refused for its session or counter more often meets a broker that will never accept it.
 MAX_RESENDS = 8
 # A broker on the same machine answers Hello within milliseconds; the next attempt is made on a new connection.
 HELLO_TIMEOUT = 5.0
-# Where an error that asks to wait does not say how long.
+# The wait in milliseconds when an error asks to wait and does not say how long.
 DEFAULT_RETRY_MS = 100
 
-State = Literal["apart", "greeting", "ready", "refused"]
+# `disconnected`: no connection. `greeting`: Hello was sent. `ready`: a session is open. `refused`: the broker refused
+# this client, and no request is sent until the next connection.
+State = Literal["disconnected", "greeting", "ready", "refused"]
 
 _welcome_decoder = msgspec.msgpack.Decoder(Welcome)
 _error_decoder = msgspec.msgpack.Decoder(ErrorData)
@@ -64,7 +67,7 @@ _success_decoders = {name: msgspec.msgpack.Decoder(request.success) for name, re
 
 
 class Session:
-    """One client's conversation with whatever broker is there, across connections and restarts."""
+    """The session of one client, across connections and instances of the broker."""
 
     def __init__(
         self,
@@ -72,14 +75,14 @@ class Session:
         nonce: str,
         client_name: str = "backtestr (Python)",
         recovery: Recovery | None = None,
-        delay: Callable[[int], float] | None = None,
     ) -> None:
-        """`client_id` is the client's own stable name; `nonce` must be new for every session object, since request ids
-        are made of it and are never to be used twice under one `client_id`. `delay` gives the seconds to wait before
-        the n-th try after a failure: here chance comes in. Without it each wait is the policy's `base_delay`."""
+        """Make a session without a connection.
+
+        `client_id` is the client's own stable name. `nonce` must be new for every session object: request ids are made
+        of it, and an id must not be used twice under one `client_id`.
+        """
         self._recovery = recovery or Recovery()
-        self._delay = delay or (lambda _: self._recovery.base_delay)
-        self.counts = SessionCounts()
+        self.counters = SessionCounters()
         self._hello = Hello(
             client_id=client_id,
             client_name=client_name,
@@ -88,13 +91,13 @@ class Session:
         )
         self._nonce = nonce
         self._signer: Signer | None = None
-        self._state: State = "apart"
+        self._state: State = "disconnected"
         self._refusal: BacktestrError | None = None
-        self._distrust: AuthenticationError | None = None
+        self._key_error: AuthenticationError | None = None
         self._welcome: Welcome | None = None
-        self._messages = 0  # numbers ids
+        self._messages = 0  # numbers the request ids
         self._counter = 0
-        self._pending: OrderedDict[str, Pending] = OrderedDict()
+        self._pending: OrderedDict[str, PendingRequest] = OrderedDict()
         self._hello_id: str | None = None
         self._hello_deadline = 0.0
         self._ping_id: str | None = None
@@ -103,41 +106,42 @@ class Session:
 
     @property
     def state(self) -> State:
+        """The state of the session."""
         return self._state
 
     @property
     def welcome(self) -> Welcome | None:
-        """What the broker said of itself when this session was opened; None without one."""
+        """The broker's answer to Hello, None without a session."""
         return self._welcome
 
     @property
     def waiting(self) -> int:
-        """How many requests wait for an answer."""
+        """The number of requests that wait for an answer."""
         return len(self._pending)
 
     @property
     def queued(self) -> int:
-        """How many requests of the program wait for a broker, and were never sent."""
+        """The number of the program's requests that wait for a broker and were never sent."""
         return sum(one.is_queued for one in self._pending.values())
 
     def connected(self, signer: Signer, now: float, wall_ms: int) -> list[SessionEffect]:
-        """There is a fresh connection, and `signer` has the key of the broker at its other end."""
+        """Say Hello on a new connection; `signer` has the key of the broker at its other end."""
         self._signer = signer
-        self._distrust = None
+        self._key_error = None
         self._forget_session()
         return [self._greet(now, wall_ms)]
 
     def disconnected(self) -> None:
-        """The connection is gone. What waits keeps waiting for the next one until its deadline."""
+        """Note that the connection is gone. Requests wait for the next one until their deadlines."""
         self._forget_session()
-        self._state = "apart"
+        self._state = "disconnected"
         self._signer = None
 
     def denied(self, error: BacktestrError) -> list[SessionEffect]:
-        """This client is not let in: what waits fails, and so does what is asked until the next connection."""
+        """Fail all requests until the next connection, because the broker does not admit this client."""
         self._forget_session()
         self._state, self._refusal = "refused", error
-        self.counts.dropped += self.queued
+        self.counters.dropped += self.queued
         failed: list[SessionEffect] = [Failed(request_id, error) for request_id in self._pending]
         self._pending.clear()
         return [Refused(error), *failed]
@@ -145,22 +149,22 @@ class Session:
     def request(
         self, request_type: str, data: Contract, now: float, wall_ms: int, timeout: float, *, is_own: bool = False
     ) -> tuple[str, list[SessionEffect]]:
-        """Ask the broker; `timeout` in seconds covers every attempt. Returns the id by which it is answered.
+        """Make a request, and return its id and the effects. `timeout` in seconds covers every attempt.
 
-        Without a session it waits for one, in order, as one of at most `offline_queue` requests; what the client asks
-        by itself (`is_own`) is bounded by its subscriptions.
+        Without a session the request waits for one, in order, as one of at most `offline_queue`. Requests of the client
+        itself (`is_own`) are bounded by the number of its subscriptions instead.
         """
         request_id = self._new_id()
-        pending = Pending(request_type, data, now, timeout, is_own=is_own)
-        if self._state in ("apart", "greeting") and not is_own and self.queued >= self._recovery.offline_queue:
-            self.counts.dropped += 1
+        pending = PendingRequest(request_type, data, now, timeout, is_own=is_own)
+        if self._state in ("disconnected", "greeting") and not is_own and self.queued >= self._recovery.offline_queue:
+            self.counters.dropped += 1
             return request_id, [Failed(request_id, self._queue_full(request_type))]
         self._pending[request_id] = pending
-        self._due(pending.deadline)
+        self._wake_by(pending.deadline)
         if self._state == "ready":
             return request_id, [self._send(request_id, pending, now, wall_ms)]
         if self._refusal is not None:
-            self.counts.dropped += pending.is_queued
+            self.counters.dropped += pending.is_queued
             del self._pending[request_id]
             return request_id, [Failed(request_id, self._refusal)]
         return request_id, []
@@ -173,16 +177,19 @@ class Session:
         )
 
     def farewell(self, now: float, wall_ms: int) -> list[SessionEffect]:
-        """End the session at once instead of by silence; the answer is not waited for."""
+        """End the session at once instead of by silence, without waiting for the answer."""
         if self._state != "ready":
             return []
-        goodbye = Pending("Goodbye", Nothing(), now, timeout=0.0)
+        goodbye = PendingRequest("Goodbye", Nothing(), now, timeout=0.0)
         send = self._send(self._new_id(), goodbye, now, wall_ms)
         self.disconnected()
         return [send]
 
-    def receive(self, frames: Sequence[bytes], now: float, wall_ms: int) -> list[SessionEffect]:
-        """Frames came. Whatever they are, this does not raise: what cannot be believed is `Noticed`."""
+    def receive(self, frames: Sequence[bytes], now: float, wall_ms: int, chance: float = 0.0) -> list[SessionEffect]:
+        """Take in an answer, and never raise: what cannot be believed becomes an `UnattributedError`.
+
+        `chance` is a random number from 0 to 1, for the jitter of a wait that may follow.
+        """
         if self._signer is None:
             return []
         try:
@@ -195,17 +202,17 @@ class Session:
                 ]
             if envelope.correlation_id == self._hello_id:
                 return self._greeted(envelope, error, now, wall_ms)
-        except AuthenticationError as distrust:
+        except AuthenticationError as key_error:
             if self._state != "greeting":
-                return [UnattributedError(distrust)]
-            self._distrust = distrust
-            return [Distrusted(distrust)]
-        except MessageError as complaint:
-            return [UnattributedError(complaint)]
-        return self._answered(envelope.correlation_id, envelope, error, message.attachments, now, wall_ms)
+                return [UnattributedError(key_error)]
+            self._key_error = key_error
+            return [KeyRefused(key_error)]
+        except MessageError as malformed:
+            return [UnattributedError(malformed)]
+        return self._answered(envelope.correlation_id, envelope, error, message.attachments, now, wall_ms, chance)
 
     def tick(self, now: float, wall_ms: int) -> list[SessionEffect]:
-        """Do what is due: time out, send again after a wait, keep the session alive."""
+        """Do what is due: time requests out, resend after a wait, keep the session alive."""
         if self._deadline is None or now < self._deadline:
             return []
         effects: list[SessionEffect] = []
@@ -224,43 +231,43 @@ class Session:
             not effects
             and self._welcome
             and self._ping_id is None
-            and self._last_sent + self._beat(self._welcome) <= now
+            and self._last_sent + self._ping_interval(self._welcome) <= now
         ):
             effects.append(self._ping(self._welcome, now, wall_ms))
         self._deadline = self._earliest()
         return effects
 
     def next_deadline(self) -> float | None:
-        """When `tick` is due, or somewhat before; None is never."""
+        """Return when `tick` is due, or somewhat before; None is never."""
         return self._deadline
 
-    # --- Hello --------------------------------------------------------------------------------------------------
+    # --- Hello --------------------------------------------------------------------------------------------------------
 
     def _greet(self, now: float, wall_ms: int) -> SessionEffect:
         self._forget_session()
         self._state = "greeting"
         self._hello_id = self._new_id()
         self._hello_deadline = now + HELLO_TIMEOUT
-        self._due(self._hello_deadline)
+        self._wake_by(self._hello_deadline)
         payload = msgspec.Raw(encoded_payload("Hello", self._hello))
-        return Send(self._sealed(self._hello_id, payload, wall_ms))
+        return Send(self._signed(self._hello_id, payload, wall_ms))
 
     def _greeted(
         self, envelope: Envelope, error: BacktestrError | None, now: float, wall_ms: int
     ) -> list[SessionEffect]:
         if isinstance(error, Busy | RateLimitExceeded):
             self._hello_deadline = now + _retry_ms(error) / 1000
-            self._due(self._hello_deadline)
+            self._wake_by(self._hello_deadline)
             return []
         if error is not None:
             return self.denied(error)
         welcome = decode(_welcome_decoder, envelope.payload.data)
         self._hello_id = None
         self._state, self._welcome, self._counter = "ready", welcome, 0
-        self._distrust = None
-        self.counts.sessions += 1
+        self._key_error = None
+        self.counters.sessions += 1
         self._last_sent = now
-        self._due(now + self._beat(welcome))
+        self._wake_by(now + self._ping_interval(welcome))
         effects: list[SessionEffect] = [Welcomed(welcome)]
         effects += [self._send(request_id, pending, now, wall_ms) for request_id, pending in self._pending.items()]
         return effects
@@ -270,7 +277,7 @@ class Session:
             self._pending.pop(self._ping_id, None)
         self._welcome = self._hello_id = self._ping_id = self._refusal = None
 
-    # --- answers ------------------------------------------------------------------------------------------------
+    # --- answers ------------------------------------------------------------------------------------------------------
 
     def _answered(
         self,
@@ -280,32 +287,33 @@ class Session:
         attachments: list[bytes],
         now: float,
         wall_ms: int,
+        chance: float,
     ) -> list[SessionEffect]:
         pending = self._pending.get(request_id)
         if pending is None:
-            return []  # timed out meanwhile, or the second answer to what was sent twice
+            return []  # it timed out meanwhile, or this is the second answer to a resent request
         if error is not None and self._recovery.automatic:
-            again = self._again(request_id, pending, error, now, wall_ms)
-            if again is not None:
-                return again
+            retry = self._retry(request_id, pending, error, now, wall_ms, chance)
+            if retry is not None:
+                return retry
         del self._pending[request_id]
         if request_id == self._ping_id:
             self._ping_id = None
-            self._due(self._last_sent)  # at once, for the next one's time to be reckoned, which may have come
-            return []  # the broker is there; nobody else waits for this
+            self._wake_by(self._last_sent)  # at once, so that `tick` computes when the next Ping is due
+            return []  # the broker is there, and no caller waits for this answer
         if error is not None:
             greet = isinstance(error, SessionUnknown) and self._is_current(pending)
             return [*([self._greet(now, wall_ms)] if greet else []), Failed(request_id, error)]
         try:
             data = decode(_success_decoders[pending.request_type], envelope.payload.data)
-        except MessageError as complaint:
-            return [Failed(request_id, complaint)]
+        except MessageError as malformed:
+            return [Failed(request_id, malformed)]
         return [Answered(request_id, data, attachments)]
 
-    def _again(
-        self, request_id: str, pending: Pending, error: BacktestrError, now: float, wall_ms: int
+    def _retry(
+        self, request_id: str, pending: PendingRequest, error: BacktestrError, now: float, wall_ms: int, chance: float
     ) -> list[SessionEffect] | None:
-        """What sends the request again, where the error advises that, and tries and time remain; else None.
+        """Return the effects that retry the request if the error advises that and attempts and time remain, else None.
 
         Advice that this client does not know is left to the program, which finds it in `error.recovery_actions`.
         """
@@ -318,60 +326,61 @@ class Session:
                     return [self._greet(now, wall_ms)]
                 if self._state == "ready":
                     return [self._send(request_id, pending, now, wall_ms)]
-                return []  # sent when the session is open
+                return []  # it is sent when the session is open
             case ReplayDetected() if "resend" in advice and pending.resends < MAX_RESENDS:
                 pending.resends += 1
                 return [self._send(request_id, pending, now, wall_ms)] if self._state == "ready" else []
             case Busy() | RateLimitExceeded() if "wait" in advice:
                 pending.waits += 1
-                return self._try_again(pending, now, max(_retry_ms(error) / 1000, self._delay(pending.waits)))
-            case SystemFault() if "retry" in advice and pending.may_try_again(self._recovery):
+                delay = backoff(self._recovery, pending.waits, chance)
+                return self._retry_after(pending, now, max(_retry_ms(error) / 1000, delay))
+            case SystemFault() if "retry" in advice and pending.may_retry(self._recovery):
                 pending.faults += 1
-                return self._try_again(pending, now, self._delay(pending.faults))
+                return self._retry_after(pending, now, backoff(self._recovery, pending.faults, chance))
             case _:
                 return None
 
-    def _try_again(self, pending: Pending, now: float, delay: float) -> list[SessionEffect] | None:
-        """Send it again after `delay` seconds; None when its time is up before."""
-        if not pending.wait(now, delay):
+    def _retry_after(self, pending: PendingRequest, now: float, delay: float) -> list[SessionEffect] | None:
+        """Schedule a retry after `delay` seconds, or return None if the request's time is up before."""
+        if not pending.retry_after(now, delay):
             return None
-        self._due(now + delay)
+        self._wake_by(now + delay)
         return []
 
-    def _is_current(self, pending: Pending) -> bool:
-        """Whether it was last sent in the session that is open."""
+    def _is_current(self, pending: PendingRequest) -> bool:
+        """Return True if the request was last sent in the session that is open."""
         return self._welcome is not None and pending.session_id == self._welcome.session_id
 
-    def _timed_out(self, request_id: str, pending: Pending) -> list[SessionEffect]:
+    def _timed_out(self, request_id: str, pending: PendingRequest) -> list[SessionEffect]:
         if request_id == self._ping_id:
             self._ping_id = None
             return [Reconnect(f"no answer to Ping within {pending.timeout:g} s")]
         if pending.is_queued:
-            self.counts.dropped += 1
+            self.counters.dropped += 1
         waited = f"{pending.request_type} was not answered within {pending.timeout:g} s"
         if self._state == "ready":
             return [Failed(request_id, TimedOut(waited, timeoutSeconds=pending.timeout))]
         sent = "it was never sent" if not pending.sendings else "it was sent before, and may have been executed"
-        if self._distrust is not None:
-            why: BacktestrError = AuthenticationError(f"{waited} ({sent}): {self._distrust}")
+        if self._key_error is not None:
+            why: BacktestrError = AuthenticationError(f"{waited} ({sent}): {self._key_error}")
         else:
             why = NetworkError(f"{waited}: the connection to the broker is lost ({sent})")
         return [Failed(request_id, why)]
 
-    # --- sending ------------------------------------------------------------------------------------------------
+    # --- sending ------------------------------------------------------------------------------------------------------
 
-    def _send(self, request_id: str, pending: Pending, now: float, wall_ms: int) -> Send:
+    def _send(self, request_id: str, pending: PendingRequest, now: float, wall_ms: int) -> Send:
         assert self._welcome is not None
         self._counter += 1
         self._last_sent = now
         pending.sent(self._welcome.session_id, now, self._recovery)
         if pending.due is not None:
-            self._due(pending.due)
+            self._wake_by(pending.due)
         if pending.sendings > 1 and not pending.is_own:
-            self.counts.resent += 1
-        return Send(self._sealed(request_id, pending.payload, wall_ms, pending.session_id, self._counter))
+            self.counters.resent += 1
+        return Send(self._signed(request_id, pending.payload, wall_ms, pending.session_id, self._counter))
 
-    def _sealed(
+    def _signed(
         self,
         request_id: str,
         payload: msgspec.Raw,
@@ -394,21 +403,21 @@ class Session:
     def _ping(self, welcome: Welcome, now: float, wall_ms: int) -> Send:
         self._ping_id = self._new_id()
         timeout = welcome.session_timeout_ms / 1000
-        pending = self._pending[self._ping_id] = Pending("Ping", Nothing(), now, timeout, is_own=True)
+        pending = self._pending[self._ping_id] = PendingRequest("Ping", Nothing(), now, timeout, is_own=True)
         send = self._send(self._ping_id, pending, now, wall_ms)
-        pending.resend_at = None  # its silence is what it is sent for
+        pending.resend_at = None  # a Ping without an answer shows that the connection is lost
         return send
 
     def _new_id(self) -> str:
         self._messages += 1
         return f"{self._nonce}-{self._messages}"
 
-    # --- time ---------------------------------------------------------------------------------------------------
+    # --- time ---------------------------------------------------------------------------------------------------------
 
-    def _beat(self, welcome: Welcome) -> float:
+    def _ping_interval(self, welcome: Welcome) -> float:
         return welcome.heartbeat_interval_ms / 1000
 
-    def _due(self, at: float) -> None:
+    def _wake_by(self, at: float) -> None:
         if self._deadline is None or at < self._deadline:
             self._deadline = at
 
@@ -419,14 +428,15 @@ class Session:
         if self._state == "greeting":
             times.append(self._hello_deadline)
         if self._welcome and self._ping_id is None:
-            times.append(self._last_sent + self._beat(self._welcome))
+            times.append(self._last_sent + self._ping_interval(self._welcome))
         return min(times, default=None)
 
     def check_invariants(self) -> None:
+        """Raise `AssertionError` unless state, requests and the next deadline agree."""
         assert (self._state == "ready") == (self._welcome is not None)
         assert (self._state == "greeting") == (self._hello_id is not None)
         assert (self._state == "refused") == (self._refusal is not None)
-        assert self._state == "apart" or self._signer is not None
+        assert self._state == "disconnected" or self._signer is not None
         assert self._state == "ready" or self.queued <= self._recovery.offline_queue
         for pending in self._pending.values():
             pending.check_invariants(self._recovery)
@@ -437,7 +447,7 @@ class Session:
 
 
 def _error_in(envelope: Envelope) -> BacktestrError | None:
-    """The error that an answer carries, None for a success. Raises `MessageError` for what is no answer."""
+    """Return the error that an answer carries, None for a success. Raises `MessageError` for any other message."""
     match envelope.payload.type:
         case "Success":
             return None

@@ -1,9 +1,9 @@
-"""Every subscription of one client: what each wants, what it has, and how losses are found and repaired.
+"""All subscriptions of one client: their positions in each topic, and the search for lost messages and their repair.
 
-No I/O. A loss is found by a jump in a topic's numbers, by `system.watermarks`, and when a backtest ends by asking for
-more than what came. The bound on what a slow consumer may leave lying (`room`) is kept here too: without room a topic's
-sequence stands still, and what passed meanwhile is asked for once there is room again. So a slow consumer costs memory
-up to the bound, then a repair, and only then a stated `Gap`.
+No I/O. Three things reveal a loss: a jump in a topic's sequence numbers, `system.watermarks`, and a last request when
+the backtest of a topic has ended. Each subscription also has a bound on its unread deliveries (`space`). Without space
+a topic's sequence stands still, and the messages that pass meanwhile are fetched once there is space again. So a slow
+reader costs memory up to the bound, then a repair, and only then a stated `Gap`.
 """
 
 from __future__ import annotations
@@ -24,58 +24,59 @@ from backtestr_protocol.errors import (
     NotFound,
     TimedOut,
 )
-from backtestr_protocol.messages import FINAL_STATES, BacktestRef, BacktestStatus, Contract, FetchMissed, Missed
+from backtestr_protocol.messages import FINAL_STATES, BacktestStatus, Contract, FetchMissed, Missed
 from backtestr_protocol.stream_messages import Watermarks
 
-from .counters import StreamCounts
+from .counters import StreamCounters
 from .effects import (
     Ask,
-    BacktestQuestion,
     Deliver,
     Delivery,
     End,
     Finished,
     Gap,
-    Listen,
     MaybeLost,
-    Question,
+    Purpose,
     Restarted,
+    StatusCheck,
     StreamMessage,
+    Subscribe,
     SubscriptionEffect,
-    TopicQuestion,
+    TopicRepair,
     UnattributedError,
-    Unlisten,
+    Unsubscribe,
     weight,
 )
+from .followed_backtests import FollowedBacktests, status_request
 from .topic_stream import TopicStream
 
-# Where a topic begins for a subscriber: with what is published from now on; with its first message, the topic being
-# new; with the oldest message that the broker keeps; or with its latest message, for topics each message of which says
-# all that those before it said.
-Since = Literal["now", "birth", "kept", "latest"]
+# The first message of a topic that a subscription gets. `now`: the next one that is published. `start`: the topic's
+# first, because the topic is new. `retained`: the oldest that the broker retains. `latest`: the latest, for topics
+# in which each message replaces those before it.
+Since = Literal["now", "start", "retained", "latest"]
 
 Effects = list[SubscriptionEffect]
 
 _watermarks_decoder = msgspec.msgpack.Decoder(Watermarks)
 _status_decoder = msgspec.msgpack.Decoder(BacktestStatus)
 
-# The client's own subscription to system.backtests, by which it learns that a backtest has ended.
+# The client's own subscription to system.backtests, which reports the end of every backtest.
 _OWN = 0
 _UNBOUNDED = 1 << 60
 
 
 class _Subscription:
-    __slots__ = ("_counts", "ending", "first_seq", "prefix", "room", "since", "streams", "until")
+    __slots__ = ("_counters", "first_seq", "is_ending", "prefix", "since", "space", "streams", "until")
 
     def __init__(
-        self, prefix: str, since: Since, until: str | None, room: int, counts: StreamCounts, first_seq: int
+        self, prefix: str, since: Since, until: str | None, space: int, counters: StreamCounters, first_seq: int
     ) -> None:
-        self._counts = counts
+        self._counters = counters
         self.prefix = prefix
         self.since = since
-        self.until = until  # the backtest whose end is this subscription's
-        self.room = room
-        self.ending = False
+        self.until = until  # the subscription ends with this backtest
+        self.space = space
+        self.is_ending = False
         self.first_seq = first_seq
         self.streams: dict[str, TopicStream] = {}
         self.begin()
@@ -86,142 +87,140 @@ class _Subscription:
 
     def begin(self) -> None:
         """Start every topic from its beginning."""
-        self.leave()
+        self.abandon()
         self.streams.clear()
         if self.is_exact and self.is_from_start:
             self.stream(self.prefix).next_seq = self.first_seq
 
-    def leave(self) -> None:
-        """Nobody wants what is still missing."""
+    def abandon(self) -> None:
+        """Give up the repairs that are under way."""
         for stream in self.streams.values():
-            stream.leave()
+            stream.abandon()
 
     @property
     def is_from_start(self) -> bool:
-        """Whether a topic begins with its first message, or the oldest of it that is kept."""
-        return self.since in ("birth", "kept")
+        """True if a topic begins with its first message, or with the oldest that is retained."""
+        return self.since in ("start", "retained")
 
     def matches(self, topic: str) -> bool:
         return topic == self.prefix or (not self.is_exact and topic.startswith(self.prefix))
 
     def stream(self, topic: str) -> TopicStream:
         if topic not in self.streams:
-            self.streams[topic] = TopicStream(topic, from_start=self.is_from_start, counts=self._counts)
+            self.streams[topic] = TopicStream(topic, from_start=self.is_from_start, counters=self._counters)
         return self.streams[topic]
 
 
 class Subscriptions:
+    """The machine of all subscriptions: it takes messages, answers and the reader's progress, and returns effects."""
+
     def __init__(self) -> None:
         self._signer: Signer | None = None
         self._instance_id: str | None = None
         self._by_id: dict[int, _Subscription] = {}
         self._prefixes: Counter[str] = Counter()
-        self._followed: set[str] = set()
-        self._unstarted: set[str] = set()  # of those, the broker has not said yet that it has them
-        self._overdue: set[str] = set()  # of those, to be asked for once it has
+        self._backtests = FollowedBacktests()
         self._watermark_seq = 0
-        self._questions = 0  # numbers them
-        self.counts = StreamCounts()
+        self._requests = 0  # numbers them
+        self.counters = StreamCounters()
 
     @property
     def prefixes(self) -> list[str]:
-        """What to listen to on a new connection."""
+        """The prefixes to subscribe to on a new connection."""
         return list(self._prefixes)
 
-    # --- the caller's wishes --------------------------------------------------------------------------------------
+    # --- calls of the program -----------------------------------------------------------------------------------------
 
     def open(
         self,
         subscription_id: int,
         prefix: str,
         since: Since,
-        room: int,
+        space: int,
         until: str | None = None,
         first_seq: int = 1,
     ) -> Effects:
         """Begin a subscription to a topic, or to all whose names begin with `prefix` when that ends with a dot.
 
-        It ends with the backtest `until`, when all of that was delivered. At most `room` deliveries are made before
-        the consumer has `taken` some. A topic whose kept messages are wanted begins with the number `first_seq`.
+        It ends with the backtest `until`, once every message before the end is delivered. At most `space` deliveries
+        are made before the reader has `taken` some. `first_seq` is the first sequence number of a topic that begins at
+        its start or with its retained messages.
         """
         effects: Effects = []
         if not self._by_id:
-            effects += self._listen(topics.WATERMARKS)
-        subscription = self._by_id[subscription_id] = _Subscription(prefix, since, until, room, self.counts, first_seq)
-        effects += self._listen(prefix)
-        if since == "kept":
-            effects += self._look_for_more(subscription_id, subscription)
+            effects += self._subscribe(topics.WATERMARKS)
+        subscription = self._by_id[subscription_id] = _Subscription(
+            prefix, since, until, space, self.counters, first_seq
+        )
+        effects += self._subscribe(prefix)
+        if since == "retained":
+            effects += self._check_for_more(subscription_id, subscription)
         if until is not None:
-            effects += self.follow(until, is_new=since == "birth")
+            effects += self.follow(until, is_new=since == "start")
         return effects
 
     def close(self, subscription_id: int) -> Effects:
-        """Forget a subscription; one that has ended is forgotten already."""
+        """Forget a subscription. One that has ended is forgotten already."""
         subscription = self._by_id.pop(subscription_id, None)
         if subscription is None:
             return []
-        subscription.leave()
-        effects = self._unlisten(subscription.prefix)
-        return effects if self._by_id else effects + self._unlisten(topics.WATERMARKS)
+        subscription.abandon()
+        effects = self._unsubscribe(subscription.prefix)
+        return effects if self._by_id else effects + self._unsubscribe(topics.WATERMARKS)
 
     def follow(self, backtest_id: str, *, is_new: bool) -> Effects:
-        """Report when this backtest has `Finished`. One that `is_new` cannot have finished before this call, and is not
-        asked for before it has `started`: its start may still wait for a broker."""
+        """Report when this backtest has `Finished`.
+
+        One that `is_new` cannot have finished before this call, and is not asked for before it has `started`: its start
+        may still wait for a broker.
+        """
         effects: Effects = []
         if _OWN not in self._by_id:
-            effects += self.open(_OWN, topics.BACKTESTS, "kept", _UNBOUNDED)
-        self._followed.add(backtest_id)
-        if is_new:
-            self._unstarted.add(backtest_id)
-        return effects if is_new else [*effects, _ask_status(backtest_id)]
+            effects += self.open(_OWN, topics.BACKTESTS, "retained", _UNBOUNDED)
+        effects += self._backtests.follow(backtest_id, is_new=is_new)
+        return effects
 
     def started(self, backtest_id: str) -> Effects:
-        """The broker has accepted a backtest that was followed as new."""
-        self._unstarted.discard(backtest_id)
-        is_overdue = backtest_id in self._overdue
-        self._overdue.discard(backtest_id)
-        return [_ask_status(backtest_id)] if is_overdue else []
+        """Note that the broker has accepted a backtest that is followed as new."""
+        return [*self._backtests.started(backtest_id)]
 
     def unfollow(self, backtest_id: str) -> None:
-        self._followed.discard(backtest_id)
-        self._unstarted.discard(backtest_id)
-        self._overdue.discard(backtest_id)
+        """Report the end of this backtest no more."""
+        self._backtests.unfollow(backtest_id)
 
     def taken(self, subscription_id: int, count: int) -> Effects:
-        """The consumer has taken `count` deliveries: there is room for as many."""
+        """Note that the reader has taken deliveries, which leaves space for `count` more."""
         subscription = self._by_id.get(subscription_id)
         if subscription is None:
             return []
-        subscription.room += count
+        subscription.space += count
         effects: Effects = []
         for stream in list(subscription.streams.values()):
-            effects += self._deliver(subscription_id, subscription, stream.resume(subscription.room))
-            effects += self._go_on(subscription_id, subscription, stream)
+            effects += self._deliver(subscription_id, subscription, stream.resume(subscription.space))
+            effects += self._fetch_missing(subscription_id, subscription, stream)
         return effects
 
-    # --- the connection -------------------------------------------------------------------------------------------
+    # --- the connection -----------------------------------------------------------------------------------------------
 
     def connected(self, signer: Signer, instance_id: str) -> Effects:
-        """There is a new connection, to this instance of the broker."""
-        restarted = self._instance_id not in (None, instance_id)
+        """Note that there is a new connection, to this instance of the broker."""
+        is_restart = self._instance_id not in (None, instance_id)
         self._signer, self._instance_id = signer, instance_id
         self._watermark_seq = 0
         effects: Effects = []
         for subscription_id, subscription in list(self._by_id.items()):
-            if restarted:
+            if is_restart:
                 subscription.first_seq = 1
                 subscription.begin()
-                subscription.ending = False
+                subscription.is_ending = False
                 effects += self._deliver(subscription_id, subscription, [Restarted(instance_id)])
-                effects += self._look_for_more(subscription_id, subscription)
-            else:
-                effects += self._look_for_more(subscription_id, subscription)
-        if restarted:
-            effects += self._ask_for_all()
+            effects += self._check_for_more(subscription_id, subscription)
+        if is_restart:
+            effects += self._backtests.ask_for_all()
         return effects
 
     def receive(self, frames: Sequence[bytes]) -> Effects:
-        """A stream message came. Whatever it is, this does not raise: what cannot be believed is `Noticed`."""
+        """Take in a stream message, and never raise: what cannot be believed becomes an `UnattributedError`."""
         if self._signer is None:
             return []
         try:
@@ -231,7 +230,7 @@ class Subscriptions:
         envelope = message.envelope
         assert envelope.seq is not None  # as decode_stream promises
         if envelope.instance_id != self._instance_id:
-            return []  # of a broker that is gone
+            return []  # from a broker that is gone
         effects: Effects = []
         if message.topic == topics.WATERMARKS:
             effects += self._watermarks(envelope.seq, envelope.payload)
@@ -240,63 +239,63 @@ class Subscriptions:
                 effects += self._arrived(subscription_id, subscription, message.topic, envelope.seq, envelope.payload)
         return effects
 
-    # --- answers to what was asked ----------------------------------------------------------------------------------
+    # --- the client's own requests ------------------------------------------------------------------------------------
 
-    def answered(self, question: Question, data: Contract) -> Effects:
-        """The broker's answer to what was asked with an `Ask`."""
+    def answered(self, purpose: Purpose, data: Contract) -> Effects:
+        """Take in the broker's answer to a request that an `Ask` has sent."""
         if isinstance(data, BacktestStatus):
-            return self._news(data)
-        found = self._asking(question)
+            return self._status(data)
+        found = self._repaired(purpose)
         if found is None or not isinstance(data, Missed):
             return []
-        question, subscription, stream = found
+        repair, subscription, stream = found
         try:
-            deliveries = stream.fetched(data, subscription.room)
+            deliveries = stream.fetched(data, subscription.space)
         except MessageError as error:
-            return self._end(question.subscription_id, error)
-        effects = self._deliver(question.subscription_id, subscription, deliveries)
-        if question.is_last and not data.messages and stream.next_seq > data.to_seq and stream.missing() is None:
-            return effects + self._end(question.subscription_id, None)
-        return effects + self._go_on(question.subscription_id, subscription, stream)
+            return self._end(repair.subscription_id, error)
+        effects = self._deliver(repair.subscription_id, subscription, deliveries)
+        if repair.is_last and not data.messages and stream.next_seq > data.to_seq and stream.missing() is None:
+            return effects + self._end(repair.subscription_id, None)
+        return effects + self._fetch_missing(repair.subscription_id, subscription, stream)
 
-    def failed(self, question: Question, error: BacktestrError) -> Effects:
-        """What was asked with an `Ask` was refused or not answered."""
+    def failed(self, purpose: Purpose, error: BacktestrError) -> Effects:
+        """Take in the failure of a request that an `Ask` has sent: it was refused, or not answered."""
         is_passing = isinstance(error, TimedOut | NetworkError | Busy)
-        if isinstance(question, BacktestQuestion):
-            if question.backtest_id in self._followed and is_passing:
-                return [_ask_status(question.backtest_id)]
-            return self._finished(question.backtest_id, error)
-        found = self._asking(question)
+        if isinstance(purpose, StatusCheck):
+            if purpose.backtest_id in self._backtests and is_passing:
+                return [status_request(purpose.backtest_id)]
+            return self._finished(purpose.backtest_id, error)
+        found = self._repaired(purpose)
         if found is None:
             return []
-        question, subscription, stream = found
-        stream.asking = 0
+        repair, subscription, stream = found
+        stream.request_number = 0
         if is_passing:
-            return self._fetch(question.subscription_id, stream, is_last=question.is_last)
+            return self._fetch(repair.subscription_id, stream, is_last=repair.is_last)
         if not isinstance(error, NotFound):
-            return self._end(question.subscription_id, error)
-        effects = self._deliver(question.subscription_id, subscription, stream.give_up(subscription.room))
-        return effects + self._end(question.subscription_id, None) if subscription.ending else effects
+            return self._end(repair.subscription_id, error)
+        effects = self._deliver(repair.subscription_id, subscription, stream.give_up(subscription.space))
+        return effects + self._end(repair.subscription_id, None) if subscription.is_ending else effects
 
-    # --- within ---------------------------------------------------------------------------------------------------
+    # --- messages -----------------------------------------------------------------------------------------------------
 
     def _arrived(
         self, subscription_id: int, subscription: _Subscription, topic: str, seq: int, payload: Payload
     ) -> Effects:
         stream = subscription.stream(topic)
         try:
-            deliveries = stream.receive(seq, payload, subscription.room)
+            deliveries = stream.receive(seq, payload, subscription.space)
         except MessageError as error:
             return self._end(subscription_id, error)
         effects = self._deliver(subscription_id, subscription, deliveries)
-        return effects + self._go_on(subscription_id, subscription, stream)
+        return effects + self._fetch_missing(subscription_id, subscription, stream)
 
     def _watermarks(self, seq: int, payload: Payload) -> Effects:
         try:
             reached = decode(_watermarks_decoder, payload.data).topics
         except MessageError as error:
             return [UnattributedError(error)]
-        one_was_lost = seq != self._watermark_seq + 1  # or it is the first, and nobody knows what was before
+        is_one_lost = seq != self._watermark_seq + 1  # also true of the first: what was before it is unknown
         self._watermark_seq = seq
         effects: Effects = []
         for subscription_id, subscription in list(self._by_id.items()):
@@ -305,90 +304,96 @@ class Subscriptions:
                     stream = subscription.stream(topic)
                     if subscription.since == "latest":
                         stream.start_at(last_seq)
-                    stream.told(last_seq)
-                    effects += self._go_on(subscription_id, subscription, stream)
-            if one_was_lost:
-                effects += self._look_for_more(subscription_id, subscription)
+                    stream.note_watermark(last_seq)
+                    effects += self._fetch_missing(subscription_id, subscription, stream)
+            if is_one_lost:
+                effects += self._check_for_more(subscription_id, subscription)
         return effects
 
-    def _go_on(self, subscription_id: int, subscription: _Subscription, stream: TopicStream) -> Effects:
-        """Ask for what is missing, or, at the end of the backtest, for what may have come after all else."""
-        if subscription.room <= 0 or stream.asking:
+    def _fetch_missing(self, subscription_id: int, subscription: _Subscription, stream: TopicStream) -> Effects:
+        """Fetch the messages that are missing, or, at the end of the backtest, those that may follow the last one."""
+        if subscription.space <= 0 or stream.request_number:
             return []
         missing = stream.missing()
         if missing is not None:
-            stream.repairing(missing[1])
+            stream.note_repair(missing[1])
             return self._fetch(subscription_id, stream, missing[1])
-        if subscription.ending and not stream.holds_next:
+        if subscription.is_ending and not stream.has_next:
             return self._fetch(subscription_id, stream, is_last=True)
         return []
 
-    def _look_for_more(self, subscription_id: int, subscription: _Subscription) -> Effects:
-        """A loss may have gone unseen: ask each topic whether there is more than what is here.
+    def _check_for_more(self, subscription_id: int, subscription: _Subscription) -> Effects:
+        """Ask for each topic whether the broker has more, because a loss may be unnoticed.
 
-        Where the latest message of each is all that counts, and topics may be many, the reader asks for all at once.
+        A reader of the latest messages, whose topics may be many, is told instead, and asks for all of them at once.
         """
         effects: Effects = []
         if subscription.since == "latest":
             return self._deliver(subscription_id, subscription, [MaybeLost(subscription.prefix)])
         for stream in subscription.streams.values():
-            if subscription.room > 0 and stream.next_seq and not stream.asking:
+            if subscription.space > 0 and stream.next_seq and not stream.request_number:
                 effects += self._fetch(subscription_id, stream)
         return effects
 
     def _fetch(
         self, subscription_id: int, stream: TopicStream, to_seq: int | None = None, *, is_last: bool = False
     ) -> Effects:
-        self._questions += 1
-        stream.asking = self._questions
+        self._requests += 1
+        stream.request_number = self._requests
         data = FetchMissed(topic=stream.topic, from_seq=stream.next_seq, to_seq=to_seq)
-        return [Ask("FetchMissed", data, TopicQuestion(stream.asking, subscription_id, stream.topic, is_last))]
+        return [Ask("FetchMissed", data, TopicRepair(stream.request_number, subscription_id, stream.topic, is_last))]
+
+    def _repaired(self, purpose: Purpose) -> tuple[TopicRepair, _Subscription, TopicStream] | None:
+        """Return the subscription and topic of a repair, or None if a restart or an end has made it obsolete."""
+        if isinstance(purpose, StatusCheck) or purpose.subscription_id not in self._by_id:
+            return None
+        subscription = self._by_id[purpose.subscription_id]
+        stream = subscription.streams.get(purpose.topic)
+        return (purpose, subscription, stream) if stream and stream.request_number == purpose.number else None
 
     def _deliver(self, subscription_id: int, subscription: _Subscription, deliveries: list[Delivery]) -> Effects:
         if not deliveries:
             return []
         if subscription_id == _OWN:
             return self._own(deliveries)
-        subscription.room -= weight(deliveries)
+        subscription.space -= weight(deliveries)
         return [Deliver(subscription_id, deliveries)]
 
+    # --- ends ---------------------------------------------------------------------------------------------------------
+
     def _own(self, deliveries: Iterable[Delivery]) -> Effects:
+        """Read the client's own subscription to system.backtests."""
         effects: Effects = []
         for delivery in deliveries:
             match delivery:
                 case StreamMessage():
                     try:
-                        effects += self._news(decode(_status_decoder, delivery.data))
+                        effects += self._status(decode(_status_decoder, delivery.data))
                     except MessageError as error:
                         effects.append(UnattributedError(error))
                 case Gap():
-                    effects += self._ask_for_all()
+                    effects += self._backtests.ask_for_all()
                 case Restarted():
                     pass
         return effects
 
-    def _ask_for_all(self) -> Effects:
-        """The end of a backtest may have gone unheard."""
-        self._overdue |= self._unstarted
-        return [_ask_status(backtest_id) for backtest_id in sorted(self._followed - self._unstarted)]
-
-    def _news(self, status: BacktestStatus) -> Effects:
+    def _status(self, status: BacktestStatus) -> Effects:
         if status.status not in FINAL_STATES:
             return []
         return self._finished(status.backtest_id, status)
 
     def _finished(self, backtest_id: str, outcome: BacktestStatus | BacktestrError) -> Effects:
-        if backtest_id not in self._followed:
+        if backtest_id not in self._backtests:
             return []
-        self.unfollow(backtest_id)
+        self._backtests.unfollow(backtest_id)
         effects: Effects = [Finished(backtest_id, outcome)]
         for subscription_id, subscription in list(self._by_id.items()):
             if subscription.until == backtest_id:
                 if isinstance(outcome, BacktestrError):
                     effects += self._end(subscription_id, outcome)
                     continue
-                subscription.ending = True
-                effects += self._go_on(subscription_id, subscription, subscription.stream(subscription.prefix))
+                subscription.is_ending = True
+                effects += self._fetch_missing(subscription_id, subscription, subscription.stream(subscription.prefix))
         return effects
 
     def _end(self, subscription_id: int, error: BacktestrError | None) -> Effects:
@@ -396,38 +401,29 @@ class Subscriptions:
             return [UnattributedError(error)] if error else []
         return [End(subscription_id, error), *self.close(subscription_id)]
 
-    def _asking(self, question: Question) -> tuple[TopicQuestion, _Subscription, TopicStream] | None:
-        """Who asked, if it still waits for the answer: a restart or an end may have come between."""
-        if isinstance(question, BacktestQuestion) or question.subscription_id not in self._by_id:
-            return None
-        subscription = self._by_id[question.subscription_id]
-        stream = subscription.streams.get(question.topic)
-        return (question, subscription, stream) if stream and stream.asking == question.number else None
+    # --- prefixes -----------------------------------------------------------------------------------------------------
 
-    def _listen(self, prefix: str) -> Effects:
+    def _subscribe(self, prefix: str) -> Effects:
         self._prefixes[prefix] += 1
-        return [Listen(prefix)] if self._prefixes[prefix] == 1 else []
+        return [Subscribe(prefix)] if self._prefixes[prefix] == 1 else []
 
-    def _unlisten(self, prefix: str) -> Effects:
+    def _unsubscribe(self, prefix: str) -> Effects:
         self._prefixes[prefix] -= 1
         if self._prefixes[prefix]:
             return []
         del self._prefixes[prefix]
-        return [Unlisten(prefix)]
+        return [Unsubscribe(prefix)]
 
     def check_invariants(self) -> None:
+        """Raise `AssertionError` unless prefixes, followed backtests and topics fit the subscriptions."""
         wanted = Counter(subscription.prefix for subscription in self._by_id.values())
         if self._by_id:
             wanted[topics.WATERMARKS] += 1
         assert self._prefixes == wanted
-        assert not self._followed or _OWN in self._by_id
-        assert self._overdue <= self._unstarted <= self._followed
+        assert not self._backtests or _OWN in self._by_id
+        self._backtests.check_invariants()
         for subscription in self._by_id.values():
             assert subscription.until is None or subscription.is_exact
             for topic, stream in subscription.streams.items():
                 assert subscription.matches(topic)
                 stream.check_invariants()
-
-
-def _ask_status(backtest_id: str) -> Ask:
-    return Ask("GetBacktestStatus", BacktestRef(backtest_id=backtest_id), BacktestQuestion(backtest_id))

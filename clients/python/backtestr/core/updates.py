@@ -1,4 +1,4 @@
-"""What a reader of a stream gets: messages with their data decoded."""
+"""Updates are the messages of a topic with their data decoded."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from backtestr_protocol.errors import MessageError
 from backtestr_protocol.message_types import STREAMED
 
 from .batches import PriceColumns
-from .effects import Block, StreamMessage
+from .effects import DeliveredBatch, StreamMessage
 
 
-# Not for the garbage collector: nothing in it refers back to it, and looking through thousands takes as long.
+# Untracked by the garbage collector: nothing in an update refers back to it, and tracking thousands takes time.
 class Update(msgspec.Struct, frozen=True, gc=False):
-    """One message of a topic. `data` is a `PriceUpdate`, `BacktestProgress`, `OrderUpdate`, `PositionUpdate`,
-    `BacktestStatus`, `PriceReplayStatus`, `SystemStatus`, `Watermarks` or `ErrorData`; a map where this client does not
-    know the `type`."""
+    """One message of a topic, with its data decoded.
+
+    `data` is a `PriceUpdate`, `BacktestProgress`, `OrderUpdate`, `PositionUpdate`, `BacktestStatus`,
+    `PriceReplayStatus`, `SystemStatus`, `Watermarks` or `ErrorData`. It is a map if this client does not know the
+    `type`.
+    """
 
     topic: str
     seq: int
@@ -31,37 +34,40 @@ _decoders: dict[str, msgspec.msgpack.Decoder[Any]] = {
 }
 
 
-def _decoder_of_alike(name: str, contract: type[msgspec.Struct]) -> msgspec.msgpack.Decoder[Any]:
+def _decoder_of_one_type(name: str, contract: type[msgspec.Struct]) -> msgspec.msgpack.Decoder[Any]:
     payload: Any = msgspec.defstruct(name, [("type", Literal[name]), ("data", contract)])
     return msgspec.msgpack.Decoder(list[payload])
 
 
-# A batch's messages are all of one type as a rule; decoding them together costs a third of one by one.
-_alike_decoders: dict[str, msgspec.msgpack.Decoder[Any]] = {
-    name: _decoder_of_alike(name, contract) for name, contract in STREAMED.items() if name != "Batch"
+# The messages of a batch usually have one type; decoding them together costs a third of decoding each.
+_batch_decoders: dict[str, msgspec.msgpack.Decoder[Any]] = {
+    name: _decoder_of_one_type(name, contract) for name, contract in STREAMED.items() if name != "Batch"
 }
 _any_decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder()
 
 
 def read_message(message: StreamMessage) -> Update:
-    """`message` with its data decoded. Raises `MessageError` where they are not what its type says."""
+    """Decode the data of `message`. Raises `MessageError` if the data do not fit the type."""
     data = decode(_decoders.get(message.type, _any_decoder), message.data)
     return Update(message.topic, message.seq, message.type, data)
 
 
-def rows_of(block: Block) -> list[Update | StreamMessage]:
-    """The messages of a block, for `read_row`: decoded together, or, where that fails, as they came, so that what is
-    wrong with one costs no other. They may be of several types, of one that is not known, or damaged."""
-    topic, content = block.topic, block.content
+def decode_batch(batch: DeliveredBatch) -> list[Update | StreamMessage]:
+    """Decode the messages of a batch together, or return them as they came if that fails, for `as_update`.
+
+    Decoding together fails for several types, an unknown type or a damaged message. Decoding each then costs only the
+    damaged ones.
+    """
+    topic, content = batch.topic, batch.content
     if isinstance(content, PriceColumns):
-        return [Update(topic, seq, "PriceUpdate", price) for seq, price in enumerate(content.prices(), block.seq)]
+        return [Update(topic, seq, "PriceUpdate", price) for seq, price in enumerate(content.prices(), batch.seq)]
     try:
-        alike = decode(_alike_decoders[content.type], content.packed)[-content.count :]
+        decoded = decode(_batch_decoders[content.type], content.packed)[-content.count :]
     except (KeyError, MessageError):
-        return [StreamMessage(topic, seq, name, data) for seq, (name, data) in enumerate(content.parts(), block.seq)]
-    return [Update(topic, seq, content.type, one.data) for seq, one in enumerate(alike, block.seq)]
+        return [StreamMessage(topic, seq, name, data) for seq, (name, data) in enumerate(content.parts(), batch.seq)]
+    return [Update(topic, seq, content.type, one.data) for seq, one in enumerate(decoded, batch.seq)]
 
 
-def read_row(row: Update | StreamMessage) -> Update:
-    """Raises `MessageError` as `read_message` does."""
-    return row if isinstance(row, Update) else read_message(row)
+def as_update(message: Update | StreamMessage) -> Update:
+    """Return one message of `decode_batch` as an update. Raises `MessageError` as `read_message` does."""
+    return message if isinstance(message, Update) else read_message(message)

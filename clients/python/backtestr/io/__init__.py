@@ -1,1 +1,1 @@
-"""The parts of the client that touch the machine: sockets, threads and the connection file."""
+"""The `io` folder holds all client code that touches sockets, threads, the clock or the connection file."""

@@ -1,8 +1,8 @@
-"""The thread that calls the program's listeners, one call after the other, in the order of what happened.
+"""The callback thread calls the program's callbacks one after the other, in the order of their events.
 
-The I/O thread must never wait for a listener, and a listener may ask the client things: so neither calls the other. A
-listener that raises is logged and harms nobody; one that is slow delays those after it, and what passes the bound is
-dropped, counted and logged.
+The I/O thread must never wait for a callback, and a callback may send requests, so neither calls the other. A callback
+that raises is logged and does not affect others. A slow one delays those after it; calls beyond the bound are dropped,
+counted and logged.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-# Calls that may wait: a burst of changes fits, and a listener that hangs does not fill the memory.
+# Calls that may wait: a burst of changes fits, and a callback that hangs does not fill the memory.
 MAX_CALLS = 10_000
-# Seconds that `close` waits for listeners to return.
+# Seconds that `close` waits for callbacks to return.
 CLOSING_SECONDS = 5.0
 
 log = logging.getLogger("backtestr")
 
 
 class CallbackThread:
-    """Starts its thread with the first call, so that a client without listeners has none."""
+    """The callback thread of one client, started with the first call: a client without callbacks has none."""
 
     def __init__(self) -> None:
         self.missed = 0
@@ -30,38 +30,38 @@ class CallbackThread:
         self._thread: threading.Thread | None = None
         self._is_closed = False
 
-    def tell(self, call: Callable[[], object]) -> None:
-        """Have `call` made, after those before it. Never waits; after `close` nothing is called any more."""
+    def call(self, call: Callable[[], object]) -> None:
+        """Have the thread make `call` after those before it. Never waits; after `close` nothing is called any more."""
         with self._changed:
             if self._is_closed:
                 return
             if len(self._calls) >= MAX_CALLS:
                 self.missed += 1
                 if self.missed == 1:
-                    log.error("a listener is too slow: %d calls wait, further ones are dropped", MAX_CALLS)
+                    log.error("a callback is too slow: %d calls wait, further ones are dropped", MAX_CALLS)
                 return
             self._calls.append(call)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="backtestr listeners", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="backtestr callbacks", daemon=True)
                 self._thread.start()
             self._changed.notify()
 
     def close(self) -> None:
-        """Make the calls that wait, then end. Called by a listener, it does not wait for itself."""
+        """Make the calls that wait, then end. If a callback calls this, it does not wait for itself."""
         with self._changed:
             self._is_closed = True
             self._changed.notify()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(CLOSING_SECONDS)
             if self._thread.is_alive():
-                log.error("a listener did not return within %g s of closing", CLOSING_SECONDS)
+                log.error("a callback did not return within %g s of closing", CLOSING_SECONDS)
 
     def _run(self) -> None:
         while (call := self._next()) is not None:
             try:
                 call()
-            except Exception:  # whatever a listener does wrong must not keep the others from hearing; the log has it
-                log.exception("a listener failed")
+            except Exception:  # a fault of one callback must not stop the others; the log has it
+                log.exception("a callback failed")
 
     def _next(self) -> Callable[[], object] | None:
         with self._changed:

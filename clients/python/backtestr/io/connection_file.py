@@ -1,4 +1,4 @@
-"""Finding the broker: reading the connection file, and noticing that another broker has written it."""
+"""The connection file says how to reach the broker; it is read here, and a change by another broker is noticed."""
 
 from __future__ import annotations
 
@@ -15,18 +15,23 @@ Stamp = tuple[int, int, int]
 
 
 class ConnectionFile:
-    """Where the broker says how it is reached. `own_keys` is what this client is known by, where the broker that was
-    read of last asks for that (CURVE)."""
+    """The file in which a broker says how to reach it.
+
+    `own_keys` is this client's own pair if the connection that was read last uses CURVE, else None.
+    """
 
     def __init__(self, path: Path | None = None, key: str | Path | None = None) -> None:
-        """`path` None: the usual place, which `BACKTESTR_CONNECTION_FILE` and `BACKTESTR_RUNTIME_DIR` change. `key`:
-        the name or file of the client's key; None: what `BACKTESTR_KEY` says, else the only one there is."""
+        """Name the file and the client's key, without reading them.
+
+        `path` None means the usual place, which `BACKTESTR_CONNECTION_FILE` and `BACKTESTR_RUNTIME_DIR` change. `key`
+        is the name or file of the client's key; None means `BACKTESTR_KEY`, else the only key there is.
+        """
         self.path = path or paths.connection_file()
         self.own_keys: KeyPair | None = None
         self._key = key or paths.client_key()
 
     def stamp(self) -> Stamp | None:
-        """Something that is another after every writing; None without a file."""
+        """Return a value that differs after every writing of the file, or None without a file."""
         try:
             found = self.path.stat()
         except OSError:
@@ -34,7 +39,7 @@ class ConnectionFile:
         return found.st_ino, found.st_mtime_ns, found.st_size
 
     def read(self) -> Connection:
-        """What it says. Raises `NetworkError` when there is no broker, or none that this client can reach."""
+        """Read the connection. Raises `NetworkError` if there is no broker, or none that this client can reach."""
         try:
             connection = decode_connection(self.path.read_bytes())
         except FileNotFoundError as error:

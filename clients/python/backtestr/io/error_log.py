@@ -1,4 +1,4 @@
-"""The errors of one client: the last of them, and who is told of each."""
+"""The error log keeps the latest errors of one client, and calls back for each."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ from backtestr_protocol.errors import BacktestrError, Severity, did_you_mean
 
 from .callback_thread import CallbackThread
 
-# The errors that are kept to be looked at later; older ones went to the callbacks and to the log.
+# Errors that are kept for later reading; older ones went to the callbacks and to the log.
 MAX_ERRORS = 100
 
-SEVERITIES: tuple[Severity, ...] = get_args(Severity)  # the least first
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)  # the least severe first
 
 
 class ErrorReport(msgspec.Struct, frozen=True):
-    """An error and what it is of: a request's type, a topic, or `connection`. `timestamp` is when it was noticed, in
-    milliseconds since the Unix epoch; `error.recovery_actions` says what may help."""
+    """An error and its subject.
+
+    `about` is the type of a request, a topic, or `connection`. `timestamp` is when the error was found, in milliseconds
+    since the Unix epoch. `error.recovery_actions` say what may help.
+    """
 
     error: BacktestrError
     about: str
@@ -30,6 +33,7 @@ class ErrorReport(msgspec.Struct, frozen=True):
 
     @property
     def severity(self) -> Severity:
+        """The severity of the error."""
         return self.error.severity
 
 
@@ -37,28 +41,31 @@ Callback = Callable[[ErrorReport], object]
 
 
 class ErrorLog:
-    def __init__(self, listeners: CallbackThread) -> None:
+    """The latest errors of one client, and the callbacks for further ones."""
+
+    def __init__(self, callback_thread: CallbackThread) -> None:
         self.count = 0
-        self._listeners = listeners
-        self._kept: deque[ErrorReport] = deque(maxlen=MAX_ERRORS)
+        self._callback_thread = callback_thread
+        self._latest: deque[ErrorReport] = deque(maxlen=MAX_ERRORS)
         self._callbacks: dict[int, tuple[Callback, int]] = {}
         self._numbers = itertools.count()
 
     @property
-    def kept(self) -> tuple[ErrorReport, ...]:
-        """The last `MAX_ERRORS`, the oldest first."""
-        return tuple(self._kept.copy())
+    def latest(self) -> tuple[ErrorReport, ...]:
+        """The latest `MAX_ERRORS` errors, the oldest first."""
+        return tuple(self._latest.copy())
 
     def add(self, report: ErrorReport) -> None:
+        """Keep and count an error, and call back for it."""
         self.count += 1
-        self._kept.append(report)
+        self._latest.append(report)
         rank = SEVERITIES.index(report.severity)
         for callback, least in list(self._callbacks.values()):
             if rank >= least:
-                self._listeners.tell(partial(callback, report))
+                self._callback_thread.call(partial(callback, report))
 
-    def listen(self, callback: Callback, severity: Severity) -> Callable[[], None]:
-        """Tell `callback` of every further error that is at least so severe, until the returned function is called."""
+    def add_callback(self, callback: Callback, severity: Severity) -> Callable[[], None]:
+        """Call `callback` for every further error that is at least so severe, until the returned function is called."""
         if severity not in SEVERITIES:
             near = did_you_mean(str(severity), SEVERITIES)
             raise ValueError(f"severity: expected one of {', '.join(SEVERITIES)}; {severity!r} came{near}")

@@ -1,4 +1,4 @@
-"""The ZeroMQ sockets of one connection to one start of the broker. Used by the I/O thread alone."""
+"""The ZeroMQ sockets of one connection to one instance of the broker. The I/O thread alone uses them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from backtestr_protocol.keys import KeyPair
 from backtestr_protocol.topics import Socket
 from backtestr_protocol.zmq_frames import receive, send
 
-# Answers carry tables: a year of minute bars with indicators is some 50 MB. Beyond this something is wrong.
+# Answers carry tables: a year of minute bars with indicators takes some 50 MB. A larger answer is an error.
 MAX_ANSWER_BYTES = 2 << 30
 MAX_STREAM_BYTES = 64 << 20
-# Stream messages that may queue between two turns of the I/O thread; what overflows is found missing and repaired.
+# Stream messages that may queue while the I/O thread does other work; those beyond are found missing and repaired.
 STREAM_QUEUE = 20_000
-# How long a closing connection may take to get its last request (Goodbye) out.
+# Milliseconds in which a closing connection sends its last request (Goodbye).
 CLOSING_MS = 200
-# Messages taken from one socket before the others have their turn.
+# Messages that are read from one socket before the others are read.
 BURST = 256
 
 _OUTCOMES: dict[int, Outcome] = {
@@ -35,48 +35,50 @@ _HANDSHAKES = sum(_OUTCOMES)
 
 
 class Sockets:
-    """A DEALER for requests with an identity of its own, and a SUB for each stream socket that is listened to.
+    """A DEALER for requests with an identity of its own, and a SUB for each stream socket with a subscription.
 
-    The first has a monitor that tells when its connection breaks. With CURVE, each has one that tells how its
-    handshakes go."""
+    The DEALER has a monitor that reports a broken connection. With CURVE every socket has one that reports handshakes.
+    """
 
     def __init__(
         self, context: zmq.Context[zmq.Socket[bytes]], connection: Connection, keys: KeyPair | None = None
     ) -> None:
-        """`keys` is this client's own pair, which a broker with CURVE asks for."""
+        """Open the socket for requests. `keys` is this client's own pair, for a broker with CURVE."""
         self._context = context
         self._endpoints = connection.endpoints
         self._curve = connection.curve
         self._keys = keys
-        self._is_up = connection.curve is None  # without CURVE no handshake is told of
+        self._is_up = connection.curve is None  # without CURVE no handshake is reported
         self._monitors: dict[zmq.Socket[bytes], zmq.Socket[bytes]] = {}  # by the socket that is watched
         self.requests = self._open(zmq.DEALER, self._endpoints.requests, MAX_ANSWER_BYTES)
         self.streams: dict[Socket, zmq.Socket[bytes]] = {}
 
     def send(self, frames: list[bytes]) -> bool:
-        """Send a request; False when the queue to an absent broker is full."""
+        """Send a request. Returns False if the queue to an absent broker is full."""
         try:
             send(self.requests, frames)
         except zmq.Again:
             return False
         return True
 
-    def news(self) -> Iterator[tuple[Outcome | Literal["lost"], bool]]:
-        """How handshakes went since the last time, and whether a connection was lost; and of each whether it was the
-        one for requests, the only one whose loss is told: ZeroMQ connects again silently, while the session is bound to
-        the connection that is gone."""
+    def connection_events(self) -> Iterator[tuple[Outcome | Literal["lost"], bool]]:
+        """Yield outcomes of handshakes and losses since the last call, each with True if it is of the DEALER.
+
+        Only the DEALER's loss is reported, because the session is bound to that connection. ZeroMQ itself reconnects
+        silently.
+        """
         for socket, monitor in list(self._monitors.items()):
             for frames in receive(monitor, BURST):
                 event = int(parse_monitor_message(frames)["event"])
                 if event in _OUTCOMES:
                     self._is_up = self._is_up or (socket is self.requests and _OUTCOMES[event] == "succeeded")
                     yield _OUTCOMES[event], socket is self.requests
-                elif self._is_up:  # else it is a handshake that failed, and was told as that
+                elif self._is_up:  # otherwise it is a failed handshake, which was reported as such
                     self._is_up = self._curve is None
                     yield "lost", True
 
-    def listen(self, prefix: str) -> list[zmq.Socket[bytes]]:
-        """Subscribe to `prefix`; returns the sockets that were opened for it, their monitors included."""
+    def subscribe(self, prefix: str) -> list[zmq.Socket[bytes]]:
+        """Subscribe to `prefix`, and return the sockets that were opened for it, with their monitors."""
         names = topics.sockets_for(prefix)
         opened = {
             name: self._open(zmq.SUB, self._endpoints.of(name), MAX_STREAM_BYTES)
@@ -88,20 +90,23 @@ class Sockets:
             self.streams[name].subscribe(prefix)
         return [*opened.values(), *(self._monitors[one] for one in opened.values() if one in self._monitors)]
 
-    def unlisten(self, prefix: str) -> None:
+    def unsubscribe(self, prefix: str) -> None:
+        """End the subscription to `prefix`."""
         for name in topics.sockets_for(prefix):
             self.streams[name].unsubscribe(prefix)
 
     @property
     def all(self) -> list[zmq.Socket[bytes]]:
+        """All sockets, with their monitors."""
         return [self.requests, *self.streams.values(), *self._monitors.values()]
 
     @property
     def monitors(self) -> list[zmq.Socket[bytes]]:
-        """Those that have `news`."""
+        """The monitors, which are readable when there are `connection_events`."""
         return list(self._monitors.values())
 
     def close(self) -> None:
+        """Close all sockets. The DEALER may still send for `CLOSING_MS`."""
         for socket, monitor in self._monitors.items():
             socket.disable_monitor()
             monitor.close(linger=0)

@@ -1,1 +1,1 @@
-"""Shared state as a program sees it: a mapping that follows the broker's."""
+"""Shared state in the client: a mapping that follows the broker."""

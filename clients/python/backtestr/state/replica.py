@@ -1,11 +1,11 @@
-"""A copy of a part of the shared state, and what this program wants of it that the broker has not confirmed yet.
+"""A replica is a client's copy of a part of the shared state, with this program's optimistic updates laid over it.
 
-No I/O, no threads. It is told what comes (stream deliveries, snapshots, answers to its own changes), in whatever order
-the network makes of them, and says what changed and when it needs another snapshot. Two rules keep it true: of a key,
-the higher version wins; and a snapshot has seen every change up to its watermark, so a key that is not in it is deleted
-unless something later is known of it (PROTOCOL.md, section 8).
+It has no I/O and no threads. It receives stream deliveries, snapshots and the answers to this program's own changes, in
+any order in which the network brings them, and says which keys changed and whether it needs another snapshot. Two rules
+keep it correct: of one key the higher version wins; and a snapshot contains every change up to its watermark, so a key
+that it lacks is deleted unless something later is known of that key (PROTOCOL.md, section 8).
 
-What this program proposes is laid over that copy, visible at once, until it is confirmed or withdrawn.
+An optimistic update is visible at once, until it is confirmed or withdrawn.
 """
 
 from __future__ import annotations
@@ -25,168 +25,177 @@ from backtestr_protocol.stream_messages import StateUpdate
 _update_decoder = msgspec.msgpack.Decoder(StateUpdate)
 
 
-class Held(msgspec.Struct, frozen=True):
-    """A key at a version. `value` is encoded (see `state_values`), None where there is none: deleted, or version 0."""
+class VersionedValue(msgspec.Struct, frozen=True):
+    """A key's value at a version, encoded (see `state_values`); `value` is None where the key is deleted or never was.
+
+    The version of a key that never was is 0.
+    """
 
     version: int
     value: bytes | None
 
 
-ABSENT = Held(0, None)
+ABSENT = VersionedValue(0, None)
 
 
 class Committed(msgspec.Struct, frozen=True):
-    """The broker has changed a key: `held` is what it is now."""
+    """A change of a key that the broker has made: `current` is the value it has now."""
 
     key: str
-    held: Held
+    current: VersionedValue
 
 
 class _Known(msgspec.Struct, frozen=True):
-    """What was last heard of a key. `revision` is None for what an answer to a change of our own said, which does not
-    tell it; `asked` counts the snapshots asked for before that answer came."""
+    """The latest that is known of a key, from a stream message, a snapshot or an answer.
 
-    held: Held
+    `revision` is None where the source is the answer to a change of this program, which carries none; then `begun`
+    counts the snapshots that had been requested before that answer came.
+    """
+
+    current: VersionedValue
     revision: int | None
-    asked: int = 0
+    begun: int = 0
 
 
 class Replica:
-    """Deleted keys keep their version, as they do in the broker, which bounds how many keys there are."""
+    """A copy of the keys under a prefix; deleted keys keep their version, as in the broker, which bounds all keys."""
 
     def __init__(self) -> None:
         self._known: dict[str, _Known] = {}
         self._watermark = 0
-        # After a restart of the broker, until the first snapshot: what has come since. Nothing older counts then, since
-        # nobody knows whether it is the same state.
+        # What came since a restart of the broker, until the first snapshot. Older knowledge does not count then: the
+        # broker may have another state.
         self._since_restart: dict[str, _Known] | None = None
-        self._doubts = 1  # reasons to ask for a snapshot; there is nothing yet
-        self._settled = 0
-        self._asked = 0
-        self._tickets = itertools.count(1)
-        self._proposals: dict[str, dict[int, bytes | None]] = {}  # the latest last
+        self._reasons = 1  # reasons to request a snapshot so far; the first is that there is no state yet
+        self._settled = 0  # of these, how many the last snapshot has settled
+        self._begun = 0
+        self._update_ids = itertools.count(1)
+        self._updates: dict[str, dict[int, bytes | None]] = {}  # optimistic updates of each key, the latest last
 
-    # --- what it is ---
+    # --- reading --------------------------------------------------------------------------------------------------
 
-    def committed(self, key: str) -> Held:
-        """The key by the broker's word; version 0 when it is not there."""
+    def committed(self, key: str) -> VersionedValue:
+        """Return the key as the broker has it; version 0 when it is not there."""
         known = self._known.get(key)
-        return known.held if known is not None and known.held.value is not None else ABSENT
+        return known.current if known is not None and known.current.value is not None else ABSENT
 
     def visible(self, key: str) -> bytes | None:
-        """The value that the program sees: its own latest proposal, or else the broker's."""
-        proposals = self._proposals.get(key)
-        return next(reversed(proposals.values())) if proposals else self.committed(key).value
+        """Return the value that the program sees: its own latest optimistic update, or else the broker's value."""
+        updates = self._updates.get(key)
+        return next(reversed(updates.values())) if updates else self.committed(key).value
 
     def visible_keys(self) -> Iterator[str]:
-        """The keys that the program sees, by name."""
-        names = self._known.keys() | self._proposals.keys()
+        """Return the keys that the program sees, in order of their names."""
+        names = self._known.keys() | self._updates.keys()
         return (key for key in sorted(names) if self.visible(key) is not None)
 
-    # --- what the broker says ---
+    # --- following the broker -------------------------------------------------------------------------------------
 
     @property
-    def is_in_doubt(self) -> bool:
-        """It may lack something, and needs a snapshot."""
-        return self._doubts > self._settled
+    def needs_snapshot(self) -> bool:
+        """True while the replica may lack a change that only a snapshot can show."""
+        return self._reasons > self._settled
 
-    def offer(self, delivery: Delivery) -> list[Committed]:
-        """Something came on the subscription to `state.…`, begun with the latest of each topic."""
+    def receive(self, delivery: Delivery) -> list[Committed]:
+        """Take a delivery of the subscription to `state.…`, which began with the latest message of each topic.
+
+        Raises `MessageError` for a message that cannot be read; then a snapshot is needed.
+        """
         match delivery:
             case StreamMessage():
                 try:
                     return self._updated(decode(_update_decoder, delivery.data))
                 except MessageError:
-                    self._doubts += 1
+                    self._reasons += 1
                     raise
             case Restarted():
                 self._since_restart = {}
-                self._doubts += 1
+                self._reasons += 1
             case Gap() | MaybeLost():
-                self._doubts += 1
+                self._reasons += 1
         return []
 
-    def ask(self) -> int:
-        """A snapshot is being asked for; returns what to give back with the answer."""
-        self._asked += 1
-        return self._doubts
+    def begin_snapshot(self) -> int:
+        """Note that a snapshot is requested now; return the value to give to `apply_snapshot` with the answer."""
+        self._begun += 1
+        return self._reasons
 
-    def snapshot(self, asked: int, entries: Iterable[StateEntry], watermark: int) -> list[Committed]:
-        """The answer to the last `ask`."""
+    def apply_snapshot(self, reasons: int, entries: Iterable[StateEntry], watermark: int) -> list[Committed]:
+        """Take the answer to the request that the last `begin_snapshot` noted and that returned `reasons`."""
         before = self._known
         earlier = before if self._since_restart is None else self._since_restart
-        self._known = {key: self._outlived(known, watermark) for key, known in earlier.items()}
+        self._known = {key: self._without_entry(known, watermark) for key, known in earlier.items()}
         for entry in entries:
             known = earlier.get(entry.key)
-            if known is None or entry.version >= known.held.version:
-                self._known[entry.key] = _Known(Held(entry.version, value_bytes(entry.value)), watermark)
-        self._watermark, self._since_restart, self._settled = watermark, None, asked
+            if known is None or entry.version >= known.current.version:
+                self._known[entry.key] = _Known(VersionedValue(entry.version, value_bytes(entry.value)), watermark)
+        self._watermark, self._since_restart, self._settled = watermark, None, reasons
         return [
             Committed(key, self.committed(key))
             for key in sorted(before.keys() | self._known.keys())
-            if _live(before.get(key)) != _live(self._known.get(key))
+            if _present(before.get(key)) != _present(self._known.get(key))
         ]
 
-    def _outlived(self, known: _Known, watermark: int) -> _Known:
-        """What is left of a key that the snapshot does not have."""
-        is_later = known.asked >= self._asked if known.revision is None else known.revision > watermark
-        return known if is_later else _Known(Held(known.held.version, None), watermark)
+    def _without_entry(self, known: _Known, watermark: int) -> _Known:
+        """Return what is known of a key that a snapshot lacks: what is later than the snapshot, or its deletion."""
+        is_later = known.begun >= self._begun if known.revision is None else known.revision > watermark
+        return known if is_later else _Known(VersionedValue(known.current.version, None), watermark)
 
     def _updated(self, update: StateUpdate) -> list[Committed]:
-        is_seen = self._since_restart is None and update.revision <= self._watermark
-        # What the snapshot has seen, and a later version than it has: then it had no such key any more.
-        value = None if update.deleted or is_seen else value_bytes(update.value)
-        return self._take(update.key, _Known(Held(update.version, value), update.revision))
+        is_in_snapshot = self._since_restart is None and update.revision <= self._watermark
+        # The snapshot contains this change. If its version is later than the snapshot's, the key was deleted by then.
+        value = None if update.deleted or is_in_snapshot else value_bytes(update.value)
+        return self._take(update.key, _Known(VersionedValue(update.version, value), update.revision))
 
-    def _take(self, key: str, news: _Known) -> list[Committed]:
-        known = self._heard.get(key)
-        if known is not None and news.held.version <= known.held.version:
+    def _take(self, key: str, new: _Known) -> list[Committed]:
+        known = self._latest.get(key)
+        if known is not None and new.current.version <= known.current.version:
             return []
-        self._heard[key] = news
-        if self._since_restart is not None or _live(known) == _live(news):
+        self._latest[key] = new
+        if self._since_restart is not None or _present(known) == _present(new):
             return []
         return [Committed(key, self.committed(key))]
 
     @property
-    def _heard(self) -> dict[str, _Known]:
+    def _latest(self) -> dict[str, _Known]:
         return self._known if self._since_restart is None else self._since_restart
 
-    # --- what the program wants ---
+    # --- optimistic updates ---------------------------------------------------------------------------------------
 
-    def propose(self, key: str, value: bytes | None) -> int:
-        """Show `value` (None: nothing) at once; returns a ticket for what becomes of it."""
-        ticket = next(self._tickets)
-        self._proposals.setdefault(key, {})[ticket] = value
-        return ticket
+    def begin_update(self, key: str, value: bytes | None) -> int:
+        """Show `value` (None: the key is deleted) at once; return the id of this optimistic update."""
+        update_id = next(self._update_ids)
+        self._updates.setdefault(key, {})[update_id] = value
+        return update_id
 
-    def revise(self, key: str, ticket: int, value: bytes | None) -> None:
-        """It will be this instead."""
-        self._proposals[key][ticket] = value
+    def revise_update(self, key: str, update_id: int, value: bytes | None) -> None:
+        """Show `value` instead."""
+        self._updates[key][update_id] = value
 
-    def confirm(self, key: str, ticket: int, version: int) -> list[Committed]:
-        """The broker has it, at `version`."""
-        value = self._proposals[key][ticket]
-        self.withdraw(key, ticket)
-        return self._take(key, _Known(Held(version, value), None, self._asked))
+    def confirm_update(self, key: str, update_id: int, version: int) -> list[Committed]:
+        """Take the broker's answer that it has made the change, at `version`."""
+        value = self._updates[key][update_id]
+        self.withdraw_update(key, update_id)
+        return self._take(key, _Known(VersionedValue(version, value), None, self._begun))
 
-    def learn(self, key: str, held: Held) -> list[Committed]:
-        """The broker has refused a change of this key, and said what it is."""
-        return self._take(key, _Known(held, None, self._asked)) if held.version else []
+    def withdraw_update(self, key: str, update_id: int) -> None:
+        """Show the broker's value again. This has no effect on an update that is confirmed."""
+        updates = self._updates.get(key, {})
+        updates.pop(update_id, None)
+        if not updates:
+            self._updates.pop(key, None)
 
-    def withdraw(self, key: str, ticket: int) -> None:
-        """It is not to be: the broker's value shows again. Without effect for what is confirmed."""
-        proposals = self._proposals.get(key, {})
-        proposals.pop(ticket, None)
-        if not proposals:
-            self._proposals.pop(key, None)
+    def learn(self, key: str, current: VersionedValue) -> list[Committed]:
+        """Take the value that the broker states when it refuses a change of this key."""
+        return self._take(key, _Known(current, None, self._begun)) if current.version else []
 
     def check_invariants(self) -> None:
-        assert self._settled <= self._doubts
-        assert all(self._proposals.values())
+        assert self._settled <= self._reasons
+        assert all(self._updates.values())
         for known in (*self._known.values(), *(self._since_restart or {}).values()):
-            assert known.held.version > 0
-            assert known.asked <= self._asked
+            assert known.current.version > 0
+            assert known.begun <= self._begun
 
 
-def _live(known: _Known | None) -> Held:
-    return ABSENT if known is None or known.held.value is None else known.held
+def _present(known: _Known | None) -> VersionedValue:
+    return ABSENT if known is None or known.current.value is None else known.current

@@ -1,9 +1,9 @@
-"""Who wins when two programs changed the same key of the shared state: resolvers, found by the longest matching prefix.
+"""A resolver decides which value counts when two programs changed the same key of the shared state.
 
-A resolver gets `mine` (what this program wanted to write), `theirs` (what is there now) and `base` (what was there when
-`mine` was made), each None where there is no such key, and returns what is to be there. Returning `theirs` writes
-nothing. It may raise `StateConflict` where people have to decide. It must not depend on anything else, as it may be
-asked several times for one update.
+It gets `mine` (the value that this program wants to write), `theirs` (the current value) and `base` (the value from
+which `mine` was made), each None where there is no such key, and returns the value to write. If it returns `theirs`,
+nothing is written. It may raise `StateConflict` where people have to decide. It must depend on nothing else, since it
+may be called several times for one update. The resolver of the longest prefix of a key is used.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ Resolver = Callable[[Any, Any, Any], Any]
 
 
 def last_writer(mine: Any, theirs: Any, base: Any) -> Any:
-    """The one who writes last: `mine`, as `theirs` is there already. What they wrote is overwritten."""
+    """Return `mine`, which is written last: `theirs` is there already, and is overwritten."""
     return mine
 
 
 def later_update(mine: Any, theirs: Any, base: Any) -> Any:
-    """The map whose field `lastUpdate` is the greater number; `theirs`, which is there already, when they are equal.
+    """Return the map whose field `lastUpdate` is the greater number; `theirs`, if they are equal.
 
-    A value that has no such number (no map, no field, not a number, NaN, a bool) cannot show that it is later, and
-    loses against one that has. When neither has one, the last writer wins.
+    A value without such a number (no map, no field, not a number, NaN, a bool) is treated as earlier than one with it.
+    If neither has one, the last writer wins.
     """
     my_time, their_time = _last_update(mine), _last_update(theirs)
     if their_time is None:
@@ -36,12 +36,12 @@ def later_update(mine: Any, theirs: Any, base: Any) -> Any:
 
 
 def merge_fields(mine: Any, theirs: Any, base: Any) -> Any:
-    """Both changes, where they are to different fields of a map, at any depth.
+    """Return a map with both changes, if they are to different fields, at any depth.
 
-    Fields that both changed alike are as they say. Those that both changed differently are a conflict that is raised
-    (`StateConflict`, `details.fields`), a removed field and a changed one included: half of somebody's settings beside
-    half of somebody else's would be what nobody wanted, and to let the last writer win is to lose the other's without a
-    word. Values that are no maps have no fields: they conflict unless one of them is unchanged.
+    A field that both changed to the same value has that value. A field that both changed differently, also one that one
+    of them removed, raises `StateConflict` with `details.fields`: to mix two half-applied edits is worse than an error,
+    and to let the last writer win would lose the other change silently. Values that are not maps have no fields: they
+    conflict unless one of them is unchanged.
     """
     conflicts: list[str] = []
     merged = _merged(mine, theirs, base, "", conflicts)
@@ -56,7 +56,7 @@ DEFAULTS: Mapping[str, Resolver] = {"backtest.": later_update, "algorithm.": mer
 
 
 def resolver_for(key: str, resolvers: Mapping[str, Resolver]) -> Resolver:
-    """That of the longest prefix of `key` in `resolvers`."""
+    """Return the resolver of the longest prefix of `key` in `resolvers`."""
     return resolvers[max((prefix for prefix in resolvers if key.startswith(prefix)), key=len)]
 
 
@@ -67,7 +67,7 @@ def _last_update(value: Any) -> float | None:
     return at
 
 
-_NOTHING = object()  # a field that is not there
+_NOTHING = object()  # stands for a field that is not there
 
 
 def _merged(mine: Any, theirs: Any, base: Any, path: str, conflicts: list[str]) -> Any:
@@ -93,7 +93,7 @@ def _merged(mine: Any, theirs: Any, base: Any, path: str, conflicts: list[str]) 
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Equal as values on the wire are: 1, 1.0 and True are three."""
+    """Compare two values as they are on the wire: 1, 1.0 and True are three values."""
     if one is _NOTHING or other is _NOTHING:
         return one is other
     return value_bytes(one) == value_bytes(other)

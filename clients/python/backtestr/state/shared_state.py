@@ -1,40 +1,52 @@
-"""The state that programs share, as a mapping: a local replica that follows the broker, writing with compare-and-set.
+"""The shared state as a mapping: a local replica that follows the broker, and writes with compare-and-set.
 
 A thread of its own follows the subscription and takes snapshots; reads are local and never wait for the broker.
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import logging
+import random
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import msgspec
-from tenacity import RetryError, Retrying, retry_if_exception_type, sleep_using_event, stop_after_attempt
-from tenacity.stop import stop_when_event_set
-from tenacity.wait import wait_exponential, wait_random
 
+from backtestr.core.backoff import backoff
 from backtestr.core.effects import Delivery
-from backtestr.io.mailbox import Mailbox
+from backtestr.core.recovery import Recovery
+from backtestr.io.callback_thread import CallbackThread
+from backtestr.io.error_log import ErrorLog, ErrorReport
+from backtestr.io.io_thread import IoThread
+from backtestr.requester import Requester
+from backtestr_protocol import topics
 from backtestr_protocol.errors import BacktestrError, StateConflict
-from backtestr_protocol.messages import DeletedState, StateSnapshot, UpdatedState
+from backtestr_protocol.messages import (
+    DeletedState,
+    DeleteState,
+    SnapshotState,
+    StateSnapshot,
+    UpdatedState,
+    UpdateState,
+)
 from backtestr_protocol.state_values import value_bytes
 
-from .replica import ABSENT, Committed, Held, Replica
+from .replica import ABSENT, Committed, Replica, VersionedValue
 from .resolvers import DEFAULTS, Resolver, resolver_for
 
-# After the first attempt. Whoever loses four times in a row writes where everybody writes, and should hear of it.
+# After the first attempt. A program that loses four times in a row writes to a contended key, and must learn of it.
 MAX_RETRIES = 3
-# Seconds before the first retry; twice as long each time, and somewhat longer by chance, so that two do not meet twice.
-RETRY_DELAY = 0.05
-# Seconds between attempts to get a snapshot, at most.
-MAX_SNAPSHOT_DELAY = 5.0
-# Keys share these locks: updates of one key by this program go one after the other, those of others seldom wait.
-STRIPES = 64
+# The first retry waits 0.05 s, each next one twice as long and at most 5 s; the jitter keeps two writers apart.
+RETRIES = Recovery(backoff="exponential", base_delay=0.05, max_delay=5.0, jitter=0.05)
+# Keys share these locks: updates of one key by this program are made in turn, updates of other keys seldom wait.
+KEY_LOCKS = 64
 
 log = logging.getLogger("backtestr")
 
@@ -42,53 +54,48 @@ _decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder()
 
 
 class StateChange(NamedTuple):
-    """A change of a key that the broker has confirmed; `value` is None where it was deleted, `version` 0 then."""
+    """A change of a key that the broker has confirmed; for a deletion `value` is None and `version` is 0."""
 
     key: str
     value: Any
     version: int
 
 
-class Broker(Protocol):
-    """What shared state needs of the client."""
-
-    def update_state(self, key: str, value: Any, *, expected_version: int | None = None) -> UpdatedState: ...
-    def delete_state(self, key: str, *, expected_version: int | None = None) -> DeletedState: ...
-    def snapshot_state(self, prefix: str = "") -> StateSnapshot: ...
-
-
-class Feed(Protocol):
-    """A subscription to `state.<prefix>`, as the I/O thread gives it."""
-
-    @property
-    def mailbox(self) -> Mailbox: ...
-    def close(self) -> None: ...
-    def tell(self, call: Callable[[], object]) -> None: ...
-    def report(self, error: BacktestrError) -> None: ...
-
-
 class SharedState(Mapping[str, Any]):
     """The keys that begin with a prefix, by their full names, as they are now; made by `Client.shared_state`.
 
-    Reading gives this program's own latest proposal for a key, or else what the broker has; what it gives is a copy.
-    Writing is `update` and `delete`. While the broker is away it is what it was, and catches up afterwards. For any
-    number of threads; a context manager.
+    A read returns a copy of this program's own latest optimistic update of a key, or else of the broker's value.
+    `update` and `delete` write. While the broker is away the mapping stays as it was, and catches up afterwards. Any
+    number of threads may use it. It is a context manager.
     """
 
-    def __init__(self, prefix: str, broker: Broker, feed: Feed, resolvers: Mapping[str, Resolver]) -> None:
+    def __init__(
+        self,
+        ask: Requester,
+        io_thread: IoThread,
+        prefix: str,
+        resolvers: Mapping[str, Resolver],
+        callbacks: CallbackThread,
+        errors: ErrorLog,
+    ) -> None:
+        """Subscribe to `state.<prefix>`, and take a first snapshot."""
+        self._ask = ask
         self._prefix = prefix
-        self._broker = broker
-        self._feed = feed
+        self._io_thread = io_thread
+        self._callback_thread = callbacks
+        self._errors = errors
+        self._topics = topics.state(prefix)
+        self._subscription_id, self._mailbox = io_thread.open(self._topics, "latest")
         self._resolvers = {**DEFAULTS, **resolvers}
         self._replica = Replica()
-        self._lock = threading.Lock()  # over the replica and the order in which changes are told
-        self._turns = [threading.RLock() for _ in range(STRIPES)]
+        self._lock = threading.Lock()  # guards the replica and the order of the calls of callbacks
+        self._key_locks = [threading.RLock() for _ in range(KEY_LOCKS)]
         self._callbacks: list[Callable[[StateChange], object]] = []
         self._closed = threading.Event()
         self._fault: Exception | None = None
         try:
             self._take_snapshot()
-        except BaseException:  # Ctrl-C too: nobody else could end the feed
+        except BaseException:  # Ctrl-C too: without this object, nothing else can end the subscription
             self.close()
             raise
         self._thread = threading.Thread(target=self._follow, name=f"backtestr state.{prefix}", daemon=True)
@@ -115,14 +122,17 @@ class SharedState(Mapping[str, Any]):
             return len(list(self._replica.visible_keys()))
 
     def version(self, key: str) -> int:
-        """The version that the broker has of a key, 0 where there is none. Proposals have no version yet."""
+        """Return the broker's version of a key, 0 where it has none. Optimistic updates have no version yet."""
         with self._lock:
             self._check_following()
             return self._replica.committed(key).version
 
     def on_change(self, callback: Callable[[StateChange], object]) -> Callable[[], None]:
-        """Have `callback` called with every `StateChange`, each key's in order of version, this program's own included;
-        returns what ends that. It is called by the thread of the client's listeners."""
+        """Call `callback` with every further `StateChange`; return a function that ends that.
+
+        The changes of each key come in order of version, and changes by this program are included. The client's
+        callback thread makes the calls.
+        """
         with self._lock:
             self._callbacks.append(callback)
 
@@ -136,14 +146,14 @@ class SharedState(Mapping[str, Any]):
     # --- writing --------------------------------------------------------------------------------------------------
 
     def update(self, key: str, value: Any) -> Any:
-        """Set a key to `value`, or, when that is a function, to what it makes of the value there is (None: none).
+        """Set a key to `value`; a function as `value` makes the new value of the current one, None where there is none.
 
-        The new value is visible here at once, and for all once the broker has it on disk, when this returns: with the
-        value that is there then. When somebody else has changed the key meanwhile, a function is applied again to what
-        is there, and a value goes to the resolver of the key's prefix, up to 3 times with growing waits. Should
-        that not succeed, or the broker refuse or not answer, the value is taken back here, and the error is raised:
-        `StateConflict` for those 3 times or for changes that do not go together. (Of an update that was not answered
-        the replica shows what came of it.) A function may be called several times, and must not update anything itself.
+        The new value is visible here at once. It is visible to all once the broker has it on disk; then this returns
+        the value that the key has. If another client has changed the key meanwhile, a function is applied again to the
+        new current value, and a value goes to the resolver of the key's prefix, up to 3 times with growing waits. If
+        that does not succeed, or the broker refuses or does not answer, the value is taken back here, and the error is
+        raised: `StateConflict` after those 3 times or for changes that cannot be joined. (After an update without an
+        answer the replica shows its outcome.) A function may be called several times, and must not update a key itself.
         """
         self._check_key(key)
         make = value if callable(value) else None
@@ -152,34 +162,37 @@ class SharedState(Mapping[str, Any]):
             shown = self._replica.visible(key)
         first = value_bytes(make(_value(shown)) if make else value)
         with self._lock:
-            ticket = self._replica.propose(key, first)
+            update_id = self._replica.begin_update(key, first)
         try:
-            with self._turn(key):
-                write = _Write(self, key, ticket, first, make)
+            with self._lock_of(key):
+                write = _Write(self, key, update_id, first, make)
                 return _value(write.until_done())
         finally:
             with self._lock:
-                self._replica.withdraw(key, ticket)
+                self._replica.withdraw_update(key, update_id)
 
     def delete(self, key: str) -> None:
-        """Remove a key, whatever it is; gone here at once, and for all when this returns. Raises `NotFound` when it is
-        not there. On an error it is there again."""
+        """Remove a key at any version. It is gone here at once, and for all when this returns.
+
+        Raises `NotFound` when it is not there. After an error the key is there again.
+        """
         self._check_key(key)
         with self._lock:
             self._check_following()
-            ticket = self._replica.propose(key, None)
+            update_id = self._replica.begin_update(key, None)
         try:
-            with self._turn(key):
-                deleted = self._broker.delete_state(key)
-                self._confirm(key, ticket, deleted.version)
+            with self._lock_of(key):
+                deleted = self._ask("DeleteState", DeleteState(key=key), DeletedState)
+                self._confirm(key, update_id, deleted.version)
         finally:
             with self._lock:
-                self._replica.withdraw(key, ticket)
+                self._replica.withdraw_update(key, update_id)
 
     def close(self) -> None:
-        """Follow no more."""
+        """End the subscription. Reads and writes raise `RuntimeError` from then on."""
         self._closed.set()
-        self._feed.close()
+        with contextlib.suppress(RuntimeError):  # the client is closed already
+            self._io_thread.shut(self._subscription_id)
 
     def __enter__(self) -> SharedState:
         return self
@@ -189,63 +202,63 @@ class SharedState(Mapping[str, Any]):
     ) -> None:
         self.close()
 
-    # --- following: its own thread ----------------------------------------------------------------------------------
+    # --- following, by its own thread -----------------------------------------------------------------------------
 
     def _follow(self) -> None:
         try:
-            while (delivery := self._feed.mailbox.take()) is not None:
-                self._offer(delivery)
-                if self._replica.is_in_doubt:
-                    self._settle()
-        except BacktestrError as fault:  # the subscription cannot go on: reads say so from now on
+            while (delivery := self._mailbox.take()) is not None:
+                self._receive(delivery)
+                if self._replica.needs_snapshot:
+                    self._snapshot_until_done()
+        except BacktestrError as fault:  # the subscription has ended: reads raise from now on
             log.error("shared state %s* is not followed any more: %s", self._prefix, fault)
             self._fault = fault
-        except RuntimeError as closed:  # the client is
+        except RuntimeError as closed:  # the client is closed
             self._fault = closed
 
-    def _offer(self, delivery: Delivery) -> None:
+    def _receive(self, delivery: Delivery) -> None:
         try:
             with self._lock:
-                self._tell(self._replica.offer(delivery))
+                self._call_back(self._replica.receive(delivery))
         except BacktestrError as error:
-            self._feed.report(error)
+            self._errors.add(ErrorReport(error, self._topics, time.time_ns() // 1_000_000))
 
-    def _settle(self) -> None:
-        """Take snapshots until one is had, or this is closed; what comes meanwhile waits in the mailbox."""
-        retrying = Retrying(
-            retry=retry_if_exception_type(BacktestrError),
-            wait=wait_exponential(multiplier=RETRY_DELAY, max=MAX_SNAPSHOT_DELAY) + wait_random(0, RETRY_DELAY),
-            stop=stop_when_event_set(self._closed),
-            sleep=sleep_using_event(self._closed),
-            reraise=True,
-        )
-        retrying(self._take_snapshot)
+    def _snapshot_until_done(self) -> None:
+        """Try to take a snapshot until one succeeds, or this is closed; deliveries wait in the mailbox meanwhile."""
+        for attempt in itertools.count(1):
+            try:
+                self._take_snapshot()
+                return
+            except BacktestrError:
+                if self._closed.is_set():
+                    raise
+            self._closed.wait(backoff(RETRIES, attempt, random.random()))
 
     def _take_snapshot(self) -> None:
         with self._lock:
-            asked = self._replica.ask()
-        snapshot = self._broker.snapshot_state(self._prefix)
+            reasons = self._replica.begin_snapshot()
+        snapshot = self._ask("SnapshotState", SnapshotState(prefix=self._prefix), StateSnapshot)
         with self._lock:
-            self._tell(self._replica.snapshot(asked, snapshot.entries, snapshot.watermark))
+            self._call_back(self._replica.apply_snapshot(reasons, snapshot.entries, snapshot.watermark))
 
-    def _tell(self, changes: list[Committed]) -> None:
+    def _call_back(self, changes: list[Committed]) -> None:
         for change in changes:
-            told = StateChange(change.key, _value(change.held.value), change.held.version)
+            state_change = StateChange(change.key, _value(change.current.value), change.current.version)
             for callback in self._callbacks:
-                self._feed.tell(partial(callback, told))
+                self._callback_thread.call(partial(callback, state_change))
 
     # --- within ---------------------------------------------------------------------------------------------------
 
-    def _turn(self, key: str) -> AbstractContextManager[bool]:
-        return self._turns[hash(key) % STRIPES]
+    def _lock_of(self, key: str) -> AbstractContextManager[bool]:
+        return self._key_locks[hash(key) % KEY_LOCKS]
 
-    def _confirm(self, key: str, ticket: int, version: int) -> None:
+    def _confirm(self, key: str, update_id: int, version: int) -> None:
         with self._lock:
-            self._tell(self._replica.confirm(key, ticket, version))
+            self._call_back(self._replica.confirm_update(key, update_id, version))
 
-    def _learn(self, key: str, held: Held) -> None:
+    def _learn(self, key: str, current: VersionedValue) -> None:
         with self._lock:
-            self._tell(self._replica.learn(key, held))
+            self._call_back(self._replica.learn(key, current))
 
     def _check_key(self, key: str) -> None:
         if not key.startswith(self._prefix):
@@ -259,58 +272,54 @@ class SharedState(Mapping[str, Any]):
 
 
 class _Overtaken(Exception):
-    """Somebody else has changed the key since it was read."""
+    """Another client has changed the key since it was read."""
 
 
 class _Write:
-    """One update, from attempt to attempt: `base` is what there was, `mine` what is to be."""
+    """One update over all its attempts: `base` is the value that was read, `mine` the value to write."""
 
     def __init__(
-        self, state: SharedState, key: str, ticket: int, mine: bytes, make: Callable[[Any], Any] | None
+        self, state: SharedState, key: str, update_id: int, mine: bytes, make: Callable[[Any], Any] | None
     ) -> None:
         self._state = state
         self._key = key
-        self._ticket = ticket
+        self._update_id = update_id
         self._make = make
         self._mine = mine
         with state._lock:
             self._base = state._replica.committed(key)
         if make is not None:
-            self._propose(value_bytes(make(_value(self._base.value))))
+            self._show(value_bytes(make(_value(self._base.value))))
 
     def until_done(self) -> bytes | None:
-        """Try until it is written, or the resolver finds that nothing is to be; returns what is there then."""
-        retrying = Retrying(
-            retry=retry_if_exception_type(_Overtaken),
-            wait=wait_exponential(multiplier=RETRY_DELAY) + wait_random(0, RETRY_DELAY),
-            stop=stop_after_attempt(1 + MAX_RETRIES),
+        """Try until the value is written or the resolver prefers the current one; return the value that the key has."""
+        for attempt in range(1 + MAX_RETRIES):
+            if attempt:
+                time.sleep(backoff(RETRIES, attempt, random.random()))
+            with contextlib.suppress(_Overtaken):
+                return self._attempt()
+        raise StateConflict(
+            f"{self._key!r} was changed by others each of the {1 + MAX_RETRIES} times, and is at version "
+            f"{self._base.version} now; what this program wanted was taken back",
+            currentVersion=self._base.version,
+            currentValue=_value(self._base.value),
         )
-        try:
-            return retrying(self._attempt)
-        except RetryError:
-            raise StateConflict(
-                f"{self._key!r} was changed by others each of the {1 + MAX_RETRIES} times, and is at version "
-                f"{self._base.version} now; what this program wanted was taken back",
-                currentVersion=self._base.version,
-                currentValue=_value(self._base.value),
-            ) from None
 
     def _attempt(self) -> bytes | None:
         try:
-            updated = self._state._broker.update_state(
-                self._key, msgspec.Raw(self._mine), expected_version=self._base.version
-            )
+            request = UpdateState(key=self._key, value=msgspec.Raw(self._mine), expected_version=self._base.version)
+            updated = self._state._ask("UpdateState", request, UpdatedState)
         except StateConflict as conflict:
-            theirs = _held(conflict)
+            theirs = _current_value(conflict)
             self._state._learn(self._key, theirs)
             if self._resolve(theirs):
                 return theirs.value
             raise _Overtaken from conflict
-        self._state._confirm(self._key, self._ticket, updated.version)
+        self._state._confirm(self._key, self._update_id, updated.version)
         return self._mine
 
-    def _resolve(self, theirs: Held) -> bool:
-        """Make up what to write instead; True when what is there is what is to be."""
+    def _resolve(self, theirs: VersionedValue) -> bool:
+        """Find the value to write instead; return True when the key has that value already."""
         if self._make is not None:
             mine = self._make(_value(theirs.value))
         else:
@@ -322,19 +331,19 @@ class _Write:
         self._base = theirs
         if self._make is None and encoded == theirs.value:
             return True
-        self._propose(encoded)
+        self._show(encoded)
         return False
 
-    def _propose(self, mine: bytes) -> None:
+    def _show(self, mine: bytes) -> None:
         self._mine = mine
         with self._state._lock:
-            self._state._replica.revise(self._key, self._ticket, mine)
+            self._state._replica.revise_update(self._key, self._update_id, mine)
 
 
-def _held(conflict: StateConflict) -> Held:
+def _current_value(conflict: StateConflict) -> VersionedValue:
     details = conflict.details or {}
     version = details.get("currentVersion", 0)
-    return Held(version, value_bytes(details.get("currentValue"))) if version else ABSENT
+    return VersionedValue(version, value_bytes(details.get("currentValue"))) if version else ABSENT
 
 
 def _value(encoded: bytes | None) -> Any:

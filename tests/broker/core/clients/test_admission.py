@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from backtestr_broker.core import status as status_module
 from backtestr_broker.core.clients import admission, sessions
 from backtestr_broker.core.clients.rate_limit import Rate
 from backtestr_broker.core.settings import CoreSettings
@@ -276,7 +277,7 @@ def test_refusals_for_lack_of_room_are_counted(link: Link) -> None:
 
 
 def test_the_busiest_are_listed(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(admission, "LISTED", 2)
+    monkeypatch.setattr(status_module, "LISTED_CLIENTS", 2)
     for name, pings in (("ann", 3), ("bob", 9), ("carl", 6)):
         client = link.client(name)
         for _ in range(pings):
@@ -286,7 +287,7 @@ def test_the_busiest_are_listed(link: Link, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_counters_are_bounded_and_forget_who_was_quiet_the_longest(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("backtestr_broker.core.clients.traffic.MAX_COUNTED", 2)
+    monkeypatch.setattr("backtestr_broker.core.clients.admission.MAX_COUNTED", 2)
     ann = link.client("ann")
     bob = link.client("bob")
     ann.ask("Ping")

@@ -1,34 +1,72 @@
-"""Complaints come once a second for each connection, and what is remembered of them has a bound."""
+"""A limit lets so many of each key through in an interval, counts the rest, and remembers a bounded number of keys."""
 
 from __future__ import annotations
 
+from collections import Counter
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backtestr_broker.core.clients.log_limits import INTERVAL, MAX_PEERS, PerPeerLimit
+from backtestr_broker.core.clients import log_limits
+from backtestr_broker.core.clients.log_limits import MAX_KEYS, LogLimit
 
-PEERS = [b"ann", b"bob"]
+KEYS = [b"ann", b"bob"]
+INTERVAL = 1.0
 
 
-@given(st.lists(st.tuples(st.sampled_from(PEERS), st.floats(0.0, 3.0))))
-def test_two_about_one_connection_are_an_interval_apart_and_a_quiet_one_is_complained_of_at_once(
-    steps: list[tuple[bytes, float]],
-) -> None:
-    complaints, now = PerPeerLimit(), 0.0
-    made: dict[bytes, float] = {}
-    for peer, later in steps:
+@given(st.lists(st.tuples(st.sampled_from(KEYS), st.floats(0.0, 3.0))))
+def test_two_of_one_key_are_an_interval_apart_and_a_quiet_key_passes_at_once(steps: list[tuple[bytes, float]]) -> None:
+    limit, now = LogLimit(INTERVAL), 0.0
+    passed: dict[bytes, float] = {}
+    for key, later in steps:
         now += later
-        due = peer not in made or now - made[peer] >= INTERVAL
-        assert complaints.may(peer, now) is due
+        due = key not in passed or now - passed[key] >= INTERVAL
+        assert (limit.check(now, key) is not None) is due
         if due:
-            made[peer] = now
-        complaints.check_invariants()
+            passed[key] = now
+        limit.check_invariants()
 
 
-def test_the_connection_that_was_bad_longest_ago_is_forgotten() -> None:
-    complaints = PerPeerLimit()
-    for number in range(MAX_PEERS + 1):
-        assert complaints.may(b"%d" % number, 0.0)
-    complaints.check_invariants()
-    assert not complaints.may(b"1", 0.0)
-    assert complaints.may(b"0", 0.0)
+@given(st.lists(st.tuples(st.sampled_from(KEYS), st.floats(0.0, 0.5))), st.integers(1, 4))
+def test_every_suppressed_one_is_counted_once_with_the_next_of_its_key(
+    steps: list[tuple[bytes, float]], passes: int
+) -> None:
+    limit, now = LogLimit(INTERVAL, passes=passes), 0.0
+    suppressed: Counter[bytes] = Counter()
+    for key, later in steps:
+        now += later
+        found = limit.check(now, key)
+        if found is None:
+            suppressed[key] += 1
+        else:
+            assert found == suppressed.pop(key, 0)
+        limit.check_invariants()
+
+
+@given(st.lists(st.floats(0.0, 0.5)), st.integers(1, 4))
+def test_so_many_pass_in_an_interval_and_no_more(steps: list[float], passes: int) -> None:
+    limit, now = LogLimit(INTERVAL, passes=passes), 0.0
+    started, passed = -INTERVAL, 0
+    for later in steps:
+        now += later
+        if now - started >= INTERVAL:
+            started, passed = now, 0
+        found = limit.check(now)
+        assert (found is not None) is (passed < passes)
+        passed += found is not None
+
+
+def test_the_key_used_least_recently_is_forgotten() -> None:
+    limit = LogLimit(INTERVAL)
+    for number in range(MAX_KEYS + 1):
+        assert limit.check(0.0, number) == 0
+    limit.check_invariants()
+    assert limit.check(0.0, 1) is None
+    assert limit.check(0.0, 0) == 0
+
+
+def test_a_key_that_is_suppressed_counts_as_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_limits, "MAX_KEYS", 2)
+    limit = LogLimit(INTERVAL)
+    assert [limit.check(0.0, key) for key in ("a", "b", "a", "c", "a")] == [0, 0, None, 0, None]

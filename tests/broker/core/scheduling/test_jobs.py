@@ -31,7 +31,7 @@ def make_job(backtest_id: str = "b1", request_id: str = "r1") -> Job:
         algorithm_id="sma_cross",
         symbols=["SYNTH"],
         config=b"\x80",
-        key=("ann", request_id),
+        request_key=("ann", request_id),
         submit_time=1000,
     )
 

@@ -28,7 +28,7 @@ def test_a_backtest_moves_to_another_worker_which_goes_on_with_its_streams(
 def test_prices_that_a_backtest_has_published_are_counted_apart_from_those_of_others(
     link: Link, ann: Client, worker: Worker
 ) -> None:
-    link.core.publish("prices.SYNTH.1m", encoded_payload("PriceUpdate", {}))
+    link.core.outbox.publish("prices.SYNTH.1m", encoded_payload("PriceUpdate", {}))
     start(ann, "b0")
     worker.publish("prices.SYNTH.1m", 1)
     worker.finish("b0")

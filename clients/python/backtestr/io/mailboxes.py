@@ -1,0 +1,127 @@
+"""Mailboxes and pending replies pass deliveries and answers from the I/O thread to the threads that wait for them.
+
+The I/O thread never waits here; callers do.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
+
+from backtestr.core.effects import Delivery, weight
+from backtestr_protocol.errors import TimedOut
+
+# Deliveries that may be unread in one subscription: 200 MB of them. A backtest's million prices nearly fill that, and
+# are published faster than they are read. Messages beyond the bound are fetched again later.
+MAX_UNREAD = 400_000
+
+# Seconds of one sleep: where the system gives Ctrl-C to another thread, a sleeping main thread notices it on waking.
+_SLEEP = 0.25
+
+T = TypeVar("T")
+
+
+class PendingReply(Generic[T]):
+    """One value or error, which is set once and read by any number of threads."""
+
+    __slots__ = ("_error", "_value", "_waiting")
+
+    def __init__(self) -> None:
+        self._waiting = threading.Lock()  # held until there is something to read: half the price of an Event
+        self._waiting.acquire()
+        self._value: T | None = None
+        self._error: Exception | None = None
+
+    def succeed(self, value: T) -> None:
+        """Set the value."""
+        self._value = value
+        self._waiting.release()
+
+    def fail(self, error: Exception) -> None:
+        """Set the error."""
+        self._error = error
+        self._waiting.release()
+
+    def read(self, timeout: float | None = None) -> T:
+        """Return the value or raise the error that was set, or `TimedOut` after `timeout` seconds without either."""
+        for sleep in _sleeps(timeout):
+            if self._waiting.acquire(timeout=sleep):
+                break
+        else:
+            raise TimedOut(f"nothing came within {timeout:g} s", timeoutSeconds=timeout)
+        self._waiting.release()
+        if self._error is not None:
+            raise self._error
+        return self._value  # type: ignore[return-value]  # T may itself be None
+
+
+class Mailbox:
+    """The unread deliveries of one subscription, for one reading thread."""
+
+    def __init__(self, when_taken: Callable[[int], None]) -> None:
+        """Make an empty mailbox. The reader's thread calls `when_taken` with the number of taken deliveries."""
+        self._changed = threading.Condition()
+        self._arrived: deque[Delivery] = deque()
+        self._reading: deque[Delivery] = deque()
+        self._taken = 0
+        self._ended = False
+        self._error: Exception | None = None
+        self._when_taken = when_taken
+
+    def put(self, deliveries: list[Delivery]) -> None:
+        """Add deliveries."""
+        with self._changed:
+            self._arrived.extend(deliveries)
+            self._changed.notify()
+
+    def end(self, error: Exception | None) -> None:
+        """End the deliveries, with `error` as the reason if there is one. Only the first call has an effect."""
+        with self._changed:
+            if not self._ended:
+                self._ended, self._error = True, error
+            self._changed.notify_all()
+
+    def take(self, timeout: float | None = None) -> Delivery | None:
+        """Take the next delivery; None at the end.
+
+        Raises the error that ended the subscription once all deliveries before it are taken, and `TimedOut` after
+        `timeout` seconds without a delivery.
+        """
+        taken = self.peek(timeout)
+        if taken is not None:
+            self._reading.popleft()
+            self._taken += weight((taken,))
+            if self._taken >= MAX_UNREAD // 4:
+                self._when_taken(self._taken)
+                self._taken = 0
+        return taken
+
+    def peek(self, timeout: float | None = None) -> Delivery | None:
+        """Return or raise what `take` would, and leave it in the mailbox."""
+        if not self._reading:
+            with self._changed:
+                if not any(self._changed.wait_for(self._has_something, sleep) for sleep in _sleeps(timeout)):
+                    raise TimedOut(f"nothing came within {timeout:g} s", timeoutSeconds=timeout)
+                self._reading, self._arrived = self._arrived, self._reading
+                if not self._reading:
+                    if self._error is not None:
+                        raise self._error
+                    return None
+        return self._reading[0]
+
+    def _has_something(self) -> bool:
+        return bool(self._arrived) or self._ended
+
+
+def _sleeps(timeout: float | None) -> Iterator[float]:
+    """Yield sleeps of at most `_SLEEP` seconds that make up `timeout`, without end if that is None."""
+    left = math.inf if timeout is None else max(0.0, timeout)
+    while True:
+        sleep = min(left, _SLEEP)
+        yield sleep
+        left -= sleep
+        if left <= 0:
+            return

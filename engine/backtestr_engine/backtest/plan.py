@@ -1,0 +1,194 @@
+"""A backtest before it runs: every check that can refuse it, and the plan that has passed them."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from backtestr_engine.algorithms.algorithm import Algorithm
+from backtestr_engine.algorithms.parameters import Value
+from backtestr_engine.algorithms.signals import Signals
+from backtestr_engine.built_in import find_algorithm
+from backtestr_engine.data.bars import Bars
+from backtestr_engine.data.catalog import Catalog
+from backtestr_engine.data.instants import instant, parse_instant
+from backtestr_engine.data.panel import Panel
+from backtestr_engine.data.timeframes import LENGTH_US, parse_timeframe
+from backtestr_engine.metrics.annualisation import Annualisation, annualisation
+from backtestr_engine.simulation.conventions import Conventions, Options, resolve_options
+from backtestr_protocol.errors import InvalidConfiguration, ValidationError
+from backtestr_protocol.messages import BacktestConfig
+
+MAX_SYMBOLS = 1000
+"""The most symbols of one backtest: at a million bars each they take 48 GB."""
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """A backtest that has passed every check, with the bars of every symbol at hand."""
+
+    config: BacktestConfig
+    algorithm: Algorithm
+    parameters: dict[str, Value]
+    options: Options
+    panel: Panel
+
+    @property
+    def bars(self) -> Bars:
+        """The bars of the first symbol."""
+        return self.panel.series[0]
+
+    @property
+    def annualisation(self) -> Annualisation:
+        conventions = self.options.conventions
+        return annualisation(self.panel.timeframe, conventions.calendar, conventions.risk_free)
+
+    def resolved_config(self) -> BacktestConfig:
+        """Return the configuration with every parameter and option spelled out and the algorithm's version in its id.
+
+        It is stored with a result, so that the result can be understood and repeated.
+        """
+        return msgspec.structs.replace(
+            self.config,
+            algorithm_id=self.algorithm.algorithm_id,
+            parameters=dict(self.parameters),
+            options=self.options.to_wire(),
+        )
+
+
+def prepare(
+    config: BacktestConfig,
+    catalog: Catalog,
+    conventions: Conventions,
+    find: Callable[[str], Algorithm] = find_algorithm,
+) -> Plan:
+    """Check all of `config`, and load its bars, without running the algorithm.
+
+    `conventions` are the defaults, and `find` finds algorithms by name and id. In the plan's configuration `symbol` is
+    the first symbol, `symbols` are all where there are several, and an absent date is that of the range found: a
+    backtest that is queued or repeated has the same bars, whatever is imported meanwhile.
+
+    Raises `NotFound` (algorithm), `ValidationError` (a value ill-typed or out of range; a name of parameter, option or
+    timeframe that does not exist), `InvalidConfiguration` (values that contradict each other, capital ≤ 0),
+    `DataError` (symbol, or a range without bars) and whatever `find` raises.
+    """
+    symbols = _check_symbols(config)
+    algorithm = find(config.algorithm_id)
+    parameters = algorithm.check(config.parameters)
+    options = resolve_options(config.options, conventions)
+    _check_money(config)
+    timeframe = parse_timeframe(config.timeframe)
+    start = _instant_or_none(config.start_date, "$.startDate")
+    end = _instant_or_none(config.end_date, "$.endDate")
+    if start is not None and end is not None and start >= end:
+        raise InvalidConfiguration(
+            f"startDate {config.start_date} is not before endDate {config.end_date} (the end is exclusive)",
+            paths=["$.startDate", "$.endDate"],
+        )
+    if len(symbols) > 1:
+        _check_shared_account(options.conventions)
+    panel = Panel.of([catalog.load(symbol, timeframe, start, end) for symbol in symbols])
+    spelled_out = msgspec.structs.replace(
+        config,
+        symbol=symbols[0],
+        symbols=symbols if len(symbols) > 1 else [],
+        start_date=config.start_date or instant(int(panel.timestamp[0])),
+        end_date=config.end_date or instant(int(panel.timestamp[-1]) + LENGTH_US[timeframe]),
+    )
+    return Plan(spelled_out, algorithm, parameters, options, panel)
+
+
+def _instant_or_none(date: str | None, path: str) -> int | None:
+    return None if date is None else parse_instant(date, path=path)
+
+
+def _check_symbols(config: BacktestConfig) -> list[str]:
+    """Return all symbols, each once, in the order of the request."""
+    if not config.symbols:
+        if config.symbol is None:
+            raise ValidationError(
+                "a backtest needs a symbol: give symbol, or symbols for several that share the account",
+                path="$.symbol",
+                expected="a symbol",
+            )
+        return [config.symbol]
+    if len(config.symbols) > MAX_SYMBOLS:
+        raise ValidationError(
+            f"a backtest has up to {MAX_SYMBOLS} symbols, not {len(config.symbols)}",
+            path="$.symbols",
+            expected=f"up to {MAX_SYMBOLS}",
+            got=len(config.symbols),
+        )
+    twice = [symbol for symbol, count in Counter(config.symbols).items() if count > 1]
+    if twice:
+        raise ValidationError(
+            f"symbols names {', '.join(map(repr, twice[:5]))} more than once", path="$.symbols", expected="each once"
+        )
+    if config.symbol is not None and config.symbol not in config.symbols:
+        raise InvalidConfiguration(
+            f"symbol {config.symbol!r} is not among symbols ({', '.join(config.symbols[:20])}); give one of the two",
+            paths=["$.symbol", "$.symbols"],
+        )
+    return config.symbols
+
+
+def _check_shared_account(conventions: Conventions) -> None:
+    """Refuse conventions that have a meaning for one symbol only."""
+    for name, alone in (("leverage", conventions.leverage > 1.0), ("sizeCosts", conventions.size_costs == "per_unit")):
+        if alone:
+            raise InvalidConfiguration(
+                f"{name} as given is for a backtest of one symbol: several that share an account trade without credit, "
+                "and at their own costs",
+                paths=["$.symbols", f"$.options.{name}"],
+            )
+
+
+def _check_money(config: BacktestConfig) -> None:
+    for name, value in (
+        ("initialCapital", config.initial_capital),
+        ("commission", config.commission),
+        ("slippage", config.slippage),
+    ):
+        if not math.isfinite(value):
+            raise ValidationError(
+                f"{name} must be a finite number, not {value!r}",
+                path=f"$.{name}",
+                expected="a finite number",
+                got=repr(value),
+            )
+        if name != "initialCapital" and not 0 <= value < 1:
+            raise ValidationError(
+                f"{name} is a fraction from 0 up to, but not including, 1 (0.001 = 0.1 %), not {value!r}",
+                path=f"$.{name}",
+                expected="0 <= value < 1",
+                got=value,
+            )
+    if config.initial_capital <= 0:
+        raise InvalidConfiguration(
+            f"initialCapital must be above 0, not {config.initial_capital!r}",
+            path="$.initialCapital",
+            expected="above 0",
+            got=config.initial_capital,
+        )
+
+
+def check_signals(algorithm: Algorithm, signals: Sequence[Signals], conventions: Conventions) -> None:
+    """Refuse signals that the conventions cannot execute, before any bar is simulated."""
+    order_type = conventions.order_type
+    if order_type == "market":
+        return
+    needed = {"limit": ["limit_price"], "stop": ["stop_price"], "stop_limit": ["limit_price", "stop_price"]}[order_type]
+    missing = [name for name in needed if any(getattr(one, name) is None for one in signals)]
+    if any(one.target is not None for one in signals):
+        said = "gives targets, which are market orders"
+    elif missing:
+        said = f"gives its entries no {' and no '.join(missing)}"
+    else:
+        return
+    raise InvalidConfiguration(
+        f"orderType {order_type} makes entries wait for a price, and {algorithm.name} {said}; "
+        "use orderType market, or another algorithm",
+        paths=["$.options.orderType", "$.algorithmId"],
+    )

@@ -1,0 +1,46 @@
+"""A mailbox gives every delivery before its end and reports space; a pending reply is read any number of times."""
+
+from __future__ import annotations
+
+import pytest
+
+from backtestr.core.effects import Gap
+from backtestr.io.mailboxes import MAX_UNREAD, Mailbox, PendingReply
+from backtestr_protocol.errors import NotFound, TimedOut
+
+
+def test_a_reply_is_read_by_every_waiting_thread() -> None:
+    reply: PendingReply[int] = PendingReply()
+    with pytest.raises(TimedOut):
+        reply.read(timeout=0)
+    reply.succeed(7)
+    assert (reply.read(), reply.read(timeout=0)) == (7, 7)
+    failed: PendingReply[int] = PendingReply()
+    failed.fail(NotFound("gone"))
+    for _ in range(2):
+        with pytest.raises(NotFound, match="gone"):
+            failed.read()
+
+
+def test_a_mailbox_gives_everything_before_its_end() -> None:
+    mailbox = Mailbox(lambda _: None)
+    mailbox.put([Gap("t", 1, 2)])
+    mailbox.end(NotFound("gone"))
+    mailbox.end(None)
+    assert mailbox.take() == Gap("t", 1, 2)
+    for _ in range(2):
+        with pytest.raises(NotFound):
+            mailbox.take()
+
+
+def test_a_mailbox_reports_space_before_it_is_full() -> None:
+    told: list[int] = []
+    mailbox = Mailbox(told.append)
+    mailbox.put([Gap("t", 1, 1)] * (MAX_UNREAD // 4))
+    assert mailbox.take() == Gap("t", 1, 1)
+    assert told == [], "what is not taken takes its room"
+    for _ in range(MAX_UNREAD // 4 - 1):
+        mailbox.take()
+    assert told == [MAX_UNREAD // 4]
+    with pytest.raises(TimedOut):
+        Mailbox(told.append).take(timeout=0)

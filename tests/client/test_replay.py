@@ -82,7 +82,10 @@ def asked(peer: Peer, kind: str) -> list[Any]:
     return [data for name, _, data in peer.asked if name == kind]
 
 
-def test_a_price_replay_yields_its_own_prices_from_the_first_to_the_last(home: Path) -> None:
+def test_a_price_replay_yields_its_own_prices_from_the_first_to_the_last(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay_module, "STATUS_AFTER", 20.0)
     broker = Broker()
     with Peer(home, broker.script) as peer, connect(peer) as client:
         replay = client.replay("S", "1m", start="2022-01-03", end="2022-01-04", speed=60)

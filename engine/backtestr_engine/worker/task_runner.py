@@ -43,18 +43,16 @@ from backtestr_protocol.worker_channel import (
     Paused,
     Resumed,
     Task,
-    ToBroker,
     Work,
 )
 
 from .interactive_tasks import InteractiveTasks
 from .pace import Pace
-from .price_replays import ReplayBars
+from .price_replays import ReplayBars, Sent
 
 # Seconds between two steps of a backtest with a pace: more steps would not be visible, and each has its messages.
 MOMENT = 0.01
 
-Sent = tuple[ToBroker, Sequence[bytes]]
 Clock = Callable[[], float]
 
 _config_decoder = msgspec.msgpack.Decoder(BacktestConfig)

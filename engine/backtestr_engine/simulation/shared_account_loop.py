@@ -197,8 +197,8 @@ def _step_symbols(
     """Make the bar steps of the symbols whose bars may do something, moment by moment."""
     if not rule.fill_at_close:
         _mark(prices.open, rule, account, shared, row_state)
-        for turn in range(_order_symbols(1, firsts, prices.open, signals, rule, account, shared, row_state)):
-            symbol = row_state.order[turn]
+        for index in range(_order_symbols(1, firsts, prices.open, signals, rule, account, shared, row_state)):
+            symbol = row_state.order[index]
             state = account[symbol]
             _load_cash(rule, shared, state)
             at_open(state.cursor, firsts[symbol], prices, signals, rule, state, log)
@@ -217,8 +217,8 @@ def _step_symbols(
                 row_state.stopped[symbol] = within(state.cursor, prices, signals, rule, state, log)
                 _store_cash(rule, shared, state)
     _mark(prices.close, rule, account, shared, row_state)
-    for turn in range(_order_symbols(0, firsts, prices.close, signals, rule, account, shared, row_state)):
-        symbol = row_state.order[turn]
+    for index in range(_order_symbols(0, firsts, prices.close, signals, rule, account, shared, row_state)):
+        symbol = row_state.order[index]
         state = account[symbol]
         bar, last = state.cursor, firsts[symbol + 1] - 1
         _load_cash(rule, shared, state)

@@ -1,4 +1,4 @@
-"""Bars: what makes them none, and higher timeframes made of them."""
+"""Bars: their arrays, their slices, and higher timeframes made of them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_bars_are_read_only() -> None:
     given[4][0] = 10.5  # the caller's own array stays writable
 
 
-def test_columns_of_different_lengths_are_no_bars() -> None:
+def test_columns_of_different_lengths_are_refused() -> None:
     with pytest.raises(ValueError, match="close has shape"):
         Bars("X", "1m", *columns(close=[1.0]))
 
@@ -61,7 +61,7 @@ def test_between_is_half_open() -> None:
         bars[::2]
 
 
-def test_a_frame_and_back() -> None:
+def test_bars_of_a_frame_of_bars_are_the_same() -> None:
     bars = Bars("X", "1m", *columns())
     frame = bars.to_frame()
 

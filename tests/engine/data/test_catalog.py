@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backtestr_engine.data.atomic_files import replace_file
 from backtestr_engine.data.bars import resample
 from backtestr_engine.data.catalog import Catalog, folder_name
-from backtestr_engine.data.synthetic import synthetic_bars, write_synthetic
+from backtestr_engine.data.synthetic import synthetic_bars
 from backtestr_engine.data.timeframes import LENGTH_US
 from backtestr_engine.importing.importer import import_market_data
 from backtestr_protocol.errors import DataError, ValidationError
@@ -256,27 +255,11 @@ def test_an_empty_series_is_not_stored(catalog: Catalog) -> None:
         catalog.write(MINUTES[:0])
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    path = tmp_path / "kept"
-    path.write_text("old")
-
-    def fail_half_way() -> None:
-        with replace_file(path) as file:
-            file.write(b"new")
-            raise RuntimeError("the disk is full")
-
-    with pytest.raises(RuntimeError, match="disk is full"):
-        fail_half_way()
-    assert [one.name for one in tmp_path.iterdir()] == ["kept"]
-    assert path.read_text() == "old"
-
-
 def kill_at(function: str) -> str:
     """Return a program that imports a file and is killed when it calls `function` of the file layer."""
     return f"""
 import os, signal, sys
 from pathlib import Path
-from backtestr_engine.data import atomic_files
 from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.importing.importer import import_market_data
 from backtestr_protocol.messages import ImportMarketData
@@ -323,13 +306,3 @@ def test_a_full_disk_leaves_the_catalogue_as_it_was(
         catalog.write(MINUTES[:10])
     assert len(catalog.load("BTC", "1m")) == 3_000
     assert list(tmp_path.rglob("*.partial")) == []
-
-
-def test_the_synthetic_series_are_the_same_everywhere(catalog: Catalog) -> None:
-    infos = write_synthetic(catalog)
-
-    assert [(info.symbol, info.timeframe, info.bars) for info in infos] == [
-        ("SYNTH", "1m", 20_000),
-        ("SYNTH", "1d", 1_000),
-    ]
-    assert float(catalog.load("SYNTH", "1d").close[-1]) == pytest.approx(84.95887824338064, rel=1e-12)

@@ -33,20 +33,6 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
     sync(path.parent)
 
 
-def begin_sync(path: Path) -> None:
-    """Ask the system to start writing a file to disk, without waiting.
-
-    The `sync` that follows other work then waits a third less (measured on 15 MB). Systems without posix_fadvise begin
-    at the `sync`.
-    """
-    if hasattr(os, "posix_fadvise"):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
-        finally:
-            os.close(handle)
-
-
 def sync(path: Path) -> None:
     """Make a file's content, or the names in a folder, durable: a rename is on disk once its folder is."""
     handle = os.open(path, os.O_RDONLY)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from backtestr_engine.data.atomic_files import begin_sync, replace_file
+from backtestr_engine.data.atomic_files import replace_file
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -30,7 +30,6 @@ def test_a_file_is_replaced_when_the_block_ends(tmp_path: Path) -> None:
     path.write_text("old")
     with replace_file(path) as file:
         file.write(b"new")
-        begin_sync(Path(file.name))
         assert path.read_text() == "old"
 
     assert path.read_text() == "new"

@@ -36,6 +36,7 @@ from backtestr_protocol.errors import DataError
 from backtestr_protocol.messages import IndicatorConfig
 
 IMPORT_TO_REACH_MS = 1000.0
+REFUSAL_TO_REACH_MS = 3000.0
 ANSWER_TO_REACH_MS = 60.0
 IMPORT = "import through the broker"
 READ = "  read and check"
@@ -159,7 +160,8 @@ def main() -> None:
     floors = dict.fromkeys((IMPORT, READ, REFUSED), IMPORT_FLOOR) | dict.fromkeys((ANSWER, PLAIN), ANSWER_FLOOR)
     print_table("", took, floors)
     imported, refused, answered = (1e3 * statistics.median(took[name]) for name in (IMPORT, REFUSED, ANSWER))
-    print(f"import {imported:.0f} ms, refusal {refused:.0f} ms (to reach: {IMPORT_TO_REACH_MS:.0f} ms)", end="; ")
+    print(f"import {imported:.0f} ms (to reach: {IMPORT_TO_REACH_MS:.0f} ms)", end="; ")
+    print(f"refusal {refused:.0f} ms (to reach: {REFUSAL_TO_REACH_MS:.0f} ms)", end="; ")
     print(f"answer {answered:.1f} ms (to reach: {ANSWER_TO_REACH_MS:.0f} ms)")
 
 

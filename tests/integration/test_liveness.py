@@ -82,7 +82,7 @@ def test_a_stopped_worker_is_killed_and_its_backtest_completes_once_on_another(c
     assert orders[0] == orders[1] > 100, "orders were published twice, or not at all"
     (reason,) = client.ask("GetSystemStatus", {})["reasons"]
     assert "compute-1 was lost" in reason
-    assert "no sign of life and no processor time" in reason
+    assert "no beat and no processor time" in reason
 
 
 def test_a_worker_that_holds_pythons_lock_is_busy_and_not_killed(client: RawClient) -> None:

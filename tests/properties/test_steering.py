@@ -153,9 +153,9 @@ def test_the_last_change_holds_and_every_change_is_answered_once(actions: list[S
     jobs = {job.backtest_id: job for job in steered.link.core.scheduler.jobs}
     for job in jobs.values():
         if job.status == "running":
-            assert job.wish is None, "its worker has the change, and no message is on its way"
+            assert job.requested is None, "its worker has the change, and no message is on its way"
         elif job.status == "paused":
-            assert job.wish in (None, "resume"), "it may wait for its worker, which runs another task"
+            assert job.requested in (None, "resume"), "it may wait for its worker, which runs another task"
     running = {runner.running for runner in steered.runners.values()} - {None}
     parked = {backtest_id for runner in steered.runners.values() for backtest_id in runner.parked}
     assert running == {job.backtest_id for job in jobs.values() if job.status == "running"}
@@ -174,7 +174,7 @@ def test_the_last_change_holds_and_every_change_is_answered_once(actions: list[S
             assert not job.ended or job.losses > 1, f"{backtest_id} is {job.status} though it was to be paused"
         if not job.ended:
             assert last == "Pause", f"{backtest_id} is {job.status} though it should have run to its end"
-            assert job.status == "paused" or (job.status, job.wish) == ("queued", "pause")
+            assert job.status == "paused" or (job.status, job.requested) == ("queued", "pause")
 
     for backtest_id in jobs:
         steered.do("Stop", backtest_id)

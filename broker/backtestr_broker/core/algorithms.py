@@ -15,7 +15,7 @@ MAX_ERRORS = 1000
 
 
 class Algorithms:
-    """The algorithms of which workers have told: by name the newest version, by algorithm id the latest error."""
+    """The algorithms that workers have: by name the newest version, by algorithm id the latest error."""
 
     def __init__(self) -> None:
         self._by_name: dict[str, AlgorithmInfo] = {}

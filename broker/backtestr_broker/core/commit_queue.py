@@ -1,11 +1,11 @@
-"""Changes on their way to disk, and what waits for them. Nothing waits elsewhere, and nothing is released early.
+"""Changes on their way to disk, and what waits for each of them.
 
-    persist = ledger.issue(changes, held)     # to the storage thread, in order
-    ledger.committed(ticket)                  # -> what waited for that ticket and those before it
-    ledger.failed(generation)                 # -> what waited for anything of that generation
+    persist = commit_queue.issue(changes, pending)    # to the storage thread, in order
+    commit_queue.committed(ticket)                    # -> what waited for that ticket and those before it
+    commit_queue.failed(generation)                   # -> what waited for anything of that generation
 
 A change may rest on one before it that is not on disk yet. So when a commit fails, every change issued before the core
-heard of it fails too: it carries the same generation, and the storage thread refuses what is of a failed one.
+learned of it fails too: it carries the same generation, and the storage thread refuses what is of a failed one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .records import Change, StateRecord
 # the disk does not keep up, and memory must not make up for it.
 MAX_UNCOMMITTED = 4096
 MAX_UNCOMMITTED_BYTES = 64 << 20
-# What a client is told to wait before it tries again.
+# Milliseconds that a client is told to wait before it tries again.
 RETRY_AFTER_MS = 100
 
 
@@ -36,7 +36,7 @@ class PendingBacktest(msgspec.Struct, frozen=True):
 
 
 class PendingAnswer(msgspec.Struct, frozen=True):
-    """An answer that is given once what it says is on disk."""
+    """An answer that is sent once what it acknowledges is on disk."""
 
     request_key: RequestKey
     answer: Answer
@@ -51,7 +51,7 @@ class PendingState(msgspec.Struct, frozen=True):
 
 
 class SavedJobs(msgspec.Struct, frozen=True):
-    """Backtests whose records were written again; nobody waits, but what could not be written is to be tried again."""
+    """Jobs whose records were written again; no request waits, but records that were not written are tried again."""
 
     backtest_ids: tuple[str, ...]
 
@@ -60,50 +60,54 @@ Pending = PendingBacktest | PendingAnswer | PendingState | SavedJobs
 
 
 class CommitQueue:
+    """The answers and changes that wait for the disk, in the order in which they were issued."""
+
     def __init__(self) -> None:
         self.generation = 0
         self.fails = False  # the last commit did
         self._issued = 0
         self._done = 0
-        self._held: deque[tuple[int, int, Pending]] = deque()  # ticket, size, what waits for it
+        self._pending: deque[tuple[int, int, Pending]] = deque()  # ticket, size, what waits for it
         self._bytes = 0
 
     def __len__(self) -> int:
-        """How much is held."""
-        return len(self._held)
+        """Return the number of tickets and answers that wait."""
+        return len(self._pending)
 
     def check_room(self, size: int = 0) -> None:
-        """Raises `Busy` when no further change of that size may be issued."""
-        if len(self._held) >= MAX_UNCOMMITTED or (self._held and self._bytes + size > MAX_UNCOMMITTED_BYTES):
+        """Raise `Busy` when no further change of that size may be issued."""
+        if len(self._pending) >= MAX_UNCOMMITTED or (self._pending and self._bytes + size > MAX_UNCOMMITTED_BYTES):
             raise Busy(
-                f"{len(self._held)} changes are on their way to disk, as many as there can be; try again in "
+                f"{len(self._pending)} changes are on their way to disk, as many as there can be; try again in "
                 f"{RETRY_AFTER_MS} ms",
                 retryAfterMs=RETRY_AFTER_MS,
             )
 
-    def issue(self, changes: Sequence[Change], held: Pending) -> Persist:
-        """Send these changes to disk, all or none of them; `held` is released when they are there."""
+    def issue(self, changes: Sequence[Change], pending: Pending) -> Persist:
+        """Send these changes to disk, all or none of them; `pending` is released when they are there."""
         self._issued += 1
-        self._hold(held, sum(change.size for change in changes))
+        self._add(pending, sum(change.size for change in changes))
         return Persist(self._issued, self.generation, tuple(changes))
 
-    def wait(self, held: Pending) -> bool:
-        """Release `held` after everything that was issued before; False when all of that is on disk already. Raises
-        `Busy`."""
+    def wait(self, pending: Pending) -> bool:
+        """Release `pending` after everything that was issued before; return false when that is on disk already.
+
+        Raises `Busy`.
+        """
         if self._done == self._issued:
             return False
         self.check_room()
-        self._hold(held, 0)
+        self._add(pending, 0)
         return True
 
     def committed(self, ticket: int) -> list[Pending]:
-        """Everything up to that ticket is on disk: what waited for it, in order."""
+        """Take the commit of everything up to that ticket; return what waited for it, in order."""
         self.fails = False
         self._done = max(self._done, ticket)
         return self._release(self._done)
 
     def failed(self, generation: int) -> list[Pending]:
-        """Nothing of that generation will get to disk any more: what waited for it, in order; nothing for old news."""
+        """Take the failure of a generation; return what waited for it, in order, or nothing if it is known."""
         if generation != self.generation:
             return []
         self.generation += 1
@@ -112,21 +116,21 @@ class CommitQueue:
         self.fails = self.fails or bool(released)
         return released
 
-    def _hold(self, held: Pending, size: int) -> None:
-        self._held.append((self._issued, size, held))
+    def _add(self, pending: Pending, size: int) -> None:
+        self._pending.append((self._issued, size, pending))
         self._bytes += size
 
     def _release(self, ticket: int) -> list[Pending]:
         released = []
-        while self._held and self._held[0][0] <= ticket:
-            _, size, held = self._held.popleft()
+        while self._pending and self._pending[0][0] <= ticket:
+            _, size, pending = self._pending.popleft()
             self._bytes -= size
-            released.append(held)
+            released.append(pending)
         return released
 
     def check_invariants(self) -> None:
         assert 0 <= self._done <= self._issued
-        assert self._bytes == sum(size for _, size, _ in self._held)
-        tickets = [ticket for ticket, _, _ in self._held]
+        assert self._bytes == sum(size for _, size, _ in self._pending)
+        tickets = [ticket for ticket, _, _ in self._pending]
         assert tickets == sorted(tickets)
-        assert all(self._done < ticket <= self._issued for ticket in tickets), "something waits for what is done"
+        assert all(self._done < ticket <= self._issued for ticket in tickets), "something waits for what is on disk"

@@ -161,7 +161,7 @@ class Core:
             case Subscribed() | ListenersFound() | SubscribersDropped():
                 self.listeners.take(event)
             case WorkerSent(peer, frames):
-                self.worker_messages.said(peer, frames, now)
+                self.worker_messages.received(peer, frames, now)
             case WorkerStarted():
                 self.worker_messages.started(event, now)
             case WorkerExited():
@@ -183,7 +183,7 @@ class Core:
     def next_deadline(self) -> float:
         """When `handle(Tick(…))` is due at the latest, in the same monotonic seconds."""
         deadline = self._heartbeat_due
-        if self.sequencer.has_moved:
+        if self.sequencer.has_advanced:
             deadline = min(deadline, self._watermarks_due)
         if len(self.state):
             deadline = min(deadline, self._verify_due)
@@ -333,8 +333,8 @@ class Core:
         if now >= self._heartbeat_due:
             self._heartbeat_due = now + self.limits.heartbeat_interval_ms / 1000
             self._answers.expire(now)
-            self.worker_messages.look(self._status.host.cpu_seconds, now)
-            self.replays.look({session.client_id for session in self.sessions}, now)
+            self.worker_messages.check_liveness(self._status.host.cpu_seconds, now)
+            self.replays.stop_unread({session.client_id for session in self.sessions}, now)
             self.outbox.add(*self.listeners.to_ask())
             self.outbox.publish(topics.STATUS, encoded_payload("SystemStatus", self.status()))
         if now >= self._verify_due:
@@ -342,11 +342,11 @@ class Core:
             self.state.verify()
         for session in self.sessions.expire(now):
             self.outbox.notify("client_left", clientId=session.client_id, reason="silent for too long")
-        if now >= self._watermarks_due and self.sequencer.has_moved:
+        if now >= self._watermarks_due and self.sequencer.has_advanced:
             self._watermarks_due = now + self.limits.watermark_interval_ms / 1000
-            moved = Watermarks(topics=self.sequencer.take_moved())
-            self.outbox.publish(topics.WATERMARKS, encoded_payload("Watermarks", moved))
-            self.sequencer.forget_move(topics.WATERMARKS)
+            advanced = Watermarks(topics=self.sequencer.take_advanced())
+            self.outbox.publish(topics.WATERMARKS, encoded_payload("Watermarks", advanced))
+            self.sequencer.forget_advance(topics.WATERMARKS)
 
     # --- shared state ---
 
@@ -362,5 +362,5 @@ class Core:
         if self.state.repair(key, record):
             self.outbox.notify("state_repaired", key=key)
         else:
-            lost = "is damaged on disk too; it cannot be read until it is set anew"
+            lost = "is damaged on disk too; it cannot be read until it is set again"
             self.outbox.report(SystemFault(f"the value of state key {key!r} {lost}"))

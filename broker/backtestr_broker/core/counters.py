@@ -1,6 +1,6 @@
-"""What is counted while the broker works, in plain integers: for `system.status`, and for whoever scrapes metrics.
+"""Count what the broker does, in plain integers, for `system.status` and for Prometheus metrics.
 
-Labels come from tables of the protocol, so there are as many as those have rows. Times are the caller's.
+Labels come from tables of the protocol, so there are as many as those have rows. The caller gives the times.
 """
 
 from __future__ import annotations
@@ -15,30 +15,33 @@ from backtestr_protocol.message_types import REQUESTS
 from backtestr_protocol.messages import Missed
 from backtestr_protocol.topics import CLASSES, TopicClass, class_of
 
-# Upper bounds of a histogram's buckets, in seconds. What the broker answers itself takes 0.1 ms, a question to a worker
+# Upper bounds of a histogram's buckets, in seconds. What the broker answers itself takes 0.1 ms, an interactive task
 # some milliseconds, an import minutes.
 BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
-# What counts for every request type that there is none of: names are the client's to invent.
+# Stands for every unknown request type: a client can invent as many as it likes.
 UNKNOWN = "unknown"
 SUCCESS = "success"
-# A request that was sent again, and got the answer that it had, or the one that it waits for.
+# The outcome of a duplicate: it gets the remembered answer, or the answer that it waits for.
 REPEATED = "repeated"
 
 
 class Histogram(msgspec.Struct):
-    """`counts` by bucket, the last one for what took longer than every bound."""
+    """The durations of the requests of one type: `counts` by bucket, the last one for those above every bound."""
 
     counts: list[int] = msgspec.field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
     seconds: float = 0.0
 
     def observe(self, seconds: float) -> None:
+        """Count one request."""
         self.counts[bisect_left(BUCKETS, seconds)] += 1
         self.seconds += seconds
 
 
 class TopicCounts(msgspec.Struct):
-    """Of one class of topics: messages and bytes of payload that were published, the messages that nobody listened to
-    and that were only kept, and what was fetched again."""
+    """The counts of one topic class, in messages and in bytes of payload.
+
+    `unheard` messages were retained and not sent, for want of a listener; `fetched` ones were sent again as a repair.
+    """
 
     messages: int = 0
     bytes: int = 0
@@ -57,36 +60,38 @@ class CounterSnapshot(msgspec.Struct, frozen=True):
 
 
 def class_name(topic_class: TopicClass) -> str:
-    """`orders`, `system.status`, …"""
+    """Return the label of a topic class, such as `orders` or `system.status`."""
     return topic_class.prefix.rstrip(".")
 
 
 class Counters:
+    """The counters of one broker."""
+
     def __init__(self) -> None:
         self.commit_failures = 0
         self.streams: dict[str, TopicCounts] = {one.prefix: TopicCounts() for one in CLASSES}
         self._requests: dict[tuple[str, str], int] = {}
         self._latencies: dict[str, Histogram] = {}
-        self._running: dict[RequestKey, tuple[str, float]] = {}  # as many as the book of answers has running
+        self._running: dict[RequestKey, tuple[str, float]] = {}  # as many as `AnsweredRequests` has running
         self._ended: list[tuple[str, float]] = []  # since the last event: type and beginning
 
     def began(self, request_key: RequestKey, request_type: str, now: float) -> None:
-        """A request is executed from now on."""
+        """Count a request that is executed from now on."""
         self._running[request_key] = (_known(request_type), now)
 
     def ended(self, request_key: RequestKey, outcome: str) -> str:
-        """It was answered: `SUCCESS`, or an error's code. Returns its type."""
+        """Count its answer, `SUCCESS` or an error's code, and return its type."""
         running = self._running.pop(request_key)
         self._count(running[0], outcome)
         self._ended.append(running)
         return running[0]
 
     def answered(self, request_type: str, outcome: str) -> None:
-        """A request was answered that was not begun."""
+        """Count the answer to a request that was not begun."""
         self._count(_known(request_type), outcome)
 
     def settle(self, now: float) -> None:
-        """What has ended is on its way to the client."""
+        """Take the time at which the answers since the last call were sent."""
         if not self._ended:
             return
         for request_type, began in self._ended:
@@ -96,6 +101,7 @@ class Counters:
         self._ended.clear()
 
     def published(self, topic_class: TopicClass, count: int, size: int, *, heard: bool) -> None:
+        """Count a published payload; `heard` is true if it was sent."""
         streamed = self.streams[topic_class.prefix]
         streamed.messages += count
         streamed.bytes += size
@@ -103,7 +109,7 @@ class Counters:
             streamed.unheard += count
 
     def fetched(self, topic: str, missed: Missed) -> None:
-        """A FetchMissed was answered."""
+        """Count the answer to a FetchMissed."""
         topic_class = class_of(topic)
         assert topic_class is not None, "it was found"
         streamed = self.streams[topic_class.prefix]
@@ -111,9 +117,11 @@ class Counters:
         streamed.fetched += max(0, missed.to_seq + 1 - max(missed.from_seq, missed.oldest_seq))
 
     def by_class(self) -> dict[str, TopicCounts]:
+        """Return the counts by the label of each topic class."""
         return {class_name(one): self.streams[one.prefix] for one in CLASSES}
 
     def measured(self) -> CounterSnapshot:
+        """Return a copy of everything."""
         return CounterSnapshot(
             requests=self._requests.copy(),
             latencies={one: Histogram(taken.counts.copy(), taken.seconds) for one, taken in self._latencies.items()},

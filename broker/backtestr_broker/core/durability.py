@@ -1,7 +1,7 @@
-"""What is answered, queued or published only once it is on disk, and what of the rest is written there.
+"""Answer, queue and publish what has to be on disk first, and write the records that no request waits for.
 
-Composes the ledger with the machines that wait for it. The records of backtests that run and end are written too, but
-nobody waits for those: after a crash their result on disk, or another run from the start, tells the same.
+The records of jobs that start and end are written without a request that waits: after a crash the result on disk, or
+another simulation from the start, tells the same.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .outbox import Outbox, failure
 from .records import Change, JobDeleted, JobPut, StatePut, StateRecord
 from .shared_state import SharedState, update_message
 
-# Seconds after which what could not be written is tried again, though nobody waits for it.
+# Seconds after which records that could not be written are tried again, though no request waits for them.
 SAVE_RETRY = 1.0
 
 
@@ -63,6 +63,7 @@ class Durability:
     # --- what is written without a request that waits for it ---
 
     def next_deadline(self) -> float | None:
+        """Return the time at which `save` is due again, if it is."""
         return self._save_due if self._jobs.unsaved and not self._saving else None
 
     def save(self, now: float) -> None:
@@ -75,12 +76,12 @@ class Durability:
         self._saving = True
         self._outbox.submit_admitted(changes, SavedJobs(unsaved))
 
-    # --- what the storage thread says ---
+    # --- reports of the storage thread ---
 
     def committed(self, ticket: int) -> None:
-        """Everything up to that ticket is on disk."""
-        for held in self._commit_queue.committed(ticket):
-            match held:
+        """Release what waited for the tickets up to that one: they are on disk."""
+        for pending in self._commit_queue.committed(ticket):
+            match pending:
                 case PendingBacktest(backtest_id):
                     self._scheduler.accepted(backtest_id)
                 case PendingAnswer(request_key, answer):
@@ -94,11 +95,13 @@ class Durability:
                 case SavedJobs():
                     self._saving = False
                 case _:
-                    assert_never(held)
+                    assert_never(pending)
 
     def failed(self, generation: int, reason: str, now: float) -> None:
-        """Nothing of that generation will get to disk. Whoever waits may try again, and finds out whether there is room
-        by then."""
+        """Release what waited for that generation: nothing of it will get to disk.
+
+        The clients that wait may try again, and learn whether there is room by then.
+        """
         fault = SystemFault(f"the broker could not write to its disk: {reason}")
         failed_before = self._commit_queue.fails
         released = self._commit_queue.failed(generation)
@@ -106,8 +109,8 @@ class Durability:
             self._state.roll_back()
             if not failed_before:
                 self._outbox.report(fault)
-        for held in released:
-            match held:
+        for pending in released:
+            match pending:
                 case PendingBacktest(backtest_id):
                     self._scheduler.not_accepted(backtest_id, fault)
                 case PendingAnswer(request_key) | PendingState(request_key):
@@ -117,7 +120,7 @@ class Durability:
                     self._save_due = now + SAVE_RETRY
                     self._jobs.unsaved = dict.fromkeys([*backtest_ids, *self._jobs.unsaved])
                 case _:
-                    assert_never(held)
+                    assert_never(pending)
 
     def check_invariants(self) -> None:
         assert len(self._commit_queue) or not self._saving

@@ -1,4 +1,4 @@
-"""Frames out: every id, envelope and signature that the broker makes for clients is made here."""
+"""Make the frames for clients: ids, envelopes and signatures."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ class Envelopes:
         self._made = 0  # envelopes and ids, so that each is unique
 
     def unique_id(self) -> str:
-        """A UUID's text, a function of the key and of how many were made before."""
+        """Return a UUID as text: a function of the key and of the number of ids that were made before."""
         self._made += 1
         digest = hmac.digest(self._key, b"id %d" % self._made, hashlib.sha256)
         return str(uuid.UUID(bytes=digest[:16], version=4))
 
     def response(self, peer: bytes, request_id: str, answer: Answer, wall_ms: int) -> Reply:
-        """The answer to a request."""
+        """Make the answer to a request."""
         return self._reply(peer, "Response", answer, wall_ms, correlation_id=request_id)
 
     def welcome(self, peer: bytes, request_id: str, answer: Answer, wall_ms: int) -> Reply:
-        """The answer to a Hello: it names the instance."""
+        """Make the answer to a Hello: it names the instance."""
         return self._reply(peer, "Response", answer, wall_ms, correlation_id=request_id, instance_id=self.instance_id)
 
     def error(self, peer: bytes, answer: Answer, wall_ms: int) -> Reply:
         """Make an unattributed error."""
         return self._reply(peer, "Error", answer, wall_ms)
 
-    def stream(self, placed: Sequenced, payload: bytes, wall_ms: int) -> Publish:
-        """One payload of a topic, at its place."""
+    def stream(self, sequenced: Sequenced, payload: bytes, wall_ms: int) -> Publish:
+        """Make the message of one stream payload, with its sequence number."""
         envelope = self._envelope(
-            placed.topic_class.message_type, payload, wall_ms, seq=placed.seq, instance_id=self.instance_id
+            sequenced.topic_class.message_type, payload, wall_ms, seq=sequenced.seq, instance_id=self.instance_id
         )
-        return Publish(placed.topic_class.socket, encode_stream(self.signer, placed.name, envelope))
+        return Publish(sequenced.topic_class.socket, encode_stream(self.signer, sequenced.name, envelope))
 
     def _reply(
         self,

@@ -1,7 +1,7 @@
-"""What the core is told and what it asks for: the whole language between the core and the shell.
+"""The language between the core and the event loop: events go in, effects come out, to be executed in order.
 
-Events go in with the monotonic time at which they happened; effects come out, to be executed in order. Wall-clock time
-(`wall_ms`, milliseconds since the Unix epoch) is data and comes in with the event.
+An event comes with the monotonic time at which it happened. Wall-clock time (`wall_ms`, milliseconds since the Unix
+epoch) is data and comes in with the event. The names of these structs are tags in recordings.
 """
 
 from __future__ import annotations
@@ -18,15 +18,17 @@ from .records import Change, StateRecord
 
 
 class HostSample(msgspec.Struct, frozen=True, kw_only=True):
-    """How the machine fares: bytes, percent of all cores, the longest the loop was away since the last sample, and
-    whether the flight recorder had to give up."""
+    """The machine's load: bytes, percent of all cores, and the longest lag of the event loop since the last sample.
+
+    `recorder_failed` is true once the recorder had to give up.
+    """
 
     memory_used: int
     memory_total: int
     cpu_percent: float
     loop_lag_ms: float
     recorder_failed: bool = False
-    cpu_seconds: Mapping[int, float] = {}  # that each process has used since its start, by process id
+    cpu_seconds: Mapping[int, float] = {}  # used by each process since its start, by process id
 
 
 # --- events ---
@@ -41,15 +43,14 @@ class RequestReceived(msgspec.Struct, frozen=True, tag=True):
 
 
 class ClientsDropped(msgspec.Struct, frozen=True, tag=True):
-    """Every connection of clients was ended; those who may come back do, each as a new peer."""
+    """Every connection of clients was ended; clients that may connect again do, each as a new peer."""
 
     reason: str
     wall_ms: int
 
 
 class Subscribed(msgspec.Struct, frozen=True, tag=True):
-    """A peer of a stream's socket says that it subscribed to what begins with `prefix` (`delta` 1), or that it is done
-    with it (-1), as one that has gone is."""
+    """A peer of a stream's socket has subscribed to a prefix (`delta` 1), or unsubscribed or gone (`delta` -1)."""
 
     socket: Socket
     prefix: bytes
@@ -58,7 +59,7 @@ class Subscribed(msgspec.Struct, frozen=True, tag=True):
 
 
 class ListenersFound(msgspec.Struct, frozen=True, tag=True):
-    """ZeroMQ's word on some prefixes: somebody, or nobody, holds them."""
+    """ZeroMQ's answer about some prefixes: connections hold the `held` ones; none holds the `deserted` ones."""
 
     socket: Socket
     held: list[bytes]
@@ -67,14 +68,14 @@ class ListenersFound(msgspec.Struct, frozen=True, tag=True):
 
 
 class SubscribersDropped(msgspec.Struct, frozen=True, tag=True):
-    """Every connection to a stream's socket was ended; those who may come back do, and subscribe again."""
+    """Every connection to a stream's socket was ended; peers that may connect again do, and subscribe again."""
 
     socket: Socket
     wall_ms: int
 
 
 class WorkerSent(msgspec.Struct, frozen=True, tag=True):
-    """Frames from whoever is connected to the engine socket."""
+    """Frames from a peer on the engine socket."""
 
     peer: bytes
     frames: list[bytes]
@@ -82,7 +83,7 @@ class WorkerSent(msgspec.Struct, frozen=True, tag=True):
 
 
 class WorkerStarted(msgspec.Struct, frozen=True, tag=True):
-    """The supervisor started a process or thread that will call itself `worker_id`."""
+    """The supervisor started a process or thread for the worker `worker_id`."""
 
     worker_id: str
     kind: WorkerKind
@@ -91,9 +92,11 @@ class WorkerStarted(msgspec.Struct, frozen=True, tag=True):
 
 
 class WorkerExited(msgspec.Struct, frozen=True, tag=True):
-    """It ended, however: `reason` is for people ("killed by signal 9"). It was the `early_deaths`th time in a row that
-    it did so soon after its start, and the next start waits for so long. What it was at is `overdue` where it was ended
-    for having used too much processor time."""
+    """A worker's process has ended; `reason` is for people ("killed by signal 9").
+
+    It was the `early_deaths`th early exit in a row; the next start is in `restart_ms`. `overdue` is true if the worker
+    was ended because its task had used too much processor time.
+    """
 
     worker_id: str
     reason: str
@@ -118,7 +121,7 @@ class Committed(msgspec.Struct, frozen=True, tag=True):
 
 
 class CommitFailed(msgspec.Struct, frozen=True, tag=True):
-    """No `Persist` of that generation that was not reported on disk before is there, nor will be."""
+    """No `Persist` of that generation is on disk, or will be, but those reported before."""
 
     generation: int
     reason: str
@@ -126,7 +129,7 @@ class CommitFailed(msgspec.Struct, frozen=True, tag=True):
 
 
 class StateRead(msgspec.Struct, frozen=True, tag=True):
-    """What is on disk of a key of shared state: nothing, where it cannot be read either."""
+    """The record of a key of shared state on disk; None where it cannot be read."""
 
     key: str
     record: StateRecord | None
@@ -159,7 +162,7 @@ class Reply(msgspec.Struct, frozen=True, tag=True):
 
 
 class Publish(msgspec.Struct, frozen=True, tag=True):
-    """Send to every subscriber of the topic, on its socket."""
+    """Send to every listener of the topic, on its socket."""
 
     socket: Socket
     frames: list[bytes]
@@ -173,7 +176,7 @@ class Instruct(msgspec.Struct, frozen=True, tag=True):
 
 
 class Persist(msgspec.Struct, frozen=True, tag=True):
-    """Write to disk, all of it or nothing, in the order of the tickets; see `ledger` for generations."""
+    """Write to disk, all of it or nothing, in the order of the tickets; see `commit_queue` for generations."""
 
     ticket: int
     generation: int
@@ -181,13 +184,13 @@ class Persist(msgspec.Struct, frozen=True, tag=True):
 
 
 class ReadState(msgspec.Struct, frozen=True, tag=True):
-    """Read a key of shared state from disk, after what was to be written before this."""
+    """Read a key of shared state from disk, after every change that was issued before."""
 
     key: str
 
 
 class FindListeners(msgspec.Struct, frozen=True, tag=True):
-    """Ask ZeroMQ whether anybody holds these prefixes. Where none is `in_doubt`, that somebody does is no news."""
+    """Ask ZeroMQ whether a connection holds these prefixes. `in_doubt`: also report those that are held."""
 
     socket: Socket
     prefixes: tuple[bytes, ...]
@@ -202,7 +205,7 @@ class Kill(msgspec.Struct, frozen=True, tag=True):
 
 
 class Notify(msgspec.Struct, frozen=True, tag=True):
-    """Tell whoever listens in this process: logging, metrics, hooks."""
+    """Send a hook."""
 
     signal: Literal[
         "serving",

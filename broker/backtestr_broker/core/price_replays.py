@@ -1,4 +1,4 @@
-"""Price replays as the broker sees them. Everything that can change a replay's state is in this file.
+"""Keep the price replays. Everything that can change the state of a price replay is in this file.
 
     starting ──opened──► running ──paused──► paused
                             │ ◄────resumed──── │
@@ -6,9 +6,9 @@
                                     ▼
                      completed | failed | stopped  (final)
 
-Clients know a replay from `opened` on; one that cannot be opened is forgotten. The death of its worker is no change of
-state: what was published is counted here, and another worker goes on behind it. Replays are views: they do not outlive
-the broker.
+Clients know a price replay from `opened` on; one that cannot be opened is forgotten. The loss of its worker is no
+change of state: the published bars are counted here, and another worker continues behind them. Price replays are
+views: they do not outlive the broker.
 """
 
 from __future__ import annotations
@@ -49,18 +49,19 @@ MAX_REPLAYS = 32
 MAX_REPLAYS_PER_CLIENT = 16
 # Ended replays that are still listed.
 MAX_ENDED = 100
-# Messages that a replay with credit may be ahead of its reader: what a topic keeps, so that all of it can be repaired.
+# Messages that a price replay with credit may be ahead of its reader: as many as a topic retains, so that all of them
+# can be repaired.
 WINDOW = next(one.retained for one in topics.CLASSES if one.prefix == "prices.")
-# How much credit is worth telling the worker of, while the reader has not caught up.
+# The least credit that the worker is told of while the reader has not caught up.
 LEAST_CREDIT = WINDOW // 8
-# Deaths of its worker, in a row and without a bar in between, after which the replay is taken for their cause.
+# Workers lost in a row, without a bar in between, after which the price replay is taken for the cause.
 MAX_LOSSES = 2
-# What a client is told to wait before it tries again.
+# Milliseconds that a client is told to wait before it tries again.
 RETRY_AFTER_MS = 1000
 
 
 class PriceReplay:
-    """One replay, from its request on."""
+    """One price replay, from its request on."""
 
     __slots__ = (
         "absent_since",
@@ -91,36 +92,44 @@ class PriceReplay:
         self.client_id = request_key[0]
         self.topic = topics.prices(request.symbol, request.timeframe)
         self.status: PriceReplayState = "starting"
-        self.worker_id: str | None = None  # None while it is opened or moves
+        self.worker_id: str | None = None  # None while it is opened, or moves to another worker
         self.opened: OpenedReplay | None = None
         self.position = 0  # bars that were published
         self.current_time: int | None = None
         self.last_seq: int | None = None
-        self.acknowledged = 0  # the number up to which the topic was read by who started it
+        self.acknowledged = 0  # the sequence number up to which its client has read
         self.allowed = WINDOW if request.as_fast_as_read else 0  # bars that may have been published
-        self.discarded = False  # stopped while it was starting: it is forgotten once no worker has it
-        self.waiting: list[tuple[Action, RequestKey | None]] = []  # what the worker was told, in order
+        self.discarded = False  # stopped while it was starting: it is forgotten once no worker hosts it
+        self.waiting: list[tuple[Action, RequestKey | None]] = []  # the actions that the worker was told, in order
         self.losses = 0  # of workers since the last bar
-        self.absent_since: float | None = None  # when its client, whose reading it waits for, was first missed
+        self.absent_since: float | None = (
+            None  # when its client, for whose reading it waits, was first found without a session
+        )
         self.reason: str | None = None
         self.error: ErrorData | None = None
 
     @property
     def ended(self) -> bool:
+        """True once the state is final."""
         return self.status in FINAL
 
     @property
     def bars(self) -> int:
+        """The number of bars, 0 before they are read."""
         return self.opened.bars if self.opened is not None else 0
 
     @property
     def known_status(self) -> ReplayState:
-        assert self.status != "starting", "nobody is told of it yet"
+        """The status of a price replay that clients know."""
+        assert self.status != "starting", "no client knows of it yet"
         return self.status
 
     def acknowledge(self, seq: int, last_seq: int) -> int | None:
-        """Its client has read up to `seq` of a topic that is at `last_seq`: how many bars may have been published, when
-        the worker has to hear of it. One that comes late takes nothing back."""
+        """Take that the client has read up to `seq` of a topic that is at `last_seq`.
+
+        Returns how many bars may have been published, if the worker has to know. A late acknowledgement takes nothing
+        back.
+        """
         self.acknowledged = max(self.acknowledged, seq)
         unread = last_seq - self.acknowledged
         allowed = self.position + max(0, WINDOW - unread)
@@ -130,7 +139,7 @@ class PriceReplay:
         return allowed
 
     def facts(self) -> dict[str, str]:
-        """What the log says of it: what it can be followed by through client, broker and worker, and why it ended."""
+        """Return what the log has: the ids by which it is followed through all programs, and why it ended."""
         client_id, request_id = self.request_key
         facts = {"replayId": self.replay_id, "status": self.status, "clientId": client_id, "requestId": request_id}
         if self.worker_id is not None:
@@ -149,7 +158,7 @@ class PriceReplay:
 
     def status_message(self) -> PriceReplayStatus:
         opened, request = self.opened, self.request
-        assert opened is not None, "nobody is told of it yet"
+        assert opened is not None, "no client knows of it yet"
         return PriceReplayStatus(
             replay_id=self.replay_id,
             client_id=self.client_id,
@@ -172,7 +181,7 @@ class PriceReplay:
 
 
 class PriceReplays:
-    """All replays: those that live, and the latest that have ended."""
+    """All price replays: the active ones, and the latest that have ended."""
 
     def __init__(self) -> None:
         self._replays: OrderedDict[str, PriceReplay] = OrderedDict()
@@ -182,18 +191,20 @@ class PriceReplays:
         return iter(list(self._replays.values()))
 
     @property
-    def living(self) -> list[PriceReplay]:
+    def active(self) -> list[PriceReplay]:
         return [replay for replay in self if not replay.ended]
 
     def add(self, replay: PriceReplay) -> None:
-        """Raises `StateConflict` for an id that is taken, and `Busy` when there is no room for one more, or the one of
-        that id is about to be forgotten."""
+        """Add a price replay. Raises `StateConflict` for an id that is taken.
+
+        Raises `Busy` when there is no room for one more, or the one of that id is about to be forgotten.
+        """
         earlier = self._replays.get(replay.replay_id)
         if earlier is not None and earlier.discarded:
             raise Busy(f"replay {replay.replay_id!r} is being stopped", retryAfterMs=RETRY_AFTER_MS)
         if earlier is not None:
             raise StateConflict(f"replay {replay.replay_id!r} exists; choose another replayId, or leave it out")
-        owners = Counter(one.client_id for one in self.living)
+        owners = Counter(one.client_id for one in self.active)
         if owners.total() >= MAX_REPLAYS or owners[replay.client_id] >= MAX_REPLAYS_PER_CLIENT:
             raise Busy(
                 f"{owners.total()} replays run, {owners[replay.client_id]} of them this client's; there can be "
@@ -203,11 +214,11 @@ class PriceReplays:
         self._replays[replay.replay_id] = replay
 
     def find(self, replay_id: str) -> PriceReplay | None:
-        """Also one that is still starting."""
+        """Return a price replay, also one that is still starting."""
         return self._replays.get(replay_id)
 
     def get(self, replay_id: str) -> PriceReplay:
-        """A replay that clients know. Raises `NotFound`, naming a near miss."""
+        """Return a price replay that clients know. Raises `NotFound`, naming a near miss."""
         replay = self._replays.get(replay_id)
         if replay is None or replay.status == "starting":
             known = [one.replay_id for one in self if one.status != "starting"]
@@ -215,7 +226,7 @@ class PriceReplays:
         return replay
 
     def forget(self, replay: PriceReplay) -> None:
-        """As if it had never been."""
+        """Remove a price replay that no client was told of."""
         del self._replays[replay.replay_id]
 
     def change(self, replay: PriceReplay, event: PriceReplayEvent) -> None:
@@ -232,14 +243,14 @@ class PriceReplays:
                 del self._replays[forgotten]
 
     def check_invariants(self) -> None:
-        assert len(self.living) <= MAX_REPLAYS
+        assert len(self.active) <= MAX_REPLAYS
         assert set(self._ended) == {replay.replay_id for replay in self if replay.ended}
         assert len(self._ended) <= MAX_ENDED
         for replay in self:
             assert (replay.opened is None) == (replay.status == "starting"), f"{replay.replay_id} {replay.status}"
             assert 0 <= replay.position <= replay.bars
             assert not (replay.ended and (replay.waiting or replay.worker_id)), f"{replay.replay_id} has ended"
-            assert replay.worker_id is not None or not replay.waiting, "someone waits for a worker that is not there"
+            assert replay.worker_id is not None or not replay.waiting, "a request waits for a worker that is not there"
             assert replay.status != "completed" or replay.position == replay.bars
             if replay.request.as_fast_as_read:
                 assert replay.position <= replay.allowed, f"{replay.replay_id} is ahead of its credit"

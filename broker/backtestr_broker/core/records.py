@@ -1,6 +1,6 @@
-"""What is kept on disk, as data: records, the changes of them that the core asks for, and what a start finds.
+"""The records that outlive a broker, as data, the changes of them that the core issues, and the content at a start.
 
-Everything that outlives a broker is named here. How it is laid out in SQLite is `storage_schema`'s.
+Their layout in SQLite is in `io/database_schema`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from backtestr_protocol.messages import BacktestState
 
 
 class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One backtest. `config` is MessagePack of its BacktestConfig, `to_pause` says that it is paused, or is to be
-    before its first bar; times in milliseconds since the Unix epoch."""
+    """One job. `config` is MessagePack of its BacktestConfig; times in milliseconds since the Unix epoch.
+
+    `to_pause` is true if it is paused, or is to be before its first bar.
+    """
 
     backtest_id: str
     client_id: str
@@ -32,7 +34,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AnswerRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to a request that changed something: given again to whoever sends the same request again."""
+    """The answer to a request that changed something: a duplicate gets it again."""
 
     client_id: str
     request_id: str
@@ -41,8 +43,10 @@ class AnswerRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StateRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One version of a key of shared state. `value` is its MessagePack, None when the key was deleted; `revision`
-    counts the changes of all keys."""
+    """One version of a key of shared state.
+
+    `value` is its MessagePack, None when the key was deleted; `revision` counts the changes of all keys.
+    """
 
     key: str
     version: int
@@ -60,7 +64,7 @@ class StateRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JobPut(msgspec.Struct, frozen=True, tag=True):
-    """Write the record, in place of an earlier one of that backtest, whose place in the order it keeps."""
+    """Write the record, in place of an earlier one of that job, whose position in the order it keeps."""
 
     record: JobRecord
 
@@ -99,10 +103,10 @@ Change = JobPut | JobDeleted | AnswerPut | StatePut
 
 
 class Restored(msgspec.Struct, frozen=True, kw_only=True):
-    """What was on disk when the broker started: jobs in the order of their acceptance, answers the oldest first, state
-    in order of revision.
+    """The content of the database when the broker started, read at `wall_ms`.
 
-    `wall_ms` is when it was read. `moved_aside` is where a database went that could not be read, and why.
+    Jobs are in the order of their acceptance, answers the oldest first, state in order of revision. `moved_aside` is
+    where a database went that could not be read, and why.
     """
 
     wall_ms: int = 0

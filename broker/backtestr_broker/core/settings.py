@@ -1,4 +1,4 @@
-"""The core's options, and everything else that a core is started with."""
+"""The options of the core, and what a core is made from."""
 
 from __future__ import annotations
 

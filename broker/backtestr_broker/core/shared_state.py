@@ -1,11 +1,11 @@
-"""Shared state: keys with values and versions, compare-and-set, deletions. Everything that can change a key is here.
+"""Keep the shared state: keys with values and versions, compare-and-set, deletions. Every change of it is made here.
 
     record = state.update(key, value, expected_version, wall_ms)   # on its way: the next change compares with it
-    state.commit(record)                                           # on disk: now it is what reads give
-    state.roll_back()                                              # nothing that was on its way will be
+    state.commit(record)                                           # on disk: reads give it from here on
+    state.roll_back()                                              # no change that was on its way will be made
 
 Versions count 1, 2, 3 … per key and never go back: a deleted key keeps its record, without a value. Every change that
-is committed also has the next revision, of all keys together, which tells what a snapshot has seen.
+is committed also has the next revision, of all keys together: a snapshot names the last that it has seen.
 """
 
 from __future__ import annotations
@@ -25,30 +25,32 @@ from .records import StateRecord
 
 # PROTOCOL.md, section 8.
 MAX_VALUE_BYTES = 1 << 20
-# Deleted ones count: their versions are remembered. Each costs about half a kilobyte; state is what programs share to
-# be in step, not a store of data.
+# Deleted keys count: their versions are remembered. Each costs about half a kilobyte; programs share state to be in
+# step, and do not store data in it.
 MAX_KEYS = 65_536
 # All values together. They are in memory, and a snapshot of everything is one answer.
 MAX_BYTES = 64 << 20
-# Names that a wrong one is compared with, those that changed last: comparing with all of them can take a second.
+# Names that a wrong one is compared with, the last that changed: comparing with all of them can take a second.
 COMPARED = 50
-# Verified in one go: a millisecond or two of the loop. Everything is verified in `MAX_BYTES / VERIFIED_BYTES` goes.
+# Bytes verified in one go: a millisecond or two of the loop. All is verified in `MAX_BYTES / VERIFIED_BYTES` goes.
 VERIFIED_BYTES = 1 << 20
 VERIFIED_KEYS = 1000
-# Values that are read from disk at a time: more than one is bad memory, and no reason to flood the storage thread.
+# Values that are read from disk at a time: many are a sign of bad memory, and must not flood the storage thread.
 MAX_REPAIRS = 64
 
 
 class SharedState:
+    """The committed records of all keys, and the changes that are on their way to disk."""
+
     def __init__(self) -> None:
-        self._committed: dict[str, StateRecord] = {}  # what changed last is last
+        self._committed: dict[str, StateRecord] = {}  # the key that changed last is last
         self._on_its_way: dict[str, deque[StateRecord]] = {}
         self.revision = 0
         self._newest_revision = 0  # of those on their way
         self._bytes = 0
         self._newest_bytes = 0  # once all that is on its way is committed
-        self._damaged: set[str] = set()  # keys whose value in memory is not what it was
-        self._found: list[str] = []  # those of them that nobody was told of yet
+        self._damaged: set[str] = set()  # keys whose value in memory has changed by itself
+        self._found: list[str] = []  # those of them that are not reported yet
         self._repairing = 0
         self._to_verify: deque[str] = deque()
 
@@ -56,11 +58,11 @@ class SharedState:
         return len(self._committed)
 
     def __contains__(self, key: str) -> bool:
-        """Whether there is such a key on disk, or was."""
+        """Return true if there is such a key on disk, or was."""
         return key in self._committed
 
     def restore(self, records: Iterable[StateRecord]) -> None:
-        """Take over what is on disk, in order of revision."""
+        """Take over the records on disk, in order of revision."""
         for record in records:
             self._committed[record.key] = record
             self.revision = self._newest_revision = record.revision
@@ -70,8 +72,11 @@ class SharedState:
     # --- changes ---
 
     def update(self, key: str, value: bytes | msgspec.Raw, expected: int | None, wall_ms: int) -> StateRecord:
-        """Set a key; it is on its way then. Raises `StateConflict` unless the key is at the version `expected` (0: not
-        there; None: any), and `ValidationError` for a value that is none or that there is no room for."""
+        """Set a key, and return the change, which is on its way then.
+
+        Raises `StateConflict` unless the key is at the version `expected` (0: not there; None: any), and
+        `ValidationError` for bytes that are no value, and for a value or a key that there is no room for.
+        """
         size = memoryview(value).nbytes
         encoded = same_value_bytes(value) if size <= MAX_VALUE_BYTES else b""
         size = max(size, len(encoded))
@@ -87,7 +92,7 @@ class SharedState:
         return self._issue(key, newest, encoded, checksum(encoded), wall_ms)
 
     def delete(self, key: str, expected: int | None, wall_ms: int) -> StateRecord:
-        """Delete a key; that is on its way then. Raises `StateConflict` as `update` does, and `NotFound`."""
+        """Delete a key, and return the change. Raises `StateConflict` as `update` does, and `NotFound`."""
         newest = self._newest(key)
         if newest is None or newest.value is None:
             if expected:
@@ -97,11 +102,11 @@ class SharedState:
         return self._issue(key, newest, None, checksum(NIL), wall_ms)
 
     def is_on_its_way(self, key: str) -> bool:
-        """Whether a change of that key is not on disk yet, so that what was said of it may turn out wrong."""
+        """Return true if a change of that key is not on disk yet: an answer that rests on it may turn out wrong."""
         return key in self._on_its_way
 
     def commit(self, record: StateRecord) -> None:
-        """The change is on disk. Changes are committed in the order in which they were made."""
+        """Make a change that is on disk. Changes are committed in the order in which they were issued."""
         waiting = self._on_its_way[record.key]
         assert waiting[0] == record
         waiting.popleft()
@@ -114,7 +119,7 @@ class SharedState:
         self._damaged.discard(record.key)
 
     def roll_back(self) -> None:
-        """Nothing that is on its way will get to disk."""
+        """Drop every change that is on its way: none will get to disk."""
         self._on_its_way.clear()
         self._newest_revision = self.revision
         self._newest_bytes = self._bytes
@@ -122,7 +127,7 @@ class SharedState:
     # --- reads ---
 
     def get(self, key: str) -> StateRecord:
-        """The record of a key that is there. Raises `NotFound`, and `SystemFault` while it is repaired."""
+        """Return the record of a key. Raises `NotFound`, and `SystemFault` while it is repaired."""
         record = self._committed.get(key)
         if record is None or record.value is None:
             raise self._unknown(key)
@@ -132,13 +137,13 @@ class SharedState:
         return record
 
     def snapshot(self, prefix: str) -> list[StateRecord]:
-        """The records of all keys that begin with `prefix`, by name. Raises `SystemFault` while one is repaired."""
+        """Return the records under `prefix`, ordered by key. Raises `SystemFault` while one is repaired."""
         return [self.get(key) for key in sorted(self._live()) if key.startswith(prefix)]
 
     # --- damage ---
 
     def verify(self) -> None:
-        """Compare the next values with their checksums, round after round; `take_damaged` says what was found."""
+        """Compare the next values with their checksums, round after round; `take_damaged` returns what it found."""
         if not self._to_verify:
             self._to_verify.extend(self._committed)
         seen = 0
@@ -150,15 +155,17 @@ class SharedState:
                 break
 
     def take_damaged(self) -> list[str]:
-        """Keys whose values were found damaged and are to be repaired now; the others have to wait for those."""
+        """Return the keys whose values are damaged and have to be repaired now; others wait for those."""
         taken = self._found[: MAX_REPAIRS - self._repairing]
         del self._found[: len(taken)]
         self._repairing += len(taken)
         return taken
 
     def repair(self, key: str, on_disk: StateRecord | None) -> bool:
-        """Put what is on disk in the place of a damaged value; False where that is no better. True also where the key
-        was set anew meanwhile."""
+        """Replace a damaged value by that on disk; return false if that is damaged too.
+
+        Returns true also for a key that was set again meanwhile.
+        """
         self._repairing -= 1
         if key not in self._damaged:
             return True
@@ -173,7 +180,7 @@ class SharedState:
             self._damaged.add(record.key)
             self._found.append(record.key)
 
-    # --- within ---
+    # --- internals ---
 
     def _live(self) -> Iterator[str]:
         return (key for key, record in self._committed.items() if record.value is not None)

@@ -1,6 +1,6 @@
-"""How the broker fares, as `SystemStatus`, and what makes it `warning` or `error`, each with a reason in words.
+"""Report the broker's health as `SystemStatus`: `warning` and `error` each with a reason in words.
 
-PROTOCOL.md, section 12, has the same thresholds for those who read the status.
+PROTOCOL.md, section 12, has the same thresholds for readers of the status.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from backtestr_protocol.worker_channel import WorkerKind
 
 from .events import HostSample
 
-# A loop that was away for longer makes a person wait; at ten times that, clients begin to miss heartbeats.
+# Milliseconds that the event loop may lag: beyond, a person waits; at ten times that, clients miss heartbeats.
 WARNING_LAG_MS = 250.0
 ERROR_LAG_MS = 2500.0
-# Of the machine's memory, used by the broker and its workers.
+# Percent of the machine's memory that the broker and its workers use.
 WARNING_MEMORY_PERCENT = 80.0
-# Of a bounded queue, or of the table of sessions: whoever asks next is about to be told BUSY.
+# Percent of a bounded queue, or of the table of sessions: beyond, requests are soon answered with BUSY.
 WARNING_FULL_PERCENT = 90.0
-# A worker that was not heard of for so many of its beats is busy with something that does not let it speak, or hung.
+# A worker without a beat for so many seconds is in a call that does not let it beat, or hung.
 SILENT_SECONDS = 5.0
-# For so long people should see that a worker was lost, though another has taken its place.
+# Seconds for which the status shows that a worker was lost, though another has taken its slot.
 RECENT_SECONDS = 60.0
-# Topics that the status lists: those of six backtests and what the broker says itself.
+# Topics that the status lists: those of six backtests and the broker's own.
 LISTED_TOPICS = 20
 # Clients that the status lists, the busiest: it goes to every listener every second.
 LISTED_CLIENTS = 20
@@ -64,7 +64,7 @@ class Status:
         liveness: Liveness,
         configured: Mapping[WorkerKind, int],
     ) -> None:
-        """Take the number of workers of each kind that the broker is `configured` to have."""
+        """Take, as `configured`, the number of workers of each kind that the configuration asks for."""
         self.host = HostSample(memory_used=0, memory_total=0, cpu_percent=0.0, loop_lag_ms=0.0)
         self._outbox = outbox
         self._sessions = sessions
@@ -120,7 +120,7 @@ class Status:
         if (percent := _percent(self.host.memory_used, self.host.memory_total)) > WARNING_MEMORY_PERCENT:
             found.append(("warning", f"the broker and its workers use {percent:.0f} % of the machine's memory"))
         if self.host.recorder_failed:
-            found.append(("warning", "the flight recorder had to give up; the log says why"))
+            found.append(("warning", "the recorder had to give up; the log says why"))
         bounded = {**self._scheduler.queues, "sessions": (connections.active, connections.limit)}
         for name, (count, limit) in bounded.items():
             if _percent(count, limit) >= WARNING_FULL_PERCENT:

@@ -1,4 +1,4 @@
-"""The workers' comings and goings, and what they say, handed to whom it concerns: scheduler, replays, liveness."""
+"""Decode messages from workers and route them to the scheduler, the price replays and liveness."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from .events import WorkerExited, WorkerStarted
 
 
 class WorkerMessages:
+    """Takes what happens to workers: starts, messages and ends."""
+
     def __init__(
         self,
         outbox: Outbox,
@@ -29,78 +31,80 @@ class WorkerMessages:
     ) -> None:
         self.liveness = liveness
         self.serving = False  # once a worker of each kind is ready, for good
-        self.series_at_start: list[SeriesInfo] = []  # what the first interactive worker found in the catalogue
+        self.series_at_start: list[SeriesInfo] = []  # the catalogue, as the first interactive worker found it
         self._outbox = outbox
         self._scheduler = scheduler
         self._replays = replays
         self._algorithms = algorithms
 
     def started(self, event: WorkerStarted, now: float) -> None:
+        """Take the start of a worker's process."""
         self._scheduler.workers.start(event.worker_id, event.kind, event.pid, now)
         self.liveness.started(event.worker_id, now)
 
-    def said(self, peer: bytes, frames: list[bytes], now: float) -> None:
-        """Frames from whoever is connected to the engine socket."""
+    def received(self, peer: bytes, frames: list[bytes], now: float) -> None:
+        """Take frames from a peer on the engine socket."""
         try:
-            note, payload = worker_channel.decode_to_broker(self._outbox.envelopes.signer, frames)
+            message, payload = worker_channel.decode_to_broker(self._outbox.envelopes.signer, frames)
         except MessageError as error:
             if self._outbox.may_report_unreadable(peer):
                 reason = f"on the engine socket: {error.message}"
                 self._outbox.notify("message_refused", code=error.code, reason=reason)
             return
-        if isinstance(note, worker_channel.Ready):
-            self._ready(peer, note, now)
+        if isinstance(message, worker_channel.Ready):
+            self._ready(peer, message, now)
             return
         worker = self._scheduler.workers.at(peer)
-        if worker is None:  # a worker that was given up, or that never said it was ready
+        if worker is None:  # a worker that was given up, or that was never ready
             return
         worker.last_seen = now
         self.liveness.heard(worker.worker_id)
         try:
-            self._hand_on(worker, note, payload)
+            self._route(worker, message, payload)
         except ValidationError as error:
             facts = {"code": error.code, "reason": error.message, "workerId": worker.worker_id}
             self._outbox.notify("message_refused", **facts)
 
-    def _hand_on(self, worker: Worker, note: worker_channel.ToBroker, payload: list[bytes]) -> None:
-        """Raises `ValidationError` for a note that does not fit."""
+    def _route(self, worker: Worker, message: worker_channel.ToBroker, payload: list[bytes]) -> None:
+        """Give a message to the machine that it concerns. Raises `ValidationError` for one that does not fit."""
         scheduler, replays = self._scheduler, self._replays
-        match note:
+        match message:
             case worker_channel.Published(replay=worker_channel.ReplayMark()):
-                replays.published(worker, note, payload)
+                replays.published(worker, message, payload)
             case worker_channel.Paused() | worker_channel.Resumed() if worker.kind == "interactive":
-                replays.steered(worker, note)
+                replays.steered(worker, message)
             case worker_channel.Finished(task_id=task_id) if worker.kind == "interactive" and task_id != worker.task_id:
-                replays.finished(worker, note)
+                replays.finished(worker, message)
             case worker_channel.Published():
-                scheduler.published(worker, note, payload)
+                scheduler.published(worker, message, payload)
             case worker_channel.Paused():
-                scheduler.paused(worker, note)
+                scheduler.paused(worker, message)
             case worker_channel.Resumed():
-                scheduler.resumed(worker, note)
+                scheduler.resumed(worker, message)
             case worker_channel.Finished():
-                scheduler.finished(worker, note, payload)
+                scheduler.finished(worker, message, payload)
             case worker_channel.Beat():
-                worker.batching, worker.compression = note.batching, note.compression
+                worker.batching, worker.compression = message.batching, message.compression
 
-    def _ready(self, peer: bytes, note: worker_channel.Ready, now: float) -> None:
+    def _ready(self, peer: bytes, message: worker_channel.Ready, now: float) -> None:
         workers = self._scheduler.workers
-        worker = self._scheduler.ready(peer, note, now)
+        worker = self._scheduler.ready(peer, message, now)
         if worker is None:
-            reason = f"nobody waits for {note.worker_id[:200]!r}"
+            reason = f"no worker {message.worker_id[:200]!r} is starting"
             self._outbox.notify("message_refused", code="VALIDATION_ERROR", reason=reason)
             return
-        for info in note.algorithms:
+        for info in message.algorithms:
             self._algorithms.registered(info)
-        self.liveness.ready(worker.worker_id, note.beat_interval_ms / 1000)
+        self.liveness.ready(worker.worker_id, message.beat_interval_ms / 1000)
         self._outbox.notify("worker_ready", workerId=worker.worker_id, pid=worker.pid, kind=worker.kind)
         if worker.kind == "interactive" and not self.serving:
-            self.series_at_start = note.series
+            self.series_at_start = message.series
         if not self.serving and workers.any_ready("compute") and workers.any_ready("interactive"):
             self.serving = True
             self._outbox.notify("serving")
 
     def exited(self, event: WorkerExited, now: float) -> None:
+        """Take the end of a worker's process."""
         held = self._scheduler.held_by(event.worker_id)
         self._outbox.notify("worker_lost", workerId=event.worker_id, reason=event.reason, held=held)
         next_start = now + event.restart_ms / 1000
@@ -109,8 +113,8 @@ class WorkerMessages:
             self._outbox.report(SystemFault(looping))
         self._scheduler.lost(event.worker_id, event.reason, overdue=event.overdue)
 
-    def look(self, cpu_seconds: Mapping[int, float], now: float) -> None:
-        """Have those killed that hang. `cpu_seconds`: what each process has used, by its id."""
+    def check_liveness(self, cpu_seconds: Mapping[int, float], now: float) -> None:
+        """Have workers killed that hang. `cpu_seconds` is what each process has used, by its id."""
         cpu = {one.worker_id: cpu_seconds[one.pid] for one in self._scheduler.workers if one.pid in cpu_seconds}
-        for condemned in self.liveness.look(cpu, now):
-            self._outbox.kill(condemned.worker_id, condemned.reason)
+        for one in self.liveness.check(cpu, now):
+            self._outbox.kill(one.worker_id, one.reason)

@@ -214,7 +214,7 @@ def test_a_hung_worker_is_killed_once_and_its_job_moves(watched: Watched) -> Non
     watched.advance(5)
     ((worker_id, why),) = link.killed
     assert worker_id == "compute-1"
-    assert "no sign of life and no processor time" in why
+    assert "no beat and no processor time" in why
     assert status(link.client("ann"), "b1") == "running", "until it has ended"
     successor = link.lose_worker(link.worker("compute-1"))
     assert successor.task_id == "b1"
@@ -231,7 +231,7 @@ def test_a_worker_that_never_lets_go_is_killed_in_the_end(watched: Watched) -> N
     assert watched.link.killed == []
     watched.advance(5)
     ((_, why),) = watched.link.killed
-    assert "busy and without a sign of life" in why
+    assert "busy and without a beat" in why
 
 
 def test_how_long_workers_are_endured_can_be_set(make_link: MakeLink) -> None:
@@ -275,4 +275,4 @@ def test_a_backtest_of_a_worker_that_was_killed_twice_fails(watched: Watched) ->
     assert len(link.killed) == 2
     failed = link.client("ann").ask("GetBacktestStatus", {"backtestId": "b1"})
     assert failed["status"] == "failed"
-    assert "no sign of life" in failed["error"]["message"]
+    assert "no beat" in failed["error"]["message"]

@@ -63,7 +63,16 @@ def test_the_comparison_of_states_is_complete(link: Link) -> None:
     """The comparison above would find a single number that differs, wherever in the core it is."""
     busy(link)
     before = json.dumps(anatomy(link.core), default=str)
-    for word in ("_opened", "_seen", "kept_messages", "revision", "_heartbeat_due", "generation", "losses", "parked"):
+    for word in (
+        "_opened",
+        "_seen",
+        "retained_messages",
+        "revision",
+        "_heartbeat_due",
+        "generation",
+        "losses",
+        "parked",
+    ):
         assert f'"{word}"' in before, f"{word} is not compared"
     link.client("dora")
     assert json.dumps(anatomy(link.core), default=str) != before

@@ -1,6 +1,6 @@
-"""Whether a request may go on, between what it is (signed, in order, not answered before) and doing it.
+"""Admit or refuse a request by its client's rate and by the number of its running requests, and count requests.
 
-Composes the throttle with the bound on what a client may have running, and counts. Whatever is refused here was not
+A request comes here when it is known to be signed, in order and no duplicate. A request that is refused here was not
 executed, is not remembered, and may be sent again under the same id.
 """
 
@@ -14,21 +14,21 @@ from backtestr_protocol.message_types import PRIORITIES, REQUESTS, Priority
 from backtestr_protocol.system_status import RateStatus
 
 from .idempotency import AnsweredRequests
-from .rate_limit import Rate, Throttle
+from .rate_limit import Rate, RateLimits
 
 # Requests of one client that are running and not answered yet: more than any client waits for, and few enough that one
-# cannot fill the broker with what it waits for. What is real-time has some more: where a flood has filled the rest, the
-# request that stops it must still get through.
+# cannot fill the broker with them. Real-time requests have some more: where a flood has filled the rest, the request
+# that stops it must still get through.
 MAX_PENDING = 1024
 PENDING_RESERVE = 256
 # Clients that are counted, as many as may have a session. One that is forgotten and comes back is counted from zero.
 MAX_COUNTED = 1024
-# What a client is told to wait before it tries again.
+# Milliseconds that a client is told to wait before it tries again.
 RETRY_AFTER_MS = 1000
 
 
 def priority_of(request_type: str) -> Priority:
-    """Nobody waits for what does not exist: an unknown type counts as bulk."""
+    """Return the priority of a request type; an unknown type counts as bulk."""
     row = REQUESTS.get(request_type)
     return row.priority if row is not None else "K"
 
@@ -45,22 +45,25 @@ class ClientCounts:
 
     @property
     def total(self) -> int:
+        """The number of requests of all priorities."""
         return sum(self.requests.values())
 
 
 class Admission:
+    """Checks the rate limits and the bound on running requests, and counts requests by client."""
+
     def __init__(self, rates: dict[Priority, Rate], answers: AnsweredRequests) -> None:
         self._rates = rates
         self._answers = answers
-        self._throttle = Throttle(rates)
+        self._rate_limits = RateLimits(rates)
         self._counts: OrderedDict[str, ClientCounts] = OrderedDict()  # the longest quiet first
 
     def count(self, client_id: str, request_type: str) -> None:
-        """A request in order has come, whether or not it was answered before."""
+        """Count a request in order, whether or not it was answered before."""
         self._counts_of(client_id).requests[priority_of(request_type)] += 1
 
     def check(self, client_id: str, request_type: str, now: float) -> None:
-        """Let in a request that has begun. Raises `RateLimitExceeded`, and `Busy` when too many of the client run."""
+        """Admit a request that has begun. Raises `RateLimitExceeded`, and `Busy` when too many of the client run."""
         priority = priority_of(request_type)
         most = MAX_PENDING + (PENDING_RESERVE if priority == "R" else 0)
         if (running := self._answers.running(client_id)) > most:
@@ -68,10 +71,10 @@ class Admission:
                 f"{running - 1} requests of this client are running, the most there can be; wait for some answers",
                 retryAfterMs=RETRY_AFTER_MS,
             )
-        self._throttle.admit(client_id, priority, now)
+        self._rate_limits.admit(client_id, priority, now)
 
     def refused(self, client_id: str, code: str) -> None:
-        """Count a failure, if it is for lack of room or of a token."""
+        """Count an error, if it is for lack of room or of a token."""
         if code == RateLimitExceeded.code:
             self._counts_of(client_id).throttled += 1
         elif code == Busy.code:
@@ -92,17 +95,17 @@ class Admission:
         return counts
 
     def rates(self) -> dict[str, RateStatus]:
-        """Each class with its limit and how often it was hit."""
+        """Return each priority's limit and how often it was hit."""
         unlimited = Rate(0, 0)
         return {
             priority: RateStatus(
                 per_second=self._rates.get(priority, unlimited).per_second,
                 burst=self._rates.get(priority, unlimited).burst,
-                hits=self._throttle.hits[priority],
+                hits=self._rate_limits.hits[priority],
             )
             for priority in PRIORITIES
         }
 
     def check_invariants(self) -> None:
-        self._throttle.check_invariants()
+        self._rate_limits.check_invariants()
         assert len(self._counts) <= MAX_COUNTED

@@ -1,7 +1,7 @@
-"""Idempotent requests: the answers that are remembered, by client and request id, and the requests still running.
+"""Remember answers and running requests by request key, so that a duplicate is not executed again.
 
-The pair (`clientId`, request `id`) is the key. A request is begun once; whoever sends it again meanwhile takes over
-the answer, and afterwards gets the remembered one (PROTOCOL.md, section 4).
+A request is begun once. A duplicate that comes while it runs takes over the answer, and afterwards gets the remembered
+one (PROTOCOL.md, section 4).
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from backtestr_protocol.errors import ErrorData
 # PROTOCOL.md: a remembered answer lives for five minutes or 1,024 later answers to the same client.
 KEPT_SECONDS = 300.0
 KEPT_ANSWERS = 1024
-# What changes something is answered in a few bytes, and those answers are kept. A larger one was read from somewhere
-# and can be read again: beyond so many bytes for all clients together the oldest large ones go.
+# A request that changes something is answered in a few bytes, and those answers are kept. A larger answer was read from
+# somewhere and can be read again: beyond so many bytes for all clients together the oldest large ones go.
 SMALL_BYTES = 4096
 KEPT_LARGE_BYTES = 64 << 20
-# Clients come and go under new ids; the longest quiet are forgotten first.
+# Clients that are known. They come and go under new ids; the longest quiet are forgotten first.
 MAX_CLIENTS = 4096
 
 
-# The client id and the request's id: what names a request, however often it is sent.
+# The client id and the request's id. All duplicates of a request have the same.
 RequestKey = tuple[str, str]
 
 
@@ -40,6 +40,7 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def size(self) -> int:
+        """The number of bytes of payload and attachments."""
         return len(self.payload) + sum(map(len, self.attachments))
 
 
@@ -52,14 +53,18 @@ class _Client:
 
 
 class AnsweredRequests:
+    """The remembered answers and the running requests of all clients."""
+
     def __init__(self) -> None:
         self._clients: OrderedDict[str, _Client] = OrderedDict()  # the longest quiet first
         self._large: OrderedDict[RequestKey, int] = OrderedDict()  # sizes by client and request id, oldest first
         self._large_bytes = 0
 
     def begin(self, client_id: str, request_id: str, peer: bytes, now: float) -> Answer | bool:
-        """The remembered answer; or True when the request is new and is now running; or False when it runs already,
-        in which case its answer will go to `peer` instead of to whoever asked before."""
+        """Return the remembered answer; or True if the request is new and is running now; or False if it runs already.
+
+        The answer of a request that runs already will go to `peer`, instead of to the connection that asked before.
+        """
         client = self._clients.get(client_id)
         if client is None:
             self._make_room()
@@ -75,7 +80,7 @@ class AnsweredRequests:
         return True
 
     def finish(self, client_id: str, request_id: str, answer: Answer, now: float) -> bytes:
-        """Remember the answer to a running request; returns the connection it goes to."""
+        """Remember the answer to a running request, and return the connection it goes to."""
         client = self._clients[client_id]
         peer = client.running.pop(request_id)
         if request_id in client.answers:
@@ -99,15 +104,15 @@ class AnsweredRequests:
         self.finish(client_id, request_id, answer, answered)
 
     def abandon(self, client_id: str, request_id: str) -> bytes:
-        """End a running request whose answer must not be remembered, such as `BUSY`; returns its connection."""
+        """End a running request whose answer must not be remembered, such as `BUSY`, and return its connection."""
         return self._clients[client_id].running.pop(request_id)
 
     def __len__(self) -> int:
-        """How many clients are known."""
+        """Return the number of clients that are known."""
         return len(self._clients)
 
     def running(self, client_id: str) -> int:
-        """How many requests of that client are not answered yet."""
+        """Return the number of requests of that client that are not answered yet."""
         client = self._clients.get(client_id)
         return len(client.running) if client is not None else 0
 
@@ -127,7 +132,7 @@ class AnsweredRequests:
         self._large_bytes -= self._large.pop((client_id, request_id), 0)
 
     def _make_room(self) -> None:
-        """Forget the longest quiet client that waits for nothing; what runs is bounded by the queues it waits in."""
+        """Forget the longest quiet client without running requests; those are bounded by the queues they wait in."""
         if len(self._clients) < MAX_CLIENTS:
             return
         for client_id, client in self._clients.items():

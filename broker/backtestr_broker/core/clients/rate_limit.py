@@ -1,10 +1,10 @@
-"""How many requests a client may make: a token bucket for each client and priority class.
+"""Limit the rate of requests with a token bucket for each client and priority.
 
 A bucket holds up to `burst` tokens and gets `per_second` more; a request takes one, or is refused with the time at
 which the next is there. In any stretch of t seconds no client is let through more than burst + per_second · t times.
 
-What is stored of a bucket is the moment at which it will be full again (the generic cell rate algorithm: one number a
-bucket, nothing to refill). One that is full is as good as new, so forgetting it changes nothing.
+A bucket is stored as the moment at which it will be full again (the generic cell rate algorithm: one number a bucket,
+nothing to refill). One that is full is as good as new, so forgetting it changes nothing.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import msgspec
 from backtestr_protocol.errors import RateLimitExceeded
 from backtestr_protocol.message_types import PRIORITIES, Priority
 
-# Buckets of one class: one for each session that may be open. Beyond, the one unused for the longest goes. As a rule it
-# is full by then and nothing is lost. If it is not, the newcomer takes over what it lacks: whoever changes names to get
-# a fresh burst gets what another name has left, and tokens never come out of forgetting.
+# Buckets of one priority: one for each session that may be open. Beyond, the one unused for the longest goes. As a rule
+# it is full by then and nothing is lost. If it is not, the next new client takes over what it lacks: a client that
+# changes its name for a fresh burst gets what another name has left, and forgetting never makes tokens.
 MAX_BUCKETS = 1024
 # Moments are integers in nanoseconds, so that sums are exact. They come as float seconds, good to a microsecond.
 _SECOND = 1_000_000_000
@@ -28,24 +28,27 @@ _CLOCK_ERROR = 1_000
 
 
 class Rate(msgspec.Struct, frozen=True):
-    """Requests a second, and at once. `per_second` 0: as many as may come."""
+    """A limit in requests a second, and at once (`burst`). `per_second` 0 is no limit."""
 
     per_second: int
     burst: int
 
 
-class Throttle:
-    """`hits` counts refusals by class."""
+class RateLimits:
+    """The buckets of all clients. `hits` counts refusals by priority."""
 
     def __init__(self, rates: Mapping[Priority, Rate]) -> None:
-        """A class without a rate has no limit."""
+        """Take the rate of each priority; one without a rate has no limit."""
         self._rates = {priority: rate for priority, rate in rates.items() if rate.per_second}
         self._full_at: dict[Priority, OrderedDict[str, int]] = {priority: OrderedDict() for priority in self._rates}
         self.hits: dict[Priority, int] = dict.fromkeys(PRIORITIES, 0)
 
     def admit(self, client_id: str, priority: Priority, now: float) -> None:
-        """Let a request through. Raises `RateLimitExceeded`; whoever comes again after `retryAfterMs`, and not before,
-        finds a token, unless another request of the client takes it."""
+        """Let a request through. Raises `RateLimitExceeded`.
+
+        A client that sends it again after `retryAfterMs`, and not before, finds a token, unless another request of the
+        client takes it.
+        """
         rate = self._rates.get(priority)
         if rate is None:
             return
@@ -75,7 +78,7 @@ class Throttle:
 
 
 def _forget(buckets: OrderedDict[str, int]) -> int:
-    """Make room for a new bucket; returns when it will be full."""
+    """Make room for a new bucket, and return the moment at which that will be full."""
     if len(buckets) < MAX_BUCKETS:
         return 0
     _, full_at = buckets.popitem(last=False)

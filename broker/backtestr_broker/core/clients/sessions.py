@@ -1,8 +1,8 @@
-"""Sessions: who is connected, and which counters each has used.
+"""Keep the sessions: which clients are connected, and which counters each has used.
 
-A session is opened by `Hello`, bound to one connection, kept alive by any request and dropped after a silence. Its
+`Hello` opens a session. It is bound to one connection, kept alive by any request and dropped after a silence. Its
 replay window is the highest counter seen and a bit for each of the 1,024 at and below it (PROTOCOL.md, section 4). The
-table is bounded: where it is full, whoever has missed several pings in a row leaves first.
+table is bounded: where it is full, a session that has missed several pings in a row is dropped first.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ REPLAY_WINDOW = 1024
 # Each costs about a kilobyte; a desktop has a handful of clients, so this many means that something leaks connections.
 MAX_SESSIONS = 1024
 
-# Hellos that are remembered, some 13 MB of them: more than a broker that is not flooded by its own clients ever sees.
+# Hellos that are remembered, some 13 MB: more than a broker gets that is not flooded by its own clients.
 MAX_HELLOS = 65_536
 
 _WINDOW_MASK = (1 << REPLAY_WINDOW) - 1
@@ -59,10 +59,10 @@ class Session:
 
 
 class Hellos:
-    """The Hellos that were taken, so that a recording of one opens no session.
+    """The Hellos that were taken, so that a message replay of one opens no session.
 
     A Hello has no counter yet: it is known by its signature, which covers its id and its time. Beyond `MAX_HELLOS` the
-    earliest by their own time are forgotten, and from then on none from before that time is taken.
+    earliest by their own time are forgotten, and from then on no Hello from before that time is taken.
     """
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class Hellos:
         self._forgotten = -math.inf  # the time up to which Hellos were forgotten
 
     def take(self, signature: bytes, timestamp: float) -> None:
-        """Raises `ReplayDetected` for one that was taken before, or that is too old to tell."""
+        """Take a Hello. Raises `ReplayDetected` for one that was taken before, or that is too old to tell."""
         if signature in self._seen or timestamp <= self._forgotten:
             raise ReplayDetected(
                 "this Hello was taken before, or its timestamp is older than those that are remembered; "
@@ -94,8 +94,10 @@ class Sessions:
     """The table of sessions, the longest silent first."""
 
     def __init__(self, secret: bytes, timeout: float, spared: float = 0.0) -> None:
-        """`secret` makes session ids unguessable and still a function of the events. In seconds: `timeout`, and for how
-        long a silent session is `spared` when the table is full."""
+        """Take the time-out, and for how long a silent session is `spared` when the table is full, in seconds.
+
+        `secret` makes session ids unguessable and still a function of the events.
+        """
         self._secret = secret
         self._timeout = timeout
         self._spared = min(spared, timeout)
@@ -110,13 +112,15 @@ class Sessions:
         return iter(self._by_id.values())
 
     def on(self, peer: bytes) -> Session | None:
-        """The session of a connection, which has one at most."""
+        """Return the session of a connection, which has one at most."""
         return self._by_peer.get(peer)
 
     def make_room(self, now: float) -> Session | None:
-        """Have room for one more. Where the table is full that takes dropping the longest silent, which is returned: a
-        client that lives pings, and one that was dropped in vain says Hello again. Raises `Busy` when all were heard of
-        just now."""
+        """Have room for one more session. In a full table, drop the longest silent one and return it.
+
+        A client that runs pings, and one that was dropped in vain says Hello again. Raises `Busy` when every session
+        was used just now.
+        """
         if len(self._by_id) < MAX_SESSIONS:
             return None
         silent = next(iter(self._by_id.values()))
@@ -130,7 +134,7 @@ class Sessions:
         return silent
 
     def open(self, client_id: str, peer: bytes, now: float) -> Session:
-        """A new session on a connection that has none, in a table that has room."""
+        """Open a session on a connection that has none, in a table that has room."""
         assert peer not in self._by_peer
         assert len(self._by_id) < MAX_SESSIONS
         self._opened += 1
@@ -140,7 +144,7 @@ class Sessions:
         return session
 
     def find(self, session_id: str | None, peer: bytes, now: float) -> Session:
-        """The session of that id on that connection, kept alive by this. Raises `SessionUnknown`."""
+        """Return the session of that id on that connection, and keep it alive. Raises `SessionUnknown`."""
         session = self._by_id.get(session_id or "")
         if session is None or session.peer != peer:
             raise SessionUnknown("no such session on this connection; say Hello and send again with the same id")
@@ -149,11 +153,12 @@ class Sessions:
         return session
 
     def close(self, session: Session) -> None:
+        """Drop a session."""
         del self._by_id[session.session_id]
         del self._by_peer[session.peer]
 
     def expire(self, now: float) -> list[Session]:
-        """Drop and return those that were silent for the whole time-out."""
+        """Drop and return the sessions that were silent for the whole time-out."""
         gone = []
         while (deadline := self.next_deadline()) is not None and deadline <= now:
             session = next(iter(self._by_id.values()))
@@ -162,13 +167,14 @@ class Sessions:
         return gone
 
     def clear(self) -> list[Session]:
-        """Drop and return all: their connections are gone."""
+        """Drop and return all sessions: their connections are gone."""
         gone = list(self._by_id.values())
         for session in gone:
             self.close(session)
         return gone
 
     def next_deadline(self) -> float | None:
+        """Return the time at which the longest silent session is dropped, if there is one."""
         for session in self._by_id.values():
             return session.last_seen + self._timeout
         return None

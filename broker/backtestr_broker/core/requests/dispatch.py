@@ -1,4 +1,4 @@
-"""What each request type does: one method a type, found in one table.
+"""Execute requests: one method for each type, found in one table.
 
 A method returns the answer, or None when the answer comes later from the scheduler, or raises a `BacktestrError`.
 """
@@ -64,6 +64,8 @@ _decoders = {name: msgspec.msgpack.Decoder(row.data) for name, row in REQUESTS.i
 
 
 class Requests:
+    """The methods of all request types."""
+
     def __init__(
         self,
         outbox: Outbox,
@@ -119,7 +121,7 @@ class Requests:
         }
 
     def execute(self, session: Session, payload: Payload, request_key: RequestKey) -> Contract | None:
-        """Run one request. Raises `BacktestrError`: whatever it is, it is the answer."""
+        """Execute one request. Raises `BacktestrError`, which is the answer then."""
         method = self._methods.get(payload.type)
         if method is None:
             if payload.type in NOT_SERVED_YET:
@@ -147,7 +149,7 @@ class Requests:
 
     def _fetch_missed(self, _session: Session, data: FetchMissed, _request_key: RequestKey) -> Missed:
         if (key := topics.state_key(data.topic)) is not None and self._state.has(key):
-            self._outbox.sequencer.create(data.topic)  # known since before this broker's start, and quiet since
+            self._outbox.sequencer.create(data.topic)  # it was known before this broker's start, and quiet since
         missed = self._outbox.sequencer.fetch(data.topic, data.from_seq, data.to_seq)
         self._outbox.counters.fetched(data.topic, missed)
         return missed
@@ -207,7 +209,7 @@ class Requests:
         wanted = (job for job in reversed(list(self._scheduler.jobs)) if data.status in (None, job.status))
         return BacktestList(backtests=[job.status_message() for job in islice(wanted, data.limit)])
 
-    # --- results: of a backtest that has none yet the broker answers itself, else a worker reads them ---
+    # --- results: the broker answers itself for a backtest that has none yet, else a worker reads them ---
 
     def _results(self, _session: Session, data: GetBacktestResults, request_key: RequestKey) -> Contract | None:
         jobs = self._scheduler.jobs

@@ -1,7 +1,7 @@
-"""What the requests about replays do, and what workers say of them (PROTOCOL.md, section 10).
+"""Execute the requests about price replays, and take what workers report of them (PROTOCOL.md, section 10).
 
-The bars are read, as a question, by an interactive worker, which then hosts the replay. A pause, resume or stop is
-answered when that worker has done it; while no worker hosts the replay, because the last one died, it is done at once.
+An interactive task reads the bars; its worker then hosts the price replay. A pause, resume or stop is answered when
+that worker has done it; while no worker hosts the price replay, because the last one was lost, it is done at once.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ from backtestr_protocol.price_messages import (
 )
 from backtestr_protocol.worker_channel import Action
 
-# Requests that wait for one replay to pause, resume or stop. With this, what waits in a worker has a bound.
+# Requests that wait for one price replay to pause, resume or stop. So what waits in a worker has a bound, too.
 MAX_WAITING = 16
-# A replay goes as far as its client has read. Without a session of that client for so many seconds nobody reads; a
-# client that connects again has one long before.
+# Seconds without a session of its client after which a price replay with credit is stopped: it goes as far as the
+# client has read, and without a session the client reads nothing. A client that connects again has one long before.
 ABSENT_SECONDS = 5.0
 
 _DONE: dict[Action, PriceReplayEvent] = {"pause": "paused", "resume": "resumed", "stop": "stopped"}
@@ -54,12 +54,14 @@ _opened_decoder = msgspec.msgpack.Decoder(worker_channel.OpenedReplay)
 
 
 class PriceReplayRequests:
+    """The requests about price replays, as methods, and what becomes of the price replays."""
+
     def __init__(self, outbox: Outbox, scheduler: Scheduler) -> None:
         self._outbox = outbox
         self._scheduler = scheduler
         self._replays = PriceReplays()
 
-    # --- what clients ask ---
+    # --- requests ---
 
     def start(self, _session: Session, data: StartPriceReplay, request_key: RequestKey) -> None:
         rates = (data.bars_per_second is not None, data.speed is not None, data.as_fast_as_read)
@@ -83,7 +85,7 @@ class PriceReplayRequests:
         return self._steer(self._replays.get(data.replay_id), "resume", request_key)
 
     def stop(self, _session: Session, data: PriceReplayRef, request_key: RequestKey) -> PriceReplayAccepted | None:
-        """A replay that has ended stays as it is. One that is starting never starts."""
+        """Stop a price replay. One that has ended stays as it is; one that is starting never starts."""
         starting = self._replays.find(data.replay_id)
         if starting is not None and starting.status == "starting":
             if not starting.discarded:
@@ -101,9 +103,9 @@ class PriceReplayRequests:
             return replay.accepted()
         if not replay.request.as_fast_as_read or session.client_id != replay.client_id:
             raise StateConflict(
-                "this replay has a rate and waits for nobody"
+                "this replay has a rate and waits for no client"
                 if not replay.request.as_fast_as_read
-                else f"this replay waits for {replay.client_id!r}, who started it, and for nobody else",
+                else f"this replay waits for {replay.client_id!r} only, the client that started it",
                 status=replay.status,
             )
         last_seq = self._outbox.sequencer.last_seq(replay.topic)
@@ -120,7 +122,7 @@ class PriceReplayRequests:
         return self._replays.get(data.replay_id).status_message()
 
     def list_all(self, _session: Session, _data: Nothing, _request_key: RequestKey) -> PriceReplayList:
-        """The latest first."""
+        """Return all that clients know, the latest first."""
         known = [replay for replay in reversed([*self._replays]) if replay.status != "starting"]
         return PriceReplayList(replays=[replay.status_message() for replay in known])
 
@@ -143,7 +145,7 @@ class PriceReplayRequests:
             self._worker_of(replay).peer, worker_channel.Control(task_id=replay.replay_id, action=action)
         )
 
-    # --- opening: at the start, and again when the worker has died ---
+    # --- opening: at the start, and again when the worker was lost ---
 
     def _open(self, replay: PriceReplay, *, again: bool = False) -> None:
         request = replay.request
@@ -158,7 +160,7 @@ class PriceReplayRequests:
             speed=request.speed,
             allowed=replay.allowed if request.as_fast_as_read else None,
             position=replay.position,
-            paused=True,  # until it is known here whose it is
+            paused=True,  # until the core knows which worker hosts it
             checksum=None if opened is None else opened.checksum,
         )
         self._scheduler.interactive.ask(
@@ -171,9 +173,9 @@ class PriceReplayRequests:
         )
 
     def _opened(self, replay_id: str, worker: Worker | None, result: Result) -> None:
-        """A worker has read the bars, and hosts the replay; or that failed."""
+        """Take the worker that has read the bars and hosts the price replay, or the error."""
         replay = self._replays.find(replay_id)
-        if replay is None or replay.ended:  # while it moved
+        if replay is None or replay.ended:  # it ended while it moved to another worker
             if worker is not None and isinstance(result, list):
                 self._outbox.instruct(worker.peer, worker_channel.Control(task_id=replay_id, action="stop"))
             return
@@ -210,58 +212,61 @@ class PriceReplayRequests:
         else:
             self._fail(replay, error)
 
-    # --- what workers say; a note that does not fit raises `ValidationError` and changes nothing ---
+    # --- worker messages: one that does not fit raises `ValidationError` and changes nothing ---
 
-    def published(self, worker: Worker, note: worker_channel.Published, payload: list[bytes]) -> None:
-        assert note.replay is not None
-        replay = self._replays.find(note.replay.replay_id)
-        if replay is None or replay.worker_id != worker.worker_id or replay.topic != note.topic:
-            raise ValidationError(f"{worker.worker_id} published on {note.topic[:200]!r} for a replay it does not host")
-        most = min(MAX_BATCH, (replay.allowed if replay.request.as_fast_as_read else replay.bars) - replay.position)
-        if len(payload) != 1 or not 1 <= note.count <= most or replay.status != "running":
+    def published(self, worker: Worker, message: worker_channel.Published, payload: list[bytes]) -> None:
+        """Publish the bars that a worker sent."""
+        assert message.replay is not None
+        replay = self._replays.find(message.replay.replay_id)
+        if replay is None or replay.worker_id != worker.worker_id or replay.topic != message.topic:
             raise ValidationError(
-                f"{worker.worker_id} published {note.count} messages in {len(payload)} frames for replay "
+                f"{worker.worker_id} published on {message.topic[:200]!r} for a replay it does not host"
+            )
+        most = min(MAX_BATCH, (replay.allowed if replay.request.as_fast_as_read else replay.bars) - replay.position)
+        if len(payload) != 1 or not 1 <= message.count <= most or replay.status != "running":
+            raise ValidationError(
+                f"{worker.worker_id} published {message.count} messages in {len(payload)} frames for replay "
                 f"{replay.replay_id}, which is {replay.status} and could publish {most}"
             )
-        self._outbox.publish(replay.topic, payload[0], note.count)
-        replay.position += note.count
-        replay.current_time = note.replay.current_time
+        self._outbox.publish(replay.topic, payload[0], message.count)
+        replay.position += message.count
+        replay.current_time = message.replay.current_time
         replay.last_seq = self._outbox.sequencer.last_seq(replay.topic)
         replay.losses = 0
 
-    def steered(self, worker: Worker, note: worker_channel.Paused | worker_channel.Resumed) -> None:
-        """The worker has done the first of what it was told."""
-        replay = self._replays.find(note.task_id)
-        action: Action = "pause" if isinstance(note, worker_channel.Paused) else "resume"
+    def steered(self, worker: Worker, message: worker_channel.Paused | worker_channel.Resumed) -> None:
+        """Take that the worker has done the first action that it was told."""
+        replay = self._replays.find(message.task_id)
+        action: Action = "pause" if isinstance(message, worker_channel.Paused) else "resume"
         hosted = replay is not None and replay.worker_id == worker.worker_id
         if replay is None or not hosted or [one for one, _ in replay.waiting[:1]] != [action]:
-            raise ValidationError(f"{worker.worker_id} was not told to {action} replay {note.task_id[:200]!r}")
+            raise ValidationError(f"{worker.worker_id} was not told to {action} replay {message.task_id[:200]!r}")
         _, request_key = replay.waiting.pop(0)
         self._done(replay, action, request_key)
 
-    def finished(self, worker: Worker, note: worker_channel.Finished) -> None:
-        """The worker hosts the replay no more."""
-        replay = self._replays.find(note.task_id)
+    def finished(self, worker: Worker, message: worker_channel.Finished) -> None:
+        """Take the end of a price replay: its worker hosts it no more."""
+        replay = self._replays.find(message.task_id)
         if replay is None or replay.worker_id != worker.worker_id:
-            if note.outcome != "stopped":
+            if message.outcome != "stopped":
                 raise ValidationError(
-                    f"{worker.worker_id} finished replay {note.task_id[:200]!r}, which it did not host"
+                    f"{worker.worker_id} finished replay {message.task_id[:200]!r}, which it did not host"
                 )
         elif replay.discarded:
             self._replays.forget(replay)
-        elif note.outcome == "failed" and note.error is not None:
-            self._fail(replay, note.error)
-        elif note.outcome == "stopped" and any(action == "stop" for action, _ in replay.waiting):
+        elif message.outcome == "failed" and message.error is not None:
+            self._fail(replay, message.error)
+        elif message.outcome == "stopped" and any(action == "stop" for action, _ in replay.waiting):
             self._end(replay, "stopped")
-        elif note.outcome == "completed" and replay.position == replay.bars and replay.status == "running":
+        elif message.outcome == "completed" and replay.position == replay.bars and replay.status == "running":
             self._end(replay, "completed")
         else:
             at = f"{replay.status} at {replay.position} of {replay.bars} bars"
-            self._fail(replay, SystemFault(f"the engine said {note.outcome!r} of replay {replay.replay_id}, {at}"))
+            self._fail(replay, SystemFault(f"the engine said {message.outcome!r} of replay {replay.replay_id}, {at}"))
 
     def lost(self, worker_id: str, reason: str) -> None:
-        """The worker's process has ended: what was asked of its replays is done by that, and another goes on."""
-        for replay in self._replays.living:
+        """Settle the requests about a lost worker's price replays, and have another worker continue those."""
+        for replay in self._replays.active:
             if replay.worker_id != worker_id:
                 continue
             replay.worker_id = None
@@ -283,9 +288,9 @@ class PriceReplayRequests:
             else:
                 self._open(replay, again=True)
 
-    def look(self, connected: Set[str], now: float) -> None:
-        """Stop the replays that wait for a client who has gone."""
-        for replay in self._replays.living:
+    def stop_unread(self, connected: Set[str], now: float) -> None:
+        """Stop the price replays whose client reads no more: it is not `connected`."""
+        for replay in self._replays.active:
             if not replay.request.as_fast_as_read or replay.opened is None or replay.reason is not None:
                 continue
             if replay.client_id in connected:
@@ -303,7 +308,7 @@ class PriceReplayRequests:
     # --- changes ---
 
     def _done(self, replay: PriceReplay, action: Action, request_key: RequestKey | None) -> None:
-        """What was asked has taken effect."""
+        """Answer a request whose action has taken effect."""
         if (replay.status, action) not in _IN_EFFECT:
             self._change(replay, _DONE[action])
         if request_key is not None:
@@ -315,7 +320,7 @@ class PriceReplayRequests:
 
     def _end(self, replay: PriceReplay, event: PriceReplayEvent) -> None:
         waiting, replay.waiting = replay.waiting, []
-        if event != "stopped":  # it came to its end before it could be stopped for that
+        if event != "stopped":  # it ended before it could be stopped for that
             replay.reason = None
         self._change(replay, event)
         for action, request_key in waiting:
@@ -334,13 +339,13 @@ class PriceReplayRequests:
     def check_invariants(self) -> None:
         self._replays.check_invariants()
         for replay in self._replays:
-            assert len(replay.waiting) <= MAX_WAITING + 1  # and a resume or stop of our own
+            assert len(replay.waiting) <= MAX_WAITING + 1  # and a resume or stop that the broker told by itself
             if replay.worker_id is not None:
-                assert self._worker_of(replay).peer is not None, f"{replay.replay_id} is hosted by nobody"
+                assert self._worker_of(replay).peer is not None, f"{replay.replay_id} has no worker"
 
 
 def _after_its_end(replay: PriceReplay, action: Action) -> PriceReplayAccepted | StateConflict:
-    """What a request that waited is answered when the replay has ended before it was done."""
+    """Return the answer to a request that waited when the price replay ended."""
     if action == "stop":
         return replay.accepted()
     return StateConflict(f"it was {replay.status} before it could be {_DONE[action]}", status=replay.status)

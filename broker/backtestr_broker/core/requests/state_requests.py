@@ -1,4 +1,4 @@
-"""What the requests about shared state do (PROTOCOL.md, section 8).
+"""Execute the requests about shared state (PROTOCOL.md, section 8).
 
 Reads give what is on disk. A change, and a refusal that rests on one, is answered when the disk has it.
 """
@@ -27,6 +27,8 @@ from backtestr_protocol.messages import (
 
 
 class StateRequests:
+    """The requests about shared state, as methods."""
+
     def __init__(self, outbox: Outbox, state: SharedState, durability: Durability) -> None:
         self._outbox = outbox
         self._state = state

@@ -1,4 +1,4 @@
-"""Backtests as the broker sees them. Everything that can change a job's state is in this file.
+"""Keep the jobs: backtests from acceptance on. Everything that can change a job's status is in this file.
 
     queued ──started──► running ──paused──► paused
       ▲  │                 │ ◄──resumed─────  │
@@ -7,8 +7,8 @@
                            ▼                  ▼
                 completed | failed | stopped  (final)
 
-`lost` is the death of the worker: the job goes back to the queue once, and fails the second time. Work is exact,
-so the second worker continues the streams where the first left them.
+`lost` is the loss of the worker: the job goes back to the queue once, and fails the second time. Work is exact, so the
+second worker continues the streams where the first left them.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from backtestr_broker.core.clients.idempotency import RequestKey
 from backtestr_broker.core.records import JobRecord
 from backtestr_protocol.errors import ErrorData, StateConflict, unknown
 from backtestr_protocol.messages import FINAL_STATES, BacktestAccepted, BacktestState, BacktestStatus
+from backtestr_protocol.worker_channel import Action
 
 JobEvent = Literal["started", "paused", "resumed", "completed", "failed", "stopped", "lost"]
 
@@ -42,13 +43,11 @@ TRANSITIONS: dict[tuple[BacktestState, JobEvent], BacktestState] = {
 
 # Ended backtests that are still listed, and whose streams can still be repaired; results on disk stay for good.
 MAX_ENDED = 1000
-# A worker's death may have been the job's fault: one more try, then it fails (ARCHITECTURE.md, "Durability").
+# Workers that a job may lose before it fails: the loss may have been the job's fault.
 MAX_LOSSES = 1
 
 # Names that a wrong one is compared with, the newest: comparing with thousands of UUIDs would take half a second.
 COMPARED = 50
-
-Wish = Literal["pause", "resume", "stop"]
 
 
 class Job:
@@ -64,13 +63,13 @@ class Job:
         "prices_published",
         "progress_percent",
         "request_key",
+        "requested",
         "restored",
         "start_time",
         "status",
         "submit_time",
         "symbols",
         "waiting",
-        "wish",
         "worker_id",
     )
 
@@ -88,7 +87,7 @@ class Job:
         self.algorithm_id = algorithm_id
         self.symbols = symbols  # at least one
         self.config = config  # MessagePack of the BacktestConfig, as the worker gets it
-        self.request_key = request_key  # what makes a repeated StartBacktest the same one
+        self.request_key = request_key  # a duplicate of StartBacktest has the same
         self.submit_time = submit_time
         self.start_time: int | None = None
         self.end_time: int | None = None
@@ -98,29 +97,31 @@ class Job:
         self.worker_id: str | None = None
         self.losses = 0
         self.prices_published: dict[str, int] = {}  # by topic, which it shares with others
-        self.restored = False  # an earlier broker accepted it, and may have run it to its end
-        self.wish: Wish | None = None  # the latest change asked for that has not taken effect
-        self.waiting: list[tuple[Wish, RequestKey]] = []
+        self.restored = False  # an earlier broker accepted it, and may have completed it
+        self.requested: Action | None = None  # the latest action that has not taken effect
+        self.waiting: list[tuple[Action, RequestKey]] = []
 
     @property
     def client_id(self) -> str:
-        """Whose it is: who asked for it."""
+        """The client that started the job."""
         return self.request_key[0]
 
     @property
     def ended(self) -> bool:
+        """True once the status is final."""
         return self.status in FINAL_STATES
 
     @property
     def has_results(self) -> bool:
-        """Whether a worker stored what it walked: one that was stopped in the queue has nothing."""
+        """True if a worker stored results: a job that was stopped in the queue has none."""
         return self.status in ("completed", "stopped") and self.start_time is not None
 
     def accepted(self) -> BacktestAccepted:
+        """Return the answer to requests that start or change the job."""
         return BacktestAccepted(backtest_id=self.backtest_id, status=self.status)
 
     def facts(self) -> dict[str, str]:
-        """What the log says of it: what it can be followed by through client, broker and worker, and why it failed."""
+        """Return what the log has: the ids by which a job is followed through all programs, and why it failed."""
         client_id, request_id = self.request_key
         facts = {"backtestId": self.backtest_id, "status": self.status, "clientId": client_id, "requestId": request_id}
         if self.worker_id is not None:
@@ -130,7 +131,7 @@ class Job:
         return facts
 
     def record(self) -> JobRecord:
-        """What is kept of it on disk."""
+        """Return the job's record on disk."""
         return JobRecord(
             backtest_id=self.backtest_id,
             client_id=self.request_key[0],
@@ -145,10 +146,11 @@ class Job:
             progress_percent=self.progress_percent,
             error=self.error,
             losses=self.losses,
-            to_pause=not self.ended and (self.status == "paused" or self.wish == "pause"),
+            to_pause=not self.ended and (self.status == "paused" or self.requested == "pause"),
         )
 
     def status_message(self) -> BacktestStatus:
+        """Return the status as clients get it."""
         return BacktestStatus(
             backtest_id=self.backtest_id,
             status=self.status,
@@ -164,7 +166,7 @@ class Job:
 
 
 def restored_job(record: JobRecord) -> Job:
-    """The job of an earlier broker. One that had not ended runs again from its start."""
+    """Return the job of an earlier broker; one that had not ended runs again from its start."""
     job = Job(
         backtest_id=record.backtest_id,
         algorithm_id=record.algorithm_id,
@@ -181,7 +183,7 @@ def restored_job(record: JobRecord) -> Job:
         job.progress_percent = record.progress_percent
         job.error = record.error
     elif record.to_pause:
-        job.wish = "pause"
+        job.requested = "pause"
     return job
 
 
@@ -201,7 +203,7 @@ class Jobs:
         return backtest_id in self._jobs
 
     def check_free(self, backtest_id: str) -> None:
-        """Raises `StateConflict` when a job of that id is known."""
+        """Raise `StateConflict` when a job of that id is known."""
         if backtest_id in self._jobs:
             raise StateConflict(
                 f"backtest {backtest_id!r} exists; choose another backtestId, or leave it out",
@@ -209,7 +211,7 @@ class Jobs:
             )
 
     def add(self, job: Job) -> None:
-        """Raises `StateConflict` when a job of that id is known."""
+        """Add a job. Raises `StateConflict` when one of its id is known."""
         self.check_free(job.backtest_id)
         self._jobs[job.backtest_id] = job
         self._by_request_key[job.request_key] = job.backtest_id
@@ -223,14 +225,14 @@ class Jobs:
             self._ended[job.backtest_id] = None
 
     def get(self, backtest_id: str) -> Job:
-        """Raises `NotFound`, naming a near miss."""
+        """Return a job. Raises `NotFound`, naming a near miss."""
         job = self._jobs.get(backtest_id)
         if job is None:
             raise unknown("backtest", backtest_id, islice(reversed(self._jobs), COMPARED))
         return job
 
     def started_by(self, request_key: RequestKey) -> Job | None:
-        """The job that this request started, if it did."""
+        """Return the job that this request started, if it did."""
         backtest_id = self._by_request_key.get(request_key)
         return self._jobs[backtest_id] if backtest_id is not None else None
 
@@ -250,7 +252,7 @@ class Jobs:
             job.end_time = wall_ms
             job.error = error
             job.worker_id = None
-            job.wish = None
+            job.requested = None
             self._ended[job.backtest_id] = None
 
     def forget_oldest(self) -> Job | None:
@@ -277,6 +279,6 @@ class Jobs:
         for backtest_id, job in self._jobs.items():
             assert job.backtest_id == backtest_id
             assert job.ended == (job.end_time is not None)
-            assert not (job.ended and job.waiting), f"{backtest_id} has ended and someone still waits"
+            assert not (job.ended and job.waiting), f"{backtest_id} has ended and a request still waits"
             assert (job.worker_id is not None) == (job.status in ("running", "paused")), f"{backtest_id} {job.status}"
             assert job.losses <= MAX_LOSSES + 1

@@ -1,7 +1,6 @@
-"""Work onto workers: composes jobs, workers and queues, and decides who does what next.
+"""Assign work to workers: jobs to compute workers, interactive tasks to interactive workers.
 
-Two kinds of work: questions (market data, results, the check of a backtest before it is accepted) for interactive
-workers, and backtests for compute workers. A pause, resume or stop is answered when it has taken effect.
+A pause, resume or stop is answered when it has taken effect.
 """
 
 from __future__ import annotations
@@ -35,9 +34,10 @@ from backtestr_protocol.messages import (
     BacktestConfig,
     BacktestState,
 )
+from backtestr_protocol.worker_channel import Action
 
 from .interactive_tasks import InteractiveTasks
-from .jobs import MAX_LOSSES, Job, JobEvent, Jobs, Wish
+from .jobs import MAX_LOSSES, Job, JobEvent, Jobs
 from .task_queue import RETRY_AFTER_MS, TaskQueue
 from .workers import Worker, Workers
 
@@ -50,6 +50,8 @@ _config_decoder = msgspec.msgpack.Decoder(BacktestConfig)
 
 
 class Scheduler:
+    """Decides which worker does what next, and takes what workers report of it."""
+
     def __init__(
         self,
         outbox: Outbox,
@@ -59,30 +61,31 @@ class Scheduler:
         max_queued_backtests: int,
         max_queued_questions: int,
     ) -> None:
-        """Call `replays_lost` with its id and the reason when an interactive worker is lost."""
+        """Take the function to call with the worker id and the reason when an interactive worker is lost."""
         self.jobs = Jobs()
         self.workers = Workers()
         self._outbox = outbox
         self._algorithms = algorithms
         self._replays_lost = replays_lost
-        self._accepting: dict[str, Job] = {}  # accepted once they are on disk; nobody sees them before
+        self._accepting: dict[str, Job] = {}  # accepted once they are on disk; no client sees them before
         self._job_queue = TaskQueue(max_queued_backtests)
         self.interactive = InteractiveTasks(outbox, self.workers, max_queued_questions)
-        self._resuming: dict[str, deque[str]] = {}  # worker id -> its parked backtests that wait to go on
+        self._resuming: dict[str, deque[str]] = {}  # worker id -> its parked backtests that wait to continue
 
     @property
     def queued(self) -> int:
+        """The number of jobs and interactive tasks that wait for a worker."""
         return len(self._job_queue) + len(self.interactive.queue)
 
     @property
     def queues(self) -> dict[str, tuple[int, int]]:
-        """What is queued, and how much may be, by what it is."""
+        """The number of queued tasks and the bound of each queue, by name."""
         return {
             "backtests": (len(self._job_queue), self._job_queue.bound),
             "questions": (len(self.interactive.queue), self.interactive.queue.bound),
         }
 
-    # --- what clients ask ---
+    # --- requests ---
 
     def start(self, config: bytes, request_key: RequestKey) -> None:
         """Have a worker check a backtest's config, then accept it. Raises `Busy`."""
@@ -90,33 +93,36 @@ class Scheduler:
         self.interactive.ask("CheckBacktest", config, request_key, "B", done=accept)
 
     def restore(self, records: Iterable[JobRecord]) -> None:
-        """Take over the backtests of an earlier broker: those that had not ended run again, in order of acceptance."""
+        """Take over the jobs of an earlier broker: those that had not ended run again, in order of acceptance."""
         self.jobs.restore(records)
         for job in self.jobs:
             self._outbox.create_topics(topics.of_backtest(job.backtest_id))
             if not job.ended:
-                self._job_queue.push_admitted(job.backtest_id, "B", job.client_id, held=job.wish == "pause")
+                self._job_queue.push_admitted(job.backtest_id, "B", job.client_id, to_park=job.requested == "pause")
 
     def check_room(self, client_id: str) -> None:
-        """Raises `Busy` when that client could not queue a further backtest."""
+        """Raise `Busy` when that client could not queue a further backtest."""
         own = sum(job.client_id == client_id for job in self._accepting.values())
         self._job_queue.check_room(client_id, len(self._accepting), own)
 
     def waiting(self, client_id: str) -> int:
-        """Backtests and questions of that client that wait for a worker."""
+        """Return the number of jobs and interactive tasks of that client that wait for a worker."""
         return self._job_queue.waiting(client_id) + self.interactive.queue.waiting(client_id)
 
     def pause(self, job: Job, request_key: RequestKey) -> BacktestAccepted | None:
-        """The answer, or None when it comes later. Raises `StateConflict`, and `Busy` when too many are parked."""
+        """Pause a job: return the answer, or None when it comes later.
+
+        Raises `StateConflict`, and `Busy` when too many are parked.
+        """
         self._refuse_ended(job, "paused")
         if job.status == "paused" and not self._is_resuming(job):
             return job.accepted()
         if job.status == "paused" and self._cancel_resume(job):
             self._settle(job, "resume", StateConflict("paused again before it could go on", status=job.status))
-            job.wish = None
+            job.requested = None
             return job.accepted()
-        to_be_told = job.status == "running" and job.wish != "pause"
-        if to_be_told and not self.workers.can_park(worker := self._worker_of(job)):
+        has_to_tell = job.status == "running" and job.requested != "pause"
+        if has_to_tell and not self.workers.can_park(worker := self._worker_of(job)):
             raise Busy(
                 f"{worker.worker_id} holds {len(worker.parked)} paused backtests, the most it can; "
                 "resume or stop one of them",
@@ -124,21 +130,21 @@ class Scheduler:
             )
         self._wait(job, "pause", request_key)
         if job.status == "queued":
-            self._job_queue.hold(job.backtest_id, True)
-        if to_be_told:
+            self._job_queue.set_to_park(job.backtest_id, True)
+        if has_to_tell:
             self._control(job, "pause")
         return None
 
     def resume(self, job: Job, request_key: RequestKey) -> BacktestAccepted | None:
-        """The answer, or None when it comes later. Raises `StateConflict`."""
+        """Resume a job: return the answer, or None when it comes later. Raises `StateConflict`."""
         self._refuse_ended(job, "resumed")
         if job.status == "queued":
             self._let_run(job)
-            self._job_queue.hold(job.backtest_id, False)
+            self._job_queue.set_to_park(job.backtest_id, False)
             self.jobs.save(job.backtest_id)
-            self._dispatch()
+            self._assign()
             return job.accepted()
-        if job.status == "running" and job.wish != "pause":
+        if job.status == "running" and job.requested != "pause":
             return job.accepted()
         self._wait(job, "resume", request_key)
         if job.status == "paused" and not self._is_resuming(job):
@@ -146,92 +152,96 @@ class Scheduler:
         return None
 
     def stop(self, job: Job, request_key: RequestKey) -> BacktestAccepted | None:
-        """The answer, or None when it comes later. A backtest that has ended stays as it is."""
+        """Stop a job: return the answer, or None when it comes later. A job that has ended stays as it is."""
         if job.ended:
             return job.accepted()
         if job.status == "queued":
             self._job_queue.remove(job.backtest_id)
             self._end(job, "stopped")
             return job.accepted()
-        to_be_told = job.wish != "stop"
+        has_to_tell = job.requested != "stop"
         self._wait(job, "stop", request_key)
-        if to_be_told:
+        if has_to_tell:
             self._cancel_resume(job)
             self._control(job, "stop")
         return None
 
-    # --- what workers say; a note that does not fit raises `ValidationError` and changes nothing ---
+    # --- worker messages: one that does not fit raises `ValidationError` and changes nothing ---
 
-    def ready(self, peer: bytes, note: worker_channel.Ready, now: float) -> Worker | None:
-        """The worker that became ready; None for one that nobody started."""
-        worker = self.workers.ready(note.worker_id, peer, now)
-        self._dispatch()
+    def ready(self, peer: bytes, message: worker_channel.Ready, now: float) -> Worker | None:
+        """Take a worker that is ready, and return it; None for one that was not started."""
+        worker = self.workers.ready(message.worker_id, peer, now)
+        self._assign()
         return worker
 
-    def published(self, worker: Worker, note: worker_channel.Published, payload: list[bytes]) -> None:
-        """A worker publishes on the topics of the backtests that it holds, and prices."""
-        _, _, backtest_id = note.topic.partition(".")
-        of_its_own = worker.holds(backtest_id) and note.topic in topics.of_backtest(backtest_id)
-        of_prices = note.topic.startswith("prices.") and topics.class_of(note.topic) is not None
-        if worker.kind != "compute" or not (of_its_own or of_prices):
-            raise ValidationError(f"{worker.worker_id} published on {note.topic[:200]!r}, which is not its own")
-        if len(payload) != 1 or not 1 <= note.count <= MAX_BATCH:
-            raise ValidationError(f"{worker.worker_id} published {note.count} messages in {len(payload)} frames")
-        self._outbox.publish(note.topic, payload[0], note.count)
-        if of_prices and worker.task_id is not None:
-            walked = self.jobs.get(worker.task_id).prices_published
-            walked[note.topic] = walked.get(note.topic, 0) + note.count
-        if of_its_own and note.progress_percent is not None:
-            self.jobs.get(backtest_id).progress_percent = note.progress_percent
+    def published(self, worker: Worker, message: worker_channel.Published, payload: list[bytes]) -> None:
+        """Publish what a worker sent: on a topic of a backtest that it has, or prices."""
+        _, _, backtest_id = message.topic.partition(".")
+        is_of_its_task = worker.holds(backtest_id) and message.topic in topics.of_backtest(backtest_id)
+        is_of_prices = message.topic.startswith("prices.") and topics.class_of(message.topic) is not None
+        if worker.kind != "compute" or not (is_of_its_task or is_of_prices):
+            raise ValidationError(f"{worker.worker_id} published on {message.topic[:200]!r}, which is not its own")
+        if len(payload) != 1 or not 1 <= message.count <= MAX_BATCH:
+            raise ValidationError(f"{worker.worker_id} published {message.count} messages in {len(payload)} frames")
+        self._outbox.publish(message.topic, payload[0], message.count)
+        if is_of_prices and worker.task_id is not None:
+            published = self.jobs.get(worker.task_id).prices_published
+            published[message.topic] = published.get(message.topic, 0) + message.count
+        if is_of_its_task and message.progress_percent is not None:
+            self.jobs.get(backtest_id).progress_percent = message.progress_percent
 
-    def paused(self, worker: Worker, note: worker_channel.Paused) -> None:
-        job = self._job_at(worker, note.task_id, "running")
-        if not self.workers.can_park(worker):  # nobody told it to
+    def paused(self, worker: Worker, message: worker_channel.Paused) -> None:
+        """Take the pause of a job that its worker has parked."""
+        job = self._job_at(worker, message.task_id, "running")
+        if not self.workers.can_park(worker):  # it was not told to
             raise ValidationError(f"{worker.worker_id} paused more backtests than it may hold")
         worker.task_id = None
         worker.parked.add(job.backtest_id)
         self._change(job, "paused")
         self._settle(job, "pause", job.accepted())
-        if job.wish == "resume":
+        if job.requested == "resume":
             self._queue_resume(job)
-        elif job.wish == "pause":
+        elif job.requested == "pause":
             self._settle(job, "resume", StateConflict("paused again before it could go on", status=job.status))
-            job.wish = None
-        self._dispatch()
+            job.requested = None
+        self._assign()
 
-    def resumed(self, worker: Worker, note: worker_channel.Resumed) -> None:
-        job = self._job_at(worker, note.task_id, "paused")
+    def resumed(self, worker: Worker, message: worker_channel.Resumed) -> None:
+        """Take the resumption of a parked job."""
+        job = self._job_at(worker, message.task_id, "paused")
         self._change(job, "resumed")
         self._settle(job, "resume", job.accepted())
-        if job.wish == "pause":
+        if job.requested == "pause":
             self._control(job, "pause")
-        elif job.wish == "resume":
+        elif job.requested == "resume":
             self._let_run(job)
 
-    def finished(self, worker: Worker, note: worker_channel.Finished, payload: list[bytes]) -> None:
-        """A question or a backtest has ended."""
-        if not worker.holds(note.task_id):
-            raise ValidationError(f"{worker.worker_id} finished {note.task_id[:200]!r}, which it does not hold")
-        if note.task_id == worker.task_id:
+    def finished(self, worker: Worker, message: worker_channel.Finished, payload: list[bytes]) -> None:
+        """Take the end of an interactive task or of a job."""
+        if not worker.holds(message.task_id):
+            raise ValidationError(f"{worker.worker_id} finished {message.task_id[:200]!r}, which it does not hold")
+        if message.task_id == worker.task_id:
             worker.task_id = None
-        worker.parked.discard(note.task_id)
+        worker.parked.discard(message.task_id)
         if worker.kind == "interactive":
-            self.interactive.finished(worker, note, payload)
+            self.interactive.finished(worker, message, payload)
         else:
-            self._backtest_finished(self.jobs.get(note.task_id), note)
-        if note.is_last:
+            self._backtest_finished(self.jobs.get(message.task_id), message)
+        if message.is_last:
             self.lost(worker.worker_id, "it was stuck in a task past its time limit")
         else:
-            self._dispatch()
+            self._assign()
 
     def held_by(self, worker_id: str) -> list[str]:
-        """The tasks that the worker works on or has parked."""
+        """Return the tasks that the worker works on or has parked."""
         worker = self.workers.get(worker_id)
         return sorted(worker.parked | ({worker.task_id} if worker.task_id is not None else set()))
 
     def lost(self, worker_id: str, reason: str, *, overdue: bool = False) -> None:
-        """The worker's process has ended: its work goes to another once, and fails the second time. What it was at
-        fails at once where that was `overdue`: it would end the next worker as well."""
+        """Take the end of a worker's process: its work goes to another worker once, and fails the second time.
+
+        The task it worked on fails at once if the worker was ended as `overdue`: it would end the next worker as well.
+        """
         worker = self.workers.get(worker_id)
         task_id, parked = self.workers.lost(worker_id)
         self._resuming.pop(worker_id, None)
@@ -242,13 +252,15 @@ class Scheduler:
         else:
             for backtest_id in sorted(parked | ({task_id} if task_id is not None else set())):
                 self._job_lost(self.jobs.get(backtest_id), reason, overdue=overdue and backtest_id == task_id)
-        self._dispatch()
+        self._assign()
 
     # --- jobs ---
 
     def _accept(self, request_key: RequestKey, frames: list[bytes]) -> None:
-        """Put a backtest whose config a worker has checked on disk; once it is there it is queued, and `request_key` is
-        answered. Raises `Busy`, `StateConflict` and `SystemFault`."""
+        """Put a backtest on disk whose config a worker has checked; once there it is queued, and the request answered.
+
+        Raises `Busy`, `StateConflict` and `SystemFault`.
+        """
         checked = frames[0]
         try:
             config = decode(_config_decoder, checked)
@@ -272,16 +284,16 @@ class Scheduler:
         self._accepting[job.backtest_id] = job
 
     def accepted(self, backtest_id: str) -> None:
-        """The backtest is on disk: from now on it is known, and will come to an end."""
+        """Queue a backtest that is on disk now: from here on it is known, and will come to an end."""
         job = self._accepting.pop(backtest_id)
         self.jobs.add(job)
         self._job_queue.push_admitted(backtest_id, "B", job.client_id)
         self._announce(job)
         self._outbox.answer(job.request_key, job.accepted())
-        self._dispatch()
+        self._assign()
 
     def not_accepted(self, backtest_id: str, error: BacktestrError) -> None:
-        """The backtest could not be written to disk: it was never started."""
+        """Refuse a backtest that could not be written to disk: it was never started."""
         self._outbox.answer(self._accepting.pop(backtest_id).request_key, error)
 
     def _change(self, job: Job, event: JobEvent, error: ErrorData | None = None) -> None:
@@ -304,29 +316,29 @@ class Scheduler:
     def _end(self, job: Job, event: JobEvent, error: ErrorData | None = None) -> None:
         self._change(job, event, error)
         waiting, job.waiting = job.waiting, []
-        for wish, request_key in waiting:
-            if wish == "stop":
+        for action, request_key in waiting:
+            if action == "stop":
                 self._outbox.answer(request_key, job.accepted())
             else:
-                conflict = StateConflict(f"the backtest was {job.status} before it could {wish}", status=job.status)
+                conflict = StateConflict(f"the backtest was {job.status} before it could {action}", status=job.status)
                 self._outbox.answer(request_key, conflict)
 
-    def _backtest_finished(self, job: Job, note: worker_channel.Finished) -> None:
+    def _backtest_finished(self, job: Job, message: worker_channel.Finished) -> None:
         self._cancel_resume(job)
-        unexplained = note.outcome == "failed" and note.error is None
-        if unexplained or (note.outcome == "completed" and job.status == "paused"):
+        unexplained = message.outcome == "failed" and message.error is None
+        if unexplained or (message.outcome == "completed" and job.status == "paused"):
             self._fail(
-                job, SystemFault(f"the engine said {note.outcome!r} of the {job.status} backtest {job.backtest_id}")
+                job, SystemFault(f"the engine said {message.outcome!r} of the {job.status} backtest {job.backtest_id}")
             )
             return
-        if note.outcome == "completed":
+        if message.outcome == "completed":
             job.progress_percent = 100.0
-        self._end(job, note.outcome, note.error if note.outcome == "failed" else None)
+        self._end(job, message.outcome, message.error if message.outcome == "failed" else None)
 
     def _job_lost(self, job: Job, reason: str, *, overdue: bool) -> None:
         was_paused = job.status == "paused"
         self._change(job, "lost")
-        if job.wish == "stop":
+        if job.requested == "stop":
             self._end(job, "stopped")
         elif overdue:
             self._fail(job, TimedOut(f"the worker of backtest {job.backtest_id} was {reason}"))
@@ -334,45 +346,45 @@ class Scheduler:
             message = f"the worker of backtest {job.backtest_id} ended, for the second time: {reason}"
             self._fail(job, WorkersLost(message))
         else:
-            if job.wish == "resume":
+            if job.requested == "resume":
                 self._let_run(job)
             elif was_paused:
-                job.wish = "pause"
-            self._job_queue.push_front(job.backtest_id, "B", job.client_id, held=job.wish == "pause")
+                job.requested = "pause"
+            self._job_queue.push_front(job.backtest_id, "B", job.client_id, to_park=job.requested == "pause")
 
     def _fail(self, job: Job, error: BacktestrError) -> None:
-        """End a backtest that has no worker to say so, and tell everyone."""
+        """End a job as failed, and publish the error on `system.errors`."""
         fault = self._outbox.error_data(error, backtestId=job.backtest_id)
         self._end(job, "failed", fault)
         self._outbox.publish(topics.ERRORS, encoded_payload("Error", fault))
 
-    def _wait(self, job: Job, wish: Wish, request_key: RequestKey) -> None:
-        """Have `request_key` answered when `wish`, from now on the latest, has taken effect. Raises `Busy`."""
+    def _wait(self, job: Job, action: Action, request_key: RequestKey) -> None:
+        """Answer the request when `action`, which is now the latest, has taken effect. Raises `Busy`."""
         if len(job.waiting) >= MAX_WAITING:
             raise Busy(f"{MAX_WAITING} requests wait for this backtest already", retryAfterMs=RETRY_AFTER_MS)
-        job.waiting.append((wish, request_key))
-        job.wish = wish
+        job.waiting.append((action, request_key))
+        job.requested = action
 
     def _let_run(self, job: Job) -> None:
-        """It runs, or will without being paused first: what was asked for last has taken effect."""
-        job.wish = None
+        """Settle the requests of a job that runs, or will without being paused first."""
+        job.requested = None
         self._settle(job, "resume", job.accepted())
         self._settle(job, "pause", StateConflict("resumed before it had paused", status=job.status))
 
-    def _settle(self, job: Job, wish: Wish, result: BacktestAccepted | BacktestrError) -> None:
-        """Answer those that waited for `wish`."""
-        settled = [request_key for wished, request_key in job.waiting if wished == wish]
-        job.waiting = [(wished, request_key) for wished, request_key in job.waiting if wished != wish]
+    def _settle(self, job: Job, action: Action, result: BacktestAccepted | BacktestrError) -> None:
+        """Answer the requests that waited for `action`."""
+        settled = [request_key for waited_for, request_key in job.waiting if waited_for == action]
+        job.waiting = [(waited_for, request_key) for waited_for, request_key in job.waiting if waited_for != action]
         for request_key in settled:
             self._outbox.answer(request_key, result)
 
     def _refuse_ended(self, job: Job, verb: str) -> None:
-        if job.ended or job.wish == "stop":
+        if job.ended or job.requested == "stop":
             state = job.status if job.ended else "being stopped"
             raise StateConflict(f"a backtest that is {state} cannot be {verb}", status=job.status)
 
     def _job_at(self, worker: Worker, task_id: str, status: BacktestState) -> Job:
-        """The backtest that a worker speaks of, if that is what it works on and if it can be in that state."""
+        """Return the job that a worker's message names, if the worker works on it and its status is `status`."""
         if worker.kind == "compute" and worker.task_id == task_id:
             job = self.jobs.get(task_id)
             if job.status == status:
@@ -383,43 +395,43 @@ class Scheduler:
         assert job.worker_id is not None
         return self.workers.get(job.worker_id)
 
-    def _control(self, job: Job, action: worker_channel.Action) -> None:
+    def _control(self, job: Job, action: Action) -> None:
         self._outbox.instruct(self._worker_of(job).peer, worker_channel.Control(task_id=job.backtest_id, action=action))
 
-    # --- resuming: only the worker that holds a paused backtest can go on with it ---
+    # --- resuming: only the worker that has a backtest parked can continue it ---
 
     def _queue_resume(self, job: Job) -> None:
         assert job.worker_id is not None
         self._resuming.setdefault(job.worker_id, deque()).append(job.backtest_id)
-        self._dispatch()
+        self._assign()
 
     def _is_resuming(self, job: Job) -> bool:
         worker = self._worker_of(job)
         return worker.task_id == job.backtest_id or job.backtest_id in self._resuming.get(worker.worker_id, ())
 
     def _cancel_resume(self, job: Job) -> bool:
-        """Take back a resume that its worker has not been told of; False when there is none."""
+        """Cancel a resume that its worker has not been told of; return false when there is none."""
         waiting = self._resuming.get(job.worker_id or "", deque())
         if job.backtest_id not in waiting:
             return False
         waiting.remove(job.backtest_id)
         return True
 
-    # --- who does what next ---
+    # --- assignment ---
 
-    def _dispatch(self) -> None:
+    def _assign(self) -> None:
         self.interactive.assign()
         for worker in self.workers.idle("compute"):
-            self._dispatch_backtest(worker)
+            self._assign_backtest(worker)
 
-    def _dispatch_backtest(self, worker: Worker) -> None:
+    def _assign_backtest(self, worker: Worker) -> None:
         if waiting := self._resuming.get(worker.worker_id):
             backtest_id = waiting.popleft()
             worker.parked.discard(backtest_id)
             worker.task_id = backtest_id
             self._control(self.jobs.get(backtest_id), "resume")
             return
-        # One that is to be paused before its first bar is held for a worker that has room for it.
+        # A job that is to be paused before its first bar goes to a worker that has room to park it.
         next_id = self._job_queue.pop(self.workers.can_park(worker))
         if next_id is None:
             return
@@ -429,7 +441,7 @@ class Scheduler:
         assign = worker_channel.Assign(
             task_id=job.backtest_id,
             work="RunBacktest",
-            paused=job.wish == "pause",
+            paused=job.requested == "pause",
             restored=job.restored,
             client_id=job.client_id,
             request_id=job.request_key[1],
@@ -453,12 +465,14 @@ class Scheduler:
         queued = [job for job in self.jobs if job.status == "queued"]
         assert len(queued) == len(self._job_queue), "a queued backtest is not in the queue, or the reverse"
         for job in queued:
-            assert self._job_queue.is_held(job.backtest_id) == (job.wish == "pause"), f"{job.backtest_id} {job.wish}"
+            assert self._job_queue.is_to_park(job.backtest_id) == (job.requested == "pause"), (
+                f"{job.backtest_id} {job.requested}"
+            )
         for job in self.jobs:
             assert len(job.waiting) <= MAX_WAITING
-            assert job.wish is not None or not job.waiting, f"someone waits for nothing of {job.backtest_id}"
+            assert job.requested is not None or not job.waiting, f"a request waits for nothing of {job.backtest_id}"
         for worker in self.workers.idle("compute"):
-            assert not self._resuming.get(worker.worker_id), f"{worker.worker_id} could go on with a paused backtest"
-            able = [job.backtest_id for job in queued if job.wish != "pause" or self.workers.can_park(worker)]
+            assert not self._resuming.get(worker.worker_id), f"{worker.worker_id} could continue a parked backtest"
+            able = [job.backtest_id for job in queued if job.requested != "pause" or self.workers.can_park(worker)]
             assert not able, f"{worker.worker_id} is idle and could run {able}"
         assert not [backtest_id for backtest_id in self._accepting if backtest_id in self.jobs], "accepted twice"

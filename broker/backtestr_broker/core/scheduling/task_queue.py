@@ -1,9 +1,10 @@
-"""Which task goes next: by priority class, real-time before bulk; within a class from each client in turn; within a
-client by arrival. Bounded, with room kept for who has little in it.
+"""A bounded queue of tasks: by priority, then from each client in turn, then by arrival.
 
     A A A A A A B C C   →   A B C A C A A A A
 
-So one client's thousand tasks delay another's one by one task. A task may be held: it goes only to who has room for it.
+So a thousand tasks of one client delay another client's one task by one task. The bound leaves space for clients that
+have few tasks queued. A backtest that is to be paused before its first bar needs room to park: it goes only to a worker
+that has that.
 """
 
 from __future__ import annotations
@@ -15,46 +16,50 @@ from typing import NamedTuple
 from backtestr_protocol.errors import Busy
 from backtestr_protocol.message_types import PRIORITIES, Priority
 
-# What a client is told to wait before it tries again.
+# Milliseconds that a client is told to wait before it tries again.
 RETRY_AFTER_MS = 1000
-# A client may queue while it has fewer than this many times what is free: alone it gets four fifths of the queue, two
-# that want all get four ninths each, and a place is left for whoever comes with nothing in it (Choudhury and Hahne's
-# dynamic thresholds, as packet switches share their memory).
+# A client may queue while it has fewer tasks than this many times the free space: alone it gets four fifths of the
+# queue, two that want all get four ninths each, and space is left for a client that has nothing queued (Choudhury and
+# Hahne's dynamic thresholds, as packet switches share their memory).
 SHARE = 4
 
 
-class _Place(NamedTuple):
+class _QueuedTask(NamedTuple):
     priority: Priority
     client_id: str
-    order: int  # of arrival; below zero for what came back
-    held: bool
+    order: int  # of arrival; below zero for a task that came back
+    to_park: bool
 
 
 class _ClientQueue:
-    """One client's tasks of one class, each list in order: (order, task id). A list of ten thousand moves up in a
-    microsecond or two when its first leaves."""
+    """One client's tasks of one priority: two lists of (order, task id), each in order.
 
-    __slots__ = ("free", "held")
+    A list of ten thousand moves up in a microsecond or two when its first leaves.
+    """
+
+    __slots__ = ("free", "to_park")
 
     def __init__(self) -> None:
         self.free: list[tuple[int, str]] = []
-        self.held: list[tuple[int, str]] = []
+        self.to_park: list[tuple[int, str]] = []
 
-    def of(self, held: bool) -> list[tuple[int, str]]:
-        return self.held if held else self.free
+    def of(self, to_park: bool) -> list[tuple[int, str]]:
+        return self.to_park if to_park else self.free
 
-    def first(self, with_held: bool) -> str | None:
-        if with_held and self.held and (not self.free or self.held[0] < self.free[0]):
-            return self.held[0][1]
+    def first(self, can_park: bool) -> str | None:
+        if can_park and self.to_park and (not self.free or self.to_park[0] < self.free[0]):
+            return self.to_park[0][1]
         return self.free[0][1] if self.free else None
 
 
 class TaskQueue:
+    """The tasks that wait for a worker, at most `bound` of them."""
+
     def __init__(self, bound: int) -> None:
         self.bound = bound
-        self._places: dict[str, _Place] = {}
+        self._tasks: dict[str, _QueuedTask] = {}
         self._counts: dict[str, int] = {}  # by client, of all classes
-        # The client whose turn it is first.
+        # The client that is first in turn stands first.
         self._turns: dict[Priority, OrderedDict[str, _ClientQueue]] = {
             priority: OrderedDict() for priority in PRIORITIES
         }
@@ -62,15 +67,14 @@ class TaskQueue:
         self._came_back = 0
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._tasks)
 
     def waiting(self, client_id: str) -> int:
-        """How many tasks of that client are queued."""
+        """Return the number of queued tasks of that client."""
         return self._counts.get(client_id, 0)
 
     def check_room(self, client_id: str, admitted: int = 0, own: int = 0) -> None:
-        """Raises `Busy` when a push would be refused, had those that are `admitted` already come, `own` of them of this
-        client."""
+        """Raise `Busy` when a push would be refused, had the `admitted` tasks come, `own` of them of this client."""
         taken = len(self) + admitted
         if taken >= self.bound:
             raise Busy(
@@ -86,86 +90,92 @@ class TaskQueue:
             )
 
     def push(self, task_id: str, priority: Priority, client_id: str) -> None:
-        """Raises `Busy` when the queue is full, or the client has its share of it."""
+        """Add a task. Raises `Busy` when the queue is full, or the client has its share of it."""
         self.check_room(client_id)
         self.push_admitted(task_id, priority, client_id)
 
-    def push_admitted(self, task_id: str, priority: Priority, client_id: str, held: bool = False) -> None:
-        """Add what was let in before, when there was room, or by an earlier broker: the bound does not refuse it."""
+    def push_admitted(self, task_id: str, priority: Priority, client_id: str, to_park: bool = False) -> None:
+        """Add a task that was admitted before, also by an earlier broker: the bound does not refuse it."""
         self._arrived += 1
-        self._add(task_id, _Place(priority, client_id, self._arrived, held))
+        self._add(task_id, _QueuedTask(priority, client_id, self._arrived, to_park))
 
-    def push_front(self, task_id: str, priority: Priority, client_id: str, held: bool = False) -> None:
-        """Put back what was taken before: it had been counted and had its turn, so the bound does not refuse it, it is
-        the first of its client, and the next turn is that client's."""
+    def push_front(self, task_id: str, priority: Priority, client_id: str, to_park: bool = False) -> None:
+        """Put back a task that was taken before: it is the first of its client, and the client is first in turn.
+
+        The bound does not refuse it: it was counted before.
+        """
         self._came_back += 1
-        self._add(task_id, _Place(priority, client_id, -self._came_back, held))
+        self._add(task_id, _QueuedTask(priority, client_id, -self._came_back, to_park))
         self._turns[priority].move_to_end(client_id, last=False)
 
-    def _add(self, task_id: str, place: _Place) -> None:
-        assert task_id not in self._places, f"{task_id} is queued twice"
-        self._places[task_id] = place
-        self._counts[place.client_id] = self.waiting(place.client_id) + 1
-        line = self._turns[place.priority].setdefault(place.client_id, _ClientQueue())
-        insort(line.of(place.held), (place.order, task_id))
+    def _add(self, task_id: str, task: _QueuedTask) -> None:
+        assert task_id not in self._tasks, f"{task_id} is queued twice"
+        self._tasks[task_id] = task
+        self._counts[task.client_id] = self.waiting(task.client_id) + 1
+        queue = self._turns[task.priority].setdefault(task.client_id, _ClientQueue())
+        insort(queue.of(task.to_park), (task.order, task_id))
 
-    def pop(self, with_held: bool = True) -> str | None:
-        """Take the next task, or the next that is not held; None when there is none. Looks at no task but the first of
-        each client, and at no further client than the first that has one."""
+    def pop(self, can_park: bool = True) -> str | None:
+        """Take the next task, or None; without `can_park`, the next that does not need room to park.
+
+        Only the first task of each client is looked at, and no client after the first that has one.
+        """
         for turns in self._turns.values():
-            for client_id, line in turns.items():
-                if (task_id := line.first(with_held)) is not None:
+            for client_id, queue in turns.items():
+                if (task_id := queue.first(can_park)) is not None:
                     self.remove(task_id)
                     if client_id in turns:
                         turns.move_to_end(client_id)
                     return task_id
         return None
 
-    def hold(self, task_id: str, held: bool) -> None:
-        """Hold a queued task, or let it go; it keeps its place."""
-        place = self._places[task_id]
-        if place.held == held:
+    def set_to_park(self, task_id: str, to_park: bool) -> None:
+        """Have a queued task need room to park, or not; it keeps its position."""
+        task = self._tasks[task_id]
+        if task.to_park == to_park:
             return
-        line = self._turns[place.priority][place.client_id]
-        _take(line.of(place.held), (place.order, task_id))
-        insort(line.of(held), (place.order, task_id))
-        self._places[task_id] = place._replace(held=held)
+        queue = self._turns[task.priority][task.client_id]
+        _take(queue.of(task.to_park), (task.order, task_id))
+        insort(queue.of(to_park), (task.order, task_id))
+        self._tasks[task_id] = task._replace(to_park=to_park)
 
-    def is_held(self, task_id: str) -> bool:
-        return self._places[task_id].held
+    def is_to_park(self, task_id: str) -> bool:
+        """Return true if the task needs room to park."""
+        return self._tasks[task_id].to_park
 
     def remove(self, task_id: str) -> None:
-        place = self._places.pop(task_id, None)
-        if place is None:
+        """Remove a task, if it is queued."""
+        task = self._tasks.pop(task_id, None)
+        if task is None:
             return
-        turns = self._turns[place.priority]
-        line = turns[place.client_id]
-        _take(line.of(place.held), (place.order, task_id))
-        if not line.free and not line.held:
-            del turns[place.client_id]
-        self._counts[place.client_id] -= 1
-        if not self._counts[place.client_id]:
-            del self._counts[place.client_id]
+        turns = self._turns[task.priority]
+        queue = turns[task.client_id]
+        _take(queue.of(task.to_park), (task.order, task_id))
+        if not queue.free and not queue.to_park:
+            del turns[task.client_id]
+        self._counts[task.client_id] -= 1
+        if not self._counts[task.client_id]:
+            del self._counts[task.client_id]
 
     def check_invariants(self) -> None:
         counts: dict[str, int] = {}
-        found: dict[str, _Place] = {}
+        found: dict[str, _QueuedTask] = {}
         for priority, turns in self._turns.items():
-            for client_id, line in turns.items():
-                assert line.free or line.held, f"{client_id} has a turn and nothing to do in it"
-                for held in (False, True):
-                    entries = line.of(held)
+            for client_id, queue in turns.items():
+                assert queue.free or queue.to_park, f"{client_id} is in turn and has no task"
+                for to_park in (False, True):
+                    entries = queue.of(to_park)
                     assert entries == sorted(entries), "a client's tasks are out of order"
                     for order, task_id in entries:
                         assert task_id not in found, "a task is queued twice"
-                        found[task_id] = _Place(priority, client_id, order, held)
+                        found[task_id] = _QueuedTask(priority, client_id, order, to_park)
                         counts[client_id] = counts.get(client_id, 0) + 1
-        assert found == self._places
+        assert found == self._tasks
         assert counts == self._counts
 
 
 def _take(entries: list[tuple[int, str]], entry: tuple[int, str]) -> None:
-    """Remove an entry that is there."""
+    """Remove an entry of the list."""
     index = bisect_left(entries, entry)
     assert entries[index] == entry
     del entries[index]

@@ -1,6 +1,6 @@
-"""Engine workers: which there are, what each is doing, and which takes the next task.
+"""Keep the workers: which there are, the task of each, and which takes the next.
 
-A worker is `starting` until it says that it is ready, then `idle` or `busy`, and `lost` once its process has ended.
+A worker is `starting` until it reports that it is ready, then `idle` or `busy`, and `lost` once its process has ended.
 Beside the one task it works on, a compute worker may hold parked ones: paused backtests that take no time.
 """
 
@@ -16,7 +16,7 @@ WorkerState = Literal["starting", "idle", "busy", "lost"]
 
 
 class Worker:
-    """`peer` is its connection on the engine socket, None before it is ready and after it was lost."""
+    """A worker. `peer` is its connection on the engine socket, None before it is ready and after it was lost."""
 
     __slots__ = (
         "batching",
@@ -40,11 +40,11 @@ class Worker:
         self.has_ended = False
         self.task_id: str | None = None
         self.parked: set[str] = set()
-        self.batching: dict[str, BatchingStatus] = {}  # how it publishes, as its latest beat said
+        self.batching: dict[str, BatchingStatus] = {}  # how it publishes, from its latest beat
         self.compression: CompressionStatus | None = None
 
     def holds(self, task_id: str) -> bool:
-        """Whether it is working on that, or has it parked."""
+        """Return true if the worker works on that task, or has it parked."""
         return task_id == self.task_id or task_id in self.parked
 
     @property
@@ -65,14 +65,16 @@ class Workers:
         return iter(self._workers.values())
 
     def start(self, worker_id: str, kind: WorkerKind, pid: int, now: float) -> None:
-        """A process was started; one of the same id had ended before, or never was."""
+        """Add a worker whose process was started; an earlier one of that id has ended."""
         earlier = self._workers.get(worker_id)
         assert earlier is None or earlier.has_ended, f"{worker_id} is started twice"
         self._workers[worker_id] = Worker(worker_id, kind, pid, now)
 
     def ready(self, worker_id: str, peer: bytes, now: float) -> Worker | None:
-        """The worker says on `peer` that it can work. None for one that nobody started, or that said so before, or
-        whose connection is another's."""
+        """Take the connection of a worker that can work, and return the worker.
+
+        Returns None for one that was not started, that was ready before, or whose connection is another's.
+        """
         worker = self._workers.get(worker_id)
         if worker is None or worker.has_ended or worker.peer is not None or peer in self._by_peer:
             return None
@@ -88,7 +90,7 @@ class Workers:
         return self._workers[worker_id]
 
     def lost(self, worker_id: str) -> tuple[str | None, set[str]]:
-        """The worker has ended: what it was doing, and what it had parked."""
+        """Take the end of a worker: return its task, and the tasks that it had parked."""
         worker = self._workers[worker_id]
         worker.has_ended = True
         if worker.peer is not None:
@@ -99,7 +101,7 @@ class Workers:
         return task, parked
 
     def idle(self, kind: WorkerKind) -> list[Worker]:
-        """Those that could take a task now, the ones with the fewest parked first."""
+        """Return the workers that could take a task now, those with the fewest parked tasks first."""
         free = [
             worker
             for worker in self._workers.values()

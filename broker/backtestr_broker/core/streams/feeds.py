@@ -1,6 +1,6 @@
-"""What feeds publish: live prices, checked as a whole, and put together by topic.
+"""Check the live prices that a feed publishes, as a whole, and put them together by topic.
 
-All or nothing: the first price that is wrong refuses the request, and is named by its place.
+All or nothing: the first price that is wrong refuses the request; the error names its index.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from backtestr_protocol.price_messages import FeedPrice
 from backtestr_protocol.stream_messages import Batch, PriceUpdate
 
 # Topics that feeds have begun. They last as long as the broker, for a sequence must not begin again, and each that
-# moves stands in every watermark; this many are a stock exchange's.
+# advances stands in the watermarks; so many are a stock exchange's.
 MAX_TOPICS = 4096
 
 
@@ -31,11 +31,13 @@ class FeedBatch(msgspec.Struct, frozen=True):
 
 
 class Feeds:
+    """The topics that feeds have begun."""
+
     def __init__(self) -> None:
         self._topics: set[str] = set()
 
     def take(self, prices: Iterable[FeedPrice]) -> list[FeedBatch]:
-        """What to publish, the prices of a topic in order. Raises `ValidationError`, and then nothing has changed."""
+        """Return what to publish, the prices of a topic in order. Raises `ValidationError` and then changes nothing."""
         by_topic: dict[str, list[bytes]] = {}
         for index, price in enumerate(prices):
             _check_numbers(price, index)

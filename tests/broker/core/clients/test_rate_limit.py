@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backtestr_broker.core.clients import rate_limit as throttle_module
-from backtestr_broker.core.clients.rate_limit import Rate, Throttle
+from backtestr_broker.core.clients.rate_limit import Rate, RateLimits
 from backtestr_protocol.errors import RateLimitExceeded
 from backtestr_protocol.message_types import PRIORITIES
 
@@ -20,7 +20,7 @@ gaps = st.lists(st.floats(0.0, 0.5) | st.sampled_from([0.0, 0.0, 0.001]), max_si
 starts = st.floats(0.0, 3e7)
 
 
-def wait_ms(throttle: Throttle, now: float, client_id: str = "ann") -> int | None:
+def wait_ms(throttle: RateLimits, now: float, client_id: str = "ann") -> int | None:
     """How long it says to wait; None when the request was let through."""
     refused: RateLimitExceeded | None = None
     try:
@@ -41,7 +41,7 @@ def wait_ms(throttle: Throttle, now: float, client_id: str = "ann") -> int | Non
 def test_in_no_stretch_of_time_more_than_the_burst_and_what_came_in_it(
     rate: Rate, start: float, gaps: list[float]
 ) -> None:
-    throttle = Throttle({"B": rate})
+    throttle = RateLimits({"B": rate})
     now = start
     admitted: list[float] = []
     for gap in gaps:
@@ -60,7 +60,7 @@ def test_in_no_stretch_of_time_more_than_the_burst_and_what_came_in_it(
 def test_who_waits_as_long_as_it_says_is_let_through_and_not_a_millisecond_before(
     rate: Rate, start: float, gaps: list[float]
 ) -> None:
-    throttle = Throttle({"B": rate})
+    throttle = RateLimits({"B": rate})
     now = start
     for gap in gaps:
         now += gap
@@ -77,7 +77,7 @@ def test_who_waits_as_long_as_it_says_is_let_through_and_not_a_millisecond_befor
 @settings(deadline=None)
 @given(rate=rates, start=starts)
 def test_all_of_the_burst_at_once_then_one_at_a_time(rate: Rate, start: float) -> None:
-    throttle = Throttle({"B": rate})
+    throttle = RateLimits({"B": rate})
     assert [wait_ms(throttle, start) for _ in range(rate.burst)] == [None] * rate.burst
     wait = wait_ms(throttle, start)
     assert wait is not None
@@ -86,7 +86,7 @@ def test_all_of_the_burst_at_once_then_one_at_a_time(rate: Rate, start: float) -
 
 
 def test_clients_and_classes_have_buckets_of_their_own() -> None:
-    throttle = Throttle({"B": Rate(1, 1), "K": Rate(1, 1)})
+    throttle = RateLimits({"B": Rate(1, 1), "K": Rate(1, 1)})
     throttle.admit("ann", "B", 5.0)
     throttle.admit("ann", "K", 5.0)
     throttle.admit("bob", "B", 5.0)
@@ -95,7 +95,7 @@ def test_clients_and_classes_have_buckets_of_their_own() -> None:
 
 
 def test_a_rate_of_zero_is_no_limit_and_neither_is_none() -> None:
-    throttle = Throttle({"B": Rate(0, 1)})
+    throttle = RateLimits({"B": Rate(0, 1)})
     for priority in PRIORITIES:
         for _ in range(10_000):
             throttle.admit("ann", priority, 1.0)
@@ -103,7 +103,7 @@ def test_a_rate_of_zero_is_no_limit_and_neither_is_none() -> None:
 
 
 def test_a_clock_that_goes_back_gives_nothing_away() -> None:
-    throttle = Throttle({"B": Rate(10, 1)})
+    throttle = RateLimits({"B": Rate(10, 1)})
     assert wait_ms(throttle, 5.0) is None
     assert wait_ms(throttle, 4.0) == 1100
     assert wait_ms(throttle, 5.1) is None
@@ -115,7 +115,7 @@ def test_forgetting_a_bucket_makes_no_tokens(asked: list[tuple[int, float]], rat
     """However a client changes its name, all names together get no more than so many buckets would have given."""
     with pytest.MonkeyPatch.context() as patches:
         patches.setattr(throttle_module, "MAX_BUCKETS", 2)
-        throttle = Throttle({"B": rate})
+        throttle = RateLimits({"B": rate})
         now, admitted = 0.0, 0
         for name, gap in asked:
             now += gap
@@ -128,7 +128,7 @@ def test_a_newcomer_takes_over_what_the_forgotten_one_lacks_and_nothing_of_a_ful
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(throttle_module, "MAX_BUCKETS", 1)
-    throttle = Throttle({"B": Rate(1, 2)})
+    throttle = RateLimits({"B": Rate(1, 2)})
     assert [wait_ms(throttle, 0.0, "ann") for _ in range(3)] == [None, None, 1000]
     assert wait_ms(throttle, 0.0, "bob") == 1000
     assert [wait_ms(throttle, 2.0, "carl") for _ in range(3)] == [None, None, 1000], "bob's was full again"

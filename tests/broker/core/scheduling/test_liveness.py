@@ -27,94 +27,94 @@ class Watch:
         if ready:
             self.liveness.ready("w", 1.0)
 
-    def look(self, seconds: int, *, beats: bool = False, works: bool = False) -> list[ToKill]:
-        condemned = []
+    def pass_time(self, seconds: int, *, beats: bool = False, works: bool = False) -> list[ToKill]:
+        to_kill = []
         for _ in range(seconds):
             self.now += 1.0
             self.cpu += works * 0.9
             if beats:
                 self.liveness.heard("w")
-            condemned += self.liveness.look({"w": self.cpu}, self.now)
-        return condemned
+            to_kill += self.liveness.check({"w": self.cpu}, self.now)
+        return to_kill
 
 
 def test_a_worker_that_beats_is_well_however_little_it_works() -> None:
-    assert Watch().look(10_000, beats=True) == []
+    assert Watch().pass_time(10_000, beats=True) == []
 
 
 def test_a_worker_that_works_without_a_word_is_busy() -> None:
     watch = Watch()
-    assert watch.look(599, works=True) == []
-    assert watch.look(1, beats=True) == []
-    assert watch.look(598, works=True) == []
+    assert watch.pass_time(599, works=True) == []
+    assert watch.pass_time(1, beats=True) == []
+    assert watch.pass_time(598, works=True) == []
 
 
 def test_a_worker_without_a_word_and_without_work_is_hung() -> None:
     watch = Watch()
-    watch.look(1)  # the first look finds out how much it has used
-    assert watch.look(14) == []
-    (condemned,) = watch.look(1)
-    assert condemned.worker_id == "w"
-    assert condemned.reason == "it was killed: no sign of life and no processor time for 15 s"
-    assert watch.look(10_000) == [], "it is killed once"
+    watch.pass_time(1)  # the first look finds out how much it has used
+    assert watch.pass_time(14) == []
+    (to_kill,) = watch.pass_time(1)
+    assert to_kill.worker_id == "w"
+    assert to_kill.reason == "it was killed: no beat and no processor time for 15 s"
+    assert watch.pass_time(10_000) == [], "it is killed once"
 
 
 def test_a_busy_worker_that_stops_working_is_hung_so_much_later() -> None:
     watch = Watch()
-    assert watch.look(60, works=True) == []
-    assert watch.look(14) == []
-    assert len(watch.look(1)) == 1
+    assert watch.pass_time(60, works=True) == []
+    assert watch.pass_time(14) == []
+    assert len(watch.pass_time(1)) == 1
 
 
 def test_one_that_never_lets_go_is_endured_for_so_long_and_no_longer() -> None:
     watch = Watch()
-    assert watch.look(599, works=True) == []
-    (condemned,) = watch.look(1, works=True)
-    assert "without a sign of life for 600 s" in condemned.reason
-    assert "worker_silence_ms" in condemned.reason
+    assert watch.pass_time(599, works=True) == []
+    (to_kill,) = watch.pass_time(1, works=True)
+    assert "without a beat for 600 s" in to_kill.reason
+    assert "worker_silence_ms" in to_kill.reason
 
 
 def test_one_that_hangs_before_it_is_ready_is_found_too() -> None:
     watch = Watch(ready=False)
-    assert watch.look(100, works=True) == [], "it compiles, and cannot beat yet"
-    assert len(watch.look(15)) == 1
+    assert watch.pass_time(100, works=True) == [], "it compiles, and cannot beat yet"
+    assert len(watch.pass_time(15)) == 1
 
 
 def test_slow_beats_are_waited_for() -> None:
     watch = Watch()
     watch.liveness.ready("w", 10.0)
-    watch.look(1)
-    assert watch.look(29) == []
-    assert len(watch.look(1)) == 1
+    watch.pass_time(1)
+    assert watch.pass_time(29) == []
+    assert len(watch.pass_time(1)) == 1
 
 
 def test_what_cannot_be_measured_is_not_held_against_it() -> None:
     watch = Watch()
     for _ in range(599):
         watch.now += 1.0
-        assert watch.liveness.look({}, watch.now) == []
+        assert watch.liveness.check({}, watch.now) == []
 
 
 @pytest.mark.parametrize("away", [60.0, 100_000.0])
 def test_seconds_in_which_nobody_listened_do_not_count(away: float) -> None:
     watch = Watch()
-    watch.look(10)
+    watch.pass_time(10)
     watch.now += away
-    assert watch.look(1) == [], "the broker was away, not the worker"
+    assert watch.pass_time(1) == [], "the broker was away, not the worker"
     assert watch.liveness.of("w").silent <= 12.0
 
 
 def test_a_successor_begins_with_a_clean_slate() -> None:
     watch = Watch()
-    watch.look(20)
+    watch.pass_time(20)
     watch.liveness.ended("w", "killed by signal 9", 0, watch.now, watch.now)
-    assert watch.look(1000) == [], "the dead are not watched"
+    assert watch.pass_time(1000) == [], "the dead are not watched"
     watch.liveness.started("w", watch.now)
     watch.liveness.ready("w", 1.0)
     watch.cpu = 0.0
-    watch.look(1)
-    assert watch.look(14) == []
-    assert len(watch.look(1)) == 1
+    watch.pass_time(1)
+    assert watch.pass_time(14) == []
+    assert len(watch.pass_time(1)) == 1
     assert watch.liveness.of("w").restarts == 1
 
 
@@ -133,12 +133,12 @@ def test_no_worker_is_condemned_that_beat_or_worked_lately(doings: list[tuple[fl
         watch.cpu += works
         if beats:
             watch.liveness.heard("w")
-        condemned = watch.liveness.look({"w": watch.cpu}, watch.now)
+        to_kill = watch.liveness.check({"w": watch.cpu}, watch.now)
         since = 0.0 if works else since + min(gap, 2.0)
         if beats:
             since = min(since, min(gap, 2.0))
         if since < HUNG:
-            assert condemned == []
+            assert to_kill == []
 
 
 # --- crash loops ---

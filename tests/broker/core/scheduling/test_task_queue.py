@@ -16,9 +16,9 @@ from backtestr_protocol.message_types import PRIORITIES, Priority
 clients = st.sampled_from(["ann", "bob", "carl"])
 
 
-def drained(queue: TaskQueue, with_held: bool = True) -> list[str]:
+def drained(queue: TaskQueue, can_park: bool = True) -> list[str]:
     taken: list[str] = []
-    while (task_id := queue.pop(with_held)) is not None:
+    while (task_id := queue.pop(can_park)) is not None:
         taken.append(task_id)
         queue.check_invariants()
     return taken
@@ -55,25 +55,25 @@ def test_clients_take_turns_and_each_is_served_in_order(arrivals: list[str]) -> 
 
 
 class Fairness(RuleBasedStateMachine):
-    """Clients come and go, tasks are held, let go, taken and put back; a model says who may go next."""
+    """Clients come and go, tasks are to_park, let go, taken and put back; a model says who may go next."""
 
     def __init__(self) -> None:
         super().__init__()
         self.queue = TaskQueue(10_000)
-        self.lines: dict[str, deque[str]] = {}  # what may go, and what is held, in order
-        self.held: set[str] = set()
+        self.lines: dict[str, deque[str]] = {}  # what may go, and what is to_park, in order
+        self.to_park: set[str] = set()
         self.passed: Counter[str] = Counter()  # turns of others since a client's last, or since it came
         self.taken: list[tuple[str, str]] = []
         self.made = 0
 
-    @rule(client_id=clients, held=st.booleans())
-    def push(self, client_id: str, held: bool) -> None:
+    @rule(client_id=clients, to_park=st.booleans())
+    def push(self, client_id: str, to_park: bool) -> None:
         self.made += 1
         task_id = f"task-{self.made}"
-        self.queue.push_admitted(task_id, "B", client_id, held)
-        self.come(client_id, task_id, held)
+        self.queue.push_admitted(task_id, "B", client_id, to_park)
+        self.come(client_id, task_id, to_park)
 
-    def come(self, client_id: str, task_id: str, held: bool, first: bool = False) -> None:
+    def come(self, client_id: str, task_id: str, to_park: bool, first: bool = False) -> None:
         if client_id not in self.lines:
             self.lines[client_id] = deque()
             self.passed[client_id] = 0
@@ -81,25 +81,25 @@ class Fairness(RuleBasedStateMachine):
             self.lines[client_id].appendleft(task_id)
         else:
             self.lines[client_id].append(task_id)
-        if held:
-            self.held.add(task_id)
+        if to_park:
+            self.to_park.add(task_id)
 
     @precondition(lambda self: self.taken)
-    @rule(held=st.booleans())
-    def put_back(self, held: bool) -> None:
+    @rule(to_park=st.booleans())
+    def put_back(self, to_park: bool) -> None:
         client_id, task_id = self.taken.pop()
-        self.queue.push_front(task_id, "B", client_id, held)
-        self.come(client_id, task_id, held, first=True)
+        self.queue.push_front(task_id, "B", client_id, to_park)
+        self.come(client_id, task_id, to_park, first=True)
         self.passed = Counter(dict.fromkeys(self.passed, 0))  # a turn is inserted: counting starts anew
 
-    @rule(data=st.data(), held=st.booleans())
-    def hold(self, data: st.DataObject, held: bool) -> None:
+    @rule(data=st.data(), to_park=st.booleans())
+    def hold(self, data: st.DataObject, to_park: bool) -> None:
         waiting = sorted(task_id for line in self.lines.values() for task_id in line)
         if waiting:
             task_id = data.draw(st.sampled_from(waiting))
-            self.queue.hold(task_id, held)
-            assert self.queue.is_held(task_id) == held
-            (self.held.add if held else self.held.discard)(task_id)
+            self.queue.set_to_park(task_id, to_park)
+            assert self.queue.is_to_park(task_id) == to_park
+            (self.to_park.add if to_park else self.to_park.discard)(task_id)
 
     @rule(data=st.data())
     def remove(self, data: st.DataObject) -> None:
@@ -115,15 +115,15 @@ class Fairness(RuleBasedStateMachine):
                 line.remove(task_id)
                 if not line:
                     del self.lines[client_id]
-        self.held.discard(task_id)
+        self.to_park.discard(task_id)
 
-    @rule(with_held=st.booleans())
-    def pop(self, with_held: bool) -> None:
+    @rule(can_park=st.booleans())
+    def pop(self, can_park: bool) -> None:
         able = {
-            client_id: [one for one in line if with_held or one not in self.held]
+            client_id: [one for one in line if can_park or one not in self.to_park]
             for client_id, line in self.lines.items()
         }
-        task_id = self.queue.pop(with_held)
+        task_id = self.queue.pop(can_park)
         if task_id is None:
             assert not any(able.values()), "something could go"
             return
@@ -224,14 +224,14 @@ def test_what_is_held_keeps_its_place_for_who_has_room() -> None:
     queue = TaskQueue(10)
     for task_id in ("a", "b", "c"):
         queue.push(task_id, "B", "ann")
-    queue.hold("a", True)
-    queue.hold("a", True)
-    assert queue.pop(with_held=False) == "b"
-    assert queue.pop(with_held=True) == "a"
-    queue.hold("c", True)
-    assert queue.pop(with_held=False) is None
-    queue.hold("c", False)
-    assert queue.pop(with_held=False) == "c"
+    queue.set_to_park("a", True)
+    queue.set_to_park("a", True)
+    assert queue.pop(can_park=False) == "b"
+    assert queue.pop(can_park=True) == "a"
+    queue.set_to_park("c", True)
+    assert queue.pop(can_park=False) is None
+    queue.set_to_park("c", False)
+    assert queue.pop(can_park=False) == "c"
 
 
 def test_what_is_removed_does_not_come() -> None:

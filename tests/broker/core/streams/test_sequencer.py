@@ -165,7 +165,7 @@ def test_a_dropped_topic_is_unknown_and_begins_again() -> None:
     sequencer.drop("orders.a")
     sequencer.drop("orders.never")
     sequencer.check_invariants()
-    assert sequencer.take_moved() == {}
+    assert sequencer.take_advanced() == {}
     with pytest.raises(NotFound):
         sequencer.fetch("orders.a", 1, None)
 
@@ -173,15 +173,15 @@ def test_a_dropped_topic_is_unknown_and_begins_again() -> None:
 def test_what_moved_is_told_once() -> None:
     sequencer = filled("orders.a", 1, 4)
     sequencer.create("orders.b")
-    moves = [(sequencer.has_moved, sequencer.take_moved()) for _ in range(2)]
+    moves = [(sequencer.has_advanced, sequencer.take_advanced()) for _ in range(2)]
     assert moves == [(True, {"orders.a": 5}), (False, {})]
 
 
 def test_a_move_can_be_left_out() -> None:
     sequencer = filled(topics.WATERMARKS, 1)
-    sequencer.forget_move(topics.WATERMARKS)
-    assert not sequencer.has_moved
-    assert sequencer.take_moved() == {}
+    sequencer.forget_advance(topics.WATERMARKS)
+    assert not sequencer.has_advanced
+    assert sequencer.take_advanced() == {}
 
 
 @settings(deadline=None)

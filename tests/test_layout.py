@@ -103,7 +103,6 @@ STANDARD_NAME_ALLOWED = {
 # Class names that stand more than once in one package, and why.
 SAME_NAME_ALLOWED = {
     "client": {"Ask": "to be joined"},
-    "broker": {"Unreadable": "to be renamed"},
 }
 
 

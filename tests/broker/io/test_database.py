@@ -1,4 +1,4 @@
-"""What was committed is in the database after any failure, and a commit that fails is reported."""
+"""Committed changes are in the database after any failure, and a failed commit is reported."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ import pytest
 from support.engine.own_algorithms import BAD, GATED, GREEDY, OWN
 from support.harness import ROOT, RawClient, RunningBroker, running_broker, short_directory
 
-# Heartbeats ten times a second, so that no test waits long for the next. Raw clients send no pings: their sessions last two
-# minutes.
+# Heartbeats ten times a second, so that no test waits long for the next. Raw clients send no pings: their sessions last
+# two minutes.
 QUICK = "[limits]\nheartbeat_interval_ms = 100\nwatermark_interval_ms = 50\nsession_timeout_ms = 120_000\n"
 ONE_WORKER = QUICK + "[workers]\ncompute = 1\n"
 # Long enough for sources that do nothing on a busy machine, and short enough to wait for those that do not end.

@@ -14,9 +14,9 @@ from integration.test_end_to_end import SYNTH
 from support.harness import RawClient, RunningBroker, running_broker, wait_until
 from support.protocol.independent import Fields
 
-# Workers beat ten times a second and are checked twice; on a busy machine more frequent checks would be late, and late ones
-# count as two intervals at most. A worker is hung after three seconds without a beat and without processor time: a start
-# on a busy machine may wait for the disk almost that long.
+# Workers beat ten times a second and are checked twice: more frequent checks would be late on a busy machine, and a
+# late one counts as two intervals at most. A worker is hung after three seconds without a beat and without processor
+# time: a start on a busy machine may wait for the disk almost that long.
 WATCHFUL = """\
 [limits]
 heartbeat_interval_ms = 500

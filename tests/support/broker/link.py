@@ -480,7 +480,7 @@ class Link:
             self._connections[reply.peer].take(reply.frames)
 
     def set_clock(self, seconds: float) -> None:
-        """Set the wall clock by so many seconds."""
+        """Move the wall clock by so many seconds."""
         self.wall_offset += round(seconds * 1000)
 
     @contextlib.contextmanager

@@ -38,7 +38,7 @@ from .config import load_config
 _USAGE = "a worker is started by its broker: python -m backtestr_broker (or python -m backtestr_engine --warm)"
 _LIFELINE = 0
 
-# How long a check waits, in seconds, for code that it has interrupted.
+# The seconds that a check waits for code that it has interrupted.
 _PATIENCE = 2.0
 
 

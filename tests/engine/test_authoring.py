@@ -1,4 +1,4 @@
-"""What authors of algorithms are told: the page about it runs, and its table is what there is."""
+"""The page for authors of algorithms: its examples run, and its table lists the built-in algorithms."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_example_of_the_page_runs_trades_and_does_not_look_ahead() -> None:
     assert check_algorithm(example, BARS, example.check({}), np.random.default_rng(1)).passed
 
 
-def test_the_example_that_compares_symbols_does_so_and_does_not_look_ahead() -> None:
+def test_the_example_that_compares_symbols_runs_and_does_not_look_ahead() -> None:
     example = example_of_the_page("strongest")
     panel = Panel.of(
         [synthetic_bars("1d", 500, symbol=name, seed=seed)[seed * 9 :] for seed, name in enumerate("ABCD")]
@@ -53,7 +53,7 @@ def test_the_example_that_compares_symbols_does_so_and_does_not_look_ahead() -> 
     assert check_algorithm(example, panel, example.check({}), np.random.default_rng(1)).passed
 
 
-def test_the_page_lists_what_is_built_in() -> None:
+def test_the_page_lists_the_built_in_algorithms() -> None:
     rows = re.findall(r"^\| `(\w+)` \|(?: `(.*?)`)? \| (.*) \|$", PAGE, re.MULTILINE)
 
     assert rows == [
@@ -62,7 +62,7 @@ def test_the_page_lists_what_is_built_in() -> None:
     ]
 
 
-def test_the_front_door_opens() -> None:
+def test_every_public_name_can_be_imported() -> None:
     assert all(hasattr(authoring, name) for name in authoring.__all__)
 
 

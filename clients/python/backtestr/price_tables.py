@@ -10,7 +10,7 @@ import polars as pl
 from backtestr.core.batches import PackedMessages, PriceColumns, join_columns, price_table
 from backtestr.core.effects import DeliveredBatch, Delivery, Gap, MaybeLost, Restarted, StreamMessage
 from backtestr.core.updates import Update, as_update, decode_batch, read_message
-from backtestr.io.mailbox import Mailbox
+from backtestr.io.mailboxes import Mailbox
 from backtestr_protocol.errors import BacktestrError, MessageError, ValidationError
 from backtestr_protocol.stream_messages import PriceUpdate
 

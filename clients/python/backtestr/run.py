@@ -10,7 +10,7 @@ from typing import Literal
 from backtestr.core.effects import Gap, Restarted
 from backtestr.core.updates import Update
 from backtestr.io.io_thread import IoThread
-from backtestr.io.mailbox import PendingReply
+from backtestr.io.mailboxes import PendingReply
 from backtestr_protocol import topics
 from backtestr_protocol.errors import SystemFault, from_data
 from backtestr_protocol.messages import BacktestAccepted, BacktestConfig, BacktestRef, BacktestState, BacktestStatus

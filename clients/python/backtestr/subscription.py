@@ -12,7 +12,7 @@ from backtestr.core.subscriptions import Since
 from backtestr.core.topic_stream import TopicStream
 from backtestr.core.updates import Update, as_update, decode_batch, read_message
 from backtestr.io.io_thread import IoThread
-from backtestr.io.mailbox import MAX_UNREAD
+from backtestr.io.mailboxes import MAX_UNREAD
 from backtestr_protocol import topics
 from backtestr_protocol.errors import did_you_mean
 from backtestr_protocol.messages import FetchMissed, Missed

@@ -7,19 +7,11 @@ import numpy as np
 from backtestr_engine.data.arrays import Integers
 from backtestr_engine.data.bars import Bars
 from backtestr_engine.data.timeframes import LENGTH_US, MINUTE_US, open_times
-from backtestr_protocol.errors import InvalidConfiguration, UnknownTimeframe
+from backtestr_protocol.errors import UnknownTimeframe
 from backtestr_protocol.messages import QuotePrice, Timeframe
 
 from .rows import Rows
 from .ticks import bars_of, quote_price
-
-
-def check_price(rows: Rows, price: QuotePrice | None) -> None:
-    """Raise `InvalidConfiguration` for a side of quotes where the file holds none."""
-    if price is not None and rows.kind != "quotes":
-        raise InvalidConfiguration(
-            f"price {price!r} chooses a side of quotes, and {rows.file} holds {rows.kind}", paths=["$.price"]
-        )
 
 
 def make_bars(rows: Rows, symbol: str, timeframe: Timeframe | None, price: QuotePrice | None) -> tuple[Bars, list[str]]:

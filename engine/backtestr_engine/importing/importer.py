@@ -14,12 +14,12 @@ import msgspec
 from backtestr_engine.data.bars import Bars
 from backtestr_engine.data.catalog import Catalog, check_symbol, describe_series
 from backtestr_engine.data.timeframes import parse_timeframe
-from backtestr_protocol.errors import ValidationError, did_you_mean
+from backtestr_protocol.errors import InvalidConfiguration, ValidationError, did_you_mean
 from backtestr_protocol.messages import DroppedRows, Imported, ImportMarketData, QuotePrice, Repair
 
 from .csv_reader import read_text
 from .formats import check_format
-from .imported_bars import check_price, make_bars
+from .imported_bars import make_bars
 from .layout import find_layout
 from .parquet_arrow import read_table
 from .sources import TextFile, open_source
@@ -98,7 +98,10 @@ def read_bars(
     layout = find_layout(file)
     zone = time_zone or layout.zone
     rows = read_text(file, layout, zone) if isinstance(file, TextFile) else read_table(file, layout, zone)
-    check_price(rows, price)
+    if price is not None and rows.kind != "quotes":
+        raise InvalidConfiguration(
+            f"price {price!r} chooses a side of quotes, and {rows.file} holds {rows.kind}", paths=["$.price"]
+        )
     rows, dropped = usable_rows(rows, repair)
     bars, warnings = make_bars(rows, symbol, given, price)
     notes = [

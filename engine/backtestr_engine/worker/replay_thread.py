@@ -19,7 +19,7 @@ from .price_replays import PriceReplays, ReplayBars, Sent
 # The most items that wait for the thread: for each of the 32 price replays that a broker allows, its bars, 16 pauses,
 # resumes and stops that a client waits for, and a few credits.
 _INBOX = 1000
-# How often the thread checks if the worker ends, in seconds.
+# The seconds between two checks if the worker ends.
 _CHECK_SECONDS = 0.2
 
 _log = logging.getLogger(__name__)

@@ -62,15 +62,15 @@ from .warm_up import warm
 
 # The most messages from the broker that wait. It sends few: a task at a time, and the actions on it.
 _INBOX = 1000
-# Messages sent, or received, before the other direction, in turn.
+# The most messages that are sent or received before the other direction follows.
 _BURST = 32
-# How long ZeroMQ may take to send the last message when the worker ends.
+# The milliseconds that ZeroMQ may take to send the last message when the worker ends.
 _LINGER_MS = 100
-# How long a task may exceed its time limit: a chunk may be computing, or a result be stored.
+# The seconds by which a task may exceed its time limit: a chunk may be computing, or a result be stored.
 _GRACE_SECONDS = 2.0
 # The folder of registered algorithms in the data directory.
 _REGISTERED = "algorithms-registered"
-# How often a waiting thread checks if the worker ends, in seconds.
+# The seconds between two checks of a waiting thread if the worker ends.
 _CHECK_SECONDS = 0.2
 # The weight of the latest batch in the smoothed time that batches wait; it follows a change within some 40 batches.
 _SMOOTHING = 0.05

@@ -19,7 +19,7 @@ from backtestr_protocol.errors import AlgorithmError, TimedOut
 
 T = TypeVar("T")
 
-# How often late code is interrupted again, in seconds: its `except BaseException` may have caught the first time.
+# The seconds after which late code is interrupted again: its `except BaseException` may have caught the first time.
 _INTERRUPT_SECONDS = 0.1
 
 

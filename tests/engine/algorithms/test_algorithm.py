@@ -1,4 +1,4 @@
-"""Algorithms: what is told of them, what is refused of them, and what their mistakes become."""
+"""Algorithms: their description, their parameters, refused signals, and errors in their code."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_parameters_of_every_kind_reach_the_algorithm() -> None:
     assert [info.type for info in all_kinds.info.parameters] == ["float", "bool", "int"]
 
 
-def test_what_an_algorithm_raises_is_its_own_error_with_the_traceback() -> None:
+def test_an_exception_in_an_algorithm_is_an_algorithm_error_with_the_traceback() -> None:
     @algorithm("broken")
     def broken(bars: Bars) -> Signals:
         return 1 / 0  # type: ignore[return-value]
@@ -151,7 +151,7 @@ def test_what_an_algorithm_raises_is_its_own_error_with_the_traceback() -> None:
         (lambda bars: Signals.from_cross(bars.close, bars.close[1:]), "crossing lines have shapes"),
     ],
 )
-def test_nonsense_signals_are_refused(made: Any, message: str) -> None:
+def test_invalid_signals_are_refused(made: Any, message: str) -> None:
     @algorithm("nonsense")
     def nonsense(bars: Bars) -> Signals:
         made_signals: Signals = made(bars)
@@ -169,7 +169,7 @@ def test_nan_among_booleans_names_its_first_bar() -> None:
     assert caught.value.details == {"bar": 2}
 
 
-def test_declaring_what_cannot_be_is_a_local_mistake() -> None:
+def test_an_impossible_declaration_raises_at_once() -> None:
     with pytest.raises(ValueError, match="takes"):
         algorithm("one", fast=Int(1, low=1, high=2))(lambda bars: Signals.of(entries=bars.close > 0))
     with pytest.raises(ValueError, match="a requirement relates two parameters"):

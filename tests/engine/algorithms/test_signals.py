@@ -1,4 +1,4 @@
-"""Crossings: events, not regimes; ties keep the side; nothing is known before the lines begin or after NaN."""
+"""Signals from crossings: a cross is an event, a tie keeps the side, and NaN clears it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAN = np.nan
         ([-1, 1, 0, 1], [1], [3]),  # above, tie, above: once, or once more by convention
         ([1, 0, 1], [], []),  # never below
         ([0, 0, 1], [], []),
-        ([-1, NAN, 1], [], []),  # NaN forgets
+        ([-1, NAN, 1], [], []),  # NaN clears the side
         ([-1, 1, NAN, 0, 1], [1], []),
         ([1, 0, 0, 1, 0, -1, 0, -1, 1], [8], []),
     ],
@@ -39,7 +39,7 @@ def test_crossing_above(fast: list[float], entries: list[int], repeated: list[in
     assert np.flatnonzero(below.flags & REPEATED_SHORT_ENTRY).tolist() == repeated
 
 
-def test_the_four_arrays_come_back_as_they_went_in(chance: np.random.Generator) -> None:
+def test_the_four_arrays_are_returned_unchanged(chance: np.random.Generator) -> None:
     arrays = [chance.random(100) < 0.3 for _ in range(4)]
     signals = Signals.of(*arrays)
 

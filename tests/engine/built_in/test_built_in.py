@@ -1,4 +1,4 @@
-"""The built-in algorithms, each against a slow plain loop over the bars that says its rule once more."""
+"""The built-in algorithms, each compared with a slow plain loop over the bars that states its rule again."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from backtestr_engine.data.synthetic import synthetic_bars
 from backtestr_engine.indicators import falls_below, rises_above
 
 NAN = float("nan")
-Wishes = list[frozenset[str]]
+SignalNames = list[frozenset[str]]
 """The names of the signals on every bar."""
 Prices = Sequence[float]
 
 
-def crossing(fast: Prices, slow: Prices) -> Wishes:
-    """Long and short whenever the side changes; ties keep it, and NaN forgets it."""
-    wishes: Wishes = []
+def crossing(fast: Prices, slow: Prices) -> SignalNames:
+    """Return long and short wherever the side changes; a tie keeps the side, and NaN clears it."""
+    signals: SignalNames = []
     side = 0
     for one, other in zip(fast, slow, strict=True):
         now = 0 if one != one or other != other else (one > other) - (one < other) or side
         if now > 0 > side:
-            wishes.append(frozenset({"entries", "short_exits"}))
+            signals.append(frozenset({"entries", "short_exits"}))
         elif now < 0 < side:
-            wishes.append(frozenset({"short_entries", "exits"}))
+            signals.append(frozenset({"short_entries", "exits"}))
         else:
-            wishes.append(frozenset())
+            signals.append(frozenset())
         side = now
-    return wishes
+    return signals
 
 
 def mean(values: Prices, period: int) -> list[float]:
@@ -44,7 +44,7 @@ def mean(values: Prices, period: int) -> list[float]:
 
 
 def exponential(values: Prices, period: int, first: int) -> list[float]:
-    """α = 2 / (period + 1), from bar `first` on, where it is the mean of the last `period` values."""
+    """Return the average with α = 2 / (period + 1), from bar `first` on, where it is the mean of `period` values."""
     averages = [NAN] * len(values)
     for bar in range(first, len(values)):
         if bar == first:
@@ -54,17 +54,17 @@ def exponential(values: Prices, period: int, first: int) -> list[float]:
     return averages
 
 
-def sma_cross(bars: Bars, fast: int, slow: int) -> Wishes:
+def sma_cross(bars: Bars, fast: int, slow: int) -> SignalNames:
     close = bars.close.tolist()
     return crossing(mean(close, fast), mean(close, slow))
 
 
-def ema_cross(bars: Bars, fast: int, slow: int) -> Wishes:
+def ema_cross(bars: Bars, fast: int, slow: int) -> SignalNames:
     close = bars.close.tolist()
     return crossing(exponential(close, fast, fast - 1), exponential(close, slow, slow - 1))
 
 
-def macd(bars: Bars, fast: int, slow: int, signal: int) -> Wishes:
+def macd(bars: Bars, fast: int, slow: int, signal: int) -> SignalNames:
     close = bars.close.tolist()
     fasts, slows = exponential(close, fast, slow - 1), exponential(close, slow, slow - 1)
     line = [one - other for one, other in zip(fasts, slows, strict=True)]
@@ -72,7 +72,7 @@ def macd(bars: Bars, fast: int, slow: int, signal: int) -> Wishes:
 
 
 def wilder(close: Prices, period: int) -> list[float]:
-    """The relative strength index."""
+    """Return the relative strength index."""
     index = [NAN] * len(close)
     up = down = 0.0
     for bar in range(1, len(close)):
@@ -87,11 +87,11 @@ def wilder(close: Prices, period: int) -> list[float]:
     return index
 
 
-def reverting(line: Prices, low: Prices, middle: Prices, high: Prices) -> Wishes:
-    wishes: Wishes = [frozenset()]
+def reverting(line: Prices, low: Prices, middle: Prices, high: Prices) -> SignalNames:
+    signals: SignalNames = [frozenset()]
     for bar in range(1, len(line)):
         was, now, before = line[bar - 1], line[bar], bar - 1
-        wishes.append(
+        signals.append(
             frozenset(
                 name
                 for name, happened in {
@@ -103,15 +103,15 @@ def reverting(line: Prices, low: Prices, middle: Prices, high: Prices) -> Wishes
                 if happened
             )
         )
-    return wishes
+    return signals
 
 
-def rsi_reversion(bars: Bars, timeperiod: int, oversold: float, overbought: float) -> Wishes:
+def rsi_reversion(bars: Bars, timeperiod: int, oversold: float, overbought: float) -> SignalNames:
     count = len(bars)
     return reverting(wilder(bars.close.tolist(), timeperiod), [oversold] * count, [50.0] * count, [overbought] * count)
 
 
-def bollinger_reversion(bars: Bars, timeperiod: int, deviations: float) -> Wishes:
+def bollinger_reversion(bars: Bars, timeperiod: int, deviations: float) -> SignalNames:
     close = bars.close.tolist()
     middle = mean(close, timeperiod)
     spread = [
@@ -123,8 +123,8 @@ def bollinger_reversion(bars: Bars, timeperiod: int, deviations: float) -> Wishe
     return reverting(close, low, middle, high)
 
 
-def donchian_breakout(bars: Bars, entry: int, exit: int) -> Wishes:
-    wishes: Wishes = []
+def donchian_breakout(bars: Bars, entry: int, exit: int) -> SignalNames:
+    signals: SignalNames = []
     for bar, close in enumerate(bars.close):
         names = set()
         if bar >= entry and close > bars.high[bar - entry : bar].max():
@@ -135,15 +135,15 @@ def donchian_breakout(bars: Bars, entry: int, exit: int) -> Wishes:
             names.add("short_entries")
         if bar >= exit and close > bars.high[bar - exit : bar].max():
             names.add("short_exits")
-        wishes.append(frozenset(names))
-    return wishes
+        signals.append(frozenset(names))
+    return signals
 
 
-def buy_and_hold(bars: Bars) -> Wishes:
+def buy_and_hold(bars: Bars) -> SignalNames:
     return [frozenset({"entries"}), *[frozenset()] * (len(bars) - 1)]
 
 
-LOOPS: dict[str, Callable[..., Wishes]] = {
+LOOPS: dict[str, Callable[..., SignalNames]] = {
     one.__name__: one
     for one in (bollinger_reversion, buy_and_hold, donchian_breakout, ema_cross, macd, rsi_reversion, sma_cross)
 }
@@ -158,21 +158,21 @@ OTHERS: dict[str, dict[str, Value]] = {
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
-def test_a_built_in_does_what_its_rule_says(name: str) -> None:
+def test_a_built_in_follows_its_rule(name: str) -> None:
     for seed in range(4):
         bars = synthetic_bars("1h", 400, seed=seed)
         for given in ({}, OTHERS.get(name, {})):
             values = BUILT_IN[name].check(given)
             signals = BUILT_IN[name].signals(bars, values)
             expected = LOOPS[name](bars, **values)
-            for wish in ("entries", "exits", "short_entries", "short_exits"):
-                made: Booleans = getattr(signals, wish)
-                assert np.flatnonzero(made).tolist() == [bar for bar, names in enumerate(expected) if wish in names]
+            for signal in ("entries", "exits", "short_entries", "short_exits"):
+                made: Booleans = getattr(signals, signal)
+                assert np.flatnonzero(made).tolist() == [bar for bar, names in enumerate(expected) if signal in names]
             assert any(expected), "a test without a signal shows nothing"
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
-def test_a_built_in_is_quiet_on_too_few_bars(name: str) -> None:
+def test_a_built_in_gives_no_signal_on_too_few_bars(name: str) -> None:
     signals = BUILT_IN[name].signals(synthetic_bars("1h", 2), BUILT_IN[name].check({}))
 
     assert len(signals) == 2

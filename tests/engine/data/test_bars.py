@@ -1,4 +1,4 @@
-"""Bars: what makes them none, and higher timeframes made of them."""
+"""Bars: their arrays, their slices, and higher timeframes made of them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,7 @@ import pytest
 
 from backtestr_engine.data.bars import COLUMNS, Bars, bars_from_frame, resample
 from backtestr_engine.data.synthetic import synthetic_bars
-from backtestr_engine.data.timeframes import (
-    LENGTH_US,
-    next_open_time,
-    open_time,
-    open_times_of,
-    parse_timeframe,
-    spans,
-)
-from backtestr_protocol.errors import ValidationError
+from backtestr_engine.data.timeframes import LENGTH_US
 
 MINUTE = LENGTH_US["1m"]
 
@@ -46,7 +38,7 @@ def test_bars_are_read_only() -> None:
     given[4][0] = 10.5  # the caller's own array stays writable
 
 
-def test_columns_of_different_lengths_are_no_bars() -> None:
+def test_columns_of_different_lengths_are_refused() -> None:
     with pytest.raises(ValueError, match="close has shape"):
         Bars("X", "1m", *columns(close=[1.0]))
 
@@ -61,7 +53,7 @@ def test_between_is_half_open() -> None:
         bars[::2]
 
 
-def test_a_frame_and_back() -> None:
+def test_bars_of_a_frame_of_bars_are_the_same() -> None:
     bars = Bars("X", "1m", *columns())
     frame = bars.to_frame()
 
@@ -96,28 +88,3 @@ def test_resampling_needs_a_multiple() -> None:
     with pytest.raises(ValueError, match="1m bars cannot be made from 1h bars"):
         resample(synthetic_bars("1h", 3), "1m")
     assert len(resample(synthetic_bars("1m", 3)[:0], "1h")) == 0
-
-
-def test_weeks_open_on_monday() -> None:
-    sunday, monday = 1_704_067_200_000_000 - LENGTH_US["1d"], 1_704_067_200_000_000
-
-    assert open_time(sunday, "1w") == monday - LENGTH_US["1w"]
-    assert open_time(monday, "1w") == next_open_time(monday, "1w") == monday
-    assert next_open_time(sunday, "1w") == monday
-
-
-def test_stretches_without_a_gap_and_back(chance: np.random.Generator) -> None:
-    whole = synthetic_bars("1h", 1_000).timestamp
-    for share in (0.0, 0.5, 0.99, 1.0):
-        times = whole[chance.random(1_000) < share]
-        starts, bars = spans(times, "1h")
-        assert np.array_equal(open_times_of(starts, bars, "1h"), times)
-        assert len(starts) == int((np.diff(times) != LENGTH_US["1h"]).sum()) + min(1, len(times))
-
-
-def test_an_unknown_timeframe_names_what_there_is() -> None:
-    with pytest.raises(ValidationError) as caught:
-        parse_timeframe("1hr")
-    assert caught.value.message == "unknown timeframe '1hr'; did you mean '1h'? (1m, 5m, 15m, 30m, 1h, 4h, 1d, 1w)"
-    assert caught.value.details is not None
-    assert caught.value.details["path"] == "$.timeframe"

@@ -1,4 +1,4 @@
-"""Higher timeframes: what is seen of them from a lower bar, and that nothing of it is to come."""
+"""Higher timeframes: a lower bar sees the last higher bar that has closed, and none that closes later."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_each_bar_sees_the_last_that_closed_no_later_than_itself(rows: list[int]
 
 
 @given(st.lists(st.integers(0, 2_999), min_size=2, max_size=80, unique=True).map(sorted), st.data())
-def test_more_bars_change_nothing_that_was_seen(rows: list[int], data: st.DataObject) -> None:
+def test_later_bars_change_nothing_on_earlier_bars(rows: list[int], data: st.DataObject) -> None:
     cut = data.draw(st.integers(1, len(rows) - 1))
 
     part, whole = with_gaps(rows[:cut]).at("1h"), with_gaps(rows).at("1h")
@@ -89,7 +89,7 @@ def test_an_algorithm_of_two_timeframes_does_not_look_ahead() -> None:
         assert not check_algorithm(sees_the_open_hour, MINUTES, {}, chance).passed
 
 
-def test_what_there_is_not() -> None:
+def test_an_impossible_higher_timeframe_is_refused() -> None:
     with pytest.raises(ValidationError, match="unknown timeframe '2h'"):
         MINUTES.at("2h")
     with pytest.raises(ValueError, match="1m bars cannot be made from 1h bars"):

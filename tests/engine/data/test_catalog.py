@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backtestr_engine.data.atomic_files import replace_file
 from backtestr_engine.data.bars import resample
 from backtestr_engine.data.catalog import Catalog, folder_name
-from backtestr_engine.data.synthetic import synthetic_bars, write_synthetic
+from backtestr_engine.data.synthetic import synthetic_bars
 from backtestr_engine.data.timeframes import LENGTH_US
 from backtestr_engine.importing.importer import import_market_data
 from backtestr_protocol.errors import DataError, ValidationError
@@ -80,7 +79,7 @@ def test_a_rewritten_series_is_read_again(catalog: Catalog) -> None:
     assert len(catalog.load("BTC", "1h")) == 10
 
 
-def test_the_least_recently_used_series_leaves_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_least_recently_used_series_is_dropped_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     catalog = Catalog(tmp_path, cache_bytes=2 * MINUTES.nbytes)
     for symbol in ("A", "B", "C"):
         catalog.write(synthetic_bars("1m", 3_000, symbol=symbol))
@@ -103,7 +102,7 @@ def test_an_unknown_symbol_names_the_near_miss(catalog: Catalog) -> None:
     assert caught.value.details == {"path": "$.symbol", "symbol": "BTCPREP", "known": ["BTCPERP"]}
 
 
-def test_a_timeframe_that_cannot_be_made_says_what_there_is(catalog: Catalog) -> None:
+def test_a_timeframe_that_cannot_be_made_names_the_stored_ones(catalog: Catalog) -> None:
     catalog.write(synthetic_bars("1d", 3, symbol="BTC"))
     with pytest.raises(DataError, match=r"no 1m bars of BTC, and none to make them from \(there are: 1d\)") as caught:
         catalog.load("BTC", "1m")
@@ -111,7 +110,7 @@ def test_a_timeframe_that_cannot_be_made_says_what_there_is(catalog: Catalog) ->
     assert caught.value.details["known"] == ["1d"]
 
 
-def test_a_range_without_bars_says_what_range_there_is(catalog: Catalog) -> None:
+def test_a_range_without_bars_names_the_stored_range(catalog: Catalog) -> None:
     catalog.write(synthetic_bars("1d", 10, symbol="BTC"))
     with pytest.raises(DataError) as caught:
         catalog.load("BTC", "1d", START + 100 * DAY, START + 200 * DAY)
@@ -128,7 +127,7 @@ def test_a_range_without_bars_says_what_range_there_is(catalog: Catalog) -> None
 
 
 @pytest.mark.parametrize("symbol", ["", "x" * 65, " BTC", "a\nb", "a\0b"])
-def test_what_cannot_be_a_symbol_is_refused(symbol: str, catalog: Catalog) -> None:
+def test_an_impossible_symbol_is_refused(symbol: str, catalog: Catalog) -> None:
     with pytest.raises(ValidationError) as caught:
         catalog.load(symbol, "1m")
     assert caught.value.details is not None
@@ -160,10 +159,10 @@ def test_a_damaged_file_is_named(catalog: Catalog, tmp_path: Path) -> None:
     assert [info.symbol for info in catalog.series()] == ["ETH"]
 
 
-# --- reading only what is asked for ---
+# --- reading only the range ---
 
 
-def blot_out(path: Path, first: float, last: float) -> None:
+def zero_outside(path: Path, first: float, last: float) -> None:
     """Zero the bytes of a Parquet file's data before and after a part of it; its footer stays."""
     content = bytearray(path.read_bytes())
     data = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
@@ -180,12 +179,12 @@ def test_a_day_of_five_years_of_minutes_reads_its_row_groups_only(
     years = synthetic_bars("1m", 5 * 365 * 1440, symbol="BTC")
     catalog.write(years)
     start = START + 900 * DAY
-    blot_out(next(tmp_path.rglob("*.parquet")), 0.48, 0.51)
+    zero_outside(next(tmp_path.rglob("*.parquet")), 0.48, 0.51)
 
     day = catalog.load("BTC", timeframe, start, start + DAY)
     assert day.to_frame().equals(resample(years.between(start, start + DAY), timeframe).to_frame())
     with pytest.raises(DataError, match="cannot be read"):
-        catalog.load("BTC", timeframe, start - 60 * DAY, start)  # what was blotted out was not read before
+        catalog.load("BTC", timeframe, start - 60 * DAY, start)  # the zeroed bytes were not read before
 
 
 def test_a_short_range_is_read_once(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,7 +197,7 @@ def test_a_short_range_is_read_once(catalog: Catalog, monkeypatch: pytest.Monkey
         catalog.load("BTC", "1m", START, START + 101 * 60_000_000)
 
 
-def test_once_the_whole_is_in_memory_its_ranges_are_too(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranges_of_a_series_in_memory_come_from_memory(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     catalog.write(MINUTES)
     whole = catalog.load("BTC", "1m")
     monkeypatch.setattr("polars.scan_parquet", None)
@@ -251,32 +250,16 @@ def test_only_a_stored_series_is_loaded_as_stored(catalog: Catalog) -> None:
 # --- writing ---
 
 
-def test_no_bars_are_not_stored(catalog: Catalog) -> None:
+def test_an_empty_series_is_not_stored(catalog: Catalog) -> None:
     with pytest.raises(DataError, match="no bars to store"):
         catalog.write(MINUTES[:0])
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    path = tmp_path / "kept"
-    path.write_text("old")
-
-    def fail_half_way() -> None:
-        with replace_file(path) as file:
-            file.write(b"new")
-            raise RuntimeError("the disk is full")
-
-    with pytest.raises(RuntimeError, match="disk is full"):
-        fail_half_way()
-    assert [one.name for one in tmp_path.iterdir()] == ["kept"]
-    assert path.read_text() == "old"
-
-
 def kill_at(function: str) -> str:
-    """A program that imports a file and is killed when it comes to `function` of the file layer."""
+    """Return a program that imports a file and is killed when it calls `function` of the file layer."""
     return f"""
 import os, signal, sys
 from pathlib import Path
-from backtestr_engine.data import atomic_files as files
 from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.importing.importer import import_market_data
 from backtestr_protocol.messages import ImportMarketData
@@ -303,7 +286,7 @@ def test_an_import_that_is_killed_leaves_the_catalogue_as_it_was(
     killed = subprocess.run(program, check=False, capture_output=True)
 
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert len(list(tmp_path.rglob("*.partial"))) == 1  # it had come as far as that
+    assert len(list(tmp_path.rglob("*.partial"))) == 1  # it had begun to write
     assert catalog.series() == before
     assert catalog.load("BTC", "1m").to_frame().equals(MINUTES.to_frame())
     import_market_data(catalog, ImportMarketData(path=str(file), symbol=symbol))
@@ -323,13 +306,3 @@ def test_a_full_disk_leaves_the_catalogue_as_it_was(
         catalog.write(MINUTES[:10])
     assert len(catalog.load("BTC", "1m")) == 3_000
     assert list(tmp_path.rglob("*.partial")) == []
-
-
-def test_the_synthetic_series_are_the_same_everywhere(catalog: Catalog) -> None:
-    infos = write_synthetic(catalog)
-
-    assert [(info.symbol, info.timeframe, info.bars) for info in infos] == [
-        ("SYNTH", "1m", 20_000),
-        ("SYNTH", "1d", 1_000),
-    ]
-    assert float(catalog.load("SYNTH", "1d").close[-1]) == pytest.approx(84.95887824338064, rel=1e-12)

@@ -1,4 +1,4 @@
-"""What stored series are like, storing other timeframes of them, and deleting them on request."""
+"""Requests about stored series: facts, storing other timeframes, and deleting."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_minutes_make_every_timeframe(coarser: Any, catalog: Catalog) -> None:
         ("5m", "1h", DataError, r"X is not stored in 5m \(there are: 1m\)"),
     ],
 )
-def test_what_cannot_be_resampled(
+def test_an_impossible_resampling_is_refused(
     finer: str, coarser: str, error: type[BacktestrError], message: str, catalog: Catalog
 ) -> None:
     catalog.write(MINUTES)
@@ -111,7 +111,7 @@ def test_what_cannot_be_resampled(
     assert [info.timeframe for info in catalog.series()] == ["1m"]
 
 
-def test_deleting(catalog: Catalog) -> None:
+def test_a_series_and_a_symbol_can_be_deleted(catalog: Catalog) -> None:
     catalog.write(MINUTES)
     resampled(catalog, "1m", "1h")
     assert delete(catalog, DeleteMarketData(symbol="X", timeframe="1h")).timeframes == ["1h"]

@@ -1,4 +1,4 @@
-"""Every format: told by content, chosen by name, and refused where a file is not what it is said to be."""
+"""Every format: recognised by content, chosen by name, and refused for a file of another format."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def check(read: ReadBars, format: str, first: str) -> None:
 
 
 @pytest.mark.parametrize("format", BARS)
-def test_a_format_is_told_by_the_content(format: str, tmp_path: Path) -> None:
+def test_a_format_is_recognised_by_the_content(format: str, tmp_path: Path) -> None:
     read = reading(tmp_path, BARS[format])
 
     check(read, format, FIRST_OPEN[format])
@@ -90,7 +90,7 @@ def test_line_ends_byte_order_marks_and_utf_16_do_not_matter(format: str, tmp_pa
         ("mt5", BARS["mt5"], "2022-01-03T09:30:00Z", "columns not used: <VOL>, <SPREAD>"),
         ("mt5", BARS["mt5"].replace("\t", ","), "2022-01-03T09:30:00Z", UTC_NOTE),
         ("histdata", BARS["histdata"], "2022-01-03T14:30:00Z", "times are taken as Etc/GMT+5, as histdata has them"),
-        # HistData's files for MetaTrader look like MetaTrader's, so they have to be named.
+        # HistData's files for MetaTrader look like MetaTrader's, so their format must be named.
         ("histdata", BARS["mt4"], "2022-01-03T14:30:00Z", "times are taken as Etc/GMT+5, as histdata has them"),
         ("dukascopy", BARS["dukascopy"], "2022-01-03T09:30:00Z", None),
         (
@@ -117,7 +117,7 @@ def test_line_ends_byte_order_marks_and_utf_16_do_not_matter(format: str, tmp_pa
         ("csv", BARS["csv"].replace("2022-01-03T", "03.01.2022 ").replace("Z", ""), "2022-01-03T09:30:00Z", UTC_NOTE),
     ],
 )
-def test_variants(format: str, content: str, first: str, note: str | None, tmp_path: Path) -> None:
+def test_variants_of_formats(format: str, content: str, first: str, note: str | None, tmp_path: Path) -> None:
     named = format if content == BARS["mt4"] else None
     read = reading(tmp_path, content, format=named)
 
@@ -148,7 +148,7 @@ def test_histdata_is_est_in_summer_too_and_a_named_zone_wins(tmp_path: Path) -> 
         (None, b"ARROW1" + bytes(8), "cannot be read as arrow"),
     ],
 )
-def test_a_file_that_is_not_what_it_is_said_to_be(
+def test_a_file_of_another_format_than_the_named_one_is_refused(
     asked: str | None, content: str | bytes, message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(DataError, match=message):
@@ -238,7 +238,7 @@ def test_tables_of_days_and_other_numbers(tmp_path: Path) -> None:
     assert read.bars.timestamp.tolist() == days.timestamp.tolist()
 
 
-def test_faults_of_a_table_are_named_by_row(tmp_path: Path) -> None:
+def test_problems_of_a_table_are_named_by_row(tmp_path: Path) -> None:
     frame = MINUTES.to_frame().with_row_index("at")
     missing = frame.with_columns(pl.when(pl.col("at") == 6).then(None).otherwise(pl.col("high")).alias("high"))
     with pytest.raises(DataError, match=r"file, row 7, column 'high': 'None' is not a number") as caught:

@@ -1,4 +1,4 @@
-"""Importing bars: real files, written forms of time, and a refusal that says line, column and reason."""
+"""Importing bars: real files, written forms of time, and refusals that state line, column and reason."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_real_files(
     file: str, timeframe: str, bars: int, first: str, close: float, warnings: list[str], real_data: Path
 ) -> None:
     read = read_bars(real_data / file, "X")
-    got, said = read.bars, read.warnings
+    got, warned = read.bars, read.warnings
 
     assert (got.timeframe, len(got), instant(int(got.timestamp[0])), float(got.close[0])) == (
         timeframe,
@@ -65,7 +65,7 @@ def test_real_files(
         first,
         close,
     )
-    assert said == warnings
+    assert warned == warnings
 
 
 @pytest.mark.parametrize(
@@ -173,8 +173,8 @@ def test_a_malformed_cell_is_named(rows: str, line: int, column: str, text: str,
         (HEADER + FIRST, ["name_timeframe"]),
     ],
 )
-def test_the_advice_fits_what_is_wrong(content: str, actions: list[str], tmp_path: Path) -> None:
-    """To import the data or to see what there is helps nobody who is importing."""
+def test_the_recovery_actions_fit_the_problem(content: str, actions: list[str], tmp_path: Path) -> None:
+    """The general advice for missing data, to import it or to list it, does not help an import."""
     with pytest.raises(DataError) as caught:
         importing(tmp_path, content, timeframe=None)
     assert [one.action for one in caught.value.recovery_actions] == actions
@@ -195,14 +195,14 @@ def test_the_first_of_many_malformed_cells_is_named_and_all_are_counted(tmp_path
 
 
 def many_rows(count: int) -> list[list[str]]:
-    """Cells of `count` sound rows, a minute apart."""
+    """Return the cells of `count` sound rows, a minute apart."""
     rows = synthetic_bars("1m", count).to_frame().write_csv(datetime_format="%Y-%m-%d %H:%M:%S").splitlines()
     return [row.split(",") for row in rows[1:]]
 
 
 @pytest.mark.parametrize("quoted", ["", '"', '"a,b"'])
-def test_faults_of_every_class_are_found_amid_many_rows_and_at_the_end(quoted: str, tmp_path: Path) -> None:
-    """Whether no cell is quoted, or all are, or some must be."""
+def test_malformed_cells_of_every_kind_are_found_amid_many_rows_and_at_the_end(quoted: str, tmp_path: Path) -> None:
+    """No cell is quoted, or all are, or some must be."""
     rows = many_rows(20_000)
     rows[10_000][3] = "x"  # line 10,002
     rows[10_001] = rows[10_001][:4]
@@ -253,7 +253,7 @@ def test_faults_of_every_class_are_found_amid_many_rows_and_at_the_end(quoted: s
     assert sum(one.count for one in dropped) == 7
 
 
-def test_impossible_rows_are_counted_by_class_amid_many_rows_and_at_the_end(tmp_path: Path) -> None:
+def test_impossible_rows_are_counted_by_reason_amid_many_rows_and_at_the_end(tmp_path: Path) -> None:
     rows = many_rows(20_000)
     for at in range(10_000, 10_007):
         rows[at][4] = "-1"
@@ -296,9 +296,7 @@ def test_a_quote_that_is_not_closed_for_long_is_refused(tmp_path: Path) -> None:
         (FIRST + SECOND.replace("200", "-200"), "volume", "volume is negative or not a finite number", 3),
     ],
 )
-def test_rows_that_are_no_bars_are_named_by_line(
-    rows: str, column: str, reason: str, line: int, tmp_path: Path
-) -> None:
+def test_impossible_rows_are_named_by_line(rows: str, column: str, reason: str, line: int, tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         importing(tmp_path, HEADER + rows, timeframe="1m")
     assert caught.value.details == {
@@ -307,8 +305,8 @@ def test_rows_that_are_no_bars_are_named_by_line(
         "reason": reason,
         "faults": [{"reason": reason, "count": 1, "lines": [line]}],
     }
-    told = f"{reason} on 1 line (first: {line})"
-    assert caught.value.message == f"bars.csv, line {line}, column {column!r}: {reason}. In all: {told}"
+    summary = f"{reason} on 1 line (first: {line})"
+    assert caught.value.message == f"bars.csv, line {line}, column {column!r}: {reason}. In all: {summary}"
 
 
 @pytest.mark.parametrize(
@@ -330,12 +328,14 @@ def test_rows_that_are_no_bars_are_named_by_line(
         (HEADER + FIRST.replace("2022-01-03 09:30:00", "03/01/2022"), "'03/01/2022' is no time of a known form"),
     ],
 )
-def test_what_is_no_csv_of_bars_says_what_is_expected(content: str | bytes, message: str, tmp_path: Path) -> None:
+def test_a_file_that_is_no_csv_of_bars_is_refused_with_the_expected_form(
+    content: str | bytes, message: str, tmp_path: Path
+) -> None:
     with pytest.raises(DataError, match=message):
         importing(tmp_path, content)
 
 
-def test_a_file_that_is_not_there_and_a_folder(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no file") as caught:
         read_bars(tmp_path / "none.csv", "X")
     assert caught.value.details == {"path": str(tmp_path / "none.csv")}
@@ -360,7 +360,7 @@ def test_a_file_that_is_not_there_and_a_folder(tmp_path: Path) -> None:
         ({"timeframe": "1h"}, DataError, "holds finer bars than 1h: its most frequent step is 1m"),
     ],
 )
-def test_choices_that_there_cannot_be(
+def test_impossible_options_are_refused(
     options: dict[str, str], error: type[BacktestrError], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(error, match=message):
@@ -374,12 +374,12 @@ def test_choices_that_there_cannot_be(
         (FIRST + SECOND.replace(":31", ":37"), "its most frequent step is 7 minutes"),
     ],
 )
-def test_a_timeframe_that_cannot_be_detected_has_to_be_named(rows: str, message: str, tmp_path: Path) -> None:
+def test_a_timeframe_that_cannot_be_detected_must_be_named(rows: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=message):
         importing(tmp_path, HEADER + rows)
 
 
-def test_a_time_zone_says_what_naive_times_mean(tmp_path: Path) -> None:
+def test_a_time_zone_applies_to_times_without_an_offset(tmp_path: Path) -> None:
     bars, warnings = importing(tmp_path, HEADER + FIRST + SECOND, time_zone="America/New_York")
 
     assert instant(int(bars.timestamp[0])) == "2022-01-03T14:30:00Z"
@@ -392,7 +392,7 @@ def test_a_time_that_a_zone_skips_or_repeats_is_refused(tmp_path: Path) -> None:
         importing(tmp_path, HEADER + FIRST + skipped, time_zone="America/New_York")
 
 
-def test_what_was_assumed_is_said(tmp_path: Path) -> None:
+def test_every_assumption_is_a_warning(tmp_path: Path) -> None:
     zoned = "Date,Open,High,Low,Close,Note\n2022-01-03T09:30:30Z,10,12,9,11,a\n2022-01-03T09:35:30Z,10,12,9,11,b\n"
     _, warnings = importing(tmp_path, zoned, timeframe="1m", time_zone="Europe/Berlin")
 
@@ -405,7 +405,7 @@ def test_what_was_assumed_is_said(tmp_path: Path) -> None:
     ]
 
 
-def test_an_import_replaces_and_says_so(tmp_path: Path, catalog: Catalog) -> None:
+def test_an_import_replaces_a_series_with_a_warning(tmp_path: Path, catalog: Catalog) -> None:
     path = tmp_path / "bars.csv"
     path.write_text(HEADER + FIRST + SECOND)
     request = ImportMarketData(path=str(path), symbol="X")
@@ -417,7 +417,7 @@ def test_an_import_replaces_and_says_so(tmp_path: Path, catalog: Catalog) -> Non
     assert second.warnings == [UTC_NOTE, "replaced 2 bars from 2022-01-03T09:30:00Z to 2022-01-03T09:31:00Z"]
 
 
-def test_nothing_is_half_imported(tmp_path: Path, catalog: Catalog) -> None:
+def test_a_refused_import_changes_nothing(tmp_path: Path, catalog: Catalog) -> None:
     catalog.write(synthetic_bars("1m", 10, symbol="X"))
     before = catalog.series()
     path = tmp_path / "bars.csv"

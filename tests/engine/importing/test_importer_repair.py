@@ -1,4 +1,4 @@
-"""Repair where it is asked for: the rows that cannot be used go, every one is counted, and the rest is untouched."""
+"""Repair on request: unusable rows are dropped, every one is counted, and the rest is unchanged."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def dropped(reason: str, column: str, *lines: int) -> DroppedRows:
     return DroppedRows(reason=reason, column=column, count=len(lines), first=list(lines))
 
 
-def test_every_fault_class_is_dropped_and_named_with_its_lines(tmp_path: Path) -> None:
+def test_rows_with_every_problem_are_dropped_and_named_with_their_lines(tmp_path: Path) -> None:
     rows = [
         row(0),  # line 2
         row(1, "10,x,9,11"),
@@ -68,7 +68,7 @@ def test_every_fault_class_is_dropped_and_named_with_its_lines(tmp_path: Path) -
     assert len([one for one in read.warnings if one.startswith("dropped")]) == 10
 
 
-def test_a_row_with_two_faults_is_counted_once(tmp_path: Path) -> None:
+def test_a_row_with_two_problems_is_counted_once(tmp_path: Path) -> None:
     read = repaired(tmp_path, HEADER + row(0) + row(1, "x,y,9,11") + row(2, "-1,12,-1,11", "-5") + row(0) + row(3))
 
     assert sum(one.count for one in read.dropped) == 3
@@ -86,7 +86,7 @@ def test_more_lines_than_are_shown_are_counted(tmp_path: Path) -> None:
     )
 
 
-def test_a_sound_file_is_not_touched(tmp_path: Path) -> None:
+def test_all_rows_of_a_sound_file_are_kept(tmp_path: Path) -> None:
     read = repaired(tmp_path, HEADER + row(0) + row(1))
 
     assert (len(read.bars), read.dropped) == (2, [])
@@ -103,7 +103,7 @@ def test_a_file_without_a_sound_row_is_refused(tmp_path: Path) -> None:
         repaired(tmp_path, HEADER + row(0, "x,x,x,x") + "x,1,2,0,1\n")
 
 
-def test_the_first_rows_may_be_the_bad_ones(tmp_path: Path) -> None:
+def test_the_first_rows_may_be_unusable(tmp_path: Path) -> None:
     read = repaired(tmp_path, HEADER + "yesterday,10,12,9,11,5\n" + row(1))
     assert (len(read.bars), read.dropped[0].first) == (1, [2])
     headless = repaired(tmp_path, "20220103 093000;10;x;9;11;100\n20220103 093100;10;12;9;11;100\n")
@@ -114,7 +114,7 @@ def test_the_first_rows_may_be_the_bad_ones(tmp_path: Path) -> None:
     )
 
 
-def test_what_is_left_of_random_damage_is_the_undamaged_rows(tmp_path: Path, chance: np.random.Generator) -> None:
+def test_the_undamaged_rows_are_left_of_random_damage(tmp_path: Path, chance: np.random.Generator) -> None:
     bars = synthetic_bars("1m", 400)
     lines = bars.to_frame().write_csv().splitlines()
     for _ in range(20):
@@ -158,7 +158,7 @@ def test_rows_of_a_table_are_dropped_by_row(tmp_path: Path) -> None:
     assert len(read.bars) == 8
 
 
-def test_the_answer_says_what_was_dropped(tmp_path: Path, catalog: Catalog) -> None:
+def test_the_answer_lists_the_dropped_rows(tmp_path: Path, catalog: Catalog) -> None:
     path = tmp_path / "bars.csv"
     path.write_text(HEADER + row(0) + row(0) + row(1))
     request = ImportMarketData(path=str(path), symbol="X", repair="drop")

@@ -1,4 +1,4 @@
-"""Ticks to bars: real files and random ones against a loop that does one tick at a time."""
+"""Ticks to bars: real files and random ticks, compared with a loop over single ticks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Tick = tuple[datetime, float, float]
 
 
 def opens_at(time: datetime, timeframe: Timeframe) -> datetime:
-    """Where the bar of `timeframe` begins, by the calendar rather than by division."""
+    """Return the open time of the bar of `timeframe`, by the calendar rather than by division."""
     midnight = time.replace(hour=0, minute=0, second=0, microsecond=0)
     if timeframe == "1w":
         return midnight - timedelta(days=time.weekday())
@@ -35,7 +35,7 @@ def opens_at(time: datetime, timeframe: Timeframe) -> datetime:
 
 
 def one_by_one(ticks: list[Tick], timeframe: Timeframe) -> list[tuple[int, float, float, float, float, float]]:
-    """Bars of (time, price, size), a tick at a time."""
+    """Make bars of (time, price, size) in a loop over the ticks."""
     bars: dict[datetime, list[float]] = {}
     for time, price, size in ticks:
         bar = bars.setdefault(opens_at(time, timeframe), [price, price, price, price, 0.0])
@@ -101,7 +101,7 @@ def test_random_ticks_agree_with_a_loop(timeframe: Timeframe, sized: bool, chanc
     assert rows(bars_of("X", timeframe, timestamp, price, size if sized else None)) == one_by_one(ticks, timeframe)
 
 
-# --- what is refused, and what is said ---
+# --- refusals and notes ---
 
 QUOTES = "time,bid,ask\n2022-01-03T09:30:00.1Z,10,12\n2022-01-03T09:30:00.1Z,11,13\n2022-01-03T09:31:00Z,12,14\n"
 TRADES = "time,price,qty\n2022-01-03T09:30:00.1Z,10,2\n2022-01-03T09:30:59.9Z,11,3\n2022-01-03T09:31:00Z,12,4\n"
@@ -145,11 +145,11 @@ def test_trades_sum_their_sizes(tmp_path: Path) -> None:
         "timestamp,askPrice,bidPrice\n1641202200100,12,10\n1641202200100,13,11\n1641202260000,14,12\n",
     ],
 )
-def test_other_quotes(content: str, tmp_path: Path) -> None:
+def test_variants_of_quotes(content: str, tmp_path: Path) -> None:
     assert rows(reading(tmp_path, content).bars) == rows(reading(tmp_path, QUOTES).bars)
 
 
-def test_metatrader_5_leaves_out_what_did_not_change(tmp_path: Path) -> None:
+def test_metatrader_5_leaves_out_an_unchanged_price(tmp_path: Path) -> None:
     header = "<DATE>\t<TIME>\t<BID>\t<ASK>\t<LAST>\t<VOLUME>\t<FLAGS>\n"
     quotes = (
         "2022.01.03\t09:30:00\t10\t12\t\t\t6\n2022.01.03\t09:30:01\t11\t\t\t\t2\n2022.01.03\t09:30:02\t\t15\t\t\t4\n"
@@ -188,7 +188,7 @@ def test_a_price_chooses_a_side_of_quotes_only(content: str, tmp_path: Path) -> 
         (TRADES.replace("11,3", "nan,3"), "price", "price is not a finite number"),
     ],
 )
-def test_ticks_that_cannot_be(content: str, column: str, reason: str, tmp_path: Path) -> None:
+def test_impossible_ticks_are_refused(content: str, column: str, reason: str, tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         reading(tmp_path, content)
     assert caught.value.details == {

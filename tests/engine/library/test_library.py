@@ -1,4 +1,4 @@
-"""The algorithms of a worker: what registering keeps, what it refuses, and which version a name means."""
+"""The library: registering algorithms, refusals, and the version that a name means."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def library(root: Path) -> Library:
 
 
 def another(root: Path) -> Library:
-    """That of another worker, or of the same one after a restart."""
+    """Return the library of another worker, or of the same worker after a restart."""
     return Library(registered=RegisteredAlgorithms(root))
 
 
@@ -78,11 +78,11 @@ def register(library: Library, name: str, source: str, wall_ms: int = NOW) -> Al
 
 
 def listed(library: Library) -> dict[str, str]:
-    """The id of what each registered name means."""
+    """Return the id that each registered name means."""
     return {one.name: one.algorithm_id for one in library.infos() if one.origin == "registered"}
 
 
-# --- what is kept ---
+# --- registering ---
 
 
 def test_a_registered_algorithm_is_described_checked_and_can_run(library: Library) -> None:
@@ -100,7 +100,7 @@ def test_a_registered_algorithm_is_described_checked_and_can_run(library: Librar
     assert len(found.signals(synthetic_bars("1h", 50), found.check({}))) == 50
 
 
-def test_another_worker_finds_it_without_being_told(library: Library, root: Path) -> None:
+def test_another_worker_finds_a_registration_on_disk(library: Library, root: Path) -> None:
     elsewhere = another(root)
     with pytest.raises(NotFound):
         elsewhere.find("mine")
@@ -138,7 +138,7 @@ def test_the_same_source_again_changes_nothing(library: Library, root: Path) -> 
     assert {path: path.stat().st_mtime_ns for path in root.iterdir()} == before
 
 
-def test_another_source_is_what_the_name_means_and_the_old_id_still_works(library: Library, root: Path) -> None:
+def test_the_name_means_the_newest_source_and_the_old_id_still_works(library: Library, root: Path) -> None:
     elsewhere = another(root)
     old = register(library, "mine", MINE)
     assert elsewhere.find("mine").algorithm_id == old.algorithm_id
@@ -163,7 +163,7 @@ def test_an_earlier_source_can_become_the_newest_again(library: Library, root: P
 
 
 @pytest.mark.parametrize("later", [NOW - 10_000, NOW, NOW + 10_000])
-def test_the_newest_is_later_whatever_the_clock_says(library: Library, later: int) -> None:
+def test_the_newest_version_has_the_latest_time_even_if_the_clock_goes_back(library: Library, later: int) -> None:
     first, second = register(library, "mine", MINE), register(library, "mine", OTHER, later)
 
     assert first.registered_time is not None
@@ -174,7 +174,7 @@ def test_the_newest_is_later_whatever_the_clock_says(library: Library, later: in
 # --- verdicts ---
 
 
-def test_one_that_peeks_is_kept_with_its_finding(library: Library, root: Path) -> None:
+def test_an_algorithm_that_looks_ahead_is_kept_with_its_finding(library: Library, root: Path) -> None:
     info = register(library, "peeks", PEEKS)
 
     assert info.look_ahead is not None
@@ -196,7 +196,7 @@ def test_a_portfolio_is_checked_on_a_panel(library: Library) -> None:
     assert info.look_ahead.passed
 
 
-def test_one_that_fails_on_the_sample_is_kept_with_its_traceback(library: Library, root: Path) -> None:
+def test_an_algorithm_that_fails_on_the_sample_is_kept_with_its_traceback(library: Library, root: Path) -> None:
     info = register(library, "fails", FAILS)
 
     assert info.look_ahead is not None
@@ -218,7 +218,7 @@ def test_defaults_that_contradict_each_other_are_a_problem_of_the_sample(library
     assert info.look_ahead.problem == "odd requires fast < slow; fast is 9 and slow is 2"
 
 
-# --- refusals: each leaves nothing behind ---
+# --- refusals: each leaves no file ---
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,9 @@ def test_defaults_that_contradict_each_other_are_a_problem_of_the_sample(library
         ("own", MINE.replace('"mine"', '"own"'), StateConflict, "is in the folder of own algorithms"),
     ],
 )
-def test_what_is_refused_is_not_there(root: Path, name: str, source: str, error: type[Exception], message: str) -> None:
+def test_a_refused_source_leaves_no_registration(
+    root: Path, name: str, source: str, error: type[Exception], message: str
+) -> None:
     (own,) = load_source(MINE.replace('"mine"', '"own"'), "own.py", "own")
     library = Library({"own": own}, RegisteredAlgorithms(root))
 
@@ -266,7 +268,7 @@ def test_a_syntax_error_has_file_line_and_traceback(library: Library) -> None:
         ),
     ],
 )
-def test_what_does_not_come_back_is_refused(root: Path, source: str, what: str) -> None:
+def test_a_source_that_does_not_end_is_refused(root: Path, source: str, what: str) -> None:
     library = Library(registered=RegisteredAlgorithms(root), limit=time_limit(2.0, patience=60.0))
 
     with pytest.raises(TimedOut, match=what) as caught:
@@ -276,7 +278,7 @@ def test_what_does_not_come_back_is_refused(root: Path, source: str, what: str) 
     assert not root.exists()
 
 
-def test_there_are_not_too_many_names(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_names_is_bounded(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registered_module, "MAX_NAMES", 1)
     register(library, "mine", MINE)
     register(library, "mine", OTHER)
@@ -294,7 +296,7 @@ def test_names_differ_in_more_than_case(library: Library, root: Path) -> None:
 # --- finding ---
 
 
-def test_what_is_not_there_names_the_near_miss(library: Library) -> None:
+def test_an_unknown_algorithm_names_the_near_miss(library: Library) -> None:
     register(library, "mine", MINE)
 
     with pytest.raises(NotFound, match="did you mean 'mine'"):
@@ -322,7 +324,7 @@ def test_an_algorithm_of_the_folder_hides_a_registered_one_of_its_name(library: 
 
 
 def test_a_traceback_shows_the_version_that_ran(library: Library, root: Path) -> None:
-    """Two versions of one name differ in what stands on the line that fails."""
+    """Two versions of one name differ in the text of the line that fails."""
     other = FAILS.replace("return bars.no_such_column", "return bars.nor_this_one")
     ids = [register(library, "fails", source).algorithm_id for source in (FAILS, other)]
     worker = another(root)
@@ -337,7 +339,9 @@ def test_a_traceback_shows_the_version_that_ran(library: Library, root: Path) ->
         )
 
 
-def test_only_so_many_stay_loaded(library: Library, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_loaded_algorithms_is_bounded(
+    library: Library, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(library_module, "MAX_LOADED", 2)
     ids = [register(library, "mine", f"{MINE}# {number}\n").algorithm_id for number in range(4)]
     first, *_ = [library.find(one) for one in ids]
@@ -349,14 +353,14 @@ def test_only_so_many_stay_loaded(library: Library, root: Path, monkeypatch: pyt
     assert library.find(ids[0]).algorithm_id == ids[0]
 
 
-# --- what can happen to files ---
+# --- damaged files ---
 
 
 @pytest.mark.parametrize("survivors", [0, 1, 2])
-def test_an_interrupted_registration_leaves_nothing_half(
+def test_an_interrupted_registration_can_be_completed(
     library: Library, root: Path, survivors: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whichever of the three files was the last: the name means what it meant, and registering again completes it."""
+    """After each of the three files, the name means what it meant before, and registering again completes it."""
     old = register(library, "mine", MINE)
     writes = iter(range(3))
 
@@ -390,7 +394,7 @@ def test_a_source_that_was_changed_on_disk_does_not_run(library: Library, root: 
     assert another(root).find("mine").description == "Long on a bar that rises."
 
 
-def test_a_record_that_cannot_be_read_costs_nothing_but_itself(
+def test_an_unreadable_registration_does_not_affect_the_others(
     library: Library, root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     register(library, "mine", MINE)
@@ -403,7 +407,7 @@ def test_a_record_that_cannot_be_read_costs_nothing_but_itself(
         another(root).find("mine")
 
 
-def test_the_record_is_what_was_answered(library: Library, root: Path) -> None:
+def test_the_file_holds_the_answer(library: Library, root: Path) -> None:
     info = register(library, "mine", MINE)
     record = json.loads((root / "mine.json").read_text())
 

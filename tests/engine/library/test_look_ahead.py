@@ -1,4 +1,4 @@
-"""The look-ahead check: it catches those who peek, in whatever way, and lets pass those who do not."""
+"""The look-ahead check finds look-ahead of every kind, and passes algorithms without it."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ def generator(seed: int = 1) -> np.random.Generator:
 
 @algorithm("peeks_one_bar")
 def peeks_one_bar(bars: Bars) -> Signals:
-    """Buys before the close rises."""
+    """Buy before the close rises."""
     rises = np.append(bars.close[1:] > bars.close[:-1], False)
     return Signals.of(entries=rises, exits=~rises)
 
 
 @algorithm("peeks_at_a_crossing")
 def peeks_at_a_crossing(bars: Bars) -> Signals:
-    """Knows of a crossing one bar early; there are few."""
+    """Signal a crossing one bar early; crossings are rare."""
     return Signals(np.append(Signals.from_cross(sma(bars.close, 20), sma(bars.close, 60)).flags[1:], np.uint8(0)))
 
 
 @algorithm("normalises_by_the_whole")
 def normalises_by_the_whole(bars: Bars) -> Signals:
-    """Knows the mean of what is to come."""
+    """Use the mean of all bars, later ones included."""
     score = (bars.close - bars.close.mean()) / bars.close.std()
     return Signals.of(entries=score < -1.5, exits=score > 0)
 
 
 @algorithm("fills_gaps_backwards")
 def fills_gaps_backwards(bars: Bars) -> Signals:
-    """Gives the warm-up the first value that comes after it."""
+    """Fill the warm-up with the first value after it."""
     average = sma(bars.close, 50)
     average[np.isnan(average)] = average[49] if len(average) >= 50 else 0.0
     return Signals.of(entries=bars.close > average)
@@ -54,7 +54,7 @@ def fills_gaps_backwards(bars: Bars) -> Signals:
 
 @algorithm("needs_many_bars")
 def needs_many_bars(bars: Bars) -> Signals:
-    """Looks at bar 990 first."""
+    """Read bar 990 first."""
     return Signals.of(entries=bars.close > bars.close[990])
 
 
@@ -63,7 +63,7 @@ def needs_many_bars(bars: Bars) -> Signals:
     [peeks_one_bar, peeks_at_a_crossing, normalises_by_the_whole, fills_gaps_backwards, needs_many_bars],
     ids=lambda one: one.name,
 )
-def test_one_that_peeks_is_caught(peeking: Algorithm) -> None:
+def test_look_ahead_is_found(peeking: Algorithm) -> None:
     for seed in range(10):
         verdict = check_algorithm(peeking, BARS, {}, generator(seed))
 
@@ -72,7 +72,7 @@ def test_one_that_peeks_is_caught(peeking: Algorithm) -> None:
         assert verdict.finding.bar < verdict.finding.cut in verdict.cuts
 
 
-def test_a_finding_can_be_seen_by_hand() -> None:
+def test_a_finding_can_be_reproduced_by_hand() -> None:
     verdict = check_algorithm(peeks_one_bar, BARS, {}, generator())
 
     assert verdict.finding is not None
@@ -86,14 +86,14 @@ def test_a_finding_can_be_seen_by_hand() -> None:
 
 @portfolio("strongest")
 def strongest(panel: Panel) -> Floats:
-    """All in what stands highest over its average."""
+    """Put all into the symbol that is highest above its average."""
     strength = np.nan_to_num(panel.close / panel.each(lambda bars: sma(bars.close, 20)), nan=0.0)
     return np.where(strength == strength.max(axis=1, keepdims=True), 1.0, 0.0)
 
 
 @portfolio("strongest_tomorrow")
 def strongest_tomorrow(panel: Panel) -> Floats:
-    """All in what will have risen most."""
+    """Put all into the symbol that will have risen most."""
     growth = np.nan_to_num(panel.close[1:] / panel.close[:-1], nan=0.0)
     tomorrow = np.vstack((growth, np.zeros_like(panel.close[:1])))
     return np.where(tomorrow == tomorrow.max(axis=1, keepdims=True), 1.0, 0.0)
@@ -101,7 +101,7 @@ def strongest_tomorrow(panel: Panel) -> Floats:
 
 @portfolio("shares_of_the_whole")
 def shares_of_the_whole(panel: Panel) -> Floats:
-    """Weights by how often a symbol trades, all its future included."""
+    """Weigh a symbol by how often it trades, later bars included."""
     there = ~np.isnan(panel.close)
     return np.broadcast_to(there.mean(axis=0), there.shape).copy()
 
@@ -128,13 +128,13 @@ def test_the_built_ins_pass(name: str) -> None:
         assert CUTS - 8 <= len(verdict.cuts) <= CUTS
 
 
-def test_the_same_chance_tries_the_same_cuts() -> None:
+def test_the_same_generator_state_gives_the_same_cuts() -> None:
     one, other = (check_algorithm(BUILT_IN["sma_cross"], BARS, {"fast": 3, "slow": 9}, generator(7)) for _ in range(2))
 
     assert one == other
 
 
-def test_one_that_fails_on_all_bars_is_an_error() -> None:
+def test_a_failure_on_all_bars_is_an_error() -> None:
     @algorithm("broken", count=Int(1, low=1, high=2))
     def broken(bars: Bars, count: int) -> Signals:
         raise RuntimeError("no")

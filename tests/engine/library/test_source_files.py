@@ -1,4 +1,4 @@
-"""Algorithms from files: what is found, what version it has, and how a bad file is told."""
+"""Algorithms from files: loading, versions, and the problems of bad files."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def written(folder: Path, name: str, text: str) -> Path:
     return path
 
 
-def test_a_file_has_the_algorithms_that_it_defines_itself(folder: Path) -> None:
+def test_a_file_has_only_the_algorithms_that_it_defines(folder: Path) -> None:
     rises, divides = load_file(written(folder, "mine.py", GOOD))
 
     assert (rises.name, divides.name) == ("rises", "divides")
@@ -51,7 +51,7 @@ def test_a_file_has_the_algorithms_that_it_defines_itself(folder: Path) -> None:
     assert len(rises.signals(synthetic_bars("1h", 100), rises.check({"share": 0.001}))) == 100
 
 
-def test_the_version_is_the_content(folder: Path) -> None:
+def test_the_version_changes_with_the_content(folder: Path) -> None:
     path = written(folder, "mine.py", GOOD)
     first, again = load_file(path)[0], load_file(path)[0]
     elsewhere = load_file(written(folder, "renamed.py", GOOD))[0]
@@ -85,7 +85,7 @@ def test_a_traceback_shows_the_text_that_ran_even_when_the_file_has_changed(fold
         (GOOD.replace("def rises(bars, share)", "def rises(bars)"), 9, "ValueError: rises takes"),
     ],
 )
-def test_what_is_wrong_names_file_and_line(folder: Path, text: str, line: int, message: str) -> None:
+def test_an_error_names_file_and_line(folder: Path, text: str, line: int, message: str) -> None:
     path = written(folder, "bad.py", text)
 
     with pytest.raises(AlgorithmError) as caught:
@@ -96,7 +96,7 @@ def test_what_is_wrong_names_file_and_line(folder: Path, text: str, line: int, m
     assert (caught.value.details["file"], caught.value.details["line"]) == (str(path), line)
 
 
-def test_a_file_that_is_none_or_defines_nothing(folder: Path) -> None:
+def test_a_missing_file_and_one_without_algorithms_are_errors(folder: Path) -> None:
     with pytest.raises(AlgorithmError, match=r"absent\.py: cannot be read: No such file"):
         load_file(folder / "absent.py")
     with pytest.raises(AlgorithmError, match=r"empty\.py: defines no algorithm; put @algorithm"):
@@ -106,7 +106,7 @@ def test_a_file_that_is_none_or_defines_nothing(folder: Path) -> None:
         load_file(folder / "binary.py")
 
 
-def test_a_bad_file_costs_nothing_but_itself(folder: Path) -> None:
+def test_a_bad_file_does_not_affect_the_others(folder: Path) -> None:
     written(folder, "a_bad.py", "def broken(:\n")
     written(folder, "b_good.py", GOOD)
     written(folder, "c_again.py", GOOD.replace('"divides"', '"macd"'))
@@ -136,5 +136,5 @@ def test_a_file_that_loops_is_a_problem_and_the_rest_is_loaded(folder: Path) -> 
     assert problem.message.startswith(f"loading {looping} took longer than 1 s; look for an endless loop")
 
 
-def test_another_name_for_an_algorithm_is_no_second_one(folder: Path) -> None:
+def test_a_second_name_does_not_make_a_second_algorithm(folder: Path) -> None:
     assert len(load_file(written(folder, "mine.py", GOOD + "\nalias = rises\n"))) == 2

@@ -55,7 +55,7 @@ from backtestr_protocol.zmq_frames import receive
 from .command_queue import CommandQueue
 from .connection_file import ConnectionFile, Stamp
 from .error_log import ErrorLog, ErrorReport
-from .mailbox import MAX_UNREAD, Mailbox, PendingReply
+from .mailboxes import MAX_UNREAD, Mailbox, PendingReply
 from .socket_selector import SocketSelector
 from .sockets import BURST, Sockets
 

@@ -1,11 +1,12 @@
-"""Settings of batching on a mixed load: fixed ones beside the adaptive one, within the bounds that prices have.
+"""This program compares settings of batching on a mixed load: fixed ones beside the adaptive one.
 
     make bench-batching
 
-A load has four parts, each measured at the reader: single messages now and then, as a replay shows them; bursts of
-twenty; a flood of chunks with a pause for computing between them, as a backtest makes it; and single messages while
-the processors are busy with something else. For the flood what counts is the time until the last message was read, for
-the others how long 95 % of the messages were under way at the most. Every round does each setting once, in turn.
+All settings are within the bounds of prices. The load has four parts, each measured at the reader: single messages now
+and then, as of a price replay; bursts of twenty; a flood of chunks with a pause for computing between them, as of a
+backtest; and single messages while the processors are busy otherwise. The figure of the flood is the time until the
+last message was read; of the others, the time within which 95 % of the messages arrived. Every round runs each setting
+once, in turn.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _numbers = itertools.count(1)
 
 
 def prices(count: int) -> EncodedMaps:
-    """Messages that carry the moment at which they were made, in microseconds of the monotonic clock."""
+    """Return prices with the time at which they were made, in microseconds of the monotonic clock."""
     now = np.full(count, time.monotonic_ns() // 1000)
     price = Number(np.linspace(100.0, 101.0, count))
     numbers = {"timestamp": Number(now), "bid": price, "ask": price, "last": price, "volume": price}
@@ -48,10 +49,10 @@ def prices(count: int) -> EncodedMaps:
 
 
 class Worker:
-    """The part of a worker that uses the batcher: it sends at deadlines, and tunes if it is adaptive."""
+    """A worker with its batcher, which sends due batches and tunes the batcher if it is adaptive."""
 
     def __init__(self, source: Source, setting: Setting | None) -> None:
-        """Make a worker with a fixed setting, or with an adaptive one if `setting` is None."""
+        """Set the batcher; `setting` None is adaptive."""
         config = load_config(None)
         self._source = source
         self._batcher = Batcher(config.batching.classes, Packer(config.compression, time.monotonic))
@@ -67,9 +68,9 @@ class Worker:
 
     def publish(self, topic: str, count: int) -> None:
         self._source.send(self._batcher.add(topic, prices(count), time.monotonic()))
-        self.look()
+        self.send_due()
 
-    def look(self) -> None:
+    def send_due(self) -> None:
         now = time.monotonic()
         self._source.send(self._batcher.take(now))
         if self._tuner is not None and now >= self._tune_due:
@@ -78,12 +79,12 @@ class Worker:
             self._tuner.step(backlog=backlog, cpu_percent=psutil.cpu_percent(), sending_ms=1000 * self._source.sending)
 
     def wait(self, seconds: float) -> None:
-        """Nothing to do for so long but what is due."""
+        """Wait for so long, sending batches when they are due."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             deadline = self._batcher.next_deadline()
             time.sleep(left if deadline is None else min(left, max(0.0, deadline - time.monotonic())))
-            self.look()
+            self.send_due()
 
     def flush(self) -> None:
         self._source.send(self._batcher.flush())
@@ -104,19 +105,19 @@ def bursts(worker: Worker, topic: str) -> int:
 
 
 def flood(worker: Worker, topic: str) -> int:
-    """100,000 messages in chunks of 5,000; computing keeps the thread from looking for 3 ms."""
+    """Publish 100,000 messages in chunks of 5,000; after each the thread computes for 3 ms."""
     for _ in range(20):
         worker.publish(topic, 5000)
         busy_until = time.monotonic() + 0.003
         while time.monotonic() < busy_until:
             pass
-        worker.look()
+        worker.send_due()
     return 100_000
 
 
 @contextlib.contextmanager
 def busy() -> Iterator[None]:
-    """As many processes that only count as there are processors."""
+    """Keep every processor busy with a process."""
     others = [subprocess.Popen([sys.executable, "-c", BURN]) for _ in range(psutil.cpu_count() or 1)]
     yield
     for other in others:
@@ -133,7 +134,7 @@ LOADS: dict[Part, Callable[[Worker, str], int]] = {
 
 
 def measured(source: Source, worker: Worker, part: Part) -> float:
-    """Seconds: of the flood until all was read, of the others that 95 % of the messages were under way at the most."""
+    """Return the seconds until the flood was read, or, of other parts, within which 95 % of the messages arrived."""
     topic = f"prices.N{next(_numbers)}.1m"
     with busy() if part == "singles, busy" else contextlib.nullcontext():
         began = time.monotonic()
@@ -157,7 +158,7 @@ def main() -> None:
                 worker = Worker(source, setting)
                 for part in LOADS:
                     seconds = measured(source, worker, part)
-                    if number:  # the first round warms
+                    if number:  # the first round is a warm-up
                         took[part][name].append(seconds)
                 rests += [worker.setting] if setting is None else []
     for part, of_part in took.items():
@@ -169,7 +170,7 @@ def main() -> None:
 
 
 def scores(took: dict[Part, dict[str, list[float]]], name: str) -> list[float]:
-    """Of each round, the geometric mean over the parts of what `name` took, divided by the least that any took."""
+    """Return for each round the geometric mean, over the parts, of the time of `name` divided by the best time."""
     by_part = []
     for of_part in took.values():
         best = min(of_part, key=lambda one: statistics.median(of_part[one]))

@@ -1,11 +1,11 @@
-"""Every part of the benchmarks in one table, each figure beside its floor or peer of the same run.
+"""This program runs every part of the benchmarks, and prints each figure beside its floor or peer of the same run.
 
     make bench
     make bench ARGS='--json today.json'
 
-Each part is a process of its own and has a time by which it is ended. What could not be measured is said at the end of
-the table; the exit code is 1 where a part failed, and 0 where a peer is not installed or a target is missed. README.md
-says how to read it.
+Each part is a process of its own, and is ended after a time limit. The end of the table lists what could not be
+measured. The exit code is 1 if a part failed, and 0 if a peer is not installed or a target is missed. README.md
+explains the table.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from figures import Figure, Measured, Missing, options, print_figures, read, write
 from machine import Machine, facts
 
-# Files beside this one, and the seconds within which each is done on a machine that is busy with other things too.
+# Files beside this one, and the seconds within which each ends, also on a busy machine.
 PARTS = {
     "round_trips": 240,
     "pipelined": 90,
@@ -30,12 +30,12 @@ PARTS = {
     "whole_backtests": 150,
     "growth": 180,
 }
-# How long a part that is told to end may take to end what it has started.
+# The seconds that an interrupted part may take to end its own processes.
 GRACE_SECONDS = 10
 
 
 def measured_by(name: str, effort: float, file: Path) -> Measured | Missing:
-    """One part, as a process with a session of its own, so that nothing of it is left."""
+    """Run one part as a process with a session of its own, so that none of its processes is left."""
     command = [
         sys.executable,
         str(Path(__file__).with_name(f"{name}.py")),
@@ -48,7 +48,7 @@ def measured_by(name: str, effort: float, file: Path) -> Measured | Missing:
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     try:
-        _, said = process.communicate(timeout=PARTS[name])
+        _, errors = process.communicate(timeout=PARTS[name])
     except subprocess.TimeoutExpired:
         _end(process)
         return Missing(name, f"it took longer than {PARTS[name]} s")
@@ -56,12 +56,12 @@ def measured_by(name: str, effort: float, file: Path) -> Measured | Missing:
         _end(process)
         raise
     if process.returncode != 0:
-        return Missing(name, said.strip().rpartition("\n")[2] or f"exit code {process.returncode}")
+        return Missing(name, errors.strip().rpartition("\n")[2] or f"exit code {process.returncode}")
     return read(file)
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """As Ctrl-C would, with all that it has started; by force where that does not help."""
+    """End a process and all that it has started as Ctrl-C would, or by force if that does not help."""
     os.killpg(process.pid, signal.SIGINT)
     try:
         process.communicate(timeout=GRACE_SECONDS)
@@ -75,7 +75,7 @@ def print_facts(machine: Machine) -> None:
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
     print(f"revision {machine.revision}; Python {machine.python}, libzmq {machine.libzmq}, {versions}")
     if machine.load > machine.cores / 2:
-        print("This machine is busy: ratios may be believed, absolute figures and p99 may not.")
+        print("This machine is busy: ratios can be trusted, absolute figures and p99 cannot.")
     print()
 
 

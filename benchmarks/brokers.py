@@ -1,4 +1,4 @@
-"""A broker process with directories of its own, for the length of a benchmark."""
+"""This module runs a broker process with directories of its own for the length of a benchmark."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Running(NamedTuple):
 def running_broker(
     home: Path | None = None, config: str = "", program: Sequence[str] = ("-m", "backtestr_broker")
 ) -> Iterator[Running]:
-    """Run a broker whose data are in `home / "data"`, or, without `home`, in a temporary directory.
+    """Run a broker whose data are in `home / "data"`, or without `home` in a temporary directory.
 
-    `config`: the text of its `broker.toml`. `program`: arguments of Python, if not those of the broker as users run it.
+    `config` is the text of its `broker.toml`. `program` has the arguments of Python, by default those of the broker.
     """
     with tempfile.TemporaryDirectory(prefix="bt-") as folder:
         runtime_dir, data_dir = Path(folder) / "run", (home or Path(folder)) / "data"

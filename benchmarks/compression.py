@@ -1,10 +1,10 @@
-"""What compression and columns cost and save on one machine: bytes, time, and how fast a reader has everything.
+"""This program measures compression and columns on one machine: bytes, time, and time until all is read.
 
     make bench-batching
 
 The messages are those of a backtest on synthetic minutes: its prices, and its orders. Each form of them is packed and
-read in turn, then sent through the way from worker to reader (`pipeline.py`), ipc and all. At the end, a cache of what
-was compressed, tried on two backtests that publish the same prices: what it finds, and what it costs where it does not.
+read in turn, then sent from worker to reader over ipc (`pipeline.py`). At the end a cache of compressed batches is
+tried on two backtests that publish the same prices: how often it has a batch, and how much time it costs otherwise.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ from backtestr_protocol.worker_channel import Published
 
 PRICES, COLUMNS, ORDERS = "prices", "prices as columns", "orders"
 LEVELS: tuple[Level, ...] = ("none", "fast", "balanced", "maximum")
-# As many batches of 100 KB as a worker could spare memory for.
+# Batches of 100 KB in a cache for which a worker could spare the memory.
 CACHE_BATCHES = 256
 
 _payload_decoder = msgspec.msgpack.Decoder(Payload)
 _numbers = itertools.count(1)
 
 Batch = tuple[bytes, int]
-"""A payload and how many messages it holds."""
+"""A payload and the number of its messages."""
 
 
-def runs(bars_count: int) -> dict[str, Messages]:
+def messages_of(bars_count: int) -> dict[str, Messages]:
     """Return the messages that one backtest publishes."""
     bars = synthetic_bars("1m", bars_count)
     panel = Panel.of([bars])
@@ -80,55 +80,55 @@ PRIORITIES: dict[Level, Priority] = {
 }
 
 
-def packed(run: Messages, size: int, level: Level) -> list[Batch]:
-    """Full batches of `run` at that level."""
+def packed(messages: Messages, size: int, level: Level) -> list[Batch]:
+    """Return full batches of `messages` at that level."""
     options = msgspec.structs.replace(load_config(None).compression, enabled=level != "none", fast_from_bytes=1)
     packer = Packer(options, time.perf_counter)
-    cuts = [run.cut(first, first + size) for first in range(0, len(run) - size + 1, size)]
+    cuts = [messages.cut(first, first + size) for first in range(0, len(messages) - size + 1, size)]
     return [(packer.payload([cut], size, PRIORITIES[level], 1), size) for cut in cuts]
 
 
 def read(batches: list[Batch]) -> int:
-    """Take every batch apart, as the client does: messages but for their own fields, columns to one table."""
+    """Decode every batch as the client does: messages except for their own fields, columns to one table."""
     found = [open_payload(_payload_decoder.decode(payload)) for payload, _ in batches]
     if columns := [one for one in found if isinstance(one, PriceColumns)]:
         join_columns(columns).frame(1)
     return len(found)
 
 
-def through(source: Source, run: Messages, size: int, level: Level) -> None:
-    """Pack it, and have a reader get all of it."""
+def through(source: Source, messages: Messages, size: int, level: Level) -> None:
+    """Pack messages, and wait until a reader has all of them."""
     topic = f"prices.N{next(_numbers)}.1m"
-    batches = packed(run, size, level)
+    batches = packed(messages, size, level)
     source.send([(Published(topic=topic, count=count), payload) for payload, count in batches])
     source.arrived(topic, size * len(batches))
 
 
 class Cache:
-    """A cache of the latest compressed batches by their bytes, bounded in batches. The product has none."""
+    """A cache of compressed batches by their bytes, bounded in batches; it is only tried here, not in the product."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[bytes, bytes] = OrderedDict()
+        self._batches: OrderedDict[bytes, bytes] = OrderedDict()
         self.hits = self.misses = 0
 
     def compressed(self, level: Level, raw: bytes) -> bytes:
-        if (found := self._kept.get(raw)) is not None:
-            self._kept.move_to_end(raw)
+        if (found := self._batches.get(raw)) is not None:
+            self._batches.move_to_end(raw)
             self.hits += 1
             return found
         self.misses += 1
-        made = self._kept[raw] = compress(level, raw)[1]
-        if len(self._kept) > CACHE_BATCHES:
-            self._kept.popitem(last=False)
+        made = self._batches[raw] = compress(level, raw)[1]
+        if len(self._batches) > CACHE_BATCHES:
+            self._batches.popitem(last=False)
         return made
 
 
-def cache(run: EncodedMaps, size: int, rounds: int) -> None:
-    """Two backtests that publish `run`; a pause has the second one's batches begin elsewhere, or has not."""
+def cache(messages: EncodedMaps, size: int, rounds: int) -> None:
+    """Try the cache on two backtests that publish `messages`, with the same batches, and with shifted ones."""
 
     def cut(first: int) -> list[bytes]:
-        starts = range(first, len(run) - size + 1, size)
-        return [run.between(start, start + size) for start in starts]
+        starts = range(first, len(messages) - size + 1, size)
+        return [messages.between(start, start + size) for start in starts]
 
     for level in ("fast", "balanced"):
         for name, second in (("the same batches", 0), ("batches cut elsewhere", 17)):
@@ -138,7 +138,7 @@ def cache(run: EncodedMaps, size: int, rounds: int) -> None:
             def cached(batches: list[bytes] = batches, level: Level = level, found: list[Cache] = found) -> None:
                 found.append(Cache())
                 for one in batches:
-                    # Every batch is made anew, so its hash is not there yet.
+                    # Every batch is a new object, so its hash is not computed yet.
                     found[-1].compressed(level, bytes(bytearray(one)))
 
             def plain(batches: list[bytes] = batches, level: Level = level) -> None:
@@ -159,11 +159,11 @@ def main() -> None:
     batching = load_config(None).batching
     sizes = {PRICES: batching.prices.max_messages, COLUMNS: batching.prices.max_messages}
     sizes[ORDERS] = batching.orders.max_messages
-    published = runs(arguments.bars)
-    for name, run in published.items():
-        print(f"{name}: {len(run):,} messages in batches of {sizes[name]:,}")
-        # The slowest level takes minutes for all of it.
-        part = run.cut(0, min(len(run), 20 * sizes[name]))
+    published = messages_of(arguments.bars)
+    for name, messages in published.items():
+        print(f"{name}: {len(messages):,} messages in batches of {sizes[name]:,}")
+        # The slowest level would take minutes for all messages.
+        part = messages.cut(0, min(len(messages), 20 * sizes[name]))
         works: dict[str, Work] = {}
         for level in LEVELS:
             batches = packed(part, sizes[name], level)
@@ -175,8 +175,8 @@ def main() -> None:
         print_table(f"{len(batches)} batches", took, {one: f"{one[:4]}, none" for one in took})
     with pipeline() as source:
         ways: dict[str, Work] = {
-            f"{name}, {level}": partial(through, source, run, sizes[name], level)
-            for name, run in published.items()
+            f"{name}, {level}": partial(through, source, messages, sizes[name], level)
+            for name, messages in published.items()
             for level in LEVELS[:3]
         }
         in_turn(ways, 1)

@@ -1,8 +1,8 @@
-"""What CURVE costs: round trips and bulk answers over TCP, encrypted beside plain, interleaved in one run.
+"""This program measures round trips and bulk answers over TCP, encrypted with CURVE beside plain ones.
 
     make bench-curve
 
-Two brokers on the same bars, asked in turn by one client each, so that a noisy machine is noisy for both.
+Brokers with the same bars are asked in turn by one client each, so that a noisy machine is noisy for all.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def connect(broker: Running) -> Client:
-    """Connect a client, with a key on the allow-list where it needs one."""
+    """Connect a client, with a key on the allow-list if the broker needs one."""
     file = ConnectionFile(broker.connection_file)
     keys = KeyFolder(broker.data_dir / "keys")
     if '"serverPublicKey"' in broker.connection_file.read_text("utf-8"):

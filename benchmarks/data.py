@@ -1,13 +1,13 @@
-"""Importing a million rows, or refusing them, and asking for 100,000 bars with five indicators, each beside its floor.
+"""This program measures the import or refusal of a million rows, and the reading of 100,000 bars with indicators.
 
     make bench-data
 
 Imports and answers are measured one after the other, each in rounds that run every kind once, in turn, so that a noisy
-machine is noisy for all; medians are compared. (In one round with imports, which leave no page of memory where it was,
-an answer takes a third longer.) The floor of the import is polars reading the same text into the same columns, with one
-thread as in a worker. The same file with a cell on its last line that is no number is refused, by line and column: that
-takes every cell, and is to take about as long as an import. The floor of the answer is a ROUTER in another process that
-sends as many bytes, already in memory, to a DEALER that takes them.
+machine is noisy for all; medians are compared. (In one round with imports, which move all pages of memory, an answer
+takes a third longer.) The floor of the import is polars reading the same text into the same columns, with one thread as
+in a worker. The same file with a cell on its last line that is no number is refused with line and column. That needs
+every cell, and should take about as long as an import. The floor of the answer is a ROUTER in another process that
+sends as many bytes, already in memory, to a DEALER that receives them.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ INDICATORS = [
 
 
 def send_raw(endpoint: str, size: int) -> None:
-    """Run a process that answers every message on `endpoint` with `size` bytes."""
+    """Answer every message on `endpoint` with `size` bytes, in a process of its own."""
     with zmq.Context() as context, context.socket(zmq.ROUTER) as socket:
         socket.bind(endpoint)
         body = bytes(size)
@@ -67,7 +67,7 @@ def send_raw(endpoint: str, size: int) -> None:
 
 
 def plain_read(path: Path) -> pl.DataFrame:
-    """Turn the text into a time and five numbers, as any reader must."""
+    """Read the text into a time and five numbers, which any reader must do."""
     schema = {"timestamp": pl.String()} | dict.fromkeys(["open", "high", "low", "close", "volume"], pl.Float64())
     rows = pl.read_csv(path, schema=schema)
     return rows.with_columns(pl.col("timestamp").str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="us"))
@@ -81,11 +81,11 @@ def refuse(path: Path, line: int) -> None:
         if error.details and error.details["line"] == line:
             return
         raise
-    raise RuntimeError(f"{path} was read, and line {line} is none")
+    raise RuntimeError(f"{path} was read, and line {line} is invalid")
 
 
 def kinds(client: Client, home: Path, raw: zmq.Socket[bytes], rows: int, bars: int) -> list[dict[str, Work]]:
-    """Return the measured functions by name: imports, and answers."""
+    """Return the kinds of work by name: imports, then answers."""
     path = home / "minutes.csv"
     synthetic_bars("1m", rows).to_frame().write_csv(path, datetime_format="%Y-%m-%d %H:%M:%S")
     malformed = home / "malformed.csv"
@@ -120,7 +120,7 @@ def kinds(client: Client, home: Path, raw: zmq.Socket[bytes], rows: int, bars: i
 
 
 def answer_size(bars: int) -> int:
-    """Bytes of the answer's table: a time, five prices and volume, nine outputs."""
+    """Return the bytes of the answer's table: a time, prices and volume, and nine outputs."""
     buffer = io.BytesIO()
     frame = synthetic_bars("1m", bars).to_frame()
     outputs = [pl.col("close").alias(f"output {number}") for number in range(9)]

@@ -1,9 +1,9 @@
-"""What it costs to be on disk before the answer: requests beside a Ping, and beside a bare commit on the same disk.
+"""This program measures requests that are on disk before their answer, beside a Ping and a bare commit.
 
     make bench-durability
 
-All kinds run in blocks that alternate, so that a noisy machine is noisy for each; medians are compared. Then many
-clients change state at once, which shares commits between them.
+The bare commit is on the same disk. All kinds run in blocks that alternate, so that a noisy machine is noisy for each;
+medians are compared. Then many clients change the shared state at once, and so share commits.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ VALUE = {"payload": "x" * 200}
 
 
 def bare_commit(folder: Path) -> Work:
-    """Measure the floor: one row of 200 bytes, committed and synced as the broker does it."""
+    """Return the floor: one row of 200 bytes, committed and synced as the broker does it."""
     database = sqlite3.connect(folder / "floor.db", isolation_level=None)
     for pragma in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = FULL"):
         database.execute(f"PRAGMA {pragma}")
     database.execute("CREATE TABLE state (key TEXT PRIMARY KEY, value BLOB)")
 
-    numbers = itertools.count()  # SQLite does not write what is there already
+    numbers = itertools.count()  # SQLite does not write an unchanged row
 
     def trip() -> None:
         database.execute("BEGIN IMMEDIATE")
@@ -45,7 +45,7 @@ def bare_commit(folder: Path) -> Work:
 
 
 def start_backtest(client: Client) -> Work:
-    """Start a backtest: a worker checks it, it is written to disk and answered. It runs while the next one starts."""
+    """Return the start of a backtest: checked by a worker, written to disk, answered; it runs while the next starts."""
 
     def trip() -> None:
         run = client.backtest("buy_and_hold", "SYNTH", timeframe="1d", start="2000-01-01", end="2100-01-01", watch=())

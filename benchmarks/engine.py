@@ -1,18 +1,18 @@
-"""One backtest on 1M bars: the whole, its stages and its kinds of order, beside vectorbt and the memory's floor.
+"""This program measures a backtest on 1M bars, its stages and its kinds of order, beside vectorbt and a floor.
 
     make bench-engine
 
 Every round runs each kind once, in turn, so that a noisy machine is noisy for all; medians are compared. The direct
-call and those through the broker have rounds of their own, then come the stages and kinds of order, then vectorbt.
+call and those through the broker have rounds of their own; the stages and kinds of order follow, then vectorbt.
 
-The bars are synthetic, in memory, and so is the result of the direct call: reading and storing are measured on their
-own lines. The lines through the broker are from asking for the backtest to hearing that its result is stored: with
-every order and position update published, once with nobody listening, once read to the last message by a client in
-this process. Set TMPDIR to a folder in memory to leave the disk out of it.
+The bars are synthetic and in memory, as is the result of the direct call; reading and storing have lines of their own.
+The lines through the broker are from the request until the client knows that the result is stored. Every order and
+position update is published: once without a listener, once read to the last message by a client in this process. Set
+TMPDIR to a folder in memory to exclude the disk.
 
-The floor is what memory takes for the least that a backtest has to move: every column of the bars read once, the equity
-written once. vectorbt is given the signals, ours computes them: `Portfolio.from_signals` and `stats()` by its numba
-engine, with the same costs and exits. It needs the extra `bench`; without it those lines say so.
+The floor is the time of the least memory traffic of a backtest: every column of the bars is read once, and the equity
+written once. vectorbt is given the signals, which backtestr computes: `Portfolio.from_signals` and `stats()` by its
+numba engine, with the same costs and exits. It needs the extra `bench`; without it those lines are left out.
 """
 
 from __future__ import annotations
@@ -72,12 +72,12 @@ RIVALS: dict[str, tuple[str, dict[str, Any]]] = {
     RIVAL_STOPS: (STOPS, {"sl_stop": 0.005, "tp_stop": 0.01}),
     RIVAL_TRAILING: (TRAILING, {"sl_stop": 0.005, "sl_trail": True}),
 }
-"""Each beside the kind of ours that it is compared with, and what it is given for it."""
+"""Each kind of vectorbt, with the kind of backtestr beside which it stands, and its arguments."""
 
 
 @algorithm("sma_cross_limit", fast=Int(10, low=2, high=500), slow=Int(30, low=3, high=1000))
 def sma_cross_limit(bars: Bars, fast: int, slow: int) -> Signals:
-    """sma_cross that waits for a price 0.05 % better than the close of its signal."""
+    """Cross averages as sma_cross does, with limit orders 0.05 % better than the close of the signal."""
     crossed = Signals.from_cross(sma(bars.close, fast), sma(bars.close, slow))
     return Signals.of(
         entries=crossed.entries,
@@ -96,7 +96,7 @@ def read_bars_and_write_equity(bars: Bars) -> object:
 
 
 def kinds(plans: dict[str, Plan], folder: Path, client: Client) -> dict[str, Work]:
-    """Return the measured functions by name: the whole first, then its stages, then what lies around it."""
+    """Return the kinds of work by name: the whole, its stages, reading and storing, and through the broker."""
     plan = plans[WHOLE]
     bars = plan.bars
     signals = plan.algorithm.signals(bars, plan.parameters)
@@ -104,7 +104,7 @@ def kinds(plans: dict[str, Plan], folder: Path, client: Client) -> dict[str, Wor
     result = finished.finish()
     results = ResultStore(folder / "results")
 
-    def walk() -> Run:
+    def simulate() -> Run:
         run = Run(plan, "benchmark")
         run.start_with(signals)
         run.advance(run.bars_total)
@@ -137,7 +137,7 @@ def kinds(plans: dict[str, Plan], folder: Path, client: Client) -> dict[str, Wor
     return {
         WHOLE: lambda: backtest(plan),
         "  signals": lambda: plan.algorithm.signals(bars, plan.parameters),
-        "  fills": walk,
+        "  fills": simulate,
         "  metrics": finished.finish,
         STOPS: lambda: backtest(plans[STOPS]),
         TRAILING: lambda: backtest(plans[TRAILING]),
@@ -151,7 +151,7 @@ def kinds(plans: dict[str, Plan], folder: Path, client: Client) -> dict[str, Wor
 
 
 def rivals(plans: dict[str, Plan]) -> dict[str, Work]:
-    """vectorbt on the same bars and signals, each kind beside ours."""
+    """Return vectorbt on the same bars and signals, each kind beside that of backtestr."""
     plan = plans[WHOLE]
     rows = oracles.frame(plan.bars)
     signals = plan.algorithm.signals(plan.bars, plan.parameters)
@@ -171,7 +171,7 @@ def rivals(plans: dict[str, Plan]) -> dict[str, Work]:
 
 
 def ratio(took: Took, above: str, below: str) -> str:
-    """Return the median of the ratios within a round, and how far they spread."""
+    """Return the median of the ratios within a round, and their spread."""
     values = ratios(took[above], took[below])
     return f"{statistics.median(values):.2f} × ({min(values):.2f}..{max(values):.2f})"
 
@@ -198,7 +198,7 @@ def main() -> None:
         with running_broker(home) as broker, Client(ConnectionFile(broker.connection_file).read()) as client:
             works = kinds(plans, home, client)
             in_turn(works, 2)
-            # Apart from the kinds that write to disk on their own, whose dust settles on whatever runs next.
+            # Apart from the kinds that write to disk, since the disk is still busy when the next kind runs.
             compared = {name: works.pop(name) for name in (WHOLE, THROUGH, READ)}
             took = in_turn(compared, arguments.rounds) | in_turn(works, arguments.rounds)
     print_table("", took, dict.fromkeys(took, FLOOR))

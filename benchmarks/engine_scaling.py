@@ -1,16 +1,18 @@
-"""How the cost of a backtest grows: per bar from 10,000 to 10M bars, in chunks, in memory, and at a worker's start.
+"""This program measures how a backtest scales from 10,000 to 10M bars, its memory, and the start of a worker.
 
     make bench-engine
 
-Bars are synthetic and stay in memory. Every round runs each kind of its table once, in turn; medians are compared.
+Bars are synthetic and stay in memory. Every round runs each kind of its table once, in turn; medians are compared. A
+backtest in chunks is measured beside one at once.
 
-Memory is that of a fresh process on Linux: its resident set before the backtest, with everything imported, warmed and
-the bars loaded, and the highest it then came to (`VmHWM`, which the kernel is told to forget before). Counted is all
-that takes part: signals, averages, records, equity, metrics, and whatever allocators do. `ru_maxrss` would hide what
-fits below an earlier peak, and `tracemalloc` what polars and numba allocate.
+Memory is that of a new process on Linux: its resident set before the backtest, after imports, warm-up and loading of
+the bars, and the highest afterwards (`VmHWM`, which is reset before). It includes signals, averages, records, equity,
+metrics, and the overhead of allocators. `ru_maxrss` would hide memory below an earlier peak, and `tracemalloc` that of
+polars and numba.
 
-A worker is started as a broker starts it, kernels compiled and cached before: the seconds from starting its process to
-its `Ready`. Its first backtest, on 20,000 bars, stands beside its later ones: it reads the bars, and compiles nothing.
+A worker is started as a broker starts it, with kernels in the cache; the figure is the seconds from the start of its
+process to its `Ready`. Its first backtest, on 20,000 bars, is beside later ones: it reads the bars, and compiles no
+kernel.
 """
 
 from __future__ import annotations
@@ -55,7 +57,7 @@ from backtestr_protocol.worker_channel import (
 )
 
 SIZES = {10_000: 60, 100_000: 30, 1_000_000: 7, 10_000_000: 1}
-"""Bars, and how often a round runs a backtest on them."""
+"""The numbers of bars, and how often a round runs a backtest on them."""
 ROUNDS = 3
 CHUNKED_ROUNDS = 31
 CHUNKS = (65_536, 4_096)
@@ -103,26 +105,26 @@ def in_chunks() -> None:
 
 
 def resident(field: str) -> int:
-    """Bytes, of `VmRSS` (now) or `VmHWM` (the most so far)."""
+    """Return the bytes of `VmRSS` (now) or `VmHWM` (the peak)."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
 
 
 def measure_memory(folder: Path) -> None:
-    """In a process of its own: print bytes of the bars, and of what a backtest on them took besides."""
+    """Print the bytes of the bars, and of the further memory of a backtest on them, in a process of its own."""
     conventions = load_config(None).conventions
     warm(conventions)
     columns = [np.fromfile(folder / name, dtype="i8" if name == "timestamp" else "f8") for name in COLUMNS]
     plan = plan_on(Bars(SYMBOL, "1m", *columns))
     before = resident("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # sets the peak to what is resident now (proc(5))
+    Path("/proc/self/clear_refs").write_text("5")  # sets the peak to the resident memory (proc(5))
     backtest(plan)
     print(sum(column.nbytes for column in columns), resident("VmHWM") - before)
 
 
 def memory() -> None:
     if not Path("/proc/self/clear_refs").exists():
-        print("memory of a 1M bar backtest: NOT MEASURED, which takes Linux")
+        print("memory of a 1M bar backtest: NOT MEASURED, since it needs Linux")
         return
     bars = synthetic_bars("1m", 1_000_000)
     with tempfile.TemporaryDirectory(prefix="backtestr-bench-") as folder:
@@ -145,7 +147,7 @@ def memory() -> None:
 
 
 class Worker:
-    """A worker process, and this one in the place of its broker."""
+    """A worker process; this process takes the place of its broker."""
 
     def __init__(self, socket: zmq.Socket[bytes], endpoint: str, data_dir: Path) -> None:
         self._socket = socket
@@ -161,26 +163,26 @@ class Worker:
         assert self._process.stdin is not None
         self._process.stdin.write(msgspec.json.encode(settings) + b"\n")
         self._process.stdin.flush()
-        self._hear(Ready)
+        self._receive(Ready)
         self.seconds_to_ready = time.perf_counter() - began
 
     def backtest(self, number: int) -> None:
         assign = Assign(task_id=f"00000000-0000-4000-8000-{number:012}", work="RunBacktest")
         self._socket.send_multipart([self._identity, *encode_to_worker(self._signer, assign, [encode(config())])])
-        finished = self._hear(Finished)
+        finished = self._receive(Finished)
         if not isinstance(finished, Finished) or finished.outcome != "completed":
             raise RuntimeError(f"the backtest did not complete: {finished}")
 
-    def _hear(self, kind: type[ToBroker]) -> ToBroker:
-        """Return the next worker message of that kind, those that a broker would forward left out."""
+    def _receive(self, kind: type[ToBroker]) -> ToBroker:
+        """Return the next message of that kind; beats and messages to be published are skipped."""
         while self._socket.poll(ANSWER_MS):
             self._identity, *frames = self._socket.recv_multipart()
-            note, _ = decode_to_broker(self._signer, frames)
-            if isinstance(note, kind):
-                return note
-            if not isinstance(note, Beat | Published):
-                raise RuntimeError(f"the worker said {note} instead of {kind.__name__}")
-        raise RuntimeError(f"the worker did not say {kind.__name__} within {ANSWER_MS / 1000:.0f} s")
+            message, _ = decode_to_broker(self._signer, frames)
+            if isinstance(message, kind):
+                return message
+            if not isinstance(message, Beat | Published):
+                raise RuntimeError(f"the worker sent {message} instead of {kind.__name__}")
+        raise RuntimeError(f"the worker did not send {kind.__name__} within {ANSWER_MS / 1000:.0f} s")
 
     def end(self) -> None:
         assert self._process.stdin is not None

@@ -1,10 +1,9 @@
-"""A broker whose engine is replaced by one that does nothing but publish, as fast as it is told to.
+"""This module runs a broker whose engine only publishes, as fast as a benchmark asks for.
 
-    running_fake(config)        the broker, its two workers and a way to tell the compute worker what to publish
+    running_fake(config)        the broker, its two workers, and a control of the compute worker
 
-The broker is the real one, put together as its own `__main__` does; the workers speak the engine's channel from
-processes of their own. The interactive one finds every backtest in order. The compute one accepts a backtest and never
-ends it.
+The broker is the real one, made as its own `__main__` makes it. The workers use the engine's channel from processes of
+their own. The interactive worker accepts every backtest. The compute worker begins a backtest and never ends it.
 """
 
 from __future__ import annotations
@@ -56,11 +55,11 @@ PRICE = PriceUpdate(
 
 
 class Flood(msgspec.Struct, frozen=True):
-    """An instruction to publish `messages` messages: prices, one or a `batch` of them in each, or `size` zero bytes.
+    """Messages to publish, to `topics` topics in turn.
 
-    They go to `topics` topics in turn. Where `seconds` is not 0, it replaces the number of messages, and a progress
-    message of the running backtest goes out every `progress_ms`, whose `currentTime` is the monotonic clock in
-    nanoseconds; without a `topic`, that alone.
+    There are `messages` messages: each is a price, a `batch` of prices, or `size` zero bytes. If `seconds` is not 0, it
+    replaces the number of messages; a progress message of the running backtest is then published every `progress_ms`,
+    whose `currentTime` is the monotonic clock in nanoseconds. Without a `topic`, only progress is published.
     """
 
     topic: str
@@ -75,8 +74,8 @@ class Flood(msgspec.Struct, frozen=True):
         return [self.topic] if self.topics == 1 else [f"{self.topic}.{number}" for number in range(self.topics)]
 
 
-class Told:
-    """The benchmark's end of the channel that instructs the compute worker."""
+class FakeEngine:
+    """The control of the compute worker."""
 
     def __init__(self, broker: Running, context: zmq.Context[zmq.Socket[bytes]]) -> None:
         self.broker = broker
@@ -89,9 +88,9 @@ class Told:
 
 
 @contextlib.contextmanager
-def running_fake(context: zmq.Context[zmq.Socket[bytes]], config: str = "") -> Iterator[Told]:
+def running_fake(context: zmq.Context[zmq.Socket[bytes]], config: str = "") -> Iterator[FakeEngine]:
     with running_broker(config=config, program=(__file__, "broker")) as broker:
-        yield Told(broker, context)
+        yield FakeEngine(broker, context)
 
 
 # --- the broker ---
@@ -153,7 +152,7 @@ class Worker:
             self._control.bind(f"ipc://{paths.runtime_dir()}/control")
         self._backtest_id: str | None = None
         ready = Ready(worker_id=settings.worker_id, pid=os.getpid(), kind=settings.kind, algorithms=[], series=[])
-        self._say(ready)
+        self._tell(ready)
 
     def run(self) -> None:
         poller = zmq.Poller()
@@ -162,24 +161,24 @@ class Worker:
         poller.register(sys.stdin.fileno(), zmq.POLLIN)
         while True:
             ready = dict(poller.poll(BEAT_MS))
-            if sys.stdin.fileno() in ready:  # its only news is that it was closed
+            if sys.stdin.fileno() in ready:  # it is readable only once it is closed
                 return
             if self._broker in ready:
                 self._take(self._broker.recv_multipart())
             if self._control in ready:
                 self._flood(msgspec.json.decode(self._control.recv(), type=Flood))
-            self._say(Beat(task_id=self._backtest_id))
+            self._tell(Beat(task_id=self._backtest_id))
 
-    def _say(self, note: ToBroker, *payload: bytes) -> None:
-        self._broker.send_multipart(encode_to_broker(self._signer, note, payload))
+    def _tell(self, message: ToBroker, *payload: bytes) -> None:
+        self._broker.send_multipart(encode_to_broker(self._signer, message, payload))
 
     def _take(self, frames: list[bytes]) -> None:
-        note, payload = decode_to_worker(self._signer, frames)
-        match note:
+        message, payload = decode_to_worker(self._signer, frames)
+        match message:
             case Assign(work="RunBacktest"):
-                self._backtest_id = note.task_id
+                self._backtest_id = message.task_id
             case Assign():
-                self._say(Finished(task_id=note.task_id, outcome="completed"), *payload)
+                self._tell(Finished(task_id=message.task_id, outcome="completed"), *payload)
 
     def _flood(self, flood: Flood) -> None:
         messages = [self._message(flood, name) for name in flood.names() if name]
@@ -190,7 +189,7 @@ class Worker:
             self._send(messages[number % len(messages)])
 
     def _message(self, flood: Flood, topic: str) -> list[bytes]:
-        """Return the frames of one message, signed once: they are the same every time."""
+        """Return the frames of a message; they are signed once, since they are equal every time."""
         if flood.size:
             payload = encoded_payload("PriceUpdate", bytes(flood.size))
         elif flood.batch == 1:
@@ -232,11 +231,11 @@ class Worker:
             realized_pnl=0.0,
             equity_curve_point=EquityCurvePoint(timestamp=0, equity=1.0, drawdown=0.0, returns=0.0),
         )
-        note = Published(topic=topics.progress(backtest_id), count=1, progress_percent=50.0)
-        self._send(encode_to_broker(self._signer, note, [encoded_payload("BacktestProgress", progress)]))
+        message = Published(topic=topics.progress(backtest_id), count=1, progress_percent=50.0)
+        self._send(encode_to_broker(self._signer, message, [encoded_payload("BacktestProgress", progress)]))
 
     def _send(self, frames: list[bytes]) -> None:
-        """As the engine sends it, waiting where that waits: while its queue is full."""
+        """Send as the engine does, waiting while the queue is full."""
         try:
             send(self._broker, frames)
         except zmq.Again:

@@ -1,4 +1,4 @@
-"""A figure beside its floor or peer: what the parts of `make bench` make, and the one table that shows it."""
+"""This module has the figures that the parts of `make bench` measure, and prints them in one table."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import msgspec
 from machine import Machine, facts
 from turns import ratios
 
-# Values whose 10..90 % are worth telling.
+# The least number of values whose 10..90 % are printed.
 _SPREAD_FROM = 3
 
 
 class Target(msgspec.Struct, frozen=True):
-    """The target of a figure, by itself or divided by the one beside it."""
+    """The limit that a figure is to reach, by itself or divided by the figure beside it."""
 
     limit: float
     side: Literal["at most", "at least"] = "at most"
@@ -28,7 +28,7 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
-    """A value a round. `beside` names the figure of the same part that it is divided by, round by round."""
+    """A figure with one value a round; `beside` names the figure of its part by which it is divided in each round."""
 
     part: str
     name: str
@@ -39,21 +39,21 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Missing(msgspec.Struct, frozen=True):
-    """A figure that was not measured, and why."""
+    """A part, or some of it, that was not measured, with the reason."""
 
     part: str
     reason: str
 
 
 class Measured(msgspec.Struct, frozen=True):
-    """The figures of one run: the content of a JSON file."""
+    """The result of one run: the content of a JSON file."""
 
     machine: Machine
     figures: list[Figure]
     missing: list[Missing]
 
 
-# `effort` 1.0 is what the figures are published with; less is for a first look.
+# Figures are published with `effort` 1.0; less is for a first look.
 Measure = Callable[[float], list[Figure | Missing]]
 
 
@@ -62,7 +62,7 @@ def rounds(usual: int, effort: float) -> int:
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
-    """Return the value that `percent` of all are below; between two, in proportion."""
+    """Return the value below which `percent` of all values are, interpolated between two."""
     return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
 
 
@@ -77,7 +77,7 @@ def ratio(figure: Figure, figures: Iterable[Figure]) -> float | None:
 
 
 def verdict(figure: Figure, figures: Iterable[Figure]) -> bool | None:
-    """Whether the target is reached; None without one."""
+    """Return True if the target is reached; None without a target."""
     if figure.target is None:
         return None
     value = statistics.median(figure.values) if figure.target.of == "value" else ratio(figure, figures)
@@ -120,7 +120,7 @@ def _judged(figure: Figure, figures: Sequence[Figure]) -> str:
 
 
 def write(measured: Measured, file: Path) -> None:
-    """As JSON, with each figure's median, ratio and verdict beside its values."""
+    """Write JSON, with the median, ratio and verdict of each figure beside its values."""
     rows = [
         msgspec.to_builtins(one)
         | {
@@ -139,7 +139,7 @@ def read(file: Path) -> Measured:
 
 
 def options(description: str | None) -> argparse.ArgumentParser:
-    """Return the parser of the options of every part, and of all together."""
+    """Return the options that every part has, and all of them together."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0] if description else None)
     parser.add_argument("--effort", type=float, default=1.0, help="share of the usual rounds (default 1.0)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures and the machine's facts there too")

@@ -1,13 +1,13 @@
-"""The floors: what plain pyzmq takes for the same way, each in a process of its own.
+"""A floor is the least that plain pyzmq takes for the same way; each runs in a process of its own.
 
-    echo ADDRESS                a ROUTER that sends back what comes
+    echo ADDRESS                a ROUTER that sends back every message
     signed-echo ADDRESS         the same, with both ways signed and verified as ours are
-    publish ADDRESS CONTROL     an XPUB that publishes what CONTROL tells it
+    publish ADDRESS CONTROL     an XPUB that publishes the bursts requested on CONTROL
     send ADDRESS CONTROL        a DEALER that does the same
-    forward FROM TO             a ROUTER whose messages go out of an XPUB
-    signed-forward FROM TO      the same, each message verified and signed anew as the broker does
+    forward FROM TO             a ROUTER whose messages an XPUB publishes
+    signed-forward FROM TO      the same, each message verified and signed again as the broker does
 
-They are written as shortly as pyzmq allows, not as quickly: what somebody would write who needs no more.
+They are written to be short, not to be fast: as a user of pyzmq would write them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import zmq
 from backtestr_protocol.codec import REQUEST, RESPONSE, STREAM, TO_BROKER, Signer
 
 KEY = bytes(32)
-# Of the echo with CURVE; whoever knows it may read what these benchmarks say to themselves.
+# The keys of the echo with CURVE. They protect nothing: both ends belong to these benchmarks.
 CURVE_PUBLIC, CURVE_SECRET = zmq.curve_keypair()
 LARGE_BYTES = 65_536
 
@@ -33,7 +33,7 @@ Context = zmq.Context[Socket]
 
 
 class Burst(msgspec.Struct, frozen=True):
-    """So many messages of so many bytes, besides `topic` and 32 bytes that stand for a signature."""
+    """A burst of `messages` messages of `size` bytes, with `topic` and 32 bytes in place of a signature."""
 
     topic: str
     messages: int
@@ -72,13 +72,13 @@ def signed_forward(socket: Socket, out: Socket) -> None:
     signer = Signer(KEY)
     while True:
         _peer, topic, _, body = socket.recv_multipart()
-        signer.sign(TO_BROKER, [topic, body])  # what verifying it takes
+        signer.sign(TO_BROKER, [topic, body])  # takes as long as verifying it
         out.send_multipart([topic, signer.sign(STREAM, [topic, body]), body], copy=len(body) < LARGE_BYTES)
 
 
 @contextlib.contextmanager
 def floor(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """One of them, as a process, for the length of a `with`."""
+    """Run a floor as a process for the length of a `with` block."""
     process = subprocess.Popen([sys.executable, __file__, *arguments])
     try:
         yield process
@@ -88,7 +88,7 @@ def floor(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def opened(context: Context, kind: int, address: str, *, binds: bool = False) -> Socket:
-    """Open a socket without bounds, so that no message is dropped."""
+    """Open a socket with unbounded queues, so that no message is dropped."""
     socket = context.socket(kind)
     socket.linger = 0
     if kind in (zmq.SUB, zmq.XPUB, zmq.PULL, zmq.PUSH):

@@ -1,12 +1,12 @@
-"""What the broker costs when there is more of everything: processor time a message, memory a client, and when idle.
+"""This part measures the broker's processor time and memory with more clients, topics and backtests, and idle.
 
     make bench-growth
 
-Processor time is that of the broker's process, without its workers, divided by the messages that it took: Pings, always
-500 in flight, from one client and from 500; prices of one topic and of 1,000 (by `fake_engine.py`); the start of a
-backtest while few and while 200 wait, and Pings beside those. Memory is what the process has resident. A client's share
-is what 499 more add, each with some requests made, for their answers are remembered. Beside both is a ROUTER that only
-echoes, with as many connections.
+Processor time is that of the broker's process, without its workers, divided by the messages that it received: Pings,
+always 500 in flight, from one client and from 500; prices of one topic and of 1,000 (by `fake_engine.py`); starts of
+backtests while few and while 200 are queued, and Pings beside those. Memory is the resident memory of the process. The
+memory a client is what 499 more add, each after some requests, whose answers are remembered. Beside both is a ROUTER
+that only echoes, with as many connections.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ from backtestr.io.connection_file import ConnectionFile
 
 CLIENTS = 500
 PINGS = 10_000
-# Of each client, before its memory is counted.
+# Pings of each client before its memory is measured.
 PINGS_EACH = 20
 TOPICS = 1_000
 PRICES = 5_000
 QUEUED = 200
-# Starts of backtests that are counted at either end of the queue.
+# Starts of backtests that are measured at either end of the queue.
 STARTS = 20
 ROUNDS = 5
 IDLE_SECONDS = 8.0
 IDLE_ROUNDS = 3
-# Of this process, for its ends of the connections.
+# File descriptors of this process, for its ends of the connections.
 DESCRIPTORS = 8_192
 BARE_ONE, BARE_MANY = "an echo, 1 connection", f"an echo, {CLIENTS} connections"
 CONFIG = UNLIMITED + "background_per_second = 0\n"
 
 
 def idle(effort: float) -> list[Figure | Missing]:
-    """Measure a broker without requests, and its two workers."""
+    """Measure a broker without clients, with its two workers."""
     with running_broker() as broker:
-        time.sleep(2)  # for what a start leaves to do
+        time.sleep(2)  # until the start is over
         seconds = IDLE_SECONDS * min(1.0, effort)
         busy = [100 * _spent(broker.pid, lambda: time.sleep(seconds)) / seconds for _ in range(IDLE_ROUNDS)]
         resident = memory_bytes(broker.pid) / 1e6
@@ -97,7 +97,7 @@ def clients(effort: float) -> list[Figure | Missing]:
 
 
 def _ask_times(sessions: Sequence[PipelinedSession], times: int) -> None:
-    """So often: one request of each, all in flight at once."""
+    """Send one request of each session, all in flight at once, so many times."""
     for _ in range(times):
         for session in sessions:
             session.ask()
@@ -139,32 +139,32 @@ def topics(effort: float) -> list[Figure | Missing]:
     part = f"From 1 topic to {TOPICS:,}"
     one, many = "a price, 1 topic", f"a price, {TOPICS:,} topics"
     spent: dict[str, list[float]] = {one: [], many: []}
-    with own_context() as context, running_fake(context) as told:
-        address = ConnectionFile(told.broker.connection_file).read().endpoints.prices
+    with own_context() as context, running_fake(context) as engine:
+        address = ConnectionFile(engine.broker.connection_file).read().endpoints.prices
         floods = {one: Flood(topic=TOPIC), many: Flood(topic=TOPIC, topics=TOPICS)}
 
         def publisher(flood: Flood) -> Callable[[int], None]:
-            return lambda messages: told.publish(Flood(topic=flood.topic, topics=flood.topics, messages=messages))
+            return lambda messages: engine.publish(Flood(topic=flood.topic, topics=flood.topics, messages=messages))
 
         for name, flood in floods.items():
             subscribers = Subscribers(context, address, 1, publisher(flood))
             for _ in range(rounds(ROUNDS, effort)):
-                spent[name].append(_spent(told.broker.pid, partial(subscribers.burst, PRICES)) / PRICES)
+                spent[name].append(_spent(engine.broker.pid, partial(subscribers.burst, PRICES)) / PRICES)
             subscribers.close()
     return _per_message(part, spent, one)
 
 
 def queue(effort: float) -> list[Figure | Missing]:
-    """Backtests that wait for a worker which never gets done with its own."""
+    """Measure backtests that wait for a worker which never ends its own."""
     part = f"From 1 queued backtest to {QUEUED}"
     first, last = f"a start, {STARTS} wait", f"a start, {QUEUED} wait"
     few, many = f"a Ping, {STARTS} wait", f"a Ping, {QUEUED} wait"
     starts: dict[str, list[float]] = {first: [], last: []}
     pings: dict[str, list[float]] = {few: [], many: []}
     for _ in range(rounds(3, effort)):
-        with own_context() as context, running_fake(context, CONFIG) as told, connect(told.broker) as client:
-            pid = told.broker.pid
-            connection = ConnectionFile(told.broker.connection_file).read()
+        with own_context() as context, running_fake(context, CONFIG) as engine, connect(engine.broker) as client:
+            pid = engine.broker.pid
+            connection = ConnectionFile(engine.broker.connection_file).read()
             pinger = PipelinedSession(context, connection)
             pinger.run(PINGS // 2, CLIENTS)
             starts[first].append(_spent(pid, partial(_start, client, 0, STARTS)) / STARTS)
@@ -189,7 +189,7 @@ def _start(client: Client, begin: int, end: int) -> None:
 
 
 def _spent(pid: int, work: Callable[[], object]) -> float:
-    """Seconds of processor time."""
+    """Return the seconds of processor time that the process spent during the work."""
     before = cpu_seconds(pid)
     work()
     return cpu_seconds(pid) - before

@@ -1,4 +1,4 @@
-"""What a figure depends on besides the code: the machine, how busy it was, and the versions of what is measured."""
+"""This module describes the machine, its load and the versions of libraries, on which figures depend."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MEASURED = ("backtestr", "pyzmq", "msgspec", "numpy", "numba", "polars", "nats-
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """`load` is the average of the minute before the start; `revision` ends with `+` where files differ from it."""
+    """The facts of a run; `load` is that of the minute before it, and `revision` ends with `+` for changed files."""
 
     time: str
     revision: str
@@ -47,7 +47,7 @@ def facts() -> Machine:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Processor time of a process, all its threads, to the nanosecond where the system tells (Linux)."""
+    """Return the processor time of all threads of a process, to the nanosecond on Linux."""
     try:
         tasks = Path(f"/proc/{pid}/task").iterdir()
         return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
@@ -57,7 +57,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def memory_bytes(pid: int) -> int:
-    """Resident, what it shares with others included."""
+    """Return the resident memory of a process, shared pages included."""
     return int(psutil.Process(pid).memory_info().rss)
 
 

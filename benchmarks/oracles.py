@@ -1,4 +1,4 @@
-"""The libraries that backtestr is measured against, given its bars and signals. All come with the extra `bench`."""
+"""This module gives bars and signals to the libraries with which backtestr is compared (extra `bench`)."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def installed(name: str) -> bool:
 
 
 def library(name: str) -> Any:
-    """Return the library, which has no types that mypy could read."""
+    """Import a library, which has no types that mypy could read."""
     return importlib.import_module(name)
 
 
 def real_bars(name: str, timeframe: Timeframe) -> Bars:
-    """Return a series that the wheel of backtesting.py carries: GOOG (days), EURUSD (hours), BTCUSD (months)."""
+    """Read a series of the wheel of backtesting.py: GOOG (days), EURUSD (hours), BTCUSD (months)."""
     spec = importlib.util.find_spec("backtesting")
     if spec is None or spec.origin is None:
         raise SystemExit(f"backtesting, whose wheel has {name}, {MISSING}")
@@ -37,20 +37,20 @@ def real_bars(name: str, timeframe: Timeframe) -> Bars:
 
 
 def frame(bars: Bars) -> Any:
-    """Return the bars as pandas has them."""
+    """Return the bars as a pandas frame."""
     pd = library("pandas")
     columns = {name: getattr(bars, name.lower()) for name in ("Open", "High", "Low", "Close", "Volume")}
     return pd.DataFrame(columns, index=pd.to_datetime(bars.timestamp, unit="us"))
 
 
 def as_columns(rows: Any, signals: Signals, *names: str) -> dict[str, Any]:
-    """Return some of `entries exits short_entries short_exits`, as vectorbt takes them."""
+    """Return some of `entries exits short_entries short_exits` in the form of vectorbt."""
     pd = library("pandas")
     return {name: pd.Series(getattr(signals, name), index=rows.index) for name in names}
 
 
 def from_signals(rows: Any, signals: dict[str, Any], **settings: Any) -> Any:
-    """vectorbt's `Portfolio.from_signals`, by its numba engine: the Rust one gives other numbers."""
+    """Call vectorbt's `Portfolio.from_signals` with its numba engine: the Rust engine gives other figures."""
     return library("vectorbt").Portfolio.from_signals(
         rows.Close, open=rows.Open, high=rows.High, low=rows.Low, engine="numba", **signals, **settings
     )

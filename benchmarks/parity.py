@@ -1,11 +1,11 @@
-"""The presets beside the libraries that they are named after, and the metrics beside empyrical's and scipy's.
+"""This program compares the presets with the libraries of their names, and metrics with empyrical and scipy.
 
     make parity
 
-Grids of parameters, costs, sizes, protective exits and rules of reversal, on GOOG daily, EURUSD hourly, BTCUSD monthly
-(of the `backtesting` wheel) and synthetic bars. Every figure of every case is compared, but for those that ours states
-to be undefined; the worst relative difference and the number of cases that differ are printed, and the exit code is 1
-if one does. A library that is not installed (extra `bench`) is skipped, and said to be.
+The cases are grids of parameters, costs, sizes, protective exits and reversals, on GOOG daily, EURUSD hourly, BTCUSD
+monthly (of the `backtesting` wheel) and synthetic bars. Every figure of every case is compared, except those that
+backtestr states to be undefined. The program prints the worst relative difference and the number of cases that differ;
+its exit code is 1 if one does. A library that is not installed (extra `bench`) is reported as skipped.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from backtestr_protocol.messages import BacktestConfig
 
 TOLERANCE = 1e-9
 SMALLEST = 1e-4
-"""What differences are relative to at least: below it a figure is zero but for rounding."""
+"""The least value to which differences are relative: a smaller figure is zero except for rounding."""
 ROUNDING = 1e-12
 """Averages that differ by no more than this, relative, are equal."""
 CAPITAL = 10_000.0
@@ -69,13 +69,13 @@ class Case(NamedTuple):
     size_value: float = 0.0
     whole_units: bool = False
     opposite: str = "reverse"
-    by_chance: bool = False
-    """Signals of all four kinds on some bars, the same arrays for both, instead of crossing averages, each its own."""
+    at_random: bool = False
+    """If true, signals of all four kinds at random bars, the same arrays for both, instead of crossing averages."""
     risk_free: float = 0.0
 
     def __str__(self) -> str:
-        told = {name: value for name, value in self._asdict().items() if value != self._field_defaults.get(name)}
-        return ", ".join([self.bars.symbol, *(f"{name} {value}" for name, value in told.items() if name != "bars")])
+        changed = {name: value for name, value in self._asdict().items() if value != self._field_defaults.get(name)}
+        return ", ".join([self.bars.symbol, *(f"{name} {value}" for name, value in changed.items() if name != "bars")])
 
 
 COSTS = ((0.0, 0.0, 0.0), (0.001, 0.0, 0.0), (0.001, 5.0, 0.002))
@@ -84,7 +84,7 @@ TRAILING, TRAILING_PROFIT = (0.0, 0.0, 0.08), (0.0, 0.2, 0.08)
 
 
 def all_series() -> list[Bars]:
-    """BTCUSD has a bar a month; it is called weekly, as what a bar lasts enters the ratios of both in the same way."""
+    """Return all series; BTCUSD has monthly bars and is called weekly, since the length of a bar affects both alike."""
     return [
         oracles.real_bars("GOOG", "1d"),
         synthetic_bars("1d", 1500),
@@ -96,7 +96,7 @@ def all_series() -> list[Bars]:
 def crossings(
     series: Iterable[Bars], directions: tuple[str, ...], exits: tuple[tuple[float, float, float], ...]
 ) -> list[Case]:
-    """Return the grid of averages, directions, costs and exits, all in."""
+    """Return the grid of averages, directions, costs and exits with all_in."""
     averages = ((10, 30), (5, 20), (20, 60))
     return [
         Case(bars, *pair, direction, *cost, *exit)
@@ -105,29 +105,29 @@ def crossings(
 
 
 def sized(series: Iterable[Bars]) -> list[Case]:
-    """Return the grid of sizes, whole units and rules of reversal; some sizes are more than cash pays for."""
+    """Return the grid of sizes, whole units and reversals; some sizes exceed cash."""
     cases = []
     rules = itertools.product(("both", "long", "short"), COSTS, (NO_EXITS, BOTH, TRAILING), OPPOSITE, (False, True))
     for bars, (direction, cost, exits, opposite, whole) in itertools.product(series, rules):
         usual = float(np.median(bars.close))
         sizes = [("all_in", 0.0), ("fraction", 0.5), ("value", 4_000.0), ("value", 20_000.0)]
         sizes += [("units", 0.4 * CAPITAL / usual), ("units", 2.0 * CAPITAL / usual)]
-        for (size, value), by_chance in itertools.product(sizes, (False, True)):
+        for (size, value), at_random in itertools.product(sizes, (False, True)):
             if size == "fraction" and direction == "both" and opposite == "reverse":
                 continue  # vectorbt refuses it
-            cases.append(Case(bars, 5, 20, direction, *cost, *exits, size, value, whole, opposite, by_chance))
+            cases.append(Case(bars, 5, 20, direction, *cost, *exits, size, value, whole, opposite, at_random))
     return cases
 
 
-def signals_by_chance(bars: Bars) -> Signals:
-    """On about a bar in ten one of the four signals: never two, whose conflicts are resolved by other rules."""
-    chance = np.random.default_rng(len(bars))
-    flags = np.where(chance.random(len(bars)) < 0.1, 1 << chance.integers(0, 4, len(bars)), 0)
+def signals_at_random(bars: Bars) -> Signals:
+    """Return one of the four signals on about a bar in ten, never two: libraries resolve conflicts differently."""
+    generator = np.random.default_rng(len(bars))
+    flags = np.where(generator.random(len(bars)) < 0.1, 1 << generator.integers(0, 4, len(bars)), 0)
     return Signals(flags.astype(np.uint8))
 
 
 def run(case: Case, preset: str | None) -> Run:
-    """Ours, walked to the end."""
+    """Return a run of backtestr, simulated to the end."""
     options: dict[str, Any] = {
         "direction": case.direction,
         "commissionFixed": case.fixed,
@@ -153,17 +153,17 @@ def run(case: Case, preset: str | None) -> Run:
     parameters = algorithm.check({"fast": case.fast, "slow": case.slow})
     resolved = resolve_options(options, load_config(None).conventions)
     run = Run(Plan(config, algorithm, parameters, resolved, Panel.of([case.bars])), "parity")
-    if case.by_chance:
-        run.start_with(signals_by_chance(case.bars))
+    if case.at_random:
+        run.start_with(signals_at_random(case.bars))
     run.advance(len(case.bars))
     return run
 
 
 def crosses(case: Case, rows: Any, run: Run) -> tuple[Any, Any]:
-    """Return where vectorbt's averages cross: above and below.
+    """Return the bars at which the averages of vectorbt cross: above, and below.
 
-    Where they are equal but for rounding, either is right, and ours is taken: EURUSD 20/60 has one such bar, −2e-15
-    there and +2e-15 here.
+    If averages are equal except for rounding, either is right, and the result of backtestr is taken: EURUSD 20/60 has
+    one such bar, with −2e-15 in vectorbt and +2e-15 in backtestr.
     """
     averages = oracles.library("vectorbt").MA
     fast, slow = averages.run(rows.Close, case.fast), averages.run(rows.Close, case.slow)
@@ -177,10 +177,10 @@ def crosses(case: Case, rows: Any, run: Run) -> tuple[Any, Any]:
 
 def vectorbt(case: Case, run: Run) -> Figures:
     rows = oracles.frame(case.bars)
-    if case.by_chance:
+    if case.at_random:
         names = {"long": ("entries", "exits"), "short": ("short_entries", "short_exits")}
         both = ("entries", "exits", "short_entries", "short_exits")
-        signals = oracles.as_columns(rows, signals_by_chance(case.bars), *names.get(case.direction, both))
+        signals = oracles.as_columns(rows, signals_at_random(case.bars), *names.get(case.direction, both))
     else:
         above, below = crosses(case, rows, run)
         # An opposite entry that is ignored leaves the exit that a cross is as well.
@@ -265,11 +265,11 @@ def backtesting_py(case: Case, _: Run) -> Figures:
 
 
 def compare(name: str, cases: list[Case], preset: str | None, theirs: Callable[[Case, Run], Figures]) -> int:
-    """Run both on every case and print what differs; the number of cases that do."""
+    """Run both on every case, print the differences, and return the number of cases that differ."""
     worst, mismatches, compared, undefined = 0.0, 0, 0, 0
     for case in cases:
-        walked = run(case, preset)
-        mine, expected = walked.finish().metrics.to_wire(), theirs(case, walked)
+        simulated = run(case, preset)
+        mine, expected = simulated.finish().metrics.to_wire(), theirs(case, simulated)
         differences = {
             figure: abs(mine[figure] - value) / max(abs(value), SMALLEST) if np.isfinite(value) else np.inf
             for figure, value in expected.items()
@@ -288,7 +288,7 @@ def compare(name: str, cases: list[Case], preset: str | None, theirs: Callable[[
         print(f"  and {mismatches - SHOWN} more")
     print(
         f"{name}: {len(cases)} cases, {compared} figures, {mismatches} mismatches, worst relative difference of the "
-        f"others {worst:.1e}; {undefined} figures left out that ours states to be undefined"
+        f"others {worst:.1e}; {undefined} figures left out that backtestr states to be undefined"
     )
     return mismatches
 

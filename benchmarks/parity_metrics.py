@@ -1,7 +1,8 @@
-"""The metrics of a run by empyrical-reloaded and scipy, which `metrics.py` names as sources, from its equity alone.
+"""This module computes the metrics of a run by empyrical-reloaded and scipy, the sources that metrics name.
 
-Returns are per bar, the first against the initial capital; rates per year by the run's own annualisation. Alpha and
-beta are against the closes, over all bars but the first, which has no return of the market's.
+They are computed from the equity alone. Returns are per bar, the first relative to the initial capital. Rates per year
+use the annualisation of the run. Alpha and beta are relative to the closes, over all bars but the first, for which the
+market has no return.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from backtestr_engine.backtest.run import Run
 
 
 def metrics_of_empyrical(run: Run) -> dict[str, float]:
-    """By their names on the wire."""
+    """Return the metrics by their names on the wire."""
     empyrical, stats = oracles.library("empyrical"), oracles.library("scipy.stats")
     result, rule = run.finish(), run.plan.annualisation
     capital, close = run.plan.config.initial_capital, run.plan.bars.close

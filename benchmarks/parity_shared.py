@@ -1,8 +1,8 @@
-"""Several symbols on one account beside vectorbt's groups with `cash_sharing`, weights beside its target percentages.
+"""This module compares several symbols on one account with vectorbt's `cash_sharing`, and weights with its targets.
 
-Compared are the equity of every bar and the figures of the run, over grids of averages, directions, costs, sizes, stops
-and both orders in which symbols have their turns. Left out is what is known to differ (docs/conventions.md): stops of
-short positions under `auto`, and accounts that end below zero.
+The equity of every bar and the figures of the run are compared, over grids of averages, directions, costs, sizes, stops
+and both orders in which symbols are filled. Known differences are left out (docs/conventions.md): stops of short
+positions under `auto`, and accounts that end below zero.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Compared = tuple[str, Result, Any]
 
 
 class _Market:
-    """Three synthetic series, as both sides have them."""
+    """Three synthetic series in the forms of both sides."""
 
     def __init__(self) -> None:
         series = [synthetic_bars("1d", 900, symbol=f"S{number}", seed=100 + number) for number in range(3)]
@@ -75,17 +75,17 @@ class _Market:
 
 
 def compare_shared(tolerance: float) -> int:
-    """Run both on every case and print what differs; the number of cases that do."""
+    """Run both on every case, print the differences, and return the number of cases that differ."""
     market = _Market()
     mismatches = 0
     for name, cases in (("signals", _signals(market)), ("weights", _weights(market))):
         worst, count = 0.0, 0
-        for told, result, book in cases:
+        for case, result, book in cases:
             count += 1
             difference = _difference(result, book)
             if difference > tolerance:
                 mismatches += 1
-                print(f"  {told}: differs by {difference:.1e}")
+                print(f"  {case}: differs by {difference:.1e}")
             else:
                 worst = max(worst, difference)
         print(f"vectorbt, shared cash, {name}: {count} cases, worst relative difference {worst:.1e}")
@@ -121,21 +121,21 @@ def _signals(market: _Market) -> Iterator[Compared]:
         each = [
             Signals.of(**{name: frame.to_numpy()[:, column] for name, frame in signals.items()}) for column in range(3)
         ]
-        told = f"{fast}/{slow}, costs {cost}, {direction}, {size}, {order}, stop {stop}"
-        yield told, market.ours(each, cost, order, **options), book
+        case = f"{fast}/{slow}, costs {cost}, {direction}, {size}, {order}, stop {stop}"
+        yield case, market.ours(each, cost, order, **options), book
 
 
 def _weights(market: _Market) -> Iterator[Compared]:
     library, pd = oracles.library("vectorbt"), oracles.library("pandas")
     close, rows = market.frames["close"], len(market.panel)
-    chance = np.random.default_rng(5)
+    generator = np.random.default_rng(5)
     for cost, order, kind, every in itertools.product(
         COSTS, CALL_SEQUENCE, ("whole", "both sides", "too much"), (1, 7)
     ):
         weights: Floats = {
-            "whole": lambda: chance.dirichlet(np.ones(3), size=rows),
-            "both sides": lambda: chance.uniform(-0.4, 0.6, size=(rows, 3)),
-            "too much": lambda: chance.uniform(0.0, 0.8, size=(rows, 3)),
+            "whole": lambda: generator.dirichlet(np.ones(3), size=rows),
+            "both sides": lambda: generator.uniform(-0.4, 0.6, size=(rows, 3)),
+            "too much": lambda: generator.uniform(0.0, 0.8, size=(rows, 3)),
         }[kind]()
         weights[np.arange(rows) % every != 0] = np.nan
         frame = pd.DataFrame(weights, index=close.index, columns=close.columns)

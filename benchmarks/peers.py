@@ -1,6 +1,6 @@
-"""The peers: NATS and Jupyter, asked for as little as a Ping, on this machine, with their own Python clients.
+"""The peers are NATS and Jupyter: requests as small as a Ping, on this machine, with their own Python clients.
 
-NATS needs the extra `bench`, Jupyter comes with `dev`; what is not installed is said to be missing.
+NATS needs the extra `bench`, Jupyter comes with `dev`. A peer that is not installed is reported as missing.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ asyncio.run(main())
 
 
 def nats_server() -> str | None:
-    """Return the program, if it and its client are installed."""
+    """Return the path of the program if it and its client are installed."""
     if importlib.util.find_spec("nats") is None:
         return None
     beside = Path(sys.executable).with_name("nats-server")
@@ -49,7 +49,7 @@ def nats_server() -> str | None:
 
 @contextlib.contextmanager
 def nats_request(program: str) -> Iterator[Trips]:
-    """Request and reply between two clients of a NATS server: what a broker of messages takes for it."""
+    """Run a NATS server, and yield requests and replies between two clients of it."""
     import nats
 
     with socket.socket() as free:
@@ -101,7 +101,7 @@ def has_jupyter() -> bool:
 
 @contextlib.contextmanager
 def kernel_info() -> Iterator[Trips]:
-    """`kernel_info` of an IPython kernel over ipc, signed as Jupyter does: what a notebook's kernel takes to answer."""
+    """Run an IPython kernel, and yield `kernel_info` requests over ipc, signed as Jupyter does."""
     from jupyter_client.manager import KernelManager
 
     manager: Any = KernelManager(transport="ipc")

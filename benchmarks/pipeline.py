@@ -1,8 +1,8 @@
-"""The way of a message from a worker to a reader, without the rest of a backtest, for the benchmarks of batches.
+"""This module sends messages from a worker to a reader without the rest of a backtest, to measure batches.
 
-A source in this process, as a worker is built (one thread makes messages and batches, the other signs and sends), a
-relay and a reader in processes of their own, all with the product's own parts. The relay does what the broker's core
-does with what is published; the reader does what the Python client does, down to every message as a struct.
+A source in this process is built as a worker is: one thread makes messages and batches, the other signs and sends. A
+relay and a reader are processes of their own. All use the product's own parts. The relay does with published messages
+what the broker's core does. The reader does what the Python client does, down to every message as a struct.
 
     python benchmarks/pipeline.py relay|reader DIRECTORY      # started by `pipeline()`
 """
@@ -34,7 +34,7 @@ from backtestr_protocol.stream_messages import OrderUpdate, PriceUpdate
 
 KEY = bytes(range(32))
 INSTANCE = "benchmark"
-# As `worker.outbox` in config/engine.toml.
+# The same as `worker.outbox` in config/engine.toml.
 OUTBOX = 256
 PATIENCE_MS = 60_000
 # Columns are put together into tables of about 65,536 rows, as `Subscription.frames` does with what lies unread.
@@ -46,7 +46,7 @@ _decoders: dict[str, msgspec.msgpack.Decoder[Any]] = {
 
 
 class Arrived(msgspec.Struct):
-    """Of one topic: messages, bytes of payload, the moment of the last, and percentiles of milliseconds under way."""
+    """The messages of one topic, their bytes of payload, the time of the last, and percentiles of transit in ms."""
 
     messages: int
     bytes: int
@@ -56,7 +56,7 @@ class Arrived(msgspec.Struct):
 
 
 class Source:
-    """The worker's end: `send` puts into the outbox, as the compute thread does, and a thread sends it off."""
+    """The end of the worker: `send` puts into the outbox, as the compute thread does, and a thread sends it."""
 
     def __init__(self, directory: Path, context: zmq.Context[zmq.Socket[bytes]]) -> None:
         self.outbox: queue.Queue[tuple[Publication, float] | None] = queue.Queue(OUTBOX)
@@ -73,7 +73,7 @@ class Source:
             self.outbox.put((one, time.monotonic()))
 
     def arrived(self, topic: str, messages: int) -> Arrived:
-        """Wait until so many messages of the topic have come to the reader."""
+        """Wait until the reader has so many messages of the topic."""
         self._asking.send(msgspec.msgpack.encode((topic, messages)))
         if not self._asking.poll(PATIENCE_MS):
             raise RuntimeError(f"{messages} messages of {topic} did not arrive")
@@ -86,14 +86,14 @@ class Source:
     def _send(self) -> None:
         signer = Signer(KEY)
         while (item := self.outbox.get()) is not None:
-            (note, payload), put = item
-            self._socket.send_multipart(worker_channel.encode_to_broker(signer, note, [payload]))
+            (message, payload), put = item
+            self._socket.send_multipart(worker_channel.encode_to_broker(signer, message, [payload]))
             self.sending += 0.05 * (time.monotonic() - put - self.sending)
 
 
 @contextlib.contextmanager
 def pipeline() -> Iterator[Source]:
-    """Run a source, its relay and its reader for the length of the block."""
+    """Yield a source; its relay and reader run for the length of the `with` block."""
     with tempfile.TemporaryDirectory(prefix="bt-") as folder, contextlib.ExitStack() as stack:
         directory = Path(folder)
         for part in ("relay", "reader"):
@@ -117,13 +117,13 @@ def _relay(directory: Path) -> None:
     outward.bind(_address(directory, "out"))
     outward.recv()  # the reader is there
     (directory / "relay").touch()
-    signer, sequencer, post = Signer(KEY), Sequencer(), Envelopes(KEY, INSTANCE)
+    signer, sequencer, envelopes = Signer(KEY), Sequencer(), Envelopes(KEY, INSTANCE)
     while True:
         _, *frames = inward.recv_multipart()
-        note, payload = worker_channel.decode_to_broker(signer, frames)
-        assert isinstance(note, worker_channel.Published)
-        placed = sequencer.append(note.topic, payload[0], note.count)
-        outward.send_multipart(post.stream(placed, payload[0], 0).frames)
+        message, payload = worker_channel.decode_to_broker(signer, frames)
+        assert isinstance(message, worker_channel.Published)
+        placed = sequencer.append(message.topic, payload[0], message.count)
+        outward.send_multipart(envelopes.stream(placed, payload[0], 0).frames)
 
 
 def _reader(directory: Path) -> None:
@@ -135,7 +135,7 @@ def _reader(directory: Path) -> None:
     answers.bind(_address(directory, "ask"))
     (directory / "reader").touch()
     signer = Signer(KEY)
-    seen: dict[str, list[Any]] = {}  # messages, bytes, the moment of the last, ms under way of each batch's messages
+    seen: dict[str, list[Any]] = {}  # messages, bytes, time of the last, ms in transit of each batch's messages
     blocks: list[PriceColumns] = []
     asked: tuple[str, int] | None = None
     poller = zmq.Poller()

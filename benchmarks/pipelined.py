@@ -1,10 +1,10 @@
-"""Requests per second with many in flight: Ping through the broker beside a raw pyzmq echo, over ipc.
+"""This part measures requests a second with many in flight: Ping through the broker beside a raw echo, over ipc.
 
     make bench-pipelined
 
 On either side one client keeps 100 requests in flight: it sends as many, and one more for every answer. Blocks of both
-alternate. The client of the broker is the session that every client has, on its one thread; then eight threads that
-share one client, each waiting for its own answer.
+alternate. The broker is asked by the session that every client has, on one thread, and by eight threads that share one
+client, each of which waits for its own answer.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ PART = "Pipelined requests over ipc"
 
 
 class PipelinedSession:
-    """A session on a socket that always has some requests in flight."""
+    """A session on a socket with requests in flight."""
 
     def __init__(self, context: Context, connection: Connection, client_id: str = "pipelined") -> None:
         self.dealer = dealer_to(context, connection.endpoints.requests)
@@ -53,7 +53,7 @@ class PipelinedSession:
         self._send(effects)
 
     def receive(self, kind: type = Answered) -> int:
-        """Take one message; how many effects of that kind came of it."""
+        """Receive one message, and return how many effects of that kind it had."""
         effects = self._session.receive(self.dealer.recv_multipart(), time.monotonic(), _wall_ms())
         if refused := [one for one in effects if isinstance(one, Failed)]:
             raise RuntimeError(f"the broker refused a Ping: {refused[0].error}")

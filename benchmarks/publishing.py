@@ -1,12 +1,11 @@
-"""The way of a stream message: worker, broker, subscribers, beside a bare forwarder and beside XPUB and SUB alone.
+"""This part measures stream messages from worker to clients, beside a bare forwarder and XPUB and SUB alone.
 
     make bench-publishing
 
-The worker is one that only publishes (`fake_engine.py`), so that what is measured is the broker. The bare forwarder is
-a ROUTER whose messages go out of an XPUB, in a process of its own as the broker is; another one verifies and signs each
-message anew; "XPUB and SUB" has no process in between. All are read by the same loop, up to 16 subscribers in one
-process; what they get is counted, and a run that loses a message is an error. Bursts stay below what a subscriber's
-queue holds.
+The worker only publishes (`fake_engine.py`), so that the broker is measured. The bare forwarder is a ROUTER whose
+messages an XPUB publishes, in a process of its own as the broker is. Another one verifies each message and signs it
+again. "XPUB and SUB" has no process in between. The same loop reads all of them, with up to 16 subscribers in one
+process. It counts the messages; a lost message is an error. Bursts are smaller than a subscriber's queue.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from collections.abc import Callable, Iterator
 import msgpack
 import msgspec
 import zmq
-from fake_engine import PRICE, Flood, Told, running_fake
+from fake_engine import PRICE, FakeEngine, Flood, running_fake
 from figures import Figure, Missing, Target, rounds, run_part
 from floors import Burst, Context, Socket, floor, opened
 from round_trips import connect, own_context
@@ -39,10 +38,10 @@ BATCH = 1_000
 BATCHES = 60
 LARGE_BYTES = 1 << 20
 LARGE_MESSAGES = 60
-# Of the floors: about as many bytes as one price of ours has in its envelope, and a batch of them.
+# The message sizes of the floors: about the bytes of one price in its envelope, and of a batch of prices.
 SMALL_BYTES = 240
 BATCH_BYTES = BATCH * len(encode({"type": "PriceUpdate", "data": PRICE}))
-# Past this a message is lost, or the machine is of no use for measuring.
+# After this time a message counts as lost, or the machine is too busy for measuring.
 PATIENCE_MS = 20_000
 
 TOPIC = "prices.BTCPERP.1m"
@@ -78,7 +77,7 @@ _envelopes = msgspec.msgpack.Decoder(_BatchEnvelope)
 
 
 class Subscribers:
-    """Sockets that are subscribed to the same topic, and one publisher, which is told how many messages to send."""
+    """Sockets with a subscription to one topic, and a function that has so many messages published."""
 
     def __init__(self, context: Context, address: str, count: int, publish: Publish) -> None:
         self._publish = publish
@@ -90,7 +89,7 @@ class Subscribers:
         self._settle()
 
     def _settle(self) -> None:
-        """Wait until every subscription has arrived: until each has got something, and then nothing more comes."""
+        """Wait until every subscription works: each socket has received a message, and no more messages come."""
         silent = set(self.sockets)
         deadline = time.monotonic() + PATIENCE_MS / 1000
         while silent:
@@ -103,7 +102,7 @@ class Subscribers:
                     silent.discard(socket)
 
     def burst(self, messages: int, read: Callable[[list[bytes]], object] | None = None) -> float:
-        """Seconds from the first message to the last one of the last subscriber."""
+        """Return the seconds from the first message to the last message of the last subscriber."""
         left = dict.fromkeys(self.sockets, messages)
         self._publish(messages)
         if not self._poller.poll(PATIENCE_MS):
@@ -127,13 +126,13 @@ class Subscribers:
 
 
 class Publishers:
-    """The two floors and the broker, each with what it takes to have it publish."""
+    """The floors and the broker, each with its control."""
 
     def __init__(self, stack: contextlib.ExitStack, context: Context) -> None:
         self.context = context
-        self.told: Told = stack.enter_context(running_fake(context))
-        folder = self.told.broker.runtime_dir
-        self.connection = ConnectionFile(self.told.broker.connection_file).read()
+        self.engine: FakeEngine = stack.enter_context(running_fake(context))
+        folder = self.engine.broker.runtime_dir
+        self.connection = ConnectionFile(self.engine.broker.connection_file).read()
         self._controls: dict[str, Socket] = {}
         self._addresses = {DIRECT: f"ipc://{folder}/direct"}
         self._tell(stack, DIRECT, "publish", self._addresses[DIRECT], f"ipc://{folder}/direct-control")
@@ -144,16 +143,16 @@ class Publishers:
         self._addresses[OURS] = self.connection.endpoints.prices
 
     def _tell(self, stack: contextlib.ExitStack, name: str, kind: str, address: str, control: str) -> None:
-        """Start what sends to `address` when it is told to."""
+        """Start a process that sends to `address` the bursts requested on `control`."""
         stack.enter_context(floor(kind, address, control))
         self._controls[name] = opened(self.context, zmq.PUSH, control)
 
     @contextlib.contextmanager
     def read_by(self, count: int, floor_bytes: int, flood: Flood) -> Iterator[dict[str, Subscribers]]:
-        """Each with so many subscribers. The floors send as many messages as we do."""
+        """Yield each kind with so many subscribers; the floors send as many messages as the broker."""
 
         def ours(messages: int) -> None:
-            self.told.publish(msgspec.structs.replace(flood, messages=messages))
+            self.engine.publish(msgspec.structs.replace(flood, messages=messages))
 
         def floors(control: Socket) -> Publish:
             return lambda messages: control.send(encode_burst(messages))
@@ -174,7 +173,7 @@ class Publishers:
 
 
 def singles(publishers: Publishers, count: int, effort: float) -> list[Figure | Missing]:
-    """Small messages, each by itself: what each subscriber gets a second."""
+    """Measure small single messages: how many each subscriber receives a second."""
     part = f"Publishing single prices to {count} subscriber{'s' * (count > 1)}"
     with publishers.read_by(count, SMALL_BYTES, Flood(topic=TOPIC)) as kinds:
         took = _bursts(kinds, SMALL_MESSAGES, rounds(ROUNDS, effort))
@@ -193,7 +192,7 @@ def singles(publishers: Publishers, count: int, effort: float) -> list[Figure | 
 
 
 def batched(publishers: Publishers, effort: float) -> list[Figure | Missing]:
-    """Prices in batches of 1,000 to one subscriber, decoded price by price; and as our own client gives them."""
+    """Measure batches of 1,000 prices to one subscriber, decoded price by price, and read by the Python client."""
     part = f"Publishing prices in batches of {BATCH:,} to 1 subscriber"
     flood = Flood(topic=TOPIC, batch=BATCH)
     signer = publishers.connection.signer()
@@ -209,8 +208,8 @@ def batched(publishers: Publishers, effort: float) -> list[Figure | Missing]:
         }
         all_in_turn(works, 1, dict.fromkeys(works, 1))
         took = all_in_turn(works, number, dict.fromkeys(works, 1))
-    with connect(publishers.told.broker) as client:
-        took["backtestr client"] = [[seconds] for seconds in _by_client(client, publishers.told, flood, number)]
+    with connect(publishers.engine.broker) as client:
+        took["backtestr client"] = [[seconds] for seconds in _by_client(client, publishers.engine, flood, number)]
     prices = BATCH * BATCHES
     targets = {"verified, decoded (msgspec)": Target(1_000_000, "at least", "value")}
     return [
@@ -238,13 +237,13 @@ def unpacked_batch(signer: Signer, frames: list[bytes]) -> list[object]:
     return [one["data"] for one in msgpack.unpackb(body)["payload"]["data"]["messages"]]
 
 
-def _by_client(client: Client, told: Told, flood: Flood, number: int) -> list[float]:
-    """As a program reads them: from the first price that its subscription gives to the last."""
+def _by_client(client: Client, engine: FakeEngine, flood: Flood, number: int) -> list[float]:
+    """Return the seconds from the first price that a subscription of the client returns to the last."""
     took = []
     with client.subscribe(TOPIC) as subscription:
-        _first(subscription.next, told, flood)
+        _first(subscription.next, engine, flood)
         for _ in range(number + 1):
-            told.publish(msgspec.structs.replace(flood, messages=BATCHES))
+            engine.publish(msgspec.structs.replace(flood, messages=BATCHES))
             began = 0.0
             for index in range(BATCH * BATCHES):
                 if not isinstance(update := subscription.next(PATIENCE_MS / 1000), Update):
@@ -254,10 +253,10 @@ def _by_client(client: Client, told: Told, flood: Flood, number: int) -> list[fl
     return took[1:]
 
 
-def _first(read: Callable[[float], object], told: Told, flood: Flood) -> None:
-    """Wait until the subscription has arrived."""
+def _first(read: Callable[[float], object], engine: FakeEngine, flood: Flood) -> None:
+    """Wait until the subscription works."""
     for _ in range(200):
-        told.publish(msgspec.structs.replace(flood, messages=1))
+        engine.publish(msgspec.structs.replace(flood, messages=1))
         with contextlib.suppress(TimedOut):
             read(0.1)
             with contextlib.suppress(TimedOut):

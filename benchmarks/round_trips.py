@@ -1,9 +1,10 @@
-"""Round trips: Ping and GetState beside a raw pyzmq echo, over ipc, tcp, CURVE and in one process; NATS and Jupyter.
+"""This part measures round trips of Ping and GetState beside a raw echo: ipc, tcp, CURVE and in one process.
 
     make bench-rtt
 
-All kinds of a section run in blocks that alternate, so that a noisy machine is noisy for each. Of every block the
-median (p50) and the 99th of a hundred (p99) are kept. Then each is asked once in a while, having been idle for 100 ms.
+Over ipc, requests to NATS and Jupyter are measured as well. All kinds of a section run in blocks that alternate, so
+that a noisy machine is noisy for each. The figures of every block are its median (p50) and its 99th percentile (p99).
+Then single requests follow, each after 100 ms without one.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from backtestr_protocol.messages import Nothing
 PAYLOAD_BYTES = 200
 BLOCKS = 24
 TRIPS = 250
-# Jupyter takes milliseconds.
+# Fewer than others: Jupyter takes milliseconds.
 KERNEL_TRIPS = 20
 IDLE_SECONDS = 0.1
 IDLE_TRIPS = 50
@@ -53,7 +54,7 @@ KERNEL = "Jupyter kernel_info"
 
 TCP = '[transport]\nkind = "tcp"\n'
 CURVE = TCP + "[curve]\nenabled = true\n"
-# GetState in a loop of its own must meet no limit that is there for loops.
+# No rate limit: GetState in a loop would reach it.
 UNLIMITED = "[throttle]\nreal_time_per_second = 0\n"
 
 PING_TARGETS = {"p50": Target(1.3), "p99": Target(1.5)}
@@ -71,7 +72,7 @@ def dealer_to(context: Context, address: str, *, curve: bool = False) -> Socket:
 
 
 def echo_trip(dealer: Socket) -> Trips:
-    """Measure the floor: one frame to a ROUTER and back."""
+    """Return the floor: one frame to a ROUTER and back."""
     payload = b"x" * PAYLOAD_BYTES
 
     def trip() -> None:
@@ -82,7 +83,7 @@ def echo_trip(dealer: Socket) -> Trips:
 
 
 def signed_echo_trip(dealer: Socket) -> Trips:
-    """Measure the floor of signed messages: as above, and both sides sign and verify."""
+    """Return the floor of signed messages: as `echo_trip`, and both sides sign and verify."""
     payload = b"x" * PAYLOAD_BYTES
     signer = Signer(KEY)
 
@@ -95,7 +96,7 @@ def signed_echo_trip(dealer: Socket) -> Trips:
 
 
 def session_trip(context: Context, connection: Connection) -> Trips:
-    """Ping as the protocol has it, both ways signed, verified, counted and correlated, on one thread."""
+    """Return Ping by the protocol, signed, verified, counted and correlated both ways, on one thread."""
     dealer = dealer_to(context, connection.endpoints.requests)
     session = Session("bench", secrets.token_hex(8))
     ping = Nothing()
@@ -128,7 +129,7 @@ def client_trips(client: Client) -> dict[str, Trips]:
 
 
 def compared(part: str, kinds: Mapping[str, Trips], effort: float) -> list[Figure | Missing]:
-    """All of them hot, and those that are not too many idle."""
+    """Compare all kinds in loops, and some of them after idle times."""
     times = {name: KERNEL_TRIPS if name == KERNEL else TRIPS for name in kinds}
     all_in_turn(kinds, 1, times)
     blocks = all_in_turn(kinds, rounds(BLOCKS, effort), times)
@@ -136,7 +137,7 @@ def compared(part: str, kinds: Mapping[str, Trips], effort: float) -> list[Figur
     for label, percent in (("p50", 50), ("p99", 99)):
         for name, took in blocks.items():
             if name == KERNEL and label == "p99":
-                continue  # too few for that
+                continue  # too few trips for a p99
             beside = None if name == ECHO else f"{PING if name in PEER_TARGETS else ECHO} {label}"
             target = PEER_TARGETS.get(name) if label == "p50" else None
             if name == PING and part == "Round trips over ipc":
@@ -180,7 +181,7 @@ def own_context() -> Iterator[Context]:
 
 
 def connect(broker: Running) -> Client:
-    """Connect a client, with a key on the allow-list where it needs one."""
+    """Connect a client, with a key on the allow-list if the broker needs one."""
     file = ConnectionFile(broker.connection_file)
     if '"serverPublicKey"' in broker.connection_file.read_text("utf-8"):
         keys = KeyFolder(broker.data_dir / "keys")
@@ -191,7 +192,7 @@ def connect(broker: Running) -> Client:
 
 
 def over_ipc(effort: float) -> list[Figure | Missing]:
-    """Measure the transport that most use, with everything to compare it with."""
+    """Measure the usual transport beside all floors and peers."""
     part = "Round trips over ipc"
     missing: list[Figure | Missing] = []
     with contextlib.ExitStack() as stack:
@@ -232,7 +233,7 @@ def over_tcp(part: str, config: str, effort: float) -> list[Figure | Missing]:
 
 
 def in_one_process(effort: float) -> list[Figure | Missing]:
-    """Measure broker, workers, client and echo as threads of one process, which share Python's lock."""
+    """Measure broker, workers and client as threads beside an echo as a thread; they share Python's lock."""
     with tempfile.TemporaryDirectory(prefix="bt-") as folder, EmbeddedBroker(Path(folder)) as broker:
         stopping = threading.Event()
         router = broker.context.socket(zmq.ROUTER)
@@ -251,7 +252,7 @@ def in_one_process(effort: float) -> list[Figure | Missing]:
 
 
 def _echo_until(router: Socket, stopping: threading.Event) -> None:
-    """Echo and block, as the other echo does, but look at the time once a second."""
+    """Echo messages; it blocks as the other echo does, but checks once a second if it is to stop."""
     router.rcvtimeo = 1000
     while not stopping.is_set():
         with contextlib.suppress(zmq.Again):

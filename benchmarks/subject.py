@@ -1,4 +1,4 @@
-"""The backtest that the engine's benchmarks measure: sma_cross 10/30 on synthetic minutes, with costs."""
+"""This module has the backtest that the engine's benchmarks measure: sma_cross 10/30 on synthetic minutes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def config(algorithm_id: str = "sma_cross", options: dict[str, Any] | None = Non
 
 
 def backtest(plan: Plan, chunk_bars: int | None = None) -> Run:
-    """All of it, results included; at once, or in chunks."""
+    """Run it to its result, at once or in chunks."""
     run = Run(plan, "benchmark")
     run.start()
     while not run.done:

@@ -1,4 +1,4 @@
-"""Kinds of work, run in turn so that a noisy machine is noisy for each, and the table of what they took."""
+"""This module runs kinds of work in turn, so that a noisy machine is noisy for each, and prints what they took."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 Work = Callable[[], object]
-# Does something so many times; returns what each time took, in seconds.
+# Does something so many times, and returns the seconds of each time.
 Trips = Callable[[int], list[float]]
 Took = Mapping[str, Sequence[float]]
 
@@ -26,7 +26,7 @@ def trips(work: Work) -> Trips:
 
 
 def all_in_turn(works: Mapping[str, Trips], rounds: int, times: Mapping[str, int]) -> dict[str, list[list[float]]]:
-    """Seconds by name: of every round, what each of its `times[name]` runs in a row took."""
+    """Return the seconds by name: of every round, those of each of its `times[name]` runs in a row."""
     took: dict[str, list[list[float]]] = {name: [] for name in works}
     for _ in range(rounds):
         for name, work in works.items():
@@ -35,18 +35,18 @@ def all_in_turn(works: Mapping[str, Trips], rounds: int, times: Mapping[str, int
 
 
 def in_turn(works: Mapping[str, Work], rounds: int, times: int = 1) -> dict[str, list[float]]:
-    """Seconds by name: of every round, the median of `times` runs in a row."""
+    """Return the seconds by name: of every round, the median of `times` runs in a row."""
     took = all_in_turn({name: trips(work) for name, work in works.items()}, rounds, dict.fromkeys(works, times))
     return {name: [statistics.median(values) for values in all_values] for name, all_values in took.items()}
 
 
 def ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
-    """Round by round, so that what slowed a round down slowed both sides."""
+    """Return the ratio of every round: a slow moment of the machine slows both sides of a round."""
     return [one / other for one, other in zip(above, below, strict=True)]
 
 
 def print_table(title: str, took: Took, floors: Mapping[str, str], unit: Literal["ms", "µs"] = "ms") -> None:
-    """Each kind's median and spread, and the median ratio to the kind that `floors` names for it, if any."""
+    """Print the median and spread of each kind, and the median ratio to the kind that `floors` names for it, if any."""
     width = max(len(title), *map(len, took)) + 2
     print(f"{title:{width}}{'median ' + unit:>12}{'10..90 %':>20}{'÷ floor':>9}")
     for name, values in took.items():

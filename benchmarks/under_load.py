@@ -1,11 +1,11 @@
-"""How late a progress message is when it leaves the engine while everything else is as busy as it can be.
+"""This part measures how late a progress message is while broker and engine are fully loaded.
 
     make bench-load
 
 A worker that only publishes (`fake_engine.py`) floods the prices, singly or in batches as large as the engine's, and
-has a progress message to send every 5 ms, for one client that reads them. From before the engine encodes it to the
-client's giving it out, on one clock. Beside it is the same without the flood. The queues between worker and broker
-count: what waits there is part of it.
+sends a progress message every 5 ms to one client. The time is from before the engine encodes it until the client
+returns it, on one clock, including the wait in the queues between worker and broker. Beside it is the same without the
+flood.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import time
 
-from fake_engine import Flood, Told, running_fake
+from fake_engine import FakeEngine, Flood, running_fake
 from figures import Figure, Missing, percentile, rounds, run_part
 from round_trips import connect, own_context
 
@@ -27,7 +27,7 @@ from backtestr_protocol.stream_messages import BacktestProgress
 ROUNDS = 7
 SECONDS = 1.0
 PROGRESS_MS = 5.0
-# The most that the engine puts into one: `[batching.prices] max_messages` in config/engine.toml.
+# The most messages of one batch: `[batching.prices] max_messages` in config/engine.toml.
 BATCH = 1_000
 PART = f"From engine to client, a progress message every {PROGRESS_MS:g} ms"
 ALONE = "alone"
@@ -38,15 +38,15 @@ FLOODS = {
         topic="prices.BTCPERP.1m", batch=BATCH, seconds=SECONDS, progress_ms=PROGRESS_MS
     ),
 }
-# Seconds in which the last message of a round has come.
+# Seconds within which the last message of a round must come.
 PATIENCE = 5.0
-# Messages that a round must have for its p99 to mean something.
+# The least number of messages of a round for its p99.
 ENOUGH = 20
 
 
-def lateness(subscription: Subscription, told: Told, flood: Flood) -> list[float]:
-    """Microseconds of every progress message of one flood."""
-    told.publish(flood)
+def lateness(subscription: Subscription, engine: FakeEngine, flood: Flood) -> list[float]:
+    """Return the microseconds that every progress message of one flood took."""
+    engine.publish(flood)
     late: list[float] = []
     end = time.monotonic() + SECONDS + PATIENCE
     with contextlib.suppress(TimedOut):
@@ -61,7 +61,7 @@ def lateness(subscription: Subscription, told: Told, flood: Flood) -> list[float
 
 
 def start(client: Client) -> str:
-    """Start a backtest that the fake engine accepts and does not end."""
+    """Start a backtest, which the fake engine never ends, and return its id."""
     run = client.backtest(
         "any", "SYNTH", timeframe="1m", start="2024-01-01", end="2025-01-01", watch=(), backtest_id="load"
     )
@@ -71,12 +71,12 @@ def start(client: Client) -> str:
 
 def measure(effort: float) -> list[Figure | Missing]:
     late: dict[str, list[list[float]]] = {name: [] for name in FLOODS}
-    with own_context() as context, running_fake(context) as told, connect(told.broker) as client:
+    with own_context() as context, running_fake(context) as engine, connect(engine.broker) as client:
         topic = topics.progress(start(client))
         with client.subscribe(topic, history=True) as subscription:
             for number in range(rounds(ROUNDS, effort) + 1):
                 for name, flood in FLOODS.items():
-                    found = lateness(subscription, told, flood)
+                    found = lateness(subscription, engine, flood)
                     if number:  # the first is for warming up
                         late[name].append(found)
     return [

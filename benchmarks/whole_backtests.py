@@ -1,10 +1,10 @@
-"""From asking for a backtest to having its result, beside the direct call, by number of bars.
+"""This part measures a backtest from its request to its result, beside the direct call, by number of bars.
 
     make bench-backtests
 
-The direct call walks bars that are in memory and leaves its result there. Through the broker the backtest is checked,
-written to disk, run by a worker that has read the bars before, stored and synced, and its metrics and tables are read:
-`client.backtest(…).result()`. Every order and position update is published meanwhile; nobody reads them.
+The direct call simulates bars that are in memory, and keeps its result there. Through the broker the backtest is
+checked, written to disk, run by a worker that has read the bars before, stored and synced, and its metrics and tables
+are read: `client.backtest(…).result()`. Every order and position update is published meanwhile, without a listener.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from backtestr_engine.data.synthetic import SYMBOL, synthetic_bars
 from backtestr_engine.worker.warm_up import warm
 
 BARS = {1_000: 20, 100_000: 12, 1_000_000: 8}
-"""And rounds of each."""
+"""The numbers of bars, with the rounds of each."""
 DIRECT = "direct call"
 THROUGH = "StartBacktest to result"
 

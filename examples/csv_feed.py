@@ -1,11 +1,11 @@
-"""A feed: follow a CSV file that grows, as `tail -f` does, and publish its rows as live prices.
+"""This feed follows a CSV file that grows, as `tail -f` does, and publishes its rows as live prices.
 
-    python csv_feed.py quotes.csv EURUSD                   # rows that come from now on
-    python csv_feed.py quotes.csv EURUSD --from-start      # those that are there as well
+    python csv_feed.py quotes.csv EURUSD                   # the rows from now on
+    python csv_feed.py quotes.csv EURUSD --from-start      # the rows that are in the file as well
 
 The first line names the columns: `timestamp` (ISO 8601, or milliseconds since 1970), and `last`, or `bid` and `ask`, or
-all three; `volume` if there is one. What is no price is said and left out. A file that is cut short, or replaced by
-another, is read from its start. While the broker is away it waits, and says so. Ctrl-C ends it.
+all three; `volume` is optional. A row that is no price is reported and left out. A file that is truncated, or replaced
+by another, is read from its start. Without a broker the feed waits, and reports that. Ctrl-C ends it.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from pathlib import Path
 
 import backtestr
 
-# Bytes read at once, which is also how long a line may be: memory does not grow with the file.
+# Bytes read at once, and the longest line, so that memory does not grow with the file.
 BLOCK = 65_536
-# Prices per request; the broker takes up to 1,000.
+# Prices per request; the broker accepts up to 1,000.
 AT_ONCE = 500
-# Seconds between two looks at a file that does not grow.
+# Seconds between two checks of a file that does not grow.
 LOOK_INTERVAL = 0.1
-# Seconds before prices that the broker did not take are tried again.
+# Seconds before prices that the broker did not accept are sent again.
 TRY_AGAIN_AFTER = 5.0
-# What says that the broker is away or has too much to do, and nothing against the prices.
+# Errors of a broker that is not running or too busy; the prices are valid.
 PASSING = (
     backtestr.errors.NetworkError,
     backtestr.errors.TimedOut,
@@ -40,7 +40,7 @@ PASSING = (
 
 
 class Tail:
-    """The rows of a file as they are completed. `header` has the names of its columns, once they are there."""
+    """The complete rows of a file as it grows; `header` has the names of its columns, once they are known."""
 
     def __init__(self, path: Path, *, from_start: bool) -> None:
         self._path = path
@@ -48,8 +48,8 @@ class Tail:
 
     def _open(self, *, from_start: bool) -> None:
         self._file = self._path.open("rb")
-        self._rest = b""  # of a line that is not complete
-        self._is_too_long = False  # the line whose rest comes next
+        self._rest = b""  # the start of an incomplete line
+        self._is_too_long = False  # True for the line whose rest comes next
         self.header: list[str] = []
         first = self._file.readline(BLOCK)
         if from_start or not first.endswith(b"\n"):
@@ -58,10 +58,10 @@ class Tail:
         self.header = _cells(first)
         start = max(len(first), self._file.seek(0, os.SEEK_END) - BLOCK)
         self._file.seek(start)
-        self._file.seek(start + self._file.read(BLOCK).rfind(b"\n") + 1)  # behind the last line that is complete
+        self._file.seek(start + self._file.read(BLOCK).rfind(b"\n") + 1)  # after the last complete line
 
     def new_rows(self) -> Iterator[list[str]]:
-        """Yield the rows that were added since the last call."""
+        """Yield the rows since the last call."""
         yield from self._read()
         try:
             there = self._path.stat()
@@ -69,7 +69,7 @@ class Tail:
             return  # it is being replaced
         here = os.fstat(self._file.fileno())
         if (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino) or there.st_size < self._file.tell():
-            say(f"{self._path} begins anew")
+            say(f"{self._path} is read from its start again")
             self._file.close()
             self._open(from_start=True)
             yield from self._read()
@@ -94,7 +94,7 @@ def _cells(line: bytes) -> list[str]:
 
 
 def price_of(row: dict[str, str], symbol: str, timeframe: str) -> backtestr.PriceUpdate:
-    """Return a price. Raises `ValueError` and `KeyError` for a row that holds none."""
+    """Return the price in a row; raise `ValueError` or `KeyError` for a row that is no price."""
     written = row["timestamp"].strip()
     if written.isdigit():
         timestamp = int(written)
@@ -114,10 +114,10 @@ def price_of(row: dict[str, str], symbol: str, timeframe: str) -> backtestr.Pric
 
 
 def publish(client: backtestr.Client, prices: list[backtestr.PriceUpdate]) -> None:
-    """Publish all prices; where the broker refuses one, publish the others.
+    """Publish all prices; if the broker refuses one, publish the others.
 
-    The file is not read further until the broker takes them, so nothing piles up here. Whether a request without an
-    answer was executed is not known: its prices may be published twice.
+    The file is not read further until the broker has accepted them, so no prices pile up here. A request without an
+    answer may have been executed: its prices may be published twice.
     """
     while True:
         try:

@@ -1,6 +1,4 @@
-"""Run a backtest from start to results.
-
-    python examples/quickstart.py [SYMBOL [TIMEFRAME]]
+"""`python examples/quickstart.py [SYMBOL [TIMEFRAME]]` runs a backtest and prints its results.
 
 It needs a broker: make run-broker
 """

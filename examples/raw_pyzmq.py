@@ -1,4 +1,4 @@
-"""Run a backtest with pyzmq and msgpack alone, as in protocol/PROTOCOL.md: raw_pyzmq.py [SYMBOL [TIMEFRAME]]."""
+"""`raw_pyzmq.py [SYMBOL [TIMEFRAME]]` runs a backtest with pyzmq and msgpack alone, by protocol/PROTOCOL.md."""
 
 import hmac
 import json
@@ -12,7 +12,7 @@ import msgpack
 import zmq
 
 symbol, timeframe = (sys.argv[1:] + ["SYNTH", "1m"][len(sys.argv) - 1 :])[:2]
-# Elsewhere than on Linux, set BACKTESTR_CONNECTION_FILE to the path that the broker prints when it starts.
+# On systems other than Linux, set BACKTESTR_CONNECTION_FILE to the path that the broker prints when it starts.
 runtime = os.environ.get("XDG_RUNTIME_DIR", f"/tmp/runtime-{os.getuid()}") + "/backtestr"
 usual = os.environ.get("BACKTESTR_RUNTIME_DIR", runtime) + "/connection.json"
 connection = json.loads(Path(os.environ.get("BACKTESTR_CONNECTION_FILE", usual)).read_text())

@@ -1,13 +1,13 @@
-"""The broker is killed with `kill -9` under load, again and again: nothing acknowledged is lost, nothing is done twice.
+"""This program kills a broker with `kill -9` under load: nothing acknowledged is lost, and nothing is done twice.
 
     make chaos-broker           20 kills
     make chaos-broker ARGS='--kills 2 --seed 7'
 
-Clients ping, change shared state and run backtests all the time, and reconnect by themselves. Every client that changes
-a key of its own must see the versions 1, 2, 3 … without a gap: one that is missing is a change lost, one too many is a
+Clients ping, change the shared state and run backtests all the time, and reconnect by themselves. A client that changes
+a key of its own must see the versions 1, 2, 3 … without a gap: a missing one is a lost change, an additional one is a
 change made twice. Every backtest must complete with the orders of an undisturbed one, and its result is written once.
-The flight recorder is on, and what the killed brokers left has to replay. Prints how long it took until the broker
-served again, and until each client had its next answer. Exits 1 for a fault.
+The recorder is on, and the recordings of the killed brokers must play back. The program prints how long it took until
+the broker served again, and until each client had its next answer. The exit code is 1 for a fault.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ from backtestr_broker.recording.replay_log import replayed_log
 from backtestr_protocol.errors import StateConflict
 from support.harness import RunningBroker, running_broker
 
-# A backtest takes half a second or more in such small bites, so that most kills hit one.
+# In such small chunks a backtest takes half a second or more, so that most kills hit one.
 CONFIG = {
     "broker.toml": "[workers]\ncompute = 1\n[recorder]\nenabled = true\n",
     "engine.toml": "[worker]\nchunk_bars = 20\n",
 }
 BACKTEST = ("sma_cross", "SYNTH")
 RANGE: dict[str, Any] = {"start": "2024-01-01", "end": "2024-01-15"}
-# Under way at once: one runs, the others are queued.
+# Backtests at once: one runs, the others are queued.
 MAX_BACKTESTS = 6
 # Seconds between a recovery and the next kill, at random.
 CALM = (0.3, 1.5)
-# Seconds that a client may go without an answer before it is said to be stuck.
+# Seconds without an answer after which a client counts as stuck.
 PATIENCE = 120.0
 
 
 class Load:
-    """One client on a thread of its own that does the same thing again and again."""
+    """A client on a thread of its own that repeats one kind of work."""
 
     def __init__(self, name: str, connection_file: Path, work: Callable[[Client], None], stop: threading.Event) -> None:
         self.name = name
@@ -71,7 +71,7 @@ class Load:
                     self._work(client)
                     self.done += 1
                     self.last_done = time.monotonic()
-        except Exception as error:  # whatever it is, it is a fault of what is tested
+        except Exception as error:  # any error is a fault of the broker or the client
             self.fault = f"{self.name} failed after {self.done:,}: {type(error).__name__}: {error}"
 
     def join(self) -> None:
@@ -81,7 +81,7 @@ class Load:
 
 
 class OwnKey:
-    """Sets a key that is only this client's: each change is the next version."""
+    """Changes of a key that only this client changes: each makes the next version."""
 
     def __init__(self, key: str) -> None:
         self.key = key
@@ -95,7 +95,7 @@ class OwnKey:
 
 
 class SharedKey:
-    """Increments a key that others increment too."""
+    """Increments of a key that other clients increment, too."""
 
     def __init__(self) -> None:
         self.made = 0
@@ -116,12 +116,12 @@ class SharedKey:
 
 
 class Backtests:
-    """Starts a backtest when there is room, and waits for the oldest when there is none."""
+    """Backtests up to a limit; at the limit, the next waits for the oldest."""
 
     def __init__(self, data_dir: Path) -> None:
         self.ids: list[str] = []
         self.faults: list[str] = []
-        self.written: dict[str, int] = {}  # when its result was written, as it was first seen
+        self.written: dict[str, int] = {}  # the time at which its result was written, as first seen
         self._data_dir = data_dir
         self._under_way: deque[str] = deque()
 
@@ -153,8 +153,8 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20, help="of the broker (default 20)")
     parser.add_argument("--seed", type=int, default=1, help="of the moments (default 1)")
     arguments = parser.parse_args()
-    chance = random.Random(arguments.seed)
-    logging.getLogger("backtestr").setLevel(logging.ERROR)  # that its connection broke, every client says at every kill
+    generator = random.Random(arguments.seed)
+    logging.getLogger("backtestr").setLevel(logging.ERROR)  # every client logs the broken connection at every kill
     with running_broker(CONFIG) as broker:
         expected_orders = orders_of_an_undisturbed_one(broker)
         stop = threading.Event()
@@ -168,7 +168,7 @@ def main() -> int:
             ]
             serving, answered = [], []
             for _ in range(arguments.kills):
-                time.sleep(chance.uniform(*CALM))
+                time.sleep(generator.uniform(*CALM))
                 served, clients = kill_and_start(broker, loads)
                 serving.append(served)
                 answered += clients
@@ -211,7 +211,7 @@ def orders_of_an_undisturbed_one(broker: RunningBroker) -> int:
 
 
 def kill_and_start(broker: RunningBroker, loads: list[Load]) -> tuple[float, list[float]]:
-    """Seconds from the kill until the broker serves again, and until each client has its next answer."""
+    """Return the seconds from a kill until the broker serves again, and until each client has its next answer."""
     broker.process.kill()
     broker.process.wait()
     killed = time.monotonic()
@@ -234,7 +234,7 @@ def kill_and_start(broker: RunningBroker, loads: list[Load]) -> tuple[float, lis
 def found_wrong(
     client: Client, own: list[OwnKey], shared: list[SharedKey], backtests: Backtests, expected_orders: int
 ) -> Iterator[str]:
-    """Yield the faults of the last broker: records that it should not have, or does not have."""
+    """Yield the differences between the state of the last broker and the expected state."""
     for one in own:
         entry = client.get_state(one.key)
         if (entry.version, entry.value) != (one.version, one.version):

@@ -1,12 +1,12 @@
-"""Clients that come and go by the thousand, and hundreds at once: the broker holds afterwards what it held before.
+"""This program connects thousands of clients, hundreds of them at once, and checks that the broker frees all again.
 
     make chaos-connections
     make chaos-connections ARGS='--cycles 10000 --clients 900'
 
-Every cycle is a new client on a new connection: Hello, a Ping, and away, every second time without a word. Where the
-table of sessions is full of those, the broker says BUSY and the client waits as long as it says. The first rounds fill
-what a broker keeps within bounds (remembered answers, what the C library does not give back); growth is measured in the
-last one. Exits 1 when file handles, memory or sessions are not back where they were.
+Every cycle is a new client on a new connection: Hello, a Ping, and its end, every second time without Goodbye. If the
+sessions of those reach the limit, the broker answers BUSY, and the client waits as long as the answer states. The first
+rounds fill what a broker keeps within bounds (remembered answers, memory that the C library does not return); growth is
+measured in the last one. The exit code is 1 if file handles, memory or sessions have not returned to their values.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ import zmq
 from support.harness import RawClient, RunningBroker, running_broker
 from support.protocol.independent import Fields, Requests
 
-# Handles that come and go with storage and logs.
+# File handles that storage and logs open and close.
 MAX_MORE_HANDLES = 4
 MAX_GROWTH_MB = 8.0
-# How long ZeroMQ may take to notice that a peer has gone.
+# The seconds that ZeroMQ may take to detect that a peer has disconnected.
 SETTLE_SECONDS = 20.0
 ANSWER_MS = 20_000
 CONFIG = {"broker.toml": "[limits]\nsession_timeout_ms = 2000\n[log]\nlevel = 'warning'\n"}
@@ -61,9 +61,9 @@ def main() -> int:
 
 
 def come_and_go(watcher: RawClient, cycles: int, name: str) -> None:
-    """Clients one after the other."""
+    """Connect clients one after the other."""
     for number in range(cycles):
-        with visitor(watcher, f"{name}, {number}") as one:
+        with short_lived_client(watcher, f"{name}, {number}") as one:
             one.hello()
             one.ask("Ping")
             if number % 2:
@@ -71,18 +71,18 @@ def come_and_go(watcher: RawClient, cycles: int, name: str) -> None:
 
 
 def all_at_once(watcher: RawClient, clients: int) -> None:
-    """Clients that are all connected, and all ask, before any is answered."""
-    with contextlib.ExitStack() as crowd:
-        visitors = [crowd.enter_context(visitor(watcher, f"crowd {number}")) for number in range(clients)]
-        for one in visitors:
+    """Connect clients that all send a request before any is answered."""
+    with contextlib.ExitStack() as stack:
+        connected = [stack.enter_context(short_lived_client(watcher, f"client {number}")) for number in range(clients)]
+        for one in connected:
             one.hello()
-        for one in visitors:
+        for one in connected:
             one.send("Ping")
-        for one in visitors:
+        for one in connected:
             one.answer()
 
 
-class Visitor:
+class ShortLivedClient:
     """A client on a connection of its own."""
 
     def __init__(self, watcher: RawClient, client_id: str) -> None:
@@ -120,8 +120,8 @@ class Visitor:
 
 
 @contextlib.contextmanager
-def visitor(watcher: RawClient, client_id: str) -> Iterator[Visitor]:
-    one = Visitor(watcher, client_id)
+def short_lived_client(watcher: RawClient, client_id: str) -> Iterator[ShortLivedClient]:
+    one = ShortLivedClient(watcher, client_id)
     try:
         yield one
     finally:
@@ -129,9 +129,9 @@ def visitor(watcher: RawClient, client_id: str) -> Iterator[Visitor]:
 
 
 def settle(broker: RunningBroker, watcher: RawClient, before: int) -> None:
-    """Until the broker has let go of who has gone, or it takes too long."""
+    """Wait until the broker has freed the disconnected clients, or it takes too long."""
     deadline = time.monotonic() + SETTLE_SECONDS
-    watcher.hello()  # its session was silent meanwhile
+    watcher.hello()  # its own session may have ended meanwhile
     while time.monotonic() < deadline:
         alone = watcher.ask("GetSystemStatus", {})["connectedClients"] == 1
         if alone and handles(broker) <= before + MAX_MORE_HANDLES:

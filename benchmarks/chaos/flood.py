@@ -1,13 +1,13 @@
-"""One client floods with background and bulk requests, and another one measures what it notices.
+"""This program floods a broker with background and bulk requests, and measures the effect on another client.
 
     make chaos-flood
     make chaos-flood ARGS='--seconds 60 --flooders 2'
 
-The other one pings all the time: alone, beside processes that only count and are as many as a flood keeps busy, and
-beside the flood. Its p99 in the flood must stay within five times of what it was alone. The middle one is for reading
-a failure: where there are fewer cores than busy processes, counting alone costs ten times and more. In the flood it
-stops a backtest, and runs one of its own while the flood's are queued. The flooding client is a process of its own
-that sends as fast as ZeroMQ takes it. Exits 1 when something is too late.
+The other client pings all the time: alone, beside processes that only count and are as many as a flood keeps busy, and
+beside the flood. Its p99 in the flood must be at most five times that of alone. The middle figure explains a failure:
+with fewer cores than busy processes, counting alone makes it ten times worse and more. During the flood the other
+client stops a backtest, and runs one of its own while those of the flood are queued. The flooding client is a process
+of its own that sends as fast as ZeroMQ accepts. The exit code is 1 if something is too late.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from integration.test_end_to_end import SYNTH
 from support.harness import RawClient, RunningBroker, running_broker
 from support.protocol.independent import Fields
 
-# How much worse than alone the p99 of a Ping may be.
+# The most that the p99 of a Ping may be, as a multiple of that of alone.
 MAX_RATIO = 5.0
-# Seconds between two pings: a client that watches, not one that floods itself.
+# Seconds between two pings: the client watches, and does not flood.
 PING_PAUSE = 0.001
 STOP_SECONDS = 5.0
-# How long the other client's own backtest may take beside the flood's: it waits for those that run, not for the queue.
+# Seconds that the other client's own backtest may take: it waits for those that run, not for the whole queue.
 OWN_SECONDS = 30.0
 KINDS: tuple[tuple[str, Fields], ...] = (
     ("StartBacktest", SYNTH),
@@ -43,7 +43,7 @@ KINDS: tuple[tuple[str, Fields], ...] = (
 )
 BURST = 64
 CONFIG = {"broker.toml": "[workers]\ncompute = 1\n"}
-# What a flood keeps busy besides those who flood: the broker and its compute worker.
+# Processes that a flood keeps busy besides its clients: the broker and its compute worker.
 OTHERS_BUSY = 2
 
 
@@ -65,13 +65,13 @@ def main() -> int:
         with counting(arguments.flooders + OTHERS_BUSY):
             beside = ping(watcher, arguments.seconds)
         report("counting", beside)
-        victim = watcher.ask("StartBacktest", {**SYNTH, "options": {"streams": {"progressIntervalMs": 1000}}})
-        watcher.ask("PauseBacktest", {"backtestId": victim["backtestId"]})
+        paused = watcher.ask("StartBacktest", {**SYNTH, "options": {"streams": {"progressIntervalMs": 1000}}})
+        watcher.ask("PauseBacktest", {"backtestId": paused["backtestId"]})
         with flooding(broker, arguments.flooders, arguments.seconds + 10.0) as flooders:
             wait_for_queue(watcher)
             flooded = ping(watcher, arguments.seconds)
             report("flooded", flooded)
-            stopped = timed_stop(watcher, victim["backtestId"])
+            stopped = timed_stop(watcher, paused["backtestId"])
             queued = watcher.ask("GetSystemStatus", {})["queuedRequests"]
             own = timed_backtest(watcher)
         for name, process in flooders.items():
@@ -89,7 +89,7 @@ def main() -> int:
 
 
 def flood(connection_file: Path, name: str, seconds: float) -> dict[str, int]:
-    """Send without a pause for so long; counts what was sent and what came back, by code."""
+    """Send without a pause for so long; return the numbers of requests sent and of answers by code."""
     counts: Counter[str] = Counter()
     with RawClient(connection_file, name) as raw_client:
         raw_client.hello()
@@ -111,7 +111,7 @@ def flood(connection_file: Path, name: str, seconds: float) -> dict[str, int]:
 
 @contextlib.contextmanager
 def flooding(broker: RunningBroker, clients: int, seconds: float) -> Iterator[dict[str, subprocess.Popen[str]]]:
-    """So many clients that flood for the length of the block; each prints what it counted when it ends."""
+    """Run clients that flood for the length of the block; each prints its counts when it ends."""
     processes: dict[str, subprocess.Popen[str]] = {}
     for number in range(1, clients + 1):
         name = f"flood-{number}"
@@ -126,7 +126,7 @@ def flooding(broker: RunningBroker, clients: int, seconds: float) -> Iterator[di
 
 @contextlib.contextmanager
 def counting(processes: int) -> Iterator[None]:
-    """So many processes that keep a core busy each, if there are as many."""
+    """Run processes that keep a core busy each, if there are as many cores."""
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(processes)]
     try:
         yield
@@ -137,7 +137,7 @@ def counting(processes: int) -> Iterator[None]:
 
 
 def wait_for_queue(watcher: RawClient) -> None:
-    """Until the flood has come."""
+    """Wait until the flood has filled the queues."""
     deadline = time.monotonic() + 30.0
     while watcher.ask("GetSystemStatus", {})["queuedRequests"] < 100:
         if time.monotonic() > deadline:
@@ -145,7 +145,7 @@ def wait_for_queue(watcher: RawClient) -> None:
 
 
 def ping(watcher: RawClient, seconds: float) -> list[float]:
-    """Milliseconds of each Ping."""
+    """Return the milliseconds of each Ping."""
     took = []
     until = time.perf_counter() + seconds
     while time.perf_counter() < until:
@@ -166,7 +166,7 @@ def timed_stop(watcher: RawClient, backtest_id: str) -> float:
 
 
 def timed_backtest(watcher: RawClient) -> float:
-    """Seconds from StartBacktest to its end."""
+    """Return the seconds from StartBacktest to the end of the backtest."""
     began = time.monotonic()
     started = watcher.ask("StartBacktest", SYNTH)
     while watcher.ask("GetBacktestStatus", {"backtestId": started["backtestId"]})["status"] != "completed":

@@ -1,9 +1,10 @@
-"""A flood of frame lists that nobody should believe, on every bound socket: the broker stays up, its memory flat.
+"""This program sends hostile frame lists to every bound socket: the broker stays up, and its memory does not grow.
 
     make chaos-frames            100,000 on each of seven sockets
     make chaos-frames ARGS='--lists 5000 --seed 7 --tcp'
 
-Prints the broker's memory before and after, what it answered meanwhile, and exits 1 when it is not as it was.
+It prints the broker's memory before and after, and the times of its answers meanwhile. The exit code is 1 if the broker
+is not as before.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from support.harness import RawClient
 from support.protocol.hostile import hostile_lists
 
 SOCKETS = ("requests", "engine", "prices", "progress", "orders", "positions", "system")
-# A ping in between, every so many lists.
+# A ping is sent every so many lists.
 PING_EVERY = 1_000
-# A smaller flood comes first: full queues, and above all frames of 17 and 33 MB, of which several are under way at
-# once, leave the C library with some 100 MB that it does not give back. What is measured is growth from there.
+# A smaller flood comes first: full queues, and above all frames of 17 and 33 MB, of which several are in transit at
+# once, leave the C library with some 100 MB that it does not return. Growth is measured from there.
 WARM_UP_SHARE = 5
 MAX_GROWTH_MB = 96.0
 MAX_LOG_MB = 1.0
-# Seconds within which it must call itself healthy again.
+# Seconds within which the broker must report that it is healthy again.
 HEARTBEATS = 5
 
 
@@ -52,7 +53,7 @@ def main() -> int:
             flood(broker, raw_client, name, arguments.lists, arguments.seed + 1)
         grown, log_mb = memory_mb(broker) - first, broker.log.stat().st_size / 1e6
         status = raw_client.ask("GetSystemStatus", {})
-        for _ in range(HEARTBEATS):  # the last of the flood may have kept it for longer than it calls healthy
+        for _ in range(HEARTBEATS):  # the end of the flood may have delayed it beyond the limit of healthy
             if status["status"] != "healthy":
                 time.sleep(1)
                 status = raw_client.ask("GetSystemStatus", {})
@@ -64,7 +65,7 @@ def main() -> int:
 
 
 def flood(broker: Running, raw_client: RawClient, name: str, lists: int, seed: int) -> None:
-    """Send `lists` to one socket, and ask the broker something now and then; a line for each socket."""
+    """Send `lists` lists to one socket, ping the broker now and then, and print a line."""
     began, before = time.monotonic(), memory_mb(broker)
     good = raw_client.requests.make("StartBacktest", SYNTH, attachments=[b"attached"])
     socket = raw_client.open(zmq.DEALER if name in ("requests", "engine") else zmq.XSUB)

@@ -1,10 +1,11 @@
-"""Many clients increment the same keys at once by compare-and-set: the sums are exact, and snapshots are what they say.
+"""This program has many clients increment the same keys at once; sums and snapshots must be exact.
 
     make chaos-state            5 clients x 15 keys x 2,000 increments
     make chaos-state ARGS='--clients 2 --keys 3 --times 50'
 
-Every client is a process. Beside them one follows all changes, and takes snapshots at random moments: each has to equal
-what the followed changes add up to at its watermark. Exits 1 when an increment is lost, made twice, or seen wrongly.
+Every client is a process, and increments with `expected_version`. Another client follows all changes, and takes
+snapshots at random moments: each must equal the sum of the changes up to its watermark. The exit code is 1 if an
+increment is lost, made twice, or published wrongly.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def main() -> int:
     wrong = {key: found for key, found in final.items() if found != (expected, expected)}
     faults += [f"{key} is {found}, expected {expected} twice" for key, found in wrong.items()]
     faults += [] if len(final) == arguments.keys else [f"there are {len(final)} keys"]
-    faults += [] if follower.versions == final else ["the follower does not have in the end what the broker has"]
+    faults += [] if follower.versions == final else ["the follower and the broker differ in the end"]
     made, conflicts = sum(count["made"] for count in counts), sum(count["conflicts"] for count in counts)
     print(
         f"{made:,} increments by {arguments.clients} clients on {len(final)} keys in {took:.1f} s "
@@ -70,7 +71,7 @@ def main() -> int:
 
 @contextlib.contextmanager
 def incrementing(connection_file: Path, arguments: argparse.Namespace) -> Iterator[list[subprocess.Popen[str]]]:
-    """Run the clients; none of them outlives the block."""
+    """Run the clients; none of their processes is left, even after an error."""
     started = [
         subprocess.Popen(
             [
@@ -91,10 +92,10 @@ def incrementing(connection_file: Path, arguments: argparse.Namespace) -> Iterat
 
 
 def increment(connection_file: Path, keys: int, times: int, seed: int) -> dict[str, object]:
-    """Increment every key so often, in an order of its own."""
-    chance = random.Random(seed)
+    """Increment every key `times` times, in random order."""
+    generator = random.Random(seed)
     left = [f"chaos.{number}" for number in range(keys) for _ in range(times)]
-    chance.shuffle(left)
+    generator.shuffle(left)
     known: Versions = {}
     conflicts = 0
     faults: list[str] = []
@@ -119,7 +120,7 @@ def increment(connection_file: Path, keys: int, times: int, seed: int) -> dict[s
 
 
 class Follower:
-    """Applies every change in order of revision, and compares snapshots with what that gives at their watermarks."""
+    """A client that applies every change in order of revision, and compares snapshots at their watermarks."""
 
     def __init__(self, connection_file: Path) -> None:
         self._client = backtestr.connect(connection_file=connection_file, request_timeout=120.0)
@@ -131,20 +132,20 @@ class Follower:
         self.snapshots = 0
         self.faults: list[str] = []
 
-    def follow_until_all_have_ended(self, clients: list[subprocess.Popen[str]], chance: random.Random) -> None:
+    def follow_until_all_have_ended(self, clients: list[subprocess.Popen[str]], generator: random.Random) -> None:
         with self._client:
             due = time.monotonic()
             while any(client.poll() is None for client in clients):
                 self._read(0.02)
                 if time.monotonic() >= due:
-                    due = time.monotonic() + chance.uniform(0, 2 * SNAPSHOT_EVERY)
+                    due = time.monotonic() + generator.uniform(0, 2 * SNAPSHOT_EVERY)
                     self._take_snapshot()
             last = self._take_snapshot()
             deadline = time.monotonic() + 60.0
             while self.revision < last and time.monotonic() < deadline:
                 self._read(1.0)
         if self.revision < last:
-            self.faults.append(f"changes after revision {self.revision} of {last} were never heard of")
+            self.faults.append(f"changes after revision {self.revision} of {last} never arrived")
 
     def _take_snapshot(self) -> int:
         taken = self._client.snapshot_state("chaos.")
@@ -163,12 +164,12 @@ class Follower:
             self.faults.append(f"the snapshot at {self.revision} is not what the changes up to it add up to")
 
     def _read(self, timeout: float) -> None:
-        """Take what has come, and what comes within `timeout` seconds."""
+        """Read the changes that have arrived, or arrive within `timeout` seconds."""
         try:
             for _ in range(200):
                 update = self._changes.next(timeout)
                 if not isinstance(update, Update):
-                    self.faults.append(f"the follower heard {update}")
+                    self.faults.append(f"the follower received {update}")
                     return
                 change = update.data
                 heapq.heappush(self._ahead, (change.revision, change.key, change.version, change.value))

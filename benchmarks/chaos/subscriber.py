@@ -1,11 +1,11 @@
-"""A subscriber that is stopped with SIGSTOP for a while, beside a fast one, under a flood of messages.
+"""This program stops a client with SIGSTOP for a while, beside a fast one, under a flood of stream messages.
 
     make chaos-subscriber       20 s
     make chaos-subscriber ARGS='--seconds 3'
 
-Both are processes that read one price topic on which backtests publish 20,000 messages each. The fast one has to get
-every message as it did before, the broker's memory has to stay bounded, and the slow one has to have every message in
-the end or to be told which are lost. Exits 1 for a fault.
+Both are processes that read one price topic on which backtests publish 20,000 messages each. The fast one must receive
+every message as fast as before, the broker's memory must stay bounded, and the slow one must have every message in the
+end, or a gap that states which are lost. The exit code is 1 for a fault.
 """
 
 from __future__ import annotations
@@ -30,20 +30,21 @@ from backtestr import Gap, Update
 from backtestr_protocol.errors import TimedOut
 from support.harness import RawClient, RunningBroker, running_broker
 
-# Little is queued for a slow subscriber, so that twenty seconds are enough for it to lose some.
+# The queue of a subscriber is short, so that twenty seconds are enough to lose some messages.
 CONFIG = {"broker.toml": "[workers]\ncompute = 1\n[sockets]\nstream_queue = 100\n", "engine.toml": ""}
 TOPIC = "prices.SYNTH.1m"
-# Seconds between two backtests of the flood: what a subscriber in Python can read all of, beside everything else.
+# Seconds between two backtests of the flood: a client in Python can then read all messages.
 PAUSE = 0.5
-# Of the rate before; and of the broker's memory, in MB, with 100 batches of some hundred kB queued for the slow one.
+# The least share of the rate before; and the most growth of the broker's memory in MB, with 100 batches of some hundred
+# kB queued for the slow one.
 LEAST_SHARE = 0.5
 MOST_GROWTH_MB = 128.0
-# Seconds that either may take in the end to have, or to know of, everything.
+# Seconds within which either must have every message or gap in the end.
 PATIENCE = 60.0
 
 
 class Flood:
-    """Backtests that publish every bar, one after the other."""
+    """A series of backtests that publish every bar."""
 
     def __init__(self, connection_file: Path) -> None:
         self.backtests = 0
@@ -61,7 +62,7 @@ class Flood:
                     run = client.backtest("buy_and_hold", "SYNTH", timeframe="1m", watch=(), **options)
                     run.wait(PATIENCE)
                     self.backtests += 1
-        except Exception as error:  # whatever it is, there is no flood without it
+        except Exception as error:  # any error ends the flood
             self.fault = f"the flood ended: {type(error).__name__}: {error}"
 
     def stop(self) -> None:
@@ -70,20 +71,20 @@ class Flood:
 
 
 class Reader:
-    """A subscriber in a process of its own, and what it last said of itself."""
+    """A client in a process of its own, with the counts that it last printed."""
 
     def __init__(self, connection_file: Path) -> None:
-        self.said: dict[str, int] = {"first": 0, "last": 0, "got": 0, "lost": 0, "jumps": 0}
+        self.counts: dict[str, int] = {"first": 0, "last": 0, "got": 0, "lost": 0, "jumps": 0}
         self._process = subprocess.Popen(
             [sys.executable, __file__, "--read", str(connection_file)], stdout=subprocess.PIPE, text=True
         )
-        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
-    def _listen(self) -> None:
+    def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            self.said = json.loads(line)
+            self.counts = json.loads(line)
 
     @property
     def pid(self) -> int:
@@ -107,11 +108,11 @@ def main() -> int:
         return 0
     with running_broker(CONFIG) as broker, readers(broker) as (fast, slow):
         flood = Flood(broker.connection_file)
-        wait_for(lambda: fast.said["got"] > 0 and slow.said["got"] > 0)
+        wait_for(lambda: fast.counts["got"] > 0 and slow.counts["got"] > 0)
         memory = memory_mb(broker)
         before = rate(fast, arguments.seconds / 2)
         os.kill(slow.pid, signal.SIGSTOP)
-        stopped_at = slow.said["last"]
+        stopped_at = slow.counts["last"]
         during, peak = watched(fast, broker, arguments.seconds)
         os.kill(slow.pid, signal.SIGCONT)
         after = rate(fast, arguments.seconds / 2)
@@ -119,14 +120,18 @@ def main() -> int:
         with RawClient(broker.connection_file) as raw_client:
             raw_client.hello()
             last = raw_client.ask("FetchMissed", {"topic": TOPIC, "fromSeq": 1 << 40})["toSeq"]
-        wait_for(lambda: fast.said["last"] == slow.said["last"] == last)
+        wait_for(lambda: fast.counts["last"] == slow.counts["last"] == last)
         faults = [flood.fault] if flood.fault else []
         for name, reader in (("fast", fast), ("slow", slow)):
-            said = reader.said
-            if said["last"] != last or said["jumps"] or said["got"] + said["lost"] != last - said["first"] + 1:
-                faults.append(f"the {name} one does not know of everything up to {last}: {said}")
-        if fast.said["lost"]:
-            faults.append(f"the fast one lost {fast.said['lost']:,} messages")
+            counts = reader.counts
+            if (
+                counts["last"] != last
+                or counts["jumps"]
+                or counts["got"] + counts["lost"] != last - counts["first"] + 1
+            ):
+                faults.append(f"the {name} one does not have everything up to {last}: {counts}")
+        if fast.counts["lost"]:
+            faults.append(f"the fast one lost {fast.counts['lost']:,} messages")
         if during < LEAST_SHARE * before:
             faults.append("the fast one was slower while the other was stopped")
         if peak - memory > MOST_GROWTH_MB:
@@ -134,8 +139,8 @@ def main() -> int:
         print(
             f"{flood.backtests} backtests, {last:,} messages; one stopped for {arguments.seconds:g} s at "
             f"{stopped_at:,}: the fast one got {before:,.0f}, {during:,.0f}, {after:,.0f} a second before, meanwhile, "
-            f"after, and lost {fast.said['lost']}; the slow one got {slow.said['got']:,} and was told that "
-            f"{slow.said['lost']:,} are lost; the broker had {memory:.0f} MB, at most {peak:.0f} MB; "
+            f"after, and lost {fast.counts['lost']}; the slow one got {slow.counts['got']:,} and was told that "
+            f"{slow.counts['lost']:,} are lost; the broker had {memory:.0f} MB, at most {peak:.0f} MB; "
             f"{len(faults)} faults"
         )
     for fault in faults:
@@ -154,7 +159,7 @@ def readers(broker: RunningBroker) -> Iterator[tuple[Reader, Reader]]:
 
 
 def read(connection_file: Path) -> None:
-    """Read the topic for ever; say now and then what came of it."""
+    """Read the topic without end, and print the counts ten times a second."""
     first = last = got = lost = jumps = 0
     due = 0.0
     with (
@@ -175,24 +180,24 @@ def read(connection_file: Path) -> None:
                         last = to_seq
             if time.monotonic() >= due:
                 due = time.monotonic() + 0.1
-                said = {"first": first, "last": last, "got": got, "lost": lost, "jumps": jumps}
-                print(json.dumps(said), flush=True)
+                counts = {"first": first, "last": last, "got": got, "lost": lost, "jumps": jumps}
+                print(json.dumps(counts), flush=True)
 
 
 def rate(reader: Reader, seconds: float) -> float:
-    """Messages a second that it gets."""
-    before, began = reader.said["got"], time.monotonic()
+    """Return the messages a second that it receives."""
+    before, began = reader.counts["got"], time.monotonic()
     time.sleep(seconds)
-    return (reader.said["got"] - before) / (time.monotonic() - began)
+    return (reader.counts["got"] - before) / (time.monotonic() - began)
 
 
 def watched(reader: Reader, broker: RunningBroker, seconds: float) -> tuple[float, float]:
-    """Its rate over so long, and the most memory that the broker had meanwhile."""
-    before, began, peak = reader.said["got"], time.monotonic(), 0.0
+    """Return its rate over so long, and the most memory that the broker had meanwhile."""
+    before, began, peak = reader.counts["got"], time.monotonic(), 0.0
     while time.monotonic() - began < seconds:
         peak = max(peak, memory_mb(broker))
         time.sleep(0.1)
-    return (reader.said["got"] - before) / (time.monotonic() - began), peak
+    return (reader.counts["got"] - before) / (time.monotonic() - began), peak
 
 
 def memory_mb(broker: RunningBroker) -> float:
@@ -200,7 +205,7 @@ def memory_mb(broker: RunningBroker) -> float:
 
 
 def wait_for(holds: Any) -> None:
-    """Up to a bound: what is missing then is found by what is compared afterwards."""
+    """Wait until the condition holds, up to a bound; the comparison that follows finds what is missing."""
     deadline = time.monotonic() + PATIENCE
     while not holds() and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -1,11 +1,12 @@
-"""Workers are killed with `kill -9` in the middle of backtests: each backtest ends once, its streams are whole.
+"""This program kills workers with `kill -9` during backtests: each backtest ends once, and its streams are complete.
 
     make chaos-workers          50 kills
     make chaos-workers ARGS='--kills 3 --seed 7'
 
-At random moments a worker that is at a backtest is killed. A backtest is tried once more, and fails the second time
-with SYSTEM_ERROR: each has to end in exactly one final state. A subscriber to everything has to get every message, or
-to be told which are lost; a completed backtest's orders have to be those of an undisturbed one. Exits 1 for a fault.
+At random moments a worker that runs a backtest is killed. A backtest is tried once more, and fails the second time with
+SYSTEM_ERROR: each must end in exactly one final state. A client that subscribes to all topics must receive every
+message, or a gap that states which are lost. The orders of a completed backtest must be those of an undisturbed one.
+The exit code is 1 for a fault.
 """
 
 from __future__ import annotations
@@ -35,15 +36,15 @@ BACKTEST = ("sma_cross", "SYNTH")
 RANGE: dict[str, Any] = {"start": "2024-01-01", "end": "2024-01-15"}
 # Queued or running at once.
 UNDER_WAY = 5
-# Seconds that a worker may be at work before it is killed, at random.
+# Seconds for which a worker runs a backtest before it is killed, at random.
 AT_WORK = (0.0, 0.5)
-# Seconds until some worker has to be at work again; the supervisor's delays grow to ten.
+# Seconds within which some worker must run a backtest again; the supervisor's delays grow to ten.
 PATIENCE = 60.0
 ENDED = ("completed", "failed", "stopped")
 
 
-class Heard:
-    """A subscriber counts what it received of every topic, in order, and the gaps that it was told of."""
+class Received:
+    """The messages that a client received of every topic, in order, and the gaps that were stated."""
 
     def __init__(self, client: Client) -> None:
         self._subscriptions = [client.subscribe(prefix) for prefix in ("orders.", "progress.", "positions.")]
@@ -55,7 +56,7 @@ class Heard:
         self.faults: list[str] = []
 
     def take(self) -> None:
-        """Read what has come."""
+        """Read the messages that have arrived."""
         for subscription in self._subscriptions:
             for one in arrived(subscription):
                 self._count(one)
@@ -68,7 +69,7 @@ class Heard:
             case Update(topic=topic, seq=seq):
                 self.messages += 1
                 if seq != self.last[topic] + 1:
-                    self.faults.append(f"{topic} jumped from {self.last[topic]} to {seq}, and nothing was said")
+                    self.faults.append(f"{topic} jumped from {self.last[topic]} to {seq}, and no gap was stated")
                 self.last[topic] = seq
             case Gap(topic=topic, from_seq=from_seq, to_seq=to_seq):
                 self.stated_lost += to_seq - from_seq + 1
@@ -78,7 +79,7 @@ class Heard:
                     )
                 self.last[topic] = to_seq
             case _:
-                self.faults.append(f"a subscriber heard {one}")
+                self.faults.append(f"a client received {one}")
 
 
 def arrived(subscription: Subscription) -> list[object]:
@@ -89,28 +90,30 @@ def arrived(subscription: Subscription) -> list[object]:
     return found
 
 
-class Places:
-    """Which processes have which workers' places, and how long those of the dead were empty."""
+class Slots:
+    """The slots of the compute workers, with the times for which they were empty after a kill."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._dead: dict[str, tuple[int, float]] = {}  # worker -> its process, and when it was killed
+        self._killed: dict[str, tuple[int, float]] = {}  # workerId -> process id, and the time of the kill
         self.empty_for: list[float] = []
 
-    def look(self) -> list[tuple[str, int]]:
+    def busy(self) -> list[tuple[str, int]]:
         """Return the compute workers that run a backtest now."""
         workers = [one for one in self._client.status().workers if one.worker_id.startswith("compute-")]
         for one in workers:
-            pid, killed = self._dead.get(one.worker_id, (one.pid, 0.0))
+            pid, killed = self._killed.get(one.worker_id, (one.pid, 0.0))
             if one.pid != pid and one.state in ("idle", "busy"):
                 self.empty_for.append(time.monotonic() - killed)
-                del self._dead[one.worker_id]
-        return [(one.worker_id, one.pid) for one in workers if one.state == "busy" and one.worker_id not in self._dead]
+                del self._killed[one.worker_id]
+        return [
+            (one.worker_id, one.pid) for one in workers if one.state == "busy" and one.worker_id not in self._killed
+        ]
 
     def kill(self, worker_id: str, pid: int) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        self._dead[worker_id] = pid, time.monotonic()
+        self._killed[worker_id] = pid, time.monotonic()
 
 
 def main() -> int:
@@ -119,7 +122,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=4, help="that run backtests (default 4)")
     parser.add_argument("--seed", type=int, default=1, help="of the moments (default 1)")
     arguments = parser.parse_args()
-    chance = random.Random(arguments.seed)
+    generator = random.Random(arguments.seed)
     began = time.monotonic()
     with (
         running_broker({"broker.toml": f"[workers]\ncompute = {arguments.workers}\n", "engine.toml": ENGINE}) as broker,
@@ -128,22 +131,22 @@ def main() -> int:
     ):
         undisturbed = client.backtest(*BACKTEST, timeframe="1m", **RANGE, watch=())
         undisturbed.wait(PATIENCE)
-        heard, places = Heard(client), Places(client)
+        received, slots = Received(client), Slots(client)
         started: list[str] = []
         for _ in range(arguments.kills):
-            worker_id, pid = busy_worker(client, places, heard, started, chance)
-            places.kill(worker_id, pid)
+            worker_id, pid = busy_worker(client, slots, received, started, generator)
+            slots.kill(worker_id, pid)
         raw_client.hello()
-        faults = wait_for_all(client, raw_client, heard, started)
-        places.look()
-        faults += heard.faults + list(found_wrong(client, raw_client, heard, started, undisturbed.id))
-    outcomes = Counter(states[-1] for states in heard.final.values())
-    empty = places.empty_for or [0.0]
+        faults = wait_for_all(client, raw_client, received, started)
+        slots.busy()
+        faults += received.faults + list(found_wrong(client, raw_client, received, started, undisturbed.id))
+    outcomes = Counter(states[-1] for states in received.final.values())
+    empty = slots.empty_for or [0.0]
     print(
         f"{arguments.kills} kills in {time.monotonic() - began:.0f} s; {len(started)} backtests: "
-        f"{outcomes['completed'] - 1} completed, {outcomes['failed']} failed; {heard.messages:,} messages heard, "
-        f"{heard.stated_lost:,} stated lost; a worker's place was empty for {statistics.median(empty):.2f} s (median, "
-        f"worst {max(empty):.2f} s); {len(faults)} faults"
+        f"{outcomes['completed'] - 1} completed, {outcomes['failed']} failed; {received.messages:,} messages received, "
+        f"{received.stated_lost:,} stated lost; a worker's slot was empty for {statistics.median(empty):.2f} s "
+        f"(median, worst {max(empty):.2f} s); {len(faults)} faults"
     )
     for fault in faults[:20]:
         print(f"fault: {fault}")
@@ -158,48 +161,48 @@ def keep_busy(client: Client, started: list[str]) -> None:
 
 
 def busy_worker(
-    client: Client, places: Places, heard: Heard, started: list[str], chance: random.Random
+    client: Client, slots: Slots, received: Received, started: list[str], generator: random.Random
 ) -> tuple[str, int]:
-    """One that is at a backtest after a random while."""
+    """Return a worker that runs a backtest after a random time."""
     deadline = time.monotonic() + PATIENCE
-    until = time.monotonic() + chance.uniform(*AT_WORK)
+    until = time.monotonic() + generator.uniform(*AT_WORK)
     while time.monotonic() < deadline:
         keep_busy(client, started)
-        heard.take()
-        busy = places.look()
+        received.take()
+        busy = slots.busy()
         if busy and time.monotonic() >= until:
-            return chance.choice(busy)
+            return generator.choice(busy)
         time.sleep(0.01)
-    raise RuntimeError(f"no worker was at work for {PATIENCE:g} s: {client.status().workers}")
+    raise RuntimeError(f"no worker ran a backtest for {PATIENCE:g} s: {client.status().workers}")
 
 
-def wait_for_all(client: Client, raw_client: RawClient, heard: Heard, started: list[str]) -> list[str]:
-    """Listen until every backtest has ended, and everything of it was heard."""
+def wait_for_all(client: Client, raw_client: RawClient, received: Received, started: list[str]) -> list[str]:
+    """Read until every backtest has ended, and all its messages have arrived."""
     deadline = time.monotonic() + PATIENCE * 2
     while time.monotonic() < deadline:
-        heard.take()
-        left = [one for one in started if one not in heard.final]
-        behind = [topic for topic in heard.last if heard.last[topic] < last_seq(raw_client, topic)]
+        received.take()
+        left = [one for one in started if one not in received.final]
+        behind = [topic for topic in received.last if received.last[topic] < last_seq(raw_client, topic)]
         if not left and not behind:
             return []
         client.ping()
         time.sleep(0.1)
     unfinished = [f"backtest {one} is {client.backtest_status(one).status} after the last kill" for one in left]
-    return unfinished + [f"of {topic} nothing after {heard.last[topic]} was heard" for topic in behind]
+    return unfinished + [f"of {topic} nothing after {received.last[topic]} arrived" for topic in behind]
 
 
 def last_seq(raw_client: RawClient, topic: str) -> int:
-    """Asked for what is not there yet, the broker says how far the topic has come."""
+    """Return the last sequence number of a topic, which the broker states if it is asked for a later message."""
     return int(raw_client.ask("FetchMissed", {"topic": topic, "fromSeq": 1 << 40})["toSeq"])
 
 
 def found_wrong(
-    client: Client, raw_client: RawClient, heard: Heard, started: list[str], undisturbed: str
+    client: Client, raw_client: RawClient, received: Received, started: list[str], undisturbed: str
 ) -> Iterator[str]:
     expected = [last_seq(raw_client, topic) for topic in topics_of(undisturbed)]
     stored = client.results(undisturbed, tables=("orders",)).orders
     for backtest_id in started:
-        states = heard.final.get(backtest_id, [])
+        states = received.final.get(backtest_id, [])
         if len(states) != 1:
             yield f"backtest {backtest_id} ended {len(states)} times: {states}"
             continue
@@ -207,7 +210,7 @@ def found_wrong(
         if status.status == "failed" and (status.error is None or status.error.code != "SYSTEM_ERROR"):
             yield f"backtest {backtest_id} failed with {status.error}"
         if status.status == "completed":
-            if [heard.last[topic] for topic in topics_of(backtest_id)] != expected:
+            if [received.last[topic] for topic in topics_of(backtest_id)] != expected:
                 yield f"backtest {backtest_id} did not publish what an undisturbed one does"
             orders = client.results(backtest_id, tables=("orders",)).orders
             if orders is None or stored is None or not orders.drop("order_id").equals(stored.drop("order_id")):

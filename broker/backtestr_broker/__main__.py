@@ -1,10 +1,10 @@
-"""`python -m backtestr_broker`: serve on this machine until Ctrl-C or SIGTERM.
+"""`python -m backtestr_broker` serves on this machine until Ctrl-C or SIGTERM.
 
-`--replay-log FILE` serves nothing: it replays what the flight recorder wrote, and prints JSON (`ReplayedLog` in
+With `--replay-log FILE` it does not serve: it plays a recording back, and prints JSON (`ReplayedLog` in
 `backtestr_protocol.inspection`).
 
-Exit codes: 0 after a stop that was asked for, 1 when the broker cannot start or its workers cannot live, 2 for a wrong
-argument or option, or a file that is no recording.
+Exit codes: 0 after a requested stop, 1 when the broker cannot start or its workers end as soon as they start, 2 for a
+wrong argument or option, or a file that is no recording.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ _SHOWN_SERIES = 6
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Run the command, and return its exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m backtestr_broker",
         description="Serve backtests on this machine until Ctrl-C or SIGTERM.",
@@ -108,7 +109,7 @@ def _replay(given: argparse.Namespace) -> int:
 
 def _serve(config: BrokerConfig, directory: RuntimeDirectory) -> int:
     def address(name: str) -> str:
-        if config.transport.kind == "ipc" or name == "engine":  # workers are on this machine, whoever else is not
+        if config.transport.kind == "ipc" or name == "engine":  # workers are always on this machine
             return directory.socket_address(name)
         return f"tcp://{config.transport.host}:*"
 
@@ -132,7 +133,7 @@ def _serve(config: BrokerConfig, directory: RuntimeDirectory) -> int:
         broker = Broker(config, paths.data_dir(), context, address, launch_process, on_serving, allow_list)
         _stop_on_signals(broker)
         gc.collect()
-        gc.freeze()  # what is there by now stays: no collection needs to halt the broker for looking at it again
+        gc.freeze()  # these objects stay: no collection needs to stop the broker to look at them again
         broker.run()
     finally:
         directory.withdraw()
@@ -148,23 +149,23 @@ def _stop_on_signals(broker: Broker) -> None:
     def stop(_signal: int, _frame: FrameType | None) -> None:
         broker.event_loop.stop()
 
-    def look(_signal: int, _frame: FrameType | None) -> None:
+    def wake(_signal: int, _frame: FrameType | None) -> None:
         broker.wake()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
-    signal.signal(signal.SIGCHLD, look)  # a worker has ended
+    signal.signal(signal.SIGCHLD, wake)  # a worker has ended
 
 
 def _listing(series: list[SeriesInfo]) -> str:
-    """The first few series in a line: `SYNTH 1m (20,000 bars), …`"""
+    """Return the first few series on a line, such as `SYNTH 1m (20,000 bars)`."""
     shown = [f"{one.symbol} {one.timeframe} ({one.bars:,} bars)" for one in series[:_SHOWN_SERIES]]
     more = [f"and {len(series) - _SHOWN_SERIES} more"] if len(series) > _SHOWN_SERIES else []
     return ", ".join(shown + more)
 
 
 def _keys_line(allow_list: AllowList | None) -> str:
-    """Whose keys may connect, where keys are needed."""
+    """Return a line with the names whose keys may connect; an empty text without an allow-list."""
     if allow_list is None:
         return ""
     names = ", ".join(sorted(allow_list.names)) or f"nobody yet; make one with {_command()} keys new NAME"
@@ -172,7 +173,7 @@ def _keys_line(allow_list: AllowList | None) -> str:
 
 
 def _command() -> str:
-    """How the command line is called from where the user stands: by name when it is on the path."""
+    """Return the command that the user can type: its name when that is on the path."""
     if shutil.which("backtestr"):
         return "backtestr"
     beside = Path(sys.executable).with_name("backtestr")

@@ -139,7 +139,7 @@ def _metrics_server(port: int) -> MetricsServer | None:
 
 
 def worker_settings(counts: dict[WorkerKind, int], endpoint: str, key: bytes, log: LogOptions) -> list[WorkerSettings]:
-    """Return the settings of each configured worker: `compute-1`, `compute-2`, … and `interactive-1`, …"""
+    """Return the settings of each configured worker, named `compute-1`, `compute-2`, … and `interactive-1`, …."""
     return [
         WorkerSettings(
             worker_id=f"{kind}-{number}",

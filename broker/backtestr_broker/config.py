@@ -1,4 +1,4 @@
-"""The broker's options, as `config/broker.toml` defines them; defaults stand there and nowhere else."""
+"""The broker's options are defined here, and their defaults in `config/broker.toml` and nowhere else."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from backtestr_protocol.worker_channel import LogFormat, LogLevel, WorkerKind
 
 _Positive = Annotated[int, msgspec.Meta(ge=1)]
 _PerSecond = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
-# More processes than this on one desktop is a slip of the finger.
+# More processes than this on one desktop are a typing error.
 _MAX_WORKERS = 256
 
 
@@ -56,6 +56,7 @@ class ThrottleOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     bulk_burst: _Positive
 
     def rates(self) -> dict[Priority, Rate]:
+        """Return the rate limit of each priority."""
         return {
             "R": Rate(self.real_time_per_second, self.real_time_burst),
             "I": Rate(self.interactive_per_second, self.interactive_burst),
@@ -107,6 +108,7 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     log: LogOptions
 
     def core_limits(self) -> CoreSettings:
+        """Return the options of the core."""
         return CoreSettings(
             **msgspec.structs.asdict(self.limits),
             **msgspec.structs.asdict(self.liveness),
@@ -115,13 +117,16 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         )
 
     def worker_counts(self) -> dict[WorkerKind, int]:
-        """How many workers of each kind; `compute = 0` becomes one per core but one."""
+        """Return the number of workers of each kind; `compute = 0` becomes one per core but one."""
         compute = self.workers.compute or max(1, (os.cpu_count() or 1) - 1)
         return {"compute": compute, "interactive": self.workers.interactive}
 
 
 def load_config(own_dir: Path | None) -> BrokerConfig:
-    """Raises `InvalidConfiguration`, naming file and option."""
+    """Load the options: the defaults, changed by a `broker.toml` in `own_dir`.
+
+    Raises `InvalidConfiguration`, naming file and option.
+    """
     config = load_options("broker.toml", BrokerConfig, own_dir)
     host, is_encrypted = config.transport.host, config.curve.enabled
     if config.transport.kind == "ipc":

@@ -1,10 +1,10 @@
-"""Hooks: blinker signals that the shell sends, for logging, metrics and whoever embeds the broker.
+"""Hooks are blinker signals that the event loop sends to the log, to metrics and to programs that embed the broker.
 
     @hooks.backtest_changed.connect
     def on_change(sender, *, backtestId, status, **more): ...
 
-A listener runs on the broker's thread and must be quick. One that raises is logged and harms nobody. What is about a
-request, a client, a backtest or a worker has its `requestId`, `clientId`, `backtestId`, `workerId`.
+A callback runs on the broker's thread and must be quick. An error in one is logged, and the other callbacks are still
+called. A signal about a request, client, backtest or worker has its `requestId`, `clientId`, `backtestId`, `workerId`.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ import blinker
 serving = blinker.Signal("every socket is bound and workers are ready")
 client_joined = blinker.Signal("a session was opened: clientId, clientName")
 client_left = blinker.Signal("a session ended: clientId, reason")
-client_denied = blinker.Signal("somebody was not let in: address, reason, and how many before who were not told of")
-clients_dropped = blinker.Signal("connections of clients were ended, and may be made again: reason")
-allow_list_problem = blinker.Signal("a file of the allow-list is not as it must be and lets nobody in: reason")
-message_refused = blinker.Signal("a message could not be accepted: code, reason, workerId where it was a worker's")
+client_denied = blinker.Signal("a handshake was refused, sent once a second: address, reason, untold")
+clients_dropped = blinker.Signal("connections of clients were ended; clients may connect again: reason")
+allow_list_problem = blinker.Signal("a file of the allow-list cannot be used, and its key may not connect: reason")
+message_refused = blinker.Signal("a message could not be accepted: code, reason, workerId where a worker sent it")
 request_refused = blinker.Signal(
-    "a request was refused, told up to 20 times a second: clientId, requestId, type, code, message, untold if any were"
+    "a request was refused, sent up to 20 times a second: clientId, requestId, type, code, message, untold if any were"
 )
-message_dropped = blinker.Signal("a peer's queue was full, told once a second: socket, untold")
-peer_gone = blinker.Signal("a peer had gone before a message to it was sent: socket")
+message_dropped = blinker.Signal("a peer's queue was full, sent once a second: socket, untold")
+peer_gone = blinker.Signal("a peer was gone before a message to it was sent: socket")
 backtest_changed = blinker.Signal(
     "a backtest's status changed: backtestId, status, clientId, requestId, where there are any workerId, code, message"
 )
 replay_changed = blinker.Signal(
-    "a replay's status changed: replayId, status, clientId, requestId, where there are any workerId, reason, code, "
-    "message"
+    "a price replay's status changed: replayId, status, clientId, requestId, where there are any workerId, reason, "
+    "code, message"
 )
-worker_ready = blinker.Signal("a worker can work: workerId, pid, kind")
-worker_lost = blinker.Signal("a worker's process ended: workerId, reason, and the tasks that it held")
-recorder_stopped = blinker.Signal("the flight recorder had to give up, and the broker goes on without it: reason")
+worker_ready = blinker.Signal("a worker is ready: workerId, pid, kind")
+worker_lost = blinker.Signal("a worker's process ended: workerId, reason, and the tasks that it had")
+recorder_stopped = blinker.Signal("the recorder has failed, and the broker continues without it: reason")
 state_repaired = blinker.Signal("a damaged value in memory was read from disk again: key")
-fault = blinker.Signal("something is wrong with the broker or the engine: code, message, id, and what it is about")
+fault = blinker.Signal("the broker or the engine has a fault: code, message, id, and the ids that it is about")
 
 SIGNALS: Mapping[str, blinker.Signal] = {
     name: signal for name, signal in globals().items() if isinstance(signal, blinker.Signal)
@@ -48,9 +48,9 @@ _log = logging.getLogger(__name__)
 
 
 def send(name: str, facts: Mapping[str, Any]) -> None:
-    """Tell the listeners of the signal `name`."""
-    for listener in list(SIGNALS[name].receivers_for(blinker.ANY)):
+    """Call the callbacks of the signal `name`. `untold` in `facts` counts those that were suppressed before."""
+    for callback in list(SIGNALS[name].receivers_for(blinker.ANY)):
         try:
-            listener(None, **facts)
-        except Exception:  # whatever a listener does wrong must not stop the broker; the log has its traceback
-            _log.exception("a listener of %s failed", name)
+            callback(None, **facts)
+        except Exception:  # no error of a callback may stop the broker; the log has its traceback
+            _log.exception("a callback of %s failed", name)

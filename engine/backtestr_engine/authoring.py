@@ -1,4 +1,4 @@
-"""What a file with algorithms imports: everything there is for it, in one place. See docs/algorithms.md."""
+"""All names that a file with algorithms needs, in one module. See docs/algorithms.md."""
 
 from __future__ import annotations
 

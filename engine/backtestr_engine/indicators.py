@@ -1,4 +1,4 @@
-"""Indicators by their TA-Lib names, parameters and outputs: what `GetMarketData` and algorithms compute with.
+"""Indicators by their TA-Lib names, parameters and outputs, for `GetMarketData` and for algorithms; and crossings.
 
 TA-Lib (https://ta-lib.org) is the reference for every formula. Values during the warm-up are NaN.
 """
@@ -27,59 +27,64 @@ _LARGEST_WHOLE = 2**31 - 1
 
 
 def sma(values: Floats, timeperiod: int) -> Floats:
-    """Simple moving average: the mean of the last `timeperiod` values; NaN on the first timeperiod − 1 bars."""
+    """Return the simple moving average: the mean of the last `timeperiod` values; NaN on timeperiod − 1 bars."""
     average: Floats = talib.SMA(values, timeperiod)
     return average
 
 
 def ema(values: Floats, timeperiod: int) -> Floats:
-    """Exponential moving average with α = 2 / (timeperiod + 1), started by the first simple average."""
+    """Return the exponential moving average with α = 2 / (timeperiod + 1), started by the first simple average."""
     average: Floats = talib.EMA(values, timeperiod)
     return average
 
 
 def rsi(values: Floats, timeperiod: int) -> Floats:
-    """Relative strength index, 0 to 100, of gains and losses smoothed by Wilder's average; NaN on the first timeperiod
-    bars."""
+    """Return the relative strength index, 0 to 100; NaN on the first timeperiod bars.
+
+    Gains and losses are smoothed by Wilder's average.
+    """
     index: Floats = talib.RSI(values, timeperiod)
     return index
 
 
 def bbands(values: Floats, timeperiod: int, nbdev: float) -> tuple[Floats, Floats, Floats]:
-    """Bollinger's bands, upper, middle and lower: the simple average, and `nbdev` standard deviations (1/n) around."""
+    """Return Bollinger's upper, middle and lower band: the simple average, and `nbdev` deviations (1/n) around it."""
     upper, middle, lower = talib.BBANDS(values, timeperiod, nbdev, nbdev)
     return upper, middle, lower
 
 
 def macd(values: Floats, fastperiod: int, slowperiod: int, signalperiod: int) -> tuple[Floats, Floats]:
-    """The fast exponential average less the slow one, and the exponential average of that. Both averages start on the
-    bar that completes the slow one; NaN until the signal's does too."""
+    """Return the fast exponential average less the slow one, and the exponential average of that, the signal.
+
+    Both averages start on the bar that completes the slow one; both outputs are NaN until the signal starts.
+    """
     line, signal, _ = talib.MACD(values, fastperiod, slowperiod, signalperiod)
     return line, signal
 
 
 def highest(values: Floats, timeperiod: int) -> Floats:
-    """The highest of the last `timeperiod` values; NaN on the first timeperiod − 1 bars."""
+    """Return the highest of the last `timeperiod` values; NaN on the first timeperiod − 1 bars."""
     most: Floats = talib.MAX(values, timeperiod)
     return most
 
 
 def lowest(values: Floats, timeperiod: int) -> Floats:
-    """The lowest of the last `timeperiod` values; NaN on the first timeperiod − 1 bars."""
+    """Return the lowest of the last `timeperiod` values; NaN on the first timeperiod − 1 bars."""
     least: Floats = talib.MIN(values, timeperiod)
     return least
 
 
-# A crossing is an event: the bar before must have stood on this side of it, so the end of a warm-up (NaN) is none.
+# A line crosses a level on the bar on which it is beyond the level while the bar before was not. A NaN on the bar
+# before, as at the end of a warm-up, makes no crossing.
 
 
 def rises_above(line: Floats, level: Floats | float) -> Booleans:
-    """Where `line` is above `level` and was not on the bar before."""
+    """Return the bars on which `line` is above `level` and was not on the bar before."""
     return _begins(line > level, line <= level)
 
 
 def falls_below(line: Floats, level: Floats | float) -> Booleans:
-    """Where `line` is below `level` and was not on the bar before."""
+    """Return the bars on which `line` is below `level` and was not on the bar before."""
     return _begins(line < level, line >= level)
 
 
@@ -90,7 +95,7 @@ def _begins(beyond: Booleans, within: Booleans) -> Booleans:
 
 
 class Indicator(msgspec.Struct, frozen=True):
-    """One TA-Lib function over bars: what it is, its parameters with their defaults, the names of what it returns."""
+    """One TA-Lib function over bars: description, parameters with their defaults, names of its outputs."""
 
     name: str
     description: str
@@ -101,7 +106,7 @@ class Indicator(msgspec.Struct, frozen=True):
 
 @cache
 def indicators() -> dict[str, Indicator]:
-    """Every TA-Lib function that needs nothing but bars, by name."""
+    """Return every TA-Lib function that needs nothing but bars, by name."""
     found = {}
     for name in _names():
         function = _function(name)
@@ -118,12 +123,12 @@ def indicators() -> dict[str, Indicator]:
 
 
 def _names() -> list[str]:
-    names: list[str] = talib.get_functions()  # type: ignore[no-untyped-call]  # as TA-Lib's stubs leave it
+    names: list[str] = talib.get_functions()  # type: ignore[no-untyped-call]  # TA-Lib's stubs do not type it
     return names
 
 
 def _function(name: str) -> Any:
-    """TA-Lib's own description of a function, which can also be called (its stubs leave it out)."""
+    """Return TA-Lib's own description of a function, which can also be called (its stubs leave it out)."""
     return abstract.Function(name)  # type: ignore[attr-defined]  # see above
 
 
@@ -132,10 +137,10 @@ def _columns(value: str | list[str]) -> list[str]:
 
 
 def compute(bars: Bars, config: IndicatorConfig, *, path: str = "$.indicators[0]") -> dict[str, Floats]:
-    """The outputs of one indicator over `bars`, float64, one value per bar, by output name (renamed in order).
+    """Return the outputs of one indicator over `bars`, float64, one value per bar, by output name (renamed in order).
 
     Raises `NotFound` for an unknown indicator and `ValidationError` for an unknown, ill-typed or out-of-range parameter
-    or for more `output_names` than outputs; `path` says where `config` stands in the request.
+    or for more `output_names` than outputs; `path` is the path of `config` in the request.
     """
     indicator = _find(config.name)
     parameters = _check_parameters(indicator, config.parameters, path)
@@ -156,8 +161,9 @@ def compute(bars: Bars, config: IndicatorConfig, *, path: str = "$.indicators[0]
 
 
 def indicator(bars: Bars, name: str, /, **parameters: int | float) -> dict[str, Floats]:
-    """The outputs of an indicator by its TA-Lib name, as `GetMarketData` computes them; parameters that are left out
-    have their defaults. Raises as `compute`.
+    """Return the outputs of an indicator by its TA-Lib name, as `GetMarketData` computes them.
+
+    Parameters that are left out have their defaults. Raises as `compute`.
 
     indicator(bars, "MACD", fastperiod=8)["macdhist"]
     """
@@ -206,7 +212,7 @@ def _check_number(indicator: Indicator, name: str, value: Any, where: str) -> in
 
 
 def _output_names(indicator: Indicator, renamed: list[str], path: str) -> list[str]:
-    """TA-Lib's names, the first ones replaced by `renamed` in order."""
+    """Return TA-Lib's names, the first ones replaced by `renamed` in order."""
     if len(renamed) > len(indicator.outputs):
         raise ValidationError(
             f"{indicator.name} has {len(indicator.outputs)} outputs ({', '.join(indicator.outputs)}), "

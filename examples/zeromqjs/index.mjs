@@ -1,4 +1,4 @@
-// A backtest from Node with nothing but zeromq and msgpackr, written from protocol/PROTOCOL.md.
+// This program runs a backtest from Node with zeromq and msgpackr alone, by protocol/PROTOCOL.md.
 //   npm install && node index.mjs [SYMBOL [TIMEFRAME]]        (needs a broker: make run-broker)
 
 import { createHmac, randomUUID, timingSafeEqual } from "node:crypto";
@@ -9,7 +9,7 @@ import { Dealer, Subscriber } from "zeromq";
 
 const [symbol = "SYNTH", timeframe = "1m"] = process.argv.slice(2);
 
-// Elsewhere than on Linux, set BACKTESTR_CONNECTION_FILE to the path that the broker prints when it starts.
+// On systems other than Linux, set BACKTESTR_CONNECTION_FILE to the path that the broker prints when it starts.
 const usual = join(process.env.XDG_RUNTIME_DIR || `/tmp/runtime-${process.getuid?.()}`, "backtestr");
 const runtime = process.env.BACKTESTR_RUNTIME_DIR || usual;
 const file = process.env.BACKTESTR_CONNECTION_FILE || join(runtime, "connection.json");
@@ -33,7 +33,7 @@ function sign(label, frames) {
   return hmac.digest();
 }
 
-/** The envelope of a message whose signature is right; nothing is decoded before that is known. */
+/** Return the envelope of a message; the signature is verified before anything is decoded. */
 function opened(label, signature, frames, envelope) {
   const expected = sign(label, frames);
   if (signature.length !== expected.length || !timingSafeEqual(signature, expected)) {
@@ -47,7 +47,7 @@ const progress = new Subscriber({ linger: 0 });
 let session = {};
 let counter = 0;
 
-/** Ask, and wait for the answer: one request at a time, as this example needs no more. */
+/** Send a request and wait for its answer; this example needs only one request at a time. */
 async function request(type, data) {
   const envelope = packr.pack({
     id: randomUUID(),

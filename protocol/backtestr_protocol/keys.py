@@ -141,7 +141,7 @@ class KeyFolder:
         try:
             file.unlink()
         except FileNotFoundError:
-            listing = ", ".join(sorted(self.allowed().names.values())) or "nobody"
+            listing = ", ".join(sorted(self.allowed().names.values())) or "none"
             raise InvalidConfiguration(f"{name!r} has no key here; allowed: {listing}") from None
 
     # --- for clients ---

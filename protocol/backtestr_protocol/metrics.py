@@ -1,7 +1,7 @@
 """The metrics of a backtest: name, group, unit and formula of each figure, stated once.
 
-The engine computes them, the JSON Schema documents them, and the command line groups and formats them by what is
-stated here. A further metric needs a field of `Metrics` and its computation in the engine.
+The engine computes them, the JSON Schema documents them, and the command line takes their groups, units and labels from
+here. A further metric needs a field of `Metrics` and its computation in the engine.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ else:
 
 
 def _figure(group: Group, unit: Unit, meaning: str, *, label: str = "") -> msgspec.Meta:
-    """Return what the schema and the command line need to know of a figure; `label` where the name does not give it."""
+    """Return the metadata of a figure for schema and command line; `label` where the name does not give it."""
     return msgspec.Meta(
         description=f"{meaning} Unit: {unit}.", extra={"group": group, "unit": unit, "label": label, "meaning": meaning}
     )
@@ -263,7 +263,7 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Metric(msgspec.Struct, frozen=True):
-    """A metric: its name in Python and on the wire, what it is about, and how a person reads it."""
+    """A metric: its names in Python and on the wire, its group, unit and label, and its formula."""
 
     name: str
     wire_name: str

@@ -1,4 +1,4 @@
-"""The broker's options: all of them, as config/broker.toml explains them, and every mistake named."""
+"""Every option of config/broker.toml can be changed, and every mistake is refused by name."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def loaded(folder: Path, text: str) -> BrokerConfig:
     return load_config(folder)
 
 
-def test_every_option_of_the_file_is_an_option_and_the_reverse() -> None:
+def test_file_and_structs_have_the_same_options() -> None:
     assert msgspec.to_builtins(load_config(None)) == DEFAULTS
 
 
@@ -50,7 +50,7 @@ def test_every_option_can_be_changed(tmp_path: Path, section: str, option: str) 
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "problem"),
     [
         ("[limits]\nheartbeat_intervall_ms = 5\n", "did you mean 'heartbeat_interval_ms'"),
         ("[limit]\nheartbeat_interval_ms = 5\n", "did you mean 'limits'"),
@@ -76,15 +76,15 @@ def test_every_option_can_be_changed(tmp_path: Path, section: str, option: str) 
         ("[limits\n", "not TOML"),
     ],
 )
-def test_a_wrong_option_is_refused_by_name(tmp_path: Path, text: str, complaint: str) -> None:
+def test_a_wrong_option_is_refused_by_name(tmp_path: Path, text: str, problem: str) -> None:
     with pytest.raises(InvalidConfiguration) as caught:
         loaded(tmp_path, text)
-    assert complaint in caught.value.message
+    assert problem in caught.value.message
     assert str(tmp_path / "broker.toml") in caught.value.message
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "localhost", "example.org", "*", ""])
-def test_anything_but_loopback_is_refused_with_what_to_do(tmp_path: Path, host: str) -> None:
+def test_any_address_but_loopback_is_refused_with_advice(tmp_path: Path, host: str) -> None:
     with pytest.raises(InvalidConfiguration, match=r"CURVE.*enabled = true.*keys new.*use 127\.0\.0\.1, and an SSH"):
         loaded(tmp_path, f"[transport]\nkind = 'tcp'\nhost = '{host}'\n")
 
@@ -92,13 +92,13 @@ def test_anything_but_loopback_is_refused_with_what_to_do(tmp_path: Path, host: 
 ENCRYPTED = "[curve]\nenabled = true\n[transport]\nkind = 'tcp'\n"
 
 
-def test_with_curve_it_may_be_any_address_of_this_machine(tmp_path: Path) -> None:
+def test_with_curve_any_address_of_this_machine_is_allowed(tmp_path: Path) -> None:
     assert loaded(tmp_path, ENCRYPTED + "host = '192.168.1.5'\n").transport.host == "192.168.1.5"
     assert loaded(tmp_path, ENCRYPTED).curve.enabled
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "::1", "localhost", "example.org", "*", ""])
-def test_an_address_that_tells_clients_nothing_is_refused(tmp_path: Path, host: str) -> None:
+def test_an_address_to_which_clients_cannot_connect_is_refused(tmp_path: Path, host: str) -> None:
     with pytest.raises(InvalidConfiguration, match="the one IPv4 address"):
         loaded(tmp_path, ENCRYPTED + f"host = '{host}'\n")
 
@@ -108,7 +108,7 @@ def test_curve_without_tcp_is_refused(tmp_path: Path) -> None:
         loaded(tmp_path, "[curve]\nenabled = true\n")
 
 
-def test_a_host_does_not_matter_without_tcp(tmp_path: Path) -> None:
+def test_a_host_is_ignored_without_tcp(tmp_path: Path) -> None:
     assert loaded(tmp_path, "[transport]\nhost = '0.0.0.0'\n").transport.kind == "ipc"
 
 
@@ -118,7 +118,7 @@ def test_one_core_is_left_to_the_desktop(monkeypatch: pytest.MonkeyPatch, cores:
     assert load_config(None).worker_counts() == {"compute": compute, "interactive": 1}
 
 
-def test_a_number_of_workers_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_a_given_number_of_workers_is_not_changed(tmp_path: Path) -> None:
     assert loaded(tmp_path, "[workers]\ncompute = 3\ninteractive = 2\n").worker_counts() == {
         "compute": 3,
         "interactive": 2,

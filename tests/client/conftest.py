@@ -18,6 +18,6 @@ def link() -> Iterator[Link]:
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """A directory whose path leaves room for a socket's name."""
+    """Give a directory with a path short enough for the name of a socket in it."""
     with short_directory() as directory:
         yield directory

@@ -1,4 +1,4 @@
-"""Registering from Python: which algorithm of a source is meant, what travels, and how the answer is shown."""
+"""Registering from Python: the algorithm that is meant, the request that is sent, and the answer as it is shown."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_names_are_read_from_the_text(source: str, names: list[str] | None) -> N
     assert declared(source) == names
 
 
-def test_the_only_one_needs_no_name() -> None:
+def test_the_only_algorithm_needs_no_name() -> None:
     assert registration(ONE, None) == RegisterAlgorithm(name="mine", source=ONE)
     assert registration(ONE + OTHER, "other") == RegisterAlgorithm(name="other", source=ONE + OTHER)
 
@@ -57,12 +57,12 @@ def test_the_only_one_needs_no_name() -> None:
         ("def (", "it declares none that can be told"),
     ],
 )
-def test_where_it_cannot_be_told_a_name_is_needed(source: str, found: str) -> None:
+def test_without_exactly_one_algorithm_a_name_is_needed(source: str, found: str) -> None:
     with pytest.raises(ValueError, match=found):
         registration(source, None)
 
 
-def test_a_file_travels_as_it_is(tmp_path: Path) -> None:
+def test_a_file_is_sent_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "strategy.py"
     path.write_bytes(b"\xef\xbb\xbf# \xe2\x98\x83\r\n" + ONE.encode())
     assert registration(path, None) == RegisterAlgorithm(name="mine", source=f"# ☃\r\n{ONE}")
@@ -93,7 +93,7 @@ def test_registering_answers_with_the_version_and_its_verdict(home: Path) -> Non
 
 
 @pytest.mark.parametrize("error", [AlgorithmError("mine.py:1: SyntaxError", line=1), TimedOut("loading took longer")])
-def test_a_refusal_is_raised_as_what_it_is(home: Path, error: Exception) -> None:
+def test_a_refusal_is_raised_as_its_exception(home: Path, error: Exception) -> None:
     with (
         Peer(home, {"RegisterAlgorithm": lambda _: error}) as peer,
         backtestr.connect(connection_file=peer.file) as client,
@@ -102,7 +102,7 @@ def test_a_refusal_is_raised_as_what_it_is(home: Path, error: Exception) -> None
         client.register_algorithm(ONE)
 
 
-def test_algorithms_of_a_broker_that_says_less_are_listed(home: Path) -> None:
+def test_algorithms_without_the_optional_fields_are_listed(home: Path) -> None:
     """`origin` and `lookAhead` are optional: a broker may send neither."""
     script = {"ListAlgorithms": lambda _: {"algorithms": [INFO]}}
     with Peer(home, script) as peer, backtestr.connect(connection_file=peer.file) as client:

@@ -24,7 +24,7 @@ from support.client.answers import PRICE
         datetime(2022, 1, 2, 19, tzinfo=timezone(timedelta(hours=-5))),
     ],
 )
-def test_every_way_to_write_an_instant(instant: str | date | datetime) -> None:
+def test_an_instant_may_be_written_in_many_ways(instant: str | date | datetime) -> None:
     assert as_ms(instant) == 1_641_168_000_000
     assert as_iso(instant) == "2022-01-03T00:00:00Z"
 
@@ -35,7 +35,7 @@ def test_instants_survive_being_written(ms: int) -> None:
     assert as_ms(as_iso(instant)) == as_ms(instant) == ms
 
 
-def test_what_is_no_time_is_refused() -> None:
+def test_text_that_is_no_time_is_refused() -> None:
     with pytest.raises(ValueError, match="ISO 8601"):
         as_ms("yesterday")
 
@@ -48,6 +48,6 @@ def test_options_are_camel_case_on_the_wire() -> None:
     }
 
 
-def test_a_price_with_another_field_is_the_caller_s_mistake() -> None:
+def test_a_price_with_another_field_raises_a_type_error() -> None:
     with pytest.raises(TypeError, match="mid"):
         feed_request([{**PRICE, "mid": 1.0}])

@@ -29,17 +29,17 @@ from support.client.answers import STARTING, connect
 from support.client.peer import SILENCE, WALL_MS, Peer, welcome
 
 
-def test_a_client_is_made_of_a_connection_and_a_context_alone(home: Path) -> None:
+def test_a_connection_and_a_context_are_enough_for_a_client(home: Path) -> None:
     with Peer(home, write_file=False) as peer, zmq.Context() as context:
         with Client(peer.connection, context=context) as client:
             assert client.ping() == WALL_MS
         assert not context.closed
 
 
-# --- asking ---
+# --- requests ---
 
 
-def test_the_broker_s_error_is_raised_as_what_it_is(home: Path) -> None:
+def test_the_broker_s_error_is_raised_as_its_exception(home: Path) -> None:
     script = {"GetBacktestStatus": lambda data: NotFound(f"unknown backtest {data['backtestId']!r}", known=["b2"])}
     with Peer(home, script) as peer, connect(peer) as client:
         with pytest.raises(NotFound, match="unknown backtest 'b1'") as caught:
@@ -61,7 +61,7 @@ def test_threads_share_a_client(home: Path) -> None:
         assert all(ping.result() == [WALL_MS] * 50 for ping in pings)
 
 
-def test_a_closed_client_says_so(home: Path) -> None:
+def test_a_closed_client_refuses_requests(home: Path) -> None:
     with Peer(home) as peer:
         client = connect(peer)
         client.close()
@@ -72,7 +72,7 @@ def test_a_closed_client_says_so(home: Path) -> None:
             client.subscribe("prices.")
 
 
-def test_closing_lets_go_whoever_waits(home: Path) -> None:
+def test_closing_ends_requests_that_wait(home: Path) -> None:
     asked = threading.Event()
 
     def never(_: Any) -> Any:
@@ -88,7 +88,7 @@ def test_closing_lets_go_whoever_waits(home: Path) -> None:
             waiting.result()
 
 
-def test_closing_says_goodbye(home: Path) -> None:
+def test_closing_sends_goodbye(home: Path) -> None:
     gone = threading.Event()
 
     def goodbye(_: Any) -> Any:
@@ -100,7 +100,7 @@ def test_closing_says_goodbye(home: Path) -> None:
         assert gone.wait(10)
 
 
-def test_what_waits_is_sent_to_the_next_broker_under_the_same_id(home: Path) -> None:
+def test_a_pending_request_is_sent_to_the_next_broker_under_the_same_id(home: Path) -> None:
     asked = threading.Event()
 
     def never(_: Any) -> Any:
@@ -119,7 +119,7 @@ def test_what_waits_is_sent_to_the_next_broker_under_the_same_id(home: Path) -> 
     assert sent == resent
 
 
-def test_a_broker_that_stopped_is_a_network_error_once_time_is_up(home: Path) -> None:
+def test_without_its_broker_a_request_times_out_with_a_network_error(home: Path) -> None:
     with Peer(home, {"Ping": lambda _: SILENCE}) as peer:
         client = connect(peer, request_timeout=1.0)
     peer.file.unlink()
@@ -127,14 +127,14 @@ def test_a_broker_that_stopped_is_a_network_error_once_time_is_up(home: Path) ->
         client.ping()
 
 
-def test_a_complaint_of_the_broker_s_is_logged(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unattributed_error_is_logged(home: Path, caplog: pytest.LogCaptureFixture) -> None:
     with Peer(home) as peer, connect(peer) as client:
-        peer.complain(SerializationError("what was that?"))
+        peer.send_error(SerializationError("what was that?"))
         client.ping()
     assert "what was that?" in caplog.text
 
 
-def test_a_silent_broker_is_connected_to_again(home: Path) -> None:
+def test_the_client_connects_again_to_a_silent_broker(home: Path) -> None:
     greeted_again = threading.Event()
     hellos: list[Any] = []
 
@@ -154,7 +154,9 @@ def ping_until_it_fails(client: Client) -> None:
         client.ping()
 
 
-def test_a_damaged_file_is_survived_until_the_next_broker(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_connection_file_is_tolerated_until_the_next_broker(
+    home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with Peer(home) as first:
         client = connect(first, request_timeout=1.0)
         first.file.write_text("{")
@@ -176,7 +178,7 @@ def test_a_broker_of_another_version_that_takes_over_refuses_at_once(home: Path)
             client.subscribe("system.backtests", history=True).next(timeout=10)
 
 
-def test_more_requests_at_once_than_make_sense_are_refused_here(home: Path) -> None:
+def test_too_many_pending_requests_are_refused_by_the_client(home: Path) -> None:
     with Peer(home, {"GetSystemStatus": lambda _: SILENCE}) as peer, connect(peer) as client:
         io_thread = client._io_thread
         waiting = [io_thread.ask("GetSystemStatus", Nothing(), 30.0) for _ in range(MAX_WAITING)]
@@ -196,7 +198,7 @@ def table(frame: pl.DataFrame) -> bytes:
     return buffer.getvalue()
 
 
-def test_market_data_are_a_frame(home: Path) -> None:
+def test_market_data_are_a_table(home: Path) -> None:
     frame = pl.DataFrame({"timestamp": [1, 2], "close": [1.0, 2.0]})
     asked: list[Any] = []
 

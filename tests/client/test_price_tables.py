@@ -1,4 +1,4 @@
-"""Prices as tables: every row once, in order, and nothing that is lost goes unsaid."""
+"""Prices as tables: every row comes once and in order, and every loss is stated."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from backtestr.core.updates import Update
 from backtestr.io.mailboxes import Mailbox
 from backtestr.price_tables import MAX_MESSAGES, MAX_ROWS, frames
 from backtestr_protocol.errors import NetworkError, ValidationError
-from client.core.test_batches import TOPIC, of_columns, of_messages, price
+from support.client.batches import TOPIC, of_columns, of_messages, price
 
 GAP = Gap(TOPIC, 4, 6)
 
 
 def delivered(first: int, stop: int, *, whole: bool = True) -> list[Delivery]:
-    """The messages [first, stop), as columns or one by one."""
+    """Return the messages [first, stop) as delivered: as columns or one by one."""
     stream = TopicStream(TOPIC, from_start=False)
     return stream.receive(first, (of_columns if whole else of_messages)(first, stop), 1_000_000)
 
 
 def mailbox(*deliveries: Delivery, error: Exception | None = None) -> Mailbox:
-    """One that has ended."""
+    """Return a mailbox that has ended."""
     one = Mailbox(lambda _: None)
     one.put(list(deliveries))
     one.end(error)
@@ -45,7 +45,7 @@ def seqs(found: list[pl.DataFrame | Gap | Restarted]) -> list[list[int] | tuple[
     ]
 
 
-def test_what_lies_there_is_put_together() -> None:
+def test_unread_prices_are_joined() -> None:
     found = read(mailbox(*delivered(1, 3), *delivered(3, 5), *delivered(5, 8, whole=False)))
     assert seqs(found) == [[1, 2, 3, 4], [5, 6, 7]]
     whole, rows = found
@@ -55,7 +55,7 @@ def test_what_lies_there_is_put_together() -> None:
     assert rows["bid"].to_list() == [price(one).bid for one in (5, 6, 7)]
 
 
-def test_what_is_lost_stands_between_the_tables() -> None:
+def test_a_gap_stands_between_the_tables() -> None:
     found = read(mailbox(*delivered(1, 4), GAP, *delivered(7, 9), Restarted("other"), *delivered(1, 2)))
     assert seqs(found) == [[1, 2, 3], (4, 6), [7, 8], [1]]
     assert found[3] == Restarted("other")
@@ -77,7 +77,7 @@ def test_tables_are_bounded() -> None:
     assert MAX_MESSAGES < 1200
 
 
-def test_what_ended_it_is_raised_after_what_came_before() -> None:
+def test_the_error_that_ended_it_is_raised_after_the_table_before_it() -> None:
     reading = frames(mailbox(*delivered(1, 4), error=NetworkError("gone")), ())
     first = next(reading)
     assert isinstance(first, pl.DataFrame)
@@ -86,7 +86,7 @@ def test_what_ended_it_is_raised_after_what_came_before() -> None:
         next(reading)
 
 
-def test_who_leaves_and_comes_back_misses_nothing() -> None:
+def test_a_reader_that_stops_and_continues_misses_nothing() -> None:
     box = mailbox(*delivered(1, 4), GAP, *delivered(7, 9))
     found = []
     for _ in range(3):
@@ -96,7 +96,7 @@ def test_who_leaves_and_comes_back_misses_nothing() -> None:
     assert seqs(found) == [[1, 2, 3], (4, 6), [7, 8]]
 
 
-def test_what_came_before_a_damaged_price_is_not_thrown_away() -> None:
+def test_prices_before_a_damaged_one_are_kept() -> None:
     bad = StreamMessage("prices.S.1m", 3, "PriceUpdate", msgspec.Raw(b"\x80"))
     box = mailbox(*delivered(1, 3, whole=False), bad, *delivered(4, 6))
     reading = frames(box, ())
@@ -112,7 +112,7 @@ def test_rows_that_were_read_already_come_first() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(1, 50), st.booleans()), max_size=12))
-def test_every_row_once_in_order(parts: list[tuple[int, bool]]) -> None:
+def test_every_row_comes_once_and_in_order(parts: list[tuple[int, bool]]) -> None:
     deliveries: list[Delivery] = []
     following = 1
     for count, whole in parts:

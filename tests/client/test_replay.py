@@ -1,4 +1,4 @@
-"""The client's side of replays and feeds, against a scripted broker."""
+"""Price replays and feeds in the client, against a scripted broker."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ PRICE: dict[str, Any] = {
 
 
 @pytest.fixture(autouse=True)
-def _ask_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+def _check_status_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay_module, "STATUS_AFTER", 0.05)
 
 
 class Broker:
-    """What the script knows of the one replay: `more` is what its status says besides."""
+    """A script with one price replay; `more` has further fields of its status."""
 
     def __init__(self, bars: int = 3) -> None:
         self.bars = bars
@@ -82,7 +82,7 @@ def asked(peer: Peer, kind: str) -> list[Any]:
     return [data for name, _, data in peer.asked if name == kind]
 
 
-def test_its_own_prices_from_the_first_to_the_last(home: Path) -> None:
+def test_a_price_replay_yields_its_own_prices_from_the_first_to_the_last(home: Path) -> None:
     broker = Broker()
     with Peer(home, broker.script) as peer, connect(peer) as client:
         replay = client.replay("S", "1m", start="2022-01-03", end="2022-01-04", speed=60)
@@ -90,7 +90,7 @@ def test_its_own_prices_from_the_first_to_the_last(home: Path) -> None:
         del request["replayId"]
         times = {"startTime": 1_641_168_000_000, "endTime": 1_641_254_400_000}
         assert request == {"symbol": "S", "timeframe": "1m", "speed": 60.0, **times}
-        peer.heard(TOPIC)
+        peer.wait_for_subscription(TOPIC)
         for number, price in enumerate(
             [
                 broker.price(timestamp=1),
@@ -110,18 +110,18 @@ def test_its_own_prices_from_the_first_to_the_last(home: Path) -> None:
 
 
 @pytest.mark.parametrize("last_seq", [None, 5, 6])
-def test_one_that_ended_early_is_read_to_its_last_price(home: Path, last_seq: int | None) -> None:
+def test_a_price_replay_that_ended_early_is_read_to_its_last_price(home: Path, last_seq: int | None) -> None:
     broker = Broker()
     with Peer(home, broker.script) as peer, connect(peer) as client:
         replay = client.replay("S", "1m", bars_per_second=1)
-        peer.heard(TOPIC)
+        peer.wait_for_subscription(TOPIC)
         for seq in range(5, (last_seq or 4) + 1):
             peer.publish(TOPIC, "PriceUpdate", broker.price(), seq=seq)
         broker.more = {"status": "stopped", "lastSeq": last_seq}
         assert len(list(replay)) == (last_seq or 4) - 4
 
 
-def test_who_polls_more_often_than_it_asks_learns_that_it_was_stopped(home: Path) -> None:
+def test_polling_more_often_than_the_status_check_still_finds_the_end(home: Path) -> None:
     broker = Broker()
     with Peer(home, broker.script) as peer, connect(peer) as client:
         replay = client.replay("S", "1m", bars_per_second=1)
@@ -136,7 +136,7 @@ def test_who_polls_more_often_than_it_asks_learns_that_it_was_stopped(home: Path
 
 @contextlib.contextmanager
 def busy_feed(peer: Peer, first: int) -> Iterator[None]:
-    """Prices of nobody's replay on its topic, without a pause."""
+    """Publish prices of a feed on the topic, without a pause."""
     over = threading.Event()
 
     def publish() -> None:
@@ -154,11 +154,11 @@ def busy_feed(peer: Peer, first: int) -> Iterator[None]:
         feed.join()
 
 
-def test_a_feed_on_its_topic_hides_neither_its_end_nor_a_time_out(home: Path) -> None:
+def test_a_feed_on_the_same_topic_hides_neither_the_end_nor_a_timeout(home: Path) -> None:
     broker = Broker()
     with Peer(home, broker.script) as peer, connect(peer) as client:
         replay = client.replay("S", "1m", bars_per_second=1)
-        peer.heard(TOPIC)
+        peer.wait_for_subscription(TOPIC)
         with busy_feed(peer, first=5):
             with pytest.raises(TimedOut, match="no price came within 0"):
                 replay.next(timeout=0.1)
@@ -166,38 +166,38 @@ def test_a_feed_on_its_topic_hides_neither_its_end_nor_a_time_out(home: Path) ->
             assert replay.next() is None
 
 
-def test_one_that_lost_prices_ends_beside_a_feed(home: Path) -> None:
+def test_a_price_replay_that_lost_prices_ends_beside_a_feed(home: Path) -> None:
     broker = Broker(bars=3)
     kept = {"topic": TOPIC, "fromSeq": 5, "toSeq": 6, "oldestSeq": 7, "messages": []}
     script = {**broker.script, "FetchMissed": lambda data: {**kept, "fromSeq": data["fromSeq"]}}
     with Peer(home, script) as peer, connect(peer) as client:
         replay = client.replay("S", "1m", bars_per_second=1)
-        peer.heard(TOPIC)
+        peer.wait_for_subscription(TOPIC)
         peer.publish(TOPIC, "PriceUpdate", broker.price(), seq=7)
         broker.more = {"status": "completed", "lastSeq": 7}
         with busy_feed(peer, first=8), pytest.warns(backtestr.GapWarning, match="messages 5 to 6"):
             assert len(list(replay)) == 1
 
 
-def test_who_polls_skips_what_others_have_published_in_between(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_polling_skips_the_prices_of_others(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay_module, "_SKIP", 10.0)
     broker = Broker()
     with Peer(home, broker.script) as peer, connect(peer) as client, client.subscribe(TOPIC, history=True) as beside:
         replay = client.replay("S", "1m", bars_per_second=1)
-        peer.heard(TOPIC)
+        peer.wait_for_subscription(TOPIC)
         for seq in range(5, 25):
             peer.publish(TOPIC, "PriceUpdate", broker.price() if seq == 24 else PRICE, seq=seq)
         while not (isinstance(update := beside.next(timeout=10), backtestr.Update) and update.seq == 24):
             pass
-        client.ping()  # by now all of it lies there for both
+        client.ping()  # by now all messages have arrived for both
         assert replay.next(timeout=0) is not None
 
 
-def test_what_made_it_fail_is_raised_after_its_last_price(home: Path) -> None:
+def test_the_error_of_a_failed_price_replay_is_raised_after_its_last_price(home: Path) -> None:
     broker = Broker()
     with Peer(home, broker.script) as peer, connect(peer) as client:
         replay = client.replay("S", "1m", bars_per_second=1)
-        peer.heard(TOPIC)
+        peer.wait_for_subscription(TOPIC)
         peer.publish(TOPIC, "PriceUpdate", broker.price(), seq=5)
         error = DataError("the stored bars changed").to_data(component="engine", timestamp=WALL_MS)
         broker.more = {"status": "failed", "lastSeq": 5, "error": error}
@@ -207,13 +207,13 @@ def test_what_made_it_fail_is_raised_after_its_last_price(home: Path) -> None:
             next(prices)
 
 
-def test_a_time_out_ends_nothing(home: Path) -> None:
+def test_a_timeout_ends_nothing(home: Path) -> None:
     broker = Broker()
     with Peer(home, broker.script) as peer, connect(peer) as client, client.replay("S", "1m", speed=1) as replay:
         for timeout in (0.0, 0.01):
             with pytest.raises(TimedOut):
                 replay.next(timeout)
-        peer.heard(TOPIC)
+        peer.wait_for_subscription(TOPIC)
         peer.publish(TOPIC, "PriceUpdate", broker.price(), seq=5)
         assert replay.next(timeout=10) is not None
         assert (replay.pause(), replay.resume(), replay.status().status) == ("paused", "running", "running")
@@ -221,11 +221,11 @@ def test_a_time_out_ends_nothing(home: Path) -> None:
     assert replay.next() is None
 
 
-def test_who_reads_acknowledges_four_times_a_window(home: Path) -> None:
+def test_prices_are_acknowledged_four_times_in_each_ring(home: Path) -> None:
     broker = Broker(bars=6_000)
     with Peer(home, broker.script) as peer, connect(peer) as client:
         replay = client.replay("S", "1m", as_fast_as_read=True)
-        peer.heard(TOPIC)
+        peer.wait_for_subscription(TOPIC)
         messages = [{"type": "PriceUpdate", "data": broker.price()}] * 3_000
         for seq in (5, 3_005):
             batch = {"count": 3_000, "compression": "none", "rawBytes": 1, "messages": messages}
@@ -239,7 +239,7 @@ def test_who_reads_acknowledges_four_times_a_window(home: Path) -> None:
         assert [one["seq"] for one in asked(peer, "AcknowledgePrices")] == [2_504, 5_004]
 
 
-def test_an_acknowledgement_that_was_refused_is_made_again(home: Path) -> None:
+def test_a_refused_acknowledgement_is_sent_again(home: Path) -> None:
     broker = Broker(bars=2_501)
     refusals = [RateLimitExceeded("too many", retryAfterMs=1) for _ in range(2)]
 
@@ -253,7 +253,7 @@ def test_an_acknowledgement_that_was_refused_is_made_again(home: Path) -> None:
     never = backtestr.Recovery(automatic=False)
     with Peer(home, script) as peer, backtestr.connect(connection_file=peer.file, recovery=never) as client:
         replay = client.replay("S", "1m", as_fast_as_read=True)
-        peer.heard(TOPIC)
+        peer.wait_for_subscription(TOPIC)
         messages = [{"type": "PriceUpdate", "data": broker.price()}] * 2_500
         batch = {"count": 2_500, "compression": "none", "rawBytes": 1, "messages": messages}
         peer.publish(TOPIC, "Batch", batch, seq=5)
@@ -261,27 +261,27 @@ def test_an_acknowledgement_that_was_refused_is_made_again(home: Path) -> None:
         assert [one["seq"] for one in asked(peer, "AcknowledgePrices")][:3] == [2_504] * 3
 
 
-def test_a_restarted_broker_has_no_replays(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_restarted_broker_has_no_price_replays(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay_module, "STATUS_AFTER", 20.0)
     broker = Broker()
     with Peer(home, broker.script) as first:
         client = connect(first)
         replay = client.replay("S", "1m", speed=1)
-        first.heard(TOPIC)
+        first.wait_for_subscription(TOPIC)
     with Peer(home), client:
         with pytest.raises(NotFound, match="the broker was restarted"):
             replay.next(timeout=20)
         with replay:
-            pass  # nor is it an error to leave it
+            pass  # to leave the block is no error either
 
 
-def test_lost_prices_are_stated(home: Path) -> None:
+def test_a_warning_states_lost_prices(home: Path) -> None:
     broker = Broker()
     kept = {"topic": TOPIC, "fromSeq": 5, "toSeq": 6, "oldestSeq": 7, "messages": []}
     script = {**broker.script, "FetchMissed": lambda data: {**kept, "fromSeq": data["fromSeq"]}}
     with Peer(home, script) as peer, connect(peer) as client:
         replay = client.replay("S", "1m", bars_per_second=1)
-        peer.heard(TOPIC)
+        peer.wait_for_subscription(TOPIC)
         peer.publish(TOPIC, "PriceUpdate", broker.price(), seq=7)
         with pytest.warns(backtestr.GapWarning, match="messages 5 to 6 of prices.S.1m came faster"):
             assert replay.next(timeout=10) is not None
@@ -293,7 +293,7 @@ def test_there_is_exactly_one_rate(home: Path, rate: Any) -> None:
         client.replay("S", "1m", **rate)
 
 
-def test_a_start_that_nobody_waits_for_any_more_is_taken_back(home: Path) -> None:
+def test_a_start_that_timed_out_is_taken_back(home: Path) -> None:
     script = {**Broker().script, "StartPriceReplay": lambda _: SILENCE}
     with Peer(home, script) as peer, backtestr.connect(connection_file=peer.file, request_timeout=0.2) as client:
         with pytest.raises(TimedOut):
@@ -302,7 +302,7 @@ def test_a_start_that_nobody_waits_for_any_more_is_taken_back(home: Path) -> Non
         assert stopped == {"replayId": started["replayId"]}
 
 
-def test_other_replays_can_be_listed_and_stopped(home: Path) -> None:
+def test_other_price_replays_can_be_listed_and_stopped(home: Path) -> None:
     broker = Broker()
     with Peer(home, broker.script) as peer, connect(peer) as client:
         assert [one.status for one in client.list_replays()] == ["running"]
@@ -316,7 +316,7 @@ def test_feeds_publish_mappings_and_price_updates(home: Path) -> None:
         assert asked(peer, "PublishPrices") == [{"prices": [PRICE, {**PRICE, "timeframe": "tick"}]}]
 
 
-def test_a_failure_without_a_reason_is_one(home: Path) -> None:
+def test_a_failure_without_an_error_raises_a_system_fault(home: Path) -> None:
     broker = Broker()
     with Peer(home, broker.script) as peer, connect(peer) as client:
         replay = client.replay("S", "1m", bars_per_second=1)

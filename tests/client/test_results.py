@@ -24,7 +24,7 @@ def results(rows: int, frame: int = 0) -> backtestr.Results:
     return results_from_wire(answer, [buffer.getvalue()])
 
 
-def test_tables_are_frames() -> None:
+def test_tables_are_data_frames() -> None:
     found = results(rows=2)
     assert found.equity["equity"].to_list() == [1.0, 2.0]
     assert found.metrics is not None
@@ -33,7 +33,7 @@ def test_tables_are_frames() -> None:
         _ = found.trades
 
 
-def test_a_table_that_is_not_what_was_announced_is_an_error() -> None:
+def test_a_table_that_differs_from_its_description_is_an_error() -> None:
     with pytest.raises(SerializationError, match="3 were announced"):
         results(rows=3)
     with pytest.raises(SerializationError, match="attachment 1"):

@@ -1,4 +1,4 @@
-"""Runs of backtests on a scripted broker: their streams, their ends, and steering them."""
+"""Runs of backtests on a scripted broker: their streams, their control and their ends."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from support.client.answers import STARTING, connect, nothing_missed, order, sta
 from support.client.peer import WALL_MS, Peer
 
 
-def test_a_run_streams_to_its_end(home: Path) -> None:
+def test_the_streams_of_a_run_end_with_it(home: Path) -> None:
     with Peer(home, STARTING) as peer, connect(peer) as client:
         run = client.backtest(
             "a", "S", timeframe="1m", backtest_id="b1", fill_at="close", streams={"progress_interval_ms": 5}
         )
         [config] = [data for kind, _, data in peer.asked if kind == "StartBacktest"]
         assert config["options"] == {"fillAt": "close", "streams": {"progressIntervalMs": 5}}
-        peer.heard("orders.b1")
-        peer.heard("system.backtests")
+        peer.wait_for_subscription("orders.b1")
+        peer.wait_for_subscription("system.backtests")
         for number in (1, 2):
             peer.publish("orders.b1", "OrderUpdate", order(number))
         peer.publish("system.backtests", "BacktestStatus", status("completed"))
@@ -35,14 +35,14 @@ def test_a_run_streams_to_its_end(home: Path) -> None:
         assert run.wait(timeout=10).status == "completed"
 
 
-def test_orders_that_were_lost_for_good_are_warned_of(home: Path) -> None:
+def test_a_warning_states_orders_that_are_lost_for_good(home: Path) -> None:
     def gone(data: dict[str, Any]) -> dict[str, Any]:
         return nothing_missed(data) | ({"toSeq": 4, "oldestSeq": 5} if data["fromSeq"] == 2 else {})
 
     with Peer(home, {**STARTING, "FetchMissed": gone}) as peer, connect(peer) as client:
         run = client.backtest("a", "S", timeframe="1m", backtest_id="b1")
-        peer.heard("orders.b1")
-        peer.heard("system.backtests")
+        peer.wait_for_subscription("orders.b1")
+        peer.wait_for_subscription("system.backtests")
         peer.publish("orders.b1", "OrderUpdate", order(1))
         peer.publish("orders.b1", "OrderUpdate", order(5), seq=5)
         peer.publish("system.backtests", "BacktestStatus", status("completed"))
@@ -54,21 +54,21 @@ def test_a_failed_backtest_raises_its_error_with_the_results(home: Path) -> None
     error = AlgorithmError("division by zero", traceback="line 1").to_data(component="engine", timestamp=1)
     with Peer(home, STARTING) as peer, connect(peer) as client:
         run = client.backtest("a", "S", timeframe="1m", backtest_id="b1", watch=())
-        peer.heard("system.backtests")
+        peer.wait_for_subscription("system.backtests")
         peer.publish("system.backtests", "BacktestStatus", status("failed", error=error))
         assert run.wait(timeout=10).status == "failed"
         with pytest.raises(AlgorithmError, match="division by zero"):
             run.result()
 
 
-def test_a_run_is_steered_by_its_methods(home: Path) -> None:
-    def steered(state: str) -> Any:
+def test_a_run_is_paused_resumed_and_stopped(home: Path) -> None:
+    def controlled(state: str) -> Any:
         return lambda data: {"backtestId": data["backtestId"], "status": state}
 
-    steering = {"PauseBacktest": "paused", "ResumeBacktest": "running", "StopBacktest": "stopped"}
+    control = {"PauseBacktest": "paused", "ResumeBacktest": "running", "StopBacktest": "stopped"}
     script = {
         **STARTING,
-        **{kind: steered(state) for kind, state in steering.items()},
+        **{kind: controlled(state) for kind, state in control.items()},
         "GetBacktestStatus": lambda _: status("stopped"),
     }
     with Peer(home, script) as peer, connect(peer) as client:
@@ -81,7 +81,7 @@ def test_a_run_is_steered_by_its_methods(home: Path) -> None:
         run.status()
 
 
-def test_a_bar_shows_progress(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_progress_bar_shows_equity_and_orders(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     progress = {
         "backtestId": "b1",
         "currentTime": 1,
@@ -95,8 +95,8 @@ def test_a_bar_shows_progress(home: Path, capsys: pytest.CaptureFixture[str]) ->
     }
     with Peer(home, STARTING) as peer, connect(peer) as client:
         run = client.backtest("a", "S", timeframe="1m", backtest_id="b1", watch=["progress"])
-        peer.heard("progress.b1")
-        peer.heard("system.backtests")
+        peer.wait_for_subscription("progress.b1")
+        peer.wait_for_subscription("system.backtests")
         peer.publish("progress.b1", "BacktestProgress", progress)
         peer.publish("system.backtests", "BacktestStatus", status("completed"))
         assert run.show_progress().status == "completed"
@@ -120,7 +120,7 @@ def test_a_backtest_that_is_refused_leaves_nothing_subscribed(home: Path) -> Non
         assert client.ping() == WALL_MS
 
 
-def test_a_backtest_started_elsewhere_can_be_looked_after(home: Path) -> None:
+def test_a_backtest_started_elsewhere_can_be_followed(home: Path) -> None:
     script = {**STARTING, "GetBacktestStatus": lambda _: status("stopped")}
     with Peer(home, script) as peer, connect(peer) as client:
         run = client.run("b1")

@@ -15,9 +15,9 @@ from support.client.answers import PRICE, connect
 from support.client.peer import Peer
 
 
-def test_a_subscription_gives_what_is_published(home: Path) -> None:
+def test_a_subscription_yields_the_published_messages(home: Path) -> None:
     with Peer(home) as peer, connect(peer) as client, client.subscribe("prices.") as prices:
-        peer.heard("prices.")
+        peer.wait_for_subscription("prices.")
         for _ in range(3):
             peer.publish("prices.S.1m", "PriceUpdate", PRICE)
         found = [prices.next(timeout=10) for _ in range(3)]
@@ -29,9 +29,9 @@ def test_a_subscription_gives_what_is_published(home: Path) -> None:
         assert list(prices) == []
 
 
-def test_a_type_that_is_new_to_this_client_is_a_map(home: Path) -> None:
+def test_a_message_of_an_unknown_type_is_a_map(home: Path) -> None:
     with Peer(home) as peer, connect(peer) as client, client.subscribe("system.backtests") as events:
-        peer.heard("system.backtests")
+        peer.wait_for_subscription("system.backtests")
         peer.publish("system.backtests", "SweepStatus", {"done": 1})
         update = events.next(timeout=10)
         assert isinstance(update, backtestr.Update)
@@ -39,7 +39,7 @@ def test_a_type_that_is_new_to_this_client_is_a_map(home: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["price.", "prices", "", "orders", "state"])
-def test_what_is_no_topic_is_refused_at_once(home: Path, wrong: str) -> None:
+def test_text_that_is_no_topic_is_refused_at_once(home: Path, wrong: str) -> None:
     with Peer(home) as peer, connect(peer) as client, pytest.raises(ValueError, match="neither a topic"):
         client.subscribe(wrong)
 
@@ -48,12 +48,12 @@ def test_a_restart_is_stated_to_subscribers(home: Path) -> None:
     with Peer(home) as first:
         client = connect(first)
         prices = client.subscribe("prices.")
-        first.heard("prices.")
+        first.wait_for_subscription("prices.")
         first.publish("prices.S.1m", "PriceUpdate", PRICE)
         assert prices.next(timeout=10) is not None
     with Peer(home) as second, client:
         assert prices.next(timeout=10) == backtestr.Restarted(second.connection.instance_id)
-        second.heard("prices.")
+        second.wait_for_subscription("prices.")
         second.publish("prices.S.1m", "PriceUpdate", PRICE)
         assert prices.next(timeout=10).seq == 1  # type: ignore[union-attr]
 

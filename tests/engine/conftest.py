@@ -1,4 +1,4 @@
-"""What the engine's tests start from: the shipped conventions, an empty catalogue, and bars to put into it."""
+"""Fixtures of the engine's tests: the shipped conventions, an empty catalogue, and bars to put into it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def conventions() -> Conventions:
 
 @pytest.fixture
 def batcher() -> Batcher:
-    """One with the shipped options."""
+    """Provide a batcher with the shipped options."""
     return new_batcher()
 
 
@@ -38,7 +38,7 @@ def catalog(tmp_path: Path) -> Catalog:
 
 @pytest.fixture(scope="session")
 def google() -> Bars:
-    """GOOG daily, 2,148 bars, as the installed `backtesting` wheel carries it."""
+    """Provide GOOG daily, 2,148 bars, from the installed `backtesting` wheel."""
     spec = importlib.util.find_spec("backtesting")
     if spec is None or spec.origin is None:
         pytest.skip("the backtesting wheel, whose GOOG series this runs on, is not installed")
@@ -52,7 +52,7 @@ def google() -> Bars:
 
 @pytest.fixture
 def real_data() -> Path:
-    """A folder of real CSV files, which the project does not carry."""
+    """Provide a folder of real CSV files, which the project does not carry."""
     folder = Path(os.environ.get("BACKTESTR_TEST_DATA", ROOT.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"no real data: set BACKTESTR_TEST_DATA (looked in {folder})")

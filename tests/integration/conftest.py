@@ -16,8 +16,9 @@ import pytest
 from support.engine.own_algorithms import BAD, GATED, GREEDY, OWN
 from support.harness import ROOT, RawClient, RunningBroker, running_broker, short_directory
 
-# Heartbeats ten times a second, so that no test waits long for the next.
-QUICK = "[limits]\nheartbeat_interval_ms = 100\nwatermark_interval_ms = 50\n"
+# Heartbeats ten times a second, so that no test waits long for the next. Raw clients send no pings: their sessions last
+# two minutes.
+QUICK = "[limits]\nheartbeat_interval_ms = 100\nwatermark_interval_ms = 50\nsession_timeout_ms = 120_000\n"
 ONE_WORKER = QUICK + "[workers]\ncompute = 1\n"
 # Long enough for sources that do nothing on a busy machine, and short enough to wait for those that do not end.
 SHORT_LOAD_LIMIT = "[algorithms]\nload_time_limit_ms = 3000\n"
@@ -80,7 +81,7 @@ def slow_broker(mortal_slow_broker: RunningBroker) -> RunningBroker:
 
 @pytest.fixture(scope="session")
 def tcp_broker() -> Iterator[RunningBroker]:
-    """Run a broker over TCP with one compute worker that simulates 20 bars at a time."""
+    """Run a broker over TCP with one compute worker, which simulates 20 bars at a time and which a test may kill."""
     config = {"broker.toml": ONE_WORKER + '[transport]\nkind = "tcp"\n', "engine.toml": "[worker]\nchunk_bars = 20\n"}
     with running_broker(config) as running:
         yield running

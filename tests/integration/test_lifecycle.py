@@ -119,8 +119,8 @@ def test_workers_of_a_killed_broker_end_by_themselves_and_the_next_start_sweeps(
         assert raw_client.hello()["instanceId"]
 
 
-def test_a_killed_worker_is_replaced_and_its_backtest_continues_its_streams(slow_broker: RunningBroker) -> None:
-    with RawClient(slow_broker.connection_file) as raw_client:
+def test_a_killed_worker_is_replaced_and_its_backtest_continues_its_streams(tcp_broker: RunningBroker) -> None:
+    with RawClient(tcp_broker.connection_file) as raw_client:
         raw_client.hello()
         straight = raw_client.ask("StartBacktest", SYNTH)["backtestId"]
         system = raw_client.subscribe("system", "system.backtests")

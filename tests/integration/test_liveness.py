@@ -9,16 +9,26 @@ from collections.abc import Iterator
 
 import pytest
 
-from integration.conftest import QUICK, stopped_broker, with_algorithm
+from integration.conftest import stopped_broker, with_algorithm
 from integration.test_end_to_end import SYNTH
 from support.harness import RawClient, RunningBroker, running_broker, wait_until
 from support.protocol.independent import Fields
 
-# Workers beat and are checked ten times a second. A worker is hung after three seconds without a beat and without
-# processor time: a start on a busy machine may wait for the disk almost that long.
-WATCHFUL = f"{QUICK}session_timeout_ms = 120_000\n[workers]\ncompute = 1\n[liveness]\nworker_hung_ms = 3000\n"
+# Workers beat ten times a second and are checked twice: more frequent checks would be late on a busy machine, and a
+# late one counts as two intervals at most. A worker is hung after three seconds without a beat and without processor
+# time: a start on a busy machine may wait for the disk almost that long.
+WATCHFUL = """\
+[limits]
+heartbeat_interval_ms = 500
+watermark_interval_ms = 50
+session_timeout_ms = 120_000
+[workers]
+compute = 1
+[liveness]
+worker_hung_ms = 3000
+"""
 # The status names a worker that was silent for 5 seconds.
-HELD_SECONDS = 7.5
+HELD_SECONDS = 6.5
 BEATING = "[worker]\nbeat_interval_ms = 100\n"
 COMPUTE = "compute-1"
 
@@ -30,10 +40,10 @@ def compute_worker(raw_client: RawClient) -> Fields:
 
 
 def holding_the_lock(seconds: float) -> str:
-    """Return an algorithm that calls into C once, for about `seconds`, and holds Python's lock all the time."""
-    began = time.perf_counter()
+    """Return an algorithm that holds Python's lock in one call into C, for about so many seconds of processor time."""
+    began = time.process_time()
     sum(range(10_000_000))
-    count = round(10_000_000 * seconds / (time.perf_counter() - began))
+    count = round(10_000_000 * seconds / (time.process_time() - began))
     return f"""\
 from backtestr_engine.authoring import algorithm
 from backtestr_engine.authoring import Signals

@@ -180,7 +180,7 @@ def test_a_feed_follows_a_file_that_grows_is_cut_short_and_replaced(
     feed.hears("left out: nonsense")
     feed.hears("$.prices[0].bid: expected a finite number")
     file.write_text("last,timestamp,volume\n")  # cut short, with other columns
-    feed.hears("begins anew")
+    feed.hears("is read from its start again")
     with file.open("a") as growing:
         growing.write("9,6,2.5\n")
     assert bids(1) == [9.0]

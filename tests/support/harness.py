@@ -233,7 +233,7 @@ class Subscription:
         topic, envelope, _ = unpack_stream(self._key, self.socket.recv_multipart())
         return topic, envelope
 
-    def until(self, holds: Callable[[Fields], bool], timeout_s: float = 30.0) -> list[Fields]:
+    def until(self, holds: Callable[[Fields], bool], timeout_s: float = 60.0) -> list[Fields]:
         """Return the envelopes up to the first with a message, alone or in a batch, for whose data `holds` is true."""
         deadline = time.monotonic() + timeout_s
         found: list[Fields] = []

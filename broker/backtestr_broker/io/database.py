@@ -1,12 +1,12 @@
 """The database, and the one thread that writes to it: SQLite with a write-ahead log, synced at every commit.
 
-    storage = Storage(data_dir / DATABASE, wake)     # opened and read: `storage.restored`
-    storage.start()
-    storage.submit(order)                            # Persist, ReadState: never waits
-    storage.take()                                   # -> Committed, CommitFailed, StateRead: what came of it
+    database = Database(data_dir / DATABASE, wake)   # opened and read: `database.restored`
+    database.start()
+    database.submit(order)                           # Persist, ReadState: never waits
+    database.take()                                  # -> Committed, CommitFailed, StateRead: the results
 
-Whatever has queued while one commit was under way goes into the next: under load a sync is shared by many. The file is
-locked for as long as the broker lives, since two of them would run each other's backtests.
+Changes that are queued during one commit share the next: under load many share one sync. The file is locked until the
+broker ends, since two brokers would run each other's backtests.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from backtestr_protocol.errors import InvalidConfiguration
 
 from .database_schema import (
     TooNew,
-    Unreadable,
+    UnreadableRows,
     apply,
     migrate,
     read_answers,
@@ -38,11 +38,11 @@ from .database_schema import (
     read_state,
 )
 
-# Its name in the data directory.
+# The name of its file in the data directory.
 DATABASE = "broker.db"
 # At most `MAX_UNCOMMITTED` changes, one batch of backtests and `MAX_REPAIRS` reads: twice the first is never reached.
 MAX_QUEUED = 2 * MAX_UNCOMMITTED
-# Seconds that the lock of a broker that is just ending is waited for.
+# Seconds to wait for the lock of a broker that is just ending.
 LOCK_PATIENCE = 2.0
 
 Connect = Callable[[Path], sqlite3.Connection]
@@ -53,13 +53,15 @@ _log = logging.getLogger(__name__)
 
 
 def connect_to(path: Path) -> sqlite3.Connection:
-    """A connection that its thread drives by hand: transactions begin where the code says so."""
+    """Open a connection on which transactions begin where the code begins them."""
     return sqlite3.connect(path, timeout=LOCK_PATIENCE, isolation_level=None, check_same_thread=False)
 
 
 class Database:
+    """The broker's records on disk."""
+
     def __init__(self, path: Path, wake: Callable[[], None], connect: Connect = connect_to) -> None:
-        """Open the database, or a new one where there is none or where it cannot be read; that one is moved aside.
+        """Open the database, or a new one where there is none; an unreadable one is moved aside.
 
         `wake` is called when there is something to `take`. Raises `InvalidConfiguration` where another broker uses the
         database, a later backtestr wrote it, or it cannot be opened at all.
@@ -69,17 +71,18 @@ class Database:
         self._reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
         self._failed_generation = -1
         self._connection, self.restored = _open_or_replace(path, connect)
-        self._thread = threading.Thread(target=self._run, name="backtestr storage", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="backtestr database", daemon=True)
 
     def start(self) -> None:
+        """Start the thread."""
         self._thread.start()
 
     def submit(self, order: Order) -> None:
-        """Have changes written, or a key read. The core bounds what can be on its way."""
+        """Queue changes to be written, or a key to be read. The core bounds how many are on their way."""
         self._queue.put_nowait(order)
 
     def take(self) -> list[Report]:
-        """What has happened since the last time, in order."""
+        """Return the results since the last time, in order."""
         return [self._reports.get_nowait() for _ in range(self._reports.qsize())]
 
     def close(self) -> None:
@@ -89,19 +92,19 @@ class Database:
             self._thread.join()
         self._connection.close()
 
-    # --- the storage thread ---
+    # --- the database thread ---
 
     def _run(self) -> None:
-        going_on = True
-        while going_on:
+        running = True
+        while running:
             batch: list[Order] = []
             one = self._queue.get()
             while one is not None:
                 batch.append(one)
-                if self._queue.empty():  # nobody else takes from it
+                if self._queue.empty():  # no other thread takes from it
                     break
                 one = self._queue.get()
-            going_on = one is not None
+            running = one is not None
             changes = [one for one in batch if isinstance(one, Persist) and one.generation > self._failed_generation]
             if changes:
                 self._reports.put(self._write(changes))
@@ -111,12 +114,12 @@ class Database:
             self._wake()
 
     def _write(self, batch: list[Persist]) -> Report:
-        """One transaction. All of a batch is of one generation: the core starts another when it hears of a failure."""
+        """Write a batch in one transaction. It is of one generation: the core begins another after a failure."""
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             apply(self._connection, (change for persist in batch for change in persist.changes))
             self._connection.execute("COMMIT")
-        except Exception as error:  # whatever it is, the thread has to go on, and the core has to hear of it
+        except Exception as error:  # after any error the thread continues, and the core gets the failure
             if not isinstance(error, sqlite3.Error):
                 _log.exception("changes could not be written")
             self._roll_back()
@@ -127,7 +130,7 @@ class Database:
     def _read_key(self, key: str) -> StateRead:
         try:
             return StateRead(key, read_key(self._connection, key), _wall_ms())
-        except (sqlite3.Error, Unreadable):
+        except (sqlite3.Error, UnreadableRows):
             _log.exception("the state key %r could not be read", key)
             return StateRead(key, None, _wall_ms())
 
@@ -145,7 +148,7 @@ def _open_or_replace(path: Path, connect: Connect) -> tuple[sqlite3.Connection, 
         connection, found = _open(path, connect)
         if isinstance(found, Restored):
             return connection, found
-        # Renamed before it is closed: SQLite would write the log into the file and remove it, and both are evidence.
+        # Renamed before it is closed: SQLite would write the log into the file and delete it, and both are evidence.
         moved_aside = _move_aside(path, found)
         connection.close()
         connection, found = _open(path, connect)
@@ -169,17 +172,17 @@ def _open_or_replace(path: Path, connect: Connect) -> tuple[sqlite3.Connection, 
 
 
 def _open(path: Path, connect: Connect) -> tuple[sqlite3.Connection, Restored | Exception]:
-    """The connection, and what is in the database, or what is wrong with it. Raises where the file is not at fault."""
+    """Return the connection, and the content of the database or its damage. Raises where the file is not damaged."""
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     connection = connect(path)
     try:
         return connection, _read(connection)
-    except (sqlite3.DatabaseError, Unreadable) as error:
+    except (sqlite3.DatabaseError, UnreadableRows) as error:
         if _is_damage(error):
             return connection, error
         connection.close()
         raise
-    except BaseException:  # Ctrl-C too: the database is locked while it is open
+    except BaseException:  # after Ctrl-C too: the database is locked while it is open
         connection.close()
         raise
 
@@ -191,7 +194,7 @@ def _read(connection: sqlite3.Connection) -> Restored:
     migrate(connection)
     problems = [text for (text,) in connection.execute("PRAGMA quick_check(1)")]
     if problems != ["ok"]:
-        raise Unreadable(problems[0])
+        raise UnreadableRows(problems[0])
     now = _wall_ms()
     return Restored(
         wall_ms=now,
@@ -201,22 +204,24 @@ def _read(connection: sqlite3.Connection) -> Restored:
     )
 
 
-def _is_damage(error: sqlite3.DatabaseError | Unreadable) -> bool:
-    """Whether the file itself is at fault, and not the disk, the rights on it, or another broker. SQLITE_ERROR is a
-    table or column that should be there."""
-    if isinstance(error, Unreadable):
+def _is_damage(error: sqlite3.DatabaseError | UnreadableRows) -> bool:
+    """Return True for damage of the file itself, and False for a fault of the disk, its mode, or another broker.
+
+    SQLITE_ERROR is a missing table or column.
+    """
+    if isinstance(error, UnreadableRows):
         return True
     return _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
 
 
 def _code(error: sqlite3.Error) -> int | None:
-    """SQLite's primary result code."""
+    """Return SQLite's primary result code."""
     extended = getattr(error, "sqlite_errorcode", None)
     return None if extended is None else extended & 0xFF
 
 
 def _move_aside(path: Path, error: Exception) -> str:
-    """Give the file and its log another name; returns what to tell people."""
+    """Give the file and its log another name; return a message about it for people."""
     seconds, milliseconds = divmod(_wall_ms(), 1000)
     stamp = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(seconds))}.{milliseconds:03d}Z"
     aside = path.with_name(f"{path.name}.corrupt-{stamp}")

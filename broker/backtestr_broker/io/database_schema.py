@@ -1,6 +1,6 @@
-"""The database: its schema from version to version, and records to rows and back.
+"""The schema of the database in all its versions, and the conversion of records to rows and back.
 
-A schema version is never changed once it was shipped; what comes later is one more step in `MIGRATIONS`.
+A schema version is never changed once it was shipped; a later change is one more step in `MIGRATIONS`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from backtestr_broker.core.records import (
 )
 from backtestr_protocol.errors import ErrorData
 
-# Step n takes version n to n + 1, one statement at a time. `ordinal` is the order in which rows first came.
+# Step n takes version n to n + 1, one statement at a time. `ordinal` is the order in which rows were first written.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         """CREATE TABLE jobs (
@@ -75,12 +75,12 @@ class TooNew(Exception):
     """The database was written by a later version of backtestr."""
 
 
-class Unreadable(Exception):
+class UnreadableRows(Exception):
     """Rows that no version of backtestr wrote."""
 
 
 def migrate(connection: sqlite3.Connection) -> int:
-    """Bring the schema to `SCHEMA_VERSION`, all steps or none; returns the version it had. Raises `TooNew`."""
+    """Bring the schema to `SCHEMA_VERSION`, all steps or none; return the version it had. Raises `TooNew`."""
     (found,) = connection.execute("PRAGMA user_version").fetchone()
     if found > SCHEMA_VERSION:
         raise TooNew(
@@ -98,12 +98,12 @@ def migrate(connection: sqlite3.Connection) -> int:
 
 
 def apply(connection: sqlite3.Connection, changes: Iterable[Change]) -> None:
-    """Make the changes, within the transaction that is open."""
+    """Write the changes within the open transaction."""
     answered: dict[str, int] = {}
     for change in changes:
         match change:
             case JobPut(record):
-                # A request's id that is used again belongs to its latest job, as it does in memory.
+                # A request key that is used again belongs to its latest job, as it does in memory.
                 connection.execute(
                     "DELETE FROM jobs WHERE client_id = ? AND request_id = ? AND backtest_id <> ?",
                     (record.client_id, record.request_id, record.backtest_id),
@@ -128,8 +128,10 @@ def apply(connection: sqlite3.Connection, changes: Iterable[Change]) -> None:
 
 
 def _forget_answers(connection: sqlite3.Connection, answered: dict[str, int]) -> None:
-    """Remove the answers that the answer book has forgotten by now: those past their time, and of these clients all
-    but the latest."""
+    """Delete the answers that are no longer remembered in memory.
+
+    These are the answers past their time, and of the given clients all but the latest.
+    """
     connection.execute("DELETE FROM answers WHERE wall_ms < ?", (max(answered.values()) - _KEPT_MS,))
     for client_id in answered:
         connection.execute(
@@ -140,13 +142,13 @@ def _forget_answers(connection: sqlite3.Connection, answered: dict[str, int]) ->
 
 
 def read_jobs(connection: sqlite3.Connection) -> list[JobRecord]:
-    """All of them, in the order of their acceptance. Raises `Unreadable`."""
+    """Return all jobs in the order of their acceptance. Raises `UnreadableRows`."""
     rows = connection.execute(f"SELECT {', '.join(_JOB_COLUMNS)} FROM jobs ORDER BY ordinal")
     return [_job(dict(zip(_JOB_COLUMNS, row, strict=True))) for row in rows]
 
 
 def read_answers(connection: sqlite3.Connection, wall_ms: int) -> list[AnswerRecord]:
-    """Those that are still to be remembered at `wall_ms`, the oldest first. Raises `Unreadable`."""
+    """Return the answers that are still remembered at `wall_ms`, the oldest first. Raises `UnreadableRows`."""
     rows = connection.execute(
         f"SELECT {', '.join(_ANSWER_COLUMNS)} FROM answers WHERE wall_ms >= ? ORDER BY wall_ms, ordinal",
         (wall_ms - _KEPT_MS,),
@@ -155,13 +157,13 @@ def read_answers(connection: sqlite3.Connection, wall_ms: int) -> list[AnswerRec
 
 
 def read_state(connection: sqlite3.Connection) -> list[StateRecord]:
-    """Every key, deleted ones too, in order of revision. Raises `Unreadable`."""
+    """Return every key, deleted ones too, in order of revision. Raises `UnreadableRows`."""
     rows = connection.execute(f"SELECT {', '.join(_STATE_COLUMNS)} FROM state ORDER BY revision")
     return [_record(dict(zip(_STATE_COLUMNS, row, strict=True)), StateRecord) for row in rows]
 
 
 def read_key(connection: sqlite3.Connection, key: str) -> StateRecord | None:
-    """Raises `Unreadable`."""
+    """Return one key, or None where there is none. Raises `UnreadableRows`."""
     row = connection.execute(f"SELECT {', '.join(_STATE_COLUMNS)} FROM state WHERE key = ?", (key,)).fetchone()
     return None if row is None else _record(dict(zip(_STATE_COLUMNS, row, strict=True)), StateRecord)
 
@@ -171,7 +173,7 @@ def _job(row: dict[str, Any]) -> JobRecord:
         symbols = msgspec.json.decode(row["symbols"], type=list[str])
         error = None if row["error"] is None else msgspec.msgpack.decode(row["error"], type=ErrorData)
     except msgspec.MsgspecError as problem:
-        raise Unreadable(f"the row of backtest {row['backtest_id']} cannot be read: {problem}") from problem
+        raise UnreadableRows(f"the row of backtest {row['backtest_id']} cannot be read: {problem}") from problem
     return _record({**row, "symbols": symbols, "error": error, "to_pause": bool(row["to_pause"])}, JobRecord)
 
 
@@ -179,4 +181,4 @@ def _record(row: dict[str, Any], kind: type[Record]) -> Record:
     try:
         return msgspec.convert(row, kind)
     except msgspec.ValidationError as problem:
-        raise Unreadable(f"a row is no {kind.__name__}: {problem}") from problem
+        raise UnreadableRows(f"a row is no {kind.__name__}: {problem}") from problem

@@ -1,4 +1,4 @@
-"""How the machine fares: memory and processor time of the broker and its workers."""
+"""Host usage is the memory and processor time of the broker and its workers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from backtestr_broker.core.events import HostSample
 
 
 class HostUsage:
-    """Samples this process and those it is told of; `cpu_percent` is since the last sample, of all cores."""
+    """Samples this process and the given ones; `cpu_percent` is since the last sample, of all cores."""
 
     def __init__(self, now: float) -> None:
         self._own = psutil.Process()
@@ -23,6 +23,7 @@ class HostUsage:
     def sample(
         self, pids: Iterable[int], loop_lag_ms: float, now: float, *, recorder_failed: bool = False
     ) -> HostSample:
+        """Measure now. `loop_lag_ms` and `recorder_failed` are passed on; a process that has ended is left out."""
         memory = 0
         spent: dict[int, float] = {}
         known: dict[int, psutil.Process] = {}

@@ -43,11 +43,11 @@ def start_logging(options: LogOptions) -> None:
     )
     log = structlog.get_logger()
     for name, signal in hooks.SIGNALS.items():
-        signal.connect(_listener(log, name), weak=False)
+        signal.connect(_logger_of(log, name), weak=False)
 
 
 def _log_libraries(level: str, stamped: list[Any], to_text: list[Any]) -> None:
-    """Have what is logged through the standard library, a failed listener's traceback among it, look like the rest."""
+    """Give lines of the standard library's loggers the same form, a failed callback's traceback among them."""
     handler = logging.StreamHandler(sys.stderr)
     only_text = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     handler.setFormatter(
@@ -56,7 +56,8 @@ def _log_libraries(level: str, stamped: list[Any], to_text: list[Any]) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 
 
-def _listener(log: Any, name: str) -> Any:
+def _logger_of(log: Any, name: str) -> Any:
+    """Return a callback that logs the signal `name`."""
     level = _LEVELS.get(name, logging.INFO)
 
     def write(_sender: object, **facts: Any) -> None:

@@ -1,11 +1,11 @@
-"""Metrics for Prometheus, over HTTP on this machine's loopback address and nowhere else.
+"""Metrics for Prometheus are served over HTTP on this machine's loopback address and nowhere else.
 
     server = MetricsServer(9464)          # http://127.0.0.1:9464/metrics
     server.show(core, dropped, lag)       # on the broker's thread, once a heartbeat
 
-Whoever scrapes is answered on a thread of the server's own from the latest snapshot, so never waits for the broker's
-loop, and the loop never for him. Labels come from the protocol's tables; names of clients, topics and backtests are not
-among them, for there is no end of those. docs/monitoring.md lists what there is.
+The server answers a scrape on a thread of its own from the latest snapshot, so that neither a scrape nor the event loop
+waits for the other. Labels come from the protocol's tables; names of clients, topics and backtests are not among them,
+since their number is unbounded. docs/monitoring.md lists the metrics.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ HOST = "127.0.0.1"
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """Everything that is shown, as of one moment. Nobody changes any of it."""
+    """Everything that is shown, at one moment. It is never changed."""
 
     status: SystemStatus
     measured: CounterSnapshot
@@ -44,8 +44,10 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 class MetricsServer:
+    """An HTTP server that answers scrapes on a thread of its own."""
+
     def __init__(self, port: int) -> None:
-        """Raises `InvalidConfiguration` when the port cannot be listened on."""
+        """Begin to answer. Raises `InvalidConfiguration` when the port cannot be listened on."""
         self._latest: Snapshot | None = None
         registry = CollectorRegistry()
         registry.register(_Collector(self))
@@ -60,10 +62,11 @@ class MetricsServer:
 
     @property
     def latest(self) -> Snapshot | None:
+        """The latest snapshot; None before the first heartbeat."""
         return self._latest
 
     def show(self, core: Core, dropped: Mapping[str, int], loop_lag_ms: float) -> None:
-        """Take a snapshot, to be shown from now on."""
+        """Take a snapshot, which is shown from now on."""
         self._latest = Snapshot(
             status=core.status(),
             measured=core.counters.measured(),
@@ -74,6 +77,7 @@ class MetricsServer:
         )
 
     def close(self) -> None:
+        """Stop to answer."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -84,29 +88,29 @@ class _Collector(Collector):
         self._server = server
 
     def describe(self) -> list[Metric]:
-        """Nothing: to be registered is not to be scraped."""
+        """Return nothing, so that a registration does not collect."""
         return []
 
     def collect(self) -> Iterator[Metric]:
         latest = self._server.latest
         if latest is not None:
-            yield from _of_requests(latest.measured)
-            yield from _of_streams(latest)
-            yield from _of_work(latest)
-            yield from _of_batches(latest.status)
-            yield from _of_broker(latest)
+            yield from _request_metrics(latest.measured)
+            yield from _stream_metrics(latest)
+            yield from _work_metrics(latest)
+            yield from _batch_metrics(latest.status)
+            yield from _broker_metrics(latest)
 
 
-def _of_requests(measured: CounterSnapshot) -> Iterator[Metric]:
+def _request_metrics(measured: CounterSnapshot) -> Iterator[Metric]:
     total = CounterMetricFamily(
-        "backtestr_requests", "Requests that were answered, by type and outcome.", labels=["type", "outcome"]
+        "backtestr_requests", "Answered requests, by type and outcome.", labels=["type", "outcome"]
     )
     for labels, count in measured.requests.items():
         total.add_metric(labels, count)
     yield total
     took = HistogramMetricFamily(
         "backtestr_request_duration_seconds",
-        "From a request's arrival at the broker until its answer was sent, of those that were executed.",
+        "Time from a request's arrival at the broker until its answer was sent, of executed requests.",
         labels=["type"],
     )
     bounds = [*map(str, BUCKETS), "+Inf"]
@@ -115,16 +119,16 @@ def _of_requests(measured: CounterSnapshot) -> Iterator[Metric]:
     yield took
 
 
-def _of_streams(latest: Snapshot) -> Iterator[Metric]:
+def _stream_metrics(latest: Snapshot) -> Iterator[Metric]:
     counters = {
-        "messages": ("backtestr_stream_messages", "Messages that were published."),
-        "bytes": ("backtestr_stream_bytes", "Bytes of the payloads that were published, as workers sent them."),
-        "unheard": ("backtestr_stream_unheard_messages", "Messages that nobody had subscribed to: kept, not sent."),
-        "fetches": ("backtestr_repairs", "FetchMissed requests that were answered with messages or without."),
+        "messages": ("backtestr_stream_messages", "Published messages."),
+        "bytes": ("backtestr_stream_bytes", "Bytes of published payloads, as workers sent them."),
+        "unheard": ("backtestr_stream_unheard_messages", "Messages whose topic had no listener: retained, not sent."),
+        "fetches": ("backtestr_repairs", "Answered FetchMissed requests, with messages or without."),
         "fetched": ("backtestr_repaired_messages", "Messages in those answers."),
     }
-    for field, (name, said) in counters.items():
-        family = CounterMetricFamily(name, said, labels=["class"])
+    for field, (name, documentation) in counters.items():
+        family = CounterMetricFamily(name, documentation, labels=["class"])
         for class_name, streamed in latest.measured.streams.items():
             family.add_metric([class_name], getattr(streamed, field))
         yield family
@@ -133,10 +137,10 @@ def _of_streams(latest: Snapshot) -> Iterator[Metric]:
         for stream in SOCKETS:
             subscriptions.add_metric([stream], streams.subscriptions.get(stream, 0))
         yield subscriptions
-        yield GaugeMetricFamily("backtestr_topics", "Topics that there are.", value=streams.topics)
+        yield GaugeMetricFamily("backtestr_topics", "Topics.", value=streams.topics)
     dropped = CounterMetricFamily(
         "backtestr_dropped_messages",
-        "Messages to a client (requests) or a worker (engine) that its full queue did not take.",
+        "Messages that the full queue of a client (requests) or worker (engine) did not take.",
         labels=["socket"],
     )
     for socket, count in latest.dropped.items():
@@ -144,20 +148,22 @@ def _of_streams(latest: Snapshot) -> Iterator[Metric]:
     yield dropped
 
 
-def _of_work(latest: Snapshot) -> Iterator[Metric]:
-    length = GaugeMetricFamily("backtestr_queue_length", "What waits for a worker.", labels=["queue"])
-    bound = GaugeMetricFamily("backtestr_queue_limit", "How much may wait; beyond it there is BUSY.", labels=["queue"])
+def _work_metrics(latest: Snapshot) -> Iterator[Metric]:
+    length = GaugeMetricFamily("backtestr_queue_length", "Tasks that wait for a worker.", labels=["queue"])
+    bound = GaugeMetricFamily(
+        "backtestr_queue_limit", "Tasks that may wait; beyond it the answer is BUSY.", labels=["queue"]
+    )
     for name, (count, most) in latest.queues.items():
         length.add_metric([name], count)
         bound.add_metric([name], most)
     yield length
     yield bound
-    backtests = GaugeMetricFamily("backtestr_backtests", "Backtests that are remembered.", labels=["status"])
+    backtests = GaugeMetricFamily("backtestr_backtests", "Backtests that the broker remembers.", labels=["status"])
     for state in get_args(BacktestState):
         backtests.add_metric([state], latest.backtests.get(state, 0))
     yield backtests
     workers = GaugeMetricFamily("backtestr_workers", "Workers, by kind and state.", labels=["kind", "state"])
-    restarts = CounterMetricFamily("backtestr_worker_restarts", "How often a worker was replaced.", labels=["worker"])
+    restarts = CounterMetricFamily("backtestr_worker_restarts", "Replacements of a worker.", labels=["worker"])
     counted = Counter((_kind(one), one.state) for one in latest.status.workers)
     for kind in sorted({_kind(one) for one in latest.status.workers}):
         for state in get_args(WorkerState):
@@ -168,15 +174,15 @@ def _of_work(latest: Snapshot) -> Iterator[Metric]:
     yield restarts
 
 
-def _of_batches(status: SystemStatus) -> Iterator[Metric]:
-    """What workers say of their batching and compressing; it begins anew with each of them."""
+def _batch_metrics(status: SystemStatus) -> Iterator[Metric]:
+    """Yield the batching and compression of each worker; the counters of a replaced worker begin again at 0."""
     size = GaugeMetricFamily("backtestr_batch_size", "Messages that make a batch.", labels=["worker", "class"])
-    wait = "How long the oldest message of a batch waited until it was sent, lately."
+    wait = "Recent wait of the oldest message of a batch until it was sent."
     waited = GaugeMetricFamily("backtestr_batch_latency_seconds", wait, labels=["worker", "class"])
-    total = CounterMetricFamily("backtestr_batches", "Batches that were sent.", labels=["worker", "class"])
+    total = CounterMetricFamily("backtestr_batches", "Sent batches.", labels=["worker", "class"])
     taken = CounterMetricFamily("backtestr_compression_in_bytes", "Bytes before compression.", labels=["worker"])
     given = CounterMetricFamily("backtestr_compression_out_bytes", "Bytes after compression.", labels=["worker"])
-    spent = CounterMetricFamily("backtestr_compression_seconds", "Time that compressing took.", labels=["worker"])
+    spent = CounterMetricFamily("backtestr_compression_seconds", "Time spent on compression.", labels=["worker"])
     for worker in status.workers:
         for class_name, batching in worker.batching.items():
             labels = [worker.worker_id, class_name]
@@ -190,21 +196,21 @@ def _of_batches(status: SystemStatus) -> Iterator[Metric]:
     yield from (size, waited, total, taken, given, spent)
 
 
-def _of_broker(latest: Snapshot) -> Iterator[Metric]:
+def _broker_metrics(latest: Snapshot) -> Iterator[Metric]:
     status = latest.status
-    health = GaugeMetricFamily("backtestr_health", "1 for the status that the broker is in.", labels=["status"])
+    health = GaugeMetricFamily("backtestr_health", "1 for the current status of the broker.", labels=["status"])
     for one in get_args(Health):
         health.add_metric([one], one == status.status)
     yield health
-    yield GaugeMetricFamily("backtestr_uptime_seconds", "Since the broker's start.", value=status.uptime_ms / 1000)
-    yield GaugeMetricFamily("backtestr_sessions", "Clients that are connected.", value=status.connected_clients)
-    lag = "The longest that something waited for the broker's loop since the heartbeat before."
+    yield GaugeMetricFamily("backtestr_uptime_seconds", "Time since the broker's start.", value=status.uptime_ms / 1000)
+    yield GaugeMetricFamily("backtestr_sessions", "Open sessions of clients.", value=status.connected_clients)
+    lag = "The longest wait for the event loop since the heartbeat before."
     yield GaugeMetricFamily("backtestr_loop_lag_seconds", lag, value=latest.loop_lag_ms / 1000)
     memory = "Resident memory of the broker and its workers."
     yield GaugeMetricFamily("backtestr_memory_bytes", memory, value=status.memory_usage.used)
     cpu = "Processor time of the broker and its workers, as a fraction of all cores."
     yield GaugeMetricFamily("backtestr_cpu_ratio", cpu, value=status.cpu_usage / 100)
-    failures = "Commits to disk that failed."
+    failures = "Failed commits to disk."
     yield CounterMetricFamily("backtestr_commit_failures", failures, value=latest.measured.commit_failures)
     limited = CounterMetricFamily(
         "backtestr_rate_limited_requests", "RATE_LIMIT_EXCEEDED, by priority class.", labels=["priority"]

@@ -1,4 +1,4 @@
-"""The runtime directory: private to its user, and owned by one broker at a time.
+"""The runtime directory is private to its user, and owned by one broker at a time.
 
 It holds the sockets, the lock and the connection file, whose existence means that the broker serves.
 """
@@ -24,7 +24,7 @@ class AlreadyRunning(Exception):
 
 
 class RuntimeDirectory:
-    """Held from `acquire` to `release`. The lock is the kernel's: it ends with the process, however that ends."""
+    """The directory is owned from `acquire` to `release`. The kernel's lock ends with the process in any case."""
 
     def __init__(self, path: Path, connection_file: Path) -> None:
         self.path = path
@@ -32,10 +32,10 @@ class RuntimeDirectory:
         self._lock: int | None = None
 
     def acquire(self) -> None:
-        """Create and lock the directory, and sweep what a killed broker left.
+        """Create and lock the directory, and remove what a killed broker left.
 
-        Raises `AlreadyRunning`, and `InvalidConfiguration` for a directory that others may write to, be it that of the
-        connection file.
+        Raises `AlreadyRunning`, and `InvalidConfiguration` where others may write to it or to the connection file's
+        directory.
         """
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         _check_own(self.path, "BACKTESTR_RUNTIME_DIR")
@@ -49,10 +49,10 @@ class RuntimeDirectory:
             os.close(self._lock)
             self._lock = None
             raise AlreadyRunning(f"a broker is already running in {self.path}") from None
-        self._sweep()
+        self._remove_leftovers()
 
     def socket_address(self, name: str) -> str:
-        """`ipc://…`. Raises `InvalidConfiguration` where the path is longer than a socket's may be."""
+        """Return the address `ipc://…`. Raises `InvalidConfiguration` where the path is too long for a socket."""
         path = str(self.path / name)
         if len(os.fsencode(path)) > MAX_SOCKET_PATH:
             raise InvalidConfiguration(
@@ -62,7 +62,7 @@ class RuntimeDirectory:
         return f"ipc://{path}"
 
     def publish(self, connection: Connection) -> None:
-        """Write the connection file, all of it at once and readable by this user only."""
+        """Write the connection file, as a whole and readable by this user only."""
         self.connection_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._unfinished.unlink(missing_ok=True)
         descriptor = os.open(self._unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -71,24 +71,26 @@ class RuntimeDirectory:
         self._unfinished.replace(self.connection_file)
 
     def withdraw(self) -> None:
-        """Remove the connection file: the broker serves no longer."""
+        """Remove the connection file: the broker no longer serves."""
         self.connection_file.unlink(missing_ok=True)
 
     def release(self) -> None:
-        """Remove sockets and connection file and give up the lock, whose file stays: removing it would let two brokers
-        lock two files of the same name."""
+        """Remove sockets and connection file, and release the lock.
+
+        The lock's file stays: without it two brokers could lock two files of the same name.
+        """
         if self._lock is None:
             return
-        self._sweep()
+        self._remove_leftovers()
         os.close(self._lock)
         self._lock = None
 
     @property
     def _unfinished(self) -> Path:
-        """Where the connection file is written before it is renamed: beside it, for a rename needs one file system."""
+        """Path of the connection file before it is renamed: beside it, since a rename needs one file system."""
         return self.connection_file.with_name(f"{self.connection_file.name}.new")
 
-    def _sweep(self) -> None:
+    def _remove_leftovers(self) -> None:
         self.withdraw()
         self._unfinished.unlink(missing_ok=True)
         for entry in self.path.iterdir():
@@ -98,7 +100,7 @@ class RuntimeDirectory:
 
 
 def _check_own(directory: Path, variable: str) -> None:
-    """Refuse a directory in which others could put a socket or a connection file of theirs in place of ours."""
+    """Refuse a directory in which others could replace our sockets or our connection file."""
     found = directory.stat()
     if found.st_uid != os.getuid() or found.st_mode & stat.S_IWOTH:
         raise InvalidConfiguration(

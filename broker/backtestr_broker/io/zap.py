@@ -1,7 +1,7 @@
-"""Who may connect, decided: ZeroMQ's authentication protocol (ZAP 1.0, RFC 27) as a function of frames.
+"""Decide whether a peer may connect: ZeroMQ's authentication protocol (ZAP 1.0, RFC 27) as a function of frames.
 
-libzmq asks for every handshake on a socket of the domain, and lets in who gets status 200. No I/O: the socket
-`inproc://zeromq.zap.01` belongs to the shell, and the allow-list comes in as data.
+libzmq sends a request for every handshake on a socket of the domain, and accepts a peer on status 200. There is no I/O
+here: the socket `inproc://zeromq.zap.01` belongs to the event loop, and the allow-list comes in as data.
 """
 
 from __future__ import annotations
@@ -18,8 +18,11 @@ _KEY_BYTES = 32
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """The answer's frames; None where nobody could be answered. `name` is whose key it was, None for a refusal, which
-    `reason` explains; `address` is the peer's, for the log."""
+    """The decision on one handshake.
+
+    `frames` is the answer, None where there is no request to answer. `name` is the name of the key, None for a refusal,
+    which `reason` explains; `address` is the peer's, for the log.
+    """
 
     frames: list[bytes] | None
     name: str | None
@@ -28,8 +31,10 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 def decide(frames: Sequence[bytes], allowed: Mapping[bytes, str]) -> Decision:
-    """The decision on a request: version, request id, domain, address, identity, mechanism, credentials. Only a CURVE
-    key (32 bytes) that is in `allowed` gets in; whatever else comes, does not."""
+    """Decide on a request: version, request id, domain, address, identity, mechanism, credentials.
+
+    Only a CURVE key (32 bytes) that is in `allowed` may connect; everything else is refused.
+    """
     if len(frames) < 2:
         return Decision(None, None, reason="a ZAP request of less than two frames")
     request_id = frames[1]

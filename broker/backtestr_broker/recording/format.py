@@ -2,7 +2,7 @@
 
 A recording is a folder of parts. A part is a stream of MessagePack `bin` values, each of which holds one record in
 MessagePack: first a `Header`, then `[now, event]` for each event. So any MessagePack library reads a part, a reader
-knows where a record ends before it decodes it, and a record that a crash cut short is told from a whole one.
+knows where a record ends before it decodes it, and a record that a crash cut short differs from a whole one.
 
 `recorder` writes parts, and `parts` reads them.
 """

@@ -38,7 +38,7 @@ class Playback:
         self._parts = parts
         self.core: Core | None = None  # after the last event that it was given
         self.instance_id = self.version = ""
-        self.events = self.replayed = 0
+        self.events = self.handled = 0  # of all events, those that the core was given
         self.first: tuple[float, int] | None = None  # monotonic and wall-clock time of the first event
         self.last_wall_ms: int | None = None
         self.problems: list[str] = []
@@ -110,7 +110,7 @@ class Playback:
             where = "".join(traceback.format_exception(error)).strip()
             self._lose_state(f"at event {step.number} the core raised {error!r}, as the broker's did:\n{where}")
             return step
-        self.replayed += 1
+        self.handled += 1
         self._digest.update(_encode(effects))
         return msgspec.structs.replace(step, effects=effects)
 

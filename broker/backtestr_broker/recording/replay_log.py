@@ -38,7 +38,7 @@ def replayed_log(parts: list[Path], subject: Subject | None, *, everything: bool
         version=playback.version,
         instance_id=playback.instance_id,
         events=playback.events,
-        replayed_events=playback.replayed,
+        replayed_events=playback.handled,
         start_time=start_time,
         end_time=playback.last_wall_ms,
         effects_digest=playback.effects_digest,

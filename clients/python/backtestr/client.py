@@ -507,5 +507,5 @@ class Client:
     # --- within ---------------------------------------------------------------------------------------------------
 
     def _on_state(self, state: ConnectionState, previous: ConnectionState) -> None:
-        for listener in list(self.connection_changed.receivers_for(self)):
-            self._callbacks.call(partial(listener, self, state=state, previous=previous))
+        for callback in list(self.connection_changed.receivers_for(self)):
+            self._callbacks.call(partial(callback, self, state=state, previous=previous))

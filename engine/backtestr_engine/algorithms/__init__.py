@@ -1,1 +1,1 @@
-"""Algorithms as their authors see them: parameters, signals and weights."""
+"""Algorithms: their declaration, parameters, signals and weights."""

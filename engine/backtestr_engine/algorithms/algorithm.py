@@ -1,13 +1,13 @@
-"""Algorithms: functions of bars and parameters to signals, what is known of them, and calling them safely.
+"""Algorithms: functions from bars and parameters to signals, with their declaration and a checked call.
 
     @algorithm("sma_cross", fast=Int(10, low=2, high=500), slow=Int(30, low=3, high=1000), requires=["fast < slow"])
     def sma_cross(bars: Bars, fast: int, slow: int) -> Signals:
         \"\"\"Long above, short below.\"\"\"
         return Signals.from_cross(sma(bars.close, fast), sma(bars.close, slow))
 
-An algorithm sees whole arrays and must not look ahead: the signal of a bar may depend on that bar and those before it.
-On several symbols it is called for each of them. One that compares them is declared with `@portfolio` instead; it takes
-a `Panel` and returns weights, fractions of equity of shape (rows, symbols).
+An algorithm gets whole arrays and must not look ahead: the signal of a bar may depend on that bar and those before it.
+On several symbols it is called for each of them. An algorithm that compares symbols is declared with `@portfolio`; it
+takes a `Panel` and returns weights, fractions of equity of shape (rows, symbols).
 """
 
 from __future__ import annotations
@@ -62,8 +62,7 @@ class Requirement(msgspec.Struct, frozen=True):
 
 
 class Algorithm(msgspec.Struct, frozen=True):
-    """A named signal function, or with `across` one of weights. `version` is a hash of its source: another source,
-    another version."""
+    """A named function of signals, or of weights where `across` is true. `version` is a hash of its source."""
 
     name: str
     version: str
@@ -89,8 +88,11 @@ class Algorithm(msgspec.Struct, frozen=True):
         )
 
     def check(self, given: Mapping[str, Any]) -> dict[str, Value]:
-        """Every parameter with its given value or default, or a `ValidationError`; `InvalidConfiguration` where two of
-        them contradict each other."""
+        """Return every parameter with its given value or default.
+
+        Raises `ValidationError` for a value that a parameter cannot have, and `InvalidConfiguration` for two values
+        that contradict each other.
+        """
         values = check_values(self.name, self.parameters, given)
         for requirement in self.requirements:
             if not requirement.holds(values):
@@ -103,7 +105,7 @@ class Algorithm(msgspec.Struct, frozen=True):
         return values
 
     def signals(self, bars: Bars, values: Mapping[str, Value]) -> Signals:
-        """The signals on `bars`; values as `check` returned them.
+        """Return the signals on `bars`; values as `check` returned them.
 
         Raises `AlgorithmError` when the algorithm raises (with `details.traceback`) or returns anything but `Signals`
         of one byte per bar.
@@ -116,8 +118,10 @@ class Algorithm(msgspec.Struct, frozen=True):
         return signals
 
     def weights(self, panel: Panel, values: Mapping[str, Value]) -> Floats:
-        """The weights on `panel` of one that is `across`: float64 of shape (rows, symbols), NaN where things are to
-        stay as they are. Raises `AlgorithmError` as `signals` does."""
+        """Return the weights on `panel` of an algorithm that is `across`: float64 of shape (rows, symbols).
+
+        NaN changes nothing. Raises `AlgorithmError` as `signals` does.
+        """
         return checked_weights(self._called(panel, values), panel, self.name)
 
     def _called(self, sample: Bars | Panel, values: Mapping[str, Value]) -> object:
@@ -127,7 +131,7 @@ class Algorithm(msgspec.Struct, frozen=True):
             raise AlgorithmError(
                 f"{self.name}: {error.message}", **{"traceback": traceback.format_exc(), **(error.details or {})}
             ) from error
-        except (Exception, SystemExit) as error:  # it is anyone's code: whatever it raises is its own error
+        except (Exception, SystemExit) as error:  # code of a user: all that it raises is an error of the algorithm
             raise AlgorithmError(
                 f"{self.name} raised {type(error).__name__}: {error}", traceback=traceback.format_exc()
             ) from error
@@ -136,10 +140,10 @@ class Algorithm(msgspec.Struct, frozen=True):
 def algorithm(
     name: str, /, *, requires: Sequence[str] = (), **parameters: Parameter
 ) -> Callable[[SignalFunction], Algorithm]:
-    """Make an `Algorithm` of the function below, described by the first line of its docstring.
+    """Make an `Algorithm` of the decorated function, described by the first line of its docstring.
 
     `requires` states relations between parameters, such as `["fast < slow"]`. Raises `ValueError` for a function whose
-    arguments are not bars and these parameters, a default out of range, or a relation that says nothing.
+    arguments are not bars and these parameters, for a default out of range, and for a relation of another form.
     """
     return _declaration(name, requires, parameters, across=False)
 
@@ -147,7 +151,7 @@ def algorithm(
 def portfolio(
     name: str, /, *, requires: Sequence[str] = (), **parameters: Parameter
 ) -> Callable[[WeightFunction], Algorithm]:
-    """The same for a function of a `Panel` that returns weights: what compares symbols with each other."""
+    """Make an `Algorithm` of a function that takes a `Panel` and returns weights, else as `algorithm` does."""
     return _declaration(name, requires, parameters, across=True)
 
 
@@ -175,12 +179,12 @@ def _declaration(
 
 
 def version_of(source: str) -> str:
-    """The version of the algorithms that `source` defines: a hash of it."""
+    """Return the version of the algorithms that `source` defines: a hash of it."""
     return hashlib.sha256(source.encode()).hexdigest()[:VERSION_CHARACTERS]
 
 
 def _source(function: Callable[..., Any]) -> str:
-    """The text of the file that defines `function`, since its helpers are part of what it does."""
+    """Return the text of the file that defines `function`: a change of a helper there is a new version too."""
     return inspect.getsource(inspect.getmodule(function) or function)
 
 

@@ -1,4 +1,4 @@
-"""Parameters of algorithms: their kinds, their bounds, and the check of what a request gives for them."""
+"""Parameters of algorithms: their kinds, their bounds, and the check of the values that a request gives."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Parameter: TypeAlias = Int | Float | Bool
 
 
 def describe(name: str, parameter: Parameter) -> ParameterInfo:
-    """The parameter as `AlgorithmInfo` shows it."""
+    """Return the parameter as `AlgorithmInfo` shows it."""
     match parameter:
         case Int(default, low, high, text):
             return ParameterInfo(name=name, type="int", default=default, low=low, high=high, description=text)
@@ -54,10 +54,10 @@ def describe(name: str, parameter: Parameter) -> ParameterInfo:
 
 
 def check_values(algorithm: str, parameters: Mapping[str, Parameter], given: Mapping[str, Any]) -> dict[str, Value]:
-    """Every parameter with its given value or its default.
+    """Return every parameter with its given value or its default.
 
-    Raises `ValidationError`, with `details.path` at the offending one, for an unknown name, a wrong type, a value out
-    of range or not finite.
+    Raises `ValidationError`, with the parameter in `details.path`, for an unknown name, a wrong type, and a value that
+    is out of range or not finite.
     """
     listing = ", ".join(f"{name}: {_range(parameter)}" for name, parameter in parameters.items()) or "it has none"
     for name in given:

@@ -1,7 +1,7 @@
-"""Signals: what an algorithm wants on each bar, before anything is filled.
+"""Signals that an algorithm gives on each bar: entries and exits, or targets.
 
-A bar's wishes are one byte of flags, because that is what the fill loop reads; the four boolean arrays that an
-algorithm thinks in are views of them.
+The signals of a bar are one byte of flags, which the simulation reads; the boolean arrays `entries`, `exits`,
+`short_entries` and `short_exits` are made from them.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ EXIT = 2
 SHORT_ENTRY = 4
 SHORT_EXIT = 8
 REPEATED_ENTRY = 16
-"""An entry that only a convention makes one: above, tie, above again. See `Signals.from_cross`."""
+"""An entry under some conventions only: above, tie, above again. See `Signals.from_cross`."""
 REPEATED_SHORT_ENTRY = 32
 TIED = 64
-"""A cross whose bar before was a tie, which a strict convention does not take for one."""
+"""A cross with a tie on the bar before, which is no cross under a strict convention."""
 TARGET = 128
 """The bar has a target."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Signals:
-    """One byte of flags per bar. Make it with `Signals.of` or `Signals.from_cross`.
+    """Signals of one algorithm, one byte of flags per bar, made with `Signals.of` or `Signals.from_cross`.
 
     `stop_loss`, `take_profit`, `trailing_stop`: fractions for the position that an entry on the bar opens, one value
-    (shape (1,)) or one per bar; NaN leaves it to the option of that name, 0 is none. `limit_price`, `stop_price`: what
-    an entry on the bar waits for under the option `orderType`. `target`: the position to have, as a signed fraction of
-    equity, one per bar; NaN leaves it as it is. Signals have targets, or entries and exits.
+    (shape (1,)) or one per bar; NaN leaves it to the option of that name, 0 means none. `limit_price`, `stop_price`:
+    the prices of the order that an entry on the bar makes under the option `orderType`. `target`: the position to hold,
+    as a signed fraction of equity, one per bar; NaN changes nothing. Signals have targets, or entries and exits.
     """
 
     flags: Bytes
@@ -61,11 +61,11 @@ class Signals:
         stop_price: AnyArray | float | None = None,
         target: AnyArray | None = None,
     ) -> Signals:
-        """From boolean arrays of one length (bars), where an absent one is False everywhere; or from a target (floats)
-        instead. Fractions and prices are as in the class.
+        """Make signals of boolean arrays of one length (bars), or of a target (floats) instead.
 
-        Raises `AlgorithmError` where one is not boolean (a float array may hold NaN, which is neither), where their
-        lengths differ, for a fraction that is negative or infinite, and for a target that is infinite.
+        An absent array is False everywhere. Fractions and prices are as in the class. Raises `AlgorithmError` for an
+        array that is not boolean (floats may hold NaN), for different lengths, for a fraction that is negative or
+        infinite, and for a target that is infinite.
         """
         if target is not None:
             others = (entries, exits, short_entries, short_exits, limit_price, stop_price)
@@ -107,7 +107,7 @@ class Signals:
                 f"target must be an array of floats, one per bar (0.5: half of equity), not {values.dtype} "
                 f"of shape {values.shape}"
             )
-        values = np.array(values, dtype=np.float64)  # a copy: kernels are compiled for arrays that can be written to
+        values = np.array(values, dtype=np.float64)  # a copy: kernels are compiled for writable arrays
         if len(wrong := np.flatnonzero(np.isinf(values))):
             raise AlgorithmError(
                 f"target must be a finite fraction of equity, or NaN to leave things as they are; bar {wrong[0]} has "
@@ -123,7 +123,7 @@ class Signals:
         take_profit: AnyArray | float | None = None,
         trailing_stop: AnyArray | float | None = None,
     ) -> Signals:
-        """The same wishes with these protective exits, as in the class. Raises `AlgorithmError` as `of` does."""
+        """Return the same signals with these protective exits; raise `AlgorithmError` as `of` does."""
         bars = len(self)
         return Signals(
             self.flags,
@@ -137,12 +137,12 @@ class Signals:
 
     @classmethod
     def from_cross(cls, fast: Floats, slow: Floats) -> Signals:
-        """Long when `fast` crosses above `slow`, short when it crosses below; each ends the other.
+        """Make signals that are long when `fast` crosses above `slow` and short when it crosses below.
 
-        A cross is an event: the lines must have stood strictly the other way round before, so the end of the warm-up
-        is none. A tie keeps the side: above, tie, above is no cross; below, tie, above is one. (The convention
-        `crossTies` knows better: vectorbt takes the first for a cross as well, backtesting.py neither. Such bars are
-        marked.) After NaN on either line nothing is known of before.
+        The lines must have stood strictly the other way round before a cross, so the end of the warm-up makes none. A
+        tie keeps the side: above, tie, above is no cross; below, tie, above is one. (The convention `crossTies` can
+        change that: vectorbt takes the first for a cross as well, backtesting.py takes neither. Such bars are marked.)
+        A NaN on either line clears the side.
         """
         if fast.shape != slow.shape or fast.ndim != 1:
             raise AlgorithmError(
@@ -188,7 +188,7 @@ def _check_boolean(name: str, array: AnyArray, length: int) -> None:
 
 
 def _check_fractions(name: str, given: AnyArray | float | None, bars: int) -> Floats | None:
-    """`given` as float64, one value or one per bar; what is absent stays so."""
+    """Return `given` as float64, one value or one per bar; None stays None."""
     if given is None:
         return None
     values = np.atleast_1d(np.asarray(given))

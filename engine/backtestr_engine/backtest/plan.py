@@ -23,11 +23,11 @@ from backtestr_protocol.errors import InvalidConfiguration, ValidationError
 from backtestr_protocol.messages import BacktestConfig
 
 MAX_SYMBOLS = 1000
-"""The symbols of one backtest: at a million bars each they would be 48 GB, more than anyone has."""
+"""The most symbols of one backtest: at a million bars each they take 48 GB."""
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """A backtest that nothing stands against: all names found, all values checked, the bars of every symbol at hand."""
+    """A backtest that has passed every check, with the bars of every symbol at hand."""
 
     config: BacktestConfig
     algorithm: Algorithm
@@ -37,7 +37,7 @@ class Plan(msgspec.Struct, frozen=True):
 
     @property
     def bars(self) -> Bars:
-        """Those of the first symbol."""
+        """The bars of the first symbol."""
         return self.panel.series[0]
 
     @property
@@ -46,8 +46,10 @@ class Plan(msgspec.Struct, frozen=True):
         return annualisation(self.panel.timeframe, conventions.calendar, conventions.risk_free)
 
     def resolved_config(self) -> BacktestConfig:
-        """The configuration with every parameter and option spelled out and the algorithm's version in its id: what
-        has to be stored with a result for it to be understood, and repeated, later."""
+        """Return the configuration with every parameter and option spelled out and the algorithm's version in its id.
+
+        It is stored with a result, so that the result can be understood and repeated.
+        """
         return msgspec.structs.replace(
             self.config,
             algorithm_id=self.algorithm.algorithm_id,
@@ -62,16 +64,15 @@ def prepare(
     conventions: Conventions,
     find: Callable[[str], Algorithm] = find_algorithm,
 ) -> Plan:
-    """Check all of `config` against what there is, without running the algorithm. `conventions` are the defaults, and
-    `find` knows the algorithms by name and id.
+    """Check all of `config`, and load its bars, without running the algorithm.
 
-    In the plan's configuration `symbol` is the first symbol, `symbols` are all where there are several, and an absent
-    date is that of the range found: a backtest that waits, or is repeated, has the same bars whatever is imported
-    meanwhile.
+    `conventions` are the defaults, and `find` finds algorithms by name and id. In the plan's configuration `symbol` is
+    the first symbol, `symbols` are all where there are several, and an absent date is that of the range found: a
+    backtest that is queued or repeated has the same bars, whatever is imported meanwhile.
 
     Raises `NotFound` (algorithm), `ValidationError` (a value ill-typed or out of range; a name of parameter, option or
     timeframe that does not exist), `InvalidConfiguration` (values that contradict each other, capital ≤ 0),
-    `DataError` (symbol, or a range without bars) and what else `find` raises.
+    `DataError` (symbol, or a range without bars) and whatever `find` raises.
     """
     symbols = _check_symbols(config)
     algorithm = find(config.algorithm_id)
@@ -104,7 +105,7 @@ def _instant_or_none(date: str | None, path: str) -> int | None:
 
 
 def _check_symbols(config: BacktestConfig) -> list[str]:
-    """All symbols, each once, in the order of the request."""
+    """Return all symbols, each once, in the order of the request."""
     if not config.symbols:
         if config.symbol is None:
             raise ValidationError(
@@ -134,7 +135,7 @@ def _check_symbols(config: BacktestConfig) -> list[str]:
 
 
 def _check_shared_account(conventions: Conventions) -> None:
-    """What has a meaning for one symbol only."""
+    """Refuse conventions that have a meaning for one symbol only."""
     for name, alone in (("leverage", conventions.leverage > 1.0), ("sizeCosts", conventions.size_costs == "per_unit")):
         if alone:
             raise InvalidConfiguration(
@@ -174,7 +175,7 @@ def _check_money(config: BacktestConfig) -> None:
 
 
 def check_signals(algorithm: Algorithm, signals: Sequence[Signals], conventions: Conventions) -> None:
-    """Refuse signals that the conventions cannot follow, before anything is walked."""
+    """Refuse signals that the conventions cannot execute, before any bar is simulated."""
     order_type = conventions.order_type
     if order_type == "market":
         return

@@ -1,13 +1,14 @@
-"""Results on disk: one folder per backtest, there as a whole or not at all.
+"""Results on disk: one folder per backtest, which is there as a whole or not at all.
 
-    <root>/<backtest id>/result.json    status, configuration, metrics, and what the tables need to be read
+    <root>/<backtest id>/result.json    status, configuration, metrics, and what reading the tables needs
                          equity.arrow   equity per bar; drawdown and returns follow from it
-                         times.arrow    open times of the bars, as stretches without a gap
-                         orders.arrow   positions.arrow   trades.arrow   open_trades.arrow   the records of `fills`
+                         times.arrow    open times of the bars, as ranges without a gap
+                         orders.arrow   positions.arrow   trades.arrow   open_trades.arrow   the simulation's records
 
-A result is written into a folder of another name, synced, and renamed: a crash leaves nothing that is taken for one.
-That name, `.<backtest id>.<process id>.partial`, tells who writes there, so that what a crash left can be swept.
-What is stored is what cannot be derived, as a backtest waits for the disk: the wire's tables are made on reading.
+A result is written into a folder of another name, synced, and renamed: a crash leaves nothing that looks like a result.
+That name, `.<backtest id>.<process id>.partial`, has the writer's process, so that the folder of a crashed process can
+be swept. As a backtest waits for the disk, only what cannot be derived is stored: the wire's tables are made on
+reading.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import polars as pl
 import psutil
 
 from backtestr_engine.data.arrays import AnyArray, Records
-from backtestr_engine.data.atomic_files import begin_sync, sync
+from backtestr_engine.data.atomic_files import sync
 from backtestr_engine.data.timeframes import open_times_of, spans
 from backtestr_engine.simulation.records import ORDER, POSITION, TRADE
 from backtestr_protocol.errors import DataError, NotFound, ValidationError, did_you_mean
@@ -52,7 +53,7 @@ class _Stored(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class _Ended(msgspec.Struct, frozen=True):
-    """How a backtest ended, of the content of result.json."""
+    """The part of result.json that has how the backtest ended."""
 
     status: Outcome
 
@@ -78,7 +79,7 @@ class ResultStore:
             if folder.exists():
                 shutil.rmtree(folder)
             partial.rename(folder)
-        except BaseException:  # a full disk above all: what is half written must not keep the room
+        except BaseException:  # a full disk as a rule: a partial result must not keep its space
             shutil.rmtree(partial, ignore_errors=True)
             raise
         sync(self._root)
@@ -114,7 +115,7 @@ class ResultStore:
         sync(partial)
 
     def sweep(self) -> None:
-        """Remove what was left half written by processes that are no more; those that live may be at it still."""
+        """Remove the partial results of processes that have ended; a running process may still be writing."""
         self._sweep(".*")
 
     def _sweep(self, names: str) -> None:
@@ -123,18 +124,18 @@ class ResultStore:
                 shutil.rmtree(partial, ignore_errors=True)
 
     def has(self, backtest_id: str) -> bool:
-        """Whether a result of that backtest is stored."""
+        """Return whether a result of that backtest is stored."""
         return self._folder(backtest_id).is_dir()
 
     def outcome(self, backtest_id: str) -> Outcome | None:
-        """How the backtest ended whose result is stored; None where there is none, or none that can be read."""
+        """Return how a backtest ended, or None if no readable result of it is stored."""
         try:
             return msgspec.json.decode((self._folder(backtest_id) / "result.json").read_bytes(), type=_Ended).status
         except (OSError, msgspec.MsgspecError):
             return None
 
     def read(self, backtest_id: str, tables: Sequence[TableName] = ()) -> tuple[BacktestResults, list[bytes]]:
-        """A stored result and the tables asked for, each an Arrow IPC stream in the order that `tables` refers to.
+        """Return a stored result and the requested tables, each an Arrow IPC stream, in the order of `tables`.
 
         Raises `NotFound` for a backtest without a result, `ValidationError` for a table that does not exist,
         `DataError` for a result that cannot be read.
@@ -168,7 +169,10 @@ class ResultStore:
         )
 
     def _folder(self, backtest_id: str) -> Path:
-        """Raises `NotFound` for what cannot be a backtest's id, so that none names anything outside `root`."""
+        """Return the folder of a backtest.
+
+        Raises `NotFound` for an invalid id, so that no id names a path outside `root`.
+        """
         try:
             return self._root / msgspec.convert(backtest_id, BacktestId)
         except msgspec.ValidationError:
@@ -176,7 +180,7 @@ class ResultStore:
 
 
 def _is_abandoned(partial: Path) -> bool:
-    """Whether its writer has ended. Names without a process are of versions that did not say."""
+    """Return whether the writer has ended. Earlier versions wrote names without a process."""
     *_, writer = partial.stem.split(".")
     return not (writer.isdecimal() and partial.stem.count(".") > 1 and psutil.pid_exists(int(writer)))
 
@@ -199,7 +203,6 @@ def _read_table(folder: Path, table: TableName, stored: _Stored) -> pl.DataFrame
 
 def _write_columns(path: Path, columns: dict[str, AnyArray]) -> None:
     pl.DataFrame(columns).write_ipc_stream(path, compression="uncompressed")
-    begin_sync(path)
 
 
 def _read_records(folder: Path, name: str, kind: np.dtype[np.void]) -> Records:

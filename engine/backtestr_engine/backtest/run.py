@@ -1,4 +1,4 @@
-"""A backtest while it runs, chunk by chunk, and its result."""
+"""A running backtest, simulated in chunks, and its result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from backtestr_engine.data.panel import Panel
 from backtestr_engine.data.timeframes import LENGTH_US
 from backtestr_engine.metrics.daily_statistics import with_daily_statistics
 from backtestr_engine.metrics.excursions import fill_in_excursions
-from backtestr_engine.metrics.metrics import Walked, compute_metrics
+from backtestr_engine.metrics.metrics import Simulated, compute_metrics
 from backtestr_engine.simulation.account import kernel_rules, totals
 from backtestr_engine.simulation.records import BUY, SELL, TRADE, Events, final_states
 from backtestr_engine.simulation.shared_account_loop import SharedAccountSimulation
@@ -29,12 +29,12 @@ from .tables import equity_frame, orders_frame, positions_frame, trades_frame
 
 
 class Run:
-    """One run of a plan: `start` it, `advance` it until `done`, `finish` it then or earlier."""
+    """The simulation of a plan: `start` it, `advance` it until `done`, `finish` it then or earlier."""
 
     def __init__(self, plan: Plan, backtest_id: str) -> None:
         self.plan = plan
         self.backtest_id = backtest_id
-        self._walk: SymbolSimulation | SharedAccountSimulation | None = None
+        self._simulation: SymbolSimulation | SharedAccountSimulation | None = None
         self._peak = -math.inf
         self._peak_at = 0
 
@@ -44,12 +44,12 @@ class Run:
         return len(self.plan.panel)
 
     @property
-    def bars_walked(self) -> int:
-        return self._walk.bars_walked if self._walk else 0
+    def bars_simulated(self) -> int:
+        return self._simulation.bars_simulated if self._simulation else 0
 
     @property
     def done(self) -> bool:
-        return self.bars_walked == self.bars_total
+        return self.bars_simulated == self.bars_total
 
     def start(self) -> None:
         """Compute the signals. Raises `AlgorithmError`; `InvalidConfiguration` where they lack what an option needs."""
@@ -66,9 +66,9 @@ class Run:
         check_signals(self.plan.algorithm, signals, conventions)
         rules = kernel_rules(conventions, commission=config.commission, slippage=config.slippage)
         if len(signals) == 1:
-            self._walk = SymbolSimulation(panel.series[0], signals[0], rules, config.initial_capital)
+            self._simulation = SymbolSimulation(panel.series[0], signals[0], rules, config.initial_capital)
         else:
-            self._walk = SharedAccountSimulation(panel, signals, rules, config.initial_capital)
+            self._simulation = SharedAccountSimulation(panel, signals, rules, config.initial_capital)
 
     @property
     def _fills_at_close(self) -> bool:
@@ -79,17 +79,17 @@ class Run:
         return self._started().advance(max_bars)
 
     def progress(self) -> BacktestProgress:
-        """Where the run stands after the last bar walked. Before that: the capital, at the first bar's time."""
-        walk = self._started()
-        walked, capital = walk.bars_walked, self.plan.config.initial_capital
-        equity = float(walk.equity[walked - 1]) if walked else capital
-        last = max(walked - 1, 0)
-        at = totals(walk.account)
+        """Return the progress after the last simulated bar; before the first bar it is the capital."""
+        simulation = self._started()
+        simulated, capital = simulation.bars_simulated, self.plan.config.initial_capital
+        equity = float(simulation.equity[simulated - 1]) if simulated else capital
+        last = max(simulated - 1, 0)
+        at = totals(simulation.account)
         timestamp = int(self.plan.panel.timestamp[last]) // 1000
         return BacktestProgress(
             backtest_id=self.backtest_id,
             current_time=timestamp,
-            progress_percent=100.0 * walked / self.bars_total,
+            progress_percent=100.0 * simulated / self.bars_total,
             orders_executed=at.orders_filled,
             positions_opened=at.positions_opened,
             positions_closed=at.positions_closed,
@@ -98,26 +98,30 @@ class Run:
             equity_curve_point=EquityCurvePoint(
                 timestamp=timestamp,
                 equity=equity,
-                drawdown=self._drawdown(walk) if walked else 0.0,
+                drawdown=self._drawdown(simulation) if simulated else 0.0,
                 returns=equity / capital - 1.0,
             ),
         )
 
     def finish(self) -> Result:
-        """The result of the bars walked, all of them or, after a stop, fewer."""
-        walk = self._started()
-        walked, capital, conventions = walk.bars_walked, self.plan.config.initial_capital, self.plan.options.conventions
-        panel = self.plan.panel.first(walked)
-        equity, events = walk.equity[:walked], walk.events()
-        trades, still_open = events.trades, _open_trades(walk.account, panel)
+        """Return the result of the simulated bars: all bars or, after a stop, fewer."""
+        simulation = self._started()
+        simulated, capital, conventions = (
+            simulation.bars_simulated,
+            self.plan.config.initial_capital,
+            self.plan.options.conventions,
+        )
+        panel = self.plan.panel.first(simulated)
+        equity, events = simulation.equity[:simulated], simulation.events()
+        trades, still_open = events.trades, _open_trades(simulation.account, panel)
         fill_in_excursions(trades, panel.series, fills_at_close=self._fills_at_close)
         fill_in_excursions(still_open, panel.series, fills_at_close=self._fills_at_close, still_open=True)
-        metrics = Metrics(reasons={WIRE_NAMES["final_equity"]: "no bar was walked"})
-        if walked:
-            market, at = panel.market(), totals(walk.account)
+        metrics = Metrics(reasons={WIRE_NAMES["final_equity"]: "no bar was simulated"})
+        if simulated:
+            market, at = panel.market(), totals(simulation.account)
             closed_at = int(panel.timestamp[-1]) + LENGTH_US[panel.timeframe]
             metrics = compute_metrics(
-                Walked(capital, panel.timestamp, closed_at, market, equity, trades, at), self.plan.annualisation
+                Simulated(capital, panel.timestamp, closed_at, market, equity, trades, at), self.plan.annualisation
             )
             if conventions.statistics == "daily_geometric":
                 metrics = with_daily_statistics(
@@ -137,24 +141,27 @@ class Run:
         )
 
     def _started(self) -> SymbolSimulation | SharedAccountSimulation:
-        if self._walk is None:
+        if self._simulation is None:
             self.start()
-        assert self._walk is not None
-        return self._walk
+        assert self._simulation is not None
+        return self._simulation
 
-    def _drawdown(self, walk: SymbolSimulation | SharedAccountSimulation) -> float:
-        """1 − equity / running peak at the last bar walked, looking only at the bars since the last call."""
-        fresh = walk.equity[self._peak_at : walk.bars_walked]
+    def _drawdown(self, simulation: SymbolSimulation | SharedAccountSimulation) -> float:
+        """Return 1 − equity / running peak at the last simulated bar, reading only the bars since the last call."""
+        fresh = simulation.equity[self._peak_at : simulation.bars_simulated]
         if len(fresh):
             self._peak = max(self._peak, float(fresh.max()))
-            self._peak_at = walk.bars_walked
-        return 1.0 - float(walk.equity[walk.bars_walked - 1]) / self._peak if self._peak > 0 else 0.0
+            self._peak_at = simulation.bars_simulated
+        return 1.0 - float(simulation.equity[simulation.bars_simulated - 1]) / self._peak if self._peak > 0 else 0.0
 
 
 class Result(msgspec.Struct, frozen=True):
-    """What a run came to. `timestamp` (µs UTC) and `equity` have one value per bar walked. `trades` are the closed
-    ones, `open_trades` those that are open at the end, marked at the last close, one per symbol at most; `symbol` of
-    records counts in `symbols`. Without a bar, `metrics` has a reason and no figure."""
+    """The result of a backtest.
+
+    `timestamp` (µs UTC) and `equity` have one value per simulated bar. `trades` are the closed trades, `open_trades`
+    those that are open at the end, marked at the last close, at most one per symbol; `symbol` of records is an index
+    into `symbols`. Without a bar, `metrics` has a reason and no figure.
+    """
 
     symbols: tuple[str, ...]
     timeframe: Timeframe
@@ -168,7 +175,7 @@ class Result(msgspec.Struct, frozen=True):
     metrics: Metrics
 
     def frame(self, table: str) -> pl.DataFrame:
-        """One of the tables `equity`, `orders`, `trades`, `positions`."""
+        """Return one of the tables `equity`, `orders`, `trades`, `positions`."""
         match table:
             case "equity":
                 return equity_frame(self.timestamp, self.equity, self.initial_capital)
@@ -182,7 +189,7 @@ class Result(msgspec.Struct, frozen=True):
 
 
 def _open_trades(account: Records, panel: Panel) -> Records:
-    """The trades that are open after the last row, marked at their latest close."""
+    """Return the trades that are open after the last row, marked at their latest close."""
     held = account[account["quantity"] != 0.0] if len(panel) else account[:0]
     trades = np.zeros(len(held), dtype=TRADE)
     quantity, entry_price, close = held["quantity"], held["average_price"], held["mark"]

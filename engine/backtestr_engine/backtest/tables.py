@@ -1,4 +1,4 @@
-"""Tables: the records of a backtest as polars frames, and frames as Arrow bytes. The column names are the wire's."""
+"""The records of a backtest as polars tables, and tables as Arrow bytes; the column names are those of the wire."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ TIME = pl.Datetime("us", "UTC")
 
 
 def equity_frame(timestamp: Integers, equity: Floats, initial_capital: float) -> pl.DataFrame:
-    """`timestamp equity drawdown returns`, a row per bar: money at the close, 1 − equity / running peak, and
-    equity / initial capital − 1, exactly as `EquityCurvePoint` streams them."""
+    """Return `timestamp equity drawdown returns`, a row per bar.
+
+    The values are money at the close, 1 − equity / running peak, and equity / initial capital − 1, exactly as
+    `EquityCurvePoint` streams them.
+    """
     peak = np.maximum.accumulate(equity)
     drawdown = np.divide(equity, peak, out=np.ones_like(equity), where=peak > 0)
     np.subtract(1.0, drawdown, out=drawdown)
@@ -26,8 +29,11 @@ def equity_frame(timestamp: Integers, equity: Floats, initial_capital: float) ->
 
 
 def orders_frame(orders: Records, symbols: Sequence[str]) -> pl.DataFrame:
-    """`order_id timestamp symbol side order_type quantity price status fill_price fill_quantity fee reason`, a row per
-    order; what a rejected one does not have is null."""
+    """Return a row per order; the fill of a rejected order is null.
+
+    The columns are `order_id timestamp symbol side order_type quantity price status fill_price fill_quantity fee
+    reason`.
+    """
     filled = orders["status"] == STATUSES.index("filled")
     return pl.DataFrame(
         {
@@ -48,8 +54,11 @@ def orders_frame(orders: Records, symbols: Sequence[str]) -> pl.DataFrame:
 
 
 def trades_frame(closed: Records, still_open: Records, symbols: Sequence[str]) -> pl.DataFrame:
-    """`position_id symbol entry_time exit_time side quantity entry_price exit_price pnl return fees mae mfe status`, a
-    row per trade. One whose status is open is marked at the last close, without the fee of an exit."""
+    """Return a row per trade; an open trade is marked at the last close, without the fee of an exit.
+
+    The columns are `position_id symbol entry_time exit_time side quantity entry_price exit_price pnl return fees mae
+    mfe status`.
+    """
     trades = np.concatenate([closed, still_open])
     status = np.zeros(len(trades), dtype=np.int8)
     status[len(closed) :] = 1
@@ -70,8 +79,10 @@ def trades_frame(closed: Records, still_open: Records, symbols: Sequence[str]) -
 
 
 def positions_frame(positions: Records, symbols: Sequence[str]) -> pl.DataFrame:
-    """`position_id timestamp symbol quantity average_price current_price unrealized_pnl realized_pnl`, a row per
-    change of a position."""
+    """Return a row per change of a position.
+
+    The columns are `position_id timestamp symbol quantity average_price current_price unrealized_pnl realized_pnl`.
+    """
     return pl.DataFrame(
         {
             "position_id": _ids(positions, "position_id"),
@@ -85,15 +96,18 @@ def positions_frame(positions: Records, symbols: Sequence[str]) -> pl.DataFrame:
 
 
 def arrow_stream(frame: pl.DataFrame) -> bytes:
-    """An Arrow IPC stream, uncompressed inside, with plain strings that every Arrow reader knows."""
+    """Return an Arrow IPC stream, uncompressed inside, with plain strings that every Arrow reader knows."""
     parts = _Parts()
     frame.write_ipc_stream(cast(IO[bytes], parts), compression="uncompressed", compat_level=pl.CompatLevel.oldest())
     return b"".join(parts)
 
 
 class _Parts(list[bytes]):
-    """What is written, piece by piece. BytesIO grows and shrinks by moving it all, into pages that the system has to
-    clear first: three times the cost of the whole rest (measured on 12 MB)."""
+    """A file to write to that keeps its pieces.
+
+    BytesIO moves everything when it grows and shrinks, into pages that the system has to clear first: three times the
+    cost of the rest (measured on 12 MB).
+    """
 
     def write(self, part: bytes) -> int:
         self.append(part)
@@ -104,7 +118,7 @@ class _Parts(list[bytes]):
 
 
 def attach(frames: Sequence[tuple[str, pl.DataFrame]]) -> tuple[list[TableRef], list[bytes]]:
-    """Tables by name as attachments: what refers to them, and their bytes, in the same order."""
+    """Return tables as attachments: the references to them, and their bytes, in the same order."""
     references = [
         TableRef(name=name, frame=index, format="arrow-ipc-stream", rows=frame.height)
         for index, (name, frame) in enumerate(frames)
@@ -117,7 +131,7 @@ def _column(records: Records, name: str) -> np.ndarray:
 
 
 def _ids(records: Records, name: str) -> pl.Series:
-    """Ids are text, as in the streams."""
+    """Return ids as text, as in the streams."""
     return pl.Series(_column(records, name)).cast(pl.String)
 
 

@@ -1,4 +1,4 @@
-"""The built-in algorithms, and finding one by its name or id."""
+"""The built-in algorithms by name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BUILT_IN: dict[str, Algorithm] = {
 
 
 def find_algorithm(name_or_id: str) -> Algorithm:
-    """The built-in algorithm of that name or id, or `NotFound` naming the near miss."""
+    """Return the built-in algorithm of that name or id, or raise `NotFound` naming the near miss."""
     for one in BUILT_IN.values():
         if name_or_id in (one.name, one.algorithm_id):
             return one

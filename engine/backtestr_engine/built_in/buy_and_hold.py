@@ -1,4 +1,4 @@
-"""Buying on the first bar and never selling: what every other algorithm has to beat."""
+"""Buy on the first bar and never sell: the measure for every other algorithm."""
 
 from __future__ import annotations
 

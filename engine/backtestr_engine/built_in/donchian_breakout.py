@@ -17,7 +17,7 @@ from backtestr_engine.authoring import Bars, Int, Signals, algorithm, highest, l
 def donchian_breakout(bars: Bars, entry: int, exit: int) -> Signals:
     """Long on a close above the highest high of `entry` bars, out below the lowest low of `exit` bars; short mirrored.
 
-    The bars are those before: the bar itself is not one of them.
+    The bar itself is not among the `entry` or `exit` bars.
     """
     return Signals.of(
         entries=bars.close > _before(highest(bars.high, entry)),
@@ -28,5 +28,5 @@ def donchian_breakout(bars: Bars, entry: int, exit: int) -> Signals:
 
 
 def _before(line: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The line as it stood on the bar before; NaN on the first."""
+    """Return the line of the bar before; NaN on the first bar."""
     return np.concatenate(([np.nan], line[:-1]))

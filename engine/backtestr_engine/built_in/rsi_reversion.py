@@ -5,7 +5,7 @@ from __future__ import annotations
 from backtestr_engine.authoring import Bars, Float, Int, Signals, algorithm, falls_below, rises_above, rsi
 
 NEUTRAL = 50.0
-"""Where gains and losses are even: the mean that is reverted to."""
+"""The index where gains and losses are even: the mean to which it reverts."""
 
 
 @algorithm(

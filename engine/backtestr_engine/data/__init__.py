@@ -1,1 +1,1 @@
-"""Bars and the catalogue that stores them."""
+"""Market data: bars, panels, timeframes and the catalogue that stores series."""

@@ -1,4 +1,4 @@
-"""The array types that the engine's functions speak of."""
+"""The array types that the engine's functions take and return."""
 
 from __future__ import annotations
 

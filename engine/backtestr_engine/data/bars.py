@@ -38,7 +38,7 @@ class Bars:
     def __post_init__(self) -> None:
         for name in COLUMNS:
             kind: type = np.int64 if name == "timestamp" else np.float64
-            # A view: freezing it leaves the caller's own array writable.
+            # A view: making it read-only leaves the caller's own array writable.
             column: AnyArray = np.ascontiguousarray(getattr(self, name), dtype=kind).view()
             if column.shape != self.timestamp.shape or column.ndim != 1:
                 raise ValueError(f"{name} has shape {column.shape}, timestamp has {self.timestamp.shape}")
@@ -49,25 +49,25 @@ class Bars:
         return len(self.timestamp)
 
     def __getitem__(self, rows: slice) -> Bars:
-        """The bars of a slice without a step, sharing memory."""
+        """Return the bars of a slice without a step, sharing memory."""
         if rows.step not in (None, 1):
             raise ValueError("bars are sliced without a step")
         return Bars(self.symbol, self.timeframe, *(getattr(self, name)[rows] for name in COLUMNS))
 
     def between(self, start_us: int | None, end_us: int | None) -> Bars:
-        """The bars that open in [start, end), microseconds UTC; None is unbounded."""
+        """Return the bars that open in [start, end), microseconds UTC; None is unbounded."""
         first = 0 if start_us is None else int(np.searchsorted(self.timestamp, start_us))
         last = len(self) if end_us is None else int(np.searchsorted(self.timestamp, end_us))
         return self[first : max(first, last)]
 
     def closed_at(self, row: int) -> int:
-        """When bar `row` is complete: its open time plus the timeframe, microseconds UTC."""
+        """Return when bar `row` is complete: its open time plus the timeframe, microseconds UTC."""
         return int(self.timestamp[row]) + LENGTH_US[self.timeframe]
 
     def at(self, timeframe: str) -> Higher:
-        """These bars in a higher timeframe, only what has closed by then being seen on every bar (`Higher`).
+        """Return these bars in a higher timeframe: every bar sees only what has closed by then (`Higher`).
 
-        Raises `ValidationError` for a name that is no timeframe and `ValueError` for one that theirs does not divide.
+        Raises `ValidationError` for an unknown timeframe, and `ValueError` for one that theirs does not divide.
         """
         return seen_from(self, resample(self, parse_timeframe(timeframe, path="timeframe")))
 
@@ -76,7 +76,7 @@ class Bars:
         return sum(int(getattr(self, name).nbytes) for name in COLUMNS)
 
     def to_frame(self) -> pl.DataFrame:
-        """`timestamp` (datetime[us, UTC]) `open high low close volume`, without copying."""
+        """Return `timestamp` (datetime[us, UTC]) `open high low close volume`, without copying."""
         frame = pl.DataFrame({name: getattr(self, name) for name in COLUMNS})
         return frame.with_columns(pl.col("timestamp").cast(pl.Datetime("us", "UTC")))
 
@@ -98,11 +98,14 @@ class Higher:
 
     bars: Bars
     seen_for: Integers
-    """For how many lower bars no higher bar is seen yet, then for how many each is the last."""
+    """The number of lower bars that see no higher bar yet, then for each higher bar the number that see it last."""
 
     def align(self, values: AnyArray) -> AnyArray:
-        """One value per higher bar as one per lower bar: that of the last closed. Before the first: NaN, or False where
-        the values are booleans. Raises `ValueError` for another number of values."""
+        """Spread one value per higher bar to the lower bars: each has the value of the last higher bar that closed.
+
+        Before the first it is NaN, or False where the values are booleans. Raises `ValueError` for another number of
+        values.
+        """
         if values.shape != (len(self.bars),):
             raise ValueError(f"there are {len(self.bars)} closed {self.bars.timeframe} bars, not {values.shape} values")
         unknown = np.zeros(1, dtype=np.bool_) if values.dtype == np.bool_ else np.full(1, np.nan)
@@ -130,16 +133,16 @@ class Higher:
 
 
 def bars_from_frame(symbol: str, timeframe: Timeframe, frame: pl.DataFrame) -> Bars:
-    """The inverse of `Bars.to_frame`, of a frame known to hold valid bars (the catalogue's own)."""
+    """Invert `Bars.to_frame`, for a frame known to hold valid bars (the catalogue's own)."""
     whole = frame.select(pl.col("timestamp").to_physical(), *COLUMNS[1:]).rechunk()
     return Bars(symbol, timeframe, *(whole[name].to_numpy() for name in COLUMNS))
 
 
 def resample(bars: Bars, timeframe: Timeframe) -> Bars:
-    """Bars of a higher timeframe that theirs divides: first open, highest high, lowest low, last close, summed volume.
+    """Make bars of a higher timeframe: first open, highest high, lowest low, last close, summed volume.
 
-    Opens lie on the edges of `timeframe` in UTC (weeks on Monday). A bar exists where at least one finer bar does; the
-    first and the last may be incomplete.
+    The timeframe of `bars` divides it. Opens lie on the edges of `timeframe` in UTC (weeks on Monday). A bar exists
+    where at least one finer bar does; the first and the last may be incomplete.
     """
     if bars.timeframe == timeframe:
         return bars
@@ -163,7 +166,7 @@ def resample(bars: Bars, timeframe: Timeframe) -> Bars:
 
 
 def seen_from(lower: Bars, made: Bars) -> Higher:
-    """`made` of `lower`, as it is seen from there; its last bar is left out unless it has closed."""
+    """Return `made`, which was made of `lower`, as the lower bars see it; its last bar must have closed to be seen."""
     closed_at = lower.timestamp + LENGTH_US[lower.timeframe]
     ends = made.timestamp + LENGTH_US[made.timeframe]
     first_seen = np.searchsorted(closed_at, ends)

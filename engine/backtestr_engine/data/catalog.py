@@ -1,8 +1,8 @@
-"""The catalogue: which series there are, on disk as Parquet and in memory while they are being worked on.
+"""The catalogue: the stored series, on disk as Parquet and in memory while they are used.
 
-One file per symbol and timeframe, `<root>/<symbol>/<timeframe>.parquet`, replaced as a whole and atomically. What a
-listing needs (symbol, number of bars, first and last open time) stands in the file's own metadata, so listing reads no
-bars. A timeframe that is not stored is resampled from the finest stored one that divides it.
+One file per symbol and timeframe, `<root>/<symbol>/<timeframe>.parquet`, replaced as a whole and atomically. The file's
+own metadata has everything that a listing shows (symbol, number of bars, first and last open time), so a listing reads
+no bars. A timeframe that is not stored is resampled from the finest stored one that divides it.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ ROW_GROUP_BARS = 16_384
 
 _METADATA_KEY = "backtestr.series"
 _BYTES_PER_BAR = 6 * 8
-# A range shorter than this part of its series is read by itself; for a longer one the whole is read and kept.
+# A range shorter than this part of its series is read alone; for a longer one the whole series is read and kept.
 _PART_READ_ALONE = 0.25
 
 
 class _SeriesKey(NamedTuple):
-    """A file as it was when it was read, and what was read of it; a rewritten file has another key."""
+    """A file as it was when it was read, and the range read of it; a rewritten file has another key."""
 
     path: Path
     mtime_ns: int
@@ -46,11 +46,11 @@ class _SeriesKey(NamedTuple):
 
 
 class _BarCache:
-    """Series and ranges of them in memory, the least recently used leaving first, at most `capacity_bytes` together."""
+    """Series and ranges of series in memory, at most `capacity_bytes`; the least recently used is dropped first."""
 
     def __init__(self, capacity_bytes: int) -> None:
         self._capacity_bytes = capacity_bytes
-        self._held_bytes = 0
+        self._bytes = 0
         self._series: OrderedDict[_SeriesKey, Bars] = OrderedDict()
 
     def get(self, key: _SeriesKey) -> Bars | None:
@@ -62,13 +62,13 @@ class _BarCache:
     def put(self, key: _SeriesKey, bars: Bars) -> None:
         if not self.fits(bars.nbytes):
             return
-        for stale in [held for held in self._series if held.path == key.path and held[1:3] != key[1:3]]:
-            self._held_bytes -= self._series.pop(stale).nbytes
+        for stale in [one for one in self._series if one.path == key.path and one[1:3] != key[1:3]]:
+            self._bytes -= self._series.pop(stale).nbytes
         self._series[key] = bars
-        self._held_bytes += bars.nbytes
-        while self._held_bytes > self._capacity_bytes:
-            _, leaving = self._series.popitem(last=False)
-            self._held_bytes -= leaving.nbytes
+        self._bytes += bars.nbytes
+        while self._bytes > self._capacity_bytes:
+            _, dropped = self._series.popitem(last=False)
+            self._bytes -= dropped.nbytes
 
     def fits(self, nbytes: int) -> bool:
         return nbytes <= self._capacity_bytes
@@ -79,12 +79,13 @@ class Catalog:
 
     def __init__(self, root: Path, *, cache_bytes: int) -> None:
         self._root = root
-        self._recent = _BarCache(cache_bytes)
+        self._cache = _BarCache(cache_bytes)
 
     def write(self, bars: Bars) -> SeriesInfo:
-        """Store `bars` in place of whatever that symbol and timeframe had. Readers see the old file or the new one.
+        """Store `bars` in place of the series of that symbol and timeframe. Readers see the old file or the new one.
 
-        Raises `DataError` for no bars, and when they cannot be written (the old file then stays)."""
+        Raises `DataError` for no bars, and when they cannot be written (the old file then stays).
+        """
         if not len(bars):
             raise DataError(f"{bars.symbol} {bars.timeframe} has no bars to store")
         info = SeriesInfo(
@@ -106,8 +107,10 @@ class Catalog:
         return info
 
     def series(self) -> list[SeriesInfo]:
-        """Every stored series, sorted by symbol, then from the finest timeframe to the coarsest. A file that cannot be
-        read is left out; `load` says what is wrong with it."""
+        """List every stored series, sorted by symbol, then from the finest timeframe to the coarsest.
+
+        A file that cannot be read is left out; `load` raises the reason.
+        """
         found = []
         for path in self._root.glob("*/*.parquet"):
             with contextlib.suppress(DataError):
@@ -115,18 +118,18 @@ class Catalog:
         return sorted(found, key=lambda info: (info.symbol, LENGTH_US[info.timeframe]))
 
     def load(self, symbol: str, timeframe: str, start_us: int | None = None, end_us: int | None = None) -> Bars:
-        """The bars that open in [start, end), microseconds UTC; None is unbounded.
+        """Return the bars that open in [start, end), microseconds UTC; None is unbounded.
 
-        Raises `ValidationError` for a timeframe that does not exist, and `DataError` for a symbol that is not there
-        (naming the near miss), a timeframe that cannot be made from what is stored, a range without bars (saying what
-        range there is) and a file that cannot be read.
+        Raises `ValidationError` for an unknown timeframe, and `DataError` for an unknown symbol (naming the near miss),
+        a timeframe that cannot be made from the stored ones, a range without bars (naming the stored range) and a file
+        that cannot be read.
         """
         wanted = parse_timeframe(timeframe)
         stored = self.source_of(symbol, wanted)
         path = self._path(symbol, stored)
         file = path.stat()
         key = _SeriesKey(path, file.st_mtime_ns, file.st_size, wanted)
-        whole = self._recent.get(key)
+        whole = self._cache.get(key)
         if whole is None and not self._is_read_alone(key, start_us, end_us):
             whole = self._whole(key, symbol, stored)
         if whole is None:
@@ -138,9 +141,9 @@ class Catalog:
         return bars
 
     def _is_read_alone(self, key: _SeriesKey, start_us: int | None, end_us: int | None) -> bool:
-        """Whether the range is a small part of a series that is not in memory."""
+        """Return whether the range is a small part of a series that is not in memory."""
         info = _read_info(key.path)
-        if self._recent.get(key._replace(timeframe=info.timeframe)) is not None:
+        if self._cache.get(key._replace(timeframe=info.timeframe)) is not None:
             return False
         first, last = info.start_time * 1000, info.end_time * 1000
         start = first if start_us is None else max(first, start_us)
@@ -148,48 +151,51 @@ class Catalog:
         return end - start < _PART_READ_ALONE * (last - first)
 
     def _range(self, key: _SeriesKey, symbol: str, stored: Timeframe) -> Bars:
-        """The bars of the key's range, from memory or into memory; of the file only the row groups that hold it."""
-        bars = self._recent.get(key)
+        """Return the bars of the key's range from memory, or read the row groups that hold it and keep the bars."""
+        bars = self._cache.get(key)
         if bars is None:
             start, end = key.start_us, key.end_us
             first = None if start is None else open_time(start, key.timeframe)
             last = None if end is None else next_open_time(end, key.timeframe)
             bars = resample(_scan(key.path, symbol, stored, first, last), key.timeframe).between(start, end)
-            self._recent.put(key, bars)
+            self._cache.put(key, bars)
         return bars
 
     def _whole(self, key: _SeriesKey, symbol: str, stored: Timeframe) -> Bars | None:
-        """The whole series, from memory or into memory; None when it is too large to be kept there."""
-        bars = self._recent.get(key)
+        """Return the whole series from memory, or read and keep it; None when it is too large to be kept."""
+        bars = self._cache.get(key)
         if bars is None and key.timeframe != stored:
             finer = self._whole(key._replace(timeframe=stored), symbol, stored)
             bars = None if finer is None else resample(finer, key.timeframe)
             if bars is not None:
-                self._recent.put(key, bars)
-        elif bars is None and self._recent.fits(_read_info(key.path).bars * _BYTES_PER_BAR):
+                self._cache.put(key, bars)
+        elif bars is None and self._cache.fits(_read_info(key.path).bars * _BYTES_PER_BAR):
             bars = _scan(key.path, symbol, stored, None, None)
-            self._recent.put(key, bars)
+            self._cache.put(key, bars)
         return bars
 
     def stored(self, symbol: str) -> list[Timeframe]:
-        """The stored timeframes of `symbol`, finest first. Raises `DataError`, naming the near miss, without any."""
+        """Return the stored timeframes of `symbol`, finest first.
+
+        Raises `DataError`, naming the near miss, for a symbol without series.
+        """
         folder = self._folder(symbol)
         stored = [timeframe for timeframe in LENGTH_US if (folder / f"{timeframe}.parquet").is_file()]
         if stored:
             return stored
         symbols = sorted({info.symbol for info in self.series()})
-        there_is = ", ".join(symbols[:20]) + (", …" if len(symbols) > 20 else "") or "there is none yet"
+        listed = ", ".join(symbols[:20]) + (", …" if len(symbols) > 20 else "") or "there is none yet"
         raise DataError(
-            f"unknown symbol {symbol!r}{did_you_mean(symbol, symbols)} ({there_is})",
+            f"unknown symbol {symbol!r}{did_you_mean(symbol, symbols)} ({listed})",
             path="$.symbol",
             symbol=symbol,
             known=symbols[:20],
         )
 
     def delete(self, symbol: str, timeframe: str | None = None) -> list[Timeframe]:
-        """Remove a series, or every series of `symbol`, and name what was removed. A damaged file goes too.
+        """Remove a series, or every series of `symbol`, and return the removed timeframes. A damaged file goes too.
 
-        Raises `ValidationError` for a timeframe that does not exist and `DataError` for what is not stored.
+        Raises `ValidationError` for an unknown timeframe and `DataError` for a series that is not stored.
         """
         stored = self.stored(symbol)
         removed = stored if timeframe is None else [parse_timeframe(timeframe)]
@@ -198,13 +204,13 @@ class Catalog:
                 raise self._not_stored(symbol, one, stored)
         for one in removed:
             self._path(symbol, one).unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # another worker writes to it
+        with contextlib.suppress(OSError):  # another worker has written a file to it
             self._folder(symbol).rmdir()
         sync(self._root)
         return removed
 
     def load_stored(self, symbol: str, timeframe: str) -> Bars:
-        """All bars of a series that is stored in just this timeframe. Raises as `load` does."""
+        """Return all bars of a series that is stored in this very timeframe. Raises as `load` does."""
         wanted, stored = parse_timeframe(timeframe), self.stored(symbol)
         if wanted not in stored:
             raise self._not_stored(symbol, wanted, stored)
@@ -220,8 +226,10 @@ class Catalog:
         )
 
     def source_of(self, symbol: str, timeframe: str) -> Timeframe:
-        """The timeframe to read for `timeframe`: itself where stored, else the finest stored one that divides it.
-        Raises as `load` does."""
+        """Return the timeframe to read for `timeframe`: itself if stored, else the finest stored one that divides it.
+
+        Raises as `load` does.
+        """
         wanted, stored = parse_timeframe(timeframe), self.stored(symbol)
         if wanted in stored:
             return wanted
@@ -240,11 +248,11 @@ class Catalog:
         self, symbol: str, timeframe: Timeframe, start_us: int | None, end_us: int | None, path: Path
     ) -> DataError:
         info = _read_info(path)
-        asked = " ".join(
+        asked_range = " ".join(
             f"{word} {instant(bound)}" for word, bound in (("from", start_us), ("before", end_us)) if bound is not None
         )
         return DataError(
-            f"no {timeframe} bars of {symbol} {asked}; there are bars from {instant(info.start_time * 1000)} "
+            f"no {timeframe} bars of {symbol} {asked_range}; there are bars from {instant(info.start_time * 1000)} "
             f"to {instant(info.end_time * 1000)}",
             symbol=symbol,
             timeframe=timeframe,
@@ -261,12 +269,12 @@ class Catalog:
 
 
 def describe_series(info: SeriesInfo) -> str:
-    """`2,148 bars from 2004-08-19 to 2013-03-01`, for messages."""
+    """Return `2,148 bars from 2004-08-19 to 2013-03-01`, for messages."""
     return f"{info.bars:,} bars from {instant(info.start_time * 1000)} to {instant(info.end_time * 1000)}"
 
 
 def check_symbol(symbol: str) -> str:
-    """`symbol` if it can name a series, else a `ValidationError`: 1 to 64 printable characters, no space around."""
+    """Return `symbol` if it can name a series, as `SYMBOL_RULE` says, else raise a `ValidationError`."""
     if is_symbol(symbol):
         return symbol
     raise ValidationError(
@@ -278,7 +286,7 @@ def check_symbol(symbol: str) -> str:
 
 
 def folder_name(symbol: str) -> str:
-    """`symbol` as one path component: all but letters, digits, `-` and `_` percent-escaped, dots too."""
+    """Return `symbol` as one path component: all but letters, digits, `-` and `_` percent-escaped, dots too."""
     return quote(symbol, safe="").replace(".", "%2E").replace("~", "%7E")
 
 
@@ -290,7 +298,7 @@ def _read_info(path: Path) -> SeriesInfo:
 
 
 def _scan(path: Path, symbol: str, stored: Timeframe, start_us: int | None, end_us: int | None) -> Bars:
-    """Read only the row groups that can hold bars of [start, end)."""
+    """Return the bars of [start, end), reading only the row groups that can hold them."""
     rows = pl.scan_parquet(path)
     if start_us is not None:
         rows = rows.filter(pl.col("timestamp") >= pl.lit(start_us).cast(pl.Datetime("us", "UTC")))

@@ -1,4 +1,4 @@
-"""Instants: microseconds since the Unix epoch, UTC, and their ISO 8601 text both ways."""
+"""Instants: microseconds since the Unix epoch, UTC, to ISO 8601 text and back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def instant(timestamp_us: int) -> str:
-    """Microseconds since the epoch as ISO 8601 in UTC: `2022-01-03`, or `2022-01-03T09:05:00Z` when not at midnight."""
+    """Format microseconds since the epoch in UTC: `2022-01-03` at midnight, else `2022-01-03T09:05:00Z`."""
     at = _EPOCH + timedelta(microseconds=int(timestamp_us))
     if (at.hour, at.minute, at.second, at.microsecond) == (0, 0, 0, 0):
         return at.date().isoformat()
@@ -19,7 +19,7 @@ def instant(timestamp_us: int) -> str:
 
 
 def parse_instant(text: str, *, path: str) -> int:
-    """ISO 8601 to microseconds since the epoch. A date alone is midnight; a time without an offset is UTC."""
+    """Parse ISO 8601 to microseconds since the epoch; a date alone is midnight, a time without an offset is UTC."""
     try:
         at = datetime.fromisoformat(text)
     except ValueError:

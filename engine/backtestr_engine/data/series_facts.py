@@ -1,4 +1,4 @@
-"""What can be asked of stored series besides their bars: what they are like, to store another timeframe, to delete."""
+"""Requests about stored series besides their bars: describe one, store another timeframe, delete."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from .catalog import Catalog, describe_series
 from .timeframes import LENGTH_US, divides, parse_timeframe
 
 LONGEST_GAPS = 10
-"""How many gaps are listed: the rest are counted."""
+"""Number of gaps that are listed: the rest are only counted."""
 
 
 def describe(catalog: Catalog, request: DescribeMarketData) -> SeriesFacts:
-    """Range, prices and gaps of a series, stored or resampled. Raises as `Catalog.load` does."""
+    """Return range, prices and gaps of a series, stored or resampled. Raises as `Catalog.load` does."""
     timeframe = parse_timeframe(request.timeframe)
     made_from = catalog.source_of(request.symbol, timeframe)
     bars = catalog.load(request.symbol, timeframe)
     length = LENGTH_US[timeframe]
     ends, opens = bars.timestamp[:-1] + length, bars.timestamp[1:]
-    lasting = opens - ends
-    gaps = np.flatnonzero(lasting > 0)
-    longest = gaps[np.argsort(-lasting[gaps], kind="stable")[:LONGEST_GAPS]]
+    lengths = opens - ends
+    gaps = np.flatnonzero(lengths > 0)
+    longest = gaps[np.argsort(-lengths[gaps], kind="stable")[:LONGEST_GAPS]]
     return SeriesFacts(
         symbol=request.symbol,
         timeframe=timeframe,
@@ -44,12 +44,12 @@ def describe(catalog: Catalog, request: DescribeMarketData) -> SeriesFacts:
         high=float(bars.high.max()),
         volume=float(bars.volume.sum()),
         gaps=len(gaps),
-        missing_bars=int((lasting[gaps] // length).sum()),
+        missing_bars=int((lengths[gaps] // length).sum()),
         longest_gaps=[
             SeriesGap(
                 start_time=int(ends[row]) // 1000,
                 end_time=int(opens[row]) // 1000,
-                missing_bars=int(lasting[row]) // length,
+                missing_bars=int(lengths[row]) // length,
             )
             for row in longest
         ],
@@ -57,10 +57,10 @@ def describe(catalog: Catalog, request: DescribeMarketData) -> SeriesFacts:
 
 
 def store_resampled(catalog: Catalog, request: ResampleMarketData) -> StoredSeries:
-    """Store a higher timeframe, made of a stored one, in place of what it had (a warning then says so).
+    """Make a higher timeframe of a stored one and store it; a warning names the series that it replaces.
 
-    Raises `ValidationError` for a timeframe that does not exist, `InvalidConfiguration` for one that cannot be made of
-    the other, and `DataError` for a series that is not stored.
+    Raises `ValidationError` for an unknown timeframe, `InvalidConfiguration` for one that cannot be made of the other,
+    and `DataError` for a series that is not stored.
     """
     finer = parse_timeframe(request.from_timeframe, path="$.fromTimeframe")
     coarser = parse_timeframe(request.to_timeframe, path="$.toTimeframe")
@@ -84,6 +84,6 @@ def store_resampled(catalog: Catalog, request: ResampleMarketData) -> StoredSeri
 
 
 def delete(catalog: Catalog, request: DeleteMarketData) -> DeletedMarketData:
-    """Remove what the request names. Raises as `Catalog.delete` does."""
+    """Remove the series that the request names. Raises as `Catalog.delete` does."""
     timeframes = catalog.delete(request.symbol, request.timeframe)
     return DeletedMarketData(symbol=request.symbol, timeframes=timeframes)

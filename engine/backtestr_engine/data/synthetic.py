@@ -1,4 +1,4 @@
-"""SYNTH: a series made of chance, so that a new installation has something to run. It looks like no market's."""
+"""SYNTH: a random walk, so that a new installation has data."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _YEAR_US = 365 * LENGTH_US["1d"]
 
 
 def synthetic_bars(timeframe: Timeframe, count: int, *, symbol: str = SYMBOL, seed: int = SEED) -> Bars:
-    """`count` bars of a geometric random walk from 100, without drift, at 50 % yearly volatility.
+    """Return `count` bars of a geometric random walk from 100, without drift, at 50 % yearly volatility.
 
-    Every bar is four steps of the walk, so its high and low are prices that were there; bars have no gaps between them.
-    The same arguments give the same bars, whenever and wherever (numpy's PCG64).
+    Every bar is four steps of the walk, so its high and low are prices of the walk; there are no gaps between bars. The
+    same arguments give the same bars on every machine (numpy's PCG64).
     """
-    chance = np.random.Generator(np.random.PCG64([seed, LENGTH_US[timeframe]]))
+    generator = np.random.Generator(np.random.PCG64([seed, LENGTH_US[timeframe]]))
     scale = _YEARLY_VOLATILITY * np.sqrt(LENGTH_US[timeframe] / _YEAR_US / _STEPS_PER_BAR)
-    steps = chance.normal(-scale * scale / 2, scale, size=(count, _STEPS_PER_BAR))
+    steps = generator.normal(-scale * scale / 2, scale, size=(count, _STEPS_PER_BAR))
     paths = 100.0 * np.exp(np.cumsum(steps).reshape(steps.shape))
     opened = np.concatenate(([100.0], paths[:-1, -1]))
     return Bars(
@@ -39,7 +39,7 @@ def synthetic_bars(timeframe: Timeframe, count: int, *, symbol: str = SYMBOL, se
         high=np.maximum(opened, paths.max(axis=1)),
         low=np.minimum(opened, paths.min(axis=1)),
         close=paths[:, -1],
-        volume=np.round(chance.gamma(2.0, 500.0, size=count), 3),
+        volume=np.round(generator.gamma(2.0, 500.0, size=count), 3),
     )
 
 

@@ -1,4 +1,4 @@
-"""Timeframes: their names, their lengths, and where their bars open.
+"""Timeframes: their names, their lengths in microseconds, and the open times of their bars.
 
 A bar opens on an edge of its timeframe in UTC: every whole multiple since the Unix epoch, except that weeks start on
 Monday (the epoch was a Thursday).
@@ -24,7 +24,7 @@ _FIRST_MONDAY_US = 4 * DAY_US
 
 
 def parse_timeframe(name: str, *, path: str = "$.timeframe") -> Timeframe:
-    """`name` if it is a timeframe, else a `ValidationError` for `path` that names the near miss and what there is."""
+    """Return `name` if it is a timeframe, else raise a `ValidationError` for `path` with near miss and all names."""
     if name in LENGTH_US:
         return name
     raise ValidationError(
@@ -36,7 +36,7 @@ def parse_timeframe(name: str, *, path: str = "$.timeframe") -> Timeframe:
 
 
 def divides(finer: Timeframe, coarser: Timeframe) -> bool:
-    """Whether bars of `coarser` can be made from whole bars of `finer`. True of a timeframe and itself."""
+    """Return whether bars of `coarser` can be made of whole bars of `finer`; true for a timeframe and itself."""
     return LENGTH_US[coarser] % LENGTH_US[finer] == 0
 
 
@@ -45,27 +45,29 @@ def _origin_us(timeframe: Timeframe) -> int:
 
 
 def open_time(timestamp_us: int, timeframe: Timeframe) -> int:
-    """The open time of the bar of `timeframe` that contains `timestamp_us` (microseconds, UTC)."""
+    """Return the open time of the bar of `timeframe` that contains `timestamp_us` (microseconds, UTC)."""
     origin, length = _origin_us(timeframe), LENGTH_US[timeframe]
     return (timestamp_us - origin) // length * length + origin
 
 
 def open_times(timestamps_us: Integers, timeframe: Timeframe) -> Integers:
-    """`open_time` of every one of `timestamps_us` (int64, microseconds, UTC)."""
+    """Return the `open_time` of each of `timestamps_us` (int64, microseconds, UTC)."""
     origin, length = _origin_us(timeframe), LENGTH_US[timeframe]
     return (timestamps_us - origin) // np.int64(length) * length + origin
 
 
 def spans(timestamps_us: Integers, timeframe: Timeframe) -> tuple[Integers, Integers]:
-    """Strictly increasing open times as stretches without a gap: the first open time of each, and its number of bars.
-    A year of minutes that rests at weekends is some fifty stretches."""
+    """Return strictly increasing open times as stretches without a gap: the first of each, and its number of bars.
+
+    A year of minutes without weekends is some fifty stretches.
+    """
     begins = np.flatnonzero(np.diff(timestamps_us) != LENGTH_US[timeframe]) + 1
     first = np.concatenate((np.zeros(min(1, len(timestamps_us)), dtype=np.int64), begins))
     return timestamps_us[first], np.diff(first, append=len(timestamps_us))
 
 
 def open_times_of(starts_us: Integers, bars: Integers, timeframe: Timeframe) -> Integers:
-    """The inverse of `spans`."""
+    """Invert `spans`."""
     before = np.cumsum(bars) - bars
     length = LENGTH_US[timeframe]
     timestamps: Integers = np.repeat(starts_us - before * length, bars)
@@ -74,6 +76,6 @@ def open_times_of(starts_us: Integers, bars: Integers, timeframe: Timeframe) -> 
 
 
 def next_open_time(timestamp_us: int, timeframe: Timeframe) -> int:
-    """The first open time at or after `timestamp_us`."""
+    """Return the first open time at or after `timestamp_us`."""
     opened = open_time(timestamp_us, timeframe)
     return opened if opened == timestamp_us else opened + LENGTH_US[timeframe]

@@ -1,1 +1,1 @@
-"""Files of bars and ticks, from any known format to checked bars."""
+"""Imports: files of bars and ticks in any known format become validated bars."""

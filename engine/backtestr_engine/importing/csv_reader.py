@@ -10,7 +10,7 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from functools import partial
-from itertools import islice
+from itertools import accumulate, islice
 
 import polars as pl
 
@@ -19,8 +19,10 @@ from .rows import MALFORMED, Rows, make_rows, malformed_cells
 from .sources import TextFile, uneven_quotes
 from .timestamps import TimeFormat, parse_times
 
-_BATCH_LINES = 256
-"""Lines that `csv` reads together: few enough that their cells stay in the processor's cache."""
+_BATCH_ROWS = 256
+"""Rows that `csv` reads together: few enough that their cells stay in the processor's cache."""
+
+_NUL = "\0"
 
 _ONLY_PYTHON_READS = "[_\x1c-\x1f]|[^\x00-\x7f]"
 """Characters of numbers that `float` reads and polars does not: 1_000, digits of other scripts, rare spaces."""
@@ -100,20 +102,34 @@ def _joined(time: Sequence[pl.Series]) -> pl.Series:
     return time[0] if len(time) == 1 else time[0] + " " + time[1]
 
 
-def _batches(file: TextFile) -> Iterator[list[tuple[int, list[str]]]]:
-    """Yield the rows that are not blank, a few at a time: the number of the last line of each, and its cells."""
+def _batches(file: TextFile) -> Iterator[tuple[list[int], list[list[str]]]]:
+    """Yield the rows that are not blank, a few at a time: the numbers of their last lines, and their cells."""
     text = io.TextIOWrapper(io.BytesIO(file.content), "utf-8", newline="\n")
     reader = csv.reader(text, delimiter=file.delimiter)
-    rows = islice(reader, file.header_lines, None)
     try:
-        while batch := [(reader.line_num, cells) for cells in islice(rows, _BATCH_LINES)]:
-            yield [one for one in batch if any(map(str.strip, one[1]))]
+        for _ in islice(reader, file.header_lines):
+            pass
+        before = reader.line_num
+        while rows := list(islice(reader, _BATCH_ROWS)):
+            lines = list(range(before + 1, reader.line_num + 1))
+            if len(lines) != len(rows):  # a quoted cell holds a line end
+                counts = (1 + sum(cell.count("\n") for cell in cells) for cells in rows[:-1])
+                lines = [*accumulate(counts, initial=before), reader.line_num][1:]
+            before = reader.line_num
+            blank = [row for row, cells in enumerate(rows) if not cells or not (cells[0].strip() or _any_text(cells))]
+            for row in reversed(blank):
+                del lines[row], rows[row]
+            yield lines, rows
     except csv.Error as error:
         raise uneven_quotes(file.path, error) from error
 
 
+def _any_text(cells: Sequence[str]) -> bool:
+    return any(map(str.strip, cells))
+
+
 def _line_numbers(file: TextFile) -> list[int]:
-    return [number for batch in _batches(file) for number, _ in batch]
+    return [number for lines, _ in _batches(file) for number in lines]
 
 
 def _read_cells(file: TextFile, positions: Sequence[int]) -> tuple[pl.Series, dict[int, pl.Series], list[pl.DataFrame]]:
@@ -122,23 +138,23 @@ def _read_cells(file: TextFile, positions: Sequence[int]) -> tuple[pl.Series, di
     The other rows are malformed: they have more or fewer cells than the header.
     """
     width = len(file.header)
-    lines: list[int] = []
-    columns = {position: [pl.Series([], dtype=pl.String)] for position in positions}
+    numbers: list[int] = []
+    columns: dict[int, list[str]] = {position: [] for position in positions}
     uneven: list[tuple[int, str, str, str]] = []
-    for batch in _batches(file):
-        even = [cells for _, cells in batch if len(cells) == width]
-        if len(even) < len(batch):
-            uneven += [_uneven(number, cells, file) for number, cells in batch if len(cells) != width]
-        if even:
-            lines += [number for number, cells in batch if len(cells) == width]
-            in_columns = list(zip(*even, strict=True))
-            for position, parts in columns.items():
-                parts.append(pl.Series(in_columns[position], dtype=pl.String))
-    malformed = [pl.DataFrame(uneven, schema=MALFORMED, orient="row")]
+    for lines, rows in _batches(file):
+        odd = [row for row, cells in enumerate(rows) if len(cells) != width]
+        uneven += [_uneven(lines[row], rows[row], file) for row in odd]
+        for row in reversed(odd):
+            del lines[row], rows[row]
+        numbers += lines
+        in_columns = list(zip(*rows, strict=True))
+        for position, texts in columns.items():
+            # No cell has a NUL (`TextFile`): polars takes one text and splits it faster than it takes its parts.
+            texts += [_NUL.join(in_columns[position])] if rows else []
     return (
-        pl.Series(lines, dtype=pl.Int64),
-        {position: pl.concat(parts) for position, parts in columns.items()},
-        malformed,
+        pl.Series(numbers, dtype=pl.Int64),
+        {position: pl.Series(texts, dtype=pl.String).str.split(_NUL).explode() for position, texts in columns.items()},
+        [pl.DataFrame(uneven, schema=MALFORMED, orient="row")],
     )
 
 

@@ -75,7 +75,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     delimiter: str
     header: tuple[str, ...]
     time: TimeFormat | None
-    """How its times are written; None where the first lines show it."""
+    """The format of its times; None where the first rows show it."""
 
 
 _BAR = ("open", "high", "low", "close", "volume")

@@ -24,7 +24,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     names: Mapping[str, str]
     """The file's names for `timestamp` and the fields."""
     written: TimeFormat | None
-    """How times are written in a text; None for a table."""
+    """The format of times in a text; None for a table."""
     zone: str | None
     """The zone that the format has its times in, where it says so."""
     blank_repeats: bool

@@ -42,7 +42,7 @@ class TextFile:
     first_rows: Sequence[Sequence[str]]
     """The cells of the first rows, without spaces around them."""
     time: TimeFormat | None
-    """How its times are written, where the format says it."""
+    """The format of its times, where the file format implies one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

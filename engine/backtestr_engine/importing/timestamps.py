@@ -1,4 +1,4 @@
-"""Times as text: how they are written, told from one of them, and what instants they are."""
+"""Times written as text: the format of one of them, and the instants of all."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _YEAR_FIRST = re.compile(
     r"\d{4}(?P<dash>[-/.]?)\d\d(?P=dash)\d\d"
     r"(?:(?P<gap>[T ])\d\d(?P<colon>:?)\d\d(?P<seconds>(?P=colon)\d\d(?:\.\d+)?)?(?P<zone>Z|[+-]\d\d:?\d\d)?)?"
 )
-# With dots the day comes first everywhere; with slashes it may be the month, so those are refused.
+# With dots the day comes first everywhere; with slashes the month may come first, so such times are refused.
 _DAY_FIRST = re.compile(r"\d\d\.\d\d\.\d{4}(?P<clock> \d\d:\d\d(?P<seconds>:\d\d(?:\.\d+)?)?)?(?P<zone> GMT[+-]\d{4})?")
 _EPOCH_UNITS: Mapping[int, str] = {10: "s", 13: "ms", 16: "us", 19: "ns"}
-"""Digits of an integer time since the epoch, from 2001 to 2286, and its unit."""
+"""The number of digits of an integer time since the epoch, from 2001 to 2286, and its unit."""
 
 KNOWN_FORMS = (
     "year, month, day and perhaps hour, minute, second, offset, as in 2022-01-03 09:30:00+00:00; "
@@ -24,15 +24,17 @@ KNOWN_FORMS = (
 
 
 class TimeFormat(msgspec.Struct, frozen=True):
-    """`pattern` is strptime's, or `epoch:ms` and the like. `zoned`: times say which instant they are, by an offset or
-    by counting from the epoch."""
+    """The format of times: `pattern` is strptime's, or `epoch:ms` and the like.
+
+    `zoned` times say by themselves which instant they are, by an offset or by counting from the epoch.
+    """
 
     pattern: str
     zoned: bool = False
 
 
 def time_format(text: str) -> TimeFormat | None:
-    """How `text` is written; None when it is no time of a known form."""
+    """Return the format of `text`, or None when it is no time of a known form."""
     if text.isascii() and text.isdigit() and len(text) in _EPOCH_UNITS:
         return TimeFormat(f"epoch:{_EPOCH_UNITS[len(text)]}", zoned=True)
     if match := _YEAR_FIRST.fullmatch(text):
@@ -50,8 +52,10 @@ def time_format(text: str) -> TimeFormat | None:
 
 
 def parse_times(text: pl.Series, written: TimeFormat, time_zone: str | None) -> pl.Series:
-    """Times as datetime[us, UTC], null where the text is none in that format or, read in `time_zone` (UTC when None),
-    names no instant or two."""
+    """Return times as datetime[us, UTC]; `time_zone` (UTC when None) is that of times that are not zoned.
+
+    A time is null where the text does not have the format, or where the zone skips or repeats the clock time.
+    """
     if written.pattern.startswith("epoch:"):
         return from_epoch(text.cast(pl.Int64, strict=False), written.pattern.removeprefix("epoch:"))
     if written.zoned:
@@ -60,12 +64,12 @@ def parse_times(text: pl.Series, written: TimeFormat, time_zone: str | None) -> 
 
 
 def from_epoch(numbers: pl.Series, unit: str) -> pl.Series:
-    """Whole numbers of `s`, `ms`, `us` or `ns` since the epoch as datetime[us, UTC]."""
+    """Return whole numbers of `s`, `ms`, `us` or `ns` since the epoch as datetime[us, UTC]."""
     us = numbers // 1_000 if unit == "ns" else numbers * {"s": 1_000_000, "ms": 1_000}.get(unit, 1)
     return us.cast(pl.Datetime("us", "UTC"))
 
 
 def in_zone(naive: pl.Series, time_zone: str | None) -> pl.Series:
-    """Clock times of a zone (UTC when None) as datetime[us, UTC], null where the zone skips or repeats them."""
+    """Return clock times of a zone (UTC when None) as datetime[us, UTC], null where the zone skips or repeats them."""
     local = naive.dt.replace_time_zone(time_zone or "UTC", ambiguous="null", non_existent="null")
     return local.dt.convert_time_zone("UTC")

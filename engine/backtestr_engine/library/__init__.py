@@ -1,1 +1,1 @@
-"""The algorithms that a worker knows: built in, from files, and registered."""
+"""The library: all algorithms that a worker can run, built in, from its folder, and registered."""

@@ -1,4 +1,4 @@
-"""Inspection: what the engine tells of algorithms and indicators without a broker."""
+"""Inspection of algorithms and indicators, with or without a broker."""
 
 from __future__ import annotations
 
@@ -20,15 +20,14 @@ from .look_ahead import check_algorithm
 from .source_files import Limit, load_file, unlimited
 
 SAMPLE_BARS = 2_000
-"""Twice as many as the longest average of the built-in algorithms: enough to have signals, few enough for a loop in
-Python over each of the cuts."""
+"""Twice the longest average of the built-in algorithms: enough for signals, few enough for a Python loop per cut."""
 
 
 SEED = 1
-"""Of the look-ahead check: the same source has the same verdict tomorrow."""
+"""Seed of the look-ahead check: the same source always has the same verdict."""
 
 _MAX_PROBLEM_CHARACTERS = 4_000
-"""A traceback; what an algorithm puts into its exceptions may be of any length, and is kept with it."""
+"""Enough for a traceback. An algorithm's exception may have any length, and is kept with the registration."""
 
 
 def check_file(path: Path, seed: int, limit: Limit = unlimited) -> CheckedFile:
@@ -42,18 +41,18 @@ def check_file(path: Path, seed: int, limit: Limit = unlimited) -> CheckedFile:
             try:
                 verdicts.append(limit(f"the look-ahead check of {one.name}", partial(_check, one, seed)))
             except BacktestrError as error:
-                problems.append(_described(error))
+                problems.append(_description(error))
     except BacktestrError as error:
         problems.append(error.message)
     return CheckedFile(file=str(path), verdicts=verdicts, problems=problems)
 
 
 def look_ahead(one: Algorithm, seed: int) -> LookAhead:
-    """The same check of one algorithm. That it fails on the sample is a verdict, too."""
+    """Check one algorithm for look-ahead as `check_file` does; a failure on the sample is a verdict too."""
     try:
         verdict = _check(one, seed)
     except BacktestrError as error:
-        problem = _described(error)[:_MAX_PROBLEM_CHARACTERS]
+        problem = _description(error)[:_MAX_PROBLEM_CHARACTERS]
         return LookAhead(passed=False, bars=SAMPLE_BARS, cuts=0, problem=problem)
     return LookAhead(passed=verdict.passed, bars=verdict.bars, cuts=len(verdict.cuts), finding=verdict.finding)
 
@@ -63,7 +62,7 @@ def _check(one: Algorithm, seed: int) -> Verdict:
 
 
 def _sample(*, across: bool) -> Bars | Panel:
-    """What an algorithm is checked on; where it compares symbols, three, which begin and end at different times."""
+    """Return the sample for a check: one series or, for `across`, three that begin and end at different times."""
     series = [
         synthetic_bars("1h", SAMPLE_BARS, symbol=f"SAMPLE{seed}", seed=seed) for seed in range(3 if across else 1)
     ]
@@ -72,12 +71,12 @@ def _sample(*, across: bool) -> Bars | Panel:
     return Panel.of([series[0], series[1][: SAMPLE_BARS // 2], series[2][SAMPLE_BARS // 4 :]])
 
 
-def _described(error: BacktestrError) -> str:
+def _description(error: BacktestrError) -> str:
     return f"{error.message}\n{(error.details or {}).get('traceback', '')}".strip()
 
 
 def list_indicators() -> IndicatorList:
-    """Every indicator that there is, by group and name."""
+    """List every indicator, by group and name."""
     found = [
         IndicatorInfo(
             name=one.name,

@@ -1,7 +1,7 @@
-"""The algorithms that a worker can run: built in, from the folder of own ones, and registered.
+"""The algorithms that a worker can run: built in, from the folder of own algorithms, and registered.
 
-Sources that were registered run when they are first needed, never at a worker's start: one that harms its worker harms
-those who ask for it. What another worker registers is found on disk.
+A registered source runs when it is first needed, never at a worker's start: a harmful source then affects only the
+requests for it. Registrations of other workers are found on disk.
 """
 
 from __future__ import annotations
@@ -21,14 +21,18 @@ from .inspection import SEED, look_ahead
 from .registrations import RegisteredAlgorithms
 from .source_files import Limit, forget, load_source, unlimited
 
-# Registered algorithms that stay loaded; to load one again takes milliseconds.
+# Registered algorithms that stay loaded. To load one again takes milliseconds.
 MAX_LOADED = 64
 
 _log = logging.getLogger(__name__)
 
 
 class Library:
-    """`folder`: own algorithms by name, none of a built-in one's; `limit`: how long sources and checks may take."""
+    """All algorithms of a worker.
+
+    `folder` has own algorithms by name, none by the name of a built-in one. `limit` bounds the time of sources and
+    checks.
+    """
 
     def __init__(
         self,
@@ -43,22 +47,24 @@ class Library:
         self._loaded: OrderedDict[str, Algorithm] = OrderedDict()
 
     def find(self, name_or_id: str) -> Algorithm:
-        """The algorithm of that name, in its newest version, or of that id.
+        """Return the algorithm of that id, or of that name in its newest version.
 
-        Raises `NotFound` naming the near miss, and for a registered one that does not load any more `AlgorithmError`,
+        Raises `NotFound` naming the near miss; for a registered algorithm that no longer loads, `AlgorithmError`,
         `TimedOut` or `DataError`.
         """
         found = self._own(name_or_id)
         return self._load(self._find_registered(name_or_id)) if found is None else found
 
     def info(self, name_or_id: str) -> AlgorithmInfo:
-        """What is known of it, without running anything. Raises `NotFound` and `DataError`."""
+        """Return the facts of an algorithm without running anything. Raises `NotFound` and `DataError`."""
         found = self._own(name_or_id)
         return self._find_registered(name_or_id) if found is None else _own_info(found)
 
     def infos(self) -> list[AlgorithmInfo]:
-        """What `ListAlgorithms` answers, sorted by name: of each the newest version. A registration that cannot be read
-        is left out, and logged."""
+        """List the newest version of each algorithm, sorted by name, for `ListAlgorithms`.
+
+        A registration that cannot be read is left out and logged.
+        """
         infos = {name: _own_info(one) for name, one in self._by_name.items()}
         for name in self._registered.names() if self._registered else []:
             try:
@@ -70,9 +76,9 @@ class Library:
     def register(self, request: RegisterAlgorithm, wall_ms: int) -> AlgorithmInfo:
         """Run a source, check its algorithm for look-ahead and keep both; it is on disk when this returns.
 
-        What is the newest version already stays as it is; an earlier one becomes the newest again. Raises
-        `StateConflict` for a name that is taken, `ValidationError` for a source that does not define it once,
-        `AlgorithmError` for one that cannot be run, `TimedOut` for one that does not come back.
+        The newest version, registered again, stays as it is; an earlier version becomes the newest again. Raises
+        `StateConflict` for a name that is taken, `ValidationError` for a source that does not define it exactly once,
+        `AlgorithmError` for a source that cannot be run, and `TimedOut` for one that does not end in time.
         """
         name = request.name
         assert self._registered is not None, "this library has no place for registrations"
@@ -85,10 +91,10 @@ class Library:
         newest = self._registered.find(name)
         info = self._registered.find(f"{name}@{version}")
         if info is None or not self._registered.has(info, request.source):
-            info = self._examined(request, version)
+            info = self._examine(request, version)
         elif newest is not None and newest.version == version:
             return newest
-        # Later than the version before it, whatever the clock says: the later one is what the name means.
+        # Later than the version before, even if the clock went back: the name means the version with the latest time.
         time = wall_ms if newest is None else max(wall_ms, (newest.registered_time or 0) + 1)
         return self._registered.add(msgspec.structs.replace(info, registered_time=time), request.source)
 
@@ -113,7 +119,7 @@ class Library:
         )
 
     def _load(self, info: AlgorithmInfo) -> Algorithm:
-        """The algorithm of a registration. Its errors show the file in which it is kept."""
+        """Load the algorithm of a registration. Its errors show the file in which it is kept."""
         if (loaded := self._loaded.get(info.algorithm_id)) is not None:
             self._loaded.move_to_end(info.algorithm_id)
             return loaded
@@ -128,8 +134,8 @@ class Library:
             forget(str(self._registered.source_path(info).with_name(f"{dropped}.py")), dropped)
         return found
 
-    def _examined(self, request: RegisterAlgorithm, version: str) -> AlgorithmInfo:
-        """What is said of a source that nobody knows yet. Its errors show it as `<name>.py`."""
+    def _examine(self, request: RegisterAlgorithm, version: str) -> AlgorithmInfo:
+        """Run and check a source that is not registered yet. Its errors show it as `<name>.py`."""
         file, module = f"{request.name}.py", f"{request.name}@{version} examined"
         try:
             found = self._run(request.name, request.source, file, module)
@@ -139,7 +145,7 @@ class Library:
         return msgspec.structs.replace(found.info, origin="registered", look_ahead=verdict)
 
     def _run(self, name: str, source: str, file: str, module: str) -> Algorithm:
-        """The algorithm `name` that `source` defines. Raises as `register`."""
+        """Return the algorithm `name` that `source` defines. Raises as `register`."""
         found = self._limit(f"loading {file}", lambda: load_source(source, file, module))
         named = [one for one in found if one.name == name]
         if len(named) == 1:

@@ -1,11 +1,11 @@
 """Registered algorithms on disk, shared by all workers and outliving them.
 
     <root>/<name>@<version>.py      a source; the version is a hash of it, so it never changes
-           <name>@<version>.json    what is known of it: its AlgorithmInfo, with the verdict of the look-ahead check
-           <name>.json              the same of the version that the name means, the newest
+           <name>@<version>.json    its AlgorithmInfo, with the verdict of the look-ahead check
+           <name>.json              the AlgorithmInfo of the newest version, which the name means
 
-Every file is written whole or not at all, in this order: what a crash leaves behind is a version without a name, which
-registering it again completes. Versions are kept for good, for results name them.
+Every file is written whole or not at all, in this order: a crash can leave a version without a name, which registering
+it again completes. Versions are never removed, because results name them.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from backtestr_engine.data.atomic_files import replace_file
 from backtestr_protocol.errors import DataError, StateConflict
 from backtestr_protocol.messages import AlgorithmInfo, AlgorithmName
 
-# Every worker tells the broker of each at its start, and a list of more is of no use to a person.
+# Every worker sends all of them to the broker at its start, and a longer list is of no use to a person.
 MAX_NAMES = 1000
 
 _VERSION = re.compile(f"[0-9a-f]{{{VERSION_CHARACTERS}}}")
 
 
 class RegisteredAlgorithms:
-    """The registrations under `root`. Reading raises `DataError` for what is there and cannot be read."""
+    """The registrations under `root`. Reading raises `DataError` for a file that cannot be read."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -36,9 +36,9 @@ class RegisteredAlgorithms:
         return sorted(path.name.removesuffix(".json") for path in self._root.glob("*.json") if "@" not in path.name)
 
     def find(self, name_or_id: str) -> AlgorithmInfo | None:
-        """The newest version of a name, or the version that an id names; None for what was never registered.
+        """Return the newest version of a name, or the version that an id names; None if it was never registered.
 
-        A look at one file, every time: another worker may have registered it a moment ago.
+        Every call reads one file: another worker may have registered it a moment ago.
         """
         name, at, version = name_or_id.partition("@")
         if not _is_name(name) or (at and not _VERSION.fullmatch(version)):
@@ -50,7 +50,7 @@ class RegisteredAlgorithms:
             return None
         except (OSError, msgspec.MsgspecError) as error:
             raise DataError(f"{path} cannot be read: {error}; remove it and register the algorithm again") from error
-        return info if info.name == name else None  # where the file system takes Mine for mine
+        return info if info.name == name else None  # a file system may ignore case
 
     def source_path(self, info: AlgorithmInfo) -> Path:
         return self._root / f"{info.algorithm_id}.py"
@@ -63,18 +63,21 @@ class RegisteredAlgorithms:
             raise DataError(f"{path} cannot be read: {error}; register the algorithm again") from error
 
     def has(self, info: AlgorithmInfo, source: str) -> bool:
-        """Whether the source of a registration is there, and is this."""
+        """Return whether the source of a registration is on disk and equals `source`."""
         try:
             return self.source(info) == source
         except DataError:
             return False
 
     def add(self, info: AlgorithmInfo, source: str) -> AlgorithmInfo:
-        """Make this the version that its name means; returns it as it is read from now on. When this returns it is on
-        disk. Raises `StateConflict` for a name that differs from another in case alone, or when there are too many."""
+        """Make this the version that its name means, and return it as it is read from now on.
+
+        It is on disk when this returns. Raises `StateConflict` for a name that differs from another in case alone, and
+        when there are too many names.
+        """
         names = self.names()
         alike = [one for one in names if one != info.name and one.casefold() == info.name.casefold()]
-        if alike:  # not every file system tells them apart
+        if alike:  # a file system may ignore case
             raise StateConflict(f"there is {alike[0]!r} already; choose a name that differs from it in more than case")
         if info.name not in names and len(names) >= MAX_NAMES:
             raise StateConflict(

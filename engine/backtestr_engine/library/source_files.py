@@ -1,6 +1,6 @@
-"""Algorithms from Python files: a file defines them with `@algorithm`, and the content is its version.
+"""Algorithms from Python files: a file defines them with `@algorithm`, and a hash of its content is their version.
 
-A file is read once. What it raises later shows the text that ran, even when the file has been edited since.
+A file is read once. Later errors show the text that ran, even when the file has been edited since.
 """
 
 from __future__ import annotations
@@ -20,39 +20,39 @@ from backtestr_engine.algorithms.algorithm import Algorithm
 from backtestr_protocol.errors import AlgorithmError, TimedOut
 
 _PACKAGE = "backtestr_algorithms"
-"""What the modules made of files are named after, so that none hides a library's."""
+"""The package of the modules made of files, so that no module hides one of a library."""
 
 
 T = TypeVar("T")
 
 
 class Limit(Protocol):
-    """Calls `work` and returns what it returns, or raises `TimedOut`, naming `what`, when that takes too long."""
+    """Calls `work` and returns its result, or raises `TimedOut`, naming `what`, when that takes too long."""
 
     def __call__(self, what: str, work: Callable[[], T], /) -> T: ...
 
 
 def unlimited(what: str, work: Callable[[], T], /) -> T:
-    """The limit that is none."""
+    """Call `work` without a limit."""
     return work()
 
 
 class LoadProblem(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a file, or one algorithm of it, is not there."""
+    """The reason why a file, or one algorithm of it, could not be loaded."""
 
     file: str
     message: str
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """The algorithms of a folder by name, and what was wrong with the rest."""
+    """The algorithms of a folder by name, and the problems of the rest."""
 
     algorithms: dict[str, Algorithm]
     problems: list[LoadProblem]
 
 
 def load_file(path: Path) -> list[Algorithm]:
-    """The algorithms that the file at `path` defines, in its order.
+    """Return the algorithms that the file at `path` defines, in its order.
 
     Raises `AlgorithmError`, naming file and line, for a file that cannot be read, is no Python, raises when it is run,
     or defines no algorithm.
@@ -69,9 +69,10 @@ def load_file(path: Path) -> list[Algorithm]:
 
 
 def load_source(source: str, file: str, name: str) -> list[Algorithm]:
-    """The algorithms that `source` defines, maybe none. Errors and tracebacks call it `file`; its module bears `name`.
+    """Return the algorithms that `source` defines, or an empty list.
 
-    Raises `AlgorithmError`, naming file and line, for what is no Python or raises when it is run.
+    Errors and tracebacks name it `file`; its module has the name `name`. Raises `AlgorithmError`, naming file and line,
+    for a source that is no Python or raises when it is run.
     """
     module = ModuleType(_module_name(name))
     module.__file__ = file
@@ -81,12 +82,12 @@ def load_source(source: str, file: str, name: str) -> list[Algorithm]:
         exec(compile(source, file, "exec", dont_inherit=True), module.__dict__)
     except SyntaxError as error:
         raise _located(file, error.lineno, f"{type(error).__name__}: {error.msg}") from error
-    except (Exception, SystemExit) as error:  # it is anyone's code: whatever it raises is its own error
+    except (Exception, SystemExit) as error:  # code of a user: all that it raises is an error of the source
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
         described = f"{type(error).__name__}: {error}".removesuffix(": ")
         raise _located(file, lines[-1] if lines else None, described) from error
     own = {
-        id(value): value  # by identity: a second name for the same one is no second algorithm
+        id(value): value  # by identity: an algorithm may have two names
         for value in module.__dict__.values()
         if isinstance(value, Algorithm) and value.function.__module__ == module.__name__
     }
@@ -94,17 +95,16 @@ def load_source(source: str, file: str, name: str) -> list[Algorithm]:
 
 
 def forget(file: str, name: str) -> None:
-    """Let go of what `load_source` keeps for tracebacks and by the module's name. What it returned can still run."""
+    """Drop the text and the module that `load_source` keeps. The algorithms that it returned can still run."""
     linecache.cache.pop(file, None)
     sys.modules.pop(_module_name(name), None)
 
 
 def load_folder(folder: Path, taken: dict[str, Algorithm], limit: Limit = unlimited) -> Loaded:
-    """The algorithms of every `*.py` in `folder`, files in order of their names; those that begin with `_` are left to
-    be imported by none. One bad file costs nothing but itself, and `limit` holds for each. A name that is `taken`, or
-    came before, stays as it is.
+    """Load the algorithms of every `*.py` in `folder` in order of file names, but for names that begin with `_`.
 
-    A folder that does not exist is empty.
+    A bad file does not affect the others, and `limit` holds for each. An algorithm whose name is `taken`, or was
+    defined before, is left out with a problem. A folder that does not exist is empty.
     """
     algorithms: dict[str, Algorithm] = {}
     problems = []

@@ -1,4 +1,4 @@
-"""Annualisation: how figures per bar become figures per year, stated instead of guessed."""
+"""Annualisation: figures per bar become figures per year by the number of bars in a year."""
 
 from __future__ import annotations
 
@@ -14,24 +14,27 @@ Calendar = Literal["24/7", "24/5", "252d"]
 
 _DAYS_PER_YEAR: dict[Calendar, float] = {"24/7": 365.0, "24/5": 365.0 * 5 / 7, "252d": 252.0}
 _TRADING_DAY_US: dict[Calendar, float] = {"24/7": DAY_US, "24/5": DAY_US, "252d": DAY_US * 6.5 / 24}
-"""How long trading lasts on such a day: an exchange's is 9:30 to 16:00."""
+"""The trading time of a day: that of an exchange is 9:30 to 16:00."""
 
 
 class Annualisation(msgspec.Struct, frozen=True):
-    """How figures per bar become figures per year. `risk_free` is a yearly rate, as a fraction."""
+    """The number of bars in a year, and `risk_free`, a yearly rate as a fraction."""
 
     bars_per_year: float
     risk_free: float
 
     @property
     def risk_free_per_bar(self) -> float:
-        """The rate that compounds to `risk_free` in a year: (1 + risk_free)^(1 / bars_per_year) − 1."""
+        """The rate per bar that compounds to `risk_free` in a year: (1 + risk_free)^(1 / bars_per_year) − 1."""
         return math.expm1(math.log1p(self.risk_free) / self.bars_per_year)
 
 
 def annualisation(timeframe: Timeframe, calendar: Calendar, risk_free: float) -> Annualisation:
-    """Bars per year: trading days per year (24/7: 365, 24/5: 365 · 5/7, 252d: 252) times bars per trading day (of 24
-    hours, 252d: 6.5 hours). One bar a day for 1d; 365 / 7 bars for 1w under every calendar."""
+    """Return the annualisation of a timeframe under a calendar.
+
+    Bars per year are trading days per year (24/7: 365, 24/5: 365 · 5/7, 252d: 252) times bars per trading day (of 24
+    hours, 252d: 6.5 hours). There is one bar a day for 1d, and there are 365 / 7 bars for 1w under every calendar.
+    """
     length = LENGTH_US[timeframe]
     if timeframe == "1w":
         bars_per_year = 365.0 / 7

@@ -1,7 +1,7 @@
 """Statistics of daily returns, by the rules of backtesting.py 0.6: the convention `statistics: daily_geometric`.
 
-Equity is taken at the last bar of every day (UTC; bars of a week as they are): r are the returns from one to the next,
-g their geometric mean, A the periods a year: 252, or 365 where weekends trade, or 52 for weeks. Five figures follow:
+Equity is taken at the last bar of every day (UTC; bars of a week as they are). With r the returns from one to the next,
+g their geometric mean and A the periods a year (252, or 365 where weekends trade, or 52 for weeks):
 
     annual return   (1 + g)^A − 1
     volatility      √((var(r) + (1 + g)²)^A − (1 + g)^(2A)), var with n − 1 degrees of freedom
@@ -31,7 +31,7 @@ _WEEKEND_SHARE = 2 / 7 * 0.6
 def with_daily_statistics(
     metrics: Metrics, timestamp: Integers, timeframe: Timeframe, equity: Floats, risk_free: float
 ) -> Metrics:
-    """`metrics` with the five figures in place of those per bar; what is undefined is None, with the reason."""
+    """Return `metrics` with the five daily figures in place of those per bar; an undefined one is None, with reason."""
     returns, periods = _returns(timestamp, timeframe, equity)
     reason = None
     if not len(returns):
@@ -72,7 +72,7 @@ def _replaced(metrics: Metrics, figures: dict[str, float | None], reasons: dict[
 
 
 def _returns(timestamp: Integers, timeframe: Timeframe, equity: Floats) -> tuple[Floats, float]:
-    """Returns from the last bar of a day to that of the next, and how many of these make a year."""
+    """Return the returns from the last bar of a day to that of the next, and the number of such returns in a year."""
     if timeframe == "1w":
         return equity[1:] / equity[:-1] - 1.0, 52.0
     day = timestamp // DAY_US

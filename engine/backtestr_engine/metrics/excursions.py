@@ -1,4 +1,4 @@
-"""Drawdowns of the account, and excursions of single trades: how far things went before they ended."""
+"""Drawdowns of the account, and excursions of single trades."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from backtestr_engine.data.bars import Bars
 
 
 class Drawdowns(NamedTuple):
-    """A drawdown lasts from a peak of the equity to the bar that regains it, or to the last bar.
+    """The drawdowns of an equity curve; each lasts from a peak to the bar that regains it, or to the last bar.
 
-    `deepest` and `mean_depth`: the largest and the mean of their depths 1 − eᵢ / peak, each at its deepest point, the
-    mean NaN without any. `longest_us`, `mean_us`: of their durations. `ulcer`: √mean((1 − eᵢ / peak)²) over all bars.
-    `peak`, `lowest`: the largest and smallest equity.
+    `deepest` and `mean_depth` are the largest and the mean of their depths 1 − eᵢ / peak, each at its deepest point;
+    the mean is NaN without any. `longest_us` and `mean_us` are those of their durations. `ulcer` is
+    √mean((1 − eᵢ / peak)²) over all bars. `peak` and `lowest` are the largest and smallest equity.
     """
 
     deepest: float
@@ -32,7 +32,7 @@ class Drawdowns(NamedTuple):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def drawdowns(equity: Floats, timestamp: Integers) -> Drawdowns:
-    """All drawdowns in one pass."""
+    """Find all drawdowns in one pass."""
     peak = trough = lowest = equity[0]
     per_peak = 1.0 / peak
     peak_time = timestamp[0]
@@ -67,7 +67,7 @@ def drawdowns(equity: Floats, timestamp: Integers) -> Drawdowns:
 def fill_in_excursions(
     trades: Records, series: Sequence[Bars], *, fills_at_close: bool, still_open: bool = False
 ) -> None:
-    """Set `mae` and `mfe` of trades in the symbols of `series`. Of those `still_open`, the last bar counts as well."""
+    """Set `mae` and `mfe` of trades in the symbols of `series`; for `still_open` trades the last bar counts too."""
     for symbol, bars in enumerate(series):
         rows = np.flatnonzero(trades["symbol"] == symbol) if len(series) > 1 else slice(None)
         columns = ("entry_time", "exit_time", "entry_price", "exit_price", "side")
@@ -92,12 +92,12 @@ def excursions(
     side: Integers,
     fills_at_close: bool,
 ) -> tuple[Floats, Floats]:
-    """How far each trade was against its holder at worst, and with him at best, as fractions of its entry price.
+    """Return the largest moves against and for the holder of each trade, as fractions of its entry price from 0 up.
 
-    Both count from zero up. Prices met are the entry's, the exit's, and the highs and lows of the bars between; the bar
-    of the entry is one of them with fills at the open. That of the exit never is: a stop ends a trade within its bar,
-    and what else the bar reached was after it for all that is known. `side` is 1 for long and −1 for short. A trade of
-    several entries counts from the first, and from their average price.
+    The prices are the entry's, the exit's, and the highs and lows of the bars between. The bar of the entry is one of
+    them with fills at the open. The bar of the exit never is: a stop ends a trade within its bar, and the other prices
+    of that bar may have come later. `side` is 1 for long and −1 for short. A trade of several entries counts from the
+    first, and from their average price.
     """
     adverse, favourable = np.zeros(entry_time.size), np.zeros(entry_time.size)
     entry_bar = 0
@@ -113,7 +113,7 @@ def excursions(
             highest = max(highest, high[bar])
             lowest = min(lowest, low[bar])
             bar += 1
-        entry_bar = min(bar, timestamp.size - 1)  # where the next one is looked for
+        entry_bar = min(bar, timestamp.size - 1)  # where the search for the next one begins
         up, down = highest / entry_price[trade] - 1.0, 1.0 - lowest / entry_price[trade]
         adverse[trade], favourable[trade] = (down, up) if side[trade] > 0 else (up, down)
     return adverse, favourable

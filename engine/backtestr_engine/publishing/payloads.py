@@ -1,4 +1,4 @@
-"""Payloads out of runs of messages: one alone as it is, several as a `Batch`, compressed where that pays."""
+"""Payloads of messages: one message as it is, several as a `Batch`, compressed where that pays."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class CompressionOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
 
 
 class Packer:
-    """Makes payloads, and counts what compressing them came to. `clock` tells seconds, for that count alone."""
+    """The maker of payloads, with counters of their compression; `clock` returns seconds, for these counters alone."""
 
     def __init__(self, options: CompressionOptions, clock: Callable[[], float]) -> None:
         self._options = options
@@ -38,16 +38,16 @@ class Packer:
         self._batches = self._bytes_in = self._bytes_out = 0
         self._seconds = 0.0
 
-    def payload(self, runs: Sequence[Messages], count: int, priority: Priority, compression_bytes: int) -> bytes:
-        """`runs` that continue each other, `count` messages in all, as one stream payload."""
-        if isinstance(runs[0], ColumnBatch):
-            columns = cast("Sequence[ColumnBatch]", runs)
+    def payload(self, parts: Sequence[Messages], count: int, priority: Priority, compression_bytes: int) -> bytes:
+        """Return one stream payload of `parts` that fit into one batch, `count` messages in all."""
+        if isinstance(parts[0], ColumnBatch):
+            columns = cast("Sequence[ColumnBatch]", parts)
             if count == 1:
                 return columns[0].single()
             raw = encoded_columns(columns)
             fields: dict[str, int | str] = {"count": count, "rawBytes": len(raw), "type": columns[0].type_name}
             return self._batch(fields, "columns", raw, priority, compression_bytes)
-        messages = b"".join([run.data for run in cast("Sequence[EncodedMaps]", runs)])
+        messages = b"".join([part.data for part in cast("Sequence[EncodedMaps]", parts)])
         if count == 1:
             return messages
         raw = _array_header(count) + messages
@@ -55,7 +55,7 @@ class Packer:
 
     @property
     def status(self) -> CompressionStatus | None:
-        """What compressing came to so far; None while nothing was compressed."""
+        """The counters of compression so far; None while nothing was compressed."""
         if not self._batches:
             return None
         return CompressionStatus(
@@ -83,7 +83,7 @@ class Packer:
 
 
 def total(statuses: Iterable[CompressionStatus | None]) -> CompressionStatus | None:
-    """What several came to together."""
+    """Return the sums of several counters; None if there are none."""
     some = [one for one in statuses if one is not None]
     if not some:
         return None

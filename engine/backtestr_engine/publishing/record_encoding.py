@@ -1,8 +1,8 @@
-"""Records to MessagePack at kernel speed: many maps of the same shape from columns, without a Python object for each.
+"""Encoding of records as MessagePack maps by a kernel, from columns, without a Python object for each record.
 
 A busy backtest makes 100,000 order and position updates in a few milliseconds; building and encoding a struct for each
-would take longer than the backtest. Records that differ in numbers only share a template: it is copied, the numbers are
-written into their places, and the id, whose length varies, comes last. Any MessagePack decoder reads the result.
+would take longer than the backtest. Records that differ in numbers only share a template: the template is copied, the
+numbers are written into it, and the id, whose length varies, comes last. Any MessagePack decoder reads the result.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _FLOAT64, _UINT64 = b"\xcb", b"\xcf"
 _NUMBER_BYTES = 8
 # A byte of header and the 19 digits of 2^63.
 _MAX_ID_BYTES = 20
-# Counting shapes is ten times as fast as sorting them; many symbols make too many shapes to count.
+# Counting shapes is ten times as fast as sorting them; many symbols have too many shapes to count.
 _COUNTED_SHAPES = 1 << 16
 # Unsigned, as ids are in the kernel: division by it is a multiplication.
 _TEN = np.uint64(10)
@@ -33,7 +33,7 @@ class Number(msgspec.Struct, frozen=True):
 
 
 class Text(msgspec.Struct, frozen=True):
-    """One of `choices` per record, by index; where `present` is False the key is left out."""
+    """A column of texts, one of `choices` per record, by index; where `present` is False the key is left out."""
 
     choices: Sequence[str]
     index: np.ndarray
@@ -44,7 +44,7 @@ Field = Number | Text | str
 
 
 class EncodedMaps(msgspec.Struct, frozen=True):
-    """Maps one after another in `data`; `ends[i]` is where map i ends."""
+    """Maps one after another in `data`; map i ends at `ends[i]`."""
 
     data: bytes
     ends: Integers
@@ -57,12 +57,12 @@ class EncodedMaps(msgspec.Struct, frozen=True):
         return len(self.data)
 
     def cut(self, first: int, stop: int) -> EncodedMaps:
-        """Maps [first, stop), which do not keep the others."""
+        """Return a copy of the maps [first, stop), which does not keep the others in memory."""
         begin = int(self.ends[first - 1]) if first else 0
         return EncodedMaps(self.between(first, stop), self.ends[first:stop] - begin)
 
     def between(self, first: int, stop: int) -> bytes:
-        """The bytes of maps [first, stop)."""
+        """Return the bytes of maps [first, stop)."""
         begin = int(self.ends[first - 1]) if first else 0
         return self.data[begin : int(self.ends[stop - 1])] if stop > first else b""
 
@@ -75,7 +75,7 @@ class Ids(msgspec.Struct, frozen=True):
 
 
 def encode_payloads(type_name: str, fields: Mapping[str, Field], count: int, ids: Ids | None = None) -> EncodedMaps:
-    """`count` payloads `{"type": type_name, "data": {field: value, …, id name: id}}`.
+    """Return `count` payloads `{"type": type_name, "data": {field: value, …, id name: id}}`.
 
     `fields`: up to 14 of them; a plain string is the same in every record. All columns have `count` values.
     """
@@ -104,7 +104,7 @@ def encode_payloads(type_name: str, fields: Mapping[str, Field], count: int, ids
 
 
 def _shapes(fields: Mapping[str, Field], count: int) -> Integers:
-    """A number per record: the same for records that have the same keys and texts."""
+    """Return a number per record, the same for records that have the same keys and texts."""
     shape = np.zeros(count, dtype=np.int64)
     for field in fields.values():
         if isinstance(field, Text):
@@ -118,7 +118,7 @@ def _shapes(fields: Mapping[str, Field], count: int) -> Integers:
 
 
 def _numbered(shape: Integers) -> tuple[Integers, Integers]:
-    """The shapes that there are, and which of them each record has, counted from 0."""
+    """Return the shapes that occur, and the index of the shape of each record."""
     if shape.max() >= _COUNTED_SHAPES:
         found, inverse = np.unique(shape, return_inverse=True)
         return found, inverse
@@ -129,7 +129,7 @@ def _numbered(shape: Integers) -> tuple[Integers, Integers]:
 
 
 def _template(type_name: str, fields: Mapping[str, Field], id_name: str | None, shape: int) -> tuple[bytes, list[int]]:
-    """The bytes of a record of that shape, up to its id, and where in them each number goes (-1: nowhere)."""
+    """Return the bytes of a record of a shape, up to its id, and the position of each number in them (-1: none)."""
     choices: dict[str, int] = {}
     for name, field in reversed(list(fields.items())):
         if isinstance(field, Text):
@@ -166,7 +166,7 @@ def _text(text: str) -> bytes:
 
 
 def _big_endian(values: np.ndarray) -> Bytes:
-    """8 bytes per value, as they stand in MessagePack."""
+    """Return 8 bytes per value, in the byte order of MessagePack."""
     ordered = values.astype(">f8" if values.dtype.kind == "f" else ">u8")
     return ordered.view(np.uint8).reshape(len(values), _NUMBER_BYTES)
 
@@ -182,7 +182,7 @@ def _fill(
     values: np.ndarray,
     ids: np.ndarray,
 ) -> int:
-    """Write every record; returns the number of bytes. Without `ids` there is no id to write."""
+    """Write every record, and return the number of bytes. Without `ids` no id is written."""
     at = 0
     for record in range(len(ends)):
         kind = shape[record]

@@ -1,1 +1,1 @@
-"""Methods that judge a result from many backtests: walk-forward and Monte Carlo."""
+"""Methods that judge a result by many backtests: walk-forward and Monte Carlo."""

@@ -1,8 +1,8 @@
-"""Robustness: what else the same trades, or the same returns, could have come to.
+"""Monte Carlo analysis by resampling: the results that the same trades or returns could also have had.
 
-Monte Carlo by resampling. Trades in another order keep the end and change the way there: how deep it might have gone.
-Blocks of returns, drawn with replacement, change both: how much of the result was luck. Chance comes in as a numpy
-generator; the same state gives the same answer.
+Trades in another order keep the final equity and change the drawdowns on the way. Blocks of returns, drawn with
+replacement, change both, and so show how much of a result was luck. The random numbers come from a numpy generator,
+given as an argument: the same state gives the same result.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from backtestr_engine.metrics.annualisation import Annualisation
 
 
 class Interval(msgspec.Struct, frozen=True):
-    """The central part of a distribution: `low` and `high` are the quantiles (1 ∓ confidence) / 2 from either end."""
+    """The central part of a distribution: `low` and `high` are the quantiles (1 ∓ confidence) / 2."""
 
     low: float
     median: float
@@ -26,16 +26,22 @@ class Interval(msgspec.Struct, frozen=True):
 
 
 class Outcomes(msgspec.Struct, frozen=True):
-    """What each of the resampled runs came to, one value per run: the total return and the maximum drawdown as
-    fractions, and the Sharpe ratio per year (NaN where returns do not vary; for trades it is absent)."""
+    """The figures of all resamples, one value per resample.
+
+    The total return and the maximum drawdown are fractions, and the Sharpe ratio is per year (NaN where returns do not
+    vary; absent for trades).
+    """
 
     total_return: Floats
     max_drawdown: Floats
     sharpe_ratio: Floats | None
 
     def intervals(self, confidence: float = 0.95) -> dict[str, Interval]:
-        """By name in camelCase; runs without a Sharpe ratio are not in its interval, and where none has one it is
-        absent. Raises `ValueError` unless 0 < confidence < 1."""
+        """Return the interval of each figure by its name in camelCase.
+
+        Resamples without a Sharpe ratio are not in its interval, which is absent if none has one. Raises `ValueError`
+        unless 0 < confidence < 1.
+        """
         if not 0 < confidence < 1:
             raise ValueError(f"confidence is a fraction between 0 and 1, not {confidence!r}")
         tail = (1 - confidence) / 2
@@ -47,29 +53,29 @@ class Outcomes(msgspec.Struct, frozen=True):
         }
 
 
-def shuffle_trades(returns: Floats, runs: int, chance: np.random.Generator) -> Outcomes:
-    """`runs` times the same trades in a random order, each at its own return on the whole account.
+def shuffle_trades(returns: Floats, runs: int, generator: np.random.Generator) -> Outcomes:
+    """Return `runs` resamples of the same trades in a random order, each at its own return on the whole account.
 
-    `returns`: of each trade on the equity at its entry, a fraction. The total return is the same in every run, to
-    rounding; a trade that loses all of the account or more leaves nothing.
+    `returns` has the return of each trade on the equity at its entry, a fraction. The total return is the same in every
+    resample, to rounding; a trade that loses all of the account or more leaves nothing.
     """
     _check(returns, runs)
     order = np.arange(len(returns), dtype=np.int64)
     outcomes = np.empty((runs, 2))
     for run in range(runs):
-        chance.shuffle(order)
+        generator.shuffle(order)
         outcomes[run] = _follow(returns, order)
     return Outcomes(outcomes[:, 0].copy(), outcomes[:, 1].copy(), None)
 
 
 def bootstrap_returns(
-    returns: Floats, block: int, runs: int, rule: Annualisation, chance: np.random.Generator
+    returns: Floats, block: int, runs: int, rule: Annualisation, generator: np.random.Generator
 ) -> Outcomes:
-    """`runs` times as many returns, drawn in blocks of `block` neighbours with replacement; the last is followed by
-    the first (circular block bootstrap, Politis & Romano 1992).
+    """Return `runs` resamples of as many returns, drawn in blocks of `block` neighbours with replacement.
 
-    Blocks keep what hangs together in neighbouring returns: as long as a position is usually held is a good length, and
-    1 is the plain bootstrap. `returns`: per bar, fractions.
+    The last return is followed by the first (circular block bootstrap, Politis & Romano 1992). Blocks keep the
+    dependence of neighbouring returns: the usual length of a position is a good length, and 1 is the plain bootstrap.
+    `returns` are fractions per bar.
     """
     _check(returns, runs)
     count = len(returns)
@@ -80,7 +86,7 @@ def bootstrap_returns(
     outcomes = np.empty((runs, 2))
     sharpe = np.full(runs, np.nan)
     for run in range(runs):
-        starts = chance.integers(0, count, size=blocks)
+        starts = generator.integers(0, count, size=blocks)
         rows = ((starts[:, np.newaxis] + within).ravel() % count)[:count]
         outcomes[run] = _follow(returns, rows)
         drawn = returns[rows]
@@ -99,7 +105,7 @@ def _check(returns: Floats, runs: int) -> None:
 
 @njit(cache=True, nogil=True)
 def _follow(returns: Floats, rows: Integers) -> tuple[float, float]:
-    """Total return and maximum drawdown of an account that makes `returns[rows]`, from its start on."""
+    """Return total return and maximum drawdown of an account with `returns[rows]`, from its start on."""
     equity = peak = 1.0
     deepest = 0.0
     for row in rows:

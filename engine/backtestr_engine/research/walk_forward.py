@@ -1,12 +1,12 @@
-"""Walk-forward: choosing parameters on some bars, judging them on those that follow, and again further on.
+"""Walk-forward: choose parameters on a window of bars, judge them on the bars that follow, window after window.
 
     for window in rolling(len(bars), train=5_000, test=1_000, purge=20):
         best = …                                   # choose on bars[window.train]
         pieces.append(…)                           # equity of the best on bars[window.test]
     equity = stitch(pieces, initial_capital)
 
-Purging (López de Prado 2018, chapter 7) leaves out bars between the two, so that a trade which begins in training is
-not still open in what judges it.
+Purging (López de Prado 2018, chapter 7) leaves out bars between the two, so that no trade that begins in training is
+still open in the test.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ class Window(msgspec.Struct, frozen=True):
 
 
 class Piece(msgspec.Struct, frozen=True):
-    """What one test came to: the capital that it started with, and its equity at the close of every bar."""
+    """The result of one test: its initial capital, and its equity at the close of every bar."""
 
     initial_capital: float
     equity: Floats
 
 
 def rolling(bars: int, *, train: int, test: int, purge: int = 0) -> list[Window]:
-    """Windows of `train` bars to choose on and, `purge` bars later, `test` bars to judge on, each `test` bars further.
+    """Return windows of `train` bars and, `purge` bars later, `test` bars, each window `test` bars further.
 
     The tests follow each other without a gap up to the last bar; the last one may be shorter. Raises `ValueError` for
-    lengths that are no lengths, and where there are too few bars for one window.
+    lengths that are too small, and for too few bars for one window.
     """
     return _windows(bars, train, test, purge, anchored=False)
 
 
 def anchored(bars: int, *, train: int, test: int, purge: int = 0) -> list[Window]:
-    """The windows of `rolling`, but each is trained on all bars from the first: `train` is the length of the first."""
+    """Return the windows of `rolling`, each trained on all bars from the first; `train` is the length of the first."""
     return _windows(bars, train, test, purge, anchored=True)
 
 
@@ -75,10 +75,10 @@ def _windows(bars: int, train: int, test: int, purge: int, *, anchored: bool) ->
 
 
 def stitch(pieces: Sequence[Piece], initial_capital: float) -> Floats:
-    """The equity of the tests one after the other, each going on with what the one before left: returns are joined, as
-    if every test had been sized to the capital at its start.
+    """Return the equity of the tests one after the other, each scaled to the capital that the one before left.
 
-    float64, one value per bar of all pieces. What begins after a ruin (equity of zero or below) stays there.
+    So returns are joined, as if every test had been sized to the capital at its start. The result is float64, one value
+    per bar of all pieces. After a ruin (equity of zero or below) the equity stays there.
     """
     stitched = []
     capital = initial_capital
@@ -90,8 +90,11 @@ def stitch(pieces: Sequence[Piece], initial_capital: float) -> Floats:
 
 
 def efficiency(in_sample: Sequence[float], out_of_sample: Sequence[float]) -> float | None:
-    """Walk-forward efficiency (Pardo 2008): the mean yearly return out of sample over that in sample, window by window.
-    None where there is no window, or none gained in sample on average: a ratio to a loss says nothing."""
+    """Return the walk-forward efficiency (Pardo 2008): the mean yearly return out of sample over that in sample.
+
+    There is one return per window. Returns None without a window, or without a mean gain in sample, as a ratio to a
+    loss has no meaning.
+    """
     if len(in_sample) != len(out_of_sample):
         raise ValueError(f"there are {len(in_sample)} returns in sample and {len(out_of_sample)} out of it")
     if not in_sample or (chosen := float(np.mean(in_sample))) <= 0:

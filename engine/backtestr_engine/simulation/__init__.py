@@ -1,1 +1,1 @@
-"""Fills, costs, orders and accounts: the compiled loops that simulate a backtest bar by bar."""
+"""The compiled loops that simulate a backtest bar by bar: orders, fills, costs and the account."""

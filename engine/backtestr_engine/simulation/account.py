@@ -1,7 +1,7 @@
-"""The account that a walk keeps, and the rules that it keeps it by: small records, which the kernel can read.
+"""The account of a simulation and the rules for it, as small records that the kernel can read.
 
-The account is all that a later bar needs of the earlier ones: a record for each symbol. Cash belongs to all of them, as
-do the numbers of orders and positions; the symbol whose turn it is has them in its own record (`portfolio.py`).
+The account is all that a later bar needs of the earlier ones: one record per symbol. Cash and the numbers of orders and
+positions belong to all symbols; `shared_account_loop.py` copies them into the record of a symbol for its bar step.
 """
 
 from __future__ import annotations
@@ -63,19 +63,19 @@ RULES = np.dtype(
 ACCOUNT = np.dtype(
     [
         ("cash", "f8"),
-        ("equity", "f8"),  # at the moment of the orders at hand, before the first of them
-        ("elsewhere", "f8"),  # the value of what is held of other symbols
-        ("locked", "f8"),  # cash that positions short of other symbols hold: what they were sold for, and as much again
-        ("mark", "f8"),  # the latest price that is known
+        ("equity", "f8"),  # before the first order of the present moment
+        ("elsewhere", "f8"),  # the value of the positions of other symbols
+        ("locked", "f8"),  # cash bound by short positions of other symbols: what they were sold for, and as much again
+        ("mark", "f8"),  # the latest price
         ("quantity", "f8"),  # signed; 0 is flat
         ("average_price", "f8"),
         ("stop_loss", "f8"),  # of the open position, as fractions; 0 is none
         ("take_profit", "f8"),
         ("trailing_stop", "f8"),
-        ("stop_base", "f8"),  # the price that they count from
+        ("stop_base", "f8"),  # the price from which they count
         ("trailing_reference", "f8"),  # the best price since
         ("liquidation", "f8"),  # the price at which equity is down to the maintenance margin; 0 is none
-        ("floor", "f8"),  # where guarded: a low at or below it, or a high at or above the ceiling, ends the position
+        ("floor", "f8"),  # where armed: a low at or below it, or a high at or above the ceiling, closes the position
         ("ceiling", "f8"),
         ("entry_fees", "f8"),  # paid on the open quantity, not yet charged to a trade
         ("position_realized", "f8"),
@@ -84,7 +84,7 @@ ACCOUNT = np.dtype(
         ("slippage", "f8"),  # Σ |fill_price − price| · fill_quantity
         ("traded_value", "f8"),  # Σ fill_price · fill_quantity
         ("entry_time", "i8"),
-        ("guarded_from", "i8"),  # the first bar on which the protective exits act
+        ("armed_from", "i8"),  # the first bar on which the protective exits act
         ("liquidates_from", "i8"),  # the first bar on which the liquidation price does
         ("trails_from", "i8"),  # the first bar whose high or low moves the trailing reference
         ("orders", "i8"),  # the latest order's id
@@ -93,18 +93,18 @@ ACCOUNT = np.dtype(
         ("position_id", "i8"),  # of the open one, or the last
         ("positions_opened", "i8"),
         ("positions_closed", "i8"),
-        ("bars_exposed", "i8"),  # bars that ended with a position; of several symbols the first has them for all
+        ("bars_exposed", "i8"),  # bars that ended with a position; of several symbols the first record counts for all
         ("pending_id", "i8"),
         ("pending_bar", "i8"),  # of its signal
         ("pending_limit", "f8"),
         ("pending_stop", "f8"),
-        ("pending_quantity", "f8"),  # what it would be for at its price, when it was placed
+        ("pending_quantity", "f8"),  # its quantity at its price, when it was placed
         ("pending_side", "i1"),  # 0: no order is pending
         ("pending_triggered", "?"),  # a stop-limit order whose stop was reached
-        ("guarded", "?"),  # whether it has a floor or a ceiling
-        ("stop_reason", "i1"),  # the exit that the nearer of the levels against the position is
+        ("armed", "?"),  # the position has a floor or a ceiling
+        ("stop_reason", "i1"),  # the exit to which the nearer of the levels against the position belongs
         ("symbol", "i4"),
-        ("cursor", "i8"),  # its next bar
+        ("cursor", "i8"),  # the index of its next bar
     ],
     align=True,
 )
@@ -118,7 +118,7 @@ _ON_OPPOSITE = {"reverse": REVERSE, "close": CLOSE, "ignore": IGNORE}
 
 
 def kernel_rules(conventions: Conventions, *, commission: float, slippage: float) -> Records:
-    """The conventions as the kernel reads them: one record of `RULES`."""
+    """Return the conventions as the kernel reads them: one record of `RULES`."""
     repeated = conventions.cross_ties == "fire"
     record = np.zeros(1, dtype=RULES)
     record["size_value"] = 1.0 if conventions.size == "all_in" else conventions.size_value
@@ -160,7 +160,7 @@ def kernel_rules(conventions: Conventions, *, commission: float, slippage: float
 
 
 def new_account(initial_capital: float, symbols: int = 1) -> Records:
-    """A flat account: a record of `ACCOUNT` per symbol."""
+    """Return an account without positions: one record of `ACCOUNT` per symbol."""
     records = np.zeros(symbols, dtype=ACCOUNT)
     records["cash"] = initial_capital
     records["symbol"] = np.arange(symbols)
@@ -183,7 +183,7 @@ class Totals(NamedTuple):
 
 
 def totals(account: Records) -> Totals:
-    """Where an account stands at its latest marks."""
+    """Return the sums of an account at its latest marks."""
     held = account["quantity"] != 0.0
     unrealized = account["quantity"][held] * (account["mark"][held] - account["average_price"][held])
     return Totals(

@@ -1,16 +1,16 @@
-"""A bar's turn: what one symbol's bar brings, in three moments, for the loops of `walk.py` and `portfolio.py`.
+"""One bar of one symbol: fills at the open, exits and pending orders within the bar, fills at the close.
 
-    at_open     what the signal of the bar before asks for (`fill_at` next_open)
-    within      protective exits; the order that waits
-    at_close    an entry that begins to wait; what the bar's own signal asks for (`fill_at` close); the end of the data
+    at_open     the signal of the bar before (`fill_at` next_open)
+    within      protective exits; the pending order
+    at_close    a new pending order; the bar's own signal (`fill_at` close); the end of the data
 
-What signals ask for is a market order, decided on the close of a bar, and filled at that close or at the next open; or,
-for an entry, one that waits for its price (`pending.py`). A market order is emitted once, with its final status; so are
-protective exits, which become orders when they are hit. A reversal is one order that closes one position and opens
-another, or two by convention. An exit is never refused for lack of cash unless `short_of_cash` is "cut". A target is a
-market order for what is missing to it.
+A signal asks for a market order, which is decided on the close of its bar and filled at that close or at the next open.
+An entry may ask for a pending order instead (`pending_orders.py`). A market order is emitted once, with its final
+status; so are protective exits, which become orders when they are hit. A reversal is one order that closes one position
+and opens another, or two orders by convention. An exit is never rejected for lack of cash unless `short_of_cash` is
+"cut". A target is a market order for the difference to it.
 
-`bar` counts in the arrays, of which the symbol has the bars from `first` on up to and including `last`.
+`bar` is an index into the arrays, in which the symbol has the bars from `first` up to and including `last`.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ class Prices(NamedTuple):
 
 
 class SignalColumns(NamedTuple):
-    """What the algorithm wants, bar by bar: `signals.Signals` as the kernel reads it.
+    """The signals of the algorithm as the kernel reads them, bar by bar.
 
     `levels`: rows stop loss, take profit, trailing stop (fractions, 0 is none), limit and stop price (NaN is none),
-    with a value per bar, or one for all. `targets`: fractions of equity where the flags say TARGET; empty without any.
+    with a value per bar, or one for all. `targets`: fractions of equity where the flags have TARGET; empty without any.
     """
 
     flags: Bytes
@@ -55,45 +55,50 @@ class SignalColumns(NamedTuple):
 
 @inlined_kernel
 def at_open(
-    bar: int, first: int, prices: Prices, wishes: SignalColumns, rule: Any, state: Any, log: EventBuffers
+    bar: int, first: int, prices: Prices, signals: SignalColumns, rule: Any, state: Any, log: EventBuffers
 ) -> None:
-    """Fill at the open what the bar before asks for."""
-    if rule.fill_at_close or bar == first or wishes.flags[bar - 1] == 0:
+    """Execute the signal of the bar before at the open."""
+    if rule.fill_at_close or bar == first or signals.flags[bar - 1] == 0:
         return
     opened = state.positions_opened
-    _execute_signal(bar - 1, prices.open[bar], prices.timestamp[bar], wishes, rule, state, log)
+    _execute_signal(bar - 1, prices.open[bar], prices.timestamp[bar], signals, rule, state, log)
     if state.positions_opened != opened:
-        arm_exits(bar - 1, bar, True, prices.close, wishes.levels, rule, state)
+        arm_exits(bar - 1, bar, True, prices.close, signals.levels, rule, state)
 
 
 @inlined_kernel
-def within(bar: int, prices: Prices, wishes: SignalColumns, rule: Any, state: Any, log: EventBuffers) -> bool:
-    """Protect the position, then see whether the waiting order is reached. Says whether a protective exit was hit
-    before that."""
-    if not state.guarded and state.pending_side == 0:
-        return False  # before any price is read: each may be a wait for memory
+def within(bar: int, prices: Prices, signals: SignalColumns, rule: Any, state: Any, log: EventBuffers) -> bool:
+    """Execute the protective exits, then fill or expire the pending order.
+
+    Returns whether a protective exit was hit before the pending order.
+    """
+    if not state.armed and state.pending_side == 0:
+        return False  # before any price is read: a read may wait for memory
     open, high, low, time = prices.open[bar], prices.high[bar], prices.low[bar], prices.timestamp[bar]
     stopped = False
-    if state.guarded:
+    if state.armed:
         stopped = protect(bar, open, high, low, time, rule, state, log)
     if state.pending_side != 0:
         opened = state.positions_opened
         signal_bar = state.pending_bar
-        risked = risked_at(signal_bar, wishes.levels)
+        risked = risked_at(signal_bar, signals.levels)
         market = _fill_pending(bar, open, high, low, risked, time, rule, state, log)
         if state.positions_opened != opened:
-            arm_exits(signal_bar, bar, market == open, prices.close, wishes.levels, rule, state)
-            if state.guarded:
+            arm_exits(signal_bar, bar, market == open, prices.close, signals.levels, rule, state)
+            if state.armed:
                 protect(bar, open, high, low, time, rule, state, log)
     return stopped
 
 
 @inlined_kernel
 def at_close(
-    bar: int, last: int, stopped: bool, prices: Prices, wishes: SignalColumns, rule: Any, state: Any, log: EventBuffers
+    bar: int, last: int, stopped: bool, prices: Prices, signals: SignalColumns, rule: Any, state: Any, log: EventBuffers
 ) -> None:
-    """Take up the bar's own signal, and end what the data end. `stopped`: `within` saw a protective exit."""
-    flags, close, time = wishes.flags[bar], prices.close[bar], prices.timestamp[bar]
+    """Execute or place what the bar's own signal asks for; on the last bar, end what is open.
+
+    `stopped`: `within` hit a protective exit.
+    """
+    flags, close, time = signals.flags[bar], prices.close[bar], prices.timestamp[bar]
     skipped = stopped and rule.fill_at_close and rule.skip_after_stop
     if flags != 0 and not skipped:
         if rule.order_type != MARKET:
@@ -101,24 +106,24 @@ def at_close(
                 withdraw(flags, time, rule, state, log)
             _, opens = decide(flags, rule, state.quantity)
             if opens != 0:
-                place(opens, bar, close, risked_at(bar, wishes.levels), wishes.levels, time, rule, state, log)
+                place(opens, bar, close, risked_at(bar, signals.levels), signals.levels, time, rule, state, log)
         if rule.fill_at_close:
             opened = state.positions_opened
-            _execute_signal(bar, close, time, wishes, rule, state, log)
+            _execute_signal(bar, close, time, signals, rule, state, log)
             if state.positions_opened != opened:
-                arm_exits(bar, bar, False, prices.close, wishes.levels, rule, state)
+                arm_exits(bar, bar, False, prices.close, signals.levels, rule, state)
     if bar == last:
         if rule.close_at_end and state.quantity != 0.0:
             _close_at_market(prices.open[bar] if rule.end_at_open else close, time, END_OF_DATA, rule, state, log)
         if state.pending_side != 0:
             cancel(OPEN_AT_END, time, rule, state, log)
         if flags != 0 and not rule.fill_at_close:
-            _refuse(bar, close, time, wishes, rule, state, log)
+            _reject_signal(bar, close, time, signals, rule, state, log)
 
 
 @kernel
 def decide(flags: int, rule: Any, quantity: float) -> tuple[bool, int]:
-    """What the signals of a bar ask of a position: whether to close it, and the side to open (0: none).
+    """Return whether the signals of a bar close the position, and the side that they open (0: none).
 
     Long and short entry at once contradict each other and ask for nothing; an exit outweighs an entry of its own side.
     """
@@ -138,8 +143,11 @@ def decide(flags: int, rule: Any, quantity: float) -> tuple[bool, int]:
 
 @kernel
 def order_to_target(target: float, market: float, rule: Any, state: Any) -> tuple[float, int, float]:
-    """What brings the position to `target`, a signed fraction of equity: the units to close, the side to open (0: none)
-    and how many units of that. An account without equity holds nothing."""
+    """Return the order that brings the position to `target`, a signed fraction of equity.
+
+    The order is the units to close, the side to open (0: none) and the units to open. The target of an account without
+    equity is no position.
+    """
     if rule.entry_flags == 0:
         target = min(target, 0.0)
     if rule.short_entry_flags == 0:
@@ -163,27 +171,27 @@ def order_to_target(target: float, market: float, rule: Any, state: Any) -> tupl
 
 @inlined_kernel
 def _execute_signal(
-    bar: int, market: float, time: int, wishes: SignalColumns, rule: Any, state: Any, log: EventBuffers
+    bar: int, market: float, time: int, signals: SignalColumns, rule: Any, state: Any, log: EventBuffers
 ) -> None:
-    """Do what the signals of `bar` ask at the price of the market, except entries that wait for their own."""
-    flags = wishes.flags[bar]
+    """Execute the signals of `bar` at the price of the market, except entries that become pending orders."""
+    flags = signals.flags[bar]
     if flags & TARGET != 0:
-        closing, opens, named = order_to_target(wishes.targets[bar], market, rule, state)
+        closing, opens, target_quantity = order_to_target(signals.targets[bar], market, rule, state)
     else:
         closes, opens = decide(flags, rule, state.quantity)
-        closing, named = abs(state.quantity) if closes else 0.0, np.nan
+        closing, target_quantity = abs(state.quantity) if closes else 0.0, np.nan
         if opens != 0 and rule.order_type != MARKET:
             return
     if closing > 0.0 or opens != 0:
-        risked = risked_at(bar, wishes.levels)
-        _exchange(closing, opens, named, MARKET, market, market, True, 0, risked, time, rule, state, log)
+        risked = risked_at(bar, signals.levels)
+        _exchange(closing, opens, target_quantity, MARKET, market, market, True, 0, risked, time, rule, state, log)
 
 
 @kernel
 def _exchange(
     closing: float,
     opens: int,
-    named: float,
+    target_quantity: float,
     order_type: int,
     order_price: float,
     market: float,
@@ -195,14 +203,16 @@ def _exchange(
     state: Any,
     log: EventBuffers,
 ) -> None:
-    """Close `closing` units of the position, open on side `opens` (0: none; `named` as for `size_of`), or both, and
-    emit the order that did it."""
+    """Close `closing` units of the position, open a position on side `opens` (0: none), or both, and emit the order.
+
+    `target_quantity` is as for `size_of`.
+    """
     side = opens
     if closing > 0.0:
         side = SELL if state.quantity > 0.0 else BUY
     asked = closed = fee = 0.0
     reason = NO_REASON
-    listed = FIRST_PART
+    fee_so_far = FIRST_PART
     if closing > 0.0:
         price = slipped(side, market, rule) if slips and rule.slip_exits else market
         asked = closing
@@ -211,7 +221,7 @@ def _exchange(
             reason = shortfall(side, closed)
         if state.quantity == 0.0:
             disarm_exits(state)
-        elif state.guarded:
+        elif state.armed:
             set_levels(rule, state)
         ends = opens == 0 or closed < asked
         if ends or rule.two_orders:
@@ -221,12 +231,12 @@ def _exchange(
                 return
             asked = closed = fee = 0.0
         else:
-            listed = listed_fee(closed, price, rule)
+            fee_so_far = listed_fee(closed, price, rule)
     price = slipped(side, market, rule) if slips else market
     wanted, opened, opening_fee, reason = open_position(
-        opens, price, market, listed, risked, named, time, rule, state, log
+        opens, price, market, fee_so_far, risked, target_quantity, time, rule, state, log
     )
-    if state.guarded:
+    if state.armed:
         set_levels(rule, state)
     if opened == 0.0 and closed > 0.0:
         emit_order(side, order_type, asked, order_price, market, price, closed, fee, NO_REASON, 0, time, state, log)
@@ -240,7 +250,7 @@ def _exchange(
 def _fill_pending(
     bar: int, opened: float, high: float, low: float, risked: float, time: int, rule: Any, state: Any, log: EventBuffers
 ) -> float:
-    """Fill the pending order if `bar` reaches its price, or let it expire: the market's price of the fill, or NaN."""
+    """Fill the pending order if `bar` reaches its price, or expire it; return the market's price or NaN."""
     market = reached(opened, high, low, rule, state)
     if np.isnan(market):
         expire(bar, time, rule, state, log)
@@ -255,7 +265,7 @@ def _fill_pending(
 
 @kernel
 def _close_at_market(market: float, time: int, reason: int, rule: Any, state: Any, log: EventBuffers) -> None:
-    """Close the position by a market order, for that reason."""
+    """Close the position by a market order for the given reason."""
     side = SELL if state.quantity > 0.0 else BUY
     asked = abs(state.quantity)
     price = slipped(side, market, rule) if rule.slip_exits else market
@@ -267,13 +277,15 @@ def _close_at_market(market: float, time: int, reason: int, rule: Any, state: An
 
 
 @kernel
-def _refuse(bar: int, price: float, time: int, wishes: SignalColumns, rule: Any, state: Any, log: EventBuffers) -> None:
-    """Reject what the signals of the last bar ask for: there is no next open."""
-    flags = wishes.flags[bar]
+def _reject_signal(
+    bar: int, price: float, time: int, signals: SignalColumns, rule: Any, state: Any, log: EventBuffers
+) -> None:
+    """Reject what the signals of the last bar ask for, as there is no next open."""
+    flags = signals.flags[bar]
     asked = abs(state.quantity)
     if flags & TARGET != 0:
-        closing, opens, named = order_to_target(wishes.targets[bar], price, rule, state)
-        closes, asked = closing > 0.0, closing + (named if opens != 0 else 0.0)
+        closing, opens, target_quantity = order_to_target(signals.targets[bar], price, rule, state)
+        closes, asked = closing > 0.0, closing + (target_quantity if opens != 0 else 0.0)
     else:
         closes, opens = decide(flags, rule, state.quantity)
     side = opens

@@ -1,6 +1,6 @@
-"""Options: the named conventions of a backtest, from `BacktestConfig.options` to a checked struct.
+"""The conventions and other options of a backtest, from `BacktestConfig.options` to a checked struct.
 
-Three layers, the later winning: the defaults of `config/engine.toml`, what a preset sets, what the request gives.
+There are three layers, and the later wins: the defaults of `config/engine.toml`, the preset, the request.
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ _LARGEST = 1e300
 TIME_LIMIT_MAX_MS = 24 * 60 * 60 * 1000
 
 PACE_MAX = 1_000_000
-"""Bars a second. What is to be faster than can be seen is meant to be as fast as it goes."""
+"""Bars a second. A faster pace cannot be watched: leave the option out for full speed."""
 
 
 class Conventions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How orders are made, filled and measured. Section `[conventions]` of `config/engine.toml` gives each its default,
-    unit and reason; on the wire the names are camelCase."""
+    """The rules of how orders are made, filled and measured.
+
+    Section `[conventions]` of `config/engine.toml` has the default, unit and reason of each; on the wire the names are
+    camelCase.
+    """
 
     fill_at: Literal["next_open", "close"]
     order_type: Literal["market", "limit", "stop", "stop_limit"]
@@ -63,7 +66,7 @@ class Conventions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """The options of one backtest, all of them. `pace`, in bars a second, changes nothing but when things happen."""
+    """All options of one backtest. `pace`, in bars a second, changes only when things happen."""
 
     preset: str | None
     conventions: Conventions
@@ -71,7 +74,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     pace: float | None = None
 
     def to_wire(self) -> dict[str, Any]:
-        """Every option in camelCase, as it would be given to get exactly these."""
+        """Return every option in camelCase, as a request would give it to get exactly these."""
         flat = {_camel(name): value for name, value in msgspec.to_builtins(self.conventions).items()}
         if self.conventions.size == "all_in":
             del flat["sizeValue"]
@@ -81,7 +84,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
-    # Portfolio.from_signals of vectorbt 1.0 as it comes: see the golden case in tests/engine.
+    # Portfolio.from_signals of vectorbt 1.0 with its defaults: see the golden case in tests/engine.
     "vectorbt": {
         "fill_at": "close",
         "size": "all_in",
@@ -144,7 +147,7 @@ _BOUNDS: Mapping[str, tuple[float, float, str]] = {
 
 
 def resolve_options(given: Mapping[str, Any], defaults: Conventions) -> Options:
-    """The options that `given` (`BacktestConfig.options`, camelCase) makes of `defaults`.
+    """Return `defaults` with the options of `given` (`BacktestConfig.options`, camelCase) in their place.
 
     Raises `ValidationError` for an unknown name (naming the near miss), an ill-typed or out-of-range value, with
     `details.path`; `InvalidConfiguration` for options that contradict each other.
@@ -289,7 +292,7 @@ def _check_streams(given: Any) -> StreamOptions:
 
 
 def _convert(values: Any, kind: type[_Struct], path: str) -> _Struct:
-    """`msgspec.convert`, with its complaint as a `ValidationError` whose path stands in the request."""
+    """Convert as `msgspec.convert`, and raise its error as a `ValidationError` with the path in the request."""
     try:
         return msgspec.convert(values, kind)
     except msgspec.ValidationError as error:

@@ -1,8 +1,8 @@
-"""What an order costs and how large it may be: the arithmetic of fees and sizes, for the kernel of `walk.py`.
+"""The arithmetic of fees and sizes: what an order costs, and how large it may be.
 
-With v the value traded, q the units: the fee of an order is max(minimum, fixed + commission · v + per_unit · q). An
-order may have two parts, the close of one position and the opening of the next; it pays one fee. What the first part
-was charged is credited to the second.
+With v the value traded and q the units, the fee of an order is max(minimum, fixed + commission · v + per_unit · q). An
+order may have two parts, the close of one position and the opening of the next, and pays one fee: the fee of the first
+part is credited to the second.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from .numba_kernel import kernel
 from .records import BUY, CUT, FEE_TOO_HIGH, NO_CASH, NO_REASON, NO_STOP, SELL, TOO_SMALL
 
 FIRST_PART = -1.0
-"""For the listed fee of the part before: there is none."""
+"""The listed fee of the part before, where there is no part before."""
 
 _NEARLY_ALL = 1.0 - np.finfo(np.float64).eps
 
 ROUNDING = 1e-12
-"""Of a quantity: an order that cash falls short of by less is paid for."""
+"""A fraction of a quantity: an order for which cash is short by less than this is filled."""
 
 MINIMUM_QUANTITY = 1e-8
 """One satoshi: an order for less than this is rounding, not intent."""
@@ -29,28 +29,28 @@ MINIMUM_QUANTITY = 1e-8
 
 @kernel
 def slipped(side: int, price: float, rule: Any) -> float:
-    """`price` after slippage, which is against whoever trades."""
+    """Return `price` after slippage, which is always against the account."""
     worse: float = price * (1.0 + side * rule.slippage)
     return worse
 
 
 @kernel
 def listed_fee(quantity: float, price: float, rule: Any) -> float:
-    """The fee of an order before its minimum."""
+    """Return the fee of an order before its minimum."""
     fee: float = quantity * price * rule.commission + rule.commission_fixed + quantity * rule.commission_per_unit
     return fee
 
 
 @kernel
 def fee_of(quantity: float, price: float, rule: Any) -> float:
-    """The fee of an order of one part."""
+    """Return the fee of an order of one part."""
     fee: float = max(listed_fee(quantity, price, rule), rule.commission_minimum)
     return fee
 
 
 @kernel
 def further_fee(quantity: float, price: float, fee_so_far: float, rule: Any) -> float:
-    """The fee of a second part of an order that is listed at `fee_so_far` so far, or at `FIRST_PART`."""
+    """Return the fee of a second part of an order whose first part is listed at `fee_so_far`, or is `FIRST_PART`."""
     if fee_so_far == FIRST_PART:
         return fee_of(quantity, price, rule)
     together = fee_so_far + quantity * price * rule.commission + quantity * rule.commission_per_unit
@@ -60,7 +60,7 @@ def further_fee(quantity: float, price: float, fee_so_far: float, rule: Any) -> 
 
 @kernel
 def affordable(cash: float, price: float, fee_so_far: float, leverage: float, rule: Any) -> float:
-    """The most units that `cash` pays for at `price`, fee included; `fee_so_far` as for `further_fee`.
+    """Return the most units that `cash` pays for at `price`, fee included; `fee_so_far` as for `further_fee`.
 
     q · price / leverage + fee ≤ cash holds when it holds with the listed fee and with the minimum: the smaller of two
     bounds.
@@ -77,17 +77,17 @@ def affordable(cash: float, price: float, fee_so_far: float, leverage: float, ru
 
 @kernel
 def _unit_cost(units: float, price: float, market: float, rule: Any) -> float:
-    """What backtesting.py takes a unit to cost in an order of `units`: its price and its share of a fee on `market`."""
+    """Return the cost of a unit in an order of `units` as backtesting.py counts it: price, and a share of the fee."""
     cost: float = price + rule.commission * market + rule.commission_per_unit + rule.commission_fixed / units
     return cost
 
 
 @kernel
 def free_cash(side: int, price: float, rule: Any, state: Any) -> float:
-    """The cash that an order on `side` may draw on, given what positions on credit or short hold of it.
+    """Return the cash that an order on `side` may use, without what positions on credit or short positions bind.
 
-    A position takes 1 / leverage of its value; of one short that is held beside what it was sold for. Without
-    `short_collateral` only the sales short are bound by it, and positions count at what they were sold for.
+    A position binds 1 / leverage of its value; a short position binds in addition what it was sold for. Without
+    `short_collateral` only short sales are limited by this, and positions count at what they were sold for.
     """
     bound = side == SELL or rule.short_collateral
     free: float = state.cash
@@ -103,8 +103,10 @@ def free_cash(side: int, price: float, rule: Any, state: Any) -> float:
 
 @kernel
 def brings_less_than_its_fee(quantity: float, price: float, fee_so_far: float, rule: Any) -> bool:
-    """Whether selling would cost cash, which is refused where orders are cut to what cash allows; `fee_so_far` as for
-    `further_fee`."""
+    """Return whether selling would cost cash, which is rejected where orders are cut to the cash at hand.
+
+    `fee_so_far` is as for `further_fee`.
+    """
     costs: bool = rule.cut and quantity * price < further_fee(quantity, price, fee_so_far, rule)
     return costs
 
@@ -121,13 +123,13 @@ def size_of(
     target_quantity: float,
     rule: Any,
 ) -> tuple[float, float, int]:
-    """The quantity wanted, what `free` cash pays for of it at `price`, and why less.
+    """Return the quantity wanted, the part of it that `free` cash pays for at `price`, and the reason for less.
 
-    `price` is the `market`'s after slippage. all_in: what free cash pays for, costs included; fraction: what size_value
-    of `worth` does. units and value: size_value units, or money's worth of them; risk: as many as lose size_value of
-    `worth` when the price goes `risked` (a fraction) the wrong way. Where `target_quantity` is not NaN, it is the
-    quantity instead: the units that an algorithm's target asks for, which cash may cut. Of all these a buy needs its
-    cost in cash; so does a sale short, when it needs collateral.
+    `price` is `market` after slippage. all_in: what free cash pays for, costs included; fraction: what size_value of
+    `worth` pays for. units and value: size_value units, or units worth that much money; risk: as many units as lose
+    size_value of `worth` when the price moves by `risked` (a fraction) against the position. Where `target_quantity` is
+    not NaN, it is the quantity instead: the units that an algorithm's target asks for, which may be cut to the cash at
+    hand. A purchase needs its cost in cash; so does a short sale that needs collateral.
     """
     budget = max(free, 0.0)
     most = affordable(budget, price, fee_so_far, rule.leverage, rule)
@@ -147,7 +149,7 @@ def size_of(
         share = min(rule.size_value, _NEARLY_ALL)
         wanted = most = (budget * rule.leverage * share) // _unit_cost(share, price, market, rule)
     elif rule.size == FRACTION:
-        if rule.share_of_cash and side == SELL:  # vectorbt's: a part of the units, not of the money
+        if rule.share_of_cash and side == SELL:  # as vectorbt: a part of the units, not of the money
             wanted = rule.size_value * most
         else:
             wanted = affordable(rule.size_value * max(worth, 0.0), price, fee_so_far, rule.leverage, rule)

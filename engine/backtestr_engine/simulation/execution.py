@@ -1,6 +1,6 @@
-"""Execution: what a fill does to the account, and the records it leaves, for the kernel of `walk.py`.
+"""Execution of fills: they change the account and leave records.
 
-Everything that changes cash or quantity is in this file. Prices come in as they are filled, after slippage.
+Everything that changes cash or quantity is in this file. Prices are fill prices, after slippage.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from .numba_kernel import kernel
 from .records import BUY, CUT, FEE_TOO_HIGH, FILLED, NO_CASH, NO_REASON, REJECTED, SELL
 
 IMMATERIAL = 1e-9
-"""Of equity: what an order lacks of what was wanted is rounding, and no intent, when it is worth less than that."""
+"""A fraction of equity: an order that differs by less than this from what was wanted differs by rounding."""
 
 
 class EventBuffers(NamedTuple):
-    """Where a walk writes its records; `counts` says how many orders, positions and trades there are."""
+    """The arrays to which a simulation writes its records; `counts` are the numbers of orders, positions and trades."""
 
     orders: Any
     positions: Any
@@ -43,31 +43,31 @@ def open_position(
     side: int,
     price: float,
     market: float,
-    listed: float,
+    fee_so_far: float,
     risked: float,
-    named: float,
+    target_quantity: float,
     time: int,
     rule: Any,
     state: Any,
     log: EventBuffers,
 ) -> tuple[float, float, float, int]:
-    """Open a position from flat, or add to one on its side; `listed` is the listed fee of the close that began the
-    order, or `FIRST_PART`.
+    """Open a position, or add to one on its side.
 
-    `risked` is the fraction of price that the position may lose, for size risk; `named` as for `size_of`. Returns the
-    quantity wanted and filled, the fee, and the reason for less or none.
+    `fee_so_far` is the listed fee of the close that began the order, or `FIRST_PART`. `risked` is the fraction of price
+    that the position may lose, for size risk; `target_quantity` is as for `size_of`. Returns the quantity wanted and
+    filled, the fee, and the reason for less or none.
     """
     free = free_cash(side, market, rule, state)
     worth = free if rule.share_of_cash else state.cash + state.elsewhere
-    wanted, quantity, reason = size_of(side, price, market, free, worth, listed, risked, named, rule)
+    wanted, quantity, reason = size_of(side, price, market, free, worth, fee_so_far, risked, target_quantity, rule)
     if quantity == 0.0:
         return wanted, 0.0, 0.0, reason
     if reason == CUT and (wanted - quantity) * price < IMMATERIAL * abs(state.equity):
         reason = NO_REASON
-    fee = further_fee(quantity, price, listed, rule)
+    fee = further_fee(quantity, price, fee_so_far, rule)
     state.cash -= side * quantity * price + fee
     if side == BUY and rule.leverage == 1.0 and not rule.cost_per_unit:
-        state.cash = max(state.cash, 0.0)  # A purchase is not on credit: below zero is the last bit of rounding.
+        state.cash = max(state.cash, 0.0)  # A purchase is not on credit: what is below zero is rounding.
     state.realized -= fee
     if state.quantity == 0.0:
         state.quantity = side * quantity
@@ -92,8 +92,11 @@ def open_position(
 def close_position(
     asked: float, price: float, market: float, time: int, rule: Any, state: Any, log: EventBuffers
 ) -> tuple[float, float]:
-    """Close `asked` units of the position, or what cash allows of them when a cover is cut, or none when a sale would
-    cost cash and orders are cut. Returns the quantity closed and the fee."""
+    """Close `asked` units of the position, and return the quantity closed and the fee.
+
+    Where orders are cut to the cash at hand, a cover closes what cash allows, and a sale that would cost cash closes
+    nothing.
+    """
     side = SELL if state.quantity > 0.0 else BUY
     held = abs(state.quantity)
     quantity = asked
@@ -136,7 +139,7 @@ def close_position(
 
 @kernel
 def shortfall(side: int, filled: float) -> int:
-    """Why an exit is filled in part, or not at all."""
+    """Return the reason for an exit that is filled in part or not at all."""
     if filled > 0.0:
         return CUT
     return FEE_TOO_HIGH if side == SELL else NO_CASH
@@ -172,9 +175,10 @@ def emit_order(
     state: Any,
     log: EventBuffers,
 ) -> None:
-    """Record the end of an order: filled when `filled` is above 0, else rejected. Id 0 stands for a new order's.
+    """Record the end of an order: filled when `filled` is above 0, else rejected.
 
-    `price` is the record's, `market` and `fill_price` are those before and after slippage.
+    An `order_id` of 0 gives the order the next id. `price` is the record's; `market` and `fill_price` are the prices
+    before and after slippage.
     """
     if order_id == 0:
         state.orders += 1

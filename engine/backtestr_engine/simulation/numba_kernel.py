@@ -1,4 +1,4 @@
-"""How the functions of the fill loop are compiled."""
+"""Decorators that compile the functions of the simulation loops, and a prefetch for them."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from numba.extending import intrinsic
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
-# Nothing in the loop allocates, so nothing needs to count references: on a busy backtest counting took a third of its
-# time, as every record is written through arrays inside a tuple.
+# Nothing in a loop allocates, so references need not be counted: on a busy backtest counting took a third of the time,
+# as every record is written through arrays inside a tuple.
 _COMPILED: dict[str, Any] = {"nogil": True, "_nrt": False}
 
 
 def kernel(function: _Function) -> _Function:
-    """Compile a part of the fill loop. It must not allocate: arrays come in, records and numbers go out."""
+    """Compile a part of a loop. It must not allocate: arrays come in, records and numbers go out."""
     compiled: _Function = njit(**_COMPILED)(function)
     return compiled
 
 
 def inlined_kernel(function: _Function) -> _Function:
-    """The same, copied into whoever calls it: arguments that are tuples of arrays cost more to pass than the work."""
+    """Compile a part of a loop into its callers: passing tuples of arrays costs more than the work itself."""
     compiled: _Function = njit(forceinline=True, **_COMPILED)(function)
     return compiled
 
 
 def cached_kernel(function: _Function) -> _Function:
-    """The same for the loop itself, kept on disk with all its parts: what is cached apart would outlive a change."""
+    """Compile a loop, and keep it on disk with all its parts: a part cached by itself would outlive a change of it."""
     compiled: _Function = njit(cache=True, **_COMPILED)(function)
     return compiled
 
 
 def _prefetch(_typing_context: Any, array: Any, index: Any) -> Any:
-    """Ask for `array[index]` to be in the cache soon. A hint: no result changes, and `index` may be out of bounds."""
+    """Hint that `array[index]` will be read soon. No result changes, and `index` may be out of bounds."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         kind = signature.args[0]

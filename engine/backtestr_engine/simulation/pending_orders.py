@@ -1,8 +1,9 @@
-"""Pending orders: limit, stop and stop-limit entries from their placing to their end, for the kernel of `walk.py`.
+"""Pending orders: limit, stop and stop-limit entries, from their placing to their end.
 
 An entry signal places an order at the close of its bar; from the next bar on it waits for its price. There is at most
-one: a new entry replaces it, on either side, and an exit of its side cancels it. It ends filled, rejected (when its
-price came and cash or size did not do) or cancelled. Every change is a record with the same id.
+one for each symbol: a new entry replaces it, on either side, and an exit of its side cancels it. It ends filled,
+rejected (when its price was reached, and cash or size did not suffice) or cancelled. Every change is a record with the
+same id.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def _emit(status: int, reason: int, time: int, rule: Any, state: Any, log: Event
 
 @kernel
 def pending_price(rule: Any, state: Any) -> float:
-    """The price that the order bears: its limit, or the stop of a stop and a stop-limit order."""
+    """Return the price of the order's records: its limit, or the stop of a stop or stop-limit order."""
     price: float = state.pending_limit if rule.order_type == LIMIT else state.pending_stop
     return price
 
@@ -67,7 +68,7 @@ def cancel(reason: int, time: int, rule: Any, state: Any, log: EventBuffers) -> 
 
 @kernel
 def withdraw(flags: int, time: int, rule: Any, state: Any, log: EventBuffers) -> None:
-    """Cancel the pending order when the signals ask for an exit of its side."""
+    """Cancel the pending order if the signals ask for an exit of its side."""
     if flags & (EXIT if state.pending_side == BUY else SHORT_EXIT) != 0:
         cancel(WITHDRAWN, time, rule, state, log)
 
@@ -102,7 +103,7 @@ def place(
         state.pending_side = 0
         return
     price = pending_price(rule, state)
-    # As if what is held of this symbol were sold first.
+    # As if the position in this symbol were closed first.
     free = state.cash + state.quantity * close
     worth = free + state.elsewhere
     if side == SELL or rule.short_collateral:
@@ -115,9 +116,9 @@ def place(
 
 @kernel
 def reached(opened: float, high: float, low: float, rule: Any, state: Any) -> float:
-    """The market's price at which the pending order is filled on a bar; NaN when it is not.
+    """Return the market's price at which the pending order is filled on a bar, or NaN.
 
-    A stop-limit order that is triggered beyond its limit waits for it from the next bar on.
+    A stop-limit order that is triggered beyond its limit waits for the limit from the next bar on.
     """
     buys = state.pending_side == BUY
     if rule.order_type != LIMIT and not state.pending_triggered:
@@ -137,8 +138,8 @@ def reached(opened: float, high: float, low: float, rule: Any, state: Any) -> fl
 
 
 @kernel
-def awaited(rule: Any, state: Any) -> tuple[float, float]:
-    """The prices that wake the pending order: a low at or below the first, a high at or above the second."""
+def pending_levels(rule: Any, state: Any) -> tuple[float, float]:
+    """Return the prices that may fill the pending order: a low at or below the first, a high at or above the second."""
     buys = state.pending_side == BUY
     if rule.order_type == LIMIT or state.pending_triggered:
         price, from_above = state.pending_limit, buys
@@ -149,6 +150,6 @@ def awaited(rule: Any, state: Any) -> tuple[float, float]:
 
 @kernel
 def expire(bar: int, time: int, rule: Any, state: Any, log: EventBuffers) -> None:
-    """Cancel the pending order after the last bar that it is valid for."""
+    """Cancel the pending order after the last bar on which it is valid."""
     if rule.valid_bars > 0 and bar - state.pending_bar >= rule.valid_bars:
         cancel(EXPIRED, time, rule, state, log)

@@ -1,9 +1,9 @@
-"""Protective exits: stop loss, take profit, trailing stop and liquidation, for the kernel of `walk.py`.
+"""Protective exits: stop loss, take profit, trailing stop and liquidation.
 
-While a position is open the account holds two prices, its floor and its ceiling: a bar whose low reaches the one or
-whose high reaches the other ends it. For a long position the floor is the nearest of stop loss, trailing stop and
-liquidation, the ceiling the take profit; for a short one the other way round. Within a bar the stop is looked at before
-the profit, and only then does the trailing reference move: of what happened in between, the worse is assumed.
+While a position is open the account has two prices, its floor and its ceiling: a bar whose low reaches the floor or
+whose high reaches the ceiling closes it. For a long position the floor is the nearest of stop loss, trailing stop and
+liquidation, and the ceiling is the take profit; for a short position it is the other way round. Within a bar the stop
+is checked before the profit, and only then does the trailing reference move: the worse order of prices is assumed.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from .records import (
 )
 
 _NO_PRICE = 1e-9
-"""A liquidation price below it is what rounding leaves of none."""
+"""A liquidation price below this is rounding: there is none."""
 
 
 @kernel
 def risked_at(bar: int, levels: Floats) -> float:
-    """The fraction that a position may lose by the stops that the signal of `bar` gives it; 0 is no bound."""
+    """Return the fraction that a position may lose by the stops of the signal of `bar`; 0 is no bound."""
     column = min(bar, levels.shape[1] - 1)
     stop_loss, trailing_stop = levels[0, column], levels[2, column]
     risked: float = stop_loss if stop_loss > 0.0 else trailing_stop
@@ -45,7 +45,7 @@ def risked_at(bar: int, levels: Floats) -> float:
 
 @kernel
 def arm_exits(signal_bar: int, bar: int, at_open: bool, close: Floats, levels: Floats, rule: Any, state: Any) -> None:
-    """Protect the position that was just opened on `bar`, at its open or later, for a signal on `signal_bar`."""
+    """Arm the exits of the position that was opened on `bar`, at its open or later, by a signal on `signal_bar`."""
     column = min(signal_bar, levels.shape[1] - 1)
     state.stop_loss, state.take_profit, state.trailing_stop = levels[0, column], levels[1, column], levels[2, column]
     if rule.stop_base == FILL_PRICE:
@@ -56,24 +56,24 @@ def arm_exits(signal_bar: int, bar: int, at_open: bool, close: Floats, levels: F
         state.stop_base = close[signal_bar]
     if rule.leverage == 1.0 and state.stop_loss <= 0.0 and state.take_profit <= 0.0 and state.trailing_stop <= 0.0:
         return
-    state.guarded = True
+    state.armed = True
     state.liquidates_from = bar if at_open else bar + 1
     state.trailing_reference = state.stop_base
-    state.guarded_from = bar if at_open and rule.same_bar else bar + 1
+    state.armed_from = bar if at_open and rule.same_bar else bar + 1
     state.trails_from = bar if at_open and rule.stop_base != ENTRY_CLOSE else bar + 1
     set_levels(rule, state)
 
 
 @kernel
 def disarm_exits(state: Any) -> None:
-    """Take all protection away."""
+    """Disarm all exits."""
     state.stop_loss = state.take_profit = state.trailing_stop = 0.0
-    state.guarded = False
+    state.armed = False
 
 
 @kernel
 def set_levels(rule: Any, state: Any) -> None:
-    """Put floor and ceiling where the protection of the open position has them.
+    """Set floor and ceiling from the exits of the open position.
 
     Liquidation is at the price p where cash + quantity · p = maintenance margin · |quantity · p|, on leverage only.
     """
@@ -104,15 +104,14 @@ def set_levels(rule: Any, state: Any) -> None:
 def protect(
     bar: int, opened: float, high: float, low: float, time: int, rule: Any, state: Any, log: EventBuffers
 ) -> bool:
-    """End the open position if `bar` reaches one of its levels, and let the trailing stop follow. Says whether one was
-    reached.
+    """Close the open position if `bar` reaches one of its levels, and move the trailing stop.
 
-    A level that the open is beyond is filled at the open. What cash does not let an exit close stays protected: the
-    next bar tries again.
+    Returns whether a level was reached. If the open is beyond the level, the fill is at the open. What an exit cannot
+    close for lack of cash stays armed, and the next bar tries again.
     """
     is_long = state.quantity > 0.0
     floor, ceiling, reason = state.floor, state.ceiling, state.stop_reason
-    if bar < state.guarded_from:
+    if bar < state.armed_from:
         floor, ceiling, reason = -np.inf, np.inf, LIQUIDATED
         if state.liquidation > 0.0 and bar >= state.liquidates_from:
             floor, ceiling = (state.liquidation, np.inf) if is_long else (-np.inf, state.liquidation)

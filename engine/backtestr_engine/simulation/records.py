@@ -1,6 +1,6 @@
-"""Fills and what comes of them: orders, positions and trades as records, and what their codes mean.
+"""The records of a simulation: orders, positions and trades, and the meaning of their codes.
 
-The walk (`walk.py`) writes these records; tables, results and streams read them.
+The loops write these records; tables, results and streams read them.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ REASONS = (
     "not filled before the data ended",
     "its fee is more than it brings",
 )
-"""What `reason` of an order indexes. A rejection always has one."""
+"""The texts that `reason` of an order indexes. A rejected order always has one."""
 
 ORDER = np.dtype(
     [
         ("order_id", "i8"),  # 1, 2, 3 …
         ("timestamp", "i8"),  # open time of the bar it was filled or rejected in, µs UTC
-        ("quantity", "f8"),  # asked for; 0 where a rejection came before there was a size
-        ("price", "f8"),  # market: the open or close it was filled at, before slippage; else the price it waited for
+        ("quantity", "f8"),  # asked for; 0 where the order was rejected before it had a size
+        ("price", "f8"),  # market: the open or close of the fill, before slippage; else the limit or stop price
         ("fill_price", "f8"),  # after slippage; NaN when rejected
         ("fill_quantity", "f8"),  # 0 when rejected
         ("fee", "f8"),
@@ -64,7 +64,7 @@ ORDER = np.dtype(
 
 
 def final_states(orders: Records) -> Records:
-    """One record per order, its last: what `ORDER` records tell as a life, without the moments before."""
+    """Return the last record of every order, in the order of their ids."""
     if not len(orders) or (int(orders["order_id"][-1]) == len(orders) and not np.any(orders["status"] == PENDING)):
         return orders
     last = np.zeros(int(orders["order_id"].max()), dtype=np.int64)
@@ -81,7 +81,7 @@ POSITION = np.dtype(
         ("average_price", "f8"),  # paid or received, without fees
         ("current_price", "f8"),  # the market's, as the order's price
         ("unrealized", "f8"),  # quantity · (current_price − average_price)
-        ("realized", "f8"),  # of this position so far, all its fees paid
+        ("realized", "f8"),  # of this position so far, after all its fees
         ("symbol", "i4"),
     ],
     align=True,
@@ -95,11 +95,11 @@ TRADE = np.dtype(
         ("quantity", "f8"),  # always positive
         ("entry_price", "f8"),  # the average where there were several entries
         ("exit_price", "f8"),
-        ("fees", "f8"),  # its share of the entry's, and the exit's
+        ("fees", "f8"),  # the trade's share of the entry's fees, and the exit's
         ("pnl", "f8"),  # after fees
         ("return", "f8"),  # pnl / (entry_price · quantity)
-        ("mae", "f8"),  # how far it went against and for its holder, fractions of entry_price: not the walk's to say,
-        ("mfe", "f8"),  # `metrics_excursions` fills them in when it is over
+        ("mae", "f8"),  # the largest moves against and for its holder, fractions of entry_price;
+        ("mfe", "f8"),  # `metrics/excursions.py` fills both in after the simulation
         ("symbol", "i4"),
         ("side", "i1"),  # of the entry
     ],
@@ -108,7 +108,7 @@ TRADE = np.dtype(
 
 
 class Events(msgspec.Struct, frozen=True):
-    """What happened on some bars, in order: arrays of `ORDER`, `POSITION` and `TRADE` (closed ones)."""
+    """The events of some bars, in order: arrays of `ORDER`, `POSITION` and `TRADE` (closed trades)."""
 
     orders: Records
     positions: Records

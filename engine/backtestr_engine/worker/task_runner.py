@@ -43,18 +43,16 @@ from backtestr_protocol.worker_channel import (
     Paused,
     Resumed,
     Task,
-    ToBroker,
     Work,
 )
 
 from .interactive_tasks import InteractiveTasks
 from .pace import Pace
-from .price_replays import ReplayBars
+from .price_replays import ReplayBars, Sent
 
 # Seconds between two steps of a backtest with a pace: more steps would not be visible, and each has its messages.
 MOMENT = 0.01
 
-Sent = tuple[ToBroker, Sequence[bytes]]
 Clock = Callable[[], float]
 
 _config_decoder = msgspec.msgpack.Decoder(BacktestConfig)
@@ -198,24 +196,24 @@ class TaskRunner:
     def _simulate(self, backtest: _Backtest, clock: Clock) -> list[Sent]:
         began = clock()
         run = backtest.run
-        first_bar = run.bars_walked
+        first_bar = run.bars_simulated
         if not (bars := backtest.due(self._chunk_bars, began)):
             return []
         chunk = run.advance(bars)
-        published = backtest.streams.chunk(chunk, first_bar, run.bars_walked)
+        published = backtest.streams.chunk(chunk, first_bar, run.bars_simulated)
         backtest.now = now = clock()
         sent = _sent([one for topic, messages in published for one in self.batcher.add(topic, messages, now)])
         backtest.spent += now - began
         backtest.stepped = began
         if backtest.pace is not None:
-            backtest.pace.take(run.bars_walked - first_bar)
+            backtest.pace.take(run.bars_simulated - first_bar)
         if run.done:  # the result is stored in a step of its own, so that these messages do not wait for the disk
             return sent + self._flushed(backtest)
         if backtest.spent > backtest.time_limit:
             late = TimedOut(
                 f"the backtest worked for {backtest.spent:.1f} s and was allowed {backtest.time_limit:g} s; "
                 "raise options.timeLimitMs, or test fewer bars",
-                bar=run.bars_walked,
+                bar=run.bars_simulated,
             )
             return sent + self._flushed(backtest) + self._failed(run.backtest_id, late)
         if backtest.takes_progress(now):

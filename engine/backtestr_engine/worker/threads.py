@@ -62,7 +62,7 @@ from .warm_up import warm
 
 # The most messages from the broker that wait. It sends few: a task at a time, and the actions on it.
 _INBOX = 1000
-# Messages sent, or received, before the other direction, in turn.
+# The most messages that are sent or received before the other direction follows.
 _BURST = 32
 # How long ZeroMQ may take to send the last message when the worker ends.
 _LINGER_MS = 100

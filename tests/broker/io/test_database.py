@@ -1,4 +1,4 @@
-"""The database: what was committed is there whatever happens, and what cannot be committed is said."""
+"""What was committed is in the database after any failure, and a commit that fails is reported."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from backtestr_broker.core.records import (
     StateRecord,
 )
 from backtestr_broker.core.scheduling.jobs import Job
-from backtestr_broker.io import database as storage_module
+from backtestr_broker.io import database as database_module
 from backtestr_broker.io import database_schema
 from backtestr_broker.io.database import Connect, Database, Report, connect_to
 from backtestr_broker.io.database_schema import MIGRATIONS, SCHEMA_VERSION
@@ -40,7 +40,7 @@ class _AnyTime(int):
         return 0
 
 
-# The time of a commit is whatever the clock said.
+# The time of a commit is the clock's.
 ANY_TIME = _AnyTime()
 LATE = TimedOut("too late", bar=7).to_data(component="engine", timestamp=5)
 
@@ -64,34 +64,34 @@ def answer(request_id: str, wall_ms: int, client_id: str = "ann") -> AnswerRecor
 
 
 class Store:
-    """A storage in a folder of its own, that is driven as the shell drives it and can be opened again."""
+    """A database in a folder of its own, used as the event loop uses it, that can be opened again."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.woken = threading.Event()
         self.generation = 0
         self.connect: Connect = connect_to
-        self._storage: Database | None = None
+        self._database: Database | None = None
         self._tickets = 0
         self._reports: list[Report] = []
 
     @property
-    def storage(self) -> Database:
-        if self._storage is None:
-            self._storage = Database(self.path, self.woken.set, self.connect)
-            self._storage.start()
-        return self._storage
+    def database(self) -> Database:
+        if self._database is None:
+            self._database = Database(self.path, self.woken.set, self.connect)
+            self._database.start()
+        return self._database
 
     def submit(self, *changes: Change) -> int:
         self._tickets += 1
-        self.storage.submit(Persist(self._tickets, self.generation, changes))
+        self.database.submit(Persist(self._tickets, self.generation, changes))
         return self._tickets
 
     def report(self) -> Report:
-        """The next that the thread says."""
+        """Return the next report of the thread."""
 
         def came() -> bool:
-            self._reports += self.storage.take()
+            self._reports += self.database.take()
             return bool(self._reports)
 
         wait_until(came, 10)
@@ -103,12 +103,12 @@ class Store:
 
     def reopen(self) -> Database:
         self.close()
-        return self.storage
+        return self.database
 
     def close(self) -> None:
-        if self._storage is not None:
-            self._storage.close()
-            self._storage = None
+        if self._database is not None:
+            self._database.close()
+            self._database = None
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
     made.close()
 
 
-def test_what_was_committed_is_there_in_the_order_in_which_it_first_came(store: Store) -> None:
+def test_committed_jobs_are_there_in_the_order_of_their_first_commit(store: Store) -> None:
     first, second = job("b1"), job("b2", start_time=5, end_time=9, status="failed", error=LATE, losses=1)
     assert store.write(JobPut(first), JobPut(second)) == Committed(1, ANY_TIME)
     ran = job("b1", status="paused", start_time=4, progress_percent=12.5)
@@ -137,7 +137,7 @@ def test_a_deleted_job_is_gone_and_its_request_may_start_another(store: Store) -
 
 
 def test_a_commit_is_synced_and_survives_without_a_close(store: Store) -> None:
-    """As after kill -9: nothing is closed, and the log beside the file has it."""
+    """As after kill -9, nothing is closed, and the write-ahead log beside the file has the job."""
     store.write(JobPut(job("b1")))
     pragmas: dict[str, Any] = {}
     copies = store.path.parent / "copy"
@@ -162,7 +162,7 @@ def test_the_file_is_private(store: Store) -> None:
 
 
 def test_answers_are_remembered_for_their_time_and_not_longer(store: Store) -> None:
-    now = store.storage.restored.wall_ms
+    now = store.database.restored.wall_ms
     kept_ms = round(KEPT_SECONDS * 1000)
     store.write(AnswerPut(answer("old", now - kept_ms - 1)), AnswerPut(answer("young", now - 1000)))
     store.write(AnswerPut(answer("new", now)))
@@ -173,17 +173,17 @@ def test_answers_are_remembered_for_their_time_and_not_longer(store: Store) -> N
     database.close()
 
 
-def test_so_many_answers_are_remembered_of_a_client(store: Store) -> None:
-    now = store.storage.restored.wall_ms
+def test_a_bounded_number_of_answers_of_a_client_is_remembered(store: Store) -> None:
+    now = store.database.restored.wall_ms
     store.write(AnswerPut(answer("bob's", now - 1, "bob")))
     store.write(*(AnswerPut(answer(str(number), now)) for number in range(KEPT_ANSWERS + 3)))
     restored = store.reopen().restored.answers
     assert [one.request_id for one in restored] == ["bob's", *map(str, range(3, KEPT_ANSWERS + 3))]
 
 
-def test_an_answer_may_be_given_anew(store: Store) -> None:
-    """Its request was sent again after it had been forgotten."""
-    now = store.storage.restored.wall_ms
+def test_an_answer_may_replace_an_earlier_one(store: Store) -> None:
+    """Its request was sent again after the answer was no longer remembered."""
+    now = store.database.restored.wall_ms
     store.write(AnswerPut(answer("r", now - 5)))
     store.write(AnswerPut(answer("r", now)))
     assert [one.wall_ms for one in store.reopen().restored.answers] == [now]
@@ -196,29 +196,29 @@ def key(name: str, version: int, value: bytes | None, revision: int) -> StateRec
     return StateRecord(key=name, version=version, value=value, checksum="0" * 16, timestamp=version, revision=revision)
 
 
-def test_state_is_there_in_order_of_revision_with_its_deletions(store: Store) -> None:
+def test_shared_state_is_there_in_order_of_revision_with_its_deletions(store: Store) -> None:
     store.write(*(StatePut(one) for one in (key("b", 1, b"\x01", 1), key("a", 1, b"\x02", 2))))
     store.write(StatePut(key("b", 2, None, 3)), StatePut(key("c", 1, b"", 4)))
     expected = [key("a", 1, b"\x02", 2), key("b", 2, None, 3), key("c", 1, b"", 4)]
     assert store.reopen().restored.state == expected
 
 
-def test_a_key_is_read_as_it_is_on_disk_after_what_was_to_be_written_before(store: Store) -> None:
+def test_a_key_is_read_after_the_changes_that_were_submitted_before(store: Store) -> None:
     ticket = store.submit(StatePut(key("a", 1, b"\x01", 1)))
-    store.storage.submit(ReadState("a"))
-    store.storage.submit(ReadState("b"))
+    store.database.submit(ReadState("a"))
+    store.database.submit(ReadState("b"))
     assert store.report() == Committed(ticket, ANY_TIME)
     assert store.report() == StateRead("a", key("a", 1, b"\x01", 1), ANY_TIME)
     assert store.report() == StateRead("b", None, ANY_TIME)
 
 
-def test_a_key_that_cannot_be_read_is_nothing_and_the_thread_goes_on(store: Store, faulty: type[Faulty]) -> None:
+def test_a_key_that_cannot_be_read_is_none_and_the_thread_continues(store: Store, faulty: type[Faulty]) -> None:
     store.write(StatePut(key("a", 1, b"\x01", 1)))
     faulty.unreadable = True
-    store.storage.submit(ReadState("a"))
+    store.database.submit(ReadState("a"))
     assert store.report() == StateRead("a", None, ANY_TIME)
     faulty.unreadable = False
-    store.storage.submit(ReadState("a"))
+    store.database.submit(ReadState("a"))
     assert store.report() == StateRead("a", key("a", 1, b"\x01", 1), ANY_TIME)
 
 
@@ -226,7 +226,7 @@ def test_a_key_that_cannot_be_read_is_nothing_and_the_thread_goes_on(store: Stor
 
 
 class Faulty(sqlite3.Connection):
-    """A connection whose next commits fail, or that is held up in them."""
+    """A connection whose next commits fail, or wait for `gate`."""
 
     failure: Exception | None = None
     gate = threading.Event()
@@ -250,7 +250,7 @@ def faulty(store: Store) -> Iterator[type[Faulty]]:
     Faulty.failure = None
     Faulty.gate.set()
     store.connect = lambda path: sqlite3.connect(path, isolation_level=None, check_same_thread=False, factory=Faulty)
-    assert store.storage.take() == []  # it is open
+    assert store.database.take() == []  # opens it
     Faulty.began.clear()
     yield Faulty
     Faulty.gate.set()
@@ -261,7 +261,7 @@ FULL = sqlite3.OperationalError("database or disk is full")
 
 
 @pytest.mark.parametrize("failure", [FULL, OverflowError("Python int too large to convert to SQLite INTEGER")])
-def test_a_failed_commit_is_said_and_the_next_may_succeed(
+def test_a_failed_commit_is_reported_and_the_next_may_succeed(
     store: Store, faulty: type[Faulty], failure: Exception
 ) -> None:
     store.write(JobPut(job("b1")))
@@ -275,18 +275,18 @@ def test_a_failed_commit_is_said_and_the_next_may_succeed(
     assert [one.backtest_id for one in store.reopen().restored.jobs] == ["b1", "b3"]
 
 
-def test_what_was_issued_before_the_failure_was_heard_of_is_not_written(store: Store, faulty: type[Faulty]) -> None:
+def test_changes_of_a_failed_generation_are_not_written(store: Store, faulty: type[Faulty]) -> None:
     faulty.failure = FULL
     assert isinstance(store.write(JobPut(job("b1"))), CommitFailed)
     faulty.failure = None
-    store.submit(JobPut(job("rests on b1")))
+    store.submit(JobPut(job("depends on b1")))
     store.generation = 1
     last = store.submit(JobPut(job("b2")))
     assert store.report() == Committed(last, ANY_TIME)
     assert [one.backtest_id for one in store.reopen().restored.jobs] == ["b2"]
 
 
-def test_what_queues_during_a_commit_shares_the_next(store: Store, faulty: type[Faulty]) -> None:
+def test_changes_that_queue_during_a_commit_share_the_next(store: Store, faulty: type[Faulty]) -> None:
     faulty.gate.clear()
     store.submit(JobPut(job("b0")))
     assert faulty.began.wait(10)
@@ -297,8 +297,8 @@ def test_what_queues_during_a_commit_shares_the_next(store: Store, faulty: type[
     assert store.report() == Committed(6, ANY_TIME)
 
 
-def test_a_full_disk_fails_and_recovers_when_there_is_room(store: Store) -> None:
-    """SQLite's own limit stands for the disk's: the error is the same."""
+def test_a_full_disk_fails_and_recovers_when_there_is_space(store: Store) -> None:
+    """SQLite's own limit stands in for the disk's: the error is the same."""
 
     def small(path: Path) -> sqlite3.Connection:
         connection = connect_to(path)
@@ -317,7 +317,7 @@ def test_a_full_disk_fails_and_recovers_when_there_is_room(store: Store) -> None
     assert [one.backtest_id for one in store.reopen().restored.jobs] == ["small"]
 
 
-def test_close_writes_what_was_submitted(store: Store, faulty: type[Faulty]) -> None:
+def test_close_writes_the_submitted_changes(store: Store, faulty: type[Faulty]) -> None:
     for number in range(50):
         store.submit(JobPut(job(f"b{number}")))
     assert len(store.reopen().restored.jobs) == 50
@@ -337,7 +337,7 @@ def corrupt_pages(path: Path) -> None:
 
 
 def corrupt_an_index(path: Path) -> None:
-    """Nothing that is read at the start passes it: only the check of the whole file does."""
+    """Damage a page that only the check of the whole file reads."""
     database = sqlite3.connect(path)
     (page,) = database.execute("SELECT rootpage FROM sqlite_master WHERE name = 'sqlite_autoindex_state_1'").fetchone()
     (size,) = database.execute("PRAGMA page_size").fetchone()
@@ -369,14 +369,14 @@ DAMAGES = [corrupt_header, corrupt_pages, corrupt_an_index, drop_a_table, wrong_
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_database_is_moved_aside_with_its_content_and_said(
+def test_a_damaged_database_is_moved_aside_with_its_content_and_reported(
     store: Store, damage: Callable[[Path], None]
 ) -> None:
     store.write(JobPut(job("b1")))
     store.close()
     damage(store.path)
     content = store.path.read_bytes()
-    restored = store.storage.restored
+    restored = store.database.restored
     assert restored.jobs == []
     (aside,) = store.path.parent.glob("broker.db.corrupt-*Z")
     assert aside.read_bytes() == content
@@ -384,20 +384,20 @@ def test_a_damaged_database_is_moved_aside_with_its_content_and_said(
     assert str(aside) in restored.moved_aside
     assert isinstance(store.write(JobPut(job("b2"))), Committed)
     assert store.reopen().restored.moved_aside is None
-    assert [one.backtest_id for one in store.storage.restored.jobs] == ["b2"]
+    assert [one.backtest_id for one in store.database.restored.jobs] == ["b2"]
 
 
-def test_the_log_of_a_damaged_database_goes_with_it(store: Store) -> None:
+def test_the_log_of_a_damaged_database_is_moved_with_it(store: Store) -> None:
     store.write(JobPut(job("b1")))
     store.close()
     corrupt_header(store.path)
     store.path.with_name("broker.db-wal").write_bytes(b"its log")
-    assert store.storage.restored.moved_aside is not None
+    assert store.database.restored.moved_aside is not None
     (log,) = store.path.parent.glob("*corrupt*-wal")
     assert log.read_bytes() == b"its log"
 
 
-# Version 1 as it was shipped, with a backtest in it: what is written here is never changed.
+# Version 1 as it was shipped, with a backtest in it: this text is never changed.
 VERSION_1 = """
 CREATE TABLE jobs (
     ordinal INTEGER PRIMARY KEY, backtest_id TEXT NOT NULL UNIQUE, client_id TEXT NOT NULL, request_id TEXT NOT NULL,
@@ -417,13 +417,13 @@ VALUES ('b1', 'ann', 'start b1', 'sma_cross', '["SYNTH","OTHER"]', x'80', 1000, 
 """
 
 
-def test_a_database_of_an_earlier_version_is_brought_forward(store: Store) -> None:
+def test_a_database_of_an_earlier_version_is_migrated(store: Store) -> None:
     store.path.parent.mkdir()
     database = sqlite3.connect(store.path, isolation_level=None)
     database.executescript(VERSION_1)
     database.execute("PRAGMA user_version = 1")
     database.close()
-    assert store.storage.restored.jobs == [job("b1")]
+    assert store.database.restored.jobs == [job("b1")]
     store.close()
     database = sqlite3.connect(store.path)
     assert database.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
@@ -453,7 +453,7 @@ def test_a_migration_that_fails_changes_nothing(store: Store, monkeypatch: pytes
         with pytest.raises(sqlite3.OperationalError, match="already exists"):
             database_schema.migrate(connection)
         connection.close()
-    assert [one.backtest_id for one in store.storage.restored.jobs] == ["b1"]
+    assert [one.backtest_id for one in store.database.restored.jobs] == ["b1"]
 
 
 def test_a_database_of_a_later_version_is_refused_and_left_as_it_is(store: Store) -> None:
@@ -462,20 +462,20 @@ def test_a_database_of_a_later_version_is_refused_and_left_as_it_is(store: Store
     change(store.path, f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     content = store.path.read_bytes()
     with pytest.raises(InvalidConfiguration, match=f"schema version {SCHEMA_VERSION + 1}"):
-        store.storage  # noqa: B018 - opening it is the point
+        store.database  # noqa: B018 - opening it is the point
     assert store.path.read_bytes() == content
     assert not list(store.path.parent.glob("*corrupt*"))
 
 
 def test_a_database_that_another_broker_uses_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage_module, "LOCK_PATIENCE", 0.01)
+    monkeypatch.setattr(database_module, "LOCK_PATIENCE", 0.01)
     store.write(JobPut(job("b1")))
     with pytest.raises(InvalidConfiguration, match="another broker uses the data directory"):
         Database(store.path, lambda: None)
     assert isinstance(store.write(JobPut(job("b2"))), Committed)
 
 
-def test_a_directory_that_cannot_be_used_is_said(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a directory")
     with pytest.raises(InvalidConfiguration, match="BACKTESTR_DATA_DIR"):
         Database(tmp_path / "file" / "broker.db", lambda: None)

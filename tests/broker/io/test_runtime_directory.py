@@ -1,4 +1,4 @@
-"""The runtime directory: one owner, private, swept of what a killed broker left, and a whole connection file."""
+"""The runtime directory has one owner, is private and cleaned at the start; its connection file is whole."""
 
 from __future__ import annotations
 
@@ -51,18 +51,18 @@ def mode(path: Path) -> int:
 
 
 def leave_socket(path: Path) -> None:
-    """As a broker that was killed does."""
+    """Leave a socket, as a killed broker does."""
     with socket.socket(socket.AF_UNIX) as one:
         one.bind(str(path))
     assert path.is_socket()
 
 
-def test_it_is_made_for_its_user_alone(directory: RuntimeDirectory) -> None:
+def test_it_is_created_for_its_user_only(directory: RuntimeDirectory) -> None:
     assert mode(directory.path) == 0o700
     assert mode(directory.path / "lock") == 0o600
 
 
-def test_one_that_exists_is_made_private(home: Path) -> None:
+def test_an_existing_one_is_made_private(home: Path) -> None:
     (home / "run").mkdir(mode=0o755)
     directory = RuntimeDirectory(home / "run", home / "run" / "connection.json")
     directory.acquire()
@@ -70,25 +70,25 @@ def test_one_that_exists_is_made_private(home: Path) -> None:
     directory.release()
 
 
-def test_a_second_broker_is_refused_and_told_where_the_first_is(directory: RuntimeDirectory) -> None:
+def test_a_second_broker_is_refused_with_the_directory_of_the_first(directory: RuntimeDirectory) -> None:
     directory.connection_file.write_text("the first broker's")
     second = RuntimeDirectory(directory.path, directory.connection_file)
     with pytest.raises(AlreadyRunning, match=str(directory.path)):
         second.acquire()
     second.release()
-    assert directory.connection_file.exists(), "a broker that was refused takes nothing away"
+    assert directory.connection_file.exists(), "a refused broker removes nothing"
     directory.release()
     second.acquire()
     second.release()
 
 
-def test_what_a_killed_broker_left_is_swept(home: Path) -> None:
+def test_what_a_killed_broker_left_is_removed(home: Path) -> None:
     run = home / "run"
     run.mkdir()
     leave_socket(run / "requests")
     (run / "connection.json").write_text("stale")
     (run / "connection.json.new").write_text("half")
-    (run / "notes.txt").write_text("somebody's own")
+    (run / "notes.txt").write_text("a file of the user")
     directory = RuntimeDirectory(run, run / "connection.json")
     directory.acquire()
     assert sorted(entry.name for entry in run.iterdir()) == ["lock", "notes.txt"]
@@ -103,14 +103,14 @@ def test_release_leaves_the_lock_file_only(directory: RuntimeDirectory) -> None:
     directory.release()
 
 
-def test_a_directory_that_everyone_may_write_to_is_refused(home: Path) -> None:
+def test_a_directory_to_which_everyone_may_write_is_refused(home: Path) -> None:
     run = home / "run"
     run.mkdir()
     run.chmod(0o777)
     with pytest.raises(InvalidConfiguration, match="BACKTESTR_RUNTIME_DIR"):
         RuntimeDirectory(run, run / "connection.json").acquire()
     assert list(run.iterdir()) == []
-    assert mode(run) == 0o777, "and nothing of it was changed"
+    assert mode(run) == 0o777, "its mode was not changed"
 
 
 def test_a_connection_file_where_everyone_may_write_is_refused(home: Path) -> None:
@@ -121,14 +121,14 @@ def test_a_connection_file_where_everyone_may_write_is_refused(home: Path) -> No
         RuntimeDirectory(home / "run", shared / "connection.json").acquire()
 
 
-def test_a_socket_path_has_a_length_that_the_system_takes(home: Path) -> None:
-    room = MAX_SOCKET_PATH - len(os.fsencode(home)) - len("//requests")
-    fits = RuntimeDirectory(home / ("d" * room), home / "connection.json")
+def test_a_socket_path_may_have_the_length_that_the_system_allows(home: Path) -> None:
+    space = MAX_SOCKET_PATH - len(os.fsencode(home)) - len("//requests")
+    fits = RuntimeDirectory(home / ("d" * space), home / "connection.json")
     address = fits.socket_address("requests")
     assert len(address.removeprefix("ipc://")) == MAX_SOCKET_PATH
     fits.path.mkdir()
     leave_socket(Path(address.removeprefix("ipc://")))
-    too_long = RuntimeDirectory(home / ("d" * (room + 1)), home / "connection.json")
+    too_long = RuntimeDirectory(home / ("d" * (space + 1)), home / "connection.json")
     with pytest.raises(InvalidConfiguration, match=f"has {MAX_SOCKET_PATH + 1} bytes and may have {MAX_SOCKET_PATH}"):
         too_long.socket_address("requests")
 
@@ -172,8 +172,8 @@ def test_a_connection_file_elsewhere_gets_its_own_private_directory(home: Path, 
 
 
 def test_a_planted_file_is_not_written_through(directory: RuntimeDirectory, connection: Connection, home: Path) -> None:
-    victim = home / "victim"
-    victim.write_text("mine")
-    (directory.path / "connection.json.new").symlink_to(victim)
+    target = home / "target"
+    target.write_text("mine")
+    (directory.path / "connection.json.new").symlink_to(target)
     directory.publish(connection)
-    assert victim.read_text() == "mine"
+    assert target.read_text() == "mine"

@@ -39,7 +39,7 @@ def context() -> Iterator[zmq.Context[zmq.Socket[bytes]]]:
 
 @pytest.fixture
 def outside() -> Iterator[zmq.Context[zmq.Socket[bytes]]]:
-    """A second context, which for ZeroMQ is like another process."""
+    """Make a second context, which for ZeroMQ is like another process."""
     one: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     yield one
     one.destroy(linger=0)
@@ -74,7 +74,7 @@ class Peer:
             self.socket.subscribe(b"")
 
     def event(self) -> str:
-        """The next event of its connection."""
+        """Return the name of the next event of its connection."""
         assert self._monitor.poll(WAIT_MS), "nothing happened"
         return zmq.Event(parse_monitor_message(self._monitor.recv_multipart())["event"]).name or ""
 

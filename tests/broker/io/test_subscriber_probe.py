@@ -40,7 +40,7 @@ class Stream:
         return socket
 
     def changes(self, count: int) -> list[SubscriptionChange]:
-        """The next `count` changes that peers send."""
+        """Wait for the next `count` changes that peers send."""
         found: list[SubscriptionChange] = []
 
         def came() -> bool:

@@ -32,7 +32,7 @@ def request(size: int) -> Event:
 
 
 def encoded(*contents: object) -> bytes:
-    """A part with these records."""
+    """Return the bytes of a part with these records."""
     written, buffer = bytearray(), bytearray()
     for one in contents:
         write_record(one, buffer)
@@ -49,7 +49,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def write(folder: Path) -> Write:
-    """Writes a part into the folder of the recording."""
+    """Return a function that writes a part into the folder of the recording."""
 
     def make(number: int, *events: Event, instance_id: str = INSTANCE, name: str = "") -> Path:
         path = folder / (name or f"{number:06}{SUFFIX}")
@@ -219,7 +219,7 @@ def test_a_long_part_is_played_back_in_constant_memory(tmp_path: Path) -> None:
     path = long_part(tmp_path / "000001.msgpack")
     tracemalloc.reset_peak()
     playback = Playback([(path.name, read_part(path))])
-    assert sum(step.effects is not None for step in playback) == playback.events == playback.replayed > 400
+    assert sum(step.effects is not None for step in playback) == playback.events == playback.handled > 400
     assert playback.problems == []
     assert tracemalloc.get_traced_memory()[1] < MOST_BYTES
 

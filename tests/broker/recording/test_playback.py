@@ -25,7 +25,7 @@ from support.broker.steps import paused, start
 
 
 def part(*entries: object, number: int = 2) -> Iterator[Record]:
-    """A later part of the recording of a link's first broker."""
+    """Return the records of a later part of the recording of a link's first broker."""
     written, buffer = bytearray(), bytearray()
     for record in [header("00000001-instance", number, None), *entries]:
         write_record(record, buffer)
@@ -53,7 +53,7 @@ def test_a_playback_has_the_same_effects_and_the_same_state(link: Link) -> None:
     busy(link)
     playback = Playback([("1", link.records())])
     assert [step.effects for step in playback] == link.effects
-    assert (playback.events, playback.replayed, playback.problems) == (len(link.events), len(link.events), [])
+    assert (playback.events, playback.handled, playback.problems) == (len(link.events), len(link.events), [])
     assert playback.core is not None
     assert anatomy(playback.core) == anatomy(link.core)
     assert playback.contradiction() is None
@@ -107,7 +107,7 @@ def test_behind_a_missing_part_only_the_events_are_known(link: Link) -> None:
     assert last.effects is None
     (problem,) = playback.problems
     assert problem.startswith("part 2 to 6 of the recording is missing, deleted or not beside 7")
-    assert (playback.events, playback.replayed) == (len(link.events) + 1, len(link.events))
+    assert (playback.events, playback.handled) == (len(link.events) + 1, len(link.events))
 
 
 def test_following_parts_continue_the_first(link: Link) -> None:

@@ -31,7 +31,7 @@ Make = Callable[..., Recorder]
 
 @pytest.fixture
 def reasons() -> list[str]:
-    """The reasons for which recorders ended."""
+    """Collect the reasons for which recorders ended."""
     return []
 
 
@@ -61,7 +61,7 @@ def frames(size: int) -> Event:
 
 
 def part_entries(part: Path) -> Iterator[Any]:
-    """The entries of one part, after its header."""
+    """Yield the entries of one part, after its header."""
     found = read_part(part)
     next(found)
     yield from map(decode_entry, found)

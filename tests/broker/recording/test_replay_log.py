@@ -16,7 +16,7 @@ from support.broker.steps import start
 
 @pytest.fixture
 def part(link: Link, tmp_path: Path) -> Path:
-    """The recording of a broker with two clients and a backtest."""
+    """Write the recording of a broker with two clients and a backtest."""
     start(link.client("ann"), "b1")
     link.client("bob").ask("UpdateState", {"key": "a", "value": 1})
     path = tmp_path / "000001.msgpack"
@@ -71,7 +71,7 @@ def test_a_recording_of_several_parts_is_one_log(link: Link, part: Path, tmp_pat
 
 
 def later_part(link: Link) -> bytes:
-    """A third part with the requests of the last client."""
+    """Return a third part with the requests of the last client."""
     written, buffer = bytearray(), bytearray()
     events = [(now, event) for event, now in link.events[-6:]]
     for record in [header(link.instance_id, 3, None), *events]:

@@ -17,7 +17,7 @@ from support.broker.steps import MakeLink, start
 
 
 def facts(link: Link, kind: SubjectKind | None = None, name: str = "") -> list[Fact]:
-    """The facts about one subject, or all of them, in order; each once."""
+    """Return the facts about one subject, or all of them, in order and each once."""
     timeline = Timeline()
     found: dict[tuple[int, int], Fact] = {}
     for step in Playback([("1", link.records())]):
@@ -28,7 +28,7 @@ def facts(link: Link, kind: SubjectKind | None = None, name: str = "") -> list[F
 
 
 def texts(found: list[Fact]) -> list[str]:
-    """The facts as text, without the id of the session, which is long and another for every link."""
+    """Return the facts as text, without the session id, which is long and differs between links."""
     return [re.sub(r" sessionId=\S+", "", fact.text) for fact in found]
 
 

@@ -1,4 +1,4 @@
-"""`backtestr keys`: what is typed, what it does to the files, and what a mistake prints."""
+"""`backtestr keys`: what each command does to the files and prints, and its errors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def read(result: Result) -> Any:
     return json.loads(result.stdout)
 
 
-def test_new_says_where_the_secret_is_and_what_to_type_elsewhere(type_in: Type, folder: KeyFolder) -> None:
+def test_new_prints_the_secret_file_and_the_command_for_other_machines(type_in: Type, folder: KeyFolder) -> None:
     said = type_in("new", "ann").stdout
     public = folder.client_pair("ann").public
     assert str(folder.clients_folder / "ann.secret") in said
@@ -40,7 +40,9 @@ def test_new_says_where_the_secret_is_and_what_to_type_elsewhere(type_in: Type, 
     assert list(folder.allowed().names.values()) == ["ann"]
 
 
-def test_a_key_made_elsewhere_is_allowed_by_what_new_printed(type_in: Type, folder: KeyFolder, tmp_path: Path) -> None:
+def test_a_key_made_elsewhere_is_allowed_by_the_printed_public_key(
+    type_in: Type, folder: KeyFolder, tmp_path: Path
+) -> None:
     pair, _ = KeyFolder(tmp_path / "another machine").new("laptop")
     assert type_in("allow", "laptop", pair.public).exit_code == 0
     assert read(type_in("list", "--json")) == {
@@ -63,7 +65,7 @@ def test_json_has_every_fact(type_in: Type, folder: KeyFolder) -> None:
     assert read(type_in("allow", "ann", made["publicKey"], "--json"))["allowedFile"] == made["allowedFile"]
 
 
-def test_an_empty_list_says_how_to_fill_it(type_in: Type) -> None:
+def test_an_empty_list_states_how_to_make_a_key(type_in: Type) -> None:
     type_in("new", "ann")
     type_in("revoke", "ann")
     assert "backtestr keys new NAME" in type_in("list").stdout
@@ -85,7 +87,7 @@ def test_a_mistake_is_a_line_and_an_exit_code(type_in: Type, words: tuple[str, .
     assert says in result.output.replace("\n", "")
 
 
-def test_a_list_with_a_problem_says_so(type_in: Type, folder: KeyFolder) -> None:
+def test_a_list_with_a_problem_is_an_error(type_in: Type, folder: KeyFolder) -> None:
     type_in("new", "ann")
     (folder.allowed_folder / "bob.pub").write_text("no key")
     result = type_in("list")

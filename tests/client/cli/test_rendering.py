@@ -1,4 +1,4 @@
-"""What `backtestr status` shows: reasons, limits and their hits, workers and the busiest clients."""
+"""The output of `backtestr status`: reasons, limits and their hits, workers and the busiest clients."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from backtestr_protocol.system_status import (
 
 
 def shown(**changes: Any) -> list[str]:
-    """The lines of the table, with single spaces."""
+    """Return the lines of the table, with single spaces."""
     status = SystemStatus(
         **{
             "status": "healthy",
@@ -43,7 +43,7 @@ def shown(**changes: Any) -> list[str]:
     return [" ".join(line.replace("│", " ").split()) for line in console.file.getvalue().splitlines()]
 
 
-def test_a_broker_that_says_no_more_than_it_must() -> None:
+def test_a_status_without_optional_fields_is_shown() -> None:
     lines = shown()
     assert "status healthy" in lines
     assert "clients 2" in lines
@@ -52,12 +52,12 @@ def test_a_broker_that_says_no_more_than_it_must() -> None:
     assert "compute-1 42 busy 0.3 s ago 0" in lines
 
 
-def test_the_reasons_stand_below_the_status() -> None:
+def test_the_health_reasons_stand_below_the_status() -> None:
     lines = shown(status="warning", reasons=["compute-1 was lost 3 s ago: killed by signal 9", "a [strange] one"])
     assert lines[:3] == ["status warning", "compute-1 was lost 3 s ago: killed by signal 9", "a [strange] one"]
 
 
-def test_limits_their_hits_and_the_busiest_clients() -> None:
+def test_rate_limits_refusals_and_the_busiest_clients_are_shown() -> None:
     load = ClientLoad(
         client_id="[note]book",
         sessions=2,
@@ -81,7 +81,7 @@ def test_limits_their_hits_and_the_busiest_clients() -> None:
     assert "[note]book 2 12,345 30 29 1,000 7" in lines
 
 
-def test_a_worker_that_waits_for_its_next_start() -> None:
+def test_the_next_start_of_a_lost_worker_is_shown() -> None:
     lost = WorkerStatus(
         worker_id="compute-1",
         pid=42,
@@ -94,7 +94,7 @@ def test_a_worker_that_waits_for_its_next_start() -> None:
     assert "compute-1 42 lost, next start in 1.6 s 12.0 s ago 5" in shown(workers=[lost])
 
 
-def test_how_workers_publish() -> None:
+def test_batching_and_compression_of_workers_are_shown() -> None:
     batching = {"orders": BatchingStatus(size=500, wait_ms=5.0, latency_ms=7.25, messages=12_345, batches=30)}
     compression = CompressionStatus(batches=20, bytes_in=3 << 20, bytes_out=1 << 20, time_ms=12.4)
     worker = WorkerStatus(

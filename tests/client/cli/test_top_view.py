@@ -1,4 +1,4 @@
-"""What `backtestr top` shows of two samples: rates of what grew, none of what began anew, and no more than fits."""
+"""The view of `backtestr top`: rates of counters that grew, none after a restart, and no more rows than fit."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ STARTED_MS = 1_790_000_000_000
 
 
 def status(uptime_ms: int, messages: int = 0, **changes: Any) -> SystemStatus:
-    """Of a broker that began at `STARTED_MS`: one topic with so many messages, one client with as many requests."""
+    """Return the status of a broker that started at `STARTED_MS`.
+
+    It has one topic with so many messages, and one client with as many requests.
+    """
     load = ClientLoad(
         client_id="[note]book",
         sessions=1,
@@ -91,29 +94,29 @@ def test_two_samples_have_rates() -> None:
     assert running.endswith("42 %")
 
 
-def test_one_sample_or_those_of_two_brokers_have_none() -> None:
+def test_one_sample_or_samples_of_two_brokers_have_no_rates() -> None:
     before = STARTED_MS - 60_000
     for earlier in (
         None,
         Sample(status(90_000, 10)),
-        Sample(status(30_000, 10, last_heartbeat=before + 30_000)),  # not up for so long as the one that came after it
+        Sample(status(30_000, 10, last_heartbeat=before + 30_000)),  # of an earlier start, which was up for less time
     ):
         shown = lines(earlier, Sample(status(60_000, 400)))
         assert "orders.b1 400 2" in shown
         assert "clients 2 throttled 400" in shown
 
 
-def test_a_clock_that_is_set_right_is_no_restart() -> None:
+def test_a_clock_that_is_adjusted_is_no_restart() -> None:
     slewed = status(62_000, 400, last_heartbeat=STARTED_MS + 62_000 + 40)
     assert rates(Sample(status(60_000, 100)), Sample(slewed)).topics == {"orders.b1": 150.0}
 
 
-def test_without_a_broker_it_says_so() -> None:
+def test_without_a_broker_the_view_shows_the_connection_state() -> None:
     assert lines(None, None, "reconnecting") == ["reconnecting: what is shown is from before"]
     assert lines(None, Sample(status(1)), "ready", "no answer: it took too long")[0] == "no answer: it took too long"
 
 
-def test_a_broker_of_an_earlier_version() -> None:
+def test_a_status_of_an_earlier_version_is_shown() -> None:
     bare = status(1000, connections=None, throttle={}, streams=None)
     shown = lines(Sample(bare), Sample(bare))
     assert "clients 2 throttled 0" in shown
@@ -130,7 +133,7 @@ def test_no_table_is_longer_than_a_screen() -> None:
 
 
 @given(st.integers(0, 10**6), st.integers(0, 10**6), st.integers(1, 10**7), st.integers(1, 10**7))
-def test_a_rate_times_the_time_is_what_it_grew_by(before: int, now: int, began: int, ended: int) -> None:
+def test_a_rate_times_the_time_is_the_growth(before: int, now: int, began: int, ended: int) -> None:
     found = rates(Sample(status(began, before)), Sample(status(ended, now)))
     if ended <= began or now < before:
         assert not found.topics
@@ -139,7 +142,7 @@ def test_a_rate_times_the_time_is_what_it_grew_by(before: int, now: int, began: 
         assert found.topics["orders.b1"] == found.clients["[note]book"] == found.classes["orders"]
 
 
-def test_a_document_is_what_the_protocol_says_with_rates() -> None:
+def test_a_document_has_the_protocol_s_structs_and_rates() -> None:
     later = Sample(status(62_000, 400), [RUNNING])
     said = msgspec.json.decode(msgspec.json.encode(document(Sample(status(60_000, 100)), later, "ready")))
     assert said["status"] == msgspec.to_builtins(later.status)

@@ -99,7 +99,7 @@ def test_requests_made_before_the_welcome_are_sent_after_it() -> None:
     assert sent_envelopes([*sends]) == [("Ping", request_id, "s1", 1)]
 
 
-def test_a_lost_request_times_out_and_its_late_answer_meets_nobody(link: Link) -> None:
+def test_a_lost_request_times_out_and_its_late_answer_is_dropped(link: Link) -> None:
     with link.drop_requests():
         request_id = link.ask("Ping", Nothing(), timeout=2.0)
     link.advance(2.1)
@@ -110,14 +110,14 @@ def test_a_lost_request_times_out_and_its_late_answer_meets_nobody(link: Link) -
     assert link.session.receive(late, link.now, WALL_MS) == []
 
 
-def test_without_a_connection_what_times_out_is_a_network_error(link: Link) -> None:
+def test_without_a_connection_a_request_that_times_out_is_a_network_error(link: Link) -> None:
     link.session.disconnected()
     request_id = link.ask("Ping", Nothing(), timeout=1.0)
     link.advance(1.1)
     assert isinstance(link.answers[request_id], NetworkError)
 
 
-def test_a_restarted_broker_gets_what_waits_under_the_same_id(link: Link) -> None:
+def test_a_restarted_broker_gets_pending_requests_under_the_same_id(link: Link) -> None:
     with link.drop_replies():
         request_id = link.ask("Ping", Nothing())
     assert request_id not in link.answers
@@ -145,7 +145,7 @@ def test_two_requests_of_a_lost_session_cause_one_hello() -> None:
     session.check_invariants()
 
 
-def test_a_replay_complaint_is_met_with_a_fresh_counter_and_the_same_id() -> None:
+def test_a_request_that_is_taken_for_a_message_replay_is_resent_with_a_fresh_counter_and_the_same_id() -> None:
     session = Session("c", "n")
     welcomed(session)
     request_id, _ = session.request("Ping", Nothing(), 0.0, WALL_MS, 5.0)
@@ -153,7 +153,7 @@ def test_a_replay_complaint_is_met_with_a_fresh_counter_and_the_same_id() -> Non
     assert sent_envelopes([*effects]) == [("Ping", request_id, "s1", 2)]
 
 
-def test_a_broker_that_will_never_take_a_request_is_not_asked_for_ever() -> None:
+def test_a_request_that_the_broker_never_accepts_is_resent_a_bounded_number_of_times() -> None:
     session = Session("c", "n")
     welcomed(session)
     request_id, _ = session.request("Ping", Nothing(), 0.0, WALL_MS, 5.0)
@@ -163,7 +163,7 @@ def test_a_broker_that_will_never_take_a_request_is_not_asked_for_ever() -> None
     assert isinstance(failed.error, ReplayDetected)  # type: ignore[union-attr]
 
 
-def test_a_busy_broker_is_asked_again_after_the_time_it_states() -> None:
+def test_a_busy_broker_gets_the_request_again_after_the_time_it_states() -> None:
     session = Session("c", "n")
     welcomed(session)
     request_id, _ = session.request("Ping", Nothing(), 0.0, WALL_MS, 5.0)
@@ -172,7 +172,7 @@ def test_a_busy_broker_is_asked_again_after_the_time_it_states() -> None:
     assert sent_envelopes([*session.tick(0.5, WALL_MS)]) == [("Ping", request_id, "s1", 2)]
 
 
-def test_busy_for_longer_than_there_is_time_is_the_answer() -> None:
+def test_a_broker_that_is_busy_beyond_the_timeout_is_the_answer() -> None:
     session = Session("c", "n")
     welcomed(session)
     request_id, _ = session.request("Ping", Nothing(), 0.0, WALL_MS, 1.0)
@@ -180,7 +180,7 @@ def test_busy_for_longer_than_there_is_time_is_the_answer() -> None:
     assert isinstance(failed.error, Busy)  # type: ignore[union-attr]
 
 
-def test_a_silent_session_pings_and_is_kept(link: Link) -> None:
+def test_a_session_without_requests_pings_and_stays_open(link: Link) -> None:
     link.advance(65.0, step=0.5)
     assert len(link.core.sessions) == 1
     assert len([one for one in link.events if isinstance(one, Welcomed)]) == 1
@@ -214,7 +214,7 @@ def test_a_broker_of_another_version_refuses_everything_at_once() -> None:
     session.check_invariants()
 
 
-def test_a_full_broker_is_greeted_again_later() -> None:
+def test_a_full_broker_gets_hello_again_later() -> None:
     session = Session("c", "n")
     [(_, hello_id, *_)] = sent_envelopes([*session.connected(KEY, 0.0, WALL_MS)])
     assert session.receive(failure(hello_id, Busy("full", retryAfterMs=700)), 0.0, WALL_MS) == []
@@ -227,7 +227,7 @@ def test_goodbye_ends_the_session_at_once(link: Link) -> None:
     assert len(link.core.sessions) == 0
 
 
-def test_an_answer_of_another_shape_fails_its_request() -> None:
+def test_an_answer_with_other_fields_fails_its_request() -> None:
     session = Session("c", "n")
     welcomed(session)
     request_id, _ = session.request("Ping", Nothing(), 0.0, WALL_MS, 5.0)
@@ -236,7 +236,7 @@ def test_an_answer_of_another_shape_fails_its_request() -> None:
     assert "timestamp" in str(failed.error)  # type: ignore[union-attr]
 
 
-def test_a_complaint_that_belongs_to_no_request_is_noticed() -> None:
+def test_an_error_without_a_request_is_an_unattributed_error() -> None:
     session = Session("c", "n")
     welcomed(session)
     complaint = SerializationError("what was that?").to_data(component="broker", timestamp=WALL_MS)
@@ -246,7 +246,7 @@ def test_a_complaint_that_belongs_to_no_request_is_noticed() -> None:
 
 
 @given(st.lists(st.binary(max_size=200), max_size=5))
-def test_hostile_frames_are_noticed_and_change_nothing(frames: list[bytes]) -> None:
+def test_hostile_frames_are_unattributed_errors_and_change_nothing(frames: list[bytes]) -> None:
     session = Session("c", "n")
     welcomed(session)
     request_id, _ = session.request("Ping", Nothing(), 0.0, WALL_MS, 5.0)
@@ -266,7 +266,7 @@ def test_an_answer_signed_with_another_key_is_not_believed() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from(["ask", "lose request", "lose reply", "restart", "reconnect", "wait"]), max_size=25))
-def test_every_request_is_answered_exactly_once_whatever_happens(steps: list[str]) -> None:
+def test_every_request_is_answered_exactly_once_under_all_faults(steps: list[str]) -> None:
     link = Link()
     asked: list[str] = []
     for step in steps:
@@ -288,4 +288,4 @@ def test_every_request_is_answered_exactly_once_whatever_happens(steps: list[str
         link.check_invariants()
     link.advance(11.0, step=0.5)
     assert sorted(link.answers) == sorted(asked)
-    assert link.session.waiting <= 1  # a Ping of its own
+    assert link.session.waiting <= 1  # a Ping of the client itself

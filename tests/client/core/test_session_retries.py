@@ -1,4 +1,4 @@
-"""What a session sends again, when, and how often: the laws of the policy, and each reason for trying again."""
+"""A session resends requests for each reason of the policy, as often and as late as the policy says."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def link() -> Link:
 
 
 def sent(link: Link, request_id: str) -> int:
-    """How often the request went out."""
+    """Count how often the request was sent."""
     return sum(msgspec.msgpack.decode(frames[1])["id"] == request_id for frames in link.sent)
 
 
-# --- reasons to try again ---
+# --- reasons to resend ---
 
 
-def test_a_fault_of_the_broker_s_is_tried_again_under_the_same_id(link: Link) -> None:
+def test_a_request_is_retried_under_the_same_id_after_a_fault_of_the_broker(link: Link) -> None:
     with link.answering(SystemFault("the disk hiccuped")):
         request_id = link.ask("Ping", Nothing())
     assert request_id not in link.answers
@@ -52,7 +52,7 @@ def test_a_fault_of_the_broker_s_is_tried_again_under_the_same_id(link: Link) ->
     assert link.session.counters.resent == 1
 
 
-def test_a_fault_that_stays_is_the_answer_after_the_attempts_of_the_policy(link: Link) -> None:
+def test_a_lasting_fault_is_the_answer_after_the_attempts_of_the_policy(link: Link) -> None:
     with link.answering(SystemFault("the disk is gone")):
         request_id = link.ask("Ping", Nothing(), timeout=60.0)
         link.advance(3.4)  # 0.5 + 1 + 2, less a little
@@ -63,10 +63,10 @@ def test_a_fault_that_stays_is_the_answer_after_the_attempts_of_the_policy(link:
 
 
 @pytest.mark.parametrize("error", [Busy("full", retryAfterMs=100), RateLimitExceeded("slowly", retryAfterMs=100)])
-def test_a_busy_broker_is_waited_for_with_growing_patience(link: Link, error: BacktestrError) -> None:
+def test_the_waits_for_a_busy_broker_grow(link: Link, error: BacktestrError) -> None:
     with link.answering(error):
         request_id = link.ask("Ping", Nothing(), timeout=20.0)
-        link.advance(8.0)  # refused now, and after 0.5, 1.5, 3.5 and 7.5 seconds: oftener than faults are taken
+        link.advance(8.0)  # refused now, and after 0.5, 1.5, 3.5 and 7.5 seconds: more often than faults are retried
     link.advance(7.0)
     assert request_id not in link.answers
     link.advance(1.0)
@@ -74,14 +74,14 @@ def test_a_busy_broker_is_waited_for_with_growing_patience(link: Link, error: Ba
     assert sent(link, request_id) == 6
 
 
-def test_a_broker_that_stays_busy_is_the_answer_when_the_next_try_would_come_too_late(link: Link) -> None:
+def test_a_lasting_busy_is_the_answer_when_the_next_retry_would_come_too_late(link: Link) -> None:
     with link.answering(Busy("full", retryAfterMs=100)):
         request_id = link.ask("Ping", Nothing(), timeout=7.0)
         link.advance(3.6)
     assert isinstance(link.answers[request_id], Busy)
 
 
-def test_the_broker_s_own_wait_counts_where_it_is_longer(link: Link) -> None:
+def test_a_longer_wait_that_the_broker_states_counts(link: Link) -> None:
     with link.answering(Busy("full", retryAfterMs=3_000)):
         request_id = link.ask("Ping", Nothing())
     link.advance(2.9)
@@ -91,7 +91,7 @@ def test_the_broker_s_own_wait_counts_where_it_is_longer(link: Link) -> None:
 
 
 @pytest.mark.parametrize("fault", ["request", "reply"])
-def test_what_got_lost_on_the_way_is_made_good_by_sending_it_again(link: Link, fault: str) -> None:
+def test_a_lost_request_or_answer_is_replaced_by_a_resend(link: Link, fault: str) -> None:
     with link.drop_requests() if fault == "request" else link.drop_replies():
         request_id = link.ask("Ping", Nothing())
     link.advance(1.9)
@@ -101,7 +101,7 @@ def test_what_got_lost_on_the_way_is_made_good_by_sending_it_again(link: Link, f
     assert sent(link, request_id) == 2
 
 
-def test_without_patience_silence_is_waited_out() -> None:
+def test_without_resend_after_a_silent_request_times_out() -> None:
     link = Link(Recovery(resend_after=None))
     with link.drop_requests():
         request_id = link.ask("Ping", Nothing(), timeout=60.0)
@@ -111,7 +111,7 @@ def test_without_patience_silence_is_waited_out() -> None:
 
 
 @pytest.mark.parametrize("error", [ValidationError("no"), NotFound("no"), DataError("no"), StateConflict("no")])
-def test_an_answer_is_an_answer(link: Link, error: BacktestrError) -> None:
+def test_an_error_that_advises_no_retry_is_the_answer(link: Link, error: BacktestrError) -> None:
     with link.answering(error):
         request_id = link.ask("Ping", Nothing())
         assert isinstance(link.answers[request_id], type(error))
@@ -128,7 +128,7 @@ def test_advice_that_this_client_does_not_know_is_left_to_the_program(link: Link
     assert advice.action == "dance"
 
 
-def test_a_fault_that_advises_nothing_automatic_is_not_tried_again(link: Link) -> None:
+def test_a_fault_without_automatic_actions_is_not_retried(link: Link) -> None:
     error = SystemFault("beyond repair")
     error._advice = []
     with link.answering(error):
@@ -137,7 +137,7 @@ def test_a_fault_that_advises_nothing_automatic_is_not_tried_again(link: Link) -
 
 
 @pytest.mark.parametrize("error", [SystemFault("no"), Busy("no", retryAfterMs=1), RateLimitExceeded("no")])
-def test_a_program_that_wants_to_decide_by_itself_gets_every_error_at_once(error: BacktestrError) -> None:
+def test_without_automatic_actions_every_error_is_the_answer(error: BacktestrError) -> None:
     link = Link(Recovery(automatic=False))
     with link.answering(error):
         request_id = link.ask("Ping", Nothing())
@@ -168,7 +168,7 @@ def test_requests_wait_for_the_broker_in_order_and_are_executed_once(link: Link)
     assert link.session.queued == link.session.counters.resent == link.session.counters.dropped == 0
 
 
-def test_a_full_queue_says_what_to_do_and_leaves_those_in_it(link: Link) -> None:
+def test_a_full_offline_queue_says_what_to_do_and_keeps_its_requests(link: Link) -> None:
     with link.broker_gone():
         asked = [link.ask("Ping", Nothing()) for _ in range(4)]
         error = link.answers[asked[3]]
@@ -180,7 +180,7 @@ def test_a_full_queue_says_what_to_do_and_leaves_those_in_it(link: Link) -> None
     assert link.session.counters.dropped == 1
 
 
-def test_what_waits_has_its_own_deadline_and_says_that_it_was_never_sent(link: Link) -> None:
+def test_a_queued_request_has_its_own_deadline_and_its_error_says_that_it_was_never_sent(link: Link) -> None:
     with link.broker_gone():
         hurried = link.ask("Ping", Nothing(), timeout=1.0)
         patient = link.ask("Ping", Nothing(), timeout=9.0)
@@ -192,7 +192,7 @@ def test_what_waits_has_its_own_deadline_and_says_that_it_was_never_sent(link: L
     assert link.session.counters.dropped == 1
 
 
-def test_what_was_sent_before_the_broker_went_may_have_been_executed(link: Link) -> None:
+def test_a_request_that_was_sent_to_a_lost_broker_may_have_been_executed(link: Link) -> None:
     with link.drop_replies():
         request_id = link.ask("Ping", Nothing(), timeout=1.0)
     with link.broker_gone():
@@ -201,7 +201,7 @@ def test_what_was_sent_before_the_broker_went_may_have_been_executed(link: Link)
     assert link.session.counters.dropped == 0
 
 
-def test_what_the_client_asks_by_itself_is_never_refused_for_the_queue(link: Link) -> None:
+def test_requests_of_the_client_itself_are_not_bounded_by_the_offline_queue(link: Link) -> None:
     for number in range(1, 6):
         link.subscribe(number, f"orders.{number}", "retained")
         link.publish(f"orders.{number}", number)
@@ -215,7 +215,7 @@ def test_what_the_client_asks_by_itself_is_never_refused_for_the_queue(link: Lin
 
 @settings(deadline=None)
 @given(st.data())
-def test_whatever_happens_the_queue_is_bounded_and_every_request_is_answered_once(data: st.DataObject) -> None:
+def test_under_all_faults_the_offline_queue_is_bounded_and_every_request_is_answered_once(data: st.DataObject) -> None:
     link = Link(QUICK)
     asked: list[str] = []
     for _ in range(data.draw(st.integers(1, 8))):

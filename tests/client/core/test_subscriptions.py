@@ -1,4 +1,4 @@
-"""Subscriptions against the broker's real sequences: late joiners, losses, slow readers, ends and restarts."""
+"""Subscriptions run against the broker's real core: late ones, losses, slow readers, ends and restarts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from backtestr.core.effects import MaybeLost, Restarted, StreamMessage, UnattributedError
 from backtestr_protocol.codec import STREAM, encode, encoded_payload
 from backtestr_protocol.errors import NotFound, SerializationError
-from client.core.test_batches import of_columns, of_messages
+from support.client.batches import of_columns, of_messages
 from support.client.link import WALL_MS, Link
 
 ORDERS = "orders.b1"
@@ -42,7 +42,7 @@ def test_messages_arrive_in_order(link: Link) -> None:
     assert link.numbers(1) == [1, 2, 3]
 
 
-def test_a_late_joiner_gets_what_is_kept(link: Link) -> None:
+def test_a_late_subscription_gets_the_retained_messages(link: Link) -> None:
     link.publish(ORDERS, 1, 2, 3)
     link.subscribe(1, ORDERS, "retained")
     link.publish(ORDERS, 4)
@@ -50,7 +50,7 @@ def test_a_late_joiner_gets_what_is_kept(link: Link) -> None:
 
 
 @pytest.mark.parametrize("published", [2, 3, 5])
-def test_a_joiner_from_a_number_misses_nothing_from_there_on(link: Link, published: int) -> None:
+def test_a_subscription_from_a_sequence_number_gets_every_message_from_there_on(link: Link, published: int) -> None:
     link.publish(ORDERS, *range(1, published + 1))
     link.subscribe(1, ORDERS, "retained", first_seq=4)
     for number in range(published + 1, 8):
@@ -58,7 +58,7 @@ def test_a_joiner_from_a_number_misses_nothing_from_there_on(link: Link, publish
     assert link.numbers(1) == [4, 5, 6, 7]
 
 
-def test_after_a_restart_a_joiner_from_a_number_begins_with_the_first(link: Link) -> None:
+def test_after_a_restart_a_subscription_from_a_sequence_number_begins_with_the_first(link: Link) -> None:
     link.publish(ORDERS, 1, 2, 3)
     link.subscribe(1, ORDERS, "retained", first_seq=3)
     link.start_broker()
@@ -66,14 +66,14 @@ def test_after_a_restart_a_joiner_from_a_number_begins_with_the_first(link: Link
     assert [type(one) for one in link.delivered[1]] == [StreamMessage, Restarted, StreamMessage]
 
 
-def test_a_joiner_from_now_gets_only_what_comes(link: Link) -> None:
+def test_a_subscription_from_now_gets_only_new_messages(link: Link) -> None:
     link.publish(ORDERS, 1, 2, 3)
     link.subscribe(1, ORDERS, "now")
     link.publish(ORDERS, 4)
     assert link.numbers(1) == [4]
 
 
-def test_a_late_joiner_is_told_of_what_is_no_longer_kept(link: Link) -> None:
+def test_a_late_subscription_gets_a_gap_for_messages_that_are_no_longer_retained(link: Link) -> None:
     for number in range(5_005):
         link.core.outbox.publish(ORDERS, encoded_payload("Number", number))
     link.carry_published()
@@ -81,7 +81,7 @@ def test_a_late_joiner_is_told_of_what_is_no_longer_kept(link: Link) -> None:
     assert link.numbers(1) == [(1, 5), *range(6, 5_006)]
 
 
-def test_an_unknown_topic_is_waited_for(link: Link) -> None:
+def test_a_subscription_waits_for_an_unknown_topic(link: Link) -> None:
     link.subscribe(1, "prices.EURUSD.1m", "retained")
     link.publish("prices.EURUSD.1m", 1)
     assert link.numbers(1) == [1]
@@ -107,7 +107,7 @@ def test_a_lost_last_message_is_found_by_the_watermarks(link: Link) -> None:
 
 def test_a_loss_is_found_though_its_watermark_is_lost_too(link: Link) -> None:
     link.subscribe(1, ORDERS, "start")
-    link.advance(1.5)  # a watermark, so that the next one lost can be missed
+    link.advance(1.5)  # a watermark comes, so that the loss of the next one shows
     with link.lossy_streams():
         link.publish(ORDERS, 1)
         link.advance(0.4)
@@ -115,7 +115,7 @@ def test_a_loss_is_found_though_its_watermark_is_lost_too(link: Link) -> None:
     assert link.numbers(1) == [1]
 
 
-def test_a_prefix_carries_every_topic_that_moves(link: Link) -> None:
+def test_a_prefix_carries_every_topic_that_advances(link: Link) -> None:
     link.publish("prices.A.1m", 1)
     link.subscribe(1, "prices.", "retained")
     link.publish("prices.A.1m", 2)
@@ -127,13 +127,13 @@ def test_a_prefix_carries_every_topic_that_moves(link: Link) -> None:
     ]
 
 
-def test_a_topic_is_not_taken_for_another_that_begins_like_it(link: Link) -> None:
+def test_a_topic_is_not_confused_with_a_longer_name(link: Link) -> None:
     link.subscribe(1, "prices.EUR.1m", "now")
     link.publish("prices.EUR.1mm", 1)
     assert link.numbers(1) == []
 
 
-def test_a_slow_reader_stops_the_sequence_and_loses_nothing_that_is_kept(link: Link) -> None:
+def test_a_slow_reader_stops_the_sequence_and_loses_no_retained_message(link: Link) -> None:
     link.subscribe(1, ORDERS, "start", space=10)
     for number in range(100):
         link.publish(ORDERS, number)
@@ -142,7 +142,7 @@ def test_a_slow_reader_stops_the_sequence_and_loses_nothing_that_is_kept(link: L
     assert link.numbers(1) == [*range(1, 101)]
 
 
-def test_a_reader_slower_than_the_broker_remembers_is_told_what_it_lost(link: Link) -> None:
+def test_a_reader_that_is_slower_than_the_retained_ring_gets_a_gap(link: Link) -> None:
     link.subscribe(1, "progress.b1", "start", space=10)
     for number in range(12_000):
         link.core.outbox.publish("progress.b1", encoded_payload("Number", number))
@@ -190,7 +190,7 @@ def test_the_end_is_found_though_its_message_is_lost(link: Link) -> None:
     assert link.ended == {1: None}
 
 
-def test_a_backtest_that_nobody_knows_ends_with_that_error(link: Link) -> None:
+def test_an_unknown_backtest_ends_with_that_error(link: Link) -> None:
     link.subscribe(1, ORDERS, "retained", until="b1")
     assert isinstance(link.finished["b1"], NotFound)
     assert isinstance(link.ended[1], NotFound)
@@ -207,14 +207,14 @@ def test_a_restart_is_stated_and_topics_begin_again(link: Link) -> None:
     assert link.numbers(1) == [1, 1, 2]
 
 
-def test_a_backtest_whose_start_still_waits_is_not_asked_for_before_it_has_started(link: Link) -> None:
+def test_the_status_of_a_new_backtest_is_not_asked_for_before_it_has_started(link: Link) -> None:
     link.subscribe(1, ORDERS, "start", until="b1")
     link.start_broker()
     assert link.finished == {}
     link.publish(ORDERS, 1)
     with link.lossy_streams():
         publish_status(link, "completed")
-    link.started("b1")  # and has ended meanwhile, which nobody heard
+    link.started("b1")  # it has ended meanwhile, and the message was lost
     assert isinstance(link.finished["b1"], NotFound), "this core never had it, and was asked"
     link.started("b1")
 
@@ -228,7 +228,7 @@ def test_a_backtest_that_did_not_outlive_the_broker_ends_with_that_error(link: L
     assert isinstance(link.ended[1], NotFound)
 
 
-def test_an_answer_of_before_the_restart_is_not_taken_for_the_new_broker_s(link: Link) -> None:
+def test_an_answer_from_before_a_restart_is_dropped(link: Link) -> None:
     link.publish(ORDERS, 1, 2, 3)
     link.subscribe(1, ORDERS, "retained")
     with link.drop_replies(2), link.lossy_streams():
@@ -242,8 +242,8 @@ def test_an_answer_of_before_the_restart_is_not_taken_for_the_new_broker_s(link:
 
 @pytest.mark.parametrize("compression", ["none", "lz4", "zstd", "gzip"])
 @pytest.mark.parametrize("make", [of_messages, of_columns])
-def test_a_repair_brings_what_was_published_whatever_its_form(link: Link, make: Any, compression: str) -> None:
-    """The broker keeps and gives out payloads as they came: compressed, and as columns."""
+def test_a_repair_brings_the_published_messages_in_every_form(link: Link, make: Any, compression: str) -> None:
+    """The broker retains payloads as they came, compressed or as columns, and a repair gets the same bytes."""
     topic = "prices.S.1m"
 
     def publish(first: int, stop: int) -> None:
@@ -265,7 +265,7 @@ def test_a_repair_brings_what_was_published_whatever_its_form(link: Link, make: 
     link.check_invariants()
 
 
-def test_a_reader_without_room_gets_columns_when_it_has_some(link: Link) -> None:
+def test_a_reader_without_space_gets_columns_when_it_has_some(link: Link) -> None:
     topic = "prices.S.1m"
     link.subscribe(1, topic, "start", space=10)
     batch = of_columns(1, 200, "lz4")
@@ -286,7 +286,7 @@ def test_a_damaged_batch_ends_the_subscription_with_what_is_wrong(link: Link) ->
     assert "lz4" in str(link.ended[1])
 
 
-def test_what_is_no_backtest_status_is_noticed_and_passed_over(link: Link) -> None:
+def test_a_malformed_backtest_status_is_an_unattributed_error(link: Link) -> None:
     link.subscribe(1, ORDERS, "start", until="b1")
     link.core.outbox.publish("system.backtests", encoded_payload("BacktestStatus", {"status": 7}))
     link.carry_published()
@@ -295,7 +295,7 @@ def test_what_is_no_backtest_status_is_noticed_and_passed_over(link: Link) -> No
     assert link.ended == {1: None}
 
 
-def test_the_end_of_a_backtest_is_asked_for_when_too_much_passed_unheard(link: Link) -> None:
+def test_the_status_of_a_backtest_is_asked_for_after_a_gap(link: Link) -> None:
     link.subscribe(1, ORDERS, "start", until="b1")
     link.started("b1")
     with link.lossy_streams():
@@ -307,7 +307,7 @@ def test_the_end_of_a_backtest_is_asked_for_when_too_much_passed_unheard(link: L
     assert isinstance(link.finished["b1"], NotFound), "this core never had the backtest, and was asked"
 
 
-def test_a_backtest_of_no_interest_any_more_is_not_reported(link: Link) -> None:
+def test_the_end_of_an_unfollowed_backtest_is_not_reported(link: Link) -> None:
     link.subscribe(1, ORDERS, "start", until="b1")
     link.subscriptions.unfollow("b1")
     link.close(1)
@@ -315,7 +315,7 @@ def test_a_backtest_of_no_interest_any_more_is_not_reported(link: Link) -> None:
     assert link.finished == {}
 
 
-def test_questions_that_time_out_are_asked_again(link: Link) -> None:
+def test_requests_of_subscriptions_that_time_out_are_made_again(link: Link) -> None:
     link.publish(ORDERS, 1, 2)
     with link.drop_replies(3):
         link.subscribe(1, ORDERS, "retained", until="b1")
@@ -335,7 +335,7 @@ def test_unsigned_stream_messages_are_not_believed(link: Link) -> None:
     assert link.numbers(1) == []
 
 
-def test_closing_gives_back_what_was_listened_to(link: Link) -> None:
+def test_closing_the_last_subscription_unsubscribes_from_its_prefix(link: Link) -> None:
     link.subscribe(1, ORDERS, "start")
     link.subscribe(2, ORDERS, "start")
     link.close(1)
@@ -345,7 +345,7 @@ def test_closing_gives_back_what_was_listened_to(link: Link) -> None:
     assert link.subscriptions.prefixes == []
 
 
-def test_what_was_lost_and_had_again_is_counted(link: Link) -> None:
+def test_losses_and_repairs_are_counted(link: Link) -> None:
     link.subscribe(1, ORDERS, "start")
     with link.lossy_streams(lambda topic: topic == ORDERS):
         link.publish(ORDERS, 1)
@@ -359,7 +359,7 @@ def test_what_was_lost_and_had_again_is_counted(link: Link) -> None:
     assert counters.watermarks_behind == 1
 
 
-def test_a_restart_leaves_what_was_being_repaired(link: Link) -> None:
+def test_a_restart_gives_up_repairs_and_counts_them(link: Link) -> None:
     link.subscribe(1, ORDERS, "start")
     with link.lossy_streams(), link.drop_requests(10):
         link.publish(ORDERS, 1)
@@ -374,7 +374,7 @@ def test_a_restart_leaves_what_was_being_repaired(link: Link) -> None:
 # --- the latest of each topic ---
 
 
-def test_a_reader_of_the_latest_gets_it_for_topics_that_moved_unheard(link: Link) -> None:
+def test_a_reader_of_the_latest_gets_it_for_topics_whose_messages_were_lost(link: Link) -> None:
     link.publish("state.a", 1)
     link.subscribe(1, "state.", "latest")
     with link.lossy_streams(lambda topic: topic.startswith("state.")):
@@ -388,11 +388,11 @@ def test_a_reader_of_the_latest_gets_it_for_topics_that_moved_unheard(link: Link
     assert link.numbers(1) == [5, 6, 7]
 
 
-def test_a_reader_of_the_latest_is_told_when_something_may_have_passed_unseen(link: Link) -> None:
+def test_a_reader_of_the_latest_is_told_when_messages_may_be_lost(link: Link) -> None:
     link.advance(1.5)
     link.subscribe(1, "state.", "latest")
     link.advance(1.5)
-    assert link.delivered[1] == [MaybeLost("state.")]  # nobody knows what was before the first watermarks
+    assert link.delivered[1] == [MaybeLost("state.")]  # messages before the first watermarks may be lost
     link.advance(5.0)
     assert link.delivered[1] == [MaybeLost("state.")]
     with link.lossy_streams():
@@ -411,7 +411,9 @@ def test_a_reader_of_the_latest_is_told_when_something_may_have_passed_unseen(li
     loss=st.sampled_from([0.0, 0.2, 0.6]),
     space=st.sampled_from([3, 20, 1_000]),
 )
-def test_a_run_over_a_bad_network_is_dense_to_its_end(seed: int, sizes: list[int], loss: float, space: int) -> None:
+def test_the_messages_of_a_backtest_are_complete_over_a_bad_network(
+    seed: int, sizes: list[int], loss: float, space: int
+) -> None:
     chance = random.Random(seed)
     link = Link()
     link.subscribe(1, ORDERS, "start", space, until="b1")
@@ -423,7 +425,7 @@ def test_a_run_over_a_bad_network_is_dense_to_its_end(seed: int, sizes: list[int
             if chance.random() < 0.2:
                 link.advance(0.3)
             if chance.random() < 0.3:
-                link.take(1, len(link.delivered[1]))  # more than it has taken, which only widens the space
+                link.take(1, len(link.delivered[1]))  # more than it has taken, which only adds space
             if chance.random() < 0.1:
                 with link.drop_replies():
                     link.advance(0.3)

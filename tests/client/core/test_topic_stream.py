@@ -1,4 +1,4 @@
-"""The laws of one topic: delivered once, in order, dense, and whatever is lost is stated."""
+"""The messages of a topic are delivered once, in order and without holes, and every loss is stated as a gap."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def numbers(deliveries: list[Delivery]) -> list[int | tuple[int, int]]:
     for delivery in deliveries:
         match delivery:
             case StreamMessage():
-                assert msgspec.msgpack.decode(delivery.data) == delivery.seq, "a message under a wrong number"
+                assert msgspec.msgpack.decode(delivery.data) == delivery.seq, "a message has a wrong sequence number"
                 found.append(delivery.seq)
             case Gap():
                 found.append((delivery.from_seq, delivery.to_seq))
@@ -63,14 +63,14 @@ def test_duplicates_are_dropped() -> None:
     assert counters.duplicates_dropped == 2
 
 
-def test_a_jump_is_asked_for_and_what_came_early_waits() -> None:
+def test_missing_messages_are_fetched_and_early_ones_wait() -> None:
     one = stream()
     assert one.offer(messages(3, 4), AMPLE) == []
     assert one.missing() == (1, 2)
     assert numbers(one.fetched(missed(1, 2, to_seq=2), AMPLE)) == [1, 2, 3, 4]
 
 
-def test_what_is_no_longer_kept_may_still_be_on_its_way() -> None:
+def test_messages_that_are_no_longer_retained_may_still_be_on_their_way() -> None:
     one = stream()
     one.offer(messages(1, 2), AMPLE)
     one.note_watermark(9)
@@ -80,7 +80,7 @@ def test_what_is_no_longer_kept_may_still_be_on_its_way() -> None:
     assert one.missing() is None
 
 
-def test_what_something_later_has_overtaken_is_lost() -> None:
+def test_messages_that_a_later_one_has_overtaken_are_lost() -> None:
     one = stream()
     one.offer(messages(1, 2), AMPLE)
     one.note_watermark(9)
@@ -89,7 +89,7 @@ def test_what_something_later_has_overtaken_is_lost() -> None:
     assert numbers(one.fetched(missed(8, 9, to_seq=9, oldest=8), AMPLE)) == [(3, 7), 8, 9, 10]
 
 
-def test_what_does_not_come_however_often_it_is_asked_for_is_lost() -> None:
+def test_messages_that_several_answers_omit_are_lost() -> None:
     one = stream()
     one.offer(messages(1, 2), AMPLE)
     one.note_watermark(9)
@@ -99,8 +99,10 @@ def test_what_does_not_come_however_often_it_is_asked_for_is_lost() -> None:
     assert numbers(one.fetched(missed(8, 9, to_seq=9, oldest=8), AMPLE)) == [(3, 7), 8, 9]
 
 
-def test_an_answer_that_overtakes_the_stream_costs_nothing_that_is_on_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It brings the latest that the broker keeps, as many as can be held; what comes next must still get in."""
+def test_an_answer_that_overtakes_the_stream_costs_no_message_that_is_on_its_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The answer fills all places for early messages; the next messages in order must still be accepted."""
     monkeypatch.setattr(streams_module, "MAX_AHEAD", 3)
     one = stream()
     one.note_watermark(9)
@@ -108,7 +110,7 @@ def test_an_answer_that_overtakes_the_stream_costs_nothing_that_is_on_its_way(mo
     assert numbers(one.offer(messages(1, 2, 3, 4, 5, 6), AMPLE)) == [1, 2, 3, 4, 5, 6, 7, 8, 9]
 
 
-def test_an_answer_that_the_stream_has_passed_says_nothing_of_what_is_missing_since() -> None:
+def test_an_answer_that_the_stream_has_passed_proves_no_later_loss() -> None:
     one = stream()
     one.offer(messages(1, 2, 3, 4), AMPLE)
     one.note_watermark(10)
@@ -120,53 +122,53 @@ def test_an_answer_that_the_stream_has_passed_says_nothing_of_what_is_missing_si
     assert one.missing() == (12, 14)
 
 
-def test_nothing_is_asked_twice_at_once() -> None:
+def test_there_is_one_request_at_a_time() -> None:
     one = stream()
     one.offer(messages(3), AMPLE)
     one.request_number = 7
     assert one.missing() is None
 
 
-def test_a_watermark_tells_of_a_lost_last_message() -> None:
+def test_a_watermark_reveals_a_lost_last_message() -> None:
     one = stream()
     one.offer(messages(1), AMPLE)
     one.note_watermark(3)
     assert one.missing() == (2, 3)
 
 
-def test_what_is_no_longer_kept_is_a_gap() -> None:
+def test_messages_that_are_no_longer_retained_are_a_gap() -> None:
     one = stream()
     one.offer(messages(9), AMPLE)
     assert numbers(one.fetched(missed(6, 7, 8, to_seq=8, oldest=6), AMPLE)) == [(1, 5), 6, 7, 8, 9]
 
 
-def test_all_that_was_asked_for_may_be_gone() -> None:
+def test_all_missing_messages_may_be_lost() -> None:
     one = stream()
     one.offer(messages(9), AMPLE)
     assert numbers(one.fetched(missed(to_seq=8, oldest=9), AMPLE)) == [(1, 8), 9]
 
 
-def test_an_answer_cut_by_size_is_asked_on() -> None:
+def test_after_an_answer_that_was_cut_to_size_the_rest_is_fetched() -> None:
     one = stream()
     one.note_watermark(5)
     assert numbers(one.fetched(missed(1, 2, to_seq=2), AMPLE)) == [1, 2]
     assert one.missing() == (3, 5)
 
 
-def test_a_broker_that_denies_what_it_sent_loses_it_instead_of_being_asked_for_ever() -> None:
+def test_messages_that_the_broker_does_not_know_are_lost_and_not_fetched_again() -> None:
     one = stream()
     one.offer(messages(3), AMPLE)
     assert numbers(one.fetched(missed(to_seq=0), AMPLE)) == [(1, 2), 3]
 
 
-def test_a_stream_from_now_begins_with_what_comes_first() -> None:
+def test_a_stream_from_now_begins_with_the_first_message_that_comes() -> None:
     one = TopicStream(TOPIC, from_start=False)
     one.note_watermark(4)
     assert one.missing() is None
     assert numbers(one.offer(messages(5, 6), AMPLE)) == [5, 6]
 
 
-def test_without_room_the_sequence_stands_still() -> None:
+def test_without_space_the_sequence_stands_still() -> None:
     one = stream()
     assert numbers(one.offer(messages(1, 2, 3), 2)) == [1, 2]
     assert one.has_next
@@ -181,9 +183,12 @@ def test_a_batch_has_consecutive_numbers() -> None:
 
 
 @given(st.data())
-def test_whatever_is_lost_doubled_or_reordered_everything_is_delivered_or_stated(data: st.DataObject) -> None:
-    """A broker that keeps the latest `retained` messages; a network that loses, doubles and reorders what it likes; a
-    reader with little space. Afterwards: 1 … n, each once, in order, as messages or in gaps of what is not kept."""
+def test_lost_doubled_and_reordered_messages_are_all_delivered_once_or_stated_as_gaps(data: st.DataObject) -> None:
+    """Every number from 1 to n comes once and in order, as a message or in a gap of messages that are not retained.
+
+    The broker retains the latest `retained` messages, the network loses, doubles and reorders messages, and the reader
+    has little space.
+    """
     total = data.draw(st.integers(1, 30), "total")
     retained = data.draw(st.integers(1, 30), "retained")
     counters = StreamCounters()
@@ -229,7 +234,7 @@ def test_a_gap_is_counted_from_its_discovery_to_its_end() -> None:
     one = stream(counters)
     one.offer(messages(4), AMPLE)
     one.note_repair(3)
-    one.note_repair(3)  # asked again for want of an answer
+    one.note_repair(3)  # fetched again, because no answer came
     assert (counters.gaps_seen, counters.gaps_open) == (1, 1)
     one.fetched(missed(1, 2, to_seq=2), AMPLE)
     assert counters.gaps_open == 1
@@ -257,7 +262,7 @@ def test_a_watermark_ahead_is_counted_once() -> None:
     assert counters.watermarks_behind == 1
 
 
-def test_a_gap_that_nobody_wants_any_more_is_left() -> None:
+def test_a_repair_that_is_given_up_is_counted_as_left() -> None:
     counters = StreamCounters()
     one = stream(counters)
     one.offer(messages(3), AMPLE)

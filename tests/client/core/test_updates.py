@@ -1,4 +1,4 @@
-"""What a batch gives its reader is what its messages would have given one by one."""
+"""A batch is read as the same updates as its messages one by one."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from backtestr.core.updates import Update, as_update, decode_batch, read_message
 from backtestr_protocol.codec import Payload, encode, encoded_payload
 from backtestr_protocol.errors import MessageError, ValidationError
 from backtestr_protocol.stream_messages import Batch
-from client.core.test_batches import of_columns, of_messages, price
+from support.client.batches import of_columns, of_messages, price
 
 TOPIC = "prices.S.1m"
 OTHER = {"name": "made up"}
 
 
-def read(block: DeliveredBatch) -> Iterator[Update]:
-    return map(as_update, decode_batch(block))
+def read(batch: DeliveredBatch) -> Iterator[Update]:
+    return map(as_update, decode_batch(batch))
 
 
-def block_of(*payloads: bytes, skipped: int = 0) -> DeliveredBatch:
+def packed_batch(*payloads: bytes, skipped: int = 0) -> DeliveredBatch:
     messages = [msgspec.Raw(one) for one in payloads]
     batch = Batch(count=len(payloads), compression="none", raw_bytes=1, messages=messages)
     found = open_payload(Payload("Batch", msgspec.Raw(encode(batch))))
@@ -35,8 +35,8 @@ def block_of(*payloads: bytes, skipped: int = 0) -> DeliveredBatch:
 
 
 @given(st.lists(st.sampled_from(["PriceUpdate", "Novelty"]), min_size=1, max_size=8), st.data())
-def test_a_block_reads_as_its_messages_do(types: list[str], data: st.DataObject) -> None:
-    """Of one type, of several, and of one that this client does not know."""
+def test_a_batch_reads_as_its_messages_do(types: list[str], data: st.DataObject) -> None:
+    """The messages have one type, several, or one that this client does not know."""
     contents: list[Any] = [price(seq) if name == "PriceUpdate" else OTHER for seq, name in enumerate(types, 1)]
     bodies = [encoded_payload(name, content) for name, content in zip(types, contents, strict=True)]
     skipped = data.draw(st.integers(0, len(types) - 1))
@@ -44,12 +44,12 @@ def test_a_block_reads_as_its_messages_do(types: list[str], data: st.DataObject)
         read_message(StreamMessage(TOPIC, seq, name, msgspec.Raw(encode(content))))
         for seq, (name, content) in enumerate(zip(types, contents, strict=True), 1)
     ]
-    assert list(read(block_of(*bodies, skipped=skipped))) == singly[skipped:]
+    assert list(read(packed_batch(*bodies, skipped=skipped))) == singly[skipped:]
 
 
-def test_a_damaged_message_is_an_error_where_it_stands() -> None:
+def test_a_damaged_message_is_an_error_at_its_position() -> None:
     third = encoded_payload("PriceUpdate", price(3))
-    found = read(block_of(encoded_payload("PriceUpdate", price(1)), encoded_payload("PriceUpdate", {}), third))
+    found = read(packed_batch(encoded_payload("PriceUpdate", price(1)), encoded_payload("PriceUpdate", {}), third))
     assert next(found).data == price(1)
     with pytest.raises(ValidationError, match=r"\$\.symbol: required"):
         next(found)
@@ -59,7 +59,7 @@ def test_a_damaged_message_is_an_error_where_it_stands() -> None:
 @given(st.binary(max_size=40))
 def test_hostile_messages_raise_one_type(body: bytes) -> None:
     try:
-        list(read(block_of(body)))
+        list(read(packed_batch(body)))
     except MessageError:
         return
 

@@ -56,7 +56,7 @@ class States:
 
 @pytest.fixture
 def another_key(home: Path) -> Iterator[Peer]:
-    """A broker whose connection file names another key than its own."""
+    """Run a broker whose connection file has another key than its own."""
     with Peer(home, write_file=False) as peer:
         signing = msgspec.structs.replace(peer.connection.signing, key=os.urandom(32).hex())
         peer.file.write_bytes(encode_connection(msgspec.structs.replace(peer.connection, signing=signing)))
@@ -322,7 +322,7 @@ def test_lost_messages_are_an_error_and_counted(home: Path) -> None:
         return nothing_missed(data) | ({"toSeq": 4, "oldestSeq": 5} if data["fromSeq"] == 2 else {})
 
     with Peer(home, {"FetchMissed": gone}) as peer, connect(peer) as client, client.subscribe("prices.") as prices:
-        peer.heard("prices.")
+        peer.wait_for_subscription("prices.")
         peer.publish("prices.S.1m", "PriceUpdate", PRICE)
         peer.publish("prices.S.1m", "PriceUpdate", PRICE, seq=5)
         assert [type(prices.next(timeout=10)).__name__ for _ in range(3)] == ["Update", "Gap", "Update"]
@@ -340,7 +340,7 @@ def test_errors_of_the_broker_are_kept_while_the_program_subscribes_to_them(home
     fault = DataError("the disk is full").to_data(component="engine", timestamp=1)
     with Peer(home) as peer, connect(peer) as client:
         everything, errors = client.subscribe("system."), client.subscribe("system.errors")
-        peer.heard("system.errors")
+        peer.wait_for_subscription("system.errors")
         peer.publish("system.errors", "Error", fault)
         assert everything.next(timeout=10) is not None
         assert errors.next(timeout=10) is not None

@@ -1,4 +1,4 @@
-"""Mailboxes and pending replies: everything is read before the end, and taking makes room."""
+"""A mailbox gives every delivery before its end and reports space; a pending reply is read any number of times."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from backtestr.io.mailboxes import MAX_UNREAD, Mailbox, PendingReply
 from backtestr_protocol.errors import NotFound, TimedOut
 
 
-def test_a_reply_is_read_by_all_who_wait() -> None:
+def test_a_reply_is_read_by_every_waiting_thread() -> None:
     reply: PendingReply[int] = PendingReply()
     with pytest.raises(TimedOut):
         reply.read(timeout=0)
@@ -33,7 +33,7 @@ def test_a_mailbox_gives_everything_before_its_end() -> None:
             mailbox.take()
 
 
-def test_a_mailbox_tells_of_room_before_it_is_full() -> None:
+def test_a_mailbox_reports_space_before_it_is_full() -> None:
     told: list[int] = []
     mailbox = Mailbox(told.append)
     mailbox.put([Gap("t", 1, 1)] * (MAX_UNREAD // 4))

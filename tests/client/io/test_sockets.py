@@ -31,8 +31,8 @@ def test_a_socket_is_opened_once_for_all_prefixes_that_it_carries(sockets: Socke
     opened = sockets.subscribe("prices.A.1m")
     assert opened == [sockets.streams["prices"]]
     assert sockets.subscribe("prices.B.1m") == []
-    peer.heard("prices.A.1m")
-    peer.heard("prices.B.1m")
+    peer.wait_for_subscription("prices.A.1m")
+    peer.wait_for_subscription("prices.B.1m")
     assert len(sockets.subscribe("orders.b1")) == 1
     assert set(sockets.all) == {sockets.requests, *sockets.streams.values(), *sockets.monitors}
 
@@ -40,7 +40,7 @@ def test_a_socket_is_opened_once_for_all_prefixes_that_it_carries(sockets: Socke
 def test_a_message_arrives_on_the_socket_of_its_topic_until_the_subscription_ends(sockets: Sockets, peer: Peer) -> None:
     sockets.subscribe("orders.b1")
     sockets.subscribe("orders.b2")
-    peer.heard("orders.b2")
+    peer.wait_for_subscription("orders.b2")
     peer.publish("orders.b1", "OrderUpdate", {})
     stream = sockets.streams["orders"]
     assert stream.poll(10_000)

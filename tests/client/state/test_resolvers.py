@@ -1,4 +1,4 @@
-"""Who wins: the built-in resolvers and how they are found."""
+"""The built-in resolvers, and how the resolver of a key is found."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MAPS = st.dictionaries(NAMES, SCALARS | st.dictionaries(NAMES, SCALARS, max_size
         ("backtests.b1", last_writer),
     ],
 )
-def test_the_built_in_ones_by_prefix(key: str, resolver: Any) -> None:
+def test_the_built_in_resolvers_are_found_by_prefix(key: str, resolver: Any) -> None:
     assert resolver_for(key, DEFAULTS) is resolver
 
 
@@ -47,8 +47,8 @@ def test_the_longest_prefix_counts() -> None:
 # --- the later lastUpdate ---
 
 
-def at(time: Any, who: str) -> dict[str, Any]:
-    return {"lastUpdate": time, "who": who}
+def at(time: Any, writer: str) -> dict[str, Any]:
+    return {"lastUpdate": time, "writer": writer}
 
 
 @pytest.mark.parametrize(
@@ -58,20 +58,20 @@ def at(time: Any, who: str) -> dict[str, Any]:
         (at(1, "mine"), at(2, "theirs"), "theirs"),
         (at(2, "mine"), at(2.0, "theirs"), "theirs"),  # there already
         (at(2.5, "mine"), at(2, "theirs"), "mine"),
-        ({"who": "mine"}, at(1, "theirs"), "theirs"),
-        (at(1, "mine"), {"who": "theirs"}, "mine"),
+        ({"writer": "mine"}, at(1, "theirs"), "theirs"),
+        (at(1, "mine"), {"writer": "theirs"}, "mine"),
         (at("2030", "mine"), at(1, "theirs"), "theirs"),
         (at(float("nan"), "mine"), at(1, "theirs"), "theirs"),
         (at(True, "mine"), at(0, "theirs"), "theirs"),
-        (at(None, "mine"), at("x", "theirs"), "mine"),  # neither can show anything: the last writer
+        (at(None, "mine"), at("x", "theirs"), "mine"),  # neither has a number: the last writer
     ],
 )
 def test_the_later_update_wins(mine: Any, theirs: Any, winner: str) -> None:
-    assert later_update(mine, theirs, None)["who"] == winner
+    assert later_update(mine, theirs, None)["writer"] == winner
 
 
 @pytest.mark.parametrize("theirs", [None, 7, [1]])
-def test_what_is_no_map_is_no_later(theirs: Any) -> None:
+def test_a_value_that_is_no_map_is_not_later(theirs: Any) -> None:
     assert later_update(at(1, "mine"), theirs, None) == at(1, "mine")
     assert later_update(theirs, at(1, "theirs"), None) == at(1, "theirs")
     assert later_update("mine", theirs, None) == "mine"
@@ -135,7 +135,7 @@ def test_maps_made_by_both_are_merged() -> None:
         ({"a": True}, {"a": 1}, {"a": 0}, ["a"]),
     ],
 )
-def test_what_both_changed_differently_is_raised(mine: Any, theirs: Any, base: Any, fields: list[str]) -> None:
+def test_a_field_that_both_changed_differently_is_raised(mine: Any, theirs: Any, base: Any, fields: list[str]) -> None:
     for one, other in ((mine, theirs), (theirs, mine)):
         with pytest.raises(StateConflict, match="changed by both, differently") as conflict:
             merge_fields(one, other, base)

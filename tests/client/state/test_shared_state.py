@@ -1,4 +1,4 @@
-"""Shared state as a program sees it, against a scripted broker: conflicts, optimistic values, and following."""
+"""Shared state against a scripted broker: following it, optimistic updates, and conflicts."""
 
 from __future__ import annotations
 
@@ -33,8 +33,10 @@ from support.harness import wait_until
 
 
 class Broker:
-    """The broker of the replica's laws, with an I/O thread's methods. `before_update` runs before each change is looked
-    at; what it raises is the answer."""
+    """The broker of the replica's laws, with an I/O thread's methods.
+
+    `before_update` runs before each change is checked; an exception that it raises is the answer.
+    """
 
     def __init__(self) -> None:
         self.book = test_replica.Broker()
@@ -100,19 +102,19 @@ class DirectCalls:
 
 
 class Stage:
-    """A shared state of `x.` and `algorithm.` with everything around it; `told` are its changes."""
+    """A shared state with the objects around it; `reported` has the changes that were given to callbacks."""
 
     def __init__(self) -> None:
         self.broker = Broker()
         self.callbacks = cast(CallbackThread, DirectCalls())
         self.errors = ErrorLog(self.callbacks)
-        self.told: list[StateChange] = []
+        self.reported: list[StateChange] = []
 
     def open(self, prefix: str = "", /, **resolvers: Any) -> SharedState:
         io_thread = cast(IoThread, self.broker)
         own = {"x.": lambda mine, theirs, base: mine, **resolvers}
         state = SharedState(Requester(io_thread), io_thread, prefix, own, self.callbacks, self.errors)
-        state.on_change(self.told.append)
+        state.on_change(self.reported.append)
         return state
 
     def publish(self, update: StateUpdate) -> None:
@@ -129,7 +131,7 @@ def stage() -> Iterator[Stage]:
 # --- reading ---
 
 
-def test_it_is_a_mapping_of_what_the_broker_has(stage: Stage) -> None:
+def test_it_is_a_mapping_of_the_broker_s_keys(stage: Stage) -> None:
     stage.broker.book.change("x.b", {"n": 1})
     stage.broker.book.change("x.a", [1, 2])
     state = stage.open()
@@ -143,26 +145,26 @@ def test_it_is_a_mapping_of_what_the_broker_has(stage: Stage) -> None:
     assert state["x.b"] == {"n": 1}, "what is read is a copy"
 
 
-def test_it_follows_what_others_do(stage: Stage) -> None:
+def test_it_follows_the_changes_of_other_clients(stage: Stage) -> None:
     state = stage.open()
     stage.publish(stage.broker.book.change("x.a", 1))
     stage.publish(stage.broker.book.change("x.a", None, deleted=True))
     stage.publish(stage.broker.book.change("x.b", 2))
     wait_until(lambda: "x.b" in state, 10)
     assert dict(state) == {"x.b": 2}
-    assert stage.told == [StateChange("x.a", 1, 1), StateChange("x.a", None, 0), StateChange("x.b", 2, 1)]
+    assert stage.reported == [StateChange("x.a", 1, 1), StateChange("x.a", None, 0), StateChange("x.b", 2, 1)]
 
 
 @pytest.mark.parametrize("reason", [MaybeLost("state."), Gap("state.x.a", 1, 2), Restarted("another")])
-def test_what_may_have_been_missed_is_read_from_a_snapshot(stage: Stage, reason: Any) -> None:
+def test_changes_that_may_be_lost_are_read_from_a_snapshot(stage: Stage, reason: Any) -> None:
     state = stage.open()
-    stage.broker.book.change("x.a", 1)  # and nobody told us
+    stage.broker.book.change("x.a", 1)  # without a stream message
     stage.broker.mailbox.put([reason])
     wait_until(lambda: "x.a" in state, 10)
     assert stage.broker.snapshots == 2
 
 
-def test_a_snapshot_that_fails_is_asked_for_again(stage: Stage) -> None:
+def test_a_snapshot_that_fails_is_requested_again(stage: Stage) -> None:
     state = stage.open()
     failures = [SystemFault("no"), NetworkError("no")]
 
@@ -177,7 +179,7 @@ def test_a_snapshot_that_fails_is_asked_for_again(stage: Stage) -> None:
     assert stage.broker.snapshots == 4
 
 
-def test_a_first_snapshot_that_fails_is_raised_and_nothing_is_left(stage: Stage) -> None:
+def test_a_failed_first_snapshot_is_raised_and_ends_the_subscription(stage: Stage) -> None:
     def fail() -> None:
         raise SystemFault("no")
 
@@ -187,7 +189,7 @@ def test_a_first_snapshot_that_fails_is_raised_and_nothing_is_left(stage: Stage)
     assert not stage.broker.is_subscribed
 
 
-def test_an_update_that_cannot_be_read_is_reported_and_made_good(stage: Stage) -> None:
+def test_an_unreadable_update_is_reported_and_repaired(stage: Stage) -> None:
     state = stage.open()
     update = stage.broker.book.change("x.a", 1)
     stage.broker.mailbox.put([msgspec.structs.replace(delivery(update), data=msgspec.Raw(b"\x80"))])
@@ -197,7 +199,7 @@ def test_an_update_that_cannot_be_read_is_reported_and_made_good(stage: Stage) -
     assert report.about == "state."
 
 
-def test_a_subscription_that_cannot_go_on_is_said_to_whoever_reads(stage: Stage) -> None:
+def test_reads_raise_once_the_subscription_has_ended_with_an_error(stage: Stage) -> None:
     state = stage.open()
     stage.broker.mailbox.end(NotFound("refused"))
     wait_until(lambda: state._fault is not None, 10)
@@ -205,7 +207,7 @@ def test_a_subscription_that_cannot_go_on_is_said_to_whoever_reads(stage: Stage)
         state.get("x.a")
 
 
-def test_after_closing_it_says_so(stage: Stage) -> None:
+def test_after_closing_reads_and_writes_raise(stage: Stage) -> None:
     with stage.open() as state:
         pass
     assert not stage.broker.is_subscribed
@@ -214,21 +216,21 @@ def test_after_closing_it_says_so(stage: Stage) -> None:
             use()
 
 
-def test_who_does_not_want_to_hear_any_more_does_not(stage: Stage) -> None:
+def test_a_callback_that_was_removed_is_not_called(stage: Stage) -> None:
     state = stage.open()
-    heard: list[StateChange] = []
-    stop = state.on_change(heard.append)
+    seen: list[StateChange] = []
+    stop = state.on_change(seen.append)
     state.update("x.a", 1)
     stop()
     stop()
     state.update("x.a", 2)
-    assert heard == [StateChange("x.a", 1, 1)]
+    assert seen == [StateChange("x.a", 1, 1)]
 
 
 # --- writing ---
 
 
-def test_an_update_is_compared_with_what_was_read_and_told_once(stage: Stage) -> None:
+def test_an_update_is_compared_with_the_version_that_was_read_and_reported_once(stage: Stage) -> None:
     state = stage.open()
     assert state.update("x.a", 1) == 1
     assert state.update("x.a", lambda value: value + 1) == 2
@@ -237,11 +239,11 @@ def test_an_update_is_compared_with_what_was_read_and_told_once(stage: Stage) ->
         stage.publish(update)
     stage.publish(stage.broker.book.change("x.b", 1))
     wait_until(lambda: "x.b" in state, 10)
-    assert stage.told == [StateChange("x.a", 1, 1), StateChange("x.a", 2, 2), StateChange("x.b", 1, 1)]
+    assert stage.reported == [StateChange("x.a", 1, 1), StateChange("x.a", 2, 2), StateChange("x.b", 1, 1)]
     assert state.version("x.a") == 2
 
 
-def test_the_new_value_is_visible_before_the_broker_has_it_but_not_told(stage: Stage) -> None:
+def test_the_new_value_is_visible_but_not_reported_before_the_broker_has_it(stage: Stage) -> None:
     state = stage.open()
     asked, go_on = threading.Event(), threading.Event()
 
@@ -253,14 +255,14 @@ def test_the_new_value_is_visible_before_the_broker_has_it_but_not_told(stage: S
     with ThreadPoolExecutor(1) as pool:
         update = pool.submit(state.update, "x.a", 5)
         assert asked.wait(10)
-        assert (state["x.a"], state.version("x.a"), stage.told) == (5, 0, [])
+        assert (state["x.a"], state.version("x.a"), stage.reported) == (5, 0, [])
         go_on.set()
         assert update.result() == 5
-    assert (state.version("x.a"), stage.told) == (1, [StateChange("x.a", 5, 1)])
+    assert (state.version("x.a"), stage.reported) == (1, [StateChange("x.a", 5, 1)])
 
 
 @pytest.mark.parametrize("error", [NetworkError("no"), SystemFault("no"), RuntimeError("closed")])
-def test_what_the_broker_did_not_take_is_taken_back_here(stage: Stage, error: Exception) -> None:
+def test_an_update_that_the_broker_refuses_is_taken_back(stage: Stage, error: Exception) -> None:
     state = stage.open()
     state.update("x.a", 1)
 
@@ -277,7 +279,7 @@ def test_what_the_broker_did_not_take_is_taken_back_here(stage: Stage, error: Ex
 
 
 def others_change(stage: Stage, key: str, *values: Any) -> None:
-    """Before each of the next updates somebody else sets the key to the next of these values."""
+    """Let another client set the key to the next of these values before each of the next updates."""
     left = list(values)
 
     def change() -> None:
@@ -306,11 +308,11 @@ def test_a_resolver_that_prefers_theirs_writes_nothing(stage: Stage) -> None:
     state = stage.open(**{"x.": lambda mine, theirs, base: theirs})
     others_change(stage, "x.a", "theirs")
     assert state.update("x.a", "mine") == "theirs"
-    assert state["x.a"] == "theirs", "and knows it before the stream does"
+    assert state["x.a"] == "theirs", "the answer shows it before the stream does"
     assert stage.broker.book.versions == {"x.a": 1}
 
 
-def test_a_function_is_applied_to_what_is_there(stage: Stage) -> None:
+def test_a_function_is_applied_to_the_current_value(stage: Stage) -> None:
     state = stage.open(**{"x.": lambda *_: pytest.fail("functions need no resolver")})
     others_change(stage, "x.n", 10, 20)
     assert state.update("x.n", lambda value: (value or 0) + 1) == 21
@@ -333,7 +335,7 @@ def test_after_three_retries_it_is_a_conflict_and_taken_back(stage: Stage) -> No
     assert state["x.a"] == 103
 
 
-def test_changes_that_do_not_go_together_are_raised_at_once_and_taken_back(stage: Stage) -> None:
+def test_changes_that_cannot_be_joined_are_raised_at_once_and_taken_back(stage: Stage) -> None:
     state = stage.open()
     state.update("algorithm.a", {"fast": 10})
     others_change(stage, "algorithm.a", {"fast": 12})
@@ -344,7 +346,7 @@ def test_changes_that_do_not_go_together_are_raised_at_once_and_taken_back(stage
     assert state["algorithm.a"] == {"fast": 12}
 
 
-def test_changes_that_go_together_are_both_there(stage: Stage) -> None:
+def test_changes_that_can_be_joined_are_both_kept(stage: Stage) -> None:
     state = stage.open()
     state.update("algorithm.a", {"fast": 10, "slow": 30})
     others_change(stage, "algorithm.a", {"fast": 12, "slow": 30})
@@ -359,15 +361,15 @@ def test_of_a_backtest_the_later_update_stays(stage: Stage) -> None:
     assert state.update("backtest.b", {"lastUpdate": 9, "progress": 90}) == {"lastUpdate": 9, "progress": 90}
 
 
-def test_threads_that_update_one_key_do_not_get_into_each_other_s_way(stage: Stage) -> None:
+def test_threads_of_one_program_update_a_key_in_turn(stage: Stage) -> None:
     state = stage.open()
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: state.update("x.n", lambda value: (value or 0) + 1), range(100)))
     assert state["x.n"] == 100
-    assert len(stage.broker.updates) == 100, "nobody had to try again"
+    assert len(stage.broker.updates) == 100, "no update was retried"
 
 
-def test_a_deleted_key_is_gone_and_counts_on(stage: Stage) -> None:
+def test_the_version_of_a_deleted_key_keeps_counting(stage: Stage) -> None:
     state = stage.open()
     state.update("x.a", 1)
     state.delete("x.a")
@@ -379,7 +381,7 @@ def test_a_deleted_key_is_gone_and_counts_on(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("value", [object(), {1: 2}, 1 << 64])
-def test_what_is_no_value_is_refused_before_anything_happens(stage: Stage, value: Any) -> None:
+def test_an_object_that_is_no_value_is_refused_before_any_request(stage: Stage, value: Any) -> None:
     state = stage.open()
     with pytest.raises(ValidationError, match="value"):
         state.update("x.a", value)

@@ -1,4 +1,4 @@
-"""A plan: what is refused before anything runs, and what the checked configuration spells out."""
+"""A plan refuses bad configurations before anything runs, and spells out the checked one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results on disk: whole or absent, and nowhere else than where they belong."""
+"""Results on disk are whole or absent, and lie in the folder of their backtest."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def store(tmp_path: Path) -> ResultStore:
     return ResultStore(tmp_path / "results")
 
 
-def test_what_was_written_is_read(store: ResultStore, plan: Plan, result: Result) -> None:
+def test_a_written_result_is_read_back(store: ResultStore, plan: Plan, result: Result) -> None:
     store.write(ID, "completed", plan.resolved_config(), result)
     answer, attachments = store.read(ID, TABLES)
 
@@ -71,7 +71,7 @@ def test_what_was_written_is_read(store: ResultStore, plan: Plan, result: Result
         assert table.rows == frame.height
 
 
-def test_only_the_tables_asked_for_are_read(store: ResultStore, plan: Plan, result: Result) -> None:
+def test_only_the_requested_tables_are_read(store: ResultStore, plan: Plan, result: Result) -> None:
     store.write(ID, "completed", plan.resolved_config(), result)
 
     assert store.read(ID)[1] == []
@@ -105,7 +105,7 @@ def test_a_crash_while_writing_leaves_no_result(
     assert [path.name for path in (tmp_path / "results").iterdir()] == [ID]
 
 
-def test_a_result_that_cannot_be_written_leaves_the_room_that_it_took(
+def test_a_result_that_cannot_be_written_frees_its_space(
     store: ResultStore, plan: Plan, result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_room(*_: object) -> None:
@@ -117,7 +117,7 @@ def test_a_result_that_cannot_be_written_leaves_the_room_that_it_took(
     assert list((tmp_path / "results").iterdir()) == []
 
 
-def test_what_dead_writers_left_is_swept_and_what_is_being_written_is_not(store: ResultStore, tmp_path: Path) -> None:
+def test_partial_results_of_ended_processes_are_swept_and_others_are_not(store: ResultStore, tmp_path: Path) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     root = tmp_path / "results"
@@ -129,7 +129,7 @@ def test_what_dead_writers_left_is_swept_and_what_is_being_written_is_not(store:
     assert sorted(path.name for path in root.iterdir()) == sorted(names[3:])
 
 
-def test_writing_sweeps_what_earlier_attempts_at_the_same_result_left(
+def test_writing_sweeps_earlier_partial_results_of_the_same_backtest(
     store: ResultStore, plan: Plan, result: Result, tmp_path: Path
 ) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
@@ -142,7 +142,7 @@ def test_writing_sweeps_what_earlier_attempts_at_the_same_result_left(
 
 
 @pytest.mark.parametrize("status", ["completed", "stopped"])
-def test_a_stored_result_tells_how_the_backtest_ended(
+def test_a_stored_result_has_how_the_backtest_ended(
     status: Outcome, store: ResultStore, plan: Plan, result: Result
 ) -> None:
     assert store.outcome(ID) is None
@@ -150,9 +150,7 @@ def test_a_stored_result_tells_how_the_backtest_ended(
     assert store.outcome(ID) == status
 
 
-def test_a_result_that_cannot_be_read_tells_nothing(
-    store: ResultStore, plan: Plan, result: Result, tmp_path: Path
-) -> None:
+def test_an_unreadable_result_has_no_outcome(store: ResultStore, plan: Plan, result: Result, tmp_path: Path) -> None:
     store.write(ID, "completed", plan.resolved_config(), result)
     (tmp_path / "results" / ID / "result.json").write_bytes(b'{"status": "com')
     assert store.outcome(ID) is None
@@ -165,7 +163,7 @@ def test_an_unknown_backtest_has_no_result(store: ResultStore) -> None:
 
 
 @pytest.mark.parametrize("backtest_id", ["", "..", "../" + ID, "{" + ID + "}", "a/b", ID + "\n", "x" * 65])
-def test_an_id_names_nothing_outside_the_store(
+def test_an_id_names_no_path_outside_the_store(
     backtest_id: str, store: ResultStore, plan: Plan, result: Result, tmp_path: Path
 ) -> None:
     with pytest.raises(NotFound, match="no result of backtest"):
@@ -186,9 +184,7 @@ def test_an_unknown_table_is_named(store: ResultStore, plan: Plan, result: Resul
         store.read(ID, ["equities"])  # type: ignore[list-item]
 
 
-def test_a_damaged_result_is_an_error_of_the_data(
-    store: ResultStore, plan: Plan, result: Result, tmp_path: Path
-) -> None:
+def test_a_damaged_result_is_a_data_error(store: ResultStore, plan: Plan, result: Result, tmp_path: Path) -> None:
     store.write(ID, "completed", plan.resolved_config(), result)
     (tmp_path / "results" / ID / "orders.arrow").write_bytes(b"no table")
 

@@ -19,8 +19,8 @@ from backtestr_engine.data.synthetic import synthetic_bars
 from backtestr_engine.metrics.excursions import drawdowns, excursions
 from backtestr_engine.metrics.returns import moments
 from backtestr_engine.simulation.conventions import Conventions, resolve_options
-from backtestr_engine.simulation.shared_account_loop import _walk_together
-from backtestr_engine.simulation.symbol_loop import _walk
+from backtestr_engine.simulation.shared_account_loop import _simulate_rows
+from backtestr_engine.simulation.symbol_loop import _simulate
 from backtestr_engine.worker.warm_up import warm
 from backtestr_protocol.messages import BacktestConfig
 
@@ -57,7 +57,7 @@ def test_a_run_in_chunks_is_a_run_at_once(plan: Plan, chance: np.random.Generato
         chunk = parts.advance(int(chance.integers(1, 200)))
         orders += chunk.orders["order_id"].tolist()
         positions += len(chunk.positions)
-        assert parts.progress().progress_percent == 100.0 * parts.bars_walked / parts.bars_total
+        assert parts.progress().progress_percent == 100.0 * parts.bars_simulated / parts.bars_total
 
     assert msgspec.json.encode(parts.finish().metrics) == msgspec.json.encode(whole.finish().metrics)
     assert parts.progress() == whole.progress()
@@ -92,18 +92,20 @@ def test_before_the_first_bar_there_is_the_capital(plan: Plan) -> None:
     assert (progress.progress_percent, progress.equity_curve_point.equity) == (0.0, 10_000.0)
     assert not run.done
     assert msgspec.json.encode(run.finish().metrics) == msgspec.json.encode(
-        {"undefined": {"finalEquity": "no bar was walked"}}
+        {"undefined": {"finalEquity": "no bar was simulated"}}
     )
     assert run.finish().frame("equity").height == 0
 
 
-def test_a_stop_leaves_the_metrics_of_the_bars_walked(plan: Plan, stocked: Catalog, conventions: Conventions) -> None:
+def test_a_stopped_backtest_has_the_metrics_of_the_simulated_bars(
+    plan: Plan, stocked: Catalog, conventions: Conventions
+) -> None:
     stopped = Run(plan, "a")
     stopped.advance(1440)
     one_day = Run(prepare(msgspec.structs.replace(CONFIG, end_date="2024-01-02"), stocked, conventions), "b")
     one_day.advance(1440)
 
-    # The run over one day alone also has the order that its last bar could not place.
+    # The backtest over one day alone also has the rejected order of its last bar.
     assert stopped.finish().metrics == one_day.finish().metrics
     assert stopped.finish().frame("equity").equals(one_day.finish().frame("equity"))
     assert not stopped.done
@@ -137,7 +139,7 @@ def test_tables_have_the_columns_of_the_wire(plan: Plan) -> None:
         result.frame("bars")
 
 
-def test_the_trades_add_up_to_what_was_made(plan: Plan) -> None:
+def test_the_trades_add_up_to_the_profit(plan: Plan) -> None:
     run = Run(plan, "a")
     run.advance(10**9)
     result = run.finish()
@@ -162,7 +164,7 @@ def test_a_rejected_order_has_nothing_filled(stocked: Catalog, conventions: Conv
     assert run.finish().metrics.undefined["win_rate"] == "there is no closed trade"
 
 
-def test_buying_and_holding_earns_what_the_market_did(stocked: Catalog, conventions: Conventions) -> None:
+def test_buying_and_holding_has_the_return_of_the_market(stocked: Catalog, conventions: Conventions) -> None:
     config = msgspec.structs.replace(CONFIG, algorithm_id="buy_and_hold", parameters={}, commission=0.0, slippage=0.0)
     run = Run(prepare(config, stocked, conventions), "a")
     run.advance(10**9)
@@ -172,7 +174,7 @@ def test_buying_and_holding_earns_what_the_market_did(stocked: Catalog, conventi
     assert metrics.total_trades == metrics.open_trades == 1
 
 
-def test_a_run_can_start_with_signals_made_elsewhere(plan: Plan) -> None:
+def test_a_run_can_start_with_given_signals(plan: Plan) -> None:
     run = Run(plan, "a")
     run.start_with(Signals.of(entries=np.zeros(len(plan.bars), dtype=bool)))
     run.advance(10**9)
@@ -180,17 +182,17 @@ def test_a_run_can_start_with_signals_made_elsewhere(plan: Plan) -> None:
     assert run.finish().metrics.final_equity == 10_000.0
 
 
-def test_after_warming_nothing_is_compiled_any_more(conventions: Conventions) -> None:
-    """Whatever the signals are made of, and wherever the symbols have gaps."""
+def test_after_the_warm_up_nothing_is_compiled(conventions: Conventions) -> None:
+    """Any kind of signals, and symbols with gaps, use the kernels of the warm-up."""
     warm(conventions)
-    kernels: list[Any] = [_walk, _walk_together, drawdowns, excursions, moments]
+    kernels: list[Any] = [_simulate, _simulate_rows, drawdowns, excursions, moments]
     compiled = [len(kernel.signatures) for kernel in kernels]
     bars = synthetic_bars("1m", 300)
     late = synthetic_bars("1m", 300, symbol="LATE")[100:]
     entries = bars.close > bars.open
     given = {
         "plain": Signals.of(entries=entries),
-        "guarded": Signals.of(entries=entries, stop_loss=bars.close * 0 + 0.1, take_profit=0.1),
+        "armed": Signals.of(entries=entries, stop_loss=bars.close * 0 + 0.1, take_profit=0.1),
         "target": Signals.of(target=bars.volume),
         "crossing": Signals.from_cross(bars.close, bars.open),
     }

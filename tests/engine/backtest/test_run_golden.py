@@ -1,4 +1,4 @@
-"""Numbers that others computed for the same signals on the same bars, to 1e-9 relative."""
+"""Results that other libraries computed for the same signals on the same bars, to 1e-9 relative."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Backtests of several symbols: what is refused, what is streamed and stored, and algorithms that compare symbols."""
+"""Backtests of several symbols: refusals, streams and results, and algorithms that compare symbols."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ CONFIG = BacktestConfig(
 
 @portfolio("equal_parts", every=Int(100, low=1, high=10_000))
 def equal_parts(panel: Panel, every: int) -> Floats:
-    """The same part in every symbol that trades, brought back to it every so many rows."""
+    """Return equal weights of all symbols that trade, on every so many rows."""
     there = ~np.isnan(panel.close)
     weights: Floats = there / np.maximum(there.sum(axis=1, keepdims=True), 1)
     weights[np.arange(len(panel)) % every != 0] = np.nan
@@ -54,7 +54,7 @@ LIBRARY = Library({"equal_parts": equal_parts})
 
 @pytest.fixture
 def stocked(catalog: Catalog) -> Catalog:
-    """AAA and BBB, of which BBB begins later and lacks every seventh minute."""
+    """Provide AAA and BBB, of which BBB begins later and lacks every seventh minute."""
     catalog.write(synthetic_bars("1m", 4_000, symbol="AAA", seed=1))
     late = synthetic_bars("1m", 4_000, symbol="BBB", seed=2)
     kept = np.arange(4_000)[(np.arange(4_000) >= 500) & (np.arange(4_000) % 7 != 0)]
@@ -84,7 +84,7 @@ def planned(stocked: Catalog, conventions: Conventions, **changed: Any) -> Plan:
         ({"options": {"preset": "backtesting.py"}}, InvalidConfiguration, "sizeCosts as given is for", None),
     ],
 )
-def test_what_is_refused(
+def test_invalid_symbols_are_refused(
     changed: dict[str, Any],
     error: type[BacktestrError],
     message: str,
@@ -115,15 +115,15 @@ def test_the_first_symbol_stands_for_all(stocked: Catalog, conventions: Conventi
     assert (config.symbol, config.symbols) == ("AAA", ["AAA", "BBB"])
 
 
-def test_streams_results_and_metrics_tell_of_every_symbol(
+def test_streams_results_and_metrics_cover_every_symbol(
     stocked: Catalog, conventions: Conventions, tmp_path: Path
 ) -> None:
     run = Run(planned(stocked, conventions), "shared")
     publisher = BacktestStreams("shared", run.plan.panel, StreamOptions(prices=True), {})
     streamed: list[dict[str, Any]] = []
     while not run.done:
-        first = run.bars_walked
-        for _, events in publisher.chunk(run.advance(777), first, run.bars_walked):
+        first = run.bars_simulated
+        for _, events in publisher.chunk(run.advance(777), first, run.bars_simulated):
             streamed += unpacked(events)
     result = run.finish()
     store = ResultStore(tmp_path)
@@ -140,9 +140,9 @@ def test_streams_results_and_metrics_tell_of_every_symbol(
     }
     assert read.config["symbols"] == ["AAA", "BBB"]
     for kind, table in (("OrderUpdate", "orders"), ("PositionUpdate", "positions")):
-        told = [one["data"]["symbol"] for one in streamed if one["type"] == kind]
-        assert told == result.frame(table)["symbol"].to_list()
-        assert set(told) == {"AAA", "BBB"}
+        symbols = [one["data"]["symbol"] for one in streamed if one["type"] == kind]
+        assert symbols == result.frame(table)["symbol"].to_list()
+        assert set(symbols) == {"AAA", "BBB"}
     prices = [one["data"] for one in streamed if one["type"] == "PriceUpdate"]
     for bars in run.plan.panel.series:
         mine = [one for one in prices if one["symbol"] == bars.symbol]
@@ -172,7 +172,7 @@ def test_excursions_are_those_of_the_trades_own_symbol(stocked: Catalog, convent
         assert (row["mae"], row["mfe"]) == pytest.approx(expected, abs=1e-12)
 
 
-def test_an_algorithm_across_symbols_holds_what_it_weighs(stocked: Catalog, conventions: Conventions) -> None:
+def test_an_algorithm_across_symbols_holds_its_weights(stocked: Catalog, conventions: Conventions) -> None:
     run = Run(planned(stocked, conventions, algorithm_id="equal_parts", parameters={}, options={}), "shared")
     run.advance(3_950)
 
@@ -200,7 +200,7 @@ def test_an_algorithm_across_symbols_runs_on_one_too(stocked: Catalog, conventio
         (lambda panel: 1 / 0, "raised ZeroDivisionError"),
     ],
 )
-def test_what_is_no_weights_is_an_algorithms_error(weights: Any, said: str) -> None:
+def test_invalid_weights_are_an_algorithm_error(weights: Any, said: str) -> None:
     @portfolio("wrong")
     def wrong(panel: Panel) -> Floats:
         found: Floats = weights(panel)
@@ -214,7 +214,7 @@ def test_what_is_no_weights_is_an_algorithms_error(weights: Any, said: str) -> N
 
 
 @pytest.mark.parametrize("order_type", ["limit", "stop", "stop_limit"])
-def test_orders_that_wait_need_a_price_from_the_algorithm(
+def test_pending_orders_need_a_price_from_the_algorithm(
     order_type: str, stocked: Catalog, conventions: Conventions
 ) -> None:
     for given in ({}, {"symbols": ["AAA"]}, {"algorithm_id": "equal_parts", "parameters": {}}):

@@ -1,4 +1,4 @@
-"""Daily statistics by the rules of backtesting.py: days, not bars, and honest about what is undefined."""
+"""Daily statistics by the rules of backtesting.py: days count, not bars, and undefined figures have a reason."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_weekends_that_trade_make_longer_years(metrics: Metrics) -> None:
         ([100.0, -1.0, 3.0], {"annualReturn": "equity fell to zero or below"}),
     ],
 )
-def test_what_is_undefined_says_why(metrics: Metrics, equity: list[float], reasons: dict[str, str]) -> None:
+def test_an_undefined_figure_has_a_reason(metrics: Metrics, equity: list[float], reasons: dict[str, str]) -> None:
     bars = synthetic_bars("1d", len(equity))
     made = with_daily_statistics(metrics, bars.timestamp, bars.timeframe, np.array(equity), 0.0)
     daily = msgspec.to_builtins(made)

@@ -1,4 +1,4 @@
-"""Metrics: every formula against a second way of computing it, and a reason wherever there is no number."""
+"""Every metric against a second way of computing it, and a reason wherever there is no number."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 
 from backtestr_engine.data.arrays import Floats
 from backtestr_engine.data.timeframes import LENGTH_US
-from backtestr_engine.metrics.annualisation import Annualisation, annualisation
-from backtestr_engine.metrics.metrics import Walked, compute_metrics
+from backtestr_engine.metrics.annualisation import Annualisation
+from backtestr_engine.metrics.metrics import Simulated, compute_metrics
 from backtestr_engine.simulation.account import ACCOUNT, totals
 from backtestr_engine.simulation.records import TRADE
 from backtestr_protocol.metrics import WIRE_NAMES, Metrics
@@ -53,7 +53,7 @@ def measured(
     prices = np.linspace(10.0, 12.0, len(equity)) if close is None else close
     times = np.arange(len(equity), dtype=np.int64) * DAY
     return compute_metrics(
-        Walked(
+        Simulated(
             initial_capital=CAPITAL,
             timestamp=times,
             closed_at=int(times[-1]) + DAY,
@@ -87,11 +87,12 @@ def test_return_metrics_against_numpy(chance: np.random.Generator) -> None:
         downside = math.sqrt(np.mean(np.where(excess < 0, excess, 0.0) ** 2)) * math.sqrt(252)
         assert metrics.sortino_ratio == pytest.approx(np.mean(excess) * 252 / downside)
         assert metrics.annual_return is not None
+        assert metrics.max_drawdown is not None
         assert metrics.calmar_ratio == pytest.approx(metrics.annual_return / metrics.max_drawdown)
         assert metrics.reasons == dict.fromkeys(OF_TRADES, "there is no closed trade")
 
 
-def test_drawdowns_against_a_walk_from_peak_to_peak(chance: np.random.Generator) -> None:
+def test_drawdowns_against_a_loop_from_peak_to_peak(chance: np.random.Generator) -> None:
     for _ in range(50):
         equity = random_equity(chance, 60)
         episodes: list[float] = []
@@ -119,6 +120,7 @@ def test_drawdowns_against_a_walk_from_peak_to_peak(chance: np.random.Generator)
         assert metrics.average_drawdown_duration_ms == pytest.approx(statistics.mean(durations) * 86_400_000)
         falls = 1 - equity / np.maximum.accumulate(equity)
         assert metrics.ulcer_index == pytest.approx(math.sqrt(np.mean(falls**2)))
+        assert metrics.total_return is not None
         assert metrics.recovery_factor == pytest.approx(metrics.total_return / max(depths))
         assert metrics.peak_equity == equity.max()
 
@@ -198,7 +200,7 @@ def test_trade_metrics() -> None:
         ),
     ],
 )
-def test_what_is_undefined_is_none_and_says_why(equity: list[float], reasons: dict[str, str]) -> None:
+def test_an_undefined_metric_is_none_and_has_a_reason(equity: list[float], reasons: dict[str, str]) -> None:
     wire = measured(np.array(equity), pnl=[1.0, -1.0]).to_wire()
 
     assert wire["undefined"] == reasons
@@ -240,26 +242,3 @@ def test_prices_that_stand_still_have_no_beta() -> None:
     metrics = measured(np.array([1000.0, 1001.0, 999.0]), close=np.full(3, 10.0))
 
     assert metrics.undefined["beta"] == metrics.undefined["alpha"] == "prices do not vary"
-
-
-@pytest.mark.parametrize(
-    ("timeframe", "calendar", "bars_per_year"),
-    [
-        ("1d", "24/7", 365),
-        ("1d", "24/5", 365 * 5 / 7),
-        ("1d", "252d", 252),
-        ("1m", "24/7", 365 * 1440),
-        ("1h", "24/5", 365 * 5 / 7 * 24),
-        ("30m", "252d", 252 * 13),
-        ("1w", "24/7", 365 / 7),
-        ("1w", "252d", 365 / 7),
-    ],
-)
-def test_bars_per_year(timeframe: Any, calendar: Any, bars_per_year: float) -> None:
-    assert annualisation(timeframe, calendar, 0.0).bars_per_year == pytest.approx(bars_per_year)
-
-
-def test_the_risk_free_rate_compounds_to_a_year() -> None:
-    rule = Annualisation(365.0, 0.05)
-
-    assert (1 + rule.risk_free_per_bar) ** 365 == pytest.approx(1.05)

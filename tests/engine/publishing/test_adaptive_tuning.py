@@ -1,4 +1,4 @@
-"""Adaptive batching: which way a setting goes, that it stays within its bounds, and that it comes to rest."""
+"""Adaptive tuning: settings change in the right direction, stay within their bounds, and settle."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_lateness_makes_batches_smaller_and_earlier() -> None:
 
 
 def test_load_counts_before_lateness() -> None:
-    """What is late because it waits to be sent comes sooner in larger batches."""
+    """Messages that are late because they wait for their sending arrive sooner in larger batches."""
     assert tuned(MIDDLE, OPTIONS, measured(latency_ms=100.0, cpu_percent=90.0)) == Setting(150, 12.0)
 
 
@@ -70,14 +70,14 @@ def test_a_setting_stays_within_its_bounds_and_moves_by_a_tenth_or_not_at_all(
 
 
 @given(options, st.sampled_from([{"cpu_percent": 99.0}, {"latency_ms": 1e6}]))
-def test_under_a_steady_load_it_comes_to_rest(chosen: BatchOptions, load: dict[str, float]) -> None:
+def test_under_a_steady_load_settings_settle(chosen: BatchOptions, load: dict[str, float]) -> None:
     setting = default_setting(chosen)
     for _ in range(40):
         setting = tuned(setting, chosen, measured(**load))
     assert tuned(setting, chosen, measured(**load)) == setting
 
 
-def test_a_class_of_which_nothing_was_published_stays_as_it_is() -> None:
+def test_a_class_without_messages_keeps_its_setting() -> None:
     one = batcher(orders=OPTIONS, positions=OPTIONS)
     tuner = Tuner(one)
     one.add("orders.b", numbers(0, 1), 0.0)

@@ -1,4 +1,4 @@
-"""What a backtest publishes: every event once, in order."""
+"""A backtest publishes every event once, in order."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def bars() -> Bars:
 
 
 def chunk(orders: int, positions: int, *, first_id: int = 1) -> Events:
-    """Filled orders and changes of positions, numbered on from `first_id`."""
+    """Return filled orders and changes of positions, numbered from `first_id`."""
     made = np.zeros(orders, dtype=ORDER)
     made["order_id"] = np.arange(first_id, first_id + orders)
     made["timestamp"] = 1_700_000_000_000_000
@@ -66,7 +66,7 @@ def test_an_order_reads_as_the_protocol_says(bars: Bars) -> None:
     ]
 
 
-def test_what_an_earlier_worker_published_is_left_out(bars: Bars) -> None:
+def test_messages_of_an_earlier_worker_are_left_out(bars: Bars) -> None:
     publisher = BacktestStreams("b", Panel.of([bars]), StreamOptions(), {ORDERS: 3, POSITIONS: 1, "progress.b": 9})
     first = publisher.chunk(chunk(2, 2), 0, 50)
     second = publisher.chunk(chunk(2, 2, first_id=3), 50, 100)
@@ -80,7 +80,7 @@ def test_streams_that_are_off_publish_nothing(bars: Bars) -> None:
 
 
 @pytest.mark.parametrize("before", [0, 3, 4, 5, 20])
-def test_prices_that_are_out_already_are_not_published_again(bars: Bars, before: int) -> None:
+def test_published_prices_are_not_published_again(bars: Bars, before: int) -> None:
     prices = StreamOptions(prices=True, orders=False, positions=False)
     publisher = BacktestStreams("b", Panel.of([bars]), prices, {"prices.SYNTH.1m": before})
     sent = [one for first in range(0, 12, 4) for one in publisher.chunk(chunk(0, 0), first, first + 4)]
@@ -88,7 +88,7 @@ def test_prices_that_are_out_already_are_not_published_again(bars: Bars, before:
     assert found == bars.close[before:12].tolist()
 
 
-def test_prices_are_the_bars_walked(bars: Bars) -> None:
+def test_prices_are_the_simulated_bars(bars: Bars) -> None:
     prices = StreamOptions(prices=True, orders=False, positions=False)
     sent = BacktestStreams("b", Panel.of([bars]), prices, {}).chunk(chunk(0, 0), 10, 13)
     found = [one["data"] for one in payloads(sent, "prices.SYNTH.1m")]

@@ -1,29 +1,24 @@
-"""The laws of batching: nothing lost, doubled or reordered; nothing late; nothing larger than it may be."""
+"""The laws of batching: no message is lost, doubled, reordered or late, and no batch is too large."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from typing import Any
 
-import msgpack
 import msgspec
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from backtestr_engine.config import load_config
 from backtestr_engine.publishing.batching import (
-    MAX_HELD_BYTES,
+    MAX_PENDING_BYTES,
     Batcher,
     BatchOptions,
     Publication,
     Setting,
 )
-from backtestr_engine.publishing.column_batches import ColumnBatch
-from backtestr_engine.publishing.payloads import total
-from support.engine.batches import batcher, counts, messages, numbers, packer
-from support.protocol.independent import messages_of
+from support.engine.batches import batcher, columns, counts, messages, numbers, packer
 
 ORDERS, PRICES, PROGRESS = "orders.b", "prices.S.1m", "progress.b"
 
@@ -43,13 +38,8 @@ options = st.builds(
 )
 
 
-def columns(first: int, stop: int) -> ColumnBatch:
-    at = np.arange(first, stop)
-    return ColumnBatch("Number", {"unit": "one"}, {"at": at, "half": at / 2}, stop - first)
-
-
 def seen(sent: list[Publication]) -> dict[str, list[int]]:
-    """The numbers of the messages by topic, in the order in which they went out."""
+    """Return the numbers of the messages by topic, in the order in which they were sent."""
     found: dict[str, list[int]] = defaultdict(list)
     for note, payload in sent:
         found[note.topic] += [one["data"]["at"] for one in messages([(note, payload)])]
@@ -60,7 +50,7 @@ def seen(sent: list[Publication]) -> dict[str, list[int]]:
 def test_every_message_goes_out_once_in_order_and_in_time(
     chosen: BatchOptions, compression: bool, data: st.DataObject
 ) -> None:
-    """Messages in runs of any length and kind on two topics, time in any steps, settings changed in between."""
+    """Any number and kind of messages on two topics, any steps of time, and settings that change in between."""
     one = batcher(packer(enabled=compression), orders=chosen)
     topics = [ORDERS, "orders.c"]
     added: dict[str, int] = dict.fromkeys(topics, 0)
@@ -107,8 +97,8 @@ def test_a_flood_leaves_in_full_batches_and_the_rest_waits() -> None:
     assert counts(one.take(1.001)) == [(PRICES, 536)]
 
 
-def test_few_wait_longer_than_enough() -> None:
-    """Progress: fewer than five wait 50 ms, five 16 ms."""
+def test_a_batch_below_the_minimum_waits_longer() -> None:
+    """Fewer than five progress messages wait 50 ms, five wait 16 ms."""
     one = batcher()
     one.add(PROGRESS, numbers(0, 1), 0.0)
     assert one.next_deadline() == pytest.approx(0.050)
@@ -117,7 +107,7 @@ def test_few_wait_longer_than_enough() -> None:
     assert counts(one.take(0.016)) == [(PROGRESS, 5)]
 
 
-def test_a_batch_of_progress_tells_how_far_its_last_message_is() -> None:
+def test_a_batch_of_progress_has_the_percent_of_its_last_message() -> None:
     one = batcher()
     one.add(PROGRESS, numbers(0, 1), 0.0, 10.0)
     one.add(PROGRESS, numbers(1, 2), 0.01, 20.0)
@@ -145,79 +135,17 @@ def test_the_more_urgent_goes_first() -> None:
     assert counts(one.take(1.0)) == [(ORDERS, 1), (PRICES, 1), (PROGRESS, 1)]
 
 
-def test_what_waits_is_bounded_in_bytes_over_all_topics() -> None:
+def test_waiting_messages_are_bounded_in_bytes_over_all_topics() -> None:
     one = batcher()
     run = numbers(0, 999)
-    symbols = MAX_HELD_BYTES // run.size + 1
+    symbols = MAX_PENDING_BYTES // run.size + 1
     sent = [one.add(f"prices.S{symbol}.1m", run, 0.0) for symbol in range(symbols)]
     assert [len(out) for out in sent] == [0] * (symbols - 1) + [symbols]
     assert one.next_deadline() is None
     one.check_invariants()
 
 
-def test_a_batch_of_columns_is_what_the_maps_are() -> None:
-    one = batcher()
-    one.add(PRICES, columns(0, 3), 0.0)
-    one.add(PRICES, columns(3, 4), 0.0)
-    [(note, payload)] = one.take(1.0)
-    assert note.count == 4
-    batch = msgpack.unpackb(payload)["data"]
-    assert batch["columns"]["unit"] == "one"
-    assert batch["columns"]["at"] == {"dtype": "<i8", "data": np.arange(4, dtype="<i8").tobytes()}
-    assert batch["rawBytes"] == len(msgpack.packb(batch["columns"]))
-    assert "messages" not in batch
-    assert messages_of(payload)[3] == {"type": "Number", "data": {"unit": "one", "at": 3, "half": 1.5}}
-
-
-def test_a_single_row_of_columns_travels_as_a_message() -> None:
-    one = batcher()
-    one.add(PRICES, columns(7, 8), 0.0)
-    [(_, payload)] = one.take(1.0)
-    assert msgpack.unpackb(payload) == {"type": "Number", "data": {"unit": "one", "at": 7, "half": 3.5}}
-
-
-def test_columns_that_differ_in_what_is_constant_are_batches_of_their_own() -> None:
-    one = batcher()
-    one.add(PRICES, columns(0, 2), 0.0)
-    other = ColumnBatch("Number", {"unit": "two"}, {"at": np.array([2]), "half": np.array([1.0])}, 1)
-    assert counts(one.add(PRICES, other, 0.0)) == [(PRICES, 2)]
-
-
-@pytest.mark.parametrize("make", [numbers, columns])
-def test_large_batches_are_compressed_and_small_ones_are_not(make: Any) -> None:
-    one = batcher(packing := packer(enabled=True))
-    few, many = one.add(PRICES, make(0, 20), 0.0) + one.take(1.0), one.add(PRICES, make(0, 1000), 2.0)
-    assert msgpack.unpackb(few[0][1])["data"]["compression"] == "none"
-    batch = msgpack.unpackb(many[0][1])["data"]
-    assert batch["compression"] == "lz4"
-    assert [row["data"]["at"] for row in messages(many)] == list(range(1000))
-    counted = packing.status
-    assert counted is not None
-    assert (counted.batches, counted.bytes_in) == (1, batch["rawBytes"])
-    assert counted.bytes_out == len(batch["messages" if make is numbers else "columns"]) < counted.bytes_in
-
-
-def test_what_would_not_become_smaller_is_sent_as_it_is() -> None:
-    one = batcher(packing := packer(enabled=True))
-    noise = np.random.default_rng(1).integers(-(2**63), 2**63 - 1, 2000)
-    out = one.add(PRICES, ColumnBatch("Number", {}, {"at": noise[:1000], "more": noise[1000:]}, 1000), 0.0)
-    assert msgpack.unpackb(out[0][1])["data"]["compression"] == "none"
-    assert packing.status is not None
-    assert packing.status.batches == 1, "the time it took is counted"
-
-
-def test_what_several_packers_came_to_is_added_up() -> None:
-    packers = [packer(enabled=True) for _ in range(3)]
-    assert total(one.status for one in packers) is None
-    for one in packers[:2]:
-        batcher(one).add(PRICES, numbers(0, 1000), 0.0)
-    found, each = total(one.status for one in packers), packers[0].status
-    assert found is not None
-    assert each is not None
-    assert (found.batches, found.bytes_in, found.bytes_out) == (2, 2 * each.bytes_in, 2 * each.bytes_out)
-
-
-def test_the_status_tells_of_the_classes_that_had_messages() -> None:
+def test_the_status_has_the_classes_that_had_messages() -> None:
     one = batcher()
     assert one.status(0.0) == {}
     one.add(ORDERS, numbers(0, 501), 0.0)
@@ -242,8 +170,8 @@ def test_bounds_that_contradict_each_other_are_refused(changes: dict[str, Any], 
         msgspec.convert({**shipped, **changes}, BatchOptions)
 
 
-def test_a_batcher_needs_nothing_but_topics_and_runs() -> None:
-    """A price replay uses it without a backtest."""
+def test_a_batcher_needs_only_topics_and_messages() -> None:
+    """A price replay uses a batcher without a backtest."""
     one: Batcher = batcher()
     one.add("prices.REPLAY.1m", numbers(0, 1), 10.0)
     assert one.next_deadline() == pytest.approx(10.001)

@@ -1,4 +1,4 @@
-"""Records encoded in bulk are, to any decoder, the maps that one would have written one by one."""
+"""Records that are encoded in bulk decode to the same maps as records that are encoded one by one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ rows: st.SearchStrategy[list[Row]] = st.lists(
 
 
 def unpacked(encoded: EncodedMaps) -> list[Any]:
-    """The payloads, each decoded from its own bytes by the independent decoder."""
+    """Return the payloads, each decoded from its own bytes by the independent decoder."""
     return [msgpack.unpackb(encoded.between(one, one + 1)) for one in range(len(encoded))]
 
 

@@ -1,4 +1,4 @@
-"""Resampling: laws that hold whatever is drawn, and the same chance giving the same answer."""
+"""Laws of resampling: they hold for every draw, and the same random state gives the same result."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def generator(seed: int = 1) -> np.random.Generator:
 
 
 def worst_order_drawdown(returns: Floats) -> float:
-    """All losses in a row: no order goes deeper."""
+    """Return the drawdown of all losses in a row: no order has a deeper one."""
     return 1.0 - float(np.prod(1 + returns[returns < 0]))
 
 
@@ -41,7 +41,7 @@ def drawdown(returns: Floats) -> float:
 
 @COMPILING
 @given(some_returns, st.integers(0, 99))
-def test_another_order_keeps_the_end_and_is_bounded_by_all_losses_in_a_row(returns: Floats, seed: int) -> None:
+def test_another_order_keeps_the_final_equity_and_is_bounded_by_all_losses_in_a_row(returns: Floats, seed: int) -> None:
     outcomes = shuffle_trades(returns, RUNS, generator(seed))
 
     np.testing.assert_allclose(1 + outcomes.total_return, np.prod(1 + returns), rtol=1e-9)
@@ -52,7 +52,7 @@ def test_another_order_keeps_the_end_and_is_bounded_by_all_losses_in_a_row(retur
 
 @COMPILING
 @given(some_returns, st.integers(0, 99), st.data())
-def test_drawn_returns_stay_within_what_there_was(returns: Floats, seed: int, data: st.DataObject) -> None:
+def test_drawn_returns_stay_within_the_range_of_the_returns(returns: Floats, seed: int, data: st.DataObject) -> None:
     block = data.draw(st.integers(1, len(returns)))
 
     outcomes = bootstrap_returns(returns, block, RUNS, DAILY, generator(seed))
@@ -77,7 +77,7 @@ def test_one_block_of_all_is_the_series_turned_round(returns: Floats, seed: int)
         np.testing.assert_allclose(outcomes.sharpe_ratio, expected, rtol=1e-6, atol=1e-9)
 
 
-def test_the_same_chance_gives_the_same_answer() -> None:
+def test_the_same_random_state_gives_the_same_result() -> None:
     returns = generator(5).normal(0.001, 0.02, size=100)
 
     for one, other in (
@@ -106,7 +106,7 @@ def test_the_interval_of_the_mean_is_as_wide_as_theory_says() -> None:
     assert np.mean(inside) == pytest.approx(0.9, abs=0.01)
 
 
-def test_what_has_no_interval_is_absent() -> None:
+def test_a_figure_without_interval_is_absent() -> None:
     still = bootstrap_returns(np.zeros(5), 2, 3, DAILY, generator())
 
     assert still.intervals() == {"totalReturn": Interval(0.0, 0.0, 0.0), "maxDrawdown": Interval(0.0, 0.0, 0.0)}
@@ -125,7 +125,7 @@ def test_what_has_no_interval_is_absent() -> None:
         ([0.1], 0, 1, "a block is 1 to 1 returns long, not 0"),
     ],
 )
-def test_what_cannot_be_drawn(returns: list[float], block: int, runs: int, message: str) -> None:
+def test_invalid_resamples_are_refused(returns: list[float], block: int, runs: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         bootstrap_returns(np.array(returns), block, runs, DAILY, generator())
 

@@ -1,4 +1,4 @@
-"""Walk-forward: laws of the windows, and of joining what they came to."""
+"""Laws of the windows of walk-forward, and of stitching their results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def has_room(given_lengths: tuple[int, int, int, int]) -> bool:
 
 
 @given(lengths.filter(has_room))
-def test_tests_cover_what_follows_the_first_training_once_and_in_order(
+def test_tests_cover_the_bars_after_the_first_training_once_and_in_order(
     given_lengths: tuple[int, int, int, int],
 ) -> None:
     bars, train, test, purge = given_lengths
@@ -49,7 +49,7 @@ def test_training_ends_a_purge_before_its_test(given_lengths: tuple[int, int, in
     assert rolled[0] == grown[0]
 
 
-def test_windows_as_one_would_draw_them() -> None:
+def test_windows_by_example() -> None:
     assert rolling(10, train=4, test=2, purge=1) == [Window(0, 4, 5, 7), Window(2, 6, 7, 9), Window(4, 8, 9, 10)]
     assert anchored(10, train=4, test=3) == [Window(0, 4, 4, 7), Window(0, 7, 7, 10)]
 
@@ -63,7 +63,7 @@ def test_windows_as_one_would_draw_them() -> None:
         (10, 8, 1, 2, "10 bars are too few: 8 to train on and 2 between leave none to test on"),
     ],
 )
-def test_windows_that_there_cannot_be(bars: int, train: int, test: int, purge: int, message: str) -> None:
+def test_impossible_windows_are_refused(bars: int, train: int, test: int, purge: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         rolling(bars, train=train, test=test, purge=purge)
 
@@ -81,7 +81,7 @@ def test_stitched_tests_have_the_returns_of_the_tests(pieces: list[list[float]],
     np.testing.assert_allclose(equity, expected, rtol=1e-9)
 
 
-def test_ruin_is_the_end_and_nothing_is_nothing() -> None:
+def test_stitching_stays_at_ruin_and_of_no_pieces_is_empty() -> None:
     ruined = stitch([Piece(100.0, np.array([50.0, -10.0])), Piece(100.0, np.array([150.0, 200.0]))], 1_000.0)
 
     assert ruined.tolist() == [500.0, -100.0, -100.0, -100.0]

@@ -1,4 +1,4 @@
-"""Options: three layers, and a refusal for everything that would otherwise be ignored."""
+"""Options have three layers, and every unknown or contradicting option is refused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from backtestr_engine.simulation.conventions import PRESETS, Conventions, resolv
 from backtestr_protocol.errors import BacktestrError, InvalidConfiguration, ValidationError
 
 
-def test_nothing_given_is_the_defaults(conventions: Conventions) -> None:
+def test_without_options_the_defaults_hold(conventions: Conventions) -> None:
     options = resolve_options({}, conventions)
 
     assert options.conventions == conventions
@@ -33,13 +33,13 @@ def test_an_explicit_option_wins_over_the_preset(conventions: Conventions) -> No
     assert options.conventions.cross_ties == "keep"
 
 
-def test_every_preset_sets_only_what_there_is(conventions: Conventions) -> None:
+def test_every_preset_sets_existing_options_only(conventions: Conventions) -> None:
     for name, preset in PRESETS.items():
         assert set(preset) <= set(Conventions.__struct_fields__)
         assert resolve_options({"preset": name}, conventions).preset == name
 
 
-def test_options_spelled_out_mean_the_same(conventions: Conventions) -> None:
+def test_options_that_are_spelled_out_resolve_to_the_same(conventions: Conventions) -> None:
     for given in (
         {},
         {"preset": "vectorbt"},
@@ -126,7 +126,7 @@ def test_a_size_and_its_value_belong_together(given: dict[str, Any], conventions
 
 
 @pytest.mark.parametrize("other", [{"fillAt": "close"}, {"stopBase": "entry_close"}])
-def test_stops_on_the_bar_of_the_entry_need_to_know_what_came_before(
+def test_stops_on_the_bar_of_the_entry_need_a_known_order_of_prices(
     other: dict[str, Any], conventions: Conventions
 ) -> None:
     with pytest.raises(InvalidConfiguration, match="stopActive same_bar needs"):

@@ -1,4 +1,4 @@
-"""Orders that wait for their price: one case per rule of docs/conventions.md, "The life of an order"."""
+"""Pending orders: one case per rule of docs/conventions.md, "The life of an order"."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from typing import Any
 import pytest
 
 from support.engine.cases import CAPITAL
-from support.engine.examples import FLAT, Row, Wishes, lives, run_of, told
+from support.engine.examples import FLAT, Row, SignalsByBar, order_history, published_orders, run_of
 
-BUY_AT_9: Wishes = {"entries": {0: True}, "limit_price": {0: 9.0}}
-SELL_AT_11: Wishes = {"short_entries": {0: True}, "limit_price": {0: 11.0}}
-BUY_ABOVE_11: Wishes = {"entries": {0: True}, "stop_price": {0: 11.0}}
-SELL_BELOW_9: Wishes = {"short_entries": {0: True}, "stop_price": {0: 9.0}}
-BUY_ABOVE_11_UP_TO_11_5: Wishes = {**BUY_ABOVE_11, "limit_price": {0: 11.5}}
-SELL_BELOW_9_DOWN_TO_8_5: Wishes = {**SELL_BELOW_9, "limit_price": {0: 8.5}}
+BUY_AT_9: SignalsByBar = {"entries": {0: True}, "limit_price": {0: 9.0}}
+SELL_AT_11: SignalsByBar = {"short_entries": {0: True}, "limit_price": {0: 11.0}}
+BUY_ABOVE_11: SignalsByBar = {"entries": {0: True}, "stop_price": {0: 11.0}}
+SELL_BELOW_9: SignalsByBar = {"short_entries": {0: True}, "stop_price": {0: 9.0}}
+BUY_ABOVE_11_UP_TO_11_5: SignalsByBar = {**BUY_ABOVE_11, "limit_price": {0: 11.5}}
+SELL_BELOW_9_DOWN_TO_8_5: SignalsByBar = {**SELL_BELOW_9, "limit_price": {0: 8.5}}
 
 AT_THE_END = "not filled before the data ended"
 
 
 def pending_then(status: str, bar: int, what: str | float) -> list[tuple[str, int, str, str | float | None]]:
-    """The life of a first order that is placed on bar 0."""
+    """Return the changes of a first order that is placed on bar 0."""
     return [("1", 0, "pending", None), ("1", bar, status, what)]
 
 
-# --- at what price ---
+# --- the price of the fill ---
 
 
 @pytest.mark.parametrize(
-    ("order_type", "wishes", "bar", "price"),
+    ("order_type", "signals", "bar", "price"),
     [
         pytest.param("limit", BUY_AT_9, (10, 10, 8.5, 9.5), 9, id="limit buy within the bar"),
         pytest.param("limit", BUY_AT_9, (10, 10, 9, 9.5), 9, id="limit buy when its price is just touched"),
@@ -61,12 +61,12 @@ def pending_then(status: str, bar: int, what: str | float) -> list[tuple[str, in
         ),
     ],
 )
-def test_an_order_is_filled_at(order_type: str, wishes: Wishes, bar: Row, price: float) -> None:
-    assert lives(run_of([FLAT, bar, FLAT], wishes, orderType=order_type)) == pending_then("filled", 1, price)
+def test_an_order_is_filled_at(order_type: str, signals: SignalsByBar, bar: Row, price: float) -> None:
+    assert order_history(run_of([FLAT, bar, FLAT], signals, orderType=order_type)) == pending_then("filled", 1, price)
 
 
 @pytest.mark.parametrize(
-    ("order_type", "wishes", "bar"),
+    ("order_type", "signals", "bar"),
     [
         ("limit", BUY_AT_9, (10, 12, 9.01, 10)),
         ("limit", SELL_AT_11, (10, 10.99, 8, 10)),
@@ -76,39 +76,43 @@ def test_an_order_is_filled_at(order_type: str, wishes: Wishes, bar: Row, price:
         ("stop_limit", SELL_BELOW_9_DOWN_TO_8_5, (10, 12, 9.01, 10)),
     ],
 )
-def test_an_order_whose_price_does_not_come_waits_until_the_end(order_type: str, wishes: Wishes, bar: Row) -> None:
-    assert lives(run_of([FLAT, bar, bar], wishes, orderType=order_type)) == pending_then("cancelled", 2, AT_THE_END)
+def test_an_order_whose_price_is_not_reached_stays_pending_until_the_end(
+    order_type: str, signals: SignalsByBar, bar: Row
+) -> None:
+    assert order_history(run_of([FLAT, bar, bar], signals, orderType=order_type)) == pending_then(
+        "cancelled", 2, AT_THE_END
+    )
 
 
 def test_a_stop_limit_buy_that_is_triggered_beyond_its_limit_waits_for_it_from_the_next_bar_on() -> None:
     triggers, comes_back = (12.0, 13.0, 11.4, 12.0), (12.0, 12.0, 11.2, 12.0)
     run = run_of([FLAT, triggers, comes_back], BUY_ABOVE_11_UP_TO_11_5, orderType="stop_limit")
 
-    assert lives(run) == pending_then("filled", 2, 11.5)
+    assert order_history(run) == pending_then("filled", 2, 11.5)
 
 
 def test_a_triggered_stop_limit_order_does_not_need_its_stop_again() -> None:
     triggers, below_the_stop = (12.0, 13.0, 11.4, 12.0), (10.5, 10.5, 10.0, 10.0)
     run = run_of([FLAT, triggers, below_the_stop], BUY_ABOVE_11_UP_TO_11_5, orderType="stop_limit")
 
-    assert lives(run) == pending_then("filled", 2, 10.5)
+    assert order_history(run) == pending_then("filled", 2, 10.5)
 
 
 def test_a_stop_limit_sale_that_is_triggered_beyond_its_limit_waits_for_it() -> None:
     triggers, comes_back = (8.0, 8.6, 7.0, 8.0), (8.0, 8.8, 8.0, 8.0)
     run = run_of([FLAT, triggers, comes_back], SELL_BELOW_9_DOWN_TO_8_5, orderType="stop_limit")
 
-    assert lives(run) == pending_then("filled", 2, 8.5)
+    assert order_history(run) == pending_then("filled", 2, 8.5)
 
 
 def test_the_bar_of_the_signal_itself_fills_nothing() -> None:
     run = run_of([(10.0, 10.0, 8.0, 10.0), FLAT, (10.0, 10.0, 9.0, 10.0)], BUY_AT_9, orderType="limit")
 
-    assert lives(run) == pending_then("filled", 2, 9)
+    assert order_history(run) == pending_then("filled", 2, 9)
 
 
 @pytest.mark.parametrize(
-    ("order_type", "wishes", "bar", "price"),
+    ("order_type", "signals", "bar", "price"),
     [
         ("limit", BUY_AT_9, (10, 10, 8.5, 9.5), 9),
         ("limit", SELL_AT_11, (10, 11.5, 10, 10.5), 11),
@@ -117,21 +121,23 @@ def test_the_bar_of_the_signal_itself_fills_nothing() -> None:
         ("stop_limit", BUY_ABOVE_11_UP_TO_11_5, (10, 12, 10, 11), 11),
     ],
 )
-def test_slippage_is_paid_on_stops_and_never_on_limits(order_type: str, wishes: Wishes, bar: Row, price: float) -> None:
-    filled = told(run_of([FLAT, bar], wishes, slippage=0.01, orderType=order_type))[-1]
+def test_slippage_is_paid_on_stops_and_never_on_limits(
+    order_type: str, signals: SignalsByBar, bar: Row, price: float
+) -> None:
+    filled = published_orders(run_of([FLAT, bar], signals, slippage=0.01, orderType=order_type))[-1]
 
     assert filled["fillPrice"] == pytest.approx(price, rel=1e-12)
 
 
 def test_an_order_is_sized_again_when_it_is_filled() -> None:
     run = run_of([FLAT, (8.0, 8.0, 8.0, 8.0)], BUY_AT_9, orderType="limit", size="all_in")
-    pending, filled = told(run)
+    pending, filled = published_orders(run)
 
     assert pending["quantity"] == pytest.approx(CAPITAL / 9)
     assert filled["fillQuantity"] == pytest.approx(CAPITAL / 8)
 
 
-# --- how it ends unfilled ---
+# --- unfilled orders ---
 
 MISSES: Row = (10.0, 10.5, 9.5, 10.0)
 REACHES_9: Row = (10.0, 10.0, 9.0, 10.0)
@@ -140,26 +146,26 @@ REACHES_9: Row = (10.0, 10.0, 9.0, 10.0)
 def test_an_order_expires_after_its_valid_bars() -> None:
     run = run_of([FLAT, MISSES, MISSES, REACHES_9], BUY_AT_9, orderType="limit", validBars=2)
 
-    assert lives(run) == pending_then("cancelled", 2, "not filled within its bars")
+    assert order_history(run) == pending_then("cancelled", 2, "not filled within its bars")
 
 
 def test_an_order_is_filled_on_the_last_of_its_valid_bars() -> None:
     run = run_of([FLAT, MISSES, REACHES_9, MISSES], BUY_AT_9, orderType="limit", validBars=2)
 
-    assert lives(run) == pending_then("filled", 2, 9)
+    assert order_history(run) == pending_then("filled", 2, 9)
 
 
-def test_an_order_without_an_end_waits_for_long() -> None:
+def test_an_order_without_valid_bars_does_not_expire() -> None:
     run = run_of([FLAT, *[MISSES] * 500, REACHES_9], BUY_AT_9, orderType="limit")
 
-    assert lives(run) == pending_then("filled", 501, 9)
+    assert order_history(run) == pending_then("filled", 501, 9)
 
 
 def test_a_later_entry_replaces_an_order() -> None:
-    wishes: Wishes = {"entries": {0: True, 1: True}, "limit_price": {0: 9.0, 1: 8.0}}
-    run = run_of([FLAT, MISSES, REACHES_9, (10.0, 10.0, 7.5, 9.0)], wishes, orderType="limit")
+    signals: SignalsByBar = {"entries": {0: True, 1: True}, "limit_price": {0: 9.0, 1: 8.0}}
+    run = run_of([FLAT, MISSES, REACHES_9, (10.0, 10.0, 7.5, 9.0)], signals, orderType="limit")
 
-    assert lives(run) == [
+    assert order_history(run) == [
         *pending_then("cancelled", 1, "replaced by a later order"),
         ("2", 1, "pending", None),
         ("2", 3, "filled", 8),
@@ -167,10 +173,10 @@ def test_a_later_entry_replaces_an_order() -> None:
 
 
 def test_an_entry_on_the_other_side_replaces_an_order_too() -> None:
-    wishes: Wishes = {"entries": {0: True}, "short_entries": {1: True}, "limit_price": {0: 9.0, 1: 11.0}}
-    run = run_of([FLAT, MISSES, REACHES_9, (10.0, 11.0, 10.0, 10.0)], wishes, orderType="limit")
+    signals: SignalsByBar = {"entries": {0: True}, "short_entries": {1: True}, "limit_price": {0: 9.0, 1: 11.0}}
+    run = run_of([FLAT, MISSES, REACHES_9, (10.0, 11.0, 10.0, 10.0)], signals, orderType="limit")
 
-    assert lives(run) == [
+    assert order_history(run) == [
         *pending_then("cancelled", 1, "replaced by a later order"),
         ("2", 1, "pending", None),
         ("2", 3, "filled", 11),
@@ -180,38 +186,38 @@ def test_an_entry_on_the_other_side_replaces_an_order_too() -> None:
 def test_an_exit_of_its_side_withdraws_an_order() -> None:
     run = run_of([FLAT, MISSES, REACHES_9], {**BUY_AT_9, "exits": {1: True}}, orderType="limit")
 
-    assert lives(run) == pending_then("cancelled", 1, "withdrawn by an exit")
+    assert order_history(run) == pending_then("cancelled", 1, "withdrawn by an exit")
 
 
-def test_an_exit_of_the_other_side_does_not() -> None:
+def test_an_exit_of_the_other_side_does_not_withdraw_an_order() -> None:
     run = run_of([FLAT, MISSES, REACHES_9], {**BUY_AT_9, "short_exits": {1: True}}, orderType="limit")
 
-    assert lives(run) == pending_then("filled", 2, 9)
+    assert order_history(run) == pending_then("filled", 2, 9)
 
 
-def test_an_order_is_rejected_when_its_price_comes_and_cash_does_not_do() -> None:
+def test_an_order_is_rejected_when_its_price_is_reached_without_enough_cash() -> None:
     run = run_of([FLAT, REACHES_9], BUY_AT_9, orderType="limit", sizeValue=200.0)
 
-    assert lives(run) == pending_then("rejected", 1, "not enough cash")
+    assert order_history(run) == pending_then("rejected", 1, "not enough cash")
 
 
 def test_an_entry_without_a_price_is_rejected_at_once() -> None:
     run = run_of([FLAT, REACHES_9], {"entries": {0: True}, "limit_price": {1: 9.0}}, orderType="limit")
 
-    assert lives(run) == [("1", 0, "rejected", "no price to wait for")]
+    assert order_history(run) == [("1", 0, "rejected", "no price to wait for")]
 
 
 def test_an_order_that_is_placed_on_the_last_bar_is_cancelled_there() -> None:
-    assert lives(run_of([FLAT], BUY_AT_9, orderType="limit")) == pending_then("cancelled", 0, AT_THE_END)
+    assert order_history(run_of([FLAT], BUY_AT_9, orderType="limit")) == pending_then("cancelled", 0, AT_THE_END)
 
 
-# --- with a position ---
+# --- orders and positions ---
 
 
-def test_a_reversal_happens_when_the_waiting_order_is_filled() -> None:
-    wishes: Wishes = {"entries": {0: True}, "short_entries": {1: True}, "limit_price": {0: 10.0, 1: 12.0}}
-    run = run_of([FLAT, FLAT, FLAT, (10.0, 12.5, 10.0, 12.0)], wishes, orderType="limit")
-    orders = told(run)
+def test_a_reversal_happens_when_the_pending_order_is_filled() -> None:
+    signals: SignalsByBar = {"entries": {0: True}, "short_entries": {1: True}, "limit_price": {0: 10.0, 1: 12.0}}
+    run = run_of([FLAT, FLAT, FLAT, (10.0, 12.5, 10.0, 12.0)], signals, orderType="limit")
+    orders = published_orders(run)
     result = run.finish()
 
     assert [(one["orderId"], one["bar"], one["status"]) for one in orders] == [
@@ -223,9 +229,9 @@ def test_a_reversal_happens_when_the_waiting_order_is_filled() -> None:
     assert result.frame("trades")["pnl"].to_list() == [20, 0]
 
 
-def test_an_exit_is_a_market_order_all_the_same() -> None:
-    wishes: Wishes = {"entries": {0: True}, "exits": {1: True}, "limit_price": {0: 10.0}}
-    orders = told(run_of([FLAT, FLAT, (11.0, 11.0, 11.0, 11.0)], wishes, orderType="limit"))
+def test_an_exit_is_a_market_order_whatever_the_order_type() -> None:
+    signals: SignalsByBar = {"entries": {0: True}, "exits": {1: True}, "limit_price": {0: 10.0}}
+    orders = published_orders(run_of([FLAT, FLAT, (11.0, 11.0, 11.0, 11.0)], signals, orderType="limit"))
 
     assert [(one["orderType"], one["status"], one.get("fillPrice")) for one in orders] == [
         ("limit", "pending", None),
@@ -234,11 +240,11 @@ def test_an_exit_is_a_market_order_all_the_same() -> None:
     ]
 
 
-def test_protective_exits_come_before_the_waiting_order() -> None:
+def test_protective_exits_come_before_the_pending_order() -> None:
     """The stop at 9 ends the long position, so the sale at 8.5 opens a short one and reverses nothing."""
-    wishes: Wishes = {"entries": {0: True}, "short_entries": {1: True}, "stop_price": {0: 10.0, 1: 8.5}}
-    run = run_of([FLAT, FLAT, (10.0, 10.0, 8.0, 8.25)], wishes, orderType="stop", stopLoss=0.1)
-    orders = told(run)
+    signals: SignalsByBar = {"entries": {0: True}, "short_entries": {1: True}, "stop_price": {0: 10.0, 1: 8.5}}
+    run = run_of([FLAT, FLAT, (10.0, 10.0, 8.0, 8.25)], signals, orderType="stop", stopLoss=0.1)
+    orders = published_orders(run)
 
     assert [(one["orderId"], one["status"], one.get("fillPrice"), one.get("fillQuantity")) for one in orders] == [
         ("1", "pending", None, None),
@@ -252,38 +258,38 @@ def test_protective_exits_come_before_the_waiting_order() -> None:
 PROTECTED: dict[str, Any] = {"orderType": "limit", "stopLoss": 0.1}
 
 
-def test_what_is_filled_at_the_open_may_be_stopped_on_that_bar_if_that_is_asked_for() -> None:
+def test_a_fill_at_the_open_may_be_stopped_on_the_same_bar_by_convention() -> None:
     run = run_of([FLAT, (8.0, 8.0, 7.0, 7.5)], BUY_AT_9, **PROTECTED, stopActive="same_bar")
 
-    assert lives(run) == [*pending_then("filled", 1, 8), ("2", 1, "filled", pytest.approx(7.2))]
+    assert order_history(run) == [*pending_then("filled", 1, 8), ("2", 1, "filled", pytest.approx(7.2))]
 
 
-def test_what_is_filled_is_else_protected_from_the_next_bar_on() -> None:
+def test_a_fill_is_protected_from_the_next_bar_on_by_default() -> None:
     run = run_of([FLAT, (8.0, 8.0, 7.0, 7.5), (7.0, 7.5, 7.0, 7.5)], BUY_AT_9, **PROTECTED)
 
-    assert lives(run) == [*pending_then("filled", 1, 8), ("2", 2, "filled", 7)]
+    assert order_history(run) == [*pending_then("filled", 1, 8), ("2", 2, "filled", 7)]
 
 
-def test_what_is_filled_within_a_bar_is_protected_from_the_next_bar_on() -> None:
+def test_a_fill_within_a_bar_is_protected_from_the_next_bar_on() -> None:
     """The low may have been before the fill."""
     run = run_of([FLAT, (10.0, 10.0, 8.0, 9.0), (9.0, 9.0, 8.0, 8.5)], BUY_AT_9, **PROTECTED, stopActive="same_bar")
 
-    assert lives(run) == [*pending_then("filled", 1, 9), ("2", 2, "filled", pytest.approx(8.1))]
+    assert order_history(run) == [*pending_then("filled", 1, 9), ("2", 2, "filled", pytest.approx(8.1))]
 
 
-# --- as it is told ---
+# --- the published messages ---
 
 
 @pytest.mark.parametrize("bars_at_once", [1, 2, 1000])
-def test_each_change_is_told_under_one_id_and_the_table_has_the_last(bars_at_once: int) -> None:
-    wishes: Wishes = {"entries": {0: True, 1: True}, "limit_price": {0: 9.0, 1: 8.0}}
-    run = run_of([FLAT, MISSES, MISSES, (10.0, 10.0, 7.5, 9.0)], wishes, orderType="limit")
+def test_each_change_is_published_under_one_id_and_the_table_has_the_last(bars_at_once: int) -> None:
+    signals: SignalsByBar = {"entries": {0: True, 1: True}, "limit_price": {0: 9.0, 1: 8.0}}
+    run = run_of([FLAT, MISSES, MISSES, (10.0, 10.0, 7.5, 9.0)], signals, orderType="limit")
     common: dict[str, Any] = {"backtestId": "b", "symbol": "LINE", "side": "buy", "orderType": "limit", "quantity": 10}
     first, second = {**common, "orderId": "1", "price": 9}, {**common, "orderId": "2", "price": 8}
 
     assert [
         {name: value for name, value in one.items() if name != "timestamp"}
-        for one in told(run, bars_at_once=bars_at_once)
+        for one in published_orders(run, bars_at_once=bars_at_once)
     ] == [
         {**first, "bar": 0, "status": "pending"},
         {**first, "bar": 1, "status": "cancelled", "reason": "replaced by a later order"},

@@ -6,18 +6,18 @@ from typing import Any
 
 import pytest
 
-from support.engine.examples import FLAT, Row, Wishes, run_of, told
+from support.engine.examples import FLAT, Row, SignalsByBar, published_orders, run_of
 
 # Ten units bought, or sold short, for 10 at the open of bar 1.
-BOUGHT: Wishes = {"entries": {0: True}}
-SOLD: Wishes = {"short_entries": {0: True}}
+BOUGHT: SignalsByBar = {"entries": {0: True}}
+SOLD: SignalsByBar = {"short_entries": {0: True}}
 STOP_AT_9_PROFIT_AT_12 = {"stopLoss": 0.1, "takeProfit": 0.2}
 STOP_AT_11_PROFIT_AT_8 = STOP_AT_9_PROFIT_AT_12
 
 
-def left(rows: list[Row], wishes: Wishes, *, slippage: float = 0.0, **options: Any) -> tuple[object, ...]:
-    """Bar, order type, reason and price of the one exit of that position."""
-    entry, leaving = told(run_of(rows, wishes, slippage=slippage, **options))
+def left(rows: list[Row], signals: SignalsByBar, *, slippage: float = 0.0, **options: Any) -> tuple[object, ...]:
+    """Return bar, order type, reason and price of the one exit of the position."""
+    entry, leaving = published_orders(run_of(rows, signals, slippage=slippage, **options))
     assert (entry["bar"], entry["status"]) == (1, "filled")
     assert leaving["fillQuantity"] == entry["fillQuantity"] == 10
     return leaving["bar"], leaving["orderType"], leaving["reason"], leaving["fillPrice"]
@@ -38,7 +38,7 @@ def left(rows: list[Row], wishes: Wishes, *, slippage: float = 0.0, **options: A
         ),
     ],
 )
-def test_a_long_position_is_left_at(bar: Row, order_type: str, reason: str, price: float) -> None:
+def test_a_long_position_is_closed_at(bar: Row, order_type: str, reason: str, price: float) -> None:
     got = left([FLAT, FLAT, bar, FLAT], BOUGHT, **STOP_AT_9_PROFIT_AT_12)
 
     assert got == (2, order_type, reason, pytest.approx(price))
@@ -54,7 +54,7 @@ def test_a_long_position_is_left_at(bar: Row, order_type: str, reason: str, pric
         pytest.param((10, 11.5, 7.5, 10), "stop", "stop loss", 11, id="both within the bar: the stop"),
     ],
 )
-def test_a_short_position_is_left_at(bar: Row, order_type: str, reason: str, price: float) -> None:
+def test_a_short_position_is_closed_at(bar: Row, order_type: str, reason: str, price: float) -> None:
     got = left([FLAT, FLAT, bar, FLAT], SOLD, **STOP_AT_11_PROFIT_AT_8)
 
     assert got == (2, order_type, reason, pytest.approx(price))
@@ -65,7 +65,7 @@ FALLS_TO_8: Row = (10.0, 10.0, 8.0, 8.5)
 
 
 @pytest.mark.parametrize(
-    ("wishes", "before", "bar", "price"),
+    ("signals", "before", "bar", "price"),
     [
         pytest.param(BOUGHT, RISES_TO_12, (11.5, 11.5, 10.5, 11), 10.8, id="a long one within the bar"),
         pytest.param(BOUGHT, RISES_TO_12, (10, 10.5, 9.5, 10), 10, id="a long one through a gap, at the open"),
@@ -73,8 +73,10 @@ FALLS_TO_8: Row = (10.0, 10.0, 8.0, 8.5)
         pytest.param(SOLD, FALLS_TO_8, (9.5, 10, 9, 9.5), 9.5, id="a short one through a gap, at the open"),
     ],
 )
-def test_a_trailing_stop_follows_the_best_price_since(wishes: Wishes, before: Row, bar: Row, price: float) -> None:
-    got = left([FLAT, before, bar, FLAT], wishes, trailingStop=0.1)
+def test_a_trailing_stop_follows_the_best_price_since(
+    signals: SignalsByBar, before: Row, bar: Row, price: float
+) -> None:
+    got = left([FLAT, before, bar, FLAT], signals, trailingStop=0.1)
 
     assert got == (2, "stop", "trailing stop", pytest.approx(price))
 
@@ -107,7 +109,7 @@ def test_slippage_is_paid_on_a_stop_and_not_on_a_profit() -> None:
     assert profited[-1] == pytest.approx(10.1 * 1.2)
 
 
-def test_a_gap_counts_from_what_the_signal_gave_its_own_entry() -> None:
-    wishes: Wishes = {**BOUGHT, "stop_loss": {0: 0.3}}
-    assert left([FLAT, FLAT, (6.0, 6.5, 6.0, 6.0)], wishes, stopLoss=0.1) == (2, "stop", "stop loss", 6)
-    assert left([FLAT, FLAT, (8.0, 8.0, 6.5, 8.0)], wishes, stopLoss=0.1) == (2, "stop", "stop loss", 7)
+def test_a_gap_counts_from_the_price_of_the_signals_own_entry() -> None:
+    signals: SignalsByBar = {**BOUGHT, "stop_loss": {0: 0.3}}
+    assert left([FLAT, FLAT, (6.0, 6.5, 6.0, 6.0)], signals, stopLoss=0.1) == (2, "stop", "stop loss", 6)
+    assert left([FLAT, FLAT, (8.0, 8.0, 6.5, 8.0)], signals, stopLoss=0.1) == (2, "stop", "stop loss", 7)

@@ -1,5 +1,7 @@
-"""Laws of walking several symbols: it agrees with a slow reference, one symbol alone is the plain walk, chunks do not
-matter, the books balance; and examples of what the conventions say."""
+"""Laws of the shared account simulation, and examples of its conventions.
+
+It agrees with a slow reference, one symbol alone is the symbol simulation, chunks do not matter, the books balance.
+"""
 
 from __future__ import annotations
 
@@ -48,13 +50,13 @@ class Shared:
     commission: float
     slippage: float
 
-    def walk(self) -> SharedAccountSimulation:
+    def simulate(self) -> SharedAccountSimulation:
         rules = kernel_rules(self.conventions, commission=self.commission, slippage=self.slippage)
         return SharedAccountSimulation(self.panel, self.signals, rules, CAPITAL)
 
 
 def random_shared(chance: np.random.Generator) -> Shared:
-    """Up to four symbols, each with some of the times."""
+    """Return up to four symbols, each with some of the times."""
     conventions = random_conventions(chance, DEFAULTS, shared=True)
     rows = int(chance.integers(2, 30))
     series = []
@@ -71,7 +73,7 @@ def random_shared(chance: np.random.Generator) -> Shared:
 def test_the_kernel_agrees_with_the_slow_reference(chance: np.random.Generator) -> None:
     for number in range(CASES):
         case = random_shared(chance)
-        walk = case.walk()
+        walk = case.simulate()
         orders = walk.advance(len(case.panel)).orders
         slow = SharedReference(
             case.conventions,
@@ -83,7 +85,7 @@ def test_the_kernel_agrees_with_the_slow_reference(chance: np.random.Generator) 
                 for bars, signals in zip(case.panel.series, case.signals, strict=True)
             ],
         )
-        slow.walk()
+        slow.simulate()
 
         where = f"case {number}: {case.conventions}"
         assert walk.equity.tolist() == pytest.approx(slow.equity, rel=1e-9, abs=1e-7), where
@@ -97,12 +99,12 @@ def test_the_kernel_agrees_with_the_slow_reference(chance: np.random.Generator) 
             assert order["fee"] == pytest.approx(expected.fee, rel=1e-9, abs=1e-7), where
 
 
-def test_one_symbol_alone_is_the_plain_walk_bit_for_bit(chance: np.random.Generator) -> None:
+def test_one_symbol_alone_is_the_symbol_simulation_bit_for_bit(chance: np.random.Generator) -> None:
     for _ in range(500):
         bars, conventions = random_bars(chance, 30), random_conventions(chance, DEFAULTS, shared=True)
         case = Case(bars, random_signals(chance, bars, conventions), conventions, *random_costs(chance))
         plain, rules = (
-            case.walk(),
+            case.simulate(),
             kernel_rules(case.conventions, commission=case.commission, slippage=case.slippage),
         )
         shared = SharedAccountSimulation(Panel.of([case.bars]), [case.signals], rules, CAPITAL)
@@ -116,9 +118,9 @@ def test_one_symbol_alone_is_the_plain_walk_bit_for_bit(chance: np.random.Genera
 
 @settings(max_examples=150, deadline=None)
 @given(seed=st.integers(0, 2**32), cuts=st.lists(st.integers(0, 30), max_size=20))
-def test_walking_in_chunks_is_walking_at_once_bit_for_bit(seed: int, cuts: list[int]) -> None:
+def test_chunks_equal_one_chunk_bit_for_bit(seed: int, cuts: list[int]) -> None:
     case = random_shared(np.random.default_rng(seed))
-    whole, chunked = case.walk(), case.walk()
+    whole, chunked = case.simulate(), case.simulate()
     at_once = whole.advance(100)
     parts = [chunked.advance(size) for size in [*cuts, 100]]
 
@@ -132,7 +134,7 @@ def test_walking_in_chunks_is_walking_at_once_bit_for_bit(seed: int, cuts: list[
 def test_the_books_balance_at_every_row(chance: np.random.Generator) -> None:
     for _ in range(200):
         case = random_shared(chance)
-        walk = case.walk()
+        walk = case.simulate()
         for row in range(len(case.panel)):
             walk.advance(1)
             at = totals(walk.account)
@@ -161,7 +163,7 @@ def held(*bars: Bars, targets: list[Floats], conventions: Conventions) -> Shared
     return walk
 
 
-def test_what_is_sold_at_a_moment_can_be_spent_at_it() -> None:
+def test_cash_from_a_sale_can_be_spent_at_the_same_moment() -> None:
     bars = series("A", [10, 10]), series("B", [10, 10])
     targets = [np.array([0.0, 1.0]), np.array([1.0, 0.0])]
     moved = held(*bars, targets=targets, conventions=AT_CLOSE)
@@ -181,8 +183,8 @@ def test_a_symbol_without_a_bar_does_not_trade_and_keeps_its_last_price() -> Non
     assert walk.events().orders["timestamp"].tolist() == [0, 3 * MINUTE]
 
 
-def test_equity_is_shared_and_so_is_cash() -> None:
-    """Half of equity in each: what the first spends is not there for the second, but counts for its size."""
+def test_symbols_share_equity_and_cash() -> None:
+    """Half of equity in each: cash that the first spends is missing for the second, but counts for its size."""
     half = msgspec.structs.replace(AT_CLOSE, size="fraction", size_value=0.5)
     of_cash = msgspec.structs.replace(half, size_base="cash")
     bars = series("A", [10, 10]), series("B", [10, 10])
@@ -223,7 +225,7 @@ def test_weights_wait_for_the_next_price(fills_at_close: bool, expected: list[li
     assert np.array_equal(np.array(targets), np.array(expected), equal_nan=True)
 
 
-def test_the_market_is_equal_parts_of_what_there_is() -> None:
+def test_the_market_is_equal_parts_of_the_present_symbols() -> None:
     panel = Panel.of([series("A", [10, 20, 30]), series("B", [5, 10], times=[1, 2])])
 
     assert panel.market().tolist() == [1.0, 1.5, 2.5]

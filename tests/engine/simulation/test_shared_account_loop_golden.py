@@ -28,7 +28,7 @@ SYMBOLS = ["S0", "S1", "S2"]
 
 @portfolio("waves")
 def waves(panel: Panel) -> Floats:
-    """Weights that follow a formula, on every fifth row."""
+    """Return weights that follow a formula, on every fifth row."""
     row, column = np.arange(len(panel))[:, np.newaxis], np.arange(len(panel.symbols))
     weights: Floats = 0.3 + 0.3 * np.sin(row / 20 + 2 * column)
     weights[row[:, 0] % 5 != 0] = np.nan

@@ -1,4 +1,4 @@
-"""Laws of the fill loop: it agrees with a slow reference, chunks do not matter, and the books balance at every bar."""
+"""Laws of the simulation: it agrees with a slow reference, chunks do not matter, the books balance at every bar."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from backtestr_engine.simulation.records import (
     REASONS,
     SIDES,
     STATUSES,
+    Events,
     final_states,
 )
-from backtestr_engine.simulation.symbol_loop import Events, SymbolSimulation
+from backtestr_engine.simulation.symbol_loop import SymbolSimulation
 from support.engine.cases import CAPITAL, Case, random_bars, random_case, shipped_conventions
 
 CASES = 3000
@@ -31,7 +32,7 @@ DEFAULTS = shipped_conventions()
 def test_the_kernel_agrees_with_the_slow_reference(chance: np.random.Generator, conventions: Conventions) -> None:
     for number in range(CASES):
         case = random_case(chance, conventions)
-        walk = case.walk()
+        walk = case.simulate()
         events = walk.advance(len(case.bars))
         slow = case.reference()
 
@@ -63,13 +64,13 @@ def test_the_kernel_agrees_with_the_slow_reference(chance: np.random.Generator, 
 
 @settings(max_examples=150, deadline=None)
 @given(seed=st.integers(0, 2**32), cuts=st.lists(st.integers(0, 60), max_size=20))
-def test_walking_in_chunks_is_walking_at_once_bit_for_bit(seed: int, cuts: list[int]) -> None:
+def test_chunks_equal_one_chunk_bit_for_bit(seed: int, cuts: list[int]) -> None:
     case = random_case(np.random.default_rng(seed), DEFAULTS, bars=60)
-    whole, chunked = case.walk(), case.walk()
+    whole, chunked = case.simulate(), case.simulate()
     at_once = whole.advance(60)
     parts = [chunked.advance(size) for size in [*cuts, 60]]
 
-    assert chunked.bars_walked == 60
+    assert chunked.bars_simulated == 60
     assert chunked.equity.tobytes() == whole.equity.tobytes()
     assert chunked.account.tobytes() == whole.account.tobytes()
     for name in ("orders", "positions", "trades"):
@@ -80,7 +81,7 @@ def test_walking_in_chunks_is_walking_at_once_bit_for_bit(seed: int, cuts: list[
 def test_the_books_balance_at_every_bar(chance: np.random.Generator, conventions: Conventions) -> None:
     for _ in range(300):
         case = random_case(chance, conventions)
-        walk = case.walk()
+        walk = case.simulate()
         for bar in range(len(case.bars)):
             walk.advance(1)
             account = walk.account[0]
@@ -97,10 +98,10 @@ def test_the_books_balance_at_every_bar(chance: np.random.Generator, conventions
         assert trades_and_open_fees == pytest.approx(account["realized"], abs=1e-9 * scale)
 
 
-def test_positions_tell_what_orders_did(chance: np.random.Generator, conventions: Conventions) -> None:
+def test_positions_follow_from_orders(chance: np.random.Generator, conventions: Conventions) -> None:
     for _ in range(300):
         case = random_case(chance, conventions)
-        events = case.walk().advance(100)
+        events = case.simulate().advance(100)
         ids = events.positions["position_id"]
         assert np.all(np.diff(ids) >= 0)
         final = final_states(events.orders)
@@ -130,7 +131,7 @@ def test_a_signal_on_the_last_bar_has_no_next_bar(conventions: Conventions) -> N
     assert np.isnan(events.orders["fill_price"][0])
 
 
-def test_an_order_that_cash_does_not_pay_for_is_rejected_or_cut(conventions: Conventions) -> None:
+def test_an_order_beyond_the_cash_is_rejected_or_cut(conventions: Conventions) -> None:
     large = msgspec.structs.replace(conventions, size="units", size_value=150.0)
     rejected = walk_through([ENTRY, 0], [10, 10], large)
     cut = walk_through([ENTRY, 0], [10, 10], msgspec.structs.replace(large, short_of_cash="cut"))
@@ -145,7 +146,7 @@ def test_an_order_below_one_whole_unit_is_too_small(conventions: Conventions) ->
     assert [REASONS[reason] for reason in events.orders["reason"]] == ["too small"]
 
 
-def test_a_ruined_account_is_refused_what_it_cannot_pay(conventions: Conventions) -> None:
+def test_orders_of_a_ruined_account_are_rejected(conventions: Conventions) -> None:
     events = walk_through([SHORT_ENTRY, ENTRY, 0], [10, 30, 30], conventions, opens=[10, 10, 30])
 
     assert [(STATUSES[o["status"]], REASONS[o["reason"]]) for o in events.orders] == [
@@ -195,4 +196,4 @@ def walk_through(
         np.zeros(len(closes)),
     )
     case = Case(bars, Signals(np.array(flags, dtype=np.uint8)), conventions, 0.0, 0.0)
-    return case.walk().advance(len(closes))
+    return case.simulate().advance(len(closes))

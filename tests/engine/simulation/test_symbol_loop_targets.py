@@ -22,7 +22,7 @@ AT_CLOSE = msgspec.structs.replace(shipped_conventions(), fill_at="close")
 def walked(
     target: list[float], closes: list[float], conventions: Conventions = AT_CLOSE, *, commission: float = 0.0
 ) -> SymbolSimulation:
-    """A walk to the end with capital 1,000; every bar opens and closes at one price."""
+    """Return a finished simulation with capital 1,000; every bar opens and closes at one price."""
     prices = np.array(closes, dtype=float)
     times = np.arange(len(closes), dtype=np.int64) * 60_000_000
     bars = Bars("LINE", "1m", times, prices, prices, prices, prices, 0 * prices)
@@ -71,11 +71,11 @@ def test_a_constant_target_trades_back_to_it_as_prices_move() -> None:
     assert walk.events().positions["quantity"].tolist() == pytest.approx([50, 37.5, 56.25])
 
 
-def test_what_rounding_makes_of_a_target_is_no_order() -> None:
+def test_a_rounding_difference_to_a_target_makes_no_order() -> None:
     assert len(walked([1 / 3] * 50, [10.1] * 50).events().orders) == 1
 
 
-def test_a_target_of_everything_leaves_room_for_its_costs_and_is_cut_to_what_there_is() -> None:
+def test_a_target_of_all_equity_is_cut_to_the_cash_after_costs() -> None:
     walk = walked([1.0, 1.0], [10, 10], commission=0.01)
 
     assert [(STATUSES[o["status"]], REASONS[o["reason"]]) for o in walk.events().orders] == [
@@ -99,7 +99,7 @@ def test_direction_and_whole_units_hold_for_targets() -> None:
     assert walked([0.55, -1.0], [30, 30], long_only).events().positions["quantity"].tolist() == [18, 0]
 
 
-def test_an_account_without_equity_holds_nothing() -> None:
+def test_the_target_of_an_account_without_equity_is_no_position() -> None:
     walk = walked([-1.0, -1.0, -1.0], [10, 30, 30])
 
     assert walk.events().positions["quantity"].tolist() == [-100, 0]
@@ -115,9 +115,9 @@ def test_a_target_on_the_last_bar_has_no_next_bar() -> None:
     ]
 
 
-def test_a_stop_ends_what_a_target_holds_and_the_next_target_opens_it_again() -> None:
-    guarded = msgspec.structs.replace(AT_CLOSE, stop_loss=0.1)
-    events = walked([0.5, NAN, 0.5], [10, 8, 8], guarded).events()
+def test_a_stop_closes_the_position_of_a_target_and_the_next_target_opens_it_again() -> None:
+    armed = msgspec.structs.replace(AT_CLOSE, stop_loss=0.1)
+    events = walked([0.5, NAN, 0.5], [10, 8, 8], armed).events()
 
     assert [REASONS[o["reason"]] for o in events.orders] == ["", "stop loss", ""]
     assert events.positions["position_id"].tolist() == [1, 1, 2]
@@ -133,7 +133,7 @@ def test_a_stop_ends_what_a_target_holds_and_the_next_target_opens_it_again() ->
         ([0.5, 0.5], {"limit_price": 10.0}, "without entries"),
     ],
 )
-def test_what_is_no_target_is_refused(target: list[float], others: dict[str, object], said: str) -> None:
+def test_invalid_targets_are_refused(target: list[float], others: dict[str, object], said: str) -> None:
     with pytest.raises(AlgorithmError) as refused:
         Signals.of(target=np.array(target), **others)  # type: ignore[arg-type]  # that is what is tested
 

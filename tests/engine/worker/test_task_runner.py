@@ -20,7 +20,8 @@ from backtestr_engine.library.library import Library
 from backtestr_engine.library.registrations import RegisteredAlgorithms
 from backtestr_engine.publishing.batching import Batcher
 from backtestr_engine.simulation.conventions import Conventions
-from backtestr_engine.worker.task_runner import MOMENT, Sent, TaskRunner
+from backtestr_engine.worker.price_replays import Sent
+from backtestr_engine.worker.task_runner import MOMENT, TaskRunner
 from backtestr_protocol.messages import BacktestConfig
 from backtestr_protocol.worker_channel import (
     Assign,

@@ -1,4 +1,4 @@
-"""All that an object holds, however deep, as plain data that can be compared: every slot, every attribute, in order."""
+"""Take all that an object holds, however deep, as plain data that can be compared: every slot, every attribute."""
 
 from __future__ import annotations
 
@@ -11,25 +11,29 @@ import msgspec
 _PLAIN = (bytes, str, int, float, bool, type(None))
 
 
-def anatomy(thing: Any, *, within: tuple[int, ...] = ()) -> Any:
-    """Two objects with the same anatomy will behave the same. What is compared by identity only (a keyed hash, a bound
-    method) is left out, and an object inside itself is named by how far up it is."""
+def anatomy(thing: Any, *, seen: dict[int, int] | None = None) -> Any:
+    """Return the anatomy of `thing`: two objects with the same anatomy will behave the same.
+
+    What is compared by identity only (a keyed hash, a function) is left out. A machine that several others hold is
+    described where it is found first, and is named by its number, `seen`, everywhere else.
+    """
+    seen = {} if seen is None else seen
     if isinstance(thing, _PLAIN):
         return thing
-    if id(thing) in within:
-        return f"{len(within) - within.index(id(thing))} up"
-    inside = (*within, id(thing))
     if isinstance(thing, Mapping):
-        return [(anatomy(key, within=inside), anatomy(value, within=inside)) for key, value in thing.items()]
+        return [(anatomy(key, seen=seen), anatomy(value, seen=seen)) for key, value in thing.items()]
     if isinstance(thing, list | tuple | deque):
-        return [anatomy(one, within=inside) for one in thing]
+        return [anatomy(one, seen=seen) for one in thing]
     if isinstance(thing, set | frozenset):
         return sorted(thing)
     if isinstance(thing, msgspec.Struct):
-        return {name: anatomy(getattr(thing, name), within=inside) for name in thing.__struct_fields__}
+        return {name: anatomy(getattr(thing, name), seen=seen) for name in thing.__struct_fields__}
+    if not type(thing).__module__.startswith("backtestr"):
+        return type(thing).__name__
+    if id(thing) in seen:
+        return f"{type(thing).__name__} {seen[id(thing)]}"
+    seen[id(thing)] = len(seen)
     names = [name for cls in type(thing).__mro__ for name in getattr(cls, "__slots__", ())] + list(
         getattr(thing, "__dict__", {})
     )
-    if type(thing).__module__.startswith("backtestr"):
-        return {type(thing).__name__: {name: anatomy(getattr(thing, name), within=inside) for name in names}}
-    return type(thing).__name__
+    return {type(thing).__name__: {name: anatomy(getattr(thing, name), seen=seen) for name in names}}

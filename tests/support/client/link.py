@@ -1,4 +1,4 @@
-"""A real client (its session and its subscriptions) and the broker's real core in one thread, with faults between."""
+"""A link joins a client's real session and subscriptions to the broker's real core in one thread, with faults."""
 
 from __future__ import annotations
 
@@ -76,8 +76,11 @@ Outcome = Contract | BacktestrError
 
 
 class Link:
-    """`answers`, `events` and `delivered` collect what the client made of it. Nothing moves but by `ask`, `publish`,
-    `advance` and the like, each of which carries everything to its end."""
+    """A client and a broker, and the messages between them.
+
+    `answers`, `events` and `delivered` collect the client's effects. Messages move only in `ask`, `publish`, `advance`
+    and the like, each of which carries all of them to their end.
+    """
 
     def __init__(self, recovery: Recovery | None = None) -> None:
         self.now = 100.0
@@ -91,9 +94,9 @@ class Link:
         self.sent: list[Frames] = []
         self._starts = 0
         self._connections = 0
-        self._questions: dict[str, Purpose] = {}
+        self._purposes: dict[str, Purpose] = {}
         self._lost_requests = self._lost_replies = 0
-        self._said_instead: BacktestrError | None = None
+        self._error_instead: BacktestrError | None = None
         self._is_broker_there = True
         self._lose_stream: Callable[[str], bool] = lambda _: False
         self._under_way: deque[tuple[str, Frames]] = deque()
@@ -102,7 +105,7 @@ class Link:
     # --- the broker ---
 
     def start_broker(self) -> None:
-        """Start the broker (again), with a new key and nothing remembered, and connect to it."""
+        """Start another instance of the broker, with a new key and an empty state, and connect to it."""
         self._starts += 1
         key = bytes([self._starts]) * 32
         self.core = Core(
@@ -114,11 +117,11 @@ class Link:
         )
         self.signer = Signer(key)
         for prefix in self.subscriptions.prefixes:  # as ZeroMQ does by itself
-            self._say(prefix, 1)
+            self._report_subscription(prefix, 1)
         self.connect()
 
     def connect(self) -> None:
-        """A new connection to the broker that runs."""
+        """Make a new connection to the broker."""
         self._connections += 1
         self._under_way.clear()
         self._take(self.session.connected(self.signer, self.now, WALL_MS))
@@ -126,7 +129,7 @@ class Link:
         self.pump()
 
     def publish(self, topic: str, *numbers: int) -> None:
-        """Send a message on `topic`, or, of several, a batch."""
+        """Publish a message on `topic`, or several as a batch."""
         payloads = [{"type": "Number", "data": number} for number in numbers]
         if len(payloads) == 1:
             self.core.outbox.publish(topic, encode(payloads[0]))
@@ -136,7 +139,7 @@ class Link:
         self.carry_published()
 
     def carry_published(self) -> None:
-        """Let out what the core was told to publish."""
+        """Carry the messages that the core has published."""
         self._tick_broker()
         self.pump()
 
@@ -156,12 +159,12 @@ class Link:
         self.pump()
 
     def started(self, backtest_id: str) -> None:
-        """The broker has accepted a backtest that is followed as new."""
+        """Tell the client that the broker has accepted a backtest that is followed as new."""
         self._take(self.subscriptions.started(backtest_id))
         self.pump()
 
     def take(self, number: int, count: int) -> None:
-        """The consumer has read `count` deliveries."""
+        """Take `count` deliveries as the reader."""
         self._take(self.subscriptions.taken(number, count))
         self.pump()
 
@@ -170,7 +173,7 @@ class Link:
         self.pump()
 
     def numbers(self, number: int) -> list[int | tuple[int, int]]:
-        """What a subscription delivered: sequence numbers, and gaps as pairs."""
+        """Return the deliveries of a subscription: sequence numbers, and gaps as pairs."""
         found: list[int | tuple[int, int]] = []
         for delivery in self.delivered[number]:
             match delivery:
@@ -205,28 +208,28 @@ class Link:
 
     @contextlib.contextmanager
     def drop_requests(self, count: int = 1) -> Iterator[None]:
-        """The next `count` requests get lost."""
+        """Lose the next `count` requests."""
         self._lost_requests = count
         yield
         self._lost_requests = 0
 
     @contextlib.contextmanager
     def drop_replies(self, count: int = 1) -> Iterator[None]:
-        """The next `count` answers get lost."""
+        """Lose the next `count` answers."""
         self._lost_replies = count
         yield
         self._lost_replies = 0
 
     @contextlib.contextmanager
     def answering(self, error: BacktestrError) -> Iterator[None]:
-        """Whatever the broker is asked, it executes nothing and answers with `error`."""
-        self._said_instead = error
+        """Answer every request with `error`, and execute none."""
+        self._error_instead = error
         yield
-        self._said_instead = None
+        self._error_instead = None
 
     @contextlib.contextmanager
     def broker_gone(self) -> Iterator[None]:
-        """The broker is killed, and the client notices; afterwards another one is there."""
+        """Kill the broker, disconnect the client, and start another instance afterwards."""
         self._is_broker_there = False
         self._under_way.clear()
         self.session.disconnected()
@@ -236,7 +239,7 @@ class Link:
 
     @contextlib.contextmanager
     def lossy_streams(self, is_lost: Callable[[str], bool] = lambda _: True) -> Iterator[None]:
-        """Stream messages get lost where `is_lost` says so of their topic."""
+        """Lose the stream messages for whose topic `is_lost` is true."""
         self._lose_stream = is_lost
         yield
         self._lose_stream = lambda _: False
@@ -248,8 +251,8 @@ class Link:
         while self._under_way:
             kind, frames = self._under_way.popleft()
             match kind:
-                case "request" if self._said_instead is not None:
-                    self._under_way.append(("reply", self._saying(self._said_instead, frames)))
+                case "request" if self._error_instead is not None:
+                    self._under_way.append(("reply", self._failure_of(self._error_instead, frames)))
                 case "request":
                     peer = b"connection %d" % self._connections
                     self._from_broker(self.core.handle(RequestReceived(peer, frames, WALL_MS), self.now))
@@ -258,12 +261,12 @@ class Link:
                 case "stream":
                     self._take(self.subscriptions.receive(frames))
 
-    def _say(self, prefix: str, delta: int) -> None:
-        """Tell the broker what the client subscribes to, as its XPUBs do."""
+    def _report_subscription(self, prefix: str, delta: int) -> None:
+        """Report a subscription of the client to the broker, as its XPUBs do."""
         for socket in sockets_for(prefix):
             self._from_broker(self.core.handle(Subscribed(socket, prefix.encode(), delta, WALL_MS), self.now))
 
-    def _saying(self, error: BacktestrError, request: Frames) -> Frames:
+    def _failure_of(self, error: BacktestrError, request: Frames) -> Frames:
         asked = decode_message(self.signer, REQUEST, request).envelope
         envelope = Outgoing(
             id=f"to {asked.id}",
@@ -292,8 +295,8 @@ class Link:
                     self._from_broker(self.core.handle(Committed(effect.ticket, WALL_MS), self.now))
                 case Publish():
                     topic = effect.frames[0].decode()
-                    heard = any(topic.startswith(prefix) for prefix in self.subscriptions.prefixes)
-                    if heard and not self._lose_stream(topic):
+                    is_subscribed = any(topic.startswith(prefix) for prefix in self.subscriptions.prefixes)
+                    if is_subscribed and not self._lose_stream(topic):
                         self._under_way.append(("stream", effect.frames))
 
     def _take(self, effects: list[SessionEffect] | list[SubscriptionEffect]) -> None:
@@ -305,12 +308,12 @@ class Link:
                         self._lost_requests -= 1
                     else:
                         self._under_way.append(("request", effect.frames))
-                case Answered() | Failed() if effect.request_id in self._questions:
-                    question = self._questions.pop(effect.request_id)
+                case Answered() | Failed() if effect.request_id in self._purposes:
+                    purpose = self._purposes.pop(effect.request_id)
                     if isinstance(effect, Failed):
-                        self._take(self.subscriptions.failed(question, effect.error))
+                        self._take(self.subscriptions.failed(purpose, effect.error))
                     else:
-                        self._take(self.subscriptions.answered(question, effect.data))
+                        self._take(self.subscriptions.answered(purpose, effect.data))
                 case Answered():
                     assert effect.request_id not in self.answers, "a request was answered twice"
                     self.answers[effect.request_id] = effect.data
@@ -321,14 +324,14 @@ class Link:
                     request_id, sends = self.session.request(
                         effect.request_type, effect.data, self.now, WALL_MS, 5.0, is_own=True
                     )
-                    self._questions[request_id] = effect.purpose
+                    self._purposes[request_id] = effect.purpose
                     self._take(sends)
                 case Subscribe():
                     self.events.append(effect)
-                    self._say(effect.prefix, 1)
+                    self._report_subscription(effect.prefix, 1)
                 case Unsubscribe():
                     self.events.append(effect)
-                    self._say(effect.prefix, -1)
+                    self._report_subscription(effect.prefix, -1)
                 case Deliver():
                     self.delivered[effect.subscription_id] += effect.deliveries
                 case End():

@@ -1,4 +1,4 @@
-"""A scripted broker on real sockets, in a thread: answers what its script says, and publishes what it is told to."""
+"""A scripted broker on real sockets, in a thread: it answers by its script, and publishes messages on demand."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ WALL_MS = 1_790_000_000_000
 SILENCE = object()
 _instances = itertools.count(1)
 
-# What answers a request: Success data, an error, `SILENCE`, or data with attachments.
+# The answer to each type of request: Success data, an error, `SILENCE`, or data with attachments.
 Script = Mapping[str, Callable[[Any], Any]]
 
 
@@ -51,20 +51,20 @@ def welcome(heartbeat_interval_ms: int = 60_000, session_timeout_ms: int = 60_00
 
 
 class Peer:
-    """`asked` lists every request as (type, id, data). Use as a context manager."""
+    """The scripted broker, as a context manager. `asked` lists every request as (type, id, data)."""
 
     def __init__(
         self, directory: Path, script: Script | None = None, *, write_file: bool = True, at: Peer | None = None
     ) -> None:
-        """`at`: a peer that is gone, whose addresses this one takes over."""
+        """Bind the sockets, at the addresses of the ended peer `at` if there is one."""
         self.asked: list[tuple[str, str, Any]] = []
         self.file = directory / "connection.json"
         self._script = script or {}
         self._write_file = write_file
         self._number = next(_instances)
-        self._orders: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._sequences: dict[str, int] = {}
-        self._heard: dict[bytes, threading.Event] = {}
+        self._subscribed: dict[bytes, threading.Event] = {}
         self._context = zmq.Context()
         place = at._number if at else self._number
         addresses = {name: f"ipc://{directory}/{name}-{place}" for name in ("requests", *SOCKETS)}
@@ -80,8 +80,8 @@ class Peer:
         self._signer = self.connection.signer()
         self._router = self._bound(zmq.ROUTER, addresses["requests"])
         self._publishers = {name: self._bound(zmq.XPUB, addresses[name]) for name in SOCKETS}
-        self._orders_in = self._context.socket(zmq.PULL)
-        self._orders_in.bind(f"inproc://orders-{self._number}")
+        self._commands_in = self._context.socket(zmq.PULL)
+        self._commands_in.bind(f"inproc://commands-{self._number}")
         self._thread = threading.Thread(target=self._serve)
 
     def __enter__(self) -> Peer:
@@ -97,14 +97,14 @@ class Peer:
         self._thread.join()
         self._context.destroy(linger=0)
 
-    def heard(self, prefix: str, timeout: float = 10.0) -> None:
+    def wait_for_subscription(self, prefix: str, timeout: float = 10.0) -> None:
         """Wait until a subscription to `prefix` has arrived."""
-        assert self._heard.setdefault(prefix.encode(), threading.Event()).wait(timeout), (
-            f"nobody subscribed to {prefix}"
+        assert self._subscribed.setdefault(prefix.encode(), threading.Event()).wait(timeout), (
+            f"no client subscribed to {prefix}"
         )
 
     def publish(self, topic: str, kind: str, data: Any, *, seq: int | None = None) -> None:
-        """Send the topic's next message, or the one numbered `seq`."""
+        """Publish the topic's next message, or the one with the sequence number `seq`."""
         self._do(lambda: self._publish(topic, kind, data, seq))
 
     def hang_up(self) -> None:
@@ -117,8 +117,8 @@ class Peer:
 
         self._do(again)
 
-    def complain(self, error: BacktestrError) -> None:
-        """Send an error that belongs to no request to whoever asked last."""
+    def send_error(self, error: BacktestrError) -> None:
+        """Send an unattributed error to the peer of the last request."""
         self._do(lambda: self._send(self._peer, "Error", None, "Error", error.to_data(component="peer", timestamp=0)))
 
     # --- the thread ---
@@ -132,29 +132,29 @@ class Peer:
         socket.bind(address)
         return socket
 
-    def _do(self, order: Callable[[], None]) -> None:
-        self._orders.put(order)
+    def _do(self, command: Callable[[], None]) -> None:
+        self._commands.put(command)
         with self._context.socket(zmq.PUSH) as push:
-            push.connect(f"inproc://orders-{self._number}")
+            push.connect(f"inproc://commands-{self._number}")
             push.send(b"")
 
     def _serve(self) -> None:
         while not self._is_closing:
             poller = zmq.Poller()
-            for socket in (self._router, self._orders_in, *self._publishers.values()):
+            for socket in (self._router, self._commands_in, *self._publishers.values()):
                 poller.register(socket, zmq.POLLIN)
             ready = dict(poller.poll())
-            if self._orders_in in ready:
-                self._orders_in.recv()
-                self._orders.get()()
+            if self._commands_in in ready:
+                self._commands_in.recv()
+                self._commands.get()()
             if self._router in ready:
                 peer, *frames = self._router.recv_multipart()
                 self._receive(peer, frames)
             for publisher in self._publishers.values():
                 if publisher in ready:
-                    heard = publisher.recv()
-                    if heard[:1] == b"\x01":
-                        self._heard.setdefault(heard[1:], threading.Event()).set()
+                    subscription = publisher.recv()
+                    if subscription[:1] == b"\x01":
+                        self._subscribed.setdefault(subscription[1:], threading.Event()).set()
 
     def _receive(self, peer: bytes, frames: list[bytes]) -> None:
         try:

@@ -1,4 +1,4 @@
-"""Batchers with the shipped options, and what comes out of them read by the independent decoder."""
+"""Batchers with the shipped options, and their batches as the independent decoder reads them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from backtestr_engine.config import load_config
 from backtestr_engine.publishing.batching import Batcher, BatchOptions, Publication
+from backtestr_engine.publishing.column_batches import ColumnBatch
 from backtestr_engine.publishing.payloads import Packer
 from backtestr_engine.publishing.record_encoding import EncodedMaps, Number, encode_payloads
 from backtestr_engine.worker.price_replays import PriceReplays
@@ -30,12 +31,18 @@ def no_replays() -> PriceReplays:
 
 
 def numbers(first: int, stop: int) -> EncodedMaps:
-    """Messages that each say which they are."""
+    """Return messages that hold their own index."""
     return encode_payloads("Number", {"at": Number(np.arange(first, stop))}, stop - first)
 
 
+def columns(first: int, stop: int) -> ColumnBatch:
+    """Return the messages of `numbers` as columns, with half of each index."""
+    at = np.arange(first, stop)
+    return ColumnBatch("Number", {"unit": "one"}, {"at": at, "half": at / 2}, stop - first)
+
+
 def messages(sent: Iterable[tuple[ToBroker, bytes | Sequence[bytes]]]) -> list[Any]:
-    """All that was published, in order, without what was not a publication."""
+    """Return all published messages in order; other worker messages are left out."""
     found: list[Any] = []
     for note, payload in sent:
         if isinstance(note, Published):

@@ -1,4 +1,4 @@
-"""Random cases for the fill loop: bars, signals and conventions, all drawn from one generator."""
+"""Random cases for the simulation: bars, signals and conventions, all drawn from one generator."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CAPITAL = 1_000.0
 
 
 def shipped_conventions() -> Conventions:
-    """The defaults of config/engine.toml."""
+    """Return the defaults of config/engine.toml."""
     content = tomllib.loads((Path(__file__).parents[3] / "config" / "engine.toml").read_text())
     return msgspec.convert(content["conventions"], Conventions)
 
@@ -43,20 +43,20 @@ class Case:
     commission: float
     slippage: float
 
-    def walk(self) -> SymbolSimulation:
+    def simulate(self) -> SymbolSimulation:
         rules = kernel_rules(self.conventions, commission=self.commission, slippage=self.slippage)
         return SymbolSimulation(self.bars, self.signals, rules, CAPITAL)
 
     def reference(self) -> Reference:
-        """The slow loop, walked through this case."""
+        """Simulate this case with the slow loop."""
         slow = Reference(self.conventions, self.commission, self.slippage, CAPITAL)
-        slow.walk(*slow_input(self.bars, self.signals, self.conventions))
+        slow.simulate(*slow_input(self.bars, self.signals, self.conventions))
         return slow
 
 
 def slow_input(bars: Bars, signals: Signals, rule: Conventions) -> tuple[list[Bar], list[frozenset[str]], list[Stops]]:
-    """Bars, wishes and stops as the slow loop takes them."""
-    wishes = [frozenset(name for name, flag in NAMES.items() if byte & flag) for byte in signals.flags]
+    """Return bars, signals and stops as the slow loop takes them."""
+    names = [frozenset(name for name, flag in NAMES.items() if byte & flag) for byte in signals.flags]
     columns = (getattr(bars, name).tolist() for name in ("open", "high", "low", "close"))
     rows = [Bar(*row) for row in zip(*columns, strict=True)]
     stops = [
@@ -70,7 +70,7 @@ def slow_input(bars: Bars, signals: Signals, rule: Conventions) -> tuple[list[Ba
         )
         for bar in range(len(rows))
     ]
-    return rows, wishes, stops
+    return rows, names, stops
 
 
 def _stop(given: Floats | None, bar: int, option: float) -> float | None:
@@ -79,13 +79,13 @@ def _stop(given: Floats | None, bar: int, option: float) -> float | None:
 
 
 def random_bars(chance: np.random.Generator, count: int) -> Bars:
-    """Prices that jump wildly, so that accounts are ruined and positions outgrow cash."""
+    """Return prices that jump far, so that accounts are ruined and positions outgrow cash."""
     steps = np.exp(chance.normal(0, 0.3, size=(count, 2)))
     walk = 10 * np.cumprod(steps.ravel()).reshape(steps.shape)
     opened: Floats = np.clip(walk[:, 0], 0.01, 1e4)
     closed: Floats = np.clip(walk[:, 1], 0.01, 1e4)
     times = np.arange(count, dtype=np.int64) * 60_000_000
-    # Some extremes are those of open and close, as where a series has no others.
+    # Some highs and lows are those of open and close, as in a series that has no others.
     above, below = (np.exp(chance.exponential(0.1, size=count) * chance.integers(0, 2, size=count)) for _ in range(2))
     high, low = np.maximum(opened, closed) * above, np.minimum(opened, closed) / below
     return Bars("CHANCE", "1m", times, opened, high, low, closed, 0 * opened)
@@ -100,12 +100,12 @@ def random_case(chance: np.random.Generator, defaults: Conventions, *, bars: int
 
 
 def random_costs(chance: np.random.Generator) -> tuple[float, float]:
-    """Commission and slippage."""
+    """Return commission and slippage."""
     return float(chance.choice([0, 0.001, 0.05])), float(chance.choice([0, 0.002, 0.1]))
 
 
 def random_conventions(chance: np.random.Generator, defaults: Conventions, *, shared: bool = False) -> Conventions:
-    """`shared`: such as several symbols can share an account under."""
+    """Return random conventions; if `shared`, those under which several symbols can share an account."""
     pick = chance.choice
     size = str(pick(["all_in", "fraction", "units", "value", "risk"]))
     at_close, protected = chance.random() < 0.5, chance.random() < 0.7
@@ -164,7 +164,7 @@ def random_signals(chance: np.random.Generator, bars: Bars, conventions: Convent
 
 
 def _random_prices(chance: np.random.Generator, bars: Bars) -> Floats | None:
-    """Absent, or around the closes, some of them NaN."""
+    """Return None, or prices around the closes, some of them NaN."""
     if chance.random() < 0.1:
         return None
     prices: Floats = bars.close * np.exp(chance.normal(0, 0.3, size=len(bars)))
@@ -173,15 +173,20 @@ def _random_prices(chance: np.random.Generator, bars: Bars) -> Floats | None:
 
 
 def _random_targets(chance: np.random.Generator, bars: int, leverage: float) -> Floats:
-    """Some of them NaN, some beyond what cash pays for."""
+    """Return targets, some of them NaN, some beyond what cash pays for."""
     targets: Floats = chance.choice([math.nan, -1.2, -0.7, -0.2, 0, 0, 0.1, 0.5, 1, 1.3], size=bars) * leverage
     return targets
 
 
 def _random_fractions(chance: np.random.Generator, bars: int) -> Floats | None:
-    """Absent, one for all, or one per bar, some of them NaN or 0."""
+    """Return None, one fraction for all bars, or one per bar, some of them NaN or 0."""
     kind = chance.integers(0, 4)
     if kind < 2:
         return None
     fractions: Floats = chance.choice([math.nan, 0, 0.05, 0.3, 0.8], size=1 if kind == 2 else bars)
     return fractions
+
+
+def grown(start: float, returns: Floats) -> Floats:
+    """Return the value of `start` after each of the returns."""
+    return np.asarray(start * np.cumprod(1.0 + returns), dtype=np.float64)

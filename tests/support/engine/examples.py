@@ -1,4 +1,4 @@
-"""Runs small enough to follow by hand: bars as rows, signals by bar, and what became of the orders."""
+"""Backtests small enough to check by hand: bars as rows, signals by bar, and the orders as published."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ FLAT = (10.0, 10.0, 10.0, 10.0)
 Row = tuple[float, float, float, float]
 """open, high, low, close"""
 
-Wishes = Mapping[str, Mapping[int, Any]]
-"""By the name of an argument of `Signals.of`, what it has on which bar."""
+SignalsByBar = Mapping[str, Mapping[int, Any]]
+"""For each argument of `Signals.of` by name, its values by bar."""
 
 
 def bars_of(rows: Sequence[Row]) -> Bars:
@@ -38,8 +38,8 @@ def bars_of(rows: Sequence[Row]) -> Bars:
     return Bars("LINE", "1m", np.arange(len(rows), dtype=np.int64) * MINUTE_MS * 1000, open, high, low, close, 0 * open)
 
 
-def run_of(rows: Sequence[Row], wishes: Wishes, *, slippage: float = 0.0, **options: Any) -> Run:
-    """A run ready to advance: ten units a trade from a capital of `CAPITAL` and no costs, unless `options` say else."""
+def run_of(rows: Sequence[Row], signals: SignalsByBar, *, slippage: float = 0.0, **options: Any) -> Run:
+    """Return a started run: ten units a trade, a capital of `CAPITAL` and no costs, unless `options` differ."""
     bars = bars_of(rows)
     algorithm = find_algorithm("buy_and_hold")
     config = BacktestConfig(
@@ -55,7 +55,7 @@ def run_of(rows: Sequence[Row], wishes: Wishes, *, slippage: float = 0.0, **opti
     if given["size"] == "all_in":
         del given["sizeValue"]
     run = Run(Plan(config, algorithm, {}, resolve_options(given, shipped_conventions()), Panel.of([bars])), "b")
-    run.start_with(Signals.of(**{name: _column(name, at, len(bars)) for name, at in wishes.items()}))
+    run.start_with(Signals.of(**{name: _column(name, at, len(bars)) for name, at in signals.items()}))
     return run
 
 
@@ -68,26 +68,26 @@ def _column(name: str, at: Mapping[int, Any], bars: int) -> Floats | np.ndarray:
 
 
 def unpacked(run: Messages) -> list[dict[str, Any]]:
-    """The messages of a run, by the independent decoder."""
+    """Return messages as the independent decoder reads them."""
     assert isinstance(run, EncodedMaps)
     return [msgpack.unpackb(run.between(one, one + 1)) for one in range(len(run))]
 
 
-def told(run: Run, *, bars_at_once: int = 1000) -> list[dict[str, Any]]:
-    """The orders stream of the whole run, with `bar` in place of the time."""
-    publisher = BacktestStreams("b", run.plan.panel, run.plan.options.streams, {})
-    told: list[dict[str, Any]] = []
+def published_orders(run: Run, *, bars_at_once: int = 1000) -> list[dict[str, Any]]:
+    """Return the orders stream of the whole run, with `bar` in place of the time."""
+    streams = BacktestStreams("b", run.plan.panel, run.plan.options.streams, {})
+    orders: list[dict[str, Any]] = []
     while not run.done:
-        first = run.bars_walked
-        for topic, events in publisher.chunk(run.advance(bars_at_once), first, run.bars_walked):
+        first = run.bars_simulated
+        for topic, events in streams.chunk(run.advance(bars_at_once), first, run.bars_simulated):
             if topic == "orders.b":
-                told += [one["data"] for one in unpacked(events)]
-    return [{**one, "bar": one["timestamp"] // MINUTE_MS} for one in told]
+                orders += [one["data"] for one in unpacked(events)]
+    return [{**one, "bar": one["timestamp"] // MINUTE_MS} for one in orders]
 
 
-def lives(run: Run) -> list[tuple[str, int, str, str | float | None]]:
-    """Of every message: order, bar, status, and the price of its fill or the reason of its end."""
+def order_history(run: Run) -> list[tuple[str, int, str, str | float | None]]:
+    """Return for every message order, bar, status, and the price of the fill or the reason of the end."""
     return [
         (one["orderId"], one["bar"], one["status"], one.get("fillPrice", one.get("reason") or None))
-        for one in told(run)
+        for one in published_orders(run)
     ]

@@ -1,7 +1,7 @@
-"""The fill loop again, slowly and in plain Python: written from the conventions, not from the kernel.
+"""The simulation of one symbol in plain Python, written from the conventions and not from the kernel.
 
-One `Reference` holds an account in ordinary attributes and appends what happens to ordinary lists. The kernel has to
-agree with it on thousands of random cases.
+One `Reference` holds an account in ordinary attributes and appends events to ordinary lists. The kernel has to agree
+with it on thousands of random cases.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Bar:
 
 @dataclass
 class Stops:
-    """Fractions; None is none."""
+    """The stops of a bar as fractions; None where there is none."""
 
     loss: float | None
     profit: float | None
@@ -58,8 +58,8 @@ class Trade:
 
 
 @dataclass
-class Waiting:
-    """An order that waits for its price."""
+class Pending:
+    """A pending order."""
 
     side: str
     signal_bar: int
@@ -78,26 +78,29 @@ class Reference:
     held: float = 0.0
     entry_price: float = 0.0
     worth: float = 0.0  # equity before the orders of the moment
-    base_price: float = 0.0  # of the first entry, which the stops count from
+    base_price: float = 0.0  # of the first entry, from which the stops count
     entry_fees: float = 0.0
     entry_bar: int = -1
     signal_bar: int = -1
     position_stops: Stops | None = None
-    waiting: Waiting | None = None
+    pending: Pending | None = None
     filled_at_open: bool = False
     others_worth: float = 0.0  # of positions in other symbols of the account
     others_locked: float = 0.0  # what their short sales brought, and as much again
     bars: list[Bar] = field(default_factory=list)
-    wishes: list[frozenset[str]] = field(default_factory=list)
+    signals: list[frozenset[str]] = field(default_factory=list)
     stops: list[Stops] = field(default_factory=list)
     orders: list[Order] = field(default_factory=list)
     trades: list[Trade] = field(default_factory=list)
     equity: list[float] = field(default_factory=list)
 
-    def walk(self, bars: list[Bar], wishes: list[frozenset[str]], stops: list[Stops]) -> None:
-        """`wishes` per bar: a set of "entry", "exit", "short_entry", "short_exit", or of "target"; `stops` per bar, for
-        its entries, and its target."""
-        self.begin(bars, wishes, stops)
+    def simulate(self, bars: list[Bar], signals: list[frozenset[str]], stops: list[Stops]) -> None:
+        """Simulate all bars.
+
+        `signals` has for each bar a set of "entry", "exit", "short_entry", "short_exit", or of "target"; `stops` has
+        the stops of its entries, and its target.
+        """
+        self.begin(bars, signals, stops)
         for bar, prices in enumerate(bars):
             self.worth = self.cash + self.held * prices.open
             self.at_open(bar)
@@ -106,68 +109,68 @@ class Reference:
             self.at_close(bar, stopped)
             self.equity.append(self.cash + self.held * prices.close)
 
-    def begin(self, bars: list[Bar], wishes: list[frozenset[str]], stops: list[Stops]) -> None:
-        self.bars, self.wishes, self.stops = bars, wishes, stops
+    def begin(self, bars: list[Bar], signals: list[frozenset[str]], stops: list[Stops]) -> None:
+        self.bars, self.signals, self.stops = bars, signals, stops
 
     def at_open(self, bar: int) -> None:
         if self.conventions.fill_at == "next_open" and bar > 0:
-            self._obey(bar, bar - 1, self.wishes[bar - 1], self.bars[bar].open)
+            self._execute_signal(bar, bar - 1, self.signals[bar - 1], self.bars[bar].open)
 
     def within(self, bar: int) -> bool:
         stopped = self._protect(bar)
-        if self.waiting:
-            self._await(bar, self.waiting)
+        if self.pending:
+            self._fill_pending(bar, self.pending)
         return stopped
 
     def at_close(self, bar: int, stopped: bool) -> None:
-        rule, prices, wishes = self.conventions, self.bars[bar], self.wishes[bar]
+        rule, prices, signals = self.conventions, self.bars[bar], self.signals[bar]
         if not (rule.fill_at == "close" and stopped and rule.after_stop == "skip"):
-            self._place(bar, wishes)
+            self._place(bar, signals)
             if rule.fill_at == "close":
-                self._obey(bar, bar, wishes, prices.close)
+                self._execute_signal(bar, bar, signals, prices.close)
         if bar == len(self.bars) - 1:
             if rule.close_at_end and self.held:
-                self._leave_at_the_end(bar, prices.open if rule.end_price == "open" else prices.close)
-            if self.waiting:
+                self._close_at_end(bar, prices.open if rule.end_price == "open" else prices.close)
+            if self.pending:
                 self._cancel(bar, "not filled before the data ended")
             if rule.fill_at == "next_open":
-                self._refuse(bar, wishes)
+                self._reject_signal(bar, signals)
 
-    def _place(self, bar: int, wishes: frozenset[str]) -> None:
+    def _place(self, bar: int, signals: frozenset[str]) -> None:
         rule = self.conventions
         if rule.order_type == "market":
             return
-        if self.waiting and ("exit" if self.waiting.side == "buy" else "short_exit") in wishes:
+        if self.pending and ("exit" if self.pending.side == "buy" else "short_exit") in signals:
             self._cancel(bar, "withdrawn by an exit")
-        _, enters = self._plan(wishes)
-        if not enters:
+        _, opens = self._plan(signals)
+        if not opens:
             return
-        if self.waiting:
+        if self.pending:
             self._cancel(bar, "replaced by a later order")
         stops = self.stops[bar]
         needed = {"limit": [stops.limit], "stop": [stops.stop], "stop_limit": [stops.limit, stops.stop]}
         if None in needed[rule.order_type]:
             reason = "no price to wait for"
-            self.orders.append(Order(bar, enters, 0.0, 0.0, None, 0.0, reason, rule.order_type))
+            self.orders.append(Order(bar, opens, 0.0, 0.0, None, 0.0, reason, rule.order_type))
             return
         price = stops.limit if rule.order_type == "limit" else stops.stop
         assert price is not None
-        # What the order would be for, were what is held here cash.
+        # The size of the order if the position in this symbol were cash.
         free = worth = self.cash + self.held * self.bars[bar].close
-        if enters == "sell" or rule.short_collateral:
+        if opens == "sell" or rule.short_collateral:
             free -= self.others_locked
         worth = free if rule.size_base == "cash" else worth + self.others_worth
-        asked = self._wanted(bar, enters, price, price, None, free, worth)[0]
-        self.waiting = Waiting(enters, bar, asked, stops.limit or 0.0, stops.stop or 0.0)
-        self.orders.append(Order(bar, enters, asked, 0.0, None, 0.0, "", rule.order_type, "pending"))
+        asked = self._wanted(bar, opens, price, price, None, free, worth)[0]
+        self.pending = Pending(opens, bar, asked, stops.limit or 0.0, stops.stop or 0.0)
+        self.orders.append(Order(bar, opens, asked, 0.0, None, 0.0, "", rule.order_type, "pending"))
 
     def _cancel(self, bar: int, reason: str) -> None:
-        assert self.waiting
-        w, kind = self.waiting, self.conventions.order_type
+        assert self.pending
+        w, kind = self.pending, self.conventions.order_type
         self.orders.append(Order(bar, w.side, w.quantity, 0.0, None, 0.0, reason, kind, "cancelled"))
-        self.waiting = None
+        self.pending = None
 
-    def _await(self, bar: int, order: Waiting) -> None:
+    def _fill_pending(self, bar: int, order: Pending) -> None:
         rule, now, buys = self.conventions, self.bars[bar], order.side == "buy"
         market: float | None = None
         if rule.order_type == "limit" or order.triggered:
@@ -183,7 +186,7 @@ class Reference:
             if rule.valid_bars and bar == order.signal_bar + rule.valid_bars:
                 self._cancel(bar, "not filled within its bars")
             return
-        self.waiting = None
+        self.pending = None
         entries = self.entry_bar
         against = bool(self.held) and (self.held > 0) != buys
         self._trade(bar, order.signal_bar, abs(self.held) if against else 0.0, order.side, market, rule.order_type)
@@ -192,7 +195,7 @@ class Reference:
             self._protect(bar)
 
     def _protect(self, bar: int) -> bool:
-        """The protective exits of the position, on one bar."""
+        """Execute the protective exits of the position on one bar."""
         if not self.held or self.position_stops is None:
             return False
         rule, now, stops = self.conventions, self.bars[bar], self.position_stops
@@ -222,7 +225,7 @@ class Reference:
             if ruin > 1e-9:
                 worst.append((ruin, "liquidated at the maintenance margin"))
         if worst:
-            # The nearer one; of two alike the stop loss, which is the first.
+            # The nearer one; of two equal ones the stop loss, which is the first.
             level, reason = max(worst, key=lambda w: w[0]) if long else min(worst, key=lambda w: w[0])
             if now.low <= level if long else now.high >= level:
                 market = min(now.open, level) if long else max(now.open, level)
@@ -242,7 +245,7 @@ class Reference:
     def _exit(self, bar: int, market: float, slips: bool, kind: str, reason: str) -> None:
         side, asked = "sell" if self.held > 0 else "buy", abs(self.held)
         price = self._slipped(side, market) if slips else market
-        filled, fee = self._leave(bar, price, asked)
+        filled, fee = self._close(bar, price, asked)
         if filled != asked:
             reason = self._why_short(side, filled)
         self.orders.append(Order(bar, side, asked, filled, price if filled else None, fee, reason, kind))
@@ -254,10 +257,10 @@ class Reference:
             return "cut to the cash there was"
         return "not enough cash" if side == "buy" else "its fee is more than it brings"
 
-    def _plan(self, wishes: frozenset[str]) -> tuple[bool, str | None]:
-        """(whether to leave the position, the side to enter)."""
-        wants_long = "entry" in wishes and "exit" not in wishes and self.conventions.direction != "short"
-        wants_short = "short_entry" in wishes and "short_exit" not in wishes and self.conventions.direction != "long"
+    def _plan(self, signals: frozenset[str]) -> tuple[bool, str | None]:
+        """Return whether to close the position, and the side to open."""
+        wants_long = "entry" in signals and "exit" not in signals and self.conventions.direction != "short"
+        wants_short = "short_entry" in signals and "short_exit" not in signals and self.conventions.direction != "long"
         if wants_long and wants_short:
             wants_long = wants_short = False
         if not self.held:
@@ -267,13 +270,13 @@ class Reference:
             return True, "sell" if self.held > 0 else "buy"
         if against and self.conventions.on_opposite == "close":
             return True, None
-        return ("exit" if self.held > 0 else "short_exit") in wishes, None
+        return ("exit" if self.held > 0 else "short_exit") in signals, None
 
     def _slipped(self, side: str, market: float) -> float:
         return market * (1 + self.slippage) if side == "buy" else market * (1 - self.slippage)
 
     def _fee(self, *parts: tuple[float, float]) -> float:
-        """The fee of one order made of (quantity, price) parts."""
+        """Return the fee of one order made of (quantity, price) parts."""
         rule = self.conventions
         total = rule.commission_fixed
         for quantity, price in parts:
@@ -281,7 +284,7 @@ class Reference:
         return max(total, rule.commission_minimum)
 
     def _most(self, cash: float, price: float, first: tuple[float, float] | None, leverage: float) -> float:
-        """The most units that cash buys, by trial: the cost of an order grows with its quantity."""
+        """Return the most units that cash buys, by bisection: the cost of an order grows with its quantity."""
 
         def left(quantity: float) -> float:
             fee = self._fee(first, (quantity, price)) - self._fee(first) if first else self._fee((quantity, price))
@@ -295,22 +298,22 @@ class Reference:
             low, high = (middle, high) if left(middle) >= 0 else (low, middle)
         return low
 
-    def _obey(self, bar: int, signal_bar: int, wishes: frozenset[str], market: float) -> None:
-        if "target" in wishes:
-            closing, enters, units = self._missing(signal_bar, market)
-            if closing or enters:
-                opens = enters and (self.held == 0 or closing == abs(self.held))
-                self.filled_at_open = self.conventions.fill_at == "next_open" if opens else self.filled_at_open
-                self._trade(bar, signal_bar, closing, enters, market, "market", units)
+    def _execute_signal(self, bar: int, signal_bar: int, signals: frozenset[str], market: float) -> None:
+        if "target" in signals:
+            closing, opens, units = self._missing(signal_bar, market)
+            if closing or opens:
+                new_position = opens and (self.held == 0 or closing == abs(self.held))
+                self.filled_at_open = self.conventions.fill_at == "next_open" if new_position else self.filled_at_open
+                self._trade(bar, signal_bar, closing, opens, market, "market", units)
             return
-        leaves, enters = self._plan(wishes)
-        if enters and self.conventions.order_type != "market":
+        closes, opens = self._plan(signals)
+        if opens and self.conventions.order_type != "market":
             return
-        self.filled_at_open = self.conventions.fill_at == "next_open" if enters else self.filled_at_open
-        self._trade(bar, signal_bar, abs(self.held) if leaves else 0.0, enters, market, "market")
+        self.filled_at_open = self.conventions.fill_at == "next_open" if opens else self.filled_at_open
+        self._trade(bar, signal_bar, abs(self.held) if closes else 0.0, opens, market, "market")
 
     def _missing(self, signal_bar: int, market: float) -> tuple[float, str | None, float | None]:
-        """(units to close, side to open, units to open) for the target of that bar."""
+        """Return units to close, side to open and units to open for the target of a bar."""
         rule = self.conventions
         target = self.stops[signal_bar].target
         assert target is not None
@@ -337,7 +340,7 @@ class Reference:
         bar: int,
         signal_bar: int,
         closing: float,
-        enters: str | None,
+        opens: str | None,
         market: float,
         kind: str,
         units: float | None = None,
@@ -349,31 +352,31 @@ class Reference:
             asked = closing
             slipped = slips and self.conventions.slippage_on != "entries"
             price = self._slipped(side, market) if slipped else market
-            filled, fee = self._leave(bar, price, asked)
+            filled, fee = self._close(bar, price, asked)
             reason = "" if filled == asked else self._why_short(side, filled)
             order = Order(bar, side, asked, filled, price if filled else None, fee, reason, kind)
             if filled != asked:
-                enters = None
-            elif enters and self.conventions.reversal == "two_orders":
+                opens = None
+            elif opens and self.conventions.reversal == "two_orders":
                 self.orders.append(order)
                 order = None
-        if enters:
-            price = self._slipped(enters, market) if slips else market
+        if opens:
+            price = self._slipped(opens, market) if slips else market
             first = (order.filled, price) if order else None
-            asked, filled, fee, reason = self._enter(bar, signal_bar, enters, market, price, first, units)
+            asked, filled, fee, reason = self._open(bar, signal_bar, opens, market, price, first, units)
             if order is None:
-                order = Order(bar, enters, asked, filled, price if filled else None, fee, reason, kind)
+                order = Order(bar, opens, asked, filled, price if filled else None, fee, reason, kind)
             elif filled:
                 order = Order(
-                    bar, enters, order.asked + asked, order.filled + filled, price, order.fee + fee, reason, kind
+                    bar, opens, order.asked + asked, order.filled + filled, price, order.fee + fee, reason, kind
                 )
             else:
                 self.orders.append(order)
-                order = Order(bar, enters, asked, 0.0, None, 0.0, reason, kind)
+                order = Order(bar, opens, asked, 0.0, None, 0.0, reason, kind)
         if order:
             self.orders.append(order)
 
-    def _leave(self, bar: int, price: float, asked: float) -> tuple[float, float]:
+    def _close(self, bar: int, price: float, asked: float) -> tuple[float, float]:
         side = "sell" if self.held > 0 else "buy"
         quantity = asked
         if side == "buy" and self.conventions.short_of_cash == "cut":
@@ -413,7 +416,7 @@ class Reference:
         free: float,
         worth: float,
     ) -> tuple[float, float, str]:
-        """(units wanted, units that `free` cash pays for, why there is no telling)."""
+        """Return the units wanted, the units that `free` cash pays for, and the reason where there is no size."""
         rule = self.conventions
         affordable = self._most(free, price, first, rule.leverage)
         stops = self.stops[signal_bar]
@@ -440,7 +443,7 @@ class Reference:
             wanted, affordable = float(math.floor(wanted)), float(math.floor(affordable))
         return wanted, affordable, ""
 
-    def _enter(
+    def _open(
         self,
         bar: int,
         signal_bar: int,
@@ -451,8 +454,8 @@ class Reference:
         units: float | None,
     ) -> tuple[float, float, float, str]:
         rule, stops = self.conventions, self.stops[signal_bar]
-        # What is held already, here and elsewhere, leaves this much of cash: positions short hold what they were sold
-        # for and as much again, positions on credit their margin.
+        # The cash that existing positions leave free: short positions bind what they were sold for and as much again,
+        # positions on credit bind their margin.
         needs_cash = side == "buy" or rule.short_collateral
         free, value = self.cash, abs(self.held) * market
         if side == "sell" or rule.short_collateral:
@@ -503,11 +506,11 @@ class Reference:
         rule = self.conventions
         return price + self.commission * market + rule.commission_per_unit + rule.commission_fixed / units
 
-    def _leave_at_the_end(self, bar: int, market: float) -> None:
+    def _close_at_end(self, bar: int, market: float) -> None:
         self._exit(bar, market, self.conventions.slippage_on != "entries", "market", "closed at the end of the data")
 
-    def _refuse(self, bar: int, wishes: frozenset[str]) -> None:
-        if "target" in wishes:
+    def _reject_signal(self, bar: int, signals: frozenset[str]) -> None:
+        if "target" in signals:
             closing, opens, units = self._missing(bar, self.bars[bar].close)
             if closing or opens:
                 way = ("sell" if self.held > 0 else "buy") if closing else opens
@@ -515,10 +518,10 @@ class Reference:
                 asked = closing + ((units or 0.0) if opens else 0.0)
                 self.orders.append(Order(bar, way, asked, 0.0, None, 0.0, "no next bar to fill at"))
             return
-        leaves, enters = self._plan(wishes)
-        if enters and self.conventions.order_type != "market":
+        closes, opens = self._plan(signals)
+        if opens and self.conventions.order_type != "market":
             return
-        if leaves or enters:
-            side = ("sell" if self.held > 0 else "buy") if leaves else enters
+        if closes or opens:
+            side = ("sell" if self.held > 0 else "buy") if closes else opens
             assert side is not None
             self.orders.append(Order(bar, side, abs(self.held), 0.0, None, 0.0, "no next bar to fill at"))

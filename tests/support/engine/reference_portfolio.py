@@ -1,4 +1,4 @@
-"""Several symbols that share an account, slowly and in plain Python: one `Reference` per symbol, and one purse."""
+"""The simulation of a shared account in plain Python: one `Reference` per symbol, and their common cash."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from support.engine.reference import Bar, Order, Reference, Stops
 class Series:
     times: list[int]
     bars: list[Bar]
-    wishes: list[frozenset[str]]
+    signals: list[frozenset[str]]
     stops: list[Stops]
 
 
@@ -27,11 +27,11 @@ class SharedReference:
     orders: list[tuple[int, Order]] = field(default_factory=list)  # with their symbols, in order
     equity: list[float] = field(default_factory=list)
 
-    def walk(self) -> None:
+    def simulate(self) -> None:
         rule = self.conventions
         self.each = [Reference(rule, self.commission, self.slippage, 0.0) for _ in self.series]
         for slow, one in zip(self.each, self.series, strict=True):
-            slow.begin(one.bars, one.wishes, one.stops)
+            slow.begin(one.bars, one.signals, one.stops)
         self.marks = [0.0] * len(self.series)
         for time in sorted({time for one in self.series for time in one.times}):
             self.now = {k: one.times.index(time) for k, one in enumerate(self.series) if time in one.times}
@@ -41,20 +41,20 @@ class SharedReference:
     def _row(self) -> None:
         rule = self.conventions
         stopped = dict.fromkeys(self.now, False)
-        alone = rule.order_type == "market" and not any("target" in w for one in self.series for w in one.wishes)
+        alone = rule.order_type == "market" and not any("target" in w for one in self.series for w in one.signals)
         one_by_one = rule.fill_at == "close" and rule.symbol_order == "given" and alone
         self._mark({k: self.series[k].bars[bar].open for k, bar in self.now.items()})
         for k in self._in_order(1):
-            self._let(k, lambda slow, bar: slow.at_open(bar))
+            self._act(k, lambda slow, bar: slow.at_open(bar))
         if rule.fill_at == "close":
             self._mark({k: self.series[k].bars[bar].open for k, bar in self.now.items()})
         for k in [] if one_by_one else list(self.now):
-            stopped[k] = bool(self._let(k, lambda slow, bar: slow.within(bar)))
+            stopped[k] = bool(self._act(k, lambda slow, bar: slow.within(bar)))
         self._mark({k: self.series[k].bars[bar].close for k, bar in self.now.items()})
         for k in self._in_order(0):
             if one_by_one:
-                stopped[k] = bool(self._let(k, lambda slow, bar: slow.within(bar)))
-            self._let(k, lambda slow, bar, hit=stopped[k]: slow.at_close(bar, hit))
+                stopped[k] = bool(self._act(k, lambda slow, bar: slow.within(bar)))
+            self._act(k, lambda slow, bar, hit=stopped[k]: slow.at_close(bar, hit))
 
     def _mark(self, prices: dict[int, float]) -> None:
         for k, price in prices.items():
@@ -69,8 +69,8 @@ class SharedReference:
         price = self.marks[k] if self.conventions.short_collateral else slow.entry_price
         return 2 * -slow.held * price if slow.held < 0 else 0.0
 
-    def _let(self, k: int, act: object) -> object:
-        """Lend symbol k the purse for one moment of its bar."""
+    def _act(self, k: int, act: object) -> object:
+        """Run one moment of a bar of symbol k with the common cash."""
         slow = self.each[k]
         others = [j for j in range(len(self.each)) if j != k]
         slow.cash, slow.worth = self.cash, self.worth
@@ -83,24 +83,24 @@ class SharedReference:
         return answer
 
     def _in_order(self, back: int) -> list[int]:
-        """Those with a bar, in the order of their turns at open (back 1) or close (back 0)."""
+        """Return the symbols that have a bar, in their order at the open (back 1) or the close (back 0)."""
         if self.conventions.symbol_order == "given":
             return list(self.now)
         return sorted(self.now, key=lambda k: self._asked(k, self.now[k] - back))
 
     def _asked(self, k: int, bar: int) -> float:
-        """What the wishes of that bar come to in money, roughly; a sale is negative."""
+        """Return the approximate value of the order for the signals of a bar; a sale is negative."""
         rule, slow, mark = self.conventions, self.each[k], self.marks[k]
         if bar < 0:
             return 0.0
         held = slow.held * mark
-        if "target" in slow.wishes[bar]:
+        if "target" in slow.signals[bar]:
             return (slow.stops[bar].target or 0.0) * self.worth - held
-        leaves, enters = slow._plan(slow.wishes[bar])
-        value = -held if leaves else 0.0
-        if not enters or rule.order_type != "market":
+        closes, opens = slow._plan(slow.signals[bar])
+        value = -held if closes else 0.0
+        if not opens or rule.order_type != "market":
             return value
-        way = 1 if enters == "buy" else -1
+        way = 1 if opens == "buy" else -1
         if rule.size in ("all_in", "risk"):
             return way * math.inf
         if rule.size == "fraction":

@@ -1,10 +1,10 @@
-"""Who listens: what the peers of each stream socket have subscribed to, and whether a topic has to be sent at all.
+"""Count the listeners of each prefix, and find out whether a topic has to be sent at all.
 
-The rule that everything here serves: what somebody has subscribed to is sent. So a prefix is forgotten only on ZeroMQ's
-word that nobody holds it, never on a peer's: XPUB passes on unsubscriptions from peers that never subscribed, and
-subscriptions that a peer makes twice. Such a peer can make a count wrong, and cost everyone the saving; it cannot make
-a message be left out. Counts never go below nothing. One that a liar made wrong, or a peer that subscribed twice and
-left, stays so until nobody holds the prefix; that it is above 0 is right once ZeroMQ was asked.
+A topic is sent if it begins with a known prefix. A prefix is known from its first subscription on, and is forgotten
+only when ZeroMQ reports that no connection holds it. Subscription messages only count: XPUB passes on unsubscriptions
+from peers that never subscribed, and subscriptions that a peer makes twice. So false messages can make a count wrong
+and a topic be sent in vain; they cannot stop a topic. A count is never below 0. One that is too high stays until no
+connection holds the prefix; that it is above 0 is right once ZeroMQ was asked.
 """
 
 from __future__ import annotations
@@ -13,150 +13,119 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from itertools import islice
 
-from backtestr_broker.core.events import (
-    FindListeners,
-    ListenersFound,
-    Subscribed,
-    SubscribersDropped,
-)
+from backtestr_broker.core.events import FindListeners, ListenersFound, Subscribed, SubscribersDropped
 from backtestr_protocol.topics import SOCKETS, Socket
 
-# Different prefixes on one socket. ZeroMQ keeps each, at up to 20 kB, for as long as somebody is connected, and this
-# broker keeps its bytes: 512 at most, so 5 MB. Beyond it a TCP socket is replaced; on one that cannot be, which only
-# this user's own processes reach, every topic is sent from then on.
+# Different prefixes on one socket. ZeroMQ keeps each, at up to 20 kB, while any peer is connected, and this broker
+# keeps its bytes: 512 at most, so 5 MB. Beyond it a TCP socket is replaced; on one that cannot be, which only this
+# user's own processes reach, every topic is sent from then on.
 MAX_PREFIXES = 10_000
-# Topics whose answer is remembered, of one socket: those that move. When there are more, all are looked up anew.
+# Topics of one socket for which it is remembered whether they are sent. Beyond that all are looked up again.
 MAX_REMEMBERED = 4_096
-# Prefixes in doubt that ZeroMQ is asked about at once, at some 50 µs each: a peer that changes its mind all the time
-# costs the loop a few milliseconds a second. Of the others one is asked about each time.
+# Prefixes with a count of 0 that ZeroMQ is asked about at once, at some 50 µs each: a peer that subscribes and
+# unsubscribes all the time costs the loop a few milliseconds a second. Of the others one is asked about each time.
 ASKED = 64
 
 
-class _Listeners:
-    """Of one socket. A prefix in doubt has no peers left, by what they said."""
+class _SocketListeners:
+    """The listeners of one socket."""
 
     def __init__(self) -> None:
-        self.peers: OrderedDict[bytes, int] = OrderedDict()  # by prefix; what was asked about the longest ago first
-        self._doubted: dict[bytes, None] = {}
+        self.counts: OrderedDict[bytes, int] = OrderedDict()  # by prefix; the one asked about longest ago is first
         self.is_crowded = False
-        self._lengths: dict[int, int] = {}  # how many prefixes are so long
-        self._remembered: dict[bytes, bool] = {}
+        self._lengths: set[int] = set()  # of prefixes that are or were known
+        self._sent: dict[bytes, bool] = {}  # by topic, what `wants` found out
 
     def change(self, prefix: bytes, delta: int) -> None:
-        known = self.peers.get(prefix)
-        if known is not None:
-            self._set(prefix, max(0, known + delta))
+        if (count := self.counts.get(prefix)) is not None:
+            self.counts[prefix] = max(0, count + delta)
         elif delta > 0:
-            if len(self.peers) >= MAX_PREFIXES:
+            if len(self.counts) < MAX_PREFIXES:
+                self.counts[prefix] = delta
+                self._lengths.add(len(prefix))
+            else:
                 self.is_crowded = True
-                self._remembered.clear()
-                return
-            self.peers[prefix] = delta
-            self._lengths[len(prefix)] = self._lengths.get(len(prefix), 0) + 1
-            self._remembered.clear()
+            self._sent.clear()
 
     def found(self, held: list[bytes], deserted: list[bytes]) -> None:
-        """ZeroMQ's word, given when it knew of no subscription that was not told here."""
+        """Take what ZeroMQ reported when it knew of no subscription that the core did not."""
         for prefix in deserted:
-            self._forget(prefix)
+            if self.counts.pop(prefix, None) is not None:
+                self._sent.clear()
         for prefix in held:
-            if prefix in self.peers:
-                self._set(prefix, max(1, self.peers[prefix]))
+            if prefix in self.counts:
+                self.counts[prefix] = max(1, self.counts[prefix])
 
-    def to_ask(self) -> tuple[bytes, ...]:
-        """What is in doubt, and of the others the next."""
-        asked = tuple(islice(self._doubted, ASKED))
-        following = next(iter(self.peers), None)
-        if following is None:
-            return ()
-        self.peers.move_to_end(following)
-        return asked if following in self._doubted else (*asked, following)
-
-    @property
-    def in_doubt(self) -> bool:
-        return bool(self._doubted)
-
-    def _set(self, prefix: bytes, count: int) -> None:
-        self.peers[prefix] = count
-        if count:
-            self._doubted.pop(prefix, None)
-        else:
-            self._doubted[prefix] = None
-
-    def _forget(self, prefix: bytes) -> None:
-        if self.peers.pop(prefix, None) is None:
-            return
-        self._doubted.pop(prefix, None)
-        self._lengths[len(prefix)] -= 1
-        if not self._lengths[len(prefix)]:
-            del self._lengths[len(prefix)]
-        self._remembered.clear()
+    def to_ask(self) -> tuple[tuple[bytes, ...], bool]:
+        """Return the prefixes with a count of 0 and the next of the others, and whether there is one of the first."""
+        doubtful = tuple(islice((prefix for prefix, count in self.counts.items() if not count), ASKED))
+        if (following := next(iter(self.counts), None)) is None:
+            return (), False
+        self.counts.move_to_end(following)
+        return (doubtful if not self.counts[following] else (*doubtful, following)), bool(doubtful)
 
     def wants(self, topic: bytes) -> bool:
-        wanted = self._remembered.get(topic)
-        if wanted is None:
-            wanted = self.is_crowded or any(topic[:length] in self.peers for length in self._lengths)
-            if len(self._remembered) >= MAX_REMEMBERED:
-                self._remembered.clear()
-            self._remembered[topic] = wanted
-        return wanted
+        if (sent := self._sent.get(topic)) is None:
+            sent = self.is_crowded or any(topic[:length] in self.counts for length in self._lengths)
+            if len(self._sent) >= MAX_REMEMBERED:
+                self._sent.clear()
+            self._sent[topic] = sent
+        return sent
 
     def count(self, topic: bytes) -> int:
-        return sum(self.peers.get(topic[:length], 0) for length in self._lengths if length <= len(topic))
+        return sum(self.counts.get(topic[:length], 0) for length in self._lengths if length <= len(topic))
 
     def check_invariants(self) -> None:
-        assert len(self.peers) <= MAX_PREFIXES
-        assert len(self._remembered) <= MAX_REMEMBERED
-        assert all(count >= 0 for count in self.peers.values())
-        assert self._doubted.keys() == {prefix for prefix, count in self.peers.items() if not count}
-        lengths = sorted(length for length, count in self._lengths.items() for _ in range(count))
-        assert lengths == sorted(map(len, self.peers))
-        for topic, wanted in self._remembered.items():
-            assert wanted == (self.is_crowded or any(topic.startswith(prefix) for prefix in self.peers)), topic
+        assert len(self.counts) <= MAX_PREFIXES
+        assert len(self._sent) <= MAX_REMEMBERED
+        assert all(count >= 0 for count in self.counts.values())
+        assert {len(prefix) for prefix in self.counts} <= self._lengths
+        for topic, sent in self._sent.items():
+            assert sent == (self.is_crowded or any(topic.startswith(prefix) for prefix in self.counts)), topic
 
 
 class Listeners:
+    """The listeners of every stream socket."""
+
     def __init__(self) -> None:
-        self._of: dict[Socket, _Listeners] = {name: _Listeners() for name in SOCKETS}
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all: every peer of every socket was disconnected."""
+        self._of = {name: _SocketListeners() for name in SOCKETS}
 
     def take(self, event: Subscribed | ListenersFound | SubscribersDropped) -> None:
+        """Take what a peer or ZeroMQ reported."""
         match event:
             case Subscribed(socket, prefix, delta):
                 self._of[socket].change(prefix, delta)
             case ListenersFound(socket, held, deserted):
                 self._of[socket].found(held, deserted)
             case SubscribersDropped(socket):
-                self._of[socket] = _Listeners()
-
-    def clear(self) -> None:
-        """Every peer of every socket was disconnected."""
-        self._of = {name: _Listeners() for name in SOCKETS}
+                self._of[socket] = _SocketListeners()
 
     def wants(self, socket: Socket, topic: bytes) -> bool:
-        """Whether anybody may listen."""
+        """Return true if the topic may have a listener."""
         return self._of[socket].wants(topic)
 
     def count(self, socket: Socket, topic: bytes) -> int:
-        """How many subscriptions the topic matches: a peer that subscribed twice counts twice."""
+        """Return the number of subscriptions that the topic matches; a peer that subscribed twice counts twice."""
         return self._of[socket].count(topic)
 
-    def prefixes(self, socket: Socket) -> int:
-        """How many different ones are held on the socket, or may be."""
-        return len(self._of[socket].peers)
-
     def is_crowded(self, socket: Socket) -> bool:
-        """Whether there were more than are kept."""
+        """Return true if there were more prefixes than are kept."""
         return self._of[socket].is_crowded
 
     def totals(self) -> dict[Socket, int]:
-        """Subscriptions by socket."""
-        return {name: sum(listeners.peers.values()) for name, listeners in self._of.items()}
+        """Return the number of subscriptions by socket."""
+        return {name: sum(listeners.counts.values()) for name, listeners in self._of.items()}
 
     def to_ask(self) -> Iterator[FindListeners]:
-        """What ZeroMQ should be asked about next."""
+        """Yield what ZeroMQ should be asked about next."""
         for name, listeners in self._of.items():
-            if asked := listeners.to_ask():
-                yield FindListeners(name, asked, listeners.in_doubt)
+            prefixes, is_in_doubt = listeners.to_ask()
+            if prefixes:
+                yield FindListeners(name, prefixes, is_in_doubt)
 
     def check_invariants(self) -> None:
         for listeners in self._of.values():

@@ -244,12 +244,12 @@ def replay_log(
     Exit code 1 when the broker's state contradicts itself, or the recording has nothing about what you ask for.
     """
     named = {"--job": job, "--session": session, "--client": client, "--topic": topic}
-    told = [part for option, name in named.items() if name is not None for part in (option, name)]
+    subject = [word for option, name in named.items() if name is not None for word in (option, name)]
     if everything:
-        told.append("--all")
-    if len(told) > 2 or (everything and len(told) > 1):
+        subject.append("--all")
+    if len(subject) > 2 or (everything and len(subject) > 1):
         raise typer.BadParameter("name one of --job, --session, --client, --topic and --all")
-    answer = _ask("broker", ReplayedLog, "--replay-log", str(file), *told)
+    answer = _ask("broker", ReplayedLog, "--replay-log", str(file), *subject)
     print_json(answer) if as_json else out.print(rendering.replayed_log(answer), soft_wrap=True)
     if answer.contradiction is not None or not answer.found:
         raise typer.Exit(EXIT_ERROR)
@@ -271,20 +271,20 @@ def _need(program: str, *modules: str) -> None:
         raise typer.Exit(EXIT_ERROR)
 
 
-def _ask(part: Literal["engine", "broker"], answer: type[T], *arguments: str) -> T:
+def _ask(program: Literal["engine", "broker"], answer: type[T], *arguments: str) -> T:
     """Return the answer of the engine or the broker, run in a process of its own.
 
     An algorithm is the code of others, and a recording may be long.
     """
-    _need(f"the {part}", "structlog", "psutil", *(("numba", "talib") if part == "engine" else ("msgpack",)))
-    command = [sys.executable, "-m", f"backtestr_{part}", *arguments]
+    _need(f"the {program}", "structlog", "psutil", *(("numba", "talib") if program == "engine" else ("msgpack",)))
+    command = [sys.executable, "-m", f"backtestr_{program}", *arguments]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False)
     if done.returncode == EXIT_USAGE:  # it has printed what is wrong
         raise typer.Exit(EXIT_USAGE)
     try:
         return msgspec.json.decode(done.stdout, type=answer)
     except msgspec.DecodeError:
-        err.print(f"the {part} ended with code {done.returncode} and without an answer", markup=False)
+        err.print(f"the {program} ended with code {done.returncode} and without an answer", markup=False)
         raise typer.Exit(EXIT_ERROR) from None
 
 

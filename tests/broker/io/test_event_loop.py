@@ -1,0 +1,196 @@
+"""The event loop serves clients until it is stopped, gives up without workers, and feeds the core what it records."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+import zmq
+
+from backtestr_broker import hooks
+from backtestr_broker.broker import Broker
+from backtestr_broker.config import BrokerConfig, load_config
+from backtestr_broker.core.events import RequestReceived, Tick, WorkerSent, WorkerStarted
+from backtestr_broker.io import supervisor as supervisor_module
+from backtestr_broker.io.event_loop import Wake
+from backtestr_broker.io.supervisor import MAX_EARLY_EXITS, ExitReason
+from backtestr_broker.recording.format import decode_entry
+from backtestr_broker.recording.parts import parts_of, read_part
+from backtestr_protocol.codec import Signer
+from backtestr_protocol.messages import SeriesInfo
+from backtestr_protocol.worker_channel import Ready, WorkerSettings, encode_to_broker
+from support.protocol.independent import Fields, Requests
+
+WAIT_MS = 20_000
+
+
+class FakeWorker:
+    """A worker that does nothing. Its socket belongs to the thread of the event loop."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], settings: WorkerSettings, pid: int) -> None:
+        self.pid = pid
+        self.reason: ExitReason | None = None
+        self._socket = context.socket(zmq.DEALER)
+        self._socket.connect(settings.endpoint)
+        self._settings = settings
+
+    def send_ready(self) -> None:
+        settings = self._settings
+        ready = Ready(worker_id=settings.worker_id, pid=self.pid, kind=settings.kind, algorithms=[], series=[])
+        self._socket.send_multipart(encode_to_broker(Signer(bytes.fromhex(settings.key)), ready))
+
+    def ended(self) -> ExitReason | None:
+        return self.reason
+
+    def close_lifeline(self) -> None:
+        self.reason = self.reason or ExitReason("exit code 0")
+        self._socket.close(linger=0)
+
+    def kill(self) -> None:
+        raise AssertionError("its lifeline is enough")
+
+
+class Served:
+    """A broker in this process, with fake workers, that `run` runs in a thread of its own."""
+
+    def __init__(self, data_dir: Path, config: BrokerConfig) -> None:
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.workers: list[FakeWorker] = []
+        self.exit_at_once: ExitReason | None = None
+        self.serving = threading.Event()
+        self.series: list[list[SeriesInfo]] = []
+        name = uuid.uuid4().hex
+        self.broker = Broker(
+            config, data_dir, self.context, lambda socket: f"inproc://{name}/{socket}", self.launch, self.on_serving
+        )
+
+    def launch(self, settings: WorkerSettings) -> FakeWorker:
+        worker = FakeWorker(self.context, settings, 1000 + len(self.workers))
+        self.workers.append(worker)
+        if self.exit_at_once is None:
+            worker.send_ready()
+        else:
+            worker.reason = self.exit_at_once
+            self.broker.wake()  # as SIGCHLD does
+        return worker
+
+    def on_serving(self, series: list[SeriesInfo]) -> None:
+        self.series.append(series)
+        self.serving.set()
+
+    @contextlib.contextmanager
+    def run(self) -> Iterator[None]:
+        thread = threading.Thread(target=self.broker.run)
+        thread.start()
+        try:
+            assert self.serving.wait(WAIT_MS / 1000)
+            yield
+        finally:
+            self.broker.event_loop.stop()
+            thread.join()
+
+    def ask(self, type_name: str, data: object, requests: Requests, socket: zmq.Socket[bytes]) -> Fields:
+        frames = requests.hello() if type_name == "Hello" else requests.make(type_name, data)
+        socket.send_multipart(frames)
+        assert socket.poll(WAIT_MS), "no answer came"
+        envelope, _ = requests.answer(socket.recv_multipart())
+        data_: Fields = envelope["payload"]["data"]
+        return data_
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[..., Served]]:
+    made: list[Served] = []
+
+    def build(*, recorder: bool = False) -> Served:
+        config = load_config(None)
+        workers = msgspec.structs.replace(config.workers, compute=1)
+        options = msgspec.structs.replace(config.recorder, enabled=recorder)
+        made.append(Served(tmp_path, msgspec.structs.replace(config, workers=workers, recorder=options)))
+        return made[-1]
+
+    yield build
+    for one in made:
+        one.context.destroy(linger=0)
+
+
+def test_it_serves_until_it_is_stopped_and_closes_every_lifeline(make: Callable[..., Served]) -> None:
+    served = make()
+    requests = Requests(bytes.fromhex(served.broker.connection.signing.key), "ann", now_ms=lambda: 1)
+    with served.run(), served.context.socket(zmq.DEALER) as socket:
+        socket.connect(served.broker.connection.endpoints.requests)
+        welcome = served.ask("Hello", None, requests, socket)
+        requests.welcomed(welcome)
+        assert welcome["instanceId"] == served.broker.connection.instance_id
+        assert served.ask("Ping", {}, requests, socket).keys()
+    assert not served.broker.event_loop.gave_up
+    assert served.series == [[]], "it is called once"
+    assert [worker.reason for worker in served.workers] == [ExitReason("exit code 0")] * 2
+
+
+def test_every_event_of_the_core_is_recorded_in_order(make: Callable[..., Served], tmp_path: Path) -> None:
+    served = make(recorder=True)
+    requests = Requests(bytes.fromhex(served.broker.connection.signing.key), "ann", now_ms=lambda: 1)
+    with served.run(), served.context.socket(zmq.DEALER) as socket:
+        socket.connect(served.broker.connection.endpoints.requests)
+        served.ask("Hello", None, requests, socket)
+    (recording,) = (tmp_path / "recordings").iterdir()
+    (part,) = parts_of(recording)
+    entries = [decode_entry(record) for record in list(read_part(part))[1:]]
+    times = [now for now, _ in entries]
+    assert times == sorted(times)
+    kinds: list[type] = [type(event) for _, event in entries]
+    assert kinds.count(WorkerStarted) == kinds.count(WorkerSent) == 2
+    assert kinds.index(WorkerStarted) < kinds.index(WorkerSent) < kinds.index(RequestReceived)
+    assert set(kinds) <= {WorkerStarted, WorkerSent, RequestReceived, Tick}
+
+
+def test_it_gives_up_where_a_worker_refuses_its_configuration(make: Callable[..., Served]) -> None:
+    served = make()
+    served.exit_at_once = ExitReason("exit code 2", refused=True)
+    served.broker.run()
+    assert served.broker.event_loop.gave_up
+    assert not served.serving.is_set()
+
+
+def test_it_gives_up_where_workers_exit_early_every_time(
+    make: Callable[..., Served], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor_module, "DELAYS", (0.0,))
+    served = make()
+    served.exit_at_once = ExitReason("exit code 1")
+    lost: list[str] = []
+
+    def on_lost(_sender: object, *, workerId: str, **_facts: object) -> None:
+        lost.append(workerId)
+
+    with hooks.worker_lost.connected_to(on_lost):
+        served.broker.run()
+    assert served.broker.event_loop.gave_up
+    assert lost.count("compute-1") == MAX_EARLY_EXITS
+
+
+def test_a_wake_ends_the_sleep_and_is_taken_back() -> None:
+    wake = Wake()
+    for _ in range(3):
+        wake()
+    assert wake.read_end.recv(1) == b"\0"
+    wake.drain()
+    with pytest.raises(BlockingIOError):
+        wake.read_end.recv(1)
+    wake.close()
+    wake()
+
+
+def test_many_wakes_without_a_reader_do_not_block() -> None:
+    """The buffer of the socket is full long before the last of them."""
+    wake = Wake()
+    for _ in range(100_000):
+        wake()
+    wake.drain()
+    wake.close()

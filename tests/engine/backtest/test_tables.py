@@ -1,0 +1,52 @@
+"""Tables: equity curve, orders and trades from records, and their bytes."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import polars as pl
+
+from backtestr_engine.backtest.tables import attach, equity_frame, orders_frame, trades_frame
+from backtestr_engine.simulation.records import BUY, FILLED, NO_CASH, ORDER, REJECTED, SELL, TRADE
+
+MINUTE_US = 60_000_000
+
+
+def test_the_equity_curve_has_drawdown_and_returns() -> None:
+    table = equity_frame(np.arange(4, dtype=np.int64) * MINUTE_US, np.array([100.0, 120.0, 90.0, 0.0]), 100.0)
+    assert table["drawdown"].to_list() == [0.0, 0.0, 0.25, 1.0]
+    assert table["returns"].to_list() == np.subtract([1.0, 1.2, 0.9, 0.0], 1.0).tolist()
+    assert table["timestamp"].to_physical().to_list() == [0, MINUTE_US, 2 * MINUTE_US, 3 * MINUTE_US]
+
+
+def test_an_equity_that_was_never_above_zero_has_no_drawdown() -> None:
+    assert equity_frame(np.zeros(1, dtype=np.int64), np.zeros(1), 100.0)["drawdown"].to_list() == [0.0]
+
+
+def test_the_fill_of_a_rejected_order_is_null() -> None:
+    orders = np.zeros(2, dtype=ORDER)
+    orders["order_id"] = 1, 2
+    orders["symbol"] = 0, 1
+    orders["side"] = BUY, SELL
+    orders["status"] = FILLED, REJECTED
+    orders["reason"] = 0, NO_CASH
+    orders["fill_price"], orders["fill_quantity"] = (10.0, np.nan), (2.0, 0.0)
+    table = orders_frame(orders, ["A", "B"])
+    assert table.select("order_id", "symbol", "side", "status", "fill_price", "fill_quantity", "reason").rows() == [
+        ("1", "A", "buy", "filled", 10.0, 2.0, None),
+        ("2", "B", "sell", "rejected", None, None, "not enough cash"),
+    ]
+
+
+def test_open_trades_follow_the_closed_ones() -> None:
+    closed, still_open = np.zeros(2, dtype=TRADE), np.zeros(1, dtype=TRADE)
+    assert trades_frame(closed, still_open, ["A"])["status"].to_list() == ["closed", "closed", "open"]
+
+
+def test_attached_tables_are_arrow_streams_in_their_order() -> None:
+    tables = [("equity", pl.DataFrame({"a": [1, 2]})), ("orders", pl.DataFrame({"b": ["x"]}))]
+    references, attachments = attach(tables)
+    assert [(one.name, one.frame, one.rows) for one in references] == [("equity", 0, 2), ("orders", 1, 1)]
+    for (_, table), data in zip(tables, attachments, strict=True):
+        assert pl.read_ipc_stream(io.BytesIO(data)).equals(table)

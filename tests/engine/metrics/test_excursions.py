@@ -1,0 +1,63 @@
+"""Drawdowns and excursions against numpy and a loop over every trade."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backtestr_engine.metrics.excursions import drawdowns, excursions
+from support.engine.cases import random_bars
+
+COMPILING = settings(deadline=None, max_examples=60)
+"""The first example waits for its kernel."""
+
+
+@COMPILING
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=30))
+def test_the_deepest_drawdown_bounds_the_others(levels: list[int]) -> None:
+    equity = np.array(levels, dtype=np.float64)
+    falls = 1 - equity / np.maximum.accumulate(equity)
+
+    found = drawdowns(equity, np.arange(len(levels), dtype=np.int64))
+
+    assert found.deepest == pytest.approx(falls.max())
+    assert found.ulcer == pytest.approx(math.sqrt(np.mean(falls**2)))
+    assert (found.peak, found.lowest) == (equity.max(), equity.min())
+    assert found.mean_us <= found.longest_us < max(len(levels), 1)
+    if found.deepest > 0:
+        assert found.ulcer <= found.deepest
+        assert 0 < found.mean_depth <= found.deepest + 1e-12
+
+
+@COMPILING
+@given(st.integers(0, 10_000), st.booleans())
+def test_excursions_against_a_loop_over_every_trade(seed: int, at_close: bool) -> None:
+    chance = np.random.default_rng(seed)
+    bars = random_bars(chance, 40)
+    ends = np.sort(chance.integers(0, 40, size=(12, 2)), axis=1)
+    entry_price, exit_price = chance.uniform(5, 15, size=(2, 12))
+    side = chance.choice(np.array([1, -1], dtype=np.int8), size=12)
+
+    adverse, favourable = excursions(
+        bars.timestamp,
+        bars.high,
+        bars.low,
+        bars.timestamp[ends[:, 0]],
+        bars.timestamp[ends[:, 1]],
+        entry_price,
+        exit_price,
+        side,
+        at_close,
+    )
+
+    for trade, (entry, exit) in enumerate(ends):
+        rows = range(entry + at_close, exit)
+        ends_of_it = [entry_price[trade], exit_price[trade]]
+        up = max([*ends_of_it, *(bars.high[row] for row in rows)]) / entry_price[trade] - 1
+        down = 1 - min([*ends_of_it, *(bars.low[row] for row in rows)]) / entry_price[trade]
+        expected = (down, up) if side[trade] > 0 else (up, down)
+        assert (adverse[trade], favourable[trade]) == pytest.approx(expected)

@@ -10,7 +10,7 @@ from support.broker.link import Client, Link, Worker
 
 @pytest.fixture
 def make_link() -> Iterator[Callable[..., Link]]:
-    """Makes links whose cores are consistent when the test ends."""
+    """Return a maker of links whose cores are consistent when the test ends."""
     links: list[Link] = []
 
     def make(**options: Any) -> Link:

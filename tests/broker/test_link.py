@@ -38,7 +38,7 @@ def test_a_lost_request_is_sent_on_the_next_connection(link: Link) -> None:
     assert isinstance(ann.answered[asked], Pong)
 
 
-def test_a_request_that_arrives_twice_is_a_replay(link: Link) -> None:
+def test_a_request_that_arrives_twice_is_a_message_replay(link: Link) -> None:
     ann = link.client()
     with link.duplicate_requests():
         first, second = ann.send("Ping", {})
@@ -57,7 +57,7 @@ def test_a_session_survives_requests_that_arrive_twice(link: Link) -> None:
     assert link.states("b1") == ["queued", "running"]
 
 
-def test_a_session_goes_on_with_a_restarted_broker(link: Link) -> None:
+def test_a_session_continues_with_a_restarted_broker(link: Link) -> None:
     ann = link.session()
     with link.drop_replies(1):
         asked = ann.ask("Ping", Nothing())

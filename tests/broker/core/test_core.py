@@ -27,7 +27,7 @@ def ann(link: Link) -> Client:
 
 
 def envelope(client: Client, **changes: Any) -> Fields:
-    """A Ping that is right, but for the changes; None takes a key away."""
+    """Return a valid Ping, but for the changes; None takes a key away."""
     client.requests.counter += 1
     fields = {
         "id": f"made-{client.requests.counter}",
@@ -55,7 +55,7 @@ def code(answer: Fields) -> str:
 
 
 def test_welcome_says_what_the_protocol_promises(link: Link) -> None:
-    welcome = link.stranger().hello()
+    welcome = link.raw_client().hello()
     assert welcome.pop("sessionId")
     assert welcome.pop("serverVersion")
     assert welcome == {
@@ -92,19 +92,19 @@ def test_welcome_says_what_the_protocol_promises(link: Link) -> None:
     ],
 )
 def test_a_wrong_hello_names_the_field(link: Link, data: Fields, path: str) -> None:
-    (answer,) = link.stranger().send("Hello", data)
+    (answer,) = link.raw_client().send("Hello", data)
     assert (code(answer), failure(answer)["details"]) == ("VALIDATION_ERROR", {"path": path})
     assert len(link.core.sessions) == 0
 
 
 @pytest.mark.parametrize("versions", [[], [2], [0, 2, 3]])
 def test_no_version_in_common(link: Link, versions: list[int]) -> None:
-    error = link.stranger().refused("Hello", {"clientId": "ann", "protocolVersions": versions})
+    error = link.raw_client().refused("Hello", {"clientId": "ann", "protocolVersions": versions})
     assert (error["code"], error["details"]) == ("PROTOCOL_VERSION_UNSUPPORTED", {"supported": [1]})
 
 
 def test_a_long_list_of_versions_is_not_sent_back(link: Link) -> None:
-    error = link.stranger().refused("Hello", {"clientId": "ann", "protocolVersions": [2] * 100_000})
+    error = link.raw_client().refused("Hello", {"clientId": "ann", "protocolVersions": [2] * 100_000})
     assert len(error["message"]) < 200
 
 
@@ -122,7 +122,7 @@ def test_a_recorded_hello_opens_nothing(link: Link, ann: Client) -> None:
     frames = ann.requests.hello()
     (answer,) = ann.send_frames(frames)
     ann.requests.welcomed(answer["payload"]["data"])
-    thief = link.stranger("thief")
+    thief = link.raw_client("thief")
     for client in (ann, thief):
         (answer,) = client.send_frames(frames)
         assert code(answer) == "REPLAY_DETECTED"
@@ -143,7 +143,7 @@ def test_dropped_connections_end_their_sessions(link: Link, ann: Client) -> None
 def test_a_full_house_answers_busy(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions_module, "MAX_SESSIONS", 1)
     ann = link.client("ann")
-    (answer,) = link.stranger("bob").send("Hello", {"clientId": "bob", "protocolVersions": [1]})
+    (answer,) = link.raw_client("bob").send("Hello", {"clientId": "bob", "protocolVersions": [1]})
     assert code(answer) == "BUSY"
     ann.hello()
 
@@ -377,7 +377,7 @@ def test_an_idle_core_is_due_once_a_heartbeat(link: Link) -> None:
     assert len(link.events) - before == 10
 
 
-def test_watermarks_say_what_moved_and_leave_themselves_out(link: Link, ann: Client) -> None:
+def test_watermarks_have_the_topics_that_advanced_but_not_their_own(link: Link, ann: Client) -> None:
     link.advance(0.5)
     link.streams.clear()
     ann.ask("StartBacktest", config(backtestId="b1"))

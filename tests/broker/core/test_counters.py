@@ -1,4 +1,4 @@
-"""What is counted: each request once, by type and outcome, and how long it took."""
+"""Each request is counted once, by type and outcome, with its duration."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def test_every_request_is_counted_once_with_what_came_of_it(link: Link) -> None:
     with link.full_disk():
         ann.refused("UpdateState", {"key": "a", "value": 1})
     link.request(ann.peer, [b"never signed"])
-    stranger = link.stranger("bob")
-    stranger.requests.session_id, stranger.requests.counter = "no session", 1
-    stranger.refused("Ping")
+    raw_client = link.raw_client("bob")
+    raw_client.requests.session_id, raw_client.requests.counter = "no session", 1
+    raw_client.refused("Ping")
     assert link.core.counters.measured().requests == {
         ("Hello", SUCCESS): 1,
         ("Ping", SUCCESS): 1,

@@ -238,7 +238,7 @@ def test_a_paused_backtest_that_lost_its_worker_is_still_to_be_paused(link: Link
     assert [note.paused for note in link.worker("compute-1").assigned] == [True]
 
 
-def test_a_worker_that_dies_twice_fails_a_backtest_across_restarts_too(link: Link, ann: Client, worker: Worker) -> None:
+def test_a_backtest_that_loses_two_workers_fails_across_restarts_too(link: Link, ann: Client, worker: Worker) -> None:
     start(ann, "b1")
     link.lose_worker(worker)
     link.restart_broker()

@@ -40,7 +40,7 @@ _client = Requests(KEY, "ann", now_ms=lambda: WALL_MS)
 
 
 def make_outbox() -> Outbox:
-    """An outbox in which `ANN` is running."""
+    """Return an outbox in which `ANN` is running."""
     answers = AnsweredRequests()
     outbox = Outbox(KEY, "instance", answers, Admission({}, answers), now=5.0)
     outbox.wall_ms = WALL_MS
@@ -59,7 +59,7 @@ def begin(outbox: Outbox, request_key: RequestKey, peer: bytes = PEER) -> None:
 
 
 def replied(outbox: Outbox) -> Fields:
-    """The envelope of the first effect, which has to be a reply to `PEER`."""
+    """Return the envelope of the first effect, which has to be a reply to `PEER`."""
     reply, *_ = outbox.take_effects()
     assert isinstance(reply, Reply)
     assert reply.peer == PEER

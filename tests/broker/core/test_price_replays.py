@@ -33,7 +33,7 @@ OTHERS = encoded_payload("PriceUpdate", {})
 
 @pytest.fixture
 def host(link: Link) -> Worker:
-    """The interactive worker, which opens and steers replays at once."""
+    """Return the interactive worker, which opens and steers price replays at once."""
     return link.worker("interactive-1")
 
 
@@ -102,7 +102,7 @@ def test_an_older_acknowledgement_takes_nothing_back() -> None:
 # --- from start to end ---
 
 
-def test_a_replay_from_its_start_to_its_end(link: Link, ann: Client, host: Worker) -> None:
+def test_a_price_replay_from_its_start_to_its_end(link: Link, ann: Client, host: Worker) -> None:
     link.core.outbox.publish(TOPIC, OTHERS)
     assert start(ann, barsPerSecond=50.0) == {"replayId": "r1", "topic": TOPIC, "fromSeq": 2, "bars": REPLAY_BARS}
     host.play("r1", 10_000)
@@ -128,7 +128,7 @@ def test_it_is_opened_paused_and_begins_when_the_broker_knows_whose_it_is(ann: C
     assert host.controls == [("resume", "r1")]
 
 
-def test_a_worker_is_told_whose_request_it_opens_a_replay_for(link: Link, ann: Client, host: Worker) -> None:
+def test_a_worker_is_told_for_which_request_it_opens_a_price_replay(link: Link, ann: Client, host: Worker) -> None:
     ann.ask("StartPriceReplay", asked(), message_id="once")
     successor = link.lose_worker(host)
     for worker in (host, successor):
@@ -156,14 +156,14 @@ def test_what_cannot_be_opened_is_refused_and_forgotten(link: Link, ann: Client,
     start(ann)
 
 
-def test_the_same_request_starts_one_replay(link: Link, ann: Client, host: Worker) -> None:
+def test_the_same_request_starts_one_price_replay(link: Link, ann: Client, host: Worker) -> None:
     first = ann.ask("StartPriceReplay", asked(), message_id="once")
     assert ann.ask("StartPriceReplay", asked(), message_id="once") == first
     assert len(orders(host)) == 1
     assert ann.refused("StartPriceReplay", asked())["code"] == "STATE_CONFLICT", "the id is taken"
 
 
-def test_replays_are_bounded_for_all_and_for_each(link: Link, ann: Client) -> None:
+def test_price_replays_are_bounded_for_all_and_for_each(link: Link, ann: Client) -> None:
     for number in range(price_replays.MAX_REPLAYS_PER_CLIENT):
         start(ann, replayId=f"a{number}")
     assert ann.refused("StartPriceReplay", asked())["code"] == "BUSY"
@@ -175,7 +175,7 @@ def test_replays_are_bounded_for_all_and_for_each(link: Link, ann: Client) -> No
     start(ann)
 
 
-def test_ended_replays_are_forgotten_the_oldest_first(ann: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ended_price_replays_are_forgotten_the_oldest_first(ann: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(price_replays, "MAX_ENDED", 2)
     for name in ("x", "y", "z"):
         start(ann, replayId=name)
@@ -183,7 +183,7 @@ def test_ended_replays_are_forgotten_the_oldest_first(ann: Client, monkeypatch: 
     assert [one["replayId"] for one in ann.ask("ListPriceReplays")["replays"]] == ["z", "y"]
 
 
-def test_the_log_is_told_of_a_change_by_what_it_can_be_followed_by(link: Link, ann: Client, host: Worker) -> None:
+def test_the_log_has_the_ids_by_which_a_change_can_be_followed(link: Link, ann: Client, host: Worker) -> None:
     ann.ask("StartPriceReplay", asked(), message_id="one")
     host.fail(DataError("a defect"), "r1")
     ann.ask("StartPriceReplay", asked(replayId="r2", asFastAsRead=True, barsPerSecond=None), message_id="two")
@@ -232,7 +232,7 @@ def test_a_stop_ends_it_and_refuses_what_waits(link: Link, ann: Client, host: Wo
     assert states(link) == ["running", "stopped"]
 
 
-def test_requests_that_wait_for_one_replay_are_bounded(ann: Client, host: Worker) -> None:
+def test_requests_that_wait_for_one_price_replay_are_bounded(ann: Client, host: Worker) -> None:
     start(ann)
     host.answers = False
     for _ in range(MAX_WAITING // 2):
@@ -285,7 +285,7 @@ def test_one_that_was_stopped_while_starting_is_forgotten_however_that_ends(
     start(ann)
 
 
-def test_without_room_for_the_question_nothing_has_begun(link: Link, ann: Client, host: Worker) -> None:
+def test_without_room_for_the_interactive_task_nothing_has_begun(link: Link, ann: Client, host: Worker) -> None:
     host.answers = False
     bob = link.client("bob")
     ann.later("ListMarketData")
@@ -310,13 +310,15 @@ def test_an_answer_that_opens_nothing_is_a_fault(ann: Client, host: Worker) -> N
     assert ann.answer(waits)["code"] == "SYSTEM_ERROR"
 
 
-def test_the_failure_that_a_worker_states_is_the_replay_s(ann: Client, host: Worker) -> None:
+def test_the_failure_that_a_worker_states_is_the_price_replays(ann: Client, host: Worker) -> None:
     start(ann)
     host.fail(DataError("a defect"), "r1")
     assert (status(ann)["status"], status(ann)["error"]["message"]) == ("failed", "a defect")
 
 
-def test_what_waits_behind_a_stop_is_refused_when_the_worker_dies(link: Link, ann: Client, host: Worker) -> None:
+def test_a_request_that_waits_behind_a_stop_is_refused_when_the_worker_is_lost(
+    link: Link, ann: Client, host: Worker
+) -> None:
     start(ann)
     host.answers = False
     stop, late = ann.later("StopPriceReplay", R1), ann.later("ResumePriceReplay", R1)
@@ -325,7 +327,7 @@ def test_what_waits_behind_a_stop_is_refused_when_the_worker_dies(link: Link, an
     assert ann.answer(late)["code"] == "STATE_CONFLICT"
 
 
-def test_every_stop_that_waits_has_succeeded_when_the_worker_dies(link: Link, ann: Client, host: Worker) -> None:
+def test_every_stop_that_waits_succeeds_when_the_worker_is_lost(link: Link, ann: Client, host: Worker) -> None:
     start(ann)
     host.answers = False
     stops = [ann.later("StopPriceReplay", R1) for _ in range(2)]
@@ -333,7 +335,9 @@ def test_every_stop_that_waits_has_succeeded_when_the_worker_dies(link: Link, an
     assert [ann.answers(one) for one in stops] == [[{"type": "Success", "data": {**R1, "status": "stopped"}}]] * 2
 
 
-def test_the_end_of_a_replay_that_it_does_not_host_is_refused(link: Link, ann: Client, host: Worker) -> None:
+def test_the_end_of_a_price_replay_that_a_worker_does_not_host_is_refused(
+    link: Link, ann: Client, host: Worker
+) -> None:
     start(ann)
     host.finish("r2", "completed")
     assert link.signals("message_refused")
@@ -360,7 +364,7 @@ def test_the_end_of_a_replay_that_it_does_not_host_is_refused(link: Link, ann: C
     ],
     ids=str,
 )
-def test_what_a_worker_was_not_told_is_refused(
+def test_a_report_of_an_action_that_the_worker_was_not_told_is_refused(
     link: Link, ann: Client, host: Worker, note: worker_channel.ToBroker
 ) -> None:
     start(ann)
@@ -369,7 +373,7 @@ def test_what_a_worker_was_not_told_is_refused(
     assert (status(ann)["status"], status(ann)["position"], link.streams[TOPIC]) == ("running", 0, [])
 
 
-def test_only_the_worker_that_hosts_a_replay_speaks_of_it() -> None:
+def test_only_the_worker_that_hosts_a_price_replay_may_report_of_it() -> None:
     link = Link(interactive=2)
     ann = link.client("ann")
     start(ann)
@@ -390,7 +394,7 @@ def test_only_the_worker_that_hosts_a_replay_speaks_of_it() -> None:
     assert status(ann)["position"] == 3
 
 
-def test_a_batch_of_a_replay_has_a_bound(
+def test_a_batch_of_a_price_replay_has_a_bound(
     link: Link, ann: Client, host: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(price_replay_requests, "MAX_BATCH", 100)
@@ -408,7 +412,7 @@ def test_an_end_that_cannot_be_is_a_failure(ann: Client, host: Worker, outcome: 
     assert (status(ann)["status"], status(ann)["error"]["code"]) == ("failed", "SYSTEM_ERROR")
 
 
-def test_another_worker_goes_on_where_the_last_one_was_heard(link: Link, ann: Client, host: Worker) -> None:
+def test_another_worker_continues_where_the_last_one_stopped(link: Link, ann: Client, host: Worker) -> None:
     start(ann)
     host.play("r1", 123)
     successor = link.lose_worker(host)
@@ -420,7 +424,7 @@ def test_another_worker_goes_on_where_the_last_one_was_heard(link: Link, ann: Cl
     assert states(link) == ["running"], "it was running all the time"
 
 
-def test_what_was_asked_of_a_worker_that_dies_is_done(link: Link, ann: Client, host: Worker) -> None:
+def test_an_action_asked_of_a_lost_worker_is_done(link: Link, ann: Client, host: Worker) -> None:
     for name in ("r1", "r2", "r3"):
         start(ann, replayId=name)
     host.answers = False
@@ -438,7 +442,7 @@ def test_what_was_asked_of_a_worker_that_dies_is_done(link: Link, ann: Client, h
     assert successor.controls == [("resume", "r1")]
 
 
-def test_a_replay_whose_workers_die_without_a_bar_fails(link: Link, ann: Client, host: Worker) -> None:
+def test_a_price_replay_whose_workers_are_lost_without_a_bar_fails(link: Link, ann: Client, host: Worker) -> None:
     start(ann)
     worker = host
     for _ in range(MAX_LOSSES):
@@ -452,7 +456,9 @@ def test_a_replay_whose_workers_die_without_a_bar_fails(link: Link, ann: Client,
     assert "ended 3 times in a row: killed by signal 9" in status(ann)["error"]["message"]
 
 
-def test_a_replay_goes_on_although_the_queue_of_questions_is_full(link: Link, ann: Client, host: Worker) -> None:
+def test_a_price_replay_continues_although_the_queue_of_interactive_tasks_is_full(
+    link: Link, ann: Client, host: Worker
+) -> None:
     start(ann)
     bob = link.client("bob")
     host.answers = False
@@ -470,7 +476,7 @@ def test_a_replay_goes_on_although_the_queue_of_questions_is_full(link: Link, an
     link.core.check_invariants()
 
 
-def test_bars_that_changed_under_a_replay_fail_it(link: Link, ann: Client, host: Worker) -> None:
+def test_bars_that_changed_under_a_price_replay_fail_it(link: Link, ann: Client, host: Worker) -> None:
     start(ann)
     successor = link.lose_worker(host, again=False)
     successor = link.start_worker("interactive-1", "interactive")
@@ -481,7 +487,7 @@ def test_bars_that_changed_under_a_replay_fail_it(link: Link, ann: Client, host:
     assert states(link) == ["running", "failed"]
 
 
-def test_a_restart_of_the_broker_ends_replays(link: Link, ann: Client) -> None:
+def test_a_restart_of_the_broker_ends_price_replays(link: Link, ann: Client) -> None:
     start(ann)
     link.restart_broker()
     ann.reconnect()
@@ -493,7 +499,7 @@ def test_a_restart_of_the_broker_ends_replays(link: Link, ann: Client) -> None:
 # --- credit ---
 
 
-def test_a_replay_is_never_further_ahead_of_its_reader_than_its_topic_keeps(ann: Client, host: Worker) -> None:
+def test_a_price_replay_is_no_further_ahead_of_its_reader_than_its_topic_retains(ann: Client, host: Worker) -> None:
     start(ann, asFastAsRead=True)
     assert orders(host)[0].allowed == WINDOW
     assert credits(host) == [WINDOW]
@@ -553,7 +559,7 @@ def test_one_that_ends_before_it_is_stopped_was_not_stopped_for_anything(link: L
 
 
 @pytest.mark.parametrize("how", ["goodbye", "silence", "dropped"])
-def test_a_replay_that_waits_for_a_client_who_has_left_is_stopped(link: Link, ann: Client, how: str) -> None:
+def test_a_price_replay_that_waits_for_a_client_that_has_left_is_stopped(link: Link, ann: Client, how: str) -> None:
     bob = link.client("bob")
     start(ann, asFastAsRead=True)
     start(ann, replayId="rated")
@@ -571,7 +577,7 @@ def test_a_replay_that_waits_for_a_client_who_has_left_is_stopped(link: Link, an
     assert status(bob, "rated")["status"] == "running", "others may watch it"
 
 
-def test_a_client_that_comes_back_keeps_its_replay(link: Link, ann: Client) -> None:
+def test_a_client_that_comes_back_keeps_its_price_replay(link: Link, ann: Client) -> None:
     start(ann, asFastAsRead=True)
     ann.ask("Goodbye")
     link.advance(ABSENT_SECONDS / 2)

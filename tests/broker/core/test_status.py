@@ -1,4 +1,4 @@
-"""What the status calls a warning or an error, each with its reason; and workers that do not live, over the wire."""
+"""The status names each warning and error with its reason; workers that hang or end show in it over the wire."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_crash_loop_is_a_warning_for_as_long_as_it_is_one(link: Link) -> None:
     assert told(link) == ("healthy", [])
 
 
-def test_how_a_worker_publishes_is_told_until_it_is_lost(link: Link) -> None:
+def test_the_status_has_a_workers_way_of_publishing_until_it_is_lost(link: Link) -> None:
     batching = {"orders": BatchingStatus(size=500, wait_ms=5.0, latency_ms=7.5, messages=1000, batches=2)}
     compression = CompressionStatus(batches=1, bytes_in=1000, bytes_out=100, time_ms=0.5)
     worker = link.worker("compute-1")
@@ -190,7 +190,7 @@ def watched(make_link: MakeLink) -> Watched:
     return Watched(link)
 
 
-def test_a_busy_worker_is_let_live_and_its_silence_is_told(watched: Watched) -> None:
+def test_a_busy_worker_is_not_killed_and_its_silence_is_reported(watched: Watched) -> None:
     link = watched.link
     ann = link.client("ann")
     start(ann, "b1")
@@ -234,7 +234,7 @@ def test_a_worker_that_never_lets_go_is_killed_in_the_end(watched: Watched) -> N
     assert "busy and without a beat" in why
 
 
-def test_how_long_workers_are_endured_can_be_set(make_link: MakeLink) -> None:
+def test_the_times_until_a_worker_is_killed_can_be_set(make_link: MakeLink) -> None:
     link = make_link(limits=msgspec.structs.replace(LIMITS, worker_silence_ms=20_000))
     link.advance(19.0)
     assert link.killed == []

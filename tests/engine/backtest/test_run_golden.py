@@ -16,8 +16,10 @@ from backtestr_protocol.messages import BacktestConfig
 
 
 class Golden(msgspec.Struct, frozen=True):
-    """vectorbt 1.0.0 (engine numba), Portfolio.from_signals on GOOG daily, MA.run(close, 10) crossing
-    MA.run(close, 30), cash 10,000, fees 0.001, freq 1D."""
+    """Numbers of vectorbt 1.0.0 (engine numba), Portfolio.from_signals on GOOG daily.
+
+    MA.run(close, 10) crosses MA.run(close, 30), cash 10,000, fees 0.001, freq 1D.
+    """
 
     name: str
     options: dict[str, Any]
@@ -284,8 +286,10 @@ def test_a_preset_is_spelled_out_with_the_result(google: Bars, catalog: Catalog,
 def test_the_backtesting_py_preset_gives_the_numbers_of_backtesting_py(
     google: Bars, catalog: Catalog, conventions: Conventions
 ) -> None:
-    """backtesting.py 0.6: SMA 10 crossing SMA 30, position closed and reversed on each cross, cash 10,000,
-    `finalize_trades`."""
+    """Compare with backtesting.py 0.6.
+
+    SMA 10 crosses SMA 30, the position is closed and reversed on each cross, cash 10,000, `finalize_trades`.
+    """
     catalog.write(google)
     config = BacktestConfig(
         algorithm_id="sma_cross",

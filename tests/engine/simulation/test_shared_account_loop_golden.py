@@ -72,8 +72,10 @@ def test_reversals_that_share_cash(catalog: Catalog, conventions: Conventions) -
 
 
 def test_parts_of_the_cash_with_stops_and_costs(catalog: Catalog, conventions: Conventions) -> None:
-    """from_signals, entries above, exits below, size 0.4 percent, fees 0.001, fixed_fees 2, slippage 0.001,
-    sl_stop 0.05, tp_stop 0.2."""
+    """from_signals, entries above, exits below, size 0.4 percent, fees 0.001, with stops and costs.
+
+    fixed_fees 2, slippage 0.001, sl_stop 0.05, tp_stop 0.2.
+    """
     options = {"direction": "long", "size": "fraction", "sizeValue": 0.4, "commissionFixed": 2.0}
     result = run(catalog, conventions, BUILT_IN["sma_cross"], 0.001, **options, stopLoss=0.05, takeProfit=0.2)
 

@@ -64,7 +64,7 @@ class Disk:
                 self.state[record.key] = record
 
     def lose_power(self) -> None:
-        """What was not committed is gone."""
+        """Lose every change that was not committed."""
         self.waiting.clear()
         self._failed_generation = -1
 

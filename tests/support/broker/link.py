@@ -8,10 +8,10 @@
 Clients speak through the codec that shares no line with the broker's; workers through the broker's own engine channel.
 Whatever the core asks for is done at once and in order. Faults are context managers and methods: `drop_replies(n)`,
 `drop_requests(n)`, `duplicate_requests()`, `hold_replies()`, `hold_commits()`, `full_disk()`, `set_clock(…)`,
-`restart_broker()`, `lose_worker(worker)`. Somebody listens to everything, unless the link is made with
-`listening=False`; `subscribe(peer, prefix)`, `unsubscribe` and `hang_up` are what peers of the streams do.
+`restart_broker()`, `lose_worker(worker)`. One listener receives everything, unless the link is made with
+`listening=False`; `subscribe(peer, prefix)`, `unsubscribe` and `hang_up` act for peers of the streams.
 Everything that happened is recorded: `events` with their times, `effects`, the `streams` by topic and the `notices`;
-`recording()` has the events as the flight recorder writes them.
+`recording()` has the events as the recorder writes them.
 """
 
 from __future__ import annotations
@@ -131,11 +131,11 @@ class Client:
         return self.send_frames(self.requests.make(type_name, data, message_id=message_id))
 
     def ask(self, type_name: str, data: Any = None, *, message_id: str | None = None) -> Fields:
-        """The Success data of a request that is answered at once."""
+        """Return the Success data of a request that is answered at once."""
         return self._success(self._exchange(type_name, data, message_id))
 
     def refused(self, type_name: str, data: Any = None, *, message_id: str | None = None) -> Fields:
-        """The ErrorData of a request that is refused at once."""
+        """Return the ErrorData of a request that is refused at once."""
         (envelope,) = self._exchange(type_name, data, message_id)
         return failure(envelope)
 
@@ -146,11 +146,11 @@ class Client:
         return message_id
 
     def answers(self, message_id: str) -> list[Fields]:
-        """The payloads of every answer to that request."""
+        """Return the payloads of every answer to that request."""
         return [envelope["payload"] for envelope, _ in self.inbox if envelope.get("correlationId") == message_id]
 
     def answer(self, message_id: str) -> Fields:
-        """The data of its one answer."""
+        """Return the data of the one answer to that request."""
         (payload,) = self.answers(message_id)
         data: Fields = payload["data"]
         return data
@@ -160,7 +160,7 @@ class Client:
         return f"request-{self.link.named}"
 
     def _exchange(self, type_name: str, data: Any, message_id: str | None) -> list[Fields]:
-        """What answers this request at once, without what it made answer others."""
+        """Return the answers to this request that come at once, without the answers to others."""
         message_id = message_id or self._new_id()
         envelopes = self.send(type_name, data or {}, message_id=message_id)
         return [envelope for envelope in envelopes if envelope.get("correlationId") == message_id]
@@ -364,36 +364,36 @@ class Link:
         self.feed(Subscribed(socket, prefix, 1, self.wall_ms))
 
     def unsubscribe(self, peer: str, socket: Socket, prefix: bytes) -> None:
-        """Whether the peer holds it or not: ZeroMQ passes both on."""
+        """Have a peer unsubscribe, also from a prefix that it does not hold: ZeroMQ passes both on."""
         self.held.discard((socket, peer, prefix))
         self.feed(Subscribed(socket, prefix, -1, self.wall_ms))
 
     def hang_up(self, peer: str) -> None:
-        """The peer goes, without a word."""
+        """End the peer's connection; its subscriptions end with it."""
         for socket, of, prefix in sorted(self.held):
             if of == peer:
                 self.unsubscribe(peer, socket, prefix)
 
     def drop_clients(self) -> None:
-        """The broker ends every connection of clients."""
+        """Have the broker end every connection of clients."""
         self.held.clear()
         self.feed(ClientsDropped("no longer allowed: bob", self.wall_ms))
 
     # --- clients ---
 
     def attach(self, connection: Client | SessionClient) -> bytes:
-        """A new connection's identity."""
+        """Make a connection, and return its identity."""
         self._peers += 1
         peer = b"peer-%d" % self._peers
         self._connections[peer] = connection
         return peer
 
     def records(self) -> Iterator[Record]:
-        """The records of this broker's recording."""
+        """Return the records of this broker's recording."""
         return records(io.BytesIO(self.recording()))
 
     def recording(self) -> bytes:
-        """What a recorder would have written of this broker, as one part."""
+        """Return what a recorder would have written of this broker, as one part."""
         start = Start(key=self.key, limits=self.limits, workers=self.counts, now=self.started, restored=self.restored)
         written, buffer = bytearray(), bytearray()
         for record in [header(self.instance_id, 1, start), *[(now, event) for event, now in self.events]]:
@@ -404,14 +404,14 @@ class Link:
     def detach(self, peer: bytes) -> None:
         self._connections.pop(peer, None)
 
-    def stranger(self, client_id: str = "ann") -> Client:
-        """A client that has not said Hello."""
+    def raw_client(self, client_id: str = "ann") -> Client:
+        """Return a client that has not said Hello."""
         client = Client(self, client_id, b"")
         client.peer = self.attach(client)
         return client
 
     def client(self, client_id: str = "ann") -> Client:
-        client = self.stranger(client_id)
+        client = self.raw_client(client_id)
         client.hello()
         return client
 
@@ -445,7 +445,7 @@ class Link:
         return worker
 
     def answer_to(self, work: worker_channel.Work, data: bytes) -> bytes:
-        """What a scripted interactive worker answers."""
+        """Return the data that a scripted interactive worker answers with."""
         match work:
             case "CheckBacktest":
                 checked = msgspec.msgpack.decode(data)
@@ -463,7 +463,7 @@ class Link:
 
     @contextlib.contextmanager
     def drop_replies(self, count: int) -> Iterator[None]:
-        """The next `count` answers in this block are lost on their way."""
+        """Lose the next `count` answers in this block on their way."""
         self.replies_to_drop = count
         yield
         assert self.replies_to_drop == 0, "fewer answers came than were to be dropped"
@@ -480,7 +480,7 @@ class Link:
             self._connections[reply.peer].take(reply.frames)
 
     def set_clock(self, seconds: float) -> None:
-        """Somebody sets the clock on the wall, by so much."""
+        """Move the wall clock by so many seconds."""
         self.wall_offset += round(seconds * 1000)
 
     @contextlib.contextmanager
@@ -518,8 +518,7 @@ class Link:
             self.feed(report)
 
     def restart_broker(self) -> None:
-        """Another broker with another key, as after `kill -9`: connections, workers and all that is not on disk are
-        gone."""
+        """Start another broker with another key, as after `kill -9`: only what is on disk is left."""
         self.core.check_invariants()
         connections = [one for one in self._connections.values() if isinstance(one, SessionClient)]
         self._connections.clear()
@@ -535,8 +534,10 @@ class Link:
             client.connect()
 
     def lose_worker(self, worker: Worker, *, again: bool = True, overdue: bool = False) -> Worker:
-        """Its process dies, if `overdue` by using too much processor time. With `again` another takes its place and
-        gets ready; returns that."""
+        """End a worker's process, if `overdue` because it used too much processor time.
+
+        With `again` another worker takes its slot and gets ready, and is returned.
+        """
         self.feed(WorkerExited(worker.worker_id, "killed by signal 9", self.wall_ms, overdue=overdue))
         if not again:
             return worker
@@ -556,7 +557,7 @@ class Link:
 
 
 def failure(envelope: Fields) -> Fields:
-    """The ErrorData of an answer that has to be a Failure."""
+    """Return the ErrorData of an answer that has to be a Failure."""
     assert envelope["payload"]["type"] == "Failure", envelope
     error: Fields = envelope["payload"]["data"]
     assert msgspec.convert(error, ErrorData).recovery_actions

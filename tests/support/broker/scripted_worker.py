@@ -34,7 +34,7 @@ class Worker:
 
     @property
     def task_id(self) -> str:
-        """What it was last assigned or told to resume."""
+        """The task that it was last assigned or told to resume."""
         for note, _ in reversed(self.told):
             if isinstance(note, worker_channel.Assign) or (
                 isinstance(note, worker_channel.Control) and note.action == "resume"
@@ -57,7 +57,7 @@ class Worker:
             self.do(note, payload)
 
     def do(self, note: worker_channel.ToWorker, payload: list[bytes]) -> None:
-        """What an interactive worker does with what it is told."""
+        """Do what an interactive worker is told."""
         match note:
             case worker_channel.Assign(task_id=task_id, work=work):
                 self.finish(task_id, data=self.link.answer_to(work, payload[0]))

@@ -1,4 +1,4 @@
-"""What the tests of backtests do again and again."""
+"""Steps that many tests of backtests share."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""A subscriber that speaks ZMTP 3.0 by itself over TCP, and so says what libzmq never would: that it is done with what
-it never held, or that it wants a thing twice."""
+"""A subscriber that speaks ZMTP 3.0 by itself over TCP, and so sends what libzmq never would.
+
+It can end a subscription that it never made, or make one twice.
+"""
 
 from __future__ import annotations
 

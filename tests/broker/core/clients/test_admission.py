@@ -1,4 +1,4 @@
-"""What one client may ask for: rates, what may run at once, places in the queues, sessions; and what is told of it."""
+"""A client has limits: rates, running requests, its share of the queues, sessions; and the status shows its load."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def throttled(make_link: MakeLink) -> Link:
 
 
 def codes(client: Client, request_type: str, data: Any, count: int) -> list[str]:
-    """What so many requests are answered with at once."""
+    """Return the codes of the answers to so many requests at once."""
     found = []
     for _ in range(count):
         (envelope,) = client.send(request_type, data)
@@ -100,13 +100,13 @@ def test_what_is_unknown_counts_as_bulk(throttled: Link) -> None:
 
 def test_hello_is_a_request_too(make_link: MakeLink) -> None:
     link = make_link(limits=limits(rates={"R": Rate(10, 2)}))
-    stranger = link.stranger("ann")
-    stranger.hello()
-    stranger.hello()
-    (refused,) = stranger.send_frames(stranger.requests.hello())
+    raw_client = link.raw_client("ann")
+    raw_client.hello()
+    raw_client.hello()
+    (refused,) = raw_client.send_frames(raw_client.requests.hello())
     assert refused["payload"]["data"]["code"] == "RATE_LIMIT_EXCEEDED"
     link.now += 0.1
-    assert stranger.hello()["sessionId"]
+    assert raw_client.hello()["sessionId"]
 
 
 # --- what may run at once ---
@@ -154,7 +154,7 @@ def test_one_clients_backtests_do_not_delay_anothers_one(link: Link) -> None:
     assert order == ["f0", "f1", "mine"], "one runs and one of the other's goes before it"
 
 
-def test_one_clients_questions_do_not_delay_anothers_one(link: Link) -> None:
+def test_one_clients_interactive_tasks_do_not_delay_anothers_one(link: Link) -> None:
     flood, ann = link.client("flood"), link.client("ann")
     interactive = link.worker("interactive-1")
     interactive.answers = False
@@ -202,10 +202,10 @@ def test_what_is_on_its_way_to_disk_counts_into_the_share(link: Link) -> None:
 # --- sessions ---
 
 
-def test_a_full_table_of_sessions_lets_go_of_who_is_silent(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_table_of_sessions_drops_the_silent_one(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "MAX_SESSIONS", 2)
     ann, bob = link.client("ann"), link.client("bob")
-    carl = link.stranger("carl")
+    carl = link.raw_client("carl")
     (busy,) = carl.send_frames(carl.requests.hello())
     assert busy["payload"]["data"]["code"] == "BUSY"
     assert busy["payload"]["data"]["details"] == {"retryAfterMs": 3000}, "both were heard of just now"
@@ -221,7 +221,7 @@ def test_a_full_table_of_sessions_lets_go_of_who_is_silent(link: Link, monkeypat
 # --- what is told ---
 
 
-def test_the_status_tells_who_is_connected_and_what_they_do(throttled: Link) -> None:
+def test_the_status_has_the_connected_clients_and_their_load(throttled: Link) -> None:
     link = throttled
     ann, bob = link.client("ann"), link.client("bob")
     link.client("bob")
@@ -286,7 +286,7 @@ def test_the_busiest_are_listed(link: Link, monkeypatch: pytest.MonkeyPatch) -> 
     assert [(one["clientId"], one["requests"]) for one in listed] == [("bob", 10), ("carl", 8)]
 
 
-def test_counters_are_bounded_and_forget_who_was_quiet_the_longest(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_counts_are_bounded_and_forget_the_longest_quiet_client(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("backtestr_broker.core.clients.admission.MAX_COUNTED", 2)
     ann = link.client("ann")
     bob = link.client("bob")

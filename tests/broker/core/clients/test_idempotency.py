@@ -30,7 +30,7 @@ def test_ids_belong_to_their_client() -> None:
     assert book.begin("bob", "r", b"peer", 0.0) is True
 
 
-def test_whoever_asks_again_while_it_runs_gets_the_answer() -> None:
+def test_a_duplicate_that_comes_while_the_request_runs_gets_the_answer() -> None:
     book = AnsweredRequests()
     assert book.begin("ann", "r", b"first", 0.0) is True
     assert book.begin("ann", "r", b"second", 1.0) is False
@@ -80,7 +80,7 @@ def test_1024_answers_are_remembered_for_a_client() -> None:
 def test_large_answers_go_first_and_never_take_small_ones_with_them(
     large: Answer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is large was read from somewhere and can be read again; what changed something answers in a few bytes."""
+    """A large answer was read from somewhere and can be read again; a change is answered in a few bytes."""
     monkeypatch.setattr(answers_module, "SMALL_BYTES", 100)
     monkeypatch.setattr(answers_module, "KEPT_LARGE_BYTES", 1000)
     book = AnsweredRequests()

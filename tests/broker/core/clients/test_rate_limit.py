@@ -11,7 +11,7 @@ from backtestr_broker.core.clients.rate_limit import Rate, RateLimits
 from backtestr_protocol.errors import RateLimitExceeded
 from backtestr_protocol.message_types import PRIORITIES
 
-# What rounding to nanoseconds may be off, in seconds.
+# The error of rounding to nanoseconds, in seconds.
 ROUNDING = 2e-6
 
 rates = st.builds(Rate, st.integers(1, 1000), st.integers(1, 20))
@@ -21,7 +21,7 @@ starts = st.floats(0.0, 3e7)
 
 
 def wait_ms(throttle: RateLimits, now: float, client_id: str = "ann") -> int | None:
-    """How long it says to wait; None when the request was let through."""
+    """Return how long the client has to wait; None when the request was let through."""
     refused: RateLimitExceeded | None = None
     try:
         throttle.admit(client_id, "B", now)
@@ -57,7 +57,7 @@ def test_in_no_stretch_of_time_more_than_the_burst_and_what_came_in_it(
 
 @settings(deadline=None, max_examples=300)
 @given(rate=rates, start=starts, gaps=gaps)
-def test_who_waits_as_long_as_it_says_is_let_through_and_not_a_millisecond_before(
+def test_a_client_that_waits_as_long_as_it_is_told_is_let_through_and_not_a_millisecond_before(
     rate: Rate, start: float, gaps: list[float]
 ) -> None:
     throttle = RateLimits({"B": rate})

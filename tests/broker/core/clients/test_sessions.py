@@ -137,7 +137,7 @@ def test_a_full_table_lets_go_of_the_longest_silent_or_answers_busy(monkeypatch:
     table.check_invariants()
 
 
-def test_a_table_with_room_sends_nobody_away() -> None:
+def test_a_table_with_room_drops_no_session() -> None:
     table = Sessions(SECRET, timeout=30.0, spared=3.0)
     table.open("ann", b"a", 0.0)
     assert table.make_room(29.0) is None

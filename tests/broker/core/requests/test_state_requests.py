@@ -16,7 +16,7 @@ from support.protocol.independent import Fields
 
 
 def changes(link: Link, key: str = "a") -> list[Fields]:
-    """What was published of a key."""
+    """Return what was published of a key."""
     return [payload["data"] for _, payload in link.streams[f"state.{key}"]]
 
 
@@ -254,7 +254,7 @@ def test_what_is_damaged_on_disk_too_is_said_and_can_be_set_anew(link: Link, ann
     assert ann.ask("GetState", {"key": "a"})["value"] == "new"
 
 
-def test_without_state_nobody_is_woken_to_verify_it(make_link: MakeLink) -> None:
+def test_without_state_there_is_no_deadline_to_verify_it(make_link: MakeLink) -> None:
     link = make_link(limits=msgspec.structs.replace(LIMITS, verify_interval_ms=10, heartbeat_interval_ms=60_000))
     link.tick()
     link.advance(1.0)

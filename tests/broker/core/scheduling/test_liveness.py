@@ -66,7 +66,7 @@ def test_a_busy_worker_that_stops_working_is_hung_so_much_later() -> None:
     assert len(watch.pass_time(1)) == 1
 
 
-def test_one_that_never_lets_go_is_endured_for_so_long_and_no_longer() -> None:
+def test_a_worker_in_an_endless_call_is_tolerated_for_so_long_and_no_longer() -> None:
     watch = Watch()
     assert watch.pass_time(599, works=True) == []
     (to_kill,) = watch.pass_time(1, works=True)
@@ -88,7 +88,7 @@ def test_slow_beats_are_waited_for() -> None:
     assert len(watch.pass_time(1)) == 1
 
 
-def test_what_cannot_be_measured_is_not_held_against_it() -> None:
+def test_a_worker_without_a_measured_processor_time_counts_as_working() -> None:
     watch = Watch()
     for _ in range(599):
         watch.now += 1.0
@@ -96,7 +96,7 @@ def test_what_cannot_be_measured_is_not_held_against_it() -> None:
 
 
 @pytest.mark.parametrize("away", [60.0, 100_000.0])
-def test_seconds_in_which_nobody_listened_do_not_count(away: float) -> None:
+def test_seconds_in_which_the_broker_was_suspended_do_not_count(away: float) -> None:
     watch = Watch()
     watch.pass_time(10)
     watch.now += away
@@ -125,7 +125,7 @@ def test_a_successor_begins_with_a_clean_slate() -> None:
         max_size=60,
     )
 )
-def test_no_worker_is_condemned_that_beat_or_worked_lately(doings: list[tuple[float, bool, float]]) -> None:
+def test_no_worker_is_killed_that_beat_or_worked_lately(doings: list[tuple[float, bool, float]]) -> None:
     watch = Watch()
     since = 0.0  # watched seconds since a beat or work, at the most
     for gap, beats, works in doings:
@@ -144,7 +144,7 @@ def test_no_worker_is_condemned_that_beat_or_worked_lately(doings: list[tuple[fl
 # --- crash loops ---
 
 
-def test_a_crash_loop_is_told_once_a_stage() -> None:
+def test_a_crash_loop_is_reported_once_a_stage() -> None:
     watch = Watch()
     said = {}
     for death in range(1, 50):
@@ -157,7 +157,7 @@ def test_a_crash_loop_is_told_once_a_stage() -> None:
     assert "started again after 10.0 s from now on" in said[8]
 
 
-def test_a_crash_loop_is_over_when_one_lives() -> None:
+def test_a_crash_loop_is_over_when_a_worker_stays() -> None:
     watch = Watch()
     watch.liveness.ended("w", "exit code 1", 3, watch.now + 0.8, watch.now)
     life = watch.liveness.of("w")

@@ -110,7 +110,7 @@ def test_a_failure_without_reason_gets_one(link: Link, ann: Client, worker: Work
 # --- questions ---
 
 
-def test_questions_go_by_priority(link: Link, ann: Client) -> None:
+def test_interactive_tasks_go_by_priority(link: Link, ann: Client) -> None:
     interactive = link.worker("interactive-1")
     interactive.answers = False
     for request_type, data in (
@@ -232,7 +232,7 @@ def test_a_published_message_has_one_payload(link: Link, ann: Client, worker: Wo
     assert [seq for seq, _ in link.streams["prices.SYNTH.1m"]] == [1]
 
 
-def test_a_worker_that_nobody_started_is_not_given_work(link: Link) -> None:
+def test_a_worker_that_was_not_started_is_not_given_work(link: Link) -> None:
     imposter = Worker(link, "compute-9", "compute", b"imposter")
     link.workers["compute-9"] = imposter
     imposter.ready()

@@ -9,7 +9,7 @@ from support.broker.link import Client, Link, Worker
 from support.broker.steps import B1, is_conflict, paused, start, status
 
 
-def test_a_backtest_moves_to_another_worker_which_goes_on_with_its_streams(
+def test_a_backtest_moves_to_another_worker_which_continues_its_streams(
     link: Link, ann: Client, worker: Worker
 ) -> None:
     start(ann, "b1")
@@ -118,7 +118,7 @@ def test_all_that_a_worker_had_parked_move_with_what_it_ran(link: Link, ann: Cli
     assert sorted(seen) == [("b1", True), ("b2", True), ("b3", False), ("b4", False)]
 
 
-def test_a_stop_that_its_worker_did_not_live_to_carry_out(link: Link, ann: Client, worker: Worker) -> None:
+def test_a_stop_whose_worker_is_lost_before_it(link: Link, ann: Client, worker: Worker) -> None:
     start(ann, "b1")
     asked = ann.later("StopBacktest", B1)
     successor = link.lose_worker(worker)
@@ -127,7 +127,7 @@ def test_a_stop_that_its_worker_did_not_live_to_carry_out(link: Link, ann: Clien
     assert ann.ask("GetBacktestResults", B1)["metrics"] is None, "nobody stored what it walked"
 
 
-def test_a_pause_that_its_worker_did_not_live_to_carry_out(link: Link, ann: Client, worker: Worker) -> None:
+def test_a_pause_whose_worker_is_lost_before_it(link: Link, ann: Client, worker: Worker) -> None:
     start(ann, "b1")
     asked = ann.later("PauseBacktest", B1)
     successor = link.lose_worker(worker)
@@ -137,7 +137,7 @@ def test_a_pause_that_its_worker_did_not_live_to_carry_out(link: Link, ann: Clie
     assert ann.answer(asked)["status"] == "paused"
 
 
-def test_a_resume_that_its_worker_did_not_live_to_carry_out(link: Link, ann: Client, worker: Worker) -> None:
+def test_a_resume_whose_worker_is_lost_before_it(link: Link, ann: Client, worker: Worker) -> None:
     start(ann, "b1")
     paused(ann, worker)
     asked = ann.later("ResumeBacktest", B1)
@@ -183,7 +183,7 @@ def test_what_a_lost_worker_still_says_is_not_heard(link: Link, ann: Client, wor
     successor.finish()
 
 
-def test_a_question_that_used_up_its_processor_time_is_not_asked_again(link: Link, ann: Client) -> None:
+def test_an_interactive_task_that_used_up_its_processor_time_is_not_assigned_again(link: Link, ann: Client) -> None:
     interactive = link.worker("interactive-1")
     interactive.answers = False
     asked = ann.later("ListMarketData")
@@ -191,7 +191,7 @@ def test_a_question_that_used_up_its_processor_time_is_not_asked_again(link: Lin
     assert ann.answer(asked)["code"] == "TIMEOUT"
 
 
-def test_a_question_is_asked_again_once_and_then_given_up(link: Link, ann: Client) -> None:
+def test_an_interactive_task_is_assigned_again_once_and_then_fails(link: Link, ann: Client) -> None:
     interactive = link.worker("interactive-1")
     interactive.answers = False
     asked = ann.later("ListMarketData")

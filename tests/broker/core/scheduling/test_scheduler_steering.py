@@ -231,7 +231,7 @@ def test_pause_resume_pause_ends_paused(ann: Client, worker: Worker) -> None:
     assert ("resume", "b1") not in worker.controls
 
 
-def test_resume_pause_resume_ends_running_and_the_pause_is_told(ann: Client, worker: Worker) -> None:
+def test_resume_pause_resume_ends_running_and_the_pause_is_answered(ann: Client, worker: Worker) -> None:
     start(ann, "b1")
     paused(ann, worker)
     first, pause, second = (ann.later(f"{verb}Backtest", B1) for verb in ("Resume", "Pause", "Resume"))

@@ -173,7 +173,7 @@ def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
 
 @settings(deadline=None)
 @given(st.integers(5, 200), st.integers(1, 4))
-def test_however_many_flood_there_is_room_for_one_who_comes_with_nothing(bound: int, floods: int) -> None:
+def test_however_many_flood_there_is_room_for_a_client_with_nothing_queued(bound: int, floods: int) -> None:
     queue = TaskQueue(bound)
     refused: set[str] = set()
     number = 0
@@ -220,7 +220,7 @@ def test_of_several_that_come_back_each_is_before_what_its_client_had_queued() -
     assert drained(queue) == ["lost 2", "ann's", "lost 1", "bob's"]
 
 
-def test_what_is_held_keeps_its_place_for_who_has_room() -> None:
+def test_a_task_that_needs_room_to_park_keeps_its_position() -> None:
     queue = TaskQueue(10)
     for task_id in ("a", "b", "c"):
         queue.push(task_id, "B", "ann")
@@ -234,7 +234,7 @@ def test_what_is_held_keeps_its_place_for_who_has_room() -> None:
     assert queue.pop(can_park=False) == "c"
 
 
-def test_what_is_removed_does_not_come() -> None:
+def test_a_removed_task_does_not_come() -> None:
     queue = TaskQueue(5)
     queue.push("a", "B", "ann")
     queue.push("b", "B", "ann")

@@ -1,4 +1,4 @@
-"""What feeds publish: all of a request or none of it, each topic in order, once whatever is sent again."""
+"""A feed publishes all of a request or none of it, each topic in order, and once whatever is sent again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who listens: what somebody has subscribed to is sent, whatever others say, and late joiners lose nothing."""
+"""A topic with a listener is sent, whatever other peers say, and a late listener loses nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backtestr_broker.core.events import ListenersFound, Publish, Subscribed, SubscribersDropped
-from backtestr_broker.core.streams import listeners as subscriptions_module
+from backtestr_broker.core.streams import listeners as listeners_module
 from backtestr_broker.core.streams.listeners import Listeners
 from backtestr_protocol.topics import Socket
 from support.broker.link import Link
@@ -20,12 +20,12 @@ TOPICS = (b"orders.a", b"orders.ab", b"orders.b", b"orders.")
 PREFIXES = (b"", b"orders.", b"orders.a", b"orders.ab", b"orders.b", b"price", b"o")
 ORDERS: Socket = "orders"
 
-said = st.tuples(st.sampled_from(("ann", "bob", "liar")), st.sampled_from(PREFIXES), st.sampled_from((1, -1)))
+said = st.tuples(st.sampled_from(("ann", "bob", "hostile")), st.sampled_from(PREFIXES), st.sampled_from((1, -1)))
 steps = st.lists(st.one_of(said, st.just("ask"), st.just("drop")), max_size=60)
 
 
 class Xpub:
-    """What libzmq does: it knows who holds what, and passes on all that is said, however often, true or not."""
+    """An XPUB like libzmq's: it knows each peer's prefixes, and passes on every message, however often, true or not."""
 
     def __init__(self) -> None:
         self.held: set[tuple[str, bytes]] = set()
@@ -50,7 +50,7 @@ class Xpub:
     def wanted(self, topic: bytes) -> bool:
         return any(topic.startswith(prefix) for _, prefix in self.held)
 
-    def walk(self, taken: list[tuple[str, bytes, int] | str]) -> None:
+    def play(self, taken: list[tuple[str, bytes, int] | str]) -> None:
         for step in taken:
             match step:
                 case (str(peer), bytes(prefix), int(delta)):
@@ -65,14 +65,14 @@ class Xpub:
 
 
 @given(steps)
-def test_what_is_wanted_is_sent_whatever_anybody_says(taken: list[tuple[str, bytes, int] | str]) -> None:
-    Xpub().walk(taken)
+def test_a_topic_with_a_listener_is_sent_whatever_peers_say(taken: list[tuple[str, bytes, int] | str]) -> None:
+    Xpub().play(taken)
 
 
 @given(steps)
-def test_what_nobody_wants_is_not_sent_once_zeromq_was_asked(taken: list[tuple[str, bytes, int] | str]) -> None:
+def test_a_topic_without_a_listener_is_not_sent_once_zeromq_is_asked(taken: list[tuple[str, bytes, int] | str]) -> None:
     xpub = Xpub()
-    xpub.walk(taken)
+    xpub.play(taken)
     for _ in PREFIXES:  # each has its turn
         xpub.ask()
     for topic in TOPICS:
@@ -80,8 +80,8 @@ def test_what_nobody_wants_is_not_sent_once_zeromq_was_asked(taken: list[tuple[s
         assert (xpub.machine.count(ORDERS, topic) > 0) == xpub.wanted(topic)
 
 
-@given(steps.map(lambda taken: [one for one in taken if one != "ask" and one[0] != "liar"]))
-def test_counts_are_right_where_each_peer_says_a_thing_once(taken: list[tuple[str, bytes, int] | str]) -> None:
+@given(steps.map(lambda taken: [one for one in taken if one != "ask" and one[0] != "hostile"]))
+def test_counts_are_right_where_each_peer_subscribes_once(taken: list[tuple[str, bytes, int] | str]) -> None:
     xpub = Xpub()
     for step in taken:
         if step == "drop":
@@ -96,7 +96,7 @@ def test_counts_are_right_where_each_peer_says_a_thing_once(taken: list[tuple[st
 
 
 def test_every_topic_is_sent_where_there_are_more_prefixes_than_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subscriptions_module, "MAX_PREFIXES", 3)
+    monkeypatch.setattr(listeners_module, "MAX_PREFIXES", 3)
     xpub = Xpub()
     for number in range(3):
         xpub.say("ann", b"%d" % number, 1)
@@ -111,7 +111,7 @@ def test_every_topic_is_sent_where_there_are_more_prefixes_than_are_kept(monkeyp
 
 
 def test_as_many_topics_are_remembered_as_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subscriptions_module, "MAX_REMEMBERED", 2)
+    monkeypatch.setattr(listeners_module, "MAX_REMEMBERED", 2)
     xpub = Xpub()
     xpub.say("ann", b"orders.1", 1)
     for number in range(20):
@@ -126,7 +126,7 @@ def published(link: Link) -> list[bytes]:
     return [effect.frames[0] for effects in link.effects for effect in effects if isinstance(effect, Publish)]
 
 
-def test_a_topic_that_nobody_subscribed_to_is_kept_and_not_sent(make_link: MakeLink) -> None:
+def test_a_topic_without_a_listener_is_retained_and_not_sent(make_link: MakeLink) -> None:
     link = make_link(listening=False)
     ann = link.client()
     start(ann, "b1")
@@ -145,7 +145,7 @@ def test_a_topic_that_nobody_subscribed_to_is_kept_and_not_sent(make_link: MakeL
     assert (of_orders["messages"], of_orders["unheard"], of_orders["fetches"], of_orders["fetched"]) == (4, 3, 1, 3)
 
 
-def test_the_status_lists_so_many_topics_those_that_moved_last(link: Link) -> None:
+def test_the_status_lists_so_many_topics_those_that_advanced_last(link: Link) -> None:
     ann = link.client()
     for number in range(30):
         ann.ask("UpdateState", {"key": f"k{number}", "value": number})
@@ -172,19 +172,19 @@ def test_dropped_clients_listen_to_nothing(make_link: MakeLink) -> None:
     st.data(),
 )
 def test_a_late_joiner_has_every_message_once(batches: list[int], data: st.DataObject) -> None:
-    """Wherever it subscribes, whatever it misses until the broker knows of it and afterwards, and whoever lies."""
+    """The law holds wherever it subscribes, whatever it misses before and after, and whatever a hostile peer sends."""
     link = Link(listening=False)
     ann = link.client()
     start(ann, "b1")
     worker = link.worker("compute-1")
-    places = st.integers(0, len(batches))
-    known, lies = data.draw(places), data.draw(places)
-    lost = data.draw(st.sets(places))
+    positions = st.integers(0, len(batches))
+    known, false_at = data.draw(positions), data.draw(positions)
+    lost = data.draw(st.sets(positions))
     live: dict[int, int] = {}
     sent = heard = 0
     for index, size in enumerate(batches):
-        if index == lies:
-            link.unsubscribe("a liar", "orders", b"orders.b1")
+        if index == false_at:
+            link.unsubscribe("a hostile peer", "orders", b"orders.b1")
         if index == known:  # ZeroMQ may have had it for a while: the core has read it only now
             link.subscribe("ann", "orders", b"orders.b1")
         before = len(link.streams["orders.b1"])

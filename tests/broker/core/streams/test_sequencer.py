@@ -17,7 +17,7 @@ ERRORS_KEPT = 100  # PROTOCOL.md, section 7
 
 
 def filled(topic: str, *counts: int) -> Sequencer:
-    """A payload for each count; the payload is the text of its first number."""
+    """Append a payload for each count; the payload is the text of its first number."""
     sequencer = Sequencer()
     for count in counts:
         sequencer.append(topic, encode(sequencer.last_seq(topic) + 1), count)
@@ -170,7 +170,7 @@ def test_a_dropped_topic_is_unknown_and_begins_again() -> None:
         sequencer.fetch("orders.a", 1, None)
 
 
-def test_what_moved_is_told_once() -> None:
+def test_an_advance_is_reported_once() -> None:
     sequencer = filled("orders.a", 1, 4)
     sequencer.create("orders.b")
     moves = [(sequencer.has_advanced, sequencer.take_advanced()) for _ in range(2)]

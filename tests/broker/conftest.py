@@ -1,3 +1,5 @@
+"""These fixtures are shared by the tests of the broker."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
@@ -24,7 +26,7 @@ def make_link() -> Iterator[Callable[..., Link]]:
 
 @pytest.fixture
 def link(make_link: Callable[..., Link]) -> Link:
-    """One compute worker, one interactive worker, both ready."""
+    """Return a link with one compute worker and one interactive worker, both ready."""
     return make_link()
 
 

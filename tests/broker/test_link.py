@@ -1,4 +1,4 @@
-"""The fake link itself: its clients, workers and faults do what their names say."""
+"""The fake link has clients, workers and faults that do what their names say."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_request_that_arrives_twice_is_a_message_replay(link: Link) -> None:
 
 
 def test_a_session_survives_requests_that_arrive_twice(link: Link) -> None:
-    """The replay's refusal has the id of a request that is answered already: the session takes no notice."""
+    """The refusal of the message replay has the id of an answered request, and the session ignores it."""
     ann = link.session()
     with link.duplicate_requests():
         started = ann.ask("StartBacktest", msgspec.convert(config(backtestId="b1"), BacktestConfig))
@@ -77,10 +77,10 @@ def test_a_quiet_session_is_kept_by_its_pings(link: Link) -> None:
     assert not link.signals("client_left")
 
 
-def test_a_session_that_was_dropped_says_hello_again(link: Link) -> None:
+def test_a_dropped_session_sends_hello_again(link: Link) -> None:
     ann = link.session()
     with link.drop_requests(0):
-        peer, ann.peer = ann.peer, link.attach(ann)  # the connection was made again below the session's feet
+        peer, ann.peer = ann.peer, link.attach(ann)  # the connection was made again without the session
     asked = ann.ask("Ping", Nothing())
     assert isinstance(ann.answered[asked], Pong)
     assert peer != ann.peer

@@ -1,4 +1,4 @@
-"""Algorithms as the broker sees them: what workers say of them, and which version a name means."""
+"""The broker lists the algorithms that its workers report, and knows which version a name means."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def version(number: int, name: str = "mine", time: int | None = None) -> Algorit
 
 @pytest.fixture
 def interactive(link: Link) -> Worker:
-    """Answers when it is told to."""
+    """Return the interactive worker, which answers only when the test calls for it."""
     found = link.worker("interactive-1")
     found.answers = False
     return found
@@ -45,7 +45,7 @@ def register(ann: Client, interactive: Worker, info: AlgorithmInfo) -> Fields:
 
 
 def start(ann: Client, interactive: Worker, backtest_id: str, algorithm_id: str) -> None:
-    """`algorithm_id` is what the check made of the name."""
+    """Start a backtest; its check answers with `algorithm_id`."""
     asked = ann.later("StartBacktest", config(backtestId=backtest_id, algorithmId="mine"))
     interactive.finish(data=config(backtestId=backtest_id, algorithmId=algorithm_id))
     assert ann.answer(asked)["status"] == "queued"
@@ -82,7 +82,7 @@ def test_an_attempt_that_fails_changes_nothing(ann: Client, interactive: Worker)
 
 
 @pytest.mark.parametrize("work", ["RegisterAlgorithm", "GetAlgorithmStatus"])
-def test_an_answer_that_describes_no_algorithm_is_a_fault_of_ours(ann: Client, interactive: Worker, work: str) -> None:
+def test_an_answer_that_describes_no_algorithm_is_a_system_error(ann: Client, interactive: Worker, work: str) -> None:
     register(ann, interactive, version(2))
     asked = ann.later(work, SOURCE if work == "RegisterAlgorithm" else {"algorithmId": "mine@1"})
     interactive.finish(data={"name": 5})
@@ -115,8 +115,10 @@ def test_a_wrong_registration_is_refused_by_the_broker(
     assert interactive.assigned == []
 
 
-def test_a_worker_that_saw_less_does_not_take_the_name_back(link: Link, ann: Client, interactive: Worker) -> None:
-    """It read what was registered, and is ready only after another version came."""
+def test_a_worker_with_an_earlier_version_does_not_change_the_newest(
+    link: Link, ann: Client, interactive: Worker
+) -> None:
+    """The worker read the library before the second version was registered, and is ready after it."""
     late = link.start_worker("compute-2", "compute")
     register(ann, interactive, version(1))
     register(ann, interactive, version(2))
@@ -133,7 +135,7 @@ def test_a_version_that_was_registered_again_is_the_newest(ann: Client, interact
     assert listed(ann)["mine"] == "mine@1"
 
 
-def test_what_runs_and_fails_counts_by_id_and_by_name(ann: Client, worker: Worker, interactive: Worker) -> None:
+def test_runs_and_failures_are_counted_by_id_and_by_name(ann: Client, worker: Worker, interactive: Worker) -> None:
     register(ann, interactive, version(1))
     start(ann, interactive, "b1", "mine@1")
     register(ann, interactive, version(2))
@@ -167,7 +169,7 @@ def test_an_earlier_version_is_described_by_a_worker(ann: Client, worker: Worker
     assert listed(ann)["mine"] == "mine@2"
 
 
-def test_only_so_many_errors_are_remembered(
+def test_a_bounded_number_of_errors_is_remembered(
     ann: Client, worker: Worker, interactive: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(algorithms_module, "MAX_ERRORS", 2)
@@ -181,7 +183,7 @@ def test_only_so_many_errors_are_remembered(
     assert [error and error["message"] for error in errors] == [None, "no 2", "no 3"]
 
 
-def test_a_registration_that_sticks_ends_its_worker_and_the_next_is_done(
+def test_a_registration_without_an_end_ends_its_worker_and_the_next_is_done(
     link: Link, ann: Client, interactive: Worker
 ) -> None:
     asked = ann.later("RegisterAlgorithm", SOURCE)
@@ -198,7 +200,7 @@ def test_a_registration_that_sticks_ends_its_worker_and_the_next_is_done(
 def test_a_registration_sent_again_to_the_next_broker_is_not_done_again(
     link: Link, ann: Client, interactive: Worker
 ) -> None:
-    """It would make the name mean the earlier version again."""
+    """A second registration would make the name mean the earlier version again."""
     request = SOURCE | {"name": "mine"}
     asked = ann.later("RegisterAlgorithm", request)
     with link.hold_commits():
@@ -209,4 +211,4 @@ def test_a_registration_sent_again_to_the_next_broker_is_not_done_again(
     link.restart_broker()
     ann = link.client()
     assert ann.ask("RegisterAlgorithm", request, message_id=asked) == first
-    assert [note.work for note in link.worker("interactive-1").assigned] == []
+    assert [message.work for message in link.worker("interactive-1").assigned] == []

@@ -1,4 +1,4 @@
-"""The core's doors: what a request passes and in which order, what is remembered, and what happens with time."""
+"""The core checks a request in a fixed order, remembers its answer, and acts when time has passed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgpack
 import msgspec
 import pytest
 
-from backtestr_broker.core.clients import idempotency as answers_module
+from backtestr_broker.core.clients import idempotency as idempotency_module
 from backtestr_broker.core.clients import log_limits
 from backtestr_broker.core.clients import sessions as sessions_module
 from backtestr_broker.core.events import ClientsDropped, RequestReceived, WorkerSent
@@ -27,7 +27,7 @@ def ann(link: Link) -> Client:
 
 
 def envelope(client: Client, **changes: Any) -> Fields:
-    """Return a valid Ping, but for the changes; None takes a key away."""
+    """Return a valid Ping, but for the changes; None removes a key."""
     client.requests.counter += 1
     fields = {
         "id": f"made-{client.requests.counter}",
@@ -54,7 +54,7 @@ def code(answer: Fields) -> str:
 # --- Hello ---
 
 
-def test_welcome_says_what_the_protocol_promises(link: Link) -> None:
+def test_welcome_has_the_fields_of_the_protocol(link: Link) -> None:
     welcome = link.raw_client().hello()
     assert welcome.pop("sessionId")
     assert welcome.pop("serverVersion")
@@ -118,7 +118,7 @@ def test_hello_again_ends_the_session_before(link: Link, ann: Client) -> None:
     assert ann.ask("GetSystemStatus")["connectedClients"] == 1
 
 
-def test_a_recorded_hello_opens_nothing(link: Link, ann: Client) -> None:
+def test_a_recorded_hello_opens_no_session(link: Link, ann: Client) -> None:
     frames = ann.requests.hello()
     (answer,) = ann.send_frames(frames)
     ann.requests.welcomed(answer["payload"]["data"])
@@ -126,7 +126,7 @@ def test_a_recorded_hello_opens_nothing(link: Link, ann: Client) -> None:
     for client in (ann, thief):
         (answer,) = client.send_frames(frames)
         assert code(answer) == "REPLAY_DETECTED"
-    assert ann.ask("GetSystemStatus")["connectedClients"] == 1, "and ann's session is where it was"
+    assert ann.ask("GetSystemStatus")["connectedClients"] == 1, "and ann's session is not changed"
 
 
 def test_dropped_connections_end_their_sessions(link: Link, ann: Client) -> None:
@@ -140,7 +140,7 @@ def test_dropped_connections_end_their_sessions(link: Link, ann: Client) -> None
     assert ann.ask("GetSystemStatus")["connectedClients"] == 1
 
 
-def test_a_full_house_answers_busy(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hello_is_busy_while_the_session_table_is_full(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions_module, "MAX_SESSIONS", 1)
     ann = link.client("ann")
     (answer,) = link.raw_client("bob").send("Hello", {"clientId": "bob", "protocolVersions": [1]})
@@ -157,14 +157,14 @@ def test_goodbye_ends_the_session_at_once(link: Link, ann: Client) -> None:
 def test_a_session_belongs_to_its_connection(link: Link, ann: Client) -> None:
     eve = link.client("eve")
     assert code(sent(eve, sessionId=ann.requests.session_id, counter=50)) == "SESSION_UNKNOWN"
-    assert sent(ann, counter=50)["payload"]["type"] == "Success", "nor did she use up its counter"
+    assert sent(ann, counter=50)["payload"]["type"] == "Success", "and its counter is not used up"
 
 
 # --- the order of the checks: signature, envelope, session, counter, duplicate, type, data ---
 
 
 def test_each_check_comes_before_the_next(ann: Client) -> None:
-    """One request with every mistake there is, mended one by one."""
+    """One request has every mistake, and the mistakes are fixed one by one."""
     answered = envelope(ann, id="answered")
     ann.send_frames(pack(ann.link.key, REQUEST, answered))
     wrong: Fields = {
@@ -218,7 +218,7 @@ def test_a_wrong_envelope_is_answered_under_its_id(ann: Client, changes: Fields,
 
 
 def test_a_refused_request_does_not_use_its_id(ann: Client) -> None:
-    """Replay and unknown session are about the message, not the request: the same id is tried again."""
+    """A message replay and an unknown session are errors of the message, so the same request id may be tried again."""
     first = sent(ann, id="mine", sessionId="none such")
     assert code(first) == "SESSION_UNKNOWN"
     assert sent(ann, id="mine")["payload"]["type"] == "Success"
@@ -228,7 +228,7 @@ def test_a_refused_request_does_not_use_its_id(ann: Client) -> None:
     "frames",
     [[], [b""], [bytes(32)], [bytes(32), b"\x80"], [b"short", b"\x80"], [bytes(32), b"\xc1", b"attachment"]],
 )
-def test_what_cannot_be_attributed_is_answered_without_correlation(ann: Client, frames: list[bytes]) -> None:
+def test_an_unattributed_error_is_answered_without_correlation(ann: Client, frames: list[bytes]) -> None:
     (answer,) = ann.send_frames(frames)
     assert answer["messageType"] == answer["payload"]["type"] == "Error"
     assert "correlationId" not in answer
@@ -236,7 +236,7 @@ def test_what_cannot_be_attributed_is_answered_without_correlation(ann: Client, 
     assert ann.ask("Ping")
 
 
-def test_a_request_over_the_limit_is_refused_unread(link: Link, ann: Client) -> None:
+def test_a_request_over_the_limit_is_refused_before_decoding(link: Link, ann: Client) -> None:
     room = LIMITS.max_message_bytes - sum(map(len, ann.requests.make("Ping", {})))
     (answer,) = ann.send_frames(ann.requests.make("Ping", {}, attachments=[bytes(room)]))
     assert answer["payload"]["type"] == "Success"
@@ -258,7 +258,7 @@ def test_bad_frames_are_answered_once_a_second_on_each_connection(link: Link, an
     assert len(ann.send_frames([b"junk"])) == 1
     assert ann.send_frames([b"junk"]) == []
     assert len(link.signals("message_refused")) == 3
-    assert ann.ask("Ping"), "and what is right is served all the time"
+    assert ann.ask("Ping"), "and valid requests are served all the time"
 
 
 def test_the_connections_that_sent_bad_frames_are_remembered_within_a_bound(
@@ -271,7 +271,7 @@ def test_the_connections_that_sent_bad_frames_are_remembered_within_a_bound(
 
 
 @pytest.mark.parametrize("request_type", ["StartSweep", "StopSweep"])
-def test_what_is_not_served_yet_says_so(ann: Client, request_type: str) -> None:
+def test_a_planned_request_is_answered_unsupported(ann: Client, request_type: str) -> None:
     error = ann.refused(request_type)
     assert error["code"] == "UNSUPPORTED_COMMAND"
     assert "not served by this version" in error["message"]
@@ -291,7 +291,7 @@ def test_every_error_has_its_recovery_actions(ann: Client) -> None:
 # --- idempotency ---
 
 
-def test_an_answer_is_given_again_and_nothing_is_done_again(link: Link, ann: Client) -> None:
+def test_a_remembered_answer_is_sent_again_without_running_again(link: Link, ann: Client) -> None:
     first = ann.ask("StartBacktest", config(), message_id="start")
     link.worker("compute-1").finish()
     assert ann.ask("StartBacktest", config(), message_id="start") == first == {**first, "status": "queued"}
@@ -302,7 +302,7 @@ def test_a_started_backtest_answers_for_its_request_when_the_answer_is_forgotten
     backtest_id = ann.ask("StartBacktest", config(), message_id="start")["backtestId"]
     for _ in range(2000):
         ann.send("Ping", {})
-    link.advance(answers_module.KEPT_SECONDS - 10)
+    link.advance(idempotency_module.KEPT_SECONDS - 10)
     link.worker("compute-1").finish()
     ann.hello()
     again = ann.ask("StartBacktest", config(), message_id="start")
@@ -342,7 +342,7 @@ def test_a_failure_is_remembered_too(link: Link, ann: Client) -> None:
 def test_after_five_minutes_a_request_is_a_new_one(link: Link, ann: Client) -> None:
     ann.refused("GetBacktestStatus", {"backtestId": "b1"}, message_id="look")
     ann.ask("StartBacktest", config(backtestId="b1"))
-    link.advance(answers_module.KEPT_SECONDS)
+    link.advance(idempotency_module.KEPT_SECONDS)
     ann.hello()
     assert ann.ask("GetBacktestStatus", {"backtestId": "b1"}, message_id="look")["status"] == "running"
 
@@ -350,8 +350,8 @@ def test_after_five_minutes_a_request_is_a_new_one(link: Link, ann: Client) -> N
 # --- time ---
 
 
-def test_nothing_falls_due_unless_time_says_so(make_link: MakeLink) -> None:
-    """Only Tick moves time: what arrives meanwhile does not take its place."""
+def test_deadlines_are_handled_on_tick_only(make_link: MakeLink) -> None:
+    """Only Tick handles deadlines; other events do not."""
     link = make_link()
     link.advance(0)
     ann = link.client()
@@ -384,22 +384,22 @@ def test_watermarks_have_the_topics_that_advanced_but_not_their_own(link: Link, 
     link.worker("compute-1").publish("orders.b1", 1, 2, 3)
     assert link.streams["system.watermarks"] == []
     link.advance(0.25)
-    ((_, told),) = link.streams["system.watermarks"]
-    assert told["data"] == {"topics": {"orders.b1": 3, "system.backtests": 2}}
+    ((_, watermarks),) = link.streams["system.watermarks"]
+    assert watermarks["data"] == {"topics": {"orders.b1": 3, "system.backtests": 2}}
     link.advance(0.1)
-    assert len(link.streams["system.watermarks"]) == 1, "nothing has moved since"
+    assert len(link.streams["system.watermarks"]) == 1, "no topic has advanced since"
 
 
-def test_watermarks_come_once_an_interval_however_much_moves(link: Link, ann: Client) -> None:
+def test_watermarks_come_once_an_interval_whatever_advances(link: Link, ann: Client) -> None:
     ann.ask("StartBacktest", config(backtestId="b1"))
     link.advance(0.6)
     before = len(link.streams["system.watermarks"])
     for number in range(100):
         link.worker("compute-1").publish("orders.b1", number)
         link.advance(0.01)
-    told = link.streams["system.watermarks"][before:]
-    assert 4 <= len(told) <= 5
-    assert told[-1][1]["data"]["topics"]["orders.b1"] <= 100
+    watermarks = link.streams["system.watermarks"][before:]
+    assert 4 <= len(watermarks) <= 5
+    assert watermarks[-1][1]["data"]["topics"]["orders.b1"] <= 100
 
 
 def test_a_silent_session_is_dropped_on_time(link: Link, ann: Client) -> None:
@@ -441,7 +441,7 @@ def test_status_counts_what_there_is(link: Link, ann: Client) -> None:
     assert workers == {"compute-1": ("busy", 0), "interactive-1": ("lost", 2000)}
 
 
-def test_it_serves_once_there_is_a_worker_of_each_kind(make_link: MakeLink) -> None:
+def test_the_core_serves_once_there_is_a_worker_of_each_kind(make_link: MakeLink) -> None:
     link = make_link(start=False, compute=2)
     compute = [link.start_worker(f"compute-{number}", "compute") for number in (1, 2)]
     interactive = link.start_worker("interactive-1", "interactive")
@@ -452,10 +452,10 @@ def test_it_serves_once_there_is_a_worker_of_each_kind(make_link: MakeLink) -> N
     assert [one.symbol for one in link.core.worker_messages.series_at_start] == ["SYNTH"]
     compute[1].ready()
     link.lose_worker(interactive)
-    assert len(link.signals("serving")) == 1, "said once"
+    assert len(link.signals("serving")) == 1, "reported once"
 
 
-def test_what_is_asked_before_there_is_a_worker_waits_for_one(make_link: MakeLink) -> None:
+def test_a_request_before_the_first_worker_waits_for_one(make_link: MakeLink) -> None:
     link = make_link(start=False)
     ann = link.client()
     assert ann.ask("ListAlgorithms") == {"algorithms": []}
@@ -465,7 +465,7 @@ def test_what_is_asked_before_there_is_a_worker_waits_for_one(make_link: MakeLin
     assert [one["name"] for one in ann.ask("ListAlgorithms")["algorithms"]] == ["sma_cross"]
 
 
-def test_unknown_algorithms_name_the_near_miss(ann: Client) -> None:
+def test_an_error_about_an_unknown_algorithm_names_the_nearest(ann: Client) -> None:
     error = ann.refused("GetAlgorithmStatus", {"algorithmId": "sma_cros"})
     assert error["code"] == "NOT_FOUND"
     assert "did you mean 'sma_cross'" in error["message"]
@@ -503,7 +503,7 @@ def test_a_wrong_fetch_names_the_field(link: Link, ann: Client, data: Fields, pa
 
 
 def test_payloads_are_forwarded_byte_for_byte(link: Link, ann: Client) -> None:
-    """Also what the broker's own contracts do not know."""
+    """Payloads of types that the broker does not know are forwarded as well."""
     ann.ask("StartBacktest", config(backtestId="b1"))
     payload = msgpack.packb({"type": "FromTheFuture", "data": {"π": [1, None, {"deep": 2.5}]}})
     link.worker("compute-1").say(worker_channel.Published(topic="orders.b1", count=1), [payload])
@@ -525,7 +525,7 @@ def test_unsigned_frames_on_the_engine_socket_are_refused(link: Link, ann: Clien
             worker_channel.encode_to_broker(link.signer, worker_channel.Beat(task_id=None))[1:],
         )
     ):
-        for _ in range(100):  # a flood is told of once a second
+        for _ in range(100):  # a flood is logged once a second
             link.feed(WorkerSent(b"%d" % peer, frames, link.wall_ms))
     assert len(link.signals("message_refused")) == 4
     assert all(facts["reason"].startswith("on the engine socket: ") for facts in link.signals("message_refused"))
@@ -537,7 +537,7 @@ def test_a_request_signed_for_the_engine_socket_is_not_taken_on_the_other(link: 
     assert ann.inbox[-1][0]["payload"]["data"]["code"] == "AUTHENTICATION_ERROR"
 
 
-def test_a_worker_is_a_worker_of_the_kind_it_was_started_as(make_link: MakeLink) -> None:
+def test_a_worker_has_the_kind_it_was_started_with(make_link: MakeLink) -> None:
     link = make_link(start=False)
     worker = link.start_worker("compute-1", "compute")
     Worker(link, "compute-1", "interactive", worker.peer).ready()

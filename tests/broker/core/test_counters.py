@@ -22,7 +22,7 @@ from support.broker.link import LIMITS, Link, config
 
 
 @given(st.lists(st.floats(0.0, 100.0)))
-def test_a_histogram_has_everything_once_in_the_first_bucket_that_holds_it(seconds: list[float]) -> None:
+def test_a_histogram_counts_each_value_once_in_the_first_bucket_that_fits(seconds: list[float]) -> None:
     taken = Histogram()
     for one in seconds:
         taken.observe(one)
@@ -31,7 +31,7 @@ def test_a_histogram_has_everything_once_in_the_first_bucket_that_holds_it(secon
         assert sum(taken.counts[: index + 1]) == sum(one <= bound for one in seconds)
 
 
-def test_every_request_is_counted_once_with_what_came_of_it(link: Link) -> None:
+def test_every_request_is_counted_once_with_its_outcome(link: Link) -> None:
     ann = link.client("ann")
     ann.ask("Ping", message_id="p1")
     ann.ask("Ping", message_id="p1")
@@ -56,8 +56,8 @@ def test_every_request_is_counted_once_with_what_came_of_it(link: Link) -> None:
         ("Ping", "SESSION_UNKNOWN"): 1,
     }
     assert link.core.counters.commit_failures == 1
-    told = [facts["code"] for facts in link.signals("request_refused")]
-    assert told == ["UNSUPPORTED_COMMAND", "NOT_FOUND", "STATE_CONFLICT", "SYSTEM_ERROR", "SESSION_UNKNOWN"]
+    codes = [facts["code"] for facts in link.signals("request_refused")]
+    assert codes == ["UNSUPPORTED_COMMAND", "NOT_FOUND", "STATE_CONFLICT", "SYSTEM_ERROR", "SESSION_UNKNOWN"]
     assert all(facts["requestId"] for facts in link.signals("request_refused"))
     link.core.check_invariants()
 
@@ -90,9 +90,9 @@ def test_a_request_takes_as_long_as_its_answer_takes_to_come(link: Link) -> None
     assert abs(taken.seconds - 3.0) < 1e-6
 
 
-def test_what_was_not_let_in_took_no_time() -> None:
+def test_a_request_that_was_not_admitted_has_no_duration() -> None:
     link = Link(limits=msgspec.structs.replace(LIMITS, rates={"R": Rate(1, 3)}))
-    ann = link.client("ann")  # a Hello is one, too
+    ann = link.client("ann")  # a Hello counts as well
     ann.ask("Ping")
     ann.ask("Ping")
     assert ann.refused("Ping")["code"] == "RATE_LIMIT_EXCEEDED"
@@ -110,11 +110,11 @@ def test_what_was_not_let_in_took_no_time() -> None:
     link.core.check_invariants()
 
 
-def test_what_a_copy_says_does_not_change(link: Link) -> None:
+def test_a_copy_of_the_counters_does_not_change(link: Link) -> None:
     ann = link.client("ann")
     ann.ask("StartBacktest", config(backtestId="b1"))
     ann.ask("Ping")
-    ann.ask("Ping")  # by now the first one's time is taken
+    ann.ask("Ping")  # now the duration of the first request is counted
     copied = link.core.counters.measured()
     before = deepcopy(copied)
     link.worker("compute-1").publish("orders.b1", 1, 2)

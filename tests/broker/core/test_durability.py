@@ -1,11 +1,11 @@
-"""Acknowledged means on disk: when the core answers, announces and starts, and what a later core finds."""
+"""An acknowledged change is on disk: answers and starts wait for the commit, and a later broker restores it."""
 
 from __future__ import annotations
 
 import msgspec
 import pytest
 
-from backtestr_broker.core import commit_queue as ledger_module
+from backtestr_broker.core import commit_queue as commit_queue_module
 from backtestr_broker.core.durability import SAVE_RETRY
 from backtestr_broker.core.scheduling import jobs as jobs_module
 from backtestr_protocol import worker_channel
@@ -18,7 +18,7 @@ B1 = {"backtestId": "b1"}
 
 
 def on_disk(link: Link) -> tuple[str, bool]:
-    """Status of b1 as it is written, and whether it is to be paused."""
+    """Return the recorded status of b1, and whether it is to be paused."""
     record = link.disk.jobs["b1"]
     return record.status, record.to_pause
 
@@ -51,7 +51,7 @@ def test_a_backtest_that_cannot_be_written_is_a_fault_and_may_be_tried_again(
     assert worker.task_id == "b1"
 
 
-def test_a_full_disk_is_said_once_and_its_end_lets_it_be_said_again(link: Link, ann: Client) -> None:
+def test_a_full_disk_is_reported_once_until_there_is_space_again(link: Link, ann: Client) -> None:
     for _ in range(2):
         before = len(link.streams["system.errors"])
         with link.full_disk():
@@ -69,8 +69,8 @@ def test_a_broker_that_cannot_write_is_not_healthy_until_it_can(link: Link, ann:
     assert ann.ask("GetSystemStatus")["status"] == "healthy"
 
 
-def test_what_rests_on_a_failed_change_fails_with_it(link: Link, ann: Client) -> None:
-    """The second is issued while the first is on its way, and would be written after it."""
+def test_a_change_that_builds_on_a_failed_one_fails_with_it(link: Link, ann: Client) -> None:
+    """The second change is issued while the first is on its way to disk, and would be written after it."""
     link.disk.held = True
     first = ann.later("StartBacktest", config(**B1))
     second = ann.later("StartBacktest", config(backtestId="b2"))
@@ -91,7 +91,7 @@ def test_an_id_is_taken_while_its_backtest_is_on_its_way_to_disk(link: Link, ann
         assert bob.refused("StartBacktest", config(**B1))["code"] == "STATE_CONFLICT"
 
 
-def test_the_queue_counts_those_on_their_way_to_disk(make_link: MakeLink) -> None:
+def test_the_queue_counts_backtests_on_their_way_to_disk(make_link: MakeLink) -> None:
     link = make_link(limits=msgspec.structs.replace(LIMITS, max_queued_backtests=2))
     ann = link.client()
     with link.hold_commits():
@@ -100,12 +100,16 @@ def test_the_queue_counts_those_on_their_way_to_disk(make_link: MakeLink) -> Non
         assert ann.refused("StartBacktest", config())["code"] == "BUSY"
 
 
-def test_too_much_on_its_way_to_disk_is_busy(link: Link, ann: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger_module, "MAX_UNCOMMITTED", 2)
+def test_a_start_is_busy_while_too_much_is_on_its_way_to_disk(
+    link: Link, ann: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commit_queue_module, "MAX_UNCOMMITTED", 2)
     with link.hold_commits():
         for _ in range(2):
             ann.later("StartBacktest", config())
-        assert ann.refused("StartBacktest", config(**B1))["details"] == {"retryAfterMs": ledger_module.RETRY_AFTER_MS}
+        assert ann.refused("StartBacktest", config(**B1))["details"] == {
+            "retryAfterMs": commit_queue_module.RETRY_AFTER_MS
+        }
     start(ann, "b1")
 
 
@@ -117,7 +121,7 @@ def test_a_resend_while_it_is_on_its_way_is_answered_once(link: Link, ann: Clien
     assert list(link.disk.jobs) == ["b1"]
 
 
-# --- what is written as it goes ---
+# --- written while it runs ---
 
 
 def test_the_record_follows_the_backtest(link: Link, ann: Client, worker: Worker) -> None:
@@ -136,7 +140,7 @@ def test_the_record_follows_the_backtest(link: Link, ann: Client, worker: Worker
     assert record.end_time == link.wall_ms
 
 
-def test_changes_that_come_while_one_is_being_written_add_up(link: Link, ann: Client, worker: Worker) -> None:
+def test_changes_during_a_commit_are_merged(link: Link, ann: Client, worker: Worker) -> None:
     start(ann, "b1")
     commits = link.disk.commits
     with link.hold_commits():
@@ -150,7 +154,9 @@ def test_changes_that_come_while_one_is_being_written_add_up(link: Link, ann: Cl
     assert link.disk.jobs["b1"].status == "paused"
 
 
-def test_what_could_not_be_written_is_written_when_there_is_room(link: Link, ann: Client, worker: Worker) -> None:
+def test_a_record_that_could_not_be_written_is_written_when_there_is_space(
+    link: Link, ann: Client, worker: Worker
+) -> None:
     start(ann, "b1")
     with link.full_disk():
         worker.finish()
@@ -184,7 +190,7 @@ def test_every_acknowledged_backtest_comes_to_an_end_after_a_restart(link: Link,
     ann, worker = link.client(), link.worker("compute-1")
     assert [one["backtestId"] for one in ann.ask("ListBacktests")["backtests"]] == ["b4", "b3", "b2", "b1"]
     assert status(ann, "b1") == "completed"
-    assert [(note.task_id, note.paused, note.restored) for note in worker.assigned] == [("b2", True, True)]
+    assert [(message.task_id, message.paused, message.restored) for message in worker.assigned] == [("b2", True, True)]
     worker.paused("b2")
     for name in ("b3", "b4"):
         assert worker.task_id == name
@@ -221,13 +227,13 @@ def test_a_session_whose_answer_was_lost_gets_it_from_the_next_broker(link: Link
 
 
 def test_a_resumed_backtest_is_not_paused_again_by_a_restart(link: Link, ann: Client, worker: Worker) -> None:
-    """Paused, thrown back into the queue by its worker's death, and resumed there: that was answered."""
+    """The backtest is paused, put back into the queue when its worker is lost, and resumed there with an answer."""
     start(ann, "b1")
     paused(ann, worker)
     link.lose_worker(worker, again=False)
     assert ann.ask("ResumeBacktest", B1) == {"backtestId": "b1", "status": "queued"}
     link.restart_broker()
-    assert [note.paused for note in link.worker("compute-1").assigned] == [False]
+    assert [message.paused for message in link.worker("compute-1").assigned] == [False]
 
 
 def test_a_paused_backtest_that_lost_its_worker_is_still_to_be_paused(link: Link, ann: Client, worker: Worker) -> None:
@@ -235,7 +241,7 @@ def test_a_paused_backtest_that_lost_its_worker_is_still_to_be_paused(link: Link
     paused(ann, worker)
     link.lose_worker(worker, again=False)
     link.restart_broker()
-    assert [note.paused for note in link.worker("compute-1").assigned] == [True]
+    assert [message.paused for message in link.worker("compute-1").assigned] == [True]
 
 
 def test_a_backtest_that_loses_two_workers_fails_across_restarts_too(link: Link, ann: Client, worker: Worker) -> None:
@@ -247,12 +253,12 @@ def test_a_backtest_that_loses_two_workers_fails_across_restarts_too(link: Link,
     assert status(link.client()) == "failed"
 
 
-def test_only_what_an_earlier_broker_accepted_may_have_a_result_already(link: Link, ann: Client) -> None:
-    """The second worker of a restored backtest runs it: the first may have left its streams short."""
+def test_only_a_backtest_of_an_earlier_broker_may_have_a_result_already(link: Link, ann: Client) -> None:
+    """The second worker of a restored backtest runs it again: the streams of the first may be incomplete."""
     start(ann, "b1")
     link.restart_broker()
     link.lose_worker(link.worker("compute-1"))
-    assert [note.restored for note in link.worker("compute-1").assigned] == [False]
+    assert [message.restored for message in link.worker("compute-1").assigned] == [False]
 
 
 @pytest.mark.parametrize("outcome", ["completed", "stopped"])

@@ -175,16 +175,16 @@ def test_every_stream_message_has_the_next_number_and_is_sent_if_the_topic_has_a
 
 
 def test_a_message_to_a_worker_is_signed_for_the_worker_channel(outbox: Outbox) -> None:
-    told = worker_channel.Control(task_id="b1", action="stop")
-    outbox.instruct(b"worker", told, b"data")
+    control = worker_channel.Control(task_id="b1", action="stop")
+    outbox.instruct(b"worker", control, b"data")
     outbox.kill("compute-1", "it hangs")
     instruct, kill = outbox.take_effects()
     assert isinstance(instruct, Instruct)
-    assert worker_channel.decode_to_worker(Signer(KEY), instruct.frames) == (told, [b"data"])
+    assert worker_channel.decode_to_worker(Signer(KEY), instruct.frames) == (control, [b"data"])
     assert (instruct.peer, kill) == (b"worker", Kill("compute-1", "it hangs"))
 
 
-def test_a_worker_without_a_connection_is_told_nothing(outbox: Outbox) -> None:
+def test_a_worker_without_a_connection_is_sent_nothing(outbox: Outbox) -> None:
     with pytest.raises(AssertionError, match="not connected"):
         outbox.instruct(None, worker_channel.Control(task_id="b1", action="stop"))
 
@@ -201,7 +201,7 @@ def _not_begun(outbox: Outbox) -> None:
     ("refuse", "signal", "most"),
     [(_unreadable, "message_refused", 1), (_not_begun, "request_refused", REFUSALS_LOGGED)],
 )
-def test_what_is_refused_in_a_loop_does_not_fill_the_log(
+def test_repeated_refusals_do_not_fill_the_log(
     outbox: Outbox, refuse: Callable[[Outbox], None], signal: str, most: int
 ) -> None:
     def logged() -> list[Any]:

@@ -1,4 +1,4 @@
-"""Price replays in the broker: what steers them, what they may publish, and what becomes of them when others go."""
+"""Price replays are steered, publish within their credit, and end or move when a client or a worker is lost."""
 
 from __future__ import annotations
 
@@ -56,24 +56,24 @@ def status(client: Client, replay_id: str = "r1") -> dict[str, Any]:
 
 
 def credits(worker: Worker) -> list[int]:
-    return [note.allowed for note, _ in worker.told if isinstance(note, worker_channel.Credit)]
+    return [message.allowed for message, _ in worker.told if isinstance(message, worker_channel.Credit)]
 
 
 def orders(worker: Worker) -> list[worker_channel.OpenReplay]:
     found = []
-    for note, payload in worker.told:
-        if isinstance(note, worker_channel.Assign) and note.work == "OpenReplay":
+    for message, payload in worker.told:
+        if isinstance(message, worker_channel.Assign) and message.work == "OpenReplay":
             found.append(msgspec.msgpack.decode(payload[0], type=worker_channel.OpenReplay))
     return found
 
 
-# --- the machine ---
+# --- the state machine ---
 
 
 @pytest.mark.parametrize(
     ("state", "event"), [*product(["starting", *get_args(ReplayState)], get_args(PriceReplayEvent))]
 )
-def test_every_event_in_every_state_has_its_place_in_the_table_or_is_refused(state: Any, event: Any) -> None:
+def test_every_event_in_every_state_is_in_the_table_or_is_refused(state: Any, event: Any) -> None:
     machine = PriceReplays()
     replay = PriceReplay("r1", StartPriceReplay(symbol="S", timeframe="1m", speed=1.0), ("ann", "1"))
     machine.add(replay)
@@ -87,11 +87,11 @@ def test_every_event_in_every_state_has_its_place_in_the_table_or_is_refused(sta
         assert replay.status == state
 
 
-def test_nothing_leaves_a_final_state() -> None:
+def test_a_final_state_is_not_left() -> None:
     assert not [state for state, _ in TRANSITIONS if state in FINAL]
 
 
-def test_an_older_acknowledgement_takes_nothing_back() -> None:
+def test_an_older_acknowledgement_does_not_lower_the_credit() -> None:
     replay = PriceReplay("r1", StartPriceReplay(symbol="S", timeframe="1m", as_fast_as_read=True), ("ann", "1"))
     replay.position = WINDOW
     assert replay.acknowledge(5_000, WINDOW) == replay.allowed == WINDOW + 5_000
@@ -121,7 +121,7 @@ def test_a_price_replay_from_its_start_to_its_end(link: Link, ann: Client, host:
     assert ann.refused("PausePriceReplay", R1)["code"] == "STATE_CONFLICT"
 
 
-def test_it_is_opened_paused_and_begins_when_the_broker_knows_whose_it_is(ann: Client, host: Worker) -> None:
+def test_a_price_replay_is_opened_paused_and_begins_when_its_client_is_known(ann: Client, host: Worker) -> None:
     start(ann, startTime=5, endTime=9)
     (order,) = orders(host)
     assert (order.paused, order.position, order.start_time, order.end_time) == (True, 0, 5, 9)
@@ -132,7 +132,7 @@ def test_a_worker_is_told_for_which_request_it_opens_a_price_replay(link: Link, 
     ann.ask("StartPriceReplay", asked(), message_id="once")
     successor = link.lose_worker(host)
     for worker in (host, successor):
-        assert [(note.client_id, note.request_id) for note in worker.assigned] == [("ann", "once")]
+        assert [(message.client_id, message.request_id) for message in worker.assigned] == [("ann", "once")]
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_there_is_exactly_one_rate(ann: Client, rates: dict[str, Any]) -> None:
     assert error["details"]["paths"] == ["$.barsPerSecond", "$.speed", "$.asFastAsRead"]
 
 
-def test_what_cannot_be_opened_is_refused_and_forgotten(link: Link, ann: Client, host: Worker) -> None:
+def test_a_price_replay_that_cannot_be_opened_is_refused_and_forgotten(link: Link, ann: Client, host: Worker) -> None:
     host.answers = False
     waits = ann.later("StartPriceReplay", asked())
     assert ann.refused("GetPriceReplayStatus", R1)["code"] == "NOT_FOUND", "it has not begun"
@@ -163,7 +163,7 @@ def test_the_same_request_starts_one_price_replay(link: Link, ann: Client, host:
     assert ann.refused("StartPriceReplay", asked())["code"] == "STATE_CONFLICT", "the id is taken"
 
 
-def test_price_replays_are_bounded_for_all_and_for_each(link: Link, ann: Client) -> None:
+def test_price_replays_are_bounded_in_all_and_for_each_client(link: Link, ann: Client) -> None:
     for number in range(price_replays.MAX_REPLAYS_PER_CLIENT):
         start(ann, replayId=f"a{number}")
     assert ann.refused("StartPriceReplay", asked())["code"] == "BUSY"
@@ -175,7 +175,7 @@ def test_price_replays_are_bounded_for_all_and_for_each(link: Link, ann: Client)
     start(ann)
 
 
-def test_ended_price_replays_are_forgotten_the_oldest_first(ann: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_oldest_ended_price_replays_are_forgotten_first(ann: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(price_replays, "MAX_ENDED", 2)
     for name in ("x", "y", "z"):
         start(ann, replayId=name)
@@ -202,7 +202,7 @@ def test_the_log_has_the_ids_by_which_a_change_can_be_followed(link: Link, ann: 
 # --- steering ---
 
 
-def test_a_pause_is_answered_when_the_worker_stands_still(link: Link, ann: Client, host: Worker) -> None:
+def test_a_pause_is_answered_when_the_worker_has_paused(link: Link, ann: Client, host: Worker) -> None:
     start(ann)
     host.answers = False
     pause = ann.later("PausePriceReplay", R1)
@@ -216,13 +216,13 @@ def test_a_pause_is_answered_when_the_worker_stands_still(link: Link, ann: Clien
     assert ann.answer(resume) == {"replayId": "r1", "status": "running"}
     assert ann.answer(again) == {"replayId": "r1", "status": "paused"}
     assert states(link) == ["running", "paused", "running", "paused"]
-    assert ann.ask("PausePriceReplay", R1)["status"] == "paused", "to repeat what is in effect changes nothing"
+    assert ann.ask("PausePriceReplay", R1)["status"] == "paused", "a repeated action changes nothing"
     host.play("r1")
     assert status(ann)["position"] == 3, "nothing is published by a paused one"
     assert link.signals("message_refused")
 
 
-def test_a_stop_ends_it_and_refuses_what_waits(link: Link, ann: Client, host: Worker) -> None:
+def test_a_stop_ends_the_price_replay_and_refuses_waiting_requests(link: Link, ann: Client, host: Worker) -> None:
     start(ann)
     host.answers = False
     stop, late = ann.later("StopPriceReplay", R1), ann.later("PausePriceReplay", R1)
@@ -242,20 +242,20 @@ def test_requests_that_wait_for_one_price_replay_are_bounded(ann: Client, host: 
     host.finish("r1", "stopped")
 
 
-def test_one_that_is_starting_can_be_stopped(link: Link, ann: Client, host: Worker) -> None:
+def test_a_starting_price_replay_can_be_stopped(link: Link, ann: Client, host: Worker) -> None:
     host.answers = False
     waits = ann.later("StartPriceReplay", asked())
     assert ann.ask("StopPriceReplay", R1) == ann.ask("StopPriceReplay", R1) == {"replayId": "r1", "status": "stopped"}
     assert ann.answer(waits)["code"] == "STATE_CONFLICT"
     host.answers = True
-    note, payload = host.told[-1]
-    host.do(note, payload)
+    message, payload = host.told[-1]
+    host.do(message, payload)
     assert host.controls == [("stop", "r1")]
     assert states(link) == []
     start(ann)
 
 
-def test_the_id_of_one_that_is_being_stopped_is_free_soon(ann: Client, host: Worker) -> None:
+def test_the_id_of_a_price_replay_that_is_being_stopped_is_free_soon(ann: Client, host: Worker) -> None:
     host.answers = False
     ann.later("StartPriceReplay", asked())
     ann.ask("StopPriceReplay", R1)
@@ -264,11 +264,13 @@ def test_the_id_of_one_that_is_being_stopped_is_free_soon(ann: Client, host: Wor
     assert error["details"]["retryAfterMs"] > 0
     host.answers = True
     host.do(*host.told[-1])
-    assert ann.ask("StartPriceReplay", asked(), message_id="again")["replayId"] == "r1", "it was not remembered"
+    assert ann.ask("StartPriceReplay", asked(), message_id="again")["replayId"] == "r1", (
+        "the refusal was not remembered"
+    )
 
 
-@pytest.mark.parametrize("how", ["cannot be opened", "its worker dies"])
-def test_one_that_was_stopped_while_starting_is_forgotten_however_that_ends(
+@pytest.mark.parametrize("how", ["cannot be opened", "its worker is lost"])
+def test_a_price_replay_stopped_while_starting_is_forgotten_however_the_start_ends(
     link: Link, ann: Client, host: Worker, how: str
 ) -> None:
     host.answers = False
@@ -285,7 +287,7 @@ def test_one_that_was_stopped_while_starting_is_forgotten_however_that_ends(
     start(ann)
 
 
-def test_without_room_for_the_interactive_task_nothing_has_begun(link: Link, ann: Client, host: Worker) -> None:
+def test_a_full_interactive_queue_begins_no_price_replay(link: Link, ann: Client, host: Worker) -> None:
     host.answers = False
     bob = link.client("bob")
     ann.later("ListMarketData")
@@ -295,22 +297,22 @@ def test_without_room_for_the_interactive_task_nothing_has_begun(link: Link, ann
     assert bob.refused("StartPriceReplay", asked())["code"] == "BUSY"
     link.core.check_invariants()
     host.answers = True
-    for note, payload in list(host.told):
-        host.do(note, payload)
+    for message, payload in list(host.told):
+        host.do(message, payload)
     start(bob)
 
 
-# --- workers that do not do as they should, and that go ---
+# --- false worker messages and lost workers ---
 
 
-def test_an_answer_that_opens_nothing_is_a_fault(ann: Client, host: Worker) -> None:
+def test_an_answer_without_an_opened_replay_is_a_fault(ann: Client, host: Worker) -> None:
     host.answers = False
     waits = ann.later("StartPriceReplay", asked())
     host.finish()
     assert ann.answer(waits)["code"] == "SYSTEM_ERROR"
 
 
-def test_the_failure_that_a_worker_states_is_the_price_replays(ann: Client, host: Worker) -> None:
+def test_the_failure_that_a_worker_reports_is_that_of_the_price_replay(ann: Client, host: Worker) -> None:
     start(ann)
     host.fail(DataError("a defect"), "r1")
     assert (status(ann)["status"], status(ann)["error"]["message"]) == ("failed", "a defect")
@@ -344,7 +346,7 @@ def test_the_end_of_a_price_replay_that_a_worker_does_not_host_is_refused(
 
 
 @pytest.mark.parametrize(
-    "note",
+    "message",
     [
         worker_channel.Published(
             topic="prices.OTHER.1m", count=1, replay=worker_channel.ReplayMark(replay_id="r1", current_time=0)
@@ -365,10 +367,10 @@ def test_the_end_of_a_price_replay_that_a_worker_does_not_host_is_refused(
     ids=str,
 )
 def test_a_report_of_an_action_that_the_worker_was_not_told_is_refused(
-    link: Link, ann: Client, host: Worker, note: worker_channel.ToBroker
+    link: Link, ann: Client, host: Worker, message: worker_channel.ToBroker
 ) -> None:
     start(ann)
-    host.say(note, [b"\x80"] if isinstance(note, worker_channel.Published) else [])
+    host.say(message, [b"\x80"] if isinstance(message, worker_channel.Published) else [])
     assert link.signals("message_refused")
     assert (status(ann)["status"], status(ann)["position"], link.streams[TOPIC]) == ("running", 0, [])
 
@@ -406,7 +408,7 @@ def test_a_batch_of_a_price_replay_has_a_bound(
 
 
 @pytest.mark.parametrize("outcome", ["completed", "stopped", "failed"])
-def test_an_end_that_cannot_be_is_a_failure(ann: Client, host: Worker, outcome: worker_channel.Outcome) -> None:
+def test_an_impossible_end_is_a_failure(ann: Client, host: Worker, outcome: worker_channel.Outcome) -> None:
     start(ann)
     host.finish("r1", outcome)
     assert (status(ann)["status"], status(ann)["error"]["code"]) == ("failed", "SYSTEM_ERROR")
@@ -421,10 +423,10 @@ def test_another_worker_continues_where_the_last_one_stopped(link: Link, ann: Cl
     assert successor.controls == [("resume", "r1")]
     successor.play("r1", 1)
     assert [seq for seq, _ in link.streams[TOPIC]] == [1, 124]
-    assert states(link) == ["running"], "it was running all the time"
+    assert states(link) == ["running"], "the price replay was running all the time"
 
 
-def test_an_action_asked_of_a_lost_worker_is_done(link: Link, ann: Client, host: Worker) -> None:
+def test_an_action_requested_of_a_lost_worker_is_done(link: Link, ann: Client, host: Worker) -> None:
     for name in ("r1", "r2", "r3"):
         start(ann, replayId=name)
     host.answers = False
@@ -434,7 +436,7 @@ def test_an_action_asked_of_a_lost_worker_is_done(link: Link, ann: Client, host:
     link.lose_worker(host, again=False)
     assert ann.answer(waits["r1"])["status"] == "paused"
     assert ann.answer(waits["r2"])["status"] == "stopped"
-    assert ann.ask("PausePriceReplay", {"replayId": "r3"})["status"] == "paused", "nothing publishes it"
+    assert ann.ask("PausePriceReplay", {"replayId": "r3"})["status"] == "paused", "no worker publishes it"
     assert ann.ask("ResumePriceReplay", R1)["status"] == "running"
     successor = link.start_worker("interactive-1", "interactive")
     successor.ready()
@@ -505,17 +507,17 @@ def test_a_price_replay_is_no_further_ahead_of_its_reader_than_its_topic_retains
     assert credits(host) == [WINDOW]
     host.play("r1", WINDOW)
     host.play("r1", 1)
-    assert status(ann)["position"] == WINDOW, "what is beyond the credit is refused"
+    assert status(ann)["position"] == WINDOW, "bars beyond the credit are refused"
     ann.ask("AcknowledgePrices", {**R1, "seq": 2_500})
     assert credits(host)[1:] == [WINDOW + 2_500]
     ann.ask("AcknowledgePrices", {**R1, "seq": 2_600})
     ann.ask("AcknowledgePrices", {**R1, "seq": 100})
-    assert len(credits(host)) == 2, "a little is not worth a message, and nothing is taken back"
+    assert len(credits(host)) == 2, "a small change is not sent, and credit is never lowered"
     ann.ask("AcknowledgePrices", {**R1, "seq": WINDOW})
     assert credits(host)[2:] == [2 * WINDOW]
 
 
-def test_what_others_publish_on_the_topic_counts_as_unread(link: Link, ann: Client, host: Worker) -> None:
+def test_messages_of_others_on_the_topic_count_as_unread(link: Link, ann: Client, host: Worker) -> None:
     start(ann, asFastAsRead=True)
     host.play("r1", 5_000)
     for _ in range(2_000):
@@ -524,14 +526,14 @@ def test_what_others_publish_on_the_topic_counts_as_unread(link: Link, ann: Clie
     assert credits(host)[1:] == [5_000 + WINDOW - 2_000]
 
 
-def test_acknowledgements_that_make_no_sense_are_refused(link: Link, ann: Client, host: Worker) -> None:
+def test_invalid_acknowledgements_are_refused(link: Link, ann: Client, host: Worker) -> None:
     start(ann, asFastAsRead=True)
     start(ann, replayId="r2")
     assert ann.refused("AcknowledgePrices", {**R1, "seq": 1})["details"] == {"path": "$.seq"}
     assert "waits for no client" in ann.refused("AcknowledgePrices", {"replayId": "r2", "seq": 1})["message"]
     assert "waits for 'ann'" in link.client("bob").refused("AcknowledgePrices", {**R1, "seq": 1})["message"]
     ann.ask("StopPriceReplay", R1)
-    assert ann.ask("AcknowledgePrices", {**R1, "seq": 1})["status"] == "stopped", "it may be late"
+    assert ann.ask("AcknowledgePrices", {**R1, "seq": 1})["status"] == "stopped", "a late acknowledgement is accepted"
 
 
 def test_credit_outlives_the_worker(link: Link, ann: Client, host: Worker) -> None:
@@ -544,7 +546,9 @@ def test_credit_outlives_the_worker(link: Link, ann: Client, host: Worker) -> No
     assert credits(successor) == [6_000 + WINDOW]
 
 
-def test_one_that_ends_before_it_is_stopped_was_not_stopped_for_anything(link: Link, ann: Client, host: Worker) -> None:
+def test_a_price_replay_that_ends_before_its_stop_has_no_reason_for_a_stop(
+    link: Link, ann: Client, host: Worker
+) -> None:
     start(ann, asFastAsRead=True)
     for count in (WINDOW, WINDOW, REPLAY_BARS - 2 * WINDOW):
         host.play("r1", count)
@@ -586,7 +590,7 @@ def test_a_client_that_comes_back_keeps_its_price_replay(link: Link, ann: Client
     assert status(ann)["status"] == "running"
 
 
-def test_two_short_absences_are_no_long_one(link: Link, ann: Client) -> None:
+def test_two_short_absences_do_not_add_up(link: Link, ann: Client) -> None:
     start(ann, asFastAsRead=True)
     for _ in range(2):
         ann.ask("Goodbye")
@@ -606,7 +610,7 @@ def test_a_busy_worker_is_told_once_to_stop(link: Link, ann: Client, host: Worke
     assert status(link.client("bob"))["reason"] == "its client has left"
 
 
-def test_one_without_a_worker_is_stopped_too(link: Link, ann: Client, host: Worker) -> None:
+def test_a_price_replay_without_a_worker_is_stopped(link: Link, ann: Client, host: Worker) -> None:
     start(ann, asFastAsRead=True)
     link.lose_worker(host, again=False)
     ann.ask("Goodbye")
@@ -614,5 +618,5 @@ def test_one_without_a_worker_is_stopped_too(link: Link, ann: Client, host: Work
     assert status(link.client("bob"))["status"] == "stopped"
     successor = link.start_worker("interactive-1", "interactive")
     successor.ready()
-    assert successor.controls == [("stop", "r1")], "it had been told to open it"
+    assert successor.controls == [("stop", "r1")], "the worker had been assigned the price replay"
     assert not link.signals("message_refused")

@@ -1,4 +1,4 @@
-"""The state machine by itself: versions, compare-and-set, bounds, what is on its way, damage and repair."""
+"""The state machine has versions and bounds, compares before it sets, and repairs damaged values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from backtestr_broker.core import shared_state as state_module
+from backtestr_broker.core import shared_state as shared_state_module
 from backtestr_broker.core.records import StateRecord
 from backtestr_broker.core.shared_state import SharedState
 from backtestr_protocol.errors import NotFound, StateConflict, SystemFault, ValidationError
@@ -26,7 +26,7 @@ def put(state: SharedState, key: str, value: Any, expected: int | None = None) -
 
 
 def damage(state: SharedState, key: str, value: bytes = b"\xc3") -> StateRecord:
-    """Flip the value in memory behind the machine's back; returns the record as it should be."""
+    """Change the value in memory without the state machine, and return the undamaged record."""
     record = state.get(key)
     good = msgspec.structs.replace(record)
     msgspec.structs.force_setattr(record, "value", value)
@@ -47,7 +47,7 @@ def test_versions_count_from_one_and_survive_a_deletion() -> None:
 
 
 @pytest.mark.parametrize(("expected", "fits"), [(None, True), (0, False), (1, False), (2, True), (3, False)], ids=str)
-def test_a_change_needs_the_version_that_is_expected(expected: int | None, fits: bool) -> None:
+def test_a_change_needs_the_expected_version(expected: int | None, fits: bool) -> None:
     state = SharedState()
     put(state, "a", "old")
     put(state, "a", {"is": "new"})
@@ -67,7 +67,7 @@ def test_a_change_needs_the_version_that_is_expected(expected: int | None, fits:
 
 
 @pytest.mark.parametrize("deleted", [True, False])
-def test_a_key_that_is_not_there_is_at_version_0(deleted: bool) -> None:
+def test_an_absent_key_has_version_0(deleted: bool) -> None:
     state = SharedState()
     if deleted:
         put(state, "a", 1)
@@ -83,7 +83,7 @@ def test_a_key_that_is_not_there_is_at_version_0(deleted: bool) -> None:
     assert put(state, "a", 1, expected=0).version == (3 if deleted else 1)
 
 
-def test_a_wrong_key_is_answered_with_a_near_one_that_is_there() -> None:
+def test_an_error_about_an_unknown_key_names_the_nearest() -> None:
     state = SharedState()
     put(state, "ui.theme", 1)
     put(state, "ui.gone", 1)
@@ -94,7 +94,7 @@ def test_a_wrong_key_is_answered_with_a_near_one_that_is_there() -> None:
     assert caught.value.details["known"] == ["ui.theme"]
 
 
-def test_changes_on_their_way_are_compared_with_and_not_read() -> None:
+def test_uncommitted_changes_are_compared_with_and_not_read() -> None:
     state = SharedState()
     put(state, "a", 1)
     first = state.update("a", value_bytes(2), 1, 1000)
@@ -110,7 +110,7 @@ def test_changes_on_their_way_are_compared_with_and_not_read() -> None:
     assert [one.version for one in state.snapshot("")] == [3]
 
 
-def test_what_was_on_its_way_and_failed_never_was() -> None:
+def test_a_change_whose_commit_failed_is_undone() -> None:
     state = SharedState()
     put(state, "a", 1)
     state.update("a", value_bytes(2), 1, 1000)
@@ -124,7 +124,7 @@ def test_what_was_on_its_way_and_failed_never_was() -> None:
 @pytest.mark.parametrize(
     ("prefix", "keys"), [("", ["a", "ui", "ui.a", "uid"]), ("ui", ["ui", "ui.a", "uid"]), ("ui.", ["ui.a"]), ("x", [])]
 )
-def test_a_snapshot_has_what_a_subscription_of_that_prefix_would_hear_of(prefix: str, keys: list[str]) -> None:
+def test_a_snapshot_has_the_keys_that_a_subscription_of_that_prefix_receives(prefix: str, keys: list[str]) -> None:
     state = SharedState()
     for key in ("uid", "ui.a", "a", "ui", "ui.z"):
         put(state, key, 1)
@@ -135,9 +135,9 @@ def test_a_snapshot_has_what_a_subscription_of_that_prefix_would_hear_of(prefix:
 # --- bounds ---
 
 
-def test_a_value_has_a_mebibyte_and_no_byte_more() -> None:
+def test_a_value_has_at_most_one_mebibyte() -> None:
     state = SharedState()
-    room = state_module.MAX_VALUE_BYTES - 5  # bin32 has a head of five bytes
+    room = shared_state_module.MAX_VALUE_BYTES - 5  # bin32 has a head of five bytes
     put(state, "a", bytes(room))
     with pytest.raises(ValidationError, match=r"\$\.value: 1048577 bytes; a value has at most 1048576"):
         state.update("a", value_bytes(bytes(room + 1)), None, 1000)
@@ -147,9 +147,9 @@ def test_a_value_has_a_mebibyte_and_no_byte_more() -> None:
     state.check_invariants()
 
 
-def test_keys_and_bytes_are_bounded_with_what_is_on_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state_module, "MAX_KEYS", 3)
-    monkeypatch.setattr(state_module, "MAX_BYTES", 100)
+def test_keys_and_bytes_are_bounded_including_uncommitted_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_state_module, "MAX_KEYS", 3)
+    monkeypatch.setattr(shared_state_module, "MAX_BYTES", 100)
     state = SharedState()
     put(state, "a", bytes(58))
     put(state, "b", 1)
@@ -170,7 +170,7 @@ def test_keys_and_bytes_are_bounded_with_what_is_on_its_way(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("came", [b"\x81\x01\x02", b"\x81\x80\x01", b"\xc1", b"\x91" * 100_000, b"\xa1\xff", b""])
-def test_what_is_no_value_is_refused(came: bytes) -> None:
+def test_bytes_that_are_no_value_are_refused(came: bytes) -> None:
     with pytest.raises(ValidationError) as caught:
         SharedState().update("a", came, None, 1000)
     assert caught.value.details == {"path": "$.value"}
@@ -197,7 +197,7 @@ def test_a_damaged_value_is_found_by_the_round_and_repaired_from_disk() -> None:
     state.check_invariants()
 
 
-def test_a_damaged_value_is_never_read_even_before_the_round_comes_to_it() -> None:
+def test_a_damaged_value_is_not_read_before_verification_reaches_it() -> None:
     state = SharedState()
     put(state, "a", "a")
     damage(state, "a")
@@ -207,7 +207,7 @@ def test_a_damaged_value_is_never_read_even_before_the_round_comes_to_it() -> No
 
 
 @pytest.mark.parametrize("flaw", ["gone", "damaged too", "another version"])
-def test_what_is_no_better_on_disk_is_not_taken(flaw: str) -> None:
+def test_a_damaged_record_on_disk_does_not_repair_a_value(flaw: str) -> None:
     state = SharedState()
     put(state, "a", "a")
     good = damage(state, "a", value_bytes("b"))
@@ -221,11 +221,11 @@ def test_what_is_no_better_on_disk_is_not_taken(flaw: str) -> None:
     assert not state.repair("a", on_disk)
     with pytest.raises(SystemFault):
         state.get("a")
-    put(state, "a", "anew")
-    assert state.get("a").value == value_bytes("anew")
+    put(state, "a", "again")
+    assert state.get("a").value == value_bytes("again")
 
 
-def test_a_key_that_was_set_anew_meanwhile_needs_no_repair() -> None:
+def test_a_key_that_was_set_again_meanwhile_needs_no_repair() -> None:
     state = SharedState()
     put(state, "a", "a")
     good = damage(state, "a", value_bytes("b"))
@@ -237,7 +237,7 @@ def test_a_key_that_was_set_anew_meanwhile_needs_no_repair() -> None:
 
 
 def test_a_round_is_done_in_parts_and_begins_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state_module, "VERIFIED_KEYS", 2)
+    monkeypatch.setattr(shared_state_module, "VERIFIED_KEYS", 2)
     state = SharedState()
     for key in ("a", "b", "c"):
         put(state, key, key)
@@ -252,7 +252,7 @@ def test_a_round_is_done_in_parts_and_begins_again(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_part_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state_module, "VERIFIED_BYTES", 100)
+    monkeypatch.setattr(shared_state_module, "VERIFIED_BYTES", 100)
     state = SharedState()
     for key in ("a", "b"):
         put(state, key, bytes(98))
@@ -263,8 +263,8 @@ def test_a_part_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert state.take_damaged() == ["b"]
 
 
-def test_so_many_values_are_repaired_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state_module, "MAX_REPAIRS", 2)
+def test_a_bounded_number_of_values_is_repaired_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_state_module, "MAX_REPAIRS", 2)
     state = SharedState()
     good = {}
     for key in ("a", "b", "c"):
@@ -284,7 +284,7 @@ KEYS = st.sampled_from(["a", "b", "c.d"])
 
 
 class Model(RuleBasedStateMachine):
-    """Beside the machine a plain list of what was asked for; both agree on every version, value and refusal."""
+    """A plain list of the requested changes agrees with the state machine on every version, value and refusal."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -16,65 +16,65 @@ from support.broker.link import HOST, LIMITS, Client, Link, Worker, config
 from support.broker.steps import MakeLink, start, status
 
 
-def told(link: Link) -> tuple[str, list[str]]:
-    """Status and reasons as of now."""
+def health(link: Link) -> tuple[str, list[str]]:
+    """Return the status and its reasons after a tick."""
     link.tick()
     found = link.client("watcher").ask("GetSystemStatus")
     return found["status"], found.get("reasons", [])
 
 
-def dies(link: Link, worker_id: str, early_deaths: int = 0, restart_ms: int = 0) -> None:
-    link.feed(WorkerExited(worker_id, "killed by signal 9", link.wall_ms, early_deaths, restart_ms))
+def exit_worker(link: Link, worker_id: str, early_exits: int = 0, restart_ms: int = 0) -> None:
+    link.feed(WorkerExited(worker_id, "killed by signal 9", link.wall_ms, early_exits, restart_ms))
 
 
 # --- thresholds ---
 
 
 def test_a_broker_with_all_its_workers_is_healthy_and_needs_no_reason(link: Link) -> None:
-    assert told(link) == ("healthy", [])
+    assert health(link) == ("healthy", [])
 
 
 def test_no_worker_of_a_kind_is_an_error(link: Link) -> None:
     link.now += RECENT_SECONDS
-    dies(link, "compute-1")
+    exit_worker(link, "compute-1")
     link.now += RECENT_SECONDS
-    assert told(link) == ("error", ["no compute worker is ready"])
+    assert health(link) == ("error", ["no compute worker is ready"])
     link.start_worker("compute-1", "compute")
-    assert told(link) == ("error", ["no compute worker is ready"]), "it is started, and not ready"
+    assert health(link) == ("error", ["no compute worker is ready"]), "it is started, and not ready"
     link.worker("compute-1").ready()
-    assert told(link) == ("healthy", [])
+    assert health(link) == ("healthy", [])
 
 
 def test_a_missing_worker_is_a_warning(make_link: MakeLink) -> None:
     link = make_link(compute=2)
-    dies(link, "compute-2")
+    exit_worker(link, "compute-2")
     link.now += RECENT_SECONDS
-    assert told(link) == ("warning", ["1 of 2 compute workers are ready"])
+    assert health(link) == ("warning", ["1 of 2 compute workers are ready"])
 
 
 def test_a_worker_that_was_lost_lately_is_a_warning(link: Link, worker: Worker) -> None:
     link.lose_worker(worker)
     link.now += 7
-    assert told(link) == ("warning", ["compute-1 was lost 7 s ago: killed by signal 9"])
+    assert health(link) == ("warning", ["compute-1 was lost 7 s ago: killed by signal 9"])
     link.now += RECENT_SECONDS - 7
-    assert told(link) == ("healthy", [])
+    assert health(link) == ("healthy", [])
 
 
-def test_a_crash_loop_is_a_warning_for_as_long_as_it_is_one(link: Link) -> None:
-    for death in range(1, 5):
-        dies(link, "compute-1", death, 800)
+def test_a_crash_loop_is_a_warning_while_it_lasts(link: Link) -> None:
+    for early_exits in range(1, 5):
+        exit_worker(link, "compute-1", early_exits, 800)
         link.start_worker("compute-1", "compute").ready()
-    said = "compute-1 ends soon after its start, 4 times in a row"
-    assert told(link) == ("warning", [said])
-    dies(link, "compute-1", 5, 1600)
-    assert told(link) == (
+    reason = "compute-1 ends soon after its start, 4 times in a row"
+    assert health(link) == ("warning", [reason])
+    exit_worker(link, "compute-1", 5, 1600)
+    assert health(link) == (
         "error",
-        ["no compute worker is ready", said.replace("4", "5") + "; the next start is in 1.6 s"],
+        ["no compute worker is ready", reason.replace("4", "5") + "; the next start is in 1.6 s"],
     )
     link.now += 100
     link.start_worker("compute-1", "compute").ready()
     link.now += 10
-    assert told(link) == ("healthy", [])
+    assert health(link) == ("healthy", [])
 
 
 def test_the_status_has_a_workers_way_of_publishing_until_it_is_lost(link: Link) -> None:
@@ -82,15 +82,15 @@ def test_the_status_has_a_workers_way_of_publishing_until_it_is_lost(link: Link)
     compression = CompressionStatus(batches=1, bytes_in=1000, bytes_out=100, time_ms=0.5)
     worker = link.worker("compute-1")
 
-    def said() -> list[tuple[dict[str, BatchingStatus], CompressionStatus | None]]:
+    def reported() -> list[tuple[dict[str, BatchingStatus], CompressionStatus | None]]:
         return [(one.batching, one.compression) for one in link.core.status().workers if one.worker_id == "compute-1"]
 
     worker.say(worker_channel.Beat(task_id=None))
-    assert said() == [({}, None)]
+    assert reported() == [({}, None)]
     worker.say(worker_channel.Beat(task_id=None, batching=batching, compression=compression))
-    assert said() == [(batching, compression)]
+    assert reported() == [(batching, compression)]
     link.lose_worker(worker)
-    assert said() == [({}, None)]
+    assert reported() == [({}, None)]
 
 
 @pytest.mark.parametrize(
@@ -110,19 +110,19 @@ def test_the_status_has_a_workers_way_of_publishing_until_it_is_lost(link: Link)
 )
 def test_a_slow_loop_and_short_memory(link: Link, changes: dict[str, Any], expected: tuple[str, list[str]]) -> None:
     link.host = msgspec.structs.replace(HOST, **changes)
-    assert told(link) == expected
+    assert health(link) == expected
 
 
 def test_queues_that_are_nearly_full_are_a_warning(link: Link) -> None:
     clients = [link.client(name) for name in ("ann", "bob", "carl")]
     start(clients[0], "runs", *(f"a{number}" for number in range(16)))
-    assert told(link) == ("healthy", [])
+    assert health(link) == ("healthy", [])
     start(clients[1], "b1", "b2")
-    assert told(link) == ("warning", ["backtests: 18 of 20, beyond which there is BUSY"])
+    assert health(link) == ("warning", ["backtests: 18 of 20, beyond which there is BUSY"])
     link.worker("interactive-1").answers = False
     for number in range(19):
         clients[0 if number < 17 else 1].later("ListMarketData")
-    assert told(link)[1] == [
+    assert health(link)[1] == [
         "backtests: 18 of 20, beyond which there is BUSY",
         "questions: 18 of 20, beyond which there is BUSY",
     ]
@@ -133,23 +133,23 @@ def test_a_nearly_full_table_of_sessions_is_a_warning(link: Link, monkeypatch: p
     monkeypatch.setattr("backtestr_broker.core.status.MAX_SESSIONS", 10)
     for number in range(8):
         link.client(f"client {number}")
-    assert told(link) == ("warning", ["sessions: 9 of 10, beyond which there is BUSY"])
+    assert health(link) == ("warning", ["sessions: 9 of 10, beyond which there is BUSY"])
 
 
 def test_a_disk_that_fails_is_an_error(link: Link, ann: Client) -> None:
     with link.full_disk():
         assert ann.refused("UpdateState", {"key": "a", "value": 1})["code"] == "SYSTEM_ERROR"
-        assert told(link) == ("error", ["the disk cannot be written to: nothing that has to be on it is accepted"])
+        assert health(link) == ("error", ["the disk cannot be written to: nothing that has to be on it is accepted"])
     assert ann.ask("UpdateState", {"key": "a", "value": 1})
-    assert told(link) == ("healthy", [])
+    assert health(link) == ("healthy", [])
 
 
-def test_the_worst_stands_first(make_link: MakeLink) -> None:
+def test_the_worst_reason_is_first(make_link: MakeLink) -> None:
     link = make_link(compute=2)
-    dies(link, "compute-1")
-    dies(link, "interactive-1")
+    exit_worker(link, "compute-1")
+    exit_worker(link, "interactive-1")
     link.now += RECENT_SECONDS
-    assert told(link) == ("error", ["no interactive worker is ready", "1 of 2 compute workers are ready"])
+    assert health(link) == ("error", ["no interactive worker is ready", "1 of 2 compute workers are ready"])
 
 
 def test_reasons_are_published_with_the_heartbeat(link: Link) -> None:
@@ -163,7 +163,7 @@ def test_reasons_are_published_with_the_heartbeat(link: Link) -> None:
 
 
 class Watched:
-    """A link whose workers use processor time as they are told, and beat while they are in `beating`."""
+    """A link with workers that use processor time while in `working`, and beat while in `beating`."""
 
     def __init__(self, link: Link) -> None:
         self.link = link
@@ -197,11 +197,11 @@ def test_a_busy_worker_is_not_killed_and_its_silence_is_reported(watched: Watche
     watched.working.add("compute-1")
     watched.advance(60)
     assert link.killed == []
-    assert told(link) == ("warning", ["compute-1 has not been heard of for 60 s and is busy"])
+    assert health(link) == ("warning", ["compute-1 has not been heard of for 60 s and is busy"])
     link.worker("compute-1").finish("b1")
     assert status(link.client("ann"), "b1") == "completed"
     watched.advance(1)
-    assert told(link) == ("healthy", [])
+    assert health(link) == ("healthy", [])
 
 
 def test_a_hung_worker_is_killed_once_and_its_job_moves(watched: Watched) -> None:
@@ -209,8 +209,8 @@ def test_a_hung_worker_is_killed_once_and_its_job_moves(watched: Watched) -> Non
     start(link.client("ann"), "b1")
     watched.advance(14)
     assert link.killed == []
-    status_told, (reason,) = told(link)
-    assert (status_told, reason) == ("warning", "compute-1 has not been heard of for 14 s and uses no processor time")
+    status_now, (reason,) = health(link)
+    assert (status_now, reason) == ("warning", "compute-1 has not been heard of for 14 s and uses no processor time")
     watched.advance(5)
     ((worker_id, why),) = link.killed
     assert worker_id == "compute-1"
@@ -225,7 +225,7 @@ def test_a_hung_worker_is_killed_once_and_its_job_moves(watched: Watched) -> Non
     assert len(link.killed) == 1
 
 
-def test_a_worker_that_never_lets_go_is_killed_in_the_end(watched: Watched) -> None:
+def test_a_busy_worker_that_never_beats_is_killed(watched: Watched) -> None:
     watched.working.add("compute-1")
     watched.advance(598)
     assert watched.link.killed == []
@@ -242,9 +242,9 @@ def test_the_times_until_a_worker_is_killed_can_be_set(make_link: MakeLink) -> N
     assert sorted(worker_id for worker_id, _ in link.killed) == ["compute-1", "interactive-1"]
 
 
-def test_a_crash_loop_is_reported_once_a_stage_and_not_spun_on(link: Link) -> None:
-    for death in range(1, 30):
-        dies(link, "compute-1", death, 10_000)
+def test_a_crash_loop_is_reported_once_a_stage_without_a_flood_of_errors(link: Link) -> None:
+    for early_exits in range(1, 30):
+        exit_worker(link, "compute-1", early_exits, 10_000)
         link.start_worker("compute-1", "compute")
     messages = [payload["data"]["message"] for _, payload in link.streams["system.errors"]]
     assert len(messages) == 2
@@ -252,8 +252,8 @@ def test_a_crash_loop_is_reported_once_a_stage_and_not_spun_on(link: Link) -> No
     assert len(link.signals("fault")) == 2
 
 
-def test_the_status_of_a_worker_tells_its_past(link: Link, ann: Client) -> None:
-    dies(link, "compute-1", 2, 400)
+def test_the_status_of_a_worker_has_its_exits_and_restarts(link: Link, ann: Client) -> None:
+    exit_worker(link, "compute-1", 2, 400)
     lost = next(one for one in ann.ask("GetSystemStatus")["workers"] if one["workerId"] == "compute-1")
     assert (lost["state"], lost["earlyDeaths"], lost["nextStartMs"]) == ("lost", 2, 400)
     link.now += 0.4

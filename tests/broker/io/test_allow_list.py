@@ -1,4 +1,4 @@
-"""The allow-list is reloaded when its files change, and reports whose keys were revoked."""
+"""The allow-list is reloaded when its files change, and reports the names of the revoked keys."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ def test_a_deleted_job_is_gone_and_its_request_may_start_another(store: Store) -
 
 
 def test_a_commit_is_synced_and_survives_without_a_close(store: Store) -> None:
-    """As after kill -9, nothing is closed, and the write-ahead log beside the file has the job."""
+    """Nothing is closed, as after kill -9, and the write-ahead log beside the file has the job."""
     store.write(JobPut(job("b1")))
     pragmas: dict[str, Any] = {}
     copies = store.path.parent / "copy"
@@ -182,7 +182,7 @@ def test_a_bounded_number_of_answers_of_a_client_is_remembered(store: Store) -> 
 
 
 def test_an_answer_may_replace_an_earlier_one(store: Store) -> None:
-    """Its request was sent again after the answer was no longer remembered."""
+    """The request was sent again after its answer was no longer remembered."""
     now = store.database.restored.wall_ms
     store.write(AnswerPut(answer("r", now - 5)))
     store.write(AnswerPut(answer("r", now)))

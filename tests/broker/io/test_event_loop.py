@@ -119,7 +119,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Served]]:
         one.context.destroy(linger=0)
 
 
-def test_it_serves_until_it_is_stopped_and_closes_every_lifeline(make: Callable[..., Served]) -> None:
+def test_the_event_loop_serves_until_it_is_stopped_and_closes_every_lifeline(make: Callable[..., Served]) -> None:
     served = make()
     requests = Requests(bytes.fromhex(served.broker.connection.signing.key), "ann", now_ms=lambda: 1)
     with served.run(), served.context.socket(zmq.DEALER) as socket:
@@ -150,7 +150,7 @@ def test_every_event_of_the_core_is_recorded_in_order(make: Callable[..., Served
     assert set(kinds) <= {WorkerStarted, WorkerSent, RequestReceived, Tick}
 
 
-def test_it_gives_up_where_a_worker_refuses_its_configuration(make: Callable[..., Served]) -> None:
+def test_the_event_loop_gives_up_where_a_worker_refuses_its_configuration(make: Callable[..., Served]) -> None:
     served = make()
     served.exit_at_once = ExitReason("exit code 2", refused=True)
     served.broker.run()
@@ -158,7 +158,7 @@ def test_it_gives_up_where_a_worker_refuses_its_configuration(make: Callable[...
     assert not served.serving.is_set()
 
 
-def test_it_gives_up_where_workers_exit_early_every_time(
+def test_the_event_loop_gives_up_where_workers_exit_early_every_time(
     make: Callable[..., Served], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor_module, "DELAYS", (0.0,))

@@ -25,7 +25,7 @@ def home() -> Iterator[Path]:
 
 @pytest.fixture
 def directory(home: Path) -> Iterator[RuntimeDirectory]:
-    """Acquired."""
+    """Return an acquired runtime directory."""
     one = RuntimeDirectory(home / "run", home / "run" / "connection.json")
     one.acquire()
     yield one
@@ -57,7 +57,7 @@ def leave_socket(path: Path) -> None:
     assert path.is_socket()
 
 
-def test_it_is_created_for_its_user_only(directory: RuntimeDirectory) -> None:
+def test_the_runtime_directory_is_created_for_its_user_only(directory: RuntimeDirectory) -> None:
     assert mode(directory.path) == 0o700
     assert mode(directory.path / "lock") == 0o600
 
@@ -82,7 +82,7 @@ def test_a_second_broker_is_refused_with_the_directory_of_the_first(directory: R
     second.release()
 
 
-def test_what_a_killed_broker_left_is_removed(home: Path) -> None:
+def test_files_of_a_killed_broker_are_removed(home: Path) -> None:
     run = home / "run"
     run.mkdir()
     leave_socket(run / "requests")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import zmq
 
-from backtestr_broker.io import subscriber_probe as probe_module
+from backtestr_broker.io import subscriber_probe as subscriber_probe_module
 from backtestr_broker.io.subscriber_probe import ProbeResult, SubscriberProbe, SubscriptionChange
 from support.broker.zmtp import RawSubscriber
 from support.harness import wait_until
@@ -126,7 +126,7 @@ def test_peers_that_have_left_do_not_change_the_result(stream: Stream) -> None:
 
 
 def test_without_the_count_of_prefixes_no_prefix_is_unheld(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe_module, "_TOPICS_COUNT", 9_999)
+    monkeypatch.setattr(subscriber_probe_module, "_TOPICS_COUNT", 9_999)
     assert stream.probe.find((b"X",)) == ProbeResult([], [], [])
 
 

@@ -74,7 +74,7 @@ def test_records_come_with_their_positions_and_decode_to_what_was_written(write:
 
 
 @given(st.lists(st.binary(max_size=200), max_size=20), st.integers(0, 400))
-def test_whatever_is_cut_off_the_records_before_it_are_read(bodies: list[bytes], cut: int) -> None:
+def test_the_records_before_any_cut_are_read(bodies: list[bytes], cut: int) -> None:
     data = b"".join(b"\xc6" + len(body).to_bytes(4, "big") + body for body in bodies)
     ends = [0]
     for body in bodies:

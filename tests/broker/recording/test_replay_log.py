@@ -61,7 +61,7 @@ def test_as_json_it_has_the_names_of_version_0_1(part: Path) -> None:
 
 
 def test_a_recording_of_several_parts_is_one_log(link: Link, part: Path, tmp_path: Path) -> None:
-    """The second part is missing: what follows is there without effects."""
+    """The second part is missing, so the later events have no effects."""
     link.client("carl").ask("StartBacktest", config(backtestId="b2"))
     (tmp_path / "000003.msgpack").write_bytes(later_part(link))
     log = replayed_log([part, tmp_path / "000003.msgpack"], ("client", "carl"))

@@ -209,7 +209,7 @@ def test_every_event_has_a_fact(link: Link, ann: Client, worker: Worker) -> None
 def test_without_the_state_of_the_core_there_are_the_messages_to_the_broker(
     link: Link, ann: Client, worker: Worker
 ) -> None:
-    """As behind a gap: requests and worker messages are there, without what the core did."""
+    """After a gap, the timeline has requests and worker messages, and no effects of the core."""
     ann.ask("StartBacktest", config(backtestId="b1"), message_id="start")
     worker.finish("b1")
     timeline = Timeline()

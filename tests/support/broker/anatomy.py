@@ -1,4 +1,4 @@
-"""Take all that an object holds, however deep, as plain data that can be compared: every slot, every attribute."""
+"""The anatomy of an object is everything that it holds, at any depth, as plain data that can be compared."""
 
 from __future__ import annotations
 

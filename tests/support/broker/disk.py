@@ -1,6 +1,6 @@
-"""The storage thread and its database as a fake: what was committed, what is on its way, and faults.
+"""A fake of the storage thread and its database has committed changes, waiting changes and faults.
 
-It commits at once unless it is `held`, and fails while it is `full`. What it holds it gives back as `Restored`.
+It commits at once unless it is `held`, and fails while it is `full`. `restored` returns its records.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from backtestr_broker.core.records import (
 
 class Disk:
     def __init__(self) -> None:
-        self.jobs: dict[str, JobRecord] = {}  # in the order in which they first came
+        self.jobs: dict[str, JobRecord] = {}  # in the order of their first commit
         self.answers: dict[tuple[str, str], AnswerRecord] = {}
         self.state: dict[str, StateRecord] = {}
         self.held = False
@@ -37,12 +37,12 @@ class Disk:
         self.waiting.append(persist)
 
     def write(self, count: int, wall_ms: int) -> Committed | CommitFailed | None:
-        """Take the first `count` of what waits as one transaction; what came of it, if it was anything."""
+        """Commit the first `count` waiting changes as one transaction, and return the report; None without a change."""
         batch = [self.waiting.popleft() for _ in range(min(count, len(self.waiting)))]
         valid = [persist for persist in batch if persist.generation > self._failed_generation]
         if not valid:
             return None
-        assert len({persist.generation for persist in valid}) == 1, "what rests on a failed change came to be written"
+        assert len({persist.generation for persist in valid}) == 1, "a change that builds on a failed one was written"
         if self.full:
             self._failed_generation = valid[-1].generation
             return CommitFailed(self._failed_generation, "database or disk is full", wall_ms)

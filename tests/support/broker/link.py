@@ -1,12 +1,12 @@
-"""A fake link: a real core, scripted workers and clients joined in one thread, with a number for time.
+"""A fake link joins a real core, scripted workers and clients in one thread; its time is a number.
 
     link = Link()
-    ann = link.client("ann")              # has said Hello
+    ann = link.client("ann")              # has sent Hello
     started = ann.ask("StartBacktest", config())
     link.worker("compute-1").finish()
 
-Clients speak through the codec that shares no line with the broker's; workers through the broker's own engine channel.
-Whatever the core asks for is done at once and in order. Faults are context managers and methods: `drop_replies(n)`,
+Clients speak through a codec that shares no line with that of the broker; workers use the real worker channel.
+Every effect of the core is executed at once and in order. Faults are context managers and methods: `drop_replies(n)`,
 `drop_requests(n)`, `duplicate_requests()`, `hold_replies()`, `hold_commits()`, `full_disk()`, `set_clock(…)`,
 `restart_broker()`, `lose_worker(worker)`. One listener receives everything, unless the link is made with
 `listening=False`; `subscribe(peer, prefix)`, `unsubscribe` and `hang_up` act for peers of the streams.
@@ -81,7 +81,7 @@ REPLAY_BARS = 30_000
 
 
 def config(**changes: Any) -> Fields:
-    """BacktestConfig as a client sends it."""
+    """Return a BacktestConfig as a client sends it."""
     return {
         "algorithmId": "sma_cross",
         "symbol": "SYNTH",
@@ -110,7 +110,7 @@ class Client:
         self.inbox.append(self.requests.answer(frames))
 
     def reconnect(self) -> None:
-        """On a new connection, to a broker that may be another one by now."""
+        """Send Hello on a new connection; the broker may have been restarted in between."""
         self.link.detach(self.peer)
         self.peer = self.link.attach(self)
         self.requests = Requests(self.link.key, self.client_id, now_ms=lambda: self.link.wall_ms)
@@ -122,7 +122,7 @@ class Client:
         return welcome
 
     def send_frames(self, frames: list[bytes]) -> list[Fields]:
-        """Put frames on the connection; returns the envelopes that came back at once."""
+        """Put frames on the connection, and return the envelopes that came back at once."""
         before = len(self.inbox)
         self.link.request(self.peer, frames)
         return [envelope for envelope, _ in self.inbox[before:]]
@@ -140,7 +140,7 @@ class Client:
         return failure(envelope)
 
     def later(self, type_name: str, data: Any = None, *, message_id: str | None = None) -> str:
-        """Send a request whose answer has to wait; returns its id, for `answer`."""
+        """Send a request whose answer has to wait, and return its id, for `answer`."""
         message_id = message_id or self._new_id()
         assert self.send(type_name, data or {}, message_id=message_id) == []
         return message_id
@@ -173,7 +173,7 @@ class Client:
 
 
 class SessionClient:
-    """The Python client's own session, with a connection that is made again when it asks for that."""
+    """The session of the Python client, with a connection that is made again when the session asks for it."""
 
     def __init__(self, link: Link, client_id: str) -> None:
         self.link = link
@@ -229,9 +229,9 @@ class Link:
         now: float = 50.0,
         listening: bool = True,
     ) -> None:
-        """`start`: start all workers and let them be ready."""
+        """Make a link; with `start`, start all workers and make them ready."""
         self.listening = listening
-        self.held: set[tuple[Socket, str, bytes]] = set()  # what ZeroMQ knows: socket, peer and prefix
+        self.held: set[tuple[Socket, str, bytes]] = set()  # the subscriptions that ZeroMQ has: socket, peer and prefix
         self.limits = limits
         self.counts: dict[WorkerKind, int] = {"compute": compute, "interactive": interactive}
         self.now = now
@@ -242,10 +242,10 @@ class Link:
         self.notices: list[tuple[str, Mapping[str, Any]]] = []
         self.streams: dict[str, list[tuple[int, Fields]]] = defaultdict(list)
         self.workers: dict[str, Worker] = {}
-        self.killed: list[tuple[str, str]] = []  # worker ids and why; `lose_worker` has them die
+        self.killed: list[tuple[str, str]] = []  # worker ids and reasons; `lose_worker` ends the workers
         self._connections: dict[bytes, Client | SessionClient] = {}
         self.disk = Disk()
-        self.named = 0  # requests, so that each has an id of its own
+        self.named = 0  # the number of requests; each has an id of its own
         self._peers = 0
         self._starts = 0
         self._waiting: deque[Event] = deque()
@@ -284,7 +284,7 @@ class Link:
         return self.wall_offset + round(self.now * 1000)
 
     def feed(self, event: Event) -> None:
-        """Give the core an event and do what it asks for, and whatever follows from that."""
+        """Give the core an event and execute its effects, and those of the events that follow."""
         self._waiting.append(event)
         if self._busy:
             return
@@ -304,7 +304,7 @@ class Link:
         self.feed(Tick(self.host, self.wall_ms))
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, with everything that falls due in it."""
+        """Let time pass, and tick at every deadline in it."""
         until = self.now + seconds
         while True:
             due = min([self.core.next_deadline(), *self._session_deadlines()])
@@ -357,7 +357,7 @@ class Link:
             case Notify(signal, facts):
                 self.notices.append((signal, facts))
 
-    # --- who listens ---
+    # --- listeners ---
 
     def subscribe(self, peer: str, socket: Socket, prefix: bytes) -> None:
         self.held.add((socket, peer, prefix))
@@ -405,7 +405,7 @@ class Link:
         self._connections.pop(peer, None)
 
     def raw_client(self, client_id: str = "ann") -> Client:
-        """Return a client that has not said Hello."""
+        """Return a client that has not sent Hello."""
         client = Client(self, client_id, b"")
         client.peer = self.attach(client)
         return client
@@ -438,7 +438,7 @@ class Link:
                 self.start_worker(f"{kind}-{number}", kind).ready()
 
     def start_worker(self, worker_id: str, kind: WorkerKind, pid: int = 1000) -> Worker:
-        """Its process runs; it is not ready yet."""
+        """Start the process of a worker, which is not ready yet."""
         self._peers += 1
         worker = self.workers[worker_id] = Worker(self, worker_id, kind, b"worker-%d" % self._peers)
         self.feed(WorkerStarted(worker_id, kind, pid, self.wall_ms))
@@ -469,11 +469,11 @@ class Link:
         assert self.replies_to_drop == 0, "fewer answers came than were to be dropped"
 
     def hold_replies(self) -> None:
-        """From now on an answer arrives when `deliver` says so."""
+        """Keep every later answer until `deliver` is called."""
         self.held_replies = []
 
     def deliver(self, index: int) -> None:
-        """Let one of the answers that are on their way arrive, whoever overtakes whom; the connection may be gone."""
+        """Deliver the held answer at `index`, in any order; its connection may have ended."""
         assert self.held_replies is not None
         reply = self.held_replies.pop(index)
         if reply.peer in self._connections:
@@ -491,14 +491,14 @@ class Link:
 
     @contextlib.contextmanager
     def duplicate_requests(self) -> Iterator[None]:
-        """Every request in this block arrives twice, byte for byte."""
+        """Deliver every request in this block twice, byte for byte."""
         self.copies = 2
         yield
         self.copies = 1
 
     @contextlib.contextmanager
     def hold_commits(self) -> Iterator[None]:
-        """In this block nothing gets to disk but by `write_disk`; what is left is written at its end."""
+        """Commit in this block only when `write_disk` is called, and commit the rest at its end."""
         self.disk.held = True
         yield
         self.disk.held = False
@@ -506,13 +506,13 @@ class Link:
 
     @contextlib.contextmanager
     def full_disk(self) -> Iterator[None]:
-        """In this block every commit fails."""
+        """Fail every commit in this block."""
         self.disk.full = True
         yield
         self.disk.full = False
 
     def write_disk(self, count: int = 1_000_000) -> None:
-        """Commit the first `count` of the changes that wait, as one transaction."""
+        """Commit the first `count` of the waiting changes, as one transaction."""
         report = self.disk.write(count, self.wall_ms)
         if report is not None:
             self.feed(report)
@@ -551,7 +551,7 @@ class Link:
         return [facts for signal, facts in self.notices if signal == name]
 
     def states(self, backtest_id: str) -> list[str]:
-        """Every status of a backtest that was published, in order."""
+        """Return every published status of a backtest, in order."""
         data = [payload["data"] for _, payload in self.streams["system.backtests"]]
         return [one["status"] for one in data if one["backtestId"] == backtest_id]
 

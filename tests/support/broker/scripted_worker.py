@@ -1,4 +1,4 @@
-"""A worker that does what a test says: it speaks through the broker's own engine channel."""
+"""A scripted worker does what a test says, and sends its messages on the real worker channel."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SERIES = SeriesInfo(symbol="SYNTH", timeframe="1m", start_time=0, end_time=60_00
 
 
 class Worker:
-    """A scripted worker. What it is told is in `told`; an interactive one answers at once while `answers` is true."""
+    """A scripted worker keeps its messages in `told`; an interactive one answers at once while `answers` is true."""
 
     def __init__(self, link: Link, worker_id: str, kind: WorkerKind, peer: bytes) -> None:
         self.link = link
@@ -35,30 +35,32 @@ class Worker:
     @property
     def task_id(self) -> str:
         """The task that it was last assigned or told to resume."""
-        for note, _ in reversed(self.told):
-            if isinstance(note, worker_channel.Assign) or (
-                isinstance(note, worker_channel.Control) and note.action == "resume"
+        for message, _ in reversed(self.told):
+            if isinstance(message, worker_channel.Assign) or (
+                isinstance(message, worker_channel.Control) and message.action == "resume"
             ):
-                return note.task_id
-        raise AssertionError(f"{self.worker_id} was told of no task")
+                return message.task_id
+        raise AssertionError(f"{self.worker_id} has no task")
 
     @property
     def controls(self) -> list[tuple[str, str]]:
-        return [(note.action, note.task_id) for note, _ in self.told if isinstance(note, worker_channel.Control)]
+        return [
+            (message.action, message.task_id) for message, _ in self.told if isinstance(message, worker_channel.Control)
+        ]
 
     @property
     def assigned(self) -> list[worker_channel.Assign]:
-        return [note for note, _ in self.told if isinstance(note, worker_channel.Assign)]
+        return [message for message, _ in self.told if isinstance(message, worker_channel.Assign)]
 
     def take(self, frames: list[bytes]) -> None:
-        note, payload = worker_channel.decode_to_worker(self.link.signer, frames)
-        self.told.append((note, payload))
+        message, payload = worker_channel.decode_to_worker(self.link.signer, frames)
+        self.told.append((message, payload))
         if self.answers:
-            self.do(note, payload)
+            self.do(message, payload)
 
-    def do(self, note: worker_channel.ToWorker, payload: list[bytes]) -> None:
-        """Do what an interactive worker is told."""
-        match note:
+    def do(self, message: worker_channel.ToWorker, payload: list[bytes]) -> None:
+        """Answer a message as an interactive worker does."""
+        match message:
             case worker_channel.Assign(task_id=task_id, work=work):
                 self.finish(task_id, data=self.link.answer_to(work, payload[0]))
             case worker_channel.Control(task_id=replay_id, action="pause"):
@@ -68,8 +70,8 @@ class Worker:
             case worker_channel.Control(task_id=replay_id, action="stop"):
                 self.finish(replay_id, "stopped")
 
-    def say(self, note: worker_channel.ToBroker, payload: Sequence[bytes] = ()) -> None:
-        frames = worker_channel.encode_to_broker(self.link.signer, note, payload)
+    def say(self, message: worker_channel.ToBroker, payload: Sequence[bytes] = ()) -> None:
+        frames = worker_channel.encode_to_broker(self.link.signer, message, payload)
         self.link.feed(WorkerSent(self.peer, frames, self.link.wall_ms))
 
     def ready(self) -> None:
@@ -80,7 +82,7 @@ class Worker:
         )
 
     def publish(self, topic: str, *numbers: int, progress: float | None = None) -> None:
-        """One message for one number, a batch for several."""
+        """Publish one message for one number, or a batch for several."""
         messages = [{"type": "OrderUpdate", "data": {"n": number}} for number in numbers]
         if len(messages) == 1:
             payload = encode(messages[0])
@@ -90,7 +92,7 @@ class Worker:
         self.say(worker_channel.Published(topic=topic, count=len(messages), progress_percent=progress), [payload])
 
     def play(self, replay_id: str, count: int = 1, topic: str = "prices.SYNTH.1m") -> None:
-        """Bars of a replay, as one payload."""
+        """Publish bars of a price replay, as one payload."""
         message = {"type": "PriceUpdate", "data": {"replayId": replay_id}}
         raw = {"count": count, "compression": "none", "rawBytes": 0, "messages": [message] * count}
         payload = encode(message) if count == 1 else encoded_payload("Batch", raw)

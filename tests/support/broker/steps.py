@@ -1,4 +1,4 @@
-"""Steps that many tests of backtests share."""
+"""These steps are shared by many tests of backtests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A subscriber that speaks ZMTP 3.0 by itself over TCP, and so sends what libzmq never would.
+"""A raw subscriber speaks ZMTP 3.0 over TCP without libzmq, and can send messages that libzmq would not send.
 
 It can end a subscription that it never made, or make one twice.
 """
@@ -14,7 +14,7 @@ _READY = b"\x05READY" + b"\x0bSocket-Type" + (3).to_bytes(4, "big") + b"SUB"
 
 class RawSubscriber:
     def __init__(self, endpoint: str) -> None:
-        """`endpoint`: `tcp://host:port`."""
+        """Connect to `endpoint`, which is `tcp://host:port`."""
         url = urlsplit(endpoint)
         self._socket = sockets_of_the_system.create_connection((url.hostname, url.port))
         self._socket.sendall(_GREETING)

@@ -1,4 +1,4 @@
-"""A client has limits: rates, running requests, its share of the queues, sessions; and the status shows its load."""
+"""A client has limits of rate, running requests, queue share and sessions, and the status shows its load."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def codes(client: Client, request_type: str, data: Any, count: int) -> list[str]
 # --- rates ---
 
 
-def test_beyond_burst_and_rate_a_request_is_refused_until_the_time_it_says(throttled: Link) -> None:
+def test_beyond_burst_and_rate_a_request_is_refused_until_the_stated_time(throttled: Link) -> None:
     ann = throttled.client("ann")
     assert codes(ann, "ListBacktests", {}, 4) == ["Success"] * 3 + ["RATE_LIMIT_EXCEEDED"]
     refused = ann.refused("ListBacktests", message_id="again")
@@ -49,7 +49,9 @@ def test_beyond_burst_and_rate_a_request_is_refused_until_the_time_it_says(throt
     throttled.now += 0.099
     assert ann.refused("ListBacktests", message_id="again")["details"]["retryAfterMs"] == 1
     throttled.now += 0.001
-    assert ann.ask("ListBacktests", message_id="again") == {"backtests": []}, "the same id, for it was not executed"
+    assert ann.ask("ListBacktests", message_id="again") == {"backtests": []}, (
+        "the same id is accepted: the request was not executed"
+    )
 
 
 def test_a_refused_request_is_not_executed(throttled: Link) -> None:
@@ -73,7 +75,7 @@ def test_a_second_connection_of_a_client_has_no_tokens_of_its_own(throttled: Lin
 
 
 def test_an_answer_from_memory_takes_no_token_and_is_never_refused(throttled: Link) -> None:
-    """RATE_LIMIT_EXCEEDED says that nothing was executed; of one that was, it would be a lie."""
+    """RATE_LIMIT_EXCEEDED says that nothing was executed; of an executed request that would be false."""
     ann = throttled.client("ann")
     first = ann.ask("ListBacktests", message_id="one")
     assert [ann.ask("ListBacktests", message_id="one") for _ in range(5)] == [first] * 5
@@ -92,13 +94,13 @@ def test_a_running_request_that_is_sent_again_takes_no_token(throttled: Link) ->
     assert ann.refused("ListMarketData")["code"] == "RATE_LIMIT_EXCEEDED"
 
 
-def test_what_is_unknown_counts_as_bulk(throttled: Link) -> None:
+def test_an_unknown_type_counts_as_bulk(throttled: Link) -> None:
     ann = throttled.client("ann")
     assert codes(ann, "Nonsense", {}, 2) == ["UNSUPPORTED_COMMAND", "RATE_LIMIT_EXCEEDED"]
     assert codes(ann, "StartSweep", {}, 1) == ["RATE_LIMIT_EXCEEDED"]
 
 
-def test_hello_is_a_request_too(make_link: MakeLink) -> None:
+def test_hello_takes_a_token_as_well(make_link: MakeLink) -> None:
     link = make_link(limits=limits(rates={"R": Rate(10, 2)}))
     raw_client = link.raw_client("ann")
     raw_client.hello()
@@ -109,10 +111,10 @@ def test_hello_is_a_request_too(make_link: MakeLink) -> None:
     assert raw_client.hello()["sessionId"]
 
 
-# --- what may run at once ---
+# --- running requests ---
 
 
-def test_so_many_requests_of_a_client_may_run_and_a_stop_still_gets_through(
+def test_running_requests_of_a_client_are_bounded_and_a_stop_is_admitted(
     make_link: MakeLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(admission, "MAX_PENDING", 3)
@@ -128,20 +130,22 @@ def test_so_many_requests_of_a_client_may_run_and_a_stop_still_gets_through(
     assert ann.ask("Ping")
     stop = ann.later("StopBacktest", {"backtestId": "b1"})
     pause = ann.later("StopBacktest", {"backtestId": "b1"})
-    assert ann.refused("StopBacktest", {"backtestId": "b1"})["code"] == "BUSY", "also the reserve has an end"
+    assert ann.refused("StopBacktest", {"backtestId": "b1"})["code"] == "BUSY", "the reserve is bounded as well"
     bob.later("ListMarketData")
     link.worker("compute-1").finish("b1", "stopped")
     assert ann.answer(stop) == ann.answer(pause) == {"backtestId": "b1", "status": "stopped"}
     link.worker("interactive-1").answers = True
     link.worker("interactive-1").finish(data={"series": []})
     assert all(ann.answers(one) for one in asked)
-    assert ann.ask("ListMarketData", message_id="again")["series"], "the same id, for it was not executed"
+    assert ann.ask("ListMarketData", message_id="again")["series"], (
+        "the same id is accepted: the request was not executed"
+    )
 
 
-# --- places in the queues ---
+# --- shares of the queues ---
 
 
-def test_one_clients_backtests_do_not_delay_anothers_one(link: Link) -> None:
+def test_many_backtests_of_one_client_do_not_delay_the_backtest_of_another(link: Link) -> None:
     flood, ann = link.client("flood"), link.client("ann")
     start(flood, *(f"f{number}" for number in range(10)))
     start(ann, "mine")
@@ -154,7 +158,7 @@ def test_one_clients_backtests_do_not_delay_anothers_one(link: Link) -> None:
     assert order == ["f0", "f1", "mine"], "one runs and one of the other's goes before it"
 
 
-def test_one_clients_interactive_tasks_do_not_delay_anothers_one(link: Link) -> None:
+def test_many_interactive_tasks_of_one_client_do_not_delay_the_task_of_another(link: Link) -> None:
     flood, ann = link.client("flood"), link.client("ann")
     interactive = link.worker("interactive-1")
     interactive.answers = False
@@ -166,7 +170,7 @@ def test_one_clients_interactive_tasks_do_not_delay_anothers_one(link: Link) -> 
     assert [bool(flood.answers(one)) for one in asked] == [True] * 2 + [False] * 8
 
 
-def test_what_people_wait_for_goes_before_the_background_of_anyone(link: Link) -> None:
+def test_interactive_priority_goes_before_the_background_of_any_client(link: Link) -> None:
     flood, ann = link.client("flood"), link.client("ann")
     interactive = link.worker("interactive-1")
     interactive.answers = False
@@ -174,7 +178,7 @@ def test_what_people_wait_for_goes_before_the_background_of_anyone(link: Link) -
         flood.later("ImportMarketData", {"path": "/x", "symbol": "X"})
     ann.later("ListMarketData")
     interactive.finish(data={})
-    assert [note.work for note in interactive.assigned] == ["ImportMarketData", "ListMarketData"]
+    assert [message.work for message in interactive.assigned] == ["ImportMarketData", "ListMarketData"]
 
 
 def test_a_client_that_fills_its_share_leaves_room_for_others(link: Link) -> None:
@@ -188,7 +192,7 @@ def test_a_client_that_fills_its_share_leaves_room_for_others(link: Link) -> Non
     start(ann, "mine")
 
 
-def test_what_is_on_its_way_to_disk_counts_into_the_share(link: Link) -> None:
+def test_backtests_on_their_way_to_disk_count_into_the_share(link: Link) -> None:
     flood, ann = link.client("flood"), link.client("ann")
     start(flood, "runs")
     with link.hold_commits():
@@ -202,13 +206,13 @@ def test_what_is_on_its_way_to_disk_counts_into_the_share(link: Link) -> None:
 # --- sessions ---
 
 
-def test_a_full_table_of_sessions_drops_the_silent_one(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_table_of_sessions_drops_the_silent_session(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "MAX_SESSIONS", 2)
     ann, bob = link.client("ann"), link.client("bob")
     carl = link.raw_client("carl")
     (busy,) = carl.send_frames(carl.requests.hello())
     assert busy["payload"]["data"]["code"] == "BUSY"
-    assert busy["payload"]["data"]["details"] == {"retryAfterMs": 3000}, "both were heard of just now"
+    assert busy["payload"]["data"]["details"] == {"retryAfterMs": 3000}, "both sessions have just sent a message"
     link.now += 2.0
     ann.ask("Ping")
     link.now += 1.0
@@ -218,7 +222,7 @@ def test_a_full_table_of_sessions_drops_the_silent_one(link: Link, monkeypatch: 
     assert bob.refused("Ping")["code"] == "SESSION_UNKNOWN"
 
 
-# --- what is told ---
+# --- status ---
 
 
 def test_the_status_has_the_connected_clients_and_their_load(throttled: Link) -> None:
@@ -262,10 +266,10 @@ def test_the_status_has_the_connected_clients_and_their_load(throttled: Link) ->
     }
     assert found["throttle"]["B"] == {"perSecond": 4, "burst": 2, "hits": 1}
     assert found["throttle"]["R"] == {"perSecond": 100, "burst": 50, "hits": 0}
-    assert "reasons" not in found, "a client that is throttled is no trouble of the broker's"
+    assert "reasons" not in found, "a throttled client is no reason for a warning"
 
 
-def test_refusals_for_lack_of_room_are_counted(link: Link) -> None:
+def test_busy_answers_are_counted(link: Link) -> None:
     ann = link.client("ann")
     link.worker("interactive-1").answers = False
     for _ in range(17):
@@ -276,7 +280,7 @@ def test_refusals_for_lack_of_room_are_counted(link: Link) -> None:
     assert (counted["busy"], counted["pending"], counted["queued"]) == (3, 18, 16)
 
 
-def test_the_busiest_are_listed(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_busiest_clients_are_listed(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(status_module, "LISTED_CLIENTS", 2)
     for name, pings in (("ann", 3), ("bob", 9), ("carl", 6)):
         client = link.client(name)
@@ -286,7 +290,9 @@ def test_the_busiest_are_listed(link: Link, monkeypatch: pytest.MonkeyPatch) -> 
     assert [(one["clientId"], one["requests"]) for one in listed] == [("bob", 10), ("carl", 8)]
 
 
-def test_counts_are_bounded_and_forget_the_longest_quiet_client(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_counted_clients_are_bounded_and_the_longest_quiet_one_is_forgotten(
+    link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("backtestr_broker.core.clients.admission.MAX_COUNTED", 2)
     ann = link.client("ann")
     bob = link.client("bob")

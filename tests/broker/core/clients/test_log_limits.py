@@ -1,4 +1,4 @@
-"""A limit lets so many of each key through in an interval, counts the rest, and remembers a bounded number of keys."""
+"""A log limit passes a number of each key in an interval, counts the rest, and remembers a bounded number of keys."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ INTERVAL = 1.0
 
 
 @given(st.lists(st.tuples(st.sampled_from(KEYS), st.floats(0.0, 3.0))))
-def test_two_of_one_key_are_an_interval_apart_and_a_quiet_key_passes_at_once(steps: list[tuple[bytes, float]]) -> None:
+def test_lines_of_one_key_are_an_interval_apart_and_a_quiet_key_passes_at_once(
+    steps: list[tuple[bytes, float]],
+) -> None:
     limit, now = LogLimit(INTERVAL), 0.0
     passed: dict[bytes, float] = {}
     for key, later in steps:
@@ -29,7 +31,7 @@ def test_two_of_one_key_are_an_interval_apart_and_a_quiet_key_passes_at_once(ste
 
 
 @given(st.lists(st.tuples(st.sampled_from(KEYS), st.floats(0.0, 0.5))), st.integers(1, 4))
-def test_every_suppressed_one_is_counted_once_with_the_next_of_its_key(
+def test_every_suppressed_line_is_counted_once_with_the_next_of_its_key(
     steps: list[tuple[bytes, float]], passes: int
 ) -> None:
     limit, now = LogLimit(INTERVAL, passes=passes), 0.0
@@ -45,7 +47,7 @@ def test_every_suppressed_one_is_counted_once_with_the_next_of_its_key(
 
 
 @given(st.lists(st.floats(0.0, 0.5)), st.integers(1, 4))
-def test_so_many_pass_in_an_interval_and_no_more(steps: list[float], passes: int) -> None:
+def test_a_bounded_number_passes_in_an_interval(steps: list[float], passes: int) -> None:
     limit, now = LogLimit(INTERVAL, passes=passes), 0.0
     started, passed = -INTERVAL, 0
     for later in steps:

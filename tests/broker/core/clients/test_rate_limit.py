@@ -1,4 +1,4 @@
-"""Token buckets: never more than burst + rate · t in any stretch of t seconds, and the time to wait is exact."""
+"""A token bucket allows at most burst + rate · t requests in any t seconds, and states the exact wait."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backtestr_broker.core.clients import rate_limit as throttle_module
+from backtestr_broker.core.clients import rate_limit as rate_limit_module
 from backtestr_broker.core.clients.rate_limit import Rate, RateLimits
 from backtestr_protocol.errors import RateLimitExceeded
 from backtestr_protocol.message_types import PRIORITIES
@@ -38,9 +38,7 @@ def wait_ms(throttle: RateLimits, now: float, client_id: str = "ann") -> int | N
 
 @settings(deadline=None, max_examples=300)
 @given(rate=rates, start=starts, gaps=gaps)
-def test_in_no_stretch_of_time_more_than_the_burst_and_what_came_in_it(
-    rate: Rate, start: float, gaps: list[float]
-) -> None:
+def test_at_most_the_burst_and_the_new_tokens_pass_in_any_time(rate: Rate, start: float, gaps: list[float]) -> None:
     throttle = RateLimits({"B": rate})
     now = start
     admitted: list[float] = []
@@ -57,7 +55,7 @@ def test_in_no_stretch_of_time_more_than_the_burst_and_what_came_in_it(
 
 @settings(deadline=None, max_examples=300)
 @given(rate=rates, start=starts, gaps=gaps)
-def test_a_client_that_waits_as_long_as_it_is_told_is_let_through_and_not_a_millisecond_before(
+def test_a_request_passes_after_the_stated_wait_and_not_a_millisecond_before(
     rate: Rate, start: float, gaps: list[float]
 ) -> None:
     throttle = RateLimits({"B": rate})
@@ -69,9 +67,9 @@ def test_a_client_that_waits_as_long_as_it_is_told_is_let_through_and_not_a_mill
             continue
         if wait > 1:
             early = wait_ms(throttle, now + (wait - 1) / 1000 - ROUNDING)
-            assert early is not None, "there was a token before the time it said"
+            assert early is not None, "there was a token before the stated time"
         now += wait / 1000
-        assert wait_ms(throttle, now) is None, "there was no token at the time it said"
+        assert wait_ms(throttle, now) is None, "there was no token at the stated time"
 
 
 @settings(deadline=None)
@@ -91,10 +89,10 @@ def test_clients_and_classes_have_buckets_of_their_own() -> None:
     throttle.admit("ann", "K", 5.0)
     throttle.admit("bob", "B", 5.0)
     assert wait_ms(throttle, 5.0) == 1000
-    assert wait_ms(throttle, 5.25) == 750, "asking in vain costs nothing"
+    assert wait_ms(throttle, 5.25) == 750, "a refused request takes no token"
 
 
-def test_a_rate_of_zero_is_no_limit_and_neither_is_none() -> None:
+def test_a_rate_of_zero_or_none_is_no_limit() -> None:
     throttle = RateLimits({"B": Rate(0, 1)})
     for priority in PRIORITIES:
         for _ in range(10_000):
@@ -102,7 +100,7 @@ def test_a_rate_of_zero_is_no_limit_and_neither_is_none() -> None:
     assert set(throttle.hits.values()) == {0}
 
 
-def test_a_clock_that_goes_back_gives_nothing_away() -> None:
+def test_a_clock_that_goes_back_adds_no_token() -> None:
     throttle = RateLimits({"B": Rate(10, 1)})
     assert wait_ms(throttle, 5.0) is None
     assert wait_ms(throttle, 4.0) == 1100
@@ -112,9 +110,9 @@ def test_a_clock_that_goes_back_gives_nothing_away() -> None:
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from([0.0, 0.01, 0.3])), max_size=80), rates)
 def test_forgetting_a_bucket_makes_no_tokens(asked: list[tuple[int, float]], rate: Rate) -> None:
-    """However a client changes its name, all names together get no more than so many buckets would have given."""
+    """A client under changing names gets at most the tokens of the bounded number of buckets."""
     with pytest.MonkeyPatch.context() as patches:
-        patches.setattr(throttle_module, "MAX_BUCKETS", 2)
+        patches.setattr(rate_limit_module, "MAX_BUCKETS", 2)
         throttle = RateLimits({"B": rate})
         now, admitted = 0.0, 0
         for name, gap in asked:
@@ -124,11 +122,11 @@ def test_forgetting_a_bucket_makes_no_tokens(asked: list[tuple[int, float]], rat
         assert admitted <= 2 * (rate.burst + rate.per_second * (now + ROUNDING))
 
 
-def test_a_newcomer_takes_over_what_the_forgotten_one_lacks_and_nothing_of_a_full_one(
+def test_a_new_bucket_lacks_the_tokens_that_the_forgotten_bucket_lacked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(throttle_module, "MAX_BUCKETS", 1)
+    monkeypatch.setattr(rate_limit_module, "MAX_BUCKETS", 1)
     throttle = RateLimits({"B": Rate(1, 2)})
     assert [wait_ms(throttle, 0.0, "ann") for _ in range(3)] == [None, None, 1000]
     assert wait_ms(throttle, 0.0, "bob") == 1000
-    assert [wait_ms(throttle, 2.0, "carl") for _ in range(3)] == [None, None, 1000], "bob's was full again"
+    assert [wait_ms(throttle, 2.0, "carl") for _ in range(3)] == [None, None, 1000], "bob's bucket was full again"

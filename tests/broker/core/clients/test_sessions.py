@@ -1,4 +1,4 @@
-"""Sessions: the replay window against a plain model, the binding to a connection, expiry and the bound."""
+"""A session has a replay window, belongs to one connection and expires; the number of sessions is bounded."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def is_refused(session: Session, counter: int) -> bool:
     return False
 
 
-def test_a_counter_is_good_once() -> None:
+def test_a_counter_is_accepted_once() -> None:
     session = used(1, 2, 3)
     assert [is_refused(session, counter) for counter in (1, 2, 3, 4, 4)] == [True, True, True, False, True]
 
 
-def test_a_refusal_says_where_the_window_is() -> None:
+def test_a_refusal_has_the_counter_and_the_highest() -> None:
     with pytest.raises(ReplayDetected, match="counter 5 was used, or is older") as caught:
         used(7, 5).use(5)
     assert caught.value.details == {"counter": 5, "highest": 7}
@@ -121,7 +121,7 @@ def test_silence_for_the_whole_time_out_ends_a_session() -> None:
         table.find(ann.session_id, b"a", 100.0)
 
 
-def test_a_full_table_lets_go_of_the_longest_silent_or_answers_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_table_drops_the_longest_silent_session_or_answers_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "MAX_SESSIONS", 2)
     table = Sessions(SECRET, timeout=30.0, spared=3.0)
     ann, bob = table.open("ann", b"a", 0.0), table.open("bob", b"b", 0.0)
@@ -131,7 +131,7 @@ def test_a_full_table_lets_go_of_the_longest_silent_or_answers_busy(monkeypatch:
     table.find(ann.session_id, b"a", 2.0)
     with pytest.raises(Busy):
         table.make_room(2.999)
-    assert table.make_room(3.0) is bob, "the longest silent"
+    assert table.make_room(3.0) is bob, "the longest silent session"
     table.open("carl", b"c", 3.0)
     assert [session.client_id for session in table] == ["ann", "carl"]
     table.check_invariants()
@@ -170,7 +170,7 @@ def test_a_hello_opens_one_session() -> None:
     assert [is_taken(hellos, one, 5) for one in (b"a", b"b", b"a", b"b")] == [True, True, False, False]
 
 
-def test_a_hello_that_was_forgotten_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_forgotten_hello_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "MAX_HELLOS", 3)
     hellos = Hellos()
     assert all(is_taken(hellos, b"%d" % at, at) for at in (10, 30, 20, 40, 50))
@@ -182,7 +182,7 @@ def test_a_hello_that_was_forgotten_is_too_old(monkeypatch: pytest.MonkeyPatch) 
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), max_size=60))
-def test_no_hello_is_ever_taken_twice(sent: list[tuple[int, int]]) -> None:
+def test_no_hello_is_accepted_twice(sent: list[tuple[int, int]]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sessions, "MAX_HELLOS", 4)
         hellos = Hellos()
@@ -191,7 +191,7 @@ def test_no_hello_is_ever_taken_twice(sent: list[tuple[int, int]]) -> None:
         hellos.check_invariants()
 
 
-def test_a_hundred_thousand_strange_hellos_let_none_of_the_first_in_again() -> None:
+def test_no_early_hello_is_accepted_again_after_a_hundred_thousand_others() -> None:
     hellos = Hellos()
     first = [(b"first %d" % at, at) for at in range(10)]
     assert all(is_taken(hellos, *one) for one in first)

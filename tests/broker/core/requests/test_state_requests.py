@@ -1,4 +1,4 @@
-"""Shared state over the wire: answered and published once on disk, exactly once, and the same to everybody."""
+"""A change of the shared state is made once, and answered and published when it is on disk."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from backtestr_broker.core import commit_queue as ledger_module
+from backtestr_broker.core import commit_queue as commit_queue_module
 from backtestr_broker.core.clients.idempotency import KEPT_SECONDS
 from backtestr_protocol.state_values import checksum, value_bytes
 from support.broker.link import LIMITS, Client, Link
@@ -16,7 +16,7 @@ from support.protocol.independent import Fields
 
 
 def changes(link: Link, key: str = "a") -> list[Fields]:
-    """Return what was published of a key."""
+    """Return the published changes of a key."""
     return [payload["data"] for _, payload in link.streams[f"state.{key}"]]
 
 
@@ -38,7 +38,7 @@ def test_a_key_is_set_read_deleted_and_published(link: Link, ann: Client) -> Non
     assert changes(link) == [{**entry, "revision": 1}, deleted]
 
 
-def test_a_conflict_tells_what_is_there(ann: Client) -> None:
+def test_a_conflict_has_the_current_value_and_version(ann: Client) -> None:
     update(ann, value={"x": [1]})
     refused = ann.refused("UpdateState", {"key": "a", "value": 2, "expectedVersion": 0})
     assert refused["code"] == "STATE_CONFLICT"
@@ -51,7 +51,7 @@ def test_a_conflict_tells_what_is_there(ann: Client) -> None:
     "key", ["", ".", "a.", ".a", "a..b", "a b", "a/b", "é", "a\n", "x" * 257, "a" * 128 + "." + "b" * 128]
 )
 @pytest.mark.parametrize("request_type", ["GetState", "UpdateState", "DeleteState"])
-def test_what_is_no_key_is_refused_by_its_path(ann: Client, request_type: str, key: str) -> None:
+def test_an_invalid_key_is_refused_by_its_path(ann: Client, request_type: str, key: str) -> None:
     refused = ann.refused(request_type, {"key": key, "value": 1})
     assert (refused["code"], refused["details"]) == ("VALIDATION_ERROR", {"path": "$.key"})
 
@@ -100,8 +100,8 @@ def test_changes_on_their_way_are_ordered_like_others(link: Link, ann: Client) -
     assert [(one["version"], one.get("deleted", False)) for one in changes(link)] == [(1, False), (2, False), (3, True)]
 
 
-def test_a_change_that_cannot_be_written_never_was(link: Link, ann: Client) -> None:
-    """Nor what rests on it, nor the refusal that did."""
+def test_a_change_that_cannot_be_written_is_undone(link: Link, ann: Client) -> None:
+    """A change that builds on it, and a refusal because of it, fail with it."""
     update(ann, value="before")
     link.disk.held = True
     asked = [
@@ -122,10 +122,10 @@ def test_a_change_that_cannot_be_written_never_was(link: Link, ann: Client) -> N
     assert [one["version"] for one in changes(link)] == [1, 2]
 
 
-def test_too_much_on_its_way_is_busy_and_changes_nothing(
+def test_a_change_is_busy_while_too_much_is_on_its_way_to_disk(
     link: Link, ann: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_module, "MAX_UNCOMMITTED", 2)
+    monkeypatch.setattr(commit_queue_module, "MAX_UNCOMMITTED", 2)
     with link.hold_commits():
         for number in range(2):
             ann.later("UpdateState", {"key": f"k{number}", "value": 1})
@@ -192,7 +192,7 @@ def test_the_topic_of_a_quiet_key_is_known(link: Link, ann: Client) -> None:
 
 
 def test_a_snapshot_and_the_updates_after_its_watermark_are_the_state(link: Link, ann: Client) -> None:
-    """Subscribe, then snapshot, then drop what it has seen: whatever lies between, nothing is lost or comes back."""
+    """Subscribe, take a snapshot and drop older updates: no change is lost or applied twice."""
     for number in range(3):
         update(ann, f"k{number}", number)
     ann.ask("DeleteState", {"key": "k0"})
@@ -216,7 +216,7 @@ def test_a_snapshot_and_the_updates_after_its_watermark_are_the_state(link: Link
 
 
 def corrupt(link: Link, key: str) -> None:
-    """Memory fails under a value of four letters."""
+    """Change the bytes of a value of four letters in memory."""
     record = link.core.state.get(key)
     on_disk = link.disk.state[key]
     link.disk.state[key] = msgspec.structs.replace(on_disk)
@@ -234,14 +234,14 @@ def test_a_damaged_value_is_found_on_an_interval_reported_and_repaired(link: Lin
     assert ann.ask("GetState", {"key": "a"})["value"] == "good"
 
 
-def test_a_damaged_value_is_not_given_to_anybody(link: Link, ann: Client) -> None:
+def test_a_damaged_value_is_sent_to_no_client(link: Link, ann: Client) -> None:
     update(ann, value="good")
     corrupt(link, "a")
     assert ann.refused("GetState", {"key": "a"})["code"] == "SYSTEM_ERROR"
     assert ann.ask("GetState", {"key": "a"})["value"] == "good"
 
 
-def test_what_is_damaged_on_disk_too_is_said_and_can_be_set_anew(link: Link, ann: Client) -> None:
+def test_a_value_that_is_damaged_on_disk_too_is_reported_and_can_be_set_again(link: Link, ann: Client) -> None:
     update(ann, value="good")
     corrupt(link, "a")
     link.disk.state["a"] = msgspec.structs.replace(link.disk.state["a"], value=value_bytes("hell"))
@@ -254,7 +254,7 @@ def test_what_is_damaged_on_disk_too_is_said_and_can_be_set_anew(link: Link, ann
     assert ann.ask("GetState", {"key": "a"})["value"] == "new"
 
 
-def test_without_state_there_is_no_deadline_to_verify_it(make_link: MakeLink) -> None:
+def test_an_empty_state_has_no_deadline_for_verification(make_link: MakeLink) -> None:
     link = make_link(limits=msgspec.structs.replace(LIMITS, verify_interval_ms=10, heartbeat_interval_ms=60_000))
     link.tick()
     link.advance(1.0)

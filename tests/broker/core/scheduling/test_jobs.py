@@ -1,4 +1,4 @@
-"""Jobs: every state meets every event and has a next state or a declared refusal; keys, listing and forgetting."""
+"""Each event in each state gives a job its next state or is refused; jobs are found, listed and forgotten."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from backtestr_protocol.messages import FINAL_STATES, BacktestState
 
 STATES: tuple[BacktestState, ...] = get_args(BacktestState)
 EVENTS: tuple[JobEvent, ...] = get_args(JobEvent)
-# One way into each state.
+# Events that lead to each state.
 WAYS: dict[BacktestState, tuple[JobEvent, ...]] = {
     "queued": (),
     "running": ("started",),
@@ -36,7 +36,7 @@ def make_job(backtest_id: str = "b1", request_id: str = "r1") -> Job:
     )
 
 
-def walked(jobs: Jobs, job: Job, events: tuple[JobEvent, ...], wall_ms: int = 2000) -> Job:
+def after_events(jobs: Jobs, job: Job, events: tuple[JobEvent, ...], wall_ms: int = 2000) -> Job:
     for event in events:
         if event == "started":
             job.worker_id = "compute-1"
@@ -45,11 +45,11 @@ def walked(jobs: Jobs, job: Job, events: tuple[JobEvent, ...], wall_ms: int = 20
 
 
 @pytest.mark.parametrize(("state", "event"), list(product(STATES, EVENTS)))
-def test_every_state_meets_every_event(state: BacktestState, event: JobEvent) -> None:
+def test_every_event_in_every_state_changes_it_or_is_refused(state: BacktestState, event: JobEvent) -> None:
     jobs = Jobs()
     job = make_job()
     jobs.add(job)
-    walked(jobs, job, WAYS[state])
+    after_events(jobs, job, WAYS[state])
     assert job.status == state
     following = TRANSITIONS.get((state, event))
     if following is None:
@@ -58,13 +58,13 @@ def test_every_state_meets_every_event(state: BacktestState, event: JobEvent) ->
         assert caught.value.details == {"status": state}
         assert job.status == state
     else:
-        walked(jobs, job, (event,), 3000)
+        after_events(jobs, job, (event,), 3000)
         assert job.status == following
     jobs.check_invariants()
 
 
 def test_the_table_is_the_declared_one() -> None:
-    """The refusals, spelled out: what ended stays as it is, and nothing happens to a job that no worker has."""
+    """List the refusals: an ended job stays as it is, and a job without a worker cannot be paused or completed."""
     refused = {pair for pair in product(STATES, EVENTS) if pair not in TRANSITIONS}
     assert refused == {
         *product(("completed", "failed", "stopped"), EVENTS),
@@ -74,19 +74,19 @@ def test_the_table_is_the_declared_one() -> None:
     }
 
 
-def test_every_state_can_be_reached_and_the_final_ones_are_left_by_nothing() -> None:
+def test_every_state_can_be_reached_and_final_states_are_not_left() -> None:
     assert {following for following in TRANSITIONS.values()} == set(STATES)
     assert {state for state, _ in TRANSITIONS} == set(STATES) - FINAL_STATES
 
 
-def test_times_tell_when_it_was_submitted_started_and_ended() -> None:
+def test_a_job_has_the_times_of_its_submission_start_and_end() -> None:
     jobs = Jobs()
     job = make_job()
     jobs.add(job)
     assert (job.submit_time, job.start_time, job.end_time) == (1000, None, None)
-    walked(jobs, job, ("started",), 2000)
-    walked(jobs, job, ("paused", "resumed"), 2500)
-    walked(jobs, job, ("completed",), 3000)
+    after_events(jobs, job, ("started",), 2000)
+    after_events(jobs, job, ("paused", "resumed"), 2500)
+    after_events(jobs, job, ("completed",), 3000)
     status = job.status_message()
     assert (status.submit_time, status.start_time, status.end_time) == (1000, 2000, 3000)
 
@@ -95,7 +95,7 @@ def test_a_job_that_lost_its_worker_waits_as_if_it_had_not_started() -> None:
     jobs = Jobs()
     job = make_job()
     jobs.add(job)
-    walked(jobs, job, ("started", "lost"))
+    after_events(jobs, job, ("started", "lost"))
     assert (job.status, job.worker_id, job.start_time, job.losses) == ("queued", None, None, 1)
 
 
@@ -118,21 +118,21 @@ def test_a_job_is_found_by_the_request_that_started_it() -> None:
     assert jobs.started_by(("bob", "r1")) is None
 
 
-def test_an_unknown_id_is_not_found_with_its_near_miss() -> None:
+def test_an_unknown_id_is_not_found_and_the_nearest_is_named() -> None:
     jobs = Jobs()
     jobs.add(make_job("golden"))
     with pytest.raises(NotFound, match="did you mean 'golden'"):
         jobs.get("goldne")
 
 
-def test_the_longest_ended_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_earliest_ended_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs_module, "MAX_ENDED", 2)
     jobs = Jobs()
     for number in range(4):
         jobs.add(make_job(f"b{number}", f"r{number}"))
     assert jobs.forget_oldest() is None
     for name in ("b2", "b0", "b3"):
-        walked(jobs, jobs.get(name), ("stopped",))
+        after_events(jobs, jobs.get(name), ("stopped",))
     forgotten = jobs.forget_oldest()
     assert forgotten is not None
     assert forgotten.backtest_id == "b2"

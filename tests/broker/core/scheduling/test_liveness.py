@@ -1,4 +1,4 @@
-"""Dead, hung and busy workers told apart: by beats, by processor time, and by seconds that somebody listened."""
+"""A worker is found well, busy or hung by its beats and processor time in the seconds that the broker ran."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HUNG, SILENCE = 15.0, 600.0
 
 
 class Watch:
-    """One worker, looked at every second."""
+    """One worker that is checked every second."""
 
     def __init__(self, *, ready: bool = True) -> None:
         self.now = 100.0
@@ -42,16 +42,16 @@ def test_a_worker_that_beats_is_well_however_little_it_works() -> None:
     assert Watch().pass_time(10_000, beats=True) == []
 
 
-def test_a_worker_that_works_without_a_word_is_busy() -> None:
+def test_a_worker_that_works_without_a_beat_is_busy() -> None:
     watch = Watch()
     assert watch.pass_time(599, works=True) == []
     assert watch.pass_time(1, beats=True) == []
     assert watch.pass_time(598, works=True) == []
 
 
-def test_a_worker_without_a_word_and_without_work_is_hung() -> None:
+def test_a_worker_without_a_beat_and_without_work_is_hung() -> None:
     watch = Watch()
-    watch.pass_time(1)  # the first look finds out how much it has used
+    watch.pass_time(1)  # the first check measures the processor time
     assert watch.pass_time(14) == []
     (to_kill,) = watch.pass_time(1)
     assert to_kill.worker_id == "w"
@@ -66,7 +66,7 @@ def test_a_busy_worker_that_stops_working_is_hung_so_much_later() -> None:
     assert len(watch.pass_time(1)) == 1
 
 
-def test_a_worker_in_an_endless_call_is_tolerated_for_so_long_and_no_longer() -> None:
+def test_a_worker_in_an_endless_call_is_tolerated_for_a_bounded_time() -> None:
     watch = Watch()
     assert watch.pass_time(599, works=True) == []
     (to_kill,) = watch.pass_time(1, works=True)
@@ -74,7 +74,7 @@ def test_a_worker_in_an_endless_call_is_tolerated_for_so_long_and_no_longer() ->
     assert "worker_silence_ms" in to_kill.reason
 
 
-def test_one_that_hangs_before_it_is_ready_is_found_too() -> None:
+def test_a_worker_that_hangs_before_it_is_ready_is_found() -> None:
     watch = Watch(ready=False)
     assert watch.pass_time(100, works=True) == [], "it compiles, and cannot beat yet"
     assert len(watch.pass_time(15)) == 1
@@ -100,15 +100,15 @@ def test_seconds_in_which_the_broker_was_suspended_do_not_count(away: float) -> 
     watch = Watch()
     watch.pass_time(10)
     watch.now += away
-    assert watch.pass_time(1) == [], "the broker was away, not the worker"
+    assert watch.pass_time(1) == [], "the broker was suspended, not the worker"
     assert watch.liveness.of("w").silent <= 12.0
 
 
-def test_a_successor_begins_with_a_clean_slate() -> None:
+def test_a_restarted_worker_has_no_silence_from_before() -> None:
     watch = Watch()
     watch.pass_time(20)
     watch.liveness.ended("w", "killed by signal 9", 0, watch.now, watch.now)
-    assert watch.pass_time(1000) == [], "the dead are not watched"
+    assert watch.pass_time(1000) == [], "an ended worker is not watched"
     watch.liveness.started("w", watch.now)
     watch.liveness.ready("w", 1.0)
     watch.cpu = 0.0
@@ -125,10 +125,10 @@ def test_a_successor_begins_with_a_clean_slate() -> None:
         max_size=60,
     )
 )
-def test_no_worker_is_killed_that_beat_or_worked_lately(doings: list[tuple[float, bool, float]]) -> None:
+def test_no_worker_is_killed_that_beat_or_worked_lately(steps: list[tuple[float, bool, float]]) -> None:
     watch = Watch()
-    since = 0.0  # watched seconds since a beat or work, at the most
-    for gap, beats, works in doings:
+    since = 0.0  # at most so many watched seconds since a beat or work
+    for gap, beats, works in steps:
         watch.now += gap
         watch.cpu += works
         if beats:
@@ -146,26 +146,26 @@ def test_no_worker_is_killed_that_beat_or_worked_lately(doings: list[tuple[float
 
 def test_a_crash_loop_is_reported_once_a_stage() -> None:
     watch = Watch()
-    said = {}
-    for death in range(1, 50):
-        if told := watch.liveness.ended("w", "exit code 1", death, watch.now + 10.0, watch.now):
-            said[death] = told
+    reported = {}
+    for early_exits in range(1, 50):
+        if error := watch.liveness.ended("w", "exit code 1", early_exits, watch.now + 10.0, watch.now):
+            reported[early_exits] = error
         watch.liveness.started("w", watch.now)
-    assert tuple(said) == CRASH_LOOP_STAGES
-    assert "w has ended 4 times in a row within 10 s of its start, the last time: exit code 1" in said[4]
-    assert "started again after 10.0 s; " in said[4]
-    assert "started again after 10.0 s from now on" in said[8]
+    assert tuple(reported) == CRASH_LOOP_STAGES
+    assert "w has ended 4 times in a row within 10 s of its start, the last time: exit code 1" in reported[4]
+    assert "started again after 10.0 s; " in reported[4]
+    assert "started again after 10.0 s from now on" in reported[8]
 
 
-def test_a_crash_loop_is_over_when_a_worker_stays() -> None:
+def test_a_crash_loop_ends_when_a_worker_keeps_running() -> None:
     watch = Watch()
     watch.liveness.ended("w", "exit code 1", 3, watch.now + 0.8, watch.now)
-    life = watch.liveness.of("w")
-    assert not life.crash_loops(watch.now)
+    health = watch.liveness.of("w")
+    assert not health.crash_loops(watch.now)
     watch.liveness.ended("w", "exit code 1", 4, watch.now + 0.8, watch.now)
-    assert life.crash_loops(watch.now)
+    assert health.crash_loops(watch.now)
     watch.liveness.started("w", watch.now + 0.8)
-    assert life.crash_loops(watch.now + 0.8 + WELL_AFTER - 0.1)
-    assert not life.crash_loops(watch.now + 0.8 + WELL_AFTER)
+    assert health.crash_loops(watch.now + 0.8 + WELL_AFTER - 0.1)
+    assert not health.crash_loops(watch.now + 0.8 + WELL_AFTER)
     watch.liveness.ended("w", "exit code 1", 0, watch.now + 20, watch.now + 20)
-    assert not life.crash_loops(watch.now + 20)
+    assert not health.crash_loops(watch.now + 20)

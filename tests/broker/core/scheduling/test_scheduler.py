@@ -1,4 +1,4 @@
-"""Backtests and questions on their way through the queues to the workers and back."""
+"""Backtests and interactive tasks go through the queues to the workers, and their answers come back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from backtestr_protocol.errors import AlgorithmError, DataError
 from support.broker.link import LIMITS, Client, Link, Worker, config, failure
 from support.broker.steps import B1, MakeLink, paused, start, status
 
-# --- the straight way ---
+# --- without faults ---
 
 
 def test_a_backtest_is_checked_accepted_assigned_and_finished(link: Link, ann: Client, worker: Worker) -> None:
@@ -58,7 +58,7 @@ def test_a_check_that_fails_is_the_answer_and_nothing_is_accepted(link: Link, an
 
 
 @pytest.mark.parametrize("data", [b"", b"\xc1", b"\x80", b"\x93\x01\x02\x03"])
-def test_a_check_that_answers_nonsense_is_a_fault_of_ours(link: Link, ann: Client, data: bytes) -> None:
+def test_a_check_with_an_undecodable_answer_is_a_system_error(link: Link, ann: Client, data: bytes) -> None:
     link.worker("interactive-1").answers = False
     started = ann.later("StartBacktest", config(backtestId="b1"))
     link.worker("interactive-1").finish(data=data)
@@ -67,7 +67,7 @@ def test_a_check_that_answers_nonsense_is_a_fault_of_ours(link: Link, ann: Clien
     assert payload["data"]["details"]["id"]
 
 
-def test_an_answer_without_data_is_a_fault_of_ours(link: Link, ann: Client) -> None:
+def test_an_answer_without_data_is_a_system_error(link: Link, ann: Client) -> None:
     interactive = link.worker("interactive-1")
     interactive.answers = False
     asked = ann.later("ListMarketData")
@@ -85,7 +85,7 @@ def test_backtests_go_in_the_order_in_which_they_came(link: Link, ann: Client, w
     for backtest_id in ("b1", "b2", "b3"):
         assert worker.task_id == backtest_id
         worker.finish()
-    assert [note.task_id for note in worker.assigned] == ["b1", "b2", "b3"]
+    assert [message.task_id for message in worker.assigned] == ["b1", "b2", "b3"]
 
 
 def test_a_failure_has_its_reason_and_the_algorithm_remembers_it(ann: Client, worker: Worker) -> None:
@@ -107,7 +107,7 @@ def test_a_failure_without_reason_gets_one(link: Link, ann: Client, worker: Work
     assert len(link.streams["system.errors"]) == len(link.signals("fault")) == 1
 
 
-# --- questions ---
+# --- interactive tasks ---
 
 
 def test_interactive_tasks_go_by_priority(link: Link, ann: Client) -> None:
@@ -122,7 +122,7 @@ def test_interactive_tasks_go_by_priority(link: Link, ann: Client) -> None:
         ann.later(request_type, data)
     for _ in range(3):
         interactive.finish(data={})
-    works = [note.work for note in interactive.assigned]
+    works = [message.work for message in interactive.assigned]
     assert works == ["ListMarketData", "GetMarketData", "ImportMarketData", "CheckBacktest"]
 
 
@@ -169,11 +169,11 @@ def test_the_queue_may_fill_while_a_backtest_is_checked(make_link: MakeLink) -> 
     assert ann.answer(second)["code"] == "BUSY"
 
 
-# --- notes that do not fit ---
+# --- worker messages that do not fit the state ---
 
 
 @pytest.mark.parametrize(
-    "note",
+    "message",
     [
         worker_channel.Paused(task_id="b2"),
         worker_channel.Paused(task_id="nothing"),
@@ -189,13 +189,13 @@ def test_the_queue_may_fill_while_a_backtest_is_checked(make_link: MakeLink) -> 
         worker_channel.Published(topic="orders.nothing", count=1),
     ],
 )
-def test_a_note_about_what_a_worker_does_not_do_changes_nothing(
-    link: Link, ann: Client, worker: Worker, note: worker_channel.ToBroker
+def test_a_worker_message_about_what_the_worker_does_not_do_changes_nothing(
+    link: Link, ann: Client, worker: Worker, message: worker_channel.ToBroker
 ) -> None:
     start(ann, "b1", "b2")
     link.advance(0)
     published = {topic: len(messages) for topic, messages in link.streams.items()}
-    worker.say(note, [b"\xc0"])
+    worker.say(message, [b"\xc0"])
     assert {topic: len(messages) for topic, messages in link.streams.items()} == published
     assert [status(ann, name) for name in ("b1", "b2")] == ["running", "queued"]
     (refusal,) = link.signals("message_refused")
@@ -233,9 +233,9 @@ def test_a_published_message_has_one_payload(link: Link, ann: Client, worker: Wo
 
 
 def test_a_worker_that_was_not_started_is_not_given_work(link: Link) -> None:
-    imposter = Worker(link, "compute-9", "compute", b"imposter")
-    link.workers["compute-9"] = imposter
-    imposter.ready()
+    unknown = Worker(link, "compute-9", "compute", b"unknown")
+    link.workers["compute-9"] = unknown
+    unknown.ready()
     link.worker("compute-1").ready()
     twin = Worker(link, "compute-1", "compute", link.worker("interactive-1").peer)
     link.lose_worker(link.worker("compute-1"), again=False)
@@ -244,7 +244,7 @@ def test_a_worker_that_was_not_started_is_not_given_work(link: Link) -> None:
     assert len(link.signals("message_refused")) == 3
     assert len(link.signals("worker_ready")) == 2
     start(link.client(), "b1")
-    assert imposter.told == []
+    assert unknown.told == []
 
 
 # --- forgetting ---

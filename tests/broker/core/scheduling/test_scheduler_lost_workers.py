@@ -1,4 +1,4 @@
-"""Workers that end: what they held goes on elsewhere once, and what was asked of it is answered."""
+"""The tasks of a lost worker are assigned again once, and each request that waits for it is answered."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_worker_that_gives_up_gets_nothing_more_and_its_backtest_does_not_run_
     assert link.states("b2") == ["queued", "running", "completed"]
 
 
-def test_a_lost_backtest_goes_before_those_that_wait(link: Link, ann: Client, worker: Worker) -> None:
+def test_a_backtest_of_a_lost_worker_goes_before_those_that_wait(link: Link, ann: Client, worker: Worker) -> None:
     start(ann, "b1", "b2")
     assert link.lose_worker(worker).task_id == "b1"
 
@@ -103,7 +103,9 @@ def test_a_paused_backtest_that_loses_its_worker_is_paused_again(link: Link, ann
     assert status(ann) == "completed"
 
 
-def test_all_that_a_worker_had_parked_move_with_what_it_ran(link: Link, ann: Client, worker: Worker) -> None:
+def test_the_parked_backtests_of_a_lost_worker_move_with_the_running_one(
+    link: Link, ann: Client, worker: Worker
+) -> None:
     start(ann, "b1", "b2", "b3", "b4")
     paused(ann, worker, "b1")
     paused(ann, worker, "b2")
@@ -124,7 +126,7 @@ def test_a_stop_whose_worker_is_lost_before_it(link: Link, ann: Client, worker: 
     successor = link.lose_worker(worker)
     assert ann.answer(asked) == {"backtestId": "b1", "status": "stopped"}
     assert successor.told == []
-    assert ann.ask("GetBacktestResults", B1)["metrics"] is None, "nobody stored what it walked"
+    assert ann.ask("GetBacktestResults", B1)["metrics"] is None, "no worker stored the simulated bars"
 
 
 def test_a_pause_whose_worker_is_lost_before_it(link: Link, ann: Client, worker: Worker) -> None:
@@ -146,7 +148,7 @@ def test_a_resume_whose_worker_is_lost_before_it(link: Link, ann: Client, worker
     assert ann.answer(asked)["status"] == "queued"
 
 
-def test_a_resume_that_waited_for_a_worker_that_died(link: Link, ann: Client, worker: Worker) -> None:
+def test_a_resume_that_waited_for_a_lost_worker(link: Link, ann: Client, worker: Worker) -> None:
     start(ann, "b1", "b2")
     paused(ann, worker)
     asked = ann.later("ResumeBacktest", B1)
@@ -158,7 +160,7 @@ def test_a_resume_that_waited_for_a_worker_that_died(link: Link, ann: Client, wo
     assert successor.controls == [], "it holds nothing that could be resumed"
 
 
-def test_a_resume_that_overtook_a_pause_when_the_worker_died(link: Link, ann: Client, worker: Worker) -> None:
+def test_a_resume_that_overtook_a_pause_when_the_worker_was_lost(link: Link, ann: Client, worker: Worker) -> None:
     start(ann, "b1")
     pause, resume = ann.later("PauseBacktest", B1), ann.later("ResumeBacktest", B1)
     successor = link.lose_worker(worker)
@@ -167,13 +169,13 @@ def test_a_resume_that_overtook_a_pause_when_the_worker_died(link: Link, ann: Cl
     assert ann.answer(resume)["status"] == "queued"
 
 
-def test_an_idle_worker_that_ends_takes_nothing_with_it(link: Link, ann: Client, worker: Worker) -> None:
+def test_the_end_of_an_idle_worker_affects_no_task(link: Link, ann: Client, worker: Worker) -> None:
     successor = link.lose_worker(worker)
     start(ann, "b1")
     assert successor.task_id == "b1"
 
 
-def test_what_a_lost_worker_still_says_is_not_heard(link: Link, ann: Client, worker: Worker) -> None:
+def test_messages_of_a_lost_worker_are_ignored(link: Link, ann: Client, worker: Worker) -> None:
     start(ann, "b1")
     successor = link.lose_worker(worker)
     worker.publish("orders.b1", 1)
@@ -199,11 +201,13 @@ def test_an_interactive_task_is_assigned_again_once_and_then_fails(link: Link, a
     second = link.start_worker("interactive-1", "interactive")
     second.answers = False
     second.ready()
-    assert [note.work for note in second.assigned] == ["ListMarketData"]
+    assert [message.work for message in second.assigned] == ["ListMarketData"]
     assert ann.answers(asked) == []
     link.lose_worker(second)
     error = ann.answer(asked)
     assert error["code"] == "SYSTEM_ERROR"
     assert not any(one["automatic"] for one in error["recoveryActions"]), "again, it would end two more"
     assert "ListMarketData" in error["message"]
-    assert ann.ask("ListMarketData", message_id=asked)["series"], "a fault is not remembered: the same id tries again"
+    assert ann.ask("ListMarketData", message_id=asked)["series"], (
+        "a fault is not remembered: the same id may be tried again"
+    )

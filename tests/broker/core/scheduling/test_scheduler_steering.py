@@ -1,4 +1,4 @@
-"""Pause, resume and stop in every order, and what each is answered."""
+"""Pause, resume and stop take effect in every order, and each is answered with its result."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_a_pause_is_answered_when_it_has_taken_effect(ann: Client, worker: Worke
     worker.publish("progress.b1", 1)
     worker.paused()
     assert ann.answer(asked) == {"backtestId": "b1", "status": "paused"}
-    assert ann.ask("PauseBacktest", B1) == {"backtestId": "b1", "status": "paused"}, "again succeeds"
+    assert ann.ask("PauseBacktest", B1) == {"backtestId": "b1", "status": "paused"}, "a repeated request succeeds"
     assert worker.controls == [("pause", "b1")]
 
 
@@ -68,27 +68,27 @@ def test_a_resume_goes_before_the_queue(ann: Client, worker: Worker) -> None:
     ann.later("ResumeBacktest", B1)
     worker.finish("b2")
     assert worker.controls[-1] == ("resume", "b1")
-    assert [note.task_id for note in worker.assigned] == ["b1", "b2"]
+    assert [message.task_id for message in worker.assigned] == ["b1", "b2"]
 
 
-def test_resuming_what_runs_or_waits_succeeds_at_once(ann: Client, worker: Worker) -> None:
+def test_a_resume_of_a_running_or_queued_backtest_succeeds_at_once(ann: Client, worker: Worker) -> None:
     start(ann, "b1", "b2")
     assert ann.ask("ResumeBacktest", B1)["status"] == "running"
     assert ann.ask("ResumeBacktest", {"backtestId": "b2"})["status"] == "queued"
     assert worker.controls == []
 
 
-def test_a_stop_ends_what_runs_and_its_answer_says_how(ann: Client, worker: Worker) -> None:
+def test_a_stop_ends_a_running_backtest_and_its_answer_has_the_status(ann: Client, worker: Worker) -> None:
     start(ann, "b1", "b2")
     first, second = ann.later("StopBacktest", B1), ann.later("StopBacktest", B1)
     assert worker.controls == [("stop", "b1")]
     worker.finish(outcome="stopped")
     assert ann.answer(first) == ann.answer(second) == {"backtestId": "b1", "status": "stopped"}
     assert worker.task_id == "b2"
-    assert ann.ask("StopBacktest", B1)["status"] == "stopped", "again succeeds"
+    assert ann.ask("StopBacktest", B1)["status"] == "stopped", "a repeated request succeeds"
 
 
-def test_a_stop_that_comes_too_late_says_how_it_ended(ann: Client, worker: Worker) -> None:
+def test_a_stop_after_the_end_is_answered_with_the_final_status(ann: Client, worker: Worker) -> None:
     start(ann, "b1")
     asked = ann.later("StopBacktest", B1)
     worker.finish(outcome="completed")
@@ -101,22 +101,24 @@ def test_a_stop_of_a_queued_backtest_takes_it_out_of_the_queue(link: Link, ann: 
     assert ann.ask("StopBacktest", {"backtestId": "b2"})["status"] == "stopped"
     assert is_conflict(ann, waits, "stopped")
     worker.finish()
-    assert [note.task_id for note in worker.assigned] == ["b1"]
+    assert [message.task_id for message in worker.assigned] == ["b1"]
     assert link.states("b2") == ["queued", "stopped"]
 
 
-def test_what_was_stopped_in_the_queue_has_no_results_to_read(link: Link, ann: Client) -> None:
+def test_a_backtest_stopped_in_the_queue_has_no_results(link: Link, ann: Client) -> None:
     start(ann, "b1", "b2")
     ann.ask("StopBacktest", {"backtestId": "b2"})
     results = ann.ask("GetBacktestResults", {"backtestId": "b2"})
     assert (results["status"], results["metrics"], results["tables"]) == ("stopped", None, [])
     assert results["config"]["backtestId"] == "b2"
     assert ann.ask("GetPerformanceMetrics", {"backtestId": "b2"})["metrics"] is None
-    works = [note.work for note in link.worker("interactive-1").assigned]
+    works = [message.work for message in link.worker("interactive-1").assigned]
     assert works == ["CheckBacktest", "CheckBacktest"]
 
 
-def test_what_a_worker_stopped_is_read_by_a_worker(link: Link, ann: Client, worker: Worker) -> None:
+def test_results_of_a_backtest_that_a_worker_stopped_are_read_by_a_worker(
+    link: Link, ann: Client, worker: Worker
+) -> None:
     start(ann, "b1")
     assert ann.ask("GetBacktestResults", B1)["metrics"] is None, "the broker answers while it runs"
     ann.later("StopBacktest", B1)
@@ -125,7 +127,7 @@ def test_what_a_worker_stopped_is_read_by_a_worker(link: Link, ann: Client, work
     assert ann.ask("GetPerformanceMetrics", B1) == {"answers": "GetPerformanceMetrics"}
 
 
-def test_a_stop_of_a_paused_backtest_ends_it_beside_what_runs(ann: Client, worker: Worker) -> None:
+def test_a_stop_of_a_paused_backtest_ends_it_beside_a_running_one(ann: Client, worker: Worker) -> None:
     start(ann, "b1", "b2")
     paused(ann, worker)
     worker.publish("progress.b2", 1, progress=10.0)
@@ -165,13 +167,15 @@ def test_a_stop_overtakes_a_pause(ann: Client, worker: Worker) -> None:
     start(ann, "b1")
     pause, stopped = ann.later("PauseBacktest", B1), ann.later("StopBacktest", B1)
     worker.paused()
-    assert ann.answer(pause)["status"] == "paused", "it did take effect"
+    assert ann.answer(pause)["status"] == "paused", "the pause took effect"
     worker.finish(outcome="stopped")
     assert ann.answer(stopped)["status"] == "stopped"
 
 
 @pytest.mark.parametrize("request_type", ["PauseBacktest", "ResumeBacktest"])
-def test_what_is_being_stopped_or_has_ended_is_not_changed(ann: Client, worker: Worker, request_type: str) -> None:
+def test_a_backtest_that_is_being_stopped_or_has_ended_is_not_changed(
+    ann: Client, worker: Worker, request_type: str
+) -> None:
     start(ann, "b1")
     ann.later("StopBacktest", B1)
     error = ann.refused(request_type, B1)
@@ -193,7 +197,7 @@ def test_a_resume_that_overtakes_a_pause_is_carried_out_after_it(link: Link, ann
     pause, resume = ann.later("PauseBacktest", B1), ann.later("ResumeBacktest", B1)
     worker.paused()
     assert ann.answer(pause)["status"] == "paused"
-    assert worker.controls[-1] == ("resume", "b1"), "before b2: it has its worker still"
+    assert worker.controls[-1] == ("resume", "b1"), "before b2: its worker still holds it"
     worker.resumed()
     assert ann.answer(resume)["status"] == "running"
     worker.finish()
@@ -260,7 +264,7 @@ def test_a_resume_in_the_queue_takes_back_a_pause(ann: Client, worker: Worker) -
     assert not worker.assigned[-1].paused
 
 
-def test_as_many_as_a_worker_can_hold_are_parked_and_no_more(ann: Client, worker: Worker) -> None:
+def test_the_parked_backtests_of_a_worker_are_bounded(ann: Client, worker: Worker) -> None:
     names = [f"b{number}" for number in range(worker_channel.MAX_PARKED)]
     for name in names:
         start(ann, name)
@@ -274,7 +278,7 @@ def test_as_many_as_a_worker_can_hold_are_parked_and_no_more(ann: Client, worker
     paused(ann, worker, "one-more")
 
 
-def test_what_is_to_be_paused_waits_for_room_and_lets_others_pass(ann: Client, worker: Worker) -> None:
+def test_a_backtest_to_be_paused_waits_for_room_and_lets_others_pass(ann: Client, worker: Worker) -> None:
     for number in range(worker_channel.MAX_PARKED):
         start(ann, f"b{number}")
         paused(ann, worker, f"b{number}")
@@ -291,7 +295,7 @@ def test_what_is_to_be_paused_waits_for_room_and_lets_others_pass(ann: Client, w
     assert ann.answer(asked)["status"] == "paused"
 
 
-def test_what_waits_for_room_runs_when_it_is_resumed(ann: Client, worker: Worker) -> None:
+def test_a_backtest_that_waits_for_room_runs_when_it_is_resumed(ann: Client, worker: Worker) -> None:
     for number in range(worker_channel.MAX_PARKED):
         start(ann, f"b{number}")
         paused(ann, worker, f"b{number}")
@@ -302,7 +306,7 @@ def test_what_waits_for_room_runs_when_it_is_resumed(ann: Client, worker: Worker
     assert is_conflict(ann, asked, "queued")
 
 
-def test_those_that_wait_for_one_backtest_are_bounded(ann: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requests_that_wait_for_one_backtest_are_bounded(ann: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scheduler_module, "MAX_WAITING", 3)
     start(ann, "b1")
     for _ in range(3):

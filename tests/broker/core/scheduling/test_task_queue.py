@@ -1,4 +1,4 @@
-"""The task queue: priority first, then clients in turn, then arrival; bounded, except for what comes back."""
+"""The task queue is ordered by priority, clients in turn and arrival, and bounded except for tasks put back."""
 
 from __future__ import annotations
 
@@ -50,19 +50,19 @@ def test_clients_take_turns_and_each_is_served_in_order(arrivals: list[str]) -> 
     for position, (owner, _) in enumerate(taken):
         waiting = {client_id for client_id, count in left.items() if count}
         a_round = {one for one, _ in taken[position : position + len(waiting)]}
-        assert a_round == waiting, "somebody waits for more than one round"
+        assert a_round == waiting, "a client waits for more than one round"
         left[owner] -= 1
 
 
 class Fairness(RuleBasedStateMachine):
-    """Clients come and go, tasks are to_park, let go, taken and put back; a model says who may go next."""
+    """Tasks of several clients are queued, marked to park, taken and put back; a model names the next client."""
 
     def __init__(self) -> None:
         super().__init__()
         self.queue = TaskQueue(10_000)
-        self.lines: dict[str, deque[str]] = {}  # what may go, and what is to_park, in order
+        self.queues: dict[str, deque[str]] = {}  # tasks in order, including those to park
         self.to_park: set[str] = set()
-        self.passed: Counter[str] = Counter()  # turns of others since a client's last, or since it came
+        self.passed: Counter[str] = Counter()  # turns of other clients since a client's last turn, or since it came
         self.taken: list[tuple[str, str]] = []
         self.made = 0
 
@@ -74,13 +74,13 @@ class Fairness(RuleBasedStateMachine):
         self.come(client_id, task_id, to_park)
 
     def come(self, client_id: str, task_id: str, to_park: bool, first: bool = False) -> None:
-        if client_id not in self.lines:
-            self.lines[client_id] = deque()
+        if client_id not in self.queues:
+            self.queues[client_id] = deque()
             self.passed[client_id] = 0
         if first:
-            self.lines[client_id].appendleft(task_id)
+            self.queues[client_id].appendleft(task_id)
         else:
-            self.lines[client_id].append(task_id)
+            self.queues[client_id].append(task_id)
         if to_park:
             self.to_park.add(task_id)
 
@@ -90,11 +90,11 @@ class Fairness(RuleBasedStateMachine):
         client_id, task_id = self.taken.pop()
         self.queue.push_front(task_id, "B", client_id, to_park)
         self.come(client_id, task_id, to_park, first=True)
-        self.passed = Counter(dict.fromkeys(self.passed, 0))  # a turn is inserted: counting starts anew
+        self.passed = Counter(dict.fromkeys(self.passed, 0))  # a turn is inserted: the count starts again
 
     @rule(data=st.data(), to_park=st.booleans())
     def hold(self, data: st.DataObject, to_park: bool) -> None:
-        waiting = sorted(task_id for line in self.lines.values() for task_id in line)
+        waiting = sorted(task_id for waiting_tasks in self.queues.values() for task_id in waiting_tasks)
         if waiting:
             task_id = data.draw(st.sampled_from(waiting))
             self.queue.set_to_park(task_id, to_park)
@@ -103,36 +103,36 @@ class Fairness(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def remove(self, data: st.DataObject) -> None:
-        waiting = sorted(task_id for line in self.lines.values() for task_id in line)
+        waiting = sorted(task_id for waiting_tasks in self.queues.values() for task_id in waiting_tasks)
         if waiting:
             task_id = data.draw(st.sampled_from(waiting))
             self.forget(task_id)
             self.queue.remove(task_id)
 
     def forget(self, task_id: str) -> None:
-        for client_id, line in list(self.lines.items()):
-            if task_id in line:
-                line.remove(task_id)
-                if not line:
-                    del self.lines[client_id]
+        for client_id, waiting_tasks in list(self.queues.items()):
+            if task_id in waiting_tasks:
+                waiting_tasks.remove(task_id)
+                if not waiting_tasks:
+                    del self.queues[client_id]
         self.to_park.discard(task_id)
 
     @rule(can_park=st.booleans())
     def pop(self, can_park: bool) -> None:
         able = {
-            client_id: [one for one in line if can_park or one not in self.to_park]
-            for client_id, line in self.lines.items()
+            client_id: [one for one in waiting_tasks if can_park or one not in self.to_park]
+            for client_id, waiting_tasks in self.queues.items()
         }
         task_id = self.queue.pop(can_park)
         if task_id is None:
-            assert not any(able.values()), "something could go"
+            assert not any(able.values()), "a task could be taken"
             return
-        (client_id,) = (one for one, line in self.lines.items() if task_id in line)
-        assert able[client_id][0] == task_id, "not the first of its client that may go"
+        (client_id,) = (one for one, waiting_tasks in self.queues.items() if task_id in waiting_tasks)
+        assert able[client_id][0] == task_id, "not the first task of its client that may be taken"
         self.taken.append((client_id, task_id))
         self.forget(task_id)
-        for other, line in able.items():
-            if other != client_id and line:
+        for other, waiting_tasks in able.items():
+            if other != client_id and waiting_tasks:
                 self.passed[other] += 1
                 assert self.passed[other] < len({"ann", "bob", "carl"}), f"{other} was passed over for a whole round"
         self.passed[client_id] = 0
@@ -140,16 +140,16 @@ class Fairness(RuleBasedStateMachine):
     @invariant()
     def counts(self) -> None:
         self.queue.check_invariants()
-        assert len(self.queue) == sum(map(len, self.lines.values()))
+        assert len(self.queue) == sum(map(len, self.queues.values()))
         for client_id in ("ann", "bob", "carl"):
-            assert self.queue.waiting(client_id) == len(self.lines.get(client_id, ()))
+            assert self.queue.waiting(client_id) == len(self.queues.get(client_id, ()))
 
 
 TestFairness = Fairness.TestCase
 TestFairness.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
 
 
-def test_one_clients_thousand_do_not_delay_anothers_one() -> None:
+def test_a_thousand_tasks_of_one_client_do_not_delay_the_task_of_another() -> None:
     queue = TaskQueue(10_000)
     for number in range(1000):
         queue.push(f"flood {number}", "B", "flood")
@@ -158,7 +158,7 @@ def test_one_clients_thousand_do_not_delay_anothers_one() -> None:
     assert [queue.pop(), queue.pop()] == ["flood 1", "mine"]
 
 
-def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
+def test_a_full_queue_refuses_and_states_when_to_retry() -> None:
     queue = TaskQueue(2)
     queue.push("a", "I", "ann")
     queue.push("b", "K", "ann")
@@ -173,7 +173,7 @@ def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
 
 @settings(deadline=None)
 @given(st.integers(5, 200), st.integers(1, 4))
-def test_however_many_flood_there_is_room_for_a_client_with_nothing_queued(bound: int, floods: int) -> None:
+def test_there_is_room_for_a_client_without_a_queued_task_in_any_flood(bound: int, floods: int) -> None:
     queue = TaskQueue(bound)
     refused: set[str] = set()
     number = 0
@@ -185,14 +185,14 @@ def test_however_many_flood_there_is_room_for_a_client_with_nothing_queued(bound
             except Busy:
                 refused.add(client_id)
     alone = [queue.waiting(f"flood {one}") for one in range(floods)]
-    assert max(alone) - min(alone) <= SHARE + 1, "who floods alike gets alike"
+    assert max(alone) - min(alone) <= SHARE + 1, "equal clients have equal shares"
     if bound > SHARE * floods + 1:
         queue.push("mine", "B", "ann")
     if floods == 1:
         assert bound * 4 // 5 <= alone[0] <= bound * 4 // 5 + 1
 
 
-def test_what_is_on_its_way_into_the_queue_counts() -> None:
+def test_tasks_on_their_way_into_the_queue_count() -> None:
     queue = TaskQueue(10)
     queue.check_room("ann", admitted=7, own=7)
     with pytest.raises(Busy, match="8 of the 8 queued tasks are this client's, and the 2 places left"):
@@ -202,7 +202,7 @@ def test_what_is_on_its_way_into_the_queue_counts() -> None:
         queue.check_room("bob", admitted=10, own=0)
 
 
-def test_what_comes_back_goes_first_and_is_never_refused() -> None:
+def test_a_task_put_back_goes_first_and_is_never_refused() -> None:
     queue = TaskQueue(1)
     queue.push("a", "B", "ann")
     queue.push_front("lost", "B", "bob")
@@ -211,7 +211,7 @@ def test_what_comes_back_goes_first_and_is_never_refused() -> None:
     assert drained(queue) == ["lost", "a", "bulk"]
 
 
-def test_of_several_that_come_back_each_is_before_what_its_client_had_queued() -> None:
+def test_each_task_put_back_is_before_the_queued_tasks_of_its_client() -> None:
     queue = TaskQueue(10)
     queue.push("ann's", "B", "ann")
     queue.push("bob's", "B", "bob")
@@ -234,7 +234,7 @@ def test_a_task_that_needs_room_to_park_keeps_its_position() -> None:
     assert queue.pop(can_park=False) == "c"
 
 
-def test_a_removed_task_does_not_come() -> None:
+def test_a_removed_task_is_not_taken() -> None:
     queue = TaskQueue(5)
     queue.push("a", "B", "ann")
     queue.push("b", "B", "ann")

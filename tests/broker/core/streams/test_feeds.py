@@ -1,4 +1,4 @@
-"""A feed publishes all of a request or none of it, each topic in order, and once whatever is sent again."""
+"""A feed publishes all prices of a request or none, each topic in order, and a resent request publishes nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def price(**changes: Any) -> Fields:
 
 
 def published(link: Link, topic: str) -> list[Fields]:
-    """Every message of the topic, whose numbers have no gap."""
+    """Return every message of the topic, and check that its numbers have no gap."""
     sent = link.streams[topic]
     found = [one for seq, payload in sent for one in messages({"seq": seq, "payload": payload})]
     assert [seq for seq, _ in found] == list(range(1, len(found) + 1))
@@ -87,7 +87,7 @@ def test_one_wrong_price_refuses_all_and_is_named(
     assert ann.refused("FetchMissed", {"topic": "prices.EURUSD.tick", "fromSeq": 1})["code"] == "NOT_FOUND"
 
 
-def test_numbers_so_large_that_their_sum_is_none_are_prices(link: Link, ann: Client) -> None:
+def test_numbers_with_an_infinite_sum_are_prices(link: Link, ann: Client) -> None:
     assert ann.ask("PublishPrices", {"prices": [price(bid=1e308, ask=1e308, last=-1e308)]}) == {"published": 1}
     assert published(link, "prices.EURUSD.tick")[0]["bid"] == 1e308
 
@@ -98,13 +98,13 @@ def test_a_request_sent_again_publishes_nothing_again(link: Link, ann: Client) -
     assert len(published(link, "prices.EURUSD.tick")) == 2
 
 
-def test_a_float_that_is_a_whole_number_is_a_time(link: Link, ann: Client) -> None:
+def test_a_whole_number_as_a_float_is_a_time(link: Link, ann: Client) -> None:
     ann.ask("PublishPrices", {"prices": [price(timestamp=1.7e12)]})
     ((_, payload),) = link.streams["prices.EURUSD.tick"]
     assert type(payload["data"]["timestamp"]) is int
 
 
-def test_a_request_has_so_many_prices_at_most(link: Link, ann: Client) -> None:
+def test_the_prices_of_a_request_are_bounded(link: Link, ann: Client) -> None:
     ann.ask("PublishPrices", {"prices": [price()] * MAX_PRICES})
     error = ann.refused("PublishPrices", {"prices": [price()] * (MAX_PRICES + 1)})
     assert (error["code"], error["details"]) == ("VALIDATION_ERROR", {"path": "$.prices"})

@@ -1,4 +1,4 @@
-"""A topic with a listener is sent, whatever other peers say, and a late listener loses nothing."""
+"""A topic with a listener is sent, whatever messages other peers send, and a late listener loses nothing."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ TOPICS = (b"orders.a", b"orders.ab", b"orders.b", b"orders.")
 PREFIXES = (b"", b"orders.", b"orders.a", b"orders.ab", b"orders.b", b"price", b"o")
 ORDERS: Socket = "orders"
 
-said = st.tuples(st.sampled_from(("ann", "bob", "hostile")), st.sampled_from(PREFIXES), st.sampled_from((1, -1)))
-steps = st.lists(st.one_of(said, st.just("ask"), st.just("drop")), max_size=60)
+subscription_messages = st.tuples(
+    st.sampled_from(("ann", "bob", "hostile")), st.sampled_from(PREFIXES), st.sampled_from((1, -1))
+)
+steps = st.lists(st.one_of(subscription_messages, st.just("ask"), st.just("drop")), max_size=60)
 
 
 class Xpub:
-    """An XPUB like libzmq's: it knows each peer's prefixes, and passes on every message, however often, true or not."""
+    """An XPUB like that of libzmq: it has the prefixes of each peer, and passes on every message, also a false one."""
 
     def __init__(self) -> None:
         self.held: set[tuple[str, bytes]] = set()
@@ -39,9 +41,9 @@ class Xpub:
         for asked in self.machine.to_ask():
             prefixes = {prefix for _, prefix in self.held}
             held = [one for one in asked.prefixes if one in prefixes]
-            deserted = [one for one in asked.prefixes if one not in prefixes]
-            if asked.in_doubt or deserted:
-                self.machine.take(ListenersFound(asked.socket, held, deserted, 0))
+            unheld = [one for one in asked.prefixes if one not in prefixes]
+            if asked.in_doubt or unheld:
+                self.machine.take(ListenersFound(asked.socket, held, unheld, 0))
 
     def drop(self) -> None:
         self.held.clear()
@@ -50,7 +52,7 @@ class Xpub:
     def wanted(self, topic: bytes) -> bool:
         return any(topic.startswith(prefix) for _, prefix in self.held)
 
-    def play(self, taken: list[tuple[str, bytes, int] | str]) -> None:
+    def run(self, taken: list[tuple[str, bytes, int] | str]) -> None:
         for step in taken:
             match step:
                 case (str(peer), bytes(prefix), int(delta)):
@@ -65,15 +67,17 @@ class Xpub:
 
 
 @given(steps)
-def test_a_topic_with_a_listener_is_sent_whatever_peers_say(taken: list[tuple[str, bytes, int] | str]) -> None:
-    Xpub().play(taken)
+def test_a_topic_with_a_listener_is_sent_whatever_messages_peers_send(
+    taken: list[tuple[str, bytes, int] | str],
+) -> None:
+    Xpub().run(taken)
 
 
 @given(steps)
 def test_a_topic_without_a_listener_is_not_sent_once_zeromq_is_asked(taken: list[tuple[str, bytes, int] | str]) -> None:
     xpub = Xpub()
-    xpub.play(taken)
-    for _ in PREFIXES:  # each has its turn
+    xpub.run(taken)
+    for _ in PREFIXES:  # one round for each prefix
         xpub.ask()
     for topic in TOPICS:
         assert xpub.machine.wants(ORDERS, topic) == xpub.wanted(topic)
@@ -110,7 +114,7 @@ def test_every_topic_is_sent_where_there_are_more_prefixes_than_are_kept(monkeyp
     assert not xpub.machine.wants(ORDERS, b"anything")
 
 
-def test_as_many_topics_are_remembered_as_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bounded_number_of_topics_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listeners_module, "MAX_REMEMBERED", 2)
     xpub = Xpub()
     xpub.say("ann", b"orders.1", 1)
@@ -145,7 +149,7 @@ def test_a_topic_without_a_listener_is_retained_and_not_sent(make_link: MakeLink
     assert (of_orders["messages"], of_orders["unheard"], of_orders["fetches"], of_orders["fetched"]) == (4, 3, 1, 3)
 
 
-def test_the_status_lists_so_many_topics_those_that_advanced_last(link: Link) -> None:
+def test_the_status_lists_a_bounded_number_of_the_latest_topics(link: Link) -> None:
     ann = link.client()
     for number in range(30):
         ann.ask("UpdateState", {"key": f"k{number}", "value": number})
@@ -155,7 +159,7 @@ def test_the_status_lists_so_many_topics_those_that_advanced_last(link: Link) ->
     assert streams["perTopic"][0]["topic"] == "state.k29"
 
 
-def test_dropped_clients_listen_to_nothing(make_link: MakeLink) -> None:
+def test_dropped_clients_have_no_subscriptions(make_link: MakeLink) -> None:
     link = make_link(listening=False)
     link.subscribe("ann", "system", b"system.")
     link.advance(2.0)
@@ -172,7 +176,7 @@ def test_dropped_clients_listen_to_nothing(make_link: MakeLink) -> None:
     st.data(),
 )
 def test_a_late_joiner_has_every_message_once(batches: list[int], data: st.DataObject) -> None:
-    """The law holds wherever it subscribes, whatever it misses before and after, and whatever a hostile peer sends."""
+    """This holds for any time of subscription, any lost messages, and any messages of a hostile peer."""
     link = Link(listening=False)
     ann = link.client()
     start(ann, "b1")
@@ -185,13 +189,13 @@ def test_a_late_joiner_has_every_message_once(batches: list[int], data: st.DataO
     for index, size in enumerate(batches):
         if index == false_at:
             link.unsubscribe("a hostile peer", "orders", b"orders.b1")
-        if index == known:  # ZeroMQ may have had it for a while: the core has read it only now
+        if index == known:  # ZeroMQ may have had the subscription earlier; the core reads it only now
             link.subscribe("ann", "orders", b"orders.b1")
         before = len(link.streams["orders.b1"])
         worker.publish("orders.b1", *range(sent + 1, sent + size + 1))
         sent += size
         new = link.streams["orders.b1"][before:]
-        assert len(new) == (index >= known), "what is subscribed to is sent, and nothing else"
+        assert len(new) == (index >= known), "exactly the subscribed topics are sent"
         for seq, payload in new:
             heard += size
             if index not in lost:
@@ -203,7 +207,9 @@ def test_a_late_joiner_has_every_message_once(batches: list[int], data: st.DataO
     repaired = ann.ask("FetchMissed", {"topic": "orders.b1", "fromSeq": 1, "toSeq": watermark})["messages"]
     for one in repaired:
         for seq, body in messages(one):
-            assert live.setdefault(seq, body["data"]["n"]) == body["data"]["n"], "twice, and not the same"
+            assert live.setdefault(seq, body["data"]["n"]) == body["data"]["n"], (
+                "the same number has two different messages"
+            )
     assert live == {number: number for number in range(1, sent + 1)}
     assert heard == sum(batches[known:])
     link.core.check_invariants()

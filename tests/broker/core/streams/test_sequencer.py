@@ -1,4 +1,4 @@
-"""Sequence numbers: dense per topic, rings with bounds in messages and bytes, and what FetchMissed answers."""
+"""Sequence numbers are dense in each topic, rings are bounded in messages and bytes, and FetchMissed reads them."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def filled(topic: str, *counts: int) -> Sequencer:
 
 def numbers(missed: Missed) -> list[int]:
     for message in missed.messages:
-        assert bytes(message.payload) == encode(message.seq), "the payload of another number"
+        assert bytes(message.payload) == encode(message.seq), "a message has the payload of another number"
     return [message.seq for message in missed.messages]
 
 
-def test_each_topic_counts_by_itself_from_one() -> None:
+def test_each_topic_has_its_own_numbers_from_one() -> None:
     sequencer = Sequencer()
     placed = [sequencer.append(topic, b"\xc0").seq for topic in ("orders.a", "orders.b", "orders.a", "progress.a")]
     assert placed == [1, 1, 2, 1]
@@ -54,7 +54,7 @@ def test_a_placed_payload_says_where_it_goes() -> None:
     )
 
 
-def test_what_is_no_topic_is_refused() -> None:
+def test_an_invalid_topic_is_refused() -> None:
     with pytest.raises(ValueError, match="is no topic"):
         Sequencer().append("weather.today", b"\xc0")
 
@@ -71,7 +71,9 @@ def test_what_is_no_topic_is_refused() -> None:
         (99, 100, [], 4),
     ],
 )
-def test_fetch_answers_what_there_is(from_seq: int, to_seq: int | None, expected: list[int], answered_to: int) -> None:
+def test_a_fetch_returns_the_retained_messages_in_its_range(
+    from_seq: int, to_seq: int | None, expected: list[int], answered_to: int
+) -> None:
     missed = filled("orders.a", 1, 1, 1, 1).fetch("orders.a", from_seq, to_seq)
     assert numbers(missed) == expected
     assert (missed.from_seq, missed.to_seq, missed.oldest_seq) == (from_seq, answered_to, 1)
@@ -89,7 +91,7 @@ def test_a_known_topic_without_messages_says_so() -> None:
     assert (missed.to_seq, missed.oldest_seq, missed.messages) == (0, 1, [])
 
 
-def test_an_unknown_topic_is_not_found_and_names_the_near_miss() -> None:
+def test_an_unknown_topic_is_not_found_and_the_nearest_is_named() -> None:
     with pytest.raises(NotFound, match=r"did you mean 'orders\.abc'") as caught:
         filled("orders.abc", 1).fetch("order.abc", 1, None)
     assert caught.value.details is not None
@@ -102,7 +104,7 @@ def test_bounds_that_contradict_are_refused() -> None:
     assert caught.value.details == {"path": "$.toSeq"}
 
 
-def test_a_ring_keeps_what_its_class_promises_and_states_the_gap() -> None:
+def test_a_ring_retains_the_messages_of_its_class_and_states_the_gap() -> None:
     sequencer = filled(topics.ERRORS, *[1] * (ERRORS_KEPT + 5))
     missed = sequencer.fetch(topics.ERRORS, 1, None)
     assert numbers(missed) == list(range(6, ERRORS_KEPT + 6))
@@ -110,19 +112,19 @@ def test_a_ring_keeps_what_its_class_promises_and_states_the_gap() -> None:
     assert missed.to_seq == ERRORS_KEPT + 5
 
 
-def test_a_ring_of_batches_keeps_at_least_what_its_class_promises() -> None:
+def test_a_ring_of_batches_retains_at_least_the_messages_of_its_class() -> None:
     sequencer = filled(topics.ERRORS, *[30] * 10)
     missed = sequencer.fetch(topics.ERRORS, 1, None)
     assert numbers(missed) == [181, 211, 241, 271]
     assert missed.oldest_seq == 181
 
 
-def test_one_batch_larger_than_the_ring_is_kept() -> None:
+def test_one_batch_larger_than_the_ring_is_retained() -> None:
     sequencer = filled(topics.STATUS, 1, 1, 5)
     assert numbers(sequencer.fetch(topics.STATUS, 1, None)) == [3]
 
 
-def test_an_answer_is_cut_and_says_how_far_it_went(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_is_cut_and_states_its_last_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sequencer_module, "MAX_ANSWER_BYTES", 250)
     sequencer = Sequencer()
     for _ in range(5):
@@ -135,7 +137,7 @@ def test_an_answer_is_cut_and_says_how_far_it_went(monkeypatch: pytest.MonkeyPat
     assert ([one.seq for one in third.messages], third.to_seq) == ([9], 9)
 
 
-def test_one_message_over_the_cut_is_answered_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_message_over_the_limit_is_answered_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sequencer_module, "MAX_ANSWER_BYTES", 50)
     sequencer = Sequencer()
     sequencer.append("orders.a", bytes(100))
@@ -144,7 +146,7 @@ def test_one_message_over_the_cut_is_answered_all_the_same(monkeypatch: pytest.M
     assert ([one.seq for one in missed.messages], missed.to_seq) == ([1], 1)
 
 
-def test_all_rings_together_are_bounded_and_the_longest_quiet_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_rings_together_are_bounded_and_the_longest_quiet_loses_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sequencer_module, "MAX_RETAINED_BYTES", 1000)
     sequencer = Sequencer()
     for topic in ("orders.quiet", "orders.busy"):
@@ -177,7 +179,7 @@ def test_an_advance_is_reported_once() -> None:
     assert moves == [(True, {"orders.a": 5}), (False, {})]
 
 
-def test_a_move_can_be_left_out() -> None:
+def test_the_report_of_an_advance_can_be_left_out() -> None:
     sequencer = filled(topics.WATERMARKS, 1)
     sequencer.forget_advance(topics.WATERMARKS)
     assert not sequencer.has_advanced
@@ -188,8 +190,8 @@ def test_a_move_can_be_left_out() -> None:
 @given(
     counts=st.lists(st.integers(1, 60), min_size=1, max_size=30), start=st.integers(1, 900), length=st.integers(0, 200)
 )
-def test_a_fetch_has_every_kept_message_that_was_asked_for(counts: list[int], start: int, length: int) -> None:
-    """Whatever is at or above `oldestSeq` and within the range is there; what is below is stated, never silent."""
+def test_a_fetch_has_every_retained_message_in_its_range(counts: list[int], start: int, length: int) -> None:
+    """A message at or above `oldestSeq` and within the range is returned; a gap below it is stated."""
     sequencer = filled(topics.ERRORS, *counts)
     last = sum(counts)
     missed = sequencer.fetch(topics.ERRORS, start, start + length)
@@ -206,8 +208,8 @@ def test_a_fetch_has_every_kept_message_that_was_asked_for(counts: list[int], st
     assert last - missed.oldest_seq + 1 >= min(last, ERRORS_KEPT)
 
 
-def test_a_wrong_name_is_compared_with_the_latest_to_move_only() -> None:
-    """With thousands of topics, comparing with each would keep everyone waiting."""
+def test_a_wrong_name_is_compared_with_the_latest_topics_only() -> None:
+    """With thousands of topics, a comparison with each would delay every client."""
     sequencer = filled("orders.long-quiet", 1)
     for number in range(sequencer_module.COMPARED):
         sequencer.append(f"progress.{number}", b"\xc0")

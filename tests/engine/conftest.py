@@ -60,5 +60,5 @@ def real_data() -> Path:
 
 
 @pytest.fixture
-def chance() -> np.random.Generator:
+def generator() -> np.random.Generator:
     return np.random.default_rng(20_240_101)

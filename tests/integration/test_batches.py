@@ -73,5 +73,5 @@ def test_compressed_maps_and_columns_are_the_simulated_bars() -> None:
                 return sum(worker.batching["prices"].messages for worker in client.status().workers if worker.batching)
 
             wait_until(lambda: published() == 2 * BARS, 10)
-            told = [worker.compression for worker in client.status().workers if worker.compression is not None]
-            assert sum(one.bytes_out for one in told) < sum(one.bytes_in for one in told) / 2
+            used = [worker.compression for worker in client.status().workers if worker.compression is not None]
+            assert sum(one.bytes_out for one in used) < sum(one.bytes_in for one in used) / 2

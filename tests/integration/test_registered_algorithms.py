@@ -182,8 +182,8 @@ def test_files_that_do_not_end_prevent_no_worker_from_starting() -> None:
             runs = [client.backtest("mine", "SYNTH", timeframe="1d") for _ in range(4)]
             assert [run.wait().status for run in runs] == ["completed"] * 4
             for name in ("a_loops.py", "b_sleeps.py"):
-                (told,) = [line for line in broker.log.splitlines() if name in line]
-                assert f"{name} took longer than 1 s; look for an endless loop" in told
+                (line,) = [line for line in broker.log.splitlines() if name in line]
+                assert f"{name} took longer than 1 s; look for an endless loop" in line
 
 
 # --- restarts ---

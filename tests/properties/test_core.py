@@ -282,7 +282,7 @@ class Broker(RuleBasedStateMachine):
     def finish(self, worker: Worker, task_id: str) -> None:
         note, payload = next(
             (note, payload)
-            for note, payload in reversed(worker.told)
+            for note, payload in reversed(worker.received)
             if isinstance(note, worker_channel.Assign) and note.task_id == task_id
         )
         worker.finish(task_id, data=self.link.answer_to(note.work, payload[0]))

@@ -47,9 +47,9 @@ class Runner:
 
     def read_one(self) -> bool:
         """Take the next worker message and return True, or return False when there is none."""
-        if self.read == len(self.worker.told):
+        if self.read == len(self.worker.received):
             return False
-        note, _ = self.worker.told[self.read]
+        note, _ = self.worker.received[self.read]
         self.read += 1
         assert not isinstance(note, worker_channel.Credit)
         task_id = note.task_id

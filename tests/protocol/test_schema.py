@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from support.protocol.strategies import instances, laws
 DIRECTORY = Path(__file__).parents[2] / "protocol" / "schema"
 
 
+@cache
 def validator(name: str) -> Any:
     contracts = schema.contracts()
     return jsonschema.Draft202012Validator({"$ref": f"#/$defs/{name}", "$defs": contracts["$defs"]})

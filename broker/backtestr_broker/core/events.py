@@ -59,11 +59,11 @@ class Subscribed(msgspec.Struct, frozen=True, tag=True):
 
 
 class ListenersFound(msgspec.Struct, frozen=True, tag=True):
-    """ZeroMQ's answer about some prefixes: connections hold the `held` ones; none holds the `deserted` ones."""
+    """ZeroMQ's answer about some prefixes: connections hold the `held` ones; none holds the `unheld` ones."""
 
     socket: Socket
     held: list[bytes]
-    deserted: list[bytes]
+    unheld: list[bytes] = msgspec.field(name="deserted")  # the name that recordings have
     wall_ms: int
 
 

@@ -208,7 +208,7 @@ def test_every_request_but_hello_has_session_and_counter(ann: Client, missing: s
         ({"counter": 0}, "$.counter"),
         ({"counter": "1"}, "$.counter"),
         ({"payload": {"type": "Ping"}}, "$.payload.data"),
-        ({"messageType": "Question"}, "$.messageType"),
+        ({"messageType": "Inquiry"}, "$.messageType"),
     ],
 )
 def test_a_wrong_envelope_is_answered_under_its_id(ann: Client, changes: Fields, path: str) -> None:
@@ -543,4 +543,4 @@ def test_a_worker_has_the_kind_it_was_started_with(make_link: MakeLink) -> None:
     Worker(link, "compute-1", "interactive", worker.peer).ready()
     assert link.signals("worker_ready") == [{"workerId": "compute-1", "pid": 1000, "kind": "compute"}]
     link.client().later("ListMarketData")
-    assert worker.told == []
+    assert worker.received == []

@@ -31,7 +31,7 @@ def test_a_backtest_is_answered_announced_and_run_once_it_is_on_disk(link: Link,
         asked = ann.later("StartBacktest", config(**B1))
         assert ann.refused("GetBacktestStatus", B1)["code"] == "NOT_FOUND"
         assert link.states("b1") == []
-        assert worker.told == []
+        assert worker.received == []
         link.write_disk()
         assert ann.answer(asked) == {"backtestId": "b1", "status": "queued"}
         assert link.disk.jobs["b1"].status == "queued"
@@ -46,7 +46,7 @@ def test_a_backtest_that_cannot_be_written_is_a_fault_and_may_be_tried_again(
         refused = ann.refused("StartBacktest", config(**B1), message_id="the same")
         assert refused["code"] == "SYSTEM_ERROR"
         assert "database or disk is full" in refused["message"]
-        assert worker.told == []
+        assert worker.received == []
     assert ann.ask("StartBacktest", config(**B1), message_id="the same") == {"backtestId": "b1", "status": "queued"}
     assert worker.task_id == "b1"
 

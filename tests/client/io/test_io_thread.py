@@ -271,12 +271,12 @@ def test_after_too_many_failures_requests_fail_at_once_until_one_succeeds(home: 
 
 
 def test_errors_are_kept_counted_and_given_to_callbacks_by_severity(home: Path) -> None:
-    told: list[tuple[str, str]] = []
+    reported: list[tuple[str, str]] = []
     script = {"GetSystemStatus": lambda _: SystemFault("no"), "ListAlgorithms": lambda _: Busy("no")}
     recovery = Recovery(automatic=False)
     with Peer(home, script) as peer, connect(peer, recovery=recovery) as client:
-        stop = client.on_error(lambda report: told.append(("any", report.about)))
-        client.on_error(lambda report: told.append(("critical", report.about)), severity="Critical")
+        stop = client.on_error(lambda report: reported.append(("any", report.about)))
+        client.on_error(lambda report: reported.append(("critical", report.about)), severity="Critical")
         for ask in (client.status, client.list_algorithms, client.list_market_data):
             with pytest.raises(backtestr.errors.BacktestrError):
                 ask()
@@ -291,7 +291,7 @@ def test_errors_are_kept_counted_and_given_to_callbacks_by_severity(home: Path) 
         ]
         assert client.errors[1].error.recovery_actions[0].action == "wait"
         assert client.statistics.errors == client.statistics.failed == 4
-    assert told == [
+    assert reported == [
         ("any", "GetSystemStatus"),
         ("critical", "GetSystemStatus"),
         ("any", "ListAlgorithms"),

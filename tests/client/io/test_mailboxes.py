@@ -34,13 +34,13 @@ def test_a_mailbox_gives_everything_before_its_end() -> None:
 
 
 def test_a_mailbox_reports_space_before_it_is_full() -> None:
-    told: list[int] = []
-    mailbox = Mailbox(told.append)
+    reported: list[int] = []
+    mailbox = Mailbox(reported.append)
     mailbox.put([Gap("t", 1, 1)] * (MAX_UNREAD // 4))
     assert mailbox.take() == Gap("t", 1, 1)
-    assert told == [], "what is not taken takes its room"
+    assert reported == [], "what is not taken takes its room"
     for _ in range(MAX_UNREAD // 4 - 1):
         mailbox.take()
-    assert told == [MAX_UNREAD // 4]
+    assert reported == [MAX_UNREAD // 4]
     with pytest.raises(TimedOut):
-        Mailbox(told.append).take(timeout=0)
+        Mailbox(reported.append).take(timeout=0)

@@ -39,16 +39,16 @@ def test_crossing_above(fast: list[float], entries: list[int], repeated: list[in
     assert np.flatnonzero(below.flags & REPEATED_SHORT_ENTRY).tolist() == repeated
 
 
-def test_the_four_arrays_are_returned_unchanged(chance: np.random.Generator) -> None:
-    arrays = [chance.random(100) < 0.3 for _ in range(4)]
+def test_the_four_arrays_are_returned_unchanged(generator: np.random.Generator) -> None:
+    arrays = [generator.random(100) < 0.3 for _ in range(4)]
     signals = Signals.of(*arrays)
 
     back = [signals.entries, signals.exits, signals.short_entries, signals.short_exits]
     assert all(np.array_equal(given, got) for given, got in zip(arrays, back, strict=True))
 
 
-def test_signals_do_not_look_ahead(chance: np.random.Generator) -> None:
-    fast, slow = chance.normal(size=500).round(1), chance.normal(size=500).round(1)
+def test_signals_do_not_look_ahead(generator: np.random.Generator) -> None:
+    fast, slow = generator.normal(size=500).round(1), generator.normal(size=500).round(1)
     whole = Signals.from_cross(fast, slow).flags
 
     for cut in (0, 1, 2, 17, 250, 499):

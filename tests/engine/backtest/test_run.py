@@ -48,13 +48,13 @@ def plan(stocked: Catalog, conventions: Conventions) -> Plan:
     return prepare(CONFIG, stocked, conventions)
 
 
-def test_a_run_in_chunks_is_a_run_at_once(plan: Plan, chance: np.random.Generator) -> None:
+def test_a_run_in_chunks_is_a_run_at_once(plan: Plan, generator: np.random.Generator) -> None:
     whole, parts = Run(plan, "a"), Run(plan, "a")
     whole.advance(10**9)
     orders: list[int] = []
     positions = 0
     while not parts.done:
-        chunk = parts.advance(int(chance.integers(1, 200)))
+        chunk = parts.advance(int(generator.integers(1, 200)))
         orders += chunk.orders["order_id"].tolist()
         positions += len(chunk.positions)
         assert parts.progress().progress_percent == 100.0 * parts.bars_simulated / parts.bars_total

@@ -62,9 +62,9 @@ def test_bars_of_a_frame_of_bars_are_the_same() -> None:
 
 
 @pytest.mark.parametrize(("timeframe", "every"), [("5m", "5m"), ("1h", "1h"), ("4h", "4h"), ("1d", "1d"), ("1w", "1w")])
-def test_resampling_agrees_with_polars(timeframe: Any, every: str, chance: np.random.Generator) -> None:
+def test_resampling_agrees_with_polars(timeframe: Any, every: str, generator: np.random.Generator) -> None:
     whole = synthetic_bars("1m", 30_000)
-    kept = np.flatnonzero(chance.random(len(whole)) < 0.7)
+    kept = np.flatnonzero(generator.random(len(whole)) < 0.7)
     bars = Bars("X", "1m", *(getattr(whole, name)[kept] for name in COLUMNS))
     expected = (
         bars.to_frame()

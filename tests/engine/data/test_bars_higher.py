@@ -84,9 +84,9 @@ def test_an_algorithm_of_two_timeframes_does_not_look_ahead() -> None:
         return Signals.of(entries=bars.close < hour.close[index], exits=bars.close > hour.close[index])
 
     for seed in range(5):
-        chance = np.random.default_rng(seed)
-        assert check_algorithm(two_timeframes, MINUTES, {}, chance).passed
-        assert not check_algorithm(sees_the_open_hour, MINUTES, {}, chance).passed
+        generator = np.random.default_rng(seed)
+        assert check_algorithm(two_timeframes, MINUTES, {}, generator).passed
+        assert not check_algorithm(sees_the_open_hour, MINUTES, {}, generator).passed
 
 
 def test_an_impossible_higher_timeframe_is_refused() -> None:

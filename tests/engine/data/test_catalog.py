@@ -208,13 +208,13 @@ def test_ranges_of_a_series_in_memory_come_from_memory(catalog: Catalog, monkeyp
 
 @pytest.mark.parametrize("timeframe", ["5m", "1h", "4h", "1d", "1w"])
 def test_any_range_of_any_timeframe_is_the_slice_of_the_whole(
-    timeframe: Timeframe, tmp_path: Path, chance: np.random.Generator
+    timeframe: Timeframe, tmp_path: Path, generator: np.random.Generator
 ) -> None:
     long = synthetic_bars("1m", 40_000, symbol="BTC")
     whole = resample(long, timeframe)
     catalog = Catalog(tmp_path, cache_bytes=0)
     catalog.write(long)
-    for start, end in np.sort(chance.integers(START, int(long.timestamp[-1]), (20, 2)), axis=1).tolist():
+    for start, end in np.sort(generator.integers(START, int(long.timestamp[-1]), (20, 2)), axis=1).tolist():
         expected = whole.between(start, end)
         if len(expected):
             assert catalog.load("BTC", timeframe, start, end).to_frame().equals(expected.to_frame())

@@ -27,10 +27,10 @@ def test_weeks_open_on_monday() -> None:
     assert next_open_time(sunday, "1w") == monday
 
 
-def test_stretches_without_a_gap_and_back(chance: np.random.Generator) -> None:
+def test_stretches_without_a_gap_and_back(generator: np.random.Generator) -> None:
     whole = synthetic_bars("1h", 1_000).timestamp
     for share in (0.0, 0.5, 0.99, 1.0):
-        times = whole[chance.random(1_000) < share]
+        times = whole[generator.random(1_000) < share]
         starts, bars = spans(times, "1h")
         assert np.array_equal(open_times_of(starts, bars, "1h"), times)
         assert len(starts) == int((np.diff(times) != LENGTH_US["1h"]).sum()) + min(1, len(times))
@@ -44,8 +44,8 @@ def test_an_unknown_timeframe_names_what_there_is() -> None:
     assert caught.value.details["path"] == "$.timeframe"
 
 
-def test_open_times_are_the_open_time_of_each(chance: np.random.Generator) -> None:
-    times = chance.integers(0, 2 * 10**15, 200)
+def test_open_times_are_the_open_time_of_each(generator: np.random.Generator) -> None:
+    times = generator.integers(0, 2 * 10**15, 200)
     for timeframe in LENGTH_US:
         assert open_times(times, timeframe).tolist() == [open_time(int(one), timeframe) for one in times]
 

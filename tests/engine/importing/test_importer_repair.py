@@ -114,16 +114,16 @@ def test_the_first_rows_may_be_unusable(tmp_path: Path) -> None:
     )
 
 
-def test_the_undamaged_rows_are_left_of_random_damage(tmp_path: Path, chance: np.random.Generator) -> None:
+def test_the_undamaged_rows_are_left_of_random_damage(tmp_path: Path, generator: np.random.Generator) -> None:
     bars = synthetic_bars("1m", 400)
     lines = bars.to_frame().write_csv().splitlines()
     for _ in range(20):
-        damaged = set(chance.choice(400, 30, replace=False).tolist())
+        damaged = set(generator.choice(400, 30, replace=False).tolist())
         text = [lines[0]]
         for at, line in enumerate(lines[1:]):
             cells = line.split(",")
             if at in damaged:
-                cells[int(chance.integers(1, 6))] = str(chance.choice(["", "-1", "nan", "inf", "abc", "1e999"]))
+                cells[int(generator.integers(1, 6))] = str(generator.choice(["", "-1", "nan", "inf", "abc", "1e999"]))
             text += [",".join(cells)] * (2 if at % 50 == 0 else 1)
         read = repaired(tmp_path, "\n".join(text))
         kept = np.array([at not in damaged for at in range(400)])

@@ -85,14 +85,14 @@ def test_quotes_with_a_header(price: QuotePrice, real_data: Path) -> None:
 
 @pytest.mark.parametrize("timeframe", LENGTH_US)
 @pytest.mark.parametrize("sized", [False, True])
-def test_random_ticks_agree_with_a_loop(timeframe: Timeframe, sized: bool, chance: np.random.Generator) -> None:
+def test_random_ticks_agree_with_a_loop(timeframe: Timeframe, sized: bool, generator: np.random.Generator) -> None:
     length = LENGTH_US[timeframe]
-    steps = chance.exponential(length / 5, 2_000).astype(np.int64) * (chance.random(2_000) < 0.8)
+    steps = generator.exponential(length / 5, 2_000).astype(np.int64) * (generator.random(2_000) < 0.8)
     steps[::97] += 3 * length
     timestamp = 1_577_836_800_000_000 + np.cumsum(steps)
     timestamp[:3] = 1_577_836_800_000_000  # ticks on an edge belong to the bar that opens there
-    price = np.round(100 + np.cumsum(chance.normal(0, 0.1, 2_000)), 2)
-    size = chance.integers(0, 5, 2_000).astype(np.float64)
+    price = np.round(100 + np.cumsum(generator.normal(0, 0.1, 2_000)), 2)
+    size = generator.integers(0, 5, 2_000).astype(np.float64)
     ticks = [
         (EPOCH + timedelta(microseconds=int(at)), float(paid), float(lot) if sized else 1.0)
         for at, paid, lot in zip(timestamp, price, size, strict=True)

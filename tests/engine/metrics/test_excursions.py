@@ -36,11 +36,11 @@ def test_the_deepest_drawdown_bounds_the_others(levels: list[int]) -> None:
 @COMPILING
 @given(st.integers(0, 10_000), st.booleans())
 def test_excursions_against_a_loop_over_every_trade(seed: int, at_close: bool) -> None:
-    chance = np.random.default_rng(seed)
-    bars = random_bars(chance, 40)
-    ends = np.sort(chance.integers(0, 40, size=(12, 2)), axis=1)
-    entry_price, exit_price = chance.uniform(5, 15, size=(2, 12))
-    side = chance.choice(np.array([1, -1], dtype=np.int8), size=12)
+    generator = np.random.default_rng(seed)
+    bars = random_bars(generator, 40)
+    ends = np.sort(generator.integers(0, 40, size=(12, 2)), axis=1)
+    entry_price, exit_price = generator.uniform(5, 15, size=(2, 12))
+    side = generator.choice(np.array([1, -1], dtype=np.int8), size=12)
 
     adverse, favourable = excursions(
         bars.timestamp,

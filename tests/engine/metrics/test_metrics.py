@@ -66,15 +66,15 @@ def measured(
     )
 
 
-def random_equity(chance: np.random.Generator, bars: int = 400) -> Floats:
-    equity: Floats = CAPITAL * np.exp(np.cumsum(chance.normal(0.0005, 0.02, size=bars)))
+def random_equity(generator: np.random.Generator, bars: int = 400) -> Floats:
+    equity: Floats = CAPITAL * np.exp(np.cumsum(generator.normal(0.0005, 0.02, size=bars)))
     return equity
 
 
-def test_return_metrics_against_numpy(chance: np.random.Generator) -> None:
+def test_return_metrics_against_numpy(generator: np.random.Generator) -> None:
     for risk_free in (0.0, 0.03):
         rule = Annualisation(252.0, risk_free)
-        equity = random_equity(chance)
+        equity = random_equity(generator)
         metrics = measured(equity, rule=rule)
         returns = np.diff(np.concatenate(([CAPITAL], equity))) / np.concatenate(([CAPITAL], equity[:-1]))
         excess = returns - ((1 + risk_free) ** (1 / 252) - 1)
@@ -92,9 +92,9 @@ def test_return_metrics_against_numpy(chance: np.random.Generator) -> None:
         assert metrics.reasons == dict.fromkeys(OF_TRADES, "there is no closed trade")
 
 
-def test_drawdowns_against_a_loop_from_peak_to_peak(chance: np.random.Generator) -> None:
+def test_drawdowns_against_a_loop_from_peak_to_peak(generator: np.random.Generator) -> None:
     for _ in range(50):
-        equity = random_equity(chance, 60)
+        equity = random_equity(generator, 60)
         episodes: list[float] = []
         longest = peak_bar = 0
         durations: list[int] = []

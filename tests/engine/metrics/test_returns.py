@@ -63,10 +63,10 @@ def test_tails_are_quantiles(changed: list[float]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["mixed", "idle", "still", "late", "alternating"])
-def test_tails_of_many_bars_are_exact_for_a_misleading_sample(kind: str, chance: np.random.Generator) -> None:
-    returns = chance.normal(0, 0.001, size=50_000)
+def test_tails_of_many_bars_are_exact_for_a_misleading_sample(kind: str, generator: np.random.Generator) -> None:
+    returns = generator.normal(0, 0.001, size=50_000)
     if kind == "idle":
-        returns[chance.random(len(returns)) < 0.97] = 0.0
+        returns[generator.random(len(returns)) < 0.97] = 0.0
     elif kind == "still":
         returns[:] = 0.0
     elif kind == "late":

@@ -55,24 +55,24 @@ class Shared:
         return SharedAccountSimulation(self.panel, self.signals, rules, CAPITAL)
 
 
-def random_shared(chance: np.random.Generator) -> Shared:
+def random_shared(generator: np.random.Generator) -> Shared:
     """Return up to four symbols, each with some of the times."""
-    conventions = random_conventions(chance, DEFAULTS, shared=True)
-    rows = int(chance.integers(2, 30))
+    conventions = random_conventions(generator, DEFAULTS, shared=True)
+    rows = int(generator.integers(2, 30))
     series = []
-    for symbol in range(int(chance.integers(1, 5))):
-        there = np.flatnonzero(chance.random(rows) < float(chance.choice([0.5, 1.0, 1.0])))
+    for symbol in range(int(generator.integers(1, 5))):
+        there = np.flatnonzero(generator.random(rows) < float(generator.choice([0.5, 1.0, 1.0])))
         there = there if len(there) else np.array([0])
-        drawn = random_bars(chance, len(there))
+        drawn = random_bars(generator, len(there))
         columns = (getattr(drawn, name) for name in ("open", "high", "low", "close", "volume"))
         series.append(Bars(f"S{symbol}", "1m", there * MINUTE, *columns))
-    signals = tuple(random_signals(chance, bars, conventions) for bars in series)
-    return Shared(Panel.of(series), signals, conventions, *random_costs(chance))
+    signals = tuple(random_signals(generator, bars, conventions) for bars in series)
+    return Shared(Panel.of(series), signals, conventions, *random_costs(generator))
 
 
-def test_the_kernel_agrees_with_the_slow_reference(chance: np.random.Generator) -> None:
+def test_the_kernel_agrees_with_the_slow_reference(generator: np.random.Generator) -> None:
     for number in range(CASES):
-        case = random_shared(chance)
+        case = random_shared(generator)
         walk = case.simulate()
         orders = walk.advance(len(case.panel)).orders
         slow = SharedReference(
@@ -99,10 +99,10 @@ def test_the_kernel_agrees_with_the_slow_reference(chance: np.random.Generator) 
             assert order["fee"] == pytest.approx(expected.fee, rel=1e-9, abs=1e-7), where
 
 
-def test_one_symbol_alone_is_the_symbol_simulation_bit_for_bit(chance: np.random.Generator) -> None:
+def test_one_symbol_alone_is_the_symbol_simulation_bit_for_bit(generator: np.random.Generator) -> None:
     for _ in range(500):
-        bars, conventions = random_bars(chance, 30), random_conventions(chance, DEFAULTS, shared=True)
-        case = Case(bars, random_signals(chance, bars, conventions), conventions, *random_costs(chance))
+        bars, conventions = random_bars(generator, 30), random_conventions(generator, DEFAULTS, shared=True)
+        case = Case(bars, random_signals(generator, bars, conventions), conventions, *random_costs(generator))
         plain, rules = (
             case.simulate(),
             kernel_rules(case.conventions, commission=case.commission, slippage=case.slippage),
@@ -131,9 +131,9 @@ def test_chunks_equal_one_chunk_bit_for_bit(seed: int, cuts: list[int]) -> None:
         assert together == getattr(at_once, name).tobytes() == getattr(chunked.events(), name).tobytes()
 
 
-def test_the_books_balance_at_every_row(chance: np.random.Generator) -> None:
+def test_the_books_balance_at_every_row(generator: np.random.Generator) -> None:
     for _ in range(200):
-        case = random_shared(chance)
+        case = random_shared(generator)
         walk = case.simulate()
         for row in range(len(case.panel)):
             walk.advance(1)

@@ -29,9 +29,9 @@ CASES = 3000
 DEFAULTS = shipped_conventions()
 
 
-def test_the_kernel_agrees_with_the_slow_reference(chance: np.random.Generator, conventions: Conventions) -> None:
+def test_the_kernel_agrees_with_the_slow_reference(generator: np.random.Generator, conventions: Conventions) -> None:
     for number in range(CASES):
-        case = random_case(chance, conventions)
+        case = random_case(generator, conventions)
         walk = case.simulate()
         events = walk.advance(len(case.bars))
         slow = case.reference()
@@ -78,9 +78,9 @@ def test_chunks_equal_one_chunk_bit_for_bit(seed: int, cuts: list[int]) -> None:
         assert together == getattr(at_once, name).tobytes() == getattr(chunked.events(), name).tobytes()
 
 
-def test_the_books_balance_at_every_bar(chance: np.random.Generator, conventions: Conventions) -> None:
+def test_the_books_balance_at_every_bar(generator: np.random.Generator, conventions: Conventions) -> None:
     for _ in range(300):
-        case = random_case(chance, conventions)
+        case = random_case(generator, conventions)
         walk = case.simulate()
         for bar in range(len(case.bars)):
             walk.advance(1)
@@ -98,9 +98,9 @@ def test_the_books_balance_at_every_bar(chance: np.random.Generator, conventions
         assert trades_and_open_fees == pytest.approx(account["realized"], abs=1e-9 * scale)
 
 
-def test_positions_follow_from_orders(chance: np.random.Generator, conventions: Conventions) -> None:
+def test_positions_follow_from_orders(generator: np.random.Generator, conventions: Conventions) -> None:
     for _ in range(300):
-        case = random_case(chance, conventions)
+        case = random_case(generator, conventions)
         events = case.simulate().advance(100)
         ids = events.positions["position_id"]
         assert np.all(np.diff(ids) >= 0)
@@ -162,9 +162,9 @@ def test_an_exit_outweighs_an_entry_and_contradicting_entries_do_nothing(convent
     assert len(events.orders) == 0
 
 
-def test_all_in_spends_exactly_all_cash(chance: np.random.Generator, conventions: Conventions) -> None:
+def test_all_in_spends_exactly_all_cash(generator: np.random.Generator, conventions: Conventions) -> None:
     for _ in range(200):
-        bars = random_bars(chance, 3)
+        bars = random_bars(generator, 3)
         flags = np.array([ENTRY, 0, 0], dtype=np.uint8)
         walk = SymbolSimulation(
             bars, Signals(flags), kernel_rules(conventions, commission=0.001, slippage=0.002), CAPITAL

@@ -22,7 +22,7 @@ SERIES = SeriesInfo(symbol="SYNTH", timeframe="1m", start_time=0, end_time=60_00
 
 
 class Worker:
-    """A scripted worker keeps its messages in `told`; an interactive one answers at once while `answers` is true."""
+    """A scripted worker keeps its messages in `received`; an interactive one answers at once if `answers` is true."""
 
     def __init__(self, link: Link, worker_id: str, kind: WorkerKind, peer: bytes) -> None:
         self.link = link
@@ -30,12 +30,12 @@ class Worker:
         self.kind: WorkerKind = kind
         self.peer = peer
         self.answers = kind == "interactive"
-        self.told: list[tuple[worker_channel.ToWorker, list[bytes]]] = []
+        self.received: list[tuple[worker_channel.ToWorker, list[bytes]]] = []
 
     @property
     def task_id(self) -> str:
         """The task that it was last assigned or told to resume."""
-        for message, _ in reversed(self.told):
+        for message, _ in reversed(self.received):
             if isinstance(message, worker_channel.Assign) or (
                 isinstance(message, worker_channel.Control) and message.action == "resume"
             ):
@@ -45,16 +45,18 @@ class Worker:
     @property
     def controls(self) -> list[tuple[str, str]]:
         return [
-            (message.action, message.task_id) for message, _ in self.told if isinstance(message, worker_channel.Control)
+            (message.action, message.task_id)
+            for message, _ in self.received
+            if isinstance(message, worker_channel.Control)
         ]
 
     @property
     def assigned(self) -> list[worker_channel.Assign]:
-        return [message for message, _ in self.told if isinstance(message, worker_channel.Assign)]
+        return [message for message, _ in self.received if isinstance(message, worker_channel.Assign)]
 
     def take(self, frames: list[bytes]) -> None:
         message, payload = worker_channel.decode_to_worker(self.link.signer, frames)
-        self.told.append((message, payload))
+        self.received.append((message, payload))
         if self.answers:
             self.do(message, payload)
 

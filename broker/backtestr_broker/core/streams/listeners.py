@@ -47,9 +47,9 @@ class _SocketListeners:
                 self.is_crowded = True
             self._sent.clear()
 
-    def found(self, held: list[bytes], deserted: list[bytes]) -> None:
+    def found(self, held: list[bytes], unheld: list[bytes]) -> None:
         """Take what ZeroMQ reported when it knew of no subscription that the core did not."""
-        for prefix in deserted:
+        for prefix in unheld:
             if self.counts.pop(prefix, None) is not None:
                 self._sent.clear()
         for prefix in held:
@@ -99,8 +99,8 @@ class Listeners:
         match event:
             case Subscribed(socket, prefix, delta):
                 self._of[socket].change(prefix, delta)
-            case ListenersFound(socket, held, deserted):
-                self._of[socket].found(held, deserted)
+            case ListenersFound(socket, held, unheld):
+                self._of[socket].found(held, unheld)
             case SubscribersDropped(socket):
                 self._of[socket] = _SocketListeners()
 

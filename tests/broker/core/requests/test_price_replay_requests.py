@@ -49,12 +49,12 @@ def status(client: Client, replay_id: str = "r1") -> dict[str, Any]:
 
 
 def credits(worker: Worker) -> list[int]:
-    return [message.allowed for message, _ in worker.told if isinstance(message, worker_channel.Credit)]
+    return [message.allowed for message, _ in worker.received if isinstance(message, worker_channel.Credit)]
 
 
 def orders(worker: Worker) -> list[worker_channel.OpenReplay]:
     found = []
-    for message, payload in worker.told:
+    for message, payload in worker.received:
         if isinstance(message, worker_channel.Assign) and message.work == "OpenReplay":
             found.append(msgspec.msgpack.decode(payload[0], type=worker_channel.OpenReplay))
     return found
@@ -209,7 +209,7 @@ def test_a_starting_price_replay_can_be_stopped(link: Link, ann: Client, host: W
     assert ann.ask("StopPriceReplay", R1) == ann.ask("StopPriceReplay", R1) == {"replayId": "r1", "status": "stopped"}
     assert ann.answer(waits)["code"] == "STATE_CONFLICT"
     host.answers = True
-    message, payload = host.told[-1]
+    message, payload = host.received[-1]
     host.do(message, payload)
     assert host.controls == [("stop", "r1")]
     assert states(link) == []
@@ -224,7 +224,7 @@ def test_the_id_of_a_price_replay_that_is_being_stopped_is_free_soon(ann: Client
     assert (error["code"], error["message"]) == ("BUSY", "replay 'r1' is being stopped")
     assert error["details"]["retryAfterMs"] > 0
     host.answers = True
-    host.do(*host.told[-1])
+    host.do(*host.received[-1])
     assert ann.ask("StartPriceReplay", asked(), message_id="again")["replayId"] == "r1", (
         "the refusal was not remembered"
     )
@@ -241,7 +241,7 @@ def test_a_price_replay_stopped_while_starting_is_forgotten_however_the_start_en
         host.fail(DataError("no such bars"))
         host.answers = True
     else:
-        host.do(*host.told[-1])
+        host.do(*host.received[-1])
         assert host.controls == [("stop", "r1")]
         link.lose_worker(host)
     assert len(ann.answers(waits)) == 1
@@ -258,7 +258,7 @@ def test_a_full_interactive_queue_begins_no_price_replay(link: Link, ann: Client
     assert bob.refused("StartPriceReplay", asked())["code"] == "BUSY"
     link.core.check_invariants()
     host.answers = True
-    for message, payload in list(host.told):
+    for message, payload in list(host.received):
         host.do(message, payload)
     start(bob)
 

@@ -18,13 +18,13 @@ def test_a_backtest_is_checked_accepted_assigned_and_finished(link: Link, ann: C
     link.worker("interactive-1").answers = False
     started = ann.later("StartBacktest", config(backtestId="b1", parameters={"fast": 5}))
     assert ann.refused("GetBacktestStatus", B1)["code"] == "NOT_FOUND", "not accepted before it is checked"
-    ((check, (checked,)),) = link.worker("interactive-1").told
+    ((check, (checked,)),) = link.worker("interactive-1").received
     assert isinstance(check, worker_channel.Assign)
     assert check.work == "CheckBacktest"
     assert msgspec.msgpack.decode(checked)["parameters"] == {"fast": 5}
     link.worker("interactive-1").finish(data=checked)
     assert ann.answer(started) == {"backtestId": "b1", "status": "queued"}
-    ((assigned, (given,)),) = worker.told
+    ((assigned, (given,)),) = worker.received
     assert assigned == worker_channel.Assign(
         task_id="b1",
         work="RunBacktest",
@@ -163,7 +163,7 @@ def test_the_queue_may_fill_while_a_backtest_is_checked(make_link: MakeLink) -> 
     interactive.answers = False
     first, second = (ann.later("StartBacktest", config(backtestId=name)) for name in ("b1", "b2"))
     for _ in range(2):
-        _, (checked,) = interactive.told[-1]
+        _, (checked,) = interactive.received[-1]
         interactive.finish(data=checked)
     assert ann.answer(first)["status"] == "queued"
     assert ann.answer(second)["code"] == "BUSY"
@@ -244,7 +244,7 @@ def test_a_worker_that_was_not_started_is_not_given_work(link: Link) -> None:
     assert len(link.signals("message_refused")) == 3
     assert len(link.signals("worker_ready")) == 2
     start(link.client(), "b1")
-    assert unknown.told == []
+    assert unknown.received == []
 
 
 # --- forgetting ---

@@ -125,7 +125,7 @@ def test_a_stop_whose_worker_is_lost_before_it(link: Link, ann: Client, worker: 
     asked = ann.later("StopBacktest", B1)
     successor = link.lose_worker(worker)
     assert ann.answer(asked) == {"backtestId": "b1", "status": "stopped"}
-    assert successor.told == []
+    assert successor.received == []
     assert ann.ask("GetBacktestResults", B1)["metrics"] is None, "no worker stored the simulated bars"
 
 

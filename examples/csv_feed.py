@@ -164,9 +164,10 @@ def main() -> None:
     if not asked.file.is_file():
         parser.error(f"there is no file {asked.file}")
     with backtestr.connect() as client:
-        say(f"following {asked.file}")
+        tail = Tail(asked.file, from_start=asked.from_start)
+        say(f"following {asked.file}")  # rows that are written from here on are published
         with contextlib.suppress(KeyboardInterrupt):
-            follow(client, Tail(asked.file, from_start=asked.from_start), asked.symbol, asked.timeframe)
+            follow(client, tail, asked.symbol, asked.timeframe)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,31 @@ ONE_WORKER = QUICK + "[workers]\ncompute = 1\n"
 # Long enough for sources that do nothing on a busy machine, and short enough to wait for those that do not end.
 SHORT_LOAD_LIMIT = "[algorithms]\nload_time_limit_ms = 3000\n"
 
+# The fixtures that start a broker for several tests. Tests that use the same one run in one process of pytest-xdist, so
+# that it is started once.
+SHARED_BROKERS = (
+    "mortal_broker",
+    "mortal_slow_broker",
+    "tcp_broker",
+    "algorithms_broker",
+    "embedded",
+    "stopped_recorder",
+    "target",
+    "vault",
+    "watched",
+    "broker",
+)
+
+
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the marks in the same hook
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Group the tests by the first shared broker that each uses."""
+    for item in items:
+        used = getattr(item, "fixturenames", ())
+        shared = next((name for name in SHARED_BROKERS if name in used), None)
+        if shared is not None:
+            item.add_marker(pytest.mark.xdist_group(shared))
+
 
 @pytest.fixture(scope="session")
 def broker() -> Iterator[RunningBroker]:

@@ -62,6 +62,7 @@ COVERED_BY = {
     "engine/simulation/execution": "tests/engine/simulation/test_symbol_loop.py",
     "engine/worker/warm_up": "tests/engine/backtest/test_run.py",
     "client/__main__": "tests/integration/test_command_line.py",
+    "client/io/forks": "tests/client/io/test_io_thread_faults.py",
     "client/embedded_broker": "tests/integration/test_embedded.py",
 }
 

@@ -116,13 +116,17 @@ class Broker:
         try:
             self.event_loop.run()
         finally:
-            if self._metrics is not None:
-                self._metrics.close()
-            if self._recorder is not None:
-                self._recorder.close()
-            self._database.close()
-            self._sockets.close()
-            self.wake.close()
+            self.close()
+
+    def close(self) -> None:
+        """Close everything that was opened. `run` does so at its end; a broker that was never run needs this."""
+        if self._metrics is not None:
+            self._metrics.close()
+        if self._recorder is not None:
+            self._recorder.close()
+        self._database.close()
+        self._sockets.close()
+        self.wake.close()
 
 
 def _recorder_stopped(reason: str) -> None:

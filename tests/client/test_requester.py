@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
+import msgspec
 import pytest
 
 from backtestr.io.io_thread import IoThread, Success
@@ -18,10 +19,10 @@ class Answering:
 
     def __init__(self, answer: Contract | Exception) -> None:
         self.answer = answer
-        self.asked: list[tuple[str, Contract, float]] = []
+        self.asked: list[tuple[str, bytes, float]] = []
 
-    def ask(self, request_type: str, data: Contract, timeout: float) -> PendingReply[Success]:
-        self.asked.append((request_type, data, timeout))
+    def ask(self, request_type: str, data: msgspec.Raw, timeout: float) -> PendingReply[Success]:
+        self.asked.append((request_type, bytes(data), timeout))
         reply: PendingReply[Success] = PendingReply()
         if isinstance(self.answer, Exception):
             reply.fail(self.answer)
@@ -39,7 +40,7 @@ def test_the_timeout_of_a_call_comes_before_the_requester_s_own() -> None:
     ask = requester(io_thread)
     assert ask("Ping", Nothing(), Pong) == Pong(timestamp=1)
     assert ask("Ping", Nothing(), Pong, timeout=0.0) == Pong(timestamp=1)
-    assert io_thread.asked == [("Ping", Nothing(), 7.0), ("Ping", Nothing(), 0.0)]
+    assert io_thread.asked == [("Ping", b"\x80", 7.0), ("Ping", b"\x80", 0.0)]
 
 
 def test_attachments_come_with_the_answer() -> None:

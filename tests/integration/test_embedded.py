@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import resource
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,3 +79,31 @@ def test_an_embedded_broker_beside_a_process_is_another(embedded: EmbeddedBroker
     assert embedded.connection.endpoints.requests.startswith("inproc://")
     with embedded.connect() as client, RawClient(broker.connection_file) as raw_client:
         assert client.welcome.instance_id != raw_client.hello()["instanceId"]
+
+
+INTERRUPTED = """
+import os, signal, sys, threading
+import backtestr
+
+folder = sys.argv[1]
+for seconds in (0.02, 0.3, 0.8, 1.5):
+    timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    try:
+        with backtestr.embedded(folder) as client:
+            client.subscribe("prices.").next()
+    except KeyboardInterrupt:
+        timer.join()
+        left = [one.name for one in threading.enumerate() if one is not threading.main_thread()]
+        print(f"interrupted; left: {[one for one in left if 'compute' not in one]}", flush=True)
+with backtestr.embedded(folder) as client:
+    print(client.backtest("buy_and_hold", "SYNTH", timeframe="1d").result().status)
+"""
+
+
+def test_ctrl_c_at_any_moment_leaves_nothing_and_the_directory_can_be_used_again(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, str(tmp_path)], capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["interrupted; left: []"] * 4 + ["completed"], done.stderr

@@ -8,6 +8,7 @@ with backtestr.connect() as client:
     print(run.result().metrics.total_return)
 """
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from backtestr.core.effects import Gap, Restarted
 from backtestr.core.recovery import CircuitOpen, OfflineQueueFull, Recovery
 from backtestr.core.updates import Update
 from backtestr.io.error_log import ErrorReport
+from backtestr.io.interrupts import uninterrupted
 from backtestr.state.shared_state import SharedState, StateChange
 from backtestr_protocol import __version__, errors
 from backtestr_protocol.messages import IndicatorConfig
@@ -66,6 +68,11 @@ def embedded(data_dir: str | Path | None = None) -> AbstractContextManager[Clien
     `data_dir`: the data directory, if not that of `BACKTESTR_DATA_DIR`. This needs the packages that
     `pip install 'backtestr[broker,engine]'` installs. Raises `InvalidConfiguration`.
     """
+    # Ctrl-C in the middle of an import would leave modules that are half there, and the next try would fail.
+    return uninterrupted(_embedded_client)(data_dir)
+
+
+def _embedded_client() -> Callable[[str | Path | None], AbstractContextManager[Client]]:
     from .embedded_broker import embedded_client  # only here: other clients need neither broker nor engine
 
-    return embedded_client(data_dir)
+    return embedded_client

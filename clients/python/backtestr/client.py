@@ -20,7 +20,9 @@ import zmq
 from backtestr.core.connection_state import ConnectionState
 from backtestr.core.counters import Statistics
 from backtestr.core.effects import Gap
+from backtestr.core.instants import Instant, as_iso, as_ms
 from backtestr.core.recovery import Recovery
+from backtestr.core.request_encoding import with_times_as_text
 from backtestr.core.session import Session
 from backtestr.core.updates import Update
 from backtestr.io.callback_thread import CallbackThread
@@ -89,7 +91,7 @@ from backtestr_protocol.stream_messages import PriceUpdate
 from backtestr_protocol.system_status import SystemStatus
 
 from .algorithm_source import registration
-from .arguments import Instant, as_iso, as_ms, feed_request, wire_options
+from .arguments import as_symbols, feed_request, wire_options
 from .replay import PriceReplay, Rate, replay_request, start_replay
 from .requester import BULK_TIMEOUT, REQUEST_TIMEOUT, Requester
 from .results import ALL_TABLES, Results, fetch_results, read_table
@@ -150,6 +152,7 @@ class Client:
         )
         self._ask = Requester(self._io_thread, request_timeout)
         try:
+            self._io_thread.start()
             self._welcome = self._io_thread.welcomed.read(timeout)
         except TimedOut:
             key_refusal = self._io_thread.key_refusal
@@ -196,11 +199,19 @@ class Client:
         return self._errors.add_callback(callback, severity)
 
     def close(self) -> None:
-        """End the session. Backtests continue; requests that wait in other threads raise `RuntimeError`."""
-        self._io_thread.close()
-        self._callbacks.close()
-        if self._own_context is not None:
-            self._own_context.term()
+        """End the session. Backtests continue; requests that wait in other threads raise `RuntimeError`.
+
+        Ctrl-C meanwhile is raised when everything is closed. In a forked child this does nothing: the client is its
+        parent's.
+        """
+        if self._io_thread.is_forked:
+            return
+        try:
+            self._io_thread.close()
+        finally:
+            self._callbacks.close()
+            if self._own_context is not None:
+                self._own_context.term()
 
     def __enter__(self) -> Client:
         return self
@@ -388,9 +399,7 @@ class Client:
         names the streams to receive, so that they can be read from their first message. Raises `NotFound`,
         `ValidationError`, `InvalidConfiguration` or `DataError` for a backtest that cannot be run.
         """
-        symbols = [symbol] if isinstance(symbol, str) else list(symbol)
-        if not symbols:
-            raise ValueError("a backtest needs at least one symbol")
+        symbols = as_symbols(symbol)
         config = BacktestConfig(
             backtest_id=backtest_id or str(uuid.uuid4()),
             algorithm_id=algorithm,
@@ -402,7 +411,7 @@ class Client:
             timeframe=timeframe,
             commission=commission,
             slippage=slippage,
-            parameters=dict(parameters or {}),
+            parameters=with_times_as_text(parameters or {}),
             options=wire_options(options),
         )
         return start_backtest(self._ask, self._io_thread, config, watch)

@@ -31,6 +31,7 @@ from backtestr_protocol.messages import SeriesInfo
 from backtestr_protocol.worker_channel import WorkerSettings
 
 from .client import Client
+from .io.interrupts import join_uninterrupted
 
 # Seconds until the workers are ready; the first start on a machine compiles the kernels.
 START_TIMEOUT = 120.0
@@ -85,10 +86,13 @@ class EmbeddedBroker:
         return Client(self.connection, context=self.context, client_id=client_id)
 
     def __enter__(self) -> EmbeddedBroker:
-        self._thread.start()
-        if not self._serving.wait(START_TIMEOUT) or not self._thread.is_alive():
+        try:
+            self._thread.start()
+            if not self._serving.wait(START_TIMEOUT) or not self._thread.is_alive():
+                raise SystemFault("the embedded broker did not get ready; the log says why")
+        except BaseException:  # Ctrl-C included: without the `with` block, nothing else can end it
             self.close()
-            raise SystemFault("the embedded broker did not get ready; the log says why")
+            raise
         return self
 
     def __exit__(
@@ -97,10 +101,18 @@ class EmbeddedBroker:
         self.close()
 
     def close(self) -> None:
-        """End broker and workers. Clients must have been closed before: they share the context."""
-        self._broker.event_loop.stop()
-        self._thread.join()
-        self.context.term()
+        """End broker and workers. Clients must have been closed before: they share the context.
+
+        Ctrl-C meanwhile is raised when everything has ended.
+        """
+        try:
+            if self._thread.ident is None:
+                self._broker.close()
+            else:
+                self._broker.event_loop.stop()
+                join_uninterrupted(self._thread)
+        finally:
+            self.context.term()
 
     def _run(self) -> None:
         try:

@@ -16,6 +16,8 @@ from types import TracebackType
 from typing import TypedDict
 
 from backtestr.core.effects import Gap, Restarted
+from backtestr.core.instants import Instant, as_ms
+from backtestr.core.request_encoding import encode_request
 from backtestr.core.updates import Update
 from backtestr.io.io_thread import IoThread
 from backtestr_protocol import topics
@@ -31,7 +33,6 @@ from backtestr_protocol.price_messages import (
 )
 from backtestr_protocol.stream_messages import PriceUpdate
 
-from .arguments import Instant, as_ms
 from .requester import Requester
 from .subscription import GapWarning, Subscription
 
@@ -163,7 +164,7 @@ class PriceReplay:
     def _acknowledge(self) -> None:
         self._acknowledged = self._seq
         data = AcknowledgePrices(replay_id=self.id, seq=self._seq)
-        self._io_thread.ask("AcknowledgePrices", data, _ACKNOWLEDGE_TIMEOUT)
+        self._io_thread.ask("AcknowledgePrices", encode_request(data), _ACKNOWLEDGE_TIMEOUT)
 
     def _check_status(self) -> None:
         """Ask whether it has ended, since nothing has come for a while.

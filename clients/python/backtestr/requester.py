@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+from backtestr.core.request_encoding import encode_request
 from backtestr.io.io_thread import IoThread
 from backtestr_protocol.messages import Contract
 
@@ -18,7 +19,8 @@ Answer = TypeVar("Answer", bound=Contract)
 class Requester:
     """A function of a request that returns its answer: `ask = Requester(…)`, then `ask("Ping", Nothing(), Pong)`.
 
-    Each call blocks its thread; any number of threads may call. A call raises the broker's error as an exception of
+    Each call blocks its thread; any number of threads may call. A call raises `ValidationError` for a value that cannot
+    be sent, the broker's error as an exception of
     `backtestr.errors`, `TimedOut` without an answer within `timeout` seconds, `NetworkError` where the connection was
     lost for as long, and `RuntimeError` once the client is closed.
     """
@@ -38,6 +40,6 @@ class Requester:
     ) -> tuple[Answer, list[bytes]]:
         """Send a request, and return its answer with the attachments."""
         seconds = self._timeout if timeout is None else timeout
-        success, attachments = self._io_thread.ask(request_type, data, seconds).read()
+        success, attachments = self._io_thread.ask(request_type, encode_request(data), seconds).read()
         assert isinstance(success, answer)
         return success, attachments

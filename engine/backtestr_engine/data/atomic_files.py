@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,9 +19,10 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
     A half-written file of a killed process is never read; the next process that writes to `path` removes it.
     """
     for left in path.parent.glob(f".{path.name}.*.partial"):
-        if not psutil.pid_exists(int(left.suffixes[-2].removeprefix("."))):
+        if not psutil.pid_exists(int(left.suffixes[-2].removeprefix(".").partition("-")[0])):
             left.unlink(missing_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # Two threads of one process may write the same file: workers of an embedded broker that ends, and of the next one.
+    partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
     try:
         with partial.open("wb") as file:
             yield file

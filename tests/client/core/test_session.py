@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backtestr.core.effects import Reconnect, Refused, Send, UnattributedError, Welcomed
+from backtestr.core.effects import Failed, Reconnect, Refused, Send, UnattributedError, Welcomed
 from backtestr.core.session import HELLO_TIMEOUT, MAX_RESENDS, Session
 from backtestr_protocol.codec import (
     REQUEST,
@@ -220,6 +221,30 @@ def test_a_full_broker_gets_hello_again_later() -> None:
     assert session.receive(failure(hello_id, Busy("full", retryAfterMs=700)), 0.0, WALL_MS) == []
     assert session.next_deadline() == pytest.approx(0.7)
     assert [type(effect) for effect in session.tick(0.7, WALL_MS)] == [Reconnect]
+
+
+def test_a_request_that_the_broker_would_not_take_fails_unsent_and_others_are_sent() -> None:
+    session = Session("ann", "n")
+    small = msgspec.structs.replace(WELCOME, max_message_bytes=1_000)
+    session.connected(KEY, 0.0, WALL_MS)
+    queued, _ = session.request("FetchMissed", FetchMissed(topic="t" * 1_000, from_seq=1), 0.0, WALL_MS, 9.0)
+    small_one, _ = session.request("Ping", Nothing(), 0.0, WALL_MS, 9.0)
+    _, failed, sent = session.receive(answer("n-1", "Success", small), 0.0, WALL_MS)
+    assert isinstance(failed, Failed)
+    assert (failed.request_id, failed.error.code) == (queued, "MESSAGE_TOO_LARGE")
+    assert [request_id for _, request_id, _, _ in sent_envelopes([sent])] == [small_one]
+    session.check_invariants()
+    late, effects = session.request("FetchMissed", FetchMissed(topic="t" * 1_000, from_seq=1), 0.0, WALL_MS, 9.0)
+    assert [type(one) for one in effects] == [Failed]
+    assert session.waiting == 1, f"{late} waits for no answer"
+    details = effects[0].error.details or {}  # type: ignore[union-attr]
+    assert details["maxMessageBytes"] == 1_000 < details["bytes"] < 1_500
+    exact = details["bytes"]
+    session = Session("ann", "n")
+    welcomed(session, welcome=msgspec.structs.replace(WELCOME, max_message_bytes=exact))
+    _, [fits] = session.request("FetchMissed", FetchMissed(topic="t" * 1_000, from_seq=1), 0.0, WALL_MS, 9.0)
+    assert isinstance(fits, Send)
+    assert exact - 1 <= sum(map(len, fits.frames)) <= exact
 
 
 def test_goodbye_ends_the_session_at_once(link: Link) -> None:

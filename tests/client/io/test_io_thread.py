@@ -194,7 +194,11 @@ def test_each_reconnection_waits_longer(home: Path, monkeypatch: pytest.MonkeyPa
         before = len(waits)
         peer.hang_up()
         wait_until(lambda: client.statistics.sessions == 2, 10)
-        assert len(waits) == before, "after a welcome the waits begin again"
+        assert len(waits) == before + 1, "a connection that did not last counts as one more loss"
+        monkeypatch.setattr("backtestr.io.io_thread.LASTING_SECONDS", 0.0)
+        peer.hang_up()
+        wait_until(lambda: client.statistics.sessions == 3, 10)
+        assert len(waits) == before + 1, "after a connection that lasted the waits begin again"
 
 
 def test_a_callback_may_send_requests(home: Path) -> None:

@@ -25,6 +25,7 @@ from backtestr_protocol.errors import (
     SystemFault,
     ValidationError,
 )
+from backtestr_protocol.message_types import REQUESTS
 from backtestr_protocol.messages import Contract, DeletedState, DeleteState, UpdatedState, UpdateState
 from backtestr_protocol.stream_messages import StateUpdate
 from client.state import test_replica
@@ -59,10 +60,10 @@ class Broker:
         self.is_subscribed = False
         self.mailbox.end(None)
 
-    def ask(self, request_type: str, data: Contract, timeout: float) -> PendingReply[Success]:
+    def ask(self, request_type: str, data: msgspec.Raw, timeout: float) -> PendingReply[Success]:
         reply: PendingReply[Success] = PendingReply()
         try:
-            reply.succeed((self.answer(data), []))
+            reply.succeed((self.answer(msgspec.msgpack.decode(data, type=REQUESTS[request_type].data)), []))
         except Exception as error:
             reply.fail(error)
         return reply

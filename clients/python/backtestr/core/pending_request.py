@@ -36,8 +36,12 @@ class PendingRequest:
         "waits",
     )
 
-    def __init__(self, request_type: str, data: Contract, now: float, timeout: float, *, is_own: bool = False) -> None:
-        """Encode the request. `is_own` marks one of the client itself, not of the program."""
+    def __init__(
+        self, request_type: str, data: Contract | msgspec.Raw, now: float, timeout: float, *, is_own: bool = False
+    ) -> None:
+        """Encode the request, if its data are not encoded already.
+
+        `is_own` marks one of the client itself, not of the program."""
         self.request_type = request_type
         self.payload = msgspec.Raw(encoded_payload(request_type, data))
         self.timeout = timeout

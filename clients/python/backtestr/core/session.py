@@ -32,6 +32,7 @@ from backtestr_protocol.errors import (
     Busy,
     ErrorData,
     MessageError,
+    MessageTooLarge,
     NetworkError,
     RateLimitExceeded,
     ReplayDetected,
@@ -147,9 +148,18 @@ class Session:
         return [Refused(error), *failed]
 
     def request(
-        self, request_type: str, data: Contract, now: float, wall_ms: int, timeout: float, *, is_own: bool = False
+        self,
+        request_type: str,
+        data: Contract | msgspec.Raw,
+        now: float,
+        wall_ms: int,
+        timeout: float,
+        *,
+        is_own: bool = False,
     ) -> tuple[str, list[SessionEffect]]:
         """Make a request, and return its id and the effects. `timeout` in seconds covers every attempt.
+
+        `data` may be encoded already.
 
         Without a session the request waits for one, in order, as one of at most `offline_queue`. Requests of the client
         itself (`is_own`) are bounded by the number of its subscriptions instead.
@@ -269,7 +279,8 @@ class Session:
         self._last_sent = now
         self._wake_by(now + self._ping_interval(welcome))
         effects: list[SessionEffect] = [Welcomed(welcome)]
-        effects += [self._send(request_id, pending, now, wall_ms) for request_id, pending in self._pending.items()]
+        waiting = list(self._pending.items())
+        effects += [self._send(request_id, pending, now, wall_ms) for request_id, pending in waiting]
         return effects
 
     def _forget_session(self) -> None:
@@ -369,16 +380,22 @@ class Session:
 
     # --- sending ------------------------------------------------------------------------------------------------------
 
-    def _send(self, request_id: str, pending: PendingRequest, now: float, wall_ms: int) -> Send:
+    def _send(self, request_id: str, pending: PendingRequest, now: float, wall_ms: int) -> Send | Failed:
         assert self._welcome is not None
+        session_id, most = self._welcome.session_id, self._welcome.max_message_bytes
+        frames = self._signed(request_id, pending.payload, wall_ms, session_id, self._counter + 1)
+        size = sum(map(len, frames))
+        if size > most:
+            self._pending.pop(request_id, None)
+            return Failed(request_id, _too_large(pending.request_type, size, most))
         self._counter += 1
         self._last_sent = now
-        pending.sent(self._welcome.session_id, now, self._recovery)
+        pending.sent(session_id, now, self._recovery)
         if pending.due is not None:
             self._wake_by(pending.due)
         if pending.sendings > 1 and not pending.is_own:
             self.counters.resent += 1
-        return Send(self._signed(request_id, pending.payload, wall_ms, pending.session_id, self._counter))
+        return Send(frames)
 
     def _signed(
         self,
@@ -400,7 +417,7 @@ class Session:
         )
         return encode_message(self._signer, REQUEST, envelope)
 
-    def _ping(self, welcome: Welcome, now: float, wall_ms: int) -> Send:
+    def _ping(self, welcome: Welcome, now: float, wall_ms: int) -> Send | Failed:
         self._ping_id = self._new_id()
         timeout = welcome.session_timeout_ms / 1000
         pending = self._pending[self._ping_id] = PendingRequest("Ping", Nothing(), now, timeout, is_own=True)
@@ -455,6 +472,15 @@ def _error_in(envelope: Envelope) -> BacktestrError | None:
             return from_data(decode(_error_decoder, envelope.payload.data))
         case other:
             raise SerializationError(f"expected the answer Success, Failure or Error; {other!r} came")
+
+
+def _too_large(request_type: str, size: int, most: int) -> MessageTooLarge:
+    return MessageTooLarge(
+        f"{request_type} was not sent: it has {size:,} bytes, and the broker takes at most {most:,} in one message; "
+        "send less at once, or raise limits.max_message_bytes in broker.toml",
+        bytes=size,
+        maxMessageBytes=most,
+    )
 
 
 def _retry_ms(error: BacktestrError) -> float:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, assert_never
 
+import msgspec
 import zmq
 
 from backtestr.core.backoff import backoff
@@ -55,6 +56,7 @@ from backtestr_protocol.zmq_frames import receive
 from .command_queue import CommandQueue
 from .connection_file import ConnectionFile, Stamp
 from .error_log import ErrorLog, ErrorReport
+from .interrupts import join_uninterrupted
 from .mailboxes import MAX_UNREAD, Mailbox, PendingReply
 from .socket_selector import SocketSelector
 from .sockets import BURST, Sockets
@@ -65,6 +67,8 @@ MAX_WAITING = 1_000
 RELOAD_INTERVAL = 0.25
 # Seconds before a client whose key was denied connects again: the user has to allow the key first.
 LOCKED_OUT_INTERVAL = 5.0
+# Seconds after which a connection has lasted. One that breaks earlier, again and again, is made again ever more slowly.
+LASTING_SECONDS = 5.0
 # Seconds for a request of the subscriptions: its answer is small, or cut to size by the broker.
 REPAIR_TIMEOUT = 30.0
 
@@ -88,7 +92,7 @@ class IoThread:
         errors: ErrorLog,
         on_state: Callable[[ConnectionState, ConnectionState], None],
     ) -> None:
-        """Start the thread.
+        """Prepare the thread; `start` starts it.
 
         Without `file` no other connection will follow (a broker inside this process). `keys` is this client's own
         pair, for a connection with CURVE. The thread calls `on_state` with the new and the previous state; the function
@@ -102,7 +106,8 @@ class IoThread:
         self._errors = errors
         self._breaker = CircuitBreaker(recovery)
         self._counters = RequestCounters()
-        self._losses = 0  # of connections since the last welcome
+        self._losses = 0  # of connections in a row, none of which lasted
+        self._welcomed_at: float | None = None
         self._connect_at: float | None = None
         self._is_accepted = False  # True if the broker has accepted the key of this connection before
         self._session = session
@@ -126,14 +131,27 @@ class IoThread:
         self._mailboxes: dict[int, Mailbox] = {}
         self._ends: dict[str, list[PendingReply[BacktestStatus]]] = {}
         self._thread = threading.Thread(target=self._run, name="backtestr client", daemon=True)
-        self._thread.start()
 
     # --- called by any thread -----------------------------------------------------------------------------------------
 
-    def ask(self, request_type: str, data: Contract, timeout: float) -> PendingReply[Success]:
-        """Send a request, and return the reply to its Success data and attachments. `timeout` is in seconds."""
+    def start(self) -> None:
+        """Start the thread. Whatever happens from here on, `close` ends it."""
+        self._thread.start()
+
+    @property
+    def is_forked(self) -> bool:
+        """True in a child process, which has inherited the client by a fork, and not this thread."""
+        return self._commands.is_forked
+
+    def ask(self, request_type: str, data: msgspec.Raw, timeout: float) -> PendingReply[Success]:
+        """Send a request, and return the reply to its Success data and attachments. `timeout` is in seconds.
+
+        `data` are encoded already, so that a value that cannot be sent fails in the thread of its caller.
+        """
         reply: PendingReply[Success] = PendingReply()
-        self._commands.add(lambda: self._ask(request_type, data, timeout, reply))
+        self._commands.add(
+            lambda: self._ask(request_type, data, timeout, reply), lambda fault: reply.fail(_ended(fault))
+        )
         return reply
 
     def open(self, prefix: str, since: Since, until: str | None = None, first_seq: int = 1) -> tuple[int, Mailbox]:
@@ -148,7 +166,7 @@ class IoThread:
             self._stream_errors.subscribed(number, prefix)
             self._execute(self._subscriptions.open(number, prefix, since, MAX_UNREAD, until, first_seq))
 
-        self._commands.add(begin)
+        self._commands.add(begin, lambda fault: mailbox.end(_ended(fault)))
         return number, mailbox
 
     def shut(self, number: int) -> None:
@@ -170,7 +188,7 @@ class IoThread:
             self._ends.setdefault(backtest_id, []).append(reply)
             self._execute(self._subscriptions.follow(backtest_id, is_new=is_new))
 
-        self._commands.add(begin)
+        self._commands.add(begin, lambda fault: reply.fail(_ended(fault)))
         return reply
 
     def started(self, backtest_id: str) -> None:
@@ -191,7 +209,7 @@ class IoThread:
         """Return all counters at one moment, also of a closed client. `missed` counts dropped calls of callbacks."""
         counted: PendingReply[Statistics] = PendingReply()
         try:
-            self._commands.add(lambda: counted.succeed(self._count(missed)))
+            self._commands.add(lambda: counted.succeed(self._count(missed)), lambda fault: counted.fail(_ended(fault)))
         except RuntimeError:  # the thread has ended, and no counter changes any more
             return self._count(missed)
         return counted.read()
@@ -207,10 +225,18 @@ class IoThread:
         )
 
     def close(self) -> None:
-        """Say Goodbye, close the sockets and end the thread. Replies that still wait fail with `RuntimeError`."""
+        """Say Goodbye, close the sockets and end the thread. Replies that still wait fail with `RuntimeError`.
+
+        Ctrl-C meanwhile is raised when the thread has ended. In a forked child this does nothing.
+        """
+        if self.is_forked:
+            return
+        if self._thread.ident is None:
+            self._end()
+            return
         with contextlib.suppress(RuntimeError):
             self._commands.add(self._begin_to_close)
-        self._thread.join()
+        join_uninterrupted(self._thread)
 
     # --- the thread ---------------------------------------------------------------------------------------------------
 
@@ -221,14 +247,43 @@ class IoThread:
                 self._selector.wait(self._deadline())
                 self._run_once()
         except BaseException as fault:
-            self._fault = fault
-            log.critical("the client's I/O thread ended: %r", fault, exc_info=fault)
+            self._has_failed(fault)
         finally:
-            self._disconnect()
+            self._end()
+
+    def _end(self) -> None:
+        """Close everything and fail all that callers wait for, whatever goes wrong at that."""
+        for step in (
+            self._disconnect,
+            self._close_sockets,
+            self._close_state,
+            self._selector.close,
+            self._close_commands,
+            self._abandon_all,
+        ):
+            try:
+                step()
+            except BaseException as fault:
+                self._has_failed(fault)
+
+    def _has_failed(self, fault: BaseException) -> None:
+        self._fault = self._fault or fault
+        log.critical("the client's I/O thread ended: %r", fault, exc_info=fault)
+
+    def _close_sockets(self) -> None:
+        """Close what a failed `_disconnect` has left open: the context cannot end before."""
+        if self._sockets is not None:
+            for socket in self._sockets.all:
+                socket.close(linger=0)
+
+    def _close_state(self) -> None:
+        try:
             self._change_state("closed")
-            self._selector.close()
-            self._commands.close(self._fault)
-            self._abandon_all()
+        finally:
+            self.state = "closed"
+
+    def _close_commands(self) -> None:
+        self._commands.close(self._fault)
 
     def _run_once(self) -> None:
         self._commands.run()
@@ -342,10 +397,14 @@ class IoThread:
         self._session.disconnected()
 
     def _reconnect(self, reason: str) -> None:
-        """Give up this connection and make another: at once the first time, then after the back-off.
+        """Give up this connection and make another: at once after one that lasted, otherwise after the back-off.
 
         Only the first of several losses in a row is reported: an hour without a broker is one error.
         """
+        now = time.monotonic()
+        if self._welcomed_at is not None and now - self._welcomed_at >= LASTING_SECONDS:
+            self._losses = 0
+        self._welcomed_at = None
         if self._losses:
             log.info("connecting again: %s", reason)
         else:
@@ -355,7 +414,7 @@ class IoThread:
         self._change_state("lost")
         wait = backoff(self._recovery, self._losses, random.random()) if self._losses else 0.0
         self._losses += 1
-        self._connect_at = time.monotonic() + wait
+        self._connect_at = now + wait
 
     def _key_refused(self, error: BacktestrError) -> None:
         """Note that the broker at this address does not accept this client's key. Every sign of that comes in here.
@@ -388,7 +447,11 @@ class IoThread:
             self._selector.unread.update(self._sockets.streams.values())
 
     def _ask(
-        self, request_type: str, data: Contract, timeout: float, recipient: PendingReply[Success] | Purpose
+        self,
+        request_type: str,
+        data: Contract | msgspec.Raw,
+        timeout: float,
+        recipient: PendingReply[Success] | Purpose,
     ) -> None:
         is_own = not isinstance(recipient, PendingReply)
         now = time.monotonic()
@@ -461,7 +524,8 @@ class IoThread:
                         self._sockets.unsubscribe(effect.prefix)
                         self._selector.unread.update(self._sockets.streams.values())
                 case Welcomed():
-                    self._is_accepted, self._losses, self.key_refusal = True, 0, None
+                    self._is_accepted, self.key_refusal = True, None
+                    self._welcomed_at = time.monotonic()
                     self._breaker.welcomed()
                     self._change_state("welcomed")
                     if not self._is_welcomed:
@@ -498,9 +562,7 @@ class IoThread:
         self._is_closing = True
 
     def _abandon_all(self) -> None:
-        closed = RuntimeError(
-            "this client is closed" if self._fault is None else f"its I/O thread ended: {self._fault!r}"
-        )
+        closed = RuntimeError("this client is closed") if self._fault is None else _ended(self._fault)
         for _, recipient in self._recipients.values():
             if isinstance(recipient, PendingReply):
                 recipient.fail(closed)
@@ -510,6 +572,10 @@ class IoThread:
             mailbox.end(closed)
         if not self._is_welcomed:
             self.welcomed.fail(closed)
+
+
+def _ended(fault: BaseException) -> RuntimeError:
+    return RuntimeError(f"this client's I/O thread ended: {fault!r}")
 
 
 def _locked_out(keys: KeyPair | None) -> AuthenticationError:

@@ -6,6 +6,7 @@ The I/O thread never waits here; callers do.
 from __future__ import annotations
 
 import math
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -13,6 +14,8 @@ from typing import Generic, TypeVar
 
 from backtestr.core.effects import Delivery, weight
 from backtestr_protocol.errors import TimedOut
+
+from .forks import check_process
 
 # Deliveries that may be unread in one subscription: 200 MB of them. A backtest's million prices nearly fill that, and
 # are published faster than they are read. Messages beyond the bound are fetched again later.
@@ -27,26 +30,36 @@ T = TypeVar("T")
 class PendingReply(Generic[T]):
     """One value or error, which is set once and read by any number of threads."""
 
-    __slots__ = ("_error", "_value", "_waiting")
+    __slots__ = ("_error", "_is_settled", "_process", "_value", "_waiting")
 
     def __init__(self) -> None:
         self._waiting = threading.Lock()  # held until there is something to read: half the price of an Event
         self._waiting.acquire()
         self._value: T | None = None
         self._error: Exception | None = None
+        self._is_settled = False
+        self._process = os.getpid()
 
     def succeed(self, value: T) -> None:
         """Set the value."""
-        self._value = value
-        self._waiting.release()
+        self._settle(value, None)
 
     def fail(self, error: Exception) -> None:
-        """Set the error."""
-        self._error = error
+        """Set the error. It has no effect on a reply that has a value or an error."""
+        if not self._is_settled:
+            self._settle(None, error)
+
+    def _settle(self, value: T | None, error: Exception | None) -> None:
+        self._is_settled, self._value, self._error = True, value, error
         self._waiting.release()
 
     def read(self, timeout: float | None = None) -> T:
-        """Return the value or raise the error that was set, or `TimedOut` after `timeout` seconds without either."""
+        """Return the value or raise the error that was set, or `TimedOut` after `timeout` seconds without either.
+
+        Raises `RuntimeError` in a forked child, in which neither will be set.
+        """
+        if not self._is_settled:
+            check_process(self._process)
         for sleep in _sleeps(timeout):
             if self._waiting.acquire(timeout=sleep):
                 break
@@ -70,6 +83,7 @@ class Mailbox:
         self._ended = False
         self._error: Exception | None = None
         self._when_taken = when_taken
+        self._process = os.getpid()
 
     def put(self, deliveries: list[Delivery]) -> None:
         """Add deliveries."""
@@ -102,6 +116,7 @@ class Mailbox:
     def peek(self, timeout: float | None = None) -> Delivery | None:
         """Return or raise what `take` would, and leave it in the mailbox."""
         if not self._reading:
+            check_process(self._process)  # before the lock, which the I/O thread may have held at the fork
             with self._changed:
                 if not any(self._changed.wait_for(self._has_something, sleep) for sleep in _sleeps(timeout)):
                     raise TimedOut(f"nothing came within {timeout:g} s", timeoutSeconds=timeout)

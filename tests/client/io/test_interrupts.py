@@ -1,0 +1,40 @@
+"""A call in a thread of its own returns or raises as it would, and Ctrl-C waits for its end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+
+from backtestr.io.interrupts import join_uninterrupted, uninterrupted
+
+
+def test_a_call_returns_or_raises() -> None:
+    assert uninterrupted(lambda: 7) == 7
+    with pytest.raises(KeyError, match="gone"):
+        uninterrupted(lambda: {}["gone"])
+
+
+def test_ctrl_c_is_raised_after_the_call() -> None:
+    done: list[str] = []
+    signalled = threading.Event()
+
+    def call() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        signalled.set()
+        done.append("done")
+
+    with pytest.raises(KeyboardInterrupt):
+        uninterrupted(call)
+    assert done == ["done"]
+    assert signalled.is_set()
+
+
+def test_a_thread_that_has_ended_is_joined_at_once() -> None:
+    thread = threading.Thread(target=lambda: None)
+    thread.start()
+    join_uninterrupted(thread)
+    join_uninterrupted(thread)
+    assert not thread.is_alive()

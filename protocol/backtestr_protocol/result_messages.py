@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import msgspec
-
 from .messages import BacktestState, Contract, NotNegative, Positive
 
 # The most results that one answer lists, and that one PruneResults deletes.
@@ -33,7 +29,7 @@ class PinnedBacktest(Contract, frozen=True, kw_only=True):
 
 
 class ListResults(Contract, frozen=True, kw_only=True):
-    limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_LISTED)] | None = None
+    limit: Positive | None = None
 
 
 class StoredResult(Contract, frozen=True, kw_only=True):

@@ -25,7 +25,7 @@ class RetentionRules(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StoredItem(msgspec.Struct, frozen=True):
-    """Something stored: its name, its bytes, the time in milliseconds at which it was stored, and whether to keep it."""
+    """Something stored: its name, its bytes, when it was stored in milliseconds, and whether to keep it."""
 
     name: str
     size: int

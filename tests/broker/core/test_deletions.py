@@ -134,16 +134,26 @@ def test_files_are_surveyed_at_the_start_every_minute_and_soon_after_an_end(make
     assert link.client().ask("GetSystemStatus")["disk"]["resultsBytes"] == 100
 
 
-def test_a_request_waits_for_a_survey_that_began_after_it(make_link: MakeLink, monkeypatch: pytest.MonkeyPatch) -> None:
-    link = make_link()
-    ann = link.client()
-    survey, held = link.disk.survey, []
-    monkeypatch.setattr(link.disk, "survey", lambda wall_ms: held.append(1) or FilesSurveyed({}, [], None, "late", 1))
-    assert "cannot be counted: late" in ann.refused("ListResults", {})["message"]
-    monkeypatch.setattr(link.disk, "survey", survey)
+def test_a_survey_that_fails_is_the_answer_of_what_waits_for_it(
+    link: Link, ann: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(link.disk, "survey", lambda wall_ms: FilesSurveyed({}, [], None, "not a folder", wall_ms))
+        assert "cannot be counted: not a folder" in ann.refused("ListResults", {})["message"]
+    assert ann.ask("ListResults", {})["count"] == 0
+
+
+def test_a_request_waits_for_a_survey_that_began_after_it(link: Link, ann: Client) -> None:
+    link.holds_surveys = True
+    first = ann.later("ListResults", {})
     link.disk.files["b9"] = (7, 1)
-    assert ann.ask("ListResults", {})["bytes"] == 7
-    assert held == [1]
+    survey = link.disk.survey(link.wall_ms)
+    link.disk.files["b8"] = (8, 2)
+    second = ann.later("ListResults", {})
+    link.holds_surveys = False
+    link.feed(survey)
+    assert ann.answer(first)["bytes"] == 7
+    assert ann.answer(second)["bytes"] == 15
 
 
 def test_waiting_requests_are_bounded(link: Link, ann: Client, monkeypatch: pytest.MonkeyPatch) -> None:

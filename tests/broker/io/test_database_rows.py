@@ -90,7 +90,7 @@ def key(name: str, revision: int, value: bytes | None = b"\x01") -> StateRecord:
     return StateRecord(key=name, version=1, value=value, checksum=found, timestamp=5, revision=revision)
 
 
-RECORDS = {
+RECORDS: dict[str, Any] = {
     "jobs": job("b1", "r1", status="failed", error=ERROR, start_time=1, end_time=2, progress_percent=12.5),
     "answers": answer("ann", "r1"),
     "state": key("a.b", 3, b"\xa1x"),

@@ -66,7 +66,12 @@ def test_a_survey_does_not_measure_again_what_has_not_changed(tmp_path: Path, mo
     result(tmp_path, "a")
     files.survey()
     measured: list[Path] = []
-    monkeypatch.setattr(stored_files_module, "_size", lambda folder: measured.append(folder) or 0)
+
+    def size(folder: Path) -> int:
+        measured.append(folder)
+        return 0
+
+    monkeypatch.setattr(stored_files_module, "_size", size)
     files.survey()
     assert tmp_path / "results" / "a" not in measured
 

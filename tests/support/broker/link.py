@@ -248,6 +248,7 @@ class Link:
         self._connections: dict[bytes, Client | SessionClient] = {}
         self.disk = Disk()
         self.holds_removals = False  # true: files stay, as if the broker ended before it came to them
+        self.holds_surveys = False  # true: no survey comes back
         self.named = 0  # the number of requests; each has an id of its own
         self._peers = 0
         self._starts = 0
@@ -355,7 +356,7 @@ class Link:
                     self.feed(ListenersFound(socket, there, gone, self.wall_ms))
             case ReadState(key):
                 self.feed(StateRead(key, self.disk.state.get(key), self.wall_ms))
-            case SurveyFiles():
+            case SurveyFiles() if not self.holds_surveys:
                 self.feed(self.disk.survey(self.wall_ms))
             case RemoveResults() if not self.holds_removals:
                 self.feed(self.disk.remove(effect, self.wall_ms))

@@ -55,7 +55,7 @@ class ResultRequests:
 
     def _list(self, data: ListResults, request_key: RequestKey) -> None:
         stored, jobs = self._deletions.stored, self._jobs
-        shown = stored.newest()[: data.limit or MAX_LISTED]
+        shown = stored.newest()[: min(data.limit or MAX_LISTED, MAX_LISTED)]
         results = [
             StoredResult(
                 backtest_id=backtest_id,

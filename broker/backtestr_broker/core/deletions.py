@@ -34,6 +34,8 @@ from .stored_results import StoredResults
 # Seconds between two surveys of the files while nothing happens, and from the end of a backtest to the next.
 SURVEY_INTERVAL = 60.0
 SURVEY_SOON = 5.0
+# A survey is followed by a rest of so many times its length, so that requests in a loop do not keep the processor busy.
+SURVEY_REST = 4.0
 # Requests that wait for a survey, and backtests that are being deleted: each is more than people make.
 MAX_WAITING = 4096
 MAX_DELETING = 4 * MAX_PRUNED
@@ -69,6 +71,7 @@ class Deletions:
         self._to_start: list[str] = []  # deletions that an earlier broker has not finished
         self._survey_due = outbox.now
         self._surveying = False
+        self._survey_began = self._rest_until = 0.0
         self._ended_seen = 0
         self._waiting: list[tuple[RequestKey, Callable[[], None]]] = []
         self._surveyed_for: list[tuple[RequestKey, Callable[[], None]]] = []
@@ -225,9 +228,14 @@ class Deletions:
             self.survey()
 
     def survey(self) -> None:
-        """Have the files surveyed now, or once more if that is under way."""
-        if not self._surveying:
-            self._surveying = True
+        """Have the files surveyed now, or after a rest if they just were, or once more if that is under way."""
+        now = self._outbox.now
+        if self._surveying:
+            return
+        if now < self._rest_until:
+            self._survey_due = min(self._survey_due, self._rest_until)
+        else:
+            self._surveying, self._survey_began = True, now
             self._waiting, self._surveyed_for = [], self._waiting
             self._outbox.add(SurveyFiles())
 
@@ -236,6 +244,8 @@ class Deletions:
         self._surveying = False
         self._survey_due = now + SURVEY_INTERVAL
         self.stored.surveyed(event.changed, event.gone, event.usage)
+        self.stored.problem = event.problem
+        self._rest_until = now + SURVEY_REST * (now - self._survey_began)
         waited, self._surveyed_for = self._surveyed_for, []
         for request_key, action in waited:
             try:
@@ -274,4 +284,5 @@ class Deletions:
         assert deleting | self._unremoved | set(self._to_start) == self._jobs.deleting
         assert self._gone <= self._jobs.deleting
         assert not [one for one in self._gone if one in self._jobs], "a deleted backtest is known"
-        assert self._surveying or not self._waiting, "a request waits for a survey that is not under way"
+        comes = self._surveying or self._survey_due <= self._rest_until
+        assert comes or not self._waiting, "a request waits for a survey that does not come"

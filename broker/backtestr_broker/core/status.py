@@ -135,6 +135,8 @@ class Status:
         if lost := self._state.lost:
             named = ", ".join(lost[:NAMED_KEYS]) + (", …" if len(lost) > NAMED_KEYS else "")
             found.append(("warning", f"{len(lost)} keys of the shared state are damaged, set them again: {named}"))
+        if self._stored.problem is not None:
+            found.append(("warning", f"the results cannot be counted, so none is deleted: {self._stored.problem}"))
         if self.host.recorder_failed:
             found.append(("warning", "the recorder had to give up; the log says why"))
         bounded = {**self._scheduler.queues, "sessions": (connections.active, connections.limit)}

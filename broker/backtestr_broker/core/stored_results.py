@@ -23,6 +23,7 @@ class StoredResults:
 
     def __init__(self) -> None:
         self.usage: DiskUsage | None = None  # None before the first survey
+        self.problem: str | None = None  # why the last survey failed
         self._sizes: dict[str, tuple[int, int]] = {}  # bytes, and when they were stored
         self._pins: set[str] = set()
         self._pinning: set[str] = set()  # on their way to disk: retention must not be faster

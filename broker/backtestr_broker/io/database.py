@@ -13,13 +13,14 @@ checksum of every row, and whether the log has lost changes. What is damaged is 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import os
 import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ DATABASE = "broker.db"
 MAX_QUEUED = 2 * MAX_UNCOMMITTED
 # Seconds to wait for the lock of a broker that is just ending.
 LOCK_PATIENCE = 2.0
+_LOCK_INTERVAL = 0.02
 
 Connect = Callable[[Path], sqlite3.Connection]
 Order = Persist | ReadState
@@ -146,17 +148,8 @@ class Database:
 def _open_or_replace(path: Path, connect: Connect) -> tuple[sqlite3.Connection, Restored]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        finish_rescue(path)
-        notes = _set_aside_orphan(path)
-        connection, found = _open(path, connect, notes)
-        if not isinstance(found, Restored):
-            with contextlib.closing(connection):  # after its files have other names, see `rescue`
-                notes.append(rescue(connection, path, found))
-            connection, found = _open(path, connect, notes)
-        if isinstance(found, Restored):
-            return connection, msgspec.structs.replace(found, moved_aside="; ".join(notes) or None)
-        connection.close()
-        raise InvalidConfiguration(f"a new database in {path.parent} cannot be read either: {found}")
+        with _opening(path):
+            return _open_checked(path, connect)
     except TooNew as error:
         raise InvalidConfiguration(f"{path} cannot be used: {error} (BACKTESTR_DATA_DIR)") from error
     except sqlite3.DatabaseError as error:
@@ -170,6 +163,46 @@ def _open_or_replace(path: Path, connect: Connect) -> tuple[sqlite3.Connection, 
         raise InvalidConfiguration(
             f"{path} cannot be opened: {error.strerror}; name a directory of your own in BACKTESTR_DATA_DIR"
         ) from error
+
+
+def _open_checked(path: Path, connect: Connect) -> tuple[sqlite3.Connection, Restored]:
+    finish_rescue(path)
+    notes = _set_aside_orphan(path)
+    connection, found = _open(path, connect, notes)
+    if not isinstance(found, Restored):
+        with contextlib.closing(connection):  # after its files have other names, see `rescue`
+            notes.append(rescue(connection, path, found))
+        connection, found = _open(path, connect, notes)
+    if isinstance(found, Restored):
+        text = "; ".join(notes).encode("utf-8", "backslashreplace").decode()  # a path may be no UTF-8
+        return connection, msgspec.structs.replace(found, moved_aside=text or None)
+    connection.close()
+    raise InvalidConfiguration(f"a new database in {path.parent} cannot be read either: {found}")
+
+
+@contextlib.contextmanager
+def _opening(path: Path) -> Iterator[None]:
+    """Keep other brokers from opening the database, or finishing a rescue of it, at the same time.
+
+    Raises `InvalidConfiguration` when another one takes longer than `LOCK_PATIENCE` for it.
+    """
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        deadline = time.monotonic() + LOCK_PATIENCE
+        while True:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise InvalidConfiguration(
+                        f"another broker is opening the data directory {path.parent}: connect to that one, or name "
+                        "another directory in BACKTESTR_DATA_DIR"
+                    ) from None
+                time.sleep(_LOCK_INTERVAL)
+        yield
+    finally:
+        os.close(folder)
 
 
 def _set_aside_orphan(path: Path) -> list[str]:

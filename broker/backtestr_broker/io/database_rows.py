@@ -161,7 +161,7 @@ def damaged(table: Table, row: tuple[Any, ...], reason: str) -> DamagedRow:
     """Return the name of a damaged row, and what is wrong with it."""
     named = dict(zip(table.columns, row, strict=False))
     name = " ".join(str(named.get(key))[:_SHOWN] for key in table.keys)
-    return DamagedRow(table.name, name.encode("utf-8", "backslashreplace").decode(), reason)
+    return DamagedRow(table.name, name.encode("unicode_escape").decode(), reason)
 
 
 # --- writing ---

@@ -33,7 +33,6 @@ from backtestr_broker.core.events import FilesSurveyed, RemoveResults, ResultsRe
 from backtestr_broker.core.retention import RetentionRules, StoredItem, due
 from backtestr_broker.recording.format import RECORDINGS
 from backtestr_broker.recording.parts import RECORDING
-from backtestr_protocol.messages import BacktestId
 from backtestr_protocol.result_messages import DiskUsage
 
 from .database import DATABASE
@@ -44,6 +43,8 @@ RESULTS = "results"
 CATALOGUE = "catalog"
 # At most one survey and a batch for each backtest that is being deleted.
 MAX_QUEUED = MAX_DELETING + 16
+# The name of a result: that of a backtest. Anything else in the folder is not backtestr's, and is left alone.
+_RESULT = re.compile(r"[0-9A-Za-z_-]{1,64}")
 # The name of a result whose files are being removed: `.<backtest id>.<32 hex digits>.deleted`.
 _REMOVING = re.compile(r"\.[0-9A-Za-z_-]{1,64}\.[0-9a-f]{32}\.deleted")
 # Seconds between two looks at recordings and damaged databases: their ages are counted in days.
@@ -120,8 +121,9 @@ class StoredFiles:
         try:
             changed, gone = self._survey_results()
             return FilesSurveyed(changed, gone, self._usage(), None, _wall_ms())
-        except OSError as error:
-            return FilesSurveyed({}, [], None, f"{error.strerror}: {error.filename}", _wall_ms())
+        except Exception as error:  # a tree that is too deep, for one: the thread continues, and the core says why
+            _log.warning("the files could not be surveyed: %s", _text(error))
+            return FilesSurveyed({}, [], None, _text(error), _wall_ms())
 
     def remove(self, batch: int, backtest_ids: tuple[str, ...]) -> ResultsRemoved:
         """Remove the results of backtests."""
@@ -130,24 +132,26 @@ class StoredFiles:
         try:
             with _folder(self._results) as results:
                 for backtest_id in backtest_ids:
+                    if not _RESULT.fullmatch(backtest_id):
+                        failed[backtest_id] = "it is no name of a result"
+                        continue
                     try:
-                        msgspec.convert(backtest_id, BacktestId)
                         freed[backtest_id] = _remove(results, backtest_id)
                         self._known.pop(backtest_id, None)
-                    except (OSError, msgspec.ValidationError) as error:
-                        failed[backtest_id] = str(error)
+                    except Exception as error:  # whatever it is, the other results are removed
+                        failed[backtest_id] = _text(error)
                 os.fsync(results)
         except FileNotFoundError:
             freed = dict.fromkeys(backtest_ids, 0)  # there is no result at all yet
         except OSError as error:
-            failed = dict.fromkeys(backtest_ids, str(error))
+            freed, failed = {}, dict.fromkeys(backtest_ids, _text(error))
         return ResultsRemoved(batch, freed, failed, _wall_ms())
 
     def _survey_results(self) -> tuple[dict[str, tuple[int, int]], list[str]]:
         known: dict[str, tuple[tuple[int, int], int, int]] = {}
         changed: dict[str, tuple[int, int]] = {}
         for entry in _entries(self._results):
-            if entry.name.startswith(".") or not entry.is_dir(follow_symlinks=False):
+            if not _RESULT.fullmatch(entry.name) or not entry.is_dir(follow_symlinks=False):
                 continue
             try:
                 found = entry.stat(follow_symlinks=False)
@@ -166,8 +170,11 @@ class StoredFiles:
         return changed, gone
 
     def _usage(self) -> DiskUsage:
-        files = [entry for entry in _entries(self._data_dir) if entry.name.startswith(DATABASE)]
-        sizes = {entry.name: entry.stat(follow_symlinks=False).st_size for entry in files}
+        sizes: dict[str, int] = {}
+        for entry in _entries(self._data_dir):
+            if entry.name.startswith(DATABASE):
+                with contextlib.suppress(FileNotFoundError):
+                    sizes[entry.name] = entry.stat(follow_symlinks=False).st_size
         damaged = sum(size for name, size in sizes.items() if name.startswith(f"{DATABASE}{ASIDE}"))
         disk = os.statvfs(self._data_dir)
         return DiskUsage(
@@ -198,8 +205,8 @@ class StoredFiles:
         try:
             self._remove_recordings()
             self._remove_damaged()
-        except OSError as error:
-            _log.warning("old files could not be removed: %s", error)
+        except Exception as error:  # the thread continues, and tries again in an hour
+            _log.warning("old files could not be removed: %s", _text(error))
 
     def _remove_recordings(self) -> None:
         folder = self._data_dir / RECORDINGS
@@ -271,17 +278,25 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _size(folder: Path) -> int:
-    """Return the bytes of all files below a folder; links count as links, and files that vanish meanwhile not."""
+    """Return the bytes of all files below a folder.
+
+    Links count as links; files that vanish meanwhile, or that may not be looked at, do not count.
+    """
     size = 0
     for path, _folders, files in os.walk(folder, followlinks=False):
         for file in files:
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):
                 size += os.lstat(os.path.join(path, file)).st_size
     return size
 
 
 def _stored_ms(entry: os.DirEntry[str]) -> int:
     return entry.stat(follow_symlinks=False).st_mtime_ns // 1_000_000
+
+
+def _text(error: Exception) -> str:
+    """Return an error as text that can be sent: a path in it may be no UTF-8."""
+    return str(error).encode("utf-8", "backslashreplace").decode()
 
 
 def _wall_ms() -> int:

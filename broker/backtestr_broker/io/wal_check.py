@@ -26,12 +26,13 @@ class WalDamage(msgspec.Struct, frozen=True):
 
 
 def check_wal(content: bytes, recovered: int) -> WalDamage | None:
-    """Return the damage of a log of which SQLite has recovered so many frames; None where it lost nothing.
+    """Return the damage of a log of which SQLite has recovered so many frames; None where nothing shows it.
 
-    A frame that the end of the file cuts short was never synced, so no acknowledged change was in it.
+    A broker that is killed may leave the header of a frame without its page, since SQLite writes them one after the
+    other. A log that something else cut at the end of a frame looks like a shorter one.
     """
     if len(content) < _HEADER.size + _FRAME.size:
-        return None
+        return None if len(content) in (0, _HEADER.size) else WalDamage(False, "the log ends within a header")
     magic, _version, page_size, _sequence, *rest = _HEADER.unpack_from(content)
     salts, stored = tuple(rest[:2]), tuple(rest[2:])
     order = ">" if magic & 1 else "<"
@@ -54,11 +55,13 @@ def check_wal(content: bytes, recovered: int) -> WalDamage | None:
             if seed == fields[number][4:]:
                 continue  # of a transaction that was not finished
         # A frame from before the last reset has two other salts: one is counted up, one is a random number.
-        elif not any(same) and all(one[2:4] != salts for one in fields[number + 1 :]):
+        elif not any(same) and any(fields[number][2:4]) and all(one[2:4] != salts for one in fields[number + 1 :]):
             return None
         ends = sum(one[2:4] == salts and one[1] != 0 for one in fields[number:])
         lost = f"{len(fields) - recovered} of its {len(fields)} frames could not be read"
         return WalDamage(ends > 1, f"frame {number + 1} of the log is damaged, and {lost}")
+    if (len(content) - _HEADER.size) % size not in (0, _FRAME.size):
+        return WalDamage(False, "the log ends within a page")
     return None
 
 

@@ -108,13 +108,31 @@ def test_old_frames_behind_the_latest_are_no_damage(tmp_path: Path) -> None:
     assert check_wal(log, frames) is None
 
 
-@pytest.mark.parametrize("left", [1, 24, 100, FRAME - 1])
-def test_a_frame_that_was_cut_short_was_never_acknowledged(tmp_path: Path, left: int) -> None:
+@pytest.mark.parametrize(("left", "shows"), [(0, False), (1, True), (24, False), (100, True), (FRAME - 1, True)])
+def test_a_log_that_was_cut_shows_it_unless_a_kill_may_have_done_that(tmp_path: Path, left: int, shows: bool) -> None:
     database, log = written(tmp_path / "a.db")
     cut = log[: len(log) - FRAME + left]
     numbers, frames = reopened(tmp_path / "b.db", database, cut)
     assert numbers == list(range(COMMITS - 1))
-    assert check_wal(cut, frames) is None
+    damage = check_wal(cut, frames)
+    assert (damage is not None) == shows
+    assert damage is None or not damage.certain
+
+
+@pytest.mark.parametrize("size", [1, 31, 33, 55])
+def test_a_log_that_was_cut_in_its_first_headers_shows_it(tmp_path: Path, size: int) -> None:
+    _, log = written(tmp_path / "a.db")
+    assert check_wal(log[:size], 0) is not None
+
+
+def test_a_tail_of_zeros_shows(tmp_path: Path) -> None:
+    """File systems leave such tails after a loss of power, so that it is not certain that a change is lost."""
+    database, log = written(tmp_path / "a.db")
+    zeroed = log[: -2 * FRAME] + bytes(2 * FRAME)
+    _, frames = reopened(tmp_path / "b.db", database, zeroed)
+    damage = check_wal(zeroed, frames)
+    assert damage is not None
+    assert not damage.certain
 
 
 def test_an_unfinished_transaction_is_no_damage(tmp_path: Path) -> None:

@@ -66,12 +66,9 @@ class Table(msgspec.Struct, frozen=True):
 
     name: str
     kind: type[AnyRecord]
+    columns: tuple[str, ...]
     keys: tuple[str, ...]
     order: str
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return tuple(field.name for field in msgspec.structs.fields(self.kind))
 
     @property
     def selected(self) -> str:
@@ -88,11 +85,15 @@ class Table(msgspec.Struct, frozen=True):
         )
 
 
-JOBS = Table("jobs", JobRecord, ("backtest_id",), "ordinal")
-ANSWERS = Table("answers", AnswerRecord, ("client_id", "request_id"), "ordinal")
-STATE = Table("state", StateRecord, ("key",), "revision")
-PINS = Table("pins", PinRecord, ("backtest_id",), "wall_ms, backtest_id")
-DELETIONS = Table("deletions", DeletionRecord, ("backtest_id",), "wall_ms, backtest_id")
+def _table(name: str, kind: type[AnyRecord], keys: tuple[str, ...], order: str) -> Table:
+    return Table(name, kind, tuple(field.name for field in msgspec.structs.fields(kind)), keys, order)
+
+
+JOBS = _table("jobs", JobRecord, ("backtest_id",), "ordinal")
+ANSWERS = _table("answers", AnswerRecord, ("client_id", "request_id"), "ordinal")
+STATE = _table("state", StateRecord, ("key",), "revision")
+PINS = _table("pins", PinRecord, ("backtest_id",), "wall_ms, backtest_id")
+DELETIONS = _table("deletions", DeletionRecord, ("backtest_id",), "wall_ms, backtest_id")
 TABLES = (JOBS, ANSWERS, STATE, PINS, DELETIONS)
 
 _UPSERTS = {table.name: table.upsert for table in TABLES}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from .messages import BacktestState, Contract, NotNegative, Positive
 
-# The most results that one answer lists, and that one PruneResults deletes.
+# Results that an answer lists where no limit is named, and at most; and those that one PruneResults deletes at most.
+LISTED = 1_000
 MAX_LISTED = 10_000
 MAX_PRUNED = 1_000
 

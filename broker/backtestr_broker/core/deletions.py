@@ -39,6 +39,8 @@ SURVEY_REST = 4.0
 # Requests that wait for a survey, and backtests that are being deleted: each is more than people make.
 MAX_WAITING = 4096
 MAX_DELETING = 4 * MAX_PRUNED
+# Results that retention deletes at a time, so that requests come in between.
+RETENTION_BATCH = 100
 # Milliseconds that a client is told to wait before it tries again.
 RETRY_AFTER_MS = 100
 
@@ -53,6 +55,14 @@ class _Batch(msgspec.Struct):
     due: Sequence[DueItem] = ()
     request_key: RequestKey | None = None
     answer: Callable[[dict[str, int]], Contract] | None = None
+
+
+class _Waiting(msgspec.Struct, frozen=True):
+    """A request that waits for a survey."""
+
+    request_key: RequestKey
+    action: Callable[[], None]
+    alone: bool
 
 
 class Deletions:
@@ -73,8 +83,8 @@ class Deletions:
         self._surveying = False
         self._survey_began = self._rest_until = 0.0
         self._ended_seen = 0
-        self._waiting: list[tuple[RequestKey, Callable[[], None]]] = []
-        self._surveyed_for: list[tuple[RequestKey, Callable[[], None]]] = []
+        self._waiting: list[_Waiting] = []
+        self._surveyed_for: list[_Waiting] = []
 
     def restore(self, deletions: Sequence[DeletionRecord]) -> None:
         """Take over the deletions that an earlier broker has not finished, but for ids that were taken again."""
@@ -84,14 +94,16 @@ class Deletions:
 
     # --- requests ---
 
-    def after_survey(self, request_key: RequestKey, action: Callable[[], None]) -> None:
+    def after_survey(self, request_key: RequestKey, action: Callable[[], None], *, alone: bool = False) -> None:
         """Call `action` once the files are surveyed again; a `BacktestrError` that it raises is the answer.
 
-        Raises `Busy`.
+        Raises `Busy`, for one that works `alone` also while another such waits.
         """
+        if alone and any(one.alone for one in (*self._waiting, *self._surveyed_for)):
+            raise Busy("another request of this kind is under way", retryAfterMs=RETRY_AFTER_MS)
         if len(self._waiting) + len(self._surveyed_for) >= MAX_WAITING:
             raise Busy(f"{MAX_WAITING} requests wait for the results to be counted", retryAfterMs=RETRY_AFTER_MS)
-        self._waiting.append((request_key, action))
+        self._waiting.append(_Waiting(request_key, action, alone))
         self.survey()
 
     def check_readable(self, backtest_id: str) -> None:
@@ -247,13 +259,13 @@ class Deletions:
         self.stored.problem = event.problem
         self._rest_until = now + SURVEY_REST * (now - self._survey_began)
         waited, self._surveyed_for = self._surveyed_for, []
-        for request_key, action in waited:
+        for one in waited:
             try:
                 if event.problem is not None:
                     raise SystemFault(f"the results cannot be counted: {event.problem}")
-                action()
+                one.action()
             except BacktestrError as error:
-                self._outbox.answer(request_key, error)
+                self._outbox.answer(one.request_key, error)
         if event.problem is None:
             self._retain()
         if self._unremoved and not self._batches:
@@ -262,10 +274,10 @@ class Deletions:
             self.survey()
 
     def _retain(self) -> None:
-        """Delete the results that are due, up to `MAX_PRUNED` at a time, unless a batch is on its way."""
+        """Delete the results that are due, some at a time, unless a batch is on its way."""
         if self._batches:
             return
-        items = self.due(self.rules)[:MAX_PRUNED]
+        items = self.due(self.rules)[:RETENTION_BATCH]
         if not items:
             return
         try:

@@ -25,6 +25,8 @@ class StoredResults:
         self.usage: DiskUsage | None = None  # None before the first survey
         self.problem: str | None = None  # why the last survey failed
         self._sizes: dict[str, tuple[int, int]] = {}  # bytes, and when they were stored
+        self._total = 0
+        self._newest: list[tuple[str, int, int]] | None = None  # kept between two surveys
         self._pins: set[str] = set()
         self._pinning: set[str] = set()  # on their way to disk: retention must not be faster
 
@@ -37,17 +39,20 @@ class StoredResults:
 
     @property
     def total_bytes(self) -> int:
-        return sum(size for size, _ in self._sizes.values())
+        return self._total
 
     def restore(self, pins: Iterable[PinRecord]) -> None:
         """Take over the pins of an earlier broker."""
         self._pins.update(one.backtest_id for one in pins)
 
-    def surveyed(self, changed: Mapping[str, tuple[int, int]], gone: Iterable[str], usage: DiskUsage | None) -> None:
+    def surveyed(self, changed: Mapping[str, tuple[int, int]], gone: Collection[str], usage: DiskUsage | None) -> None:
         """Take a survey: results that are new or changed, those that are gone, and the use of the disk."""
+        if changed or gone:
+            self._newest = None
         self._sizes.update(changed)
         for backtest_id in gone:
             self._sizes.pop(backtest_id, None)
+        self._total = sum(size for size, _ in self._sizes.values())
         if usage is not None:
             self.usage = usage
 
@@ -57,8 +62,10 @@ class StoredResults:
 
     def newest(self) -> list[tuple[str, int, int]]:
         """Return every result as id, bytes and time of storing, the latest first."""
-        ordered = sorted(self._sizes.items(), key=lambda one: (one[1][1], one[0]), reverse=True)
-        return [(backtest_id, size, stored_ms) for backtest_id, (size, stored_ms) in ordered]
+        if self._newest is None:
+            ordered = sorted(self._sizes.items(), key=lambda one: (one[1][1], one[0]), reverse=True)
+            self._newest = [(backtest_id, size, stored_ms) for backtest_id, (size, stored_ms) in ordered]
+        return self._newest
 
     def items(self, in_use: Collection[str]) -> list[StoredItem]:
         """Return all results for retention; those pinned or `in_use` are kept."""
@@ -92,4 +99,5 @@ class StoredResults:
             self._pins.discard(backtest_id)
 
     def check_invariants(self) -> None:
+        assert self._total == sum(size for size, _ in self._sizes.values())
         assert all(size >= 0 for size, _ in self._sizes.values())

@@ -18,7 +18,6 @@ import logging
 import os
 import queue
 import re
-import shutil
 import stat
 import threading
 import time
@@ -45,8 +44,8 @@ CATALOGUE = "catalog"
 MAX_QUEUED = MAX_DELETING + 16
 # The name of a result: that of a backtest. Anything else in the folder is not backtestr's, and is left alone.
 _RESULT = re.compile(r"[0-9A-Za-z_-]{1,64}")
-# The name of a result whose files are being removed: `.<backtest id>.<32 hex digits>.deleted`.
-_REMOVING = re.compile(r"\.[0-9A-Za-z_-]{1,64}\.[0-9a-f]{32}\.deleted")
+# The name of a result whose files are being removed: `.<backtest id>.deleted`.
+_REMOVING = re.compile(r"\.[0-9A-Za-z_-]{1,64}\.deleted")
 # Seconds between two looks at recordings and damaged databases: their ages are counted in days.
 _OTHERS_INTERVAL = 3600.0
 # The time of a set-aside database in its name, which all of its files have in common.
@@ -140,7 +139,7 @@ class StoredFiles:
                         self._known.pop(backtest_id, None)
                     except Exception as error:  # whatever it is, the other results are removed
                         failed[backtest_id] = _text(error)
-                os.fsync(results)
+                os.fsync(results)  # until then the deletions are on record, and are done again after a loss of power
         except FileNotFoundError:
             freed = dict.fromkeys(backtest_ids, 0)  # there is no result at all yet
         except OSError as error:
@@ -195,7 +194,8 @@ class StoredFiles:
         with contextlib.suppress(OSError), _folder(self._results) as results:
             for name in os.listdir(results):
                 if _REMOVING.fullmatch(name):
-                    shutil.rmtree(name, ignore_errors=True, dir_fd=results)
+                    with contextlib.suppress(OSError):
+                        _remove_tree(results, name)
 
     def _remove_others(self) -> None:
         """Remove the recordings and the damaged databases that are due, now and then."""
@@ -217,7 +217,7 @@ class StoredFiles:
         ]
         for one in due(items, self._rules.recordings, _wall_ms()):
             with _folder(folder) as recordings:
-                shutil.rmtree(one.name, dir_fd=recordings)
+                _remove_tree(recordings, one.name)
             _log.info("recording %s was deleted: %s", one.name, one.reason)
 
     def _remove_damaged(self) -> None:
@@ -241,20 +241,55 @@ class StoredFiles:
 
 def _remove(results: int, backtest_id: str) -> int:
     """Remove one result from the folder `results`, an open descriptor; return the bytes that it took."""
+    removing = f".{backtest_id}.deleted"
+    size = 0
+    with contextlib.suppress(FileNotFoundError):  # what was left when it could not be removed before
+        size += _remove_tree(results, removing)
     try:
         found = os.stat(backtest_id, dir_fd=results, follow_symlinks=False)
     except FileNotFoundError:
-        return 0
+        return size
     if not stat.S_ISDIR(found.st_mode):  # a link, or a file that somebody put there
         os.unlink(backtest_id, dir_fd=results)
-        return found.st_size
-    removing = f".{backtest_id}.{uuid.uuid4().hex}.deleted"
+        return size + found.st_size
     os.rename(backtest_id, removing, src_dir_fd=results, dst_dir_fd=results)
-    os.fsync(results)
+    return size + _remove_tree(results, removing)
+
+
+def _remove_tree(parent: int, name: str) -> int:
+    """Remove a folder with everything in it, however deep; return the bytes of its files.
+
+    Folders in it are moved up and emptied one by one, so that neither descriptors nor recursion run out. Everything is
+    done by descriptors, and links are removed themselves.
+    """
+    root = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        size = _empty(root, None)
+        while folders := os.listdir(root):
+            for folder in folders:
+                inner = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
+                try:
+                    size += _empty(inner, root)
+                finally:
+                    os.close(inner)
+                os.rmdir(folder, dir_fd=root)
+    finally:
+        os.close(root)
+    os.rmdir(name, dir_fd=parent)
+    return size
+
+
+def _empty(folder: int, root: int | None) -> int:
+    """Remove the files in a folder, and move the folders in it to `root` if one is given; return the files' bytes."""
     size = 0
-    for _path, _folders, files, folder in os.fwalk(removing, dir_fd=results, follow_symlinks=False):
-        size += sum(os.stat(file, dir_fd=folder, follow_symlinks=False).st_size for file in files)
-    shutil.rmtree(removing, dir_fd=results)
+    with os.scandir(folder) as found:
+        entries = list(found)
+    for entry in entries:
+        if not entry.is_dir(follow_symlinks=False):
+            size += entry.stat(follow_symlinks=False).st_size
+            os.unlink(entry.name, dir_fd=folder)
+        elif root is not None:
+            os.rename(entry.name, uuid.uuid4().hex, src_dir_fd=folder, dst_dir_fd=root)
     return size
 
 
@@ -283,10 +318,15 @@ def _size(folder: Path) -> int:
     Links count as links; files that vanish meanwhile, or that may not be looked at, do not count.
     """
     size = 0
-    for path, _folders, files in os.walk(folder, followlinks=False):
-        for file in files:
-            with contextlib.suppress(OSError):
-                size += os.lstat(os.path.join(path, file)).st_size
+    folders = [str(folder)]
+    while folders:
+        with contextlib.suppress(OSError), os.scandir(folders.pop()) as found:
+            for entry in found:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                else:
+                    with contextlib.suppress(OSError):
+                        size += entry.stat(follow_symlinks=False).st_size
     return size
 
 

@@ -194,7 +194,7 @@ def test_retention_spares_what_runs_is_pinned_or_newest(make_link: MakeLink) -> 
 
 
 def test_many_due_results_are_deleted_in_parts(make_link: MakeLink, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deletions_module, "MAX_PRUNED", 3)
+    monkeypatch.setattr(deletions_module, "RETENTION_BATCH", 3)
     link = with_rules(make_link, max_count=1)
     link.disk.files = {f"b{number}": (1, number) for number in range(10)}
     link.advance(2)

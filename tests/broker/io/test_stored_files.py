@@ -139,6 +139,49 @@ def test_links_within_a_result_are_removed_and_not_followed(tmp_path: Path, outs
     assert os.listdir(data_dir / "results") == []
 
 
+def test_a_tree_however_deep_is_measured_and_removed(tmp_path: Path) -> None:
+    """Deeper than Python recurses, than a process has descriptors, and than a path may be long."""
+    folder = result(tmp_path, "deep")
+    inner = os.open(folder, os.O_RDONLY)
+    for _ in range(2500):
+        os.mkdir("d", dir_fd=inner)
+        outer, inner = inner, os.open("d", os.O_RDONLY, dir_fd=inner)
+        os.close(outer)
+    os.close(os.open("file", os.O_WRONLY | os.O_CREAT, dir_fd=inner))
+    os.close(inner)
+    files = files_of(tmp_path)
+    assert files.survey().changed["deep"][0] == 100
+    assert files.remove(1, ("deep",)).failed == {}
+    assert os.listdir(tmp_path / "results") == []
+
+
+def test_what_could_not_be_removed_is_removed_the_next_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result(tmp_path, "a")
+    files = files_of(tmp_path)
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", refused)
+        assert list(files.remove(1, ("a",)).failed) == ["a"]
+    assert os.listdir(tmp_path / "results") == [".a.deleted"]
+    assert files.remove(2, ("a",)).freed == {"a": 100}
+    assert os.listdir(tmp_path / "results") == []
+
+
+def test_what_is_no_result_is_left_alone(tmp_path: Path) -> None:
+    names = [b"\xff\xfe", b"two words", b"n" * 65, b".hidden"]
+    (tmp_path / "results").mkdir()
+    for name in names:
+        os.mkdir(os.fsencode(tmp_path / "results") + b"/" + name)
+    files = files_of(tmp_path)
+    assert files.survey().changed == {}
+    files.start()
+    files.close(10)
+    assert sorted(os.listdir(os.fsencode(tmp_path / "results"))) == sorted(names)
+
+
 @pytest.mark.parametrize("name", ["..", ".", "../outside", "a/../../outside", "", "/etc", "a\0b", ".hidden"])
 def test_a_name_that_is_no_backtest_s_removes_nothing(tmp_path: Path, outside: Path, name: str) -> None:
     data_dir = tmp_path / "data"
@@ -168,7 +211,7 @@ def test_files_that_cannot_be_removed_are_named(tmp_path: Path, monkeypatch: pyt
 def test_what_a_killed_broker_left_of_a_removal_is_removed_at_the_next_start(tmp_path: Path, outside: Path) -> None:
     data_dir = tmp_path / "data"
     result(data_dir, "kept")
-    half = result(data_dir, f".a.{'0' * 32}.deleted")
+    half = result(data_dir, ".a.deleted")
     (half / "link").symlink_to(outside)
     other = result(data_dir, ".a.123.partial")
     files = files_of(data_dir)

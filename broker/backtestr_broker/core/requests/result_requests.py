@@ -16,6 +16,7 @@ from backtestr_broker.core.scheduling.jobs import Jobs
 from backtestr_protocol.codec import encoded_payload
 from backtestr_protocol.messages import BacktestRef
 from backtestr_protocol.result_messages import (
+    LISTED,
     MAX_LISTED,
     MAX_PRUNED,
     ListResults,
@@ -51,11 +52,12 @@ class ResultRequests:
         self._deletions.after_survey(request_key, lambda: self._pin(data, request_key))
 
     def prune(self, _session: Session, data: PruneResults, request_key: RequestKey) -> None:
-        self._deletions.after_survey(request_key, lambda: self._prune(data, request_key))
+        # One at a time, since each looks at every result.
+        self._deletions.after_survey(request_key, lambda: self._prune(data, request_key), alone=True)
 
     def _list(self, data: ListResults, request_key: RequestKey) -> None:
         stored, jobs = self._deletions.stored, self._jobs
-        shown = stored.newest()[: min(data.limit or MAX_LISTED, MAX_LISTED)]
+        shown = stored.newest()[: min(data.limit or LISTED, MAX_LISTED)]
         results = [
             StoredResult(
                 backtest_id=backtest_id,

@@ -140,3 +140,15 @@ def test_a_prune_is_bounded_and_says_what_remains(four: Link, ann: Client, monke
     done = ann.ask("PruneResults", {"maxCount": 1})
     assert ([one["backtestId"] for one in done["results"]], done["remaining"]) == (["b1", "b2"], 1)
     assert sorted(four.disk.files) == ["b3", "b4"]
+
+
+def test_one_prune_at_a_time(four: Link, ann: Client) -> None:
+    four.holds_surveys = True
+    first = ann.later("PruneResults", {"maxCount": 3})
+    assert ann.refused("PruneResults", {"maxCount": 3})["code"] == "BUSY"
+    listed = ann.later("ListResults", {})
+    four.holds_surveys = False
+    four.feed(four.disk.survey(four.wall_ms))
+    assert ann.answer(first)["freedBytes"] == 10
+    assert ann.answer(listed)["count"] == 4, "as they were when the request came"
+    assert ann.ask("PruneResults", {"maxCount": 3})["results"] == []

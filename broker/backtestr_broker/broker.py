@@ -23,6 +23,7 @@ from backtestr_broker.io.allow_list import AllowList
 from backtestr_broker.io.database import DATABASE, Database
 from backtestr_broker.io.event_loop import EventLoop, Resources, Wake
 from backtestr_broker.io.sockets import Sockets
+from backtestr_broker.io.stored_files import FileRules, StoredFiles
 from backtestr_broker.io.supervisor import Launch, Supervisor
 from backtestr_broker.recording.format import RECORDINGS
 from backtestr_broker.recording.recorder import Recorder
@@ -35,6 +36,10 @@ from .config import BrokerConfig, LogOptions
 
 if TYPE_CHECKING:
     from backtestr_broker.io.prometheus import MetricsServer
+
+
+# Seconds to wait for files that are being removed when the broker ends; the next start does what is left.
+FILES_PATIENCE = 0.5
 
 
 class Broker:
@@ -89,10 +94,17 @@ class Broker:
             now=start.now,
             restored=start.restored,
         )
+        rules = FileRules(
+            recordings=config.retention.recordings(),
+            damaged=config.retention.damaged(),
+            current=None if self._recorder is None else self._recorder.name,
+        )
+        self._files = StoredFiles(data_dir, rules, self.wake)
         supervisor = Supervisor(launch, worker_settings(counts, self._sockets.engine_endpoint, key, config.log))
         resources = Resources(
             sockets=self._sockets,
             database=self._database,
+            files=self._files,
             supervisor=supervisor,
             wake=self.wake,
             allow_list=allow_list,
@@ -113,6 +125,7 @@ class Broker:
     def run(self) -> None:
         """Serve until `event_loop.stop` is called, then end the workers and close everything."""
         self._database.start()
+        self._files.start()
         try:
             self.event_loop.run()
         finally:
@@ -124,6 +137,7 @@ class Broker:
             self._metrics.close()
         if self._recorder is not None:
             self._recorder.close()
+        self._files.close(FILES_PATIENCE)
         self._database.close()
         self._sockets.close()
         self.wake.close()

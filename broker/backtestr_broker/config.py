@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from backtestr_broker.core.clients.rate_limit import Rate
+from backtestr_broker.core.retention import RetentionRules
 from backtestr_broker.core.settings import CoreSettings
 from backtestr_protocol.errors import InvalidConfiguration
 from backtestr_protocol.message_types import Priority
@@ -17,6 +18,10 @@ from backtestr_protocol.options import load_options
 from backtestr_protocol.worker_channel import LogFormat, LogLevel, WorkerKind
 
 _Positive = Annotated[int, msgspec.Meta(ge=1)]
+_NotNegative = Annotated[int, msgspec.Meta(ge=0)]
+# A hundred years.
+_Days = Annotated[int, msgspec.Meta(ge=0, le=36_525)]
+_DAY_MS = 86_400_000
 _PerSecond = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 # More processes than this on one desktop are a typing error.
 _MAX_WORKERS = 256
@@ -85,6 +90,35 @@ class RecorderOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     files: Annotated[int, msgspec.Meta(ge=2)]
 
 
+class RetentionOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    results_max_age_days: _Days
+    results_max_count: _NotNegative
+    results_max_bytes: _NotNegative
+    results_keep_newest: _NotNegative
+    recordings_max_age_days: _Days
+    damaged_max_age_days: _Days
+    damaged_max_count: _NotNegative
+
+    def results(self) -> RetentionRules:
+        """Return the rules for stored results."""
+        return RetentionRules(
+            max_age_ms=self.results_max_age_days * _DAY_MS,
+            max_count=self.results_max_count,
+            max_bytes=self.results_max_bytes,
+            keep_newest=self.results_keep_newest,
+        )
+
+    def recordings(self) -> RetentionRules:
+        """Return the rules for recordings, whose number and size the recorder bounds."""
+        return RetentionRules(max_age_ms=self.recordings_max_age_days * _DAY_MS)
+
+    def damaged(self) -> RetentionRules:
+        """Return the rules for what was set aside of damaged databases; the latest stays."""
+        return RetentionRules(
+            max_age_ms=self.damaged_max_age_days * _DAY_MS, max_count=self.damaged_max_count, keep_newest=1
+        )
+
+
 class MetricsOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
@@ -104,6 +138,7 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     state: StateOptions
     sockets: SocketOptions
     recorder: RecorderOptions
+    retention: RetentionOptions
     metrics: MetricsOptions
     log: LogOptions
 
@@ -114,6 +149,7 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             **msgspec.structs.asdict(self.liveness),
             **msgspec.structs.asdict(self.state),
             rates=self.throttle.rates(),
+            retention=self.retention.results(),
         )
 
     def worker_counts(self) -> dict[WorkerKind, int]:

@@ -30,6 +30,7 @@ peer_gone = blinker.Signal("a peer was gone before a message to it was sent: soc
 backtest_changed = blinker.Signal(
     "a backtest's status changed: backtestId, status, clientId, requestId, where there are any workerId, code, message"
 )
+backtest_deleted = blinker.Signal("retention has deleted a backtest with its results: backtestId, bytes, reason")
 replay_changed = blinker.Signal(
     "a price replay's status changed: replayId, status, clientId, requestId, where there are any workerId, reason, "
     "code, message"

@@ -1,6 +1,7 @@
 """This module has the tables of PROTOCOL.md: the request types with priority, data and answer, and the stream types.
 
-The contracts themselves are in `messages.py`, `price_messages.py`, `stream_messages.py` and `system_status.py`.
+The contracts themselves are in `messages.py`, `price_messages.py`, `result_messages.py`, `stream_messages.py` and
+`system_status.py`.
 """
 
 from __future__ import annotations
@@ -63,6 +64,15 @@ from .price_messages import (
     PublishPrices,
     StartPriceReplay,
 )
+from .result_messages import (
+    DeletedBacktest,
+    ListResults,
+    PinBacktest,
+    PinnedBacktest,
+    PrunedResults,
+    PruneResults,
+    ResultList,
+)
 from .stream_messages import (
     BacktestProgress,
     Batch,
@@ -116,6 +126,10 @@ REQUESTS: dict[str, RequestType] = {
     "ListBacktests": RequestType("I", ListBacktests, BacktestList),
     "GetBacktestResults": RequestType("I", GetBacktestResults, BacktestResults),
     "GetPerformanceMetrics": RequestType("I", BacktestRef, PerformanceMetrics),
+    "DeleteBacktest": RequestType("I", BacktestRef, DeletedBacktest),
+    "PinBacktest": RequestType("I", PinBacktest, PinnedBacktest),
+    "ListResults": RequestType("I", ListResults, ResultList),
+    "PruneResults": RequestType("B", PruneResults, PrunedResults),
     "StartPriceReplay": RequestType("B", StartPriceReplay, PriceReplayStarted),
     "PausePriceReplay": RequestType("R", PriceReplayRef, PriceReplayAccepted),
     "ResumePriceReplay": RequestType("R", PriceReplayRef, PriceReplayAccepted),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from .messages import Contract, Health
+from .result_messages import DiskUsage
 
 
 class MemoryUsage(Contract, frozen=True, kw_only=True):
@@ -143,3 +144,4 @@ class SystemStatus(Contract, frozen=True, kw_only=True):
     connections: Connections | None = None
     throttle: dict[str, RateStatus] = {}
     streams: Streams | None = None
+    disk: DiskUsage | None = None

@@ -13,6 +13,7 @@ import pytest
 
 from backtestr_broker.config import BrokerConfig, load_config
 from backtestr_broker.core.clients.rate_limit import Rate
+from backtestr_broker.core.retention import RetentionRules
 from backtestr_broker.core.settings import CoreSettings
 from backtestr_protocol.errors import InvalidConfiguration
 from backtestr_protocol.options import default_text
@@ -69,6 +70,9 @@ def test_every_option_can_be_changed(tmp_path: Path, section: str, option: str) 
         ("[workers]\ninteractive = 0\n", "interactive"),
         ("[transport]\nkind = 'udp'\n", "kind"),
         ("[log]\nlevel = 'loud'\n", "level"),
+        ("[retention]\nresults_max_age_days = -1\n", "results_max_age_days"),
+        ("[retention]\nresults_max_age_days = 36526\n", "results_max_age_days"),
+        ("[retention]\nresults_max_count = -1\n", "results_max_count"),
         ("[sockets]\nstream_queue = 0\n", "stream_queue"),
         ("[recorder]\nmax_bytes = 1000\n", "max_bytes"),
         ("[recorder]\nfiles = 1\n", "files"),
@@ -130,5 +134,13 @@ def test_the_core_gets_every_limit() -> None:
     throttle = DEFAULTS["throttle"]
     names = {"R": "real_time", "I": "interactive", "B": "background", "K": "bulk"}
     rates = {one: Rate(throttle[f"{name}_per_second"], throttle[f"{name}_burst"]) for one, name in names.items()}
-    expected = {**DEFAULTS["limits"], **DEFAULTS["liveness"], **DEFAULTS["state"], "rates": rates}
+    kept = DEFAULTS["retention"]
+    retention = RetentionRules(
+        max_age_ms=kept["results_max_age_days"] * 86_400_000,
+        max_count=kept["results_max_count"],
+        max_bytes=kept["results_max_bytes"],
+        keep_newest=kept["results_keep_newest"],
+    )
+    own = {"rates": rates, "retention": retention}
+    expected = {**DEFAULTS["limits"], **DEFAULTS["liveness"], **DEFAULTS["state"], **own}
     assert config.core_limits() == CoreSettings(**expected)

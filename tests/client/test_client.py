@@ -238,6 +238,30 @@ def test_an_imported_path_is_absolute(home: Path, monkeypatch: pytest.MonkeyPatc
 # --- shared state ---
 
 
+def test_results_are_listed_pinned_pruned_and_deleted(home: Path) -> None:
+    due = {"backtestId": "b0", "bytes": 5, "reason": "older than 1 day"}
+    script: dict[str, Any] = {
+        "ListResults": lambda _: {"results": [], "count": 3, "bytes": 9},
+        "PinBacktest": lambda data: data,
+        "DeleteBacktest": lambda data: {**data, "freedBytes": 5},
+        "PruneResults": lambda data: {"results": [due], "freedBytes": 5, "dryRun": data["dryRun"], "remaining": 0},
+    }
+    with Peer(home, script) as peer, connect(peer) as client:
+        assert client.stored_results().count == 3
+        assert client.pin_backtest("b1")
+        assert not client.pin_backtest("b1", pinned=False)
+        assert client.delete_backtest("b1") == 5
+        pruned = client.prune_results(dry_run=True, max_age_days=1, max_count=2, max_bytes=3, keep_newest=0)
+        assert [one.reason for one in pruned.results] == ["older than 1 day"]
+        assert [data for kind, _, data in peer.asked if kind in script] == [
+            {},
+            {"backtestId": "b1", "pinned": True},
+            {"backtestId": "b1", "pinned": False},
+            {"backtestId": "b1"},
+            {"dryRun": True, "maxAgeMs": 86_400_000, "maxCount": 2, "maxBytes": 3, "keepNewest": 0},
+        ]
+
+
 def test_state_is_set_read_deleted_and_listed(home: Path) -> None:
     asked: list[tuple[str, Any]] = []
 

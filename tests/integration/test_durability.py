@@ -7,11 +7,14 @@ import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import backtestr
 from backtestr import Update
 from backtestr.embedded_broker import EmbeddedBroker
+from backtestr_broker.io.database_rows import JOBS, put, read_table
+from backtestr_broker.io.database_schema import SCHEMA_VERSION, application_id
 from backtestr_protocol.errors import InvalidConfiguration, StateConflict
 from integration.test_end_to_end import SYNTH, run_to_end, tables
 from integration.test_steering import ALL_TABLES, wait_for
@@ -87,9 +90,8 @@ def test_a_stored_result_that_the_killed_broker_did_not_record_is_the_result(slo
     stored = slow_broker.data_dir / "results" / "stored" / "result.json"
     written = stored.stat().st_mtime_ns
     database = sqlite3.connect(slow_broker.data_dir / "broker.db", isolation_level=None)
-    database.execute(
-        "UPDATE jobs SET status = 'running', end_time = NULL, progress_percent = 40 WHERE backtest_id = 'stored'"
-    )
+    (record,) = (one for one in read_table(database, JOBS)[0] if one.backtest_id == "stored")
+    put(database, JOBS, msgspec.structs.replace(record, status="running", end_time=None, progress_percent=40.0))
     database.close()
     slow_broker.start()
     with RawClient(slow_broker.connection_file) as raw_client:
@@ -123,10 +125,10 @@ def test_a_database_of_a_later_version_is_refused_and_left_unchanged(slow_broker
     slow_broker.stop()
     path = slow_broker.data_dir / "broker.db"
     before = sorted(slow_broker.data_dir.glob("broker.db*"))
-    known = with_schema_version(path, 1000)
+    assert with_schema_version(path, 1000) == SCHEMA_VERSION
     assert "schema version 1000" in slow_broker.refused_start()
     assert sorted(slow_broker.data_dir.glob("broker.db*")) == before
-    assert with_schema_version(path, known) == 1000
+    assert with_schema_version(path, SCHEMA_VERSION) == 1000
 
 
 def with_schema_version(path: Path, version: int) -> int:
@@ -134,8 +136,52 @@ def with_schema_version(path: Path, version: int) -> int:
     database = sqlite3.connect(path)
     (known,) = database.execute("PRAGMA user_version").fetchone()
     database.execute(f"PRAGMA user_version = {version}")
+    database.execute(f"PRAGMA application_id = {application_id(version)}")
     database.close()
     return int(known)
+
+
+def test_damaged_rows_and_a_damaged_log_are_named_and_everything_else_is_served(slow_broker: RunningBroker) -> None:
+    path = slow_broker.data_dir / "broker.db"
+    with RawClient(slow_broker.connection_file) as raw_client:
+        raw_client.hello()
+        run_to_end(raw_client, SYNTH, "intact")
+        run_to_end(raw_client, SYNTH, "flipped")
+        for name in ("intact", "flipped"):
+            raw_client.ask("UpdateState", {"key": f"damage.{name}", "value": name})
+    slow_broker.stop()
+    database = sqlite3.connect(path, isolation_level=None)
+    database.execute("UPDATE jobs SET symbols = '[]' WHERE backtest_id = 'flipped'")
+    database.execute("UPDATE state SET value = x'a1ff' WHERE key = 'damage.flipped'")
+    database.close()
+    slow_broker.start()
+    with RawClient(slow_broker.connection_file) as raw_client:
+        raw_client.hello()
+        (message,) = raw_client.ask("FetchMissed", {"topic": "system.errors", "fromSeq": 1})["messages"]
+        said = message["payload"]["data"]["message"]
+        assert "jobs flipped" in said
+        assert "state damage.flipped" in said
+        snapshot = raw_client.ask("SnapshotState", {"prefix": "damage."})
+        assert [one["key"] for one in snapshot["entries"]] == ["damage.intact"]
+        assert status(raw_client, "intact") == "completed"
+        assert raw_client.refused("GetBacktestStatus", {"backtestId": "flipped"})["code"] == "NOT_FOUND"
+        assert tables(raw_client, "flipped", ALL_TABLES)[0]["status"] == "completed", "results are not affected"
+        system = raw_client.ask("GetSystemStatus", {})
+        assert any("database was damaged" in reason for reason in system["reasons"])
+        changes = [raw_client.ask("UpdateState", {"key": "damage.log", "value": number}) for number in range(20)]
+        assert changes[-1]["version"] == 20
+    slow_broker.kill()
+    log = path.with_name("broker.db-wal")
+    content = bytearray(log.read_bytes())
+    content[len(content) // 4] ^= 1
+    log.write_bytes(content)
+    slow_broker.start()
+    with RawClient(slow_broker.connection_file) as raw_client:
+        raw_client.hello()
+        (message,) = raw_client.ask("FetchMissed", {"topic": "system.errors", "fromSeq": 1})["messages"]
+        assert "changes that were acknowledged are lost" in message["payload"]["data"]["message"]
+        assert status(raw_client, "intact") == "completed"
+    assert "Traceback" not in slow_broker.log
 
 
 def test_two_brokers_do_not_share_a_data_directory(broker: RunningBroker) -> None:

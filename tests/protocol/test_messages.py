@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backtestr_protocol import messages, stream_messages, system_status
+from backtestr_protocol import messages, result_messages, stream_messages, system_status
 from backtestr_protocol.codec import Envelope, decode, encode, validation_error
 from backtestr_protocol.connection import Connection
 from backtestr_protocol.errors import ErrorData, MessageError, ValidationError
@@ -58,7 +58,7 @@ def refusal(struct: type[msgspec.Struct], value: Any) -> tuple[str, str]:
 def test_every_contract_is_covered() -> None:
     public = {
         one
-        for module in (messages, stream_messages, system_status)
+        for module in (messages, result_messages, stream_messages, system_status)
         for one in vars(module).values()
         if isinstance(one, type) and issubclass(one, Contract) and one is not Contract
     }
@@ -73,6 +73,9 @@ def test_every_contract_is_covered() -> None:
         messages.TableRef,
         messages.MissedMessage,
         stream_messages.EquityCurvePoint,
+        result_messages.StoredResult,
+        result_messages.PrunedResult,
+        result_messages.DiskUsage,
         system_status.MemoryUsage,
         system_status.WorkerStatus,
         system_status.ClientLoad,

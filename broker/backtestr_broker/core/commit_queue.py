@@ -56,7 +56,26 @@ class SavedJobs(msgspec.Struct, frozen=True):
     backtest_ids: tuple[str, ...]
 
 
-Pending = PendingBacktest | PendingAnswer | PendingState | SavedJobs
+class PendingPin(msgspec.Struct, frozen=True):
+    """A pin or its end, which takes effect and is answered once it is on disk."""
+
+    request_key: RequestKey
+    answer: Answer
+    backtest_id: str
+    pinned: bool
+
+
+class PendingDeletion(msgspec.Struct, frozen=True):
+    """A batch of backtests, which are deleted once that is on disk."""
+
+    batch: int
+
+
+class DoneDeletions(msgspec.Struct, frozen=True):
+    """Deletions whose files are gone; nothing waits, and the next start does again what was not written."""
+
+
+Pending = PendingBacktest | PendingAnswer | PendingState | SavedJobs | PendingPin | PendingDeletion | DoneDeletions
 
 
 class CommitQueue:

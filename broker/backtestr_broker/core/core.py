@@ -18,6 +18,7 @@ from backtestr_broker.core.clients.idempotency import Answer, AnsweredRequests
 from backtestr_broker.core.clients.sessions import Hellos, Session, Sessions
 from backtestr_broker.core.requests.dispatch import Requests
 from backtestr_broker.core.requests.price_replay_requests import PriceReplayRequests
+from backtestr_broker.core.requests.result_requests import ResultRequests
 from backtestr_broker.core.requests.state_requests import StateRequests
 from backtestr_broker.core.scheduling.liveness import Liveness
 from backtestr_broker.core.scheduling.scheduler import Scheduler
@@ -37,6 +38,7 @@ from backtestr_protocol.system_status import SystemStatus
 
 from .algorithms import Algorithms
 from .counters import REPEATED, UNKNOWN
+from .deletions import Deletions
 from .durability import Durability
 from .events import (
     ClientsDropped,
@@ -44,9 +46,11 @@ from .events import (
     Committed,
     Effect,
     Event,
+    FilesSurveyed,
     ListenersFound,
     ReadState,
     RequestReceived,
+    ResultsRemoved,
     StateRead,
     Subscribed,
     SubscribersDropped,
@@ -60,6 +64,7 @@ from .records import Restored, StateRecord
 from .settings import CoreSettings
 from .shared_state import SharedState
 from .status import Status
+from .stored_results import StoredResults
 from .worker_messages import WorkerMessages
 
 # Heartbeats that a session may be silent for and is still spared when their table is full: clients ping at every one.
@@ -103,7 +108,8 @@ class Core:
             max_queued_backtests=limits.max_queued_backtests,
             max_queued_questions=limits.max_queued_questions,
         )
-        self.durability = Durability(self.outbox, self.scheduler, self.state)
+        self.deletions = Deletions(self.outbox, self.scheduler, StoredResults(), limits.retention)
+        self.durability = Durability(self.outbox, self.scheduler, self.state, self.deletions)
         self.replays = PriceReplayRequests(self.outbox, self.scheduler)
         liveness = Liveness(hung=hung, silence=silence, interval=heartbeat, now=now)
         self.worker_messages = WorkerMessages(
@@ -120,6 +126,8 @@ class Core:
             scheduler=self.scheduler,
             liveness=liveness,
             configured=workers,
+            state=self.state,
+            stored=self.deletions.stored,
         )
         self._requests = Requests(
             self.outbox,
@@ -129,6 +137,7 @@ class Core:
             algorithms=self.algorithms,
             state=StateRequests(self.outbox, self.state, self.durability),
             replays=self.replays,
+            results=ResultRequests(self.outbox, self.scheduler.jobs, self.deletions),
         )
         self._heartbeat_due = self._watermarks_due = self._verify_due = now
         self._restore(restored, now)
@@ -139,7 +148,10 @@ class Core:
             answered = now - max(0, restored.wall_ms - one.wall_ms) / 1000
             self._answers.restore(one.client_id, one.request_id, Answer(one.payload), answered)
         self.state.restore(restored.state)
+        self.deletions.stored.restore(restored.pins)
+        self.deletions.restore(restored.deletions)
         self._moved_aside = restored.moved_aside
+        self._status.was_damaged = restored.moved_aside is not None
 
     def _replays_lost(self, worker_id: str, reason: str) -> None:
         self.replays.lost(worker_id, reason)
@@ -176,6 +188,10 @@ class Core:
                 self.durability.failed(generation, reason, now)
             case StateRead(key, record):
                 self._on_state_read(key, record)
+            case FilesSurveyed():
+                self.deletions.surveyed(event, now)
+            case ResultsRemoved():
+                self.deletions.removed(event)
         self.durability.save(now)
         self._repair_state()
         return outbox.take_effects()
@@ -187,7 +203,8 @@ class Core:
             deadline = min(deadline, self._watermarks_due)
         if len(self.state):
             deadline = min(deadline, self._verify_due)
-        for other in (self.sessions.next_deadline(), self.durability.next_deadline()):
+        others = (self.sessions.next_deadline(), self.durability.next_deadline(), self.deletions.next_deadline())
+        for other in others:
             if other is not None and other < deadline:
                 deadline = other
         return deadline
@@ -206,6 +223,7 @@ class Core:
         self.state.check_invariants()
         self.scheduler.check_invariants()
         self.durability.check_invariants()
+        self.deletions.check_invariants()
         self.replays.check_invariants()
         self._requests.check_invariants()
 
@@ -330,6 +348,7 @@ class Core:
         if self._moved_aside is not None:
             self.outbox.report(SystemFault(self._moved_aside))
             self._moved_aside = None
+        self.deletions.on_time(now)
         if now >= self._heartbeat_due:
             self._heartbeat_due = now + self.limits.heartbeat_interval_ms / 1000
             self._answers.expire(now)

@@ -15,7 +15,16 @@ from backtestr_protocol.codec import encoded_payload
 from backtestr_protocol.errors import BacktestrError, SystemFault
 from backtestr_protocol.messages import Contract
 
-from .commit_queue import PendingAnswer, PendingBacktest, PendingState, SavedJobs
+from .commit_queue import (
+    DoneDeletions,
+    PendingAnswer,
+    PendingBacktest,
+    PendingDeletion,
+    PendingPin,
+    PendingState,
+    SavedJobs,
+)
+from .deletions import Deletions
 from .outbox import Outbox, failure
 from .records import Change, JobDeleted, JobPut, StatePut, StateRecord
 from .shared_state import SharedState, update_message
@@ -27,12 +36,13 @@ SAVE_RETRY = 1.0
 class Durability:
     """Releases what waited for the commit queue, and writes the records of jobs that have changed."""
 
-    def __init__(self, outbox: Outbox, scheduler: Scheduler, state: SharedState) -> None:
+    def __init__(self, outbox: Outbox, scheduler: Scheduler, state: SharedState, deletions: Deletions) -> None:
         self._outbox = outbox
         self._commit_queue = outbox.commit_queue
         self._scheduler = scheduler
         self._jobs = scheduler.jobs
         self._state = state
+        self._deletions = deletions
         self._saving = False
         self._save_due = 0.0
 
@@ -70,9 +80,12 @@ class Durability:
         """Write the jobs that have changed, one batch after the other so that changes in between add up."""
         if not self._jobs.unsaved or self._saving or now < self._save_due:
             return
-        jobs = self._jobs
+        jobs, starting = self._jobs, self._scheduler.starting
         unsaved, jobs.unsaved = tuple(jobs.unsaved), {}
-        changes = [JobPut(jobs.get(one).record()) if one in jobs else JobDeleted(one) for one in unsaved]
+        # An id that was forgotten and is taken again has its new record on the way already.
+        changes: list[Change] = [
+            JobPut(jobs.get(one).record()) if one in jobs else JobDeleted(one) for one in unsaved if one not in starting
+        ]
         self._saving = True
         self._outbox.submit_admitted(changes, SavedJobs(unsaved))
 
@@ -94,6 +107,13 @@ class Durability:
                     self._outbox.answer(request_key, answer)
                 case SavedJobs():
                     self._saving = False
+                case PendingPin(request_key, answer, backtest_id, pinned):
+                    self._deletions.stored.pin(backtest_id, pinned)
+                    self._outbox.answer(request_key, answer)
+                case PendingDeletion(batch):
+                    self._deletions.committed(batch)
+                case DoneDeletions():
+                    pass
                 case _:
                     assert_never(pending)
 
@@ -115,6 +135,13 @@ class Durability:
                     self._scheduler.not_accepted(backtest_id, fault)
                 case PendingAnswer(request_key) | PendingState(request_key):
                     self._outbox.answer(request_key, fault)
+                case PendingPin(request_key, _, backtest_id):
+                    self._deletions.stored.end_pin(backtest_id)
+                    self._outbox.answer(request_key, fault)
+                case PendingDeletion(batch):
+                    self._deletions.failed(batch, fault)
+                case DoneDeletions():
+                    pass
                 case SavedJobs(backtest_ids):
                     self._saving = False
                     self._save_due = now + SAVE_RETRY

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from backtestr_protocol.result_messages import DiskUsage
 from backtestr_protocol.topics import Socket
 from backtestr_protocol.worker_channel import WorkerKind
 
@@ -136,6 +137,28 @@ class StateRead(msgspec.Struct, frozen=True, tag=True):
     wall_ms: int
 
 
+class FilesSurveyed(msgspec.Struct, frozen=True, tag=True):
+    """The results on disk that have changed since the last survey, by id: bytes, and when they were stored.
+
+    `gone` are those that are no longer there. `problem` is why the files could not be surveyed.
+    """
+
+    changed: dict[str, tuple[int, int]]
+    gone: list[str]
+    usage: DiskUsage | None
+    problem: str | None
+    wall_ms: int
+
+
+class ResultsRemoved(msgspec.Struct, frozen=True, tag=True):
+    """The files of a batch were removed: the bytes that each backtest freed, and why some could not be removed."""
+
+    batch: int
+    freed: dict[str, int]
+    failed: dict[str, str]
+    wall_ms: int
+
+
 Event = (
     RequestReceived
     | ClientsDropped
@@ -149,6 +172,8 @@ Event = (
     | Committed
     | CommitFailed
     | StateRead
+    | FilesSurveyed
+    | ResultsRemoved
 )
 
 # --- effects ---
@@ -189,6 +214,17 @@ class ReadState(msgspec.Struct, frozen=True, tag=True):
     key: str
 
 
+class SurveyFiles(msgspec.Struct, frozen=True, tag=True):
+    """Measure the files in the data directory; what has changed comes back as `FilesSurveyed`."""
+
+
+class RemoveResults(msgspec.Struct, frozen=True, tag=True):
+    """Remove the stored results of backtests; comes back as `ResultsRemoved`."""
+
+    batch: int
+    backtest_ids: tuple[str, ...]
+
+
 class FindListeners(msgspec.Struct, frozen=True, tag=True):
     """Ask ZeroMQ whether a connection holds these prefixes. `in_doubt`: also report those that are held."""
 
@@ -214,6 +250,7 @@ class Notify(msgspec.Struct, frozen=True, tag=True):
         "message_refused",
         "request_refused",
         "backtest_changed",
+        "backtest_deleted",
         "replay_changed",
         "worker_ready",
         "worker_lost",
@@ -223,4 +260,4 @@ class Notify(msgspec.Struct, frozen=True, tag=True):
     facts: Mapping[str, Any]
 
 
-Effect = Reply | Publish | Instruct | Persist | ReadState | FindListeners | Kill | Notify
+Effect = Reply | Publish | Instruct | Persist | ReadState | SurveyFiles | RemoveResults | FindListeners | Kill | Notify

@@ -5,10 +5,12 @@ Their layout in SQLite is in `io/database_schema`.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 from backtestr_protocol.errors import ErrorData
-from backtestr_protocol.messages import BacktestState
+from backtestr_protocol.messages import BacktestId, BacktestState, NotNegative
 
 
 class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,19 +19,19 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     `to_pause` is true if it is paused, or is to be before its first bar.
     """
 
-    backtest_id: str
+    backtest_id: BacktestId
     client_id: str
     request_id: str
     algorithm_id: str
-    symbols: list[str]
+    symbols: Annotated[list[str], msgspec.Meta(min_length=1)]
     config: bytes
-    submit_time: int
-    start_time: int | None
-    end_time: int | None
+    submit_time: NotNegative
+    start_time: NotNegative | None
+    end_time: NotNegative | None
     status: BacktestState
-    progress_percent: float
+    progress_percent: Annotated[float, msgspec.Meta(ge=0.0)]
     error: ErrorData | None
-    losses: int
+    losses: NotNegative
     to_pause: bool
 
 
@@ -58,6 +60,20 @@ class StateRecord(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def size(self) -> int:
         return 0 if self.value is None else len(self.value)
+
+
+class PinRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A backtest whose results retention does not delete; `wall_ms` is when it was pinned."""
+
+    backtest_id: BacktestId
+    wall_ms: NotNegative
+
+
+class DeletionRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A backtest that was deleted and whose files may still be there; `wall_ms` is when it was deleted."""
+
+    backtest_id: BacktestId
+    wall_ms: NotNegative
 
 
 # --- changes ---
@@ -99,18 +115,58 @@ class StatePut(msgspec.Struct, frozen=True, tag=True):
         return self.record.size
 
 
-Change = JobPut | JobDeleted | AnswerPut | StatePut
+class PinPut(msgspec.Struct, frozen=True, tag=True):
+    """Write the record in place of an earlier one of that backtest."""
+
+    record: PinRecord
+
+    @property
+    def size(self) -> int:
+        return 0
+
+
+class PinDeleted(msgspec.Struct, frozen=True, tag=True):
+    backtest_id: str
+
+    @property
+    def size(self) -> int:
+        return 0
+
+
+class DeletionPut(msgspec.Struct, frozen=True, tag=True):
+    """Write that the backtest's files have to go; a later broker removes them if this one does not come to it."""
+
+    record: DeletionRecord
+
+    @property
+    def size(self) -> int:
+        return 0
+
+
+class DeletionDone(msgspec.Struct, frozen=True, tag=True):
+    """Forget a deletion: the files are gone."""
+
+    backtest_id: str
+
+    @property
+    def size(self) -> int:
+        return 0
+
+
+Change = JobPut | JobDeleted | AnswerPut | StatePut | PinPut | PinDeleted | DeletionPut | DeletionDone
 
 
 class Restored(msgspec.Struct, frozen=True, kw_only=True):
     """The content of the database when the broker started, read at `wall_ms`.
 
-    Jobs are in the order of their acceptance, answers the oldest first, state in order of revision. `moved_aside` is
-    where a database went that could not be read, and why.
+    Jobs are in the order of their acceptance, answers the oldest first, state in order of revision. `moved_aside` says
+    what was damaged, where it was set aside, and what is lost by it; None if nothing was.
     """
 
     wall_ms: int = 0
     jobs: list[JobRecord] = []
     answers: list[AnswerRecord] = []
     state: list[StateRecord] = []
+    pins: list[PinRecord] = []
+    deletions: list[DeletionRecord] = []
     moved_aside: str | None = None

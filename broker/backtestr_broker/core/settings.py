@@ -6,6 +6,7 @@ import msgspec
 
 from backtestr_broker.core.clients.rate_limit import Rate
 from backtestr_broker.core.records import Restored
+from backtestr_broker.core.retention import RetentionRules
 from backtestr_protocol.message_types import Priority
 from backtestr_protocol.worker_channel import WorkerKind
 
@@ -23,6 +24,7 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     worker_hung_ms: int
     worker_silence_ms: int
     rates: dict[Priority, Rate]
+    retention: RetentionRules = RetentionRules()  # of results
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True):

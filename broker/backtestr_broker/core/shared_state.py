@@ -51,6 +51,7 @@ class SharedState:
         self._newest_bytes = 0  # once all that is on its way is committed
         self._damaged: set[str] = set()  # keys whose value in memory has changed by itself
         self._found: list[str] = []  # those of them that are not reported yet
+        self._lost: set[str] = set()  # those of them that are damaged on disk too
         self._repairing = 0
         self._to_verify: deque[str] = deque()
 
@@ -116,7 +117,7 @@ class SharedState:
         self._committed[record.key] = record
         self._bytes += record.size - (replaced.size if replaced else 0)
         self.revision = record.revision
-        self._damaged.discard(record.key)
+        self._mend(record.key)
 
     def roll_back(self) -> None:
         """Drop every change that is on its way: none will get to disk."""
@@ -132,15 +133,22 @@ class SharedState:
         if record is None or record.value is None:
             raise self._unknown(key)
         self._check(record)
-        if key in self._damaged:
-            raise SystemFault(f"the value of {key!r} is damaged and is being read from disk again; ask again")
+        self._refuse_damaged(key)
         return record
 
     def snapshot(self, prefix: str) -> list[StateRecord]:
-        """Return the records under `prefix`, ordered by key. Raises `SystemFault` while one is repaired."""
-        return [self.get(key) for key in sorted(self._live()) if key.startswith(prefix)]
+        """Return the records under `prefix`, ordered by key. Raises `SystemFault` while one is repaired.
+
+        Keys that are damaged on disk too are left out: one of them must not keep the others from being read.
+        """
+        return [self.get(key) for key in sorted(self._live()) if key.startswith(prefix) and key not in self._lost]
 
     # --- damage ---
+
+    @property
+    def lost(self) -> list[str]:
+        """The keys that cannot be read until they are set again: damaged in memory and on disk."""
+        return sorted(self._lost)
 
     def verify(self) -> None:
         """Compare the next values with their checksums, round after round; `take_damaged` returns what it found."""
@@ -170,15 +178,26 @@ class SharedState:
         if key not in self._damaged:
             return True
         if on_disk is None or not _is_intact(on_disk) or on_disk.version != self._committed[key].version:
+            self._lost.add(key)
             return False
         self._committed[key] = on_disk  # of the size that was counted for this version
-        self._damaged.discard(key)
+        self._mend(key)
         return True
 
     def _check(self, record: StateRecord) -> None:
         if record.key not in self._damaged and not _is_intact(record):
             self._damaged.add(record.key)
             self._found.append(record.key)
+
+    def _mend(self, key: str) -> None:
+        self._damaged.discard(key)
+        self._lost.discard(key)
+
+    def _refuse_damaged(self, key: str) -> None:
+        if key in self._lost:
+            raise SystemFault(f"the value of {key!r} is damaged, in memory and on disk; set it again, or delete it")
+        if key in self._damaged:
+            raise SystemFault(f"the value of {key!r} is damaged and is being read from disk again; ask again")
 
     # --- internals ---
 
@@ -198,6 +217,9 @@ class SharedState:
         if expected is None or expected == version:
             return
         value = newest.value if newest is not None else None
+        if newest is not None and newest is self._committed.get(key):
+            self._check(newest)  # the conflict has the value in it
+            self._refuse_damaged(key)
         raise StateConflict(
             f"{key!r} is at version {version}, not at {expected}" if is_there else f"{key!r} is not there",
             currentVersion=version,
@@ -237,7 +259,7 @@ class SharedState:
         for key, waiting in self._on_its_way.items():
             first = self._committed[key].version if key in self._committed else 0
             assert [record.version for record in waiting] == [first + 1 + n for n in range(len(waiting))]
-        assert self._damaged <= self._committed.keys()
+        assert self._lost <= self._damaged <= self._committed.keys()
         assert 0 <= self._repairing <= MAX_REPAIRS
 
 

@@ -31,6 +31,8 @@ from backtestr_protocol.system_status import (
 from backtestr_protocol.worker_channel import WorkerKind
 
 from .events import HostSample
+from .shared_state import SharedState
+from .stored_results import StoredResults
 
 # Milliseconds that the event loop may lag: beyond, a person waits; at ten times that, clients miss heartbeats.
 WARNING_LAG_MS = 250.0
@@ -48,6 +50,9 @@ LISTED_TOPICS = 20
 # Clients that the status lists, the busiest: it goes to every listener every second.
 LISTED_CLIENTS = 20
 
+# Damaged keys of the shared state that a reason names.
+NAMED_KEYS = 5
+
 HealthReason = tuple[Health, str]
 
 
@@ -63,6 +68,8 @@ class Status:
         scheduler: Scheduler,
         liveness: Liveness,
         configured: Mapping[WorkerKind, int],
+        state: SharedState,
+        stored: StoredResults,
     ) -> None:
         """Take, as `configured`, the number of workers of each kind that the configuration asks for."""
         self.host = HostSample(memory_used=0, memory_total=0, cpu_percent=0.0, loop_lag_ms=0.0)
@@ -72,6 +79,9 @@ class Status:
         self._scheduler = scheduler
         self._liveness = liveness
         self._configured = configured
+        self._state = state
+        self._stored = stored
+        self.was_damaged = False  # the database, when the broker started
         self._started = outbox.now
 
     def report(self) -> SystemStatus:
@@ -99,6 +109,7 @@ class Status:
             connections=connections,
             throttle=self._admission.rates(),
             streams=_streams(self._outbox),
+            disk=self._stored.usage,
         )
 
     def _reasons(self, connections: Connections, now: float) -> list[HealthReason]:
@@ -119,6 +130,13 @@ class Status:
             found.append((level, f"the broker's loop was away for {self.host.loop_lag_ms:.0f} ms"))
         if (percent := _percent(self.host.memory_used, self.host.memory_total)) > WARNING_MEMORY_PERCENT:
             found.append(("warning", f"the broker and its workers use {percent:.0f} % of the machine's memory"))
+        if self.was_damaged:
+            found.append(("warning", "the database was damaged when the broker started; its log says what is lost"))
+        if lost := self._state.lost:
+            named = ", ".join(lost[:NAMED_KEYS]) + (", …" if len(lost) > NAMED_KEYS else "")
+            found.append(("warning", f"{len(lost)} keys of the shared state are damaged, set them again: {named}"))
+        if self._stored.problem is not None:
+            found.append(("warning", f"the results cannot be counted, so none is deleted: {self._stored.problem}"))
         if self.host.recorder_failed:
             found.append(("warning", "the recorder had to give up; the log says why"))
         bounded = {**self._scheduler.queues, "sessions": (connections.active, connections.limit)}

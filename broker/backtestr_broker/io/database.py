@@ -6,19 +6,23 @@
     database.take()                                  # -> Committed, CommitFailed, StateRead: the results
 
 Changes that are queued during one commit share the next: under load many share one sync. The file is locked until the
-broker ends, since two brokers would run each other's backtests.
+broker ends, since two brokers would run each other's backtests. All of it is checked at the start: the structure, the
+checksum of every row, and whether the log has lost changes. What is damaged is set aside (`database_rescue`).
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import logging
 import os
 import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -27,16 +31,10 @@ from backtestr_broker.core.events import CommitFailed, Committed, Persist, ReadS
 from backtestr_broker.core.records import Restored
 from backtestr_protocol.errors import InvalidConfiguration
 
-from .database_schema import (
-    TooNew,
-    UnreadableRows,
-    apply,
-    migrate,
-    read_answers,
-    read_jobs,
-    read_key,
-    read_state,
-)
+from .database_rescue import aside_name, finish_rescue, keep_log, move_aside, rescue
+from .database_rows import TABLES, DamagedRow, UnreadableRow, apply, read_key, read_table, remembered
+from .database_schema import TooNew, migrate
+from .wal_check import check_wal
 
 # The name of its file in the data directory.
 DATABASE = "broker.db"
@@ -44,12 +42,17 @@ DATABASE = "broker.db"
 MAX_QUEUED = 2 * MAX_UNCOMMITTED
 # Seconds to wait for the lock of a broker that is just ending.
 LOCK_PATIENCE = 2.0
+_LOCK_INTERVAL = 0.02
 
 Connect = Callable[[Path], sqlite3.Connection]
 Order = Persist | ReadState
 Report = Committed | CommitFailed | StateRead
 
 _log = logging.getLogger(__name__)
+
+
+class _Damaged(Exception):
+    """The database is damaged."""
 
 
 def connect_to(path: Path) -> sqlite3.Connection:
@@ -61,7 +64,7 @@ class Database:
     """The broker's records on disk."""
 
     def __init__(self, path: Path, wake: Callable[[], None], connect: Connect = connect_to) -> None:
-        """Open the database, or a new one where there is none; an unreadable one is moved aside.
+        """Open the database, or a new one where there is none; what is damaged is set aside, see `restored`.
 
         `wake` is called when there is something to `take`. Raises `InvalidConfiguration` where another broker uses the
         database, a later backtestr wrote it, or it cannot be opened at all.
@@ -130,7 +133,7 @@ class Database:
     def _read_key(self, key: str) -> StateRead:
         try:
             return StateRead(key, read_key(self._connection, key), _wall_ms())
-        except (sqlite3.Error, UnreadableRows):
+        except (sqlite3.Error, UnreadableRow):
             _log.exception("the state key %r could not be read", key)
             return StateRead(key, None, _wall_ms())
 
@@ -145,17 +148,8 @@ class Database:
 def _open_or_replace(path: Path, connect: Connect) -> tuple[sqlite3.Connection, Restored]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        connection, found = _open(path, connect)
-        if isinstance(found, Restored):
-            return connection, found
-        # Renamed before it is closed: SQLite would write the log into the file and delete it, and both are evidence.
-        moved_aside = _move_aside(path, found)
-        connection.close()
-        connection, found = _open(path, connect)
-        if isinstance(found, Restored):
-            return connection, msgspec.structs.replace(found, moved_aside=moved_aside)
-        connection.close()
-        raise InvalidConfiguration(f"a new database in {path.parent} cannot be read either: {found}")
+        with _opening(path):
+            return _open_checked(path, connect)
     except TooNew as error:
         raise InvalidConfiguration(f"{path} cannot be used: {error} (BACKTESTR_DATA_DIR)") from error
     except sqlite3.DatabaseError as error:
@@ -171,13 +165,74 @@ def _open_or_replace(path: Path, connect: Connect) -> tuple[sqlite3.Connection, 
         ) from error
 
 
-def _open(path: Path, connect: Connect) -> tuple[sqlite3.Connection, Restored | Exception]:
-    """Return the connection, and the content of the database or its damage. Raises where the file is not damaged."""
+def _open_checked(path: Path, connect: Connect) -> tuple[sqlite3.Connection, Restored]:
+    finish_rescue(path)
+    notes = _set_aside_orphan(path)
+    connection, found = _open(path, connect, notes)
+    if not isinstance(found, Restored):
+        with contextlib.closing(connection):  # after its files have other names, see `rescue`
+            notes.append(rescue(connection, path, found))
+        connection, found = _open(path, connect, notes)
+    if isinstance(found, Restored):
+        text = "; ".join(notes).encode("utf-8", "backslashreplace").decode()  # a path may be no UTF-8
+        return connection, msgspec.structs.replace(found, moved_aside=text or None)
+    connection.close()
+    raise InvalidConfiguration(f"a new database in {path.parent} cannot be read either: {found}")
+
+
+@contextlib.contextmanager
+def _opening(path: Path) -> Iterator[None]:
+    """Keep other brokers from opening the database, or finishing a rescue of it, at the same time.
+
+    Raises `InvalidConfiguration` when another one takes longer than `LOCK_PATIENCE` for it.
+    """
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        deadline = time.monotonic() + LOCK_PATIENCE
+        while True:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise InvalidConfiguration(
+                        f"another broker is opening the data directory {path.parent}: connect to that one, or name "
+                        "another directory in BACKTESTR_DATA_DIR"
+                    ) from None
+                time.sleep(_LOCK_INTERVAL)
+        yield
+    finally:
+        os.close(folder)
+
+
+def _set_aside_orphan(path: Path) -> list[str]:
+    """Set a log aside that has no database: SQLite would delete it. Returns a message about it, if there is one."""
+    log = path.with_name(f"{path.name}-wal")
+    if (path.exists() and path.stat().st_size) or not log.exists() or not log.stat().st_size:
+        return []
+    aside = aside_name(path)
+    move_aside(path, aside)
+    return [f"the database {path} was empty beside its log, which was moved to {aside}-wal: what was in it is lost"]
+
+
+def _open(
+    path: Path, connect: Connect, notes: list[str]
+) -> tuple[sqlite3.Connection, Restored | _Damaged | sqlite3.DatabaseError]:
+    """Return the connection, and the content of the database or its damage. Raises where the file is not damaged.
+
+    `notes` gets a message if the log has lost changes.
+    """
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     connection = connect(path)
+    # Text that is no UTF-8 is damage of one row, and must not end the reading of all.
+    connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
     try:
-        return connection, _read(connection)
-    except (sqlite3.DatabaseError, UnreadableRows) as error:
+        return connection, _read(connection, path, notes)
+    except _Damaged as error:
+        return connection, error
+    except UnicodeError as error:  # in SQLite's message about a damaged schema
+        return connection, _Damaged(f"its schema cannot be read: {error}")
+    except sqlite3.DatabaseError as error:
         if _is_damage(error):
             return connection, error
         connection.close()
@@ -187,52 +242,54 @@ def _open(path: Path, connect: Connect) -> tuple[sqlite3.Connection, Restored | 
         raise
 
 
-def _read(connection: sqlite3.Connection) -> Restored:
+def _read(connection: sqlite3.Connection, path: Path, notes: list[str]) -> Restored:
     connection.execute("PRAGMA locking_mode = EXCLUSIVE")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
+    _check_log(connection, path, notes)
     migrate(connection)
-    problems = [text for (text,) in connection.execute("PRAGMA quick_check(1)")]
+    problems = [text for (text,) in connection.execute("PRAGMA integrity_check(1)")]
     if problems != ["ok"]:
-        raise UnreadableRows(problems[0])
+        raise _Damaged(problems[0])
+    tables: dict[str, Any] = {}
+    bad: list[DamagedRow] = []
+    for table in TABLES:
+        tables[table.name], damaged = read_table(connection, table)
+        bad += damaged
+    if bad:
+        raise _Damaged(f"{len(bad)} row(s) of it are")
     now = _wall_ms()
-    return Restored(
-        wall_ms=now,
-        jobs=read_jobs(connection),
-        answers=read_answers(connection, now),
-        state=read_state(connection),
-    )
+    return Restored(wall_ms=now, **(tables | {"answers": remembered(tables["answers"], now)}))
 
 
-def _is_damage(error: sqlite3.DatabaseError | UnreadableRows) -> bool:
+def _check_log(connection: sqlite3.Connection, path: Path, notes: list[str]) -> None:
+    """Compare the log with what SQLite has read of it; keep a copy of it if that is not all."""
+    log = path.with_name(f"{path.name}-wal")
+    content = log.read_bytes() if log.exists() else b""
+    if not content:
+        return
+    _busy, recovered, _moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    damage = check_wal(content, recovered)
+    if damage is None:
+        return
+    lost = "changes that were acknowledged are lost" if damage.certain else "the latest changes may be lost"
+    notes.append(f"the log of the database {path} was damaged: {damage.reason}; {lost}; see {keep_log(path, content)}")
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
     """Return True for damage of the file itself, and False for a fault of the disk, its mode, or another broker.
 
-    SQLITE_ERROR is a missing table or column.
+    SQLITE_ERROR is a missing table or column; SQLITE_READONLY is a header that says so, since the file was opened for
+    writing before.
     """
-    if isinstance(error, UnreadableRows):
-        return True
-    return _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
+    damage = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_READONLY)
+    return _code(error) in damage
 
 
 def _code(error: sqlite3.Error) -> int | None:
     """Return SQLite's primary result code."""
     extended = getattr(error, "sqlite_errorcode", None)
     return None if extended is None else extended & 0xFF
-
-
-def _move_aside(path: Path, error: Exception) -> str:
-    """Give the file and its log another name; return a message about it for people."""
-    seconds, milliseconds = divmod(_wall_ms(), 1000)
-    stamp = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(seconds))}.{milliseconds:03d}Z"
-    aside = path.with_name(f"{path.name}.corrupt-{stamp}")
-    for suffix in ("", "-wal", "-shm"):
-        part = path.with_name(path.name + suffix)
-        if part.exists():
-            part.rename(aside.with_name(aside.name + suffix))
-    return (
-        f"the database {path} could not be read ({error}) and was moved to {aside}; a new one was started: backtests "
-        "that had not ended and the shared state in it are lost, results are not"
-    )
 
 
 def _wall_ms() -> int:

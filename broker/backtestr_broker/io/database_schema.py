@@ -1,28 +1,15 @@
-"""The schema of the database in all its versions, and the conversion of records to rows and back.
+"""The schema of the database in all its versions.
 
-A schema version is never changed once it was shipped; a later change is one more step in `MIGRATIONS`.
+A schema version is never changed once it was shipped; a later change is one more step in `MIGRATIONS`. The version
+stands in the file's header twice, as `user_version` and in `application_id`: a damaged bit in one of them is not taken
+for another version.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
-from typing import Any, TypeVar, assert_never
 
-import msgspec
-
-from backtestr_broker.core.clients.idempotency import KEPT_ANSWERS, KEPT_SECONDS
-from backtestr_broker.core.records import (
-    AnswerPut,
-    AnswerRecord,
-    Change,
-    JobDeleted,
-    JobPut,
-    JobRecord,
-    StatePut,
-    StateRecord,
-)
-from backtestr_protocol.errors import ErrorData
+from . import database_rows
 
 # Step n takes version n to n + 1, one statement at a time. `ordinal` is the order in which rows were first written.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
@@ -47,138 +34,55 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             timestamp INTEGER NOT NULL, revision INTEGER NOT NULL
         ) STRICT""",
     ),
+    (
+        "ALTER TABLE jobs ADD COLUMN row_checksum BLOB",
+        "ALTER TABLE answers ADD COLUMN row_checksum BLOB",
+        "ALTER TABLE state ADD COLUMN row_checksum BLOB",
+        """CREATE TABLE pins (
+            backtest_id TEXT PRIMARY KEY, wall_ms INTEGER NOT NULL, row_checksum BLOB
+        ) STRICT""",
+        """CREATE TABLE deletions (
+            backtest_id TEXT PRIMARY KEY, wall_ms INTEGER NOT NULL, row_checksum BLOB
+        ) STRICT""",
+    ),
 )
 SCHEMA_VERSION = len(MIGRATIONS)
-
-Record = TypeVar("Record", bound=msgspec.Struct)
-
-_KEPT_MS = round(KEPT_SECONDS * 1000)
-_JOB_COLUMNS = tuple(field.name for field in msgspec.structs.fields(JobRecord))
-_ANSWER_COLUMNS = tuple(field.name for field in msgspec.structs.fields(AnswerRecord))
-_STATE_COLUMNS = tuple(field.name for field in msgspec.structs.fields(StateRecord))
-
-
-def _upsert(table: str, columns: tuple[str, ...], keys: tuple[str, ...]) -> str:
-    updates = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in keys)
-    return (
-        f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))}) "
-        f"ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {updates}"
-    )
-
-
-_PUT_JOB = _upsert("jobs", _JOB_COLUMNS, ("backtest_id",))
-_PUT_STATE = _upsert("state", _STATE_COLUMNS, ("key",))
-_PUT_ANSWER = _upsert("answers", _ANSWER_COLUMNS, ("client_id", "request_id"))
+# The first version whose rows have checksums.
+_WITH_CHECKSUMS = 3
+# `application_id` is this and the schema version: "bt", then two bytes.
+_APPLICATION = 0x6274_0000
 
 
 class TooNew(Exception):
     """The database was written by a later version of backtestr."""
 
 
-class UnreadableRows(Exception):
-    """Rows that no version of backtestr wrote."""
+def application_id(version: int) -> int:
+    """Return the `application_id` of a database with that schema version."""
+    return _APPLICATION | version
 
 
 def migrate(connection: sqlite3.Connection) -> int:
-    """Bring the schema to `SCHEMA_VERSION`, all steps or none; return the version it had. Raises `TooNew`."""
+    """Bring the schema to `SCHEMA_VERSION`, all steps or none; return the version it had. Raises `TooNew`.
+
+    The version is written at every start, changed or not: so a file that cannot be written to is known at once.
+    """
     (found,) = connection.execute("PRAGMA user_version").fetchone()
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    if application == application_id(SCHEMA_VERSION):
+        found = SCHEMA_VERSION
     if found > SCHEMA_VERSION:
         raise TooNew(
             f"it has schema version {found} and this backtestr knows versions up to {SCHEMA_VERSION}: a later "
             "backtestr wrote it; use that one, or another data directory"
         )
-    if found < SCHEMA_VERSION:
-        connection.execute("BEGIN IMMEDIATE")
-        for step in MIGRATIONS[found:]:
-            for statement in step:
-                connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        connection.execute("COMMIT")
+    connection.execute("BEGIN IMMEDIATE")
+    for step in MIGRATIONS[max(found, 0) :]:
+        for statement in step:
+            connection.execute(statement)
+    if found < _WITH_CHECKSUMS:
+        database_rows.stamp(connection)
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    connection.execute(f"PRAGMA application_id = {application_id(SCHEMA_VERSION)}")
+    connection.execute("COMMIT")
     return int(found)
-
-
-def apply(connection: sqlite3.Connection, changes: Iterable[Change]) -> None:
-    """Write the changes within the open transaction."""
-    answered: dict[str, int] = {}
-    for change in changes:
-        match change:
-            case JobPut(record):
-                # A request key that is used again belongs to its latest job, as it does in memory.
-                connection.execute(
-                    "DELETE FROM jobs WHERE client_id = ? AND request_id = ? AND backtest_id <> ?",
-                    (record.client_id, record.request_id, record.backtest_id),
-                )
-                row = {
-                    **msgspec.structs.asdict(record),
-                    "symbols": msgspec.json.encode(record.symbols).decode(),
-                    "error": None if record.error is None else msgspec.msgpack.encode(record.error),
-                }
-                connection.execute(_PUT_JOB, tuple(row.values()))
-            case JobDeleted(backtest_id):
-                connection.execute("DELETE FROM jobs WHERE backtest_id = ?", (backtest_id,))
-            case AnswerPut(record):
-                connection.execute(_PUT_ANSWER, msgspec.structs.astuple(record))
-                answered[record.client_id] = max(record.wall_ms, answered.get(record.client_id, 0))
-            case StatePut(record):
-                connection.execute(_PUT_STATE, msgspec.structs.astuple(record))
-            case _:
-                assert_never(change)
-    if answered:
-        _forget_answers(connection, answered)
-
-
-def _forget_answers(connection: sqlite3.Connection, answered: dict[str, int]) -> None:
-    """Delete the answers that are no longer remembered in memory.
-
-    These are the answers past their time, and of the given clients all but the latest.
-    """
-    connection.execute("DELETE FROM answers WHERE wall_ms < ?", (max(answered.values()) - _KEPT_MS,))
-    for client_id in answered:
-        connection.execute(
-            "DELETE FROM answers WHERE client_id = ? AND ordinal <= "
-            "(SELECT ordinal FROM answers WHERE client_id = ? ORDER BY ordinal DESC LIMIT 1 OFFSET ?)",
-            (client_id, client_id, KEPT_ANSWERS),
-        )
-
-
-def read_jobs(connection: sqlite3.Connection) -> list[JobRecord]:
-    """Return all jobs in the order of their acceptance. Raises `UnreadableRows`."""
-    rows = connection.execute(f"SELECT {', '.join(_JOB_COLUMNS)} FROM jobs ORDER BY ordinal")
-    return [_job(dict(zip(_JOB_COLUMNS, row, strict=True))) for row in rows]
-
-
-def read_answers(connection: sqlite3.Connection, wall_ms: int) -> list[AnswerRecord]:
-    """Return the answers that are still remembered at `wall_ms`, the oldest first. Raises `UnreadableRows`."""
-    rows = connection.execute(
-        f"SELECT {', '.join(_ANSWER_COLUMNS)} FROM answers WHERE wall_ms >= ? ORDER BY wall_ms, ordinal",
-        (wall_ms - _KEPT_MS,),
-    )
-    return [_record(dict(zip(_ANSWER_COLUMNS, row, strict=True)), AnswerRecord) for row in rows]
-
-
-def read_state(connection: sqlite3.Connection) -> list[StateRecord]:
-    """Return every key, deleted ones too, in order of revision. Raises `UnreadableRows`."""
-    rows = connection.execute(f"SELECT {', '.join(_STATE_COLUMNS)} FROM state ORDER BY revision")
-    return [_record(dict(zip(_STATE_COLUMNS, row, strict=True)), StateRecord) for row in rows]
-
-
-def read_key(connection: sqlite3.Connection, key: str) -> StateRecord | None:
-    """Return one key, or None where there is none. Raises `UnreadableRows`."""
-    row = connection.execute(f"SELECT {', '.join(_STATE_COLUMNS)} FROM state WHERE key = ?", (key,)).fetchone()
-    return None if row is None else _record(dict(zip(_STATE_COLUMNS, row, strict=True)), StateRecord)
-
-
-def _job(row: dict[str, Any]) -> JobRecord:
-    try:
-        symbols = msgspec.json.decode(row["symbols"], type=list[str])
-        error = None if row["error"] is None else msgspec.msgpack.decode(row["error"], type=ErrorData)
-    except msgspec.MsgspecError as problem:
-        raise UnreadableRows(f"the row of backtest {row['backtest_id']} cannot be read: {problem}") from problem
-    return _record({**row, "symbols": symbols, "error": error, "to_pause": bool(row["to_pause"])}, JobRecord)
-
-
-def _record(row: dict[str, Any], kind: type[Record]) -> Record:
-    try:
-        return msgspec.convert(row, kind)
-    except msgspec.ValidationError as problem:
-        raise UnreadableRows(f"a row is no {kind.__name__}: {problem}") from problem

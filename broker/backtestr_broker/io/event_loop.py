@@ -32,10 +32,12 @@ from backtestr_broker.core.events import (
     Persist,
     Publish,
     ReadState,
+    RemoveResults,
     Reply,
     RequestReceived,
     Subscribed,
     SubscribersDropped,
+    SurveyFiles,
     Tick,
     WorkerExited,
     WorkerSent,
@@ -51,6 +53,7 @@ from .allow_list import AllowList
 from .database import Database
 from .host_usage import HostUsage
 from .sockets import Sockets
+from .stored_files import StoredFiles
 from .subscriber_probe import SubscriptionChange
 from .supervisor import Ended, Started, Supervisor
 from .zap import decide
@@ -98,6 +101,7 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True):
 
     sockets: Sockets
     database: Database
+    files: StoredFiles
     supervisor: Supervisor
     wake: Wake
     allow_list: AllowList | None = None
@@ -117,6 +121,7 @@ class EventLoop:
         self._sockets = resources.sockets
         self._supervisor = resources.supervisor
         self._database = resources.database
+        self._files = resources.files
         self._wake = resources.wake
         self._allow_list = resources.allow_list
         self._recorder = resources.recorder
@@ -175,7 +180,7 @@ class EventLoop:
         if None in ready:
             self._wake.drain()
             self._supervise()
-            for report in self._database.take():
+            for report in (*self._database.take(), *self._files.take()):
                 self._feed(report)
         self._unread.update(source for source in ready if source is not None)
         unread = [source for source in self._sources if source in self._unread]
@@ -337,6 +342,8 @@ class EventLoop:
                 self._send("engine", self._sockets.engine, [peer, *frames])
             case Persist() | ReadState():
                 self._database.submit(effect)
+            case SurveyFiles() | RemoveResults():
+                self._files.submit(effect)
             case FindListeners():
                 self._to_find.append(effect)
             case Kill(worker_id, reason):

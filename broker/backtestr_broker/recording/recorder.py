@@ -60,6 +60,11 @@ class Recorder:
         except _FAILURES as error:
             self._fail(error)
 
+    @property
+    def name(self) -> str:
+        """The name of the recording's folder."""
+        return self._path.name
+
     def write(self, now: float, event: Event) -> None:
         """Write an event that the core is about to handle at `now`."""
         if self._descriptor is None:

@@ -158,6 +158,8 @@ class Timeline:
                 return
             case events.Persist(ticket, _, changes):
                 about = self._tickets[ticket] = about.union(*map(self._of_change, changes))
+            case events.RemoveResults(_, backtest_ids):
+                about = {("job", one) for one in backtest_ids}
             case events.Kill(worker_id):
                 about = self._of_tasks(worker_id, self._assigned.get(worker_id, ()))
         self._fact("effect", type(effect).__name__, _fields(effect), about)
@@ -331,6 +333,8 @@ def _fields(struct: msgspec.Struct) -> dict[str, Any]:
                 found[name] = value
             case list() | tuple() if all(isinstance(one, bytes) for one in value):
                 found[name] = [one.decode("utf-8", "replace") for one in value]
+            case list() | tuple() if all(isinstance(one, str) for one in value):
+                found[name] = list(value)
             case tuple():
                 found[name] = [type(one).__name__ for one in value]
     return found

@@ -86,6 +86,15 @@ from backtestr_protocol.price_messages import (
     PublishedPrices,
     ReplayState,
 )
+from backtestr_protocol.result_messages import (
+    DeletedBacktest,
+    ListResults,
+    PinBacktest,
+    PinnedBacktest,
+    PrunedResults,
+    PruneResults,
+    ResultList,
+)
 from backtestr_protocol.state_values import value_bytes
 from backtestr_protocol.stream_messages import PriceUpdate
 from backtestr_protocol.system_status import SystemStatus
@@ -451,6 +460,52 @@ class Client:
         """Return the metrics of a backtest, without its tables; None while it has not ended. Raises `NotFound`."""
         answer = self._ask("GetPerformanceMetrics", BacktestRef(backtest_id=backtest_id), PerformanceMetrics)
         return None if answer.metrics is None else answer.metrics.with_absent_as_none()
+
+    # --- stored results -------------------------------------------------------------------------------------------
+
+    def stored_results(self, limit: int | None = None, timeout: float = BULK_TIMEOUT) -> ResultList:
+        """List the stored results with their sizes on disk in bytes, the latest first, up to `limit`."""
+        return self._ask("ListResults", ListResults(limit=limit), ResultList, timeout)
+
+    def delete_backtest(self, backtest_id: str, timeout: float = BULK_TIMEOUT) -> int:
+        """Delete a backtest with its results, and return the bytes that this freed.
+
+        Raises `StateConflict` for one that has not ended or is pinned, and `NotFound`.
+        """
+        request = BacktestRef(backtest_id=backtest_id)
+        return self._ask("DeleteBacktest", request, DeletedBacktest, timeout).freed_bytes
+
+    def pin_backtest(self, backtest_id: str, pinned: bool = True, timeout: float = BULK_TIMEOUT) -> bool:
+        """Keep the results of a backtest from being deleted, or with `pinned` False no longer; return `pinned`.
+
+        Raises `NotFound`.
+        """
+        request = PinBacktest(backtest_id=backtest_id, pinned=pinned)
+        return self._ask("PinBacktest", request, PinnedBacktest, timeout).pinned
+
+    def prune_results(
+        self,
+        *,
+        dry_run: bool = False,
+        max_age_days: float | None = None,
+        max_count: int | None = None,
+        max_bytes: int | None = None,
+        keep_newest: int | None = None,
+        timeout: float = BULK_TIMEOUT,
+    ) -> PrunedResults:
+        """Delete the results that are too old, too many or too large, the oldest first; with `dry_run` only name them.
+
+        A bound that is None is the broker's (`[retention]` in broker.toml). The `keep_newest` newest, those pinned and
+        those of backtests that have not ended stay in any case. At most 1,000 go at a time: `remaining` more are due.
+        """
+        request = PruneResults(
+            dry_run=dry_run,
+            max_age_ms=None if max_age_days is None else max(1, round(max_age_days * 86_400_000)),
+            max_count=max_count,
+            max_bytes=max_bytes,
+            keep_newest=keep_newest,
+        )
+        return self._ask("PruneResults", request, PrunedResults, timeout)
 
     # --- shared state ---------------------------------------------------------------------------------------------
 

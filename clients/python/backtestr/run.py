@@ -14,9 +14,10 @@ from backtestr.io.mailboxes import PendingReply
 from backtestr_protocol import topics
 from backtestr_protocol.errors import SystemFault, from_data
 from backtestr_protocol.messages import BacktestAccepted, BacktestConfig, BacktestRef, BacktestState, BacktestStatus
+from backtestr_protocol.result_messages import DeletedBacktest, PinBacktest, PinnedBacktest
 from backtestr_protocol.stream_messages import BacktestProgress, OrderUpdate, PositionUpdate
 
-from .requester import Requester
+from .requester import BULK_TIMEOUT, Requester
 from .results import Results, fetch_results
 from .subscription import GapWarning, Subscription
 
@@ -126,6 +127,19 @@ class Run:
                 from_data(status.error) if status.error else SystemFault(f"backtest {self._id} failed without a reason")
             )
         return fetch_results(self._ask, self._id)
+
+    def delete(self) -> int:
+        """Delete the backtest with its results, and return the bytes that this freed.
+
+        Raises `StateConflict` while it has not ended, and when it is pinned.
+        """
+        answer = self._ask("DeleteBacktest", BacktestRef(backtest_id=self._id), DeletedBacktest, BULK_TIMEOUT)
+        return answer.freed_bytes
+
+    def pin(self, pinned: bool = True) -> bool:
+        """Keep its results from being deleted, or with `pinned` False no longer; return `pinned`."""
+        request = PinBacktest(backtest_id=self._id, pinned=pinned)
+        return self._ask("PinBacktest", request, PinnedBacktest, BULK_TIMEOUT).pinned
 
     def close(self) -> None:
         """Receive nothing more of the streams. The backtest continues."""

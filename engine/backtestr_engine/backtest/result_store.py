@@ -142,7 +142,7 @@ class ResultStore:
         """
         folder = self._folder(backtest_id)
         if not folder.is_dir():
-            raise NotFound(f"there is no result of backtest {backtest_id!r}", kind="result", name=backtest_id)
+            raise _no_result(backtest_id)
         for table in tables:
             if table not in _TABLES:
                 raise ValidationError(
@@ -155,6 +155,8 @@ class ResultStore:
             stored = msgspec.json.decode((folder / "result.json").read_bytes(), type=_Stored)
             frames = [(str(table), _read_table(folder, table, stored)) for table in tables]
         except (OSError, msgspec.MsgspecError, pl.exceptions.PolarsError) as error:
+            if not folder.is_dir():  # it was deleted while it was read
+                raise _no_result(backtest_id) from None
             raise DataError(f"the result of backtest {backtest_id} cannot be read: {error}") from error
         references, attachments = attach(frames)
         return (
@@ -177,6 +179,10 @@ class ResultStore:
             return self._root / msgspec.convert(backtest_id, BacktestId)
         except msgspec.ValidationError:
             raise NotFound(f"there is no result of backtest {backtest_id[:80]!r}", kind="result") from None
+
+
+def _no_result(backtest_id: str) -> NotFound:
+    return NotFound(f"there is no result of backtest {backtest_id!r}", kind="result", name=backtest_id)
 
 
 def _is_abandoned(partial: Path) -> bool:

@@ -294,6 +294,22 @@ def test_the_topics_of_restored_backtests_are_known(link: Link, ann: Client, wor
         assert (missed["toSeq"], missed["oldestSeq"], missed["messages"]) == (0, 1, [])
 
 
+def test_an_id_that_is_forgotten_and_taken_again_keeps_its_new_record(link: Link, ann: Client, worker: Worker) -> None:
+    """The record of the forgotten backtest is deleted while that of the new one is on its way."""
+    start(ann, "b1")
+    worker.finish()
+    link.disk.held = True
+    link.core.scheduler.jobs.forget("b1")
+    asked = ann.later("StartBacktest", config(**B1))
+    link.advance(1)
+    link.write_disk()
+    assert "b1" in link.disk.jobs
+    link.disk.held = False
+    link.write_disk()
+    assert ann.answer(asked)["status"] == "queued"
+    assert link.disk.jobs["b1"].status == "running"
+
+
 def test_a_database_that_was_moved_aside_is_reported(make_link: MakeLink) -> None:
     link = make_link(start=False)
     link.disk.moved_aside = "the database could not be read and was moved to broker.db.corrupt-1"

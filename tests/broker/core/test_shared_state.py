@@ -225,6 +225,52 @@ def test_a_damaged_record_on_disk_does_not_repair_a_value(flaw: str) -> None:
     assert state.get("a").value == value_bytes("again")
 
 
+def lost(state: SharedState, *keys: str) -> None:
+    """Damage keys in memory and on disk."""
+    for key in keys:
+        damage(state, key, value_bytes("x"))
+    state.verify()
+    for key in state.take_damaged():
+        assert not state.repair(key, None)
+
+
+def test_a_value_that_is_damaged_on_disk_too_does_not_keep_others_from_being_read() -> None:
+    state = SharedState()
+    for key in ("a", "b", "c"):
+        put(state, key, key)
+    lost(state, "b")
+    assert state.lost == ["b"]
+    assert [one.key for one in state.snapshot("")] == ["a", "c"]
+    with pytest.raises(SystemFault, match="in memory and on disk; set it again, or delete it"):
+        state.get("b")
+    state.check_invariants()
+    assert put(state, "b", "again").version == 2
+    assert state.lost == []
+    assert [one.key for one in state.snapshot("")] == ["a", "b", "c"]
+
+
+def test_a_lost_value_can_be_deleted() -> None:
+    state = SharedState()
+    put(state, "a", "a")
+    lost(state, "a")
+    state.commit(state.delete("a", 1, 1000))
+    with pytest.raises(NotFound):
+        state.get("a")
+    state.check_invariants()
+
+
+def test_a_conflict_does_not_hand_out_a_damaged_value() -> None:
+    state = SharedState()
+    put(state, "a", "a")
+    good = damage(state, "a", b"\xc1")
+    with pytest.raises(SystemFault, match="read from disk again"):
+        state.update("a", value_bytes("b"), 7, 1000)
+    assert state.take_damaged() == ["a"]
+    assert state.repair("a", good)
+    with pytest.raises(StateConflict):
+        state.update("a", value_bytes("b"), 7, 1000)
+
+
 def test_a_key_that_was_set_again_meanwhile_needs_no_repair() -> None:
     state = SharedState()
     put(state, "a", "a")

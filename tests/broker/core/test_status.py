@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from backtestr_broker.core.clients import sessions
-from backtestr_broker.core.events import HostSample, WorkerExited
+from backtestr_broker.core.events import FilesSurveyed, HostSample, WorkerExited
 from backtestr_broker.core.status import RECENT_SECONDS
 from backtestr_protocol import worker_channel
 from backtestr_protocol.system_status import BatchingStatus, CompressionStatus
@@ -50,6 +50,42 @@ def test_a_missing_worker_is_a_warning(make_link: MakeLink) -> None:
     exit_worker(link, "compute-2")
     link.now += RECENT_SECONDS
     assert health(link) == ("warning", ["1 of 2 compute workers are ready"])
+
+
+def test_a_damaged_database_is_a_warning_for_as_long_as_the_broker_runs(make_link: MakeLink) -> None:
+    link = make_link(start=False)
+    link.disk.moved_aside = "the database was damaged"
+    link.restart_broker()
+    expected = ("warning", ["the database was damaged when the broker started; its log says what is lost"])
+    assert health(link) == expected
+    link.advance(2)
+    assert health(link) == expected
+
+
+def test_damaged_keys_are_a_warning_until_they_are_set_again(link: Link, ann: Client) -> None:
+    ann.ask("UpdateState", {"key": "a.b", "value": 1})
+    record = link.core.state.get("a.b")
+    msgspec.structs.force_setattr(record, "value", b"\x05")  # the disk's record is the same object
+    link.advance(2)
+    assert health(link) == ("warning", ["1 keys of the shared state are damaged, set them again: a.b"])
+    ann.ask("UpdateState", {"key": "a.b", "value": 1})
+    assert health(link) == ("healthy", [])
+
+
+def test_results_that_cannot_be_counted_are_a_warning(link: Link, ann: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(link.disk, "survey", lambda wall_ms: FilesSurveyed({}, [], None, "not a folder", wall_ms))
+        ann.refused("ListResults", {})
+    assert health(link) == ("warning", ["the results cannot be counted, so none is deleted: not a folder"])
+    ann.ask("ListResults", {})
+    assert health(link) == ("healthy", [])
+
+
+def test_the_use_of_the_disk_is_in_the_status(link: Link, ann: Client) -> None:
+    link.disk.files["b1"] = (100, 5)
+    ann.ask("ListResults", {})
+    disk = ann.ask("GetSystemStatus")["disk"]
+    assert (disk["results"], disk["resultsBytes"], disk["freeBytes"]) == (1, 100, 1 << 30)
 
 
 def test_a_worker_that_was_lost_lately_is_a_warning(link: Link, worker: Worker) -> None:

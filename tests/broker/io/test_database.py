@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import shutil
 import sqlite3
 import stat
 import threading
@@ -20,6 +22,9 @@ from backtestr_broker.core.records import (
     JobDeleted,
     JobPut,
     JobRecord,
+    PinPut,
+    PinRecord,
+    Restored,
     StatePut,
     StateRecord,
 )
@@ -27,8 +32,9 @@ from backtestr_broker.core.scheduling.jobs import Job
 from backtestr_broker.io import database as database_module
 from backtestr_broker.io import database_schema
 from backtestr_broker.io.database import Connect, Database, Report, connect_to
-from backtestr_broker.io.database_schema import MIGRATIONS, SCHEMA_VERSION
+from backtestr_broker.io.database_schema import MIGRATIONS, SCHEMA_VERSION, application_id
 from backtestr_protocol.errors import InvalidConfiguration, TimedOut
+from backtestr_protocol.state_values import NIL, checksum
 from support.harness import wait_until
 
 
@@ -193,13 +199,14 @@ def test_an_answer_may_replace_an_earlier_one(store: Store) -> None:
 
 
 def key(name: str, version: int, value: bytes | None, revision: int) -> StateRecord:
-    return StateRecord(key=name, version=version, value=value, checksum="0" * 16, timestamp=version, revision=revision)
+    found = checksum(NIL if value is None else value)
+    return StateRecord(key=name, version=version, value=value, checksum=found, timestamp=version, revision=revision)
 
 
 def test_shared_state_is_there_in_order_of_revision_with_its_deletions(store: Store) -> None:
     store.write(*(StatePut(one) for one in (key("b", 1, b"\x01", 1), key("a", 1, b"\x02", 2))))
-    store.write(StatePut(key("b", 2, None, 3)), StatePut(key("c", 1, b"", 4)))
-    expected = [key("a", 1, b"\x02", 2), key("b", 2, None, 3), key("c", 1, b"", 4)]
+    store.write(StatePut(key("b", 2, None, 3)), StatePut(key("c", 1, b"\x80", 4)))
+    expected = [key("a", 1, b"\x02", 2), key("b", 2, None, 3), key("c", 1, b"\x80", 4)]
     assert store.reopen().restored.state == expected
 
 
@@ -365,7 +372,7 @@ def change(path: Path, statement: str) -> None:
     database.close()
 
 
-DAMAGES = [corrupt_header, corrupt_pages, corrupt_an_index, drop_a_table, wrong_status, wrong_error]
+DAMAGES = [corrupt_header, corrupt_pages, drop_a_table, wrong_status, wrong_error]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -395,6 +402,149 @@ def test_the_log_of_a_damaged_database_is_moved_with_it(store: Store) -> None:
     assert store.database.restored.moved_aside is not None
     (log,) = store.path.parent.glob("*corrupt*-wal")
     assert log.read_bytes() == b"its log"
+
+
+def test_a_damaged_index_loses_nothing(store: Store) -> None:
+    store.write(JobPut(job("b1")), StatePut(key("a", 1, b"\x01", 1)))
+    store.close()
+    corrupt_an_index(store.path)
+    restored = store.database.restored
+    assert restored.jobs == [job("b1")]
+    assert restored.state == [key("a", 1, b"\x01", 1)]
+    assert restored.moved_aside is not None
+    assert "all of its rows are intact" in restored.moved_aside
+
+
+@pytest.mark.parametrize(
+    ("statement", "named"),
+    [
+        ("UPDATE jobs SET symbols = '[]' WHERE backtest_id = 'b1'", "jobs b1"),
+        ("UPDATE state SET value = x'02' WHERE key = 'a'", "state a"),
+        ("UPDATE answers SET payload = x'02' WHERE request_id = 'r1'", "answers ann r1"),
+        ("UPDATE jobs SET client_id = 'nobody' WHERE backtest_id = 'b1'", "jobs b1"),
+        ("UPDATE state SET key = CAST(x'ff' AS TEXT) WHERE key = 'a'", "state \\udcff"),
+        ("UPDATE pins SET wall_ms = 1 WHERE backtest_id = 'b1'", "pins b1"),
+    ],
+)
+def test_a_damaged_row_is_set_aside_by_name_and_all_others_are_served(store: Store, statement: str, named: str) -> None:
+    now = store.database.restored.wall_ms
+    names = ("b1", "b2", "b3")
+    store.write(*(JobPut(job(one)) for one in names))
+    store.write(*(StatePut(key(one, 1, b"\x01", at + 1)) for at, one in enumerate("abc")))
+    store.write(*(AnswerPut(answer(one, now)) for one in ("r1", "r2")))
+    store.write(*(PinPut(PinRecord(backtest_id=one, wall_ms=now)) for one in names))
+    store.close()
+    change(store.path, statement)
+    damaged_content = store.path.read_bytes()
+    restored = store.database.restored
+    found = {
+        **{f"jobs {one.backtest_id}": one for one in restored.jobs},
+        **{f"state {one.key}": one for one in restored.state},
+        **{f"answers ann {one.request_id}": one for one in restored.answers},
+        **{f"pins {one.backtest_id}": one for one in restored.pins},
+    }
+    assert len(found) == 3 + 3 + 2 + 3 - 1, "all rows but the damaged one"
+    assert named not in found
+    assert restored.moved_aside is not None
+    assert f"{named}: it " in restored.moved_aside
+    (listing,) = store.path.parent.glob("broker.db.corrupt-*.txt")
+    assert f"{named}: " in listing.read_text()
+    assert listing.with_suffix("").read_bytes() == damaged_content
+    assert all(stat.S_IMODE(one.stat().st_mode) == 0o600 for one in store.path.parent.iterdir())
+    assert store.reopen().restored.moved_aside is None, "it is said once"
+
+
+def test_many_damaged_rows_are_all_in_the_listing(store: Store) -> None:
+    store.write(*(JobPut(job(f"b{number}")) for number in range(30)))
+    store.close()
+    change(store.path, "UPDATE jobs SET losses = 5")
+    restored = store.database.restored
+    assert restored.jobs == []
+    assert restored.moved_aside is not None
+    assert "and 20 more" in restored.moved_aside
+    (listing,) = store.path.parent.glob("broker.db.corrupt-*.txt")
+    assert len(listing.read_text().splitlines()) == 30
+
+
+class Unsynced(sqlite3.Connection):
+    """A connection that does not wait for the disk, for tests that open hundreds of databases."""
+
+    def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+        return super().execute(sql.replace("synchronous = FULL", "synchronous = OFF"), *parameters)
+
+
+def unsynced(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, factory=Unsynced)
+    connection.execute("PRAGMA page_size = 512")
+    return connection
+
+
+CHANCE = random.Random(11)
+
+
+def small_store(store: Store) -> tuple[bytes, bytes]:
+    """Return a database and its log as a kill leaves them, with rows in both of every table."""
+
+    store.connect = unsynced
+    now = store.database.restored.wall_ms
+    for number in range(8):
+        store.write(JobPut(job(f"b{number}")), AnswerPut(answer(f"r{number}", now)))
+        store.write(StatePut(key(f"k{number}", 1, b"\xc4\x40" + bytes(64), number + 1)))
+        if number == 4:
+            store.reopen()
+    return store.path.read_bytes(), store.path.with_name("broker.db-wal").read_bytes()
+
+
+def content_of(restored: Restored) -> set[str]:
+    jobs = {f"jobs {one.backtest_id}" for one in restored.jobs if one == job(one.backtest_id)}
+    answers = {f"answers {one.request_id}" for one in restored.answers if one.payload == one.request_id.encode()}
+    return jobs | answers | {f"state {one.key}" for one in restored.state if one.value == b"\xc4\x40" + bytes(64)}
+
+
+@pytest.mark.parametrize("which", ["database", "log"])
+def test_no_flipped_bit_loses_a_row_without_a_word(store: Store, tmp_path: Path, which: str) -> None:
+    """Every row that is not named as lost is there as it was written; the database can be written to again."""
+    database, log = small_store(store)
+    everything = {f"{table}{number}" for table in ("jobs b", "answers r", "state k") for number in range(8)}
+    target = database if which == "database" else log
+    headers = 100 if which == "database" else 32 + 24
+    places = [*range(headers), *(CHANCE.randrange(len(target)) for _ in range(120))]
+    for count, at in enumerate(places):
+        folder = tmp_path / f"{count}"
+        folder.mkdir()
+        damaged = bytearray(target)
+        bit = CHANCE.randrange(8)
+        damaged[at] ^= 1 << bit
+        (folder / "broker.db").write_bytes(damaged if which == "database" else database)
+        (folder / "broker.db-wal").write_bytes(damaged if which == "log" else log)
+        try:
+            again = Database(folder / "broker.db", lambda: None, unsynced)
+        except InvalidConfiguration as error:
+            raise AssertionError(f"bit {bit} of byte {at} ends the start: {error}") from error
+        restored = again.restored
+        missing = everything - content_of(restored)
+        extra = len(restored.jobs) + len(restored.answers) + len(restored.state) - len(content_of(restored))
+        assert not extra, f"bit {bit} of byte {at} changed a row unseen"
+        if missing:
+            assert restored.moved_aside, f"bit {bit} of byte {at} lost {missing} unseen"
+        again.start()
+        again.submit(Persist(1, 0, (JobPut(job("after")),)))
+        again.close()
+        (report,) = again.take()
+        assert isinstance(report, Committed), f"bit {bit} of byte {at} leaves a database that cannot be written to"
+        shutil.rmtree(folder)
+
+
+def test_a_log_without_its_database_is_kept_and_said(store: Store) -> None:
+    """SQLite would delete it."""
+    store.write(JobPut(job("b1")))
+    log = store.path.with_name("broker.db-wal").read_bytes()
+    store.close()
+    store.path.write_bytes(b"")
+    store.path.with_name("broker.db-wal").write_bytes(log)
+    assert store.database.restored.moved_aside is not None
+    (kept,) = store.path.parent.glob("broker.db.corrupt-*-wal")
+    assert kept.read_bytes() == log
 
 
 # Version 1 as it was shipped, with a backtest in it: this text is never changed.
@@ -445,6 +595,7 @@ def schema_of(database: sqlite3.Connection) -> list[tuple[str, str]]:
 def test_a_migration_that_fails_changes_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store.write(JobPut(job("b1")))
     store.close()
+    change(store.path, "PRAGMA application_id = 0")  # as another version's, which has to be migrated
     steps = (*MIGRATIONS, ("CREATE TABLE half (x INTEGER)", "CREATE TABLE jobs (x INTEGER)"))
     with monkeypatch.context() as patch:
         patch.setattr(database_schema, "MIGRATIONS", steps)
@@ -460,6 +611,7 @@ def test_a_database_of_a_later_version_is_refused_and_left_as_it_is(store: Store
     store.write(JobPut(job("b1")))
     store.close()
     change(store.path, f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    change(store.path, f"PRAGMA application_id = {application_id(SCHEMA_VERSION + 1)}")
     content = store.path.read_bytes()
     with pytest.raises(InvalidConfiguration, match=f"schema version {SCHEMA_VERSION + 1}"):
         store.database  # noqa: B018 - opening it is the point

@@ -15,7 +15,7 @@ import zmq
 from backtestr_broker import hooks
 from backtestr_broker.broker import Broker
 from backtestr_broker.config import BrokerConfig, load_config
-from backtestr_broker.core.events import RequestReceived, Tick, WorkerSent, WorkerStarted
+from backtestr_broker.core.events import FilesSurveyed, RequestReceived, Tick, WorkerSent, WorkerStarted
 from backtestr_broker.io import supervisor as supervisor_module
 from backtestr_broker.io.event_loop import Wake
 from backtestr_broker.io.supervisor import MAX_EARLY_EXITS, ExitReason
@@ -147,7 +147,7 @@ def test_every_event_of_the_core_is_recorded_in_order(make: Callable[..., Served
     kinds: list[type] = [type(event) for _, event in entries]
     assert kinds.count(WorkerStarted) == kinds.count(WorkerSent) == 2
     assert kinds.index(WorkerStarted) < kinds.index(WorkerSent) < kinds.index(RequestReceived)
-    assert set(kinds) <= {WorkerStarted, WorkerSent, RequestReceived, Tick}
+    assert set(kinds) <= {WorkerStarted, WorkerSent, RequestReceived, Tick, FilesSurveyed}
 
 
 def test_the_event_loop_gives_up_where_a_worker_refuses_its_configuration(make: Callable[..., Served]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -191,3 +192,18 @@ def test_a_damaged_result_is_a_data_error(store: ResultStore, plan: Plan, result
     assert store.read(ID, ["equity"])
     with pytest.raises(DataError, match="cannot be read"):
         store.read(ID, ["orders"])
+
+
+def test_a_result_that_is_deleted_while_it_is_read_is_not_found(
+    store: ResultStore, plan: Plan, result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.write(ID, "completed", plan.resolved_config(), result)
+    read = results_module._read_table
+
+    def deleted_before(folder: Path, *rest: Any) -> pl.DataFrame:
+        shutil.rmtree(folder)
+        return read(folder, *rest)
+
+    monkeypatch.setattr(results_module, "_read_table", deleted_before)
+    with pytest.raises(NotFound, match="there is no result of backtest"):
+        store.read(ID, ["equity"])

@@ -40,10 +40,12 @@ from backtestr_broker.core.events import (
     Persist,
     Publish,
     ReadState,
+    RemoveResults,
     Reply,
     RequestReceived,
     StateRead,
     Subscribed,
+    SurveyFiles,
     Tick,
     WorkerExited,
     WorkerStarted,
@@ -245,6 +247,8 @@ class Link:
         self.killed: list[tuple[str, str]] = []  # worker ids and reasons; `lose_worker` ends the workers
         self._connections: dict[bytes, Client | SessionClient] = {}
         self.disk = Disk()
+        self.holds_removals = False  # true: files stay, as if the broker ended before it came to them
+        self.holds_surveys = False  # true: no survey comes back
         self.named = 0  # the number of requests; each has an id of its own
         self._peers = 0
         self._starts = 0
@@ -352,6 +356,10 @@ class Link:
                     self.feed(ListenersFound(socket, there, gone, self.wall_ms))
             case ReadState(key):
                 self.feed(StateRead(key, self.disk.state.get(key), self.wall_ms))
+            case SurveyFiles() if not self.holds_surveys:
+                self.feed(self.disk.survey(self.wall_ms))
+            case RemoveResults() if not self.holds_removals:
+                self.feed(self.disk.remove(effect, self.wall_ms))
             case Kill(worker_id, reason):
                 self.killed.append((worker_id, reason))
             case Notify(signal, facts):

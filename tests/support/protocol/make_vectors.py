@@ -14,7 +14,7 @@ from typing import Any
 import msgpack
 import msgspec
 
-from backtestr_protocol import messages, price_messages, stream_messages, system_status
+from backtestr_protocol import messages, price_messages, result_messages, stream_messages, system_status
 from backtestr_protocol.codec import (
     REQUEST,
     RESPONSE,
@@ -111,6 +111,8 @@ def requests() -> list[Case]:
         request(7, "StartPriceReplay", REPLAY, counter=6),
         request(8, "PublishPrices", price_messages.PublishPrices(prices=[LIVE_PRICE]), counter=7),
         {**request(9, "StartBacktest", WHOLE_RANGE, counter=8), "name": "StartBacktest without dates"},
+        request(10, "DeleteBacktest", messages.BacktestRef(backtest_id=BACKTEST), counter=9),
+        request(11, "PruneResults", result_messages.PruneResults(dry_run=True, max_age_ms=86_400_000), counter=10),
     ]
 
 
@@ -156,6 +158,12 @@ def responses() -> list[Case]:
             price_messages.PriceReplayStarted(
                 replay_id=REPLAY.replay_id or "", topic="prices.BTCPERP.1m", from_seq=120, bars=41_760
             ),
+        ),
+        answer(
+            "DeletedBacktest",
+            10,
+            "Success",
+            result_messages.DeletedBacktest(backtest_id=BACKTEST, freed_bytes=1 << 33),
         ),
         accepted("Error, not attributed", RESPONSE, encode_message(SIGNER, RESPONSE, unattributed)),
     ]

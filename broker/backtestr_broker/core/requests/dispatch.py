@@ -47,6 +47,7 @@ from backtestr_protocol.system_status import SystemStatus
 from backtestr_protocol.worker_channel import Work
 
 from .price_replay_requests import PriceReplayRequests
+from .result_requests import ResultRequests
 from .state_requests import StateRequests
 
 # Names of requests that are planned: the answer says that they are not served, and suggests no other name.
@@ -76,6 +77,7 @@ class Requests:
         algorithms: Algorithms,
         state: StateRequests,
         replays: PriceReplayRequests,
+        results: ResultRequests,
     ) -> None:
         self._outbox = outbox
         self._sessions = sessions
@@ -83,6 +85,7 @@ class Requests:
         self._scheduler = scheduler
         self._algorithms = algorithms
         self._state = state
+        self._stored_results = results
         self._feeds = Feeds()
         self._methods: Mapping[str, Callable[[Session, Any, RequestKey], Contract | None]] = {
             "Goodbye": self._goodbye,
@@ -110,6 +113,10 @@ class Requests:
             "ListBacktests": self._list_backtests,
             "GetBacktestResults": self._results,
             "GetPerformanceMetrics": self._metrics,
+            "DeleteBacktest": results.delete,
+            "PinBacktest": results.pin,
+            "ListResults": results.list_all,
+            "PruneResults": results.prune,
             "StartPriceReplay": replays.start,
             "PausePriceReplay": replays.pause,
             "ResumePriceReplay": replays.resume,
@@ -213,6 +220,7 @@ class Requests:
 
     def _results(self, _session: Session, data: GetBacktestResults, request_key: RequestKey) -> Contract | None:
         jobs = self._scheduler.jobs
+        self._stored_results.check_readable(data.backtest_id)
         if data.backtest_id in jobs:
             job = jobs.get(data.backtest_id)
             if not job.has_results:
@@ -225,6 +233,7 @@ class Requests:
 
     def _metrics(self, _session: Session, data: BacktestRef, request_key: RequestKey) -> Contract | None:
         jobs = self._scheduler.jobs
+        self._stored_results.check_readable(data.backtest_id)
         if data.backtest_id in jobs and not jobs.get(data.backtest_id).has_results:
             return PerformanceMetrics(backtest_id=data.backtest_id, metrics=None)
         self._ask("GetPerformanceMetrics", data, request_key)

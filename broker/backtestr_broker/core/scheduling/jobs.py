@@ -41,7 +41,7 @@ TRANSITIONS: dict[tuple[BacktestState, JobEvent], BacktestState] = {
     ("paused", "lost"): "queued",
 }
 
-# Ended backtests that are still listed, and whose streams can still be repaired; results on disk stay for good.
+# Ended backtests that are still listed, and whose streams can still be repaired; results on disk stay by `[retention]`.
 MAX_ENDED = 1000
 # Workers that a job may lose before it fails: the loss may have been the job's fault.
 MAX_LOSSES = 1
@@ -194,6 +194,8 @@ class Jobs:
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._by_request_key: dict[RequestKey, str] = {}
         self._ended: OrderedDict[str, None] = OrderedDict()
+        self.ended_total = 0  # of the jobs that have ended since the broker's start
+        self.deleting: set[str] = set()  # ids that no job may take: their records or files are being deleted
         self.unsaved: dict[str, None] = {}  # backtests whose records on disk are not what they are in memory
 
     def __iter__(self) -> Iterator[Job]:
@@ -203,7 +205,9 @@ class Jobs:
         return backtest_id in self._jobs
 
     def check_free(self, backtest_id: str) -> None:
-        """Raise `StateConflict` when a job of that id is known."""
+        """Raise `StateConflict` when a job of that id is known, or is being deleted."""
+        if backtest_id in self.deleting:
+            raise StateConflict(f"backtest {backtest_id!r} is being deleted; choose another backtestId, or wait")
         if backtest_id in self._jobs:
             raise StateConflict(
                 f"backtest {backtest_id!r} exists; choose another backtestId, or leave it out",
@@ -254,12 +258,17 @@ class Jobs:
             job.worker_id = None
             job.requested = None
             self._ended[job.backtest_id] = None
+            self.ended_total += 1
 
     def forget_oldest(self) -> Job | None:
         """Remove and return the job that ended first, when more have ended than are kept."""
         if len(self._ended) <= MAX_ENDED:
             return None
-        backtest_id, _ = self._ended.popitem(last=False)
+        return self.forget(next(iter(self._ended)))
+
+    def forget(self, backtest_id: str) -> Job:
+        """Remove and return a job that has ended."""
+        del self._ended[backtest_id]
         job = self._jobs.pop(backtest_id)
         del self._by_request_key[job.request_key]
         self.save(backtest_id)

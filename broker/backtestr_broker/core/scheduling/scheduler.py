@@ -85,6 +85,11 @@ class Scheduler:
             "questions": (len(self.interactive.queue), self.interactive.queue.bound),
         }
 
+    @property
+    def starting(self) -> set[str]:
+        """The backtests that are on their way to disk, and that no client sees before they are there."""
+        return set(self._accepting)
+
     # --- requests ---
 
     def start(self, config: bytes, request_key: RequestKey) -> None:

@@ -17,7 +17,6 @@ import msgspec
 import typer
 
 from backtestr.client import Client
-from backtestr.results import Results
 from backtestr.run import Run
 from backtestr_protocol import __version__, errors
 from backtestr_protocol.inspection import CheckedFile, IndicatorList, ReplayedLog
@@ -38,6 +37,7 @@ from .console import (
 from .data import data_app
 from .keys import keys_app
 from .replays import replay, replays
+from .results_command import print_results, results
 from .top import show_top
 
 app = typer.Typer(
@@ -55,6 +55,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(keys_app, name="keys")
 app.command()(replay)
 app.command()(replays)
+app.command()(results)
 app.command("top")(show_top)
 
 T = TypeVar("T")
@@ -213,18 +214,9 @@ def backtest(
         except KeyboardInterrupt:
             _stop(client, backtest_id)
             interrupted = True
-        _print_results(client.run(backtest_id).result(), as_json)
+        print_results(client.run(backtest_id).result(), as_json)
         if interrupted:
             raise typer.Exit(EXIT_INTERRUPTED)
-
-
-@app.command()
-def results(
-    backtest_id: Annotated[str, typer.Argument(help="See: backtestr backtests")], as_json: AsJson = False
-) -> None:
-    """Print the metrics of a backtest."""
-    with broker(as_json) as client:
-        _print_results(client.results(backtest_id, tables=()), as_json)
 
 
 @app.command("replay-log")
@@ -307,12 +299,3 @@ def _stop(client: Client, backtest_id: str) -> None:
     ended = client.backtest_status(backtest_id)
     where = f"{ended.status} at {ended.progress_percent:.0f} %"
     err.print(f"{where}; to see it again: backtestr results {backtest_id}", soft_wrap=True)
-
-
-def _print_results(answer: Results, as_json: bool) -> None:
-    if as_json:
-        metrics = answer.metrics.to_wire() if answer.metrics else None
-        facts = {"backtestId": answer.backtest_id, "status": answer.status, "config": answer.config}
-        print_json({**facts, "metrics": metrics})
-    else:
-        out.print(rendering.results_table(answer))

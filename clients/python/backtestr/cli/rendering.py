@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
@@ -27,6 +28,7 @@ from backtestr_protocol.messages import (
 )
 from backtestr_protocol.metrics import METRICS, Unit
 from backtestr_protocol.price_messages import PriceReplayStatus
+from backtestr_protocol.result_messages import DiskUsage, PrunedResults, ResultList
 from backtestr_protocol.stream_messages import PriceUpdate
 from backtestr_protocol.system_status import ClientLoad, CompressionStatus, SystemStatus, WorkerStatus
 
@@ -49,6 +51,8 @@ def status_table(status: SystemStatus) -> RenderableType:
     facts.add_row("backtests under way", str(status.active_backtests))
     facts.add_row("waiting for a worker", str(status.queued_requests))
     facts.add_row("loop lag", f"{status.loop_lag_ms:.1f} ms")
+    if status.disk is not None:
+        facts.add_row("disk", _disk(status.disk))
     if status.connections is None:  # a broker of an earlier version
         facts.add_row("clients", str(status.connected_clients))
         return Group(facts, _workers_table(status.workers), *_batching_table(status.workers))
@@ -61,6 +65,18 @@ def status_table(status: SystemStatus) -> RenderableType:
             facts.add_row(f"compressed by {one.worker_id}", _compressed(one.compression))
     workers = (_workers_table(status.workers), *_batching_table(status.workers))
     return Group(facts, *workers, _clients_table(status.connections.per_client))
+
+
+def _disk(disk: DiskUsage) -> str:
+    parts = {
+        f"{disk.results:,} results": disk.results_bytes,
+        "bars": disk.catalogue_bytes,
+        "database": disk.database_bytes,
+        "damaged databases": disk.damaged_bytes,
+        "recordings": disk.recordings_bytes,
+    }
+    used = ", ".join(f"{name} {size_text(size)}" for name, size in parts.items() if size)
+    return f"{used or 'nothing'}; {size_text(disk.free_bytes)} free"
 
 
 def _workers_table(workers: Iterable[WorkerStatus]) -> Table:
@@ -241,6 +257,35 @@ def backtests_table(backtests: Iterable[BacktestStatus]) -> Table:
         symbols, done = _symbols(one.symbols or [one.symbol]), f"{one.progress_percent:.0f} %"
         table.add_row(one.backtest_id, one.status, one.algorithm_id, symbols, _time(one.submit_time), done)
     return table
+
+
+def stored_results_table(listed: ResultList) -> RenderableType:
+    table = Table("backtest", "stored", "status")
+    table.add_column("size", justify="right")
+    table.add_column("pinned")
+    for one in listed.results:
+        pinned = "yes" if one.pinned else ""
+        table.add_row(one.backtest_id, _time(one.stored_time), one.status or "", size_text(one.bytes), pinned)
+    return Group(table, f"{listed.count:,} results, {size_text(listed.bytes)}")
+
+
+def pruned_table(pruned: PrunedResults) -> RenderableType:
+    table = Table("backtest", "reason")
+    table.add_column("size", justify="right")
+    for one in pruned.results:
+        table.add_row(one.backtest_id, one.reason, size_text(one.bytes))
+    would = "would be deleted" if pruned.dry_run else "deleted"
+    text = f"{len(pruned.results):,} results, {size_text(pruned.freed_bytes)}, {would}"
+    more = f"; {pruned.remaining:,} more are due" if pruned.remaining else ""
+    return Group(*([table] if pruned.results else []), text + more)
+
+
+def size_text(size: float) -> str:
+    """Return bytes as people read them: `1.5 MiB`."""
+    if size < 1024:
+        return f"{size:,.0f} bytes"
+    power = min(4, int(math.log(size, 1024)))
+    return f"{size / 1024**power:,.1f} {('KiB', 'MiB', 'GiB', 'TiB')[power - 1]}"
 
 
 def replays_table(replays: Iterable[PriceReplayStatus]) -> Table:

@@ -19,6 +19,9 @@ _LARGEST = 1e300
 
 TIME_LIMIT_MAX_MS = 24 * 60 * 60 * 1000
 
+PACE_MIN = 0.01
+"""Bars a second. A slower pace cannot be watched either, and the backtest keeps its worker meanwhile."""
+
 PACE_MAX = 1_000_000
 """Bars a second. A faster pace cannot be watched: leave the option out for full speed."""
 
@@ -193,9 +196,9 @@ def _check_preset(preset: Any) -> str | None:
 def _check_pace(pace: Any) -> float | None:
     if pace is None:
         return None
-    if isinstance(pace, int | float) and not isinstance(pace, bool) and 0 < pace <= PACE_MAX:
+    if isinstance(pace, int | float) and not isinstance(pace, bool) and PACE_MIN <= pace <= PACE_MAX:
         return float(pace)
-    raise _out_of_range("pace", f"bars a second above 0 and up to {PACE_MAX}; leave it out for full speed", pace)
+    raise _out_of_range("pace", f"bars a second, from {PACE_MIN:g} to {PACE_MAX}; leave it out for full speed", pace)
 
 
 def _check_bounds(conventions: Conventions) -> None:

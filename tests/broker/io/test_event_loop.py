@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +28,10 @@ from backtestr_protocol.worker_channel import Ready, WorkerSettings, encode_to_b
 from support.protocol.independent import Fields, Requests
 
 WAIT_MS = 20_000
+
+
+def wall_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 class FakeWorker:
@@ -121,7 +126,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Served]]:
 
 def test_the_event_loop_serves_until_it_is_stopped_and_closes_every_lifeline(make: Callable[..., Served]) -> None:
     served = make()
-    requests = Requests(bytes.fromhex(served.broker.connection.signing.key), "ann", now_ms=lambda: 1)
+    requests = Requests(bytes.fromhex(served.broker.connection.signing.key), "ann", now_ms=wall_ms)
     with served.run(), served.context.socket(zmq.DEALER) as socket:
         socket.connect(served.broker.connection.endpoints.requests)
         welcome = served.ask("Hello", None, requests, socket)
@@ -135,7 +140,7 @@ def test_the_event_loop_serves_until_it_is_stopped_and_closes_every_lifeline(mak
 
 def test_every_event_of_the_core_is_recorded_in_order(make: Callable[..., Served], tmp_path: Path) -> None:
     served = make(recorder=True)
-    requests = Requests(bytes.fromhex(served.broker.connection.signing.key), "ann", now_ms=lambda: 1)
+    requests = Requests(bytes.fromhex(served.broker.connection.signing.key), "ann", now_ms=wall_ms)
     with served.run(), served.context.socket(zmq.DEALER) as socket:
         socket.connect(served.broker.connection.endpoints.requests)
         served.ask("Hello", None, requests, socket)

@@ -11,7 +11,7 @@ import pytest
 
 from backtestr_engine.algorithms.algorithm import portfolio
 from backtestr_engine.algorithms.parameters import Int
-from backtestr_engine.backtest.plan import MAX_SYMBOLS, Plan, prepare
+from backtestr_engine.backtest.plan import Plan, prepare
 from backtestr_engine.backtest.result_store import ResultStore
 from backtestr_engine.backtest.run import Run
 from backtestr_engine.data.arrays import Floats

@@ -17,7 +17,7 @@ from backtestr_engine.data.bars import Bars
 from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.data.synthetic import synthetic_bars
 from backtestr_engine.worker import price_replays
-from backtestr_engine.worker.price_replays import MAX_RATE, MOMENT, ReplayBars, Sent, read_replay_bars
+from backtestr_engine.worker.price_replays import MOMENT, ReplayBars, Sent, read_replay_bars
 from backtestr_protocol.errors import BacktestrError, DataError, InvalidConfiguration, ValidationError
 from backtestr_protocol.worker_channel import (
     Control,

@@ -130,7 +130,9 @@ def test_a_hostile_value_in_any_field_of_a_note_does_no_harm(struct: type) -> No
         if name != struct.__name__:
             continue
         hints = current(link, ann)
-        named = {key: hints[key] for key in ("taskId", "topic", "workerId") if key in note and not field.startswith(key)}
+        named = {
+            key: hints[key] for key in ("taskId", "topic", "workerId") if key in note and not field.startswith(key)
+        }
         for worker_id in ("compute-1", "interactive-1"):
             frames = hostile_values.packed(link.key, TO_BROKER, {**note, **named}, PAYLOADS[number % 3])
             link.feed(WorkerSent(link.worker(worker_id).peer, frames, link.wall_ms))

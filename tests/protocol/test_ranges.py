@@ -94,7 +94,11 @@ def test_numbers_are_finite(field: str, number: float) -> None:
             "$.startTime: expected `float` <= 7258118400000.0; a time is in milliseconds since 1970-01-01 UTC",
         ),
         (GetMarketData, {"symbol": "", "timeframe": "1d"}, "$.symbol: expected `str` of length >= 1; a symbol is 1 to"),
-        (ListBacktests, {"limit": 2**63}, f"$.limit: expected `int` <= {MAX_INTEGER}; a whole number of up to 2^53 - 1"),
+        (
+            ListBacktests,
+            {"limit": 2**63},
+            f"$.limit: expected `int` <= {MAX_INTEGER}; a whole number of up to 2^53 - 1",
+        ),
         (ListBacktests, {"limit": "7"}, "$.limit: expected `int | null`, got `str`; a whole number of up to 2^53 - 1"),
         (FeedPrice, {**PRICE, "volume": -1.0}, "$.volume: expected `float` >= 0.0; a finite number, 0 or more"),
     ],
@@ -126,7 +130,11 @@ def test_a_map_of_any_values_is_bounded_in_levels_and_values() -> None:
 
 
 def test_nested_parameters_of_a_request_are_refused_with_their_path() -> None:
-    fields = {"symbol": "S", "timeframe": "1d", "indicators": [{"name": "SMA"}, {"name": "SMA", "parameters": {"a": nested(40)}}]}
+    fields = {
+        "symbol": "S",
+        "timeframe": "1d",
+        "indicators": [{"name": "SMA"}, {"name": "SMA", "parameters": {"a": nested(40)}}],
+    }
     with pytest.raises(ValidationError) as caught:
         decode(msgspec.msgpack.Decoder(GetMarketData), msgpack.packb(fields))
     assert caught.value.details == {"path": "$.indicators[1].parameters"}

@@ -91,7 +91,9 @@ class Faults:
             outbox.send_unattributed(peer, outbox.error_data(fault, **about))
             return
         client_id = None if session is None else session.client_id
-        data = outbox.error_data(fault, requestId=envelope.id, **({"clientId": client_id} if client_id else {}), **about)
+        data = outbox.error_data(
+            fault, requestId=envelope.id, **({"clientId": client_id} if client_id else {}), **about
+        )
         if client_id is not None and outbox.answers.is_running(client_id, envelope.id):
             outbox.answer((client_id, envelope.id), data)
         else:
@@ -101,7 +103,11 @@ class Faults:
         if self._log_limit.check(self._outbox.now) is None:
             return {}
         lines = "".join(traceback.format_exception(error))
-        return {"raised": _one_line(error), "during": self._described(event), "traceback": lines[-MAX_TRACEBACK:].strip()}
+        return {
+            "raised": _one_line(error),
+            "during": self._described(event),
+            "traceback": lines[-MAX_TRACEBACK:].strip(),
+        }
 
     def _described(self, event: Event) -> str:
         """Return an event for the log, cut short, without keys and without content that is private."""

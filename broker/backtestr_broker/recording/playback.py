@@ -7,6 +7,7 @@ there on a step has no effects, and only what clients and workers sent is known.
 from __future__ import annotations
 
 import hashlib
+import traceback
 from collections.abc import Iterable, Iterator
 
 import msgspec

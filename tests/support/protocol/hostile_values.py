@@ -26,7 +26,14 @@ NUMBERS: list[Any] = [
     *(0, 1, -1, 2**31 - 1, 2**31, 2**32, 2**53 - 1, 2**53, 2**63 - 1, 2**63, 2**64 - 1, -(2**31), -(2**53), -(2**63)),
     *(0.0, -0.0, 0.5, 1.0, 5e-324, -5e-324, 1e-300, 1e300, 1e308, -1e308, 1.7976931348623157e308),
     *(float("inf"), float("-inf"), float("nan")),
-    *(-2_208_988_800_001, -2_208_988_800_000, 7_258_118_400_000, 7_258_118_400_001, 7_258_118_400_000.0, 253_402_300_800_000),
+    *(
+        -2_208_988_800_001,
+        -2_208_988_800_000,
+        7_258_118_400_000,
+        7_258_118_400_001,
+        7_258_118_400_000.0,
+        253_402_300_800_000,
+    ),
 ]
 TEXTS: list[Any] = [
     *("", " ", "\0", "a\0b", "\n", "a\n", "\r\n", "\x1b[2J", "\x7f", "\ufeff", "\u202e", "\ufffe", "é", "e\u0301"),
@@ -118,7 +125,9 @@ def requests() -> Iterator[Case]:
 def random_requests(seed: int, count: int) -> Iterator[Case]:
     """Yield `count` of those, with up to three hostile fields each."""
     yield from _random_cases(
-        random.Random(seed), count, [(name, _struct(row.data), HINTS_OF.get(name, {})) for name, row in REQUESTS.items()]
+        random.Random(seed),
+        count,
+        [(name, _struct(row.data), HINTS_OF.get(name, {})) for name, row in REQUESTS.items()],
     )
 
 

@@ -74,8 +74,9 @@ class Hellos:
         """
         if timestamp > wall_ms + MAX_DIFFERENCE_MS:
             raise ValidationError(
-                f"$.timestamp: this Hello is from {(timestamp - wall_ms) / 1000:.0f} s ahead of the broker's clock, and "
-                f"{MAX_DIFFERENCE_MS // 1000} s are tolerated; set the clock of the client's or of the broker's machine",
+                f"$.timestamp: this Hello is from {(timestamp - wall_ms) / 1000:.0f} s ahead of the broker's clock, "
+                f"and {MAX_DIFFERENCE_MS // 1000} s are tolerated; set the clock of the client's or of the broker's "
+                "machine",
                 path="$.timestamp",
             )
         window = self._windows.get(client_id)

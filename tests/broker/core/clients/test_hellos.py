@@ -101,7 +101,9 @@ def test_no_hello_is_accepted_twice(sent: list[tuple[int, int, str]]) -> None:
         patch.setattr(hellos_module, "MAX_HELLOS", 5)
         hellos = Hellos()
         taken = [
-            one for one in sent if is_taken(hellos, b"%d %d %s" % (one[0], one[1], one[2].encode()), NOW - one[1], client_id=one[2])
+            one
+            for one in sent
+            if is_taken(hellos, b"%d %d %s" % (one[0], one[1], one[2].encode()), NOW - one[1], client_id=one[2])
         ]
         assert len(taken) == len(set(taken))
         hellos.check_invariants()

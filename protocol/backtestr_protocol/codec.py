@@ -220,8 +220,8 @@ _MAX_QUOTED = 200
 def validation_error(text: str, expected: Any = Any) -> ValidationError:
     """Turn msgspec's message into a `ValidationError` with the path of the field, missing or wrong, in its details.
 
-    `expected` is the type that was decoded. If it lists the allowed values, so does the message; if the field's type has
-    a description, the message ends with it.
+    `expected` is the type that was decoded. If it lists the allowed values, so does the message; if the type of the
+    field has a description, the message ends with it.
     """
     found = _WHERE.search(text)
     path = found["path"] if found else "$"

@@ -4,8 +4,8 @@ It sleeps until something arrives or the core's next deadline, takes one message
 waits for a peer: one whose queue is full, or that is gone, misses that message, and a hook reports it. A ROUTER takes
 from its connections in turn too, so a client waits for one message of each other client, not for all that they sent.
 
-An exception in a turn, or in an effect, ends neither: it is logged, and the loop goes on. Where the core asks for it, an
-effect is lost that nobody repairs, or faults come one after the other, `run` returns and the broker starts again.
+An exception in a turn or an effect does not end the loop: it is logged. Where the core asks for it, an effect is lost
+that nobody repairs, or faults come one after the other, `run` returns and the broker starts again.
 """
 
 from __future__ import annotations

@@ -71,6 +71,8 @@ ShortText = Annotated[str, msgspec.Meta(max_length=64)]
 # The most symbols of one backtest: at a million bars each they take 48 GB.
 MAX_SYMBOLS = 1000
 MAX_INDICATORS = 256
+# The longest time between two progress messages: a day.
+MAX_INTERVAL_MS = 86_400_000
 # The most versions that a client may say it speaks.
 MAX_VERSIONS = 64
 
@@ -395,7 +397,7 @@ class StreamOptions(Contract, frozen=True, kw_only=True):
     columns: bool = False
     orders: bool = True
     positions: bool = True
-    progress_interval_ms: Positive = 50
+    progress_interval_ms: Annotated[int, msgspec.Meta(ge=1, le=MAX_INTERVAL_MS)] = 50
 
 
 class BacktestStatus(Contract, frozen=True, kw_only=True):

@@ -69,11 +69,18 @@ RAW: list[Any] = [
         b"\x81\x80\x01",
         b"\x82\xa1a\x01\xa1a\x02",
         b"\xdd\x00\x00\x00\x00",
-        *(b"\x91" * depth + b"\xc0" for depth in (31, 33, 100, 500, 800, *range(900, 1000, 6))),
-        *(b"\x81\xa1a" * depth + b"\xc0" for depth in (33, 400, 940, 980)),
+        *(b"\x91" * depth + b"\xc0" for depth in (31, 33, 100, 500)),
+        *(b"\x81\xa1a" * depth + b"\xc0" for depth in (33, 400)),
     )
 ]
-HOSTILE: list[Any] = [*NUMBERS, *TEXTS, *CONTAINERS, *RAW]
+# Nested so deeply that a decoder may not read the envelope around it, and then the request has no id.
+DEEP: list[Any] = [
+    msgspec.Raw(one)
+    for one in (*(b"\x91" * depth + b"\xc0" for depth in range(900, 1000, 6)), b"\x81\xa1a" * 940 + b"\xc0")
+]
+HOSTILE: list[Any] = [*NUMBERS, *TEXTS, *CONTAINERS, *RAW, *DEEP]
+# A stream message, and data, that any client can decode.
+ANYTHING = msgspec.msgpack.encode({"type": "Anything", "data": {}})
 
 # Valid values of fields whose type does not tell them, so that a message gets further than its first check.
 HINTS: Mapping[str, Any] = {
@@ -274,11 +281,16 @@ def _paths(described: types.StructType) -> Iterator[tuple[str | int, ...]]:
                             yield from ((name, "key", *path) for path in _paths(inner))
 
 
+def option_names() -> list[str]:
+    """Return the names of all options of a backtest, those of its streams as `streams.prices`."""
+    streams = [f"streams.{one}" for one in map(_camel, StreamOptions.__struct_fields__)]
+    return [*map(_camel, Conventions.__struct_fields__), "pace", "preset", "streams", *streams]
+
+
 def _keys(name: str) -> list[str]:
     """Return keys of a map by its name: those that its consumer knows, where its values are of any kind."""
     if name == "options":
-        streams = [f"streams.{one}" for one in map(_camel, StreamOptions.__struct_fields__)]
-        return [*map(_camel, Conventions.__struct_fields__), "pace", "preset", "streams", *streams]
+        return option_names()
     return ["fast", "slow", "timeperiod"] if name == "parameters" else ["key", ""]
 
 

@@ -118,7 +118,7 @@ def assert_typed(answer: Fields, about: object) -> None:
 
 # --- notes of workers ---
 
-PAYLOADS = ([encode({"type": "Anything", "data": {}})], [], [encode({})] * 2)
+PAYLOADS: tuple[list[bytes], ...] = ([encode({"type": "Anything", "data": {}})], [], [encode({})] * 2)
 
 
 @pytest.mark.parametrize("struct", get_args(worker_channel.ToBroker), ids=lambda struct: struct.__name__)

@@ -18,7 +18,7 @@ from backtestr_broker import hooks
 from backtestr_broker.broker import Broker
 from backtestr_broker.config import BrokerConfig, load_config
 from backtestr_broker.core.durability import Durability
-from backtestr_broker.core.events import RequestReceived, Tick, WorkerSent, WorkerStarted
+from backtestr_broker.core.events import HostSample, RequestReceived, Tick, WorkerSent, WorkerStarted
 from backtestr_broker.core.shared_state import SharedState
 from backtestr_broker.io import supervisor as supervisor_module
 from backtestr_broker.io.database import Database

@@ -14,16 +14,18 @@ import gc
 import shutil
 import signal
 import sys
+import time
 from pathlib import Path
 from types import FrameType
 
 import msgspec
 import zmq
 
+from backtestr_broker.core.scheduling.liveness import WELL_AFTER
 from backtestr_broker.io.allow_list import AllowList
 from backtestr_broker.io.log import start_logging
 from backtestr_broker.io.runtime_directory import AlreadyRunning, RuntimeDirectory
-from backtestr_broker.io.supervisor import launch_process
+from backtestr_broker.io.supervisor import DELAYS, launch_process
 from backtestr_broker.recording.format import Unreadable
 from backtestr_broker.recording.parts import parts_of
 from backtestr_broker.recording.replay_log import replayed_log
@@ -107,7 +109,49 @@ def _replay(given: argparse.Namespace) -> int:
     return 0
 
 
+class _Stop:
+    """Takes the signals that end the broker, whichever of its starts is running."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self.broker: Broker | None = None
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._stop)
+        signal.signal(signal.SIGCHLD, self._wake)  # a worker has ended
+
+    def _stop(self, _signal: int, _frame: FrameType | None) -> None:
+        self.requested = True
+        if self.broker is not None:
+            self.broker.event_loop.stop()
+
+    def _wake(self, _signal: int, _frame: FrameType | None) -> None:
+        if self.broker is not None:
+            self.broker.wake()
+
+
 def _serve(config: BrokerConfig, directory: RuntimeDirectory) -> int:
+    """Serve until a signal comes. A broker that a fault has ended is started again, later after each in a row."""
+    stop = _Stop()
+    in_a_row = 0
+    while True:
+        began = time.monotonic()
+        broker = _serve_once(config, directory, stop)
+        if stop.requested or not broker.event_loop.starts_again:
+            break
+        in_a_row = 0 if time.monotonic() - began >= WELL_AFTER else in_a_row + 1
+        until = time.monotonic() + DELAYS[min(in_a_row, len(DELAYS) - 1)]
+        while not stop.requested and time.monotonic() < until:
+            time.sleep(0.05)
+    if broker.event_loop.gave_up:
+        print("backtestr: the engine workers end as soon as they start; the log above says why", file=sys.stderr)
+        return 1
+    print("backtestr has stopped. Backtests that had not ended run again when it is started.", flush=True)
+    return 0
+
+
+def _serve_once(config: BrokerConfig, directory: RuntimeDirectory, stop: _Stop) -> Broker:
+    """Run a broker to its end, and return it."""
+
     def address(name: str) -> str:
         if config.transport.kind == "ipc" or name == "engine":  # workers are always on this machine
             return directory.socket_address(name)
@@ -131,30 +175,16 @@ def _serve(config: BrokerConfig, directory: RuntimeDirectory) -> int:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     try:
         broker = Broker(config, paths.data_dir(), context, address, launch_process, on_serving, allow_list)
-        _stop_on_signals(broker)
+        stop.broker = broker
+        if stop.requested:  # before there was a broker to stop
+            broker.event_loop.stop()
         gc.collect()
         gc.freeze()  # these objects stay: no collection needs to stop the broker to look at them again
         broker.run()
     finally:
         directory.withdraw()
         context.term()
-    if broker.event_loop.gave_up:
-        print("backtestr: the engine workers end as soon as they start; the log above says why", file=sys.stderr)
-        return 1
-    print("backtestr has stopped. Backtests that had not ended run again when it is started.", flush=True)
-    return 0
-
-
-def _stop_on_signals(broker: Broker) -> None:
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        broker.event_loop.stop()
-
-    def wake(_signal: int, _frame: FrameType | None) -> None:
-        broker.wake()
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, stop)
-    signal.signal(signal.SIGCHLD, wake)  # a worker has ended
+    return broker
 
 
 def _listing(series: list[SeriesInfo]) -> str:

@@ -37,9 +37,13 @@ replay_changed = blinker.Signal(
 )
 worker_ready = blinker.Signal("a worker is ready: workerId, pid, kind")
 worker_lost = blinker.Signal("a worker's process ended: workerId, reason, and the tasks that it had")
+starts_again = blinker.Signal("the broker ends all connections and starts again, from what is on disk: reason")
 recorder_stopped = blinker.Signal("the recorder has failed, and the broker continues without it: reason")
 state_repaired = blinker.Signal("a damaged value in memory was read from disk again: key")
-fault = blinker.Signal("the broker or the engine has a fault: code, message, id, and the ids that it is about")
+fault = blinker.Signal(
+    "the broker or the engine has a fault: code, message, id, the ids that it is about, of an exception raised, during "
+    "and traceback"
+)
 
 SIGNALS: Mapping[str, blinker.Signal] = {
     name: signal for name, signal in globals().items() if isinstance(signal, blinker.Signal)

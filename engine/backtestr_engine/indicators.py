@@ -17,7 +17,7 @@ from talib import abstract
 
 from backtestr_engine.data.arrays import Booleans, Floats
 from backtestr_engine.data.bars import COLUMNS, Bars
-from backtestr_protocol.errors import ValidationError, did_you_mean, unknown
+from backtestr_protocol.errors import ValidationError, did_you_mean, quoted, unknown
 from backtestr_protocol.messages import IndicatorConfig
 
 PERIOD_MAX = 100_000
@@ -199,7 +199,10 @@ def _check_number(indicator: Indicator, name: str, value: Any, where: str) -> in
     if not is_number or (whole and (value != int(value) or abs(value) > _LARGEST_WHOLE)):
         expected = "a whole number" if whole else "a finite number"
         raise ValidationError(
-            f"{name} of {indicator.name} must be {expected}, not {value!r}", path=where, expected=expected, got=value
+            f"{name} of {indicator.name} must be {expected}, not {quoted(value)}",
+            path=where,
+            expected=expected,
+            got=quoted(value),
         )
     if name.endswith("period") and not 1 <= value <= PERIOD_MAX:
         raise ValidationError(

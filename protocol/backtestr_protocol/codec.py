@@ -10,12 +10,14 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
 from .errors import AuthenticationError, SerializationError, ValidationError, did_you_mean
-from .messages import MessageType, Milliseconds, Positive
+from .messages import MessageType
+from .ranges import Milliseconds, Positive
 
 REQUEST = b"req"
 RESPONSE = b"rep"
@@ -34,12 +36,14 @@ T = TypeVar("T")
 
 
 MessageId = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+# The id of a session or of a broker's instance: both have fewer characters.
+Id = Annotated[str, msgspec.Meta(max_length=64)]
 
 
 class Payload(msgspec.Struct, frozen=True):
     """The map `{"type": …, "data": …}` as received; `data` stay undecoded until `type` says what they are."""
 
-    type: str
+    type: Annotated[str, msgspec.Meta(max_length=128)]
     data: msgspec.Raw
 
 
@@ -58,11 +62,11 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
     schema_version: Literal[1]
     message_type: MessageType
     payload: Any
-    correlation_id: str | None = None
-    session_id: str | None = None
+    correlation_id: Id | None = None
+    session_id: Id | None = None
     counter: Positive | None = None
     seq: Positive | None = None
-    instance_id: str | None = None
+    instance_id: Id | None = None
 
 
 class Envelope(Outgoing, frozen=True, kw_only=True):
@@ -90,6 +94,8 @@ class StreamMessage(msgspec.Struct, frozen=True):
     attachments: list[bytes]
 
 
+# A flood of wrong messages must not look at the same types again and again.
+_type_info = cache(msgspec.inspect.type_info)
 _encoder = msgspec.msgpack.Encoder()
 _envelope_decoder = msgspec.msgpack.Decoder(Envelope)
 _identified_decoder = msgspec.msgpack.Decoder(_Identified)
@@ -214,7 +220,8 @@ _MAX_QUOTED = 200
 def validation_error(text: str, expected: Any = Any) -> ValidationError:
     """Turn msgspec's message into a `ValidationError` with the path of the field, missing or wrong, in its details.
 
-    `expected` is the type that was decoded. If it lists the allowed values, so does the message.
+    `expected` is the type that was decoded. If it lists the allowed values, so does the message; if the type of the
+    field has a description, the message ends with it.
     """
     found = _WHERE.search(text)
     path = found["path"] if found else "$"
@@ -231,6 +238,8 @@ def validation_error(text: str, expected: Any = Any) -> ValidationError:
         reason = _clipped(reason)
         if found and found["key"]:
             reason = f"a key: {reason[0].lower()}{reason[1:]}"
+        elif len(descriptions := {text for one in _at(expected, path) for text in _descriptions(one)}) == 1:
+            reason = f"{reason}; {descriptions.pop()}"
     return ValidationError(f"{path}: {reason[0].lower()}{reason[1:]}", path=path)
 
 
@@ -240,10 +249,17 @@ def _clipped(text: str) -> str:
 
 def _allowed(expected: Any, path: str) -> set[str | int | bool | None]:
     """Return the values that a `Literal` at `path` of the type `expected` lists."""
-    here = _alternatives(msgspec.inspect.type_info(expected))
-    for step in _STEP.finditer(path):
-        here = [inner for outer in here for inner in _within(outer, step["field"])]
+    here = [inner for one in _at(expected, path) for inner in _alternatives(one)]
     return {value for one in here if isinstance(one, msgspec.inspect.LiteralType) for value in one.values}
+
+
+def _at(expected: Any, path: str) -> list[msgspec.inspect.Type]:
+    """Return the types that a value at `path` of the type `expected` may have."""
+    here = [_type_info(expected)]
+    for step in _STEP.finditer(path):
+        within = [inner for outer in here for inner in _alternatives(outer)]
+        here = [inner for outer in within for inner in _within(outer, step["field"])]
+    return here
 
 
 def _within(outer: msgspec.inspect.Type, field: str | None) -> Iterator[msgspec.inspect.Type]:
@@ -251,12 +267,27 @@ def _within(outer: msgspec.inspect.Type, field: str | None) -> Iterator[msgspec.
         case msgspec.inspect.StructType() if field is not None:
             for one in outer.fields:
                 if one.encode_name == field:
-                    yield from _alternatives(one.type)
+                    yield one.type
         case msgspec.inspect.ListType() if field is None:
-            yield from _alternatives(outer.item_type)
+            yield outer.item_type
         case msgspec.inspect.DictType() if field is None:
-            yield from _alternatives(outer.value_type)
+            yield outer.value_type
 
 
 def _alternatives(one: msgspec.inspect.Type) -> list[msgspec.inspect.Type]:
-    return list(one.types) if isinstance(one, msgspec.inspect.UnionType) else [one]
+    match one:
+        case msgspec.inspect.Metadata():
+            return _alternatives(one.type)
+        case msgspec.inspect.UnionType():
+            return [inner for each in one.types for inner in _alternatives(each)]
+    return [one]
+
+
+def _descriptions(one: msgspec.inspect.Type) -> list[str]:
+    match one:
+        case msgspec.inspect.Metadata():
+            own = (one.extra_json_schema or {}).get("description")
+            return [own] if own is not None else _descriptions(one.type)
+        case msgspec.inspect.UnionType():
+            return [text for each in one.types for text in _descriptions(each)]
+    return []

@@ -308,6 +308,19 @@ def from_data(data: ErrorData) -> BacktestrError:
     return error
 
 
+# The most characters that an error quotes of a received value.
+_MAX_QUOTED = 200
+
+
+def quoted(value: object) -> str:
+    """Return `repr(value)` for a message, cut where it is long."""
+    try:
+        text = repr(value)
+    except RecursionError:
+        return f"a {type(value).__name__} that is nested too deeply"
+    return text if len(text) <= _MAX_QUOTED else f"{text[:_MAX_QUOTED]}…"
+
+
 # In characters; no existing name is longer. A peer could otherwise make comparing slow and answers large.
 _MAX_NAME = 128
 

@@ -9,25 +9,31 @@ in `result_messages.py`, of the system's status in `system_status.py`, and of th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from .errors import ErrorData
 from .metrics import Metrics
-
-if TYPE_CHECKING:
-    Milliseconds = int
-else:
-    # JavaScript's encoders write integers beyond 32 bits as float64 (msgpackr does so with Date.now()).
-    Milliseconds = int | Annotated[float, msgspec.Meta(multiple_of=1.0)]
+from .ranges import (
+    SYMBOL_MAX_CHARACTERS,
+    Fraction,
+    FreeMap,
+    Integer,
+    Milliseconds,
+    Name,
+    NotNegative,
+    Number,
+    Positive,
+    Symbol,
+    Text,
+    Topic,
+    check_levels,
+)
 
 MessageType = Literal["Request", "Response", "Event", "Stream", "Error", "Heartbeat"]
 BacktestState = Literal["queued", "running", "paused", "completed", "failed", "stopped"]
 Timeframe = Literal["1m", "5m", "15m", "30m", "1h", "4h", "1d", "1w"]
-# Three bytes of percent escape for each character still make a file name that every file system takes (255 bytes).
-SYMBOL_MAX_CHARACTERS = 64
-SYMBOL_RULE = f"a symbol is 1 to {SYMBOL_MAX_CHARACTERS} printable characters without spaces around them"
 Side = Literal["buy", "sell"]
 OrderType = Literal["market", "limit", "stop", "stop_limit"]
 OrderStatus = Literal["pending", "filled", "cancelled", "rejected"]
@@ -36,8 +42,9 @@ Repair = Literal["drop"]
 QuotePrice = Literal["bid", "ask", "mid"]
 Keep = Literal["first", "last"]
 TableName = Literal["equity", "trades", "orders", "positions"]
+# Each of them twice: a table is made again for each time that it is named.
+MAX_TABLES = 8
 Origin = Literal["built-in", "folder", "registered"]
-Positive = Annotated[int, msgspec.Meta(ge=1)]
 # A client may choose it. It becomes part of topics and file names. Python's `$` also matches before a final line feed,
 # which the lookahead excludes.
 BacktestId = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z_-]{1,64}(?!\n)$")]
@@ -45,6 +52,8 @@ BacktestId = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z_-]{1,64}(?!\n)$")
 # The name of a registered algorithm becomes part of file names; `@` separates it from the version. The first character
 # is a letter, a digit or _.
 AlgorithmName = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z_][0-9A-Za-z_.-]{0,63}(?!\n)$")]
+# The most parameters of one algorithm: Python code with so many arguments is not written by hand.
+MAX_PARAMETERS = 1000
 # Some 300 times a built-in algorithm. A longer source holds data, which belong in a file.
 MAX_SOURCE_CHARACTERS = 262_144
 # Parts of letters, digits, _ and -, joined by dots.
@@ -52,7 +61,21 @@ StateKey = Annotated[
     str, msgspec.Meta(pattern=r"^[0-9A-Za-z_-]+(\.[0-9A-Za-z_-]+)*(?!\n)$", min_length=1, max_length=256)
 ]
 StatePrefix = Annotated[str, msgspec.Meta(max_length=256)]
-NotNegative = Annotated[int, msgspec.Meta(ge=0)]
+# A path of a file on the broker's machine: without NUL, and no longer than Linux takes.
+FilePath = Annotated[
+    str,
+    msgspec.Meta(pattern=r"^[^\0]+$", max_length=4096, description="the path of a file, of up to 4,096 characters"),
+]
+# The text of a date or time, and the name of a timeframe, a format or a time zone: the part that consumes it knows
+# which there are.
+ShortText = Annotated[str, msgspec.Meta(max_length=64)]
+# The most symbols of one backtest: at a million bars each they take 48 GB.
+MAX_SYMBOLS = 1000
+MAX_INDICATORS = 256
+# The longest time between two progress messages: a day.
+MAX_INTERVAL_MS = 86_400_000
+# The most versions that a client may say it speaks.
+MAX_VERSIONS = 64
 
 FINAL_STATES: frozenset[str] = frozenset({"completed", "failed", "stopped"})
 
@@ -74,7 +97,7 @@ class Hello(Contract, frozen=True, kw_only=True):
     client_id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
     client_name: Annotated[str, msgspec.Meta(max_length=256)] | None = None
     client_version: Annotated[str, msgspec.Meta(max_length=256)] | None = None
-    protocol_versions: list[int]
+    protocol_versions: Annotated[list[Integer], msgspec.Meta(max_length=MAX_VERSIONS)]
 
 
 class Welcome(Contract, frozen=True, kw_only=True):
@@ -95,7 +118,7 @@ class Pong(Contract, frozen=True, kw_only=True):
 class BacktestRef(Contract, frozen=True, kw_only=True):
     """The data of Stop-, Pause-, Resume- and DeleteBacktest, GetBacktestStatus and GetPerformanceMetrics."""
 
-    backtest_id: str
+    backtest_id: Name
 
 
 class BacktestAccepted(Contract, frozen=True, kw_only=True):
@@ -106,9 +129,9 @@ class BacktestAccepted(Contract, frozen=True, kw_only=True):
 
 
 class FetchMissed(Contract, frozen=True, kw_only=True):
-    topic: str
+    topic: Topic
     from_seq: Positive
-    to_seq: int | None = None
+    to_seq: NotNegative | None = None
 
 
 class MissedMessage(Contract, frozen=True, kw_only=True):
@@ -127,21 +150,21 @@ class Missed(Contract, frozen=True, kw_only=True):
 
 
 class ParameterInfo(Contract, frozen=True, kw_only=True):
-    name: str
+    name: Text
     type: Literal["int", "float", "bool", "str"]
     default: Any
     low: float | None = None
     high: float | None = None
-    description: str | None = None
+    description: Text | None = None
 
 
 class Finding(Contract, frozen=True, kw_only=True):
     """A sign of look-ahead: `signal` at bar `bar` has another value if more bars follow the first `cut` bars."""
 
-    signal: str
-    bar: int
-    cut: int
-    explanation: str
+    signal: Text
+    bar: NotNegative
+    cut: NotNegative
+    explanation: Text
 
 
 class LookAhead(Contract, frozen=True, kw_only=True):
@@ -151,10 +174,10 @@ class LookAhead(Contract, frozen=True, kw_only=True):
     """
 
     passed: bool
-    bars: int
-    cuts: int
+    bars: NotNegative
+    cuts: NotNegative
     finding: Finding | None = None
-    problem: str | None = None
+    problem: Text | None = None
 
 
 class AlgorithmInfo(Contract, frozen=True, kw_only=True):
@@ -163,15 +186,15 @@ class AlgorithmInfo(Contract, frozen=True, kw_only=True):
     Only a registered algorithm has `look_ahead` and `registered_time`; others are not checked.
     """
 
-    algorithm_id: str
-    name: str
-    version: str
-    description: str
-    parameters: list[ParameterInfo]
+    algorithm_id: Text
+    name: Text
+    version: Text
+    description: Text
+    parameters: Annotated[list[ParameterInfo], msgspec.Meta(max_length=MAX_PARAMETERS)]
     across: bool = False
     origin: Origin | None = None
     look_ahead: LookAhead | None = None
-    registered_time: int | None = None
+    registered_time: Integer | None = None
 
 
 class RegisterAlgorithm(Contract, frozen=True, kw_only=True):
@@ -186,7 +209,7 @@ class AlgorithmList(Contract, frozen=True, kw_only=True):
 
 
 class AlgorithmRef(Contract, frozen=True, kw_only=True):
-    algorithm_id: str
+    algorithm_id: Name
 
 
 class AlgorithmStatus(AlgorithmInfo, frozen=True, kw_only=True):
@@ -197,11 +220,11 @@ class AlgorithmStatus(AlgorithmInfo, frozen=True, kw_only=True):
 class SeriesInfo(Contract, frozen=True, kw_only=True):
     """A stored series; `start_time` and `end_time` are the open times of its first and last bar."""
 
-    symbol: str
+    symbol: Text
     timeframe: Timeframe
-    start_time: int
-    end_time: int
-    bars: int
+    start_time: Integer
+    end_time: Integer
+    bars: NotNegative
 
 
 class SeriesList(Contract, frozen=True, kw_only=True):
@@ -209,26 +232,28 @@ class SeriesList(Contract, frozen=True, kw_only=True):
 
 
 class IndicatorConfig(Contract, frozen=True, kw_only=True):
-    name: str
-    parameters: dict[str, Any] = {}
-    output_names: list[str] = []
+    name: Name
+    parameters: FreeMap = {}
+    output_names: Annotated[list[Name], msgspec.Meta(max_length=64)] = []
 
 
 class GetMarketData(Contract, frozen=True, kw_only=True):
     """The bars to read: `limit` bars of the range, from its end, or from its start if `keep` is `first`."""
 
-    symbol: str
-    timeframe: str
+    symbol: Symbol
+    timeframe: ShortText
     start_time: Milliseconds | None = None
     end_time: Milliseconds | None = None
     limit: Positive | None = None
     keep: Keep = "last"
-    indicators: list[IndicatorConfig] = []
+    indicators: Annotated[list[IndicatorConfig], msgspec.Meta(max_length=MAX_INDICATORS)] = []
 
     def __post_init__(self) -> None:
         for name, value in (("start_time", self.start_time), ("end_time", self.end_time)):
             if value is not None:
                 msgspec.structs.force_setattr(self, name, int(value))
+        for index, one in enumerate(self.indicators):
+            check_levels(one.parameters, f"$.indicators[{index}].parameters")
 
 
 class TableRef(Contract, frozen=True, kw_only=True):
@@ -247,11 +272,11 @@ class MarketData(Contract, frozen=True, kw_only=True):
 
 
 class ImportMarketData(Contract, frozen=True, kw_only=True):
-    path: str
-    symbol: str
-    timeframe: str | None = None
-    format: str | None = None
-    time_zone: str | None = None
+    path: FilePath
+    symbol: Symbol
+    timeframe: ShortText | None = None
+    format: ShortText | None = None
+    time_zone: ShortText | None = None
     price: QuotePrice | None = None
     repair: Repair | None = None
 
@@ -285,8 +310,8 @@ class Imported(Contract, frozen=True, kw_only=True):
 
 
 class DescribeMarketData(Contract, frozen=True, kw_only=True):
-    symbol: str
-    timeframe: str
+    symbol: Symbol
+    timeframe: ShortText
 
 
 class SeriesGap(Contract, frozen=True, kw_only=True):
@@ -314,9 +339,9 @@ class SeriesFacts(SeriesInfo, frozen=True, kw_only=True):
 
 
 class ResampleMarketData(Contract, frozen=True, kw_only=True):
-    symbol: str
-    from_timeframe: str
-    to_timeframe: str
+    symbol: Symbol
+    from_timeframe: ShortText
+    to_timeframe: ShortText
 
 
 class StoredSeries(SeriesInfo, frozen=True, kw_only=True):
@@ -326,8 +351,8 @@ class StoredSeries(SeriesInfo, frozen=True, kw_only=True):
 class DeleteMarketData(Contract, frozen=True, kw_only=True):
     """The series to delete: all series of the symbol if `timeframe` is absent."""
 
-    symbol: str
-    timeframe: str | None = None
+    symbol: Symbol
+    timeframe: ShortText | None = None
 
 
 class DeletedMarketData(Contract, frozen=True, kw_only=True):
@@ -345,17 +370,21 @@ class BacktestConfig(Contract, frozen=True, kw_only=True):
     """
 
     backtest_id: BacktestId | None = None
-    algorithm_id: str
-    symbol: str | None = None
-    symbols: list[str] = []
-    start_date: str | None = None
-    end_date: str | None = None
-    initial_capital: float
-    timeframe: str
-    commission: float
-    slippage: float
-    parameters: dict[str, Any]
-    options: dict[str, Any] = {}
+    algorithm_id: Name
+    symbol: Symbol | None = None
+    symbols: Annotated[list[Symbol], msgspec.Meta(max_length=MAX_SYMBOLS)] = []
+    start_date: ShortText | None = None
+    end_date: ShortText | None = None
+    initial_capital: Number
+    timeframe: ShortText
+    commission: Fraction
+    slippage: Fraction
+    parameters: FreeMap
+    options: FreeMap = {}
+
+    def __post_init__(self) -> None:
+        check_levels(self.parameters, "$.parameters")
+        check_levels(self.options, "$.options")
 
 
 class StreamOptions(Contract, frozen=True, kw_only=True):
@@ -369,7 +398,7 @@ class StreamOptions(Contract, frozen=True, kw_only=True):
     columns: bool = False
     orders: bool = True
     positions: bool = True
-    progress_interval_ms: int = 50
+    progress_interval_ms: Annotated[int, msgspec.Meta(ge=1, le=MAX_INTERVAL_MS)] = 50
 
 
 class BacktestStatus(Contract, frozen=True, kw_only=True):
@@ -399,8 +428,8 @@ class BacktestList(Contract, frozen=True, kw_only=True):
 class GetBacktestResults(Contract, frozen=True, kw_only=True):
     """The results to read: the tables equity, trades and orders if `tables` is absent."""
 
-    backtest_id: str
-    tables: list[TableName] | None = None
+    backtest_id: Name
+    tables: Annotated[list[TableName], msgspec.Meta(max_length=MAX_TABLES)] | None = None
 
 
 class BacktestResults(Contract, frozen=True, kw_only=True):

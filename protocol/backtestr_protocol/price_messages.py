@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 import msgspec
 
 from .errors import ErrorData
-from .messages import BacktestId, Contract, Milliseconds, Positive
+from .messages import BacktestId, Contract, ShortText
+from .ranges import Amount, Milliseconds, Name, Number, Positive, Symbol
 
 ReplayState = Literal["running", "paused", "completed", "stopped", "failed"]
 # A feed publishes bars of one of the engine's timeframes, or ticks.
@@ -18,6 +19,20 @@ FeedTimeframe = Literal["tick", "1m", "5m", "15m", "30m", "1h", "4h", "1d", "1w"
 
 # The broker decodes, checks and encodes a whole request between two other messages: 1,000 prices take some 3 ms.
 MAX_PRICES = 1000
+
+# Bars a second of a price replay. Topics retain 10,000 messages for repair: beyond it, a client away for a second loses
+# some. A bar takes up to a quarter of an hour.
+MIN_RATE = 0.001
+MAX_RATE = 10_000.0
+# Times real time, for weekly bars: MAX_RATE of them.
+MAX_SPEED = MAX_RATE * 7 * 24 * 60 * 60
+Rate = Annotated[float, msgspec.Meta(ge=MIN_RATE, le=MAX_RATE, description="bars a second, from 0.001 to 10,000")]
+Speed = Annotated[
+    float,
+    msgspec.Meta(
+        ge=MIN_RATE, le=MAX_SPEED, description="times real time, from 0.001 up to what makes 10,000 bars a second"
+    ),
+]
 
 
 class StartPriceReplay(Contract, frozen=True, kw_only=True):
@@ -28,12 +43,12 @@ class StartPriceReplay(Contract, frozen=True, kw_only=True):
     """
 
     replay_id: BacktestId | None = None
-    symbol: str
-    timeframe: str
+    symbol: Symbol
+    timeframe: ShortText
     start_time: Milliseconds | None = None
     end_time: Milliseconds | None = None
-    bars_per_second: float | None = None
-    speed: float | None = None
+    bars_per_second: Rate | None = None
+    speed: Speed | None = None
     as_fast_as_read: bool = False
 
     def __post_init__(self) -> None:
@@ -57,7 +72,7 @@ class PriceReplayStarted(Contract, frozen=True, kw_only=True):
 class PriceReplayRef(Contract, frozen=True, kw_only=True):
     """The data of Pause-, Resume- and StopPriceReplay and of GetPriceReplayStatus."""
 
-    replay_id: str
+    replay_id: Name
 
 
 class PriceReplayAccepted(Contract, frozen=True, kw_only=True):
@@ -70,7 +85,7 @@ class PriceReplayAccepted(Contract, frozen=True, kw_only=True):
 class AcknowledgePrices(Contract, frozen=True, kw_only=True):
     """The client that started a price replay with `as_fast_as_read` has read its topic up to `seq`."""
 
-    replay_id: str
+    replay_id: Name
     seq: Positive
 
 
@@ -108,12 +123,12 @@ class PriceReplayList(Contract, frozen=True, kw_only=True):
 class FeedPrice(Contract, frozen=True, kw_only=True):
     """A price of a feed; its numbers are finite, and all but `volume` may be negative, as prices of spreads are."""
 
-    symbol: str
+    symbol: Symbol
     timestamp: Milliseconds
-    bid: float
-    ask: float
-    last: float
-    volume: float
+    bid: Number
+    ask: Number
+    last: Number
+    volume: Amount
     timeframe: FeedTimeframe
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from .messages import Contract, Health
+from .ranges import NotNegative, Number
 from .result_messages import DiskUsage
 
 
@@ -24,20 +25,20 @@ class BatchingStatus(Contract, frozen=True, kw_only=True):
     start.
     """
 
-    size: int
-    wait_ms: float
-    latency_ms: float
-    messages: int
-    batches: int
+    size: NotNegative
+    wait_ms: Number
+    latency_ms: Number
+    messages: NotNegative
+    batches: NotNegative
 
 
 class CompressionStatus(Contract, frozen=True, kw_only=True):
     """The compression of a worker since its start: batches, their bytes before and after, and the time spent."""
 
-    batches: int
-    bytes_in: int
-    bytes_out: int
-    time_ms: float
+    batches: NotNegative
+    bytes_in: NotNegative
+    bytes_out: NotNegative
+    time_ms: Number
 
 
 class WorkerStatus(Contract, frozen=True, kw_only=True):

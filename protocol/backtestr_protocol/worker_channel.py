@@ -14,7 +14,9 @@ import msgspec
 
 from .codec import TO_BROKER, TO_WORKER, Signer, decode, encode
 from .errors import ErrorData, SerializationError
-from .messages import AlgorithmInfo, SeriesInfo
+from .messages import AlgorithmInfo, SeriesInfo, ShortText
+from .price_messages import Rate, Speed
+from .ranges import Integer, Name, NotNegative, Positive, Symbol, Topic
 from .system_status import BatchingStatus, CompressionStatus
 
 WorkerKind = Literal["compute", "interactive"]
@@ -38,6 +40,8 @@ Work = Literal[
 Action = Literal["pause", "resume", "stop"]
 Outcome = Literal["completed", "failed", "stopped"]
 
+Percent = Annotated[float, msgspec.Meta(ge=0.0, le=100.0)]
+
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["console", "json"]
 
@@ -48,6 +52,16 @@ EXIT_REFUSED = 2
 # progress, are late by the time that these take: 3 ms if each is a batch of 500, and 150 ms with the 1,000 that ZeroMQ
 # allows by default. They keep the broker as busy as 1,000 do.
 MAX_ON_THE_WAY = 16
+
+# The most messages in one batch: sequence numbers could never go back from a number that was wrong.
+MAX_BATCH = 65_536
+# The longest time between two beats of a worker, in milliseconds.
+MAX_BEAT_INTERVAL_MS = 3_600_000
+# The most algorithms and stored series that a worker names. Files and folders of so many would take minutes to read.
+MAX_ALGORITHMS = 100_000
+MAX_SERIES = 1_000_000
+# The most topics of one backtest, and topic classes of a worker: one for prices of each symbol, and three more.
+MAX_TOPICS = 1_100
 
 # The most parked backtests of a worker; each keeps its arrays in memory. Beyond it, pausing is answered with BUSY.
 MAX_PARKED = 16
@@ -81,12 +95,12 @@ class Ready(_WorkerMessage, frozen=True, kw_only=True):
     An interactive worker names the stored `series` of the catalogue.
     """
 
-    worker_id: str
-    pid: int
+    worker_id: Name
+    pid: NotNegative
     kind: WorkerKind
-    algorithms: list[AlgorithmInfo]
-    series: list[SeriesInfo]
-    beat_interval_ms: Annotated[int, msgspec.Meta(ge=1)] = 1000
+    algorithms: Annotated[list[AlgorithmInfo], msgspec.Meta(max_length=MAX_ALGORITHMS)]
+    series: Annotated[list[SeriesInfo], msgspec.Meta(max_length=MAX_SERIES)]
+    beat_interval_ms: Annotated[int, msgspec.Meta(ge=1, le=MAX_BEAT_INTERVAL_MS)] = 1000
 
 
 class Beat(_WorkerMessage, frozen=True, kw_only=True):
@@ -95,37 +109,37 @@ class Beat(_WorkerMessage, frozen=True, kw_only=True):
     `task_id` is the task of the compute thread. `batching` and `compression` are the figures of what it has published.
     """
 
-    task_id: str | None
-    batching: dict[str, BatchingStatus] = {}
+    task_id: Name | None
+    batching: Annotated[dict[Name, BatchingStatus], msgspec.Meta(max_length=MAX_TOPICS)] = {}
     compression: CompressionStatus | None = None
 
 
 class ReplayMark(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The price replay that published a message, and the open time of its last bar there, in milliseconds."""
 
-    replay_id: str
-    current_time: int
+    replay_id: Name
+    current_time: Integer
 
 
 class Published(_WorkerMessage, frozen=True, kw_only=True):
     """A message for a topic; one frame follows: a stream payload, or a `Batch` of `count` messages."""
 
-    topic: str
-    count: int
-    progress_percent: float | None = None
+    topic: Topic
+    count: Annotated[int, msgspec.Meta(ge=1, le=MAX_BATCH)]
+    progress_percent: Percent | None = None
     replay: ReplayMark | None = None
 
 
 class Paused(_WorkerMessage, frozen=True, kw_only=True):
     """A backtest or a price replay is paused, and publishes nothing more until it is resumed."""
 
-    task_id: str
+    task_id: Name
 
 
 class Resumed(_WorkerMessage, frozen=True, kw_only=True):
     """A backtest or a price replay continues."""
 
-    task_id: str
+    task_id: Name
 
 
 class Finished(_WorkerMessage, frozen=True, kw_only=True):
@@ -135,7 +149,7 @@ class Finished(_WorkerMessage, frozen=True, kw_only=True):
     worker ends by itself after it, because its compute thread is stuck in the task.
     """
 
-    task_id: str
+    task_id: Name
     outcome: Outcome
     error: ErrorData | None = None
     is_last: bool = False
@@ -154,27 +168,27 @@ class Assign(_WorkerMessage, frozen=True, kw_only=True):
     earlier broker: a result of it on disk is its result. `client_id` and `request_id` name the request, for the log.
     """
 
-    task_id: str
+    task_id: Name
     work: Work
     paused: bool = False
     restored: bool = False
-    client_id: str | None = None
-    request_id: str | None = None
-    published: dict[str, int] = {}
+    client_id: Name | None = None
+    request_id: Name | None = None
+    published: Annotated[dict[Topic, NotNegative], msgspec.Meta(max_length=MAX_TOPICS)] = {}
 
 
 class Control(_WorkerMessage, frozen=True, kw_only=True):
     """A requested action for a backtest of a compute worker, or for a price replay of an interactive worker."""
 
-    task_id: str
+    task_id: Name
     action: Action
 
 
 class Credit(_WorkerMessage, frozen=True, kw_only=True):
     """The number of bars that a price replay may have published in all; a later `Credit` never lowers it."""
 
-    replay_id: str
-    allowed: int
+    replay_id: Name
+    allowed: NotNegative
 
 
 Task = Assign | Control
@@ -188,26 +202,26 @@ class OpenReplay(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     bars from which an earlier worker published; other bars are refused.
     """
 
-    replay_id: str
-    symbol: str
-    timeframe: str
-    start_time: int | None
-    end_time: int | None
-    bars_per_second: float | None
-    speed: float | None
-    allowed: int | None
-    position: int = 0
+    replay_id: Name
+    symbol: Symbol
+    timeframe: ShortText
+    start_time: Integer | None
+    end_time: Integer | None
+    bars_per_second: Rate | None
+    speed: Speed | None
+    allowed: NotNegative | None
+    position: NotNegative = 0
     paused: bool = False
-    checksum: int | None = None
+    checksum: NotNegative | None = None
 
 
 class OpenedReplay(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The answer to `OpenReplay`: the number of bars, the open times of the first and last in ms, the checksum."""
 
-    bars: int
-    start_time: int
-    end_time: int
-    checksum: int
+    bars: Positive
+    start_time: Integer
+    end_time: Integer
+    checksum: NotNegative
 
 
 _to_broker = msgspec.msgpack.Decoder(ToBroker)

@@ -22,6 +22,7 @@ from backtestr_protocol.errors import (
     Severity,
     did_you_mean,
     from_data,
+    quoted,
     unknown,
 )
 from support.protocol.strategies import VALUES, laws
@@ -181,3 +182,13 @@ def test_a_huge_name_takes_neither_time_nor_space() -> None:
     assert len(encode(error.to_data(component="broker", timestamp=0))) < 1_000
     # Beyond the bound names are not compared: this one differs from a known one by a letter.
     assert did_you_mean("x" * 200, ["x" * 199 + "y"]) == ""
+
+
+def test_a_received_value_is_quoted_up_to_a_bound() -> None:
+    deep: list[object] = []
+    for _ in range(10_000):
+        deep = [deep]
+    assert quoted("a") == "'a'"
+    assert quoted(1e308) == "1e+308"
+    assert quoted("x" * 10_000) == f"'{'x' * 199}…"
+    assert quoted(deep) == "a list that is nested too deeply"

@@ -135,6 +135,14 @@ class CommitQueue:
         self.fails = self.fails or bool(released)
         return released
 
+    def waiting_requests(self) -> list[RequestKey]:
+        """Return the keys of the requests whose answers wait here; that of a backtest waits with the scheduler."""
+        return [one.request_key for _, _, one in self._pending if isinstance(one, PendingAnswer | PendingState)]
+
+    def pending(self) -> list[Pending]:
+        """Return what waits, in order."""
+        return [pending for _, _, pending in self._pending]
+
     def _add(self, pending: Pending, size: int) -> None:
         self._pending.append((self._issued, size, pending))
         self._bytes += size
@@ -152,4 +160,4 @@ class CommitQueue:
         assert self._bytes == sum(size for _, size, _ in self._pending)
         tickets = [ticket for ticket, _, _ in self._pending]
         assert tickets == sorted(tickets)
-        assert all(self._done < ticket <= self._issued for ticket in tickets), "something waits for what is on disk"
+        assert set(tickets) == set(range(self._done + 1, self._issued + 1)), "a ticket is waited for by nothing"

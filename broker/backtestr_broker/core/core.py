@@ -14,8 +14,9 @@ from collections.abc import Mapping
 import msgspec
 
 from backtestr_broker.core.clients.admission import Admission
+from backtestr_broker.core.clients.hellos import Hellos
 from backtestr_broker.core.clients.idempotency import Answer, AnsweredRequests
-from backtestr_broker.core.clients.sessions import Hellos, Session, Sessions
+from backtestr_broker.core.clients.sessions import Session, Sessions
 from backtestr_broker.core.requests.dispatch import Requests
 from backtestr_broker.core.requests.price_replay_requests import PriceReplayRequests
 from backtestr_broker.core.requests.result_requests import ResultRequests
@@ -59,6 +60,7 @@ from .events import (
     WorkerSent,
     WorkerStarted,
 )
+from .faults import Faults
 from .outbox import Outbox
 from .records import Restored, StateRecord
 from .settings import CoreSettings
@@ -67,6 +69,8 @@ from .status import Status
 from .stored_results import StoredResults
 from .worker_messages import WorkerMessages
 
+# ZeroMQ gives a connection an id that begins with this byte, another to each, unless the peer gives itself one.
+GENERATED = b"\0"
 # Heartbeats that a session may be silent for and is still spared when their table is full: clients ping at every one.
 SPARED_HEARTBEATS = 3
 
@@ -139,6 +143,7 @@ class Core:
             replays=self.replays,
             results=ResultRequests(self.outbox, self.scheduler.jobs, self.deletions),
         )
+        self._faults = Faults(self.outbox, self.sessions, self.scheduler.workers, self.check_invariants)
         self._heartbeat_due = self._watermarks_due = self._verify_due = now
         self._restore(restored, now)
 
@@ -159,42 +164,45 @@ class Core:
     # --- the three entrances ---
 
     def handle(self, event: Event, now: float) -> list[Effect]:
-        """Take one event at `now`; returns what is to be done, in order."""
+        """Take one event at `now`; returns what is to be done, in order. It raises nothing: see `faults`."""
         outbox = self.outbox
-        self.counters.settle(outbox.now)  # in case the caller does not measure how long effects take
-        outbox.now, outbox.wall_ms = now, event.wall_ms
-        match event:
-            case RequestReceived(peer, frames):
-                self._on_frames(peer, frames)
-            case ClientsDropped(reason):
-                for session in self.sessions.clear():
-                    outbox.notify("client_left", clientId=session.client_id, reason=reason)
-                self.listeners.clear()
-            case Subscribed() | ListenersFound() | SubscribersDropped():
-                self.listeners.take(event)
-            case WorkerSent(peer, frames):
-                self.worker_messages.received(peer, frames, now)
-            case WorkerStarted():
-                self.worker_messages.started(event, now)
-            case WorkerExited():
-                self.worker_messages.exited(event, now)
-            case Tick(host):
-                self._status.host = host
-                self._on_time(now)
-            case Committed(ticket):
-                self.durability.committed(ticket)
-            case CommitFailed(generation, reason):
-                self.counters.commit_failures += 1
-                self.durability.failed(generation, reason, now)
-            case StateRead(key, record):
-                self._on_state_read(key, record)
-            case FilesSurveyed():
-                self.deletions.surveyed(event, now)
-            case ResultsRemoved():
-                self.deletions.removed(event)
-        self.durability.save(now)
-        self._repair_state()
-        return outbox.take_effects()
+        try:
+            self.counters.settle(outbox.now)  # in case the caller does not measure how long effects take
+            outbox.now, outbox.wall_ms = now, event.wall_ms
+            match event:
+                case RequestReceived(peer, frames):
+                    self._on_frames(peer, frames)
+                case ClientsDropped(reason):
+                    for session in self.sessions.clear():
+                        outbox.notify("client_left", clientId=session.client_id, reason=reason)
+                    self.listeners.clear()
+                case Subscribed() | ListenersFound() | SubscribersDropped():
+                    self.listeners.take(event)
+                case WorkerSent(peer, frames):
+                    self.worker_messages.received(peer, frames, now)
+                case WorkerStarted():
+                    self.worker_messages.started(event, now)
+                case WorkerExited():
+                    self.worker_messages.exited(event, now)
+                case Tick(host):
+                    self._status.host = host
+                    self._on_time(now)
+                case Committed(ticket):
+                    self.durability.committed(ticket)
+                case CommitFailed(generation, reason):
+                    self.counters.commit_failures += 1
+                    self.durability.failed(generation, reason, now)
+                case StateRead(key, record):
+                    self._on_state_read(key, record)
+                case FilesSurveyed():
+                    self.deletions.surveyed(event, now)
+                case ResultsRemoved():
+                    self.deletions.removed(event)
+            self.durability.save(now)
+            self._repair_state()
+            return outbox.take_effects()
+        except Exception as error:  # a defect, of whatever kind, ends neither the broker nor other clients' work
+            return self._faults.take(event, error, now)
 
     def next_deadline(self) -> float:
         """When `handle(Tick(…))` is due at the latest, in the same monotonic seconds."""
@@ -207,7 +215,7 @@ class Core:
         for other in others:
             if other is not None and other < deadline:
                 deadline = other
-        return deadline
+        return max(deadline, self._faults.not_before)
 
     def status(self) -> SystemStatus:
         """Return the status as of now."""
@@ -226,6 +234,11 @@ class Core:
         self.deletions.check_invariants()
         self.replays.check_invariants()
         self._requests.check_invariants()
+        self._faults.check_invariants()
+        waiting = [*self.scheduler.waiting_requests(), *self.replays.waiting_requests()]
+        waiting += self.outbox.commit_queue.waiting_requests()
+        assert len(waiting) == len(set(waiting)), "two answers of a request are on their way"
+        assert set(waiting) == self._answers.all_running(), "a request waits for nothing, or its answer for no request"
 
     # --- requests ---
 
@@ -254,8 +267,7 @@ class Core:
             return
         try:
             if request_type == "Hello":
-                self._hellos.take(frames[0], envelope.timestamp)
-                self.outbox.welcome(peer, envelope.id, self._open_session(envelope, peer))
+                self.outbox.welcome(peer, envelope.id, self._open_session(envelope, frames[0], peer))
                 return
             session = self._admit(envelope, peer)
         except BacktestrError as error:
@@ -272,8 +284,15 @@ class Core:
         session.use(envelope.counter)
         return session
 
-    def _open_session(self, envelope: Envelope, peer: bytes) -> Welcome:
+    def _open_session(self, envelope: Envelope, signature: bytes, peer: bytes) -> Welcome:
+        if not peer.startswith(GENERATED):
+            raise ValidationError(
+                "this connection has given itself a routing id (ZMQ_ROUTING_ID), under which another could go on with "
+                "its session; connect without one",
+                path="$",
+            )
         hello = decode(_hello_decoder, envelope.payload.data)
+        self._hellos.take(hello.client_id, signature, envelope.timestamp, self.outbox.wall_ms)
         if PROTOCOL_VERSION not in hello.protocol_versions:
             raise ProtocolVersionUnsupported(
                 f"no protocol version in common: this broker speaks [{PROTOCOL_VERSION}]",

@@ -116,6 +116,10 @@ class Counters:
         streamed.fetches += 1
         streamed.fetched += max(0, missed.to_seq + 1 - max(missed.from_seq, missed.oldest_seq))
 
+    def running(self) -> set[RequestKey]:
+        """Return the keys of the requests that have begun and have not ended."""
+        return set(self._running)
+
     def by_class(self) -> dict[str, TopicCounts]:
         """Return the counts by the label of each topic class."""
         return {class_name(one): self.streams[one.prefix] for one in CLASSES}

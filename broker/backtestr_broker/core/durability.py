@@ -150,4 +150,9 @@ class Durability:
                     assert_never(pending)
 
     def check_invariants(self) -> None:
-        assert len(self._commit_queue) or not self._saving
+        pending = self._commit_queue.pending()
+        assert any(isinstance(one, SavedJobs) for one in pending) == self._saving
+        changes = [one.record for one in pending if isinstance(one, PendingState)]
+        assert changes == self._state.on_its_way(), "a change is on its way and its record is not, or reversed"
+        backtests = [one.backtest_id for one in pending if isinstance(one, PendingBacktest)]
+        assert backtests == self._scheduler.accepting(), "a backtest waits for a record that is not on its way"

@@ -260,4 +260,22 @@ class Notify(msgspec.Struct, frozen=True, tag=True):
     facts: Mapping[str, Any]
 
 
-Effect = Reply | Publish | Instruct | Persist | ReadState | SurveyFiles | RemoveResults | FindListeners | Kill | Notify
+class StartAgain(msgspec.Struct, frozen=True, tag=True):
+    """End this core, and start the broker again in this process from what is on disk; `reason` is for people."""
+
+    reason: str
+
+
+Effect = (
+    Reply
+    | Publish
+    | Instruct
+    | Persist
+    | ReadState
+    | SurveyFiles
+    | RemoveResults
+    | FindListeners
+    | Kill
+    | Notify
+    | StartAgain
+)

@@ -121,12 +121,12 @@ class Outbox:
         self,
         peer: bytes,
         request_id: str,
-        error: BacktestrError,
+        error: BacktestrError | ErrorData,
         request_type: str = UNKNOWN,
         client_id: str | None = None,
     ) -> None:
         """Answer a request that was not begun with an error."""
-        data = self.error_data(error, requestId=request_id)
+        data = self.error_data(error, requestId=request_id) if isinstance(error, BacktestrError) else error
         self._effects.append(self.envelopes.response(peer, request_id, failure(data), self.wall_ms))
         self.counters.answered(request_type, data.code)
         self._log_refusal(client_id, request_id, request_type, data)
@@ -136,8 +136,12 @@ class Outbox:
         self.counters.answered(UNKNOWN, error.code)
         if self.may_report_unreadable(peer):
             self.notify("message_refused", code=error.code, reason=error.message)
-            answer = Answer(encoded_payload("Error", self.error_data(error)))
-            self._effects.append(self.envelopes.error(peer, answer, self.wall_ms))
+            self.send_unattributed(peer, self.error_data(error))
+
+    def send_unattributed(self, peer: bytes, error: ErrorData) -> None:
+        """Send an error that belongs to no request."""
+        answer = Answer(encoded_payload("Error", error))
+        self._effects.append(self.envelopes.error(peer, answer, self.wall_ms))
 
     def may_report_unreadable(self, peer: bytes) -> bool:
         """Return true once a second for each connection: then an unreadable message of it is reported."""
@@ -164,9 +168,9 @@ class Outbox:
             self._effects.append(self.envelopes.stream(sequenced, payload, self.wall_ms))
         self.counters.published(sequenced.topic_class, count, len(payload), heard=heard)
 
-    def report(self, error: BacktestrError) -> None:
-        """Publish an error on `system.errors`."""
-        self.publish(topics.ERRORS, encoded_payload("Error", self.error_data(error)))
+    def report(self, error: BacktestrError, **about: str) -> None:
+        """Publish an error on `system.errors`; the log has what it is `about`."""
+        self.publish(topics.ERRORS, encoded_payload("Error", self.error_data(error, **about)))
 
     # --- to workers ---
 
@@ -214,6 +218,7 @@ class Outbox:
 
     def check_invariants(self) -> None:
         assert not self._effects
+        assert self.counters.running() == self.answers.all_running(), "a request runs for the counters alone"
         self.answers.check_invariants()
         self.commit_queue.check_invariants()
         self.sequencer.check_invariants()

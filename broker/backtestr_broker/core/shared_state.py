@@ -246,6 +246,11 @@ class SharedState:
         latest = islice((one for one in reversed(self._committed) if self._committed[one].value is not None), COMPARED)
         return unknown("state key", key, latest)
 
+    def on_its_way(self) -> list[StateRecord]:
+        """Return the changes that are on their way, in the order in which they were made."""
+        records = [record for waiting in self._on_its_way.values() for record in waiting]
+        return sorted(records, key=lambda record: record.revision)
+
     def check_invariants(self) -> None:
         assert self._bytes == sum(record.size for record in self._committed.values())
         newest = {**self._committed, **{key: waiting[-1] for key, waiting in self._on_its_way.items()}}
@@ -254,8 +259,8 @@ class SharedState:
         revisions = [record.revision for record in self._committed.values()]
         assert revisions == sorted(revisions)
         assert self.revision == max(revisions, default=self.revision)
-        on_their_way = sorted(record.revision for waiting in self._on_its_way.values() for record in waiting)
-        assert on_their_way == list(range(self.revision + 1, self._newest_revision + 1))
+        revisions = [record.revision for record in self.on_its_way()]
+        assert revisions == list(range(self.revision + 1, self._newest_revision + 1))
         for key, waiting in self._on_its_way.items():
             first = self._committed[key].version if key in self._committed else 0
             assert [record.version for record in waiting] == [first + 1 + n for n in range(len(waiting))]

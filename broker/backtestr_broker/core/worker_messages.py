@@ -48,8 +48,10 @@ class WorkerMessages:
             message, payload = worker_channel.decode_to_broker(self._outbox.envelopes.signer, frames)
         except MessageError as error:
             if self._outbox.may_report_unreadable(peer):
+                worker = self._scheduler.workers.at(peer)
+                about = {} if worker is None else {"workerId": worker.worker_id}
                 reason = f"on the engine socket: {error.message}"
-                self._outbox.notify("message_refused", code=error.code, reason=reason)
+                self._outbox.notify("message_refused", code=error.code, reason=reason, **about)
             return
         if isinstance(message, worker_channel.Ready):
             self._ready(peer, message, now)

@@ -3,6 +3,9 @@
 It sleeps until something arrives or the core's next deadline, takes one message from each socket in turn, and never
 waits for a peer: one whose queue is full, or that is gone, misses that message, and a hook reports it. A ROUTER takes
 from its connections in turn too, so a client waits for one message of each other client, not for all that they sent.
+
+An exception in a turn or an effect does not end the loop: it is logged. Where the core asks for it, an effect is lost
+that nobody repairs, or faults come one after the other, `run` returns and the broker starts again.
 """
 
 from __future__ import annotations
@@ -11,6 +14,9 @@ import contextlib
 import selectors
 import socket as sockets_of_the_system
 import time
+import traceback
+import uuid
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, assert_never
 
@@ -35,6 +41,7 @@ from backtestr_broker.core.events import (
     RemoveResults,
     Reply,
     RequestReceived,
+    StartAgain,
     Subscribed,
     SubscribersDropped,
     SurveyFiles,
@@ -69,6 +76,13 @@ DENIED_INTERVAL = 1.0
 DROPPED_INTERVAL = 1.0
 # Seconds that workers get to end by themselves; with the flush of the sockets that is well within three seconds.
 STOP_PATIENCE = 1.5
+
+
+# So many faults of the loop within so many seconds are one that stays: then the broker starts again.
+MAX_FAULTS = 20
+FAULTS_SECONDS = 10.0
+# ZeroMQ's context or a socket of the loop is closed: there is nothing to go on with.
+_CLOSED = (zmq.ETERM, zmq.ENOTSOCK)
 
 
 class Wake:
@@ -140,7 +154,10 @@ class EventLoop:
         self._streams: dict[zmq.Socket[bytes], Socket] = {}
         self._unread: set[zmq.Socket[bytes]] = set()  # those that may have something to read
         self._to_find: list[FindListeners] = []  # once the effects of the current event are executed
+        self._faults: deque[float] = deque(maxlen=MAX_FAULTS)  # the times of the latest
         self.gave_up = False
+        self._fatal: Exception | None = None
+        self.starts_again = False  # after `run` the broker has to be started again, from what is on disk
 
     def stop(self) -> None:
         """End `run`; may be called from a signal handler or another thread."""
@@ -156,9 +173,14 @@ class EventLoop:
                 self._supervise()
                 self._due = self._deadline()
                 while not self._stopping:
-                    ready = self._selector.select(0 if self._unread else max(0.0, self._due - time.monotonic()))
-                    self._lag = max(self._lag, time.monotonic() - self._due)
-                    self._turn([key.data for key, _ in ready])
+                    try:
+                        ready = self._selector.select(0 if self._unread else max(0.0, self._due - time.monotonic()))
+                        self._lag = max(self._lag, time.monotonic() - self._due)
+                        self._turn([key.data for key, _ in ready])
+                    except Exception as error:  # a defect: what was at hand is lost, and the rest is served
+                        self._survive(error)
+                if self._fatal is not None:
+                    raise self._fatal
             finally:
                 self._supervisor.stop(STOP_PATIENCE, time.monotonic, time.sleep)
 
@@ -329,7 +351,10 @@ class EventLoop:
         if self._recorder is not None:
             self._recorder.write(now, event)
         for effect in self._core.handle(event, now):
-            self._execute(effect)
+            try:
+                self._execute(effect)
+            except Exception as error:  # a defect: the other effects must not be lost with this one
+                self._not_executed(effect, error)
         self._core.counters.settle(time.monotonic())
 
     def _execute(self, effect: Effect) -> None:
@@ -353,8 +378,42 @@ class EventLoop:
                 hooks.send("serving", facts)
             case Notify(signal, facts):
                 hooks.send(signal, facts)
+            case StartAgain(reason):
+                self._start_again(reason)
             case _:
                 assert_never(effect)
+
+    # --- faults ---
+
+    def _survive(self, error: Exception) -> None:
+        """Go on after a fault of the loop itself. Raises it again where the sockets are closed."""
+        if isinstance(error, zmq.ZMQError) and error.errno in _CLOSED:
+            raise error
+        _report(error, "a turn of the event loop")
+        self._unread = set(self._sources)
+        now = time.monotonic()
+        self._faults.append(now)
+        if len(self._faults) == MAX_FAULTS and now - self._faults[0] < FAULTS_SECONDS:
+            self._start_again(f"{MAX_FAULTS} faults of the event loop within {FAULTS_SECONDS:g} s, the last: {error!r}")
+
+    def _not_executed(self, effect: Effect, error: Exception) -> None:
+        """Go on without a message that its receiver asks for again or repairs; after any other effect start again.
+
+        A broker that could not say that it serves must not serve: `run` raises that fault.
+        """
+        if isinstance(effect, Notify) and effect.signal == "serving":
+            self._fatal, self._stopping = error, True
+            return
+        _report(error, type(effect).__name__)
+        if not isinstance(effect, Reply | Publish | Notify | FindListeners):
+            self._start_again(f"{type(effect).__name__} could not be executed: {error!r}")
+
+    def _start_again(self, reason: str) -> None:
+        if not self.starts_again:
+            hooks.send("starts_again", {"reason": reason})
+        self.starts_again = self._stopping = True
+
+    # --- sending ---
 
     def _send(self, name: str, socket: zmq.Socket[bytes], frames: list[bytes]) -> None:
         self._unread.add(socket)
@@ -372,6 +431,13 @@ class EventLoop:
         self._dropped[name] = self._dropped.get(name, 0) + 1
         if (untold := self._dropped_limit.check(time.monotonic(), name)) is not None:
             hooks.send("message_dropped", {"socket": name, "untold": untold})
+
+
+def _report(error: Exception, during: str) -> None:
+    """Log a fault of the event loop, with its traceback, which has no values of variables."""
+    fault = {"code": "SYSTEM_ERROR", "message": f"the broker has a defect: {error!r}", "id": str(uuid.uuid4())}
+    lines = "".join(traceback.format_exception(error))
+    hooks.send("fault", {**fault, "during": during, "traceback": lines.strip()})
 
 
 def _descriptor(socket: zmq.Socket[bytes]) -> int:

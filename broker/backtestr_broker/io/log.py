@@ -20,6 +20,7 @@ _LEVELS = {
     "peer_gone": logging.DEBUG,
     "worker_lost": logging.WARNING,
     "recorder_stopped": logging.WARNING,
+    "starts_again": logging.ERROR,
     "fault": logging.ERROR,
 }
 

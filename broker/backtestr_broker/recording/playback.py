@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from backtestr_broker.core.core import Core
-from backtestr_broker.core.events import Effect, Event
+from backtestr_broker.core.events import Effect, Event, StartAgain
+from backtestr_broker.core.faults import fault_in
 from backtestr_protocol import __version__
 
 from .format import Header, Record, Skipped, Unreadable, decode_entry, decode_header
@@ -104,14 +105,15 @@ class Playback:
         if not self._knows_state or isinstance(event, Skipped):
             return step
         assert self.core is not None
-        try:
-            effects = self.core.handle(event, now)
-        except Exception as error:  # any error of the core is what the recording is read for
-            where = "".join(traceback.format_exception(error)).strip()
-            self._lose_state(f"at event {step.number} the core raised {error!r}, as the broker's did:\n{where}")
-            return step
+        effects = self.core.handle(event, now)
         self.handled += 1
         self._digest.update(_encode(effects))
+        if (fault := fault_in(effects)) is not None:  # that is what the recording is read for
+            raised, where = fault.facts["raised"], fault.facts["traceback"]
+            self.problems.append(f"at event {step.number} the core raised {raised}:\n{where}")
+        for effect in effects:
+            if isinstance(effect, StartAgain):
+                self._lose_state(f"after event {step.number} the broker started again: {effect.reason}")
         return msgspec.structs.replace(step, effects=effects)
 
     def _lose_state(self, problem: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from backtestr_protocol.errors import ValidationError, did_you_mean
+from backtestr_protocol.errors import ValidationError, did_you_mean, quoted
 from backtestr_protocol.messages import ParameterInfo
 
 Value: TypeAlias = int | float | bool
@@ -88,10 +88,10 @@ def _check_value(algorithm: str, name: str, parameter: Parameter, value: Any) ->
             return float(value)
     expected = {Bool: "", Int: "a whole number within ", Float: "a number within "}[type(parameter)] + _range(parameter)
     raise ValidationError(
-        f"parameter {name!r} of {algorithm} must be {expected}, not {value!r}",
+        f"parameter {name!r} of {algorithm} must be {expected}, not {quoted(value)}",
         path=f"$.parameters.{name}",
         expected=expected,
-        got=value if _is_number(value) or isinstance(value, (bool, str, type(None))) else repr(value),
+        got=value if _is_number(value) or isinstance(value, (bool, type(None))) else quoted(value),
     )
 
 

@@ -20,10 +20,7 @@ from backtestr_engine.data.timeframes import LENGTH_US, parse_timeframe
 from backtestr_engine.metrics.annualisation import Annualisation, annualisation
 from backtestr_engine.simulation.conventions import Conventions, Options, resolve_options
 from backtestr_protocol.errors import InvalidConfiguration, ValidationError
-from backtestr_protocol.messages import BacktestConfig
-
-MAX_SYMBOLS = 1000
-"""The most symbols of one backtest: at a million bars each they take 48 GB."""
+from backtestr_protocol.messages import MAX_SYMBOLS, BacktestConfig
 
 
 class Plan(msgspec.Struct, frozen=True):

@@ -18,7 +18,8 @@ import msgspec
 import polars as pl
 
 from backtestr_protocol.errors import DataError, ValidationError, did_you_mean
-from backtestr_protocol.messages import SYMBOL_MAX_CHARACTERS, SYMBOL_RULE, SeriesInfo, Timeframe, is_symbol
+from backtestr_protocol.messages import SeriesInfo, Timeframe, is_symbol
+from backtestr_protocol.ranges import SYMBOL_MAX_CHARACTERS, SYMBOL_RULE
 
 from .atomic_files import replace_file, sync
 from .bars import Bars, bars_from_frame, resample

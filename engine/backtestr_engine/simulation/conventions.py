@@ -10,14 +10,20 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from backtestr_protocol.errors import InvalidConfiguration, ValidationError, did_you_mean
+from backtestr_protocol.errors import InvalidConfiguration, ValidationError, did_you_mean, quoted
 from backtestr_protocol.messages import StreamOptions
 
 _Struct = TypeVar("_Struct")
 
 _LARGEST = 1e300
 
+_MAX_TEXT = 200
+"""The most characters of an error that quotes a received value."""
+
 TIME_LIMIT_MAX_MS = 24 * 60 * 60 * 1000
+
+PACE_MIN = 0.01
+"""Bars a second. A slower pace cannot be watched either, and the backtest keeps its worker meanwhile."""
 
 PACE_MAX = 1_000_000
 """Bars a second. A faster pace cannot be watched: leave the option out for full speed."""
@@ -183,19 +189,19 @@ def _check_preset(preset: Any) -> str | None:
         return preset
     near = did_you_mean(preset, PRESETS) if isinstance(preset, str) else ""
     raise ValidationError(
-        f"unknown preset {preset!r}{near} ({', '.join(sorted(PRESETS))})",
+        f"unknown preset {quoted(preset)}{near} ({', '.join(sorted(PRESETS))})",
         path="$.options.preset",
         expected=sorted(PRESETS),
-        got=preset if isinstance(preset, str) else repr(preset),
+        got=quoted(preset),
     )
 
 
 def _check_pace(pace: Any) -> float | None:
     if pace is None:
         return None
-    if isinstance(pace, int | float) and not isinstance(pace, bool) and 0 < pace <= PACE_MAX:
+    if isinstance(pace, int | float) and not isinstance(pace, bool) and PACE_MIN <= pace <= PACE_MAX:
         return float(pace)
-    raise _out_of_range("pace", f"bars a second above 0 and up to {PACE_MAX}; leave it out for full speed", pace)
+    raise _out_of_range("pace", f"bars a second, from {PACE_MIN:g} to {PACE_MAX}; leave it out for full speed", pace)
 
 
 def _check_bounds(conventions: Conventions) -> None:
@@ -263,10 +269,10 @@ def _check_presets_rules(conventions: Conventions) -> None:
 
 def _out_of_range(name: str, expected: str, value: object) -> ValidationError:
     return ValidationError(
-        f"option {_camel(name)!r} must be {expected}, not {value!r}",
+        f"option {_camel(name)!r} must be {expected}, not {quoted(value)}",
         path=f"$.options.{_camel(name)}",
         expected=expected,
-        got=repr(value),
+        got=quoted(value),
     )
 
 
@@ -274,21 +280,14 @@ def _check_streams(given: Any) -> StreamOptions:
     known = [_camel(name) for name in StreamOptions.__struct_fields__]
     for name in given if isinstance(given, Mapping) else ():
         if name not in known:
+            shown = quoted(name)
             raise ValidationError(
-                f"unknown stream option {name!r}{did_you_mean(name, known)} ({', '.join(known)})",
-                path=f"$.options.streams.{name}",
+                f"unknown stream option {shown}{did_you_mean(str(name), known)} ({', '.join(known)})",
+                path=f"$.options.streams.{shown.strip(chr(39))}",
                 expected=known,
-                got=name,
+                got=shown,
             )
-    streams = _convert(given, StreamOptions, "$.options.streams")
-    if streams.progress_interval_ms < 1:
-        raise ValidationError(
-            f"progressIntervalMs must be at least 1 ms, not {streams.progress_interval_ms}",
-            path="$.options.streams.progressIntervalMs",
-            expected="at least 1",
-            got=streams.progress_interval_ms,
-        )
-    return streams
+    return _convert(given, StreamOptions, "$.options.streams")
 
 
 def _convert(values: Any, kind: type[_Struct], path: str) -> _Struct:
@@ -299,6 +298,7 @@ def _convert(values: Any, kind: type[_Struct], path: str) -> _Struct:
         text, _, where = str(error).partition(" - at `$")
         inner = where.rstrip("`").lstrip(".")
         at = f"{path}.{_camel(inner)}" if inner else path
+        text = text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}…"  # it quotes the value
         raise ValidationError(f"{at.removeprefix('$.')}: {text}", path=at, expected=text) from None
 
 

@@ -39,7 +39,7 @@ def market_data(catalog: Catalog, request: GetMarketData) -> tuple[MarketData, l
         bars = catalog.load(request.symbol, request.timeframe, start, end)
         wanted = len(bars)
     frame = bars.to_frame().with_columns(_indicator_columns(bars, request.indicators)).tail(wanted)
-    limit = wanted if request.limit is None else request.limit
+    limit = wanted if request.limit is None else min(wanted, request.limit)
     frame = frame.head(limit) if request.keep == "first" else frame.tail(limit)
     references, attachments = attach([("bars", frame)])
     return MarketData(symbol=request.symbol, timeframe=request.timeframe, tables=references), attachments

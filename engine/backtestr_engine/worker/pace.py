@@ -16,7 +16,7 @@ class Pace:
     """The pace of one backtest or price replay."""
 
     def __init__(self, bars_per_second: float) -> None:
-        """Set the rate, finite and above 0; the first bar is due at the first call of `due`."""
+        """Set the rate, from 0.001 up, so that no wait is endless; the first bar is due at the first call of `due`."""
         self.rate = bars_per_second
         self._start: float | None = None  # when bar 0 was due; None while it is halted
         self._taken = 0  # bars since then

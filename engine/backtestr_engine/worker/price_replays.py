@@ -28,6 +28,7 @@ from backtestr_protocol import topics
 from backtestr_protocol.codec import encode
 from backtestr_protocol.errors import DataError, InvalidConfiguration, ValidationError
 from backtestr_protocol.messages import Nothing
+from backtestr_protocol.price_messages import MAX_RATE, MIN_RATE
 from backtestr_protocol.worker_channel import (
     Action,
     Control,
@@ -50,8 +51,6 @@ Sent = tuple[ToBroker, Sequence[bytes]]
 # The most bars of one price replay: four years of minutes. Three columns of them are 48 MB, so the 32 price replays
 # that a broker allows take at most 1.5 GB.
 MAX_BARS = 2_000_000
-# The most bars a second. Topics retain 10,000 messages for repair: beyond it, a client away for a second loses some.
-MAX_RATE = 10_000.0
 # The most bars that one price replay publishes before the others, in turn.
 MAX_AT_ONCE = 10_000
 # Seconds between two steps of one price replay: if it were shorter, waking up would cost more than publishing.
@@ -126,12 +125,12 @@ def _rate(settings: OpenReplay, bars: Bars) -> float | None:
         return None
     name = "barsPerSecond" if settings.speed is None else "speed"
     rate = given if settings.speed is None else given * 1e6 / LENGTH_US[bars.timeframe]
-    if not (math.isfinite(given) and given > 0 and rate <= MAX_RATE):
+    if not (given >= MIN_RATE and rate <= MAX_RATE):
         at_most = MAX_RATE if settings.speed is None else MAX_RATE * LENGTH_US[bars.timeframe] / 1e6
         raise ValidationError(
-            f"{name} must be above 0 and up to {at_most:g}, not {given!r}; asFastAsRead has no bound",
+            f"{name} must be from {MIN_RATE:g} to {at_most:g}, not {given!r}; asFastAsRead has no bound",
             path=f"$.{name}",
-            expected=f"above 0, up to {at_most:g}",
+            expected=f"from {MIN_RATE:g} to {at_most:g}",
             got=repr(given),
         )
     return rate

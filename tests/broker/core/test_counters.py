@@ -107,7 +107,7 @@ def test_a_request_that_was_not_admitted_has_no_duration() -> None:
     assert "ListMarketData" not in measured.latencies
     refused = [(facts["clientId"], facts["code"]) for facts in link.signals("request_refused")]
     assert refused == [("ann", "RATE_LIMIT_EXCEEDED"), ("ann", "BUSY")]
-    link.core.check_invariants()
+    link.core.counters.check_invariants()
 
 
 def test_a_copy_of_the_counters_does_not_change(link: Link) -> None:

@@ -55,7 +55,7 @@ def test_a_started_worker_is_idle_after_its_ready_message(make_link: MakeLink) -
 def test_a_worker_that_was_not_started_is_refused_and_registers_nothing(make_link: MakeLink) -> None:
     link = make_link(start=False)
     link.start_worker("interactive-1", "interactive").ready()
-    worker = Worker(link, "compute-9" + "x" * 1000, "compute", b"unknown")
+    worker = Worker(link, "compute-9" + "x" * 240, "compute", b"unknown")
     ready(worker, [], algorithms=[msgspec.structs.replace(ALGORITHM, name="other", algorithm_id="other@1")])
     (refusal,) = link.signals("message_refused")
     assert refusal["code"] == "VALIDATION_ERROR"

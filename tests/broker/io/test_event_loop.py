@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, NoReturn
 
 import msgspec
 import pytest
@@ -15,18 +17,27 @@ import zmq
 from backtestr_broker import hooks
 from backtestr_broker.broker import Broker
 from backtestr_broker.config import BrokerConfig, load_config
-from backtestr_broker.core.events import FilesSurveyed, RequestReceived, Tick, WorkerSent, WorkerStarted
+from backtestr_broker.core.durability import Durability
+from backtestr_broker.core.events import FilesSurveyed, HostSample, RequestReceived, Tick, WorkerSent, WorkerStarted
+from backtestr_broker.core.shared_state import SharedState
 from backtestr_broker.io import supervisor as supervisor_module
-from backtestr_broker.io.event_loop import Wake
+from backtestr_broker.io.database import Database
+from backtestr_broker.io.event_loop import MAX_FAULTS, EventLoop, Wake
+from backtestr_broker.io.host_usage import HostUsage
 from backtestr_broker.io.supervisor import MAX_EARLY_EXITS, ExitReason
 from backtestr_broker.recording.format import decode_entry
 from backtestr_broker.recording.parts import parts_of, read_part
 from backtestr_protocol.codec import Signer
 from backtestr_protocol.messages import SeriesInfo
 from backtestr_protocol.worker_channel import Ready, WorkerSettings, encode_to_broker
+from support.harness import wait_until
 from support.protocol.independent import Fields, Requests
 
 WAIT_MS = 20_000
+
+
+def wall_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 class FakeWorker:
@@ -121,7 +132,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Served]]:
 
 def test_the_event_loop_serves_until_it_is_stopped_and_closes_every_lifeline(make: Callable[..., Served]) -> None:
     served = make()
-    requests = Requests(bytes.fromhex(served.broker.connection.signing.key), "ann", now_ms=lambda: 1)
+    requests = Requests(bytes.fromhex(served.broker.connection.signing.key), "ann", now_ms=wall_ms)
     with served.run(), served.context.socket(zmq.DEALER) as socket:
         socket.connect(served.broker.connection.endpoints.requests)
         welcome = served.ask("Hello", None, requests, socket)
@@ -135,7 +146,7 @@ def test_the_event_loop_serves_until_it_is_stopped_and_closes_every_lifeline(mak
 
 def test_every_event_of_the_core_is_recorded_in_order(make: Callable[..., Served], tmp_path: Path) -> None:
     served = make(recorder=True)
-    requests = Requests(bytes.fromhex(served.broker.connection.signing.key), "ann", now_ms=lambda: 1)
+    requests = Requests(bytes.fromhex(served.broker.connection.signing.key), "ann", now_ms=wall_ms)
     with served.run(), served.context.socket(zmq.DEALER) as socket:
         socket.connect(served.broker.connection.endpoints.requests)
         served.ask("Hello", None, requests, socket)
@@ -148,6 +159,128 @@ def test_every_event_of_the_core_is_recorded_in_order(make: Callable[..., Served
     assert kinds.count(WorkerStarted) == kinds.count(WorkerSent) == 2
     assert kinds.index(WorkerStarted) < kinds.index(WorkerSent) < kinds.index(RequestReceived)
     assert set(kinds) <= {WorkerStarted, WorkerSent, RequestReceived, Tick, FilesSurveyed}
+
+
+# --- faults ---
+
+
+class Injected(Exception):
+    pass
+
+
+def failing(*_arguments: object, **_named: object) -> NoReturn:
+    raise Injected("on purpose")
+
+
+@contextlib.contextmanager
+def observed(name: str) -> Iterator[list[dict[str, Any]]]:
+    """Collect the facts of a hook."""
+    facts: list[dict[str, Any]] = []
+
+    def take(_sender: object, **one: Any) -> None:
+        facts.append(one)
+
+    with hooks.SIGNALS[name].connected_to(take):
+        yield facts
+
+
+def connected(served: Served, socket: zmq.Socket[bytes]) -> Requests:
+    requests = Requests(bytes.fromhex(served.broker.connection.signing.key), "ann", now_ms=wall_ms)
+    socket.connect(served.broker.connection.endpoints.requests)
+    requests.welcomed(served.ask("Hello", None, requests, socket))
+    return requests
+
+
+def test_a_request_at_which_the_core_fails_is_answered_and_the_next_is_served(
+    make: Callable[..., Served], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = make()
+    with served.run(), served.context.socket(zmq.DEALER) as socket, observed("fault") as faults:
+        requests = connected(served, socket)
+        with monkeypatch.context() as patch:
+            patch.setattr(SharedState, "snapshot", failing)
+            error = served.ask("SnapshotState", {"prefix": "secret-prefix"}, requests, socket)
+        assert error["code"] == "SYSTEM_ERROR"
+        assert served.ask("SnapshotState", {"prefix": ""}, requests, socket)["entries"] == []
+    (fault,) = faults
+    assert fault["id"] == error["details"]["id"]
+    assert "Injected('on purpose')" in fault["raised"]
+    assert "SnapshotState" in fault["during"]
+    assert served.broker.connection.signing.key not in str(fault)
+    assert not served.broker.event_loop.starts_again
+
+
+def test_an_event_that_cannot_be_skipped_ends_the_run_to_start_again(
+    make: Callable[..., Served], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = make()
+    with observed("starts_again") as started_again, served.run():
+        monkeypatch.setattr(Durability, "committed", failing)
+        with served.context.socket(zmq.DEALER) as socket:
+            requests = connected(served, socket)
+            socket.send_multipart(requests.make("UpdateState", {"key": "a", "value": 1}))
+            wait_until(lambda: bool(started_again), WAIT_MS / 1000)
+    assert served.broker.event_loop.starts_again
+    assert "Committed raised Injected('on purpose')" in started_again[0]["reason"]
+
+
+def test_an_answer_that_cannot_be_sent_is_lost_alone(
+    make: Callable[..., Served], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = make()
+    with served.run(), served.context.socket(zmq.DEALER) as socket, observed("fault") as faults:
+        requests = connected(served, socket)
+        with monkeypatch.context() as patch:
+            patch.setattr(EventLoop, "_send", failing)
+            socket.send_multipart(requests.make("Ping", {}))
+            wait_until(lambda: any(one["during"] == "Reply" for one in faults), WAIT_MS / 1000)
+        assert served.ask("Ping", {}, requests, socket).keys()
+    assert not served.broker.event_loop.starts_again
+
+
+def test_a_change_that_the_database_does_not_take_ends_the_run_to_start_again(
+    make: Callable[..., Served], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = make()
+    with observed("starts_again") as started_again, served.run():
+        monkeypatch.setattr(Database, "submit", failing)
+        with served.context.socket(zmq.DEALER) as socket:
+            requests = connected(served, socket)
+            socket.send_multipart(requests.make("UpdateState", {"key": "a", "value": 1}))
+            wait_until(lambda: bool(started_again), WAIT_MS / 1000)
+    assert "Persist could not be executed" in started_again[0]["reason"]
+
+
+def test_faults_of_the_loop_are_survived_until_they_come_one_after_the_other(
+    make: Callable[..., Served], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = make()
+    with observed("fault") as faults, served.run():
+        sample, failures = HostUsage.sample, iter(range(3))
+
+        def fail_thrice(*arguments: Any, **named: Any) -> HostSample:
+            if next(failures, None) is not None:
+                failing()
+            return sample(*arguments, **named)
+
+        monkeypatch.setattr(HostUsage, "sample", fail_thrice)
+        wait_until(lambda: len(faults) == 3, WAIT_MS / 1000)
+        with served.context.socket(zmq.DEALER) as socket:
+            connected(served, socket)
+        monkeypatch.setattr(HostUsage, "sample", failing)
+        wait_until(lambda: served.broker.event_loop.starts_again, WAIT_MS / 1000)
+    assert MAX_FAULTS <= len(faults) <= MAX_FAULTS + 3
+    assert {one["during"] for one in faults} == {"a turn of the event loop"}
+
+
+def test_a_broker_that_cannot_say_that_it_serves_does_not_serve(
+    make: Callable[..., Served], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = make()
+    monkeypatch.setattr(served.broker.event_loop, "_on_serving", failing)
+    with pytest.raises(Injected):
+        served.broker.run()
+    assert [worker.reason for worker in served.workers] == [ExitReason("exit code 0")] * 2
 
 
 def test_the_event_loop_gives_up_where_a_worker_refuses_its_configuration(make: Callable[..., Served]) -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from backtestr_broker.core import shared_state as shared_state_module
-from backtestr_broker.core.events import Tick
+from backtestr_broker.core.events import Tick, WorkerStarted
+from backtestr_broker.core.scheduling import liveness as liveness_module
 from backtestr_broker.recording import format as format_module
 from backtestr_broker.recording.format import Record, Skipped, header, write_record
 from backtestr_broker.recording.parts import records
@@ -168,9 +169,30 @@ def test_an_event_at_which_the_core_raises_is_named(link: Link, ann: Client, mon
     monkeypatch.setattr(shared_state_module.SharedState, "snapshot", fail)
     playback = Playback([("1", link.records())])
     steps = list(playback)
-    assert [step.effects is None for step in steps] == [False] * number + [True]
-    assert f"at event {number + 1} the core raised ZeroDivisionError('the fault')" in playback.problems[0]
-    assert "in snapshot" in playback.problems[0]
+    assert [step.effects is None for step in steps] == [False] * (number + 1)
+    (problem,) = playback.problems
+    assert problem.startswith(f"at event {number + 1} the core raised ZeroDivisionError('the fault'):\n")
+    assert "in snapshot" in problem
+    assert playback.contradiction() is None
+
+
+def test_an_event_after_which_the_broker_started_again_is_named(
+    link: Link, ann: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link.start_worker("compute-2", "compute")
+    ann.ask("Ping")
+
+    def fail(*_arguments: object) -> None:
+        raise ZeroDivisionError("the fault")
+
+    monkeypatch.setattr(liveness_module.Liveness, "started", fail)
+    playback = Playback([("1", link.records())])
+    steps = list(playback)
+    first = next(number for number, step in enumerate(steps, 1) if isinstance(step.event, WorkerStarted))
+    assert [step.effects is None for step in steps] == [False] * first + [True] * (len(steps) - first)
+    raised, started_again = playback.problems
+    assert raised.startswith(f"at event {first} the core raised ZeroDivisionError('the fault')")
+    assert started_again.startswith(f"after event {first} the broker started again: WorkerStarted raised")
 
 
 def test_a_broken_invariant_is_reported(link: Link, ann: Client, worker: Worker) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from backtestr_engine.algorithms.algorithm import portfolio
 from backtestr_engine.algorithms.parameters import Int
-from backtestr_engine.backtest.plan import MAX_SYMBOLS, Plan, prepare
+from backtestr_engine.backtest.plan import Plan, prepare
 from backtestr_engine.backtest.result_store import ResultStore
 from backtestr_engine.backtest.run import Run
 from backtestr_engine.data.arrays import Floats
@@ -74,7 +74,7 @@ def planned(stocked: Catalog, conventions: Conventions, **changed: Any) -> Plan:
         ({"symbols": ["AAA", "BBB", "AAA"]}, ValidationError, "names 'AAA' more than once", "$.symbols"),
         ({"symbols": ["AAA", "BB"]}, DataError, "unknown symbol 'BB'; did you mean 'BBB'?", "$.symbol"),
         ({"symbol": "CCC"}, InvalidConfiguration, "symbol 'CCC' is not among symbols (AAA, BBB)", None),
-        ({"symbols": [str(n) for n in range(MAX_SYMBOLS + 1)]}, ValidationError, "up to 1000 symbols", "$.symbols"),
+        ({"symbols": [str(n) for n in range(1001)]}, ValidationError, "up to 1000 symbols", "$.symbols"),
         (
             {"options": {"leverage": 2.0}},
             InvalidConfiguration,

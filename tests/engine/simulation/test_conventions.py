@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import msgspec
 import pytest
 
-from backtestr_engine.simulation.conventions import PRESETS, Conventions, resolve_options
+from backtestr_engine.simulation.conventions import (
+    PACE_MAX,
+    PACE_MIN,
+    PRESETS,
+    Conventions,
+    Options,
+    resolve_options,
+)
 from backtestr_protocol.errors import BacktestrError, InvalidConfiguration, ValidationError
+from support.protocol import hostile_values
 
 
 def test_without_options_the_defaults_hold(conventions: Conventions) -> None:
@@ -97,11 +107,12 @@ def test_options_that_are_spelled_out_resolve_to_the_same(conventions: Conventio
         (
             {"streams": {"progressIntervalMs": 0}},
             ValidationError,
-            "progressIntervalMs must be at least 1 ms",
+            "progressIntervalMs: Expected `int` >= 1",
             "$.options.streams.progressIntervalMs",
         ),
         ({"leverage": 0.5}, ValidationError, "'leverage' must be a multiple of cash", "$.options.leverage"),
-        ({"pace": 0}, ValidationError, "'pace' must be bars a second above 0 and up to 1000000", "$.options.pace"),
+        ({"pace": 0}, ValidationError, "'pace' must be bars a second, from 0.01 to 1000000", "$.options.pace"),
+        ({"pace": 5e-324}, ValidationError, "from 0.01 to 1000000", "$.options.pace"),
         ({"pace": float("inf")}, ValidationError, "leave it out for full speed, not inf", "$.options.pace"),
         ({"pace": float("nan")}, ValidationError, "'pace' must be bars a second", "$.options.pace"),
         ({"pace": True}, ValidationError, "'pace' must be bars a second", "$.options.pace"),
@@ -143,3 +154,36 @@ def test_margins_that_leave_no_position_are_refused(conventions: Conventions) ->
 def test_half_of_a_preset_is_refused(given: dict[str, Any], conventions: Conventions) -> None:
     with pytest.raises(InvalidConfiguration, match=r"reversal|wholeUnits"):
         resolve_options(given, conventions)
+
+
+def values_of(value: Any) -> list[Any]:
+    """Return a hostile value as a decoder gives it, none where no decoder does."""
+    try:
+        return [msgspec.msgpack.decode(msgspec.msgpack.encode(value))]
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return []
+
+
+HOSTILE = [one for value in hostile_values.HOSTILE for one in values_of(value)]
+
+
+@pytest.mark.parametrize("name", hostile_values.option_names())
+def test_an_option_of_any_value_is_taken_or_refused_with_its_path(name: str, conventions: Conventions) -> None:
+    outer, _, inner = name.partition(".")
+    for value in HOSTILE:
+        refused: BacktestrError | None = None
+        try:
+            options = resolve_options({outer: {inner: value} if inner else value}, conventions)
+        except BacktestrError as error:
+            refused = error
+        if refused is None:
+            assert all(math.isfinite(one) for one in vars_of(options) if isinstance(one, float))
+            assert options.pace is None or PACE_MIN <= options.pace <= PACE_MAX
+        else:
+            details = refused.details or {}
+            assert all(path.startswith("$.options") for path in details.get("paths") or [details["path"]])
+            assert len(refused.message) < 2_000
+
+
+def vars_of(options: Options) -> list[Any]:
+    return [*msgspec.structs.astuple(options.conventions), *msgspec.structs.astuple(options.streams), options.pace]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -17,6 +18,7 @@ from backtestr_engine.indicators import compute, ema, indicators, sma
 from backtestr_engine.worker.market_data import market_data
 from backtestr_protocol.errors import BacktestrError, DataError, InvalidConfiguration, NotFound, ValidationError
 from backtestr_protocol.messages import GetMarketData, IndicatorConfig
+from support.protocol import hostile_values
 
 BARS = synthetic_bars("1m", 3_000, symbol="X")
 START_MS = int(BARS.timestamp[0]) // 1000
@@ -186,3 +188,26 @@ def test_requests_that_are_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         ask(stocked, **request_fields)
+
+
+@pytest.mark.parametrize(("name", "parameter"), [("SMA", "timeperiod"), ("BBANDS", "nbdevup"), ("BBANDS", "matype")])
+def test_an_indicator_s_parameter_of_any_value_is_taken_or_refused(name: str, parameter: str) -> None:
+    for hostile in hostile_values.HOSTILE:
+        try:
+            value = msgspec.msgpack.decode(msgspec.msgpack.encode(hostile))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            continue
+        refused: ValidationError | None = None
+        try:
+            outputs = compute(BARS[:50], IndicatorConfig(name=name, parameters={parameter: value}))
+        except ValidationError as error:
+            refused = error
+        if refused is None:
+            assert {len(one) for one in outputs.values()} == {50}
+        else:
+            assert (refused.details or {})["path"].startswith("$.indicators[0].parameters")
+            assert len(refused.message) < 2_000
+
+
+def test_a_limit_beyond_every_series_is_all_bars(stocked: Catalog) -> None:
+    assert ask(stocked, limit=2**53 - 1).height == len(BARS)

@@ -17,7 +17,7 @@ from backtestr_engine.data.bars import Bars
 from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.data.synthetic import synthetic_bars
 from backtestr_engine.worker import price_replays
-from backtestr_engine.worker.price_replays import MAX_RATE, MOMENT, ReplayBars, Sent, read_replay_bars
+from backtestr_engine.worker.price_replays import MOMENT, ReplayBars, Sent, read_replay_bars
 from backtestr_protocol.errors import BacktestrError, DataError, InvalidConfiguration, ValidationError
 from backtestr_protocol.worker_channel import (
     Control,
@@ -155,7 +155,7 @@ def test_a_replay_that_is_far_behind_does_not_delay_others(monkeypatch: pytest.M
 
 def test_a_fast_replay_publishes_several_bars_at_once() -> None:
     replays = no_replays()
-    replays.open(replay_of(bars_per_second=MAX_RATE))
+    replays.open(replay_of(bars_per_second=10_000.0))
     replays.due(0.0)
     assert replays.next_deadline(0.0) == MOMENT
 
@@ -212,12 +212,14 @@ def test_bars_imported_again_are_refused_to_a_replay_that_another_worker_began(s
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"bars_per_second": 0.0}, ValidationError, "barsPerSecond must be above 0 and up to 10000, not 0.0"),
+        ({"bars_per_second": 0.0}, ValidationError, "barsPerSecond must be from 0.001 to 10000, not 0.0"),
+        ({"bars_per_second": 5e-324}, ValidationError, "barsPerSecond must be from 0.001"),
+        ({"speed": 5e-324}, ValidationError, "speed must be from 0.001"),
         ({"bars_per_second": math.nan}, ValidationError, "barsPerSecond must be"),
         ({"bars_per_second": math.inf}, ValidationError, "barsPerSecond must be"),
         ({"bars_per_second": 10_001.0}, ValidationError, "asFastAsRead has no bound"),
-        ({"speed": -1.0}, ValidationError, "speed must be above 0 and up to 600000, not -1.0"),
-        ({"speed": 1e9}, ValidationError, "speed must be above 0 and up to 600000"),
+        ({"speed": -1.0}, ValidationError, "speed must be from 0.001 to 600000, not -1.0"),
+        ({"speed": 1e9}, ValidationError, "speed must be from 0.001 to 600000"),
         ({"start_time": 9, "end_time": 9}, InvalidConfiguration, "is not before endTime"),
         ({"symbol": "SYNHT"}, DataError, "did you mean 'SYNTH'"),
         ({"timeframe": "2m"}, ValidationError, "unknown timeframe '2m'"),

@@ -43,6 +43,7 @@ from backtestr_broker.core.events import (
     RemoveResults,
     Reply,
     RequestReceived,
+    StartAgain,
     StateRead,
     Subscribed,
     SurveyFiles,
@@ -257,6 +258,8 @@ class Link:
         self.replies_to_drop = self.requests_to_drop = 0
         self.copies = 1
         self.held_replies: list[Reply] | None = None
+        self.starts_again: str | None = None  # the reason, once the core has asked for it
+        self.restarts: list[str] = []  # the reasons of all so far
         self._new_core()
         if start:
             self.start_workers()
@@ -303,6 +306,10 @@ class Link:
                     self._execute(effect)
         finally:
             self._busy = False
+        if self.starts_again is not None:
+            reason, self.starts_again = self.starts_again, None
+            self.restarts.append(reason)
+            self.restart_broker(after_fault=True)
 
     def tick(self) -> None:
         self.feed(Tick(self.host, self.wall_ms))
@@ -316,8 +323,9 @@ class Link:
                 break
             self.now = max(self.now, due)
             if self.core.next_deadline() <= self.now:
+                core = self.core
                 self.tick()
-                assert self.core.next_deadline() > self.now, "the core would keep the processor busy"
+                assert self.core is not core or core.next_deadline() > self.now, "it would keep the processor busy"
             for connection in list(self._connections.values()):
                 if isinstance(connection, SessionClient):
                     connection.tick()
@@ -364,6 +372,9 @@ class Link:
                 self.killed.append((worker_id, reason))
             case Notify(signal, facts):
                 self.notices.append((signal, facts))
+            case StartAgain(reason):
+                self.starts_again = reason
+                self._waiting.clear()
 
     # --- listeners ---
 
@@ -392,7 +403,7 @@ class Link:
     def attach(self, connection: Client | SessionClient) -> bytes:
         """Make a connection, and return its identity."""
         self._peers += 1
-        peer = b"peer-%d" % self._peers
+        peer = b"\0peer-%d" % self._peers  # as ZeroMQ makes them
         self._connections[peer] = connection
         return peer
 
@@ -525,9 +536,10 @@ class Link:
         if report is not None:
             self.feed(report)
 
-    def restart_broker(self) -> None:
+    def restart_broker(self, *, after_fault: bool = False) -> None:
         """Start another broker with another key, as after `kill -9`: only what is on disk is left."""
-        self.core.check_invariants()
+        if not after_fault:
+            self.core.check_invariants()
         connections = [one for one in self._connections.values() if isinstance(one, SessionClient)]
         self._connections.clear()
         self.workers.clear()
@@ -546,7 +558,10 @@ class Link:
 
         With `again` another worker takes its slot and gets ready, and is returned.
         """
+        core = self.core
         self.feed(WorkerExited(worker.worker_id, "killed by signal 9", self.wall_ms, overdue=overdue))
+        if self.core is not core:  # a fault: all workers were started again
+            return self.worker(worker.worker_id)
         if not again:
             return worker
         successor = self.start_worker(worker.worker_id, worker.kind)

@@ -60,7 +60,7 @@ def _of(described: types.Type) -> st.SearchStrategy[Any]:
         case types.LiteralType():
             return st.sampled_from(described.values)
         case types.ListType():
-            return st.lists(_of(described.item_type), max_size=3)
+            return st.lists(_of(described.item_type), max_size=min(3, described.max_length or 3))
         case types.DictType():
             return st.dictionaries(_of(described.key_type), _of(described.value_type), max_size=3)
         case types.StrType(pattern=str(pattern)):
@@ -69,11 +69,17 @@ def _of(described: types.Type) -> st.SearchStrategy[Any]:
         case types.StrType():
             return st.text(min_size=described.min_length or 0, max_size=min(described.max_length or 20, 20))
         case types.IntType():
-            return st.integers(described.ge if described.ge is not None else -(2**63), 2**63 - 1)
+            return st.integers(
+                described.ge if described.ge is not None else -(2**63),
+                described.le if described.le is not None else 2**63 - 1,
+            )
         case types.FloatType(multiple_of=float()):
-            return st.integers(-(2**53), 2**53).map(float)
-        case types.FloatType():
-            return FLOAT64
+            assert described.ge is not None
+            assert described.le is not None
+            return st.integers(int(described.ge), int(described.le)).map(float)
+        case types.FloatType(ge=low, le=high, lt=below):
+            highest = high if high is not None else below
+            return st.floats(low, highest, allow_nan=False, exclude_max=below is not None)
         case types.BoolType():
             return st.booleans()
         case types.NoneType():

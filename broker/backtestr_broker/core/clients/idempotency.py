@@ -111,6 +111,15 @@ class AnsweredRequests:
         """Return the number of clients that are known."""
         return len(self._clients)
 
+    def is_running(self, client_id: str, request_id: str) -> bool:
+        """Return true if that request has begun and is not answered yet."""
+        client = self._clients.get(client_id)
+        return client is not None and request_id in client.running
+
+    def all_running(self) -> set[RequestKey]:
+        """Return the keys of all requests that are not answered yet."""
+        return {(name, request_id) for name, client in self._clients.items() for request_id in client.running}
+
     def running(self, client_id: str) -> int:
         """Return the number of requests of that client that are not answered yet."""
         client = self._clients.get(client_id)

@@ -8,7 +8,6 @@ table is bounded: where it is full, a session that has missed several pings in a
 from __future__ import annotations
 
 import hashlib
-import heapq
 import hmac
 import math
 from collections import OrderedDict
@@ -19,9 +18,6 @@ from backtestr_protocol.errors import Busy, ReplayDetected, SessionUnknown
 REPLAY_WINDOW = 1024
 # Each costs about a kilobyte; a desktop has a handful of clients, so this many means that something leaks connections.
 MAX_SESSIONS = 1024
-
-# Hellos that are remembered, some 13 MB: more than a broker gets that is not flooded by its own clients.
-MAX_HELLOS = 65_536
 
 _WINDOW_MASK = (1 << REPLAY_WINDOW) - 1
 
@@ -56,38 +52,6 @@ class Session:
                 highest=self._highest,
             )
         self._seen |= 1 << -ahead
-
-
-class Hellos:
-    """The Hellos that were taken, so that a message replay of one opens no session.
-
-    A Hello has no counter yet: it is known by its signature, which covers its id and its time. Beyond `MAX_HELLOS` the
-    earliest by their own time are forgotten, and from then on no Hello from before that time is taken.
-    """
-
-    def __init__(self) -> None:
-        self._seen: set[bytes] = set()
-        self._earliest: list[tuple[float, bytes]] = []  # a heap
-        self._forgotten = -math.inf  # the time up to which Hellos were forgotten
-
-    def take(self, signature: bytes, timestamp: float) -> None:
-        """Take a Hello. Raises `ReplayDetected` for one that was taken before, or that is too old to tell."""
-        if signature in self._seen or timestamp <= self._forgotten:
-            raise ReplayDetected(
-                "this Hello was taken before, or its timestamp is older than those that are remembered; "
-                "make a new one, with a new id and the time it is now",
-                timestamp=timestamp,
-            )
-        self._seen.add(signature)
-        heapq.heappush(self._earliest, (timestamp, signature))
-        if len(self._earliest) > MAX_HELLOS:
-            self._forgotten, forgotten = heapq.heappop(self._earliest)
-            self._seen.remove(forgotten)
-
-    def check_invariants(self) -> None:
-        assert self._seen == {signature for _, signature in self._earliest}
-        assert len(self._earliest) <= MAX_HELLOS
-        assert not self._earliest or self._earliest[0][0] >= self._forgotten
 
 
 class Sessions:

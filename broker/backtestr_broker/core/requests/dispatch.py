@@ -21,7 +21,7 @@ from backtestr_broker.core.status import Status
 from backtestr_broker.core.streams.feeds import Feeds
 from backtestr_protocol import topics
 from backtestr_protocol.codec import Payload, decode, encode
-from backtestr_protocol.errors import MessageError, SystemFault, UnsupportedCommand, did_you_mean
+from backtestr_protocol.errors import MessageError, SystemFault, UnsupportedCommand, ValidationError, did_you_mean
 from backtestr_protocol.message_types import REQUESTS
 from backtestr_protocol.messages import (
     AlgorithmInfo,
@@ -57,6 +57,8 @@ NOT_SERVED_YET = (
     "GetSweepResults",
 )
 
+# Bytes of one backtest's configuration: it is kept as long as the broker knows the backtest, and on disk.
+MAX_CONFIG_BYTES = 1 << 20
 # Characters of an unknown type that the answer repeats.
 _SHOWN = 100
 
@@ -197,8 +199,14 @@ class Requests:
     def _start(self, _session: Session, data: BacktestConfig, request_key: RequestKey) -> None:
         backtest_id = data.backtest_id if data.backtest_id is not None else self._outbox.unique_id()
         self._scheduler.check_room(request_key[0])
-        config = msgspec.structs.replace(data, backtest_id=backtest_id)
-        self._scheduler.start(encode(config), request_key)
+        config = encode(msgspec.structs.replace(data, backtest_id=backtest_id))
+        if len(config) > MAX_CONFIG_BYTES:
+            raise ValidationError(
+                f"$: a backtest's configuration has at most {MAX_CONFIG_BYTES:,} bytes, and this one {len(config):,}; "
+                "give it fewer or shorter parameters",
+                path="$",
+            )
+        self._scheduler.start(config, request_key)
 
     def _pause(self, _session: Session, data: BacktestRef, request_key: RequestKey) -> Contract | None:
         return self._scheduler.pause(self._scheduler.jobs.get(data.backtest_id), request_key)

@@ -16,7 +16,7 @@ from backtestr_broker.core.clients.sessions import Session
 from backtestr_broker.core.outbox import Outbox
 from backtestr_broker.core.price_replays import MAX_LOSSES, RETRY_AFTER_MS, PriceReplay, PriceReplayEvent, PriceReplays
 from backtestr_broker.core.scheduling.interactive_tasks import Result
-from backtestr_broker.core.scheduling.scheduler import MAX_BATCH, Scheduler
+from backtestr_broker.core.scheduling.scheduler import Scheduler
 from backtestr_broker.core.scheduling.workers import Worker
 from backtestr_protocol import topics, worker_channel
 from backtestr_protocol.codec import decode, encode, encoded_payload
@@ -222,8 +222,8 @@ class PriceReplayRequests:
             raise ValidationError(
                 f"{worker.worker_id} published on {message.topic[:200]!r} for a replay it does not host"
             )
-        most = min(MAX_BATCH, (replay.allowed if replay.request.as_fast_as_read else replay.bars) - replay.position)
-        if len(payload) != 1 or not 1 <= message.count <= most or replay.status != "running":
+        most = (replay.allowed if replay.request.as_fast_as_read else replay.bars) - replay.position
+        if len(payload) != 1 or message.count > most or replay.status != "running":
             raise ValidationError(
                 f"{worker.worker_id} published {message.count} messages in {len(payload)} frames for replay "
                 f"{replay.replay_id}, which is {replay.status} and could publish {most}"
@@ -336,9 +336,19 @@ class PriceReplayRequests:
         assert replay.worker_id is not None
         return self._scheduler.workers.get(replay.worker_id)
 
+    def waiting_requests(self) -> list[RequestKey]:
+        """Return the keys of the requests that wait for a price replay to start or to change."""
+        starting = [one.request_key for one in self._replays if one.status == "starting" and not one.discarded]
+        changes = [request_key for one in self._replays for _, request_key in one.waiting if request_key is not None]
+        return [*starting, *changes]
+
     def check_invariants(self) -> None:
         self._replays.check_invariants()
+        opening = self._scheduler.interactive.opening()
         for replay in self._replays:
+            assert replay.ended or replay.worker_id is not None or replay.request_key in opening, (
+                f"{replay.replay_id} waits for nobody"
+            )
             assert len(replay.waiting) <= MAX_WAITING + 1  # and a resume or stop that the broker told by itself
             if replay.worker_id is not None:
                 assert self._worker_of(replay).peer is not None, f"{replay.replay_id} has no worker"

@@ -122,6 +122,14 @@ class InteractiveTasks:
             assign = worker_channel.Assign(task_id=task_id, work=task.work, client_id=client_id, request_id=request_id)
             self._outbox.instruct(worker.peer, assign, task.data)
 
+    def waiting_requests(self) -> list[RequestKey]:
+        """Return the keys of the requests that a task answers; that of a price replay waits with the replay."""
+        return [task.request_key for task in self._tasks.values() if task.work != "OpenReplay"]
+
+    def opening(self) -> set[RequestKey]:
+        """Return the keys of the requests whose price replays are to be opened."""
+        return {task.request_key for task in self._tasks.values() if task.work == "OpenReplay"}
+
     def check_invariants(self) -> None:
         self.queue.check_invariants()
         assigned = {worker.task_id for worker in self._workers if worker.kind == "interactive"} - {None}

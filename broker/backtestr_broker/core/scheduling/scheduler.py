@@ -43,8 +43,6 @@ from .workers import Worker, Workers
 
 # Requests that wait for one backtest to pause, resume or stop: more come from a client that repeats itself in a loop.
 MAX_WAITING = 256
-# Messages in one batch: a number beyond is a worker's mistake, and sequence numbers could never go back from it.
-MAX_BATCH = 65_536
 
 _config_decoder = msgspec.msgpack.Decoder(BacktestConfig)
 
@@ -186,7 +184,7 @@ class Scheduler:
         is_of_prices = message.topic.startswith("prices.") and topics.class_of(message.topic) is not None
         if worker.kind != "compute" or not (is_of_its_task or is_of_prices):
             raise ValidationError(f"{worker.worker_id} published on {message.topic[:200]!r}, which is not its own")
-        if len(payload) != 1 or not 1 <= message.count <= MAX_BATCH:
+        if len(payload) != 1:
             raise ValidationError(f"{worker.worker_id} published {message.count} messages in {len(payload)} frames")
         self._outbox.publish(message.topic, payload[0], message.count)
         if is_of_prices and worker.task_id is not None:
@@ -455,6 +453,16 @@ class Scheduler:
         )
         self._change(job, "started")
         self._outbox.instruct(worker.peer, assign, job.config)
+
+    def accepting(self) -> list[str]:
+        """Return the backtests that are on their way to disk, in that order."""
+        return list(self._accepting)
+
+    def waiting_requests(self) -> list[RequestKey]:
+        """Return the keys of the requests that wait for a task, for acceptance, or for a backtest to change."""
+        accepting = [job.request_key for job in self._accepting.values()]
+        changes = [request_key for job in self.jobs for _, request_key in job.waiting]
+        return [*self.interactive.waiting_requests(), *accepting, *changes]
 
     def check_invariants(self) -> None:
         self.jobs.check_invariants()

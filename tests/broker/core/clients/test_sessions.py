@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backtestr_broker.core.clients import sessions
-from backtestr_broker.core.clients.sessions import REPLAY_WINDOW, Hellos, Session, Sessions
+from backtestr_broker.core.clients.sessions import REPLAY_WINDOW, Session, Sessions
 from backtestr_protocol.errors import Busy, ReplayDetected, SessionUnknown
 
 SECRET = bytes(32)
@@ -152,53 +152,6 @@ def test_session_ids_follow_from_the_secret_and_not_from_each_other() -> None:
     assert ids(SECRET) == ids(SECRET)
     assert not set(ids(SECRET)) & set(ids(bytes([1]) * 32))
     assert len(set(ids(SECRET))) == 3
-
-
-# --- Hello, which has no counter ----------------------------------------------------------------------------------
-
-
-def is_taken(hellos: Hellos, signature: bytes, timestamp: int) -> bool:
-    try:
-        hellos.take(signature, timestamp)
-    except ReplayDetected:
-        return False
-    return True
-
-
-def test_a_hello_opens_one_session() -> None:
-    hellos = Hellos()
-    assert [is_taken(hellos, one, 5) for one in (b"a", b"b", b"a", b"b")] == [True, True, False, False]
-
-
-def test_a_forgotten_hello_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "MAX_HELLOS", 3)
-    hellos = Hellos()
-    assert all(is_taken(hellos, b"%d" % at, at) for at in (10, 30, 20, 40, 50))
-    assert not any(is_taken(hellos, b"%d" % at, at) for at in (10, 20, 30, 40, 50))
-    assert not is_taken(hellos, b"late", 20), "it may be one of those that were forgotten"
-    assert is_taken(hellos, b"late, but after those", 21)
-    hellos.check_invariants()
-
-
-@settings(deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), max_size=60))
-def test_no_hello_is_accepted_twice(sent: list[tuple[int, int]]) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sessions, "MAX_HELLOS", 4)
-        hellos = Hellos()
-        taken = [one for one in sent if is_taken(hellos, b"%d %d" % one, one[1])]
-        assert len(taken) == len(set(taken))
-        hellos.check_invariants()
-
-
-def test_no_early_hello_is_accepted_again_after_a_hundred_thousand_others() -> None:
-    hellos = Hellos()
-    first = [(b"first %d" % at, at) for at in range(10)]
-    assert all(is_taken(hellos, *one) for one in first)
-    for at in range(100_000):
-        hellos.take(b"%d" % at, 100 + at)
-    assert not any(is_taken(hellos, *one) for one in first)
-    hellos.check_invariants()
 
 
 def test_clearing_the_table_closes_every_session() -> None:

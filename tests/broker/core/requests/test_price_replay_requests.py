@@ -12,7 +12,6 @@ from backtestr_broker.core.price_replays import (
     MAX_LOSSES,
     WINDOW,
 )
-from backtestr_broker.core.requests import price_replay_requests
 from backtestr_broker.core.requests.price_replay_requests import ABSENT_SECONDS, MAX_WAITING
 from backtestr_protocol import worker_channel
 from backtestr_protocol.codec import encoded_payload
@@ -357,15 +356,19 @@ def test_only_the_worker_that_hosts_a_price_replay_may_report_of_it() -> None:
     assert status(ann)["position"] == 3
 
 
-def test_a_batch_of_a_price_replay_has_a_bound(
-    link: Link, ann: Client, host: Worker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(price_replay_requests, "MAX_BATCH", 100)
+def test_a_batch_of_a_price_replay_has_a_bound(link: Link, ann: Client, host: Worker) -> None:
     start(ann)
-    host.play("r1", 101)
+    host.play("r1", worker_channel.MAX_BATCH + 1)
     assert link.signals("message_refused")
     host.play("r1", 100)
     assert status(ann)["position"] == 100
+
+
+def test_a_price_replay_without_bars_is_a_failure(link: Link, ann: Client, host: Worker) -> None:
+    host.answers = False
+    asked = ann.later("StartPriceReplay", {**R1, "symbol": "SYNTH", "timeframe": "1m", "barsPerSecond": 1.0})
+    host.finish(data={"bars": 0, "startTime": 0, "endTime": 0, "checksum": 1})
+    assert (ann.answer(asked)["code"], link.signals("fault")[0]["requestId"]) == ("SYSTEM_ERROR", asked)
 
 
 @pytest.mark.parametrize("outcome", ["completed", "stopped", "failed"])

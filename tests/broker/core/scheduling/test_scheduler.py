@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -184,8 +186,6 @@ def test_the_queue_may_fill_while_a_backtest_is_checked(make_link: MakeLink) -> 
         worker_channel.Published(topic="orders.b2", count=1),
         worker_channel.Published(topic="system.status", count=1),
         worker_channel.Published(topic="prices.", count=1),
-        worker_channel.Published(topic="orders.b1", count=0),
-        worker_channel.Published(topic="orders.b1", count=2**62),
         worker_channel.Published(topic="orders.nothing", count=1),
     ],
 )
@@ -202,6 +202,30 @@ def test_a_worker_message_about_what_the_worker_does_not_do_changes_nothing(
     assert refusal["reason"].startswith("compute-1 ")
     worker.finish()
     assert status(ann) == "completed"
+
+
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [
+        ({"count": 0}, "$.count"),
+        ({"count": worker_channel.MAX_BATCH + 1}, "$.count"),
+        ({"count": 2**62}, "$.count"),
+        ({"progress_percent": float("nan")}, "$.progressPercent"),
+        ({"progress_percent": 100.1}, "$.progressPercent"),
+        ({"topic": "orders." + "x" * 500}, "$.topic"),
+    ],
+)
+def test_a_worker_message_with_a_value_out_of_range_changes_nothing_and_names_the_worker(
+    link: Link, ann: Client, worker: Worker, changes: dict[str, Any], path: str
+) -> None:
+    start(ann, "b1")
+    fields: dict[str, Any] = {"topic": "orders.b1", "count": 1, **changes}
+    worker.say(worker_channel.Published(**fields), [b"\xc0"])
+    (refusal,) = link.signals("message_refused")
+    assert (refusal["code"], refusal["workerId"]) == ("VALIDATION_ERROR", "compute-1")
+    assert refusal["reason"].startswith(f"on the engine socket: {path}: ")
+    assert link.streams["orders.b1"] == []
+    assert link.core.scheduler.jobs.get("b1").progress_percent == 0.0
 
 
 def test_an_interactive_worker_neither_publishes_nor_pauses(link: Link, ann: Client) -> None:

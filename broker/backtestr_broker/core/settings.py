@@ -28,10 +28,13 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
 class Start(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that a core is started with, beside its instance id; it is the first thing in a recording.
 
-    `key` signs every message: a playback verifies the recorded frames with it again. `now` is monotonic, in seconds.
+    `recorded_key` is not the broker's signing key, which no recording holds: the recorder signs with it again what the
+    signing key verified, and a playback verifies the recorded frames with it. Ids are made from `id_seed`. `now` is
+    monotonic, in seconds.
     """
 
-    key: bytes
+    recorded_key: bytes
+    id_seed: bytes
     limits: CoreSettings
     workers: dict[WorkerKind, int]
     now: float

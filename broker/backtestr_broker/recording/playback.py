@@ -15,6 +15,7 @@ import msgspec
 from backtestr_broker.core.core import Core
 from backtestr_broker.core.events import Effect, Event
 from backtestr_protocol import __version__
+from backtestr_protocol.codec import Signer
 
 from .format import Header, Record, Skipped, Unreadable, decode_entry, decode_header
 
@@ -76,7 +77,8 @@ class Playback:
                 )
             start = header.start
             self.core = Core(
-                key=start.key,
+                signer=Signer(start.recorded_key),
+                id_seed=start.id_seed,
                 instance_id=header.instance_id,
                 limits=start.limits,
                 workers=start.workers,

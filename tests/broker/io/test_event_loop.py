@@ -42,7 +42,7 @@ class FakeWorker:
     def send_ready(self) -> None:
         settings = self._settings
         ready = Ready(worker_id=settings.worker_id, pid=self.pid, kind=settings.kind, algorithms=[], series=[])
-        self._socket.send_multipart(encode_to_broker(Signer(bytes.fromhex(settings.key)), ready))
+        self._socket.send_multipart(encode_to_broker(Signer(settings.key), ready))
 
     def ended(self) -> ExitReason | None:
         return self.reason
@@ -121,7 +121,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Served]]:
 
 def test_the_event_loop_serves_until_it_is_stopped_and_closes_every_lifeline(make: Callable[..., Served]) -> None:
     served = make()
-    requests = Requests(bytes.fromhex(served.broker.connection.signing.key), "ann", now_ms=lambda: 1)
+    requests = Requests(served.broker.connection.signing.key.reveal(), "ann", now_ms=lambda: 1)
     with served.run(), served.context.socket(zmq.DEALER) as socket:
         socket.connect(served.broker.connection.endpoints.requests)
         welcome = served.ask("Hello", None, requests, socket)
@@ -135,7 +135,7 @@ def test_the_event_loop_serves_until_it_is_stopped_and_closes_every_lifeline(mak
 
 def test_every_event_of_the_core_is_recorded_in_order(make: Callable[..., Served], tmp_path: Path) -> None:
     served = make(recorder=True)
-    requests = Requests(bytes.fromhex(served.broker.connection.signing.key), "ann", now_ms=lambda: 1)
+    requests = Requests(served.broker.connection.signing.key.reveal(), "ann", now_ms=lambda: 1)
     with served.run(), served.context.socket(zmq.DEALER) as socket:
         socket.connect(served.broker.connection.endpoints.requests)
         served.ask("Hello", None, requests, socket)

@@ -73,7 +73,7 @@ class Broker:
             undo.pop_all()
         instance_id = str(uuid.uuid4())
         start = Start(
-            recorded_key=secrets.token_bytes(KEY_BYTES),
+            key=secrets.token_bytes(KEY_BYTES),
             id_seed=secrets.token_bytes(KEY_BYTES),
             limits=config.core_limits(),
             workers=counts,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from typing import Any
 
@@ -14,6 +15,8 @@ _MAX_ENTRIES = 1_000
 _MAX_DEPTH = 16
 # The bytes that an entry costs beside its text.
 _ENTRY_BYTES = 16
+_CUT = re.compile(r"… cut: [\d,]+ characters\Z")
+_MAX_NOTE = 64
 _LARGEST, _SMALLEST = 2**64 - 1, -(2**63)
 
 
@@ -25,7 +28,8 @@ def bounded(text: str, limit: int = MAX_TEXT_BYTES) -> str:
     head = text[:limit].encode("utf-8", "backslashreplace")
     if len(text) <= limit and len(head) <= limit:
         return head.decode()
-    note = f"… cut: {len(text):,} characters"
+    was_cut = _CUT.search(text[-_MAX_NOTE:])  # with the length of the whole text
+    note = was_cut[0] if was_cut else f"… cut: {len(text):,} characters"
     return head[: max(0, limit - len(note.encode()))].decode("utf-8", "ignore") + note
 
 

@@ -41,6 +41,12 @@ def test_a_text_of_20_million_characters_states_its_length() -> None:
     assert bounded("x" * MAX_TEXT_BYTES) == "x" * MAX_TEXT_BYTES
 
 
+def test_a_text_that_is_cut_again_keeps_the_length_of_the_whole() -> None:
+    again = bounded(f"somewhere: {bounded('x' * 20_000_000)}", 4_000)
+    assert again.endswith("xx… cut: 20,000,000 characters")
+    assert len(again.encode()) <= 4_000
+
+
 def test_lone_surrogates_are_written_as_in_source() -> None:
     assert bounded("a\ud800b") == "a\\ud800b"
     encode(bounded("\udfff" * MAX_TEXT_BYTES))

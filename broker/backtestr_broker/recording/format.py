@@ -18,7 +18,7 @@ from backtestr_broker.core.settings import Start
 from backtestr_protocol import __version__
 
 # Version of a part's layout. The events may change with every version of backtestr; the header names that one too.
-FORMAT = 2
+FORMAT = 1
 # The folder in the data directory that holds the recordings.
 RECORDINGS = "recordings"
 SUFFIX = ".msgpack"

@@ -77,8 +77,8 @@ class Playback:
                 )
             start = header.start
             self.core = Core(
-                signer=Signer(start.recorded_key),
-                id_seed=start.id_seed,
+                signer=Signer(start.key),
+                id_seed=start.id_seed or start.key,
                 instance_id=header.instance_id,
                 limits=start.limits,
                 workers=start.workers,

@@ -55,7 +55,7 @@ class Recorder:
         """Begin a recording in `folder`, the `RECORDINGS` of a data directory; `signer` has the broker's key."""
         self.has_failed = False
         self._signer = signer
-        self._recorded_signer = Signer(start.recorded_key)
+        self._recorded_signer = Signer(start.key)
         self._on_failure = on_failure
         self._max_bytes = options.max_bytes
         self._files = options.files

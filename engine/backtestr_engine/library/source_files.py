@@ -87,7 +87,7 @@ def load_source(source: str, file: str, name: str) -> list[Algorithm]:
             if isinstance(value, Algorithm) and value.function.__module__ == module.__name__
         }
     except BaseException as error:  # code of a user: all that it raises is an error of the source
-        if type(error) in (SyntaxError, IndentationError, TabError):
+        if isinstance(error, SyntaxError) and type(error) in (SyntaxError, IndentationError, TabError):
             raise _located(error, file, error.lineno, f"{type(error).__name__}: {error.msg}") from error
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
         raise _located(error, file, lines[-1] if lines else None, described(error)) from error

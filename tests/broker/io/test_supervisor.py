@@ -24,7 +24,7 @@ from backtestr_broker.io.supervisor import (
     launch_process,
 )
 from backtestr_protocol.secret import Secret
-from backtestr_protocol.worker_channel import EXIT_REFUSED, WorkerSettings
+from backtestr_protocol.worker_channel import EXIT_REFUSED, WorkerSettings, decode_settings
 
 
 class Handle:
@@ -291,7 +291,7 @@ def test_a_process_gets_its_settings_on_its_lifeline_and_ends_with_it(monkeypatc
     handle = launch_process(SETTINGS[0])
     os.close(write_end)
     with os.fdopen(read_end, "rb") as settings:
-        assert msgspec.json.decode(settings.readline(), type=WorkerSettings) == SETTINGS[0]
+        assert decode_settings(settings.readline()) == SETTINGS[0]
     assert handle.ended() is None
     handle.close_lifeline()
     assert ended(handle) == ExitReason("exit code 7")

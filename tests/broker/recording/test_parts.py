@@ -194,7 +194,7 @@ MOST_BYTES = 2 << 20
 
 def long_part(path: Path) -> Path:
     start = Start(
-        recorded_key=bytes(32),
+        key=bytes(32),
         id_seed=bytes(32),
         limits=LIMITS,
         workers={"compute": 1},

@@ -27,7 +27,7 @@ INSTANCE = "0a1b2c3d-instance"
 OPTIONS = RecorderOptions(enabled=True, max_bytes=4 << 20, files=3)
 KEY, RECORDED_KEY = b"\x01" * 32, b"\x02" * 32
 START = Start(
-    recorded_key=RECORDED_KEY,
+    key=RECORDED_KEY,
     id_seed=b"\x03" * 32,
     limits=LIMITS,
     workers={"compute": 1},
@@ -104,8 +104,8 @@ def test_another_messagepack_library_reads_it(make: Make, tmp_path: Path) -> Non
     (part,) = parts_of(folder(tmp_path))
     with part.open("rb") as file:
         head, entry = [msgpack.unpackb(record) for record in msgpack.Unpacker(file)]
-    assert (head["format"], head["instance_id"], head["part"]) == (2, INSTANCE, 1)
-    assert head["start"]["recorded_key"] == RECORDED_KEY
+    assert (head["format"], head["instance_id"], head["part"]) == (1, INSTANCE, 1)
+    assert head["start"]["key"] == RECORDED_KEY
     assert entry == [
         2.5,
         {"type": "RequestReceived", "peer": b"peer", "frames": [bytes(32), bytes(3)], "wall_ms": WALL_MS},

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backtestr_engine.worker.prints import PrintBudget
+from support.protocol.strategies import laws
 
 
 def made(budget: int) -> tuple[PrintBudget, list[bytes]]:
@@ -13,6 +14,7 @@ def made(budget: int) -> tuple[PrintBudget, list[bytes]]:
     return PrintBudget(budget, written.append), written
 
 
+@laws
 @given(budget=st.integers(0, 50), prints=st.lists(st.binary(max_size=20), max_size=10))
 def test_so_much_is_passed_on_and_the_rest_counted(budget: int, prints: list[bytes]) -> None:
     budgeted, written = made(budget)

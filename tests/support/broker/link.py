@@ -396,7 +396,7 @@ class Link:
     def recording(self) -> bytes:
         """Return what a recorder would have written of this broker, as one part."""
         start = Start(
-            recorded_key=self.key,
+            key=self.key,
             id_seed=self.key,
             limits=self.limits,
             workers=self.counts,

@@ -48,6 +48,10 @@ _RELATIONS: dict[str, Callable[[Value, Value], bool]] = {
 }
 
 
+class Interrupted(BaseException):
+    """The interruption of late code; it is no `Exception`, so that handlers of those do not catch it."""
+
+
 class Requirement(msgspec.Struct, frozen=True):
     """A relation that two parameters must have: `fast < slow`."""
 
@@ -140,7 +144,7 @@ class Algorithm(msgspec.Struct, frozen=True):
         """
         try:
             return work()
-        except AlgorithmError:
+        except (AlgorithmError, Interrupted):
             raise
         except BaseException as error:
             raise AlgorithmError(f"{self.name} raised {described(error)}", traceback=traceback_of(error)) from error

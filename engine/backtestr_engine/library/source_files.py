@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from backtestr_engine.algorithms.algorithm import Algorithm
+from backtestr_engine.algorithms.algorithm import Algorithm, Interrupted
 from backtestr_protocol.errors import AlgorithmError, TimedOut
 from backtestr_protocol.texts import bounded, described, traceback_of
 
@@ -86,6 +86,8 @@ def load_source(source: str, file: str, name: str) -> list[Algorithm]:
             for value in module.__dict__.values()
             if isinstance(value, Algorithm) and value.function.__module__ == module.__name__
         }
+    except Interrupted:
+        raise
     except BaseException as error:  # code of a user: all that it raises is an error of the source
         if isinstance(error, SyntaxError) and type(error) in (SyntaxError, IndentationError, TabError):
             raise _located(error, file, error.lineno, f"{type(error).__name__}: {error.msg}") from error

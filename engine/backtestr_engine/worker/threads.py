@@ -107,7 +107,7 @@ class _Threads:
         worker_id: str,
         outbox: int,
         limit_processor: Callable[[float], None],
-        prints: PrintBudget | None,
+        prints: PrintBudget | None = None,
     ) -> None:
         self.inbox: queue.Queue[tuple[Task, list[bytes]]] = queue.Queue(_INBOX)
         # Each with the time at which it was put there.

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, TypeVar
 
+from backtestr_engine.algorithms.algorithm import Interrupted
 from backtestr_engine.library.source_files import Limit
 from backtestr_protocol.errors import AlgorithmError, TimedOut
 from backtestr_protocol.texts import bounded, described, traceback_of
@@ -22,10 +23,6 @@ T = TypeVar("T")
 
 # The seconds after which late code is interrupted again: its `except BaseException` may have caught the first time.
 _INTERRUPT_SECONDS = 0.1
-
-
-class Interrupted(BaseException):
-    """The interruption of late code; it is no `Exception`, so that handlers of those do not catch it."""
 
 
 class _Work(threading.Thread):

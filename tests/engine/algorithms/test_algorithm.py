@@ -150,7 +150,7 @@ class Silent(Exception):
 
 
 class Pretender:
-    @property
+    @property  # type: ignore[misc]
     def __class__(self) -> type:
         raise KeyboardInterrupt
 
@@ -192,7 +192,7 @@ def test_whatever_an_algorithm_raises_or_returns_is_an_algorithm_error(made: Any
 
 def test_weights_are_no_other() -> None:
     class Hostile(np.ndarray[Any, Any]):
-        @property
+        @property  # type: ignore[misc]
         def shape(self) -> Any:
             raise KeyboardInterrupt
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import gc
 import logging
+import resource
 import shutil
 import signal
 import sys
@@ -87,6 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
     except InvalidConfiguration as error:
         print(f"backtestr: {error}", file=sys.stderr)
         return 2
+    _leave_no_image()
     open_standard_descriptors()
     log = start_logging(config.log)
     output = LogWriter(_STANDARD_OUTPUT, lambda _count: "")
@@ -104,6 +106,12 @@ def main(arguments: list[str] | None = None) -> int:
     finally:
         output.close()
         log.close()
+
+
+def _leave_no_image() -> None:
+    """Have the system write no image of the memory of this process when it ends it: it would hold the signing key."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
 def _run(config: BrokerConfig, output: LogWriter) -> int:

@@ -71,7 +71,7 @@ def main() -> int:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         run_worker(context, settings, _LIFELINE, config, paths.data_dir(), limit_processor, prints)
         context.term()
-    except Exception as error:
+    except BaseException as error:  # whatever code of an algorithm may do to this thread, the log says it
         log_crash(type(error), error, error.__traceback__)
         code = 1
     for stream in (sys.stdout, sys.stderr):

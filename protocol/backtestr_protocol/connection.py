@@ -37,7 +37,7 @@ class Signing(Contract, frozen=True, kw_only=True):
     """The signing key: `key` is 64 hexadecimal characters, new at every start of the broker."""
 
     algorithm: Literal["hmac-sha256"]
-    key: Secret
+    key: Annotated[Secret, msgspec.Meta(extra_json_schema={"type": "string"})]
 
 
 # 32 bytes in Z85 (RFC 32 of ZeroMQ).

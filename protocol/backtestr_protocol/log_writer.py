@@ -169,6 +169,19 @@ def text_stream(write: Callable[[bytes], object], descriptor: int) -> io.TextIOW
     return io.TextIOWrapper(buffered, encoding="utf-8", errors="backslashreplace", line_buffering=True)
 
 
+def read_descriptor(descriptor: int, write: Callable[[bytes], object]) -> None:
+    """Have a thread give what is written to a descriptor to `write`: by C code, by child processes, by `os.write`."""
+    read_end, write_end = os.pipe()
+    os.dup2(write_end, descriptor)
+    os.close(write_end)
+
+    def read() -> None:
+        while read_bytes := os.read(read_end, _BATCH_BYTES):
+            write(read_bytes)
+
+    threading.Thread(target=read, name="backtestr output", daemon=True).start()
+
+
 def open_standard_descriptors() -> None:
     """Open the null device for each standard descriptor that is closed.
 

@@ -19,7 +19,6 @@ from .connection import Connection
 from .errors import BY_CODE, RECOVERY_ACTIONS, ErrorData
 from .message_types import REQUESTS, STREAMED
 from .messages import StreamOptions
-from .secret import Secret
 from .topics import CLASSES
 
 _DIRECTORY = Path(__file__).parents[1] / "schema"
@@ -31,7 +30,7 @@ def contracts() -> dict[str, Any]:
     structs: set[type[msgspec.Struct]] = {Connection, Envelope, ErrorData, StreamOptions, *STREAMED.values()}
     for request in REQUESTS.values():
         structs |= {request.data, request.success}
-    _, definitions = msgspec.json.schema_components(structs, schema_hook=_of_secret, ref_template="#/$defs/{name}")
+    _, definitions = msgspec.json.schema_components(structs, ref_template="#/$defs/{name}")
     for definition in definitions.values():
         if "description" in definition:
             definition["description"] = " ".join(definition["description"].split())
@@ -103,13 +102,6 @@ def main(arguments: list[str]) -> int:
     for name, text in rendered().items():
         (options.directory / name).write_text(text, "utf-8", newline="\n")
     return 0
-
-
-def _of_secret(kind: type) -> dict[str, str]:
-    """Return the schema of a key, which is written in hexadecimal digits."""
-    if kind is Secret:
-        return {"type": "string"}
-    raise NotImplementedError
 
 
 def _reference(struct: type[msgspec.Struct]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from backtestr_protocol.log_writer import LogWriter, text_stream
+from backtestr_protocol.log_writer import LogWriter, read_descriptor, text_stream
 
 LINE = "x" * 999 + "\n"
 
@@ -175,6 +175,22 @@ def test_a_forked_child_writes_its_lines_itself() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout == "parent\nchild\nend\n"
+
+
+def test_what_is_written_to_a_descriptor_itself_is_read() -> None:
+    taken, is_whole = bytearray(), threading.Event()
+
+    def take(data: bytes) -> None:
+        taken.extend(data)
+        if taken == b"own\nchild\n":
+            is_whole.set()
+
+    descriptor = os.open(os.devnull, os.O_WRONLY)
+    read_descriptor(descriptor, take)
+    os.write(descriptor, b"own\n")
+    subprocess.run(["echo", "child"], stdout=descriptor, check=True)
+    os.close(descriptor)
+    assert is_whole.wait(10.0)
 
 
 def test_closed_standard_descriptors_are_opened() -> None:

@@ -12,9 +12,9 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 import msgspec
@@ -22,7 +22,7 @@ import structlog
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from backtestr_protocol.log_format import TIMESTAMP, LineHandler, dropped_line
-from backtestr_protocol.log_writer import LogWriter, text_stream
+from backtestr_protocol.log_writer import LogWriter, read_descriptor
 from backtestr_protocol.worker_channel import (
     Assign,
     Finished,
@@ -80,8 +80,8 @@ def start_logging(settings: WorkerSettings, print_bytes: int) -> tuple[LogWriter
     )
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
-    sys.stdout = text_stream(prints.write, _STANDARD_OUTPUT)
-    sys.stderr = text_stream(prints.write, _STANDARD_ERROR)
+    prints.renew_streams()
+    read_descriptor(_STANDARD_OUTPUT, prints.write)
     sys.excepthook = log_crash
     threading.excepthook = partial(_log_thread_crash, settings.worker_id)
     return writer, prints
@@ -102,7 +102,7 @@ def _log_thread_crash(worker_id: str, crash: threading.ExceptHookArgs) -> None:
 
 
 class TaskLog:
-    """The log of the tasks of one worker; all methods but `facts` belong to its compute thread."""
+    """The log of the tasks of one worker; all methods but `facts` and `given_up` belong to its compute thread."""
 
     def __init__(self, worker_id: str, prints: PrintBudget | None = None) -> None:
         """Name the worker, and give the budget that its tasks have for prints, where they have one."""
@@ -120,6 +120,8 @@ class TaskLog:
             facts["backtestId"] = backtest_id
         self._facts[assign.task_id] = facts
         self._log_left_out(None)
+        if self._prints is not None:
+            self._prints.renew_streams()
         self.at(assign.task_id)
         level = logging.INFO if assign.work == "RunBacktest" else logging.DEBUG
         _log.log(level, "task_began")
@@ -157,11 +159,16 @@ class TaskLog:
                 case _:
                     pass
 
-    def _log_left_out(self, task_id: str | None) -> None:
+    def given_up(self, task_id: str | None, reason: str) -> None:
+        """Log that the worker ends because of this task."""
+        self._log_left_out(task_id, self.facts(task_id))
+        _log.error("task_given_up", extra={**self.facts(task_id), "error": reason})
+
+    def _log_left_out(self, task_id: str | None, facts: Mapping[str, str] = MappingProxyType({})) -> None:
         """Log what a task printed beyond its budget, which then ends; None for what was printed without a task."""
         left_out = 0 if self._prints is None else self._prints.end(task_id)
         if left_out:
-            _log.warning("prints_left_out", extra={"bytes": left_out, "option": "print_bytes under [worker]"})
+            _log.warning("prints_left_out", extra={**facts, "bytes": left_out, "option": "worker.print_bytes"})
 
 
 def _backtest_in(data: bytes) -> str | None:

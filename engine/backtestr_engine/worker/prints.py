@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+
+from backtestr_protocol.log_writer import text_stream
 
 # The bytes of one line that is passed on; a longer one is passed on in parts of this size.
 _PART_BYTES = 1 << 16
@@ -20,6 +23,11 @@ class PrintBudget:
         self._write = write
         self._left: dict[str | None, int] = {}  # negative by what was left out
         self._current: str | None = None
+
+    def renew_streams(self) -> None:
+        """Make `sys.stdout` and `sys.stderr` streams with this budget, also where an algorithm has closed them."""
+        sys.stdout = text_stream(self.write, 1)
+        sys.stderr = text_stream(self.write, 2)
 
     def at(self, task_id: str | None) -> None:
         """Make prints those of that task from now on; None for no task."""

@@ -272,7 +272,7 @@ def _exchange(
                 waiting.append(encode_to_broker(signer, threads.beat()))
             deadline = threads.deadline
             if now >= deadline.at:
-                _log.error("task_given_up", extra={**threads.tasks.facts(threads.task_id), "error": deadline.message})
+                threads.tasks.given_up(threads.task_id, deadline.message)
                 waiting.append(encode_to_broker(signer, _overdue(threads.task_id, deadline.message)))
                 _send_all(socket, waiting)
                 return

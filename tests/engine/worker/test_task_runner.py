@@ -304,6 +304,15 @@ def test_what_is_no_exception_fails_its_task_alone(
     assert of_kind(run_out(runner), Finished)[0].outcome == "completed"
 
 
+def test_an_interactive_task_is_no_other(runner: TaskRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("backtestr_engine.worker.interactive_tasks.market_data", fail)
+    refused = asked_of(runner, "GetMarketData", {"symbol": "SYNTH", "timeframe": "1d"})
+    assert (refused["code"], refused["message"]) == ("ALGORITHM_ERROR", "the algorithm raised KeyboardInterrupt")
+
+
 def test_texts_and_details_of_an_error_are_bounded(runner: TaskRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_runner: TaskRunner, *_: Any) -> None:
         raise AlgorithmError("x" * 20_000_000, traceback="y" * 20_000_000, more=["z" * 1000] * 20_000, what=object())

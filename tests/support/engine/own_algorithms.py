@@ -136,7 +136,7 @@ def fails_in_every_way(bars, way):
     return WAYS[way](bars)
 
 
-@algorithm("prints", megabytes=Int(0, low=0, high=1000), how=Int(0, low=0, high=4))
+@algorithm("prints", megabytes=Int(0, low=0, high=1000), how=Int(0, low=0, high=7))
 def prints(bars, megabytes, how):
     """Print, in one of several ways."""
     for _ in range(megabytes):
@@ -151,8 +151,19 @@ def prints(bars, megabytes, how):
             threads = [threading.Thread(target=thrown, args=(ValueError("p" * 1_000_000),)) for _ in range(10)]
             [thread.start() for thread in threads]
             [thread.join() for thread in threads]
-        else:
+        elif how == 4:
             sys.stdout.buffer.write(b"p" * 1_000_000)
+        elif how == 5:
+            import os
+            os.write(1, b"p" * 1_000_000)
+        elif how == 6:
+            import subprocess
+            subprocess.run(["sh", "-c", "head -c 1000000 /dev/zero"], check=True)
+        else:
+            print("p" * 1_000_000)
+            if not sys.stdout.closed:
+                sys.stdout.close()
+                sys.stdout = sys.stderr
     return Signals.of(entries=bars.close > 0)
 '''
 WAYS_TO_FAIL = 16

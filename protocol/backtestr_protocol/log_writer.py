@@ -49,7 +49,7 @@ class LogWriter:
         self._bytes = 0  # of the lines that wait, and of those that are being written
         self._dropped = 0
         self._is_closing = False
-        self._is_forked = False
+        self._forked_descriptor: int | None = None
 
     def write(self, text: str) -> int:
         """Take a line, or several, with their newlines; drop them where too many wait, or where memory ends."""
@@ -63,8 +63,9 @@ class LogWriter:
         """Take lines in UTF-8, as `write` does."""
         if not lines:
             return
-        if self._is_forked:
-            self._put(lines)
+        if self._forked_descriptor is not None:
+            with contextlib.suppress(OSError):
+                os.write(self._forked_descriptor, lines)
             return
         with self._changed:
             if self._bytes + len(lines) > self._most:
@@ -89,13 +90,14 @@ class LogWriter:
             self._changed.notify_all()
         self._thread.join(seconds)
 
-    def use_in_forks(self) -> None:
-        """Have a forked child of this process, which has no thread, write its lines itself."""
-        os.register_at_fork(after_in_child=self._after_fork)
+    def use_in_forks(self, descriptor: int) -> None:
+        """Have a forked child of this process, which has no thread, write its lines to `descriptor` itself."""
 
-    def _after_fork(self) -> None:
-        self._prepare()
-        self._is_forked = True
+        def after_fork() -> None:
+            self._prepare()
+            self._forked_descriptor = descriptor
+
+        os.register_at_fork(after_in_child=after_fork)
 
     # --- the thread ---
 
@@ -180,6 +182,17 @@ def read_descriptor(descriptor: int, write: Callable[[bytes], object]) -> None:
             write(read_bytes)
 
     threading.Thread(target=read, name="backtestr output", daemon=True).start()
+
+
+def open_without_waiting(descriptor: int) -> None:
+    """Open what a descriptor is for once more, so that writing to it fails at once instead of waiting for the reader.
+
+    Other processes have the same pipe or terminal, and are not affected. Where it cannot be opened it stays as it is.
+    """
+    with contextlib.suppress(OSError):
+        opened = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY)
+        os.dup2(opened, descriptor)
+        os.close(opened)
 
 
 def open_standard_descriptors() -> None:

@@ -118,7 +118,7 @@ def test_a_check_of_what_fails_is_a_verdict_of_bounded_length(client: Client) ->
     assert described.endswith(f"… cut: {200_000 + len(', in one of several ways.'):,} characters")
 
 
-@pytest.mark.parametrize("how", range(8))
+@pytest.mark.parametrize("how", [7, *range(7)])  # 7 closes the stream, and the next task has one again
 def test_prints_beyond_the_budget_are_counted_and_left_out(broker: RunningBroker, client: Client, how: int) -> None:
     before, told = broker.log_file.stat().st_size, broker.log.count("prints_left_out")
     megabytes = 100 if how in (0, 4) else 20

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from backtestr_protocol.log_writer import LogWriter, read_descriptor, text_stream
+from backtestr_protocol.log_writer import LogWriter, open_without_waiting, read_descriptor, text_stream
 
 LINE = "x" * 999 + "\n"
 
@@ -169,7 +169,7 @@ def test_a_stream_in_place_of_standard_error_gives_its_lines() -> None:
 def test_a_forked_child_writes_its_lines_itself() -> None:
     code = (
         "import os\nfrom backtestr_protocol.log_writer import LogWriter\n"
-        "writer = LogWriter(1, str)\nwriter.use_in_forks()\nwriter.write('parent\\n')\nwriter.drain(10)\n"
+        "writer = LogWriter(1, str)\nwriter.use_in_forks(1)\nwriter.write('parent\\n')\nwriter.drain(10)\n"
         "child = os.fork()\nif not child:\n    writer.write('child\\n')\n    os._exit(0)\n"
         "os.waitpid(child, 0)\nwriter.write('end\\n')\nwriter.close(10)\n"
     )
@@ -191,6 +191,21 @@ def test_what_is_written_to_a_descriptor_itself_is_read() -> None:
     subprocess.run(["echo", "child"], stdout=descriptor, check=True)
     os.close(descriptor)
     assert is_whole.wait(10.0)
+
+
+def test_a_descriptor_that_does_not_wait_leaves_others_as_they_are(pipe: Pipe) -> None:
+    own = os.dup(pipe.write_end)
+    open_without_waiting(own)
+    assert not os.get_blocking(own)
+    assert os.get_blocking(pipe.write_end)
+    with pytest.raises(BlockingIOError):  # noqa: PT012 - the number of writes is that of the pipe's size
+        for _ in range(100):
+            os.write(own, LINE.encode())
+    assert pipe.read().startswith(LINE.encode())
+    os.close(own)
+    open_without_waiting(own)  # a closed descriptor stays one
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(own)
 
 
 def test_closed_standard_descriptors_are_opened() -> None:

@@ -10,6 +10,7 @@ also a line from an algorithm's own logger. The broker's lines have the same nam
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,7 @@ import structlog
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from backtestr_protocol.log_format import TIMESTAMP, LineHandler, dropped_line
-from backtestr_protocol.log_writer import LogWriter, read_descriptor
+from backtestr_protocol.log_writer import LogWriter, open_without_waiting, read_descriptor
 from backtestr_protocol.worker_channel import (
     Assign,
     Finished,
@@ -58,8 +59,8 @@ def start_logging(settings: WorkerSettings, print_bytes: int) -> tuple[LogWriter
     """
     form = settings.log_format
     colors = sys.stderr is not None and sys.stderr.isatty()
-    writer = LogWriter(_STANDARD_ERROR, dropped_line(form))
-    writer.use_in_forks()
+    writer = LogWriter(os.dup(_STANDARD_ERROR), dropped_line(form))
+    writer.use_in_forks(_STANDARD_ERROR)
     prints = PrintBudget(print_bytes, writer.write_bytes)
 
     def write(name: str, line: str) -> None:
@@ -82,6 +83,7 @@ def start_logging(settings: WorkerSettings, print_bytes: int) -> tuple[LogWriter
         logging.getLogger(name).setLevel(logging.WARNING)
     prints.renew_streams()
     read_descriptor(_STANDARD_OUTPUT, prints.write)
+    open_without_waiting(_STANDARD_ERROR)  # no pipe in this process: it would lose the last words of C code
     sys.excepthook = log_crash
     threading.excepthook = partial(_log_thread_crash, settings.worker_id)
     return writer, prints

@@ -161,9 +161,8 @@ def prints(bars, megabytes, how):
             subprocess.run(["sh", "-c", "head -c 1000000 /dev/zero"], check=True)
         else:
             print("p" * 1_000_000)
-            if not sys.stdout.closed:
-                sys.stdout.close()
-                sys.stdout = sys.stderr
+    if how == 7:
+        sys.stdout.close()
     return Signals.of(entries=bars.close > 0)
 '''
 WAYS_TO_FAIL = 16

@@ -44,7 +44,10 @@ class LogWriter:
         self._thread.start()
 
     def _prepare(self) -> None:
-        self._changed = threading.Condition()
+        # A `with` block takes and releases a lock of C whole, and one of Python (`Condition`) not: an algorithm may be
+        # interrupted in the middle of a print, and a lock that it has kept would hold all other threads.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._waiting: deque[bytes] = deque()
         self._bytes = 0  # of the lines that wait, and of those that are being written
         self._dropped = 0
@@ -67,7 +70,7 @@ class LogWriter:
             with contextlib.suppress(OSError):
                 os.write(self._forked_descriptor, lines)
             return
-        with self._changed:
+        with self._lock:
             if self._bytes + len(lines) > self._most:
                 self._dropped += _count(lines)
             else:
@@ -81,7 +84,7 @@ class LogWriter:
     def drain(self, seconds: float) -> bool:
         """Wait up to `seconds` until all lines are written; return True if they are."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._bytes == 0, seconds)
+            return self._changed.wait_for(lambda: self._bytes <= 0, seconds)
 
     def close(self, seconds: float = FLUSH_SECONDS) -> None:
         """Write what waits, for up to `seconds`, and end; a thread that a full pipe holds does not hold the process."""

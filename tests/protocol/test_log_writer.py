@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 import subprocess
@@ -153,6 +154,37 @@ def test_threads_write_whole_lines(pipe: Pipe) -> None:
     assert len(written) == 600
     assert {len(line) for line in written} == {20}
     assert all(len(set(line)) == 1 for line in written)
+
+
+class Interrupted(BaseException):
+    """An exception that is raised in another thread."""
+
+
+def test_a_caller_that_is_interrupted_anywhere_holds_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A time limit interrupts algorithms that print in an endless loop; one that kept a lock would stop the worker."""
+    monkeypatch.setattr(threading, "excepthook", lambda _crash: None)
+    sink = os.open(os.devnull, os.O_WRONLY)
+    writer = LogWriter(sink, dropped)
+
+    def print_for_ever() -> None:
+        while True:
+            writer.write("x\n")
+
+    for _ in range(200):
+        thread = threading.Thread(target=print_for_ever, daemon=True)
+        thread.start()
+        for _ in range(1000):
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(Interrupted))
+            thread.join(0.01)
+            if not thread.is_alive():
+                break
+        assert not thread.is_alive()
+        other = threading.Thread(target=writer.write, args=("y\n",), daemon=True)
+        other.start()
+        other.join(10.0)
+        assert not other.is_alive()
+    writer.close(10.0)
+    os.close(sink)
 
 
 def test_a_stream_in_place_of_standard_error_gives_its_lines() -> None:

@@ -28,7 +28,6 @@ import time
 from functools import partial
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import zmq
 from subject import backtest, config
@@ -44,6 +43,7 @@ from backtestr_engine.data.synthetic import SYMBOL, synthetic_bars
 from backtestr_engine.simulation.conventions import resolve_options
 from backtestr_engine.worker.warm_up import warm
 from backtestr_protocol.codec import Signer, encode
+from backtestr_protocol.secret import Secret
 from backtestr_protocol.worker_channel import (
     Assign,
     Beat,
@@ -53,6 +53,7 @@ from backtestr_protocol.worker_channel import (
     ToBroker,
     WorkerSettings,
     decode_to_broker,
+    encode_settings,
     encode_to_worker,
 )
 
@@ -153,7 +154,7 @@ class Worker:
         self._socket = socket
         key = secrets.token_bytes(32)
         self._signer = Signer(key)
-        settings = WorkerSettings(worker_id="w", kind="compute", endpoint=endpoint, key=key.hex())
+        settings = WorkerSettings(worker_id="w", kind="compute", endpoint=endpoint, key=Secret(key))
         began = time.perf_counter()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "backtestr_engine"],
@@ -161,7 +162,7 @@ class Worker:
             stdin=subprocess.PIPE,
         )
         assert self._process.stdin is not None
-        self._process.stdin.write(msgspec.json.encode(settings) + b"\n")
+        self._process.stdin.write(encode_settings(settings))
         self._process.stdin.flush()
         self._receive(Ready)
         self.seconds_to_ready = time.perf_counter() - began

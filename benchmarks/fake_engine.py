@@ -37,6 +37,7 @@ from backtestr_protocol.worker_channel import (
     Ready,
     ToBroker,
     WorkerSettings,
+    decode_settings,
     decode_to_worker,
     encode_to_broker,
 )
@@ -142,7 +143,7 @@ class Worker:
     def __init__(self, settings: WorkerSettings) -> None:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._kind = settings.kind
-        self._signer = Signer(bytes.fromhex(settings.key))
+        self._signer = Signer(settings.key)
         self._broker = context.socket(zmq.DEALER)
         self._broker.linger = 0
         self._broker.sndhwm = MAX_ON_THE_WAY
@@ -248,7 +249,7 @@ def work() -> None:
     line = b""
     while not line.endswith(b"\n"):
         line += os.read(sys.stdin.fileno(), 1)
-    Worker(msgspec.json.decode(line, type=WorkerSettings)).run()
+    Worker(decode_settings(line)).run()
     os._exit(0)
 
 

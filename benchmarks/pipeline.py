@@ -117,7 +117,7 @@ def _relay(directory: Path) -> None:
     outward.bind(_address(directory, "out"))
     outward.recv()  # the reader is there
     (directory / "relay").touch()
-    signer, sequencer, envelopes = Signer(KEY), Sequencer(), Envelopes(KEY, INSTANCE)
+    signer, sequencer, envelopes = Signer(KEY), Sequencer(), Envelopes(Signer(KEY), KEY, INSTANCE)
     while True:
         _, *frames = inward.recv_multipart()
         message, payload = worker_channel.decode_to_broker(signer, frames)

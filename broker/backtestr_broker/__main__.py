@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 import gc
+import logging
+import resource
 import shutil
 import signal
 import sys
@@ -33,6 +35,7 @@ from backtestr_broker.recording.timeline import SUBJECT_KINDS
 from backtestr_protocol import __version__, paths
 from backtestr_protocol.errors import InvalidConfiguration
 from backtestr_protocol.keys import KeyFolder
+from backtestr_protocol.log_writer import LogWriter, open_standard_descriptors, text_stream
 from backtestr_protocol.messages import SeriesInfo
 
 from .broker import Broker
@@ -56,6 +59,11 @@ In Python:
 
 
 _SHOWN_SERIES = 6
+# The seconds that the start waits for a reader of the welcome, which then stands before the first line of the log.
+_WELCOME_SECONDS = 0.2
+_STANDARD_OUTPUT, _STANDARD_ERROR = 1, 2
+
+_log = logging.getLogger(__name__)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -82,7 +90,34 @@ def main(arguments: list[str] | None = None) -> int:
     except InvalidConfiguration as error:
         print(f"backtestr: {error}", file=sys.stderr)
         return 2
-    start_logging(config.log)
+    _leave_no_image()
+    open_standard_descriptors()
+    log = start_logging(config.log)
+    output = LogWriter(_STANDARD_OUTPUT, lambda _count: "")
+    # Whatever writes on these from now on, such as a library's warning, does not wait for a reader either.
+    sys.stdout = text_stream(output.write_bytes, _STANDARD_OUTPUT)
+    sys.stderr = text_stream(log.write_bytes, _STANDARD_ERROR)
+    try:
+        return _run(config, output)
+    except KeyboardInterrupt:  # while serving, Ctrl-C is a request to stop
+        print("backtestr: interrupted before it served", file=sys.stderr)
+        return 1
+    except Exception:
+        _log.critical("crashed", exc_info=True)
+        return 1
+    finally:
+        output.close()
+        log.close()
+
+
+def _leave_no_image() -> None:
+    """Have the system write no image of the memory of this process when it ends it: it would hold the signing key."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+
+
+def _run(config: BrokerConfig, output: LogWriter) -> int:
+    """Take the runtime directory and serve; return the exit code."""
     directory = RuntimeDirectory(paths.runtime_dir(), paths.connection_file())
     try:
         directory.acquire()
@@ -90,7 +125,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"backtestr: {error}", file=sys.stderr)
         return 1
     try:
-        return _serve(config, directory)
+        return _serve(config, directory, output)
     except (InvalidConfiguration, zmq.ZMQError) as error:
         print(f"backtestr: {error}", file=sys.stderr)
         return 1
@@ -129,13 +164,13 @@ class _Stop:
             self.broker.wake()
 
 
-def _serve(config: BrokerConfig, directory: RuntimeDirectory) -> int:
+def _serve(config: BrokerConfig, directory: RuntimeDirectory, output: LogWriter) -> int:
     """Serve until a signal comes. A broker that a fault has ended is started again, later after each in a row."""
     stop = _Stop()
     in_a_row = 0
     while True:
         began = time.monotonic()
-        broker = _serve_once(config, directory, stop)
+        broker = _serve_once(config, directory, output, stop)
         if stop.requested or not broker.event_loop.starts_again:
             break
         in_a_row = 0 if time.monotonic() - began >= WELL_AFTER else in_a_row + 1
@@ -149,7 +184,7 @@ def _serve(config: BrokerConfig, directory: RuntimeDirectory) -> int:
     return 0
 
 
-def _serve_once(config: BrokerConfig, directory: RuntimeDirectory, stop: _Stop) -> Broker:
+def _serve_once(config: BrokerConfig, directory: RuntimeDirectory, output: LogWriter, stop: _Stop) -> Broker:
     """Run a broker to its end, and return it."""
 
     def address(name: str) -> str:
@@ -158,7 +193,6 @@ def _serve_once(config: BrokerConfig, directory: RuntimeDirectory, stop: _Stop) 
         return f"tcp://{config.transport.host}:*"
 
     def on_serving(series: list[SeriesInfo]) -> None:
-        directory.publish(broker.connection)
         print(
             _WELCOME.format(
                 version=__version__,
@@ -170,6 +204,8 @@ def _serve_once(config: BrokerConfig, directory: RuntimeDirectory, stop: _Stop) 
             ),
             flush=True,
         )
+        output.drain(_WELCOME_SECONDS)
+        directory.publish(broker.connection)
 
     allow_list = AllowList(KeyFolder(paths.keys_dir())) if config.curve.enabled else None
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()

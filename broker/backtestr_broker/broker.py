@@ -28,8 +28,10 @@ from backtestr_broker.io.supervisor import Launch, Supervisor
 from backtestr_broker.recording.format import RECORDINGS
 from backtestr_broker.recording.recorder import Recorder
 from backtestr_protocol import PROTOCOL_VERSION
+from backtestr_protocol.codec import KEY_BYTES, Signer
 from backtestr_protocol.connection import Connection, Curve, Signing
 from backtestr_protocol.messages import SeriesInfo
+from backtestr_protocol.secret import Secret
 from backtestr_protocol.worker_channel import WorkerKind, WorkerSettings
 
 from .config import BrokerConfig, LogOptions
@@ -61,7 +63,8 @@ class Broker:
         encrypted, and only its keys may connect. Raises `zmq.ZMQError`, and `InvalidConfiguration` when the database in
         `data_dir` cannot be used or the port for metrics is taken.
         """
-        key = secrets.token_bytes(32)
+        key = Secret(secrets.token_bytes(KEY_BYTES))
+        signer = Signer(key)
         counts = config.worker_counts()
         curve = None if allow_list is None else allow_list.pair
         with contextlib.ExitStack() as undo:  # closes what was opened when the next cannot be
@@ -75,19 +78,21 @@ class Broker:
             undo.pop_all()
         instance_id = str(uuid.uuid4())
         start = Start(
-            key=key,
+            key=secrets.token_bytes(KEY_BYTES),
+            id_seed=secrets.token_bytes(KEY_BYTES),
             limits=config.core_limits(),
             workers=counts,
             now=time.monotonic(),
             restored=self._database.restored,
         )
         self._recorder = (
-            Recorder(data_dir / RECORDINGS, config.recorder, instance_id, start, _recorder_stopped)
+            Recorder(data_dir / RECORDINGS, config.recorder, instance_id, start, _recorder_stopped, signer)
             if config.recorder.enabled
             else None
         )
         core = Core(
-            key=start.key,
+            signer=signer,
+            id_seed=start.id_seed,
             instance_id=instance_id,
             limits=start.limits,
             workers=start.workers,
@@ -118,7 +123,7 @@ class Broker:
             pid=os.getpid(),
             start_time=time.time_ns() // 1_000_000,
             endpoints=self._sockets.endpoints,
-            signing=Signing(algorithm="hmac-sha256", key=key.hex()),
+            signing=Signing(algorithm="hmac-sha256", key=key),
             curve=None if curve is None else Curve(server_public_key=curve.public),
         )
 
@@ -156,14 +161,14 @@ def _metrics_server(port: int) -> MetricsServer | None:
     return MetricsServer(port)
 
 
-def worker_settings(counts: dict[WorkerKind, int], endpoint: str, key: bytes, log: LogOptions) -> list[WorkerSettings]:
+def worker_settings(counts: dict[WorkerKind, int], endpoint: str, key: Secret, log: LogOptions) -> list[WorkerSettings]:
     """Return the settings of each configured worker, named `compute-1`, `compute-2`, … and `interactive-1`, …."""
     return [
         WorkerSettings(
             worker_id=f"{kind}-{number}",
             kind=kind,
             endpoint=endpoint,
-            key=key.hex(),
+            key=key,
             log_level=log.level,
             log_format=log.format,
         )

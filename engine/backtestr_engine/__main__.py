@@ -8,14 +8,11 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import signal
 import sys
-import threading
 import time
 from pathlib import Path
-from types import TracebackType
 
 # Set before polars is imported: there are several workers, and more threads of each would only compete.
 os.environ.setdefault("POLARS_MAX_THREADS", "1")
@@ -24,14 +21,14 @@ import msgspec
 import zmq
 
 from backtestr_engine.library.inspection import SEED, check_file, list_indicators
-from backtestr_engine.worker.log import start_logging
+from backtestr_engine.worker.log import log_crash, start_logging
 from backtestr_engine.worker.resources import keep_freed_memory, limit_memory, limit_processor
 from backtestr_engine.worker.threads import run_worker
 from backtestr_engine.worker.time_limit import time_limit
 from backtestr_engine.worker.warm_up import warm
 from backtestr_protocol import paths
 from backtestr_protocol.errors import InvalidConfiguration
-from backtestr_protocol.worker_channel import EXIT_REFUSED, WorkerSettings
+from backtestr_protocol.worker_channel import EXIT_REFUSED, decode_settings
 
 from .config import load_config
 
@@ -59,7 +56,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the broker ends its workers
     keep_freed_memory()
     try:
-        settings = msgspec.json.decode(_first_line(), type=WorkerSettings)
+        settings = decode_settings(_first_line())
         config = load_config(paths.config_dir())
     except msgspec.DecodeError:
         print(_USAGE, file=sys.stderr)
@@ -67,20 +64,20 @@ def main() -> int:
     except InvalidConfiguration as error:
         print(f"backtestr: {error}", file=sys.stderr)
         return EXIT_REFUSED
-    start_logging(settings.log_level, settings.log_format)
-    sys.excepthook = _log_crash
-    threading.excepthook = lambda crash: _log_crash(crash.exc_type, crash.exc_value, crash.exc_traceback)
+    log, prints = start_logging(settings, config.worker.print_bytes)
     limit_memory(config.worker.memory_limit_bytes)
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    run_worker(context, settings, _LIFELINE, config, paths.data_dir(), limit_processor)
-    context.term()
-    sys.stderr.flush()
-    os._exit(0)  # a compute thread in the middle of a long calculation must not keep the process
-
-
-def _log_crash(kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None) -> None:
-    """Log a crash as a line in the format of the log."""
-    logging.getLogger(__name__).critical("crashed", exc_info=(kind, error or kind(), traceback))
+    code = 0
+    try:
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        run_worker(context, settings, _LIFELINE, config, paths.data_dir(), limit_processor, prints)
+        context.term()
+    except BaseException as error:  # whatever code of an algorithm may do to this thread, the log says it
+        log_crash(type(error), error, error.__traceback__)
+        code = 1
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    log.close()
+    os._exit(code)  # a compute thread in the middle of a long calculation must not keep the process
 
 
 def _check(path: Path) -> int:

@@ -24,6 +24,7 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     question_time_limit_ms: _Positive
     outbox: _Positive
     memory_limit_bytes: Annotated[int, msgspec.Meta(ge=0)]
+    print_bytes: Annotated[int, msgspec.Meta(ge=0)]
 
 
 class AlgorithmOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -18,6 +18,7 @@ import msgspec
 from .errors import AuthenticationError, SerializationError, ValidationError, did_you_mean
 from .messages import MessageType
 from .ranges import Milliseconds, Positive
+from .secret import Secret
 
 REQUEST = b"req"
 RESPONSE = b"rep"
@@ -105,10 +106,10 @@ encode = _encoder.encode
 class Signer:
     """A signer signs and verifies with one 32-byte key; a key of another length raises `ValueError`."""
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: Secret | bytes) -> None:
         if len(key) != KEY_BYTES:
             raise ValueError(f"a signing key has {KEY_BYTES} bytes, this one {len(key)}")
-        self._keyed = hmac.new(key, digestmod="sha256")
+        self._keyed = hmac.new(key.reveal() if isinstance(key, Secret) else key, digestmod="sha256")
 
     def sign(self, label: bytes, frames: Sequence[bytes]) -> bytes:
         """Return the signature of `frames` under `label`."""

@@ -13,6 +13,7 @@ import msgspec
 from .codec import Signer
 from .errors import SerializationError, ValidationError
 from .messages import Contract
+from .secret import Secret, decode_secret, encode_secret
 from .topics import Socket
 
 
@@ -36,7 +37,7 @@ class Signing(Contract, frozen=True, kw_only=True):
     """The signing key: `key` is 64 hexadecimal characters, new at every start of the broker."""
 
     algorithm: Literal["hmac-sha256"]
-    key: str
+    key: Annotated[Secret, msgspec.Meta(extra_json_schema={"type": "string"})]
 
 
 # 32 bytes in Z85 (RFC 32 of ZeroMQ).
@@ -65,12 +66,12 @@ class Connection(Contract, frozen=True, kw_only=True):
 
     def signer(self) -> Signer:
         """Return a signer with the signing key."""
-        return Signer(bytes.fromhex(self.signing.key))
+        return Signer(self.signing.key)
 
 
 def encode_connection(connection: Connection) -> bytes:
     """Return the text of the connection file."""
-    return msgspec.json.format(msgspec.json.encode(connection), indent=2)
+    return msgspec.json.format(msgspec.json.encode(connection, enc_hook=encode_secret), indent=2)
 
 
 def decode_connection(text: bytes) -> Connection:
@@ -79,7 +80,7 @@ def decode_connection(text: bytes) -> Connection:
     Raises `MessageError` for a file that is damaged or of another kind.
     """
     try:
-        connection = msgspec.json.decode(text, type=Connection)
+        connection = msgspec.json.decode(text, type=Connection, dec_hook=decode_secret)
         connection.signer()
     except msgspec.ValidationError as error:
         raise ValidationError(f"connection file: {error}") from error

@@ -23,6 +23,7 @@ import zmq
 from zmq.utils import z85
 
 from .errors import InvalidConfiguration
+from .secret import Secret
 
 KEY_BYTES = 32
 # The most keys on the allow-list. All are read at every change; users have far fewer.
@@ -40,10 +41,7 @@ class KeyPair(msgspec.Struct, frozen=True):
     """A CURVE key pair, each half as 40 characters of Z85."""
 
     public: str
-    secret: str
-
-    def __repr__(self) -> str:
-        return f"KeyPair(public={self.public!r})"
+    secret: Secret
 
 
 class Allowed(msgspec.Struct, frozen=True):
@@ -71,7 +69,7 @@ class KeyFolder:
         """Return the broker's own pair; make it if there is none yet."""
         if not self.server_file.exists():
             self._make(self.path)
-            _write(self.server_file, _new_pair().secret, 0o600)
+            _write(self.server_file, _new_pair().secret.reveal(), 0o600)
         return _read_pair(self.server_file)
 
     def check(self) -> None:
@@ -132,7 +130,7 @@ class KeyFolder:
             raise InvalidConfiguration(f"that key is {owner}'s already; make one for each client")
         if len(names) >= MAX_ALLOWED:
             raise InvalidConfiguration(f"{MAX_ALLOWED} keys are allowed, the most there can be; revoke some first")
-        _write(file, public, 0o600)
+        _write(file, public.encode(), 0o600)
         return file
 
     def revoke(self, name: str) -> None:
@@ -156,7 +154,7 @@ class KeyFolder:
             )
         pair = _new_pair()
         self._make(self.clients_folder)
-        _write(file, pair.secret, 0o600)
+        _write(file, pair.secret.reveal(), 0o600)
         return pair, file
 
     def client_pair(self, wanted: str | Path | None) -> KeyPair:
@@ -187,12 +185,12 @@ def _new_pair() -> KeyPair:
     while True:
         public, secret = zmq.curve_keypair()
         if not public.startswith(b"-"):  # the command line would take it for an option
-            return KeyPair(public.decode(), secret.decode())
+            return KeyPair(public.decode(), Secret(secret))
 
 
 def _read_pair(file: Path) -> KeyPair:
-    secret = _read_key(file, _OTHERS, "600")
-    return KeyPair(zmq.curve_public(secret.encode()).decode(), secret)
+    secret = Secret(_read_key(file, _OTHERS, "600").encode())
+    return KeyPair(zmq.curve_public(secret.reveal()).decode(), secret)
 
 
 def _read_key(file: Path, forbidden: int, chmod: str) -> str:
@@ -235,13 +233,13 @@ def _check_mode(path: Path, found: os.stat_result, forbidden: int, chmod: str) -
         raise InvalidConfiguration(f"{path} is open to others (mode {mode:o}); run: chmod {chmod} '{path}'")
 
 
-def _write(file: Path, key: str, mode: int) -> None:
+def _write(file: Path, key: bytes, mode: int) -> None:
     """Write a new file so that it appears whole."""
     unfinished = file.with_name(f".{file.name}.{os.getpid()}")
     unfinished.unlink(missing_ok=True)
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "w", encoding="ascii") as opened:
-        opened.write(f"{key}\n")
+    with os.fdopen(descriptor, "wb") as opened:
+        opened.write(key + b"\n")
         opened.flush()
         os.fsync(descriptor)
     unfinished.replace(file)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .messages import BacktestState, Contract, NotNegative, Positive
+from .messages import BacktestState, Contract
+from .ranges import NotNegative, Positive
 
 # Results that an answer lists where no limit is named, and at most; and those that one PruneResults deletes at most.
 LISTED = 1_000

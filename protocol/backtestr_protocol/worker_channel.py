@@ -17,6 +17,7 @@ from .errors import ErrorData, SerializationError
 from .messages import AlgorithmInfo, SeriesInfo, ShortText
 from .price_messages import Rate, Speed
 from .ranges import Integer, Name, NotNegative, Positive, Symbol, Topic
+from .secret import Secret, decode_secret, encode_secret
 from .system_status import BatchingStatus, CompressionStatus
 
 WorkerKind = Literal["compute", "interactive"]
@@ -74,14 +75,14 @@ class _WorkerMessage(msgspec.Struct, frozen=True, kw_only=True, rename="camel", 
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The settings of a worker, which it reads at its start as a line of JSON on its lifeline.
 
-    `key` is the signing key in hex. `log_level` and `log_format` are those of the broker, whose standard error the
-    worker shares.
+    `key` is the signing key. `log_level` and `log_format` are those of the broker, whose standard error the worker
+    shares.
     """
 
     worker_id: str
     kind: WorkerKind
     endpoint: str
-    key: str
+    key: Secret
     log_level: LogLevel = "info"
     log_format: LogFormat = "console"
 
@@ -222,6 +223,16 @@ class OpenedReplay(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     start_time: Integer
     end_time: Integer
     checksum: NotNegative
+
+
+def encode_settings(settings: WorkerSettings) -> bytes:
+    """Return the line of JSON that a worker reads at its start, with the key in hex and a newline at its end."""
+    return msgspec.json.encode(settings, enc_hook=encode_secret) + b"\n"
+
+
+def decode_settings(line: bytes) -> WorkerSettings:
+    """Decode that line. Raises `msgspec.DecodeError` for any other, with nothing of the key in its text."""
+    return msgspec.json.decode(line, type=WorkerSettings, dec_hook=decode_secret)
 
 
 _to_broker = msgspec.msgpack.Decoder(ToBroker)

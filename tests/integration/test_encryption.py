@@ -14,6 +14,7 @@ from zmq.utils.monitor import parse_monitor_message
 import backtestr
 from backtestr_protocol.errors import AuthenticationError, NetworkError
 from backtestr_protocol.keys import KeyFolder, KeyPair
+from backtestr_protocol.secret import Secret
 from integration.conftest import QUICK
 from integration.test_end_to_end import SYNTH
 from support.harness import ANSWER_MS, RawClient, RunningBroker, short_directory, wait_until
@@ -86,14 +87,14 @@ class Peer:
 def armed(pair: KeyPair, server: str | None = None) -> Callable[[zmq.Socket[bytes], Fields], None]:
     def arm(socket: zmq.Socket[bytes], connection: Fields) -> None:
         socket.curve_serverkey = (server or connection["curve"]["serverPublicKey"]).encode()
-        socket.curve_publickey, socket.curve_secretkey = pair.public.encode(), pair.secret.encode()
+        socket.curve_publickey, socket.curve_secretkey = pair.public.encode(), pair.secret.reveal()
 
     return arm
 
 
 def fresh_pair() -> KeyPair:
     public, secret = zmq.curve_keypair()
-    return KeyPair(public.decode(), secret.decode())
+    return KeyPair(public.decode(), Secret(secret))
 
 
 def plain(_socket: zmq.Socket[bytes], _connection: Fields) -> None:

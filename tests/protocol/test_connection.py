@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from backtestr_protocol.codec import REQUEST, Signer
 from backtestr_protocol.connection import Connection, decode_connection, encode_connection
 from backtestr_protocol.errors import MessageError
+from backtestr_protocol.secret import Secret
 from backtestr_protocol.topics import SOCKETS
 from support.protocol.strategies import instances, laws
 
@@ -40,7 +41,7 @@ def test_round_trip_and_bad_keys(connection: Connection, key: bytes) -> None:
         connection.endpoints,
         connection.curve,
     )
-    assert again.signing.key == key.hex()
+    assert again.signing.key == Secret(key)
 
 
 @pytest.mark.parametrize("key", ["", "00", "zz" * 32, "00" * 31, "00" * 33])

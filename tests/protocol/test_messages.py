@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import msgpack
 import msgspec
@@ -11,12 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backtestr_protocol import messages, result_messages, stream_messages, system_status
-from backtestr_protocol.codec import Envelope, decode, encode, validation_error
+from backtestr_protocol.codec import Envelope, decode, validation_error
 from backtestr_protocol.connection import Connection
 from backtestr_protocol.errors import ErrorData, MessageError, ValidationError
 from backtestr_protocol.message_types import REQUESTS, STREAMED
 from backtestr_protocol.messages import Contract
+from backtestr_protocol.secret import decode_secret, encode_secret
 from support.protocol.strategies import WILD_BYTES, instances, laws
+
+T = TypeVar("T")
 
 CONTRACTS: list[type[msgspec.Struct]] = sorted(
     {
@@ -29,6 +32,9 @@ CONTRACTS: list[type[msgspec.Struct]] = sorted(
     key=lambda struct: struct.__name__,
 )
 of_every_contract = pytest.mark.parametrize("struct", CONTRACTS, ids=lambda struct: struct.__name__)
+
+# The connection file has a key, which these hooks write and read.
+encode = msgspec.msgpack.Encoder(enc_hook=encode_secret).encode
 
 CONFIG: dict[str, Any] = {
     "algorithmId": "sma_cross",
@@ -43,8 +49,12 @@ CONFIG: dict[str, Any] = {
 }
 
 
+def decoder(struct: type[T]) -> msgspec.msgpack.Decoder[T]:
+    return msgspec.msgpack.Decoder(struct, dec_hook=decode_secret)
+
+
 def decoded(struct: type[msgspec.Struct], value: Any) -> Any:
-    return decode(msgspec.msgpack.Decoder(struct), msgpack.packb(value))
+    return decode(decoder(struct), msgpack.packb(value))
 
 
 def refusal(struct: type[msgspec.Struct], value: Any) -> tuple[str, str]:
@@ -97,7 +107,7 @@ def test_every_contract_is_covered() -> None:
 def test_round_trip(struct: type[msgspec.Struct], data: st.DataObject) -> None:
     value = data.draw(instances(struct))
     body = encode(value)
-    again = decode(msgspec.msgpack.Decoder(struct), body)
+    again = decode(decoder(struct), body)
     assert again == value
     assert encode(again) == body
 
@@ -109,7 +119,7 @@ def test_another_implementation_reads_the_same(struct: type[msgspec.Struct], dat
     value = data.draw(instances(struct))
     body = encode(value)
     assert msgpack.unpackb(body, strict_map_key=False) == msgspec.msgpack.decode(body)
-    assert decode(msgspec.msgpack.Decoder(struct), msgpack.packb(msgpack.unpackb(body))) == value
+    assert decode(decoder(struct), msgpack.packb(msgpack.unpackb(body))) == value
 
 
 @of_every_contract
@@ -126,7 +136,7 @@ def test_keys_are_camel_case_and_frozen(struct: type[msgspec.Struct]) -> None:
 def test_unknown_keys_are_ignored(struct: type[msgspec.Struct], data: st.DataObject) -> None:
     value = data.draw(instances(struct))
     fields = {"fromTheFuture": [1, {"a": None}], **msgspec.msgpack.decode(encode(value)), "andMore": 1.5}
-    assert decode(msgspec.msgpack.Decoder(struct), encode(fields)) == value
+    assert decode(decoder(struct), encode(fields)) == value
 
 
 @of_every_contract
@@ -145,7 +155,7 @@ def test_a_missing_field_is_named(struct: type[msgspec.Struct], data: st.DataObj
 @given(body=WILD_BYTES)
 def test_hostile_bytes_raise_message_errors_only(struct: type[msgspec.Struct], body: bytes) -> None:
     try:
-        value = decode(msgspec.msgpack.Decoder(struct), body)
+        value = decode(decoder(struct), body)
     except MessageError as error:
         assert len(encode(error.to_data(component="test", timestamp=0))) > 100  # noqa: PT017 (either outcome is right)
     else:

@@ -71,11 +71,17 @@ class RunningBroker:
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def start(self) -> None:
+    def start(self, output: int | None = None, *, closed: bool = False) -> None:
+        """Start it. `output` is the descriptor of its log and standard output, if not that of a file.
+
+        If `closed`, it has no standard streams at all.
+        """
+        command = [sys.executable, "-m", "backtestr_broker"]
+        if closed:
+            command = ["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command]
         with self.log_file.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "backtestr_broker"], env=self.environment, stdout=log, stderr=log
-            )
+            sink = log.fileno() if output is None else output
+            self._process = subprocess.Popen(command, env=self.environment, stdout=sink, stderr=sink)
         wait_until(lambda: self._serves() or self.process.poll() is not None, START_SECONDS)
         assert self._serves(), f"the broker did not start:\n{self.log}"
 
@@ -162,7 +168,7 @@ class RawClient:
         socket.linger = 0
         if self.keys is not None:
             socket.curve_serverkey = self.connection["curve"]["serverPublicKey"].encode()
-            socket.curve_publickey, socket.curve_secretkey = self.keys.public.encode(), self.keys.secret.encode()
+            socket.curve_publickey, socket.curve_secretkey = self.keys.public.encode(), self.keys.secret.reveal()
         self.sockets.append(socket)
         return socket
 

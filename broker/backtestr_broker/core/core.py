@@ -24,7 +24,7 @@ from backtestr_broker.core.requests.state_requests import StateRequests
 from backtestr_broker.core.scheduling.liveness import Liveness
 from backtestr_broker.core.scheduling.scheduler import Scheduler
 from backtestr_protocol import PROTOCOL_VERSION, __version__, topics, worker_channel
-from backtestr_protocol.codec import REQUEST, Envelope, decode, decode_message, encoded_payload
+from backtestr_protocol.codec import REQUEST, Envelope, Signer, decode, decode_message, encoded_payload
 from backtestr_protocol.errors import (
     BacktestrError,
     MessageError,
@@ -41,6 +41,7 @@ from .algorithms import Algorithms
 from .counters import REPEATED, UNKNOWN
 from .deletions import Deletions
 from .durability import Durability
+from .envelopes import Envelopes
 from .events import (
     ClientsDropped,
     CommitFailed,
@@ -83,23 +84,27 @@ class Core:
     def __init__(
         self,
         *,
-        key: bytes,
+        signer: Signer,
+        id_seed: bytes,
         instance_id: str,
         limits: CoreSettings,
         workers: Mapping[worker_channel.WorkerKind, int],
         now: float,
         restored: Restored = Restored(),  # noqa: B008 - frozen
     ) -> None:
-        """Take over what an earlier broker left on disk, `restored`."""
+        """Take over what an earlier broker left on disk, `restored`.
+
+        `signer` holds the signing key. The ids of sessions and messages are made from `id_seed`, and say nothing of it.
+        """
         self.instance_id = instance_id
         self.limits = limits
         heartbeat = limits.heartbeat_interval_ms / 1000
         hung, silence = limits.worker_hung_ms / 1000, limits.worker_silence_ms / 1000
-        self.sessions = Sessions(key, limits.session_timeout_ms / 1000, SPARED_HEARTBEATS * heartbeat)
+        self.sessions = Sessions(id_seed, limits.session_timeout_ms / 1000, SPARED_HEARTBEATS * heartbeat)
         self._hellos = Hellos()
         self._answers = AnsweredRequests()
         self._admission = Admission(limits.rates, self._answers)
-        self.outbox = Outbox(key, instance_id, self._answers, self._admission, now)
+        self.outbox = Outbox(Envelopes(signer, id_seed, instance_id), self._answers, self._admission, now)
         self.counters = self.outbox.counters
         self.listeners = self.outbox.listeners
         self.sequencer = self.outbox.sequencer

@@ -19,16 +19,16 @@ from .events import Publish, Reply
 class Envelopes:
     """Makes the messages of one broker instance, each with an id of its own."""
 
-    def __init__(self, key: bytes, instance_id: str) -> None:
-        self.signer = Signer(key)
+    def __init__(self, signer: Signer, id_seed: bytes, instance_id: str) -> None:
+        self.signer = signer
         self.instance_id = instance_id
-        self._key = key
+        self._id_seed = id_seed
         self._made = 0  # envelopes and ids, so that each is unique
 
     def unique_id(self) -> str:
-        """Return a UUID as text: a function of the key and of the number of ids that were made before."""
+        """Return a UUID as text: a function of the seed and of the number of ids that were made before."""
         self._made += 1
-        digest = hmac.digest(self._key, b"id %d" % self._made, hashlib.sha256)
+        digest = hmac.digest(self._id_seed, b"id %d" % self._made, hashlib.sha256)
         return str(uuid.UUID(bytes=digest[:16], version=4))
 
     def response(self, peer: bytes, request_id: str, answer: Answer, wall_ms: int) -> Reply:

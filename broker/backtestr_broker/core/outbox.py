@@ -40,10 +40,8 @@ SHOWN = 100
 class Outbox:
     """The effects of the event at hand, in order. `now` and `wall_ms` are that event's times."""
 
-    def __init__(
-        self, key: bytes, instance_id: str, answers: AnsweredRequests, admission: Admission, now: float
-    ) -> None:
-        self.envelopes = Envelopes(key, instance_id)
+    def __init__(self, envelopes: Envelopes, answers: AnsweredRequests, admission: Admission, now: float) -> None:
+        self.envelopes = envelopes
         self.sequencer = Sequencer()
         self.listeners = Listeners()
         self.counters = Counters()

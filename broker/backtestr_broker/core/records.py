@@ -10,7 +10,8 @@ from typing import Annotated
 import msgspec
 
 from backtestr_protocol.errors import ErrorData
-from backtestr_protocol.messages import BacktestId, BacktestState, NotNegative
+from backtestr_protocol.messages import BacktestId, BacktestState
+from backtestr_protocol.ranges import NotNegative
 
 
 class JobRecord(msgspec.Struct, frozen=True, kw_only=True):

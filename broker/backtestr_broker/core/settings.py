@@ -27,10 +27,12 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     retention: RetentionRules = RetentionRules()  # of results
 
 
-class Start(msgspec.Struct, frozen=True, kw_only=True):
+class Start(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Everything that a core is started with, beside its instance id; it is the first thing in a recording.
 
-    `key` signs every message: a playback verifies the recorded frames with it again. `now` is monotonic, in seconds.
+    `key` is the key of the recording. It is not the broker's signing key, which no recording holds: the recorder signs
+    with it again what the signing key verified, and a playback verifies the recorded frames with it. Ids are made from
+    `id_seed`; in recordings of version 0.1, which have none, from the key. `now` is monotonic, in seconds.
     """
 
     key: bytes
@@ -38,3 +40,4 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
     workers: dict[WorkerKind, int]
     now: float
     restored: Restored
+    id_seed: bytes = b""

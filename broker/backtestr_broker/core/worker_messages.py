@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
+
 from backtestr_broker.core.algorithms import Algorithms
 from backtestr_broker.core.outbox import Outbox
 from backtestr_broker.core.requests.price_replay_requests import PriceReplayRequests
@@ -13,6 +15,7 @@ from backtestr_broker.core.scheduling.workers import Worker
 from backtestr_protocol import worker_channel
 from backtestr_protocol.errors import MessageError, SystemFault, ValidationError
 from backtestr_protocol.messages import SeriesInfo
+from backtestr_protocol.texts import bounded, bounded_details
 
 from .events import WorkerExited, WorkerStarted
 
@@ -76,7 +79,7 @@ class WorkerMessages:
             case worker_channel.Paused() | worker_channel.Resumed() if worker.kind == "interactive":
                 replays.steered(worker, message)
             case worker_channel.Finished(task_id=task_id) if worker.kind == "interactive" and task_id != worker.task_id:
-                replays.finished(worker, message)
+                replays.finished(worker, _with_bounded_error(message))
             case worker_channel.Published():
                 scheduler.published(worker, message, payload)
             case worker_channel.Paused():
@@ -84,7 +87,7 @@ class WorkerMessages:
             case worker_channel.Resumed():
                 scheduler.resumed(worker, message)
             case worker_channel.Finished():
-                scheduler.finished(worker, message, payload)
+                scheduler.finished(worker, _with_bounded_error(message), payload)
             case worker_channel.Beat():
                 worker.batching, worker.compression = message.batching, message.compression
 
@@ -120,3 +123,12 @@ class WorkerMessages:
         cpu = {one.worker_id: cpu_seconds[one.pid] for one in self._scheduler.workers if one.pid in cpu_seconds}
         for one in self.liveness.check(cpu, now):
             self._outbox.kill(one.worker_id, one.reason)
+
+
+def _with_bounded_error(message: worker_channel.Finished) -> worker_channel.Finished:
+    """Return the message with texts that may be kept and sent on; a worker has bounded them already."""
+    error = message.error
+    if error is None:
+        return message
+    kept = msgspec.structs.replace(error, message=bounded(error.message), details=bounded_details(error.details))
+    return msgspec.structs.replace(message, error=kept)

@@ -1,4 +1,7 @@
-"""The broker's log: structlog on standard error, fed by the hooks and by the standard library's loggers."""
+"""The broker's log: structlog on standard error, fed by the hooks and by the standard library's loggers.
+
+A `LogWriter` takes the lines, so that the broker's thread never waits for the reader of standard error.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,10 @@ import structlog
 
 from backtestr_broker import hooks
 from backtestr_broker.config import LogOptions
+from backtestr_protocol.log_format import TIMESTAMP, LineHandler, dropped_line, renderers
+from backtestr_protocol.log_writer import LogWriter
+
+_STANDARD_ERROR = 2
 
 _LEVELS = {
     "client_denied": logging.WARNING,
@@ -25,36 +32,22 @@ _LEVELS = {
 }
 
 
-def start_logging(options: LogOptions) -> None:
-    """Configure structlog and log every hook from now on."""
-    to_text: list[Any] = (
-        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
-        if options.format == "json"
-        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
-    )
-    stamped: list[Any] = [
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    _log_libraries(options.level, stamped, to_text)
+def start_logging(options: LogOptions) -> LogWriter:
+    """Configure structlog, log every hook from now on, and return what writes the lines."""
+    writer = LogWriter(_STANDARD_ERROR, dropped_line(options.format))
+    colors = sys.stderr is not None and sys.stderr.isatty()
+    before: list[Any] = [structlog.processors.add_log_level, TIMESTAMP]
+    handler = LineHandler(options.format, before, lambda _name, line: writer.write(line), colors=colors)
+    logging.basicConfig(level=options.level.upper(), handlers=[handler], force=True)
     structlog.configure(
-        processors=[*stamped, *to_text],
+        processors=[*before, *renderers(options.format, colors=colors)],
         wrapper_class=structlog.make_filtering_bound_logger(options.level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(writer),  # type: ignore[arg-type]  # it needs write and flush alone
     )
     log = structlog.get_logger()
     for name, signal in hooks.SIGNALS.items():
         signal.connect(_logger_of(log, name), weak=False)
-
-
-def _log_libraries(level: str, stamped: list[Any], to_text: list[Any]) -> None:
-    """Give lines of the standard library's loggers the same form, a failed callback's traceback among them."""
-    handler = logging.StreamHandler(sys.stderr)
-    only_text = structlog.stdlib.ProcessorFormatter.remove_processors_meta
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=stamped, processors=[only_text, *to_text])
-    )
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    return writer
 
 
 def _logger_of(log: Any, name: str) -> Any:

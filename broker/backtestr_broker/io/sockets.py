@@ -156,7 +156,7 @@ class Sockets:
             self.probes[name] = SubscriberProbe(self._context, socket)
         if for_clients and self._curve is not None:
             socket.set(zmq.CURVE_SERVER, 1)
-            socket.set(zmq.CURVE_SECRETKEY, self._curve.secret.encode())
+            socket.set(zmq.CURVE_SECRETKEY, self._curve.secret.reveal())
             socket.set(zmq.ZAP_DOMAIN, zap.DOMAIN)
             # Without this, ZeroMQ accepts every connection while no handler for the domain is bound.
             socket.set(zmq.ZAP_ENFORCE_DOMAIN, 1)

@@ -16,7 +16,7 @@ from typing import Protocol
 import msgspec
 
 from backtestr_broker.core.scheduling.liveness import WELL_AFTER
-from backtestr_protocol.worker_channel import EXIT_REFUSED, WorkerKind, WorkerSettings
+from backtestr_protocol.worker_channel import EXIT_REFUSED, WorkerKind, WorkerSettings, encode_settings
 
 # Seconds by which the start after a worker's n-th early exit in a row is delayed; the last of them from then on.
 DELAYS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0)
@@ -213,6 +213,6 @@ def launch_process(settings: WorkerSettings) -> WorkerHandle:
     )
     assert process.stdin is not None
     with contextlib.suppress(BrokenPipeError):  # it ended at once: the next poll reports it
-        process.stdin.write(msgspec.json.encode(settings) + b"\n")
+        process.stdin.write(encode_settings(settings))
         process.stdin.flush()
     return _Process(process)

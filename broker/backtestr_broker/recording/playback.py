@@ -16,6 +16,7 @@ from backtestr_broker.core.core import Core
 from backtestr_broker.core.events import Effect, Event, StartAgain
 from backtestr_broker.core.faults import fault_in
 from backtestr_protocol import __version__
+from backtestr_protocol.codec import Signer
 
 from .format import Header, Record, Skipped, Unreadable, decode_entry, decode_header
 
@@ -77,7 +78,8 @@ class Playback:
                 )
             start = header.start
             self.core = Core(
-                key=start.key,
+                signer=Signer(start.key),
+                id_seed=start.id_seed or start.key,
                 instance_id=header.instance_id,
                 limits=start.limits,
                 workers=start.workers,

@@ -1,7 +1,11 @@
 """The recorder writes every event to disk before the core handles it.
 
-    recorder = Recorder(data_dir / RECORDINGS, options, instance_id, start, on_failure)
+    recorder = Recorder(data_dir / RECORDINGS, options, instance_id, start, on_failure, signer)
     recorder.write(now, event)      # one write, of a few microseconds; a failure ends the recorder and nothing else
+
+A recording does not hold the signing key, which is of use while its broker runs. Frames whose signature is right are
+recorded with one under a key of the recording's own, so that a playback accepts them; all others are recorded as they
+came, and a playback refuses them as the broker did.
 
 A recording is a folder of parts, `000001.msgpack` and so on, each at most `max_bytes` long. The first part is kept,
 since only from it can a core be rebuilt, and so are the latest; the parts between them are deleted, and a playback
@@ -21,6 +25,8 @@ import msgspec
 from backtestr_broker.config import RecorderOptions
 from backtestr_broker.core.events import Event, RequestReceived, WorkerSent
 from backtestr_broker.core.settings import Start
+from backtestr_protocol.codec import REQUEST, TO_BROKER, Signer
+from backtestr_protocol.errors import AuthenticationError
 
 from .format import SUFFIX, Skipped, header, write_record
 from .parts import RECORDING
@@ -38,10 +44,18 @@ class Recorder:
     """Writes one recording. Nothing in it raises: `on_failure` gets the reason, once, and `has_failed` stays true."""
 
     def __init__(
-        self, folder: Path, options: RecorderOptions, instance_id: str, start: Start, on_failure: Callable[[str], None]
+        self,
+        folder: Path,
+        options: RecorderOptions,
+        instance_id: str,
+        start: Start,
+        on_failure: Callable[[str], None],
+        signer: Signer,
     ) -> None:
-        """Begin a recording in `folder`, the `RECORDINGS` of a data directory."""
+        """Begin a recording in `folder`, the `RECORDINGS` of a data directory; `signer` has the broker's key."""
         self.has_failed = False
+        self._signer = signer
+        self._recorded_signer = Signer(start.key)
         self._on_failure = on_failure
         self._max_bytes = options.max_bytes
         self._files = options.files
@@ -86,11 +100,23 @@ class Recorder:
         record: tuple[float, Event | Skipped] = (now, event)
         if (size := _size(event)) > self._max_bytes:
             record = (now, Skipped(type(event).__name__, size, event.wall_ms))
+        elif isinstance(event, RequestReceived | WorkerSent):
+            record = (now, self._signed_again(event))
         write_record(record, self._buffer)
         if self._written + len(self._buffer) > self._max_bytes:
             self._begin_part(None)
             write_record(record, self._buffer)
         self._write_buffer()
+
+    def _signed_again(self, event: RequestReceived | WorkerSent) -> RequestReceived | WorkerSent:
+        """Return the event with frames that the recording's key verifies if the broker's key verifies them now."""
+        label = REQUEST if isinstance(event, RequestReceived) else TO_BROKER
+        signature, *signed = event.frames or [b""]
+        try:
+            self._signer.verify(label, signature, signed)
+        except AuthenticationError:
+            return event
+        return msgspec.structs.replace(event, frames=self._recorded_signer.seal(label, signed))
 
     def _begin_part(self, start: Start | None) -> None:
         self.close()

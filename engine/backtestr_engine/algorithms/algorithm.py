@@ -16,9 +16,8 @@ import hashlib
 import inspect
 import operator
 import re
-import traceback
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -27,13 +26,15 @@ from backtestr_engine.data.bars import Bars
 from backtestr_engine.data.panel import Panel
 from backtestr_protocol.errors import AlgorithmError, InvalidConfiguration
 from backtestr_protocol.messages import AlgorithmInfo
+from backtestr_protocol.texts import bounded, described, traceback_of
 
-from .parameters import Parameter, Value, check_values, describe
+from .parameters import MAX_DESCRIPTION_BYTES, Parameter, Value, check_values, describe
 from .signals import Signals
 from .weights import checked_weights
 
 SignalFunction = Callable[..., Signals]
 WeightFunction = Callable[..., Floats]
+T = TypeVar("T")
 
 VERSION_CHARACTERS = 16
 """64 bits of the source's SHA-256: enough that two versions of one algorithm never share it."""
@@ -45,6 +46,10 @@ _RELATIONS: dict[str, Callable[[Value, Value], bool]] = {
     ">=": operator.ge,
     "!=": operator.ne,
 }
+
+
+class Interrupted(BaseException):
+    """The interruption of late code; it is no `Exception`, so that handlers of those do not catch it."""
 
 
 class Requirement(msgspec.Struct, frozen=True):
@@ -110,31 +115,39 @@ class Algorithm(msgspec.Struct, frozen=True):
         Raises `AlgorithmError` when the algorithm raises (with `details.traceback`) or returns anything but `Signals`
         of one byte per bar.
         """
-        signals = self._called(bars, values)
-        if not isinstance(signals, Signals):
-            raise AlgorithmError(f"{self.name} returned {type(signals).__name__}, not Signals")
-        if len(signals) != len(bars):
-            raise AlgorithmError(f"{self.name} returned signals for {len(signals)} bars; there are {len(bars)}")
-        return signals
+        returned = self._called(bars, values)
+        return self._guarded(lambda: _checked_signals(returned, bars, self.name))
 
     def weights(self, panel: Panel, values: Mapping[str, Value]) -> Floats:
         """Return the weights on `panel` of an algorithm that is `across`: float64 of shape (rows, symbols).
 
         NaN changes nothing. Raises `AlgorithmError` as `signals` does.
         """
-        return checked_weights(self._called(panel, values), panel, self.name)
+        returned = self._called(panel, values)
+        return self._guarded(lambda: checked_weights(returned, panel, self.name))
 
     def _called(self, sample: Bars | Panel, values: Mapping[str, Value]) -> object:
+        def call() -> object:
+            try:
+                return self.function(sample, **values)
+            except AlgorithmError as error:
+                details = {"traceback": traceback_of(error), **(error.details or {})}
+                raise AlgorithmError(f"{self.name}: {error.message}", **details) from error
+
+        return self._guarded(call)
+
+    def _guarded(self, work: Callable[[], T]) -> T:
+        """Return `work()`, which runs code of a user: all that it raises is an `AlgorithmError`.
+
+        So is what is no `Exception`, such as `KeyboardInterrupt`. Ctrl-C does not arrive here: it belongs to the main
+        thread, and a worker's algorithms run in others.
+        """
         try:
-            return self.function(sample, **values)
-        except AlgorithmError as error:
-            raise AlgorithmError(
-                f"{self.name}: {error.message}", **{"traceback": traceback.format_exc(), **(error.details or {})}
-            ) from error
-        except (Exception, SystemExit) as error:  # code of a user: all that it raises is an error of the algorithm
-            raise AlgorithmError(
-                f"{self.name} raised {type(error).__name__}: {error}", traceback=traceback.format_exc()
-            ) from error
+            return work()
+        except (AlgorithmError, Interrupted):
+            raise
+        except BaseException as error:
+            raise AlgorithmError(f"{self.name} raised {described(error)}", traceback=traceback_of(error)) from error
 
 
 def algorithm(
@@ -166,7 +179,7 @@ def _declaration(
         return Algorithm(
             name=name,
             version=version_of(_source(function)),
-            description=(inspect.getdoc(function) or "").partition("\n")[0],
+            description=bounded((inspect.getdoc(function) or "").partition("\n")[0], MAX_DESCRIPTION_BYTES),
             parameters=parameters,
             requirements=tuple(_parse_requirement(text, parameters) for text in requires),
             function=function,
@@ -176,6 +189,14 @@ def _declaration(
     for parameter, kind in parameters.items():
         check_values(name, {parameter: kind}, {parameter: kind.default})
     return declare
+
+
+def _checked_signals(signals: object, bars: Bars, name: str) -> Signals:
+    if not isinstance(signals, Signals):
+        raise AlgorithmError(f"{name} returned {type(signals).__name__}, not Signals")
+    if len(signals) != len(bars):
+        raise AlgorithmError(f"{name} returned signals for {len(signals)} bars; there are {len(bars)}")
+    return signals
 
 
 def version_of(source: str) -> str:

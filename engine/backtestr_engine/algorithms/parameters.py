@@ -10,8 +10,12 @@ import msgspec
 
 from backtestr_protocol.errors import ValidationError, did_you_mean, quoted
 from backtestr_protocol.messages import ParameterInfo
+from backtestr_protocol.texts import bounded
 
 Value: TypeAlias = int | float | bool
+
+MAX_DESCRIPTION_BYTES = 4_000
+"""The most bytes of a description: a page of text. Every worker sends those of all algorithms to the broker."""
 
 
 class Int(msgspec.Struct, frozen=True):
@@ -44,12 +48,14 @@ Parameter: TypeAlias = Int | Float | Bool
 
 def describe(name: str, parameter: Parameter) -> ParameterInfo:
     """Return the parameter as `AlgorithmInfo` shows it."""
+    given = parameter.description
+    text = bounded(given, MAX_DESCRIPTION_BYTES) if isinstance(given, str) else None
     match parameter:
-        case Int(default, low, high, text):
+        case Int(default, low, high):
             return ParameterInfo(name=name, type="int", default=default, low=low, high=high, description=text)
-        case Float(default, low, high, text):
+        case Float(default, low, high):
             return ParameterInfo(name=name, type="float", default=default, low=low, high=high, description=text)
-        case Bool(default, text):
+        case Bool(default):
             return ParameterInfo(name=name, type="bool", default=default, description=text)
 
 

@@ -15,6 +15,7 @@ from backtestr_engine.indicators import indicators
 from backtestr_protocol.errors import BacktestrError
 from backtestr_protocol.inspection import CheckedFile, IndicatorInfo, IndicatorList, Verdict
 from backtestr_protocol.messages import LookAhead
+from backtestr_protocol.texts import bounded
 
 from .look_ahead import check_algorithm
 from .source_files import Limit, load_file, unlimited
@@ -26,7 +27,7 @@ SAMPLE_BARS = 2_000
 SEED = 1
 """Seed of the look-ahead check: the same source always has the same verdict."""
 
-_MAX_PROBLEM_CHARACTERS = 4_000
+_MAX_PROBLEM_BYTES = 4_000
 """Enough for a traceback. An algorithm's exception may have any length, and is kept with the registration."""
 
 
@@ -43,7 +44,7 @@ def check_file(path: Path, seed: int, limit: Limit = unlimited) -> CheckedFile:
             except BacktestrError as error:
                 problems.append(_description(error))
     except BacktestrError as error:
-        problems.append(error.message)
+        problems.append(bounded(error.message))
     return CheckedFile(file=str(path), verdicts=verdicts, problems=problems)
 
 
@@ -52,7 +53,7 @@ def look_ahead(one: Algorithm, seed: int) -> LookAhead:
     try:
         verdict = _check(one, seed)
     except BacktestrError as error:
-        problem = _description(error)[:_MAX_PROBLEM_CHARACTERS]
+        problem = bounded(_description(error), _MAX_PROBLEM_BYTES)
         return LookAhead(passed=False, bars=SAMPLE_BARS, cuts=0, problem=problem)
     return LookAhead(passed=verdict.passed, bars=verdict.bars, cuts=len(verdict.cuts), finding=verdict.finding)
 
@@ -72,7 +73,7 @@ def _sample(*, across: bool) -> Bars | Panel:
 
 
 def _description(error: BacktestrError) -> str:
-    return f"{error.message}\n{(error.details or {}).get('traceback', '')}".strip()
+    return bounded(f"{error.message}\n{(error.details or {}).get('traceback', '')}".strip())
 
 
 def list_indicators() -> IndicatorList:

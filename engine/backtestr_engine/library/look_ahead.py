@@ -23,9 +23,13 @@ from backtestr_engine.data.panel import Panel
 from backtestr_protocol.errors import AlgorithmError
 from backtestr_protocol.inspection import Verdict
 from backtestr_protocol.messages import Finding
+from backtestr_protocol.texts import bounded
 
 CUTS = 24
 """Eight of each kind: a single cut finds its kind of look-ahead more often than not."""
+
+MAX_EXPLANATION_BYTES = 4_000
+"""Enough for a message. It is kept with the registration, and listed with every algorithm."""
 
 _TOLERANCE = 1e-9
 """Relative: a sum over the first bars may be rounded differently within a longer sum."""
@@ -93,7 +97,10 @@ def _compare(
         prefix = _signals_of(algorithm, sample.first(cut) if isinstance(sample, Panel) else sample[:cut], values)
     except AlgorithmError as error:
         return Finding(
-            signal="all", bar=cut - 1, cut=cut, explanation=f"it fails on the first {cut} bars alone: {error.message}"
+            signal="all",
+            bar=cut - 1,
+            cut=cut,
+            explanation=bounded(f"it fails on the first {cut} bars alone: {error.message}", MAX_EXPLANATION_BYTES),
         )
     for name, signal in whole.items():
         differs = _differs(prefix[name], signal, cut, len(sample))

@@ -16,8 +16,9 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from backtestr_engine.algorithms.algorithm import Algorithm
+from backtestr_engine.algorithms.algorithm import Algorithm, Interrupted
 from backtestr_protocol.errors import AlgorithmError, TimedOut
+from backtestr_protocol.texts import bounded, described, traceback_of
 
 _PACKAGE = "backtestr_algorithms"
 """The package of the modules made of files, so that no module hides one of a library."""
@@ -80,17 +81,18 @@ def load_source(source: str, file: str, name: str) -> list[Algorithm]:
     sys.modules[module.__name__] = module
     try:
         exec(compile(source, file, "exec", dont_inherit=True), module.__dict__)
-    except SyntaxError as error:
-        raise _located(file, error.lineno, f"{type(error).__name__}: {error.msg}") from error
-    except (Exception, SystemExit) as error:  # code of a user: all that it raises is an error of the source
+        own = {
+            id(value): value  # by identity: an algorithm may have two names
+            for value in module.__dict__.values()
+            if isinstance(value, Algorithm) and value.function.__module__ == module.__name__
+        }
+    except Interrupted:
+        raise
+    except BaseException as error:  # code of a user: all that it raises is an error of the source
+        if isinstance(error, SyntaxError) and type(error) in (SyntaxError, IndentationError, TabError):
+            raise _located(error, file, error.lineno, f"{type(error).__name__}: {error.msg}") from error
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
-        described = f"{type(error).__name__}: {error}".removesuffix(": ")
-        raise _located(file, lines[-1] if lines else None, described) from error
-    own = {
-        id(value): value  # by identity: an algorithm may have two names
-        for value in module.__dict__.values()
-        if isinstance(value, Algorithm) and value.function.__module__ == module.__name__
-    }
+        raise _located(error, file, lines[-1] if lines else None, described(error)) from error
     return list(own.values())
 
 
@@ -129,8 +131,11 @@ def _module_name(name: str) -> str:
     return f"{_PACKAGE}.{name}"
 
 
-def _located(file: str, line: int | None, message: str) -> AlgorithmError:
+def _located(error: BaseException, file: str, line: int | None, message: str) -> AlgorithmError:
     where = file if line is None else f"{file}:{line}"
     return AlgorithmError(
-        f"{where}: {message}", file=file, **({"line": line} if line else {}), traceback=traceback.format_exc()
+        bounded(f"{where}: {message}"),
+        file=file,
+        **({"line": line} if line else {}),
+        traceback=traceback_of(error),
     )

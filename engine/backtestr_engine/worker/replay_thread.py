@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from structlog.contextvars import bind_contextvars
 
 from backtestr_protocol.errors import SystemFault
+from backtestr_protocol.texts import described
 from backtestr_protocol.worker_channel import Control, Credit, Finished
 
 from .price_replays import PriceReplays, ReplayBars, Sent
@@ -84,7 +85,7 @@ class ReplayThread:
         except Exception as error:
             fault_id = str(uuid.uuid4())
             _log.exception("the replays failed; fault %s", fault_id)
-            fault = SystemFault(f"the engine failed: {type(error).__name__}: {error}", id=fault_id)
+            fault = SystemFault(f"the engine failed: {described(error)}", id=fault_id)
             data = fault.to_data(component="engine", timestamp=self._wall_ms())
             lost, self._replays = self._replays, self._make()
             return [(Finished(task_id=one, outcome="failed", error=data), ()) for one in lost.replay_ids]

@@ -33,8 +33,9 @@ from backtestr_engine.publishing.backtest_streams import BacktestStreams
 from backtestr_engine.publishing.batching import Batcher, Publication
 from backtestr_engine.simulation.conventions import Conventions
 from backtestr_protocol.codec import decode, encode
-from backtestr_protocol.errors import BacktestrError, SystemFault, TimedOut
+from backtestr_protocol.errors import AlgorithmError, BacktestrError, SystemFault, TimedOut
 from backtestr_protocol.messages import BacktestConfig, Nothing
+from backtestr_protocol.texts import bounded, bounded_details, described, traceback_of
 from backtestr_protocol.worker_channel import (
     Assign,
     Control,
@@ -280,13 +281,15 @@ class TaskRunner:
             return self._waiting(task_id) + self._failed(task_id, error)
         except MemoryError as error:
             failure: BacktestrError = SystemFault(
-                f"there is not enough memory for this: {error}; ask for fewer bars, or raise memory_limit_bytes in "
-                "engine.toml"
+                f"there is not enough memory for this: {described(error)}; ask for fewer bars, or raise "
+                "memory_limit_bytes in engine.toml"
             )
         except Exception as error:  # a defect of backtestr or of a library: the task fails, the log has the traceback
             fault_id = str(uuid.uuid4())
             _log.exception("task %s failed; fault %s", task_id, fault_id)
-            failure = SystemFault(f"the engine failed: {type(error).__name__}: {error}", id=fault_id)
+            failure = SystemFault(f"the engine failed: {described(error)}", id=fault_id)
+        except BaseException as error:  # only code of an algorithm raises what is no `Exception` in this thread
+            failure = AlgorithmError(f"the algorithm raised {described(error)}", traceback=traceback_of(error))
         self._waiting(task_id)  # these are not sent: messages before them may have been lost in the failure
         return self._failed(task_id, failure)
 
@@ -299,6 +302,7 @@ class TaskRunner:
     def _failed(self, task_id: str, error: BacktestrError) -> list[Sent]:
         self._forget(task_id)
         data = error.to_data(component="engine", timestamp=self._wall_ms())
+        data = msgspec.structs.replace(data, message=bounded(str(data.message)), details=bounded_details(data.details))
         return [(Finished(task_id=task_id, outcome="failed", error=data), ())]
 
 

@@ -55,6 +55,7 @@ from backtestr_protocol.zmq_frames import receive, send
 
 from .log import TaskLog
 from .price_replays import PriceReplays
+from .prints import PrintBudget
 from .replay_thread import ReplayThread
 from .task_runner import TaskRunner
 from .time_limit import time_limit
@@ -101,7 +102,13 @@ _STUCK_INTERACTIVE_TASK = (
 class _Threads:
     """The state that the threads of a worker share."""
 
-    def __init__(self, worker_id: str, outbox: int, limit_processor: Callable[[float], None]) -> None:
+    def __init__(
+        self,
+        worker_id: str,
+        outbox: int,
+        limit_processor: Callable[[float], None],
+        prints: PrintBudget | None = None,
+    ) -> None:
         self.inbox: queue.Queue[tuple[Task, list[bytes]]] = queue.Queue(_INBOX)
         # Each with the time at which it was put there.
         self.outbox: queue.Queue[tuple[ToBroker, Sequence[bytes], float]] = queue.Queue(outbox)
@@ -111,7 +118,7 @@ class _Threads:
         self.packers: list[Packer] = []
         self.stopping = threading.Event()
         self.task_id: str | None = None
-        self.tasks = TaskLog(worker_id)
+        self.tasks = TaskLog(worker_id, prints)
         self.deadline = _Deadline()
         self._limit_processor = limit_processor
         self._allowed = math.inf
@@ -188,13 +195,15 @@ def run_worker(
     config: EngineConfig,
     data_dir: Path,
     limit_processor: Callable[[float], None] = lambda _further_seconds: None,
+    prints: PrintBudget | None = None,
 ) -> None:
     """Run a worker until the file descriptor `lifeline` reads end-of-file, or until an algorithm does not return.
 
     The thread of such an algorithm cannot be ended. So its task fails, the worker ends, and the broker starts another.
-    `limit_processor` is called around code that may run an algorithm, if the process is the worker's own (`resources`).
+    `limit_processor` is called around code that may run an algorithm, if the process is the worker's own (`resources`);
+    then `prints` is the budget of tasks for what they print, too.
     """
-    threads = _Threads(settings.worker_id, config.worker.outbox, limit_processor)
+    threads = _Threads(settings.worker_id, config.worker.outbox, limit_processor, prints)
     replays = None
     if settings.kind == "interactive":
         prices, packer = config.batching.classes["prices"], Packer(config.compression, time.monotonic)
@@ -229,7 +238,7 @@ def _exchange(
     replays: ReplayThread | None,
 ) -> None:
     """Receive the broker's messages, send those of the other threads, and send beats: the loop of the I/O thread."""
-    signer = Signer(bytes.fromhex(settings.key))
+    signer = Signer(settings.key)
     socket = context.socket(zmq.DEALER)
     socket.set(zmq.LINGER, _LINGER_MS)
     socket.set(zmq.SNDHWM, MAX_ON_THE_WAY)
@@ -263,7 +272,7 @@ def _exchange(
                 waiting.append(encode_to_broker(signer, threads.beat()))
             deadline = threads.deadline
             if now >= deadline.at:
-                _log.error("task_given_up", extra={**threads.tasks.facts(threads.task_id), "error": deadline.message})
+                threads.tasks.given_up(threads.task_id, deadline.message)
                 waiting.append(encode_to_broker(signer, _overdue(threads.task_id, deadline.message)))
                 _send_all(socket, waiting)
                 return

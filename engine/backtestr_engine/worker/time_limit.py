@@ -14,17 +14,15 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, TypeVar
 
+from backtestr_engine.algorithms.algorithm import Interrupted
 from backtestr_engine.library.source_files import Limit
 from backtestr_protocol.errors import AlgorithmError, TimedOut
+from backtestr_protocol.texts import bounded, described, traceback_of
 
 T = TypeVar("T")
 
 # The seconds after which late code is interrupted again: its `except BaseException` may have caught the first time.
 _INTERRUPT_SECONDS = 0.1
-
-
-class Interrupted(BaseException):
-    """The interruption of late code; it is no `Exception`, so that handlers of those do not catch it."""
 
 
 class _Work(threading.Thread):
@@ -82,7 +80,7 @@ def time_limit(seconds: float, patience: float) -> Limit:
             late = TimedOut(
                 f"{what} took longer than {seconds:g} s; look for an endless loop, or raise load_time_limit_ms under "
                 "[algorithms] in engine.toml",
-                traceback=thread.where(),
+                traceback=bounded(thread.where()),
             )
             for _ in range(max(1, round(patience / _INTERRUPT_SECONDS))):
                 thread.interrupt()
@@ -96,6 +94,8 @@ def time_limit(seconds: float, patience: float) -> Limit:
             return result
         if isinstance(thread.error, Exception):
             raise thread.error
-        raise AlgorithmError(f"{what} raised {type(thread.error).__name__}: {thread.error}") from thread.error
+        raise AlgorithmError(
+            f"{what} raised {described(thread.error)}", traceback=traceback_of(thread.error)
+        ) from thread.error
 
     return limit

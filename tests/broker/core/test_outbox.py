@@ -14,6 +14,7 @@ from backtestr_broker.core.clients.admission import Admission
 from backtestr_broker.core.clients.idempotency import Answer, AnsweredRequests, RequestKey
 from backtestr_broker.core.commit_queue import PendingBacktest
 from backtestr_broker.core.counters import SUCCESS
+from backtestr_broker.core.envelopes import Envelopes
 from backtestr_broker.core.events import Instruct, Kill, Notify, Persist, Publish, Reply, Subscribed
 from backtestr_broker.core.outbox import PASSING, REFUSALS_LOGGED, Outbox, failure
 from backtestr_broker.core.records import AnswerPut, JobDeleted
@@ -42,7 +43,7 @@ _client = Requests(KEY, "ann", now_ms=lambda: WALL_MS)
 def make_outbox() -> Outbox:
     """Return an outbox in which `ANN` is running."""
     answers = AnsweredRequests()
-    outbox = Outbox(KEY, "instance", answers, Admission({}, answers), now=5.0)
+    outbox = Outbox(Envelopes(Signer(KEY), KEY, "instance"), answers, Admission({}, answers), now=5.0)
     outbox.wall_ms = WALL_MS
     begin(outbox, ANN)
     return outbox

@@ -11,10 +11,11 @@ import pytest
 from backtestr_broker.core.events import HostSample, WorkerExited, WorkerSent
 from backtestr_broker.core.scheduling.liveness import CRASH_LOOP_STAGES
 from backtestr_protocol import worker_channel
-from backtestr_protocol.codec import Signer
-from backtestr_protocol.errors import ValidationError
+from backtestr_protocol.codec import Signer, encode
+from backtestr_protocol.errors import AlgorithmError, ErrorData, ValidationError
 from backtestr_protocol.messages import SeriesInfo
 from backtestr_protocol.system_status import BatchingStatus
+from backtestr_protocol.texts import MAX_DETAILS_BYTES, MAX_TEXT_BYTES
 from backtestr_protocol.worker_channel import WorkerKind
 from support.broker.link import ALGORITHM, HOST, LIMITS, SERIES, Client, Link, Worker, config
 
@@ -214,6 +215,25 @@ def test_a_message_goes_to_one_machine_by_kind_and_mark(
     assert link.worker("interactive-1").task_id == "question-1"
     worker.say(message, [b"\xc0"])
     assert routed == [(expected, worker.worker_id)]
+
+
+@pytest.mark.parametrize("kind", ["compute", "interactive"])
+def test_an_error_of_any_length_is_bounded_before_it_is_kept(
+    link: Link, ann: Client, kind: WorkerKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors: list[ErrorData | None] = []
+
+    def take(_machine: object, _worker: object, message: worker_channel.Finished, *_: object) -> None:
+        errors.append(message.error)
+
+    monkeypatch.setattr(type(link.core.scheduler), "finished", take)
+    monkeypatch.setattr(type(link.core.replays), "finished", take)
+    error = AlgorithmError("x" * 1_000_000, traceback=["y" * 1_000] * 10_000).to_data(component="engine", timestamp=0)
+    link.worker(f"{kind}-1").say(worker_channel.Finished(task_id="r1", outcome="failed", error=error), [])
+    (kept,) = errors
+    assert kept is not None
+    assert kept.message.endswith("… cut: 1,000,000 characters")
+    assert len(encode(kept)) <= MAX_TEXT_BYTES + 2 * MAX_DETAILS_BYTES
 
 
 def test_a_beat_goes_to_no_machine_and_updates_the_figures_of_its_worker(

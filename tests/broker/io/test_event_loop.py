@@ -53,7 +53,7 @@ class FakeWorker:
     def send_ready(self) -> None:
         settings = self._settings
         ready = Ready(worker_id=settings.worker_id, pid=self.pid, kind=settings.kind, algorithms=[], series=[])
-        self._socket.send_multipart(encode_to_broker(Signer(bytes.fromhex(settings.key)), ready))
+        self._socket.send_multipart(encode_to_broker(Signer(settings.key), ready))
 
     def ended(self) -> ExitReason | None:
         return self.reason
@@ -132,7 +132,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Served]]:
 
 def test_the_event_loop_serves_until_it_is_stopped_and_closes_every_lifeline(make: Callable[..., Served]) -> None:
     served = make()
-    requests = Requests(bytes.fromhex(served.broker.connection.signing.key), "ann", now_ms=wall_ms)
+    requests = Requests(served.broker.connection.signing.key.reveal(), "ann", now_ms=wall_ms)
     with served.run(), served.context.socket(zmq.DEALER) as socket:
         socket.connect(served.broker.connection.endpoints.requests)
         welcome = served.ask("Hello", None, requests, socket)
@@ -146,7 +146,7 @@ def test_the_event_loop_serves_until_it_is_stopped_and_closes_every_lifeline(mak
 
 def test_every_event_of_the_core_is_recorded_in_order(make: Callable[..., Served], tmp_path: Path) -> None:
     served = make(recorder=True)
-    requests = Requests(bytes.fromhex(served.broker.connection.signing.key), "ann", now_ms=wall_ms)
+    requests = Requests(served.broker.connection.signing.key.reveal(), "ann", now_ms=wall_ms)
     with served.run(), served.context.socket(zmq.DEALER) as socket:
         socket.connect(served.broker.connection.endpoints.requests)
         served.ask("Hello", None, requests, socket)
@@ -185,7 +185,7 @@ def observed(name: str) -> Iterator[list[dict[str, Any]]]:
 
 
 def connected(served: Served, socket: zmq.Socket[bytes]) -> Requests:
-    requests = Requests(bytes.fromhex(served.broker.connection.signing.key), "ann", now_ms=wall_ms)
+    requests = Requests(served.broker.connection.signing.key.reveal(), "ann", now_ms=wall_ms)
     socket.connect(served.broker.connection.endpoints.requests)
     requests.welcomed(served.ask("Hello", None, requests, socket))
     return requests
@@ -206,7 +206,7 @@ def test_a_request_at_which_the_core_fails_is_answered_and_the_next_is_served(
     assert fault["id"] == error["details"]["id"]
     assert "Injected('on purpose')" in fault["raised"]
     assert "SnapshotState" in fault["during"]
-    assert served.broker.connection.signing.key not in str(fault)
+    assert served.broker.connection.signing.key.reveal().hex() not in str(fault)
     assert not served.broker.event_loop.starts_again
 
 

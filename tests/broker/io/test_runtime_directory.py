@@ -13,6 +13,7 @@ import pytest
 from backtestr_broker.io.runtime_directory import MAX_SOCKET_PATH, AlreadyRunning, RuntimeDirectory
 from backtestr_protocol.connection import Connection, Endpoints, Signing, decode_connection
 from backtestr_protocol.errors import InvalidConfiguration
+from backtestr_protocol.secret import Secret
 from backtestr_protocol.topics import SOCKETS
 from support.harness import short_directory
 
@@ -41,7 +42,7 @@ def connection() -> Connection:
         pid=4242,
         start_time=1_790_000_000_000,
         endpoints=Endpoints(**endpoints),
-        signing=Signing(algorithm="hmac-sha256", key="ab" * 32),
+        signing=Signing(algorithm="hmac-sha256", key=Secret(b"\xab" * 32)),
         curve=None,
     )
 

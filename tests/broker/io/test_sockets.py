@@ -15,6 +15,7 @@ from backtestr_broker.io import sockets as broker_sockets
 from backtestr_broker.io.sockets import Sockets
 from backtestr_broker.io.zap import decide
 from backtestr_protocol.keys import KeyPair
+from backtestr_protocol.secret import Secret
 from backtestr_protocol.topics import SOCKETS
 from backtestr_protocol.zmq_frames import receive
 
@@ -24,7 +25,7 @@ CLIENT_SOCKETS = ("requests", *SOCKETS)
 
 def pair() -> KeyPair:
     public, secret = zmq.curve_keypair()
-    return KeyPair(public.decode(), secret.decode())
+    return KeyPair(public.decode(), Secret(secret))
 
 
 SERVER, CLIENT = pair(), pair()
@@ -59,7 +60,7 @@ class Peer:
         self.socket = outside.socket(zmq.DEALER if name == "requests" else zmq.SUB)
         self.socket.linger = 0
         self.socket.curve_serverkey = SERVER.public.encode()
-        self.socket.curve_publickey, self.socket.curve_secretkey = CLIENT.public.encode(), CLIENT.secret.encode()
+        self.socket.curve_publickey, self.socket.curve_secretkey = CLIENT.public.encode(), CLIENT.secret.reveal()
         self._monitor = self.socket.get_monitor_socket(
             zmq.EVENT_HANDSHAKE_SUCCEEDED
             | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL

@@ -23,7 +23,8 @@ from backtestr_broker.io.supervisor import (
     WorkerHandle,
     launch_process,
 )
-from backtestr_protocol.worker_channel import EXIT_REFUSED, WorkerSettings
+from backtestr_protocol.secret import Secret
+from backtestr_protocol.worker_channel import EXIT_REFUSED, WorkerSettings, decode_settings
 
 
 class Handle:
@@ -64,20 +65,20 @@ class Launcher:
 
 
 LOG = LogOptions(level="debug", format="json")
-SETTINGS = worker_settings({"compute": 1}, "ipc:///x", bytes(32), LOG)
+SETTINGS = worker_settings({"compute": 1}, "ipc:///x", Secret(bytes(32)), LOG)
 
 
 def test_the_settings_name_the_worker_the_endpoint_and_the_key() -> None:
-    settings = worker_settings({"compute": 2, "interactive": 1}, "ipc:///engine", b"\xab" * 32, LOG)
+    settings = worker_settings({"compute": 2, "interactive": 1}, "ipc:///engine", Secret(b"\xab" * 32), LOG)
     assert [one.worker_id for one in settings] == ["compute-1", "compute-2", "interactive-1"]
     assert [one.kind for one in settings] == ["compute", "compute", "interactive"]
-    assert {(one.endpoint, one.key) for one in settings} == {("ipc:///engine", "ab" * 32)}
+    assert {(one.endpoint, one.key) for one in settings} == {("ipc:///engine", Secret(b"\xab" * 32))}
     assert {(one.log_level, one.log_format) for one in settings} == {("debug", "json")}
 
 
 def test_every_worker_is_started_once() -> None:
     launcher = Launcher()
-    supervisor = Supervisor(launcher, worker_settings({"compute": 1, "interactive": 1}, "e", bytes(32), LOG))
+    supervisor = Supervisor(launcher, worker_settings({"compute": 1, "interactive": 1}, "e", Secret(bytes(32)), LOG))
     assert supervisor.next_deadline() == 0.0
     assert supervisor.poll(5.0) == [Started("compute-1", "compute", 100), Started("interactive-1", "interactive", 101)]
     assert supervisor.poll(6.0) == []
@@ -188,7 +189,7 @@ def test_a_long_run_resets_the_early_exits() -> None:
 
 def test_stop_closes_the_lifelines_and_returns_when_all_have_ended() -> None:
     launcher = Launcher()
-    supervisor = Supervisor(launcher, worker_settings({"compute": 2}, "e", bytes(32), LOG))
+    supervisor = Supervisor(launcher, worker_settings({"compute": 2}, "e", Secret(bytes(32)), LOG))
     supervisor.poll(0.0)
     pauses: list[float] = []
     supervisor.stop(1.5, lambda: 0.0, pauses.append)
@@ -229,7 +230,7 @@ def test_stop_waits_for_a_bounded_time_for_a_worker_that_cannot_be_killed() -> N
 
 def test_a_killed_worker_ends_with_the_reason_for_the_kill() -> None:
     launcher = Launcher(stubborn=True)
-    supervisor = Supervisor(launcher, worker_settings({"compute": 2}, "e", bytes(32), LOG))
+    supervisor = Supervisor(launcher, worker_settings({"compute": 2}, "e", Secret(bytes(32)), LOG))
     supervisor.poll(0.0)
     supervisor.kill("compute-2", "it was killed: it hung")
     supervisor.kill("compute-3", "no worker has this id")
@@ -290,7 +291,7 @@ def test_a_process_gets_its_settings_on_its_lifeline_and_ends_with_it(monkeypatc
     handle = launch_process(SETTINGS[0])
     os.close(write_end)
     with os.fdopen(read_end, "rb") as settings:
-        assert msgspec.json.decode(settings.readline(), type=WorkerSettings) == SETTINGS[0]
+        assert decode_settings(settings.readline()) == SETTINGS[0]
     assert handle.ended() is None
     handle.close_lifeline()
     assert ended(handle) == ExitReason("exit code 7")

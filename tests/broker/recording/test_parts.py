@@ -193,7 +193,14 @@ MOST_BYTES = 2 << 20
 
 
 def long_part(path: Path) -> Path:
-    start = Start(key=bytes(32), limits=LIMITS, workers={"compute": 1}, now=0.0, restored=Restored(wall_ms=WALL_MS))
+    start = Start(
+        key=bytes(32),
+        id_seed=bytes(32),
+        limits=LIMITS,
+        workers={"compute": 1},
+        now=0.0,
+        restored=Restored(wall_ms=WALL_MS),
+    )
     buffer = bytearray()
     with path.open("wb") as file:
         write_record(header(INSTANCE, 1, start), buffer)

@@ -14,17 +14,26 @@ import msgspec
 import pytest
 
 from backtestr_broker.config import RecorderOptions
-from backtestr_broker.core.events import Committed, Event, RequestReceived, Tick, WorkerExited
+from backtestr_broker.core.events import Committed, Event, RequestReceived, Tick, WorkerExited, WorkerSent
 from backtestr_broker.core.records import Restored
 from backtestr_broker.core.settings import Start
 from backtestr_broker.recording.format import Skipped, Unreadable, decode_entry
 from backtestr_broker.recording.parts import parts_of, read_header, read_part
 from backtestr_broker.recording.recorder import KEPT_RECORDINGS, Recorder
+from backtestr_protocol.codec import REQUEST, TO_BROKER, Signer
 from support.broker.link import HOST, LIMITS, WALL_MS
 
 INSTANCE = "0a1b2c3d-instance"
 OPTIONS = RecorderOptions(enabled=True, max_bytes=4 << 20, files=3)
-START = Start(key=bytes(32), limits=LIMITS, workers={"compute": 1}, now=1.5, restored=Restored(wall_ms=WALL_MS))
+KEY, RECORDED_KEY = b"\x01" * 32, b"\x02" * 32
+START = Start(
+    key=RECORDED_KEY,
+    id_seed=b"\x03" * 32,
+    limits=LIMITS,
+    workers={"compute": 1},
+    now=1.5,
+    restored=Restored(wall_ms=WALL_MS),
+)
 
 Make = Callable[..., Recorder]
 
@@ -43,7 +52,7 @@ def make(tmp_path: Path, reasons: list[str]) -> Iterator[Make]:
         options = msgspec.structs.replace(OPTIONS, **changes)
         restored = msgspec.structs.replace(start.restored, wall_ms=wall_ms)
         start = msgspec.structs.replace(start, restored=restored)
-        made.append(Recorder(tmp_path / "recordings", options, INSTANCE, start, reasons.append))
+        made.append(Recorder(tmp_path / "recordings", options, INSTANCE, start, reasons.append, Signer(KEY)))
         return made[-1]
 
     yield begin
@@ -96,11 +105,35 @@ def test_another_messagepack_library_reads_it(make: Make, tmp_path: Path) -> Non
     with part.open("rb") as file:
         head, entry = [msgpack.unpackb(record) for record in msgpack.Unpacker(file)]
     assert (head["format"], head["instance_id"], head["part"]) == (1, INSTANCE, 1)
-    assert head["start"]["key"] == bytes(32)
+    assert head["start"]["key"] == RECORDED_KEY
     assert entry == [
         2.5,
         {"type": "RequestReceived", "peer": b"peer", "frames": [bytes(32), bytes(3)], "wall_ms": WALL_MS},
     ]
+
+
+@pytest.mark.parametrize(("event", "label"), [(RequestReceived, REQUEST), (WorkerSent, TO_BROKER)])
+def test_frames_with_a_right_signature_are_recorded_with_one_that_a_playback_verifies(
+    make: Make, tmp_path: Path, event: type[RequestReceived] | type[WorkerSent], label: bytes
+) -> None:
+    other_label = TO_BROKER if label == REQUEST else REQUEST
+    right = Signer(KEY).seal(label, [b"envelope", b"attachment"])
+    wrong = [[bytes(32), *right[1:]], Signer(KEY).seal(other_label, right[1:]), right[1:], [], [b""], right[:1]]
+    recorder = make()
+    for frames_ in [right, *wrong]:
+        recorder.write(1.0, event(b"peer", frames_, WALL_MS))
+    first, *others = [entry[1].frames for entry in entries(tmp_path)]
+    Signer(RECORDED_KEY).verify(label, first[0], first[1:])
+    assert first[1:] == right[1:]
+    assert others == wrong, "what the broker refuses is recorded as it came"
+
+
+def test_no_recording_holds_the_signing_key(make: Make, tmp_path: Path) -> None:
+    recorder = make()
+    recorder.write(1.0, RequestReceived(b"peer", Signer(KEY).seal(REQUEST, [b"envelope"]), WALL_MS))
+    for part in parts_of(folder(tmp_path)):
+        assert KEY not in part.read_bytes()
+        assert KEY.hex().encode() not in part.read_bytes()
 
 
 def test_other_users_cannot_read_it(make: Make, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from backtestr_protocol import PROTOCOL_VERSION
 from backtestr_protocol.connection import Connection, Curve, Endpoints, Signing, encode_connection
 from backtestr_protocol.errors import NetworkError
 from backtestr_protocol.keys import KeyFolder
+from backtestr_protocol.secret import Secret
 
 ENDPOINTS = Endpoints(**{name: f"ipc:///run/{name}" for name in Endpoints.__struct_fields__})
 
@@ -25,7 +26,7 @@ def connection(**changes: Any) -> Connection:
         pid=1,
         start_time=0,
         endpoints=ENDPOINTS,
-        signing=Signing(algorithm="hmac-sha256", key="ab" * 32),
+        signing=Signing(algorithm="hmac-sha256", key=Secret(b"\xab" * 32)),
         curve=None,
     )
     return msgspec.structs.replace(usual, **changes)

@@ -28,6 +28,7 @@ from backtestr_protocol.errors import (
     TimedOut,
     ValidationError,
 )
+from backtestr_protocol.secret import Secret
 from support.client.answers import PRICE, connect, nothing_missed
 from support.client.peer import SILENCE, WALL_MS, Peer, welcome
 from support.harness import wait_until
@@ -58,7 +59,7 @@ class States:
 def another_key(home: Path) -> Iterator[Peer]:
     """Run a broker whose connection file has another key than its own."""
     with Peer(home, write_file=False) as peer:
-        signing = msgspec.structs.replace(peer.connection.signing, key=os.urandom(32).hex())
+        signing = msgspec.structs.replace(peer.connection.signing, key=Secret(os.urandom(32)))
         peer.file.write_bytes(encode_connection(msgspec.structs.replace(peer.connection, signing=signing)))
         yield peer
 
@@ -127,7 +128,7 @@ def test_the_next_connection_file_ends_the_refusal_of_a_key(another_key: Peer) -
 def test_a_new_connection_file_with_a_wrong_key_is_reported(home: Path) -> None:
     with Peer(home) as peer, connect(peer, request_timeout=0.3) as client:
         states = States(client)
-        signing = msgspec.structs.replace(peer.connection.signing, key=os.urandom(32).hex())
+        signing = msgspec.structs.replace(peer.connection.signing, key=Secret(os.urandom(32)))
         forged = msgspec.structs.replace(peer.connection, signing=signing, instance_id="forged")
         peer.file.write_bytes(encode_connection(forged))
         states.wait_for("reconnecting", "auth_failed")

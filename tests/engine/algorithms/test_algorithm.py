@@ -7,14 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backtestr_engine.algorithms.algorithm import algorithm
-from backtestr_engine.algorithms.parameters import Bool, Float, Int
+from backtestr_engine.algorithms.algorithm import algorithm, portfolio
+from backtestr_engine.algorithms.parameters import MAX_DESCRIPTION_BYTES, Bool, Float, Int
 from backtestr_engine.algorithms.signals import Signals
 from backtestr_engine.built_in import BUILT_IN, find_algorithm
 from backtestr_engine.data.bars import Bars
+from backtestr_engine.data.panel import Panel
 from backtestr_engine.data.synthetic import synthetic_bars
 from backtestr_engine.library.library import Library
 from backtestr_protocol.errors import AlgorithmError, BacktestrError, InvalidConfiguration, NotFound, ValidationError
+from backtestr_protocol.texts import MAX_TEXT_BYTES
 
 BARS = synthetic_bars("1m", 50)
 
@@ -136,6 +138,81 @@ def test_an_exception_in_an_algorithm_is_an_algorithm_error_with_the_traceback()
         broken.signals(BARS, {})
     assert caught.value.details is not None
     assert "return 1 / 0" in caught.value.details["traceback"]
+
+
+class Own(BaseException):
+    """No `Exception`, so that `except Exception` does not catch it."""
+
+
+class Silent(Exception):
+    def __str__(self) -> str:
+        raise KeyboardInterrupt
+
+
+class Pretender:
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        raise KeyboardInterrupt
+
+
+class Refusing(Signals):
+    def __len__(self) -> int:
+        raise GeneratorExit("no length")
+
+
+def thrown(error: BaseException) -> Any:
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (lambda: thrown(KeyboardInterrupt()), "hostile raised KeyboardInterrupt$"),
+        (lambda: thrown(GeneratorExit()), "hostile raised GeneratorExit$"),
+        (lambda: thrown(SystemExit(3)), "hostile raised SystemExit: 3$"),
+        (lambda: thrown(Own("mine")), "hostile raised Own: mine$"),
+        (lambda: thrown(Silent()), "hostile raised Silent: its text could not be made$"),
+        (lambda: thrown(AlgorithmError(Silent())), "hostile raised KeyboardInterrupt$"),  # type: ignore[arg-type]
+        (lambda: thrown(ValueError("x" * 20_000_000)), r"cut: 20,000,012 characters$"),
+        (Pretender, "hostile raised KeyboardInterrupt$"),
+        (lambda: Refusing(np.zeros(50, np.uint8)), "hostile raised GeneratorExit: no length$"),
+    ],
+)
+def test_whatever_an_algorithm_raises_or_returns_is_an_algorithm_error(made: Any, message: str) -> None:
+    @algorithm("hostile")
+    def hostile(bars: Bars) -> Signals:
+        signals: Signals = made()
+        return signals
+
+    with pytest.raises(AlgorithmError, match=message) as caught:
+        hostile.signals(BARS, {})
+    assert caught.value.details is not None
+    assert len(caught.value.details["traceback"].encode()) <= MAX_TEXT_BYTES
+
+
+def test_weights_are_no_other() -> None:
+    class Hostile(np.ndarray[Any, Any]):
+        @property  # type: ignore[misc]
+        def shape(self) -> Any:
+            raise KeyboardInterrupt
+
+    @portfolio("hostile")
+    def hostile(panel: Panel) -> Any:
+        return np.zeros((50, 1)).view(Hostile)
+
+    with pytest.raises(AlgorithmError, match="hostile raised KeyboardInterrupt"):
+        hostile.weights(Panel.of([BARS]), {})
+
+
+def test_descriptions_are_cut() -> None:
+    def wordy(bars: Bars, fast: int) -> Signals:
+        return Signals.of(entries=bars.close > 0)
+
+    wordy.__doc__ = "d" * 100_000
+    info = algorithm("wordy", fast=Int(1, low=1, high=2, description="e" * 100_000))(wordy).info
+    for text in (info.description, info.parameters[0].description or ""):
+        assert text.endswith("… cut: 100,000 characters")
+        assert len(text.encode()) <= MAX_DESCRIPTION_BYTES
 
 
 @pytest.mark.parametrize(

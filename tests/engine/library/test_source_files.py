@@ -81,6 +81,10 @@ def test_a_traceback_shows_the_text_that_ran_even_when_the_file_has_changed(fold
         ("import no_such_module_anywhere\n", 1, "ModuleNotFoundError: No module named"),
         ("def fail():\n    raise ValueError('why not')\n\nfail()\n", 2, "ValueError: why not"),
         ("import sys\nsys.exit(3)\n", 2, "SystemExit: 3"),
+        ("raise KeyboardInterrupt\n", 1, "KeyboardInterrupt"),
+        ("x = 1\nraise GeneratorExit('no')\n", 2, "GeneratorExit: no"),
+        ("class Own(BaseException):\n    pass\nraise Own('mine')\n", 3, "Own: mine"),
+        ("raise ValueError('x' * 20_000_000)\n", 1, "… cut: 20,000,"),
         (GOOD.replace("low=0.0", "low=0.5"), 9, "parameter 'share' of rises must be a number within 0.5..1.0"),
         (GOOD.replace("def rises(bars, share)", "def rises(bars)"), 9, "ValueError: rises takes"),
     ],
@@ -94,6 +98,12 @@ def test_an_error_names_file_and_line(folder: Path, text: str, line: int, messag
     assert message in caught.value.message
     assert caught.value.details is not None
     assert (caught.value.details["file"], caught.value.details["line"]) == (str(path), line)
+
+
+def test_an_object_that_pretends_is_an_error_of_the_source(folder: Path) -> None:
+    text = "class P:\n    @property\n    def __class__(self):\n        raise KeyboardInterrupt\np = P()\n"
+    with pytest.raises(AlgorithmError, match=r"bad\.py:4: KeyboardInterrupt"):
+        load_file(written(folder, "bad.py", text))
 
 
 def test_a_missing_file_and_one_without_algorithms_are_errors(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from structlog.contextvars import clear_contextvars, get_contextvars
 
 from backtestr_engine.worker.log import TaskLog
+from backtestr_engine.worker.prints import PrintBudget
 from backtestr_protocol.codec import encode
 from backtestr_protocol.errors import DataError
 from backtestr_protocol.worker_channel import Assign, Finished, Paused, Resumed
@@ -71,3 +73,35 @@ def test_an_interactive_task_may_name_no_backtest(data: bytes) -> None:
     log = TaskLog("interactive-1")
     log.assigned(Assign(task_id="task-1", work="GetMarketData"), data)
     assert "backtestId" not in get_contextvars()
+
+
+def test_the_end_of_a_task_says_what_was_printed_beyond_its_budget(caplog: pytest.LogCaptureFixture) -> None:
+    passed_on = bytearray()
+    prints = PrintBudget(10, passed_on.extend)
+    log = TaskLog("compute-1", prints)
+    prints.write(b"at the start of the worker")
+    log.assigned(run("b1", "ann"), b"")
+    prints.write(b"x" * 25)
+    log.assigned(run("b2", "ann"), b"")
+    prints.write(b"y" * 5)
+    for backtest_id in ("b1", "b2"):
+        log.sent([(Finished(task_id=backtest_id, outcome="completed"), ())])
+    log.assigned(run("b3", "ann"), b"")
+    prints.write(b"z" * 13)
+    log.given_up("b3", "it did not come back")
+    told = [vars(record)["bytes"] for record in caplog.records if record.message == "prints_left_out"]
+    assert told == [16, 15, 3]
+    assert bytes(passed_on) == b"at the sta\n" + b"x" * 10 + b"\n" + b"y" * 5 + b"z" * 10 + b"\n"
+
+
+def test_a_task_finds_streams_that_an_earlier_one_has_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    monkeypatch.setattr(sys, "stderr", sys.stderr)
+    passed_on = bytearray()
+    log = TaskLog("compute-1", PrintBudget(100, passed_on.extend))
+    for backtest_id in ("b1", "b2"):
+        log.assigned(run(backtest_id, "ann"), b"")
+        print(backtest_id, flush=True)
+        sys.stdout.close()
+        sys.stderr = None
+    assert bytes(passed_on) == b"b1\nb2\n"

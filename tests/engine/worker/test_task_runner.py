@@ -22,7 +22,10 @@ from backtestr_engine.publishing.batching import Batcher
 from backtestr_engine.simulation.conventions import Conventions
 from backtestr_engine.worker.price_replays import Sent
 from backtestr_engine.worker.task_runner import MOMENT, TaskRunner
+from backtestr_protocol.codec import encode
+from backtestr_protocol.errors import AlgorithmError
 from backtestr_protocol.messages import BacktestConfig
+from backtestr_protocol.texts import MAX_DETAILS_BYTES, MAX_TEXT_BYTES
 from backtestr_protocol.worker_channel import (
     Assign,
     Control,
@@ -282,6 +285,43 @@ def test_a_defect_fails_its_task_alone_and_is_logged(
     assert "ZeroDivisionError" in caplog.text
     assign(runner, config())
     assert of_kind(run_out(runner), Finished)[0].outcome == "completed"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), GeneratorExit(), SystemExit(1)])
+def test_what_is_no_exception_fails_its_task_alone(
+    runner: TaskRunner, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def fail(_runner: TaskRunner, *_: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TaskRunner, "_simulate", fail)
+        assign(runner, config())
+        (ended,) = of_kind(run_out(runner), Finished)
+    assert (ended.outcome, ended.error.code) == ("failed", "ALGORITHM_ERROR")
+    assert ended.error.message.startswith(f"the algorithm raised {type(error).__name__}")
+    assign(runner, config())
+    assert of_kind(run_out(runner), Finished)[0].outcome == "completed"
+
+
+def test_an_interactive_task_is_no_other(runner: TaskRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("backtestr_engine.worker.interactive_tasks.market_data", fail)
+    refused = asked_of(runner, "GetMarketData", {"symbol": "SYNTH", "timeframe": "1d"})
+    assert (refused["code"], refused["message"]) == ("ALGORITHM_ERROR", "the algorithm raised KeyboardInterrupt")
+
+
+def test_texts_and_details_of_an_error_are_bounded(runner: TaskRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_runner: TaskRunner, *_: Any) -> None:
+        raise AlgorithmError("x" * 20_000_000, traceback="y" * 20_000_000, more=["z" * 1000] * 20_000, what=object())
+
+    monkeypatch.setattr(TaskRunner, "_simulate", fail)
+    assign(runner, config())
+    (ended,) = of_kind(run_out(runner), Finished)
+    assert ended.error.message.endswith("x… cut: 20,000,000 characters")
+    assert len(encode(ended)) <= 2 * MAX_TEXT_BYTES + MAX_DETAILS_BYTES
 
 
 def test_the_time_limit_counts_time_in_steps_and_not_time_parked(runner: TaskRunner) -> None:

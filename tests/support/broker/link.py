@@ -274,7 +274,8 @@ class Link:
         self.started = self.now
         self.restored = self.disk.restored(self.wall_ms)
         self.core = Core(
-            key=self.key,
+            signer=self.signer,
+            id_seed=self.key,
             instance_id=self.instance_id,
             limits=self.limits,
             workers=self.counts,
@@ -413,7 +414,14 @@ class Link:
 
     def recording(self) -> bytes:
         """Return what a recorder would have written of this broker, as one part."""
-        start = Start(key=self.key, limits=self.limits, workers=self.counts, now=self.started, restored=self.restored)
+        start = Start(
+            key=self.key,
+            id_seed=self.key,
+            limits=self.limits,
+            workers=self.counts,
+            now=self.started,
+            restored=self.restored,
+        )
         written, buffer = bytearray(), bytearray()
         for record in [header(self.instance_id, 1, start), *[(now, event) for event, now in self.events]]:
             write_record(record, buffer)

@@ -108,14 +108,15 @@ class Link:
         """Start another instance of the broker, with a new key and an empty state, and connect to it."""
         self._starts += 1
         key = bytes([self._starts]) * 32
+        self.signer = Signer(key)
         self.core = Core(
-            key=key,
+            signer=self.signer,
+            id_seed=key,
             instance_id=f"instance-{self._starts}",
             limits=LIMITS,
             workers={"compute": 1, "interactive": 1},
             now=self.now,
         )
-        self.signer = Signer(key)
         for prefix in self.subscriptions.prefixes:  # as ZeroMQ does by itself
             self._report_subscription(prefix, 1)
         self.connect()

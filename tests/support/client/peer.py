@@ -27,6 +27,7 @@ from backtestr_protocol.codec import (
 from backtestr_protocol.connection import Connection, Endpoints, Signing, encode_connection
 from backtestr_protocol.errors import AuthenticationError, BacktestrError, NotFound
 from backtestr_protocol.messages import MessageType, Welcome
+from backtestr_protocol.secret import Secret
 from backtestr_protocol.topics import SOCKETS, class_of
 
 WALL_MS = 1_790_000_000_000
@@ -74,7 +75,7 @@ class Peer:
             pid=os.getpid(),
             start_time=WALL_MS,
             endpoints=Endpoints(**addresses),
-            signing=Signing(algorithm="hmac-sha256", key=os.urandom(32).hex()),
+            signing=Signing(algorithm="hmac-sha256", key=Secret(os.urandom(32))),
             curve=None,
         )
         self._signer = self.connection.signer()

@@ -65,3 +65,117 @@ def gated(bars):
         time.sleep(0.01)
     return Signals.of(entries=bars.close > 0)
 """
+
+# Each way to fail is a number; 20 MB is what an error and its log lines must not cost the broker.
+FAILS_IN_EVERY_WAY = '''
+import sys
+import threading
+
+from backtestr_engine.authoring import algorithm
+from backtestr_engine.authoring import Int
+from backtestr_engine.authoring import Signals
+from backtestr_protocol.errors import AlgorithmError
+
+
+class OwnBase(BaseException):
+    pass
+
+
+class Silent(Exception):
+    def __str__(self):
+        raise KeyboardInterrupt
+
+
+class Pretender:
+    @property
+    def __class__(self):
+        raise KeyboardInterrupt
+
+
+class Long(Signals):
+    def __len__(self):
+        raise GeneratorExit
+
+
+def deep():
+    return deep()
+
+
+def circle():
+    one, two = ValueError("one"), ValueError("two")
+    one.__cause__, two.__cause__ = two, one
+    return one
+
+
+def thrown(error):
+    raise error
+
+
+WAYS = [
+    lambda bars: thrown(KeyboardInterrupt()),
+    lambda bars: thrown(GeneratorExit("no more")),
+    lambda bars: thrown(SystemExit(3)),
+    lambda bars: sys.exit("bye"),
+    lambda bars: thrown(OwnBase("mine")),
+    lambda bars: thrown(BaseExceptionGroup("several", [KeyboardInterrupt(), ValueError("y" * 1_000_000)])),
+    lambda bars: thrown(ValueError("x" * 20_000_000)),
+    lambda bars: thrown(AlgorithmError("z" * 20_000_000, more=["w" * 1_000_000] * 20, what=object())),
+    lambda bars: thrown(AlgorithmError(OwnBase)),
+    lambda bars: thrown(Silent()),
+    lambda bars: thrown(ValueError("lone " + chr(0xD800))),
+    lambda bars: thrown(circle()),
+    lambda bars: deep(),
+    lambda bars: Pretender(),
+    lambda bars: Long(bars.close),
+    lambda bars: thrown(StopIteration()),
+]
+
+
+@algorithm("fails_in_every_way", way=Int(0, low=0, high=len(WAYS) - 1))
+def fails_in_every_way(bars, way):
+    return WAYS[way](bars)
+
+
+@algorithm("prints", megabytes=Int(0, low=0, high=1000), how=Int(0, low=0, high=7))
+def prints(bars, megabytes, how):
+    """Print, in one of several ways."""
+    for _ in range(megabytes):
+        if how == 0:
+            print("p" * 99, file=sys.stdout) if megabytes == 1 else print(("p" * 99 + chr(10)) * 10_000)
+        elif how == 1:
+            print("p" * 1_000_000, end="", file=sys.stderr)
+        elif how == 2:
+            import logging
+            logging.getLogger("mine").warning("p" * 1_000_000)
+        elif how == 3:
+            threads = [threading.Thread(target=thrown, args=(ValueError("p" * 1_000_000),)) for _ in range(10)]
+            [thread.start() for thread in threads]
+            [thread.join() for thread in threads]
+        elif how == 4:
+            sys.stdout.buffer.write(b"p" * 1_000_000)
+        elif how == 5:
+            import os
+            os.write(1, b"p" * 1_000_000)
+        elif how == 6:
+            import subprocess
+            subprocess.run(["sh", "-c", "head -c 1000000 /dev/zero"], check=True)
+        else:
+            print("p" * 1_000_000)
+    if how == 7:
+        sys.stdout.close()
+    return Signals.of(entries=bars.close > 0)
+'''
+WAYS_TO_FAIL = 16
+
+# It ends on the bars of a look-ahead check, and not on those of a long series.
+LOOPS = """
+from backtestr_engine.authoring import Signals
+from backtestr_engine.authoring import algorithm
+
+
+@algorithm("loops")
+def loops(bars):
+    while len(bars) > 10_000:
+        pass
+    return Signals.of(entries=bars.close > 0)
+"""

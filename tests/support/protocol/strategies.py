@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from msgspec import inspect as types
 
 from backtestr_protocol.codec import encode
+from backtestr_protocol.secret import Secret
 
 # Few examples each, since the laws are tested for every contract; no deadline, since the machine may be busy.
 laws = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -84,6 +85,8 @@ def _of(described: types.Type) -> st.SearchStrategy[Any]:
             return st.booleans()
         case types.NoneType():
             return st.none()
+        case types.CustomType(cls=kind) if kind is Secret:
+            return st.binary(min_size=32, max_size=32).map(Secret)
         case types.BytesType():
             return st.binary(max_size=20)
         case types.RawType():

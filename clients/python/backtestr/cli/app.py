@@ -45,6 +45,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    pretty_exceptions_show_locals=False,
     rich_markup_mode=None,
     help="Run backtests on the broker of this machine.\n\n"
     "With --json a command prints JSON on standard output, as the protocol names things, and nothing else there.\n\n"

@@ -124,7 +124,7 @@ class Sockets:
             assert self._keys is not None, "a client of a broker with CURVE has keys"
             socket.setsockopt(zmq.CURVE_SERVERKEY, self._curve.server_public_key.encode())
             socket.setsockopt(zmq.CURVE_PUBLICKEY, self._keys.public.encode())
-            socket.setsockopt(zmq.CURVE_SECRETKEY, self._keys.secret.encode())
+            socket.setsockopt(zmq.CURVE_SECRETKEY, self._keys.secret.reveal())
         if watched := (zmq.EVENT_DISCONNECTED if kind == zmq.DEALER else 0) | (_HANDSHAKES if self._curve else 0):
             self._monitors[socket] = socket.get_monitor_socket(watched)
         socket.connect(endpoint)

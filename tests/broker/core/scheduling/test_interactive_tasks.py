@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from backtestr_broker.core.clients.admission import Admission
 from backtestr_broker.core.clients.idempotency import Answer, AnsweredRequests, RequestKey
+from backtestr_broker.core.envelopes import Envelopes
 from backtestr_broker.core.events import Effect, Instruct, Reply
 from backtestr_broker.core.outbox import Outbox
 from backtestr_broker.core.scheduling.interactive_tasks import InteractiveTasks, Result
@@ -37,7 +38,7 @@ class Machine:
 
     def __init__(self, *, workers: int = 0, bound: int = 1000) -> None:
         answers = AnsweredRequests()
-        self.outbox = Outbox(KEY, "instance", answers, Admission({}, answers), now=5.0)
+        self.outbox = Outbox(Envelopes(Signer(KEY), KEY, "instance"), answers, Admission({}, answers), now=5.0)
         self.outbox.wall_ms = WALL_MS
         self.workers = Workers()
         self.tasks = InteractiveTasks(self.outbox, self.workers, bound)

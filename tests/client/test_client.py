@@ -14,6 +14,7 @@ import pytest
 import zmq
 
 from backtestr.client import Client
+from backtestr.core.request_encoding import encode_request
 from backtestr.io.io_thread import MAX_WAITING
 from backtestr_protocol.errors import (
     Busy,
@@ -181,7 +182,7 @@ def test_a_broker_of_another_version_that_takes_over_refuses_at_once(home: Path)
 def test_too_many_pending_requests_are_refused_by_the_client(home: Path) -> None:
     with Peer(home, {"GetSystemStatus": lambda _: SILENCE}) as peer, connect(peer) as client:
         io_thread = client._io_thread
-        waiting = [io_thread.ask("GetSystemStatus", Nothing(), 30.0) for _ in range(MAX_WAITING)]
+        waiting = [io_thread.ask("GetSystemStatus", encode_request(Nothing()), 30.0) for _ in range(MAX_WAITING)]
         with pytest.raises(Busy, match="wait for an answer already"):
             client.ping()
     for reply in waiting:

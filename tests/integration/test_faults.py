@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
@@ -34,12 +32,7 @@ sys.exit(main())
 class DefectiveBroker(RunningBroker):
     """This broker runs the program above."""
 
-    def start(self) -> None:
-        with self.log_file.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", DEFECTIVE], env=self.environment, stdout=log, stderr=log
-            )
-        wait_until(lambda: self._serves() or self.process.poll() is not None, START_SECONDS)
+    PROGRAM = ("-c", DEFECTIVE)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,8 @@ WITHOUT_PANDAS = Path(__file__).parent / "without_pandas"
 
 class RunningBroker:
     """This broker has a process and directories of its own."""
+
+    PROGRAM: Sequence[str] = ("-m", "backtestr_broker")
 
     def __init__(self, home: Path, config: Mapping[str, str] | None = None) -> None:
         """`config`: texts of `broker.toml` and `engine.toml` by file name."""
@@ -76,7 +78,7 @@ class RunningBroker:
 
         If `closed`, it has no standard streams at all.
         """
-        command = [sys.executable, "-m", "backtestr_broker"]
+        command = [sys.executable, *self.PROGRAM]
         if closed:
             command = ["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command]
         with self.log_file.open("ab") as log:

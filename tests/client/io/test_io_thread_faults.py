@@ -57,7 +57,7 @@ def waiting_callers(client: Client, pool: ThreadPoolExecutor) -> list[Future[Any
     """Have callers wait for an answer, a message and the end of a backtest that do not come."""
     subscription = client.subscribe("prices.S.1m")
     run = client.backtest("a", "S", timeframe="1d", backtest_id="b1")
-    waiting = [
+    waiting: list[Future[Any]] = [
         pool.submit(client.get_state, "a"),
         pool.submit(subscription.next, None),
         pool.submit(run.wait, None),

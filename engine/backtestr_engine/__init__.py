@@ -3,13 +3,21 @@
 numba's cache on disk detects a change of the file that contains a kernel, but not of the files whose functions the
 kernel calls. It would use a kernel that was compiled from an old `protective_exits.py`. So compiled kernels are stored
 in a folder of the user's cache that is named after a hash of the files from which they are made.
+
+Kernels on disk are code, and numba unpickles them: nobody but this user may have written them.
 """
 
+import contextlib
+import logging
+import shutil
 from hashlib import sha256
 from pathlib import Path
 
 import platformdirs
 from numba.core import config as numba_config
+
+from backtestr_protocol.errors import InvalidConfiguration
+from backtestr_protocol.private_files import is_trusted, private_directory
 
 # The files and folders that contain kernels, and the functions, constants and types that kernels refer to.
 KERNEL_SOURCES = (
@@ -35,5 +43,45 @@ def _kernel_cache() -> Path:
     return Path(platformdirs.user_cache_dir("backtestr")) / "kernels" / content.hexdigest()[:16]
 
 
+def _problem_of(cache: Path) -> InvalidConfiguration | None:
+    """Make the cache private and return None, or the reason for which it must not be used.
+
+    A cache that holds files of others, or files that others may write, is emptied: kernels can be compiled again.
+    """
+    try:
+        private_directory(cache, "XDG_CACHE_HOME")
+        if not all(map(_is_own, cache.rglob("*"))):
+            logging.getLogger(__name__).warning("%s held files that others could write, and is emptied", cache)
+            shutil.rmtree(cache)
+            private_directory(cache, "XDG_CACHE_HOME")
+    except InvalidConfiguration as error:
+        return error
+    except OSError as error:
+        return InvalidConfiguration(f"the cache of kernels {cache} cannot be read: {error.strerror}; remove it")
+    return None
+
+
+def _is_own(path: Path) -> bool:
+    try:
+        return is_trusted(path.lstat())
+    except FileNotFoundError:  # another process has just given a file its name
+        return True
+
+
 KERNEL_CACHE = _kernel_cache()
-numba_config.CACHE_DIR = str(KERNEL_CACHE)  # type: ignore[attr-defined]  # numba makes its options at run time
+_kernel_cache_problem = _problem_of(KERNEL_CACHE)
+if _kernel_cache_problem is None:
+    numba_config.CACHE_DIR = str(KERNEL_CACHE)  # type: ignore[attr-defined]  # numba makes its options at run time
+
+
+def check_kernel_cache() -> None:
+    """Raise `InvalidConfiguration` if the cache of kernels cannot be used; then no kernel must be run."""
+    if _kernel_cache_problem is not None:
+        raise _kernel_cache_problem
+
+
+def close_kernel_cache() -> None:
+    """Take the rights of others from all files of the cache: numba writes them with the umask of its process."""
+    for one in KERNEL_CACHE.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # another process has just given a file its name
+            one.chmod(0o700 if one.is_dir() else 0o600)

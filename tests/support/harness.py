@@ -133,7 +133,7 @@ class RawClient:
     """This client of raw pyzmq and msgpack was written from PROTOCOL.md (see `protocol/independent.py`)."""
 
     def __init__(self, connection_file: Path, client_id: str = "raw-client", *, keys: KeyPair | None = None) -> None:
-        """`keys`: its own pair, where the broker has CURVE on."""
+        """`keys`: its own pair, if not that of the connection file, where connections are encrypted."""
         self.connection, self.key = read_connection(connection_file)
         self.keys = keys
         self.requests = Requests(self.key, client_id, now_ms=lambda: time.time_ns() // 1_000_000)
@@ -160,9 +160,12 @@ class RawClient:
         """Open a socket that is closed with this client."""
         socket = self.context.socket(kind)
         socket.linger = 0
-        if self.keys is not None:
-            socket.curve_serverkey = self.connection["curve"]["serverPublicKey"].encode()
-            socket.curve_publickey, socket.curve_secretkey = self.keys.public.encode(), self.keys.secret.encode()
+        if (curve := self.connection["curve"]) is not None:
+            public, secret = curve["clientPublicKey"], curve["clientSecretKey"]
+            if self.keys is not None:
+                public, secret = self.keys.public, self.keys.secret
+            socket.curve_serverkey = curve["serverPublicKey"].encode()
+            socket.curve_publickey, socket.curve_secretkey = public.encode(), secret.encode()
         self.sockets.append(socket)
         return socket
 

@@ -11,6 +11,7 @@ broker ends, since two brokers would run each other's backtests.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import queue
@@ -26,6 +27,7 @@ from backtestr_broker.core.commit_queue import MAX_UNCOMMITTED
 from backtestr_broker.core.events import CommitFailed, Committed, Persist, ReadState, StateRead
 from backtestr_broker.core.records import Restored
 from backtestr_protocol.errors import InvalidConfiguration
+from backtestr_protocol.private_files import check_file, make_private
 
 from .database_schema import (
     TooNew,
@@ -64,7 +66,7 @@ class Database:
         """Open the database, or a new one where there is none; an unreadable one is moved aside.
 
         `wake` is called when there is something to `take`. Raises `InvalidConfiguration` where another broker uses the
-        database, a later backtestr wrote it, or it cannot be opened at all.
+        database, a later backtestr or another user may have written it, or it cannot be opened at all.
         """
         self._wake = wake
         self._queue: queue.Queue[Order | None] = queue.Queue(MAX_QUEUED)
@@ -144,7 +146,7 @@ class Database:
 
 def _open_or_replace(path: Path, connect: Connect) -> tuple[sqlite3.Connection, Restored]:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private(path.parent)
         connection, found = _open(path, connect)
         if isinstance(found, Restored):
             return connection, found
@@ -173,7 +175,7 @@ def _open_or_replace(path: Path, connect: Connect) -> tuple[sqlite3.Connection, 
 
 def _open(path: Path, connect: Connect) -> tuple[sqlite3.Connection, Restored | Exception]:
     """Return the connection, and the content of the database or its damage. Raises where the file is not damaged."""
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    _make_or_check(path)
     connection = connect(path)
     try:
         return connection, _read(connection)
@@ -185,6 +187,18 @@ def _open(path: Path, connect: Connect) -> tuple[sqlite3.Connection, Restored | 
     except BaseException:  # after Ctrl-C too: the database is locked while it is open
         connection.close()
         raise
+
+
+def _make_or_check(path: Path) -> None:
+    """Create the file with mode 0600. Raises `InvalidConfiguration` for files that another user may have written."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        check_file(path, os.fstat(descriptor))
+    finally:
+        os.close(descriptor)
+    for log in (path.with_name(path.name + suffix) for suffix in ("-wal", "-shm")):
+        with contextlib.suppress(FileNotFoundError):
+            check_file(log, log.lstat())
 
 
 def _read(connection: sqlite3.Connection) -> Restored:

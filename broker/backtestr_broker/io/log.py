@@ -14,6 +14,7 @@ from backtestr_broker.config import LogOptions
 _LEVELS = {
     "client_denied": logging.WARNING,
     "clients_dropped": logging.WARNING,
+    "connections_ended": logging.WARNING,
     "allow_list_problem": logging.ERROR,
     "message_refused": logging.WARNING,
     "message_dropped": logging.WARNING,

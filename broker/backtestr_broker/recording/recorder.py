@@ -21,6 +21,7 @@ import msgspec
 from backtestr_broker.config import RecorderOptions
 from backtestr_broker.core.events import Event, RequestReceived, WorkerSent
 from backtestr_broker.core.settings import Start
+from backtestr_protocol.private_files import make_private
 
 from .format import SUFFIX, Skipped, header, write_record
 from .parts import RECORDING
@@ -52,7 +53,7 @@ class Recorder:
         self._descriptor: int | None = None
         self._buffer = bytearray()
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private(folder)
             folder.chmod(0o700)
             _delete_oldest(folder)
             self._path.mkdir(mode=0o700)

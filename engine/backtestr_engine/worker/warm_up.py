@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from backtestr_engine import close_kernel_cache
 from backtestr_engine.algorithms.algorithm import Algorithm
 from backtestr_engine.backtest.plan import Plan
 from backtestr_engine.backtest.run import Run
@@ -22,6 +23,7 @@ def warm(conventions: Conventions) -> None:
     for algorithm in BUILT_IN.values():
         _run(algorithm, Panel.of([bars]), options)
     _run(BUILT_IN["buy_and_hold"], Panel.of([bars, more]), options)
+    close_kernel_cache()
 
 
 def _run(algorithm: Algorithm, panel: Panel, options: Options) -> None:

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from backtestr_broker.io.prometheus import HOST, MetricsServer
+from backtestr_broker.io.http_server import HOST
+from backtestr_broker.io.prometheus import MetricsServer
 from backtestr_protocol.errors import InvalidConfiguration
 from support.broker.link import Link
 from support.broker.steps import start

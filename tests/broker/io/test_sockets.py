@@ -120,7 +120,7 @@ def answer(sockets: Sockets, allowed: dict[bytes, str]) -> None:
     assert sockets.zap is not None
     assert sockets.zap.poll(WAIT_MS)
     [[peer, _, *frames]] = receive(sockets.zap, 1)
-    decision = decide(frames, allowed)
+    decision = decide(frames, lambda key, _address: allowed.get(key))
     assert decision.frames is not None
     sockets.zap.send_multipart([peer, b"", *decision.frames])
 
@@ -176,7 +176,7 @@ def test_dropped_clients_connect_again_to_the_same_ports_and_need_an_allowed_key
         answer(sockets, ALLOWED)
         assert peer.event() == "HANDSHAKE_SUCCEEDED"
         sockets.drop_clients()
-        where = [one.get_string(zmq.LAST_ENDPOINT) for one in sockets.of_clients]
+        where = [one.get_string(zmq.LAST_ENDPOINT) for one in sockets.of_clients.values()]
         assert where == [getattr(sockets.endpoints, name) for name in CLIENT_SOCKETS]
         answer(sockets, {})  # the old connection ends once a handshake is decided, too
         assert peer.event() == "DISCONNECTED"

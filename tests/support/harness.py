@@ -71,10 +71,15 @@ class RunningBroker:
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def start(self) -> None:
+    def start(self, prepare: Callable[[], None] | None = None) -> None:
+        """Start it, and wait until it serves. `prepare` runs in the new process before the broker."""
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "backtestr_broker"], env=self.environment, stdout=log, stderr=log
+                [sys.executable, "-m", "backtestr_broker"],
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+                preexec_fn=prepare,
             )
         wait_until(lambda: self._serves() or self.process.poll() is not None, START_SECONDS)
         assert self._serves(), f"the broker did not start:\n{self.log}"

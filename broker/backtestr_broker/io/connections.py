@@ -21,9 +21,6 @@ import zmq
 
 from backtestr_protocol.zmq_frames import receive
 
-# Seconds in which a connection that is wanted begins to speak. At the limit, those that are silent for longer are ended
-# first, so that silent peers cannot keep the clients out.
-_YOUNG = 1.0
 # Reports that are read from the monitor at once.
 _BURST = 1_000
 
@@ -81,14 +78,18 @@ class Connections:
     def sweep(self, now: float) -> int:
         """End connections that are silent for too long, and those beyond the limit; return how many.
 
-        Beyond the limit the connection that was silent longest is ended, or the latest if all have just been made.
+        Beyond the limit those are ended that were silent longest, so that silent peers cannot keep a client out; where
+        none is silent, the latest.
         """
         self._read(now)
         before = self._ended
-        while (eldest := self._eldest(now - self._patience)) is not None:
+        while self._silent:
+            eldest = next(iter(self._silent))
+            if len(self) <= self.limit and now - self._silent[eldest].since < self._patience:
+                break
             self._end(eldest)
         while len(self) > self.limit:
-            self._end(self._least_wanted(now))
+            self._end(next(reversed(self._known)))
         return self._ended - before
 
     def shed(self, count: int) -> None:
@@ -105,16 +106,6 @@ class Connections:
         """Watch no longer. The socket is closed next, and with it all connections."""
         self._socket.monitor(None, 0)
         self.monitor.close()
-
-    def _least_wanted(self, now: float) -> int:
-        eldest = self._eldest(now - _YOUNG)
-        return next(reversed(self._silent or self._known)) if eldest is None else eldest
-
-    def _eldest(self, until: float) -> int | None:
-        """Return the connection that is silent for longest, if it was accepted by that time."""
-        for descriptor, connection in self._silent.items():
-            return descriptor if connection.since <= until else None
-        return None
 
     def _read(self, now: float) -> None:
         for event, descriptor in self._reports():

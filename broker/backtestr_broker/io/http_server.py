@@ -21,8 +21,8 @@ HOST = "127.0.0.1"
 MAX_CONNECTIONS = 16
 # Seconds for a whole connection. A page takes milliseconds.
 PATIENCE = 5.0
-# Seconds after which a connection may have to make room for another.
-_YOUNG = 1.0
+# Seconds after which a connection may have to make room for another: most answers are given by then.
+_YOUNG = 0.05
 # Seconds until the next try to accept a connection for which there was no file descriptor or thread.
 _PAUSE = 0.2
 # Seconds between two looks for connections that have lasted too long.

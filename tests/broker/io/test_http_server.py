@@ -60,10 +60,7 @@ def test_it_answers_on_the_loopback_address_alone(server: BoundedServer) -> None
     assert server.socket.getsockname()[0] == "127.0.0.1"
 
 
-def test_silent_connections_take_no_more_than_their_places_and_make_room(
-    server: BoundedServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(http_server, "_YOUNG", 0.05)
+def test_silent_connections_take_no_more_than_their_places_and_make_room(server: BoundedServer) -> None:
     with contextlib.ExitStack() as stack:
         silent = [stack.enter_context(connect(server)) for _ in range(3 * MAX_CONNECTIONS)]
         wait_until(lambda: sum(map(is_ended, silent)) >= 2 * MAX_CONNECTIONS, 10.0)

@@ -44,7 +44,7 @@ class BoundedServer(ThreadingMixIn, WSGIServer):
     """The server; `serve` makes one that runs."""
 
     daemon_threads = True
-    request_queue_size = MAX_CONNECTIONS
+    request_queue_size = 8 * MAX_CONNECTIONS
 
     def __init__(self, port: int, application: Application) -> None:
         """Listen. Raises `OSError`."""

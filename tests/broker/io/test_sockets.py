@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -17,6 +20,7 @@ from backtestr_broker.io.zap import decide
 from backtestr_protocol.keys import KeyPair
 from backtestr_protocol.topics import SOCKETS
 from backtestr_protocol.zmq_frames import receive
+from support.harness import wait_until
 
 WAIT_MS = 10_000
 CLIENT_SOCKETS = ("requests", *SOCKETS)
@@ -89,8 +93,8 @@ class Peer:
 
 def of(sockets: Sockets, name: str) -> zmq.Socket[bytes]:
     named: dict[str, zmq.Socket[bytes]] = {"requests": sockets.requests, "engine": sockets.engine}
-    for stream, socket in sockets.streams.items():
-        named[stream] = socket
+    for stream, one in sockets.streams.items():
+        named[stream] = one
     return named[name]
 
 
@@ -196,3 +200,52 @@ def test_every_bound_socket_has_its_bounds(context: zmq.Context[zmq.Socket[bytes
     assert one.get(zmq.MECHANISM) == (zmq.NULL if name == "engine" else zmq.CURVE)
     sockets.close()
     assert one.closed
+
+
+@pytest.mark.parametrize("name", CLIENT_SOCKETS)
+def test_the_connections_of_every_socket_are_bounded_also_after_clients_were_dropped(
+    context: zmq.Context[zmq.Socket[bytes]], name: str
+) -> None:
+    bounds = broker_sockets.ConnectionBounds(limit=2, patience=30.0)
+    options = load_config(None).sockets
+    sockets = Sockets(
+        context,
+        lambda name: "inproc://engine" if name == "engine" else "tcp://127.0.0.1:*",
+        options,
+        1 << 20,
+        bounds=bounds,
+    )
+    assert set(sockets.connections) == set(CLIENT_SOCKETS), "within one process there are none"
+    host, port = getattr(sockets.endpoints, name).removeprefix("tcp://").split(":")
+    with contextlib.closing(sockets), contextlib.ExitStack() as stack:
+        for _ in range(2):
+            for _ in range(5):
+                stack.enter_context(socket.create_connection((host, int(port))))
+
+            def has_its_bound() -> bool:
+                sockets.sweep()
+                return len(sockets.connections[name]) == 2
+
+            wait_until(has_its_bound, 10.0)
+            sockets.drop_clients()
+            assert len(sockets.connections[name]) == 0
+
+
+def test_a_socket_is_bound_again_as_soon_as_there_are_descriptors(
+    context: zmq.Context[zmq.Socket[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ZeroMQ's thread closes the connections of a closed socket a moment later."""
+    with contextlib.closing(bound(context, None)) as sockets:
+        failures = [errno.EMFILE, errno.ENFILE, errno.EMFILE]
+        dup = os.dup
+
+        def fail(descriptor: int) -> int:
+            if failures:
+                raise OSError(failures.pop(), "Too many open files")
+            return dup(descriptor)
+
+        monkeypatch.setattr(os, "dup", fail)
+        sockets.drop_clients()
+        assert failures == []
+        where = [one.get_string(zmq.LAST_ENDPOINT) for one in sockets.of_clients.values()]
+        assert where == [getattr(sockets.endpoints, name) for name in CLIENT_SOCKETS]

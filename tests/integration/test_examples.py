@@ -63,6 +63,11 @@ def test_nothing_but_pyzmq_and_msgpack(broker: RunningBroker, raw_client: RawCli
     assert printed_metrics(output) == metrics_of_the_latest(raw_client)
 
 
+def test_the_raw_client_over_tcp_finds_its_key(tcp_broker: RunningBroker) -> None:
+    output = run(tcp_broker, sys.executable, "raw_pyzmq.py", "SYNTH", "1d")
+    assert "the last at 100.0 %" in output
+
+
 @pytest.mark.filterwarnings("ignore")  # of the notebook machinery's own
 def test_the_notebook_gives_what_it_shows(broker: RunningBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in broker.environment.items():

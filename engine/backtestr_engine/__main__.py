@@ -23,7 +23,7 @@ os.environ.setdefault("POLARS_MAX_THREADS", "1")
 import msgspec
 import zmq
 
-from backtestr_engine import check_kernel_cache
+from backtestr_engine.kernel_cache import check_kernel_cache
 from backtestr_engine.library.inspection import SEED, check_file, list_indicators
 from backtestr_engine.worker.log import start_logging
 from backtestr_engine.worker.resources import keep_freed_memory, limit_memory, limit_processor

@@ -69,10 +69,10 @@ class Target:
         return {socket: float(value) for socket, value in found}
 
 
-@pytest.fixture(params=TRANSPORTS.values(), ids=TRANSPORTS.keys())
+@pytest.fixture(params=list(TRANSPORTS))
 def target(request: pytest.FixtureRequest) -> Iterator[Target]:
     port = free_port()
-    config = {"broker.toml": f"{ONE_WORKER}{request.param}[metrics]\nport = {port}\n"}
+    config = {"broker.toml": f"{ONE_WORKER}{TRANSPORTS[request.param]}[metrics]\nport = {port}\n"}
     with short_directory() as home, contextlib.ExitStack() as stack:
         broker = RunningBroker(home, config)
         broker.start(with_few_descriptors)

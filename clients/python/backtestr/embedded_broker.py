@@ -22,9 +22,9 @@ from backtestr_broker.broker import Broker
 from backtestr_broker.config import BrokerConfig
 from backtestr_broker.config import load_config as load_broker_config
 from backtestr_broker.io.supervisor import ExitReason, WorkerHandle
-from backtestr_engine import check_kernel_cache
 from backtestr_engine.config import EngineConfig
 from backtestr_engine.config import load_config as load_engine_config
+from backtestr_engine.kernel_cache import check_kernel_cache
 from backtestr_engine.worker.threads import run_worker
 from backtestr_protocol import paths
 from backtestr_protocol.connection import Connection

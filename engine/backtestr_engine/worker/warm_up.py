@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from backtestr_engine import close_kernel_cache
 from backtestr_engine.algorithms.algorithm import Algorithm
 from backtestr_engine.backtest.plan import Plan
 from backtestr_engine.backtest.run import Run
 from backtestr_engine.built_in import BUILT_IN
 from backtestr_engine.data.panel import Panel
 from backtestr_engine.data.synthetic import synthetic_bars
+from backtestr_engine.kernel_cache import close_kernel_cache
 from backtestr_engine.publishing.backtest_streams import BacktestStreams
 from backtestr_engine.simulation.conventions import Conventions, Options, resolve_options
 from backtestr_protocol.messages import BacktestConfig

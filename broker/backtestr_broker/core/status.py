@@ -123,7 +123,7 @@ class Status:
             found.append(("warning", "the recorder had to give up; the log says why"))
         if self.host.descriptors_exhausted:
             found.append(("warning", "the machine or the broker has hardly a file descriptor left"))
-        for name, load in self.host.sockets.items():
+        for name, load in (self.host.sockets or {}).items():
             if _percent(load.connections, load.limit) >= WARNING_FULL_PERCENT:
                 found.append(
                     ("warning", f"{name}: {load.connections} of {load.limit} connections; further ones are ended")

@@ -94,7 +94,7 @@ def silent_connections_take_nothing(name: str, config: str, count: int) -> bool:
     text = f"{config}[metrics]\nport = {port}\n[log]\nlevel = 'warning'\n"
     with short_directory() as home, contextlib.ExitStack() as started:
         broker = RunningBroker(home, {"broker.toml": text})
-        broker.start(with_the_usual_limit)
+        broker.start(f"ulimit -n {USUAL_LIMIT}")
         started.push(broker)
         with RawClient(broker.connection_file, "watcher") as watcher:
             watcher.hello()
@@ -125,10 +125,6 @@ def silent_connections_take_nothing(name: str, config: str, count: int) -> bool:
             flush=True,
         )
         return good
-
-
-def with_the_usual_limit() -> None:
-    resource.setrlimit(resource.RLIMIT_NOFILE, (USUAL_LIMIT, USUAL_LIMIT))
 
 
 def raise_own_limit(wanted: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 import socket as sockets_of_the_system
 import urllib.request
@@ -14,18 +15,15 @@ import psutil
 import pytest
 
 from integration.conftest import ONE_WORKER, PLAIN_TCP, TCP
+from integration.test_end_to_end import SYNTH
 from integration.test_metrics import free_port
 from support.harness import RawClient, RunningBroker, short_directory, wait_until
 
-# The broker's soft and hard limit here. 17 connections to each socket follow from it.
-DESCRIPTORS = 256
-LIMIT = 17
+# The broker's soft and hard limit here. 18 connections to each socket follow from it.
+DESCRIPTORS = 384
+LIMIT = 18
 FLOOD = 60
 TRANSPORTS = {"ipc": "", "tcp": PLAIN_TCP, "tcp with CURVE": TCP}
-
-
-def with_few_descriptors() -> None:
-    resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
 
 
 class Target:
@@ -75,7 +73,7 @@ def target(request: pytest.FixtureRequest) -> Iterator[Target]:
     config = {"broker.toml": f"{ONE_WORKER}{TRANSPORTS[request.param]}[metrics]\nport = {port}\n"}
     with short_directory() as home, contextlib.ExitStack() as stack:
         broker = RunningBroker(home, config)
-        broker.start(with_few_descriptors)
+        broker.start(f"ulimit -n {DESCRIPTORS}")
         stack.push(broker)
         yield Target(broker, port)
         assert broker.is_running, broker.log[-4000:]
@@ -100,7 +98,7 @@ def test_who_is_connected_is_served_and_others_are_again_when_there_is_room(targ
         wait_until(lambda: process.num_fds() < DESCRIPTORS - 8, 20)
         assert heartbeats.receive()[0] == "system.status"
         found = status(first)
-        assert found["status"] == "warning", "17 of 17"
+        assert found["status"] == "warning"
         assert any("connections; further ones are ended" in reason for reason in found["reasons"]), found["reasons"]
         limits = target.scraped("backtestr_connections_limit")
         assert set(limits.values()) == {LIMIT}, "the port for metrics is answered among silent connections"
@@ -119,3 +117,38 @@ def test_who_is_connected_is_served_and_others_are_again_when_there_is_room(targ
         with RawClient(target.broker.connection_file, "third") as third:
             third.hello()
             assert third.ask("ListMarketData", {})["series"], "workers are connected as before"
+
+
+def test_a_broker_without_a_free_descriptor_goes_on_and_recovers(own_broker: RunningBroker) -> None:
+    process = psutil.Process(own_broker.process.pid)
+    soft, hard = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+    with RawClient(own_broker.connection_file) as client, contextlib.ExitStack() as stack:
+        client.hello()
+        heartbeats = client.subscribe("system", "system.status")
+        opened = {int(name) for name in os.listdir(f"/proc/{process.pid}/fd")}
+        first_free = min(set(range(len(opened) + 1)) - opened)
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (first_free, hard))
+        stack.callback(resource.prlimit, process.pid, resource.RLIMIT_NOFILE, (soft, hard))
+        wanted = "the machine or the broker has hardly a file descriptor left"
+        wait_until(lambda: wanted in status(client).get("reasons", []), 20)
+        assert client.ask("UpdateState", {"key": "without-descriptors", "value": 1})["version"] == 1, "it is on disk"
+        client.ask("StartBacktest", {**SYNTH, "backtestId": "without-descriptors"})
+        wait_until(
+            lambda: client.ask("GetBacktestStatus", {"backtestId": "without-descriptors"})["status"] == "completed", 60
+        )
+        [lost] = [one for one in status(client)["workers"] if one["workerId"] == "compute-1"]
+        psutil.Process(lost["pid"]).kill()
+        path = urlsplit(client.connection["endpoints"]["requests"]).path
+        for _ in range(20):
+            with pytest.raises(FileNotFoundError):
+                stack.enter_context(sockets_of_the_system.socket(sockets_of_the_system.AF_UNIX)).connect(path)
+        wait_until(lambda: "could not be started: Too many open files" in own_broker.log, 20)
+        assert client.ask("Ping", {})
+        assert heartbeats.receive()[0] == "system.status"
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (soft, hard))
+        wait_until(lambda: all(one["state"] == "idle" for one in status(client)["workers"]), 60)
+        assert wanted not in status(client).get("reasons", [])
+        with RawClient(own_broker.connection_file, "second") as second:
+            assert second.hello()
+    assert own_broker.log.count("descriptors_exhausted") == 1
+    assert "Traceback" not in own_broker.log

@@ -36,13 +36,9 @@ def home() -> Iterator[Path]:
         yield path
 
 
-def without_a_umask() -> None:
-    os.umask(0)
-
-
 def test_everything_that_a_broker_makes_is_private_with_umask_0(home: Path) -> None:
     broker = RunningBroker(home, {"broker.toml": RECORDED})
-    broker.start(without_a_umask)
+    broker.start("umask 0")
     try:
         with RawClient(broker.connection_file) as client:
             client.hello()

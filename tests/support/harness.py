@@ -71,18 +71,17 @@ class RunningBroker:
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def start(self, prepare: Callable[[], None] | None = None) -> None:
-        """Start it, and wait until it serves. `prepare` runs in the new process before the broker."""
+    def start(self, before: str = ":") -> None:
+        """Start it, and wait until it serves. `before` is a shell command whose limits or umask the broker inherits."""
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "backtestr_broker"],
+                ["/bin/sh", "-c", f'{before}; exec "$0" -m backtestr_broker', sys.executable],
                 env=self.environment,
                 stdout=log,
                 stderr=log,
-                preexec_fn=prepare,
             )
         wait_until(lambda: self._serves() or self.process.poll() is not None, START_SECONDS)
-        assert self._serves(), f"the broker did not start:\n{self.log}"
+        assert self._serves(), f"the broker did not start ({self.process.poll()}):\n{self.log}"
 
     def refused_start(self, code: int = 1) -> str:
         """Start a broker that must end with `code` instead of serving, and return what it prints on standard error."""

@@ -16,13 +16,13 @@ _MOST_ON_MACOS = 10_240
 MAX_CONNECTIONS = 2_048
 # Connections to one socket that are kept however low the limit is.
 _MIN_CONNECTIONS = 8
-# Descriptors that are no connection of a client: ZeroMQ's sockets, listeners, database, metrics, log, and room for
-# connections that ZeroMQ accepts before the event loop ends them.
+# Descriptors that are no connection of a client: ZeroMQ's sockets, listeners, database, metrics and log.
 _RESERVED = 128
 # Besides, of each worker: its lifeline and its connection.
 _PER_WORKER = 2
-# Descriptors that must be free for the broker to go on: a worker is started with that many.
-_SPARE = 8
+# Descriptors that must be free for the broker to go on as usual: for a worker that is started, and for peers that
+# connect before the next heartbeat.
+_SPARE = 16
 
 
 def raise_descriptor_limit() -> None:
@@ -47,9 +47,12 @@ def descriptor_limit() -> int:
 
 
 def connection_limit(descriptors: int, sockets: int, workers: int) -> int:
-    """Return how many connections each of `sockets` sockets may have, so that descriptors are left for the rest."""
+    """Return how many connections each of `sockets` sockets may have, so that descriptors are left for the rest.
+
+    That is half of what there are: ZeroMQ accepts further ones until the event loop has ended them.
+    """
     free = descriptors - _RESERVED - _PER_WORKER * workers
-    return max(_MIN_CONNECTIONS, min(MAX_CONNECTIONS, free // sockets))
+    return max(_MIN_CONNECTIONS, min(MAX_CONNECTIONS, free // (2 * sockets)))
 
 
 def are_exhausted() -> bool:

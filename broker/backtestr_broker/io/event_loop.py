@@ -50,7 +50,7 @@ from backtestr_protocol.zmq_frames import has_input, receive, send
 
 from .allow_list import AllowList
 from .database import Database
-from .descriptors import are_exhausted
+from .descriptors import are_exhausted, descriptor_limit
 from .host_usage import HostUsage
 from .sockets import Sockets
 from .subscriber_probe import SubscriptionChange
@@ -266,9 +266,14 @@ class EventLoop:
     def _connections(self, exhausted: bool) -> dict[str, SocketLoad]:
         """End the connections that are too many or say nothing, and return those that are left, by socket.
 
-        Where no descriptor is free, ZeroMQ would try in vain to accept what waits, without a pause.
+        With hardly a descriptor left nobody may connect: see `Sockets.hide`. Over TCP ZeroMQ would try in vain to
+        accept what waits, without a pause, so silent connections make room.
         """
         self._sockets.sweep()
+        if not exhausted:
+            self._sockets.show()
+        elif self._sockets.hide():
+            hooks.send("descriptors_exhausted", {"limit": descriptor_limit()})
         loads: dict[str, SocketLoad] = {}
         for name, watched in self._sockets.connections.items():
             if exhausted and name != "engine":

@@ -24,7 +24,7 @@ from backtestr_protocol.private_files import (
     read_trusted,
 )
 
-from .sockets import NAMES
+from .sockets import NAMES, hidden
 
 # sun_path has 108 bytes on Linux and the terminating zero takes one (macOS has 104; bind says so there).
 MAX_SOCKET_PATH = 107
@@ -133,9 +133,9 @@ class RuntimeDirectory:
         self.withdraw()
         self._unfinished.unlink(missing_ok=True)
         for name in NAMES:
-            path = self.path / name
-            if _is_dead_socket_of_this_user(path):
-                path.unlink(missing_ok=True)
+            for path in (self.path / name, hidden(self.path / name)):
+                if _is_dead_socket_of_this_user(path):
+                    path.unlink(missing_ok=True)
 
 
 def _identity(found: os.stat_result) -> tuple[int, int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 import os
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import msgspec
 import zmq
@@ -86,6 +88,7 @@ class Sockets:
         self.streams: dict[Socket, zmq.Socket[bytes]] = {}
         self.probes: dict[str, SubscriberProbe] = {}  # by stream
         self.connections: dict[str, Connections] = {}  # by the socket's name
+        self._hidden: dict[Path, Path] = {}
         self.zap: zmq.Socket[bytes] | None = None
         try:
             if curve is not None:  # before there is a socket to connect to
@@ -219,6 +222,29 @@ class Sockets:
             # Before the socket is bound, so that its last endpoint is the one for peers.
             self.probes[name] = SubscriberProbe(self._context, socket, partial(self.heard, name))
 
+    def hide(self) -> bool:
+        """Give Unix sockets names that no peer knows, until `show`: connections stay, and nobody can make another.
+
+        libzmq 4.3.5 ends the process when it has no descriptor left for a connection to a Unix socket (EMFILE). Return
+        False if they are hidden already.
+        """
+        if self._hidden:
+            return False
+        for socket in self._opened:
+            kind, _, name = _endpoint(socket).partition("://")
+            if kind == "ipc":
+                path = Path(name)
+                with contextlib.suppress(OSError):  # something has removed it: then nobody can connect, too
+                    self._hidden[path] = path.rename(hidden(path))
+        return True
+
+    def show(self) -> None:
+        """Give Unix sockets their names again."""
+        for path, elsewhere in self._hidden.items():
+            with contextlib.suppress(OSError):
+                elsewhere.rename(path)
+        self._hidden.clear()
+
     def sweep(self) -> None:
         """End connections that are too many, or that say nothing."""
         now = time.monotonic()
@@ -232,6 +258,7 @@ class Sockets:
 
     def close(self) -> None:
         """Close the sockets of clients first, so that handshakes are decided as long as peers can connect."""
+        self.show()
         for watched in self.connections.values():
             watched.close()
         self.connections.clear()
@@ -241,6 +268,11 @@ class Sockets:
             socket.close()
         for listener in self._listeners.values():
             listener.close()
+
+
+def hidden(path: Path) -> Path:
+    """Return the path of a Unix socket while it is hidden."""
+    return path.with_name(f"{path.name}.hidden")
 
 
 def _when_there_are_descriptors(bind: Callable[[], None]) -> None:

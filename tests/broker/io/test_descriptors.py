@@ -55,7 +55,7 @@ def test_a_system_that_allows_less_than_it_says_gets_its_own_bound(monkeypatch: 
 def test_what_all_sockets_may_have_leaves_descriptors_for_the_rest(limit: int, workers: int) -> None:
     each = connection_limit(limit, 7, workers)
     assert 8 <= each <= MAX_CONNECTIONS
-    assert each == 8 or 7 * each <= limit - 100
+    assert each == 8 or 14 * each <= limit - 100
 
 
 def test_want_of_descriptors_is_noticed_and_ends() -> None:

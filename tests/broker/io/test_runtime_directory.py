@@ -126,8 +126,8 @@ def test_nothing_of_other_programs_is_removed_from_a_shared_directory(home: Path
         (run / "link").symlink_to("bus")
         (run / "folder").mkdir()
         before = sorted(entry.name for entry in run.iterdir())
-        leave_socket(run / "requests")
-        leave_socket(run / "engine")
+        for name in ("requests", "engine", "orders.hidden"):
+            leave_socket(run / name)
         directory = RuntimeDirectory(run, run / "connection.json")
         directory.acquire()
         assert sorted(entry.name for entry in run.iterdir()) == sorted([*before, "lock"])

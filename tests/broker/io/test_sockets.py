@@ -20,7 +20,7 @@ from backtestr_broker.io.zap import decide
 from backtestr_protocol.keys import KeyPair
 from backtestr_protocol.topics import SOCKETS
 from backtestr_protocol.zmq_frames import receive
-from support.harness import wait_until
+from support.harness import short_directory, wait_until
 
 WAIT_MS = 10_000
 CLIENT_SOCKETS = ("requests", *SOCKETS)
@@ -249,3 +249,40 @@ def test_a_socket_is_bound_again_as_soon_as_there_are_descriptors(
         assert failures == []
         where = [one.get_string(zmq.LAST_ENDPOINT) for one in sockets.of_clients.values()]
         assert where == [getattr(sockets.endpoints, name) for name in CLIENT_SOCKETS]
+
+
+def test_unix_sockets_can_be_hidden_from_further_peers(
+    context: zmq.Context[zmq.Socket[bytes]], outside: zmq.Context[zmq.Socket[bytes]]
+) -> None:
+    """ZeroMQ would end the process if it accepted a connection to one of them without a free descriptor."""
+    with short_directory() as folder:
+        sockets = Sockets(context, lambda name: f"ipc://{folder}/{name}", load_config(None).sockets, 1 << 20)
+        names = {*CLIENT_SOCKETS, "engine"}
+
+        def found() -> set[str]:
+            return {one.name for one in folder.iterdir()}
+
+        assert found() == names
+        first, second = outside.socket(zmq.DEALER), outside.socket(zmq.DEALER)
+        first.connect(sockets.endpoints.requests)
+        first.send(b"before")
+        assert sockets.requests.poll(WAIT_MS)
+        assert sockets.requests.recv_multipart()[1] == b"before"
+        assert (sockets.hide(), sockets.hide()) == (True, False)
+        assert found() == {f"{name}.hidden" for name in names}
+        with pytest.raises(FileNotFoundError), socket.socket(socket.AF_UNIX) as peer:
+            peer.connect(str(folder / "requests"))
+        first.send(b"meanwhile")
+        assert sockets.requests.poll(WAIT_MS)
+        assert sockets.requests.recv_multipart()[1] == b"meanwhile"
+        second.connect(sockets.endpoints.requests)
+        second.send(b"afterwards")
+        sockets.show()
+        assert found() == names
+        assert sockets.requests.poll(WAIT_MS), "it has connected by itself"
+        assert sockets.requests.recv_multipart()[1] == b"afterwards"
+        sockets.hide()
+        sockets.close()
+        for one in (first, second):
+            one.close(linger=0)
+        assert found() <= names, "what is left has the names that the next start removes"

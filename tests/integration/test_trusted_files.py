@@ -9,12 +9,10 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import platformdirs
 import pytest
 
 import backtestr
 from backtestr.cli.console import EXIT_NO_BROKER
-from backtestr_broker.__main__ import main
 from backtestr_protocol.errors import InvalidConfiguration
 from integration.conftest import ONE_WORKER, TCP
 from integration.test_end_to_end import SYNTH, run_to_end
@@ -94,36 +92,38 @@ def test_an_unsafe_start_is_refused_with_one_sentence(
     assert not broker.connection_file.exists()
 
 
+# Its usual place is in /tmp without XDG_RUNTIME_DIR, where another user may have taken it.
+WITHOUT_A_RUNTIME_DIRECTORY = """
+import platformdirs, sys
+
+def refuse(_app):
+    raise PermissionError("/tmp/runtime-0 belongs to another user")
+
+platformdirs.user_runtime_dir = refuse
+from {module} import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "code"),
+    [("backtestr_broker.__main__", [], 1), ("backtestr.cli.app", ["status"], EXIT_NO_BROKER)],
+)
 def test_without_a_safe_runtime_directory_broker_and_commands_say_one_sentence(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], home: Path
+    module: str, arguments: list[str], code: int
 ) -> None:
-    """Its usual place is in /tmp without XDG_RUNTIME_DIR, where another user may have taken it."""
-
-    def refuse(_app: str) -> str:
-        raise PermissionError("/tmp/runtime-0 belongs to another user")
-
-    monkeypatch.setattr(platformdirs, "user_runtime_dir", refuse)
-    for name in ("BACKTESTR_RUNTIME_DIR", "BACKTESTR_CONNECTION_FILE"):
-        monkeypatch.delenv(name, raising=False)
-    before = os.umask(0o077)
-    try:
-        assert main([]) == 1
-    finally:
-        os.umask(before)
-    said = capsys.readouterr().err
-    assert said.startswith("backtestr: no safe runtime directory: /tmp/runtime-0 belongs to another user; name one in")
-    assert len(said.splitlines()) == 1
-    monkeypatch.setattr(sys, "argv", ["backtestr", "status"])
-    with pytest.raises(SystemExit) as ended:
-        import_main()()
-    assert ended.value.code == EXIT_NO_BROKER
-    assert "name one in BACKTESTR_RUNTIME_DIR" in capsys.readouterr().err
-
-
-def import_main() -> Callable[[], None]:
-    from backtestr.cli.app import main as command
-
-    return command
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("BACKTESTR_")}
+    ended = subprocess.run(
+        [sys.executable, "-c", WITHOUT_A_RUNTIME_DIRECTORY.format(module=module), *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == code, ended.stderr
+    sentence = "no safe runtime directory: /tmp/runtime-0 belongs to another user; name one in BACKTESTR_RUNTIME_DIR"
+    assert sentence in ended.stderr.splitlines()[0]
+    assert "Traceback" not in ended.stderr
 
 
 def test_an_embedded_broker_refuses_an_unsafe_data_directory(home: Path) -> None:
@@ -136,7 +136,7 @@ def test_an_embedded_broker_refuses_an_unsafe_data_directory(home: Path) -> None
 def test_a_worker_and_the_inspection_refuse_an_unsafe_cache_of_kernels(home: Path) -> None:
     (home / "backtestr").mkdir()
     (home / "backtestr").chmod(0o777)
-    for arguments in (["--warm"], ["--indicators"], []):
+    for arguments in (["--warm"], []):
         ended = subprocess.run(
             [sys.executable, "-m", "backtestr_engine", *arguments],
             env={**os.environ, "XDG_CACHE_HOME": str(home)},

@@ -52,8 +52,8 @@ STATE = "client.get_state()"
 NATS = "NATS request (tcp)"
 KERNEL = "Jupyter kernel_info"
 
-TCP = '[transport]\nkind = "tcp"\n'
-CURVE = TCP + "[curve]\nenabled = true\n"
+TCP = '[transport]\nkind = "tcp"\ntcp_readable_by_local_users = true\n'
+CURVE = '[transport]\nkind = "tcp"\n'
 # No rate limit: GetState in a loop would reach it.
 UNLIMITED = "[throttle]\nreal_time_per_second = 0\n"
 

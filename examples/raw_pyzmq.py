@@ -43,6 +43,9 @@ def percents(payload):
 
 
 with zmq.Context() as context, context.socket(zmq.DEALER) as dealer, context.socket(zmq.SUB) as sub:
+    for one in (dealer, sub) if (curve := connection["curve"]) else ():  # over TCP connections are encrypted
+        one.curve_serverkey, one.curve_publickey = curve["serverPublicKey"].encode(), curve["clientPublicKey"].encode()
+        one.curve_secretkey = curve["clientSecretKey"].encode()
     dealer.connect(endpoints["requests"])
     sub.connect(endpoints["progress"])
     sub.subscribe(topic := f"progress.{backtest_id}")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import gc
 import logging
+import os
 import resource
 import shutil
 import signal
@@ -25,6 +26,7 @@ import zmq
 
 from backtestr_broker.core.scheduling.liveness import WELL_AFTER
 from backtestr_broker.io.allow_list import AllowList
+from backtestr_broker.io.descriptors import raise_descriptor_limit
 from backtestr_broker.io.log import start_logging
 from backtestr_broker.io.runtime_directory import AlreadyRunning, RuntimeDirectory
 from backtestr_broker.io.supervisor import DELAYS, launch_process
@@ -37,9 +39,10 @@ from backtestr_protocol.errors import InvalidConfiguration
 from backtestr_protocol.keys import KeyFolder
 from backtestr_protocol.log_writer import LogWriter, open_standard_descriptors, text_stream
 from backtestr_protocol.messages import SeriesInfo
+from backtestr_protocol.private_files import private_directory
 
 from .broker import Broker
-from .config import BrokerConfig, load_config
+from .config import BrokerConfig, TransportOptions, load_config
 
 _WELCOME = """\
 backtestr {version} is serving. Ctrl-C stops it.
@@ -85,9 +88,10 @@ def main(arguments: list[str] | None = None) -> int:
         return _replay(given)
     if given.all or any(getattr(given, kind) is not None for kind in SUBJECT_KINDS):
         parser.error("a timeline is of a recording: name one with --replay-log")
+    os.umask(0o077)  # no other user reads what the broker writes, whichever library writes it
     try:
         config = load_config(paths.config_dir())
-    except InvalidConfiguration as error:
+    except (InvalidConfiguration, OSError) as error:
         print(f"backtestr: {error}", file=sys.stderr)
         return 2
     _leave_no_image()
@@ -120,6 +124,7 @@ def _run(config: BrokerConfig, output: LogWriter) -> int:
     """Take the runtime directory and serve; return the exit code."""
     directory = RuntimeDirectory(paths.runtime_dir(), paths.connection_file())
     try:
+        directory = RuntimeDirectory(paths.runtime_dir(), paths.connection_file())
         directory.acquire()
     except (AlreadyRunning, InvalidConfiguration, OSError) as error:
         print(f"backtestr: {error}", file=sys.stderr)
@@ -207,7 +212,8 @@ def _serve_once(config: BrokerConfig, directory: RuntimeDirectory, output: LogWr
         output.drain(_WELCOME_SECONDS)
         directory.publish(broker.connection)
 
-    allow_list = AllowList(KeyFolder(paths.keys_dir())) if config.curve.enabled else None
+    allow_list = _allow_list(config.transport)
+    raise_descriptor_limit()
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     try:
         broker = Broker(config, paths.data_dir(), context, address, launch_process, on_serving, allow_list)
@@ -223,6 +229,19 @@ def _serve_once(config: BrokerConfig, directory: RuntimeDirectory, output: LogWr
     return broker
 
 
+def _allow_list(transport: TransportOptions) -> AllowList | None:
+    """Return the keys that may connect, with encrypted connections."""
+    if transport.is_encrypted:
+        private_directory(paths.data_dir(), "BACKTESTR_DATA_DIR")  # before keys are read from it
+        return AllowList(KeyFolder(paths.keys_dir()), transport.host)
+    if transport.kind == "tcp":
+        logging.getLogger(__name__).warning(
+            "transport.tcp_readable_by_local_users: connections are not encrypted, and every user of this machine can "
+            "read all prices, progress, orders and positions"
+        )
+    return None
+
+
 def _listing(series: list[SeriesInfo]) -> str:
     """Return the first few series on a line, such as `SYNTH 1m (20,000 bars)`."""
     shown = [f"{one.symbol} {one.timeframe} ({one.bars:,} bars)" for one in series[:_SHOWN_SERIES]]
@@ -231,11 +250,11 @@ def _listing(series: list[SeriesInfo]) -> str:
 
 
 def _keys_line(allow_list: AllowList | None) -> str:
-    """Return a line with the names whose keys may connect; an empty text without an allow-list."""
+    """Return a line with the keys that may connect; an empty text without an allow-list."""
     if allow_list is None:
         return ""
-    names = ", ".join(sorted(allow_list.names)) or f"nobody yet; make one with {_command()} keys new NAME"
-    return f"  allowed keys      {names}\n"
+    names = ", ".join(sorted(allow_list.names)) or f"none yet; make one with {_command()} keys new NAME"
+    return f"  keys              the connection file's on this machine; elsewhere: {names}\n"
 
 
 def _command() -> str:

@@ -21,8 +21,9 @@ from backtestr_broker.core.core import Core
 from backtestr_broker.core.settings import Start
 from backtestr_broker.io.allow_list import AllowList
 from backtestr_broker.io.database import DATABASE, Database
+from backtestr_broker.io.descriptors import connection_limit, descriptor_limit
 from backtestr_broker.io.event_loop import EventLoop, Resources, Wake
-from backtestr_broker.io.sockets import Sockets
+from backtestr_broker.io.sockets import NAMES, ConnectionBounds, Sockets
 from backtestr_broker.io.stored_files import FileRules, StoredFiles
 from backtestr_broker.io.supervisor import Launch, Supervisor
 from backtestr_broker.recording.format import RECORDINGS
@@ -31,10 +32,14 @@ from backtestr_protocol import PROTOCOL_VERSION
 from backtestr_protocol.codec import KEY_BYTES, Signer
 from backtestr_protocol.connection import Connection, Curve, Signing
 from backtestr_protocol.messages import SeriesInfo
+from backtestr_protocol.private_files import private_directory
 from backtestr_protocol.secret import Secret
 from backtestr_protocol.worker_channel import WorkerKind, WorkerSettings
 
 from .config import BrokerConfig, LogOptions
+
+# Seconds that a connection may be silent however short the sessions are: as long as ZeroMQ lets a handshake take.
+MIN_PATIENCE = 5.0
 
 if TYPE_CHECKING:
     from backtestr_broker.io.prometheus import MetricsServer
@@ -60,8 +65,8 @@ class Broker:
         """Open and bind everything.
 
         `address` returns the address to bind for the name of a socket. With `allow_list` the sockets of clients are
-        encrypted, and only its keys may connect. Raises `zmq.ZMQError`, and `InvalidConfiguration` when the database in
-        `data_dir` cannot be used or the port for metrics is taken.
+        encrypted, and only its keys may connect. Raises `zmq.ZMQError`, and `InvalidConfiguration` when `data_dir` or
+        its database cannot be used, or the port for metrics is taken.
         """
         key = Secret(secrets.token_bytes(KEY_BYTES))
         signer = Signer(key)
@@ -70,9 +75,14 @@ class Broker:
         with contextlib.ExitStack() as undo:  # closes what was opened when the next cannot be
             self.wake = Wake()
             undo.callback(self.wake.close)
+            private_directory(data_dir, "BACKTESTR_DATA_DIR")
             self._database = Database(data_dir / DATABASE, self.wake)
             undo.callback(self._database.close)
-            self._sockets = Sockets(context, address, config.sockets, config.limits.max_message_bytes, curve)
+            bounds = ConnectionBounds(
+                limit=connection_limit(descriptor_limit(), len(NAMES), sum(counts.values())),
+                patience=max(MIN_PATIENCE, config.limits.session_timeout_ms / 1000),
+            )
+            self._sockets = Sockets(context, address, config.sockets, config.limits.max_message_bytes, curve, bounds)
             undo.callback(self._sockets.close)
             self._metrics = _metrics_server(config.metrics.port)
             undo.pop_all()
@@ -124,7 +134,7 @@ class Broker:
             start_time=time.time_ns() // 1_000_000,
             endpoints=self._sockets.endpoints,
             signing=Signing(algorithm="hmac-sha256", key=key),
-            curve=None if curve is None else Curve(server_public_key=curve.public),
+            curve=None if allow_list is None else _curve(allow_list),
         )
 
     def run(self) -> None:
@@ -146,6 +156,15 @@ class Broker:
         self._database.close()
         self._sockets.close()
         self.wake.close()
+
+
+def _curve(allow_list: AllowList) -> Curve:
+    client = allow_list.pair_of_connection_file
+    return Curve(
+        server_public_key=allow_list.pair.public,
+        client_public_key=client.public,
+        client_secret_key=client.secret.reveal().decode(),
+    )
 
 
 def _recorder_stopped(reason: str) -> None:

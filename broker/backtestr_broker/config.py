@@ -23,6 +23,12 @@ _NotNegative = Annotated[int, msgspec.Meta(ge=0)]
 _Days = Annotated[int, msgspec.Meta(ge=0, le=36_525)]
 _DAY_MS = 86_400_000
 _PerSecond = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
+# Sections of earlier versions, and what to write instead.
+_REMOVED = {
+    "curve": "with transport.kind = 'tcp' connections are encrypted now, and clients on this machine need no key of "
+    "their own. Remove [curve]; where it said enabled = false, transport.tcp_readable_by_local_users = true is its "
+    "equal, which lets every user of this machine read all messages"
+}
 # More processes than this on one desktop are a typing error.
 _MAX_WORKERS = 256
 
@@ -30,10 +36,12 @@ _MAX_WORKERS = 256
 class TransportOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     kind: Literal["ipc", "tcp"]
     host: str
+    tcp_readable_by_local_users: bool
 
-
-class CurveOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    enabled: bool
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether clients connect with CURVE."""
+        return self.kind == "tcp" and not self.tcp_readable_by_local_users
 
 
 class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -130,7 +138,6 @@ class LogOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     transport: TransportOptions
-    curve: CurveOptions
     workers: WorkerOptions
     limits: LimitOptions
     throttle: ThrottleOptions
@@ -163,22 +170,18 @@ def load_config(own_dir: Path | None) -> BrokerConfig:
 
     Raises `InvalidConfiguration`, naming file and option.
     """
-    config = load_options("broker.toml", BrokerConfig, own_dir)
-    host, is_encrypted = config.transport.host, config.curve.enabled
+    config = load_options("broker.toml", BrokerConfig, own_dir, _REMOVED)
+    host = config.transport.host
     if config.transport.kind == "ipc":
-        if is_encrypted:
-            raise InvalidConfiguration(
-                "broker.toml: curve.enabled needs transport.kind = 'tcp': over ipc nobody but this user can connect",
-                option="curve.enabled",
-            )
         return config
     address = _ipv4(host)
-    if not is_encrypted and (address is None or not address.is_loopback):
+    if not config.transport.is_encrypted and (address is None or not address.is_loopback):
         raise InvalidConfiguration(
-            f"broker.toml: transport.host is {host!r}: anything but a loopback address needs CURVE encryption. Turn it "
-            "on with [curve] enabled = true, and make a key for each client: backtestr keys new NAME. "
-            "Or use 127.0.0.1, and an SSH tunnel from elsewhere",
-            option="transport.host",
+            f"broker.toml: transport.host is {host!r}, and with transport.tcp_readable_by_local_users everyone on that "
+            "network could read what is sent. Remove that option: then connections are encrypted (CURVE), and "
+            "backtestr keys new NAME makes a key for each client elsewhere. Or use 127.0.0.1, and an SSH tunnel from "
+            "elsewhere",
+            option="transport.tcp_readable_by_local_users",
         )
     if address is None or address.is_unspecified:
         raise InvalidConfiguration(

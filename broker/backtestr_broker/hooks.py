@@ -20,6 +20,12 @@ client_joined = blinker.Signal("a session was opened: clientId, clientName")
 client_left = blinker.Signal("a session ended: clientId, reason")
 client_denied = blinker.Signal("a handshake was refused, sent once a second: address, reason, untold")
 clients_dropped = blinker.Signal("connections of clients were ended; clients may connect again: reason")
+connections_ended = blinker.Signal(
+    "connections were too many or silent, sent once a heartbeat: socket, ended, connections (that are left), limit"
+)
+descriptors_exhausted = blinker.Signal(
+    "hardly a file descriptor is left, and nobody can connect over Unix sockets until there are more: limit"
+)
 allow_list_problem = blinker.Signal("a file of the allow-list cannot be used, and its key may not connect: reason")
 message_refused = blinker.Signal("a message could not be accepted: code, reason, workerId where a worker sent it")
 request_refused = blinker.Signal(

@@ -20,6 +20,7 @@ os.environ.setdefault("POLARS_MAX_THREADS", "1")
 import msgspec
 import zmq
 
+from backtestr_engine.kernel_cache import check_kernel_cache
 from backtestr_engine.library.inspection import SEED, check_file, list_indicators
 from backtestr_engine.worker.log import log_crash, start_logging
 from backtestr_engine.worker.resources import keep_freed_memory, limit_memory, limit_processor
@@ -41,6 +42,12 @@ _PATIENCE = 2.0
 
 def main() -> int:
     """Run the program, and return its exit code."""
+    os.umask(0o077)  # no other user reads what a worker writes, whichever library writes it
+    try:
+        check_kernel_cache()
+    except InvalidConfiguration as error:
+        print(f"backtestr: {error}", file=sys.stderr)
+        return EXIT_REFUSED
     if sys.argv[1:] == ["--warm"]:
         began = time.monotonic()
         warm(load_config(None).conventions)

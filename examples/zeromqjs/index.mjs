@@ -17,7 +17,7 @@ if (!existsSync(file)) {
   console.error(`no broker is running (there is no ${file}); start one with: make run-broker`);
   process.exit(3);
 }
-const { signing, endpoints } = JSON.parse(readFileSync(file, "utf8"));
+const { signing, endpoints, curve } = JSON.parse(readFileSync(file, "utf8"));
 const key = Buffer.from(signing.key, "hex");
 
 // Plain maps instead of msgpackr's records, and integers that fit as numbers instead of BigInt.
@@ -42,8 +42,14 @@ function opened(label, signature, frames, envelope) {
   return packr.unpack(envelope);
 }
 
-const dealer = new Dealer({ linger: 0 });
-const progress = new Subscriber({ linger: 0 });
+// Over TCP connections are encrypted.
+const keys = curve && {
+  curveServerKey: curve.serverPublicKey,
+  curvePublicKey: curve.clientPublicKey,
+  curveSecretKey: curve.clientSecretKey,
+};
+const dealer = new Dealer({ linger: 0, ...keys });
+const progress = new Subscriber({ linger: 0, ...keys });
 let session = {};
 let counter = 0;
 

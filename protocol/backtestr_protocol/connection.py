@@ -44,10 +44,22 @@ class Signing(Contract, frozen=True, kw_only=True):
 Z85_KEY = r"^[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}$"
 
 
-class Curve(Contract, frozen=True, kw_only=True):
-    """The CURVE public key of the broker: 40 characters of Z85."""
+Z85Key = Annotated[str, msgspec.Meta(pattern=Z85_KEY)]
 
-    server_public_key: Annotated[str, msgspec.Meta(pattern=Z85_KEY)]
+
+class Curve(Contract, frozen=True, kw_only=True):
+    """The CURVE public key of the broker, and a key pair for clients on its machine, each 40 characters of Z85.
+
+    The pair is new at every start of the broker. The broker accepts it from its own machine only, so a copy of the
+    connection file for another machine need not have it.
+    """
+
+    server_public_key: Z85Key
+    client_public_key: Z85Key | None = None
+    client_secret_key: Z85Key | None = None
+
+    def __repr__(self) -> str:
+        return f"Curve(server_public_key={self.server_public_key!r})"
 
 
 class Connection(Contract, frozen=True, kw_only=True):

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 import struct
 from pathlib import Path
 
@@ -23,6 +22,15 @@ import zmq
 from zmq.utils import z85
 
 from .errors import InvalidConfiguration
+from .private_files import (
+    OTHERS,
+    OTHERS_WRITE,
+    check_secret,
+    is_exhausted,
+    make_private,
+    open_regular,
+    private_opener,
+)
 from .secret import Secret
 
 KEY_BYTES = 32
@@ -31,8 +39,6 @@ MAX_ALLOWED = 1024
 # A key file is one line of 41 bytes; a longer file is not a key.
 _MAX_FILE_BYTES = 256
 _NAME = re.compile(r"[0-9A-Za-z_-]{1,64}")
-_OTHERS = stat.S_IRWXG | stat.S_IRWXO
-_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 Stamp = tuple[object, ...]
 
@@ -69,7 +75,7 @@ class KeyFolder:
         """Return the broker's own pair; make it if there is none yet."""
         if not self.server_file.exists():
             self._make(self.path)
-            _write(self.server_file, _new_pair().secret.reveal(), 0o600)
+            _write(self.server_file, new_pair().secret.reveal())
         return _read_pair(self.server_file)
 
     def check(self) -> None:
@@ -81,35 +87,46 @@ class KeyFolder:
     def allowed(self) -> Allowed:
         """Return the keys that may connect.
 
-        A file with a problem lets no client connect, and does not raise: it is named in `problems`.
+        A file with a problem lets no client connect, and does not raise: it is named in `problems`. Raises `OSError`
+        only where the files cannot be opened for want of descriptors.
         """
         names: dict[bytes, str] = {}
         problems: list[str] = []
         try:
             for folder in (self.path, self.allowed_folder):
-                _check_mode(folder, folder.stat(), _OTHERS, "700")
-            files = sorted(self.allowed_folder.glob("*.pub"))
+                check_secret(folder, folder.stat(), OTHERS, "700")
+            files = self._allowed_files()
         except (InvalidConfiguration, OSError) as error:
+            if isinstance(error, OSError) and is_exhausted(error):
+                raise
             return Allowed({}, (str(error),))
         if len(files) > MAX_ALLOWED:
             return Allowed({}, (f"{self.allowed_folder} holds {len(files)} keys and may hold {MAX_ALLOWED}",))
         for file in files:
             try:
-                names[z85.decode(_read_key(file, _OTHERS_WRITE, "go-w"))] = _checked_name(file.stem)
+                names[z85.decode(_read_key(file, OTHERS_WRITE, "go-w"))] = _checked_name(file.stem)
             except InvalidConfiguration as error:
                 problems.append(error.message)
         return Allowed(names, tuple(problems))
 
     def stamp(self) -> Stamp:
-        """Return a value that differs after every change of the allow-list, also of its files' owners and modes."""
+        """Return a value that differs after every change of the allow-list, also of its files' owners and modes.
+
+        Raises `OSError` only for want of descriptors.
+        """
         try:
             return tuple(
                 (path.name, found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_mode)
-                for path in (self.path, self.allowed_folder, *sorted(self.allowed_folder.glob("*.pub")))
+                for path in (self.path, self.allowed_folder, *self._allowed_files())
                 for found in (path.stat(),)
             )
         except OSError as error:
+            if is_exhausted(error):
+                raise
             return (str(error),)
+
+    def _allowed_files(self) -> list[Path]:
+        return [self.allowed_folder / name for name in sorted(os.listdir(self.allowed_folder)) if name.endswith(".pub")]
 
     @staticmethod
     def public_text(key: bytes) -> str:
@@ -130,7 +147,7 @@ class KeyFolder:
             raise InvalidConfiguration(f"that key is {owner}'s already; make one for each client")
         if len(names) >= MAX_ALLOWED:
             raise InvalidConfiguration(f"{MAX_ALLOWED} keys are allowed, the most there can be; revoke some first")
-        _write(file, public.encode(), 0o600)
+        _write(file, public.encode())
         return file
 
     def revoke(self, name: str) -> None:
@@ -152,9 +169,9 @@ class KeyFolder:
             raise InvalidConfiguration(
                 f"there is a key {name} already ({file}); to let it in (again): backtestr keys allow {name} '{public}'"
             )
-        pair = _new_pair()
+        pair = new_pair()
         self._make(self.clients_folder)
-        _write(file, pair.secret.reveal(), 0o600)
+        _write(file, pair.secret.reveal())
         return pair, file
 
     def client_pair(self, wanted: str | Path | None) -> KeyPair:
@@ -177,11 +194,12 @@ class KeyFolder:
 
     def _make(self, folder: Path) -> None:
         for one in (self.path, folder):
-            one.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _check_mode(one, one.stat(), _OTHERS, "700")
+            make_private(one)
+            check_secret(one, one.stat(), OTHERS, "700")
 
 
-def _new_pair() -> KeyPair:
+def new_pair() -> KeyPair:
+    """Return a new pair."""
     while True:
         public, secret = zmq.curve_keypair()
         if not public.startswith(b"-"):  # the command line would take it for an option
@@ -189,19 +207,21 @@ def _new_pair() -> KeyPair:
 
 
 def _read_pair(file: Path) -> KeyPair:
-    secret = Secret(_read_key(file, _OTHERS, "600").encode())
+    secret = Secret(_read_key(file, OTHERS, "600").encode())
     return KeyPair(zmq.curve_public(secret.reveal()).decode(), secret)
 
 
 def _read_key(file: Path, forbidden: int, chmod: str) -> str:
     """Return the key in `file`; the mode is checked on the opened file, which cannot be exchanged meanwhile."""
     try:
-        with file.open("rb") as opened:
-            _check_mode(file, os.fstat(opened.fileno()), forbidden, chmod)
+        with open_regular(file) as opened:
+            check_secret(file, os.fstat(opened.fileno()), forbidden, chmod)
             text = opened.read(_MAX_FILE_BYTES)
     except FileNotFoundError:
         raise InvalidConfiguration(f"there is no {file}; make it with: backtestr keys new {file.stem}") from None
     except OSError as error:
+        if is_exhausted(error):
+            raise
         raise InvalidConfiguration(f"cannot read {file}: {error.strerror}") from error
     return _checked_key(text.decode("ascii", "replace").strip(), str(file))
 
@@ -222,24 +242,12 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _check_mode(path: Path, found: os.stat_result, forbidden: int, chmod: str) -> None:
-    """Raise for a path of a user other than this one and root, and for a mode with any of the `forbidden` bits."""
-    if os.name != "posix":  # other systems have no such modes
-        return
-    if found.st_uid not in (os.getuid(), 0):
-        raise InvalidConfiguration(f"{path} belongs to another user (id {found.st_uid}); keys must be your own")
-    if found.st_mode & forbidden:
-        mode = stat.S_IMODE(found.st_mode)
-        raise InvalidConfiguration(f"{path} is open to others (mode {mode:o}); run: chmod {chmod} '{path}'")
-
-
-def _write(file: Path, key: bytes, mode: int) -> None:
+def _write(file: Path, key: bytes) -> None:
     """Write a new file so that it appears whole."""
     unfinished = file.with_name(f".{file.name}.{os.getpid()}")
     unfinished.unlink(missing_ok=True)
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as opened:
+    with open(unfinished, "xb", opener=private_opener) as opened:
         opened.write(key + b"\n")
         opened.flush()
-        os.fsync(descriptor)
+        os.fsync(opened.fileno())
     unfinished.replace(file)

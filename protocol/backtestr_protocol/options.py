@@ -9,11 +9,13 @@ import tomllib
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import msgspec
 
 from .errors import InvalidConfiguration, did_you_mean
+from .private_files import check_directory, read_trusted
 
 T = TypeVar("T")
 
@@ -28,11 +30,15 @@ def default_text(file_name: str) -> str:
     return (Path(__file__).parents[2] / "config" / file_name).read_text("utf-8")
 
 
-def load_options(file_name: str, struct: type[T], own_dir: Path | None) -> T:
+def load_options(
+    file_name: str, struct: type[T], own_dir: Path | None, removed: Mapping[str, str] = MappingProxyType({})
+) -> T:
     """Return the options of `file_name` as `struct`: defaults, overlaid with `own_dir / file_name` if that exists.
 
-    Raises `InvalidConfiguration`, naming file and option, for an unknown section or option (with a similar name), a
-    value of the wrong type or range, an `own_dir` that is no directory, or a file that is unreadable or not TOML.
+    `removed` has sections of earlier versions, each with a sentence that says what to write instead. Raises
+    `InvalidConfiguration`, naming file and option, for an unknown section or option (with a similar name), a value of
+    the wrong type or range, an `own_dir` that is no directory, or a file that is unreadable or not TOML, and for a
+    directory or file that other users could have written.
     """
     options = tomllib.loads(default_text(file_name))
     where = file_name
@@ -42,7 +48,11 @@ def load_options(file_name: str, struct: type[T], own_dir: Path | None) -> T:
         own_file = own_dir / file_name
         if own_file.exists():
             where = str(own_file)
-            options = overlaid(options, _read(own_file), where)
+            check_directory(own_dir, "BACKTESTR_CONFIG_DIR")
+            own = _read(own_file)
+            for name in removed.keys() & own.keys():
+                raise InvalidConfiguration(f"{where}: [{name}] is no section any more: {removed[name]}", option=name)
+            options = overlaid(options, own, where)
     try:
         return msgspec.convert(options, struct)
     except msgspec.ValidationError as error:
@@ -73,7 +83,7 @@ def overlaid(defaults: Mapping[str, Any], own: Mapping[str, Any], where: str) ->
 
 def _read(file: Path) -> Table:
     try:
-        return tomllib.loads(file.read_text("utf-8"))
+        return tomllib.loads(read_trusted(file).decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidConfiguration(f"{file}: not TOML: {error}") from error
     except OSError as error:

@@ -27,7 +27,12 @@ def send(socket: zmq.Socket[bytes], frames: Sequence[bytes]) -> None:
 
 
 def receive(
-    socket: zmq.Socket[bytes], most: int, accepts: Callable[[str], bool] | None = None, *, expecting: bool = False
+    socket: zmq.Socket[bytes],
+    most: int,
+    accepts: Callable[[str], bool] | None = None,
+    *,
+    expecting: bool = False,
+    last: list[zmq.Frame | None] | None = None,
 ) -> list[list[bytes]]:
     """Return up to `most` messages that have arrived.
 
@@ -35,7 +40,8 @@ def receive(
     is called without a check from the third message in a row on, or if `expecting` is set.
 
     With `accepts`, only messages are returned whose sender's name, as the ZAP handler gave it, is accepted. The others
-    count towards `most`. A message without a name is never accepted.
+    count towards `most`. A message without a name is never accepted. `last[0]` becomes the last frame that was
+    received, which knows its connection.
     """
     messages: list[list[bytes]] = []
     taken = 0
@@ -55,6 +61,8 @@ def receive(
             # further frame of that message will come.
             messages.append(parts)
             break
+        if last is not None:
+            last[0] = frame
         if accepts is None or ((name := _sender(frame)) and accepts(name)):
             messages.append(parts)
     return messages

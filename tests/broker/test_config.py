@@ -41,13 +41,8 @@ def test_every_option_can_be_changed(tmp_path: Path, section: str, option: str) 
     others = {"kind": "tcp", "host": "127.0.0.2", "level": "debug", "format": "json"}
     default = DEFAULTS[section][option]
     value = others.get(option) or (not default if isinstance(default, bool) else default + 1)
-    text, expected = f"[{section}]\n{option} = {json.dumps(value)}\n", {**DEFAULTS}
-    if section == "curve":
-        text += '[transport]\nkind = "tcp"\n'
-        expected["transport"] = {**DEFAULTS["transport"], "kind": "tcp"}
-    config = loaded(tmp_path, text)
-    expected[section] = {**DEFAULTS[section], option: value}
-    assert msgspec.to_builtins(config) == expected
+    config = loaded(tmp_path, f"[{section}]\n{option} = {json.dumps(value)}\n")
+    assert msgspec.to_builtins(config) == {**DEFAULTS, section: {**DEFAULTS[section], option: value}}
 
 
 @pytest.mark.parametrize(
@@ -87,29 +82,36 @@ def test_a_wrong_option_is_refused_by_name(tmp_path: Path, text: str, problem: s
     assert str(tmp_path / "broker.toml") in caught.value.message
 
 
+TCP = "[transport]\nkind = 'tcp'\n"
+READABLE = TCP + "tcp_readable_by_local_users = true\n"
+
+
+def test_tcp_is_encrypted_unless_an_option_says_who_can_read_it(tmp_path: Path) -> None:
+    assert loaded(tmp_path, TCP).transport.is_encrypted
+    assert not loaded(tmp_path, READABLE).transport.is_encrypted
+    assert not load_config(None).transport.is_encrypted, "over ipc no other user can connect"
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "localhost", "example.org", "*", ""])
-def test_any_address_but_loopback_is_refused_with_advice(tmp_path: Path, host: str) -> None:
-    with pytest.raises(InvalidConfiguration, match=r"CURVE.*enabled = true.*keys new.*use 127\.0\.0\.1, and an SSH"):
-        loaded(tmp_path, f"[transport]\nkind = 'tcp'\nhost = '{host}'\n")
+def test_without_encryption_any_address_but_loopback_is_refused_with_advice(tmp_path: Path, host: str) -> None:
+    with pytest.raises(InvalidConfiguration, match=r"everyone on that network.*keys new.*use 127\.0\.0\.1, and an SSH"):
+        loaded(tmp_path, READABLE + f"host = '{host}'\n")
 
 
-ENCRYPTED = "[curve]\nenabled = true\n[transport]\nkind = 'tcp'\n"
-
-
-def test_with_curve_any_address_of_this_machine_is_allowed(tmp_path: Path) -> None:
-    assert loaded(tmp_path, ENCRYPTED + "host = '192.168.1.5'\n").transport.host == "192.168.1.5"
-    assert loaded(tmp_path, ENCRYPTED).curve.enabled
+def test_any_address_of_this_machine_is_allowed_with_encryption(tmp_path: Path) -> None:
+    assert loaded(tmp_path, TCP + "host = '192.168.1.5'\n").transport.host == "192.168.1.5"
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "::1", "localhost", "example.org", "*", ""])
 def test_an_address_to_which_clients_cannot_connect_is_refused(tmp_path: Path, host: str) -> None:
     with pytest.raises(InvalidConfiguration, match="the one IPv4 address"):
-        loaded(tmp_path, ENCRYPTED + f"host = '{host}'\n")
+        loaded(tmp_path, TCP + f"host = '{host}'\n")
 
 
-def test_curve_without_tcp_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidConfiguration, match=r"curve.enabled needs transport.kind = 'tcp'"):
-        loaded(tmp_path, "[curve]\nenabled = true\n")
+@pytest.mark.parametrize("enabled", ["true", "false"])
+def test_the_section_of_earlier_versions_is_refused_with_what_became_of_it(tmp_path: Path, enabled: str) -> None:
+    with pytest.raises(InvalidConfiguration, match=r"\[curve\] is no section any more.*tcp_readable_by_local_users"):
+        loaded(tmp_path, TCP + f"[curve]\nenabled = {enabled}\n")
 
 
 def test_a_host_is_ignored_without_tcp(tmp_path: Path) -> None:

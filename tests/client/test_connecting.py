@@ -29,6 +29,7 @@ def test_a_connection_file_of_a_broker_that_has_exited_is_an_error(home: Path) -
 
 
 def test_a_damaged_connection_file_is_an_error(home: Path) -> None:
+    (home / "connection.json").touch(0o600)
     (home / "connection.json").write_text("{}")
     with pytest.raises(NetworkError, match="damaged"):
         backtestr.connect(connection_file=home / "connection.json")

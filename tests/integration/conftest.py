@@ -20,6 +20,9 @@ from support.harness import ROOT, RawClient, RunningBroker, running_broker, shor
 # two minutes.
 QUICK = "[limits]\nheartbeat_interval_ms = 100\nwatermark_interval_ms = 50\nsession_timeout_ms = 120_000\n"
 ONE_WORKER = QUICK + "[workers]\ncompute = 1\n"
+TCP = '[transport]\nkind = "tcp"\n'
+PLAIN_TCP = TCP + "tcp_readable_by_local_users = true\n"
+TWENTY_BARS = "[worker]\nchunk_bars = 20\n"
 # Long enough for sources that do nothing on a busy machine, and short enough to wait for those that do not end.
 SHORT_LOAD_LIMIT = "[algorithms]\nload_time_limit_ms = 3000\n"
 
@@ -107,8 +110,14 @@ def slow_broker(mortal_slow_broker: RunningBroker) -> RunningBroker:
 @pytest.fixture(scope="session")
 def tcp_broker() -> Iterator[RunningBroker]:
     """Run a broker over TCP with one compute worker, which simulates 20 bars at a time and which a test may kill."""
-    config = {"broker.toml": ONE_WORKER + '[transport]\nkind = "tcp"\n', "engine.toml": "[worker]\nchunk_bars = 20\n"}
-    with running_broker(config) as running:
+    with running_broker({"broker.toml": ONE_WORKER + TCP, "engine.toml": TWENTY_BARS}) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def plain_tcp_broker() -> Iterator[RunningBroker]:
+    """Run such a broker without encryption, for peers that speak ZeroMQ's protocol without libzmq."""
+    with running_broker({"broker.toml": ONE_WORKER + PLAIN_TCP, "engine.toml": TWENTY_BARS}) as running:
         yield running
 
 

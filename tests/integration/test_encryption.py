@@ -1,7 +1,11 @@
-"""With CURVE on, a client with a key on the allow-list is admitted, and no other peer, on any socket."""
+"""Over TCP a client with an accepted key is admitted, and no other peer, on any socket.
+
+Accepted are the keys on the allow-list, and on this machine the key of the connection file.
+"""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,13 +19,13 @@ import backtestr
 from backtestr_protocol.errors import AuthenticationError, NetworkError
 from backtestr_protocol.keys import KeyFolder, KeyPair
 from backtestr_protocol.secret import Secret
-from integration.conftest import QUICK
+from integration.conftest import PLAIN_TCP, QUICK, TCP
 from integration.test_end_to_end import SYNTH
 from support.harness import ANSWER_MS, RawClient, RunningBroker, short_directory, wait_until
 from support.protocol.independent import Fields
 
 CURVE = {
-    "broker.toml": QUICK + '[transport]\nkind = "tcp"\n[curve]\nenabled = true\n',
+    "broker.toml": QUICK + TCP,
     "engine.toml": "[worker]\nchunk_bars = 1\n",  # so that a backtest lasts long enough to be paused
 }
 SOCKETS = ("requests", "prices", "progress", "orders", "positions", "system")
@@ -155,31 +159,85 @@ def test_a_wrong_key_is_an_error_and_no_endless_wait(vault: RunningBroker, tmp_p
 
 def test_the_key_of_another_broker_is_an_error_too(vault: RunningBroker, tmp_path: Path) -> None:
     text = vault.connection_file.read_text()
-    other = tmp_path / "connection.json"
-    other.write_text(
-        text.replace(RawClient.read(vault.connection_file)["curve"]["serverPublicKey"], fresh_pair().public)
+    other = copied(
+        tmp_path, text.replace(RawClient.read(vault.connection_file)["curve"]["serverPublicKey"], fresh_pair().public)
     )
     with pytest.raises(AuthenticationError, match="the connection file is of another broker"):
         backtestr.connect(30.0, connection_file=other, key=key_file(vault, "ann"))
 
 
-def test_a_client_without_a_key_is_told_how_to_make_one(
-    vault: RunningBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("BACKTESTR_DATA_DIR", str(tmp_path))
+def copied(folder: Path, text: str) -> Path:
+    """Write a connection file as a copy has it."""
+    file = folder / "connection.json"
+    file.write_text(text)
+    file.chmod(0o600)
+    return file
+
+
+def without_the_pair(vault: RunningBroker, folder: Path) -> Path:
+    """Copy the connection file as it may be copied to another machine: without the key for this one."""
+    connection = RawClient.read(vault.connection_file)
+    connection["curve"] = {"serverPublicKey": connection["curve"]["serverPublicKey"]}
+    return copied(folder, json.dumps(connection))
+
+
+@pytest.fixture
+def _no_own_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run as a client that has made no key and names none."""
+    monkeypatch.setenv("BACKTESTR_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.delenv("BACKTESTR_KEY", raising=False)
+
+
+@pytest.mark.usefixtures("_no_own_keys")
+def test_a_client_on_this_machine_needs_no_configuration(vault: RunningBroker) -> None:
+    with backtestr.connect(connection_file=vault.connection_file) as client:
+        run = client.backtest("sma_cross", "SYNTH", timeframe="1d", watch=("orders",))
+        assert run.result().metrics is not None
+        assert len(list(run.orders())) > 2
+        pair, _ = folder(vault).new("gina")
+        folder(vault).allow("gina", pair.public)
+        with Peer(vault, "system", armed(pair)) as gina:
+            assert gina.handshake() == "HANDSHAKE_SUCCEEDED"
+        folder(vault).revoke("gina")
+        wait_until(lambda: "no longer allowed: gina" in vault.log, 10)
+        assert client.ping(), "its key is on no list that could revoke it"
+    assert "connection" not in keys(vault, "list").stdout
+
+
+@pytest.mark.parametrize("socket", SOCKETS)
+def test_the_key_of_the_connection_file_is_admitted(vault: RunningBroker, socket: str) -> None:
+    curve = RawClient.read(vault.connection_file)["curve"]
+    with Peer(vault, socket, armed(KeyPair(curve["clientPublicKey"], curve["clientSecretKey"]))) as peer:
+        assert peer.handshake() == "HANDSHAKE_SUCCEEDED"
+
+
+@pytest.mark.usefixtures("_no_own_keys")
+def test_a_client_without_any_key_is_told_how_to_make_one(vault: RunningBroker, tmp_path: Path) -> None:
     with pytest.raises(NetworkError, match="backtestr keys new"):
-        backtestr.connect(connection_file=vault.connection_file)
+        backtestr.connect(connection_file=without_the_pair(vault, tmp_path))
 
 
-def test_the_environment_names_the_key(vault: RunningBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_names_the_key(vault: RunningBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = without_the_pair(vault, tmp_path)
     monkeypatch.setenv("BACKTESTR_DATA_DIR", str(vault.data_dir))
     monkeypatch.setenv("BACKTESTR_KEY", "bob")
-    with backtestr.connect(connection_file=vault.connection_file) as client:
+    with backtestr.connect(connection_file=file) as client:
         assert client.ping()
     monkeypatch.delenv("BACKTESTR_KEY")
     with pytest.raises(NetworkError, match="there are ann, bob"):
-        backtestr.connect(connection_file=vault.connection_file)
+        backtestr.connect(connection_file=file)
+
+
+def test_a_connection_file_that_others_can_read_is_not_used(vault: RunningBroker, tmp_path: Path) -> None:
+    file = copied(tmp_path, vault.connection_file.read_text())
+    file.chmod(0o644)
+    with pytest.raises(NetworkError, match=f"chmod 600 '{file}'"):
+        backtestr.connect(connection_file=file)
+
+
+def test_without_encryption_the_broker_says_who_can_read(plain_tcp_broker: RunningBroker) -> None:
+    assert "every user of this machine can read all prices, progress, orders and positions" in plain_tcp_broker.log
+    assert RawClient.read(plain_tcp_broker.connection_file)["curve"] is None
 
 
 def test_a_key_made_on_the_command_line_is_admitted_at_once_and_revoked_on_live_connections(
@@ -282,20 +340,33 @@ def test_keys_with_loose_modes_or_wrong_content_are_refused_at_the_start(
         assert not broker.connection_file.exists()
 
 
-def test_the_brokers_pair_is_made_once_and_kept(vault: RunningBroker) -> None:
-    first = RawClient.read(vault.connection_file)["curve"]["serverPublicKey"]
+def test_the_brokers_pair_is_made_once_and_kept_and_that_of_the_connection_file_is_new_at_every_start(
+    vault: RunningBroker,
+) -> None:
+    first = RawClient.read(vault.connection_file)["curve"]
     assert folder(vault).server_file.stat().st_mode & 0o777 == 0o600
     assert folder(vault).path.stat().st_mode & 0o777 == 0o700
     vault.stop()
     vault.start()
-    assert RawClient.read(vault.connection_file)["curve"]["serverPublicKey"] == first
+    second = RawClient.read(vault.connection_file)["curve"]
+    assert second["serverPublicKey"] == first["serverPublicKey"]
+    assert second["clientPublicKey"] != first["clientPublicKey"]
+    with Peer(vault, "system", armed(KeyPair(first["clientPublicKey"], first["clientSecretKey"]))) as former:
+        assert former.handshake() == "HANDSHAKE_FAILED_AUTH"
 
 
-@pytest.mark.parametrize("config", ["[curve]\nenabled = true\n", '[transport]\nkind = "tcp"\nhost = "0.0.0.0"\n'])
-def test_options_that_need_curve_or_tcp_are_refused_without_it(config: str) -> None:
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ("[curve]\nenabled = true\n", "[curve] is no section any more"),
+        (PLAIN_TCP + 'host = "0.0.0.0"\n', "could read"),
+        (TCP + 'host = "0.0.0.0"\n', "the one IPv4 address"),
+    ],
+)
+def test_options_that_would_mean_something_else_are_refused(config: str, says: str) -> None:
     with short_directory() as home:
         broker = RunningBroker(home, {"broker.toml": config})
-        assert "curve" in broker.refused_start(2)
+        assert says in broker.refused_start(2)
 
 
 def test_a_request_is_refused_on_the_connection_of_another_client(vault: RunningBroker) -> None:

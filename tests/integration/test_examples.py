@@ -57,10 +57,15 @@ def test_nothing_but_pyzmq_and_msgpack(broker: RunningBroker, raw_client: RawCli
     source = file.read_text("utf-8")
     imported = set(re.findall(r"^(?:import|from) (\w+)", source, re.MULTILINE))
     assert imported - sys.stdlib_module_names == {"zmq", "msgpack"}
-    assert len(source.splitlines()) < 60
+    assert len(source.splitlines()) < 65
     output = run(broker, sys.executable, file.name)
     assert "the last at 100.0 %" in output
     assert printed_metrics(output) == metrics_of_the_latest(raw_client)
+
+
+def test_the_raw_client_over_tcp_finds_its_key(tcp_broker: RunningBroker) -> None:
+    output = run(tcp_broker, sys.executable, "raw_pyzmq.py", "SYNTH", "1d")
+    assert "the last at 100.0 %" in output
 
 
 @pytest.mark.filterwarnings("ignore")  # of the notebook machinery's own

@@ -87,7 +87,7 @@ def test_a_broker_over_tcp_serves_like_one_over_ipc(tcp_broker: RunningBroker) -
         ("broker.toml", "[limits]\nhartbeat_interval_ms = 5\n", "did you mean 'heartbeat_interval_ms'"),
         ("broker.toml", "[limts]\n", "did you mean 'limits'"),
         ("broker.toml", '[workers]\ncompute = "all"\n', "compute"),
-        ("broker.toml", '[transport]\nkind = "tcp"\nhost = "0.0.0.0"\n', "loopback"),
+        ("broker.toml", '[transport]\nkind = "tcp"\nhost = "0.0.0.0"\n', "the one IPv4 address"),
         ("broker.toml", "not toml", "not TOML"),
     ],
 )

@@ -26,9 +26,9 @@ def unheard_orders(raw_client: RawClient) -> int:
 
 
 def test_a_late_listener_has_every_order_once_despite_false_subscription_messages(
-    tcp_broker: RunningBroker,
+    plain_tcp_broker: RunningBroker,
 ) -> None:
-    with RawClient(tcp_broker.connection_file) as raw_client:
+    with RawClient(plain_tcp_broker.connection_file) as raw_client:
         raw_client.hello()
         backtest_id = str(uuid.uuid4())
         topic = f"orders.{backtest_id}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from backtestr_protocol import options
 from backtestr_protocol.errors import InvalidConfiguration
 from backtestr_protocol.options import default_text, load_options, overlaid
+from support.harness import short_directory
 from support.protocol.strategies import laws
 
 FILE = "broker.toml"
@@ -84,10 +86,34 @@ def test_text_that_is_not_utf_8(tmp_path: Path) -> None:
         load_options(FILE, Options, tmp_path)
 
 
-def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+def test_a_folder_in_the_place_of_the_file(tmp_path: Path) -> None:
     (tmp_path / FILE).mkdir()
-    with pytest.raises(InvalidConfiguration, match="cannot be read"):
+    with pytest.raises(InvalidConfiguration, match="is no regular file"):
         load_options(FILE, Options, tmp_path)
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as one, short_directory() as folder:
+        one.bind(str(folder / FILE))
+        with pytest.raises(InvalidConfiguration, match="cannot be read"):
+            load_options(FILE, Options, folder)
+
+
+def test_options_that_others_may_write_are_refused(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text("")
+    (tmp_path / FILE).chmod(0o666)
+    with pytest.raises(InvalidConfiguration, match=f"chmod go-w '{tmp_path / FILE}'"):
+        load_options(FILE, Options, tmp_path)
+    (tmp_path / FILE).chmod(0o644)
+    tmp_path.chmod(0o777)
+    with pytest.raises(InvalidConfiguration, match=f"chmod -R go-w '{tmp_path}'.*BACKTESTR_CONFIG_DIR"):
+        load_options(FILE, Options, tmp_path)
+
+
+def test_a_section_that_is_no_more_is_refused_with_what_to_write(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text("[gone]\nx = 1\n")
+    with pytest.raises(InvalidConfiguration, match=r"\[gone\] is no section any more: write this"):
+        load_options(FILE, Options, tmp_path, {"gone": "write this"})
 
 
 def test_a_directory_that_does_not_exist(tmp_path: Path) -> None:

@@ -73,19 +73,19 @@ class RunningBroker:
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def start(self, output: int | None = None, *, closed: bool = False) -> None:
-        """Start it. `output` is the descriptor of its log and standard output, if not that of a file.
+    def start(self, output: int | None = None, *, closed: bool = False, before: str = ":") -> None:
+        """Start it, and wait until it serves.
 
-        If `closed`, it has no standard streams at all.
+        `output` is the descriptor of its log and standard output, if not that of a file. If `closed`, it has no
+        standard streams at all. `before` is a shell command whose limits or umask the broker inherits.
         """
-        command = [sys.executable, *self.PROGRAM]
-        if closed:
-            command = ["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command]
+        streams = " <&- >&- 2>&-" if closed else ""
+        command = ["/bin/sh", "-c", f'{before}; exec "$@"{streams}', "sh", sys.executable, *self.PROGRAM]
         with self.log_file.open("ab") as log:
             sink = log.fileno() if output is None else output
             self._process = subprocess.Popen(command, env=self.environment, stdout=sink, stderr=sink)
         wait_until(lambda: self._serves() or self.process.poll() is not None, START_SECONDS)
-        assert self._serves(), f"the broker did not start:\n{self.log}"
+        assert self._serves(), f"the broker did not start ({self.process.poll()}):\n{self.log}"
 
     def refused_start(self, code: int = 1) -> str:
         """Start a broker that must end with `code` instead of serving, and return what it prints on standard error."""
@@ -141,7 +141,7 @@ class RawClient:
     """This client of raw pyzmq and msgpack was written from PROTOCOL.md (see `protocol/independent.py`)."""
 
     def __init__(self, connection_file: Path, client_id: str = "raw-client", *, keys: KeyPair | None = None) -> None:
-        """`keys`: its own pair, where the broker has CURVE on."""
+        """`keys`: its own pair, if not that of the connection file, where connections are encrypted."""
         self.connection, self.key = read_connection(connection_file)
         self.keys = keys
         self.requests = Requests(self.key, client_id, now_ms=lambda: time.time_ns() // 1_000_000)
@@ -168,9 +168,12 @@ class RawClient:
         """Open a socket that is closed with this client."""
         socket = self.context.socket(kind)
         socket.linger = 0
-        if self.keys is not None:
-            socket.curve_serverkey = self.connection["curve"]["serverPublicKey"].encode()
-            socket.curve_publickey, socket.curve_secretkey = self.keys.public.encode(), self.keys.secret.reveal()
+        if (curve := self.connection["curve"]) is not None:
+            public, secret = curve["clientPublicKey"], curve["clientSecretKey"].encode()
+            if self.keys is not None:
+                public, secret = self.keys.public, self.keys.secret.reveal()
+            socket.curve_serverkey = curve["serverPublicKey"].encode()
+            socket.curve_publickey, socket.curve_secretkey = public.encode(), secret
         self.sockets.append(socket)
         return socket
 

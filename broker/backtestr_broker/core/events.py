@@ -18,10 +18,19 @@ from backtestr_protocol.worker_channel import WorkerKind
 from .records import Change, StateRecord
 
 
+class SocketLoad(msgspec.Struct, frozen=True):
+    """The connections to one socket, the most that it keeps, and how many were ended since the last sample."""
+
+    connections: int
+    limit: int
+    ended: int = 0
+
+
 class HostSample(msgspec.Struct, frozen=True, kw_only=True):
     """The machine's load: bytes, percent of all cores, and the longest lag of the event loop since the last sample.
 
-    `recorder_failed` is true once the recorder had to give up.
+    `recorder_failed` is true once the recorder had to give up. `sockets` is by name. `descriptors_exhausted` is true
+    where hardly a file descriptor was left. Both are unset in recordings of version 0.1.
     """
 
     memory_used: int
@@ -30,6 +39,8 @@ class HostSample(msgspec.Struct, frozen=True, kw_only=True):
     loop_lag_ms: float
     recorder_failed: bool = False
     cpu_seconds: Mapping[int, float] = {}  # used by each process since its start, by process id
+    sockets: Mapping[str, SocketLoad] | msgspec.UnsetType = msgspec.UNSET
+    descriptors_exhausted: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 # --- events ---

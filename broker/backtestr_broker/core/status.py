@@ -139,6 +139,13 @@ class Status:
             found.append(("warning", f"the results cannot be counted, so none is deleted: {self._stored.problem}"))
         if self.host.recorder_failed:
             found.append(("warning", "the recorder had to give up; the log says why"))
+        if self.host.descriptors_exhausted:
+            found.append(("warning", "the machine or the broker has hardly a file descriptor left"))
+        for name, load in (self.host.sockets or {}).items():
+            if _percent(load.connections, load.limit) >= WARNING_FULL_PERCENT:
+                found.append(
+                    ("warning", f"{name}: {load.connections} of {load.limit} connections; further ones are ended")
+                )
         bounded = {**self._scheduler.queues, "sessions": (connections.active, connections.limit)}
         for name, (count, limit) in bounded.items():
             if _percent(count, limit) >= WARNING_FULL_PERCENT:

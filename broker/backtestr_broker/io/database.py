@@ -30,6 +30,7 @@ from backtestr_broker.core.commit_queue import MAX_UNCOMMITTED
 from backtestr_broker.core.events import CommitFailed, Committed, Persist, ReadState, StateRead
 from backtestr_broker.core.records import Restored
 from backtestr_protocol.errors import InvalidConfiguration
+from backtestr_protocol.private_files import check_file, make_private
 
 from .database_rescue import aside_name, finish_rescue, keep_log, move_aside, rescue
 from .database_rows import TABLES, DamagedRow, UnreadableRow, apply, read_key, read_table, remembered
@@ -67,7 +68,7 @@ class Database:
         """Open the database, or a new one where there is none; what is damaged is set aside, see `restored`.
 
         `wake` is called when there is something to `take`. Raises `InvalidConfiguration` where another broker uses the
-        database, a later backtestr wrote it, or it cannot be opened at all.
+        database, a later backtestr or another user may have written it, or it cannot be opened at all.
         """
         self._wake = wake
         self._queue: queue.Queue[Order | None] = queue.Queue(MAX_QUEUED)
@@ -147,7 +148,7 @@ class Database:
 
 def _open_or_replace(path: Path, connect: Connect) -> tuple[sqlite3.Connection, Restored]:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private(path.parent)
         with _opening(path):
             return _open_checked(path, connect)
     except TooNew as error:
@@ -222,7 +223,7 @@ def _open(
 
     `notes` gets a message if the log has lost changes.
     """
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    _make_or_check(path)
     connection = connect(path)
     # Text that is no UTF-8 is damage of one row, and must not end the reading of all.
     connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
@@ -240,6 +241,18 @@ def _open(
     except BaseException:  # after Ctrl-C too: the database is locked while it is open
         connection.close()
         raise
+
+
+def _make_or_check(path: Path) -> None:
+    """Create the file with mode 0600. Raises `InvalidConfiguration` for files that another user may have written."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        check_file(path, os.fstat(descriptor))
+    finally:
+        os.close(descriptor)
+    for log in (path.with_name(path.name + suffix) for suffix in ("-wal", "-shm")):
+        with contextlib.suppress(FileNotFoundError):
+            check_file(log, log.lstat())
 
 
 def _read(connection: sqlite3.Connection, path: Path, notes: list[str]) -> Restored:

@@ -18,7 +18,7 @@ import traceback
 import uuid
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 import msgspec
 import zmq
@@ -41,6 +41,7 @@ from backtestr_broker.core.events import (
     RemoveResults,
     Reply,
     RequestReceived,
+    SocketLoad,
     StartAgain,
     Subscribed,
     SubscribersDropped,
@@ -58,6 +59,7 @@ from backtestr_protocol.zmq_frames import has_input, receive, send
 
 from .allow_list import AllowList
 from .database import Database
+from .descriptors import are_exhausted, descriptor_limit
 from .host_usage import HostUsage
 from .sockets import Sockets
 from .stored_files import StoredFiles
@@ -74,6 +76,10 @@ BURST = 64
 DENIED_INTERVAL = 1.0
 # The same for messages that a full queue did not take, by socket: a peer that floods and does not read loses thousands.
 DROPPED_INTERVAL = 1.0
+# Connections to one socket that are ended in a heartbeat in which no file descriptor was left.
+_SHED_AT_ONCE = 64
+# Announces, among the sources that are ready, that there are reports of connections.
+_CONNECTIONS = object()
 # Seconds that workers get to end by themselves; with the flush of the sockets that is well within three seconds.
 STOP_PATIENCE = 1.5
 
@@ -144,6 +150,8 @@ class EventLoop:
         self._metrics_due = self._longest_lag_ms = 0.0
         self._stopping = False
         self._host_usage = HostUsage(time.monotonic())
+        self._ended: dict[str, int] = {}  # connections that were ended, by socket
+        self._last_frame: list[zmq.Frame | None] = [None]  # of the request that is being handled
         self._due = 0.0  # the time of the next deadline, whatever arrives before it
         self._lag = 0.0  # the longest wait for the loop since the last sample, in seconds
         self._dropped: dict[str, int] = {"requests": 0, "engine": 0}  # by socket; a stream drops without an error
@@ -152,6 +160,7 @@ class EventLoop:
         self._selector = selectors.DefaultSelector()
         self._sources: tuple[zmq.Socket[bytes], ...] = ()  # in the order in which they are read
         self._streams: dict[zmq.Socket[bytes], Socket] = {}
+        self._monitors: set[int] = set()  # descriptors that announce reports of connections
         self._unread: set[zmq.Socket[bytes]] = set()  # those that may have something to read
         self._to_find: list[FindListeners] = []  # once the effects of the current event are executed
         self._faults: deque[float] = deque(maxlen=MAX_FAULTS)  # the times of the latest
@@ -192,11 +201,21 @@ class EventLoop:
         for source in sources:
             if source not in self._sources:
                 self._selector.register(_descriptor(source), selectors.EVENT_READ, source)
+        watched = {_descriptor(one.monitor) for one in sockets.connections.values()}
+        for monitor in watched - self._monitors:
+            self._selector.register(monitor, selectors.EVENT_READ, _CONNECTIONS)
+        self._monitors = watched
         self._sources = sources
         self._streams = {socket: name for name, socket in sockets.streams.items()}
         self._unread = set(sources)
 
-    def _turn(self, ready: list[zmq.Socket[bytes] | None]) -> None:
+    def _unregister(self, name: str, socket: zmq.Socket[bytes]) -> None:
+        """Read no longer from a socket that is about to be closed, nor from its monitor."""
+        self._selector.unregister(_descriptor(socket))
+        self._selector.unregister(monitor := _descriptor(self._sockets.connections[name].monitor))
+        self._monitors.remove(monitor)
+
+    def _turn(self, ready: list[Any]) -> None:
         """Take a burst from the sockets that have messages, one from each in turn, then do what has fallen due."""
         began = time.monotonic()
         if None in ready:
@@ -204,7 +223,9 @@ class EventLoop:
             self._supervise()
             for report in (*self._database.take(), *self._files.take()):
                 self._feed(report)
-        self._unread.update(source for source in ready if source is not None)
+        if _CONNECTIONS in ready:
+            self._sockets.sweep()
+        self._unread.update(source for source in ready if source is not None and source is not _CONNECTIONS)
         unread = [source for source in self._sources if source in self._unread]
         for taken in range(BURST):
             unread = [source for source in unread if self._take(source, expecting=taken > 1)]
@@ -218,7 +239,15 @@ class EventLoop:
             self._reload_allow_list()
             self._supervise()
             failed = self._recorder is not None and self._recorder.has_failed
-            host = self._host_usage.sample(self._supervisor.pids(), self._lag * 1000, now, recorder_failed=failed)
+            exhausted = are_exhausted()
+            host = self._host_usage.sample(
+                self._supervisor.pids(),
+                self._lag * 1000,
+                now,
+                recorder_failed=failed,
+                sockets=self._connections(exhausted),
+                descriptors_exhausted=exhausted,
+            )
             self._lag = 0.0
             self._feed(Tick(host, _wall_ms()))
             self._find_listeners()
@@ -243,11 +272,13 @@ class EventLoop:
             self._report_subscriptions(stream, sockets.probes[stream].read(1))
             return source in self._sources and has_input(source)
         allow_list = self._allow_list if source is sockets.requests else None
-        accepts = None if allow_list is None else allow_list.names.__contains__
-        messages = receive(source, 1, accepts, expecting=expecting)
+        accepts = None if allow_list is None else allow_list.accepted.__contains__
+        last = self._last_frame if source is sockets.requests else None
+        messages = receive(source, 1, accepts, expecting=expecting, last=last)
         for message in messages:
-            if source is sockets.requests:
+            if last is not None:
                 self._feed(RequestReceived(message[0], message[1:], _wall_ms()))
+                last[0] = None  # it may be large
             elif source is sockets.engine:
                 self._feed(WorkerSent(message[0], message[1:], _wall_ms()))
             else:
@@ -257,6 +288,31 @@ class EventLoop:
         self._unread.discard(source)
         return False
 
+    # --- connections ---
+
+    def _connections(self, exhausted: bool) -> dict[str, SocketLoad]:
+        """End the connections that are too many or say nothing, and return those that are left, by socket.
+
+        With hardly a descriptor left nobody may connect: see `Sockets.hide`. Over TCP ZeroMQ would try in vain to
+        accept what waits, without a pause, so silent connections make room.
+        """
+        self._sockets.sweep()
+        if not exhausted:
+            self._sockets.show()
+        elif self._sockets.hide():
+            hooks.send("descriptors_exhausted", {"limit": descriptor_limit()})
+        loads: dict[str, SocketLoad] = {}
+        for name, watched in self._sockets.connections.items():
+            if exhausted and name != "engine":
+                watched.shed(_SHED_AT_ONCE)
+            ended = watched.take_ended()
+            self._ended[name] = self._ended.get(name, 0) + ended
+            loads[name] = SocketLoad(len(watched), watched.limit, ended)
+            if ended > 0:
+                facts = {"socket": name, "ended": ended, "connections": len(watched), "limit": watched.limit}
+                hooks.send("connections_ended", facts)
+        return loads
+
     # --- listeners ---
 
     def _report_subscriptions(self, name: Socket, changes: list[SubscriptionChange]) -> None:
@@ -265,7 +321,7 @@ class EventLoop:
             self._feed(Subscribed(name, prefix, delta, _wall_ms()))
         if not self._core.listeners.is_crowded(name) or not self._sockets.can_drop_clients:
             return
-        self._selector.unregister(_descriptor(self._sockets.streams[name]))
+        self._unregister(name, self._sockets.streams[name])
         self._sockets.drop_subscribers(name)
         self._register_sockets()
         self._feed(SubscribersDropped(name, _wall_ms()))
@@ -286,7 +342,11 @@ class EventLoop:
         self._longest_lag_ms = max(self._longest_lag_ms, loop_lag_ms)
         if self._metrics is not None and now >= self._metrics_due:
             self._metrics_due = now + self._core.limits.heartbeat_interval_ms / 1000
-            self._metrics.show(self._core, self._dropped, self._longest_lag_ms)
+            connections = {
+                name: (len(watched), watched.limit, self._ended.get(name, 0))
+                for name, watched in self._sockets.connections.items()
+            }
+            self._metrics.show(self._core, self._dropped, self._longest_lag_ms, connections)
             self._longest_lag_ms = 0.0
 
     # --- the allow-list ---
@@ -296,7 +356,7 @@ class EventLoop:
         if self._allow_list is None or self._sockets.zap is None:
             return
         self._reload_allow_list()
-        decision = decide(frames, self._allow_list.allowed)
+        decision = decide(frames, self._allow_list.name_of)
         if decision.frames is not None:
             self._send("the allow-list", self._sockets.zap, [peer, b"", *decision.frames])
         if decision.name is None and (untold := self._denied_limit.check(time.monotonic())) is not None:
@@ -320,8 +380,8 @@ class EventLoop:
             self._drop_clients(f"no longer allowed: {', '.join(sorted(revoked))}")
 
     def _drop_clients(self, reason: str) -> None:
-        for source in self._sockets.of_clients:
-            self._selector.unregister(_descriptor(source))
+        for name, source in self._sockets.of_clients.items():
+            self._unregister(name, source)
         self._sockets.drop_clients()
         self._register_sockets()
         self._feed(ClientsDropped(reason, _wall_ms()))
@@ -377,6 +437,8 @@ class EventLoop:
                 self._on_serving(self._core.worker_messages.series_at_start)
                 hooks.send("serving", facts)
             case Notify(signal, facts):
+                if signal == "client_joined":
+                    self._sockets.heard("requests", self._last_frame[0])
                 hooks.send(signal, facts)
             case StartAgain(reason):
                 self._start_again(reason)

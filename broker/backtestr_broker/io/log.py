@@ -21,6 +21,8 @@ _STANDARD_ERROR = 2
 _LEVELS = {
     "client_denied": logging.WARNING,
     "clients_dropped": logging.WARNING,
+    "connections_ended": logging.WARNING,
+    "descriptors_exhausted": logging.WARNING,
     "allow_list_problem": logging.ERROR,
     "message_refused": logging.WARNING,
     "message_dropped": logging.WARNING,

@@ -18,7 +18,7 @@ from typing import get_args
 import msgspec
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.exposition import start_http_server
+from prometheus_client.exposition import make_wsgi_app
 from prometheus_client.registry import Collector
 
 from backtestr_broker.core.core import Core
@@ -29,7 +29,7 @@ from backtestr_protocol.messages import BacktestState, Health
 from backtestr_protocol.system_status import SystemStatus, WorkerStatus
 from backtestr_protocol.topics import SOCKETS
 
-HOST = "127.0.0.1"
+from .http_server import HOST, serve
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -40,6 +40,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     backtests: Mapping[BacktestState, int]
     queues: Mapping[str, tuple[int, int]]  # length and bound
     dropped: Mapping[str, int]  # messages that a full queue did not take, by socket
+    connections: Mapping[str, tuple[int, int, int]]  # number, limit and those that were ended, by socket
     loop_lag_ms: float  # the longest since the snapshot before
 
 
@@ -52,7 +53,7 @@ class MetricsServer:
         registry = CollectorRegistry()
         registry.register(_Collector(self))
         try:
-            self._server, self._thread = start_http_server(port, HOST, registry)
+            self._server = serve(port, make_wsgi_app(registry))
         except OSError as error:
             raise InvalidConfiguration(
                 f"broker.toml: metrics.port is {port}: cannot listen on {HOST}:{port}: {error.strerror}. Name a port "
@@ -65,7 +66,13 @@ class MetricsServer:
         """The latest snapshot; None before the first heartbeat."""
         return self._latest
 
-    def show(self, core: Core, dropped: Mapping[str, int], loop_lag_ms: float) -> None:
+    def show(
+        self,
+        core: Core,
+        dropped: Mapping[str, int],
+        loop_lag_ms: float,
+        connections: Mapping[str, tuple[int, int, int]] | None = None,
+    ) -> None:
         """Take a snapshot, which is shown from now on."""
         self._latest = Snapshot(
             status=core.status(),
@@ -73,14 +80,13 @@ class MetricsServer:
             backtests=Counter(job.status for job in core.scheduler.jobs),
             queues=core.scheduler.queues,
             dropped=dict(dropped),
+            connections=dict(connections or {}),
             loop_lag_ms=loop_lag_ms,
         )
 
     def close(self) -> None:
         """Stop to answer."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self._server.stop()
 
 
 class _Collector(Collector):
@@ -208,6 +214,19 @@ def _broker_metrics(latest: Snapshot) -> Iterator[Metric]:
     yield GaugeMetricFamily("backtestr_loop_lag_seconds", lag, value=latest.loop_lag_ms / 1000)
     memory = "Resident memory of the broker and its workers."
     yield GaugeMetricFamily("backtestr_memory_bytes", memory, value=status.memory_usage.used)
+    connections = GaugeMetricFamily("backtestr_connections", "Connections, by socket.", labels=["socket"])
+    bound = "Connections that are kept; further ones are ended."
+    limits = GaugeMetricFamily("backtestr_connections_limit", bound, labels=["socket"])
+    for name, (count, most, _) in latest.connections.items():
+        connections.add_metric([name], count)
+        limits.add_metric([name], most)
+    yield connections
+    yield limits
+    too_many = "Connections that the broker ended, since they were too many or silent."
+    ended = CounterMetricFamily("backtestr_ended_connections", too_many, labels=["socket"])
+    for name, (_, _, count) in latest.connections.items():
+        ended.add_metric([name], count)
+    yield ended
     cpu = "Processor time of the broker and its workers, as a fraction of all cores."
     yield GaugeMetricFamily("backtestr_cpu_ratio", cpu, value=status.cpu_usage / 100)
     failures = "Failed commits to disk."

@@ -1,22 +1,36 @@
 """The runtime directory is private to its user, and owned by one broker at a time.
 
-It holds the sockets, the lock and the connection file, whose existence means that the broker serves.
+It holds the sockets, the lock and the connection file, whose existence means that the broker serves. Other programs may
+have sockets and files of their own there: it may be the user's XDG_RUNTIME_DIR itself.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import socket as sockets_of_the_system
 import stat
 from pathlib import Path
 
-from backtestr_protocol.connection import Connection, encode_connection
-from backtestr_protocol.errors import InvalidConfiguration
+from backtestr_protocol.connection import Connection, decode_connection, encode_connection
+from backtestr_protocol.errors import InvalidConfiguration, MessageError
+from backtestr_protocol.private_files import (
+    check_directory,
+    make_private,
+    private_directory,
+    private_opener,
+    read_trusted,
+)
+
+from .sockets import NAMES, hidden
 
 # sun_path has 108 bytes on Linux and the terminating zero takes one (macOS has 104; bind says so there).
 MAX_SOCKET_PATH = 107
 _LOCK = "lock"
+# Seconds in which a socket answers whether it is listened to; the system answers, not the program behind it.
+_ANSWER_SECONDS = 1.0
 
 
 class AlreadyRunning(Exception):
@@ -30,49 +44,69 @@ class RuntimeDirectory:
         self.path = path
         self.connection_file = connection_file
         self._lock: int | None = None
+        self._published: tuple[int, int, int] | None = None  # the identity of the connection file that is ours
 
     def acquire(self) -> None:
         """Create and lock the directory, and remove what a killed broker left.
 
         Raises `AlreadyRunning`, and `InvalidConfiguration` where others may write to it or to the connection file's
-        directory.
+        directory, or where something else has the name of a socket.
         """
-        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _check_own(self.path, "BACKTESTR_RUNTIME_DIR")
+        private_directory(self.path, "BACKTESTR_RUNTIME_DIR")
         if self.connection_file.parent.is_dir():
-            _check_own(self.connection_file.parent, "BACKTESTR_CONNECTION_FILE")
-        self.path.chmod(0o700)
-        self._lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            check_directory(self.connection_file.parent, "BACKTESTR_CONNECTION_FILE")
+        self._lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(self._lock)
             self._lock = None
             raise AlreadyRunning(f"a broker is already running in {self.path}") from None
+        if not self._is_connection_file_inside and (pid := _pid_of_live_broker(self.connection_file)) is not None:
+            os.close(self._lock)
+            self._lock = None
+            raise AlreadyRunning(
+                f"{self.connection_file} is the connection file of another broker (process {pid}); name another file "
+                "in BACKTESTR_CONNECTION_FILE"
+            )
+        self.connection_file.unlink(missing_ok=True)
         self._remove_leftovers()
 
     def socket_address(self, name: str) -> str:
-        """Return the address `ipc://…`. Raises `InvalidConfiguration` where the path is too long for a socket."""
-        path = str(self.path / name)
-        if len(os.fsencode(path)) > MAX_SOCKET_PATH:
+        """Return the address `ipc://…` of a socket that is to be bound, where nothing else has its name.
+
+        ZeroMQ would delete whatever has it. Raises `InvalidConfiguration` where something has it, and where the path is
+        too long for a socket.
+        """
+        path = self.path / name
+        length = len(os.fsencode(path))
+        if length > MAX_SOCKET_PATH:
             raise InvalidConfiguration(
-                f"the socket path {path} has {len(os.fsencode(path))} bytes and may have {MAX_SOCKET_PATH}; "
+                f"the socket path {path} has {length} bytes and may have {MAX_SOCKET_PATH}; "
                 "name a shorter directory in BACKTESTR_RUNTIME_DIR"
+            )
+        if os.path.lexists(path):
+            raise InvalidConfiguration(
+                f"{path} belongs to another program, and a socket of the broker has to have that name; name a "
+                "directory of its own in BACKTESTR_RUNTIME_DIR"
             )
         return f"ipc://{path}"
 
     def publish(self, connection: Connection) -> None:
         """Write the connection file, as a whole and readable by this user only."""
-        self.connection_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(self.connection_file.parent)
         self._unfinished.unlink(missing_ok=True)
-        descriptor = os.open(self._unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
+        with open(self._unfinished, "xb", opener=private_opener) as file:
             file.write(encode_connection(connection))
+            file.flush()
+            self._published = _identity(os.fstat(file.fileno()))
         self._unfinished.replace(self.connection_file)
 
     def withdraw(self) -> None:
-        """Remove the connection file: the broker no longer serves."""
-        self.connection_file.unlink(missing_ok=True)
+        """Remove the connection file: the broker no longer serves. A file of another broker in its place stays."""
+        with contextlib.suppress(FileNotFoundError):
+            if self._is_connection_file_inside or _identity(self.connection_file.lstat()) == self._published:
+                self.connection_file.unlink(missing_ok=True)
 
     def release(self) -> None:
         """Remove sockets and connection file, and release the lock.
@@ -86,6 +120,11 @@ class RuntimeDirectory:
         self._lock = None
 
     @property
+    def _is_connection_file_inside(self) -> bool:
+        """Whether the lock of this directory keeps every other broker from the connection file."""
+        return self.connection_file.parent == self.path
+
+    @property
     def _unfinished(self) -> Path:
         """Path of the connection file before it is renamed: beside it, since a rename needs one file system."""
         return self.connection_file.with_name(f"{self.connection_file.name}.new")
@@ -93,17 +132,46 @@ class RuntimeDirectory:
     def _remove_leftovers(self) -> None:
         self.withdraw()
         self._unfinished.unlink(missing_ok=True)
-        for entry in self.path.iterdir():
-            with contextlib.suppress(FileNotFoundError):
-                if stat.S_ISSOCK(entry.lstat().st_mode):
-                    entry.unlink()
+        for name in NAMES:
+            for path in (self.path / name, hidden(self.path / name)):
+                if _is_dead_socket_of_this_user(path):
+                    path.unlink(missing_ok=True)
 
 
-def _check_own(directory: Path, variable: str) -> None:
-    """Refuse a directory in which others could replace our sockets or our connection file."""
-    found = directory.stat()
-    if found.st_uid != os.getuid() or found.st_mode & stat.S_IWOTH:
-        raise InvalidConfiguration(
-            f"{directory} belongs to someone else or may be written to by everyone; name a directory of your own "
-            f"in {variable}"
-        )
+def _identity(found: os.stat_result) -> tuple[int, int, int]:
+    """Return what tells a file from one that took its place; a new file may get the inode of a removed one."""
+    return found.st_dev, found.st_ino, found.st_mtime_ns
+
+
+def _pid_of_live_broker(connection_file: Path) -> int | None:
+    """Return the process id of the broker that wrote a connection file, if something answers at its endpoint."""
+    try:
+        connection = decode_connection(read_trusted(connection_file))
+    except (OSError, MessageError, InvalidConfiguration):
+        return None
+    kind, _, address = connection.endpoints.requests.partition("://")
+    try:
+        if kind == "ipc":
+            with sockets_of_the_system.socket(sockets_of_the_system.AF_UNIX) as peer:
+                peer.settimeout(_ANSWER_SECONDS)
+                peer.connect(address)
+        else:
+            host, _, port = address.rpartition(":")
+            sockets_of_the_system.create_connection((host, int(port)), _ANSWER_SECONDS).close()
+    except (OSError, ValueError):
+        return None
+    return connection.pid
+
+
+def _is_dead_socket_of_this_user(path: Path) -> bool:
+    """Return True for a socket that this user's program has left: it is there, and nobody listens to it."""
+    try:
+        found = path.lstat()
+        if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.getuid():
+            return False
+        with sockets_of_the_system.socket(sockets_of_the_system.AF_UNIX) as peer:
+            peer.settimeout(_ANSWER_SECONDS)
+            peer.connect(str(path))
+    except OSError as error:  # also: its path is too long for a socket, or it takes connections of another kind
+        return error.errno == errno.ECONNREFUSED
+    return False

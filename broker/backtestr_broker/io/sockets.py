@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import math
 import os
 import socket as sockets_of_the_system
+import sys
+import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
+import msgspec
 import zmq
 
 from backtestr_broker.config import SocketOptions
@@ -15,6 +23,7 @@ from backtestr_protocol.topics import SOCKETS, Socket
 from backtestr_protocol.worker_channel import MAX_ON_THE_WAY
 
 from . import zap
+from .connections import Connections
 from .subscriber_probe import SubscriberProbe
 
 # A frame of up to so many times the limit is still received, to be answered with MESSAGE_TOO_LARGE; a larger one ends
@@ -35,13 +44,27 @@ _WORKER_QUEUE = 1_000
 # Handshakes that wait for a decision. ZeroMQ lets each wait no longer than _HANDSHAKE_MS.
 _HANDSHAKES = 1_000
 
+# Seconds that ZeroMQ's thread may take to close thousands of connections.
+_FREEING_SECONDS = 2.0
+
 NAMES: tuple[str, ...] = ("requests", *SOCKETS, "engine")
+
+
+class ConnectionBounds(msgspec.Struct, frozen=True):
+    """The most connections to one socket, and the seconds after which one that said nothing is ended."""
+
+    limit: int
+    patience: float
+
+
+UNBOUNDED = ConnectionBounds(limit=sys.maxsize, patience=math.inf)
 
 
 class Sockets:
     """`requests` and `engine` are ROUTERs, the streams XPUBs. All belong to the thread of the event loop.
 
     With `curve`, those of the clients (all but `engine`) are encrypted, and `zap` gets a request for every handshake.
+    `connections` are bounded by socket; within one process there are none.
     """
 
     def __init__(
@@ -51,9 +74,11 @@ class Sockets:
         options: SocketOptions,
         max_message_bytes: int,
         curve: KeyPair | None = None,
+        bounds: ConnectionBounds = UNBOUNDED,
     ) -> None:
         """Bind all sockets; `address` returns the address for a name. Raises `zmq.ZMQError`, naming the address."""
         self._context = context
+        self._bounds = bounds
         self._options = options
         self._max_message_bytes = max_message_bytes
         self._curve = curve
@@ -62,6 +87,8 @@ class Sockets:
         self._listeners: dict[str, sockets_of_the_system.socket] = {}
         self.streams: dict[Socket, zmq.Socket[bytes]] = {}
         self.probes: dict[str, SubscriberProbe] = {}  # by stream
+        self.connections: dict[str, Connections] = {}  # by the socket's name
+        self._hidden: dict[Path, Path] = {}
         self.zap: zmq.Socket[bytes] | None = None
         try:
             if curve is not None:  # before there is a socket to connect to
@@ -79,9 +106,11 @@ class Sockets:
         )
 
     @property
-    def of_clients(self) -> list[zmq.Socket[bytes]]:
-        """The sockets to which clients connect."""
-        return [self.requests, *self.streams.values()]
+    def of_clients(self) -> dict[str, zmq.Socket[bytes]]:
+        """The sockets to which clients connect, by name."""
+        sockets: dict[str, zmq.Socket[bytes]] = {"requests": self.requests}
+        sockets.update(self.streams.items())
+        return sockets
 
     @property
     def can_drop_clients(self) -> bool:
@@ -94,19 +123,20 @@ class Sockets:
         The ports are listened to all the while: clients that are allowed connect again by themselves. Messages under
         way are lost, and clients repair that as after any lost connection.
         """
-        self._drop(self.requests)
-        self._bind_requests()
+        self._drop("requests", self.requests)
+        _when_there_are_descriptors(self._bind_requests)
         for name in SOCKETS:
             self.drop_subscribers(name)
 
     def drop_subscribers(self, name: Socket) -> None:
         """End every connection to one stream, in the same way."""
         self.probes[name].close()
-        self._drop(self.streams[name])
-        self._bind_stream(name)
+        self._drop(name, self.streams[name])
+        _when_there_are_descriptors(partial(self._bind_stream, name))
 
-    def _drop(self, socket: zmq.Socket[bytes]) -> None:
+    def _drop(self, name: str, socket: zmq.Socket[bytes]) -> None:
         assert self.can_drop_clients
+        self.connections.pop(name).close()
         socket.close(linger=0)
         self._opened.remove(socket)
 
@@ -142,6 +172,39 @@ class Sockets:
     ) -> zmq.Socket[bytes]:
         socket = self._context.socket(kind)
         self._opened.append(socket)
+        try:
+            self._set_up(name, socket, kind, queue, max_frame, address, taken=taken)
+            if for_clients and self._curve is not None:
+                socket.set(zmq.CURVE_SERVER, 1)
+                socket.set(zmq.CURVE_SECRETKEY, self._curve.secret.reveal())
+                socket.set(zmq.ZAP_DOMAIN, zap.DOMAIN)
+                # Without this, ZeroMQ accepts every connection while no handler for the domain is bound.
+                socket.set(zmq.ZAP_ENFORCE_DOMAIN, 1)
+            if listener is not None:
+                socket.set(zmq.USE_FD, os.dup(listener.fileno()))  # ZeroMQ closes it with its socket
+            socket.bind(address)
+        except BaseException as error:  # no half-made socket stays, also after Ctrl-C
+            self._opened.remove(socket)
+            if (watched := self.connections.pop(name, None)) is not None:
+                watched.close()
+            socket.close(linger=0)
+            if not isinstance(error, zmq.ZMQError):
+                raise
+            raise zmq.ZMQError(error.errno, f"cannot bind {name} to {address}: {error.strerror}") from error
+        return socket
+
+    def _set_up(
+        self,
+        name: str,
+        socket: zmq.Socket[bytes],
+        kind: int,
+        queue: int,
+        max_frame: int,
+        address: str,
+        *,
+        taken: int | None,
+    ) -> None:
+        """Set what has to be set before the socket is bound."""
         socket.set(zmq.LINGER, _LINGER_MS)
         socket.set(zmq.SNDHWM, queue)
         socket.set(zmq.RCVHWM, queue if taken is None else taken)
@@ -150,32 +213,78 @@ class Sockets:
         socket.set(zmq.BACKLOG, _BACKLOG)
         if kind == zmq.ROUTER:
             socket.set(zmq.ROUTER_MANDATORY, 1)
+        if not address.startswith("inproc://"):
+            # Workers say nothing until their kernels are compiled.
+            patience = math.inf if name == "engine" else self._bounds.patience
+            self.connections[name] = Connections(self._context, socket, self._bounds.limit, patience)
         if kind == zmq.XPUB:
             socket.set(zmq.XPUB_VERBOSER, 1)  # every peer's subscriptions, not only the first of each
             # Before the socket is bound, so that its last endpoint is the one for peers.
-            self.probes[name] = SubscriberProbe(self._context, socket)
-        if for_clients and self._curve is not None:
-            socket.set(zmq.CURVE_SERVER, 1)
-            socket.set(zmq.CURVE_SECRETKEY, self._curve.secret.reveal())
-            socket.set(zmq.ZAP_DOMAIN, zap.DOMAIN)
-            # Without this, ZeroMQ accepts every connection while no handler for the domain is bound.
-            socket.set(zmq.ZAP_ENFORCE_DOMAIN, 1)
-        if listener is not None:
-            socket.set(zmq.USE_FD, os.dup(listener.fileno()))  # ZeroMQ closes it with its socket
-        try:
-            socket.bind(address)
-        except zmq.ZMQError as error:
-            raise zmq.ZMQError(error.errno, f"cannot bind {name} to {address}: {error.strerror}") from error
-        return socket
+            self.probes[name] = SubscriberProbe(self._context, socket, partial(self.heard, name))
+
+    def hide(self) -> bool:
+        """Give Unix sockets names that no peer knows, until `show`: connections stay, and nobody can make another.
+
+        libzmq 4.3.5 ends the process when it has no descriptor left for a connection to a Unix socket (EMFILE). Return
+        False if they are hidden already.
+        """
+        if self._hidden:
+            return False
+        for socket in self._opened:
+            kind, _, name = _endpoint(socket).partition("://")
+            if kind == "ipc":
+                path = Path(name)
+                with contextlib.suppress(OSError):  # something has removed it: then nobody can connect, too
+                    self._hidden[path] = path.rename(hidden(path))
+        return True
+
+    def show(self) -> None:
+        """Give Unix sockets their names again."""
+        for path, elsewhere in self._hidden.items():
+            with contextlib.suppress(OSError):
+                elsewhere.rename(path)
+        self._hidden.clear()
+
+    def sweep(self) -> None:
+        """End connections that are too many, or that say nothing."""
+        now = time.monotonic()
+        for watched in self.connections.values():
+            watched.sweep(now)
+
+    def heard(self, name: str, frame: zmq.Frame | None) -> None:
+        """Take note that a client has sent `frame` to the socket: its connection is no longer silent."""
+        if (watched := self.connections.get(name)) is not None:
+            watched.heard(frame, time.monotonic())
 
     def close(self) -> None:
         """Close the sockets of clients first, so that handshakes are decided as long as peers can connect."""
+        self.show()
+        for watched in self.connections.values():
+            watched.close()
+        self.connections.clear()
         for probe in self.probes.values():
             probe.close()
         for socket in reversed(self._opened):
             socket.close()
         for listener in self._listeners.values():
             listener.close()
+
+
+def hidden(path: Path) -> Path:
+    """Return the path of a Unix socket while it is hidden."""
+    return path.with_name(f"{path.name}.hidden")
+
+
+def _when_there_are_descriptors(bind: Callable[[], None]) -> None:
+    """Bind a socket in place of one that was closed: ZeroMQ's thread closes its connections a moment later."""
+    deadline = time.monotonic() + _FREEING_SECONDS
+    while True:
+        try:
+            return bind()
+        except (zmq.ZMQError, OSError) as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE) or time.monotonic() >= deadline:
+                raise
+            time.sleep(_FREEING_SECONDS / 100)
 
 
 def _endpoint(socket: zmq.Socket[bytes]) -> str:

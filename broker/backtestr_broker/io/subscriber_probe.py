@@ -10,6 +10,7 @@ Everything happens on one thread, so that no message is sent in between.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import msgspec
 import zmq
@@ -37,10 +38,19 @@ class ProbeResult(msgspec.Struct, frozen=True):
 
 
 class SubscriberProbe:
-    """A subscriber of our own on one XPUB, which it holds from before that is bound until `close`."""
+    """A subscriber of our own on one XPUB, which it holds from before that is bound until `close`.
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], xpub: zmq.Socket[bytes]) -> None:
+    `heard` is called with every frame that subscribes to a prefix.
+    """
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        xpub: zmq.Socket[bytes],
+        heard: Callable[[zmq.Frame], None] = lambda _frame: None,
+    ) -> None:
         self._xpub = xpub
+        self._heard = heard
         address = next(_addresses)
         self._subscriber = context.socket(zmq.SUB)
         self._subscriber.set(zmq.LINGER, 0)
@@ -72,6 +82,8 @@ class SubscriberProbe:
                 break
             more = frame.more
             data = frame.bytes
+            if data[:1] == b"\1":
+                self._heard(frame)
             if data[:1] in (b"\0", b"\1"):
                 changes.append((data[1:], 1 if data[0] else -1))
         return changes

@@ -6,7 +6,7 @@ here: the socket `inproc://zeromq.zap.01` belongs to the event loop, and the all
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -30,10 +30,14 @@ class Decision(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-def decide(frames: Sequence[bytes], allowed: Mapping[bytes, str]) -> Decision:
+# Returns the name of a key (32 bytes) that may connect from an address, and None for any other.
+FindName = Callable[[bytes, str], str | None]
+
+
+def decide(frames: Sequence[bytes], find_name: FindName) -> Decision:
     """Decide on a request: version, request id, domain, address, identity, mechanism, credentials.
 
-    Only a CURVE key (32 bytes) that is in `allowed` may connect; everything else is refused.
+    Only a CURVE key that `find_name` knows may connect; everything else is refused.
     """
     if len(frames) < 2:
         return Decision(None, None, reason="a ZAP request of less than two frames")
@@ -46,7 +50,7 @@ def decide(frames: Sequence[bytes], allowed: Mapping[bytes, str]) -> Decision:
         return _refused(request_id, peer, f"another domain, {domain[:64]!r}")
     if mechanism != b"CURVE" or len(key) != _KEY_BYTES:
         return _refused(request_id, peer, f"no CURVE key, but {mechanism[:16]!r}")
-    name = allowed.get(key)
+    name = find_name(key, peer)
     if name is None:
         return _refused(request_id, peer, "a key that is unknown or revoked")
     return Decision([VERSION, request_id, b"200", b"OK", name.encode(), b""], name, peer)

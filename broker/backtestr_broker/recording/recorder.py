@@ -27,6 +27,7 @@ from backtestr_broker.core.events import Event, RequestReceived, WorkerSent
 from backtestr_broker.core.settings import Start
 from backtestr_protocol.codec import REQUEST, TO_BROKER, Signer
 from backtestr_protocol.errors import AuthenticationError
+from backtestr_protocol.private_files import make_private
 
 from .format import SUFFIX, Skipped, header, write_record
 from .parts import RECORDING
@@ -66,7 +67,7 @@ class Recorder:
         self._descriptor: int | None = None
         self._buffer = bytearray()
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private(folder)
             folder.chmod(0o700)
             _delete_oldest(folder)
             self._path.mkdir(mode=0o700)

@@ -29,11 +29,12 @@ def connect(
 
     Wait up to `wait` seconds for its connection file to appear and `timeout` seconds for its answer.
     `connection_file`: the path of that file, if not the usual one. `key`: the name or file of this client's key, which
-    a broker with CURVE requires (default: the value of `BACKTESTR_KEY`, else the only key that `backtestr keys new` has
-    made). `client_id`: a stable name for this program (default: a random one). `request_timeout`: seconds that ordinary
-    requests may take. `recovery`: what is retried and how often, if not the defaults. Raises `NetworkError` when there
-    is no broker or no key, and `AuthenticationError` when the broker refuses this client's key or the signing key of
-    that file.
+    a broker on another machine requires (default: the value of `BACKTESTR_KEY`, else the key in the connection file, or
+    the only key that `backtestr keys new` has made). `client_id`: a stable name for this program (default: a random
+    one). `request_timeout`: seconds that ordinary requests may take. `recovery`: what is retried and how often, if not
+    the defaults. Raises `NetworkError` when there is no broker or no key, or when others could have written or read the
+    connection file, and `AuthenticationError` when the broker refuses this client's key or the signing key of that
+    file.
     """
     file = ConnectionFile(Path(connection_file) if connection_file else None, key)
     deadline = time.monotonic() + wait

@@ -8,6 +8,7 @@ installs.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import threading
 import uuid
@@ -23,6 +24,7 @@ from backtestr_broker.config import load_config as load_broker_config
 from backtestr_broker.io.supervisor import ExitReason, WorkerHandle
 from backtestr_engine.config import EngineConfig
 from backtestr_engine.config import load_config as load_engine_config
+from backtestr_engine.kernel_cache import check_kernel_cache
 from backtestr_engine.worker.threads import run_worker
 from backtestr_protocol import paths
 from backtestr_protocol.connection import Connection
@@ -42,7 +44,8 @@ def embedded_client(data_dir: str | Path | None = None) -> Iterator[Client]:
     """Start an embedded broker, and give a client of it; both end with the `with` block.
 
     `data_dir`: the data directory, if not that of `BACKTESTR_DATA_DIR`. Raises `InvalidConfiguration`, also where
-    another broker uses that directory: connect to that broker, or name another directory.
+    another broker uses that directory (connect to that broker, or name another directory), and where another user could
+    have written to it.
     """
     with EmbeddedBroker(Path(data_dir) if data_dir else paths.data_dir()) as broker, broker.connect() as client:
         yield client
@@ -58,6 +61,7 @@ class EmbeddedBroker:
         broker_config: BrokerConfig | None = None,
         engine_config: EngineConfig | None = None,
     ) -> None:
+        check_kernel_cache()
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._data_dir = data_dir
         self._engine_config = engine_config or load_engine_config(paths.config_dir())
@@ -150,7 +154,12 @@ class _WorkerThread:
                 broker.wake()
 
         self._thread = threading.Thread(target=work, name=settings.worker_id, daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # no further thread can be started, and no process could
+            os.close(self._read_end)
+            os.close(self._write_end)
+            raise OSError(errno.EAGAIN, str(error)) from error
 
     def ended(self) -> ExitReason | None:
         return None if self._thread.is_alive() else ExitReason("its thread ended")

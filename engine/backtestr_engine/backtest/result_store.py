@@ -31,6 +31,7 @@ from backtestr_engine.simulation.records import ORDER, POSITION, TRADE
 from backtestr_protocol.errors import DataError, NotFound, ValidationError, did_you_mean
 from backtestr_protocol.messages import BacktestConfig, BacktestId, BacktestResults, BacktestState, TableName, Timeframe
 from backtestr_protocol.metrics import Metrics
+from backtestr_protocol.private_files import make_private
 from backtestr_protocol.worker_channel import Outcome
 
 from .run import Result
@@ -69,11 +70,11 @@ class ResultStore:
     ) -> None:
         """Store a result, in place of an earlier one of the same backtest. When this returns it is on disk."""
         folder = self._folder(backtest_id)
-        self._root.mkdir(parents=True, exist_ok=True)
+        make_private(self._root)
         self._sweep(f".{folder.name}.*")
         partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
+        make_private(partial)
         try:
             self._fill(partial, backtest_id, status, config, result)
             if folder.exists():
@@ -111,6 +112,7 @@ class ResultStore:
             _write_columns(partial / f"{name}.arrow", columns)
         (partial / "result.json").write_bytes(msgspec.json.encode(stored))
         for path in partial.iterdir():
+            path.chmod(0o600)
             sync(path)
         sync(partial)
 

@@ -11,12 +11,15 @@ from typing import BinaryIO
 
 import psutil
 
+from backtestr_protocol.private_files import private_opener
+
 
 @contextmanager
 def replace_file(path: Path) -> Iterator[BinaryIO]:
     """Open a file that takes the place of `path` when the block ends, and is removed when the block raises.
 
-    A half-written file of a killed process is never read; the next process that writes to `path` removes it.
+    No other user can read it. A half-written file of a killed process is never read; the next process that writes to
+    `path` removes it.
     """
     for left in path.parent.glob(f".{path.name}.*.partial"):
         if not psutil.pid_exists(int(left.suffixes[-2].removeprefix(".").partition("-")[0])):
@@ -24,7 +27,7 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
     # Two threads of one process may write the same file: workers of an embedded broker that ends, and of the next one.
     partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
     try:
-        with partial.open("wb") as file:
+        with open(partial, "wb", opener=private_opener) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -19,6 +19,7 @@ import polars as pl
 
 from backtestr_protocol.errors import DataError, ValidationError, did_you_mean
 from backtestr_protocol.messages import SeriesInfo, Timeframe, is_symbol
+from backtestr_protocol.private_files import make_private
 from backtestr_protocol.ranges import SYMBOL_MAX_CHARACTERS, SYMBOL_RULE
 
 from .atomic_files import replace_file, sync
@@ -100,7 +101,7 @@ class Catalog:
         metadata = {_METADATA_KEY: msgspec.json.encode(info).decode()}
         frame = bars.to_frame()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_private(path.parent)
             with replace_file(path) as file:
                 frame.write_parquet(file, compression="lz4", row_group_size=ROW_GROUP_BARS, metadata=metadata)
         except (pl.exceptions.PolarsError, OSError) as error:

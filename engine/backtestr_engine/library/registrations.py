@@ -17,8 +17,9 @@ import msgspec
 
 from backtestr_engine.algorithms.algorithm import VERSION_CHARACTERS
 from backtestr_engine.data.atomic_files import replace_file
-from backtestr_protocol.errors import DataError, StateConflict
+from backtestr_protocol.errors import DataError, InvalidConfiguration, StateConflict
 from backtestr_protocol.messages import AlgorithmInfo, AlgorithmName
+from backtestr_protocol.private_files import make_private, read_trusted
 
 # Every worker sends all of them to the broker at its start, and a longer list is of no use to a person.
 MAX_NAMES = 1000
@@ -27,7 +28,10 @@ _VERSION = re.compile(f"[0-9a-f]{{{VERSION_CHARACTERS}}}")
 
 
 class RegisteredAlgorithms:
-    """The registrations under `root`. Reading raises `DataError` for a file that cannot be read."""
+    """The registrations under `root`.
+
+    Reading raises `DataError` for a file that cannot be read, or that a user other than this one and root may write.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -45,10 +49,10 @@ class RegisteredAlgorithms:
             return None
         path = self._root / f"{name_or_id}.json"
         try:
-            info = msgspec.json.decode(path.read_bytes(), type=AlgorithmInfo)
+            info = msgspec.json.decode(read_trusted(path), type=AlgorithmInfo)
         except FileNotFoundError:
             return None
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, msgspec.MsgspecError, InvalidConfiguration) as error:
             raise DataError(f"{path} cannot be read: {error}; remove it and register the algorithm again") from error
         return info if info.name == name else None  # a file system may ignore case
 
@@ -58,8 +62,8 @@ class RegisteredAlgorithms:
     def source(self, info: AlgorithmInfo) -> str:
         path = self.source_path(info)
         try:
-            return path.read_bytes().decode("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            return read_trusted(path).decode("utf-8")
+        except (OSError, UnicodeDecodeError, InvalidConfiguration) as error:
             raise DataError(f"{path} cannot be read: {error}; register the algorithm again") from error
 
     def has(self, info: AlgorithmInfo, source: str) -> bool:
@@ -84,7 +88,7 @@ class RegisteredAlgorithms:
                 f"{MAX_NAMES} algorithms are registered, the most there can be; register this one as a new version of "
                 f"one of them, or remove the files of some in {self._root}"
             )
-        self._root.mkdir(parents=True, exist_ok=True)
+        make_private(self._root)
         record = msgspec.json.format(msgspec.json.encode(info))
         if self.find(info.algorithm_id) is None or not self.has(info, source):
             self._write(f"{info.algorithm_id}.py", source.encode("utf-8"))

@@ -17,7 +17,8 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from backtestr_engine.algorithms.algorithm import Algorithm, Interrupted
-from backtestr_protocol.errors import AlgorithmError, TimedOut
+from backtestr_protocol.errors import AlgorithmError, InvalidConfiguration, TimedOut
+from backtestr_protocol.private_files import check_directory, read_trusted
 from backtestr_protocol.texts import bounded, described, traceback_of
 
 _PACKAGE = "backtestr_algorithms"
@@ -52,14 +53,16 @@ class Loaded(msgspec.Struct, frozen=True):
     problems: list[LoadProblem]
 
 
-def load_file(path: Path) -> list[Algorithm]:
+def load_file(path: Path, read: Callable[[Path], bytes] = Path.read_bytes) -> list[Algorithm]:
     """Return the algorithms that the file at `path` defines, in its order.
 
     Raises `AlgorithmError`, naming file and line, for a file that cannot be read, is no Python, raises when it is run,
     or defines no algorithm.
     """
     try:
-        source = path.read_text("utf-8")
+        source = read(path).decode("utf-8")
+    except InvalidConfiguration as error:
+        raise AlgorithmError(error.message, file=str(path)) from error
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise AlgorithmError(f"{path}: cannot be read: {reason}", file=str(path)) from error
@@ -106,15 +109,22 @@ def load_folder(folder: Path, taken: dict[str, Algorithm], limit: Limit = unlimi
     """Load the algorithms of every `*.py` in `folder` in order of file names, but for names that begin with `_`.
 
     A bad file does not affect the others, and `limit` holds for each. An algorithm whose name is `taken`, or was
-    defined before, is left out with a problem. A folder that does not exist is empty.
+    defined before, is left out with a problem, and so is a file or folder that another user may have written. A folder
+    that does not exist is empty.
     """
     algorithms: dict[str, Algorithm] = {}
     problems = []
+    if not folder.is_dir():
+        return Loaded({}, [])
+    try:
+        check_directory(folder, "algorithms.folder (engine.toml)")
+    except InvalidConfiguration as error:
+        return Loaded({}, [LoadProblem(file=str(folder), message=error.message)])
     for path in sorted(folder.glob("*.py")):
         if path.name.startswith("_"):
             continue
         try:
-            found = limit(f"loading {path}", partial(load_file, path))
+            found = limit(f"loading {path}", partial(load_file, path, read_trusted))
         except (AlgorithmError, TimedOut) as error:
             problems.append(LoadProblem(file=str(path), message=error.message))
             continue

@@ -8,6 +8,7 @@ from backtestr_engine.backtest.run import Run
 from backtestr_engine.built_in import BUILT_IN
 from backtestr_engine.data.panel import Panel
 from backtestr_engine.data.synthetic import synthetic_bars
+from backtestr_engine.kernel_cache import close_kernel_cache
 from backtestr_engine.publishing.backtest_streams import BacktestStreams
 from backtestr_engine.simulation.conventions import Conventions, Options, resolve_options
 from backtestr_protocol.messages import BacktestConfig
@@ -22,6 +23,7 @@ def warm(conventions: Conventions) -> None:
     for algorithm in BUILT_IN.values():
         _run(algorithm, Panel.of([bars]), options)
     _run(BUILT_IN["buy_and_hold"], Panel.of([bars, more]), options)
+    close_kernel_cache()
 
 
 def _run(algorithm: Algorithm, panel: Panel, options: Options) -> None:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from backtestr_broker.core.clients import sessions
-from backtestr_broker.core.events import FilesSurveyed, HostSample, WorkerExited
+from backtestr_broker.core.events import FilesSurveyed, HostSample, SocketLoad, WorkerExited
 from backtestr_broker.core.status import RECENT_SECONDS
 from backtestr_protocol import worker_channel
 from backtestr_protocol.system_status import BatchingStatus, CompressionStatus
@@ -43,6 +43,21 @@ def test_no_worker_of_a_kind_is_an_error(link: Link) -> None:
     assert health(link) == ("error", ["no compute worker is ready"]), "it is started, and not ready"
     link.worker("compute-1").ready()
     assert health(link) == ("healthy", [])
+
+
+@pytest.mark.parametrize(("connections", "level"), [(114, "healthy"), (115, "warning"), (127, "warning")])
+def test_a_socket_that_is_nearly_full_of_connections_is_a_warning(link: Link, connections: int, level: str) -> None:
+    link.host = msgspec.structs.replace(HOST, sockets={"requests": SocketLoad(connections, 127)})
+    found, reasons = health(link)
+    assert found == level
+    assert reasons == (
+        [] if level == "healthy" else [f"requests: {connections} of 127 connections; further ones are ended"]
+    )
+
+
+def test_want_of_descriptors_is_a_warning(link: Link) -> None:
+    link.host = msgspec.structs.replace(HOST, descriptors_exhausted=True)
+    assert health(link) == ("warning", ["the machine or the broker has hardly a file descriptor left"])
 
 
 def test_a_missing_worker_is_a_warning(make_link: MakeLink) -> None:

@@ -164,6 +164,17 @@ def test_the_file_is_private(store: Store) -> None:
     assert modes == {"broker.db": 0o600, "broker.db-wal": 0o600}
 
 
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
+def test_a_database_that_another_user_could_have_written_is_refused(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / "broker.db"
+    for name in (path, path.with_name(f"{path.name}{suffix}")):
+        name.touch(0o600)
+    path.with_name(f"{path.name}{suffix}").chmod(0o666)
+    with pytest.raises(InvalidConfiguration, match=f"chmod go-w '{path}{suffix}'"):
+        Database(path, lambda: None)
+    assert path.read_bytes() == b""
+
+
 # --- answers ---
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -84,6 +85,26 @@ def test_a_worker_that_has_ended_is_left_out(spent: dict[int, float]) -> None:
     del spent[2]
     sample = usage.sample([2, 77], 0.0, now=2.0)
     assert (sample.memory_used, sample.cpu_percent) == (100, 0.0)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EMFILE, "Too many open files"), psutil.AccessDenied(2)])
+def test_a_process_that_cannot_be_measured_is_as_it_was(
+    spent: dict[int, float], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Its figures are in files, and there may be no descriptor left to open one."""
+    spent |= {2: 10.0}
+    usage = HostUsage(now=0.0)
+    usage.sample([2], 0.0, now=1.0)
+
+    def fail(_process: FakeProcess) -> FakeProcess:
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FakeProcess, "memory_info", fail)
+        sample = usage.sample([2, 3], 0.0, now=2.0)
+    assert (sample.memory_used, sample.cpu_percent, sample.cpu_seconds) == (200, 0.0, {1: 0.0, 2: 10.0})
+    spent[2] = 11.0
+    assert usage.sample([2], 0.0, now=3.0).cpu_percent == 50.0
 
 
 def test_a_second_sample_at_the_same_moment_has_no_percentage(spent: dict[int, float]) -> None:

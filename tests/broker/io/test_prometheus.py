@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from backtestr_broker.io.prometheus import HOST, MetricsServer
+from backtestr_broker.io.http_server import HOST
+from backtestr_broker.io.prometheus import MetricsServer
 from backtestr_protocol.errors import InvalidConfiguration
 from support.broker.link import Link
 from support.broker.steps import start
@@ -55,7 +56,7 @@ def test_a_snapshot_shows_requests_backtests_queues_and_workers(link: Link, serv
     ann.refused("GetBacktestStatus", {"backtestId": "absent"})
     link.lose_worker(link.worker("interactive-1"))
     link.core.counters.settle(link.now)  # as the event loop does after every event
-    server.show(link.core, {"requests": 3, "prices": 4}, 250.0)
+    server.show(link.core, {"requests": 3, "prices": 4}, 250.0, {"prices": (7, 127, 9)})
     found = samples(port)
     assert found["backtestr_requests_total", ("success", "StartBacktest")] == 2
     assert found["backtestr_requests_total", ("NOT_FOUND", "GetBacktestStatus")] == 1
@@ -69,6 +70,9 @@ def test_a_snapshot_shows_requests_backtests_queues_and_workers(link: Link, serv
     assert found["backtestr_dropped_messages_total", ("prices",)] == 4
     assert found["backtestr_loop_lag_seconds", ()] == 0.25
     assert found["backtestr_sessions", ()] == 1
+    assert found["backtestr_connections", ("prices",)] == 7
+    assert found["backtestr_connections_limit", ("prices",)] == 127
+    assert found["backtestr_ended_connections_total", ("prices",)] == 9
 
 
 def test_a_snapshot_does_not_change_until_the_next(link: Link, server: MetricsServer, port: int) -> None:

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from backtestr_broker.io.runtime_directory import MAX_SOCKET_PATH, AlreadyRunning, RuntimeDirectory
@@ -102,6 +103,98 @@ def test_release_leaves_the_lock_file_only(directory: RuntimeDirectory) -> None:
     directory.release()
     assert [entry.name for entry in directory.path.iterdir()] == ["lock"]
     directory.release()
+
+
+# --- directories that are shared ---
+
+
+def listening(path: Path) -> socket.socket:
+    one = socket.socket(socket.AF_UNIX)
+    one.bind(str(path))
+    one.listen()
+    return one
+
+
+def test_nothing_of_other_programs_is_removed_from_a_shared_directory(home: Path) -> None:
+    """It may be XDG_RUNTIME_DIR itself, with the sockets of the desktop: live ones, and dead ones that are not ours."""
+    run = home / "run"
+    run.mkdir(mode=0o700)
+    with listening(run / "bus"), listening(run / "wayland-0"):
+        for name in ("S.gpg-agent", "requests.1", "engine-2", ".requests", "Requests"):
+            leave_socket(run / name)
+        (run / "notes.txt").write_text("mine")
+        os.mkfifo(run / "pipe")
+        (run / "link").symlink_to("bus")
+        (run / "folder").mkdir()
+        before = sorted(entry.name for entry in run.iterdir())
+        for name in ("requests", "engine", "orders.hidden"):
+            leave_socket(run / name)
+        directory = RuntimeDirectory(run, run / "connection.json")
+        directory.acquire()
+        assert sorted(entry.name for entry in run.iterdir()) == sorted([*before, "lock"])
+        leave_socket(run / "prices")
+        directory.release()
+        assert sorted(entry.name for entry in run.iterdir()) == sorted([*before, "lock"])
+
+
+@pytest.mark.parametrize("kind", ["a live socket", "a file", "a FIFO", "a link", "a folder", "a datagram socket"])
+def test_what_has_the_name_of_a_socket_and_is_not_ours_is_kept_and_named(home: Path, kind: str) -> None:
+    """ZeroMQ would delete it in order to bind."""
+    run = home / "run"
+    run.mkdir(mode=0o700)
+    path = run / "system"
+    live = listening(path) if kind == "a live socket" else None
+    if kind == "a file":
+        path.write_text("mine")
+    elif kind == "a FIFO":
+        os.mkfifo(path)
+    elif kind == "a link":
+        leave_socket(run / "target")
+        path.symlink_to("target")
+    elif kind == "a folder":
+        path.mkdir()
+    elif kind == "a datagram socket":
+        live = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        live.bind(str(path))
+    directory = RuntimeDirectory(run, run / "connection.json")
+    directory.acquire()
+    with pytest.raises(InvalidConfiguration, match=f"{path} belongs to another program.*BACKTESTR_RUNTIME_DIR"):
+        directory.socket_address("system")
+    assert directory.socket_address("prices") == f"ipc://{run}/prices"
+    directory.release()
+    assert os.path.lexists(path)
+    if live is not None:
+        live.close()
+
+
+def test_a_dead_socket_of_another_user_is_kept(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = RuntimeDirectory(home / "run", home / "run" / "connection.json")
+    directory.acquire()
+    leave_socket(directory.path / "orders")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "getuid", lambda: -1)
+        directory.release()
+    assert (directory.path / "orders").is_socket()
+
+
+def test_the_connection_file_of_a_broker_with_another_runtime_directory_is_kept(
+    home: Path, connection: Connection
+) -> None:
+    shared = home / "c.json"
+    first, second = RuntimeDirectory(home / "first", shared), RuntimeDirectory(home / "second", shared)
+    first.acquire()
+    with listening(first.path / "requests"):
+        endpoints = msgspec.structs.replace(connection.endpoints, requests=f"ipc://{first.path}/requests")
+        first.publish(msgspec.structs.replace(connection, endpoints=endpoints))
+        with pytest.raises(AlreadyRunning, match=r"process 4242.*BACKTESTR_CONNECTION_FILE"):
+            second.acquire()
+    second.acquire()
+    assert not shared.exists(), "nothing answers there any more"
+    second.publish(connection)
+    first.release()
+    assert shared.exists(), "it is another broker's by now"
+    second.release()
+    assert not shared.exists()
 
 
 def test_a_directory_to_which_everyone_may_write_is_refused(home: Path) -> None:

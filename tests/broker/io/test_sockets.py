@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -18,6 +21,7 @@ from backtestr_protocol.keys import KeyPair
 from backtestr_protocol.secret import Secret
 from backtestr_protocol.topics import SOCKETS
 from backtestr_protocol.zmq_frames import receive
+from support.harness import short_directory, wait_until
 
 WAIT_MS = 10_000
 CLIENT_SOCKETS = ("requests", *SOCKETS)
@@ -90,8 +94,8 @@ class Peer:
 
 def of(sockets: Sockets, name: str) -> zmq.Socket[bytes]:
     named: dict[str, zmq.Socket[bytes]] = {"requests": sockets.requests, "engine": sockets.engine}
-    for stream, socket in sockets.streams.items():
-        named[stream] = socket
+    for stream, one in sockets.streams.items():
+        named[stream] = one
     return named[name]
 
 
@@ -121,7 +125,7 @@ def answer(sockets: Sockets, allowed: dict[bytes, str]) -> None:
     assert sockets.zap is not None
     assert sockets.zap.poll(WAIT_MS)
     [[peer, _, *frames]] = receive(sockets.zap, 1)
-    decision = decide(frames, allowed)
+    decision = decide(frames, lambda key, _address: allowed.get(key))
     assert decision.frames is not None
     sockets.zap.send_multipart([peer, b"", *decision.frames])
 
@@ -177,7 +181,7 @@ def test_dropped_clients_connect_again_to_the_same_ports_and_need_an_allowed_key
         answer(sockets, ALLOWED)
         assert peer.event() == "HANDSHAKE_SUCCEEDED"
         sockets.drop_clients()
-        where = [one.get_string(zmq.LAST_ENDPOINT) for one in sockets.of_clients]
+        where = [one.get_string(zmq.LAST_ENDPOINT) for one in sockets.of_clients.values()]
         assert where == [getattr(sockets.endpoints, name) for name in CLIENT_SOCKETS]
         answer(sockets, {})  # the old connection ends once a handshake is decided, too
         assert peer.event() == "DISCONNECTED"
@@ -197,3 +201,89 @@ def test_every_bound_socket_has_its_bounds(context: zmq.Context[zmq.Socket[bytes
     assert one.get(zmq.MECHANISM) == (zmq.NULL if name == "engine" else zmq.CURVE)
     sockets.close()
     assert one.closed
+
+
+@pytest.mark.parametrize("name", CLIENT_SOCKETS)
+def test_the_connections_of_every_socket_are_bounded_also_after_clients_were_dropped(
+    context: zmq.Context[zmq.Socket[bytes]], name: str
+) -> None:
+    bounds = broker_sockets.ConnectionBounds(limit=2, patience=30.0)
+    options = load_config(None).sockets
+    sockets = Sockets(
+        context,
+        lambda name: "inproc://engine" if name == "engine" else "tcp://127.0.0.1:*",
+        options,
+        1 << 20,
+        bounds=bounds,
+    )
+    assert set(sockets.connections) == set(CLIENT_SOCKETS), "within one process there are none"
+    host, port = getattr(sockets.endpoints, name).removeprefix("tcp://").split(":")
+    with contextlib.closing(sockets), contextlib.ExitStack() as stack:
+        for _ in range(2):
+            for _ in range(5):
+                stack.enter_context(socket.create_connection((host, int(port))))
+
+            def has_its_bound() -> bool:
+                sockets.sweep()
+                return len(sockets.connections[name]) == 2
+
+            wait_until(has_its_bound, 10.0)
+            sockets.drop_clients()
+            assert len(sockets.connections[name]) == 0
+
+
+def test_a_socket_is_bound_again_as_soon_as_there_are_descriptors(
+    context: zmq.Context[zmq.Socket[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ZeroMQ's thread closes the connections of a closed socket a moment later."""
+    with contextlib.closing(bound(context, None)) as sockets:
+        failures = [errno.EMFILE, errno.ENFILE, errno.EMFILE]
+        dup = os.dup
+
+        def fail(descriptor: int) -> int:
+            if failures:
+                raise OSError(failures.pop(), "Too many open files")
+            return dup(descriptor)
+
+        monkeypatch.setattr(os, "dup", fail)
+        sockets.drop_clients()
+        assert failures == []
+        where = [one.get_string(zmq.LAST_ENDPOINT) for one in sockets.of_clients.values()]
+        assert where == [getattr(sockets.endpoints, name) for name in CLIENT_SOCKETS]
+
+
+def test_unix_sockets_can_be_hidden_from_further_peers(
+    context: zmq.Context[zmq.Socket[bytes]], outside: zmq.Context[zmq.Socket[bytes]]
+) -> None:
+    """ZeroMQ would end the process if it accepted a connection to one of them without a free descriptor."""
+    with short_directory() as folder:
+        sockets = Sockets(context, lambda name: f"ipc://{folder}/{name}", load_config(None).sockets, 1 << 20)
+        names = {*CLIENT_SOCKETS, "engine"}
+
+        def found() -> set[str]:
+            return {one.name for one in folder.iterdir()}
+
+        assert found() == names
+        first, second = outside.socket(zmq.DEALER), outside.socket(zmq.DEALER)
+        first.connect(sockets.endpoints.requests)
+        first.send(b"before")
+        assert sockets.requests.poll(WAIT_MS)
+        assert sockets.requests.recv_multipart()[1] == b"before"
+        assert (sockets.hide(), sockets.hide()) == (True, False)
+        assert found() == {f"{name}.hidden" for name in names}
+        with pytest.raises(FileNotFoundError), socket.socket(socket.AF_UNIX) as peer:
+            peer.connect(str(folder / "requests"))
+        first.send(b"meanwhile")
+        assert sockets.requests.poll(WAIT_MS)
+        assert sockets.requests.recv_multipart()[1] == b"meanwhile"
+        second.connect(sockets.endpoints.requests)
+        second.send(b"afterwards")
+        sockets.show()
+        assert found() == names
+        assert sockets.requests.poll(WAIT_MS), "it has connected by itself"
+        assert sockets.requests.recv_multipart()[1] == b"afterwards"
+        sockets.hide()
+        sockets.close()
+        for one in (first, second):
+            one.close(linger=0)
+        assert found() <= names, "what is left has the names that the next start removes"

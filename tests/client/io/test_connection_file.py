@@ -10,10 +10,10 @@ import msgspec
 import pytest
 
 from backtestr.io.connection_file import ConnectionFile
-from backtestr_protocol import PROTOCOL_VERSION
+from backtestr_protocol import PROTOCOL_VERSION, paths, private_files
 from backtestr_protocol.connection import Connection, Curve, Endpoints, Signing, encode_connection
-from backtestr_protocol.errors import NetworkError
-from backtestr_protocol.keys import KeyFolder
+from backtestr_protocol.errors import InvalidConfiguration, NetworkError
+from backtestr_protocol.keys import KeyFolder, KeyPair, new_pair
 from backtestr_protocol.secret import Secret
 
 ENDPOINTS = Endpoints(**{name: f"ipc:///run/{name}" for name in Endpoints.__struct_fields__})
@@ -82,7 +82,7 @@ def test_a_damaged_file_says_how_to_write_a_new_one(path: Path, content: bytes) 
 
 
 def test_a_directory_in_its_place_is_named(tmp_path: Path) -> None:
-    with pytest.raises(NetworkError, match=f"cannot read {tmp_path}"):
+    with pytest.raises(NetworkError, match=f"{tmp_path} is no regular file"):
         ConnectionFile(tmp_path).read()
 
 
@@ -109,3 +109,60 @@ def test_with_curve_the_clients_own_key_is_read_and_without_one_the_error_says_w
     write(path, encode_connection(connection()))
     file.read()
     assert file.own_keys is None, "the last connection needs none"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KeyFolder:
+    """Return the folder of this user's keys, of which none is named."""
+    monkeypatch.setenv("BACKTESTR_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.delenv("BACKTESTR_KEY", raising=False)
+    return KeyFolder(tmp_path / "data" / "keys")
+
+
+PAIR = new_pair()
+SECRET = PAIR.secret.reveal().decode()
+CURVE = Curve(server_public_key=new_pair().public, client_public_key=PAIR.public, client_secret_key=SECRET)
+
+
+def read_keys(path: Path, host: str, key: str | None = None, curve: Curve = CURVE) -> KeyPair | None:
+    endpoints = Endpoints(**{name: f"tcp://{host}:1" for name in Endpoints.__struct_fields__})
+    write(path, encode_connection(connection(curve=curve, endpoints=endpoints)))
+    file = ConnectionFile(path, key)
+    file.read()
+    return file.own_keys
+
+
+def test_the_key_of_the_connection_file_is_taken_unless_another_is_named(path: Path, home: KeyFolder) -> None:
+    assert read_keys(path, "127.0.0.1") == PAIR
+    assert read_keys(path, "192.168.1.5") == PAIR
+    ann = home.new("ann")[0]
+    assert read_keys(path, "127.0.0.1") == PAIR
+    assert read_keys(path, "127.0.0.1", "ann") == ann
+    assert read_keys(path, "192.168.1.5") == ann, "the broker may be on another machine, where that of the file is none"
+    home.new("bob")
+    assert read_keys(path, "192.168.1.5") == PAIR, "it may be on this one"
+    with pytest.raises(NetworkError, match="backtestr keys new carol"):
+        read_keys(path, "127.0.0.1", "carol")
+    assert SECRET not in repr(CURVE)
+
+
+@pytest.mark.parametrize("open_to", [0o644, 0o640, 0o620, 0o602])
+def test_a_file_that_others_can_read_or_write_is_not_used(path: Path, open_to: int) -> None:
+    path.chmod(open_to)
+    with pytest.raises(NetworkError, match=f"the connection file is not used: .*chmod 600 '{path}'"):
+        ConnectionFile(path).read()
+
+
+def test_a_file_of_another_user_is_not_used(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(private_files, "_trusted_users", lambda: {-1})
+    with pytest.raises(NetworkError, match="belongs to another user"):
+        ConnectionFile(path).read()
+
+
+def test_without_a_safe_usual_place_there_is_no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> Path:
+        raise InvalidConfiguration("no safe runtime directory; name one in BACKTESTR_RUNTIME_DIR")
+
+    monkeypatch.setattr(paths, "connection_file", refuse)
+    with pytest.raises(NetworkError, match="name one in BACKTESTR_RUNTIME_DIR"):
+        ConnectionFile()

@@ -60,14 +60,12 @@ def another_key(home: Path) -> Iterator[Peer]:
     """Run a broker whose connection file has another key than its own."""
     with Peer(home, write_file=False) as peer:
         signing = msgspec.structs.replace(peer.connection.signing, key=Secret(os.urandom(32)))
-        peer.file.write_bytes(encode_connection(msgspec.structs.replace(peer.connection, signing=signing)))
+        peer.write(msgspec.structs.replace(peer.connection, signing=signing))
         yield peer
 
 
 def write_file(peer: Peer) -> None:
-    new = peer.file.with_suffix(".new")
-    new.write_bytes(encode_connection(msgspec.structs.replace(peer.connection, instance_id="another")))
-    new.replace(peer.file)
+    peer.write(msgspec.structs.replace(peer.connection, instance_id="another"))
 
 
 # --- the connection's state ---
@@ -130,7 +128,7 @@ def test_a_new_connection_file_with_a_wrong_key_is_reported(home: Path) -> None:
         states = States(client)
         signing = msgspec.structs.replace(peer.connection.signing, key=Secret(os.urandom(32)))
         forged = msgspec.structs.replace(peer.connection, signing=signing, instance_id="forged")
-        peer.file.write_bytes(encode_connection(forged))
+        peer.write(forged)
         states.wait_for("reconnecting", "auth_failed")
         assert client.state == "auth_failed"
         with pytest.raises(AuthenticationError, match="never sent"):

@@ -407,6 +407,19 @@ def test_an_unreadable_registration_does_not_affect_the_others(
         another(root).find("mine")
 
 
+@pytest.mark.parametrize("kind", ["json", "py"])
+def test_a_registration_that_another_user_could_have_written_does_not_run(
+    library: Library, root: Path, kind: str
+) -> None:
+    info = register(library, "mine", MINE)
+    path = root / ("mine.json" if kind == "json" else f"{info.algorithm_id}.py")
+    path.chmod(0o666)
+    with pytest.raises(DataError, match=f"{path} cannot be read: others may write to .*chmod go-w"):
+        another(root).find("mine")
+    path.chmod(0o600)
+    assert another(root).find("mine").algorithm_id == info.algorithm_id
+
+
 def test_the_file_holds_the_answer(library: Library, root: Path) -> None:
     info = register(library, "mine", MINE)
     record = json.loads((root / "mine.json").read_text())

@@ -148,3 +148,25 @@ def test_a_file_that_loops_is_a_problem_and_the_rest_is_loaded(folder: Path) -> 
 
 def test_a_second_name_does_not_make_a_second_algorithm(folder: Path) -> None:
     assert len(load_file(written(folder, "mine.py", GOOD + "\nalias = rises\n"))) == 2
+
+
+def test_a_file_that_others_may_write_is_one_problem_and_is_not_run(folder: Path) -> None:
+    written(folder, "good.py", GOOD)
+    path = written(folder, "open.py", "raise SystemExit('it was run')")
+    path.chmod(0o666)
+    loaded = load_folder(folder, {})
+    assert set(loaded.algorithms) == {"rises", "divides"}
+    [problem] = loaded.problems
+    assert problem.file == str(path)
+    assert f"chmod go-w '{path}'" in problem.message
+
+
+def test_a_folder_to_which_others_may_write_has_no_algorithms(folder: Path) -> None:
+    written(folder, "good.py", GOOD)
+    folder.chmod(0o777)
+    loaded = load_folder(folder, {})
+    assert loaded.algorithms == {}
+    [problem] = loaded.problems
+    assert f"chmod -R go-w '{folder}'" in problem.message
+    assert "algorithms.folder" in problem.message
+    assert load_folder(folder / "missing", {}).problems == []

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import backtestr_engine
+from backtestr_engine import kernel_cache
 from backtestr_engine.simulation import symbol_loop
 
 PACKAGE = Path(backtestr_engine.__file__).parent
@@ -18,8 +19,8 @@ COMPILERS = {"kernel", "inlined_kernel", "cached_kernel", "njit"}
 
 def test_kernels_are_cached_under_the_content_of_their_sources() -> None:
     kernel: Any = symbol_loop._simulate
-    assert backtestr_engine.KERNEL_CACHE.parent.name == "kernels"
-    assert str(backtestr_engine.KERNEL_CACHE) in str(kernel.stats.cache_path)
+    assert kernel_cache.KERNEL_CACHE.parent.name == "kernels"
+    assert str(kernel_cache.KERNEL_CACHE) in str(kernel.stats.cache_path)
     assert not list(PACKAGE.rglob("*.nbi"))
 
 
@@ -50,7 +51,7 @@ def imported_files(module: ast.Module, file: Path) -> dict[str, Path]:
 
 @pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda file: str(file.relative_to(PACKAGE)))
 def test_all_code_that_is_compiled_is_in_the_sources(file: Path) -> None:
-    sources = backtestr_engine.kernel_source_files()
+    sources = kernel_cache.kernel_source_files()
     module = ast.parse(file.read_text("utf-8"))
     origins = imported_files(module, file)
     for kernel in kernels(module):

@@ -88,10 +88,15 @@ class Peer:
     def __enter__(self) -> Peer:
         self._thread.start()
         if self._write_file:
-            new = self.file.with_suffix(".new")
-            new.write_bytes(encode_connection(self.connection))
-            new.replace(self.file)
+            self.write(self.connection)
         return self
+
+    def write(self, connection: Connection) -> None:
+        """Write a connection file as a broker does: as a whole, and readable by this user only."""
+        new = self.file.with_suffix(".new")
+        new.touch(0o600)
+        new.write_bytes(encode_connection(connection))
+        new.replace(self.file)
 
     def __exit__(self, *_: object) -> None:
         self._do(lambda: setattr(self, "_is_closing", True))

@@ -582,7 +582,8 @@ def _locked_out(keys: KeyPair | None) -> AuthenticationError:
     return AuthenticationError(
         "the broker does not let this client in: authentication or key mismatch likely. On the broker's machine "
         f"`backtestr keys list` says whose keys may connect; this client's is {keys.public if keys else 'missing'}. "
-        "`backtestr keys new NAME` makes one. Or the connection file is of another broker"
+        "`backtestr keys new NAME` makes one; the key in a connection file is accepted on the broker's machine alone. "
+        "Or the connection file is of another broker"
     )
 
 

@@ -155,6 +155,8 @@ class Impostor:
                 self._keep_place(f"hostile-{seed}-{number}")
             if "taskId" in note and "taskId" not in field:
                 note = {**note, "taskId": self._task_id}
+            if note.get("isLast") is True:  # it would give up the place, which takes seconds to take again
+                note = {**note, "isLast": False}
             if "topic" in note and "topic" not in field:
                 note = {**note, "topic": f"orders.{self._task_id}"}
             payload = [hostile_values.ANYTHING] * (1 if name in ("Published", "Finished") else 0)

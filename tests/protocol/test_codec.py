@@ -30,6 +30,7 @@ from backtestr_protocol.codec import (
 )
 from backtestr_protocol.errors import AuthenticationError, MessageError, SerializationError
 from backtestr_protocol.messages import MessageType
+from backtestr_protocol.ranges import EARLIEST_MS, LATEST_MS, MAX_INTEGER
 from support.protocol import independent
 from support.protocol.strategies import TEXT, VALUES, WILD_BYTES, laws
 
@@ -44,14 +45,14 @@ topics = st.text(min_size=1, max_size=30)
 envelopes = st.builds(
     Outgoing,
     id=st.text(min_size=1, max_size=64),
-    timestamp=st.integers(0, 2**53),
+    timestamp=st.integers(EARLIEST_MS, LATEST_MS),
     schema_version=st.just(1),
     message_type=st.sampled_from(get_args(MessageType)),
     payload=st.builds(OutgoingPayload, TEXT, st.dictionaries(TEXT, VALUES, max_size=3)),
     correlation_id=st.none() | TEXT,
     session_id=st.none() | TEXT,
-    counter=st.none() | st.integers(1, 2**53),
-    seq=st.integers(1, 2**53),
+    counter=st.none() | st.integers(1, MAX_INTEGER),
+    seq=st.integers(1, MAX_INTEGER),
     instance_id=TEXT,
 )
 an_envelope = Outgoing(

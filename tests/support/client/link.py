@@ -255,7 +255,7 @@ class Link:
                 case "request" if self._error_instead is not None:
                     self._under_way.append(("reply", self._failure_of(self._error_instead, frames)))
                 case "request":
-                    peer = b"connection %d" % self._connections
+                    peer = b"\0connection %d" % self._connections
                     self._from_broker(self.core.handle(RequestReceived(peer, frames, WALL_MS), self.now))
                 case "reply":
                     self._take(self.session.receive(frames, self.now, WALL_MS))

@@ -173,7 +173,7 @@ def _envelope(body: bytes) -> Fields:
     for field in ("type", "data"):
         if field not in payload:
             raise Rejected("VALIDATION_ERROR", "missing", f"$.payload.{field}")
-    if not isinstance(payload["type"], str):
+    if not isinstance(payload["type"], str) or len(payload["type"]) > 128:
         raise Rejected("VALIDATION_ERROR", "ill-typed", "$.payload.type")
     for field, holds in _OPTIONAL.items():
         if envelope.get(field) is not None and not holds(envelope[field]):
@@ -186,16 +186,21 @@ def _is_int(value: Any) -> bool:
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
+    return isinstance(value, str) and len(value) <= 64
+
+
+def _is_time(value: Any) -> bool:
+    whole = _is_int(value) or (isinstance(value, float) and value.is_integer())
+    return whole and -2_208_988_800_000 <= value <= 7_258_118_400_000
 
 
 def _is_count(value: Any) -> bool:
-    return _is_int(value) and value >= 1
+    return _is_int(value) and 1 <= value < 2**53
 
 
 _REQUIRED: dict[str, Callable[[Any], bool]] = {
     "id": lambda value: isinstance(value, str) and 1 <= len(value) <= 64,
-    "timestamp": lambda value: _is_int(value) or (isinstance(value, float) and value.is_integer()),
+    "timestamp": _is_time,
     "schemaVersion": lambda value: _is_int(value) and value == 1,
     "messageType": lambda value: value in MESSAGE_TYPES,
     "payload": lambda value: isinstance(value, dict),

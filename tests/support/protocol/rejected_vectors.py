@@ -155,13 +155,18 @@ def ill_typed() -> list[Case]:
             ("timestamp", "2026-01-01"),
             ("timestamp", NOW + 0.5),
             ("timestamp", None),
+            ("timestamp", 1e308),
+            ("timestamp", -2_208_988_800_001),
+            ("timestamp", 7_258_118_400_001),
             ("schemaVersion", 2),
             ("schemaVersion", "1"),
             ("schemaVersion", True),
             ("messageType", "request"),
             ("payload", ["Ping", {}]),
             ("sessionId", 5),
+            ("sessionId", "x" * 65),
             ("counter", 0),
+            ("counter", 2**53),
             ("counter", "9"),
             ("counter", 9.5),
             ("correlationId", False),
@@ -171,6 +176,7 @@ def ill_typed() -> list[Case]:
         ({"data": {}}, "$.payload.type"),
         ({"type": "Ping"}, "$.payload.data"),
         ({"type": 1, "data": {}}, "$.payload.type"),
+        ({"type": "x" * 129, "data": {}}, "$.payload.type"),
     ]
     cases += [
         signed_request(f"payload {payload}", msgpack.packb({**ENVELOPE, "payload": payload}), VALIDATION, path)

@@ -62,7 +62,7 @@ In Python:
 
 
 _SHOWN_SERIES = 6
-# The seconds that the start waits for a reader of the welcome, which then stands before the first line of the log.
+# The seconds that welcome and farewell wait for a reader, so that they stand in the right place among the log's lines.
 _WELCOME_SECONDS = 0.2
 _STANDARD_OUTPUT, _STANDARD_ERROR = 1, 2
 
@@ -102,7 +102,7 @@ def main(arguments: list[str] | None = None) -> int:
     sys.stdout = text_stream(output.write_bytes, _STANDARD_OUTPUT)
     sys.stderr = text_stream(log.write_bytes, _STANDARD_ERROR)
     try:
-        return _run(config, output)
+        return _run(config, output, log)
     except KeyboardInterrupt:  # while serving, Ctrl-C is a request to stop
         print("backtestr: interrupted before it served", file=sys.stderr)
         return 1
@@ -120,7 +120,7 @@ def _leave_no_image() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
-def _run(config: BrokerConfig, output: LogWriter) -> int:
+def _run(config: BrokerConfig, output: LogWriter, log: LogWriter) -> int:
     """Take the runtime directory and serve; return the exit code."""
     directory = RuntimeDirectory(paths.runtime_dir(), paths.connection_file())
     try:
@@ -130,7 +130,7 @@ def _run(config: BrokerConfig, output: LogWriter) -> int:
         print(f"backtestr: {error}", file=sys.stderr)
         return 1
     try:
-        return _serve(config, directory, output)
+        return _serve(config, directory, output, log)
     except (InvalidConfiguration, zmq.ZMQError) as error:
         print(f"backtestr: {error}", file=sys.stderr)
         return 1
@@ -169,7 +169,7 @@ class _Stop:
             self.broker.wake()
 
 
-def _serve(config: BrokerConfig, directory: RuntimeDirectory, output: LogWriter) -> int:
+def _serve(config: BrokerConfig, directory: RuntimeDirectory, output: LogWriter, log: LogWriter) -> int:
     """Serve until a signal comes. A broker that a fault has ended is started again, later after each in a row."""
     stop = _Stop()
     in_a_row = 0
@@ -185,6 +185,7 @@ def _serve(config: BrokerConfig, directory: RuntimeDirectory, output: LogWriter)
     if broker.event_loop.gave_up:
         print("backtestr: the engine workers end as soon as they start; the log above says why", file=sys.stderr)
         return 1
+    log.drain(_WELCOME_SECONDS)
     print("backtestr has stopped. Backtests that had not ended run again when it is started.", flush=True)
     return 0
 

@@ -199,7 +199,7 @@ def open_without_waiting(descriptor: int) -> None:
 
 
 def open_standard_descriptors() -> None:
-    """Open the null device for each standard descriptor that is closed.
+    """Open the null device for each standard descriptor that is closed; child processes inherit it.
 
     Otherwise the next file that is opened, such as the database, would have its number and get the lines of the log.
     """
@@ -212,6 +212,7 @@ def open_standard_descriptors() -> None:
                 if opened != number:
                     os.dup2(opened, number)
                     os.close(opened)
+                os.set_inheritable(number, True)
 
 
 def _count(lines: bytes) -> int:

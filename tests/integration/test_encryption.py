@@ -265,7 +265,7 @@ def test_a_key_made_on_the_command_line_is_admitted_at_once_and_revoked_on_live_
         assert ann.ping(), "a client with a key reconnects by itself"
         assert isinstance(next(heard), backtestr.Update), "and its subscription continues"
         assert ann.status().connected_clients == 1, "the dropped connections' sessions are gone"
-    assert "no longer allowed: carol" in vault.log
+    vault.wait_for_log("no longer allowed: carol")
     assert "carol" not in keys(vault, "list").stdout
     assert "no key here" in keys(vault, "revoke", "carol").stderr
 

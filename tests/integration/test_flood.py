@@ -101,6 +101,7 @@ def test_answers_that_no_client_reads_are_logged_once_a_second() -> None:
         with RawClient(broker.connection_file, "ann") as ann:
             ann.hello()
             wait_until(lambda: requests_of(ann, "raw-client") == 5001, 60.0)
+        broker.wait_for_log("message_dropped")
         dropped = broker.log.count("message_dropped")
         assert 1 <= dropped <= time.monotonic() - began + 1
 

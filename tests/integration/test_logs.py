@@ -51,7 +51,14 @@ def test_a_backtest_that_failed_is_followed_by_its_id_through_client_broker_and_
             with pytest.raises(AlgorithmError):
                 run.result()
         assert f"backtest {backtest_id} was accepted" in caplog.text
-        wait_until(lambda: any(one.get("status") == "failed" for one in about(broker, "backtestId", backtest_id)), 10.0)
+
+        def is_told() -> bool:
+            lines_of_it = about(broker, "backtestId", backtest_id)
+            return {"failed", "RunBacktest"} <= {one.get("status") for one in lines_of_it} | {
+                one.get("work") for one in lines_of_it if one["event"] == "task_ended"
+            }
+
+        wait_until(is_told, 10.0)
 
         found = about(broker, "backtestId", backtest_id)
         (failed,) = (one for one in found if one.get("status") == "failed")
@@ -72,6 +79,7 @@ def test_a_backtest_that_failed_is_followed_by_its_id_through_client_broker_and_
             message_id = str(uuid.uuid4())
             ann.send_and_receive(ann.requests.make("GetBacktestStatus", {"backtestId": "x"}, message_id=message_id))
             ann.send_and_receive(ann.requests.make("GetBacktestResults", {"backtestId": "y"}))
+        wait_until(lambda: any(one["event"] == "task_ended" for one in about(broker, "clientId", "ann")), 10.0)
         (refused,) = about(broker, "requestId", message_id)
         assert refused["event"] == "request_refused"
         assert (refused["clientId"], refused["type"], refused["code"]) == ("ann", "GetBacktestStatus", "NOT_FOUND")

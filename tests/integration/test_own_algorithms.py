@@ -42,6 +42,7 @@ def test_a_failure_points_into_the_file(client: Client, algorithms_broker: Runni
 def test_a_bad_file_is_named_in_the_log_once(client: Client, algorithms_broker: RunningBroker) -> None:
     assert "sma_cross" in [one.name for one in client.list_algorithms()]
     (interactive,) = (one for one in client.status().workers if one.worker_id == "interactive-1")
+    algorithms_broker.wait_for_log("bad.py", 1 + (interactive.restarts or 0))
     logged = [line for line in algorithms_broker.log.splitlines() if "bad.py" in line]
     assert len(logged) == 1 + (interactive.restarts or 0), "once for each start, not for each worker"
     for line in logged:

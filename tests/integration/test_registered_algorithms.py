@@ -182,6 +182,7 @@ def test_files_that_do_not_end_prevent_no_worker_from_starting() -> None:
             runs = [client.backtest("mine", "SYNTH", timeframe="1d") for _ in range(4)]
             assert [run.wait().status for run in runs] == ["completed"] * 4
             for name in ("a_loops.py", "b_sleeps.py"):
+                broker.wait_for_log(name)
                 (line,) = [line for line in broker.log.splitlines() if name in line]
                 assert f"{name} took longer than 1 s; look for an endless loop" in line
 
@@ -279,5 +280,6 @@ def test_a_source_that_ends_its_worker_is_refused_and_other_requests_are_served(
     with connected(own_broker) as client:
         with pytest.raises(SystemFault, match="the worker that answered RegisterAlgorithm ended, for the second time"):
             client.register_algorithm("import os\nos._exit(1)\n", "deadly")
+        own_broker.wait_for_log("worker_lost", lost + 2)
         assert own_broker.log.count("worker_lost") == lost + 2, "the client does not try that again by itself"
         assert client.list_market_data()

@@ -40,6 +40,7 @@ def test_a_calculation_that_blocks_all_threads_is_ended_by_the_system(
     error = stuck.wait().error
     assert error is not None
     assert error.code == "TIMEOUT"
+    algorithms_broker.wait_for_log("worker_lost", lost + 1)
     assert "SIGXCPU" in algorithms_broker.log
     assert algorithms_broker.log.count("worker_lost") == lost + 1, "it ends no second worker"
     assert client.backtest("sma_cross", "SYNTH", timeframe="1d").wait().status == "completed"

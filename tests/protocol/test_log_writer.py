@@ -245,10 +245,11 @@ def test_closed_standard_descriptors_are_opened() -> None:
     code = (
         "import os\nfrom backtestr_protocol.log_writer import open_standard_descriptors\n"
         "os.close(0); os.close(2)\nopen_standard_descriptors()\n"
-        "print([os.readlink(f'/proc/self/fd/{one}') for one in (0, 2)])\n"
+        "print([os.readlink(f'/proc/self/fd/{one}') for one in (0, 2)], flush=True)\n"
+        "import subprocess\nsubprocess.run(['sh', '-c', 'echo inherited >&2 && echo yes'])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
-    assert done.stdout == "['/dev/null', '/dev/null']\n"
+    assert done.stdout == "['/dev/null', '/dev/null']\nyes\n"
 
 
 def test_waiting_lines_are_written_before_the_end(pipe: Pipe) -> None:

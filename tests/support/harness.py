@@ -33,6 +33,7 @@ ROOT = Path(__file__).parents[2]
 # A cold start compiles the kernels.
 START_SECONDS = 90.0
 ANSWER_MS = 20_000
+LOG_SECONDS = 10.0
 # SIGTERM and Ctrl-C must have ended everything by then (README).
 STOP_SECONDS = 3.0
 # TA-Lib imports pandas where it is installed, as it is here for other tests. That is a third of the processor time of a
@@ -105,6 +106,10 @@ class RunningBroker:
     @property
     def log(self) -> str:
         return self.log_file.read_text("utf-8") if self.log_file.exists() else ""
+
+    def wait_for_log(self, text: str, times: int = 1) -> None:
+        """Wait until the log has `text` so many times: a line is written a moment after that of which it tells."""
+        wait_until(lambda: self.log.count(text) >= times, LOG_SECONDS)
 
     def worker_pids(self) -> list[int]:
         """Return the ids of the processes that the broker has started."""

@@ -23,7 +23,7 @@ import structlog
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from backtestr_protocol.log_format import TIMESTAMP, LineHandler, dropped_line
-from backtestr_protocol.log_writer import LogWriter, open_without_waiting, read_descriptor
+from backtestr_protocol.log_writer import LogWriter, open_standard_descriptors, open_without_waiting, read_descriptor
 from backtestr_protocol.worker_channel import (
     Assign,
     Finished,
@@ -57,6 +57,7 @@ def start_logging(settings: WorkerSettings, print_bytes: int) -> tuple[LogWriter
 
     `print_bytes` is the budget of each task for its prints. Crashes of threads are lines of the log, too.
     """
+    open_standard_descriptors()
     form = settings.log_format
     colors = sys.stderr is not None and sys.stderr.isatty()
     writer = LogWriter(os.dup(_STANDARD_ERROR), dropped_line(form))

@@ -34,8 +34,10 @@ from .stored_results import StoredResults
 # Seconds between two surveys of the files while nothing happens, and from the end of a backtest to the next.
 SURVEY_INTERVAL = 60.0
 SURVEY_SOON = 5.0
-# A survey is followed by a rest of so many times its length, so that requests in a loop do not keep the processor busy.
+# A survey is followed by a rest of so many times its length, so that requests in a loop do not keep the processor busy,
+# and of so many seconds at the most.
 SURVEY_REST = 4.0
+MAX_REST = 10.0
 # Requests that wait for a survey, and backtests that are being deleted: each is more than people make.
 MAX_WAITING = 4096
 MAX_DELETING = 4 * MAX_PRUNED
@@ -245,7 +247,7 @@ class Deletions:
         if self._surveying:
             return
         if now < self._rest_until:
-            self._survey_due = min(self._survey_due, self._rest_until)
+            self._survey_due = self._rest_until
         else:
             self._surveying, self._survey_began = True, now
             self._waiting, self._surveyed_for = [], self._waiting
@@ -254,10 +256,10 @@ class Deletions:
     def surveyed(self, event: FilesSurveyed, now: float) -> None:
         """Take a survey: answer what waited for it, and delete what is due."""
         self._surveying = False
-        self._survey_due = now + SURVEY_INTERVAL
+        rest = min(SURVEY_REST * (now - self._survey_began), MAX_REST)
+        self._rest_until, self._survey_due = now + rest, now + SURVEY_INTERVAL
         self.stored.surveyed(event.changed, event.gone, event.usage)
         self.stored.problem = event.problem
-        self._rest_until = now + SURVEY_REST * (now - self._survey_began)
         waited, self._surveyed_for = self._surveyed_for, []
         for one in waited:
             try:

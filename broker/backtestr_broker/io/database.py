@@ -285,7 +285,11 @@ def _check_log(connection: sqlite3.Connection, path: Path, notes: list[str]) -> 
     damage = check_wal(content, recovered)
     if damage is None:
         return
-    lost = "changes that were acknowledged are lost" if damage.certain else "the latest changes may be lost"
+    lost = (
+        "changes that were acknowledged are lost"
+        if damage.certain
+        else "the latest changes may be lost, or were not finished and not acknowledged when the broker was killed"
+    )
     notes.append(f"the log of the database {path} was damaged: {damage.reason}; {lost}; see {keep_log(path, content)}")
 
 

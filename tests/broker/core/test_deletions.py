@@ -156,6 +156,22 @@ def test_a_request_waits_for_a_survey_that_began_after_it(link: Link, ann: Clien
     assert ann.answer(second)["bytes"] == 15
 
 
+def test_a_survey_is_followed_by_a_rest_of_some_times_its_length(link: Link, ann: Client) -> None:
+    """Requests in a loop must not keep the disk and the processor busy; nobody waits longer than some seconds."""
+    for took, rest in ((0.5, 2.0), (100.0, 10.0)):
+        link.holds_surveys = True
+        first = ann.later("ListResults", {})
+        link.now += took
+        link.holds_surveys = False
+        link.feed(link.disk.survey(link.wall_ms))
+        assert ann.answer(first)["count"] == 0
+        second = ann.later("ListResults", {})
+        link.advance(rest - 0.1)
+        assert ann.answers(second) == []
+        link.advance(0.2)
+        assert ann.answer(second)["count"] == 0
+
+
 def test_waiting_requests_are_bounded(link: Link, ann: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deletions_module, "MAX_WAITING", 0)
     assert ann.refused("ListResults", {})["code"] == "BUSY"

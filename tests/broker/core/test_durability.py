@@ -299,14 +299,16 @@ def test_an_id_that_is_forgotten_and_taken_again_keeps_its_new_record(link: Link
     start(ann, "b1")
     worker.finish()
     link.disk.held = True
+    link.core.scheduler.jobs.save("b1")
+    link.tick()  # its record is on its way, and what changes meanwhile waits for that
     link.core.scheduler.jobs.forget("b1")
     asked = ann.later("StartBacktest", config(**B1))
-    link.advance(1)
-    link.write_disk()
-    assert "b1" in link.disk.jobs
-    link.disk.held = False
+    link.write_disk(1)
     link.write_disk()
     assert ann.answer(asked)["status"] == "queued"
+    assert link.disk.jobs["b1"].request_id == asked
+    link.disk.held = False
+    link.write_disk()
     assert link.disk.jobs["b1"].status == "running"
 
 

@@ -14,6 +14,7 @@ import gc
 import shutil
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -22,6 +23,7 @@ import zmq
 
 from backtestr_broker.io.allow_list import AllowList
 from backtestr_broker.io.log import start_logging
+from backtestr_broker.io.process_family import ProcessFamily
 from backtestr_broker.io.runtime_directory import AlreadyRunning, RuntimeDirectory
 from backtestr_broker.io.supervisor import launch_process
 from backtestr_broker.recording.format import Unreadable
@@ -129,8 +131,10 @@ def _serve(config: BrokerConfig, directory: RuntimeDirectory) -> int:
 
     allow_list = AllowList(KeyFolder(paths.keys_dir())) if config.curve.enabled else None
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    family = ProcessFamily()
+    launch = partial(launch_process, family=family)
     try:
-        broker = Broker(config, paths.data_dir(), context, address, launch_process, on_serving, allow_list)
+        broker = Broker(config, paths.data_dir(), context, address, launch, on_serving, allow_list)
         _stop_on_signals(broker)
         gc.collect()
         gc.freeze()  # these objects stay: no collection needs to stop the broker to look at them again
@@ -138,6 +142,7 @@ def _serve(config: BrokerConfig, directory: RuntimeDirectory) -> int:
     finally:
         directory.withdraw()
         context.term()
+        family.close()
     if broker.event_loop.gave_up:
         print("backtestr: the engine workers end as soon as they start; the log above says why", file=sys.stderr)
         return 1

@@ -25,13 +25,19 @@ import zmq
 
 from backtestr_engine.library.inspection import SEED, check_file, list_indicators
 from backtestr_engine.worker.log import start_logging
-from backtestr_engine.worker.resources import keep_freed_memory, limit_memory, limit_processor
+from backtestr_engine.worker.resources import (
+    adopt_orphans,
+    end_with_parent,
+    keep_freed_memory,
+    limit_memory,
+    limit_processor,
+)
 from backtestr_engine.worker.threads import run_worker
 from backtestr_engine.worker.time_limit import time_limit
 from backtestr_engine.worker.warm_up import warm
 from backtestr_protocol import paths
 from backtestr_protocol.errors import InvalidConfiguration
-from backtestr_protocol.worker_channel import EXIT_REFUSED, WorkerSettings
+from backtestr_protocol.worker_channel import EXIT_REFUSED, EXIT_REPLACED, WorkerSettings
 
 from .config import load_config
 
@@ -57,6 +63,8 @@ def main() -> int:
         print(_USAGE, file=sys.stderr)
         return 2
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the broker ends its workers
+    end_with_parent()  # if the broker has ended already, the lifeline says so
+    adopt_orphans()
     keep_freed_memory()
     try:
         settings = msgspec.json.decode(_first_line(), type=WorkerSettings)
@@ -72,10 +80,11 @@ def main() -> int:
     threading.excepthook = lambda crash: _log_crash(crash.exc_type, crash.exc_value, crash.exc_traceback)
     limit_memory(config.worker.memory_limit_bytes)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    run_worker(context, settings, _LIFELINE, config, paths.data_dir(), limit_processor)
+    leaving = run_worker(context, settings, _LIFELINE, config, paths.data_dir(), limit_processor)
     context.term()
     sys.stderr.flush()
-    os._exit(0)  # a compute thread in the middle of a long calculation must not keep the process
+    # A compute thread in the middle of a long calculation must not keep the process.
+    os._exit(0 if leaving is None else EXIT_REPLACED)
 
 
 def _log_crash(kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None) -> None:

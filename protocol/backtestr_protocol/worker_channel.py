@@ -14,7 +14,7 @@ import msgspec
 
 from .codec import TO_BROKER, TO_WORKER, Signer, decode, encode
 from .errors import ErrorData, SerializationError
-from .messages import AlgorithmInfo, SeriesInfo
+from .messages import AlgorithmInfo, AlgorithmProblem, SeriesInfo
 from .system_status import BatchingStatus, CompressionStatus
 
 WorkerKind = Literal["compute", "interactive"]
@@ -43,6 +43,8 @@ LogFormat = Literal["console", "json"]
 
 # The exit code of a worker that refuses its settings or its configuration. It would refuse them again.
 EXIT_REFUSED = 2
+# That of a worker that is to be replaced, since a task has left its process in another state. It has said the reason.
+EXIT_REPLACED = 3
 
 # The most messages of a worker that wait in its socket, and as many in the broker's. Messages behind them, such as
 # progress, are late by the time that these take: 3 ms if each is a batch of 500, and 150 ms with the 1,000 that ZeroMQ
@@ -61,13 +63,14 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The settings of a worker, which it reads at its start as a line of JSON on its lifeline.
 
     `key` is the signing key in hex. `log_level` and `log_format` are those of the broker, whose standard error the
-    worker shares.
+    worker shares. `early_exits` counts the workers before it that ended soon after their start.
     """
 
     worker_id: str
     kind: WorkerKind
     endpoint: str
     key: str
+    early_exits: int = 0
     log_level: LogLevel = "info"
     log_format: LogFormat = "console"
 
@@ -78,7 +81,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 class Ready(_WorkerMessage, frozen=True, kw_only=True):
     """The worker has warmed up, and will send a beat every `beat_interval_ms`.
 
-    An interactive worker names the stored `series` of the catalogue.
+    An interactive worker names the stored `series` of the catalogue. `problems` are the files of algorithms that this
+    worker has not loaded.
     """
 
     worker_id: str
@@ -86,6 +90,7 @@ class Ready(_WorkerMessage, frozen=True, kw_only=True):
     kind: WorkerKind
     algorithms: list[AlgorithmInfo]
     series: list[SeriesInfo]
+    problems: list[AlgorithmProblem] = []
     beat_interval_ms: Annotated[int, msgspec.Meta(ge=1)] = 1000
 
 
@@ -132,13 +137,15 @@ class Finished(_WorkerMessage, frozen=True, kw_only=True):
     """A task or a price replay has ended.
 
     `error` states why it failed. Otherwise a frame of Success data and the attachments follow. If it `is_last`, the
-    worker ends by itself after it, because its compute thread is stuck in the task.
+    worker ends by itself after it: for the `reason` that the task has left its process in another state, or, without
+    one, because its compute thread is stuck in the task.
     """
 
     task_id: str
     outcome: Outcome
     error: ErrorData | None = None
     is_last: bool = False
+    reason: str | None = None
 
 
 ToBroker = Ready | Beat | Published | Paused | Resumed | Finished

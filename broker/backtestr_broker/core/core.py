@@ -119,6 +119,7 @@ class Core:
             admission=self._admission,
             scheduler=self.scheduler,
             liveness=liveness,
+            algorithms=self.algorithms,
             configured=workers,
         )
         self._requests = Requests(

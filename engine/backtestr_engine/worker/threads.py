@@ -79,6 +79,9 @@ _CHECK_SECONDS = 0.2
 _SMOOTHING = 0.05
 
 
+# An algorithm may have replaced them in their module.
+_getpid, _exit = os.getpid, os._exit
+
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
@@ -456,8 +459,8 @@ def _compute(
 
 def _end_if_forked(own_pid: int) -> None:
     """End a process that an algorithm has forked and that came back from it: it must not work as this worker."""
-    if os.getpid() != own_pid:
-        os._exit(1)
+    if _getpid() != own_pid:
+        _exit(1)
 
 
 def _idle(runner: TaskRunner) -> float:

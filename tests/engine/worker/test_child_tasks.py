@@ -20,6 +20,7 @@ from backtestr_engine.worker import child_tasks as module
 from backtestr_engine.worker.child_process import Child, ChildLost
 from backtestr_engine.worker.child_tasks import ChildTasks
 from backtestr_protocol.errors import AlgorithmError, BacktestrError, DataError, ValidationError
+from support.harness import WITHOUT_PANDAS
 
 HEAD = "from backtestr_engine.authoring import Float, Int, Signals, algorithm\n"
 GOOD = HEAD + (
@@ -82,6 +83,12 @@ HOSTILE = {
         "the algorithm 'mine' cannot be described: ValueError: description and parameters take 100,",
     ),
 }
+
+
+@pytest.fixture(autouse=True)
+def without_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have children start as they do where pandas is not installed, in two thirds of the time."""
+    monkeypatch.setenv("PYTHONPATH", str(WITHOUT_PANDAS))
 
 
 @pytest.fixture(scope="module")
@@ -178,14 +185,13 @@ def arrow(*, stream: bool) -> bytes:
 
 
 FILES: dict[str, Callable[[], bytes]] = {
-    "parquet": parquet,
-    "parquet in groups": lambda: parquet(row_group_size=100, compression="zstd"),
+    "parquet": lambda: parquet(row_group_size=100, compression="zstd"),
     "arrow": lambda: arrow(stream=False),
     "arrow stream": lambda: arrow(stream=True),
 }
 
 
-@pytest.mark.parametrize("kind", FILES)
+@pytest.mark.parametrize("kind", ["parquet", "arrow stream"])
 def test_a_good_file_has_the_same_bars_as_without_another_process(kind: str, tasks: ChildTasks, tmp_path: Path) -> None:
     path = tmp_path / "bars"
     path.write_bytes(FILES[kind]())

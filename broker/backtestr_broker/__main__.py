@@ -18,6 +18,7 @@ import shutil
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -28,6 +29,7 @@ from backtestr_broker.core.scheduling.liveness import WELL_AFTER
 from backtestr_broker.io.allow_list import AllowList
 from backtestr_broker.io.descriptors import raise_descriptor_limit
 from backtestr_broker.io.log import start_logging
+from backtestr_broker.io.process_family import ProcessFamily
 from backtestr_broker.io.runtime_directory import AlreadyRunning, RuntimeDirectory
 from backtestr_broker.io.supervisor import DELAYS, launch_process
 from backtestr_broker.recording.format import Unreadable
@@ -216,8 +218,10 @@ def _serve_once(config: BrokerConfig, directory: RuntimeDirectory, output: LogWr
     allow_list = _allow_list(config.transport)
     raise_descriptor_limit()
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    family = ProcessFamily()
+    launch = partial(launch_process, family=family)
     try:
-        broker = Broker(config, paths.data_dir(), context, address, launch_process, on_serving, allow_list)
+        broker = Broker(config, paths.data_dir(), context, address, launch, on_serving, allow_list)
         stop.broker = broker
         if stop.requested:  # before there was a broker to stop
             broker.event_loop.stop()
@@ -227,6 +231,7 @@ def _serve_once(config: BrokerConfig, directory: RuntimeDirectory, output: LogWr
     finally:
         directory.withdraw()
         context.term()
+        family.close()
     return broker
 
 

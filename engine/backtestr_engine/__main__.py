@@ -23,13 +23,19 @@ import zmq
 from backtestr_engine.kernel_cache import check_kernel_cache
 from backtestr_engine.library.inspection import SEED, check_file, list_indicators
 from backtestr_engine.worker.log import log_crash, start_logging
-from backtestr_engine.worker.resources import keep_freed_memory, limit_memory, limit_processor
+from backtestr_engine.worker.resources import (
+    adopt_orphans,
+    end_with_parent,
+    keep_freed_memory,
+    limit_memory,
+    limit_processor,
+)
 from backtestr_engine.worker.threads import run_worker
 from backtestr_engine.worker.time_limit import time_limit
 from backtestr_engine.worker.warm_up import warm
 from backtestr_protocol import paths
 from backtestr_protocol.errors import InvalidConfiguration
-from backtestr_protocol.worker_channel import EXIT_REFUSED, decode_settings
+from backtestr_protocol.worker_channel import EXIT_REFUSED, EXIT_REPLACED, decode_settings
 
 from .config import load_config
 
@@ -61,6 +67,8 @@ def main() -> int:
         print(_USAGE, file=sys.stderr)
         return 2
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the broker ends its workers
+    end_with_parent()  # if the broker has ended already, the lifeline says so
+    adopt_orphans()
     keep_freed_memory()
     try:
         settings = decode_settings(_first_line())
@@ -76,8 +84,9 @@ def main() -> int:
     code = 0
     try:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        run_worker(context, settings, _LIFELINE, config, paths.data_dir(), limit_processor, prints)
+        leaving = run_worker(context, settings, _LIFELINE, config, paths.data_dir(), limit_processor, prints)
         context.term()
+        code = 0 if leaving is None else EXIT_REPLACED
     except BaseException as error:  # whatever code of an algorithm may do to this thread, the log says it
         log_crash(type(error), error, error.__traceback__)
         code = 1

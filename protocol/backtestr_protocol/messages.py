@@ -51,6 +51,12 @@ BacktestId = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z_-]{1,64}(?!\n)$")
 
 # The name of a registered algorithm becomes part of file names; `@` separates it from the version. The first character
 # is a letter, a digit or _.
+# An algorithm of the folder may have a name that cannot be registered; ids and tables still show it.
+ALGORITHM_NAME_MAX_CHARACTERS = 64
+ALGORITHM_NAME_RULE = (
+    f"the name of an algorithm is 1 to {ALGORITHM_NAME_MAX_CHARACTERS} printable characters, without @ and without "
+    "spaces around them"
+)
 AlgorithmName = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z_][0-9A-Za-z_.-]{0,63}(?!\n)$")]
 # The most parameters of one algorithm: Python code with so many arguments is not written by hand.
 MAX_PARAMETERS = 1000
@@ -83,6 +89,17 @@ FINAL_STATES: frozenset[str] = frozenset({"completed", "failed", "stopped"})
 def is_symbol(text: str) -> bool:
     """Return whether `text` can be the name of what is traded, as `SYMBOL_RULE` says."""
     return 0 < len(text) <= SYMBOL_MAX_CHARACTERS and text.isprintable() and text == text.strip()
+
+
+def is_algorithm_name(text: object) -> bool:
+    """Return whether `text` can be the name of an algorithm, as `ALGORITHM_NAME_RULE` says."""
+    return (
+        isinstance(text, str)
+        and 0 < len(text) <= ALGORITHM_NAME_MAX_CHARACTERS
+        and text.isprintable()
+        and text == text.strip()
+        and "@" not in text
+    )
 
 
 class Contract(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -204,8 +221,22 @@ class RegisterAlgorithm(Contract, frozen=True, kw_only=True):
     source: Annotated[str, msgspec.Meta(max_length=MAX_SOURCE_CHARACTERS)]
 
 
+class AlgorithmProblem(Contract, frozen=True, kw_only=True):
+    """A file of algorithms that is not loaded, or not all of it, and the reason.
+
+    `name` is that of the algorithm, if the file is of a registered one.
+    """
+
+    file: str
+    message: str
+    name: str | None = None
+
+
 class AlgorithmList(Contract, frozen=True, kw_only=True):
+    """The algorithms by name, and the `problems` of files that are not loaded."""
+
     algorithms: list[AlgorithmInfo]
+    problems: list[AlgorithmProblem] = []
 
 
 class AlgorithmRef(Contract, frozen=True, kw_only=True):

@@ -44,8 +44,9 @@ class CompressionStatus(Contract, frozen=True, kw_only=True):
 class WorkerStatus(Contract, frozen=True, kw_only=True):
     """The status of a worker.
 
-    `restarts` counts how often it was started again. `early_deaths` counts its early exits in a row. A lost worker has
-    `next_start_ms`, the time until it is started again. `batching` is by topic class (`orders`).
+    `restarts` counts how often it was started again, and `replacements` how often because a task had left its process
+    in another state. `early_deaths` counts its early exits in a row. A lost worker has `next_start_ms`, the time until
+    it is started again. `batching` is by topic class (`orders`).
     """
 
     worker_id: str
@@ -54,6 +55,7 @@ class WorkerStatus(Contract, frozen=True, kw_only=True):
     last_seen_ms: int
     restarts: int = 0
     early_deaths: int = 0
+    replacements: int = 0
     next_start_ms: int | None = None
     batching: dict[str, BatchingStatus] = {}
     compression: CompressionStatus | None = None

@@ -14,7 +14,7 @@ import msgspec
 
 from .codec import TO_BROKER, TO_WORKER, Signer, decode, encode
 from .errors import ErrorData, SerializationError
-from .messages import AlgorithmInfo, SeriesInfo, ShortText
+from .messages import AlgorithmInfo, AlgorithmProblem, SeriesInfo, ShortText
 from .price_messages import Rate, Speed
 from .ranges import Integer, Name, NotNegative, Positive, Symbol, Topic
 from .secret import Secret, decode_secret, encode_secret
@@ -48,6 +48,8 @@ LogFormat = Literal["console", "json"]
 
 # The exit code of a worker that refuses its settings or its configuration. It would refuse them again.
 EXIT_REFUSED = 2
+# That of a worker that is to be replaced, since a task has left its process in another state. It has said the reason.
+EXIT_REPLACED = 3
 
 # The most messages of a worker that wait in its socket, and as many in the broker's. Messages behind them, such as
 # progress, are late by the time that these take: 3 ms if each is a batch of 500, and 150 ms with the 1,000 that ZeroMQ
@@ -76,13 +78,14 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The settings of a worker, which it reads at its start as a line of JSON on its lifeline.
 
     `key` is the signing key. `log_level` and `log_format` are those of the broker, whose standard error the worker
-    shares.
+    shares. `early_exits` counts the workers before it that ended soon after their start.
     """
 
     worker_id: str
     kind: WorkerKind
     endpoint: str
     key: Secret
+    early_exits: int = 0
     log_level: LogLevel = "info"
     log_format: LogFormat = "console"
 
@@ -93,7 +96,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 class Ready(_WorkerMessage, frozen=True, kw_only=True):
     """The worker has warmed up, and will send a beat every `beat_interval_ms`.
 
-    An interactive worker names the stored `series` of the catalogue.
+    An interactive worker names the stored `series` of the catalogue. `problems` are the files of algorithms that this
+    worker has not loaded.
     """
 
     worker_id: Name
@@ -101,6 +105,7 @@ class Ready(_WorkerMessage, frozen=True, kw_only=True):
     kind: WorkerKind
     algorithms: Annotated[list[AlgorithmInfo], msgspec.Meta(max_length=MAX_ALGORITHMS)]
     series: Annotated[list[SeriesInfo], msgspec.Meta(max_length=MAX_SERIES)]
+    problems: Annotated[list[AlgorithmProblem], msgspec.Meta(max_length=MAX_ALGORITHMS)] = []
     beat_interval_ms: Annotated[int, msgspec.Meta(ge=1, le=MAX_BEAT_INTERVAL_MS)] = 1000
 
 
@@ -147,13 +152,15 @@ class Finished(_WorkerMessage, frozen=True, kw_only=True):
     """A task or a price replay has ended.
 
     `error` states why it failed. Otherwise a frame of Success data and the attachments follow. If it `is_last`, the
-    worker ends by itself after it, because its compute thread is stuck in the task.
+    worker ends by itself after it: for the `reason` that the task has left its process in another state, or, without
+    one, because its compute thread is stuck in the task.
     """
 
     task_id: Name
     outcome: Outcome
     error: ErrorData | None = None
     is_last: bool = False
+    reason: str | None = None
 
 
 ToBroker = Ready | Beat | Published | Paused | Resumed | Finished

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -111,17 +112,19 @@ def test_a_worker_that_holds_pythons_lock_is_busy_and_not_killed(client: RawClie
 
 def test_a_crash_loop_is_reported_and_ends_with_its_cause(client: RawClient, watched: RunningBroker) -> None:
     system = client.subscribe("system", "system.")
-    crashes = with_algorithm(watched, "crashes", "import os\nos._exit(7)\n")
+    options = Path(watched.environment["BACKTESTR_CONFIG_DIR"]) / "engine.toml"
+    good = options.read_text()
+    options.write_text("unknown = 1\n")  # a file of algorithms cannot do that
     os.kill(compute_worker(client)["pid"], signal.SIGKILL)
     found = system.until(lambda data: data.get("code") == "SYSTEM_ERROR", 60.0)
     message = found[-1]["payload"]["data"]["message"]
-    assert "compute-1 has ended 4 times in a row within 10 s of its start, the last time: exit code 7" in message
+    assert "compute-1 has ended 4 times in a row within 10 s of its start, the last time: exit code 2" in message
     status = client.ask("GetSystemStatus", {})
     assert status["status"] == "error"
     assert status["reasons"][0] == "no compute worker is ready"
     assert "compute-1 ends soon after its start" in status["reasons"][1]
     assert client.ask("ListMarketData", {})["series"], "everything else is served"
-    crashes.unlink()
+    options.write_text(good)
     wait_until(lambda: compute_worker(client)["state"] == "idle", 60.0)
     client.ask("StartBacktest", SYNTH)
     system.until(lambda data: data.get("status") == "completed")

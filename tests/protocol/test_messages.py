@@ -73,6 +73,7 @@ def test_every_contract_is_covered() -> None:
         if isinstance(one, type) and issubclass(one, Contract) and one is not Contract
     }
     nested = {
+        messages.AlgorithmProblem,
         messages.Finding,
         messages.LookAhead,
         messages.ParameterInfo,

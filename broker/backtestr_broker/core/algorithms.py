@@ -1,17 +1,19 @@
-"""Keep which version the name of each algorithm means, and the last errors of algorithm versions."""
+"""Keep which version the name of each algorithm means, the last errors of versions, and the files not loaded."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from backtestr_protocol.errors import ErrorData, unknown
-from backtestr_protocol.messages import AlgorithmInfo, AlgorithmStatus
+from backtestr_protocol.messages import AlgorithmInfo, AlgorithmProblem, AlgorithmStatus
 
 # Algorithm versions whose last error is remembered; the ones that failed longest ago are forgotten.
 MAX_ERRORS = 1000
+# Problems that are kept of one worker: as many as a folder and the registrations may have files.
+MAX_PROBLEMS = 2000
 
 
 class Algorithms:
@@ -20,6 +22,7 @@ class Algorithms:
     def __init__(self) -> None:
         self._by_name: dict[str, AlgorithmInfo] = {}
         self._errors: OrderedDict[str, ErrorData] = OrderedDict()  # the latest error is last
+        self._problems: dict[str, list[AlgorithmProblem]] = {}  # by worker id
 
     def registered(self, info: AlgorithmInfo) -> None:
         """Have the name mean this version, unless one that was registered later has the name.
@@ -30,6 +33,21 @@ class Algorithms:
         later = known.registered_time if known is not None else None
         if info.registered_time is None or later is None or info.registered_time >= later:
             self._by_name[info.name] = info
+
+    def stored(self, info: AlgorithmInfo) -> None:
+        """Take a version that was registered just now: what was wrong with the files of its name has been replaced."""
+        self.registered(info)
+        for worker_id, problems in self._problems.items():
+            self._problems[worker_id] = [one for one in problems if one.name != info.name]
+
+    def not_loaded(self, worker_id: str, problems: Sequence[AlgorithmProblem]) -> None:
+        """Take the files that a worker which has just started did not load, in place of those of the one before."""
+        self._problems[worker_id] = list(problems[:MAX_PROBLEMS])
+
+    def problems(self) -> list[AlgorithmProblem]:
+        """Return the files that some worker has not loaded, each with one reason, ordered by file."""
+        by_file = {one.file: one for problems in self._problems.values() for one in reversed(problems)}
+        return sorted(by_file.values(), key=lambda one: one.file)
 
     def failed(self, algorithm_id: str, error: ErrorData) -> None:
         """Remember the error as that version's last."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from backtestr_broker.core.algorithms import Algorithms
 from backtestr_broker.core.clients.admission import MAX_PENDING, Admission
 from backtestr_broker.core.clients.sessions import MAX_SESSIONS, Sessions
 from backtestr_broker.core.outbox import Outbox
@@ -49,6 +50,9 @@ RECENT_SECONDS = 60.0
 LISTED_TOPICS = 20
 # Clients that the status lists, the busiest: it goes to every listener every second.
 LISTED_CLIENTS = 20
+# Files of algorithms with problems that it names, and the most characters of a reason.
+LISTED_PROBLEMS = 3
+REASON_CHARACTERS = 300
 
 # Damaged keys of the shared state that a reason names.
 NAMED_KEYS = 5
@@ -125,6 +129,7 @@ class Status:
                 found.append(("warning", f"{ready[kind]} of {count} {kind} workers are ready"))
         for worker_id, health in self._liveness.items():
             found += _of_worker(worker_id, health, now)
+        found += _of_algorithms(self._scheduler.algorithms)
         if self.host.loop_lag_ms > WARNING_LAG_MS:
             level: Health = "error" if self.host.loop_lag_ms > ERROR_LAG_MS else "warning"
             found.append((level, f"the broker's loop was away for {self.host.loop_lag_ms:.0f} ms"))
@@ -177,6 +182,17 @@ class Status:
         )
 
 
+def _of_algorithms(algorithms: Algorithms) -> list[HealthReason]:
+    problems = algorithms.problems()
+    found: list[HealthReason] = [
+        ("warning", f"an algorithm is not loaded: {one.message[:REASON_CHARACTERS]}")
+        for one in problems[:LISTED_PROBLEMS]
+    ]
+    if (more := len(problems) - LISTED_PROBLEMS) > 0:
+        found.append(("warning", f"{more} more files of algorithms are not loaded; see: backtestr algorithms"))
+    return found
+
+
 def _of_worker(worker_id: str, health: WorkerHealth, now: float) -> list[HealthReason]:
     found: list[HealthReason] = []
     if health.crash_loops(now):
@@ -185,7 +201,8 @@ def _of_worker(worker_id: str, health: WorkerHealth, now: float) -> list[HealthR
         )
         found.append(("warning", f"{worker_id} ends soon after its start, {health.early_deaths} times in a row{then}"))
     elif health.lost_at is not None and now - health.lost_at < RECENT_SECONDS:
-        found.append(("warning", f"{worker_id} was lost {now - health.lost_at:.0f} s ago: {health.lost_reason}"))
+        verb = "ended" if health.replaced else "was lost"
+        found.append(("warning", f"{worker_id} {verb} {now - health.lost_at:.0f} s ago: {health.lost_reason}"))
     if not health.has_ended and health.beat_interval and health.silent >= max(SILENT_SECONDS, 2 * health.beat_interval):
         at_work = "is busy" if health.still == 0.0 else "uses no processor time"
         found.append(("warning", f"{worker_id} has not been heard of for {health.silent:.0f} s and {at_work}"))
@@ -222,6 +239,7 @@ def _worker_status(worker: Worker, health: WorkerHealth, now: float) -> WorkerSt
         last_seen_ms=round((now - worker.last_seen) * 1000),
         restarts=health.restarts,
         early_deaths=health.early_deaths,
+        replacements=health.replacements,
         next_start_ms=None if health.next_start is None else round(max(0.0, health.next_start - now) * 1000),
         batching=worker.batching,
         compression=worker.compression,

@@ -100,6 +100,7 @@ class WorkerMessages:
             return
         for info in message.algorithms:
             self._algorithms.registered(info)
+        self._algorithms.not_loaded(worker.worker_id, message.problems)
         self.liveness.ready(worker.worker_id, message.beat_interval_ms / 1000)
         self._outbox.notify("worker_ready", workerId=worker.worker_id, pid=worker.pid, kind=worker.kind)
         if worker.kind == "interactive" and not self.serving:
@@ -111,12 +112,15 @@ class WorkerMessages:
     def exited(self, event: WorkerExited, now: float) -> None:
         """Take the end of a worker's process."""
         held = self._scheduler.held_by(event.worker_id)
-        self._outbox.notify("worker_lost", workerId=event.worker_id, reason=event.reason, held=held)
+        leaving = self._scheduler.workers.get(event.worker_id).leaving
+        replaced = leaving is not None
+        reason = event.reason if leaving is None else f"it was replaced after a task: {leaving}"
+        self._outbox.notify("worker_lost", workerId=event.worker_id, reason=reason, held=held)
         next_start = now + event.restart_ms / 1000
-        looping = self.liveness.ended(event.worker_id, event.reason, event.early_deaths, next_start, now)
+        looping = self.liveness.ended(event.worker_id, reason, event.early_deaths, next_start, now, replaced=replaced)
         if looping is not None:
             self._outbox.report(SystemFault(looping))
-        self._scheduler.lost(event.worker_id, event.reason, overdue=event.overdue)
+        self._scheduler.lost(event.worker_id, reason, overdue=event.overdue)
 
     def check_liveness(self, cpu_seconds: Mapping[int, float], now: float) -> None:
         """Have workers killed that hang. `cpu_seconds` is what each process has used, by its id."""

@@ -2,11 +2,13 @@
 
 A `Launch` starts one worker: as a process here, as a thread when the broker is embedded. Either way the worker holds
 one end of a lifeline and ends when the other is closed, so no worker outlives its broker, even one that was killed.
+What a worker's process has started ends with it (`process_family`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -16,7 +18,15 @@ from typing import Protocol
 import msgspec
 
 from backtestr_broker.core.scheduling.liveness import WELL_AFTER
-from backtestr_protocol.worker_channel import EXIT_REFUSED, WorkerKind, WorkerSettings, encode_settings
+from backtestr_protocol.worker_channel import (
+    EXIT_REFUSED,
+    EXIT_REPLACED,
+    WorkerKind,
+    WorkerSettings,
+    encode_settings,
+)
+
+from .process_family import ProcessFamily
 
 # Seconds by which the start after a worker's n-th early exit in a row is delayed; the last of them from then on.
 DELAYS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0)
@@ -30,12 +40,13 @@ class ExitReason(msgspec.Struct, frozen=True):
     """The reason for which a worker ended, as text.
 
     `refused`: it refused its settings or configuration, as the next one would. `overdue`: its task used more processor
-    time than it is allowed.
+    time than it is allowed. `replaced`: it ended by itself because a task had left its process in another state.
     """
 
     reason: str
     refused: bool = False
     overdue: bool = False
+    replaced: bool = False
 
 
 class WorkerHandle(Protocol):
@@ -89,9 +100,14 @@ class _WorkerSlot:
         self.kill_reason: str | None = None
 
     def ended(self, exit_reason: ExitReason, now: float) -> Ended:
-        """Plan the next start: at once after a long run, later after each early exit in a row."""
+        """Plan the next start: at once after a long run, later after each early exit in a row.
+
+        A worker that is to be replaced has worked: it may end as early as its task did.
+        """
         delay = 0.0
-        if now - self.started_at < WELL_AFTER:
+        if exit_reason.replaced:
+            pass
+        elif now - self.started_at < WELL_AFTER:
             delay = DELAYS[min(self.early_exits, len(DELAYS) - 1)]
             self.early_exits += 1
         else:
@@ -125,7 +141,7 @@ class Supervisor:
         return changes
 
     def _start(self, slot: _WorkerSlot, now: float) -> list[Started | Ended]:
-        settings = slot.settings
+        settings = msgspec.structs.replace(slot.settings, early_exits=slot.early_exits)
         slot.started_at, slot.start_due = now, None
         try:
             slot.handle = self._launch(settings)
@@ -178,18 +194,33 @@ class Supervisor:
 
 
 class _Process:
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], family: ProcessFamily | None) -> None:
         self._process = process
+        self._family = family
         self.pid = process.pid
+        if family is not None:
+            family.started(self.pid)
 
     def ended(self) -> ExitReason | None:
-        code = self._process.poll()
+        code = self._process.returncode
         if code is None:
-            return None
+            if not self._has_ended():
+                return None
+            if self._family is not None:
+                self._family.ended(self.pid)
+            code = self._process.wait()
+            if self._family is not None:
+                self._family.kill_orphans()
+        if code == EXIT_REPLACED:
+            return ExitReason("a task left its process in another state", replaced=True)
         if code == -signal.SIGXCPU:
             return ExitReason("killed by SIGXCPU: it used more processor time than its time limit allows", overdue=True)
         reason = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
         return ExitReason(reason, refused=code == EXIT_REFUSED)
+
+    def _has_ended(self) -> bool:
+        """Return whether it has ended, without taking its exit code: until then no other process has its number."""
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def close_lifeline(self) -> None:
         if self._process.stdin is not None:
@@ -200,10 +231,11 @@ class _Process:
         self._process.kill()
 
 
-def launch_process(settings: WorkerSettings) -> WorkerHandle:
+def launch_process(settings: WorkerSettings, family: ProcessFamily | None = None) -> WorkerHandle:
     """Start `python -m backtestr_engine`, with its settings and the signing key on standard input.
 
-    Neither command line nor environment shows the key, and the pipe is the lifeline.
+    Neither command line nor environment shows the key, and the pipe is the lifeline. `family` has it end with all that
+    it starts. The calling thread must live as long as the broker: the system ends a worker with it.
     """
     process = subprocess.Popen(
         [sys.executable, "-m", "backtestr_engine"],
@@ -215,4 +247,4 @@ def launch_process(settings: WorkerSettings) -> WorkerHandle:
     with contextlib.suppress(BrokenPipeError):  # it ended at once: the next poll reports it
         process.stdin.write(encode_settings(settings))
         process.stdin.flush()
-    return _Process(process)
+    return _Process(process, family)

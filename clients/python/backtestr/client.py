@@ -37,6 +37,7 @@ from backtestr_protocol.keys import KeyPair
 from backtestr_protocol.messages import (
     AlgorithmInfo,
     AlgorithmList,
+    AlgorithmProblem,
     AlgorithmRef,
     AlgorithmStatus,
     BacktestAccepted,
@@ -243,6 +244,10 @@ class Client:
     def list_algorithms(self) -> list[AlgorithmInfo]:
         """List the algorithms that can be run, with the parameters of each."""
         return self._ask("ListAlgorithms", Nothing(), AlgorithmList).algorithms
+
+    def algorithm_problems(self) -> list[AlgorithmProblem]:
+        """List the files of algorithms that the broker's workers have not loaded, each with the reason."""
+        return self._ask("ListAlgorithms", Nothing(), AlgorithmList).problems
 
     def register_algorithm(
         self, source: str | Path, name: str | None = None, *, timeout: float = BULK_TIMEOUT

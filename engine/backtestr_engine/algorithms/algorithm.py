@@ -25,7 +25,7 @@ from backtestr_engine.data.arrays import Floats
 from backtestr_engine.data.bars import Bars
 from backtestr_engine.data.panel import Panel
 from backtestr_protocol.errors import AlgorithmError, InvalidConfiguration
-from backtestr_protocol.messages import AlgorithmInfo
+from backtestr_protocol.messages import ALGORITHM_NAME_RULE, AlgorithmInfo, is_algorithm_name
 from backtestr_protocol.texts import bounded, described, traceback_of
 
 from .parameters import MAX_DESCRIPTION_BYTES, Parameter, Value, check_values, describe
@@ -156,7 +156,8 @@ def algorithm(
     """Make an `Algorithm` of the decorated function, described by the first line of its docstring.
 
     `requires` states relations between parameters, such as `["fast < slow"]`. Raises `ValueError` for a function whose
-    arguments are not bars and these parameters, for a default out of range, and for a relation of another form.
+    arguments are not bars and these parameters, for a name that an algorithm cannot have, for a default out of range,
+    and for a relation of another form.
     """
     return _declaration(name, requires, parameters, across=False)
 
@@ -186,6 +187,9 @@ def _declaration(
             across=across,
         )
 
+    if not is_algorithm_name(name):
+        shown = repr(name) if len(str(name)) <= 64 else f"one of {len(str(name)):,} characters"
+        raise ValueError(f"{ALGORITHM_NAME_RULE}, not {shown}")
     for parameter, kind in parameters.items():
         check_values(name, {parameter: kind}, {parameter: kind.default})
     return declare

@@ -47,14 +47,15 @@ Parameter: TypeAlias = Int | Float | Bool
 
 
 def describe(name: str, parameter: Parameter) -> ParameterInfo:
-    """Return the parameter as `AlgorithmInfo` shows it."""
+    """Return the parameter as `AlgorithmInfo` shows it; an infinite bound is none."""
     given = parameter.description
     text = bounded(given, MAX_DESCRIPTION_BYTES) if isinstance(given, str) else None
     match parameter:
         case Int(default, low, high):
             return ParameterInfo(name=name, type="int", default=default, low=low, high=high, description=text)
         case Float(default, low, high):
-            return ParameterInfo(name=name, type="float", default=default, low=low, high=high, description=text)
+            least, most = (bound if math.isfinite(bound) else None for bound in (low, high))
+            return ParameterInfo(name=name, type="float", default=default, low=least, high=most, description=text)
         case Bool(default):
             return ParameterInfo(name=name, type="bool", default=default, description=text)
 

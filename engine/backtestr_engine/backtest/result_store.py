@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ _RECORDS = ("orders", "positions", "trades", "open_trades")
 
 
 class _Stored(msgspec.Struct, frozen=True, rename="camel"):
-    """The content of result.json."""
+    """The content of result.json. `checksums` has the CRC-32 of every other file; results of version 0.1 have none."""
 
     backtest_id: str
     status: BacktestState
@@ -51,6 +52,7 @@ class _Stored(msgspec.Struct, frozen=True, rename="camel"):
     initial_capital: float
     config: dict[str, Any]
     metrics: Metrics
+    checksums: dict[str, int] = {}
 
 
 class _Ended(msgspec.Struct, frozen=True):
@@ -94,6 +96,13 @@ class ResultStore:
         result: Result,
     ) -> None:
         """Write the files of a result, and wait until they are on disk."""
+        _write_columns(partial / "equity.arrow", {"equity": result.equity})
+        starts, bars = spans(result.timestamp, result.timeframe)
+        _write_columns(partial / "times.arrow", {"start": starts, "bars": bars})
+        for name in _RECORDS:
+            records: Records = getattr(result, name)
+            columns = {field: np.ascontiguousarray(records[field]) for field in records.dtype.names or ()}
+            _write_columns(partial / f"{name}.arrow", columns)
         stored = _Stored(
             backtest_id=backtest_id,
             status=status,
@@ -102,14 +111,8 @@ class ResultStore:
             initial_capital=result.initial_capital,
             config=msgspec.to_builtins(config),
             metrics=result.metrics,
+            checksums={path.name: zlib.crc32(path.read_bytes()) for path in partial.iterdir()},
         )
-        _write_columns(partial / "equity.arrow", {"equity": result.equity})
-        starts, bars = spans(result.timestamp, result.timeframe)
-        _write_columns(partial / "times.arrow", {"start": starts, "bars": bars})
-        for name in _RECORDS:
-            records: Records = getattr(result, name)
-            columns = {field: np.ascontiguousarray(records[field]) for field in records.dtype.names or ()}
-            _write_columns(partial / f"{name}.arrow", columns)
         (partial / "result.json").write_bytes(msgspec.json.encode(stored))
         for path in partial.iterdir():
             path.chmod(0o600)
@@ -156,10 +159,15 @@ class ResultStore:
         try:
             stored = msgspec.json.decode((folder / "result.json").read_bytes(), type=_Stored)
             frames = [(str(table), _read_table(folder, table, stored)) for table in tables]
-        except (OSError, msgspec.MsgspecError, pl.exceptions.PolarsError) as error:
+        except (
+            *(OSError, ValueError, KeyError, msgspec.MsgspecError),
+            *(pl.exceptions.PolarsError, pl.exceptions.PanicException),
+        ) as error:
             if not folder.is_dir():  # it was deleted while it was read
                 raise _no_result(backtest_id) from None
-            raise DataError(f"the result of backtest {backtest_id} cannot be read: {error}") from error
+            raise DataError(
+                f"the result of backtest {backtest_id} cannot be read: {error}; run the backtest again under another id"
+            ) from error
         references, attachments = attach(frames)
         return (
             BacktestResults(
@@ -196,16 +204,16 @@ def _is_abandoned(partial: Path) -> bool:
 def _read_table(folder: Path, table: TableName, stored: _Stored) -> pl.DataFrame:
     match table:
         case "equity":
-            times = pl.read_ipc_stream(folder / "times.arrow")
+            times = _read_columns(folder, "times", stored)
             timestamp = open_times_of(times["start"].to_numpy(), times["bars"].to_numpy(), stored.timeframe)
-            equity = pl.read_ipc_stream(folder / "equity.arrow")["equity"].to_numpy()
+            equity = _read_columns(folder, "equity", stored)["equity"].to_numpy()
             return equity_frame(timestamp, equity, stored.initial_capital)
         case "orders":
-            return orders_frame(_read_records(folder, "orders", ORDER), stored.symbols)
+            return orders_frame(_read_records(folder, "orders", ORDER, stored), stored.symbols)
         case "positions":
-            return positions_frame(_read_records(folder, "positions", POSITION), stored.symbols)
+            return positions_frame(_read_records(folder, "positions", POSITION, stored), stored.symbols)
         case "trades":
-            closed, still_open = (_read_records(folder, name, TRADE) for name in ("trades", "open_trades"))
+            closed, still_open = (_read_records(folder, name, TRADE, stored) for name in ("trades", "open_trades"))
             return trades_frame(closed, still_open, stored.symbols)
 
 
@@ -213,8 +221,17 @@ def _write_columns(path: Path, columns: dict[str, AnyArray]) -> None:
     pl.DataFrame(columns).write_ipc_stream(path, compression="uncompressed")
 
 
-def _read_records(folder: Path, name: str, kind: np.dtype[np.void]) -> Records:
-    table = pl.read_ipc_stream(folder / f"{name}.arrow")
+def _read_columns(folder: Path, name: str, stored: _Stored) -> pl.DataFrame:
+    """Read a file of a result. Raises `ValueError` for a damaged one, which could end the process that reads it."""
+    path = folder / f"{name}.arrow"
+    content = path.read_bytes()
+    if stored.checksums.get(path.name, zlib.crc32(content)) != zlib.crc32(content):
+        raise ValueError(f"the checksum of {path.name} does not match")
+    return pl.read_ipc_stream(content)
+
+
+def _read_records(folder: Path, name: str, kind: np.dtype[np.void], stored: _Stored) -> Records:
+    table = _read_columns(folder, name, stored)
     records = np.zeros(table.height, dtype=kind)
     for field in kind.names or ():
         records[field] = table[field].to_numpy()

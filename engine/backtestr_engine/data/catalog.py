@@ -3,6 +3,10 @@
 One file per symbol and timeframe, `<root>/<symbol>/<timeframe>.parquet`, replaced as a whole and atomically. The file's
 own metadata has everything that a listing shows (symbol, number of bars, first and last open time), so a listing reads
 no bars. A timeframe that is not stored is resampled from the finest stored one that divides it.
+
+Before a worker reads a file for the first time it compares the file's checksums (`series_file`): also
+before it reads a part, since damaged bars can end a process as well. A file of version 0.1 has none: it is read in a
+process of its own, and then stored with checksums.
 """
 
 from __future__ import annotations
@@ -10,11 +14,11 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
-import msgspec
 import polars as pl
 
 from backtestr_protocol.errors import DataError, ValidationError, did_you_mean
@@ -22,15 +26,15 @@ from backtestr_protocol.messages import SeriesInfo, Timeframe, is_symbol
 from backtestr_protocol.private_files import make_private
 from backtestr_protocol.ranges import SYMBOL_MAX_CHARACTERS, SYMBOL_RULE
 
-from .atomic_files import replace_file, sync
+from .atomic_files import sync
 from .bars import Bars, bars_from_frame, resample
 from .instants import instant
+from .series_file import DamagedFile, Footer, check_whole, read_footer, write_series
 from .timeframes import LENGTH_US, divides, next_open_time, open_time, parse_timeframe
 
-ROW_GROUP_BARS = 16_384
-"""Bars that are read together: eleven days of minutes. A whole series is read as fast as from larger groups."""
+MAX_CHECKED = 10_000
+"""The most files that a worker remembers to have checked."""
 
-_METADATA_KEY = "backtestr.series"
 _BYTES_PER_BAR = 6 * 8
 # A range shorter than this part of its series is read alone; for a longer one the whole series is read and kept.
 _PART_READ_ALONE = 0.25
@@ -77,11 +81,18 @@ class _BarCache:
 
 
 class Catalog:
-    """The series under `root`, with up to `cache_bytes` of them kept in memory between loads."""
+    """The series under `root`, with up to `cache_bytes` of them kept in memory between loads.
 
-    def __init__(self, root: Path, *, cache_bytes: int) -> None:
+    `read_apart` reads a file that has no checksums where that may end the process. It raises `DataError`.
+    """
+
+    def __init__(
+        self, root: Path, *, cache_bytes: int, read_apart: Callable[[Path, str, Timeframe], Bars] | None = None
+    ) -> None:
         self._root = root
         self._cache = _BarCache(cache_bytes)
+        self._read_apart = read_apart
+        self._checked: OrderedDict[_SeriesKey, None] = OrderedDict()
 
     def write(self, bars: Bars) -> SeriesInfo:
         """Store `bars` in place of the series of that symbol and timeframe. Readers see the old file or the new one.
@@ -98,12 +109,9 @@ class Catalog:
             bars=len(bars),
         )
         path = self._path(bars.symbol, bars.timeframe)
-        metadata = {_METADATA_KEY: msgspec.json.encode(info).decode()}
-        frame = bars.to_frame()
         try:
             make_private(path.parent)
-            with replace_file(path) as file:
-                frame.write_parquet(file, compression="lz4", row_group_size=ROW_GROUP_BARS, metadata=metadata)
+            write_series(path, bars.to_frame(), info)
         except (pl.exceptions.PolarsError, OSError) as error:
             raise DataError(f"the catalogue's file {_name(path)} cannot be written: {error}", file=str(path)) from error
         return info
@@ -116,7 +124,9 @@ class Catalog:
         found = []
         for path in self._root.glob("*/*.parquet"):
             with contextlib.suppress(DataError):
-                found.append(_read_info(path))
+                info = _read_info(path)
+                if (folder_name(info.symbol), info.timeframe) == (path.parent.name, path.stem):
+                    found.append(info)
         return sorted(found, key=lambda info: (info.symbol, LENGTH_US[info.timeframe]))
 
     def load(self, symbol: str, timeframe: str, start_us: int | None = None, end_us: int | None = None) -> Bars:
@@ -129,11 +139,12 @@ class Catalog:
         wanted = parse_timeframe(timeframe)
         stored = self.source_of(symbol, wanted)
         path = self._path(symbol, stored)
-        file = path.stat()
-        key = _SeriesKey(path, file.st_mtime_ns, file.st_size, wanted)
+        key = _key_of(path, wanted)
         whole = self._cache.get(key)
-        if whole is None and not self._is_read_alone(key, start_us, end_us):
-            whole = self._whole(key, symbol, stored)
+        if whole is None:
+            key = self._checked_key(key, symbol, stored)
+            if not self._is_read_alone(key, start_us, end_us):
+                whole = self._whole(key, symbol, stored)
         if whole is None:
             bars = self._range(key._replace(start_us=start_us, end_us=end_us), symbol, stored)
         else:
@@ -141,6 +152,32 @@ class Catalog:
         if not len(bars):
             raise self._nothing_between(symbol, wanted, start_us, end_us, path)
         return bars
+
+    def _checked_key(self, key: _SeriesKey, symbol: str, stored: Timeframe) -> _SeriesKey:
+        """Return the key of a series whose file is not damaged, which is checked once. Raises `DataError`.
+
+        It is another if the file was stored anew.
+        """
+        path = key.path
+        file = key._replace(timeframe=stored)
+        if file in self._checked:
+            return key
+        try:
+            footer = check_whole(path)
+        except (DamagedFile, OSError) as error:
+            raise _unreadable(path, error) from error
+        _check_series(path, footer, symbol, stored)
+        if footer.checksum is None and self._read_apart is not None:
+            try:
+                bars = self._read_apart(path, symbol, stored)
+            except DataError as error:
+                raise _unreadable(path, error) from error
+            self.write(bars)
+            file = _key_of(path, stored)
+        self._checked[file] = None
+        if len(self._checked) > MAX_CHECKED:
+            self._checked.popitem(last=False)
+        return file._replace(timeframe=key.timeframe)
 
     def _is_read_alone(self, key: _SeriesKey, start_us: int | None, end_us: int | None) -> bool:
         """Return whether the range is a small part of a series that is not in memory."""
@@ -294,9 +331,24 @@ def folder_name(symbol: str) -> str:
 
 def _read_info(path: Path) -> SeriesInfo:
     try:
-        return msgspec.json.decode(pl.read_parquet_metadata(path)[_METADATA_KEY], type=SeriesInfo)
-    except (pl.exceptions.PolarsError, OSError, KeyError, msgspec.MsgspecError) as error:
+        return read_footer(path).info
+    except (DamagedFile, OSError) as error:
         raise _unreadable(path, error) from error
+
+
+def _key_of(path: Path, timeframe: Timeframe) -> _SeriesKey:
+    try:
+        file = path.stat()
+    except OSError as error:  # it was deleted a moment ago
+        raise _unreadable(path, error) from error
+    return _SeriesKey(path, file.st_mtime_ns, file.st_size, timeframe)
+
+
+def _check_series(path: Path, footer: Footer, symbol: str, timeframe: Timeframe) -> None:
+    """Raise `DataError` for a file that holds another series than its name says: it was copied there."""
+    if (footer.info.symbol, footer.info.timeframe) != (symbol, timeframe):
+        held = f"it holds {footer.info.symbol} {footer.info.timeframe}"
+        raise _unreadable(path, DamagedFile(held))
 
 
 def _scan(path: Path, symbol: str, stored: Timeframe, start_us: int | None, end_us: int | None) -> Bars:
@@ -308,13 +360,16 @@ def _scan(path: Path, symbol: str, stored: Timeframe, start_us: int | None, end_
         rows = rows.filter(pl.col("timestamp") < pl.lit(end_us).cast(pl.Datetime("us", "UTC")))
     try:
         return bars_from_frame(symbol, stored, rows.collect())
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:
         raise _unreadable(path, error) from error
 
 
-def _unreadable(path: Path, error: Exception) -> DataError:
+def _unreadable(path: Path, error: BaseException) -> DataError:
+    symbol, timeframe = unquote(path.parent.name), path.stem
     return DataError(
-        f"the catalogue's file {_name(path)} cannot be read: {error}; import the data again", file=str(path)
+        f"the catalogue's file {_name(path)} cannot be read: {error}; import the data again, or remove it: "
+        f"backtestr data delete {symbol} {timeframe}",
+        file=str(path),
     )
 
 

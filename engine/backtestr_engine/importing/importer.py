@@ -7,6 +7,7 @@ only on request, and the answer counts every one.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 from zoneinfo import available_timezones
 
 import msgspec
@@ -35,12 +36,29 @@ class ReadBars(msgspec.Struct, frozen=True):
     dropped: list[DroppedRows]
 
 
-def import_market_data(catalog: Catalog, request: ImportMarketData) -> Imported:
+class ReadsBars(Protocol):
+    """Reads the bars of a file as `read_bars` does."""
+
+    def __call__(
+        self,
+        path: Path,
+        symbol: str,
+        timeframe: str | None = None,
+        format: str | None = None,
+        time_zone: str | None = None,
+        *,
+        price: QuotePrice | None = None,
+        repair: Repair | None = None,
+    ) -> ReadBars: ...
+
+
+def import_market_data(catalog: Catalog, request: ImportMarketData, read_file: ReadsBars | None = None) -> Imported:
     """Import a file into the catalogue, in place of what that symbol and timeframe had (a warning then says so).
 
-    Raises what `read_bars` raises. The catalogue is written only after everything has been checked.
+    `read_file` reads it, where that may end the process. Raises what `read_bars` raises. The catalogue is written only
+    after everything has been checked.
     """
-    read = read_bars(
+    read = (read_file or read_bars)(
         Path(request.path),
         request.symbol,
         request.timeframe,

@@ -24,7 +24,7 @@ def read_table(file: TableFile, layout: Layout, time_zone: str | None) -> Rows:
     used = [header[position] for position in (*layout.time, *layout.fields.values())]
     try:
         table = file.table.select(used).collect()
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise unreadable_table(file.path, file.format, error) from error
     time = [table[header[position]] for position in layout.time]
     timestamps, zoned = _instants(time, time_zone, file.path.name)

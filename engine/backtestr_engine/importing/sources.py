@@ -85,7 +85,7 @@ def uneven_quotes(path: Path, error: csv.Error) -> UnusableFile:
     )
 
 
-def unreadable_table(path: Path, format: str, error: Exception) -> UnusableFile:
+def unreadable_table(path: Path, format: str, error: BaseException) -> UnusableFile:
     """Return the error for a Parquet or Arrow file that polars cannot read."""
     return UnusableFile(f"{path.name} cannot be read as {format}: {error}", path=str(path))
 
@@ -112,7 +112,7 @@ def _open_table(path: Path, format: str) -> TableFile:
                 is_file = file.read(6) == b"ARROW1"
             table = pl.scan_ipc(path) if is_file else pl.read_ipc_stream(path).lazy()
         return TableFile(path=path, format=format, table=table, header=tuple(table.collect_schema().names()))
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise unreadable_table(path, format, error) from error
 
 

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
+import msgspec
 import numpy as np
 
 from backtestr_engine.algorithms.algorithm import Algorithm
 from backtestr_engine.data.bars import Bars
 from backtestr_engine.data.panel import Panel
+from backtestr_engine.data.printable import printable
 from backtestr_engine.data.synthetic import synthetic_bars
 from backtestr_engine.indicators import indicators
 from backtestr_protocol.errors import BacktestrError
 from backtestr_protocol.inspection import CheckedFile, IndicatorInfo, IndicatorList, Verdict
-from backtestr_protocol.messages import LookAhead
+from backtestr_protocol.messages import AlgorithmInfo, LookAhead
 from backtestr_protocol.texts import bounded
 
 from .look_ahead import check_algorithm
-from .source_files import Limit, load_file, unlimited
+from .source_files import Limit, Source, checked_info, forget, load_file, load_source, named_in, unlimited
 
 SAMPLE_BARS = 2_000
 """Twice the longest average of the built-in algorithms: enough for signals, few enough for a Python loop per cut."""
@@ -29,6 +32,28 @@ SEED = 1
 
 _MAX_PROBLEM_BYTES = 4_000
 """Enough for a traceback. An algorithm's exception may have any length, and is kept with the registration."""
+
+
+class Examine(Protocol):
+    """Runs a source, checks its algorithm `name` for look-ahead, and returns its facts, as `examine` does."""
+
+    def __call__(self, name: str, source: Source, /) -> AlgorithmInfo: ...
+
+
+def examine(name: str, source: Source, /, limit: Limit = unlimited) -> AlgorithmInfo:
+    """Run a source that is to be registered, check its algorithm `name` for look-ahead, and return its facts.
+
+    `limit` holds for running it, and for the check. Raises `ValidationError` for a source that does not define `name`
+    exactly once, `AlgorithmError` for one that cannot be run or described, and `TimedOut`.
+    """
+    try:
+        found = limit(f"loading {source.file}", partial(load_source, source.text, source.file, source.module))
+        one = named_in(found, name)
+        info = checked_info(one, source.file)
+        verdict = limit(f"the look-ahead check of {name}", partial(look_ahead, one, SEED))
+    finally:
+        forget(source.file, source.module)
+    return msgspec.structs.replace(info, look_ahead=verdict)
 
 
 def check_file(path: Path, seed: int, limit: Limit = unlimited) -> CheckedFile:
@@ -53,7 +78,7 @@ def look_ahead(one: Algorithm, seed: int) -> LookAhead:
     try:
         verdict = _check(one, seed)
     except BacktestrError as error:
-        problem = bounded(_description(error), _MAX_PROBLEM_BYTES)
+        problem = bounded(printable(_description(error)), _MAX_PROBLEM_BYTES)
         return LookAhead(passed=False, bars=SAMPLE_BARS, cuts=0, problem=problem)
     return LookAhead(passed=verdict.passed, bars=verdict.bars, cuts=len(verdict.cuts), finding=verdict.finding)
 

@@ -1,37 +1,36 @@
 """The algorithms that a worker can run: built in, from the folder of own algorithms, and registered.
 
 A registered source runs when it is first needed, never at a worker's start: a harmful source then affects only the
-requests for it. Registrations of other workers are found on disk.
+requests for it. When it is registered it runs in a process of its own, and is kept only if that process survives.
+Registrations of other workers are found on disk; one that cannot be read is a problem of that algorithm alone.
 """
 
 from __future__ import annotations
 
-import logging
 from collections import OrderedDict
 from collections.abc import Mapping
+from functools import partial
 
 import msgspec
 
 from backtestr_engine.algorithms.algorithm import Algorithm, version_of
 from backtestr_engine.built_in import BUILT_IN
-from backtestr_protocol.errors import DataError, NotFound, StateConflict, ValidationError, unknown
-from backtestr_protocol.messages import AlgorithmInfo, Origin, RegisterAlgorithm
+from backtestr_protocol.errors import DataError, NotFound, StateConflict, unknown
+from backtestr_protocol.messages import AlgorithmInfo, AlgorithmList, Origin, RegisterAlgorithm
 
-from .inspection import SEED, look_ahead
-from .registrations import RegisteredAlgorithms
-from .source_files import Limit, forget, load_source, unlimited
+from .inspection import Examine, examine
+from .registrations import MAX_NAMES, RegisteredAlgorithms
+from .source_files import Guard, Limit, Source, forget, load_source, named_in, no_guard, problem_of, unlimited
 
 # Registered algorithms that stay loaded. To load one again takes milliseconds.
 MAX_LOADED = 64
-
-_log = logging.getLogger(__name__)
 
 
 class Library:
     """All algorithms of a worker.
 
     `folder` has own algorithms by name, none by the name of a built-in one. `limit` bounds the time of sources and
-    checks.
+    checks. `examine_apart` examines a source that is to be registered, `guard` surrounds the loading of one that is.
     """
 
     def __init__(
@@ -39,11 +38,15 @@ class Library:
         folder: Mapping[str, Algorithm] | None = None,
         registered: RegisteredAlgorithms | None = None,
         limit: Limit = unlimited,
+        examine_apart: Examine | None = None,
+        guard: Guard = no_guard,
     ) -> None:
         self._by_name = {**BUILT_IN, **(folder or {})}
         self._by_id = {one.algorithm_id: one for one in self._by_name.values()}
         self._registered = registered
         self._limit = limit
+        self._examine: Examine = examine_apart or partial(examine, limit=limit)
+        self._guard = guard
         self._loaded: OrderedDict[str, Algorithm] = OrderedDict()
 
     def find(self, name_or_id: str) -> Algorithm:
@@ -61,17 +64,30 @@ class Library:
         return self._find_registered(name_or_id) if found is None else _own_info(found)
 
     def infos(self) -> list[AlgorithmInfo]:
-        """List the newest version of each algorithm, sorted by name, for `ListAlgorithms`.
+        """List the newest version of each algorithm, sorted by name, for `ListAlgorithms`."""
+        return self.survey().algorithms
 
-        A registration that cannot be read is left out and logged.
-        """
+    def survey(self) -> AlgorithmList:
+        """List the newest version of each algorithm, sorted by name, and the registrations that cannot be read."""
         infos = {name: _own_info(one) for name, one in self._by_name.items()}
-        for name in self._registered.names() if self._registered else []:
+        problems = []
+        registered = self._registered.names() if self._registered else []
+        for name in registered[:MAX_NAMES]:
+            assert self._registered is not None
+            path = self._registered.path_of(name)
             try:
-                infos.setdefault(name, self._find_registered(name))
-            except (DataError, NotFound) as error:
-                _log.warning("a registered algorithm is left out: %s", error.message)
-        return [infos[name] for name in sorted(infos)]
+                found = self._registered.find(name)
+            except DataError as error:
+                problems.append(msgspec.structs.replace(problem_of(str(path), error.message), name=name))
+                continue
+            if found is not None:
+                infos.setdefault(name, found)
+            else:
+                problems.append(problem_of(str(path), f"{path}: it is not the file of a registered algorithm"))
+        if len(registered) > MAX_NAMES:
+            left = f"{len(registered) - MAX_NAMES} registrations are not read; {MAX_NAMES} are the most there can be"
+            problems.append(problem_of("", left))
+        return AlgorithmList(algorithms=[infos[name] for name in sorted(infos)], problems=problems)
 
     def register(self, request: RegisterAlgorithm, wall_ms: int) -> AlgorithmInfo:
         """Run a source, check its algorithm for look-ahead and keep both; it is on disk when this returns.
@@ -88,15 +104,24 @@ class Library:
                 f"the algorithm {name!r} is {whose}; register yours under another name", currentValue=taken.algorithm_id
             )
         version = version_of(request.source)
-        newest = self._registered.find(name)
-        info = self._registered.find(f"{name}@{version}")
+        newest = self._readable(name)
+        info = self._readable(f"{name}@{version}")
         if info is None or not self._registered.has(info, request.source):
-            info = self._examine(request, version)
+            examined = self._examine(name, Source(request.source, f"{name}.py", f"{name}@{version} examined"))
+            info = msgspec.structs.replace(examined, origin="registered")
         elif newest is not None and newest.version == version:
             return newest
         # Later than the version before, even if the clock went back: the name means the version with the latest time.
         time = wall_ms if newest is None else max(wall_ms, (newest.registered_time or 0) + 1)
         return self._registered.add(msgspec.structs.replace(info, registered_time=time), request.source)
+
+    def _readable(self, name_or_id: str) -> AlgorithmInfo | None:
+        """Return the registration if it is there and can be read; one that is damaged is registered anew."""
+        assert self._registered is not None
+        try:
+            return self._registered.find(name_or_id)
+        except DataError:
+            return None
 
     def _own(self, name_or_id: str) -> Algorithm | None:
         return self._by_name.get(name_or_id) or self._by_id.get(name_or_id)
@@ -127,37 +152,14 @@ class Library:
         source, path = self._registered.source(info), str(self._registered.source_path(info))
         if version_of(source) != info.version:
             raise DataError(f"{path} was changed after it was registered; register what it should be again")
-        found = self._run(info.name, source, path, info.algorithm_id)
-        self._loaded[info.algorithm_id] = found
+        with self._guard(Source(source, path, info.algorithm_id)):
+            found = self._limit(f"loading {path}", lambda: load_source(source, path, info.algorithm_id))
+        algorithm = named_in(found, info.name)
+        self._loaded[info.algorithm_id] = algorithm
         if len(self._loaded) > MAX_LOADED:
             dropped, _ = self._loaded.popitem(last=False)
             forget(str(self._registered.source_path(info).with_name(f"{dropped}.py")), dropped)
-        return found
-
-    def _examine(self, request: RegisterAlgorithm, version: str) -> AlgorithmInfo:
-        """Run and check a source that is not registered yet. Its errors show it as `<name>.py`."""
-        file, module = f"{request.name}.py", f"{request.name}@{version} examined"
-        try:
-            found = self._run(request.name, request.source, file, module)
-            verdict = self._limit(f"the look-ahead check of {request.name}", lambda: look_ahead(found, SEED))
-        finally:
-            forget(file, module)
-        return msgspec.structs.replace(found.info, origin="registered", look_ahead=verdict)
-
-    def _run(self, name: str, source: str, file: str, module: str) -> Algorithm:
-        """Return the algorithm `name` that `source` defines. Raises as `register`."""
-        found = self._limit(f"loading {file}", lambda: load_source(source, file, module))
-        named = [one for one in found if one.name == name]
-        if len(named) == 1:
-            return named[0]
-        defined = [one.name for one in found]
-        if not found:
-            reason = f"the source defines no algorithm; put @algorithm({name!r}, …) above the function that it is"
-        elif named:
-            reason = f"the source defines {name!r} {len(named)} times; name each of its algorithms differently"
-        else:
-            reason = f"the source defines no algorithm {name!r}, but {', '.join(map(repr, defined))}"
-        raise ValidationError(reason, path="$.name", expected=defined, got=name)
+        return algorithm
 
 
 def _own_info(one: Algorithm) -> AlgorithmInfo:

@@ -10,7 +10,7 @@ from backtestr_engine.backtest.plan import prepare
 from backtestr_engine.backtest.result_store import ResultStore
 from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.data.series_facts import delete, describe, store_resampled
-from backtestr_engine.importing.importer import import_market_data
+from backtestr_engine.importing.importer import ReadsBars, import_market_data
 from backtestr_engine.library.library import Library
 from backtestr_engine.simulation.conventions import Conventions
 from backtestr_protocol.codec import decode, encode
@@ -64,7 +64,10 @@ class InteractiveTasks:
         conventions: Conventions,
         library: Library,
         wall_ms: Callable[[], int],
+        read_file: ReadsBars | None = None,
     ) -> None:
+        """Take the machines; `read_file` reads files of others for imports, where that may end the process."""
+        self._read_file = read_file
         self._catalog = catalog
         self._results = results
         self._conventions = conventions
@@ -130,7 +133,7 @@ class InteractiveTasks:
         return [encode(found), *attachments]
 
     def _import_market_data(self, data: bytes) -> Frames:
-        return [encode(import_market_data(self._catalog, decode(_import, data)))]
+        return [encode(import_market_data(self._catalog, decode(_import, data), self._read_file))]
 
     def _describe_market_data(self, data: bytes) -> Frames:
         return [encode(describe(self._catalog, decode(_describe, data)))]

@@ -1,14 +1,20 @@
-"""This module limits the memory and the processor time of a worker process, and has it keep freed memory.
+"""This module limits the memory and the processor time of a worker process, and ties the ends of processes together.
 
 The operating system enforces the limits, whatever an algorithm does. Systems other than Linux do not limit memory. The
 threads of an embedded broker, which run in the process of another program, are never limited.
+
+A worker ends with its broker, and what an algorithm has started ends with its worker, on Linux also when one of them
+is killed: the system kills a worker whose broker has ended (parent-death signal), and gives the processes that a worker
+leaves behind to the broker, which kills them.
 """
 
 from __future__ import annotations
 
 import ctypes
 import math
+import os
 import resource
+import signal
 import sys
 
 import psutil
@@ -22,6 +28,29 @@ _LARGEST_ON_HEAP = 32 << 20
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
+
+
+# From Linux's prctl.h.
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def end_with_parent(parent: int | None = None) -> None:
+    """Have the system kill this process when the thread that started it ends; Linux only.
+
+    `parent` is the id of that process: one that has ended by now ends this one at once.
+    """
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if parent is not None and os.getppid() != parent:
+        os._exit(1)
+
+
+def adopt_orphans() -> None:
+    """Make the descendants of this process whose parent ends its children; Linux only."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def keep_freed_memory() -> bool:

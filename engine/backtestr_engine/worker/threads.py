@@ -2,7 +2,8 @@
 
 The calling thread is the I/O thread. Between the two are two bounded queues and a socket pair that wakes the poller. An
 interactive worker has a third thread, for price replays (`replay_thread.py`), that sends as the compute thread does.
-The worker ends when its lifeline reads end-of-file: its broker has closed the lifeline, or has ended.
+The worker ends when its lifeline reads end-of-file: its broker has closed the lifeline, or has ended. It also ends,
+after the answer, when a task has left the process in another state than before (`process_state`), or has not come back.
 """
 
 from __future__ import annotations
@@ -25,13 +26,9 @@ import psutil
 import zmq
 
 from backtestr_engine.backtest.result_store import ResultStore
-from backtestr_engine.built_in import BUILT_IN
 from backtestr_engine.config import EngineConfig
-from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.data.synthetic import write_synthetic
-from backtestr_engine.library.library import Library
-from backtestr_engine.library.registrations import RegisteredAlgorithms
-from backtestr_engine.library.source_files import Limit, load_folder
+from backtestr_engine.library.source_files import Limit
 from backtestr_engine.publishing.adaptive_tuning import Tuner
 from backtestr_engine.publishing.batching import Batcher
 from backtestr_engine.publishing.payloads import Packer, total
@@ -41,12 +38,14 @@ from backtestr_protocol.worker_channel import (
     MAX_ON_THE_WAY,
     Assign,
     Beat,
+    Control,
     Credit,
     Finished,
     Published,
     Ready,
     Task,
     ToBroker,
+    Work,
     WorkerSettings,
     decode_to_worker,
     encode_to_broker,
@@ -54,9 +53,11 @@ from backtestr_protocol.worker_channel import (
 from backtestr_protocol.zmq_frames import receive, send
 
 from .log import TaskLog
-from .price_replays import PriceReplays
+from .price_replays import PriceReplays, Sent
 from .prints import PrintBudget
+from .process_state import ProcessState
 from .replay_thread import ReplayThread
+from .start_up import equip
 from .task_runner import TaskRunner
 from .time_limit import time_limit
 from .warm_up import warm
@@ -69,13 +70,18 @@ _BURST = 32
 _LINGER_MS = 100
 # The seconds by which a task may exceed its time limit: a chunk may be computing, or a result be stored.
 _GRACE_SECONDS = 2.0
-# The folder of registered algorithms in the data directory.
-_REGISTERED = "algorithms-registered"
+# The kinds of tasks that load or run code of a user in this process.
+_RUNS_CODE: tuple[Work, ...] = ("CheckBacktest", "RunBacktest")
+# The seconds that a worker which is to be replaced has for sending its last messages.
+_LEAVING_SECONDS = 10.0
 # The seconds between two checks of a waiting thread if the worker ends.
 _CHECK_SECONDS = 0.2
 # The weight of the latest batch in the smoothed time that batches wait; it follows a change within some 40 batches.
 _SMOOTHING = 0.05
 
+
+# An algorithm may have replaced them in their module.
+_getpid, _exit = os.getpid, os._exit
 
 T = TypeVar("T")
 
@@ -120,6 +126,10 @@ class _Threads:
         self.task_id: str | None = None
         self.tasks = TaskLog(worker_id, prints)
         self.deadline = _Deadline()
+        self.state: ProcessState | None = None  # of a process of the worker's own, once it is ready
+        self.has_user_code = False  # whether code of a user was loaded here: nothing else leaves another state
+        self.leaving: str | None = None  # the reason why this worker is to be replaced
+        self.leave_by = math.inf
         self._limit_processor = limit_processor
         self._allowed = math.inf
         self.read_end, self._write_end = sockets_of_the_system.socketpair()
@@ -168,6 +178,33 @@ class _Threads:
         if isinstance(message, Published):
             self.sending += _SMOOTHING * (time.monotonic() - put - self.sending)
 
+    def source_loaded(self) -> None:
+        """Take the settings that a source has made while it was loaded for those of the process."""
+        self.has_user_code = True
+        if self.state is not None:
+            self.state.accept()
+
+    def settled(self, sent: list[Sent]) -> list[Sent]:
+        """Return the messages of a task; if it has ended and left another state of the process, the worker leaves.
+
+        The last message of an end then states the reason, and the worker ends by itself after it.
+        """
+        ends = [index for index, (message, _) in enumerate(sent) if isinstance(message, Finished)]
+        if not ends or not self.has_user_code or self.state is None or (reason := self.state.changes()) is None:
+            return sent
+        self.leaving, self.leave_by = reason, time.monotonic() + _LEAVING_SECONDS
+        _log.warning("worker_leaves", extra={"reason": reason})
+        last, payload = sent[ends[-1]]
+        assert isinstance(last, Finished)
+        ended = msgspec.structs.replace(last, is_last=True, reason=reason)
+        return [*sent[: ends[-1]], *sent[ends[-1] + 1 :], (ended, payload)]
+
+    def has_unsent(self, waiting: deque[list[bytes]]) -> bool:
+        """Return whether a worker that leaves has more to send, and time for it."""
+        return (
+            self.leaving is not None and (bool(waiting) or not self.outbox.empty()) and time.monotonic() < self.leave_by
+        )
+
     def tune(self, tuner: Tuner) -> None:
         backlog = self.outbox.qsize() / self.outbox.maxsize
         tuner.step(backlog=backlog, cpu_percent=psutil.cpu_percent(), sending_ms=1000 * self.sending)
@@ -194,16 +231,17 @@ def run_worker(
     lifeline: int,
     config: EngineConfig,
     data_dir: Path,
-    limit_processor: Callable[[float], None] = lambda _further_seconds: None,
+    limit_processor: Callable[[float], None] | None = None,
     prints: PrintBudget | None = None,
-) -> None:
+) -> str | None:
     """Run a worker until the file descriptor `lifeline` reads end-of-file, or until an algorithm does not return.
 
     The thread of such an algorithm cannot be ended. So its task fails, the worker ends, and the broker starts another.
     `limit_processor` is called around code that may run an algorithm, if the process is the worker's own (`resources`);
-    then `prints` is the budget of tasks for what they print, too.
+    then `prints` is the budget of tasks for what they print, too. Such a worker also ends when a task has left its
+    process in another state; the reason is returned.
     """
-    threads = _Threads(settings.worker_id, config.worker.outbox, limit_processor, prints)
+    threads = _Threads(settings.worker_id, config.worker.outbox, limit_processor or _no_limit, prints)
     replays = None
     if settings.kind == "interactive":
         prices, packer = config.batching.classes["prices"], Packer(config.compression, time.monotonic)
@@ -213,7 +251,7 @@ def run_worker(
         )
     compute = threading.Thread(
         target=_compute,
-        args=(threads, settings, config, data_dir, replays),
+        args=(threads, settings, config, data_dir, replays, limit_processor is not None),
         name=f"{settings.worker_id}-compute",
         daemon=True,
     )
@@ -226,6 +264,11 @@ def run_worker(
         if replays is not None:
             replays.join(_CHECK_SECONDS * 5)
         threads.close()
+    return threads.leaving
+
+
+def _no_limit(_further_seconds: float) -> None:
+    """Limit nothing: the process is another program's."""
 
 
 def _exchange(
@@ -251,7 +294,7 @@ def _exchange(
     has_more = False
     beat_due = time.monotonic() + beat_interval
     try:
-        while compute.is_alive():
+        while compute.is_alive() or threads.has_unsent(waiting):
             poller.register(socket, zmq.POLLIN | (zmq.POLLOUT if waiting else 0))
             idle = max(0.0, beat_due - time.monotonic())
             ready = dict(poller.poll(0 if has_more else math.ceil(idle * 1000)))
@@ -279,7 +322,7 @@ def _exchange(
             _send_all(socket, waiting)
             has_more = not waiting and _send_burst(socket, signer, threads, waiting)
     finally:
-        socket.close()
+        socket.close(None if threads.leaving is None else round(1000 * _GRACE_SECONDS))
 
 
 def _overdue(task_id: str | None, message: str) -> Finished:
@@ -331,29 +374,37 @@ def _drain(read_end: sockets_of_the_system.socket) -> None:
 
 
 def _compute(
-    threads: _Threads, settings: WorkerSettings, config: EngineConfig, data_dir: Path, replays: ReplayThread | None
+    threads: _Threads,
+    settings: WorkerSettings,
+    config: EngineConfig,
+    data_dir: Path,
+    replays: ReplayThread | None,
+    is_own_process: bool,
 ) -> None:
     """Warm up, send `Ready`, then do the tasks, a chunk at a time: the loop of the compute thread."""
     tasks = threads.tasks
     tasks.at(None)
-    catalog = Catalog(data_dir / "catalog", cache_bytes=config.worker.bars_cache_bytes)
     results = ResultStore(data_dir / "results")
     load_seconds = config.algorithms.load_time_limit_ms / 1000
-    # At the start no client waits for an answer, and the worker is needed: a thread that is stuck in a file is left.
-    loaded = load_folder(config.algorithms.folder_in(data_dir), BUILT_IN, time_limit(load_seconds, _GRACE_SECONDS))
-    library = Library(
-        loaded.algorithms,
-        RegisteredAlgorithms(data_dir / _REGISTERED),
-        _ending_the_worker(threads, load_seconds),
-    )
+    equipment = equip(settings, config, data_dir, _ending_the_worker(threads, load_seconds), threads.source_loaded)
+    catalog = equipment.catalog
     packer = Packer(config.compression, time.monotonic)
     threads.packers.append(packer)
-    batcher = Batcher(config.batching.classes, packer)
-    runner = TaskRunner(catalog, results, config.conventions, config.worker.chunk_bars, _wall_ms, batcher, library)
+    runner = TaskRunner(
+        catalog,
+        results,
+        config.conventions,
+        config.worker.chunk_bars,
+        _wall_ms,
+        Batcher(config.batching.classes, packer),
+        equipment.library,
+        equipment.child_tasks.read_bars,
+    )
+    batcher = runner.batcher
     warm(config.conventions)
     series = []
     if settings.kind == "interactive":
-        for problem in loaded.problems:  # one kind of worker logs them, so that they are logged once
+        for problem in equipment.problems:  # one kind of worker logs them, so that they are logged once
             _log.warning("an algorithm was not loaded: %s", problem.message)
         results.sweep()
         series = catalog.series()
@@ -364,10 +415,15 @@ def _compute(
         worker_id=settings.worker_id,
         pid=os.getpid(),
         kind=settings.kind,
-        algorithms=library.infos(),
+        algorithms=equipment.algorithms,
+        problems=equipment.problems,
         series=series,
         beat_interval_ms=config.worker.beat_interval_ms,
     )
+    if is_own_process:
+        threads.state = ProcessState()
+    threads.has_user_code = equipment.has_user_code
+    own_pid = os.getpid()
     threads.runner = runner
     threads.send([(ready, ())])
     tuner, tune_due = Tuner(batcher), 0.0
@@ -380,6 +436,8 @@ def _compute(
                 with threads.limited(runner.time_left, _STUCK_BACKTEST):
                     tasks.at(runner.running_id)
                     sent = runner.step(time.monotonic)
+                _end_if_forked(own_pid)
+                sent = threads.settled(sent)
                 tasks.sent(sent)
                 threads.send(sent)
         else:
@@ -389,11 +447,16 @@ def _compute(
             tasks.at(message.task_id)
             with threads.limited(*_limit_of(message, runner, config)):
                 sent = runner.take(message, payload)
+            _end_if_forked(own_pid)
+            if isinstance(message, Control) or message.work in _RUNS_CODE:
+                sent = threads.settled(sent)
             for opened in runner.take_opened():  # before the answer: the broker then sends messages about it
                 if replays is not None:
                     replays.put(opened)
             tasks.sent(sent)
             threads.send(sent)
+        if threads.leaving is not None:
+            return
         now = time.monotonic()
         threads.send(runner.due(now))
         if config.batching.adaptive and now >= tune_due:
@@ -401,6 +464,12 @@ def _compute(
             threads.tune(tuner)
         if not runner.running:
             threads.task_id = None
+
+
+def _end_if_forked(own_pid: int) -> None:
+    """End a process that an algorithm has forked and that came back from it: it must not work as this worker."""
+    if _getpid() != own_pid:
+        _exit(1)
 
 
 def _idle(runner: TaskRunner) -> float:

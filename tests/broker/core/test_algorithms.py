@@ -11,7 +11,7 @@ from backtestr_broker.core import algorithms as algorithms_module
 from backtestr_protocol import worker_channel
 from backtestr_protocol.codec import encode
 from backtestr_protocol.errors import AlgorithmError, TimedOut
-from backtestr_protocol.messages import AlgorithmInfo
+from backtestr_protocol.messages import AlgorithmInfo, AlgorithmProblem
 from support.broker.link import ALGORITHM, Client, Link, Worker, config
 from support.protocol.independent import Fields
 
@@ -212,3 +212,47 @@ def test_a_registration_sent_again_to_the_next_broker_is_not_done_again(
     ann = link.client()
     assert ann.ask("RegisterAlgorithm", request, message_id=asked) == first
     assert [message.work for message in link.worker("interactive-1").assigned] == []
+
+
+# --- files that are not loaded ---
+
+
+def restarted(link: Link, worker_id: str, problems: list[AlgorithmProblem]) -> None:
+    """End a worker, and start another in its slot that has these problems."""
+    worker = link.worker(worker_id)
+    link.lose_worker(worker, again=False)
+    link.start_worker(worker_id, worker.kind).ready(problems)
+
+
+def test_files_that_a_worker_did_not_load_are_listed_until_one_loads_them(link: Link, ann: Client) -> None:
+    assert "problems" not in ann.ask("ListAlgorithms")
+    bad = AlgorithmProblem(file="/folder/bad.py", message="/folder/bad.py:1: SyntaxError")
+    other = AlgorithmProblem(file="/folder/a.py", message="it ended its process")
+    restarted(link, "interactive-1", [bad])
+    restarted(link, "compute-1", [bad, other])
+
+    assert ann.ask("ListAlgorithms")["problems"] == [
+        {"file": "/folder/a.py", "message": "it ended its process"},
+        {"file": "/folder/bad.py", "message": "/folder/bad.py:1: SyntaxError"},
+    ]
+    restarted(link, "compute-1", [])
+    assert [one["file"] for one in ann.ask("ListAlgorithms")["problems"]] == ["/folder/bad.py"]
+    restarted(link, "interactive-1", [])
+    assert "problems" not in ann.ask("ListAlgorithms")
+
+
+def test_a_registration_ends_the_problem_of_its_name(link: Link, ann: Client) -> None:
+    problems = [
+        AlgorithmProblem(file=f"/{name}.json", message="cannot be read", name=name) for name in ("mine", "other")
+    ]
+    restarted(link, "interactive-1", problems)
+    interactive = link.worker("interactive-1")
+    interactive.answers = False
+    register(ann, interactive, version(1))
+    assert [one["name"] for one in ann.ask("ListAlgorithms")["problems"]] == ["other"]
+
+
+def test_the_number_of_problems_is_bounded(link: Link, ann: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(algorithms_module, "MAX_PROBLEMS", 3)
+    restarted(link, "interactive-1", [AlgorithmProblem(file=str(number), message="bad") for number in range(10)])
+    assert len(ann.ask("ListAlgorithms")["problems"]) == 3

@@ -11,6 +11,7 @@ from backtestr_broker.core.clients import sessions
 from backtestr_broker.core.events import FilesSurveyed, HostSample, SocketLoad, WorkerExited
 from backtestr_broker.core.status import RECENT_SECONDS
 from backtestr_protocol import worker_channel
+from backtestr_protocol.messages import AlgorithmProblem
 from backtestr_protocol.system_status import BatchingStatus, CompressionStatus
 from support.broker.link import HOST, LIMITS, Client, Link, Worker, config
 from support.broker.steps import MakeLink, start, status
@@ -101,6 +102,39 @@ def test_the_use_of_the_disk_is_in_the_status(link: Link, ann: Client) -> None:
     ann.ask("ListResults", {})
     disk = ann.ask("GetSystemStatus")["disk"]
     assert (disk["results"], disk["resultsBytes"], disk["freeBytes"]) == (1, 100, 1 << 30)
+
+
+def test_files_of_algorithms_that_are_not_loaded_are_warnings_and_few_are_named(link: Link) -> None:
+    link.now += RECENT_SECONDS
+    interactive = link.lose_worker(link.worker("interactive-1"), again=False)
+    link.now += RECENT_SECONDS
+    problems = [AlgorithmProblem(file=f"{number}.py", message=f"{number}.py: " + "x" * 1000) for number in range(9)]
+    link.start_worker(interactive.worker_id, "interactive").ready(problems)
+    level, reasons = health(link)
+    assert level == "warning"
+    assert [reason[:35] for reason in reasons[:3]] == [f"an algorithm is not loaded: {n}.py: x" for n in range(3)]
+    assert all(len(reason) < 400 for reason in reasons)
+    assert reasons[3:] == ["6 more files of algorithms are not loaded; see: backtestr algorithms"]
+
+
+def test_a_worker_that_is_replaced_says_why_and_is_counted(link: Link, ann: Client, worker: Worker) -> None:
+    start(ann, "b1")
+    left = worker_channel.Finished(
+        task_id="b1", outcome="completed", is_last=True, reason="3 threads were left running"
+    )
+    worker.say(left, [b"\x80"])
+    assert link.states("b1")[-1] == "completed"
+    link.feed(WorkerExited("compute-1", "a task left its process in another state", link.wall_ms))
+    link.start_worker("compute-1", "compute").ready()
+    link.now += 7
+    reason = "compute-1 ended 7 s ago: it was replaced after a task: 3 threads were left running"
+    assert health(link) == ("warning", [reason])
+    assert link.signals("worker_lost")[-1]["reason"] == "it was replaced after a task: 3 threads were left running"
+    (found,) = [one for one in ann.ask("GetSystemStatus")["workers"] if one["workerId"] == "compute-1"]
+    assert (found["replacements"], found["restarts"]) == (1, 1)
+    link.lose_worker(link.worker("compute-1"))
+    (found,) = [one for one in ann.ask("GetSystemStatus")["workers"] if one["workerId"] == "compute-1"]
+    assert (found["replacements"], found["restarts"]) == (1, 2)
 
 
 def test_a_worker_that_was_lost_lately_is_a_warning(link: Link, worker: Worker) -> None:

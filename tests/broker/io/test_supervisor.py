@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 
 import msgspec
+import psutil
 import pytest
 
 from backtestr_broker.broker import worker_settings
 from backtestr_broker.config import LogOptions
 from backtestr_broker.core.scheduling.liveness import WELL_AFTER
+from backtestr_broker.io.process_family import ProcessFamily
 from backtestr_broker.io.supervisor import (
     DELAYS,
     KILL_PATIENCE,
@@ -24,7 +27,7 @@ from backtestr_broker.io.supervisor import (
     launch_process,
 )
 from backtestr_protocol.secret import Secret
-from backtestr_protocol.worker_channel import EXIT_REFUSED, WorkerSettings, decode_settings
+from backtestr_protocol.worker_channel import EXIT_REFUSED, EXIT_REPLACED, WorkerSettings, decode_settings
 
 
 class Handle:
@@ -36,7 +39,9 @@ class Handle:
         self.calls: list[str] = []
 
     def ended(self) -> ExitReason | None:
-        return None if self.reason is None else ExitReason(self.reason, refused=self.reason == "exit code 2")
+        if self.reason is None:
+            return None
+        return ExitReason(self.reason, refused=self.reason == "exit code 2", replaced=self.reason == "replaced")
 
     def close_lifeline(self) -> None:
         self.calls.append("close lifeline")
@@ -269,7 +274,8 @@ def python(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
 
 
 def ended(handle: WorkerHandle) -> ExitReason:
-    os.waitid(os.P_PID, handle.pid, os.WEXITED | os.WNOWAIT)
+    with contextlib.suppress(ChildProcessError):  # it was found to have ended before
+        os.waitid(os.P_PID, handle.pid, os.WEXITED | os.WNOWAIT)
     reason = handle.ended()
     assert reason is not None
     return reason
@@ -308,8 +314,66 @@ def test_a_killed_process_ends_with_the_signal(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_lifeline_of_a_process_that_never_reads_its_settings_can_be_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    python(monkeypatch, "raise SystemExit(3)")
+    python(monkeypatch, "raise SystemExit(4)")
     settings = msgspec.structs.replace(SETTINGS[0], endpoint="x" * 200_000)  # more than a pipe holds
     handle = launch_process(settings)
-    assert ended(handle) == ExitReason("exit code 3")
+    assert ended(handle) == ExitReason("exit code 4")
+    handle.close_lifeline()
+
+
+def test_a_worker_that_is_replaced_is_started_again_at_once_and_counts_no_early_exit() -> None:
+    launcher = Launcher()
+    supervisor = Supervisor(launcher, SETTINGS)
+    supervisor.poll(0.0)
+    launcher.last.reason = "replaced"
+    assert supervisor.poll(1.0) == [Ended("compute-1", "replaced"), Started("compute-1", "compute", 101)]
+    assert supervisor.early_exits == 0
+
+
+def test_a_worker_is_told_how_many_before_it_ended_early() -> None:
+    told: list[int] = []
+    launcher = Launcher()
+
+    def launch(settings: WorkerSettings) -> Handle:
+        told.append(settings.early_exits)
+        return launcher(settings)
+
+    supervisor = Supervisor(launch, SETTINGS)
+    for now in (0.0, 1.0, 2.0):
+        supervisor.poll(now)
+        launcher.last.reason = "exit code 1"
+        supervisor.poll(now)
+    assert told == [0, 1, 2]
+
+
+def test_a_process_that_is_to_be_replaced_says_so_by_its_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    python(monkeypatch, f"import sys; sys.stdin.buffer.readline(); sys.exit({EXIT_REPLACED})")
+    handle = launch_process(SETTINGS[0])
+    assert ended(handle) == ExitReason("a task left its process in another state", replaced=True)
+    handle.close_lifeline()
+
+
+def test_a_process_is_a_member_of_the_family_until_it_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    python(monkeypatch, "import sys; sys.stdin.buffer.readline(); sys.stdin.buffer.readline()")
+    calls: list[tuple[str, int]] = []
+
+    class Family(ProcessFamily):
+        def __init__(self) -> None:
+            pass
+
+        def started(self, pid: int) -> None:
+            calls.append(("started", pid))
+
+        def ended(self, pid: int) -> None:
+            assert psutil.Process(pid).status() == "zombie", "its number must not be another's yet"
+            calls.append(("ended", pid))
+
+        def kill_orphans(self) -> None:
+            calls.append(("kill orphans", 0))
+
+    handle = launch_process(SETTINGS[0], Family())
+    assert handle.ended() is None
+    handle.kill()
+    assert ended(handle) == ended(handle) == ExitReason("killed by signal 9")
+    assert calls == [("started", handle.pid), ("ended", handle.pid), ("kill orphans", 0)]
     handle.close_lifeline()

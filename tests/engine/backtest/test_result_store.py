@@ -185,6 +185,21 @@ def test_an_unknown_table_is_named(store: ResultStore, plan: Plan, result: Resul
         store.read(ID, ["equities"])  # type: ignore[list-item]
 
 
+@pytest.mark.parametrize("place", [4, 40, 200, -1])
+def test_a_flipped_bit_in_any_file_of_a_result_is_found_before_the_file_is_read(
+    place: int, store: ResultStore, plan: Plan, result: Result, tmp_path: Path
+) -> None:
+    store.write(ID, "completed", plan.resolved_config(), result)
+    for name, table in (("times", "equity"), ("orders", "orders"), ("open_trades", "trades")):
+        file = tmp_path / "results" / ID / f"{name}.arrow"
+        content = bytearray(good := file.read_bytes())
+        content[place] ^= 4
+        file.write_bytes(content)
+        with pytest.raises(DataError, match=rf"the checksum of {name}\.arrow does not match; run the backtest again"):
+            store.read(ID, [table])  # type: ignore[list-item]
+        file.write_bytes(good)
+
+
 def test_a_damaged_result_is_a_data_error(store: ResultStore, plan: Plan, result: Result, tmp_path: Path) -> None:
     store.write(ID, "completed", plan.resolved_config(), result)
     (tmp_path / "results" / ID / "orders.arrow").write_bytes(b"no table")

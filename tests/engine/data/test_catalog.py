@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -179,7 +180,11 @@ def test_a_day_of_five_years_of_minutes_reads_its_row_groups_only(
     years = synthetic_bars("1m", 5 * 365 * 1440, symbol="BTC")
     catalog.write(years)
     start = START + 900 * DAY
-    zero_outside(next(tmp_path.rglob("*.parquet")), 0.48, 0.51)
+    catalog.load("BTC", timeframe, START, START + DAY)  # the checksums are compared once for a file
+    path = next(tmp_path.rglob("*.parquet"))
+    times = path.stat()
+    zero_outside(path, 0.48, 0.51)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
     day = catalog.load("BTC", timeframe, start, start + DAY)
     assert day.to_frame().equals(resample(years.between(start, start + DAY), timeframe).to_frame())

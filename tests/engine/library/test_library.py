@@ -394,15 +394,15 @@ def test_a_source_that_was_changed_on_disk_does_not_run(library: Library, root: 
     assert another(root).find("mine").description == "Long on a bar that rises."
 
 
-def test_an_unreadable_registration_does_not_affect_the_others(
-    library: Library, root: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_unreadable_registration_does_not_affect_the_others(library: Library, root: Path) -> None:
     register(library, "mine", MINE)
     kept = register(library, "peeks", PEEKS)
     (root / "mine.json").write_text("{")
 
     assert listed(another(root)) == {"peeks": kept.algorithm_id}
-    assert "mine.json cannot be read" in caplog.text
+    (problem,) = another(root).survey().problems
+    assert (problem.name, problem.file) == ("mine", str(root / "mine.json"))
+    assert "mine.json cannot be read" in problem.message
     with pytest.raises(DataError, match=r"mine\.json cannot be read.*register the algorithm again"):
         another(root).find("mine")
 

@@ -85,6 +85,7 @@ def test_a_traceback_shows_the_text_that_ran_even_when_the_file_has_changed(fold
         ("x = 1\nraise GeneratorExit('no')\n", 2, "GeneratorExit: no"),
         ("class Own(BaseException):\n    pass\nraise Own('mine')\n", 3, "Own: mine"),
         ("raise ValueError('x' * 20_000_000)\n", 1, "… cut: 20,000,"),
+        ("raise ValueError('\\ud800\\0')\n", 1, "ValueError: \\ud800\\x00"),
         (GOOD.replace("low=0.0", "low=0.5"), 9, "parameter 'share' of rises must be a number within 0.5..1.0"),
         (GOOD.replace("def rises(bars, share)", "def rises(bars)"), 9, "ValueError: rises takes"),
     ],

@@ -9,7 +9,7 @@ from backtestr_broker.core.events import WorkerSent
 from backtestr_protocol import worker_channel
 from backtestr_protocol.codec import encode, encoded_payload
 from backtestr_protocol.errors import BacktestrError
-from backtestr_protocol.messages import AlgorithmInfo, SeriesInfo
+from backtestr_protocol.messages import AlgorithmInfo, AlgorithmProblem, SeriesInfo
 from backtestr_protocol.worker_channel import WorkerKind
 
 if TYPE_CHECKING:
@@ -76,10 +76,15 @@ class Worker:
         frames = worker_channel.encode_to_broker(self.link.signer, message, payload)
         self.link.feed(WorkerSent(self.peer, frames, self.link.wall_ms))
 
-    def ready(self) -> None:
+    def ready(self, problems: Sequence[AlgorithmProblem] = ()) -> None:
         self.say(
             worker_channel.Ready(
-                worker_id=self.worker_id, pid=1000, kind=self.kind, algorithms=[ALGORITHM], series=[SERIES]
+                worker_id=self.worker_id,
+                pid=1000,
+                kind=self.kind,
+                algorithms=[ALGORITHM],
+                series=[SERIES],
+                problems=list(problems),
             )
         )
 

@@ -171,12 +171,12 @@ class Requests:
     # --- algorithms ---
 
     def _list_algorithms(self, _session: Session, _data: Nothing, _request_key: RequestKey) -> AlgorithmList:
-        return AlgorithmList(algorithms=self._algorithms.all())
+        return AlgorithmList(algorithms=self._algorithms.all(), problems=self._algorithms.problems())
 
     def _register_algorithm(self, _session: Session, data: RegisterAlgorithm, request_key: RequestKey) -> None:
         def registered(frames: list[bytes]) -> None:
             info = _algorithm_info("RegisterAlgorithm", frames)
-            self._algorithms.registered(info)
+            self._algorithms.stored(info)
             self._outbox.answer_durably(request_key, info)  # executed again, it would put an earlier version in front
 
         self._ask("RegisterAlgorithm", data, request_key, registered)

@@ -42,6 +42,8 @@ class WorkerHealth:
         "lost_at",
         "lost_reason",
         "next_start",
+        "replaced",
+        "replacements",
         "restarts",
         "silent",
         "started_at",
@@ -51,6 +53,8 @@ class WorkerHealth:
 
     def __init__(self) -> None:
         self.restarts = -1  # the first start does not count
+        self.replacements = 0
+        self.replaced = False  # whether its last process ended to be replaced
         self.early_deaths = 0
         self.lost_at: float | None = None
         self.lost_reason = ""
@@ -106,16 +110,21 @@ class Liveness:
     def heard(self, worker_id: str) -> None:
         self._workers[worker_id].silent = 0.0
 
-    def ended(self, worker_id: str, reason: str, early_deaths: int, next_start: float, now: float) -> str | None:
+    def ended(
+        self, worker_id: str, reason: str, early_deaths: int, next_start: float, now: float, *, replaced: bool = False
+    ) -> str | None:
         """Take the end of a process, the `early_deaths`th in a row soon after its start; the next is at `next_start`.
 
-        Returns what to report to people, once at each stage of a crash loop.
+        One that is `replaced` has ended by itself after a task, for that reason. Returns what to report to people, once
+        at each stage of a crash loop.
         """
         health = self._workers[worker_id]
+        health.replaced = replaced
+        health.replacements += replaced
         health.lost_at, health.lost_reason = now, reason
         health.early_deaths = early_deaths
         health.next_start = next_start
-        if early_deaths not in CRASH_LOOP_STAGES:
+        if replaced or early_deaths not in CRASH_LOOP_STAGES:
             return None
         delay = next_start - now
         onwards = " from now on" if early_deaths == CRASH_LOOP_STAGES[-1] else ""

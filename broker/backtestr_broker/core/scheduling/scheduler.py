@@ -63,7 +63,7 @@ class Scheduler:
         self.jobs = Jobs()
         self.workers = Workers()
         self._outbox = outbox
-        self._algorithms = algorithms
+        self.algorithms = algorithms
         self._replays_lost = replays_lost
         self._accepting: dict[str, Job] = {}  # accepted once they are on disk; no client sees them before
         self._job_queue = TaskQueue(max_queued_backtests)
@@ -231,7 +231,9 @@ class Scheduler:
         else:
             self._backtest_finished(self.jobs.get(message.task_id), message)
         if message.is_last:
-            self.lost(worker.worker_id, "it was stuck in a task past its time limit")
+            worker.leaving = message.reason
+            stuck = "it was stuck in a task past its time limit"
+            self.lost(worker.worker_id, message.reason or stuck, replaced=message.reason is not None)
         else:
             self._assign()
 
@@ -240,10 +242,11 @@ class Scheduler:
         worker = self.workers.get(worker_id)
         return sorted(worker.parked | ({worker.task_id} if worker.task_id is not None else set()))
 
-    def lost(self, worker_id: str, reason: str, *, overdue: bool = False) -> None:
+    def lost(self, worker_id: str, reason: str, *, overdue: bool = False, replaced: bool = False) -> None:
         """Take the end of a worker's process: its work goes to another worker once, and fails the second time.
 
         The task it worked on fails at once if the worker was ended as `overdue`: it would end the next worker as well.
+        Backtests that a worker had parked when it was `replaced` are not to blame for that, and do not count it.
         """
         worker = self.workers.get(worker_id)
         task_id, parked = self.workers.lost(worker_id)
@@ -254,7 +257,8 @@ class Scheduler:
             self._replays_lost(worker_id, reason)
         else:
             for backtest_id in sorted(parked | ({task_id} if task_id is not None else set())):
-                self._job_lost(self.jobs.get(backtest_id), reason, overdue=overdue and backtest_id == task_id)
+                job = self.jobs.get(backtest_id)
+                self._job_lost(job, reason, overdue=overdue and backtest_id == task_id, counts=not replaced)
         self._assign()
 
     # --- jobs ---
@@ -308,7 +312,7 @@ class Scheduler:
         if job.status == "queued" and not job.losses:
             self._outbox.create_topics(topics.of_backtest(job.backtest_id))
         if job.error is not None and job.error.code == "ALGORITHM_ERROR":
-            self._algorithms.failed(job.algorithm_id, job.error)
+            self.algorithms.failed(job.algorithm_id, job.error)
         self._outbox.notify("backtest_changed", **job.facts())
         self.jobs.save(job.backtest_id)
         while (forgotten := self.jobs.forget_oldest()) is not None:
@@ -338,9 +342,12 @@ class Scheduler:
             job.progress_percent = 100.0
         self._end(job, message.outcome, message.error if message.outcome == "failed" else None)
 
-    def _job_lost(self, job: Job, reason: str, *, overdue: bool) -> None:
+    def _job_lost(self, job: Job, reason: str, *, overdue: bool, counts: bool) -> None:
         was_paused = job.status == "paused"
+        losses = job.losses
         self._change(job, "lost")
+        if not counts:
+            job.losses = losses
         if job.requested == "stop":
             self._end(job, "stopped")
         elif overdue:

@@ -24,6 +24,7 @@ class Worker:
         "has_ended",
         "kind",
         "last_seen",
+        "leaving",
         "parked",
         "peer",
         "pid",
@@ -38,6 +39,7 @@ class Worker:
         self.last_seen = now
         self.peer: bytes | None = None
         self.has_ended = False
+        self.leaving: str | None = None  # why it ends by itself, once it has said so
         self.task_id: str | None = None
         self.parked: set[str] = set()
         self.batching: dict[str, BatchingStatus] = {}  # how it publishes, from its latest beat

@@ -112,10 +112,12 @@ def import_file(
 
 @app.command()
 def algorithms(as_json: AsJson = False) -> None:
-    """List the algorithms that can be run, with their parameters."""
+    """List the algorithms that can be run, with their parameters, and the files that are not loaded."""
     with broker(as_json) as client:
-        answer = client.list_algorithms()
+        answer, problems = client.list_algorithms(), client.algorithm_problems()
         print_json(answer) if as_json else out.print(rendering.algorithms_table(answer))
+        if problems:
+            err.print(rendering.problems_table(problems))
 
 
 @app.command()

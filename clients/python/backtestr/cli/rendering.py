@@ -19,6 +19,7 @@ from backtestr_protocol.errors import BacktestrError, NetworkError
 from backtestr_protocol.inspection import CheckedFile, IndicatorInfo, ReplayedLog
 from backtestr_protocol.messages import (
     AlgorithmInfo,
+    AlgorithmProblem,
     BacktestStatus,
     Imported,
     LookAhead,
@@ -175,6 +176,14 @@ def algorithms_table(algorithms: Iterable[AlgorithmInfo]) -> Table:
         origin = one.origin or ""
         verdict = "" if origin == "built-in" else _look_ahead(one.look_ahead)
         table.add_row(Text(one.name), Text(parameters), Text(one.description), origin, verdict)
+    return table
+
+
+def problems_table(problems: Iterable[AlgorithmProblem]) -> Table:
+    table = Table("not loaded", "reason")
+    for one in problems:
+        # The reason names the file again, as a line of a compiler does.
+        table.add_row(Text(one.file), Text(one.message.removeprefix(one.file).removeprefix(":").strip()))
     return table
 
 

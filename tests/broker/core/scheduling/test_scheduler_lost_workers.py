@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from backtestr_broker.core.events import WorkerExited
+from backtestr_broker.core.scheduling.jobs import MAX_LOSSES
 from backtestr_protocol import worker_channel
 from backtestr_protocol.codec import encoded_payload
 from backtestr_protocol.errors import TimedOut
@@ -55,6 +57,28 @@ def test_a_worker_that_gives_up_gets_nothing_more_and_its_backtest_does_not_run_
     assert successor.task_id == "b2"
     successor.finish()
     assert link.states("b2") == ["queued", "running", "completed"]
+
+
+def test_a_parked_backtest_of_a_replaced_worker_is_parked_again_and_has_lost_no_worker(
+    link: Link, ann: Client, worker: Worker
+) -> None:
+    start(ann, "b1")
+    ann.later("PauseBacktest", B1)
+    worker.paused("b1")
+    for number in range(MAX_LOSSES + 2):
+        start(ann, f"other{number}")
+        ended = worker_channel.Finished(
+            task_id=f"other{number}", outcome="completed", is_last=True, reason="1 processes were left running"
+        )
+        worker.say(ended, [b"\x80"])
+        link.feed(WorkerExited(worker.worker_id, "exit code 3", link.wall_ms))
+        worker = link.start_worker(worker.worker_id, "compute")
+        worker.ready()
+        (again,) = worker.assigned
+        assert (again.task_id, again.paused) == ("b1", True)
+        worker.paused("b1")
+        assert link.core.scheduler.jobs.get("b1").losses == 0
+    assert ann.ask("GetBacktestStatus", B1)["status"] == "paused"
 
 
 def test_a_backtest_of_a_lost_worker_goes_before_those_that_wait(link: Link, ann: Client, worker: Worker) -> None:

@@ -1,0 +1,113 @@
+"""Good verdicts are for everybody, bad ones for one broker, and a worker that ends while it loads leaves a name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from backtestr_engine.library import verdicts as module
+from backtestr_engine.library.source_files import Source
+from backtestr_engine.library.verdicts import Verdicts
+from backtestr_protocol.errors import AlgorithmError
+
+SOURCE = Source("x = 1\n", "/folder/mine.py", "mine")
+
+
+def made(root: Path, *, worker: str = "compute-1", broker: str = "first") -> Verdicts:
+    return Verdicts(root, worker, broker)
+
+
+def ends_while_loading(verdicts: Verdicts) -> None:
+    """Leave behind what a process does that ends while it loads the source."""
+    with verdicts.loading(SOURCE):
+        (mark,) = verdicts.root.glob("loading-*")
+        content = mark.read_bytes()
+    mark.write_bytes(content)
+
+
+def problem(verdicts: Verdicts, source: Source = SOURCE) -> str | None:
+    verdict = verdicts.on(source)
+    assert verdict is not None
+    return verdict.problem
+
+
+def test_a_good_verdict_holds_for_every_worker_and_broker_until_the_source_changes(tmp_path: Path) -> None:
+    made(tmp_path).keep(SOURCE, None)
+    assert problem(made(tmp_path, worker="compute-2", broker="later")) is None
+    for changed in (
+        msgspec.structs.replace(SOURCE, text="x = 2\n"),
+        msgspec.structs.replace(SOURCE, file="/folder/other.py"),
+    ):
+        assert made(tmp_path).on(changed) is None
+
+
+def test_a_bad_verdict_holds_for_one_broker(tmp_path: Path) -> None:
+    made(tmp_path).keep(SOURCE, "it ended its process")
+    assert problem(made(tmp_path, worker="compute-2")) == "it ended its process"
+    assert made(tmp_path, broker="later").on(SOURCE) is None
+
+
+def test_a_worker_that_ends_while_it_loads_condemns_that_source(tmp_path: Path) -> None:
+    made(tmp_path).keep(SOURCE, None)
+    ends_while_loading(made(tmp_path))
+    made(tmp_path, worker="compute-2").blame()
+    assert problem(made(tmp_path)) is None, "it was not that worker"
+    after = made(tmp_path)
+    after.blame()
+    assert problem(after) == (
+        "/folder/mine.py: compute-1 ended while it loaded it, though it could be loaded before; correct it, and "
+        "restart the broker"
+    )
+    with pytest.raises(AlgorithmError, match="compute-1 ended while it loaded it"), after.loading(SOURCE):
+        raise AssertionError("it must not be loaded")
+    assert made(tmp_path, broker="later").on(SOURCE) is None
+
+
+def test_the_end_of_a_broker_condemns_nothing(tmp_path: Path) -> None:
+    ends_while_loading(made(tmp_path))
+    later = made(tmp_path, broker="later")
+    later.blame()
+    assert later.on(SOURCE) is None
+    assert list(tmp_path.glob("loading-*")) == []
+
+
+def test_a_source_that_was_loaded_or_raised_leaves_no_mark(tmp_path: Path) -> None:
+    verdicts = made(tmp_path)
+    with verdicts.loading(SOURCE):
+        pass
+    with pytest.raises(ValueError, match="a source raises"), verdicts.loading(SOURCE):
+        raise ValueError("a source raises")
+    verdicts.blame()
+    assert verdicts.on(SOURCE) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"problem": 7}', b"\xff" * 100_000])
+def test_a_damaged_verdict_does_not_exist(tmp_path: Path, content: bytes) -> None:
+    verdicts = made(tmp_path)
+    verdicts.keep(SOURCE, None)
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(content)
+    assert verdicts.on(SOURCE) is None
+    (tmp_path / "loading-compute-1.json").write_bytes(content)
+    verdicts.blame()
+    assert verdicts.on(SOURCE) is None
+
+
+def test_a_disk_that_cannot_be_written_to_only_makes_it_forget(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    verdicts = made(tmp_path / "file" / "verdicts")
+    verdicts.keep(SOURCE, None)
+    with verdicts.loading(SOURCE):
+        assert verdicts.on(SOURCE) is None
+    verdicts.prune()
+
+
+def test_the_number_of_verdicts_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_VERDICTS", 3)
+    verdicts = made(tmp_path)
+    for number in range(10):
+        verdicts.keep(msgspec.structs.replace(SOURCE, text=str(number)), None)
+    verdicts.prune()
+    assert len(list(tmp_path.iterdir())) == 3

@@ -15,7 +15,7 @@ import msgspec
 from backtestr_engine.data.printable import printable
 from backtestr_engine.library.inspection import examine
 from backtestr_engine.library.source_files import Limit, Source, load_whole
-from backtestr_protocol.errors import AlgorithmError, BacktestrError
+from backtestr_protocol.errors import AlgorithmError, BacktestrError, TimedOut
 from backtestr_protocol.messages import AlgorithmInfo
 
 from .child_process import Frames
@@ -70,11 +70,11 @@ def _inspect(frames: Frames, asked: InspectSources) -> None:
 def inspect_source(source: Source, limit: Limit) -> Inspected:
     """Load a source in this process, and return what came of it."""
     state, own = ProcessState(), os.getpid()
-    problem = None
+    problem, is_late = None, False
     try:
         limit(f"loading {printable(source.file)}", lambda: load_whole(source))
     except BacktestrError as error:
-        problem = error.message
+        problem, is_late = error.message, isinstance(error, TimedOut)
     if os.getpid() != own:  # it forked, and both came back
         os._exit(0)
     put_back = state.put_back()
@@ -82,7 +82,7 @@ def inspect_source(source: Source, limit: Limit) -> Inspected:
     if reason is None:
         reason = next((f"{name} was set" for name in put_back if "timer" in name), None)
     state.close()
-    if problem is None and reason is not None:
+    if reason is not None and not is_late:  # the thread of a late source is left, of course
         problem = f"{printable(source.file)}: it must not do that when it is loaded: {reason}"
     return Inspected(problem=problem, is_last=reason is not None)
 

@@ -41,6 +41,8 @@ MAX_REST = 10.0
 # Requests that wait for a survey, and backtests that are being deleted: each is more than people make.
 MAX_WAITING = 4096
 MAX_DELETING = 4 * MAX_PRUNED
+# Seconds after which a survey is taken to hang, as one on a network disk may: requests are not kept waiting for it.
+SURVEY_PATIENCE = 60.0
 # Results that retention deletes at a time, so that requests come in between.
 RETENTION_BATCH = 100
 # Milliseconds that a client is told to wait before it tries again.
@@ -238,8 +240,18 @@ class Deletions:
         if self._jobs.ended_total != self._ended_seen:
             self._ended_seen = self._jobs.ended_total
             self._survey_due = min(self._survey_due, now + SURVEY_SOON)
-        if now >= self._survey_due:
+        if self._surveying and now - self._survey_began > SURVEY_PATIENCE:
+            self._give_up_waiting(f"the disk has not answered for {now - self._survey_began:.0f} s")
+        elif now >= self._survey_due:
             self.survey()
+
+    def _give_up_waiting(self, problem: str) -> None:
+        """Answer what waits for a survey that does not end; the status shows why until it has ended after all."""
+        self.stored.problem = problem
+        waited = [*self._surveyed_for, *self._waiting]
+        self._surveyed_for, self._waiting = [], []
+        for one in waited:
+            self._outbox.answer(one.request_key, SystemFault(f"the results cannot be counted: {problem}"))
 
     def survey(self) -> None:
         """Have the files surveyed now, or after a rest if they just were, or once more if that is under way."""

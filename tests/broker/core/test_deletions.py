@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from backtestr_broker.core import deletions as deletions_module
-from backtestr_broker.core.deletions import SURVEY_INTERVAL, SURVEY_SOON
+from backtestr_broker.core.deletions import SURVEY_INTERVAL, SURVEY_PATIENCE, SURVEY_SOON
 from backtestr_broker.core.events import FilesSurveyed, SurveyFiles
 from backtestr_broker.core.retention import RetentionRules
 from support.broker.link import LIMITS, WALL_MS, Client, Link, Worker, config
@@ -170,6 +170,21 @@ def test_a_survey_is_followed_by_a_rest_of_some_times_its_length(link: Link, ann
         assert ann.answers(second) == []
         link.advance(0.2)
         assert ann.answer(second)["count"] == 0
+
+
+def test_a_survey_that_hangs_keeps_no_request_waiting_for_good(link: Link, ann: Client) -> None:
+    link.holds_surveys = True
+    asked = ann.later("ListResults", {})
+    link.advance(SURVEY_PATIENCE - 2)
+    assert ann.answers(asked) == []
+    link.advance(4)
+    assert "the disk has not answered for" in ann.answer(asked)["message"]
+    reasons = link.client("bob").ask("GetSystemStatus")["reasons"]
+    assert any("the results cannot be counted" in reason for reason in reasons)
+    link.holds_surveys = False
+    link.feed(link.disk.survey(link.wall_ms))
+    reasons = link.client("carl").ask("GetSystemStatus").get("reasons", [])
+    assert not any("cannot be counted" in reason for reason in reasons)
 
 
 def test_waiting_requests_are_bounded(link: Link, ann: Client, monkeypatch: pytest.MonkeyPatch) -> None:

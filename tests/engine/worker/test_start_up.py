@@ -13,10 +13,11 @@ from backtestr_engine.config import load_config
 from backtestr_engine.library.source_files import Source, unlimited
 from backtestr_engine.worker.child_tasks import ChildTasks
 from backtestr_engine.worker.start_up import SAFE_AFTER, Equipment, equip
+from backtestr_protocol.secret import Secret
 from backtestr_protocol.worker_channel import WorkerSettings
 from support.harness import WITHOUT_PANDAS
 
-SETTINGS = WorkerSettings(worker_id="compute-1", kind="compute", endpoint="ipc:///engine", key="00" * 32)
+SETTINGS = WorkerSettings(worker_id="compute-1", kind="compute", endpoint="ipc:///engine", key=Secret(bytes(32)))
 GOOD = (
     "from backtestr_engine.authoring import Signals, algorithm\n\n\n"
     '@algorithm("mine")\ndef mine(bars):\n    """Always long."""\n    return Signals.of(entries=bars.close > 0)\n'

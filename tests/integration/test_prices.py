@@ -178,7 +178,7 @@ def test_a_feed_follows_a_file_that_grows_is_cut_short_and_replaced(
             growing.flush()
     assert bids(3) == [0.7, 1.0, 1.2]
     feed.hears("left out: nonsense")
-    feed.hears("$.prices[0].bid: expected a finite number")
+    feed.hears("$.prices[0].bid: expected `float` >= -1e+300; a finite number")
     file.write_text("last,timestamp,volume\n")  # cut short, with other columns
     feed.hears("is read from its start again")
     with file.open("a") as growing:

@@ -37,7 +37,7 @@ WRONG_BACKTESTS: list[tuple[Fields, str, str]] = [
     ({"commission": 1}, "VALIDATION_ERROR", "commission"),
     ({"startDate": "1980-01-01", "endDate": "1980-02-01"}, "DATA_ERROR", "there are bars from 2024-01-01"),
     ({"options": {"fillOn": "close"}}, "VALIDATION_ERROR", "did you mean 'fillAt'"),
-    ({"options": {"pace": -3}}, "VALIDATION_ERROR", "'pace' must be bars a second above 0"),
+    ({"options": {"pace": -3}}, "VALIDATION_ERROR", "'pace' must be bars a second, from 0.01"),
     ({"initialCapital": "much"}, "VALIDATION_ERROR", "$.initialCapital"),
     ({"backtestId": "../../etc"}, "VALIDATION_ERROR", "$.backtestId"),
 ]

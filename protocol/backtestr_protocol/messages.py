@@ -227,9 +227,9 @@ class AlgorithmProblem(Contract, frozen=True, kw_only=True):
     `name` is that of the algorithm, if the file is of a registered one.
     """
 
-    file: str
-    message: str
-    name: str | None = None
+    file: Text
+    message: Text
+    name: Name | None = None
 
 
 class AlgorithmList(Contract, frozen=True, kw_only=True):

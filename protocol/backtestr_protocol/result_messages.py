@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .messages import BacktestState, Contract
-from .ranges import NotNegative, Positive
+from .ranges import Name, NotNegative, Positive
 
 # Results that an answer lists where no limit is named, and at most; and those that one PruneResults deletes at most.
 LISTED = 1_000
@@ -21,7 +21,7 @@ class DeletedBacktest(Contract, frozen=True, kw_only=True):
 class PinBacktest(Contract, frozen=True, kw_only=True):
     """The backtest to pin, or with `pinned` false to unpin."""
 
-    backtest_id: str
+    backtest_id: Name
     pinned: bool
 
 

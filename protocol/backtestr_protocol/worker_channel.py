@@ -16,7 +16,7 @@ from .codec import TO_BROKER, TO_WORKER, Signer, decode, encode
 from .errors import ErrorData, SerializationError
 from .messages import AlgorithmInfo, AlgorithmProblem, SeriesInfo, ShortText
 from .price_messages import Rate, Speed
-from .ranges import Integer, Name, NotNegative, Positive, Symbol, Topic
+from .ranges import Integer, Name, NotNegative, Positive, Symbol, Text, Topic
 from .secret import Secret, decode_secret, encode_secret
 from .system_status import BatchingStatus, CompressionStatus
 
@@ -160,7 +160,7 @@ class Finished(_WorkerMessage, frozen=True, kw_only=True):
     outcome: Outcome
     error: ErrorData | None = None
     is_last: bool = False
-    reason: str | None = None
+    reason: Text | None = None
 
 
 ToBroker = Ready | Beat | Published | Paused | Resumed | Finished

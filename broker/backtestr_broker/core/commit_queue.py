@@ -78,6 +78,9 @@ class DoneDeletions(msgspec.Struct, frozen=True):
 Pending = PendingBacktest | PendingAnswer | PendingState | SavedJobs | PendingPin | PendingDeletion | DoneDeletions
 
 
+_WITH_ANSWER = (PendingAnswer, PendingState, PendingPin)
+
+
 class CommitQueue:
     """The answers and changes that wait for the disk, in the order in which they were issued."""
 
@@ -137,7 +140,7 @@ class CommitQueue:
 
     def waiting_requests(self) -> list[RequestKey]:
         """Return the keys of the requests whose answers wait here; that of a backtest waits with the scheduler."""
-        return [one.request_key for _, _, one in self._pending if isinstance(one, PendingAnswer | PendingState)]
+        return [one.request_key for _, _, one in self._pending if isinstance(one, _WITH_ANSWER)]
 
     def pending(self) -> list[Pending]:
         """Return what waits, in order."""

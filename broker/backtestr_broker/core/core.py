@@ -241,7 +241,7 @@ class Core:
         self._requests.check_invariants()
         self._faults.check_invariants()
         waiting = [*self.scheduler.waiting_requests(), *self.replays.waiting_requests()]
-        waiting += self.outbox.commit_queue.waiting_requests()
+        waiting += [*self.outbox.commit_queue.waiting_requests(), *self.deletions.waiting_requests()]
         assert len(waiting) == len(set(waiting)), "two answers of a request are on their way"
         assert set(waiting) == self._answers.all_running(), "a request waits for nothing, or its answer for no request"
 

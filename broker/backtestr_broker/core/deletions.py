@@ -304,6 +304,11 @@ class Deletions:
         self._batches[self._issued] = _Batch(backtest_ids)
         self._outbox.add(RemoveResults(self._issued, tuple(backtest_ids)))
 
+    def waiting_requests(self) -> list[RequestKey]:
+        """Return the keys of the requests that wait for a survey or for the end of a deletion."""
+        waiting = [one.request_key for one in (*self._waiting, *self._surveyed_for)]
+        return waiting + [one.request_key for one in self._batches.values() if one.request_key is not None]
+
     def check_invariants(self) -> None:
         self.stored.check_invariants()
         deleting = {one for batch in self._batches.values() for one in batch.backtest_ids}

@@ -34,7 +34,7 @@ HOSTILE = {
     "KeyboardInterrupt": ("raise KeyboardInterrupt", "hostile.py:1: KeyboardInterrupt"),
     "own BaseException": (
         "class Mine(BaseException):\n    def __str__(self): raise self\nraise Mine",
-        "hostile.py:3: Mine: its text cannot be read",
+        "hostile.py:3: Mine: its text could not be made",
     ),
     "sys.exit": ("import sys; sys.exit(3)", "hostile.py:1: SystemExit: 3"),
     "os._exit": ("import os; os._exit(3)", "it ended its process with exit code 3"),

@@ -207,7 +207,9 @@ def test_a_client_on_this_machine_needs_no_configuration(vault: RunningBroker) -
 @pytest.mark.parametrize("socket", SOCKETS)
 def test_the_key_of_the_connection_file_is_admitted(vault: RunningBroker, socket: str) -> None:
     curve = RawClient.read(vault.connection_file)["curve"]
-    with Peer(vault, socket, armed(KeyPair(curve["clientPublicKey"], curve["clientSecretKey"]))) as peer:
+    with Peer(
+        vault, socket, armed(KeyPair(curve["clientPublicKey"], Secret(curve["clientSecretKey"].encode())))
+    ) as peer:
         assert peer.handshake() == "HANDSHAKE_SUCCEEDED"
 
 
@@ -351,7 +353,9 @@ def test_the_brokers_pair_is_made_once_and_kept_and_that_of_the_connection_file_
     second = RawClient.read(vault.connection_file)["curve"]
     assert second["serverPublicKey"] == first["serverPublicKey"]
     assert second["clientPublicKey"] != first["clientPublicKey"]
-    with Peer(vault, "system", armed(KeyPair(first["clientPublicKey"], first["clientSecretKey"]))) as former:
+    with Peer(
+        vault, "system", armed(KeyPair(first["clientPublicKey"], Secret(first["clientSecretKey"].encode())))
+    ) as former:
         assert former.handshake() == "HANDSHAKE_FAILED_AUTH"
 
 

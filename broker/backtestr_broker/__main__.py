@@ -124,7 +124,6 @@ def _leave_no_image() -> None:
 
 def _run(config: BrokerConfig, output: LogWriter, log: LogWriter) -> int:
     """Take the runtime directory and serve; return the exit code."""
-    directory = RuntimeDirectory(paths.runtime_dir(), paths.connection_file())
     try:
         directory = RuntimeDirectory(paths.runtime_dir(), paths.connection_file())
         directory.acquire()
@@ -231,6 +230,7 @@ def _serve_once(config: BrokerConfig, directory: RuntimeDirectory, output: LogWr
     finally:
         directory.withdraw()
         context.term()
+        directory.remove_leftovers()  # the next start in this process needs the names of its sockets
         family.close()
     return broker
 

@@ -70,7 +70,7 @@ class RuntimeDirectory:
                 "in BACKTESTR_CONNECTION_FILE"
             )
         self.connection_file.unlink(missing_ok=True)
-        self._remove_leftovers()
+        self.remove_leftovers()
 
     def socket_address(self, name: str) -> str:
         """Return the address `ipc://…` of a socket that is to be bound, where nothing else has its name.
@@ -115,7 +115,7 @@ class RuntimeDirectory:
         """
         if self._lock is None:
             return
-        self._remove_leftovers()
+        self.remove_leftovers()
         os.close(self._lock)
         self._lock = None
 
@@ -129,7 +129,8 @@ class RuntimeDirectory:
         """Path of the connection file before it is renamed: beside it, since a rename needs one file system."""
         return self.connection_file.with_name(f"{self.connection_file.name}.new")
 
-    def _remove_leftovers(self) -> None:
+    def remove_leftovers(self) -> None:
+        """Remove the connection file, and the sockets of this broker that nobody listens to any more."""
         self.withdraw()
         self._unfinished.unlink(missing_ok=True)
         for name in NAMES:

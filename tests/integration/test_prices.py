@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -10,7 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -141,7 +142,6 @@ class Feed:
         self.said: list[str] = []
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
-        self.hears("following")
 
     def _read(self) -> None:
         assert self.process.stderr is not None
@@ -151,17 +151,32 @@ class Feed:
         wait_until(lambda: any(text in line for line in self.said) or self.process.poll() is not None, SECONDS)
         assert any(text in line for line in self.said), self.said
 
-    def end(self) -> int:
-        self.process.send_signal(signal.SIGINT)
+    def end(self, number: signal.Signals = signal.SIGINT) -> int:
+        """End it, unless it has ended, and return its exit code."""
+        assert self.process.stderr is not None
+        self.process.send_signal(number)
         code = self.process.wait(SECONDS)
         self._reader.join(SECONDS)
-        assert self.process.stderr is not None
         self.process.stderr.close()
         return code
 
 
+@pytest.fixture
+def start_feed(broker: RunningBroker) -> Iterator[Callable[..., Feed]]:
+    """Start feeds with a file and options; they end with the test, also if that fails."""
+    with contextlib.ExitStack() as stack:
+
+        def start(file: Path, *options: str) -> Feed:
+            feed = Feed(broker, file, *options)
+            stack.callback(feed.end, signal.SIGKILL)
+            feed.hears("following")
+            return feed
+
+        yield start
+
+
 def test_a_feed_follows_a_file_that_grows_is_cut_short_and_replaced(
-    broker: RunningBroker, client: backtestr.Client, tmp_path: Path
+    start_feed: Callable[..., Feed], client: backtestr.Client, tmp_path: Path
 ) -> None:
     file = tmp_path / "quotes.csv"
     file.write_text("timestamp,bid,ask\n1,0.5,0.6\n2,0.7,")  # the first row is old, the second not complete
@@ -171,7 +186,7 @@ def test_a_feed_follows_a_file_that_grows_is_cut_short_and_replaced(
         updates = [heard.next(SECONDS) for _ in range(count)]
         return [one.data.bid for one in updates if isinstance(one, backtestr.Update)]
 
-    feed = Feed(broker, file)
+    feed = start_feed(file)
     with file.open("a") as growing:
         for text in ("0.8\n", "3,1.0", "0,1.1\nnonsense\n4,nan,1\n2024-01-02T03:04:05Z,1.2,1.3\n5,1.4"):
             growing.write(text)
@@ -194,12 +209,12 @@ def test_a_feed_follows_a_file_that_grows_is_cut_short_and_replaced(
 
 
 def test_a_feed_can_begin_with_the_rows_there_are(
-    broker: RunningBroker, client: backtestr.Client, tmp_path: Path
+    start_feed: Callable[..., Feed], client: backtestr.Client, tmp_path: Path
 ) -> None:
     file = tmp_path / "bars.csv"
     rows = "".join(f"{number},{number}\n" for number in range(30_000))
     file.write_text(f"timestamp,last\n{rows}{'x' * 200_000}\n{30_000},{30_000}\n")
-    feed = Feed(broker, file, "--from-start", "--timeframe", "1m")
+    feed = start_feed(file, "--from-start", "--timeframe", "1m")
     feed.hears("a line of more than")
     heard = client.subscribe("prices.FEED.1m", history=True)
     last = 0.0

@@ -176,7 +176,7 @@ def _serve(config: BrokerConfig, directory: RuntimeDirectory, output: LogWriter,
     in_a_row = 0
     while True:
         began = time.monotonic()
-        broker = _serve_once(config, directory, output, stop)
+        broker = _serve_once(config, directory, output, log, stop)
         if stop.requested or not broker.event_loop.starts_again:
             break
         in_a_row = 0 if time.monotonic() - began >= WELL_AFTER else in_a_row + 1
@@ -191,7 +191,9 @@ def _serve(config: BrokerConfig, directory: RuntimeDirectory, output: LogWriter,
     return 0
 
 
-def _serve_once(config: BrokerConfig, directory: RuntimeDirectory, output: LogWriter, stop: _Stop) -> Broker:
+def _serve_once(
+    config: BrokerConfig, directory: RuntimeDirectory, output: LogWriter, log: LogWriter, stop: _Stop
+) -> Broker:
     """Run a broker to its end, and return it."""
 
     def address(name: str) -> str:
@@ -200,6 +202,7 @@ def _serve_once(config: BrokerConfig, directory: RuntimeDirectory, output: LogWr
         return f"tcp://{config.transport.host}:*"
 
     def on_serving(series: list[SeriesInfo]) -> None:
+        log.drain(_WELCOME_SECONDS)
         print(
             _WELCOME.format(
                 version=__version__,

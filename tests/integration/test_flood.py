@@ -116,7 +116,7 @@ def kind(raw_client: RawClient) -> str:
     return str(payload["type"] if payload["type"] == "Success" else payload["data"]["code"])
 
 
-@pytest.mark.parametrize("arguments", [("--cycles", "200", "--clients", "60", "--rounds", "2")])
+@pytest.mark.parametrize("arguments", [("--cycles", "200", "--clients", "60", "--rounds", "2", "--silent", "100")])
 def test_clients_that_come_and_go_leave_nothing_behind(arguments: tuple[str, ...]) -> None:
     script = ROOT / "benchmarks" / "chaos" / "connections.py"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(str(ROOT / name) for name in ("benchmarks", "tests"))}

@@ -164,7 +164,7 @@ def test_a_client_finds_its_key_by_name_or_path_or_if_there_is_only_one(folder: 
 
 
 def test_no_public_key_looks_like_an_option(folder: KeyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = zmq.curve_keypair()
+    real = next(pair for pair in iter(zmq.curve_keypair, None) if not pair[0].startswith(b"-"))
     offered = iter([(b"-" + b"x" * 39, b"y" * 40), real])
     monkeypatch.setattr(zmq, "curve_keypair", lambda: next(offered))
     assert folder.new("ann")[0].public == real[0].decode()

@@ -57,7 +57,7 @@ def test_a_dry_run_deletes_nothing(home: Path) -> None:
     with Peer(home, SCRIPT) as peer:
         shown = type_in(peer, "results", "--prune", "--dry-run", "--max-age", "30", "--max-size", "1.5G").stdout
         assert "older than 365 days" in shown
-        assert "1 results, 2.0 KiB, would be deleted; 2 more are due" in shown
+        assert "1 result, 2.0 KiB, would be deleted; 2 more are due" in shown
         assert asked(peer, "PruneResults") == [
             {"dryRun": True, "maxAgeMs": 30 * 86_400_000, "maxBytes": 3 << 29},
         ]

@@ -70,7 +70,7 @@ def status_table(status: SystemStatus) -> RenderableType:
 
 def _disk(disk: DiskUsage) -> str:
     parts = {
-        f"{disk.results:,} results": disk.results_bytes,
+        results_text(disk.results): disk.results_bytes,
         "bars": disk.catalogue_bytes,
         "database": disk.database_bytes,
         "damaged databases": disk.damaged_bytes,
@@ -275,7 +275,7 @@ def stored_results_table(listed: ResultList) -> RenderableType:
     for one in listed.results:
         pinned = "yes" if one.pinned else ""
         table.add_row(one.backtest_id, _time(one.stored_time), one.status or "", size_text(one.bytes), pinned)
-    return Group(table, f"{listed.count:,} results, {size_text(listed.bytes)}")
+    return Group(table, f"{results_text(listed.count)}, {size_text(listed.bytes)}")
 
 
 def pruned_table(pruned: PrunedResults) -> RenderableType:
@@ -284,9 +284,14 @@ def pruned_table(pruned: PrunedResults) -> RenderableType:
     for one in pruned.results:
         table.add_row(one.backtest_id, one.reason, size_text(one.bytes))
     would = "would be deleted" if pruned.dry_run else "deleted"
-    text = f"{len(pruned.results):,} results, {size_text(pruned.freed_bytes)}, {would}"
+    text = f"{results_text(len(pruned.results))}, {size_text(pruned.freed_bytes)}, {would}"
     more = f"; {pruned.remaining:,} more are due" if pruned.remaining else ""
     return Group(*([table] if pruned.results else []), text + more)
+
+
+def results_text(count: int) -> str:
+    """Return a number of results as people read it: `1 result`, `1,000 results`."""
+    return "1 result" if count == 1 else f"{count:,} results"
 
 
 def size_text(size: float) -> str:

@@ -59,7 +59,9 @@ def results(
                 return
             if not yes:
                 err.print(rendering.pruned_table(planned))
-                typer.confirm(f"delete {len(planned.results) + planned.remaining:,} results?", abort=True, err=True)
+                typer.confirm(
+                    f"delete {rendering.results_text(len(planned.results) + planned.remaining)}?", abort=True, err=True
+                )
             done = pruned(client, dry=False)
             print_json(done) if as_json else out.print(rendering.pruned_table(done))
         elif backtest_id is None:

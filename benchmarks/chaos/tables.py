@@ -32,7 +32,7 @@ def contents() -> list[bytes]:
         {"compression": "zstd", "use_pyarrow": False},
     ):
         file = io.BytesIO()
-        frame.write_parquet(file, **options)  # type: ignore[arg-type]
+        frame.write_parquet(file, **options)  # type: ignore[arg-type]  # options of several types
         found.append(file.getvalue())
     for write in (frame.write_ipc, frame.write_ipc_stream):
         file = io.BytesIO()

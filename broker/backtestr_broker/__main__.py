@@ -108,7 +108,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:  # while serving, Ctrl-C is a request to stop
         print("backtestr: interrupted before it served", file=sys.stderr)
         return 1
-    except Exception:
+    except Exception:  # of whatever kind: the last words belong in the log, without values of variables
         _log.critical("crashed", exc_info=True)
         return 1
     finally:

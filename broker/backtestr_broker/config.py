@@ -40,7 +40,7 @@ class TransportOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     @property
     def is_encrypted(self) -> bool:
-        """Whether clients connect with CURVE."""
+        """True if clients connect with CURVE."""
         return self.kind == "tcp" and not self.tcp_readable_by_local_users
 
 

@@ -1,4 +1,4 @@
-"""What a broker makes is private whatever the umask is, and it uses nothing that another user could have written."""
+"""A broker makes private files whatever the umask is, and uses none that another user could have written."""
 
 from __future__ import annotations
 

@@ -210,7 +210,7 @@ class Core:
             return self._faults.take(event, error, now)
 
     def next_deadline(self) -> float:
-        """When `handle(Tick(…))` is due at the latest, in the same monotonic seconds."""
+        """Return when `handle(Tick(…))` is due at the latest, in the same monotonic seconds."""
         deadline = self._heartbeat_due
         if self.sequencer.has_advanced:
             deadline = min(deadline, self._watermarks_due)

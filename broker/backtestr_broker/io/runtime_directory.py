@@ -121,7 +121,7 @@ class RuntimeDirectory:
 
     @property
     def _is_connection_file_inside(self) -> bool:
-        """Whether the lock of this directory keeps every other broker from the connection file."""
+        """True if the lock of this directory keeps every other broker from the connection file."""
         return self.connection_file.parent == self.path
 
     @property

@@ -1,4 +1,4 @@
-"""What a worker has done by child processes, and what it makes of their answers, or of their ends."""
+"""A worker has child processes do what may kill, and turns their answers, or their ends, into results and errors."""
 
 from __future__ import annotations
 

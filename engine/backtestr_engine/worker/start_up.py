@@ -44,7 +44,7 @@ _LOCK_CHECK_SECONDS = 0.02
 
 
 class Equipment(msgspec.Struct, frozen=True):
-    """What a worker works on: series, algorithms, and the child processes that do what may kill."""
+    """A worker works with these: the stored series, the algorithms, and the child processes that do what may kill."""
 
     catalog: Catalog
     library: Library

@@ -1,4 +1,4 @@
-"""What a worker has started ends with it, whatever it has done to get away, and with a broker that is killed."""
+"""Processes that a worker has started end with it, however they try to get away, and with a broker that is killed."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def test_a_recording_of_version_0_1_is_still_played_back() -> None:
 
 
 def test_this_version_writes_events_with_the_same_bytes_and_a_header_that_means_the_same() -> None:
-    """What a core starts from has grown by fields, which version 0.1 did not write and does not miss."""
+    """The start of a core has more fields now, which version 0.1 did not write and does not miss."""
     old = version_0_1()
     (_, head), (first, _), *_ = records(old)
     written, buffer = bytearray(), bytearray()

@@ -1,4 +1,4 @@
-"""What a run of an algorithm has changed in its process is put back, or is the reason to replace the worker."""
+"""A change that an algorithm makes to its process is put back, or is the reason to replace the worker."""
 
 from __future__ import annotations
 

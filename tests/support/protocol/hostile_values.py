@@ -317,7 +317,7 @@ def _with(fields: Fields, described: types.StructType, path: tuple[str | int, ..
                     return {**fields, name: {key: _with(_valid(inner, {}), inner, rest[1:], value)}}
                 nested = value if len(rest) == 1 else _without_missing({str(rest[1]): value})
                 return {**fields, name: _without_missing({key: nested})}
-    raise NotImplementedError(path)
+    raise AssertionError(f"{path}: no hostile values are known for this type; add some")
 
 
 def _without_missing(fields: Fields) -> Fields:

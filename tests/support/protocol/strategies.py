@@ -93,4 +93,4 @@ def _of(described: types.Type) -> st.SearchStrategy[Any]:
             return VALUES.map(lambda value: msgspec.Raw(encode(value)))
         case types.AnyType():
             return VALUES
-    raise NotImplementedError(described)
+    raise AssertionError(f"no strategy is known for {described}; add one")

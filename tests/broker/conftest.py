@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from support.broker.database_store import Store
 from support.broker.link import Client, Link, Worker
 
 
@@ -38,3 +40,10 @@ def ann(link: Link) -> Client:
 @pytest.fixture
 def worker(link: Link) -> Worker:
     return link.worker("compute-1")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    made = Store(tmp_path / "data" / "broker.db")
+    yield made
+    made.close()

@@ -13,7 +13,7 @@ from backtestr_broker.io import database_rescue
 from backtestr_broker.io.database import Database
 from backtestr_broker.io.database_rows import apply
 from backtestr_broker.io.database_schema import migrate
-from broker.io.test_database import job, key
+from support.broker.database_store import job, key
 
 
 class Crash(Exception):

@@ -21,7 +21,7 @@ from backtestr_protocol.price_messages import FeedPrice
 from backtestr_protocol.ranges import EARLIEST_MS, LATEST_MS, MAX_INTEGER, check_levels
 
 RECEIVED: list[type[msgspec.Struct]] = [
-    *{row.data for row in REQUESTS.values()},
+    *dict.fromkeys(row.data for row in REQUESTS.values()),
     Envelope,
     *get_args(worker_channel.ToBroker),
     *get_args(worker_channel.ToWorker),

@@ -31,8 +31,9 @@ from backtestr.client import Client
 from backtestr.io.connection_file import ConnectionFile
 from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.data.synthetic import synthetic_bars
-from backtestr_engine.importing.importer import read_bars
+from backtestr_engine.importing.importer import read_file
 from backtestr_protocol.errors import DataError
+from backtestr_protocol.import_messages import ImportMarketData
 from backtestr_protocol.messages import IndicatorConfig
 
 IMPORT_TO_REACH_MS = 1000.0
@@ -77,7 +78,7 @@ def plain_read(path: Path) -> pl.DataFrame:
 def refuse(path: Path, line: int) -> None:
     """Read a file that must be refused for that line."""
     try:
-        read_bars(path, "ALL")
+        read_file(ImportMarketData(path=str(path), symbol="ALL"))
     except DataError as error:
         if error.details and error.details["line"] == line:
             return
@@ -107,7 +108,7 @@ def kinds(client: Client, home: Path, raw: zmq.Socket[bytes], rows: int, bars: i
 
     imports: dict[str, Work] = {
         IMPORT: lambda: client.import_market_data(path, "ALL"),
-        READ: lambda: read_bars(path, "ALL"),
+        READ: lambda: read_file(ImportMarketData(path=str(path), symbol="ALL")),
         REFUSED: lambda: refuse(malformed, rows + 1),
         IMPORT_FLOOR: lambda: plain_read(path),
     }

@@ -31,6 +31,7 @@ COVERED_BY = {
     # Structs: the tests of the codec encode and decode every one of them.
     "protocol/system_status": "tests/protocol/test_messages.py",
     "protocol/result_messages": "tests/protocol/test_messages.py",
+    "protocol/import_messages": "tests/protocol/test_messages.py",
     "broker/__main__": "tests/integration/test_lifecycle.py",
     "broker/broker": "tests/integration/test_embedded.py",
     "broker/core/envelopes": "tests/broker/core/test_core.py",

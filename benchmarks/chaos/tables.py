@@ -20,6 +20,7 @@ import psutil
 from backtestr_engine.data.synthetic import synthetic_bars
 from backtestr_engine.worker.child_tasks import ChildTasks
 from backtestr_protocol.errors import DataError
+from backtestr_protocol.import_messages import ImportMarketData
 
 
 def contents() -> list[bytes]:
@@ -78,7 +79,7 @@ def main() -> None:
         for _ in range(given.files):
             path.write_bytes(damaged(chance.choice(good), chance))
             try:
-                tasks.read_bars(path, "X", "1m")
+                tasks.read_file(ImportMarketData(path=str(path), symbol="X", timeframe="1m"))
                 counts["read"] += 1
             except DataError as error:
                 counts["its process was lost" if "was lost" in error.message else "refused"] += 1

@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from .errors import ErrorData
+from .import_messages import Imported, ImportMarketData
 from .messages import (
     AlgorithmInfo,
     AlgorithmList,
@@ -33,8 +34,6 @@ from .messages import (
     GetMarketData,
     GetState,
     Hello,
-    Imported,
-    ImportMarketData,
     ListBacktests,
     MarketData,
     Missed,

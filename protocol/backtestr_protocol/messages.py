@@ -2,9 +2,9 @@
 
 Attribute names are snake_case in Python and camelCase on the wire. A field with a default is optional there, and is
 left out when it has its default. Times are integer milliseconds since the Unix epoch, UTC. Prices, money and quantities
-are float64. The contracts of streams are in `stream_messages.py`, of prices in `price_messages.py`, of stored results
-in `result_messages.py`, of the system's status in `system_status.py`, and of the channel to the workers in
-`worker_channel.py`.
+are float64. The contracts of streams are in `stream_messages.py`, of imports in `import_messages.py`, of prices in
+`price_messages.py`, of stored results in `result_messages.py`, of the system's status
+in `system_status.py`, and of the channel to the workers in `worker_channel.py`.
 """
 
 from __future__ import annotations
@@ -300,44 +300,6 @@ class MarketData(Contract, frozen=True, kw_only=True):
     symbol: str
     timeframe: str
     tables: list[TableRef]
-
-
-class ImportMarketData(Contract, frozen=True, kw_only=True):
-    path: FilePath
-    symbol: Symbol
-    timeframe: ShortText | None = None
-    format: ShortText | None = None
-    time_zone: ShortText | None = None
-    price: QuotePrice | None = None
-    repair: Repair | None = None
-
-
-class DroppedRows(Contract, frozen=True, kw_only=True):
-    """The rows that an import left out for one reason.
-
-    `first` has the first of their lines in the file (rows of a Parquet or Arrow file), counted from 1.
-    """
-
-    reason: str
-    column: str
-    count: int
-    first: list[int]
-
-
-class Imported(Contract, frozen=True, kw_only=True):
-    """The series that an import stored.
-
-    `format` is the source format of the file. `dropped` has the rows that `repair` left out, each under one reason.
-    """
-
-    symbol: str
-    timeframe: Timeframe
-    bars: int
-    start_time: int
-    end_time: int
-    warnings: list[str]
-    format: str | None = None
-    dropped: list[DroppedRows] = []
 
 
 class DescribeMarketData(Contract, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backtestr_protocol import messages, result_messages, stream_messages, system_status
+from backtestr_protocol import import_messages, messages, result_messages, stream_messages, system_status
 from backtestr_protocol.codec import Envelope, decode, validation_error
 from backtestr_protocol.connection import Connection
 from backtestr_protocol.errors import ErrorData, MessageError, ValidationError
@@ -79,7 +79,7 @@ def test_every_contract_is_covered() -> None:
         messages.ParameterInfo,
         messages.SeriesInfo,
         messages.SeriesGap,
-        messages.DroppedRows,
+        import_messages.DroppedRows,
         messages.IndicatorConfig,
         messages.TableRef,
         messages.MissedMessage,

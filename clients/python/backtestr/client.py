@@ -33,6 +33,7 @@ from backtestr.state.resolvers import Resolver
 from backtestr.state.shared_state import SharedState
 from backtestr_protocol.connection import Connection
 from backtestr_protocol.errors import AuthenticationError, NetworkError, Severity, TimedOut
+from backtestr_protocol.import_messages import Imported, ImportMarketData
 from backtestr_protocol.keys import KeyPair
 from backtestr_protocol.messages import (
     AlgorithmInfo,
@@ -53,8 +54,6 @@ from backtestr_protocol.messages import (
     DescribeMarketData,
     GetMarketData,
     GetState,
-    Imported,
-    ImportMarketData,
     IndicatorConfig,
     Keep,
     ListBacktests,

@@ -6,8 +6,8 @@ only on request, and the answer counts every one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 from zoneinfo import available_timezones
 
 import msgspec
@@ -16,7 +16,7 @@ from backtestr_engine.data.bars import Bars
 from backtestr_engine.data.catalog import Catalog, check_symbol, describe_series
 from backtestr_engine.data.timeframes import parse_timeframe
 from backtestr_protocol.errors import InvalidConfiguration, ValidationError, did_you_mean
-from backtestr_protocol.messages import DroppedRows, Imported, ImportMarketData, QuotePrice, Repair
+from backtestr_protocol.import_messages import DroppedRows, Imported, ImportMarketData
 
 from .csv_reader import read_text
 from .formats import check_format
@@ -27,51 +27,32 @@ from .sources import TextFile, open_source
 from .validation import describe_dropped, usable_rows
 
 
-class ReadBars(msgspec.Struct, frozen=True):
-    """The bars of a file, the assumptions made in reading it, and the rows dropped from it."""
+class ReadSeries(msgspec.Struct, frozen=True, kw_only=True):
+    """The series of a file, the assumptions made in reading it, and the rows dropped from it."""
 
-    bars: Bars
+    series: list[Bars]
     format: str
     warnings: list[str]
     dropped: list[DroppedRows]
 
 
-class ReadsBars(Protocol):
-    """Reads the bars of a file as `read_bars` does."""
-
-    def __call__(
-        self,
-        path: Path,
-        symbol: str,
-        timeframe: str | None = None,
-        format: str | None = None,
-        time_zone: str | None = None,
-        *,
-        price: QuotePrice | None = None,
-        repair: Repair | None = None,
-    ) -> ReadBars: ...
+ReadsFile = Callable[[ImportMarketData], ReadSeries]
+"""Reads the series of a file as `read_file` does."""
 
 
-def import_market_data(catalog: Catalog, request: ImportMarketData, read_file: ReadsBars | None = None) -> Imported:
+def import_market_data(catalog: Catalog, request: ImportMarketData, read: ReadsFile | None = None) -> Imported:
     """Import a file into the catalogue, in place of what that symbol and timeframe had (a warning then says so).
 
-    `read_file` reads it, where that may end the process. Raises what `read_bars` raises. The catalogue is written only
-    after everything has been checked.
+    `read` reads it, where that may end the process. Raises what `read_file` raises. The catalogue is written only after
+    everything has been checked.
     """
-    read = (read_file or read_bars)(
-        Path(request.path),
-        request.symbol,
-        request.timeframe,
-        request.format,
-        request.time_zone,
-        price=request.price,
-        repair=request.repair,
-    )
-    warnings = list(read.warnings)
+    found = (read or read_file)(request)
+    warnings = list(found.warnings)
+    [bars] = found.series
     for info in catalog.series():
-        if (info.symbol, info.timeframe) == (read.bars.symbol, read.bars.timeframe):
+        if (info.symbol, info.timeframe) == (bars.symbol, bars.timeframe):
             warnings.append(f"replaced {describe_series(info)}")
-    info = catalog.write(read.bars)
+    info = catalog.write(bars)
     return Imported(
         symbol=info.symbol,
         timeframe=info.timeframe,
@@ -79,22 +60,13 @@ def import_market_data(catalog: Catalog, request: ImportMarketData, read_file: R
         start_time=info.start_time,
         end_time=info.end_time,
         warnings=warnings,
-        format=read.format,
-        dropped=read.dropped,
+        format=found.format,
+        dropped=found.dropped,
     )
 
 
-def read_bars(
-    path: Path,
-    symbol: str,
-    timeframe: str | None = None,
-    format: str | None = None,
-    time_zone: str | None = None,
-    *,
-    price: QuotePrice | None = None,
-    repair: Repair | None = None,
-) -> ReadBars:
-    """Read the bars of a file, or those that its ticks make.
+def read_file(request: ImportMarketData) -> ReadSeries:
+    """Read the bars of the file that `request` names, or those that its ticks make.
 
     `timeframe` is the most frequent step of bars when not given; ticks need one. `format` is one of `FORMATS`,
     recognised by the content when not given. `time_zone`, an IANA name, is the zone of times without an offset; without
@@ -106,28 +78,28 @@ def read_bars(
     for a price where there are no quotes, and `DataError` for a file that is not there, holds no market data, or holds
     a row that cannot be used (`details`: line counted from 1, column, text, reason).
     """
-    check_symbol(symbol)
-    given = None if timeframe is None else parse_timeframe(timeframe)
-    if format is not None:
-        check_format(format)
-    if time_zone is not None:
-        _check_time_zone(time_zone)
-    file = open_source(path, format)
+    check_symbol(request.symbol)
+    given = None if request.timeframe is None else parse_timeframe(request.timeframe)
+    if request.format is not None:
+        check_format(request.format)
+    if request.time_zone is not None:
+        _check_time_zone(request.time_zone)
+    file = open_source(Path(request.path), request.format)
     layout = find_layout(file)
-    zone = time_zone or layout.zone
+    zone = request.time_zone or layout.zone
     rows = read_text(file, layout, zone) if isinstance(file, TextFile) else read_table(file, layout, zone)
-    if price is not None and rows.kind != "quotes":
+    if request.price is not None and rows.kind != "quotes":
         raise InvalidConfiguration(
-            f"price {price!r} chooses a side of quotes, and {rows.file} holds {rows.kind}", paths=["$.price"]
+            f"price {request.price!r} chooses a side of quotes, and {rows.file} holds {rows.kind}", paths=["$.price"]
         )
-    rows, dropped = usable_rows(rows, repair)
-    bars, warnings = make_bars(rows, symbol, given, price)
+    rows, dropped = usable_rows(rows, request.repair)
+    bars, warnings = make_bars(rows, request.symbol, given, request.price)
     notes = [
         *(describe_dropped(one, rows.place) for one in dropped),
         *layout.notes,
-        *_zone_notes(time_zone, layout.zone, file.format, zoned=rows.zoned),
+        *_zone_notes(request.time_zone, layout.zone, file.format, zoned=rows.zoned),
     ]
-    return ReadBars(bars, file.format, notes + warnings, dropped)
+    return ReadSeries(series=[bars], format=file.format, warnings=notes + warnings, dropped=dropped)
 
 
 def _zone_notes(given: str | None, implied: str | None, format: str, *, zoned: bool) -> list[str]:

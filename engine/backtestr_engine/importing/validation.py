@@ -10,7 +10,8 @@ import polars as pl
 
 from backtestr_engine.data.arrays import Booleans, Integers
 from backtestr_protocol.errors import UnusableFile, UnusableRows
-from backtestr_protocol.messages import DroppedRows, Repair
+from backtestr_protocol.import_messages import DroppedRows
+from backtestr_protocol.messages import Repair
 
 from .problems import FIRST_ROWS, Problem, problems_of, value_problems
 from .rows import Rows

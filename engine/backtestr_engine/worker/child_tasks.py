@@ -14,13 +14,14 @@ from backtestr_engine.data.arrays import AnyArray
 from backtestr_engine.data.bars import COLUMNS, Bars
 from backtestr_engine.data.printable import printable
 from backtestr_engine.importing.formats import binary_format
-from backtestr_engine.importing.importer import ReadBars, read_bars
+from backtestr_engine.importing.importer import ReadSeries, read_file
 from backtestr_engine.library.source_files import Source
 from backtestr_protocol.errors import AlgorithmError, ErrorData, SystemFault, UnusableFile, from_data
-from backtestr_protocol.messages import AlgorithmInfo, QuotePrice, Repair
+from backtestr_protocol.import_messages import ImportMarketData
+from backtestr_protocol.messages import AlgorithmInfo
 
 from .child_process import MAX_FRAME_BYTES, START_SECONDS, Child, ChildLost
-from .file_reader import ReadFile, ReadHead
+from .file_reader import ReadHead, SeriesHead
 from .source_inspector import PATIENCE_SECONDS, ExamineSource, Inspected, InspectSources
 
 INSPECTION_SECONDS = 60.0
@@ -91,47 +92,29 @@ class ChildTasks:
             raise AlgorithmError(f"{source.file}: its process did not answer", file=source.file)
         return info
 
-    def read_bars(
-        self,
-        path: Path,
-        symbol: str,
-        timeframe: str | None = None,
-        format: str | None = None,
-        time_zone: str | None = None,
-        *,
-        price: QuotePrice | None = None,
-        repair: Repair | None = None,
-    ) -> ReadBars:
-        """Read a file as `importer.read_bars` does; a Parquet or Arrow file in a process that may die."""
+    def read_file(self, request: ImportMarketData) -> ReadSeries:
+        """Read a file as `importer.read_file` does; a Parquet or Arrow file in a process that may die."""
+        path = Path(request.path)
         size = _size_of_table(path)
         if size is None:
-            return read_bars(path, symbol, timeframe, format, time_zone, price=price, repair=repair)
-        asked = ReadFile(
-            path=str(path),
-            symbol=symbol,
-            timeframe=timeframe,
-            format=format,
-            time_zone=time_zone,
-            price=price,
-            repair=repair,
-        )
+            return read_file(request)
         seconds = READ_SECONDS + size / READ_BYTES_PER_SECOND
         try:
-            with Child("file_reader", msgspec.msgpack.encode(asked), self._memory()) as child:
+            with Child("file_reader", msgspec.msgpack.encode(request), self._memory()) as child:
                 _started(child)
                 head, error = _read_head.decode(child.frame(seconds, 64 * MAX_FRAME_BYTES))
                 if error is not None:
                     raise from_data(error)
                 if head is None:
                     raise ChildLost("its process did not answer")
-                columns = [_column(child.frame(seconds, 8 * head.rows), head.rows, name) for name in COLUMNS]
+                series = [_received(child, one, seconds) for one in head.series]
         except (ChildLost, msgspec.MsgspecError) as lost:
             raise UnusableFile(
                 f"{path.name} cannot be read: the process that read it was lost: {lost}; the file is damaged, or needs "
                 "more memory or time than there is; write it again, or export it as CSV",
                 path=str(path),
             ) from lost
-        return ReadBars(Bars(head.symbol, head.timeframe, *columns), head.format, head.warnings, head.dropped)
+        return ReadSeries(series=series, format=head.format, warnings=head.warnings, dropped=head.dropped)
 
     def _memory(self) -> int:
         """Return the memory that a child may take: no more than a worker may, and half of what the machine has left."""
@@ -162,6 +145,12 @@ def _size_of_table(path: Path) -> int | None:
             return path.stat().st_size if binary_format(file.read(8)) is not None else None
     except (OSError, ValueError):
         return None
+
+
+def _received(child: Child, head: SeriesHead, seconds: float) -> Bars:
+    """Return the series whose columns are the next frames."""
+    columns = [_column(child.frame(seconds, 8 * head.rows), head.rows, name) for name in COLUMNS]
+    return Bars(head.symbol, head.timeframe, *columns)
 
 
 def _column(frame: bytes, rows: int, name: str) -> AnyArray:

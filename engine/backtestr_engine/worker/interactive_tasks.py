@@ -10,11 +10,12 @@ from backtestr_engine.backtest.plan import prepare
 from backtestr_engine.backtest.result_store import ResultStore
 from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.data.series_facts import delete, describe, store_resampled
-from backtestr_engine.importing.importer import ReadsBars, import_market_data
+from backtestr_engine.importing.importer import ReadsFile, import_market_data
 from backtestr_engine.library.library import Library
 from backtestr_engine.simulation.conventions import Conventions
 from backtestr_protocol.codec import decode, encode
 from backtestr_protocol.errors import StateConflict
+from backtestr_protocol.import_messages import ImportMarketData
 from backtestr_protocol.messages import (
     AlgorithmRef,
     BacktestConfig,
@@ -23,7 +24,6 @@ from backtestr_protocol.messages import (
     DescribeMarketData,
     GetBacktestResults,
     GetMarketData,
-    ImportMarketData,
     PerformanceMetrics,
     RegisterAlgorithm,
     ResampleMarketData,
@@ -64,7 +64,7 @@ class InteractiveTasks:
         conventions: Conventions,
         library: Library,
         wall_ms: Callable[[], int],
-        read_file: ReadsBars | None = None,
+        read_file: ReadsFile | None = None,
     ) -> None:
         """Take the machines; `read_file` reads files of others for imports, where that may end the process."""
         self._read_file = read_file

@@ -26,6 +26,7 @@ from backtestr_engine.library.library import Library
 from backtestr_engine.library.registrations import RegisteredAlgorithms
 from backtestr_engine.library.source_files import Limit, Loaded, Source, load_folder, problem_of
 from backtestr_engine.library.verdicts import Verdicts
+from backtestr_protocol.import_messages import ImportMarketData
 from backtestr_protocol.messages import AlgorithmInfo, AlgorithmProblem, Timeframe
 from backtestr_protocol.worker_channel import WorkerSettings
 
@@ -68,7 +69,9 @@ def equip(
     verdicts.blame()
 
     def read_apart(path: Path, symbol: str, timeframe: Timeframe) -> Bars:
-        return child_tasks.read_bars(path, symbol, timeframe, "parquet").bars
+        request = ImportMarketData(path=str(path), symbol=symbol, timeframe=timeframe, format="parquet")
+        [bars] = child_tasks.read_file(request).series
+        return bars
 
     @contextlib.contextmanager
     def guard(source: Source) -> Iterator[None]:

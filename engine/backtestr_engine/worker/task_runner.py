@@ -28,7 +28,7 @@ from backtestr_engine.backtest.plan import prepare
 from backtestr_engine.backtest.result_store import ResultStore
 from backtestr_engine.backtest.run import Run
 from backtestr_engine.data.catalog import Catalog
-from backtestr_engine.importing.importer import ReadsBars
+from backtestr_engine.importing.importer import ReadsFile
 from backtestr_engine.library.library import Library
 from backtestr_engine.publishing.backtest_streams import BacktestStreams
 from backtestr_engine.publishing.batching import Batcher, Publication
@@ -115,7 +115,7 @@ class TaskRunner:
         wall_ms: Callable[[], int],
         batcher: Batcher,
         library: Library | None = None,
-        read_file: ReadsBars | None = None,
+        read_file: ReadsFile | None = None,
     ) -> None:
         self._catalog = catalog
         self._results = results

@@ -398,7 +398,7 @@ def _compute(
         _wall_ms,
         Batcher(config.batching.classes, packer),
         equipment.library,
-        equipment.child_tasks.read_bars,
+        equipment.child_tasks.read_file,
     )
     batcher = runner.batcher
     warm(config.conventions)

@@ -17,7 +17,8 @@ from backtestr_engine.data.synthetic import synthetic_bars
 from backtestr_engine.data.timeframes import LENGTH_US
 from backtestr_engine.importing.importer import import_market_data
 from backtestr_protocol.errors import DataError, ValidationError
-from backtestr_protocol.messages import ImportMarketData, Timeframe
+from backtestr_protocol.import_messages import ImportMarketData
+from backtestr_protocol.messages import Timeframe
 
 MINUTES = synthetic_bars("1m", 3_000, symbol="BTC")
 DAY = LENGTH_US["1d"]
@@ -267,7 +268,7 @@ import os, signal, sys
 from pathlib import Path
 from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.importing.importer import import_market_data
-from backtestr_protocol.messages import ImportMarketData
+from backtestr_protocol.import_messages import ImportMarketData
 
 def killed(*_):
     os.kill(os.getpid(), signal.SIGKILL)

@@ -13,8 +13,8 @@ import pytest
 from backtestr_engine.data.instants import instant
 from backtestr_engine.data.synthetic import synthetic_bars
 from backtestr_engine.importing.formats import FORMATS
-from backtestr_engine.importing.importer import ReadBars, read_bars
 from backtestr_protocol.errors import DataError, ValidationError
+from support.engine.reading import ReadBars, read_bars
 
 BARS = {
     "yahoo": (

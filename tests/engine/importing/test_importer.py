@@ -11,9 +11,10 @@ from backtestr_engine.data.bars import Bars
 from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.data.instants import instant
 from backtestr_engine.data.synthetic import synthetic_bars
-from backtestr_engine.importing.importer import import_market_data, read_bars
+from backtestr_engine.importing.importer import import_market_data
 from backtestr_protocol.errors import BacktestrError, DataError, ValidationError
-from backtestr_protocol.messages import ImportMarketData
+from backtestr_protocol.import_messages import ImportMarketData
+from support.engine.reading import read_bars
 
 HEADER = "timestamp,open,high,low,close,volume\n"
 FIRST = "2022-01-03 09:30:00,10,12,9,11,100\n"

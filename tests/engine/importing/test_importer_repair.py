@@ -11,9 +11,10 @@ import pytest
 
 from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.data.synthetic import synthetic_bars
-from backtestr_engine.importing.importer import ReadBars, import_market_data, read_bars
+from backtestr_engine.importing.importer import import_market_data
 from backtestr_protocol.errors import DataError
-from backtestr_protocol.messages import DroppedRows, ImportMarketData
+from backtestr_protocol.import_messages import DroppedRows, ImportMarketData
+from support.engine.reading import ReadBars, read_bars
 
 HEADER = "timestamp,open,high,low,close,volume\n"
 

@@ -12,10 +12,10 @@ import pytest
 from backtestr_engine.data.bars import Bars
 from backtestr_engine.data.instants import instant
 from backtestr_engine.data.timeframes import LENGTH_US
-from backtestr_engine.importing.importer import ReadBars, read_bars
 from backtestr_engine.importing.ticks import bars_of
 from backtestr_protocol.errors import DataError, InvalidConfiguration
 from backtestr_protocol.messages import QuotePrice, Timeframe
+from support.engine.reading import ReadBars, read_bars
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Tick = tuple[datetime, float, float]

@@ -14,12 +14,12 @@ import pytest
 
 from backtestr_engine.algorithms.algorithm import version_of
 from backtestr_engine.data.synthetic import synthetic_bars
-from backtestr_engine.importing.importer import read_bars
 from backtestr_engine.library.source_files import Source
 from backtestr_engine.worker import child_tasks as module
 from backtestr_engine.worker.child_process import Child, ChildLost
 from backtestr_engine.worker.child_tasks import ChildTasks
 from backtestr_protocol.errors import AlgorithmError, BacktestrError, DataError, ValidationError
+from support.engine.reading import read_bars
 from support.harness import WITHOUT_PANDAS
 
 HEAD = "from backtestr_engine.authoring import Float, Int, Signals, algorithm\n"
@@ -189,7 +189,7 @@ FILES: dict[str, Callable[[], bytes]] = {
 def test_a_good_file_has_the_same_bars_as_without_another_process(kind: str, tasks: ChildTasks, tmp_path: Path) -> None:
     path = tmp_path / "bars"
     path.write_bytes(FILES[kind]())
-    apart, here = tasks.read_bars(path, "X", "1m"), read_bars(path, "X")
+    apart, here = read_bars(path, "X", "1m", read=tasks.read_file), read_bars(path, "X")
     assert apart.bars.to_frame().equals(here.bars.to_frame())
     assert (apart.bars.symbol, apart.bars.timeframe) == (here.bars.symbol, here.bars.timeframe)
     assert (apart.format, apart.warnings, apart.dropped) == (here.format, here.warnings, here.dropped)
@@ -197,14 +197,14 @@ def test_a_good_file_has_the_same_bars_as_without_another_process(kind: str, tas
 
 def test_text_and_refusals_are_as_without_another_process(tasks: ChildTasks, tmp_path: Path) -> None:
     BARS.to_frame().write_csv(tmp_path / "bars.csv")
-    assert len(tasks.read_bars(tmp_path / "bars.csv", "X").bars) == 2_000
+    assert len(read_bars(tmp_path / "bars.csv", "X", read=tasks.read_file).bars) == 2_000
     for name in ("absent.csv", "a\0b"):
         with pytest.raises((DataError, ValueError)):
-            tasks.read_bars(tmp_path / name, "X")
+            read_bars(tmp_path / name, "X", read=tasks.read_file)
     bad = BARS.to_frame().with_columns(high=pl.lit(-1.0))
     bad.write_parquet(tmp_path / "bad.parquet")
     with pytest.raises(DataError) as apart:
-        tasks.read_bars(tmp_path / "bad.parquet", "X")
+        read_bars(tmp_path / "bad.parquet", "X", read=tasks.read_file)
     with pytest.raises(DataError) as here:
         read_bars(tmp_path / "bad.parquet", "X")
     assert (apart.value.message, apart.value.details) == (here.value.message, here.value.details)
@@ -237,7 +237,7 @@ def test_a_damaged_file_is_refused_or_read_and_never_ends_this_process(
     for content in damaged(FILES[kind]()):
         path.write_bytes(content)
         try:
-            assert len(tasks.read_bars(path, "X", "1m").bars) <= 2_000
+            assert len(read_bars(path, "X", "1m", read=tasks.read_file).bars) <= 2_000
         except DataError:
             refused += 1
     assert refused >= 2
@@ -251,7 +251,7 @@ def test_a_file_that_needs_more_memory_than_there_is_is_refused(tmp_path: Path) 
     ).write_parquet(path, compression="zstd", row_group_size=rows)
     assert path.stat().st_size < 1 << 20
     with pytest.raises(DataError, match=r"bomb\.parquet cannot be read"):
-        ChildTasks(SECONDS, 300 << 20).read_bars(path, "X", "1m")
+        read_bars(path, "X", "1m", read=ChildTasks(SECONDS, 300 << 20).read_file)
 
 
 def test_a_reader_that_ends_is_an_unusable_file(
@@ -265,4 +265,4 @@ def test_a_reader_that_ends_is_an_unusable_file(
 
     monkeypatch.setattr(Child, "frame", lost)
     with pytest.raises(BacktestrError, match="could not be started: its process was ended by SIGABRT"):
-        tasks.read_bars(path, "X")
+        read_bars(path, "X", read=tasks.read_file)

@@ -16,12 +16,12 @@ from rich.text import Text
 
 from backtestr.results import Results
 from backtestr_protocol.errors import BacktestrError, NetworkError
+from backtestr_protocol.import_messages import Imported
 from backtestr_protocol.inspection import CheckedFile, IndicatorInfo, ReplayedLog
 from backtestr_protocol.messages import (
     AlgorithmInfo,
     AlgorithmProblem,
     BacktestStatus,
-    Imported,
     LookAhead,
     SeriesFacts,
     SeriesInfo,

@@ -68,7 +68,7 @@ def refusal(struct: type[msgspec.Struct], value: Any) -> tuple[str, str]:
 def test_every_contract_is_covered() -> None:
     public = {
         one
-        for module in (messages, result_messages, stream_messages, system_status)
+        for module in (import_messages, messages, result_messages, stream_messages, system_status)
         for one in vars(module).values()
         if isinstance(one, type) and issubclass(one, Contract) and one is not Contract
     }

@@ -34,6 +34,8 @@ from support.harness import RawClient, running_broker
 ENGINE = "[worker]\nchunk_bars = 4\n"
 BACKTEST = ("sma_cross", "SYNTH")
 RANGE: dict[str, Any] = {"start": "2024-01-01", "end": "2024-01-15"}
+# Marks follow the clock: without them every run publishes the same number of messages on each topic.
+UNMARKED = {"marks": False}
 # Queued or running at once.
 UNDER_WAY = 5
 # Seconds for which a worker runs a backtest before it is killed, at random.
@@ -129,7 +131,7 @@ def main() -> int:
         backtestr.connect(connection_file=broker.connection_file, request_timeout=PATIENCE) as client,
         RawClient(broker.connection_file) as raw_client,
     ):
-        undisturbed = client.backtest(*BACKTEST, timeframe="1m", **RANGE, watch=())
+        undisturbed = client.backtest(*BACKTEST, timeframe="1m", **RANGE, streams=UNMARKED, watch=())
         undisturbed.wait(PATIENCE)
         received, slots = Received(client), Slots(client)
         started: list[str] = []
@@ -157,7 +159,9 @@ def keep_busy(client: Client, started: list[str]) -> None:
     under_way = sum(one.status not in ENDED for one in client.list_backtests(limit=4 * UNDER_WAY))
     for _ in range(UNDER_WAY - under_way):
         started.append(str(uuid.uuid4()))
-        client.backtest(*BACKTEST, timeframe="1m", **RANGE, backtest_id=started[-1], watch=()).abandon()
+        client.backtest(
+            *BACKTEST, timeframe="1m", **RANGE, streams=UNMARKED, backtest_id=started[-1], watch=()
+        ).abandon()
 
 
 def busy_worker(

@@ -384,13 +384,14 @@ class StreamOptions(Contract, frozen=True, kw_only=True):
     """The streams of a backtest.
 
     With `columns`, batches of prices are column batches (PROTOCOL.md, section 9), which the reader must be able to
-    decode.
+    decode. With `marks`, each progress comes with an update of every open position, marked to market.
     """
 
     prices: bool = False
     columns: bool = False
     orders: bool = True
     positions: bool = True
+    marks: bool = True
     progress_interval_ms: Annotated[int, msgspec.Meta(ge=1, le=MAX_INTERVAL_MS)] = 50
 
 

@@ -66,7 +66,11 @@ class OrderUpdate(Contract, frozen=True, kw_only=True):
 
 
 class PositionUpdate(Contract, frozen=True, kw_only=True):
-    """A change of a position; `quantity` is signed: negative is short, 0 is closed."""
+    """A change of a position, or an open position at a later price.
+
+    `quantity` is signed: negative is short, 0 is closed. With `mark` the position did not change: it is valued at the
+    close of its latest bar, and `timestamp` is the open time of the last simulated bar.
+    """
 
     position_id: str
     backtest_id: str
@@ -77,6 +81,7 @@ class PositionUpdate(Contract, frozen=True, kw_only=True):
     unrealized_pnl: float = msgspec.field(name="unrealizedPnL")
     realized_pnl: float = msgspec.field(name="realizedPnL")
     timestamp: int
+    mark: bool = False
 
 
 class StateUpdate(StateEntry, frozen=True, kw_only=True):

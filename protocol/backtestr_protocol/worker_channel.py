@@ -128,10 +128,15 @@ class ReplayMark(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Published(_WorkerMessage, frozen=True, kw_only=True):
-    """A message for a topic; one frame follows: a stream payload, or a `Batch` of `count` messages."""
+    """A message for a topic; one frame follows: a stream payload, or a `Batch` of `count` messages.
+
+    `marks` counts those of them that mark positions to market. They follow the clock, so another worker that runs the
+    backtest again makes others.
+    """
 
     topic: Topic
     count: Annotated[int, msgspec.Meta(ge=1, le=MAX_BATCH)]
+    marks: NotNegative = 0
     progress_percent: Percent | None = None
     replay: ReplayMark | None = None
 
@@ -172,8 +177,9 @@ class Assign(_WorkerMessage, frozen=True, kw_only=True):
     """A task for the worker; one frame with its data follows.
 
     A backtest that is `paused` is parked before its first bar. `published` counts, for each topic of a backtest, the
-    messages that a lost worker had already sent: they are not sent again. A `restored` backtest was accepted by an
-    earlier broker: a result of it on disk is its result. `client_id` and `request_id` name the request, for the log.
+    messages that a lost worker had already sent, without marks: they are not sent again. A `restored` backtest was
+    accepted by an earlier broker: a result of it on disk is its result. `client_id` and `request_id` name the request,
+    for the log.
     """
 
     task_id: Name

@@ -35,6 +35,24 @@ def test_the_streams_of_a_run_end_with_it(home: Path) -> None:
         assert run.wait(timeout=10).status == "completed"
 
 
+def position(at: int, *, mark: bool = False) -> dict[str, Any]:
+    made = {"positionId": "1", "backtestId": "b1", "symbol": "S", "quantity": 1.0, "averagePrice": 1.0}
+    made |= {"currentPrice": 2.0, "unrealizedPnL": 1.0, "realizedPnL": 0.0, "timestamp": at}
+    return {**made, "mark": True} if mark else made
+
+
+@pytest.mark.parametrize("marks", [True, False])
+def test_positions_come_with_their_marks_or_without(home: Path, marks: bool) -> None:
+    with Peer(home, STARTING) as peer, connect(peer) as client:
+        run = client.backtest("a", "S", timeframe="1m", backtest_id="b1")
+        peer.wait_for_subscription("positions.b1")
+        peer.wait_for_subscription("system.backtests")
+        for one in (position(1), position(2, mark=True), position(3)):
+            peer.publish("positions.b1", "PositionUpdate", one)
+        peer.publish("system.backtests", "BacktestStatus", status("completed"))
+        assert [one.timestamp for one in run.positions(marks=marks)] == ([1, 2, 3] if marks else [1, 3])
+
+
 def test_a_warning_states_orders_that_are_lost_for_good(home: Path) -> None:
     def gone(data: dict[str, Any]) -> dict[str, Any]:
         return nothing_missed(data) | ({"toSeq": 4, "oldestSeq": 5} if data["fromSeq"] == 2 else {})

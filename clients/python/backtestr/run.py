@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
 from backtestr.core.effects import Gap, Restarted
+from backtestr.core.position_order import PositionOrder
 from backtestr.core.updates import Update
 from backtestr.io.io_thread import IoThread
 from backtestr.io.mailboxes import PendingReply
@@ -77,10 +78,16 @@ class Run:
         for update in self._each("orders"):
             yield update.data
 
-    def positions(self) -> Iterator[PositionUpdate]:
-        """Yield every change of a position, in order. A `GapWarning` states lost ones."""
-        for update in self._each("positions"):
-            yield update.data
+    def positions(self, *, marks: bool = True) -> Iterator[PositionUpdate]:
+        """Yield every change of a position, in order, and between them open positions at their present prices.
+
+        The latter have `mark` True; they come with each progress, and not at all if `marks` is False. A `GapWarning`
+        states lost ones.
+        """
+        order = PositionOrder()
+        for update in self._each("positions", order):
+            if order.is_new(update.data) and (marks or not update.data.mark):
+                yield update.data
 
     def show_progress(self) -> BacktestStatus:
         """Show a progress bar, in a notebook or a terminal, until the backtest ends. Returns its final status."""
@@ -160,15 +167,18 @@ class Run:
         with subscription:
             yield from subscription
 
-    def _each(self, stream: Stream) -> Iterator[Update]:
+    def _each(self, stream: Stream, order: PositionOrder | None = None) -> Iterator[Update]:
         """Yield the updates of a stream, each once.
 
         After a restart of the broker a backtest runs again from its start, and sends the same updates in the same
-        order; those that were read already are skipped.
+        order; those that were read already are skipped. Positions have other numbers then: `order` is told of it.
         """
         last_seq = 0
         for update in self._read(stream):
             match update:
+                case Restarted() if order is not None:
+                    last_seq = 0
+                    order.restarted()
                 case Update() if update.seq > last_seq:
                     last_seq = update.seq
                     yield update

@@ -16,7 +16,7 @@ from backtestr_engine.data.timeframes import LENGTH_US
 from backtestr_engine.metrics.daily_statistics import with_daily_statistics
 from backtestr_engine.metrics.excursions import fill_in_excursions
 from backtestr_engine.metrics.metrics import Simulated, compute_metrics
-from backtestr_engine.simulation.account import kernel_rules, totals
+from backtestr_engine.simulation.account import kernel_rules, marked_positions, totals
 from backtestr_engine.simulation.records import BUY, SELL, TRADE, Events, final_states
 from backtestr_engine.simulation.shared_account_loop import SharedAccountSimulation
 from backtestr_engine.simulation.symbol_loop import SymbolSimulation
@@ -102,6 +102,15 @@ class Run:
                 returns=equity / capital - 1.0,
             ),
         )
+
+    def marks(self) -> Records:
+        """Return the open positions, one `POSITION` each, at the close of their latest bars.
+
+        Their times are that of the last simulated bar, as in `progress`.
+        """
+        simulation = self._started()
+        last = max(simulation.bars_simulated - 1, 0)
+        return marked_positions(simulation.account, int(self.plan.panel.timestamp[last]))
 
     def finish(self) -> Result:
         """Return the result of the simulated bars: all bars or, after a stop, fewer."""

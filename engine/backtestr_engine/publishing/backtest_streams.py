@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from backtestr_engine.data.arrays import Records
 from backtestr_engine.data.bars import Bars
 from backtestr_engine.data.panel import Panel
 from backtestr_engine.simulation.records import ORDER_TYPES, REASONS, SIDES, STATUSES, Events
@@ -19,7 +20,7 @@ from backtestr_protocol.stream_messages import BacktestProgress
 
 from .column_batches import ColumnBatch
 from .payloads import Messages
-from .record_encoding import EncodedMaps, Ids, Number, Text, encode_payloads
+from .record_encoding import EncodedMaps, Field, Ids, Number, Text, encode_payloads
 
 
 class BacktestStreams:
@@ -58,6 +59,14 @@ class BacktestStreams:
             positions = self._unpublished(self._positions_topic, events.positions)
             messages.append((self._positions_topic, self._encoded_positions(positions)))
         return messages
+
+    def marks(self, positions: Records) -> tuple[str, Messages]:
+        """Return the topic of positions and the open `positions` at their present prices, one message each.
+
+        There are none while what an earlier worker published is left out: that worker has marked these bars.
+        """
+        wanted = self._streams.positions and self._streams.marks and not self._skip[self._positions_topic]
+        return self._positions_topic, self._encoded_positions(positions if wanted else positions[:0], mark=True)
 
     def progress(self, progress: BacktestProgress) -> tuple[str, Messages]:
         """Return the topic of the progress and its one message."""
@@ -103,7 +112,8 @@ class BacktestStreams:
             Ids("orderId", orders["order_id"]),
         )
 
-    def _encoded_positions(self, positions: np.ndarray) -> EncodedMaps:
+    def _encoded_positions(self, positions: np.ndarray, *, mark: bool = False) -> EncodedMaps:
+        marked: dict[str, Field] = {"mark": True} if mark else {}
         return encode_payloads(
             "PositionUpdate",
             {
@@ -115,6 +125,7 @@ class BacktestStreams:
                 "unrealizedPnL": Number(positions["unrealized"]),
                 "realizedPnL": Number(positions["realized"]),
                 "timestamp": Number(positions["timestamp"] // 1000),
+                **marked,
             },
             len(positions),
             Ids("positionId", positions["position_id"]),

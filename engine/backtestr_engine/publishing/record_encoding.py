@@ -40,7 +40,7 @@ class Text(msgspec.Struct, frozen=True):
     present: Booleans | None = None
 
 
-Field = Number | Text | str
+Field = Number | Text | str | bool
 
 
 class EncodedMaps(msgspec.Struct, frozen=True):
@@ -77,7 +77,7 @@ class Ids(msgspec.Struct, frozen=True):
 def encode_payloads(type_name: str, fields: Mapping[str, Field], count: int, ids: Ids | None = None) -> EncodedMaps:
     """Return `count` payloads `{"type": type_name, "data": {field: value, …, id name: id}}`.
 
-    `fields`: up to 14 of them; a plain string is the same in every record. All columns have `count` values.
+    `fields`: up to 14 of them; a plain string or bool is the same in every record. All columns have `count` values.
     """
     assert len(fields) <= 14, "a map of up to 15 keys has one byte of header"
     if not count:
@@ -155,6 +155,8 @@ def _template(type_name: str, fields: Mapping[str, Field], id_name: str | None, 
                 body += _text(field.choices[choices[name] - 1])
             case str():
                 body += _text(field)
+            case bool():
+                body += msgspec.msgpack.encode(field)
     if id_name is not None:
         body += _text(id_name)
     head = b"\x82" + _text("type") + _text(type_name) + _text("data") + bytes([0x80 | keys])

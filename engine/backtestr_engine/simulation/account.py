@@ -19,7 +19,7 @@ from backtestr_engine.algorithms.signals import (
 from backtestr_engine.data.arrays import Records
 
 from .conventions import Conventions
-from .records import ORDER_TYPES
+from .records import ORDER_TYPES, POSITION
 
 RULES = np.dtype(
     [
@@ -165,6 +165,24 @@ def new_account(initial_capital: float, symbols: int = 1) -> Records:
     records["cash"] = initial_capital
     records["symbol"] = np.arange(symbols)
     return records
+
+
+def marked_positions(account: Records, timestamp: int) -> Records:
+    """Return the open positions of an account at its latest marks, one `POSITION` each; `timestamp` is in µs UTC."""
+    held = account[account["quantity"] != 0.0]
+    positions = np.zeros(len(held), dtype=POSITION)
+    positions["timestamp"] = timestamp
+    for name, field in (
+        ("position_id", "position_id"),
+        ("quantity", "quantity"),
+        ("average_price", "average_price"),
+        ("current_price", "mark"),
+        ("realized", "position_realized"),
+        ("symbol", "symbol"),
+    ):
+        positions[name] = held[field]
+    positions["unrealized"] = held["quantity"] * (held["mark"] - held["average_price"])
+    return positions
 
 
 class Totals(NamedTuple):

@@ -225,9 +225,12 @@ class TaskRunner:
         return sent
 
     def _progress(self, backtest: _Backtest) -> list[Sent]:
+        """Return the progress, and before it the open positions at the same prices."""
+        positions, marks = backtest.streams.marks(backtest.run.marks())
+        sent = self.batcher.add(positions, marks, backtest.now, are_marks=True)
         progress = backtest.run.progress()
         topic, messages = backtest.streams.progress(progress)
-        return _sent(self.batcher.add(topic, messages, backtest.now, progress.progress_percent))
+        return _sent(sent + self.batcher.add(topic, messages, backtest.now, progress.progress_percent))
 
     def _flushed(self, backtest: _Backtest) -> list[Sent]:
         """Return all messages of its streams that wait."""

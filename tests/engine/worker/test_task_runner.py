@@ -107,6 +107,11 @@ def asked_of(runner: TaskRunner, work: Work, data: Any) -> Any:
     return msgpack.unpackb(frames[0]) if message.error is None else msgspec.to_builtins(message.error)
 
 
+def is_event(message: dict[str, Any]) -> bool:
+    """Return False for progress and marks, which follow the clock."""
+    return message["type"] != "BacktestProgress" and "mark" not in message["data"]
+
+
 def of_kind(sent: Sequence[Sent], kind: type) -> list[Any]:
     return [message for message, _ in sent if isinstance(message, kind)]
 
@@ -136,6 +141,65 @@ def test_progress_comes_at_its_interval_and_at_the_end(runner: TaskRunner) -> No
     assert [one["progressPercent"] for one in progress] == [10.0, 40.0, 70.0, 100.0]
 
 
+def marks_before_progress(sent: Sequence[Sent]) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """Return every progress with the marks that came since the one before it."""
+    found: list[tuple[dict[str, Any], list[dict[str, Any]]]] = []
+    marks: list[dict[str, Any]] = []
+    for one in messages(sent):
+        if one["data"].get("mark"):
+            marks.append(one["data"])
+        elif one["type"] == "BacktestProgress":
+            found.append((one["data"], marks))
+            marks = []
+    return found
+
+
+def test_every_progress_comes_with_the_open_positions_at_its_prices(runner: TaskRunner) -> None:
+    assign(runner, config(algorithm_id="buy_and_hold"))
+    found = marks_before_progress(run_out(runner, Clock(step=0.03)))
+    assert len(found) == 10
+    for progress, marks in found:
+        (mark,) = marks
+        assert mark["unrealizedPnL"] == progress["unrealizedPnL"] != 0.0
+        assert mark["realizedPnL"] == progress["realizedPnL"]
+        assert mark["timestamp"] == progress["currentTime"]
+        assert mark["unrealizedPnL"] == mark["quantity"] * (mark["currentPrice"] - mark["averagePrice"])
+    assert len({mark["currentPrice"] for _, (mark,) in found}) > 5
+
+
+def test_a_closed_position_is_not_marked(runner: TaskRunner) -> None:
+    assign(runner, config())
+    for progress, marks in marks_before_progress(run_out(runner, Clock(step=0.03))):
+        assert len(marks) == progress["positionsOpened"] - progress["positionsClosed"]
+
+
+@pytest.mark.parametrize("off", ["marks", "positions"])
+def test_marks_can_be_turned_off(runner: TaskRunner, off: str) -> None:
+    assign(runner, config(algorithm_id="buy_and_hold", options={"streams": {off: False}}))
+    found = messages(run_out(runner, Clock(step=0.03)))
+    assert [one for one in found if "mark" in one["data"]] == []
+    assert len([one for one in found if one["type"] == "PositionUpdate"]) == (off == "marks")
+
+
+def test_another_worker_leaves_out_what_was_published_and_no_later_change(runner: TaskRunner) -> None:
+    assign(runner, config(backtest_id="whole"))
+    whole = [one for one in messages(run_out(runner, Clock(step=0.01))) if one["type"] == "PositionUpdate"]
+    changes = [one["data"] for one in whole if is_event(one)]
+    assign(runner, config(backtest_id="again"), published={"positions.again": 7})
+    again = [one["data"] for one in messages(run_out(runner)) if one["type"] == "PositionUpdate"]
+    expected = [{**one, "backtestId": "again"} for one in changes[7:]]
+    assert [one for one in again if "mark" not in one] == expected
+    assert all(one["timestamp"] >= changes[6]["timestamp"] for one in again if "mark" in one)
+
+
+def test_marks_are_counted_apart(runner: TaskRunner) -> None:
+    assign(runner, config(algorithm_id="buy_and_hold"))
+    sent = run_out(runner, Clock(step=0.03))
+    on_positions = [one for one in of_kind(sent, Published) if one.topic.startswith("positions.")]
+    assert sum(one.count - one.marks for one in on_positions) == 1
+    assert all(one.marks == 0 for one in of_kind(sent, Published) if one not in on_positions)
+
+
 def test_pause_parks_and_resume_continues_at_the_same_bar(runner: TaskRunner, store: ResultStore) -> None:
     straight, paused = config(), config()
     assign(runner, straight)
@@ -160,7 +224,7 @@ def test_a_paused_backtest_publishes_the_same_messages_as_one_without_a_pause(ru
     """The messages are equal whatever the batches are, and none waits during a pause or after the end."""
     straight, paused = config(backtest_id="same"), config(backtest_id="same")
     assign(runner, straight)
-    expected = [one for one in messages(run_out(runner)) if one["type"] != "BacktestProgress"]
+    expected = [one for one in messages(run_out(runner)) if is_event(one)]
     assign(runner, paused)
     sent: list[Sent] = []
     while runner.running:
@@ -171,7 +235,10 @@ def test_a_paused_backtest_publishes_the_same_messages_as_one_without_a_pause(ru
         assert isinstance(sent[-1][0], Paused)
         assert runner.next_deadline() is None
         sent += runner.take(Control(task_id="same", action="resume"), [])
-    of_topic = [[one for one in messages(sent) if one["type"] == kind] for kind in ("OrderUpdate", "PositionUpdate")]
+    of_topic = [
+        [one for one in messages(sent) if one["type"] == kind and is_event(one)]
+        for kind in ("OrderUpdate", "PositionUpdate")
+    ]
     assert of_topic == [[one for one in expected if one["type"] == kind] for kind in ("OrderUpdate", "PositionUpdate")]
     assert len(of_topic[0]) > 10
     assert runner.next_deadline() is None

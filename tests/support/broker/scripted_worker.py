@@ -88,15 +88,16 @@ class Worker:
             )
         )
 
-    def publish(self, topic: str, *numbers: int, progress: float | None = None) -> None:
-        """Publish one message for one number, or a batch for several."""
+    def publish(self, topic: str, *numbers: int, progress: float | None = None, marks: int = 0) -> None:
+        """Publish one message for one number, or a batch for several, of which `marks` mark positions to market."""
         messages = [{"type": "OrderUpdate", "data": {"n": number}} for number in numbers]
         if len(messages) == 1:
             payload = encode(messages[0])
         else:
             raw = {"count": len(messages), "compression": "none", "rawBytes": 0, "messages": messages}
             payload = encoded_payload("Batch", raw)
-        self.say(worker_channel.Published(topic=topic, count=len(messages), progress_percent=progress), [payload])
+        published = worker_channel.Published(topic=topic, count=len(messages), progress_percent=progress, marks=marks)
+        self.say(published, [payload])
 
     def play(self, replay_id: str, count: int = 1, topic: str = "prices.SYNTH.1m") -> None:
         """Publish bars of a price replay, as one payload."""

@@ -60,6 +60,7 @@ class Job:
         "end_time",
         "error",
         "losses",
+        "marks_published",
         "prices_published",
         "progress_percent",
         "request_key",
@@ -96,6 +97,7 @@ class Job:
         self.error: ErrorData | None = None
         self.worker_id: str | None = None
         self.losses = 0
+        self.marks_published = 0  # on its topic of positions; another worker makes others
         self.prices_published: dict[str, int] = {}  # by topic, which it shares with others
         self.restored = False  # an earlier broker accepted it, and may have completed it
         self.requested: Action | None = None  # the latest action that has not taken effect

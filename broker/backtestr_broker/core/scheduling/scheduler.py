@@ -38,6 +38,7 @@ from backtestr_protocol.worker_channel import Action
 
 from .interactive_tasks import InteractiveTasks
 from .jobs import MAX_LOSSES, Job, JobEvent, Jobs
+from .publications import publish, published_before
 from .task_queue import RETRY_AFTER_MS, TaskQueue
 from .workers import Worker, Workers
 
@@ -179,19 +180,7 @@ class Scheduler:
 
     def published(self, worker: Worker, message: worker_channel.Published, payload: list[bytes]) -> None:
         """Publish what a worker sent: on a topic of a backtest that it has, or prices."""
-        _, _, backtest_id = message.topic.partition(".")
-        is_of_its_task = worker.holds(backtest_id) and message.topic in topics.of_backtest(backtest_id)
-        is_of_prices = message.topic.startswith("prices.") and topics.class_of(message.topic) is not None
-        if worker.kind != "compute" or not (is_of_its_task or is_of_prices):
-            raise ValidationError(f"{worker.worker_id} published on {message.topic[:200]!r}, which is not its own")
-        if len(payload) != 1:
-            raise ValidationError(f"{worker.worker_id} published {message.count} messages in {len(payload)} frames")
-        self._outbox.publish(message.topic, payload[0], message.count)
-        if is_of_prices and worker.task_id is not None:
-            published = self.jobs.get(worker.task_id).prices_published
-            published[message.topic] = published.get(message.topic, 0) + message.count
-        if is_of_its_task and message.progress_percent is not None:
-            self.jobs.get(backtest_id).progress_percent = message.progress_percent
+        publish(self._outbox, self.jobs, worker, message, payload)
 
     def paused(self, worker: Worker, message: worker_channel.Paused) -> None:
         """Take the pause of a job that its worker has parked."""
@@ -455,8 +444,7 @@ class Scheduler:
             restored=job.restored,
             client_id=job.client_id,
             request_id=job.request_key[1],
-            published=job.prices_published
-            | {topic: self._outbox.sequencer.last_seq(topic) for topic in topics.of_backtest(job.backtest_id)},
+            published=published_before(self._outbox, job),
         )
         self._change(job, "started")
         self._outbox.instruct(worker.peer, assign, job.config)

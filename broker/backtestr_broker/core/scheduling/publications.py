@@ -1,0 +1,49 @@
+"""Take the stream messages of backtests, and count those that another worker would make again.
+
+A backtest whose worker is lost runs again from its start, and its orders, positions and prices are the same again. Its
+marks to market are not: they follow the clock. So the next worker leaves out as many messages as were published of the
+former, and makes marks of its own.
+"""
+
+from __future__ import annotations
+
+from backtestr_broker.core.outbox import Outbox
+from backtestr_protocol import topics
+from backtestr_protocol.errors import ValidationError
+from backtestr_protocol.worker_channel import Published
+
+from .jobs import Job, Jobs
+from .workers import Worker
+
+
+def publish(outbox: Outbox, jobs: Jobs, worker: Worker, message: Published, payload: list[bytes]) -> None:
+    """Publish what a worker sent: on a topic of a backtest that it has, or prices.
+
+    Raises `ValidationError` for anything else, and then changes nothing.
+    """
+    topic = message.topic
+    _, _, backtest_id = topic.partition(".")
+    is_of_its_task = worker.holds(backtest_id) and topic in topics.of_backtest(backtest_id)
+    is_of_prices = topic.startswith("prices.") and topics.class_of(topic) is not None
+    if worker.kind != "compute" or not (is_of_its_task or is_of_prices):
+        raise ValidationError(f"{worker.worker_id} published on {topic[:200]!r}, which is not its own")
+    if len(payload) != 1:
+        raise ValidationError(f"{worker.worker_id} published {message.count} messages in {len(payload)} frames")
+    if message.marks > (message.count if topic == topics.positions(backtest_id) else 0):
+        raise ValidationError(f"{worker.worker_id} published {message.marks} marks in {message.count} of {topic!r}")
+    outbox.publish(topic, payload[0], message.count)
+    if is_of_prices and worker.task_id is not None:
+        published = jobs.get(worker.task_id).prices_published
+        published[topic] = published.get(topic, 0) + message.count
+    elif is_of_its_task:
+        job = jobs.get(backtest_id)
+        job.marks_published += message.marks
+        if message.progress_percent is not None:
+            job.progress_percent = message.progress_percent
+
+
+def published_before(outbox: Outbox, job: Job) -> dict[str, int]:
+    """Return by topic how many messages of `job` were published that another worker would make again."""
+    counts = {topic: outbox.sequencer.last_seq(topic) for topic in topics.of_backtest(job.backtest_id)}
+    counts[topics.positions(job.backtest_id)] -= job.marks_published
+    return job.prices_published | counts

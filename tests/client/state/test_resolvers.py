@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -121,6 +122,40 @@ def test_fields_of_fields_are_merged_too() -> None:
 
 def test_maps_made_by_both_are_merged() -> None:
     assert merge_fields({"a": 1}, {"b": 2}, None) == {"a": 1, "b": 2}
+
+
+EARLY, LATE = datetime(2026, 1, 2, tzinfo=UTC), datetime(2026, 1, 3, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later"),
+    [
+        (1, 2),
+        (1, 2.5),
+        (float("nan"), 2),
+        ("2026-01-02T09:00:00Z", "2026-01-02T10:00:00Z"),
+        (EARLY, LATE),
+    ],
+)
+@pytest.mark.parametrize("before", [0, None, "2025"])
+def test_the_time_of_the_last_change_is_the_later_one(earlier: Any, later: Any, before: Any) -> None:
+    base = {"lastModified": before, "parameters": {"fast": 10, "slow": 30}}
+    mine = {"lastModified": earlier, "parameters": {"fast": 12, "slow": 30, "lastModified": later}}
+    theirs = {"lastModified": later, "parameters": {"fast": 10, "slow": 40, "lastModified": earlier}}
+    merged = {"lastModified": later, "parameters": {"fast": 12, "slow": 40, "lastModified": later}}
+    assert merge_fields(mine, theirs, base) == merge_fields(theirs, mine, base) == merged
+
+
+def test_a_time_that_one_of_them_made_or_removed_is_kept() -> None:
+    assert merge_fields({"lastModified": 1, "a": 1}, {"b": 2}, None) == {"lastModified": 1, "a": 1, "b": 2}
+    assert merge_fields({"lastModified": 2}, {}, {"lastModified": 1}) == {"lastModified": 2}
+
+
+@pytest.mark.parametrize(("one", "other"), [(1, "2026"), (True, 2), ({"a": 1}, 3), ([1], [2])])
+def test_times_of_two_kinds_are_a_conflict(one: Any, other: Any) -> None:
+    for mine, theirs in ((one, other), (other, one)):
+        with pytest.raises(StateConflict, match="lastModified"):
+            merge_fields({"lastModified": mine}, {"lastModified": theirs}, {"lastModified": 0})
 
 
 @pytest.mark.parametrize(

@@ -354,6 +354,200 @@ def test_changes_that_can_be_joined_are_both_kept(stage: Stage) -> None:
     assert state.update("algorithm.a", {"fast": 10, "slow": 40}) == {"fast": 12, "slow": 40}
 
 
+# --- the base of a change ---
+
+
+def another_client_sets(stage: Stage, state: SharedState, key: str, value: Any) -> None:
+    """Have another client change a key, and wait until the replica has it."""
+    update = stage.broker.book.change(key, value)
+    stage.publish(update)
+    wait_until(lambda: state.version(key) == update.version, 10)
+
+
+def test_a_change_is_based_on_what_was_read_and_not_on_what_came_since(stage: Stage) -> None:
+    state = stage.open()
+    state.update("algorithm.a", {"fast": 10, "slow": 30})
+    read = state["algorithm.a"]
+    another_client_sets(stage, state, "algorithm.a", {"fast": 12, "slow": 30})
+    assert state.update("algorithm.a", {**read, "slow": 40}) == {"fast": 12, "slow": 40}
+    read = state["algorithm.a"]
+    another_client_sets(stage, state, "algorithm.a", {"fast": 13, "slow": 40})
+    with pytest.raises(StateConflict, match="changed by both, differently: fast"):
+        state.update("algorithm.a", {**read, "fast": 14})
+
+
+@pytest.mark.parametrize("read", [lambda state: dict(state)["x.a"], lambda state: state.get("x.a")])
+def test_every_way_to_read_counts(stage: Stage, read: Callable[[SharedState], Any]) -> None:
+    bases: list[Any] = []
+
+    def resolve(mine: Any, theirs: Any, base: Any) -> Any:
+        bases.append(base)
+        return mine
+
+    state = stage.open(**{"x.": resolve})
+    another_client_sets(stage, state, "x.a", "first")
+    assert read(state) == "first"
+    another_client_sets(stage, state, "x.a", "second")
+    state.update("x.a", "mine")
+    assert bases == ["first"]
+
+
+def test_a_key_that_was_read_as_absent_was_made_by_both(stage: Stage) -> None:
+    state = stage.open()
+    assert state.get("algorithm.a") is None
+    another_client_sets(stage, state, "algorithm.a", {"fast": 12})
+    assert state.update("algorithm.a", {"slow": 40}) == {"fast": 12, "slow": 40}
+
+
+def test_a_version_can_be_named_as_the_base(stage: Stage) -> None:
+    state = stage.open()
+    state.update("algorithm.a", {"fast": 10, "slow": 30})
+    read = state.read("algorithm.a")
+    assert read == StateChange("algorithm.a", {"fast": 10, "slow": 30}, 1)
+    another_client_sets(stage, state, "algorithm.a", {"fast": 12, "slow": 30})
+    assert state["algorithm.a"] == {"fast": 12, "slow": 30}, "read later, by the same thread"
+    mine = {**read.value, "slow": 40}
+    assert state.update("algorithm.a", mine, base_version=read.version) == {"fast": 12, "slow": 40}
+
+
+def test_a_base_that_is_not_remembered_never_loses_a_change(stage: Stage) -> None:
+    state = stage.open()
+    for fast in (10, 11, 12):
+        another_client_sets(stage, state, "algorithm.a", {"fast": fast})
+    with pytest.raises(StateConflict, match="fast"):
+        state.update("algorithm.a", {"fast": 10, "slow": 40}, base_version=2)
+    assert state.update("algorithm.a", {"fast": 10, "slow": 40}, base_version=3) == {"fast": 10, "slow": 40}
+
+
+def test_version_0_is_the_base_of_a_key_that_must_not_be_there(stage: Stage) -> None:
+    state = stage.open(**{"x.": lambda mine, theirs, base: f"{theirs}, {mine}"})
+    assert state.update("x.a", "mine", base_version=0) == "mine"
+    assert state.update("x.a", "again", base_version=0) == "mine, again"
+
+
+@pytest.mark.parametrize("base_version", [-1, True, 1.5, "1"])
+def test_a_base_that_is_no_version_is_refused(stage: Stage, base_version: Any) -> None:
+    state = stage.open()
+    with pytest.raises((ValueError, TypeError)):
+        state.update("x.a", 1, base_version=base_version)
+    assert stage.broker.updates == []
+
+
+def test_a_function_has_no_base(stage: Stage) -> None:
+    state = stage.open()
+    with pytest.raises(ValueError, match="of the current one"):
+        state.update("x.a", lambda value: 1, base_version=0)
+
+
+def test_threads_have_bases_of_their_own(stage: Stage) -> None:
+    state = stage.open()
+    state.update("algorithm.a", {"fast": 10, "slow": 30})
+    with ThreadPoolExecutor(1) as other:
+        read = other.submit(state.__getitem__, "algorithm.a").result()
+        another_client_sets(stage, state, "algorithm.a", {"fast": 12, "slow": 30})
+        assert state["algorithm.a"]["fast"] == 12
+        written = other.submit(state.update, "algorithm.a", {**read, "slow": 40}).result()
+    assert written == {"fast": 12, "slow": 40}
+
+
+def test_a_key_that_was_never_read_is_set(stage: Stage) -> None:
+    state = stage.open()
+    another_client_sets(stage, state, "algorithm.a", {"fast": 12})
+    assert state.update("algorithm.a", {"fast": 5}) == {"fast": 5}
+
+
+def test_a_deleted_key_is_the_base_of_its_next_value(stage: Stage) -> None:
+    state = stage.open()
+    state.update("algorithm.a", {"fast": 10})
+    state.delete("algorithm.a")
+    assert state.update("algorithm.a", {"fast": 5}) == {"fast": 5}
+
+
+def test_a_read_of_an_update_under_way_is_merged_with_what_became_of_it(stage: Stage) -> None:
+    state = stage.open()
+    state.update("algorithm.a", {"fast": 10, "slow": 30})
+    is_read, goes_on = threading.Event(), threading.Event()
+    others_change(stage, "algorithm.a", {"fast": 10, "slow": 31})
+    change = stage.broker.before_update
+
+    def wait() -> None:
+        change()
+        is_read.set()
+        goes_on.wait()
+
+    stage.broker.before_update = wait
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(state.update, "algorithm.a", {"fast": 12, "slow": 30})
+        is_read.wait()
+
+        def second() -> Any:
+            read = state["algorithm.a"]
+            assert read == {"fast": 12, "slow": 30}, "not confirmed yet"
+            goes_on.set()
+            return state.update("algorithm.a", {**read, "name": "x"})
+
+        written = pool.submit(second).result()
+        first.result()
+    assert written == {"fast": 12, "slow": 31, "name": "x"}
+
+
+def test_a_callback_bases_its_change_on_what_it_was_given(stage: Stage) -> None:
+    state = stage.open()
+    written: list[Any] = []
+
+    def follow(change: StateChange) -> None:
+        if change.version == 1:
+            stage.broker.book.change("algorithm.a", {"fast": 12, "slow": 31})  # nobody here knows of it yet
+            written.append(pool.submit(write, change.value))
+
+    def write(value: Any) -> Any:
+        return state.update("algorithm.a", {**value, "fast": 14}, base_version=1)
+
+    with ThreadPoolExecutor(1) as pool:
+        state.on_change("algorithm.a", follow)
+        stage.publish(stage.broker.book.change("algorithm.a", {"fast": 12, "slow": 30}))
+        wait_until(lambda: bool(written), 10)
+        assert written[0].result() == {"fast": 14, "slow": 31}
+
+
+# --- following one key ---
+
+
+def test_one_key_is_followed_from_its_present_value_on(stage: Stage) -> None:
+    state = stage.open()
+    state.update("x.a", 1)
+    seen: list[StateChange] = []
+    unsubscribe = state.on_change("x.a", seen.append)
+    assert seen == [StateChange("x.a", 1, 1)]
+    state.update("x.b", 7)
+    state.update("x.a", 2)
+    state.delete("x.a")
+    unsubscribe()
+    unsubscribe()
+    state.update("x.a", 3)
+    assert seen == [StateChange("x.a", 1, 1), StateChange("x.a", 2, 2), StateChange("x.a", None, 0)]
+
+
+def test_one_callback_may_follow_several_keys(stage: Stage) -> None:
+    state = stage.open()
+    seen: list[StateChange] = []
+    ends = [state.on_change(key, seen.append) for key in ("x.a", "x.b")]
+    seen.clear()
+    ends[0]()
+    state.update("x.a", 1)
+    state.update("x.b", 2)
+    assert seen == [StateChange("x.b", 2, 1)]
+
+
+def test_a_key_without_a_callback_is_refused(stage: Stage) -> None:
+    state = stage.open("x.")
+    follow: Any = state.on_change
+    with pytest.raises(TypeError, match="a key and a callback"):
+        follow("x.a")
+    with pytest.raises(ValueError, match="does not begin with"):
+        follow("y.a", print)
+
+
 def test_of_a_backtest_the_later_update_stays(stage: Stage) -> None:
     state = stage.open()
     others_change(stage, "backtest.b", {"lastUpdate": 7, "progress": 70})

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 from backtestr_protocol.errors import StateConflict
@@ -38,10 +39,11 @@ def later_update(mine: Any, theirs: Any, base: Any) -> Any:
 def merge_fields(mine: Any, theirs: Any, base: Any) -> Any:
     """Return a map with both changes, if they are to different fields, at any depth.
 
-    A field that both changed to the same value has that value. A field that both changed differently, also one that one
-    of them removed, raises `StateConflict` with `details.fields`: to mix two half-applied edits is worse than an error,
-    and to let the last writer win would lose the other change silently. Values that are not maps have no fields: they
-    conflict unless one of them is unchanged.
+    A field that both changed to the same value has that value. A field named `lastModified` has the later of both
+    times, where both are numbers, texts (of ISO 8601) or timestamps. Any other field that both changed differently,
+    also one that one of them removed, raises `StateConflict` with `details.fields`: to mix two half-applied edits is
+    worse than an error, and to let the last writer win would lose the other change silently. Values that are not maps
+    have no fields: they conflict unless one of them is unchanged.
     """
     conflicts: list[str] = []
     merged = _merged(mine, theirs, base, "", conflicts)
@@ -69,12 +71,29 @@ def _last_update(value: Any) -> float | None:
 
 _NOTHING = object()  # stands for a field that is not there
 
+# The field of a time of change: two changes have two of them, and that is no conflict.
+LAST_MODIFIED = "lastModified"
+
+
+def _later(mine: Any, theirs: Any) -> Any:
+    """Return the later of two times of one kind, the only one where the other is not there, else `_NOTHING`."""
+    if mine is _NOTHING or theirs is _NOTHING:
+        return theirs if mine is _NOTHING else mine
+    if isinstance(mine, bool) or isinstance(theirs, bool):
+        return _NOTHING
+    for kind in (int | float, str, datetime):
+        if isinstance(mine, kind) and isinstance(theirs, kind):
+            return mine if theirs != theirs or mine > theirs else theirs  # NaN is no time: it is not equal to itself
+    return _NOTHING
+
 
 def _merged(mine: Any, theirs: Any, base: Any, path: str, conflicts: list[str]) -> Any:
     if _same(mine, theirs) or _same(theirs, base):
         return mine
     if _same(mine, base):
         return theirs
+    if path.rpartition(".")[2] == LAST_MODIFIED and (later := _later(mine, theirs)) is not _NOTHING:
+        return later
     if not (isinstance(mine, dict) and isinstance(theirs, dict)):
         conflicts.append(path or "the whole value")
         return mine

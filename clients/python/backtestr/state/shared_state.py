@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import operator
 import random
 import threading
 import time
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import msgspec
 
@@ -38,6 +39,7 @@ from backtestr_protocol.messages import (
 )
 from backtestr_protocol.state_values import value_bytes
 
+from .handed_out import UNCONFIRMED, HandedOut
 from .replica import ABSENT, Committed, Replica, VersionedValue
 from .resolvers import DEFAULTS, Resolver, resolver_for
 
@@ -61,12 +63,16 @@ class StateChange(NamedTuple):
     version: int
 
 
+Callback = Callable[[StateChange], object]
+
+
 class SharedState(Mapping[str, Any]):
     """The keys that begin with a prefix, by their full names, as they are now; made by `Client.shared_state`.
 
-    A read returns a copy of this program's own latest optimistic update of a key, or else of the broker's value.
-    `update` and `delete` write. While the broker is away the mapping stays as it was, and catches up afterwards. Any
-    number of threads may use it. It is a context manager.
+    A read returns a copy of this program's own latest optimistic update of a key, or else of the broker's value, and
+    is remembered: a change of the key by the same thread is based on it. `update` and `delete` write. While the broker
+    is away the mapping stays as it was, and catches up afterwards. Any number of threads may use it. It is a context
+    manager.
     """
 
     def __init__(
@@ -88,9 +94,10 @@ class SharedState(Mapping[str, Any]):
         self._subscription_id, self._mailbox = io_thread.open(self._topics, "latest")
         self._resolvers = {**DEFAULTS, **resolvers}
         self._replica = Replica()
+        self._handed_out = HandedOut()
         self._lock = threading.Lock()  # guards the replica and the order of the calls of callbacks
         self._key_locks = [threading.RLock() for _ in range(KEY_LOCKS)]
-        self._callbacks: list[Callable[[StateChange], object]] = []
+        self._callbacks: list[tuple[str | None, Callback]] = []  # each with its key, None for all keys
         self._closed = threading.Event()
         self._fault: Exception | None = None
         try:
@@ -107,6 +114,7 @@ class SharedState(Mapping[str, Any]):
         with self._lock:
             self._check_following()
             value = self._replica.visible(key)
+            self._handed_out.give(key, self._versioned(key, value))
         if value is None:
             raise KeyError(key)
         return _decoder.decode(value)
@@ -123,50 +131,82 @@ class SharedState(Mapping[str, Any]):
 
     def version(self, key: str) -> int:
         """Return the broker's version of a key, 0 where it has none. Optimistic updates have no version yet."""
-        with self._lock:
-            self._check_following()
-            return self._replica.committed(key).version
+        return self.read(key).version
 
-    def on_change(self, callback: Callable[[StateChange], object]) -> Callable[[], None]:
-        """Call `callback` with every further `StateChange`; return a function that ends that.
+    def read(self, key: str) -> StateChange:
+        """Return a key as the broker has it: its value and version, for `update(..., base_version=version)`.
 
-        The changes of each key come in order of version, and changes by this program are included. The client's
-        callback thread makes the calls.
+        A key that is not there has the value None and the version 0.
         """
         with self._lock:
-            self._callbacks.append(callback)
+            self._check_following()
+            current = self._replica.committed(key)
+            self._handed_out.note(key, current)
+        return StateChange(key, _value(current.value), current.version)
+
+    @overload
+    def on_change(self, callback: Callback, /) -> Callable[[], None]: ...
+    @overload
+    def on_change(self, key: str, callback: Callback, /) -> Callable[[], None]: ...
+    def on_change(self, key: str | Callback, callback: Callback | None = None, /) -> Callable[[], None]:
+        """Call `callback` with every further `StateChange`; return a function that ends that.
+
+        With a key it is called for that key alone, and first with its present value (`value` None and `version` 0 where
+        it is not there). The changes of each key come in order of version, and changes by this program are included.
+        The client's callback thread makes the calls.
+        """
+        if callable(key):
+            watched: tuple[str | None, Callback] = (None, key)
+        elif callback is None:
+            raise TypeError("on_change takes a callback, or a key and a callback")
+        else:
+            self._check_key(key)
+            watched = (key, callback)
+        with self._lock:
+            self._check_following()
+            self._callbacks.append(watched)
+            if watched[0] is not None:
+                self._call_back([Committed(watched[0], self._replica.committed(watched[0]))], [watched])
 
         def unsubscribe() -> None:
             with self._lock:
-                if callback in self._callbacks:
-                    self._callbacks.remove(callback)
+                self._callbacks = [one for one in self._callbacks if one is not watched]
 
         return unsubscribe
 
     # --- writing --------------------------------------------------------------------------------------------------
 
-    def update(self, key: str, value: Any) -> Any:
+    def update(self, key: str, value: Any, *, base_version: int | None = None) -> Any:
         """Set a key to `value`; a function as `value` makes the new value of the current one, None where there is none.
 
+        The change is based on the version that this thread last read or wrote here, or on `base_version` (see `read`),
+        not on the one that the replica has by now; a key that this program never read has its present version as base.
+
         The new value is visible here at once. It is visible to all once the broker has it on disk; then this returns
-        the value that the key has. If another client has changed the key meanwhile, a function is applied again to the
-        new current value, and a value goes to the resolver of the key's prefix, up to 3 times with growing waits. If
-        that does not succeed, or the broker refuses or does not answer, the value is taken back here, and the error is
-        raised: `StateConflict` after those 3 times or for changes that cannot be joined. (After an update without an
+        the value that the key has. If another client has changed the key since the base, a function is applied again to
+        the new current value, and a value goes to the resolver of the key's prefix, up to 3 times with growing waits.
+        If that does not succeed, or the broker refuses or does not answer, the value is taken back here, and the error
+        is raised: `StateConflict` after those 3 times or for changes that cannot be joined. (After an update without an
         answer the replica shows its outcome.) A function may be called several times, and must not update a key itself.
         """
         self._check_key(key)
         make = value if callable(value) else None
+        if make is not None and base_version is not None:
+            raise ValueError("a function makes the new value of the current one; base_version is for values")
         with self._lock:
             self._check_following()
             shown = self._replica.visible(key)
+            base = None if make else self._base(key, base_version)
         first = value_bytes(make(_value(shown)) if make else value)
         with self._lock:
             update_id = self._replica.begin_update(key, first)
         try:
             with self._lock_of(key):
-                write = _Write(self, key, update_id, first, make)
-                return _value(write.until_done())
+                write = _Write(self, key, update_id, first, make, base)
+                written = write.until_done()
+            with self._lock:
+                self._handed_out.give(key, written)
+            return _value(written.value)
         finally:
             with self._lock:
                 self._replica.withdraw_update(key, update_id)
@@ -184,6 +224,8 @@ class SharedState(Mapping[str, Any]):
             with self._lock_of(key):
                 deleted = self._ask("DeleteState", DeleteState(key=key), DeletedState)
                 self._confirm(key, update_id, deleted.version)
+            with self._lock:
+                self._handed_out.give(key, ABSENT)
         finally:
             with self._lock:
                 self._replica.withdraw_update(key, update_id)
@@ -241,13 +283,35 @@ class SharedState(Mapping[str, Any]):
         with self._lock:
             self._call_back(self._replica.apply_snapshot(reasons, snapshot.entries, snapshot.watermark))
 
-    def _call_back(self, changes: list[Committed]) -> None:
+    def _call_back(self, changes: list[Committed], watched: list[tuple[str | None, Callback]] | None = None) -> None:
+        """Have the changes given to callbacks, all of them unless some are named; the caller holds the lock."""
         for change in changes:
-            state_change = StateChange(change.key, _value(change.current.value), change.current.version)
-            for callback in self._callbacks:
-                self._callback_thread.call(partial(callback, state_change))
+            concerned = [one for key, one in watched or self._callbacks if key in (None, change.key)]
+            if concerned:
+                self._handed_out.note(change.key, change.current)
+            for callback in concerned:
+                self._callback_thread.call(partial(self._hand_over, callback, change))
+
+    def _hand_over(self, callback: Callback, change: Committed) -> None:
+        """Call a callback: it may base a change of the key on what it is given."""
+        self._handed_out.taken(change.key, change.current)
+        callback(StateChange(change.key, _value(change.current.value), change.current.version))
 
     # --- within ---------------------------------------------------------------------------------------------------
+
+    def _versioned(self, key: str, shown: bytes | None) -> VersionedValue:
+        """Return what a key shows with its version; an optimistic update has none."""
+        committed = self._replica.committed(key)
+        return committed if shown == committed.value else VersionedValue(UNCONFIRMED, shown)
+
+    def _base(self, key: str, version: int | None) -> VersionedValue:
+        """Return the value on which a change by the calling thread is based."""
+        committed = self._replica.committed(key)
+        if version is None:
+            return self._handed_out.base(key) or committed
+        if isinstance(version, bool) or (number := operator.index(version)) < 0:
+            raise ValueError(f"base_version is the version of a value, 0 for a key that was not there, not {version!r}")
+        return committed if number == committed.version else self._handed_out.at(key, number)
 
     def _lock_of(self, key: str) -> AbstractContextManager[bool]:
         return self._key_locks[hash(key) % KEY_LOCKS]
@@ -279,20 +343,30 @@ class _Write:
     """One update over all its attempts: `base` is the value that was read, `mine` the value to write."""
 
     def __init__(
-        self, state: SharedState, key: str, update_id: int, mine: bytes, make: Callable[[Any], Any] | None
+        self,
+        state: SharedState,
+        key: str,
+        update_id: int,
+        mine: bytes,
+        make: Callable[[Any], Any] | None,
+        base: VersionedValue | None,
     ) -> None:
+        """Prepare the write of `mine`, which was made of `base`, or by the function `make` of the current value."""
         self._state = state
         self._key = key
         self._update_id = update_id
         self._make = make
         self._mine = mine
         with state._lock:
-            self._base = state._replica.committed(key)
+            committed = state._replica.committed(key)
+        self._base = committed if base is None else base
         if make is not None:
             self._show(value_bytes(make(_value(self._base.value))))
 
-    def until_done(self) -> bytes | None:
+    def until_done(self) -> VersionedValue:
         """Try until the value is written or the resolver prefers the current one; return the value that the key has."""
+        if self._base.version == UNCONFIRMED and self._is_settled_by_itself():
+            return self._base
         for attempt in range(1 + MAX_RETRIES):
             if attempt:
                 time.sleep(backoff(RETRIES, attempt, random.random()))
@@ -305,7 +379,19 @@ class _Write:
             currentValue=_value(self._base.value),
         )
 
-    def _attempt(self) -> bytes | None:
+    def _is_settled_by_itself(self) -> bool:
+        """Use as the base what has become of this program's own update; return True when nothing is to be written.
+
+        Updates of one key are made in turn, so that update is confirmed, joined with another change, or withdrawn.
+        """
+        with self._state._lock:
+            current = self._state._replica.committed(self._key)
+        if current.value == self._base.value:
+            self._base = current
+            return False
+        return self._resolve(current)
+
+    def _attempt(self) -> VersionedValue:
         try:
             request = UpdateState(key=self._key, value=msgspec.Raw(self._mine), expected_version=self._base.version)
             updated = self._state._ask("UpdateState", request, UpdatedState)
@@ -313,10 +399,10 @@ class _Write:
             theirs = _current_value(conflict)
             self._state._learn(self._key, theirs)
             if self._resolve(theirs):
-                return theirs.value
+                return theirs
             raise _Overtaken from conflict
         self._state._confirm(self._key, self._update_id, updated.version)
-        return self._mine
+        return VersionedValue(updated.version, self._mine)
 
     def _resolve(self, theirs: VersionedValue) -> bool:
         """Find the value to write instead; return True when the key has that value already."""
@@ -326,6 +412,7 @@ class _Write:
             resolver = resolver_for(self._key, self._state._resolvers)
             mine = resolver(_value(self._mine), _value(theirs.value), _value(self._base.value))
             if mine is None and theirs.value is None:
+                self._base = theirs
                 return True
         encoded = value_bytes(mine)
         self._base = theirs

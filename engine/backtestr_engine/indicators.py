@@ -140,7 +140,7 @@ def compute(bars: Bars, config: IndicatorConfig, *, path: str = "$.indicators[0]
     """Return the outputs of one indicator over `bars`, float64, one value per bar, by output name (renamed in order).
 
     Raises `NotFound` for an unknown indicator and `ValidationError` for an unknown, ill-typed or out-of-range parameter
-    or for more `output_names` than outputs; `path` is the path of `config` in the request.
+    or for another number of `output_names` than of outputs; `path` is the path of `config` in the request.
     """
     indicator = _find(config.name)
     parameters = _check_parameters(indicator, config.parameters, path)
@@ -215,16 +215,16 @@ def _check_number(indicator: Indicator, name: str, value: Any, where: str) -> in
 
 
 def _output_names(indicator: Indicator, renamed: list[str], path: str) -> list[str]:
-    """Return TA-Lib's names, the first ones replaced by `renamed` in order."""
-    if len(renamed) > len(indicator.outputs):
+    """Return the names in `renamed`, one for each output in order, or TA-Lib's if there is none."""
+    if renamed and len(renamed) != len(indicator.outputs):
         raise ValidationError(
             f"{indicator.name} has {len(indicator.outputs)} outputs ({', '.join(indicator.outputs)}), "
-            f"outputNames gives {len(renamed)}",
+            f"outputNames gives {len(renamed)}; name each of them in this order, or leave outputNames out",
             path=f"{path}.outputNames",
             expected=list(indicator.outputs),
             got=renamed,
         )
-    return [*renamed, *indicator.outputs[len(renamed) :]]
+    return renamed or list(indicator.outputs)
 
 
 def _listing(parameters: Mapping[str, int | float]) -> str:

@@ -195,6 +195,14 @@ class TimedOut(BacktestrError):
     code: ClassVar[ErrorCode] = "TIMEOUT"
 
 
+class TimeLimitExceeded(TimedOut):
+    """Work in a worker took longer than it may: to do the same again would take as long."""
+
+    advice: ClassVar[tuple[RecoveryAction, ...] | None] = (
+        _by_user("raise_time_limit", "Allow more time as the message says, or ask for less"),
+    )
+
+
 class InvalidConfiguration(BacktestrError):
     code: ClassVar[ErrorCode] = "INVALID_CONFIGURATION"
 

@@ -151,7 +151,7 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         _figure("drawdown", "ms", "The longest time from a peak to the bar that regains it, or to the last bar."),
     ] = ABSENT
     average_drawdown_duration_ms: Annotated[
-        Figure, _figure("drawdown", "ms", "The mean of these times over all drawdowns.")
+        Whole, _figure("drawdown", "ms", "The mean of these times over all drawdowns.")
     ] = ABSENT
     recovery_factor: Annotated[
         Figure,
@@ -214,9 +214,9 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         ),
     ] = ABSENT
     average_trade_duration_ms: Annotated[
-        Figure, _figure("trades", "ms", "The mean time from entry to exit of the closed trades.")
+        Whole, _figure("trades", "ms", "The mean time from entry to exit of the closed trades.")
     ] = ABSENT
-    max_trade_duration_ms: Annotated[Figure, _figure("trades", "ms", "The longest of these times.")] = ABSENT
+    max_trade_duration_ms: Annotated[Whole, _figure("trades", "ms", "The longest of these times.")] = ABSENT
     average_mae: Annotated[
         Figure,
         _figure(

@@ -10,7 +10,10 @@ from .result_messages import DiskUsage
 
 
 class MemoryUsage(Contract, frozen=True, kw_only=True):
-    """Memory in bytes: `used` by the broker and its workers, of the machine's `total`."""
+    """Memory in bytes: `used` by the broker and its workers, of the machine's `total`.
+
+    `percentage` is `used` in percent of `total`, from 0 to 100.
+    """
 
     used: int
     total: int
@@ -133,6 +136,12 @@ class Streams(Contract, frozen=True, kw_only=True):
 
 
 class SystemStatus(Contract, frozen=True, kw_only=True):
+    """The status of the system.
+
+    `cpu_usage` is the processor time of the broker and its workers in percent of all cores, from 0 to 100.
+    `last_heartbeat` is the time of the last message on `system.status`, in a heartbeat its own.
+    """
+
     status: Health
     uptime_ms: int
     memory_usage: MemoryUsage

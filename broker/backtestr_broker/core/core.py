@@ -379,7 +379,7 @@ class Core:
             self.worker_messages.check_liveness(self._status.host.cpu_seconds, now)
             self.replays.stop_unread({session.client_id for session in self.sessions}, now)
             self.outbox.add(*self.listeners.to_ask())
-            self.outbox.publish(topics.STATUS, encoded_payload("SystemStatus", self.status()))
+            self.outbox.publish(topics.STATUS, encoded_payload("SystemStatus", self._status.heartbeat()))
         if now >= self._verify_due:
             self._verify_due = now + self.limits.verify_interval_ms / 1000
             self.state.verify()

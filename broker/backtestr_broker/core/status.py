@@ -87,6 +87,7 @@ class Status:
         self._stored = stored
         self.was_damaged = False  # the database, when the broker started
         self._started = outbox.now
+        self._last_heartbeat = 0  # none yet
 
     def report(self) -> SystemStatus:
         """Return the status as of now."""
@@ -108,13 +109,18 @@ class Status:
                 _worker_status(worker, self._liveness.of(worker.worker_id), now) for worker in self._scheduler.workers
             ],
             loop_lag_ms=host.loop_lag_ms,
-            last_heartbeat=self._outbox.wall_ms,
+            last_heartbeat=self._last_heartbeat or self._outbox.wall_ms,
             reasons=[reason for _, reason in reasons],
             connections=connections,
             throttle=self._admission.rates(),
             streams=_streams(self._outbox),
             disk=self._stored.usage,
         )
+
+    def heartbeat(self) -> SystemStatus:
+        """Return the status that is published now, as a heartbeat."""
+        self._last_heartbeat = self._outbox.wall_ms
+        return self.report()
 
     def _reasons(self, connections: Connections, now: float) -> list[HealthReason]:
         """Return what is not as it should be, the worst first."""

@@ -13,6 +13,7 @@ reading.
 
 from __future__ import annotations
 
+import heapq
 import os
 import shutil
 import zlib
@@ -39,6 +40,9 @@ from .run import Result
 from .tables import attach, equity_frame, orders_frame, positions_frame, trades_frame
 
 _TABLES: tuple[TableName, ...] = ("equity", "trades", "orders", "positions")
+# Results that a wrong id is compared with, the latest, and how many of them the error names.
+COMPARED = 50
+LISTED = 20
 _RECORDS = ("orders", "positions", "trades", "open_trades")
 
 
@@ -147,7 +151,7 @@ class ResultStore:
         """
         folder = self._folder(backtest_id)
         if not folder.is_dir():
-            raise _no_result(backtest_id)
+            raise self._no_result(backtest_id)
         for table in tables:
             if table not in _TABLES:
                 raise ValidationError(
@@ -157,14 +161,14 @@ class ResultStore:
                     got=table,
                 )
         try:
-            stored = msgspec.json.decode((folder / "result.json").read_bytes(), type=_Stored)
+            stored = _stored_in((folder / "result.json").read_bytes())
             frames = [(str(table), _read_table(folder, table, stored)) for table in tables]
         except (
             *(OSError, ValueError, KeyError, msgspec.MsgspecError),
             *(pl.exceptions.PolarsError, pl.exceptions.PanicException),
         ) as error:
             if not folder.is_dir():  # it was deleted while it was read
-                raise _no_result(backtest_id) from None
+                raise self._no_result(backtest_id) from None
             raise DataError(
                 f"the result of backtest {backtest_id} cannot be read: {error}; run the backtest again under another id"
             ) from error
@@ -188,11 +192,33 @@ class ResultStore:
         try:
             return self._root / msgspec.convert(backtest_id, BacktestId)
         except msgspec.ValidationError:
-            raise NotFound(f"there is no result of backtest {backtest_id[:80]!r}", kind="result") from None
+            raise self._no_result(backtest_id) from None
+
+    def _no_result(self, backtest_id: str) -> NotFound:
+        """Return the error for a backtest without a result, with a similar name among the latest results."""
+        try:
+            stored = [(one.stat().st_mtime, one.name) for one in os.scandir(self._root) if not one.name.startswith(".")]
+        except OSError:  # there is no result yet, or one was deleted meanwhile: the error is the same
+            stored = []
+        latest = [name for _, name in heapq.nlargest(COMPARED, stored)]
+        shown = backtest_id if len(backtest_id) <= 80 else f"{backtest_id[:80]}…"
+        return NotFound(
+            f"there is no result of backtest {shown!r}{did_you_mean(backtest_id, latest)}",
+            kind="result",
+            name=shown,
+            known=latest[:LISTED],
+        )
 
 
-def _no_result(backtest_id: str) -> NotFound:
-    return NotFound(f"there is no result of backtest {backtest_id!r}", kind="result", name=backtest_id)
+def _stored_in(text: bytes) -> _Stored:
+    """Decode result.json. Durations in results of version 0.1 have fractions of a millisecond, and are rounded."""
+    try:
+        return msgspec.json.decode(text, type=_Stored)
+    except msgspec.ValidationError:
+        fields = msgspec.json.decode(text)
+        metrics = fields["metrics"]
+        durations = {name: round(value) for name, value in metrics.items() if name.endswith("Ms") and value is not None}
+        return msgspec.convert({**fields, "metrics": {**metrics, **durations}}, _Stored)
 
 
 def _is_abandoned(partial: Path) -> bool:

@@ -59,12 +59,17 @@ class _Reasons:
         self.reasons[name] = reason
         return None
 
+    def duration_ms(self, name: str, reason: str | None, microseconds: Callable[[], float]) -> int | None:
+        """Return a duration in whole milliseconds, if there is no `reason` against it."""
+        found = self.figure(name, reason, microseconds)
+        return None if found is None else round(found / 1000)
+
 
 def compute_metrics(simulated: Simulated, rule: Annualisation) -> Metrics:
     """Compute all metrics of at least one simulated bar."""
     market, equity, at, capital = simulated.market, simulated.equity, simulated.totals, simulated.initial_capital
     reasons = _Reasons()
-    figure = reasons.figure
+    figure, duration = reasons.figure, reasons.duration_ms
     final, per_year, risk_free = float(equity[-1]), rule.bars_per_year, rule.risk_free_per_bar
     total_return = final / capital - 1.0
     years = (simulated.closed_at - int(simulated.timestamp[0])) / _YEAR_US
@@ -123,7 +128,7 @@ def compute_metrics(simulated: Simulated, rule: Annualisation) -> Metrics:
         max_drawdown=fell.deepest,
         average_drawdown=figure("average_drawdown", no_drawdown, lambda: fell.mean_depth),
         max_drawdown_duration_ms=fell.longest_us // 1000,
-        average_drawdown_duration_ms=figure("average_drawdown_duration_ms", no_drawdown, lambda: fell.mean_us / 1000),
+        average_drawdown_duration_ms=duration("average_drawdown_duration_ms", no_drawdown, lambda: fell.mean_us),
         recovery_factor=figure("recovery_factor", no_drawdown, lambda: total_return / fell.deepest),
         ulcer_index=figure("ulcer_index", ruined, lambda: fell.ulcer),
         exposure=at.bars_exposed / len(equity),
@@ -141,8 +146,8 @@ def compute_metrics(simulated: Simulated, rule: Annualisation) -> Metrics:
         expectancy=figure("expectancy", no_trade, lambda: float(pnl.mean())),
         sqn=figure("sqn", no_quality, lambda: math.sqrt(len(pnl)) * float(pnl.mean()) / spread_of_pnl),
         kelly=figure("kelly", no_payoff, lambda: win_rate - (1.0 - win_rate) / payoff),
-        average_trade_duration_ms=figure("average_trade_duration_ms", no_trade, lambda: float(lasted.mean()) / 1000),
-        max_trade_duration_ms=figure("max_trade_duration_ms", no_trade, lambda: float(lasted.max()) / 1000),
+        average_trade_duration_ms=duration("average_trade_duration_ms", no_trade, lambda: float(lasted.mean())),
+        max_trade_duration_ms=duration("max_trade_duration_ms", no_trade, lambda: float(lasted.max())),
         average_mae=figure("average_mae", no_trade, lambda: float(simulated.trades["mae"].mean())),
         average_mfe=figure("average_mfe", no_trade, lambda: float(simulated.trades["mfe"].mean())),
         reasons={WIRE_NAMES[name]: reason for name, reason in reasons.reasons.items()},

@@ -34,7 +34,7 @@ from backtestr_engine.publishing.backtest_streams import BacktestStreams
 from backtestr_engine.publishing.batching import Batcher, Publication
 from backtestr_engine.simulation.conventions import Conventions
 from backtestr_protocol.codec import decode, encode
-from backtestr_protocol.errors import AlgorithmError, BacktestrError, SystemFault, TimedOut
+from backtestr_protocol.errors import AlgorithmError, BacktestrError, SystemFault, TimeLimitExceeded
 from backtestr_protocol.messages import BacktestConfig, Nothing
 from backtestr_protocol.texts import bounded, bounded_details, described, traceback_of
 from backtestr_protocol.worker_channel import (
@@ -213,7 +213,7 @@ class TaskRunner:
         if run.done:  # the result is stored in a step of its own, so that these messages do not wait for the disk
             return sent + self._flushed(backtest)
         if backtest.spent > backtest.time_limit:
-            late = TimedOut(
+            late = TimeLimitExceeded(
                 f"the backtest worked for {backtest.spent:.1f} s and was allowed {backtest.time_limit:g} s; "
                 "raise options.timeLimitMs, or test fewer bars",
                 bar=run.bars_simulated,

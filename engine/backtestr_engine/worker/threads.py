@@ -33,7 +33,7 @@ from backtestr_engine.publishing.adaptive_tuning import Tuner
 from backtestr_engine.publishing.batching import Batcher
 from backtestr_engine.publishing.payloads import Packer, total
 from backtestr_protocol.codec import Signer
-from backtestr_protocol.errors import MessageError, TimedOut
+from backtestr_protocol.errors import MessageError, TimeLimitExceeded
 from backtestr_protocol.worker_channel import (
     MAX_ON_THE_WAY,
     Assign,
@@ -326,7 +326,7 @@ def _exchange(
 
 
 def _overdue(task_id: str | None, message: str) -> Finished:
-    late = TimedOut(message).to_data(component="engine", timestamp=_wall_ms())
+    late = TimeLimitExceeded(message).to_data(component="engine", timestamp=_wall_ms())
     return Finished(task_id=task_id or "", outcome="failed", error=late, is_last=True)
 
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from backtestr_engine.algorithms.algorithm import Interrupted
 from backtestr_engine.library.source_files import Limit
-from backtestr_protocol.errors import AlgorithmError, TimedOut
+from backtestr_protocol.errors import AlgorithmError, TimeLimitExceeded
 from backtestr_protocol.texts import bounded, described, traceback_of
 
 T = TypeVar("T")
@@ -68,8 +68,8 @@ class _Work(threading.Thread):
 def time_limit(seconds: float, patience: float) -> Limit:
     """Return a limit of `seconds`; the caller waits `patience` seconds more for code that is being interrupted.
 
-    Late work raises `TimedOut`, whose `details.traceback` shows where it was. Work that raises something that is no
-    `Exception` raises `AlgorithmError`.
+    Late work raises `TimeLimitExceeded`, whose `details.traceback` shows where it was. Work that raises something that
+    is no `Exception` raises `AlgorithmError`.
     """
 
     def limit(what: str, work: Callable[[], T], /) -> T:
@@ -77,7 +77,7 @@ def time_limit(seconds: float, patience: float) -> Limit:
         thread.start()
         thread.join(seconds)
         if not thread.has_returned():
-            late = TimedOut(
+            late = TimeLimitExceeded(
                 f"{what} took longer than {seconds:g} s; look for an endless loop, or raise load_time_limit_ms under "
                 "[algorithms] in engine.toml",
                 traceback=bounded(thread.where()),

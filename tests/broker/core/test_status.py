@@ -244,6 +244,16 @@ def test_reasons_are_published_with_the_heartbeat(link: Link) -> None:
     assert payload["data"]["reasons"] == ["the broker's loop was away for 300 ms"]
 
 
+def test_the_last_heartbeat_is_that_of_the_stream(link: Link, ann: Client) -> None:
+    link.advance(1.0)
+    (_, first), (_, second) = link.streams["system.status"][-2:]
+    beat = second["data"]["lastHeartbeat"]
+    assert beat - first["data"]["lastHeartbeat"] == LIMITS.heartbeat_interval_ms
+    link.now += 0.7
+    asked = ann.ask("GetSystemStatus")
+    assert asked["lastHeartbeat"] == beat < link.wall_ms
+
+
 # --- workers ---
 
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import polars as pl
 import pytest
 
@@ -160,7 +161,29 @@ def test_an_unreadable_result_has_no_outcome(store: ResultStore, plan: Plan, res
 def test_an_unknown_backtest_has_no_result(store: ResultStore) -> None:
     with pytest.raises(NotFound) as caught:
         store.read(ID)
-    assert caught.value.details == {"kind": "result", "name": ID}
+    assert caught.value.details == {"kind": "result", "name": ID, "known": []}
+
+
+def test_the_error_of_an_unknown_id_names_a_similar_one(store: ResultStore, plan: Plan, result: Result) -> None:
+    for name in ("gold-5m", "silver-1h"):
+        store.write(name, "completed", plan.resolved_config(), result)
+    with pytest.raises(NotFound, match="no result of backtest 'gold5m'; did you mean 'gold-5m'") as caught:
+        store.read("gold5m")
+    assert caught.value.details is not None
+    assert sorted(caught.value.details["known"]) == ["gold-5m", "silver-1h"]
+
+
+def test_durations_of_an_earlier_version_are_rounded(
+    store: ResultStore, plan: Plan, result: Result, tmp_path: Path
+) -> None:
+    store.write(ID, "completed", plan.resolved_config(), result)
+    (file,) = tmp_path.rglob("result.json")
+    fields = msgspec.json.decode(file.read_bytes())
+    fields["metrics"] |= {"averageTradeDurationMs": 1234.56, "maxTradeDurationMs": 5e9}
+    file.write_bytes(msgspec.json.encode(fields))
+    metrics = store.read(ID)[0].metrics
+    assert metrics is not None
+    assert (metrics.average_trade_duration_ms, metrics.max_trade_duration_ms) == (1235, 5_000_000_000)
 
 
 @pytest.mark.parametrize("backtest_id", ["", "..", "../" + ID, "{" + ID + "}", "a/b", ID + "\n", "x" * 65])

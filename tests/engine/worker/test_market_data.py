@@ -144,6 +144,12 @@ def test_every_indicator_computes_one_value_per_bar_with_its_defaults() -> None:
             "$.indicators[0].outputNames",
         ),
         (
+            {"name": "MACD", "output_names": ["line"]},
+            ValidationError,
+            r"MACD has 3 outputs \(macd, macdsignal, macdhist\), outputNames gives 1; name each of them",
+            "$.indicators[0].outputNames",
+        ),
+        (
             {"name": "RSI", "output_names": ["close"]},
             ValidationError,
             "two columns would be named 'close'; give RSI outputNames of its own",

@@ -258,7 +258,9 @@ def test_messages_wait_for_others_of_their_topic_up_to_their_limit(runner: TaskR
 def test_messages_before_a_failure_are_published_before_it(runner: TaskRunner) -> None:
     assign(runner, config(options={"timeLimitMs": 1_000}))
     sent = run_out(runner, Clock(step=0.3))
-    assert of_kind(sent, Finished)[0].error.code == "TIMEOUT"
+    error = of_kind(sent, Finished)[0].error
+    assert error.code == "TIMEOUT"
+    assert [(one.action, one.automatic) for one in error.recovery_actions] == [("raise_time_limit", False)]
     assert isinstance(sent[-1][0], Finished)
     assert {one["type"] for one in messages(sent)} == {"OrderUpdate", "PositionUpdate", "BacktestProgress"}
     assert runner.next_deadline() is None

@@ -22,6 +22,7 @@ from backtestr_broker.core.streams.feeds import Feeds
 from backtestr_protocol import topics
 from backtestr_protocol.codec import Payload, decode, encode
 from backtestr_protocol.errors import MessageError, SystemFault, UnsupportedCommand, ValidationError, did_you_mean
+from backtestr_protocol.known_fields import check_known_fields
 from backtestr_protocol.message_types import REQUESTS
 from backtestr_protocol.messages import (
     AlgorithmInfo,
@@ -59,6 +60,8 @@ NOT_SERVED_YET = (
 
 # Bytes of one backtest's configuration: it is kept as long as the broker knows the backtest, and on disk.
 MAX_CONFIG_BYTES = 1 << 20
+# Where a name belongs that is no field of a backtest's configuration.
+NOT_A_FIELD = "conventions (fillAt …) belong in options, what the algorithm takes in parameters"
 # Characters of an unknown type that the answer repeats.
 _SHOWN = 100
 
@@ -141,6 +144,8 @@ class Requests:
                 type=shown,
                 known=sorted(self._methods),
             )
+        if payload.type == "StartBacktest":
+            check_known_fields(payload.data, BacktestConfig, NOT_A_FIELD)
         return method(session, decode(_decoders[payload.type], payload.data), request_key)
 
     # --- the connection ---

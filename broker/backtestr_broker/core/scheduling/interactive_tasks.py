@@ -13,7 +13,7 @@ from backtestr_broker.core.clients.idempotency import Answer, RequestKey
 from backtestr_broker.core.outbox import Outbox
 from backtestr_protocol import worker_channel
 from backtestr_protocol.codec import encoded_payload
-from backtestr_protocol.errors import BacktestrError, ErrorData, SystemFault, TimedOut, WorkersLost
+from backtestr_protocol.errors import BacktestrError, ErrorData, SystemFault, TimeLimitExceeded, WorkersLost
 from backtestr_protocol.message_types import Priority
 from backtestr_protocol.messages import Contract
 from backtestr_protocol.worker_channel import Work
@@ -102,7 +102,7 @@ class InteractiveTasks:
         task = self._tasks[task_id]
         task.losses += 1
         if overdue:
-            error: BacktestrError = TimedOut(f"the worker that answered {task.work} was {reason}")
+            error: BacktestrError = TimeLimitExceeded(f"the worker that answered {task.work} was {reason}")
         elif task.losses > MAX_LOSSES:
             error = WorkersLost(f"the worker that answered {task.work} ended, for the second time: {reason}")
         else:

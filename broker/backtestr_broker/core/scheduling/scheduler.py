@@ -25,7 +25,7 @@ from backtestr_protocol.errors import (
     MessageError,
     StateConflict,
     SystemFault,
-    TimedOut,
+    TimeLimitExceeded,
     ValidationError,
     WorkersLost,
 )
@@ -340,7 +340,7 @@ class Scheduler:
         if job.requested == "stop":
             self._end(job, "stopped")
         elif overdue:
-            self._fail(job, TimedOut(f"the worker of backtest {job.backtest_id} was {reason}"))
+            self._fail(job, TimeLimitExceeded(f"the worker of backtest {job.backtest_id} was {reason}"))
         elif job.losses > MAX_LOSSES:
             message = f"the worker of backtest {job.backtest_id} ended, for the second time: {reason}"
             self._fail(job, WorkersLost(message))

@@ -43,6 +43,12 @@ class _Topic:
         return self.retained[0].seq if self.retained else self.last_seq + 1
 
 
+def _topic_of_one_name(topic: str) -> _Topic | None:
+    """Return a topic that is there before its first message, as those of one name are (`system.errors`), else None."""
+    topic_class = class_of(topic)
+    return _Topic(topic.encode(), topic_class) if topic_class is not None and topic_class.prefix == topic else None
+
+
 class Sequenced(msgspec.Struct, frozen=True):
     """A payload's topic, by name in bytes and class, and the sequence number of its first message."""
 
@@ -92,9 +98,10 @@ class Sequencer:
     def fetch(self, topic: str, from_seq: int, to_seq: int | None) -> Missed:
         """Return what is retained of `from_seq`, 1 or more, to `to_seq` (None: to the latest).
 
-        Raises `NotFound`, and `ValidationError` for a range that ends before it begins.
+        A topic without messages answers `to_seq` 0. Raises `NotFound`, and `ValidationError` for a range that ends
+        before it begins.
         """
-        entry = self._topics.get(topic)
+        entry = self._topics.get(topic) or _topic_of_one_name(topic)
         if entry is None:
             raise unknown("topic", topic, islice(reversed(self._topics), COMPARED))
         if to_seq is not None and to_seq < from_seq:

@@ -81,9 +81,12 @@ def _later(mine: Any, theirs: Any) -> Any:
         return theirs if mine is _NOTHING else mine
     if isinstance(mine, bool) or isinstance(theirs, bool):
         return _NOTHING
-    for kind in (int | float, str, datetime):
-        if isinstance(mine, kind) and isinstance(theirs, kind):
-            return mine if theirs != theirs or mine > theirs else theirs  # NaN is no time: it is not equal to itself
+    if isinstance(mine, int | float) and isinstance(theirs, int | float):
+        return mine if math.isnan(theirs) or mine > theirs else theirs
+    if isinstance(mine, str) and isinstance(theirs, str):
+        return max(mine, theirs)
+    if isinstance(mine, datetime) and isinstance(theirs, datetime):
+        return max(mine, theirs)
     return _NOTHING
 
 

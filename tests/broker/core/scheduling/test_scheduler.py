@@ -49,6 +49,15 @@ def test_a_backtest_without_an_id_gets_one_that_is_a_uuid(ann: Client) -> None:
     assert all(len(one) == 36 for one in ids)
 
 
+@pytest.mark.parametrize("name", ["fillAt", "commision"])
+def test_a_field_beside_the_options_is_refused_with_the_near_miss(ann: Client, name: str) -> None:
+    error = ann.refused("StartBacktest", {**config(backtestId="b1"), name: 1})
+    assert (error["code"], error["details"]["path"]) == ("VALIDATION_ERROR", f"$.{name}")
+    assert "conventions (fillAt …) belong in options" in error["message"]
+    assert ("did you mean 'commission'" in error["message"]) == (name == "commision")
+    assert ann.ask("ListBacktests") == {"backtests": []}
+
+
 def test_a_check_that_fails_is_the_answer_and_nothing_is_accepted(link: Link, ann: Client) -> None:
     link.worker("interactive-1").answers = False
     started = ann.later("StartBacktest", config(backtestId="b1"))

@@ -54,6 +54,23 @@ def test_a_placed_payload_says_where_it_goes() -> None:
     )
 
 
+@pytest.mark.parametrize("topic", ["system.errors", "system.replays", "system.backtests", "system.watermarks"])
+def test_a_topic_of_one_name_is_known_before_its_first_message(topic: str) -> None:
+    sequencer = Sequencer()
+    empty = Missed(topic=topic, from_seq=3, to_seq=0, oldest_seq=1, messages=[])
+    assert sequencer.fetch(topic, 3, None) == empty
+    assert sequencer.fetch(topic, 3, 9) == empty
+    assert len(sequencer) == 0, "to ask makes no topic"
+    sequencer.append(topic, b"\xc0")
+    assert sequencer.fetch(topic, 3, None).to_seq == 1
+
+
+@pytest.mark.parametrize("topic", ["orders.unknown", "state.unknown", "prices.S.1m", "system.error", "system."])
+def test_another_topic_is_not(topic: str) -> None:
+    with pytest.raises(NotFound):
+        Sequencer().fetch(topic, 1, None)
+
+
 def test_an_invalid_topic_is_refused() -> None:
     with pytest.raises(ValueError, match="is no topic"):
         Sequencer().append("weather.today", b"\xc0")

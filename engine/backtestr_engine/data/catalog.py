@@ -4,9 +4,9 @@ One file per symbol and timeframe, `<root>/<symbol>/<timeframe>.parquet`, replac
 own metadata has everything that a listing shows (symbol, number of bars, first and last open time), so a listing reads
 no bars. A timeframe that is not stored is resampled from the finest stored one that divides it.
 
-Before a worker reads a file for the first time it compares the file's checksums (`series_file`): also
-before it reads a part, since damaged bars can end a process as well. A file of version 0.1 has none: it is read in a
-process of its own, and then stored with checksums.
+Every load opens a file once: an import meanwhile gives later loads the new file, and this one the old. The checksums of
+what is read are compared first (`series_file`), since damaged bars can end a process. A file of an earlier version has
+none: it is read in a process of its own, and then stored with checksums.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote, unquote
@@ -29,11 +30,11 @@ from backtestr_protocol.ranges import SYMBOL_MAX_CHARACTERS, SYMBOL_RULE
 from .atomic_files import sync
 from .bars import Bars, bars_from_frame, resample
 from .instants import instant
-from .series_file import DamagedFile, Footer, check_whole, read_footer, write_series
+from .series_file import DamagedFile, FileVersion, SeriesFile, open_series, version_of, write_series
 from .timeframes import LENGTH_US, divides, next_open_time, open_time, parse_timeframe
 
-MAX_CHECKED = 10_000
-"""The most files that a worker remembers to have checked."""
+_MAX_OPENINGS = 5
+"""Openings of one file for a load: a file of an earlier version is opened again when it has been stored anew."""
 
 _BYTES_PER_BAR = 6 * 8
 # A range shorter than this part of its series is read alone; for a longer one the whole series is read and kept.
@@ -41,11 +42,10 @@ _PART_READ_ALONE = 0.25
 
 
 class _SeriesKey(NamedTuple):
-    """A file as it was when it was read, and the range read of it; a rewritten file has another key."""
+    """The version of a file that was read, and the range read of it; a rewritten file has another key."""
 
     path: Path
-    mtime_ns: int
-    size: int
+    version: FileVersion
     timeframe: Timeframe
     start_us: int | None = None
     end_us: int | None = None
@@ -68,7 +68,7 @@ class _BarCache:
     def put(self, key: _SeriesKey, bars: Bars) -> None:
         if not self.fits(bars.nbytes):
             return
-        for stale in [one for one in self._series if one.path == key.path and one[1:3] != key[1:3]]:
+        for stale in [one for one in self._series if one.path == key.path and one.version != key.version]:
             self._bytes -= self._series.pop(stale).nbytes
         self._series[key] = bars
         self._bytes += bars.nbytes
@@ -92,7 +92,6 @@ class Catalog:
         self._root = root
         self._cache = _BarCache(cache_bytes)
         self._read_apart = read_apart
-        self._checked: OrderedDict[_SeriesKey, None] = OrderedDict()
 
     def write(self, bars: Bars) -> SeriesInfo:
         """Store `bars` in place of the series of that symbol and timeframe. Readers see the old file or the new one.
@@ -139,49 +138,50 @@ class Catalog:
         wanted = parse_timeframe(timeframe)
         stored = self.source_of(symbol, wanted)
         path = self._path(symbol, stored)
-        key = _key_of(path, wanted)
-        whole = self._cache.get(key)
-        if whole is None:
-            key = self._checked_key(key, symbol, stored)
-            if not self._is_read_alone(key, start_us, end_us):
-                whole = self._whole(key, symbol, stored)
-        if whole is None:
-            bars = self._range(key._replace(start_us=start_us, end_us=end_us), symbol, stored)
-        else:
-            bars = whole.between(start_us, end_us)
-        if not len(bars):
-            raise self._nothing_between(symbol, wanted, start_us, end_us, path)
+        whole = self._cache.get(_SeriesKey(path, _version_of(path), wanted))
+        if whole is not None and len(bars := whole.between(start_us, end_us)):
+            return bars
+        with self._opened(path, symbol, stored) as file:
+            key = _SeriesKey(path, file.version, wanted)
+            whole = None if self._is_read_alone(key, file, start_us, end_us) else self._whole(key, file)
+            if whole is None:
+                bars = self._range(key._replace(start_us=start_us, end_us=end_us), file)
+            else:
+                bars = whole.between(start_us, end_us)
+            if not len(bars):
+                raise _nothing_between(file.info, wanted, start_us, end_us)
         return bars
 
-    def _checked_key(self, key: _SeriesKey, symbol: str, stored: Timeframe) -> _SeriesKey:
-        """Return the key of a series whose file is not damaged, which is checked once. Raises `DataError`.
-
-        It is another if the file was stored anew.
-        """
-        path = key.path
-        file = key._replace(timeframe=stored)
-        if file in self._checked:
-            return key
-        try:
-            footer = check_whole(path)
-        except (DamagedFile, OSError) as error:
-            raise _unreadable(path, error) from error
-        _check_series(path, footer, symbol, stored)
-        if footer.checksum is None and self._read_apart is not None:
+    @contextmanager
+    def _opened(self, path: Path, symbol: str, stored: Timeframe) -> Iterator[SeriesFile]:
+        """Open a file of the catalogue that holds what its name says. Raises `DataError`."""
+        for _ in range(_MAX_OPENINGS):
             try:
-                bars = self._read_apart(path, symbol, stored)
-            except DataError as error:
+                with open_series(path) as file:
+                    _check_series(file.info, symbol, stored)
+                    if file.row_groups is not None or self._read_apart is None:
+                        yield file
+                        return
+            except (DamagedFile, OSError) as error:
                 raise _unreadable(path, error) from error
-            self.write(bars)
-            file = _key_of(path, stored)
-        self._checked[file] = None
-        if len(self._checked) > MAX_CHECKED:
-            self._checked.popitem(last=False)
-        return file._replace(timeframe=key.timeframe)
+            self._store_anew(path, file.version, symbol, stored)
+        raise _unreadable(path, DamagedFile("it is stored anew again and again"))
 
-    def _is_read_alone(self, key: _SeriesKey, start_us: int | None, end_us: int | None) -> bool:
+    def _store_anew(self, path: Path, version: FileVersion, symbol: str, stored: Timeframe) -> None:
+        """Store a file of an earlier version with checksums, unless another file has taken its name meanwhile."""
+        assert self._read_apart is not None
+        try:
+            bars = self._read_apart(path, symbol, stored)
+        except DataError as error:
+            if _version_of(path) == version:
+                raise _unreadable(path, error) from error
+            return
+        if _version_of(path) == version:
+            self.write(bars)
+
+    def _is_read_alone(self, key: _SeriesKey, file: SeriesFile, start_us: int | None, end_us: int | None) -> bool:
         """Return whether the range is a small part of a series that is not in memory."""
-        info = _read_info(key.path)
+        info = file.info
         if self._cache.get(key._replace(timeframe=info.timeframe)) is not None:
             return False
         first, last = info.start_time * 1000, info.end_time * 1000
@@ -189,27 +189,27 @@ class Catalog:
         end = last if end_us is None else min(last, end_us)
         return end - start < _PART_READ_ALONE * (last - first)
 
-    def _range(self, key: _SeriesKey, symbol: str, stored: Timeframe) -> Bars:
+    def _range(self, key: _SeriesKey, file: SeriesFile) -> Bars:
         """Return the bars of the key's range from memory, or read the row groups that hold it and keep the bars."""
         bars = self._cache.get(key)
         if bars is None:
             start, end = key.start_us, key.end_us
             first = None if start is None else open_time(start, key.timeframe)
             last = None if end is None else next_open_time(end, key.timeframe)
-            bars = resample(_scan(key.path, symbol, stored, first, last), key.timeframe).between(start, end)
+            bars = resample(_bars_of(file, key.path, first, last), key.timeframe).between(start, end)
             self._cache.put(key, bars)
         return bars
 
-    def _whole(self, key: _SeriesKey, symbol: str, stored: Timeframe) -> Bars | None:
+    def _whole(self, key: _SeriesKey, file: SeriesFile) -> Bars | None:
         """Return the whole series from memory, or read and keep it; None when it is too large to be kept."""
-        bars = self._cache.get(key)
+        bars, stored = self._cache.get(key), file.info.timeframe
         if bars is None and key.timeframe != stored:
-            finer = self._whole(key._replace(timeframe=stored), symbol, stored)
+            finer = self._whole(key._replace(timeframe=stored), file)
             bars = None if finer is None else resample(finer, key.timeframe)
             if bars is not None:
                 self._cache.put(key, bars)
-        elif bars is None and self._cache.fits(_read_info(key.path).bars * _BYTES_PER_BAR):
-            bars = _scan(key.path, symbol, stored, None, None)
+        elif bars is None and self._cache.fits(file.info.bars * _BYTES_PER_BAR):
+            bars = _bars_of(file, key.path)
             self._cache.put(key, bars)
         return bars
 
@@ -283,23 +283,6 @@ class Catalog:
             )
         return finer[0]
 
-    def _nothing_between(
-        self, symbol: str, timeframe: Timeframe, start_us: int | None, end_us: int | None, path: Path
-    ) -> DataError:
-        info = _read_info(path)
-        asked_range = " ".join(
-            f"{word} {instant(bound)}" for word, bound in (("from", start_us), ("before", end_us)) if bound is not None
-        )
-        return DataError(
-            f"no {timeframe} bars of {symbol} {asked_range}; there are bars from {instant(info.start_time * 1000)} "
-            f"to {instant(info.end_time * 1000)}",
-            symbol=symbol,
-            timeframe=timeframe,
-            startTime=info.start_time,
-            endTime=info.end_time,
-            bars=info.bars,
-        )
-
     def _path(self, symbol: str, timeframe: Timeframe) -> Path:
         return self._folder(symbol) / f"{timeframe}.parquet"
 
@@ -329,38 +312,47 @@ def folder_name(symbol: str) -> str:
     return quote(symbol, safe="").replace(".", "%2E").replace("~", "%7E")
 
 
+def _nothing_between(info: SeriesInfo, timeframe: Timeframe, start_us: int | None, end_us: int | None) -> DataError:
+    asked_range = " ".join(
+        f"{word} {instant(bound)}" for word, bound in (("from", start_us), ("before", end_us)) if bound is not None
+    )
+    return DataError(
+        f"no {timeframe} bars of {info.symbol} {asked_range}; there are bars from {instant(info.start_time * 1000)} "
+        f"to {instant(info.end_time * 1000)}",
+        symbol=info.symbol,
+        timeframe=timeframe,
+        startTime=info.start_time,
+        endTime=info.end_time,
+        bars=info.bars,
+    )
+
+
 def _read_info(path: Path) -> SeriesInfo:
     try:
-        return read_footer(path).info
+        with open_series(path) as file:
+            return file.info
     except (DamagedFile, OSError) as error:
         raise _unreadable(path, error) from error
 
 
-def _key_of(path: Path, timeframe: Timeframe) -> _SeriesKey:
+def _version_of(path: Path) -> FileVersion:
     try:
-        file = path.stat()
+        return version_of(path)
     except OSError as error:  # it was deleted a moment ago
         raise _unreadable(path, error) from error
-    return _SeriesKey(path, file.st_mtime_ns, file.st_size, timeframe)
 
 
-def _check_series(path: Path, footer: Footer, symbol: str, timeframe: Timeframe) -> None:
-    """Raise `DataError` for a file that holds another series than its name says: it was copied there."""
-    if (footer.info.symbol, footer.info.timeframe) != (symbol, timeframe):
-        held = f"it holds {footer.info.symbol} {footer.info.timeframe}"
-        raise _unreadable(path, DamagedFile(held))
+def _check_series(info: SeriesInfo, symbol: str, timeframe: Timeframe) -> None:
+    """Raise `DamagedFile` for a file that holds another series than its name says: it was copied there."""
+    if (info.symbol, info.timeframe) != (symbol, timeframe):
+        raise DamagedFile(f"it holds {info.symbol} {info.timeframe}")
 
 
-def _scan(path: Path, symbol: str, stored: Timeframe, start_us: int | None, end_us: int | None) -> Bars:
-    """Return the bars of [start, end), reading only the row groups that can hold them."""
-    rows = pl.scan_parquet(path)
-    if start_us is not None:
-        rows = rows.filter(pl.col("timestamp") >= pl.lit(start_us).cast(pl.Datetime("us", "UTC")))
-    if end_us is not None:
-        rows = rows.filter(pl.col("timestamp") < pl.lit(end_us).cast(pl.Datetime("us", "UTC")))
+def _bars_of(file: SeriesFile, path: Path, start_us: int | None = None, end_us: int | None = None) -> Bars:
+    """Return the bars of [start, end), reading only the row groups that can hold them. Raises `DataError`."""
     try:
-        return bars_from_frame(symbol, stored, rows.collect())
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:
+        return bars_from_frame(file.info.symbol, file.info.timeframe, file.read(start_us, end_us))
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, DamagedFile, OSError, ValueError) as error:
         raise _unreadable(path, error) from error
 
 

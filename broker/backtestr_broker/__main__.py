@@ -40,7 +40,7 @@ from backtestr_protocol import __version__, paths
 from backtestr_protocol.errors import InvalidConfiguration
 from backtestr_protocol.keys import KeyFolder
 from backtestr_protocol.log_writer import LogWriter, open_standard_descriptors, text_stream
-from backtestr_protocol.messages import SeriesInfo
+from backtestr_protocol.messages import TICK, SeriesInfo
 from backtestr_protocol.private_files import private_directory
 
 from .broker import Broker
@@ -253,7 +253,12 @@ def _allow_list(transport: TransportOptions) -> AllowList | None:
 
 def _listing(series: list[SeriesInfo]) -> str:
     """Return the first few series on a line, such as `SYNTH 1m (20,000 bars)`."""
-    shown = [f"{one.symbol} {one.timeframe} ({one.bars:,} bars)" for one in series[:_SHOWN_SERIES]]
+    shown = [
+        f"{one.symbol} ({one.bars:,} ticks)"
+        if one.timeframe == TICK
+        else f"{one.symbol} {one.timeframe} ({one.bars:,} bars)"
+        for one in series[:_SHOWN_SERIES]
+    ]
     more = [f"and {len(series) - _SHOWN_SERIES} more"] if len(series) > _SHOWN_SERIES else []
     return ", ".join(shown + more)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .messages import Contract, FilePath, QuotePrice, Repair, ShortText, Timeframe
+from .messages import Contract, FilePath, Repair, SeriesTimeframe, ShortText, TickPrice
 from .ranges import Symbol
 
 
@@ -14,7 +14,7 @@ class ImportMarketData(Contract, frozen=True, kw_only=True):
     timeframe: ShortText | None = None
     format: ShortText | None = None
     time_zone: ShortText | None = None
-    price: QuotePrice | None = None
+    price: TickPrice | None = None
     repair: Repair | None = None
 
 
@@ -31,13 +31,13 @@ class DroppedRows(Contract, frozen=True, kw_only=True):
 
 
 class Imported(Contract, frozen=True, kw_only=True):
-    """The series that an import stored.
+    """The series that an import stored; if `timeframe` is `tick`, `bars` is the number of ticks.
 
     `format` is the source format of the file. `dropped` has the rows that `repair` left out, each under one reason.
     """
 
     symbol: str
-    timeframe: Timeframe
+    timeframe: SeriesTimeframe
     bars: int
     start_time: int
     end_time: int

@@ -34,12 +34,17 @@ from .ranges import (
 MessageType = Literal["Request", "Response", "Event", "Stream", "Error", "Heartbeat"]
 BacktestState = Literal["queued", "running", "paused", "completed", "failed", "stopped"]
 Timeframe = Literal["1m", "5m", "15m", "30m", "1h", "4h", "1d", "1w"]
+# The timeframe under which a series of ticks is stored and its prices are published: it has no length.
+TICK: Literal["tick"] = "tick"
+SeriesTimeframe = Literal["tick", "1m", "5m", "15m", "30m", "1h", "4h", "1d", "1w"]
 Side = Literal["buy", "sell"]
 OrderType = Literal["market", "limit", "stop", "stop_limit"]
 OrderStatus = Literal["pending", "filled", "cancelled", "rejected"]
 Health = Literal["healthy", "warning", "error"]
 Repair = Literal["drop"]
 QuotePrice = Literal["bid", "ask", "mid"]
+# The price of ticks that bars are made of.
+TickPrice = Literal["bid", "ask", "mid", "last"]
 Keep = Literal["first", "last"]
 TableName = Literal["equity", "trades", "orders", "positions"]
 # Each of them twice: a table is made again for each time that it is named.
@@ -78,6 +83,8 @@ ShortText = Annotated[str, msgspec.Meta(max_length=64)]
 # The most symbols of one backtest: at a million bars each they take 48 GB.
 MAX_SYMBOLS = 1000
 MAX_INDICATORS = 256
+# The most ticks of one answer: 40 MB, as a series of 800,000 bars has.
+MAX_TICKS = 1_000_000
 # The longest time between two progress messages: a day.
 MAX_INTERVAL_MS = 86_400_000
 # The most versions that a client may say it speaks.
@@ -249,10 +256,13 @@ class AlgorithmStatus(AlgorithmInfo, frozen=True, kw_only=True):
 
 
 class SeriesInfo(Contract, frozen=True, kw_only=True):
-    """A stored series; `start_time` and `end_time` are the open times of its first and last bar."""
+    """A stored series; `start_time` and `end_time` are the open times of its first and last bar.
+
+    If `timeframe` is `tick`, `bars` is the number of ticks, and the times are those of the first and the last.
+    """
 
     symbol: Text
-    timeframe: Timeframe
+    timeframe: SeriesTimeframe
     start_time: Integer
     end_time: Integer
     bars: NotNegative
@@ -269,7 +279,10 @@ class IndicatorConfig(Contract, frozen=True, kw_only=True):
 
 
 class GetMarketData(Contract, frozen=True, kw_only=True):
-    """The bars to read: `limit` bars of the range, from its end, or from its start if `keep` is `first`."""
+    """The bars or ticks to read: `limit` of the range, from its end, or from its start if `keep` is `first`.
+
+    So many as `skip` says are left out before, from the same side. `price` is that of the ticks that bars are made of.
+    """
 
     symbol: Symbol
     timeframe: ShortText
@@ -277,6 +290,8 @@ class GetMarketData(Contract, frozen=True, kw_only=True):
     end_time: Milliseconds | None = None
     limit: Positive | None = None
     keep: Keep = "last"
+    skip: NotNegative = 0
+    price: TickPrice | None = None
     indicators: Annotated[list[IndicatorConfig], msgspec.Meta(max_length=MAX_INDICATORS)] = []
 
     def __post_init__(self) -> None:
@@ -297,14 +312,22 @@ class TableRef(Contract, frozen=True, kw_only=True):
 
 
 class MarketData(Contract, frozen=True, kw_only=True):
+    """The table `bars`, or `ticks`; `rest` is the number of rows of the range that follow those and `skip`.
+
+    `version` names the stored ticks that were read: two pages with different ones are not of one series.
+    """
+
     symbol: str
     timeframe: str
     tables: list[TableRef]
+    rest: int = 0
+    version: str | None = None
 
 
 class DescribeMarketData(Contract, frozen=True, kw_only=True):
     symbol: Symbol
     timeframe: ShortText
+    price: TickPrice | None = None
 
 
 class SeriesGap(Contract, frozen=True, kw_only=True):
@@ -319,22 +342,25 @@ class SeriesFacts(SeriesInfo, frozen=True, kw_only=True):
     """The facts of a series.
 
     `made_from` is the stored timeframe from which it is read. Weekends and holidays count as gaps. `longest_gaps` has
-    at most ten, the longest first.
+    at most ten, the longest first. Gaps of ticks are those of the minutes that they make. `columns` has what the ticks
+    have of bid, ask, last and volume.
     """
 
-    made_from: Timeframe
+    made_from: SeriesTimeframe
     low: float
     high: float
     volume: float
     gaps: int
     missing_bars: int
     longest_gaps: list[SeriesGap]
+    columns: list[str] = []
 
 
 class ResampleMarketData(Contract, frozen=True, kw_only=True):
     symbol: Symbol
     from_timeframe: ShortText
     to_timeframe: ShortText
+    price: TickPrice | None = None
 
 
 class StoredSeries(SeriesInfo, frozen=True, kw_only=True):
@@ -350,7 +376,7 @@ class DeleteMarketData(Contract, frozen=True, kw_only=True):
 
 class DeletedMarketData(Contract, frozen=True, kw_only=True):
     symbol: str
-    timeframes: list[Timeframe]
+    timeframes: list[SeriesTimeframe]
 
 
 class BacktestConfig(Contract, frozen=True, kw_only=True):
@@ -359,7 +385,7 @@ class BacktestConfig(Contract, frozen=True, kw_only=True):
     Dates are ISO 8601, a date alone is midnight UTC, and the end is exclusive. An absent start is the first stored
     bar, an absent end is after the last one. `commission` is a fraction of traded value, `slippage` of price. `options`
     are the conventions of the engine (`BacktestOptions`). `symbol` or `symbols` is present; the symbols share the
-    account. If both are present, `symbol` is one of `symbols`.
+    account. If both are present, `symbol` is one of `symbols`. `price` is that of the ticks that bars are made of.
     """
 
     backtest_id: BacktestId | None = None
@@ -370,6 +396,7 @@ class BacktestConfig(Contract, frozen=True, kw_only=True):
     end_date: ShortText | None = None
     initial_capital: Number
     timeframe: ShortText
+    price: TickPrice | None = None
     commission: Fraction
     slippage: Fraction
     parameters: FreeMap

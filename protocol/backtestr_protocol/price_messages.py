@@ -10,18 +10,16 @@ from typing import Annotated, Literal
 import msgspec
 
 from .errors import ErrorData
-from .messages import BacktestId, Contract, ShortText
+from .messages import BacktestId, Contract, SeriesTimeframe, ShortText, TickPrice
 from .ranges import Amount, Milliseconds, Name, Number, Positive, Symbol
 
 ReplayState = Literal["running", "paused", "completed", "stopped", "failed"]
-# A feed publishes bars of one of the engine's timeframes, or ticks.
-FeedTimeframe = Literal["tick", "1m", "5m", "15m", "30m", "1h", "4h", "1d", "1w"]
 
 # The broker decodes, checks and encodes a whole request between two other messages: 1,000 prices take some 3 ms.
 MAX_PRICES = 1000
 
-# Bars a second of a price replay. Topics retain 10,000 messages for repair: beyond it, a client away for a second loses
-# some. A bar takes up to a quarter of an hour.
+# Bars, or ticks, a second of a price replay. Topics retain 10,000 messages for repair: beyond it, a client away for a
+# second loses some. A bar takes up to a quarter of an hour.
 MIN_RATE = 0.001
 MAX_RATE = 10_000.0
 # Times real time, for weekly bars: MAX_RATE of them.
@@ -36,15 +34,16 @@ Speed = Annotated[
 
 
 class StartPriceReplay(Contract, frozen=True, kw_only=True):
-    """A price replay to start: it publishes the stored bars that open in [startTime, endTime).
+    """A price replay to start: it publishes the bars that open in [startTime, endTime), or its ticks.
 
-    Exactly one of `bars_per_second`, `speed` (times real time) and `as_fast_as_read` is present. The client may choose
-    `replay_id`, as it may choose the id of a backtest.
+    Exactly one of `bars_per_second` (or ticks), `speed` (times real time) and `as_fast_as_read` is present. The client
+    may choose `replay_id`, as it may choose the id of a backtest. `price` is that of the ticks that bars are made of.
     """
 
     replay_id: BacktestId | None = None
     symbol: Symbol
     timeframe: ShortText
+    price: TickPrice | None = None
     start_time: Milliseconds | None = None
     end_time: Milliseconds | None = None
     bars_per_second: Rate | None = None
@@ -58,7 +57,7 @@ class StartPriceReplay(Contract, frozen=True, kw_only=True):
 
 
 class PriceReplayStarted(Contract, frozen=True, kw_only=True):
-    """A price replay has started: it will publish `bars` bars on `topic`.
+    """A price replay has started: it will publish `bars` bars, or ticks, on `topic`.
 
     The first bar has the sequence number `from_seq`, or a later one if the topic has other publishers.
     """
@@ -94,7 +93,8 @@ class PriceReplayStatus(Contract, frozen=True, kw_only=True):
 
     `start_time` and `end_time` are the open times of its first and last bar. `position` counts the published bars,
     `current_time` is the open time of the last of them, and `last_seq` its sequence number on the topic. `reason`
-    states why it was stopped, if not on request. `error` states why it failed.
+    states why it was stopped, if not on request. `error` states why it failed. Of ticks, `bars` and `position` are the
+    numbers, and the times are theirs.
     """
 
     replay_id: str
@@ -129,7 +129,7 @@ class FeedPrice(Contract, frozen=True, kw_only=True):
     ask: Number
     last: Number
     volume: Amount
-    timeframe: FeedTimeframe
+    timeframe: SeriesTimeframe
 
 
 class PublishPrices(Contract, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ import msgspec
 
 from .codec import TO_BROKER, TO_WORKER, Signer, decode, encode
 from .errors import ErrorData, SerializationError
-from .messages import AlgorithmInfo, AlgorithmProblem, SeriesInfo, ShortText
+from .messages import AlgorithmInfo, AlgorithmProblem, SeriesInfo, ShortText, TickPrice
 from .price_messages import Rate, Speed
 from .ranges import Integer, Name, NotNegative, Positive, Symbol, Text, Topic
 from .secret import Secret, decode_secret, encode_secret
@@ -210,7 +210,7 @@ ToWorker = Task | Credit
 
 
 class OpenReplay(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The data of an `Assign` of this work: read the bars, and publish them from bar number `position` on.
+    """The data of an `Assign` of this work: read the bars or ticks, and publish them from number `position` on.
 
     Exactly one of `bars_per_second`, `speed` and `allowed`, the first credit, is present. `checksum` is that of the
     bars from which an earlier worker published; other bars are refused.
@@ -227,6 +227,7 @@ class OpenReplay(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     position: NotNegative = 0
     paused: bool = False
     checksum: NotNegative | None = None
+    price: TickPrice | None = None
 
 
 class OpenedReplay(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

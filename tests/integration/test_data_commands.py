@@ -153,3 +153,40 @@ def test_near_misses_are_named(runner: CliRunner, symbol: str, tmp_path: Path) -
     assert "is not NAME=VALUE" in refused(runner, EXIT_USAGE, "data", "head", symbol, "1m", "--indicator", "SMA:5")
     failed = runner.invoke(app, ["data", "show", miss, "1m", "--json"])
     assert json.loads(failed.stdout)["error"]["code"] == "DATA_ERROR"
+
+
+def test_ticks_are_kept_ranged_replayed_and_exported(runner: CliRunner, tmp_path: Path) -> None:
+    times = ["09:30:00.000100", "09:30:00.000100", "09:30:00.000900", "09:31:59.5", "09:33:00"]
+    rows = [f"2022-01-03 {at}Z,{10 + row},{10.5 + row}\n" for row, at in enumerate(times)]
+    (tmp_path / "quotes.csv").write_text("time,bid,ask\n" + "".join(rows))
+    stored = as_json(runner, "import", str(tmp_path / "quotes.csv"), "--symbol", "TICKS")
+    assert (stored["timeframe"], stored["bars"]) == ("tick", 5)
+
+    with backtestr.connect() as client:
+        whole = client.market_data("TICKS", "tick")
+        cut = "2022-01-03T09:30:00.001Z"
+        parts = [client.market_data("TICKS", "tick", end=cut), client.market_data("TICKS", "tick", start=cut)]
+        assert pl.concat(parts).equals(whole)
+        assert [part.height for part in parts] == [3, 2]
+        assert whole["bid"].to_list() == [10, 11, 12, 13, 14]
+        assert pl.concat(client.ticks("TICKS")).equals(whole)
+        bars = client.market_data("TICKS", "1m", price="ask")
+        assert (bars["high"].to_list(), bars["volume"].to_list()) == ([12.5, 13.5, 14.5], [3, 1, 1])
+        with client.replay("TICKS", "tick", speed=1000) as replay:
+            prices = [(one.bid, one.ask, one.last, one.timeframe) for one in replay]
+        assert prices == [(10 + row, 10.5 + row, 10.25 + row, "tick") for row in range(5)]
+        result = client.backtest("buy_and_hold", "TICKS", timeframe="1m", price="bid").result()
+        assert (result.config["price"], result.equity.height) == ("bid", 3)
+
+    for end in ("csv", "parquet", "arrow"):
+        file = str(tmp_path / f"out.{end}")
+        assert as_json(runner, "data", "export", "TICKS", "tick", file)["bars"] == 5
+        as_json(runner, "import", file, "--symbol", "TICKS-AGAIN")
+        with backtestr.connect() as client:
+            assert client.market_data("TICKS-AGAIN", "tick").equals(whole)
+    made = as_json(runner, "data", "resample", "TICKS", "tick", "1m", "--price", "bid")
+    imported = as_json(runner, "import", str(tmp_path / "quotes.csv"), "--symbol", "BARS", "--timeframe", "1m")
+    assert made["bars"] == imported["bars"] == 3
+    assert "price cannot be given for ticks" in refused(
+        runner, EXIT_ERROR, "data", "head", "TICKS", "tick", "--price", "bid"
+    )

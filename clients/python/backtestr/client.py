@@ -6,7 +6,7 @@ Its methods block, and threads may share it: requests of different threads do no
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -36,6 +36,7 @@ from backtestr_protocol.errors import AuthenticationError, NetworkError, Severit
 from backtestr_protocol.import_messages import Imported, ImportMarketData
 from backtestr_protocol.keys import KeyPair
 from backtestr_protocol.messages import (
+    TICK,
     AlgorithmInfo,
     AlgorithmList,
     AlgorithmProblem,
@@ -57,22 +58,21 @@ from backtestr_protocol.messages import (
     IndicatorConfig,
     Keep,
     ListBacktests,
-    MarketData,
     Nothing,
     PerformanceMetrics,
     Pong,
-    QuotePrice,
     Repair,
     ResampleMarketData,
     SeriesFacts,
     SeriesInfo,
     SeriesList,
+    SeriesTimeframe,
     SnapshotState,
     StateEntry,
     StateSnapshot,
     StoredSeries,
     TableName,
-    Timeframe,
+    TickPrice,
     UpdatedState,
     UpdateState,
     Welcome,
@@ -101,9 +101,10 @@ from backtestr_protocol.system_status import SystemStatus
 
 from .algorithm_source import registration
 from .arguments import as_symbols, feed_request, wire_options
+from .market_tables import market_table, tick_pages
 from .replay import PriceReplay, Rate, replay_request, start_replay
 from .requester import BULK_TIMEOUT, REQUEST_TIMEOUT, Requester
-from .results import ALL_TABLES, Results, fetch_results, read_table
+from .results import ALL_TABLES, Results, fetch_results
 from .run import STREAMS, Run, Stream, start_backtest
 from .subscription import Subscription, fetch_missed
 
@@ -283,13 +284,17 @@ class Client:
         end: Instant | None = None,
         limit: int | None = None,
         keep: Keep = "last",
+        price: TickPrice | None = None,
         indicators: Sequence[str | IndicatorConfig] = (),
         timeout: float = BULK_TIMEOUT,
     ) -> pl.DataFrame:
         """Return bars as `timestamp open high low close volume`, with a column for each output of each indicator.
 
         `end` is exclusive; `limit` keeps the last or first bars of the range, as `keep` says. An indicator is TA-Lib's
-        name, or an `IndicatorConfig` where it has parameters. Longer timeframes are resampled where not stored.
+        name, or an `IndicatorConfig` where it has parameters. Longer timeframes are resampled where not stored, and
+        made of ticks where no bars are: of their `price`, the middle of bid and ask when None, or the last price.
+
+        The timeframe `"tick"` gives the ticks themselves, `timestamp bid ask last volume`, null where there is none.
         """
         request = GetMarketData(
             symbol=symbol,
@@ -298,11 +303,26 @@ class Client:
             end_time=None if end is None else as_ms(end),
             limit=limit,
             keep=keep,
+            price=price,
             indicators=[IndicatorConfig(name=one) if isinstance(one, str) else one for one in indicators],
         )
-        answer, attachments = self._ask.with_attachments("GetMarketData", request, MarketData, timeout)
-        frames = [read_table(ref, attachments) for ref in answer.tables]
-        return pl.concat(frames, how="horizontal") if len(frames) > 1 else frames[0]
+        return market_table(self._ask, request, timeout)
+
+    def ticks(
+        self, symbol: str, *, start: Instant | None = None, end: Instant | None = None, timeout: float = BULK_TIMEOUT
+    ) -> Iterator[pl.DataFrame]:
+        """Yield the ticks of a range as tables of up to 1,000,000, as `market_data` gives them, however many they are.
+
+        Raises `DataError` when they are stored anew meanwhile.
+        """
+        request = GetMarketData(
+            symbol=symbol,
+            timeframe=TICK,
+            start_time=None if start is None else as_ms(start),
+            end_time=None if end is None else as_ms(end),
+            keep="first",
+        )
+        return tick_pages(self._ask, request, timeout)
 
     def import_market_data(
         self,
@@ -312,16 +332,16 @@ class Client:
         timeframe: str | None = None,
         format: str | None = None,
         time_zone: str | None = None,
-        price: QuotePrice | None = None,
+        price: TickPrice | None = None,
         repair: Repair | None = None,
         timeout: float = BULK_TIMEOUT,
     ) -> Imported:
         """Have the broker import a file of this machine as `symbol`.
 
-        `timeframe` None means the spacing of the bars; ticks need one. `format` None means the format that the content
-        shows. `time_zone` (an IANA name) is for times without an offset. `price` is the side of quotes to make bars of,
-        "mid" when None. `repair` "drop" leaves out rows that cannot be used, and the answer counts them; without it
-        `DataError` names the first.
+        `timeframe` None means the spacing of the bars; ticks are then kept as ticks, and with a timeframe made into
+        bars. `format` None means the format that the content shows. `time_zone` (an IANA name) is for times without an
+        offset. `price` is that of ticks to make bars of, "mid" when None, or else "last". `repair` "drop" leaves out
+        rows that cannot be used, and the answer counts them; without it `DataError` names the first.
         """
         request = ImportMarketData(
             path=str(Path(path).expanduser().resolve()),
@@ -334,19 +354,29 @@ class Client:
         )
         return self._ask("ImportMarketData", request, Imported, timeout)
 
-    def describe_market_data(self, symbol: str, timeframe: str, timeout: float = BULK_TIMEOUT) -> SeriesFacts:
-        """Return range, prices and gaps of a series, stored or resampled."""
-        request = DescribeMarketData(symbol=symbol, timeframe=timeframe)
+    def describe_market_data(
+        self, symbol: str, timeframe: str, timeout: float = BULK_TIMEOUT, *, price: TickPrice | None = None
+    ) -> SeriesFacts:
+        """Return range, prices and gaps of a series, stored, resampled, or made of the `price` of ticks."""
+        request = DescribeMarketData(symbol=symbol, timeframe=timeframe, price=price)
         return self._ask("DescribeMarketData", request, SeriesFacts, timeout)
 
     def resample_market_data(
-        self, symbol: str, from_timeframe: str, to_timeframe: str, timeout: float = BULK_TIMEOUT
+        self,
+        symbol: str,
+        from_timeframe: str,
+        to_timeframe: str,
+        timeout: float = BULK_TIMEOUT,
+        *,
+        price: TickPrice | None = None,
     ) -> StoredSeries:
-        """Have the broker resample a stored series to a longer timeframe, and store the result."""
-        request = ResampleMarketData(symbol=symbol, from_timeframe=from_timeframe, to_timeframe=to_timeframe)
+        """Have the broker resample a stored series, or the `price` of its ticks, and store the result."""
+        request = ResampleMarketData(
+            symbol=symbol, from_timeframe=from_timeframe, to_timeframe=to_timeframe, price=price
+        )
         return self._ask("ResampleMarketData", request, StoredSeries, timeout)
 
-    def delete_market_data(self, symbol: str, timeframe: str | None = None) -> list[Timeframe]:
+    def delete_market_data(self, symbol: str, timeframe: str | None = None) -> list[SeriesTimeframe]:
         """Delete a series, or with `timeframe` None all series of a symbol; return the deleted timeframes."""
         request = DeleteMarketData(symbol=symbol, timeframe=timeframe)
         return self._ask("DeleteMarketData", request, DeletedMarketData).timeframes
@@ -360,15 +390,18 @@ class Client:
         *,
         start: Instant | None = None,
         end: Instant | None = None,
+        price: TickPrice | None = None,
         **rate: Unpack[Rate],
     ) -> PriceReplay:
-        """Publish stored bars as prices, for all clients that subscribe; iterate over the handle to read them.
+        """Publish stored bars, or those of a `price` of ticks, as prices for all clients that subscribe.
 
-        `end` is exclusive. `rate` is one of `bars_per_second=50`, `speed=60` (times real time, gaps skipped) and
-        `as_fast_as_read=True`. Raises `ValueError` for none or several, `DataError`, `ValidationError` or
-        `InvalidConfiguration` for bars that cannot be published so, and `Busy` when too many price replays run.
+        Iterate over the handle to read them. The timeframe `"tick"` publishes the ticks. `end` is exclusive. `rate` is
+        one of `bars_per_second=50` (or ticks), `speed=60` (times real time: gaps between bars are skipped, and silences
+        of ticks last a minute at most) and `as_fast_as_read=True`. Raises `ValueError` for none or several,
+        `DataError`, `ValidationError` or `InvalidConfiguration` for what cannot be published so, and `Busy` when too
+        many price replays run.
         """
-        return start_replay(self._ask, self._io_thread, replay_request(symbol, timeframe, start, end, rate))
+        return start_replay(self._ask, self._io_thread, replay_request(symbol, timeframe, start, end, rate, price))
 
     def list_replays(self) -> list[PriceReplayStatus]:
         """List the price replays that the broker knows, the latest first."""
@@ -396,6 +429,7 @@ class Client:
         timeframe: str,
         start: Instant | None = None,
         end: Instant | None = None,
+        price: TickPrice | None = None,
         capital: float = 100_000.0,
         commission: float = 0.0,
         slippage: float = 0.0,
@@ -407,10 +441,11 @@ class Client:
         """Start a backtest, and return it as soon as the broker has accepted it.
 
         Several symbols (`["BTC", "ETH"]`) share the account. `end` is exclusive; without `start` or `end` the bars
-        begin or end where the stored ones do. `commission` and `slippage` are fractions of traded value and of price.
-        `options` are the engine's conventions (`fill_at="close"`, `size="units"`, …; see `config/engine.toml`). `watch`
-        names the streams to receive, so that they can be read from their first message. Raises `NotFound`,
-        `ValidationError`, `InvalidConfiguration` or `DataError` for a backtest that cannot be run.
+        begin or end where the stored ones do. `price` is that of ticks to make the bars of. `commission` and `slippage`
+        are fractions of traded value and of price. `options` are the engine's conventions (`fill_at="close"`,
+        `size="units"`, …; see `config/engine.toml`). `watch` names the streams to receive, so that they can be read
+        from their first message. Raises `NotFound`, `ValidationError`, `InvalidConfiguration` or `DataError` for a
+        backtest that cannot be run.
         """
         symbols = as_symbols(symbol)
         config = BacktestConfig(
@@ -422,6 +457,7 @@ class Client:
             end_date=None if end is None else as_iso(end),
             initial_capital=capital,
             timeframe=timeframe,
+            price=price,
             commission=commission,
             slippage=slippage,
             parameters=with_times_as_text(parameters or {}),

@@ -1,4 +1,4 @@
-"""A price replay publishes stored bars as prices; its handle reads them and controls it.
+"""A price replay publishes stored bars or ticks as prices; its handle reads them and controls it.
 
 for price in client.replay("BTCPERP", "1m", bars_per_second=50):
     print(price.timestamp, price.last)
@@ -22,6 +22,7 @@ from backtestr.core.updates import Update
 from backtestr.io.io_thread import IoThread
 from backtestr_protocol import topics
 from backtestr_protocol.errors import NotFound, SystemFault, TimedOut, from_data
+from backtestr_protocol.messages import TickPrice
 from backtestr_protocol.price_messages import (
     AcknowledgePrices,
     PriceReplayAccepted,
@@ -223,7 +224,12 @@ class PriceReplay:
 
 
 def replay_request(
-    symbol: str, timeframe: str, start: Instant | None, end: Instant | None, rate: Rate
+    symbol: str,
+    timeframe: str,
+    start: Instant | None,
+    end: Instant | None,
+    rate: Rate,
+    price: TickPrice | None = None,
 ) -> StartPriceReplay:
     """Return the request, with an id of its own. Raises `ValueError` unless there is exactly one rate."""
     if sum(value is not None and value is not False for value in rate.values()) != 1:
@@ -232,6 +238,7 @@ def replay_request(
         replay_id=str(uuid.uuid4()),
         symbol=symbol,
         timeframe=timeframe,
+        price=price,
         start_time=None if start is None else as_ms(start),
         end_time=None if end is None else as_ms(end),
         **rate,

@@ -20,7 +20,7 @@ from backtestr_engine.data.timeframes import LENGTH_US, parse_timeframe
 from backtestr_engine.metrics.annualisation import Annualisation, annualisation
 from backtestr_engine.simulation.conventions import Conventions, Options, resolve_options
 from backtestr_protocol.errors import InvalidConfiguration, ValidationError
-from backtestr_protocol.messages import MAX_SYMBOLS, BacktestConfig
+from backtestr_protocol.messages import MAX_SYMBOLS, BacktestConfig, TickPrice, Timeframe
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -65,7 +65,8 @@ def prepare(
 
     `conventions` are the defaults, and `find` finds algorithms by name and id. In the plan's configuration `symbol` is
     the first symbol, `symbols` are all where there are several, and an absent date is that of the range found: a
-    backtest that is queued or repeated has the same bars, whatever is imported meanwhile.
+    backtest that is queued or repeated has the same bars, whatever is imported meanwhile. An absent price is the one
+    that all bars were made of, if all were made of ticks.
 
     Raises `NotFound` (algorithm), `ValidationError` (a value ill-typed or out of range; a name of parameter, option or
     timeframe that does not exist), `InvalidConfiguration` (values that contradict each other, capital ≤ 0),
@@ -86,19 +87,26 @@ def prepare(
         )
     if len(symbols) > 1:
         _check_shared_account(options.conventions)
-    panel = Panel.of([catalog.load(symbol, timeframe, start, end) for symbol in symbols])
+    panel = Panel.of([catalog.load(symbol, timeframe, start, end, price=config.price) for symbol in symbols])
     spelled_out = msgspec.structs.replace(
         config,
         symbol=symbols[0],
         symbols=symbols if len(symbols) > 1 else [],
         start_date=config.start_date or instant(int(panel.timestamp[0])),
         end_date=config.end_date or instant(int(panel.timestamp[-1]) + LENGTH_US[timeframe]),
+        price=config.price or _common_price(catalog, symbols, timeframe),
     )
     return Plan(spelled_out, algorithm, parameters, options, panel)
 
 
 def _instant_or_none(date: str | None, path: str) -> int | None:
     return None if date is None else parse_instant(date, path=path)
+
+
+def _common_price(catalog: Catalog, symbols: Sequence[str], timeframe: Timeframe) -> TickPrice | None:
+    """Return the price of ticks that the bars of every symbol are made of; None if there is no such price."""
+    prices = {catalog.tick_price(symbol, timeframe, None) for symbol in symbols}
+    return prices.pop() if len(prices) == 1 else None
 
 
 def _check_symbols(config: BacktestConfig) -> list[str]:

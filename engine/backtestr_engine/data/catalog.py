@@ -2,7 +2,8 @@
 
 One file per symbol and timeframe, `<root>/<symbol>/<timeframe>.parquet`, replaced as a whole and atomically. The file's
 own metadata has everything that a listing shows (symbol, number of bars, first and last open time), so a listing reads
-no bars. A timeframe that is not stored is resampled from the finest stored one that divides it.
+no bars. A timeframe that is not stored is resampled from the finest stored one that divides it, or made of the stored
+ticks (`<root>/<symbol>/tick.parquet`) if there is none.
 
 Every load opens a file once: an import meanwhile gives later loads the new file, and this one the old. The checksums of
 what is read are compared first (`series_file`), since damaged bars can end a process. A file of an earlier version has
@@ -22,8 +23,8 @@ from urllib.parse import quote, unquote
 
 import polars as pl
 
-from backtestr_protocol.errors import DataError, ValidationError, did_you_mean
-from backtestr_protocol.messages import SeriesInfo, Timeframe, is_symbol
+from backtestr_protocol.errors import DataError, InvalidConfiguration, ValidationError, did_you_mean
+from backtestr_protocol.messages import TICK, SeriesInfo, SeriesTimeframe, TickPrice, Timeframe, is_symbol
 from backtestr_protocol.private_files import make_private
 from backtestr_protocol.ranges import SYMBOL_MAX_CHARACTERS, SYMBOL_RULE
 
@@ -31,6 +32,9 @@ from .atomic_files import sync
 from .bars import Bars, bars_from_frame, resample
 from .instants import instant
 from .series_file import DamagedFile, FileVersion, SeriesFile, open_series, version_of, write_series
+from .tick_bars import bars_of_ticks
+from .tick_file import TickFile, open_ticks, write_ticks
+from .ticks import Ticks, check_price
 from .timeframes import LENGTH_US, divides, next_open_time, open_time, parse_timeframe
 
 _MAX_OPENINGS = 5
@@ -49,6 +53,8 @@ class _SeriesKey(NamedTuple):
     timeframe: Timeframe
     start_us: int | None = None
     end_us: int | None = None
+    price: TickPrice | None = None
+    """That of the ticks that the bars were made of."""
 
 
 class _BarCache:
@@ -108,12 +114,17 @@ class Catalog:
             bars=len(bars),
         )
         path = self._path(bars.symbol, bars.timeframe)
-        try:
-            make_private(path.parent)
+        with _writing(path):
             write_series(path, bars.to_frame(), info)
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise DataError(f"the catalogue's file {_name(path)} cannot be written: {error}", file=str(path)) from error
         return info
+
+    def write_ticks(self, ticks: Ticks) -> SeriesInfo:
+        """Store `ticks` in place of those of that symbol. Raises as `write` does."""
+        if not len(ticks):
+            raise DataError(f"{ticks.symbol} has no ticks to store")
+        path = self._path(ticks.symbol, TICK)
+        with _writing(path):
+            return write_ticks(path, ticks)
 
     def series(self) -> list[SeriesInfo]:
         """List every stored series, sorted by symbol, then from the finest timeframe to the coarsest.
@@ -126,18 +137,31 @@ class Catalog:
                 info = _read_info(path)
                 if (folder_name(info.symbol), info.timeframe) == (path.parent.name, path.stem):
                     found.append(info)
-        return sorted(found, key=lambda info: (info.symbol, LENGTH_US[info.timeframe]))
+        return sorted(found, key=lambda info: (info.symbol, 0 if info.timeframe == TICK else LENGTH_US[info.timeframe]))
 
-    def load(self, symbol: str, timeframe: str, start_us: int | None = None, end_us: int | None = None) -> Bars:
+    def load(
+        self,
+        symbol: str,
+        timeframe: str,
+        start_us: int | None = None,
+        end_us: int | None = None,
+        *,
+        price: TickPrice | None = None,
+    ) -> Bars:
         """Return the bars that open in [start, end), microseconds UTC; None is unbounded.
 
-        Raises `ValidationError` for an unknown timeframe, and `DataError` for an unknown symbol (naming the near miss),
-        a timeframe that cannot be made from the stored ones, a range without bars (naming the stored range) and a file
-        that cannot be read.
+        With a `price` they are made of that price of the stored ticks. Without, they are made of ticks where no stored
+        bars make them, at `check_price`'s default.
+
+        Raises `ValidationError` for an unknown timeframe, `InvalidConfiguration` for a price that the stored series
+        does not have, and `DataError` for an unknown symbol (naming the near miss), a timeframe that cannot be made
+        from the stored ones, a range without bars (naming the stored range) and a file that cannot be read.
         """
         wanted = parse_timeframe(timeframe)
-        stored = self.source_of(symbol, wanted)
+        stored = self.source_of(symbol, wanted, price)
         path = self._path(symbol, stored)
+        if stored == TICK:
+            return self._made_of_ticks(symbol, wanted, start_us, end_us, price)
         whole = self._cache.get(_SeriesKey(path, _version_of(path), wanted))
         if whole is not None and len(bars := whole.between(start_us, end_us)):
             return bars
@@ -149,7 +173,49 @@ class Catalog:
             else:
                 bars = whole.between(start_us, end_us)
             if not len(bars):
-                raise _nothing_between(file.info, wanted, start_us, end_us)
+                raise nothing_between(file.info, wanted, start_us, end_us)
+        return bars
+
+    @contextmanager
+    def open_ticks(self, symbol: str) -> Iterator[TickFile]:
+        """Open the stored ticks of `symbol`; what is read in the block is of one version.
+
+        Raises `DataError` for a symbol without ticks, and for a file that cannot be read.
+        """
+        stored = self.stored(symbol)
+        if TICK not in stored:
+            raise self._not_stored(symbol, TICK, stored)
+        path = self._path(symbol, TICK)
+        try:
+            with open_ticks(path) as file:
+                _check_series(file.info, symbol, TICK)
+                yield file
+        except (DamagedFile, pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+            raise _unreadable(path, error) from error
+
+    def tick_price(self, symbol: str, timeframe: str, price: TickPrice | None) -> TickPrice | None:
+        """Return the price of ticks that `load` makes bars of; None where it reads stored bars. Raises as `load`."""
+        if self.source_of(symbol, timeframe, price) != TICK:
+            return None
+        with self.open_ticks(symbol) as file:
+            return check_price(symbol, file.columns, price)
+
+    def _made_of_ticks(
+        self, symbol: str, timeframe: Timeframe, start_us: int | None, end_us: int | None, price: TickPrice | None
+    ) -> Bars:
+        """Return the bars of a range from memory, or make them of ticks, part after part, and keep them."""
+        with self.open_ticks(symbol) as file:
+            chosen = check_price(symbol, file.columns, price)
+            key = _SeriesKey(self._path(symbol, TICK), file.file_version, timeframe, start_us, end_us, chosen)
+            bars = self._cache.get(key)
+            if bars is None:
+                first = None if start_us is None else open_time(start_us, timeframe)
+                last = None if end_us is None else next_open_time(end_us, timeframe)
+                parts = file.parts(file.rows_between(first, last))
+                bars = bars_of_ticks(symbol, timeframe, chosen, parts).between(start_us, end_us)
+                self._cache.put(key, bars)
+            if not len(bars):
+                raise nothing_between(file.info, timeframe, start_us, end_us)
         return bars
 
     @contextmanager
@@ -182,7 +248,7 @@ class Catalog:
     def _is_read_alone(self, key: _SeriesKey, file: SeriesFile, start_us: int | None, end_us: int | None) -> bool:
         """Return whether the range is a small part of a series that is not in memory."""
         info = file.info
-        if self._cache.get(key._replace(timeframe=info.timeframe)) is not None:
+        if self._cache.get(key._replace(timeframe=parse_timeframe(info.timeframe))) is not None:
             return False
         first, last = info.start_time * 1000, info.end_time * 1000
         start = first if start_us is None else max(first, start_us)
@@ -202,7 +268,7 @@ class Catalog:
 
     def _whole(self, key: _SeriesKey, file: SeriesFile) -> Bars | None:
         """Return the whole series from memory, or read and keep it; None when it is too large to be kept."""
-        bars, stored = self._cache.get(key), file.info.timeframe
+        bars, stored = self._cache.get(key), parse_timeframe(file.info.timeframe)
         if bars is None and key.timeframe != stored:
             finer = self._whole(key._replace(timeframe=stored), file)
             bars = None if finer is None else resample(finer, key.timeframe)
@@ -213,13 +279,13 @@ class Catalog:
             self._cache.put(key, bars)
         return bars
 
-    def stored(self, symbol: str) -> list[Timeframe]:
-        """Return the stored timeframes of `symbol`, finest first.
+    def stored(self, symbol: str) -> list[SeriesTimeframe]:
+        """Return the stored timeframes of `symbol`, finest first; `tick` before all.
 
         Raises `DataError`, naming the near miss, for a symbol without series.
         """
         folder = self._folder(symbol)
-        stored = [timeframe for timeframe in LENGTH_US if (folder / f"{timeframe}.parquet").is_file()]
+        stored = [one for one in (TICK, *LENGTH_US) if (folder / f"{one}.parquet").is_file()]
         if stored:
             return stored
         symbols = sorted({info.symbol for info in self.series()})
@@ -231,13 +297,13 @@ class Catalog:
             known=symbols[:20],
         )
 
-    def delete(self, symbol: str, timeframe: str | None = None) -> list[Timeframe]:
+    def delete(self, symbol: str, timeframe: str | None = None) -> list[SeriesTimeframe]:
         """Remove a series, or every series of `symbol`, and return the removed timeframes. A damaged file goes too.
 
         Raises `ValidationError` for an unknown timeframe and `DataError` for a series that is not stored.
         """
         stored = self.stored(symbol)
-        removed = stored if timeframe is None else [parse_timeframe(timeframe)]
+        removed = stored if timeframe is None else [TICK if timeframe == TICK else parse_timeframe(timeframe)]
         for one in removed:
             if one not in stored:
                 raise self._not_stored(symbol, one, stored)
@@ -255,24 +321,34 @@ class Catalog:
             raise self._not_stored(symbol, wanted, stored)
         return self.load(symbol, wanted)
 
-    def _not_stored(self, symbol: str, timeframe: Timeframe, stored: list[Timeframe]) -> DataError:
+    def _not_stored(self, symbol: str, timeframe: SeriesTimeframe, stored: list[SeriesTimeframe]) -> DataError:
+        what = "has no stored ticks" if timeframe == TICK else f"is not stored in {timeframe}"
         return DataError(
-            f"{symbol} is not stored in {timeframe} (there are: {', '.join(stored)})",
+            f"{symbol} {what} (there are: {', '.join(stored)})",
             path="$.timeframe",
             symbol=symbol,
             timeframe=timeframe,
             known=stored,
         )
 
-    def source_of(self, symbol: str, timeframe: str) -> Timeframe:
+    def source_of(self, symbol: str, timeframe: str, price: TickPrice | None = None) -> SeriesTimeframe:
         """Return the timeframe to read for `timeframe`: itself if stored, else the finest stored one that divides it.
 
-        Raises as `load` does.
+        It is `tick` with a price of ticks, and where no stored bars make it. Raises as `load` does.
         """
         wanted, stored = parse_timeframe(timeframe), self.stored(symbol)
+        if price is not None:
+            if TICK in stored:
+                return TICK
+            raise InvalidConfiguration(
+                f"price {price!r} chooses the price of ticks, and {symbol} has none (there are: {', '.join(stored)})",
+                paths=["$.price"],
+            )
         if wanted in stored:
             return wanted
-        finer = [timeframe for timeframe in stored if divides(timeframe, wanted)]
+        finer = [one for one in stored if one != TICK and divides(one, wanted)]
+        if not finer and TICK in stored:
+            return TICK
         if not finer:
             raise DataError(
                 f"no {wanted} bars of {symbol}, and none to make them from (there are: {', '.join(stored)})",
@@ -283,16 +359,37 @@ class Catalog:
             )
         return finer[0]
 
-    def _path(self, symbol: str, timeframe: Timeframe) -> Path:
+    def _path(self, symbol: str, timeframe: SeriesTimeframe) -> Path:
         return self._folder(symbol) / f"{timeframe}.parquet"
 
     def _folder(self, symbol: str) -> Path:
         return self._root / folder_name(check_symbol(symbol))
 
 
+def nothing_between(
+    info: SeriesInfo, timeframe: SeriesTimeframe, start_us: int | None, end_us: int | None
+) -> DataError:
+    """Return the error for a range in which the stored series `info` has no bars of `timeframe`, or no ticks."""
+    asked_range = " ".join(
+        f"{word} {instant(bound)}" for word, bound in (("from", start_us), ("before", end_us)) if bound is not None
+    )
+    asked = "ticks" if timeframe == TICK else f"{timeframe} bars"
+    kind = "ticks" if info.timeframe == TICK else "bars"
+    return DataError(
+        f"no {asked} of {info.symbol} {asked_range}; there are {kind} from {instant(info.start_time * 1000)} "
+        f"to {instant(info.end_time * 1000)}",
+        symbol=info.symbol,
+        timeframe=timeframe,
+        startTime=info.start_time,
+        endTime=info.end_time,
+        bars=info.bars,
+    )
+
+
 def describe_series(info: SeriesInfo) -> str:
     """Return `2,148 bars from 2004-08-19 to 2013-03-01`, for messages."""
-    return f"{info.bars:,} bars from {instant(info.start_time * 1000)} to {instant(info.end_time * 1000)}"
+    kind = "ticks" if info.timeframe == TICK else "bars"
+    return f"{info.bars:,} {kind} from {instant(info.start_time * 1000)} to {instant(info.end_time * 1000)}"
 
 
 def check_symbol(symbol: str) -> str:
@@ -312,19 +409,14 @@ def folder_name(symbol: str) -> str:
     return quote(symbol, safe="").replace(".", "%2E").replace("~", "%7E")
 
 
-def _nothing_between(info: SeriesInfo, timeframe: Timeframe, start_us: int | None, end_us: int | None) -> DataError:
-    asked_range = " ".join(
-        f"{word} {instant(bound)}" for word, bound in (("from", start_us), ("before", end_us)) if bound is not None
-    )
-    return DataError(
-        f"no {timeframe} bars of {info.symbol} {asked_range}; there are bars from {instant(info.start_time * 1000)} "
-        f"to {instant(info.end_time * 1000)}",
-        symbol=info.symbol,
-        timeframe=timeframe,
-        startTime=info.start_time,
-        endTime=info.end_time,
-        bars=info.bars,
-    )
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Make the file's folder, and raise `DataError` for what keeps the file from being written."""
+    try:
+        make_private(path.parent)
+        yield
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(f"the catalogue's file {_name(path)} cannot be written: {error}", file=str(path)) from error
 
 
 def _read_info(path: Path) -> SeriesInfo:
@@ -342,7 +434,7 @@ def _version_of(path: Path) -> FileVersion:
         raise _unreadable(path, error) from error
 
 
-def _check_series(info: SeriesInfo, symbol: str, timeframe: Timeframe) -> None:
+def _check_series(info: SeriesInfo, symbol: str, timeframe: SeriesTimeframe) -> None:
     """Raise `DamagedFile` for a file that holds another series than its name says: it was copied there."""
     if (info.symbol, info.timeframe) != (symbol, timeframe):
         raise DamagedFile(f"it holds {info.symbol} {info.timeframe}")
@@ -351,7 +443,7 @@ def _check_series(info: SeriesInfo, symbol: str, timeframe: Timeframe) -> None:
 def _bars_of(file: SeriesFile, path: Path, start_us: int | None = None, end_us: int | None = None) -> Bars:
     """Return the bars of [start, end), reading only the row groups that can hold them. Raises `DataError`."""
     try:
-        return bars_from_frame(file.info.symbol, file.info.timeframe, file.read(start_us, end_us))
+        return bars_from_frame(file.info.symbol, parse_timeframe(file.info.timeframe), file.read(start_us, end_us))
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, DamagedFile, OSError, ValueError) as error:
         raise _unreadable(path, error) from error
 

@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from backtestr_protocol.errors import InvalidConfiguration
 from backtestr_protocol.messages import (
+    TICK,
     DeletedMarketData,
     DeleteMarketData,
     DescribeMarketData,
     ResampleMarketData,
     SeriesFacts,
-    SeriesGap,
     StoredSeries,
 )
 
-from .bars import resample
+from .bars import Bars, resample
 from .catalog import Catalog, describe_series
+from .gaps import gaps_of
+from .tick_facts import describe_ticks
+from .ticks import check_price
 from .timeframes import LENGTH_US, divides, parse_timeframe
-
-LONGEST_GAPS = 10
-"""Number of gaps that are listed: the rest are only counted."""
 
 
 def describe(catalog: Catalog, request: DescribeMarketData) -> SeriesFacts:
-    """Return range, prices and gaps of a series, stored or resampled. Raises as `Catalog.load` does."""
+    """Return range, prices and gaps of a series, stored or made. Raises as `Catalog.load` does."""
+    if request.timeframe == TICK:
+        return describe_ticks(catalog, request)
     timeframe = parse_timeframe(request.timeframe)
-    made_from = catalog.source_of(request.symbol, timeframe)
-    bars = catalog.load(request.symbol, timeframe)
-    length = LENGTH_US[timeframe]
-    ends, opens = bars.timestamp[:-1] + length, bars.timestamp[1:]
-    lengths = opens - ends
-    gaps = np.flatnonzero(lengths > 0)
-    longest = gaps[np.argsort(-lengths[gaps], kind="stable")[:LONGEST_GAPS]]
+    made_from = catalog.source_of(request.symbol, timeframe, request.price)
+    bars = catalog.load(request.symbol, timeframe, price=request.price)
+    gaps, missing, longest = gaps_of(bars)
     return SeriesFacts(
         symbol=request.symbol,
         timeframe=timeframe,
@@ -43,35 +39,20 @@ def describe(catalog: Catalog, request: DescribeMarketData) -> SeriesFacts:
         low=float(bars.low.min()),
         high=float(bars.high.max()),
         volume=float(bars.volume.sum()),
-        gaps=len(gaps),
-        missing_bars=int((lengths[gaps] // length).sum()),
-        longest_gaps=[
-            SeriesGap(
-                start_time=int(ends[row]) // 1000,
-                end_time=int(opens[row]) // 1000,
-                missing_bars=int(lengths[row]) // length,
-            )
-            for row in longest
-        ],
+        gaps=gaps,
+        missing_bars=missing,
+        longest_gaps=longest,
     )
 
 
 def store_resampled(catalog: Catalog, request: ResampleMarketData) -> StoredSeries:
-    """Make a higher timeframe of a stored one and store it; a warning names the series that it replaces.
+    """Make a higher timeframe of a stored one, or of ticks, and store it; a warning names the series that it replaces.
 
-    Raises `ValidationError` for an unknown timeframe, `InvalidConfiguration` for one that cannot be made of the other,
-    and `DataError` for a series that is not stored.
+    Raises `ValidationError` for an unknown timeframe, `InvalidConfiguration` for one that cannot be made of the other
+    and for a price that there is not, and `DataError` for a series that is not stored.
     """
-    finer = parse_timeframe(request.from_timeframe, path="$.fromTimeframe")
-    coarser = parse_timeframe(request.to_timeframe, path="$.toTimeframe")
-    if finer == coarser or not divides(finer, coarser):
-        choices = ", ".join(one for one in LENGTH_US if one != finer and divides(finer, one)) or "nothing longer"
-        raise InvalidConfiguration(
-            f"{coarser} bars cannot be made of {finer} bars ({finer} makes: {choices})",
-            paths=["$.fromTimeframe", "$.toTimeframe"],
-        )
-    made = resample(catalog.load_stored(request.symbol, finer), coarser)
-    replaced = [info for info in catalog.series() if (info.symbol, info.timeframe) == (request.symbol, coarser)]
+    made = _made_of_ticks(catalog, request) if request.from_timeframe == TICK else _resampled(catalog, request)
+    replaced = [info for info in catalog.series() if (info.symbol, info.timeframe) == (made.symbol, made.timeframe)]
     info = catalog.write(made)
     return StoredSeries(
         symbol=info.symbol,
@@ -81,6 +62,30 @@ def store_resampled(catalog: Catalog, request: ResampleMarketData) -> StoredSeri
         bars=info.bars,
         warnings=[f"replaced {describe_series(one)}" for one in replaced],
     )
+
+
+def _made_of_ticks(catalog: Catalog, request: ResampleMarketData) -> Bars:
+    coarser = parse_timeframe(request.to_timeframe, path="$.toTimeframe")
+    with catalog.open_ticks(request.symbol) as file:
+        price = check_price(request.symbol, file.columns, request.price)
+    return catalog.load(request.symbol, coarser, price=price)
+
+
+def _resampled(catalog: Catalog, request: ResampleMarketData) -> Bars:
+    if request.price is not None:
+        raise InvalidConfiguration(
+            f"price {request.price!r} chooses the price of ticks, and {request.from_timeframe} are bars",
+            paths=["$.price", "$.fromTimeframe"],
+        )
+    finer = parse_timeframe(request.from_timeframe, path="$.fromTimeframe")
+    coarser = parse_timeframe(request.to_timeframe, path="$.toTimeframe")
+    if finer == coarser or not divides(finer, coarser):
+        choices = ", ".join(one for one in LENGTH_US if one != finer and divides(finer, one)) or "nothing longer"
+        raise InvalidConfiguration(
+            f"{coarser} bars cannot be made of {finer} bars ({finer} makes: {choices})",
+            paths=["$.fromTimeframe", "$.toTimeframe"],
+        )
+    return resample(catalog.load_stored(request.symbol, finer), coarser)
 
 
 def delete(catalog: Catalog, request: DeleteMarketData) -> DeletedMarketData:

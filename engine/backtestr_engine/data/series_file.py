@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import msgspec
+import numpy as np
 import polars as pl
 
 from backtestr_protocol.messages import SeriesInfo
@@ -104,6 +105,30 @@ class SeriesFile:
         if end_us is not None:
             found = found.filter(pl.col("timestamp") < _time(end_us))
         return found
+
+    def rows_between(self, start_us: int | None, end_us: int | None) -> range:
+        """Return the rows of [start, end), microseconds UTC, counted from 0; several rows may share a time.
+
+        Raises as `read` does.
+        """
+        first = 0 if start_us is None else self._rows_before(start_us)
+        stop = self.info.bars if end_us is None else self._rows_before(end_us)
+        return range(first, max(first, stop))
+
+    def _rows_before(self, time_us: int) -> int:
+        groups = bisect_left([group.first_us for group in self.row_groups or ()], time_us)
+        if not groups:
+            return 0
+        first = (groups - 1) * ROW_GROUP_BARS
+        times = self.read_rows(range(first, first + ROW_GROUP_BARS))["timestamp"].to_physical().to_numpy()
+        return first + int(np.searchsorted(times, time_us))
+
+    def read_rows(self, rows: range) -> pl.DataFrame:
+        """Return rows by their numbers; the row groups that hold them are compared first. Raises as `read` does."""
+        first, last = rows.start // ROW_GROUP_BARS, -(-rows.stop // ROW_GROUP_BARS)
+        self._check(range(first, min(last, len(self.row_groups or ()))))
+        self._file.seek(0)
+        return pl.scan_parquet(self._file).slice(rows.start, len(rows)).collect()
 
     def _groups_between(self, start_us: int | None, end_us: int | None) -> range:
         firsts = [group.first_us for group in self.row_groups or ()]

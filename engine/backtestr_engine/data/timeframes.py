@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from backtestr_protocol.errors import ValidationError, did_you_mean
-from backtestr_protocol.messages import Timeframe
+from backtestr_protocol.messages import TICK, Timeframe
 from backtestr_protocol.timeframes import LENGTH_MS
 
 from .arrays import Integers
@@ -27,6 +27,13 @@ def parse_timeframe(name: str, *, path: str = "$.timeframe") -> Timeframe:
     """Return `name` if it is a timeframe, else raise a `ValidationError` for `path` with near miss and all names."""
     if name in LENGTH_US:
         return name
+    if name == TICK:
+        raise ValidationError(
+            f"ticks are no bars: name the timeframe of the bars to make of them ({', '.join(LENGTH_US)})",
+            path=path,
+            expected=list(LENGTH_US),
+            got=name,
+        )
     raise ValidationError(
         f"unknown timeframe {name!r}{did_you_mean(name, LENGTH_US)} ({', '.join(LENGTH_US)})",
         path=path,

@@ -1,4 +1,4 @@
-"""Bars made of the rows of a file, the last stage of an import: their timeframe, and what was assumed about them."""
+"""Bars or ticks made of the rows of a file, the last stage of an import, and what was assumed about them."""
 
 from __future__ import annotations
 
@@ -6,24 +6,78 @@ import numpy as np
 
 from backtestr_engine.data.arrays import Integers
 from backtestr_engine.data.bars import Bars
+from backtestr_engine.data.tick_bars import bars_of_ticks
+from backtestr_engine.data.ticks import Ticks, check_price
 from backtestr_engine.data.timeframes import LENGTH_US, MINUTE_US, open_times
-from backtestr_protocol.errors import UnknownTimeframe
-from backtestr_protocol.messages import QuotePrice, Timeframe
+from backtestr_protocol.errors import InvalidConfiguration, UnknownTimeframe
+from backtestr_protocol.messages import TICK, SeriesTimeframe, TickPrice, Timeframe
 
 from .rows import Rows
-from .ticks import bars_of, quote_price
+
+_AT: dict[TickPrice, str] = {
+    "mid": "at the middle of bid and ask",
+    "bid": "at the bid",
+    "ask": "at the ask",
+    "last": "at the last price",
+}
 
 
-def make_bars(rows: Rows, symbol: str, timeframe: Timeframe | None, price: QuotePrice | None) -> tuple[Bars, list[str]]:
-    """Return the bars of validated rows, or those that their ticks make, and the warnings about them.
+def make_series(
+    rows: Rows, symbol: str, timeframe: SeriesTimeframe | None, price: TickPrice | None
+) -> tuple[Bars | Ticks, list[str]]:
+    """Return the bars or ticks of validated rows, or the bars that ticks make, and the warnings about them.
 
-    `timeframe` is the most frequent step of bars when None. `price` is the side of quotes, `mid` when None.
-    Raises `UnknownTimeframe` for ticks without a timeframe, for a timeframe that cannot be detected, and for bars that
-    lie closer than the one given.
+    `timeframe` is the most frequent step of bars when None. Ticks are ticks when it is None or `tick`, and are made
+    into bars of it otherwise, of their `price`: the default is that of `check_price`.
+
+    Raises `UnknownTimeframe` for a timeframe that cannot be detected, for bars that lie closer than the one given, and
+    for ticks asked for where there are bars; `InvalidConfiguration` for a price where no bars are made of ticks, and
+    for one that the ticks do not have.
     """
     if rows.kind == "bars":
-        return _bars(rows, symbol, timeframe)
-    return _tick_bars(rows, symbol, timeframe, price or "mid")
+        return _bars(rows, symbol, _bars_timeframe(timeframe, rows.file))
+    ticks = _ticks(rows, symbol)
+    if timeframe is None or timeframe == TICK:
+        _refuse_price(price)
+        return ticks, []
+    chosen = check_price(symbol, ticks.columns, price)
+    bars = bars_of_ticks(symbol, timeframe, chosen, [ticks])
+    return bars, [_making_note(rows, timeframe, chosen)]
+
+
+def _bars_timeframe(given: SeriesTimeframe | None, file: str) -> Timeframe | None:
+    if given != TICK:
+        return given
+    raise UnknownTimeframe(
+        f"{file} holds bars, no ticks: leave the timeframe out, or name theirs ({', '.join(LENGTH_US)})",
+        path="$.timeframe",
+        expected=list(LENGTH_US),
+    )
+
+
+def _refuse_price(price: TickPrice | None) -> None:
+    if price is not None:
+        raise InvalidConfiguration(
+            f"price {price!r} chooses what bars are made of, and ticks are kept with every price: name the timeframe "
+            "of bars to make, or leave price out",
+            paths=["$.price", "$.timeframe"],
+        )
+
+
+def _ticks(rows: Rows, symbol: str) -> Ticks:
+    fields = rows.fields
+    if rows.kind == "quotes":
+        return Ticks(symbol, rows.timestamps, fields["bid"], fields["ask"])
+    return Ticks(symbol, rows.timestamps, last=fields["price"], volume=fields.get("size"))
+
+
+def _making_note(rows: Rows, timeframe: Timeframe, price: TickPrice) -> str:
+    if rows.kind == "quotes":
+        made, volume = f"{len(rows):,} quotes {_AT[price]}", "the number of quotes"
+    else:
+        made = f"{len(rows):,} trades"
+        volume = "their summed size" if "size" in rows.fields else "the number of trades"
+    return f"{timeframe} bars made of {made}; volume is {volume}"
 
 
 def _bars(rows: Rows, symbol: str, given: Timeframe | None) -> tuple[Bars, list[str]]:
@@ -41,25 +95,6 @@ def _bars(rows: Rows, symbol: str, given: Timeframe | None) -> tuple[Bars, list[
     if off_edge:
         warnings.append(f"{off_edge:,} of {len(rows):,} bars do not open on a {timeframe} edge in UTC")
     return bars, warnings
-
-
-def _tick_bars(rows: Rows, symbol: str, given: Timeframe | None, side: QuotePrice) -> tuple[Bars, list[str]]:
-    if given is None:
-        raise UnknownTimeframe(
-            f"{rows.file} holds {rows.kind}, which have no timeframe: name the one of the bars to make of them "
-            f"({', '.join(LENGTH_US)})",
-            path="$.timeframe",
-            expected=list(LENGTH_US),
-        )
-    if rows.kind == "quotes":
-        price = quote_price(rows.fields["bid"], rows.fields["ask"], side)
-        of = "quotes at the middle of bid and ask" if side == "mid" else f"quotes at the {side}"
-    else:
-        price, of = rows.fields["price"], rows.kind
-    size = rows.fields.get("size")
-    volume = f"the number of {rows.kind}" if size is None else "their summed size"
-    note = f"{given} bars made of {len(rows):,} {of}; volume is {volume}"
-    return bars_of(symbol, given, rows.timestamps, price, size), [note]
 
 
 def _checked_timeframe(given: Timeframe, usual: int | None, file: str) -> Timeframe:

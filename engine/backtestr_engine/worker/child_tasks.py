@@ -11,14 +11,15 @@ import numpy as np
 import psutil
 
 from backtestr_engine.data.arrays import AnyArray
-from backtestr_engine.data.bars import COLUMNS, Bars
+from backtestr_engine.data.bars import Bars
 from backtestr_engine.data.printable import printable
+from backtestr_engine.data.ticks import Ticks
 from backtestr_engine.importing.formats import binary_format
 from backtestr_engine.importing.importer import ReadSeries, read_file
 from backtestr_engine.library.source_files import Source
 from backtestr_protocol.errors import AlgorithmError, ErrorData, SystemFault, UnusableFile, from_data
 from backtestr_protocol.import_messages import ImportMarketData
-from backtestr_protocol.messages import AlgorithmInfo
+from backtestr_protocol.messages import TICK, AlgorithmInfo
 
 from .child_process import MAX_FRAME_BYTES, START_SECONDS, Child, ChildLost
 from .file_reader import ReadHead, SeriesHead
@@ -147,10 +148,13 @@ def _size_of_table(path: Path) -> int | None:
         return None
 
 
-def _received(child: Child, head: SeriesHead, seconds: float) -> Bars:
+def _received(child: Child, head: SeriesHead, seconds: float) -> Bars | Ticks:
     """Return the series whose columns are the next frames."""
-    columns = [_column(child.frame(seconds, 8 * head.rows), head.rows, name) for name in COLUMNS]
-    return Bars(head.symbol, head.timeframe, *columns)
+    columns = {name: _column(child.frame(seconds, 8 * head.rows), head.rows, name) for name in head.columns}
+    try:
+        return Ticks(head.symbol, **columns) if head.timeframe == TICK else Bars(head.symbol, head.timeframe, **columns)
+    except (TypeError, ValueError) as error:  # other columns than a series has
+        raise ChildLost(f"it sent no series: {error}") from error
 
 
 def _column(frame: bytes, rows: int, name: str) -> AnyArray:

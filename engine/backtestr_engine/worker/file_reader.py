@@ -13,23 +13,25 @@ os.environ.setdefault("POLARS_MAX_THREADS", "1")
 
 import msgspec
 
-from backtestr_engine.data.bars import COLUMNS
+from backtestr_engine.data.bars import COLUMNS, Bars
 from backtestr_engine.data.printable import printable
+from backtestr_engine.data.ticks import Ticks
 from backtestr_engine.importing.importer import read_file
 from backtestr_protocol.errors import BacktestrError, UnusableFile
 from backtestr_protocol.import_messages import DroppedRows, ImportMarketData
-from backtestr_protocol.messages import Timeframe
+from backtestr_protocol.messages import SeriesTimeframe
 
 from .child_process import Frames
 from .child_serving import answered, serve_child
 
 
 class SeriesHead(msgspec.Struct, frozen=True, kw_only=True):
-    """The facts of one series; a frame for each of its columns follows."""
+    """The facts of one series; a frame for each of its `columns` follows."""
 
     rows: int
     symbol: str
-    timeframe: Timeframe
+    timeframe: SeriesTimeframe
+    columns: list[str]
 
 
 class ReadHead(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +41,11 @@ class ReadHead(msgspec.Struct, frozen=True, kw_only=True):
     format: str
     warnings: list[str]
     dropped: list[DroppedRows]
+
+
+def _head(series: Bars | Ticks) -> SeriesHead:
+    columns = COLUMNS if isinstance(series, Bars) else ("timestamp", *series.columns)
+    return SeriesHead(rows=len(series), symbol=series.symbol, timeframe=series.timeframe, columns=list(columns))
 
 
 def read(frames: Frames, request: bytes) -> None:
@@ -55,9 +62,11 @@ def read(frames: Frames, request: bytes) -> None:
             text = printable(f"{type(error).__name__}: {error}")[:1000]
             name = Path(asked.path).name
             raise UnusableFile(f"{name} cannot be read: it is damaged ({text})", path=asked.path) from error
-        columns.extend(memoryview(getattr(bars, name)) for bars in found.series for name in COLUMNS)
+        heads = [_head(one) for one in found.series]
+        for series, head in zip(found.series, heads, strict=True):
+            columns.extend(memoryview(getattr(series, name)) for name in head.columns)
         return ReadHead(
-            series=[SeriesHead(rows=len(one), symbol=one.symbol, timeframe=one.timeframe) for one in found.series],
+            series=heads,
             format=found.format,
             warnings=found.warnings,
             dropped=found.dropped,

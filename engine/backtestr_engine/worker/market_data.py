@@ -1,4 +1,4 @@
-"""This module reads the bars of a range, resampled if needed, and computes indicators beside them."""
+"""This module reads the bars or ticks of a range: bars resampled if needed, with indicators beside them."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ import polars as pl
 
 from backtestr_engine.backtest.tables import attach
 from backtestr_engine.data.bars import COLUMNS, Bars
-from backtestr_engine.data.catalog import Catalog
+from backtestr_engine.data.catalog import Catalog, nothing_between
 from backtestr_engine.data.instants import instant
 from backtestr_engine.indicators import compute
 from backtestr_protocol.errors import InvalidConfiguration, ValidationError
-from backtestr_protocol.messages import GetMarketData, IndicatorConfig, MarketData
+from backtestr_protocol.messages import MAX_TICKS, TICK, GetMarketData, IndicatorConfig, MarketData
 
 
 def market_data(catalog: Catalog, request: GetMarketData) -> tuple[MarketData, list[bytes]]:
-    """Return the bars that open in [startTime, endTime), the first or last `limit` of them, with indicator columns.
+    """Return the bars that open in [startTime, endTime), or its ticks: a table, and what is left of the range.
 
-    There is a column for each output. Indicators are computed from the first bar of the series, whatever the range, so
-    that the value of a bar does not depend on the range. The first values of the series are NaN.
+    The first or last `skip` are left out, and the next `limit` are returned. Bars have a column for each output of the
+    indicators, which are computed from the first bar of the series, whatever the range, so that the value of a bar does
+    not depend on the range. The first values of the series are NaN.
 
-    Raises what `Catalog.load` and `indicators.compute` raise; `ValidationError` for a limit below 1 or two columns of
-    one name; `InvalidConfiguration` for a range that ends before it starts.
+    Raises what `Catalog.load`, `Catalog.open_ticks` and `indicators.compute` raise; `ValidationError` for a limit below
+    1 or two columns of one name; `InvalidConfiguration` for a range that ends before it starts, for more than
+    `MAX_TICKS` ticks, and for indicators or a price of ticks.
     """
     start, end = _microseconds(request.start_time), _microseconds(request.end_time)
     if start is not None and end is not None and start >= end:
@@ -32,17 +34,58 @@ def market_data(catalog: Catalog, request: GetMarketData) -> tuple[MarketData, l
         raise ValidationError(
             f"limit must be at least 1, not {request.limit}", path="$.limit", expected="at least 1", got=request.limit
         )
-    if request.indicators:
-        bars = catalog.load(request.symbol, request.timeframe, None, end)
-        wanted = len(catalog.load(request.symbol, request.timeframe, start, end))
-    else:
-        bars = catalog.load(request.symbol, request.timeframe, start, end)
-        wanted = len(bars)
-    frame = bars.to_frame().with_columns(_indicator_columns(bars, request.indicators)).tail(wanted)
-    limit = wanted if request.limit is None else min(wanted, request.limit)
-    frame = frame.head(limit) if request.keep == "first" else frame.tail(limit)
+    return (_ticks if request.timeframe == TICK else _bars)(catalog, request, start, end)
+
+
+def _bars(
+    catalog: Catalog, request: GetMarketData, start: int | None, end: int | None
+) -> tuple[MarketData, list[bytes]]:
+    symbol, timeframe, price = request.symbol, request.timeframe, request.price
+    asked = catalog.load(symbol, timeframe, start, end, price=price)
+    bars = catalog.load(symbol, timeframe, None, end, price=price) if request.indicators else asked
+    page, rest = _page(range(len(bars) - len(asked), len(bars)), request)
+    frame = bars.to_frame().with_columns(_indicator_columns(bars, request.indicators))[page.start : page.stop]
     references, attachments = attach([("bars", frame)])
-    return MarketData(symbol=request.symbol, timeframe=request.timeframe, tables=references), attachments
+    return MarketData(symbol=symbol, timeframe=timeframe, tables=references, rest=rest), attachments
+
+
+def _ticks(
+    catalog: Catalog, request: GetMarketData, start: int | None, end: int | None
+) -> tuple[MarketData, list[bytes]]:
+    for name, given in (("indicators", request.indicators), ("price", request.price)):
+        if given:
+            raise InvalidConfiguration(
+                f"{name} cannot be given for ticks, which keep every price: choose a timeframe, to have bars of them",
+                paths=[f"$.{name}", "$.timeframe"],
+            )
+    with catalog.open_ticks(request.symbol) as file:
+        rows = file.rows_between(start, end)
+        if not rows:
+            raise nothing_between(file.info, TICK, start, end)
+        page, rest = _page(rows, request)
+        if len(page) > MAX_TICKS:
+            raise InvalidConfiguration(
+                f"an answer has up to {MAX_TICKS:,} ticks, and {len(page):,} are asked for; give a limit, and read on "
+                "with skip, or choose startTime and endTime",
+                paths=["$.limit", "$.startTime", "$.endTime"],
+                ticks=len(page),
+            )
+        frame, version = file.read(page).to_frame(), file.version
+    references, attachments = attach([("ticks", frame)])
+    found = MarketData(symbol=request.symbol, timeframe=TICK, tables=references, rest=rest, version=version)
+    return found, attachments
+
+
+def _page(rows: range, request: GetMarketData) -> tuple[range, int]:
+    """Return the rows to answer with, in order, and the number of those of `rows` that follow them."""
+    limit = len(rows) if request.limit is None else request.limit
+    skip = min(request.skip, len(rows))
+    if request.keep == "first":
+        page = rows[skip:][:limit]
+        return page, rows.stop - page.stop
+    left = rows[: len(rows) - skip]
+    page = left[max(0, len(left) - limit) :]
+    return page, page.start - rows.start
 
 
 def _indicator_columns(bars: Bars, configs: list[IndicatorConfig]) -> list[pl.Series]:

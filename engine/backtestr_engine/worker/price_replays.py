@@ -1,4 +1,4 @@
-"""Price replays publish stored bars as prices; those of one worker are one machine without thread or clock.
+"""Price replays publish stored bars or ticks as prices; those of one worker are one machine without thread or clock.
 
     replays.open(bars)
     sent = replays.take(message, now)  # pause, resume, stop; more credit
@@ -18,17 +18,19 @@ from collections.abc import Sequence
 import msgspec
 
 from backtestr_engine.data.bars import Bars
-from backtestr_engine.data.catalog import Catalog
+from backtestr_engine.data.catalog import Catalog, nothing_between
 from backtestr_engine.data.instants import instant
+from backtestr_engine.data.ticks import Ticks
 from backtestr_engine.data.timeframes import LENGTH_US
 from backtestr_engine.publishing.backtest_streams import encoded_prices
 from backtestr_engine.publishing.batching import BatchOptions, at_once
 from backtestr_engine.publishing.payloads import Packer
+from backtestr_engine.publishing.tick_prices import encoded_ticks
 from backtestr_protocol import topics
 from backtestr_protocol.codec import encode
 from backtestr_protocol.errors import DataError, InvalidConfiguration, ValidationError
-from backtestr_protocol.messages import Nothing
-from backtestr_protocol.price_messages import MAX_RATE, MIN_RATE
+from backtestr_protocol.messages import TICK, Nothing
+from backtestr_protocol.price_messages import MAX_RATE, MAX_SPEED, MIN_RATE
 from backtestr_protocol.worker_channel import (
     Action,
     Control,
@@ -45,11 +47,12 @@ from backtestr_protocol.worker_channel import (
 )
 
 from .pace import Pace
+from .tick_pace import TickPace
 
 Sent = tuple[ToBroker, Sequence[bytes]]
 
-# The most bars of one price replay: four years of minutes. Three columns of them are 48 MB, so the 32 price replays
-# that a broker allows take at most 1.5 GB.
+# The most bars or ticks of one price replay: four years of minutes. Three columns of them are 48 MB, so the 32 price
+# replays that a broker allows take at most 1.5 GB; ticks that have all five columns take 80 MB.
 MAX_BARS = 2_000_000
 # The most bars that one price replay publishes before the others, in turn.
 MAX_AT_ONCE = 10_000
@@ -58,10 +61,10 @@ MOMENT = 0.005
 
 
 class ReplayBars(msgspec.Struct, frozen=True):
-    """The bars of a price replay, and the settings by which they are published."""
+    """The bars or ticks of a price replay, and the settings by which they are published."""
 
     settings: OpenReplay
-    bars: Bars
+    bars: Bars | Ticks
     checksum: int
 
     @property
@@ -77,10 +80,11 @@ class ReplayBars(msgspec.Struct, frozen=True):
 
 
 def read_replay_bars(catalog: Catalog, settings: OpenReplay) -> ReplayBars:
-    """Read all bars of a price replay at once, so that later changes of the series do not change it.
+    """Read all bars or ticks of a price replay at once, so that later changes of the series do not change it.
 
-    Raises what `Catalog.load` raises, `InvalidConfiguration` for a range that ends before it starts or has too many
-    bars, `ValidationError` for a rate that is out of bounds, and `DataError` for other bars than an earlier worker had.
+    Raises what `Catalog.load` and `Catalog.open_ticks` raise, `InvalidConfiguration` for a range that ends before it
+    starts or has too many of them, `ValidationError` for a rate that is out of bounds, and `DataError` for others than
+    an earlier worker had.
     """
     start, end = (None if one is None else one * 1000 for one in (settings.start_time, settings.end_time))
     if start is not None and end is not None and start >= end:
@@ -88,52 +92,82 @@ def read_replay_bars(catalog: Catalog, settings: OpenReplay) -> ReplayBars:
             f"startTime {instant(start)} is not before endTime {instant(end)} (the end is exclusive)",
             paths=["$.startTime", "$.endTime"],
         )
-    bars = catalog.load(settings.symbol, settings.timeframe, start, end)
-    _rate(settings, bars)
-    if len(bars) > MAX_BARS:
-        raise InvalidConfiguration(
-            f"a replay has up to {MAX_BARS:,} bars, and the range has {len(bars):,}; choose startTime and endTime",
-            paths=["$.startTime", "$.endTime"],
-        )
-    kept = _prices_alone(bars)
+    kept = (_read_ticks if settings.timeframe == TICK else _read_bars)(catalog, settings, start, end)
+    _pace(settings, kept)
+    fields = ("close", "volume") if isinstance(kept, Bars) else kept.columns
     checksum = 0
-    for column in (kept.timestamp, kept.close, kept.volume):
-        checksum = zlib.crc32(column.data, checksum)
+    for name in ("timestamp", *fields):
+        checksum = zlib.crc32(getattr(kept, name).data, checksum)
     if settings.checksum not in (None, checksum):
         raise DataError(
-            f"the stored bars of {settings.symbol} {settings.timeframe} changed while they were replayed, and the "
-            "worker that had read them ended; start the replay again",
+            f"the stored {_kind(kept)} of {settings.symbol} {settings.timeframe} changed while they were replayed, and "
+            "the worker that had read them ended; start the replay again",
             symbol=settings.symbol,
             timeframe=settings.timeframe,
         )
     return ReplayBars(settings, kept, checksum)
 
 
-def _prices_alone(bars: Bars) -> Bars:
+def _kind(prices: Bars | Ticks) -> str:
+    return "bars" if isinstance(prices, Bars) else "ticks"
+
+
+def _check_count(count: int, kind: str) -> None:
+    if count > MAX_BARS:
+        raise InvalidConfiguration(
+            f"a replay has up to {MAX_BARS:,} {kind}, and the range has {count:,}; choose startTime and endTime",
+            paths=["$.startTime", "$.endTime"],
+        )
+
+
+def _read_bars(catalog: Catalog, settings: OpenReplay, start: int | None, end: int | None) -> Bars:
     """Return bars with closes only, in memory of their own: a slice would keep the whole series in memory."""
+    bars = catalog.load(settings.symbol, settings.timeframe, start, end, price=settings.price)
+    _check_count(len(bars), "bars")
     close = bars.close.copy()
     return Bars(bars.symbol, bars.timeframe, bars.timestamp.copy(), close, close, close, close, bars.volume.copy())
 
 
-def _rate(settings: OpenReplay, bars: Bars) -> float | None:
-    """Return the rate in bars a second; None for a price replay with credit.
+def _read_ticks(catalog: Catalog, settings: OpenReplay, start: int | None, end: int | None) -> Ticks:
+    if settings.price is not None:
+        raise InvalidConfiguration(
+            "price is for bars: it chooses what they are made of; ticks are replayed with every price",
+            paths=["$.price", "$.timeframe"],
+        )
+    with catalog.open_ticks(settings.symbol) as file:
+        rows = file.rows_between(start, end)
+        if not rows:
+            raise nothing_between(file.info, TICK, start, end)
+        _check_count(len(rows), "ticks")
+        return file.read(rows)
 
-    Real time is one bar per timeframe: nights, weekends and missing bars take no longer than a bar.
+
+def _pace(settings: OpenReplay, prices: Bars | Ticks) -> Pace | TickPace | None:
+    """Return the pace of a price replay from its position on; None for one with credit.
+
+    Real time is one bar per timeframe: nights, weekends and missing bars take no longer than a bar. Ticks take their
+    own times.
     """
-    given = settings.bars_per_second if settings.speed is None else settings.speed
-    if given is None:
-        return None
-    name = "barsPerSecond" if settings.speed is None else "speed"
-    rate = given if settings.speed is None else given * 1e6 / LENGTH_US[bars.timeframe]
-    if not (given >= MIN_RATE and rate <= MAX_RATE):
-        at_most = MAX_RATE if settings.speed is None else MAX_RATE * LENGTH_US[bars.timeframe] / 1e6
+    if settings.speed is not None:
+        length = LENGTH_US[prices.timeframe] if isinstance(prices, Bars) else None
+        _check_rate("speed", settings.speed, MAX_SPEED if length is None else MAX_RATE * length / 1e6)
+        if length is None:
+            return TickPace(prices.timestamp, settings.position, settings.speed)
+        return Pace(settings.speed * 1e6 / length)
+    if settings.bars_per_second is not None:
+        _check_rate("barsPerSecond", settings.bars_per_second, MAX_RATE)
+        return Pace(settings.bars_per_second)
+    return None
+
+
+def _check_rate(name: str, given: float, at_most: float) -> None:
+    if not MIN_RATE <= given <= at_most:
         raise ValidationError(
             f"{name} must be from {MIN_RATE:g} to {at_most:g}, not {given!r}; asFastAsRead has no bound",
             path=f"$.{name}",
             expected=f"from {MIN_RATE:g} to {at_most:g}",
             got=repr(given),
         )
-    return rate
 
 
 class _PriceReplay:
@@ -141,11 +175,10 @@ class _PriceReplay:
 
     def __init__(self, replay: ReplayBars) -> None:
         settings, bars = replay.settings, replay.bars
-        rate = _rate(settings, bars)
         self.replay_id = settings.replay_id
         self.bars = bars
         self.topic = topics.prices(bars.symbol, bars.timeframe)
-        self.pace = None if rate is None else Pace(rate)
+        self.pace = _pace(settings, bars)
         self.allowed = settings.allowed or 0
         self.position = settings.position
         self.is_paused = settings.paused
@@ -226,7 +259,10 @@ class PriceReplays:
 
     def _publish(self, replay: _PriceReplay, count: int, now: float) -> list[Sent]:
         bars = replay.bars[replay.position : replay.position + count]
-        prices = encoded_prices(bars, replayId=replay.replay_id)
+        if isinstance(bars, Bars):
+            prices = encoded_prices(bars, replayId=replay.replay_id)
+        else:
+            prices = encoded_ticks(bars, replayId=replay.replay_id)
         published = at_once(replay.topic, prices, self._batching, self._packer)
         reached = 0
         sent: list[Sent] = []

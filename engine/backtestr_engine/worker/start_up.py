@@ -71,6 +71,7 @@ def equip(
     def read_apart(path: Path, symbol: str, timeframe: Timeframe) -> Bars:
         request = ImportMarketData(path=str(path), symbol=symbol, timeframe=timeframe, format="parquet")
         [bars] = child_tasks.read_file(request).series
+        assert isinstance(bars, Bars), "a file with a timeframe holds bars, or makes them"
         return bars
 
     @contextlib.contextmanager

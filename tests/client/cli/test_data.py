@@ -106,6 +106,40 @@ def test_bars_are_exported_to_the_file_that_is_named(home: Path) -> None:
         assert "cannot be written" in nowhere.output
 
 
+TICKS = BARS.select(
+    "timestamp", bid=pl.lit(1.0), ask=pl.lit(1.25), last=pl.lit(None, pl.Float64), volume=pl.lit(None, pl.Float64)
+)
+
+
+def ticks(_: Any) -> tuple[dict[str, Any], list[bytes]]:
+    buffer = io.BytesIO()
+    TICKS.write_ipc_stream(buffer)
+    ref = {"name": "ticks", "frame": 0, "format": "arrow-ipc-stream", "rows": 1}
+    return {"symbol": "S", "timeframe": "tick", "tables": [ref], "version": "a"}, [buffer.getvalue()]
+
+
+def test_ticks_are_exported_and_shown_with_what_they_have(home: Path) -> None:
+    with Peer(home, {**SCRIPT, "GetMarketData": ticks}) as peer:
+        file = home / "ticks.csv"
+        assert "1 ticks written to" in type_in(peer, "data", "export", "S", "tick", str(file)).output
+        assert file.read_text().splitlines() == ["timestamp,bid,ask", "2022-01-03T00:00:00Z,1.0,1.25"]
+        shown = type_in(peer, "data", "head", "S", "tick").stdout
+        assert "2022-01-03 00:00:00.000000" in shown
+        assert "1.25" in shown
+
+
+def test_a_price_of_ticks_is_passed_on(home: Path) -> None:
+    with Peer(home, SCRIPT) as peer:
+        for words in (("head", "S", "1m"), ("tail", "S", "1m"), ("export", "S", "1m", str(home / "bars.csv"))):
+            assert type_in(peer, "data", *words, "--price", "ask").exit_code == 0
+        type_in(peer, "data", "resample", "S", "tick", "1h", "--price", "last")
+        assert {one["price"] for one in asked(peer, "GetMarketData")} == {"ask"}
+        assert asked(peer, "ResampleMarketData") == [
+            {"symbol": "S", "fromTimeframe": "tick", "toTimeframe": "1h", "price": "last"}
+        ]
+        assert type_in(peer, "data", "head", "S", "1m", "--price", "middle").exit_code == EXIT_USAGE
+
+
 @pytest.mark.parametrize(("keys", "is_deleted"), [("y\n", True), ("n\n", False)])
 def test_deleting_asks_first_and_names_what_it_would_delete(home: Path, keys: str, is_deleted: bool) -> None:
     with Peer(home, SCRIPT) as peer:

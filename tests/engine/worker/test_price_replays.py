@@ -196,6 +196,7 @@ def test_replay_bars_are_those_of_the_range_in_memory_of_their_own(stored: Catal
     assert msgspec.structs.replace(found.opened, checksum=0) == msgspec.convert(
         {"bars": 10, "startTime": first, "endTime": last, "checksum": 0}, type(found.opened)
     )
+    assert isinstance(found.bars, Bars)
     assert np.array_equal(found.bars.close, BARS.close[10:20])
     assert found.bars.close.base is None or len(found.bars.close.base) == 10
     again = settings_of(start_time=first, end_time=last + 1, checksum=found.checksum, position=3)

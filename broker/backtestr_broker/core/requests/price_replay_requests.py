@@ -154,6 +154,7 @@ class PriceReplayRequests:
             replay_id=replay.replay_id,
             symbol=request.symbol,
             timeframe=request.timeframe,
+            price=request.price,
             start_time=request.start_time if opened is None else opened.start_time,
             end_time=request.end_time if opened is None else opened.end_time + 1,
             bars_per_second=request.bars_per_second,

@@ -20,7 +20,7 @@ from backtestr.client import Client
 from backtestr.run import Run
 from backtestr_protocol import __version__, errors
 from backtestr_protocol.inspection import CheckedFile, IndicatorList, ReplayedLog
-from backtestr_protocol.messages import QuotePrice, Repair
+from backtestr_protocol.messages import Repair, TickPrice
 
 from . import rendering
 from .console import (
@@ -87,20 +87,21 @@ def status(as_json: AsJson = False) -> None:
 @app.command("import")
 def import_file(
     file: Annotated[Path, typer.Argument(help="Bars or ticks: CSV and the exports it comes in, Parquet or Arrow.")],
-    symbol: Annotated[str, typer.Option(help="The name to store the bars under.")],
+    symbol: Annotated[str, typer.Option(help="The name to store the bars or ticks under.")],
     timeframe: Annotated[
-        str | None, typer.Option(help="1m 5m 15m 30m 1h 4h 1d 1w; default: the spacing of the bars; ticks need it.")
+        str | None,
+        typer.Option(help="1m 5m 15m 30m 1h 4h 1d 1w; default: the spacing of the bars; ticks are kept as ticks."),
     ] = None,
     tz: Annotated[str | None, typer.Option(help="Time zone of times without offset, such as America/New_York.")] = None,
     format: Annotated[
         str | None,
         typer.Option(help="arrow binance csv dukascopy histdata mt4 mt5 parquet yahoo; default: as the content shows."),
     ] = None,
-    price: Annotated[QuotePrice | None, typer.Option(help="Side of the quotes that bars are made of.")] = None,
+    price: Annotated[TickPrice | None, typer.Option(help="Price of ticks that bars are made of.")] = None,
     repair: Annotated[Repair | None, typer.Option(help="Leave out the rows that cannot be used.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Store the bars of a file."""
+    """Store the bars or ticks of a file."""
     if not file.exists():
         raise typer.BadParameter(f"there is no file {file}", param_hint="FILE")
     with broker(as_json) as client, err.status(f"importing {file.name}"):
@@ -172,6 +173,7 @@ def backtest(
     param: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, a parameter of the algorithm.")] = None,
     start_date: Annotated[str | None, typer.Option("--start", help="ISO 8601, UTC; default: the first bar.")] = None,
     end_date: Annotated[str | None, typer.Option("--end", help="ISO 8601, exclusive; default: all bars.")] = None,
+    price: Annotated[TickPrice | None, typer.Option(help="Price of ticks that bars are made of.")] = None,
     capital: Annotated[float, typer.Option(help="Money to begin with.")] = 100_000.0,
     commission: Annotated[float, typer.Option(help="Fraction of traded value: 0.0005 is 0.05 %.")] = 0.0,
     slippage: Annotated[float, typer.Option(help="Fraction of price, against you.")] = 0.0,
@@ -197,6 +199,7 @@ def backtest(
             timeframe=timeframe,
             start=start_date,
             end=end_date,
+            price=price,
             capital=capital,
             commission=commission,
             slippage=slippage,

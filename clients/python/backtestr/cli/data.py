@@ -8,18 +8,19 @@ from typing import Annotated
 import polars as pl
 import typer
 
-from backtestr_protocol.messages import IndicatorConfig, Keep
+from backtestr_protocol.messages import TICK, IndicatorConfig, Keep, TickPrice
 
 from . import rendering
 from .console import AsJson, assignments, broker, err, out, print_json
-from .export import FORMATS, write_bars
+from .export import FORMATS, write_bars, write_pages
 
 data_app = typer.Typer(
     invoke_without_command=True, help="List the stored series; or show, resample, export or delete one."
 )
 
 Symbol = Annotated[str, typer.Argument(help="See: backtestr data")]
-Timeframe = Annotated[str, typer.Argument(help="1m 5m 15m 30m 1h 4h 1d 1w")]
+Timeframe = Annotated[str, typer.Argument(help="1m 5m 15m 30m 1h 4h 1d 1w, or tick")]
+Price = Annotated[TickPrice | None, typer.Option(help="Price of ticks to make the bars of; default: mid, or last.")]
 Count = Annotated[int, typer.Option("-n", help="How many bars.", min=1)]
 Indicators = Annotated[
     list[str] | None,
@@ -43,10 +44,10 @@ def list_series(context: typer.Context, as_json: AsJson = False) -> None:
 
 
 @data_app.command()
-def show(symbol: Symbol, timeframe: Timeframe, as_json: AsJson = False) -> None:
+def show(symbol: Symbol, timeframe: Timeframe, price: Price = None, as_json: AsJson = False) -> None:
     """Show range, prices and gaps of a series."""
     with broker(as_json) as client:
-        answer = client.describe_market_data(symbol, timeframe)
+        answer = client.describe_market_data(symbol, timeframe, price=price)
         print_json(answer) if as_json else out.print(rendering.facts_table(answer))
 
 
@@ -57,10 +58,11 @@ def head(
     count: Count = 10,
     indicator: Indicators = None,
     start: Start = None,
+    price: Price = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the first bars of a series, or those from a time on."""
-    _print_bars(symbol, timeframe, count, indicator, as_json, keep="first", start=start)
+    """Show the first bars or ticks of a series, or those from a time on."""
+    _print_bars(symbol, timeframe, count, indicator, as_json, keep="first", start=start, price=price)
 
 
 @data_app.command()
@@ -70,22 +72,24 @@ def tail(
     count: Count = 10,
     indicator: Indicators = None,
     end: End = None,
+    price: Price = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the last bars of a series, or those before a time."""
-    _print_bars(symbol, timeframe, count, indicator, as_json, keep="last", end=end)
+    """Show the last bars or ticks of a series, or those before a time."""
+    _print_bars(symbol, timeframe, count, indicator, as_json, keep="last", end=end, price=price)
 
 
 @data_app.command()
 def resample(
     symbol: Symbol,
-    from_timeframe: Annotated[str, typer.Argument(metavar="FROM", help="A stored timeframe.")],
+    from_timeframe: Annotated[str, typer.Argument(metavar="FROM", help="A stored timeframe, or tick.")],
     to_timeframe: Annotated[str, typer.Argument(metavar="TO", help="The timeframe to make of it and to store.")],
+    price: Price = None,
     as_json: AsJson = False,
 ) -> None:
-    """Resample a stored series to a longer timeframe, and store the result."""
+    """Resample a stored series to a longer timeframe, or make bars of ticks, and store the result."""
     with broker(as_json) as client:
-        answer = client.resample_market_data(symbol, from_timeframe, to_timeframe)
+        answer = client.resample_market_data(symbol, from_timeframe, to_timeframe, price=price)
         print_json(answer) if as_json else out.print(rendering.stored_table(answer))
 
 
@@ -96,19 +100,23 @@ def export(
     file: Annotated[Path, typer.Argument(help="Ends in .csv, .parquet or .arrow; an existing file is replaced.")],
     start: Start = None,
     end: End = None,
+    price: Price = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write bars to a file that `backtestr import` reads back unchanged."""
+    """Write bars or ticks to a file that `backtestr import` reads back unchanged."""
     if file.suffix not in FORMATS:
         raise typer.BadParameter(f"{file.name} does not end in {', '.join(FORMATS)}", param_hint="FILE")
     with broker(as_json) as client, err.status(f"exporting to {file.name}"):
-        bars = client.market_data(symbol, timeframe, start=start, end=end)
         try:
-            write_bars(bars, file)
+            if timeframe == TICK and price is None:
+                count = write_pages(client.ticks(symbol, start=start, end=end), file)
+            else:
+                count = write_bars(client.market_data(symbol, timeframe, start=start, end=end, price=price), file)
         except OSError as error:
             raise typer.BadParameter(f"{file} cannot be written: {error.strerror}", param_hint="FILE") from None
-    facts = {"file": str(file.resolve()), "symbol": symbol, "timeframe": timeframe, "bars": bars.height}
-    print_json(facts) if as_json else print(f"{bars.height:,} bars written to {file}")
+    facts = {"file": str(file.resolve()), "symbol": symbol, "timeframe": timeframe, "bars": count}
+    unit = "ticks" if timeframe == TICK else "bars"
+    print_json(facts) if as_json else print(f"{count:,} {unit} written to {file}")
 
 
 @data_app.command()
@@ -123,7 +131,9 @@ def delete(
         of_symbol = [one for one in client.list_market_data() if one.symbol == symbol]
         named = [one for one in of_symbol if timeframe in (None, one.timeframe)]
         if named and not yes:
-            listing = ", ".join(f"{one.timeframe} ({one.bars:,} bars)" for one in named)
+            listing = ", ".join(
+                f"{one.timeframe} ({one.bars:,} {'ticks' if one.timeframe == TICK else 'bars'})" for one in named
+            )
             typer.confirm(f"delete {symbol} {listing}?", abort=True, err=True)
         answer = client.delete_market_data(symbol, timeframe)
         deleted = {"symbol": symbol, "timeframes": answer}
@@ -140,11 +150,12 @@ def _print_bars(
     keep: Keep,
     start: str | None = None,
     end: str | None = None,
+    price: TickPrice | None = None,
 ) -> None:
     indicators = [_indicator(one) for one in indicator or []]
     with broker(as_json) as client:
         bars = client.market_data(
-            symbol, timeframe, start=start, end=end, limit=count, keep=keep, indicators=indicators
+            symbol, timeframe, start=start, end=end, limit=count, keep=keep, price=price, indicators=indicators
         )
     if as_json:
         rows = bars.with_columns(pl.col("timestamp").dt.epoch("ms")).to_dicts()

@@ -19,6 +19,7 @@ from backtestr_protocol.errors import BacktestrError, NetworkError
 from backtestr_protocol.import_messages import Imported
 from backtestr_protocol.inspection import CheckedFile, IndicatorInfo, ReplayedLog
 from backtestr_protocol.messages import (
+    TICK,
     AlgorithmInfo,
     AlgorithmProblem,
     BacktestStatus,
@@ -119,39 +120,52 @@ def _clients_table(clients: Iterable[ClientLoad]) -> Table:
 
 
 def series_table(series: Iterable[SeriesInfo]) -> Table:
-    table = Table("symbol", "timeframe", "first bar", "last bar")
-    table.add_column("bars", justify="right")
+    table = Table("symbol", "timeframe", "first", "last")
+    table.add_column("bars or ticks", justify="right")
     for one in series:
         table.add_row(one.symbol, one.timeframe, _time(one.start_time), _time(one.end_time), f"{one.bars:,}")
     return table
 
 
 def facts_table(facts: SeriesFacts) -> RenderableType:
-    made = "" if facts.made_from == facts.timeframe else f", made of {facts.made_from}"
+    made = "" if facts.made_from == facts.timeframe else f", made of {_source(facts.made_from)}"
     shown = _plain("series", f"{facts.symbol} {facts.timeframe}{made}")
-    shown.add_row("bars", f"{facts.bars:,}")
-    shown.add_row("first bar", _time(facts.start_time))
-    shown.add_row("last bar", _time(facts.end_time))
+    unit = _unit(facts.timeframe)
+    shown.add_row(unit, f"{facts.bars:,}")
+    shown.add_row(f"first {unit[:-1]}", _time(facts.start_time))
+    shown.add_row(f"last {unit[:-1]}", _time(facts.end_time))
+    if facts.columns:
+        shown.add_row("columns", ", ".join(facts.columns))
     shown.add_row("prices", f"{facts.low:,.10g} to {facts.high:,.10g}")
     shown.add_row("volume", f"{facts.volume:,.10g}")
-    shown.add_row("gaps", f"{facts.gaps:,}, {facts.missing_bars:,} bars missing" if facts.gaps else "none")
+    missing = "minutes without a tick" if facts.timeframe == TICK else "bars missing"
+    shown.add_row("gaps", f"{facts.gaps:,}, {facts.missing_bars:,} {missing}" if facts.gaps else "none")
     if not facts.gaps:
         return shown
     gaps = Table("from", "to", title="longest gaps", title_justify="left")
-    gaps.add_column("bars missing", justify="right")
+    gaps.add_column(missing, justify="right")
     for gap in facts.longest_gaps:
         gaps.add_row(_time(gap.start_time), _time(gap.end_time), f"{gap.missing_bars:,}")
     return Group(shown, gaps)
 
 
+def _unit(timeframe: str) -> str:
+    return "ticks" if timeframe == TICK else "bars"
+
+
+def _source(timeframe: str) -> str:
+    return "ticks" if timeframe == TICK else timeframe
+
+
 def bars_table(bars: pl.DataFrame) -> Table:
-    """Return a table with a row for each bar; an indicator is empty during its warm-up."""
+    """Return a table with a row for each bar or tick; an indicator is empty during its warm-up."""
     table = Table("timestamp")
+    time_format = "%Y-%m-%d %H:%M:%S.%f" if "bid" in bars.columns else "%Y-%m-%d %H:%M"
     for name in bars.columns[1:]:
         table.add_column(name, justify="right")
     for time, *values in bars.iter_rows():
         figures = ["" if value is None or value != value else f"{value:,.10g}" for value in values]
-        table.add_row(f"{time:%Y-%m-%d %H:%M}", *figures)
+        table.add_row(time.strftime(time_format), *figures)
     return table
 
 
@@ -307,10 +321,10 @@ def replays_table(replays: Iterable[PriceReplayStatus]) -> Table:
     table.add_column("replay", no_wrap=True, min_width=36)  # to be copied: a price replay is stopped by its id
     for name in ("symbol", "status", "rate"):
         table.add_column(name)
-    table.add_column("bars", justify="right")
+    table.add_column("bars or ticks", justify="right")
     for one in replays:
         rate = "as fast as read" if one.as_fast_as_read else f"{one.speed:g} × real time" if one.speed else ""
-        rate = rate or f"{one.bars_per_second:g} bars/s"
+        rate = rate or f"{one.bars_per_second:g} {_unit(one.timeframe)}/s"
         why = one.reason or (one.error.message if one.error else "")
         status = f"{one.status}: {why}" if why else one.status
         position = f"{one.position:,} of {one.bars:,}"
@@ -319,12 +333,17 @@ def replays_table(replays: Iterable[PriceReplayStatus]) -> Table:
 
 
 def price_line(price: PriceUpdate) -> str:
+    """Return time, last price and volume; of a tick, bid and ask before them, and the time to the millisecond."""
+    if price.timeframe == TICK:
+        at = datetime.fromtimestamp(price.timestamp / 1000, UTC).isoformat(sep=" ", timespec="milliseconds")[:-6]
+        quote = f"{price.bid:>14,.10g}  {price.ask:>14,.10g}"
+        return f"{at}  {quote}  {price.last:>14,.10g}  {price.volume:>14,.10g}"
     return f"{_time(price.timestamp)}  {price.last:>14,.10g}  {price.volume:>14,.10g}"
 
 
 def imported_table(imported: Imported) -> RenderableType:
     facts = _plain("imported", f"{imported.symbol} {imported.timeframe}")
-    facts.add_row("bars", f"{imported.bars:,}")
+    facts.add_row(_unit(imported.timeframe), f"{imported.bars:,}")
     facts.add_row("from", _time(imported.start_time))
     facts.add_row("to", _time(imported.end_time))
     for warning in imported.warnings:

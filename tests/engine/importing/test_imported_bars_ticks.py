@@ -1,55 +1,28 @@
-"""Ticks to bars: real files and random ticks, compared with a loop over single ticks."""
+"""Ticks of files, kept or made into bars: real files and random ticks, compared with a loop over single ticks."""
 
 from __future__ import annotations
 
+import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from backtestr_engine.data.bars import Bars
+from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.data.instants import instant
-from backtestr_engine.data.timeframes import LENGTH_US
-from backtestr_engine.importing.ticks import bars_of
+from backtestr_engine.data.tick_bars import bars_of_ticks
+from backtestr_engine.importing.importer import import_market_data
 from backtestr_protocol.errors import DataError, InvalidConfiguration
-from backtestr_protocol.messages import QuotePrice, Timeframe
-from support.engine.reading import ReadBars, read_bars
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-Tick = tuple[datetime, float, float]
-
-
-def opens_at(time: datetime, timeframe: Timeframe) -> datetime:
-    """Return the open time of the bar of `timeframe`, by the calendar rather than by division."""
-    midnight = time.replace(hour=0, minute=0, second=0, microsecond=0)
-    if timeframe == "1w":
-        return midnight - timedelta(days=time.weekday())
-    if timeframe == "1d":
-        return midnight
-    if timeframe in ("1h", "4h"):
-        return midnight.replace(hour=time.hour - time.hour % int(timeframe[0]))
-    minutes = int(timeframe[:-1])
-    return midnight.replace(hour=time.hour, minute=time.minute - time.minute % minutes)
-
-
-def one_by_one(ticks: list[Tick], timeframe: Timeframe) -> list[tuple[int, float, float, float, float, float]]:
-    """Make bars of (time, price, size) in a loop over the ticks."""
-    bars: dict[datetime, list[float]] = {}
-    for time, price, size in ticks:
-        bar = bars.setdefault(opens_at(time, timeframe), [price, price, price, price, 0.0])
-        bar[1], bar[2], bar[3] = max(bar[1], price), min(bar[2], price), price
-        bar[4] += size
-    return [
-        ((at - EPOCH) // timedelta(microseconds=1), open, high, low, close, volume)
-        for at, (open, high, low, close, volume) in bars.items()
-    ]
-
-
-def rows(bars: Bars) -> list[tuple[Any, ...]]:
-    columns = (bars.timestamp, bars.open, bars.high, bars.low, bars.close, bars.volume)
-    return list(zip(*(column.tolist() for column in columns), strict=True))
+from backtestr_protocol.import_messages import ImportMarketData
+from backtestr_protocol.messages import QuotePrice, TickPrice, Timeframe
+from support.engine.reading import ReadBars, read_bars, read_ticks
+from support.engine.tick_bars import Tick, one_by_one
+from support.engine.tick_bars import rows_of as rows
 
 
 def sides(bid: float, ask: float) -> dict[str, float]:
@@ -83,22 +56,60 @@ def test_quotes_with_a_header(price: QuotePrice, real_data: Path) -> None:
     assert rows(read_bars(path, "USDJPY", "1m", price=price).bars) == one_by_one(ticks, "1m")
 
 
-@pytest.mark.parametrize("timeframe", LENGTH_US)
-@pytest.mark.parametrize("sized", [False, True])
-def test_random_ticks_agree_with_a_loop(timeframe: Timeframe, sized: bool, generator: np.random.Generator) -> None:
-    length = LENGTH_US[timeframe]
-    steps = generator.exponential(length / 5, 2_000).astype(np.int64) * (generator.random(2_000) < 0.8)
-    steps[::97] += 3 * length
-    timestamp = 1_577_836_800_000_000 + np.cumsum(steps)
-    timestamp[:3] = 1_577_836_800_000_000  # ticks on an edge belong to the bar that opens there
-    price = np.round(100 + np.cumsum(generator.normal(0, 0.1, 2_000)), 2)
-    size = generator.integers(0, 5, 2_000).astype(np.float64)
-    ticks = [
-        (EPOCH + timedelta(microseconds=int(at)), float(paid), float(lot) if sized else 1.0)
-        for at, paid, lot in zip(timestamp, price, size, strict=True)
-    ]
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["quotes", "trades", "trades without a size"]))
+def test_bars_of_stored_ticks_are_those_of_an_import_with_a_timeframe(seed: int, kind: str) -> None:
+    chance = np.random.default_rng(seed)
+    count = int(chance.integers(1, 400))
+    at = 1_577_836_800_000_000 + np.cumsum(chance.integers(0, 2, count) * chance.integers(0, 30_000_000, count))
+    price, size = np.round(100 + chance.normal(0, 1, count), 3), chance.random(count)
+    columns = {
+        "quotes": {"bid": price, "ask": price + 0.01},
+        "trades": {"price": price, "size": size},
+        "trades without a size": {"price": price},
+    }[kind]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "ticks.csv"
+        pl.DataFrame({"time": at, **columns}).write_csv(file)
+        catalog = Catalog(Path(folder) / "catalog", cache_bytes=0)
+        import_market_data(catalog, ImportMarketData(path=str(file), symbol="X"))
+        prices: tuple[TickPrice, ...] = get_args(QuotePrice) if kind == "quotes" else ("last",)
+        for timeframe in ("1m", "1h"):
+            for side in (None, *prices):
+                imported = read_bars(file, "X", timeframe, price=side).bars
+                assert rows(catalog.load("X", timeframe, price=side)) == rows(imported)
 
-    assert rows(bars_of("X", timeframe, timestamp, price, size if sized else None)) == one_by_one(ticks, timeframe)
+
+def test_ticks_without_a_timeframe_are_kept(tmp_path: Path, catalog: Catalog) -> None:
+    quotes, trades = tmp_path / "quotes.csv", tmp_path / "trades.csv"
+    quotes.write_text(QUOTES)
+    trades.write_text(TRADES)
+
+    stored = import_market_data(catalog, ImportMarketData(path=str(quotes), symbol="X"))
+    assert (stored.timeframe, stored.bars, stored.warnings) == ("tick", 3, [])
+    assert (stored.start_time, stored.end_time) == (1641202200100, 1641202260000)
+    again = import_market_data(catalog, ImportMarketData(path=str(trades), symbol="X", timeframe="tick"))
+    assert again.warnings == ["replaced 3 ticks from 2022-01-03T09:30:00.100000Z to 2022-01-03T09:31:00Z"]
+    with catalog.open_ticks("X") as file:
+        ticks = file.read(range(3))
+    assert ticks.bid is ticks.ask is None
+    assert ticks.last is not None
+    assert ticks.volume is not None
+    assert (ticks.last.tolist(), ticks.volume.tolist()) == ([10, 11, 12], [2, 3, 4])
+
+
+@pytest.mark.parametrize("file", ["histdata_ticks_2020-01.csv", "usdjpy_quote_ticks_2013-01.csv"])
+def test_real_ticks_are_kept_with_their_times_in_order(file: str, real_data: Path) -> None:
+    lines = (real_data / file).read_text().splitlines()
+    ticks = read_ticks(real_data / file, "X")
+    bids = [float(line.split(",")[1]) for line in lines if line[0].isdigit()]
+
+    assert ticks.bid is not None
+    assert ticks.bid.tolist() == bids
+    assert (np.diff(ticks.timestamp) >= 0).all()
+    for timeframe in ("1m", "1h"):
+        made = bars_of_ticks("X", timeframe, "mid", [ticks[:700], ticks[700:]])
+        assert rows(made) == rows(read_bars(real_data / file, "X", timeframe).bars)
 
 
 # --- refusals and notes ---
@@ -163,17 +174,26 @@ def test_metatrader_5_leaves_out_an_unchanged_price(tmp_path: Path) -> None:
         reading(tmp_path, header + quotes.split("\n", 1)[1])
 
 
-def test_ticks_need_a_timeframe(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"holds quotes, which have no timeframe: name the one .* \(1m, 5m") as caught:
-        reading(tmp_path, QUOTES, None)
-    assert caught.value.details is not None
-    assert caught.value.details["path"] == "$.timeframe"
+def test_a_price_of_ticks_that_are_kept_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfiguration, match="ticks are kept with every price: name the timeframe") as caught:
+        reading(tmp_path, QUOTES, None, price="bid")
+    assert caught.value.details == {"paths": ["$.price", "$.timeframe"]}
 
 
-@pytest.mark.parametrize("content", [TRADES, "time,open,high,low,close\n2022-01-03,1,1,1,1\n"])
-def test_a_price_chooses_a_side_of_quotes_only(content: str, tmp_path: Path) -> None:
-    with pytest.raises(InvalidConfiguration, match="price 'bid' chooses a side of quotes"):
-        reading(tmp_path, content, price="bid")
+def test_bars_are_no_ticks(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"holds bars, no ticks: leave the timeframe out, or name theirs \(1m, 5m"):
+        reading(tmp_path, "time,open,high,low,close\n2022-01-03,1,1,1,1\n", "tick")
+
+
+@pytest.mark.parametrize("content", [QUOTES, TRADES])
+def test_a_price_that_ticks_do_not_have_is_refused(content: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfiguration, match="price must be"):
+        reading(tmp_path, content, price="last" if content == QUOTES else "bid")
+
+
+def test_a_price_chooses_among_ticks_only(tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfiguration, match=r"price 'bid' chooses the price of ticks, and .* holds bars"):
+        reading(tmp_path, "time,open,high,low,close\n2022-01-03,1,1,1,1\n", price="bid")
 
 
 @pytest.mark.parametrize(

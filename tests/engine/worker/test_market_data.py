@@ -62,7 +62,7 @@ def test_indicators_are_warmed_up_by_the_bars_before_the_range(stocked: Catalog)
     configs = [
         IndicatorConfig(name="SMA", parameters={"timeperiod": 20}, output_names=["average"]),
         IndicatorConfig(name="MACD"),
-        IndicatorConfig(name="bbands", parameters={"nbdevup": 1}, output_names=["upper"]),
+        IndicatorConfig(name="bbands", parameters={"nbdevup": 1}, output_names=["upper", "middleband", "lowerband"]),
         IndicatorConfig(name="ATR", output_names=["range"]),
         IndicatorConfig(name="RSI"),
     ]

@@ -21,7 +21,7 @@ from urllib.parse import quote, unquote
 
 import polars as pl
 
-from backtestr_protocol.errors import DataError, ValidationError, did_you_mean
+from backtestr_protocol.errors import DataError, DiskUnwritable, ValidationError, did_you_mean
 from backtestr_protocol.messages import SeriesInfo, Timeframe, is_symbol
 from backtestr_protocol.private_files import make_private
 from backtestr_protocol.ranges import SYMBOL_MAX_CHARACTERS, SYMBOL_RULE
@@ -97,7 +97,7 @@ class Catalog:
     def write(self, bars: Bars) -> SeriesInfo:
         """Store `bars` in place of the series of that symbol and timeframe. Readers see the old file or the new one.
 
-        Raises `DataError` for no bars, and when they cannot be written (the old file then stays).
+        Raises `DataError` for no bars, and `DiskUnwritable` when they cannot be written (the old file then stays).
         """
         if not len(bars):
             raise DataError(f"{bars.symbol} {bars.timeframe} has no bars to store")
@@ -113,7 +113,9 @@ class Catalog:
             make_private(path.parent)
             write_series(path, bars.to_frame(), info)
         except (pl.exceptions.PolarsError, OSError) as error:
-            raise DataError(f"the catalogue's file {_name(path)} cannot be written: {error}", file=str(path)) from error
+            raise DiskUnwritable(
+                f"the catalogue's file {_name(path)} cannot be written, and is as it was: {error}", file=str(path)
+            ) from error
         return info
 
     def series(self) -> list[SeriesInfo]:

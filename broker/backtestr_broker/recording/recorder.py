@@ -11,8 +11,8 @@ A recording is a folder of parts, `000001.msgpack` and so on, each at most `max_
 since only from it can a core be rebuilt, and so are the latest; the parts between them are deleted, and a playback
 states that. Files are not synced: they survive the broker's end, `kill -9` included, and not the machine's.
 
-When the disk is full, or fails, the recorder stops. It tries again once a second, and goes on in a new part once it
-can, which begins with the number of events that are missing.
+When the disk is full, or fails, the recorder stops. It tries again once a second, and once it can, goes on with the
+number of events that are missing.
 """
 
 from __future__ import annotations
@@ -96,12 +96,12 @@ class Recorder:
     def write(self, now: float, event: Event) -> None:
         """Write an event that the core is about to handle at `now`."""
         try:
-            if self._descriptor is not None:
-                self._write_event(now, event)
-            elif self._retry_at is not None:
+            if self._retry_at is not None:
                 self._missing += 1
                 if now >= self._retry_at:
                     self._resume(now, event.wall_ms)
+            elif self._descriptor is not None:
+                self._write_event(now, event)
         except OSError as error:
             self._stop(error, now)
         except _FAILURES as error:
@@ -125,8 +125,12 @@ class Recorder:
             record = (now, Skipped(type(event).__name__, size, event.wall_ms))
         elif isinstance(event, RequestReceived | WorkerSent):
             record = (now, self._signed_again(event))
+        self._append(record)
+
+    def _append(self, record: tuple[float, Event | Skipped]) -> None:
+        """Write a record to this part, or to a new one where it has no room, or there is none."""
         write_record(record, self._buffer)
-        if self._written + len(self._buffer) > self._max_bytes:
+        if self._descriptor is None or self._written + len(self._buffer) > self._max_bytes:
             self._begin_part(None)
             write_record(record, self._buffer)
         self._write_buffer()
@@ -141,18 +145,14 @@ class Recorder:
             return event
         return msgspec.structs.replace(event, frames=self._recorded_signer.seal(label, signed))
 
-    def _begin_part(self, start: Start | None, *first: tuple[float, Skipped]) -> None:
+    def _begin_part(self, start: Start | None) -> None:
         self._close_part()
         self._part += 1
         self._written = 0
         self._delete_part()
         path = self._path / f"{self._part:06}{SUFFIX}"
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        content = bytearray()
-        for record in (header(self._instance_id, self._part, start), *first):
-            write_record(record, self._buffer)
-            content += self._buffer
-        self._buffer[:] = content
+        write_record(header(self._instance_id, self._part, start), self._buffer)
         if len(self._buffer) > self._max_bytes:
             raise ValueError(
                 f"what the broker starts from takes {len(self._buffer):,} bytes, and recorder.max_bytes is "
@@ -174,7 +174,7 @@ class Recorder:
         self._written += done
 
     def _resume(self, now: float, wall_ms: int) -> None:
-        self._begin_part(None, (now, Skipped(f"{self._missing} events", 0, wall_ms)))
+        self._append((now, Skipped(f"{self._missing} events", 0, wall_ms)))
         missing, self._missing, self._retry_at, self.has_failed = self._missing, 0, None, False
         self._on_resumed(missing)
 
@@ -183,8 +183,8 @@ class Recorder:
         if self._descriptor is not None:
             with contextlib.suppress(OSError):  # then a playback says that the part is torn
                 os.ftruncate(self._descriptor, self._written)
-        self._close_part()
-        if not self._written:  # not even its first records are there: the next try makes it again
+        if not self._written:  # not even its header is there: the next try makes it again
+            self._close_part()
             with contextlib.suppress(OSError):
                 (self._path / f"{self._part:06}{SUFFIX}").unlink(missing_ok=True)
             self._part -= 1

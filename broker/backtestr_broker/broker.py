@@ -98,7 +98,9 @@ class Broker:
             restored=self._database.restored,
         )
         self._recorder = (
-            Recorder(data_dir / RECORDINGS, config.recorder, instance_id, start, _recorder_stopped, signer)
+            Recorder(
+                data_dir / RECORDINGS, config.recorder, instance_id, start, _recorder_stopped, signer, _recorder_resumed
+            )
             if config.recorder.enabled
             else None
         )
@@ -171,6 +173,10 @@ def _curve(allow_list: AllowList) -> Curve:
 
 def _recorder_stopped(reason: str) -> None:
     hooks.send("recorder_stopped", {"reason": reason})
+
+
+def _recorder_resumed(missing: int) -> None:
+    hooks.send("recorder_resumed", {"missing": missing})
 
 
 def _metrics_server(port: int) -> MetricsServer | None:

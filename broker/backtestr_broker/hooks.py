@@ -16,7 +16,7 @@ from typing import Any
 import blinker
 
 serving = blinker.Signal("every socket is bound and workers are ready")
-client_joined = blinker.Signal("a session was opened: clientId, clientName")
+client_joined = blinker.Signal("a session was opened: clientId, clientName, and key of the allow-list, if any")
 client_left = blinker.Signal("a session ended: clientId, reason")
 client_denied = blinker.Signal("a handshake was refused, sent once a second: address, reason, untold")
 clients_dropped = blinker.Signal("connections of clients were ended; clients may connect again: reason")
@@ -45,6 +45,7 @@ worker_ready = blinker.Signal("a worker is ready: workerId, pid, kind")
 worker_lost = blinker.Signal("a worker's process ended: workerId, reason, and the tasks that it had")
 starts_again = blinker.Signal("the broker ends all connections and starts again, from what is on disk: reason")
 recorder_stopped = blinker.Signal("the recorder has failed, and the broker continues without it: reason")
+recorder_resumed = blinker.Signal("the recorder goes on after a failure of the disk: missing, a number of events")
 state_repaired = blinker.Signal("a damaged value in memory was read from disk again: key")
 fault = blinker.Signal(
     "the broker or the engine has a fault: code, message, id, the ids that it is about, of an exception raised, during "

@@ -167,6 +167,16 @@ class AuthenticationError(MessageError):
     code: ClassVar[ErrorCode] = "AUTHENTICATION_ERROR"
 
 
+class NotPermitted(AuthenticationError):
+    """The right of the client's key does not include the request."""
+
+    advice: ClassVar[tuple[RecoveryAction, ...] | None] = (
+        _by_user(
+            "raise_right", "On the broker's machine: backtestr keys allow NAME --rights RIGHT, as the message says"
+        ),
+    )
+
+
 class ValidationError(MessageError):
     """A field is missing, ill-typed or out of range; `details["path"]` names it."""
 
@@ -246,6 +256,17 @@ class SystemFault(BacktestrError):
 
     code: ClassVar[ErrorCode] = "SYSTEM_ERROR"
     severity: ClassVar[Severity] = "Critical"
+
+
+class DiskUnwritable(SystemFault):
+    """A file cannot be written, as a rule since its disk is full. Nothing of it was stored."""
+
+    advice: ClassVar[tuple[RecoveryAction, ...] | None] = (
+        _by_user(
+            "free_space", "Free space on the disk that the message names: backtestr results prune, backtestr data"
+        ),
+        _by_program("send_again", "Send it again when there is space"),
+    )
 
 
 class WorkersLost(SystemFault):

@@ -2,7 +2,7 @@
 
     keys/                  0700, in the data directory
       server.secret        0600, the broker's pair, made at its first start with CURVE
-      allowed/NAME.pub     a client that may connect: one line, its public key
+      allowed/NAME.pub     a client that may connect: its public key, and its right on a second line (none: all)
       clients/NAME.secret  0600, the pair of a client of this user
 
 A key is 32 bytes, written as 40 characters of Z85. A public key follows from its secret key, so a file holds one key.
@@ -31,12 +31,13 @@ from .private_files import (
     open_regular,
     private_opener,
 )
+from .rights import RIGHTS, Right
 from .secret import Secret
 
 KEY_BYTES = 32
 # The most keys on the allow-list. All are read at every change; users have far fewer.
 MAX_ALLOWED = 1024
-# A key file is one line of 41 bytes; a longer file is not a key.
+# A key file is one line of 41 bytes, and may have a right on a second; a longer file is not a key.
 _MAX_FILE_BYTES = 256
 _NAME = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
@@ -51,10 +52,11 @@ class KeyPair(msgspec.Struct, frozen=True):
 
 
 class Allowed(msgspec.Struct, frozen=True):
-    """The allow-list: names by public key (32 bytes), and the problems of the files that were left out."""
+    """The allow-list: names by public key (32 bytes), rights by name, and the problems of files that were left out."""
 
     names: dict[bytes, str]
     problems: tuple[str, ...] = ()
+    rights: dict[str, Right] = {}
 
 
 class KeyFolder:
@@ -75,7 +77,7 @@ class KeyFolder:
         """Return the broker's own pair; make it if there is none yet."""
         if not self.server_file.exists():
             self._make(self.path)
-            _write(self.server_file, new_pair().secret.reveal())
+            _write(self.server_file, new_pair().secret.reveal() + b"\n")
         return _read_pair(self.server_file)
 
     def check(self) -> None:
@@ -91,6 +93,7 @@ class KeyFolder:
         only where the files cannot be opened for want of descriptors.
         """
         names: dict[bytes, str] = {}
+        rights: dict[str, Right] = {}
         problems: list[str] = []
         try:
             for folder in (self.path, self.allowed_folder):
@@ -104,10 +107,14 @@ class KeyFolder:
             return Allowed({}, (f"{self.allowed_folder} holds {len(files)} keys and may hold {MAX_ALLOWED}",))
         for file in files:
             try:
-                names[z85.decode(_read_key(file, OTHERS_WRITE, "go-w"))] = _checked_name(file.stem)
+                name = _checked_name(file.stem)
+                key, right = _read_allowed(file)
             except InvalidConfiguration as error:
                 problems.append(error.message)
-        return Allowed(names, tuple(problems))
+                continue
+            names[z85.decode(key)] = name
+            rights[name] = right
+        return Allowed(names, tuple(problems), rights)
 
     def stamp(self) -> Stamp:
         """Return a value that differs after every change of the allow-list, also of its files' owners and modes.
@@ -135,20 +142,41 @@ class KeyFolder:
 
     # --- for `backtestr keys` ---
 
-    def allow(self, name: str, public: str) -> Path:
-        """Put a public key on the allow-list, and return its file."""
-        _checked_key(public, "the key")
+    def allow(self, name: str, public: str | None = None, right: Right | None = None) -> Path:
+        """Put a public key on the allow-list with a right, `all` unless it is given, and return its file.
+
+        For a name that is on the list already, `right` replaces its right; so `public` may be left out. It may also be
+        left out for a name whose pair was made here (`new`).
+        """
         file = self.allowed_folder / f"{_checked_name(name)}.pub"
         if file.exists():
-            raise InvalidConfiguration(f"{name} has a key already ({file}); to give it another, revoke that first")
+            known, before = _read_allowed(file)
+            if public not in (None, known):
+                raise InvalidConfiguration(f"{name} has a key already ({file}); to give it another, revoke that first")
+            if right is not None and right != before:
+                _write(file, _allowed_text(known, right))
+            return file
+        if public is None:
+            public = self._own_public(name)
+        _checked_key(public, "the key")
         self._make(self.allowed_folder)
         names = self.allowed().names
         if (owner := names.get(z85.decode(public))) is not None:
             raise InvalidConfiguration(f"that key is {owner}'s already; make one for each client")
         if len(names) >= MAX_ALLOWED:
             raise InvalidConfiguration(f"{MAX_ALLOWED} keys are allowed, the most there can be; revoke some first")
-        _write(file, public.encode())
+        _write(file, _allowed_text(public, right or "all"))
         return file
+
+    def _own_public(self, name: str) -> str:
+        """Return the public key of a pair that was made here."""
+        file = self.clients_folder / f"{name}.secret"
+        if not file.exists():
+            raise InvalidConfiguration(
+                f"there is no key {name} here; make one with: backtestr keys new {name}, or give the public key that "
+                "was made elsewhere"
+            )
+        return _read_pair(file).public
 
     def revoke(self, name: str) -> None:
         """Remove a key from the allow-list; its secret half is kept."""
@@ -171,7 +199,7 @@ class KeyFolder:
             )
         pair = new_pair()
         self._make(self.clients_folder)
-        _write(file, pair.secret.reveal())
+        _write(file, pair.secret.reveal() + b"\n")
         return pair, file
 
     def client_pair(self, wanted: str | Path | None) -> KeyPair:
@@ -211,8 +239,28 @@ def _read_pair(file: Path) -> KeyPair:
     return KeyPair(zmq.curve_public(secret.reveal()).decode(), secret)
 
 
+def _read_allowed(file: Path) -> tuple[str, Right]:
+    """Return the public key and the right in a file of the allow-list."""
+    key, *rest = _read_lines(file, OTHERS_WRITE, "go-w")
+    written = rest if rest else ["all"]
+    right = next((one for one in RIGHTS if [one] == written), None)
+    if right is None:
+        raise InvalidConfiguration(
+            f"{file} has {' '.join(rest)!r} after the key; expected is one right: {', '.join(RIGHTS)}"
+        )
+    return _checked_key(key, str(file)), right
+
+
+def _allowed_text(public: str, right: Right) -> bytes:
+    return f"{public}\n{right}\n".encode()
+
+
 def _read_key(file: Path, forbidden: int, chmod: str) -> str:
-    """Return the key in `file`; the mode is checked on the opened file, which cannot be exchanged meanwhile."""
+    return _checked_key("\n".join(_read_lines(file, forbidden, chmod)), str(file))
+
+
+def _read_lines(file: Path, forbidden: int, chmod: str) -> list[str]:
+    """Return the lines of `file`; the mode is checked on the opened file, which cannot be exchanged meanwhile."""
     try:
         with open_regular(file) as opened:
             check_secret(file, os.fstat(opened.fileno()), forbidden, chmod)
@@ -223,7 +271,7 @@ def _read_key(file: Path, forbidden: int, chmod: str) -> str:
         if is_exhausted(error):
             raise
         raise InvalidConfiguration(f"cannot read {file}: {error.strerror}") from error
-    return _checked_key(text.decode("ascii", "replace").strip(), str(file))
+    return [line.strip() for line in text.decode("ascii", "replace").strip().split("\n")]
 
 
 def _checked_key(text: str, where: str) -> str:
@@ -242,12 +290,12 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _write(file: Path, key: bytes) -> None:
+def _write(file: Path, content: bytes) -> None:
     """Write a new file so that it appears whole."""
     unfinished = file.with_name(f".{file.name}.{os.getpid()}")
     unfinished.unlink(missing_ok=True)
     with open(unfinished, "xb", opener=private_opener) as opened:
-        opened.write(key + b"\n")
+        opened.write(content)
         opened.flush()
         os.fsync(opened.fileno())
     unfinished.replace(file)

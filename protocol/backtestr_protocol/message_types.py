@@ -72,6 +72,7 @@ from .result_messages import (
     PruneResults,
     ResultList,
 )
+from .rights import Right
 from .stream_messages import (
     BacktestProgress,
     Batch,
@@ -90,53 +91,55 @@ PRIORITIES: tuple[Priority, ...] = ("R", "I", "B", "K")
 class RequestType(msgspec.Struct, frozen=True):
     """A row of the request table: priority (`R` real-time, `I` interactive, `B` background, `K` bulk) and contracts.
 
-    `data` is the contract of the request, and `success` that of the data of its Success.
+    `right` is the least right that a client's key needs. `data` is the contract of the request, and `success` that of
+    the data of its Success.
     """
 
     priority: Priority
+    right: Right
     data: type[Contract]
     success: type[Contract]
 
 
 REQUESTS: dict[str, RequestType] = {
-    "Hello": RequestType("R", Hello, Welcome),
-    "Goodbye": RequestType("R", Nothing, Nothing),
-    "Ping": RequestType("R", Nothing, Pong),
-    "GetSystemStatus": RequestType("R", Nothing, SystemStatus),
-    "StopBacktest": RequestType("R", BacktestRef, BacktestAccepted),
-    "PauseBacktest": RequestType("R", BacktestRef, BacktestAccepted),
-    "ResumeBacktest": RequestType("R", BacktestRef, BacktestAccepted),
-    "GetBacktestStatus": RequestType("R", BacktestRef, BacktestStatus),
-    "GetState": RequestType("R", GetState, StateEntry),
-    "UpdateState": RequestType("I", UpdateState, UpdatedState),
-    "DeleteState": RequestType("I", DeleteState, DeletedState),
-    "SnapshotState": RequestType("I", SnapshotState, StateSnapshot),
-    "FetchMissed": RequestType("I", FetchMissed, Missed),
-    "ListAlgorithms": RequestType("I", Nothing, AlgorithmList),
-    "RegisterAlgorithm": RequestType("I", RegisterAlgorithm, AlgorithmInfo),
-    "GetAlgorithmStatus": RequestType("I", AlgorithmRef, AlgorithmStatus),
-    "ListMarketData": RequestType("I", Nothing, SeriesList),
-    "GetMarketData": RequestType("I", GetMarketData, MarketData),
-    "ImportMarketData": RequestType("B", ImportMarketData, Imported),
-    "DescribeMarketData": RequestType("I", DescribeMarketData, SeriesFacts),
-    "ResampleMarketData": RequestType("B", ResampleMarketData, StoredSeries),
-    "DeleteMarketData": RequestType("B", DeleteMarketData, DeletedMarketData),
-    "StartBacktest": RequestType("B", BacktestConfig, BacktestAccepted),
-    "ListBacktests": RequestType("I", ListBacktests, BacktestList),
-    "GetBacktestResults": RequestType("I", GetBacktestResults, BacktestResults),
-    "GetPerformanceMetrics": RequestType("I", BacktestRef, PerformanceMetrics),
-    "DeleteBacktest": RequestType("I", BacktestRef, DeletedBacktest),
-    "PinBacktest": RequestType("I", PinBacktest, PinnedBacktest),
-    "ListResults": RequestType("I", ListResults, ResultList),
-    "PruneResults": RequestType("B", PruneResults, PrunedResults),
-    "StartPriceReplay": RequestType("B", StartPriceReplay, PriceReplayStarted),
-    "PausePriceReplay": RequestType("R", PriceReplayRef, PriceReplayAccepted),
-    "ResumePriceReplay": RequestType("R", PriceReplayRef, PriceReplayAccepted),
-    "StopPriceReplay": RequestType("R", PriceReplayRef, PriceReplayAccepted),
-    "AcknowledgePrices": RequestType("R", AcknowledgePrices, PriceReplayAccepted),
-    "GetPriceReplayStatus": RequestType("R", PriceReplayRef, PriceReplayStatus),
-    "ListPriceReplays": RequestType("I", Nothing, PriceReplayList),
-    "PublishPrices": RequestType("R", PublishPrices, PublishedPrices),
+    "Hello": RequestType("R", "read", Hello, Welcome),
+    "Goodbye": RequestType("R", "read", Nothing, Nothing),
+    "Ping": RequestType("R", "read", Nothing, Pong),
+    "GetSystemStatus": RequestType("R", "read", Nothing, SystemStatus),
+    "StopBacktest": RequestType("R", "run", BacktestRef, BacktestAccepted),
+    "PauseBacktest": RequestType("R", "run", BacktestRef, BacktestAccepted),
+    "ResumeBacktest": RequestType("R", "run", BacktestRef, BacktestAccepted),
+    "GetBacktestStatus": RequestType("R", "read", BacktestRef, BacktestStatus),
+    "GetState": RequestType("R", "read", GetState, StateEntry),
+    "UpdateState": RequestType("I", "all", UpdateState, UpdatedState),
+    "DeleteState": RequestType("I", "all", DeleteState, DeletedState),
+    "SnapshotState": RequestType("I", "read", SnapshotState, StateSnapshot),
+    "FetchMissed": RequestType("I", "read", FetchMissed, Missed),
+    "ListAlgorithms": RequestType("I", "read", Nothing, AlgorithmList),
+    "RegisterAlgorithm": RequestType("I", "all", RegisterAlgorithm, AlgorithmInfo),
+    "GetAlgorithmStatus": RequestType("I", "read", AlgorithmRef, AlgorithmStatus),
+    "ListMarketData": RequestType("I", "read", Nothing, SeriesList),
+    "GetMarketData": RequestType("I", "read", GetMarketData, MarketData),
+    "ImportMarketData": RequestType("B", "all", ImportMarketData, Imported),
+    "DescribeMarketData": RequestType("I", "read", DescribeMarketData, SeriesFacts),
+    "ResampleMarketData": RequestType("B", "all", ResampleMarketData, StoredSeries),
+    "DeleteMarketData": RequestType("B", "all", DeleteMarketData, DeletedMarketData),
+    "StartBacktest": RequestType("B", "run", BacktestConfig, BacktestAccepted),
+    "ListBacktests": RequestType("I", "read", ListBacktests, BacktestList),
+    "GetBacktestResults": RequestType("I", "read", GetBacktestResults, BacktestResults),
+    "GetPerformanceMetrics": RequestType("I", "read", BacktestRef, PerformanceMetrics),
+    "DeleteBacktest": RequestType("I", "all", BacktestRef, DeletedBacktest),
+    "PinBacktest": RequestType("I", "all", PinBacktest, PinnedBacktest),
+    "ListResults": RequestType("I", "read", ListResults, ResultList),
+    "PruneResults": RequestType("B", "all", PruneResults, PrunedResults),
+    "StartPriceReplay": RequestType("B", "run", StartPriceReplay, PriceReplayStarted),
+    "PausePriceReplay": RequestType("R", "run", PriceReplayRef, PriceReplayAccepted),
+    "ResumePriceReplay": RequestType("R", "run", PriceReplayRef, PriceReplayAccepted),
+    "StopPriceReplay": RequestType("R", "run", PriceReplayRef, PriceReplayAccepted),
+    "AcknowledgePrices": RequestType("R", "run", AcknowledgePrices, PriceReplayAccepted),
+    "GetPriceReplayStatus": RequestType("R", "read", PriceReplayRef, PriceReplayStatus),
+    "ListPriceReplays": RequestType("I", "read", Nothing, PriceReplayList),
+    "PublishPrices": RequestType("R", "all", PublishPrices, PublishedPrices),
 }
 
 # The types that `payload.type` of a stream message may name. `Batch` holds several messages of any other type.

@@ -51,7 +51,12 @@ def index() -> dict[str, Any]:
     return {
         "protocolVersion": PROTOCOL_VERSION,
         "requests": {
-            name: {"priority": row.priority, "data": _reference(row.data), "success": _reference(row.success)}
+            name: {
+                "priority": row.priority,
+                "right": row.right,
+                "data": _reference(row.data),
+                "success": _reference(row.success),
+            }
             for name, row in REQUESTS.items()
         },
         "topics": [

@@ -63,12 +63,13 @@ def receive(
             break
         if last is not None:
             last[0] = frame
-        if accepts is None or ((name := _sender(frame)) and accepts(name)):
+        if accepts is None or ((name := sender(frame)) and accepts(name)):
             messages.append(parts)
     return messages
 
 
-def _sender(frame: zmq.Frame) -> str:
+def sender(frame: zmq.Frame) -> str:
+    """Return the name that the ZAP handler gave the connection of a received frame, empty without one."""
     try:
         return str(frame.get("User-Id"))
     except zmq.ZMQError:  # the connection did not pass the ZAP handler

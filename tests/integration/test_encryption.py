@@ -272,6 +272,38 @@ def test_a_key_made_on_the_command_line_is_admitted_at_once_and_revoked_on_live_
     assert "no key here" in keys(vault, "revoke", "carol").stderr
 
 
+def test_a_key_may_do_what_its_rights_say_and_a_change_applies_to_live_connections(vault: RunningBroker) -> None:
+    made = keys(vault, "new", "reader", "--rights", "read", "--json")
+    assert json.loads(made.stdout)["rights"] == "read", made.stderr
+    with backtestr.connect(connection_file=vault.connection_file, key=key_file(vault, "reader")) as reader:
+        assert reader.status().status == "healthy"
+        with pytest.raises(AuthenticationError, match="backtestr keys allow reader --rights run") as caught:
+            reader.backtest("sma_cross", "SYNTH", timeframe="1d")
+        assert caught.value.details == {"key": "reader", "right": "read", "needed": "run"}
+        assert reader.ping(), "the connection stays"
+
+        assert keys(vault, "allow", "reader", "--rights", "run").returncode == 0
+        wait_until(lambda: may(lambda: reader.backtest("sma_cross", "SYNTH", timeframe="1d").result()), 30)
+        with pytest.raises(AuthenticationError, match="--rights all"):
+            reader.update_state("reader.key", 1)
+
+        assert keys(vault, "allow", "reader", "--rights", "all").returncode == 0
+        wait_until(lambda: may(lambda: reader.update_state("reader.key", 1)), 30)
+    listed = json.loads(keys(vault, "list", "--json").stdout)["keys"]
+    assert {one["name"]: one["rights"] for one in listed}.items() >= {"reader": "all", "ann": "all"}.items()
+    refused = keys(vault, "allow", "reader", "--rights", "write")
+    assert refused.returncode == 2
+    assert "'read', 'run', 'all'" in refused.stderr
+
+
+def may(request: Callable[[], object]) -> bool:
+    try:
+        request()
+    except AuthenticationError:
+        return False
+    return True
+
+
 def test_a_running_backtest_loses_nothing_when_another_key_is_revoked(vault: RunningBroker) -> None:
     folder(vault).allow("dave", folder(vault).new("dave")[0].public)
     with backtestr.connect(connection_file=vault.connection_file, key=key_file(vault, "ann")) as ann:

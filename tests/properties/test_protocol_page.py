@@ -84,8 +84,8 @@ def structs(base: Struct = msgspec.Struct) -> Iterator[Struct]:
 
 
 CONTRACTS = {one.__name__: one for one in structs() if one.__name__ in schema.contracts()["$defs"]}
-# Type, data, Success data, section, priority; a row may have several types.
-ASKED = {name: cells for cells in rows(section("6")) if len(cells) == 5 for name in spans(cells[0])}
+# Type, data, Success data, section, priority, right; a row may have several types.
+ASKED = {name: cells for cells in rows(section("6")) if len(cells) == 6 for name in spans(cells[0])}
 
 
 def test_every_request_of_the_page_is_served_and_the_reverse() -> None:
@@ -93,8 +93,9 @@ def test_every_request_of_the_page_is_served_and_the_reverse() -> None:
 
 
 @pytest.mark.parametrize("name", REQUESTS)
-def test_priorities_are_the_page_s(name: str) -> None:
+def test_priorities_and_rights_are_the_page_s(name: str) -> None:
     assert ASKED[name][4] == REQUESTS[name].priority
+    assert ASKED[name][5] == REQUESTS[name].right
 
 
 @pytest.mark.parametrize("name", REQUESTS)

@@ -12,7 +12,7 @@ from zmq.utils import z85
 
 from backtestr_protocol import keys, paths
 from backtestr_protocol.errors import InvalidConfiguration
-from backtestr_protocol.keys import KeyFolder
+from backtestr_protocol.keys import KeyFolder, new_pair
 
 
 @pytest.fixture
@@ -135,6 +135,39 @@ def test_too_many_keys_are_refused(folder: KeyFolder, monkeypatch: pytest.Monkey
     assert folder.allowed().names == {}, "none, rather than some of them"
 
 
+def test_a_key_has_every_right_unless_its_file_names_one(folder: KeyFolder) -> None:
+    let_in(folder, "ann")
+    (folder.allowed_folder / "old.pub").write_text(new_pair().public + "\n")  # as version 0.1 wrote it
+    folder.allow("bob", new_pair().public, "read")
+    assert folder.allowed().rights == {"ann": "all", "bob": "read", "old": "all"}
+
+
+def test_a_right_is_changed_without_naming_the_key_again(folder: KeyFolder) -> None:
+    public = let_in(folder, "ann")
+    before = folder.stamp()
+    file = folder.allow("ann", right="run")
+    assert folder.stamp() != before, "a running broker notices"
+    assert file.read_text() == f"{public}\nrun\n"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert folder.allow("ann", public) == file, "allowed already, with that key"
+    assert folder.allowed().rights == {"ann": "run"}, "kept where none is named"
+    folder.revoke("ann")
+    folder.allow("ann", right="read")
+    assert folder.allowed().names == {z85.decode(public): "ann"}, "its pair is here, so its public key is known"
+    with pytest.raises(InvalidConfiguration, match="make one with: backtestr keys new carol, or give the public key"):
+        folder.allow("carol", right="read")
+
+
+@pytest.mark.parametrize("more", ["write", "READ", "read\nall", "all all", "\x00"])
+def test_a_key_with_an_unknown_right_may_not_connect(folder: KeyFolder, more: str) -> None:
+    public = let_in(folder, "ann")
+    (folder.allowed_folder / "ann.pub").write_text(f"{public}\n{more}\n")
+    allowed = folder.allowed()
+    assert (allowed.names, allowed.rights) == ({}, {})
+    (problem,) = allowed.problems
+    assert "expected is one right: read, run, all" in problem
+
+
 def test_mistakes_are_named(folder: KeyFolder) -> None:
     public = let_in(folder, "ann")
     for name in ("", "../ann", "a b", "x" * 65, "ann.pub"):
@@ -143,7 +176,7 @@ def test_mistakes_are_named(folder: KeyFolder) -> None:
     with pytest.raises(InvalidConfiguration, match=r"backtestr keys allow ann '.{40}'"):
         folder.new("ann")
     with pytest.raises(InvalidConfiguration, match="revoke that first"):
-        folder.allow("ann", public)
+        folder.allow("ann", new_pair().public)
     with pytest.raises(InvalidConfiguration, match="that key is ann's already"):
         folder.allow("bob", public)
     with pytest.raises(InvalidConfiguration, match="'bob' has no key here; allowed: ann"):

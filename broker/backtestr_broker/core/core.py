@@ -3,8 +3,8 @@
     effects = core.handle(event, now)      # now: monotonic seconds
     deadline = core.next_deadline()        # when handle(Tick(…), now) is due
 
-A request passes these checks, in this order: signature, envelope, session, counter, duplicate, space and rate, type,
-data (PROTOCOL.md, sections 2 to 5). One that fails is answered with an error and changes nothing else.
+A request passes these checks, in this order: signature, envelope, session, counter, right, duplicate, space and rate,
+type, data (PROTOCOL.md, sections 2 to 5). One that fails is answered with an error and changes nothing else.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 from backtestr_broker.core.clients.admission import Admission
 from backtestr_broker.core.clients.hellos import Hellos
 from backtestr_broker.core.clients.idempotency import Answer, AnsweredRequests
-from backtestr_broker.core.clients.sessions import Session, Sessions
+from backtestr_broker.core.clients.sessions import Session, Sessions, owner_of
 from backtestr_broker.core.requests.dispatch import Requests
 from backtestr_broker.core.requests.price_replay_requests import PriceReplayRequests
 from backtestr_broker.core.requests.result_requests import ResultRequests
@@ -33,7 +33,9 @@ from backtestr_protocol.errors import (
     SystemFault,
     ValidationError,
 )
+from backtestr_protocol.message_types import REQUESTS
 from backtestr_protocol.messages import Hello, Welcome
+from backtestr_protocol.rights import check_right
 from backtestr_protocol.stream_messages import Watermarks
 from backtestr_protocol.system_status import SystemStatus
 
@@ -179,8 +181,8 @@ class Core:
             self.counters.settle(outbox.now)  # in case the caller does not measure how long effects take
             outbox.now, outbox.wall_ms = now, event.wall_ms
             match event:
-                case RequestReceived(peer, frames):
-                    self._on_frames(peer, frames)
+                case RequestReceived():
+                    self._on_frames(event)
                 case ClientsDropped(reason):
                     for session in self.sessions.clear():
                         outbox.notify("client_left", clientId=session.client_id, reason=reason)
@@ -251,7 +253,8 @@ class Core:
 
     # --- requests ---
 
-    def _on_frames(self, peer: bytes, frames: list[bytes]) -> None:
+    def _on_frames(self, received: RequestReceived) -> None:
+        peer, frames = received.peer, received.frames
         try:
             size = sum(map(len, frames))
             if size > self.limits.max_message_bytes:
@@ -272,9 +275,9 @@ class Core:
             return
         try:
             if request_type == "Hello":
-                self.outbox.welcome(peer, envelope.id, self._open_session(envelope, frames[0], peer))
+                self.outbox.welcome(peer, envelope.id, self._open_session(envelope, received))
                 return
-            session = self._admit(envelope, peer)
+            session = self._admit(envelope, received)
         except BacktestrError as error:
             self._refuse(peer, envelope.id, error, request_type)
             return
@@ -288,16 +291,20 @@ class Core:
             error.message_id = readable_id(self.outbox.envelopes.signer, REQUEST, frames)
         return error
 
-    def _admit(self, envelope: Envelope, peer: bytes) -> Session:
+    def _admit(self, envelope: Envelope, received: RequestReceived) -> Session:
         for name, value in (("sessionId", envelope.session_id), ("counter", envelope.counter)):
             if value is None:
                 raise ValidationError(f"$.{name}: required in every request but Hello, and missing", path=f"$.{name}")
-        session = self.sessions.find(envelope.session_id, peer, self.outbox.now)
+        session = self.sessions.find(envelope.session_id, received.peer, self.outbox.now)
         assert envelope.counter is not None
         session.use(envelope.counter)
+        row = REQUESTS.get(envelope.payload.type)
+        if row is not None and received.key is not None:
+            check_right(envelope.payload.type, row.right, received.right, received.key)
         return session
 
-    def _open_session(self, envelope: Envelope, signature: bytes, peer: bytes) -> Welcome:
+    def _open_session(self, envelope: Envelope, received: RequestReceived) -> Welcome:
+        peer, now = received.peer, self.outbox.now
         if not peer.startswith(GENERATED):
             raise ValidationError(
                 "this connection has given itself a routing id (ZMQ_ROUTING_ID), under which another could go on with "
@@ -305,7 +312,13 @@ class Core:
                 path="$",
             )
         hello = decode(_hello_decoder, envelope.payload.data)
-        self._hellos.take(hello.client_id, signature, envelope.timestamp, self.outbox.wall_ms)
+        owner = owner_of(hello.client_id, received.key)
+        if self._answers.is_of_another(hello.client_id, owner):
+            raise ValidationError(
+                "$.clientId: a client with another key has this id, and answers are remembered for it; make a new id",
+                path="$.clientId",
+            )
+        self._hellos.take(owner, received.frames[0], envelope.timestamp, self.outbox.wall_ms)
         if PROTOCOL_VERSION not in hello.protocol_versions:
             raise ProtocolVersionUnsupported(
                 f"no protocol version in common: this broker speaks [{PROTOCOL_VERSION}]",
@@ -314,13 +327,14 @@ class Core:
         if (earlier := self.sessions.on(peer)) is not None:
             self._close_session(earlier, "said Hello again")
         self._admission.count(hello.client_id, "Hello")
-        self._admission.check(hello.client_id, "Hello", self.outbox.now)
-        if (silent := self.sessions.make_room(self.outbox.now)) is not None:
+        self._admission.check(owner, "Hello", now)
+        if (silent := self.sessions.make_room(now, received.key)) is not None:
             self.outbox.notify(
                 "client_left", clientId=silent.client_id, reason="silent while the table of sessions was full"
             )
-        session = self.sessions.open(hello.client_id, peer, self.outbox.now)
-        self.outbox.notify("client_joined", clientId=hello.client_id, clientName=hello.client_name)
+        session = self.sessions.open(hello.client_id, peer, now, received.key)
+        key = {} if received.key is None else {"key": received.key}
+        self.outbox.notify("client_joined", clientId=hello.client_id, clientName=hello.client_name, **key)
         return Welcome(
             session_id=session.session_id,
             instance_id=self.instance_id,
@@ -341,7 +355,7 @@ class Core:
         outbox, request_type = self.outbox, envelope.payload.type
         request_key = (session.client_id, envelope.id)
         self._admission.count(session.client_id, request_type)
-        begun = self._answers.begin(*request_key, peer, outbox.now)
+        begun = self._answers.begin(*request_key, peer, outbox.now, session.owner)
         if begun is not True:
             if isinstance(begun, Answer):
                 outbox.repeat(peer, envelope.id, request_type, begun)
@@ -354,7 +368,7 @@ class Core:
             outbox.repeat(latest, envelope.id, request_type, accepted)
             return
         try:
-            self._admission.check(session.client_id, request_type, outbox.now)
+            self._admission.check(session.owner, request_type, outbox.now)
         except BacktestrError as error:
             self._answers.abandon(*request_key)
             self._admission.refused(session.client_id, error.code)

@@ -12,7 +12,7 @@ from backtestr_broker.core.clients.idempotency import Answer, RequestKey
 from backtestr_broker.core.scheduling.scheduler import Scheduler
 from backtestr_protocol import topics
 from backtestr_protocol.codec import encoded_payload
-from backtestr_protocol.errors import BacktestrError, SystemFault
+from backtestr_protocol.errors import BacktestrError, DiskUnwritable
 from backtestr_protocol.messages import Contract
 
 from .commit_queue import (
@@ -122,7 +122,9 @@ class Durability:
 
         The clients that wait may try again, and learn whether there is room by then.
         """
-        fault = SystemFault(f"the broker could not write to its disk: {reason}")
+        fault = DiskUnwritable(
+            f"the broker could not write its database to the disk, and has changed nothing: {reason}"
+        )
         failed_before = self._commit_queue.fails
         released = self._commit_queue.failed(generation)
         if released:

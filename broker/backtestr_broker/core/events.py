@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from backtestr_protocol.result_messages import DiskUsage
+from backtestr_protocol.rights import Right
 from backtestr_protocol.topics import Socket
 from backtestr_protocol.worker_channel import WorkerKind
 
@@ -46,12 +47,18 @@ class HostSample(msgspec.Struct, frozen=True, kw_only=True):
 # --- events ---
 
 
-class RequestReceived(msgspec.Struct, frozen=True, tag=True):
-    """Frames from a client; `peer` is its connection's identity, a new one for every connection."""
+class RequestReceived(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+    """Frames from a client; `peer` is its connection's identity, a new one for every connection.
+
+    `key` is the name on the allow-list of the key that the client connected with, and `right` that key's right. Clients
+    of this user on this machine have no key on the list, and every right.
+    """
 
     peer: bytes
     frames: list[bytes]
     wall_ms: int
+    key: str | None = None
+    right: Right = "all"
 
 
 class ClientsDropped(msgspec.Struct, frozen=True, tag=True):

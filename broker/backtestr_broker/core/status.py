@@ -153,7 +153,7 @@ class Status:
         if self._stored.problem is not None:
             found.append(("warning", f"the results cannot be counted, so none is deleted: {self._stored.problem}"))
         if self.host.recorder_failed:
-            found.append(("warning", "the recorder had to give up; the log says why"))
+            found.append(("warning", "nothing is recorded: the recorder has failed; the log says why"))
         if self.host.descriptors_exhausted:
             found.append(("warning", "the machine or the broker has hardly a file descriptor left"))
         for name, load in (self.host.sockets or {}).items():

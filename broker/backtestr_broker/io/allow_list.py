@@ -12,6 +12,7 @@ import ipaddress
 from zmq.utils import z85
 
 from backtestr_protocol.keys import Allowed, KeyFolder, new_pair
+from backtestr_protocol.rights import Right
 
 # The name of the key in the connection file. No file of the allow-list can have this name.
 CONNECTION_FILE = "(connection file)"
@@ -48,6 +49,10 @@ class AllowList:
         if key == self._own_key:
             return CONNECTION_FILE if self._is_of_this_machine(address) else None
         return self._list.names.get(key)
+
+    def held_by(self, name: str) -> tuple[str | None, Right]:
+        """Return the key and its right of a peer that `name_of` named; no key of the list for the connection file's."""
+        return (None, "all") if name == CONNECTION_FILE else (name, self._list.rights.get(name, "read"))
 
     def reload_if_changed(self) -> frozenset[str]:
         """Read the files again if they have changed; returns the names whose keys may no longer connect.

@@ -55,7 +55,7 @@ from backtestr_broker.core.streams.listeners import MAX_PREFIXES
 from backtestr_broker.recording.recorder import Recorder
 from backtestr_protocol.messages import SeriesInfo
 from backtestr_protocol.topics import Socket
-from backtestr_protocol.zmq_frames import has_input, receive, send
+from backtestr_protocol.zmq_frames import has_input, receive, send, sender
 
 from .allow_list import AllowList
 from .database import Database
@@ -277,7 +277,8 @@ class EventLoop:
         messages = receive(source, 1, accepts, expecting=expecting, last=last)
         for message in messages:
             if last is not None:
-                self._feed(RequestReceived(message[0], message[1:], _wall_ms()))
+                held = () if allow_list is None or last[0] is None else allow_list.held_by(sender(last[0]))
+                self._feed(RequestReceived(message[0], message[1:], _wall_ms(), *held))
                 last[0] = None  # it may be large
             elif source is sockets.engine:
                 self._feed(WorkerSent(message[0], message[1:], _wall_ms()))

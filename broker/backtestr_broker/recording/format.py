@@ -38,7 +38,10 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Skipped(msgspec.Struct, frozen=True, tag=True):
-    """Stands in place of an event that is larger than a part may be."""
+    """Stands in place of an event that is larger than a part may be, or of several that the disk did not take.
+
+    `event` is the type of the event, and `size` its bytes; or `event` is the number of events, and `size` 0.
+    """
 
     event: str
     size: int

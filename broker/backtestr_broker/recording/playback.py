@@ -103,7 +103,11 @@ class Playback:
             self.first = now, event.wall_ms
         self.last_wall_ms = event.wall_ms
         if isinstance(event, Skipped):
-            self._lose_state(f"event {step.number}, of {event.size:,} bytes, was too large to be recorded")
+            self._lose_state(
+                f"event {step.number}, of {event.size:,} bytes, was too large to be recorded"
+                if event.size
+                else f"{event.event} before event {step.number + 1} are missing: the disk could not be written to"
+            )
         if not self._knows_state or isinstance(event, Skipped):
             return step
         assert self.core is not None

@@ -1,7 +1,7 @@
 """The recorder writes every event to disk before the core handles it.
 
     recorder = Recorder(data_dir / RECORDINGS, options, instance_id, start, on_failure, signer)
-    recorder.write(now, event)      # one write, of a few microseconds; a failure ends the recorder and nothing else
+    recorder.write(now, event)      # one write, of a few microseconds; a failure stops the recorder and nothing else
 
 A recording does not hold the signing key, which is of use while its broker runs. Frames whose signature is right are
 recorded with one under a key of the recording's own, so that a playback accepts them; all others are recorded as they
@@ -10,6 +10,9 @@ came, and a playback refuses them as the broker did.
 A recording is a folder of parts, `000001.msgpack` and so on, each at most `max_bytes` long. The first part is kept,
 since only from it can a core be rebuilt, and so are the latest; the parts between them are deleted, and a playback
 states that. Files are not synced: they survive the broker's end, `kill -9` included, and not the machine's.
+
+When the disk is full, or fails, the recorder stops. It tries again once a second, and once it can, goes on with the
+number of events that are missing.
 """
 
 from __future__ import annotations
@@ -35,14 +38,20 @@ from .parts import RECORDING
 # This recording and those of the starts before it: what a crash left is still there after a supervisor's second try.
 KEPT_RECORDINGS = 3
 
-# The disk fails, or MessagePack cannot express a record: the recorder ends, and the broker continues.
+# MessagePack cannot express a record, or the first part cannot be written: the recorder ends, and the broker continues.
 _FAILURES = (OSError, ValueError, OverflowError, msgspec.MsgspecError)
+# Seconds after which a recorder that the disk has stopped tries to go on.
+RETRY_SECONDS = 1.0
 # The bytes of an event beside its frames: names of fields, a peer's identity, times.
 _OVERHEAD = 1024
 
 
 class Recorder:
-    """Writes one recording. Nothing in it raises: `on_failure` gets the reason, once, and `has_failed` stays true."""
+    """Writes one recording. Nothing in it raises.
+
+    `has_failed` is true while nothing is recorded. `on_failure` gets the reason when that begins, and `on_resumed` the
+    number of missing events when it ends.
+    """
 
     def __init__(
         self,
@@ -52,12 +61,14 @@ class Recorder:
         start: Start,
         on_failure: Callable[[str], None],
         signer: Signer,
+        on_resumed: Callable[[int], None] = lambda _missing: None,
     ) -> None:
         """Begin a recording in `folder`, the `RECORDINGS` of a data directory; `signer` has the broker's key."""
         self.has_failed = False
         self._signer = signer
         self._recorded_signer = Signer(start.key)
         self._on_failure = on_failure
+        self._on_resumed = on_resumed
         self._max_bytes = options.max_bytes
         self._files = options.files
         self._instance_id = instance_id
@@ -66,6 +77,8 @@ class Recorder:
         self._written = 0
         self._descriptor: int | None = None
         self._buffer = bytearray()
+        self._missing = 0  # events since it was stopped
+        self._retry_at: float | None = None
         try:
             make_private(folder)
             folder.chmod(0o700)
@@ -82,15 +95,24 @@ class Recorder:
 
     def write(self, now: float, event: Event) -> None:
         """Write an event that the core is about to handle at `now`."""
-        if self._descriptor is None:
-            return
         try:
-            self._write_event(now, event)
+            if self._retry_at is not None:
+                self._missing += 1
+                if now >= self._retry_at:
+                    self._resume(now, event.wall_ms)
+            elif self._descriptor is not None:
+                self._write_event(now, event)
+        except OSError as error:
+            self._stop(error, now)
         except _FAILURES as error:
             self._fail(error)
 
     def close(self) -> None:
         """Close the part; nothing is buffered."""
+        self._retry_at = None
+        self._close_part()
+
+    def _close_part(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -103,8 +125,12 @@ class Recorder:
             record = (now, Skipped(type(event).__name__, size, event.wall_ms))
         elif isinstance(event, RequestReceived | WorkerSent):
             record = (now, self._signed_again(event))
+        self._append(record)
+
+    def _append(self, record: tuple[float, Event | Skipped]) -> None:
+        """Write a record to this part, or to a new one where it has no room, or there is none."""
         write_record(record, self._buffer)
-        if self._written + len(self._buffer) > self._max_bytes:
+        if self._descriptor is None or self._written + len(self._buffer) > self._max_bytes:
             self._begin_part(None)
             write_record(record, self._buffer)
         self._write_buffer()
@@ -120,12 +146,12 @@ class Recorder:
         return msgspec.structs.replace(event, frames=self._recorded_signer.seal(label, signed))
 
     def _begin_part(self, start: Start | None) -> None:
-        self.close()
+        self._close_part()
         self._part += 1
+        self._written = 0
         self._delete_part()
         path = self._path / f"{self._part:06}{SUFFIX}"
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        self._written = 0
         write_record(header(self._instance_id, self._part, start), self._buffer)
         if len(self._buffer) > self._max_bytes:
             raise ValueError(
@@ -146,6 +172,26 @@ class Recorder:
         while done < len(self._buffer):  # a disk that is filling up may take a part of it
             done += os.write(self._descriptor, self._buffer[done:])
         self._written += done
+
+    def _resume(self, now: float, wall_ms: int) -> None:
+        self._append((now, Skipped(f"{self._missing} events", 0, wall_ms)))
+        missing, self._missing, self._retry_at, self.has_failed = self._missing, 0, None, False
+        self._on_resumed(missing)
+
+    def _stop(self, error: OSError, now: float) -> None:
+        """Wait until the disk can be written to again. No record is left in half."""
+        if self._descriptor is not None:
+            with contextlib.suppress(OSError):  # then a playback says that the part is torn
+                os.ftruncate(self._descriptor, self._written)
+        if not self._written:  # not even its header is there: the next try makes it again
+            self._close_part()
+            with contextlib.suppress(OSError):
+                (self._path / f"{self._part:06}{SUFFIX}").unlink(missing_ok=True)
+            self._part -= 1
+        self._retry_at = now + RETRY_SECONDS
+        if not self.has_failed:
+            self.has_failed, self._missing = True, 1
+            self._on_failure(str(error))
 
     def _fail(self, error: Exception) -> None:
         self.has_failed = True

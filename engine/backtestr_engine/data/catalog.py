@@ -23,7 +23,7 @@ from urllib.parse import quote, unquote
 
 import polars as pl
 
-from backtestr_protocol.errors import DataError, InvalidConfiguration, ValidationError, did_you_mean
+from backtestr_protocol.errors import DataError, DiskUnwritable, InvalidConfiguration, ValidationError, did_you_mean
 from backtestr_protocol.messages import TICK, SeriesInfo, SeriesTimeframe, TickPrice, Timeframe, is_symbol
 from backtestr_protocol.private_files import make_private
 from backtestr_protocol.ranges import SYMBOL_MAX_CHARACTERS, SYMBOL_RULE
@@ -116,7 +116,7 @@ class Catalog:
     def write(self, bars: Bars) -> SeriesInfo:
         """Store `bars` in place of the series of that symbol and timeframe. Readers see the old file or the new one.
 
-        Raises `DataError` for no bars, and when they cannot be written (the old file then stays).
+        Raises `DataError` for no bars, and `DiskUnwritable` when they cannot be written (the old file then stays).
         """
         if not len(bars):
             raise DataError(f"{bars.symbol} {bars.timeframe} has no bars to store")
@@ -425,12 +425,14 @@ def folder_name(symbol: str) -> str:
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Make the file's folder, and raise `DataError` for what keeps the file from being written."""
+    """Make the file's folder, and raise `DiskUnwritable` for what keeps the file from being written."""
     try:
         make_private(path.parent)
         yield
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(f"the catalogue's file {_name(path)} cannot be written: {error}", file=str(path)) from error
+        raise DiskUnwritable(
+            f"the catalogue's file {_name(path)} cannot be written, and is as it was: {error}", file=str(path)
+        ) from error
 
 
 def _read_info(path: Path) -> SeriesInfo:

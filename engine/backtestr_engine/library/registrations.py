@@ -20,7 +20,7 @@ from backtestr_engine.algorithms.algorithm import VERSION_CHARACTERS
 from backtestr_engine.data.atomic_files import replace_file
 from backtestr_engine.data.printable import printable
 from backtestr_engine.data.regular_files import read_regular
-from backtestr_protocol.errors import DataError, InvalidConfiguration, StateConflict, ValidationError
+from backtestr_protocol.errors import DataError, DiskUnwritable, InvalidConfiguration, StateConflict, ValidationError
 from backtestr_protocol.messages import MAX_SOURCE_CHARACTERS, AlgorithmInfo, AlgorithmName
 from backtestr_protocol.private_files import make_private
 
@@ -127,8 +127,14 @@ class RegisteredAlgorithms:
             return False
 
     def _write(self, name: str, content: bytes) -> None:
-        with replace_file(self._root / name) as file:
-            file.write(content)
+        try:
+            with replace_file(self._root / name) as file:
+                file.write(content)
+        except OSError as error:
+            raise DiskUnwritable(
+                f"{printable(str(self._root / name))} cannot be written, and the algorithm is not registered: "
+                f"{error.strerror}"
+            ) from error
 
 
 def _is_name(text: str) -> bool:

@@ -34,7 +34,13 @@ from backtestr_engine.publishing.backtest_streams import BacktestStreams
 from backtestr_engine.publishing.batching import Batcher, Publication
 from backtestr_engine.simulation.conventions import Conventions
 from backtestr_protocol.codec import decode, encode
-from backtestr_protocol.errors import AlgorithmError, BacktestrError, SystemFault, TimeLimitExceeded
+from backtestr_protocol.errors import (
+    AlgorithmError,
+    BacktestrError,
+    DiskUnwritable,
+    SystemFault,
+    TimeLimitExceeded,
+)
 from backtestr_protocol.messages import BacktestConfig, Nothing
 from backtestr_protocol.system_status import CacheStatus
 from backtestr_protocol.texts import bounded, bounded_details, described, traceback_of
@@ -274,7 +280,7 @@ class TaskRunner:
             self._results.write(run.backtest_id, outcome, run.plan.resolved_config(), run.finish())
         except OSError as error:  # usually a full disk; messages that wait are still published
             _log.exception("the result of backtest %s could not be stored", run.backtest_id)
-            raise SystemFault(f"the result could not be stored: {error}; make room and start it again") from error
+            raise DiskUnwritable(f"the result could not be stored: {error}; make room and start it again") from error
         last = self._progress(backtest) + self._flushed(backtest)
         self._forget(run.backtest_id)
         return [*last, (Finished(task_id=run.backtest_id, outcome=outcome), (encode(Nothing()),))]

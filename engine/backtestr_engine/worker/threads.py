@@ -402,7 +402,8 @@ def _compute(
         equipment.child_tasks.read_file,
     )
     batcher = runner.batcher
-    warm(config.conventions)
+    if settings.kind == "compute":  # no interactive task runs a kernel
+        warm(config.conventions)
     series = []
     if settings.kind == "interactive":
         for problem in equipment.problems:  # one kind of worker logs them, so that they are logged once

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,14 @@ from typing import Any
 import msgpack
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from backtestr_broker.config import RecorderOptions
 from backtestr_broker.core.events import Committed, Event, RequestReceived, Tick, WorkerExited, WorkerSent
 from backtestr_broker.core.records import Restored
 from backtestr_broker.core.settings import Start
-from backtestr_broker.recording.format import Skipped, Unreadable, decode_entry
+from backtestr_broker.recording.format import Skipped, decode_entry
 from backtestr_broker.recording.parts import parts_of, read_header, read_part
 from backtestr_broker.recording.recorder import KEPT_RECORDINGS, Recorder
 from backtestr_protocol.codec import REQUEST, TO_BROKER, Signer
@@ -45,14 +49,22 @@ def reasons() -> list[str]:
 
 
 @pytest.fixture
-def make(tmp_path: Path, reasons: list[str]) -> Iterator[Make]:
+def resumed() -> list[int]:
+    """Collect the numbers of missing events of recorders that went on."""
+    return []
+
+
+@pytest.fixture
+def make(tmp_path: Path, reasons: list[str], resumed: list[int]) -> Iterator[Make]:
     made: list[Recorder] = []
 
     def begin(wall_ms: int = WALL_MS, start: Start = START, **changes: Any) -> Recorder:
         options = msgspec.structs.replace(OPTIONS, **changes)
         restored = msgspec.structs.replace(start.restored, wall_ms=wall_ms)
         start = msgspec.structs.replace(start, restored=restored)
-        made.append(Recorder(tmp_path / "recordings", options, INSTANCE, start, reasons.append, Signer(KEY)))
+        made.append(
+            Recorder(tmp_path / "recordings", options, INSTANCE, start, reasons.append, Signer(KEY), resumed.append)
+        )
         return made[-1]
 
     yield begin
@@ -186,30 +198,73 @@ def test_only_the_latest_recordings_are_kept(make: Make, tmp_path: Path) -> None
 # --- failures ---
 
 
-def test_a_full_disk_ends_the_recorder_and_nothing_else(
-    make: Make, tmp_path: Path, reasons: list[str], monkeypatch: pytest.MonkeyPatch
+class Disk:
+    """A disk with room for some more bytes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.room: float = math.inf
+        self._write = os.write
+        monkeypatch.setattr(os, "write", self.write)
+
+    def write(self, descriptor: int, data: bytes) -> int:
+        if not self.room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written = self._write(descriptor, bytes(data[: int(min(self.room, len(data)))]))
+        self.room -= written
+        return written
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    return Disk(monkeypatch)
+
+
+@pytest.mark.parametrize("room", [0, 1, 50, 100])
+def test_a_recorder_that_a_full_disk_has_stopped_goes_on_when_there_is_room(
+    make: Make, tmp_path: Path, reasons: list[str], resumed: list[int], disk: Disk, room: int
 ) -> None:
     recorder = make()
     recorder.write(1.0, frames(10))
-    real_write = os.write
-
-    def write(descriptor: int, data: bytes) -> int:
-        """Write as a disk with 50 bytes left does."""
-        if len(data) <= 50:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return real_write(descriptor, bytes(data[:50]))
-
-    monkeypatch.setattr(os, "write", write)
-    recorder.write(2.0, frames(10))
-    recorder.write(3.0, frames(10))
+    disk.room = room
+    for now in (2.0, 2.5, 3.0, 3.9):
+        recorder.write(now, frames(200))
     assert recorder.has_failed
     assert len(reasons) == 1
     assert "No space left on device" in reasons[0]
-    (part,) = parts_of(folder(tmp_path))
-    found = part_entries(part)
-    assert next(found) == (1.0, frames(10))
-    with pytest.raises(Unreadable, match="torn"):
-        next(found)
+    assert entries(tmp_path) == [(1.0, frames(10))], "no record is left in half"
+    disk.room = math.inf
+    recorder.write(3.95, frames(10))
+    assert recorder.has_failed, "it tries again once a second"
+    for now in (5.0, 6.0):
+        recorder.write(now, frames(10))
+    assert resumed == [6]
+    assert entries(tmp_path) == [(1.0, frames(10)), (5.0, Skipped("6 events", 0, WALL_MS)), (6.0, frames(10))]
+    assert [read_header(part).part for part in parts_of(folder(tmp_path))] == [1]
+
+
+@settings(max_examples=100)
+@given(rooms=st.lists(st.integers(0, 400), max_size=12))
+def test_every_event_is_recorded_or_counted_as_missing(rooms: list[int]) -> None:
+    with tempfile.TemporaryDirectory() as home, pytest.MonkeyPatch.context() as patch:
+        disk = Disk(patch)
+        counted: list[int] = []
+        recorder = Recorder(
+            Path(home) / "recordings", OPTIONS, INSTANCE, START, lambda _: None, Signer(KEY), counted.append
+        )
+        for number, room in enumerate(rooms):
+            disk.room = room
+            recorder.write(2.0 * number, Committed(number, WALL_MS))
+        disk.room = math.inf
+        recorder.write(1000.0, Committed(1000, WALL_MS))
+        recorder.write(1001.0, Committed(1001, WALL_MS))
+        recorder.close()
+        found = [event for _, event in entries(Path(home))]
+    kept = [event.ticket for event in found if isinstance(event, Committed)]
+    missing = [int(event.event.split()[0]) for event in found if isinstance(event, Skipped)]
+    assert kept == sorted(kept)
+    assert missing == counted
+    assert len(kept) + sum(missing) == len(rooms) + 2
+    assert kept[-1] == 1001
 
 
 def test_a_folder_that_cannot_be_made_ends_the_recorder_and_nothing_else(

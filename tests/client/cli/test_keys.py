@@ -46,7 +46,7 @@ def test_a_key_made_elsewhere_is_allowed_by_the_printed_public_key(
     pair, _ = KeyFolder(tmp_path / "another machine").new("laptop")
     assert type_in("allow", "laptop", pair.public).exit_code == 0
     assert read(type_in("list", "--json")) == {
-        "keys": [{"name": "laptop", "publicKey": pair.public}],
+        "keys": [{"name": "laptop", "rights": "all", "publicKey": pair.public}],
         "problems": [],
     }
     assert type_in("revoke", "laptop").exit_code == 0
@@ -58,11 +58,21 @@ def test_json_has_every_fact(type_in: Type, folder: KeyFolder) -> None:
     assert made == {
         "name": "ann",
         "publicKey": folder.client_pair("ann").public,
+        "rights": "all",
         "secretFile": str(folder.clients_folder / "ann.secret"),
         "allowedFile": str(folder.allowed_folder / "ann.pub"),
     }
     assert read(type_in("revoke", "ann", "--json")) == {"name": "ann"}
     assert read(type_in("allow", "ann", made["publicKey"], "--json"))["allowedFile"] == made["allowedFile"]
+
+
+def test_rights_are_given_with_a_new_key_and_changed_later(type_in: Type, folder: KeyFolder) -> None:
+    assert "read: queries and subscriptions" in type_in("new", "ann", "--rights", "read").stdout
+    assert folder.allowed().rights == {"ann": "read"}
+    assert read(type_in("allow", "ann", "--rights", "run", "--json"))["rights"] == "run"
+    assert "with the rights run: queries, subscriptions, backtests and price replays" in type_in("allow", "ann").stdout
+    assert "run" in type_in("list").stdout
+    assert type_in("allow", "ann", "--rights", "write").exit_code == 2
 
 
 def test_an_empty_list_states_how_to_make_a_key(type_in: Type) -> None:

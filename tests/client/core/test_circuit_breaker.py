@@ -9,9 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backtestr.core.circuit_breaker import CIRCUIT, FAILURES, CircuitBreaker, CircuitEvent, CircuitState
+from backtestr.core.circuit_breaker import CIRCUIT, CircuitBreaker, CircuitEvent, CircuitState
 from backtestr.core.recovery import CircuitOpen, OfflineQueueFull, Recovery
-from backtestr_protocol.errors import BacktestrError, Busy, NetworkError, NotFound, SystemFault, TimedOut
+from backtestr_protocol.errors import (
+    BacktestrError,
+    Busy,
+    DiskUnwritable,
+    NetworkError,
+    NotFound,
+    SystemFault,
+    TimedOut,
+)
 
 START = 50.0
 
@@ -66,7 +74,7 @@ class Model:
             self.trial = None
         if isinstance(error, OfflineQueueFull):
             return
-        if not isinstance(error, FAILURES):
+        if not isinstance(error, TimedOut | NetworkError | SystemFault) or isinstance(error, DiskUnwritable):
             self.failures, self.opened_at = 0, None
             return
         self.failures += 1
@@ -74,7 +82,13 @@ class Model:
             self.opened_at = now
 
 
-OUTCOMES = st.sampled_from([None, NotFound("no"), TimedOut("no"), NetworkError("no"), OfflineQueueFull("no")])
+OUTCOMES = st.sampled_from(
+    [
+        *(None, NotFound("no"), DiskUnwritable("no")),  # a working broker answered; a person has to free space
+        *(TimedOut("no"), NetworkError("no"), SystemFault("no")),
+        OfflineQueueFull("no"),
+    ]
+)
 
 
 @given(st.integers(1, 4), st.floats(0.5, 10.0), st.data())

@@ -18,9 +18,9 @@ from backtestr_engine.data.catalog import Catalog, folder_name
 from backtestr_engine.data.synthetic import synthetic_bars
 from backtestr_engine.data.timeframes import LENGTH_US
 from backtestr_engine.importing.importer import import_market_data
-from backtestr_protocol.errors import DataError, ValidationError
+from backtestr_protocol.errors import DataError, DiskUnwritable, ValidationError
 from backtestr_protocol.import_messages import ImportMarketData
-from backtestr_protocol.messages import Timeframe
+from backtestr_protocol.messages import ImportMarketData, Timeframe
 from backtestr_protocol.system_status import CacheStatus
 
 MINUTES = synthetic_bars("1m", 3_000, symbol="BTC")
@@ -348,7 +348,9 @@ def test_a_full_disk_leaves_the_catalogue_as_it_was(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(DataError, match=r"BTC/1m\.parquet cannot be written: .*No space left on device"):
+    with pytest.raises(
+        DiskUnwritable, match=r"BTC/1m\.parquet cannot be written, and is as it was: .*No space left on device"
+    ):
         catalog.write(MINUTES[:10])
     assert len(catalog.load("BTC", "1m")) == 3_000
     assert list(tmp_path.rglob("*.partial")) == []

@@ -58,6 +58,7 @@ from backtestr_protocol import topics, worker_channel
 from backtestr_protocol.codec import Signer, encode
 from backtestr_protocol.errors import BacktestrError, ErrorData
 from backtestr_protocol.messages import Contract
+from backtestr_protocol.rights import Right
 from backtestr_protocol.topics import Socket
 from backtestr_protocol.worker_channel import WorkerKind
 from support.broker.disk import Disk
@@ -252,6 +253,7 @@ class Link:
         self.holds_surveys = False  # true: no survey comes back
         self.named = 0  # the number of requests; each has an id of its own
         self._peers = 0
+        self.keys: dict[bytes, tuple[str, Right]] = {}  # by connection: the key of the allow-list, and its right
         self._starts = 0
         self._waiting: deque[Event] = deque()
         self._busy = False
@@ -437,8 +439,11 @@ class Link:
         client.peer = self.attach(client)
         return client
 
-    def client(self, client_id: str = "ann") -> Client:
+    def client(self, client_id: str = "ann", held: tuple[str, Right] | None = None) -> Client:
+        """Return a client that has said Hello; `held` is the key of the allow-list that it connects with."""
         client = self.raw_client(client_id)
+        if held is not None:
+            self.keys[client.peer] = held
         client.hello()
         return client
 
@@ -452,7 +457,7 @@ class Link:
             self.requests_to_drop -= 1
             return
         for _ in range(self.copies):
-            self.feed(RequestReceived(peer, frames, self.wall_ms))
+            self.feed(RequestReceived(peer, frames, self.wall_ms, *self.keys.get(peer, ())))
 
     # --- workers ---
 

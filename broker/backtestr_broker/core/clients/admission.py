@@ -62,16 +62,19 @@ class Admission:
         """Count a request in order, whether or not it was answered before."""
         self._counts_of(client_id).requests[priority_of(request_type)] += 1
 
-    def check(self, client_id: str, request_type: str, now: float) -> None:
-        """Admit a request that has begun. Raises `RateLimitExceeded`, and `Busy` when too many of the client run."""
+    def check(self, owner: str, request_type: str, now: float) -> None:
+        """Admit a request that has begun. Raises `RateLimitExceeded`, and `Busy` when too many of its owner run.
+
+        `owner` is the one whom limits apply to (`Session.owner`).
+        """
         priority = priority_of(request_type)
         most = MAX_PENDING + (PENDING_RESERVE if priority == "R" else 0)
-        if (running := self._answers.running(client_id)) > most:
+        if (running := self._answers.running_of(owner)) > most:
             raise Busy(
                 f"{running - 1} requests of this client are running, the most there can be; wait for some answers",
                 retryAfterMs=RETRY_AFTER_MS,
             )
-        self._rate_limits.admit(client_id, priority, now)
+        self._rate_limits.admit(owner, priority, now)
 
     def refused(self, client_id: str, code: str) -> None:
         """Count an error, if it is for lack of room or of a token."""

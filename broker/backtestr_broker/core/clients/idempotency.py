@@ -6,7 +6,7 @@ one (PROTOCOL.md, section 4).
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 
 import msgspec
 
@@ -19,8 +19,10 @@ KEPT_ANSWERS = 1024
 # somewhere and can be read again: beyond so many bytes for all clients together the oldest large ones go.
 SMALL_BYTES = 4096
 KEPT_LARGE_BYTES = 64 << 20
-# Clients that are known. They come and go under new ids; the longest quiet are forgotten first.
+# Clients that are known. They come and go under new ids; the longest quiet are forgotten first. Those of one key on the
+# allow-list leave room for others.
 MAX_CLIENTS = 4096
+MAX_CLIENTS_OF_KEY = 1024
 
 
 # The client id and the request's id. All duplicates of a request have the same.
@@ -45,9 +47,10 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Client:
-    __slots__ = ("answers", "running")
+    __slots__ = ("answers", "owner", "running")
 
-    def __init__(self) -> None:
+    def __init__(self, owner: str) -> None:
+        self.owner = owner  # empty after a restart, until the client comes back
         self.answers: OrderedDict[str, tuple[float, Answer]] = OrderedDict()  # the oldest first
         self.running: dict[str, bytes] = {}  # request id -> the connection that gets the answer
 
@@ -57,18 +60,27 @@ class AnsweredRequests:
 
     def __init__(self) -> None:
         self._clients: OrderedDict[str, _Client] = OrderedDict()  # the longest quiet first
+        self._running: Counter[str] = Counter()  # requests that are running, by owner
         self._large: OrderedDict[RequestKey, int] = OrderedDict()  # sizes by client and request id, oldest first
         self._large_bytes = 0
 
-    def begin(self, client_id: str, request_id: str, peer: bytes, now: float) -> Answer | bool:
+    def begin(
+        self, client_id: str, request_id: str, peer: bytes, now: float, owner: str | None = None
+    ) -> Answer | bool:
         """Return the remembered answer; or True if the request is new and is running now; or False if it runs already.
 
         The answer of a request that runs already will go to `peer`, instead of to the connection that asked before.
+        `owner` is the one whom limits apply to, the client itself unless it is given.
         """
+        owner = client_id if owner is None else owner
         client = self._clients.get(client_id)
         if client is None:
-            self._make_room()
-            client = self._clients[client_id] = _Client()
+            self._make_room(owner if owner != client_id else None)
+            client = self._clients[client_id] = _Client(owner)
+        elif client.owner != owner:
+            self._count(client, -len(client.running))
+            client.owner = owner
+            self._count(client, len(client.running))
         self._clients.move_to_end(client_id)
         if request_id in client.running:
             client.running[request_id] = peer
@@ -77,12 +89,14 @@ class AnsweredRequests:
         if remembered is not None and now - remembered[0] < KEPT_SECONDS:
             return remembered[1]
         client.running[request_id] = peer
+        self._count(client, 1)
         return True
 
     def finish(self, client_id: str, request_id: str, answer: Answer, now: float) -> bytes:
         """Remember the answer to a running request, and return the connection it goes to."""
         client = self._clients[client_id]
         peer = client.running.pop(request_id)
+        self._count(client, -1)
         if request_id in client.answers:
             self._forget(client_id, request_id)
         client.answers[request_id] = (now, answer)
@@ -99,13 +113,18 @@ class AnsweredRequests:
         """Take over an answer that an earlier broker gave at `answered`, on this one's clock; the oldest come first."""
         if client_id not in self._clients:
             self._make_room()
-            self._clients[client_id] = _Client()
-        self._clients[client_id].running[request_id] = b""
+            self._clients[client_id] = _Client("")
+        client = self._clients[client_id]
+        client.running[request_id] = b""
+        self._count(client, 1)
         self.finish(client_id, request_id, answer, answered)
 
     def abandon(self, client_id: str, request_id: str) -> bytes:
         """End a running request whose answer must not be remembered, such as `BUSY`, and return its connection."""
-        return self._clients[client_id].running.pop(request_id)
+        client = self._clients[client_id]
+        peer = client.running.pop(request_id)
+        self._count(client, -1)
+        return peer
 
     def __len__(self) -> int:
         """Return the number of clients that are known."""
@@ -125,6 +144,20 @@ class AnsweredRequests:
         client = self._clients.get(client_id)
         return len(client.running) if client is not None else 0
 
+    def running_of(self, owner: str) -> int:
+        """Return the number of requests of all clients of that owner that are not answered yet."""
+        return self._running[owner]
+
+    def owner_of(self, client_id: str) -> str:
+        """Return the one whom limits of that client apply to; the client itself where nothing else is known."""
+        client = self._clients.get(client_id)
+        return client_id if client is None else client.owner or client_id
+
+    def is_of_another(self, client_id: str, owner: str) -> bool:
+        """Return true if the answers to that client are remembered for another owner, to whom they belong."""
+        client = self._clients.get(client_id)
+        return client is not None and client.owner not in ("", owner)
+
     def expire(self, now: float) -> None:
         """Forget the answers that are past their time, and the clients of which nothing is left."""
         for client_id, client in list(self._clients.items()):
@@ -140,12 +173,22 @@ class AnsweredRequests:
         del self._clients[client_id].answers[request_id]
         self._large_bytes -= self._large.pop((client_id, request_id), 0)
 
-    def _make_room(self) -> None:
-        """Forget the longest quiet client without running requests; those are bounded by the queues they wait in."""
-        if len(self._clients) < MAX_CLIENTS:
+    def _count(self, client: _Client, more: int) -> None:
+        self._running[client.owner] += more
+        if not self._running[client.owner]:
+            del self._running[client.owner]
+
+    def _make_room(self, key: str | None = None) -> None:
+        """Forget the longest quiet client without running requests; those are bounded by the queues they wait in.
+
+        Where only the clients of one owner, who has a `key`, are too many, it is one of those.
+        """
+        if len(self._clients) >= MAX_CLIENTS:
+            key = None
+        elif key is None or sum(one.owner == key for one in self._clients.values()) < MAX_CLIENTS_OF_KEY:
             return
         for client_id, client in self._clients.items():
-            if not client.running:
+            if not client.running and key in (None, client.owner):
                 for request_id in list(client.answers):
                     self._forget(client_id, request_id)
                 del self._clients[client_id]
@@ -153,12 +196,15 @@ class AnsweredRequests:
 
     def check_invariants(self) -> None:
         large: dict[RequestKey, int] = {}
+        running: Counter[str] = Counter()
         for client_id, client in self._clients.items():
             assert len(client.answers) <= KEPT_ANSWERS
+            running[client.owner] += len(client.running)
             times = [at for at, _ in client.answers.values()]
             assert times == sorted(times), "the oldest answer is not first"
             for request_id, (_, answer) in client.answers.items():
                 if answer.size > SMALL_BYTES:
                     large[client_id, request_id] = answer.size
         assert self._large == large
+        assert dict(self._running) == {owner: count for owner, count in running.items() if count}
         assert self._large_bytes == sum(large.values()) <= KEPT_LARGE_BYTES

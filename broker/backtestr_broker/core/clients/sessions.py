@@ -18,22 +18,41 @@ from backtestr_protocol.errors import Busy, ReplayDetected, SessionUnknown
 REPLAY_WINDOW = 1024
 # The most that can be configured. Each costs about a kilobyte, and up to six connections of its client.
 MAX_SESSIONS = 4096
+# The sessions of one key on the allow-list: a program that leaks connections leaves room for those with other keys.
+MAX_SESSIONS_OF_KEY = 256
 
 _WINDOW_MASK = (1 << REPLAY_WINDOW) - 1
 
 
+def owner_of(client_id: str, key: str | None) -> str:
+    """Return the one whom limits apply to: all clients with one key of the allow-list, or the client itself.
+
+    A client chooses its id, and so would choose how many limits it has.
+    """
+    return client_id if key is None else f"key {key}"
+
+
 class Session:
-    """One client on one connection."""
+    """One client on one connection.
 
-    __slots__ = ("_highest", "_seen", "client_id", "last_seen", "peer", "session_id")
+    `key` is the name of the key on the allow-list that the connection was made with, if any.
+    """
 
-    def __init__(self, session_id: str, client_id: str, peer: bytes, now: float) -> None:
+    __slots__ = ("_highest", "_seen", "client_id", "key", "last_seen", "peer", "session_id")
+
+    def __init__(self, session_id: str, client_id: str, peer: bytes, now: float, key: str | None = None) -> None:
         self.session_id = session_id
         self.client_id = client_id
         self.peer = peer
+        self.key = key
         self.last_seen = now
         self._highest = 0
         self._seen = 0  # bit n: counter `_highest - n` was used
+
+    @property
+    def owner(self) -> str:
+        """The one whom limits apply to."""
+        return owner_of(self.client_id, self.key)
 
     def use(self, counter: int) -> None:
         """Mark `counter` as used. Raises `ReplayDetected` when it was, or is too old to tell."""
@@ -86,32 +105,36 @@ class Sessions:
         """Return the session of a connection, which has one at most."""
         return self._by_peer.get(peer)
 
-    def make_room(self, now: float) -> Session | None:
-        """Have room for one more session. In a full table, drop the longest silent one and return it.
+    def make_room(self, now: float, key: str | None = None) -> Session | None:
+        """Have room for one more session, of that key. In a full table, drop the longest silent one and return it.
 
-        A client that runs pings, and one that was dropped in vain says Hello again. Raises `Busy` when every session
-        was used just now.
+        Where only the sessions of that key are too many, it is the longest silent one of those. A client that runs
+        pings, and one that was dropped in vain says Hello again. Raises `Busy` when every session was used just now.
         """
-        if len(self._by_id) < self.limit:
+        most, sessions, whose = self.limit, list(self), ""
+        mend = "; max_connections under [limits] in broker.toml allows more"
+        if len(sessions) < most and key is not None:
+            most, whose, mend = MAX_SESSIONS_OF_KEY, f" with the key {key!r}", ""
+            sessions = [session for session in sessions if session.key == key]
+        if len(sessions) < most:
             return None
-        silent = next(iter(self._by_id.values()))
+        silent = sessions[0]
         spared_for = self._spared - (now - silent.last_seen)
         if spared_for > 0:
             raise Busy(
-                f"{self.limit} sessions are open, the most there can be, and all are in use; max_connections under "
-                "[limits] in broker.toml allows more",
+                f"{most} sessions are open{whose}, the most there can be, and all are in use{mend}",
                 retryAfterMs=math.ceil(spared_for * 1000),
             )
         self.close(silent)
         return silent
 
-    def open(self, client_id: str, peer: bytes, now: float) -> Session:
+    def open(self, client_id: str, peer: bytes, now: float, key: str | None = None) -> Session:
         """Open a session on a connection that has none, in a table that has room."""
         assert peer not in self._by_peer
         assert len(self._by_id) < self.limit
         self._opened += 1
         session_id = hmac.digest(self._secret, b"session %d" % self._opened, hashlib.sha256).hex()[:32]
-        session = Session(session_id, client_id, peer, now)
+        session = Session(session_id, client_id, peer, now, key)
         self._by_id[session_id] = self._by_peer[peer] = session
         return session
 

@@ -66,9 +66,10 @@ class InteractiveTasks:
         """
         self._asked += 1
         task_id = f"question-{self._asked}"  # the name that recordings have
+        owner = self._outbox.answers.owner_of(request_key[0])
         if not admitted:
-            self.queue.check_room(request_key[0])
-        self.queue.push_admitted(task_id, priority, request_key[0])
+            self.queue.check_room(owner)
+        self.queue.push_admitted(task_id, priority, owner)
         done = done or self.answering(work, request_key, _forwarded)
         self._tasks[task_id] = _InteractiveTask(work, data, request_key, priority, done)
         self.assign()
@@ -106,7 +107,7 @@ class InteractiveTasks:
         elif task.losses > MAX_LOSSES:
             error = WorkersLost(f"the worker that answered {task.work} ended, for the second time: {reason}")
         else:
-            self.queue.push_front(task_id, task.priority, task.request_key[0])
+            self.queue.push_front(task_id, task.priority, self._outbox.answers.owner_of(task.request_key[0]))
             return
         del self._tasks[task_id]
         task.done(None, error)

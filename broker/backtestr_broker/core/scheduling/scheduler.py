@@ -102,16 +102,25 @@ class Scheduler:
         for job in self.jobs:
             self._outbox.create_topics(topics.of_backtest(job.backtest_id))
             if not job.ended:
-                self._job_queue.push_admitted(job.backtest_id, "B", job.client_id, to_park=job.requested == "pause")
+                self._job_queue.push_admitted(job.backtest_id, "B", self._owner(job), to_park=job.requested == "pause")
 
     def check_room(self, client_id: str) -> None:
         """Raise `Busy` when that client could not queue a further backtest."""
-        own = sum(job.client_id == client_id for job in self._accepting.values())
-        self._job_queue.check_room(client_id, len(self._accepting), own)
+        owner = self._outbox.answers.owner_of(client_id)
+        own = sum(self._owner(job) == owner for job in self._accepting.values())
+        self._job_queue.check_room(owner, len(self._accepting), own)
+
+    def _owner(self, job: Job) -> str:
+        """Return the one whose share of the queue the job takes."""
+        return self._outbox.answers.owner_of(job.client_id)
 
     def waiting(self, client_id: str) -> int:
-        """Return the number of jobs and interactive tasks of that client that wait for a worker."""
-        return self._job_queue.waiting(client_id) + self.interactive.queue.waiting(client_id)
+        """Return the number of jobs and interactive tasks that wait for a worker, of that client.
+
+        All clients with one key of the allow-list wait as one.
+        """
+        owner = self._outbox.answers.owner_of(client_id)
+        return self._job_queue.waiting(owner) + self.interactive.queue.waiting(owner)
 
     def pause(self, job: Job, request_key: RequestKey) -> BacktestAccepted | None:
         """Pause a job: return the answer, or None when it comes later.
@@ -283,7 +292,7 @@ class Scheduler:
         """Queue a backtest that is on disk now: from here on it is known, and will come to an end."""
         job = self._accepting.pop(backtest_id)
         self.jobs.add(job)
-        self._job_queue.push_admitted(backtest_id, "B", job.client_id)
+        self._job_queue.push_admitted(backtest_id, "B", self._owner(job))
         self._announce(job)
         self._outbox.answer(job.request_key, job.accepted())
         self._assign()
@@ -349,7 +358,7 @@ class Scheduler:
                 self._let_run(job)
             elif was_paused:
                 job.requested = "pause"
-            self._job_queue.push_front(job.backtest_id, "B", job.client_id, to_park=job.requested == "pause")
+            self._job_queue.push_front(job.backtest_id, "B", self._owner(job), to_park=job.requested == "pause")
 
     def _fail(self, job: Job, error: BacktestrError) -> None:
         """End a job as failed, and publish the error on `system.errors`."""

@@ -39,6 +39,14 @@ CIRCUIT: Mapping[tuple[CircuitState, CircuitEvent], CircuitState] = {
 }
 
 
+def is_failure(error: BacktestrError | None) -> bool:
+    """Return true if a request that ended so was not served, and trying again later may help.
+
+    An error that a person must mend first, such as a full disk, does not keep other requests from being sent.
+    """
+    return isinstance(error, FAILURES) and any(action.automatic for action in error.recovery_actions)
+
+
 class CircuitBreaker:
     """The circuit breaker of one client, for the requests of its program."""
 
@@ -80,7 +88,7 @@ class CircuitBreaker:
             self._trial = None
         if isinstance(error, OfflineQueueFull):
             return  # it was not tried
-        if not isinstance(error, FAILURES):
+        if not is_failure(error):
             self._succeed()
             return
         self._failures += 1

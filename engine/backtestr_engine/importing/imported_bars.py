@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from backtestr_engine.data.arrays import Integers
@@ -12,6 +14,22 @@ from backtestr_protocol.messages import QuotePrice, Timeframe
 
 from .rows import Rows
 from .ticks import bars_of, quote_price
+
+
+def make_series(
+    parts: Sequence[tuple[str, Rows]], timeframe: Timeframe | None, price: QuotePrice | None
+) -> dict[str, tuple[Bars, list[str]]]:
+    """Return the bars of each symbol's rows, as `make_bars` does.
+
+    A symbol with one bar has the timeframe of the symbol with the most.
+    """
+    most, _ = max(parts, key=lambda part: len(part[1]))
+    made = {symbol: make_bars(rows, symbol, timeframe, price) for symbol, rows in parts if symbol == most}
+    usual = made[most][0].timeframe
+    for symbol, rows in parts:
+        if symbol != most:
+            made[symbol] = make_bars(rows, symbol, timeframe or (usual if len(rows) == 1 else None), price)
+    return {symbol: made[symbol] for symbol, _ in parts}
 
 
 def make_bars(rows: Rows, symbol: str, timeframe: Timeframe | None, price: QuotePrice | None) -> tuple[Bars, list[str]]:

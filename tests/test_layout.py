@@ -53,6 +53,8 @@ COVERED_BY = {
     "engine/built_in/sma_cross": "tests/engine/built_in/test_built_in.py",
     "engine/data/arrays": "tests/engine/metrics/test_metrics.py",
     "engine/data/gaps": "tests/engine/data/test_series_facts.py",
+    "engine/importing/foreign_files": "tests/engine/importing/test_unpacking.py",
+    "engine/importing/notes": "tests/engine/importing/test_symbol_column.py",
     "engine/importing/parquet_arrow": "tests/engine/importing/test_formats.py",
     "engine/importing/layout": "tests/engine/importing/test_csv_reader.py",
     "engine/importing/rows": "tests/engine/importing/test_importer.py",

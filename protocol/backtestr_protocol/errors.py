@@ -234,12 +234,49 @@ class UnusableFile(DataError):
     )
 
 
+def worth_dropping(kept: int, rows: int) -> bool:
+    """Return whether leaving rows out may be advised, which keeps `kept` of `rows`: it must not lose most of them."""
+    return kept > 0 and kept * 2 >= rows
+
+
 class UnusableRows(UnusableFile):
-    """A file to be imported has rows that are not valid bars or ticks."""
+    """A file to be imported has rows that are not valid bars or ticks.
+
+    `details["kept"]` of `details["rows"]` rows would be left without them; to leave them out is advised where that are
+    most.
+    """
+
+    @property
+    def recovery_actions(self) -> list[RecoveryAction]:
+        """The actions that may help: none of them loses most of the rows."""
+        if self._advice is not None:
+            return list(self._advice)
+        actions = [_by_user("correct_file", "Correct the file at the places that the message names")]
+        details = self.details or {}
+        kept, rows = details.get("kept", 0), details.get("rows", 0)
+        if worth_dropping(kept, rows):
+            drop = f'Leave those rows out ({kept:,} of {rows:,} are kept): --repair drop, or repair: "drop"'
+            actions.append(_by_user("drop_rows", drop))
+        return actions
+
+
+class AmbiguousFile(UnusableFile):
+    """A file to be imported can be read in two ways; the message has the options that decide."""
 
     advice: ClassVar[tuple[RecoveryAction, ...] | None] = (
-        _by_user("correct_file", "Correct the file at the places that the message names"),
-        _by_user("drop_rows", 'Leave those rows out, and be told how many: --repair drop, or repair: "drop"'),
+        _by_user("choose_reading", "Name the reading that is right, with the option that the message has"),
+    )
+
+
+class SeveralSymbols(UnusableFile):
+    """A file to be imported holds several symbols, and one series was asked for."""
+
+    advice: ClassVar[tuple[RecoveryAction, ...] | None] = (
+        _by_user(
+            "name_symbol_column",
+            "Name the column, and each symbol becomes a series: --symbol-column NAME, or symbolColumn; or one of them, "
+            "with --symbol too",
+        ),
     )
 
 

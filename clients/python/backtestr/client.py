@@ -35,7 +35,7 @@ from backtestr.state.shared_state import SharedState
 from backtestr.state.status_watch import watch_status
 from backtestr_protocol.connection import Connection
 from backtestr_protocol.errors import AuthenticationError, NetworkError, Severity, TimedOut
-from backtestr_protocol.import_messages import Imported, ImportMarketData
+from backtestr_protocol.import_messages import DateOrder, DecimalMark, Imported, ImportMarketData, TimeUnit
 from backtestr_protocol.keys import KeyPair
 from backtestr_protocol.messages import (
     TICK,
@@ -338,13 +338,17 @@ class Client:
     def import_market_data(
         self,
         path: str | Path,
-        symbol: str,
+        symbol: str | None = None,
         *,
         timeframe: str | None = None,
         format: str | None = None,
         time_zone: str | None = None,
         price: TickPrice | None = None,
         repair: Repair | None = None,
+        time_unit: TimeUnit | None = None,
+        date_order: DateOrder | None = None,
+        decimal: DecimalMark | None = None,
+        symbol_column: str | None = None,
         timeout: float = BULK_TIMEOUT,
     ) -> Imported:
         """Have the broker import a file of this machine as `symbol`.
@@ -352,7 +356,10 @@ class Client:
         `timeframe` None means the spacing of the bars; ticks are then kept as ticks, and with a timeframe made into
         bars. `format` None means the format that the content shows. `time_zone` (an IANA name) is for times without an
         offset. `price` is that of ticks to make bars of, "mid" when None, or else "last". `repair` "drop" leaves out
-        rows that cannot be used, and the answer counts them; without it `DataError` names the first.
+        rows that cannot be used, and the answer counts them; without it `DataError` names the first. `symbol_column`
+        names the column of a file of several symbols: each becomes a series (`Imported.series`), or `symbol` alone
+        where it is given. `time_unit` ("s", "ms", "us", "ns"), `date_order` ("dmy", "mdy") and `decimal` (".", ",")
+        decide what a file leaves open; such a file is refused with both readings.
         """
         request = ImportMarketData(
             path=str(Path(path).expanduser().resolve()),
@@ -362,6 +369,10 @@ class Client:
             time_zone=time_zone,
             price=price,
             repair=repair,
+            time_unit=time_unit,
+            date_order=date_order,
+            decimal=decimal,
+            symbol_column=symbol_column,
         )
         return self._ask("ImportMarketData", request, Imported, timeout)
 

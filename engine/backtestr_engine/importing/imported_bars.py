@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from backtestr_engine.data.arrays import Integers
@@ -23,6 +25,22 @@ _AT: dict[TickPrice, str] = {
 
 
 def make_series(
+    parts: Sequence[tuple[str, Rows]], timeframe: SeriesTimeframe | None, price: TickPrice | None
+) -> dict[str, tuple[Bars | Ticks, list[str]]]:
+    """Return the bars or ticks of each symbol's rows, as `make_one` does.
+
+    A symbol with one bar has the timeframe of the symbol with the most.
+    """
+    most, _ = max(parts, key=lambda part: len(part[1]))
+    made = {symbol: make_one(rows, symbol, timeframe, price) for symbol, rows in parts if symbol == most}
+    usual = made[most][0].timeframe
+    for symbol, rows in parts:
+        if symbol != most:
+            made[symbol] = make_one(rows, symbol, timeframe or (usual if len(rows) == 1 else None), price)
+    return {symbol: made[symbol] for symbol, _ in parts}
+
+
+def make_one(
     rows: Rows, symbol: str, timeframe: SeriesTimeframe | None, price: TickPrice | None
 ) -> tuple[Bars | Ticks, list[str]]:
     """Return the bars or ticks of validated rows, or the bars that ticks make, and the warnings about them.

@@ -3,47 +3,78 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+import msgspec
 import polars as pl
 
 from backtestr_protocol.errors import UnusableFile
 
 from .layout import Layout
+from .number_styles import decimal_mark, read_styled
 from .rows import Rows, make_rows, malformed_cells
 from .sources import TableFile, unreadable_table
-from .timestamps import KNOWN_FORMS, from_epoch, in_zone, parse_times, time_format
+from .timestamps import (
+    KNOWN_FORMS,
+    ReadTimes,
+    TimeFormat,
+    TimeOptions,
+    in_zone,
+    read_counts,
+    read_times,
+    time_format,
+    within_years,
+)
+
+_TEXTS_LOOKED_AT = 20
 
 
-def read_table(file: TableFile, layout: Layout, time_zone: str | None) -> Rows:
-    """Return all rows of a table; `time_zone` (UTC when None) is that of times without a zone.
+def read_table(file: TableFile, layout: Layout) -> Rows:
+    """Return all rows of a table.
 
     Rows count from 1, as lines in what is malformed too. Raises `UnusableFile` for a table that cannot be read, and for
-    a time column of a type that holds no times.
+    a time column of a type that holds no times, `AmbiguousTimes` and `AmbiguousNumbers`.
     """
     header = file.header
-    used = [header[position] for position in (*layout.time, *layout.fields.values())]
+    symbols = [] if layout.symbols is None else [layout.symbols]
+    used = {header[position]: None for position in (*layout.time, *layout.fields.values(), *symbols)}
     try:
-        table = file.table.select(used).collect()
+        table = file.table.select(list(used)).collect()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise unreadable_table(file.path, file.format, error) from error
     time = [table[header[position]] for position in layout.time]
-    timestamps, zoned = _instants(time, time_zone, file.path.name)
-    fields = {name: table[header[at]].cast(pl.Float64, strict=False) for name, at in layout.fields.items()}
+    times = _instants(time, layout.times, file.name)
+    columns = {name: table[header[at]] for name, at in layout.fields.items()}
+    fields = _numbers(columns, layout)
     row = pl.int_range(1, table.height + 1, eager=True)
-    malformed = [_malformed(row, time[0], timestamps, "is no time")]
-    malformed += [
-        _malformed(row, table[header[layout.fields[name]]], values, "is not a number")
-        for name, values in fields.items()
-    ]
+    malformed = [_malformed(row, time[0], times.instants, "is no time")]
+    malformed += [_malformed(row, columns[name], values, "is not a number") for name, values in fields.items()]
     places: Sequence[int] = range(1, table.height + 1)
+    symbol = table[header[symbols[0]]].cast(pl.String).str.strip_chars() if symbols else None
     if any(one.height for one in malformed):
-        readable = pl.DataFrame([timestamps, *(values.alias(name) for name, values in fields.items())]).select(
+        readable = pl.DataFrame([times.instants, *(values.alias(name) for name, values in fields.items())]).select(
             ~pl.any_horizontal(pl.all().is_null())
         )
         kept = readable.to_series()
-        timestamps, fields = timestamps.filter(kept), {name: values.filter(kept) for name, values in fields.items()}
+        times = msgspec.structs.replace(times, instants=times.instants.filter(kept))
+        fields = {name: values.filter(kept) for name, values in fields.items()}
         places = row.filter(kept).to_list()
-    return make_rows(file.path.name, layout, timestamps, fields, malformed, "row", lambda: places, zoned=zoned)
+        symbol = None if symbol is None else symbol.filter(kept)
+    single = any(columns[name].dtype == pl.Float32 for name in fields if name not in ("volume", "size"))
+    made = make_rows(file.name, layout, times, fields, malformed, "row", lambda: places)
+    return replace(made, single=single, symbols=symbol)
+
+
+def _numbers(columns: dict[str, pl.Series], layout: Layout) -> dict[str, pl.Series]:
+    """Return columns as float64, null where a value is no number. Texts are numbers as in a text file."""
+    fields = {name: column.cast(pl.Float64, strict=False) for name, column in columns.items()}
+    texts = {name: column for name, column in columns.items() if column.dtype == pl.String}
+    decimal = (layout.decimal or decimal_mark(texts.values())) if texts else None
+    for name, text in texts.items():
+        if decimal is not None:
+            styled = read_styled(text, decimal, amount=name in ("volume", "size"))
+            fields[name] = styled if decimal == "," else fields[name].fill_null(styled)
+    return fields
 
 
 def _malformed(row: pl.Series, column: pl.Series, read: pl.Series, reason: str) -> pl.DataFrame:
@@ -53,29 +84,39 @@ def _malformed(row: pl.Series, column: pl.Series, read: pl.Series, reason: str) 
     return malformed_cells(row.filter(bad), column.name, text, reason)
 
 
-def _instants(time: list[pl.Series], time_zone: str | None, file: str) -> tuple[pl.Series, bool]:
-    """Return the times as datetime[us, UTC], and whether they had a zone. `time` is one column, or date and time."""
+def _instants(time: list[pl.Series], options: TimeOptions, file: str) -> ReadTimes:
+    """Return the times. `time` is one column, or date and time."""
     column = time[0] if len(time) == 1 else time[0].cast(pl.String) + " " + time[1].cast(pl.String)
     kind = column.dtype
     if isinstance(kind, pl.Datetime) and kind.time_zone is not None:
-        return column.cast(pl.Datetime("us", kind.time_zone)).dt.convert_time_zone("UTC"), True
+        instants = column.cast(pl.Datetime("us", kind.time_zone)).dt.convert_time_zone("UTC")
+        return ReadTimes(within_years(instants), TimeFormat("", zoned=True))
     if isinstance(kind, pl.Datetime | pl.Date):
-        return in_zone(column.cast(pl.Datetime("us")), time_zone), False
-    if kind.is_integer() or kind == pl.String:
-        text = column.cast(pl.String)
-        first = next((one for one in text if one is not None), "")
-        written = time_format(first)
-        if written is not None and kind.is_integer():
-            return from_epoch(column.cast(pl.Int64), written.pattern.removeprefix("epoch:")), True
-        if written is not None:
-            return parse_times(text, written, time_zone), written.zoned
-        raise UnusableFile(
-            f"{file}, row 1, column {time[0].name!r}: {first!r} is no time of a known form; expected is {KNOWN_FORMS}",
-            row=1,
-            column=time[0].name,
-            text=first,
-        )
+        return ReadTimes(in_zone(column.cast(pl.Datetime("us")), options.zone), TimeFormat(""))
+    if kind.is_integer() or kind.is_float() or kind == pl.String:
+        return _written_instants(column, options, file)
     raise UnusableFile(
         f"{file}: column {time[0].name!r} holds {kind}, no times; expected are times, whole numbers or text",
         column=time[0].name,
     )
+
+
+def _written_instants(column: pl.Series, options: TimeOptions, file: str) -> ReadTimes:
+    """Return the times of a column of texts, or of numbers that count from 1970 or are dates such as 20240304."""
+    is_text = column.dtype == pl.String
+    whole = column if is_text or column.dtype.is_integer() else column.cast(pl.Int64, strict=False)
+    text = whole.cast(pl.String)
+    first = text.drop_nulls().head(_TEXTS_LOOKED_AT).to_list()
+    written = time_format(first)
+    if written is None:
+        shown = first[0] if first else ""
+        raise UnusableFile(
+            f"{file}, row 1, column {column.name!r}: {shown!r} is no time of a known form; expected is {KNOWN_FORMS}",
+            row=1,
+            column=column.name,
+            text=shown,
+        )
+    if is_text or not written.zoned:
+        return read_times(text, written, options)
+    integer = column.dtype.is_integer()
+    return read_counts(column.cast(pl.Int64 if integer else pl.Float64, strict=False), options)

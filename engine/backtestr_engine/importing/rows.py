@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ from backtestr_engine.data.arrays import Booleans, Floats, Integers
 
 from .formats import Kind
 from .layout import Layout
+from .timestamps import ReadTimes
 
 MALFORMED = {"line": pl.Int64(), "column": pl.String(), "text": pl.String(), "reason": pl.String()}
 
@@ -37,51 +39,56 @@ class Rows:
     place: Literal["line", "row"]
     """The unit in which `places` counts: lines of a text, or rows of a table."""
     places: Callable[[], Sequence[int]]
-    """Returns where each row stands, from 1. Counting lines takes a second pass over a text: only refusals call it."""
+    """Returns where each row stands, from 1. Counting lines takes a second pass over a text: few imports call it."""
+    symbols: pl.Series | None = None
+    """The symbol of each row, where the file has a column for it."""
+    single: bool = False
+    """A price of the file is float32."""
+    notes: Sequence[str] = ()
+    """Notes about reading them, for the answer."""
 
     def __len__(self) -> int:
         return len(self.timestamps)
 
-    def where(self, kept: Booleans) -> Rows:
-        """Return the rows for which `kept` is true."""
-        return Rows(
-            file=self.file,
-            kind=self.kind,
-            names=self.names,
-            timestamps=self.timestamps[kept],
-            fields={name: values[kept] for name, values in self.fields.items()},
-            zoned=self.zoned,
-            malformed=self.malformed,
-            place=self.place,
-            places=lambda: np.asarray(self.places())[kept].tolist(),
+    def taken(self, rows: Booleans | Integers) -> Rows:
+        """Return the rows for which `rows` is true, or those that it counts, from 0, in its order; without symbols."""
+        return replace(
+            self,
+            timestamps=self.timestamps[rows],
+            fields={name: values[rows] for name, values in self.fields.items()},
+            symbols=None,
+            places=lambda: np.asarray(self.places())[rows].tolist(),
         )
+
+    def with_fields(self, fields: Mapping[str, Floats]) -> Rows:
+        """Return the rows with other numbers."""
+        return replace(self, fields=fields)
 
 
 def make_rows(
     file: str,
     layout: Layout,
-    timestamps: pl.Series,
+    times: ReadTimes,
     fields: Mapping[str, pl.Series],
     malformed: Sequence[pl.DataFrame],
     place: Literal["line", "row"],
     places: Callable[[], Sequence[int]],
-    *,
-    zoned: bool,
 ) -> Rows:
-    """Return the rows of columns without nulls: `timestamps` datetime[us, UTC], `fields` float64.
+    """Return the rows of columns without nulls: times as datetime[us, UTC], `fields` float64.
 
-    `malformed` is sorted by line; entries of one line stay as they are given.
+    `malformed` is sorted by line; entries of one line stay as they are given. `places` is called once at most.
     """
     return Rows(
         file=file,
         kind=layout.kind,
         names=layout.names,
-        timestamps=timestamps.rechunk().to_physical().to_numpy(),
+        timestamps=times.instants.rechunk().to_physical().to_numpy(),
         fields={name: values.rechunk().to_numpy() for name, values in fields.items()},
-        zoned=zoned,
+        zoned=times.written.zoned,
         malformed=pl.concat([pl.DataFrame(schema=MALFORMED), *malformed]).sort("line", maintain_order=True),
         place=place,
-        places=places,
+        places=cache(places),
+        notes=times.notes,
     )
 
 

@@ -1,42 +1,105 @@
-"""Times written as text: the format of one of them, and the instants of all."""
+"""Times written as text: the format of some of them, and the instants of all."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Sequence
 
 import msgspec
 import polars as pl
+
+from backtestr_protocol.import_messages import DateOrder, TimeUnit
+
+from .epochs import EARLIEST_US, LATEST_US, AmbiguousTimes, count_times, looks_like_row_numbers
 
 _YEAR_FIRST = re.compile(
     r"\d{4}(?P<dash>[-/.]?)\d\d(?P=dash)\d\d"
     r"(?:(?P<gap>[T ])\d\d(?P<colon>:?)\d\d(?P<seconds>(?P=colon)\d\d(?:\.\d+)?)?(?P<zone>Z|[+-]\d\d:?\d\d)?)?"
 )
-# With dots the day comes first everywhere; with slashes the month may come first, so such times are refused.
+# With dots the day comes first everywhere.
 _DAY_FIRST = re.compile(r"\d\d\.\d\d\.\d{4}(?P<clock> \d\d:\d\d(?P<seconds>:\d\d(?:\.\d+)?)?)?(?P<zone> GMT[+-]\d{4})?")
-_EPOCH_UNITS: Mapping[int, str] = {10: "s", 13: "ms", 16: "us", 19: "ns"}
-"""The number of digits of an integer time since the epoch, from 2001 to 2286, and its unit."""
+# With slashes and dashes the month may come first.
+_DAY_OR_MONTH_FIRST = re.compile(
+    r"\d{1,2}(?P<dash>[-/])\d{1,2}(?P=dash)\d{4}"
+    r"(?:(?P<gap>,? )\d{1,2}:\d\d(?P<seconds>:\d\d(?P<fraction>\.\d+)?)?(?P<half> ?[AaPp][Mm])?)?"
+)
+_NAMED_MONTHS = (
+    (re.compile(r"\d{1,2}-[A-Za-z]{3}-\d{4}"), "%d-%b-%Y"),
+    (re.compile(r"\d{1,2} [A-Za-z]{3} \d{4}"), "%d %b %Y"),
+    (re.compile(r"[A-Za-z]{3} \d{1,2}, \d{4}"), "%b %d, %Y"),
+)
+_COUNT = re.compile(r"[+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?")
+# Dates and times of digits alone, which as counts would all lie in 1970, or beyond 2029.
+_DIGITS = re.compile(
+    r"(?:19|20|21)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"
+    r"(?:(?:[01]\d|2[0-3])(?:[0-5]\d(?:[0-5]\d(?:\d{3})?)?)?)?"
+)
+_DIGITS_PATTERNS = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S", 17: "%Y%m%d%H%M%S%3f"}
+
+EPOCH = "epoch"
+"""The pattern of counts since 1970, in whatever unit."""
 
 KNOWN_FORMS = (
     "year, month, day and perhaps hour, minute, second, offset, as in 2022-01-03 09:30:00+00:00; "
-    "day.month.year with or without a time; or a count since 1970"
+    "day.month.year, or day and month with slashes, with or without a time; or a count since 1970"
 )
 
 
 class TimeFormat(msgspec.Struct, frozen=True):
-    """The format of times: `pattern` is strptime's, or `epoch:ms` and the like.
+    """The format of times: `pattern` is strptime's, or `EPOCH`.
 
-    `zoned` times say by themselves which instant they are, by an offset or by counting from the epoch.
+    `zoned` times say by themselves which instant they are, by an offset or by counting from the epoch. `either`: the
+    pattern begins with day and month, which may be month and day.
     """
 
     pattern: str
     zoned: bool = False
+    either: bool = False
 
 
-def time_format(text: str) -> TimeFormat | None:
-    """Return the format of `text`, or None when it is no time of a known form."""
-    if text.isascii() and text.isdigit() and len(text) in _EPOCH_UNITS:
-        return TimeFormat(f"epoch:{_EPOCH_UNITS[len(text)]}", zoned=True)
+class TimeOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The facts about times that a request or a file's format gives; None where the times themselves must tell.
+
+    `zone` is the IANA zone of times without an offset (UTC when None), `unit` the unit of counts, and `named` the one
+    that the column's name has. `order` is the order of day and month that was asked for, `usual` the format's own.
+    """
+
+    zone: str | None = None
+    unit: TimeUnit | None = None
+    named: TimeUnit | None = None
+    order: DateOrder | None = None
+    usual: DateOrder | None = None
+
+
+class ReadTimes(msgspec.Struct, frozen=True):
+    """The times of a column as datetime[us, UTC], null where there is none, the format found, and notes for a user."""
+
+    instants: pl.Series
+    written: TimeFormat
+    notes: Sequence[str] = ()
+
+
+def time_format(texts: Sequence[str]) -> TimeFormat | None:
+    """Return the format that most of `texts` have, the first of equally frequent ones; None when none is a time."""
+    forms = [_form(text) for text in texts]
+    known = Counter(form for form in forms if form is not None)
+    if not known:
+        return None
+    [(found, _)] = known.most_common(1)
+    if found.pattern != EPOCH:
+        return found
+    counts = [text for text, form in zip(texts, forms, strict=True) if form == found]
+    widths = {len(text) for text in counts}
+    if len(widths) == 1 and all(map(_DIGITS.fullmatch, counts)):
+        return TimeFormat(_DIGITS_PATTERNS[widths.pop()])
+    return found
+
+
+def _form(text: str) -> TimeFormat | None:
+    """Return the format of one text, or None when it is no time of a known form."""
+    if _COUNT.fullmatch(text) and text.isascii():
+        return TimeFormat(EPOCH, zoned=True)
     if match := _YEAR_FIRST.fullmatch(text):
         dash, colon = match["dash"], match["colon"]
         date = f"%Y{dash}%m{dash}%d"
@@ -48,28 +111,156 @@ def time_format(text: str) -> TimeFormat | None:
     if match := _DAY_FIRST.fullmatch(text):
         clock = "" if match["clock"] is None else (" %H:%M:%S%.f" if match["seconds"] else " %H:%M")
         return TimeFormat(f"%d.%m.%Y{clock}" + (" GMT%z" if match["zone"] else ""), zoned=bool(match["zone"]))
-    return None
+    if match := _DAY_OR_MONTH_FIRST.fullmatch(text):
+        return TimeFormat(_either_pattern(match), either=True)
+    return next((TimeFormat(pattern) for form, pattern in _NAMED_MONTHS if form.fullmatch(text)), None)
 
 
-def parse_times(text: pl.Series, written: TimeFormat, time_zone: str | None) -> pl.Series:
-    """Return times as datetime[us, UTC]; `time_zone` (UTC when None) is that of times that are not zoned.
+def _either_pattern(match: re.Match[str]) -> str:
+    date = f"%d{match['dash']}%m{match['dash']}%Y"
+    if match["gap"] is None:
+        return date
+    seconds = "" if match["seconds"] is None else ":%S" + ("%.f" if match["fraction"] else "")
+    half = "" if match["half"] is None else match["half"][:-2] + "%p"
+    return f"{date}{match['gap']}{'%I' if half else '%H'}:%M{seconds}{half}"
 
-    A time is null where the text does not have the format, or where the zone skips or repeats the clock time.
+
+def read_times(text: pl.Series, written: TimeFormat, options: TimeOptions) -> ReadTimes:
+    """Return times as datetime[us, UTC], from the year 1900 up to 2200.
+
+    A time is null where the text does not have the format, or where the zone skips or repeats the clock time. Raises
+    `AmbiguousTimes` for times that can be read in two ways.
     """
-    if written.pattern.startswith("epoch:"):
-        return from_epoch(text.cast(pl.Int64, strict=False), written.pattern.removeprefix("epoch:"))
+    if written.pattern == EPOCH:
+        return _read_counts(text, written, options)
+    notes: Sequence[str] = ()
+    if written.either:
+        written, notes = _decide_order(text, written, options)
+    return ReadTimes(within_years(_parse(text, written, options.zone)), written, notes)
+
+
+def count_notes(units: Sequence[TimeUnit]) -> Sequence[str]:
+    """Return the note about counts in several units."""
+    if len(units) < 2:
+        return ()
+    return (f"times are counts since 1970 in {' and '.join(units)}: each row was read in its own unit",)
+
+
+def read_counts(counts: pl.Series, options: TimeOptions) -> ReadTimes:
+    """Return the times of numbers that count from 1970. Raises `AmbiguousTimes`."""
+    if options.unit is None and looks_like_row_numbers(counts):
+        raise AmbiguousTimes(
+            f"{counts[0]:.0f}, {counts[1]:.0f}, … are the numbers of rows, or times; say in which unit they count from "
+            "1970 (--time-unit, timeUnit), or name another column `time`"
+        )
+    found = count_times(counts, options.unit, options.named)
+    return ReadTimes(found.times, TimeFormat(EPOCH, zoned=True), count_notes(found.units))
+
+
+def _read_counts(text: pl.Series, written: TimeFormat, options: TimeOptions) -> ReadTimes:
+    integers = text.cast(pl.Int64, strict=False)
+    if not integers.null_count():
+        return read_counts(integers, options)
+    floats = text.set(integers.is_not_null() | _is_rounded(text), None).cast(pl.Float64, strict=False)
+    if floats.null_count() == len(floats):
+        return read_counts(integers, options)
+    # Whole nanoseconds that stand beside fractions lose less than half a microsecond as floats.
+    return read_counts(integers.cast(pl.Float64).fill_null(floats), options)
+
+
+def _is_rounded(text: pl.Series) -> pl.Series:
+    """Return whether a count is written with a power of ten and fewer digits than it has: 1.70951E+12."""
+    parts = text.str.extract_groups(r"^[+-]?\d\.?(?<digits>\d*)[eE]\+?(?<power>\d{1,3})$")
+    digits = parts.struct.field("digits").str.len_bytes()
+    return (digits < parts.struct.field("power").cast(pl.UInt32, strict=False)).fill_null(value=False)
+
+
+def _decide_order(text: pl.Series, written: TimeFormat, options: TimeOptions) -> tuple[TimeFormat, Sequence[str]]:
+    """Return the format with day and month in the order that all the dates together show."""
+    month_first = TimeFormat(written.pattern.replace("%d", "%~").replace("%m", "%d").replace("%~", "%m"))
+    day_first = TimeFormat(written.pattern)
+    if options.order is not None:
+        return (month_first if options.order == "mdy" else day_first), ()
+    numbers = text.str.extract_groups(r"^(?<first>\d{1,2})[-/](?<second>\d{1,2})[-/]")
+    first, second = (numbers.struct.field(name).cast(pl.Int8) > 12 for name in ("first", "second"))
+    days_first, months_first = int(first.sum()), int(second.sum())
+    if days_first or months_first:
+        return (day_first if days_first >= months_first else month_first), ()
+    readings = [_parse(text, one, None) for one in (day_first, month_first)]
+    in_order = [_is_in_order(one) for one in readings]
+    if in_order[0] != in_order[1]:
+        return (day_first if in_order[0] else month_first), ()
+    if options.usual is not None:
+        return (month_first if options.usual == "mdy" else day_first), ()
+    differs = (readings[0] != readings[1]).fill_null(value=False)
+    if not differs.any():
+        return day_first, ()
+    at = int(differs.arg_max() or 0)
+    days, months = (f"{one[at]:%Y-%m-%d}" for one in readings)
+    raise AmbiguousTimes(
+        f"{text[at]!r} may be {days} (day first) or {months} (month first), and no date of the file tells; say which: "
+        "--date-order dmy or --date-order mdy (dateOrder)"
+    )
+
+
+def _is_in_order(times: pl.Series) -> bool:
+    steps = times.drop_nulls().to_physical().diff()
+    return bool((steps >= 0).all() or (steps <= 0).all())
+
+
+def _parse(text: pl.Series, written: TimeFormat, zone: str | None) -> pl.Series:
+    pattern = written.pattern
+    if pattern == _DIGITS_PATTERNS[10]:  # strptime takes no hour without a minute
+        text, pattern = text.str.replace(r"^(\d{10})$", "${1}00"), _DIGITS_PATTERNS[12]
     if written.zoned:
-        return text.str.to_datetime(written.pattern, time_unit="us", time_zone="UTC", strict=False)
-    return in_zone(text.str.to_datetime(written.pattern, time_unit="us", strict=False), time_zone)
+        return text.str.to_datetime(pattern, time_unit="us", time_zone="UTC", strict=False)
+    return _localised(text.str.to_datetime(pattern, time_unit="us", strict=False), zone)
 
 
-def from_epoch(numbers: pl.Series, unit: str) -> pl.Series:
-    """Return whole numbers of `s`, `ms`, `us` or `ns` since the epoch as datetime[us, UTC]."""
-    us = numbers // 1_000 if unit == "ns" else numbers * {"s": 1_000_000, "ms": 1_000}.get(unit, 1)
-    return us.cast(pl.Datetime("us", "UTC"))
+def within_years(times: pl.Series) -> pl.Series:
+    """Return the times, null where they are outside the years that can be stored."""
+    us = times.to_physical()
+    least, most = us.min(), us.max()
+    if least is None or (least >= EARLIEST_US and most < LATEST_US):  # type: ignore[operator]  # both are integers
+        return times
+    return times.set((us < EARLIEST_US) | (us >= LATEST_US), None)
 
 
 def in_zone(naive: pl.Series, time_zone: str | None) -> pl.Series:
-    """Return clock times of a zone (UTC when None) as datetime[us, UTC], null where the zone skips or repeats them."""
+    """Return clock times of a zone (UTC when None) as datetime[us, UTC], from the year 1900 up to 2200.
+
+    A time is null where the zone skips or repeats it.
+    """
+    return within_years(_localised(naive, time_zone))
+
+
+def _localised(naive: pl.Series, time_zone: str | None) -> pl.Series:
     local = naive.dt.replace_time_zone(time_zone or "UTC", ambiguous="null", non_existent="null")
     return local.dt.convert_time_zone("UTC")
+
+
+_OUTSIDE = "is outside the years 1900 to 2200"
+
+
+def time_reasons(text: pl.Series, written: TimeFormat, options: TimeOptions) -> pl.Series:
+    """Return why each text is no time: the zone, the years, or it is not written as the others are."""
+    if written.pattern == EPOCH:
+        unit = "s, ms, us or ns" if options.unit is None else options.unit
+        rounded = _is_rounded(text)
+        counts = text.cast(pl.Float64, strict=False).is_finite().fill_null(value=False)
+        return pl.select(
+            pl.when(rounded)
+            .then(pl.lit("is rounded: a count with a power of ten has lost its last digits"))
+            .when(counts)
+            .then(pl.lit(f"{_OUTSIDE} as a count of {unit} since 1970"))
+            .otherwise(pl.lit("is no time like the others (a count since 1970)"))
+        ).to_series()
+    at_clock = _parse(text, written, None)
+    inside = within_years(at_clock).is_not_null()
+    return pl.select(
+        pl.when(inside)
+        .then(pl.lit(f"does not exist, or exists twice, in {options.zone}"))
+        .when(at_clock.is_not_null())
+        .then(pl.lit(_OUTSIDE))
+        .otherwise(pl.lit(f"is no time like the others ({written.pattern})"))
+    ).to_series()

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from backtestr_engine.data.arrays import Booleans, Integers
-from backtestr_protocol.errors import UnusableFile, UnusableRows
+from backtestr_protocol.errors import UnusableFile, UnusableRows, worth_dropping
 from backtestr_protocol.import_messages import DroppedRows
 from backtestr_protocol.messages import Repair
 
@@ -39,6 +39,25 @@ def _sound_rows(rows: Rows) -> Rows:
     if found := problems_of(rows.kind, rows.timestamps, rows.fields):
         raise _unsound(rows, found)
     return rows
+
+
+def _kept_by_dropping(rows: Rows) -> tuple[int, int]:
+    """Return how many rows `repair` would keep, and of how many."""
+    kept = np.ones(len(rows), dtype=np.bool_)
+    for problem in value_problems(rows.kind, rows.fields):
+        kept &= ~problem.wrong
+    for problem in _disorder(rows.timestamps, kept, may_repeat=rows.kind != "bars"):
+        kept &= ~problem.wrong
+    return int(np.count_nonzero(kept)), len(rows) + rows.malformed["line"].n_unique()
+
+
+def _would_keep(rows: Rows) -> tuple[str, dict[str, int]]:
+    """Return what dropping would keep: for the message where that is too little to advise it, and for the details."""
+    kept, of = _kept_by_dropping(rows)
+    facts = {"kept": kept, "rows": of}
+    if worth_dropping(kept, of):
+        return "", facts
+    return f"; --repair drop would keep no more than {kept:,} of {of:,} {rows.place}s", facts
 
 
 def _drop_rows(rows: Rows) -> tuple[Rows, list[DroppedRows]]:
@@ -71,7 +90,7 @@ def _drop_rows(rows: Rows) -> tuple[Rows, list[DroppedRows]]:
         raise UnusableFile(
             f"{rows.file} has no row that can be used: {described}", dropped=msgspec.to_builtins(dropped)
         )
-    return rows.where(kept) if found else rows, dropped
+    return rows.taken(kept) if found else rows, dropped
 
 
 def _places(place: str, count: int) -> str:
@@ -110,11 +129,14 @@ def _malformed(rows: Rows) -> UnusableRows:
     shown = rows.malformed.head(FIRST_ROWS).rename({"line": place}).to_dicts()
     first = shown[0]
     more = f" ({count} such places)" if count > 1 else ""
+    said, facts = _would_keep(rows)
+    where = f"{rows.file}, {place} {first[place]}, column {first['column']!r}"
     return UnusableRows(
-        f"{rows.file}, {place} {first[place]}, column {first['column']!r}: {first['text']!r} {first['reason']}{more}",
+        f"{where}: {first['text']!r} {first['reason']}{more}{said}",
         **first,
         count=count,
         first=shown,
+        **facts,
     )
 
 
@@ -127,10 +149,12 @@ def _unsound(rows: Rows, found: Sequence[Problem]) -> UnusableRows:
     )
     worst, first_places = min(named, key=lambda one: one[1][0])
     column = rows.names[worst.column]
+    said, facts = _would_keep(rows)
     return UnusableRows(
-        f"{rows.file}, {place} {first_places[0]}, column {column!r}: {worst.reason}. In all: {described}",
+        f"{rows.file}, {place} {first_places[0]}, column {column!r}: {worst.reason}. In all: {described}{said}",
         **{place: first_places[0]},
         column=column,
         reason=worst.reason,
         faults=[{"reason": one.reason, "count": one.count, f"{place}s": first} for one, first in named],
+        **facts,
     )

@@ -20,7 +20,7 @@ from backtestr_engine.data.timeframes import LENGTH_US
 from backtestr_engine.importing.importer import import_market_data
 from backtestr_protocol.errors import DataError, DiskUnwritable, ValidationError
 from backtestr_protocol.import_messages import ImportMarketData
-from backtestr_protocol.messages import ImportMarketData, Timeframe
+from backtestr_protocol.messages import Timeframe
 from backtestr_protocol.system_status import CacheStatus
 
 MINUTES = synthetic_bars("1m", 3_000, symbol="BTC")

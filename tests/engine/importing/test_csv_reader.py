@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from pathlib import Path
 
 import polars as pl
@@ -25,18 +26,22 @@ LAYOUT = Layout(
     zone=None,
     blank_repeats=False,
     notes=(),
+    decimal=".",
 )
 
 
 def text_file(content: str) -> TextFile:
     return TextFile(
         path=Path("ticks.csv"),
+        name="ticks.csv",
         format="csv",
         content=content.encode(),
         delimiter=",",
         header=("time", "price", "size"),
         has_header=True,
         header_lines=1,
+        header_line=1,
+        rows_at=len("time,price,size\n"),
         first_rows=(),
         time=None,
     )
@@ -48,20 +53,23 @@ def expected_cells(line: int, cells: list[str]) -> list[tuple[int, str, str]]:
         return [(line, ("time", "price", "size")[len(cells)], "")]
     if len(cells) > 3:
         return [(line, "size", cells[-1])]
-    bad = [(line, name, text) for name, text in zip(("price", "size"), cells[1:], strict=True) if not is_number(text)]
+    bad = [(line, name, text) for name, text in zip(("price", "size"), cells[1:], strict=True) if number(text) is None]
     return bad if is_year(cells[0].strip()) else [*bad, (line, "time", cells[0].strip())]
 
 
-def is_number(text: str) -> bool:
+GROUPED = re.compile(r"\d{1,3}(?:( |,)\d{3})(?:\1\d{3})*|\d{1,2}(?:( |,)\d{2})(?:\2\d{2})*\2\d{3}")
+
+
+def number(text: str) -> float | None:
+    """Return what a cell is: a number of Python, or one in groups of digits."""
     try:
-        float(text)
+        return float(text)
     except ValueError:
-        return False
-    return True
+        return float(re.sub("[ ,]", "", text)) if GROUPED.fullmatch(text.strip()) else None
 
 
 def is_year(text: str) -> bool:
-    return len(text) == 4 and text.isdecimal() and text.isascii()
+    return len(text) == 4 and text.isdecimal() and text.isascii() and 1900 <= int(text) < 2200
 
 
 @given(st.text('12", x\né', max_size=60))
@@ -71,25 +79,26 @@ def is_year(text: str) -> bool:
 @example('1,"a\nb",2\n1,2,3\n')
 @example('1,"a""b",2\n')
 @example('",",1,2\n1,2,"')
+@example(',,"1')
 def test_cells_are_those_of_csv(rows: str) -> None:
     rows += "bad\n" if rows.count('"') % 2 == 0 and rows[-1:] in ("", "\n") else ""
     reader = csv.reader(io.StringIO(rows, newline=""))
     lines = [(reader.line_num + 1, cells) for cells in reader if any(cell.strip() for cell in cells)]
     malformed = [cell for line, cells in lines for cell in expected_cells(line, cells)]
 
-    got = read_text(text_file(f"time,price,size\n{rows}"), LAYOUT, None)
+    got = read_text(text_file(f"time,price,size\n{rows}"), LAYOUT)
 
     assert got.malformed.select("line", "column", "text").rows() == malformed
     bad = {line for line, _, _ in malformed}
     assert list(got.places()) == [line for line, _ in lines if line not in bad]
     kept = [cells for line, cells in lines if line not in bad]
-    assert got.fields["price"].tolist() == [float(cells[1]) for cells in kept]
+    assert got.fields["price"].tolist() == [number(cells[1]) for cells in kept]
 
 
 @given(st.lists(st.text("0123456789+-._ eEinfatyNI\x1c\u0663x", max_size=9)))
 @example(["1_000", "\u0661\u0662", " 7 ", "\x1c5", "1__0", "", "-inf", "infinity", "1e400", "0x10", ".", "1."])
 def test_numbers_are_those_of_float(texts: list[str]) -> None:
-    def number(text: str) -> float | None:
+    def by_python(text: str) -> float | None:
         try:
             return float(text)
         except ValueError:
@@ -97,7 +106,7 @@ def test_numbers_are_those_of_float(texts: list[str]) -> None:
 
     got = read_numbers(pl.Series(texts, dtype=pl.String)).to_list()
     for text, read in zip(texts, got, strict=True):
-        expected = number(text)
+        expected = by_python(text)
         if expected is not None and math.isnan(expected):
             assert read is not None
             assert math.isnan(read)

@@ -34,12 +34,14 @@ BARS = {
         "1641202200000,10.0,12.0,9.0,11.0,100,1641202259999,1100.0,7,50.0,550.0,0\n"
         "1641202260000,11.0,13.0,10.0,12.0,200,1641202319999,2400.0,8,50.0,600.0,0\n"
     ),
+    "nasdaq": ("Date,Close/Last,Volume,Open,High,Low\n01/04/2022,$12,200,$11,$13,$10\n01/03/2022,$11,100,$10,$12,$9\n"),
     "csv": (
         "time,open,high,low,close,volume\n2022-01-03T09:30:00Z,10,12,9,11,100\n2022-01-03T09:31:00Z,11,13,10,12,200\n"
     ),
 }
 FIRST_OPEN = dict.fromkeys(BARS, "2022-01-03T09:30:00Z") | {
     "yahoo": "2022-01-03",
+    "nasdaq": "2022-01-03",
     "histdata": "2022-01-03T14:30:00Z",  # EST
 }
 UTC_NOTE = "times have no time zone: taken as UTC"
@@ -64,7 +66,7 @@ def test_a_format_is_recognised_by_the_content(format: str, tmp_path: Path) -> N
     read = reading(tmp_path, BARS[format])
 
     check(read, format, FIRST_OPEN[format])
-    assert read.bars.timeframe == ("1d" if format == "yahoo" else "1m")
+    assert read.bars.timeframe == ("1d" if format in ("yahoo", "nasdaq") else "1m")
 
 
 @pytest.mark.parametrize("format", BARS)
@@ -248,8 +250,12 @@ def test_problems_of_a_table_are_named_by_row(tmp_path: Path) -> None:
     low = frame.with_columns(pl.when(pl.col("at") == 8).then(0.0).otherwise(pl.col("low")).alias("low"))
     with pytest.raises(DataError, match=r"file, row 9, column 'low': low is zero or negative. In all: .* on 1 row "):
         reading(tmp_path, written(low, "parquet"))
-    floats = frame.with_columns(pl.col("at").cast(pl.Float64).alias("timestamp"))
-    with pytest.raises(DataError, match="column 'timestamp' holds Float64, no times"):
-        reading(tmp_path, written(floats, "parquet"))
+    flags = frame.with_columns((pl.col("at") > 3).alias("timestamp"))
+    with pytest.raises(DataError, match="column 'timestamp' holds Boolean, no times"):
+        reading(tmp_path, written(flags, "parquet"))
+    for kind in (pl.Float64, pl.Int32):
+        numbers = frame.with_columns(pl.col("at").cast(kind).alias("timestamp"))
+        with pytest.raises(DataError, match="column 'timestamp': 0, 1, … are the numbers of rows, or times"):
+            reading(tmp_path, written(numbers, "parquet"))
     with pytest.raises(DataError, match="has no column for close among at, timestamp, open, high, low, volume"):
         reading(tmp_path, written(frame.drop("close"), "parquet"))

@@ -216,4 +216,6 @@ def test_impossible_ticks_are_refused(content: str, column: str, reason: str, tm
         "column": column,
         "reason": reason,
         "faults": [{"reason": reason, "count": 1, "lines": [3]}],
+        "kept": 2,
+        "rows": 3,
     }

@@ -289,7 +289,7 @@ def test_a_quote_that_is_not_closed_for_long_is_refused(tmp_path: Path) -> None:
     ("rows", "column", "reason", "line"),
     [
         (FIRST + FIRST + SECOND, "timestamp", "the same time as the row before", 3),
-        (SECOND + "\n" + FIRST, "timestamp", "an earlier time than the row before", 4),
+        (SECOND + "\n" + FIRST + THIRD, "timestamp", "an earlier time than the row before", 4),
         (FIRST + SECOND.replace("11,13", "nan,13"), "open", "open is not a finite number", 3),
         (FIRST + SECOND.replace("13,10", "13,0"), "low", "low is zero or negative", 3),
         (FIRST + SECOND.replace("13,10", "11,10"), "high", "high is below open or close", 3),
@@ -305,6 +305,8 @@ def test_impossible_rows_are_named_by_line(rows: str, column: str, reason: str, 
         "column": column,
         "reason": reason,
         "faults": [{"reason": reason, "count": 1, "lines": [line]}],
+        "kept": rows.count("2022") - 1,
+        "rows": rows.count("2022"),
     }
     summary = f"{reason} on 1 line (first: {line})"
     assert caught.value.message == f"bars.csv, line {line}, column {column!r}: {reason}. In all: {summary}"
@@ -317,7 +319,8 @@ def test_impossible_rows_are_named_by_line(rows: str, column: str, reason: str, 
         (b"\n \n", "is empty"),
         (HEADER, "has a header line and no bars"),
         (HEADER + "\n\n", "has a header line and no bars"),
-        (b"\x89PNG\r\n\x1a\n\x00\x00", r"is not UTF-8 text \(line 1\)"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00", "is a picture: import the table itself"),
+        (b"\x89XYZ\r\n", r"is not UTF-8 text \(line 1\)"),
         (b"a,b\n" + b"\x00" * 10, "is a binary file"),
         ((HEADER + FIRST).encode() + b"\xff", r"is not UTF-8 text \(line 3\)"),
         ("time,open,high,low\n" + FIRST, "has no column for close among time, open, high, low"),
@@ -325,7 +328,7 @@ def test_impossible_rows_are_named_by_line(rows: str, column: str, reason: str, 
         ("just text\nmore text\n", "has no column for timestamp, open, high, low, close"),
         (FIRST + SECOND, "has no header line"),
         ("time,open,open,high,low,close\n" + FIRST, "has two columns of one name: open, open"),
-        (HEADER + FIRST.replace("2022-01-03 09:30:00", "03/01/2022"), "'03/01/2022' is no time of a known form"),
+        (HEADER + FIRST.replace("2022-01-03 09:30:00", "yesterday"), "'yesterday' is no time of a known form"),
     ],
 )
 def test_a_file_that_is_no_csv_of_bars_is_refused_with_the_expected_form(

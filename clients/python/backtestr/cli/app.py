@@ -19,6 +19,7 @@ import typer
 from backtestr.client import Client
 from backtestr.run import Run
 from backtestr_protocol import __version__, errors
+from backtestr_protocol.import_messages import DateOrder, DecimalMark, TimeUnit
 from backtestr_protocol.inspection import CheckedFile, IndicatorList, ReplayedLog
 from backtestr_protocol.messages import Repair, TickPrice
 
@@ -87,7 +88,10 @@ def status(as_json: AsJson = False) -> None:
 @app.command("import")
 def import_file(
     file: Annotated[Path, typer.Argument(help="Bars or ticks: CSV and the exports it comes in, Parquet or Arrow.")],
-    symbol: Annotated[str, typer.Option(help="The name to store the bars or ticks under.")],
+    symbol: Annotated[
+        str | None,
+        typer.Option(help="The name to store the bars or ticks under; with --symbol-column, the symbol to import."),
+    ] = None,
     timeframe: Annotated[
         str | None,
         typer.Option(help="1m 5m 15m 30m 1h 4h 1d 1w; default: the spacing of the bars; ticks are kept as ticks."),
@@ -95,18 +99,46 @@ def import_file(
     tz: Annotated[str | None, typer.Option(help="Time zone of times without offset, such as America/New_York.")] = None,
     format: Annotated[
         str | None,
-        typer.Option(help="arrow binance csv dukascopy histdata mt4 mt5 parquet yahoo; default: as the content shows."),
+        typer.Option(
+            help="arrow binance csv dukascopy histdata mt4 mt5 nasdaq parquet yahoo; default: as the content."
+        ),
     ] = None,
     price: Annotated[TickPrice | None, typer.Option(help="Price of ticks that bars are made of.")] = None,
     repair: Annotated[Repair | None, typer.Option(help="Leave out the rows that cannot be used.")] = None,
+    time_unit: Annotated[
+        TimeUnit | None, typer.Option(help="Unit of times that count from 1970; default: as all rows show.")
+    ] = None,
+    date_order: Annotated[
+        DateOrder | None, typer.Option(help="Order in dates such as 03/04/2024; default: as all dates show.")
+    ] = None,
+    decimal: Annotated[
+        DecimalMark | None, typer.Option(help="Decimal mark of numbers such as 1,234; default: as all numbers show.")
+    ] = None,
+    symbol_column: Annotated[
+        str | None, typer.Option(help="Column of the symbols, in a file of several: each becomes a series.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Store the bars or ticks of a file."""
     if not file.exists():
         raise typer.BadParameter(f"there is no file {file}", param_hint="FILE")
+    if symbol is None and symbol_column is None:
+        raise typer.BadParameter(
+            "name the series, or the column that names each: --symbol-column", param_hint="--symbol"
+        )
     with broker(as_json) as client, err.status(f"importing {file.name}"):
         answer = client.import_market_data(
-            file, symbol, timeframe=timeframe, time_zone=tz, format=format, price=price, repair=repair
+            file,
+            symbol,
+            timeframe=timeframe,
+            time_zone=tz,
+            format=format,
+            price=price,
+            repair=repair,
+            time_unit=time_unit,
+            date_order=date_order,
+            decimal=decimal,
+            symbol_column=symbol_column,
         )
         print_json(answer) if as_json else out.print(rendering.imported_table(answer))
 

@@ -342,12 +342,18 @@ def price_line(price: PriceUpdate) -> str:
 
 
 def imported_table(imported: Imported) -> RenderableType:
-    facts = _plain("imported", f"{imported.symbol} {imported.timeframe}")
-    facts.add_row(_unit(imported.timeframe), f"{imported.bars:,}")
-    facts.add_row("from", _time(imported.start_time))
-    facts.add_row("to", _time(imported.end_time))
+    if imported.series:
+        facts = _plain("imported", f"{len(imported.series):,} series")
+        for one in imported.series:
+            bars = f"{one.bars:,} {_unit(one.timeframe)} from {_time(one.start_time)} to {_time(one.end_time)}"
+            facts.add_row(escape(f"{one.symbol} {one.timeframe}"), bars)
+    else:
+        facts = _plain("imported", f"{imported.symbol} {imported.timeframe}")
+        facts.add_row(_unit(imported.timeframe), f"{imported.bars:,}")
+        facts.add_row("from", _time(imported.start_time))
+        facts.add_row("to", _time(imported.end_time))
     for warning in imported.warnings:
-        facts.add_row("[yellow]warning", warning)
+        facts.add_row("[yellow]warning", escape(warning))
     return facts
 
 

@@ -6,6 +6,7 @@ here. A further metric needs a field of `Metrics` and its computation in the eng
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
@@ -17,11 +18,13 @@ Unit = Literal["money", "fraction", "ms", "ratio", "count"]
 if TYPE_CHECKING:
     Figure = float | None
     Whole = int | None
+    Texts = list[str]
     Counts = dict[str, int]
     ABSENT: Any
 else:
     Figure = float | None | UnsetType
     Whole = int | None | UnsetType
+    Texts = list[str] | UnsetType
     Counts = dict[str, int] | UnsetType
     ABSENT = UNSET
 
@@ -247,9 +250,22 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     reasons: Annotated[
         dict[str, str], msgspec.Meta(description="The reason why a metric is nil, by the name of the metric.")
     ] = msgspec.field(name="undefined", default_factory=dict)
+    sentences: Annotated[
+        Texts,
+        msgspec.Meta(description="What a reader of the figures must know, a sentence each; absent where nothing."),
+    ] = msgspec.field(name="warnings", default=ABSENT)
     rejections: Annotated[
         Counts, msgspec.Meta(description="The number of rejected orders, by the reason of their rejection.")
     ] = msgspec.field(name="rejectedOrders", default=ABSENT)
+
+    @property
+    def warnings(self) -> list[str]:
+        """The sentences that a reader of the figures must know, such as that the warm-up was too short."""
+        return list(self.sentences or ())
+
+    def with_warnings(self, further: Sequence[str]) -> Metrics:
+        """Return the metrics with further warnings."""
+        return msgspec.structs.replace(self, sentences=[*self.warnings, *further]) if further else self
 
     @property
     def rejected_orders(self) -> dict[str, int]:
@@ -270,7 +286,8 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         """Return the metrics by their names on the wire: those with a value, then nil for the undefined ones."""
         values = {WIRE_NAMES[name]: value for name, value in self.defined().items()}
         rejected = {"rejectedOrders": self.rejected_orders} if self.rejected_orders else {}
-        return {**values, **dict.fromkeys(self.reasons), "undefined": self.reasons, **rejected}
+        warnings = {"warnings": self.warnings} if self.warnings else {}
+        return {**values, **dict.fromkeys(self.reasons), "undefined": self.reasons, **warnings, **rejected}
 
     def with_absent_as_none(self) -> Metrics:
         """Return the metrics with None in place of each that the broker did not send."""
@@ -302,9 +319,9 @@ def _metric(field: msgspec.structs.FieldInfo) -> Metric:
     )
 
 
-METRICS = tuple(
-    _metric(field) for field in msgspec.structs.fields(Metrics) if field.name not in ("reasons", "rejections")
-)
+_TEXTS = ("reasons", "sentences", "rejections")
+
+METRICS = tuple(_metric(field) for field in msgspec.structs.fields(Metrics) if field.name not in _TEXTS)
 """All metrics in their order; those of a group follow each other."""
 WIRE_NAMES = {one.name: one.wire_name for one in METRICS}
 _PYTHON_NAMES = {one.wire_name: one.name for one in METRICS}

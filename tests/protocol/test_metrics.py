@@ -67,7 +67,7 @@ def test_the_metrics_of_a_group_follow_each_other() -> None:
 
 def test_every_metric_has_a_meaning_that_the_schema_documents() -> None:
     properties = schema.contracts()["$defs"]["Metrics"]["properties"]
-    assert list(properties) == [*WIRE_NAMES.values(), "undefined", "rejectedOrders"]
+    assert list(properties) == [*WIRE_NAMES.values(), "undefined", "warnings", "rejectedOrders"]
     for one in METRICS:
         assert re.fullmatch(r"[^\n]+\.", one.meaning), one.name
         assert properties[one.wire_name]["description"] == f"{one.meaning} Unit: {one.unit}."

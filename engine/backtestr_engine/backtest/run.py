@@ -25,6 +25,7 @@ from backtestr_protocol.messages import Timeframe
 from backtestr_protocol.metrics import WIRE_NAMES, Metrics
 from backtestr_protocol.stream_messages import BacktestProgress, EquityCurvePoint
 
+from .order_warnings import order_warnings
 from .plan import Plan, check_signals
 from .tables import DrawdownFrom, equity_frame, orders_frame, positions_frame, trades_frame
 
@@ -149,6 +150,7 @@ class Run:
                     metrics, panel.timestamp, panel.timeframe, equity, conventions.risk_free
                 )
                 metrics = with_geometric_figures(metrics, measured, conventions.risk_free)
+            metrics = metrics.with_warnings(order_warnings(orders, float(equity[-1])))
         return Result(
             symbols=panel.symbols,
             timeframe=panel.timeframe,

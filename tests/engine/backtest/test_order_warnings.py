@@ -15,7 +15,7 @@ def warnings_of(run: Run) -> list[str]:
 
 def test_rejected_orders_are_named_with_their_reasons() -> None:
     signals = {"entries": {0: True, 2: True}, "exits": {1: True}}
-    run = run_of([FLAT, FLAT, AT_40, AT_40], signals, sizeValue=60.0)
+    run = run_of([FLAT, FLAT, FLAT, AT_40], signals, sizeValue=60.0)
 
     assert warnings_of(run) == ["1 of 3 orders were rejected: not enough cash (1)"]
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from backtestr_engine.compiled import compiled
 from backtestr_engine.data.arrays import Floats, Integers, Records
 from backtestr_engine.data.bars import Bars
 
@@ -30,7 +30,7 @@ class Drawdowns(NamedTuple):
     lowest: float
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def drawdowns(equity: Floats, timestamp: Integers, first: float, first_time: int) -> Drawdowns:
     """Find all drawdowns in one pass; the first peak is the value `first`, at `first_time`."""
     peak = trough = lowest = first
@@ -80,7 +80,7 @@ def fill_in_excursions(
         trades["mae"][rows], trades["mfe"][rows] = found
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def excursions(
     timestamp: Integers,
     high: Floats,

@@ -12,8 +12,8 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from backtestr_engine.compiled import compiled
 from backtestr_engine.data.arrays import Floats, Integers
 
 TAIL = 0.05
@@ -55,7 +55,7 @@ class Tails(NamedTuple):
     low_mean: float
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
+@compiled(error_model="numpy", fastmath={"reassoc", "contract"})
 def moments(equity: Floats, close: Floats, initial_capital: float, risk_free: float) -> Moments:
     """Compute every sum over returns in one pass; `equity` is above zero on every bar.
 
@@ -114,7 +114,7 @@ def moments(equity: Floats, close: Floats, initial_capital: float, risk_free: fl
     )
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _compound_rate(growth: float, bars: int) -> float:
     return math.expm1(math.log(growth) / bars)
 
@@ -159,7 +159,7 @@ def _tails_of(low: Floats, negated_high: Floats, bars: int) -> Tails:
     return Tails(low_quantile, -high_quantile, float(ordered_low[: index + 1].mean()))
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _beyond(equity: Floats, initial_capital: float, below: float, above: float) -> tuple[Integers, Integers]:
     """Return the rows with a return at or below `below`, and those with one at or above `above`.
 
@@ -182,7 +182,7 @@ def _beyond(equity: Floats, initial_capital: float, below: float, above: float) 
     return low[:lows].copy(), high[:highs].copy()
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _returns_at(equity: Floats, initial_capital: float, rows: Integers) -> Floats:
     returns = np.empty(rows.size, dtype=np.float64)
     for index in range(rows.size):

@@ -401,7 +401,7 @@ def _compute(
         equipment.child_tasks.read_file,
     )
     batcher = runner.batcher
-    warm(config.conventions)
+    warm(config.conventions, _log.warning if settings.worker_id == "interactive-1" else None)
     series = []
     if settings.kind == "interactive":
         for problem in equipment.problems:  # one kind of worker logs them, so that they are logged once

@@ -52,7 +52,7 @@ _COMPLETE = "complete"
 
 def _folder_name() -> str:
     """Return a name that changes with everything that a compiled kernel depends on."""
-    content = sha256()
+    content = sha256(str(Path(__file__).parent).encode())  # numba keeps the kernels of each installation apart
     for file in kernel_source_files():
         content.update(file.read_bytes())
     processor = f"{llvmlite.binding.get_host_cpu_name()} {llvmlite.binding.get_host_cpu_features().flatten()}"

@@ -24,6 +24,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from backtestr_engine.algorithms.tracebacks import authors_traceback
 from backtestr_engine.backtest.plan import prepare
 from backtestr_engine.backtest.result_store import ResultStore
 from backtestr_engine.backtest.run import Run
@@ -36,7 +37,7 @@ from backtestr_engine.simulation.conventions import Conventions
 from backtestr_protocol.codec import decode, encode
 from backtestr_protocol.errors import AlgorithmError, BacktestrError, SystemFault, TimeLimitExceeded
 from backtestr_protocol.messages import BacktestConfig, Nothing
-from backtestr_protocol.texts import bounded, bounded_details, described, traceback_of
+from backtestr_protocol.texts import bounded, bounded_details, described
 from backtestr_protocol.worker_channel import (
     Assign,
     Control,
@@ -294,7 +295,7 @@ class TaskRunner:
             _log.exception("task %s failed; fault %s", task_id, fault_id)
             failure = SystemFault(f"the engine failed: {described(error)}", id=fault_id)
         except BaseException as error:  # only code of an algorithm raises what is no `Exception` in this thread
-            failure = AlgorithmError(f"the algorithm raised {described(error)}", traceback=traceback_of(error))
+            failure = AlgorithmError(f"the algorithm raised {described(error)}", traceback=authors_traceback(error))
         self._waiting(task_id)  # these are not sent: messages before them may have been lost in the failure
         return self._failed(task_id, failure)
 

@@ -65,9 +65,10 @@ _log = logging.getLogger(__name__)
 class _Backtest:
     """A run with its streams; its time limit counts the seconds `spent` on steps, not those parked or paced."""
 
-    def __init__(self, run: Run, streams: BacktestStreams) -> None:
+    def __init__(self, run: Run, streams: BacktestStreams, published_percent: float | None) -> None:
         self.run = run
         self.streams = streams
+        self.published_percent = published_percent  # by an earlier worker, which was lost; None without one
         self.spent = 0.0
         self.progress_due = 0.0
         self.now = 0.0  # the end of the last step
@@ -192,7 +193,7 @@ class TaskRunner:
             return [(Finished(task_id=task_id, outcome=ended), (encode(Nothing()),))]
         plan = prepare(decode(_config_decoder, config), self._catalog, self._conventions, self._library.find)
         streams = BacktestStreams(task_id, plan.panel, plan.options.streams, assign.published)
-        self._running = _Backtest(Run(plan, task_id), streams)
+        self._running = _Backtest(Run(plan, task_id), streams, assign.progress_percent)
         if assign.paused:
             return self._park(self._running)
         return []
@@ -227,9 +228,11 @@ class TaskRunner:
 
     def _progress(self, backtest: _Backtest) -> list[Sent]:
         """Return the progress, and before it the open positions at the same prices."""
+        progress = backtest.run.progress()
+        if backtest.published_percent is not None and progress.progress_percent <= backtest.published_percent:
+            return []
         positions, marks = backtest.streams.marks(backtest.run.marks())
         sent = self.batcher.add(positions, marks, backtest.now, are_marks=True)
-        progress = backtest.run.progress()
         topic, messages = backtest.streams.progress(progress)
         return _sent(sent + self.batcher.add(topic, messages, backtest.now, progress.progress_percent))
 

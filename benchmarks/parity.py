@@ -72,6 +72,8 @@ class Case(NamedTuple):
     at_random: bool = False
     """If true, signals of all four kinds at random bars, the same arrays for both, instead of crossing averages."""
     risk_free: float = 0.0
+    fill_at: str = ""
+    """If given, the option `fillAt` beside the preset."""
 
     def __str__(self) -> str:
         changed = {name: value for name, value in self._asdict().items() if value != self._field_defaults.get(name)}
@@ -138,6 +140,7 @@ def run(case: Case, preset: str | None) -> Run:
         "riskFree": case.risk_free,
         **({"preset": preset} if preset else {}),
         **({"wholeUnits": True} if case.whole_units else {}),
+        **({"fillAt": case.fill_at} if case.fill_at else {}),
         **({"size": case.size, "sizeValue": case.size_value} if case.size != "all_in" else {}),
     }
     algorithm = find_algorithm("sma_cross")
@@ -211,16 +214,57 @@ def vectorbt(case: Case, run: Run) -> Figures:
         upon_opposite_entry=OPPOSITE[case.opposite],
         **exits,
     )
+    return {**account_of_vectorbt(book), **trades_of_vectorbt(book.trades)}
+
+
+def account_of_vectorbt(book: Any) -> Figures:
+    """Return the figures of equity; ratios of compounded returns mean nothing once there was debt."""
     value = book.value()
-    # Theirs is of compounded returns, which mean nothing once there was debt.
-    drawdown = {"maxDrawdown": -float(book.max_drawdown())} if value.min() > 0 else {}
-    return {
+    figures = {
         "finalEquity": float(value.iloc[-1]),
-        "totalTrades": int(book.trades.count()),
+        "peakEquity": float(value.max()),
+        "totalReturn": float(book.total_return()),
+        "buyAndHoldReturn": float(book.total_benchmark_return()),
         "sharpeRatio": float(book.sharpe_ratio()),
         "sortinoRatio": float(book.sortino_ratio()),
-        **drawdown,
+        "exposure": float(book.position_coverage()),
         "totalFees": float(book.orders.records["fees"].sum()),
+    }
+    if value.min() <= 0:
+        return figures
+    drawdowns = book.drawdowns
+    of_drawdowns = {"averageDrawdown": -float(drawdowns.avg_drawdown())} if drawdowns.count() else {}
+    return {
+        **figures,
+        **of_drawdowns,
+        "maxDrawdown": -float(book.max_drawdown()),
+        "annualReturn": float(book.annualized_return()),
+        "volatility": float(book.annualized_volatility()),
+        "calmarRatio": float(book.calmar_ratio()),
+        "omegaRatio": float(book.omega_ratio()),
+        "alpha": float(book.alpha()),
+        "beta": float(book.beta()),
+        "tailRatio": float(book.tail_ratio()),
+        "valueAtRisk95": float(book.value_at_risk()),
+        "conditionalValueAtRisk95": float(book.cond_value_at_risk()),
+    }
+
+
+def trades_of_vectorbt(trades: Any) -> Figures:
+    """Return the figures of trades: all of them, and the closed ones, as vectorbt's `stats` counts them."""
+    closed = trades.closed
+    counts: Figures = {"totalTrades": int(trades.count()), "openTrades": int(trades.open.count())}
+    if not closed.count():
+        return counts
+    return {
+        **counts,
+        "winRate": float(closed.win_rate()),
+        "bestTrade": float(closed.returns.max()),
+        "worstTrade": float(closed.returns.min()),
+        "averageTrade": float(closed.returns.mean()),
+        "profitFactor": float(closed.profit_factor()),
+        "expectancy": float(closed.expectancy()),
+        "sqn": float(closed.sqn()),
     }
 
 
@@ -252,16 +296,52 @@ def backtesting_py(case: Case, _: Run) -> Figures:
         cash=CAPITAL,
         commission=(case.fixed, case.commission),
         spread=case.slippage,
+        trade_on_close=case.fill_at == "close",
         finalize_trades=True,
     ).run()
+    close, trades = case.bars.close, figures["_trades"]
+    # Theirs begins where the slowest average does; ours at the first close. The alpha that follows from ours:
+    held = float(close[-1] / close[0]) - 1.0
+    percent = {name: figures[f"{theirs} [%]"] / 100 for name, theirs in OF_BACKTESTING_PY.items()}
     return {
+        **percent,
+        "maxDrawdown": -percent["maxDrawdown"],
+        "averageDrawdown": -percent["averageDrawdown"],
         "finalEquity": figures["Equity Final [$]"],
-        "totalTrades": figures["# Trades"],
+        "peakEquity": figures["Equity Peak [$]"],
+        "totalFees": figures.get("Commissions [$]", 0.0),
+        "buyAndHoldReturn": held,
+        "alpha": percent["totalReturn"] - figures["Beta"] * held,
+        "beta": figures["Beta"],
         "sharpeRatio": figures["Sharpe Ratio"],
         "sortinoRatio": figures["Sortino Ratio"],
-        "maxDrawdown": -figures["Max. Drawdown [%]"] / 100,
+        "calmarRatio": figures["Calmar Ratio"],
+        "maxDrawdownDurationMs": figures["Max. Drawdown Duration"].total_seconds() * 1000,
+        "averageDrawdownDurationMs": figures["_equity_curve"]["DrawdownDuration"].mean().total_seconds() * 1000,
+        "totalTrades": figures["# Trades"],
+        "expectancy": trades["PnL"].mean(),
+        "profitFactor": figures["Profit Factor"],
         "sqn": figures["SQN"],
+        "kelly": figures["Kelly Criterion"],
+        "maxTradeDurationMs": figures["Max. Trade Duration"].total_seconds() * 1000,
+        "averageTradeDurationMs": trades["Duration"].mean().total_seconds() * 1000,
     }
+
+
+OF_BACKTESTING_PY = {
+    "exposure": "Exposure Time",
+    "totalReturn": "Return",
+    "annualReturn": "Return (Ann.)",
+    "volatility": "Volatility (Ann.)",
+    "cagr": "CAGR",
+    "maxDrawdown": "Max. Drawdown",
+    "averageDrawdown": "Avg. Drawdown",
+    "winRate": "Win Rate",
+    "bestTrade": "Best Trade",
+    "worstTrade": "Worst Trade",
+    "averageTrade": "Avg. Trade",
+}
+"""The figures that backtesting.py gives in percent."""
 
 
 def compare(name: str, cases: list[Case], preset: str | None, theirs: Callable[[Case, Run], Figures]) -> int:
@@ -306,9 +386,12 @@ def main() -> int:
     mismatches = 0
     cases = crossings(series[:3], ("both",), (NO_EXITS, STOP, BOTH))
     mismatches += compare("backtesting.py", cases, "backtesting.py", backtesting_py)
+    cases = [case._replace(fill_at="close") for case in cases]
+    mismatches += compare("backtesting.py, trade_on_close", cases, "backtesting.py", backtesting_py)
     if oracles.installed("empyrical"):
         plain = crossings(series, ("both", "long"), (NO_EXITS, BOTH))
-        cases = [*plain, *(case._replace(risk_free=0.03) for case in plain)]
+        at_close = [case._replace(fill_at="close", fast=2, slow=3) for case in plain]
+        cases = [*plain, *at_close, *(case._replace(risk_free=0.03) for case in plain)]
         name = "metrics by empyrical and scipy"
         mismatches += compare(name, cases, None, lambda _, run: metrics_of_empyrical(run))
     else:

@@ -1,8 +1,7 @@
 """This module computes the metrics of a run by empyrical-reloaded and scipy, the sources that metrics name.
 
 They are computed from the equity alone. Returns are per bar, the first relative to the initial capital. Rates per year
-use the annualisation of the run. Alpha and beta are relative to the closes, over all bars but the first, for which the
-market has no return.
+use the annualisation of the run. Alpha and beta are relative to the closes, whose return over the first bar is 0.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ def metrics_of_empyrical(run: Run) -> dict[str, float]:
     result, rule = run.finish(), run.plan.annualisation
     capital, close = run.plan.config.initial_capital, run.plan.bars.close
     returns = np.diff(result.equity, prepend=capital) / np.concatenate(([capital], result.equity[:-1]))
-    market = np.diff(close) / close[:-1]
+    market = np.diff(close, prepend=close[0]) / np.concatenate((close[:1], close[:-1]))
     per_year, risk_free = rule.bars_per_year, rule.risk_free_per_bar
     yearly = {"annualization": per_year}
     figures = {
@@ -34,8 +33,8 @@ def metrics_of_empyrical(run: Run) -> dict[str, float]:
         "valueAtRisk95": empyrical.value_at_risk(returns, 0.05),
         "conditionalValueAtRisk95": empyrical.conditional_value_at_risk(returns, 0.05),
         "tailRatio": empyrical.tail_ratio(returns),
-        "alpha": empyrical.alpha(returns[1:], market, risk_free, **yearly),
-        "beta": empyrical.beta(returns[1:], market, risk_free),
+        "alpha": empyrical.alpha(returns, market, risk_free, **yearly),
+        "beta": empyrical.beta(returns, market, risk_free),
         "skew": stats.skew(returns),
         "kurtosis": stats.kurtosis(returns),
     }

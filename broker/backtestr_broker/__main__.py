@@ -127,8 +127,12 @@ def _run(config: BrokerConfig, output: LogWriter, log: LogWriter) -> int:
     try:
         directory = RuntimeDirectory(paths.runtime_dir(), paths.connection_file())
         directory.acquire()
-    except (AlreadyRunning, InvalidConfiguration, OSError) as error:
+    except (AlreadyRunning, InvalidConfiguration) as error:
         print(f"backtestr: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:  # the directory is there, and something in it cannot be made
+        place = f"the runtime directory cannot be used: {error.strerror}: {error.filename}"
+        print(f"backtestr: {place}; name another in BACKTESTR_RUNTIME_DIR", file=sys.stderr)
         return 1
     try:
         return _serve(config, directory, output, log)

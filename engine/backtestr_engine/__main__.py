@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 # Set before polars is imported: there are several workers, and more threads of each would only compete.
@@ -56,7 +57,7 @@ def main() -> int:
         return EXIT_REFUSED
     if sys.argv[1:] == ["--warm"]:
         began = time.monotonic()
-        warm(load_config(None).conventions)
+        warm(load_config(None).conventions, partial(print, flush=True))
         print(f"kernels ready in {time.monotonic() - began:.1f} s")
         return 0
     if sys.argv[1:] == ["--indicators"]:

@@ -6,6 +6,7 @@ here. A further metric needs a field of `Metrics` and its computation in the eng
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
@@ -17,10 +18,14 @@ Unit = Literal["money", "fraction", "ms", "ratio", "count"]
 if TYPE_CHECKING:
     Figure = float | None
     Whole = int | None
+    Texts = list[str]
+    Counts = dict[str, int]
     ABSENT: Any
 else:
     Figure = float | None | UnsetType
     Whole = int | None | UnsetType
+    Texts = list[str] | UnsetType
+    Counts = dict[str, int] | UnsetType
     ABSENT = UNSET
 
 
@@ -36,16 +41,18 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     Returns, rates and drawdowns are fractions (0.25 = 25 %), drawdowns positive, money in the account's currency.
     e₁ … eₙ is the equity at the close of every bar and e₀ the initial capital; rᵢ = eᵢ / eᵢ₋₁ − 1 are the returns per
-    bar, A the bars per year and f the risk-free rate per bar. A metric that is undefined is nil, and `undefined` has
-    the reason. A metric that was not computed is absent. Sources: empyrical is empyrical-reloaded 0.7 (Quantopian's),
-    whose formulas are named where several are in use.
+    bar, A the bars per year and f the risk-free rate per bar. Drawdowns count from e₀, under `drawdownFrom:
+    first_close` from e₁, here and in `peakEquity`. `statistics: daily_geometric` has other formulas for some figures
+    (docs/conventions.md). A metric that is undefined is nil, and `undefined` has the reason. A metric that was not
+    computed is absent. Sources: empyrical is empyrical-reloaded 0.7 (Quantopian's), whose formulas are named where
+    several are in use.
     """
 
     start_equity: Annotated[Figure, _figure("equity", "money", "The initial capital.")] = ABSENT
     final_equity: Annotated[Figure, _figure("equity", "money", "eₙ; an open position is marked at the last close.")] = (
         ABSENT
     )
-    peak_equity: Annotated[Figure, _figure("equity", "money", "max eᵢ.")] = ABSENT
+    peak_equity: Annotated[Figure, _figure("equity", "money", "max(e₀, e₁ … eₙ).")] = ABSENT
 
     total_return: Annotated[Figure, _figure("return", "fraction", "eₙ / e₀ − 1.")] = ABSENT
     annual_return: Annotated[
@@ -88,7 +95,8 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         _figure(
             "return",
             "ratio",
-            "cov(r, m) / var(m) over bars 2 … n; mᵢ = closeᵢ / closeᵢ₋₁ − 1 is the return of buying and holding.",
+            "cov(r, m) / var(m); mᵢ = closeᵢ / closeᵢ₋₁ − 1 is the return of buying and holding from the first close "
+            "on, and m₁ = 0.",
         ),
     ] = ABSENT
 
@@ -137,7 +145,9 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         Figure, _figure("risk", "ratio", "|95 % quantile of r| / |5 % quantile of r| (empyrical).")
     ] = ABSENT
 
-    max_drawdown: Annotated[Figure, _figure("drawdown", "fraction", "max (1 − eᵢ / pᵢ), pᵢ = max(e₁ … eᵢ).")] = ABSENT
+    max_drawdown: Annotated[Figure, _figure("drawdown", "fraction", "max (1 − eᵢ / pᵢ), pᵢ = max(e₀, e₁ … eᵢ).")] = (
+        ABSENT
+    )
     average_drawdown: Annotated[
         Figure,
         _figure(
@@ -240,6 +250,27 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     reasons: Annotated[
         dict[str, str], msgspec.Meta(description="The reason why a metric is nil, by the name of the metric.")
     ] = msgspec.field(name="undefined", default_factory=dict)
+    sentences: Annotated[
+        Texts,
+        msgspec.Meta(description="What a reader of the figures must know, a sentence each; absent where nothing."),
+    ] = msgspec.field(name="warnings", default=ABSENT)
+    rejections: Annotated[
+        Counts, msgspec.Meta(description="The number of rejected orders, by the reason of their rejection.")
+    ] = msgspec.field(name="rejectedOrders", default=ABSENT)
+
+    @property
+    def warnings(self) -> list[str]:
+        """The sentences that a reader of the figures must know, such as that the warm-up was too short."""
+        return list(self.sentences or ())
+
+    def with_warnings(self, further: Sequence[str]) -> Metrics:
+        """Return the metrics with further warnings."""
+        return msgspec.structs.replace(self, sentences=[*self.warnings, *further]) if further else self
+
+    @property
+    def rejected_orders(self) -> dict[str, int]:
+        """The number of rejected orders, by the reason of their rejection; empty without any."""
+        return dict(self.rejections or {})
 
     @property
     def undefined(self) -> dict[str, str]:
@@ -254,7 +285,9 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     def to_wire(self) -> dict[str, Any]:
         """Return the metrics by their names on the wire: those with a value, then nil for the undefined ones."""
         values = {WIRE_NAMES[name]: value for name, value in self.defined().items()}
-        return {**values, **dict.fromkeys(self.reasons), "undefined": self.reasons}
+        rejected = {"rejectedOrders": self.rejected_orders} if self.rejected_orders else {}
+        warnings = {"warnings": self.warnings} if self.warnings else {}
+        return {**values, **dict.fromkeys(self.reasons), "undefined": self.reasons, **warnings, **rejected}
 
     def with_absent_as_none(self) -> Metrics:
         """Return the metrics with None in place of each that the broker did not send."""
@@ -286,7 +319,9 @@ def _metric(field: msgspec.structs.FieldInfo) -> Metric:
     )
 
 
-METRICS = tuple(_metric(field) for field in msgspec.structs.fields(Metrics) if field.name != "reasons")
+_TEXTS = ("reasons", "sentences", "rejections")
+
+METRICS = tuple(_metric(field) for field in msgspec.structs.fields(Metrics) if field.name not in _TEXTS)
 """All metrics in their order; those of a group follow each other."""
 WIRE_NAMES = {one.name: one.wire_name for one in METRICS}
 _PYTHON_NAMES = {one.wire_name: one.name for one in METRICS}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import platformdirs
@@ -25,8 +26,23 @@ def runtime_dir() -> Path:
 
 
 def data_dir() -> Path:
-    """Return the data directory: `$BACKTESTR_DATA_DIR`, else that of the user."""
-    return _from_environment("BACKTESTR_DATA_DIR") or Path(platformdirs.user_data_dir(_APP))
+    """Return the data directory: `$BACKTESTR_DATA_DIR`, else that of the user.
+
+    Raises `InvalidConfiguration` if that variable is not set, and this user has no home directory.
+    """
+    if (named := _from_environment("BACKTESTR_DATA_DIR")) is not None:
+        return named
+    directory = _in_home(platformdirs.user_data_dir)
+    if directory is None:
+        raise InvalidConfiguration(
+            "this user has no home directory to keep data in; name a directory in BACKTESTR_DATA_DIR"
+        )
+    return directory
+
+
+def cache_dir() -> Path | None:
+    """Return the user's cache directory, which `$XDG_CACHE_HOME` moves; None for a user without a home directory."""
+    return _in_home(platformdirs.user_cache_dir)
 
 
 def config_dir() -> Path | None:
@@ -54,11 +70,35 @@ def _user_runtime_dir() -> Path:
         # Containers usually have no XDG_RUNTIME_DIR. platformdirs then warns, and uses the temporary directory.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
-            return Path(platformdirs.user_runtime_dir(_APP))
-    except PermissionError as error:
+            directory = _in_home(platformdirs.user_runtime_dir)
+    except OSError as error:  # the usual one is another user's, or there is no temporary directory
         raise InvalidConfiguration(f"no safe runtime directory: {error}; name one in BACKTESTR_RUNTIME_DIR") from error
+    if directory is None:
+        raise InvalidConfiguration("this user has no home directory; name a runtime directory in BACKTESTR_RUNTIME_DIR")
+    return directory
+
+
+def _in_home(directory_of: Callable[[str], str]) -> Path | None:
+    """Return a directory of the user; None if it would be in a home directory that nothing names."""
+    try:
+        directory = Path(directory_of(_APP))
+    except RuntimeError:  # platformdirs found neither HOME nor an entry for this user; older ones leave the ~
+        return None
+    return None if directory.parts[0] == "~" else directory
 
 
 def _from_environment(name: str) -> Path | None:
     value = os.environ.get(name)
-    return Path(value).expanduser().absolute() if value else None
+    if not value:
+        return None
+    try:
+        return Path(value).expanduser().absolute()
+    except RuntimeError as error:
+        raise InvalidConfiguration(
+            f"{name} begins with ~, and nothing names the home directory; give the path from / on"
+        ) from error
+    except FileNotFoundError as error:
+        raise InvalidConfiguration(
+            f"{name} is {value}, and the working directory that this starts from has been removed; give the path from "
+            "/ on"
+        ) from error

@@ -37,6 +37,8 @@ def private_directory(directory: Path, variable: str) -> None:
     """
     try:
         make_private(directory)
+        if not directory.is_dir():  # a device, for instance: nobody must change its mode
+            raise InvalidConfiguration(f"{directory} is no directory; name one in {variable}")
         check_directory(directory, variable)
         if os.name != "posix":  # other systems have no such modes
             return
@@ -158,6 +160,11 @@ def check_secret(file: Path, found: os.stat_result, forbidden: int, chmod: str) 
 def is_trusted(found: os.stat_result) -> bool:
     """Return True for a file or directory to which nobody but this user and root may write."""
     return os.name != "posix" or (found.st_uid in _trusted_users() and not _others_may_write(found))
+
+
+def is_of_this_user(found: os.stat_result) -> bool:
+    """Return True for a file or directory that belongs to this user, also where files have no owners."""
+    return os.name != "posix" or found.st_uid == os.getuid()
 
 
 def _way_to(directory: Path) -> Iterator[Path]:

@@ -38,12 +38,38 @@ def described(error: BaseException) -> str:
     return bounded(f"{_name(error)}: {_text(error)}".removesuffix(": "))
 
 
-def traceback_of(error: BaseException) -> str:
-    """Return the traceback of such an error, bounded, without the values of variables."""
+def traceback_of(error: BaseException, callers: tuple[str, ...] = ()) -> str:
+    """Return the traceback of such an error, bounded, without the values of variables.
+
+    `callers` are the beginnings of file names. Frames in those files are left out until the first in another file, of
+    this error and of those before it. An error that was handled in those files, before the code that they call began,
+    is left out as a whole.
+    """
     try:
-        return bounded("".join(traceback.format_exception(error)))
+        shown = traceback.TracebackException.from_exception(error, compact=True)
+        if callers:
+            _begin_after(shown, callers)
+        return bounded("".join(shown.format()))
     except BaseException:  # code of a user runs here as well: an error makes its own text
         return f"its traceback could not be made: {_name(error)}"
+
+
+def frames_after(stack: list[traceback.FrameSummary], callers: tuple[str, ...]) -> list[traceback.FrameSummary]:
+    """Return a stack from its first frame on that is in none of the files whose names begin with one of `callers`."""
+    first = next((at for at, frame in enumerate(stack) if not frame.filename.startswith(callers)), len(stack))
+    return stack[first:]
+
+
+def _begin_after(shown: traceback.TracebackException, callers: tuple[str, ...]) -> None:
+    """Leave the frames of callers out of an error and those before it, of which there may be thousands."""
+    to_do = [shown]
+    while to_do:
+        one = to_do.pop()
+        one.stack[:] = frames_after(one.stack, callers)
+        before = one.__context__
+        if before is not None and before.stack and before.stack[0].filename.startswith(callers):
+            one.__context__ = None
+        to_do += filter(None, (one.__cause__, one.__context__, *(one.exceptions or ())))
 
 
 def bounded_details(details: dict[str, Any] | None) -> dict[str, Any] | None:

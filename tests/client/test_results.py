@@ -46,3 +46,21 @@ def test_results_of_a_backtest_under_way_have_no_metrics() -> None:
     assert found.metrics is None
     with pytest.raises(LookupError, match="the backtest is running"):
         _ = found.equity
+
+
+def test_what_a_reader_must_know_stands_beside_the_return() -> None:
+    """A printed result is short, and does not hide that most orders were rejected."""
+    rejected = "7 of 8 orders were rejected: not enough cash (7)"
+    metrics = Metrics(total_return=6.97, total_trades=1).with_warnings([rejected])
+    answer = BacktestResults(backtest_id="b", status="completed", config={}, metrics=metrics, tables=[])
+    results = results_from_wire(answer, [])
+
+    assert results.warnings == [rejected]
+    assert repr(results) == f"Results('b', completed, 697.0% in 1 trades)\nwarning: {rejected}"
+
+
+def test_results_without_metrics_have_no_warnings() -> None:
+    answer = BacktestResults(backtest_id="b", status="running", config={}, metrics=None, tables=[])
+
+    assert results_from_wire(answer, []).warnings == []
+    assert repr(results_from_wire(answer, [])) == "Results('b', running)"

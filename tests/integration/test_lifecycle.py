@@ -128,12 +128,17 @@ def test_a_killed_worker_is_replaced_and_its_backtest_continues_its_streams(tcp_
 
         progress = raw_client.subscribe("progress", "progress.")
         broken = raw_client.ask("StartBacktest", SYNTH)["backtestId"]
-        progress.until(lambda data: data["backtestId"] == broken and 10 < data["progressPercent"] < 90)
+        seen = progress.until(lambda data: data["backtestId"] == broken and 10 < data["progressPercent"] < 90)
         workers = raw_client.ask("GetSystemStatus", {})["workers"]
         os.kill(next(one["pid"] for one in workers if one["workerId"] == "compute-1"), signal.SIGKILL)
         changes = system.until(lambda data: data["backtestId"] == broken and data["status"] == "completed")
         statuses = [one["payload"]["data"]["status"] for one in changes]
         assert statuses == ["queued", "running", "queued", "running", "completed"]
+
+        seen += progress.until(lambda data: data["backtestId"] == broken and data["progressPercent"] == 100)
+        steps = [one["payload"]["data"] for one in seen if one["payload"]["data"]["backtestId"] == broken]
+        for figure in ("progressPercent", "currentTime", "ordersExecuted"):
+            assert [one[figure] for one in steps] == sorted(one[figure] for one in steps), f"{figure} went back"
 
         orders = {
             one: raw_client.ask("FetchMissed", {"topic": f"orders.{one}", "fromSeq": 1})["toSeq"]

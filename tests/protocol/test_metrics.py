@@ -48,6 +48,14 @@ def test_a_metric_that_was_not_sent_is_none_to_a_reader() -> None:
     assert metrics.to_wire() == {"kelly": 0.5, "undefined": {}}
 
 
+def test_rejected_orders_are_counted_by_reason() -> None:
+    wire = {"kelly": 0.5, "undefined": {}, "rejectedOrders": {"not enough cash": 7}}
+
+    assert decoded(wire).rejected_orders == {"not enough cash": 7}
+    assert decoded(wire).to_wire() == msgspec.msgpack.decode(encode(decoded(wire))) == wire
+    assert decoded({"kelly": 0.5}).rejected_orders == {}
+
+
 def test_a_figure_of_another_type_is_refused() -> None:
     with pytest.raises(MessageError, match=r"\$\.metrics\.sharpeRatio"):
         decoded({"sharpeRatio": "high"})
@@ -59,7 +67,7 @@ def test_the_metrics_of_a_group_follow_each_other() -> None:
 
 def test_every_metric_has_a_meaning_that_the_schema_documents() -> None:
     properties = schema.contracts()["$defs"]["Metrics"]["properties"]
-    assert list(properties) == [*WIRE_NAMES.values(), "undefined"]
+    assert list(properties) == [*WIRE_NAMES.values(), "undefined", "warnings", "rejectedOrders"]
     for one in METRICS:
         assert re.fullmatch(r"[^\n]+\.", one.meaning), one.name
         assert properties[one.wire_name]["description"] == f"{one.meaning} Unit: {one.unit}."

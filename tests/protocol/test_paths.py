@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -86,3 +87,46 @@ def test_a_runtime_directory_of_another_user_is_refused(monkeypatch: pytest.Monk
     monkeypatch.setattr(platformdirs, "user_runtime_dir", refuse)
     with pytest.raises(InvalidConfiguration, match="is a symlink; name one in BACKTESTR_RUNTIME_DIR"):
         paths.runtime_dir()
+
+
+@pytest.fixture
+def homeless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the home directory from this user, as a container does that runs as a user with a number and no name."""
+    for name in ("HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+
+
+@pytest.mark.usefixtures("homeless")
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InvalidConfiguration, match=r"no home directory to keep data in; name .* in BACKTESTR_DATA_DIR"):
+        paths.data_dir()
+    assert paths.cache_dir() is None
+    monkeypatch.setenv("BACKTESTR_DATA_DIR", "~/bars")
+    with pytest.raises(InvalidConfiguration, match="BACKTESTR_DATA_DIR begins with ~"):
+        paths.data_dir()
+
+
+@pytest.mark.usefixtures("homeless")
+def test_a_named_directory_needs_no_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BACKTESTR_DATA_DIR", str(tmp_path))
+    assert paths.keys_dir() == tmp_path / "keys"
+
+
+@pytest.mark.parametrize("function", ["user_data_dir", "user_runtime_dir"])
+def test_a_tilde_that_platformdirs_leaves_is_no_home(monkeypatch: pytest.MonkeyPatch, function: str) -> None:
+    """Older releases of it leave one, and a folder of that name would be made in the working directory."""
+    monkeypatch.setattr(platformdirs, function, lambda app: f"~/.local/{app}")
+    with pytest.raises(InvalidConfiguration, match="no home directory"):
+        paths.data_dir() if function == "user_data_dir" else paths.runtime_dir()
+
+
+def test_a_relative_path_in_a_removed_directory_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    monkeypatch.setenv("BACKTESTR_DATA_DIR", "data")
+    with pytest.raises(InvalidConfiguration, match=r"working directory .* has been removed"):
+        paths.data_dir()
+    monkeypatch.chdir(tmp_path)

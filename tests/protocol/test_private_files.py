@@ -159,6 +159,12 @@ def test_a_data_directory_of_root_is_refused_for_anybody_else(home: Path, monkey
         private_directory(home, VARIABLE)
 
 
+@pytest.mark.parametrize("device", ["/dev/null", "/dev/full"])
+def test_nobody_is_told_to_change_the_mode_of_a_device(device: str) -> None:
+    with pytest.raises(InvalidConfiguration, match=f"{device} is no directory; name one in BACKTESTR_DATA_DIR"):
+        private_directory(Path(device), "BACKTESTR_DATA_DIR")
+
+
 def test_a_file_in_the_place_of_a_directory_is_an_error_of_one_kind(home: Path) -> None:
     (home / "data").write_text("")
     for path in (home / "data" / "below", home / "data" / "further" / "below"):

@@ -50,7 +50,7 @@ class RuntimeDirectory:
         """Create and lock the directory, and remove what a killed broker left.
 
         Raises `AlreadyRunning`, and `InvalidConfiguration` where others may write to it or to the connection file's
-        directory, or where something else has the name of a socket.
+        directory, where this user may not, or where something else has the name of a socket.
         """
         private_directory(self.path, "BACKTESTR_RUNTIME_DIR")
         if self.connection_file.parent.is_dir():
@@ -69,8 +69,31 @@ class RuntimeDirectory:
                 f"{self.connection_file} is the connection file of another broker (process {pid}); name another file "
                 "in BACKTESTR_CONNECTION_FILE"
             )
-        self.connection_file.unlink(missing_ok=True)
+        try:
+            self._make_room_for_connection_file()
+        except InvalidConfiguration:
+            os.close(self._lock)
+            self._lock = None
+            raise
         self.remove_leftovers()
+
+    def _make_room_for_connection_file(self) -> None:
+        """Remove the connection file of an earlier broker. Raises `InvalidConfiguration` if no new one could be made.
+
+        A broker that cannot write it would start its workers, and then could not be reached.
+        """
+        try:
+            make_private(self.connection_file.parent)
+            self.connection_file.unlink(missing_ok=True)
+            self._unfinished.unlink(missing_ok=True)
+            open(self._unfinished, "xb", opener=private_opener).close()
+            self._unfinished.unlink()
+        except OSError as error:
+            variable = "BACKTESTR_RUNTIME_DIR" if self._is_connection_file_inside else "BACKTESTR_CONNECTION_FILE"
+            raise InvalidConfiguration(
+                f"the connection file {self.connection_file} cannot be written: {error.strerror}; name another place "
+                f"in {variable}"
+            ) from error
 
     def socket_address(self, name: str) -> str:
         """Return the address `ipc://…` of a socket that is to be bound, where nothing else has its name.

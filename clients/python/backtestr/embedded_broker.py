@@ -35,8 +35,9 @@ from backtestr_protocol.worker_channel import WorkerSettings
 from .client import Client
 from .io.interrupts import join_uninterrupted
 
-# Seconds until the workers are ready; the first start on a machine compiles the kernels.
-START_TIMEOUT = 120.0
+# Seconds until the workers are ready; the first start on a machine compiles the kernels, and the machine may be slow or
+# busy. A broker that cannot start ends before that by itself.
+START_TIMEOUT = 600.0
 
 
 @contextlib.contextmanager

@@ -31,6 +31,22 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     tables: dict[str, pl.DataFrame]
 
     @property
+    def warnings(self) -> list[str]:
+        """The sentences that a reader of the figures must know, such as that orders were rejected, and why."""
+        return [] if self.metrics is None else self.metrics.warnings
+
+    def __repr__(self) -> str:
+        """Return the backtest with its return, and a line for each warning."""
+        known = {} if self.metrics is None else self.metrics.defined()
+        figures = f", {known['total_return']:.1%}" if "total_return" in known else ""
+        figures += f" in {known['total_trades']} trades" if "total_trades" in known else ""
+        lines = [
+            f"Results({self.backtest_id!r}, {self.status}{figures})",
+            *(f"warning: {one}" for one in self.warnings),
+        ]
+        return "\n".join(lines)
+
+    @property
     def equity(self) -> pl.DataFrame:
         """The table `timestamp equity drawdown returns …`, a row per bar."""
         return self._table("equity")

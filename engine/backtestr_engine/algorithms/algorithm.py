@@ -26,10 +26,11 @@ from backtestr_engine.data.bars import Bars
 from backtestr_engine.data.panel import Panel
 from backtestr_protocol.errors import AlgorithmError, InvalidConfiguration
 from backtestr_protocol.messages import ALGORITHM_NAME_RULE, AlgorithmInfo, is_algorithm_name
-from backtestr_protocol.texts import bounded, described, traceback_of
+from backtestr_protocol.texts import bounded, described
 
 from .parameters import MAX_DESCRIPTION_BYTES, Parameter, Value, check_values, describe
 from .signals import Signals
+from .tracebacks import authors_traceback
 from .weights import checked_weights
 
 SignalFunction = Callable[..., Signals]
@@ -131,7 +132,7 @@ class Algorithm(msgspec.Struct, frozen=True):
             try:
                 return self.function(sample, **values)
             except AlgorithmError as error:
-                details = {"traceback": traceback_of(error), **(error.details or {})}
+                details = {"traceback": authors_traceback(error), **(error.details or {})}
                 raise AlgorithmError(f"{self.name}: {error.message}", **details) from error
 
         return self._guarded(call)
@@ -147,7 +148,9 @@ class Algorithm(msgspec.Struct, frozen=True):
         except (AlgorithmError, Interrupted):
             raise
         except BaseException as error:
-            raise AlgorithmError(f"{self.name} raised {described(error)}", traceback=traceback_of(error)) from error
+            raise AlgorithmError(
+                f"{self.name} raised {described(error)}", traceback=authors_traceback(error)
+            ) from error
 
 
 def algorithm(

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
+from backtestr_engine.compiled import compiled
 from backtestr_engine.data.arrays import AnyArray, Booleans, Bytes, Floats
 from backtestr_protocol.errors import AlgorithmError
 
@@ -205,7 +205,7 @@ def _check_fractions(name: str, given: AnyArray | float | None, bars: int) -> Fl
     return np.ascontiguousarray(values, dtype=np.float64)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _cross_flags(fast: Floats, slow: Floats) -> Bytes:
     flags = np.zeros(fast.size, dtype=np.uint8)
     side = 0

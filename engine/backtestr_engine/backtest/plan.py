@@ -141,7 +141,13 @@ def _check_symbols(config: BacktestConfig) -> list[str]:
 
 def _check_shared_account(conventions: Conventions) -> None:
     """Refuse conventions that have a meaning for one symbol only."""
-    for name, alone in (("leverage", conventions.leverage > 1.0), ("sizeCosts", conventions.size_costs == "per_unit")):
+    books_next_bar = conventions.fill_at == "close" and conventions.close_booked == "next_bar"
+    for name, alone in (
+        ("leverage", conventions.leverage > 1.0),
+        ("maintenanceMargin", conventions.maintenance_margin > 0.0),
+        ("sizeCosts", conventions.size_costs == "per_unit"),
+        ("closeBooked", books_next_bar),
+    ):
         if alone:
             raise InvalidConfiguration(
                 f"{name} as given is for a backtest of one symbol: several that share an account trade without credit, "

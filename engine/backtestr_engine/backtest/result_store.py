@@ -37,7 +37,7 @@ from backtestr_protocol.private_files import make_private
 from backtestr_protocol.worker_channel import Outcome
 
 from .run import Result
-from .tables import attach, equity_frame, orders_frame, positions_frame, trades_frame
+from .tables import DrawdownFrom, attach, equity_frame, orders_frame, positions_frame, trades_frame
 
 _TABLES: tuple[TableName, ...] = ("equity", "trades", "orders", "positions")
 # Results that a wrong id is compared with, the latest, and how many of them the error names.
@@ -47,7 +47,10 @@ _RECORDS = ("orders", "positions", "trades", "open_trades")
 
 
 class _Stored(msgspec.Struct, frozen=True, rename="camel"):
-    """The content of result.json. `checksums` has the CRC-32 of every other file; results of version 0.1 have none."""
+    """The content of result.json. `checksums` has the CRC-32 of every other file.
+
+    Results of version 0.1 have no checksums, and drawdowns from the first close.
+    """
 
     backtest_id: str
     status: BacktestState
@@ -56,6 +59,7 @@ class _Stored(msgspec.Struct, frozen=True, rename="camel"):
     initial_capital: float
     config: dict[str, Any]
     metrics: Metrics
+    drawdown_from: DrawdownFrom = "first_close"
     checksums: dict[str, int] = {}
 
 
@@ -115,6 +119,7 @@ class ResultStore:
             initial_capital=result.initial_capital,
             config=msgspec.to_builtins(config),
             metrics=result.metrics,
+            drawdown_from=result.drawdown_from,
             checksums={path.name: zlib.crc32(path.read_bytes()) for path in partial.iterdir()},
         )
         (partial / "result.json").write_bytes(msgspec.json.encode(stored))
@@ -233,7 +238,7 @@ def _read_table(folder: Path, table: TableName, stored: _Stored) -> pl.DataFrame
             times = _read_columns(folder, "times", stored)
             timestamp = open_times_of(times["start"].to_numpy(), times["bars"].to_numpy(), stored.timeframe)
             equity = _read_columns(folder, "equity", stored)["equity"].to_numpy()
-            return equity_frame(timestamp, equity, stored.initial_capital)
+            return equity_frame(timestamp, equity, stored.initial_capital, stored.drawdown_from)
         case "orders":
             return orders_frame(_read_records(folder, "orders", ORDER, stored), stored.symbols)
         case "positions":

@@ -15,17 +15,19 @@ from backtestr_engine.data.panel import Panel
 from backtestr_engine.data.timeframes import LENGTH_US
 from backtestr_engine.metrics.daily_statistics import with_daily_statistics
 from backtestr_engine.metrics.excursions import fill_in_excursions
+from backtestr_engine.metrics.geometric_figures import with_geometric_figures
 from backtestr_engine.metrics.metrics import Simulated, compute_metrics
 from backtestr_engine.simulation.account import kernel_rules, marked_positions, totals
-from backtestr_engine.simulation.records import BUY, SELL, TRADE, Events, final_states
+from backtestr_engine.simulation.records import BUY, SELL, TRADE, Events, final_states, rejections
 from backtestr_engine.simulation.shared_account_loop import SharedAccountSimulation
 from backtestr_engine.simulation.symbol_loop import SymbolSimulation
 from backtestr_protocol.messages import Timeframe
 from backtestr_protocol.metrics import WIRE_NAMES, Metrics
 from backtestr_protocol.stream_messages import BacktestProgress, EquityCurvePoint
 
+from .order_warnings import order_warnings
 from .plan import Plan, check_signals
-from .tables import equity_frame, orders_frame, positions_frame, trades_frame
+from .tables import DrawdownFrom, equity_frame, orders_frame, positions_frame, trades_frame
 
 
 class Run:
@@ -35,7 +37,8 @@ class Run:
         self.plan = plan
         self.backtest_id = backtest_id
         self._simulation: SymbolSimulation | SharedAccountSimulation | None = None
-        self._peak = -math.inf
+        capital = plan.options.conventions.drawdown_from == "capital"
+        self._peak = plan.config.initial_capital if capital else -math.inf
         self._peak_at = 0
 
     @property
@@ -122,6 +125,7 @@ class Run:
         )
         panel = self.plan.panel.first(simulated)
         equity, events = simulation.equity[:simulated], simulation.events()
+        orders = final_states(events.orders)
         trades, still_open = events.trades, _open_trades(simulation.account, panel)
         fill_in_excursions(trades, panel.series, fills_at_close=self._fills_at_close)
         fill_in_excursions(still_open, panel.series, fills_at_close=self._fills_at_close, still_open=True)
@@ -129,24 +133,36 @@ class Run:
         if simulated:
             market, at = panel.market(), totals(simulation.account)
             closed_at = int(panel.timestamp[-1]) + LENGTH_US[panel.timeframe]
-            metrics = compute_metrics(
-                Simulated(capital, panel.timestamp, closed_at, market, equity, trades, at), self.plan.annualisation
+            measured = Simulated(
+                initial_capital=capital,
+                timestamp=panel.timestamp,
+                closed_at=closed_at,
+                market=market,
+                equity=equity,
+                trades=trades,
+                totals=at,
+                drawdown_from=conventions.drawdown_from,
+                rejected_orders=rejections(orders),
             )
+            metrics = compute_metrics(measured, self.plan.annualisation)
             if conventions.statistics == "daily_geometric":
                 metrics = with_daily_statistics(
                     metrics, panel.timestamp, panel.timeframe, equity, conventions.risk_free
                 )
+                metrics = with_geometric_figures(metrics, measured, conventions.risk_free)
+            metrics = metrics.with_warnings(order_warnings(orders, float(equity[-1])))
         return Result(
             symbols=panel.symbols,
             timeframe=panel.timeframe,
             initial_capital=capital,
             timestamp=panel.timestamp,
             equity=equity,
-            orders=final_states(events.orders),
+            orders=orders,
             positions=events.positions,
             trades=trades,
             open_trades=still_open,
             metrics=metrics,
+            drawdown_from=conventions.drawdown_from,
         )
 
     def _started(self) -> SymbolSimulation | SharedAccountSimulation:
@@ -182,12 +198,13 @@ class Result(msgspec.Struct, frozen=True):
     trades: Records
     open_trades: Records
     metrics: Metrics
+    drawdown_from: DrawdownFrom = "capital"
 
     def frame(self, table: str) -> pl.DataFrame:
         """Return one of the tables `equity`, `orders`, `trades`, `positions`."""
         match table:
             case "equity":
-                return equity_frame(self.timestamp, self.equity, self.initial_capital)
+                return equity_frame(self.timestamp, self.equity, self.initial_capital, self.drawdown_from)
             case "orders":
                 return orders_frame(self.orders, self.symbols)
             case "trades":

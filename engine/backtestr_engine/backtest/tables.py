@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import IO, cast
+from typing import IO, Literal, cast
 
 import numpy as np
 import polars as pl
@@ -15,13 +15,21 @@ from backtestr_protocol.messages import TableRef
 TIME = pl.Datetime("us", "UTC")
 
 
-def equity_frame(timestamp: Integers, equity: Floats, initial_capital: float) -> pl.DataFrame:
+DrawdownFrom = Literal["capital", "first_close"]
+"""The convention `drawdown_from`."""
+
+
+def equity_frame(
+    timestamp: Integers, equity: Floats, initial_capital: float, drawdown_from: DrawdownFrom
+) -> pl.DataFrame:
     """Return `timestamp equity drawdown returns`, a row per bar.
 
     The values are money at the close, 1 − equity / running peak, and equity / initial capital − 1, exactly as
     `EquityCurvePoint` streams them.
     """
     peak = np.maximum.accumulate(equity)
+    if drawdown_from == "capital":
+        np.maximum(peak, initial_capital, out=peak)
     drawdown = np.divide(equity, peak, out=np.ones_like(equity), where=peak > 0)
     np.subtract(1.0, drawdown, out=drawdown)
     returns = equity / initial_capital - 1.0

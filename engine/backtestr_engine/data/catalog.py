@@ -17,6 +17,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote, unquote
@@ -42,6 +43,9 @@ _MAX_OPENINGS = 5
 """Openings of one file for a load: a file of an earlier version is opened again when it has been stored anew."""
 
 _BYTES_PER_BAR = 6 * 8
+# The most bytes of a name on the usual file systems, and the characters of a hash that stands for what is left out.
+_MAX_NAME = 255
+_DIGEST_CHARACTERS = 32
 # A range shorter than this part of its series is read alone; for a longer one the whole series is read and kept.
 _PART_READ_ALONE = 0.25
 
@@ -419,8 +423,16 @@ def check_symbol(symbol: str) -> str:
 
 
 def folder_name(symbol: str) -> str:
-    """Return `symbol` as one path component: all but letters, digits, `-` and `_` percent-escaped, dots too."""
-    return quote(symbol, safe="").replace(".", "%2E").replace("~", "%7E")
+    """Return `symbol` as one path component: all but letters, digits, `-` and `_` percent-escaped, dots too.
+
+    A name that no file system takes ends after its first characters, with `~` and a hash of the symbol: 29 Chinese
+    characters are 261 bytes when they are escaped. No other name has a `~`. The file has the whole symbol.
+    """
+    name = quote(symbol, safe="").replace(".", "%2E").replace("~", "%7E")
+    if len(name) <= _MAX_NAME:
+        return name
+    digest = sha256(symbol.encode()).hexdigest()[:_DIGEST_CHARACTERS]
+    return f"{name[: _MAX_NAME - len(digest) - 1]}~{digest}"
 
 
 @contextmanager
@@ -466,9 +478,9 @@ def _bars_of(file: SeriesFile, path: Path, start_us: int | None = None, end_us: 
 
 def _unreadable(path: Path, error: BaseException) -> DataError:
     symbol, timeframe = unquote(path.parent.name), path.stem
+    command = "its folder" if "~" in path.parent.name else f"backtestr data delete {symbol} {timeframe}"
     return DataError(
-        f"the catalogue's file {_name(path)} cannot be read: {error}; import the data again, or remove it: "
-        f"backtestr data delete {symbol} {timeframe}",
+        f"the catalogue's file {_name(path)} cannot be read: {error}; import the data again, or remove it: {command}",
         file=str(path),
     )
 

@@ -19,6 +19,7 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from backtestr_engine.algorithms.algorithm import Algorithm, Interrupted
+from backtestr_engine.algorithms.tracebacks import authors_traceback
 from backtestr_engine.data.printable import printable
 from backtestr_engine.data.regular_files import read_regular
 from backtestr_protocol.errors import AlgorithmError, BacktestrError, InvalidConfiguration, TimedOut, ValidationError
@@ -29,7 +30,7 @@ from backtestr_protocol.messages import (
     is_algorithm_name,
 )
 from backtestr_protocol.private_files import check_directory
-from backtestr_protocol.texts import bounded, described, traceback_of
+from backtestr_protocol.texts import bounded, described
 
 _PACKAGE = "backtestr_algorithms"
 """The package of the modules made of files, so that no module hides one of a library."""
@@ -286,5 +287,5 @@ def _located(error: BaseException, file: str, line: int | None, message: str) ->
         bounded(printable(f"{where}: {message}")),
         file=named,
         **({"line": line} if line else {}),
-        traceback=bounded(printable(traceback_of(error))),
+        traceback=bounded(printable(authors_traceback(error))),
     )

@@ -7,18 +7,18 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from backtestr_engine.compiled import compiled
 from backtestr_engine.data.arrays import Floats, Integers, Records
 from backtestr_engine.data.bars import Bars
 
 
 class Drawdowns(NamedTuple):
-    """The drawdowns of an equity curve; each lasts from a peak to the bar that regains it, or to the last bar.
+    """The drawdowns of equity from a first value on; each lasts from a peak to the bar that regains it, or to the last.
 
     `deepest` and `mean_depth` are the largest and the mean of their depths 1 − eᵢ / peak, each at its deepest point;
     the mean is NaN without any. `longest_us` and `mean_us` are those of their durations. `ulcer` is
-    √mean((1 − eᵢ / peak)²) over all bars. `peak` and `lowest` are the largest and smallest equity.
+    √mean((1 − eᵢ / peak)²) over all bars. `peak` and `lowest` are the largest and smallest value.
     """
 
     deepest: float
@@ -30,12 +30,12 @@ class Drawdowns(NamedTuple):
     lowest: float
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def drawdowns(equity: Floats, timestamp: Integers) -> Drawdowns:
-    """Find all drawdowns in one pass."""
-    peak = trough = lowest = equity[0]
+@compiled(error_model="numpy")
+def drawdowns(equity: Floats, timestamp: Integers, first: float, first_time: int) -> Drawdowns:
+    """Find all drawdowns in one pass; the first peak is the value `first`, at `first_time`."""
+    peak = trough = lowest = first
     per_peak = 1.0 / peak
-    peak_time = timestamp[0]
+    peak_time = first_time
     deepest = depths = squares = 0.0
     count = longest = total = 0
     for bar in range(equity.size + 1):
@@ -80,7 +80,7 @@ def fill_in_excursions(
         trades["mae"][rows], trades["mfe"][rows] = found
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def excursions(
     timestamp: Integers,
     high: Floats,

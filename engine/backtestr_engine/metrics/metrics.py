@@ -6,7 +6,8 @@ A metric that is undefined is None, with its reason: there is never a wrong numb
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -17,7 +18,7 @@ from backtestr_engine.simulation.account import Totals
 from backtestr_protocol.metrics import WIRE_NAMES, Metrics
 
 from .annualisation import Annualisation
-from .excursions import drawdowns
+from .excursions import Drawdowns, drawdowns
 from .returns import Moments, Tails, moments, tails
 
 _YEAR_US = 365.25 * DAY_US
@@ -28,7 +29,7 @@ class Simulated(msgspec.Struct, frozen=True):
 
     `timestamp` (µs UTC, of opens), `market` and `equity` have one value per bar. `market` is the close; of several
     symbols it is equal parts of each, bought and held. `closed_at` is the close time of the last bar. `trades` are
-    records of `TRADE`: the closed trades with their excursions.
+    records of `TRADE`: the closed trades with their excursions. `rejected_orders` are counted by reason.
     """
 
     initial_capital: float
@@ -38,6 +39,18 @@ class Simulated(msgspec.Struct, frozen=True):
     equity: Floats
     trades: Records
     totals: Totals
+    drawdown_from: Literal["capital", "first_close"] = "capital"
+    rejected_orders: Mapping[str, int] = msgspec.field(default_factory=dict)
+
+    def drawdowns(self) -> Drawdowns:
+        """Return the drawdowns of the equity, by the convention `drawdown_from`.
+
+        The capital is there at the open of the first bar, which is a bar's length before the first value of equity.
+        """
+        first, first_time = float(self.equity[0]), int(self.timestamp[0])
+        if self.drawdown_from == "capital":
+            first, first_time = self.initial_capital, first_time - (self.closed_at - int(self.timestamp[-1]))
+        return drawdowns(self.equity, self.timestamp, first, first_time)
 
 
 class _Reasons:
@@ -74,7 +87,7 @@ def compute_metrics(simulated: Simulated, rule: Annualisation) -> Metrics:
     total_return = final / capital - 1.0
     years = (simulated.closed_at - int(simulated.timestamp[0])) / _YEAR_US
 
-    fell = drawdowns(equity, simulated.timestamp)
+    fell = simulated.drawdowns()
     ruined = "equity fell to zero or below" if fell.lowest <= 0 else None
     no_drawdown = "there is no drawdown" if fell.deepest == 0 else None
     annual_return = figure("annual_return", ruined, lambda: _compounded(final / capital, per_year / len(equity)))
@@ -150,6 +163,7 @@ def compute_metrics(simulated: Simulated, rule: Annualisation) -> Metrics:
         max_trade_duration_ms=duration("max_trade_duration_ms", no_trade, lambda: float(lasted.max())),
         average_mae=figure("average_mae", no_trade, lambda: float(simulated.trades["mae"].mean())),
         average_mfe=figure("average_mfe", no_trade, lambda: float(simulated.trades["mfe"].mean())),
+        rejections=dict(simulated.rejected_orders),
         reasons={WIRE_NAMES[name]: reason for name, reason in reasons.reasons.items()},
     )
 
@@ -166,4 +180,4 @@ def _compounded(growth: float, times: float) -> float:
 
 
 def _alpha_per_bar(of: Moments, risk_free: float) -> float:
-    return of.paired_mean - risk_free - of.beta * (of.market_mean - risk_free)
+    return of.mean - risk_free - of.beta * (of.market_mean - risk_free)

@@ -1,8 +1,9 @@
 """Returns per bar: their moments, their tails, and their covariance with the market.
 
 With e₀ the initial capital and e₁ … eₙ the equity at the close of every bar, rᵢ = eᵢ / eᵢ₋₁ − 1. The market's return
-mᵢ = cᵢ / cᵢ₋₁ − 1 is that of the closes; the first bar has none. No array of returns is made: one pass computes all
-sums, which the compiler may add in any order (to the last bits; the same on one machine), and one finds the tails.
+mᵢ = cᵢ / cᵢ₋₁ − 1 is that of the closes, and m₁ = 0: it is bought at the first close. No array of returns is made: one
+pass computes all sums, which the compiler may add in any order (to the last bits; the same on one machine), and one
+finds the tails.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from backtestr_engine.compiled import compiled
 from backtestr_engine.data.arrays import Floats, Integers
 
 TAIL = 0.05
@@ -30,8 +31,7 @@ class Moments(NamedTuple):
     `mean`, `deviation` (n − 1 degrees of freedom), `skew` m₃ / m₂^1.5 and excess `kurtosis` m₄ / m₂² − 3 of the central
     moments mₖ (each 1/n); NaN or infinite where the moments do not allow one. With f the risk-free rate per bar,
     `downside` is √mean(min(r − f, 0)²), and `gains` and `losses` are Σ max(±(r − f), 0). `beta` is cov(r, m) / var(m),
-    `market_mean` the mean of m and `paired_mean` that of r, over all bars but the first. `mean_equity` is the mean of
-    e.
+    `market_mean` the mean of m. `mean_equity` is the mean of e.
     """
 
     mean: float
@@ -44,7 +44,6 @@ class Moments(NamedTuple):
     beta: float
     market_mean: float
     market_deviation: float
-    paired_mean: float
     mean_equity: float
 
 
@@ -56,7 +55,7 @@ class Tails(NamedTuple):
     low_mean: float
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
+@compiled(error_model="numpy", fastmath={"reassoc", "contract"})
 def moments(equity: Floats, close: Floats, initial_capital: float, risk_free: float) -> Moments:
     """Compute every sum over returns in one pass; `equity` is above zero on every bar.
 
@@ -74,7 +73,8 @@ def moments(equity: Floats, close: Floats, initial_capital: float, risk_free: fl
     loss = -excess if excess < 0.0 else 0.0
     losses, squares_below = loss, loss * loss
     total_equity = equity[0]
-    y1 = y2 = xy = 0.0
+    y = -market_shift
+    y1, y2, xy = y, y * y, x * y
     for bar in range(1, bars):
         r = equity[bar] / equity[bar - 1] - 1.0
         x = r - shift
@@ -97,9 +97,8 @@ def moments(equity: Floats, close: Floats, initial_capital: float, risk_free: fl
     m2 = max(a2 - d * d, 0.0)
     m3 = a3 - 3.0 * d * a2 + 2.0 * d * d * d
     m4 = a4 - 4.0 * d * a3 + 6.0 * d * d * a2 - 3.0 * d * d * d * d
-    pairs = max(bars - 1, 1)
-    paired, market = (s1 - (first - shift)) / pairs, y1 / pairs
-    market_variance = max(y2 / pairs - market * market, 0.0)
+    market = y1 / bars
+    market_variance = max(y2 / bars - market * market, 0.0)
     return Moments(
         shift + d,
         math.sqrt(m2 * bars / max(bars - 1, 1)),
@@ -108,15 +107,14 @@ def moments(equity: Floats, close: Floats, initial_capital: float, risk_free: fl
         math.sqrt(squares_below / bars),
         gains,
         losses,
-        (xy / pairs - paired * market) / market_variance,
+        (xy / bars - d * market) / market_variance,
         market_shift + market,
         math.sqrt(market_variance),
-        shift + paired,
         total_equity / bars,
     )
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _compound_rate(growth: float, bars: int) -> float:
     return math.expm1(math.log(growth) / bars)
 
@@ -161,7 +159,7 @@ def _tails_of(low: Floats, negated_high: Floats, bars: int) -> Tails:
     return Tails(low_quantile, -high_quantile, float(ordered_low[: index + 1].mean()))
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _beyond(equity: Floats, initial_capital: float, below: float, above: float) -> tuple[Integers, Integers]:
     """Return the rows with a return at or below `below`, and those with one at or above `above`.
 
@@ -184,7 +182,7 @@ def _beyond(equity: Floats, initial_capital: float, below: float, above: float) 
     return low[:lows].copy(), high[:highs].copy()
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _returns_at(equity: Floats, initial_capital: float, rows: Integers) -> Floats:
     returns = np.empty(rows.size, dtype=np.float64)
     for index in range(rows.size):

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
-from numba import njit
 
+from backtestr_engine.compiled import compiled
 from backtestr_engine.data.arrays import Booleans, Bytes, Integers
 
 _FLOAT64, _UINT64 = b"\xcb", b"\xcf"
@@ -173,7 +173,7 @@ def _big_endian(values: np.ndarray) -> Bytes:
     return ordered.view(np.uint8).reshape(len(values), _NUMBER_BYTES)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _fill(
     out: Bytes,
     ends: Integers,

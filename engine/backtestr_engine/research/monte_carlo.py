@@ -11,8 +11,8 @@ import math
 
 import msgspec
 import numpy as np
-from numba import njit
 
+from backtestr_engine.compiled import compiled
 from backtestr_engine.data.arrays import Floats, Integers
 from backtestr_engine.metrics.annualisation import Annualisation
 
@@ -103,7 +103,7 @@ def _check(returns: Floats, runs: int) -> None:
         raise ValueError("returns must be at least one, and finite")
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _follow(returns: Floats, rows: Integers) -> tuple[float, float]:
     """Return total return and maximum drawdown of an account with `returns[rows]`, from its start on."""
     equity = peak = 1.0

@@ -40,11 +40,16 @@ RULES = np.dtype(
         ("entry_flags", "u1"),
         ("short_entry_flags", "u1"),
         ("fill_at_close", "?"),
+        ("books_next_bar", "?"),  # a fill at the close is executed with the next bar: then fill_at_close is false
         ("cut", "?"),
         ("short_collateral", "?"),
         ("whole_units", "?"),
         ("close_at_end", "?"),
-        ("same_bar", "?"),
+        ("same_bar", "?"),  # exits act on the bar of an entry at its open
+        ("same_bar_within", "?"),  # and on the bar of an entry within it
+        ("touches_exactly", "?"),
+        ("liquidates", "?"),  # also without leverage
+        ("equal_shares", "?"),
         ("slip_stops", "?"),
         ("skip_after_stop", "?"),
         ("slip_exits", "?"),
@@ -53,6 +58,7 @@ RULES = np.dtype(
         ("two_orders", "?"),
         ("cost_per_unit", "?"),
         ("end_at_open", "?"),
+        ("end_at_previous_close", "?"),
         ("strict_crosses", "?"),
         ("share_of_cash", "?"),
         ("sells_first", "?"),
@@ -66,6 +72,7 @@ ACCOUNT = np.dtype(
         ("equity", "f8"),  # before the first order of the present moment
         ("elsewhere", "f8"),  # the value of the positions of other symbols
         ("locked", "f8"),  # cash bound by short positions of other symbols: what they were sold for, and as much again
+        ("flat_elsewhere", "i8"),  # other symbols without a position that still have bars
         ("mark", "f8"),  # the latest price
         ("quantity", "f8"),  # signed; 0 is flat
         ("average_price", "f8"),
@@ -75,6 +82,8 @@ ACCOUNT = np.dtype(
         ("stop_base", "f8"),  # the price from which they count
         ("trailing_reference", "f8"),  # the best price since
         ("liquidation", "f8"),  # the price at which equity is down to the maintenance margin; 0 is none
+        ("stop_level", "f8"),  # the nearest level against the position; infinite where there is none
+        ("profit_level", "f8"),
         ("floor", "f8"),  # where armed: a low at or below it, or a high at or above the ceiling, closes the position
         ("ceiling", "f8"),
         ("entry_fees", "f8"),  # paid on the open quantity, not yet charged to a trade
@@ -133,7 +142,11 @@ def kernel_rules(conventions: Conventions, *, commission: float, slippage: float
     record["take_profit"] = conventions.take_profit
     record["trailing_stop"] = conventions.trailing_stop
     record["stop_base"] = _STOP_BASES[conventions.stop_base]
-    record["same_bar"] = conventions.stop_active == "same_bar"
+    record["same_bar"] = conventions.stop_active != "next_bar"
+    record["same_bar_within"] = conventions.stop_active == "same_bar"
+    record["touches_exactly"] = conventions.touch == "exact"
+    record["liquidates"] = conventions.liquidation == "always" or conventions.leverage != 1.0
+    record["equal_shares"] = conventions.cash_shares == "equal"
     record["slip_stops"] = conventions.slippage_on == "market_and_stops"
     record["order_type"] = ORDER_TYPES.index(conventions.order_type)
     record["valid_bars"] = conventions.valid_bars
@@ -141,6 +154,7 @@ def kernel_rules(conventions: Conventions, *, commission: float, slippage: float
     record["two_orders"] = conventions.reversal == "two_orders"
     record["cost_per_unit"] = conventions.size_costs == "per_unit"
     record["end_at_open"] = conventions.end_price == "open"
+    record["end_at_previous_close"] = conventions.end_price == "previous_close"
     record["strict_crosses"] = conventions.cross_ties == "strict"
     record["skip_after_stop"] = conventions.after_stop == "skip"
     record["size"] = _SIZES[conventions.size]
@@ -149,7 +163,9 @@ def kernel_rules(conventions: Conventions, *, commission: float, slippage: float
         record["entry_flags"] = ENTRY | (REPEATED_ENTRY if repeated else 0)
     if conventions.direction != "long":
         record["short_entry_flags"] = SHORT_ENTRY | (REPEATED_SHORT_ENTRY if repeated else 0)
-    record["fill_at_close"] = conventions.fill_at == "close"
+    at_close, books_next_bar = conventions.fill_at == "close", conventions.close_booked == "next_bar"
+    record["fill_at_close"] = at_close and not books_next_bar
+    record["books_next_bar"] = at_close and books_next_bar
     record["cut"] = conventions.short_of_cash == "cut"
     record["short_collateral"] = conventions.short_collateral
     record["whole_units"] = conventions.whole_units

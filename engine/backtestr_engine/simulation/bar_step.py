@@ -27,8 +27,18 @@ from .costs import FIRST_PART, MINIMUM_QUANTITY, listed_fee, slipped
 from .execution import IMMATERIAL, EventBuffers, close_position, emit_order, open_position, shortfall
 from .numba_kernel import inlined_kernel, kernel
 from .pending_orders import cancel, expire, pending_price, place, reached, withdraw
-from .protective_exits import arm_exits, disarm_exits, protect, risked_at, set_levels
-from .records import BUY, END_OF_DATA, MARKET, NO_NEXT_BAR, NO_REASON, OPEN_AT_END, SELL, STOP
+from .protective_exits import (
+    AT_CLOSE,
+    AT_OPEN,
+    WITHIN,
+    arm_exits,
+    disarm_exits,
+    protect,
+    risked_at,
+    set_levels,
+    since_fill,
+)
+from .records import BUY, END_OF_DATA, LIMIT, MARKET, NO_NEXT_BAR, NO_REASON, OPEN_AT_END, SELL, STOP
 
 
 class Prices(NamedTuple):
@@ -57,13 +67,16 @@ class SignalColumns(NamedTuple):
 def at_open(
     bar: int, first: int, prices: Prices, signals: SignalColumns, rule: Any, state: Any, log: EventBuffers
 ) -> None:
-    """Execute the signal of the bar before at the open."""
+    """Execute the signal of the bar before at the open, or at the close before that this bar books."""
     if rule.fill_at_close or bar == first or signals.flags[bar - 1] == 0:
         return
     opened = state.positions_opened
-    _execute_signal(bar - 1, prices.open[bar], prices.timestamp[bar], signals, rule, state, log)
+    market, time = prices.open[bar], prices.timestamp[bar]
+    if rule.books_next_bar:
+        market, time = prices.close[bar - 1], prices.timestamp[bar - 1]
+    _execute_signal(bar - 1, market, time, signals, rule, state, log)
     if state.positions_opened != opened:
-        arm_exits(bar - 1, bar, True, prices.close, signals.levels, rule, state)
+        arm_exits(bar - 1, bar, AT_OPEN, prices.close, signals.levels, rule, state)
 
 
 @inlined_kernel
@@ -82,11 +95,15 @@ def within(bar: int, prices: Prices, signals: SignalColumns, rule: Any, state: A
         opened = state.positions_opened
         signal_bar = state.pending_bar
         risked = risked_at(signal_bar, signals.levels)
+        by_limit = rule.order_type == LIMIT or state.pending_triggered
         market = _fill_pending(bar, open, high, low, risked, time, rule, state, log)
         if state.positions_opened != opened:
-            arm_exits(signal_bar, bar, market == open, prices.close, signals.levels, rule, state)
+            moment = AT_OPEN if market == open else WITHIN
+            arm_exits(signal_bar, bar, moment, prices.close, signals.levels, rule, state)
             if state.armed:
-                protect(bar, open, high, low, time, rule, state, log)
+                if moment == WITHIN:
+                    high, low = since_fill(by_limit, market, open, high, low, prices.close[bar], state)
+                protect(bar, market, high, low, time, rule, state, log)
     return stopped
 
 
@@ -111,10 +128,13 @@ def at_close(
             opened = state.positions_opened
             _execute_signal(bar, close, time, signals, rule, state, log)
             if state.positions_opened != opened:
-                arm_exits(bar, bar, False, prices.close, signals.levels, rule, state)
+                arm_exits(bar, bar, AT_CLOSE, prices.close, signals.levels, rule, state)
     if bar == last:
         if rule.close_at_end and state.quantity != 0.0:
-            _close_at_market(prices.open[bar] if rule.end_at_open else close, time, END_OF_DATA, rule, state, log)
+            market, ends = prices.open[bar] if rule.end_at_open else close, time
+            if rule.end_at_previous_close and bar > 0:
+                market, ends = prices.close[bar - 1], prices.timestamp[bar - 1]
+            close_at_market(market, ends, END_OF_DATA, rule, state, log)
         if state.pending_side != 0:
             cancel(OPEN_AT_END, time, rule, state, log)
         if flags != 0 and not rule.fill_at_close:
@@ -264,7 +284,7 @@ def _fill_pending(
 
 
 @kernel
-def _close_at_market(market: float, time: int, reason: int, rule: Any, state: Any, log: EventBuffers) -> None:
+def close_at_market(market: float, time: int, reason: int, rule: Any, state: Any, log: EventBuffers) -> None:
     """Close the position by a market order for the given reason."""
     side = SELL if state.quantity > 0.0 else BUY
     asked = abs(state.quantity)
@@ -272,7 +292,8 @@ def _close_at_market(market: float, time: int, reason: int, rule: Any, state: An
     filled, fee = close_position(asked, price, market, time, rule, state, log)
     if filled < asked:
         reason = shortfall(side, filled)
-    disarm_exits(state)
+    if state.quantity == 0.0:
+        disarm_exits(state)
     emit_order(side, MARKET, asked, market, market, price, filled, fee, reason, 0, time, state, log)
 
 

@@ -37,6 +37,7 @@ class Conventions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """
 
     fill_at: Literal["next_open", "close"]
+    close_booked: Literal["same_bar", "next_bar"]
     order_type: Literal["market", "limit", "stop", "stop_limit"]
     valid_bars: int
     size: Literal["all_in", "fraction", "units", "value", "risk"]
@@ -48,24 +49,28 @@ class Conventions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     commission_minimum: float
     leverage: float
     maintenance_margin: float
+    liquidation: Literal["always", "on_credit"]
     size_costs: Literal["exact", "per_unit"]
     slippage_on: Literal["market_and_stops", "market", "entries"]
     stop_loss: float
     take_profit: float
     trailing_stop: float
     stop_base: Literal["fill_price", "entry_close", "signal_close"]
-    stop_active: Literal["next_bar", "same_bar"]
+    stop_active: Literal["same_bar", "same_bar_at_open", "next_bar"]
+    touch: Literal["rounded", "exact"]
     after_stop: Literal["obey", "skip"]
     direction: Literal["both", "long", "short"]
     on_opposite: Literal["reverse", "close", "ignore"]
     reversal: Literal["one_order", "two_orders"]
     short_of_cash: Literal["reject", "cut"]
     short_collateral: bool
+    cash_shares: Literal["equal", "first_come"]
     symbol_order: Literal["sells_first", "given"]
     cross_ties: Literal["keep", "fire", "strict"]
     close_at_end: bool
-    end_price: Literal["close", "open"]
+    end_price: Literal["close", "open", "previous_close"]
     statistics: Literal["per_bar", "daily_geometric"]
+    drawdown_from: Literal["capital", "first_close"]
     calendar: Literal["24/7", "24/5", "252d"]
     risk_free: float
     time_limit_ms: int
@@ -93,8 +98,10 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     # Portfolio.from_signals of vectorbt 1.0 with its defaults: see the golden case in tests/engine.
     "vectorbt": {
         "fill_at": "close",
+        "close_booked": "same_bar",
         "size": "all_in",
         "size_base": "cash",
+        "cash_shares": "first_come",
         "whole_units": False,
         "symbol_order": "given",
         "on_opposite": "reverse",
@@ -104,23 +111,29 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "slippage_on": "market",
         "stop_base": "entry_close",
         "stop_active": "next_bar",
+        "touch": "exact",
+        "liquidation": "on_credit",
         "after_stop": "skip",
         "close_at_end": False,
         "reversal": "one_order",
         "size_costs": "exact",
         "statistics": "per_bar",
+        "drawdown_from": "first_close",
         "calendar": "24/7",
         "risk_free": 0.0,
     },
     # Backtest.run of backtesting.py 0.6 with finalize_trades; `slippage` is its spread.
     "backtesting.py": {
         "fill_at": "next_open",
+        "close_booked": "next_bar",
         "size": "all_in",
         "whole_units": True,
         "size_costs": "per_unit",
         "slippage_on": "entries",
         "stop_base": "signal_close",
-        "stop_active": "same_bar",
+        "stop_active": "same_bar_at_open",
+        "touch": "exact",
+        "liquidation": "on_credit",
         "on_opposite": "reverse",
         "reversal": "two_orders",
         "short_of_cash": "reject",
@@ -129,9 +142,16 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "close_at_end": True,
         "end_price": "open",
         "statistics": "daily_geometric",
+        "drawdown_from": "capital",
         "risk_free": 0.0,
     },
 }
+
+_PRESETS_AT_CLOSE: Mapping[str, Mapping[str, Any]] = {
+    # trade_on_close of backtesting.py: finalize_trades runs the last bar again, where "the close before" is its price.
+    "backtesting.py": {"end_price": "previous_close"},
+}
+"""The further rules of a preset under `fill_at` close, where that is not its own."""
 
 _MONEY = (0.0, _LARGEST, "an amount of money, 0 or more")
 
@@ -163,15 +183,23 @@ def resolve_options(given: Mapping[str, Any], defaults: Conventions) -> Options:
         _check_name(name, [*fields, "pace", "preset", "streams"])
     preset = _check_preset(given.get("preset"))
     explicit = {fields[name]: value for name, value in given.items() if name in fields}
-    values = {**msgspec.to_builtins(defaults), **(PRESETS[preset] if preset else {}), **explicit}
+    values = {**msgspec.to_builtins(defaults), **_rules_of(preset, explicit), **explicit}
     conventions = _convert(values, Conventions, "$.options")
     _check_bounds(conventions)
     _check_size(conventions, value_given="sizeValue" in given)
-    _check_stops(conventions)
     _check_margin(conventions)
     _check_presets_rules(conventions)
     streams = _check_streams(given.get("streams", {}))
     return Options(preset=preset, conventions=conventions, streams=streams, pace=_check_pace(given.get("pace")))
+
+
+def _rules_of(preset: str | None, explicit: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what `preset` sets beside the explicit options."""
+    if preset is None:
+        return {}
+    rules = PRESETS[preset]
+    at_close = {**rules, **explicit}.get("fill_at") == "close" and explicit.get("close_booked") != "same_bar"
+    return {**rules, **(_PRESETS_AT_CLOSE.get(preset, {}) if at_close else {})}
 
 
 def _check_name(name: str, known: list[str]) -> None:
@@ -232,24 +260,11 @@ def _check_size(conventions: Conventions, *, value_given: bool) -> None:
 
 def _check_margin(conventions: Conventions) -> None:
     margin, initial = conventions.maintenance_margin, 1.0 / conventions.leverage
-    if margin > 0.0 and (conventions.leverage == 1.0 or margin >= initial):
+    if margin >= initial:
         raise InvalidConfiguration(
             f"maintenanceMargin {margin} must be below the margin that a position starts with, 1 / leverage = "
-            f"{initial:g}, and is for a leverage above 1",
+            f"{initial:g}",
             paths=["$.options.maintenanceMargin", "$.options.leverage"],
-        )
-
-
-def _check_stops(conventions: Conventions) -> None:
-    if conventions.stop_active == "same_bar" and conventions.fill_at == "close":
-        raise InvalidConfiguration(
-            "stopActive same_bar needs a fill at the open: after one at the close nothing is left of the bar",
-            paths=["$.options.stopActive", "$.options.fillAt"],
-        )
-    if conventions.stop_active == "same_bar" and conventions.stop_base == "entry_close":
-        raise InvalidConfiguration(
-            "stopActive same_bar needs a base that is known before the close; stopBase entry_close is that close",
-            paths=["$.options.stopActive", "$.options.stopBase"],
         )
 
 
@@ -265,6 +280,16 @@ def _check_presets_rules(conventions: Conventions) -> None:
             "set reversal to two_orders",
             paths=["$.options.slippageOn", "$.options.reversal"],
         )
+    if conventions.end_price == "previous_close" and not _books_next_bar(conventions):
+        raise InvalidConfiguration(
+            "endPrice previous_close is for fills at the close that the next bar books: set fillAt close and "
+            "closeBooked next_bar",
+            paths=["$.options.endPrice", "$.options.fillAt", "$.options.closeBooked"],
+        )
+
+
+def _books_next_bar(conventions: Conventions) -> bool:
+    return conventions.fill_at == "close" and conventions.close_booked == "next_bar"
 
 
 def _out_of_range(name: str, expected: str, value: object) -> ValidationError:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .account import FRACTION, RISK, UNITS, VALUE
+from .account import ALL_IN, FRACTION, RISK, UNITS, VALUE
 from .numba_kernel import kernel
 from .records import BUY, CUT, FEE_TOO_HIGH, NO_CASH, NO_REASON, NO_STOP, SELL, TOO_SMALL
 
@@ -99,6 +99,18 @@ def free_cash(side: int, price: float, rule: Any, state: Any) -> float:
         value = -state.quantity * (price if rule.short_collateral else state.average_price)
         free -= value * (1.0 + 1.0 / rule.leverage)
     return free
+
+
+@kernel
+def own_share(free: float, rule: Any, state: Any) -> float:
+    """Return the part of free cash that the size all_in may spend: equal parts for all symbols without a position.
+
+    The symbol itself is one of them; a position that is on its way to be reversed is closed by now.
+    """
+    part: float = free
+    if rule.equal_shares and rule.size == ALL_IN:
+        part = free / (state.flat_elsewhere + 1)
+    return part
 
 
 @kernel

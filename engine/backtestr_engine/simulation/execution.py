@@ -20,6 +20,7 @@ from .costs import (
     fee_of,
     free_cash,
     further_fee,
+    own_share,
     size_of,
 )
 from .numba_kernel import kernel
@@ -59,6 +60,8 @@ def open_position(
     """
     free = free_cash(side, market, rule, state)
     worth = free if rule.share_of_cash else state.cash + state.elsewhere
+    if np.isnan(target_quantity):
+        free = own_share(free, rule, state)
     wanted, quantity, reason = size_of(side, price, market, free, worth, fee_so_far, risked, target_quantity, rule)
     if quantity == 0.0:
         return wanted, 0.0, 0.0, reason

@@ -10,29 +10,30 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from backtestr_engine.compiled import compiled
+
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 # Nothing in a loop allocates, so references need not be counted: on a busy backtest counting took a third of the time,
 # as every record is written through arrays inside a tuple.
-_COMPILED: dict[str, Any] = {"nogil": True, "_nrt": False}
+_OPTIONS: dict[str, Any] = {"_nrt": False}
 
 
 def kernel(function: _Function) -> _Function:
     """Compile a part of a loop. It must not allocate: arrays come in, records and numbers go out."""
-    compiled: _Function = njit(**_COMPILED)(function)
-    return compiled
+    part: _Function = njit(nogil=True, **_OPTIONS)(function)
+    return part
 
 
 def inlined_kernel(function: _Function) -> _Function:
     """Compile a part of a loop into its callers: passing tuples of arrays costs more than the work itself."""
-    compiled: _Function = njit(forceinline=True, **_COMPILED)(function)
-    return compiled
+    part: _Function = njit(nogil=True, forceinline=True, **_OPTIONS)(function)
+    return part
 
 
 def cached_kernel(function: _Function) -> _Function:
     """Compile a loop, and keep it on disk with all its parts: a part cached by itself would outlive a change of it."""
-    compiled: _Function = njit(cache=True, **_COMPILED)(function)
-    return compiled
+    return compiled(**_OPTIONS)(function)
 
 
 def _prefetch(_typing_context: Any, array: Any, index: Any) -> Any:

@@ -15,7 +15,7 @@ import numpy as np
 from backtestr_engine.algorithms.signals import EXIT, SHORT_EXIT
 from backtestr_engine.data.arrays import Floats
 
-from .costs import FIRST_PART, size_of
+from .costs import FIRST_PART, own_share, size_of
 from .execution import EventBuffers
 from .numba_kernel import kernel
 from .records import (
@@ -32,6 +32,7 @@ from .records import (
     STOP,
     WITHDRAWN,
 )
+from .touches import tolerance, touched
 
 
 @kernel
@@ -103,13 +104,14 @@ def place(
         state.pending_side = 0
         return
     price = pending_price(rule, state)
-    # As if the position in this symbol were closed first.
+    # The size of the order if the position in this symbol were closed first.
     free = state.cash + state.quantity * close
     worth = free + state.elsewhere
     if side == SELL or rule.short_collateral:
         free -= state.locked
     if rule.share_of_cash:
         worth = free
+    free = own_share(free, rule, state)
     state.pending_quantity, _, _ = size_of(side, price, price, free, worth, FIRST_PART, risked, np.nan, rule)
     _emit(PENDING, NO_REASON, time, rule, state, log)
 
@@ -118,22 +120,30 @@ def place(
 def reached(opened: float, high: float, low: float, rule: Any, state: Any) -> float:
     """Return the market's price at which the pending order is filled on a bar, or NaN.
 
-    A stop-limit order that is triggered beyond its limit waits for the limit from the next bar on.
+    A stop-limit order that is triggered beyond its limit waits for the limit from the next bar on. A price that differs
+    from limit or stop by rounding touches it, and is the price of the fill.
     """
     buys = state.pending_side == BUY
+    limit, near_limit = state.pending_limit, tolerance(state.pending_limit, state.pending_limit, rule)
     if rule.order_type != LIMIT and not state.pending_triggered:
-        stop = state.pending_stop
-        if (high < stop) if buys else (low > stop):
+        stop, near_stop = state.pending_stop, tolerance(state.pending_stop, state.pending_stop, rule)
+        if (high < stop - near_stop) if buys else (low > stop + near_stop):
             return np.nan
-        market: float = max(opened, stop) if buys else min(opened, stop)
+        market: float = (
+            max(opened, touched(stop, high, stop, rule)) if buys else min(opened, touched(stop, low, stop, rule))
+        )
         if rule.order_type == STOP:
             return market
         state.pending_triggered = True
-        return market if (market <= state.pending_limit) == buys or market == state.pending_limit else np.nan
-    limit = state.pending_limit
-    if (low > limit) if buys else (high < limit):
+        if (market > limit + near_limit) if buys else (market < limit - near_limit):
+            return np.nan
+        within: float = min(market, limit) if buys else max(market, limit)
+        return within
+    if (low > limit + near_limit) if buys else (high < limit - near_limit):
         return np.nan
-    best: float = min(opened, limit) if buys else max(opened, limit)
+    best: float = (
+        min(opened, touched(limit, low, limit, rule)) if buys else max(opened, touched(limit, high, limit, rule))
+    )
     return best
 
 
@@ -145,7 +155,8 @@ def pending_levels(rule: Any, state: Any) -> tuple[float, float]:
         price, from_above = state.pending_limit, buys
     else:
         price, from_above = state.pending_stop, not buys
-    return (price, np.inf) if from_above else (-np.inf, price)
+    near = tolerance(price, price, rule)
+    return (price + near, np.inf) if from_above else (-np.inf, price - near)
 
 
 @kernel

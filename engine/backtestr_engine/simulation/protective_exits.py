@@ -4,6 +4,9 @@ While a position is open the account has two prices, its floor and its ceiling: 
 whose high reaches the ceiling closes it. For a long position the floor is the nearest of stop loss, trailing stop and
 liquidation, and the ceiling is the take profit; for a short position it is the other way round. Within a bar the stop
 is checked before the profit, and only then does the trailing reference move: the worse order of prices is assumed.
+
+A level is a product of rounded numbers (100 · 1.1 is 110.00000000000001), so a price that differs from it by rounding
+touches it, and is the price of the fill: floor and ceiling are nearer than their levels by `tolerance`.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from .records import (
     TAKE_PROFIT,
     TRAILING_STOP,
 )
+from .touches import tolerance, touched
 
 _NO_PRICE = 1e-9
 """A liquidation price below this is rounding: there is none."""
@@ -43,9 +47,17 @@ def risked_at(bar: int, levels: Floats) -> float:
     return risked
 
 
+AT_OPEN, WITHIN, AT_CLOSE = range(3)
+"""The moments of a bar at which a position is opened."""
+
+
 @kernel
-def arm_exits(signal_bar: int, bar: int, at_open: bool, close: Floats, levels: Floats, rule: Any, state: Any) -> None:
-    """Arm the exits of the position that was opened on `bar`, at its open or later, by a signal on `signal_bar`."""
+def arm_exits(signal_bar: int, bar: int, moment: int, close: Floats, levels: Floats, rule: Any, state: Any) -> None:
+    """Arm the exits of the position that was opened at a moment of `bar` by a signal on `signal_bar`.
+
+    After the close nothing is left of the bar, and a base that is its close is not known before: then the exits act
+    from the next bar on.
+    """
     column = min(signal_bar, levels.shape[1] - 1)
     state.stop_loss, state.take_profit, state.trailing_stop = levels[0, column], levels[1, column], levels[2, column]
     if rule.stop_base == FILL_PRICE:
@@ -54,14 +66,17 @@ def arm_exits(signal_bar: int, bar: int, at_open: bool, close: Floats, levels: F
         state.stop_base = close[bar]
     else:
         state.stop_base = close[signal_bar]
-    if rule.leverage == 1.0 and state.stop_loss <= 0.0 and state.take_profit <= 0.0 and state.trailing_stop <= 0.0:
-        return
-    state.armed = True
-    state.liquidates_from = bar if at_open else bar + 1
+    at_open, on_entry_close = moment == AT_OPEN, rule.stop_base == ENTRY_CLOSE
+    within = moment == WITHIN and rule.same_bar_within
+    state.liquidates_from = bar if at_open or within else bar + 1
     state.trailing_reference = state.stop_base
-    state.armed_from = bar if at_open and rule.same_bar else bar + 1
-    state.trails_from = bar if at_open and rule.stop_base != ENTRY_CLOSE else bar + 1
-    set_levels(rule, state)
+    state.armed_from = bar if ((at_open and rule.same_bar) or within) and not on_entry_close else bar + 1
+    state.trails_from = bar if at_open and not on_entry_close else bar + 1
+    stops = state.stop_loss > 0.0 or state.take_profit > 0.0 or state.trailing_stop > 0.0
+    # Without credit a long position cannot lose more than was paid for it.
+    if stops or (rule.liquidates and (rule.leverage != 1.0 or state.quantity < 0.0)):
+        state.armed = True
+        set_levels(rule, state)
 
 
 @kernel
@@ -75,7 +90,8 @@ def disarm_exits(state: Any) -> None:
 def set_levels(rule: Any, state: Any) -> None:
     """Set floor and ceiling from the exits of the open position.
 
-    Liquidation is at the price p where cash + quantity · p = maintenance margin · |quantity · p|, on leverage only.
+    Liquidation is at the price p where cash + the value of other positions + quantity · p = maintenance margin ·
+    |quantity · p|.
     """
     side = 1.0 if state.quantity > 0.0 else -1.0
     against, beyond = -side * np.inf, side * np.inf
@@ -88,8 +104,9 @@ def set_levels(rule: Any, state: Any) -> None:
             against = trailing
             state.stop_reason = TRAILING_STOP
     state.liquidation = 0.0
-    if rule.leverage != 1.0:
-        state.liquidation = -state.cash / (state.quantity * (1.0 - side * rule.maintenance_margin))
+    if rule.liquidates:
+        margin = 1.0 - side * rule.maintenance_margin
+        state.liquidation = -(state.cash + state.elsewhere) / (state.quantity * margin)
         if state.liquidation < _NO_PRICE:
             state.liquidation = 0.0
         if state.liquidation > 0.0 and side * state.liquidation > side * against:
@@ -97,7 +114,29 @@ def set_levels(rule: Any, state: Any) -> None:
             state.stop_reason = LIQUIDATED
     if state.take_profit > 0.0:
         beyond = state.stop_base * (1.0 + side * state.take_profit)
-    state.floor, state.ceiling = (against, beyond) if side > 0.0 else (beyond, against)
+    state.stop_level, state.profit_level = against, beyond
+    low, high = (against, beyond) if side > 0.0 else (beyond, against)
+    state.floor = low + tolerance(low, state.stop_base, rule)
+    state.ceiling = high - tolerance(high, state.stop_base, rule)
+
+
+@kernel
+def since_fill(
+    by_limit: bool, market: float, opened: float, high: float, low: float, close: float, state: Any
+) -> tuple[float, float]:
+    """Return the high and low of a bar that count for a position that was opened within it at the price `market`.
+
+    A price moves against an order until it reaches its limit, so the bar's extreme on that side is later than the fill;
+    the other may be earlier, and only the close is known to be later. With a stop it is the other way round: the
+    extreme beyond it is later. The one before it is taken to be later, the worse, unless the stop level lies between
+    the open and the fill: the price passed it on its way to the fill, and need not have come back.
+    """
+    highest, lowest = max(market, close), min(market, close)
+    if by_limit:
+        return (highest, low) if state.quantity > 0.0 else (high, lowest)
+    if state.quantity > 0.0:
+        return high, (lowest if state.stop_level > opened else low)
+    return (highest if state.stop_level < opened else high), low
 
 
 @kernel
@@ -110,20 +149,22 @@ def protect(
     close for lack of cash stays armed, and the next bar tries again.
     """
     is_long = state.quantity > 0.0
-    floor, ceiling, reason = state.floor, state.ceiling, state.stop_reason
+    floor, ceiling, reason, stop_level = state.floor, state.ceiling, state.stop_reason, state.stop_level
     if bar < state.armed_from:
-        floor, ceiling, reason = -np.inf, np.inf, LIQUIDATED
-        if state.liquidation > 0.0 and bar >= state.liquidates_from:
-            floor, ceiling = (state.liquidation, np.inf) if is_long else (-np.inf, state.liquidation)
+        floor, ceiling, reason, stop_level = -np.inf, np.inf, LIQUIDATED, state.liquidation
+        if stop_level > 0.0 and bar >= state.liquidates_from:
+            near = tolerance(stop_level, state.stop_base, rule)
+            floor, ceiling = (stop_level + near, np.inf) if is_long else (-np.inf, stop_level - near)
     ended = False
     if low <= floor or high >= ceiling:
+        base = state.stop_base
         if is_long:
             stopped = low <= floor
-            level = floor if stopped else ceiling
+            level = touched(stop_level if stopped else state.profit_level, low if stopped else high, base, rule)
             market = min(opened, level) if stopped else max(opened, level)
         else:
             stopped = high >= ceiling
-            level = ceiling if stopped else floor
+            level = touched(stop_level if stopped else state.profit_level, high if stopped else low, base, rule)
             market = max(opened, level) if stopped else min(opened, level)
         side = SELL if is_long else BUY
         order_type = STOP if stopped else LIMIT

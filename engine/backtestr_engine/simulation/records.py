@@ -73,6 +73,12 @@ def final_states(orders: Records) -> Records:
     return final
 
 
+def rejections(final: Records) -> dict[str, int]:
+    """Return the number of rejected orders by reason, the most frequent first; `final` has each order once."""
+    reasons, counts = np.unique(final["reason"][final["status"] == REJECTED], return_counts=True)
+    return {REASONS[reasons[at]]: int(counts[at]) for at in np.argsort(-counts, kind="stable")}
+
+
 POSITION = np.dtype(
     [
         ("position_id", "i8"),  # 1, 2, 3 … over all symbols; a reversal ends one and begins the next

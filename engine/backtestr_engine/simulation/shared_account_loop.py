@@ -5,6 +5,10 @@ at the open of all symbols, then everything within the bar, then the fills at th
 and positions are copied into the record of a symbol for its bar step, and back. The order of the symbols at a moment is
 a convention (`symbol_order`).
 
+An account that falls to its maintenance margin is liquidated. Within a bar the price at which it does is that of each
+symbol, while the others stand at their latest prices: which prices within the bars of two symbols came together is not
+known. At the close it is, and there all positions end if the account has nothing left.
+
 As in `symbol_loop.py`, everything that a later row needs is in the records: chunks of any size give bit for bit what
 one chunk gives.
 """
@@ -21,11 +25,15 @@ from backtestr_engine.data.arrays import Booleans, Floats, Integers, Records
 from backtestr_engine.data.panel import Panel
 
 from .account import FRACTION, UNITS, VALUE, new_account
-from .bar_step import Prices, SignalColumns, at_close, at_open, decide, within
-from .execution import EventBuffers
+from .bar_step import Prices, SignalColumns, at_close, at_open, close_at_market, decide, within
+from .execution import IMMATERIAL, EventBuffers
 from .numba_kernel import cached_kernel, inlined_kernel, kernel
-from .records import MARKET, SELL, Events
+from .protective_exits import set_levels
+from .records import LIQUIDATED, MARKET, SELL, Events
 from .symbol_loop import EventLog, kept_flags, levels
+
+_NEARLY_NOTHING = 1e-9
+"""A fraction of the value of all positions, far above the rounding of a liquidation price."""
 
 SHARED = np.dtype(
     [
@@ -33,6 +41,7 @@ SHARED = np.dtype(
         ("equity", "f8"),  # at the present moment, before its orders
         ("worth", "f8"),  # of all positions at their marks
         ("locked", "f8"),  # by short positions, as in `ACCOUNT`
+        ("flat", "i8"),  # symbols without a position that still have bars
         ("orders", "i8"),
         ("positions", "i8"),
     ],
@@ -150,7 +159,7 @@ def _simulate_rows(
             acts = present and _does_anything(bar, firsts[symbol], end - 1, prices, signals, state)
             row_state.present[symbol], row_state.acts[symbol] = present, acts
             busy = busy or acts
-        if busy:
+        if busy or (rule.liquidates and _endangered(prices, account, shared, row_state)):
             _step_symbols(firsts, prices, signals, rule, account, shared, row_state, log)
         worth = 0.0
         held = False
@@ -196,7 +205,7 @@ def _step_symbols(
 ) -> None:
     """Make the bar steps of the symbols whose bars may do something, moment by moment."""
     if not rule.fill_at_close:
-        _mark(prices.open, rule, account, shared, row_state)
+        _mark(firsts, prices.open, rule, account, shared, row_state)
         for index in range(_order_symbols(1, firsts, prices.open, signals, rule, account, shared, row_state)):
             symbol = row_state.order[index]
             state = account[symbol]
@@ -205,18 +214,27 @@ def _step_symbols(
             _store_cash(rule, shared, state)
     # vectorbt finishes the bar of a symbol before it begins the bar of the next. With fills at the open the result is
     # the same. Pending orders would be sized by later prices, and targets need the equity after all protective exits.
+    # A liquidation needs the prices of all symbols at one moment.
     allowed = rule.fill_at_close and rule.order_type == MARKET and signals.targets.size == 0
-    one_by_one = allowed and not rule.sells_first
+    one_by_one = allowed and not rule.sells_first and not rule.liquidates
     if not one_by_one:
         if rule.fill_at_close:
-            _mark(prices.open, rule, account, shared, row_state)
+            _mark(firsts, prices.open, rule, account, shared, row_state)
+        endangered = rule.liquidates and _endangered(prices, account, shared, row_state)
         for symbol in range(account.size):
-            if row_state.acts[symbol]:
-                state = account[symbol]
+            state = account[symbol]
+            row_state.stopped[symbol] = False
+            if row_state.acts[symbol] or (endangered and row_state.present[symbol] and state.quantity != 0.0):
                 _load_cash(rule, shared, state)
+                if rule.liquidates and state.quantity != 0.0:
+                    state.armed = state.armed or endangered
+                    if state.armed:
+                        set_levels(rule, state)
                 row_state.stopped[symbol] = within(state.cursor, prices, signals, rule, state, log)
                 _store_cash(rule, shared, state)
-    _mark(prices.close, rule, account, shared, row_state)
+    _mark(firsts, prices.close, rule, account, shared, row_state)
+    if rule.liquidates and account.size > 1 and shared.equity <= 0.0:
+        _liquidate(prices, rule, account, shared, row_state, log)
     for index in range(_order_symbols(0, firsts, prices.close, signals, rule, account, shared, row_state)):
         symbol = row_state.order[index]
         state = account[symbol]
@@ -229,12 +247,55 @@ def _step_symbols(
 
 
 @kernel
-def _mark(price: Floats, rule: Any, account: Any, shared: Any, row_state: _Row) -> None:
+def _endangered(prices: Prices, account: Any, shared: Any, row_state: _Row) -> bool:
+    """Return whether the account may fall to nothing on this row: the worst prices of all bars together.
+
+    Without short positions and debt it cannot. The levels of the symbols decide, so this may be true too often.
+    """
+    exposed = shared.cash < 0.0
+    for symbol in range(account.size):
+        exposed = exposed or account[symbol].quantity < 0.0
+    if not exposed:
+        return False
+    worst, gross = shared.cash, 0.0
+    for symbol in range(account.size):
+        state = account[symbol]
+        if state.quantity != 0.0:
+            price = state.mark
+            if row_state.present[symbol]:
+                price = prices.low[state.cursor] if state.quantity > 0.0 else prices.high[state.cursor]
+            worst += state.quantity * price
+            gross += abs(state.quantity) * price
+    endangered: bool = worst <= _NEARLY_NOTHING * gross
+    return endangered
+
+
+@kernel
+def _liquidate(prices: Prices, rule: Any, account: Any, shared: Any, row_state: _Row, log: EventBuffers) -> None:
+    """Close all positions at the close, sales first, so that their proceeds can pay for the covers.
+
+    The position in a symbol without a bar ends at its next one, unless the account has recovered.
+    """
+    for sells in (True, False):
+        for symbol in range(account.size):
+            state = account[symbol]
+            if row_state.present[symbol] and state.quantity != 0.0 and (state.quantity > 0.0) == sells:
+                close, time = prices.close[state.cursor], prices.timestamp[state.cursor]
+                _load_cash(rule, shared, state)
+                close_at_market(close, time, LIQUIDATED, rule, state, log)
+                _store_cash(rule, shared, state)
+
+
+@kernel
+def _mark(firsts: Integers, price: Floats, rule: Any, account: Any, shared: Any, row_state: _Row) -> None:
     """Begin a moment: value every position at its latest price."""
     shared.worth = 0.0
     shared.locked = 0.0
+    shared.flat = 0
     for symbol in range(account.size):
         state = account[symbol]
+        if state.quantity == 0.0 and state.cursor < firsts[symbol + 1]:
+            shared.flat += 1
         if row_state.present[symbol]:
             state.mark = price[state.cursor]
         shared.worth += state.quantity * state.mark
@@ -257,6 +318,7 @@ def _load_cash(rule: Any, shared: Any, state: Any) -> None:
     state.equity = shared.equity
     state.elsewhere = shared.worth - state.quantity * state.mark
     state.locked = shared.locked - _locked(rule, state)
+    state.flat_elsewhere = shared.flat - (1 if state.quantity == 0.0 else 0)
     state.orders = shared.orders
     state.positions = shared.positions
 
@@ -266,6 +328,7 @@ def _store_cash(rule: Any, shared: Any, state: Any) -> None:
     shared.cash = state.cash
     shared.worth = state.elsewhere + state.quantity * state.mark
     shared.locked = state.locked + _locked(rule, state)
+    shared.flat = state.flat_elsewhere + (1 if state.quantity == 0.0 else 0)
     shared.orders = state.orders
     shared.positions = state.positions
 
@@ -284,9 +347,10 @@ def _order_symbols(
     """Put the symbols that act into their order, and return their number.
 
     The order follows from what the signals `back` bars ago ask for at `price`: the largest sale is first, the largest
-    purchase last, and equal ones stand in the order of the panel.
+    purchase last. Those that are equal, or differ by rounding, stand in the order of the panel.
     """
     count = 0
+    same = IMMATERIAL * abs(shared.equity)
     for symbol in range(account.size):
         if not row_state.acts[symbol]:
             continue
@@ -296,7 +360,7 @@ def _order_symbols(
         if rule.sells_first and bar >= firsts[symbol]:
             key = _value_asked(bar, price[state.cursor], signals, rule, state, shared)
         place = count
-        while place > 0 and row_state.keys[place - 1] > key:
+        while place > 0 and row_state.keys[place - 1] - key > same:
             row_state.keys[place], row_state.order[place] = row_state.keys[place - 1], row_state.order[place - 1]
             place -= 1
         row_state.keys[place], row_state.order[place] = key, symbol

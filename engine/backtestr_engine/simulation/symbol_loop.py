@@ -140,7 +140,7 @@ def _simulate(
     delay = 0 if rule.fill_at_close else 1
     bar = start
     while bar < stop:
-        state.equity = state.cash + state.quantity * open[bar]
+        state.equity = state.cash + state.quantity * (close[bar - 1] if rule.books_next_bar and bar > 0 else open[bar])
         at_open(bar, 0, prices, signals, rule, state, log)
         stopped = within(bar, prices, signals, rule, state, log)
         state.equity = state.cash + state.quantity * close[bar]

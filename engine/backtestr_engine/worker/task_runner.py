@@ -24,6 +24,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from backtestr_engine.algorithms.tracebacks import authors_traceback
 from backtestr_engine.backtest.plan import prepare
 from backtestr_engine.backtest.result_store import ResultStore
 from backtestr_engine.backtest.run import Run
@@ -43,7 +44,7 @@ from backtestr_protocol.errors import (
 )
 from backtestr_protocol.messages import BacktestConfig, Nothing
 from backtestr_protocol.system_status import CacheStatus
-from backtestr_protocol.texts import bounded, bounded_details, described, traceback_of
+from backtestr_protocol.texts import bounded, bounded_details, described
 from backtestr_protocol.worker_channel import (
     Assign,
     Control,
@@ -71,9 +72,10 @@ _log = logging.getLogger(__name__)
 class _Backtest:
     """A run with its streams; its time limit counts the seconds `spent` on steps, not those parked or paced."""
 
-    def __init__(self, run: Run, streams: BacktestStreams) -> None:
+    def __init__(self, run: Run, streams: BacktestStreams, published_percent: float | None) -> None:
         self.run = run
         self.streams = streams
+        self.published_percent = published_percent  # by an earlier worker, which was lost; None without one
         self.spent = 0.0
         self.progress_due = 0.0
         self.now = 0.0  # the end of the last step
@@ -203,7 +205,7 @@ class TaskRunner:
             return [(Finished(task_id=task_id, outcome=ended), (encode(Nothing()),))]
         plan = prepare(decode(_config_decoder, config), self._catalog, self._conventions, self._library.find)
         streams = BacktestStreams(task_id, plan.panel, plan.options.streams, assign.published)
-        self._running = _Backtest(Run(plan, task_id), streams)
+        self._running = _Backtest(Run(plan, task_id), streams, assign.progress_percent)
         if assign.paused:
             return self._park(self._running)
         return []
@@ -238,9 +240,11 @@ class TaskRunner:
 
     def _progress(self, backtest: _Backtest) -> list[Sent]:
         """Return the progress, and before it the open positions at the same prices."""
+        progress = backtest.run.progress()
+        if backtest.published_percent is not None and progress.progress_percent <= backtest.published_percent:
+            return []
         positions, marks = backtest.streams.marks(backtest.run.marks())
         sent = self.batcher.add(positions, marks, backtest.now, are_marks=True)
-        progress = backtest.run.progress()
         topic, messages = backtest.streams.progress(progress)
         return _sent(sent + self.batcher.add(topic, messages, backtest.now, progress.progress_percent))
 
@@ -306,7 +310,7 @@ class TaskRunner:
             _log.exception("task %s failed; fault %s", task_id, fault_id)
             failure = SystemFault(f"the engine failed: {described(error)}", id=fault_id)
         except BaseException as error:  # only code of an algorithm raises what is no `Exception` in this thread
-            failure = AlgorithmError(f"the algorithm raised {described(error)}", traceback=traceback_of(error))
+            failure = AlgorithmError(f"the algorithm raised {described(error)}", traceback=authors_traceback(error))
         self._waiting(task_id)  # these are not sent: messages before them may have been lost in the failure
         return self._failed(task_id, failure)
 

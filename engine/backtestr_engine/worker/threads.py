@@ -79,7 +79,6 @@ _CHECK_SECONDS = 0.2
 # The weight of the latest batch in the smoothed time that batches wait; it follows a change within some 40 batches.
 _SMOOTHING = 0.05
 
-
 # An algorithm may have replaced them in their module.
 _getpid, _exit = os.getpid, os._exit
 
@@ -172,6 +171,12 @@ class _Threads:
                     self.outbox.put((message, payload, now), timeout=_CHECK_SECONDS)
                     break
         self.wake()
+
+    def next_task(self, wait: float) -> tuple[Task, list[bytes]] | None:
+        """Return the next message of the broker, or None if none comes within `wait` seconds."""
+        with contextlib.suppress(queue.Empty):
+            return self.inbox.get(block=wait > 0, timeout=wait)
+        return None
 
     def sent(self, message: ToBroker, put: float) -> None:
         """Count a message that the I/O thread has sent; `put` is the time at which it was put into the outbox."""
@@ -402,8 +407,8 @@ def _compute(
         equipment.child_tasks.read_file,
     )
     batcher = runner.batcher
-    if settings.kind == "compute":  # no interactive task runs a kernel
-        warm(config.conventions)
+    if settings.kind == "compute":  # no interactive task waits for a kernel
+        warm(config.conventions, _log.warning if settings.worker_id == "compute-1" else None)
     series = []
     if settings.kind == "interactive":
         for problem in equipment.problems:  # one kind of worker logs them, so that they are logged once
@@ -430,10 +435,7 @@ def _compute(
     threads.send([(ready, ())])
     tuner, tune_due = Tuner(batcher), 0.0
     while not threads.stopping.is_set():
-        wait = _idle(runner)
-        try:
-            message, payload = threads.inbox.get(block=wait > 0, timeout=wait)
-        except queue.Empty:
+        if (task := threads.next_task(_idle(runner))) is None:
             if runner.running:
                 with threads.limited(runner.time_left, _STUCK_BACKTEST):
                     tasks.at(runner.running_id)
@@ -443,6 +445,7 @@ def _compute(
                 tasks.sent(sent)
                 threads.send(sent)
         else:
+            message, payload = task
             threads.task_id = message.task_id
             if isinstance(message, Assign):
                 tasks.assigned(message, payload[0] if payload else b"")

@@ -15,9 +15,10 @@ from types import FrameType
 from typing import Any, TypeVar
 
 from backtestr_engine.algorithms.algorithm import Interrupted
+from backtestr_engine.algorithms.tracebacks import authors_stack, authors_traceback
 from backtestr_engine.library.source_files import Limit
 from backtestr_protocol.errors import AlgorithmError, TimeLimitExceeded
-from backtestr_protocol.texts import bounded, described, traceback_of
+from backtestr_protocol.texts import bounded, described
 
 T = TypeVar("T")
 
@@ -57,12 +58,11 @@ class _Work(threading.Thread):
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.ident), ctypes.py_object(Interrupted))
 
     def where(self) -> str:
-        """Return the lines at which the work is, as a traceback shows them, without those of this module."""
+        """Return the lines at which the work is, as a traceback shows them."""
         frame: FrameType | None = sys._current_frames().get(self.ident or 0)
         if frame is None:  # it returned at this moment
             return ""
-        stack = [one for one in traceback.extract_stack(frame) if one.filename not in (__file__, threading.__file__)]
-        return "".join(["Traceback (most recent call last):\n", *traceback.format_list(stack)])
+        return authors_stack(traceback.extract_stack(frame))
 
 
 def time_limit(seconds: float, patience: float) -> Limit:
@@ -95,7 +95,7 @@ def time_limit(seconds: float, patience: float) -> Limit:
         if isinstance(thread.error, Exception):
             raise thread.error
         raise AlgorithmError(
-            f"{what} raised {described(thread.error)}", traceback=traceback_of(thread.error)
+            f"{what} raised {described(thread.error)}", traceback=authors_traceback(thread.error)
         ) from thread.error
 
     return limit

@@ -1,6 +1,16 @@
-"""The warm-up compiles every kernel that a first backtest would wait for, or loads it from the cache on disk."""
+"""The warm-up compiles every kernel that a first backtest would wait for, or loads it from the cache on disk.
+
+Compiling takes about 30 s on a machine that does nothing else. It says so, and how far it has come.
+"""
 
 from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from numba.core import event
 
 from backtestr_engine.algorithms.algorithm import Algorithm
 from backtestr_engine.backtest.plan import Plan
@@ -8,22 +18,69 @@ from backtestr_engine.backtest.run import Run
 from backtestr_engine.built_in import BUILT_IN
 from backtestr_engine.data.panel import Panel
 from backtestr_engine.data.synthetic import synthetic_bars
-from backtestr_engine.kernel_cache import close_kernel_cache
+from backtestr_engine.kernel_cache import KERNEL_CACHE, close_kernel_cache, is_complete
 from backtestr_engine.publishing.backtest_streams import BacktestStreams
 from backtestr_engine.simulation.conventions import Conventions, Options, resolve_options
 from backtestr_protocol.messages import BacktestConfig
 
 _BARS = 64
+# The seconds between two lines about the progress.
+_PROGRESS_SECONDS = 10.0
+_AT_EVERY_START = (
+    "about 30 s, at every start: there is no directory to keep them in; name one that this user can write to in "
+    "XDG_CACHE_HOME or BACKTESTR_DATA_DIR"
+)
+
+Say = Callable[[str], None]
 
 
-def warm(conventions: Conventions) -> None:
-    """Run every built-in algorithm once on a few bars, and one on two symbols; their messages are encoded, not sent."""
+def warm(conventions: Conventions, say: Say | None = None) -> None:
+    """Run every built-in algorithm once on a few bars, and one on two symbols; their messages are encoded, not sent.
+
+    `say` takes lines for people while kernels are compiled; it is not called where the cache has all of them. Workers
+    start together, so one of them is to give it.
+    """
+    with _told(say) if say is not None and not is_complete() else contextlib.nullcontext():
+        _run_all(conventions)
+    close_kernel_cache()
+
+
+@contextlib.contextmanager
+def _told(say: Say) -> Iterator[None]:
+    """Say that kernels are compiled, how far that is every ten seconds, and when it is done."""
+    began = time.monotonic()
+    once = "once: about 30 s" if KERNEL_CACHE is not None else _AT_EVERY_START
+    say(f"compiling the kernels, {once}")
+    with event.install_listener("numba:compile", _Progress(say, began)):
+        yield
+    say(f"compiled the kernels in {time.monotonic() - began:.0f} s")
+
+
+class _Progress(event.Listener):
+    def __init__(self, say: Say, began: float) -> None:
+        self._say = say
+        self._began = began
+        self._due = began + _PROGRESS_SECONDS
+        self._compiled = 0
+
+    def on_start(self, event: Any) -> None:
+        """Do nothing: a function counts when it is compiled."""
+
+    def on_end(self, event: Any) -> None:
+        """Count a function, and say how many there are if that is due."""
+        self._compiled += 1
+        now = time.monotonic()
+        if now >= self._due:
+            self._due = now + _PROGRESS_SECONDS
+            self._say(f"still compiling the kernels: {self._compiled} functions in {now - self._began:.0f} s")
+
+
+def _run_all(conventions: Conventions) -> None:
     options = resolve_options({"streams": {"prices": True}}, conventions)
     bars, more = synthetic_bars("1m", _BARS), synthetic_bars("1m", _BARS, symbol="MORE")
     for algorithm in BUILT_IN.values():
         _run(algorithm, Panel.of([bars]), options)
     _run(BUILT_IN["buy_and_hold"], Panel.of([bars, more]), options)
-    close_kernel_cache()
 
 
 def _run(algorithm: Algorithm, panel: Panel, options: Options) -> None:

@@ -271,3 +271,20 @@ def test_a_planted_file_is_not_written_through(directory: RuntimeDirectory, conn
     (directory.path / "connection.json.new").symlink_to(target)
     directory.publish(connection)
     assert target.read_text() == "mine"
+
+
+@pytest.mark.parametrize("place", ["/proc/nope/connection.json", "/dev/null/connection.json"])
+def test_a_connection_file_that_cannot_be_written_is_refused_before_the_workers_start(home: Path, place: str) -> None:
+    directory = RuntimeDirectory(home / "run", Path(place))
+    with pytest.raises(InvalidConfiguration, match=f"{place} cannot be written: .* in BACKTESTR_CONNECTION_FILE"):
+        directory.acquire()
+    again = RuntimeDirectory(home / "run", home / "run" / "connection.json")
+    again.acquire()  # the lock was given back
+    again.release()
+
+
+def test_a_directory_in_the_place_of_the_connection_file_is_named(home: Path) -> None:
+    (home / "run" / "connection.json").mkdir(parents=True)
+    directory = RuntimeDirectory(home / "run", home / "run" / "connection.json")
+    with pytest.raises(InvalidConfiguration, match=r"cannot be written: .* in BACKTESTR_RUNTIME_DIR"):
+        directory.acquire()

@@ -7,7 +7,9 @@ from typing import Any
 
 from rich.console import Console
 
-from backtestr.cli.rendering import status_table
+from backtestr.cli.rendering import results_table, status_table
+from backtestr.results import Results
+from backtestr_protocol.metrics import Metrics
 from backtestr_protocol.system_status import (
     BatchingStatus,
     ClientLoad,
@@ -105,3 +107,14 @@ def test_batching_and_compression_of_workers_are_shown() -> None:
     assert "compute-1 orders 12,345 30 500 5.0 ms 7.2 ms" in lines
     assert "compressed by compute-1 20 batches, 3.0 MiB to 1.0 MiB in 12 ms" in lines
     assert not any("latency" in line for line in shown()), "nothing was published"
+
+
+def test_the_warnings_of_a_result_stand_above_its_figures() -> None:
+    rejected = "7 of 8 orders were rejected: not enough cash (7)"
+    metrics = Metrics(total_return=6.97).with_warnings([rejected])
+    output = io.StringIO()
+    results = Results(backtest_id="b", status="completed", config={}, metrics=metrics, tables={})
+    Console(file=output, width=120).print(results_table(results))
+    lines = [" ".join(line.split()) for line in output.getvalue().splitlines()]
+
+    assert lines.index(f"warning {rejected}") < next(at for at, line in enumerate(lines) if "Total return" in line)

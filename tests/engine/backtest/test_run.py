@@ -85,6 +85,30 @@ def test_the_last_progress_is_the_end_of_the_stored_curve(plan: Plan) -> None:
     assert 10_000.0 + progress.realized_pnl + progress.unrealized_pnl == pytest.approx(point.equity)
 
 
+def test_a_loss_on_the_first_bar_is_in_the_streamed_and_the_stored_drawdown(
+    stocked: Catalog, conventions: Conventions
+) -> None:
+    for start, expected in (("capital", 0.05), ("first_close", 0.0)):
+        options = {"fillAt": "close", "size": "fraction", "sizeValue": 0.5, "drawdownFrom": start}
+        config = msgspec.structs.replace(CONFIG, algorithm_id="buy_and_hold", parameters={}, options=options)
+        costly = msgspec.structs.replace(config, commission=0.1 / 0.9, slippage=0.0)
+        run = Run(prepare(costly, stocked, conventions), "a")
+        run.advance(1)
+
+        streamed = run.progress().equity_curve_point.drawdown
+        assert streamed == run.finish().frame("equity")["drawdown"][0] == run.finish().metrics.max_drawdown
+        assert streamed == pytest.approx(expected)
+
+
+def test_rejected_orders_are_counted_by_reason(stocked: Catalog, conventions: Conventions) -> None:
+    options = {"size": "units", "sizeValue": 1e9}
+    run = Run(prepare(msgspec.structs.replace(CONFIG, options=options), stocked, conventions), "a")
+    run.advance(10**9)
+    orders = run.finish().orders
+
+    assert run.finish().metrics.to_wire()["rejectedOrders"] == {"not enough cash": len(orders)}
+
+
 def test_before_the_first_bar_there_is_the_capital(plan: Plan) -> None:
     run = Run(plan, "a")
     progress = run.progress()
@@ -106,7 +130,9 @@ def test_a_stopped_backtest_has_the_metrics_of_the_simulated_bars(
     one_day.advance(1440)
 
     # The backtest over one day alone also has the rejected order of its last bar.
-    assert stopped.finish().metrics == one_day.finish().metrics
+    metrics = one_day.finish().metrics
+    assert stopped.finish().metrics == msgspec.structs.replace(metrics, rejections={})
+    assert set(metrics.rejected_orders) <= {"no next bar to fill at"}
     assert stopped.finish().frame("equity").equals(one_day.finish().frame("equity"))
     assert not stopped.done
 

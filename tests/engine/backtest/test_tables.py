@@ -6,22 +6,32 @@ import io
 
 import numpy as np
 import polars as pl
+import pytest
 
-from backtestr_engine.backtest.tables import attach, equity_frame, orders_frame, trades_frame
+from backtestr_engine.backtest.tables import DrawdownFrom, attach, equity_frame, orders_frame, trades_frame
 from backtestr_engine.simulation.records import BUY, FILLED, NO_CASH, ORDER, REJECTED, SELL, TRADE
 
 MINUTE_US = 60_000_000
 
 
 def test_the_equity_curve_has_drawdown_and_returns() -> None:
-    table = equity_frame(np.arange(4, dtype=np.int64) * MINUTE_US, np.array([100.0, 120.0, 90.0, 0.0]), 100.0)
+    table = equity_frame(
+        np.arange(4, dtype=np.int64) * MINUTE_US, np.array([100.0, 120.0, 90.0, 0.0]), 100.0, "capital"
+    )
     assert table["drawdown"].to_list() == [0.0, 0.0, 0.25, 1.0]
     assert table["returns"].to_list() == np.subtract([1.0, 1.2, 0.9, 0.0], 1.0).tolist()
     assert table["timestamp"].to_physical().to_list() == [0, MINUTE_US, 2 * MINUTE_US, 3 * MINUTE_US]
 
 
+@pytest.mark.parametrize(("start", "drawdowns"), [("capital", [0.05, 0.1, 0.0]), ("first_close", [0.0, 0.05263, 0.0])])
+def test_a_loss_on_the_first_bar_counts_from_the_capital(start: DrawdownFrom, drawdowns: list[float]) -> None:
+    table = equity_frame(np.arange(3, dtype=np.int64), np.array([95.0, 90.0, 101.0]), 100.0, start)
+    assert table["drawdown"].to_list() == pytest.approx(drawdowns, abs=1e-5)
+
+
 def test_an_equity_that_was_never_above_zero_has_no_drawdown() -> None:
-    assert equity_frame(np.zeros(1, dtype=np.int64), np.zeros(1), 100.0)["drawdown"].to_list() == [0.0]
+    table = equity_frame(np.zeros(1, dtype=np.int64), np.zeros(1), 100.0, "first_close")
+    assert table["drawdown"].to_list() == [0.0]
 
 
 def test_the_fill_of_a_rejected_order_is_null() -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from backtestr_engine.data.bars import resample
 from backtestr_engine.data.catalog import Catalog, folder_name
@@ -20,7 +22,7 @@ from backtestr_engine.data.timeframes import LENGTH_US
 from backtestr_engine.importing.importer import import_market_data
 from backtestr_protocol.errors import DataError, DiskUnwritable, ValidationError
 from backtestr_protocol.import_messages import ImportMarketData
-from backtestr_protocol.messages import Timeframe
+from backtestr_protocol.messages import Timeframe, is_symbol
 from backtestr_protocol.system_status import CacheStatus
 
 MINUTES = synthetic_bars("1m", 3_000, symbol="BTC")
@@ -152,6 +154,37 @@ def test_different_symbols_have_different_folders() -> None:
     symbols = ["A.B", "A%2EB", "A/B", "A B", "A_B", "a.b"]
 
     assert len({folder_name(symbol) for symbol in symbols}) == len(symbols)
+
+
+SYMBOLS = st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=64).filter(is_symbol)
+
+
+@given(SYMBOLS, SYMBOLS)
+def test_every_symbol_has_a_folder_of_its_own_that_a_file_system_takes(one: str, other: str) -> None:
+    for symbol in (one, other):
+        name = folder_name(symbol)
+        assert len(name.encode()) <= 255
+        assert set(name).isdisjoint("/.\\:*?\0")
+    assert (folder_name(one) == folder_name(other)) == (one == other)
+
+
+@pytest.mark.parametrize("character", ["贵", "é", "😀", "/"], ids=["three bytes", "two bytes", "four bytes", "slash"])
+@pytest.mark.parametrize("count", [28, 29, 64])
+def test_symbols_of_any_script_are_stored_listed_and_deleted(character: str, count: int, catalog: Catalog) -> None:
+    symbol, other = character * count, character * (count - 1) + "x"
+    for name in (symbol, other):
+        catalog.write(synthetic_bars("1d", 3, symbol=name))
+    assert [info.symbol for info in catalog.series()] == sorted([symbol, other])
+    assert len(catalog.load(symbol, "1d")) == 3
+    assert catalog.delete(symbol) == ["1d"]
+    assert [info.symbol for info in catalog.series()] == [other]
+
+
+def test_a_damaged_file_of_a_long_symbol_is_named_by_its_folder(catalog: Catalog, tmp_path: Path) -> None:
+    catalog.write(synthetic_bars("1d", 3, symbol="贵" * 64))
+    next(tmp_path.rglob("*.parquet")).write_bytes(b"no parquet")
+    with pytest.raises(DataError, match="or remove it: its folder"):
+        catalog.load("贵" * 64, "1d")
 
 
 def test_a_damaged_file_is_named(catalog: Catalog, tmp_path: Path) -> None:

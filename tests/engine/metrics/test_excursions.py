@@ -17,17 +17,17 @@ COMPILING = settings(deadline=None, max_examples=60)
 
 
 @COMPILING
-@given(st.lists(st.integers(1, 6), min_size=1, max_size=30))
-def test_the_deepest_drawdown_bounds_the_others(levels: list[int]) -> None:
+@given(st.integers(1, 6), st.lists(st.integers(1, 6), min_size=1, max_size=30))
+def test_the_deepest_drawdown_bounds_the_others(first: int, levels: list[int]) -> None:
     equity = np.array(levels, dtype=np.float64)
-    falls = 1 - equity / np.maximum.accumulate(equity)
+    falls = 1 - equity / np.maximum(np.maximum.accumulate(equity), first)
 
-    found = drawdowns(equity, np.arange(len(levels), dtype=np.int64))
+    found = drawdowns(equity, np.arange(len(levels), dtype=np.int64), float(first), -1)
 
     assert found.deepest == pytest.approx(falls.max())
     assert found.ulcer == pytest.approx(math.sqrt(np.mean(falls**2)))
-    assert (found.peak, found.lowest) == (equity.max(), equity.min())
-    assert found.mean_us <= found.longest_us < max(len(levels), 1)
+    assert (found.peak, found.lowest) == (max(equity.max(), first), min(equity.min(), first))
+    assert found.mean_us <= found.longest_us <= len(levels)
     if found.deepest > 0:
         assert found.ulcer <= found.deepest
         assert 0 < found.mean_depth <= found.deepest + 1e-12

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -41,6 +41,7 @@ def measured(
     returns: Any = (),
     rule: Annualisation = DAILY,
     close: Floats | None = None,
+    drawdown_from: Literal["capital", "first_close"] = "capital",
     **account: float,
 ) -> Metrics:
     trades = np.zeros(len(pnl), dtype=TRADE)
@@ -61,6 +62,8 @@ def measured(
             equity=equity,
             trades=trades,
             totals=totals(state),
+            drawdown_from=drawdown_from,
+            rejected_orders={"not enough cash": 7},
         ),
         rule,
     )
@@ -98,18 +101,19 @@ def test_drawdowns_against_a_loop_from_peak_to_peak(generator: np.random.Generat
         episodes: list[float] = []
         longest = peak_bar = 0
         durations: list[int] = []
-        for bar in range(len(equity)):
-            if equity[bar] == equity[: bar + 1].max():
+        curve = np.concatenate(([CAPITAL], equity))
+        for bar in range(len(curve)):
+            if curve[bar] == curve[: bar + 1].max():
                 if bar > peak_bar + 1:
                     longest = max(longest, bar - peak_bar)
                     durations.append(bar - peak_bar)
                 peak_bar = bar
                 episodes.append(0.0)
             else:
-                episodes[-1] = max(episodes[-1], 1 - equity[bar] / equity[peak_bar])
-        if peak_bar < len(equity) - 1:
-            longest = max(longest, len(equity) - 1 - peak_bar)
-            durations.append(len(equity) - 1 - peak_bar)
+                episodes[-1] = max(episodes[-1], 1 - curve[bar] / curve[peak_bar])
+        if peak_bar < len(equity):
+            longest = max(longest, len(equity) - peak_bar)
+            durations.append(len(equity) - peak_bar)
         depths = [depth for depth in episodes if depth > 0]
 
         metrics = measured(equity)
@@ -118,11 +122,32 @@ def test_drawdowns_against_a_loop_from_peak_to_peak(generator: np.random.Generat
         assert metrics.average_drawdown == pytest.approx(np.mean(depths))
         assert metrics.max_drawdown_duration_ms == longest * 86_400_000
         assert metrics.average_drawdown_duration_ms == pytest.approx(statistics.mean(durations) * 86_400_000)
-        falls = 1 - equity / np.maximum.accumulate(equity)
+        falls = (1 - curve / np.maximum.accumulate(curve))[1:]
         assert metrics.ulcer_index == pytest.approx(math.sqrt(np.mean(falls**2)))
         assert metrics.total_return is not None
         assert metrics.recovery_factor == pytest.approx(metrics.total_return / max(depths))
-        assert metrics.peak_equity == equity.max()
+        assert metrics.peak_equity == curve.max()
+
+
+def test_a_loss_on_the_first_bar_is_a_drawdown_from_the_capital() -> None:
+    """The capital is there at the open of the first bar: five bars later it is not regained."""
+    metrics = measured(np.full(5, 0.95 * CAPITAL))
+
+    assert metrics.peak_equity == CAPITAL
+    assert metrics.max_drawdown == pytest.approx(0.05)
+    assert metrics.max_drawdown_duration_ms == metrics.average_drawdown_duration_ms == 5 * 86_400_000
+    assert metrics.ulcer_index == pytest.approx(0.05)
+    assert metrics.average_drawdown == pytest.approx(0.05)
+    assert metrics.recovery_factor == pytest.approx(-1)
+    assert metrics.annual_return is not None
+    assert metrics.calmar_ratio == pytest.approx(metrics.annual_return / 0.05)
+
+
+def test_a_loss_on_the_first_bar_is_no_drawdown_from_its_close_by_convention() -> None:
+    metrics = measured(np.full(5, 0.95 * CAPITAL), drawdown_from="first_close")
+
+    assert (metrics.peak_equity, metrics.max_drawdown) == (0.95 * CAPITAL, 0.0)
+    assert metrics.undefined["recovery_factor"] == "there is no drawdown"
 
 
 def test_trade_metrics() -> None:
@@ -235,7 +260,8 @@ def test_trades_of_one_kind_have_no_ratio(pnl: list[float], reasons: dict[str, s
 def test_every_metric_of_the_protocol_is_computed() -> None:
     computed = msgspec.to_builtins(measured(np.array([1000.0, 1001.0])))
 
-    assert list(computed) == [*WIRE_NAMES.values(), "undefined"]
+    assert list(computed) == [*WIRE_NAMES.values(), "undefined", "rejectedOrders"]
+    assert computed["rejectedOrders"] == {"not enough cash": 7}
 
 
 def test_prices_that_stand_still_have_no_beta() -> None:

@@ -136,16 +136,23 @@ def test_a_size_and_its_value_belong_together(given: dict[str, Any], conventions
         resolve_options(given, conventions)
 
 
-@pytest.mark.parametrize("other", [{"fillAt": "close"}, {"stopBase": "entry_close"}])
-def test_stops_on_the_bar_of_the_entry_need_a_known_order_of_prices(
-    other: dict[str, Any], conventions: Conventions
-) -> None:
-    with pytest.raises(InvalidConfiguration, match="stopActive same_bar needs"):
-        resolve_options({"stopActive": "same_bar", **other}, conventions)
+def test_backtesting_py_fills_at_the_close_as_its_trade_on_close_does(conventions: Conventions) -> None:
+    asked = {"preset": "backtesting.py", "fillAt": "close"}
+    rules = resolve_options(asked, conventions).conventions
+    at_once = resolve_options({**asked, "closeBooked": "same_bar"}, conventions).conventions
+
+    assert (rules.fill_at, rules.close_booked, rules.end_price) == ("close", "next_bar", "previous_close")
+    assert (at_once.close_booked, at_once.end_price) == ("same_bar", "open")
+    assert resolve_options({"preset": "backtesting.py"}, conventions).conventions.end_price == "open"
+
+
+def test_the_close_before_ends_only_what_the_next_bar_books(conventions: Conventions) -> None:
+    with pytest.raises(InvalidConfiguration, match="set fillAt close and closeBooked next_bar"):
+        resolve_options({"endPrice": "previous_close"}, conventions)
 
 
 def test_margins_that_leave_no_position_are_refused(conventions: Conventions) -> None:
-    for given in ({"maintenanceMargin": 0.1}, {"leverage": 4, "maintenanceMargin": 0.25}):
+    for given in ({"maintenanceMargin": 1.0}, {"leverage": 4, "maintenanceMargin": 0.25}):
         with pytest.raises(InvalidConfiguration, match="must be below the margin that a position starts with"):
             resolve_options(given, conventions)
 

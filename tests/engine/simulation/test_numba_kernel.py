@@ -14,11 +14,12 @@ from backtestr_engine import kernel_cache
 from backtestr_engine.simulation import symbol_loop
 
 PACKAGE = Path(backtestr_engine.__file__).parent
-COMPILERS = {"kernel", "inlined_kernel", "cached_kernel", "njit"}
+COMPILERS = {"kernel", "inlined_kernel", "cached_kernel", "compiled", "njit"}
 
 
 def test_kernels_are_cached_under_the_content_of_their_sources() -> None:
     kernel: Any = symbol_loop._simulate
+    assert kernel_cache.KERNEL_CACHE is not None
     assert kernel_cache.KERNEL_CACHE.parent.name == "kernels"
     assert str(kernel_cache.KERNEL_CACHE) in str(kernel.stats.cache_path)
     assert not list(PACKAGE.rglob("*.nbi"))

@@ -258,23 +258,49 @@ def test_protective_exits_come_before_the_pending_order() -> None:
 PROTECTED: dict[str, Any] = {"orderType": "limit", "stopLoss": 0.1}
 
 
-def test_a_fill_at_the_open_may_be_stopped_on_the_same_bar_by_convention() -> None:
-    run = run_of([FLAT, (8.0, 8.0, 7.0, 7.5)], BUY_AT_9, **PROTECTED, stopActive="same_bar")
+@pytest.mark.parametrize("active", ["same_bar", "same_bar_at_open"])
+def test_a_fill_at_the_open_may_be_stopped_on_the_same_bar(active: str) -> None:
+    run = run_of([FLAT, (8.0, 8.0, 7.0, 7.5)], BUY_AT_9, **PROTECTED, stopActive=active)
 
     assert order_history(run) == [*pending_then("filled", 1, 8), ("2", 1, "filled", pytest.approx(7.2))]
 
 
-def test_a_fill_is_protected_from_the_next_bar_on_by_default() -> None:
-    run = run_of([FLAT, (8.0, 8.0, 7.0, 7.5), (7.0, 7.5, 7.0, 7.5)], BUY_AT_9, **PROTECTED)
+def test_a_fill_is_protected_from_the_next_bar_on_by_convention() -> None:
+    run = run_of([FLAT, (8.0, 8.0, 7.0, 7.5), (7.0, 7.5, 7.0, 7.5)], BUY_AT_9, **PROTECTED, stopActive="next_bar")
 
     assert order_history(run) == [*pending_then("filled", 1, 8), ("2", 2, "filled", 7)]
 
 
-def test_a_fill_within_a_bar_is_protected_from_the_next_bar_on() -> None:
-    """The low may have been before the fill."""
-    run = run_of([FLAT, (10.0, 10.0, 8.0, 9.0), (9.0, 9.0, 8.0, 8.5)], BUY_AT_9, **PROTECTED, stopActive="same_bar")
+def test_a_fill_within_a_bar_is_protected_from_the_next_bar_on_by_convention() -> None:
+    rows: list[Row] = [FLAT, (10.0, 10.0, 8.0, 9.0), (9.0, 9.0, 8.0, 8.5)]
+    run = run_of(rows, BUY_AT_9, **PROTECTED, stopActive="same_bar_at_open")
 
     assert order_history(run) == [*pending_then("filled", 1, 9), ("2", 2, "filled", pytest.approx(8.1))]
+
+
+@pytest.mark.parametrize(
+    ("order_type", "signals", "bar", "exits"),
+    [
+        pytest.param("limit", BUY_AT_9, (10, 10, 8, 9), [(1, 8.1)], id="limit: the low is later than the fill"),
+        pytest.param("limit", SELL_AT_11, (10, 12.5, 10, 11), [(1, 12.1)], id="limit: so is the high for a sale"),
+        pytest.param("limit", BUY_AT_9, (10, 10.8, 9, 10), [], id="limit: the high may be earlier"),
+        pytest.param("limit", BUY_AT_9, (10, 11, 9, 10.9), [(1, 10.8)], id="limit: the close is later"),
+        pytest.param("stop", BUY_ABOVE_11, (10, 13.5, 10, 12), [(1, 13.2)], id="stop: the high is later"),
+        pytest.param("stop", BUY_ABOVE_11, (10, 11.5, 9.8, 11), [(1, 9.9)], id="stop: the worse of the low"),
+        pytest.param("stop", BUY_ABOVE_11, (9.5, 11.5, 9, 11), [], id="stop: passed before the fill"),
+        pytest.param("stop", BUY_ABOVE_11, (9.5, 11.5, 9, 9.6), [(1, 9.9)], id="stop: and back by the close"),
+        pytest.param("stop", SELL_BELOW_9, (9.5, 10, 8.5, 9), [(1, 9.9)], id="stop: the worse of a sale's high"),
+        pytest.param("stop", SELL_BELOW_9, (10.5, 11, 8.5, 9), [], id="stop: passed before a sale"),
+        pytest.param("stop", BUY_ABOVE_11, (10, 13.5, 9.8, 12), [(1, 9.9)], id="stop: both reached: the stop loss"),
+    ],
+)
+def test_a_fill_within_a_bar_is_protected_by_what_came_later(
+    order_type: str, signals: SignalsByBar, bar: Row, exits: list[tuple[int, float]]
+) -> None:
+    run = run_of([FLAT, bar], signals, orderType=order_type, stopLoss=0.1, takeProfit=0.2)
+
+    got = [(one["bar"], one["fillPrice"]) for one in published_orders(run)[2:]]
+    assert got == [(at, pytest.approx(price)) for at, price in exits]
 
 
 # --- the published messages ---

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from support.engine.cases import CAPITAL
 from support.engine.examples import FLAT, Row, SignalsByBar, published_orders, run_of
 
 # Ten units bought, or sold short, for 10 at the open of bar 1.
@@ -94,10 +95,29 @@ def test_the_nearer_of_stop_loss_and_trailing_stop_counts() -> None:
     assert left([FLAT, FLAT, falls], BOUGHT, stopLoss=0.15, trailingStop=0.1)[2:] == ("trailing stop", 9)
 
 
-def test_exits_act_from_the_bar_after_the_entry_unless_asked_otherwise() -> None:
+def test_exits_act_on_the_bar_of_an_entry_at_its_open_unless_asked_otherwise() -> None:
     falls: Row = (10.0, 10.0, 8.5, 10.0)
-    assert left([FLAT, falls, falls], BOUGHT, stopLoss=0.1)[0] == 2
-    assert left([FLAT, falls, falls], BOUGHT, stopLoss=0.1, stopActive="same_bar")[0] == 1
+    assert left([FLAT, falls, falls], BOUGHT, stopLoss=0.1)[0] == 1
+    assert left([FLAT, falls, falls], BOUGHT, stopLoss=0.1, stopActive="same_bar_at_open")[0] == 1
+    assert left([FLAT, falls, falls], BOUGHT, stopLoss=0.1, stopActive="next_bar")[0] == 2
+
+
+def test_a_loss_is_bounded_by_the_stop_on_the_bar_of_the_entry_too() -> None:
+    """The risk of 1 % of the account is what is lost, though the bar falls to 2.6 times the distance of the stop."""
+    crashes: Row = (10.0, 10.0, 7.4, 7.4)
+    run = run_of([FLAT, crashes, crashes], BOUGHT, stopLoss=0.1, size="risk", sizeValue=0.01)
+    run.advance(3)
+
+    assert run.finish().metrics.final_equity == pytest.approx(CAPITAL * 0.99)
+
+
+@pytest.mark.parametrize("given", [{"fillAt": "close"}, {"stopBase": "entry_close"}])
+def test_where_nothing_is_left_of_the_bar_exits_act_on_the_next(given: dict[str, Any]) -> None:
+    """A fill at the close, and a base that is the close, are known when the bar is over."""
+    falls: Row = (10.0, 10.0, 8.5, 10.0)
+    entered = {"entries": {1: True}} if given == {"fillAt": "close"} else BOUGHT
+
+    assert left([FLAT, falls, falls], entered, stopLoss=0.1, **given)[0] == 2
 
 
 def test_slippage_is_paid_on_a_stop_and_not_on_a_profit() -> None:
@@ -113,3 +133,56 @@ def test_a_gap_counts_from_the_price_of_the_signals_own_entry() -> None:
     signals: SignalsByBar = {**BOUGHT, "stop_loss": {0: 0.3}}
     assert left([FLAT, FLAT, (6.0, 6.5, 6.0, 6.0)], signals, stopLoss=0.1) == (2, "stop", "stop loss", 6)
     assert left([FLAT, FLAT, (8.0, 8.0, 6.5, 8.0)], signals, stopLoss=0.1) == (2, "stop", "stop loss", 7)
+
+
+# --- liquidation ---
+
+
+@pytest.mark.parametrize(
+    ("bar", "price", "equity"),
+    [
+        pytest.param((10, 25, 10, 12), 20, 0, id="within the bar, where nothing is left"),
+        pytest.param((10, 20, 10, 12), 20, 0, id="at a touch"),
+        pytest.param((30, 32, 28, 28), 30, -1000, id="a gap beyond, at the open, with debt"),
+    ],
+)
+def test_a_short_position_ends_where_the_account_has_nothing_left(bar: Row, price: float, equity: float) -> None:
+    """A hundred units sold for 10 with a capital of 1,000: there is nothing left at 20."""
+    run = run_of([FLAT, FLAT, bar, FLAT], SOLD, size="all_in")
+    entry, ended = published_orders(run)
+
+    assert entry["fillQuantity"] == 100
+    assert (ended["bar"], ended["orderType"], ended["reason"]) == (2, "market", "liquidated at the maintenance margin")
+    assert ended["fillPrice"] == pytest.approx(price)
+    assert run.finish().equity.tolist()[2:] == pytest.approx([equity, equity])
+
+
+def test_a_liquidated_account_trades_no_more() -> None:
+    signals: SignalsByBar = {"short_entries": {0: True}, "entries": {3: True}}
+    rows: list[Row] = [FLAT, FLAT, (30.0, 30.0, 30.0, 30.0), (10.0, 10.0, 10.0, 10.0), FLAT, FLAT]
+    orders = published_orders(run_of(rows, signals, size="all_in"))
+
+    assert [(one["status"], one["reason"]) for one in orders[1:]] == [
+        ("filled", "liquidated at the maintenance margin"),
+        ("rejected", "not enough cash"),
+    ]
+
+
+def test_a_maintenance_margin_liquidates_earlier() -> None:
+    """At 1,600 / 100 the equity of 400 is a quarter of the position's value."""
+    run = run_of([FLAT, FLAT, (10.0, 25.0, 10.0, 12.0)], SOLD, size="all_in", maintenanceMargin=0.25)
+
+    assert published_orders(run)[-1]["fillPrice"] == pytest.approx(16)
+
+
+def test_without_leverage_nothing_is_liquidated_by_convention() -> None:
+    run = run_of([FLAT, FLAT, (10.0, 25.0, 10.0, 25.0), FLAT], SOLD, size="all_in", liquidation="on_credit")
+
+    assert len(published_orders(run)) == 1
+    assert run.finish().equity.tolist()[2:] == pytest.approx([-500, 1000])
+
+
+def test_a_long_position_without_leverage_is_never_liquidated() -> None:
+    run = run_of([FLAT, FLAT, (10.0, 10.0, 1e-6, 1e-6), FLAT], BOUGHT, size="all_in")
+
+    assert len(published_orders(run)) == 1

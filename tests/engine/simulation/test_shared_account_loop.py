@@ -20,7 +20,7 @@ from backtestr_engine.data.bars import Bars
 from backtestr_engine.data.panel import Panel
 from backtestr_engine.simulation.account import kernel_rules, totals
 from backtestr_engine.simulation.conventions import Conventions
-from backtestr_engine.simulation.records import REASONS, SIDES
+from backtestr_engine.simulation.records import LIQUIDATED, REASONS, REJECTED, SIDES, rejections
 from backtestr_engine.simulation.shared_account_loop import SharedAccountSimulation
 from support.engine.cases import (
     CAPITAL,
@@ -194,6 +194,99 @@ def test_symbols_share_equity_and_cash() -> None:
         walk = SharedAccountSimulation(Panel.of(bars), [entry, entry], rules, 1000.0)
         walk.advance(2)
         assert walk.account["quantity"].tolist() == expected
+
+
+ENTERS = Signals.of(entries=np.array([True, False, False]))
+SHORTS = Signals.of(short_entries=np.array([True, False, False]))
+
+
+def walked(panel: Panel, signals: list[Signals], **changed: object) -> SharedAccountSimulation:
+    rules = kernel_rules(msgspec.structs.replace(DEFAULTS, **changed), commission=0, slippage=0)
+    walk = SharedAccountSimulation(panel, signals, rules, 1000.0)
+    walk.advance(len(panel))
+    return walk
+
+
+def test_without_weights_symbols_share_the_cash_equally() -> None:
+    panel = Panel.of([series(name, [10, 10, 10]) for name in "ABCDEFGH"])
+    equal = walked(panel, [ENTERS] * 8)
+    first_come = walked(panel, [ENTERS] * 8, cash_shares="first_come")
+
+    assert equal.account["quantity"].tolist() == pytest.approx([12.5] * 8)
+    assert not np.any(equal.events().orders["status"] == REJECTED)
+    assert first_come.account["quantity"].tolist() == [100, *[0] * 7]
+    assert rejections(first_come.events().orders) == {"not enough cash": 7}
+
+
+def test_a_symbol_that_trades_alone_leaves_the_parts_of_the_others() -> None:
+    """B holds nothing yet, and has bars until the end; C has none left at the second moment."""
+    later = Signals.of(entries=np.array([False, True, False, False]))
+    never = Signals.of(entries=np.zeros(4, dtype=bool))
+    panel = Panel.of([series("A", [10] * 4), series("B", [10] * 4), series("C", [10, 10])])
+    walk = walked(panel, [later, never, Signals.of(entries=np.zeros(2, dtype=bool))])
+
+    assert walk.account["quantity"].tolist() == [50, 0, 0]
+
+
+def test_a_reversal_spends_the_symbols_own_part() -> None:
+    turns = Signals.of(entries=np.array([True, False, False]), short_entries=np.array([False, True, False]))
+    panel = Panel.of([series("A", [10, 10, 10]), series("B", [10, 10, 10])])
+    walk = walked(panel, [turns, ENTERS])
+
+    assert walk.account["quantity"].tolist() == [-50, 50]
+
+
+def ohlc(symbol: str, *rows: tuple[float, float, float, float]) -> Bars:
+    opened, high, low, close = (np.array(column, dtype=float) for column in zip(*rows, strict=True))
+    return Bars(symbol, "1m", np.arange(len(rows)) * MINUTE, opened, high, low, close, 0 * opened)
+
+
+FLAT = (10.0, 10.0, 10.0, 10.0)
+
+
+def liquidations(walk: SharedAccountSimulation) -> list[tuple[int, int, float]]:
+    """Return row, symbol and price of each."""
+    orders = walk.events().orders
+    those = orders[orders["reason"] == LIQUIDATED]
+    return [(int(one["timestamp"]) // MINUTE, int(one["symbol"]), float(one["fill_price"])) for one in those]
+
+
+def test_a_symbol_is_liquidated_within_its_bar_while_the_others_stand_still() -> None:
+    """Fifty units sold short and fifty bought for 10: when the short ones cost 30 nothing is left, and all ends."""
+    panel = Panel.of([ohlc("A", FLAT, FLAT, (10, 40, 10, 12)), ohlc("B", FLAT, FLAT, FLAT)])
+    walk = walked(panel, [SHORTS, ENTERS])
+
+    assert liquidations(walk) == [(2, 0, 30.0), (2, 1, 10.0)]
+    assert walk.equity[-1] == 0
+
+
+def test_an_account_with_nothing_left_at_the_close_ends_all_positions() -> None:
+    """Each may rise to 30 by itself; both are at 25 at the close, where 1,500 in cash owe 2,500."""
+    rises = (10.0, 26.0, 10.0, 25.0)
+    panel = Panel.of([ohlc("A", FLAT, FLAT, rises, FLAT), ohlc("B", FLAT, FLAT, rises, FLAT)])
+    both = [Signals.of(short_entries=np.array([True, False, False, False]))] * 2
+    walk = walked(panel, both)
+
+    assert liquidations(walk) == [(2, 0, 25.0), (2, 1, 25.0)]
+    assert walk.equity.tolist() == [1000, 1000, -500, -500]
+    assert walked(panel, both, liquidation="on_credit").equity.tolist() == [1000, 1000, -500, 1000]
+
+
+def test_a_long_position_ends_with_the_account_that_a_short_one_ruins() -> None:
+    gap = (60.0, 60.0, 60.0, 60.0)
+    panel = Panel.of([ohlc("A", FLAT, FLAT, gap), ohlc("B", FLAT, FLAT, FLAT)])
+    walk = walked(panel, [SHORTS, ENTERS])
+
+    assert liquidations(walk) == [(2, 0, 60.0), (2, 1, 10.0)]
+    assert walk.equity[-1] == -1500.0
+
+
+def test_a_symbol_without_a_bar_is_liquidated_at_its_next() -> None:
+    a = ohlc("A", FLAT, FLAT, (60.0, 60.0, 60.0, 60.0), FLAT)
+    late = series("B", [10, 10, 11], times=[0, 1, 3])
+    walk = walked(Panel.of([a, late]), [Signals.of(short_entries=np.array([True, False, False, False])), ENTERS])
+
+    assert liquidations(walk) == [(2, 0, 60.0), (3, 1, 11.0)]
 
 
 def test_a_short_sale_holds_its_proceeds_and_as_much_again() -> None:

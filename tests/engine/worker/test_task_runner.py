@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 import msgpack
 import msgspec
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from backtestr_engine.backtest.result_store import ResultStore
 from backtestr_engine.built_in import BUILT_IN
@@ -469,6 +472,35 @@ def test_the_check_names_the_version_of_a_built_in_algorithm(runner: TaskRunner)
 
     assert checked["algorithmId"] == BUILT_IN["sma_cross"].algorithm_id
     assert checked["parameters"] == {"fast": 5}, "the rest stays as it came"
+
+
+# --- what a lost worker has published ---
+
+
+def percents(sent: Sequence[Sent]) -> list[float]:
+    published = of_kind(sent, Published)
+    return [message.progress_percent for message in published if message.progress_percent is not None]
+
+
+@given(steps=st.integers(1, 10), paused=st.booleans())
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_progress_goes_on_where_a_lost_worker_left_it(runner: TaskRunner, steps: int, paused: bool) -> None:
+    asked = config(options={"streams": {"progressIntervalMs": 1}})
+    first, clock = assign(runner, asked), Clock(0.01)
+    for _ in range(steps):
+        first += runner.step(clock)
+    before = percents(first + runner.due(math.inf))
+    assert asked.backtest_id is not None
+    runner.take(Control(task_id=asked.backtest_id, action="stop"), [])
+    again = config(options=asked.options)  # the result of the first is on disk
+    second = assign(runner, again, paused=paused, progress_percent=before[-1])
+    if paused:
+        assert percents(second) == [], "the state before the first bar is behind what was published"
+        second += runner.take(Control(task_id=again.backtest_id or "", action="resume"), [])
+    second += run_out(runner, clock)
+    whole = before + percents(second)
+    assert whole == sorted(set(whole)), "it never goes back, and is not repeated"
+    assert whole[-1] == 100.0
 
 
 # --- a pace ---

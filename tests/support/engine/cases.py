@@ -109,7 +109,7 @@ def random_conventions(chance: np.random.Generator, defaults: Conventions, *, sh
     pick = chance.choice
     size = str(pick(["all_in", "fraction", "units", "value", "risk"]))
     at_close, protected = chance.random() < 0.5, chance.random() < 0.7
-    same_bar = not at_close and chance.random() < 0.5
+    books_next_bar = at_close and not shared and chance.random() < 0.4
     slippage_on = str(pick(["market_and_stops", "market", "entries"]))
     leverage = 1.0 if shared else float(pick([1, 1, 1, 1.5, 4]))
     per_unit = not shared and chance.random() < 0.2
@@ -117,6 +117,7 @@ def random_conventions(chance: np.random.Generator, defaults: Conventions, *, sh
     return msgspec.structs.replace(
         defaults,
         fill_at="close" if at_close else "next_open",
+        close_booked="next_bar" if books_next_bar else "same_bar",
         size=size,
         size_value=float(pick([0.1, 0.5, 1.0]))
         if size in ("fraction", "risk")
@@ -128,23 +129,24 @@ def random_conventions(chance: np.random.Generator, defaults: Conventions, *, sh
         slippage_on=slippage_on,
         reversal="two_orders" if slippage_on == "entries" else str(pick(["one_order", "two_orders"])),
         leverage=leverage,
-        maintenance_margin=float(pick([0, 0.1, 0.37])) / leverage if leverage > 1 else 0.0,
+        maintenance_margin=0.0 if shared else float(pick([0, 0.1, 0.37])) / leverage,
+        liquidation=str(pick(["always", "on_credit"])),
         order_type=str(pick(["market", "market", "limit", "stop", "stop_limit"])),
         valid_bars=int(pick([0, 1, 2, 5])),
         size_costs="per_unit" if per_unit else "exact",
-        end_price=str(pick(["close", "open"])),
+        end_price=str(pick(["close", "open", "previous_close"] if books_next_bar else ["close", "open"])),
         stop_loss=float(pick([0, 0.1, 0.5])) if protected else 0.0,
         take_profit=float(pick([0, 0.2, 0.7, 1.5])) if protected else 0.0,
         trailing_stop=float(pick([0, 0.15, 0.6])) if protected else 0.0,
-        stop_base=str(
-            pick(["fill_price", "signal_close"] if same_bar else ["fill_price", "entry_close", "signal_close"])
-        ),
-        stop_active="same_bar" if same_bar else "next_bar",
+        stop_base=str(pick(["fill_price", "entry_close", "signal_close"])),
+        stop_active=str(pick(["same_bar", "same_bar_at_open", "next_bar"])),
+        touch=str(pick(["rounded", "exact"])),
         after_stop=str(pick(["obey", "skip"])),
         direction=str(pick(["both", "long", "short"])),
         on_opposite=str(pick(["reverse", "close", "ignore"])),
         short_of_cash=str(pick(["reject", "cut"])),
         short_collateral=bool(pick([True, False])),
+        cash_shares=str(pick(["equal", "first_come"])),
         close_at_end=bool(pick([True, False])),
         size_base=str(pick(["equity", "cash"])),
         symbol_order=str(pick(["sells_first", "given"])),

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from backtestr_engine.simulation.conventions import Conventions
 
 SMALLEST = 1e-8
+ROUNDING = 4 * 2.0**-52
+"""Relative: a price that differs from a level by no more than this touches it (convention `touch`)."""
 
 
 @dataclass
@@ -81,12 +83,15 @@ class Reference:
     base_price: float = 0.0  # of the first entry, from which the stops count
     entry_fees: float = 0.0
     entry_bar: int = -1
+    entry_time: int = -1  # the bar whose time the entry has
     signal_bar: int = -1
     position_stops: Stops | None = None
     pending: Pending | None = None
     filled_at_open: bool = False
+    filled_within: bool = False
     others_worth: float = 0.0  # of positions in other symbols of the account
     others_locked: float = 0.0  # what their short sales brought, and as much again
+    others_flat: int = 0  # other symbols without a position that still have bars
     bars: list[Bar] = field(default_factory=list)
     signals: list[frozenset[str]] = field(default_factory=list)
     stops: list[Stops] = field(default_factory=list)
@@ -102,7 +107,8 @@ class Reference:
         """
         self.begin(bars, signals, stops)
         for bar, prices in enumerate(bars):
-            self.worth = self.cash + self.held * prices.open
+            first = bars[bar - 1].close if self._books_next_bar and bar else prices.open
+            self.worth = self.cash + self.held * first
             self.at_open(bar)
             stopped = self.within(bar)
             self.worth = self.cash + self.held * prices.close
@@ -112,9 +118,32 @@ class Reference:
     def begin(self, bars: list[Bar], signals: list[frozenset[str]], stops: list[Stops]) -> None:
         self.bars, self.signals, self.stops = bars, signals, stops
 
+    @property
+    def _books_next_bar(self) -> bool:
+        return self.conventions.fill_at == "close" and self.conventions.close_booked == "next_bar"
+
+    @property
+    def _fills_at_close(self) -> bool:
+        return self.conventions.fill_at == "close" and not self._books_next_bar
+
+    def _near(self, level: float, base: float = 0.0) -> float:
+        """Return the distance from a level that is rounding."""
+        return 0.0 if self.conventions.touch == "exact" else ROUNDING * max(level, base)
+
+    def _touched(self, level: float, extreme: float, base: float = 0.0) -> float:
+        return extreme if abs(extreme - level) <= self._near(level, base) else level
+
     def at_open(self, bar: int) -> None:
-        if self.conventions.fill_at == "next_open" and bar > 0:
-            self._execute_signal(bar, bar - 1, self.signals[bar - 1], self.bars[bar].open)
+        if bar > 0 and not self._fills_at_close:
+            market = self.bars[bar - 1].close if self._books_next_bar else self.bars[bar].open
+            orders, trades, entered = len(self.orders), len(self.trades), self.entry_bar
+            self._execute_signal(bar, bar - 1, self.signals[bar - 1], market)
+            if self._books_next_bar:  # its fills have the time of the close
+                for order in self.orders[orders:]:
+                    order.bar = bar - 1
+                for trade in self.trades[trades:]:
+                    trade.exit_bar = bar - 1
+                self.entry_time = bar - 1 if self.entry_bar != entered else self.entry_time
 
     def within(self, bar: int) -> bool:
         stopped = self._protect(bar)
@@ -124,16 +153,18 @@ class Reference:
 
     def at_close(self, bar: int, stopped: bool) -> None:
         rule, prices, signals = self.conventions, self.bars[bar], self.signals[bar]
-        if not (rule.fill_at == "close" and stopped and rule.after_stop == "skip"):
+        if not (self._fills_at_close and stopped and rule.after_stop == "skip"):
             self._place(bar, signals)
-            if rule.fill_at == "close":
+            if self._fills_at_close:
                 self._execute_signal(bar, bar, signals, prices.close)
         if bar == len(self.bars) - 1:
             if rule.close_at_end and self.held:
-                self._close_at_end(bar, prices.open if rule.end_price == "open" else prices.close)
+                before = bar - 1 if rule.end_price == "previous_close" and bar else bar
+                price = prices.open if rule.end_price == "open" else self.bars[before].close
+                self._close_now(before, price, "closed at the end of the data")
             if self.pending:
                 self._cancel(bar, "not filled before the data ended")
-            if rule.fill_at == "next_open":
+            if not self._fills_at_close:
                 self._reject_signal(bar, signals)
 
     def _place(self, bar: int, signals: frozenset[str]) -> None:
@@ -160,7 +191,7 @@ class Reference:
         if opens == "sell" or rule.short_collateral:
             free -= self.others_locked
         worth = free if rule.size_base == "cash" else worth + self.others_worth
-        asked = self._wanted(bar, opens, price, price, None, free, worth)[0]
+        asked = self._wanted(bar, opens, price, price, None, self._share(free), worth)[0]
         self.pending = Pending(opens, bar, asked, stops.limit or 0.0, stops.stop or 0.0)
         self.orders.append(Order(bar, opens, asked, 0.0, None, 0.0, "", rule.order_type, "pending"))
 
@@ -173,15 +204,21 @@ class Reference:
     def _fill_pending(self, bar: int, order: Pending) -> None:
         rule, now, buys = self.conventions, self.bars[bar], order.side == "buy"
         market: float | None = None
-        if rule.order_type == "limit" or order.triggered:
-            if now.low <= order.limit if buys else now.high >= order.limit:
-                market = min(now.open, order.limit) if buys else max(now.open, order.limit)
-        elif now.high >= order.stop if buys else now.low <= order.stop:
-            market = max(now.open, order.stop) if buys else min(now.open, order.stop)
+        near_limit, near_stop = self._near(order.limit), self._near(order.stop)
+        by_limit = rule.order_type == "limit" or order.triggered
+        if by_limit:
+            if now.low <= order.limit + near_limit if buys else now.high >= order.limit - near_limit:
+                touched = self._touched(order.limit, now.low if buys else now.high)
+                market = min(now.open, touched) if buys else max(now.open, touched)
+        elif now.high >= order.stop - near_stop if buys else now.low <= order.stop + near_stop:
+            touched = self._touched(order.stop, now.high if buys else now.low)
+            market = max(now.open, touched) if buys else min(now.open, touched)
             if rule.order_type == "stop_limit":
                 order.triggered = True
-                if market > order.limit if buys else market < order.limit:
+                if market > order.limit + near_limit if buys else market < order.limit - near_limit:
                     market = None
+                else:
+                    market = min(market, order.limit) if buys else max(market, order.limit)
         if market is None:
             if rule.valid_bars and bar == order.signal_bar + rule.valid_bars:
                 self._cancel(bar, "not filled within its bars")
@@ -192,10 +229,14 @@ class Reference:
         self._trade(bar, order.signal_bar, abs(self.held) if against else 0.0, order.side, market, rule.order_type)
         if self.entry_bar != entries and self.held:
             self.filled_at_open = market == now.open
-            self._protect(bar)
+            self.filled_within = not self.filled_at_open
+            self._protect(bar, (market, by_limit) if self.filled_within else None)
 
-    def _protect(self, bar: int) -> bool:
-        """Execute the protective exits of the position on one bar."""
+    def _protect(self, bar: int, filled: tuple[float, bool] | None = None) -> bool:
+        """Execute the protective exits of the position on one bar.
+
+        `filled`: the position was opened within this bar, at this price, by a limit or by a stop.
+        """
         if not self.held or self.position_stops is None:
             return False
         rule, now, stops = self.conventions, self.bars[bar], self.position_stops
@@ -215,20 +256,34 @@ class Reference:
             worst.append((base * (1 - stops.loss) if long else base * (1 + stops.loss), "stop loss"))
         if stops.trailing is not None:
             worst.append((best * (1 - stops.trailing) if long else best * (1 + stops.trailing), "trailing stop"))
-        too_early = bar == self.entry_bar and not (at_open and rule.stop_active == "same_bar")
+        may = {
+            "next_bar": False,
+            "same_bar_at_open": at_open,
+            "same_bar": at_open or self.filled_within,
+        }[rule.stop_active]
+        too_early = bar == self.entry_bar and not (may and rule.stop_base != "entry_close")
         if too_early:
             worst = []
-        if rule.leverage > 1 and (at_open or bar > self.entry_bar):
+        known = at_open or (self.filled_within and rule.stop_active == "same_bar")
+        if self._liquidates and (known or bar > self.entry_bar):
             # Where equity is the maintenance margin of the position's value.
             share = 1 - rule.maintenance_margin if long else 1 + rule.maintenance_margin
-            ruin = -self.cash / (self.held * share)
+            ruin = -(self.cash + self.others_worth) / (self.held * share)
             if ruin > 1e-9:
                 worst.append((ruin, "liquidated at the maintenance margin"))
         if worst:
             # The nearer one; of two equal ones the stop loss, which is the first.
             level, reason = max(worst, key=lambda w: w[0]) if long else min(worst, key=lambda w: w[0])
-            if now.low <= level if long else now.high >= level:
-                market = min(now.open, level) if long else max(now.open, level)
+            near = self._near(level, base)
+            first, extreme = now.open, now.low if long else now.high
+            if filled:
+                first, by_limit = filled
+                # After a stop, prices between the open and the fill need not have come again: only the close has.
+                if not by_limit and (level > now.open if long else level < now.open):
+                    extreme = min(first, now.close) if long else max(first, now.close)
+            if extreme <= level + near if long else extreme >= level - near:
+                touched = self._touched(level, extreme, base)
+                market = min(first, touched) if long else max(first, touched)
                 slips = rule.slippage_on == "market_and_stops"
                 if reason.startswith("liquidated"):
                     self._exit(bar, market, rule.slippage_on != "entries", "market", reason)
@@ -237,10 +292,30 @@ class Reference:
                 return True
         if stops.profit is not None and not too_early:
             level = base * (1 + stops.profit) if long else base * (1 - stops.profit)
-            if now.high >= level if long else now.low <= level:
-                self._exit(bar, max(now.open, level) if long else min(now.open, level), False, "limit", "take profit")
+            near = self._near(level, base)
+            first, extreme = now.open, now.high if long else now.low
+            if filled:
+                first, by_limit = filled
+                # The price came down to the limit of a purchase: its high may be older, only the close is later.
+                if by_limit:
+                    extreme = max(first, now.close) if long else min(first, now.close)
+            if extreme >= level - near if long else extreme <= level + near:
+                touched = self._touched(level, extreme, base)
+                market = max(first, touched) if long else min(first, touched)
+                self._exit(bar, market, False, "limit", "take profit")
                 return True
         return False
+
+    @property
+    def _liquidates(self) -> bool:
+        """Return whether the position ends where the account has nothing but its maintenance margin left.
+
+        Without leverage that is possible where something is owed: for a short position, or beside one.
+        """
+        rule = self.conventions
+        return rule.leverage > 1 or (
+            rule.liquidation == "always" and (self.held < 0 or self.cash + self.others_worth < 0)
+        )
 
     def _exit(self, bar: int, market: float, slips: bool, kind: str, reason: str) -> None:
         side, asked = "sell" if self.held > 0 else "buy", abs(self.held)
@@ -303,13 +378,15 @@ class Reference:
             closing, opens, units = self._missing(signal_bar, market)
             if closing or opens:
                 new_position = opens and (self.held == 0 or closing == abs(self.held))
-                self.filled_at_open = self.conventions.fill_at == "next_open" if new_position else self.filled_at_open
+                self.filled_at_open = not self._fills_at_close if new_position else self.filled_at_open
+                self.filled_within = False if new_position else self.filled_within
                 self._trade(bar, signal_bar, closing, opens, market, "market", units)
             return
         closes, opens = self._plan(signals)
         if opens and self.conventions.order_type != "market":
             return
-        self.filled_at_open = self.conventions.fill_at == "next_open" if opens else self.filled_at_open
+        self.filled_at_open = not self._fills_at_close if opens else self.filled_at_open
+        self.filled_within = False if opens else self.filled_within
         self._trade(bar, signal_bar, abs(self.held) if closes else 0.0, opens, market, "market")
 
     def _missing(self, signal_bar: int, market: float) -> tuple[float, str | None, float | None]:
@@ -401,10 +478,17 @@ class Reference:
             self.cash -= quantity * price + fee
             gain = quantity * (self.entry_price - price)
         fees = self.entry_fees * share + fee
-        self.trades.append(Trade(self.entry_bar, bar, "buy" if side == "sell" else "sell", quantity, gain - fees, fees))
+        self.trades.append(
+            Trade(self.entry_time, bar, "buy" if side == "sell" else "sell", quantity, gain - fees, fees)
+        )
         self.entry_fees *= 1 - share
         self.held = 0.0 if whole else self.held + (quantity if side == "buy" else -quantity)
         return quantity, fee
+
+    def _share(self, free: float) -> float:
+        """Return the part of free cash that a symbol may spend with the size all_in."""
+        equal = self.conventions.size == "all_in" and self.conventions.cash_shares == "equal"
+        return free / (1 + self.others_flat) if equal else free
 
     def _wanted(
         self,
@@ -466,6 +550,7 @@ class Reference:
             free += value - value / rule.leverage
         if units is None:
             worth = free if rule.size_base == "cash" else self.cash + self.others_worth
+            free = self._share(free)
             wanted, affordable, problem = self._wanted(signal_bar, side, price, market, first, free, worth)
         else:
             problem = ""
@@ -499,6 +584,7 @@ class Reference:
         self.held = quantity if side == "buy" else -quantity
         self.base_price = price
         self.entry_price, self.entry_fees, self.entry_bar, self.signal_bar = price, fee, bar, signal_bar
+        self.entry_time = bar
         self.position_stops = stops
         return wanted, quantity, fee, reason
 
@@ -506,8 +592,8 @@ class Reference:
         rule = self.conventions
         return price + self.commission * market + rule.commission_per_unit + rule.commission_fixed / units
 
-    def _close_at_end(self, bar: int, market: float) -> None:
-        self._exit(bar, market, self.conventions.slippage_on != "entries", "market", "closed at the end of the data")
+    def _close_now(self, bar: int, market: float, reason: str) -> None:
+        self._exit(bar, market, self.conventions.slippage_on != "entries", "market", reason)
 
     def _reject_signal(self, bar: int, signals: frozenset[str]) -> None:
         if "target" in signals:

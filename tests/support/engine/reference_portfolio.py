@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import cmp_to_key
 
 from backtestr_engine.simulation.conventions import Conventions
 from support.engine.reference import Bar, Order, Reference, Stops
+
+LIQUIDATED = "liquidated at the maintenance margin"
+
+
+def _compared(a: float, b: float, same: float) -> int:
+    return 0 if abs(a - b) <= same else (a > b) - (a < b)
 
 
 @dataclass
@@ -34,6 +41,7 @@ class SharedReference:
             slow.begin(one.bars, one.signals, one.stops)
         self.marks = [0.0] * len(self.series)
         for time in sorted({time for one in self.series for time in one.times}):
+            self.time = time
             self.now = {k: one.times.index(time) for k, one in enumerate(self.series) if time in one.times}
             self._row()
             self.equity.append(self._worth())
@@ -42,7 +50,8 @@ class SharedReference:
         rule = self.conventions
         stopped = dict.fromkeys(self.now, False)
         alone = rule.order_type == "market" and not any("target" in w for one in self.series for w in one.signals)
-        one_by_one = rule.fill_at == "close" and rule.symbol_order == "given" and alone
+        on_credit = rule.liquidation == "on_credit"
+        one_by_one = rule.fill_at == "close" and rule.symbol_order == "given" and alone and on_credit
         self._mark({k: self.series[k].bars[bar].open for k, bar in self.now.items()})
         for k in self._in_order(1):
             self._act(k, lambda slow, bar: slow.at_open(bar))
@@ -51,6 +60,10 @@ class SharedReference:
         for k in [] if one_by_one else list(self.now):
             stopped[k] = bool(self._act(k, lambda slow, bar: slow.within(bar)))
         self._mark({k: self.series[k].bars[bar].close for k, bar in self.now.items()})
+        if rule.liquidation == "always" and len(self.series) > 1 and self.worth <= 0:
+            held = [k for k in self.now if self.each[k].held]
+            for k in sorted(held, key=lambda k: self.each[k].held < 0):
+                self._act(k, lambda slow, bar: slow._close_now(bar, slow.bars[bar].close, LIQUIDATED))
         for k in self._in_order(0):
             if one_by_one:
                 stopped[k] = bool(self._act(k, lambda slow, bar: slow.within(bar)))
@@ -69,6 +82,10 @@ class SharedReference:
         price = self.marks[k] if self.conventions.short_collateral else slow.entry_price
         return 2 * -slow.held * price if slow.held < 0 else 0.0
 
+    def _goes_on(self, k: int) -> bool:
+        """Return whether the symbol has a bar now or later."""
+        return self.series[k].times[-1] >= self.time
+
     def _act(self, k: int, act: object) -> object:
         """Run one moment of a bar of symbol k with the common cash."""
         slow = self.each[k]
@@ -76,6 +93,7 @@ class SharedReference:
         slow.cash, slow.worth = self.cash, self.worth
         slow.others_worth = sum(self.each[j].held * self.marks[j] for j in others)
         slow.others_locked = sum(self._locked(j) for j in others)
+        slow.others_flat = sum(not self.each[j].held and self._goes_on(j) for j in others)
         known = len(slow.orders)
         answer = act(slow, self.now[k])  # type: ignore[operator]
         self.cash = slow.cash
@@ -86,7 +104,14 @@ class SharedReference:
         """Return the symbols that have a bar, in their order at the open (back 1) or the close (back 0)."""
         if self.conventions.symbol_order == "given":
             return list(self.now)
-        return sorted(self.now, key=lambda k: self._asked(k, self.now[k] - back))
+        asked = {k: self._asked(k, self.now[k] - back) for k in self.now}
+        same = 1e-9 * abs(self.worth)
+        # Values that differ by rounding are equal, and then the order is that of the symbols.
+
+        def compare(a: int, b: int) -> int:
+            return _compared(asked[a], asked[b], same)
+
+        return sorted(self.now, key=cmp_to_key(compare))
 
     def _asked(self, k: int, bar: int) -> float:
         """Return the approximate value of the order for the signals of a bar; a sale is negative."""

@@ -39,7 +39,7 @@ def publish(outbox: Outbox, jobs: Jobs, worker: Worker, message: Published, payl
         job = jobs.get(backtest_id)
         job.marks_published += message.marks
         if message.progress_percent is not None:
-            job.progress_percent = message.progress_percent
+            job.progress_percent = max(job.progress_percent, message.progress_percent)
 
 
 def published_before(outbox: Outbox, job: Job) -> dict[str, int]:

@@ -453,6 +453,7 @@ class Scheduler:
             restored=job.restored,
             client_id=job.client_id,
             request_id=job.request_key[1],
+            progress_percent=job.progress_percent or None,
             published=published_before(self._outbox, job),
         )
         self._change(job, "started")

@@ -2,9 +2,10 @@
 
     A A A A A A B C C   →   A B C A C A A A A
 
-So a thousand tasks of one client delay another client's one task by one task. The bound leaves space for clients that
-have few tasks queued. A backtest that is to be paused before its first bar needs room to park: it goes only to a worker
-that has that.
+So a thousand tasks of one client delay another client's one task by one task. A priority that was passed over for
+`MAX_PASSED` tasks of higher ones is next, so that interactive work slows background work and never stops it. The bound
+leaves space for clients that have few tasks queued. A backtest that is to be paused before its first bar needs room to
+park: it goes only to a worker that has that.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ RETRY_AFTER_MS = 1000
 # queue, two that want all get four ninths each, and space is left for a client that has nothing queued (Choudhury and
 # Hahne's dynamic thresholds, as packet switches share their memory).
 SHARE = 4
+# Tasks of higher priorities that are taken while one of a lower priority waits: then that has its turn. So a flood of
+# interactive work leaves a ninth of the turns to a lower priority, and a task of it waits for a known number of tasks.
+# A time would bound nothing: tasks have any length.
+MAX_PASSED = 8
 
 
 class _QueuedTask(NamedTuple):
@@ -63,6 +68,8 @@ class TaskQueue:
         self._turns: dict[Priority, OrderedDict[str, _ClientQueue]] = {
             priority: OrderedDict() for priority in PRIORITIES
         }
+        # Tasks of higher priorities that were taken since one of this priority was, while one could have been.
+        self._passed: dict[Priority, int] = dict.fromkeys(PRIORITIES, 0)
         self._arrived = 0
         self._came_back = 0
 
@@ -118,15 +125,30 @@ class TaskQueue:
     def pop(self, can_park: bool = True) -> str | None:
         """Take the next task, or None; without `can_park`, the next that does not need room to park.
 
-        Only the first task of each client is looked at, and no client after the first that has one.
+        Only the first task of each client is looked at, and no client of a priority after the first that has one.
         """
-        for turns in self._turns.values():
-            for client_id, queue in turns.items():
-                if (task_id := queue.first(can_park)) is not None:
-                    self.remove(task_id)
-                    if client_id in turns:
-                        turns.move_to_end(client_id)
-                    return task_id
+        able = [one for priority in PRIORITIES if (one := self._first(priority, can_park)) is not None]
+        if not able:
+            return None
+        priority, client_id, task_id = able[0]
+        longest = max((one[0] for one in able), key=self._passed.__getitem__)
+        if self._passed[longest] >= MAX_PASSED:
+            priority, client_id, task_id = next(one for one in able if one[0] == longest)
+        for lower, *_ in able:
+            if PRIORITIES.index(lower) > PRIORITIES.index(priority):
+                self._passed[lower] += 1
+        self._passed[priority] = 0
+        turns = self._turns[priority]
+        self.remove(task_id)
+        if client_id in turns:
+            turns.move_to_end(client_id)
+        return task_id
+
+    def _first(self, priority: Priority, can_park: bool) -> tuple[Priority, str, str] | None:
+        """Return a priority, the client that is first in turn among its tasks that could be taken, and that task."""
+        for client_id, queue in self._turns[priority].items():
+            if (task_id := queue.first(can_park)) is not None:
+                return priority, client_id, task_id
         return None
 
     def set_to_park(self, task_id: str, to_park: bool) -> None:
@@ -153,6 +175,8 @@ class TaskQueue:
         _take(queue.of(task.to_park), (task.order, task_id))
         if not queue.free and not queue.to_park:
             del turns[task.client_id]
+        if not turns:
+            self._passed[task.priority] = 0  # whoever comes next has not waited
         self._counts[task.client_id] -= 1
         if not self._counts[task.client_id]:
             del self._counts[task.client_id]
@@ -170,6 +194,8 @@ class TaskQueue:
                         assert task_id not in found, "a task is queued twice"
                         found[task_id] = _QueuedTask(priority, client_id, order, to_park)
                         counts[client_id] = counts.get(client_id, 0) + 1
+            assert turns or not self._passed[priority], f"{priority} was passed over and has no task"
+            assert self._passed[priority] < MAX_PASSED + len(PRIORITIES), f"{priority} starves"
         assert found == self._tasks
         assert counts == self._counts
 

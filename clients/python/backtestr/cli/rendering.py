@@ -366,6 +366,8 @@ def results_table(results: Results) -> RenderableType:
     facts.add_row("status", results.status)
     if results.metrics is None:
         return facts
+    for warning in results.metrics.warnings:
+        facts.add_row("[yellow]warning", escape(warning))
     table = Table(title=title.strip(), title_justify="left")
     table.add_column("metric")
     table.add_column("value", justify="right")

@@ -27,6 +27,19 @@ def test_a_backtest_moves_to_another_worker_which_continues_its_streams(
     assert link.states("b1") == ["queued", "running", "queued", "running", "completed"]
 
 
+def test_the_progress_of_a_backtest_does_not_go_back(link: Link, ann: Client, worker: Worker) -> None:
+    start(ann, "b1")
+    assert [one.progress_percent for one in worker.assigned] == [None], "nothing was published before"
+    worker.publish("progress.b1", 1, progress=33.0)
+    successor = link.lose_worker(worker)
+    assert [one.progress_percent for one in successor.assigned] == [33.0]
+    assert ann.ask("GetBacktestStatus", B1)["progressPercent"] == 33.0
+    successor.publish("progress.b1", 2, progress=20.0)
+    assert ann.ask("GetBacktestStatus", B1)["progressPercent"] == 33.0
+    successor.publish("progress.b1", 3, progress=40.0)
+    assert ann.ask("GetBacktestStatus", B1)["progressPercent"] == 40.0
+
+
 def test_prices_that_a_backtest_has_published_are_counted_apart_from_those_of_others(
     link: Link, ann: Client, worker: Worker
 ) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from backtestr_broker.core.scheduling.task_queue import SHARE, TaskQueue
+from backtestr_broker.core.scheduling.task_queue import MAX_PASSED, SHARE, TaskQueue
 from backtestr_protocol.errors import Busy
 from backtestr_protocol.message_types import PRIORITIES, Priority
 
@@ -25,7 +25,7 @@ def drained(queue: TaskQueue, can_park: bool = True) -> list[str]:
 
 
 @settings(deadline=None)
-@given(st.lists(st.sampled_from(PRIORITIES), max_size=30))
+@given(st.lists(st.sampled_from(PRIORITIES), max_size=MAX_PASSED))
 def test_the_highest_priority_goes_first_and_within_it_the_earliest(priorities: list[Priority]) -> None:
     queue = TaskQueue(100)
     for number, priority in enumerate(priorities):
@@ -33,6 +33,61 @@ def test_the_highest_priority_goes_first_and_within_it_the_earliest(priorities: 
     queue.check_invariants()
     expected = sorted(range(len(priorities)), key=lambda number: (PRIORITIES.index(priorities[number]), number))
     assert drained(queue) == [str(number) for number in expected]
+
+
+class BoundedWaits(RuleBasedStateMachine):
+    """Tasks of all priorities come and are taken; none that could be taken is passed over for ever."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queue = TaskQueue(10_000)
+        self.waiting: dict[str, tuple[Priority, bool]] = {}
+        self.passed: Counter[Priority] = Counter()  # takings since the last of that priority, while one could be taken
+        self.made = 0
+
+    @rule(priority=st.sampled_from(PRIORITIES), client_id=clients, to_park=st.booleans(), count=st.integers(1, 20))
+    def push(self, priority: Priority, client_id: str, to_park: bool, count: int) -> None:
+        for _ in range(count):
+            self.made += 1
+            self.queue.push_admitted(f"task-{self.made}", priority, client_id, to_park)
+            self.waiting[f"task-{self.made}"] = priority, to_park
+
+    @rule(can_park=st.booleans(), count=st.integers(1, 20))
+    def take(self, can_park: bool, count: int) -> None:
+        for _ in range(count):
+            able = {priority for priority, to_park in self.waiting.values() if can_park or not to_park}
+            task_id = self.queue.pop(can_park)
+            if task_id is None:
+                assert not able, "a task could be taken"
+                return
+            taken, _ = self.waiting.pop(task_id)
+            assert taken in able
+            if all(self.passed[one] < MAX_PASSED for one in able):
+                assert taken == min(able, key=PRIORITIES.index), "a lower priority is taken only after its wait"
+            for one in able - {taken}:
+                self.passed[one] += 1
+                assert self.passed[one] < MAX_PASSED + len(PRIORITIES), f"{one} waits without a bound"
+            self.passed[taken] = 0
+            for gone in set(PRIORITIES) - {priority for priority, _ in self.waiting.values()}:
+                self.passed[gone] = 0
+
+    @invariant()
+    def is_consistent(self) -> None:
+        self.queue.check_invariants()
+
+
+TestBoundedWaits = BoundedWaits.TestCase
+TestBoundedWaits.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+
+
+def test_an_endless_flood_of_interactive_work_leaves_every_ninth_task_to_background_work() -> None:
+    queue = TaskQueue(10_000)
+    for number in range(1000):
+        queue.push_admitted(f"I {number}", "I", "flood")
+    for number in range(10):
+        queue.push_admitted(f"B {number}", "B", "ann")
+    taken = drained(queue)[: 10 * (MAX_PASSED + 1)]
+    assert [at for at, task_id in enumerate(taken) if task_id[0] == "B"] == [9 * turn + 8 for turn in range(10)]
 
 
 @settings(deadline=None)

@@ -207,7 +207,8 @@ class LookAhead(Contract, frozen=True, kw_only=True):
 class AlgorithmInfo(Contract, frozen=True, kw_only=True):
     """An algorithm of the library.
 
-    Only a registered algorithm has `look_ahead` and `registered_time`; others are not checked.
+    Only a registered algorithm has `look_ahead` and `registered_time`; others are not checked. `warmup` is the number
+    of bars before a start that it declares to need with its default parameters; absent if it declares nothing.
     """
 
     algorithm_id: Text
@@ -219,6 +220,7 @@ class AlgorithmInfo(Contract, frozen=True, kw_only=True):
     origin: Origin | None = None
     look_ahead: LookAhead | None = None
     registered_time: Integer | None = None
+    warmup: NotNegative | None = None
 
 
 class RegisterAlgorithm(Contract, frozen=True, kw_only=True):
@@ -386,6 +388,8 @@ class BacktestConfig(Contract, frozen=True, kw_only=True):
     bar, an absent end is after the last one. `commission` is a fraction of traded value, `slippage` of price. `options`
     are the conventions of the engine (`BacktestOptions`). `symbol` or `symbols` is present; the symbols share the
     account. If both are present, `symbol` is one of `symbols`. `price` is that of the ticks that bars are made of.
+    `warmup` is the number of stored bars of each symbol before the start that the algorithm sees without being traded;
+    if absent, as many as the algorithm declares.
     """
 
     backtest_id: BacktestId | None = None
@@ -401,6 +405,7 @@ class BacktestConfig(Contract, frozen=True, kw_only=True):
     slippage: Fraction
     parameters: FreeMap
     options: FreeMap = {}
+    warmup: NotNegative | None = None
 
     def __post_init__(self) -> None:
         check_levels(self.parameters, "$.parameters")
@@ -457,6 +462,7 @@ class BacktestResults(Contract, frozen=True, kw_only=True):
     """The results of a backtest.
 
     `metrics` is nil until the backtest has ended. Those of a stopped backtest are of the bars that it simulated.
+    `warmup_bars` is the number of bars before the first one that the algorithm saw; of several symbols, the fewest.
     """
 
     backtest_id: str
@@ -464,6 +470,7 @@ class BacktestResults(Contract, frozen=True, kw_only=True):
     config: dict[str, Any]
     metrics: Metrics | None
     tables: list[TableRef]
+    warmup_bars: NotNegative = 0
 
 
 class PerformanceMetrics(Contract, frozen=True, kw_only=True):

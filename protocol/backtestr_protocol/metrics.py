@@ -240,6 +240,10 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     reasons: Annotated[
         dict[str, str], msgspec.Meta(description="The reason why a metric is nil, by the name of the metric.")
     ] = msgspec.field(name="undefined", default_factory=dict)
+    warnings: Annotated[
+        list[str],
+        msgspec.Meta(description="What a reader of the figures must know, a sentence each."),
+    ] = msgspec.field(default_factory=list)
 
     @property
     def undefined(self) -> dict[str, str]:
@@ -254,7 +258,8 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     def to_wire(self) -> dict[str, Any]:
         """Return the metrics by their names on the wire: those with a value, then nil for the undefined ones."""
         values = {WIRE_NAMES[name]: value for name, value in self.defined().items()}
-        return {**values, **dict.fromkeys(self.reasons), "undefined": self.reasons}
+        warnings = {"warnings": self.warnings} if self.warnings else {}
+        return {**values, **dict.fromkeys(self.reasons), "undefined": self.reasons, **warnings}
 
     def with_absent_as_none(self) -> Metrics:
         """Return the metrics with None in place of each that the broker did not send."""
@@ -286,7 +291,9 @@ def _metric(field: msgspec.structs.FieldInfo) -> Metric:
     )
 
 
-METRICS = tuple(_metric(field) for field in msgspec.structs.fields(Metrics) if field.name != "reasons")
+METRICS = tuple(
+    _metric(field) for field in msgspec.structs.fields(Metrics) if field.name not in ("reasons", "warnings")
+)
 """All metrics in their order; those of a group follow each other."""
 WIRE_NAMES = {one.name: one.wire_name for one in METRICS}
 _PYTHON_NAMES = {one.wire_name: one.name for one in METRICS}

@@ -21,7 +21,8 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     """The results of one backtest: its configuration (`config`, every option with its value), metrics and tables.
 
     `metrics` is None, and there are no tables, until the backtest has ended; a stopped one has those of the bars that
-    were simulated. Times are `Datetime("us", "UTC")` columns.
+    were simulated. Times are `Datetime("us", "UTC")` columns. `warmup_bars` is the number of bars before the first one
+    that the algorithm saw; of several symbols, the fewest.
     """
 
     backtest_id: str
@@ -29,6 +30,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     config: dict[str, Any]
     metrics: Metrics | None
     tables: dict[str, pl.DataFrame]
+    warmup_bars: int = 0
 
     @property
     def equity(self) -> pl.DataFrame:
@@ -80,6 +82,7 @@ def results_from_wire(answer: BacktestResults, attachments: Sequence[bytes]) -> 
         config=answer.config,
         metrics=None if answer.metrics is None else answer.metrics.with_absent_as_none(),
         tables={ref.name: read_table(ref, attachments) for ref in answer.tables},
+        warmup_bars=answer.warmup_bars,
     )
 
 

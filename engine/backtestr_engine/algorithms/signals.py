@@ -153,6 +153,24 @@ class Signals:
     def __len__(self) -> int:
         return len(self.flags)
 
+    def from_bar(self, first: int) -> Signals:
+        """Return the signals of bar `first` and those after it; a value that stands for all bars stays."""
+        if not first:
+            return self
+
+        def cut(values: Floats | None) -> Floats | None:
+            return values if values is None or (len(values) == 1 and len(self) > 1) else values[first:]
+
+        return Signals(
+            self.flags[first:],
+            cut(self.stop_loss),
+            cut(self.take_profit),
+            cut(self.trailing_stop),
+            cut(self.limit_price),
+            cut(self.stop_price),
+            cut(self.target),
+        )
+
     def _have(self, flag: int) -> Booleans:
         present: Booleans = (self.flags & np.uint8(flag)) != 0
         return present

@@ -57,6 +57,7 @@ class _Stored(msgspec.Struct, frozen=True, rename="camel"):
     config: dict[str, Any]
     metrics: Metrics
     checksums: dict[str, int] = {}
+    warmup_bars: int = 0
 
 
 class _Ended(msgspec.Struct, frozen=True):
@@ -115,6 +116,7 @@ class ResultStore:
             initial_capital=result.initial_capital,
             config=msgspec.to_builtins(config),
             metrics=result.metrics,
+            warmup_bars=result.warmup_bars,
             checksums={path.name: zlib.crc32(path.read_bytes()) for path in partial.iterdir()},
         )
         (partial / "result.json").write_bytes(msgspec.json.encode(stored))
@@ -180,6 +182,7 @@ class ResultStore:
                 config=stored.config,
                 metrics=stored.metrics,
                 tables=references,
+                warmup_bars=stored.warmup_bars,
             ),
             attachments,
         )

@@ -24,6 +24,7 @@ from backtestr_protocol.messages import Timeframe
 from backtestr_protocol.metrics import WIRE_NAMES, Metrics
 from backtestr_protocol.stream_messages import BacktestProgress, EquityCurvePoint
 
+from .earlier_bars import warm_up_warnings
 from .plan import Plan, check_signals
 from .tables import equity_frame, orders_frame, positions_frame, trades_frame
 
@@ -54,11 +55,15 @@ class Run:
     def start(self) -> None:
         """Compute the signals. Raises `AlgorithmError`; `InvalidConfiguration` where they lack what an option needs."""
         algorithm, panel, parameters = self.plan.algorithm, self.plan.panel, self.plan.parameters
+        seen = self.plan.seen
         if algorithm.across:
-            weights = algorithm.weights(panel, parameters)
+            weights = algorithm.weights(seen, parameters)[len(seen) - len(panel) :]
             self.start_with(*targets_of(panel, weights, fills_at_close=self._fills_at_close))
         else:
-            self.start_with(*(algorithm.signals(bars, parameters) for bars in panel.series))
+            tested = zip(panel.series, seen.series, strict=True)
+            self.start_with(
+                *(algorithm.signals(longer, parameters).from_bar(len(longer) - len(bars)) for bars, longer in tested)
+            )
 
     def start_with(self, *signals: Signals) -> None:
         """Start with signals that were computed elsewhere: those of every symbol, one per bar."""
@@ -136,6 +141,9 @@ class Run:
                 metrics = with_daily_statistics(
                     metrics, panel.timestamp, panel.timeframe, equity, conventions.risk_free
                 )
+        warm_up = self.plan.warm_up
+        if warm_up is not None and (warnings := warm_up_warnings(warm_up, self.plan.algorithm)):
+            metrics = msgspec.structs.replace(metrics, warnings=[*metrics.warnings, *warnings])
         return Result(
             symbols=panel.symbols,
             timeframe=panel.timeframe,
@@ -147,6 +155,7 @@ class Run:
             trades=trades,
             open_trades=still_open,
             metrics=metrics,
+            warmup_bars=0 if warm_up is None else warm_up.fewest,
         )
 
     def _started(self) -> SymbolSimulation | SharedAccountSimulation:
@@ -169,7 +178,8 @@ class Result(msgspec.Struct, frozen=True):
 
     `timestamp` (µs UTC) and `equity` have one value per simulated bar. `trades` are the closed trades, `open_trades`
     those that are open at the end, marked at the last close, at most one per symbol; `symbol` of records is an index
-    into `symbols`. Without a bar, `metrics` has a reason and no figure.
+    into `symbols`. Without a bar, `metrics` has a reason and no figure. `warmup_bars` is the number of bars before the
+    first one that the algorithm saw; of several symbols, the fewest.
     """
 
     symbols: tuple[str, ...]
@@ -182,6 +192,7 @@ class Result(msgspec.Struct, frozen=True):
     trades: Records
     open_trades: Records
     metrics: Metrics
+    warmup_bars: int = 0
 
     def frame(self, table: str) -> pl.DataFrame:
         """Return one of the tables `equity`, `orders`, `trades`, `positions`."""

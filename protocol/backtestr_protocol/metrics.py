@@ -6,6 +6,7 @@ here. A further metric needs a field of `Metrics` and its computation in the eng
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
@@ -17,10 +18,12 @@ Unit = Literal["money", "fraction", "ms", "ratio", "count"]
 if TYPE_CHECKING:
     Figure = float | None
     Whole = int | None
+    Texts = list[str]
     ABSENT: Any
 else:
     Figure = float | None | UnsetType
     Whole = int | None | UnsetType
+    Texts = list[str] | UnsetType
     ABSENT = UNSET
 
 
@@ -240,10 +243,19 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     reasons: Annotated[
         dict[str, str], msgspec.Meta(description="The reason why a metric is nil, by the name of the metric.")
     ] = msgspec.field(name="undefined", default_factory=dict)
-    warnings: Annotated[
-        list[str],
-        msgspec.Meta(description="What a reader of the figures must know, a sentence each."),
-    ] = msgspec.field(default_factory=list)
+    sentences: Annotated[
+        Texts,
+        msgspec.Meta(description="What a reader of the figures must know, a sentence each; absent where nothing."),
+    ] = msgspec.field(name="warnings", default=ABSENT)
+
+    @property
+    def warnings(self) -> list[str]:
+        """The sentences that a reader of the figures must know, such as that the warm-up was too short."""
+        return list(self.sentences or ())
+
+    def with_warnings(self, further: Sequence[str]) -> Metrics:
+        """Return the metrics with further warnings."""
+        return msgspec.structs.replace(self, sentences=[*self.warnings, *further]) if further else self
 
     @property
     def undefined(self) -> dict[str, str]:
@@ -291,9 +303,9 @@ def _metric(field: msgspec.structs.FieldInfo) -> Metric:
     )
 
 
-METRICS = tuple(
-    _metric(field) for field in msgspec.structs.fields(Metrics) if field.name not in ("reasons", "warnings")
-)
+_TEXTS = ("reasons", "sentences")
+
+METRICS = tuple(_metric(field) for field in msgspec.structs.fields(Metrics) if field.name not in _TEXTS)
 """All metrics in their order; those of a group follow each other."""
 WIRE_NAMES = {one.name: one.wire_name for one in METRICS}
 _PYTHON_NAMES = {one.wire_name: one.name for one in METRICS}

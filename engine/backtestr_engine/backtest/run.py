@@ -142,8 +142,8 @@ class Run:
                     metrics, panel.timestamp, panel.timeframe, equity, conventions.risk_free
                 )
         warm_up = self.plan.warm_up
-        if warm_up is not None and (warnings := warm_up_warnings(warm_up, self.plan.algorithm)):
-            metrics = msgspec.structs.replace(metrics, warnings=[*metrics.warnings, *warnings])
+        if warm_up is not None:
+            metrics = metrics.with_warnings(warm_up_warnings(warm_up, self.plan.algorithm))
         return Result(
             symbols=panel.symbols,
             timeframe=panel.timeframe,

@@ -92,7 +92,7 @@ def test_before_the_first_bar_there_is_the_capital(plan: Plan) -> None:
     assert (progress.progress_percent, progress.equity_curve_point.equity) == (0.0, 10_000.0)
     assert not run.done
     assert msgspec.json.encode(run.finish().metrics) == msgspec.json.encode(
-        {"undefined": {"finalEquity": "no bar was simulated"}, "warnings": []}
+        {"undefined": {"finalEquity": "no bar was simulated"}}
     )
     assert run.finish().frame("equity").height == 0
 

@@ -63,6 +63,8 @@ ALGORITHM_NAME_RULE = (
     "spaces around them"
 )
 AlgorithmName = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z_][0-9A-Za-z_.-]{0,63}(?!\n)$")]
+# The most samples of one look-ahead check.
+MAX_SAMPLES = 64
 # The most parameters of one algorithm: Python code with so many arguments is not written by hand.
 MAX_PARAMETERS = 1000
 # Some 300 times a built-in algorithm. A longer source holds data, which belong in a file.
@@ -183,18 +185,34 @@ class ParameterInfo(Contract, frozen=True, kw_only=True):
 
 
 class Finding(Contract, frozen=True, kw_only=True):
-    """A sign of look-ahead: `signal` at bar `bar` has another value if more bars follow the first `cut` bars."""
+    """A sign of look-ahead: `signal` at bar `bar` has another value if more bars follow the first `cut` bars.
+
+    `sample` names the sample on which it was found.
+    """
 
     signal: Text
     bar: NotNegative
     cut: NotNegative
     explanation: Text
+    sample: Text | None = None
+
+
+class CheckedSample(Contract, frozen=True, kw_only=True):
+    """A sample of the look-ahead check, and the number of cuts there.
+
+    `problem` is the error that the algorithm raised on the whole sample; it was not checked there.
+    """
+
+    name: Text
+    bars: NotNegative
+    cuts: NotNegative
+    problem: Text | None = None
 
 
 class LookAhead(Contract, frozen=True, kw_only=True):
-    """The verdict of the look-ahead check on a sample of `bars` bars, with `cuts` cuts.
+    """The verdict of the look-ahead check on samples of `bars` bars in all, with `cuts` cuts in all.
 
-    An algorithm that has not passed has a `finding`, or a `problem`: the error that it raised on the sample.
+    An algorithm that has not passed has a `finding`, or a `problem`: the error that it raised on every sample.
     """
 
     passed: bool
@@ -202,6 +220,7 @@ class LookAhead(Contract, frozen=True, kw_only=True):
     cuts: NotNegative
     finding: Finding | None = None
     problem: Text | None = None
+    samples: Annotated[list[CheckedSample], msgspec.Meta(max_length=MAX_SAMPLES)] = []
 
 
 class AlgorithmInfo(Contract, frozen=True, kw_only=True):

@@ -92,22 +92,6 @@ def _joined(catalog: Catalog, earlier: Bars, bars: Bars, price: TickPrice | None
     return catalog.load(bars.symbol, bars.timeframe, first_us, end_us, price=price)
 
 
-def warm_up_warnings(warm_up: WarmUpBars, algorithm: Algorithm) -> list[str]:
-    """Return what a reader of the result must know about the warm-up."""
-    if warm_up.wanted is None and warm_up.has_earlier:
-        return [
-            f"{algorithm.name} declares no warm-up, so its indicators began at the start, although earlier bars are "
-            "stored: declare it (docs/algorithms.md), or ask for it, as in warmup=200"
-        ]
-    if warm_up.wanted and warm_up.fewest < warm_up.wanted:
-        fewest = warm_up.given.index(warm_up.fewest)
-        return [
-            f"the warm-up had {warm_up.fewest:,} of {warm_up.wanted:,} bars: no more of "
-            f"{warm_up.panel.symbols[fewest]} are stored before the start, so signals of the first bars may be missing"
-        ]
-    return []
-
-
 def _before(catalog: Catalog, bars: Bars, start_us: int, count: int, price: TickPrice | None) -> Bars:
     """Return the last `count` stored bars that open before `start_us`, or those there are."""
     length = bars.closed_at(0) - int(bars.timestamp[0])

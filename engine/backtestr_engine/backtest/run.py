@@ -20,20 +20,22 @@ from backtestr_engine.simulation.account import kernel_rules, marked_positions, 
 from backtestr_engine.simulation.records import BUY, SELL, TRADE, Events, final_states
 from backtestr_engine.simulation.shared_account_loop import SharedAccountSimulation
 from backtestr_engine.simulation.symbol_loop import SymbolSimulation
-from backtestr_protocol.messages import Timeframe
+from backtestr_protocol.messages import LookAhead, Timeframe
 from backtestr_protocol.metrics import WIRE_NAMES, Metrics
 from backtestr_protocol.stream_messages import BacktestProgress, EquityCurvePoint
 
-from .earlier_bars import warm_up_warnings
 from .plan import Plan, check_signals
+from .result_warnings import result_warnings
 from .tables import equity_frame, orders_frame, positions_frame, trades_frame
 
 
 class Run:
     """The simulation of a plan: `start` it, `advance` it until `done`, `finish` it then or earlier."""
 
-    def __init__(self, plan: Plan, backtest_id: str) -> None:
+    def __init__(self, plan: Plan, backtest_id: str, look_ahead: LookAhead | None = None) -> None:
+        """Take a plan, and the verdict of the look-ahead check on its algorithm; the result warns of a failed one."""
         self.plan = plan
+        self._look_ahead = look_ahead
         self.backtest_id = backtest_id
         self._simulation: SymbolSimulation | SharedAccountSimulation | None = None
         self._peak = -math.inf
@@ -142,8 +144,7 @@ class Run:
                     metrics, panel.timestamp, panel.timeframe, equity, conventions.risk_free
                 )
         warm_up = self.plan.warm_up
-        if warm_up is not None:
-            metrics = metrics.with_warnings(warm_up_warnings(warm_up, self.plan.algorithm))
+        metrics = metrics.with_warnings(result_warnings(self.plan, self._look_ahead))
         return Result(
             symbols=panel.symbols,
             timeframe=panel.timeframe,

@@ -13,11 +13,12 @@ from backtestr.core.updates import Update
 from backtestr.io.io_thread import IoThread
 from backtestr.io.mailboxes import PendingReply
 from backtestr_protocol import topics
-from backtestr_protocol.errors import SystemFault, from_data
+from backtestr_protocol.errors import BacktestrError, SystemFault, from_data
 from backtestr_protocol.messages import BacktestAccepted, BacktestConfig, BacktestRef, BacktestState, BacktestStatus
 from backtestr_protocol.result_messages import DeletedBacktest, PinBacktest, PinnedBacktest
 from backtestr_protocol.stream_messages import BacktestProgress, OrderUpdate, PositionUpdate
 
+from .python_names import in_python
 from .requester import BULK_TIMEOUT, Requester
 from .results import Results, fetch_results
 from .subscription import GapWarning, Subscription
@@ -200,6 +201,9 @@ def start_backtest(ask: Requester, io_thread: IoThread, config: BacktestConfig, 
     try:
         ask("StartBacktest", config, BacktestAccepted)
         io_thread.started(config.backtest_id)
+    except BacktestrError as error:
+        run.abandon()
+        raise in_python(error) from None
     except BaseException:  # Ctrl-C included: without the run, nothing else can end its subscriptions
         run.abandon()
         raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from backtestr_engine.algorithms.algorithm import Algorithm
+from backtestr_engine.simulation.conventions import Conventions
 from backtestr_protocol.messages import LookAhead
 
 from .earlier_bars import WarmUpBars
@@ -12,7 +13,15 @@ from .plan import Plan
 def result_warnings(plan: Plan, look_ahead: LookAhead | None) -> list[str]:
     """Return the warnings of a result of `plan`; `look_ahead` is the verdict on its algorithm, if it was checked."""
     warm_up = [] if plan.warm_up is None else warm_up_warnings(plan.warm_up, plan.algorithm)
-    return [*look_ahead_warnings(look_ahead, plan.algorithm), *warm_up]
+    return [*look_ahead_warnings(look_ahead, plan.algorithm), *_far_away(plan.options.conventions), *warm_up]
+
+
+def _far_away(conventions: Conventions) -> list[str]:
+    """Return what a take profit that may have been meant in per cent means: a long position can have one above 1."""
+    profit = conventions.take_profit
+    return (
+        [] if profit < 1 else [f"takeProfit {profit:g} is {profit:.0%} of the price; {profit:g} % is {profit / 100:g}"]
+    )
 
 
 def look_ahead_warnings(verdict: LookAhead | None, algorithm: Algorithm) -> list[str]:

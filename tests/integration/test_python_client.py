@@ -88,7 +88,7 @@ def test_mistakes_are_named(client: backtestr.Client) -> None:
     assert caught.value.details["path"] == "$.parameters.fats"
     with pytest.raises(NotFound, match="did you mean 'sma_cross'"):
         client.backtest("sma_cros", "SYNTH", timeframe="1m")
-    with pytest.raises(ValidationError, match="fillOn"):
+    with pytest.raises(ValidationError, match="unknown option 'fill_on'; did you mean 'fill_at'"):
         client.backtest("sma_cross", "SYNTH", timeframe="1m", fill_on="close")
 
 

@@ -61,6 +61,8 @@ def test_signals_do_not_look_ahead(generator: np.random.Generator) -> None:
         ({"stop_loss": -0.1}, "stop_loss must be a fraction, 0 or more, .* bar 0 has -0.1"),
         ({"take_profit": [0.1, 0.1, np.inf]}, "take_profit must be .* bar 2 has inf"),
         ({"trailing_stop": [0.1, 0.2]}, r"trailing_stop has shape \(2,\); it needs one value, or one per bar \(3\)"),
+        ({"stop_loss": 2.0}, r"stop_loss is a fraction .* bar 0 has 2: if 2 % was meant, give 0\.02"),
+        ({"trailing_stop": [0.1, 0.1, 1.0]}, "trailing_stop is a fraction .* bar 2 has 1"),
         ({"stop_loss": [True, False, True]}, "stop_loss must be a fraction .* not bool"),
     ],
 )

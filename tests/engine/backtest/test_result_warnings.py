@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from backtestr_engine.backtest.plan import prepare
@@ -47,3 +48,11 @@ def test_a_finding_is_a_warning_of_the_result(
     for ours, theirs in zip(warnings, warned, strict=True):
         assert theirs in ours
         assert ours.startswith("buy_and_hold@")
+
+
+def test_a_take_profit_of_more_than_the_price_is_said(catalog: Catalog, conventions: Conventions) -> None:
+    catalog.write(synthetic_bars("1m", 100))
+    for profit, warned in ((0.5, []), (2.0, ["takeProfit 2 is 200% of the price; 2 % is 0.02"])):
+        run = Run(prepare(msgspec.structs.replace(CONFIG, options={"takeProfit": profit}), catalog, conventions), "a")
+        run.advance(100)
+        assert run.finish().metrics.warnings == warned

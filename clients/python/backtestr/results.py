@@ -13,6 +13,7 @@ from backtestr_protocol.messages import BacktestResults, BacktestState, GetBackt
 from backtestr_protocol.metrics import Metrics
 
 from .requester import BULK_TIMEOUT, Requester
+from .summary import summary
 
 ALL_TABLES: tuple[TableName, ...] = ("equity", "trades", "orders", "positions")
 
@@ -32,6 +33,10 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     tables: dict[str, pl.DataFrame]
     warmup_bars: int = 0
 
+    def __repr__(self) -> str:
+        """Return a summary of one screen: what was run, warnings and the main figures."""
+        return summary(self.backtest_id, self.status, self.config, self.metrics, self.warmup_bars)
+
     @property
     def equity(self) -> pl.DataFrame:
         """The table `timestamp equity drawdown returns …`, a row per bar."""
@@ -39,7 +44,11 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def trades(self) -> pl.DataFrame:
-        """The table `entry_time exit_time side quantity entry_price exit_price pnl return fees …`, a row per trade."""
+        """The table of trades, a row per trade.
+
+        Its columns are `entry_time exit_time side quantity entry_price exit_price pnl return fees exit_reason
+        entry_order_id exit_order_id entry_signal_time exit_signal_time …`.
+        """
         return self._table("trades")
 
     @property
@@ -47,7 +56,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
         """The table of orders, a row per order.
 
         Its columns are `order_id timestamp symbol side order_type quantity price status fill_price fill_quantity fee
-        reason …`.
+        reason position_id signal_time …`.
         """
         return self._table("orders")
 

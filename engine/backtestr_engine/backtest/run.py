@@ -24,9 +24,10 @@ from backtestr_protocol.messages import LookAhead, Timeframe
 from backtestr_protocol.metrics import WIRE_NAMES, Metrics
 from backtestr_protocol.stream_messages import BacktestProgress, EquityCurvePoint
 
+from .order_links import orders_of_changes, signal_times
 from .plan import Plan, check_signals
 from .result_warnings import result_warnings
-from .tables import equity_frame, orders_frame, positions_frame, trades_frame
+from .tables import OrderLinks, equity_frame, orders_frame, positions_frame, trades_frame
 
 
 class Run:
@@ -157,6 +158,10 @@ class Run:
             open_trades=still_open,
             metrics=metrics,
             warmup_bars=0 if warm_up is None else warm_up.fewest,
+            links=OrderLinks(
+                orders_of_changes(events.orders, events.positions),
+                signal_times(events.orders, panel, fills_at_close=self._fills_at_close),
+            ),
         )
 
     def _started(self) -> SymbolSimulation | SharedAccountSimulation:
@@ -194,6 +199,7 @@ class Result(msgspec.Struct, frozen=True):
     open_trades: Records
     metrics: Metrics
     warmup_bars: int = 0
+    links: OrderLinks | None = None
 
     def frame(self, table: str) -> pl.DataFrame:
         """Return one of the tables `equity`, `orders`, `trades`, `positions`."""
@@ -201,9 +207,10 @@ class Result(msgspec.Struct, frozen=True):
             case "equity":
                 return equity_frame(self.timestamp, self.equity, self.initial_capital)
             case "orders":
-                return orders_frame(self.orders, self.symbols)
+                return orders_frame(self.orders, self.symbols, self.positions, self.links)
             case "trades":
-                return trades_frame(self.trades, self.open_trades, self.symbols)
+                records = (self.orders, self.positions)
+                return trades_frame(self.trades, self.open_trades, self.symbols, records, self.links)
             case "positions":
                 return positions_frame(self.positions, self.symbols)
         raise ValueError(f"a result has no table {table!r}")

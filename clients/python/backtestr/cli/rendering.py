@@ -358,8 +358,12 @@ def results_table(results: Results) -> RenderableType:
     title = " ".join((str(config.get("algorithmId", "")), symbols, str(config.get("timeframe", ""))))
     facts = _plain("backtest", results.backtest_id)
     facts.add_row("status", results.status)
+    if results.warmup_bars:
+        facts.add_row("warm-up", f"{results.warmup_bars:,} bars before the first")
     if results.metrics is None:
         return facts
+    for warning in results.metrics.warnings:
+        facts.add_row("[yellow]warning", escape(warning))
     table = Table(title=title.strip(), title_justify="left")
     table.add_column("metric")
     table.add_column("value", justify="right")

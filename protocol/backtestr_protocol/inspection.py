@@ -13,19 +13,21 @@ from typing import Any
 
 import msgspec
 
-from .messages import BacktestState, Contract, Finding
+from .messages import BacktestState, CheckedSample, Contract, Finding
 
 
 class Verdict(Contract, frozen=True, kw_only=True):
     """The result of the look-ahead check of one algorithm.
 
-    `finding` is None if it passed. `cuts` are the numbers of bars to which the sample of `bars` bars was cut.
+    `finding` is None if it passed. `cuts` are the numbers of bars to which the sample of `bars` bars was cut. Where
+    there were several samples, these are of the one with the finding, or of the first, and `samples` has all.
     """
 
     algorithm_id: str
     bars: int
     cuts: list[int]
     finding: Finding | None
+    samples: list[CheckedSample] = []
 
     @property
     def passed(self) -> bool:

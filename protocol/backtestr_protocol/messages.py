@@ -63,6 +63,8 @@ ALGORITHM_NAME_RULE = (
     "spaces around them"
 )
 AlgorithmName = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z_][0-9A-Za-z_.-]{0,63}(?!\n)$")]
+# The most samples of one look-ahead check.
+MAX_SAMPLES = 64
 # The most parameters of one algorithm: Python code with so many arguments is not written by hand.
 MAX_PARAMETERS = 1000
 # Some 300 times a built-in algorithm. A longer source holds data, which belong in a file.
@@ -183,18 +185,34 @@ class ParameterInfo(Contract, frozen=True, kw_only=True):
 
 
 class Finding(Contract, frozen=True, kw_only=True):
-    """A sign of look-ahead: `signal` at bar `bar` has another value if more bars follow the first `cut` bars."""
+    """A sign of look-ahead: `signal` at bar `bar` has another value if more bars follow the first `cut` bars.
+
+    `sample` names the sample on which it was found.
+    """
 
     signal: Text
     bar: NotNegative
     cut: NotNegative
     explanation: Text
+    sample: Text | None = None
+
+
+class CheckedSample(Contract, frozen=True, kw_only=True):
+    """A sample of the look-ahead check, and the number of cuts there.
+
+    `problem` is the error that the algorithm raised on the whole sample; it was not checked there.
+    """
+
+    name: Text
+    bars: NotNegative
+    cuts: NotNegative
+    problem: Text | None = None
 
 
 class LookAhead(Contract, frozen=True, kw_only=True):
-    """The verdict of the look-ahead check on a sample of `bars` bars, with `cuts` cuts.
+    """The verdict of the look-ahead check on samples of `bars` bars in all, with `cuts` cuts in all.
 
-    An algorithm that has not passed has a `finding`, or a `problem`: the error that it raised on the sample.
+    An algorithm that has not passed has a `finding`, or a `problem`: the error that it raised on every sample.
     """
 
     passed: bool
@@ -202,12 +220,14 @@ class LookAhead(Contract, frozen=True, kw_only=True):
     cuts: NotNegative
     finding: Finding | None = None
     problem: Text | None = None
+    samples: Annotated[list[CheckedSample], msgspec.Meta(max_length=MAX_SAMPLES)] = []
 
 
 class AlgorithmInfo(Contract, frozen=True, kw_only=True):
     """An algorithm of the library.
 
-    Only a registered algorithm has `look_ahead` and `registered_time`; others are not checked.
+    Only a registered algorithm has `look_ahead` and `registered_time`; others are not checked. `warmup` is the number
+    of bars before a start that it declares to need with its default parameters; absent if it declares nothing.
     """
 
     algorithm_id: Text
@@ -219,6 +239,7 @@ class AlgorithmInfo(Contract, frozen=True, kw_only=True):
     origin: Origin | None = None
     look_ahead: LookAhead | None = None
     registered_time: Integer | None = None
+    warmup: NotNegative | None = None
 
 
 class RegisterAlgorithm(Contract, frozen=True, kw_only=True):
@@ -386,6 +407,8 @@ class BacktestConfig(Contract, frozen=True, kw_only=True):
     bar, an absent end is after the last one. `commission` is a fraction of traded value, `slippage` of price. `options`
     are the conventions of the engine (`BacktestOptions`). `symbol` or `symbols` is present; the symbols share the
     account. If both are present, `symbol` is one of `symbols`. `price` is that of the ticks that bars are made of.
+    `warmup` is the number of stored bars of each symbol before the start that the algorithm sees without being traded;
+    if absent, as many as the algorithm declares.
     """
 
     backtest_id: BacktestId | None = None
@@ -401,6 +424,7 @@ class BacktestConfig(Contract, frozen=True, kw_only=True):
     slippage: Fraction
     parameters: FreeMap
     options: FreeMap = {}
+    warmup: NotNegative | None = None
 
     def __post_init__(self) -> None:
         check_levels(self.parameters, "$.parameters")
@@ -457,6 +481,7 @@ class BacktestResults(Contract, frozen=True, kw_only=True):
     """The results of a backtest.
 
     `metrics` is nil until the backtest has ended. Those of a stopped backtest are of the bars that it simulated.
+    `warmup_bars` is the number of bars before the first one that the algorithm saw; of several symbols, the fewest.
     """
 
     backtest_id: str
@@ -464,6 +489,7 @@ class BacktestResults(Contract, frozen=True, kw_only=True):
     config: dict[str, Any]
     metrics: Metrics | None
     tables: list[TableRef]
+    warmup_bars: NotNegative = 0
 
 
 class PerformanceMetrics(Contract, frozen=True, kw_only=True):

@@ -39,6 +39,13 @@ def test_the_example_of_the_page_runs_trades_and_does_not_look_ahead() -> None:
     assert check_algorithm(example, BARS, example.check({}), np.random.default_rng(1)).passed
 
 
+def test_the_example_of_a_warm_up_declares_it() -> None:
+    example = example_of_the_page("above_average")
+
+    assert example.warm_up(example.check({"slow": 7})) == 35
+    assert example.signals(BARS, example.check({})).entries.any()
+
+
 def test_the_example_that_compares_symbols_runs_and_does_not_look_ahead() -> None:
     example = example_of_the_page("strongest")
     panel = Panel.of(

@@ -38,6 +38,23 @@ def test_the_streams_of_a_backtest_equal_its_results(client: backtestr.Client) -
     assert result.equity.height == series.bars, "without start and end all bars are covered"
 
 
+def test_a_start_has_its_warm_up_before_it(client: backtestr.Client) -> None:
+    def result(start: str | None, warmup: int | None) -> backtestr.Results:
+        run = client.backtest("sma_cross", "SYNTH", timeframe="1m", start=start, warmup=warmup, parameters=CROSS)
+        return run.result()
+
+    whole, warm, cold, asked = result(None, None), *(result("2024-01-05", count) for count in (None, 0, 1_000_000))
+
+    assert (whole.warmup_bars, warm.warmup_bars, cold.warmup_bars, asked.warmup_bars) == (0, 30, 0, 4 * 1440)
+    later = whole.orders["timestamp"].filter(whole.orders["timestamp"] >= warm.equity["timestamp"][0])
+    assert warm.orders["timestamp"].equals(later) or warm.orders["timestamp"].equals(later[1:])
+    assert cold.orders["timestamp"][0] > warm.orders["timestamp"][0]
+    assert warm.metrics is not None
+    assert warm.metrics.warnings == []
+    assert asked.metrics is not None
+    assert asked.metrics.warnings[0].startswith("the warm-up had 5,760 of 1,000,000 bars")
+
+
 def test_a_run_is_watched_and_read_by_another_client(broker: RunningBroker, client: backtestr.Client) -> None:
     run = client.backtest("buy_and_hold", "SYNTH", timeframe="1d")
     with backtestr.connect(connection_file=broker.connection_file) as other:
@@ -71,7 +88,7 @@ def test_mistakes_are_named(client: backtestr.Client) -> None:
     assert caught.value.details["path"] == "$.parameters.fats"
     with pytest.raises(NotFound, match="did you mean 'sma_cross'"):
         client.backtest("sma_cros", "SYNTH", timeframe="1m")
-    with pytest.raises(ValidationError, match="fillOn"):
+    with pytest.raises(ValidationError, match="unknown option 'fill_on'; did you mean 'fill_at'"):
         client.backtest("sma_cross", "SYNTH", timeframe="1m", fill_on="close")
 
 

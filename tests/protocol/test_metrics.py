@@ -36,7 +36,9 @@ def test_metrics_have_names_and_reasons() -> None:
 
 def test_a_decoded_metric_is_encoded_again_as_it_came() -> None:
     """A figure that is absent stays absent, one that is nil stays nil, and the order is that of the fields."""
-    for wire in ({"undefined": {"finalEquity": "no bar"}}, {"winRate": None, "kelly": 0.5, "undefined": UNDEFINED}):
+    warned = {"kelly": 0.5, "undefined": {}, "warnings": ["the warm-up had 3 of 9 bars"]}
+    nil = {"winRate": None, "kelly": 0.5, "undefined": UNDEFINED}
+    for wire in ({"undefined": {"finalEquity": "no bar"}}, nil, warned):
         again = msgspec.msgpack.decode(encode(decoded(wire)))
         assert list(again.items()) == list(wire.items())
 

@@ -456,6 +456,7 @@ class Client:
         commission: float = 0.0,
         slippage: float = 0.0,
         parameters: Mapping[str, Any] | None = None,
+        warmup: int | None = None,
         backtest_id: str | None = None,
         watch: Iterable[Stream] = STREAMS,
         **options: Any,
@@ -463,11 +464,12 @@ class Client:
         """Start a backtest, and return it as soon as the broker has accepted it.
 
         Several symbols (`["BTC", "ETH"]`) share the account. `end` is exclusive; without `start` or `end` the bars
-        begin or end where the stored ones do. `price` is that of ticks to make the bars of. `commission` and `slippage`
-        are fractions of traded value and of price. `options` are the engine's conventions (`fill_at="close"`,
-        `size="units"`, …; see `config/engine.toml`). `watch` names the streams to receive, so that they can be read
-        from their first message. Raises `NotFound`, `ValidationError`, `InvalidConfiguration` or `DataError` for a
-        backtest that cannot be run.
+        begin or end where the stored ones do. `price` is that of ticks to make the bars of. `warmup` stored bars before
+        `start` warm up the indicators, and are not traded; None means as many as the algorithm declares. `commission`
+        and `slippage` are fractions of traded value and of price. `options` are the engine's conventions
+        (`fill_at="close"`, `size="units"`, …; see `config/engine.toml`). `watch` names the streams to receive, so that
+        they can be read from their first message. Raises `NotFound`, `ValidationError`, `InvalidConfiguration` or
+        `DataError` for a backtest that cannot be run.
         """
         symbols = as_symbols(symbol)
         config = BacktestConfig(
@@ -484,6 +486,7 @@ class Client:
             slippage=slippage,
             parameters=with_times_as_text(parameters or {}),
             options=wire_options(options),
+            warmup=warmup,
         )
         return start_backtest(self._ask, self._io_thread, config, watch)
 

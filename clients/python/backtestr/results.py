@@ -13,6 +13,7 @@ from backtestr_protocol.messages import BacktestResults, BacktestState, GetBackt
 from backtestr_protocol.metrics import Metrics
 
 from .requester import BULK_TIMEOUT, Requester
+from .summary import summary
 
 ALL_TABLES: tuple[TableName, ...] = ("equity", "trades", "orders", "positions")
 
@@ -21,7 +22,8 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     """The results of one backtest: its configuration (`config`, every option with its value), metrics and tables.
 
     `metrics` is None, and there are no tables, until the backtest has ended; a stopped one has those of the bars that
-    were simulated. Times are `Datetime("us", "UTC")` columns.
+    were simulated. Times are `Datetime("us", "UTC")` columns. `warmup_bars` is the number of bars before the first one
+    that the algorithm saw; of several symbols, the fewest.
     """
 
     backtest_id: str
@@ -29,22 +31,16 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     config: dict[str, Any]
     metrics: Metrics | None
     tables: dict[str, pl.DataFrame]
+    warmup_bars: int = 0
+
+    def __repr__(self) -> str:
+        """Return a summary of one screen: what was run, warnings and the main figures."""
+        return summary(self.backtest_id, self.status, self.config, self.metrics, self.warmup_bars)
 
     @property
     def warnings(self) -> list[str]:
         """The sentences that a reader of the figures must know, such as that orders were rejected, and why."""
         return [] if self.metrics is None else self.metrics.warnings
-
-    def __repr__(self) -> str:
-        """Return the backtest with its return, and a line for each warning."""
-        known = {} if self.metrics is None else self.metrics.defined()
-        figures = f", {known['total_return']:.1%}" if "total_return" in known else ""
-        figures += f" in {known['total_trades']} trades" if "total_trades" in known else ""
-        lines = [
-            f"Results({self.backtest_id!r}, {self.status}{figures})",
-            *(f"warning: {one}" for one in self.warnings),
-        ]
-        return "\n".join(lines)
 
     @property
     def equity(self) -> pl.DataFrame:
@@ -53,7 +49,11 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def trades(self) -> pl.DataFrame:
-        """The table `entry_time exit_time side quantity entry_price exit_price pnl return fees …`, a row per trade."""
+        """The table of trades, a row per trade.
+
+        Its columns are `entry_time exit_time side quantity entry_price exit_price pnl return fees exit_reason
+        entry_order_id exit_order_id entry_signal_time exit_signal_time …`.
+        """
         return self._table("trades")
 
     @property
@@ -61,7 +61,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
         """The table of orders, a row per order.
 
         Its columns are `order_id timestamp symbol side order_type quantity price status fill_price fill_quantity fee
-        reason …`.
+        reason position_id signal_time …`.
         """
         return self._table("orders")
 
@@ -96,6 +96,7 @@ def results_from_wire(answer: BacktestResults, attachments: Sequence[bytes]) -> 
         config=answer.config,
         metrics=None if answer.metrics is None else answer.metrics.with_absent_as_none(),
         tables={ref.name: read_table(ref, attachments) for ref in answer.tables},
+        warmup_bars=answer.warmup_bars,
     )
 
 

@@ -13,11 +13,13 @@ from backtestr.core.updates import Update
 from backtestr.io.io_thread import IoThread
 from backtestr.io.mailboxes import PendingReply
 from backtestr_protocol import topics
-from backtestr_protocol.errors import SystemFault, from_data
+from backtestr_protocol.errors import BacktestrError, SystemFault, TimedOut, from_data
 from backtestr_protocol.messages import BacktestAccepted, BacktestConfig, BacktestRef, BacktestState, BacktestStatus
 from backtestr_protocol.result_messages import DeletedBacktest, PinBacktest, PinnedBacktest
 from backtestr_protocol.stream_messages import BacktestProgress, OrderUpdate, PositionUpdate
 
+from .lateness import late
+from .python_names import in_python
 from .requester import BULK_TIMEOUT, Requester
 from .results import Results, fetch_results
 from .subscription import GapWarning, Subscription
@@ -121,10 +123,13 @@ class Run:
     def wait(self, timeout: float | None = None) -> BacktestStatus:
         """Wait for the final status: `completed`, `failed` or `stopped`.
 
-        Raises `TimedOut` after `timeout` seconds, while the backtest continues, and `NotFound` when the broker was
-        restarted and no longer knows the backtest.
+        Raises `TimedOut` after `timeout` seconds, while the backtest continues; it says how far the backtest is, or
+        behind which others it waits. Raises `NotFound` when the broker was restarted and no longer knows the backtest.
         """
-        return self._end.read(timeout)
+        try:
+            return self._end.read(timeout)
+        except TimedOut as error:
+            raise late(self._ask, self._id, error) from None
 
     def result(self, timeout: float | None = None) -> Results:
         """Wait, then fetch metrics and tables. Raises the error of a failed backtest, and the errors of `wait`."""
@@ -200,6 +205,9 @@ def start_backtest(ask: Requester, io_thread: IoThread, config: BacktestConfig, 
     try:
         ask("StartBacktest", config, BacktestAccepted)
         io_thread.started(config.backtest_id)
+    except BacktestrError as error:
+        run.abandon()
+        raise in_python(error) from None
     except BaseException:  # Ctrl-C included: without the run, nothing else can end its subscriptions
         run.abandon()
         raise

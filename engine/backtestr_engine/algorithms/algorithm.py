@@ -28,6 +28,7 @@ from backtestr_protocol.errors import AlgorithmError, InvalidConfiguration
 from backtestr_protocol.messages import ALGORITHM_NAME_RULE, AlgorithmInfo, is_algorithm_name
 from backtestr_protocol.texts import bounded, described
 
+from .declared_warm_up import WarmUp, check_declaration, warm_up_bars
 from .parameters import MAX_DESCRIPTION_BYTES, Parameter, Value, check_values, describe
 from .signals import Signals
 from .tracebacks import authors_traceback
@@ -68,7 +69,10 @@ class Requirement(msgspec.Struct, frozen=True):
 
 
 class Algorithm(msgspec.Struct, frozen=True):
-    """A named function of signals, or of weights where `across` is true. `version` is a hash of its source."""
+    """A named function of signals, or of weights where `across` is true. `version` is a hash of its source.
+
+    `warmup` is what it declares of its warm-up; None where it declares nothing.
+    """
 
     name: str
     version: str
@@ -77,6 +81,7 @@ class Algorithm(msgspec.Struct, frozen=True):
     requirements: tuple[Requirement, ...]
     function: SignalFunction | WeightFunction
     across: bool = False
+    warmup: WarmUp | None = None
 
     @property
     def algorithm_id(self) -> str:
@@ -91,6 +96,7 @@ class Algorithm(msgspec.Struct, frozen=True):
             description=self.description,
             parameters=[describe(name, parameter) for name, parameter in self.parameters.items()],
             across=self.across,
+            warmup=self._default_warm_up(),
         )
 
     def check(self, given: Mapping[str, Any]) -> dict[str, Value]:
@@ -109,6 +115,17 @@ class Algorithm(msgspec.Struct, frozen=True):
                     requires=str(requirement),
                 )
         return values
+
+    def warm_up(self, values: Mapping[str, Value]) -> int | None:
+        """Return the bars before a backtest that the algorithm needs with these values; None if it declares none.
+
+        Raises `AlgorithmError` where its declaration gives no number of bars.
+        """
+        declared = self.warmup
+        return None if declared is None else self._guarded(lambda: warm_up_bars(self.name, declared, values))
+
+    def _default_warm_up(self) -> int | None:
+        return self.warm_up({name: parameter.default for name, parameter in self.parameters.items()})
 
     def signals(self, bars: Bars, values: Mapping[str, Value]) -> Signals:
         """Return the signals on `bars`; values as `check` returned them.
@@ -154,29 +171,38 @@ class Algorithm(msgspec.Struct, frozen=True):
 
 
 def algorithm(
-    name: str, /, *, requires: Sequence[str] = (), **parameters: Parameter
+    name: str, /, *, requires: Sequence[str] = (), warmup: WarmUp | Parameter | None = None, **parameters: Parameter
 ) -> Callable[[SignalFunction], Algorithm]:
     """Make an `Algorithm` of the decorated function, described by the first line of its docstring.
 
-    `requires` states relations between parameters, such as `["fast < slow"]`. Raises `ValueError` for a function whose
-    arguments are not bars and these parameters, for a name that an algorithm cannot have, for a default out of range,
-    and for a relation of another form.
+    `requires` states relations between parameters, such as `["fast < slow"]`. `warmup` is the number of bars before the
+    start of a backtest that the indicators need: a number, a parameter's name, or a function of parameters; with 0 the
+    algorithm is never given any. Raises `ValueError` for a function whose arguments are not bars and these parameters,
+    for a name that an algorithm cannot have, for a default out of range, for a relation of another form, and for a
+    warm-up that is no number of bars.
     """
-    return _declaration(name, requires, parameters, across=False)
+    return _declaration(name, requires, warmup, parameters, across=False)
 
 
 def portfolio(
-    name: str, /, *, requires: Sequence[str] = (), **parameters: Parameter
+    name: str, /, *, requires: Sequence[str] = (), warmup: WarmUp | Parameter | None = None, **parameters: Parameter
 ) -> Callable[[WeightFunction], Algorithm]:
     """Make an `Algorithm` of a function that takes a `Panel` and returns weights, else as `algorithm` does."""
-    return _declaration(name, requires, parameters, across=True)
+    return _declaration(name, requires, warmup, parameters, across=True)
 
 
 def _declaration(
-    name: str, requires: Sequence[str], parameters: dict[str, Parameter], *, across: bool
+    name: str,
+    requires: Sequence[str],
+    warmup: WarmUp | Parameter | None,
+    parameters: dict[str, Parameter],
+    *,
+    across: bool,
 ) -> Callable[[Callable[..., Any]], Algorithm]:
     def declare(function: Callable[..., Any]) -> Algorithm:
         arguments = list(inspect.signature(function).parameters)[1:]
+        if "warmup" in parameters:  # Python gave it apart from the others, so its place among them is not known
+            parameters.update({key: parameters.pop(key) for key in arguments if key in parameters})
         if arguments != list(parameters):
             what = "panel" if across else "bars"
             raise ValueError(f"{name} takes {arguments} after the {what}, but declares {list(parameters)}")
@@ -188,13 +214,19 @@ def _declaration(
             requirements=tuple(_parse_requirement(text, parameters) for text in requires),
             function=function,
             across=across,
+            warmup=declared,
         )
 
+    declared = None if isinstance(warmup, Parameter) else warmup
+    if isinstance(warmup, Parameter):
+        parameters["warmup"] = warmup
     if not is_algorithm_name(name):
         shown = repr(name) if len(str(name)) <= 64 else f"one of {len(str(name)):,} characters"
         raise ValueError(f"{ALGORITHM_NAME_RULE}, not {shown}")
     for parameter, kind in parameters.items():
         check_values(name, {parameter: kind}, {parameter: kind.default})
+    if declared is not None:
+        check_declaration(name, declared, parameters)
     return declare
 
 

@@ -27,6 +27,9 @@ TIED = 64
 TARGET = 128
 """The bar has a target."""
 
+LARGEST_LOSS = float(np.nextafter(1.0, 0.0))
+"""The largest fraction of a stop loss or trailing stop: at 1 and more the price would have to be 0 or below."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Signals:
@@ -127,9 +130,9 @@ class Signals:
         bars = len(self)
         return Signals(
             self.flags,
-            _check_fractions("stop_loss", stop_loss, bars),
+            _check_losses("stop_loss", stop_loss, bars),
             _check_fractions("take_profit", take_profit, bars),
-            _check_fractions("trailing_stop", trailing_stop, bars),
+            _check_losses("trailing_stop", trailing_stop, bars),
             self.limit_price,
             self.stop_price,
             self.target,
@@ -152,6 +155,24 @@ class Signals:
 
     def __len__(self) -> int:
         return len(self.flags)
+
+    def from_bar(self, first: int) -> Signals:
+        """Return the signals of bar `first` and those after it; a value that stands for all bars stays."""
+        if not first:
+            return self
+
+        def cut(values: Floats | None) -> Floats | None:
+            return values if values is None or (len(values) == 1 and len(self) > 1) else values[first:]
+
+        return Signals(
+            self.flags[first:],
+            cut(self.stop_loss),
+            cut(self.take_profit),
+            cut(self.trailing_stop),
+            cut(self.limit_price),
+            cut(self.stop_price),
+            cut(self.target),
+        )
 
     def _have(self, flag: int) -> Booleans:
         present: Booleans = (self.flags & np.uint8(flag)) != 0
@@ -203,6 +224,19 @@ def _check_fractions(name: str, given: AnyArray | float | None, bars: int) -> Fl
             bar=int(wrong[0]),
         )
     return np.ascontiguousarray(values, dtype=np.float64)
+
+
+def _check_losses(name: str, given: AnyArray | float | None, bars: int) -> Floats | None:
+    """Return `given` as `_check_fractions` does; a position cannot lose all of its price and be sold."""
+    values = _check_fractions(name, given, bars)
+    if values is not None and len(wrong := np.flatnonzero(values > LARGEST_LOSS)):
+        at = values[wrong[0]]
+        raise AlgorithmError(
+            f"{name} is a fraction of the price below 1 (0.02 = 2 %); bar {wrong[0]} has {at:g}"
+            + (f": if {at:g} % was meant, give {at / 100:g}" if at < 100 else ""),
+            bar=int(wrong[0]),
+        )
+    return values
 
 
 @compiled()

@@ -22,20 +22,31 @@ from backtestr_engine.simulation.conventions import Conventions, Options, resolv
 from backtestr_protocol.errors import InvalidConfiguration, ValidationError
 from backtestr_protocol.messages import MAX_SYMBOLS, BacktestConfig, TickPrice, Timeframe
 
+from .earlier_bars import WarmUpBars, warm_up_of
+
 
 class Plan(msgspec.Struct, frozen=True):
-    """A backtest that has passed every check, with the bars of every symbol at hand."""
+    """A backtest that has passed every check, with the bars of every symbol at hand.
+
+    `panel` has the bars that are tested, and `warm_up` those that the algorithm sees: the same if it is None.
+    """
 
     config: BacktestConfig
     algorithm: Algorithm
     parameters: dict[str, Value]
     options: Options
     panel: Panel
+    warm_up: WarmUpBars | None = None
 
     @property
     def bars(self) -> Bars:
         """The bars of the first symbol."""
         return self.panel.series[0]
+
+    @property
+    def seen(self) -> Panel:
+        """The bars that the algorithm sees: those of the warm-up, and then those of `panel`."""
+        return self.panel if self.warm_up is None else self.warm_up.panel
 
     @property
     def annualisation(self) -> Annualisation:
@@ -45,13 +56,15 @@ class Plan(msgspec.Struct, frozen=True):
     def resolved_config(self) -> BacktestConfig:
         """Return the configuration with every parameter and option spelled out and the algorithm's version in its id.
 
-        It is stored with a result, so that the result can be understood and repeated.
+        It is stored with a result, so that the result can be understood and repeated. Its `warmup` is the number of
+        bars that were asked for; where fewer are stored, the result has a warning.
         """
         return msgspec.structs.replace(
             self.config,
             algorithm_id=self.algorithm.algorithm_id,
             parameters=dict(self.parameters),
             options=self.options.to_wire(),
+            warmup=self.config.warmup or 0,
         )
 
 
@@ -88,6 +101,7 @@ def prepare(
     if len(symbols) > 1:
         _check_shared_account(options.conventions)
     panel = Panel.of([catalog.load(symbol, timeframe, start, end, price=config.price) for symbol in symbols])
+    warm_up = warm_up_of(config, algorithm, parameters, panel, catalog)
     spelled_out = msgspec.structs.replace(
         config,
         symbol=symbols[0],
@@ -95,8 +109,9 @@ def prepare(
         start_date=config.start_date or instant(int(panel.timestamp[0])),
         end_date=config.end_date or instant(int(panel.timestamp[-1]) + LENGTH_US[timeframe]),
         price=config.price or _common_price(catalog, symbols, timeframe),
+        warmup=warm_up.wanted,
     )
-    return Plan(spelled_out, algorithm, parameters, options, panel)
+    return Plan(spelled_out, algorithm, parameters, options, warm_up.tested, warm_up)
 
 
 def _instant_or_none(date: str | None, path: str) -> int | None:

@@ -4,6 +4,8 @@
                          equity.arrow   equity per bar; drawdown and returns follow from it
                          times.arrow    open times of the bars, as ranges without a gap
                          orders.arrow   positions.arrow   trades.arrow   open_trades.arrow   the simulation's records
+                         changes.arrow   the order that made each change of a position; absent in version 0.1
+                         signals.arrow   the time of the signal of each order; absent in version 0.1
 
 A result is written into a folder of another name, synced, and renamed: a crash leaves nothing that looks like a result.
 That name, `.<backtest id>.<process id>.partial`, has the writer's process, so that the folder of a crashed process can
@@ -37,7 +39,7 @@ from backtestr_protocol.private_files import make_private
 from backtestr_protocol.worker_channel import Outcome
 
 from .run import Result
-from .tables import DrawdownFrom, attach, equity_frame, orders_frame, positions_frame, trades_frame
+from .tables import DrawdownFrom, OrderLinks, attach, equity_frame, orders_frame, positions_frame, trades_frame
 
 _TABLES: tuple[TableName, ...] = ("equity", "trades", "orders", "positions")
 # Results that a wrong id is compared with, the latest, and how many of them the error names.
@@ -61,6 +63,7 @@ class _Stored(msgspec.Struct, frozen=True, rename="camel"):
     metrics: Metrics
     drawdown_from: DrawdownFrom = "first_close"
     checksums: dict[str, int] = {}
+    warmup_bars: int = 0
 
 
 class _Ended(msgspec.Struct, frozen=True):
@@ -111,6 +114,9 @@ class ResultStore:
             records: Records = getattr(result, name)
             columns = {field: np.ascontiguousarray(records[field]) for field in records.dtype.names or ()}
             _write_columns(partial / f"{name}.arrow", columns)
+        if result.links is not None:
+            _write_columns(partial / "changes.arrow", {"order_id": result.links.changed_by})
+            _write_columns(partial / "signals.arrow", {"signal_time": result.links.signal_times})
         stored = _Stored(
             backtest_id=backtest_id,
             status=status,
@@ -120,6 +126,7 @@ class ResultStore:
             config=msgspec.to_builtins(config),
             metrics=result.metrics,
             drawdown_from=result.drawdown_from,
+            warmup_bars=result.warmup_bars,
             checksums={path.name: zlib.crc32(path.read_bytes()) for path in partial.iterdir()},
         )
         (partial / "result.json").write_bytes(msgspec.json.encode(stored))
@@ -185,6 +192,7 @@ class ResultStore:
                 config=stored.config,
                 metrics=stored.metrics,
                 tables=references,
+                warmup_bars=stored.warmup_bars,
             ),
             attachments,
         )
@@ -240,12 +248,24 @@ def _read_table(folder: Path, table: TableName, stored: _Stored) -> pl.DataFrame
             equity = _read_columns(folder, "equity", stored)["equity"].to_numpy()
             return equity_frame(timestamp, equity, stored.initial_capital, stored.drawdown_from)
         case "orders":
-            return orders_frame(_read_records(folder, "orders", ORDER, stored), stored.symbols)
+            positions = _read_records(folder, "positions", POSITION, stored)
+            orders = _read_records(folder, "orders", ORDER, stored)
+            return orders_frame(orders, stored.symbols, positions, _read_links(folder, stored))
         case "positions":
             return positions_frame(_read_records(folder, "positions", POSITION, stored), stored.symbols)
         case "trades":
             closed, still_open = (_read_records(folder, name, TRADE, stored) for name in ("trades", "open_trades"))
-            return trades_frame(closed, still_open, stored.symbols)
+            orders = _read_records(folder, "orders", ORDER, stored)
+            positions = _read_records(folder, "positions", POSITION, stored)
+            return trades_frame(closed, still_open, stored.symbols, (orders, positions), _read_links(folder, stored))
+
+
+def _read_links(folder: Path, stored: _Stored) -> OrderLinks | None:
+    """Return the links of orders; None in a result of a version that did not have them."""
+    if not (folder / "changes.arrow").exists():
+        return None
+    changed_by = _read_columns(folder, "changes", stored)["order_id"].to_numpy()
+    return OrderLinks(changed_by, _read_columns(folder, "signals", stored)["signal_time"].to_numpy())
 
 
 def _write_columns(path: Path, columns: dict[str, AnyArray]) -> None:

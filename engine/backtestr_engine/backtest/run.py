@@ -21,20 +21,24 @@ from backtestr_engine.simulation.account import kernel_rules, marked_positions, 
 from backtestr_engine.simulation.records import BUY, SELL, TRADE, Events, final_states, rejections
 from backtestr_engine.simulation.shared_account_loop import SharedAccountSimulation
 from backtestr_engine.simulation.symbol_loop import SymbolSimulation
-from backtestr_protocol.messages import Timeframe
+from backtestr_protocol.messages import LookAhead, Timeframe
 from backtestr_protocol.metrics import WIRE_NAMES, Metrics
 from backtestr_protocol.stream_messages import BacktestProgress, EquityCurvePoint
 
+from .order_links import orders_of_changes, signal_times
 from .order_warnings import order_warnings
 from .plan import Plan, check_signals
-from .tables import DrawdownFrom, equity_frame, orders_frame, positions_frame, trades_frame
+from .result_warnings import result_warnings
+from .tables import DrawdownFrom, OrderLinks, equity_frame, orders_frame, positions_frame, trades_frame
 
 
 class Run:
     """The simulation of a plan: `start` it, `advance` it until `done`, `finish` it then or earlier."""
 
-    def __init__(self, plan: Plan, backtest_id: str) -> None:
+    def __init__(self, plan: Plan, backtest_id: str, look_ahead: LookAhead | None = None) -> None:
+        """Take a plan, and the verdict of the look-ahead check on its algorithm; the result warns of a failed one."""
         self.plan = plan
+        self._look_ahead = look_ahead
         self.backtest_id = backtest_id
         self._simulation: SymbolSimulation | SharedAccountSimulation | None = None
         capital = plan.options.conventions.drawdown_from == "capital"
@@ -57,11 +61,15 @@ class Run:
     def start(self) -> None:
         """Compute the signals. Raises `AlgorithmError`; `InvalidConfiguration` where they lack what an option needs."""
         algorithm, panel, parameters = self.plan.algorithm, self.plan.panel, self.plan.parameters
+        seen = self.plan.seen
         if algorithm.across:
-            weights = algorithm.weights(panel, parameters)
+            weights = algorithm.weights(seen, parameters)[len(seen) - len(panel) :]
             self.start_with(*targets_of(panel, weights, fills_at_close=self._fills_at_close))
         else:
-            self.start_with(*(algorithm.signals(bars, parameters) for bars in panel.series))
+            tested = zip(panel.series, seen.series, strict=True)
+            self.start_with(
+                *(algorithm.signals(longer, parameters).from_bar(len(longer) - len(bars)) for bars, longer in tested)
+            )
 
     def start_with(self, *signals: Signals) -> None:
         """Start with signals that were computed elsewhere: those of every symbol, one per bar."""
@@ -150,7 +158,10 @@ class Run:
                     metrics, panel.timestamp, panel.timeframe, equity, conventions.risk_free
                 )
                 metrics = with_geometric_figures(metrics, measured, conventions.risk_free)
-            metrics = metrics.with_warnings(order_warnings(orders, float(equity[-1])))
+            metrics = metrics.with_warnings(
+                [*result_warnings(self.plan, self._look_ahead), *order_warnings(orders, float(equity[-1]))]
+            )
+        warm_up = self.plan.warm_up
         return Result(
             symbols=panel.symbols,
             timeframe=panel.timeframe,
@@ -163,6 +174,11 @@ class Run:
             open_trades=still_open,
             metrics=metrics,
             drawdown_from=conventions.drawdown_from,
+            warmup_bars=0 if warm_up is None else warm_up.fewest,
+            links=OrderLinks(
+                orders_of_changes(events.orders, events.positions),
+                signal_times(events.orders, panel, fills_at_close=self._fills_at_close),
+            ),
         )
 
     def _started(self) -> SymbolSimulation | SharedAccountSimulation:
@@ -185,7 +201,8 @@ class Result(msgspec.Struct, frozen=True):
 
     `timestamp` (µs UTC) and `equity` have one value per simulated bar. `trades` are the closed trades, `open_trades`
     those that are open at the end, marked at the last close, at most one per symbol; `symbol` of records is an index
-    into `symbols`. Without a bar, `metrics` has a reason and no figure.
+    into `symbols`. Without a bar, `metrics` has a reason and no figure. `warmup_bars` is the number of bars before the
+    first one that the algorithm saw; of several symbols, the fewest.
     """
 
     symbols: tuple[str, ...]
@@ -199,6 +216,8 @@ class Result(msgspec.Struct, frozen=True):
     open_trades: Records
     metrics: Metrics
     drawdown_from: DrawdownFrom = "capital"
+    warmup_bars: int = 0
+    links: OrderLinks | None = None
 
     def frame(self, table: str) -> pl.DataFrame:
         """Return one of the tables `equity`, `orders`, `trades`, `positions`."""
@@ -206,9 +225,10 @@ class Result(msgspec.Struct, frozen=True):
             case "equity":
                 return equity_frame(self.timestamp, self.equity, self.initial_capital, self.drawdown_from)
             case "orders":
-                return orders_frame(self.orders, self.symbols)
+                return orders_frame(self.orders, self.symbols, self.positions, self.links)
             case "trades":
-                return trades_frame(self.trades, self.open_trades, self.symbols)
+                records = (self.orders, self.positions)
+                return trades_frame(self.trades, self.open_trades, self.symbols, records, self.links)
             case "positions":
                 return positions_frame(self.positions, self.symbols)
         raise ValueError(f"a result has no table {table!r}")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import IO, Literal, cast
+from typing import IO, Literal, NamedTuple, cast
 
 import numpy as np
 import polars as pl
 
-from backtestr_engine.data.arrays import Floats, Integers, Records
-from backtestr_engine.simulation.records import ORDER_TYPES, REASONS, SIDES, STATUSES
+from backtestr_engine.data.arrays import AnyArray, Floats, Integers, Records
+from backtestr_engine.simulation.records import ORDER_TYPES, REASONS, SIDES, STATUSES, TRADE
 from backtestr_protocol.messages import TableRef
+
+from .order_links import NONE, WITHOUT_SIGNAL, links_of
 
 TIME = pl.Datetime("us", "UTC")
 
@@ -36,12 +38,27 @@ def equity_frame(
     return pl.DataFrame({"timestamp": _times(timestamp), "equity": equity, "drawdown": drawdown, "returns": returns})
 
 
-def orders_frame(orders: Records, symbols: Sequence[str]) -> pl.DataFrame:
+class OrderLinks(NamedTuple):
+    """The order that made each change of a position, and the time of the signal of each order (`order_links.py`)."""
+
+    changed_by: Integers
+    signal_times: Integers
+
+
+def orders_frame(
+    orders: Records, symbols: Sequence[str], positions: Records | None = None, links: OrderLinks | None = None
+) -> pl.DataFrame:
     """Return a row per order; the fill of a rejected order is null.
 
     The columns are `order_id timestamp symbol side order_type quantity price status fill_price fill_quantity fee
-    reason`.
+    reason position_id signal_time`. The last two are null for an order without a position or a signal, and in results
+    of versions that did not have them.
     """
+    position_ids, signals = np.zeros(len(orders), dtype=np.int64), np.full(len(orders), NONE)
+    if links is not None and positions is not None:
+        none = np.zeros(0, dtype=TRADE)
+        position_ids = links_of(positions, links.changed_by, none, none, len(orders)).positions
+        signals = links.signal_times
     filled = orders["status"] == STATUSES.index("filled")
     return pl.DataFrame(
         {
@@ -57,17 +74,34 @@ def orders_frame(orders: Records, symbols: Sequence[str]) -> pl.DataFrame:
             "fill_quantity": _where(filled, _column(orders, "fill_quantity")),
             "fee": _column(orders, "fee"),
             "reason": _names(orders["reason"], (None, *REASONS[1:])),
+            "position_id": _known_ids(position_ids),
+            "signal_time": _known_times(signals),
         }
     )
 
 
-def trades_frame(closed: Records, still_open: Records, symbols: Sequence[str]) -> pl.DataFrame:
+def trades_frame(
+    closed: Records,
+    still_open: Records,
+    symbols: Sequence[str],
+    records: tuple[Records, Records] | None = None,
+    links: OrderLinks | None = None,
+) -> pl.DataFrame:
     """Return a row per trade; an open trade is marked at the last close, without the fee of an exit.
 
     The columns are `position_id symbol entry_time exit_time side quantity entry_price exit_price pnl return fees mae
-    mfe status`.
+    mfe status exit_reason entry_order_id exit_order_id entry_signal_time exit_signal_time`. The last five need
+    `records`, the orders and the changes of positions, and are null in results of versions that did not have `links`.
+    `exit_reason` is that of the exit's order, or `signal`.
     """
     trades = np.concatenate([closed, still_open])
+    entries = exits = np.zeros(len(trades), dtype=np.int64)
+    signals, reasons = np.full(1, NONE), np.zeros(1, dtype=np.int64)
+    if links is not None and records is not None:
+        orders, positions = records
+        entries, exits, _ = links_of(positions, links.changed_by, closed, still_open, len(orders))
+        signals = np.concatenate((signals, links.signal_times))
+        reasons = np.concatenate((reasons, np.where(_by_signal(orders), len(REASONS), orders["reason"])))
     status = np.zeros(len(trades), dtype=np.int8)
     status[len(closed) :] = 1
     return pl.DataFrame(
@@ -82,6 +116,11 @@ def trades_frame(closed: Records, still_open: Records, symbols: Sequence[str]) -
                 for name in ("quantity", "entry_price", "exit_price", "pnl", "return", "fees", "mae", "mfe")
             },
             "status": _names(status, ("closed", "open")),
+            "exit_reason": _names(reasons[exits], (None, *REASONS[1:], "signal")),
+            "entry_order_id": _known_ids(entries),
+            "exit_order_id": _known_ids(exits),
+            "entry_signal_time": _known_times(signals[entries]),
+            "exit_signal_time": _known_times(signals[exits]),
         }
     )
 
@@ -143,6 +182,19 @@ def _ids(records: Records, name: str) -> pl.Series:
     return pl.Series(_column(records, name)).cast(pl.String)
 
 
+def _known_ids(ids: Integers) -> pl.Series:
+    """Return ids as text, null in place of 0."""
+    return _where(ids != 0, ids).cast(pl.String)
+
+
+def _known_times(times: Integers) -> pl.Series:
+    return _where(times != NONE, times).cast(TIME)
+
+
+def _by_signal(orders: Records) -> np.ndarray:
+    return ~np.isin(orders["reason"], WITHOUT_SIGNAL)
+
+
 def _times(timestamp: Integers) -> pl.Series:
     return pl.Series(timestamp).cast(TIME)
 
@@ -161,5 +213,5 @@ def _sides(records: Records) -> pl.Series:
     return _names(records["side"] < 0, (SIDES[1], SIDES[-1]))
 
 
-def _where(present: np.ndarray, values: Floats) -> pl.Series:
+def _where(present: np.ndarray, values: AnyArray) -> pl.Series:
     return pl.Series(values).set(pl.Series(~present), None)

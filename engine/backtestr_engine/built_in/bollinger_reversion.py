@@ -9,6 +9,7 @@ from backtestr_engine.authoring import Bars, Float, Int, Signals, algorithm, bba
     "bollinger_reversion",
     timeperiod=Int(20, low=2, high=1000, description="bars in the average and the deviation"),
     deviations=Float(2.0, low=0.1, high=10.0, description="standard deviations from the average to either band"),
+    warmup=lambda timeperiod: timeperiod + 1,
 )
 def bollinger_reversion(bars: Bars, timeperiod: int, deviations: float) -> Signals:
     """Long when the close falls below the lower band, short when it rises above the upper; out at the average."""

@@ -7,7 +7,7 @@ import numpy as np
 from backtestr_engine.authoring import Bars, Signals, algorithm
 
 
-@algorithm("buy_and_hold")
+@algorithm("buy_and_hold", warmup=0)
 def buy_and_hold(bars: Bars) -> Signals:
     """Long from the first bar to the last."""
     entries = np.zeros(len(bars), dtype=np.bool_)

@@ -13,6 +13,7 @@ from backtestr_engine.authoring import Bars, Int, Signals, algorithm, highest, l
     entry=Int(20, low=2, high=1000, description="bars whose high or low has to be exceeded to get in"),
     exit=Int(10, low=2, high=1000, description="bars whose low or high has to be exceeded to get out"),
     requires=["exit <= entry"],
+    warmup=lambda entry: entry + 1,
 )
 def donchian_breakout(bars: Bars, entry: int, exit: int) -> Signals:
     """Long on a close above the highest high of `entry` bars, out below the lowest low of `exit` bars; short mirrored.

@@ -12,6 +12,8 @@ from backtestr_engine.authoring import macd as macd_lines
     slow=Int(26, low=3, high=1000, description="bars in the slow exponential average"),
     signal=Int(9, low=2, high=500, description="bars in the exponential average of their difference"),
     requires=["fast < slow"],
+    # As in ema_cross: what came before weighs e^−10 in each average.
+    warmup=lambda slow, signal: 5 * (slow + signal),
 )
 def macd(bars: Bars, fast: int, slow: int, signal: int) -> Signals:
     """Long when the MACD line crosses above its signal, short when it crosses below."""

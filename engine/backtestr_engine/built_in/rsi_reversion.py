@@ -13,6 +13,8 @@ NEUTRAL = 50.0
     timeperiod=Int(14, low=2, high=500, description="bars in the index"),
     oversold=Float(30.0, low=1.0, high=49.0, description="buy when the index falls below this"),
     overbought=Float(70.0, low=51.0, high=99.0, description="sell short when the index rises above this"),
+    # Wilder's average is an exponential one with α = 1 / timeperiod: what came before weighs e^−10.
+    warmup=lambda timeperiod: 10 * timeperiod,
 )
 def rsi_reversion(bars: Bars, timeperiod: int, oversold: float, overbought: float) -> Signals:
     """Long when the RSI falls below `oversold`, short when it rises above `overbought`; out when it passes 50."""

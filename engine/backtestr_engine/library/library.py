@@ -8,7 +8,7 @@ Registrations of other workers are found on disk; one that cannot be read is a p
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import msgspec
@@ -16,11 +16,12 @@ import msgspec
 from backtestr_engine.algorithms.algorithm import Algorithm, version_of
 from backtestr_engine.built_in import BUILT_IN
 from backtestr_protocol.errors import DataError, NotFound, StateConflict, unknown
-from backtestr_protocol.messages import AlgorithmInfo, AlgorithmList, Origin, RegisterAlgorithm
+from backtestr_protocol.messages import AlgorithmInfo, AlgorithmList, LookAhead, Origin, RegisterAlgorithm
 
 from .inspection import Examine, examine
 from .registrations import MAX_NAMES, RegisteredAlgorithms
 from .source_files import Guard, Limit, Source, forget, load_source, named_in, no_guard, problem_of, unlimited
+from .stored_samples import SeriesPart
 
 # Registered algorithms that stay loaded. To load one again takes milliseconds.
 MAX_LOADED = 64
@@ -63,6 +64,13 @@ class Library:
         found = self._own(name_or_id)
         return self._find_registered(name_or_id) if found is None else _own_info(found)
 
+    def look_ahead(self, algorithm_id: str) -> LookAhead | None:
+        """Return the verdict of the look-ahead check on a version; None where it was not checked."""
+        try:
+            return self.info(algorithm_id).look_ahead
+        except (NotFound, DataError):  # its registration was damaged after it was loaded
+            return None
+
     def infos(self) -> list[AlgorithmInfo]:
         """List the newest version of each algorithm, sorted by name, for `ListAlgorithms`."""
         return self.survey().algorithms
@@ -89,12 +97,13 @@ class Library:
             problems.append(problem_of("", left))
         return AlgorithmList(algorithms=[infos[name] for name in sorted(infos)], problems=problems)
 
-    def register(self, request: RegisterAlgorithm, wall_ms: int) -> AlgorithmInfo:
+    def register(self, request: RegisterAlgorithm, wall_ms: int, parts: Sequence[SeriesPart] = ()) -> AlgorithmInfo:
         """Run a source, check its algorithm for look-ahead and keep both; it is on disk when this returns.
 
-        The newest version, registered again, stays as it is; an earlier version becomes the newest again. Raises
-        `StateConflict` for a name that is taken, `ValidationError` for a source that does not define it exactly once,
-        `AlgorithmError` for a source that cannot be run, and `TimedOut` for one that does not end in time.
+        `parts` of stored series are among the samples of the check. The newest version, registered again, stays as it
+        is; an earlier version becomes the newest again. Raises `StateConflict` for a name that is taken,
+        `ValidationError` for a source that does not define it exactly once, `AlgorithmError` for a source that cannot
+        be run, and `TimedOut` for one that does not end in time.
         """
         name = request.name
         assert self._registered is not None, "this library has no place for registrations"
@@ -107,7 +116,7 @@ class Library:
         newest = self._readable(name)
         info = self._readable(f"{name}@{version}")
         if info is None or not self._registered.has(info, request.source):
-            examined = self._examine(name, Source(request.source, f"{name}.py", f"{name}@{version} examined"))
+            examined = self._examine(name, Source(request.source, f"{name}.py", f"{name}@{version} examined"), parts)
             info = msgspec.structs.replace(examined, origin="registered")
         elif newest is not None and newest.version == version:
             return newest

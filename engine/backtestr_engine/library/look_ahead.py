@@ -2,15 +2,17 @@
 
 The signals of the first n bars must not change when more bars follow. A third of the cuts fall anywhere. A third fall
 directly after a bar with signals, where a use of the next bar shows (crossings are rare, and a cut between two of them
-finds nothing). A third are early more often than late, to fall into warm-ups that were filled with later values.
+finds nothing), and while higher bars are still running, where a use of their later prices shows. A third are early more
+often than late, to fall into warm-ups that were filled with later values.
 
-A pass does not prove that an algorithm has no look-ahead; a finding proves that it has.
+A pass does not prove that an algorithm has no look-ahead; a finding proves that it has. Bars that are too few for an
+algorithm prove nothing: it may fail on short beginnings of the sample.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -20,9 +22,10 @@ from backtestr_engine.algorithms.signals import Signals
 from backtestr_engine.data.arrays import AnyArray, Booleans, Integers
 from backtestr_engine.data.bars import Bars
 from backtestr_engine.data.panel import Panel
+from backtestr_engine.data.timeframes import open_times
 from backtestr_protocol.errors import AlgorithmError
 from backtestr_protocol.inspection import Verdict
-from backtestr_protocol.messages import Finding
+from backtestr_protocol.messages import Finding, Timeframe
 from backtestr_protocol.texts import bounded
 
 CUTS = 24
@@ -44,24 +47,43 @@ def check_algorithm(
     generator: np.random.Generator,
     *,
     cuts: int = CUTS,
+    higher: Collection[Timeframe] = (),
 ) -> Verdict:
     """Check `algorithm` with `values` (as `Algorithm.check` returned them) for look-ahead.
 
     The sample has at least two bars; for an algorithm that is `across`, it is a panel of at least two rows. The same
-    state of `generator` gives the same cuts. Raises `AlgorithmError` when the algorithm fails on the whole sample; a
-    failure on the first bars alone is a finding.
+    state of `generator` gives the same cuts; where the algorithm uses `higher` timeframes, some fall into the middle of
+    their bars. Raises `AlgorithmError` when the algorithm fails on the whole sample. A failure on the first bars alone
+    is a finding, unless they are fewer than half of the sample and it fails on no more of them.
     """
     if len(sample) < 2:
         raise ValueError(f"a look-ahead check needs at least two bars; there are {len(sample)}")
     whole = _signals_of(algorithm, sample, values)
-    tried = _choose_cuts(whole, len(sample), generator, cuts)
-    findings = (_compare(algorithm, sample, values, whole, int(cut)) for cut in tried)
+    tried = _choose_cuts(whole, sample, generator, cuts, higher)
     return Verdict(
         algorithm_id=algorithm.algorithm_id,
         bars=len(sample),
         cuts=[int(cut) for cut in tried],
-        finding=next((finding for finding in findings if finding is not None), None),
+        finding=_first_finding(algorithm, sample, values, whole, tried),
     )
+
+
+def _first_finding(
+    algorithm: Algorithm, sample: Bars | Panel, values: Mapping[str, Value], whole: _Signals, cuts: Integers
+) -> Finding | None:
+    """Return the finding of the shortest cut that has one; from the longest cut down, so that failures can be told."""
+    found: Finding | None = None
+    failed: Finding | None = None
+    for cut in cuts[::-1]:
+        try:
+            found = _compare(algorithm, sample, values, whole, int(cut)) or found
+            if failed is not None:  # it fails on more bars, and not on these
+                return failed
+        except AlgorithmError as error:
+            failed = failed or _failure(error, int(cut))
+    if failed is not None and failed.cut > len(sample) // 2:
+        return failed
+    return found
 
 
 _Signals = Mapping[str, AnyArray | None]
@@ -76,32 +98,66 @@ def _signals_of(algorithm: Algorithm, sample: Bars | Panel, values: Mapping[str,
     return {name: getattr(signals, name) for name in (*_FLAGS, *further)}
 
 
-def _choose_cuts(whole: _Signals, bars: int, generator: np.random.Generator, cuts: int) -> Integers:
-    """Return increasing numbers of bars from 1 to bars − 1: anywhere, after bars with signals, and mostly early."""
+def _choose_cuts(
+    whole: _Signals,
+    sample: Bars | Panel,
+    generator: np.random.Generator,
+    cuts: int,
+    higher: Collection[Timeframe],
+) -> Integers:
+    """Return increasing numbers of bars from 1 to bars − 1: anywhere, after bars with signals, and mostly early.
+
+    Where there are higher bars, half of those after signals fall while the bars of each such timeframe are running.
+    Some fall before the longest gaps, where a use of the next bar's time shows.
+    """
+    bars = len(sample)
     signalled = np.zeros(bars, dtype=np.bool_)
     for name, signal in whole.items():
         if signal is not None and name in (*_FLAGS, "target", "weights"):
             given = ~np.isnan(signal) if signal.dtype.kind == "f" else signal
             signalled |= given.any(axis=1) if given.ndim > 1 else given
     busy = np.flatnonzero(signalled[: bars - 1]) + 1
-    after_signals = generator.choice(busy, size=min(cuts // 3, len(busy)), replace=False) if len(busy) else busy
+    running = _cuts_within(sample.timestamp, higher)
+    within = np.intersect1d(busy, running) if np.isin(busy, running).any() else running
+    middle = generator.choice(within, size=min(cuts // 6, len(within)), replace=False)
+    after_signals = generator.choice(busy, size=min(cuts // 3 - len(middle), len(busy)), replace=False)
     early = np.exp(generator.uniform(0.0, np.log(bars), size=cuts // 3)).astype(np.int64)
-    anywhere = generator.integers(1, bars, size=cuts - len(after_signals) - len(early))
-    return np.unique(np.concatenate((anywhere, after_signals, np.clip(early, 1, bars - 1))))
+    gaps = _cuts_at_gaps(sample.timestamp)[: cuts // 6]
+    anywhere = generator.integers(1, bars, size=cuts - len(after_signals) - len(early) - len(middle) - len(gaps))
+    chosen = (anywhere, after_signals, middle, gaps, np.clip(early, 1, bars - 1))
+    return np.unique(np.concatenate(chosen)).astype(np.int64)
+
+
+def _cuts_at_gaps(timestamp: Integers) -> Integers:
+    """Return the cuts before bars that come later than the usual next one, the longest gaps first."""
+    steps = np.diff(timestamp)
+    late = np.flatnonzero(steps > steps.min(initial=np.iinfo(np.int64).max))
+    return late[np.argsort(-steps[late], kind="stable")] + 1
+
+
+def _cuts_within(timestamp: Integers, higher: Collection[Timeframe]) -> Integers:
+    """Return the cuts that divide a bar of every one of these timeframes."""
+    divides = np.full(max(0, len(timestamp) - 1), bool(higher))
+    for timeframe in higher:
+        opened = open_times(timestamp, timeframe)
+        divides &= opened[1:] == opened[:-1]
+    return np.flatnonzero(divides) + 1
+
+
+def _failure(error: AlgorithmError, cut: int) -> Finding:
+    return Finding(
+        signal="all",
+        bar=cut - 1,
+        cut=cut,
+        explanation=bounded(f"it fails on the first {cut} bars alone: {error.message}", MAX_EXPLANATION_BYTES),
+    )
 
 
 def _compare(
     algorithm: Algorithm, sample: Bars | Panel, values: Mapping[str, Value], whole: _Signals, cut: int
 ) -> Finding | None:
-    try:
-        prefix = _signals_of(algorithm, sample.first(cut) if isinstance(sample, Panel) else sample[:cut], values)
-    except AlgorithmError as error:
-        return Finding(
-            signal="all",
-            bar=cut - 1,
-            cut=cut,
-            explanation=bounded(f"it fails on the first {cut} bars alone: {error.message}", MAX_EXPLANATION_BYTES),
-        )
+    """Return a difference between the signals on the first `cut` bars and those on all. Raises `AlgorithmError`."""
+    prefix = _signals_of(algorithm, sample.first(cut) if isinstance(sample, Panel) else sample[:cut], values)
     for name, signal in whole.items():
         differs = _differs(prefix[name], signal, cut, len(sample))
         if differs.any():

@@ -6,12 +6,15 @@ There are three layers, and the later wins: the defaults of `config/engine.toml`
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_type_hints
 
 import msgspec
 
+from backtestr_engine.algorithms.signals import LARGEST_LOSS
 from backtestr_protocol.errors import InvalidConfiguration, ValidationError, did_you_mean, quoted
 from backtestr_protocol.messages import StreamOptions
+
+from .option_names import check_choice, check_name
 
 _Struct = TypeVar("_Struct")
 
@@ -156,6 +159,9 @@ _PRESETS_AT_CLOSE: Mapping[str, Mapping[str, Any]] = {
 _MONEY = (0.0, _LARGEST, "an amount of money, 0 or more")
 
 _FRACTION = (0.0, _LARGEST, "a fraction of price above 0, or 0 for none")
+"""For take profits: one of 1.5 is 150 %, which a long position can have."""
+
+_LOSS = (0.0, LARGEST_LOSS, "a fraction of price from 0, for none, up to, but not including, 1 (0.02 = 2 %)")
 
 _BOUNDS: Mapping[str, tuple[float, float, str]] = {
     "commission_fixed": _MONEY,
@@ -163,13 +169,16 @@ _BOUNDS: Mapping[str, tuple[float, float, str]] = {
     "commission_minimum": _MONEY,
     "leverage": (1.0, 1000.0, "a multiple of cash from 1 to 1000"),
     "maintenance_margin": (0.0, 1.0, "a fraction of a position's value from 0 to 1"),
-    "stop_loss": _FRACTION,
+    "stop_loss": _LOSS,
     "valid_bars": (0, 2**31, "a number of bars, or 0 for no end"),
     "take_profit": _FRACTION,
-    "trailing_stop": _FRACTION,
+    "trailing_stop": _LOSS,
     "risk_free": (-1.0, 1.0, "a yearly rate, as a fraction, above -1 and up to 1"),
     "time_limit_ms": (1, TIME_LIMIT_MAX_MS, f"milliseconds, 1..{TIME_LIMIT_MAX_MS}"),
 }
+
+
+_KINDS = get_type_hints(Conventions)
 
 
 def resolve_options(given: Mapping[str, Any], defaults: Conventions) -> Options:
@@ -180,9 +189,11 @@ def resolve_options(given: Mapping[str, Any], defaults: Conventions) -> Options:
     """
     fields = {_camel(name): name for name in Conventions.__struct_fields__}
     for name in given:
-        _check_name(name, [*fields, "pace", "preset", "streams"])
+        check_name(name, [*fields, "pace", "preset", "streams"])
     preset = _check_preset(given.get("preset"))
     explicit = {fields[name]: value for name, value in given.items() if name in fields}
+    for name, value in explicit.items():
+        check_choice(_camel(name), value, _KINDS[name])
     values = {**msgspec.to_builtins(defaults), **_rules_of(preset, explicit), **explicit}
     conventions = _convert(values, Conventions, "$.options")
     _check_bounds(conventions)
@@ -200,16 +211,6 @@ def _rules_of(preset: str | None, explicit: Mapping[str, Any]) -> Mapping[str, A
     rules = PRESETS[preset]
     at_close = {**rules, **explicit}.get("fill_at") == "close" and explicit.get("close_booked") != "same_bar"
     return {**rules, **(_PRESETS_AT_CLOSE.get(preset, {}) if at_close else {})}
-
-
-def _check_name(name: str, known: list[str]) -> None:
-    if name not in known:
-        raise ValidationError(
-            f"unknown option {name!r}{did_you_mean(name, known)} ({', '.join(sorted(known))})",
-            path=f"$.options.{name}",
-            expected=sorted(known),
-            got=name,
-        )
 
 
 def _check_preset(preset: Any) -> str | None:

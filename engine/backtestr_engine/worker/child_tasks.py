@@ -17,6 +17,7 @@ from backtestr_engine.data.ticks import Ticks
 from backtestr_engine.importing.formats import binary_format
 from backtestr_engine.importing.importer import ReadSeries, read_file
 from backtestr_engine.library.source_files import Source
+from backtestr_engine.library.stored_samples import SeriesPart
 from backtestr_protocol.errors import AlgorithmError, ErrorData, SystemFault, UnusableFile, from_data
 from backtestr_protocol.import_messages import ImportMarketData
 from backtestr_protocol.messages import TICK, AlgorithmInfo
@@ -78,9 +79,11 @@ class ChildTasks:
         except (ChildLost, msgspec.MsgspecError) as lost:
             return Inspected(problem=f"{printable(source.file)}: {_loading(lost)}", is_last=True)
 
-    def examine(self, name: str, source: Source, /) -> AlgorithmInfo:
+    def examine(self, name: str, source: Source, parts: Sequence[SeriesPart] = (), /) -> AlgorithmInfo:
         """Examine a source that is to be registered, in a process that may die. Raises as `inspection.examine` does."""
-        request = msgspec.msgpack.encode(ExamineSource(name=name, source=source, seconds=self._load_seconds))
+        request = msgspec.msgpack.encode(
+            ExamineSource(name=name, source=source, parts=parts, seconds=self._load_seconds)
+        )
         try:
             with Child("source_inspector", request, self._memory()) as child:
                 _started(child)

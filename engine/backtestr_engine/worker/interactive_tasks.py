@@ -12,6 +12,7 @@ from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.data.series_facts import delete, describe, store_resampled
 from backtestr_engine.importing.importer import ReadsFile, import_market_data
 from backtestr_engine.library.library import Library
+from backtestr_engine.library.stored_samples import series_parts
 from backtestr_engine.simulation.conventions import Conventions
 from backtestr_protocol.codec import decode, encode
 from backtestr_protocol.errors import StateConflict
@@ -119,7 +120,7 @@ class InteractiveTasks:
         return [encode(replay.opened)]
 
     def _register_algorithm(self, data: bytes) -> Frames:
-        return [encode(self._library.register(decode(_register, data), self._wall_ms()))]
+        return [encode(self._library.register(decode(_register, data), self._wall_ms(), series_parts(self._catalog)))]
 
     def _algorithm_info(self, data: bytes) -> Frames:
         """Return the facts of a version that the broker does not remember; the broker adds its own."""

@@ -15,6 +15,7 @@ import msgspec
 from backtestr_engine.data.printable import printable
 from backtestr_engine.library.inspection import examine
 from backtestr_engine.library.source_files import Limit, Source, load_whole
+from backtestr_engine.library.stored_samples import SeriesPart
 from backtestr_protocol.errors import AlgorithmError, BacktestrError, TimedOut
 from backtestr_protocol.messages import AlgorithmInfo
 
@@ -42,10 +43,11 @@ class Inspected(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ExamineSource(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """A request to examine a source whose algorithm `name` is to be registered."""
+    """A request to examine a source whose algorithm `name` is to be registered, also on `parts` of stored series."""
 
     name: str
     source: Source
+    parts: Sequence[SeriesPart]
     seconds: float
 
 
@@ -91,7 +93,7 @@ def _examine(frames: Frames, asked: ExamineSource) -> None:
     state, own = ProcessState(), os.getpid()
 
     def examined() -> AlgorithmInfo:
-        info = examine(asked.name, asked.source, time_limit(asked.seconds, PATIENCE_SECONDS))
+        info = examine(asked.name, asked.source, asked.parts, time_limit(asked.seconds, PATIENCE_SECONDS))
         state.put_back()
         if (reason := state.changes()) is not None:
             raise AlgorithmError(f"{asked.source.file}: it must not do that when it is loaded: {reason}")

@@ -205,7 +205,8 @@ class TaskRunner:
             return [(Finished(task_id=task_id, outcome=ended), (encode(Nothing()),))]
         plan = prepare(decode(_config_decoder, config), self._catalog, self._conventions, self._library.find)
         streams = BacktestStreams(task_id, plan.panel, plan.options.streams, assign.published)
-        self._running = _Backtest(Run(plan, task_id), streams, assign.progress_percent)
+        verdict = self._library.look_ahead(plan.algorithm.algorithm_id)
+        self._running = _Backtest(Run(plan, task_id, verdict), streams, assign.progress_percent)
         if assign.paused:
             return self._park(self._running)
         return []

@@ -61,6 +61,8 @@ def test_signals_do_not_look_ahead(generator: np.random.Generator) -> None:
         ({"stop_loss": -0.1}, "stop_loss must be a fraction, 0 or more, .* bar 0 has -0.1"),
         ({"take_profit": [0.1, 0.1, np.inf]}, "take_profit must be .* bar 2 has inf"),
         ({"trailing_stop": [0.1, 0.2]}, r"trailing_stop has shape \(2,\); it needs one value, or one per bar \(3\)"),
+        ({"stop_loss": 2.0}, r"stop_loss is a fraction .* bar 0 has 2: if 2 % was meant, give 0\.02"),
+        ({"trailing_stop": [0.1, 0.1, 1.0]}, "trailing_stop is a fraction .* bar 2 has 1"),
         ({"stop_loss": [True, False, True]}, "stop_loss must be a fraction .* not bool"),
     ],
 )
@@ -77,3 +79,23 @@ def test_a_fraction_is_for_all_bars_or_for_each() -> None:
     assert signals.take_profit is not None
     assert np.array_equal(signals.take_profit, [0.1, NAN, 0], equal_nan=True)
     assert signals.trailing_stop is None
+
+
+def test_signals_from_a_bar_on_are_those_of_the_later_bars() -> None:
+    one, each = Signals.of(target=np.array([0.5, NAN, 1.0])), np.array([0.1, 0.2, 0.3])
+    signals = Signals.of(
+        np.array([True, False, True]), stop_loss=0.1, take_profit=each, limit_price=each, stop_price=each
+    )
+    cut = signals.from_bar(1)
+
+    assert cut.entries.tolist() == [False, True]
+    assert cut.stop_loss is not None
+    assert cut.stop_loss.tolist() == [0.1]
+    for values in (cut.take_profit, cut.limit_price, cut.stop_price):
+        assert values is not None
+        assert values.tolist() == [0.2, 0.3]
+    assert cut.trailing_stop is cut.target is None
+    target = one.from_bar(2).target
+    assert target is not None
+    assert target.tolist() == [1.0]
+    assert signals.from_bar(0) is signals

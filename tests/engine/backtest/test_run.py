@@ -149,11 +149,12 @@ def test_tables_have_the_columns_of_the_wire(plan: Plan) -> None:
     }
     assert result.frame("orders").columns == [
         *("order_id", "timestamp", "symbol", "side", "order_type", "quantity", "price", "status", "fill_price"),
-        *("fill_quantity", "fee", "reason"),
+        *("fill_quantity", "fee", "reason", "position_id", "signal_time"),
     ]
     assert result.frame("trades").columns == [
         *("position_id", "symbol", "entry_time", "exit_time", "side", "quantity", "entry_price", "exit_price"),
         *("pnl", "return", "fees", "mae", "mfe", "status"),
+        *("exit_reason", "entry_order_id", "exit_order_id", "entry_signal_time", "exit_signal_time"),
     ]
     assert result.frame("positions").columns == [
         *("position_id", "timestamp", "symbol", "quantity", "average_price", "current_price"),

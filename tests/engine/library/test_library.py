@@ -17,9 +17,9 @@ from backtestr_engine.data.atomic_files import replace_file
 from backtestr_engine.data.synthetic import synthetic_bars
 from backtestr_engine.library import library as library_module
 from backtestr_engine.library import registrations as registered_module
-from backtestr_engine.library.inspection import SAMPLE_BARS
 from backtestr_engine.library.library import Library
 from backtestr_engine.library.registrations import RegisteredAlgorithms
+from backtestr_engine.library.samples import LONG_BARS, SHORT_BARS
 from backtestr_engine.library.source_files import load_source
 from backtestr_engine.worker.time_limit import time_limit
 from backtestr_protocol.errors import AlgorithmError, DataError, NotFound, StateConflict, TimedOut, ValidationError
@@ -93,7 +93,7 @@ def test_a_registered_algorithm_is_described_checked_and_can_run(library: Librar
     assert [(one.name, one.default) for one in info.parameters] == [("share", 0.001)]
     assert (info.origin, info.registered_time) == ("registered", NOW)
     assert info.look_ahead is not None
-    assert (info.look_ahead.passed, info.look_ahead.bars) == (True, SAMPLE_BARS)
+    assert (info.look_ahead.passed, info.look_ahead.bars) == (True, LONG_BARS + 2 * SHORT_BARS)
     assert info.look_ahead.cuts > 10
     found = library.find("mine")
     assert found is library.find(info.algorithm_id)

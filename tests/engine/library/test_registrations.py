@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from backtestr_engine.library.library import Library
 from backtestr_engine.library.registrations import RegisteredAlgorithms
 from backtestr_engine.library.source_files import Source
+from backtestr_engine.library.stored_samples import SeriesPart
 from backtestr_protocol.errors import AlgorithmError, DataError
 from backtestr_protocol.messages import AlgorithmInfo, AlgorithmList, RegisterAlgorithm
 
@@ -133,7 +134,7 @@ def test_what_cannot_be_sent_is_not_stored(library: Library, root: Path) -> None
 def test_a_source_is_examined_elsewhere_and_guarded_when_it_is_loaded(root: Path) -> None:
     loaded: list[str] = []
 
-    def elsewhere(name: str, source: Source, /) -> AlgorithmInfo:
+    def elsewhere(name: str, source: Source, parts: Sequence[SeriesPart], /) -> AlgorithmInfo:
         raise AlgorithmError(f"{source.file}: its process was ended")
 
     @contextlib.contextmanager

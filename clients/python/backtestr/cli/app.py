@@ -206,6 +206,9 @@ def backtest(
     start_date: Annotated[str | None, typer.Option("--start", help="ISO 8601, UTC; default: the first bar.")] = None,
     end_date: Annotated[str | None, typer.Option("--end", help="ISO 8601, exclusive; default: all bars.")] = None,
     price: Annotated[TickPrice | None, typer.Option(help="Price of ticks that bars are made of.")] = None,
+    warmup: Annotated[
+        int | None, typer.Option(min=0, help="Bars before --start for indicators; default: the algorithm's own.")
+    ] = None,
     capital: Annotated[float, typer.Option(help="Money to begin with.")] = 100_000.0,
     commission: Annotated[float, typer.Option(help="Fraction of traded value: 0.0005 is 0.05 %.")] = 0.0,
     slippage: Annotated[float, typer.Option(help="Fraction of price, against you.")] = 0.0,
@@ -236,6 +239,7 @@ def backtest(
             commission=commission,
             slippage=slippage,
             parameters=parameters,
+            warmup=warmup,
             backtest_id=backtest_id,
             watch=() if detach else ("progress",),
             **options,

@@ -364,6 +364,8 @@ def results_table(results: Results) -> RenderableType:
     title = " ".join((str(config.get("algorithmId", "")), symbols, str(config.get("timeframe", ""))))
     facts = _plain("backtest", results.backtest_id)
     facts.add_row("status", results.status)
+    if results.warmup_bars:
+        facts.add_row("warm-up", f"{results.warmup_bars:,} bars before the first")
     if results.metrics is None:
         return facts
     for warning in results.metrics.warnings:

@@ -1,0 +1,207 @@
+"""The samples of the look-ahead check, and the check on all of them.
+
+A use of a running higher bar shows only on bars that are finer than it: on hours, the hour that an algorithm asks for
+is always over. So the check runs on bars finer than every timeframe that the algorithm asks for, which it learns by
+watching `Bars.at`. An algorithm may also group bars by itself; so there are always minutes, which lie in running hours,
+and hours, which lie in running days. One sample has sessions, nights and weekends, as shares have: a use of the next
+bar's time shows only where the next bar may be late.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import msgspec
+import numpy as np
+
+from backtestr_engine.algorithms.algorithm import Algorithm
+from backtestr_engine.algorithms.parameters import Value
+from backtestr_engine.data.bars import COLUMNS, Bars, Higher
+from backtestr_engine.data.panel import Panel
+from backtestr_engine.data.synthetic import synthetic_bars
+from backtestr_engine.data.timeframes import DAY_US, LENGTH_US, MINUTE_US, divides
+from backtestr_protocol.errors import AlgorithmError
+from backtestr_protocol.inspection import Verdict
+from backtestr_protocol.messages import CheckedSample, Timeframe
+
+from .look_ahead import CUTS, check_algorithm
+
+LONG_BARS, SHORT_BARS = 2_000, 1_000
+"""Twice the longest average of the built-in algorithms, and enough for an hourly average within minutes: enough for
+signals, few enough for a Python loop per cut."""
+
+SHORT_CUTS = 12
+"""The cuts of a short sample, beside the 24 of the long one."""
+
+_SESSION_START_US, _SESSION_US = 13 * 60 * MINUTE_US + 30 * MINUTE_US, 390 * MINUTE_US
+"""A session of New York in winter, in UTC."""
+
+_COARSE: Timeframe = "1h"
+_FINE: tuple[Timeframe, ...] = ("1m", "5m")
+
+_SYMBOLS = 3
+"""The symbols of a sample for an algorithm that compares symbols. They begin and end at different times."""
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """Bars, or a panel, to check an algorithm on, and the number of cuts there."""
+
+    name: str
+    bars: Bars | Panel
+    cuts: int
+
+
+class _Watched(Bars):
+    """Bars that note the timeframes that are asked of them."""
+
+    __slots__ = ("asked",)
+    asked: set[str]
+
+    def __getitem__(self, rows: slice) -> Bars:
+        return watched(super().__getitem__(rows), self.asked)
+
+    def at(self, timeframe: str) -> Higher:
+        self.asked.add(timeframe)
+        return super().at(timeframe)
+
+
+def watched(bars: Bars, asked: set[str]) -> Bars:
+    """Return the same bars, which add every timeframe that is asked of them to `asked`."""
+    one = _Watched(bars.symbol, bars.timeframe, *(getattr(bars, name) for name in COLUMNS))
+    object.__setattr__(one, "asked", asked)
+    return one
+
+
+def timeframes_asked(algorithm: Algorithm, values: Mapping[str, Value]) -> list[Timeframe]:
+    """Return the timeframes that an algorithm asks for, the finest first; an unknown name is none."""
+    asked: set[str] = set()
+    tried: set[Timeframe] = set()
+    timeframe = _COARSE
+    while timeframe not in tried:  # a request that cannot be met on these bars may end the algorithm before the next
+        tried.add(timeframe)
+        with contextlib.suppress(AlgorithmError):  # the check reports it
+            _call(algorithm, _synthetic(timeframe, LONG_BARS, across=algorithm.across, asked=asked), values)
+        timeframe = _finer_than(_known(asked)) or timeframe
+    return _known(asked)
+
+
+def synthetic_samples(asked: Sequence[Timeframe], *, across: bool) -> list[Sample]:
+    """Return the samples for an algorithm that asks for these timeframes, the finest first."""
+    main = _finer_than(asked) or _COARSE
+    fine = [one for one in _FINE if not asked or LENGTH_US[one] < LENGTH_US[asked[0]]]
+    coarse = _COARSE if not asked or LENGTH_US[_COARSE] < LENGTH_US[asked[0]] else main
+    samples = [_random_walk(main, LONG_BARS, CUTS, across=across)]
+    if coarse != main:
+        samples.append(_random_walk(coarse, LONG_BARS, CUTS, across=across))
+    if "1m" in fine and main != "1m":
+        samples.append(_random_walk("1m", SHORT_BARS, SHORT_CUTS, across=across))
+    timeframe = fine[-1] if fine else main
+    sessions = _synthetic(timeframe, SHORT_BARS, across=across, shape=in_sessions)
+    return [*samples, Sample(f"{timeframe} random walk in sessions", sessions, SHORT_CUTS)]
+
+
+def check_on_samples(
+    algorithm: Algorithm, values: Mapping[str, Value], seed: int, further: Sequence[Sample] = ()
+) -> Verdict:
+    """Check an algorithm for look-ahead on samples made for it, and on `further` ones.
+
+    A sample on which the algorithm fails as a whole is left out, with the reason. If it fails on all, it may be for
+    bars of another timeframe, so these are tried; the first `AlgorithmError` is raised if it fails there as well.
+    """
+    asked = timeframes_asked(algorithm, values)
+    passed: Verdict | None = None
+    checked: list[CheckedSample] = []
+    failure: AlgorithmError | None = None
+    first = (*synthetic_samples(asked, across=algorithm.across), *further)
+    for sample in itertools.chain(first, _other_timeframes(across=algorithm.across)):
+        if len(checked) >= len(first) and passed is not None:
+            break
+        try:
+            verdict = check_sample(algorithm, values, sample, asked, seed)
+        except AlgorithmError as error:
+            failure = failure or error
+            checked.append(CheckedSample(name=sample.name, bars=len(sample.bars), cuts=0, problem=error.message))
+            continue
+        checked.append(CheckedSample(name=sample.name, bars=verdict.bars, cuts=len(verdict.cuts)))
+        if verdict.finding is not None:
+            return msgspec.structs.replace(verdict, samples=checked)
+        passed = passed or verdict
+    if passed is None:
+        assert failure is not None
+        raise failure
+    return msgspec.structs.replace(passed, samples=checked)
+
+
+def check_sample(
+    algorithm: Algorithm, values: Mapping[str, Value], sample: Sample, asked: Sequence[Timeframe], seed: int
+) -> Verdict:
+    """Check an algorithm on one sample. Raises `AlgorithmError` where it fails on the whole of it."""
+    verdict = check_algorithm(
+        algorithm, sample.bars, values, np.random.default_rng(seed), cuts=sample.cuts, higher=asked
+    )
+    if verdict.finding is None:
+        return verdict
+    return msgspec.structs.replace(verdict, finding=msgspec.structs.replace(verdict.finding, sample=sample.name))
+
+
+def in_sessions(bars: Bars) -> Bars:
+    """Return the same bars at the times of sessions: from 13:30 to 20:00 UTC, Monday to Friday."""
+    per_day = int(_SESSION_US // LENGTH_US[bars.timeframe])
+    day, row = np.divmod(np.arange(len(bars), dtype=np.int64), per_day)
+    first = bars.timestamp[0] // DAY_US * DAY_US + _SESSION_START_US  # a Monday
+    timestamp = first + (day + day // 5 * 2) * DAY_US + row * LENGTH_US[bars.timeframe]
+    return Bars(bars.symbol, bars.timeframe, timestamp, *(getattr(bars, name) for name in COLUMNS[1:]))
+
+
+def _known(asked: set[str]) -> list[Timeframe]:
+    return [timeframe for timeframe in LENGTH_US if timeframe in asked]
+
+
+def _finer_than(asked: Sequence[Timeframe]) -> Timeframe | None:
+    """Return the coarsest timeframe that is finer than all of these and divides them; the finest if there is none."""
+    if not asked:
+        return None
+    finer = [
+        one
+        for one in LENGTH_US
+        if LENGTH_US[one] < LENGTH_US[asked[0]] and all(divides(one, coarser) for coarser in asked)
+    ]
+    return finer[-1] if finer else next(iter(LENGTH_US))
+
+
+def _other_timeframes(*, across: bool) -> Iterator[Sample]:
+    """Yield a sample of each timeframe, the coarsest first: an algorithm may refuse all but days."""
+    for timeframe in reversed(LENGTH_US):
+        yield _random_walk(timeframe, LONG_BARS, CUTS, across=across)
+
+
+def _random_walk(timeframe: Timeframe, count: int, cuts: int, *, across: bool) -> Sample:
+    return Sample(f"{timeframe} random walk", _synthetic(timeframe, count, across=across), cuts)
+
+
+def _synthetic(
+    timeframe: Timeframe,
+    count: int,
+    *,
+    across: bool,
+    asked: set[str] | None = None,
+    shape: Callable[[Bars], Bars] = lambda bars: bars,
+) -> Bars | Panel:
+    series = [
+        shape(synthetic_bars(timeframe, count, symbol=f"SAMPLE{seed}", seed=seed))
+        for seed in range(_SYMBOLS if across else 1)
+    ]
+    if across:
+        series = [series[0], series[1][: count // 2], series[2][count // 4 :]]
+    if asked is not None:
+        series = [watched(bars, asked) for bars in series]
+    return Panel.of(series) if across else series[0]
+
+
+def _call(algorithm: Algorithm, sample: Bars | Panel, values: Mapping[str, Value]) -> None:
+    if isinstance(sample, Panel):
+        algorithm.weights(sample, values)
+    else:
+        algorithm.signals(sample, values)

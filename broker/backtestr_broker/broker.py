@@ -79,7 +79,9 @@ class Broker:
             self._database = Database(data_dir / DATABASE, self.wake)
             undo.callback(self._database.close)
             bounds = ConnectionBounds(
-                limit=connection_limit(descriptor_limit(), len(NAMES), sum(counts.values())),
+                limit=connection_limit(
+                    descriptor_limit(), len(NAMES), sum(counts.values()), 2 * config.limits.max_connections
+                ),
                 patience=max(MIN_PATIENCE, config.limits.session_timeout_ms / 1000),
             )
             self._sockets = Sockets(context, address, config.sockets, config.limits.max_message_bytes, curve, bounds)

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from backtestr_broker.core.clients.rate_limit import Rate
+from backtestr_broker.core.clients.sessions import MAX_SESSIONS
 from backtestr_broker.core.retention import RetentionRules
 from backtestr_broker.core.settings import CoreSettings
 from backtestr_protocol.errors import InvalidConfiguration
@@ -54,6 +55,7 @@ class LimitOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     watermark_interval_ms: Annotated[int, msgspec.Meta(ge=10)]
     session_timeout_ms: Annotated[int, msgspec.Meta(ge=100)]
     max_message_bytes: Annotated[int, msgspec.Meta(ge=4096)]
+    max_connections: Annotated[int, msgspec.Meta(ge=1, le=MAX_SESSIONS)]
     max_queued_backtests: _Positive
     max_queued_questions: _Positive
 

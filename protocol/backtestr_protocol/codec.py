@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
-from .errors import AuthenticationError, SerializationError, ValidationError, did_you_mean
+from .errors import AuthenticationError, MessageError, SerializationError, ValidationError, did_you_mean
 from .messages import MessageType
 from .ranges import Milliseconds, Positive
 from .secret import Secret
@@ -160,6 +160,18 @@ def decode_message(signer: Signer, label: bytes, frames: Sequence[bytes]) -> Mes
         error.message_id = _readable_id(signed[0])
         raise
     return Message(envelope, list(signed[1:]))
+
+
+def readable_id(signer: Signer, label: bytes, frames: Sequence[bytes]) -> str | None:
+    """Return the `id` in the envelope of a signed message that is not decoded further, None where there is none."""
+    if not 2 <= len(frames) <= MAX_FRAMES:
+        return None
+    signature, *signed = frames
+    try:
+        signer.verify(label, signature, signed)
+        return _readable_id(signed[0])
+    except MessageError:
+        return None
 
 
 def _readable_id(body: bytes) -> str | None:

@@ -189,6 +189,7 @@ class NetworkError(BacktestrError):
     """The client has no connection to a broker, or has lost it."""
 
     code: ClassVar[ErrorCode] = "IPC_NETWORK_ERROR"
+    severity: ClassVar[Severity] = "Warning"  # it connects again by itself
 
 
 class TimedOut(BacktestrError):

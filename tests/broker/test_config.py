@@ -54,6 +54,8 @@ def test_every_option_can_be_changed(tmp_path: Path, section: str, option: str) 
         ("[limits]\nheartbeat_interval_ms = '1000'\n", "heartbeat_interval_ms"),
         ("[limits]\nsession_timeout_ms = 99\n", "session_timeout_ms"),
         ("[limits]\nmax_message_bytes = 4095\n", "max_message_bytes"),
+        ("[limits]\nmax_connections = 0\n", "max_connections"),
+        ("[limits]\nmax_connections = 4097\n", "max_connections"),
         ("[limits]\nmax_queued_backtests = 0\n", "max_queued_backtests"),
         ("[throttle]\nbulk_per_second = -1\n", "bulk_per_second"),
         ("[throttle]\nbulk_per_second = 0.5\n", "bulk_per_second"),

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 import backtestr
 from backtestr_protocol.errors import (
     TimedOut,
 )
-from support.client.answers import PRICE, connect
+from support.client.answers import PRICE, connect, order
 from support.client.peer import Peer
 
 
@@ -27,6 +29,40 @@ def test_a_subscription_yields_the_published_messages(home: Path) -> None:
             prices.next(timeout=0.01)
         prices.close()
         assert list(prices) == []
+
+
+def test_a_filter_leaves_messages_out_and_states_gaps(home: Path) -> None:
+    def lost(data: dict[str, Any]) -> dict[str, Any]:
+        return {"topic": data["topic"], "fromSeq": data["fromSeq"], "toSeq": 4, "oldestSeq": 5, "messages": []}
+
+    with Peer(home, {"FetchMissed": lost}) as peer, connect(peer) as client:
+        orders = client.subscribe("orders.", side="sell", min_quantity=2)
+        peer.wait_for_subscription("orders.")
+        for seq, quantity in ((1, 1.0), (2, 3.0), (5, 1.0), (6, 4.0)):
+            peer.publish("orders.b1", "OrderUpdate", {**order(seq), "side": "sell", "quantity": quantity}, seq=seq)
+        found = [orders.next(timeout=10) for _ in range(3)]
+        assert [one.seq if isinstance(one, backtestr.Update) else one for one in found] == [
+            2,
+            backtestr.Gap("orders.b1", 3, 4),
+            6,
+        ]
+        with pytest.raises(TimedOut):
+            orders.next(timeout=0.01)
+
+
+def test_one_symbol_of_all_prices_is_all_that_the_broker_sends(home: Path) -> None:
+    with Peer(home) as peer, connect(peer) as client, client.subscribe("prices.", symbol="S") as prices:
+        peer.wait_for_subscription("prices.S.")
+        peer.publish("prices.S.B.1m", "PriceUpdate", {**PRICE, "symbol": "S.B"})
+        peer.publish("prices.S.1m", "PriceUpdate", PRICE)
+        update = prices.next(timeout=10)
+        assert isinstance(update, backtestr.Update)
+        assert update.topic == "prices.S.1m"
+        peer.publish("prices.S.B.1m", "PriceUpdate", {**PRICE, "symbol": "S.B"})
+        peer.publish("prices.S.1m", "PriceUpdate", PRICE)
+        [table] = itertools.islice(prices.frames(), 1)
+        assert isinstance(table, pl.DataFrame)
+        assert table["symbol"].to_list() == ["S"]
 
 
 def test_a_message_of_an_unknown_type_is_a_map(home: Path) -> None:

@@ -24,7 +24,7 @@ from backtestr_broker.core.requests.state_requests import StateRequests
 from backtestr_broker.core.scheduling.liveness import Liveness
 from backtestr_broker.core.scheduling.scheduler import Scheduler
 from backtestr_protocol import PROTOCOL_VERSION, __version__, topics, worker_channel
-from backtestr_protocol.codec import REQUEST, Envelope, Signer, decode, decode_message, encoded_payload
+from backtestr_protocol.codec import REQUEST, Envelope, Signer, decode, decode_message, encoded_payload, readable_id
 from backtestr_protocol.errors import (
     BacktestrError,
     MessageError,
@@ -72,6 +72,9 @@ from .worker_messages import WorkerMessages
 
 # ZeroMQ gives a connection an id that begins with this byte, another to each, unless the peer gives itself one.
 GENERATED = b"\0"
+# A message of up to so many times the limit is read as far as its id: some ten milliseconds. ZeroMQ itself ends a
+# connection whose frame is larger (`io/sockets`).
+ATTRIBUTED = 2
 # Heartbeats that a session may be silent for and is still spared when their table is full: clients ping at every one.
 SPARED_HEARTBEATS = 3
 
@@ -100,7 +103,8 @@ class Core:
         self.limits = limits
         heartbeat = limits.heartbeat_interval_ms / 1000
         hung, silence = limits.worker_hung_ms / 1000, limits.worker_silence_ms / 1000
-        self.sessions = Sessions(id_seed, limits.session_timeout_ms / 1000, SPARED_HEARTBEATS * heartbeat)
+        timeout, spared = limits.session_timeout_ms / 1000, SPARED_HEARTBEATS * heartbeat
+        self.sessions = Sessions(id_seed, timeout, spared, limits.max_connections)
         self._hellos = Hellos()
         self._answers = AnsweredRequests()
         self._admission = Admission(limits.rates, self._answers)
@@ -251,11 +255,7 @@ class Core:
         try:
             size = sum(map(len, frames))
             if size > self.limits.max_message_bytes:
-                raise MessageTooLarge(
-                    f"{size} bytes came; a request has at most {self.limits.max_message_bytes}",
-                    bytes=size,
-                    maxMessageBytes=self.limits.max_message_bytes,
-                )
+                raise self._too_large(size, frames)
             envelope = decode_message(self.outbox.envelopes.signer, REQUEST, frames).envelope
         except MessageError as error:
             if error.message_id is not None:
@@ -279,6 +279,14 @@ class Core:
             self._refuse(peer, envelope.id, error, request_type)
             return
         self._execute(session, envelope, peer)
+
+    def _too_large(self, size: int, frames: list[bytes]) -> MessageTooLarge:
+        """Return the error for a request that is too large, with its id where that can be read for a bounded price."""
+        most = self.limits.max_message_bytes
+        error = MessageTooLarge(f"{size} bytes came; a request has at most {most}", bytes=size, maxMessageBytes=most)
+        if size <= ATTRIBUTED * most:
+            error.message_id = readable_id(self.outbox.envelopes.signer, REQUEST, frames)
+        return error
 
     def _admit(self, envelope: Envelope, peer: bytes) -> Session:
         for name, value in (("sessionId", envelope.session_id), ("counter", envelope.counter)):

@@ -24,6 +24,7 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     worker_hung_ms: int
     worker_silence_ms: int
     rates: dict[Priority, Rate]
+    max_connections: int = 1024
     retention: RetentionRules = RetentionRules()  # of results
 
 

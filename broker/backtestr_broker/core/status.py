@@ -13,7 +13,7 @@ import msgspec
 
 from backtestr_broker.core.algorithms import Algorithms
 from backtestr_broker.core.clients.admission import MAX_PENDING, Admission
-from backtestr_broker.core.clients.sessions import MAX_SESSIONS, Sessions
+from backtestr_broker.core.clients.sessions import Sessions
 from backtestr_broker.core.outbox import Outbox
 from backtestr_broker.core.scheduling.liveness import Liveness, WorkerHealth
 from backtestr_broker.core.scheduling.scheduler import Scheduler
@@ -170,7 +170,7 @@ class Status:
         busiest = heapq.nlargest(LISTED_CLIENTS, known, key=lambda one: one[1].total)
         return Connections(
             active=len(self._sessions),
-            limit=MAX_SESSIONS,
+            limit=self._sessions.limit,
             pending_limit=MAX_PENDING,
             per_client=[
                 ClientLoad(

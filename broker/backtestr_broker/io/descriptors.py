@@ -46,13 +46,13 @@ def descriptor_limit() -> int:
     return MOST if soft == resource.RLIM_INFINITY else soft
 
 
-def connection_limit(descriptors: int, sockets: int, workers: int) -> int:
-    """Return how many connections each of `sockets` sockets may have, so that descriptors are left for the rest.
+def connection_limit(descriptors: int, sockets: int, workers: int, most: int = MAX_CONNECTIONS) -> int:
+    """Return how many connections each of `sockets` sockets may have, at `most`, so that descriptors are left.
 
     That is half of what there are: ZeroMQ accepts further ones until the event loop has ended them.
     """
     free = descriptors - _RESERVED - _PER_WORKER * workers
-    return max(_MIN_CONNECTIONS, min(MAX_CONNECTIONS, free // (2 * sockets)))
+    return max(_MIN_CONNECTIONS, min(most, free // (2 * sockets)))
 
 
 def are_exhausted() -> bool:

@@ -24,13 +24,15 @@ from backtestr.core.instants import Instant, as_iso, as_ms
 from backtestr.core.recovery import Recovery
 from backtestr.core.request_encoding import with_times_as_text
 from backtestr.core.session import Session
+from backtestr.core.update_filter import Texts, update_filter
 from backtestr.core.updates import Update
 from backtestr.io.callback_thread import CallbackThread
 from backtestr.io.connection_file import HOW_TO_START, ConnectionFile
-from backtestr.io.error_log import Callback, ErrorLog, ErrorReport
+from backtestr.io.error_log import Callback, ErrorLog, ErrorReports
 from backtestr.io.io_thread import IoThread
 from backtestr.state.resolvers import Resolver
 from backtestr.state.shared_state import SharedState
+from backtestr.state.status_watch import watch_status
 from backtestr_protocol.connection import Connection
 from backtestr_protocol.errors import AuthenticationError, NetworkError, Severity, TimedOut
 from backtestr_protocol.import_messages import Imported, ImportMarketData
@@ -193,13 +195,22 @@ class Client:
         return self._io_thread.statistics(self._callbacks.missed)
 
     @property
-    def errors(self) -> tuple[ErrorReport, ...]:
-        """The last 100 errors, the oldest first.
+    def errors(self) -> ErrorReports:
+        """The last 100 errors, the oldest first; `errors(severity="Info")` are those that are at least so severe.
 
         They are of requests that failed, of messages that are lost, of the connection, and, while the program is
-        subscribed to it, from `system.errors`.
+        subscribed to it, from `system.errors`. Those of the severity `Info` say that the client has recovered: it is
+        connected again, or has the messages that were missing.
         """
         return self._errors.latest
+
+    def on_status(self, callback: Callable[[SystemStatus], object]) -> Callable[[], None]:
+        """Call `callback` with the system's status now, and whenever `status.status` changes; return what ends that.
+
+        The status comes with the broker's heartbeats. Another instance of the broker is a change, too. The client's
+        callback thread makes the calls.
+        """
+        return watch_status(self._io_thread, self._callbacks, callback)
 
     def on_error(self, callback: Callback, severity: Severity = "Warning") -> Callable[[], None]:
         """Call `callback` with every further `ErrorReport` at least as severe; return a function that ends that.
@@ -591,15 +602,27 @@ class Client:
 
     # --- streams --------------------------------------------------------------------------------------------------
 
-    def subscribe(self, topic: str, *, history: bool = False) -> Subscription:
+    def subscribe(
+        self,
+        topic: str,
+        *,
+        history: bool = False,
+        symbol: Texts | None = None,
+        side: Texts | None = None,
+        status: Texts | None = None,
+        min_quantity: float | None = None,
+    ) -> Subscription:
         """Receive a topic, or with a trailing dot (`"prices."`) every topic that begins so.
 
         Without `history` the subscription begins when it reaches the broker, shortly after this returns. With it, it
         begins with the oldest message that the broker retains, and misses none after that; a `Gap` states the messages
-        that are no longer retained. A prefix covers the topics that advance while it is subscribed. Raises `ValueError`
-        for text that is no topic.
+        that are no longer retained. A prefix covers the topics that advance while it is subscribed.
+
+        `symbol`, `side`, `status` (one value or several) and `min_quantity` filter what is read (docs/streams.md).
+        Raises `ValueError` for text that is no topic, and for a filter that its messages cannot have.
         """
-        return Subscription(self._io_thread, topic, "retained" if history else "now")
+        wanted = update_filter(topic, symbol=symbol, side=side, status=status, min_quantity=min_quantity)
+        return Subscription(self._io_thread, topic, "retained" if history else "now", wanted=wanted)
 
     def fetch_missed(self, topic: str, from_seq: int = 1, to_seq: int | None = None) -> list[Update | Gap]:
         """Fetch earlier messages of a topic, as far as the broker retains them; a `Gap` states those it does not.

@@ -10,9 +10,10 @@ import polars as pl
 from backtestr.core.effects import DeliveredBatch, Gap, MaybeLost, Restarted, StreamMessage
 from backtestr.core.subscriptions import Since
 from backtestr.core.topic_stream import TopicStream
+from backtestr.core.update_filter import UpdateFilter, narrowed
 from backtestr.core.updates import Update, as_update, decode_batch, read_message
 from backtestr.io.io_thread import IoThread
-from backtestr.io.mailboxes import MAX_UNREAD
+from backtestr.io.mailboxes import MAX_UNREAD, time_left
 from backtestr_protocol import topics
 from backtestr_protocol.errors import did_you_mean
 from backtestr_protocol.messages import FetchMissed, Missed
@@ -49,15 +50,32 @@ class Subscription:
     """
 
     def __init__(
-        self, io_thread: IoThread, prefix: str, since: Since, until: str | None = None, first_seq: int = 1
+        self,
+        io_thread: IoThread,
+        prefix: str,
+        since: Since,
+        until: str | None = None,
+        first_seq: int = 1,
+        wanted: UpdateFilter | None = None,
     ) -> None:
         self.prefix = prefix
         self._io_thread = io_thread
-        self._subscription_id, self._mailbox = io_thread.open(checked_prefix(prefix), since, until, first_seq)
+        self._wanted = wanted
+        of_broker = narrowed(checked_prefix(prefix), wanted)
+        self._subscription_id, self._mailbox = io_thread.open(of_broker, since, until, first_seq)
         self._rows: Iterator[Update | StreamMessage] = iter(())  # the unread rest of a batch
 
     def next(self, timeout: float | None = None) -> Update | Gap | Restarted | None:
         """Return what comes next; None at the end. Raises `TimedOut` when nothing came within `timeout` seconds."""
+        if self._wanted is None:
+            return self._next(timeout)
+        left = time_left(timeout)
+        while True:
+            update = self._next(left())
+            if not isinstance(update, Update) or self._wanted.passes(update.data):
+                return update
+
+    def _next(self, timeout: float | None) -> Update | Gap | Restarted | None:
         for row in self._rows:
             return row if isinstance(row, Update) else read_message(row)
         delivery = self._mailbox.peek(timeout)
@@ -83,7 +101,10 @@ class Subscription:
         """
         if not self.prefix.startswith("prices."):
             raise ValueError(f"{self.prefix!r} is no topic of prices, and has no frames")
-        return frames(self._mailbox, map(as_update, self._rows))
+        tables = frames(self._mailbox, map(as_update, self._rows))
+        if self._wanted is None or self._wanted.symbols is None:
+            return tables
+        return _of_symbols(tables, self._wanted.symbols)
 
     def close(self) -> None:
         """Receive nothing more; what has arrived can still be read."""
@@ -96,6 +117,16 @@ class Subscription:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _of_symbols(
+    tables: Iterator[pl.DataFrame | Gap | Restarted], symbols: frozenset[str]
+) -> Iterator[pl.DataFrame | Gap | Restarted]:
+    for one in tables:
+        if not isinstance(one, pl.DataFrame):
+            yield one
+        elif not (wanted := one.filter(pl.col("symbol").is_in(sorted(symbols)))).is_empty():
+            yield wanted
 
 
 def fetch_missed(ask: Requester, topic: str, from_seq: int, to_seq: int | None) -> list[Update | Gap]:

@@ -248,6 +248,27 @@ def test_a_request_over_the_limit_is_refused_before_decoding(link: Link, ann: Cl
     }
 
 
+def test_a_signed_request_over_the_limit_is_answered_under_its_id(ann: Client) -> None:
+    error = ann.refused("UpdateState", {"key": "a", "value": bytes(LIMITS.max_message_bytes)}, message_id="big")
+    assert error["code"] == "MESSAGE_TOO_LARGE"
+    assert ann.refused("GetState", {"key": "a"})["code"] == "NOT_FOUND"
+
+
+def test_a_request_far_over_the_limit_or_with_a_wrong_signature_is_not_attributed(ann: Client) -> None:
+    most = LIMITS.max_message_bytes
+    far = ann.requests.make("Ping", {}, attachments=[bytes(most), bytes(most)])
+    (answer,) = ann.send_frames(far)
+    assert (code(answer), answer.get("correlationId")) == ("MESSAGE_TOO_LARGE", None)
+
+
+@pytest.mark.parametrize("cut", [0, 1])
+def test_a_large_message_that_cannot_be_read_is_not_attributed(ann: Client, cut: int) -> None:
+    signature, *signed = ann.requests.make("Ping", {}, attachments=[bytes(LIMITS.max_message_bytes)])
+    frames = [[bytes(32), *signed], [signature, b"\xc1", signed[1]]][cut]
+    (answer,) = ann.send_frames(frames)
+    assert (code(answer), answer.get("correlationId")) == ("MESSAGE_TOO_LARGE", None)
+
+
 def test_bad_frames_are_answered_once_a_second_on_each_connection(link: Link, ann: Client) -> None:
     bob = link.client("bob")
     assert len(ann.send_frames([b"junk"])) == 1

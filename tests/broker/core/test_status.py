@@ -213,9 +213,17 @@ def test_queues_that_are_nearly_full_are_a_warning(link: Link) -> None:
     ]
 
 
+def test_the_limit_of_sessions_is_the_configured_one(make_link: MakeLink) -> None:
+    link = make_link(limits=msgspec.structs.replace(LIMITS, max_connections=2))
+    ann = link.client("ann")
+    assert ann.ask("GetSystemStatus")["connections"]["limit"] == 2
+    link.client("bob")
+    refused = link.raw_client("carl").send("Hello", {"clientId": "carl", "protocolVersions": [1]})
+    assert refused[0]["payload"]["data"]["code"] == "BUSY"
+
+
 def test_a_nearly_full_table_of_sessions_is_a_warning(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "MAX_SESSIONS", 10)
-    monkeypatch.setattr("backtestr_broker.core.status.MAX_SESSIONS", 10)
     for number in range(8):
         link.client(f"client {number}")
     assert health(link) == ("warning", ["sessions: 9 of 10, beyond which there is BUSY"])

@@ -56,6 +56,7 @@ def test_what_all_sockets_may_have_leaves_descriptors_for_the_rest(limit: int, w
     each = connection_limit(limit, 7, workers)
     assert 8 <= each <= MAX_CONNECTIONS
     assert each == 8 or 14 * each <= limit - 100
+    assert connection_limit(limit, 7, workers, 20) == min(20, each)
 
 
 def test_want_of_descriptors_is_noticed_and_ends() -> None:

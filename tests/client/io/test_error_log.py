@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from backtestr.core.recovery import MessagesLost
+from backtestr.core.recovery import MessagesLost, Recovered
 from backtestr.io.callback_thread import CallbackThread
 from backtestr.io.error_log import MAX_ERRORS, ErrorLog, ErrorReport
-from backtestr_protocol.errors import BacktestrError, NotFound, SystemFault
+from backtestr_protocol.errors import BacktestrError, NetworkError, NotFound, SystemFault
 
 
 def report(error: BacktestrError, timestamp: int = 0) -> ErrorReport:
@@ -40,3 +40,28 @@ def test_callbacks_get_errors_that_are_severe_enough_until_they_are_removed() ->
 def test_an_unknown_severity_is_refused() -> None:
     with pytest.raises(ValueError, match="'warning' came; did you mean 'Warning'"):
         ErrorLog(CallbackThread()).add_callback(print, "warning")  # type: ignore[arg-type]
+
+
+def test_recoveries_are_kept_apart_and_in_order() -> None:
+    errors = ErrorLog(CallbackThread())
+    errors.add(report(NotFound("no"), 1))
+    for number in range(MAX_ERRORS + 5):
+        errors.add(report(Recovered("again"), 2 + number))
+    errors.add(report(NetworkError("gone"), 500))
+    assert [one.timestamp for one in errors.latest] == [1, 500]
+    assert [one.timestamp for one in errors.latest(severity="Info")] == [1, *range(7, MAX_ERRORS + 7), 500]
+    assert [one.timestamp for one in errors.latest(severity="Error")] == [1]
+    assert errors.count == 2
+    with pytest.raises(ValueError, match="'info' came; did you mean 'Info'"):
+        errors.latest(severity="info")  # type: ignore[arg-type]
+
+
+def test_a_recovery_reaches_those_who_ask_for_info() -> None:
+    callbacks = CallbackThread()
+    errors = ErrorLog(callbacks)
+    called: list[str] = []
+    errors.add_callback(lambda one: called.append("info"), "Info")
+    errors.add_callback(lambda one: called.append("warning"), "Warning")
+    errors.add(report(Recovered("again")))
+    callbacks.close()
+    assert called == ["info"]

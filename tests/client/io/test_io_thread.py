@@ -103,6 +103,7 @@ def test_a_connection_that_breaks_is_made_again_with_a_new_session(home: Path) -
         states.wait_for("reconnecting", "ready")
         assert client.ping() == WALL_MS
         assert [kind for kind, *_ in peer.asked].count("Hello") == 2
+        assert [one.severity for one in client.errors(severity="Info")] == ["Warning", "Info"]
         [lost] = client.errors
         assert isinstance(lost.error, NetworkError)
         assert lost.about == "connection"

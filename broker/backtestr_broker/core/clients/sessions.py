@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from backtestr_protocol.errors import Busy, ReplayDetected, SessionUnknown
 
 REPLAY_WINDOW = 1024
-# Each costs about a kilobyte; a desktop has a handful of clients, so this many means that something leaks connections.
-MAX_SESSIONS = 1024
+# The most that can be configured. Each costs about a kilobyte, and up to six connections of its client.
+MAX_SESSIONS = 4096
 
 _WINDOW_MASK = (1 << REPLAY_WINDOW) - 1
 
@@ -57,20 +57,27 @@ class Session:
 class Sessions:
     """The table of sessions, the longest silent first."""
 
-    def __init__(self, secret: bytes, timeout: float, spared: float = 0.0) -> None:
+    def __init__(self, secret: bytes, timeout: float, spared: float = 0.0, most: int = MAX_SESSIONS) -> None:
         """Take the time-out, and for how long a silent session is `spared` when the table is full, in seconds.
 
+        There are at most `most` sessions, or `MAX_SESSIONS` if that is less.
         `secret` makes session ids unguessable and still a function of the events.
         """
         self._secret = secret
         self._timeout = timeout
         self._spared = min(spared, timeout)
+        self._most = most
         self._opened = 0
         self._by_id: OrderedDict[str, Session] = OrderedDict()
         self._by_peer: dict[bytes, Session] = {}
 
     def __len__(self) -> int:
         return len(self._by_id)
+
+    @property
+    def limit(self) -> int:
+        """The most sessions that there can be."""
+        return min(self._most, MAX_SESSIONS)
 
     def __iter__(self) -> Iterator[Session]:
         return iter(self._by_id.values())
@@ -85,13 +92,14 @@ class Sessions:
         A client that runs pings, and one that was dropped in vain says Hello again. Raises `Busy` when every session
         was used just now.
         """
-        if len(self._by_id) < MAX_SESSIONS:
+        if len(self._by_id) < self.limit:
             return None
         silent = next(iter(self._by_id.values()))
         spared_for = self._spared - (now - silent.last_seen)
         if spared_for > 0:
             raise Busy(
-                f"{MAX_SESSIONS} sessions are open, the most there can be, and all are in use",
+                f"{self.limit} sessions are open, the most there can be, and all are in use; max_connections under "
+                "[limits] in broker.toml allows more",
                 retryAfterMs=math.ceil(spared_for * 1000),
             )
         self.close(silent)
@@ -100,7 +108,7 @@ class Sessions:
     def open(self, client_id: str, peer: bytes, now: float) -> Session:
         """Open a session on a connection that has none, in a table that has room."""
         assert peer not in self._by_peer
-        assert len(self._by_id) < MAX_SESSIONS
+        assert len(self._by_id) < self.limit
         self._opened += 1
         session_id = hmac.digest(self._secret, b"session %d" % self._opened, hashlib.sha256).hex()[:32]
         session = Session(session_id, client_id, peer, now)
@@ -144,7 +152,7 @@ class Sessions:
         return None
 
     def check_invariants(self) -> None:
-        assert len(self._by_id) == len(self._by_peer) <= MAX_SESSIONS
+        assert len(self._by_id) == len(self._by_peer) <= self.limit
         for session_id, session in self._by_id.items():
             assert session.session_id == session_id
             assert self._by_peer[session.peer] is session

@@ -85,4 +85,9 @@ class CircuitOpen(NetworkError):
 class MessagesLost(NetworkError):
     """Messages of a topic are lost, and the broker no longer retains them."""
 
-    severity = "Warning"
+
+class Recovered(NetworkError):
+    """No error, but the end of one: the client is connected again, or has the messages that were missing."""
+
+    severity = "Info"
+    advice = ()

@@ -13,8 +13,9 @@ from backtestr_protocol import topics
 from backtestr_protocol.codec import decode
 from backtestr_protocol.errors import BacktestrError, ErrorData, MessageError, from_data
 
-from .effects import Delivery, Gap, StreamMessage
-from .recovery import MessagesLost
+from .counters import StreamCounters
+from .effects import DeliveredBatch, Delivery, Gap, StreamMessage
+from .recovery import MessagesLost, Recovered
 
 _error_decoder = msgspec.msgpack.Decoder(ErrorData)
 
@@ -26,6 +27,7 @@ class StreamErrors:
         self._carriers: set[int] = set()  # the subscriptions that carry system.errors
         self._last_seq = 0
         self._lost = 0
+        self._repaired = 0
 
     def subscribed(self, subscription_id: int, prefix: str) -> None:
         """Note that a subscription begins."""
@@ -40,13 +42,21 @@ class StreamErrors:
         """Note that there is another instance of the broker, whose topics begin at 1."""
         self._last_seq = 0
 
-    def find(self, subscription_id: int, deliveries: list[Delivery], lost: int) -> Iterator[tuple[BacktestrError, str]]:
-        """Yield the errors in `deliveries`, each with its topic.
+    def find(
+        self, subscription_id: int, deliveries: list[Delivery], counters: StreamCounters
+    ) -> Iterator[tuple[BacktestrError, str]]:
+        """Yield the errors in `deliveries`, each with its topic, and a recovery where missing messages have come.
 
-        `lost` counts all messages lost so far: while it stays the same, the deliveries are not searched for gaps.
+        While the messages lost stay the same in `counters`, the deliveries are not searched for gaps.
         """
-        if lost != self._lost:
-            self._lost = lost
+        if counters.gaps_repaired != self._repaired:
+            count, self._repaired = counters.gaps_repaired - self._repaired, counters.gaps_repaired
+            topic = next(
+                (one.topic for one in deliveries if isinstance(one, StreamMessage | DeliveredBatch)), "streams"
+            )
+            yield Recovered(f"messages of {topic} that were missing were fetched ({count} gaps)"), topic
+        if counters.messages_lost != self._lost:
+            self._lost = counters.messages_lost
             for gap in deliveries:
                 if isinstance(gap, Gap):
                     yield MessagesLost(f"messages {gap.from_seq} to {gap.to_seq} of {gap.topic} are lost"), gap.topic

@@ -43,7 +43,7 @@ from backtestr.core.effects import (
     Welcomed,
 )
 from backtestr.core.handshakes import Handshakes
-from backtestr.core.recovery import Recovery
+from backtestr.core.recovery import Recovered, Recovery
 from backtestr.core.session import Session
 from backtestr.core.stream_errors import StreamErrors
 from backtestr.core.subscriptions import Since, Subscriptions
@@ -495,8 +495,8 @@ class IoThread:
                     if self._sockets is None or not self._sockets.send(effect.frames):
                         log.warning("a request could not be sent; it waits for the next connection")
                 case Deliver():
-                    lost = self._subscriptions.counters.messages_lost
-                    for error, topic in self._stream_errors.find(effect.subscription_id, effect.deliveries, lost):
+                    counters = self._subscriptions.counters
+                    for error, topic in self._stream_errors.find(effect.subscription_id, effect.deliveries, counters):
                         self._report(error, topic)
                     self._mailboxes[effect.subscription_id].put(effect.deliveries)
                 case Failed():
@@ -527,6 +527,8 @@ class IoThread:
                     self._is_accepted, self.key_refusal = True, None
                     self._welcomed_at = time.monotonic()
                     self._breaker.welcomed()
+                    if self.state == "reconnecting":
+                        self._report(Recovered("the client is connected to the broker again"), "connection")
                     self._change_state("welcomed")
                     if not self._is_welcomed:
                         self._is_welcomed = True

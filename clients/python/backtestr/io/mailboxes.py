@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
@@ -140,3 +141,11 @@ def _sleeps(timeout: float | None) -> Iterator[float]:
         left -= sleep
         if left <= 0:
             return
+
+
+def time_left(timeout: float | None) -> Callable[[], float | None]:
+    """Return a function that says how many of `timeout` seconds are left, 0 at the end; None is no bound."""
+    if timeout is None:
+        return lambda: None
+    deadline = time.monotonic() + timeout
+    return lambda: max(0.0, deadline - time.monotonic())

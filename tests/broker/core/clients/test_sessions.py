@@ -137,6 +137,16 @@ def test_a_full_table_drops_the_longest_silent_session_or_answers_busy(monkeypat
     table.check_invariants()
 
 
+@pytest.mark.parametrize(("most", "limit"), [(1, 1), (1024, 1024), (10**6, sessions.MAX_SESSIONS)])
+def test_the_table_is_as_large_as_is_configured(most: int, limit: int) -> None:
+    table = Sessions(SECRET, 30.0, 3.0, most)
+    assert table.limit == limit
+    if limit == 1:
+        table.open("ann", b"a", 0.0)
+        with pytest.raises(Busy, match=r"1 sessions are open.*max_connections under"):
+            table.make_room(0.0)
+
+
 def test_a_table_with_room_drops_no_session() -> None:
     table = Sessions(SECRET, timeout=30.0, spared=3.0)
     table.open("ann", b"a", 0.0)

@@ -44,12 +44,22 @@ class CompressionStatus(Contract, frozen=True, kw_only=True):
     time_ms: Number
 
 
+class CacheStatus(Contract, frozen=True, kw_only=True):
+    """A cache since the start of its process: how often it had what was asked for, and what it holds now in bytes."""
+
+    hits: NotNegative
+    misses: NotNegative
+    bytes: NotNegative
+    limit_bytes: NotNegative
+
+
 class WorkerStatus(Contract, frozen=True, kw_only=True):
     """The status of a worker.
 
     `restarts` counts how often it was started again, and `replacements` how often because a task had left its process
     in another state. `early_deaths` counts its early exits in a row. A lost worker has `next_start_ms`, the time until
     it is started again. `batching` is by topic class (`orders`).
+    `bars_cache` is the cache of stored bars.
     """
 
     worker_id: str
@@ -62,6 +72,7 @@ class WorkerStatus(Contract, frozen=True, kw_only=True):
     next_start_ms: int | None = None
     batching: dict[str, BatchingStatus] = {}
     compression: CompressionStatus | None = None
+    bars_cache: CacheStatus | None = None
 
 
 class ClientLoad(Contract, frozen=True, kw_only=True):
@@ -139,7 +150,8 @@ class SystemStatus(Contract, frozen=True, kw_only=True):
     """The status of the system.
 
     `cpu_usage` is the processor time of the broker and its workers in percent of all cores, from 0 to 100.
-    `last_heartbeat` is the time of the last message on `system.status`, in a heartbeat its own.
+    `last_heartbeat` is the time of the last message on `system.status`, in a heartbeat its own. `decompression` is
+    all 0: neither the broker nor a worker decompresses anything, clients do.
     """
 
     status: Health
@@ -157,3 +169,4 @@ class SystemStatus(Contract, frozen=True, kw_only=True):
     throttle: dict[str, RateStatus] = {}
     streams: Streams | None = None
     disk: DiskUsage | None = None
+    decompression: CompressionStatus | None = None

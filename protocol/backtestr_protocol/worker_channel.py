@@ -18,7 +18,7 @@ from .messages import AlgorithmInfo, AlgorithmProblem, SeriesInfo, ShortText, Ti
 from .price_messages import Rate, Speed
 from .ranges import Integer, Name, NotNegative, Positive, Symbol, Text, Topic
 from .secret import Secret, decode_secret, encode_secret
-from .system_status import BatchingStatus, CompressionStatus
+from .system_status import BatchingStatus, CacheStatus, CompressionStatus
 
 WorkerKind = Literal["compute", "interactive"]
 # The kinds of tasks. A backtest is checked before it is accepted, and run afterwards. The bars of a price replay are
@@ -112,12 +112,14 @@ class Ready(_WorkerMessage, frozen=True, kw_only=True):
 class Beat(_WorkerMessage, frozen=True, kw_only=True):
     """A beat: the worker's I/O thread is running.
 
-    `task_id` is the task of the compute thread. `batching` and `compression` are the figures of what it has published.
+    `task_id` is the task of the compute thread. `batching` and `compression` are the figures of what it has published,
+    `bars_cache` those of the bars that it keeps in memory.
     """
 
     task_id: Name | None
     batching: Annotated[dict[Name, BatchingStatus], msgspec.Meta(max_length=MAX_TOPICS)] = {}
     compression: CompressionStatus | None = None
+    bars_cache: CacheStatus | None = None
 
 
 class ReplayMark(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

@@ -22,6 +22,7 @@ from backtestr_protocol.messages import Health
 from backtestr_protocol.system_status import (
     ClassLoad,
     ClientLoad,
+    CompressionStatus,
     Connections,
     MemoryUsage,
     Streams,
@@ -56,6 +57,8 @@ REASON_CHARACTERS = 300
 
 # Damaged keys of the shared state that a reason names.
 NAMED_KEYS = 5
+
+NOTHING_DECOMPRESSED = CompressionStatus(batches=0, bytes_in=0, bytes_out=0, time_ms=0.0)
 
 HealthReason = tuple[Health, str]
 
@@ -115,6 +118,7 @@ class Status:
             throttle=self._admission.rates(),
             streams=_streams(self._outbox),
             disk=self._stored.usage,
+            decompression=NOTHING_DECOMPRESSED,
         )
 
     def heartbeat(self) -> SystemStatus:
@@ -249,6 +253,7 @@ def _worker_status(worker: Worker, health: WorkerHealth, now: float) -> WorkerSt
         next_start_ms=None if health.next_start is None else round(max(0.0, health.next_start - now) * 1000),
         batching=worker.batching,
         compression=worker.compression,
+        bars_cache=worker.bars_cache,
     )
 
 

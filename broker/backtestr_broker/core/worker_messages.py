@@ -90,6 +90,7 @@ class WorkerMessages:
                 scheduler.finished(worker, _with_bounded_error(message), payload)
             case worker_channel.Beat():
                 worker.batching, worker.compression = message.batching, message.compression
+                worker.bars_cache = message.bars_cache
 
     def _ready(self, peer: bytes, message: worker_channel.Ready, now: float) -> None:
         workers = self._scheduler.workers

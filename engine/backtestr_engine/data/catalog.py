@@ -27,6 +27,7 @@ from backtestr_protocol.errors import DataError, InvalidConfiguration, Validatio
 from backtestr_protocol.messages import TICK, SeriesInfo, SeriesTimeframe, TickPrice, Timeframe, is_symbol
 from backtestr_protocol.private_files import make_private
 from backtestr_protocol.ranges import SYMBOL_MAX_CHARACTERS, SYMBOL_RULE
+from backtestr_protocol.system_status import CacheStatus
 
 from .atomic_files import sync
 from .bars import Bars, bars_from_frame, resample
@@ -64,12 +65,20 @@ class _BarCache:
         self._capacity_bytes = capacity_bytes
         self._bytes = 0
         self._series: OrderedDict[_SeriesKey, Bars] = OrderedDict()
+        self._hits = self._misses = 0
 
     def get(self, key: _SeriesKey) -> Bars | None:
         bars = self._series.get(key)
         if bars is not None:
             self._series.move_to_end(key)
+        self._hits += bars is not None
+        self._misses += bars is None
         return bars
+
+    @property
+    def status(self) -> CacheStatus:
+        """The counters of the cache since its start."""
+        return CacheStatus(hits=self._hits, misses=self._misses, bytes=self._bytes, limit_bytes=self._capacity_bytes)
 
     def put(self, key: _SeriesKey, bars: Bars) -> None:
         if not self.fits(bars.nbytes):
@@ -98,6 +107,11 @@ class Catalog:
         self._root = root
         self._cache = _BarCache(cache_bytes)
         self._read_apart = read_apart
+
+    @property
+    def cache_status(self) -> CacheStatus:
+        """The counters of the bars that are kept in memory."""
+        return self._cache.status
 
     def write(self, bars: Bars) -> SeriesInfo:
         """Store `bars` in place of the series of that symbol and timeframe. Readers see the old file or the new one.

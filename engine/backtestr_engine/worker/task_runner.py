@@ -36,6 +36,7 @@ from backtestr_engine.simulation.conventions import Conventions
 from backtestr_protocol.codec import decode, encode
 from backtestr_protocol.errors import AlgorithmError, BacktestrError, SystemFault, TimeLimitExceeded
 from backtestr_protocol.messages import BacktestConfig, Nothing
+from backtestr_protocol.system_status import CacheStatus
 from backtestr_protocol.texts import bounded, bounded_details, described, traceback_of
 from backtestr_protocol.worker_channel import (
     Assign,
@@ -132,6 +133,11 @@ class TaskRunner:
     def running(self) -> bool:
         """True if a backtest is running."""
         return self._running is not None
+
+    @property
+    def cache_status(self) -> CacheStatus:
+        """The counters of the bars that are kept in memory."""
+        return self._catalog.cache_status
 
     @property
     def running_id(self) -> str | None:

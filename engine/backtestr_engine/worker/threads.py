@@ -214,7 +214,8 @@ class _Threads:
             return Beat(task_id=self.task_id)
         batcher = self.runner.batcher
         compression = total([packer.status for packer in self.packers])
-        return Beat(task_id=self.task_id, batching=batcher.status(1000 * self.sending), compression=compression)
+        batching, cache = batcher.status(1000 * self.sending), self.runner.cache_status
+        return Beat(task_id=self.task_id, batching=batching, compression=compression, bars_cache=cache)
 
     def wake(self) -> None:
         with contextlib.suppress(OSError):  # it is already being woken, or has ended

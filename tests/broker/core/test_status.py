@@ -12,7 +12,7 @@ from backtestr_broker.core.events import FilesSurveyed, HostSample, SocketLoad, 
 from backtestr_broker.core.status import RECENT_SECONDS
 from backtestr_protocol import worker_channel
 from backtestr_protocol.messages import AlgorithmProblem
-from backtestr_protocol.system_status import BatchingStatus, CompressionStatus
+from backtestr_protocol.system_status import BatchingStatus, CacheStatus, CompressionStatus
 from support.broker.link import HOST, LIMITS, Client, Link, Worker, config
 from support.broker.steps import MakeLink, start, status
 
@@ -167,15 +167,20 @@ def test_the_status_has_a_workers_way_of_publishing_until_it_is_lost(link: Link)
     compression = CompressionStatus(batches=1, bytes_in=1000, bytes_out=100, time_ms=0.5)
     worker = link.worker("compute-1")
 
-    def reported() -> list[tuple[dict[str, BatchingStatus], CompressionStatus | None]]:
-        return [(one.batching, one.compression) for one in link.core.status().workers if one.worker_id == "compute-1"]
+    def reported() -> list[tuple[dict[str, BatchingStatus], CompressionStatus | None, CacheStatus | None]]:
+        workers = {one.worker_id: one for one in link.core.status().workers}
+        one = workers["compute-1"]
+        return [(one.batching, one.compression, one.bars_cache)]
 
     worker.say(worker_channel.Beat(task_id=None))
-    assert reported() == [({}, None)]
-    worker.say(worker_channel.Beat(task_id=None, batching=batching, compression=compression))
-    assert reported() == [(batching, compression)]
+    assert reported() == [({}, None, None)]
+    cache = CacheStatus(hits=3, misses=1, bytes=100, limit_bytes=1000)
+    worker.say(worker_channel.Beat(task_id=None, batching=batching, compression=compression, bars_cache=cache))
+    assert reported() == [(batching, compression, cache)]
+    nothing = link.core.status().decompression
+    assert nothing == CompressionStatus(batches=0, bytes_in=0, bytes_out=0, time_ms=0.0)
     link.lose_worker(worker)
-    assert reported() == [({}, None)]
+    assert reported() == [({}, None, None)]
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from backtestr_engine.importing.importer import import_market_data
 from backtestr_protocol.errors import DataError, ValidationError
 from backtestr_protocol.import_messages import ImportMarketData
 from backtestr_protocol.messages import Timeframe
+from backtestr_protocol.system_status import CacheStatus
 
 MINUTES = synthetic_bars("1m", 3_000, symbol="BTC")
 DAY = LENGTH_US["1d"]
@@ -208,6 +209,18 @@ def test_ranges_of_a_series_in_memory_come_from_memory(catalog: Catalog, monkeyp
 
     assert np.shares_memory(catalog.load("BTC", "1m", START, START + 60_000_000).close, whole.close)
     assert len(catalog.load("BTC", "1h", START, START + 2 * 3600 * 1_000_000)) == 2
+
+
+def test_what_comes_from_memory_is_counted(tmp_path: Path) -> None:
+    catalog = Catalog(tmp_path, cache_bytes=64 << 20)
+    catalog.write(MINUTES)
+    assert catalog.cache_status == CacheStatus(hits=0, misses=0, bytes=0, limit_bytes=64 << 20)
+    catalog.load("BTC", "1m")
+    first = catalog.cache_status
+    assert (first.hits, first.misses > 0, first.bytes) == (0, True, MINUTES.nbytes)
+    catalog.load("BTC", "1m")
+    assert catalog.cache_status.hits > 0
+    assert catalog.cache_status.misses == first.misses
 
 
 @pytest.mark.parametrize("timeframe", ["5m", "1h", "4h", "1d", "1w"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from backtestr_protocol.system_status import BatchingStatus, CompressionStatus
+from backtestr_protocol.system_status import BatchingStatus, CacheStatus, CompressionStatus
 from backtestr_protocol.worker_channel import MAX_PARKED, WorkerKind
 
 WorkerState = Literal["starting", "idle", "busy", "lost"]
@@ -19,6 +19,7 @@ class Worker:
     """A worker. `peer` is its connection on the engine socket, None before it is ready and after it was lost."""
 
     __slots__ = (
+        "bars_cache",
         "batching",
         "compression",
         "has_ended",
@@ -44,6 +45,7 @@ class Worker:
         self.parked: set[str] = set()
         self.batching: dict[str, BatchingStatus] = {}  # how it publishes, from its latest beat
         self.compression: CompressionStatus | None = None
+        self.bars_cache: CacheStatus | None = None
 
     def holds(self, task_id: str) -> bool:
         """Return true if the worker works on that task, or has it parked."""

@@ -210,7 +210,7 @@ class Client:
         The status comes with the broker's heartbeats. Another instance of the broker is a change, too. The client's
         callback thread makes the calls.
         """
-        return watch_status(self._io_thread, self._callbacks, callback)
+        return watch_status(self._ask, self._io_thread, self._callbacks, callback)
 
     def on_error(self, callback: Callback, severity: Severity = "Warning") -> Callable[[], None]:
         """Call `callback` with every further `ErrorReport` at least as severe; return a function that ends that.

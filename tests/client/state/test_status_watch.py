@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from backtestr_protocol.errors import NotFound
 from backtestr_protocol.system_status import MemoryUsage, SystemStatus
 from support.client.answers import connect
 from support.client.peer import Peer
@@ -30,20 +31,27 @@ def status(health: Any, uptime_ms: int) -> dict[str, Any]:
     return found
 
 
-def test_the_first_status_and_every_other_health_is_told(home: Path) -> None:
+def test_the_status_of_now_and_every_other_health_is_told(home: Path) -> None:
     told: queue.SimpleQueue[SystemStatus] = queue.SimpleQueue()
-    with Peer(home) as peer, connect(peer) as client:
+    script = {"GetSystemStatus": lambda _: status("healthy", 1)}
+    with Peer(home, script) as peer, connect(peer) as client:
         stop = client.on_status(told.put)
         peer.wait_for_subscription("system.status")
-        for uptime, health in enumerate(["healthy", "healthy", "warning", "warning", "error", "healthy"], 1):
+        assert told.get(timeout=10).uptime_ms == 1
+        for uptime, health in enumerate(["healthy", "healthy", "warning", "warning", "error", "healthy"], 2):
             peer.publish("system.status", "SystemStatus", status(health, uptime))
-        changes = [told.get(timeout=10) for _ in range(4)]
-        assert [(one.status, one.uptime_ms) for one in changes] == [
-            ("healthy", 1),
-            ("warning", 3),
-            ("error", 5),
-            ("healthy", 6),
-        ]
+        changes = [told.get(timeout=10) for _ in range(3)]
+        assert [(one.status, one.uptime_ms) for one in changes] == [("warning", 4), ("error", 6), ("healthy", 7)]
         stop()
         stop()
+        assert client.errors == ()
     assert told.empty()
+
+
+def test_without_an_answer_the_first_heartbeat_is_the_first_status(home: Path) -> None:
+    told: queue.SimpleQueue[SystemStatus] = queue.SimpleQueue()
+    with Peer(home, {"GetSystemStatus": lambda _: NotFound("no")}) as peer, connect(peer) as client:
+        client.on_status(told.put)
+        peer.wait_for_subscription("system.status")
+        peer.publish("system.status", "SystemStatus", status("healthy", 2))
+        assert told.get(timeout=10).uptime_ms == 2

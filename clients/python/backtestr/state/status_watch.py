@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable
@@ -11,20 +12,21 @@ from backtestr.core.effects import Restarted
 from backtestr.core.updates import Update
 from backtestr.io.callback_thread import CallbackThread
 from backtestr.io.io_thread import IoThread
+from backtestr.requester import Requester
 from backtestr.subscription import Subscription
 from backtestr_protocol import topics
 from backtestr_protocol.errors import BacktestrError
-from backtestr_protocol.messages import Health
+from backtestr_protocol.messages import Health, Nothing
 from backtestr_protocol.system_status import SystemStatus
 
 log = logging.getLogger("backtestr")
 
 
 def watch_status(
-    io_thread: IoThread, callbacks: CallbackThread, callback: Callable[[SystemStatus], object]
+    ask: Requester, io_thread: IoThread, callbacks: CallbackThread, callback: Callable[[SystemStatus], object]
 ) -> Callable[[], None]:
-    """Call `callback` with the latest status and with every one of another health; return a function that ends that."""
-    subscription = Subscription(io_thread, topics.STATUS, "retained")
+    """Call `callback` with the status of now and with every one of another health; return a function that ends that."""
+    subscription = Subscription(io_thread, topics.STATUS, "now")
     ended = threading.Event()
 
     def deliver(status: SystemStatus) -> None:
@@ -33,6 +35,12 @@ def watch_status(
 
     def follow() -> None:
         health: Health | None = None
+        with contextlib.suppress(
+            BacktestrError, RuntimeError
+        ):  # without a broker, the first heartbeat is the first status
+            now = ask("GetSystemStatus", Nothing(), SystemStatus)
+            health = now.status
+            callbacks.call(partial(deliver, now))
         try:
             for update in subscription:
                 if isinstance(update, Restarted):

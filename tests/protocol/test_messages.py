@@ -97,6 +97,7 @@ def test_every_contract_is_covered() -> None:
         system_status.Streams,
         system_status.BatchingStatus,
         system_status.CompressionStatus,
+        system_status.CacheStatus,
         stream_messages.Column,
     }
     assert public - nested <= set(CONTRACTS)

@@ -31,9 +31,9 @@ def test_the_first_lines_say_what_was_run() -> None:
     assert lines[1] == "2024-01-01 to 2024-01-14 21:20:00, after 30 bars of warm-up"
     assert lines[2] == "completed, backtest b1"
     text = "\n".join(lines)
-    assert "Total return                  -59.60 %" in text
+    assert "Total return                 -59.60 %" in text
     assert "Total trades                      791" in text
-    assert "Sharpe ratio                         –" in text
+    assert "Sharpe ratio                        –" in text
 
 
 def test_warnings_come_before_the_figures() -> None:

@@ -18,6 +18,8 @@ _SHOWN = (
     *("total_trades", "open_trades", "win_rate", "profit_factor", "average_trade", "expectancy"),
 )
 _COLUMNS = 2
+_FIGURE = 14
+"""The characters of a figure."""
 _DAY_MS, _HOUR_MS = 86_400_000, 3_600_000
 _BY_NAME = {one.name: one for one in METRICS}
 
@@ -49,7 +51,7 @@ def _title(config: Mapping[str, Any]) -> str:
     parameters = ", ".join(f"{name}={value}" for name, value in (config.get("parameters") or {}).items())
     algorithm = str(config.get("algorithmId", "backtest")).partition("@")[0]
     title = f"{algorithm}({parameters}) on {named} {config.get('timeframe', '')}".strip()
-    return textwrap.shorten(title, WIDTH, placeholder=" …")
+    return title if len(title) <= WIDTH else title[: WIDTH - 1] + "…"
 
 
 def _day(date: Any) -> str:
@@ -69,17 +71,20 @@ def _warnings(warnings: Sequence[str]) -> list[str]:
 
 
 def _cell(metric: Metric, value: float | int | None) -> str:
-    return f"{metric.label[:22]:<22} {_figure(metric, value):>14}"
+    return f"{metric.label[:22]:<22} {_figure(metric, value):>{_FIGURE}}"
 
 
 def _figure(metric: Metric, value: float | int | None) -> str:
-    """Return a value that fits 14 characters."""
+    """Return a value that fits its column."""
     if not isinstance(value, int | float):
         return "–"
+    scale, ending, digits = 1.0, "", 2
     if metric.unit == "fraction":
-        return f"{value * 100:,.2f} %" if abs(value) < 1e6 else f"{value * 100:.3g} %"
-    if metric.unit == "ms":
-        return f"{value / _DAY_MS:,.1f} d" if abs(value) >= _DAY_MS else f"{value / _HOUR_MS:,.1f} h"
-    if metric.unit == "count":
-        return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
-    return f"{value:,.2f}" if abs(value) < 1e10 else f"{value:.4g}"
+        scale, ending = 100.0, " %"
+    elif metric.unit == "ms":
+        is_long = abs(value) >= _DAY_MS
+        scale, ending, digits = (1 / _DAY_MS, " d", 1) if is_long else (1 / _HOUR_MS, " h", 1)
+    elif metric.unit == "count" and isinstance(value, int):
+        digits = 0
+    text = f"{value * scale:,.{digits}f}{ending}"
+    return text if len(text) <= _FIGURE else f"{value * scale:.3g}{ending}"

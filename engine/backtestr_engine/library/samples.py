@@ -53,7 +53,7 @@ class Sample(msgspec.Struct, frozen=True):
     cuts: int
 
 
-class _Watched(Bars):
+class _WatchedBars(Bars):
     """Bars that note the timeframes that are asked of them."""
 
     __slots__ = ("asked",)
@@ -69,7 +69,7 @@ class _Watched(Bars):
 
 def watched(bars: Bars, asked: set[str]) -> Bars:
     """Return the same bars, which add every timeframe that is asked of them to `asked`."""
-    one = _Watched(bars.symbol, bars.timeframe, *(getattr(bars, name) for name in COLUMNS))
+    one = _WatchedBars(bars.symbol, bars.timeframe, *(getattr(bars, name) for name in COLUMNS))
     object.__setattr__(one, "asked", asked)
     return one
 

@@ -13,7 +13,8 @@ import zmq
 
 symbol, timeframe = (sys.argv[1:] + ["SYNTH", "1m"][len(sys.argv) - 1 :])[:2]
 # On systems other than Linux, set BACKTESTR_CONNECTION_FILE to the path that the broker prints when it starts.
-runtime = os.environ.get("XDG_RUNTIME_DIR", f"/tmp/runtime-{os.getuid()}") + "/backtestr"
+user = os.getuid() if hasattr(os, "getuid") else 0
+runtime = os.environ.get("XDG_RUNTIME_DIR", f"/tmp/runtime-{user}") + "/backtestr"
 usual = os.environ.get("BACKTESTR_RUNTIME_DIR", runtime) + "/connection.json"
 connection = json.loads(Path(os.environ.get("BACKTESTR_CONNECTION_FILE", usual)).read_text())
 key, endpoints = bytes.fromhex(connection["signing"]["key"]), connection["endpoints"]

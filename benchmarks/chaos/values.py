@@ -35,7 +35,7 @@ CONFIG = "[limits]\nsession_timeout_ms = 600_000\n[throttle]\n" + "".join(
 )
 CODES = set(get_args(ErrorCode)) - {"SYSTEM_ERROR"}
 # They end the session, and are attacked without a socket (tests/properties/test_hostile_values.py).
-OF_THE_SESSION = ("Hello", "Goodbye")
+OF_THE_SESSION = ("Hello", "Goodbye", "StopBroker")
 IN_FLIGHT = 32
 # The first part of each flood fills caches, remembered answers and the list of backtests; growth is measured after it.
 WARM_UP_SHARE = 4

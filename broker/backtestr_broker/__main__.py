@@ -13,7 +13,6 @@ import argparse
 import gc
 import logging
 import os
-import resource
 import shutil
 import signal
 import sys
@@ -42,6 +41,9 @@ from backtestr_protocol.keys import KeyFolder
 from backtestr_protocol.log_writer import LogWriter, open_standard_descriptors, text_stream
 from backtestr_protocol.messages import TICK, SeriesInfo
 from backtestr_protocol.private_files import private_directory
+from backtestr_protocol.system import process_ends
+from backtestr_protocol.system.process_limits import leave_no_image
+from backtestr_protocol.system.unix_sockets import has_unix_sockets
 
 from .broker import Broker
 from .config import BrokerConfig, TransportOptions, load_config
@@ -67,6 +69,7 @@ _SHOWN_SERIES = 6
 # The seconds that welcome and farewell wait for a reader, so that they stand in the right place among the log's lines.
 _WELCOME_SECONDS = 0.2
 _STANDARD_OUTPUT, _STANDARD_ERROR = 1, 2
+_LOOPBACK = "127.0.0.1"
 
 _log = logging.getLogger(__name__)
 
@@ -96,7 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (InvalidConfiguration, OSError) as error:
         print(f"backtestr: {error}", file=sys.stderr)
         return 2
-    _leave_no_image()
+    leave_no_image()
     open_standard_descriptors()
     log = start_logging(config.log)
     output = LogWriter(_STANDARD_OUTPUT, lambda _count: "")
@@ -114,12 +117,6 @@ def main(arguments: list[str] | None = None) -> int:
     finally:
         output.close()
         log.close()
-
-
-def _leave_no_image() -> None:
-    """Have the system write no image of the memory of this process when it ends it: it would hold the signing key."""
-    _soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
 def _run(config: BrokerConfig, output: LogWriter, log: LogWriter) -> int:
@@ -160,16 +157,17 @@ class _Stop:
     def __init__(self) -> None:
         self.requested = False
         self.broker: Broker | None = None
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in process_ends.END_SIGNALS:
             signal.signal(number, self._stop)
-        signal.signal(signal.SIGCHLD, self._wake)  # a worker has ended
+        # Called in a thread when a worker has ended, where no signal says so.
+        self.on_end = None if process_ends.wake_at_ends(self._wake) else self._wake
 
     def _stop(self, _signal: int, _frame: FrameType | None) -> None:
         self.requested = True
         if self.broker is not None:
             self.broker.event_loop.stop()
 
-    def _wake(self, _signal: int, _frame: FrameType | None) -> None:
+    def _wake(self) -> None:
         if self.broker is not None:
             self.broker.wake()
 
@@ -201,9 +199,10 @@ def _serve_once(
     """Run a broker to its end, and return it."""
 
     def address(name: str) -> str:
-        if config.transport.kind == "ipc" or name == "engine":  # workers are always on this machine
+        if has_unix_sockets() if name == "engine" else config.transport.kind == "ipc":
             return directory.socket_address(name)
-        return f"tcp://{config.transport.host}:*"
+        # Workers are always on this machine.
+        return f"tcp://{_LOOPBACK if name == 'engine' else config.transport.host}:*"
 
     def on_serving(series: list[SeriesInfo]) -> None:
         log.drain(_WELCOME_SECONDS)
@@ -225,7 +224,7 @@ def _serve_once(
     raise_descriptor_limit()
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     family = ProcessFamily()
-    launch = partial(launch_process, family=family)
+    launch = partial(launch_process, family=family, on_end=stop.on_end)
     try:
         broker = Broker(config, paths.data_dir(), context, address, launch, on_serving, allow_list)
         stop.broker = broker
@@ -233,7 +232,8 @@ def _serve_once(
             broker.event_loop.stop()
         gc.collect()
         gc.freeze()  # these objects stay: no collection needs to stop the broker to look at them again
-        broker.run()
+        with broker.wake.at_signals():
+            broker.run()
     finally:
         directory.withdraw()
         context.term()

@@ -22,10 +22,11 @@ from backtestr_broker.core.settings import Start
 from backtestr_broker.io.allow_list import AllowList
 from backtestr_broker.io.database import DATABASE, Database
 from backtestr_broker.io.descriptors import connection_limit, descriptor_limit
-from backtestr_broker.io.event_loop import EventLoop, Resources, Wake
+from backtestr_broker.io.event_loop import EventLoop, Resources
 from backtestr_broker.io.sockets import NAMES, ConnectionBounds, Sockets
 from backtestr_broker.io.stored_files import FileRules, StoredFiles
 from backtestr_broker.io.supervisor import Launch, Supervisor
+from backtestr_broker.io.wake import Wake
 from backtestr_broker.recording.format import RECORDINGS
 from backtestr_broker.recording.recorder import Recorder
 from backtestr_protocol import PROTOCOL_VERSION
@@ -34,7 +35,7 @@ from backtestr_protocol.connection import Connection, Curve, Signing
 from backtestr_protocol.messages import SeriesInfo
 from backtestr_protocol.private_files import private_directory
 from backtestr_protocol.secret import Secret
-from backtestr_protocol.worker_channel import WorkerKind, WorkerSettings
+from backtestr_protocol.worker_channel import WorkerCurve, WorkerKind, WorkerSettings
 
 from .config import BrokerConfig, LogOptions
 
@@ -119,7 +120,11 @@ class Broker:
             current=None if self._recorder is None else self._recorder.name,
         )
         self._files = StoredFiles(data_dir, rules, self.wake)
-        supervisor = Supervisor(launch, worker_settings(counts, self._sockets.engine_endpoint, key, config.log))
+        keys = self._sockets.worker_keys
+        settings = worker_settings(
+            counts, self._sockets.engine_endpoint, key, config.log, None if keys is None else keys.for_workers()
+        )
+        supervisor = Supervisor(launch, settings)
         resources = Resources(
             sockets=self._sockets,
             database=self._database,
@@ -188,7 +193,9 @@ def _metrics_server(port: int) -> MetricsServer | None:
     return MetricsServer(port)
 
 
-def worker_settings(counts: dict[WorkerKind, int], endpoint: str, key: Secret, log: LogOptions) -> list[WorkerSettings]:
+def worker_settings(
+    counts: dict[WorkerKind, int], endpoint: str, key: Secret, log: LogOptions, curve: WorkerCurve | None = None
+) -> list[WorkerSettings]:
     """Return the settings of each configured worker, named `compute-1`, `compute-2`, … and `interactive-1`, …."""
     return [
         WorkerSettings(
@@ -198,6 +205,7 @@ def worker_settings(counts: dict[WorkerKind, int], endpoint: str, key: Secret, l
             key=key,
             log_level=log.level,
             log_format=log.format,
+            curve=curve,
         )
         for kind, count in counts.items()
         for number in range(1, count + 1)

@@ -16,6 +16,7 @@ from backtestr_broker.core.settings import CoreSettings
 from backtestr_protocol.errors import InvalidConfiguration
 from backtestr_protocol.message_types import Priority
 from backtestr_protocol.options import load_options
+from backtestr_protocol.system.unix_sockets import has_unix_sockets
 from backtestr_protocol.worker_channel import LogFormat, LogLevel, WorkerKind
 
 _Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -35,13 +36,13 @@ _MAX_WORKERS = 256
 
 
 class TransportOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    kind: Literal["ipc", "tcp"]
+    kind: Literal["auto", "ipc", "tcp"]
     host: str
     tcp_readable_by_local_users: bool
 
     @property
     def is_encrypted(self) -> bool:
-        """True if clients connect with CURVE."""
+        """True if clients connect with CURVE, once `kind` is decided."""
         return self.kind == "tcp" and not self.tcp_readable_by_local_users
 
 
@@ -170,9 +171,11 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 def load_config(own_dir: Path | None) -> BrokerConfig:
     """Load the options: the defaults, changed by a `broker.toml` in `own_dir`.
 
-    Raises `InvalidConfiguration`, naming file and option.
+    `transport.kind` is decided: `ipc` where there is ipc, else `tcp`. Raises `InvalidConfiguration`, naming file and
+    option.
     """
     config = load_options("broker.toml", BrokerConfig, own_dir, _REMOVED)
+    config = msgspec.structs.replace(config, transport=_decided(config.transport, has_unix_sockets()))
     host = config.transport.host
     if config.transport.kind == "ipc":
         return config
@@ -192,6 +195,18 @@ def load_config(own_dir: Path | None) -> BrokerConfig:
             option="transport.host",
         )
     return config
+
+
+def _decided(transport: TransportOptions, has_ipc: bool) -> TransportOptions:
+    """Return the options with `ipc` or `tcp` in place of `auto`. Raises `InvalidConfiguration` for an absent `ipc`."""
+    if transport.kind == "ipc" and not has_ipc:
+        raise InvalidConfiguration(
+            "broker.toml: transport.kind is 'ipc', and ZeroMQ has no ipc on this system; write 'auto' or 'tcp'",
+            option="transport.kind",
+        )
+    if transport.kind != "auto":
+        return transport
+    return msgspec.structs.replace(transport, kind="ipc" if has_ipc else "tcp")
 
 
 def _ipv4(host: str) -> ipaddress.IPv4Address | None:

@@ -43,6 +43,7 @@ replay_changed = blinker.Signal(
 )
 worker_ready = blinker.Signal("a worker is ready: workerId, pid, kind")
 worker_lost = blinker.Signal("a worker's process ended: workerId, reason, and the tasks that it had")
+stops = blinker.Signal("the broker ends, since a client has asked for it: clientId")
 starts_again = blinker.Signal("the broker ends all connections and starts again, from what is on disk: reason")
 recorder_stopped = blinker.Signal("the recorder has failed, and the broker continues without it: reason")
 recorder_resumed = blinker.Signal("the recorder goes on after a failure of the disk: missing, a number of events")

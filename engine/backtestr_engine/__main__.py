@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -23,25 +24,22 @@ import zmq
 
 from backtestr_engine.kernel_cache import check_kernel_cache
 from backtestr_engine.library.inspection import SEED, check_file, list_indicators
+from backtestr_engine.worker.lifeline import standard_input_line, take_standard_input
 from backtestr_engine.worker.log import log_crash, start_logging
-from backtestr_engine.worker.resources import (
-    adopt_orphans,
-    end_with_parent,
-    keep_freed_memory,
-    limit_memory,
-    limit_processor,
-)
+from backtestr_engine.worker.resources import keep_freed_memory, limit_memory, limit_processor
 from backtestr_engine.worker.threads import run_worker
 from backtestr_engine.worker.time_limit import time_limit
 from backtestr_engine.worker.warm_up import warm
 from backtestr_protocol import paths
 from backtestr_protocol.errors import InvalidConfiguration
+from backtestr_protocol.system.process_ends import adopt_orphans, end_children, end_with_parent
 from backtestr_protocol.worker_channel import EXIT_REFUSED, EXIT_REPLACED, decode_settings
 
 from .config import load_config
 
 _USAGE = "a worker is started by its broker: python -m backtestr_broker (or python -m backtestr_engine --warm)"
-_LIFELINE = 0
+
+_log = logging.getLogger("backtestr_engine")
 
 # The seconds that a check waits for code that it has interrupted.
 _PATIENCE = 2.0
@@ -72,7 +70,7 @@ def main() -> int:
     adopt_orphans()
     keep_freed_memory()
     try:
-        settings = decode_settings(_first_line())
+        settings = decode_settings(standard_input_line())
         config = load_config(paths.config_dir())
     except msgspec.DecodeError:
         print(_USAGE, file=sys.stderr)
@@ -81,11 +79,14 @@ def main() -> int:
         print(f"backtestr: {error}", file=sys.stderr)
         return EXIT_REFUSED
     log, prints = start_logging(settings, config.worker.print_bytes)
-    limit_memory(config.worker.memory_limit_bytes)
+    if not limit_memory(config.worker.memory_limit_bytes) and settings.kind == "interactive":  # said once, by one kind
+        _log.warning("this system cannot limit memory: worker.memory_limit_bytes of engine.toml has no effect here")
     code = 0
     try:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        leaving = run_worker(context, settings, _LIFELINE, config, paths.data_dir(), limit_processor, prints)
+        leaving = run_worker(
+            context, settings, take_standard_input(), config, paths.data_dir(), limit_processor, prints
+        )
         context.term()
         code = 0 if leaving is None else EXIT_REPLACED
     except BaseException as error:  # whatever code of an algorithm may do to this thread, the log says it
@@ -94,6 +95,7 @@ def main() -> int:
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     log.close()
+    end_children()
     os._exit(code)  # a compute thread in the middle of a long calculation must not keep the process
 
 
@@ -111,14 +113,6 @@ def _check(path: Path) -> int:
 def _print(answer: msgspec.Struct) -> int:
     print(msgspec.json.encode(answer).decode())
     return 0
-
-
-def _first_line() -> bytes:
-    """Read the first line of the lifeline without buffering, so that its end-of-file stays readable."""
-    line = b""
-    while not line.endswith(b"\n") and (byte := os.read(_LIFELINE, 1)):
-        line += byte
-    return line
 
 
 if __name__ == "__main__":

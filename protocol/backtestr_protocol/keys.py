@@ -22,6 +22,7 @@ import zmq
 from zmq.utils import z85
 
 from .errors import InvalidConfiguration
+from .file_names import is_device
 from .private_files import (
     OTHERS,
     OTHERS_WRITE,
@@ -285,8 +286,10 @@ def _checked_key(text: str, where: str) -> str:
 
 
 def _checked_name(name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise InvalidConfiguration(f"{name!r} is no name for a key: 1 to 64 of 0-9 A-Z a-z _ - are")
+    if not _NAME.fullmatch(name) or is_device(name):
+        raise InvalidConfiguration(
+            f"{name!r} is no name for a key: 1 to 64 of 0-9 A-Z a-z _ - are, but for what Windows takes for a device"
+        )
     return name
 
 

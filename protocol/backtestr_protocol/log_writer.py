@@ -16,6 +16,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from .system.open_flags import WITHOUT_WAITING
+
 # The bytes of lines that wait: seconds of the busiest log, and well below what is noticed beside a broker of 40 MB.
 MAX_WAITING_BYTES = 4 << 20
 # The bytes that are written at once.
@@ -100,7 +102,8 @@ class LogWriter:
             self._prepare()
             self._forked_descriptor = descriptor
 
-        os.register_at_fork(after_in_child=after_fork)
+        if hasattr(os, "register_at_fork"):  # a system without it has no forks
+            os.register_at_fork(after_in_child=after_fork)
 
     # --- the thread ---
 
@@ -190,10 +193,11 @@ def read_descriptor(descriptor: int, write: Callable[[bytes], object]) -> None:
 def open_without_waiting(descriptor: int) -> None:
     """Open what a descriptor is for once more, so that writing to it fails at once instead of waiting for the reader.
 
-    Other processes have the same pipe or terminal, and are not affected. Where it cannot be opened it stays as it is.
+    Other processes have the same pipe or terminal, and are not affected. Where it cannot be opened, as on a system
+    without /proc, it stays as it is.
     """
     with contextlib.suppress(OSError):
-        opened = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY)
+        opened = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_APPEND | WITHOUT_WAITING)
         os.dup2(opened, descriptor)
         os.close(opened)
 

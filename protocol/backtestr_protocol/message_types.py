@@ -106,6 +106,7 @@ REQUESTS: dict[str, RequestType] = {
     "Goodbye": RequestType("R", "read", Nothing, Nothing),
     "Ping": RequestType("R", "read", Nothing, Pong),
     "GetSystemStatus": RequestType("R", "read", Nothing, SystemStatus),
+    "StopBroker": RequestType("R", "all", Nothing, Nothing),
     "StopBacktest": RequestType("R", "run", BacktestRef, BacktestAccepted),
     "PauseBacktest": RequestType("R", "run", BacktestRef, BacktestAccepted),
     "ResumeBacktest": RequestType("R", "run", BacktestRef, BacktestAccepted),

@@ -19,14 +19,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 from .errors import InvalidConfiguration
+from .system.open_flags import WITHOUT_WAITING
 
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 # Links on the way to a directory; Linux follows no more either.
 _MAX_LINKS = 40
-# Opening a FIFO must not wait for its writer. Windows has neither, and opens files as text unless told otherwise.
-_WITHOUT_WAITING: int = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+# Without users and modes there is nothing to check: Windows protects a user's directories by access lists of their own.
+HAS_OWNERS = hasattr(os, "getuid")
 
 
 def private_directory(directory: Path, variable: str) -> None:
@@ -40,10 +41,10 @@ def private_directory(directory: Path, variable: str) -> None:
         if not directory.is_dir():  # a device, for instance: nobody must change its mode
             raise InvalidConfiguration(f"{directory} is no directory; name one in {variable}")
         check_directory(directory, variable)
-        if os.name != "posix":  # other systems have no such modes
+        if not HAS_OWNERS:
             return
         found = directory.stat()
-        if found.st_uid != os.getuid():
+        if not is_of_this_user(found):
             raise _of_another_user(directory, found, variable)
         if found.st_mode & OTHERS:
             directory.chmod(0o700)
@@ -81,7 +82,7 @@ def check_directory(directory: Path, variable: str) -> None:
 
     `variable` is the environment variable that names it. Raises `OSError` for one that does not exist.
     """
-    if os.name != "posix":
+    if not HAS_OWNERS:
         return
     way = list(_way_to(directory.absolute()))
     for step in way:
@@ -119,7 +120,7 @@ def open_regular(file: Path) -> BinaryIO:
 
     Raises `InvalidConfiguration` for a directory, a FIFO or a device, without waiting for it, and `OSError`.
     """
-    descriptor = os.open(file, os.O_RDONLY | _WITHOUT_WAITING)
+    descriptor = os.open(file, os.O_RDONLY | WITHOUT_WAITING)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise InvalidConfiguration(f"{file} is no regular file")
@@ -133,7 +134,7 @@ def is_exhausted(error: OSError) -> bool:
 
 def check_file(file: Path, found: os.stat_result) -> None:
     """Raise `InvalidConfiguration` for a file that a user other than this one and root may have written."""
-    if os.name != "posix":
+    if not HAS_OWNERS:
         return
     if found.st_uid not in _trusted_users():
         raise InvalidConfiguration(
@@ -148,7 +149,7 @@ def check_file(file: Path, found: os.stat_result) -> None:
 
 def check_secret(file: Path, found: os.stat_result, forbidden: int, chmod: str) -> None:
     """Raise `InvalidConfiguration` for a secret of another user, and for a mode with any of the `forbidden` bits."""
-    if os.name != "posix":
+    if not HAS_OWNERS:
         return
     if found.st_uid not in _trusted_users():
         raise InvalidConfiguration(f"{file} belongs to another user (id {found.st_uid}); keys must be your own")
@@ -159,12 +160,12 @@ def check_secret(file: Path, found: os.stat_result, forbidden: int, chmod: str) 
 
 def is_trusted(found: os.stat_result) -> bool:
     """Return True for a file or directory to which nobody but this user and root may write."""
-    return os.name != "posix" or (found.st_uid in _trusted_users() and not _others_may_write(found))
+    return not HAS_OWNERS or (found.st_uid in _trusted_users() and not _others_may_write(found))
 
 
 def is_of_this_user(found: os.stat_result) -> bool:
     """Return True for a file or directory that belongs to this user, also where files have no owners."""
-    return os.name != "posix" or found.st_uid == os.getuid()
+    return not HAS_OWNERS or found.st_uid == os.getuid()
 
 
 def _way_to(directory: Path) -> Iterator[Path]:
@@ -216,7 +217,7 @@ def _others_may_write(found: os.stat_result) -> bool:
 @cache
 def _is_group_of_one(user: int, group: int) -> bool:
     """Return True for root's group, and for a group that has a user's name and no other user."""
-    import grp  # Windows has neither of these
+    import grp  # only systems with owners have these
     import pwd
 
     if group == 0:

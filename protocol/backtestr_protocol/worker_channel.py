@@ -74,11 +74,20 @@ class _WorkerMessage(msgspec.Struct, frozen=True, kw_only=True, rename="camel", 
     """The base of worker messages; the name of each struct is its tag, also in recordings."""
 
 
+class WorkerCurve(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The CURVE keys of a worker that connects over TCP, each 40 characters of Z85: the broker's, and its own pair."""
+
+    server_public_key: str
+    public_key: str
+    secret_key: Secret
+
+
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The settings of a worker, which it reads at its start as a line of JSON on its lifeline.
 
     `key` is the signing key. `log_level` and `log_format` are those of the broker, whose standard error the worker
-    shares. `early_exits` counts the workers before it that ended soon after their start.
+    shares. `early_exits` counts the workers before it that ended soon after their start. `curve` has the keys for an
+    `endpoint` that is encrypted.
     """
 
     worker_id: str
@@ -88,6 +97,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     early_exits: int = 0
     log_level: LogLevel = "info"
     log_format: LogFormat = "console"
+    curve: WorkerCurve | None = None
 
 
 # --- worker to broker ---

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from backtestr_broker import config as config_module
 from backtestr_broker.config import BrokerConfig, load_config
 from backtestr_broker.core.clients.rate_limit import Rate
 from backtestr_broker.core.retention import RetentionRules
@@ -26,8 +27,26 @@ def loaded(folder: Path, text: str) -> BrokerConfig:
     return load_config(folder)
 
 
+def decided(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options with the transport of this system in place of `auto`."""
+    transport = options["transport"]
+    return {**options, "transport": {**transport, "kind": transport["kind"].replace("auto", "ipc")}}
+
+
 def test_file_and_structs_have_the_same_options() -> None:
-    assert msgspec.to_builtins(load_config(None)) == DEFAULTS
+    assert DEFAULTS["transport"]["kind"] == "auto"
+    assert msgspec.to_builtins(load_config(None)) == decided(DEFAULTS)
+
+
+def test_a_system_without_ipc_has_encrypted_tcp_and_refuses_ipc(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config_module, "has_unix_sockets", lambda: False)
+    transport = load_config(None).transport
+    assert (transport.kind, transport.host) == ("tcp", "127.0.0.1")
+    assert transport.is_encrypted
+    with pytest.raises(InvalidConfiguration, match="no ipc on this system; write 'auto' or 'tcp'"):
+        loaded(tmp_path, "[transport]\nkind = 'ipc'\n")
 
 
 def test_the_shipped_defaults_are_those_of_the_protocol() -> None:
@@ -42,7 +61,7 @@ def test_every_option_can_be_changed(tmp_path: Path, section: str, option: str) 
     default = DEFAULTS[section][option]
     value = others.get(option) or (not default if isinstance(default, bool) else default + 1)
     config = loaded(tmp_path, f"[{section}]\n{option} = {json.dumps(value)}\n")
-    assert msgspec.to_builtins(config) == {**DEFAULTS, section: {**DEFAULTS[section], option: value}}
+    assert msgspec.to_builtins(config) == decided({**DEFAULTS, section: {**DEFAULTS[section], option: value}})
 
 
 @pytest.mark.parametrize(

@@ -284,6 +284,10 @@ class StartAgain(msgspec.Struct, frozen=True, tag=True):
     reason: str
 
 
+class Stop(msgspec.Struct, frozen=True, tag=True):
+    """End the broker, once the other effects of this event are executed: a client has asked for it."""
+
+
 Effect = (
     Reply
     | Publish
@@ -296,4 +300,5 @@ Effect = (
     | Kill
     | Notify
     | StartAgain
+    | Stop
 )

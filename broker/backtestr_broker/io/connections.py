@@ -32,9 +32,9 @@ _addresses = map("inproc://connections-{}".format, itertools.count(1))
 
 
 class _Connection(msgspec.Struct, frozen=True):
-    """An accepted connection. `inode` tells its descriptor from a later one of the same number."""
+    """An accepted connection. `identity` tells its descriptor from a later one of the same number."""
 
-    inode: int
+    identity: object
     since: float
 
 
@@ -42,9 +42,19 @@ class Connections:
     """The connections to one socket, from before it is bound until `close`."""
 
     def __init__(
-        self, context: zmq.Context[zmq.Socket[bytes]], socket: zmq.Socket[bytes], limit: int, patience: float
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        socket: zmq.Socket[bytes],
+        limit: int,
+        patience: float,
+        *,
+        are_workers: bool = False,
     ) -> None:
-        """Watch a socket that will have `limit` connections at most, and none that is silent for `patience` seconds."""
+        """Watch a socket that will have `limit` connections at most, and none that is silent for `patience` seconds.
+
+        `are_workers`: those that came first are the broker's own workers, and stay.
+        """
+        self._are_workers = are_workers
         self.limit = limit
         self._ended = 0
         self._socket = socket
@@ -79,7 +89,7 @@ class Connections:
         """End connections that are silent for too long, and those beyond the limit; return how many.
 
         Beyond the limit those are ended that were silent longest, so that silent peers cannot keep a client out; where
-        none is silent, the latest.
+        none is silent, or those are workers, the latest.
         """
         self._read(now)
         before = self._ended
@@ -87,7 +97,7 @@ class Connections:
             eldest = next(iter(self._silent))
             if len(self) <= self.limit and now - self._silent[eldest].since < self._patience:
                 break
-            self._end(eldest)
+            self._end(next(reversed(self._silent)) if self._are_workers else eldest)
         while len(self) > self.limit:
             self._end(next(reversed(self._known)))
         return self._ended - before
@@ -111,8 +121,8 @@ class Connections:
         for event, descriptor in self._reports():
             self._known.pop(descriptor, None)
             self._silent.pop(descriptor, None)
-            if event == _ACCEPTED and (inode := _inode(descriptor)) is not None:
-                self._silent[descriptor] = _Connection(inode, now)
+            if event == _ACCEPTED and (identity := _identity(descriptor)) is not None:
+                self._silent[descriptor] = _Connection(identity, now)
 
     def _reports(self) -> Iterator[tuple[int, int]]:
         while reports := receive(self.monitor, _BURST):
@@ -122,15 +132,35 @@ class Connections:
     def _end(self, descriptor: int) -> None:
         """Shut a connection down. It was not closed when its last report was read, a moment ago."""
         connection = self._silent.pop(descriptor, None) or self._known.pop(descriptor)
-        if _inode(descriptor) != connection.inode:  # closed since then, and its number may belong to something else
+        if _identity(descriptor) != connection.identity:  # closed, and its number may be of something else
             return
         self._ended += 1
-        with contextlib.suppress(OSError):  # the peer has gone
-            borrowed = sockets_of_the_system.socket(fileno=descriptor)
-            try:
-                borrowed.shutdown(sockets_of_the_system.SHUT_RDWR)
-            finally:
-                borrowed.detach()  # it is ZeroMQ's to close
+        with contextlib.suppress(OSError), _borrowed(descriptor) as connected:  # the peer has gone
+            connected.shutdown(sockets_of_the_system.SHUT_RDWR)
+
+
+@contextlib.contextmanager
+def _borrowed(descriptor: int) -> Iterator[sockets_of_the_system.socket]:
+    """Use a connection of ZeroMQ's, which closes it. Raises `OSError` for one that is closed."""
+    borrowed = sockets_of_the_system.socket(fileno=descriptor)
+    try:
+        yield borrowed
+    finally:
+        borrowed.detach()
+
+
+def _identity(descriptor: int) -> object | None:
+    """Return what no later connection with that descriptor has; None for one that is closed.
+
+    That is the inode, and the addresses of both ends where a socket is no file, as on Windows.
+    """
+    if (inode := _inode(descriptor)) is not None:
+        return inode
+    try:
+        with _borrowed(descriptor) as connected:
+            return connected.getsockname(), connected.getpeername()
+    except OSError:
+        return None
 
 
 def _inode(descriptor: int) -> int | None:

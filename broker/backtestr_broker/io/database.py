@@ -13,7 +13,6 @@ checksum of every row, and whether the log has lost changes. What is damaged is 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import queue
@@ -31,6 +30,8 @@ from backtestr_broker.core.events import CommitFailed, Committed, Persist, ReadS
 from backtestr_broker.core.records import Restored
 from backtestr_protocol.errors import InvalidConfiguration
 from backtestr_protocol.private_files import check_file, make_private
+from backtestr_protocol.system.file_lock import FileLock
+from backtestr_protocol.system.open_flags import BINARY
 
 from .database_rescue import aside_name, finish_rescue, keep_log, move_aside, rescue
 from .database_rows import TABLES, DamagedRow, UnreadableRow, apply, read_key, read_table, remembered
@@ -43,7 +44,8 @@ DATABASE = "broker.db"
 MAX_QUEUED = 2 * MAX_UNCOMMITTED
 # Seconds to wait for the lock of a broker that is just ending.
 LOCK_PATIENCE = 2.0
-_LOCK_INTERVAL = 0.02
+# The file in the data directory that is locked while the database is opened.
+_OPENING = "opening.lock"
 
 Connect = Callable[[Path], sqlite3.Connection]
 Order = Persist | ReadState
@@ -171,7 +173,7 @@ def _open_checked(path: Path, connect: Connect) -> tuple[sqlite3.Connection, Res
     notes = _set_aside_orphan(path)
     connection, found = _open(path, connect, notes)
     if not isinstance(found, Restored):
-        with contextlib.closing(connection):  # after its files have other names, see `rescue`
+        with contextlib.closing(connection):
             notes.append(rescue(connection, path, found))
         connection, found = _open(path, connect, notes)
     if isinstance(found, Restored):
@@ -187,23 +189,16 @@ def _opening(path: Path) -> Iterator[None]:
 
     Raises `InvalidConfiguration` when another one takes longer than `LOCK_PATIENCE` for it.
     """
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    lock = FileLock(path.parent / _OPENING)
+    if not lock.take(LOCK_PATIENCE):
+        raise InvalidConfiguration(
+            f"another broker is opening the data directory {path.parent}: connect to that one, or name another "
+            "directory in BACKTESTR_DATA_DIR"
+        )
     try:
-        deadline = time.monotonic() + LOCK_PATIENCE
-        while True:
-            try:
-                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise InvalidConfiguration(
-                        f"another broker is opening the data directory {path.parent}: connect to that one, or name "
-                        "another directory in BACKTESTR_DATA_DIR"
-                    ) from None
-                time.sleep(_LOCK_INTERVAL)
         yield
     finally:
-        os.close(folder)
+        lock.release()
 
 
 def _set_aside_orphan(path: Path) -> list[str]:
@@ -245,7 +240,7 @@ def _open(
 
 def _make_or_check(path: Path) -> None:
     """Create the file with mode 0600. Raises `InvalidConfiguration` for files that another user may have written."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | BINARY, 0o600)
     try:
         check_file(path, os.fstat(descriptor))
     finally:

@@ -8,9 +8,13 @@ and the next start does the rest.
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import time
 from pathlib import Path
+
+from backtestr_protocol.system.durable_files import OPEN_FILES_MOVE, remove, replace, sync_folder
+from backtestr_protocol.system.open_flags import BINARY
 
 from .database_rows import TABLES, DamagedRow, put, salvage_table
 from .database_schema import migrate
@@ -37,15 +41,15 @@ def finish_rescue(path: Path) -> None:
 def rescue(damaged: sqlite3.Connection, path: Path, problem: Exception) -> str:
     """Put a new database with the intact rows in place of a damaged one; return a message about it for people.
 
-    `damaged` is the open connection to it, which is to be closed afterwards: SQLite would write the log into the file
-    and delete it, and both are evidence. Raises `OSError` and `sqlite3.Error` where the new one cannot be written.
+    `damaged` is the open connection to it, which is closed here. Raises `OSError` and `sqlite3.Error` where the new one
+    cannot be written.
     """
     rescuing = _beside(path, _RESCUING)
     rescuing.unlink(missing_ok=True)
     bad = _take_over(damaged, rescuing)
     _replace(rescuing, _beside(path, _RESCUED))
     aside = aside_name(path)
-    move_aside(path, aside)
+    _move_open_aside(damaged, path, aside)
     _replace(_beside(path, _RESCUED), path)
     text = f"the database {path} was damaged ({problem}) and was moved to {aside}"
     if not bad:
@@ -71,6 +75,24 @@ def move_aside(path: Path, aside: Path) -> None:
             file.rename(_beside(aside, part))
 
 
+def _move_open_aside(damaged: sqlite3.Connection, path: Path, aside: Path) -> None:
+    """Set the files of an open database aside, and close it.
+
+    SQLite writes the log into the file and deletes it when it closes, and both are evidence. So they get their other
+    names before, and where open files cannot be renamed they are copied.
+    """
+    if OPEN_FILES_MOVE:
+        move_aside(path, aside)
+        damaged.close()
+        return
+    files = [part for part in _PARTS if _beside(path, part).exists()]
+    for part in files:
+        shutil.copyfile(_beside(path, part), _beside(aside, part))
+    damaged.close()
+    for part in files:
+        remove(_beside(path, part))
+
+
 def keep_log(path: Path, log: bytes) -> Path:
     """Keep a copy of a damaged log, and return its path."""
     aside = aside_name(path)
@@ -81,7 +103,7 @@ def keep_log(path: Path, log: bytes) -> Path:
 
 def _take_over(damaged: sqlite3.Connection, path: Path) -> list[DamagedRow]:
     """Write the intact rows of a database into a new one; return the others."""
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | BINARY, 0o600))
     connection = sqlite3.connect(path, isolation_level=None)
     bad: list[DamagedRow] = []
     try:
@@ -108,16 +130,12 @@ def _beside(path: Path, suffix: str) -> Path:
 
 def _replace(source: Path, target: Path) -> None:
     """Rename a file, and wait until that is on disk."""
-    source.replace(target)
-    folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    replace(source, target)
+    sync_folder(target.parent)
 
 
 def _write(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | BINARY, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
         file.flush()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
-import resource
 
 from backtestr_protocol.private_files import is_exhausted
+from backtestr_protocol.system import process_limits
+
+_LIMIT = "RLIMIT_NOFILE"
 
 # More than all connections that a broker keeps take. A higher limit would only make a leak of descriptors last longer.
 MOST = 65_536
@@ -30,20 +33,19 @@ def raise_descriptor_limit() -> None:
 
     The usual limit of 1,024 is for programs that call select(), and clients have up to six connections each.
     """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = process_limits.read(_LIMIT)
     for wanted in (MOST, _MOST_ON_MACOS):
-        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        if soft == resource.RLIM_INFINITY or most <= soft:
+        if limit is None or min(wanted, limit.hard) <= limit.soft:
             return
         with contextlib.suppress(ValueError, OSError):  # the system allows less than it says
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+            process_limits.put(_LIMIT, limit._replace(soft=min(wanted, limit.hard)))
             return
 
 
 def descriptor_limit() -> int:
     """Return how many file descriptors this process may have, `MOST` where there is no limit."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MOST if soft == resource.RLIM_INFINITY else soft
+    limit = process_limits.read(_LIMIT)
+    return MOST if limit is None or math.isinf(limit.soft) else int(limit.soft)
 
 
 def connection_limit(descriptors: int, sockets: int, workers: int, most: int = MAX_CONNECTIONS) -> int:
@@ -60,7 +62,7 @@ def are_exhausted() -> bool:
     opened: list[int] = []
     try:
         for _ in range(_SPARE):
-            opened.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+            opened.append(os.open(os.devnull, os.O_RDONLY))
     except OSError as error:
         return is_exhausted(error)
     finally:

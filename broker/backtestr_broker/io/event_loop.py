@@ -10,9 +10,7 @@ that nobody repairs, or faults come one after the other, `run` returns and the b
 
 from __future__ import annotations
 
-import contextlib
 import selectors
-import socket as sockets_of_the_system
 import time
 import traceback
 import uuid
@@ -43,6 +41,7 @@ from backtestr_broker.core.events import (
     RequestReceived,
     SocketLoad,
     StartAgain,
+    Stop,
     Subscribed,
     SubscribersDropped,
     SurveyFiles,
@@ -65,6 +64,7 @@ from .sockets import Sockets
 from .stored_files import StoredFiles
 from .subscriber_probe import SubscriptionChange
 from .supervisor import Ended, Started, Supervisor
+from .wake import Wake
 from .zap import decide
 
 if TYPE_CHECKING:
@@ -89,31 +89,6 @@ MAX_FAULTS = 20
 FAULTS_SECONDS = 10.0
 # ZeroMQ's context or a socket of the loop is closed: there is nothing to go on with.
 _CLOSED = (zmq.ETERM, zmq.ENOTSOCK)
-
-
-class Wake:
-    """Lets other threads and signal handlers end the sleep of the event loop."""
-
-    def __init__(self) -> None:
-        self.read_end, self._write_end = sockets_of_the_system.socketpair()
-        self.read_end.setblocking(False)
-        self._write_end.setblocking(False)
-
-    def __call__(self) -> None:
-        """Wake the loop; may be called from any thread."""
-        with contextlib.suppress(OSError):  # it is being woken already, or has ended
-            self._write_end.send(b"\0")
-
-    def drain(self) -> None:
-        """Take back every wake so far."""
-        with contextlib.suppress(BlockingIOError):
-            while self.read_end.recv(4096):
-                pass
-
-    def close(self) -> None:
-        """Close both ends; a later wake does nothing."""
-        self.read_end.close()
-        self._write_end.close()
 
 
 class Resources(msgspec.Struct, frozen=True, kw_only=True):
@@ -354,10 +329,10 @@ class EventLoop:
 
     def _answer_handshake(self, peer: bytes, frames: list[bytes]) -> None:
         """Answer ZeroMQ's request whether a key may connect."""
-        if self._allow_list is None or self._sockets.zap is None:
+        if self._sockets.zap is None:
             return
         self._reload_allow_list()
-        decision = decide(frames, self._allow_list.name_of)
+        decision = decide(frames, self._sockets.names_of_keys(self._allow_list))
         if decision.frames is not None:
             self._send("the allow-list", self._sockets.zap, [peer, b"", *decision.frames])
         if decision.name is None and (untold := self._denied_limit.check(time.monotonic())) is not None:
@@ -443,6 +418,8 @@ class EventLoop:
                 hooks.send(signal, facts)
             case StartAgain(reason):
                 self._start_again(reason)
+            case Stop():
+                self._stopping = True
             case _:
                 assert_never(effect)
 

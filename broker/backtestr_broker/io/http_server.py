@@ -16,6 +16,8 @@ from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
+from backtestr_protocol.system.ports import own_port
+
 HOST = "127.0.0.1"
 # Prometheus keeps one connection, a person opens a few.
 MAX_CONNECTIONS = 16
@@ -67,7 +69,7 @@ class BoundedServer(ThreadingMixIn, WSGIServer):
 
     def server_bind(self) -> None:
         """Bind, without asking for the name of this machine as the standard library does, which may take seconds."""
-        self.socket.setsockopt(sockets_of_the_system.SOL_SOCKET, sockets_of_the_system.SO_REUSEADDR, 1)
+        own_port(self.socket)
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
         self.server_name, self.server_port = HOST, int(self.server_address[1])

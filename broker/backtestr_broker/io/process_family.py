@@ -1,7 +1,8 @@
 """The processes that a broker has started, and all that they start: none of them outlives it, or its worker.
 
 A worker leads a process group. When it has ended, its group is killed, and so is what left the group: on Linux such
-processes become children of the broker, which knows its own.
+processes become children of the broker, which knows its own. Where there are no groups, what a worker has started is
+looked up before it is killed; a worker that ends by itself ends what it has started.
 
 A broker that is killed cannot do that. So a guardian, a shell that reads from a pipe, knows the groups of the workers,
 and kills them when the other end of the pipe is closed. Without it the workers still end, by their lifelines or by the
@@ -11,12 +12,11 @@ parent-death signal that they have asked for.
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import os
-import signal
 import subprocess
-import sys
-from pathlib import Path
+
+import psutil
+
+from backtestr_protocol.system import process_ends, programs
 
 # It reads lines of `+ <pid>` and `- <pid>`. Signals to a terminal's processes must not end it before the broker.
 GUARDIAN = """
@@ -34,7 +34,6 @@ for one in $groups; do kill -s KILL -- "-$one" 2>/dev/null; done
 exit 0
 """
 
-_PR_SET_CHILD_SUBREAPER = 36
 # Seconds that the guardian gets to end when there is nothing left to do.
 _PATIENCE = 1.0
 
@@ -45,8 +44,8 @@ class ProcessFamily:
     def __init__(self) -> None:
         self._workers: set[int] = set()
         self._killed: set[int] = set()
-        if sys.platform == "linux":
-            ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        self._descendants: dict[int, list[psutil.Process]] = {}  # of the workers that are being killed, by worker
+        self._adopts = process_ends.adopt_orphans()
         self._guardian: subprocess.Popen[bytes] | None = None
         with contextlib.suppress(OSError):  # a machine without a shell, or without room for one
             self._guardian = subprocess.Popen(
@@ -54,7 +53,7 @@ class ProcessFamily:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                start_new_session=True,
+                **programs.own_group(),
             )
 
     def started(self, pid: int) -> None:
@@ -62,29 +61,30 @@ class ProcessFamily:
         self._workers.add(pid)
         self._tell("+", pid)
 
+    def killing(self, pid: int) -> None:
+        """Note what a worker has started, before it is killed."""
+        self._descendants[pid] = process_ends.descendants(pid)
+
     def ended(self, pid: int) -> None:
         """Kill what is left of a worker that has ended, before its exit code is taken and its number is free again."""
         if pid not in self._workers:
             return
         self._workers.discard(pid)
-        with contextlib.suppress(OSError):
-            os.killpg(pid, signal.SIGKILL)
+        left = self._descendants.pop(pid, [])
+        if not process_ends.kill_group(pid):
+            process_ends.kill_all(left)
         self._tell("-", pid)
 
     def kill_orphans(self) -> None:
         """Kill the children of this process that are neither workers nor the guardian, once a worker has ended."""
+        if not self._adopts:
+            return
         known = self._workers | ({self._guardian.pid} if self._guardian is not None else set())
-        for pid in _children() - known:
+        for pid in set(process_ends.child_ids()) - known:
             self._killed.add(pid)
-            with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
-        for pid in list(self._killed):
-            try:
-                gone, _ = os.waitpid(pid, os.WNOHANG)
-            except ChildProcessError:
-                gone = pid
-            if gone:
-                self._killed.discard(pid)
+            with contextlib.suppress(psutil.Error):
+                psutil.Process(pid).kill()
+        self._killed = {pid for pid in self._killed if not process_ends.reap(pid)}
 
     def close(self) -> None:
         """End the guardian."""
@@ -104,12 +104,3 @@ class ProcessFamily:
             with contextlib.suppress(OSError):  # it was killed
                 self._guardian.stdin.write(f"{sign} {pid}\n".encode())
                 self._guardian.stdin.flush()
-
-
-def _children() -> set[int]:
-    """Return the ids of this process's children, without looking at all others; none where the system does not say."""
-    found: set[int] = set()
-    with contextlib.suppress(OSError):
-        for task in Path("/proc/self/task").iterdir():
-            found.update(map(int, (task / "children").read_bytes().split()))
-    return found

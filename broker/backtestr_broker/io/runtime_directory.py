@@ -7,11 +7,8 @@ have sockets and files of their own there: it may be the user's XDG_RUNTIME_DIR 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import os
 import socket as sockets_of_the_system
-import stat
 from pathlib import Path
 
 from backtestr_protocol.connection import Connection, decode_connection, encode_connection
@@ -23,6 +20,9 @@ from backtestr_protocol.private_files import (
     private_opener,
     read_trusted,
 )
+from backtestr_protocol.system.durable_files import remove, replace
+from backtestr_protocol.system.file_lock import FileLock
+from backtestr_protocol.system.unix_sockets import is_dead_socket_of_this_user, is_listened_to
 
 from .sockets import NAMES, hidden
 
@@ -38,12 +38,12 @@ class AlreadyRunning(Exception):
 
 
 class RuntimeDirectory:
-    """The directory is owned from `acquire` to `release`. The kernel's lock ends with the process in any case."""
+    """The directory is owned from `acquire` to `release`. The lock ends with the process in any case."""
 
     def __init__(self, path: Path, connection_file: Path) -> None:
         self.path = path
         self.connection_file = connection_file
-        self._lock: int | None = None
+        self._lock = FileLock(path / _LOCK)
         self._published: tuple[int, int, int] | None = None  # the identity of the connection file that is ours
 
     def acquire(self) -> None:
@@ -55,16 +55,10 @@ class RuntimeDirectory:
         private_directory(self.path, "BACKTESTR_RUNTIME_DIR")
         if self.connection_file.parent.is_dir():
             check_directory(self.connection_file.parent, "BACKTESTR_CONNECTION_FILE")
-        self._lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._lock)
-            self._lock = None
-            raise AlreadyRunning(f"a broker is already running in {self.path}") from None
+        if not self._lock.take():
+            raise AlreadyRunning(f"a broker is already running in {self.path}")
         if not self._is_connection_file_inside and (pid := _pid_of_live_broker(self.connection_file)) is not None:
-            os.close(self._lock)
-            self._lock = None
+            self._lock.release()
             raise AlreadyRunning(
                 f"{self.connection_file} is the connection file of another broker (process {pid}); name another file "
                 "in BACKTESTR_CONNECTION_FILE"
@@ -72,8 +66,7 @@ class RuntimeDirectory:
         try:
             self._make_room_for_connection_file()
         except InvalidConfiguration:
-            os.close(self._lock)
-            self._lock = None
+            self._lock.release()
             raise
         self.remove_leftovers()
 
@@ -84,7 +77,7 @@ class RuntimeDirectory:
         """
         try:
             make_private(self.connection_file.parent)
-            self.connection_file.unlink(missing_ok=True)
+            remove(self.connection_file)
             self._unfinished.unlink(missing_ok=True)
             open(self._unfinished, "xb", opener=private_opener).close()
             self._unfinished.unlink()
@@ -123,24 +116,23 @@ class RuntimeDirectory:
             file.write(encode_connection(connection))
             file.flush()
             self._published = _identity(os.fstat(file.fileno()))
-        self._unfinished.replace(self.connection_file)
+        replace(self._unfinished, self.connection_file)
 
     def withdraw(self) -> None:
         """Remove the connection file: the broker no longer serves. A file of another broker in its place stays."""
         with contextlib.suppress(FileNotFoundError):
             if self._is_connection_file_inside or _identity(self.connection_file.lstat()) == self._published:
-                self.connection_file.unlink(missing_ok=True)
+                remove(self.connection_file)
 
     def release(self) -> None:
         """Remove sockets and connection file, and release the lock.
 
         The lock's file stays: without it two brokers could lock two files of the same name.
         """
-        if self._lock is None:
+        if not self._lock.is_held:
             return
         self.remove_leftovers()
-        os.close(self._lock)
-        self._lock = None
+        self._lock.release()
 
     @property
     def _is_connection_file_inside(self) -> bool:
@@ -158,7 +150,7 @@ class RuntimeDirectory:
         self._unfinished.unlink(missing_ok=True)
         for name in NAMES:
             for path in (self.path / name, hidden(self.path / name)):
-                if _is_dead_socket_of_this_user(path):
+                if is_dead_socket_of_this_user(path):
                     path.unlink(missing_ok=True)
 
 
@@ -176,26 +168,9 @@ def _pid_of_live_broker(connection_file: Path) -> int | None:
     kind, _, address = connection.endpoints.requests.partition("://")
     try:
         if kind == "ipc":
-            with sockets_of_the_system.socket(sockets_of_the_system.AF_UNIX) as peer:
-                peer.settimeout(_ANSWER_SECONDS)
-                peer.connect(address)
-        else:
-            host, _, port = address.rpartition(":")
-            sockets_of_the_system.create_connection((host, int(port)), _ANSWER_SECONDS).close()
+            return connection.pid if is_listened_to(address) else None
+        host, _, port = address.rpartition(":")
+        sockets_of_the_system.create_connection((host, int(port)), _ANSWER_SECONDS).close()
     except (OSError, ValueError):
         return None
     return connection.pid
-
-
-def _is_dead_socket_of_this_user(path: Path) -> bool:
-    """Return True for a socket that this user's program has left: it is there, and nobody listens to it."""
-    try:
-        found = path.lstat()
-        if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.getuid():
-            return False
-        with sockets_of_the_system.socket(sockets_of_the_system.AF_UNIX) as peer:
-            peer.settimeout(_ANSWER_SECONDS)
-            peer.connect(str(path))
-    except OSError as error:  # also: its path is too long for a socket, or it takes connections of another kind
-        return error.errno == errno.ECONNREFUSED
-    return False

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import math
-import os
 import socket as sockets_of_the_system
 import sys
 import time
@@ -19,12 +18,15 @@ import zmq
 from backtestr_broker.config import SocketOptions
 from backtestr_protocol.connection import Endpoints
 from backtestr_protocol.keys import KeyPair
+from backtestr_protocol.system.ports import own_port
 from backtestr_protocol.topics import SOCKETS, Socket
 from backtestr_protocol.worker_channel import MAX_ON_THE_WAY
 
 from . import zap
+from .allow_list import AllowList
 from .connections import Connections
 from .subscriber_probe import SubscriberProbe
+from .worker_keys import WorkerKeys
 
 # A frame of up to so many times the limit is still received, to be answered with MESSAGE_TOO_LARGE; a larger one ends
 # the connection before it costs memory.
@@ -63,8 +65,9 @@ UNBOUNDED = ConnectionBounds(limit=sys.maxsize, patience=math.inf)
 class Sockets:
     """`requests` and `engine` are ROUTERs, the streams XPUBs. All belong to the thread of the event loop.
 
-    With `curve`, those of the clients (all but `engine`) are encrypted, and `zap` gets a request for every handshake.
-    `connections` are bounded by socket; within one process there are none.
+    With `curve`, those of the clients (all but `engine`) are encrypted. Over TCP `engine` is so in any case, with the
+    `worker_keys`. `zap` gets a request for every handshake of an encrypted socket. `connections` are bounded by
+    socket; within one process there are none.
     """
 
     def __init__(
@@ -91,9 +94,13 @@ class Sockets:
         self._hidden: dict[Path, Path] = {}
         self.zap: zmq.Socket[bytes] | None = None
         try:
-            if curve is not None:  # before there is a socket to connect to
+            engine_address = address("engine")
+            self.worker_keys = WorkerKeys() if engine_address.startswith("tcp://") else None
+            if curve is not None or self.worker_keys is not None:  # before there is a socket to connect to
                 self.zap = self._open("the allow-list", zmq.ROUTER, _HANDSHAKES, 4096, zap.ADDRESS)
-            self.engine = self._bind("engine", zmq.ROUTER, _WORKER_QUEUE, _MAX_WORKER_FRAME, taken=MAX_ON_THE_WAY)
+            self.engine = self._open(
+                "engine", zmq.ROUTER, _WORKER_QUEUE, _MAX_WORKER_FRAME, engine_address, taken=MAX_ON_THE_WAY
+            )
             self._bind_requests()
             for name in SOCKETS:
                 self._bind_stream(name)
@@ -142,21 +149,28 @@ class Sockets:
 
     def _bind_requests(self) -> None:
         most = self._max_message_bytes * _TOLERANCE
-        self.requests = self._bind("requests", zmq.ROUTER, self._options.reply_queue, most, for_clients=True)
+        self.requests = self._bind("requests", zmq.ROUTER, self._options.reply_queue, most)
 
     def _bind_stream(self, name: Socket) -> None:
-        self.streams[name] = self._bind(name, zmq.XPUB, self._options.stream_queue, _MAX_SUBSCRIPTION, for_clients=True)
+        self.streams[name] = self._bind(name, zmq.XPUB, self._options.stream_queue, _MAX_SUBSCRIPTION)
 
-    def _bind(
-        self, name: str, kind: int, queue: int, max_frame: int, *, taken: int | None = None, for_clients: bool = False
-    ) -> zmq.Socket[bytes]:
-        """Bind a socket on which `queue` messages wait for one peer, and `taken` (or as many) wait from one peer."""
+    def names_of_keys(self, allow_list: AllowList | None) -> dict[bytes, zap.FindName]:
+        """Return, by ZAP domain, who knows the keys that may connect."""
+        names: dict[bytes, zap.FindName] = {}
+        if allow_list is not None:
+            names[zap.DOMAIN] = allow_list.name_of
+        if self.worker_keys is not None:
+            names[zap.WORKERS_DOMAIN] = self.worker_keys.name_of
+        return names
+
+    def _bind(self, name: str, kind: int, queue: int, max_frame: int) -> zmq.Socket[bytes]:
+        """Bind a socket for clients on which `queue` messages wait for one peer, and as many from one peer."""
         listener = self._listeners.get(name)
         address = _address_of(listener) if listener else self._address(name)
-        if for_clients and listener is None and address.startswith("tcp://"):
+        if listener is None and address.startswith("tcp://"):
             listener = self._listeners[name] = _listen(name, address)
             address = _address_of(listener)
-        return self._open(name, kind, queue, max_frame, address, listener, taken=taken, for_clients=for_clients)
+        return self._open(name, kind, queue, max_frame, address, listener)
 
     def _open(
         self,
@@ -168,20 +182,21 @@ class Sockets:
         listener: sockets_of_the_system.socket | None = None,
         *,
         taken: int | None = None,
-        for_clients: bool = False,
     ) -> zmq.Socket[bytes]:
+        """Open a socket on which `queue` messages wait for one peer, and `taken` (or as many) wait from one peer."""
         socket = self._context.socket(kind)
         self._opened.append(socket)
         try:
             self._set_up(name, socket, kind, queue, max_frame, address, taken=taken)
-            if for_clients and self._curve is not None:
+            pair, domain = self._keys_of(name)
+            if pair is not None:
                 socket.set(zmq.CURVE_SERVER, 1)
-                socket.set(zmq.CURVE_SECRETKEY, self._curve.secret.reveal())
-                socket.set(zmq.ZAP_DOMAIN, zap.DOMAIN)
+                socket.set(zmq.CURVE_SECRETKEY, pair.secret.reveal())
+                socket.set(zmq.ZAP_DOMAIN, domain)
                 # Without this, ZeroMQ accepts every connection while no handler for the domain is bound.
                 socket.set(zmq.ZAP_ENFORCE_DOMAIN, 1)
             if listener is not None:
-                socket.set(zmq.USE_FD, os.dup(listener.fileno()))  # ZeroMQ closes it with its socket
+                socket.set(zmq.USE_FD, listener.dup().detach())  # ZeroMQ closes it with its socket
             socket.bind(address)
         except BaseException as error:  # no half-made socket stays, also after Ctrl-C
             self._opened.remove(socket)
@@ -192,6 +207,14 @@ class Sockets:
                 raise
             raise zmq.ZMQError(error.errno, f"cannot bind {name} to {address}: {error.strerror}") from error
         return socket
+
+    def _keys_of(self, name: str) -> tuple[KeyPair | None, bytes]:
+        """Return the pair of an encrypted socket and the domain of the keys that may connect; None for a plain one."""
+        if name == "engine":
+            return (None if self.worker_keys is None else self.worker_keys.pair), zap.WORKERS_DOMAIN
+        if name not in NAMES:  # the allow-list itself
+            return None, b""
+        return self._curve, zap.DOMAIN
 
     def _set_up(
         self,
@@ -215,8 +238,10 @@ class Sockets:
             socket.set(zmq.ROUTER_MANDATORY, 1)
         if not address.startswith("inproc://"):
             # Workers say nothing until their kernels are compiled.
-            patience = math.inf if name == "engine" else self._bounds.patience
-            self.connections[name] = Connections(self._context, socket, self._bounds.limit, patience)
+            are_workers = name == "engine"
+            patience = math.inf if are_workers else self._bounds.patience
+            limit = self._bounds.limit
+            self.connections[name] = Connections(self._context, socket, limit, patience, are_workers=are_workers)
         if kind == zmq.XPUB:
             socket.set(zmq.XPUB_VERBOSER, 1)  # every peer's subscriptions, not only the first of each
             # Before the socket is bound, so that its last endpoint is the one for peers.
@@ -296,7 +321,7 @@ def _listen(name: str, address: str) -> sockets_of_the_system.socket:
     host, _, port = address.removeprefix("tcp://").rpartition(":")
     listener = sockets_of_the_system.socket(sockets_of_the_system.AF_INET, sockets_of_the_system.SOCK_STREAM)
     try:
-        listener.setsockopt(sockets_of_the_system.SOL_SOCKET, sockets_of_the_system.SO_REUSEADDR, 1)
+        own_port(listener)
         listener.bind((host, 0 if port == "*" else int(port)))
         listener.listen(_BACKLOG)
         listener.setblocking(False)  # ZeroMQ's thread must not wait for a peer that connected and left

@@ -18,11 +18,11 @@ import logging
 import os
 import queue
 import re
-import stat
+import shutil
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -32,20 +32,24 @@ from backtestr_broker.core.events import FilesSurveyed, RemoveResults, ResultsRe
 from backtestr_broker.core.retention import RetentionRules, StoredItem, due
 from backtestr_broker.recording.format import RECORDINGS
 from backtestr_broker.recording.parts import RECORDING
+from backtestr_protocol.file_names import file_name, name_of
 from backtestr_protocol.result_messages import DiskUsage
 
 from .database import DATABASE
 from .database_rescue import ASIDE
+from .open_folder import OpenFolder, open_folder
 
 # The folders in the data directory.
 RESULTS = "results"
 CATALOGUE = "catalog"
 # At most one survey and a batch for each backtest that is being deleted.
 MAX_QUEUED = MAX_DELETING + 16
-# The name of a result: that of a backtest. Anything else in the folder is not backtestr's, and is left alone.
-_RESULT = re.compile(r"[0-9A-Za-z_-]{1,64}")
-# The name of a result whose files are being removed: `.<backtest id>.deleted`.
-_REMOVING = re.compile(r"\.[0-9A-Za-z_-]{1,64}\.deleted")
+# The id of a backtest.
+_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+# The name of a result: made of the id. Anything else in the folder is not backtestr's, and is left alone.
+_RESULT = re.compile(r"(?:%[0-9A-F]{2})?[0-9A-Za-z_-]{1,64}")
+# The name of a result whose files are being removed.
+_REMOVING = re.compile(rf"\.{_RESULT.pattern}\.deleted")
 # Seconds between two looks at recordings and damaged databases: their ages are counted in days.
 _OTHERS_INTERVAL = 3600.0
 # The time of a set-aside database in its name, which all of its files have in common.
@@ -129,9 +133,9 @@ class StoredFiles:
         freed: dict[str, int] = {}
         failed: dict[str, str] = {}
         try:
-            with _folder(self._results) as results:
+            with open_folder(self._results) as results:
                 for backtest_id in backtest_ids:
-                    if not _RESULT.fullmatch(backtest_id):
+                    if not _ID.fullmatch(backtest_id):
                         failed[backtest_id] = "it is no name of a result"
                         continue
                     try:
@@ -139,7 +143,7 @@ class StoredFiles:
                         self._known.pop(backtest_id, None)
                     except Exception as error:  # whatever it is, the other results are removed
                         failed[backtest_id] = _text(error)
-                os.fsync(results)  # until then the deletions are on record, and are done again after a loss of power
+                results.sync()  # until then the deletions are on record, and are done again after a loss of power
         except FileNotFoundError:
             freed = dict.fromkeys(backtest_ids, 0)  # there is no result at all yet
         except OSError as error:
@@ -155,15 +159,16 @@ class StoredFiles:
             try:
                 found = entry.stat(follow_symlinks=False)
                 mark = (found.st_ino, found.st_mtime_ns)
-                before = self._known.get(entry.name)
+                backtest_id = name_of(entry.name)
+                before = self._known.get(backtest_id)
                 if before is not None and before[0] == mark:
-                    known[entry.name] = before
+                    known[backtest_id] = before
                     continue
                 size, stored_ms = _size(Path(entry.path)), found.st_mtime_ns // 1_000_000
             except FileNotFoundError:  # it was replaced or removed meanwhile
                 continue
-            known[entry.name] = (mark, size, stored_ms)
-            changed[entry.name] = (size, stored_ms)
+            known[backtest_id] = (mark, size, stored_ms)
+            changed[backtest_id] = (size, stored_ms)
         gone = [name for name in self._known if name not in known]
         self._known = known
         return changed, gone
@@ -175,7 +180,6 @@ class StoredFiles:
                 with contextlib.suppress(FileNotFoundError):
                     sizes[entry.name] = entry.stat(follow_symlinks=False).st_size
         damaged = sum(size for name, size in sizes.items() if name.startswith(f"{DATABASE}{ASIDE}"))
-        disk = os.statvfs(self._data_dir)
         return DiskUsage(
             results=len(self._known),
             results_bytes=sum(size for _, size, _ in self._known.values()),
@@ -183,7 +187,7 @@ class StoredFiles:
             database_bytes=sum(sizes.values()) - damaged,
             damaged_bytes=damaged,
             catalogue_bytes=_size(self._data_dir / CATALOGUE),
-            free_bytes=disk.f_bavail * disk.f_frsize,
+            free_bytes=shutil.disk_usage(self._data_dir).free,
             measured_time=_wall_ms(),
         )
 
@@ -191,8 +195,8 @@ class StoredFiles:
 
     def _sweep(self) -> None:
         """Remove what an earlier broker had begun to remove."""
-        with contextlib.suppress(OSError), _folder(self._results) as results:
-            for name in os.listdir(results):
+        with contextlib.suppress(OSError), open_folder(self._results) as results:
+            for name in results.names():
                 if _REMOVING.fullmatch(name):
                     with contextlib.suppress(OSError):
                         _remove_tree(results, name)
@@ -216,7 +220,7 @@ class StoredFiles:
             if RECORDING.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
         ]
         for one in due(items, self._rules.recordings, _wall_ms()):
-            with _folder(folder) as recordings:
+            with open_folder(folder) as recordings:
                 _remove_tree(recordings, one.name)
             _log.info("recording %s was deleted: %s", one.name, one.reason)
 
@@ -239,68 +243,51 @@ class StoredFiles:
             _log.info("what was set aside of the database at %s was deleted: %s", item.name, item.reason)
 
 
-def _remove(results: int, backtest_id: str) -> int:
-    """Remove one result from the folder `results`, an open descriptor; return the bytes that it took."""
-    removing = f".{backtest_id}.deleted"
+def _remove(results: OpenFolder, backtest_id: str) -> int:
+    """Remove one result from the folder `results`; return the bytes that it took."""
+    name = file_name(backtest_id)
+    removing = f".{name}.deleted"
     size = 0
     with contextlib.suppress(FileNotFoundError):  # what was left when it could not be removed before
         size += _remove_tree(results, removing)
     try:
-        found = os.stat(backtest_id, dir_fd=results, follow_symlinks=False)
+        found = results.entry(name)
     except FileNotFoundError:
         return size
-    if not stat.S_ISDIR(found.st_mode):  # a link, or a file that somebody put there
-        os.unlink(backtest_id, dir_fd=results)
-        return size + found.st_size
-    os.rename(backtest_id, removing, src_dir_fd=results, dst_dir_fd=results)
+    if not found.is_folder:  # a link, or a file that somebody put there
+        results.unlink(name)
+        return size + found.size
+    results.rename(name, results, removing)
     return size + _remove_tree(results, removing)
 
 
-def _remove_tree(parent: int, name: str) -> int:
+def _remove_tree(parent: OpenFolder, name: str) -> int:
     """Remove a folder with everything in it, however deep; return the bytes of its files.
 
-    Folders in it are moved up and emptied one by one, so that neither descriptors nor recursion run out. Everything is
-    done by descriptors, and links are removed themselves.
+    Folders in it are moved up and emptied one by one, so that neither descriptors nor recursion run out. Links are
+    removed themselves.
     """
-    root = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-    try:
+    with contextlib.closing(parent.inner(name)) as root:
         size = _empty(root, None)
-        while folders := os.listdir(root):
+        while folders := root.names():
             for folder in folders:
-                inner = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
-                try:
+                with contextlib.closing(root.inner(folder)) as inner:
                     size += _empty(inner, root)
-                finally:
-                    os.close(inner)
-                os.rmdir(folder, dir_fd=root)
-    finally:
-        os.close(root)
-    os.rmdir(name, dir_fd=parent)
+                root.rmdir(folder)
+    parent.rmdir(name)
     return size
 
 
-def _empty(folder: int, root: int | None) -> int:
+def _empty(folder: OpenFolder, root: OpenFolder | None) -> int:
     """Remove the files in a folder, and move the folders in it to `root` if one is given; return the files' bytes."""
     size = 0
-    with os.scandir(folder) as found:
-        entries = list(found)
-    for entry in entries:
-        if not entry.is_dir(follow_symlinks=False):
-            size += entry.stat(follow_symlinks=False).st_size
-            os.unlink(entry.name, dir_fd=folder)
+    for entry in folder.entries():
+        if not entry.is_folder:
+            size += entry.size
+            folder.unlink(entry.name)
         elif root is not None:
-            os.rename(entry.name, uuid.uuid4().hex, src_dir_fd=folder, dst_dir_fd=root)
+            folder.rename(entry.name, root, uuid.uuid4().hex)
     return size
-
-
-@contextlib.contextmanager
-def _folder(path: Path) -> Iterator[int]:
-    """Open a folder; what is done by its descriptor is done in it, whatever its path means meanwhile."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

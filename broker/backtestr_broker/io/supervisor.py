@@ -8,8 +8,6 @@ What a worker's process has started ends with it (`process_family`).
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -18,6 +16,7 @@ from typing import Protocol
 import msgspec
 
 from backtestr_broker.core.scheduling.liveness import WELL_AFTER
+from backtestr_protocol.system import process_ends, programs
 from backtestr_protocol.worker_channel import (
     EXIT_REFUSED,
     EXIT_REPLACED,
@@ -204,7 +203,7 @@ class _Process:
     def ended(self) -> ExitReason | None:
         code = self._process.returncode
         if code is None:
-            if not self._has_ended():
+            if not process_ends.has_ended(self._process):
                 return None
             if self._family is not None:
                 self._family.ended(self.pid)
@@ -213,38 +212,42 @@ class _Process:
                 self._family.kill_orphans()
         if code == EXIT_REPLACED:
             return ExitReason("a task left its process in another state", replaced=True)
-        if code == -signal.SIGXCPU:
+        if process_ends.used_too_much_processor_time(code):
             return ExitReason("killed by SIGXCPU: it used more processor time than its time limit allows", overdue=True)
         reason = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
         return ExitReason(reason, refused=code == EXIT_REFUSED)
 
-    def _has_ended(self) -> bool:
-        """Return whether it has ended, without taking its exit code: until then no other process has its number."""
-        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-
     def close_lifeline(self) -> None:
         if self._process.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):  # it ended before it had read its settings
+            with contextlib.suppress(OSError):  # it ended before it had read its settings
                 self._process.stdin.close()
 
     def kill(self) -> None:
+        if self._family is not None:
+            self._family.killing(self.pid)
         self._process.kill()
 
 
-def launch_process(settings: WorkerSettings, family: ProcessFamily | None = None) -> WorkerHandle:
+def launch_process(
+    settings: WorkerSettings, family: ProcessFamily | None = None, on_end: Callable[[], None] | None = None
+) -> WorkerHandle:
     """Start `python -m backtestr_engine`, with its settings and the signing key on standard input.
 
     Neither command line nor environment shows the key, and the pipe is the lifeline. `family` has it end with all that
-    it starts. The calling thread must live as long as the broker: the system ends a worker with it.
+    it starts. `on_end` is called in another thread when it has ended, where no signal says so. The calling thread must
+    live as long as the broker: the system ends a worker with it.
     """
-    process = subprocess.Popen(
+    process: subprocess.Popen[bytes] = subprocess.Popen(
         [sys.executable, "-m", "backtestr_engine"],
+        **programs.python(),
         stdin=subprocess.PIPE,
         stdout=sys.stderr.fileno(),  # output of a user's algorithm belongs to the log
-        start_new_session=True,  # Ctrl-C in the terminal is for the broker, which ends its workers itself
+        **programs.own_group(),  # Ctrl-C in the terminal is for the broker, which ends its workers itself
     )
     assert process.stdin is not None
-    with contextlib.suppress(BrokenPipeError):  # it ended at once: the next poll reports it
+    if on_end is not None:
+        process_ends.wake_at_end(process, on_end)
+    with contextlib.suppress(OSError):  # it ended at once: the next poll reports it
         process.stdin.write(encode_settings(settings))
         process.stdin.flush()
     return _Process(process, family)

@@ -6,12 +6,13 @@ here: the socket `inproc://zeromq.zap.01` belongs to the event loop, and the all
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
 VERSION = b"1.0"
 DOMAIN = b"backtestr"
+WORKERS_DOMAIN = b"backtestr workers"
 ADDRESS = "inproc://zeromq.zap.01"
 
 _KEY_BYTES = 32
@@ -34,10 +35,10 @@ class Decision(msgspec.Struct, frozen=True):
 FindName = Callable[[bytes, str], str | None]
 
 
-def decide(frames: Sequence[bytes], find_name: FindName) -> Decision:
+def decide(frames: Sequence[bytes], find_name: Mapping[bytes, FindName]) -> Decision:
     """Decide on a request: version, request id, domain, address, identity, mechanism, credentials.
 
-    Only a CURVE key that `find_name` knows may connect; everything else is refused.
+    Only a CURVE key that the `find_name` of the domain knows may connect; everything else is refused.
     """
     if len(frames) < 2:
         return Decision(None, None, reason="a ZAP request of less than two frames")
@@ -46,11 +47,11 @@ def decide(frames: Sequence[bytes], find_name: FindName) -> Decision:
         return _refused(request_id, "", f"a ZAP request of {len(frames)} frames, version {frames[0][:8]!r}")
     _, _, domain, address, _, mechanism, key = frames
     peer = address.decode("ascii", "replace")
-    if domain != DOMAIN:
+    if domain not in find_name:
         return _refused(request_id, peer, f"another domain, {domain[:64]!r}")
     if mechanism != b"CURVE" or len(key) != _KEY_BYTES:
         return _refused(request_id, peer, f"no CURVE key, but {mechanism[:16]!r}")
-    name = find_name(key, peer)
+    name = find_name[domain](key, peer)
     if name is None:
         return _refused(request_id, peer, "a key that is unknown or revoked")
     return Decision([VERSION, request_id, b"200", b"OK", name.encode(), b""], name, peer)

@@ -31,6 +31,7 @@ from backtestr_broker.core.settings import Start
 from backtestr_protocol.codec import REQUEST, TO_BROKER, Signer
 from backtestr_protocol.errors import AuthenticationError
 from backtestr_protocol.private_files import make_private
+from backtestr_protocol.system.open_flags import BINARY
 
 from .format import SUFFIX, Skipped, header, write_record
 from .parts import RECORDING
@@ -151,7 +152,7 @@ class Recorder:
         self._written = 0
         self._delete_part()
         path = self._path / f"{self._part:06}{SUFFIX}"
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | BINARY, 0o600)
         write_record(header(self._instance_id, self._part, start), self._buffer)
         if len(self._buffer) > self._max_bytes:
             raise ValueError(

@@ -252,6 +252,10 @@ class Client:
         """Return the status of the broker, its workers and its machine."""
         return self._ask("GetSystemStatus", Nothing(), SystemStatus)
 
+    def stop_broker(self) -> None:
+        """Stop the broker for all its clients, as Ctrl-C does there; backtests run again when it is started again."""
+        self._ask("StopBroker", Nothing(), Nothing)
+
     def list_algorithms(self) -> list[AlgorithmInfo]:
         """List the algorithms that can be run, with the parameters of each."""
         return self._ask("ListAlgorithms", Nothing(), AlgorithmList).algorithms

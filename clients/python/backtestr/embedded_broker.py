@@ -151,7 +151,6 @@ class _WorkerThread:
             try:
                 run_worker(context, settings, self._read_end, config, data_dir)
             finally:
-                os.close(self._read_end)
                 broker.wake()
 
         self._thread = threading.Thread(target=work, name=settings.worker_id, daemon=True)

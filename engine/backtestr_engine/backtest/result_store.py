@@ -29,13 +29,14 @@ import polars as pl
 import psutil
 
 from backtestr_engine.data.arrays import AnyArray, Records
-from backtestr_engine.data.atomic_files import sync
 from backtestr_engine.data.timeframes import open_times_of, spans
 from backtestr_engine.simulation.records import ORDER, POSITION, TRADE
 from backtestr_protocol.errors import DataError, NotFound, ValidationError, did_you_mean
+from backtestr_protocol.file_names import file_name
 from backtestr_protocol.messages import BacktestConfig, BacktestId, BacktestResults, BacktestState, TableName, Timeframe
 from backtestr_protocol.metrics import Metrics
 from backtestr_protocol.private_files import make_private
+from backtestr_protocol.system.durable_files import sync_file, sync_folder
 from backtestr_protocol.worker_channel import Outcome
 
 from .run import Result
@@ -96,7 +97,7 @@ class ResultStore:
         except BaseException:  # a full disk as a rule: a partial result must not keep its space
             shutil.rmtree(partial, ignore_errors=True)
             raise
-        sync(self._root)
+        sync_folder(self._root)
 
     def _fill(
         self,
@@ -132,8 +133,8 @@ class ResultStore:
         (partial / "result.json").write_bytes(msgspec.json.encode(stored))
         for path in partial.iterdir():
             path.chmod(0o600)
-            sync(path)
-        sync(partial)
+            sync_file(path)
+        sync_folder(partial)
 
     def sweep(self) -> None:
         """Remove the partial results of processes that have ended; a running process may still be writing."""
@@ -203,7 +204,7 @@ class ResultStore:
         Raises `NotFound` for an invalid id, so that no id names a path outside `root`.
         """
         try:
-            return self._root / msgspec.convert(backtest_id, BacktestId)
+            return self._root / file_name(msgspec.convert(backtest_id, BacktestId))
         except msgspec.ValidationError:
             raise self._no_result(backtest_id) from None
 

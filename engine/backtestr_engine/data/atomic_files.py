@@ -12,6 +12,7 @@ from typing import BinaryIO
 import psutil
 
 from backtestr_protocol.private_files import private_opener
+from backtestr_protocol.system.durable_files import replace, sync_folder
 
 
 @contextmanager
@@ -31,17 +32,8 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(path)
+        replace(partial, path)
     except BaseException:  # whatever is raised, no half-written file stays
         partial.unlink(missing_ok=True)
         raise
-    sync(path.parent)
-
-
-def sync(path: Path) -> None:
-    """Make a file's content, or the names in a folder, durable: a rename is on disk once its folder is."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_folder(path.parent)

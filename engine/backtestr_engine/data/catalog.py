@@ -25,12 +25,13 @@ from urllib.parse import quote, unquote
 import polars as pl
 
 from backtestr_protocol.errors import DataError, DiskUnwritable, InvalidConfiguration, ValidationError, did_you_mean
+from backtestr_protocol.file_names import file_name
 from backtestr_protocol.messages import TICK, SeriesInfo, SeriesTimeframe, TickPrice, Timeframe, is_symbol
 from backtestr_protocol.private_files import make_private
 from backtestr_protocol.ranges import SYMBOL_MAX_CHARACTERS, SYMBOL_RULE
+from backtestr_protocol.system.durable_files import remove, sync_folder
 from backtestr_protocol.system_status import CacheStatus
 
-from .atomic_files import sync
 from .bars import Bars, bars_from_frame, resample
 from .instants import instant
 from .series_file import DamagedFile, FileVersion, SeriesFile, open_series, version_of, write_series
@@ -132,6 +133,7 @@ class Catalog:
             bars=len(bars),
         )
         path = self._path(bars.symbol, bars.timeframe)
+        self._check_case(bars.symbol)
         with _writing(path):
             write_series(path, bars.to_frame(), info)
         return info
@@ -141,8 +143,23 @@ class Catalog:
         if not len(ticks):
             raise DataError(f"{ticks.symbol} has no ticks to store")
         path = self._path(ticks.symbol, TICK)
+        self._check_case(ticks.symbol)
         with _writing(path):
             return write_ticks(path, ticks)
+
+    def _check_case(self, symbol: str) -> None:
+        """Raise `DataError` where the folder is that of another symbol: some file systems ignore case."""
+        folder = self._folder(symbol)
+        if not folder.exists() or folder.name in (names := os.listdir(self._root)):
+            return
+        held = next((unquote(name) for name in names if name.casefold() == folder.name.casefold()), folder.name)
+        raise DataError(
+            f"{held} is stored here, and this file system does not tell it from {symbol}: name one of them otherwise, "
+            f"or remove the stored one first: backtestr data delete {held}",
+            path="$.symbol",
+            symbol=symbol,
+            known=[held],
+        )
 
     def series(self) -> list[SeriesInfo]:
         """List every stored series, sorted by symbol, then from the finest timeframe to the coarsest.
@@ -326,10 +343,10 @@ class Catalog:
             if one not in stored:
                 raise self._not_stored(symbol, one, stored)
         for one in removed:
-            self._path(symbol, one).unlink(missing_ok=True)
+            remove(self._path(symbol, one))
         with contextlib.suppress(OSError):  # another worker has written a file to it
             self._folder(symbol).rmdir()
-        sync(self._root)
+        sync_folder(self._root)
         return removed
 
     def load_stored(self, symbol: str, timeframe: str) -> Bars:
@@ -427,8 +444,9 @@ def folder_name(symbol: str) -> str:
 
     A name that no file system takes ends after its first characters, with `~` and a hash of the symbol: 29 Chinese
     characters are 261 bytes when they are escaped. No other name has a `~`. The file has the whole symbol.
+    The first character of what would be a device on Windows is percent-escaped.
     """
-    name = quote(symbol, safe="").replace(".", "%2E").replace("~", "%7E")
+    name = file_name(quote(symbol, safe="").replace(".", "%2E").replace("~", "%7E"))
     if len(name) <= _MAX_NAME:
         return name
     digest = sha256(symbol.encode()).hexdigest()[:_DIGEST_CHARACTERS]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from backtestr_protocol.errors import InvalidConfiguration
 from backtestr_protocol.private_files import check_file
+from backtestr_protocol.system.open_flags import WITHOUT_WAITING
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -29,7 +30,7 @@ def read_regular(path: Path, most_bytes: int, *, trusted: bool = False) -> bytes
     """
     try:
         # A pipe is opened at once, and a terminal does not become this process's own.
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        handle = os.open(path, os.O_RDONLY | WITHOUT_WAITING)
     except ValueError as error:  # a NUL in the name
         raise OSError(errno.EINVAL, str(error)) from error
     except FileNotFoundError as error:

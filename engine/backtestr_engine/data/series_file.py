@@ -29,6 +29,7 @@ import numpy as np
 import polars as pl
 
 from backtestr_protocol.messages import SeriesInfo
+from backtestr_protocol.system.open_flags import WITHOUT_WAITING
 
 from .atomic_files import replace_file
 from .parquet_footer import row_group_begins
@@ -172,7 +173,7 @@ def write_series(path: Path, frame: pl.DataFrame, info: SeriesInfo) -> None:
 def open_series(path: Path) -> Iterator[SeriesFile]:
     """Open the file of a series, and close it when the block ends. Raises `DamagedFile` and `OSError`."""
     # A pipe is not waited for.
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    handle = os.open(path, os.O_RDONLY | WITHOUT_WAITING)
     with os.fdopen(handle, "rb") as file:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise DamagedFile("it is no regular file")

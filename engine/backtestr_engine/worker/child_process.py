@@ -11,17 +11,19 @@ with its parent, and whatever it has started ends with it.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import selectors
+import queue
 import signal
 import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from types import TracebackType
-from typing import BinaryIO
+from typing import IO
+
+from backtestr_protocol.system import process_ends, programs
 
 MAX_OUTPUT_BYTES = 1 << 20
 """The most that a child may print. A source that prints more when it is loaded would fill the log at every start."""
@@ -34,6 +36,10 @@ MAX_FRAME_BYTES = 1 << 20
 _HEAD = struct.Struct(">Q")
 _READ_BYTES = 1 << 20
 _CHECK_SECONDS = 0.05
+# Parts that have been read from the pipes of a child and not been taken yet.
+_WAITING_PARTS = 8
+# Seconds that what an ended child has written may take to be read, if a process that it left holds its pipes open.
+_REST_SECONDS = 0.5
 # The end of what a child printed: enough for the last line of a traceback or of a library's last words.
 _KEPT_OUTPUT_BYTES = 4096
 _SHOWN_CHARACTERS = 300
@@ -51,20 +57,25 @@ class Child:
         self._received = bytearray()
         self._output = bytearray()
         self._printed = 0
+        self._arrived: queue.Queue[tuple[_Pipe, bytes]] = queue.Queue(_WAITING_PARTS)
         command = [sys.executable, "-m", f"{__package__}.{module}", str(os.getpid()), str(memory_bytes)]
         try:
             with tempfile.TemporaryFile() as file:
                 file.write(request)
                 file.seek(0)
-                self._process = subprocess.Popen(
-                    command, stdin=file, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+                self._process: subprocess.Popen[bytes] = subprocess.Popen(
+                    command,
+                    **programs.python(),
+                    stdin=file,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    **programs.own_group(),
                 )
         except OSError as error:  # the machine has no room for a process, a descriptor or a file
             raise ChildLost(f"no process could be started for it: {error.strerror}") from error
-        assert self._process.stdout is not None
-        assert self._process.stderr is not None
-        self._results: BinaryIO | None = self._process.stdout  # type: ignore[assignment]
-        self._prints: BinaryIO | None = self._process.stderr  # type: ignore[assignment]
+        self._results, self._prints = (
+            _Pipe(pipe, self._arrived) for pipe in (self._process.stdout, self._process.stderr) if pipe is not None
+        )
 
     @property
     def pid(self) -> int:
@@ -90,35 +101,29 @@ class Child:
 
         A process that the child started may hold the pipes open: the end of the child counts, not that of the pipes.
         """
-        has_ended = self._has_ended()  # asked first: what it had written by then is read below
-        is_empty = True
-        with selectors.DefaultSelector() as selector:
-            for pipe in (self._results, self._prints):
-                if pipe is not None:
-                    selector.register(pipe, selectors.EVENT_READ)
-            for key, _ in selector.select(0.0 if has_ended else _CHECK_SECONDS):
-                content = os.read(key.fd, _READ_BYTES)
-                is_empty = is_empty and not content
-                if key.fileobj is self._results:
-                    self._received += content
-                    self._results = self._results if content else None
-                else:
-                    self._printed += len(content)
-                    self._output = (self._output + content)[-_KEPT_OUTPUT_BYTES:]
-                    self._prints = self._prints if content else None
+        has_ended = process_ends.has_ended(self._process)  # asked first: what it had written by then is read below
+        wait = _CHECK_SECONDS if not has_ended else 0.0 if self._is_drained() else _REST_SECONDS
+        try:
+            pipe, content = self._arrived.get(timeout=wait)
+        except queue.Empty:
+            is_at_end = has_ended
+        else:
+            if pipe is self._results:
+                self._received += content
+            else:
+                self._printed += len(content)
+                self._output = (self._output + content)[-_KEPT_OUTPUT_BYTES:]
+            pipe.is_at_end = pipe.is_at_end or not content
+            is_at_end = has_ended and self._is_drained()
         if self._printed > MAX_OUTPUT_BYTES:
             raise self._end(f"it printed more than {MAX_OUTPUT_BYTES >> 20} MiB")
-        if has_ended and is_empty:
+        if is_at_end:
             raise self._end(None)
         if time.monotonic() > deadline:
             raise self._end(f"it did not come back within {seconds:g} s")
 
-    def _has_ended(self) -> bool:
-        """Return whether the process has ended, without taking its exit code: its group keeps its number until then."""
-        try:
-            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-        except ChildProcessError:  # somebody else has taken its exit code
-            return True
+    def _is_drained(self) -> bool:
+        return self._results.is_at_end and self._prints.is_at_end
 
     def _end(self, reason: str | None) -> ChildLost:
         """End the child, and return the error with the reason; without one, with how it ended by itself."""
@@ -133,12 +138,10 @@ class Child:
     def close(self) -> None:
         """End the child and the processes that it started in its group, and free everything."""
         if self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, signal.SIGKILL)
+            process_ends.kill_with_descendants(self._process)
             self._process.wait()
-        for pipe in (self._process.stdout, self._process.stderr):
-            if pipe is not None:
-                pipe.close()
+        for pipe in (self._results, self._prints):
+            pipe.close()
 
     def __enter__(self) -> Child:
         return self
@@ -147,6 +150,40 @@ class Child:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+class _Pipe:
+    """One of a child's pipes, which a thread reads: not every system can wait for several pipes at once.
+
+    The thread closes the pipe when nobody writes to it any more, so that it never reads from another file.
+    """
+
+    def __init__(self, pipe: IO[bytes], arrived: queue.Queue[tuple[_Pipe, bytes]]) -> None:
+        self.is_at_end = False  # the last part that was taken was its end
+        self._pipe = pipe
+        self._arrived = arrived
+        self._is_wanted = True
+        self._thread = threading.Thread(target=self._read, name="backtestr child's pipe", daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        with self._pipe:
+            content = b"begin"
+            while content and self._is_wanted:
+                content = os.read(self._pipe.fileno(), _READ_BYTES)
+                self._put(content)
+
+    def _put(self, content: bytes) -> None:
+        while self._is_wanted:
+            try:
+                return self._arrived.put((self, content), timeout=_CHECK_SECONDS)
+            except queue.Full:
+                continue
+
+    def close(self) -> None:
+        """Read no more; the child has ended. A process that holds the pipe open is not waited for."""
+        self._is_wanted = False
+        self._thread.join(_REST_SECONDS)
 
 
 class Frames:

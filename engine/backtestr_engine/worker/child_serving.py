@@ -13,10 +13,10 @@ from typing import NoReturn
 import msgspec
 
 from backtestr_protocol.errors import BacktestrError
+from backtestr_protocol.system.process_ends import adopt_orphans, end_children, end_with_parent
 
 from .child_process import Frames, take_request
-from .process_state import children
-from .resources import adopt_orphans, end_with_parent, limit_memory
+from .resources import limit_memory
 
 
 def serve_child(work: Callable[[Frames, bytes], None]) -> NoReturn:
@@ -36,22 +36,10 @@ def serve_child(work: Callable[[Frames, bytes], None]) -> NoReturn:
     try:
         work(frames, request)
     finally:
-        _end_children()
+        end_children()
         with contextlib.suppress(OSError, ValueError):
             sys.stderr.flush()
         os._exit(0 if sys.exc_info()[0] is None else 1)
-
-
-def _end_children() -> None:
-    """Kill the processes that were started here, and those that they have left behind."""
-    for _ in range(8):  # those of a killed process become children of this one
-        left = children()
-        for pid in left:
-            with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
-        if not left:
-            return
-        time.sleep(0.01)
 
 
 def answered(work: Callable[[], msgspec.Struct]) -> bytes:

@@ -14,6 +14,8 @@ Tolerated, since libraries keep them from run to run on purpose: threads of exec
 `_POOLS`, up to `MAX_POOL_THREADS`; threads without Python (numba, polars, BLAS) up to `MAX_NATIVE_THREADS`; the
 processes of joblib's loky and the helpers of multiprocessing.
 
+Where the system does not say (no /proc), threads without Python and descriptors are not counted.
+
 A check without a finding takes 0.1 ms; only a finding is looked at twice, for a thread or process may be about to
 end.
 """
@@ -23,23 +25,24 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]  # it has no stubs; `signal` makes an enum of every handler
 import _thread
 import builtins
-import contextlib
 import gc
 import locale
 import os
-import resource
 import signal
 import sys
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from operator import is_
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from backtestr_protocol.system import process_ends, process_limits
 
 MAX_POOL_THREADS = 64
 """More than the 32 threads that an executor has by default on any machine."""
@@ -58,7 +61,7 @@ _POOLS = (
     "zmq",  # its first message without a copy starts one
 )
 # Parts of the command lines of processes that are kept on purpose.
-_KEPT_PROCESSES = (b"resource_tracker", b"loky", b"multiprocessing.forkserver")
+_KEPT_PROCESSES = ("resource_tracker", "loky", "multiprocessing.forkserver")
 # Modules whose functions and classes the engine calls, besides its own.
 _WATCHED = (
     *("builtins", "logging", "math", "os", "queue", "struct", "threading", "time"),
@@ -72,12 +75,12 @@ _sleep = time.sleep
 _SIGNALS = tuple(map(int, signal.valid_signals()))
 _TASKS = Path("/proc/self/task")
 _DESCRIPTORS = Path("/proc/self/fd")
-_LIMITS = tuple(
-    (name, number)
-    for name, number in vars(resource).items()
-    if name.startswith("RLIMIT_") and name != "RLIMIT_CPU"  # that one is set around every task
-)
-_TIMERS = {name: getattr(signal, name) for name in ("ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF")}
+_LIMITS = tuple(name for name in process_limits.names() if name != "RLIMIT_CPU")  # that one is set around every task
+# Systems without timers have none to put back.
+_TIMERS = {
+    name: getattr(signal, name) for name in ("ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF") if hasattr(signal, name)
+}
+_get_timer, _set_timer = getattr(signal, "getitimer", None), getattr(signal, "setitimer", None)
 
 
 class _Watched(NamedTuple):
@@ -108,7 +111,7 @@ class ProcessState:
         self._descriptors = _count(_DESCRIPTORS)
         self._streams = _streams()
         self._handlers = _handlers()
-        self._children = frozenset(_children())
+        self._children = frozenset(process_ends.child_ids())
         self._watched = list(_watched())
         self._warnings = warnings.catch_warnings()
         self._warnings.__enter__()
@@ -180,11 +183,11 @@ class ProcessState:
         return f"{native} threads were left running" if native > MAX_NATIVE_THREADS else None
 
     def _left_children(self) -> str | None:
-        children = [pid for pid in _children() if pid not in self._children]
+        children = [pid for pid in process_ends.child_ids() if pid not in self._children]
         strangers = [pid for pid in children if not _is_kept(pid)]
         if strangers:
             return f"{len(strangers)} processes were left running"
-        zombies = len(children) - sum(map(_is_alive, children))
+        zombies = len(children) - sum(map(process_ends.is_alive, children))
         return f"{zombies} processes were never waited for" if zombies > MAX_ZOMBIES else None
 
     def _left_descriptors(self) -> str | None:
@@ -197,38 +200,12 @@ class ProcessState:
         return "a handler of a signal was replaced" if _handlers() != self._handlers else None
 
 
-def children() -> list[int]:
-    """Return the ids of the processes that this one has started or adopted, and that have not ended."""
-    return [pid for pid in _children() if _is_alive(pid)]
-
-
-def _children() -> list[int]:
-    """Return the ids of the child processes, without looking at other processes; of none, after one system call."""
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return []
-    found: list[int] = []
-    for task in _names(_TASKS):
-        with contextlib.suppress(OSError):
-            found += map(int, (_TASKS / task / "children").read_bytes().split())
-    return found
-
-
-def _is_alive(pid: int) -> bool:
-    with contextlib.suppress(OSError, IndexError):
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
-    return False
-
-
 def _is_kept(pid: int) -> bool:
     """Return whether a child process may stay: one that has ended, or the helper of a library."""
-    if not _is_alive(pid):
+    if not process_ends.is_alive(pid):
         return True
-    with contextlib.suppress(OSError):
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
-        return any(part in command for part in _KEPT_PROCESSES)
-    return True
+    command = process_ends.command_line(pid)
+    return not command or any(part in command for part in _KEPT_PROCESSES)
 
 
 def _is_of_a_pool(thread: threading.Thread | None) -> bool:
@@ -312,8 +289,8 @@ def _settings() -> Iterator[tuple[str, Callable[[], Any], Callable[[Any], object
         *((threading, "excepthook"), (builtins, "__import__")),
     ):
         yield f"{owner.__name__}.{name}", _getter(owner, name), _setter(owner, name)
-    for name, number in _LIMITS:
-        yield f"the limit {name}", _limit_getter(number), _limit_setter(number)
+    for name in _LIMITS:
+        yield f"the limit {name}", partial(process_limits.read, name), partial(process_limits.put, name)
     for name, number in _TIMERS.items():
         yield f"the timer {name}", _timer_getter(number), _timer_setter(number)
 
@@ -338,17 +315,9 @@ def _setter(owner: ModuleType, name: str) -> Callable[[Any], object]:
     return lambda value: setattr(owner, name, value)
 
 
-def _limit_getter(number: int) -> Callable[[], Any]:
-    return lambda: resource.getrlimit(number)
-
-
-def _limit_setter(number: int) -> Callable[[Any], object]:
-    return lambda value: resource.setrlimit(number, value)
-
-
 def _timer_getter(timer: int) -> Callable[[], Any]:
-    return lambda: signal.getitimer(timer) != (0.0, 0.0)
+    return lambda: _get_timer is not None and _get_timer(timer) != (0.0, 0.0)
 
 
 def _timer_setter(timer: int) -> Callable[[Any], object]:
-    return lambda _value: signal.setitimer(timer, 0)
+    return lambda _value: _set_timer and _set_timer(timer, 0)

@@ -9,9 +9,7 @@ after their start loads none.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -28,6 +26,7 @@ from backtestr_engine.library.source_files import Limit, Loaded, Source, load_fo
 from backtestr_engine.library.verdicts import Verdicts
 from backtestr_protocol.import_messages import ImportMarketData
 from backtestr_protocol.messages import AlgorithmInfo, AlgorithmProblem, Timeframe
+from backtestr_protocol.system.file_lock import FileLock
 from backtestr_protocol.worker_channel import WorkerSettings
 
 from .child_tasks import INSPECTION_SECONDS, ChildTasks
@@ -41,7 +40,6 @@ SAFE_AFTER = 3
 """Early exits in a row after which a worker loads no files of the user: the broker gives up after one more."""
 
 _PATIENCE_SECONDS = 2.0
-_LOCK_CHECK_SECONDS = 0.02
 
 
 class Equipment(msgspec.Struct, frozen=True):
@@ -132,15 +130,9 @@ def _locked(path: Path) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
-            stack.callback(os.close, handle)
-            deadline = time.monotonic() + 2 * INSPECTION_SECONDS
-            while time.monotonic() < deadline:
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    time.sleep(_LOCK_CHECK_SECONDS)
+            lock = FileLock(path)
+            lock.take(2 * INSPECTION_SECONDS)
+            stack.callback(lock.release)
         yield
 
 

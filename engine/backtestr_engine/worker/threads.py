@@ -2,7 +2,7 @@
 
 The calling thread is the I/O thread. Between the two are two bounded queues and a socket pair that wakes the poller. An
 interactive worker has a third thread, for price replays (`replay_thread.py`), that sends as the compute thread does.
-The worker ends when its lifeline reads end-of-file: its broker has closed the lifeline, or has ended. It also ends,
+The worker ends when its lifeline is cut (`lifeline.py`): its broker has closed it, or has ended. It also ends,
 after the answer, when a task has left the process in another state than before (`process_state`), or has not come back.
 """
 
@@ -52,6 +52,8 @@ from backtestr_protocol.worker_channel import (
 )
 from backtestr_protocol.zmq_frames import receive, send
 
+from .encryption import use_keys
+from .lifeline import Lifeline
 from .log import TaskLog
 from .price_replays import PriceReplays, Sent
 from .prints import PrintBudget
@@ -242,10 +244,10 @@ def run_worker(
 ) -> str | None:
     """Run a worker until the file descriptor `lifeline` reads end-of-file, or until an algorithm does not return.
 
-    The thread of such an algorithm cannot be ended. So its task fails, the worker ends, and the broker starts another.
-    `limit_processor` is called around code that may run an algorithm, if the process is the worker's own (`resources`);
-    then `prints` is the budget of tasks for what they print, too. Such a worker also ends when a task has left its
-    process in another state; the reason is returned.
+    The descriptor is closed here. The thread of such an algorithm cannot be ended. So its task fails, the worker ends,
+    and the broker starts another. `limit_processor` is called around code that may run an algorithm, if the process is
+    the worker's own (`resources`); then `prints` is the budget of tasks for what they print, too. Such a worker also
+    ends when a task has left its process in another state; the reason is returned.
     """
     threads = _Threads(settings.worker_id, config.worker.outbox, limit_processor or _no_limit, prints)
     replays = None
@@ -261,14 +263,16 @@ def run_worker(
         name=f"{settings.worker_id}-compute",
         daemon=True,
     )
+    line = Lifeline(lifeline, threads.wake)
     compute.start()
     try:
-        _exchange(context, settings, lifeline, config.worker.beat_interval_ms / 1000, threads, compute, replays)
+        _exchange(context, settings, line, config.worker.beat_interval_ms / 1000, threads, compute, replays)
     finally:
         threads.stopping.set()
         compute.join(_CHECK_SECONDS * 5)
         if replays is not None:
             replays.join(_CHECK_SECONDS * 5)
+        line.join()
         threads.close()
     return threads.leaving
 
@@ -280,7 +284,7 @@ def _no_limit(_further_seconds: float) -> None:
 def _exchange(
     context: zmq.Context[zmq.Socket[bytes]],
     settings: WorkerSettings,
-    lifeline: int,
+    lifeline: Lifeline,
     beat_interval: float,
     threads: _Threads,
     compute: threading.Thread,
@@ -292,9 +296,9 @@ def _exchange(
     socket.set(zmq.LINGER, _LINGER_MS)
     socket.set(zmq.SNDHWM, MAX_ON_THE_WAY)
     socket.set(zmq.ROUTING_ID, f"{settings.worker_id}-{os.getpid()}-{threading.get_native_id()}".encode())
+    use_keys(socket, settings.curve)
     socket.connect(settings.endpoint)
     poller = zmq.Poller()
-    poller.register(lifeline, zmq.POLLIN)
     poller.register(threads.read_end.fileno(), zmq.POLLIN)
     waiting: deque[list[bytes]] = deque()  # frames that the socket did not take
     has_more = False
@@ -304,7 +308,7 @@ def _exchange(
             poller.register(socket, zmq.POLLIN | (zmq.POLLOUT if waiting else 0))
             idle = max(0.0, beat_due - time.monotonic())
             ready = dict(poller.poll(0 if has_more else math.ceil(idle * 1000)))
-            if lifeline in ready and not os.read(lifeline, 4096):
+            if lifeline.is_cut:
                 return
             if threads.read_end.fileno() in ready:
                 _drain(threads.read_end)

@@ -154,6 +154,12 @@ def test_goodbye_ends_the_session_at_once(link: Link, ann: Client) -> None:
     assert link.signals("client_left") == [{"clientId": "ann", "reason": "said goodbye"}]
 
 
+def test_a_broker_stops_after_its_answer_when_a_client_asks(link: Link, ann: Client) -> None:
+    assert ann.ask("StopBroker") == {}
+    assert link.is_stopped
+    assert link.signals("stops") == [{"clientId": "ann"}]
+
+
 def test_a_session_belongs_to_its_connection(link: Link, ann: Client) -> None:
     eve = link.client("eve")
     assert code(sent(eve, sessionId=ann.requests.session_id, counter=50)) == "SESSION_UNKNOWN"

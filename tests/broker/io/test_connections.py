@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 import zmq
 
+from backtestr_broker.io import connections as connections_module
 from backtestr_broker.io.connections import Connections
 from backtestr_protocol.zmq_frames import receive
 from support.harness import short_directory, wait_until
@@ -45,10 +46,19 @@ def address(request: pytest.FixtureRequest) -> Iterator[str]:
 class Watched:
     """A bound ROUTER or XPUB whose connections are watched."""
 
-    def __init__(self, context: Context, address: str, kind: int, limit: int, patience: float = math.inf) -> None:
+    def __init__(
+        self,
+        context: Context,
+        address: str,
+        kind: int,
+        limit: int,
+        patience: float = math.inf,
+        *,
+        are_workers: bool = False,
+    ) -> None:
         self.socket = context.socket(kind)
         self.socket.set(zmq.HANDSHAKE_IVL, 60_000)
-        self.connections = Connections(context, self.socket, limit, patience)
+        self.connections = Connections(context, self.socket, limit, patience, are_workers=are_workers)
         self.socket.bind(address)
         self.endpoint = self.socket.get_string(zmq.LAST_ENDPOINT)
         self.ended = 0
@@ -104,6 +114,23 @@ def make(context: Context, address: str) -> Iterator[MakeWatched]:
             return stack.enter_context(contextlib.closing(Watched(context, address, kind, limit, patience)))
 
         yield one
+
+
+@pytest.fixture
+def make_tcp(context: Context) -> Iterator[MakeWatched]:
+    with contextlib.ExitStack() as stack:
+
+        def one(limit: int, *, are_workers: bool = False) -> Watched:
+            watched = Watched(context, "tcp://127.0.0.1:*", zmq.ROUTER, limit, are_workers=are_workers)
+            return stack.enter_context(contextlib.closing(watched))
+
+        yield one
+
+
+@pytest.fixture
+def _sockets_are_no_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this be a system on which the descriptor of a socket is not one of a file."""
+    monkeypatch.setattr(connections_module, "_inode", lambda _descriptor: None)
 
 
 def test_connections_are_counted_while_they_last(make: MakeWatched) -> None:
@@ -241,3 +268,28 @@ def test_a_descriptor_that_belongs_to_something_else_by_now_is_left_alone(
             monkeypatch.undo()
         assert watched.ended == 0
         assert not is_ended(second)
+
+
+@pytest.mark.usefixtures("_sockets_are_no_files")
+def test_where_a_socket_is_no_file_its_addresses_tell_connections_apart(make_tcp: MakeWatched) -> None:
+    watched = make_tcp(limit=2)
+    peers = [watched.silent_peer() for _ in range(5)]
+    wait_until(lambda: watched.sweep() == 2 and watched.ended == 3, 10.0)
+    wait_until(lambda: all(map(is_ended, peers[:3])), 10.0)
+    assert not any(map(is_ended, peers[3:]))
+    for peer in peers:
+        peer.close()
+    wait_until(lambda: watched.sweep() == 0, 10.0)
+    assert watched.ended == 3
+
+
+def test_workers_that_came_first_stay_however_many_others_connect(make_tcp: MakeWatched) -> None:
+    watched = make_tcp(limit=3, are_workers=True)
+    workers = [watched.silent_peer() for _ in range(3)]
+    wait_until(lambda: watched.sweep() == 3, 10.0)
+    others = [watched.silent_peer() for _ in range(5)]
+    wait_until(lambda: watched.sweep() == 3 and watched.ended == 5, 10.0)
+    wait_until(lambda: all(map(is_ended, others)), 10.0)
+    assert not any(map(is_ended, workers))
+    for peer in (*workers, *others):
+        peer.close()

@@ -61,7 +61,7 @@ def test_a_commit_is_synced_and_survives_without_a_close(store: Store) -> None:
 def test_the_file_is_private(store: Store) -> None:
     store.write(JobPut(job("b1")))
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in store.path.parent.iterdir()}
-    assert modes == {"broker.db": 0o600, "broker.db-wal": 0o600}
+    assert modes == {"broker.db": 0o600, "broker.db-wal": 0o600, "opening.lock": 0o600}
 
 
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])

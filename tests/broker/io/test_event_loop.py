@@ -22,7 +22,7 @@ from backtestr_broker.core.events import FilesSurveyed, HostSample, RequestRecei
 from backtestr_broker.core.shared_state import SharedState
 from backtestr_broker.io import supervisor as supervisor_module
 from backtestr_broker.io.database import Database
-from backtestr_broker.io.event_loop import MAX_FAULTS, EventLoop, Wake
+from backtestr_broker.io.event_loop import MAX_FAULTS, EventLoop
 from backtestr_broker.io.host_usage import HostUsage
 from backtestr_broker.io.supervisor import MAX_EARLY_EXITS, ExitReason
 from backtestr_broker.recording.format import decode_entry
@@ -306,24 +306,3 @@ def test_the_event_loop_gives_up_where_workers_exit_early_every_time(
         served.broker.run()
     assert served.broker.event_loop.gave_up
     assert lost.count("compute-1") == MAX_EARLY_EXITS
-
-
-def test_a_wake_ends_the_sleep_and_is_taken_back() -> None:
-    wake = Wake()
-    for _ in range(3):
-        wake()
-    assert wake.read_end.recv(1) == b"\0"
-    wake.drain()
-    with pytest.raises(BlockingIOError):
-        wake.read_end.recv(1)
-    wake.close()
-    wake()
-
-
-def test_many_wakes_without_a_reader_do_not_block() -> None:
-    """The buffer of the socket is full long before the last of them."""
-    wake = Wake()
-    for _ in range(100_000):
-        wake()
-    wake.drain()
-    wake.close()

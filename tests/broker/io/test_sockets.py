@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import socket
 from collections.abc import Iterator
 
@@ -16,7 +15,7 @@ from zmq.utils.monitor import parse_monitor_message
 from backtestr_broker.config import load_config
 from backtestr_broker.io import sockets as broker_sockets
 from backtestr_broker.io.sockets import Sockets
-from backtestr_broker.io.zap import decide
+from backtestr_broker.io.zap import DOMAIN, decide
 from backtestr_protocol.keys import KeyPair
 from backtestr_protocol.secret import Secret
 from backtestr_protocol.topics import SOCKETS
@@ -125,7 +124,7 @@ def answer(sockets: Sockets, allowed: dict[bytes, str]) -> None:
     assert sockets.zap is not None
     assert sockets.zap.poll(WAIT_MS)
     [[peer, _, *frames]] = receive(sockets.zap, 1)
-    decision = decide(frames, lambda key, _address: allowed.get(key))
+    decision = decide(frames, {DOMAIN: lambda key, _address: allowed.get(key)})
     assert decision.frames is not None
     sockets.zap.send_multipart([peer, b"", *decision.frames])
 
@@ -238,14 +237,14 @@ def test_a_socket_is_bound_again_as_soon_as_there_are_descriptors(
     """ZeroMQ's thread closes the connections of a closed socket a moment later."""
     with contextlib.closing(bound(context, None)) as sockets:
         failures = [errno.EMFILE, errno.ENFILE, errno.EMFILE]
-        dup = os.dup
+        dup = socket.socket.dup
 
-        def fail(descriptor: int) -> int:
+        def fail(listener: socket.socket) -> socket.socket:
             if failures:
                 raise OSError(failures.pop(), "Too many open files")
-            return dup(descriptor)
+            return dup(listener)
 
-        monkeypatch.setattr(os, "dup", fail)
+        monkeypatch.setattr(socket.socket, "dup", fail)
         sockets.drop_clients()
         assert failures == []
         where = [one.get_string(zmq.LAST_ENDPOINT) for one in sockets.of_clients.values()]

@@ -14,6 +14,7 @@ from backtestr_broker.core.events import FilesSurveyed, RemoveResults, ResultsRe
 from backtestr_broker.core.retention import RetentionRules
 from backtestr_broker.io import stored_files as stored_files_module
 from backtestr_broker.io.stored_files import FileRules, StoredFiles
+from backtestr_protocol.file_names import file_name
 from support.harness import wait_until
 
 DAY = 86_400
@@ -296,3 +297,11 @@ def test_of_damaged_databases_the_latest_stay_with_all_their_files(tmp_path: Pat
     left = sorted(path.name for path in tmp_path.iterdir())
     expected = [f"broker.db.corrupt-{stamp}{suffix}" for stamp in stamps[2:] for suffix in ("", "-wal", ".txt")]
     assert left == sorted(["broker.db", *expected])
+
+
+def test_the_result_of_an_id_that_windows_takes_for_a_device_is_found_and_removed(tmp_path: Path) -> None:
+    files = files_of(tmp_path)
+    result(tmp_path, file_name("con"))
+    assert list(files.survey().changed) == ["con"]
+    assert files.remove(1, ("con",)).freed == {"con": 100}
+    assert list((tmp_path / "results").iterdir()) == []

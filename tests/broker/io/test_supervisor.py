@@ -364,6 +364,9 @@ def test_a_process_is_a_member_of_the_family_until_it_has_ended(monkeypatch: pyt
         def started(self, pid: int) -> None:
             calls.append(("started", pid))
 
+        def killing(self, pid: int) -> None:
+            calls.append(("killing", pid))
+
         def ended(self, pid: int) -> None:
             assert psutil.Process(pid).status() == "zombie", "its number must not be another's yet"
             calls.append(("ended", pid))
@@ -375,5 +378,5 @@ def test_a_process_is_a_member_of_the_family_until_it_has_ended(monkeypatch: pyt
     assert handle.ended() is None
     handle.kill()
     assert ended(handle) == ended(handle) == ExitReason("killed by signal 9")
-    assert calls == [("started", handle.pid), ("ended", handle.pid), ("kill orphans", 0)]
+    assert calls == [("started", handle.pid), ("killing", handle.pid), ("ended", handle.pid), ("kill orphans", 0)]
     handle.close_lifeline()

@@ -113,7 +113,7 @@ def test_a_result_that_cannot_be_written_frees_its_space(
     def no_room(*_: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(results_module, "sync", no_room)
+    monkeypatch.setattr(results_module, "sync_file", no_room)
     with pytest.raises(OSError, match="no space left"):
         store.write(ID, "completed", plan.resolved_config(), result)
     assert list((tmp_path / "results").iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -387,3 +388,26 @@ def test_a_full_disk_leaves_the_catalogue_as_it_was(
         catalog.write(MINUTES[:10])
     assert len(catalog.load("BTC", "1m")) == 3_000
     assert list(tmp_path.rglob("*.partial")) == []
+
+
+@pytest.mark.parametrize("symbol", ["CON", "nul", "Com1", "LPT9"])
+def test_a_symbol_that_windows_takes_for_a_device_has_a_folder_all_the_same(
+    symbol: str, catalog: Catalog, tmp_path: Path
+) -> None:
+    catalog.write(synthetic_bars("1d", 3, symbol=symbol))
+    (folder,) = (path.parent.name for path in tmp_path.rglob("*.parquet"))
+    assert folder.startswith("%")
+    assert [info.symbol for info in catalog.series()] == [symbol]
+    assert len(catalog.load(symbol, "1d")) == 3
+
+
+def test_a_file_system_that_ignores_case_loses_no_series(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There, the folder of `btc` is that of `BTC`, and is listed under the name that it was made with."""
+    catalog.write(synthetic_bars("1d", 3, symbol="BTC"))
+    (tmp_path / "catalog" / "btc").symlink_to(tmp_path / "catalog" / "BTC")
+    monkeypatch.setattr(os, "listdir", lambda _folder: ["BTC"])
+    with pytest.raises(DataError, match=r"BTC is stored here.*does not tell it from btc.*data delete BTC"):
+        catalog.write(synthetic_bars("1d", 5, symbol="btc"))
+    assert len(catalog.load("BTC", "1d")) == 3

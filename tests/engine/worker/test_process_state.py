@@ -93,7 +93,7 @@ PROGRAM = """
 import ast, gc, locale, numpy, os, resource, signal, sys, warnings
 import backtestr_engine.worker.threads
 from backtestr_engine.worker.process_state import ProcessState
-from backtestr_engine.worker.resources import adopt_orphans
+from backtestr_protocol.system.process_ends import adopt_orphans
 before = locale.setlocale(locale.LC_ALL, "C.UTF-8")
 os.umask(0o77)
 for code, holds in ast.literal_eval(sys.stdin.read()):

@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from backtestr_engine.worker import resources
+from backtestr_protocol.system import process_limits
 
 BEGIN = "import math, resource; from backtestr_engine.worker.resources import limit_memory, limit_processor; "
 
@@ -72,11 +73,12 @@ def test_a_hard_limit_of_another_program_is_kept() -> None:
 
 
 def test_memory_is_not_limited_where_the_system_cannot_limit_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[int, int]] = []
-    monkeypatch.setattr(sys, "platform", "darwin")
-    monkeypatch.setattr(resources, "_set", lambda *one: asked.append(one))
-    resources.limit_memory(1 << 30)
-    assert asked == [(resource.RLIMIT_CORE, 0)]
+    asked: list[tuple[str, float]] = []
+    monkeypatch.setattr(process_limits, "_LIMITS_ADDRESS_SPACE", False)
+    monkeypatch.setattr(process_limits, "put", lambda name, limit: asked.append((name, limit.soft)))
+    assert not resources.limit_memory(1 << 30), "its caller has to say so"
+    assert resources.limit_memory(0), "no limit was asked for"
+    assert asked == [("RLIMIT_CORE", 0.0)] * 2
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")

@@ -45,6 +45,7 @@ from backtestr_broker.core.events import (
     RequestReceived,
     StartAgain,
     StateRead,
+    Stop,
     Subscribed,
     SurveyFiles,
     Tick,
@@ -261,6 +262,7 @@ class Link:
         self.copies = 1
         self.held_replies: list[Reply] | None = None
         self.starts_again: str | None = None  # the reason, once the core has asked for it
+        self.is_stopped = False  # a client has asked for it
         self.restarts: list[str] = []  # the reasons of all so far
         self._new_core()
         if start:
@@ -378,6 +380,8 @@ class Link:
             case StartAgain(reason):
                 self.starts_again = reason
                 self._waiting.clear()
+            case Stop():
+                self.is_stopped = True
 
     # --- listeners ---
 

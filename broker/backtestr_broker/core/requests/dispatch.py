@@ -14,6 +14,7 @@ import msgspec
 from backtestr_broker.core.algorithms import Algorithms
 from backtestr_broker.core.clients.idempotency import RequestKey
 from backtestr_broker.core.clients.sessions import Session, Sessions
+from backtestr_broker.core.events import Stop
 from backtestr_broker.core.outbox import Outbox
 from backtestr_broker.core.scheduling.interactive_tasks import Make
 from backtestr_broker.core.scheduling.scheduler import Scheduler
@@ -96,6 +97,7 @@ class Requests:
             "Goodbye": self._goodbye,
             "Ping": self._ping,
             "GetSystemStatus": self._system_status,
+            "StopBroker": self._stop_broker,
             "StopBacktest": self._stop,
             "PauseBacktest": self._pause,
             "ResumeBacktest": self._resume,
@@ -160,6 +162,12 @@ class Requests:
 
     def _system_status(self, _session: Session, _data: Nothing, _request_key: RequestKey) -> SystemStatus:
         return self._status.report()
+
+    def _stop_broker(self, session: Session, _data: Nothing, _request_key: RequestKey) -> Nothing:
+        """Stop as at a signal, after this answer: not every system can send a signal to another process."""
+        self._outbox.notify("stops", clientId=session.client_id)
+        self._outbox.add(Stop())
+        return Nothing()
 
     def _fetch_missed(self, _session: Session, data: FetchMissed, _request_key: RequestKey) -> Missed:
         if (key := topics.state_key(data.topic)) is not None and self._state.has(key):

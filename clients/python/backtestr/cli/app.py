@@ -6,7 +6,6 @@ What they print for people is drawn in `rendering`; `--json` prints the protocol
 from __future__ import annotations
 
 import importlib.util
-import os
 import subprocess
 import sys
 import uuid
@@ -22,6 +21,7 @@ from backtestr_protocol import __version__, errors
 from backtestr_protocol.import_messages import DateOrder, DecimalMark, TimeUnit
 from backtestr_protocol.inspection import CheckedFile, IndicatorList, ReplayedLog
 from backtestr_protocol.messages import Repair, TickPrice
+from backtestr_protocol.system.programs import run_in_place
 
 from . import rendering
 from .console import (
@@ -39,6 +39,7 @@ from .data import data_app
 from .keys import keys_app
 from .replays import replay, replays
 from .results_command import print_results, results
+from .stop import stop
 from .top import show_top
 
 app = typer.Typer(
@@ -58,6 +59,7 @@ app.add_typer(keys_app, name="keys")
 app.command()(replay)
 app.command()(replays)
 app.command()(results)
+app.command()(stop)
 app.command("top")(show_top)
 
 T = TypeVar("T")
@@ -73,8 +75,8 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 @app.command("run", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def run_broker(context: typer.Context) -> None:
     """Start the broker and its workers here; Ctrl-C stops them. Arguments are passed on to the broker."""
-    _need("the broker", "structlog", "psutil", "prometheus_client", "numba", "talib")
-    os.execv(sys.executable, [sys.executable, "-m", "backtestr_broker", *context.args])
+    _need("the broker", "filelock", "structlog", "psutil", "prometheus_client", "numba", "talib")
+    raise SystemExit(run_in_place([sys.executable, "-m", "backtestr_broker", *context.args]))
 
 
 @app.command()
@@ -310,7 +312,13 @@ def _ask(program: Literal["engine", "broker"], answer: type[T], *arguments: str)
 
     An algorithm is the code of others, and a recording may be long.
     """
-    _need(f"the {program}", "structlog", "psutil", *(("numba", "talib") if program == "engine" else ("msgpack",)))
+    _need(
+        f"the {program}",
+        "filelock",
+        "structlog",
+        "psutil",
+        *(("numba", "talib") if program == "engine" else ("msgpack",)),
+    )
     command = [sys.executable, "-m", f"backtestr_{program}", *arguments]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False)
     if done.returncode == EXIT_USAGE:  # it has printed what is wrong

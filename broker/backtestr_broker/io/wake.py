@@ -1,0 +1,45 @@
+"""What ends the sleep of the event loop from outside: other threads, and signals."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket as sockets_of_the_system
+from collections.abc import Iterator
+
+
+class Wake:
+    """Lets other threads and signal handlers end the sleep of the event loop."""
+
+    def __init__(self) -> None:
+        self.read_end, self._write_end = sockets_of_the_system.socketpair()
+        self.read_end.setblocking(False)
+        self._write_end.setblocking(False)
+
+    def __call__(self) -> None:
+        """Wake the loop; may be called from any thread."""
+        with contextlib.suppress(OSError):  # it is being woken already, or has ended
+            self._write_end.send(b"\0")
+
+    @contextlib.contextmanager
+    def at_signals(self) -> Iterator[None]:
+        """Wake the loop at every signal within the block, in the main thread.
+
+        Python calls a signal's handler once its thread runs again, and not every system ends a sleep for a signal.
+        """
+        before = signal.set_wakeup_fd(self._write_end.fileno(), warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
+
+    def drain(self) -> None:
+        """Take back every wake so far."""
+        with contextlib.suppress(BlockingIOError):
+            while self.read_end.recv(4096):
+                pass
+
+    def close(self) -> None:
+        """Close both ends; a later wake does nothing."""
+        self.read_end.close()
+        self._write_end.close()

@@ -32,6 +32,11 @@ def reading(tmp_path: Path, content: bytes, name: str = "bars") -> ReadBars:
     return read_bars(path, "X")
 
 
+def named(given: object) -> str:
+    """Name a test by its text alone: packed bytes hold the time at which they were packed."""
+    return given if isinstance(given, str) else "content"
+
+
 @pytest.mark.parametrize(
     ("content", "note"),
     [
@@ -41,6 +46,7 @@ def reading(tmp_path: Path, content: bytes, name: str = "bars") -> ReadBars:
         (zipped({"a/b.csv": TEXT, "__MACOSX/a/._b.csv": b"x"}), "unpacked from zip: a/b.csv"),
         (zipped({"DAT.csv": TEXT, "DAT.txt": b"report"}), "DAT.txt beside it is not used"),
     ],
+    ids=named,
 )
 def test_packed_text_is_read(content: bytes, note: str, tmp_path: Path) -> None:
     read = reading(tmp_path, content)
@@ -95,6 +101,7 @@ def locked_zip() -> bytes:
         (b"[[1709510400000, 1, 2]]", "is JSON"),
         (b'<?xml version="1.0"?><a/>', "is XML"),
     ],
+    ids=named,
 )
 def test_what_cannot_be_read_is_called_what_it_is(content: bytes, message: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=message):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,6 +19,7 @@ import polars as pl
 
 from backtestr_protocol.import_messages import DecimalMark
 
+from .formats import may_be_blank
 from .layout import Layout
 from .number_styles import decimal_mark, is_styled, read_styled
 from .rows import MALFORMED, Rows, make_rows, malformed_cells
@@ -82,8 +84,12 @@ def _cells_by_polars(file: TextFile, layout: Layout, *, styled: bool) -> pl.Data
     used = {*layout.time, *layout.fields.values(), *(() if layout.symbols is None else (layout.symbols,))}
     rows = rows.select(names[position] for position in sorted(used))
     rows = rows.filter(~pl.all_horizontal(pl.all().is_null()))
+    absent = [names[position] for name, position in layout.fields.items() if may_be_blank(layout.kind, name)]
     if layout.blank_repeats:
-        rows = rows.with_columns(pl.col(*(names[position] for position in layout.fields.values())).forward_fill())
+        filled = [names[position] for position in layout.fields.values() if names[position] not in absent]
+        rows = rows.with_columns(pl.col(filled).forward_fill())
+    if not styled:
+        rows = rows.with_columns(pl.col(absent).fill_null(math.nan))
     read = [names[position] for position in (*layout.time, *layout.fields.values())]
     return None if sum(rows.select(read).null_count().row(0)) else rows
 
@@ -104,9 +110,12 @@ def _read_row_by_row(file: TextFile, layout: Layout, written: TimeFormat) -> Row
     """Return the rows that can be read, and everything that cannot be, as Python's `csv` cuts the text into cells."""
     symbols = [] if layout.symbols is None else [layout.symbols]
     line, cells, malformed = _read_cells(file, [*layout.time, *layout.fields.values(), *symbols])
+    absent = {name: position for name, position in layout.fields.items() if may_be_blank(layout.kind, name)}
     if layout.blank_repeats:
-        cells = {position: _repeated(column) for position, column in cells.items()}
+        cells = {at: column if at in absent.values() else _repeated(column) for at, column in cells.items()}
     fields = _fields(cells, layout)
+    for name, position in absent.items():
+        fields[name] = fields[name].set(cells[position].str.strip_chars() == "", math.nan)
     for name, values in fields.items():
         bad = values.is_null()
         text = cells[layout.fields[name]].filter(bad)

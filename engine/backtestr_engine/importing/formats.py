@@ -26,7 +26,7 @@ EST = "Etc/GMT+5"
 FORMATS: Mapping[str, str] = {
     "arrow": "Arrow IPC file (Feather) or stream, with the columns of csv",
     "binance": "Binance klines: twelve columns, with or without a header line",
-    "csv": "a header line that names time, open, high, low, close, volume (or bid and ask, or price and size)",
+    "csv": "a header line that names time, open, high, low, close, volume (or bid, ask, last, volume, or price, size)",
     "dukascopy": "Dukascopy's CSV of bars or ticks: Gmt time, Open, High, Low, Close, Volume",
     "histdata": "HistData's ASCII bars or ticks, or its MetaTrader bars: EST without daylight saving",
     "mt4": "MetaTrader 4 export: date, time, open, high, low, close, volume, without a header line",
@@ -39,7 +39,7 @@ FORMATS: Mapping[str, str] = {
 
 EXPECTED_COLUMNS = (
     "columns named time (or date and time), open, high, low, close and perhaps volume; "
-    "or, of ticks, time, bid and ask, or time, price and perhaps size"
+    "or, of ticks, time, bid and ask and perhaps last and volume, or time, price and perhaps size"
 )
 
 # The exports of these come with a plain header as well.
@@ -82,7 +82,12 @@ _FIELDS: Mapping[Kind, Mapping[str, Sequence[str]]] = {
         "close": ("close", "c", "closeprice", *_CLOSE_AS),
         "volume": _VOLUME,
     },
-    "quotes": {"bid": ("bid", "bidprice"), "ask": ("ask", "askprice", "offer")},
+    "quotes": {
+        "bid": ("bid", "bidprice"),
+        "ask": ("ask", "askprice", "offer"),
+        "last": ("last", "lastprice"),
+        "volume": _VOLUME,
+    },
     "trades": {"price": ("price", "last", "lastprice", "tradeprice"), "size": ("size", "qty", "quantity", *_VOLUME)},
 }
 _SYMBOL = (
@@ -101,7 +106,7 @@ _SYMBOL = (
     *("securityid", "secid", "ric", "isin", "figi", "cusip", "permno", "pair", "contract", "contractcode", "name"),
     *("stock", "stockname", "company", "coin", "product", "market", "actsymbol", "currencypair", "underlying", "sym"),
 )
-_OPTIONAL = ("volume", "size")
+_OPTIONAL = ("volume", "size", "last")
 _ADJUSTED = ("adjclose", "adjustedclose")
 
 
@@ -223,12 +228,17 @@ def blank_repeats(format: str, kind: Kind) -> bool:
     return format == "mt5" and kind == "quotes"
 
 
+def may_be_blank(kind: Kind, field: str) -> bool:
+    """Return whether an empty cell means that there is none: a quote that is no trade has no last price."""
+    return kind == "quotes" and field in ("last", "volume")
+
+
 class Columns(msgspec.Struct, frozen=True, kw_only=True):
     """The columns of a file that are read, by number from 0.
 
     `time` has one number, or two: date and time. `fields` has the numbers of `open high low close volume` of bars, `bid
-    ask` of quotes or `price size` of trades; `volume` and `size` may be missing. `unit` is the unit that the name of
-    the time column has, as `ts_ms` does.
+    ask last volume` of quotes or `price size` of trades; `volume`, `size` and `last` may be missing. `unit` is the unit
+    that the name of the time column has, as `ts_ms` does.
     """
 
     kind: Kind
@@ -275,6 +285,8 @@ def find_columns(header: Sequence[str], file: str, line: int = 1) -> Columns:
             columns=list(header),
         )
     fields = {wanted: position for wanted, position in found.items() if position is not None}
+    if kind == "quotes" and "last" not in fields:
+        fields.pop("volume", None)  # the volume of a tick is that of a trade
     times = (time, names.index("time")) if names[time] in _DATES and "time" in names else (time,)
     return Columns(kind=kind, time=times, fields=fields, unit=_time_name(header[time])[1])
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from backtestr_engine.data.arrays import Integers
+from backtestr_engine.data.arrays import Floats, Integers
 from backtestr_engine.data.bars import Bars
 from backtestr_engine.data.tick_bars import bars_of_ticks
 from backtestr_engine.data.ticks import Ticks, check_price
@@ -85,13 +85,26 @@ def _refuse_price(price: TickPrice | None) -> None:
 def _ticks(rows: Rows, symbol: str) -> Ticks:
     fields = rows.fields
     if rows.kind == "quotes":
-        return Ticks(symbol, rows.timestamps, fields["bid"], fields["ask"])
+        return Ticks(symbol, rows.timestamps, fields["bid"], fields["ask"], *_trades(fields))
     return Ticks(symbol, rows.timestamps, last=fields["price"], volume=fields.get("size"))
+
+
+def _trades(fields: Mapping[str, Floats]) -> tuple[Floats | None, Floats | None]:
+    """Return last prices and volumes of quotes, NaN where a quote is no trade: its last price is blank or 0."""
+    if "last" not in fields:
+        return None, None
+    traded = fields["last"] > 0
+    if not traded.any():
+        return None, None
+    last = np.where(traded, fields["last"], np.nan)
+    return last, np.where(traded, fields["volume"], np.nan) if "volume" in fields else None
 
 
 def _making_note(rows: Rows, timeframe: Timeframe, price: TickPrice) -> str:
     if rows.kind == "quotes":
         made, volume = f"{len(rows):,} quotes {_AT[price]}", "the number of quotes"
+        if price == "last":
+            volume = "the summed volume of trades" if "volume" in rows.fields else "the number of trades"
     else:
         made = f"{len(rows):,} trades"
         volume = "their summed size" if "size" in rows.fields else "the number of trades"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ import polars as pl
 
 from backtestr_protocol.errors import UnusableFile
 
+from .formats import may_be_blank
 from .layout import Layout
 from .number_styles import decimal_mark, read_styled
 from .rows import Rows, make_rows, malformed_cells
@@ -46,6 +48,9 @@ def read_table(file: TableFile, layout: Layout) -> Rows:
     times = _instants(time, layout.times, file.name)
     columns = {name: table[header[at]] for name, at in layout.fields.items()}
     fields = _numbers(columns, layout)
+    for name, column in columns.items():
+        if may_be_blank(layout.kind, name):
+            fields[name] = fields[name].set(column.is_null(), math.nan)
     row = pl.int_range(1, table.height + 1, eager=True)
     malformed = [_malformed(row, time[0], times.instants, "is no time")]
     malformed += [_malformed(row, columns[name], values, "is not a number") for name, values in fields.items()]

@@ -72,6 +72,10 @@ def _quote_problems(fields: Mapping[str, Floats]) -> list[Problem]:
     """Return the problems of quotes. A bid may equal the ask."""
     problems, both_finite = _price_problems(fields, ("bid", "ask"))
     problems.append(Problem("ask", "ask is below bid", both_finite & (fields["ask"] < fields["bid"])))
+    for name in ("last", "volume"):  # NaN where the quote is no trade
+        if name in fields:
+            wrong = np.isinf(fields[name]) | (fields[name] < 0)
+            problems.append(Problem(name, f"{name} is negative or not a finite number", wrong))
     return problems
 
 

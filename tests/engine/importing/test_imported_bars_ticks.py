@@ -21,7 +21,7 @@ from backtestr_protocol.errors import DataError, InvalidConfiguration
 from backtestr_protocol.import_messages import ImportMarketData
 from backtestr_protocol.messages import QuotePrice, TickPrice, Timeframe
 from support.engine.reading import ReadBars, read_bars, read_ticks
-from support.engine.tick_bars import Tick, one_by_one
+from support.engine.tick_bars import Tick, one_by_one, rows_of
 from support.engine.tick_bars import rows_of as rows
 
 
@@ -219,3 +219,51 @@ def test_impossible_ticks_are_refused(content: str, column: str, reason: str, tm
         "kept": 2,
         "rows": 3,
     }
+
+
+BOTH = (
+    "time,bid,ask,last,volume\n"
+    "2022-01-03T09:30:00Z,10,12,,\n2022-01-03T09:30:01Z,10,12,11,3\n"
+    "2022-01-03T09:30:02Z,11,12,0,0\n2022-01-03T09:30:03Z,11,12,11.5,2\n"
+)
+METATRADER = (
+    "<DATE>\t<TIME>\t<BID>\t<ASK>\t<LAST>\t<VOLUME>\t<FLAGS>\n"
+    "2022.01.03\t09:30:00\t10\t12\t\t\t6\n2022.01.03\t09:30:01\t\t\t11\t3\t24\n"
+    "2022.01.03\t09:30:02\t11\t\t\t\t2\n2022.01.03\t09:30:03\t\t\t11.5\t2\t24\n"
+)
+
+
+@pytest.mark.parametrize("content", [BOTH, METATRADER])
+@pytest.mark.parametrize("way", ["fast", "by line", "parquet"])
+def test_quotes_keep_the_trades_among_them(content: str, way: str, tmp_path: Path) -> None:
+    path = tmp_path / "ticks.csv"
+    path.write_text(content)
+    expected = read_ticks(path, "X")
+    if way == "by line":
+        damaged = content.splitlines()[1].replace("10", "never", 1)
+        path.write_text(content + damaged + "\n")
+        expected = read_ticks(path, "X", repair="drop")
+    elif way == "parquet":
+        expected.to_frame().write_parquet(path := tmp_path / "ticks.parquet")
+        expected = read_ticks(path, "X")
+    rows = expected.to_frame().select("bid", "ask", "last", "volume").rows()
+    assert rows == [(10, 12, None, None), (10, 12, 11, 3), (11, 12, None, None), (11, 12, 11.5, 2)]
+    [bar] = rows_of_price(path, "last", repair="drop" if way == "by line" else None)
+    assert bar[1:] == (11, 11.5, 11, 11.5, 5)
+
+
+def rows_of_price(path: Path, price: TickPrice, **options: Any) -> list[tuple[Any, ...]]:
+    return rows_of(read_bars(path, "X", "1m", price=price, **options).bars)
+
+
+def test_a_last_price_that_no_quote_has_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "ticks.csv"
+    path.write_text("time,bid,ask,last,volume\n2022-01-03,1,2,,\n2022-01-03,1,2,0,0\n")
+    assert read_ticks(path, "X").columns == ["bid", "ask"]
+
+
+@pytest.mark.parametrize(("cell", "reason"), [("-1", "negative"), ("inf", "not a finite"), ("x", "is not a number")])
+def test_an_impossible_trade_among_quotes_is_refused(cell: str, reason: str, tmp_path: Path) -> None:
+    for row in (f"1,2,{cell},1", f"1,2,1,{cell}"):
+        with pytest.raises(DataError, match=reason):
+            reading(tmp_path, f"time,bid,ask,last,volume\n2022-01-03,{row}\n")

@@ -111,6 +111,7 @@ parity: setup
 # What is generated from the contracts and committed; tests fail when it is out of date.
 schema: setup
 	$(BIN)/python -m backtestr_protocol.schema
+	$(BIN)/python -m backtestr_protocol.metric_definitions > docs/metrics.md
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

@@ -30,13 +30,19 @@ from .ranges import (
     Topic,
     check_levels,
 )
+from .timeframes import NAME_PATTERN, TIMEFRAME_RULE
+from .timeframes import Timeframe as Timeframe  # others take it from here
 
 MessageType = Literal["Request", "Response", "Event", "Stream", "Error", "Heartbeat"]
 BacktestState = Literal["queued", "running", "paused", "completed", "failed", "stopped"]
-Timeframe = Literal["1m", "5m", "15m", "30m", "1h", "4h", "1d", "1w"]
 # The timeframe under which a series of ticks is stored and its prices are published: it has no length.
 TICK: Literal["tick"] = "tick"
-SeriesTimeframe = Literal["tick", "1m", "5m", "15m", "30m", "1h", "4h", "1d", "1w"]
+SeriesTimeframe = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=rf"^(?:tick|{NAME_PATTERN})(?!\n)$", description=f"tick, or the length of a bar: {TIMEFRAME_RULE}"
+    ),
+]
 Side = Literal["buy", "sell"]
 OrderType = Literal["market", "limit", "stop", "stop_limit"]
 OrderStatus = Literal["pending", "filled", "cancelled", "rejected"]
@@ -279,6 +285,7 @@ class AlgorithmStatus(AlgorithmInfo, frozen=True, kw_only=True):
 class SeriesInfo(Contract, frozen=True, kw_only=True):
     """A stored series; `start_time` and `end_time` are the open times of its first and last bar.
 
+    `time_zone` is the IANA name of the zone whose dates bars shorter than a day belong to, absent for UTC.
     If `timeframe` is `tick`, `bars` is the number of ticks, and the times are those of the first and the last.
     """
 
@@ -287,6 +294,7 @@ class SeriesInfo(Contract, frozen=True, kw_only=True):
     start_time: Integer
     end_time: Integer
     bars: NotNegative
+    time_zone: Text | None = None
 
 
 class SeriesList(Contract, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ here. A further metric needs a field of `Metrics` and its computation in the eng
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     Texts = list[str]
     Counts = dict[str, int]
     ABSENT: Any
+    Annualisation: TypeAlias = "Annualised | None"
 else:
     Figure = float | None | UnsetType
     Whole = int | None | UnsetType
@@ -34,6 +35,23 @@ def _figure(group: Group, unit: Unit, meaning: str, *, label: str = "") -> msgsp
     return msgspec.Meta(
         description=f"{meaning} Unit: {unit}.", extra={"group": group, "unit": unit, "label": label, "meaning": meaning}
     )
+
+
+class Annualised(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The rule by which figures per bar became figures per year.
+
+    `bars_per_year` is A. `risk_free` is a yearly rate, as a fraction. `reason` says why it is that calendar: it was
+    given, or told from the bars.
+    """
+
+    calendar: str
+    bars_per_year: float
+    risk_free: float
+    reason: str
+
+
+if not TYPE_CHECKING:
+    Annualisation = Annualised | None | UnsetType
 
 
 class Metrics(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -257,6 +275,9 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     rejections: Annotated[
         Counts, msgspec.Meta(description="The number of rejected orders, by the reason of their rejection.")
     ] = msgspec.field(name="rejectedOrders", default=ABSENT)
+    annualisation: Annotated[
+        Annualisation, msgspec.Meta(description="The calendar of the figures per year, and why it is that one.")
+    ] = ABSENT
 
     @property
     def warnings(self) -> list[str]:
@@ -287,11 +308,14 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         values = {WIRE_NAMES[name]: value for name, value in self.defined().items()}
         rejected = {"rejectedOrders": self.rejected_orders} if self.rejected_orders else {}
         warnings = {"warnings": self.warnings} if self.warnings else {}
-        return {**values, **dict.fromkeys(self.reasons), "undefined": self.reasons, **warnings, **rejected}
+        rule = self.annualisation
+        annualised = {"annualisation": msgspec.to_builtins(rule)} if isinstance(rule, Annualised) else {}
+        texts = {"undefined": self.reasons, **warnings, **rejected, **annualised}
+        return {**values, **dict.fromkeys(self.reasons), **texts}
 
     def with_absent_as_none(self) -> Metrics:
         """Return the metrics with None in place of each that the broker did not send."""
-        absent = [one.name for one in METRICS if getattr(self, one.name) is UNSET]
+        absent = [name for name in (*WIRE_NAMES, "annualisation") if getattr(self, name) is UNSET]
         return msgspec.structs.replace(self, **dict.fromkeys(absent))
 
 
@@ -319,7 +343,7 @@ def _metric(field: msgspec.structs.FieldInfo) -> Metric:
     )
 
 
-_TEXTS = ("reasons", "sentences", "rejections")
+_TEXTS = ("reasons", "sentences", "rejections", "annualisation")
 
 METRICS = tuple(_metric(field) for field in msgspec.structs.fields(Metrics) if field.name not in _TEXTS)
 """All metrics in their order; those of a group follow each other."""

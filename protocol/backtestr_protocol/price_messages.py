@@ -12,6 +12,7 @@ import msgspec
 from .errors import ErrorData
 from .messages import BacktestId, Contract, SeriesTimeframe, ShortText, TickPrice
 from .ranges import Amount, Milliseconds, Name, Number, Positive, Symbol
+from .timeframes import canonical_timeframe
 
 ReplayState = Literal["running", "paused", "completed", "stopped", "failed"]
 
@@ -22,8 +23,8 @@ MAX_PRICES = 1000
 # second loses some. A bar takes up to a quarter of an hour.
 MIN_RATE = 0.001
 MAX_RATE = 10_000.0
-# Times real time, for weekly bars: MAX_RATE of them.
-MAX_SPEED = MAX_RATE * 7 * 24 * 60 * 60
+# Times real time, for bars of a year: MAX_RATE of them.
+MAX_SPEED = MAX_RATE * 366 * 24 * 60 * 60
 Rate = Annotated[float, msgspec.Meta(ge=MIN_RATE, le=MAX_RATE, description="bars a second, from 0.001 to 10,000")]
 Speed = Annotated[
     float,
@@ -54,6 +55,8 @@ class StartPriceReplay(Contract, frozen=True, kw_only=True):
         for name, value in (("start_time", self.start_time), ("end_time", self.end_time)):
             if value is not None:
                 msgspec.structs.force_setattr(self, name, int(value))
+        # The topic has the one name of the timeframe; a name that there is not is for the worker to refuse.
+        msgspec.structs.force_setattr(self, "timeframe", canonical_timeframe(self.timeframe) or self.timeframe)
 
 
 class PriceReplayStarted(Contract, frozen=True, kw_only=True):
@@ -130,6 +133,11 @@ class FeedPrice(Contract, frozen=True, kw_only=True):
     last: Number
     volume: Amount
     timeframe: SeriesTimeframe
+
+    def __post_init__(self) -> None:
+        timeframe = canonical_timeframe(self.timeframe)
+        if timeframe is not None and timeframe != self.timeframe:
+            msgspec.structs.force_setattr(self, "timeframe", timeframe)
 
 
 class PublishPrices(Contract, frozen=True, kw_only=True):

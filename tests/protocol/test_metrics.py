@@ -13,7 +13,7 @@ from backtestr_protocol import schema
 from backtestr_protocol.codec import decode, encode
 from backtestr_protocol.errors import MessageError
 from backtestr_protocol.messages import PerformanceMetrics
-from backtestr_protocol.metrics import METRICS, WIRE_NAMES, Group, Metrics
+from backtestr_protocol.metrics import METRICS, WIRE_NAMES, Annualised, Group, Metrics
 
 WIRE = {"sharpeRatio": 1.5, "winRate": None, "maxDrawdownDurationMs": 60_000, "valueAtRisk95": 0.1}
 UNDEFINED = {"winRate": "there is no closed trade"}
@@ -58,6 +58,16 @@ def test_rejected_orders_are_counted_by_reason() -> None:
     assert decoded({"kelly": 0.5}).rejected_orders == {}
 
 
+def test_the_calendar_and_its_reason_come_with_the_metrics() -> None:
+    rule = {"calendar": "252d", "barsPerYear": 252.0, "riskFree": 0.0, "reason": "it was given"}
+    metrics = decoded({"kelly": 0.5, "undefined": {}, "annualisation": rule})
+    assert metrics.annualisation == Annualised(
+        calendar="252d", bars_per_year=252.0, risk_free=0.0, reason="it was given"
+    )
+    assert metrics.to_wire() == {"kelly": 0.5, "undefined": {}, "annualisation": rule}
+    assert decoded({"kelly": 0.5}).with_absent_as_none().annualisation is None
+
+
 def test_a_figure_of_another_type_is_refused() -> None:
     with pytest.raises(MessageError, match=r"\$\.metrics\.sharpeRatio"):
         decoded({"sharpeRatio": "high"})
@@ -69,7 +79,7 @@ def test_the_metrics_of_a_group_follow_each_other() -> None:
 
 def test_every_metric_has_a_meaning_that_the_schema_documents() -> None:
     properties = schema.contracts()["$defs"]["Metrics"]["properties"]
-    assert list(properties) == [*WIRE_NAMES.values(), "undefined", "warnings", "rejectedOrders"]
+    assert list(properties) == [*WIRE_NAMES.values(), "undefined", "warnings", "rejectedOrders", "annualisation"]
     for one in METRICS:
         assert re.fullmatch(r"[^\n]+\.", one.meaning), one.name
         assert properties[one.wire_name]["description"] == f"{one.meaning} Unit: {one.unit}."

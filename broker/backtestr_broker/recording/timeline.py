@@ -18,6 +18,7 @@ from backtestr_broker.core.records import AnswerPut, Change, JobPut
 from backtestr_protocol import topics, worker_channel
 from backtestr_protocol.codec import Envelope
 from backtestr_protocol.errors import ErrorData
+from backtestr_protocol.timeframes import canonical_timeframe
 
 from .format import Skipped
 from .playback import Step
@@ -308,7 +309,7 @@ def _of_replay(request_type: str, data: dict[str, Any]) -> set[Subject]:
     """Return the topic of the prices that a `StartPriceReplay` asks for."""
     symbol, timeframe = data.get("symbol"), data.get("timeframe")
     if request_type == "StartPriceReplay" and isinstance(symbol, str) and isinstance(timeframe, str):
-        return {("topic", topics.prices(symbol, timeframe))}
+        return {("topic", topics.prices(symbol, canonical_timeframe(timeframe) or timeframe))}
     return set()
 
 

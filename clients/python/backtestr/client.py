@@ -79,6 +79,7 @@ from backtestr_protocol.messages import (
     UpdateState,
     Welcome,
 )
+from backtestr_protocol.metric_definitions import metric_definitions
 from backtestr_protocol.metrics import Metrics
 from backtestr_protocol.price_messages import (
     PriceReplayAccepted,
@@ -122,6 +123,8 @@ class Client:
     receivers and the callbacks of `on_error` are called one after the other by a thread of their own, so they may send
     requests; an error in one is logged.
     """
+
+    metric_definitions = staticmethod(metric_definitions)
 
     def __init__(
         self,

@@ -16,11 +16,13 @@ from backtestr_engine.data.bars import Bars
 from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.data.instants import instant, parse_instant
 from backtestr_engine.data.panel import Panel
-from backtestr_engine.data.timeframes import LENGTH_US, parse_timeframe
+from backtestr_engine.data.timeframes import close_time, parse_timeframe
 from backtestr_engine.metrics.annualisation import Annualisation, annualisation
-from backtestr_engine.simulation.conventions import Conventions, Options, resolve_options
+from backtestr_engine.metrics.calendars import ToldCalendar, told_calendar
+from backtestr_engine.simulation.conventions import PRESETS, Conventions, Options, resolve_options
 from backtestr_protocol.errors import InvalidConfiguration, ValidationError
 from backtestr_protocol.messages import MAX_SYMBOLS, BacktestConfig, TickPrice, Timeframe
+from backtestr_protocol.metrics import Annualised
 
 from .earlier_bars import WarmUpBars, warm_up_of
 
@@ -50,8 +52,28 @@ class Plan(msgspec.Struct, frozen=True):
 
     @property
     def annualisation(self) -> Annualisation:
-        conventions = self.options.conventions
-        return annualisation(self.panel.timeframe, conventions.calendar, conventions.risk_free)
+        return self.annualised()[0]
+
+    def annualised(self) -> tuple[Annualisation, Annualised]:
+        """Return the rule of the figures per year, and what a result says of it."""
+        conventions, panel = self.options.conventions, self.panel
+        if conventions.calendar != "auto":
+            told = ToldCalendar(conventions.calendar, self._why_calendar())
+        else:
+            told = told_calendar(panel.timestamp, panel.timeframe, panel.zone)
+        rule = annualisation(panel.timeframe, told.calendar, conventions.risk_free)
+        stated = Annualised(
+            calendar=told.calendar,
+            bars_per_year=rule.bars_per_year,
+            risk_free=conventions.risk_free,
+            reason=told.reason,
+        )
+        return rule, stated
+
+    def _why_calendar(self) -> str:
+        preset = self.options.preset
+        is_presets = preset is not None and PRESETS[preset].get("calendar") == self.options.conventions.calendar
+        return f"the preset {preset} has it" if is_presets else "it was given"
 
     def resolved_config(self) -> BacktestConfig:
         """Return the configuration with every parameter and option spelled out and the algorithm's version in its id.
@@ -107,7 +129,7 @@ def prepare(
         symbol=symbols[0],
         symbols=symbols if len(symbols) > 1 else [],
         start_date=config.start_date or instant(int(panel.timestamp[0])),
-        end_date=config.end_date or instant(int(panel.timestamp[-1]) + LENGTH_US[timeframe]),
+        end_date=config.end_date or instant(close_time(int(panel.timestamp[-1]), timeframe)),
         price=config.price or _common_price(catalog, symbols, timeframe),
         warmup=warm_up.wanted,
     )

@@ -12,7 +12,7 @@ from backtestr_engine.algorithms.signals import Signals
 from backtestr_engine.algorithms.weights import targets_of
 from backtestr_engine.data.arrays import Floats, Integers, Records
 from backtestr_engine.data.panel import Panel
-from backtestr_engine.data.timeframes import LENGTH_US
+from backtestr_engine.data.timeframes import close_time
 from backtestr_engine.metrics.daily_statistics import with_daily_statistics
 from backtestr_engine.metrics.excursions import fill_in_excursions
 from backtestr_engine.metrics.geometric_figures import with_geometric_figures
@@ -140,7 +140,8 @@ class Run:
         metrics = Metrics(reasons={WIRE_NAMES["final_equity"]: "no bar was simulated"})
         if simulated:
             market, at = panel.market(), totals(simulation.account)
-            closed_at = int(panel.timestamp[-1]) + LENGTH_US[panel.timeframe]
+            rule, stated = self.plan.annualised()
+            closed_at = close_time(int(panel.timestamp[-1]), panel.timeframe)
             measured = Simulated(
                 initial_capital=capital,
                 timestamp=panel.timestamp,
@@ -152,15 +153,16 @@ class Run:
                 drawdown_from=conventions.drawdown_from,
                 rejected_orders=rejections(orders),
             )
-            metrics = compute_metrics(measured, self.plan.annualisation)
+            metrics = compute_metrics(measured, rule)
             if conventions.statistics == "daily_geometric":
                 metrics = with_daily_statistics(
-                    metrics, panel.timestamp, panel.timeframe, equity, conventions.risk_free
+                    metrics, panel.timestamp, panel.timeframe, equity, conventions.risk_free, panel.zone
                 )
                 metrics = with_geometric_figures(metrics, measured, conventions.risk_free)
             metrics = metrics.with_warnings(
                 [*result_warnings(self.plan, self._look_ahead), *order_warnings(orders, float(equity[-1]))]
             )
+            metrics = msgspec.structs.replace(metrics, annualisation=stated)
         warm_up = self.plan.warm_up
         return Result(
             symbols=panel.symbols,

@@ -28,7 +28,7 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
     # Two threads of one process may write the same file: workers of an embedded broker that ends, and of the next one.
     partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
     try:
-        with open(partial, "wb", opener=private_opener) as file:
+        with open(partial, "w+b", opener=private_opener) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -5,7 +5,7 @@ Bars are valid wherever they exist: an import validates the rows of a file befor
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
@@ -13,7 +13,8 @@ import polars as pl
 from backtestr_protocol.messages import Timeframe
 
 from .arrays import AnyArray, Floats, Integers
-from .timeframes import LENGTH_US, divides, open_times, parse_timeframe
+from .timeframes import close_time, close_times, divides, is_dated, open_times, parse_timeframe
+from .zones import UTC
 
 COLUMNS = ("timestamp", "open", "high", "low", "close", "volume")
 
@@ -22,7 +23,9 @@ COLUMNS = ("timestamp", "open", "high", "low", "close", "volume")
 class Bars:
     """Bars of one symbol and timeframe, all arrays of equal length, C-contiguous and read-only.
 
-    `timestamp`: open times, int64 microseconds since the Unix epoch UTC, strictly increasing.
+    `timestamp`: open times, int64 microseconds since the Unix epoch UTC, strictly increasing. Bars of a day and longer
+    open on their date at midnight UTC, wherever their market is. `zone`: the IANA name of the zone whose dates shorter
+    bars belong to.
     `open high low close`: float64, finite and positive, low ≤ open, close ≤ high. `volume`: float64, not negative.
     """
 
@@ -34,6 +37,7 @@ class Bars:
     low: Floats
     close: Floats
     volume: Floats
+    zone: str = field(default=UTC, kw_only=True)
 
     def __post_init__(self) -> None:
         for name in COLUMNS:
@@ -52,7 +56,7 @@ class Bars:
         """Return the bars of a slice without a step, sharing memory."""
         if rows.step not in (None, 1):
             raise ValueError("bars are sliced without a step")
-        return Bars(self.symbol, self.timeframe, *(getattr(self, name)[rows] for name in COLUMNS))
+        return Bars(self.symbol, self.timeframe, *(getattr(self, name)[rows] for name in COLUMNS), zone=self.zone)
 
     def between(self, start_us: int | None, end_us: int | None) -> Bars:
         """Return the bars that open in [start, end), microseconds UTC; None is unbounded."""
@@ -62,7 +66,7 @@ class Bars:
 
     def closed_at(self, row: int) -> int:
         """Return when bar `row` is complete: its open time plus the timeframe, microseconds UTC."""
-        return int(self.timestamp[row]) + LENGTH_US[self.timeframe]
+        return close_time(int(self.timestamp[row]), self.timeframe)
 
     def at(self, timeframe: str) -> Higher:
         """Return these bars in a higher timeframe: every bar sees only what has closed by then (`Higher`).
@@ -132,25 +136,26 @@ class Higher:
         return self.align(self.bars.volume)
 
 
-def bars_from_frame(symbol: str, timeframe: Timeframe, frame: pl.DataFrame) -> Bars:
+def bars_from_frame(symbol: str, timeframe: Timeframe, frame: pl.DataFrame, zone: str = UTC) -> Bars:
     """Invert `Bars.to_frame`, for a frame known to hold valid bars (the catalogue's own)."""
     whole = frame.select(pl.col("timestamp").to_physical(), *COLUMNS[1:]).rechunk()
-    return Bars(symbol, timeframe, *(whole[name].to_numpy() for name in COLUMNS))
+    return Bars(symbol, timeframe, *(whole[name].to_numpy() for name in COLUMNS), zone=zone)
 
 
 def resample(bars: Bars, timeframe: Timeframe) -> Bars:
     """Make bars of a higher timeframe: first open, highest high, lowest low, last close, summed volume.
 
-    The timeframe of `bars` divides it. Opens lie on the edges of `timeframe` in UTC (weeks on Monday). A bar exists
-    where at least one finer bar does; the first and the last may be incomplete.
+    The timeframe of `bars` divides it. Opens lie on the edges of `timeframe` in UTC (weeks on Monday); a bar of days,
+    weeks or months is made of the finer ones that open on its dates in the zone of `bars`. A bar exists where at least
+    one finer bar does; the first and the last may be incomplete.
     """
     if bars.timeframe == timeframe:
         return bars
     if not divides(bars.timeframe, timeframe):
         raise ValueError(f"{timeframe} bars cannot be made from {bars.timeframe} bars")
     if not len(bars):
-        return Bars(bars.symbol, timeframe, *(getattr(bars, name) for name in COLUMNS))
-    opened = open_times(bars.timestamp, timeframe)
+        return Bars(bars.symbol, timeframe, *(getattr(bars, name) for name in COLUMNS), zone=bars.zone)
+    opened = open_times(bars.timestamp, timeframe, UTC if is_dated(bars.timeframe) else bars.zone)
     first = np.flatnonzero(np.concatenate(([True], opened[1:] != opened[:-1])))
     last = np.append(first[1:], len(bars)) - 1
     return Bars(
@@ -162,13 +167,14 @@ def resample(bars: Bars, timeframe: Timeframe) -> Bars:
         np.minimum.reduceat(bars.low, first),
         bars.close[last],
         np.add.reduceat(bars.volume, first),
+        zone=bars.zone,
     )
 
 
 def seen_from(lower: Bars, made: Bars) -> Higher:
     """Return `made`, which was made of `lower`, as the lower bars see it; its last bar must have closed to be seen."""
-    closed_at = lower.timestamp + LENGTH_US[lower.timeframe]
-    ends = made.timestamp + LENGTH_US[made.timeframe]
+    closed_at = close_times(lower.timestamp, lower.timeframe)
+    ends = close_times(made.timestamp, made.timeframe, UTC if is_dated(lower.timeframe) else lower.zone)
     first_seen = np.searchsorted(closed_at, ends)
     closed = int(np.searchsorted(first_seen, len(lower)))
     seen_for = np.diff(first_seen[:closed], prepend=0, append=len(lower))

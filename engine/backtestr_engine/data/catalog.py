@@ -1,6 +1,7 @@
 """The catalogue: the stored series, on disk as Parquet and in memory while they are used.
 
-One file per symbol and timeframe, `<root>/<symbol>/<timeframe>.parquet`, replaced as a whole and atomically. The file's
+One file per symbol and timeframe, `<root>/<symbol>/<timeframe>.parquet`, replaced as a whole and atomically. That of
+`1M` is `1mo.parquet`, since `1m.parquet` is the same name to some file systems. The file's
 own metadata has everything that a listing shows (symbol, number of bars, first and last open time), so a listing reads
 no bars. A timeframe that is not stored is resampled from the finest stored one that divides it, or made of the stored
 ticks (`<root>/<symbol>/tick.parquet`) if there is none.
@@ -14,12 +15,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import quote, unquote
 
 import polars as pl
@@ -31,73 +30,28 @@ from backtestr_protocol.private_files import make_private
 from backtestr_protocol.ranges import SYMBOL_MAX_CHARACTERS, SYMBOL_RULE
 from backtestr_protocol.system.durable_files import remove, sync_folder
 from backtestr_protocol.system_status import CacheStatus
+from backtestr_protocol.timeframes import canonical_timeframe
 
+from .bar_cache import BarCache, SeriesKey
 from .bars import Bars, bars_from_frame, resample
 from .instants import instant
 from .series_file import DamagedFile, FileVersion, SeriesFile, open_series, version_of, write_series
 from .tick_bars import bars_of_ticks
 from .tick_file import TickFile, open_ticks, write_ticks
 from .ticks import Ticks, check_price
-from .timeframes import LENGTH_US, divides, next_open_time, open_time, parse_timeframe
+from .timeframes import DAY_US, divides, is_dated, length_us, next_open_time, open_time, parse_timeframe
+from .zones import UTC
 
 _MAX_OPENINGS = 5
 """Openings of one file for a load: a file of an earlier version is opened again when it has been stored anew."""
 
+_MONTHS = "mo"  # 1M and 1m would be one file where names do not differ in case
 _BYTES_PER_BAR = 6 * 8
 # The most bytes of a name on the usual file systems, and the characters of a hash that stands for what is left out.
 _MAX_NAME = 255
 _DIGEST_CHARACTERS = 32
 # A range shorter than this part of its series is read alone; for a longer one the whole series is read and kept.
 _PART_READ_ALONE = 0.25
-
-
-class _SeriesKey(NamedTuple):
-    """The version of a file that was read, and the range read of it; a rewritten file has another key."""
-
-    path: Path
-    version: FileVersion
-    timeframe: Timeframe
-    start_us: int | None = None
-    end_us: int | None = None
-    price: TickPrice | None = None
-    """That of the ticks that the bars were made of."""
-
-
-class _BarCache:
-    """Series and ranges of series in memory, at most `capacity_bytes`; the least recently used is dropped first."""
-
-    def __init__(self, capacity_bytes: int) -> None:
-        self._capacity_bytes = capacity_bytes
-        self._bytes = 0
-        self._series: OrderedDict[_SeriesKey, Bars] = OrderedDict()
-        self._hits = self._misses = 0
-
-    def get(self, key: _SeriesKey) -> Bars | None:
-        bars = self._series.get(key)
-        if bars is not None:
-            self._series.move_to_end(key)
-        self._hits += bars is not None
-        self._misses += bars is None
-        return bars
-
-    @property
-    def status(self) -> CacheStatus:
-        """The counters of the cache since its start."""
-        return CacheStatus(hits=self._hits, misses=self._misses, bytes=self._bytes, limit_bytes=self._capacity_bytes)
-
-    def put(self, key: _SeriesKey, bars: Bars) -> None:
-        if not self.fits(bars.nbytes):
-            return
-        for stale in [one for one in self._series if one.path == key.path and one.version != key.version]:
-            self._bytes -= self._series.pop(stale).nbytes
-        self._series[key] = bars
-        self._bytes += bars.nbytes
-        while self._bytes > self._capacity_bytes:
-            _, dropped = self._series.popitem(last=False)
-            self._bytes -= dropped.nbytes
-
-    def fits(self, nbytes: int) -> bool:
-        return nbytes <= self._capacity_bytes
 
 
 class Catalog:
@@ -110,7 +64,7 @@ class Catalog:
         self, root: Path, *, cache_bytes: int, read_apart: Callable[[Path, str, Timeframe], Bars] | None = None
     ) -> None:
         self._root = root
-        self._cache = _BarCache(cache_bytes)
+        self._cache = BarCache(cache_bytes)
         self._read_apart = read_apart
 
     @property
@@ -131,6 +85,7 @@ class Catalog:
             start_time=int(bars.timestamp[0]) // 1000,
             end_time=int(bars.timestamp[-1]) // 1000,
             bars=len(bars),
+            time_zone=None if bars.zone == UTC or is_dated(bars.timeframe) else bars.zone,
         )
         path = self._path(bars.symbol, bars.timeframe)
         self._check_case(bars.symbol)
@@ -170,9 +125,9 @@ class Catalog:
         for path in self._root.glob("*/*.parquet"):
             with contextlib.suppress(DataError):
                 info = _read_info(path)
-                if (folder_name(info.symbol), info.timeframe) == (path.parent.name, path.stem):
+                if (folder_name(info.symbol), info.timeframe) == (path.parent.name, _timeframe_named(path)):
                     found.append(info)
-        return sorted(found, key=lambda info: (info.symbol, 0 if info.timeframe == TICK else LENGTH_US[info.timeframe]))
+        return sorted(found, key=lambda info: (info.symbol, _length_us(info.timeframe)))
 
     def load(
         self,
@@ -197,11 +152,11 @@ class Catalog:
         path = self._path(symbol, stored)
         if stored == TICK:
             return self._made_of_ticks(symbol, wanted, start_us, end_us, price)
-        whole = self._cache.get(_SeriesKey(path, _version_of(path), wanted))
+        whole = self._cache.get(SeriesKey(path, _version_of(path), wanted))
         if whole is not None and len(bars := whole.between(start_us, end_us)):
             return bars
         with self._opened(path, symbol, stored) as file:
-            key = _SeriesKey(path, file.version, wanted)
+            key = SeriesKey(path, file.version, wanted)
             whole = None if self._is_read_alone(key, file, start_us, end_us) else self._whole(key, file)
             if whole is None:
                 bars = self._range(key._replace(start_us=start_us, end_us=end_us), file)
@@ -241,13 +196,12 @@ class Catalog:
         """Return the bars of a range from memory, or make them of ticks, part after part, and keep them."""
         with self.open_ticks(symbol) as file:
             chosen = check_price(symbol, file.columns, price)
-            key = _SeriesKey(self._path(symbol, TICK), file.file_version, timeframe, start_us, end_us, chosen)
+            key = SeriesKey(self._path(symbol, TICK), file.file_version, timeframe, start_us, end_us, chosen)
             bars = self._cache.get(key)
             if bars is None:
-                first = None if start_us is None else open_time(start_us, timeframe)
-                last = None if end_us is None else next_open_time(end_us, timeframe)
-                parts = file.parts(file.rows_between(first, last))
-                bars = bars_of_ticks(symbol, timeframe, chosen, parts).between(start_us, end_us)
+                zone = file.info.time_zone or UTC
+                parts = file.parts(file.rows_between(*_finer_range(timeframe, zone, start_us, end_us)))
+                bars = bars_of_ticks(symbol, timeframe, chosen, parts, zone).between(start_us, end_us)
                 self._cache.put(key, bars)
             if not len(bars):
                 raise nothing_between(file.info, timeframe, start_us, end_us)
@@ -280,7 +234,7 @@ class Catalog:
         if _version_of(path) == version:
             self.write(bars)
 
-    def _is_read_alone(self, key: _SeriesKey, file: SeriesFile, start_us: int | None, end_us: int | None) -> bool:
+    def _is_read_alone(self, key: SeriesKey, file: SeriesFile, start_us: int | None, end_us: int | None) -> bool:
         """Return whether the range is a small part of a series that is not in memory."""
         info = file.info
         if self._cache.get(key._replace(timeframe=parse_timeframe(info.timeframe))) is not None:
@@ -290,18 +244,17 @@ class Catalog:
         end = last if end_us is None else min(last, end_us)
         return end - start < _PART_READ_ALONE * (last - first)
 
-    def _range(self, key: _SeriesKey, file: SeriesFile) -> Bars:
+    def _range(self, key: SeriesKey, file: SeriesFile) -> Bars:
         """Return the bars of the key's range from memory, or read the row groups that hold it and keep the bars."""
         bars = self._cache.get(key)
         if bars is None:
             start, end = key.start_us, key.end_us
-            first = None if start is None else open_time(start, key.timeframe)
-            last = None if end is None else next_open_time(end, key.timeframe)
+            first, last = _finer_range(key.timeframe, file.info.time_zone or UTC, start, end)
             bars = resample(_bars_of(file, key.path, first, last), key.timeframe).between(start, end)
             self._cache.put(key, bars)
         return bars
 
-    def _whole(self, key: _SeriesKey, file: SeriesFile) -> Bars | None:
+    def _whole(self, key: SeriesKey, file: SeriesFile) -> Bars | None:
         """Return the whole series from memory, or read and keep it; None when it is too large to be kept."""
         bars, stored = self._cache.get(key), parse_timeframe(file.info.timeframe)
         if bars is None and key.timeframe != stored:
@@ -320,9 +273,10 @@ class Catalog:
         Raises `DataError`, naming the near miss, for a symbol without series.
         """
         folder = self._folder(symbol)
-        stored = [one for one in (TICK, *LENGTH_US) if (folder / f"{one}.parquet").is_file()]
+        named = (_timeframe_named(path) for path in folder.glob("*.parquet") if path.is_file())
+        stored = [timeframe for timeframe in named if timeframe is not None]
         if stored:
-            return stored
+            return sorted(stored, key=_length_us)
         symbols = sorted({info.symbol for info in self.series()})
         listed = ", ".join(symbols[:20]) + (", …" if len(symbols) > 20 else "") or "there is none yet"
         raise DataError(
@@ -395,7 +349,7 @@ class Catalog:
         return finer[0]
 
     def _path(self, symbol: str, timeframe: SeriesTimeframe) -> Path:
-        return self._folder(symbol) / f"{timeframe}.parquet"
+        return self._folder(symbol) / f"{timeframe.replace('M', _MONTHS)}.parquet"
 
     def _folder(self, symbol: str) -> Path:
         return self._root / folder_name(check_symbol(symbol))
@@ -465,6 +419,17 @@ def _writing(path: Path) -> Iterator[None]:
         ) from error
 
 
+def _finer_range(
+    timeframe: Timeframe, zone: str, start_us: int | None, end_us: int | None
+) -> tuple[int | None, int | None]:
+    """Return the range of bars or ticks that hold all of the bars of `timeframe` that open in [start, end)."""
+    # A date begins up to 14 hours before or after it does in UTC.
+    away = DAY_US if is_dated(timeframe) and zone != UTC else 0
+    first = None if start_us is None else open_time(start_us, timeframe) - away
+    last = None if end_us is None else next_open_time(end_us, timeframe) + away
+    return first, last
+
+
 def _read_info(path: Path) -> SeriesInfo:
     try:
         with open_series(path) as file:
@@ -488,14 +453,28 @@ def _check_series(info: SeriesInfo, symbol: str, timeframe: SeriesTimeframe) -> 
 
 def _bars_of(file: SeriesFile, path: Path, start_us: int | None = None, end_us: int | None = None) -> Bars:
     """Return the bars of [start, end), reading only the row groups that can hold them. Raises `DataError`."""
+    info = file.info
     try:
-        return bars_from_frame(file.info.symbol, parse_timeframe(file.info.timeframe), file.read(start_us, end_us))
+        frame = file.read(start_us, end_us)
+        return bars_from_frame(info.symbol, parse_timeframe(info.timeframe), frame, info.time_zone or UTC)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, DamagedFile, OSError, ValueError) as error:
         raise _unreadable(path, error) from error
 
 
+def _length_us(timeframe: SeriesTimeframe) -> int:
+    """Return the length of a timeframe, 0 for ticks: they are finer than bars."""
+    return 0 if timeframe == TICK else length_us(timeframe)
+
+
+def _timeframe_named(path: Path) -> SeriesTimeframe | None:
+    """Return the timeframe that a file of the catalogue is named for, None for another file."""
+    name = path.stem
+    timeframe = f"{name.removesuffix(_MONTHS)}M" if name.endswith(_MONTHS) else name
+    return timeframe if timeframe == TICK or canonical_timeframe(timeframe) == timeframe else None
+
+
 def _unreadable(path: Path, error: BaseException) -> DataError:
-    symbol, timeframe = unquote(path.parent.name), path.stem
+    symbol, timeframe = unquote(path.parent.name), _timeframe_named(path)
     command = "its folder" if "~" in path.parent.name else f"backtestr data delete {symbol} {timeframe}"
     return DataError(
         f"the catalogue's file {_name(path)} cannot be read: {error}; import the data again, or remove it: {command}",

@@ -17,6 +17,7 @@ from backtestr_protocol.messages import Timeframe
 
 from .arrays import AnyArray, Floats, Integers
 from .bars import Bars
+from .zones import UTC
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,6 +49,12 @@ class Panel:
     @property
     def timeframe(self) -> Timeframe:
         return self.series[0].timeframe
+
+    @property
+    def zone(self) -> str:
+        """The zone whose dates the bars belong to: that of all series, UTC where they have several."""
+        zones = {bars.zone for bars in self.series}
+        return zones.pop() if len(zones) == 1 else UTC
 
     def __len__(self) -> int:
         """Return the number of rows."""

@@ -12,13 +12,15 @@ from backtestr_protocol.messages import (
     SeriesFacts,
     StoredSeries,
 )
+from backtestr_protocol.timeframes import COMMON_TIMEFRAMES
 
 from .bars import Bars, resample
 from .catalog import Catalog, describe_series
 from .gaps import gaps_of
 from .tick_facts import describe_ticks
 from .ticks import check_price
-from .timeframes import LENGTH_US, divides, parse_timeframe
+from .timeframes import divides, is_dated, parse_timeframe
+from .zones import UTC
 
 
 def describe(catalog: Catalog, request: DescribeMarketData) -> SeriesFacts:
@@ -35,6 +37,7 @@ def describe(catalog: Catalog, request: DescribeMarketData) -> SeriesFacts:
         start_time=int(bars.timestamp[0]) // 1000,
         end_time=int(bars.timestamp[-1]) // 1000,
         bars=len(bars),
+        time_zone=None if bars.zone == UTC or is_dated(timeframe) else bars.zone,
         made_from=made_from,
         low=float(bars.low.min()),
         high=float(bars.high.max()),
@@ -80,9 +83,10 @@ def _resampled(catalog: Catalog, request: ResampleMarketData) -> Bars:
     finer = parse_timeframe(request.from_timeframe, path="$.fromTimeframe")
     coarser = parse_timeframe(request.to_timeframe, path="$.toTimeframe")
     if finer == coarser or not divides(finer, coarser):
-        choices = ", ".join(one for one in LENGTH_US if one != finer and divides(finer, one)) or "nothing longer"
+        longer = [one for one in COMMON_TIMEFRAMES if one != finer and divides(finer, one)]
+        choices = f"among others {', '.join(longer)}" if longer else "nothing longer"
         raise InvalidConfiguration(
-            f"{coarser} bars cannot be made of {finer} bars ({finer} makes: {choices})",
+            f"{coarser} bars cannot be made of {finer} bars ({finer} makes {choices})",
             paths=["$.fromTimeframe", "$.toTimeframe"],
         )
     return resample(catalog.load_stored(request.symbol, finer), coarser)

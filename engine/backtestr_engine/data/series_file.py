@@ -13,7 +13,6 @@ Files of earlier versions have no checksums of row groups.
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import stat
@@ -148,14 +147,21 @@ class SeriesFile:
 
 def write_series(path: Path, frame: pl.DataFrame, info: SeriesInfo) -> None:
     """Write the file of a series whole or not at all. Raises `OSError` and polars' errors."""
-    content = io.BytesIO()
     firsts = frame["timestamp"].to_physical().gather_every(ROW_GROUP_BARS).to_list()
     unset = _rendered(0, [RowGroup(0, 0, 0)] * len(firsts))
     metadata = {_SERIES_KEY: msgspec.json.encode(info).decode(), _CHECKSUM_KEY: unset.decode()}
-    frame.write_parquet(content, compression="lz4", row_group_size=ROW_GROUP_BARS, metadata=metadata)
-    whole = content.getbuffer()
-    footer_begins_at = _footer_begin(bytes(whole[-_TAIL_BYTES:]), len(whole))
-    footer = bytes(whole[footer_begins_at:-_TAIL_BYTES])
+    with replace_file(path) as file:
+        frame.write_parquet(file, compression="lz4", row_group_size=ROW_GROUP_BARS, metadata=metadata)
+        file.seek(0)
+        place, checksums = _checksums_of(file.read(), firsts, unset)
+        file.seek(place)
+        file.write(checksums)
+
+
+def _checksums_of(whole: bytes, firsts: list[int], unset: bytes) -> tuple[int, bytes]:
+    """Return the place of the `unset` checksums in the content of a file, and the checksums that belong there."""
+    footer_begins_at = _footer_begin(whole[-_TAIL_BYTES:], len(whole))
+    footer = whole[footer_begins_at:-_TAIL_BYTES]
     begins = [0, *row_group_begins(footer)[1:]]  # the magic before the first is checked with it
     groups = [
         RowGroup(first, begin, zlib.crc32(whole[begin:end]))
@@ -164,9 +170,7 @@ def write_series(path: Path, frame: pl.DataFrame, info: SeriesInfo) -> None:
     place = footer.index(unset, footer.index(_CHECKSUM_KEY.encode()))  # no symbol has room for both
     before_own = _rendered(0, groups)
     own = zlib.crc32(footer[:place] + before_own + footer[place + len(unset) :])
-    whole[footer_begins_at + place : footer_begins_at + place + len(unset)] = _rendered(own, groups)
-    with replace_file(path) as file:
-        file.write(whole)
+    return footer_begins_at + place, _rendered(own, groups)
 
 
 @contextmanager

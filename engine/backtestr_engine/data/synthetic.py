@@ -8,7 +8,7 @@ from backtestr_protocol.messages import SeriesInfo, Timeframe
 
 from .bars import Bars
 from .catalog import Catalog
-from .timeframes import LENGTH_US
+from .timeframes import DAY_US, consecutive_open_times, length_us
 
 SYMBOL = "SYNTH"
 SEED = 20_240_101
@@ -17,7 +17,7 @@ START_US = 1_704_067_200_000_000
 
 _STEPS_PER_BAR = 4
 _YEARLY_VOLATILITY = 0.5
-_YEAR_US = 365 * LENGTH_US["1d"]
+_YEAR_US = 365 * DAY_US
 
 
 def synthetic_bars(timeframe: Timeframe, count: int, *, symbol: str = SYMBOL, seed: int = SEED) -> Bars:
@@ -26,15 +26,15 @@ def synthetic_bars(timeframe: Timeframe, count: int, *, symbol: str = SYMBOL, se
     Every bar is four steps of the walk, so its high and low are prices of the walk; there are no gaps between bars. The
     same arguments give the same bars on every machine (numpy's PCG64).
     """
-    generator = np.random.Generator(np.random.PCG64([seed, LENGTH_US[timeframe]]))
-    scale = _YEARLY_VOLATILITY * np.sqrt(LENGTH_US[timeframe] / _YEAR_US / _STEPS_PER_BAR)
+    generator = np.random.Generator(np.random.PCG64([seed, length_us(timeframe)]))
+    scale = _YEARLY_VOLATILITY * np.sqrt(length_us(timeframe) / _YEAR_US / _STEPS_PER_BAR)
     steps = generator.normal(-scale * scale / 2, scale, size=(count, _STEPS_PER_BAR))
     paths = 100.0 * np.exp(np.cumsum(steps).reshape(steps.shape))
     opened = np.concatenate(([100.0], paths[:-1, -1]))
     return Bars(
         symbol=symbol,
         timeframe=timeframe,
-        timestamp=START_US + np.arange(count, dtype=np.int64) * LENGTH_US[timeframe],
+        timestamp=consecutive_open_times(START_US, count, timeframe),
         open=opened,
         high=np.maximum(opened, paths.max(axis=1)),
         low=np.minimum(opened, paths.min(axis=1)),

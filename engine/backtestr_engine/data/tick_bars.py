@@ -12,6 +12,7 @@ from .arrays import Booleans, Floats, Integers
 from .bars import Bars
 from .ticks import Ticks
 from .timeframes import open_times
+from .zones import UTC
 
 
 def quote_price(bid: Floats, ask: Floats, side: QuotePrice) -> Floats:
@@ -19,14 +20,15 @@ def quote_price(bid: Floats, ask: Floats, side: QuotePrice) -> Floats:
     return (bid + ask) / 2 if side == "mid" else bid if side == "bid" else ask
 
 
-def bars_of_ticks(symbol: str, timeframe: Timeframe, price: TickPrice, parts: Iterable[Ticks]) -> Bars:
+def bars_of_ticks(symbol: str, timeframe: Timeframe, price: TickPrice, parts: Iterable[Ticks], zone: str = UTC) -> Bars:
     """Return a bar for every stretch of `timeframe` that has a tick with that price: first, highest, lowest, last.
 
     The volume is the number of quotes; of the price `last` it is the summed volume of the trades, or their number where
     ticks have no volume. Bars open on the timeframe's edges in UTC. `parts` follow each other in time and may be empty;
-    a bar whose ticks lie in several of them is one bar.
+    a bar whose ticks lie in several of them is one bar. Bars of a day and longer hold the ticks of their dates in
+    `zone`.
     """
-    making = _Making(symbol, timeframe)
+    making = _Making(symbol, timeframe, zone)
     for ticks in parts:
         making.add(*_priced(ticks, price))
     return making.bars()
@@ -50,8 +52,9 @@ def _priced(ticks: Ticks, price: TickPrice) -> tuple[Integers, Floats, Floats | 
 class _Making:
     """Bars as far as they are made, as one array for each column; the last bar of all may go on."""
 
-    def __init__(self, symbol: str, timeframe: Timeframe) -> None:
+    def __init__(self, symbol: str, timeframe: Timeframe, zone: str) -> None:
         self._symbol = symbol
+        self._zone = zone
         self._timeframe = timeframe
         self._parts: list[tuple[Integers, Floats, Floats, Floats, Floats, Floats]] = []
 
@@ -59,7 +62,7 @@ class _Making:
         """Add ticks, none earlier than those before; they are counted where there is no volume."""
         if not len(timestamp):
             return
-        times = open_times(timestamp, self._timeframe)
+        times = open_times(timestamp, self._timeframe, self._zone)
         begins = np.concatenate(([True], times[1:] != times[:-1]))
         first = np.flatnonzero(begins)
         last = np.append(first[1:], len(timestamp)) - 1
@@ -81,7 +84,9 @@ class _Making:
 
     def bars(self) -> Bars:
         none = (np.zeros(0, np.int64), *(np.zeros(0) for _ in range(5)))
-        return Bars(self._symbol, self._timeframe, *map(np.concatenate, zip(none, *self._parts, strict=True)))
+        times, *prices = map(np.concatenate, zip(none, *self._parts, strict=True))
+        opened, high, low, close, volume = prices
+        return Bars(self._symbol, self._timeframe, times, opened, high, low, close, volume, zone=self._zone)
 
 
 def _counts(first: Integers, last: Integers, before: float) -> Floats:

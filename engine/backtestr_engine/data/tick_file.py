@@ -14,6 +14,7 @@ from backtestr_protocol.messages import TICK, SeriesInfo
 
 from .series_file import ROW_GROUP_BARS, DamagedFile, FileVersion, SeriesFile, open_series, write_series
 from .ticks import FIELDS, Ticks, ticks_from_frame
+from .zones import UTC
 
 PART_TICKS = 64 * ROW_GROUP_BARS
 """The ticks that are read together: 1,048,576, which take 40 MiB at the most."""
@@ -49,7 +50,7 @@ class TickFile:
 
     def read(self, rows: range) -> Ticks:
         """Return the ticks of these rows. Raises `DamagedFile`, `OSError` and polars' errors."""
-        return ticks_from_frame(self.info.symbol, self._file.read_rows(rows))
+        return ticks_from_frame(self.info.symbol, self._file.read_rows(rows), self.info.time_zone or UTC)
 
     def parts(self, rows: range) -> Iterator[Ticks]:
         """Yield the ticks of these rows, up to `PART_TICKS` at a time. Raises as `read` does."""
@@ -72,6 +73,7 @@ def write_ticks(path: Path, ticks: Ticks) -> SeriesInfo:
         start_time=int(ticks.timestamp[0]) // 1000,
         end_time=int(ticks.timestamp[-1]) // 1000,
         bars=len(ticks),
+        time_zone=None if ticks.zone == UTC else ticks.zone,
     )
     write_series(path, ticks.to_frame().select("timestamp", *ticks.columns), info)
     return info

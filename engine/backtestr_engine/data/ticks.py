@@ -6,7 +6,7 @@ Ticks are valid wherever they exist: an import validates the rows of a file befo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -16,6 +16,7 @@ from backtestr_protocol.errors import InvalidConfiguration
 from backtestr_protocol.messages import TICK, TickPrice
 
 from .arrays import Floats, Integers
+from .zones import UTC
 
 FIELDS = ("bid", "ask", "last", "volume")
 TICK_COLUMNS = ("timestamp", *FIELDS)
@@ -30,7 +31,7 @@ class Ticks:
     `timestamp`: int64 microseconds since the Unix epoch UTC, never going back; several ticks may share one, in the
     order in which they came. `bid ask`: float64, finite and positive, bid ≤ ask; there are both or none. `last
     volume`: price and size of a trade, float64, positive and not negative; NaN for a tick that is no trade. There is
-    a bid and ask, or a last.
+    a bid and ask, or a last. `zone`: the IANA name of the zone whose dates bars of days are made of.
     """
 
     symbol: str
@@ -39,6 +40,7 @@ class Ticks:
     ask: Floats | None = None
     last: Floats | None = None
     volume: Floats | None = None
+    zone: str = field(default=UTC, kw_only=True)
 
     def __post_init__(self) -> None:
         if (self.bid is None) != (self.ask is None) or (self.bid is None and self.last is None):
@@ -58,7 +60,12 @@ class Ticks:
         """Return the ticks of a slice without a step, sharing memory."""
         if rows.step not in (None, 1):
             raise ValueError("ticks are sliced without a step")
-        return Ticks(self.symbol, self.timestamp[rows], **{name: getattr(self, name)[rows] for name in self.columns})
+        return Ticks(
+            self.symbol,
+            self.timestamp[rows],
+            **{name: getattr(self, name)[rows] for name in self.columns},
+            zone=self.zone,
+        )
 
     @property
     def timeframe(self) -> Literal["tick"]:
@@ -71,7 +78,12 @@ class Ticks:
 
     def copy(self) -> Ticks:
         """Return the same ticks in memory of their own: a slice keeps all ticks in memory."""
-        return Ticks(self.symbol, self.timestamp.copy(), **{name: getattr(self, name).copy() for name in self.columns})
+        return Ticks(
+            self.symbol,
+            self.timestamp.copy(),
+            **{name: getattr(self, name).copy() for name in self.columns},
+            zone=self.zone,
+        )
 
     def to_frame(self) -> pl.DataFrame:
         """Return `timestamp` (datetime[us, UTC]) `bid ask last volume`, null where a tick has none."""
@@ -82,11 +94,11 @@ class Ticks:
         return pl.DataFrame({"timestamp": pl.Series(self.timestamp).cast(_TIME), **columns})
 
 
-def ticks_from_frame(symbol: str, frame: pl.DataFrame) -> Ticks:
+def ticks_from_frame(symbol: str, frame: pl.DataFrame, zone: str = UTC) -> Ticks:
     """Invert `Ticks.to_frame`, for a frame known to hold valid ticks; columns that no tick has may be missing."""
     whole = frame.rechunk()
     fields = {name: whole[name].fill_null(np.nan).to_numpy() for name in FIELDS if name in whole.columns}
-    return Ticks(symbol, whole["timestamp"].to_physical().to_numpy(), **fields)
+    return Ticks(symbol, whole["timestamp"].to_physical().to_numpy(), *map(fields.get, FIELDS), zone=zone)
 
 
 def check_price(symbol: str, columns: Sequence[str], price: TickPrice | None) -> TickPrice:

@@ -14,7 +14,6 @@ from dataclasses import replace
 from functools import partial
 from itertools import accumulate, islice
 
-import msgspec
 import polars as pl
 
 from backtestr_protocol.import_messages import DecimalMark
@@ -133,7 +132,7 @@ def _read_row_by_row(file: TextFile, layout: Layout, written: TimeFormat) -> Row
     made = make_rows(
         file.name,
         layout,
-        msgspec.structs.replace(times, instants=times.instants.filter(kept)),
+        times.where(kept),
         {name: values.filter(kept) for name, values in fields.items()},
         malformed,
         "line",

@@ -8,13 +8,18 @@ import numpy as np
 
 from backtestr_engine.data.arrays import Floats, Integers
 from backtestr_engine.data.bars import Bars
+from backtestr_engine.data.instants import instant
 from backtestr_engine.data.tick_bars import bars_of_ticks
 from backtestr_engine.data.ticks import Ticks, check_price
-from backtestr_engine.data.timeframes import LENGTH_US, MINUTE_US, open_times
+from backtestr_engine.data.timeframes import DAY_US, HOUR_US, is_dated, length_us, months_in, open_times
+from backtestr_engine.data.zones import UTC
 from backtestr_protocol.errors import InvalidConfiguration, UnknownTimeframe
-from backtestr_protocol.messages import TICK, SeriesTimeframe, TickPrice, Timeframe
+from backtestr_protocol.messages import TICK, SeriesTimeframe, TickPrice
+from backtestr_protocol.timeframes import TIMEFRAME_RULE, Timeframe
 
+from .dates import dates_of, market_clock, market_zone
 from .rows import Rows
+from .spacing import check_timeframe, detected_timeframe, step_name, usual_step
 
 _AT: dict[TickPrice, str] = {
     "mid": "at the middle of bid and ask",
@@ -45,31 +50,33 @@ def make_one(
 ) -> tuple[Bars | Ticks, list[str]]:
     """Return the bars or ticks of validated rows, or the bars that ticks make, and the warnings about them.
 
-    `timeframe` is the most frequent step of bars when None. Ticks are ticks when it is None or `tick`, and are made
-    into bars of it otherwise, of their `price`: the default is that of `check_price`.
+    `timeframe` is told from the spacing of bars when None. Bars of a day and longer have the date of their market as
+    time; shorter ones and ticks keep their instants and the zone of the market. Ticks are ticks when it is None or
+    `tick`, and are made into bars of it otherwise, of their `price`: the default is that of `check_price`.
 
-    Raises `UnknownTimeframe` for a timeframe that cannot be detected, for bars that lie closer than the one given, and
-    for ticks asked for where there are bars; `InvalidConfiguration` for a price where no bars are made of ticks, and
-    for one that the ticks do not have.
+    Raises `UnknownTimeframe` for a timeframe that cannot be detected, for bars whose spacing contradicts the one given,
+    for two bars of one date, and for ticks asked for where there are bars; `InvalidConfiguration` for a price where no
+    bars are made of ticks, and for one that the ticks do not have.
     """
     if rows.kind == "bars":
         return _bars(rows, symbol, _bars_timeframe(timeframe, rows.file))
-    ticks = _ticks(rows, symbol)
+    zone, notes = _zone(rows)
+    ticks = _ticks(rows, symbol, zone)
     if timeframe is None or timeframe == TICK:
         _refuse_price(price)
-        return ticks, []
+        return ticks, notes
     chosen = check_price(symbol, ticks.columns, price)
-    bars = bars_of_ticks(symbol, timeframe, chosen, [ticks])
-    return bars, [_making_note(rows, timeframe, chosen)]
+    bars = bars_of_ticks(symbol, timeframe, chosen, [ticks], zone)
+    return bars, [_making_note(rows, timeframe, chosen), *notes]
 
 
 def _bars_timeframe(given: SeriesTimeframe | None, file: str) -> Timeframe | None:
     if given != TICK:
         return given
     raise UnknownTimeframe(
-        f"{file} holds bars, no ticks: leave the timeframe out, or name theirs ({', '.join(LENGTH_US)})",
+        f"{file} holds bars, no ticks: leave the timeframe out, or name theirs ({TIMEFRAME_RULE})",
         path="$.timeframe",
-        expected=list(LENGTH_US),
+        expected=TIMEFRAME_RULE,
     )
 
 
@@ -82,11 +89,11 @@ def _refuse_price(price: TickPrice | None) -> None:
         )
 
 
-def _ticks(rows: Rows, symbol: str) -> Ticks:
+def _ticks(rows: Rows, symbol: str, zone: str) -> Ticks:
     fields = rows.fields
     if rows.kind == "quotes":
-        return Ticks(symbol, rows.timestamps, fields["bid"], fields["ask"], *_trades(fields))
-    return Ticks(symbol, rows.timestamps, last=fields["price"], volume=fields.get("size"))
+        return Ticks(symbol, rows.timestamps, fields["bid"], fields["ask"], *_trades(fields), zone=zone)
+    return Ticks(symbol, rows.timestamps, last=fields["price"], volume=fields.get("size"), zone=zone)
 
 
 def _trades(fields: Mapping[str, Floats]) -> tuple[Floats | None, Floats | None]:
@@ -112,53 +119,52 @@ def _making_note(rows: Rows, timeframe: Timeframe, price: TickPrice) -> str:
 
 
 def _bars(rows: Rows, symbol: str, given: Timeframe | None) -> tuple[Bars, list[str]]:
-    usual = _usual_step(rows.timestamps)
-    timeframe = _detected_timeframe(usual, rows.file) if given is None else _checked_timeframe(given, usual, rows.file)
+    usual = usual_step(rows.timestamps)
+    may_be_dated = is_dated(given) if usual is None and given is not None else (usual or 0) > DAY_US - 4 * HOUR_US
+    times = market_clock(rows) if may_be_dated else rows.timestamps
+    timeframe = detected_timeframe(times, rows.file) if given is None else given
+    check_timeframe(timeframe, times, rows.file, incomplete=rows.incomplete)
+    if is_dated(timeframe):
+        timestamps, warnings = _dated(times, timeframe, rows.file)
+        zone = UTC
+    else:
+        timestamps, (zone, warnings) = rows.timestamps, _zone(rows)
     fields = rows.fields
     volume = fields["volume"] if "volume" in fields else np.zeros(len(rows))
     bars = Bars(
-        symbol, timeframe, rows.timestamps, fields["open"], fields["high"], fields["low"], fields["close"], volume
+        symbol, timeframe, timestamps, fields["open"], fields["high"], fields["low"], fields["close"], volume, zone=zone
     )
-    warnings = []
-    if usual is not None and usual != LENGTH_US[timeframe]:
-        warnings.append(f"the most frequent step is {_step_name(usual)}, not {timeframe}")
-    off_edge = int(np.count_nonzero(open_times(rows.timestamps, timeframe) != rows.timestamps))
+    if usual is not None and not months_in(timeframe) and usual != length_us(timeframe):
+        warnings.append(f"the most frequent step is {step_name(usual)}, not {timeframe}")
+    off_edge = int(np.count_nonzero(open_times(timestamps, timeframe) != timestamps))
     if off_edge:
         warnings.append(f"{off_edge:,} of {len(rows):,} bars do not open on a {timeframe} edge in UTC")
     return bars, warnings
 
 
-def _checked_timeframe(given: Timeframe, usual: int | None, file: str) -> Timeframe:
-    """Return the timeframe given, unless most bars lie closer than that."""
-    if usual is not None and usual < LENGTH_US[given]:
+def _dated(clock: Integers, timeframe: Timeframe, file: str) -> tuple[Integers, list[str]]:
+    """Return the date of each bar, and what is to be said about them."""
+    dates, moved = dates_of(clock, timeframe)
+    same = np.flatnonzero(np.diff(dates) <= 0)
+    if len(same):
         raise UnknownTimeframe(
-            f"{file} holds finer bars than {given}: its most frequent step is {_step_name(usual)}",
+            f"{file} has two bars of one date, {instant(int(dates[same[0] + 1]))}: {timeframe} bars have a date each "
+            f"({len(same):,} such places); name the timeframe that they have, or their time zone",
             path="$.timeframe",
-            got=given,
-            mostFrequentStepMs=usual // 1000,
+            count=len(same),
         )
-    return given
+    if moved:
+        return dates, [
+            f"{moved:,} of {len(dates):,} bars open in the evening before their date: {timeframe} bars from "
+            f"{instant(int(dates[0]))} to {instant(int(dates[-1]))}"
+        ]
+    return dates, []
 
 
-def _detected_timeframe(usual: int | None, file: str) -> Timeframe:
-    """Return the timeframe whose length is the most frequent step."""
-    for timeframe, length in LENGTH_US.items():
-        if length == usual:
-            return timeframe
-    step = "there is only one bar" if usual is None else f"its most frequent step is {_step_name(usual)}"
-    raise UnknownTimeframe(
-        f"the timeframe of {file} cannot be detected: {step}; name it ({', '.join(LENGTH_US)})",
-        path="$.timeframe",
-        expected=list(LENGTH_US),
-    )
-
-
-def _usual_step(timestamps: Integers) -> int | None:
-    """Return the most frequent step in microseconds, the shortest of equally frequent ones; None without any."""
-    lengths, counts = np.unique(np.diff(timestamps), return_counts=True)
-    return int(lengths[counts.argmax()]) if len(lengths) else None
-
-
-def _step_name(step_us: int) -> str:
-    names = {length: name for name, length in LENGTH_US.items()}
-    return names.get(step_us, f"{step_us / MINUTE_US:g} minutes")
+def _zone(rows: Rows) -> tuple[str, list[str]]:
+    """Return the zone whose dates the bars have, and what is to be said about it."""
+    zone = market_zone(rows)
+    if zone is None:
+        return UTC, ["the offsets of the times are those of no zone: days are those of UTC; name the zone"]
+    found = zone != UTC and rows.zone is None
+    return zone, [f"days are those of {zone}, which has the offsets of the times"] if found else []

@@ -199,8 +199,8 @@ def _sound(rows: Rows, request: ImportMarketData) -> tuple[Rows, list[DroppedRow
 
 def _zone_notes(given: str | None, implied: str | None, format: str, *, zoned: bool) -> list[str]:
     if zoned:
-        unused = f"time zone {given} is not used: the file's times say which instant they are"
-        return [] if given is None else [unused]
+        days = f"the file's times say which instant they are; {given} is the zone of days"
+        return [] if given is None else [days]
     if given is not None or implied == "UTC":
         return []
     if implied is None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import msgspec
 import polars as pl
 
+from backtestr_engine.data.zones import zone_names
 from backtestr_protocol.errors import UnusableFile
 
 from .formats import may_be_blank
@@ -21,6 +22,7 @@ from .timestamps import (
     ReadTimes,
     TimeFormat,
     TimeOptions,
+    begins_of_dates,
     in_zone,
     read_counts,
     read_times,
@@ -61,7 +63,7 @@ def read_table(file: TableFile, layout: Layout) -> Rows:
             ~pl.any_horizontal(pl.all().is_null())
         )
         kept = readable.to_series()
-        times = msgspec.structs.replace(times, instants=times.instants.filter(kept))
+        times = times.where(kept)
         fields = {name: values.filter(kept) for name, values in fields.items()}
         places = row.filter(kept).to_list()
         symbol = None if symbol is None else symbol.filter(kept)
@@ -95,9 +97,13 @@ def _instants(time: list[pl.Series], options: TimeOptions, file: str) -> ReadTim
     kind = column.dtype
     if isinstance(kind, pl.Datetime) and kind.time_zone is not None:
         instants = column.cast(pl.Datetime("us", kind.time_zone)).dt.convert_time_zone("UTC")
-        return ReadTimes(within_years(instants), TimeFormat("", zoned=True))
-    if isinstance(kind, pl.Datetime | pl.Date):
-        return ReadTimes(in_zone(column.cast(pl.Datetime("us")), options.zone), TimeFormat(""))
+        zone = options.zone if kind.time_zone == "UTC" else _iana_name(kind.time_zone) or options.zone
+        return ReadTimes(within_years(instants), TimeFormat("", zoned=True), zone=zone)
+    if isinstance(kind, pl.Date):
+        begins = within_years(begins_of_dates(column.cast(pl.Datetime("us")), options.zone))
+        return ReadTimes(begins, TimeFormat(""), zone=options.zone)
+    if isinstance(kind, pl.Datetime):
+        return ReadTimes(in_zone(column.cast(pl.Datetime("us")), options.zone), TimeFormat(""), zone=options.zone)
     if kind.is_integer() or kind.is_float() or kind == pl.String:
         return _written_instants(column, options, file)
     raise UnusableFile(
@@ -124,4 +130,10 @@ def _written_instants(column: pl.Series, options: TimeOptions, file: str) -> Rea
     if is_text or not written.zoned:
         return read_times(text, written, options)
     integer = column.dtype.is_integer()
-    return read_counts(column.cast(pl.Int64 if integer else pl.Float64, strict=False), options)
+    numbers = column.cast(pl.Int64 if integer else pl.Float64, strict=False)
+    return msgspec.structs.replace(read_counts(numbers, options), zone=options.zone)
+
+
+def _iana_name(zone: str) -> str | None:
+    """Return the name of a column's zone if it is one of IANA's: a column may have a fixed offset too."""
+    return zone if zone in zone_names() else None

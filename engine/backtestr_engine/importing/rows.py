@@ -34,6 +34,12 @@ class Rows:
     """Their numbers, float64, by the names of `formats.Columns`."""
     zoned: bool
     """The times of the file say by themselves which instant they are."""
+    zone: str | None = None
+    """The zone that was given, or that the format or the type of the times implies; None where there is none."""
+    incomplete: bool = False
+    """Rows of the file were dropped, so that there may be gaps."""
+    offsets: Integers | None = None
+    """The offset that is written with each time, int64 microseconds; None where there is none or all are zero."""
     malformed: pl.DataFrame
     """Cells, or whole lines, that cannot be read: `line column text reason`, as `malformed_cells` makes it."""
     place: Literal["line", "row"]
@@ -57,6 +63,7 @@ class Rows:
             timestamps=self.timestamps[rows],
             fields={name: values[rows] for name, values in self.fields.items()},
             symbols=None,
+            offsets=None if self.offsets is None else self.offsets[rows],
             places=lambda: np.asarray(self.places())[rows].tolist(),
         )
 
@@ -85,6 +92,8 @@ def make_rows(
         timestamps=times.instants.rechunk().to_physical().to_numpy(),
         fields={name: values.rechunk().to_numpy() for name, values in fields.items()},
         zoned=times.written.zoned,
+        zone=times.zone,
+        offsets=times.offsets,
         malformed=pl.concat([pl.DataFrame(schema=MALFORMED), *malformed]).sort("line", maintain_order=True),
         place=place,
         places=cache(places),

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import msgspec
 import polars as pl
 
+from backtestr_engine.data.arrays import Integers
+from backtestr_engine.data.zones import UTC, instants_of
 from backtestr_protocol.import_messages import DateOrder, TimeUnit
 
 from .epochs import EARLIEST_US, LATEST_US, AmbiguousTimes, count_times, looks_like_row_numbers
@@ -78,6 +80,15 @@ class ReadTimes(msgspec.Struct, frozen=True):
     instants: pl.Series
     written: TimeFormat
     notes: Sequence[str] = ()
+    zone: str | None = None
+    """The zone that was given, or that the format or the type of the times implies."""
+    offsets: Integers | None = None
+    """The offset that is written with each time, int64 microseconds; None where there is none or all are zero."""
+
+    def where(self, kept: pl.Series) -> ReadTimes:
+        """Return the times for which `kept`, booleans, is true."""
+        offsets = None if self.offsets is None else self.offsets[kept.to_numpy()]
+        return msgspec.structs.replace(self, instants=self.instants.filter(kept), offsets=offsets)
 
 
 def time_format(texts: Sequence[str]) -> TimeFormat | None:
@@ -132,11 +143,12 @@ def read_times(text: pl.Series, written: TimeFormat, options: TimeOptions) -> Re
     `AmbiguousTimes` for times that can be read in two ways.
     """
     if written.pattern == EPOCH:
-        return _read_counts(text, written, options)
+        return msgspec.structs.replace(_read_counts(text, written, options), zone=options.zone)
     notes: Sequence[str] = ()
     if written.either:
         written, notes = _decide_order(text, written, options)
-    return ReadTimes(within_years(_parse(text, written, options.zone)), written, notes)
+    offsets = written_offsets(text.fill_null("")) if written.pattern.endswith("%z") else None
+    return ReadTimes(within_years(_parse(text, written, options.zone)), written, notes, options.zone, offsets)
 
 
 def count_notes(units: Sequence[TimeUnit]) -> Sequence[str]:
@@ -214,7 +226,8 @@ def _parse(text: pl.Series, written: TimeFormat, zone: str | None) -> pl.Series:
         text, pattern = text.str.replace(r"^(\d{10})$", "${1}00"), _DIGITS_PATTERNS[12]
     if written.zoned:
         return text.str.to_datetime(pattern, time_unit="us", time_zone="UTC", strict=False)
-    return _localised(text.str.to_datetime(pattern, time_unit="us", strict=False), zone)
+    naive = text.str.to_datetime(pattern, time_unit="us", strict=False)
+    return _localised(naive, zone) if "%H" in pattern or "%I" in pattern else begins_of_dates(naive, zone)
 
 
 def within_years(times: pl.Series) -> pl.Series:
@@ -224,6 +237,14 @@ def within_years(times: pl.Series) -> pl.Series:
     if least is None or (least >= EARLIEST_US and most < LATEST_US):  # type: ignore[operator]  # both are integers
         return times
     return times.set((us < EARLIEST_US) | (us >= LATEST_US), None)
+
+
+def begins_of_dates(naive: pl.Series, time_zone: str | None) -> pl.Series:
+    """Return the instants at which dates begin in a zone (UTC when None), which may skip or repeat their midnight."""
+    begins = pl.Series(instants_of(naive.drop_nulls().to_physical().to_numpy(), time_zone or UTC), dtype=pl.Int64)
+    found = pl.Series([None], dtype=pl.Int64).new_from_index(0, len(naive))
+    rows = naive.is_not_null().arg_true()
+    return found.scatter(rows, begins).cast(pl.Datetime("us", UTC))
 
 
 def in_zone(naive: pl.Series, time_zone: str | None) -> pl.Series:
@@ -264,3 +285,25 @@ def time_reasons(text: pl.Series, written: TimeFormat, options: TimeOptions) -> 
         .then(pl.lit(_OUTSIDE))
         .otherwise(pl.lit(f"is no time like the others ({written.pattern})"))
     ).to_series()
+
+
+def written_offsets(text: pl.Series) -> Integers | None:
+    """Return the offset that ends each text, such as `-05:00`, in microseconds; None where all are zero."""
+    first = next(iter(text), None) or ""
+    ends = text.str.tail(6 if first[-3:-2] == ":" else 5)
+    found = {end: _offset_us(end) for end in ends.unique()}
+    if any(offset is None for offset in found.values()):  # written in more than one way
+        ends = text.str.extract(r"([+-]\d\d:?\d\d)$").fill_null("+0000")
+        found = {end: _offset_us(end) for end in ends.unique()}
+    if not any(found.values()):
+        return None
+    offsets: Integers = ends.replace_strict(found, return_dtype=pl.Int64()).to_numpy()
+    return offsets
+
+
+def _offset_us(end: str) -> int | None:
+    digits = end[1:].replace(":", "")
+    if end[:1] not in ("+", "-") or len(digits) != 4 or not digits.isdigit():
+        return None
+    minutes = int(digits[:2]) * 60 + int(digits[2:])
+    return (minutes if end[0] == "+" else -minutes) * 60_000_000

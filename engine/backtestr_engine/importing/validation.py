@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -90,7 +91,7 @@ def _drop_rows(rows: Rows) -> tuple[Rows, list[DroppedRows]]:
         raise UnusableFile(
             f"{rows.file} has no row that can be used: {described}", dropped=msgspec.to_builtins(dropped)
         )
-    return rows.taken(kept) if found else rows, dropped
+    return (replace(rows.taken(kept), incomplete=True) if found else rows), dropped
 
 
 def _places(place: str, count: int) -> str:

@@ -21,10 +21,11 @@ from backtestr_engine.algorithms.parameters import Value
 from backtestr_engine.data.bars import COLUMNS, Bars, Higher
 from backtestr_engine.data.panel import Panel
 from backtestr_engine.data.synthetic import synthetic_bars
-from backtestr_engine.data.timeframes import DAY_US, LENGTH_US, MINUTE_US, divides
+from backtestr_engine.data.timeframes import DAY_US, MINUTE_US, divides, length_us
 from backtestr_protocol.errors import AlgorithmError
 from backtestr_protocol.inspection import Verdict
 from backtestr_protocol.messages import CheckedSample, Timeframe
+from backtestr_protocol.timeframes import COMMON_TIMEFRAMES, canonical_timeframe
 
 from .look_ahead import CUTS, check_algorithm
 
@@ -40,6 +41,8 @@ _SESSION_START_US, _SESSION_US = 13 * 60 * MINUTE_US + 30 * MINUTE_US, 390 * MIN
 
 _COARSE: Timeframe = "1h"
 _FINE: tuple[Timeframe, ...] = ("1m", "5m")
+_USUAL: tuple[Timeframe, ...] = ("1m", "5m", "15m", "30m", "1h", "4h", "1d", "1w")
+"""The timeframes on which most algorithms run, the finest first."""
 
 _SYMBOLS = 3
 """The symbols of a sample for an algorithm that compares symbols. They begin and end at different times."""
@@ -90,8 +93,8 @@ def timeframes_asked(algorithm: Algorithm, values: Mapping[str, Value]) -> list[
 def synthetic_samples(asked: Sequence[Timeframe], *, across: bool) -> list[Sample]:
     """Return the samples for an algorithm that asks for these timeframes, the finest first."""
     main = _finer_than(asked) or _COARSE
-    fine = [one for one in _FINE if not asked or LENGTH_US[one] < LENGTH_US[asked[0]]]
-    coarse = _COARSE if not asked or LENGTH_US[_COARSE] < LENGTH_US[asked[0]] else main
+    fine = [one for one in _FINE if not asked or length_us(one) < length_us(asked[0])]
+    coarse = _COARSE if not asked or length_us(_COARSE) < length_us(asked[0]) else main
     samples = [_random_walk(main, LONG_BARS, CUTS, across=across)]
     if coarse != main:
         samples.append(_random_walk(coarse, LONG_BARS, CUTS, across=across))
@@ -148,32 +151,36 @@ def check_sample(
 
 def in_sessions(bars: Bars) -> Bars:
     """Return the same bars at the times of sessions: from 13:30 to 20:00 UTC, Monday to Friday."""
-    per_day = int(_SESSION_US // LENGTH_US[bars.timeframe])
+    per_day = int(_SESSION_US // length_us(bars.timeframe))
     day, row = np.divmod(np.arange(len(bars), dtype=np.int64), per_day)
     first = bars.timestamp[0] // DAY_US * DAY_US + _SESSION_START_US  # a Monday
-    timestamp = first + (day + day // 5 * 2) * DAY_US + row * LENGTH_US[bars.timeframe]
+    timestamp = first + (day + day // 5 * 2) * DAY_US + row * length_us(bars.timeframe)
     return Bars(bars.symbol, bars.timeframe, timestamp, *(getattr(bars, name) for name in COLUMNS[1:]))
 
 
 def _known(asked: set[str]) -> list[Timeframe]:
-    return [timeframe for timeframe in LENGTH_US if timeframe in asked]
+    known = {canonical_timeframe(one) for one in asked}
+    return sorted((one for one in known if one is not None), key=length_us)
 
 
 def _finer_than(asked: Sequence[Timeframe]) -> Timeframe | None:
     """Return the coarsest timeframe that is finer than all of these and divides them; the finest if there is none."""
     if not asked:
         return None
-    finer = [
-        one
-        for one in LENGTH_US
-        if LENGTH_US[one] < LENGTH_US[asked[0]] and all(divides(one, coarser) for coarser in asked)
-    ]
-    return finer[-1] if finer else next(iter(LENGTH_US))
+    for candidates in (_USUAL, COMMON_TIMEFRAMES):
+        finer = [
+            one
+            for one in candidates
+            if length_us(one) < length_us(asked[0]) and all(divides(one, coarser) for coarser in asked)
+        ]
+        if finer:
+            return finer[-1]
+    return COMMON_TIMEFRAMES[0]
 
 
 def _other_timeframes(*, across: bool) -> Iterator[Sample]:
     """Yield a sample of each timeframe, the coarsest first: an algorithm may refuse all but days."""
-    for timeframe in reversed(LENGTH_US):
+    for timeframe in reversed(_USUAL):
         yield _random_walk(timeframe, LONG_BARS, CUTS, across=across)
 
 

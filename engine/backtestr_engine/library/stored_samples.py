@@ -13,9 +13,8 @@ import numpy as np
 from backtestr_engine.data.bars import COLUMNS, Bars
 from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.data.panel import Panel
-from backtestr_engine.data.timeframes import LENGTH_US
 from backtestr_protocol.errors import DataError
-from backtestr_protocol.messages import SeriesInfo, Timeframe
+from backtestr_protocol.messages import TICK, SeriesInfo, Timeframe
 
 from .samples import SHORT_BARS, SHORT_CUTS, Sample
 
@@ -49,7 +48,7 @@ def series_parts(catalog: Catalog) -> list[SeriesPart]:
 
     The longest series of each timeframe come first, and then the longest others.
     """
-    longest = sorted((one for one in catalog.series() if one.timeframe in LENGTH_US), key=lambda one: -one.bars)
+    longest = sorted((one for one in catalog.series() if one.timeframe != TICK), key=lambda one: -one.bars)
     first = {one.timeframe: one for one in reversed(longest)}
     chosen = sorted(longest, key=lambda one: first[one.timeframe] is not one)[:MAX_SERIES]  # a stable sort
     parts = (_middle(catalog, one) for one in chosen)

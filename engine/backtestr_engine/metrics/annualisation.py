@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from backtestr_engine.data.timeframes import DAY_US, LENGTH_US
+from backtestr_engine.data.timeframes import DAY_US, WEEK_US, length_us, months_in
 from backtestr_protocol.messages import Timeframe
 
 Calendar = Literal["24/7", "24/5", "252d"]
@@ -33,13 +33,16 @@ def annualisation(timeframe: Timeframe, calendar: Calendar, risk_free: float) ->
     """Return the annualisation of a timeframe under a calendar.
 
     Bars per year are trading days per year (24/7: 365, 24/5: 365 · 5/7, 252d: 252) times bars per trading day (of 24
-    hours, 252d: 6.5 hours). There is one bar a day for 1d, and there are 365 / 7 bars for 1w under every calendar.
+    hours, 252d: 6.5 hours). A bar of n days has n trading days. Under every calendar there are 365 / 7 / n bars of n
+    weeks and 12 / n of n months a year.
     """
-    length = LENGTH_US[timeframe]
-    if timeframe == "1w":
-        bars_per_year = 365.0 / 7
-    elif timeframe == "1d":
-        bars_per_year = _DAYS_PER_YEAR[calendar]
+    length, months = length_us(timeframe), months_in(timeframe)
+    if months:
+        bars_per_year = 12.0 / months
+    elif length % WEEK_US == 0:
+        bars_per_year = 365.0 / 7 * WEEK_US / length
+    elif length % DAY_US == 0:
+        bars_per_year = _DAYS_PER_YEAR[calendar] * DAY_US / length
     else:
         bars_per_year = _DAYS_PER_YEAR[calendar] * _TRADING_DAY_US[calendar] / length
     return Annualisation(bars_per_year, risk_free)

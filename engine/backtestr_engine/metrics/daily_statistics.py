@@ -1,7 +1,8 @@
 """Statistics of daily returns, by the rules of backtesting.py 0.6: the convention `statistics: daily_geometric`.
 
-Equity is taken at the last bar of every day (UTC; bars of a week as they are). With r the returns from one to the next,
-g their geometric mean and A the periods a year (252, or 365 where weekends trade, or 52 for weeks):
+Equity is taken at the last bar of every day (of the series' zone; bars of weeks and months as they are). With r the
+returns from one to the next, g their geometric mean and A the periods a year (252, or 365 where weekends trade; 52 for
+weeks, 12 for months):
 
     annual return   (1 + g)^A − 1
     volatility      √((var(r) + (1 + g)²)^A − (1 + g)^(2A)), var with n − 1 degrees of freedom
@@ -18,7 +19,8 @@ import msgspec
 import numpy as np
 
 from backtestr_engine.data.arrays import Floats, Integers
-from backtestr_engine.data.timeframes import DAY_US
+from backtestr_engine.data.timeframes import DAY_US, WEEK_US, is_dated, length_us, months_in
+from backtestr_engine.data.zones import UTC, clock_times
 from backtestr_protocol.messages import Timeframe
 from backtestr_protocol.metrics import WIRE_NAMES, Metrics
 
@@ -29,10 +31,14 @@ _WEEKEND_SHARE = 2 / 7 * 0.6
 
 
 def with_daily_statistics(
-    metrics: Metrics, timestamp: Integers, timeframe: Timeframe, equity: Floats, risk_free: float
+    metrics: Metrics, timestamp: Integers, timeframe: Timeframe, equity: Floats, risk_free: float, zone: str = UTC
 ) -> Metrics:
-    """Return `metrics` with the five daily figures in place of those per bar; an undefined one is None, with reason."""
-    returns, periods = _returns(timestamp, timeframe, equity)
+    """Return `metrics` with the five daily figures in place of those per bar; an undefined one is None, with reason.
+
+    `zone` is the one whose dates bars shorter than a day belong to.
+    """
+    times = timestamp if is_dated(timeframe) else clock_times(timestamp, zone)
+    returns, periods = _returns(times, timeframe, equity)
     reason = None
     if not len(returns):
         reason = "it needs at least two days"
@@ -73,11 +79,13 @@ def _replaced(metrics: Metrics, figures: dict[str, float | None], reasons: dict[
 
 def _returns(timestamp: Integers, timeframe: Timeframe, equity: Floats) -> tuple[Floats, float]:
     """Return the returns from the last bar of a day to that of the next, and the number of such returns in a year."""
-    if timeframe == "1w":
-        return equity[1:] / equity[:-1] - 1.0, 52.0
+    months, length = months_in(timeframe), length_us(timeframe)
+    if months or length % WEEK_US == 0:
+        return equity[1:] / equity[:-1] - 1.0, 12.0 / months if months else 52.0 * WEEK_US / length
     day = timestamp // DAY_US
     last = np.flatnonzero(np.append(np.diff(day) != 0, True))
     at_end = equity[last]
     weekday = (day - _SATURDAY) % 7
     weekends = float(np.mean(weekday < 2)) > _WEEKEND_SHARE
-    return at_end[1:] / at_end[:-1] - 1.0, 365.0 if weekends else 252.0
+    days_per_bar = max(1, length // DAY_US)
+    return at_end[1:] / at_end[:-1] - 1.0, (365.0 if weekends else 252.0) / days_per_bar

@@ -74,7 +74,7 @@ class Conventions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     end_price: Literal["close", "open", "previous_close"]
     statistics: Literal["per_bar", "daily_geometric"]
     drawdown_from: Literal["capital", "first_close"]
-    calendar: Literal["24/7", "24/5", "252d"]
+    calendar: Literal["auto", "24/7", "24/5", "252d"]
     risk_free: float
     time_limit_ms: int
 

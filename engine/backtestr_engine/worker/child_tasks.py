@@ -155,7 +155,9 @@ def _received(child: Child, head: SeriesHead, seconds: float) -> Bars | Ticks:
     """Return the series whose columns are the next frames."""
     columns = {name: _column(child.frame(seconds, 8 * head.rows), head.rows, name) for name in head.columns}
     try:
-        return Ticks(head.symbol, **columns) if head.timeframe == TICK else Bars(head.symbol, head.timeframe, **columns)
+        if head.timeframe == TICK:
+            return Ticks(head.symbol, **columns, zone=head.zone)
+        return Bars(head.symbol, head.timeframe, **columns, zone=head.zone)
     except (TypeError, ValueError) as error:  # other columns than a series has
         raise ChildLost(f"it sent no series: {error}") from error
 

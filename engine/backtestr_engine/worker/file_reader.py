@@ -32,6 +32,7 @@ class SeriesHead(msgspec.Struct, frozen=True, kw_only=True):
     symbol: str
     timeframe: SeriesTimeframe
     columns: list[str]
+    zone: str
 
 
 class ReadHead(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +46,9 @@ class ReadHead(msgspec.Struct, frozen=True, kw_only=True):
 
 def _head(series: Bars | Ticks) -> SeriesHead:
     columns = COLUMNS if isinstance(series, Bars) else ("timestamp", *series.columns)
-    return SeriesHead(rows=len(series), symbol=series.symbol, timeframe=series.timeframe, columns=list(columns))
+    return SeriesHead(
+        rows=len(series), symbol=series.symbol, timeframe=series.timeframe, zone=series.zone, columns=list(columns)
+    )
 
 
 def read(frames: Frames, request: bytes) -> None:

@@ -21,7 +21,7 @@ from backtestr_engine.data.bars import Bars
 from backtestr_engine.data.catalog import Catalog, nothing_between
 from backtestr_engine.data.instants import instant
 from backtestr_engine.data.ticks import Ticks
-from backtestr_engine.data.timeframes import LENGTH_US
+from backtestr_engine.data.timeframes import length_us
 from backtestr_engine.publishing.backtest_streams import encoded_prices
 from backtestr_engine.publishing.batching import BatchOptions, at_once
 from backtestr_engine.publishing.payloads import Packer
@@ -149,7 +149,7 @@ def _pace(settings: OpenReplay, prices: Bars | Ticks) -> Pace | TickPace | None:
     own times.
     """
     if settings.speed is not None:
-        length = LENGTH_US[prices.timeframe] if isinstance(prices, Bars) else None
+        length = length_us(prices.timeframe) if isinstance(prices, Bars) else None
         _check_rate("speed", settings.speed, MAX_SPEED if length is None else MAX_RATE * length / 1e6)
         if length is None:
             return TickPace(prices.timestamp, settings.position, settings.speed)

@@ -13,6 +13,7 @@ from backtestr_engine.algorithms.signals import Signals
 from backtestr_engine.backtest.plan import Plan, prepare
 from backtestr_engine.backtest.run import Run
 from backtestr_engine.built_in import find_algorithm
+from backtestr_engine.data.bars import Bars
 from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.data.panel import Panel
 from backtestr_engine.data.synthetic import synthetic_bars
@@ -234,3 +235,27 @@ def test_after_the_warm_up_nothing_is_compiled(conventions: Conventions) -> None
             assert run.finish().metrics.defined()
 
     assert [len(kernel.signatures) for kernel in kernels] == compiled
+
+
+# --- the calendar ---
+
+
+def rule_of(catalog: Catalog, conventions: Conventions, **options: Any) -> tuple[str, float, str]:
+    config = msgspec.structs.replace(CONFIG, symbol="SHARE", timeframe="1d", start_date=None, end_date=None)
+    run = Run(prepare(msgspec.structs.replace(config, options=options), catalog, conventions), "a")
+    run.advance(10**9)
+    rule = run.finish().metrics.annualisation
+    assert rule is not None
+    return rule.calendar, rule.bars_per_year, rule.reason
+
+
+def test_the_calendar_is_told_from_the_bars_unless_it_is_given(catalog: Catalog, conventions: Conventions) -> None:
+    days = synthetic_bars("1d", 420, symbol="SHARE")
+    weekdays = np.arange(420) % 7 < 5  # the first is a Monday
+    columns = (getattr(days, name)[weekdays] for name in ("timestamp", "open", "high", "low", "close", "volume"))
+    catalog.write(Bars("SHARE", "1d", *columns))
+    assert rule_of(catalog, conventions) == ("252d", 252.0, "0 of 118 days of weekends have bars")
+    assert rule_of(catalog, conventions, calendar="24/7") == ("24/7", 365.0, "it was given")
+    assert rule_of(catalog, conventions, preset="vectorbt") == ("24/7", 365.0, "the preset vectorbt has it")
+    catalog.write(days)
+    assert rule_of(catalog, conventions) == ("24/7", 365.0, "120 of 120 days of weekends have bars")

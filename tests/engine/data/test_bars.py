@@ -10,9 +10,9 @@ import pytest
 
 from backtestr_engine.data.bars import COLUMNS, Bars, bars_from_frame, resample
 from backtestr_engine.data.synthetic import synthetic_bars
-from backtestr_engine.data.timeframes import LENGTH_US
+from backtestr_engine.data.timeframes import MINUTE_US
 
-MINUTE = LENGTH_US["1m"]
+MINUTE = MINUTE_US
 
 
 def columns(**changed: Any) -> list[Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,7 +13,7 @@ from backtestr_engine.algorithms.algorithm import algorithm
 from backtestr_engine.algorithms.signals import Signals
 from backtestr_engine.data.bars import Bars, resample
 from backtestr_engine.data.synthetic import synthetic_bars
-from backtestr_engine.data.timeframes import LENGTH_US
+from backtestr_engine.data.timeframes import close_times, open_times
 from backtestr_engine.indicators import sma
 from backtestr_engine.library.look_ahead import check_algorithm
 from backtestr_protocol.errors import ValidationError
@@ -50,7 +52,7 @@ def test_a_higher_bar_is_seen_when_it_has_closed() -> None:
 def test_each_bar_sees_the_last_that_closed_no_later_than_itself(rows: list[int], timeframe: Timeframe) -> None:
     bars = with_gaps(rows)
     made = resample(bars, timeframe)
-    ends = made.timestamp + LENGTH_US[timeframe]
+    ends = close_times(made.timestamp, timeframe)
 
     seen = bars.at(timeframe)
 
@@ -90,10 +92,22 @@ def test_an_algorithm_of_two_timeframes_does_not_look_ahead() -> None:
 
 
 def test_an_impossible_higher_timeframe_is_refused() -> None:
-    with pytest.raises(ValidationError, match="unknown timeframe '2h'"):
-        MINUTES.at("2h")
+    with pytest.raises(ValidationError, match="unknown timeframe '2hr'"):
+        MINUTES.at("2hr")
     with pytest.raises(ValueError, match="1m bars cannot be made from 1h bars"):
         synthetic_bars("1h", 10).at("1m")
     with pytest.raises(ValueError, match=r"there are 50 closed 1h bars, not \(3,\) values"):
         MINUTES.at("1h").align(np.ones(3))
     assert len(MINUTES[:0].at("1h").close) == 0
+
+
+def test_a_day_of_a_zone_is_seen_when_it_ends_there() -> None:
+    hours = replace(synthetic_bars("1h", 24 * 60), zone="America/New_York")  # with the change of March
+    days = hours.at("1d")
+    ends = {
+        date: int(close_times(np.array([date]), "1d", "America/New_York")[0]) for date in days.bars.timestamp.tolist()
+    }
+    for row in range(30, len(hours)):
+        closed = [date for date, end in ends.items() if end <= hours.closed_at(row)]
+        of_day = open_times(hours.timestamp[: row + 1], "1d", "America/New_York") == closed[-1]
+        assert days.close[row] == hours.close[: row + 1][of_day][-1]

@@ -6,9 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
-from itertools import cycle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from hypothesis import strategies as st
 from backtestr_engine.data.bars import resample
 from backtestr_engine.data.catalog import Catalog, folder_name
 from backtestr_engine.data.synthetic import synthetic_bars
-from backtestr_engine.data.timeframes import LENGTH_US
+from backtestr_engine.data.timeframes import DAY_US
 from backtestr_engine.importing.importer import import_market_data
 from backtestr_protocol.errors import DataError, DiskUnwritable, ValidationError
 from backtestr_protocol.import_messages import ImportMarketData
@@ -27,7 +26,7 @@ from backtestr_protocol.messages import Timeframe, is_symbol
 from backtestr_protocol.system_status import CacheStatus
 
 MINUTES = synthetic_bars("1m", 3_000, symbol="BTC")
-DAY = LENGTH_US["1d"]
+DAY = DAY_US
 START = int(MINUTES.timestamp[0])
 
 
@@ -47,7 +46,7 @@ def test_an_empty_catalogue_has_no_series(catalog: Catalog) -> None:
 
 def test_series_are_sorted(catalog: Catalog) -> None:
     for symbol, timeframe in (("B", "1d"), ("A", "1h"), ("B", "1m")):
-        catalog.write(synthetic_bars(timeframe, 3, symbol=symbol))  # type: ignore[arg-type]
+        catalog.write(synthetic_bars(timeframe, 3, symbol=symbol))
 
     assert [(info.symbol, info.timeframe) for info in catalog.series()] == [("A", "1h"), ("B", "1m"), ("B", "1d")]
 
@@ -275,29 +274,54 @@ def test_readers_see_the_old_series_or_the_new_one_while_it_is_imported_again(tm
     versions = [synthetic_bars("1m", 17_000 + 100 * seed, symbol="BTC", seed=seed) for seed in range(4)]
     Catalog(tmp_path, cache_bytes=0).write(versions[0])
     by_length = {len(bars): bars.to_frame() for bars in versions}
-    ended = threading.Event()
 
     def write_on() -> None:
         writer = Catalog(tmp_path, cache_bytes=0)
-        for bars in cycle(versions):
-            if ended.is_set():
-                return
+        for bars in versions * 10:
             writer.write(bars)
 
     reader, seen, day = Catalog(tmp_path, cache_bytes=0), set(), START + DAY
     with ThreadPoolExecutor(1) as pool:
         writing = pool.submit(write_on)
-        try:
-            for _ in range(300):
-                found = reader.load("BTC", "1m").to_frame()
-                assert found.equals(by_length[found.height])
-                seen.add(found.height)
-                part = reader.load("BTC", "1m", day, day + DAY).to_frame()
-                assert any(part.equals(bars.between(day, day + DAY).to_frame()) for bars in versions)
-        finally:
-            ended.set()
+        while not writing.done():
+            found = reader.load("BTC", "1m").to_frame()
+            assert found.equals(by_length[found.height])
+            seen.add(found.height)
+            part = reader.load("BTC", "1m", day, day + DAY).to_frame()
+            assert any(part.equals(bars.between(day, day + DAY).to_frame()) for bars in versions)
         writing.result()
     assert len(seen) > 1  # it was replaced meanwhile
+
+
+@pytest.mark.parametrize("timeframe", ["1d", "3d", "1w", "1M"])
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo", "Pacific/Auckland", "UTC"])
+def test_any_range_of_dates_made_of_hours_of_a_zone_is_the_slice_of_the_whole(
+    timeframe: Timeframe, zone: str, tmp_path: Path, generator: np.random.Generator
+) -> None:
+    hours = replace(synthetic_bars("1h", 24 * 120, symbol="BTC"), zone=zone)
+    catalog = Catalog(tmp_path, cache_bytes=0)
+    info = catalog.write(hours)
+    assert (info.time_zone, catalog.load("BTC", "1h").zone) == (None if zone == "UTC" else zone, zone)
+    assert catalog.series() == [info]
+    whole = resample(hours, timeframe)
+    assert whole.timestamp[0] % DAY == 0
+    for start, end in np.sort(generator.integers(START, int(hours.timestamp[-1]), (20, 2)), axis=1).tolist():
+        expected = whole.between(start, end)
+        if len(expected):
+            assert catalog.load("BTC", timeframe, start, end).to_frame().equals(expected.to_frame())
+
+
+def test_series_of_any_timeframe_are_stored_beside_each_other(catalog: Catalog, tmp_path: Path) -> None:
+    timeframes = ["1s", "1m", "90m", "2h", "1d", "1w", "1M", "12M"]
+    for timeframe in reversed(timeframes):
+        catalog.write(synthetic_bars(timeframe, 30, symbol="BTC"))
+    assert [info.timeframe for info in catalog.series()] == catalog.stored("BTC") == timeframes
+    names = [path.name for path in tmp_path.rglob("*.parquet")]
+    assert len({name.casefold() for name in names}) == len(timeframes)
+    assert catalog.source_of("BTC", "3M") == "1s"
+    assert len(catalog.load("BTC", "60m")) == 1
+    assert catalog.delete("BTC", "1M") == ["1M"]
+    assert "1m" in catalog.stored("BTC")
 
 
 # --- deleting ---

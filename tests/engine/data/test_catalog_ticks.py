@@ -29,7 +29,7 @@ def stocked(catalog: Catalog) -> Catalog:
 
 def test_ticks_are_listed_before_the_bars_of_their_symbol(stocked: Catalog) -> None:
     for symbol, timeframe in (("X", "1m"), ("A", "1d"), ("X", "1d")):
-        stocked.write(synthetic_bars(timeframe, 3, symbol=symbol))  # type: ignore[arg-type]
+        stocked.write(synthetic_bars(timeframe, 3, symbol=symbol))
     listed = [(info.symbol, info.timeframe, info.bars) for info in stocked.series()]
     assert listed == [("A", "1d", 3), ("X", "tick", 2_000), ("X", "1m", 3), ("X", "1d", 3)]
 

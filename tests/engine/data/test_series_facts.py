@@ -95,10 +95,15 @@ def test_minutes_make_every_timeframe(coarser: Any, catalog: Catalog) -> None:
             "1m",
             "1m",
             InvalidConfiguration,
-            r"1m bars cannot be made of 1m bars \(1m makes: 5m, 15m, 30m, 1h, 4h, 1d, 1w",
+            r"1m bars cannot be made of 1m bars \(1m makes among others 2m, 3m, 5m, 10m, 15m, 20m, 30m, 45m, 1h, 2h",
         ),
-        ("1h", "1m", InvalidConfiguration, r"1m bars cannot be made of 1h bars \(1h makes: 4h, 1d, 1w\)"),
-        ("1w", "1d", InvalidConfiguration, r"\(1w makes: nothing longer\)"),
+        (
+            "1h",
+            "1m",
+            InvalidConfiguration,
+            r"1m bars cannot be made of 1h bars \(1h makes among others 2h, 3h, 4h, 6h, 8h, 12h, 1d, 3d, 1w, 2w, 1M",
+        ),
+        ("12M", "1d", InvalidConfiguration, r"\(12M makes nothing longer\)"),
         ("5m", "1h", DataError, r"X is not stored in 5m \(there are: 1m\)"),
     ],
 )

@@ -12,17 +12,18 @@ from hypothesis import strategies as st
 
 from backtestr_engine.data.tick_bars import bars_of_ticks
 from backtestr_engine.data.ticks import Ticks
-from backtestr_engine.data.timeframes import LENGTH_US
+from backtestr_engine.data.timeframes import length_us
 from backtestr_protocol.messages import TickPrice, Timeframe
 from support.engine.tick_bars import EPOCH, one_by_one, rows_of
 
 START = 1_577_836_800_000_000
+TIMEFRAMES = ("1m", "5m", "15m", "30m", "1h", "4h", "1d", "1w")
 
 
-@pytest.mark.parametrize("timeframe", LENGTH_US)
+@pytest.mark.parametrize("timeframe", TIMEFRAMES)
 @pytest.mark.parametrize("sized", [False, True])
 def test_random_ticks_agree_with_a_loop(timeframe: Timeframe, sized: bool, generator: np.random.Generator) -> None:
-    length = LENGTH_US[timeframe]
+    length = length_us(timeframe)
     steps = generator.exponential(length / 5, 2_000).astype(np.int64) * (generator.random(2_000) < 0.8)
     steps[::97] += 3 * length
     timestamp = START + np.cumsum(steps)
@@ -94,7 +95,8 @@ def test_the_time_of_a_bar_is_that_of_the_calendar() -> None:
     at = datetime(2024, 2, 29, 23, 59, 59, 999999, tzinfo=UTC)
     tick = np.array([(at - EPOCH) // timedelta(microseconds=1)])
     opened = {
-        timeframe: bars_of_ticks("X", timeframe, "last", [Ticks("X", tick, last=np.ones(1))]) for timeframe in LENGTH_US
+        timeframe: bars_of_ticks("X", timeframe, "last", [Ticks("X", tick, last=np.ones(1))])
+        for timeframe in TIMEFRAMES
     }
     found = {timeframe: EPOCH + timedelta(microseconds=int(bars.timestamp[0])) for timeframe, bars in opened.items()}
     assert found["1w"] == datetime(2024, 2, 26, tzinfo=UTC)

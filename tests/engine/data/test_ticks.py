@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import polars as pl
 import pytest
@@ -46,7 +48,7 @@ def test_a_slice_shares_memory_and_a_copy_does_not() -> None:
 
 
 @pytest.mark.parametrize("columns", [{}, {"bid": BID}, {"ask": ASK, "last": LAST}, {"volume": VOLUME}])
-def test_ticks_have_bid_and_ask_or_a_last_price(columns: dict[str, np.ndarray]) -> None:
+def test_ticks_have_bid_and_ask_or_a_last_price(columns: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="bid and ask, or last"):
         Ticks("X", TIMES, **columns)
 

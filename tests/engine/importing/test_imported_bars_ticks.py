@@ -37,7 +37,8 @@ def test_histdata_ticks(timeframe: Timeframe, price: QuotePrice, real_data: Path
     for line in path.read_text().splitlines():
         time, bid, ask, _ = line.split(",")
         est = datetime.strptime(time[:15], "%Y%m%d %H%M%S").replace(tzinfo=UTC, microsecond=1000 * int(time[15:]))
-        ticks.append((est + timedelta(hours=5), sides(float(bid), float(ask))[price], 1.0))
+        shown = est if timeframe == "1d" else est + timedelta(hours=5)  # days are those of the file's clock
+        ticks.append((shown, sides(float(bid), float(ask))[price], 1.0))
     read = read_bars(path, "EURUSD", timeframe, price=price)
 
     assert read.format == "histdata"
@@ -181,7 +182,9 @@ def test_a_price_of_ticks_that_are_kept_is_refused(tmp_path: Path) -> None:
 
 
 def test_bars_are_no_ticks(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"holds bars, no ticks: leave the timeframe out, or name theirs \(1m, 5m"):
+    with pytest.raises(
+        DataError, match=r"holds bars, no ticks: leave the timeframe out, or name theirs \(a number and a unit"
+    ):
         reading(tmp_path, "time,open,high,low,close\n2022-01-03,1,1,1,1\n", "tick")
 
 

@@ -402,7 +402,7 @@ def test_every_assumption_is_a_warning(tmp_path: Path) -> None:
     assert warnings == [
         "no volume column: volume is 0",
         "columns not used: Note",
-        "time zone Europe/Berlin is not used: the file's times say which instant they are",
+        "the file's times say which instant they are; Europe/Berlin is the zone of days",
         "the most frequent step is 5m, not 1m",
         "2 of 2 bars do not open on a 1m edge in UTC",
     ]

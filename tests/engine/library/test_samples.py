@@ -14,7 +14,7 @@ from backtestr_engine.data.arrays import Floats
 from backtestr_engine.data.bars import Bars
 from backtestr_engine.data.panel import Panel
 from backtestr_engine.data.synthetic import synthetic_bars
-from backtestr_engine.data.timeframes import DAY_US, LENGTH_US
+from backtestr_engine.data.timeframes import DAY_US, MINUTE_US, length_us
 from backtestr_engine.library.samples import (
     Sample,
     check_on_samples,
@@ -25,7 +25,7 @@ from backtestr_engine.library.samples import (
 from backtestr_protocol.errors import AlgorithmError
 from backtestr_protocol.messages import Timeframe
 
-HOUR_US = LENGTH_US["1h"]
+HOUR_US = length_us("1h")
 
 
 def closes_of_running(bars: Bars, length_us: int) -> Floats:
@@ -49,7 +49,7 @@ def peeking(length: str) -> Algorithm:
     @algorithm(f"peeking_{length}")
     def one(bars: Bars) -> Signals:
         """Long where the running higher bar will close higher."""
-        later = closes_of_running(bars, LENGTH_US[length])  # type: ignore[index]  # a timeframe of the list below
+        later = closes_of_running(bars, length_us(length))
         return Signals.of(entries=later > bars.close, exits=later < bars.close)
 
     return one
@@ -145,7 +145,7 @@ def test_the_timeframes_that_are_asked_for_are_found(one: Algorithm, asked: list
     assert timeframes_asked(one, one.check({})) == asked
     for sample in synthetic_samples(asked, across=False):
         assert isinstance(sample.bars, Bars)
-        assert all(LENGTH_US[sample.bars.timeframe] < LENGTH_US[higher] for higher in asked)
+        assert all(length_us(sample.bars.timeframe) < length_us(higher) for higher in asked)
 
 
 def test_a_timeframe_behind_one_that_cannot_be_had_is_found() -> None:
@@ -199,8 +199,8 @@ def test_further_samples_are_among_those_checked() -> None:
 def test_sessions_are_on_working_days() -> None:
     bars = in_sessions(synthetic_bars("5m", 1_000))
     days = (bars.timestamp // DAY_US + 3) % 7
-    minutes = bars.timestamp % DAY_US // LENGTH_US["1m"]
+    minutes = bars.timestamp % DAY_US // MINUTE_US
 
     assert set(days) == {0, 1, 2, 3, 4}
     assert (minutes.min(), minutes.max()) == (13 * 60 + 30, 19 * 60 + 55)
-    assert np.all(np.diff(bars.timestamp) >= LENGTH_US["5m"])
+    assert np.all(np.diff(bars.timestamp) >= length_us("5m"))

@@ -20,6 +20,14 @@ from backtestr_engine.metrics.annualisation import Annualisation, annualisation
         ("30m", "252d", 252 * 13),
         ("1w", "24/7", 365 / 7),
         ("1w", "252d", 365 / 7),
+        ("2w", "24/5", 365 / 14),
+        ("1M", "252d", 12),
+        ("3M", "24/7", 4),
+        ("12M", "24/7", 1),
+        ("3d", "24/7", 365 / 3),
+        ("2d", "252d", 126),
+        ("2h", "24/7", 365 * 12),
+        ("1s", "24/7", 365 * 86_400),
     ],
 )
 def test_bars_per_year(timeframe: Any, calendar: Any, bars_per_year: float) -> None:

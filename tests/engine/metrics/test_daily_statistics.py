@@ -74,3 +74,20 @@ def test_an_undefined_figure_has_a_reason(metrics: Metrics, equity: list[float],
 
     assert {name: daily["undefined"][name] for name in reasons} == reasons
     assert all(daily[name] is None for name in reasons)
+
+
+@pytest.mark.parametrize(("timeframe", "periods"), [("1M", 12), ("3M", 4), ("12M", 1), ("1w", 52), ("2w", 26)])
+def test_weeks_and_months_have_their_own_years(timeframe: str, periods: int, metrics: Metrics) -> None:
+    bars = synthetic_bars(timeframe, 10)
+    equity = np.array([100.0 * 1.01**number for number in range(10)])
+    annual = with_daily_statistics(metrics, bars.timestamp, timeframe, equity, 0.0).annual_return
+    assert annual == pytest.approx(1.01**periods - 1)
+
+
+def test_days_are_those_of_the_zone(metrics: Metrics) -> None:
+    bars = synthetic_bars("1h", 24 * 4)  # Monday to Thursday
+    equity = np.repeat([100.0, 110.0, 99.0, 120.0], 24)
+    in_utc = with_daily_statistics(metrics, bars.timestamp, "1h", equity, 0.0)
+    later = bars.timestamp + 5 * 3_600_000_000
+    assert with_daily_statistics(metrics, later, "1h", equity, 0.0, "Etc/GMT+5") == in_utc
+    assert with_daily_statistics(metrics, later, "1h", equity, 0.0, "UTC") != in_utc

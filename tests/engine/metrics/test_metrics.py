@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from backtestr_engine.data.arrays import Floats
-from backtestr_engine.data.timeframes import LENGTH_US
+from backtestr_engine.data.timeframes import DAY_US
 from backtestr_engine.metrics.annualisation import Annualisation
 from backtestr_engine.metrics.metrics import Simulated, compute_metrics
 from backtestr_engine.simulation.account import ACCOUNT, totals
@@ -19,7 +19,7 @@ from backtestr_engine.simulation.records import TRADE
 from backtestr_protocol.metrics import WIRE_NAMES, Metrics
 
 CAPITAL = 1_000.0
-DAY = LENGTH_US["1d"]
+DAY = DAY_US
 DAILY = Annualisation(365.0, 0.0)
 
 OF_TRADES = (

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from backtestr_engine.data.arrays import Floats
-from backtestr_engine.data.timeframes import LENGTH_US
+from backtestr_engine.data.timeframes import DAY_US
 from backtestr_engine.metrics.annualisation import Annualisation
 from backtestr_engine.metrics.metrics import Simulated, compute_metrics
 from backtestr_engine.simulation.account import ACCOUNT, totals
@@ -15,7 +15,7 @@ from backtestr_protocol.metrics import Metrics
 from support.engine.cases import grown
 
 CAPITAL = 1_000.0
-DAY = LENGTH_US["1d"]
+DAY = DAY_US
 
 
 def of_returns(returns: Floats, market: Floats, rule: Annualisation) -> Metrics:

@@ -177,7 +177,7 @@ def test_two_indicators_of_one_output_name_need_other_names(stocked: Catalog) ->
     ("request_fields", "error", "message"),
     [
         ({"symbol": "Y"}, DataError, "unknown symbol 'Y'"),
-        ({"timeframe": "2m"}, ValidationError, "unknown timeframe '2m'"),
+        ({"timeframe": "2x"}, ValidationError, "unknown timeframe '2x'"),
         ({"limit": 0}, ValidationError, "limit must be at least 1, not 0"),
         ({"start_time": 2, "end_time": 1}, InvalidConfiguration, "is not before endTime"),
         ({"start_time": START_MS + 10**10}, DataError, "there are bars from 2024-01-01 to 2024-01-03T01:59:00Z"),

@@ -223,7 +223,7 @@ def test_bars_imported_again_are_refused_to_a_replay_that_another_worker_began(s
         ({"speed": 1e9}, ValidationError, "speed must be from 0.001 to 600000"),
         ({"start_time": 9, "end_time": 9}, InvalidConfiguration, "is not before endTime"),
         ({"symbol": "SYNHT"}, DataError, "did you mean 'SYNTH'"),
-        ({"timeframe": "2m"}, ValidationError, "unknown timeframe '2m'"),
+        ({"timeframe": "2x"}, ValidationError, "unknown timeframe '2x'"),
         ({"start_time": 0, "end_time": 1}, DataError, "there are bars from"),
     ],
 )

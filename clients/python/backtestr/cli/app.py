@@ -37,6 +37,7 @@ from .console import (
 )
 from .data import data_app
 from .keys import keys_app
+from .metrics_command import metrics
 from .replays import replay, replays
 from .results_command import print_results, results
 from .stop import stop
@@ -60,6 +61,7 @@ app.command()(replay)
 app.command()(replays)
 app.command()(results)
 app.command()(stop)
+app.command()(metrics)
 app.command("top")(show_top)
 
 T = TypeVar("T")
@@ -203,7 +205,7 @@ def backtests(
 def backtest(
     algorithm: Annotated[str, typer.Argument(help="See: backtestr algorithms")],
     symbol: Annotated[list[str], typer.Argument(help="See: backtestr data. Several share the account.")],
-    timeframe: Annotated[str, typer.Option(help="1m 5m 15m 30m 1h 4h 1d 1w")],
+    timeframe: Annotated[str, typer.Option(help="Number and unit: 30s 5m 2h 1d 1w 1M.")],
     param: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, a parameter of the algorithm.")] = None,
     start_date: Annotated[str | None, typer.Option("--start", help="ISO 8601, UTC; default: the first bar.")] = None,
     end_date: Annotated[str | None, typer.Option("--end", help="ISO 8601, exclusive; default: all bars.")] = None,

@@ -19,7 +19,7 @@ data_app = typer.Typer(
 )
 
 Symbol = Annotated[str, typer.Argument(help="See: backtestr data")]
-Timeframe = Annotated[str, typer.Argument(help="1m 5m 15m 30m 1h 4h 1d 1w, or tick")]
+Timeframe = Annotated[str, typer.Argument(help="Number and unit: 30s 5m 2h 1d 1w 1M; or tick.")]
 Price = Annotated[TickPrice | None, typer.Option(help="Price of ticks to make the bars of; default: mid, or last.")]
 Count = Annotated[int, typer.Option("-n", help="How many bars.", min=1)]
 Indicators = Annotated[

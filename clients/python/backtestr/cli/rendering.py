@@ -136,6 +136,7 @@ def facts_table(facts: SeriesFacts) -> RenderableType:
     shown.add_row(f"last {unit[:-1]}", _time(facts.end_time))
     if facts.columns:
         shown.add_row("columns", ", ".join(facts.columns))
+    shown.add_row("days of", facts.time_zone or "UTC")
     shown.add_row("prices", f"{facts.low:,.10g} to {facts.high:,.10g}")
     shown.add_row("volume", f"{facts.volume:,.10g}")
     missing = "minutes without a tick" if facts.timeframe == TICK else "bars missing"
@@ -160,7 +161,9 @@ def _source(timeframe: str) -> str:
 def bars_table(bars: pl.DataFrame) -> Table:
     """Return a table with a row for each bar or tick; an indicator is empty during its warm-up."""
     table = Table("timestamp")
-    time_format = "%Y-%m-%d %H:%M:%S.%f" if "bid" in bars.columns else "%Y-%m-%d %H:%M"
+    minutes = bars.is_empty() or not bars[bars.columns[0]].dt.second().any()
+    of_bars = "%Y-%m-%d %H:%M" if minutes else "%Y-%m-%d %H:%M:%S"
+    time_format = "%Y-%m-%d %H:%M:%S.%f" if "bid" in bars.columns else of_bars
     for name in bars.columns[1:]:
         table.add_column(name, justify="right")
     for time, *values in bars.iter_rows():
@@ -368,6 +371,9 @@ def results_table(results: Results) -> RenderableType:
         facts.add_row("warm-up", f"{results.warmup_bars:,} bars before the first")
     if results.metrics is None:
         return facts
+    rule = results.metrics.annualisation
+    if rule is not None:
+        facts.add_row("calendar", escape(f"{rule.calendar}, {rule.bars_per_year:,.6g} bars a year: {rule.reason}"))
     for warning in results.metrics.warnings:
         facts.add_row("[yellow]warning", escape(warning))
     table = Table(title=title.strip(), title_justify="left")

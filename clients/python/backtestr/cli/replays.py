@@ -18,7 +18,7 @@ from .console import EXIT_INTERRUPTED, AsJson, broker, err, out, print_json
 
 def replay(
     symbol: Annotated[str, typer.Argument(help="See: backtestr data")],
-    timeframe: Annotated[str, typer.Option(help="1m 5m 15m 30m 1h 4h 1d 1w, or tick")],
+    timeframe: Annotated[str, typer.Option(help="Number and unit: 30s 5m 2h 1d 1w 1M; or tick.")],
     speed: Annotated[float | None, typer.Option(help="Times real time; gaps are skipped.")] = None,
     bars_per_second: Annotated[float | None, typer.Option(help="Bars, or ticks, a second.")] = None,
     as_fast_as_read: Annotated[bool, typer.Option("--as-fast-as-read", help="As fast as they are printed.")] = False,

@@ -39,6 +39,7 @@ from .data import data_app
 from .keys import keys_app
 from .replays import replay, replays
 from .results_command import print_results, results
+from .standard_streams import standard_streams
 from .top import show_top
 
 app = typer.Typer(
@@ -291,7 +292,8 @@ def replay_log(
 
 def main() -> None:
     """Run the `backtestr` command."""
-    app()
+    with standard_streams():
+        app()
 
 
 # --- within -------------------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ from backtestr_protocol.private_files import is_of_this_user, is_trusted, make_p
 # The files and folders that contain kernels, and the functions, constants and types that kernels refer to.
 KERNEL_SOURCES = (
     "algorithms/signals.py",
+    "backtest/order_links.py",
     "compiled.py",
     "data/arrays.py",
     "metrics",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,3 +67,25 @@ def test_a_place_where_nothing_can_be_made_is_named_with_its_variable(variable: 
         assert variable in refused
         assert len(refused.splitlines()) == 1
         assert not Path(NOWHERE).exists()
+
+
+COMMANDS = [
+    ["data"],
+    ["data", "--json"],
+    ["status"],
+    ["top", "--once"],
+    ["backtest", "sma_cross", "SYNTH", "--timeframe", "1d"],
+]
+
+
+@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+def test_a_command_of_a_broker_works_without_streams_and_says_that_its_output_is_full(
+    arguments: list[str], broker: RunningBroker
+) -> None:
+    for streams, code in (("<&- >&- 2>&-", 0), ("2>/dev/full", 0), (">/dev/full", 1)):
+        shell = ["/bin/sh", "-c", f'exec "$@" {streams}', "sh", sys.executable, "-m", "backtestr", *arguments]
+        ended = subprocess.run(shell, env=broker.environment, capture_output=True, text=True, timeout=60)
+        assert ended.returncode == code, f"{streams}: {ended.stderr}"
+        assert "Traceback" not in ended.stderr
+        if code:
+            assert ended.stderr.endswith("standard output cannot be written: No space left on device\n")

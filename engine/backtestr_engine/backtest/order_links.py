@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from backtestr_engine.compiled import compiled
 from backtestr_engine.data.arrays import Integers, Records
 from backtestr_engine.data.panel import Panel
 from backtestr_engine.simulation.records import (
@@ -104,7 +104,7 @@ def links_of(positions: Records, changed_by: Integers, closed: Records, still_op
     )
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _join(ids: Any, fills: Any, order_symbols: Any, quantities: Any, symbols: Any, held: Any, made: Any) -> None:
     change = 0
     for order in range(len(ids)):

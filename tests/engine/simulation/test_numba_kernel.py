@@ -50,6 +50,12 @@ def imported_files(module: ast.Module, file: Path) -> dict[str, Path]:
     return found
 
 
+def test_one_module_alone_decides_if_kernels_are_kept() -> None:
+    """numba raises while a module is imported that is to be kept where nothing can be written."""
+    asking = [file for file in PACKAGE.rglob("*.py") if "njit(cache" in file.read_text("utf-8")]
+    assert asking == [PACKAGE / "compiled.py"]
+
+
 @pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda file: str(file.relative_to(PACKAGE)))
 def test_all_code_that_is_compiled_is_in_the_sources(file: Path) -> None:
     sources = kernel_cache.kernel_source_files()

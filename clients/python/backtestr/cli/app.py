@@ -40,6 +40,7 @@ from .keys import keys_app
 from .metrics_command import metrics
 from .replays import replay, replays
 from .results_command import print_results, results
+from .standard_streams import standard_streams
 from .stop import stop
 from .top import show_top
 
@@ -295,7 +296,8 @@ def replay_log(
 
 def main() -> None:
     """Run the `backtestr` command."""
-    app()
+    with standard_streams():
+        app()
 
 
 # --- within -------------------------------------------------------------------------------------------------------

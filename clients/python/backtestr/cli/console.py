@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import msgspec
 import typer
@@ -30,8 +30,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard out
 # Characters in a line without a terminal: then another program reads the lines, which must not be cut.
 PIPED_WIDTH = 240
 
-out = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
-err = Console(stderr=True, width=None if sys.stderr.isatty() else PIPED_WIDTH)
+
+def _width(stream: TextIO | None) -> int | None:
+    """Return the width for a stream; None, which leaves it to the terminal, for a terminal. A closed stream is None."""
+    return None if stream is not None and stream.isatty() else PIPED_WIDTH
+
+
+out = Console(width=_width(sys.stdout))
+err = Console(stderr=True, width=_width(sys.stderr))
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from backtestr_protocol import paths
 from backtestr_protocol.errors import InvalidConfiguration
-from backtestr_protocol.keys import KeyFolder
+from backtestr_protocol.keys import Allowed, KeyFolder
 from backtestr_protocol.rights import RIGHTS, Right
 
 from .console import EXIT_ERROR, AsJson, err, out, print_json
@@ -75,7 +75,7 @@ def allow(
 def list_keys(as_json: AsJson = False) -> None:
     """List the keys that are allowed."""
     with _folder() as folder:
-        allowed = folder.allowed()
+        allowed = folder.allowed() if folder.path.exists() else Allowed({}, ())  # before the first key there is none
         keys = sorted((name, allowed.rights[name], folder.public_text(key)) for key, name in allowed.names.items())
     if as_json:
         rows = [{"name": name, "rights": right, "publicKey": key} for name, right, key in keys]
@@ -103,9 +103,14 @@ def revoke(name: Name, as_json: AsJson = False) -> None:
 def _folder() -> Iterator[KeyFolder]:
     try:
         yield KeyFolder(paths.keys_dir())
-    except InvalidConfiguration as error:
-        err.print(error.message, markup=False, highlight=False, soft_wrap=True)
+    except (InvalidConfiguration, OSError) as error:
+        message = error.message if isinstance(error, InvalidConfiguration) else _unusable(error)
+        err.print(message, markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(EXIT_ERROR) from None
+
+
+def _unusable(error: OSError) -> str:
+    return f"the folder of keys cannot be used: {error.strerror}: {error.filename}; name another in BACKTESTR_DATA_DIR"
 
 
 def _print_line(line: str) -> None:

@@ -19,7 +19,7 @@ from backtestr_broker.core.scheduling.interactive_tasks import InteractiveTasks,
 from backtestr_broker.core.scheduling.workers import Worker, Workers
 from backtestr_protocol import worker_channel
 from backtestr_protocol.codec import Signer, encode
-from backtestr_protocol.errors import Busy, ErrorData, NotFound, SystemFault, TimedOut, WorkersLost
+from backtestr_protocol.errors import Busy, ErrorData, NotFound, SystemFault, TimedOut, TimeLimitExceeded, WorkersLost
 from backtestr_protocol.message_types import PRIORITIES, Priority
 from backtestr_protocol.messages import Pong
 from support.protocol.independent import Fields, Requests
@@ -398,7 +398,7 @@ def test_every_callback_is_called_exactly_once_while_workers_answer_fail_and_are
             else:
                 losses[name] += 1
                 if action == "overdue":
-                    expected[name] = TimedOut
+                    expected[name] = TimeLimitExceeded
                 elif losses[name] == 2:
                     expected[name] = WorkersLost
                 machine.lose(worker, overdue=action == "overdue")

@@ -15,6 +15,7 @@ class Wake:
         self.read_end, self._write_end = sockets_of_the_system.socketpair()
         self.read_end.setblocking(False)
         self._write_end.setblocking(False)
+        self._woken_before: int | None = None  # what signals woke before `at_signals`
 
     def __call__(self) -> None:
         """Wake the loop; may be called from any thread."""
@@ -27,11 +28,16 @@ class Wake:
 
         Python calls a signal's handler once its thread runs again, and not every system ends a sleep for a signal.
         """
-        before = signal.set_wakeup_fd(self._write_end.fileno(), warn_on_full_buffer=False)
+        self._woken_before = signal.set_wakeup_fd(self._write_end.fileno(), warn_on_full_buffer=False)
         try:
             yield
         finally:
-            signal.set_wakeup_fd(before)
+            self._leave_signals()
+
+    def _leave_signals(self) -> None:
+        if self._woken_before is not None:
+            signal.set_wakeup_fd(self._woken_before)
+            self._woken_before = None
 
     def drain(self) -> None:
         """Take back every wake so far."""
@@ -40,6 +46,7 @@ class Wake:
                 pass
 
     def close(self) -> None:
-        """Close both ends; a later wake does nothing."""
+        """Close both ends; a later wake does nothing. A signal must not write to a descriptor that is free again."""
+        self._leave_signals()
         self.read_end.close()
         self._write_end.close()

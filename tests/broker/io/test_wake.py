@@ -31,7 +31,7 @@ def test_many_wakes_without_a_reader_do_not_block() -> None:
     wake.close()
 
 
-def test_a_signal_wakes_the_loop_within_the_block_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_wakes_the_loop_within_the_block_alone() -> None:
     """Python's handler runs once the sleep has ended, and a signal alone does not end it on every system."""
     wake = Wake()
     before = signal.signal(signal.SIGUSR1, lambda _number, _frame: None)
@@ -45,3 +45,12 @@ def test_a_signal_wakes_the_loop_within_the_block_alone(monkeypatch: pytest.Monk
     finally:
         signal.signal(signal.SIGUSR1, before)
         wake.close()
+
+
+def test_a_signal_after_its_end_writes_to_nothing() -> None:
+    wake = Wake()
+    before = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(before)
+    with wake.at_signals():
+        wake.close()
+        assert signal.set_wakeup_fd(before) == before

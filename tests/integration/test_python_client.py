@@ -108,3 +108,16 @@ def test_a_client_outlives_its_broker(own_broker: RunningBroker) -> None:
         own_broker.stop(signal.SIGTERM)
     with pytest.raises(NetworkError, match="no broker is running"):
         backtestr.connect(wait=0, connection_file=own_broker.connection_file)
+
+
+def test_bars_from_memory_are_imported_as_a_file_is(client: backtestr.Client) -> None:
+    bars = client.market_data("SYNTH", "1d").head(50)
+    first = client.import_bars(bars, "FROMMEMORY")
+    again = client.import_bars(bars.to_dict(as_series=False), "FROMMEMORY", "1d")
+
+    assert (first.bars, first.timeframe) == (again.bars, again.timeframe) == (50, "1d")
+    assert client.market_data("FROMMEMORY", "1d").equals(bars)
+    with pytest.raises(DataError, match=r"bars-from-memory\.arrow"):
+        client.import_bars(bars.with_columns(high=bars["low"] / 2), "FROMMEMORY", "1d")
+    assert client.market_data("FROMMEMORY", "1d").equals(bars)
+    client.delete_market_data("FROMMEMORY")

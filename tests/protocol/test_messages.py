@@ -76,6 +76,7 @@ def test_every_contract_is_covered() -> None:
         messages.AlgorithmProblem,
         messages.Finding,
         messages.LookAhead,
+        messages.CheckedSample,
         messages.ParameterInfo,
         messages.SeriesInfo,
         messages.SeriesGap,

@@ -105,6 +105,7 @@ from backtestr_protocol.system_status import SystemStatus
 from .algorithm_source import registration
 from .arguments import as_symbols, feed_request, wire_options
 from .market_tables import market_table, tick_pages
+from .memory_bars import BarsFromMemory
 from .replay import PriceReplay, Rate, replay_request, start_replay
 from .requester import BULK_TIMEOUT, REQUEST_TIMEOUT, Requester
 from .results import ALL_TABLES, Results, fetch_results
@@ -112,7 +113,7 @@ from .run import STREAMS, Run, Stream, start_backtest
 from .subscription import Subscription, fetch_missed
 
 
-class Client:
+class Client(BarsFromMemory):
     """A connection to a broker. Use it as a context manager, or `close` it.
 
     Every method raises the broker's error as an exception of `backtestr.errors`, `TimedOut` when there is no answer in

@@ -22,7 +22,15 @@ from backtestr_engine.library.registrations import RegisteredAlgorithms
 from backtestr_engine.library.samples import LONG_BARS, SHORT_BARS
 from backtestr_engine.library.source_files import load_source
 from backtestr_engine.worker.time_limit import time_limit
-from backtestr_protocol.errors import AlgorithmError, DataError, NotFound, StateConflict, TimedOut, ValidationError
+from backtestr_protocol.errors import (
+    AlgorithmError,
+    DataError,
+    DiskUnwritable,
+    NotFound,
+    StateConflict,
+    TimedOut,
+    ValidationError,
+)
 from backtestr_protocol.messages import AlgorithmInfo, RegisterAlgorithm
 
 NOW = 1_790_000_000_000
@@ -373,7 +381,7 @@ def test_an_interrupted_registration_can_be_completed(
 
     with monkeypatch.context() as patch:
         patch.setattr(registered_module, "replace_file", failing)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(DiskUnwritable, match="No space left"):
             register(library, "mine", OTHER)
 
     after = another(root)

@@ -64,7 +64,7 @@ def test_options_that_are_spelled_out_resolve_to_the_same(conventions: Conventio
     ("given", "error", "message", "path"),
     [
         ({"fillat": 1}, ValidationError, "unknown option 'fillat'; did you mean 'fillAt'?", "$.options.fillat"),
-        ({"fillAt": "noon"}, ValidationError, "options.fillAt: Invalid enum value 'noon'", "$.options.fillAt"),
+        ({"fillAt": "noon"}, ValidationError, "one of next_open, close, not 'noon'", "$.options.fillAt"),
         ({"closeAtEnd": 1}, ValidationError, "Expected `bool`, got `int`", "$.options.closeAtEnd"),
         ({"riskFree": float("nan")}, ValidationError, "'riskFree' must be a yearly rate", "$.options.riskFree"),
         ({"riskFree": -1}, ValidationError, "'riskFree' must be a yearly rate", "$.options.riskFree"),

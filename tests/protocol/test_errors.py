@@ -81,7 +81,7 @@ def test_a_kind_of_error_is_sent_with_its_code_and_its_own_recovery_actions(kind
     received = from_data(kind("no").to_data(component="engine", timestamp=0))
     assert type(received) is BY_CODE[kind.code]
     assert issubclass(kind, BY_CODE[kind.code])
-    assert received.recovery_actions == list(kind.advice or ())
+    assert received.recovery_actions == kind("no").recovery_actions
     assert received.recovery_actions != list(RECOVERY_ACTIONS[kind.code])
 
 

@@ -159,10 +159,10 @@ class Run:
                     metrics, panel.timestamp, panel.timeframe, equity, conventions.risk_free, panel.zone
                 )
                 metrics = with_geometric_figures(metrics, measured, conventions.risk_free)
-            metrics = metrics.with_warnings(
-                [*result_warnings(self.plan, self._look_ahead), *order_warnings(orders, float(equity[-1]))]
-            )
             metrics = msgspec.structs.replace(metrics, annualisation=stated)
+        metrics = metrics.with_warnings(result_warnings(self.plan, self._look_ahead))
+        if simulated:
+            metrics = metrics.with_warnings(order_warnings(orders, float(equity[-1])))
         warm_up = self.plan.warm_up
         return Result(
             symbols=panel.symbols,

@@ -56,3 +56,11 @@ def test_a_take_profit_of_more_than_the_price_is_said(catalog: Catalog, conventi
         run = Run(prepare(msgspec.structs.replace(CONFIG, options={"takeProfit": profit}), catalog, conventions), "a")
         run.advance(100)
         assert run.finish().metrics.warnings == warned
+
+
+def test_a_backtest_that_is_stopped_before_its_first_bar_warns_too(catalog: Catalog, conventions: Conventions) -> None:
+    catalog.write(synthetic_bars("1m", 100))
+    run = Run(prepare(CONFIG, catalog, conventions), "a", LookAhead(passed=False, bars=10, cuts=3, finding=FINDING))
+    run.start()
+    (warning,) = run.finish().metrics.warnings
+    assert "looks ahead" in warning

@@ -164,7 +164,7 @@ def test_a_topic_has_its_sequence_numbers(link: Link, ann: Client, worker: Worke
     assert texts(facts(link, "topic", "orders.b1")) == [
         "Published workerId=compute-1 topic=orders.b1 count=1 marks=0",
         "OrderUpdate topic=orders.b1 seq=1 count=1",
-        "Published workerId=compute-1 topic=orders.b1 count=2",
+        "Published workerId=compute-1 topic=orders.b1 count=2 marks=0",
         "Batch topic=orders.b1 seq=2 count=2",
         "FetchMissed clientId=ann id=f counter=2",
         "FetchMissed clientId=ann id=f result=Success",

@@ -14,7 +14,14 @@ def test_every_signal_of_core_and_event_loop_is_a_hook() -> None:
     names = set(get_type_hints(Notify)["signal"].__args__)
     of_the_allow_list = {"client_denied", "clients_dropped", "allow_list_problem"}
     of_connections = {"connections_ended", "descriptors_exhausted", "peer_gone", "message_dropped"}
-    of_the_event_loop = {"recorder_stopped", "recorder_resumed", "starts_again", *of_connections, *of_the_allow_list}
+    of_the_event_loop = {
+        "recorder_stopped",
+        "recorder_resumed",
+        "starts_again",
+        "stops",
+        *of_connections,
+        *of_the_allow_list,
+    }
     assert names | of_the_event_loop == set(hooks.SIGNALS)
 
 

@@ -25,7 +25,7 @@ def serves_the_next_request(raw_client: RawClient) -> Iterator[None]:
 WRONG_BACKTESTS: list[tuple[Fields, str, str]] = [
     ({"algorithmId": "sma_cros"}, "NOT_FOUND", "did you mean 'sma_cross'"),
     ({"symbol": "SYNHT"}, "DATA_ERROR", "did you mean 'SYNTH'"),
-    ({"timeframe": "2m"}, "VALIDATION_ERROR", "unknown timeframe '2m'"),
+    ({"timeframe": "2y"}, "VALIDATION_ERROR", "unknown timeframe '2y'"),
     ({"parameters": {"fats": 10}}, "VALIDATION_ERROR", "did you mean 'fast'? (fast: 2..500, slow: 3..1000)"),
     ({"parameters": {"fast": 1}}, "VALIDATION_ERROR", "2..500"),
     ({"parameters": {"fast": "ten"}}, "VALIDATION_ERROR", "'ten'"),

@@ -237,7 +237,7 @@ def test_gaps_before_the_start_are_bridged(catalog: Catalog, conventions: Conven
     """The bars before the start may be further away than their number of minutes."""
     bars = synthetic_bars("1m", COUNT)
     kept = np.r_[0:100, 1500:COUNT]
-    catalog.write(Bars("GAPPY", "1m", *(getattr(bars, name)[kept] for name in Bars.__slots__[2:])))
+    catalog.write(Bars("GAPPY", "1m", *(getattr(bars, name)[kept] for name in Bars.__slots__[2:-1])))
     plan = planned(catalog, conventions, symbol="GAPPY", start_date=minute(1500), end_date=None, warmup=30)
 
     assert given_bars(plan) == (30,)

@@ -41,7 +41,7 @@ def stocked(catalog: Catalog) -> Catalog:
         ({"parameters": {"fast": 1}}, ValidationError, "within 2..500", "$.parameters.fast"),
         ({"parameters": {"fast": 50}}, InvalidConfiguration, "sma_cross requires fast < slow", None),
         ({"symbol": "SYNHT"}, DataError, "unknown symbol 'SYNHT'; did you mean 'SYNTH'?", "$.symbol"),
-        ({"timeframe": "2m"}, ValidationError, "unknown timeframe '2m'", "$.timeframe"),
+        ({"timeframe": "2y"}, ValidationError, "unknown timeframe '2y'", "$.timeframe"),
         ({"start_date": "2024-01-04"}, InvalidConfiguration, "is not before endDate 2024-01-03", None),
         ({"start_date": "2024-01-03"}, InvalidConfiguration, "is not before endDate 2024-01-03", None),
         ({"start_date": "January"}, ValidationError, "must be an ISO 8601 date", "$.startDate"),

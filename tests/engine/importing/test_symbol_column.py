@@ -138,6 +138,7 @@ def test_notes_that_all_series_share_are_said_once(tmp_path: Path) -> None:
 @given(rows=st.lists(st.sampled_from(["A", "B", "C"]), min_size=1, max_size=60))
 def test_parting_by_symbol_is_filtering(rows: list[str], tmp_path: Path) -> None:
     data = synthetic_bars("1h", len(rows)).to_frame().with_columns(pl.Series("symbol", rows))
+    data = data.with_columns(data["timestamp"].gather(data.select(pl.int_range(pl.len()).over("symbol")).to_series()))
     path = write(data, tmp_path / "bars.csv")
     series = read_file(ImportMarketData(path=str(path), symbol_column="symbol", timeframe="1h", repair="drop")).series
     assert [one.symbol for one in series] == sorted(set(rows))

@@ -109,7 +109,7 @@ def test_ticks_imported_again_are_refused_to_a_replay_that_another_worker_began(
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"speed": 1e-9}, ValidationError, "speed must be from 0.001 to 6.048e"),
+        ({"speed": 1e-9}, ValidationError, "speed must be from 0.001 to "),
         ({"speed": float("nan")}, ValidationError, "speed must be"),
         ({"bars_per_second": 10_001.0}, ValidationError, "barsPerSecond must be from 0.001 to 10000"),
         ({"price": "bid"}, InvalidConfiguration, "ticks are replayed with every price"),

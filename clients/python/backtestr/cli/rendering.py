@@ -28,7 +28,7 @@ from backtestr_protocol.messages import (
     SeriesInfo,
     StoredSeries,
 )
-from backtestr_protocol.metrics import METRICS, Unit
+from backtestr_protocol.metrics import METRICS, Annualised, Unit
 from backtestr_protocol.price_messages import PriceReplayStatus
 from backtestr_protocol.result_messages import DiskUsage, PrunedResults, ResultList
 from backtestr_protocol.stream_messages import PriceUpdate
@@ -161,7 +161,7 @@ def _source(timeframe: str) -> str:
 def bars_table(bars: pl.DataFrame) -> Table:
     """Return a table with a row for each bar or tick; an indicator is empty during its warm-up."""
     table = Table("timestamp")
-    minutes = bars.is_empty() or not bars[bars.columns[0]].dt.second().any()
+    minutes = bars.is_empty() or not (bars[bars.columns[0]].dt.second() != 0).any()
     of_bars = "%Y-%m-%d %H:%M" if minutes else "%Y-%m-%d %H:%M:%S"
     time_format = "%Y-%m-%d %H:%M:%S.%f" if "bid" in bars.columns else of_bars
     for name in bars.columns[1:]:
@@ -372,7 +372,7 @@ def results_table(results: Results) -> RenderableType:
     if results.metrics is None:
         return facts
     rule = results.metrics.annualisation
-    if rule is not None:
+    if isinstance(rule, Annualised):
         facts.add_row("calendar", escape(f"{rule.calendar}, {rule.bars_per_year:,.6g} bars a year: {rule.reason}"))
     for warning in results.metrics.warnings:
         facts.add_row("[yellow]warning", escape(warning))

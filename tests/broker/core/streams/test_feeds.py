@@ -73,7 +73,7 @@ def topic_of(one: Fields) -> str:
         ({"symbol": ""}, "$.prices[1].symbol", "1 to 64 printable characters"),
         ({"symbol": "x" * 65}, "$.prices[1].symbol", "1 to 64 printable characters"),
         ({"symbol": "a\nb"}, "$.prices[1].symbol", "1 to 64 printable characters"),
-        ({"timeframe": "2m"}, "$.prices[1].timeframe", "'tick'; '2m' came"),
+        ({"timeframe": "2y"}, "$.prices[1].timeframe", "tick, or the length of a bar"),
         ({"last": "1"}, "$.prices[1].last", "expected `float`"),
         ({"timestamp": 1.5}, "$.prices[1].timestamp", ""),
     ],

@@ -1,4 +1,4 @@
-"""What ends the sleep of the event loop from outside: other threads, and signals."""
+"""Wake the event loop from its sleep: other threads and signals do so."""
 
 from __future__ import annotations
 

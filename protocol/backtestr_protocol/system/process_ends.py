@@ -1,4 +1,4 @@
-"""How processes end together, and how their ends are noticed.
+"""Processes end together, and their ends are noticed.
 
 A program that starts others wants three things: to be woken when one ends, to end what that one has started, and to
 leave none behind when it is killed itself. Linux has all three (signals, process groups, parent-death signal). Where

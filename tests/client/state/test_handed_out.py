@@ -1,4 +1,4 @@
-"""What a program was given is remembered by version within bounds, and by thread."""
+"""The values that a program was given are remembered by version within bounds, and by thread."""
 
 from __future__ import annotations
 

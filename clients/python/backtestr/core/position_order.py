@@ -10,7 +10,7 @@ from backtestr_protocol.stream_messages import PositionUpdate
 
 
 class PositionOrder:
-    """What was read of the positions of one backtest: after a restart it tells what is new."""
+    """The positions that were read of one backtest: after a restart they tell which ones are new."""
 
     __slots__ = ("_changed", "_is_behind", "_latest", "_resumes_after")
 

@@ -1,4 +1,4 @@
-"""What a worker publishes is published if it is its own, and counted for the next worker."""
+"""A message of a worker is published if it is about its task, and counted for the next worker."""
 
 from __future__ import annotations
 

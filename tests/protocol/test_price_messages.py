@@ -26,7 +26,7 @@ def test_as_many_prices_as_the_limit_are_accepted_and_no_more() -> None:
     assert caught.value.details == {"path": "$.prices"}
 
 
-@pytest.mark.parametrize("timeframe", ["2m", "", "Tick", None])
+@pytest.mark.parametrize("timeframe", ["2x", "", "Tick", None])
 def test_a_price_has_a_timeframe_or_is_a_tick(timeframe: Any) -> None:
     with pytest.raises(ValidationError) as caught:
         decode(_publish, msgpack.packb({"prices": [{**PRICE, "timeframe": timeframe}]}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from backtestr_protocol.timeframes import TIMEFRAME_RULE, Timeframe
 
 from .dates import dates_of, market_clock, market_zone
 from .rows import Rows
-from .spacing import check_timeframe, detected_timeframe, step_name, usual_step
+from .spacing import check_not_longer, check_timeframe, detected_timeframe, step_name, usual_step
 
 _AT: dict[TickPrice, str] = {
     "mid": "at the middle of bid and ask",
@@ -36,6 +37,12 @@ def make_series(
 
     A symbol with one bar has the timeframe of the symbol with the most.
     """
+    if len(parts) > 1 and timeframe is not None and timeframe != TICK:
+        # A symbol may have few of the bars; all symbols together show the spacing.
+        times = np.unique(np.concatenate([rows.timestamps for _, rows in parts]))
+        if parts[0][1].kind == "bars":
+            check_not_longer(timeframe, times, parts[0][1].file)
+        parts = [(symbol, replace(rows, incomplete=True)) for symbol, rows in parts]
     most, _ = max(parts, key=lambda part: len(part[1]))
     made = {symbol: make_one(rows, symbol, timeframe, price) for symbol, rows in parts if symbol == most}
     usual = made[most][0].timeframe

@@ -46,21 +46,28 @@ def check_timeframe(given: Timeframe, timestamps: Integers, file: str, *, incomp
     Bars that are missing are no contradiction as long as some follow each other as `given` says, or there are few, or
     rows were dropped and the bars are `incomplete`.
     """
-    usual = usual_step(timestamps)
+    usual, months = usual_step(timestamps), months_in(given)
     if usual is None:
         return
-    shown, steps = _shown(timestamps), np.diff(timestamps)
-    months = months_in(given)
-    shortest = months * _SHORTEST_MONTH_US if months else length_us(given)
-    is_other = shown is not None and shown != given and len(steps) >= _FEW_STEPS and not incomplete
-    if usual < shortest:
-        relation = "finer bars"
-    elif is_other and (int(steps.min()) > length_us(given) or (months_in(shown or given) and not months)):
-        relation = "longer bars"
-    else:
+    if usual < (months * _SHORTEST_MONTH_US if months else length_us(given)):
+        raise _contradicted(given, "finer bars", timestamps, usual, file)
+    if not incomplete:
+        check_not_longer(given, timestamps, file)
+
+
+def check_not_longer(given: Timeframe, timestamps: Integers, file: str) -> None:
+    """Raise `UnknownTimeframe` for bars that all lie further apart than `given`, at steps of another timeframe."""
+    usual, shown, steps = usual_step(timestamps), _shown(timestamps), np.diff(timestamps)
+    if usual is None or shown is None or shown == given or len(steps) < _FEW_STEPS:
         return
+    if int(steps.min()) > length_us(given) or (months_in(shown) and not months_in(given)):
+        raise _contradicted(given, "longer bars", timestamps, usual, file)
+
+
+def _contradicted(given: Timeframe, relation: str, timestamps: Integers, usual: int, file: str) -> UnknownTimeframe:
+    shown = _shown(timestamps)
     name = f"; name {shown}" if shown is not None else ""
-    raise UnknownTimeframe(
+    return UnknownTimeframe(
         f"{file} holds {relation} than {given}: its most frequent step is {_with_name(usual, shown)}{name}",
         path="$.timeframe",
         got=given,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -144,3 +145,14 @@ def test_parting_by_symbol_is_filtering(rows: list[str], tmp_path: Path) -> None
     assert [one.symbol for one in series] == sorted(set(rows))
     for one in series:
         assert one.to_frame().equals(data.filter(pl.col("symbol") == one.symbol).drop("symbol"))
+
+
+def test_a_timeframe_that_all_symbols_contradict_is_refused(tmp_path: Path) -> None:
+    days = [f"2024-{month:02}-01" for month in range(1, 9)]
+    lines = [f"{day},{symbol},10,12,9,11,1" for day in days for symbol in ("A", "B")]
+    path = tmp_path / "months.csv"
+    path.write_text("date,symbol,open,high,low,close,volume\n" + "\n".join(lines) + "\n")
+    request = ImportMarketData(path=str(path), symbol_column="symbol")
+    assert [one.timeframe for one in read_file(request).series] == ["1M", "1M"]
+    with pytest.raises(DataError, match=r"holds longer bars than 1d: .*name 1M"):
+        read_file(msgspec.structs.replace(request, timeframe="1d"))

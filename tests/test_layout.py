@@ -43,7 +43,6 @@ COVERED_BY = {
     "broker/core/requests/dispatch": "tests/broker/core/test_core.py",
     "broker/core/scheduling/workers": "tests/broker/core/scheduling/test_scheduler.py",
     "client/market_data": "tests/client/test_client.py",
-    "engine/data/zones": "tests/engine/importing/test_dates.py",
     "engine/__main__": "tests/integration/test_inspection.py",
     "engine/config": "tests/integration/test_lifecycle.py",
     "engine/indicators": "tests/engine/worker/test_market_data.py",

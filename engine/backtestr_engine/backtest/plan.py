@@ -128,6 +128,7 @@ def prepare(
         config,
         symbol=symbols[0],
         symbols=symbols if len(symbols) > 1 else [],
+        timeframe=timeframe,
         start_date=config.start_date or instant(int(panel.timestamp[0])),
         end_date=config.end_date or instant(close_time(int(panel.timestamp[-1]), timeframe)),
         price=config.price or _common_price(catalog, symbols, timeframe),

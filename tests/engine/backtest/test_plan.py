@@ -124,3 +124,8 @@ def test_an_absent_date_of_several_symbols_covers_all_of_them(stocked: Catalog, 
 def test_an_open_range_without_bars_is_refused(stocked: Catalog, conventions: Conventions) -> None:
     with pytest.raises(DataError, match="no 1m bars of SYNTH from 2025-01-01; there are bars from 2024-01-01"):
         prepare(msgspec.structs.replace(CONFIG, start_date="2025-01-01", end_date=None), stocked, conventions)
+
+
+def test_a_timeframe_is_spelled_out_by_its_one_name(stocked: Catalog, conventions: Conventions) -> None:
+    plan = prepare(msgspec.structs.replace(CONFIG, timeframe="60m"), stocked, conventions)
+    assert plan.resolved_config().timeframe == plan.bars.timeframe == "1h"

@@ -2,8 +2,9 @@
 
 A count belongs to a year from 1900 up to 2200 in one unit, except near zero: 631152000 is 1990 as seconds and a week
 after 1970 as milliseconds. The coarsest unit that stays within those years is therefore right for every time that is
-not within 84 days of 1970-01-01, also where the unit changes inside a file. For counts near zero the order of the rows,
-the step between them and the name of the column decide; where these contradict each other the file is refused.
+not within 84 days of 1970-01-01, also where the unit changes inside a file. For counts near zero, and in a file with
+times of the two years around 1970, the order of the rows, the step between them and the name of the column decide;
+where these contradict each other the file is refused.
 """
 
 from __future__ import annotations

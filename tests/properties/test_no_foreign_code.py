@@ -15,8 +15,8 @@ MODULES |= {"importlib", "pty", "ctypes"}
 CALLS = {"eval", "exec", "compile", "__import__", "recv_pyobj", "recv_json", "recv_string"}
 # Resources that ship with the package: TOML text, no code.
 HARMLESS = {"importlib.resources"}
-# It calls `prctl` of the C library once, with constants, before the broker has a socket.
-ALLOWED = {"process_family.py": {"ctypes"}}
+# It calls `prctl` of the C library, in one place and with the numbers of options of Linux.
+ALLOWED = {"process_ends.py": {"ctypes"}}
 
 FILES = sorted(
     file for package in (backtestr_broker, backtestr_protocol) for file in Path(package.__path__[0]).rglob("*.py")
@@ -50,7 +50,14 @@ def test_every_exception_is_needed_and_calls_nothing_else() -> None:
         (file,) = [one for one in FILES if one.name == name]
         text = file.read_text("utf-8")
         assert foreign(ast.parse(text)) == modules
-        assert text.count("ctypes.") == text.count("ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)") == 1
+        assert text.count("ctypes.") == text.count('getattr(ctypes.CDLL(None), "prctl", None)') == 1
+        calls = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
+        options = [one.args[0] for one in calls if isinstance(one.func, ast.Name) and one.func.id == "_prctl"]
+        assert {one.id for one in options if isinstance(one, ast.Name)} == {
+            "_PR_SET_PDEATHSIG",
+            "_PR_SET_CHILD_SUBREAPER",
+        }
+        assert len(options) == sum(isinstance(one, ast.Name) for one in options), "the options are constants"
 
 
 def test_the_search_covers_both_packages_and_finds_what_it_looks_for() -> None:

@@ -98,9 +98,10 @@ class RunningBroker:
 
     def _serves(self) -> bool:
         """Return whether the connection file exists and this process wrote it."""
-        if not self.connection_file.exists():
+        try:
+            connection, _ = read_connection(self.connection_file)
+        except FileNotFoundError:  # that of an earlier broker is removed when the next one starts
             return False
-        connection, _ = read_connection(self.connection_file)
         return bool(connection["pid"] == self.process.pid)
 
     @property

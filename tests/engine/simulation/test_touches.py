@@ -98,7 +98,7 @@ def test_a_level_between_two_cents_is_reached_by_the_one_beyond_and_not_by_the_o
 
 
 def test_the_touches_that_rounding_missed() -> None:
-    """Of 2,090 targets that are whole cents 335 were missed by a comparison of the numbers as they are."""
+    """A comparison of the numbers as they are missed 335 of 2,090 targets that are whole cents."""
     targets = missed = 0
     for quarter in range(40, 800):
         for percent in (1, 2, 3, 5, 10, 20):

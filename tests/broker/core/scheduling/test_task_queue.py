@@ -42,7 +42,9 @@ class BoundedWaits(RuleBasedStateMachine):
         super().__init__()
         self.queue = TaskQueue(10_000)
         self.waiting: dict[str, tuple[Priority, bool]] = {}
-        self.passed: Counter[Priority] = Counter()  # takings since the last of that priority, while one could be taken
+        # Takings since the last of that priority, while one could be taken: of higher ones, and of any.
+        self.passed: Counter[Priority] = Counter()
+        self.others: Counter[Priority] = Counter()
         self.made = 0
 
     @rule(priority=st.sampled_from(PRIORITIES), client_id=clients, to_park=st.booleans(), count=st.integers(1, 20))
@@ -65,12 +67,13 @@ class BoundedWaits(RuleBasedStateMachine):
             if all(self.passed[one] < MAX_PASSED for one in able):
                 assert taken == min(able, key=PRIORITIES.index), "a lower priority is taken only after its wait"
             for one in able - {taken}:
-                self.passed[one] += 1
-                # Meanwhile others that have waited as long have their turns, each at most twice.
-                assert self.passed[one] < MAX_PASSED + 2 * len(PRIORITIES), f"{one} waits without a bound"
-            self.passed[taken] = 0
-            for gone in set(PRIORITIES) - {priority for priority, _ in self.waiting.values()}:
-                self.passed[gone] = 0
+                self.passed[one] += PRIORITIES.index(one) > PRIORITIES.index(taken)
+                self.others[one] += 1
+                assert self.passed[one] < MAX_PASSED + len(PRIORITIES), f"{one} waits for higher ones without a bound"
+                # Lower ones that have waited as long have their turns meanwhile, each at most twice.
+                assert self.others[one] < MAX_PASSED + 2 * len(PRIORITIES), f"{one} waits without a bound"
+            for over in {taken} | (set(PRIORITIES) - {priority for priority, _ in self.waiting.values()}):
+                self.passed[over] = self.others[over] = 0
 
     @invariant()
     def is_consistent(self) -> None:

@@ -45,6 +45,7 @@ def unpack(path: Path, first_bytes: bytes, largest_bytes: int) -> Unpacked | Non
         if first_bytes.startswith(GZIP):
             return _unpack_gzip(path, largest_bytes)
         return _unpack_zip(path, largest_bytes)
+    # zipfile's error for a method of compression that it does not know is NotImplementedError.
     except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError) as error:
         reason = printable(f"{type(error).__name__}: {error}")
         raise UnusableFile(

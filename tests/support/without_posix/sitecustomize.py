@@ -87,6 +87,9 @@ def _check_closed(*paths: Any) -> None:
             _refuse(PermissionError, errno.EACCES, path)
 
 
+# Where a call has no descriptors of folders, as on Windows, Python itself raises NotImplementedError, and so do these.
+
+
 def _open(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
     if dir_fd is not None:
         raise NotImplementedError("dir_fd unavailable on this platform")

@@ -33,7 +33,7 @@ from backtestr_protocol.messages import SeriesInfo
 from backtestr_protocol.worker_channel import WorkerSettings
 
 from .client import Client
-from .io.interrupts import join_uninterrupted
+from .io.interrupts import JoinableThread, join_uninterrupted
 
 # Seconds until the workers are ready; the first start on a machine compiles the kernels, and the machine may be slow or
 # busy. A broker that cannot start ends before that by itself.
@@ -80,7 +80,7 @@ class EmbeddedBroker:
         except BaseException:  # another broker may use that data directory
             self.context.term()
             raise
-        self._thread = threading.Thread(target=self._run, name="backtestr broker", daemon=True)
+        self._thread = JoinableThread(self._run, "backtestr broker", daemon=True)
 
     @property
     def connection(self) -> Connection:

@@ -160,16 +160,16 @@ def test_ctrl_c_while_closing_is_raised_once_all_is_closed(home: Path, monkeypat
     with Peer(home) as peer:
         client = connect(peer)
         thread = client._io_thread._thread
-        join = thread.join
+        wait = thread.wait
         interrupts = [1, 2]
 
         def interrupted() -> None:
             if interrupts:
                 interrupts.pop()
                 raise KeyboardInterrupt
-            join()
+            wait()
 
-        monkeypatch.setattr(thread, "join", interrupted)
+        monkeypatch.setattr(thread, "wait", interrupted)
         with pytest.raises(KeyboardInterrupt):
             client.close()
         assert not thread.is_alive()

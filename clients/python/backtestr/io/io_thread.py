@@ -11,7 +11,6 @@ import contextlib
 import itertools
 import logging
 import random
-import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, assert_never
@@ -56,7 +55,7 @@ from backtestr_protocol.zmq_frames import receive
 from .command_queue import CommandQueue
 from .connection_file import ConnectionFile, Stamp
 from .error_log import ErrorLog, ErrorReport
-from .interrupts import join_uninterrupted
+from .interrupts import JoinableThread, join_uninterrupted
 from .mailboxes import MAX_UNREAD, Mailbox, PendingReply
 from .socket_selector import SocketSelector
 from .sockets import BURST, Sockets
@@ -130,7 +129,7 @@ class IoThread:
         self._stream_errors = StreamErrors()
         self._mailboxes: dict[int, Mailbox] = {}
         self._ends: dict[str, list[PendingReply[BacktestStatus]]] = {}
-        self._thread = threading.Thread(target=self._run, name="backtestr client", daemon=True)
+        self._thread = JoinableThread(self._run, "backtestr client", daemon=True)
 
     # --- called by any thread -----------------------------------------------------------------------------------------
 

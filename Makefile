@@ -40,7 +40,7 @@ run-broker: setup
 
 # In two processes. Those that share a broker run in one of them, and all others one by one, so that both are busy to the end.
 test: setup
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --durations 10 $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --durations 10 $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

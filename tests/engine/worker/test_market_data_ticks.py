@@ -53,6 +53,7 @@ def test_pages_are_the_whole_range_each_tick_once(
     start = int(MILLISECONDS[first])
     end = None if to_the_end else int(MILLISECONDS[-1])
     whole, _ = ask(stocked, start_time=start, end_time=end) if start != end else (QUOTES.to_frame()[:0], None)
+    limit = max(limit, whole.height // 20)  # pages of one tick where that is some twenty of them
     pages: list[pl.DataFrame] = []
     skip, versions = 0, set()
     while whole.height:

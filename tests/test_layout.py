@@ -31,6 +31,7 @@ COVERED_BY = {
     # Structs: the tests of the codec encode and decode every one of them.
     "protocol/system_status": "tests/protocol/test_messages.py",
     "protocol/result_messages": "tests/protocol/test_messages.py",
+    "protocol/evaluation_messages": "tests/protocol/test_messages.py",
     "protocol/import_messages": "tests/protocol/test_messages.py",
     "protocol/system/open_flags": "tests/protocol/test_private_files.py",
     "protocol/system/ports": "tests/broker/io/test_sockets.py",

@@ -1,7 +1,7 @@
 """This module has the tables of PROTOCOL.md: the request types with priority, data and answer, and the stream types.
 
-The contracts themselves are in `messages.py`, `price_messages.py`, `result_messages.py`, `stream_messages.py` and
-`system_status.py`.
+The contracts themselves are in `messages.py`, `evaluation_messages.py`, `import_messages.py`, `price_messages.py`,
+`result_messages.py`, `stream_messages.py` and `system_status.py`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from .errors import ErrorData
+from .evaluation_messages import EvaluateAlgorithm, Evaluation
 from .import_messages import Imported, ImportMarketData
 from .messages import (
     AlgorithmInfo,
@@ -119,6 +120,7 @@ REQUESTS: dict[str, RequestType] = {
     "ListAlgorithms": RequestType("I", "read", Nothing, AlgorithmList),
     "RegisterAlgorithm": RequestType("I", "all", RegisterAlgorithm, AlgorithmInfo),
     "GetAlgorithmStatus": RequestType("I", "read", AlgorithmRef, AlgorithmStatus),
+    "EvaluateAlgorithm": RequestType("B", "run", EvaluateAlgorithm, Evaluation),
     "ListMarketData": RequestType("I", "read", Nothing, SeriesList),
     "GetMarketData": RequestType("I", "read", GetMarketData, MarketData),
     "ImportMarketData": RequestType("B", "all", ImportMarketData, Imported),

@@ -29,6 +29,7 @@ Work = Literal[
     "OpenReplay",
     "RegisterAlgorithm",
     "GetAlgorithmStatus",
+    "EvaluateAlgorithm",
     "ListMarketData",
     "GetMarketData",
     "ImportMarketData",

@@ -37,6 +37,7 @@ SHARED_BROKERS = (
     "hostile_broker",
     "portable",
     "embedded",
+    "evaluating_broker",
     "stopped_recorder",
     "target",
     "vault",

@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backtestr_protocol import import_messages, messages, result_messages, stream_messages, system_status
+from backtestr_protocol import (
+    evaluation_messages,
+    import_messages,
+    messages,
+    result_messages,
+    stream_messages,
+    system_status,
+)
 from backtestr_protocol.codec import Envelope, decode, validation_error
 from backtestr_protocol.connection import Connection
 from backtestr_protocol.errors import ErrorData, MessageError, ValidationError
@@ -68,7 +75,14 @@ def refusal(struct: type[msgspec.Struct], value: Any) -> tuple[str, str]:
 def test_every_contract_is_covered() -> None:
     public = {
         one
-        for module in (import_messages, messages, result_messages, stream_messages, system_status)
+        for module in (
+            evaluation_messages,
+            import_messages,
+            messages,
+            result_messages,
+            stream_messages,
+            system_status,
+        )
         for one in vars(module).values()
         if isinstance(one, type) and issubclass(one, Contract) and one is not Contract
     }

@@ -8,10 +8,10 @@ from backtestr_protocol.errors import RECOVERY_ACTIONS, AuthenticationError, Not
 from backtestr_protocol.message_types import REQUESTS
 from backtestr_protocol.rights import RIGHTS, Right, check_right, includes
 
-# The first words of the requests that only ask, and of those that steer. All others change what is stored, or end the
-# broker.
+# The first words of the requests that only ask, and of those that run something or steer it. All others change what is
+# stored, or end the broker.
 ASKING = ("Hello", "Goodbye", "Ping", "Get", "List", "Describe", "Fetch", "Snapshot")
-STEERING = ("Start", "Pause", "Resume", "StopBacktest", "StopPriceReplay", "Acknowledge")
+STEERING = ("Start", "Evaluate", "Pause", "Resume", "StopBacktest", "StopPriceReplay", "Acknowledge")
 
 
 def test_the_rights_are_in_one_order() -> None:

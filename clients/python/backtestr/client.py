@@ -14,6 +14,7 @@ from typing import Any, Unpack
 
 import blinker
 import msgspec
+import polars as pl
 import zmq
 
 from backtestr.core.connection_state import ConnectionState
@@ -34,6 +35,7 @@ from backtestr.state.shared_state import SharedState
 from backtestr.state.status_watch import watch_status
 from backtestr_protocol.connection import Connection
 from backtestr_protocol.errors import AuthenticationError, NetworkError, Severity, TimedOut
+from backtestr_protocol.evaluation_messages import EvaluateAlgorithm
 from backtestr_protocol.keys import KeyPair
 from backtestr_protocol.messages import (
     AlgorithmInfo,
@@ -88,6 +90,7 @@ from backtestr_protocol.system_status import SystemStatus
 
 from .algorithm_source import registration
 from .arguments import as_symbols, feed_request, wire_options
+from .evaluation import fetch_evaluation
 from .market_data import MarketDataRequests
 from .replay import PriceReplay, Rate, replay_request, start_replay
 from .requester import BULK_TIMEOUT, REQUEST_TIMEOUT, Requester
@@ -357,6 +360,41 @@ class Client(MarketDataRequests):
             warmup=warmup,
         )
         return start_backtest(self._ask, self._io_thread, config, watch)
+
+    def evaluate(
+        self,
+        algorithm: str,
+        symbol: str | Sequence[str],
+        *,
+        timeframe: str,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        price: TickPrice | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        warmup: int | None = None,
+        timeout: float = BULK_TIMEOUT,
+    ) -> pl.DataFrame:
+        """Return the signals of an algorithm with the bars, and the series that it shows, without a backtest.
+
+        The arguments mean what they mean for `backtest`, and the signals are those that a backtest with them and
+        without options trades. The columns are `timestamp open high low close volume`; then `entries exits
+        short_entries short_exits`, or `target`; then the levels that the algorithm gives (`stop_loss` …); then what it
+        shows with `Signals.of(…, show={"atr": atr})`. Of several symbols, the second column is `symbol`. Raises what
+        `backtest` raises, and `AlgorithmError` with `details["traceback"]` for an algorithm that fails.
+        """
+        symbols = as_symbols(symbol)
+        request = EvaluateAlgorithm(
+            algorithm_id=algorithm,
+            symbol=symbols[0],
+            symbols=symbols if len(symbols) > 1 else [],
+            start_date=None if start is None else as_iso(start),
+            end_date=None if end is None else as_iso(end),
+            timeframe=timeframe,
+            price=price,
+            parameters=with_times_as_text(parameters or {}),
+            warmup=warmup,
+        )
+        return fetch_evaluation(self._ask, request, timeout)
 
     def run(self, backtest_id: str) -> Run:
         """Return the handle of a backtest that was started elsewhere or before. Raises `NotFound`."""

@@ -6,14 +6,16 @@ The signals of a bar are one byte of flags, which the simulation reads; the bool
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from backtestr_engine.compiled import compiled
 from backtestr_engine.data.arrays import AnyArray, Booleans, Bytes, Floats
 from backtestr_protocol.errors import AlgorithmError
+
+from .shown_series import checked_shown
 
 ENTRY = 1
 EXIT = 2
@@ -39,6 +41,7 @@ class Signals:
     (shape (1,)) or one per bar; NaN leaves it to the option of that name, 0 means none. `limit_price`, `stop_price`:
     the prices of the order that an entry on the bar makes under the option `orderType`. `target`: the position to hold,
     as a signed fraction of equity, one per bar; NaN changes nothing. Signals have targets, or entries and exits.
+    `shown` has the series that the algorithm shows by their names, one value per bar; no simulation reads them.
     """
 
     flags: Bytes
@@ -48,6 +51,7 @@ class Signals:
     limit_price: Floats | None = None
     stop_price: Floats | None = None
     target: Floats | None = None
+    shown: Mapping[str, Floats] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -63,16 +67,18 @@ class Signals:
         limit_price: AnyArray | float | None = None,
         stop_price: AnyArray | float | None = None,
         target: AnyArray | None = None,
+        show: Mapping[str, AnyArray] | None = None,
     ) -> Signals:
         """Make signals of boolean arrays of one length (bars), or of a target (floats) instead.
 
-        An absent array is False everywhere. Fractions and prices are as in the class. Raises `AlgorithmError` for an
-        array that is not boolean (floats may hold NaN), for different lengths, for a fraction that is negative or
-        infinite, and for a target that is infinite.
+        An absent array is False everywhere. Fractions and prices are as in the class. `show` has series to look at by
+        their names (`{"atr": atr}`): numbers or booleans, one per bar, which change nothing. Raises `AlgorithmError`
+        for an array that is not boolean (floats may hold NaN), for different lengths, for a fraction that is negative
+        or infinite, for a target that is infinite, and for series that cannot be shown.
         """
         if target is not None:
             others = (entries, exits, short_entries, short_exits, limit_price, stop_price)
-            signals = cls._of_target(target, others)
+            signals = cls._of_target(target, others, show)
             return signals.protected(stop_loss=stop_loss, take_profit=take_profit, trailing_stop=trailing_stop)
         given = {
             name: (np.asarray(array), flag)
@@ -95,11 +101,14 @@ class Signals:
             flags,
             limit_price=_check_fractions("limit_price", limit_price, length),
             stop_price=_check_fractions("stop_price", stop_price, length),
+            shown=checked_shown(show, length),
         )
         return signals.protected(stop_loss=stop_loss, take_profit=take_profit, trailing_stop=trailing_stop)
 
     @classmethod
-    def _of_target(cls, target: AnyArray, others: Sequence[AnyArray | float | None]) -> Signals:
+    def _of_target(
+        cls, target: AnyArray, others: Sequence[AnyArray | float | None], show: Mapping[str, AnyArray] | None
+    ) -> Signals:
         if any(other is not None for other in others):
             raise AlgorithmError(
                 "a target says all that is to be held: give it without entries, exits, limit_price and stop_price"
@@ -117,7 +126,8 @@ class Signals:
                 f"{values[wrong[0]]}",
                 bar=int(wrong[0]),
             )
-        return cls(np.where(np.isnan(values), np.uint8(0), np.uint8(TARGET)), target=values)
+        flags = np.where(np.isnan(values), np.uint8(0), np.uint8(TARGET))
+        return cls(flags, target=values, shown=checked_shown(show, len(values)))
 
     def protected(
         self,
@@ -136,22 +146,23 @@ class Signals:
             self.limit_price,
             self.stop_price,
             self.target,
+            self.shown,
         )
 
     @classmethod
-    def from_cross(cls, fast: Floats, slow: Floats) -> Signals:
+    def from_cross(cls, fast: Floats, slow: Floats, *, show: Mapping[str, AnyArray] | None = None) -> Signals:
         """Make signals that are long when `fast` crosses above `slow` and short when it crosses below.
 
         The lines must have stood strictly the other way round before a cross, so the end of the warm-up makes none. A
         tie keeps the side: above, tie, above is no cross; below, tie, above is one. (The convention `crossTies` can
         change that: vectorbt takes the first for a cross as well, backtesting.py takes neither. Such bars are marked.)
-        A NaN on either line clears the side.
+        A NaN on either line clears the side. `show` is as in `of`.
         """
         if fast.shape != slow.shape or fast.ndim != 1:
             raise AlgorithmError(
                 f"crossing lines have shapes {fast.shape} and {slow.shape}; both need one value per bar"
             )
-        return cls(_cross_flags(fast, slow))
+        return cls(_cross_flags(fast, slow), shown=checked_shown(show, len(fast)))
 
     def __len__(self) -> int:
         return len(self.flags)
@@ -172,6 +183,7 @@ class Signals:
             cut(self.limit_price),
             cut(self.stop_price),
             cut(self.target),
+            {name: values[first:] for name, values in self.shown.items()},
         )
 
     def _have(self, flag: int) -> Booleans:

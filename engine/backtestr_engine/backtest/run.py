@@ -9,7 +9,6 @@ import numpy as np
 import polars as pl
 
 from backtestr_engine.algorithms.signals import Signals
-from backtestr_engine.algorithms.weights import targets_of
 from backtestr_engine.data.arrays import Floats, Integers, Records
 from backtestr_engine.data.panel import Panel
 from backtestr_engine.data.timeframes import close_time
@@ -25,6 +24,7 @@ from backtestr_protocol.messages import LookAhead, Timeframe
 from backtestr_protocol.metrics import WIRE_NAMES, Metrics
 from backtestr_protocol.stream_messages import BacktestProgress, EquityCurvePoint
 
+from .evaluation import signals_of
 from .order_links import orders_of_changes, signal_times
 from .order_warnings import order_warnings
 from .plan import Plan, check_signals
@@ -60,16 +60,7 @@ class Run:
 
     def start(self) -> None:
         """Compute the signals. Raises `AlgorithmError`; `InvalidConfiguration` where they lack what an option needs."""
-        algorithm, panel, parameters = self.plan.algorithm, self.plan.panel, self.plan.parameters
-        seen = self.plan.seen
-        if algorithm.across:
-            weights = algorithm.weights(seen, parameters)[len(seen) - len(panel) :]
-            self.start_with(*targets_of(panel, weights, fills_at_close=self._fills_at_close))
-        else:
-            tested = zip(panel.series, seen.series, strict=True)
-            self.start_with(
-                *(algorithm.signals(longer, parameters).from_bar(len(longer) - len(bars)) for bars, longer in tested)
-            )
+        self.start_with(*signals_of(self.plan))
 
     def start_with(self, *signals: Signals) -> None:
         """Start with signals that were computed elsewhere: those of every symbol, one per bar."""

@@ -94,7 +94,8 @@ def _signals_of(algorithm: Algorithm, sample: Bars | Panel, values: Mapping[str,
     if isinstance(sample, Panel):
         return {"weights": algorithm.weights(sample, values)}
     signals = algorithm.signals(sample, values)
-    further = (field.name for field in dataclasses.fields(Signals) if field.name != "flags")
+    # Nothing trades on what is shown, so a line drawn with hindsight is no finding.
+    further = (field.name for field in dataclasses.fields(Signals) if field.name not in ("flags", "shown"))
     return {name: getattr(signals, name) for name in (*_FLAGS, *further)}
 
 

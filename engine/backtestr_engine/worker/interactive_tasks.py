@@ -6,16 +6,20 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
+from backtestr_engine.backtest.evaluation import evaluated, prepare_evaluation
 from backtestr_engine.backtest.plan import prepare
 from backtestr_engine.backtest.result_store import ResultStore
+from backtestr_engine.backtest.tables import attach
 from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.data.series_facts import delete, describe, store_resampled
 from backtestr_engine.importing.importer import ReadsFile, import_market_data
 from backtestr_engine.library.library import Library
+from backtestr_engine.library.source_files import Limit, unlimited
 from backtestr_engine.library.stored_samples import series_parts
 from backtestr_engine.simulation.conventions import Conventions
 from backtestr_protocol.codec import decode, encode
 from backtestr_protocol.errors import StateConflict
+from backtestr_protocol.evaluation_messages import EvaluateAlgorithm, Evaluation
 from backtestr_protocol.import_messages import ImportMarketData
 from backtestr_protocol.messages import (
     AlgorithmRef,
@@ -47,12 +51,23 @@ _backtest_ref = msgspec.msgpack.Decoder(BacktestRef)
 _config = msgspec.msgpack.Decoder(BacktestConfig)
 _delete = msgspec.msgpack.Decoder(DeleteMarketData)
 _describe = msgspec.msgpack.Decoder(DescribeMarketData)
+_evaluate = msgspec.msgpack.Decoder(EvaluateAlgorithm)
 _get_market_data = msgspec.msgpack.Decoder(GetMarketData)
 _get_results = msgspec.msgpack.Decoder(GetBacktestResults)
 _open_replay = msgspec.msgpack.Decoder(OpenReplay)
 _import = msgspec.msgpack.Decoder(ImportMarketData)
 _register = msgspec.msgpack.Decoder(RegisterAlgorithm)
 _resample = msgspec.msgpack.Decoder(ResampleMarketData)
+
+
+class Safeguards(msgspec.Struct, frozen=True):
+    """Functions that keep a worker alive: `read_file` reads files of others for imports, where that may end a process.
+
+    `limit` runs the algorithm of an evaluation, which may not come back.
+    """
+
+    read_file: ReadsFile | None = None
+    limit: Limit = unlimited
 
 
 class InteractiveTasks:
@@ -65,10 +80,9 @@ class InteractiveTasks:
         conventions: Conventions,
         library: Library,
         wall_ms: Callable[[], int],
-        read_file: ReadsFile | None = None,
+        safeguards: Safeguards | None = None,
     ) -> None:
-        """Take the machines; `read_file` reads files of others for imports, where that may end the process."""
-        self._read_file = read_file
+        self._safeguards = safeguards or Safeguards()
         self._catalog = catalog
         self._results = results
         self._conventions = conventions
@@ -80,6 +94,7 @@ class InteractiveTasks:
             "OpenReplay": self._open_replay,
             "RegisterAlgorithm": self._register_algorithm,
             "GetAlgorithmStatus": self._algorithm_info,
+            "EvaluateAlgorithm": self._evaluate_algorithm,
             "ListMarketData": self._list_market_data,
             "GetMarketData": self._market_data,
             "ImportMarketData": self._import_market_data,
@@ -126,6 +141,20 @@ class InteractiveTasks:
         """Return the facts of a version that the broker does not remember; the broker adds its own."""
         return [encode(self._library.info(decode(_algorithm_ref, data).algorithm_id))]
 
+    def _evaluate_algorithm(self, data: bytes) -> Frames:
+        """Evaluate an algorithm on stored bars; the table of its signals is the attachment."""
+        plan = prepare_evaluation(decode(_evaluate, data), self._catalog, self._conventions, self._library.find)
+        frame = self._safeguards.limit(f"evaluating {plan.algorithm.name}", lambda: evaluated(plan))
+        references, attachments = attach([("signals", frame)])
+        answer = Evaluation(
+            algorithm_id=plan.algorithm.algorithm_id,
+            timeframe=plan.panel.timeframe,
+            parameters=dict(plan.parameters),
+            tables=references,
+            warmup_bars=0 if plan.warm_up is None else plan.warm_up.fewest,
+        )
+        return [encode(answer), *attachments]
+
     def _list_market_data(self, _data: bytes) -> Frames:
         return [encode(SeriesList(series=self._catalog.series()))]
 
@@ -134,7 +163,7 @@ class InteractiveTasks:
         return [encode(found), *attachments]
 
     def _import_market_data(self, data: bytes) -> Frames:
-        return [encode(import_market_data(self._catalog, decode(_import, data), self._read_file))]
+        return [encode(import_market_data(self._catalog, decode(_import, data), self._safeguards.read_file))]
 
     def _describe_market_data(self, data: bytes) -> Frames:
         return [encode(describe(self._catalog, decode(_describe, data)))]

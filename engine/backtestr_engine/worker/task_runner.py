@@ -29,7 +29,6 @@ from backtestr_engine.backtest.plan import prepare
 from backtestr_engine.backtest.result_store import ResultStore
 from backtestr_engine.backtest.run import Run
 from backtestr_engine.data.catalog import Catalog
-from backtestr_engine.importing.importer import ReadsFile
 from backtestr_engine.library.library import Library
 from backtestr_engine.publishing.backtest_streams import BacktestStreams
 from backtestr_engine.publishing.batching import Batcher, Publication
@@ -56,7 +55,7 @@ from backtestr_protocol.worker_channel import (
     Work,
 )
 
-from .interactive_tasks import InteractiveTasks
+from .interactive_tasks import InteractiveTasks, Safeguards
 from .pace import Pace
 from .price_replays import ReplayBars, Sent
 
@@ -124,7 +123,7 @@ class TaskRunner:
         wall_ms: Callable[[], int],
         batcher: Batcher,
         library: Library | None = None,
-        read_file: ReadsFile | None = None,
+        safeguards: Safeguards | None = None,
     ) -> None:
         self._catalog = catalog
         self._results = results
@@ -133,7 +132,7 @@ class TaskRunner:
         self._chunk_bars = chunk_bars
         self._wall_ms = wall_ms
         self.batcher = batcher
-        self._interactive_tasks = InteractiveTasks(catalog, results, conventions, self._library, wall_ms, read_file)
+        self._interactive_tasks = InteractiveTasks(catalog, results, conventions, self._library, wall_ms, safeguards)
         self._running: _Backtest | None = None
         self._parked: dict[str, _Backtest] = {}
 

@@ -53,6 +53,7 @@ from backtestr_protocol.worker_channel import (
 from backtestr_protocol.zmq_frames import receive, send
 
 from .encryption import use_keys
+from .interactive_tasks import Safeguards
 from .lifeline import Lifeline
 from .log import TaskLog
 from .price_replays import PriceReplays, Sent
@@ -61,7 +62,7 @@ from .process_state import ProcessState
 from .replay_thread import ReplayThread
 from .start_up import equip
 from .task_runner import TaskRunner
-from .time_limit import time_limit
+from .time_limit import LOAD_OPTION, time_limit
 from .warm_up import warm
 
 # The most messages from the broker that wait. It sends few: a task at a time, and the actions on it.
@@ -73,7 +74,7 @@ _LINGER_MS = 100
 # The seconds by which a task may exceed its time limit: a chunk may be computing, or a result be stored.
 _GRACE_SECONDS = 2.0
 # The kinds of tasks that load or run code of a user in this process.
-_RUNS_CODE: tuple[Work, ...] = ("CheckBacktest", "RunBacktest")
+_RUNS_CODE: tuple[Work, ...] = ("CheckBacktest", "RunBacktest", "EvaluateAlgorithm")
 # The seconds that a worker which is to be replaced has for sending its last messages.
 _LEAVING_SECONDS = 10.0
 # The seconds between two checks of a waiting thread if the worker ends.
@@ -340,9 +341,15 @@ def _overdue(task_id: str | None, message: str) -> Finished:
     return Finished(task_id=task_id or "", outcome="failed", error=late, is_last=True)
 
 
-def _ending_the_worker(threads: _Threads, seconds: float) -> Limit:
+def _limit_of_evaluations(threads: _Threads, config: EngineConfig) -> Limit:
+    """Return a limit for an evaluation: it may take as long as a backtest, and no longer than an interactive task."""
+    milliseconds = min(config.conventions.time_limit_ms, config.worker.question_time_limit_ms)
+    return _ending_the_worker(threads, milliseconds / 1000, "time_limit_ms under [conventions]")
+
+
+def _ending_the_worker(threads: _Threads, seconds: float, option: str = LOAD_OPTION) -> Limit:
     """Return a limit for the code of a task: code that cannot be interrupted fails its task, and ends the worker."""
-    interrupting = time_limit(seconds, 2 * _GRACE_SECONDS)  # the worker ends before that
+    interrupting = time_limit(seconds, 2 * _GRACE_SECONDS, option)  # the worker ends before that
 
     def limit(what: str, work: Callable[[], T], /) -> T:
         stuck = f"{what} took longer than {seconds:g} s, could not be interrupted, and was ended with its worker"
@@ -408,7 +415,7 @@ def _compute(
         _wall_ms,
         Batcher(config.batching.classes, packer),
         equipment.library,
-        equipment.child_tasks.read_file,
+        Safeguards(equipment.child_tasks.read_file, _limit_of_evaluations(threads, config)),
     )
     batcher = runner.batcher
     if settings.kind == "compute":  # no interactive task waits for a kernel

@@ -6,6 +6,7 @@ Python. If it does not, its thread is left behind; a caller that cannot accept t
 
 from __future__ import annotations
 
+import contextvars
 import ctypes
 import sys
 import threading
@@ -25,13 +26,17 @@ T = TypeVar("T")
 # The seconds after which late code is interrupted again: its `except BaseException` may have caught the first time.
 _INTERRUPT_SECONDS = 0.1
 
+LOAD_OPTION = "load_time_limit_ms under [algorithms]"
+"""The option in engine.toml that says how long a source may take to load."""
+
 
 class _Work(threading.Thread):
-    """A thread that runs `work`, and keeps its result or error."""
+    """A thread that runs `work` in the context of its caller, whose facts its log lines have, and keeps the result."""
 
     def __init__(self, work: Callable[[], Any]) -> None:
         super().__init__(name="backtestr limited", daemon=True)
         self._work = work
+        self._context = contextvars.copy_context()
         self.result: Any = None
         self.error: BaseException | None = None
         self._returned = False
@@ -43,7 +48,7 @@ class _Work(threading.Thread):
         is_done = False
         try:
             try:
-                self.result = self._work()
+                self.result = self._context.run(self._work)
                 is_done = True
             except BaseException as error:  # code of an algorithm may raise anything; the caller gets it
                 self.error = error
@@ -65,8 +70,10 @@ class _Work(threading.Thread):
         return authors_stack(traceback.extract_stack(frame))
 
 
-def time_limit(seconds: float, patience: float) -> Limit:
+def time_limit(seconds: float, patience: float, option: str = LOAD_OPTION) -> Limit:
     """Return a limit of `seconds`; the caller waits `patience` seconds more for code that is being interrupted.
+
+    `option` is the one in engine.toml that sets it, for the message.
 
     Late work raises `TimeLimitExceeded`, whose `details.traceback` shows where it was. Work that raises something that
     is no `Exception` raises `AlgorithmError`.
@@ -78,8 +85,7 @@ def time_limit(seconds: float, patience: float) -> Limit:
         thread.join(seconds)
         if not thread.has_returned():
             late = TimeLimitExceeded(
-                f"{what} took longer than {seconds:g} s; look for an endless loop, or raise load_time_limit_ms under "
-                "[algorithms] in engine.toml",
+                f"{what} took longer than {seconds:g} s; look for an endless loop, or raise {option} in engine.toml",
                 traceback=bounded(thread.where()),
             )
             for _ in range(max(1, round(patience / _INTERRUPT_SECONDS))):

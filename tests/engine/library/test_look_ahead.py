@@ -143,3 +143,20 @@ def test_a_failure_on_all_bars_is_an_error() -> None:
         check_algorithm(broken, BARS, {"count": 1}, generator())
     with pytest.raises(ValueError, match="at least two bars; there are 1"):
         check_algorithm(broken, BARS[:1], {"count": 1}, generator())
+
+
+def test_what_is_shown_may_use_hindsight_and_hides_no_finding() -> None:
+    def shows(peeks: bool) -> Algorithm:
+        @algorithm("shows")
+        def shown(bars: Bars) -> Signals:
+            """Show a line that is drawn with later bars."""
+            later = np.append(bars.close[1:], np.nan)
+            above = (later if peeks else bars.close) > bars.open
+            return Signals.of(above, ~above, show={"later": later})
+
+        return shown
+
+    assert check_algorithm(shows(peeks=False), BARS, {}, generator()).passed
+    verdict = check_algorithm(shows(peeks=True), BARS, {}, generator())
+    assert verdict.finding is not None
+    assert verdict.finding.signal == "entries"

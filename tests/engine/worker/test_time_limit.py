@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from collections.abc import Iterator
 
@@ -54,6 +55,19 @@ def test_a_loop_is_interrupted_and_the_error_has_its_lines(source: str) -> None:
     assert 'File "mine.py", line' in caught.value.details["traceback"]
     assert f'File "{time_limit_module.__file__}"' not in caught.value.details["traceback"]
     assert not [thread for thread in threading.enumerate() if thread.name == "backtestr limited"]
+
+
+def test_the_message_names_the_option_that_sets_the_limit() -> None:
+    limit = time_limit(0.05, patience=60.0, option="time_limit_ms under [conventions]")
+    with pytest.raises(TimedOut, match=r"loop, or raise time_limit_ms under \[conventions\] in engine\.toml$"):
+        limit("evaluating mine", lambda: load_source(ENDLESS, "mine.py", "mine"))
+
+
+def test_the_work_has_the_context_of_its_caller() -> None:
+    """The lines that it logs are then about the caller's task."""
+    task = contextvars.ContextVar("task", default="none")
+    task.set("mine")
+    assert LONG("reading", task.get) == "mine"
 
 
 @pytest.fixture

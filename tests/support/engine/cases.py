@@ -6,6 +6,7 @@ import math
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -158,10 +159,10 @@ def random_signals(chance: np.random.Generator, bars: Bars, conventions: Convent
     busy = chance.random(count) < float(chance.choice([0.1, 0.5, 1.0]))
     flags = np.where(busy, chance.integers(0, 16, size=count), 0).astype(np.uint8)
     stop_loss, take_profit, trailing_stop = (_random_fractions(chance, count) if protected else None for _ in range(3))
-    exits = {"stop_loss": stop_loss, "take_profit": take_profit, "trailing_stop": trailing_stop}
+    exits: dict[str, Any] = {"stop_loss": stop_loss, "take_profit": take_profit, "trailing_stop": trailing_stop}
     if conventions.order_type == "market" and chance.random() < 0.4:
         return Signals.of(target=_random_targets(chance, count, conventions.leverage)).protected(**exits)
-    prices = {"limit_price": _random_prices(chance, bars), "stop_price": _random_prices(chance, bars)}
+    prices: dict[str, Any] = {"limit_price": _random_prices(chance, bars), "stop_price": _random_prices(chance, bars)}
     return Signals(flags, **exits, **prices)
 
 

@@ -55,7 +55,8 @@ def run_of(rows: Sequence[Row], signals: SignalsByBar, *, slippage: float = 0.0,
     if given["size"] == "all_in":
         del given["sizeValue"]
     run = Run(Plan(config, algorithm, {}, resolve_options(given, shipped_conventions()), Panel.of([bars])), "b")
-    run.start_with(Signals.of(**{name: _column(name, at, len(bars)) for name, at in signals.items()}))
+    columns: dict[str, Any] = {name: _column(name, at, len(bars)) for name, at in signals.items()}
+    run.start_with(Signals.of(**columns))
     return run
 
 

@@ -14,7 +14,14 @@ from typing import Any
 import msgpack
 import msgspec
 
-from backtestr_protocol import messages, price_messages, result_messages, stream_messages, system_status
+from backtestr_protocol import (
+    evaluation_messages,
+    messages,
+    price_messages,
+    result_messages,
+    stream_messages,
+    system_status,
+)
 from backtestr_protocol.codec import (
     REQUEST,
     RESPONSE,
@@ -67,6 +74,15 @@ WHOLE_RANGE = messages.BacktestConfig(
     slippage=0.0,
     parameters={},
 )
+EVALUATE = evaluation_messages.EvaluateAlgorithm(
+    algorithm_id="sma_cross",
+    symbols=["BTCPERP", "ETHPERP"],
+    symbol="BTCPERP",
+    start_date="2022-01-03",
+    timeframe="1m",
+    parameters={"slow": 50},
+    warmup=200,
+)
 REPLAY = price_messages.StartPriceReplay(
     replay_id="7d8e9f0a-1b2c-4d3e-8f4a-5b6c7d8e9f0a",
     symbol="BTCPERP",
@@ -113,6 +129,7 @@ def requests() -> list[Case]:
         {**request(9, "StartBacktest", WHOLE_RANGE, counter=8), "name": "StartBacktest without dates"},
         request(10, "DeleteBacktest", messages.BacktestRef(backtest_id=BACKTEST), counter=9),
         request(11, "PruneResults", result_messages.PruneResults(dry_run=True, max_age_ms=86_400_000), counter=10),
+        request(12, "EvaluateAlgorithm", EVALUATE, counter=11),
     ]
 
 
@@ -131,6 +148,13 @@ def responses() -> list[Case]:
         symbol="BTCPERP",
         timeframe="1m",
         tables=[messages.TableRef(name="bars", frame=0, format="arrow-ipc-stream", rows=2)],
+    )
+    evaluation = evaluation_messages.Evaluation(
+        algorithm_id="sma_cross@2f6d1c0b9a8e7f54",
+        timeframe="1m",
+        parameters={"fast": 10, "slow": 50},
+        tables=[messages.TableRef(name="signals", frame=0, format="arrow-ipc-stream", rows=2)],
+        warmup_bars=200,
     )
     not_found = unknown("algorithm", "sma_cros", ["buy_and_hold", "sma_cross"])
     invalid = ValidationError("$.symbol: required, and missing", path="$.symbol")
@@ -165,6 +189,7 @@ def responses() -> list[Case]:
             "Success",
             result_messages.DeletedBacktest(backtest_id=BACKTEST, freed_bytes=1 << 33),
         ),
+        answer("Evaluation", 12, "Success", evaluation, b"ARROW1-would-stand-here"),
         accepted("Error, not attributed", RESPONSE, encode_message(SIGNER, RESPONSE, unattributed)),
     ]
 

@@ -61,8 +61,11 @@ NOT_SERVED_YET = (
 
 # Bytes of one backtest's configuration: it is kept as long as the broker knows the backtest, and on disk.
 MAX_CONFIG_BYTES = 1 << 20
-# Where a name belongs that is no field of a backtest's configuration.
-NOT_A_FIELD = "conventions (fillAt …) belong in options, what the algorithm takes in parameters"
+# The requests in which an unknown field is refused, and where a name belongs that is none of their fields.
+NOT_A_FIELD = {
+    "StartBacktest": "conventions (fillAt …) belong in options, what the algorithm takes in parameters",
+    "EvaluateAlgorithm": "what the algorithm takes belongs in parameters; conventions and money need a backtest",
+}
 # Characters of an unknown type that the answer repeats.
 _SHOWN = 100
 
@@ -110,6 +113,7 @@ class Requests:
             "ListAlgorithms": self._list_algorithms,
             "RegisterAlgorithm": self._register_algorithm,
             "GetAlgorithmStatus": self._algorithm_status,
+            "EvaluateAlgorithm": self._asking("EvaluateAlgorithm"),
             "ListMarketData": self._asking("ListMarketData"),
             "GetMarketData": self._asking("GetMarketData"),
             "ImportMarketData": self._asking("ImportMarketData"),
@@ -146,8 +150,8 @@ class Requests:
                 type=shown,
                 known=sorted(self._methods),
             )
-        if payload.type == "StartBacktest":
-            check_known_fields(payload.data, BacktestConfig, NOT_A_FIELD)
+        if (hint := NOT_A_FIELD.get(payload.type)) is not None:
+            check_known_fields(payload.data, REQUESTS[payload.type].data, hint)
         return method(session, decode(_decoders[payload.type], payload.data), request_key)
 
     # --- the connection ---

@@ -129,12 +129,13 @@ def test_interactive_tasks_go_by_priority(link: Link, ann: Client) -> None:
         ("ImportMarketData", {"path": "x.csv", "symbol": "X"}),
         ("GetMarketData", {"symbol": "SYNTH", "timeframe": "1m"}),
         ("StartBacktest", config()),
+        ("EvaluateAlgorithm", {"algorithmId": "sma_cross", "symbol": "SYNTH", "timeframe": "1m"}),
     ):
         ann.later(request_type, data)
-    for _ in range(3):
+    for _ in range(4):
         interactive.finish(data={})
     works = [message.work for message in interactive.assigned]
-    assert works == ["ListMarketData", "GetMarketData", "ImportMarketData", "CheckBacktest"]
+    assert works == ["ListMarketData", "GetMarketData", "ImportMarketData", "CheckBacktest", "EvaluateAlgorithm"]
 
 
 def test_tables_come_with_the_answer_and_with_its_repetition(link: Link, ann: Client) -> None:
@@ -147,6 +148,40 @@ def test_tables_come_with_the_answer_and_with_its_repetition(link: Link, ann: Cl
     ann.ask("GetMarketData", data, message_id=asked)
     assert ann.inbox[-1][1] == [b"arrow 0", b"arrow 1"]
     assert len(interactive.assigned) == 1
+
+
+EVALUATE = {"algorithmId": "sma_cross", "symbol": "SYNTH", "timeframe": "1m"}
+
+
+def test_an_evaluation_is_done_by_an_interactive_worker_and_its_table_forwarded(link: Link) -> None:
+    interactive = link.worker("interactive-1")
+    interactive.answers = False
+    ann = link.client("ann", ("laptop", "run"))
+    asked = ann.later("EvaluateAlgorithm", EVALUATE)
+    assert interactive.assigned[-1].work == "EvaluateAlgorithm"
+    assert (interactive.assigned[-1].client_id, interactive.assigned[-1].request_id) == ("ann", asked)
+    interactive.finish(data={"tables": []}, attachments=[b"arrow"])
+    assert (ann.answer(asked), ann.inbox[-1][1]) == ({"tables": []}, [b"arrow"])
+
+    asked = ann.later("EvaluateAlgorithm", EVALUATE)
+    interactive.fail(AlgorithmError("sma_cross raised ValueError: no", traceback="Traceback …"))
+    error = ann.answer(asked)
+    assert (error["code"], error["details"]) == ("ALGORITHM_ERROR", {"traceback": "Traceback …"})
+    assert ann.ask("ListBacktests")["backtests"] == [], "an evaluation is no backtest"
+
+
+@pytest.mark.parametrize(
+    ("field", "near"),
+    [("warmUp", "; did you mean 'warmup'?"), ("initialCapital", ""), ("options", "")],
+)
+def test_an_evaluation_with_a_field_that_it_does_not_have_is_refused(
+    field: str, near: str, link: Link, ann: Client
+) -> None:
+    error = ann.refused("EvaluateAlgorithm", {**EVALUATE, field: 7})
+    assert (error["code"], error["details"]["path"]) == ("VALIDATION_ERROR", f"$.{field}")
+    assert error["message"].startswith(f"$.{field}: unknown field '{field}'{near}")
+    assert error["message"].endswith("belongs in parameters; conventions and money need a backtest")
+    assert link.worker("interactive-1").assigned == []
 
 
 def test_full_queues_answer_busy(make_link: MakeLink) -> None:

@@ -72,7 +72,8 @@ class _WatchedBars(Bars):
 
 def watched(bars: Bars, asked: set[str]) -> Bars:
     """Return the same bars, which add every timeframe that is asked of them to `asked`."""
-    one = _WatchedBars(bars.symbol, bars.timeframe, *(getattr(bars, name) for name in COLUMNS))
+    columns = (getattr(bars, name) for name in COLUMNS)
+    one = _WatchedBars(bars.symbol, bars.timeframe, *columns, zone=bars.zone)
     object.__setattr__(one, "asked", asked)
     return one
 
@@ -147,6 +148,21 @@ def check_sample(
     if verdict.finding is None:
         return verdict
     return msgspec.structs.replace(verdict, finding=msgspec.structs.replace(verdict.finding, sample=sample.name))
+
+
+def check_sample_of_its_own(algorithm: Algorithm, values: Mapping[str, Value], sample: Sample, seed: int) -> Verdict:
+    """Check an algorithm on one sample, with cuts within the higher bars that it asks for there.
+
+    Raises `AlgorithmError` where it fails on the whole of it.
+    """
+    asked: set[str] = set()
+    bars = sample.bars
+    _call(algorithm, watched(bars, asked) if isinstance(bars, Bars) else _watched_panel(bars, asked), values)
+    return check_sample(algorithm, values, sample, _known(asked), seed)
+
+
+def _watched_panel(panel: Panel, asked: set[str]) -> Panel:
+    return Panel.of([watched(bars, asked) for bars in panel.series])
 
 
 def in_sessions(bars: Bars) -> Bars:

@@ -83,6 +83,7 @@ def test_all_calls_are_made_within_the_block_that_drops_prints() -> None:
     assert said == ["muted", "call", "heard"]
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # that it has threads, and forks
 def test_a_process_that_is_forked_in_a_call_ends_there() -> None:
     forked: list[int] = []

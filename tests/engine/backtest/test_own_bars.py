@@ -77,8 +77,17 @@ def fails_on_fewer(bars: Bars, least: int) -> Signals:
     return Signals.of(entries=bars.close > sma(bars.close, 5))
 
 
+@algorithm("draws")
+def draws(bars: Bars) -> Signals:
+    """Enter by chance, without a seed."""
+    return Signals.of(entries=np.random.default_rng().random(len(bars)) > 0.5)
+
+
 LIBRARY = Library(
-    {one.name: one for one in (peeks, leaves_before_long_weekends, peeks_by_the_hour, peeks_across, fails_on_fewer)}
+    {
+        one.name: one
+        for one in (peeks, leaves_before_long_weekends, peeks_by_the_hour, peeks_across, fails_on_fewer, draws)
+    }
 )
 
 
@@ -170,9 +179,15 @@ def test_several_symbols_are_checked_each_or_together(planned: Callable[..., Pla
 def test_an_algorithm_that_fails_there_has_no_verdict(planned: Callable[..., Plan]) -> None:
     """It may need more bars than the sample has, and a failure on short beginnings alone is no finding."""
     assert verdict_on(planned("fails_on_fewer", parameters={"least": 2_000})) is None
-    found = verdict_on(planned("fails_on_fewer", parameters={"least": 300}))
-    assert found is not None
-    assert found.passed
+    for least in (300, 700, 950):
+        found = verdict_on(planned("fails_on_fewer", parameters={"least": least}))
+        assert found is not None
+        assert found.passed
+
+
+def test_an_algorithm_with_other_signals_at_each_call_is_not_said_to_look_ahead(planned: Callable[..., Plan]) -> None:
+    assert not check_on_samples(draws, {}, 1).passed
+    assert verdict_on(planned("draws")) is None
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3])

@@ -91,7 +91,7 @@ class OwnBarsCheck:
     def __init__(self, apart: MakesCalls = calls_in_place, most_seconds: float = math.inf) -> None:
         self._apart = apart
         self._most_seconds = most_seconds
-        # With each the seconds that it had: a check that was late is made again where it may take longer.
+        # Each comes with the seconds that it had: a check that was late is made again where it may take longer.
         self._verdicts: OrderedDict[bytes, tuple[LookAhead | None, float]] = OrderedDict()
 
     def verdict(self, plan: Plan, seconds: float) -> LookAhead | None:

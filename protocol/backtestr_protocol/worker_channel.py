@@ -191,8 +191,9 @@ class Assign(_WorkerMessage, frozen=True, kw_only=True):
 
     A backtest that is `paused` is parked before its first bar. `published` counts, for each topic of a backtest, the
     messages that a lost worker had already sent, without marks: they are not sent again. `progress_percent` is the
-    progress that it had sent: the next one is beyond it. A `restored` backtest was accepted by an earlier broker: a
-    result of it on disk is its result. `client_id` and `request_id` name the request, for the log.
+    progress that it had sent: the next one is beyond it. `losses` counts such workers. A `restored` backtest was
+    accepted by an earlier broker: a result of it on disk is its result. `client_id` and `request_id` name the request,
+    for the log.
     """
 
     task_id: Name
@@ -203,6 +204,7 @@ class Assign(_WorkerMessage, frozen=True, kw_only=True):
     request_id: Name | None = None
     published: Annotated[dict[Topic, NotNegative], msgspec.Meta(max_length=MAX_TOPICS)] = {}
     progress_percent: Percent | None = None
+    losses: NotNegative = 0
 
 
 class Control(_WorkerMessage, frozen=True, kw_only=True):

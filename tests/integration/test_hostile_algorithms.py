@@ -38,6 +38,10 @@ SPOILERS = (
         '    warnings.simplefilter("error")\n    os.chdir("/")\n    os.environ["MINE"] = "1"\n' + LONG
     )
     + (
+        '\n@algorithm("ends_on_fewer")\ndef ends_on_fewer(bars):\n'
+        "    if len(bars) < 1_000:\n        os._exit(7)\n" + LONG
+    )
+    + (
         '\n@algorithm("holds_the_lock")\ndef holds_the_lock(bars):\n    import re, subprocess\n'
         '    subprocess.Popen(["sleep", "601"])\n    re.match("(a+)+b", "a" * 64)\n'
     )
@@ -171,6 +175,14 @@ def test_a_spoiled_worker_is_replaced_after_its_answer(
     assert not children.is_running()
     assert leftovers(hostile_broker, client) == []
     assert run(client, "good") == "completed"
+
+
+def test_a_look_ahead_check_that_ends_its_worker_costs_no_backtest(client: Client) -> None:
+    """The backtest runs again, and its algorithm is not checked on its bars a second time."""
+    before = client.status().workers[0]
+    assert run(client, "ends_on_fewer") == "completed"
+    wait_until(lambda: client.status().workers[0].state == "idle", 30)
+    assert client.status().workers[0].pid != before.pid
 
 
 def leftovers(broker: RunningBroker, client: Client) -> list[str]:

@@ -14,6 +14,7 @@ from backtestr.cli.app import app
 from backtestr.cli.console import EXIT_ERROR, EXIT_USAGE
 from backtestr.client import Client
 from backtestr.io.connection_file import ConnectionFile
+from backtestr.results import Results
 from backtestr_protocol.errors import AlgorithmError, StateConflict, TimedOut, ValidationError
 from integration.conftest import QUICK, with_algorithm
 from integration.test_end_to_end import SYNTH, run_to_end
@@ -33,6 +34,14 @@ FLAT = LONG.replace("Always long", "Never long").replace("> 0", "< 0")
 PEEKS = HEAD + (
     '@algorithm("peeks")\ndef peeks(bars):\n'
     "    return Signals.of(entries=np.append(bars.close[1:] > bars.close[:-1], False))\n"
+)
+# It passes with its default, and prints so that its calls can be counted.
+PEEKS_IF_TOLD = HEAD + (
+    '@algorithm("peeks_if_told", lookahead=Int(0, low=0, high=9), said=Int(0, low=0, high=10**9))\n'
+    "def peeks_if_told(bars, lookahead, said):\n"
+    '    print(f"called {said} times {len(bars)}")\n'
+    "    later = np.append(bars.close[lookahead:], np.full(lookahead, np.nan))\n"
+    "    return Signals.of(entries=later > bars.open, exits=later < bars.open)\n"
 )
 # Fails where the bars are prices of SYNTH 1d, and not on the sample.
 FAILS_LATER = HEAD + (
@@ -116,6 +125,30 @@ def test_an_algorithm_that_looks_ahead_is_kept_with_its_finding(client: Client) 
     (found,) = [one for one in client.list_algorithms() if one.name == "peeks"]
     assert found.look_ahead == info.look_ahead
     assert client.backtest("peeks", "SYNTH", timeframe="1d").wait().status == "completed"
+
+
+def test_a_backtest_whose_parameters_alone_look_ahead_says_so(client: Client, algorithms_broker: RunningBroker) -> None:
+    info = client.register_algorithm(PEEKS_IF_TOLD)
+    assert info.look_ahead is not None
+    assert info.look_ahead.passed
+
+    def run(lookahead: int, *, check: bool) -> Results:
+        told = {"lookahead": lookahead, "said": 7}
+        return client.backtest(
+            "peeks_if_told", "SYNTH", timeframe="1d", parameters=told, look_ahead_check=check
+        ).result()
+
+    honest, looking, unchecked = run(0, check=True), run(1, check=True), run(1, check=False)
+    assert not any("looks ahead" in one for one in honest.warnings)
+    (warning,) = [one for one in looking.warnings if "looks ahead" in one]
+    assert warning.startswith(f"{info.algorithm_id} looks ahead, so these figures cannot be had in trading: entries of")
+    assert "on the sample SYNTH 1d from " in warning
+    assert "looks ahead" in str(looking)
+    assert unchecked.config["options"]["lookAheadCheck"] is False
+    assert not any("looks ahead" in one for one in unchecked.warnings)
+    assert unchecked.trades.equals(looking.trades)
+    algorithms_broker.wait_for_log("called 7 times 1000", 3)
+    assert algorithms_broker.log.count("called 7 times") == 3, "the calls of the check are not heard"
 
 
 def test_a_refused_registration_states_the_reason(client: Client) -> None:

@@ -38,7 +38,7 @@ class Run:
     def __init__(self, plan: Plan, backtest_id: str, look_ahead: LookAhead | None = None) -> None:
         """Take a plan, and the verdict of the look-ahead check on its algorithm; the result warns of a failed one."""
         self.plan = plan
-        self._look_ahead = look_ahead
+        self.look_ahead = look_ahead
         self.backtest_id = backtest_id
         self._simulation: SymbolSimulation | SharedAccountSimulation | None = None
         capital = plan.options.conventions.drawdown_from == "capital"
@@ -151,7 +151,7 @@ class Run:
                 )
                 metrics = with_geometric_figures(metrics, measured, conventions.risk_free)
             metrics = msgspec.structs.replace(metrics, annualisation=stated)
-        metrics = metrics.with_warnings(result_warnings(self.plan, self._look_ahead))
+        metrics = metrics.with_warnings(result_warnings(self.plan, self.look_ahead))
         if simulated:
             metrics = metrics.with_warnings(order_warnings(orders, float(equity[-1])))
         warm_up = self.plan.warm_up

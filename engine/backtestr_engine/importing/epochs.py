@@ -2,9 +2,9 @@
 
 A count belongs to a year from 1900 up to 2200 in one unit, except near zero: 631152000 is 1990 as seconds and a week
 after 1970 as milliseconds. The coarsest unit that stays within those years is therefore right for every time that is
-not within 84 days of 1970-01-01, also where the unit changes inside a file. For counts near zero, and in a file with
-times of the two years around 1970, the order of the rows, the step between them and the name of the column decide;
-where these contradict each other the file is refused.
+not within 84 days of 1970-01-01, also where the unit changes inside a file. For counts near zero the order of the rows,
+the step between them and the name of the column decide; where these contradict each other, or the order alone would
+have to tell a change of the unit from a long gap beside 1970, the file is refused.
 """
 
 from __future__ import annotations
@@ -123,13 +123,32 @@ def _in_unit(values: np.ndarray, level: int) -> Integers:
     return values * factor if level < 3 else values // 1_000
 
 
+class _Readings(msgspec.Struct, frozen=True):
+    """The units in which the values may be; the coarsest come first in every list.
+
+    The first of `through` has every value in its coarsest unit. The other ones, and those that are `unsure`, leave some
+    values in a coarser unit than their neighbours would have them; `wholly` leave no value in its coarsest.
+    """
+
+    through: list[Integers]
+    unsure: list[Integers]
+    wholly: list[Integers]
+
+
 def _levels(values: np.ndarray, coarsest: Integers, named: TimeUnit | None) -> Integers:
     """Return the unit of each value, as an index of `UNITS`."""
-    through, wholly = _readings(values, coarsest)
+    readings = _readings(values, coarsest)
+    through, wholly = readings.through, readings.wholly
     best = min(through, key=lambda one: _disorder(_convert(values, one))) if len(through) > 1 else through[0]
     if named is not None and UNITS.index(named) >= int(coarsest.max()):
         return _by_name(values, best, named)
-    if _is_usual(values, best):
+    is_usual = _is_usual(values, best)
+    if rivals := [one for one in readings.unsure if _rivals(values, best, one)]:
+        if not is_usual:
+            raise _mixed(values, best, rivals[0])
+        if usual := [one for one in rivals if _is_usual(values, one)]:
+            raise _mixed(values, best, usual[0])
+    if is_usual:
         return best
     finer = [one for one in wholly if _is_usual(values, one)]
     doubtful = bool(wholly) and _is_doubtful(_convert(values, best))
@@ -140,23 +159,55 @@ def _levels(values: np.ndarray, coarsest: Integers, named: TimeUnit | None) -> I
     return best
 
 
-def _readings(values: np.ndarray, coarsest: Integers) -> tuple[list[Integers], list[Integers]]:
-    """Return the units in which the values may be, the coarsest first, and those that leave no value in its coarsest.
+def _readings(values: np.ndarray, coarsest: Integers) -> _Readings:
+    """Return the units in which the values may be.
 
     A file of milliseconds that passes through 1970 has counts near zero, which alone would be seconds. So each further
     reading has no count in a coarser unit than a bound. One that changes some counts must change them to times beside
-    those that it leaves.
+    those that it leaves. Rows of 1968 in milliseconds have such neighbours, too, where rows in seconds follow: read as
+    milliseconds, these are of the end of 1969. More than a month between the two kinds is therefore no evidence unless
+    the steps say that it is a gap between bars.
     """
-    through, wholly = [coarsest], []
+    readings = _Readings([coarsest], [], [])
     for bound in range(int(coarsest.min()) + 1, len(UNITS)):
         levels = np.maximum(coarsest, bound)
         changed = levels != coarsest
-        edges = np.flatnonzero(changed[1:] != changed[:-1])
         if changed.all():
-            wholly.append(levels)
-        elif (np.abs(_convert(values, levels)[edges + 1] - _convert(values, levels)[edges]) <= _NEAR_1970_US).all():
-            through.append(levels)
-    return through, wholly
+            readings.wholly.append(levels)
+            continue
+        steps = np.abs(np.diff(_convert(values, levels)))
+        longest = int(steps[changed[1:] != changed[:-1]].max(initial=0))
+        among_changed = steps[changed[1:] & changed[:-1]]
+        if longest <= _LONGEST_STEP_US or (longest <= _NEAR_1970_US and _are_of_bars(steps, among_changed)):
+            readings.through.append(levels)
+        elif longest <= _NEAR_1970_US:
+            readings.unsure.append(levels)
+    return readings
+
+
+def _are_of_bars(steps: Integers, among_changed: Integers) -> bool:
+    """Return whether a reading has the steps of bars, so that its longest ones are gaps or bars of a quarter or year.
+
+    Either the counts that it changes have the usual step of bars among them, which is then none in their coarsest unit;
+    or every step is one of bars; or three steps or more are about equally long, as those of years are.
+    """
+    if len(among_changed) >= 2 and _most(among_changed) in _STEPS_US:
+        return True
+    if len(steps) >= 3 and 8 * int(steps.max()) <= 9 * int(steps.min()):
+        return True
+    return bool(np.isin(steps, list(_STEPS_US)).all())
+
+
+def _rivals(values: np.ndarray, best: Integers, other: Integers) -> bool:
+    """Return whether `other`, with a long gap in it, has the rows in a better order than `best`, and may be right.
+
+    Where all times of `best` are a year away from 1970, and no two neighbouring counts are a multiple of a thousand
+    apart, as bars in a finer unit would be, `best` is right.
+    """
+    times = _convert(values, best)
+    if _disorder(_convert(values, other)) >= _disorder(times):
+        return False
+    return int(np.abs(times).min()) < _NEAR_1970_US or bool((np.diff(values) % 1_000 == 0).any())
 
 
 def _by_name(values: np.ndarray, best: Integers, named: TimeUnit) -> Integers:
@@ -177,8 +228,13 @@ def _disorder(times: Integers) -> int:
 
 def _step(values: np.ndarray, levels: Integers) -> int | None:
     """Return the length that at least half of the first steps have, in microseconds; None where there is none."""
-    steps = np.abs(np.diff(_convert(values[:_ROWS_LOOKED_AT], levels[:_ROWS_LOOKED_AT])))
-    lengths, counts = np.unique(steps[steps > 0], return_counts=True)
+    return _most(np.abs(np.diff(_convert(values[:_ROWS_LOOKED_AT], levels[:_ROWS_LOOKED_AT]))))
+
+
+def _most(steps: Integers) -> int | None:
+    """Return the length that at least half of the first of these steps have, those of length 0 left out."""
+    looked_at = steps[:_ROWS_LOOKED_AT]
+    lengths, counts = np.unique(looked_at[looked_at > 0], return_counts=True)
     if not len(lengths):
         return None
     most = counts.argmax()
@@ -198,11 +254,28 @@ def _ambiguous(values: np.ndarray, levels: Integers, other: Integers, more: str 
     """Return the error that names both readings of the first value that they read differently."""
     at = int(np.flatnonzero(levels != other)[0])
     units = (int(levels[at]), int(other[at]))
-    first, second = (f"{UNITS[level]} ({instant(int(_in_unit(values[at : at + 1], level)[0]))})" for level in units)
+    first, second = _reading(values, levels, at), _reading(values, other, at)
     return AmbiguousTimes(
         f"{values[at]:.15g} may be a count of {first} or of {second} since 1970{more}; say which it is: "
         f"--time-unit {UNITS[units[0]]} or --time-unit {UNITS[units[1]]} (timeUnit)"
     )
+
+
+def _mixed(values: np.ndarray, levels: Integers, other: Integers) -> AmbiguousTimes:
+    """Return the error that names both readings of the first value that only `levels` have in a unit of its own."""
+    at = int(np.flatnonzero(levels != other)[0])
+    mixed, common = _reading(values, levels, at), _reading(values, other, at)
+    unit = UNITS[int(other[at])]
+    return AmbiguousTimes(
+        f"{values[at]:.15g} may be a count of {mixed} or of {common} since 1970: other rows are in {unit}, and in the "
+        f"order of the rows both are possible; if all are in {unit}, say --time-unit {unit} (timeUnit); if the unit "
+        "changes, write all times in one unit"
+    )
+
+
+def _reading(values: np.ndarray, levels: Integers, at: int) -> str:
+    level = int(levels[at])
+    return f"{UNITS[level]} ({instant(int(_in_unit(values[at : at + 1], level)[0]))})"
 
 
 def looks_like_row_numbers(counts: pl.Series) -> bool:

@@ -48,13 +48,14 @@ def check_algorithm(
     *,
     cuts: int = CUTS,
     higher: Collection[Timeframe] = (),
+    may_need: int | None = None,
 ) -> Verdict:
     """Check `algorithm` with `values` (as `Algorithm.check` returned them) for look-ahead.
 
     The sample has at least two bars; for an algorithm that is `across`, it is a panel of at least two rows. The same
     state of `generator` gives the same cuts; where the algorithm uses `higher` timeframes, some fall into the middle of
     their bars. Raises `AlgorithmError` when the algorithm fails on the whole sample. A failure on the first bars alone
-    is a finding, unless they are fewer than half of the sample and it fails on no more of them.
+    is a finding, unless they are no more than it `may_need`, by default half of the sample, and it fails on no more.
     """
     if len(sample) < 2:
         raise ValueError(f"a look-ahead check needs at least two bars; there are {len(sample)}")
@@ -64,12 +65,25 @@ def check_algorithm(
         algorithm_id=algorithm.algorithm_id,
         bars=len(sample),
         cuts=[int(cut) for cut in tried],
-        finding=_first_finding(algorithm, sample, values, whole, tried),
+        finding=_first_finding(
+            algorithm, sample, values, whole, tried, len(sample) // 2 if may_need is None else may_need
+        ),
     )
 
 
+def repeats(algorithm: Algorithm, sample: Bars | Panel, values: Mapping[str, Value]) -> bool:
+    """Return whether two calls with the same bars give the same signals. Raises `AlgorithmError` where one fails."""
+    first, second = (_signals_of(algorithm, sample, values) for _ in range(2))
+    return not any(_differs(first[name], second[name], len(sample), len(sample)).any() for name in first)
+
+
 def _first_finding(
-    algorithm: Algorithm, sample: Bars | Panel, values: Mapping[str, Value], whole: _Signals, cuts: Integers
+    algorithm: Algorithm,
+    sample: Bars | Panel,
+    values: Mapping[str, Value],
+    whole: _Signals,
+    cuts: Integers,
+    may_need: int,
 ) -> Finding | None:
     """Return the finding of the shortest cut that has one; from the longest cut down, so that failures can be told."""
     found: Finding | None = None
@@ -81,7 +95,7 @@ def _first_finding(
                 return failed
         except AlgorithmError as error:
             failed = failed or _failure(error, int(cut))
-    if failed is not None and failed.cut > len(sample) // 2:
+    if failed is not None and failed.cut > may_need:
         return failed
     return found
 

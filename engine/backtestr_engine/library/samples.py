@@ -27,7 +27,7 @@ from backtestr_protocol.inspection import Verdict
 from backtestr_protocol.messages import CheckedSample, Timeframe
 from backtestr_protocol.timeframes import COMMON_TIMEFRAMES, canonical_timeframe
 
-from .look_ahead import CUTS, check_algorithm
+from .look_ahead import CUTS, check_algorithm, repeats
 
 LONG_BARS, SHORT_BARS = 2_000, 1_000
 """Twice the longest average of the built-in algorithms, and enough for an hourly average within minutes: enough for
@@ -72,7 +72,8 @@ class _WatchedBars(Bars):
 
 def watched(bars: Bars, asked: set[str]) -> Bars:
     """Return the same bars, which add every timeframe that is asked of them to `asked`."""
-    one = _WatchedBars(bars.symbol, bars.timeframe, *(getattr(bars, name) for name in COLUMNS))
+    columns = (getattr(bars, name) for name in COLUMNS)
+    one = _WatchedBars(bars.symbol, bars.timeframe, *columns, zone=bars.zone)
     object.__setattr__(one, "asked", asked)
     return one
 
@@ -138,15 +139,40 @@ def check_on_samples(
 
 
 def check_sample(
-    algorithm: Algorithm, values: Mapping[str, Value], sample: Sample, asked: Sequence[Timeframe], seed: int
+    algorithm: Algorithm,
+    values: Mapping[str, Value],
+    sample: Sample,
+    asked: Sequence[Timeframe],
+    seed: int,
+    may_need: int | None = None,
 ) -> Verdict:
-    """Check an algorithm on one sample. Raises `AlgorithmError` where it fails on the whole of it."""
+    """Check an algorithm on one sample, as `check_algorithm` does. Raises `AlgorithmError` as it does."""
+    generator = np.random.default_rng(seed)
     verdict = check_algorithm(
-        algorithm, sample.bars, values, np.random.default_rng(seed), cuts=sample.cuts, higher=asked
+        algorithm, sample.bars, values, generator, cuts=sample.cuts, higher=asked, may_need=may_need
     )
     if verdict.finding is None:
         return verdict
     return msgspec.structs.replace(verdict, finding=msgspec.structs.replace(verdict.finding, sample=sample.name))
+
+
+def check_sample_of_its_own(algorithm: Algorithm, values: Mapping[str, Value], sample: Sample, seed: int) -> Verdict:
+    """Check an algorithm on one sample, with cuts within the higher bars that it asks for there.
+
+    It may need nearly all of the bars: a backtest may have few. Raises `AlgorithmError` where it fails on the whole of
+    them, and where a finding may come of signals that are others at each call, as those of unseeded random numbers are.
+    """
+    asked: set[str] = set()
+    bars = sample.bars
+    _call(algorithm, watched(bars, asked) if isinstance(bars, Bars) else _watched_panel(bars, asked), values)
+    verdict = check_sample(algorithm, values, sample, _known(asked), seed, may_need=len(bars))
+    if verdict.finding is not None and not repeats(algorithm, bars, values):
+        raise AlgorithmError(f"{algorithm.name} has other signals at each call with the same bars")
+    return verdict
+
+
+def _watched_panel(panel: Panel, asked: set[str]) -> Panel:
+    return Panel.of([watched(bars, asked) for bars in panel.series])
 
 
 def in_sessions(bars: Bars) -> Bars:

@@ -76,6 +76,7 @@ class Conventions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     drawdown_from: Literal["capital", "first_close"]
     calendar: Literal["auto", "24/7", "24/5", "252d"]
     risk_free: float
+    look_ahead_check: bool
     time_limit_ms: int
 
 

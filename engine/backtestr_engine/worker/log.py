@@ -83,7 +83,7 @@ def start_logging(settings: WorkerSettings, print_bytes: int) -> tuple[LogWriter
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
     prints.renew_streams()
-    read_descriptor(_STANDARD_OUTPUT, prints.write)
+    read_descriptor(_STANDARD_OUTPUT, prints.write_read)
     open_without_waiting(_STANDARD_ERROR)  # no pipe in this process: it would lose the last words of C code
     sys.excepthook = log_crash
     threading.excepthook = partial(_log_thread_crash, settings.worker_id)

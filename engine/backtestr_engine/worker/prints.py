@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from backtestr_protocol.log_writer import text_stream
 
 # The bytes of one line that is passed on; a longer one is passed on in parts of this size.
 _PART_BYTES = 1 << 16
+_STANDARD_OUTPUT = 1
 
 
 class PrintBudget:
@@ -23,6 +26,7 @@ class PrintBudget:
         self._write = write
         self._left: dict[str | None, int] = {}  # negative by what was left out
         self._current: str | None = None
+        self._is_muted = False
 
     def renew_streams(self) -> None:
         """Make `sys.stdout` and `sys.stderr` streams with this budget, also where an algorithm has closed them."""
@@ -37,10 +41,41 @@ class PrintBudget:
         """End the budget of a task, and return the bytes that it printed beyond it."""
         return max(0, -self._left.pop(task_id, 0))
 
+    @contextlib.contextmanager
+    def muted(self) -> Iterator[None]:
+        """Drop within the block what is printed, uncounted, also by C code and processes on standard output.
+
+        What was printed before is passed on, however late it is read from there.
+        """
+        _flush()
+        null, kept = os.open(os.devnull, os.O_WRONLY), os.dup(_STANDARD_OUTPUT)
+        try:
+            os.dup2(null, _STANDARD_OUTPUT)
+            self._is_muted = True
+            yield
+        finally:
+            _flush()
+            self._is_muted = False
+            os.dup2(kept, _STANDARD_OUTPUT)
+            os.close(kept)
+            os.close(null)
+
     def write(self, prints: bytes) -> None:
         """Pass on what the budget allows. The print that exceeds it is cut there, and ends with a newline."""
+        if not self._is_muted:
+            self.write_read(prints)
+
+    def write_read(self, prints: bytes) -> None:
+        """Pass on, as `write` does, what was read from standard output, which has a place of its own while muted."""
         left = self._left.get(self._current, self._budget)
         self._left[self._current] = left - len(prints)
         kept = prints if len(prints) <= left else prints[: max(0, left)] + (b"\n" if left > 0 else b"")
         for start in range(0, len(kept), _PART_BYTES):
             self._write(kept[start : start + _PART_BYTES])
+
+
+def _flush() -> None:
+    """Have the streams pass on what waits in them; an algorithm may have closed or replaced them."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()

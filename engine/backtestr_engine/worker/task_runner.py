@@ -25,6 +25,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from backtestr_engine.algorithms.tracebacks import authors_traceback
+from backtestr_engine.backtest.own_bars import OwnBarsCheck, is_checked
 from backtestr_engine.backtest.plan import prepare
 from backtestr_engine.backtest.result_store import ResultStore
 from backtestr_engine.backtest.run import Run
@@ -62,6 +63,9 @@ from .price_replays import ReplayBars, Sent
 # Seconds between two steps of a backtest with a pace: more steps would not be visible, and each has its messages.
 MOMENT = 0.01
 
+STOP_SECONDS = 1.0
+"""The most that the look-ahead check may take when a backtest is stopped, since a client waits."""
+
 Clock = Callable[[], float]
 
 _config_decoder = msgspec.msgpack.Decoder(BacktestConfig)
@@ -71,9 +75,10 @@ _log = logging.getLogger(__name__)
 class _Backtest:
     """A run with its streams; its time limit counts the seconds `spent` on steps, not those parked or paced."""
 
-    def __init__(self, run: Run, streams: BacktestStreams, published_percent: float | None) -> None:
+    def __init__(self, run: Run, streams: BacktestStreams, published_percent: float | None, *, to_check: bool) -> None:
         self.run = run
         self.streams = streams
+        self.to_check = to_check  # on its own bars, once they are simulated
         self.published_percent = published_percent  # by an earlier worker, which was lost; None without one
         self.spent = 0.0
         self.progress_due = 0.0
@@ -112,7 +117,10 @@ class _Backtest:
 
 
 class TaskRunner:
-    """The tasks of one worker."""
+    """The tasks of one worker.
+
+    `own_bars` checks algorithms on the bars of their backtests, without limits until the worker puts its own there.
+    """
 
     def __init__(
         self,
@@ -133,6 +141,7 @@ class TaskRunner:
         self._wall_ms = wall_ms
         self.batcher = batcher
         self._interactive_tasks = InteractiveTasks(catalog, results, conventions, self._library, wall_ms, safeguards)
+        self.own_bars = OwnBarsCheck()
         self._running: _Backtest | None = None
         self._parked: dict[str, _Backtest] = {}
 
@@ -186,11 +195,16 @@ class TaskRunner:
         return self.batcher.next_deadline()
 
     def step(self, clock: Clock) -> list[Sent]:
-        """Simulate one chunk of the running backtest; store its result after the last one."""
+        """Simulate one chunk of the running backtest; after the last one, check its algorithm, and store the result."""
         backtest = self._running
         if backtest is None:
             return []
         if backtest.run.done:
+            if backtest.to_check:
+                began = clock()
+                self._check(backtest, backtest.time_limit - backtest.spent)
+                backtest.spent = min(backtest.time_limit, backtest.spent + clock() - began)
+                return []  # to store the result is a step of its own, which has its time however long this one took
             return self._guarded(backtest.backtest_id, lambda: self._finish(backtest, "completed"))
         return self._guarded(backtest.backtest_id, lambda: self._simulate(backtest, clock))
 
@@ -205,7 +219,11 @@ class TaskRunner:
         plan = prepare(decode(_config_decoder, config), self._catalog, self._conventions, self._library.find)
         streams = BacktestStreams(task_id, plan.panel, plan.options.streams, assign.published)
         verdict = self._library.look_ahead(plan.algorithm.algorithm_id)
-        self._running = _Backtest(Run(plan, task_id, verdict), streams, assign.progress_percent)
+        # An algorithm that is known to look ahead is not asked again. Nor is one whose worker was lost: it may have
+        # been the check that ended it, and the backtest must not end in the same way.
+        is_known = verdict is not None and verdict.finding is not None
+        to_check = is_checked(plan) and not is_known and not assign.losses
+        self._running = _Backtest(Run(plan, task_id, verdict), streams, assign.progress_percent, to_check=to_check)
         if assign.paused:
             return self._park(self._running)
         return []
@@ -238,6 +256,17 @@ class TaskRunner:
             sent += self.due(now) + self._progress(backtest)
         return sent
 
+    def _check(self, backtest: _Backtest, seconds: float) -> None:
+        """Check the algorithm on the bars of its backtest; whatever comes of it, the backtest has its result."""
+        backtest.to_check = False
+        try:
+            verdict = self.own_bars.verdict(backtest.run.plan, seconds)
+        except Exception:  # a defect of the check
+            _log.exception("the look-ahead check of backtest %s failed", backtest.backtest_id)
+            verdict = None
+        if verdict is not None and verdict.finding is not None:
+            backtest.run.look_ahead = verdict
+
     def _progress(self, backtest: _Backtest) -> list[Sent]:
         """Return the progress, and before it the open positions at the same prices."""
         progress = backtest.run.progress()
@@ -263,6 +292,8 @@ class TaskRunner:
                 self._running = parked
                 return [(Resumed(task_id=task_id), ())]
             case "stop" if (backtest := running or parked) is not None:
+                if backtest.to_check and backtest.run.bars_simulated:
+                    self._check(backtest, min(STOP_SECONDS, backtest.time_limit - backtest.spent))
                 return self._finish(backtest, "stopped")
         return []
 

@@ -18,6 +18,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,6 +26,7 @@ import msgspec
 import psutil
 import zmq
 
+from backtestr_engine.backtest.own_bars import OwnBarsCheck
 from backtestr_engine.backtest.result_store import ResultStore
 from backtestr_engine.config import EngineConfig
 from backtestr_engine.data.synthetic import write_synthetic
@@ -52,6 +54,7 @@ from backtestr_protocol.worker_channel import (
 )
 from backtestr_protocol.zmq_frames import receive, send
 
+from .calls_apart import CallsApart
 from .encryption import use_keys
 from .interactive_tasks import Safeguards
 from .lifeline import Lifeline
@@ -127,6 +130,7 @@ class _Threads:
         self.stopping = threading.Event()
         self.task_id: str | None = None
         self.tasks = TaskLog(worker_id, prints)
+        self.muted: Callable[[], AbstractContextManager[None]] = prints.muted if prints else contextlib.nullcontext
         self.deadline = _Deadline()
         self.state: ProcessState | None = None  # of a process of the worker's own, once it is ready
         self.has_user_code = False  # whether code of a user was loaded here: nothing else leaves another state
@@ -191,6 +195,10 @@ class _Threads:
         self.has_user_code = True
         if self.state is not None:
             self.state.accept()
+
+    def is_clean(self) -> bool:
+        """Return whether the process is as a run of an algorithm must leave it; what can be put back is put back."""
+        return self.state is None or self.state.changes() is None
 
     def settled(self, sent: list[Sent]) -> list[Sent]:
         """Return the messages of a task; if it has ended and left another state of the process, the worker leaves.
@@ -417,6 +425,7 @@ def _compute(
         equipment.library,
         Safeguards(equipment.child_tasks.read_file, _limit_of_evaluations(threads, config)),
     )
+    runner.own_bars = OwnBarsCheck(CallsApart(threads.is_clean, threads.muted), load_seconds)
     batcher = runner.batcher
     if settings.kind == "compute":  # no interactive task waits for a kernel
         warm(config.conventions, _log.warning if settings.worker_id == "compute-1" else None)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
+from datetime import datetime
+from itertools import accumulate, cycle, pairwise
 
 import polars as pl
 import pytest
@@ -41,12 +42,13 @@ def first(counts: Sequence[float], unit: TimeUnit | None = None, named: TimeUnit
 
 
 YEAR_S = 366 * 86_400
-# Two years from 1970: a count of seconds nearer to it may follow on another row as milliseconds, a year later.
-seconds = st.integers(EARLIEST_US // 1_000_000, -2 * YEAR_S) | st.integers(2 * YEAR_S, 129 * YEAR_S)
+seconds = st.integers(EARLIEST_US // 1_000_000, -YEAR_S) | st.integers(YEAR_S, 129 * YEAR_S)
 
 
 @given(st.lists(st.tuples(seconds.map(lambda one: one * 1_000_000), st.sampled_from(UNITS)), min_size=1))
 @example([(1_735_689_540_000_000, "ms"), (1_735_689_600_000_000, "us")])
+@example([(-YEAR_S * 1_000_000, "ms"), (-YEAR_S * 1_000_000 + 3_600_000_000, "ms"), (-YEAR_S * 1_000_000, "s")])
+@example([(-YEAR_S * 1_000_000, "ms"), (-YEAR_S * 1_000_000 - 1_000_000, "s"), (YEAR_S * 1_000_000, "ms")])
 def test_any_mix_of_units_is_read_row_by_row(rows: list[tuple[int, TimeUnit]]) -> None:
     """No order and no step is needed where no count is near zero."""
     counts = [count(us, unit) for us, unit in rows]
@@ -117,6 +119,81 @@ def test_a_file_of_milliseconds_that_passes_through_1970_is_in_milliseconds() ->
     changed = [us if us > 1_577_836_800_000_000 else us // 1_000 for us in days]
     found = count_times(pl.Series(changed))
     assert (found.times.to_physical().to_list(), list(found.units)) == (days, ["ms", "us"])
+
+
+@given(
+    gaps=st.lists(st.integers(1, 31 * 86_400_000).map(lambda ms: ms * 1_000), min_size=1, max_size=20),
+    usual=st.sampled_from((86_400, 604_800)),
+    start=st.integers(-YEAR_S, -26 * 86_400),
+    backwards=st.booleans(),
+)
+def test_milliseconds_with_gaps_up_to_a_month_are_read_right_through_1970(
+    gaps: list[int], usual: int, start: int, backwards: bool
+) -> None:
+    """Every third step is a gap, until no count is near zero."""
+    expected = [start * 1_000_000]
+    for gap in cycle(gaps):
+        if expected[-1] > NEAR_1970_US:
+            break
+        expected += accumulate((usual * 1_000_000, usual * 1_000_000, gap), initial=expected.pop())
+    if backwards:
+        expected = expected[::-1]
+    assert times([us // 1_000 for us in expected]) == expected
+
+
+def days_of(*dates: str) -> list[int]:
+    """Return milliseconds since 1970."""
+    return [round(datetime.fromisoformat(f"{date}+00:00").timestamp() * 1_000) for date in dates]
+
+
+@pytest.mark.parametrize(
+    "dates",
+    [
+        ["1968-12-31", "1969-12-31", "1970-12-31"],
+        ["1967-12-29", "1968-12-31", "1969-12-30", "1970-12-30"],  # last days of trading
+        ["1969-07-01", "1969-10-01", "1970-01-01", "1970-04-01", "1970-07-01"],
+        ["1969-08-29", "1969-08-30", "1970-01-05", "1970-01-06", "1970-01-07", "1970-08-01"],  # gaps in days
+    ],
+)
+def test_gaps_and_long_bars_of_milliseconds_around_1970_are_read_as_such(dates: list[str]) -> None:
+    for counts in (days_of(*dates), days_of(*dates)[::-1]):
+        assert times(counts) == [one * 1_000 for one in counts]
+
+
+MIXED = [-31_622_400_000, -31_618_800_000, -31_622_400]
+"""Three rows of 1968-12-31, in ms, ms, s; or all in ms, the last of them of the next year."""
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        MIXED,
+        MIXED[::-1],
+        [-31_622_400_123, -31_618_800_456, -31_622_400],  # no usual step
+        [one * 1_000 for one in MIXED],  # microseconds and milliseconds
+        [17_366_400_000, 17_280_000_000, 17_323_200],  # 200 days after 1970
+    ],
+)
+def test_a_change_of_the_unit_that_may_be_a_gap_beside_1970_is_refused_with_both_readings(counts: list[int]) -> None:
+    with pytest.raises(AmbiguousTimes, match=r"since 1970: other rows are in .*--time-unit .*write all times in one"):
+        count_times(pl.Series(counts))
+
+
+def test_the_refusal_of_a_change_of_the_unit_names_both_readings_and_the_way_out() -> None:
+    said = (
+        r"-31622400 may be a count of s .1968-12-31. or of ms .1969-12-31T15:12:57\.600000Z. since 1970: other rows "
+        "are in ms, and in the order of the rows both are possible; if all are in ms, say --time-unit ms"
+    )
+    with pytest.raises(AmbiguousTimes, match=said):
+        count_times(pl.Series(MIXED))
+    in_ms = [one * 1_000 for one in MIXED]
+    assert times(MIXED, "ms") == in_ms
+    assert times(MIXED, named="ms") == in_ms
+
+
+def test_rows_in_order_tell_that_the_unit_changes_beside_1970() -> None:
+    counts = [-31_622_400_000, -31_618_800_000, -31_615_200]
+    assert times(counts) == [-31_622_400_000_000, -31_618_800_000_000, -31_615_200_000_000]
 
 
 @pytest.mark.parametrize(

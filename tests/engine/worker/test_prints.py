@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -50,3 +54,33 @@ def test_a_long_print_is_passed_on_in_parts() -> None:
     budgeted.write(b"x" * (1 << 20))
     assert max(map(len, written)) == 1 << 16
     assert sum(map(len, written)) == 1 << 20
+
+
+def test_what_is_printed_while_muted_is_dropped_and_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    budgeted, written = made(100)
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    budgeted.renew_streams()
+    budgeted.at("b1")
+    print("before", end="")
+    with budgeted.muted():
+        print("dropped")
+        print("d" * 1_000, end="", file=sys.stderr)
+        os.write(1, b"dropped")
+        budgeted.write_read(b" read late ")
+    print("after")
+    assert b"".join(written) == b"before read late after\n"
+    assert budgeted.end("b1") == 0
+
+
+def test_a_block_that_drops_prints_gives_standard_output_back(capfd: pytest.CaptureFixture[str]) -> None:
+    budgeted, _ = made(100)
+
+    def fail() -> None:
+        os.write(1, b"dropped")
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), budgeted.muted():
+        fail()
+    os.write(1, b"heard")
+    assert capfd.readouterr().out == "heard"

@@ -96,7 +96,9 @@ def test_a_parked_backtest_of_a_replaced_worker_is_parked_again_and_has_lost_no_
 
 def test_a_backtest_of_a_lost_worker_goes_before_those_that_wait(link: Link, ann: Client, worker: Worker) -> None:
     start(ann, "b1", "b2")
-    assert link.lose_worker(worker).task_id == "b1"
+    successor = link.lose_worker(worker)
+    assert successor.task_id == "b1"
+    assert [one.losses for one in (*worker.assigned, *successor.assigned)] == [0, 1]
 
 
 def test_a_backtest_that_loses_two_workers_fails_with_the_reason(link: Link, ann: Client, worker: Worker) -> None:

@@ -204,7 +204,7 @@ class Assign(_WorkerMessage, frozen=True, kw_only=True):
     request_id: Name | None = None
     published: Annotated[dict[Topic, NotNegative], msgspec.Meta(max_length=MAX_TOPICS)] = {}
     progress_percent: Percent | None = None
-    losses: NotNegative = 0
+    losses: NotNegative | None = None
 
 
 class Control(_WorkerMessage, frozen=True, kw_only=True):

@@ -32,11 +32,17 @@ from .plan import Plan
 
 T = TypeVar("T")
 
+# The calls on a sample: one for each cut, one with all bars, and one to learn what the algorithm asks for.
+_CALLS = SHORT_CUTS + 2
+
 MAX_SYMBOLS = 4
 """The most symbols that an algorithm is checked on that sees one at a time: milliseconds for each."""
 
 MAX_PANEL_BARS, FEWEST_ROWS = 50_000, 200
 """The most bars of a panel of many symbols, all of which an algorithm that compares them needs, and its fewest rows."""
+
+CHECK_SECONDS = 1.0
+"""The most that a check may take: a client waits for the result. Usual ones take milliseconds."""
 
 MAX_VERDICTS = 1_000
 """The most verdicts that are kept: a sweep over parameters that is repeated finds its own, at some 500 bytes each."""
@@ -85,21 +91,23 @@ def own_samples(plan: Plan) -> list[Sample]:
 class OwnBarsCheck:
     """The check, with the verdicts of earlier backtests on the same version, parameters and bars.
 
-    The calls of algorithms are made by `apart`, and none takes longer than `most_seconds`.
+    The calls of algorithms are made by `apart`, and take up to `CHECK_SECONDS`.
     """
 
-    def __init__(self, apart: MakesCalls = calls_in_place, most_seconds: float = math.inf) -> None:
+    def __init__(self, apart: MakesCalls = calls_in_place) -> None:
         self._apart = apart
-        self._most_seconds = most_seconds
         # Each comes with the seconds that it had: a check that was late is made again where it may take longer.
         self._verdicts: OrderedDict[bytes, tuple[LookAhead | None, float]] = OrderedDict()
 
-    def verdict(self, plan: Plan, seconds: float) -> LookAhead | None:
+    def verdict(self, plan: Plan, seconds: float, call_seconds: float = 0.0) -> LookAhead | None:
         """Return the verdict on a backtest's algorithm, its parameters and its bars.
 
-        None if the algorithm fails there, if the calls take longer than `seconds`, or if there are too few bars.
+        `call_seconds` is what its call took for the backtest. None if the algorithm fails there, if the calls would
+        take longer than `seconds`, or do, or if there are too few bars.
         """
-        samples, allowed = own_samples(plan), min(seconds, self._most_seconds)
+        samples, allowed = own_samples(plan), min(seconds, CHECK_SECONDS)
+        if call_seconds * _share(plan, samples) * _CALLS > allowed:
+            return None
         key = _key(plan, samples)
         found, had = self._verdicts.get(key, (None, -math.inf))
         if had >= allowed:
@@ -131,6 +139,16 @@ def _check(algorithm: Algorithm, plan: Plan, samples: list[Sample]) -> LookAhead
         if latest.finding is not None:
             break
     return None if latest is None else as_look_ahead(msgspec.structs.replace(latest, samples=checked))
+
+
+def _share(plan: Plan, samples: list[Sample]) -> float:
+    """Return the bars of the samples as a fraction of those that the algorithm saw."""
+    sampled = sum(
+        len(bars)
+        for sample in samples
+        for bars in (sample.bars.series if isinstance(sample.bars, Panel) else (sample.bars,))
+    )
+    return sampled / max(1, sum(len(bars) for bars in plan.seen.series))
 
 
 def _middle(bars: Bars) -> Bars:

@@ -63,9 +63,6 @@ from .price_replays import ReplayBars, Sent
 # Seconds between two steps of a backtest with a pace: more steps would not be visible, and each has its messages.
 MOMENT = 0.01
 
-STOP_SECONDS = 1.0
-"""The most that the look-ahead check may take when a backtest is stopped, since a client waits."""
-
 Clock = Callable[[], float]
 
 _config_decoder = msgspec.msgpack.Decoder(BacktestConfig)
@@ -81,6 +78,7 @@ class _Backtest:
         self.to_check = to_check  # on its own bars, once they are simulated
         self.published_percent = published_percent  # by an earlier worker, which was lost; None without one
         self.spent = 0.0
+        self.call_seconds = 0.0  # that the algorithm took for its signals, with the first chunk
         self.progress_due = 0.0
         self.now = 0.0  # the end of the last step
         self.stepped = -math.inf  # the start of the last step
@@ -202,7 +200,7 @@ class TaskRunner:
         if backtest.run.done:
             if backtest.to_check:
                 began = clock()
-                self._check(backtest, backtest.time_limit - backtest.spent)
+                self._check(backtest)
                 backtest.spent = min(backtest.time_limit, backtest.spent + clock() - began)
                 return []  # to store the result is a step of its own, which has its time however long this one took
             return self._guarded(backtest.backtest_id, lambda: self._finish(backtest, "completed"))
@@ -239,6 +237,8 @@ class TaskRunner:
         backtest.now = now = clock()
         sent = _sent([one for topic, messages in published for one in self.batcher.add(topic, messages, now)])
         backtest.spent += now - began
+        if not first_bar:
+            backtest.call_seconds = now - began
         backtest.stepped = began
         if backtest.pace is not None:
             backtest.pace.take(run.bars_simulated - first_bar)
@@ -256,11 +256,12 @@ class TaskRunner:
             sent += self.due(now) + self._progress(backtest)
         return sent
 
-    def _check(self, backtest: _Backtest, seconds: float) -> None:
+    def _check(self, backtest: _Backtest) -> None:
         """Check the algorithm on the bars of its backtest; whatever comes of it, the backtest has its result."""
         backtest.to_check = False
         try:
-            verdict = self.own_bars.verdict(backtest.run.plan, seconds)
+            left = backtest.time_limit - backtest.spent
+            verdict = self.own_bars.verdict(backtest.run.plan, left, backtest.call_seconds)
         except Exception:  # a defect of the check
             _log.exception("the look-ahead check of backtest %s failed", backtest.backtest_id)
             verdict = None
@@ -293,7 +294,7 @@ class TaskRunner:
                 return [(Resumed(task_id=task_id), ())]
             case "stop" if (backtest := running or parked) is not None:
                 if backtest.to_check and backtest.run.bars_simulated:
-                    self._check(backtest, min(STOP_SECONDS, backtest.time_limit - backtest.spent))
+                    self._check(backtest)
                 return self._finish(backtest, "stopped")
         return []
 

@@ -425,7 +425,7 @@ def _compute(
         equipment.library,
         Safeguards(equipment.child_tasks.read_file, _limit_of_evaluations(threads, config)),
     )
-    runner.own_bars = OwnBarsCheck(CallsApart(threads.is_clean, threads.muted), load_seconds)
+    runner.own_bars = OwnBarsCheck(CallsApart(threads.is_clean, threads.muted))
     batcher = runner.batcher
     if settings.kind == "compute":  # no interactive task waits for a kernel
         warm(config.conventions, _log.warning if settings.worker_id == "compute-1" else None)

@@ -14,6 +14,7 @@ from backtestr_engine.algorithms.parameters import Int
 from backtestr_engine.algorithms.signals import Signals
 from backtestr_engine.authoring import sma
 from backtestr_engine.backtest.own_bars import (
+    CHECK_SECONDS,
     FEWEST_ROWS,
     MAX_PANEL_BARS,
     MAX_SYMBOLS,
@@ -259,10 +260,23 @@ def test_the_verdicts_that_are_kept_are_bounded(planned: Callable[..., Plan], mo
 
 def test_a_check_that_was_late_is_made_again_only_where_it_may_take_longer(planned: Callable[..., Plan]) -> None:
     calls = Calls(TimeLimitExceeded("it is late"))
-    check = OwnBarsCheck(calls, most_seconds=10.0)
+    check = OwnBarsCheck(calls)
     plan = planned("peeks", parameters={"lookahead": 1})
-    assert [check.verdict(plan, seconds) for seconds in (1.0, 1.0, 5.0, 300.0, 299.0)] == [None] * 5
-    assert calls.seconds == [1.0, 5.0, 10.0]
+    assert [check.verdict(plan, seconds) for seconds in (0.1, 0.1, 0.5, MINUTE, MINUTE - 1)] == [None] * 5
+    assert calls.seconds == [0.1, 0.5, CHECK_SECONDS]
+
+
+def test_a_slow_algorithm_is_checked_where_the_sample_is_a_small_part_of_its_bars(
+    planned: Callable[..., Plan],
+) -> None:
+    calls = Calls()
+    check = OwnBarsCheck(calls)
+    plan = planned("peeks", parameters={"lookahead": 1})
+    share = min(1.0, SHORT_BARS / len(plan.seen))
+    slow = CHECK_SECONDS / (share * (SHORT_CUTS + 2))
+    assert check.verdict(plan, MINUTE, 1.01 * slow) is None
+    assert calls.seconds == []
+    assert check.verdict(plan, MINUTE, 0.99 * slow) is not None
 
 
 def test_a_check_that_cannot_be_made_is_not_tried_again(planned: Callable[..., Plan]) -> None:

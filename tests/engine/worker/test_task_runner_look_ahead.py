@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain, count
 from typing import Any, TypeVar
 
 import msgpack
@@ -14,7 +15,7 @@ import pytest
 from backtestr_engine.algorithms.algorithm import Algorithm, algorithm
 from backtestr_engine.algorithms.parameters import Int
 from backtestr_engine.algorithms.signals import Signals
-from backtestr_engine.backtest.own_bars import OwnBarsCheck
+from backtestr_engine.backtest.own_bars import CHECK_SECONDS, OwnBarsCheck
 from backtestr_engine.backtest.result_store import ResultStore
 from backtestr_engine.data.bars import Bars
 from backtestr_engine.data.catalog import Catalog
@@ -23,7 +24,7 @@ from backtestr_engine.library.library import Library
 from backtestr_engine.publishing.batching import Batcher
 from backtestr_engine.simulation.conventions import Conventions
 from backtestr_engine.worker.price_replays import Sent
-from backtestr_engine.worker.task_runner import STOP_SECONDS, TaskRunner
+from backtestr_engine.worker.task_runner import TaskRunner
 from backtestr_protocol.errors import TimeLimitExceeded
 from backtestr_protocol.messages import BacktestConfig, BacktestResults
 from backtestr_protocol.worker_channel import Assign, Control, Finished, Paused, Resumed
@@ -98,6 +99,11 @@ def run_out(runner: TaskRunner, clock: Callable[[], float] = lambda: 0.0) -> lis
     return sent
 
 
+def ticking() -> Iterator[int]:
+    """Return a clock that goes on a second with each reading, after a first step in which it stands."""
+    return chain((0, 0), count(1))
+
+
 def outcome(sent: list[Sent]) -> str:
     (finished,) = [message for message, _ in sent if isinstance(message, Finished)]
     return finished.outcome
@@ -149,7 +155,7 @@ def test_the_check_comes_after_the_last_bar_and_in_a_step_of_its_own(runner: Tas
         runner.step(lambda: 0.0)
     assert calls.seconds == []
     assert runner.step(lambda: 0.0) == []
-    assert calls.seconds == [300.0]
+    assert calls.seconds == [CHECK_SECONDS]
     assert outcome(runner.step(lambda: 0.0)) == "completed"
 
 
@@ -160,7 +166,7 @@ def test_a_backtest_that_was_paused_and_one_with_a_pace_are_checked(
     assert not runner.running
     ((resumed, _),) = runner.take(Control(task_id=paused, action="resume"), [])
     assert isinstance(resumed, Resumed)
-    times = iter(range(10_000))
+    times = ticking()
     runner.step(lambda: float(next(times)))
     assert any(isinstance(one, Paused) for one, _ in runner.take(Control(task_id=paused, action="pause"), []))
     assert calls.seconds == []
@@ -174,24 +180,31 @@ def test_a_backtest_that_is_stopped_is_checked_quickly(runner: TaskRunner, store
     runner.step(lambda: 0.0)
     assert outcome(runner.take(Control(task_id=task, action="stop"), [])) == "stopped"
     assert len(warnings(store.read(task)[0])) == 1
-    assert calls.seconds == [STOP_SECONDS]
+    assert calls.seconds == [CHECK_SECONDS]
 
     before_its_first_bar = assign(runner, {"paused": True}, parameters={"lookahead": 2})
     assert outcome(runner.take(Control(task_id=before_its_first_bar, action="stop"), [])) == "stopped"
-    assert calls.seconds == [STOP_SECONDS], "it has no figures"
+    assert calls.seconds == [CHECK_SECONDS], "it has no figures"
 
 
 def test_the_check_has_what_is_left_of_the_time_limit_and_storing_the_result_has_some(
     runner: TaskRunner, calls: Calls
 ) -> None:
-    """A clock that goes on a second with each reading: two readings for each of ten chunks."""
-    times = iter(range(10_000))
-    assign(runner, options={"timeLimitMs": 10_500})
+    """Two readings of the clock for each of ten chunks, of which the first took no time."""
+    times = ticking()
+    assign(runner, options={"timeLimitMs": 9_500})
     while not calls.seconds:
         runner.step(lambda: float(next(times)))
     assert calls.seconds == [0.5]
     assert runner.time_left == 0.0
     assert outcome(runner.step(lambda: float(next(times)))) == "completed"
+
+
+def test_an_algorithm_whose_further_calls_would_take_long_is_not_checked(runner: TaskRunner, calls: Calls) -> None:
+    times = count()
+    assign(runner)
+    assert outcome(run_out(runner, lambda: float(next(times)))) == "completed"
+    assert calls.seconds == []
 
 
 @pytest.mark.parametrize("error", [TimeLimitExceeded("late"), ZeroDivisionError("a defect"), MemoryError()])

@@ -455,7 +455,7 @@ class Scheduler:
             request_id=job.request_key[1],
             progress_percent=job.progress_percent or None,
             published=published_before(self._outbox, job),
-            losses=job.losses,
+            losses=job.losses or None,
         )
         self._change(job, "started")
         self._outbox.instruct(worker.peer, assign, job.config)

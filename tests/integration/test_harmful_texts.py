@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -57,6 +58,15 @@ def client(broker: RunningBroker) -> Iterator[Client]:
         for name in ("fails_in_every_way", "prints"):
             connected.register_algorithm(FAILS_IN_EVERY_WAY, name)
         yield connected
+
+
+def was_sent(client: Client, number: signal.Signals) -> bool:
+    """Send a signal to the compute worker; return False if it has just ended, to be replaced after its task."""
+    try:
+        os.kill(worker_pid(client), number)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def worker_pid(client: Client) -> int:
@@ -143,7 +153,7 @@ def test_after_every_failure_no_log_and_no_recording_has_the_key(broker: Running
         client.backtest("loops", "SYNTH", timeframe="1m", time_limit_ms=100).result()
     for number in (signal.SIGSEGV, signal.SIGTERM):
         lost = broker.log.count("worker_lost")
-        os.kill(worker_pid(client), number)
+        wait_until(partial(was_sent, client, number), 30.0)
         wait_until(lambda lost=lost: broker.log.count("worker_lost") > lost, 20.0)  # type: ignore[misc]
     recordings = broker.data_dir / "recordings"
     (recording,) = recordings.iterdir()

@@ -87,12 +87,24 @@ def test_a_killed_broker_takes_its_workers_and_what_they_started_with_it() -> No
         wait_until(lambda: not any(map(is_running, everything)), 5)
 
 
+def ignored_by(pid: int) -> set[int]:
+    """Return the signals that a process ignores."""
+    (mask,) = [
+        int(line.split()[1], 16)
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+        if line.startswith("SigIgn:")
+    ]
+    return {number for number in range(1, 65) if mask >> (number - 1) & 1}
+
+
 def test_signals_of_a_terminal_do_not_end_the_guardian() -> None:
     with started("sleep 60") as parent:
         assert parent.stdout is not None
         worker = int(parent.stdout.readline())
         (guardian,) = [pid for pid in descendants(parent, "sh") if pid != worker]
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        wait_until(lambda: all(number in ignored_by(guardian) for number in numbers), 5)
+        for number in numbers:
             os.kill(guardian, number)
         parent.kill()
         wait_until(lambda: not is_running(worker), 5)

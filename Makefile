@@ -38,7 +38,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 run-broker: setup
 	@exec $(BIN)/python -m backtestr_broker
 
-# In two processes. Those that share a broker run in one of them, and all others one by one, so that both are busy to the end.
+# In three processes, since many tests wait for a broker. Those that share one run in one of them, and all others one by one.
 test: setup
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --durations 10 $(ARGS)
 

@@ -455,7 +455,11 @@ class StreamOptions(Contract, frozen=True, kw_only=True):
 
 
 class BacktestStatus(Contract, frozen=True, kw_only=True):
-    """The status of a backtest; if it has several symbols, `symbol` is the first and `symbols` has all."""
+    """The status of a backtest; if it has several symbols, `symbol` is the first and `symbols` has all.
+
+    `pace` is that of its options, in bars a second. A backtest that `lends` has a pace and is running, and its worker
+    takes other backtests meanwhile.
+    """
 
     backtest_id: str
     status: BacktestState
@@ -467,6 +471,8 @@ class BacktestStatus(Contract, frozen=True, kw_only=True):
     start_time: int | None = None
     end_time: int | None = None
     error: ErrorData | None = None
+    pace: float | None = None
+    lends: bool = False
 
 
 class ListBacktests(Contract, frozen=True, kw_only=True):

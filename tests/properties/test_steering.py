@@ -1,10 +1,13 @@
 """Pause, resume and stop hold against workers that behave like the engine's task runner, in any order and at any delay.
 
 A worker reads one worker message at a time, when the test lets it, so that every change can overtake every other. Such
-a worker never sends what the broker does not expect; in the end the last requested change holds.
+a worker never sends what the broker does not expect; in the end the last requested change holds. Backtests with a pace
+lend their workers, which then have several.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,11 +15,14 @@ from hypothesis import strategies as st
 
 from backtestr_broker.core.scheduling import workers as workers_module
 from backtestr_protocol import topics, worker_channel
+from backtestr_protocol.messages import FINAL_STATES
 from support.broker.link import Link, config
 
-BACKTESTS = ["b1", "b2", "b3"]
+PACED = ["p1", "p2", "p3", "p4"]
+BACKTESTS = ["b1", "b2", "b3", *PACED]
 COMPUTE = ["compute-1", "compute-2"]
 PARKED = 1
+LENDING = 1
 
 backtest_ids = st.sampled_from(BACKTESTS)
 worker_ids = st.sampled_from(COMPUTE)
@@ -26,9 +32,15 @@ changes = st.lists(st.sampled_from(["Pause", "Resume"]), min_size=1, max_size=3)
 bursts: st.SearchStrategy[list[Step]] = st.one_of(
     st.builds(lambda verbs, backtest_id: [(verb, backtest_id) for verb in verbs], changes, backtest_ids),
     st.builds(
-        lambda action, worker_id: [(action, worker_id)], st.sampled_from(["read", "read", "publish"]), worker_ids
+        lambda action, worker_id: [(action, worker_id)],
+        st.sampled_from(["read", "read", "publish", "lend", "lend"]),
+        worker_ids,
     ),
-    st.builds(lambda action, worker_id: [(action, worker_id)], st.sampled_from(["finish", "lose"]), worker_ids),
+    st.builds(
+        lambda action, worker_id: [(action, worker_id)],
+        st.sampled_from(["finish", "finish lending", "lose"]),
+        worker_ids,
+    ),
     st.builds(lambda backtest_id: [("start", backtest_id)], backtest_ids),
 )
 steps: st.SearchStrategy[list[Step]] = st.lists(bursts, min_size=15, max_size=40).map(
@@ -43,7 +55,12 @@ class Runner:
         self.worker = link.worker(worker_id)
         self.read = 0
         self.running: str | None = None
+        self.lending: list[str] = []
         self.parked: set[str] = set()
+
+    @property
+    def at_work(self) -> list[str]:
+        return [*self.lending, *([self.running] if self.running is not None else [])]
 
     def read_one(self) -> bool:
         """Take the next worker message and return True, or return False when there is none."""
@@ -59,19 +76,41 @@ class Runner:
                 self.running = task_id
                 if note.paused:
                     self.park(task_id)
-            case worker_channel.Control(action="pause") if self.running == task_id:
+            case worker_channel.Control(action="pause") if task_id in self.at_work:
                 self.park(task_id)
             case worker_channel.Control(action="resume") if task_id in self.parked:
-                assert self.running is None, "one task at a time"
                 self.parked.remove(task_id)
-                self.running = task_id
+                if task_id in PACED:
+                    self.lending.append(task_id)
+                else:
+                    assert self.running is None, "one task at a time"
+                    self.running = task_id
+                self.check_lending()
                 self.worker.resumed(task_id)
-            case worker_channel.Control(action="stop") if task_id == self.running or task_id in self.parked:
+            case worker_channel.Control(action="stop") if task_id in self.at_work or task_id in self.parked:
                 self.end(task_id, "stopped")
         return True
 
+    def lend(self) -> None:
+        """Have a paced backtest begin, and lend the worker."""
+        if self.running in PACED:
+            assert self.running is not None
+            self.lending.append(self.running)
+            self.running = None
+            self.check_lending()
+            self.worker.lent(self.lending[-1])
+
+    def check_lending(self) -> None:
+        assert len(self.lending) <= LENDING, "more than may lend a worker"
+
+    def leave(self, task_id: str) -> None:
+        if self.running == task_id:
+            self.running = None
+        if task_id in self.lending:
+            self.lending.remove(task_id)
+
     def park(self, task_id: str) -> None:
-        self.running = None
+        self.leave(task_id)
         self.parked.add(task_id)
         assert len(self.parked) <= PARKED, "more than a worker holds"
         self.worker.publish(topics.progress(task_id), 1, progress=50.0)
@@ -79,8 +118,7 @@ class Runner:
 
     def end(self, task_id: str, outcome: worker_channel.Outcome) -> None:
         self.worker.publish(topics.progress(task_id), 1, progress=60.0)
-        if self.running == task_id:
-            self.running = None
+        self.leave(task_id)
         self.parked.discard(task_id)
         self.worker.finish(task_id, outcome)
 
@@ -95,7 +133,8 @@ class Steered:
     def do(self, action: str, subject: str) -> None:
         match action:
             case "start":
-                self.ann.send("StartBacktest", config(backtestId=subject))
+                options = {"pace": 10.0} if subject in PACED else {}
+                self.ann.send("StartBacktest", config(backtestId=subject, options=options))
             case "Pause" | "Resume" | "Stop":
                 self.link.named += 1
                 request_id = f"steer-{self.link.named}"
@@ -106,8 +145,13 @@ class Steered:
                 self.runners[subject] = Runner(self.link, subject)
             case "read":
                 self.runners[subject].read_one()
-            case "publish" if (running := self.runners[subject].running) is not None:
-                self.runners[subject].worker.publish(topics.orders(running), 1, 2)
+            case "publish":
+                for at_work in self.runners[subject].at_work:
+                    self.runners[subject].worker.publish(topics.orders(at_work), 1, 2)
+            case "lend":
+                self.runners[subject].lend()
+            case "finish lending" if lending := self.runners[subject].lending:
+                self.runners[subject].end(lending[0], "completed")
             case "finish" if (running := self.runners[subject].running) is not None:
                 self.runners[subject].end(running, "completed")
 
@@ -119,10 +163,10 @@ class Steered:
     def let_finish(self) -> None:
         """Let every running backtest complete, and those that then start."""
         self.settle()
-        while any(runner.running for runner in self.runners.values()):
+        while any(runner.at_work for runner in self.runners.values()):
             for runner in self.runners.values():
-                if runner.running is not None:
-                    runner.end(runner.running, "completed")
+                for running in runner.at_work:
+                    runner.end(running, "completed")
             self.settle()
 
     def answer(self, request_id: str) -> tuple[str, str]:
@@ -136,6 +180,7 @@ class Steered:
 def _few_parked() -> object:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(workers_module, "MAX_PARKED", PARKED)
+        patch.setattr(workers_module, "MAX_LENDING", LENDING)
         yield
 
 
@@ -143,7 +188,7 @@ def _few_parked() -> object:
 @given(steps)
 def test_the_last_change_holds_and_every_change_is_answered_once(actions: list[Step]) -> None:
     steered = Steered()
-    for backtest_id in BACKTESTS[:2]:
+    for backtest_id in ("b1", "b2", "p1"):
         steered.do("start", backtest_id)
     for action, subject in actions:
         steered.do(action, subject)
@@ -156,7 +201,9 @@ def test_the_last_change_holds_and_every_change_is_answered_once(actions: list[S
             assert job.requested is None, "its worker has the change, and no message is on its way"
         elif job.status == "paused":
             assert job.requested in (None, "resume"), "it may wait for its worker, which runs another task"
-    running = {runner.running for runner in steered.runners.values()} - {None}
+    at_work = [backtest_id for runner in steered.runners.values() for backtest_id in runner.at_work]
+    running = set(at_work)
+    assert len(running) == len(at_work), "two workers run the same backtest"
     parked = {backtest_id for runner in steered.runners.values() for backtest_id in runner.parked}
     assert running == {job.backtest_id for job in jobs.values() if job.status == "running"}
     assert parked == {job.backtest_id for job in jobs.values() if job.status == "paused"}
@@ -180,6 +227,8 @@ def test_the_last_change_holds_and_every_change_is_answered_once(actions: list[S
         steered.do("Stop", backtest_id)
     steered.settle()
     assert all(job.ended for job in jobs.values())
+    ends = [one["data"]["backtestId"] for one in changes_of(steered) if one["data"]["status"] in FINAL_STATES]
+    assert sorted(ends) == sorted(jobs), "each ends once"
     assert [steered.answer(request_id) for _, _, request_id in steered.asked]
     assert not steered.link.signals("message_refused"), "no message of such a worker is refused"
     for messages in steered.link.streams.values():
@@ -206,6 +255,10 @@ def test_nothing_is_published_between_the_answer_to_a_pause_and_the_next_change(
             is_answered = bool(steered.ann.answers(request_id))
             if verb == "Pause" and is_last and is_answered and steered.answer(request_id) == ("Success", "paused"):
                 silent.setdefault(backtest_id, published_of(steered, backtest_id))
+
+
+def changes_of(steered: Steered) -> list[Any]:
+    return [payload for _, payload in steered.link.streams["system.backtests"]]
 
 
 def published_of(steered: Steered, backtest_id: str) -> int:

@@ -7,6 +7,7 @@ lend their workers, which then have several.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -18,34 +19,37 @@ from backtestr_protocol import topics, worker_channel
 from backtestr_protocol.messages import FINAL_STATES
 from support.broker.link import Link, config
 
-PACED = ["p1", "p2", "p3", "p4"]
-BACKTESTS = ["b1", "b2", "b3", *PACED]
+BACKTESTS = ["b1", "b2", "b3"]
+PACED = ["p1", "p2", "p3"]
 COMPUTE = ["compute-1", "compute-2"]
 PARKED = 1
-LENDING = 1
+LENDING = 2
 
-backtest_ids = st.sampled_from(BACKTESTS)
-worker_ids = st.sampled_from(COMPUTE)
 Step = tuple[str, str]
 changes = st.lists(st.sampled_from(["Pause", "Resume"]), min_size=1, max_size=3) | st.just(["Stop"])
-# Several changes of one backtest in a row are what lets them overtake each other; so they are drawn together.
-bursts: st.SearchStrategy[list[Step]] = st.one_of(
-    st.builds(lambda verbs, backtest_id: [(verb, backtest_id) for verb in verbs], changes, backtest_ids),
-    st.builds(
-        lambda action, worker_id: [(action, worker_id)],
-        st.sampled_from(["read", "read", "publish", "lend", "lend"]),
-        worker_ids,
-    ),
-    st.builds(
-        lambda action, worker_id: [(action, worker_id)],
-        st.sampled_from(["finish", "finish lending", "lose"]),
-        worker_ids,
-    ),
-    st.builds(lambda backtest_id: [("start", backtest_id)], backtest_ids),
-)
-steps: st.SearchStrategy[list[Step]] = st.lists(bursts, min_size=15, max_size=40).map(
-    lambda drawn: [step for burst in drawn for step in burst]
-)
+
+
+def steps_of(
+    backtests: Sequence[str], workers: Sequence[str] = COMPUTE, lends: Sequence[str] = ()
+) -> st.SearchStrategy[list[Step]]:
+    """Return what may happen to these backtests on these workers; `lends` are the steps that only paced ones have."""
+    backtest_ids, worker_ids = st.sampled_from(backtests), st.sampled_from(workers)
+    # Several changes of one backtest in a row are what lets them overtake each other; so they are drawn together.
+    bursts: st.SearchStrategy[list[Step]] = st.one_of(
+        st.builds(lambda verbs, backtest_id: [(verb, backtest_id) for verb in verbs], changes, backtest_ids),
+        st.builds(
+            lambda action, worker_id: [(action, worker_id)],
+            st.sampled_from(["read", "read", "publish", *lends]),
+            worker_ids,
+        ),
+        st.builds(lambda action, worker_id: [(action, worker_id)], st.sampled_from(["finish", "lose"]), worker_ids),
+        st.builds(lambda backtest_id: [("start", backtest_id)], backtest_ids),
+    )
+    return st.lists(bursts, min_size=15, max_size=40).map(lambda drawn: [step for burst in drawn for step in burst])
+
+
+steps = steps_of(BACKTESTS)
+LENDS = ["lend", "lend", "finish lending"]
 
 
 class Runner:
@@ -124,10 +128,10 @@ class Runner:
 
 
 class Steered:
-    def __init__(self) -> None:
-        self.link = Link(compute=len(COMPUTE))
+    def __init__(self, compute: int = len(COMPUTE)) -> None:
+        self.link = Link(compute=compute)
         self.ann = self.link.client()
-        self.runners = {worker_id: Runner(self.link, worker_id) for worker_id in COMPUTE}
+        self.runners = {worker_id: Runner(self.link, worker_id) for worker_id in COMPUTE[:compute]}
         self.asked: list[tuple[str, str, str]] = []  # verb, backtest, request id
 
     def do(self, action: str, subject: str) -> None:
@@ -187,8 +191,28 @@ def _few_parked() -> object:
 @settings(max_examples=250, deadline=None)
 @given(steps)
 def test_the_last_change_holds_and_every_change_is_answered_once(actions: list[Step]) -> None:
-    steered = Steered()
-    for backtest_id in ("b1", "b2", "p1"):
+    the_last_change_holds(Steered(), BACKTESTS[:2], actions)
+
+
+@settings(max_examples=250, deadline=None)
+@given(steps_of(["b1", "p1", "p2", "p3"], lends=LENDS))
+def test_the_last_change_holds_on_workers_that_are_lent(actions: list[Step]) -> None:
+    the_last_change_holds(Steered(), ["p1", "b1"], actions)
+
+
+@settings(max_examples=250, deadline=None)
+@given(steps_of(["b1", "p1", "p2", "p3"], COMPUTE[:1], LENDS))
+def test_the_last_change_holds_on_one_crowded_worker(actions: list[Step]) -> None:
+    steered = Steered(compute=1)
+    for backtest_id in ("p1", "p2"):
+        steered.do("start", backtest_id)
+        steered.settle()
+        steered.do("lend", "compute-1")
+    the_last_change_holds(steered, ["b1"], actions)
+
+
+def the_last_change_holds(steered: Steered, begun: Sequence[str], actions: list[Step]) -> None:
+    for backtest_id in begun:
         steered.do("start", backtest_id)
     for action, subject in actions:
         steered.do(action, subject)

@@ -145,6 +145,7 @@ class Scheduler:
             self._worker_of(job).to_park.add(job.backtest_id)
         if job.status == "queued":
             self._job_queue.set_to_park(job.backtest_id, True)
+            self._assign()  # a paced one waited for room to lend, and needs none yet
         if has_to_tell:
             self._control(job, "pause")
         return None

@@ -159,6 +159,18 @@ def test_a_paced_backtest_that_begins_parked_lends_its_worker_once_it_is_resumed
     assert [status(ann, "slow"), status(ann, "b2")] == ["running", "running"]
 
 
+def test_a_paced_backtest_that_waits_for_room_to_lend_begins_parked_when_it_is_paused(
+    ann: Client, worker: Worker
+) -> None:
+    lend(ann, worker, *MORE)
+    start_paced(ann, "slow")
+    assert status(ann, "slow") == "queued"
+    asked = ann.later("PauseBacktest", {"backtestId": "slow"})
+    assert (worker.task_id, worker.assigned[-1].paused) == ("slow", True)
+    worker.paused("slow")
+    assert ann.answer(asked)["status"] == "paused"
+
+
 def test_a_resume_waits_for_room_to_lend(ann: Client, worker: Worker) -> None:
     lend(ann, worker, "slow")
     paused(ann, worker, "slow")

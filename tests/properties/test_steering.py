@@ -32,7 +32,10 @@ changes = st.lists(st.sampled_from(["Pause", "Resume"]), min_size=1, max_size=3)
 def steps_of(
     backtests: Sequence[str], workers: Sequence[str] = COMPUTE, lends: Sequence[str] = ()
 ) -> st.SearchStrategy[list[Step]]:
-    """Return what may happen to these backtests on these workers; `lends` are the steps that only paced ones have."""
+    """Return what may happen to these backtests on these workers; `lends` are the steps that only paced ones have.
+
+    Those share a worker, so several of them are changed at once.
+    """
     backtest_ids, worker_ids = st.sampled_from(backtests), st.sampled_from(workers)
     # Several changes of one backtest in a row are what lets them overtake each other; so they are drawn together.
     bursts: st.SearchStrategy[list[Step]] = st.one_of(
@@ -44,8 +47,17 @@ def steps_of(
         ),
         st.builds(lambda action, worker_id: [(action, worker_id)], st.sampled_from(["finish", "lose"]), worker_ids),
         st.builds(lambda backtest_id: [("start", backtest_id)], backtest_ids),
+        *[several_changed(backtest_ids)] * (2 if lends else 0),
     )
     return st.lists(bursts, min_size=15, max_size=40).map(lambda drawn: [step for burst in drawn for step in burst])
+
+
+def several_changed(backtest_ids: st.SearchStrategy[str]) -> st.SearchStrategy[list[Step]]:
+    return st.builds(
+        lambda verb, changed: [(verb, backtest_id) for backtest_id in changed],
+        st.sampled_from(["Pause", "Resume", "start"]),
+        st.lists(backtest_ids, min_size=2, max_size=3, unique=True),
+    )
 
 
 steps = steps_of(BACKTESTS)

@@ -89,6 +89,7 @@ class _Backtest:
         self.progress_due = 0.0
         self.now = 0.0  # the end of the last step
         self.stepped = -math.inf  # the start of the last step
+        self.turn = 0  # the number of that step among those of all backtests
         pace = run.plan.options.pace
         self.pace = None if pace is None else Pace(pace)
 
@@ -160,6 +161,7 @@ class TaskRunner:
         self._running: dict[str, _Backtest] = {}
         self._parked: dict[str, _Backtest] = {}
         self._alone: str | None = None  # a running backtest that has changed the process: no other is stepped meanwhile
+        self._turns = 0  # steps so far
         self._showing: dict[str, str] = {}  # by topic of prices, the backtest whose prices may wait in the batcher
         self.is_unchanged: Callable[[], bool] = lambda: True
         """Returns False if an algorithm has left the process in another state; what can be put back is put back."""
@@ -215,15 +217,17 @@ class TaskRunner:
         """Simulate one chunk of the backtest that is next; store its result after the last one."""
         if (backtest := self._next()) is None:
             return []
+        self._turns += 1
+        backtest.turn = self._turns
         if backtest.run.done:
             return self._guarded(backtest.backtest_id, lambda: self._finish(backtest, "completed"))
         return self._guarded(backtest.backtest_id, lambda: self._simulate(backtest, clock))
 
     def _next(self) -> _Backtest | None:
-        """Return the running backtest that has been due for longest, or is due first."""
+        """Return the running backtest that has been due for longest, or is due first; of equal ones, by turns."""
         if self._alone is not None:
             return self._running[self._alone]
-        return min(self._running.values(), key=lambda one: one.due_at, default=None)
+        return min(self._running.values(), key=lambda one: (one.due_at, one.turn), default=None)
 
     def _answer(self, task_id: str, work: Work, data: bytes) -> list[Sent]:
         return [(Finished(task_id=task_id, outcome="completed"), self._interactive_tasks.answer(work, data))]

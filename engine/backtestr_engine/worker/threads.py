@@ -417,7 +417,6 @@ def _compute(
         equipment.library,
         equipment.child_tasks.read_file,
     )
-    runner.is_unchanged = threads.is_unchanged
     batcher = runner.batcher
     if settings.kind == "compute":  # no interactive task waits for a kernel
         warm(config.conventions, _log.warning if settings.worker_id == "compute-1" else None)
@@ -443,6 +442,12 @@ def _compute(
         threads.state = ProcessState()
     threads.has_user_code = equipment.has_user_code
     own_pid = os.getpid()
+
+    def is_unchanged() -> bool:
+        _end_if_forked(own_pid)
+        return threads.is_unchanged()
+
+    runner.is_unchanged = is_unchanged
     threads.runner = runner
     threads.send([(ready, ())])
     tuner, tune_due = Tuner(batcher), 0.0

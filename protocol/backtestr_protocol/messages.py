@@ -95,6 +95,9 @@ MAX_INDICATORS = 256
 MAX_TICKS = 1_000_000
 # The longest time between two progress messages: a day.
 MAX_INTERVAL_MS = 86_400_000
+# The most paced backtests that lend one worker. They share it with the backtest that it computes, so each slows that
+# down a little, and each keeps its arrays in memory. Beyond it, paced backtests are queued.
+MAX_LENDING = 8
 # The most versions that a client may say it speaks.
 MAX_VERSIONS = 64
 

@@ -69,9 +69,6 @@ MAX_TOPICS = 1_100
 
 # The most parked backtests of a worker; each keeps its arrays in memory. Beyond it, pausing is answered with BUSY.
 MAX_PARKED = 16
-# The most paced backtests that lend one worker. They share it with the task that it computes, so each slows that down a
-# little, and each keeps its arrays in memory. Beyond it, paced backtests are queued.
-MAX_LENDING = 8
 
 
 class _WorkerMessage(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag=True):

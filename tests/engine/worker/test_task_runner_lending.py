@@ -21,12 +21,13 @@ from backtestr_engine.simulation.conventions import Conventions
 from backtestr_engine.worker.pace import Pace
 from backtestr_engine.worker.price_replays import Sent
 from backtestr_engine.worker.task_runner import MOMENT, TaskRunner
+from backtestr_protocol.messages import TableName
 from backtestr_protocol.worker_channel import Control, Finished, Lent, Paused, Published, Resumed
 from support.engine.batches import batcher as new_batcher
 from support.engine.batches import messages
 from support.engine.tasks import Clock, assign, config, is_event, of_kind, run_out
 
-TABLES = ["equity", "orders", "positions", "trades"]
+TABLES: list[TableName] = ["equity", "orders", "positions", "trades"]
 CHUNK = 100
 
 
@@ -352,7 +353,7 @@ def test_bars_that_a_lost_worker_has_shown_are_simulated_at_full_speed(runner: T
     clock.now += runner.wait(clock.now)
     sent += runner.step(clock)
     assert (clock.now, runner.wait(clock.now)) == (MOMENT, 1.0)
-    sent += control(runner, "pause", "slow")
+    sent += runner.due(math.inf)
     progress = [one["data"]["progressPercent"] for one in messages(sent) if one["type"] == "BacktestProgress"]
     assert progress == [25.8], "257 bars at once, and the next by its pace"
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
+from backtestr_protocol.messages import MAX_LENDING
 from backtestr_protocol.system_status import BatchingStatus, CacheStatus, CompressionStatus
-from backtestr_protocol.worker_channel import MAX_LENDING, MAX_PARKED, WorkerKind
+from backtestr_protocol.worker_channel import MAX_PARKED, WorkerKind
 
 WorkerState = Literal["starting", "idle", "busy", "lost"]
 

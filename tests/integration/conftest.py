@@ -34,6 +34,7 @@ SHARED_BROKERS = (
     "tcp_broker",
     "algorithms_broker",
     "embedded",
+    "lent_broker",
     "stopped_recorder",
     "target",
     "vault",

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import backtestr
+from backtestr_engine.data.synthetic import synthetic_bars
 from backtestr_protocol.errors import TimedOut
 from backtestr_protocol.messages import FINAL_STATES
 from integration.conftest import ONE_WORKER, running_again, stopped_broker, with_algorithm
@@ -20,9 +21,12 @@ from support.protocol.independent import Fields
 SECONDS = 60.0
 # A bar every two seconds: no test waits for its end.
 SLOW = 0.5
+# 1,000 bars in ten seconds: a test ends it, or waits for its end.
+WATCHED = 100.0
 DAILY: dict[str, Any] = {"timeframe": "1d", "watch": ()}
-# 30,000 bars, some seconds of work.
+# Some seconds of work.
 LONG: dict[str, Any] = {"timeframe": "1m", "watch": ()}
+LONG_BARS = 200_000
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +34,11 @@ def lent_broker() -> Iterator[RunningBroker]:
     """Run a broker with one compute worker, which simulates five bars at a time."""
     with stopped_broker({"broker.toml": ONE_WORKER, "engine.toml": "[worker]\nchunk_bars = 5\n"}) as broker:
         with_algorithm(broker, "spoilers", SPOILERS)
+        broker.start()
+        file = broker.data_dir.parent / "long.parquet"
+        synthetic_bars("1m", LONG_BARS, symbol="LONG").to_frame().write_parquet(file)
+        with backtestr.connect(connection_file=broker.connection_file) as connected:
+            connected.import_market_data(file, "LONG", timeframe="1m")
         yield broker
 
 
@@ -79,7 +88,7 @@ def test_others_complete_while_a_paced_backtest_runs_and_all_have_the_same_resul
 def test_either_is_paused_resumed_and_stopped_while_both_run(
     client: backtestr.Client, alone: backtestr.Results
 ) -> None:
-    slow, other = begun(client, 400.0), client.backtest("sma_cross", "SYNTH", **LONG)
+    slow, other = begun(client, WATCHED), client.backtest("sma_cross", "LONG", **LONG)
     wait_until(lambda: other.status().status == "running", SECONDS)
     assert slow.pause() == "paused"
     assert other.status().status == "running"
@@ -97,11 +106,11 @@ def test_either_is_paused_resumed_and_stopped_while_both_run(
 def test_both_run_again_when_their_worker_is_killed(
     client: backtestr.Client, lent_broker: RunningBroker, alone: backtestr.Results
 ) -> None:
-    straight = client.backtest("sma_cross", "SYNTH", **LONG).result(SECONDS)
+    straight = client.backtest("sma_cross", "LONG", **LONG).result(SECONDS)
     with RawClient(lent_broker.connection_file) as raw:
         raw.hello()
-        slow = begun(client, 200.0)
-        other = client.backtest("sma_cross", "SYNTH", **LONG)
+        slow = begun(client, WATCHED)
+        other = client.backtest("sma_cross", "LONG", **LONG)
         for run in (slow, other):
             wait_until(lambda run=run: run.status().progress_percent > 3, SECONDS)  # type: ignore[misc]
         assert [run.status().status for run in (slow, other)] == ["running", "running"]
@@ -109,8 +118,9 @@ def test_both_run_again_when_their_worker_is_killed(
         assert is_same(other.result(SECONDS), straight)
         assert is_same(slow.result(SECONDS), alone)
         for run, results in ((slow, alone), (other, straight)):
-            orders = retained(raw, f"orders.{run.id}")
-            assert [seq for seq, _ in orders] == list(range(1, results.orders.height + 1)), "each is published once"
+            numbers = [seq for seq, _ in retained(raw, f"orders.{run.id}")]
+            last = results.orders.height
+            assert numbers == list(range(last - len(numbers) + 1, last + 1)), "each is published once"
             percents = [payload["data"]["progressPercent"] for _, payload in retained(raw, f"progress.{run.id}")]
             assert percents == sorted(percents), "it never goes back"
 
@@ -124,7 +134,7 @@ def retained(raw: RawClient, topic: str) -> list[tuple[int, Fields]]:
 def test_both_run_again_after_a_restart_of_the_broker(lent_broker: RunningBroker) -> None:
     with backtestr.connect(connection_file=running_again(lent_broker).connection_file) as client:
         alone = client.backtest("sma_cross", "SYNTH", **DAILY).result(SECONDS)
-        slow, other = begun(client, 200.0), client.backtest("sma_cross", "SYNTH", **LONG)
+        slow, other = begun(client, WATCHED), client.backtest("sma_cross", "LONG", **LONG)
         wait_until(lambda: other.status().status == "running", SECONDS)
     lent_broker.kill()
     lent_broker.start()
@@ -136,9 +146,10 @@ def test_both_run_again_after_a_restart_of_the_broker(lent_broker: RunningBroker
 def test_a_backtest_that_spoils_the_worker_costs_the_one_that_lends_it_nothing(
     client: backtestr.Client, alone: backtestr.Results
 ) -> None:
-    slow = begun(client, 200.0)
+    slow = begun(client, WATCHED)
     for algorithm in ("leaks_threads", "patches", "leaks_threads"):
         assert client.backtest(algorithm, "SYNTH", **DAILY).result(SECONDS).status == "completed"
+        assert slow.status().status in ("queued", "running")
     assert is_same(slow.result(SECONDS), alone)
 
 
@@ -154,7 +165,7 @@ def test_a_paced_backtest_that_spoils_its_worker_keeps_it_and_a_late_one_says_so
 
 
 def test_one_that_is_late_is_not_behind_a_backtest_that_lends(client: backtestr.Client) -> None:
-    slow, busy = begun(client, SLOW), client.backtest("sma_cross", "SYNTH", **LONG)
+    slow, busy = begun(client, SLOW), client.backtest("sma_cross", "LONG", **LONG)
     waits = client.backtest("sma_cross", "SYNTH", **DAILY)
     with pytest.raises(TimedOut, match="is queued behind") as caught:
         waits.wait(0.01)

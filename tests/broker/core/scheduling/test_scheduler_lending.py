@@ -246,12 +246,11 @@ def test_lending_what_cannot_be_lent_changes_nothing(
     assert refused["reason"].startswith("compute-1 ")
 
 
-def test_a_worker_is_lent_by_no_more_than_it_may(link: Link, ann: Client, worker: Worker) -> None:
-    lend(ann, worker, *MORE)
+def test_a_backtest_without_a_pace_lends_nothing(link: Link, ann: Client, worker: Worker) -> None:
     start(ann, "b1", "b2")
     worker.lent("b1")
     assert [status(ann), status(ann, "b2")] == ["running", "queued"]
-    assert "lent by more" in link.signals("message_refused")[0]["reason"]
+    assert "lent by b1, which has no pace" in link.signals("message_refused")[0]["reason"]
 
 
 def test_an_interactive_worker_lends_nothing(link: Link, ann: Client) -> None:

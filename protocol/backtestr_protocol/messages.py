@@ -95,6 +95,9 @@ MAX_INDICATORS = 256
 MAX_TICKS = 1_000_000
 # The longest time between two progress messages: a day.
 MAX_INTERVAL_MS = 86_400_000
+# The most paced backtests that lend one worker. They share it with the backtest that it computes, so each slows that
+# down a little, and each keeps its arrays in memory. Beyond it, paced backtests are queued.
+MAX_LENDING = 8
 # The most versions that a client may say it speaks.
 MAX_VERSIONS = 64
 
@@ -455,7 +458,11 @@ class StreamOptions(Contract, frozen=True, kw_only=True):
 
 
 class BacktestStatus(Contract, frozen=True, kw_only=True):
-    """The status of a backtest; if it has several symbols, `symbol` is the first and `symbols` has all."""
+    """The status of a backtest; if it has several symbols, `symbol` is the first and `symbols` has all.
+
+    `pace` is that of its options, in bars a second. A backtest that `lends` has a pace and is running, and its worker
+    takes other backtests meanwhile.
+    """
 
     backtest_id: str
     status: BacktestState
@@ -467,6 +474,8 @@ class BacktestStatus(Contract, frozen=True, kw_only=True):
     start_time: int | None = None
     end_time: int | None = None
     error: ErrorData | None = None
+    pace: float | None = None
+    lends: bool = False
 
 
 class ListBacktests(Contract, frozen=True, kw_only=True):

@@ -2,7 +2,8 @@
 
 They may change with broker and engine. Frames are `signature, message, payload*`, from DEALER (worker) to ROUTER
 (broker) and back. They are signed as clients' messages are, under a label for each direction. A worker does one task at
-a time, may hold parked backtests beside it, and sends beats from its I/O thread, whatever its compute thread does.
+a time, may hold paced and parked backtests beside it, and sends beats from its I/O thread, whatever its compute thread
+does.
 """
 
 from __future__ import annotations
@@ -123,8 +124,8 @@ class Ready(_WorkerMessage, frozen=True, kw_only=True):
 class Beat(_WorkerMessage, frozen=True, kw_only=True):
     """A beat: the worker's I/O thread is running.
 
-    `task_id` is the task of the compute thread. `batching` and `compression` are the figures of what it has published,
-    `bars_cache` those of the bars that it keeps in memory.
+    `task_id` is the task that the compute thread is at. `batching` and `compression` are the figures of what it has
+    published, `bars_cache` those of the bars that it keeps in memory.
     """
 
     task_id: Name | None
@@ -144,7 +145,8 @@ class Published(_WorkerMessage, frozen=True, kw_only=True):
     """A message for a topic; one frame follows: a stream payload, or a `Batch` of `count` messages.
 
     `marks` counts those of them that mark positions to market. They follow the clock, so another worker that runs the
-    backtest again makes others.
+    backtest again makes others. `task_id` names the backtest whose prices these are, since their topic does not;
+    absent, it is the task that the worker computes.
     """
 
     topic: Topic
@@ -152,6 +154,7 @@ class Published(_WorkerMessage, frozen=True, kw_only=True):
     marks: NotNegative = 0
     progress_percent: Percent | None = None
     replay: ReplayMark | None = None
+    task_id: Name | None = None
 
 
 class Paused(_WorkerMessage, frozen=True, kw_only=True):
@@ -162,6 +165,16 @@ class Paused(_WorkerMessage, frozen=True, kw_only=True):
 
 class Resumed(_WorkerMessage, frozen=True, kw_only=True):
     """A backtest or a price replay continues."""
+
+    task_id: Name
+
+
+class Lent(_WorkerMessage, frozen=True, kw_only=True):
+    """A paced backtest has begun, and lends its worker: the worker takes another task, and goes on with it beside that.
+
+    It is sent once at most, and by no backtest that has left the process in another state than before. A paced backtest
+    that is resumed lends its worker from then on, without this message.
+    """
 
     task_id: Name
 
@@ -181,7 +194,7 @@ class Finished(_WorkerMessage, frozen=True, kw_only=True):
     reason: Text | None = None
 
 
-ToBroker = Ready | Beat | Published | Paused | Resumed | Finished
+ToBroker = Ready | Beat | Published | Paused | Resumed | Lent | Finished
 
 # --- broker to worker ---
 

@@ -9,10 +9,17 @@ import pytest
 from backtestr.lateness import late
 from backtestr.requester import Requester
 from backtestr_protocol.errors import NetworkError, TimedOut
-from backtestr_protocol.messages import BacktestList, BacktestState, BacktestStatus
+from backtestr_protocol.messages import MAX_LENDING, BacktestList, BacktestState, BacktestStatus
 
 
-def status(name: str, state: BacktestState, submitted: int, percent: float = 0.0) -> BacktestStatus:
+def status(
+    name: str,
+    state: BacktestState,
+    submitted: int,
+    percent: float = 0.0,
+    pace: float | None = None,
+    lends: bool = False,
+) -> BacktestStatus:
     return BacktestStatus(
         backtest_id=name,
         status=state,
@@ -20,6 +27,8 @@ def status(name: str, state: BacktestState, submitted: int, percent: float = 0.0
         symbol="SYNTH",
         progress_percent=percent,
         submit_time=submitted,
+        pace=pace,
+        lends=lends,
     )
 
 
@@ -62,6 +71,28 @@ def test_one_that_waits_names_those_before_it(others: tuple[BacktestStatus, ...]
 
     assert str(error) == text
     assert (error.details or {})["status"] == "queued"
+
+
+def paced(number: int) -> BacktestStatus:
+    return status(f"paced-{number}", "running", 1, pace=5.0, lends=True)
+
+
+def test_one_that_lends_its_worker_is_not_before_it() -> None:
+    error = said(status("mine", "queued", 5), paced(1), status("other", "running", 2))
+
+    assert "behind other (other_algorithm on SYNTH, at 0 %), which the workers run" in str(error)
+    assert (error.details or {})["behind"] == ["other"]
+    keeps = status("keeps", "running", 1, pace=5.0)
+    assert (said(status("mine", "queued", 5), keeps).details or {})["behind"] == ["keeps"], "it does not lend"
+
+
+@pytest.mark.parametrize(("others", "behind"), [(MAX_LENDING - 1, None), (MAX_LENDING, MAX_LENDING)])
+def test_a_paced_one_is_behind_those_that_lend_where_a_worker_takes_no_more(others: int, behind: int | None) -> None:
+    lending = [paced(number) for number in range(others)]
+    found = said(status("mine", "queued", 5, pace=1.0), *lending).details or {}
+
+    assert (len(found["behind"]) if behind else found.get("behind")) == behind
+    assert "behind" not in (said(status("mine", "queued", 5), *lending).details or {}), "without a pace it passes them"
 
 
 def test_where_the_broker_does_not_answer_the_error_stays() -> None:

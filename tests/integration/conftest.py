@@ -38,6 +38,7 @@ SHARED_BROKERS = (
     "portable",
     "evaluating_broker",
     "embedded",
+    "lent_broker",
     "stopped_recorder",
     "target",
     "vault",

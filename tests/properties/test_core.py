@@ -29,8 +29,10 @@ from support.broker.link import LIMITS, Client, Link, Worker, config
 from support.protocol.independent import Fields, pack
 from support.protocol.strategies import VALUES, WILD_BYTES, instances
 
-BACKTESTS = [f"b{number}" for number in range(5)]
+PACED = ["b3", "b4", "b5"]
+BACKTESTS = [f"b{number}" for number in range(6)]
 PARKED = 2
+LENDING = 2
 WORKERS = ["compute-1", "compute-2", "interactive-1"]
 # Errors of the message and not of the request: the same id may be sent again, and then it is answered.
 ABOUT_THE_MESSAGE = ("SESSION_UNKNOWN", "REPLAY_DETECTED")
@@ -68,7 +70,7 @@ requests = st.one_of(
         st.sampled_from(["GetBacktestResults", "GetPerformanceMetrics"]),
         st.builds(lambda backtest_id: {"backtestId": backtest_id}, backtest_ids),
     ),
-    st.tuples(st.just("StartBacktest"), st.builds(lambda one: config(backtestId=one), backtest_ids | st.none())),
+    st.tuples(st.just("StartBacktest"), st.builds(lambda one: asked(one), backtest_ids | st.none())),
     st.tuples(
         st.just("FetchMissed"),
         st.fixed_dictionaries({"topic": topics, "fromSeq": st.integers(-1, 9)}, optional={"toSeq": st.integers(0, 9)}),
@@ -98,16 +100,20 @@ requests = st.one_of(
 notes = st.one_of(
     st.builds(lambda task: worker_channel.Paused(task_id=task), tasks),
     st.builds(lambda task: worker_channel.Resumed(task_id=task), tasks),
+    st.builds(lambda task: worker_channel.Lent(task_id=task), tasks),
     st.builds(
         lambda task, outcome: worker_channel.Finished(task_id=task, outcome=outcome),
         tasks,
         st.sampled_from(["completed", "failed", "stopped"]),
     ),
     st.builds(
-        lambda topic, count, percent: worker_channel.Published(topic=topic, count=count, progress_percent=percent),
+        lambda topic, count, percent, task: worker_channel.Published(
+            topic=topic, count=count, progress_percent=percent, task_id=task
+        ),
         topics,
         st.sampled_from([-1, 0, 1, 2**40]),
         st.none() | st.floats(0, 100),
+        st.none() | tasks,
     ),
     st.builds(
         lambda one, count: worker_channel.Published(
@@ -121,6 +127,11 @@ notes = st.one_of(
 )
 
 
+def asked(backtest_id: str | None) -> Fields:
+    """Return the config of a backtest, with a pace for some."""
+    return config(backtestId=backtest_id, options={"pace": 5.0} if backtest_id in PACED else {})
+
+
 class Broker(RuleBasedStateMachine):
     clients = Bundle("clients")
     sent = Bundle("sent")
@@ -129,6 +140,7 @@ class Broker(RuleBasedStateMachine):
         super().__init__()
         self.patches = pytest.MonkeyPatch()
         self.patches.setattr(workers, "MAX_PARKED", PARKED)
+        self.patches.setattr(workers, "MAX_LENDING", LENDING)
         self.patches.setattr(scheduler, "MAX_WAITING", 3)
         self.link = Link(limits=small, compute=2)
         self.everyone: list[Client] = []
@@ -166,7 +178,7 @@ class Broker(RuleBasedStateMachine):
     @rule(target=sent, client=clients, backtest_id=backtest_ids)
     def start(self, client: Client, backtest_id: str) -> tuple[str, str, str, Any]:
         self.be_known(client)
-        return self.request(client, ("StartBacktest", config(backtestId=backtest_id)))
+        return self.request(client, ("StartBacktest", asked(backtest_id)))
 
     @rule(
         target=sent,
@@ -253,20 +265,23 @@ class Broker(RuleBasedStateMachine):
             self.link.worker(worker_id).say(note, [one for one in forwarded if is_messagepack(one)])
 
     @rule(
-        doings=st.lists(st.sampled_from(["publish", "pause", "resume", "finish", "fail"]), min_size=1, max_size=4),
+        doings=st.lists(
+            st.sampled_from(["publish", "lend", "lend", "pause", "resume", "finish", "fail"]), min_size=1, max_size=4
+        ),
         data=st.data(),
     )
     def work(self, doings: list[str], data: st.DataObject) -> None:
         """Let workers do their tasks."""
         for does in doings:
-            at_work = [worker_id for worker_id in WORKERS if self.task_of(worker_id) is not None]
+            at_work = [(worker_id, task_id) for worker_id in WORKERS for task_id in self.tasks_of(worker_id)]
             if at_work:
-                self.do(does, self.link.worker(data.draw(st.sampled_from(at_work))))
+                worker_id, task_id = data.draw(st.sampled_from(at_work))
+                self.do(does, self.link.worker(worker_id), task_id)
 
-    def do(self, does: str, worker: Worker) -> None:
-        task_id = self.task_of(worker.worker_id)
-        assert task_id is not None
+    def do(self, does: str, worker: Worker, task_id: str) -> None:
         match does:
+            case "lend":
+                worker.lent(task_id)
             case "publish":
                 worker.publish(f"orders.{task_id}", 1, 2, progress=10.0)
                 worker.publish(f"progress.{task_id}", 1, progress=20.0)
@@ -290,8 +305,8 @@ class Broker(RuleBasedStateMachine):
     def runs(self, worker_id: str) -> bool:
         return worker_id in self.link.workers and not self.link.core.scheduler.workers.get(worker_id).has_ended
 
-    def task_of(self, worker_id: str) -> str | None:
-        return self.link.core.scheduler.workers.get(worker_id).task_id if self.runs(worker_id) else None
+    def tasks_of(self, worker_id: str) -> list[str]:
+        return sorted(self.link.core.scheduler.workers.get(worker_id).running) if self.runs(worker_id) else []
 
     @rule(replay_id=replay_ids, count=st.sampled_from([1, 100, 6_000, 30_000]), ends=st.booleans())
     def play(self, replay_id: str, count: int, ends: bool) -> None:
@@ -382,7 +397,7 @@ class Broker(RuleBasedStateMachine):
     @invariant()
     def no_job_is_held_twice(self) -> None:
         core = self.link.core.scheduler
-        held = [task_id for worker in core.workers for task_id in (worker.task_id, *worker.parked) if task_id]
+        held = [task_id for worker in core.workers for task_id in (*worker.running, *worker.parked)]
         queued = [job.backtest_id for job in core.jobs if job.status == "queued"]
         ended = [job.backtest_id for job in core.jobs if job.ended]
         places = [*held, *queued, *ended]
@@ -392,7 +407,7 @@ class Broker(RuleBasedStateMachine):
     def no_bound_is_passed(self) -> None:
         """Count tasks: those of a lost worker or broker come back to the queue, which refuses new ones only."""
         core = self.link.core.scheduler
-        held_at_most = len(WORKERS) * (1 + PARKED)
+        held_at_most = len(WORKERS) * (1 + LENDING + PARKED)
         assert sum(not job.ended for job in core.jobs) <= small.max_queued_backtests + held_at_most
         assert core.queued <= small.max_queued_backtests + small.max_queued_questions + held_at_most
 
@@ -442,7 +457,7 @@ class Broker(RuleBasedStateMachine):
         for _ in range(100):
             for worker_id in WORKERS:
                 worker = self.link.worker(worker_id)
-                if (task_id := self.task_of(worker_id)) is not None:
+                for task_id in self.tasks_of(worker_id):
                     if any(
                         job.backtest_id == task_id and job.status == "paused" for job in self.link.core.scheduler.jobs
                     ):

@@ -1,10 +1,14 @@
 """Pause, resume and stop hold against workers that behave like the engine's task runner, in any order and at any delay.
 
 A worker reads one worker message at a time, when the test lets it, so that every change can overtake every other. Such
-a worker never sends what the broker does not expect; in the end the last requested change holds.
+a worker never sends what the broker does not expect; in the end the last requested change holds. Backtests with a pace
+lend their workers, which then have several.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,28 +16,52 @@ from hypothesis import strategies as st
 
 from backtestr_broker.core.scheduling import workers as workers_module
 from backtestr_protocol import topics, worker_channel
+from backtestr_protocol.messages import FINAL_STATES
 from support.broker.link import Link, config
 
 BACKTESTS = ["b1", "b2", "b3"]
+PACED = ["p1", "p2", "p3"]
 COMPUTE = ["compute-1", "compute-2"]
 PARKED = 1
+LENDING = 2
 
-backtest_ids = st.sampled_from(BACKTESTS)
-worker_ids = st.sampled_from(COMPUTE)
 Step = tuple[str, str]
 changes = st.lists(st.sampled_from(["Pause", "Resume"]), min_size=1, max_size=3) | st.just(["Stop"])
-# Several changes of one backtest in a row are what lets them overtake each other; so they are drawn together.
-bursts: st.SearchStrategy[list[Step]] = st.one_of(
-    st.builds(lambda verbs, backtest_id: [(verb, backtest_id) for verb in verbs], changes, backtest_ids),
-    st.builds(
-        lambda action, worker_id: [(action, worker_id)], st.sampled_from(["read", "read", "publish"]), worker_ids
-    ),
-    st.builds(lambda action, worker_id: [(action, worker_id)], st.sampled_from(["finish", "lose"]), worker_ids),
-    st.builds(lambda backtest_id: [("start", backtest_id)], backtest_ids),
-)
-steps: st.SearchStrategy[list[Step]] = st.lists(bursts, min_size=15, max_size=40).map(
-    lambda drawn: [step for burst in drawn for step in burst]
-)
+
+
+def steps_of(
+    backtests: Sequence[str], workers: Sequence[str] = COMPUTE, lends: Sequence[str] = ()
+) -> st.SearchStrategy[list[Step]]:
+    """Return what may happen to these backtests on these workers; `lends` are the steps that only paced ones have.
+
+    Those share a worker, so several of them are changed at once.
+    """
+    backtest_ids, worker_ids = st.sampled_from(backtests), st.sampled_from(workers)
+    # Several changes of one backtest in a row are what lets them overtake each other; so they are drawn together.
+    bursts: st.SearchStrategy[list[Step]] = st.one_of(
+        st.builds(lambda verbs, backtest_id: [(verb, backtest_id) for verb in verbs], changes, backtest_ids),
+        st.builds(
+            lambda action, worker_id: [(action, worker_id)],
+            st.sampled_from(["read", "read", "publish", *lends]),
+            worker_ids,
+        ),
+        st.builds(lambda action, worker_id: [(action, worker_id)], st.sampled_from(["finish", "lose"]), worker_ids),
+        st.builds(lambda backtest_id: [("start", backtest_id)], backtest_ids),
+        *[several_changed(backtest_ids)] * (2 if lends else 0),
+    )
+    return st.lists(bursts, min_size=15, max_size=40).map(lambda drawn: [step for burst in drawn for step in burst])
+
+
+def several_changed(backtest_ids: st.SearchStrategy[str]) -> st.SearchStrategy[list[Step]]:
+    return st.builds(
+        lambda verb, changed: [(verb, backtest_id) for backtest_id in changed],
+        st.sampled_from(["Pause", "Resume", "start"]),
+        st.lists(backtest_ids, min_size=2, max_size=3, unique=True),
+    )
+
+
+steps = steps_of(BACKTESTS)
+LENDS = ["lend", "lend", "finish lending"]
 
 
 class Runner:
@@ -43,7 +71,12 @@ class Runner:
         self.worker = link.worker(worker_id)
         self.read = 0
         self.running: str | None = None
+        self.lending: list[str] = []
         self.parked: set[str] = set()
+
+    @property
+    def at_work(self) -> list[str]:
+        return [*self.lending, *([self.running] if self.running is not None else [])]
 
     def read_one(self) -> bool:
         """Take the next worker message and return True, or return False when there is none."""
@@ -59,19 +92,41 @@ class Runner:
                 self.running = task_id
                 if note.paused:
                     self.park(task_id)
-            case worker_channel.Control(action="pause") if self.running == task_id:
+            case worker_channel.Control(action="pause") if task_id in self.at_work:
                 self.park(task_id)
             case worker_channel.Control(action="resume") if task_id in self.parked:
-                assert self.running is None, "one task at a time"
                 self.parked.remove(task_id)
-                self.running = task_id
+                if task_id in PACED:
+                    self.lending.append(task_id)
+                else:
+                    assert self.running is None, "one task at a time"
+                    self.running = task_id
+                self.check_lending()
                 self.worker.resumed(task_id)
-            case worker_channel.Control(action="stop") if task_id == self.running or task_id in self.parked:
+            case worker_channel.Control(action="stop") if task_id in self.at_work or task_id in self.parked:
                 self.end(task_id, "stopped")
         return True
 
+    def lend(self) -> None:
+        """Have a paced backtest begin, and lend the worker."""
+        if self.running in PACED:
+            assert self.running is not None
+            self.lending.append(self.running)
+            self.running = None
+            self.check_lending()
+            self.worker.lent(self.lending[-1])
+
+    def check_lending(self) -> None:
+        assert len(self.lending) <= LENDING, "more than may lend a worker"
+
+    def leave(self, task_id: str) -> None:
+        if self.running == task_id:
+            self.running = None
+        if task_id in self.lending:
+            self.lending.remove(task_id)
+
     def park(self, task_id: str) -> None:
-        self.running = None
+        self.leave(task_id)
         self.parked.add(task_id)
         assert len(self.parked) <= PARKED, "more than a worker holds"
         self.worker.publish(topics.progress(task_id), 1, progress=50.0)
@@ -79,23 +134,23 @@ class Runner:
 
     def end(self, task_id: str, outcome: worker_channel.Outcome) -> None:
         self.worker.publish(topics.progress(task_id), 1, progress=60.0)
-        if self.running == task_id:
-            self.running = None
+        self.leave(task_id)
         self.parked.discard(task_id)
         self.worker.finish(task_id, outcome)
 
 
 class Steered:
-    def __init__(self) -> None:
-        self.link = Link(compute=len(COMPUTE))
+    def __init__(self, compute: int = len(COMPUTE)) -> None:
+        self.link = Link(compute=compute)
         self.ann = self.link.client()
-        self.runners = {worker_id: Runner(self.link, worker_id) for worker_id in COMPUTE}
+        self.runners = {worker_id: Runner(self.link, worker_id) for worker_id in COMPUTE[:compute]}
         self.asked: list[tuple[str, str, str]] = []  # verb, backtest, request id
 
     def do(self, action: str, subject: str) -> None:
         match action:
             case "start":
-                self.ann.send("StartBacktest", config(backtestId=subject))
+                options = {"pace": 10.0} if subject in PACED else {}
+                self.ann.send("StartBacktest", config(backtestId=subject, options=options))
             case "Pause" | "Resume" | "Stop":
                 self.link.named += 1
                 request_id = f"steer-{self.link.named}"
@@ -106,8 +161,13 @@ class Steered:
                 self.runners[subject] = Runner(self.link, subject)
             case "read":
                 self.runners[subject].read_one()
-            case "publish" if (running := self.runners[subject].running) is not None:
-                self.runners[subject].worker.publish(topics.orders(running), 1, 2)
+            case "publish":
+                for at_work in self.runners[subject].at_work:
+                    self.runners[subject].worker.publish(topics.orders(at_work), 1, 2)
+            case "lend":
+                self.runners[subject].lend()
+            case "finish lending" if lending := self.runners[subject].lending:
+                self.runners[subject].end(lending[0], "completed")
             case "finish" if (running := self.runners[subject].running) is not None:
                 self.runners[subject].end(running, "completed")
 
@@ -119,10 +179,10 @@ class Steered:
     def let_finish(self) -> None:
         """Let every running backtest complete, and those that then start."""
         self.settle()
-        while any(runner.running for runner in self.runners.values()):
+        while any(runner.at_work for runner in self.runners.values()):
             for runner in self.runners.values():
-                if runner.running is not None:
-                    runner.end(runner.running, "completed")
+                for running in runner.at_work:
+                    runner.end(running, "completed")
             self.settle()
 
     def answer(self, request_id: str) -> tuple[str, str]:
@@ -136,14 +196,35 @@ class Steered:
 def _few_parked() -> object:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(workers_module, "MAX_PARKED", PARKED)
+        patch.setattr(workers_module, "MAX_LENDING", LENDING)
         yield
 
 
 @settings(max_examples=250, deadline=None)
 @given(steps)
 def test_the_last_change_holds_and_every_change_is_answered_once(actions: list[Step]) -> None:
-    steered = Steered()
-    for backtest_id in BACKTESTS[:2]:
+    the_last_change_holds(Steered(), BACKTESTS[:2], actions)
+
+
+@settings(max_examples=250, deadline=None)
+@given(steps_of(["b1", "p1", "p2", "p3"], lends=LENDS))
+def test_the_last_change_holds_on_workers_that_are_lent(actions: list[Step]) -> None:
+    the_last_change_holds(Steered(), ["p1", "b1"], actions)
+
+
+@settings(max_examples=250, deadline=None)
+@given(steps_of(["b1", "p1", "p2", "p3"], COMPUTE[:1], LENDS))
+def test_the_last_change_holds_on_one_crowded_worker(actions: list[Step]) -> None:
+    steered = Steered(compute=1)
+    for backtest_id in ("p1", "p2"):
+        steered.do("start", backtest_id)
+        steered.settle()
+        steered.do("lend", "compute-1")
+    the_last_change_holds(steered, ["b1"], actions)
+
+
+def the_last_change_holds(steered: Steered, begun: Sequence[str], actions: list[Step]) -> None:
+    for backtest_id in begun:
         steered.do("start", backtest_id)
     for action, subject in actions:
         steered.do(action, subject)
@@ -156,7 +237,9 @@ def test_the_last_change_holds_and_every_change_is_answered_once(actions: list[S
             assert job.requested is None, "its worker has the change, and no message is on its way"
         elif job.status == "paused":
             assert job.requested in (None, "resume"), "it may wait for its worker, which runs another task"
-    running = {runner.running for runner in steered.runners.values()} - {None}
+    at_work = [backtest_id for runner in steered.runners.values() for backtest_id in runner.at_work]
+    running = set(at_work)
+    assert len(running) == len(at_work), "two workers run the same backtest"
     parked = {backtest_id for runner in steered.runners.values() for backtest_id in runner.parked}
     assert running == {job.backtest_id for job in jobs.values() if job.status == "running"}
     assert parked == {job.backtest_id for job in jobs.values() if job.status == "paused"}
@@ -180,6 +263,8 @@ def test_the_last_change_holds_and_every_change_is_answered_once(actions: list[S
         steered.do("Stop", backtest_id)
     steered.settle()
     assert all(job.ended for job in jobs.values())
+    ends = [one["data"]["backtestId"] for one in changes_of(steered) if one["data"]["status"] in FINAL_STATES]
+    assert sorted(ends) == sorted(jobs), "each ends once"
     assert [steered.answer(request_id) for _, _, request_id in steered.asked]
     assert not steered.link.signals("message_refused"), "no message of such a worker is refused"
     for messages in steered.link.streams.values():
@@ -206,6 +291,10 @@ def test_nothing_is_published_between_the_answer_to_a_pause_and_the_next_change(
             is_answered = bool(steered.ann.answers(request_id))
             if verb == "Pause" and is_last and is_answered and steered.answer(request_id) == ("Success", "paused"):
                 silent.setdefault(backtest_id, published_of(steered, backtest_id))
+
+
+def changes_of(steered: Steered) -> list[Any]:
+    return [payload for _, payload in steered.link.streams["system.backtests"]]
 
 
 def published_of(steered: Steered, backtest_id: str) -> int:

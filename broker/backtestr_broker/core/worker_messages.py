@@ -86,6 +86,8 @@ class WorkerMessages:
                 scheduler.paused(worker, message)
             case worker_channel.Resumed():
                 scheduler.resumed(worker, message)
+            case worker_channel.Lent():
+                scheduler.lent(worker, message)
             case worker_channel.Finished():
                 scheduler.finished(worker, _with_bounded_error(message), payload)
             case worker_channel.Beat():

@@ -1,9 +1,13 @@
-"""The reason why a backtest has not ended in time: it runs, is paused, or waits for a worker behind others."""
+"""The reason why a backtest has not ended in time: it runs, is paused, or waits for a worker behind others.
+
+A paced backtest that lends its worker is not before others; only where workers are lent by as many as they may be, a
+further paced one waits for one of these to end.
+"""
 
 from __future__ import annotations
 
 from backtestr_protocol.errors import BacktestrError, TimedOut
-from backtestr_protocol.messages import BacktestList, BacktestRef, BacktestStatus, ListBacktests
+from backtestr_protocol.messages import MAX_LENDING, BacktestList, BacktestRef, BacktestStatus, ListBacktests
 
 from .requester import Requester
 
@@ -24,7 +28,9 @@ def late(ask: Requester, backtest_id: str, error: TimedOut) -> TimedOut:
     except BacktestrError:  # it is late for another reason, such as that the broker is gone
         return error
     ahead = sum(one.status == "queued" and one.submit_time < status.submit_time for one in known)
-    busy = [one for one in known if one.status == "running"]
+    lending = [one for one in known if one.lends]
+    waits_for_them = status.pace is not None and len(lending) >= MAX_LENDING
+    busy = [one for one in known if one.status == "running" and (waits_for_them or not one.lends)]
     text = f"backtest {backtest_id} is queued"
     if busy:
         named = ", ".join(f"{one.backtest_id} ({_described(one)})" for one in busy[:_SHOWN])

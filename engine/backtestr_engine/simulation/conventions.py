@@ -26,7 +26,7 @@ _MAX_TEXT = 200
 TIME_LIMIT_MAX_MS = 24 * 60 * 60 * 1000
 
 PACE_MIN = 0.01
-"""Bars a second. A slower pace cannot be watched either, and the backtest keeps its worker meanwhile."""
+"""Bars a second. A slower pace cannot be watched either, and the backtest keeps its arrays in memory meanwhile."""
 
 PACE_MAX = 1_000_000
 """Bars a second. A faster pace cannot be watched: leave the option out for full speed."""

@@ -1,11 +1,11 @@
 """The task runner does the tasks of a worker, without threads and sockets.
 
-It runs one backtest at a time, holds parked backtests beside it, and does interactive tasks.
+It runs backtests, a chunk of one and then of another, holds parked backtests beside them, and does interactive tasks.
 
     runner.take(message, payload)   # a message of the broker
-    runner.step(clock)              # simulate a chunk of the running backtest: a few milliseconds
+    runner.step(clock)              # simulate a chunk of the backtest that is next: a few milliseconds
     runner.running                  # True if there is a backtest to step
-    runner.wait(now)                # seconds until its next step is due; pause and stop work meanwhile
+    runner.wait(now)                # seconds until the next step is due; pause and stop work meanwhile
 
     runner.due(now)                 # publish the messages that have waited long enough for others of their topic
     runner.next_deadline()          # the time of the next `due`, if nothing else happens
@@ -13,6 +13,10 @@ It runs one backtest at a time, holds parked backtests beside it, and does inter
 `take`, `step` and `due` return the messages to send to the broker. A backtest is simulated in chunks of bars, so pause,
 resume, stop and progress take effect within a chunk. Chunks do not change results: a backtest that was paused and
 resumed has the same results as one that was not.
+
+A backtest with a pace lends its worker once its algorithm has run: the broker then assigns another beside it. The next
+step is that of the backtest which has been due for longest: by its pace, or else since its last step. So a backtest
+that is due waits for the step at hand and for at most one of each other.
 """
 
 from __future__ import annotations
@@ -33,6 +37,7 @@ from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.library.library import Library
 from backtestr_engine.publishing.backtest_streams import BacktestStreams
 from backtestr_engine.publishing.batching import Batcher, Publication
+from backtestr_engine.publishing.payloads import Messages
 from backtestr_engine.simulation.conventions import Conventions
 from backtestr_protocol.codec import decode, encode
 from backtestr_protocol.errors import (
@@ -49,6 +54,7 @@ from backtestr_protocol.worker_channel import (
     Assign,
     Control,
     Finished,
+    Lent,
     Outcome,
     Paused,
     Resumed,
@@ -77,11 +83,15 @@ class _Backtest:
         self.streams = streams
         self.to_check = to_check  # on its own bars, once they are simulated
         self.published_percent = published_percent  # by an earlier worker, which was lost; None without one
+        # Bars that the earlier worker has shown: the next one simulates them at full speed, whatever the pace.
+        self.shown_bars = round(run.bars_total * (published_percent or 0.0) / 100)
+        self.has_begun = False  # its algorithm has run: none of its author's code runs any more
         self.spent = 0.0
         self.call_seconds = 0.0  # that the algorithm took for its signals, with the first chunk
         self.progress_due = 0.0
         self.now = 0.0  # the end of the last step
         self.stepped = -math.inf  # the start of the last step
+        self.turn = 0  # the number of that step among those of all backtests
         pace = run.plan.options.pace
         self.pace = None if pace is None else Pace(pace)
 
@@ -97,9 +107,23 @@ class _Backtest:
     def progress_interval(self) -> float:
         return self.run.plan.options.streams.progress_interval_ms / 1000
 
+    @property
+    def pace_in_force(self) -> Pace | None:
+        """The pace of the next step, if it has one."""
+        return None if self.run.done or self.run.bars_simulated < self.shown_bars else self.pace
+
+    @property
+    def due_at(self) -> float:
+        """The time at which the next step is due."""
+        if (pace := self.pace_in_force) is None:
+            return self.now
+        return max(pace.deadline(self.now), self.stepped + MOMENT)
+
     def due(self, chunk_bars: int, now: float) -> int:
         """Return the number of bars to simulate now: a chunk, or as many of it as are due by the pace."""
-        return chunk_bars if self.pace is None else min(chunk_bars, self.pace.due(now))
+        if (pace := self.pace_in_force) is not None:
+            return min(chunk_bars, pace.due(now))
+        return chunk_bars if self.pace is None else min(chunk_bars, self.shown_bars - self.run.bars_simulated)
 
     def takes_progress(self, now: float) -> bool:
         """Return True if progress is due, and set the next time.
@@ -140,13 +164,18 @@ class TaskRunner:
         self.batcher = batcher
         self._interactive_tasks = InteractiveTasks(catalog, results, conventions, self._library, wall_ms, safeguards)
         self.own_bars = OwnBarsCheck()
-        self._running: _Backtest | None = None
+        self._running: dict[str, _Backtest] = {}
         self._parked: dict[str, _Backtest] = {}
+        self._alone: str | None = None  # a running backtest that has changed the process: no other is stepped meanwhile
+        self._turns = 0  # steps so far
+        self._showing: dict[str, str] = {}  # by topic of prices, the backtest whose prices may wait in the batcher
+        self.is_unchanged: Callable[[], bool] = lambda: True
+        """Returns False if an algorithm has left the process in another state; what can be put back is put back."""
 
     @property
     def running(self) -> bool:
         """True if a backtest is running."""
-        return self._running is not None
+        return bool(self._running)
 
     @property
     def cache_status(self) -> CacheStatus:
@@ -154,20 +183,18 @@ class TaskRunner:
         return self._catalog.cache_status
 
     @property
-    def running_id(self) -> str | None:
-        """The id of the running backtest."""
-        return self._running.backtest_id if self._running is not None else None
+    def next_id(self) -> str | None:
+        """The id of the backtest of the next step; None if none is running."""
+        return None if (backtest := self._next()) is None else backtest.backtest_id
 
-    @property
-    def time_left(self) -> float:
-        """The seconds that the running backtest may still spend; infinite if none runs."""
-        return self._running.time_limit - self._running.spent if self._running else math.inf
+    def time_left(self, task_id: str) -> float:
+        """Return the seconds that a running backtest may still spend; infinite for any other task."""
+        backtest = self._running.get(task_id)
+        return math.inf if backtest is None else backtest.time_limit - backtest.spent
 
     def wait(self, now: float) -> float:
-        """Return the seconds until the next step of the running backtest: 0, unless its pace makes it wait."""
-        if self._running is None or self._running.pace is None or self._running.run.done:
-            return 0.0
-        return max(0.0, self._running.pace.deadline(now) - now, self._running.stepped + MOMENT - now)
+        """Return the seconds until the next step: 0, unless the paces of all running backtests make it wait."""
+        return 0.0 if (backtest := self._next()) is None else max(0.0, backtest.due_at - now)
 
     def take_opened(self) -> list[ReplayBars]:
         """Return the price replays opened since the last call, to be hosted before that task is answered."""
@@ -186,25 +213,34 @@ class TaskRunner:
 
     def due(self, now: float) -> list[Sent]:
         """Return the batches whose messages have waited as long as they may for others of their topic."""
-        return _sent(self.batcher.take(now))
+        return self._sent(self.batcher.take(now))
 
     def next_deadline(self) -> float | None:
         """Return the time of the next `due`, in seconds of the clock; None if no message waits."""
         return self.batcher.next_deadline()
 
     def step(self, clock: Clock) -> list[Sent]:
-        """Simulate one chunk of the running backtest; after the last one, check its algorithm, and store the result."""
-        backtest = self._running
-        if backtest is None:
+        """Simulate one chunk of the backtest that is next; after the last one, check it, and store its result."""
+        if (backtest := self._next()) is None:
             return []
+        self._turns += 1
+        backtest.turn = self._turns
         if backtest.run.done:
             if backtest.to_check:
                 began = clock()
                 self._check(backtest)
+                if not self.is_unchanged():
+                    self._alone = backtest.backtest_id
                 backtest.spent = min(backtest.time_limit, backtest.spent + clock() - began)
                 return []  # to store the result is a step of its own, which has its time however long this one took
             return self._guarded(backtest.backtest_id, lambda: self._finish(backtest, "completed"))
         return self._guarded(backtest.backtest_id, lambda: self._simulate(backtest, clock))
+
+    def _next(self) -> _Backtest | None:
+        """Return the running backtest that has been due for longest, or is due first; of equal ones, by turns."""
+        if self._alone is not None:
+            return self._running[self._alone]
+        return min(self._running.values(), key=lambda one: (one.due_at, one.turn), default=None)
 
     def _answer(self, task_id: str, work: Work, data: bytes) -> list[Sent]:
         return [(Finished(task_id=task_id, outcome="completed"), self._interactive_tasks.answer(work, data))]
@@ -221,10 +257,9 @@ class TaskRunner:
         # been the check that ended it, and the backtest must not end in the same way.
         is_known = verdict is not None and verdict.finding is not None
         to_check = is_checked(plan) and not is_known and not assign.losses
-        self._running = _Backtest(Run(plan, task_id, verdict), streams, assign.progress_percent, to_check=to_check)
-        if assign.paused:
-            return self._park(self._running)
-        return []
+        run = Run(plan, task_id, verdict)
+        backtest = self._running[task_id] = _Backtest(run, streams, assign.progress_percent, to_check=to_check)
+        return self._park(backtest) if assign.paused else []
 
     def _simulate(self, backtest: _Backtest, clock: Clock) -> list[Sent]:
         began = clock()
@@ -232,16 +267,16 @@ class TaskRunner:
         first_bar = run.bars_simulated
         if not (bars := backtest.due(self._chunk_bars, began)):
             return []
+        pace = backtest.pace_in_force
         chunk = run.advance(bars)
+        lent = self._begun(backtest, began, clock)
         published = backtest.streams.chunk(chunk, first_bar, run.bars_simulated)
         backtest.now = now = clock()
-        sent = _sent([one for topic, messages in published for one in self.batcher.add(topic, messages, now)])
+        sent = [one for topic, messages in published for one in self._added(backtest, topic, messages)] + lent
         backtest.spent += now - began
-        if not first_bar:
-            backtest.call_seconds = now - began
         backtest.stepped = began
-        if backtest.pace is not None:
-            backtest.pace.take(run.bars_simulated - first_bar)
+        if pace is not None:
+            pace.take(run.bars_simulated - first_bar)
         if run.done:  # the result is stored in a step of its own, so that these messages do not wait for the disk
             return sent + self._flushed(backtest)
         if backtest.spent > backtest.time_limit:
@@ -255,6 +290,45 @@ class TaskRunner:
             # Batches that are due go first: progress that comes every max_wait_ms is then sent alone, at once.
             sent += self.due(now) + self._progress(backtest)
         return sent
+
+    def _begun(self, backtest: _Backtest, began: float, clock: Clock) -> list[Sent]:
+        """Take that a backtest's algorithm has run: with a pace it lends its worker from now on.
+
+        One that has changed the process is stepped alone as long as it runs, and lends nothing. One that lends is
+        checked before, since a call that ends the worker is then known to be its own.
+        """
+        if backtest.has_begun:
+            return []
+        backtest.has_begun = True
+        if backtest.to_check:
+            called = clock()
+            backtest.call_seconds = called - began
+            if backtest.pace is not None:
+                self._check(backtest)
+                backtest.spent -= clock() - called  # it costs a backtest nothing of its time limit
+        if not self.is_unchanged():
+            self._alone = backtest.backtest_id
+        elif backtest.pace is not None and not backtest.run.done:
+            return [(Lent(task_id=backtest.backtest_id), ())]
+        return []
+
+    def _added(self, backtest: _Backtest, topic: str, messages: Messages) -> list[Sent]:
+        """Add messages of a backtest to the batches; a batch of prices has those of one backtest."""
+        sent: list[Sent] = []
+        if len(messages) and topic.startswith("prices."):
+            if self._showing.get(topic) != backtest.backtest_id:
+                sent = self._sent(self.batcher.flush(topic))
+            self._showing[topic] = backtest.backtest_id
+        return sent + self._sent(self.batcher.add(topic, messages, backtest.now))
+
+    def _sent(self, publications: list[Publication]) -> list[Sent]:
+        """Return these as messages to the broker, those of prices with the backtest that shows them."""
+        return [
+            (msgspec.structs.replace(message, task_id=shown_by), (payload,))
+            if (shown_by := self._showing.get(message.topic)) is not None
+            else (message, (payload,))
+            for message, payload in publications
+        ]
 
     def _check(self, backtest: _Backtest) -> None:
         """Check the algorithm on the bars of its backtest; whatever comes of it, the backtest has its result."""
@@ -276,21 +350,25 @@ class TaskRunner:
         positions, marks = backtest.streams.marks(backtest.run.marks())
         sent = self.batcher.add(positions, marks, backtest.now, are_marks=True)
         topic, messages = backtest.streams.progress(progress)
-        return _sent(sent + self.batcher.add(topic, messages, backtest.now, progress.progress_percent))
+        return self._sent(sent + self.batcher.add(topic, messages, backtest.now, progress.progress_percent))
 
     def _flushed(self, backtest: _Backtest) -> list[Sent]:
-        """Return all messages of its streams that wait."""
-        return [one for topic in backtest.streams.topics for one in _sent(self.batcher.flush(topic))]
+        """Return all messages of its streams that wait, and none of another backtest that shows the same prices."""
+        sent: list[Sent] = []
+        for topic in backtest.streams.topics:
+            if self._showing.get(topic, backtest.backtest_id) == backtest.backtest_id:
+                sent += self._sent(self.batcher.flush(topic))
+                self._showing.pop(topic, None)
+        return sent
 
     def _control(self, task_id: str, action: str) -> list[Sent]:
-        running = self._running if self._running and self._running.backtest_id == task_id else None
-        parked = self._parked.get(task_id)
+        running, parked = self._running.get(task_id), self._parked.get(task_id)
         match action:
             case "pause" if running is not None:
                 return self._park(running)
             case "resume" if parked is not None:
                 del self._parked[task_id]
-                self._running = parked
+                self._running[task_id] = parked
                 return [(Resumed(task_id=task_id), ())]
             case "stop" if (backtest := running or parked) is not None:
                 if backtest.to_check and backtest.run.bars_simulated:
@@ -299,15 +377,17 @@ class TaskRunner:
         return []
 
     def _park(self, backtest: _Backtest) -> list[Sent]:
-        self._running = None
+        self._forget(backtest.backtest_id)
         self._parked[backtest.backtest_id] = backtest
         if backtest.pace is not None:
             backtest.pace.halt()
-        return [
-            *self._progress(backtest),
-            *self._flushed(backtest),
-            (Paused(task_id=backtest.backtest_id), ()),
-        ]
+        last = [*self._progress(backtest), *self._flushed(backtest)]
+        if not backtest.has_begun:  # the progress before the first bar has run its algorithm
+            backtest.has_begun = True
+            if backtest.pace is not None and backtest.to_check:
+                self._check(backtest)
+            self.is_unchanged()
+        return [*last, (Paused(task_id=backtest.backtest_id), ())]
 
     def _finish(self, backtest: _Backtest, outcome: Outcome) -> list[Sent]:
         """Store the whole result, synced, and only then return that the backtest has ended."""
@@ -323,8 +403,9 @@ class TaskRunner:
 
     def _forget(self, task_id: str) -> None:
         self._parked.pop(task_id, None)
-        if self._running is not None and self._running.backtest_id == task_id:
-            self._running = None
+        self._running.pop(task_id, None)
+        if self._alone == task_id:
+            self._alone = None
 
     def _guarded(self, task_id: str, work: Callable[[], list[Sent]]) -> list[Sent]:
         """Return `work()`; any error ends that task and no other."""
@@ -348,8 +429,7 @@ class TaskRunner:
 
     def _waiting(self, task_id: str) -> list[Sent]:
         """Return all messages of a backtest's streams that wait, and none of another task."""
-        running = self._running if self._running and self._running.backtest_id == task_id else None
-        backtest = running or self._parked.get(task_id)
+        backtest = self._running.get(task_id) or self._parked.get(task_id)
         return self._flushed(backtest) if backtest else []
 
     def _failed(self, task_id: str, error: BacktestrError) -> list[Sent]:
@@ -357,7 +437,3 @@ class TaskRunner:
         data = error.to_data(component="engine", timestamp=self._wall_ms())
         data = msgspec.structs.replace(data, message=bounded(str(data.message)), details=bounded_details(data.details))
         return [(Finished(task_id=task_id, outcome="failed", error=data), ())]
-
-
-def _sent(publications: list[Publication]) -> list[Sent]:
-    return [(message, (payload,)) for message, payload in publications]

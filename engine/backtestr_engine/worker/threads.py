@@ -215,6 +215,13 @@ class _Threads:
         ended = msgspec.structs.replace(last, is_last=True, reason=reason)
         return [*sent[: ends[-1]], *sent[ends[-1] + 1 :], (ended, payload)]
 
+    def is_unchanged(self) -> bool:
+        """Put back what an algorithm has changed in the process, and return False if something cannot be put back."""
+        if not self.has_user_code or self.state is None or (reason := self.state.changes()) is None:
+            return True
+        _log.warning("process_changed", extra={"reason": reason})
+        return False
+
     def has_unsent(self, waiting: deque[list[bytes]]) -> bool:
         """Return whether a worker that leaves has more to send, and time for it."""
         return (
@@ -451,14 +458,21 @@ def _compute(
         threads.state = ProcessState()
     threads.has_user_code = equipment.has_user_code
     own_pid = os.getpid()
+
+    def is_unchanged() -> bool:
+        _end_if_forked(own_pid)
+        return threads.is_unchanged()
+
+    runner.is_unchanged = is_unchanged
     threads.runner = runner
     threads.send([(ready, ())])
     tuner, tune_due = Tuner(batcher), 0.0
     while not threads.stopping.is_set():
         if (task := threads.next_task(_idle(runner))) is None:
-            if runner.running:
-                with threads.limited(runner.time_left, _STUCK_BACKTEST):
-                    tasks.at(runner.running_id)
+            if (next_id := runner.next_id) is not None:
+                threads.task_id = next_id
+                with threads.limited(runner.time_left(next_id), _STUCK_BACKTEST):
+                    tasks.at(next_id)
                     sent = runner.step(time.monotonic)
                 _end_if_forked(own_pid)
                 sent = threads.settled(sent)
@@ -514,7 +528,7 @@ def _limit_of(message: Task, runner: TaskRunner, config: EngineConfig) -> tuple[
     if isinstance(message, Assign) and message.work != "RunBacktest":
         seconds = config.worker.question_time_limit_ms / 1000
         return seconds, _STUCK_INTERACTIVE_TASK.format(seconds)
-    return min(runner.time_left, config.conventions.time_limit_ms / 1000), _STUCK_BACKTEST
+    return min(runner.time_left(message.task_id), config.conventions.time_limit_ms / 1000), _STUCK_BACKTEST
 
 
 def _wall_ms() -> int:

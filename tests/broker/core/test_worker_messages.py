@@ -177,7 +177,7 @@ def routed(link: Link, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]
     def replace(machine: str, owner: object, method: str) -> None:
         monkeypatch.setattr(owner, method, lambda worker, *_: found.append((f"{machine}.{method}", worker.worker_id)))
 
-    for method in ("published", "paused", "resumed", "finished"):
+    for method in ("published", "paused", "resumed", "lent", "finished"):
         replace("scheduler", link.core.scheduler, method)
     for method in ("published", "steered", "finished"):
         replace("replays", link.core.replays, method)
@@ -194,6 +194,8 @@ def routed(link: Link, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]
         ("compute", worker_channel.Paused(task_id="b1"), "scheduler.paused"),
         ("interactive", worker_channel.Paused(task_id="r1"), "replays.steered"),
         ("compute", worker_channel.Resumed(task_id="b1"), "scheduler.resumed"),
+        ("compute", worker_channel.Lent(task_id="b1"), "scheduler.lent"),
+        ("interactive", worker_channel.Lent(task_id="r1"), "scheduler.lent"),
         ("interactive", worker_channel.Resumed(task_id="r1"), "replays.steered"),
         ("compute", worker_channel.Finished(task_id="b1", outcome="completed"), "scheduler.finished"),
         ("compute", worker_channel.Finished(task_id="r1", outcome="completed"), "scheduler.finished"),

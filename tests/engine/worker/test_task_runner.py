@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import math
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -42,18 +41,7 @@ from backtestr_protocol.worker_channel import (
 )
 from support.engine.batches import batcher as new_batcher
 from support.engine.batches import messages
-
-
-class Clock:
-    """A clock that advances by `step` seconds at every reading."""
-
-    def __init__(self, step: float = 0.0) -> None:
-        self.now = 0.0
-        self.step = step
-
-    def __call__(self) -> float:
-        self.now += self.step
-        return self.now
+from support.engine.tasks import Clock, assign, config, is_event, of_kind, published_orders, run_out, to_wire
 
 
 @pytest.fixture
@@ -67,56 +55,11 @@ def runner(catalog: Catalog, store: ResultStore, conventions: Conventions, batch
     return TaskRunner(catalog, store, conventions, 100, lambda: 1_700_000_000_000, batcher)
 
 
-def config(**changes: Any) -> BacktestConfig:
-    return BacktestConfig(
-        **{
-            "backtest_id": str(uuid.uuid4()),
-            "algorithm_id": "sma_cross",
-            "symbol": "SYNTH",
-            "start_date": "2000-01-01",
-            "end_date": "2100-01-01",
-            "initial_capital": 1e5,
-            "timeframe": "1d",
-            "commission": 0.001,
-            "slippage": 0.0,
-            "parameters": {},
-            **changes,
-        }
-    )
-
-
-def assign(runner: TaskRunner, asked: BacktestConfig, **how: Any) -> list[Sent]:
-    assert asked.backtest_id is not None
-    message = Assign(task_id=asked.backtest_id, work="RunBacktest", **how)
-    return runner.take(message, [msgpack.packb(to_wire(asked))])
-
-
-def to_wire(asked: BacktestConfig) -> dict[str, Any]:
-    found: dict[str, Any] = msgspec.to_builtins(asked)
-    return found
-
-
-def run_out(runner: TaskRunner, clock: Clock | None = None) -> list[Sent]:
-    sent: list[Sent] = []
-    while runner.running:
-        sent += runner.step(clock or Clock())
-    return sent
-
-
 def asked_of(runner: TaskRunner, work: Work, data: Any) -> Any:
     """Return the answer to an interactive task: Success data or ErrorData."""
     [(message, frames)] = runner.take(Assign(task_id="q", work=work), [msgpack.packb(data)])
     assert isinstance(message, Finished)
     return msgpack.unpackb(frames[0]) if message.error is None else msgspec.to_builtins(message.error)
-
-
-def is_event(message: dict[str, Any]) -> bool:
-    """Return False for progress and marks, which follow the clock."""
-    return message["type"] != "BacktestProgress" and "mark" not in message["data"]
-
-
-def of_kind(sent: Sequence[Sent], kind: type) -> list[Any]:
-    return [message for message, _ in sent if isinstance(message, kind)]
 
 
 def test_a_backtest_runs_in_chunks_and_is_stored_before_it_is_finished(runner: TaskRunner, store: ResultStore) -> None:
@@ -540,16 +483,6 @@ def test_a_pace_changes_no_result_and_no_stream(runner: TaskRunner, store: Resul
     assert (found.metrics, same) == (expected.metrics, tables)
     assert found.config["options"]["pace"] == 80.0
     assert published_orders(then) == published_orders(sent)
-
-
-def published_orders(sent: Sequence[Sent]) -> list[Any]:
-    found = []
-    for message, frames in sent:
-        if isinstance(message, Published) and message.topic.startswith("orders."):
-            data = msgpack.unpackb(frames[0])
-            for one in data["data"]["messages"] if data["type"] == "Batch" else [data]:
-                found.append({name: value for name, value in one["data"].items() if name != "backtestId"})
-    return found
 
 
 def test_a_backtest_that_waits_for_its_pace_can_be_paused_and_stopped(runner: TaskRunner, store: ResultStore) -> None:

@@ -27,7 +27,7 @@ from backtestr_engine.worker.price_replays import Sent
 from backtestr_engine.worker.task_runner import TaskRunner
 from backtestr_protocol.errors import TimeLimitExceeded
 from backtestr_protocol.messages import BacktestConfig, BacktestResults
-from backtestr_protocol.worker_channel import Assign, Control, Finished, Paused, Resumed
+from backtestr_protocol.worker_channel import Assign, Control, Finished, Lent, Paused, Resumed
 
 T = TypeVar("T")
 
@@ -37,6 +37,16 @@ def peeks(bars: Bars, lookahead: int) -> Signals:
     """Enter where the close so many bars later is higher."""
     later = np.append(bars.close[lookahead:], np.full(lookahead, np.nan))
     return Signals.of(entries=later > bars.open, exits=later < bars.open)
+
+
+_stop_loss = np.zeros(1)
+
+
+@algorithm("reuses")
+def reuses(bars: Bars) -> Signals:
+    """Hold with a stop whose distance depends on the number of bars, in one array for all calls."""
+    _stop_loss[0] = len(bars) / 1e6
+    return Signals.of(entries=bars.close > 0, stop_loss=_stop_loss)
 
 
 class Calls:
@@ -63,7 +73,7 @@ def runner(
     catalog: Catalog, store: ResultStore, conventions: Conventions, batcher: Batcher, calls: Calls
 ) -> TaskRunner:
     write_synthetic(catalog)
-    library = Library({"peeks": peeks})
+    library = Library({"peeks": peeks, "reuses": reuses})
     runner = TaskRunner(catalog, store, conventions, 100, lambda: 1_700_000_000_000, batcher, library)
     runner.own_bars = OwnBarsCheck(calls)
     return runner
@@ -101,12 +111,16 @@ def run_out(runner: TaskRunner, clock: Callable[[], float] = lambda: 0.0) -> lis
 
 def ticking() -> Iterator[int]:
     """Return a clock that goes on a second with each reading, after a first step in which it stands."""
-    return chain((0, 0), count(1))
+    return chain((0, 0, 0), count(1))
+
+
+def outcomes(sent: list[Sent]) -> list[str]:
+    return [message.outcome for message, _ in sent if isinstance(message, Finished)]
 
 
 def outcome(sent: list[Sent]) -> str:
-    (finished,) = [message for message, _ in sent if isinstance(message, Finished)]
-    return finished.outcome
+    (found,) = outcomes(sent)
+    return found
 
 
 def warnings(results: BacktestResults) -> list[str]:
@@ -159,10 +173,8 @@ def test_the_check_comes_after_the_last_bar_and_in_a_step_of_its_own(runner: Tas
     assert outcome(runner.step(lambda: 0.0)) == "completed"
 
 
-def test_a_backtest_that_was_paused_and_one_with_a_pace_are_checked(
-    runner: TaskRunner, store: ResultStore, calls: Calls
-) -> None:
-    paused = assign(runner, {"paused": True}, options={"pace": 1_000_000})
+def test_a_backtest_that_was_paused_is_checked_at_its_end(runner: TaskRunner, store: ResultStore, calls: Calls) -> None:
+    paused = assign(runner, {"paused": True})
     assert not runner.running
     ((resumed, _),) = runner.take(Control(task_id=paused, action="resume"), [])
     assert isinstance(resumed, Resumed)
@@ -173,6 +185,36 @@ def test_a_backtest_that_was_paused_and_one_with_a_pace_are_checked(
     runner.take(Control(task_id=paused, action="resume"), [])
     assert outcome(run_out(runner, lambda: float(next(times)))) == "completed"
     assert len(warnings(store.read(paused)[0])) == len(calls.seconds) == 1
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_one_with_a_pace_is_checked_before_it_lends_its_worker(
+    runner: TaskRunner, store: ResultStore, calls: Calls, paused: bool
+) -> None:
+    """A call that ends the worker is then known to be its own. The check costs nothing of the time limit."""
+    task = assign(runner, {"paused": paused}, options={"pace": 1_000_000, "timeLimitMs": 1_000})
+    if paused:
+        assert len(calls.seconds) == 1
+        runner.take(Control(task_id=task, action="resume"), [])
+    times = chain((0.0, 0.0, 0.9), count(1.0, 0.0))  # the check takes 0.9 s
+    sent = runner.step(lambda: next(times))
+    assert [one.task_id for one, _ in sent if isinstance(one, Lent)] == ([] if paused else [task])
+    assert len(calls.seconds) == 1
+    assert outcome(run_out(runner, lambda: 1.0)) == "completed"
+    assert len(warnings(store.read(task)[0])) == len(calls.seconds) == 1
+
+
+def test_levels_of_an_algorithm_that_uses_one_array_again_are_those_of_its_first_call(
+    runner: TaskRunner, store: ResultStore
+) -> None:
+    times = ticking()
+    without, with_check = (
+        assign(runner, algorithm_id="reuses", options={"pace": 100_000, "lookAheadCheck": checked})
+        for checked in (False, True)
+    )
+    assert outcomes(run_out(runner, lambda: float(next(times)))) == ["completed", "completed"]
+    (first,), (second,) = (store.read(task, ["equity"])[1] for task in (without, with_check))
+    assert first == second
 
 
 def test_a_backtest_that_is_stopped_is_checked_quickly(runner: TaskRunner, store: ResultStore, calls: Calls) -> None:
@@ -192,11 +234,11 @@ def test_the_check_has_what_is_left_of_the_time_limit_and_storing_the_result_has
 ) -> None:
     """Two readings of the clock for each of ten chunks, of which the first took no time."""
     times = ticking()
-    assign(runner, options={"timeLimitMs": 9_500})
+    task = assign(runner, options={"timeLimitMs": 9_500})
     while not calls.seconds:
         runner.step(lambda: float(next(times)))
     assert calls.seconds == [0.5]
-    assert runner.time_left == 0.0
+    assert runner.time_left(task) == 0.0
     assert outcome(runner.step(lambda: float(next(times)))) == "completed"
 
 

@@ -88,15 +88,22 @@ class Worker:
             )
         )
 
-    def publish(self, topic: str, *numbers: int, progress: float | None = None, marks: int = 0) -> None:
-        """Publish one message for one number, or a batch for several, of which `marks` mark positions to market."""
+    def publish(
+        self, topic: str, *numbers: int, progress: float | None = None, marks: int = 0, shown_by: str | None = None
+    ) -> None:
+        """Publish one message for one number, or a batch for several, of which `marks` mark positions to market.
+
+        `shown_by` names the backtest whose prices these are.
+        """
         messages = [{"type": "OrderUpdate", "data": {"n": number}} for number in numbers]
         if len(messages) == 1:
             payload = encode(messages[0])
         else:
             raw = {"count": len(messages), "compression": "none", "rawBytes": 0, "messages": messages}
             payload = encoded_payload("Batch", raw)
-        published = worker_channel.Published(topic=topic, count=len(messages), progress_percent=progress, marks=marks)
+        published = worker_channel.Published(
+            topic=topic, count=len(messages), progress_percent=progress, marks=marks, task_id=shown_by
+        )
         self.say(published, [payload])
 
     def play(self, replay_id: str, count: int = 1, topic: str = "prices.SYNTH.1m") -> None:
@@ -112,6 +119,9 @@ class Worker:
 
     def resumed(self, task_id: str | None = None) -> None:
         self.say(worker_channel.Resumed(task_id=task_id or self.task_id))
+
+    def lent(self, task_id: str | None = None) -> None:
+        self.say(worker_channel.Lent(task_id=task_id or self.task_id))
 
     def finish(
         self,

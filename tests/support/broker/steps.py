@@ -15,6 +15,19 @@ def start(client: Client, *backtest_ids: str) -> None:
         client.ask("StartBacktest", config(backtestId=backtest_id))
 
 
+def start_paced(client: Client, *backtest_ids: str) -> None:
+    """Start backtests that have a pace."""
+    for backtest_id in backtest_ids:
+        client.ask("StartBacktest", config(backtestId=backtest_id, options={"pace": 50.0}))
+
+
+def lend(client: Client, worker: Worker, *backtest_ids: str) -> None:
+    """Start paced backtests on a worker that is idle, and have each lend it."""
+    for backtest_id in backtest_ids:
+        start_paced(client, backtest_id)
+        worker.lent(backtest_id)
+
+
 def status(client: Client, backtest_id: str = "b1") -> str:
     found: str = client.ask("GetBacktestStatus", {"backtestId": backtest_id})["status"]
     return found

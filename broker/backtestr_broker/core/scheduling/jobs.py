@@ -18,6 +18,8 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Literal
 
+import msgspec
+
 from backtestr_broker.core.clients.idempotency import RequestKey
 from backtestr_broker.core.records import JobRecord
 from backtestr_protocol.errors import ErrorData, StateConflict, unknown
@@ -46,6 +48,17 @@ MAX_ENDED = 1000
 # Workers that a job may lose before it fails: the loss may have been the job's fault.
 MAX_LOSSES = 1
 
+
+class _Options(msgspec.Struct, frozen=True):
+    pace: float | None = None
+
+
+class _Configured(msgspec.Struct, frozen=True):
+    options: _Options = _Options()
+
+
+_configured = msgspec.msgpack.Decoder(_Configured)
+
 # Names that a wrong one is compared with, the newest: comparing with thousands of UUIDs would take half a second.
 COMPARED = 50
 
@@ -59,8 +72,10 @@ class Job:
         "config",
         "end_time",
         "error",
+        "lends",
         "losses",
         "marks_published",
+        "pace",
         "prices_published",
         "progress_percent",
         "request_key",
@@ -88,6 +103,8 @@ class Job:
         self.algorithm_id = algorithm_id
         self.symbols = symbols  # at least one
         self.config = config  # MessagePack of the BacktestConfig, as the worker gets it
+        self.pace = pace_of(config)
+        self.lends = False  # it runs, and its worker takes other tasks meanwhile
         self.request_key = request_key  # a duplicate of StartBacktest has the same
         self.submit_time = submit_time
         self.start_time: int | None = None
@@ -164,7 +181,17 @@ class Job:
             start_time=self.start_time,
             end_time=self.end_time,
             error=self.error,
+            pace=self.pace,
+            lends=self.lends,
         )
+
+
+def pace_of(config: bytes) -> float | None:
+    """Return the pace in an encoded BacktestConfig, in bars a second; None where it has none, or cannot be read."""
+    try:
+        return _configured.decode(config).options.pace
+    except msgspec.MsgspecError:
+        return None
 
 
 def restored_job(record: JobRecord) -> Job:
@@ -248,6 +275,7 @@ class Jobs:
         if following is None:
             raise StateConflict(f"a backtest that is {job.status} cannot be {event}", status=job.status)
         job.status = following
+        job.lends = job.lends and event == "resumed"
         if event == "started":
             job.start_time = wall_ms
         elif event == "lost":
@@ -292,4 +320,5 @@ class Jobs:
             assert job.ended == (job.end_time is not None)
             assert not (job.ended and job.waiting), f"{backtest_id} has ended and a request still waits"
             assert (job.worker_id is not None) == (job.status in ("running", "paused")), f"{backtest_id} {job.status}"
+            assert not (job.lends and job.status != "running"), f"{backtest_id} lends its worker and is {job.status}"
             assert job.losses <= MAX_LOSSES + 1

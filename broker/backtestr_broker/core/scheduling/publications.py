@@ -25,15 +25,18 @@ def publish(outbox: Outbox, jobs: Jobs, worker: Worker, message: Published, payl
     _, _, backtest_id = topic.partition(".")
     is_of_its_task = worker.holds(backtest_id) and topic in topics.of_backtest(backtest_id)
     is_of_prices = topic.startswith("prices.") and topics.class_of(topic) is not None
-    if worker.kind != "compute" or not (is_of_its_task or is_of_prices):
+    has_task = message.task_id is None or worker.holds(message.task_id)
+    if worker.kind != "compute" or not has_task or not (is_of_its_task or is_of_prices):
         raise ValidationError(f"{worker.worker_id} published on {topic[:200]!r}, which is not its own")
     if len(payload) != 1:
         raise ValidationError(f"{worker.worker_id} published {message.count} messages in {len(payload)} frames")
     if message.marks > (message.count if topic == topics.positions(backtest_id) else 0):
         raise ValidationError(f"{worker.worker_id} published {message.marks} marks in {message.count} of {topic!r}")
     outbox.publish(topic, payload[0], message.count)
-    if is_of_prices and worker.task_id is not None:
-        published = jobs.get(worker.task_id).prices_published
+    if is_of_prices:
+        if (shown_by := message.task_id or worker.task_id) is None:
+            return
+        published = jobs.get(shown_by).prices_published
         published[topic] = published.get(topic, 0) + message.count
     elif is_of_its_task:
         job = jobs.get(backtest_id)

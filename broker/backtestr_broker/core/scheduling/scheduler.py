@@ -1,6 +1,8 @@
 """Assign work to workers: jobs to compute workers, interactive tasks to interactive workers.
 
-A pause, resume or stop is answered when it has taken effect.
+A compute worker gets one job at a time to compute. A job with a pace, which waits nearly all the time, lends its worker
+once it has begun: the worker goes on with it beside the next one. A pause, resume or stop is answered when it has taken
+effect.
 """
 
 from __future__ import annotations
@@ -102,7 +104,8 @@ class Scheduler:
         for job in self.jobs:
             self._outbox.create_topics(topics.of_backtest(job.backtest_id))
             if not job.ended:
-                self._job_queue.push_admitted(job.backtest_id, "B", self._owner(job), to_park=job.requested == "pause")
+                to_park, paced = job.requested == "pause", job.pace is not None
+                self._job_queue.push_admitted(job.backtest_id, "B", self._owner(job), to_park, paced)
 
     def check_room(self, client_id: str) -> None:
         """Raise `Busy` when that client could not queue a further backtest."""
@@ -135,18 +138,26 @@ class Scheduler:
             job.requested = None
             return job.accepted()
         has_to_tell = job.status == "running" and job.requested != "pause"
-        if has_to_tell and not self.workers.can_park(worker := self._worker_of(job)):
-            raise Busy(
-                f"{worker.worker_id} holds {len(worker.parked)} paused backtests, the most it can; "
-                "resume or stop one of them",
-                retryAfterMs=RETRY_AFTER_MS,
-            )
+        if job.worker_id is not None:
+            self._check_room_to_park(self._worker_of(job), job)
         self._wait(job, "pause", request_key)
+        if job.worker_id is not None:
+            self._worker_of(job).to_park.add(job.backtest_id)
         if job.status == "queued":
             self._job_queue.set_to_park(job.backtest_id, True)
+            self._assign()  # a paced one waited for room to lend, and needs none yet
         if has_to_tell:
             self._control(job, "pause")
         return None
+
+    def _check_room_to_park(self, worker: Worker, job: Job) -> None:
+        """Raise `Busy` where the worker has no room to park the job, which it runs."""
+        if job.backtest_id not in worker.to_park and not self.workers.can_park(worker):
+            raise Busy(
+                f"{worker.worker_id} holds {len(worker.parked) + len(worker.to_park)} paused backtests, the most it "
+                "can; resume or stop one of them",
+                retryAfterMs=RETRY_AFTER_MS,
+            )
 
     def resume(self, job: Job, request_key: RequestKey) -> BacktestAccepted | None:
         """Resume a job: return the answer, or None when it comes later. Raises `StateConflict`."""
@@ -194,9 +205,9 @@ class Scheduler:
     def paused(self, worker: Worker, message: worker_channel.Paused) -> None:
         """Take the pause of a job that its worker has parked."""
         job = self._job_at(worker, message.task_id, "running")
-        if not self.workers.can_park(worker):  # it was not told to
+        if job.backtest_id not in worker.to_park and not self.workers.can_park(worker):  # it was not told to
             raise ValidationError(f"{worker.worker_id} paused more backtests than it may hold")
-        worker.task_id = None
+        worker.release(job.backtest_id)
         worker.parked.add(job.backtest_id)
         self._change(job, "paused")
         self._settle(job, "pause", job.accepted())
@@ -210,20 +221,34 @@ class Scheduler:
     def resumed(self, worker: Worker, message: worker_channel.Resumed) -> None:
         """Take the resumption of a parked job."""
         job = self._job_at(worker, message.task_id, "paused")
+        job.lends = job.backtest_id in worker.lending
         self._change(job, "resumed")
         self._settle(job, "resume", job.accepted())
         if job.requested == "pause":
             self._control(job, "pause")
-        elif job.requested == "resume":
+            return
+        worker.to_park.discard(job.backtest_id)  # a pause was taken back before the worker was told of it
+        if job.requested == "resume":
             self._let_run(job)
+        self._assign()
+
+    def lent(self, worker: Worker, message: worker_channel.Lent) -> None:
+        """Take that a paced job has begun, and goes on beside the next task of its worker."""
+        job = self._job_at(worker, message.task_id, "running")
+        if job.pace is None or job.lends or not self.workers.can_lend(worker):
+            raise ValidationError(
+                f"{worker.worker_id} was lent by {job.backtest_id}, which has no pace or lends it already"
+            )
+        worker.task_id = None
+        worker.lending.add(job.backtest_id)
+        job.lends = True
+        self._assign()
 
     def finished(self, worker: Worker, message: worker_channel.Finished, payload: list[bytes]) -> None:
         """Take the end of an interactive task or of a job."""
         if not worker.holds(message.task_id):
             raise ValidationError(f"{worker.worker_id} finished {message.task_id[:200]!r}, which it does not hold")
-        if message.task_id == worker.task_id:
-            worker.task_id = None
-        worker.parked.discard(message.task_id)
+        worker.release(message.task_id)
         if worker.kind == "interactive":
             self.interactive.finished(worker, message, payload)
         else:
@@ -231,32 +256,45 @@ class Scheduler:
         if message.is_last:
             worker.leaving = message.reason
             stuck = "it was stuck in a task past its time limit"
-            self.lost(worker.worker_id, message.reason or stuck, replaced=message.reason is not None)
+            replaced = message.reason is not None
+            self._lose(worker, message.reason or stuck, overdue=False, replaced=replaced, blames_others=False)
         else:
             self._assign()
 
     def held_by(self, worker_id: str) -> list[str]:
         """Return the tasks that the worker works on or has parked."""
         worker = self.workers.get(worker_id)
-        return sorted(worker.parked | ({worker.task_id} if worker.task_id is not None else set()))
+        return sorted(worker.parked | worker.running)
 
-    def lost(self, worker_id: str, reason: str, *, overdue: bool = False, replaced: bool = False) -> None:
+    def lost(self, worker_id: str, reason: str, *, overdue: bool = False) -> None:
         """Take the end of a worker's process: its work goes to another worker once, and fails the second time.
 
-        The task it worked on fails at once if the worker was ended as `overdue`: it would end the next worker as well.
-        Backtests that a worker had parked when it was `replaced` are not to blame for that, and do not count it.
+        The task it computed fails at once if the worker was ended as `overdue`: it would end the next worker as well.
+        Backtests that lent the worker are not to blame where it computed a task, and do not count the loss then: code
+        of an algorithm runs only before its backtest lends the worker.
         """
         worker = self.workers.get(worker_id)
-        task_id, parked = self.workers.lost(worker_id)
-        self._resuming.pop(worker_id, None)
+        self._lose(worker, reason, overdue=overdue, replaced=False, blames_others=worker.task_id is None)
+
+    def _lose(self, worker: Worker, reason: str, *, overdue: bool, replaced: bool, blames_others: bool) -> None:
+        """Take the end of a worker; the loss counts for backtests that lent it if it `blames_others`.
+
+        Those that a worker had parked when it was `replaced` are not to blame for that, and do not count it either.
+        """
+        lending = worker.lending
+        task_id, others = self.workers.lost(worker.worker_id)
+        self._resuming.pop(worker.worker_id, None)
         if worker.kind == "interactive":
             if task_id is not None:
                 self.interactive.lost(task_id, reason, overdue=overdue)
-            self._replays_lost(worker_id, reason)
+            self._replays_lost(worker.worker_id, reason)
         else:
-            for backtest_id in sorted(parked | ({task_id} if task_id is not None else set())):
+            counts = dict.fromkeys(others, not replaced) | dict.fromkeys(lending, blames_others)
+            if task_id is not None:
+                counts[task_id] = True
+            for backtest_id in sorted(counts):
                 job = self.jobs.get(backtest_id)
-                self._job_lost(job, reason, overdue=overdue and backtest_id == task_id, counts=not replaced)
+                self._job_lost(job, reason, overdue=overdue and backtest_id == task_id, counts=counts[backtest_id])
         self._assign()
 
     # --- jobs ---
@@ -292,7 +330,7 @@ class Scheduler:
         """Queue a backtest that is on disk now: from here on it is known, and will come to an end."""
         job = self._accepting.pop(backtest_id)
         self.jobs.add(job)
-        self._job_queue.push_admitted(backtest_id, "B", self._owner(job))
+        self._job_queue.push_admitted(backtest_id, "B", self._owner(job), paced=job.pace is not None)
         self._announce(job)
         self._outbox.answer(job.request_key, job.accepted())
         self._assign()
@@ -358,7 +396,8 @@ class Scheduler:
                 self._let_run(job)
             elif was_paused:
                 job.requested = "pause"
-            self._job_queue.push_front(job.backtest_id, "B", self._owner(job), to_park=job.requested == "pause")
+            to_park, paced = job.requested == "pause", job.pace is not None
+            self._job_queue.push_front(job.backtest_id, "B", self._owner(job), to_park, paced)
 
     def _fail(self, job: Job, error: BacktestrError) -> None:
         """End a job as failed, and publish the error on `system.errors`."""
@@ -393,7 +432,7 @@ class Scheduler:
 
     def _job_at(self, worker: Worker, task_id: str, status: BacktestState) -> Job:
         """Return the job that a worker's message names, if the worker works on it and its status is `status`."""
-        if worker.kind == "compute" and worker.task_id == task_id:
+        if worker.kind == "compute" and worker.runs(task_id):
             job = self.jobs.get(task_id)
             if job.status == status:
                 return job
@@ -415,7 +454,7 @@ class Scheduler:
 
     def _is_resuming(self, job: Job) -> bool:
         worker = self._worker_of(job)
-        return worker.task_id == job.backtest_id or job.backtest_id in self._resuming.get(worker.worker_id, ())
+        return worker.runs(job.backtest_id) or job.backtest_id in self._resuming.get(worker.worker_id, ())
 
     def _cancel_resume(self, job: Job) -> bool:
         """Cancel a resume that its worker has not been told of; return false when there is none."""
@@ -429,22 +468,42 @@ class Scheduler:
 
     def _assign(self) -> None:
         self.interactive.assign()
+        for worker_id in list(self._resuming):
+            self._continue_parked(self.workers.get(worker_id))
         for worker in self.workers.idle("compute"):
             self._assign_backtest(worker)
 
+    def _continue_parked(self, worker: Worker) -> None:
+        """Continue parked backtests: the first when no other is computed, and paced ones while they may lend it."""
+        waiting = self._resuming[worker.worker_id]
+        for backtest_id in list(waiting):
+            if not self._can_continue(worker, job := self.jobs.get(backtest_id)):
+                continue
+            waiting.remove(backtest_id)
+            worker.release(backtest_id)
+            if job.pace is None:
+                worker.task_id = backtest_id
+            else:
+                worker.lending.add(backtest_id)
+            self._control(job, "resume")
+
+    def _can_continue(self, worker: Worker, job: Job) -> bool:
+        return worker.task_id is None if job.pace is None else self._has_room_to_lend(worker)
+
+    def _has_room_to_lend(self, worker: Worker) -> bool:
+        """Return true if one more paced backtest may lend the worker; one that is about to keeps its room."""
+        is_kept = worker.task_id is not None and self.jobs.get(worker.task_id).pace is not None
+        return self.workers.can_lend(worker, kept=int(is_kept))
+
     def _assign_backtest(self, worker: Worker) -> None:
-        if waiting := self._resuming.get(worker.worker_id):
-            backtest_id = waiting.popleft()
-            worker.parked.discard(backtest_id)
-            worker.task_id = backtest_id
-            self._control(self.jobs.get(backtest_id), "resume")
-            return
         # A job that is to be paused before its first bar goes to a worker that has room to park it.
-        next_id = self._job_queue.pop(self.workers.can_park(worker))
+        next_id = self._job_queue.pop(self.workers.can_park(worker), self.workers.can_lend(worker))
         if next_id is None:
             return
         job = self.jobs.get(next_id)
         worker.task_id = job.backtest_id
+        if job.requested == "pause":
+            worker.to_park.add(job.backtest_id)
         job.worker_id = worker.worker_id
         assign = worker_channel.Assign(
             task_id=job.backtest_id,
@@ -475,12 +534,14 @@ class Scheduler:
         self.workers.check_invariants()
         self._job_queue.check_invariants()
         self.interactive.check_invariants()
-        at_work = {worker.task_id for worker in self.workers if worker.kind == "compute"} - {None}
+        at_work = {one for worker in self.workers if worker.kind == "compute" for one in worker.running}
+        lending = {backtest_id for worker in self.workers for backtest_id in worker.lending}
         parked = {backtest_id for worker in self.workers for backtest_id in worker.parked}
         running = {job.backtest_id for job in self.jobs if job.status == "running"}
         paused = {job.backtest_id for job in self.jobs if job.status == "paused"}
         assert running <= at_work, f"running without a worker: {running - at_work}"
         assert at_work | parked == running | paused, f"{at_work=} {parked=} {running=} {paused=}"
+        assert {job.backtest_id for job in self.jobs if job.lends} == lending & running
         queued = [job for job in self.jobs if job.status == "queued"]
         assert len(queued) == len(self._job_queue), "a queued backtest is not in the queue, or the reverse"
         for job in queued:
@@ -490,8 +551,11 @@ class Scheduler:
         for job in self.jobs:
             assert len(job.waiting) <= MAX_WAITING
             assert job.requested is not None or not job.waiting, f"a request waits for nothing of {job.backtest_id}"
+        for worker_id, waiting in self._resuming.items():
+            able = [one for one in waiting if self._can_continue(self.workers.get(worker_id), self.jobs.get(one))]
+            assert not able, f"{worker_id} could continue {able}"
         for worker in self.workers.idle("compute"):
-            assert not self._resuming.get(worker.worker_id), f"{worker.worker_id} could continue a parked backtest"
-            able = [job.backtest_id for job in queued if job.requested != "pause" or self.workers.can_park(worker)]
+            rooms = {"none": True, "to park": self.workers.can_park(worker), "to lend": self.workers.can_lend(worker)}
+            able = [job.backtest_id for job in queued if rooms[self._job_queue.room(job.backtest_id)]]
             assert not able, f"{worker.worker_id} is idle and could run {able}"
         assert not [backtest_id for backtest_id in self._accepting if backtest_id in self.jobs], "accepted twice"

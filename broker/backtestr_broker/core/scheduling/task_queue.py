@@ -5,14 +5,15 @@
 So a thousand tasks of one client delay another client's one task by one task. A priority that was passed over for
 `MAX_PASSED` tasks of higher ones is next, so that interactive work slows background work and never stops it. The bound
 leaves space for clients that have few tasks queued. A backtest that is to be paused before its first bar needs room to
-park: it goes only to a worker that has that.
+park, and one with a pace needs room to lend its worker: each goes only to a worker that has that.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import OrderedDict
-from typing import NamedTuple
+from collections.abc import Collection
+from typing import Literal, NamedTuple
 
 from backtestr_protocol.errors import Busy
 from backtestr_protocol.message_types import PRIORITIES, Priority
@@ -28,33 +29,45 @@ SHARE = 4
 # A time would bound nothing: tasks have any length.
 MAX_PASSED = 8
 
+# The room that a task needs beside the tasks that its worker has: none, room to park, or room to lend the worker.
+Room = Literal["none", "to park", "to lend"]
+ROOMS: tuple[Room, ...] = ("none", "to park", "to lend")
+
 
 class _QueuedTask(NamedTuple):
     priority: Priority
     client_id: str
     order: int  # of arrival; below zero for a task that came back
     to_park: bool
+    paced: bool
+
+    @property
+    def room(self) -> Room:
+        """The room that it needs; one that is to be parked takes no other until it is resumed."""
+        return "to park" if self.to_park else "to lend" if self.paced else "none"
 
 
 class _ClientQueue:
-    """One client's tasks of one priority: two lists of (order, task id), each in order.
+    """One client's tasks of one priority: for each room that they need a list of (order, task id), each in order.
 
     A list of ten thousand moves up in a microsecond or two when its first leaves.
     """
 
-    __slots__ = ("free", "to_park")
+    __slots__ = ("_entries",)
 
     def __init__(self) -> None:
-        self.free: list[tuple[int, str]] = []
-        self.to_park: list[tuple[int, str]] = []
+        self._entries: dict[Room, list[tuple[int, str]]] = {room: [] for room in ROOMS}
 
-    def of(self, to_park: bool) -> list[tuple[int, str]]:
-        return self.to_park if to_park else self.free
+    def __bool__(self) -> bool:
+        return any(self._entries.values())
 
-    def first(self, can_park: bool) -> str | None:
-        if can_park and self.to_park and (not self.free or self.to_park[0] < self.free[0]):
-            return self.to_park[0][1]
-        return self.free[0][1] if self.free else None
+    def of(self, room: Room) -> list[tuple[int, str]]:
+        return self._entries[room]
+
+    def first(self, rooms: Collection[Room]) -> str | None:
+        """Return the first task that needs one of these rooms."""
+        firsts = [entries[0] for room in rooms if (entries := self._entries[room])]
+        return min(firsts)[1] if firsts else None
 
 
 class TaskQueue:
@@ -101,18 +114,22 @@ class TaskQueue:
         self.check_room(client_id)
         self.push_admitted(task_id, priority, client_id)
 
-    def push_admitted(self, task_id: str, priority: Priority, client_id: str, to_park: bool = False) -> None:
+    def push_admitted(
+        self, task_id: str, priority: Priority, client_id: str, to_park: bool = False, paced: bool = False
+    ) -> None:
         """Add a task that was admitted before, also by an earlier broker: the bound does not refuse it."""
         self._arrived += 1
-        self._add(task_id, _QueuedTask(priority, client_id, self._arrived, to_park))
+        self._add(task_id, _QueuedTask(priority, client_id, self._arrived, to_park, paced))
 
-    def push_front(self, task_id: str, priority: Priority, client_id: str, to_park: bool = False) -> None:
+    def push_front(
+        self, task_id: str, priority: Priority, client_id: str, to_park: bool = False, paced: bool = False
+    ) -> None:
         """Put back a task that was taken before: it is the first of its client, and the client is first in turn.
 
         The bound does not refuse it: it was counted before.
         """
         self._came_back += 1
-        self._add(task_id, _QueuedTask(priority, client_id, -self._came_back, to_park))
+        self._add(task_id, _QueuedTask(priority, client_id, -self._came_back, to_park, paced))
         self._turns[priority].move_to_end(client_id, last=False)
 
     def _add(self, task_id: str, task: _QueuedTask) -> None:
@@ -120,14 +137,17 @@ class TaskQueue:
         self._tasks[task_id] = task
         self._counts[task.client_id] = self.waiting(task.client_id) + 1
         queue = self._turns[task.priority].setdefault(task.client_id, _ClientQueue())
-        insort(queue.of(task.to_park), (task.order, task_id))
+        insort(queue.of(task.room), (task.order, task_id))
 
-    def pop(self, can_park: bool = True) -> str | None:
+    def pop(self, can_park: bool = True, can_lend: bool = True) -> str | None:
         """Take the next task, or None; without `can_park`, the next that does not need room to park.
 
-        Only the first task of each client is looked at, and no client of a priority after the first that has one.
+        Without `can_lend` it is the next that does not need room to lend its worker. Only the first tasks of each
+        client are looked at, and no client of a priority after the first that has one.
         """
-        able = [one for priority in PRIORITIES if (one := self._first(priority, can_park)) is not None]
+        has: dict[Room, bool] = {"none": True, "to park": can_park, "to lend": can_lend}
+        rooms = [room for room in ROOMS if has[room]]
+        able = [one for priority in PRIORITIES if (one := self._first(priority, rooms)) is not None]
         if not able:
             return None
         priority, client_id, task_id = able[0]
@@ -144,10 +164,10 @@ class TaskQueue:
             turns.move_to_end(client_id)
         return task_id
 
-    def _first(self, priority: Priority, can_park: bool) -> tuple[Priority, str, str] | None:
+    def _first(self, priority: Priority, rooms: Collection[Room]) -> tuple[Priority, str, str] | None:
         """Return a priority, the client that is first in turn among its tasks that could be taken, and that task."""
         for client_id, queue in self._turns[priority].items():
-            if (task_id := queue.first(can_park)) is not None:
+            if (task_id := queue.first(rooms)) is not None:
                 return priority, client_id, task_id
         return None
 
@@ -157,13 +177,17 @@ class TaskQueue:
         if task.to_park == to_park:
             return
         queue = self._turns[task.priority][task.client_id]
-        _take(queue.of(task.to_park), (task.order, task_id))
-        insort(queue.of(to_park), (task.order, task_id))
-        self._tasks[task_id] = task._replace(to_park=to_park)
+        _take(queue.of(task.room), (task.order, task_id))
+        task = self._tasks[task_id] = task._replace(to_park=to_park)
+        insort(queue.of(task.room), (task.order, task_id))
 
     def is_to_park(self, task_id: str) -> bool:
         """Return true if the task needs room to park."""
         return self._tasks[task_id].to_park
+
+    def room(self, task_id: str) -> Room:
+        """Return the room that a queued task needs."""
+        return self._tasks[task_id].room
 
     def remove(self, task_id: str) -> None:
         """Remove a task, if it is queued."""
@@ -172,8 +196,8 @@ class TaskQueue:
             return
         turns = self._turns[task.priority]
         queue = turns[task.client_id]
-        _take(queue.of(task.to_park), (task.order, task_id))
-        if not queue.free and not queue.to_park:
+        _take(queue.of(task.room), (task.order, task_id))
+        if not queue:
             del turns[task.client_id]
         if not turns:
             self._passed[task.priority] = 0  # whoever comes next has not waited
@@ -183,20 +207,25 @@ class TaskQueue:
 
     def check_invariants(self) -> None:
         counts: dict[str, int] = {}
-        found: dict[str, _QueuedTask] = {}
+        found = 0
         for priority, turns in self._turns.items():
             for client_id, queue in turns.items():
-                assert queue.free or queue.to_park, f"{client_id} is in turn and has no task"
-                for to_park in (False, True):
-                    entries = queue.of(to_park)
+                assert queue, f"{client_id} is in turn and has no task"
+                for room in ROOMS:
+                    entries = queue.of(room)
                     assert entries == sorted(entries), "a client's tasks are out of order"
                     for order, task_id in entries:
-                        assert task_id not in found, "a task is queued twice"
-                        found[task_id] = _QueuedTask(priority, client_id, order, to_park)
+                        task = self._tasks[task_id]
+                        assert (task.priority, task.client_id, task.order, task.room) == (
+                            *(priority, client_id, order),
+                            room,
+                        )
                         counts[client_id] = counts.get(client_id, 0) + 1
+                    assert len({task_id for _, task_id in entries}) == len(entries), "a task is queued twice"
+                    found += len(entries)
             assert turns or not self._passed[priority], f"{priority} was passed over and has no task"
             assert self._passed[priority] < MAX_PASSED + len(PRIORITIES), f"{priority} starves"
-        assert found == self._tasks
+        assert found == len(self._tasks), "a task is in no queue, or in two"
         assert counts == self._counts
 
 

@@ -1,7 +1,8 @@
 """Keep the workers: which there are, the task of each, and which takes the next.
 
 A worker is `starting` until it reports that it is ready, then `idle` or `busy`, and `lost` once its process has ended.
-Beside the one task it works on, a compute worker may hold parked ones: paused backtests that take no time.
+Beside the one task that it computes, a compute worker may hold others: lending backtests, which have a pace and take
+little time, and parked ones, which are paused and take none.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
+from backtestr_protocol.messages import MAX_LENDING
 from backtestr_protocol.system_status import BatchingStatus, CacheStatus, CompressionStatus
 from backtestr_protocol.worker_channel import MAX_PARKED, WorkerKind
 
@@ -26,10 +28,12 @@ class Worker:
         "kind",
         "last_seen",
         "leaving",
+        "lending",
         "parked",
         "peer",
         "pid",
         "task_id",
+        "to_park",
         "worker_id",
     )
 
@@ -42,14 +46,32 @@ class Worker:
         self.has_ended = False
         self.leaving: str | None = None  # why it ends by itself, once it has said so
         self.task_id: str | None = None
+        self.lending: set[str] = set()  # paced backtests that run beside the task
         self.parked: set[str] = set()
+        self.to_park: set[str] = set()  # those that it runs, and has to park: room is kept for them
         self.batching: dict[str, BatchingStatus] = {}  # how it publishes, from its latest beat
         self.compression: CompressionStatus | None = None
         self.bars_cache: CacheStatus | None = None
 
     def holds(self, task_id: str) -> bool:
         """Return true if the worker works on that task, or has it parked."""
-        return task_id == self.task_id or task_id in self.parked
+        return self.runs(task_id) or task_id in self.parked
+
+    def runs(self, task_id: str) -> bool:
+        """Return true if the worker works on that task."""
+        return task_id == self.task_id or task_id in self.lending
+
+    @property
+    def running(self) -> set[str]:
+        """The tasks that the worker works on."""
+        return self.lending | ({self.task_id} if self.task_id is not None else set())
+
+    def release(self, task_id: str) -> None:
+        """Forget a task that the worker no longer works on, and has not parked."""
+        if task_id == self.task_id:
+            self.task_id = None
+        for held in (self.lending, self.parked, self.to_park):
+            held.discard(task_id)
 
     @property
     def state(self) -> WorkerState:
@@ -57,7 +79,7 @@ class Worker:
             return "lost"
         if self.peer is None:
             return "starting"
-        return "idle" if self.task_id is None else "busy"
+        return "busy" if self.running else "idle"
 
 
 class Workers:
@@ -94,36 +116,44 @@ class Workers:
         return self._workers[worker_id]
 
     def lost(self, worker_id: str) -> tuple[str | None, set[str]]:
-        """Take the end of a worker: return its task, and the tasks that it had parked."""
+        """Take the end of a worker: return its task, and the backtests that lent it or that it had parked."""
         worker = self._workers[worker_id]
         worker.has_ended = True
         if worker.peer is not None:
             del self._by_peer[worker.peer]
             worker.peer = None
-        task, parked = worker.task_id, worker.parked
-        worker.task_id, worker.parked = None, set()
-        return task, parked
+        task, others = worker.task_id, worker.lending | worker.parked
+        worker.task_id, worker.lending, worker.parked, worker.to_park = None, set(), set(), set()
+        return task, others
 
     def idle(self, kind: WorkerKind) -> list[Worker]:
-        """Return the workers that could take a task now, those with the fewest parked tasks first."""
+        """Return the workers that could take a task now, those with the fewest lending and parked ones first."""
         free = [
             worker
             for worker in self._workers.values()
             if worker.kind == kind and worker.peer is not None and worker.task_id is None
         ]
-        return sorted(free, key=lambda worker: len(worker.parked))
+        return sorted(free, key=lambda worker: (len(worker.lending), len(worker.parked)))
 
     def can_park(self, worker: Worker) -> bool:
-        return len(worker.parked) < MAX_PARKED
+        """Return true if the worker has room to park one more backtest."""
+        return len(worker.parked) + len(worker.to_park) < MAX_PARKED
+
+    def can_lend(self, worker: Worker, kept: int = 0) -> bool:
+        """Return true if one more paced backtest may lend the worker, beside those for which room is `kept`."""
+        return len(worker.lending) + kept < MAX_LENDING
 
     def any_ready(self, kind: WorkerKind) -> bool:
         return any(worker.kind == kind and worker.peer is not None for worker in self._workers.values())
 
     def check_invariants(self) -> None:
         for worker in self:
-            assert worker.task_id not in worker.parked
-            assert len(worker.parked) <= MAX_PARKED
+            assert worker.task_id not in worker.parked | worker.lending
+            assert not worker.parked & worker.lending
+            assert worker.to_park <= worker.running, f"{worker.worker_id} is to park what it does not run"
+            assert len(worker.parked) + len(worker.to_park) <= MAX_PARKED
+            assert len(worker.lending) <= MAX_LENDING
             assert worker.peer is None or self._by_peer[worker.peer] is worker
             if worker.peer is None:
                 assert worker.task_id is None, f"{worker.worker_id} works without a connection"
-                assert not worker.parked
+                assert not worker.parked | worker.lending

@@ -8,7 +8,8 @@ from typing import get_args
 import pytest
 
 from backtestr_broker.core.scheduling import jobs as jobs_module
-from backtestr_broker.core.scheduling.jobs import TRANSITIONS, Job, JobEvent, Jobs
+from backtestr_broker.core.scheduling.jobs import TRANSITIONS, Job, JobEvent, Jobs, pace_of
+from backtestr_protocol.codec import encode
 from backtestr_protocol.errors import NotFound, StateConflict
 from backtestr_protocol.messages import FINAL_STATES, BacktestState
 
@@ -150,3 +151,35 @@ def test_a_wrong_id_is_compared_with_the_newest_only() -> None:
     with pytest.raises(NotFound) as caught:
         jobs.get("goldne")
     assert "did you mean" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("config", "pace"),
+    [
+        ({"options": {"pace": 5}}, 5.0),
+        ({"options": {"pace": 0.01, "fillAt": "open"}, "symbol": "SYNTH"}, 0.01),
+        ({"options": {"pace": None}}, None),
+        ({"options": {}}, None),
+        ({}, None),
+        ({"options": {"pace": "fast"}}, None),
+        ({"options": 7}, None),
+        (7, None),
+    ],
+)
+def test_the_pace_is_read_in_the_config(config: object, pace: float | None) -> None:
+    assert pace_of(encode(config)) == pace
+
+
+@pytest.mark.parametrize("config", [b"", b"\xc1", b"\x81"])
+def test_a_damaged_config_has_no_pace(config: bytes) -> None:
+    assert pace_of(config) is None
+
+
+@pytest.mark.parametrize("event", ["paused", "lost", "completed", "failed", "stopped"])
+def test_a_job_that_no_longer_runs_lends_nothing(event: JobEvent) -> None:
+    jobs = Jobs()
+    jobs.add(job := make_job())
+    jobs.change(job, "started", 1)
+    job.lends = True
+    jobs.change(job, event, 2)
+    assert not job.lends

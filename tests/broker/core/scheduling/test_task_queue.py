@@ -114,13 +114,17 @@ def test_clients_take_turns_and_each_is_served_in_order(arrivals: list[str]) -> 
 
 
 class Fairness(RuleBasedStateMachine):
-    """Tasks of several clients are queued, marked to park, taken and put back; a model names the next client."""
+    """Tasks of several clients are queued, marked to park, taken and put back; a model names the next client.
+
+    A third of the tasks have a pace, and need room to lend a worker unless they need room to park.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.queue = TaskQueue(10_000)
         self.queues: dict[str, deque[str]] = {}  # tasks in order, including those to park
         self.to_park: set[str] = set()
+        self.paced: set[str] = set()
         self.passed: Counter[str] = Counter()  # turns of other clients since a client's last turn, or since it came
         self.taken: list[tuple[str, str]] = []
         self.made = 0
@@ -129,7 +133,9 @@ class Fairness(RuleBasedStateMachine):
     def push(self, client_id: str, to_park: bool) -> None:
         self.made += 1
         task_id = f"task-{self.made}"
-        self.queue.push_admitted(task_id, "B", client_id, to_park)
+        if self.made % 3 == 0:
+            self.paced.add(task_id)
+        self.queue.push_admitted(task_id, "B", client_id, to_park, task_id in self.paced)
         self.come(client_id, task_id, to_park)
 
     def come(self, client_id: str, task_id: str, to_park: bool, first: bool = False) -> None:
@@ -147,7 +153,7 @@ class Fairness(RuleBasedStateMachine):
     @rule(to_park=st.booleans())
     def put_back(self, to_park: bool) -> None:
         client_id, task_id = self.taken.pop()
-        self.queue.push_front(task_id, "B", client_id, to_park)
+        self.queue.push_front(task_id, "B", client_id, to_park, task_id in self.paced)
         self.come(client_id, task_id, to_park, first=True)
         self.passed = Counter(dict.fromkeys(self.passed, 0))  # a turn is inserted: the count starts again
 
@@ -176,13 +182,15 @@ class Fairness(RuleBasedStateMachine):
                     del self.queues[client_id]
         self.to_park.discard(task_id)
 
-    @rule(can_park=st.booleans())
-    def pop(self, can_park: bool) -> None:
+    @rule(can_park=st.booleans(), can_lend=st.booleans())
+    def pop(self, can_park: bool, can_lend: bool) -> None:
         able = {
-            client_id: [one for one in waiting_tasks if can_park or one not in self.to_park]
+            client_id: [
+                one for one in waiting_tasks if (can_park if one in self.to_park else can_lend or one not in self.paced)
+            ]
             for client_id, waiting_tasks in self.queues.items()
         }
-        task_id = self.queue.pop(can_park)
+        task_id = self.queue.pop(can_park, can_lend)
         if task_id is None:
             assert not any(able.values()), "a task could be taken"
             return
@@ -291,6 +299,17 @@ def test_a_task_that_needs_room_to_park_keeps_its_position() -> None:
     assert queue.pop(can_park=False) is None
     queue.set_to_park("c", False)
     assert queue.pop(can_park=False) == "c"
+
+
+def test_a_paced_task_needs_room_to_lend_unless_it_is_to_be_parked() -> None:
+    queue = TaskQueue(10)
+    queue.push_admitted("paced", "B", "ann", paced=True)
+    assert (queue.room("paced"), queue.pop(can_lend=False)) == ("to lend", None)
+    queue.set_to_park("paced", True)
+    assert (queue.room("paced"), queue.pop(can_park=False)) == ("to park", None)
+    queue.check_invariants()
+    queue.set_to_park("paced", False)
+    assert (queue.room("paced"), queue.pop(can_park=False)) == ("to lend", "paced")
 
 
 def test_a_removed_task_is_not_taken() -> None:

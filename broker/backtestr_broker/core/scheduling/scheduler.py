@@ -236,7 +236,9 @@ class Scheduler:
         """Take that a paced job has begun, and goes on beside the next task of its worker."""
         job = self._job_at(worker, message.task_id, "running")
         if job.pace is None or job.lends or not self.workers.can_lend(worker):
-            raise ValidationError(f"{worker.worker_id} was lent by {job.backtest_id}, which has no pace or lends it already")
+            raise ValidationError(
+                f"{worker.worker_id} was lent by {job.backtest_id}, which has no pace or lends it already"
+            )
         worker.task_id = None
         worker.lending.add(job.backtest_id)
         job.lends = True

@@ -21,8 +21,8 @@ from support.protocol.independent import Fields
 SECONDS = 60.0
 # A bar every two seconds: no test waits for its end.
 SLOW = 0.5
-# 1,000 bars in ten seconds: a test ends it, or waits for its end.
-WATCHED = 100.0
+# 1,000 bars in five seconds: a test ends it, or waits for its end.
+WATCHED = 200.0
 DAILY: dict[str, Any] = {"timeframe": "1d", "watch": ()}
 # Some seconds of work.
 LONG: dict[str, Any] = {"timeframe": "1m", "watch": ()}

@@ -221,7 +221,7 @@ def _check_boolean(name: str, array: AnyArray, length: int) -> None:
 
 
 def _check_fractions(name: str, given: AnyArray | float | None, bars: int) -> Floats | None:
-    """Return `given` as float64, a copy that no later call changes, one value or one per bar; None stays None."""
+    """Return `given` as float64, one value or one per bar; None stays None."""
     if given is None:
         return None
     values = np.atleast_1d(np.asarray(given))
@@ -235,7 +235,7 @@ def _check_fractions(name: str, given: AnyArray | float | None, bars: int) -> Fl
             f"{name} must be a fraction, 0 or more, or NaN for none of its own; bar {wrong[0]} has {values[wrong[0]]}",
             bar=int(wrong[0]),
         )
-    return np.array(values, dtype=np.float64, order="C")
+    return np.ascontiguousarray(values, dtype=np.float64)
 
 
 def _check_losses(name: str, given: AnyArray | float | None, bars: int) -> Floats | None:

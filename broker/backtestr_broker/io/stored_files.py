@@ -42,6 +42,7 @@ from .open_folder import OpenFolder, open_folder
 # The folders in the data directory.
 RESULTS = "results"
 CATALOGUE = "catalog"
+TABLES = "tables"
 # At most one survey and a batch for each backtest that is being deleted.
 MAX_QUEUED = MAX_DELETING + 16
 # The id of a backtest.

@@ -1,0 +1,89 @@
+"""Table files: tables that a broker of this machine has written for its clients, which are mapped, not received.
+
+A file is used only if this user or root alone may have written it and all directories on the way to it. Mapped data
+cannot be changed, and stay as they are when the file is removed (PROTOCOL.md, section 6.7).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from pathlib import Path
+
+import polars as pl
+
+from backtestr_protocol.column_types import column_type
+from backtestr_protocol.connection import Connection
+from backtestr_protocol.errors import InvalidConfiguration, SerializationError
+from backtestr_protocol.messages import TABLE_FILE, TableFile
+from backtestr_protocol.private_files import HAS_OWNERS, check_directory, check_file
+from backtestr_protocol.system.open_flags import NO_LINK, WITHOUT_WAITING
+
+_NAME = re.compile(TABLE_FILE)
+# Polars takes these characters of a path for a pattern of several files.
+_PATTERN = frozenset("*?[")
+
+
+class FileUnusable(Exception):
+    """The file is not there any more, or this process cannot open it now: the table has to be received."""
+
+
+def tables_directory(connection: Connection) -> Path | None:
+    """Return the directory of table files, or None where tables have to be received.
+
+    It is None unless the broker is reached over ipc, and the directory is there and nobody else may change it.
+    """
+    named = connection.tables_directory
+    if named is None or not HAS_OWNERS or not connection.endpoints.requests.startswith("ipc://"):
+        return None
+    directory = Path(named)
+    try:
+        if not directory.is_absolute() or not _PATTERN.isdisjoint(named) or not directory.is_dir():
+            return None
+        check_directory(directory, "BACKTESTR_DATA_DIR")
+    except (OSError, ValueError, InvalidConfiguration):
+        return None
+    return directory
+
+
+def map_table(directory: Path, file: TableFile) -> pl.DataFrame:
+    """Return the table of a file, mapped where polars can do so.
+
+    Raises `FileUnusable` for one that cannot be opened, and `SerializationError` for one outside of the directory, a
+    link, one that others may have written, and one that is not as announced.
+    """
+    if _NAME.match(file.name) is None:
+        raise SerializationError(f"{file.name!r} is no name of a table file")
+    path = directory / file.name
+    try:
+        descriptor = os.open(path, os.O_RDONLY | WITHOUT_WAITING | NO_LINK)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EMLINK):
+            raise SerializationError(f"the table file {path} is a link, and is not used; remove it") from error
+        raise FileUnusable(str(error)) from error
+    try:
+        _check(path, os.fstat(descriptor), file.size)
+        frame = pl.read_ipc(path)
+    except InvalidConfiguration as error:
+        raise SerializationError(f"a table file is not used: {error}") from error
+    except OSError as error:
+        raise FileUnusable(str(error)) from error
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        raise SerializationError(f"{path} is no Arrow IPC file: {error}") from error
+    finally:
+        os.close(descriptor)
+    found = [(name, column_type(kind)) for name, kind in frame.schema.items()]
+    announced = [(one.name, one.type) for one in file.columns]
+    if found != announced:
+        raise SerializationError(f"{path} has the columns {found}; {announced} were announced")
+    return frame
+
+
+def _check(path: Path, found: os.stat_result, size: int) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise SerializationError(f"the table file {path} is no regular file; remove it")
+    check_file(path, found)
+    if found.st_size != size:
+        raise SerializationError(f"the table file {path} has {found.st_size:,} bytes; {size:,} were announced")

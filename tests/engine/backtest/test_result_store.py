@@ -68,6 +68,7 @@ def test_a_written_result_is_read_back(store: ResultStore, plan: Plan, result: R
     assert answer.config["options"]["fillAt"] == "next_open"
     assert [(table.name, table.frame) for table in answer.tables] == [(name, i) for i, name in enumerate(TABLES)]
     for table in answer.tables:
+        assert table.frame is not None
         frame = pl.read_ipc_stream(io.BytesIO(attachments[table.frame]))
         assert frame.equals(result.frame(table.name)), table.name
         assert table.rows == frame.height

@@ -36,7 +36,8 @@ def tables_directory(connection: Connection) -> Path | None:
     It is None unless the broker is reached over ipc, and the directory is there and nobody else may change it.
     """
     named = connection.tables_directory
-    if named is None or not HAS_OWNERS or not connection.endpoints.requests.startswith("ipc://"):
+    is_local = connection.endpoints.requests.startswith("ipc://") and connection.curve is None
+    if named is None or not is_local or not HAS_OWNERS:
         return None
     directory = Path(named)
     try:

@@ -50,7 +50,7 @@ def answers(mapped: Callable[[], dict[str, Any]], received: Any = None) -> Scrip
 
         return of
 
-    results = {"backtestId": "b", "status": "completed", "config": {}, "metrics": None}
+    results: dict[str, Any] = {"backtestId": "b", "status": "completed", "config": {}, "metrics": None}
     return {
         "GetBacktestResults": answer(results),
         "GetMarketData": answer({"symbol": "S", "timeframe": "1m"}),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,85 @@ def connection(directory: Path | str | None, scheme: str = "ipc", curve: Curve |
         curve=curve,
         tables_directory=None if directory is None else str(directory),
     )
+
+
+def large(rows: int = 100_000) -> pl.DataFrame:
+    values = pl.Series(range(rows))
+    return pl.DataFrame(
+        {
+            "timestamp": values.cast(pl.Datetime("us", "UTC")),
+            "number": values.cast(pl.Float64) / 3,
+            "nulls": pl.Series([None, 1.0] * (rows // 2)),
+            "small": values.cast(pl.UInt32),
+            "text": ["é", "b"] * (rows // 2),
+            "flag": [True, False] * (rows // 2),
+        }
+    )
+
+
+def write(directory: Path, frame: pl.DataFrame, **how: Any) -> TableFile:
+    frame.write_ipc(directory / "7-f.arrow", **{"compat_level": pl.CompatLevel.oldest()} | how)
+    (directory / "7-f.arrow").chmod(0o400)
+    columns = [TableColumn(name=name, type=column_type(kind)) for name, kind in frame.schema.items()]
+    return TableFile(name="7-f.arrow", size=(directory / "7-f.arrow").stat().st_size, columns=columns)
+
+
+def places() -> list[range]:
+    """Return the addresses at which this process has mapped the large file."""
+    lines = [line.split()[0] for line in Path("/proc/self/maps").read_text().splitlines() if "7-f.arrow" in line]
+    return [range(*(int(end, 16) for end in line.split("-"))) for line in lines]
+
+
+def is_mapped(column: pl.Series) -> bool:
+    addresses = [part.to_physical().to_numpy(allow_copy=False).ctypes.data for part in column.get_chunks()]
+    return all(any(address in one for one in places()) for address in addresses)
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="this system does not say what is mapped")
+def test_numbers_and_times_of_a_large_table_are_the_pages_of_its_file(tables: Path) -> None:
+    frame = large()
+    found = map_table(tables, file := write(tables, frame))
+    assert found.equals(frame)
+    assert found.schema == frame.schema
+    assert all(is_mapped(found[name]) for name in ("timestamp", "number", "small"))
+    (tables / file.name).unlink()
+    assert found.equals(frame)
+    changed = found.with_columns(number=pl.col("number").sort(descending=True))
+    changed[0, "small"] = 9
+    assert found.equals(frame), "what a program computes changes nothing of it"
+    assert places()
+    del found, changed
+    gc.collect()
+    assert not places(), "the file is let go with the last of its columns"
+
+
+def test_so_many_files_are_mapped_and_others_are_read(tables: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_MAPPED", 2)
+    frame = large()
+    file = write(tables, frame)
+    held = [map_table(tables, file) for _ in range(4)]
+    assert [is_mapped(one["number"]) for one in held] == [True, True, False, False]
+    assert all(one.equals(frame) for one in held)
+    held.pop(0)
+    gc.collect()
+    assert is_mapped(map_table(tables, file)["number"])
+
+
+def test_without_numpy_a_large_file_is_read(tables: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write(tables, large())
+    monkeypatch.setitem(sys.modules, "numpy", None)
+    assert map_table(tables, file).equals(large())
+
+
+def test_a_large_file_of_another_kind_is_refused(tables: Path) -> None:
+    file = write(tables, large(), compression="zstd")
+    if file.size >= module.MAPPED_FROM:
+        with pytest.raises(SerializationError, match="it is compressed"):
+            map_table(tables, file)
+    (tables / file.name).chmod(0o600)
+    (tables / file.name).write_bytes(b"x" * (1 << 20))
+    with pytest.raises((SerializationError, FileUnusable)):
+        map_table(tables, msgspec.structs.replace(file, size=1 << 20))
 
 
 def test_a_table_is_mapped_and_stays_when_its_file_is_removed_or_replaced(tables: Path) -> None:

@@ -2,18 +2,25 @@
 
 A file is used only if this user or root alone may have written it and all directories on the way to it. Mapped data
 cannot be changed, and stay as they are when the file is removed (PROTOCOL.md, section 6.7).
+
+Polars reads a file into memory. So columns of numbers and times without nulls are made of the mapped pages themselves,
+by way of numpy arrays, and only the others are read. Without numpy all are.
 """
 
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import re
 import stat
+import weakref
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
+from backtestr.core.arrow_layout import record_batches
 from backtestr_protocol.column_types import column_type
 from backtestr_protocol.connection import Connection
 from backtestr_protocol.errors import InvalidConfiguration, SerializationError
@@ -24,6 +31,15 @@ from backtestr_protocol.system.open_flags import NO_LINK, WITHOUT_WAITING
 _NAME = re.compile(TABLE_FILE)
 # Polars takes these characters of a path for a pattern of several files.
 _PATTERN = frozenset("*?[")
+# The bytes from which a file is mapped; to read a smaller one is as fast. A mapped file keeps a descriptor open as long
+# as one of its columns is used, and a process usually may have 1,024: others are read.
+MAPPED_FROM = 1 << 20
+MAX_MAPPED = 128
+
+_NUMBERS = {"float64": "<f8", "float32": "<f4"} | {
+    f"{sign}int{bits}": f"<{code}{bits // 8}" for sign, code in (("", "i"), ("u", "u")) for bits in (8, 16, 32, 64)
+}
+_mapped: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
 
 
 class FileUnusable(Exception):
@@ -66,20 +82,51 @@ def map_table(directory: Path, file: TableFile) -> pl.DataFrame:
         raise FileUnusable(str(error)) from error
     try:
         _check(path, os.fstat(descriptor), file.size)
-        frame = pl.read_ipc(path)
+        schema = pl.Schema(pl.read_ipc_schema(path))
+        _check_columns(path, schema, file)
+        if file.size < MAPPED_FROM or len(_mapped) >= MAX_MAPPED:
+            return pl.read_ipc(path)
+        return _mapped_table(path, descriptor, schema)
     except InvalidConfiguration as error:
         raise SerializationError(f"a table file is not used: {error}") from error
     except OSError as error:
         raise FileUnusable(str(error)) from error
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+    except (ValueError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise SerializationError(f"{path} is no Arrow IPC file: {error}") from error
     finally:
         os.close(descriptor)
-    found = [(name, column_type(kind)) for name, kind in frame.schema.items()]
+
+
+def _mapped_table(path: Path, descriptor: int, schema: pl.Schema) -> pl.DataFrame:
+    """Return the table with the columns that can be used where they are, and those that have to be read."""
+    try:
+        import numpy as np
+    except ImportError:  # a client without the engine
+        return pl.read_ipc(path)
+    pages = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+    types = [column_type(kind) for kind in schema.dtypes()]
+    with memoryview(pages) as content:
+        batches = record_batches(content, types)
+    columns: dict[str, pl.Series] = {}
+    for number, (name, kind) in enumerate(schema.items()):
+        numbers = "<i8" if types[number].startswith("timestamp") else _NUMBERS.get(types[number])
+        places = [(batch.columns[number], batch.rows) for batch in batches]
+        if numbers is None or not places or any(place.nulls for place, _ in places):
+            continue
+        parts: list[Any] = [np.frombuffer(pages, numbers, rows, place.offset) for place, rows in places]
+        columns[name] = pl.concat([pl.Series(name, part).cast(kind) for part in parts], rechunk=False)
+    if columns:
+        _mapped.add(pages)
+    rest = [name for name in schema if name not in columns]
+    read = pl.read_ipc(path, columns=rest) if rest else pl.DataFrame()
+    return pl.DataFrame([columns[name] if name in columns else read[name] for name in schema])
+
+
+def _check_columns(path: Path, schema: pl.Schema, file: TableFile) -> None:
+    found = [(name, column_type(kind)) for name, kind in schema.items()]
     announced = [(one.name, one.type) for one in file.columns]
     if found != announced:
         raise SerializationError(f"{path} has the columns {found}; {announced} were announced")
-    return frame
 
 
 def _check(path: Path, found: os.stat_result, size: int) -> None:

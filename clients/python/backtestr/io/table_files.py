@@ -1,7 +1,7 @@
 """Table files: tables that a broker of this machine has written for its clients, which are mapped, not received.
 
 A file is used only if this user or root alone may have written it and all directories on the way to it. Mapped data
-cannot be changed, and stay as they are when the file is removed (PROTOCOL.md, section 6.7).
+cannot be changed, and stay as they are when the file is removed (PROTOCOL.md, section 6.10).
 
 Polars reads a file into memory. So columns of numbers and times without nulls are made of the mapped pages themselves,
 by way of numpy arrays, and only the others are read. Without numpy all are.

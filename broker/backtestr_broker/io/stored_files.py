@@ -190,6 +190,7 @@ class StoredFiles:
             catalogue_bytes=_size(self._data_dir / CATALOGUE),
             free_bytes=shutil.disk_usage(self._data_dir).free,
             measured_time=_wall_ms(),
+            tables_bytes=_size(self._data_dir / TABLES),
         )
 
     # --- what is removed without the core ---

@@ -9,11 +9,11 @@ from typing import TypeVar
 import msgspec
 import polars as pl
 
+from backtestr.io.table_files import FileUnusable, map_table
 from backtestr_protocol.errors import SerializationError
 from backtestr_protocol.evaluation_messages import EvaluateAlgorithm, Evaluation
 from backtestr_protocol.messages import BacktestResults, GetBacktestResults, GetMarketData, MarketData, TableRef
 
-from .io.table_files import FileUnusable, map_table
 from .requester import Requester
 
 Answer = TypeVar("Answer", BacktestResults, MarketData, Evaluation)

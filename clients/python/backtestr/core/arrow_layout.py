@@ -1,4 +1,4 @@
-"""Where the values of each column lie in an Arrow IPC file, so that they can be used where they are.
+"""This module finds the values of each column in an Arrow IPC file, so that they can be used where they are.
 
     "ARROW1" 0 0 │ schema │ record batches │ footer, length of it, "ARROW1"
 

@@ -66,7 +66,7 @@ def tables_directory(connection: Connection) -> Path | None:
 
 
 def map_table(directory: Path, file: TableFile) -> pl.DataFrame:
-    """Return the table of a file, mapped where polars can do so.
+    """Return the table of a file, mapped if it is large.
 
     Raises `FileUnusable` for one that cannot be opened, and `SerializationError` for one outside of the directory, a
     link, one that others may have written, and one that is not as announced.
@@ -105,8 +105,10 @@ def _mapped_table(path: Path, descriptor: int, schema: pl.Schema) -> pl.DataFram
         return pl.read_ipc(path)
     pages = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
     types = [column_type(kind) for kind in schema.dtypes()]
-    with memoryview(pages) as content:
-        batches = record_batches(content, types)
+    try:
+        batches = record_batches(memoryview(pages), types)
+    except ValueError:  # polars knows more kinds of columns, and says what is damaged
+        return pl.read_ipc(path)
     columns: dict[str, pl.Series] = {}
     for number, (name, kind) in enumerate(schema.items()):
         numbers = "<i8" if types[number].startswith("timestamp") else _NUMBERS.get(types[number])
@@ -134,4 +136,6 @@ def _check(path: Path, found: os.stat_result, size: int) -> None:
         raise SerializationError(f"the table file {path} is no regular file; remove it")
     check_file(path, found)
     if found.st_size != size:
-        raise SerializationError(f"the table file {path} has {found.st_size:,} bytes; {size:,} were announced")
+        raise SerializationError(
+            f"the table file {path} has {found.st_size:,} bytes; {size:,} were announced; remove it"
+        )

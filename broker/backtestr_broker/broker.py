@@ -24,7 +24,7 @@ from backtestr_broker.io.database import DATABASE, Database
 from backtestr_broker.io.descriptors import connection_limit, descriptor_limit
 from backtestr_broker.io.event_loop import EventLoop, Resources
 from backtestr_broker.io.sockets import NAMES, ConnectionBounds, Sockets
-from backtestr_broker.io.stored_files import FileRules, StoredFiles
+from backtestr_broker.io.stored_files import TABLES, FileRules, StoredFiles
 from backtestr_broker.io.supervisor import Launch, Supervisor
 from backtestr_broker.io.wake import Wake
 from backtestr_broker.recording.format import RECORDINGS
@@ -121,8 +121,16 @@ class Broker:
         )
         self._files = StoredFiles(data_dir, rules, self.wake)
         keys = self._sockets.worker_keys
+        # A client that reaches the broker otherwise may be on another machine.
+        is_local = self._sockets.endpoints.requests.startswith("ipc://")
+        tables_directory = str((data_dir / TABLES).absolute()) if is_local else None
         settings = worker_settings(
-            counts, self._sockets.engine_endpoint, key, config.log, None if keys is None else keys.for_workers()
+            counts,
+            self._sockets.engine_endpoint,
+            key,
+            config.log,
+            None if keys is None else keys.for_workers(),
+            tables_directory,
         )
         supervisor = Supervisor(launch, settings)
         resources = Resources(
@@ -144,6 +152,7 @@ class Broker:
             endpoints=self._sockets.endpoints,
             signing=Signing(algorithm="hmac-sha256", key=key),
             curve=None if allow_list is None else _curve(allow_list),
+            tables_directory=tables_directory,
         )
 
     def run(self) -> None:
@@ -194,7 +203,12 @@ def _metrics_server(port: int) -> MetricsServer | None:
 
 
 def worker_settings(
-    counts: dict[WorkerKind, int], endpoint: str, key: Secret, log: LogOptions, curve: WorkerCurve | None = None
+    counts: dict[WorkerKind, int],
+    endpoint: str,
+    key: Secret,
+    log: LogOptions,
+    curve: WorkerCurve | None = None,
+    tables_directory: str | None = None,
 ) -> list[WorkerSettings]:
     """Return the settings of each configured worker, named `compute-1`, `compute-2`, … and `interactive-1`, …."""
     return [
@@ -206,6 +220,7 @@ def worker_settings(
             log_level=log.level,
             log_format=log.format,
             curve=curve,
+            tables_directory=tables_directory,
         )
         for kind, count in counts.items()
         for number in range(1, count + 1)

@@ -59,6 +59,14 @@ class BatchingOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         }
 
 
+class TableOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The section `[tables]`."""
+
+    file_from_bytes: Annotated[int, msgspec.Meta(ge=0)]
+    max_bytes: Annotated[int, msgspec.Meta(ge=0)]
+    max_age_ms: _Positive
+
+
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All options of the engine."""
 
@@ -66,6 +74,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     algorithms: AlgorithmOptions
     batching: BatchingOptions
     compression: CompressionOptions
+    tables: TableOptions
     conventions: Conventions
 
 

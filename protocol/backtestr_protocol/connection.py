@@ -66,6 +66,7 @@ class Connection(Contract, frozen=True, kw_only=True):
     """The content of the connection file.
 
     `start_time` is in milliseconds since the Unix epoch. Another `instance_id` means another start of the broker.
+    `tables_directory` is the path of the table files, where the broker serves over ipc.
     """
 
     protocol_version: int
@@ -75,6 +76,7 @@ class Connection(Contract, frozen=True, kw_only=True):
     endpoints: Endpoints
     signing: Signing
     curve: Curve | None
+    tables_directory: str | None = None
 
     def signer(self) -> Signer:
         """Return a signer with the signing key."""

@@ -13,7 +13,8 @@ from .ranges import FreeMap, Name, NotNegative, Symbol, check_levels
 class EvaluateAlgorithm(Contract, frozen=True, kw_only=True):
     """An algorithm to evaluate, without a backtest.
 
-    The fields are those of `BacktestConfig` of the same names, and mean the same.
+    The fields are those of `BacktestConfig` of the same names, and mean the same. With `mapped` the table may come as a
+    table file.
     """
 
     algorithm_id: Name
@@ -25,6 +26,7 @@ class EvaluateAlgorithm(Contract, frozen=True, kw_only=True):
     price: TickPrice | None = None
     parameters: FreeMap = {}
     warmup: NotNegative | None = None
+    mapped: bool = False
 
     def __post_init__(self) -> None:
         check_levels(self.parameters, "$.parameters")

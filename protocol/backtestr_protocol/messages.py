@@ -53,6 +53,8 @@ QuotePrice = Literal["bid", "ask", "mid"]
 TickPrice = Literal["bid", "ask", "mid", "last"]
 Keep = Literal["first", "last"]
 TableName = Literal["equity", "trades", "orders", "positions"]
+# The name of a table file: one name, so that it leads out of no directory.
+TABLE_FILE = r"^[0-9a-f][0-9a-f-]{0,99}\.arrow(?!\n)$"
 # Each of them twice: a table is made again for each time that it is named.
 MAX_TABLES = 8
 Origin = Literal["built-in", "folder", "registered"]
@@ -314,6 +316,7 @@ class GetMarketData(Contract, frozen=True, kw_only=True):
     """The bars or ticks to read: `limit` of the range, from its end, or from its start if `keep` is `first`.
 
     So many as `skip` says are left out before, from the same side. `price` is that of the ticks that bars are made of.
+    With `mapped` tables may come as table files.
     """
 
     symbol: Symbol
@@ -325,6 +328,7 @@ class GetMarketData(Contract, frozen=True, kw_only=True):
     skip: NotNegative = 0
     price: TickPrice | None = None
     indicators: Annotated[list[IndicatorConfig], msgspec.Meta(max_length=MAX_INDICATORS)] = []
+    mapped: bool = False
 
     def __post_init__(self) -> None:
         for name, value in (("start_time", self.start_time), ("end_time", self.end_time)):
@@ -334,13 +338,32 @@ class GetMarketData(Contract, frozen=True, kw_only=True):
             check_levels(one.parameters, f"$.indicators[{index}].parameters")
 
 
-class TableRef(Contract, frozen=True, kw_only=True):
-    """A table in attachment `frame` (0 = the first): an Arrow IPC stream, uncompressed inside."""
+class TableColumn(Contract, frozen=True, kw_only=True):
+    """A column and its type, such as `float64`, `utf8` or `timestamp[us, UTC]`."""
 
     name: str
-    frame: int
-    format: Literal["arrow-ipc-stream"]
+    type: str
+
+
+class TableFile(Contract, frozen=True, kw_only=True):
+    """A file in the `tablesDirectory` of the connection file, with its size in bytes and its columns in order."""
+
+    name: Annotated[str, msgspec.Meta(pattern=TABLE_FILE)]
+    size: NotNegative
+    columns: list[TableColumn]
+
+
+class TableRef(Contract, frozen=True, kw_only=True):
+    """A table, as Arrow that is uncompressed inside: a stream in attachment `frame` (0 = the first), or a file.
+
+    `file` is there in place of `frame` only in answers to requests with `mapped`.
+    """
+
+    name: str
+    frame: int | None = None
+    format: Literal["arrow-ipc-stream", "arrow-ipc-file"]
     rows: int
+    file: TableFile | None = None
 
 
 class MarketData(Contract, frozen=True, kw_only=True):
@@ -488,10 +511,14 @@ class BacktestList(Contract, frozen=True, kw_only=True):
 
 
 class GetBacktestResults(Contract, frozen=True, kw_only=True):
-    """The results to read: the tables equity, trades and orders if `tables` is absent."""
+    """The results to read: the tables equity, trades and orders if `tables` is absent.
+
+    With `mapped` tables may come as table files.
+    """
 
     backtest_id: Name
     tables: Annotated[list[TableName], msgspec.Meta(max_length=MAX_TABLES)] | None = None
+    mapped: bool = False
 
 
 class BacktestResults(Contract, frozen=True, kw_only=True):

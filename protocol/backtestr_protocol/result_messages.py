@@ -83,6 +83,7 @@ class DiskUsage(Contract, frozen=True, kw_only=True):
     """The bytes that the data directory has on disk, as measured at `measured_time`, and those that are free there.
 
     `results` is the number of stored results. `damaged_bytes` is what was set aside of damaged databases.
+    `tables_bytes` are those of table files.
     """
 
     results: int
@@ -93,3 +94,4 @@ class DiskUsage(Contract, frozen=True, kw_only=True):
     catalogue_bytes: int
     free_bytes: int
     measured_time: int
+    tables_bytes: int = 0

@@ -89,7 +89,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     `key` is the signing key. `log_level` and `log_format` are those of the broker, whose standard error the worker
     shares. `early_exits` counts the workers before it that ended soon after their start. `curve` has the keys for an
-    `endpoint` that is encrypted.
+    `endpoint` that is encrypted. In `tables_directory` an interactive worker writes the table files, if it is given.
     """
 
     worker_id: str
@@ -100,6 +100,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     log_level: LogLevel = "info"
     log_format: LogFormat = "console"
     curve: WorkerCurve | None = None
+    tables_directory: str | None = None
 
 
 # --- worker to broker ---

@@ -97,6 +97,8 @@ def test_every_contract_is_covered() -> None:
         import_messages.DroppedRows,
         messages.IndicatorConfig,
         messages.TableRef,
+        messages.TableFile,
+        messages.TableColumn,
         messages.MissedMessage,
         stream_messages.EquityCurvePoint,
         result_messages.StoredResult,

@@ -42,6 +42,7 @@ from .open_folder import OpenFolder, open_folder
 # The folders in the data directory.
 RESULTS = "results"
 CATALOGUE = "catalog"
+TABLES = "tables"
 # At most one survey and a batch for each backtest that is being deleted.
 MAX_QUEUED = MAX_DELETING + 16
 # The id of a backtest.
@@ -189,6 +190,7 @@ class StoredFiles:
             catalogue_bytes=_size(self._data_dir / CATALOGUE),
             free_bytes=shutil.disk_usage(self._data_dir).free,
             measured_time=_wall_ms(),
+            tables_bytes=_size(self._data_dir / TABLES),
         )
 
     # --- what is removed without the core ---

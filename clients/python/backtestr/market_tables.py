@@ -11,7 +11,7 @@ from backtestr_protocol.errors import DataError
 from backtestr_protocol.messages import MAX_TICKS, TICK, GetMarketData, MarketData
 
 from .requester import BULK_TIMEOUT, Requester
-from .results import read_table
+from .tables import fetch_tables
 
 
 def market_table(ask: Requester, request: GetMarketData, timeout: float = BULK_TIMEOUT) -> pl.DataFrame:
@@ -49,6 +49,5 @@ def tick_pages(
 
 
 def _page(ask: Requester, request: GetMarketData, timeout: float) -> tuple[pl.DataFrame, MarketData]:
-    answer, attachments = ask.with_attachments("GetMarketData", request, MarketData, timeout)
-    frames = [read_table(ref, attachments) for ref in answer.tables]
+    answer, frames = fetch_tables(ask, request, MarketData, timeout)
     return pl.concat(frames, how="horizontal") if len(frames) > 1 else frames[0], answer

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TypeVar
 
 from backtestr.core.request_encoding import encode_request
 from backtestr.io.io_thread import IoThread
+from backtestr.io.table_files import tables_directory
 from backtestr_protocol.messages import Contract
 
 # Seconds within which the broker answers a request that needs little computing.
@@ -34,6 +36,10 @@ class Requester:
         self, request_type: str, data: Contract, answer: type[Answer], /, timeout: float | None = None
     ) -> Answer:
         return self.with_attachments(request_type, data, answer, timeout)[0]
+
+    def tables_directory(self) -> Path | None:
+        """Return the directory whose table files this client may map; None where tables have to be received."""
+        return tables_directory(self._io_thread.connection)
 
     def with_attachments(
         self, request_type: str, data: Contract, answer: type[Answer], /, timeout: float | None = None

@@ -8,12 +8,12 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from backtestr_protocol.errors import SerializationError
-from backtestr_protocol.messages import BacktestResults, BacktestState, GetBacktestResults, TableName, TableRef
+from backtestr_protocol.messages import BacktestResults, BacktestState, GetBacktestResults, TableName
 from backtestr_protocol.metrics import Metrics
 
 from .requester import BULK_TIMEOUT, Requester
 from .summary import summary
+from .tables import fetch_tables, read_table
 
 ALL_TABLES: tuple[TableName, ...] = ("equity", "trades", "orders", "positions")
 
@@ -85,29 +85,20 @@ def fetch_results(
 ) -> Results:
     """Ask for the results of a backtest with these tables. Raises `NotFound`."""
     request = GetBacktestResults(backtest_id=backtest_id, tables=list(tables))
-    return results_from_wire(*ask.with_attachments("GetBacktestResults", request, BacktestResults, timeout))
+    return _results(*fetch_tables(ask, request, BacktestResults, timeout))
 
 
 def results_from_wire(answer: BacktestResults, attachments: Sequence[bytes]) -> Results:
     """Return the typed form of an answer to `GetBacktestResults`. Raises `MessageError` for a contradictory answer."""
+    return _results(answer, [read_table(ref, attachments) for ref in answer.tables])
+
+
+def _results(answer: BacktestResults, frames: Sequence[pl.DataFrame]) -> Results:
     return Results(
         backtest_id=answer.backtest_id,
         status=answer.status,
         config=answer.config,
         metrics=None if answer.metrics is None else answer.metrics.with_absent_as_none(),
-        tables={ref.name: read_table(ref, attachments) for ref in answer.tables},
+        tables={ref.name: frame for ref, frame in zip(answer.tables, frames, strict=True)},
         warmup_bars=answer.warmup_bars,
     )
-
-
-def read_table(ref: TableRef, attachments: Sequence[bytes]) -> pl.DataFrame:
-    """Return the table that `ref` names. Raises `SerializationError` if it is missing or differs from `ref`."""
-    if not 0 <= ref.frame < len(attachments):
-        raise SerializationError(f"table {ref.name} is in attachment {ref.frame}; {len(attachments)} came")
-    try:
-        frame = pl.read_ipc_stream(attachments[ref.frame])
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise SerializationError(f"table {ref.name} is no Arrow IPC stream: {error}") from error
-    if frame.height != ref.rows:
-        raise SerializationError(f"table {ref.name} has {frame.height} rows; {ref.rows} were announced")
-    return frame

@@ -15,6 +15,7 @@ reading.
 
 from __future__ import annotations
 
+import functools
 import heapq
 import os
 import shutil
@@ -40,7 +41,17 @@ from backtestr_protocol.system.durable_files import sync_file, sync_folder
 from backtestr_protocol.worker_channel import Outcome
 
 from .run import Result
-from .tables import DrawdownFrom, OrderLinks, attach, equity_frame, orders_frame, positions_frame, trades_frame
+from .tables import (
+    DrawdownFrom,
+    HandOver,
+    OrderLinks,
+    Table,
+    attach_all,
+    equity_frame,
+    orders_frame,
+    positions_frame,
+    trades_frame,
+)
 
 _TABLES: tuple[TableName, ...] = ("equity", "trades", "orders", "positions")
 # Results that a wrong id is compared with, the latest, and how many of them the error names.
@@ -156,11 +167,14 @@ class ResultStore:
         except (OSError, msgspec.MsgspecError):
             return None
 
-    def read(self, backtest_id: str, tables: Sequence[TableName] = ()) -> tuple[BacktestResults, list[bytes]]:
-        """Return a stored result and the requested tables, each an Arrow IPC stream, in the order of `tables`.
+    def read(
+        self, backtest_id: str, tables: Sequence[TableName] = (), hand_over: HandOver = attach_all
+    ) -> tuple[BacktestResults, list[bytes]]:
+        """Return a stored result and the requested tables in the order of `tables`, handed over by that function.
 
-        Raises `NotFound` for a backtest without a result, `ValidationError` for a table that does not exist,
-        `DataError` for a result that cannot be read.
+        The checksums of stored files are compared when tables are made of them. Raises `NotFound` for a backtest
+        without a result, `ValidationError` for a table that does not exist, `DataError` for a result that cannot be
+        read.
         """
         folder = self._folder(backtest_id)
         if not folder.is_dir():
@@ -174,8 +188,17 @@ class ResultStore:
                     got=table,
                 )
         try:
-            stored = _stored_in((folder / "result.json").read_bytes())
-            frames = [(str(table), _read_table(folder, table, stored)) for table in tables]
+            with open(folder / "result.json", "rb") as file:
+                version = os.fstat(file.fileno())
+                stored = _stored_in(file.read())
+            files = _Files(folder, stored.checksums)
+            key = f"{folder.name}/{version.st_ino}.{version.st_mtime_ns}"
+            references, attachments = hand_over(
+                [
+                    Table(table, functools.partial(_read_table, files, table, stored), key=f"{key}/{table}")
+                    for table in tables
+                ]
+            )
         except (
             *(OSError, ValueError, KeyError, msgspec.MsgspecError),
             *(pl.exceptions.PolarsError, pl.exceptions.PanicException),
@@ -185,7 +208,6 @@ class ResultStore:
             raise DataError(
                 f"the result of backtest {backtest_id} cannot be read: {error}; run the backtest again under another id"
             ) from error
-        references, attachments = attach(frames)
         return (
             BacktestResults(
                 backtest_id=backtest_id,
@@ -241,50 +263,60 @@ def _is_abandoned(partial: Path) -> bool:
     return not (writer.isdecimal() and partial.stem.count(".") > 1 and psutil.pid_exists(int(writer)))
 
 
-def _read_table(folder: Path, table: TableName, stored: _Stored) -> pl.DataFrame:
+class _Files:
+    """The files of one result, each of which is read and compared with its checksum once."""
+
+    def __init__(self, folder: Path, checksums: dict[str, int]) -> None:
+        self._folder = folder
+        self._checksums = checksums
+        self._columns: dict[str, pl.DataFrame] = {}
+        self._records: dict[str, Records] = {}
+
+    def columns(self, name: str) -> pl.DataFrame:
+        """Read a file. Raises `ValueError` for a damaged one, which could end the process that reads it."""
+        if name not in self._columns:
+            path = self._folder / f"{name}.arrow"
+            content = path.read_bytes()
+            if self._checksums.get(path.name, found := zlib.crc32(content)) != found:
+                raise ValueError(f"the checksum of {path.name} does not match")
+            self._columns[name] = pl.read_ipc_stream(content)
+        return self._columns[name]
+
+    def records(self, name: str, kind: np.dtype[np.void]) -> Records:
+        """Read a file as records of that kind."""
+        if name not in self._records:
+            table = self.columns(name)
+            records = np.zeros(table.height, dtype=kind)
+            for field in kind.names or ():
+                records[field] = table[field].to_numpy()
+            self._records[name] = records
+        return self._records[name]
+
+    def links(self) -> OrderLinks | None:
+        """Return the links of orders; None in a result of a version that did not have them."""
+        if not (self._folder / "changes.arrow").exists():
+            return None
+        changed_by = self.columns("changes")["order_id"].to_numpy()
+        return OrderLinks(changed_by, self.columns("signals")["signal_time"].to_numpy())
+
+
+def _read_table(files: _Files, table: TableName, stored: _Stored) -> pl.DataFrame:
     match table:
         case "equity":
-            times = _read_columns(folder, "times", stored)
+            times = files.columns("times")
             timestamp = open_times_of(times["start"].to_numpy(), times["bars"].to_numpy(), stored.timeframe)
-            equity = _read_columns(folder, "equity", stored)["equity"].to_numpy()
+            equity = files.columns("equity")["equity"].to_numpy()
             return equity_frame(timestamp, equity, stored.initial_capital, stored.drawdown_from)
         case "orders":
-            positions = _read_records(folder, "positions", POSITION, stored)
-            orders = _read_records(folder, "orders", ORDER, stored)
-            return orders_frame(orders, stored.symbols, positions, _read_links(folder, stored))
+            positions, orders = files.records("positions", POSITION), files.records("orders", ORDER)
+            return orders_frame(orders, stored.symbols, positions, files.links())
         case "positions":
-            return positions_frame(_read_records(folder, "positions", POSITION, stored), stored.symbols)
+            return positions_frame(files.records("positions", POSITION), stored.symbols)
         case "trades":
-            closed, still_open = (_read_records(folder, name, TRADE, stored) for name in ("trades", "open_trades"))
-            orders = _read_records(folder, "orders", ORDER, stored)
-            positions = _read_records(folder, "positions", POSITION, stored)
-            return trades_frame(closed, still_open, stored.symbols, (orders, positions), _read_links(folder, stored))
-
-
-def _read_links(folder: Path, stored: _Stored) -> OrderLinks | None:
-    """Return the links of orders; None in a result of a version that did not have them."""
-    if not (folder / "changes.arrow").exists():
-        return None
-    changed_by = _read_columns(folder, "changes", stored)["order_id"].to_numpy()
-    return OrderLinks(changed_by, _read_columns(folder, "signals", stored)["signal_time"].to_numpy())
+            closed, still_open = files.records("trades", TRADE), files.records("open_trades", TRADE)
+            orders, positions = files.records("orders", ORDER), files.records("positions", POSITION)
+            return trades_frame(closed, still_open, stored.symbols, (orders, positions), files.links())
 
 
 def _write_columns(path: Path, columns: dict[str, AnyArray]) -> None:
     pl.DataFrame(columns).write_ipc_stream(path, compression="uncompressed")
-
-
-def _read_columns(folder: Path, name: str, stored: _Stored) -> pl.DataFrame:
-    """Read a file of a result. Raises `ValueError` for a damaged one, which could end the process that reads it."""
-    path = folder / f"{name}.arrow"
-    content = path.read_bytes()
-    if stored.checksums.get(path.name, zlib.crc32(content)) != zlib.crc32(content):
-        raise ValueError(f"the checksum of {path.name} does not match")
-    return pl.read_ipc_stream(content)
-
-
-def _read_records(folder: Path, name: str, kind: np.dtype[np.void], stored: _Stored) -> Records:
-    table = _read_columns(folder, name, stored)
-    records = np.zeros(table.height, dtype=kind)
-    for field in kind.names or ():
-        records[field] = table[field].to_numpy()
-    return records

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import IO, Literal, NamedTuple, cast
 
 import numpy as np
@@ -162,6 +162,23 @@ class _Parts(list[bytes]):
 
     def flush(self) -> None:
         pass
+
+
+class Table(NamedTuple):
+    """A table of an answer, which is made only if it is needed: `key` says which one it is, if it may be kept."""
+
+    name: str
+    make: Callable[[], pl.DataFrame]
+    key: str | None = None
+
+
+HandOver = Callable[[Sequence[Table]], tuple[list[TableRef], list[bytes]]]
+"""Returns the references to tables, and their attachments."""
+
+
+def attach_all(tables: Sequence[Table]) -> tuple[list[TableRef], list[bytes]]:
+    """Return every table as an attachment."""
+    return attach([(one.name, one.make()) for one in tables])
 
 
 def attach(frames: Sequence[tuple[str, pl.DataFrame]]) -> tuple[list[TableRef], list[bytes]]:

@@ -9,7 +9,7 @@ import msgspec
 from backtestr_engine.backtest.evaluation import evaluated, prepare_evaluation
 from backtestr_engine.backtest.plan import prepare
 from backtestr_engine.backtest.result_store import ResultStore
-from backtestr_engine.backtest.tables import attach
+from backtestr_engine.backtest.tables import HandOver, Table, attach_all
 from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.data.series_facts import delete, describe, store_resampled
 from backtestr_engine.importing.importer import ReadsFile, import_market_data
@@ -39,6 +39,7 @@ from backtestr_protocol.worker_channel import OpenReplay, Work
 
 from .market_data import market_data
 from .price_replays import ReplayBars, read_replay_bars
+from .table_files import TableFiles
 
 # The frames of an answer: the Success data, and its attachments.
 Frames = list[bytes]
@@ -60,14 +61,16 @@ _register = msgspec.msgpack.Decoder(RegisterAlgorithm)
 _resample = msgspec.msgpack.Decoder(ResampleMarketData)
 
 
-class Safeguards(msgspec.Struct, frozen=True):
-    """Functions that keep a worker alive: `read_file` reads files of others for imports, where that may end a process.
+class Means(msgspec.Struct, frozen=True):
+    """The means of a worker: `read_file` reads files of others for imports, where that may end a process.
 
-    `limit` runs the algorithm of an evaluation, which may not come back.
+    `limit` runs the algorithm of an evaluation, which may not come back. `table_files` are those that clients map;
+    without them every table is an attachment.
     """
 
     read_file: ReadsFile | None = None
     limit: Limit = unlimited
+    table_files: TableFiles | None = None
 
 
 class InteractiveTasks:
@@ -80,9 +83,9 @@ class InteractiveTasks:
         conventions: Conventions,
         library: Library,
         wall_ms: Callable[[], int],
-        safeguards: Safeguards | None = None,
+        means: Means | None = None,
     ) -> None:
-        self._safeguards = safeguards or Safeguards()
+        self._means = means or Means()
         self._catalog = catalog
         self._results = results
         self._conventions = conventions
@@ -108,6 +111,10 @@ class InteractiveTasks:
     def answer(self, work: Work, data: bytes) -> Frames:
         """Return the frames of the answer; a raised `BacktestrError` is the answer, too."""
         return self._methods[work](data)
+
+    def _hand_over(self, mapped: bool) -> HandOver:
+        files = self._means.table_files
+        return files.hand_over if mapped and files is not None else attach_all
 
     def _check_backtest(self, data: bytes) -> Frames:
         """Check a backtest, and return its configuration as it will be run.
@@ -142,10 +149,11 @@ class InteractiveTasks:
         return [encode(self._library.info(decode(_algorithm_ref, data).algorithm_id))]
 
     def _evaluate_algorithm(self, data: bytes) -> Frames:
-        """Evaluate an algorithm on stored bars; the table of its signals is the attachment."""
-        plan = prepare_evaluation(decode(_evaluate, data), self._catalog, self._conventions, self._library.find)
-        frame = self._safeguards.limit(f"evaluating {plan.algorithm.name}", lambda: evaluated(plan))
-        references, attachments = attach([("signals", frame)])
+        """Evaluate an algorithm on stored bars, and hand over the table of its signals."""
+        request = decode(_evaluate, data)
+        plan = prepare_evaluation(request, self._catalog, self._conventions, self._library.find)
+        frame = self._means.limit(f"evaluating {plan.algorithm.name}", lambda: evaluated(plan))
+        references, attachments = self._hand_over(request.mapped)([Table("signals", lambda: frame)])
         answer = Evaluation(
             algorithm_id=plan.algorithm.algorithm_id,
             timeframe=plan.panel.timeframe,
@@ -159,11 +167,12 @@ class InteractiveTasks:
         return [encode(SeriesList(series=self._catalog.series()))]
 
     def _market_data(self, data: bytes) -> Frames:
-        found, attachments = market_data(self._catalog, decode(_get_market_data, data))
+        request = decode(_get_market_data, data)
+        found, attachments = market_data(self._catalog, request, self._hand_over(request.mapped))
         return [encode(found), *attachments]
 
     def _import_market_data(self, data: bytes) -> Frames:
-        return [encode(import_market_data(self._catalog, decode(_import, data), self._safeguards.read_file))]
+        return [encode(import_market_data(self._catalog, decode(_import, data), self._means.read_file))]
 
     def _describe_market_data(self, data: bytes) -> Frames:
         return [encode(describe(self._catalog, decode(_describe, data)))]
@@ -177,7 +186,9 @@ class InteractiveTasks:
     def _backtest_results(self, data: bytes) -> Frames:
         request = decode(_get_results, data)
         found, attachments = self._results.read(
-            request.backtest_id, DEFAULT_TABLES if request.tables is None else request.tables
+            request.backtest_id,
+            DEFAULT_TABLES if request.tables is None else request.tables,
+            self._hand_over(request.mapped),
         )
         return [encode(found), *attachments]
 

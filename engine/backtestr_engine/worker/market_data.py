@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from backtestr_engine.backtest.tables import attach
+from backtestr_engine.backtest.tables import HandOver, Table, attach_all
 from backtestr_engine.data.bars import COLUMNS, Bars
 from backtestr_engine.data.catalog import Catalog, nothing_between
 from backtestr_engine.data.instants import instant
@@ -13,7 +13,9 @@ from backtestr_protocol.errors import InvalidConfiguration, ValidationError
 from backtestr_protocol.messages import MAX_TICKS, TICK, GetMarketData, IndicatorConfig, MarketData
 
 
-def market_data(catalog: Catalog, request: GetMarketData) -> tuple[MarketData, list[bytes]]:
+def market_data(
+    catalog: Catalog, request: GetMarketData, hand_over: HandOver = attach_all
+) -> tuple[MarketData, list[bytes]]:
     """Return the bars that open in [startTime, endTime), or its ticks: a table, and what is left of the range.
 
     The first or last `skip` are left out, and the next `limit` are returned. Bars have a column for each output of the
@@ -34,23 +36,23 @@ def market_data(catalog: Catalog, request: GetMarketData) -> tuple[MarketData, l
         raise ValidationError(
             f"limit must be at least 1, not {request.limit}", path="$.limit", expected="at least 1", got=request.limit
         )
-    return (_ticks if request.timeframe == TICK else _bars)(catalog, request, start, end)
+    return (_ticks if request.timeframe == TICK else _bars)(catalog, request, start, end, hand_over)
 
 
 def _bars(
-    catalog: Catalog, request: GetMarketData, start: int | None, end: int | None
+    catalog: Catalog, request: GetMarketData, start: int | None, end: int | None, hand_over: HandOver
 ) -> tuple[MarketData, list[bytes]]:
     symbol, timeframe, price = request.symbol, request.timeframe, request.price
     asked = catalog.load(symbol, timeframe, start, end, price=price)
     bars = catalog.load(symbol, timeframe, None, end, price=price) if request.indicators else asked
     page, rest = _page(range(len(bars) - len(asked), len(bars)), request)
     frame = bars.to_frame().with_columns(_indicator_columns(bars, request.indicators))[page.start : page.stop]
-    references, attachments = attach([("bars", frame)])
+    references, attachments = hand_over([Table("bars", lambda: frame)])
     return MarketData(symbol=symbol, timeframe=timeframe, tables=references, rest=rest), attachments
 
 
 def _ticks(
-    catalog: Catalog, request: GetMarketData, start: int | None, end: int | None
+    catalog: Catalog, request: GetMarketData, start: int | None, end: int | None, hand_over: HandOver
 ) -> tuple[MarketData, list[bytes]]:
     for name, given in (("indicators", request.indicators), ("price", request.price)):
         if given:
@@ -71,7 +73,7 @@ def _ticks(
                 ticks=len(page),
             )
         frame, version = file.read(page).to_frame(), file.version
-    references, attachments = attach([("ticks", frame)])
+    references, attachments = hand_over([Table("ticks", lambda: frame)])
     found = MarketData(symbol=request.symbol, timeframe=TICK, tables=references, rest=rest, version=version)
     return found, attachments
 

@@ -62,7 +62,7 @@ from backtestr_protocol.worker_channel import (
     Work,
 )
 
-from .interactive_tasks import InteractiveTasks, Safeguards
+from .interactive_tasks import InteractiveTasks, Means
 from .pace import Pace
 from .price_replays import ReplayBars, Sent
 
@@ -153,7 +153,7 @@ class TaskRunner:
         wall_ms: Callable[[], int],
         batcher: Batcher,
         library: Library | None = None,
-        safeguards: Safeguards | None = None,
+        means: Means | None = None,
     ) -> None:
         self._catalog = catalog
         self._results = results
@@ -162,7 +162,7 @@ class TaskRunner:
         self._chunk_bars = chunk_bars
         self._wall_ms = wall_ms
         self.batcher = batcher
-        self._interactive_tasks = InteractiveTasks(catalog, results, conventions, self._library, wall_ms, safeguards)
+        self._interactive_tasks = InteractiveTasks(catalog, results, conventions, self._library, wall_ms, means)
         self.own_bars = OwnBarsCheck()
         self._running: dict[str, _Backtest] = {}
         self._parked: dict[str, _Backtest] = {}

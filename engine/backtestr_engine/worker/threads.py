@@ -56,7 +56,7 @@ from backtestr_protocol.zmq_frames import receive, send
 
 from .calls_apart import CallsApart
 from .encryption import use_keys
-from .interactive_tasks import Safeguards
+from .interactive_tasks import Means
 from .lifeline import Lifeline
 from .log import TaskLog
 from .price_replays import PriceReplays, Sent
@@ -64,6 +64,7 @@ from .prints import PrintBudget
 from .process_state import ProcessState
 from .replay_thread import ReplayThread
 from .start_up import equip
+from .table_files import TableFiles
 from .task_runner import TaskRunner
 from .time_limit import LOAD_OPTION, time_limit
 from .warm_up import warm
@@ -420,6 +421,7 @@ def _compute(
     load_seconds = config.algorithms.load_time_limit_ms / 1000
     equipment = equip(settings, config, data_dir, _ending_the_worker(threads, load_seconds), threads.source_loaded)
     catalog = equipment.catalog
+    table_files = _table_files(settings, config)
     packer = Packer(config.compression, time.monotonic)
     threads.packers.append(packer)
     runner = TaskRunner(
@@ -430,7 +432,7 @@ def _compute(
         _wall_ms,
         Batcher(config.batching.classes, packer),
         equipment.library,
-        Safeguards(equipment.child_tasks.read_file, _limit_of_evaluations(threads, config)),
+        Means(equipment.child_tasks.read_file, _limit_of_evaluations(threads, config), table_files),
     )
     runner.own_bars = OwnBarsCheck(CallsApart(threads.is_clean, threads.muted))
     batcher = runner.batcher
@@ -498,11 +500,20 @@ def _compute(
             return
         now = time.monotonic()
         threads.send(runner.due(now))
+        if table_files is not None:
+            table_files.remove_old(now)
         if config.batching.adaptive and now >= tune_due:
             tune_due = now + config.batching.adapt_interval_ms / 1000
             threads.tune(tuner)
         if not runner.running:
             threads.task_id = None
+
+
+def _table_files(settings: WorkerSettings, config: EngineConfig) -> TableFiles | None:
+    """Return the table files of an interactive worker whose broker serves clients of this machine."""
+    if settings.kind != "interactive" or settings.tables_directory is None:
+        return None
+    return TableFiles(Path(settings.tables_directory), config.tables, time.monotonic)
 
 
 def _end_if_forked(own_pid: int) -> None:

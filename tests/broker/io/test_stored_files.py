@@ -84,6 +84,7 @@ def test_the_use_of_the_disk_is_told_apart(tmp_path: Path) -> None:
         ("broker.db.corrupt-20260101T000000.000Z", 500),
         ("broker.db.corrupt-20260101T000000.000Z-wal", 5),
         ("catalog/SYNTH/1m.parquet", 2000),
+        ("tables/42-0a.arrow", 70),
         ("recordings/20260101T000000.000Z-0123abcd/000001.msgpack", 300),
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -92,6 +93,7 @@ def test_the_use_of_the_disk_is_told_apart(tmp_path: Path) -> None:
     assert usage is not None
     assert (usage.database_bytes, usage.damaged_bytes) == (1010, 505)
     assert (usage.catalogue_bytes, usage.recordings_bytes, usage.results) == (2000, 300, 0)
+    assert usage.tables_bytes == 70
     assert usage.free_bytes > 0
 
 

@@ -68,6 +68,7 @@ def test_a_written_result_is_read_back(store: ResultStore, plan: Plan, result: R
     assert answer.config["options"]["fillAt"] == "next_open"
     assert [(table.name, table.frame) for table in answer.tables] == [(name, i) for i, name in enumerate(TABLES)]
     for table in answer.tables:
+        assert table.frame is not None
         frame = pl.read_ipc_stream(io.BytesIO(attachments[table.frame]))
         assert frame.equals(result.frame(table.name)), table.name
         assert table.rows == frame.height
@@ -238,9 +239,9 @@ def test_a_result_that_is_deleted_while_it_is_read_is_not_found(
     store.write(ID, "completed", plan.resolved_config(), result)
     read = results_module._read_table
 
-    def deleted_before(folder: Path, *rest: Any) -> pl.DataFrame:
-        shutil.rmtree(folder)
-        return read(folder, *rest)
+    def deleted_before(*given: Any) -> pl.DataFrame:
+        shutil.rmtree(tmp_path / "results" / ID)
+        return read(*given)
 
     monkeypatch.setattr(results_module, "_read_table", deleted_before)
     with pytest.raises(NotFound, match="there is no result of backtest"):

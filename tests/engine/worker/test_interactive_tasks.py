@@ -14,7 +14,7 @@ from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.data.synthetic import synthetic_bars
 from backtestr_engine.library.library import Library
 from backtestr_engine.simulation.conventions import Conventions
-from backtestr_engine.worker.interactive_tasks import InteractiveTasks, Safeguards
+from backtestr_engine.worker.interactive_tasks import InteractiveTasks, Means
 from backtestr_protocol.codec import encode
 from backtestr_protocol.errors import MessageError, NotFound, StateConflict
 from backtestr_protocol.evaluation_messages import EvaluateAlgorithm
@@ -107,7 +107,7 @@ def test_the_algorithm_of_an_evaluation_runs_within_the_limit(
 
     catalog.write(synthetic_bars("1d", 50))
     store = ResultStore(tmp_path / "results")
-    tasks = InteractiveTasks(catalog, store, conventions, Library(), lambda: 7, Safeguards(limit=limit))
+    tasks = InteractiveTasks(catalog, store, conventions, Library(), lambda: 7, Means(limit=limit))
     with pytest.raises(NotFound):
         tasks.answer("EvaluateAlgorithm", encode(msgspec.structs.replace(EVALUATED, algorithm_id="none")))
     assert limited == []

@@ -34,6 +34,7 @@ def stocked(catalog: Catalog) -> Catalog:
 def ask(catalog: Catalog, **request: Any) -> pl.DataFrame:
     answer, attachments = market_data(catalog, GetMarketData(**{"symbol": "X", "timeframe": "1m", **request}))
     [table] = answer.tables
+    assert table.frame is not None
     frame = pl.read_ipc_stream(io.BytesIO(attachments[table.frame]))
     assert (answer.symbol, table.name, table.rows, table.format) == ("X", "bars", frame.height, "arrow-ipc-stream")
     assert frame.schema["timestamp"] == pl.Datetime("us", "UTC")

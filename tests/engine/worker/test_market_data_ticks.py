@@ -34,6 +34,7 @@ def stocked(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
 def ask(catalog: Catalog, **request: Any) -> tuple[pl.DataFrame, MarketData]:
     answer, attachments = market_data(catalog, GetMarketData(**{"symbol": "X", "timeframe": "tick", **request}))
     [table] = answer.tables
+    assert table.frame is not None
     frame = pl.read_ipc_stream(io.BytesIO(attachments[table.frame]))
     assert (table.rows, table.format) == (frame.height, "arrow-ipc-stream")
     return frame, answer

@@ -83,6 +83,7 @@ EVALUATE = evaluation_messages.EvaluateAlgorithm(
     parameters={"slow": 50},
     warmup=200,
 )
+RESULTS = messages.GetBacktestResults(backtest_id=BACKTEST, tables=["equity", "trades"], mapped=True)
 REPLAY = price_messages.StartPriceReplay(
     replay_id="7d8e9f0a-1b2c-4d3e-8f4a-5b6c7d8e9f0a",
     symbol="BTCPERP",
@@ -130,6 +131,7 @@ def requests() -> list[Case]:
         request(10, "DeleteBacktest", messages.BacktestRef(backtest_id=BACKTEST), counter=9),
         request(11, "PruneResults", result_messages.PruneResults(dry_run=True, max_age_ms=86_400_000), counter=10),
         request(12, "EvaluateAlgorithm", EVALUATE, counter=11),
+        request(13, "GetBacktestResults", RESULTS, counter=12),
     ]
 
 
@@ -155,6 +157,28 @@ def responses() -> list[Case]:
         parameters={"fast": 10, "slow": 50},
         tables=[messages.TableRef(name="signals", frame=0, format="arrow-ipc-stream", rows=2)],
         warmup_bars=200,
+    )
+    results = messages.BacktestResults(
+        backtest_id=BACKTEST,
+        status="completed",
+        config={"algorithmId": "sma_cross@2f6d1c0b9a8e7f54"},
+        metrics=None,
+        tables=[
+            messages.TableRef(
+                name="equity",
+                format="arrow-ipc-file",
+                rows=100_000,
+                file=messages.TableFile(
+                    name="4242-0c6a2f9e1b7d4f3a9e8c7d6b5a4f3e2d.arrow",
+                    size=3_200_924,
+                    columns=[
+                        messages.TableColumn(name="timestamp", type="timestamp[us, UTC]"),
+                        *(messages.TableColumn(name=one, type="float64") for one in ("equity", "drawdown", "returns")),
+                    ],
+                ),
+            ),
+            messages.TableRef(name="trades", frame=0, format="arrow-ipc-stream", rows=2),
+        ],
     )
     not_found = unknown("algorithm", "sma_cros", ["buy_and_hold", "sma_cross"])
     invalid = ValidationError("$.symbol: required, and missing", path="$.symbol")
@@ -190,6 +214,10 @@ def responses() -> list[Case]:
             result_messages.DeletedBacktest(backtest_id=BACKTEST, freed_bytes=1 << 33),
         ),
         answer("Evaluation", 12, "Success", evaluation, b"ARROW1-would-stand-here"),
+        {
+            **answer("BacktestResults", 13, "Success", results, b"ARROW1-would-stand-here"),
+            "name": "with a table file, and a table attached",
+        },
         accepted("Error, not attributed", RESPONSE, encode_message(SIGNER, RESPONSE, unattributed)),
     ]
 

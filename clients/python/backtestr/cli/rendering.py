@@ -75,6 +75,7 @@ def _disk(disk: DiskUsage) -> str:
         "bars": disk.catalogue_bytes,
         "database": disk.database_bytes,
         "damaged databases": disk.damaged_bytes,
+        "table files": disk.tables_bytes,
         "recordings": disk.recordings_bytes,
     }
     used = ", ".join(f"{name} {size_text(size)}" for name, size in parts.items() if size)

@@ -133,6 +133,11 @@ class IoThread:
 
     # --- called by any thread -----------------------------------------------------------------------------------------
 
+    @property
+    def connection(self) -> Connection:
+        """The connection that is used now."""
+        return self._connection
+
     def start(self) -> None:
         """Start the thread. Whatever happens from here on, `close` ends it."""
         self._thread.start()

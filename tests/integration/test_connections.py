@@ -105,7 +105,7 @@ def test_who_is_connected_is_served_and_others_are_again_when_there_is_room(targ
         assert all(count <= LIMIT for count in target.scraped("backtestr_connections").values())
         ended = target.scraped("backtestr_ended_connections_total")
         assert all(ended[name] > 0 for name in ("requests", "system")), "ZeroMQ ends some by itself, after five seconds"
-        assert "connections_ended" in target.broker.log
+        target.broker.wait_for_log("connections_ended")
         with RawClient(target.broker.connection_file, "second") as second:
             second.hello()
             assert second.ask("Ping", {}), "silent connections make room for a client"

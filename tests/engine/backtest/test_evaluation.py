@@ -111,7 +111,8 @@ def evaluate(stocked: Catalog, conventions: Conventions) -> Any:
 
 
 def backtest_plan(stocked: Catalog, conventions: Conventions, request: EvaluateAlgorithm, **options: Any) -> Plan:
-    fields = {name: getattr(request, name) for name in request.__struct_fields__}
+    shared = set(request.__struct_fields__) & set(BacktestConfig.__struct_fields__)
+    fields = {name: getattr(request, name) for name in shared}
     config = BacktestConfig(**fields, initial_capital=1e5, commission=0.001, slippage=0.0, options=options)
     return prepare(config, stocked, conventions, LIBRARY.find)
 

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zmq
 
 import backtestr
 from backtestr.client import Client
 from backtestr.core.recovery import Recovery
+from backtestr.core.session import HELLO_TIMEOUT
 from backtestr.io.io_thread import MAX_WAITING
 from backtestr.io.request_windows import MAX_WINDOW
 from backtestr_protocol.errors import NotFound, RateLimitExceeded, TimedOut, ValidationError
@@ -146,6 +148,21 @@ def test_without_a_timeout_that_of_the_client_counts(home: Path) -> None:
         assert isinstance(silent.exception(), TimedOut)
 
 
+def test_a_request_that_never_finds_room_times_out_too(home: Path) -> None:
+    recovery = Recovery(resend_after=None)
+    with (
+        Peer(home, {"GetState": lambda _: SILENCE}, write_file=False) as peer,
+        zmq.Context() as context,
+        Client(peer.connection, context=context, recovery=recovery) as client,
+    ):
+        full, short = client.pipeline(MAX_WINDOW), client.pipeline(timeout=0.1)
+        for _ in range(MAX_WINDOW):
+            full.get_state("a")
+        reply = short.get_state("b")
+        # Nothing else wakes the I/O thread for 5 s.
+        assert isinstance(reply.exception(HELLO_TIMEOUT - 1.0), TimedOut)
+
+
 def test_requests_that_the_rate_limit_refuses_are_sent_again(home: Path) -> None:
     refused: set[str] = set()
 
@@ -222,11 +239,15 @@ def test_an_exception_in_the_block_leaves_a_usable_client(home: Path) -> None:
 
 
 def test_a_closed_client_ends_a_pipeline(home: Path) -> None:
-    with Peer(home, {"GetState": lambda _: SILENCE}) as peer:
+    with Peer(home, {"GetState": lambda _: SILENCE}) as peer, ThreadPoolExecutor(1) as pool:
         client = connect(peer)
         pipes = [client.pipeline(MAX_WINDOW) for _ in range(2)]
         replies = [pipe.get_state("a") for pipe in pipes for _ in range(MAX_WINDOW)]
+        waiting = pool.submit(replies[-1].result)  # of a request for which there is no room
+        wait_until(lambda: bool(pipes[1]._window._waiting), SECONDS)
         client.close()
+        with pytest.raises(RuntimeError, match="closed"):
+            waiting.result(SECONDS)
         for reply in replies:
             with pytest.raises(RuntimeError, match="closed"):
                 reply.result(SECONDS)

@@ -272,6 +272,7 @@ def test_a_full_window_waits_until_half_of_it_is_free() -> None:
         assert thread.window._waiting, "a thread is not woken for each answer"
         assert thread.window.under_way == 5
         thread.answer(1)
+        assert not thread.window._waiting, "it is woken, and does not find out by itself"
         reply = waiting.result(PATIENCE)
         assert thread.take() == 5
         thread.answer(5)
@@ -289,7 +290,23 @@ def test_a_reader_is_woken_by_its_own_answer() -> None:
         assert first.done()
         assert thread.window._waiting
         thread.answer(1)
+        assert not thread.window._waiting
         assert reading.result(PATIENCE) is None
+
+
+def test_threads_that_are_woken_together_do_not_overfill_what_is_sent() -> None:
+    thread = Thread(2)
+    thread.ask()
+    thread.ask()
+    thread.take()
+    with ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(thread.ask) for _ in range(2)]
+        until(lambda: len(thread.window._waiting) == 2)
+        thread.answer(1)
+        for one in waiting:
+            one.result(PATIENCE)
+    assert thread.take() == 2
+    assert thread.window.under_way == 3
 
 
 def test_a_reader_that_is_impatient_may_read_again() -> None:

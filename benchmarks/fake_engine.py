@@ -39,6 +39,7 @@ from backtestr_protocol.worker_channel import (
     WorkerSettings,
     decode_settings,
     decode_to_worker,
+    encode_settings,
     encode_to_broker,
 )
 from backtestr_protocol.zmq_frames import send
@@ -103,7 +104,7 @@ class _Fake:
         self.pid = self._process.pid
         assert self._process.stdin is not None
         self._lifeline = self._process.stdin
-        self._lifeline.write(msgspec.json.encode(settings) + b"\n")
+        self._lifeline.write(encode_settings(settings))
         self._lifeline.flush()
 
     def ended(self) -> ExitReason | None:
@@ -248,7 +249,9 @@ def work() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     line = b""
     while not line.endswith(b"\n"):
-        line += os.read(sys.stdin.fileno(), 1)
+        if not (byte := os.read(sys.stdin.fileno(), 1)):  # the broker ended before it could write
+            os._exit(1)
+        line += byte
     Worker(decode_settings(line)).run()
     os._exit(0)
 

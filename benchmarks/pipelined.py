@@ -3,8 +3,11 @@
     make bench-pipelined
 
 On either side one client keeps 100 requests in flight: it sends as many, and one more for every answer. Blocks of both
-alternate. The broker is asked by the session that every client has, on one thread, and by eight threads that share one
-client, each of which waits for its own answer.
+alternate. The broker is asked by the session that every client has, on one thread; by one thread with a pipeline of the
+client; and by eight threads that share one client, each of which waits for its own answer.
+
+Two cores are not enough for both processes and ZeroMQ's threads, so the processor time of a request (user and system)
+is measured as well: that of this process, and that of the other one.
 """
 
 from __future__ import annotations
@@ -15,12 +18,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from brokers import running_broker
 from figures import Figure, Missing, Target, rounds, run_part
 from floors import Context, Socket, floor
+from machine import cpu_seconds
 from round_trips import ECHO, PAYLOAD_BYTES, UNLIMITED, connect, dealer_to, own_context
-from turns import Work, in_turn
+from turns import Work, seconds
 
 from backtestr.client import Client
 from backtestr.core.effects import Answered, Failed, Send, Welcomed
@@ -34,6 +39,7 @@ REQUESTS = 4_000
 BLOCKS = 20
 THREADS = 8
 SESSION = "session, one thread"
+PIPELINE = "client.pipeline(), one thread"
 SHARED = f"one client, {THREADS} threads"
 PART = "Pipelined requests over ipc"
 
@@ -88,6 +94,16 @@ def echoed(dealer: Socket) -> Work:
     return run
 
 
+def by_pipeline(client: Client) -> Work:
+    def run() -> None:
+        with client.pipeline(window=IN_FLIGHT) as pipe:
+            replies = [pipe.ping() for _ in range(REQUESTS)]
+        for reply in replies:
+            reply.result()
+
+    return run
+
+
 def by_threads(client: Client) -> Work:
     def ask() -> None:
         for _ in range(REQUESTS // THREADS):
@@ -107,7 +123,7 @@ def measure(effort: float) -> list[Figure | Missing]:
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bt-"))
         address = f"ipc://{folder}/echo"
-        stack.enter_context(floor("echo", address))
+        echo = stack.enter_context(floor("echo", address))
         broker = stack.enter_context(running_broker(config=UNLIMITED))
         context = stack.enter_context(own_context())
         client = stack.enter_context(connect(broker))
@@ -115,22 +131,54 @@ def measure(effort: float) -> list[Figure | Missing]:
         works: dict[str, Work] = {
             ECHO: echoed(dealer_to(context, address)),
             SESSION: lambda: session.run(REQUESTS, IN_FLIGHT),
+            PIPELINE: by_pipeline(client),
             SHARED: by_threads(client),
         }
-        in_turn(works, 1)
-        took = in_turn(works, rounds(BLOCKS, effort))
+        others = {name: echo.pid if name == ECHO else broker.pid for name in works}
+        took: dict[str, list[Spent]] = {name: [] for name in works}
+        for block in range(rounds(BLOCKS, effort) + 1):
+            for name, work in works.items():
+                spent = spend(work, others[name])
+                if block:  # the first is for warming up
+                    took[name].append(spent)
     targets = {SESSION: Target(0.75, "at least")}
-    return [
+    figures: list[Figure | Missing] = [
         Figure(
             part=PART,
             name=name,
             unit="1/s",
-            values=[REQUESTS / seconds for seconds in values],
+            values=[REQUESTS / one.seconds for one in values],
             beside=None if name == ECHO else ECHO,
             target=targets.get(name),
         )
         for name, values in took.items()
     ]
+    for label, index in (("processor of this process", 1), ("processor of the other process", 2)):
+        figures += [
+            Figure(
+                part=f"{PART}: {label}",
+                name=name,
+                unit="µs",
+                values=[1e6 * one[index] / REQUESTS for one in values],
+                beside=None if name == ECHO else ECHO,
+            )
+            for name, values in took.items()
+        ]
+    return figures
+
+
+class Spent(NamedTuple):
+    """What one block took: seconds, and seconds of the processor in this process and in the other one."""
+
+    seconds: float
+    here: float
+    there: float
+
+
+def spend(work: Work, other: int) -> Spent:
+    here, there = time.process_time(), cpu_seconds(other)
+    took = seconds(work)
+    return Spent(took, time.process_time() - here, cpu_seconds(other) - there)
 
 
 def _wall_ms() -> int:

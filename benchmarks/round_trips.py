@@ -23,7 +23,7 @@ import peers
 import zmq
 from brokers import Running, running_broker
 from figures import Figure, Missing, Target, percentile, rounds, run_part
-from floors import CURVE_PUBLIC, CURVE_SECRET, KEY, Context, Socket, floor
+from floors import CURVE_PUBLIC, CURVE_SECRET, KEY, Context, PlainSigner, Socket, floor
 from turns import Trips, all_in_turn, trips
 
 from backtestr.client import Client
@@ -31,7 +31,7 @@ from backtestr.core.effects import Answered, Send, Welcomed
 from backtestr.core.session import Session
 from backtestr.embedded_broker import EmbeddedBroker
 from backtestr.io.connection_file import ConnectionFile
-from backtestr_protocol.codec import REQUEST, RESPONSE, Signer
+from backtestr_protocol.codec import REQUEST, RESPONSE
 from backtestr_protocol.connection import Connection
 from backtestr_protocol.keys import KeyFolder
 from backtestr_protocol.messages import Nothing
@@ -85,10 +85,10 @@ def echo_trip(dealer: Socket) -> Trips:
 def signed_echo_trip(dealer: Socket) -> Trips:
     """Return the floor of signed messages: as `echo_trip`, and both sides sign and verify."""
     payload = b"x" * PAYLOAD_BYTES
-    signer = Signer(KEY)
+    signer = PlainSigner(KEY)
 
     def trip() -> None:
-        dealer.send_multipart(signer.seal(REQUEST, [payload]))
+        dealer.send_multipart([signer.sign(REQUEST, [payload]), payload])
         signature, body = dealer.recv_multipart()
         signer.verify(RESPONSE, signature, [body])
 

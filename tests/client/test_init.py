@@ -15,6 +15,8 @@ def test_the_public_names_are_few() -> None:
         "IndicatorConfig",
         "Metrics",
         "OfflineQueueFull",
+        "Pipeline",
+        "PipelinedReply",
         "PriceUpdate",
         "Recovery",
         "PriceReplay",

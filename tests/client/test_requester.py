@@ -7,8 +7,9 @@ from typing import cast
 import msgspec
 import pytest
 
-from backtestr.io.io_thread import IoThread, Success
+from backtestr.io.io_thread import IoThread
 from backtestr.io.mailboxes import PendingReply
+from backtestr.io.request_windows import Success
 from backtestr.requester import Requester
 from backtestr_protocol.errors import NotFound
 from backtestr_protocol.messages import Contract, Nothing, Pong

@@ -73,6 +73,58 @@ def test_a_request_under_way_when_the_broker_is_killed_is_executed_once(own_brok
         assert client.get_state("adding.n").version == 1 + done
 
 
+def test_a_pipeline_of_ten_thousand_pings_survives_a_broker_that_is_killed(own_broker: RunningBroker) -> None:
+    with connect(own_broker) as client, ThreadPoolExecutor(1) as pool:
+
+        def ping() -> list[int]:
+            with client.pipeline() as pipe:
+                replies = [pipe.ping() for _ in range(10_000)]
+            return [reply.result() for reply in replies]
+
+        pinging = pool.submit(ping)
+        wait_until(lambda: client.statistics.answered > 1_000, 30)
+        own_broker.kill()
+        assert not pinging.done(), "the broker was killed too late for this test"
+        own_broker.start()
+        clocks = pinging.result(timeout=60)
+        assert len(clocks) == 10_000
+        assert clocks[:1_000] == sorted(clocks[:1_000])
+        counted = client.statistics
+        assert (counted.sessions, counted.failed, counted.dropped) == (2, 0, 0)
+        assert counted.answered >= 10_000
+
+
+def test_a_pipeline_changes_everything_once_though_the_broker_is_killed(own_broker: RunningBroker) -> None:
+    """Two changes of each key: a version of 3 would mean that one was executed twice."""
+    keys = [f"piped.n{number}" for number in range(300)]
+    with connect(own_broker) as client, ThreadPoolExecutor(1) as pool:
+
+        def change() -> list[int]:
+            with client.pipeline(window=100) as pipe:
+                replies = [pipe.update_state(key, number) for key in keys for number in (1, 2)]
+            return [reply.result().version for reply in replies]
+
+        before = client.statistics.answered
+        changing = pool.submit(change)
+        wait_until(lambda: client.statistics.answered > before + 100, 30)
+        own_broker.kill()
+        assert not changing.done(), "the broker was killed too late for this test"
+        own_broker.start()
+        versions = changing.result(timeout=60)
+        assert sorted(versions) == [1] * 300 + [2] * 300
+        entries = {entry.key: entry.version for entry in client.snapshot_state("piped.").entries}
+        assert entries == dict.fromkeys(keys, 2)
+
+
+def test_a_pipeline_that_is_faster_than_the_rate_limit_waits_and_fails_nothing(own_broker: RunningBroker) -> None:
+    """The limit is 2,000 requests of this kind a second, and 2,000 at once."""
+    with connect(own_broker) as client:
+        with client.pipeline() as pipe:
+            replies = [pipe.update_state("piped.limited", number) for number in range(6_000)]
+        assert sorted(reply.result().version for reply in replies) == list(range(1, 6_001))
+        assert client.statistics.resent > 0, "the limit was not reached, so this test shows nothing"
+
+
 def test_programs_that_count_together_agree_whenever_they_join(broker: RunningBroker) -> None:
     """Two programs increment the same keys, and others join at random moments.
 

@@ -18,6 +18,7 @@ from backtestr.core.recovery import CircuitOpen, OfflineQueueFull, Recovery
 from backtestr.core.updates import Update
 from backtestr.io.error_log import ErrorReport
 from backtestr.io.interrupts import uninterrupted
+from backtestr.io.request_windows import PipelinedReply
 from backtestr.state.shared_state import SharedState, StateChange
 from backtestr_protocol import __version__, errors
 from backtestr_protocol.messages import IndicatorConfig
@@ -26,6 +27,7 @@ from backtestr_protocol.stream_messages import PriceUpdate
 
 from .client import Client
 from .connecting import connect
+from .pipeline import Pipeline
 from .replay import PriceReplay
 from .results import Results
 from .run import Run
@@ -43,6 +45,8 @@ __all__ = [
     "IndicatorConfig",
     "Metrics",
     "OfflineQueueFull",
+    "Pipeline",
+    "PipelinedReply",
     "PriceReplay",
     "PriceUpdate",
     "Recovery",

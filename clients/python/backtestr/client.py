@@ -92,6 +92,7 @@ from .algorithm_source import registration
 from .arguments import as_symbols, feed_request, wire_options
 from .evaluation import fetch_evaluation
 from .market_data import MarketDataRequests
+from .pipeline import Pipeline
 from .replay import PriceReplay, Rate, replay_request, start_replay
 from .requester import BULK_TIMEOUT, REQUEST_TIMEOUT, Requester
 from .results import ALL_TABLES, Results, fetch_results
@@ -152,6 +153,7 @@ class Client(MarketDataRequests):
             errors=self._errors,
             on_state=self._on_state,
         )
+        self._request_timeout = request_timeout
         self._ask = Requester(self._io_thread, request_timeout)
         try:
             self._io_thread.start()
@@ -237,6 +239,15 @@ class Client(MarketDataRequests):
     def ping(self) -> int:
         """Return the broker's clock, in milliseconds since the Unix epoch."""
         return self._ask("Ping", Nothing(), Pong).timestamp
+
+    def pipeline(self, window: int = 256, timeout: float | None = None) -> Pipeline:
+        """Make many requests without waiting for the answer of each: `with client.pipeline() as pipe: pipe.ping()`.
+
+        Methods of the pipeline return handles, whose `result()` returns or raises what the call without a pipeline
+        does. At most `window` requests (1 to 500) are under way; a method waits while there are so many. `timeout` is
+        that of each request in seconds, None the client's.
+        """
+        return Pipeline(self._io_thread, window, self._request_timeout if timeout is None else timeout)
 
     def status(self) -> SystemStatus:
         """Return the status of the broker, its workers and its machine."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from backtestr.core.handshakes import MAX_FAILURES, Handshakes, HandshakeVerdict, Outcome
+from backtestr.core.handshakes import MAX_FAILURES, Handshakes, HandshakeVerdict, Outcome, locked_out
 
 
 def verdicts(*outcomes: Outcome, of_requests: bool = True) -> list[HandshakeVerdict | None]:
@@ -32,3 +32,8 @@ def test_enough_failures_in_a_row_lock_out() -> None:
 
 def test_a_success_after_a_denial_reconnects() -> None:
     assert verdicts("denied", "succeeded") == ["locked out", "reconnected"]
+
+
+def test_who_is_locked_out_is_told_its_own_key() -> None:
+    assert "this client's is abc." in str(locked_out("abc"))
+    assert "this client's is missing." in str(locked_out(None))

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backtestr.core.effects import Failed, Reconnect, Refused, Send, UnattributedError, Welcomed
+from backtestr.core.recovery import Recovery
 from backtestr.core.session import HELLO_TIMEOUT, MAX_RESENDS, Session
 from backtestr_protocol.codec import (
     REQUEST,
@@ -314,3 +315,24 @@ def test_every_request_is_answered_exactly_once_under_all_faults(steps: list[str
     link.advance(11.0, step=0.5)
     assert sorted(link.answers) == sorted(asked)
     assert link.session.waiting <= 1  # a Ping of the client itself
+
+
+def test_there_is_room_for_half_of_the_offline_queue_while_a_session_is_awaited() -> None:
+    session = Session("c", "n", recovery=Recovery(offline_queue=5))
+    assert session.room(100) == 2
+    session.request("Ping", Nothing(), 0.0, WALL_MS, 5.0)
+    assert session.room(100) == 1
+    assert session.room(1) == 0
+    welcomed(session)
+    assert (session.room(100), session.room(1)) == (99, 0)
+    assert Session("c", "n", recovery=Recovery(offline_queue=1)).room(100) == 1
+    assert Session("c", "n", recovery=Recovery(offline_queue=0)).room(100) == 100, "it refuses at once"
+
+
+def test_a_request_that_has_waited_before_times_out_as_much_earlier(link: Link) -> None:
+    with link.drop_requests():
+        request_id = link.send("Ping", Nothing(), 3.0, waited=2.0)
+    link.advance(0.9)
+    assert request_id not in link.answers
+    link.advance(0.2)
+    assert "3 s" in str(link.answers[request_id])

@@ -50,6 +50,7 @@ STEPS = [
     "backtestr.io.io_thread.IoThread._change_state",
     "backtestr.io.io_thread.IoThread._reload_if_changed",
     "backtestr.io.mailboxes.Mailbox.put",
+    "backtestr.io.request_windows.RequestWindows.turn",
 ]
 
 
@@ -57,12 +58,14 @@ def waiting_callers(client: Client, pool: ThreadPoolExecutor) -> list[Future[Any
     """Have callers wait for an answer, a message and the end of a backtest that do not come."""
     subscription = client.subscribe("prices.S.1m")
     run = client.backtest("a", "S", timeframe="1d", backtest_id="b1")
+    reply = client.pipeline().get_state("a")
     waiting: list[Future[Any]] = [
         pool.submit(client.get_state, "a"),
+        pool.submit(reply.result),
         pool.submit(subscription.next, None),
         pool.submit(run.wait, None),
     ]
-    wait_until(lambda: client.statistics.requests >= 2, SECONDS)
+    wait_until(lambda: client.statistics.requests >= 3, SECONDS)
     return waiting
 
 
@@ -94,8 +97,9 @@ def test_a_failure_at_any_step_ends_every_wait(
             closing.exception(SECONDS)
             for one in (*waiting, *asked):
                 one.exception(SECONDS)  # it may have been answered before the failure, and must not wait
-            state, _, end = waiting
+            state, pipelined, _, end = waiting
             assert isinstance(state.exception(0), RuntimeError)
+            assert isinstance(pipelined.exception(0), RuntimeError)
             assert isinstance(end.exception(0), RuntimeError)
             assert client.state == "closed"
             with pytest.raises(RuntimeError, match="closed"):
@@ -133,9 +137,11 @@ def in_forked_child(check: Callable[[], None]) -> None:
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
 def test_a_client_in_a_forked_child_raises_at_once_and_that_of_the_parent_goes_on(home: Path) -> None:
-    with Peer(home, STARTING) as peer, connect(peer) as client:
+    with Peer(home, SILENT) as peer, connect(peer) as client:
         subscription = client.subscribe("prices.")
         run = client.backtest("a", "S", timeframe="1d", backtest_id="b1")
+        pipe = client.pipeline()
+        pipelined = pipe.get_state("a")
         calls: list[Callable[[], object]] = [
             client.ping,
             lambda: client.backtest("a", "S", timeframe="1d"),
@@ -143,6 +149,8 @@ def test_a_client_in_a_forked_child_raises_at_once_and_that_of_the_parent_goes_o
             lambda: subscription.next(None),
             lambda: run.wait(None),
             lambda: next(iter(run.orders())),
+            pipe.ping,
+            pipelined.result,
         ]
 
         def check() -> None:

@@ -14,8 +14,9 @@ from backtestr.core.effects import Gap, MaybeLost, Restarted
 from backtestr.core.subscriptions import Since
 from backtestr.io.callback_thread import CallbackThread
 from backtestr.io.error_log import ErrorLog
-from backtestr.io.io_thread import IoThread, Success
+from backtestr.io.io_thread import IoThread
 from backtestr.io.mailboxes import Mailbox, PendingReply
+from backtestr.io.request_windows import Success
 from backtestr.requester import Requester
 from backtestr.state.shared_state import MAX_RETRIES, SharedState, StateChange
 from backtestr_protocol.errors import (

@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
+
 from backtestr.core.effects import (
     Answered,
     Ask,
@@ -147,9 +149,14 @@ class Link:
     # --- the client ---
 
     def ask(self, request_type: str, data: Contract, timeout: float = 10.0) -> str:
-        request_id, effects = self.session.request(request_type, data, self.now, WALL_MS, timeout)
-        self._take(effects)
+        request_id = self.send(request_type, data, timeout)
         self.pump()
+        return request_id
+
+    def send(self, request_type: str, data: Contract | msgspec.Raw, timeout: float, waited: float = 0.0) -> str:
+        """Make a request as `ask` does, and carry nothing."""
+        request_id, effects = self.session.request(request_type, data, self.now, WALL_MS, timeout, waited=waited)
+        self._take(effects)
         return request_id
 
     def subscribe(
@@ -247,9 +254,11 @@ class Link:
 
     # --- carrying ---
 
-    def pump(self) -> None:
-        """Carry everything that is under way to its end."""
-        while self._under_way:
+    def pump(self, most: int | None = None) -> None:
+        """Carry everything that is under way to its end, or the next `most` messages."""
+        carried = 0
+        while self._under_way and carried != most:
+            carried += 1
             kind, frames = self._under_way.popleft()
             match kind:
                 case "request" if self._error_instead is not None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from backtestr_protocol.errors import AuthenticationError
+
 # A handshake may fail because the broker ended during it, or was too busy to decide; so many in a row do not.
 MAX_FAILURES = 3
 
@@ -38,3 +40,13 @@ class Handshakes:
         self._failures = 0
         self._is_after_first = True  # a later success begins a new session
         return "locked out"
+
+
+def locked_out(public_key: str | None) -> AuthenticationError:
+    """Return the error of a client with this key whose handshakes led to `locked out`."""
+    return AuthenticationError(
+        "the broker does not let this client in: authentication or key mismatch likely. On the broker's machine "
+        f"`backtestr keys list` says whose keys may connect; this client's is {public_key or 'missing'}. "
+        "`backtestr keys new NAME` makes one; the key in a connection file is accepted on the broker's machine alone. "
+        "Or the connection file is of another broker"
+    )

@@ -125,6 +125,17 @@ class Session:
         """The number of the program's requests that wait for a broker and were never sent."""
         return sum(one.is_queued for one in self._pending.values())
 
+    def room(self, most: int) -> int:
+        """Return how many more requests there is room for, if at most `most` are to wait for an answer.
+
+        While a session is awaited they may take half of the offline queue. An offline queue of no length has room: it
+        refuses at once.
+        """
+        room = most - len(self._pending)
+        if self._state in ("disconnected", "greeting") and (length := self._recovery.offline_queue):
+            room = min(room, max(1, length // 2) - self.queued)
+        return max(0, room)
+
     def connected(self, signer: Signer, now: float, wall_ms: int) -> list[SessionEffect]:
         """Say Hello on a new connection; `signer` has the key of the broker at its other end."""
         self._signer = signer
@@ -156,16 +167,17 @@ class Session:
         timeout: float,
         *,
         is_own: bool = False,
+        waited: float = 0.0,
     ) -> tuple[str, list[SessionEffect]]:
         """Make a request, and return its id and the effects. `timeout` in seconds covers every attempt.
 
-        `data` may be encoded already.
+        `data` may be encoded already. `waited` seconds of the timeout have passed before.
 
         Without a session the request waits for one, in order, as one of at most `offline_queue`. Requests of the client
         itself (`is_own`) are bounded by the number of its subscriptions instead.
         """
         request_id = self._new_id()
-        pending = PendingRequest(request_type, data, now, timeout, is_own=is_own)
+        pending = PendingRequest(request_type, data, now - waited, timeout, is_own=is_own)
         if self._state in ("disconnected", "greeting") and not is_own and self.queued >= self._recovery.offline_queue:
             self.counters.dropped += 1
             return request_id, [Failed(request_id, self._queue_full(request_type))]

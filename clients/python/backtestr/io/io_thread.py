@@ -41,7 +41,7 @@ from backtestr.core.effects import (
     Unsubscribe,
     Welcomed,
 )
-from backtestr.core.handshakes import Handshakes
+from backtestr.core.handshakes import Handshakes, locked_out
 from backtestr.core.recovery import Recovered, Recovery
 from backtestr.core.session import Session
 from backtestr.core.stream_errors import StreamErrors
@@ -57,6 +57,7 @@ from .connection_file import ConnectionFile, Stamp
 from .error_log import ErrorLog, ErrorReport
 from .interrupts import JoinableThread, join_uninterrupted
 from .mailboxes import MAX_UNREAD, Mailbox, PendingReply
+from .request_windows import MAX_WINDOW, PipelinedReply, RequestWindow, RequestWindows, Success
 from .socket_selector import SocketSelector
 from .sockets import BURST, Sockets
 
@@ -72,8 +73,6 @@ LASTING_SECONDS = 5.0
 REPAIR_TIMEOUT = 30.0
 
 log = logging.getLogger("backtestr")
-
-Success = tuple[Any, list[bytes]]
 
 
 class IoThread:
@@ -125,7 +124,8 @@ class IoThread:
         self._is_closing = False
         self._fault: BaseException | None = None
         self._ids = itertools.count(1)
-        self._recipients: dict[str, tuple[str, PendingReply[Success] | Purpose]] = {}
+        self._recipients: dict[str, tuple[str, PendingReply[Success] | PipelinedReply[Any] | Purpose]] = {}
+        self._windows = RequestWindows(self._ask, lambda: session.room(MAX_WINDOW))
         self._stream_errors = StreamErrors()
         self._mailboxes: dict[int, Mailbox] = {}
         self._ends: dict[str, list[PendingReply[BacktestStatus]]] = {}
@@ -157,6 +157,10 @@ class IoThread:
             lambda: self._ask(request_type, data, timeout, reply), lambda fault: reply.fail(_ended(fault))
         )
         return reply
+
+    def hand_over(self, window: RequestWindow) -> None:
+        """Send the requests of a window, at once and whenever some are settled."""
+        self._commands.add(lambda: self._windows.add(window), lambda fault: window.abandon(_ended(fault)))
 
     def open(self, prefix: str, since: Since, until: str | None = None, first_seq: int = 1) -> tuple[int, Mailbox]:
         """Begin a subscription (see `Subscriptions.open`), and return its number and the mailbox of its deliveries."""
@@ -302,6 +306,7 @@ class IoThread:
         if self._file is not None and self._reload_at <= now:
             self._reload_at = now + RELOAD_INTERVAL
             self._reload_if_changed(self._file)
+        self._windows.turn(now)
 
     def _receive(self, sockets: Sockets) -> None:
         """Read a burst from each socket that may have something; the effects may touch the sockets again."""
@@ -320,7 +325,8 @@ class IoThread:
 
     def _deadline(self) -> float | None:
         """Return when something is due, in monotonic seconds, or None for never."""
-        deadlines = (self._session.next_deadline(), self._reload_at if self._file else None, self._connect_at)
+        reload_at = self._reload_at if self._file else None
+        deadlines = (self._session.next_deadline(), reload_at, self._connect_at, self._windows.next_deadline())
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def _reload_if_changed(self, file: ConnectionFile) -> None:
@@ -361,7 +367,7 @@ class IoThread:
                     self._connect_at = None
                     self._execute(self._session.connected(self._connection.signer(), time.monotonic(), _wall_ms()))
                 case "locked out":
-                    self._lock_out(_locked_out(self._keys))
+                    self._lock_out(locked_out(self._keys.public if self._keys else None))
                 case None:
                     pass
 
@@ -455,18 +461,21 @@ class IoThread:
         request_type: str,
         data: Contract | msgspec.Raw,
         timeout: float,
-        recipient: PendingReply[Success] | Purpose,
+        recipient: PendingReply[Success] | PipelinedReply[Any] | Purpose,
+        waited: float = 0.0,
     ) -> None:
-        is_own = not isinstance(recipient, PendingReply)
+        is_own = not isinstance(recipient, PendingReply | PipelinedReply)
         now = time.monotonic()
-        if isinstance(recipient, PendingReply):
+        if isinstance(recipient, PendingReply | PipelinedReply):
             self._counters.requests += 1
             refusal = self._breaker.refusal(now) or self._too_many()
             if refusal is not None:
                 self._counters.refused += 1
                 self._fail(request_type, recipient, refusal)
                 return
-        request_id, effects = self._session.request(request_type, data, now, _wall_ms(), timeout, is_own=is_own)
+        request_id, effects = self._session.request(
+            request_type, data, now, _wall_ms(), timeout, is_own=is_own, waited=waited
+        )
         if not is_own:
             self._breaker.sent(request_id, now)
         self._recipients[request_id] = request_type, recipient
@@ -477,7 +486,9 @@ class IoThread:
             return None
         return Busy(f"{MAX_WAITING} requests wait for an answer already; wait for some of them first")
 
-    def _fail(self, request_type: str, reply: PendingReply[Success], error: BacktestrError) -> None:
+    def _fail(
+        self, request_type: str, reply: PendingReply[Success] | PipelinedReply[Any], error: BacktestrError
+    ) -> None:
         self._counters.failed += 1
         self._report(error, request_type)
         reply.fail(error)
@@ -487,7 +498,7 @@ class IoThread:
             match effect:
                 case Answered():
                     match self._recipients.pop(effect.request_id):
-                        case (_, PendingReply() as reply):
+                        case (_, (PendingReply() | PipelinedReply()) as reply):
                             self._counters.answered += 1
                             self._breaker.ended(effect.request_id, None, time.monotonic())
                             reply.succeed((effect.data, effect.attachments))
@@ -505,7 +516,7 @@ class IoThread:
                     self._mailboxes[effect.subscription_id].put(effect.deliveries)
                 case Failed():
                     match self._recipients.pop(effect.request_id):
-                        case (request_type, PendingReply() as reply):
+                        case (request_type, (PendingReply() | PipelinedReply()) as reply):
                             self._breaker.ended(effect.request_id, effect.error, time.monotonic())
                             failed = f"{request_type}, id {effect.request_id}: {effect.error.code}"
                             log.info("%s: %s", failed, effect.error, extra={"requestId": effect.request_id})
@@ -570,8 +581,9 @@ class IoThread:
     def _abandon_all(self) -> None:
         closed = RuntimeError("this client is closed") if self._fault is None else _ended(self._fault)
         for _, recipient in self._recipients.values():
-            if isinstance(recipient, PendingReply):
+            if isinstance(recipient, PendingReply | PipelinedReply):
                 recipient.fail(closed)
+        self._windows.abandon(closed)
         for reply in itertools.chain.from_iterable(self._ends.values()):
             reply.fail(closed)
         for mailbox in self._mailboxes.values():
@@ -582,15 +594,6 @@ class IoThread:
 
 def _ended(fault: BaseException) -> RuntimeError:
     return RuntimeError(f"this client's I/O thread ended: {fault!r}")
-
-
-def _locked_out(keys: KeyPair | None) -> AuthenticationError:
-    return AuthenticationError(
-        "the broker does not let this client in: authentication or key mismatch likely. On the broker's machine "
-        f"`backtestr keys list` says whose keys may connect; this client's is {keys.public if keys else 'missing'}. "
-        "`backtestr keys new NAME` makes one; the key in a connection file is accepted on the broker's machine alone. "
-        "Or the connection file is of another broker"
-    )
 
 
 def _wall_ms() -> int:

@@ -61,7 +61,7 @@ class PendingReply(Generic[T]):
         """
         if not self._is_settled:
             check_process(self._process)
-        for sleep in _sleeps(timeout):
+        for sleep in sleeps(timeout):
             if self._waiting.acquire(timeout=sleep):
                 break
         else:
@@ -119,7 +119,7 @@ class Mailbox:
         if not self._reading:
             check_process(self._process)  # before the lock, which the I/O thread may have held at the fork
             with self._changed:
-                if not any(self._changed.wait_for(self._has_something, sleep) for sleep in _sleeps(timeout)):
+                if not any(self._changed.wait_for(self._has_something, sleep) for sleep in sleeps(timeout)):
                     raise TimedOut(f"nothing came within {timeout:g} s", timeoutSeconds=timeout)
                 self._reading, self._arrived = self._arrived, self._reading
                 if not self._reading:
@@ -132,7 +132,7 @@ class Mailbox:
         return bool(self._arrived) or self._ended
 
 
-def _sleeps(timeout: float | None) -> Iterator[float]:
+def sleeps(timeout: float | None) -> Iterator[float]:
     """Yield sleeps of at most `_SLEEP` seconds that make up `timeout`, without end if that is None."""
     left = math.inf if timeout is None else max(0.0, timeout)
     while True:

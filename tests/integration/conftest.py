@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -51,16 +51,55 @@ SHARED_BROKERS = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Group the tests by the first shared broker that each uses."""
     for item in items:
-        used = getattr(item, "fixturenames", ())
-        shared = next((name for name in SHARED_BROKERS if name in used), None)
-        if shared is not None:
+        if (shared := shared_broker_of(item)) is not None:
             item.add_marker(pytest.mark.xdist_group(shared))
+
+
+def shared_broker_of(item: pytest.Item) -> str | None:
+    """Return the fixture of the shared broker that a test is grouped by."""
+    return next((name for name in SHARED_BROKERS if name in fixtures_of(item)), None)
+
+
+def fixtures_of(item: pytest.Item) -> Collection[str]:
+    return getattr(item, "fixturenames", ())
+
+
+# The brokers that live as long as the session, by their fixtures.
+_of_session: dict[str, RunningBroker] = {}
+
+
+@contextlib.contextmanager
+def kept(name: str, broker: RunningBroker) -> Iterator[RunningBroker]:
+    """Let a broker of the session rest while tests of other groups run: ten that are idle take a tenth of a core."""
+    _of_session[name] = broker
+    try:
+        yield broker
+    finally:
+        del _of_session[name]
+
+
+@pytest.hookimpl(trylast=True)  # after the fixtures of the test, which may still need it
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Stop the brokers of the session after the last test of a group."""
+    if nextitem is None or shared_broker_of(item) == shared_broker_of(nextitem):
+        return
+    for name, broker in _of_session.items():
+        if broker.is_running and name not in fixtures_of(nextitem):
+            broker.stop()
+
+
+@pytest.hookimpl(tryfirst=True)  # before the fixtures of the test
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Start a broker again that was stopped too early: a test of two groups came between."""
+    for name, broker in _of_session.items():
+        if name in fixtures_of(item):
+            running_again(broker)
 
 
 @pytest.fixture(scope="session")
 def broker() -> Iterator[RunningBroker]:
     """Run a broker that the tests leave as they found it, on an empty catalogue, so with the SYNTH series."""
-    with running_broker({"broker.toml": QUICK}) as running:
+    with running_broker({"broker.toml": QUICK}) as running, kept("broker", running):
         yield running
 
 
@@ -90,7 +129,7 @@ def running_again(broker: RunningBroker) -> RunningBroker:
 
 @pytest.fixture(scope="session")
 def mortal_broker() -> Iterator[RunningBroker]:
-    with stopped_broker({"broker.toml": QUICK}) as broker:
+    with stopped_broker({"broker.toml": QUICK}) as broker, kept("mortal_broker", broker):
         yield broker
 
 
@@ -102,7 +141,8 @@ def own_broker(mortal_broker: RunningBroker) -> RunningBroker:
 
 @pytest.fixture(scope="session")
 def mortal_slow_broker() -> Iterator[RunningBroker]:
-    with stopped_broker({"broker.toml": ONE_WORKER, "engine.toml": "[worker]\nchunk_bars = 1\n"}) as broker:
+    config = {"broker.toml": ONE_WORKER, "engine.toml": "[worker]\nchunk_bars = 1\n"}
+    with stopped_broker(config) as broker, kept("mortal_slow_broker", broker):
         yield broker
 
 
@@ -115,14 +155,16 @@ def slow_broker(mortal_slow_broker: RunningBroker) -> RunningBroker:
 @pytest.fixture(scope="session")
 def tcp_broker() -> Iterator[RunningBroker]:
     """Run a broker over TCP with one compute worker, which simulates 20 bars at a time and which a test may kill."""
-    with running_broker({"broker.toml": ONE_WORKER + TCP, "engine.toml": TWENTY_BARS}) as running:
+    config = {"broker.toml": ONE_WORKER + TCP, "engine.toml": TWENTY_BARS}
+    with running_broker(config) as running, kept("tcp_broker", running):
         yield running
 
 
 @pytest.fixture(scope="session")
 def plain_tcp_broker() -> Iterator[RunningBroker]:
     """Run such a broker without encryption, for peers that speak ZeroMQ's protocol without libzmq."""
-    with running_broker({"broker.toml": ONE_WORKER + PLAIN_TCP, "engine.toml": TWENTY_BARS}) as running:
+    config = {"broker.toml": ONE_WORKER + PLAIN_TCP, "engine.toml": TWENTY_BARS}
+    with running_broker(config) as running, kept("plain_tcp_broker", running):
         yield running
 
 
@@ -133,7 +175,8 @@ def algorithms_broker() -> Iterator[RunningBroker]:
     The algorithm `gated` waits for the file `open` beside the data directory.
     """
     engine = f"{SHORT_LOAD_LIMIT}[worker]\nmemory_limit_bytes = {3 << 30}\n"
-    with stopped_broker({"broker.toml": ONE_WORKER, "engine.toml": engine}) as broker:
+    config = {"broker.toml": ONE_WORKER, "engine.toml": engine}
+    with stopped_broker(config) as broker, kept("algorithms_broker", broker):
         gated = GATED.format(gate=str(broker.data_dir.parent / "open"))
         for name, source in (("own", OWN), ("bad", BAD), ("greedy", GREEDY), ("gated", gated)):
             with_algorithm(broker, name, source)

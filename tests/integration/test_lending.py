@@ -26,7 +26,7 @@ WATCHED = 200.0
 DAILY: dict[str, Any] = {"timeframe": "1d", "watch": ()}
 # Some seconds of work.
 LONG: dict[str, Any] = {"timeframe": "1m", "watch": ()}
-LONG_BARS = 200_000
+LONG_BARS = 100_000
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,8 @@ def receive(
     accepts: Callable[[str], bool] | None = None,
     *,
     expecting: bool = False,
-    last: list[zmq.Frame | None] | None = None,
+    of_one: bool = False,
+    last: list[zmq.Frame] | None = None,
 ) -> list[list[bytes]]:
     """Return up to `most` messages that have arrived.
 
@@ -40,8 +41,11 @@ def receive(
     is called without a check from the third message in a row on, or if `expecting` is set.
 
     With `accepts`, only messages are returned whose sender's name, as the ZAP handler gave it, is accepted. The others
-    count towards `most`. A message without a name is never accepted. `last[0]` becomes the last frame that was
-    received, which knows its connection.
+    count towards `most`. A message without a name is never accepted. `last` gets the last frame of each message that is
+    returned, which knows its connection.
+
+    With `of_one`, for a ROUTER, the messages end with the first of another peer, and with a large one: what comes next
+    is then never far behind what one peer sends, in time and in memory.
     """
     messages: list[list[bytes]] = []
     taken = 0
@@ -61,10 +65,12 @@ def receive(
             # further frame of that message will come.
             messages.append(parts)
             break
-        if last is not None:
-            last[0] = frame
         if accepts is None or ((name := sender(frame)) and accepts(name)):
             messages.append(parts)
+            if last is not None:
+                last.append(frame)
+            if of_one and (parts[0] != messages[0][0] or sum(map(len, parts)) >= _ZERO_COPY_BYTES):
+                break
     return messages
 
 

@@ -97,3 +97,58 @@ def test_a_message_of_a_peer_without_a_name_is_not_accepted(ends: tuple[Socket, 
     assert receive(receiver, 1, accept) == []
     assert names == []
     assert receive(receiver, 1) == [[b"two"]], "a message that was not accepted counts"
+
+
+# --- the messages of one peer ---
+
+
+@pytest.fixture
+def peers(context: zmq.Context[Socket]) -> tuple[Socket, list[Socket]]:
+    """Return a ROUTER and two peers, `one` and `two`."""
+    router = context.socket(zmq.ROUTER)
+    router.bind("inproc://router")
+    dealers = []
+    for name in (b"one", b"two"):
+        dealer = context.socket(zmq.DEALER)
+        dealer.routing_id = name
+        dealer.connect("inproc://router")
+        dealers.append(dealer)
+    return router, dealers
+
+
+def test_the_messages_of_one_peer_end_with_the_first_of_another(peers: tuple[Socket, list[Socket]]) -> None:
+    router, (one, two) = peers
+    for number in range(5):
+        send(one, [b"%d" % number])
+    send(two, [b"mine"])
+    assert router.poll(WAIT_MS)
+    found = []
+    while messages := receive(router, 16, of_one=True):
+        found.append(messages)
+    assert sum(map(len, found)) == 6
+    for messages in found:
+        assert len({peer for peer, _ in messages[:-1]}) <= 1
+    before = [message for messages in found for message in messages]
+    assert before.index([b"two", b"mine"]) <= 2, "it waits for one message of another peer, and for what is at hand"
+    assert [body for peer, body in before if peer == b"one"] == [b"0", b"1", b"2", b"3", b"4"]
+
+
+def test_up_to_so_many_messages_of_one_peer_are_received_each_with_its_last_frame(
+    peers: tuple[Socket, list[Socket]],
+) -> None:
+    router, (one, _) = peers
+    for number in range(5):
+        send(one, [b"%d" % number])
+    assert router.poll(WAIT_MS)
+    last: list[zmq.Frame] = []
+    assert receive(router, 3, of_one=True, last=last) == [[b"one", b"0"], [b"one", b"1"], [b"one", b"2"]]
+    assert [frame.bytes for frame in last] == [b"0", b"1", b"2"]
+
+
+def test_a_large_message_ends_those_of_one_peer(peers: tuple[Socket, list[Socket]]) -> None:
+    router, (one, _) = peers
+    for body in (b"small", LARGE, b"next"):
+        send(one, [body])
+    assert router.poll(WAIT_MS)
+    assert receive(router, 16, of_one=True) == [[b"one", b"small"], [b"one", LARGE]]
+    assert receive(router, 16) == [[b"one", b"next"]]

@@ -174,11 +174,15 @@ class Core:
 
     # --- the three entrances ---
 
-    def handle(self, event: Event, now: float) -> list[Effect]:
-        """Take one event at `now`; returns what is to be done, in order. It raises nothing: see `faults`."""
+    def handle(self, event: Event, now: float, *, goes_on: bool = False) -> list[Effect]:
+        """Take one event at `now`; returns what is to be done, in order. It raises nothing: see `faults`.
+
+        `goes_on`: it came with the event before, whose effects are executed only after this call.
+        """
         outbox = self.outbox
         try:
-            self.counters.settle(outbox.now)  # in case the caller does not measure how long effects take
+            if not goes_on:
+                self.counters.settle(outbox.now)  # in case the caller does not measure how long effects take
             outbox.now, outbox.wall_ms = now, event.wall_ms
             match event:
                 case RequestReceived():

@@ -1,8 +1,10 @@
 """The event loop is the one thread that owns every socket, feeds the core with events and executes its effects.
 
-It sleeps until something arrives or the core's next deadline, takes one message from each socket in turn, and never
+It sleeps until something arrives or the core's next deadline, takes messages from each socket in turn, and never
 waits for a peer: one whose queue is full, or that is gone, misses that message, and a hook reports it. A ROUTER takes
-from its connections in turn too, so a client waits for one message of each other client, not for all that they sent.
+from its connections in turn too. Where only one peer sends, up to 16 of its messages are taken together; the first of
+another peer ends that. So a client waits for one message of each other client, or for 16 of one, and not for all that
+they sent.
 
 An exception in a turn or an effect does not end the loop: it is logged. Where the core asks for it, an effect is lost
 that nobody repairs, or faults come one after the other, `run` returns and the broker starts again.
@@ -70,8 +72,11 @@ from .zap import decide
 if TYPE_CHECKING:
     from .prometheus import MetricsServer
 
-# Messages taken from each socket, one by one and in turn, before the loop does what has fallen due.
+# Times that messages are taken from each socket, in turn, before the loop does what has fallen due.
 BURST = 64
+# Messages of one peer that are taken together once it has sent two in a row: recorded in one write, handled and
+# answered back to back. That takes a fifth less of the processor; more than 16 is no faster, and others wait longer.
+MOST_OF_ONE = 16
 # Seconds in which one refused handshake is reported: a peer that tries in a loop must not fill the log.
 DENIED_INTERVAL = 1.0
 # The same for messages that a full queue did not take, by socket: a peer that floods and does not read loses thousands.
@@ -126,7 +131,7 @@ class EventLoop:
         self._stopping = False
         self._host_usage = HostUsage(time.monotonic())
         self._ended: dict[str, int] = {}  # connections that were ended, by socket
-        self._last_frame: list[zmq.Frame | None] = [None]  # of the request that is being handled
+        self._last_frame: zmq.Frame | None = None  # of the request whose effects are being executed
         self._due = 0.0  # the time of the next deadline, whatever arrives before it
         self._lag = 0.0  # the longest wait for the loop since the last sample, in seconds
         self._dropped: dict[str, int] = {"requests": 0, "engine": 0}  # by socket; a stream drops without an error
@@ -191,7 +196,7 @@ class EventLoop:
         self._monitors.remove(monitor)
 
     def _turn(self, ready: list[Any]) -> None:
-        """Take a burst from the sockets that have messages, one from each in turn, then do what has fallen due."""
+        """Take a burst from the sockets that have messages, from each in turn, then do what has fallen due."""
         began = time.monotonic()
         if None in ready:
             self._wake.drain()
@@ -236,9 +241,9 @@ class EventLoop:
         return core if delayed_start is None else min(core, delayed_start)
 
     def _take(self, source: zmq.Socket[bytes], *, expecting: bool) -> bool:
-        """Take and handle one message; return False when there is none, or when the socket was replaced meanwhile.
+        """Take and handle a message, or several of one peer; return False when there is none, or no such socket.
 
-        `expecting`: one is likely to be there.
+        `expecting`: some are likely to be there.
         """
         if source not in self._sources:
             return False
@@ -248,17 +253,20 @@ class EventLoop:
             return source in self._sources and has_input(source)
         allow_list = self._allow_list if source is sockets.requests else None
         accepts = None if allow_list is None else allow_list.accepted.__contains__
-        last = self._last_frame if source is sockets.requests else None
-        messages = receive(source, 1, accepts, expecting=expecting, last=last)
-        for message in messages:
-            if last is not None:
-                held = () if allow_list is None or last[0] is None else allow_list.held_by(sender(last[0]))
-                self._feed(RequestReceived(message[0], message[1:], _wall_ms(), *held))
-                last[0] = None  # it may be large
-            elif source is sockets.engine:
-                self._feed(WorkerSent(message[0], message[1:], _wall_ms()))
-            else:
-                self._answer_handshake(message[0], message[2:])
+        most = MOST_OF_ONE if expecting and source is not sockets.zap else 1
+        last: list[zmq.Frame] = []
+        messages = receive(source, most, accepts, expecting=expecting, of_one=most > 1, last=last)
+        if source is sockets.engine:
+            self._feed_all([WorkerSent(one[0], one[1:], _wall_ms()) for one in messages], last)
+        elif source is sockets.zap:
+            for one in messages:
+                self._answer_handshake(one[0], one[2:])
+        elif allow_list is None:
+            self._feed_all([RequestReceived(one[0], one[1:], _wall_ms()) for one in messages], last)
+        else:
+            keys = [allow_list.held_by(sender(frame)) for frame in last]
+            both = zip(messages, keys, strict=True)
+            self._feed_all([RequestReceived(one[0], one[1:], _wall_ms(), *key) for one, key in both], last)
         if messages or (accepts is not None and has_input(source)):
             return True
         self._unread.discard(source)
@@ -382,16 +390,36 @@ class EventLoop:
 
     # --- the core ---
 
-    def _feed(self, event: Event) -> None:
+    def _feed(self, event: Event, frame: zmq.Frame | None = None) -> None:
+        """Record an event, have the core handle it, and execute the effects. `frame` is the last one of a message."""
         now = time.monotonic()
         if self._recorder is not None:
             self._recorder.write(now, event)
-        for effect in self._core.handle(event, now):
+        self._execute_all(self._core.handle(event, now), frame)
+        self._core.counters.settle(time.monotonic())
+
+    def _feed_all(self, events: list[Event], frames: list[zmq.Frame]) -> None:
+        """Feed messages that came together: record and handle all of them, and then execute all effects, in order."""
+        if len(events) < 2:
+            for event in events:
+                self._feed(event, frames[0])
+            return
+        now = time.monotonic()
+        if self._recorder is not None:
+            self._recorder.write(now, *events)
+        effects = [self._core.handle(event, now, goes_on=number > 0) for number, event in enumerate(events)]
+        for of_one, frame in zip(effects, frames, strict=True):
+            self._execute_all(of_one, frame)
+        self._core.counters.settle(time.monotonic())
+
+    def _execute_all(self, effects: list[Effect], frame: zmq.Frame | None) -> None:
+        self._last_frame = frame
+        for effect in effects:
             try:
                 self._execute(effect)
             except Exception as error:  # a defect: the other effects must not be lost with this one
                 self._not_executed(effect, error)
-        self._core.counters.settle(time.monotonic())
+        self._last_frame = None  # it may be large
 
     def _execute(self, effect: Effect) -> None:
         match effect:
@@ -414,7 +442,7 @@ class EventLoop:
                 hooks.send("serving", facts)
             case Notify(signal, facts):
                 if signal == "client_joined":
-                    self._sockets.heard("requests", self._last_frame[0])
+                    self._sockets.heard("requests", self._last_frame)
                 hooks.send(signal, facts)
             case StartAgain(reason):
                 self._start_again(reason)

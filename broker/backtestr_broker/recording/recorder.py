@@ -1,7 +1,7 @@
 """The recorder writes every event to disk before the core handles it.
 
     recorder = Recorder(data_dir / RECORDINGS, options, instance_id, start, on_failure, signer)
-    recorder.write(now, event)      # one write, of a few microseconds; a failure stops the recorder and nothing else
+    recorder.write(now, *events)    # one write, of a few microseconds; a failure stops the recorder and nothing else
 
 A recording does not hold the signing key, which is of use while its broker runs. Frames whose signature is right are
 recorded with one under a key of the recording's own, so that a playback accepts them; all others are recorded as they
@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -79,6 +79,7 @@ class Recorder:
         self._descriptor: int | None = None
         self._buffer = bytearray()
         self._missing = 0  # events since it was stopped
+        self._recorded = 0  # events that were written
         self._retry_at: float | None = None
         try:
             make_private(folder)
@@ -94,17 +95,18 @@ class Recorder:
         """The name of the recording's folder."""
         return self._path.name
 
-    def write(self, now: float, event: Event) -> None:
-        """Write an event that the core is about to handle at `now`."""
+    def write(self, now: float, *events: Event) -> None:
+        """Write the events that the core is about to handle at `now`, in their order."""
+        before = self._recorded
         try:
             if self._retry_at is not None:
-                self._missing += 1
+                self._missing += len(events)
                 if now >= self._retry_at:
-                    self._resume(now, event.wall_ms)
+                    self._resume(now, events[-1].wall_ms)
             elif self._descriptor is not None:
-                self._write_event(now, event)
+                self._write_events(now, events)
         except OSError as error:
-            self._stop(error, now)
+            self._stop(error, now, len(events) - (self._recorded - before))
         except _FAILURES as error:
             self._fail(error)
 
@@ -120,21 +122,39 @@ class Recorder:
 
     # --- within ---
 
-    def _write_event(self, now: float, event: Event) -> None:
-        record: tuple[float, Event | Skipped] = (now, event)
-        if (size := _size(event)) > self._max_bytes:
-            record = (now, Skipped(type(event).__name__, size, event.wall_ms))
-        elif isinstance(event, RequestReceived | WorkerSent):
-            record = (now, self._signed_again(event))
-        self._append(record)
+    def _write_events(self, now: float, events: Sequence[Event]) -> None:
+        """Write the records of events; where one cannot be expressed, write those before it, and raise."""
+        records: list[bytearray] = []
+        try:
+            for event in events:
+                write_record(self._record(now, event), self._buffer)
+                records.append(self._buffer if len(events) == 1 else self._buffer.copy())
+        finally:
+            self._append(records)
 
-    def _append(self, record: tuple[float, Event | Skipped]) -> None:
-        """Write a record to this part, or to a new one where it has no room, or there is none."""
-        write_record(record, self._buffer)
-        if self._descriptor is None or self._written + len(self._buffer) > self._max_bytes:
-            self._begin_part(None)
-            write_record(record, self._buffer)
-        self._write_buffer()
+    def _record(self, now: float, event: Event) -> tuple[float, Event | Skipped]:
+        if (size := _size(event)) > self._max_bytes:
+            return now, Skipped(type(event).__name__, size, event.wall_ms)
+        if isinstance(event, RequestReceived | WorkerSent):
+            return now, self._signed_again(event)
+        return now, event
+
+    def _append(self, records: Sequence[bytearray]) -> None:
+        """Write records in one write to this part, and what it has no room for to the next."""
+        together = bytearray()
+        count = 0
+        for record in records:
+            if self._descriptor is None or self._written + len(together) + len(record) > self._max_bytes:
+                self._write(together, count)
+                record = record.copy()  # it may be the buffer, in which the part's header is made
+                self._begin_part(None)
+                together, count = record, 1
+            elif count:
+                together += record
+                count += 1
+            else:
+                together, count = record, 1
+        self._write(together, count)
 
     def _signed_again(self, event: RequestReceived | WorkerSent) -> RequestReceived | WorkerSent:
         """Return the event with frames that the recording's key verifies if the broker's key verifies them now."""
@@ -159,7 +179,7 @@ class Recorder:
                 f"what the broker starts from takes {len(self._buffer):,} bytes, and recorder.max_bytes is "
                 f"{self._max_bytes:,}"
             )
-        self._write_buffer()
+        self._write(self._buffer, 0)
 
     def _delete_part(self) -> None:
         """Make room for one more part: delete the oldest part but the first."""
@@ -167,20 +187,25 @@ class Recorder:
         if oldest > 1:
             (self._path / f"{oldest:06}{SUFFIX}").unlink(missing_ok=True)
 
-    def _write_buffer(self) -> None:
+    def _write(self, content: bytearray, events: int) -> None:
+        """Write records, of which so many are of events."""
+        if not content:
+            return
         assert self._descriptor is not None
-        done = os.write(self._descriptor, self._buffer)
-        while done < len(self._buffer):  # a disk that is filling up may take a part of it
-            done += os.write(self._descriptor, self._buffer[done:])
+        done = os.write(self._descriptor, content)
+        while done < len(content):  # a disk that is filling up may take a part of it
+            done += os.write(self._descriptor, content[done:])
         self._written += done
+        self._recorded += events
 
     def _resume(self, now: float, wall_ms: int) -> None:
-        self._append((now, Skipped(f"{self._missing} events", 0, wall_ms)))
+        write_record((now, Skipped(f"{self._missing} events", 0, wall_ms)), self._buffer)
+        self._append([self._buffer])
         missing, self._missing, self._retry_at, self.has_failed = self._missing, 0, None, False
         self._on_resumed(missing)
 
-    def _stop(self, error: OSError, now: float) -> None:
-        """Wait until the disk can be written to again. No record is left in half."""
+    def _stop(self, error: OSError, now: float, missing: int) -> None:
+        """Wait until the disk can be written to again. No record is left in half; `missing` events are not written."""
         if self._descriptor is not None:
             with contextlib.suppress(OSError):  # then a playback says that the part is torn
                 os.ftruncate(self._descriptor, self._written)
@@ -191,7 +216,7 @@ class Recorder:
             self._part -= 1
         self._retry_at = now + RETRY_SECONDS
         if not self.has_failed:
-            self.has_failed, self._missing = True, 1
+            self.has_failed, self._missing = True, missing
             self._on_failure(str(error))
 
     def _fail(self, error: Exception) -> None:

@@ -18,6 +18,7 @@ from backtestr_broker.core.counters import (
     UNKNOWN,
     Histogram,
 )
+from backtestr_broker.core.events import RequestReceived
 from support.broker.link import LIMITS, Link, config
 
 
@@ -88,6 +89,18 @@ def test_a_request_takes_as_long_as_its_answer_takes_to_come(link: Link) -> None
     taken = link.core.counters.measured().latencies["ListMarketData"]
     assert sum(taken.counts) == 1
     assert abs(taken.seconds - 3.0) < 1e-6
+
+
+def test_requests_that_came_together_take_until_all_their_answers_are_sent(link: Link) -> None:
+    ann = link.client("ann")
+    link.tick()
+    for number in range(2):
+        request = RequestReceived(ann.peer, ann.requests.make("Ping", {}), link.wall_ms)
+        link.core.handle(request, link.now, goes_on=number > 0)
+    link.core.counters.settle(link.now + 0.5)
+    taken = link.core.counters.measured().latencies["Ping"]
+    assert sum(taken.counts) == 2
+    assert abs(taken.seconds - 1.0) < 1e-6
 
 
 def test_a_request_that_was_not_admitted_has_no_duration() -> None:

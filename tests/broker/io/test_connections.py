@@ -83,7 +83,7 @@ class Watched:
 
     def read(self) -> list[list[bytes]]:
         """Read what clients sent, as the event loop does, and note that they were heard."""
-        last: list[zmq.Frame | None] = [None]
+        last: list[zmq.Frame] = []
         messages = receive(self.socket, 1, last=last)
         if messages:
             self.connections.heard(last[0], time.monotonic())

@@ -17,12 +17,22 @@ import zmq
 from backtestr_broker import hooks
 from backtestr_broker.broker import Broker
 from backtestr_broker.config import BrokerConfig, load_config
+from backtestr_broker.core.core import Core
 from backtestr_broker.core.durability import Durability
-from backtestr_broker.core.events import FilesSurveyed, HostSample, RequestReceived, Tick, WorkerSent, WorkerStarted
+from backtestr_broker.core.events import (
+    Effect,
+    Event,
+    FilesSurveyed,
+    HostSample,
+    RequestReceived,
+    Tick,
+    WorkerSent,
+    WorkerStarted,
+)
 from backtestr_broker.core.shared_state import SharedState
 from backtestr_broker.io import supervisor as supervisor_module
 from backtestr_broker.io.database import Database
-from backtestr_broker.io.event_loop import MAX_FAULTS, EventLoop
+from backtestr_broker.io.event_loop import MAX_FAULTS, MOST_OF_ONE, EventLoop
 from backtestr_broker.io.host_usage import HostUsage
 from backtestr_broker.io.supervisor import MAX_EARLY_EXITS, ExitReason
 from backtestr_broker.recording.format import decode_entry
@@ -159,6 +169,46 @@ def test_every_event_of_the_core_is_recorded_in_order(make: Callable[..., Served
     assert kinds.count(WorkerStarted) == kinds.count(WorkerSent) == 2
     assert kinds.index(WorkerStarted) < kinds.index(WorkerSent) < kinds.index(RequestReceived)
     assert set(kinds) <= {WorkerStarted, WorkerSent, RequestReceived, Tick, FilesSurveyed}
+
+
+def test_requests_of_one_client_are_taken_together_and_answered_in_order(
+    make: Callable[..., Served], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = make(recorder=True)
+    handle, opened = Core.handle, threading.Event()
+    together: list[list[bool]] = []  # for each time that events came together: one value for each event
+
+    def gated(core: Core, event: Event, now: float, *, goes_on: bool = False) -> list[Effect]:
+        if isinstance(event, RequestReceived):
+            assert opened.wait(WAIT_MS / 1000)
+            together[-1:] = [[*together[-1], goes_on]] if goes_on else [*together[-1:], [goes_on]]
+        return handle(core, event, now, goes_on=goes_on)
+
+    with served.run(), served.context.socket(zmq.DEALER) as socket:
+        requests = connected(served, socket)
+        monkeypatch.setattr(Core, "handle", gated)
+        asked = [f"ping-{number}" for number in range(50)]
+        for message_id in asked:
+            socket.send_multipart(requests.make("Ping", {}, message_id=message_id))
+        opened.set()
+        answered = []
+        for _ in asked:
+            assert socket.poll(WAIT_MS), "an answer is missing"
+            answered.append(requests.answer(socket.recv_multipart())[0]["correlationId"])
+    assert answered == asked
+    assert sum(map(len, together)) == 50
+    assert max(map(len, together)) == MOST_OF_ONE
+    (recording,) = (tmp_path / "recordings").iterdir()
+    (part,) = parts_of(recording)
+    recorded = [
+        event for _, event in map(decode_entry, list(read_part(part))[1:]) if isinstance(event, RequestReceived)
+    ]
+    assert [message_id for message_id in map(id_of, recorded) if message_id in asked] == asked
+
+
+def id_of(request: RequestReceived) -> str:
+    message_id: str = msgspec.msgpack.decode(request.frames[1])["id"]
+    return message_id
 
 
 # --- faults ---

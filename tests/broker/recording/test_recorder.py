@@ -102,6 +102,38 @@ def test_written_events_are_read_back_unchanged(make: Make, tmp_path: Path) -> N
     assert read_header(part).start == START
 
 
+def test_events_that_come_together_are_one_write_and_the_same_records(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = [frames(10), Committed(3, 9), WorkerSent(b"peer", Signer(KEY).seal(TO_BROKER, [b"envelope"]), WALL_MS)]
+    recorder = make()
+    recorder.write(1.0, *events)
+    together = entries(tmp_path)
+    for event in events:
+        recorder.write(1.0, event)
+    assert entries(tmp_path) == together * 2
+    writes: list[int] = []
+
+    def write(_descriptor: int, data: bytes) -> int:
+        writes.append(len(data))
+        return len(data)
+
+    monkeypatch.setattr(os, "write", write)
+    recorder.write(2.0, *events)
+    assert len(writes) == 1
+
+
+def test_events_that_come_together_fill_several_parts_in_order(make: Make, tmp_path: Path) -> None:
+    recorder = make(files=9)
+    recorder.write(1.0, *[frames((1 << 20) + number) for number in range(10)], frames(OPTIONS.max_bytes), frames(1))
+    found = [event for _, event in entries(tmp_path)]
+    assert found[:10] == [frames((1 << 20) + number) for number in range(10)]
+    assert isinstance(found[10], Skipped)
+    assert found[11:] == [frames(1)]
+    assert len(parts_of(folder(tmp_path))) == 4
+    assert all(part.stat().st_size <= OPTIONS.max_bytes for part in folder(tmp_path).iterdir())
+
+
 def test_an_event_is_on_disk_before_the_core_handles_it(make: Make, tmp_path: Path) -> None:
     """Nothing waits in a buffer: the recorder is neither closed nor flushed."""
     recorder = make()
@@ -243,8 +275,8 @@ def test_a_recorder_that_a_full_disk_has_stopped_goes_on_when_there_is_room(
 
 
 @settings(max_examples=100)
-@given(rooms=st.lists(st.integers(0, 400), max_size=12))
-def test_every_event_is_recorded_or_counted_as_missing(rooms: list[int]) -> None:
+@given(rooms=st.lists(st.integers(0, 400), max_size=12), together=st.integers(1, 5))
+def test_every_event_is_recorded_or_counted_as_missing(rooms: list[int], together: int) -> None:
     with tempfile.TemporaryDirectory() as home, pytest.MonkeyPatch.context() as patch:
         disk = Disk(patch)
         counted: list[int] = []
@@ -253,7 +285,7 @@ def test_every_event_is_recorded_or_counted_as_missing(rooms: list[int]) -> None
         )
         for number, room in enumerate(rooms):
             disk.room = room
-            recorder.write(2.0 * number, Committed(number, WALL_MS))
+            recorder.write(2.0 * number, *[Committed(number, WALL_MS) for _ in range(together)])
         disk.room = math.inf
         recorder.write(1000.0, Committed(1000, WALL_MS))
         recorder.write(1001.0, Committed(1001, WALL_MS))
@@ -263,7 +295,7 @@ def test_every_event_is_recorded_or_counted_as_missing(rooms: list[int]) -> None
     missing = [int(event.event.split()[0]) for event in found if isinstance(event, Skipped)]
     assert kept == sorted(kept)
     assert missing == counted
-    assert len(kept) + sum(missing) == len(rooms) + 2
+    assert len(kept) + sum(missing) == len(rooms) * together + 2
     assert kept[-1] == 1001
 
 
@@ -280,6 +312,14 @@ def test_a_folder_that_cannot_be_made_ends_the_recorder_and_nothing_else(
 def test_an_event_that_cannot_be_encoded_ends_the_recorder_and_nothing_else(make: Make, reasons: list[str]) -> None:
     recorder = make()
     recorder.write(1.0, WorkerExited("compute-1", "\udcff", WALL_MS))
+    assert recorder.has_failed
+    assert len(reasons) == 1
+
+
+def test_events_before_one_that_cannot_be_encoded_are_recorded(make: Make, tmp_path: Path, reasons: list[str]) -> None:
+    recorder = make()
+    recorder.write(1.0, frames(10), Committed(1, WALL_MS), WorkerExited("compute-1", "\udcff", WALL_MS), frames(11))
+    assert entries(tmp_path) == [(1.0, frames(10)), (1.0, Committed(1, WALL_MS))]
     assert recorder.has_failed
     assert len(reasons) == 1
 

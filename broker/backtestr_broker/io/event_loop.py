@@ -208,7 +208,7 @@ class EventLoop:
         self._unread.update(source for source in ready if source is not None and source is not _CONNECTIONS)
         unread = [source for source in self._sources if source in self._unread]
         for taken in range(BURST):
-            unread = [source for source in unread if self._take(source, expecting=taken > 1)]
+            unread = [source for source in unread if not self.starts_again and self._take(source, expecting=taken > 1)]
             if not unread:
                 break
         # Each socket that was used since it had nothing to read is asked before the next sleep: see `has_input`.
@@ -407,8 +407,12 @@ class EventLoop:
         now = time.monotonic()
         if self._recorder is not None:
             self._recorder.write(now, *events)
-        effects = [self._core.handle(event, now, goes_on=number > 0) for number, event in enumerate(events)]
-        for of_one, frame in zip(effects, frames, strict=True):
+        effects: list[list[Effect]] = []
+        for event in events:
+            effects.append(self._core.handle(event, now, goes_on=bool(effects)))
+            if any(isinstance(one, StartAgain) for one in effects[-1]):
+                break  # that core is not to be trusted; clients send again what it has not answered
+        for of_one, frame in zip(effects, frames, strict=False):
             self._execute_all(of_one, frame)
         self._core.counters.settle(time.monotonic())
 

@@ -25,6 +25,7 @@ from backtestr_broker.core.events import (
     FilesSurveyed,
     HostSample,
     RequestReceived,
+    StartAgain,
     Tick,
     WorkerSent,
     WorkerStarted,
@@ -272,6 +273,30 @@ def test_an_event_that_cannot_be_skipped_ends_the_run_to_start_again(
             wait_until(lambda: bool(started_again), WAIT_MS / 1000)
     assert served.broker.event_loop.starts_again
     assert "Committed raised Injected('on purpose')" in started_again[0]["reason"]
+
+
+def test_a_core_that_starts_again_gets_no_further_message_of_a_round(
+    make: Callable[..., Served], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = make()
+    handle, opened = Core.handle, threading.Event()
+    came: list[bool] = []
+
+    def breaking(core: Core, event: Event, now: float, *, goes_on: bool = False) -> list[Effect]:
+        if not isinstance(event, RequestReceived):
+            return handle(core, event, now, goes_on=goes_on)
+        assert opened.wait(WAIT_MS / 1000)
+        came.append(goes_on)
+        return [StartAgain("it is broken")] if goes_on else handle(core, event, now)
+
+    with observed("starts_again") as started_again, served.run(), served.context.socket(zmq.DEALER) as socket:
+        requests = connected(served, socket)
+        monkeypatch.setattr(Core, "handle", breaking)
+        for _ in range(50):
+            socket.send_multipart(requests.make("Ping", {}))
+        opened.set()
+        wait_until(lambda: bool(started_again), WAIT_MS / 1000)
+    assert came[came.index(True) :] == [True], "the second of the round was the last"
 
 
 def test_an_answer_that_cannot_be_sent_is_lost_alone(

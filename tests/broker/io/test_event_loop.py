@@ -33,7 +33,7 @@ from backtestr_broker.core.events import (
 from backtestr_broker.core.shared_state import SharedState
 from backtestr_broker.io import supervisor as supervisor_module
 from backtestr_broker.io.database import Database
-from backtestr_broker.io.event_loop import MAX_FAULTS, MOST_OF_ONE, EventLoop
+from backtestr_broker.io.event_loop import BURST, MAX_FAULTS, MOST_OF_ONE, EventLoop
 from backtestr_broker.io.host_usage import HostUsage
 from backtestr_broker.io.supervisor import MAX_EARLY_EXITS, ExitReason
 from backtestr_broker.recording.format import decode_entry
@@ -205,6 +205,37 @@ def test_requests_of_one_client_are_taken_together_and_answered_in_order(
         event for _, event in map(decode_entry, list(read_part(part))[1:]) if isinstance(event, RequestReceived)
     ]
     assert [message_id for message_id in map(id_of, recorded) if message_id in asked] == asked
+
+
+def test_the_loop_looks_at_its_other_sockets_after_so_many_messages_of_one(
+    make: Callable[..., Served], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = make()
+    handle, turn, opened = Core.handle, EventLoop._turn, threading.Event()
+    in_turns = [0]
+
+    def gated(core: Core, event: Event, now: float, *, goes_on: bool = False) -> list[Effect]:
+        if isinstance(event, RequestReceived):
+            assert opened.wait(WAIT_MS / 1000)
+            in_turns[-1] += 1
+        return handle(core, event, now, goes_on=goes_on)
+
+    def counted(loop: EventLoop, ready: list[Any]) -> None:
+        in_turns.append(0)
+        turn(loop, ready)
+
+    with served.run(), served.context.socket(zmq.DEALER) as socket:
+        requests = connected(served, socket)
+        monkeypatch.setattr(Core, "handle", gated)
+        monkeypatch.setattr(EventLoop, "_turn", counted)
+        for _ in range(300):
+            socket.send_multipart(requests.make("Ping", {}))
+        opened.set()
+        for _ in range(300):
+            assert socket.poll(WAIT_MS), "an answer is missing"
+            socket.recv_multipart()
+    assert sum(in_turns) == 300
+    assert MOST_OF_ONE < max(in_turns) < BURST + MOST_OF_ONE
 
 
 def id_of(request: RequestReceived) -> str:

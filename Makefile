@@ -5,6 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
+# Where it is set, each of hundreds of processes that the tests start would compile all of our modules again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help setup run-broker test lint types imports cover schema clean
 .PHONY: bench bench-rtt bench-pipelined bench-publishing bench-load bench-backtests bench-growth
 .PHONY: bench-engine bench-data bench-durability bench-curve bench-batching chaos parity

@@ -168,7 +168,7 @@ def measure(effort: float) -> list[Figure | Missing]:
 
 
 class Spent(NamedTuple):
-    """What one block took: seconds, and seconds of the processor in this process and in the other one."""
+    """The cost of one block: seconds, and seconds of the processor in this process and in the other one."""
 
     seconds: float
     here: float

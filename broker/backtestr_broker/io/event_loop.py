@@ -75,7 +75,7 @@ if TYPE_CHECKING:
 # Messages taken from each socket, in turn, before the loop looks at the other sockets and does what has fallen due.
 BURST = 64
 # Messages of one peer that are taken together once it has sent two in a row: recorded in one write, handled and
-# answered back to back. That takes a sixth less of the processor (decision 44).
+# answered back to back. That takes a sixth less of the processor (decision 43).
 MOST_OF_ONE = 16
 # Seconds in which one refused handshake is reported: a peer that tries in a loop must not fill the log.
 DENIED_INTERVAL = 1.0

@@ -59,9 +59,10 @@ def drawdowns(equity: Floats, timestamp: Integers, first: float, first_time: int
             peak = trough = now
             per_peak = 1.0 / peak
             peak_time = timestamp[bar]
-    return Drawdowns(
-        deepest, depths / count, longest, total / max(count, 1), math.sqrt(squares / equity.size), peak, lowest
-    )
+    ulcer = math.sqrt(squares / equity.size)
+    if deepest > 0.0:  # a fall is a product with a reciprocal, a depth a quotient: they round differently
+        ulcer = min(ulcer, deepest)
+    return Drawdowns(deepest, depths / count, longest, total / max(count, 1), ulcer, peak, lowest)
 
 
 def fill_in_excursions(

@@ -25,7 +25,7 @@ from .time_limit import time_limit
 T = TypeVar("T")
 
 PATIENCE_SECONDS = 1.0
-"""How long code that is being interrupted is waited for; half of what a task may exceed its own limit by."""
+"""The seconds that code which is being interrupted has to end: half of what a task may exceed its own limit by."""
 
 # An algorithm may have replaced them in their module.
 _getpid, _exit = os.getpid, os._exit

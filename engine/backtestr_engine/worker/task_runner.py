@@ -81,11 +81,11 @@ class _Backtest:
     def __init__(self, run: Run, streams: BacktestStreams, published_percent: float | None, *, to_check: bool) -> None:
         self.run = run
         self.streams = streams
-        self.to_check = to_check  # on its own bars, once they are simulated
+        self.to_check = to_check  # on its own bars: with a pace before it lends its worker, else after the last bar
         self.published_percent = published_percent  # by an earlier worker, which was lost; None without one
         # Bars that the earlier worker has shown: the next one simulates them at full speed, whatever the pace.
         self.shown_bars = round(run.bars_total * (published_percent or 0.0) / 100)
-        self.has_begun = False  # its algorithm has run: none of its author's code runs any more
+        self.has_begun = False  # its algorithm has run
         self.spent = 0.0
         self.call_seconds = 0.0  # that the algorithm took for its signals, with the first chunk
         self.progress_due = 0.0

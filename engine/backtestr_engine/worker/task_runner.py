@@ -371,7 +371,8 @@ class TaskRunner:
                 self._running[task_id] = parked
                 return [(Resumed(task_id=task_id), ())]
             case "stop" if (backtest := running or parked) is not None:
-                if backtest.to_check and backtest.run.bars_simulated:
+                # Beside a parked one another may be computed, which would be blamed for a call that ends the worker.
+                if running is not None and backtest.to_check and backtest.run.bars_simulated:
                     self._check(backtest)
                 return self._finish(backtest, "stopped")
         return []

@@ -224,6 +224,12 @@ def test_a_backtest_that_is_stopped_is_checked_quickly(runner: TaskRunner, store
     assert len(warnings(store.read(task)[0])) == 1
     assert calls.seconds == [CHECK_SECONDS]
 
+    stopped_while_paused = assign(runner, parameters={"lookahead": 3})
+    runner.step(lambda: 0.0)
+    runner.take(Control(task_id=stopped_while_paused, action="pause"), [])
+    assert outcome(runner.take(Control(task_id=stopped_while_paused, action="stop"), [])) == "stopped"
+    assert calls.seconds == [CHECK_SECONDS], "another may be computed beside it"
+
     before_its_first_bar = assign(runner, {"paused": True}, parameters={"lookahead": 2})
     assert outcome(runner.take(Control(task_id=before_its_first_bar, action="stop"), [])) == "stopped"
     assert calls.seconds == [CHECK_SECONDS], "it has no figures"

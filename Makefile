@@ -50,7 +50,6 @@ test: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python protocol/build_extensions.py --strict
 
 types: setup
 	$(BIN)/mypy

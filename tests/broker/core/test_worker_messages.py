@@ -11,7 +11,7 @@ import pytest
 from backtestr_broker.core.events import HostSample, WorkerExited, WorkerSent
 from backtestr_broker.core.scheduling.liveness import CRASH_LOOP_STAGES
 from backtestr_protocol import worker_channel
-from backtestr_protocol.codec import Signer, encode
+from backtestr_protocol.codec import TO_BROKER, Signer, encode
 from backtestr_protocol.errors import AlgorithmError, ErrorData, ValidationError
 from backtestr_protocol.messages import SeriesInfo
 from backtestr_protocol.system_status import BatchingStatus
@@ -148,11 +148,11 @@ def test_unreadable_frames_are_reported_once_a_second_for_each_connection(link: 
 def test_the_report_of_unreadable_frames_has_code_and_reason(link: Link, worker: Worker) -> None:
     seen = last_seen(link, worker)
     link.now += 1.0
-    unreadable(link, worker.peer, [b"x"])
-    unreadable(link, b"other", worker_channel.encode_to_broker(Signer(bytes(32)), BEAT))
+    unreadable(link, worker.peer, [])
+    unreadable(link, b"other", Signer(bytes(32)).seal(TO_BROKER, worker_channel.encode_to_broker(BEAT)))
     short, forged = link.signals("message_refused")
     assert (short["code"], forged["code"]) == ("IPC_SERIALIZATION_ERROR", "AUTHENTICATION_ERROR")
-    assert short["reason"].startswith("on the engine socket: expected the frames signature, message, payload; 1 ")
+    assert short["reason"].startswith("on the engine socket: expected the frames message, payload; none came")
     assert forged["reason"].startswith("on the engine socket: ")
     assert last_seen(link, worker) == seen, "unreadable frames are no beat"
 

@@ -52,6 +52,7 @@ from backtestr_protocol.worker_channel import (
     Ready,
     ToBroker,
     WorkerSettings,
+    decode_proof,
     decode_to_broker,
     encode_settings,
     encode_to_worker,
@@ -169,7 +170,7 @@ class Worker:
 
     def backtest(self, number: int) -> None:
         assign = Assign(task_id=f"00000000-0000-4000-8000-{number:012}", work="RunBacktest")
-        self._socket.send_multipart([self._identity, *encode_to_worker(self._signer, assign, [encode(config())])])
+        self._socket.send_multipart([self._identity, *encode_to_worker(assign, [encode(config())])])
         finished = self._receive(Finished)
         if not isinstance(finished, Finished) or finished.outcome != "completed":
             raise RuntimeError(f"the backtest did not complete: {finished}")
@@ -178,7 +179,7 @@ class Worker:
         """Return the next message of that kind; beats and messages to be published are skipped."""
         while self._socket.poll(ANSWER_MS):
             self._identity, *frames = self._socket.recv_multipart()
-            message, _ = decode_to_broker(self._signer, frames)
+            message = decode_proof(self._signer, frames) if kind is Ready else decode_to_broker(frames)[0]
             if isinstance(message, kind):
                 return message
             if not isinstance(message, Beat | Published):

@@ -172,10 +172,10 @@ class Worker:
             self._tell(Beat(task_id=self._backtest_id))
 
     def _tell(self, message: ToBroker, *payload: bytes) -> None:
-        self._broker.send_multipart(encode_to_broker(self._signer, message, payload))
+        self._broker.send_multipart(encode_to_broker(message, payload))
 
     def _take(self, frames: list[bytes]) -> None:
-        message, payload = decode_to_worker(self._signer, frames)
+        message, payload = decode_to_worker(frames)
         match message:
             case Assign(work="RunBacktest"):
                 self._backtest_id = message.task_id
@@ -191,7 +191,7 @@ class Worker:
             self._send(messages[number % len(messages)])
 
     def _message(self, flood: Flood, topic: str) -> list[bytes]:
-        """Return the frames of a message; they are signed once, since they are equal every time."""
+        """Return the frames of a message, which are equal every time."""
         if flood.size:
             payload = encoded_payload("PriceUpdate", bytes(flood.size))
         elif flood.batch == 1:
@@ -206,7 +206,7 @@ class Worker:
                 "messages": msgspec.Raw(array),
             }
             payload = encoded_payload("Batch", batch)
-        return encode_to_broker(self._signer, Published(topic=topic, count=flood.batch), [payload])
+        return encode_to_broker(Published(topic=topic, count=flood.batch), [payload])
 
     def _flood_with_progress(self, flood: Flood, frames: list[bytes] | None) -> None:
         end = time.monotonic() + flood.seconds
@@ -234,7 +234,7 @@ class Worker:
             equity_curve_point=EquityCurvePoint(timestamp=0, equity=1.0, drawdown=0.0, returns=0.0),
         )
         message = Published(topic=topics.progress(backtest_id), count=1, progress_percent=50.0)
-        self._send(encode_to_broker(self._signer, message, [encoded_payload("BacktestProgress", progress)]))
+        self._send(encode_to_broker(message, [encoded_payload("BacktestProgress", progress)]))
 
     def _send(self, frames: list[bytes]) -> None:
         """Send as the engine does, waiting while the queue is full."""

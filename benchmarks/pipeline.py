@@ -84,10 +84,9 @@ class Source:
         self._thread.join()
 
     def _send(self) -> None:
-        signer = Signer(KEY)
         while (item := self.outbox.get()) is not None:
             (message, payload), put = item
-            self._socket.send_multipart(worker_channel.encode_to_broker(signer, message, [payload]))
+            self._socket.send_multipart(worker_channel.encode_to_broker(message, [payload]))
             self.sending += 0.05 * (time.monotonic() - put - self.sending)
 
 
@@ -117,10 +116,10 @@ def _relay(directory: Path) -> None:
     outward.bind(_address(directory, "out"))
     outward.recv()  # the reader is there
     (directory / "relay").touch()
-    signer, sequencer, envelopes = Signer(KEY), Sequencer(), Envelopes(Signer(KEY), KEY, INSTANCE)
+    sequencer, envelopes = Sequencer(), Envelopes(Signer(KEY), KEY, INSTANCE)
     while True:
         _, *frames = inward.recv_multipart()
-        message, payload = worker_channel.decode_to_broker(signer, frames)
+        message, payload = worker_channel.decode_to_broker(frames)
         assert isinstance(message, worker_channel.Published)
         placed = sequencer.append(message.topic, payload[0], message.count)
         outward.send_multipart(envelopes.stream(placed, payload[0], 0).frames)

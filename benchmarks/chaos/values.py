@@ -21,9 +21,9 @@ import psutil
 import zmq
 from brokers import Running, running_broker
 
-from backtestr_protocol.codec import TO_BROKER, Signer
+from backtestr_protocol.codec import Signer
 from backtestr_protocol.errors import ErrorCode
-from backtestr_protocol.worker_channel import Assign, Ready, decode_to_worker, encode_to_broker
+from backtestr_protocol.worker_channel import Assign, Ready, decode_to_worker, encode_proof
 from integration.test_end_to_end import SYNTH
 from support.harness import RawClient
 from support.protocol import hostile_values
@@ -161,7 +161,7 @@ class Impostor:
                 note = {**note, "topic": f"orders.{self._task_id}"}
             payload = [hostile_values.ANYTHING] * (1 if name in ("Published", "Finished") else 0)
             assert self._socket is not None
-            self._socket.send_multipart(hostile_values.packed(self._raw_client.key, TO_BROKER, note, payload))
+            self._socket.send_multipart(hostile_values.note_frames(note, payload))
         self._keep_place(f"hostile-{seed}-end")
 
     def _keep_place(self, backtest_id: str) -> None:
@@ -174,7 +174,7 @@ class Impostor:
             )
         assert self._socket is not None
         while self._socket.poll(0):
-            message, _ = decode_to_worker(self._signer, self._socket.recv_multipart())
+            message, _ = decode_to_worker(self._socket.recv_multipart())
             if isinstance(message, Assign):
                 self._task_id = message.task_id
                 self.given += 1
@@ -193,7 +193,7 @@ class Impostor:
             if time.monotonic() > deadline:
                 raise RuntimeError(f"the place of {PLACE} could not be taken")
             if worker["pid"] != killed:  # the next process has started, and takes a second to be ready
-                self._socket.send_multipart(encode_to_broker(self._signer, ready))
+                self._socket.send_multipart(encode_proof(self._signer, ready))
             time.sleep(0.01)
 
     def _worker(self) -> Fields:

@@ -24,7 +24,6 @@ REQUEST = b"req"
 RESPONSE = b"rep"
 STREAM = b"pub"
 TO_BROKER = b"w2b"
-TO_WORKER = b"b2w"
 
 KEY_BYTES = 32
 # The most frames of one message. A frame costs time even when it is empty; a table of results is one frame.

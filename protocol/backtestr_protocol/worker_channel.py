@@ -1,9 +1,12 @@
 """This module has the messages between the broker and its workers, which are not part of the public protocol.
 
-They may change with broker and engine. Frames are `signature, message, payload*`, from DEALER (worker) to ROUTER
-(broker) and back. They are signed as clients' messages are, under a label for each direction. A worker does one task at
-a time, may hold paced and parked backtests beside it, and sends beats from its I/O thread, whatever its compute thread
-does.
+They may change with broker and engine. Frames are `message, payload*`, from DEALER (worker) to ROUTER (broker) and
+back. The connection is authenticated, and not each message: the first one of a worker is `signature, Ready`, signed
+with the key that it has read from its lifeline, and the broker takes nothing from a connection without it. The broker
+signs nothing, since it alone listens where workers connect: in a directory of this user, or at a port with a CURVE key.
+
+A worker does one task at a time, may hold paced and parked backtests beside it, and sends beats from its I/O thread,
+whatever its compute thread does.
 """
 
 from __future__ import annotations
@@ -13,8 +16,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from .codec import TO_BROKER, TO_WORKER, Signer, decode, encode
-from .errors import ErrorData, SerializationError
+from .codec import TO_BROKER, Signer, decode, encode
+from .errors import ErrorData, SerializationError, ValidationError
 from .messages import AlgorithmInfo, AlgorithmProblem, SeriesInfo, ShortText, TickPrice
 from .price_messages import Rate, Speed
 from .ranges import Integer, Name, NotNegative, Positive, Symbol, Text, Topic
@@ -283,31 +286,44 @@ _to_broker = msgspec.msgpack.Decoder(ToBroker)
 _to_worker = msgspec.msgpack.Decoder(ToWorker)
 
 
-def encode_to_broker(signer: Signer, message: ToBroker, payload: Sequence[bytes] = ()) -> list[bytes]:
-    """Return the frames of a message of a worker."""
-    return signer.seal(TO_BROKER, [encode(message), *payload])
+def encode_proof(signer: Signer, message: Ready) -> list[bytes]:
+    """Return the frames of the first message on a worker's connection, which prove that the worker has the key."""
+    return signer.seal(TO_BROKER, [encode(message)])
 
 
-def encode_to_worker(signer: Signer, message: ToWorker, payload: Sequence[bytes] = ()) -> list[bytes]:
+def decode_proof(signer: Signer, frames: Sequence[bytes]) -> Ready:
+    """Return the first message on a connection; raise `MessageError` for frames that do not prove it is a worker's."""
+    if len(frames) != 2:
+        raise SerializationError(f"expected the frames signature, message; {len(frames)} frame(s) came")
+    signature, body = frames
+    signer.verify(TO_BROKER, signature, [body])
+    message = decode(_to_broker, body)
+    if not isinstance(message, Ready):
+        raise ValidationError(f"expected Ready as the first message of a worker, not {type(message).__name__}")
+    return message
+
+
+def encode_to_broker(message: ToBroker, payload: Sequence[bytes] = ()) -> list[bytes]:
+    """Return the frames of a message of a worker that has proved itself."""
+    return [encode(message), *payload]
+
+
+def encode_to_worker(message: ToWorker, payload: Sequence[bytes] = ()) -> list[bytes]:
     """Return the frames of a message of the broker."""
-    return signer.seal(TO_WORKER, [encode(message), *payload])
+    return [encode(message), *payload]
 
 
-def decode_to_broker(signer: Signer, frames: Sequence[bytes]) -> tuple[ToBroker, list[bytes]]:
+def decode_to_broker(frames: Sequence[bytes]) -> tuple[ToBroker, list[bytes]]:
     """Return the message and the frames after it; raise `MessageError` for frames that a worker would not send."""
-    body, rest = _verified(signer, TO_BROKER, frames)
-    return decode(_to_broker, body), rest
+    return decode(_to_broker, _first(frames)), list(frames[1:])
 
 
-def decode_to_worker(signer: Signer, frames: Sequence[bytes]) -> tuple[ToWorker, list[bytes]]:
+def decode_to_worker(frames: Sequence[bytes]) -> tuple[ToWorker, list[bytes]]:
     """Return the message and the frames after it; raise `MessageError` for frames that a broker would not send."""
-    body, rest = _verified(signer, TO_WORKER, frames)
-    return decode(_to_worker, body), rest
+    return decode(_to_worker, _first(frames)), list(frames[1:])
 
 
-def _verified(signer: Signer, label: bytes, frames: Sequence[bytes]) -> tuple[bytes, list[bytes]]:
-    if len(frames) < 2:
-        raise SerializationError(f"expected the frames signature, message, payload; {len(frames)} frame(s) came")
-    signature, *signed = frames
-    signer.verify(label, signature, signed)
-    return signed[0], list(signed[1:])
+def _first(frames: Sequence[bytes]) -> bytes:
+    if not frames:
+        raise SerializationError("expected the frames message, payload; none came")
+    return frames[0]

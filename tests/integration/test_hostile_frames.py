@@ -12,7 +12,7 @@ import zmq
 
 from backtestr_protocol.codec import RESPONSE, Signer, decode_message, decode_stream
 from backtestr_protocol.errors import AuthenticationError
-from backtestr_protocol.worker_channel import Beat, decode_to_broker, encode_to_broker
+from backtestr_protocol.worker_channel import Ready, decode_proof, encode_proof
 from integration.conftest import QUICK
 from integration.test_end_to_end import SYNTH
 from support.harness import RawClient, RunningBroker, running_broker, wait_until
@@ -174,13 +174,13 @@ def test_one_bit_flipped_in_each_byte_of_an_answer_or_stream_message(raw_client:
             decode_stream(signer, frames)
 
 
-def test_one_bit_flipped_in_each_byte_of_a_worker_message() -> None:
+def test_one_bit_flipped_in_each_byte_of_the_proof_of_a_worker() -> None:
     signer = Signer(bytes(range(32)))
-    good = encode_to_broker(signer, Beat(task_id="a task"), [b"payload"])
-    decode_to_broker(signer, good)
+    good = encode_proof(signer, Ready(worker_id="compute-1", pid=1, kind="compute", algorithms=[], series=[]))
+    decode_proof(signer, good)
     for _, _, frames in bit_flips(good):
         with pytest.raises(AuthenticationError):
-            decode_to_broker(signer, frames)
+            decode_proof(signer, frames)
 
 
 def test_a_connection_with_more_than_10000_subscriptions_is_closed(tcp_broker: RunningBroker) -> None:

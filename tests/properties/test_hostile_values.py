@@ -10,7 +10,7 @@ import pytest
 
 from backtestr_broker.core.events import RequestReceived, WorkerSent
 from backtestr_protocol import worker_channel
-from backtestr_protocol.codec import TO_BROKER, encode
+from backtestr_protocol.codec import encode
 from backtestr_protocol.errors import ErrorCode
 from backtestr_protocol.message_types import REQUESTS
 from support.broker.link import ALGORITHM, Client, Link, config
@@ -130,11 +130,11 @@ def test_a_hostile_value_in_any_field_of_a_note_does_no_harm(struct: type) -> No
         if name != struct.__name__:
             continue
         hints = current(link, ann)
-        named = {
+        named: Fields = {
             key: hints[key] for key in ("taskId", "topic", "workerId") if key in note and not field.startswith(key)
         }
         for worker_id in ("compute-1", "interactive-1"):
-            frames = hostile_values.packed(link.key, TO_BROKER, {**note, **named}, PAYLOADS[number % 3])
+            frames = hostile_values.note_frames({**note, **named}, PAYLOADS[number % 3])
             link.feed(WorkerSent(link.worker(worker_id).peer, frames, link.wall_ms))
         if number % 20 == 0:
             link.core.check_invariants()

@@ -17,7 +17,6 @@ from backtestr_protocol.codec import (
     RESPONSE,
     STREAM,
     TO_BROKER,
-    TO_WORKER,
     Outgoing,
     OutgoingPayload,
     Signer,
@@ -148,7 +147,7 @@ def test_a_mutated_envelope_under_a_good_signature_is_read_or_refused(
 
 
 @laws
-@given(frames=frame_lists, other=frame_lists, label=st.sampled_from([REQUEST, RESPONSE, STREAM, TO_BROKER, TO_WORKER]))
+@given(frames=frame_lists, other=frame_lists, label=st.sampled_from([REQUEST, RESPONSE, STREAM, TO_BROKER]))
 def test_another_list_of_frames_has_another_signature(frames: list[bytes], other: list[bytes], label: bytes) -> None:
     assume(frames != other)
     with pytest.raises(AuthenticationError):
@@ -181,7 +180,7 @@ def test_changed_moved_merged_or_split_frames_are_refused(frames: list[bytes], d
 @laws
 @given(frames=frame_lists)
 def test_every_label_has_its_own_signature(frames: list[bytes]) -> None:
-    labels = [REQUEST, RESPONSE, STREAM, TO_BROKER, TO_WORKER]
+    labels = [REQUEST, RESPONSE, STREAM, TO_BROKER]
     assert len({SIGNER.sign(label, frames) for label in labels}) == len(labels)
     assert SIGNER.sign(REQUEST, frames) != Signer(bytes(32)).sign(REQUEST, frames)
 

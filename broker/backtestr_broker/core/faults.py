@@ -18,7 +18,7 @@ from backtestr_broker.core.clients.log_limits import LogLimit
 from backtestr_broker.core.clients.sessions import Sessions
 from backtestr_broker.core.scheduling.workers import Workers
 from backtestr_protocol import worker_channel
-from backtestr_protocol.codec import REQUEST, Envelope, decode_message
+from backtestr_protocol.codec import REQUEST, SIGNATURE_BYTES, Envelope, decode_message
 from backtestr_protocol.errors import SystemFault
 
 from .events import Effect, Event, Notify, RequestReceived, StartAgain, Tick, WorkerSent
@@ -129,7 +129,9 @@ class Faults:
 
     def _message(self, frames: list[bytes]) -> worker_channel.ToBroker | None:
         try:
-            return worker_channel.decode_to_broker(self._outbox.envelopes.signer, frames)[0]
+            if len(frames) == 2 and len(frames[0]) == SIGNATURE_BYTES:
+                return worker_channel.decode_proof(self._outbox.envelopes.signer, frames)
+            return worker_channel.decode_to_broker(frames)[0]
         except Exception:  # that is what raised, or it is no message of a worker
             return None
 

@@ -176,7 +176,7 @@ class Outbox:
         """Send a message to the worker on that connection."""
         assert peer is not None, "the worker is not connected"
         payloads = () if payload is None else (payload,)
-        self._effects.append(Instruct(peer, worker_channel.encode_to_worker(self.envelopes.signer, message, payloads)))
+        self._effects.append(Instruct(peer, worker_channel.encode_to_worker(message, payloads)))
 
     def kill(self, worker_id: str, reason: str) -> None:
         """End a worker's process."""

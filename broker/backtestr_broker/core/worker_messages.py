@@ -46,21 +46,20 @@ class WorkerMessages:
         self.liveness.started(event.worker_id, now)
 
     def received(self, peer: bytes, frames: list[bytes], now: float) -> None:
-        """Take frames from a peer on the engine socket."""
+        """Take frames from a peer on the engine socket: its proof that it is a worker, and then its messages."""
+        worker = self._scheduler.workers.at(peer)
+        if worker is None and self._scheduler.workers.was_at(peer):
+            return
         try:
-            message, payload = worker_channel.decode_to_broker(self._outbox.envelopes.signer, frames)
+            if worker is None:
+                self._ready(peer, worker_channel.decode_proof(self._outbox.envelopes.signer, frames), now)
+                return
+            message, payload = worker_channel.decode_to_broker(frames)
         except MessageError as error:
             if self._outbox.may_report_unreadable(peer):
-                worker = self._scheduler.workers.at(peer)
                 about = {} if worker is None else {"workerId": worker.worker_id}
                 reason = f"on the engine socket: {error.message}"
                 self._outbox.notify("message_refused", code=error.code, reason=reason, **about)
-            return
-        if isinstance(message, worker_channel.Ready):
-            self._ready(peer, message, now)
-            return
-        worker = self._scheduler.workers.at(peer)
-        if worker is None:  # a worker that was given up, or that was never ready
             return
         worker.last_seen = now
         self.liveness.heard(worker.worker_id)
@@ -90,6 +89,8 @@ class WorkerMessages:
                 scheduler.lent(worker, message)
             case worker_channel.Finished():
                 scheduler.finished(worker, _with_bounded_error(message), payload)
+            case worker_channel.Ready():
+                raise ValidationError(f"{worker.worker_id} is ready already")
             case worker_channel.Beat():
                 worker.batching, worker.compression = message.batching, message.compression
                 worker.bars_cache = message.bars_cache

@@ -212,7 +212,8 @@ class Timeline:
         self._fact("stream", payload.type, {"topic": topic, "seq": envelope.seq, "count": count})
 
     def _add_worker_message(self, peer: bytes, frames: list[bytes]) -> None:
-        message = _decoded(_to_broker, frames[1:2])
+        # The first message on a connection has a signature before it.
+        message = _decoded(_to_broker, frames[:1] if peer in self._workers else frames[1:2])
         if message is None:
             self._fact("worker", "unreadable", {"workerId": self._workers.get(peer), "frames": len(frames)})
             return
@@ -230,15 +231,15 @@ class Timeline:
                 assigned.add(replay_id)
 
     def _add_instruction(self, peer: bytes, frames: list[bytes]) -> None:
-        message = _decoded(_to_worker, frames[1:2])
+        message = _decoded(_to_worker, frames[:1])
         assert message is not None, "the core wrote it"
         worker_id = self._workers.get(peer, "")
         if isinstance(message, worker_channel.Assign):
             self._assigned.setdefault(worker_id, set()).add(message.task_id)
             if message.work == "CheckBacktest":
-                self._tasks[message.task_id] = self._named(_mapping(b"".join(frames[2:3])))
+                self._tasks[message.task_id] = self._named(_mapping(b"".join(frames[1:2])))
             elif message.work == "OpenReplay":
-                data = _mapping(b"".join(frames[2:3]))
+                data = _mapping(b"".join(frames[1:2]))
                 about = _of_replay("StartPriceReplay", data) | self._named({"clientId": message.client_id})
                 self._tasks[message.task_id] = self._replays[data["replayId"]] = about
                 self._opening[message.task_id] = data["replayId"]

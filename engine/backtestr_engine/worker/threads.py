@@ -36,6 +36,7 @@ from backtestr_engine.publishing.batching import Batcher
 from backtestr_engine.publishing.payloads import Packer, total
 from backtestr_protocol.codec import Signer
 from backtestr_protocol.errors import MessageError, TimeLimitExceeded
+from backtestr_protocol.secret import Secret
 from backtestr_protocol.worker_channel import (
     MAX_ON_THE_WAY,
     Assign,
@@ -50,6 +51,7 @@ from backtestr_protocol.worker_channel import (
     Work,
     WorkerSettings,
     decode_to_worker,
+    encode_proof,
     encode_to_broker,
 )
 from backtestr_protocol.zmq_frames import receive, send
@@ -308,7 +310,6 @@ def _exchange(
     replays: ReplayThread | None,
 ) -> None:
     """Receive the broker's messages, send those of the other threads, and send beats: the loop of the I/O thread."""
-    signer = Signer(settings.key)
     socket = context.socket(zmq.DEALER)
     socket.set(zmq.LINGER, _LINGER_MS)
     socket.set(zmq.SNDHWM, MAX_ON_THE_WAY)
@@ -318,7 +319,7 @@ def _exchange(
     poller = zmq.Poller()
     poller.register(threads.read_end.fileno(), zmq.POLLIN)
     waiting: deque[list[bytes]] = deque()  # frames that the socket did not take
-    has_more = False
+    has_more = has_proved = False  # nothing goes out before the message that proves the worker
     beat_due = time.monotonic() + beat_interval
     try:
         while compute.is_alive() or threads.has_unsent(waiting):
@@ -330,8 +331,8 @@ def _exchange(
             if threads.read_end.fileno() in ready:
                 _drain(threads.read_end)
             for frames in receive(socket, _BURST):
-                with contextlib.suppress(MessageError):  # it is not from this worker's broker, and is ignored
-                    message, payload = decode_to_worker(signer, frames)
+                with contextlib.suppress(MessageError):  # the loop goes on, whatever comes
+                    message, payload = decode_to_worker(frames)
                     if replays is not None and not isinstance(message, Assign):
                         replays.put(message)
                     elif not isinstance(message, Credit):  # a compute worker hosts no price replay
@@ -339,15 +340,19 @@ def _exchange(
             now = time.monotonic()
             if now >= beat_due:
                 beat_due = now + beat_interval
-                waiting.append(encode_to_broker(signer, threads.beat()))
+                if has_proved:
+                    waiting.append(encode_to_broker(threads.beat()))
             deadline = threads.deadline
             if now >= deadline.at:
                 threads.tasks.given_up(threads.task_id, deadline.message)
-                waiting.append(encode_to_broker(signer, _overdue(threads.task_id, deadline.message)))
-                _send_all(socket, waiting)
+                if has_proved:
+                    waiting.append(encode_to_broker(_overdue(threads.task_id, deadline.message)))
+                    _send_all(socket, waiting)
                 return
+            if not has_proved:
+                has_proved = _prove(settings.key, threads, waiting)
             _send_all(socket, waiting)
-            has_more = not waiting and _send_burst(socket, signer, threads, waiting)
+            has_more = has_proved and not waiting and _send_burst(socket, threads, waiting)
     finally:
         socket.close(None if threads.leaving is None else round(1000 * _GRACE_SECONDS))
 
@@ -375,14 +380,25 @@ def _ending_the_worker(threads: _Threads, seconds: float, option: str = LOAD_OPT
     return limit
 
 
-def _send_burst(socket: zmq.Socket[bytes], signer: Signer, threads: _Threads, waiting: deque[list[bytes]]) -> bool:
+def _prove(key: Secret, threads: _Threads, waiting: deque[list[bytes]]) -> bool:
+    """Put the proof of the worker behind what waits, once the compute thread is ready; return True if it did."""
+    try:
+        ready, _, _ = threads.outbox.get_nowait()
+    except queue.Empty:
+        return False
+    assert isinstance(ready, Ready), "a worker's first message is Ready"
+    waiting.append(encode_proof(Signer(key), ready))
+    return True
+
+
+def _send_burst(socket: zmq.Socket[bytes], threads: _Threads, waiting: deque[list[bytes]]) -> bool:
     """Send up to a burst of the messages in the outbox; return True if there may be more."""
     for _ in range(_BURST):
         try:
             message, payload, put = threads.outbox.get_nowait()
         except queue.Empty:
             return False
-        waiting.append(encode_to_broker(signer, message, payload))
+        waiting.append(encode_to_broker(message, payload))
         _send_all(socket, waiting)
         threads.sent(message, put)
         if waiting:

@@ -14,6 +14,7 @@ from backtestr_broker.core.clients import log_limits
 from backtestr_broker.core.clients import sessions as sessions_module
 from backtestr_broker.core.events import ClientsDropped, RequestReceived, WorkerSent
 from backtestr_protocol import worker_channel
+from backtestr_protocol.codec import TO_BROKER
 from backtestr_protocol.errors import RECOVERY_ACTIONS
 from support.broker.link import LIMITS, Client, Link, Worker, config, failure
 from support.protocol.independent import REQUEST, Fields, pack
@@ -549,7 +550,7 @@ def test_unsigned_frames_on_the_engine_socket_are_refused(link: Link, ann: Clien
             [],
             [b"x"],
             [bytes(32), b"\x80"],
-            worker_channel.encode_to_broker(link.signer, worker_channel.Beat(task_id=None))[1:],
+            worker_channel.encode_to_broker(worker_channel.Beat(task_id=None)),
         )
     ):
         for _ in range(100):  # a flood is logged once a second
@@ -559,7 +560,7 @@ def test_unsigned_frames_on_the_engine_socket_are_refused(link: Link, ann: Clien
 
 
 def test_a_request_signed_for_the_engine_socket_is_not_taken_on_the_other(link: Link, ann: Client) -> None:
-    frames = worker_channel.encode_to_broker(link.signer, worker_channel.Beat(task_id=None))
+    frames = link.signer.seal(TO_BROKER, worker_channel.encode_to_broker(worker_channel.Beat(task_id=None)))
     link.feed(RequestReceived(ann.peer, frames, link.wall_ms))
     assert ann.inbox[-1][0]["payload"]["data"]["code"] == "AUTHENTICATION_ERROR"
 

@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from backtestr_broker.core.events import HostSample, WorkerExited, WorkerSent
+from backtestr_broker.core.events import HostSample, Notify, WorkerExited, WorkerSent
 from backtestr_broker.core.scheduling.liveness import CRASH_LOOP_STAGES
 from backtestr_protocol import worker_channel
-from backtestr_protocol.codec import Signer, encode
+from backtestr_protocol.codec import TO_BROKER, Signer, encode
 from backtestr_protocol.errors import AlgorithmError, ErrorData, ValidationError
 from backtestr_protocol.messages import SeriesInfo
 from backtestr_protocol.system_status import BatchingStatus
@@ -67,9 +67,14 @@ def test_a_worker_that_was_not_started_is_refused_and_registers_nothing(make_lin
 
 
 def test_a_worker_is_ready_once(link: Link, worker: Worker) -> None:
-    worker.ready()
+    again = worker_channel.Ready(worker_id="compute-1", pid=1, kind="compute", algorithms=[], series=[])
+    link.feed(WorkerSent(worker.peer, worker_channel.encode_to_broker(again), link.wall_ms))
+    Worker(link, "compute-1", "compute", b"another").ready()
     assert len(link.signals("worker_ready")) == 2, "of the two workers of the link, and no further one"
-    assert [one["reason"] for one in link.signals("message_refused")] == ["no worker 'compute-1' is starting"]
+    assert [one["reason"] for one in link.signals("message_refused")] == [
+        "compute-1 is ready already",
+        "no worker 'compute-1' is starting",
+    ]
 
 
 @pytest.mark.parametrize("kinds", [("compute", "interactive"), ("interactive", "compute")])
@@ -116,14 +121,15 @@ def test_the_catalogue_at_the_start_is_that_of_the_first_interactive_worker(make
         worker_channel.Finished(task_id="b1", outcome="completed"),
     ],
 )
-def test_messages_of_unknown_peers_and_of_lost_workers_are_ignored(
+def test_messages_of_lost_workers_are_ignored_and_those_of_unknown_peers_are_refused(
     link: Link, ann: Client, worker: Worker, message: worker_channel.ToBroker
 ) -> None:
     ann.ask("StartBacktest", config(backtestId="b1"))
     link.lose_worker(worker)
-    for peer in (b"unknown", worker.peer):
-        Worker(link, "compute-1", "compute", peer).say(message, [b"\xc0"])
-        assert link.effects[-1] == []
+    worker.say(message, [b"\xc0"])
+    assert link.effects[-1] == []
+    Worker(link, "compute-1", "compute", b"unknown").say(message, [b"\xc0"])
+    assert link.effects[-1] == [Notify("message_refused", link.signals("message_refused")[0])]
     assert ann.ask("GetBacktestStatus", {"backtestId": "b1"})["status"] == "running"
 
 
@@ -148,11 +154,11 @@ def test_unreadable_frames_are_reported_once_a_second_for_each_connection(link: 
 def test_the_report_of_unreadable_frames_has_code_and_reason(link: Link, worker: Worker) -> None:
     seen = last_seen(link, worker)
     link.now += 1.0
-    unreadable(link, worker.peer, [b"x"])
-    unreadable(link, b"other", worker_channel.encode_to_broker(Signer(bytes(32)), BEAT))
+    unreadable(link, worker.peer, [])
+    unreadable(link, b"other", Signer(bytes(32)).seal(TO_BROKER, worker_channel.encode_to_broker(BEAT)))
     short, forged = link.signals("message_refused")
     assert (short["code"], forged["code"]) == ("IPC_SERIALIZATION_ERROR", "AUTHENTICATION_ERROR")
-    assert short["reason"].startswith("on the engine socket: expected the frames signature, message, payload; 1 ")
+    assert short["reason"].startswith("on the engine socket: expected the frames message, payload; none came")
     assert forged["reason"].startswith("on the engine socket: ")
     assert last_seen(link, worker) == seen, "unreadable frames are no beat"
 

@@ -40,7 +40,7 @@ from backtestr_broker.recording.format import decode_entry
 from backtestr_broker.recording.parts import parts_of, read_part
 from backtestr_protocol.codec import Signer
 from backtestr_protocol.messages import SeriesInfo
-from backtestr_protocol.worker_channel import Ready, WorkerSettings, encode_to_broker
+from backtestr_protocol.worker_channel import Ready, WorkerSettings, encode_proof
 from support.harness import wait_until
 from support.protocol.independent import Fields, Requests
 
@@ -64,7 +64,7 @@ class FakeWorker:
     def send_ready(self) -> None:
         settings = self._settings
         ready = Ready(worker_id=settings.worker_id, pid=self.pid, kind=settings.kind, algorithms=[], series=[])
-        self._socket.send_multipart(encode_to_broker(Signer(settings.key), ready))
+        self._socket.send_multipart(encode_proof(Signer(settings.key), ready))
 
     def ended(self) -> ExitReason | None:
         return self.reason

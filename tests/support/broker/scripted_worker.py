@@ -55,7 +55,7 @@ class Worker:
         return [message for message, _ in self.received if isinstance(message, worker_channel.Assign)]
 
     def take(self, frames: list[bytes]) -> None:
-        message, payload = worker_channel.decode_to_worker(self.link.signer, frames)
+        message, payload = worker_channel.decode_to_worker(frames)
         self.received.append((message, payload))
         if self.answers:
             self.do(message, payload)
@@ -73,7 +73,10 @@ class Worker:
                 self.finish(replay_id, "stopped")
 
     def say(self, message: worker_channel.ToBroker, payload: Sequence[bytes] = ()) -> None:
-        frames = worker_channel.encode_to_broker(self.link.signer, message, payload)
+        if isinstance(message, worker_channel.Ready):  # the first on its connection: it proves the worker
+            frames = worker_channel.encode_proof(self.link.signer, message)
+        else:
+            frames = worker_channel.encode_to_broker(message, payload)
         self.link.feed(WorkerSent(self.peer, frames, self.link.wall_ms))
 
     def ready(self, problems: Sequence[AlgorithmProblem] = ()) -> None:

@@ -174,14 +174,15 @@ def envelope(type_name: str, data: Any, message_id: str, timestamp: int) -> Fiel
     }
 
 
-def packed(key: bytes, label: bytes, body: Any, payload: list[bytes] | None = None) -> list[bytes]:
-    """Return signed frames; `body` may have `msgspec.Raw` in it, which msgpack cannot write."""
-    frames = [msgspec.msgpack.encode(body), *(payload or [])]
-    return [signature(key, label, frames), *frames]
-
-
 def request_frames(key: bytes, fields: Fields) -> list[bytes]:
-    return packed(key, REQUEST, fields)
+    """Return signed frames; `fields` may have `msgspec.Raw` in them, which msgpack cannot write."""
+    frames = [msgspec.msgpack.encode(fields)]
+    return [signature(key, REQUEST, frames), *frames]
+
+
+def note_frames(note: Fields, payload: list[bytes]) -> list[bytes]:
+    """Return the frames of a worker that has proved itself; `note` may have `msgspec.Raw` in it."""
+    return [msgspec.msgpack.encode(note), *payload]
 
 
 # --- how messages are made ---

@@ -7,12 +7,16 @@ little time, and parked ones, which are paused and take none.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from typing import Literal
 
 from backtestr_protocol.messages import MAX_LENDING
 from backtestr_protocol.system_status import BatchingStatus, CacheStatus, CompressionStatus
 from backtestr_protocol.worker_channel import MAX_PARKED, WorkerKind
+
+# The connections of ended workers whose last messages may still come; each broker has far fewer workers.
+_FORMER = 1024
 
 WorkerState = Literal["starting", "idle", "busy", "lost"]
 
@@ -86,6 +90,7 @@ class Workers:
     def __init__(self) -> None:
         self._workers: dict[str, Worker] = {}
         self._by_peer: dict[bytes, Worker] = {}
+        self._former: deque[bytes] = deque(maxlen=_FORMER)
 
     def __iter__(self) -> Iterator[Worker]:
         return iter(self._workers.values())
@@ -112,6 +117,10 @@ class Workers:
     def at(self, peer: bytes) -> Worker | None:
         return self._by_peer.get(peer)
 
+    def was_at(self, peer: bytes) -> bool:
+        """Return true if a worker that has ended had that connection."""
+        return peer in self._former
+
     def get(self, worker_id: str) -> Worker:
         return self._workers[worker_id]
 
@@ -121,6 +130,7 @@ class Workers:
         worker.has_ended = True
         if worker.peer is not None:
             del self._by_peer[worker.peer]
+            self._former.append(worker.peer)
             worker.peer = None
         task, others = worker.task_id, worker.lending | worker.parked
         worker.task_id, worker.lending, worker.parked, worker.to_park = None, set(), set(), set()

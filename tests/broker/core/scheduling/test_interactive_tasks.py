@@ -98,7 +98,7 @@ class Machine:
     def collect(self) -> None:
         for effect in self.outbox.take_effects():
             if isinstance(effect, Instruct):
-                message, (data,) = worker_channel.decode_to_worker(Signer(KEY), effect.frames)
+                message, (data,) = worker_channel.decode_to_worker(effect.frames)
                 assert isinstance(message, worker_channel.Assign)
                 self.assigned.append((effect.peer, message, data.decode()))
             else:

@@ -31,6 +31,7 @@ from backtestr_protocol.texts import MAX_DETAILS_BYTES, MAX_TEXT_BYTES
 from backtestr_protocol.worker_channel import (
     Assign,
     Control,
+    Counted,
     Finished,
     OpenedReplay,
     OpenReplay,
@@ -135,15 +136,6 @@ def test_another_worker_leaves_out_what_was_published_and_no_later_change(runner
     again = [one["data"] for one in messages(run_out(runner)) if one["type"] == "PositionUpdate"]
     expected = [{**one, "backtestId": "again"} for one in changes[7:]]
     assert [one for one in again if "mark" not in one] == expected
-    assert all(one["timestamp"] >= changes[6]["timestamp"] for one in again if "mark" in one)
-
-
-def test_marks_are_counted_apart(runner: TaskRunner) -> None:
-    assign(runner, config(algorithm_id="buy_and_hold"))
-    sent = run_out(runner, Clock(step=0.03))
-    on_positions = [one for one in of_kind(sent, Published) if one.topic.startswith("positions.")]
-    assert sum(one.count - one.marks for one in on_positions) == 1
-    assert all(one.marks == 0 for one in of_kind(sent, Published) if one not in on_positions)
 
 
 def test_pause_parks_and_resume_continues_at_the_same_bar(runner: TaskRunner, store: ResultStore) -> None:
@@ -436,9 +428,11 @@ def test_progress_goes_on_where_a_lost_worker_left_it(runner: TaskRunner, steps:
     assert asked.backtest_id is not None
     runner.take(Control(task_id=asked.backtest_id, action="stop"), [])
     again = config(options=asked.options)  # the result of the first is on disk
-    second = assign(runner, again, paused=paused, progress_percent=before[-1])
+    made_at = [bars for one in of_kind(first, Counted) for bars in one.progress_at]
+    published = {f"progress.{again.backtest_id}": len(before)}
+    second = assign(runner, again, paused=paused, progress_at=made_at, published=published)
     if paused:
-        assert percents(second) == [], "the state before the first bar is behind what was published"
+        assert percents(second) == [], "it is paused where the first worker was"
         second += runner.take(Control(task_id=again.backtest_id or "", action="resume"), [])
     second += run_out(runner, clock)
     whole = before + percents(second)

@@ -246,8 +246,8 @@ class Assign(_WorkerMessage, frozen=True, kw_only=True):
     client_id: Name | None = None
     request_id: Name | None = None
     published: Annotated[dict[Topic, NotNegative], msgspec.Meta(max_length=MAX_TOPICS)] = {}
-    progress_at: Annotated[list[NotNegative], msgspec.Meta(max_length=MAX_PROGRESS)] = []
-    unheard: Annotated[list[Topic], msgspec.Meta(max_length=MAX_TOPICS)] = []
+    progress_at: Annotated[list[NotNegative], msgspec.Meta(max_length=MAX_PROGRESS)] | None = None
+    unheard: Annotated[list[Topic], msgspec.Meta(max_length=MAX_TOPICS)] | None = None
     losses: NotNegative | None = None
 
 

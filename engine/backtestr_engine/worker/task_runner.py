@@ -272,9 +272,9 @@ class TaskRunner:
         # been the check that ended it, and the backtest must not end in the same way.
         is_known = verdict is not None and verdict.finding is not None
         to_check = is_checked(plan) and not is_known and not assign.losses
-        streams.set_unheard(assign.unheard)
+        streams.set_unheard(assign.unheard or ())
         run = Run(plan, task_id, verdict)
-        logged = LoggedStreams(run, streams, assign.progress_at)
+        logged = LoggedStreams(run, streams, assign.progress_at or ())
         backtest = self._running[task_id] = _Backtest(run, logged, to_check=to_check)
         return self._park(backtest) if assign.paused else []
 

@@ -358,10 +358,10 @@ def test_bars_that_a_lost_worker_has_shown_are_simulated_at_full_speed(runner: T
     assert progress == [25.7, 25.8], "257 bars at once, and the next by its pace"
 
 
-def test_a_backtest_without_a_pace_begins_again_in_whole_chunks(runner: TaskRunner) -> None:
+def test_a_backtest_without_a_pace_begins_again_in_chunks_that_end_where_progress_was_made(runner: TaskRunner) -> None:
     assign(runner, config(backtest_id="b"), progress_at=[257])
     steps = 0
     while runner.running:
         runner.step(Clock())
         steps += 1
-    assert steps == 11
+    assert steps == 12

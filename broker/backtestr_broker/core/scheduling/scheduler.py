@@ -521,8 +521,8 @@ class Scheduler:
             client_id=job.client_id,
             request_id=job.request_key[1],
             published=published_before(self._outbox, job),
-            progress_at=job.progress_at.tolist(),
-            unheard=job.unheard,
+            progress_at=job.progress_at.tolist() or None,
+            unheard=job.unheard or None,
             losses=job.losses or None,
         )
         self._change(job, "started")

@@ -54,7 +54,7 @@ class StreamFetches:
         """
         job = self._job_of(data)
         if job is None or not self._is_in_log(job, data):
-            return self._from_ring(data)
+            return self._from_ring(data, has_all=job is not None and (not job.ended or job.has_results))
         if data.to_seq is not None and data.to_seq < data.from_seq:
             raise ValidationError(f"$.toSeq: {data.to_seq}, expected at least fromSeq, {data.from_seq}", path="$.toSeq")
         if job.worker_id is not None:
@@ -79,8 +79,11 @@ class StreamFetches:
             return False
         return not job.ended or job.has_results
 
-    def _from_ring(self, data: FetchMissed) -> Missed:
+    def _from_ring(self, data: FetchMissed, *, has_all: bool = False) -> Missed:
+        """Return the answer from the ring; where a worker `has_all` messages, none is too old to be fetched."""
         missed = self._outbox.sequencer.fetch(data.topic, data.from_seq, data.to_seq)
+        if has_all:
+            missed = msgspec.structs.replace(missed, oldest_seq=1)
         self._outbox.counters.fetched(data.topic, missed)
         return missed
 

@@ -1,7 +1,8 @@
 """A link whose workers are the engine's task runners: core and engine together, in one thread and without sockets.
 
 A compute worker takes a message or a step when the test lets it (`work`), and what it sends is on its way until the
-test delivers it (`deliver`). So listeners, fetches and losses come at any moment. An interactive worker answers at once.
+test delivers it (`deliver`). So listeners, fetches and losses come at any moment. An interactive worker answers at
+once.
 """
 
 from __future__ import annotations

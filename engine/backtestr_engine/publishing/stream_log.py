@@ -162,7 +162,7 @@ class StreamLog:
         return found, is_mark
 
 
-class _Stored(msgspec.Struct, frozen=True, kw_only=True):
+class _LogContent(msgspec.Struct, frozen=True, kw_only=True):
     """The content of a log: its arrays in little-endian bytes."""
 
     orders: bool
@@ -171,13 +171,13 @@ class _Stored(msgspec.Struct, frozen=True, kw_only=True):
     marks: bytes
 
 
-_decoder = msgspec.msgpack.Decoder(_Stored)
+_decoder = msgspec.msgpack.Decoder(_LogContent)
 
 
 def to_bytes(log: StreamLog) -> bytes:
     """Return the content of a log."""
     return encode(
-        _Stored(
+        _LogContent(
             orders=log.has_orders,
             positions=log.has_positions,
             progress=log._progress.rows.tobytes(),

@@ -108,7 +108,8 @@ class LoggedStreams:
         another backtest.
         """
         request = FetchMissed(topic=fetch.topic, from_seq=fetch.from_seq, to_seq=fetch.to_seq)
-        if last_seq(self, self.log, fetch.topic) < fetch.from_seq <= fetch.to_seq:
+        is_known = fetch.topic in topics.of_backtest(self.backtest_id)
+        if is_known and last_seq(self, self.log, fetch.topic) < fetch.from_seq <= fetch.to_seq:
             raise Busy(
                 f"message {fetch.from_seq} is made again, since its worker was lost; ask again in {RETRY_AFTER_MS} ms",
                 retryAfterMs=RETRY_AFTER_MS,

@@ -47,7 +47,8 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_small")
 def test_pages_follow_each_other(recorded: Recorded) -> None:
-    found, pages = [], 0
+    found: list[Any] = []
+    pages = 0
     while len(found) < 40:
         answer = asked(recorded, len(found) + 1)
         assert (answer["fromSeq"], answer["oldestSeq"]) == (len(found) + 1, 1)

@@ -4,12 +4,16 @@
 
 The direct call simulates bars that are in memory, and keeps its result there. Through the broker the backtest is
 checked, written to disk, run by a worker that has read the bars before, stored and synced, and its metrics and tables
-are read: `client.backtest(…).result()`. Every order and position update is published meanwhile, without a listener.
+are read: `client.backtest(…).result()`. Every order and position update is numbered meanwhile, without a listener. With
+one, a thread for each stream reads every order, position and progress, until the last has come.
 """
 
 from __future__ import annotations
 
 import tempfile
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from brokers import running_broker
@@ -19,6 +23,7 @@ from subject import backtest, config
 from turns import Work, in_turn
 
 from backtestr.client import Client
+from backtestr.run import Run, Stream
 from backtestr_engine.backtest.plan import Plan, prepare
 from backtestr_engine.built_in import find_algorithm
 from backtestr_engine.config import load_config
@@ -30,24 +35,41 @@ BARS = {1_000: 20, 100_000: 12, 1_000_000: 8}
 """The numbers of bars, with the rounds of each."""
 DIRECT = "direct call"
 THROUGH = "StartBacktest to result"
+READ = "the same, and one reader of every message"
 
 
-def through_the_broker(client: Client) -> Work:
+def started(client: Client, watch: Sequence[Stream]) -> Run:
     asked = config()
+    return client.backtest(
+        asked.algorithm_id,
+        SYMBOL,
+        timeframe="1m",
+        start=asked.start_date,
+        end=asked.end_date,
+        capital=asked.initial_capital,
+        commission=asked.commission,
+        slippage=asked.slippage,
+        parameters=asked.parameters,
+        watch=watch,
+    )
 
+
+def without_a_reader(client: Client) -> Work:
     def run() -> None:
-        client.backtest(
-            asked.algorithm_id,
-            SYMBOL,
-            timeframe="1m",
-            start=asked.start_date,
-            end=asked.end_date,
-            capital=asked.initial_capital,
-            commission=asked.commission,
-            slippage=asked.slippage,
-            parameters=asked.parameters,
-            watch=(),
-        ).result()
+        started(client, ()).result()
+
+    return run
+
+
+def with_a_reader(client: Client, readers: ThreadPoolExecutor) -> Work:
+    def run() -> None:
+        backtest = started(client, ("progress", "orders", "positions"))
+        reading = [
+            readers.submit(deque, read(), 0) for read in (backtest.progress, backtest.orders, backtest.positions)
+        ]
+        backtest.result()
+        for one in reading:
+            one.result()
 
     return run
 
@@ -57,8 +79,16 @@ def of_bars(count: int, usual: int, effort: float) -> list[Figure | Missing]:
         catalog = Catalog(Path(folder) / "data" / "catalog", cache_bytes=1 << 30)
         catalog.write(synthetic_bars("1m", count))
         plan: Plan = prepare(config(), catalog, load_config(None).conventions, find_algorithm)
-        with running_broker(Path(folder)) as broker, connect(broker) as client:
-            works: dict[str, Work] = {DIRECT: lambda: backtest(plan), THROUGH: through_the_broker(client)}
+        with (
+            running_broker(Path(folder)) as broker,
+            connect(broker) as client,
+            ThreadPoolExecutor(3) as readers,
+        ):
+            works: dict[str, Work] = {
+                DIRECT: lambda: backtest(plan),
+                THROUGH: without_a_reader(client),
+                READ: with_a_reader(client, readers),
+            }
             in_turn(works, 2)
             took = in_turn(works, rounds(usual, effort))
     return [

@@ -49,6 +49,13 @@ def class_of(topic: str) -> TopicClass | None:
     return None
 
 
+def socket_of(topic: str) -> Socket:
+    """Return the socket that carries a topic. Raises `ValueError` where no topic is spelled like that."""
+    if (topic_class := class_of(topic)) is None:
+        raise ValueError(f"{topic!r} is no topic")
+    return topic_class.socket
+
+
 def sockets_for(prefix: str) -> tuple[Socket, ...]:
     """Return the sockets on which a subscription to `prefix` can match any topic."""
     carrying = {one.socket for one in CLASSES if one.prefix.startswith(prefix) or class_of(prefix) is one}
@@ -83,3 +90,9 @@ def state_key(topic: str) -> str | None:
 
 def of_backtest(backtest_id: str) -> tuple[str, str, str]:
     return progress(backtest_id), orders(backtest_id), positions(backtest_id)
+
+
+def backtest_of(topic: str) -> str | None:
+    """Return the id of the backtest whose orders, positions or progress a topic carries; None for another topic."""
+    kind, _, backtest_id = topic.partition(".")
+    return backtest_id if backtest_id and kind in ("progress", "orders", "positions") else None

@@ -42,6 +42,7 @@ Work = Literal[
     "DeleteMarketData",
     "GetBacktestResults",
     "GetPerformanceMetrics",
+    "FetchMissed",
 ]
 Action = Literal["pause", "resume", "stop"]
 Outcome = Literal["completed", "failed", "stopped"]
@@ -63,6 +64,10 @@ MAX_ON_THE_WAY = 16
 
 # The most messages in one batch: sequence numbers could never go back from a number that was wrong.
 MAX_BATCH = 65_536
+# The most messages that are counted at once on a topic that no subscriber holds: those of one step.
+MAX_COUNTED = 1 << 30
+# The most progress messages of one backtest. A worker makes them rarer long before (`publishing/stream_log.py`).
+MAX_PROGRESS = 1 << 20
 # The longest time between two beats of a worker, in milliseconds.
 MAX_BEAT_INTERVAL_MS = 3_600_000
 # The most algorithms and stored series that a worker names. Files and folders of so many would take minutes to read.
@@ -148,17 +153,41 @@ class ReplayMark(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 class Published(_WorkerMessage, frozen=True, kw_only=True):
     """A message for a topic; one frame follows: a stream payload, or a `Batch` of `count` messages.
 
-    `marks` counts those of them that mark positions to market. They follow the clock, so another worker that runs the
-    backtest again makes others. `task_id` names the backtest whose prices these are, since their topic does not;
-    absent, it is the task that the worker computes.
+    `task_id` names the backtest whose prices these are, since their topic does not; absent, it is the task that the
+    worker computes.
     """
 
     topic: Topic
     count: Annotated[int, msgspec.Meta(ge=1, le=MAX_BATCH)]
-    marks: NotNegative = 0
     progress_percent: Percent | None = None
     replay: ReplayMark | None = None
     task_id: Name | None = None
+
+
+class Counted(_WorkerMessage, frozen=True, kw_only=True):
+    """The messages of a backtest that no subscriber of its topics would get, as numbers: the worker's log has them.
+
+    `counts` has the number by topic. `progress_at` has the bars that were simulated when progress was made, in order.
+    It comes before the progress and the marks that are made there, so that another worker can make them again.
+    """
+
+    task_id: Name
+    counts: Annotated[
+        dict[Topic, Annotated[int, msgspec.Meta(ge=1, le=MAX_COUNTED)]], msgspec.Meta(max_length=MAX_TOPICS)
+    ] = {}
+    progress_at: Annotated[list[NotNegative], msgspec.Meta(max_length=MAX_PROGRESS)] = []
+    progress_percent: Percent | None = None
+
+
+class Fetched(_WorkerMessage, frozen=True, kw_only=True):
+    """The answer to a `Fetch`: one frame follows, the data of the answer to FetchMissed.
+
+    No frame and no `error` means that the worker does not hold the backtest any more.
+    """
+
+    task_id: Name
+    fetch_id: NotNegative
+    error: ErrorData | None = None
 
 
 class Paused(_WorkerMessage, frozen=True, kw_only=True):
@@ -198,7 +227,7 @@ class Finished(_WorkerMessage, frozen=True, kw_only=True):
     reason: Text | None = None
 
 
-ToBroker = Ready | Beat | Published | Paused | Resumed | Lent | Finished
+ToBroker = Ready | Beat | Published | Counted | Fetched | Paused | Resumed | Lent | Finished
 
 # --- broker to worker ---
 
@@ -207,10 +236,10 @@ class Assign(_WorkerMessage, frozen=True, kw_only=True):
     """A task for the worker; one frame with its data follows.
 
     A backtest that is `paused` is parked before its first bar. `published` counts, for each topic of a backtest, the
-    messages that a lost worker had already sent, without marks: they are not sent again. `progress_percent` is the
-    progress that it had sent: the next one is beyond it. `losses` counts such workers. A `restored` backtest was
-    accepted by an earlier broker: a result of it on disk is its result. `client_id` and `request_id` name the request,
-    for the log.
+    messages that a lost worker had already sent or counted: they are made again, and not sent. `progress_at` has the
+    bars at which that worker made progress: it is made there again, and nowhere between. `losses` counts such workers.
+    `unheard` are topics that no subscriber holds, as in `Unheard`. A `restored` backtest was accepted by an earlier
+    broker: a result of it on disk is its result. `client_id` and `request_id` name the request, for the log.
     """
 
     task_id: Name
@@ -220,7 +249,8 @@ class Assign(_WorkerMessage, frozen=True, kw_only=True):
     client_id: Name | None = None
     request_id: Name | None = None
     published: Annotated[dict[Topic, NotNegative], msgspec.Meta(max_length=MAX_TOPICS)] = {}
-    progress_percent: Percent | None = None
+    progress_at: Annotated[list[NotNegative], msgspec.Meta(max_length=MAX_PROGRESS)] | None = None
+    unheard: Annotated[list[Topic], msgspec.Meta(max_length=MAX_TOPICS)] | None = None
     losses: NotNegative | None = None
 
 
@@ -231,6 +261,23 @@ class Control(_WorkerMessage, frozen=True, kw_only=True):
     action: Action
 
 
+class Unheard(_WorkerMessage, frozen=True, kw_only=True):
+    """All topics of a backtest that no subscriber holds now: messages on them are counted instead of sent."""
+
+    task_id: Name
+    topics: Annotated[list[Topic], msgspec.Meta(max_length=MAX_TOPICS)]
+
+
+class Fetch(_WorkerMessage, frozen=True, kw_only=True):
+    """A question for messages of a backtest that the worker holds; `Fetched` with its `fetch_id` is the answer."""
+
+    task_id: Name
+    fetch_id: NotNegative
+    topic: Topic
+    from_seq: Positive
+    to_seq: NotNegative
+
+
 class Credit(_WorkerMessage, frozen=True, kw_only=True):
     """The number of bars that a price replay may have published in all; a later `Credit` never lowers it."""
 
@@ -238,7 +285,7 @@ class Credit(_WorkerMessage, frozen=True, kw_only=True):
     allowed: NotNegative
 
 
-Task = Assign | Control
+Task = Assign | Control | Unheard | Fetch
 ToWorker = Task | Credit
 
 

@@ -103,3 +103,13 @@ def test_no_topic_has_two_classes() -> None:
 
 def test_the_topics_of_a_backtest() -> None:
     assert topics.of_backtest("b") == ("progress.b", "orders.b", "positions.b")
+
+
+def test_the_backtest_and_the_socket_of_a_topic() -> None:
+    for topic in topics.of_backtest("a.b"):
+        assert topics.backtest_of(topic) == "a.b"
+        assert topics.socket_of(topic) == topic.partition(".")[0]
+    for other in ("prices.S.1m", "system.errors", "state.k", "orders.", "orders", ""):
+        assert topics.backtest_of(other) is None
+    with pytest.raises(ValueError, match="is no topic"):
+        topics.socket_of("nothing")

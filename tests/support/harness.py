@@ -269,10 +269,16 @@ def dense(raw_client: RawClient, subscription: Subscription, last_seq: int) -> l
 
     Retained messages are fetched, as PROTOCOL.md has a late listener do it; those that arrive twice must agree.
     """
-    retained = raw_client.ask("FetchMissed", {"topic": subscription.topic, "fromSeq": 1, "toSeq": last_seq})
     found: dict[int, Fields] = {}
-    for one in retained["messages"]:
-        found.update(messages(one))
+    reached = 0
+    while reached < last_seq:
+        page = {"topic": subscription.topic, "fromSeq": reached + 1, "toSeq": last_seq}
+        retained = raw_client.ask("FetchMissed", page)
+        for one in retained["messages"]:
+            found.update(messages(one))
+        if retained["toSeq"] <= reached:
+            break
+        reached = retained["toSeq"]
     live: dict[int, Fields] = {}
     while last_seq not in live:
         topic, envelope = subscription.receive()

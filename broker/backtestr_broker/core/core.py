@@ -194,8 +194,10 @@ class Core:
                     for session in self.sessions.clear():
                         outbox.notify("client_left", clientId=session.client_id, reason=reason)
                     self.listeners.clear()
+                    self.scheduler.stream_fetches.listeners_changed()
                 case Subscribed() | ListenersFound() | SubscribersDropped():
                     self.listeners.take(event)
+                    self.scheduler.stream_fetches.listeners_changed()
                 case WorkerSent(peer, frames):
                     self.worker_messages.received(peer, frames, now)
                 case WorkerStarted():

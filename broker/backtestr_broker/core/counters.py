@@ -108,13 +108,14 @@ class Counters:
         if not heard:
             streamed.unheard += count
 
-    def fetched(self, topic: str, missed: Missed) -> None:
-        """Count the answer to a FetchMissed."""
+    def fetched(self, topic: str, missed: Missed | None = None) -> None:
+        """Count a FetchMissed, and the messages of its answer; None where a worker answers, whose pages stay packed."""
         topic_class = class_of(topic)
         assert topic_class is not None, "it was found"
         streamed = self.streams[topic_class.prefix]
         streamed.fetches += 1
-        streamed.fetched += max(0, missed.to_seq + 1 - max(missed.from_seq, missed.oldest_seq))
+        if missed is not None:
+            streamed.fetched += max(0, missed.to_seq + 1 - max(missed.from_seq, missed.oldest_seq))
 
     def running(self) -> set[RequestKey]:
         """Return the keys of the requests that have begun and have not ended."""

@@ -166,6 +166,10 @@ class Outbox:
             self._effects.append(self.envelopes.stream(sequenced, payload, self.wall_ms))
         self.counters.published(sequenced.topic_class, count, len(payload), heard=heard)
 
+    def skip(self, topic: str, count: int) -> None:
+        """Give numbers to messages that no listener would get; the log of their backtest has them."""
+        self.counters.published(self.sequencer.skip(topic, count), count, 0, heard=False)
+
     def report(self, error: BacktestrError, **about: str) -> None:
         """Publish an error on `system.errors`; the log has what it is `about`."""
         self.publish(topics.ERRORS, encoded_payload("Error", self.error_data(error, **about)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 import msgspec
 
@@ -18,6 +19,8 @@ from backtestr_protocol.messages import SeriesInfo
 from backtestr_protocol.texts import bounded, bounded_details
 
 from .events import WorkerExited, WorkerStarted
+
+Ended = TypeVar("Ended", worker_channel.Finished, worker_channel.Fetched)
 
 
 class WorkerMessages:
@@ -81,6 +84,10 @@ class WorkerMessages:
                 replays.finished(worker, _with_bounded_error(message))
             case worker_channel.Published():
                 scheduler.published(worker, message, payload)
+            case worker_channel.Counted():
+                scheduler.counted(worker, message)
+            case worker_channel.Fetched():
+                scheduler.stream_fetches.answered(worker, _with_bounded_error(message), payload)
             case worker_channel.Paused():
                 scheduler.paused(worker, message)
             case worker_channel.Resumed():
@@ -133,7 +140,7 @@ class WorkerMessages:
             self._outbox.kill(one.worker_id, one.reason)
 
 
-def _with_bounded_error(message: worker_channel.Finished) -> worker_channel.Finished:
+def _with_bounded_error(message: Ended) -> Ended:
     """Return the message with texts that may be kept and sent on; a worker has bounded them already."""
     error = message.error
     if error is None:

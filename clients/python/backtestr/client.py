@@ -547,7 +547,8 @@ class Client(MarketDataRequests):
 
         Without `history` the subscription begins when it reaches the broker, shortly after this returns. With it, it
         begins with the oldest message that the broker retains, and misses none after that; a `Gap` states the messages
-        that are no longer retained. A prefix covers the topics that advance while it is subscribed.
+        that are no longer retained. Those of a backtest's orders, positions and progress are all there. A prefix covers
+        the topics that advance while it is subscribed.
 
         `symbol`, `side`, `status` (one value or several) and `min_quantity` filter what is read (docs/streams.md).
         Raises `ValueError` for text that is no topic, and for a filter that its messages cannot have.

@@ -6,6 +6,8 @@
                          orders.arrow   positions.arrow   trades.arrow   open_trades.arrow   the simulation's records
                          changes.arrow   the order that made each change of a position; absent in version 0.1
                          signals.arrow   the time of the signal of each order; absent in version 0.1
+                         states.arrow    every state of every order; absent where each has one
+                         streams.msgpack   the rest of what was published; absent in earlier versions
 
 A result is written into a folder of another name, synced, and renamed: a crash leaves nothing that looks like a result.
 That name, `.<backtest id>.<process id>.partial`, has the writer's process, so that the folder of a crashed process can
@@ -58,6 +60,12 @@ _TABLES: tuple[TableName, ...] = ("equity", "trades", "orders", "positions")
 COMPARED = 50
 LISTED = 20
 _RECORDS = ("orders", "positions", "trades", "open_trades")
+_STREAMS = "streams.msgpack"
+# What reading a file that is damaged, or that is none of ours, may raise.
+_UNREADABLE = (
+    *(OSError, ValueError, KeyError, msgspec.MsgspecError),
+    *(pl.exceptions.PolarsError, pl.exceptions.PanicException),
+)
 
 
 class _Stored(msgspec.Struct, frozen=True, rename="camel"):
@@ -84,6 +92,20 @@ class _Ended(msgspec.Struct, frozen=True):
     status: Outcome
 
 
+class RecordedStreams(msgspec.Struct, frozen=True, kw_only=True):
+    """All of a stored result from which its streams are made again.
+
+    `orders` has every state of every order, `positions` every change of a position, and `log` is the content of the
+    stream log.
+    """
+
+    backtest_id: str
+    symbols: list[str]
+    orders: Records
+    positions: Records
+    log: bytes
+
+
 class ResultStore:
     """The results under `root`."""
 
@@ -91,9 +113,17 @@ class ResultStore:
         self._root = root
 
     def write(
-        self, backtest_id: str, status: BacktestState, config: BacktestConfig | dict[str, Any], result: Result
+        self,
+        backtest_id: str,
+        status: BacktestState,
+        config: BacktestConfig | dict[str, Any],
+        result: Result,
+        streams: bytes | None = None,
     ) -> None:
-        """Store a result, in place of an earlier one of the same backtest. When this returns it is on disk."""
+        """Store a result, in place of an earlier one of the same backtest. When this returns it is on disk.
+
+        `streams` is the log of its streams, which `recorded` returns again.
+        """
         folder = self._folder(backtest_id)
         make_private(self._root)
         self._sweep(f".{folder.name}.*")
@@ -101,6 +131,8 @@ class ResultStore:
         shutil.rmtree(partial, ignore_errors=True)
         make_private(partial)
         try:
+            if streams is not None:
+                (partial / _STREAMS).write_bytes(streams)
             self._fill(partial, backtest_id, status, config, result)
             if folder.exists():
                 shutil.rmtree(folder)
@@ -118,7 +150,7 @@ class ResultStore:
         config: BacktestConfig | dict[str, Any],
         result: Result,
     ) -> None:
-        """Write the files of a result, and wait until they are on disk."""
+        """Write the files of a result beside those that are there, and wait until all are on disk."""
         _write_columns(partial / "equity.arrow", {"equity": result.equity})
         starts, bars = spans(result.timestamp, result.timeframe)
         _write_columns(partial / "times.arrow", {"start": starts, "bars": bars})
@@ -126,6 +158,10 @@ class ResultStore:
             records: Records = getattr(result, name)
             columns = {field: np.ascontiguousarray(records[field]) for field in records.dtype.names or ()}
             _write_columns(partial / f"{name}.arrow", columns)
+        if (states := result.order_states) is not None:
+            _write_columns(
+                partial / "states.arrow", {field: np.ascontiguousarray(states[field]) for field in ORDER.names or ()}
+            )
         if result.links is not None:
             _write_columns(partial / "changes.arrow", {"order_id": result.links.changed_by})
             _write_columns(partial / "signals.arrow", {"signal_time": result.links.signal_times})
@@ -199,15 +235,8 @@ class ResultStore:
                     for table in tables
                 ]
             )
-        except (
-            *(OSError, ValueError, KeyError, msgspec.MsgspecError),
-            *(pl.exceptions.PolarsError, pl.exceptions.PanicException),
-        ) as error:
-            if not folder.is_dir():  # it was deleted while it was read
-                raise self._no_result(backtest_id) from None
-            raise DataError(
-                f"the result of backtest {backtest_id} cannot be read: {error}; run the backtest again under another id"
-            ) from error
+        except _UNREADABLE as error:
+            raise self._unreadable(backtest_id, error) from error
         return (
             BacktestResults(
                 backtest_id=backtest_id,
@@ -218,6 +247,45 @@ class ResultStore:
                 warmup_bars=stored.warmup_bars,
             ),
             attachments,
+        )
+
+    def recorded(self, backtest_id: str) -> RecordedStreams:
+        """Return the records and the stream log of a stored result, compared with their checksums.
+
+        Raises `NotFound` for a backtest without a result and for a result of a version that stored no log, `DataError`
+        for a result that cannot be read.
+        """
+        folder = self._folder(backtest_id)
+        try:
+            stored = _stored_in((folder / "result.json").read_bytes())
+            if not (folder / _STREAMS).exists():
+                raise NotFound(f"the result of backtest {backtest_id!r} has no log of its streams", kind="stream log")
+            files = _Files(folder, stored.checksums)
+            states = "states" if (folder / "states.arrow").exists() else "orders"
+            return RecordedStreams(
+                backtest_id=backtest_id,
+                symbols=stored.symbols,
+                orders=files.records(states, ORDER),
+                positions=files.records("positions", POSITION),
+                log=files.content(_STREAMS),
+            )
+        except _UNREADABLE as error:
+            raise self._unreadable(backtest_id, error) from error
+
+    def version(self, backtest_id: str) -> tuple[int, int] | None:
+        """Return what another result of the same backtest would differ in; None where there is no result."""
+        try:
+            found = (self._folder(backtest_id) / "result.json").stat()
+        except (OSError, NotFound):
+            return None
+        return found.st_ino, found.st_mtime_ns
+
+    def _unreadable(self, backtest_id: str, error: BaseException) -> NotFound | DataError:
+        """Return the error for a result that cannot be read, or that was deleted while it was read."""
+        if not self._folder(backtest_id).is_dir():
+            return self._no_result(backtest_id)
+        return DataError(
+            f"the result of backtest {backtest_id} cannot be read: {error}; run the backtest again under another id"
         )
 
     def _folder(self, backtest_id: str) -> Path:
@@ -275,12 +343,15 @@ class _Files:
     def columns(self, name: str) -> pl.DataFrame:
         """Read a file. Raises `ValueError` for a damaged one, which could end the process that reads it."""
         if name not in self._columns:
-            path = self._folder / f"{name}.arrow"
-            content = path.read_bytes()
-            if self._checksums.get(path.name, found := zlib.crc32(content)) != found:
-                raise ValueError(f"the checksum of {path.name} does not match")
-            self._columns[name] = pl.read_ipc_stream(content)
+            self._columns[name] = pl.read_ipc_stream(self.content(f"{name}.arrow"))
         return self._columns[name]
+
+    def content(self, name: str) -> bytes:
+        """Read the bytes of a file, and compare them with their checksum. Raises `ValueError` for a damaged one."""
+        content = (self._folder / name).read_bytes()
+        if self._checksums.get(name, found := zlib.crc32(content)) != found:
+            raise ValueError(f"the checksum of {name} does not match")
+        return content
 
     def records(self, name: str, kind: np.dtype[np.void]) -> Records:
         """Read a file as records of that kind."""

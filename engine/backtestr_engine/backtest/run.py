@@ -17,7 +17,16 @@ from backtestr_engine.metrics.excursions import fill_in_excursions
 from backtestr_engine.metrics.geometric_figures import with_geometric_figures
 from backtestr_engine.metrics.metrics import Simulated, compute_metrics
 from backtestr_engine.simulation.account import kernel_rules, marked_positions, totals
-from backtestr_engine.simulation.records import BUY, SELL, TRADE, Events, final_states, rejections
+from backtestr_engine.simulation.records import (
+    BUY,
+    ORDER,
+    POSITION,
+    SELL,
+    TRADE,
+    Events,
+    final_states,
+    rejections,
+)
 from backtestr_engine.simulation.shared_account_loop import SharedAccountSimulation
 from backtestr_engine.simulation.symbol_loop import SymbolSimulation
 from backtestr_protocol.messages import LookAhead, Timeframe
@@ -57,6 +66,13 @@ class Run:
     @property
     def done(self) -> bool:
         return self.bars_simulated == self.bars_total
+
+    @property
+    def events(self) -> Events:
+        """The events of all bars that were simulated."""
+        if self._simulation is None:
+            return Events(np.zeros(0, dtype=ORDER), np.zeros(0, dtype=POSITION), np.zeros(0, dtype=TRADE))
+        return self._simulation.events()
 
     def start(self) -> None:
         """Compute the signals. Raises `AlgorithmError`; `InvalidConfiguration` where they lack what an option needs."""
@@ -168,6 +184,7 @@ class Run:
             metrics=metrics,
             drawdown_from=conventions.drawdown_from,
             warmup_bars=0 if warm_up is None else warm_up.fewest,
+            order_states=None if orders is events.orders else events.orders,
             links=OrderLinks(
                 orders_of_changes(events.orders, events.positions),
                 signal_times(events.orders, panel, fills_at_close=self._fills_at_close),
@@ -195,7 +212,8 @@ class Result(msgspec.Struct, frozen=True):
     `timestamp` (µs UTC) and `equity` have one value per simulated bar. `trades` are the closed trades, `open_trades`
     those that are open at the end, marked at the last close, at most one per symbol; `symbol` of records is an index
     into `symbols`. Without a bar, `metrics` has a reason and no figure. `warmup_bars` is the number of bars before the
-    first one that the algorithm saw; of several symbols, the fewest.
+    first one that the algorithm saw; of several symbols, the fewest. `order_states` has every state of every order,
+    where `orders`, which has the last of each, leaves any out.
     """
 
     symbols: tuple[str, ...]
@@ -211,6 +229,7 @@ class Result(msgspec.Struct, frozen=True):
     drawdown_from: DrawdownFrom = "capital"
     warmup_bars: int = 0
     links: OrderLinks | None = None
+    order_states: Records | None = None
 
     def frame(self, table: str) -> pl.DataFrame:
         """Return one of the tables `equity`, `orders`, `trades`, `positions`."""

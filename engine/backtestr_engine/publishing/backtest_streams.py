@@ -1,26 +1,28 @@
 """The streams of a backtest: its events as messages, without those that an earlier worker has published.
 
-Each call returns topics and their messages, in order; a `Batcher` makes batches of them.
+Each call returns topics and their messages, in order; a `Batcher` makes batches of them. On a topic that no subscriber
+holds messages are counted, and not made.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import numpy as np
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 from backtestr_engine.data.arrays import Records
 from backtestr_engine.data.bars import Bars
 from backtestr_engine.data.panel import Panel
-from backtestr_engine.simulation.records import ORDER_TYPES, REASONS, SIDES, STATUSES, Events
+from backtestr_engine.simulation.records import Events
 from backtestr_protocol import topics
-from backtestr_protocol.codec import encoded_payload
 from backtestr_protocol.messages import StreamOptions
 from backtestr_protocol.stream_messages import BacktestProgress
 
 from .column_batches import ColumnBatch
 from .payloads import Messages
-from .record_encoding import EncodedMaps, Field, Ids, Number, Text, encode_payloads
+from .record_encoding import EncodedMaps, Number, encode_payloads
+from .record_messages import order_messages, position_messages, progress_messages
+
+R = TypeVar("R", Records, tuple[BacktestProgress, ...])
 
 
 class BacktestStreams:
@@ -34,14 +36,36 @@ class BacktestStreams:
         self._positions_topic = topics.positions(backtest_id)
         self._progress_topic = topics.progress(backtest_id)
         self._prices_topics = [topics.prices(bars.symbol, bars.timeframe) for bars in panel.series]
-        numbered = (self._orders_topic, self._positions_topic, *self._prices_topics)
+        numbered = (self._orders_topic, self._positions_topic, self._progress_topic, *self._prices_topics)
         self._skip = {topic: published.get(topic, 0) for topic in numbered}
+        self._unheard: frozenset[str] = frozenset()
+        self._counts: dict[str, int] = {}
 
     @property
     def topics(self) -> list[str]:
         """All topics on which the backtest may publish."""
         prices = self._prices_topics if self._streams.prices else []
         return [*prices, self._orders_topic, self._positions_topic, self._progress_topic]
+
+    @property
+    def has_marks(self) -> bool:
+        """True if progress comes with marks of the open positions."""
+        return self._streams.positions and self._streams.marks
+
+    @property
+    def is_behind(self) -> bool:
+        """True while orders, positions or progress that an earlier worker has published are not made again."""
+        return any(self._skip[topic] for topic in (self._orders_topic, self._positions_topic, self._progress_topic))
+
+    def set_unheard(self, unheard: Iterable[str]) -> list[str]:
+        """Count the messages of these topics from now on instead of making them; return those that are new to it."""
+        before, self._unheard = self._unheard, frozenset(unheard)
+        return sorted(self._unheard - before)
+
+    def take_counts(self) -> dict[str, int]:
+        """Return how many messages of each topic were counted since the last call."""
+        counts, self._counts = self._counts, {}
+        return counts
 
     def chunk(self, events: Events, first_bar: int, stop_bar: int) -> list[tuple[str, Messages]]:
         """Return the messages of rows [first_bar, stop_bar) of the panel, on which `events` happened."""
@@ -52,84 +76,40 @@ class BacktestStreams:
                 unpublished = bars[self._published(topic, len(bars)) :]
                 encode = price_columns if self._streams.columns else encoded_prices
                 messages.append((topic, encode(unpublished, backtestId=self._backtest_id)))
-        if self._streams.orders:
-            orders = self._unpublished(self._orders_topic, events.orders)
-            messages.append((self._orders_topic, self._encoded_orders(orders)))
-        if self._streams.positions:
-            positions = self._unpublished(self._positions_topic, events.positions)
-            messages.append((self._positions_topic, self._encoded_positions(positions)))
+        if self._streams.orders and len(orders := self._to_make(self._orders_topic, events.orders)):
+            messages.append((self._orders_topic, order_messages(self._backtest_id, self._panel.symbols, orders)))
+        if self._streams.positions and len(changes := self._to_make(self._positions_topic, events.positions)):
+            messages.append((self._positions_topic, position_messages(self._backtest_id, self._panel.symbols, changes)))
         return messages
 
-    def marks(self, positions: Records) -> tuple[str, Messages]:
-        """Return the topic of positions and the open `positions` at their present prices, one message each.
-
-        There are none while what an earlier worker published is left out: that worker has marked these bars.
-        """
-        wanted = self._streams.positions and self._streams.marks and not self._skip[self._positions_topic]
-        return self._positions_topic, self._encoded_positions(positions if wanted else positions[:0], mark=True)
-
-    def progress(self, progress: BacktestProgress) -> tuple[str, Messages]:
-        """Return the topic of the progress and its one message."""
-        payload = encoded_payload("BacktestProgress", progress)
-        return self._progress_topic, EncodedMaps(payload, np.array([len(payload)]))
+    def progress(self, progress: BacktestProgress, marks: Records) -> list[tuple[str, Messages]]:
+        """Return the messages of open positions at their present prices, then that of the progress."""
+        messages: list[tuple[str, Messages]] = []
+        if len(made := self._to_make(self._positions_topic, marks)):
+            of_marks = position_messages(self._backtest_id, self._panel.symbols, made, mark=True)
+            messages.append((self._positions_topic, of_marks))
+        if self._to_make(self._progress_topic, (progress,)):
+            messages.append((self._progress_topic, progress_messages([progress])))
+        return messages
 
     def _within(self, bars: Bars, first_row: int, stop_row: int) -> Bars:
         times = self._panel.timestamp
         end = int(times[stop_row]) if stop_row < len(times) else None
         return bars.between(int(times[first_row]), end) if first_row < stop_row else bars[:0]
 
-    def _symbols(self, records: np.ndarray) -> Text | str:
-        symbols = self._panel.symbols
-        return symbols[0] if len(symbols) == 1 else Text(symbols, records["symbol"])
-
-    def _unpublished(self, topic: str, records: np.ndarray) -> np.ndarray:
-        return records[self._published(topic, len(records)) :]
+    def _to_make(self, topic: str, records: R) -> R:
+        """Return the records whose messages are to be made now: unpublished ones of a topic that has a listener."""
+        unpublished: R = records[self._published(topic, len(records)) :]
+        if topic not in self._unheard or not len(unpublished):
+            return unpublished
+        self._counts[topic] = self._counts.get(topic, 0) + len(unpublished)
+        return records[:0]
 
     def _published(self, topic: str, count: int) -> int:
         """Return how many of the next `count` messages of a topic were published before."""
         skipped = min(self._skip[topic], count)
         self._skip[topic] -= skipped
         return skipped
-
-    def _encoded_orders(self, orders: np.ndarray) -> EncodedMaps:
-        filled = orders["status"] == STATUSES.index("filled")
-        return encode_payloads(
-            "OrderUpdate",
-            {
-                "backtestId": self._backtest_id,
-                "symbol": self._symbols(orders),
-                "side": Text((SIDES[1], SIDES[-1]), orders["side"] < 0),
-                "quantity": Number(orders["quantity"]),
-                "price": Number(orders["price"]),
-                "orderType": Text(ORDER_TYPES, orders["order_type"]),
-                "status": Text(STATUSES, orders["status"]),
-                "timestamp": Number(orders["timestamp"] // 1000),
-                "fillPrice": Number(orders["fill_price"], filled),
-                "fillQuantity": Number(orders["fill_quantity"], filled),
-                "reason": Text(REASONS, orders["reason"], orders["reason"] > 0),
-            },
-            len(orders),
-            Ids("orderId", orders["order_id"]),
-        )
-
-    def _encoded_positions(self, positions: np.ndarray, *, mark: bool = False) -> EncodedMaps:
-        marked: dict[str, Field] = {"mark": True} if mark else {}
-        return encode_payloads(
-            "PositionUpdate",
-            {
-                "backtestId": self._backtest_id,
-                "symbol": self._symbols(positions),
-                "quantity": Number(positions["quantity"]),
-                "averagePrice": Number(positions["average_price"]),
-                "currentPrice": Number(positions["current_price"]),
-                "unrealizedPnL": Number(positions["unrealized"]),
-                "realizedPnL": Number(positions["realized"]),
-                "timestamp": Number(positions["timestamp"] // 1000),
-                **marked,
-            },
-            len(positions),
-            Ids("positionId", positions["position_id"]),
-        )
 
 
 def encoded_prices(bars: Bars, **source: str) -> EncodedMaps:

@@ -83,14 +83,13 @@ class _TopicClassState:
 class _Pending:
     """The messages of a topic that are not yet a batch: since when they wait, and the last progress in percent."""
 
-    __slots__ = ("count", "marks", "parts", "percent", "since", "topic_class")
+    __slots__ = ("count", "parts", "percent", "since", "topic_class")
 
     def __init__(self, topic_class: _TopicClassState, since: float) -> None:
         self.topic_class = topic_class
         self.since = since
         self.parts: list[Messages] = []
         self.count = 0
-        self.marks = 0
         self.percent: float | None = None
 
     @property
@@ -110,18 +109,11 @@ class Batcher:
         self._pending_bytes = 0
 
     def add(
-        self,
-        topic: str,
-        messages: Messages,
-        now: float,
-        progress_percent: float | None = None,
-        *,
-        are_marks: bool = False,
+        self, topic: str, messages: Messages, now: float, progress_percent: float | None = None
     ) -> list[Publication]:
         """Add further messages of a topic, and return the batches that are full.
 
-        `progress_percent` is the progress of a backtest with the last of them. Messages that `are_marks` are counted
-        apart in what is published.
+        `progress_percent` is the progress of a backtest with the last of them.
         """
         topic_class = self._classes[topic.partition(".")[0]]
         sent: list[Publication] = []
@@ -137,7 +129,6 @@ class Batcher:
             part = messages.cut(first, first + min(wanted, count)) if first or wanted < count else messages
             pending.parts.append(part)
             pending.count += len(part)
-            pending.marks += len(part) if are_marks else 0
             pending.percent = progress_percent
             self._pending_bytes += part.size
             first += len(part)
@@ -211,8 +202,12 @@ class Batcher:
         payload = self._packer.payload(
             pending.parts, pending.count, topic_class.options.priority, topic_class.options.compression_bytes
         )
-        published = Published(topic=topic, count=pending.count, marks=pending.marks, progress_percent=pending.percent)
-        return published, payload
+        return Published(topic=topic, count=pending.count, progress_percent=pending.percent), payload
+
+    def payload(self, topic: str, messages: Messages) -> bytes:
+        """Return one payload of `messages`, which are asked for and wait for no others."""
+        options = self._classes[topic.partition(".")[0]].options
+        return self._packer.payload([messages], len(messages), options.priority, options.compression_bytes)
 
     def check_invariants(self) -> None:
         assert self._pending_bytes == sum(part.size for pending in self._pending.values() for part in pending.parts)

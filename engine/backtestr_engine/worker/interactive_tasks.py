@@ -16,6 +16,7 @@ from backtestr_engine.importing.importer import ReadsFile, import_market_data
 from backtestr_engine.library.library import Library
 from backtestr_engine.library.source_files import Limit, unlimited
 from backtestr_engine.library.stored_samples import series_parts
+from backtestr_engine.publishing.stream_pages import Pack
 from backtestr_engine.simulation.conventions import Conventions
 from backtestr_protocol.codec import decode, encode
 from backtestr_protocol.errors import StateConflict
@@ -27,6 +28,7 @@ from backtestr_protocol.messages import (
     BacktestRef,
     DeleteMarketData,
     DescribeMarketData,
+    FetchMissed,
     GetBacktestResults,
     GetMarketData,
     PerformanceMetrics,
@@ -39,6 +41,7 @@ from backtestr_protocol.worker_channel import OpenReplay, Work
 
 from .market_data import market_data
 from .price_replays import ReplayBars, read_replay_bars
+from .stored_streams import StoredStreams
 from .table_files import TableFiles
 
 # The frames of an answer: the Success data, and its attachments.
@@ -53,6 +56,7 @@ _config = msgspec.msgpack.Decoder(BacktestConfig)
 _delete = msgspec.msgpack.Decoder(DeleteMarketData)
 _describe = msgspec.msgpack.Decoder(DescribeMarketData)
 _evaluate = msgspec.msgpack.Decoder(EvaluateAlgorithm)
+_fetch = msgspec.msgpack.Decoder(FetchMissed)
 _get_market_data = msgspec.msgpack.Decoder(GetMarketData)
 _get_results = msgspec.msgpack.Decoder(GetBacktestResults)
 _open_replay = msgspec.msgpack.Decoder(OpenReplay)
@@ -84,7 +88,11 @@ class InteractiveTasks:
         library: Library,
         wall_ms: Callable[[], int],
         means: Means | None = None,
+        *,
+        pack: Pack,
     ) -> None:
+        """`pack` makes the payloads of published messages that are fetched."""
+        self._stored_streams = StoredStreams(results, pack)
         self._means = means or Means()
         self._catalog = catalog
         self._results = results
@@ -106,6 +114,7 @@ class InteractiveTasks:
             "DeleteMarketData": self._delete_market_data,
             "GetBacktestResults": self._backtest_results,
             "GetPerformanceMetrics": self._performance_metrics,
+            "FetchMissed": self._missed,
         }
 
     def answer(self, work: Work, data: bytes) -> Frames:
@@ -191,6 +200,10 @@ class InteractiveTasks:
             self._hand_over(request.mapped),
         )
         return [encode(found), *attachments]
+
+    def _missed(self, data: bytes) -> Frames:
+        """Return a page of what a backtest has published that has ended."""
+        return [self._stored_streams.page(decode(_fetch, data))]
 
     def _performance_metrics(self, data: bytes) -> Frames:
         found, _ = self._results.read(decode(_backtest_ref, data).backtest_id, [])

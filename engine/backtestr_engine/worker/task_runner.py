@@ -38,12 +38,15 @@ from backtestr_engine.library.library import Library
 from backtestr_engine.publishing.backtest_streams import BacktestStreams
 from backtestr_engine.publishing.batching import Batcher, Publication
 from backtestr_engine.publishing.payloads import Messages
+from backtestr_engine.publishing.stream_log import to_bytes
 from backtestr_engine.simulation.conventions import Conventions
+from backtestr_protocol import topics
 from backtestr_protocol.codec import decode, encode
 from backtestr_protocol.errors import (
     AlgorithmError,
     BacktestrError,
     DiskUnwritable,
+    ErrorData,
     SystemFault,
     TimeLimitExceeded,
 )
@@ -53,16 +56,20 @@ from backtestr_protocol.texts import bounded, bounded_details, described
 from backtestr_protocol.worker_channel import (
     Assign,
     Control,
+    Fetch,
+    Fetched,
     Finished,
     Lent,
     Outcome,
     Paused,
     Resumed,
     Task,
+    Unheard,
     Work,
 )
 
 from .interactive_tasks import InteractiveTasks, Means
+from .logged_streams import LoggedStreams
 from .pace import Pace
 from .price_replays import ReplayBars, Sent
 
@@ -78,13 +85,13 @@ _log = logging.getLogger(__name__)
 class _Backtest:
     """A run with its streams; its time limit counts the seconds `spent` on steps, not those parked or paced."""
 
-    def __init__(self, run: Run, streams: BacktestStreams, published_percent: float | None, *, to_check: bool) -> None:
+    def __init__(self, run: Run, logged: LoggedStreams, *, to_check: bool) -> None:
         self.run = run
-        self.streams = streams
+        self.logged = logged
+        self.streams = logged.streams
         self.to_check = to_check  # on its own bars: with a pace before it lends its worker, else after the last bar
-        self.published_percent = published_percent  # by an earlier worker, which was lost; None without one
-        # Bars that the earlier worker has shown: the next one simulates them at full speed, whatever the pace.
-        self.shown_bars = round(run.bars_total * (published_percent or 0.0) / 100)
+        # Bars that an earlier worker has shown: the next one simulates them at full speed, whatever the pace.
+        self.shown_bars = logged.shown_bars
         self.has_begun = False  # its algorithm has run
         self.spent = 0.0
         self.call_seconds = 0.0  # that the algorithm took for its signals, with the first chunk
@@ -123,7 +130,9 @@ class _Backtest:
         """Return the number of bars to simulate now: a chunk, or as many of it as are due by the pace."""
         if (pace := self.pace_in_force) is not None:
             return min(chunk_bars, pace.due(now))
-        return chunk_bars if self.pace is None else min(chunk_bars, self.shown_bars - self.run.bars_simulated)
+        if self.pace is not None:
+            chunk_bars = min(chunk_bars, self.shown_bars - self.run.bars_simulated)
+        return self.logged.bars_until_progress(chunk_bars)
 
     def takes_progress(self, now: float) -> bool:
         """Return True if progress is due, and set the next time.
@@ -162,7 +171,9 @@ class TaskRunner:
         self._chunk_bars = chunk_bars
         self._wall_ms = wall_ms
         self.batcher = batcher
-        self._interactive_tasks = InteractiveTasks(catalog, results, conventions, self._library, wall_ms, means)
+        self._interactive_tasks = InteractiveTasks(
+            catalog, results, conventions, self._library, wall_ms, means, pack=batcher.payload
+        )
         self.own_bars = OwnBarsCheck()
         self._running: dict[str, _Backtest] = {}
         self._parked: dict[str, _Backtest] = {}
@@ -210,6 +221,10 @@ class TaskRunner:
                 return self._guarded(task_id, lambda: self._answer(task_id, work, payload[0]))
             case Control(action=action):
                 return self._guarded(task_id, lambda: self._control(task_id, action))
+            case Unheard(topics=unheard):
+                return self._set_unheard(task_id, unheard)
+            case Fetch():
+                return [self._fetched(message)]
 
     def due(self, now: float) -> list[Sent]:
         """Return the batches whose messages have waited as long as they may for others of their topic."""
@@ -257,22 +272,24 @@ class TaskRunner:
         # been the check that ended it, and the backtest must not end in the same way.
         is_known = verdict is not None and verdict.finding is not None
         to_check = is_checked(plan) and not is_known and not assign.losses
+        streams.set_unheard(assign.unheard or ())
         run = Run(plan, task_id, verdict)
-        backtest = self._running[task_id] = _Backtest(run, streams, assign.progress_percent, to_check=to_check)
+        logged = LoggedStreams(run, streams, assign.progress_at or ())
+        backtest = self._running[task_id] = _Backtest(run, logged, to_check=to_check)
         return self._park(backtest) if assign.paused else []
 
     def _simulate(self, backtest: _Backtest, clock: Clock) -> list[Sent]:
         began = clock()
         run = backtest.run
-        first_bar = run.bars_simulated
+        sent = self._added_progress(backtest, backtest.logged.repeated_progress())
         if not (bars := backtest.due(self._chunk_bars, began)):
-            return []
-        pace = backtest.pace_in_force
+            return sent
+        pace, first_bar = backtest.pace_in_force, run.bars_simulated
         chunk = run.advance(bars)
         lent = self._begun(backtest, began, clock)
         published = backtest.streams.chunk(chunk, first_bar, run.bars_simulated)
         backtest.now = now = clock()
-        sent = [one for topic, messages in published for one in self._added(backtest, topic, messages)] + lent
+        sent += self._chunk(backtest, published) + lent
         backtest.spent += now - began
         backtest.stepped = began
         if pace is not None:
@@ -289,6 +306,21 @@ class TaskRunner:
         if backtest.takes_progress(now):
             # Batches that are due go first: progress that comes every max_wait_ms is then sent alone, at once.
             sent += self.due(now) + self._progress(backtest)
+        return sent
+
+    def _chunk(self, backtest: _Backtest, published: list[tuple[str, Messages]]) -> list[Sent]:
+        """Add the messages of a chunk to the batches, and those of progress that a lost worker has made at its end."""
+        sent = self._counted(backtest)
+        sent += [one for topic, messages in published for one in self._added(backtest, topic, messages)]
+        return sent + self._added_progress(backtest, backtest.logged.repeated_progress())
+
+    def _catch_up(self, backtest: _Backtest) -> list[Sent]:
+        """Simulate the bars of which a lost worker has published: then a pause or an end is no step back."""
+        run, sent = backtest.run, self._added_progress(backtest, backtest.logged.repeated_progress())
+        while backtest.streams.is_behind and not run.done:
+            first_bar = run.bars_simulated
+            chunk = run.advance(backtest.logged.bars_until_progress(self._chunk_bars))
+            sent += self._chunk(backtest, backtest.streams.chunk(chunk, first_bar, run.bars_simulated))
         return sent
 
     def _begun(self, backtest: _Backtest, began: float, clock: Clock) -> list[Sent]:
@@ -342,15 +374,42 @@ class TaskRunner:
         if verdict is not None and verdict.finding is not None:
             backtest.run.look_ahead = verdict
 
-    def _progress(self, backtest: _Backtest) -> list[Sent]:
+    def _progress(self, backtest: _Backtest, *, is_last: bool = False) -> list[Sent]:
         """Return the progress, and before it the open positions at the same prices."""
-        progress = backtest.run.progress()
-        if backtest.published_percent is not None and progress.progress_percent <= backtest.published_percent:
+        return self._added_progress(backtest, backtest.logged.progress(is_last=is_last))
+
+    def _added_progress(self, backtest: _Backtest, made: list[tuple[str, Messages]]) -> list[Sent]:
+        """Add messages of progress to the batches, after the message that has to come before them."""
+        counted, percent = self._counted(backtest), 100.0 * backtest.run.bars_simulated / backtest.run.bars_total
+        sent = []
+        for topic, messages in made:
+            stated = percent if topic == topics.progress(backtest.backtest_id) else None
+            sent += self.batcher.add(topic, messages, backtest.now, stated)
+        return counted + self._sent(sent)
+
+    def _counted(self, backtest: _Backtest) -> list[Sent]:
+        return [(message, ()) for message in backtest.logged.counted()]
+
+    def _set_unheard(self, task_id: str, unheard: Sequence[str]) -> list[Sent]:
+        """Count the messages of these topics from now on, once those that wait are sent."""
+        if (backtest := self._running.get(task_id) or self._parked.get(task_id)) is None:
             return []
-        positions, marks = backtest.streams.marks(backtest.run.marks())
-        sent = self.batcher.add(positions, marks, backtest.now, are_marks=True)
-        topic, messages = backtest.streams.progress(progress)
-        return self._sent(sent + self.batcher.add(topic, messages, backtest.now, progress.progress_percent))
+        return [one for topic in backtest.streams.set_unheard(unheard) for one in self._sent(self.batcher.flush(topic))]
+
+    def _fetched(self, fetch: Fetch) -> Sent:
+        """Return a page of what a backtest has published; whatever comes of it, the backtest goes on."""
+        if (backtest := self._running.get(fetch.task_id) or self._parked.get(fetch.task_id)) is None:
+            return Fetched(task_id=fetch.task_id, fetch_id=fetch.fetch_id), ()
+        try:
+            page = backtest.logged.page(fetch, self.batcher.payload)
+        except BacktestrError as error:
+            failure = error
+        except Exception as error:  # a defect
+            _log.exception("messages %s of %s could not be made again", fetch.from_seq, fetch.topic)
+            failure = SystemFault(f"the engine failed: {described(error)}")
+        else:
+            return Fetched(task_id=fetch.task_id, fetch_id=fetch.fetch_id), (page,)
+        return Fetched(task_id=fetch.task_id, fetch_id=fetch.fetch_id, error=self._error_data(failure)), ()
 
     def _flushed(self, backtest: _Backtest) -> list[Sent]:
         """Return all messages of its streams that wait, and none of another backtest that shows the same prices."""
@@ -382,7 +441,7 @@ class TaskRunner:
         self._parked[backtest.backtest_id] = backtest
         if backtest.pace is not None:
             backtest.pace.halt()
-        last = [*self._progress(backtest), *self._flushed(backtest)]
+        last = [*self._catch_up(backtest), *self._progress(backtest), *self._flushed(backtest)]
         if not backtest.has_begun:  # the progress before the first bar has run its algorithm
             backtest.has_begun = True
             if backtest.pace is not None and backtest.to_check:
@@ -393,12 +452,14 @@ class TaskRunner:
     def _finish(self, backtest: _Backtest, outcome: Outcome) -> list[Sent]:
         """Store the whole result, synced, and only then return that the backtest has ended."""
         run = backtest.run
+        last = self._catch_up(backtest) + self._progress(backtest, is_last=True) + self._flushed(backtest)
         try:
-            self._results.write(run.backtest_id, outcome, run.plan.resolved_config(), run.finish())
+            log = to_bytes(backtest.logged.log)
+            self._results.write(run.backtest_id, outcome, run.plan.resolved_config(), run.finish(), log)
         except OSError as error:  # usually a full disk; messages that wait are still published
             _log.exception("the result of backtest %s could not be stored", run.backtest_id)
-            raise DiskUnwritable(f"the result could not be stored: {error}; make room and start it again") from error
-        last = self._progress(backtest) + self._flushed(backtest)
+            full = DiskUnwritable(f"the result could not be stored: {error}; make room and start it again")
+            return last + self._failed(run.backtest_id, full)
         self._forget(run.backtest_id)
         return [*last, (Finished(task_id=run.backtest_id, outcome=outcome), (encode(Nothing()),))]
 
@@ -435,6 +496,9 @@ class TaskRunner:
 
     def _failed(self, task_id: str, error: BacktestrError) -> list[Sent]:
         self._forget(task_id)
+        return [(Finished(task_id=task_id, outcome="failed", error=self._error_data(error)), ())]
+
+    def _error_data(self, error: BacktestrError) -> ErrorData:
+        """Return the error as it is sent, with texts that are not too long."""
         data = error.to_data(component="engine", timestamp=self._wall_ms())
-        data = msgspec.structs.replace(data, message=bounded(str(data.message)), details=bounded_details(data.details))
-        return [(Finished(task_id=task_id, outcome="failed", error=data), ())]
+        return msgspec.structs.replace(data, message=bounded(str(data.message)), details=bounded_details(data.details))

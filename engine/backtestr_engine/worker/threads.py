@@ -58,6 +58,7 @@ from backtestr_protocol.zmq_frames import receive, send
 
 from .calls_apart import CallsApart
 from .encryption import use_keys
+from .inbox import Inbox
 from .interactive_tasks import Means
 from .lifeline import Lifeline
 from .log import TaskLog
@@ -71,8 +72,6 @@ from .task_runner import TaskRunner
 from .time_limit import LOAD_OPTION, time_limit
 from .warm_up import warm
 
-# The most messages from the broker that wait. It sends few: a task at a time, and the actions on it.
-_INBOX = 1000
 # The most messages that are sent or received before the other direction follows.
 _BURST = 32
 # The milliseconds that ZeroMQ may take to send the last message when the worker ends.
@@ -123,7 +122,7 @@ class _Threads:
         limit_processor: Callable[[float], None],
         prints: PrintBudget | None = None,
     ) -> None:
-        self.inbox: queue.Queue[tuple[Task, list[bytes]]] = queue.Queue(_INBOX)
+        self.inbox = Inbox()
         # Each with the time at which it was put there.
         self.outbox: queue.Queue[tuple[ToBroker, Sequence[bytes], float]] = queue.Queue(outbox)
         self.sending = 0.0  # seconds that published messages wait there, smoothed
@@ -181,12 +180,6 @@ class _Threads:
                     self.outbox.put((message, payload, now), timeout=_CHECK_SECONDS)
                     break
         self.wake()
-
-    def next_task(self, wait: float) -> tuple[Task, list[bytes]] | None:
-        """Return the next message of the broker, or None if none comes within `wait` seconds."""
-        with contextlib.suppress(queue.Empty):
-            return self.inbox.get(block=wait > 0, timeout=wait)
-        return None
 
     def sent(self, message: ToBroker, put: float) -> None:
         """Count a message that the I/O thread has sent; `put` is the time at which it was put into the outbox."""
@@ -333,10 +326,10 @@ def _exchange(
             for frames in receive(socket, _BURST):
                 with contextlib.suppress(MessageError):  # the loop goes on, whatever comes
                     message, payload = decode_to_worker(frames)
-                    if replays is not None and not isinstance(message, Assign):
+                    if replays is not None and isinstance(message, Control | Credit):
                         replays.put(message)
                     elif not isinstance(message, Credit):  # a compute worker hosts no price replay
-                        threads.inbox.put_nowait((message, payload))
+                        threads.inbox.put(message, payload)
             now = time.monotonic()
             if now >= beat_due:
                 beat_due = now + beat_interval
@@ -486,7 +479,7 @@ def _compute(
     threads.send([(ready, ())])
     tuner, tune_due = Tuner(batcher), 0.0
     while not threads.stopping.is_set():
-        if (task := threads.next_task(_idle(runner))) is None:
+        if (task := threads.inbox.take(_idle(runner))) is None:
             if (next_id := runner.next_id) is not None:
                 threads.task_id = next_id
                 with threads.limited(runner.time_left(next_id), _STUCK_BACKTEST):
@@ -505,7 +498,7 @@ def _compute(
             with threads.limited(*_limit_of(message, runner, config)):
                 sent = runner.take(message, payload)
             _end_if_forked(own_pid)
-            if isinstance(message, Control) or message.work in _RUNS_CODE:
+            if isinstance(message, Control) or (isinstance(message, Assign) and message.work in _RUNS_CODE):
                 sent = threads.settled(sent)
             for opened in runner.take_opened():  # before the answer: the broker then sends messages about it
                 if replays is not None:

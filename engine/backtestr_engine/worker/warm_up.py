@@ -96,5 +96,5 @@ def _run(algorithm: Algorithm, panel: Panel, options: Options) -> None:
     run = Run(Plan(config, algorithm, algorithm.check({}), options, panel), "warm")
     streams = BacktestStreams("warm", panel, options.streams, {})
     streams.chunk(run.advance(_BARS), 0, _BARS)
-    streams.progress(run.progress())
+    streams.progress(run.progress(), run.marks())
     run.finish()

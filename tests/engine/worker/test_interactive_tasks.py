@@ -20,6 +20,7 @@ from backtestr_protocol.errors import MessageError, NotFound, StateConflict
 from backtestr_protocol.evaluation_messages import EvaluateAlgorithm
 from backtestr_protocol.messages import BacktestConfig
 from backtestr_protocol.worker_channel import Work
+from support.engine.batches import batcher
 
 KINDS: set[Work] = set(get_args(Work)) - {"RunBacktest"}
 WITHOUT_DATA: set[Work] = {"ListMarketData"}
@@ -28,7 +29,9 @@ WITHOUT_DATA: set[Work] = {"ListMarketData"}
 @pytest.fixture
 def tasks(catalog: Catalog, tmp_path: Path, conventions: Conventions) -> InteractiveTasks:
     catalog.write(synthetic_bars("1d", 50))
-    return InteractiveTasks(catalog, ResultStore(tmp_path / "results"), conventions, Library(), lambda: 7)
+    return InteractiveTasks(
+        catalog, ResultStore(tmp_path / "results"), conventions, Library(), lambda: 7, pack=batcher().payload
+    )
 
 
 EVALUATED = EvaluateAlgorithm(
@@ -107,7 +110,9 @@ def test_the_algorithm_of_an_evaluation_runs_within_the_limit(
 
     catalog.write(synthetic_bars("1d", 50))
     store = ResultStore(tmp_path / "results")
-    tasks = InteractiveTasks(catalog, store, conventions, Library(), lambda: 7, Means(limit=limit))
+    tasks = InteractiveTasks(
+        catalog, store, conventions, Library(), lambda: 7, Means(limit=limit), pack=batcher().payload
+    )
     with pytest.raises(NotFound):
         tasks.answer("EvaluateAlgorithm", encode(msgspec.structs.replace(EVALUATED, algorithm_id="none")))
     assert limited == []

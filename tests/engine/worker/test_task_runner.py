@@ -31,6 +31,7 @@ from backtestr_protocol.texts import MAX_DETAILS_BYTES, MAX_TEXT_BYTES
 from backtestr_protocol.worker_channel import (
     Assign,
     Control,
+    Counted,
     Finished,
     OpenedReplay,
     OpenReplay,
@@ -128,22 +129,15 @@ def test_marks_can_be_turned_off(runner: TaskRunner, off: str) -> None:
 
 
 def test_another_worker_leaves_out_what_was_published_and_no_later_change(runner: TaskRunner) -> None:
+    """The marks are the same too, and stand where they stood: it makes progress at the same bars."""
     assign(runner, config(backtest_id="whole"))
-    whole = [one for one in messages(run_out(runner, Clock(step=0.01))) if one["type"] == "PositionUpdate"]
-    changes = [one["data"] for one in whole if is_event(one)]
-    assign(runner, config(backtest_id="again"), published={"positions.again": 7})
+    sent = run_out(runner, Clock(step=0.01))
+    made_at = [bars for one in of_kind(sent, Counted) for bars in one.progress_at]
+    whole = [one["data"] for one in messages(sent) if one["type"] == "PositionUpdate"]
+    assert sum("mark" in one for one in whole) > 3
+    assign(runner, config(backtest_id="again"), published={"positions.again": 7}, progress_at=made_at)
     again = [one["data"] for one in messages(run_out(runner)) if one["type"] == "PositionUpdate"]
-    expected = [{**one, "backtestId": "again"} for one in changes[7:]]
-    assert [one for one in again if "mark" not in one] == expected
-    assert all(one["timestamp"] >= changes[6]["timestamp"] for one in again if "mark" in one)
-
-
-def test_marks_are_counted_apart(runner: TaskRunner) -> None:
-    assign(runner, config(algorithm_id="buy_and_hold"))
-    sent = run_out(runner, Clock(step=0.03))
-    on_positions = [one for one in of_kind(sent, Published) if one.topic.startswith("positions.")]
-    assert sum(one.count - one.marks for one in on_positions) == 1
-    assert all(one.marks == 0 for one in of_kind(sent, Published) if one not in on_positions)
+    assert again == [{**one, "backtestId": "again"} for one in whole[7:]]
 
 
 def test_pause_parks_and_resume_continues_at_the_same_bar(runner: TaskRunner, store: ResultStore) -> None:
@@ -432,13 +426,17 @@ def test_progress_goes_on_where_a_lost_worker_left_it(runner: TaskRunner, steps:
     first, clock = assign(runner, asked), Clock(0.01)
     for _ in range(steps):
         first += runner.step(clock)
-    before = percents(first + runner.due(math.inf))
+    first += runner.due(math.inf)
+    before = percents(first)
     assert asked.backtest_id is not None
     runner.take(Control(task_id=asked.backtest_id, action="stop"), [])
     again = config(options=asked.options)  # the result of the first is on disk
-    second = assign(runner, again, paused=paused, progress_percent=before[-1])
+    made_at = [bars for one in of_kind(first, Counted) for bars in one.progress_at]
+    sent_before = [one.count for one in of_kind(first, Published) if one.topic.startswith("progress.")]
+    published = {f"progress.{again.backtest_id}": sum(sent_before)}
+    second = assign(runner, again, paused=paused, progress_at=made_at, published=published)
     if paused:
-        assert percents(second) == [], "the state before the first bar is behind what was published"
+        assert percents(second) == [], "it is paused where the first worker was"
         second += runner.take(Control(task_id=again.backtest_id or "", action="resume"), [])
     second += run_out(runner, clock)
     whole = before + percents(second)

@@ -346,7 +346,7 @@ def test_the_process_is_looked_at_once_when_an_algorithm_has_run(runner: TaskRun
 
 def test_bars_that_a_lost_worker_has_shown_are_simulated_at_full_speed(runner: TaskRunner) -> None:
     clock = Clock()
-    sent = assign(runner, config(backtest_id="slow", options={"pace": 1.0}), progress_percent=25.7)
+    sent = assign(runner, config(backtest_id="slow", options={"pace": 1.0}), progress_at=[257])
     while runner.wait(clock.now) == 0.0:
         sent += runner.step(clock)
     assert clock.now == 0.0
@@ -355,13 +355,13 @@ def test_bars_that_a_lost_worker_has_shown_are_simulated_at_full_speed(runner: T
     assert (clock.now, runner.wait(clock.now)) == (MOMENT, 1.0)
     sent += runner.due(math.inf)
     progress = [one["data"]["progressPercent"] for one in messages(sent) if one["type"] == "BacktestProgress"]
-    assert progress == [25.8], "257 bars at once, and the next by its pace"
+    assert progress == [25.7, 25.8], "257 bars at once, and the next by its pace"
 
 
-def test_a_backtest_without_a_pace_begins_again_in_whole_chunks(runner: TaskRunner) -> None:
-    assign(runner, config(backtest_id="b"), progress_percent=25.7)
+def test_a_backtest_without_a_pace_begins_again_in_chunks_that_end_where_progress_was_made(runner: TaskRunner) -> None:
+    assign(runner, config(backtest_id="b"), progress_at=[257])
     steps = 0
     while runner.running:
         runner.step(Clock())
         steps += 1
-    assert steps == 11
+    assert steps == 12

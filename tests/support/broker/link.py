@@ -19,7 +19,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -58,7 +58,7 @@ from backtestr_broker.recording.parts import records
 from backtestr_protocol import topics, worker_channel
 from backtestr_protocol.codec import Signer, encode
 from backtestr_protocol.errors import BacktestrError, ErrorData
-from backtestr_protocol.messages import Contract
+from backtestr_protocol.messages import Contract, FetchMissed
 from backtestr_protocol.rights import Right
 from backtestr_protocol.topics import Socket
 from backtestr_protocol.worker_channel import WorkerKind
@@ -251,6 +251,7 @@ class Link:
         self.killed: list[tuple[str, str]] = []  # worker ids and reasons; `lose_worker` ends the workers
         self._connections: dict[bytes, Client | SessionClient] = {}
         self.disk = Disk()
+        self.stored_streams: dict[str, Callable[[FetchMissed], bytes]] = {}  # by topic: pages of stored results
         self.holds_removals = False  # true: files stay, as if the broker ended before it came to them
         self.holds_surveys = False  # true: no survey comes back
         self.named = 0  # the number of requests; each has an id of its own

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from backtestr_broker.core.events import WorkerSent
 from backtestr_protocol import worker_channel
-from backtestr_protocol.codec import encode, encoded_payload
-from backtestr_protocol.errors import BacktestrError
-from backtestr_protocol.messages import AlgorithmInfo, AlgorithmProblem, SeriesInfo
+from backtestr_protocol.codec import decode, encode, encoded_payload
+from backtestr_protocol.errors import BacktestrError, NotFound
+from backtestr_protocol.messages import AlgorithmInfo, AlgorithmProblem, FetchMissed, SeriesInfo
 from backtestr_protocol.worker_channel import WorkerKind
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 ALGORITHM = AlgorithmInfo(
     algorithm_id="sma_cross@1", name="sma_cross", version="1", description="crosses", parameters=[]
 )
+_fetch = msgspec.msgpack.Decoder(FetchMissed)
 SERIES = SeriesInfo(symbol="SYNTH", timeframe="1m", start_time=0, end_time=60_000, bars=2)
 
 
@@ -63,6 +66,12 @@ class Worker:
     def do(self, message: worker_channel.ToWorker, payload: list[bytes]) -> None:
         """Answer a message as an interactive worker does."""
         match message:
+            case worker_channel.Assign(task_id=task_id, work="FetchMissed"):
+                asked = decode(_fetch, payload[0])
+                if (stored := self.link.stored_streams.get(asked.topic)) is None:
+                    self.fail(NotFound("no log of its streams is stored"), task_id)
+                else:
+                    self.finish(task_id, data=stored(asked))
             case worker_channel.Assign(task_id=task_id, work=work):
                 self.finish(task_id, data=self.link.answer_to(work, payload[0]))
             case worker_channel.Control(task_id=replay_id, action="pause"):
@@ -91,10 +100,8 @@ class Worker:
             )
         )
 
-    def publish(
-        self, topic: str, *numbers: int, progress: float | None = None, marks: int = 0, shown_by: str | None = None
-    ) -> None:
-        """Publish one message for one number, or a batch for several, of which `marks` mark positions to market.
+    def publish(self, topic: str, *numbers: int, progress: float | None = None, shown_by: str | None = None) -> None:
+        """Publish one message for one number, or a batch for several.
 
         `shown_by` names the backtest whose prices these are.
         """
@@ -105,9 +112,24 @@ class Worker:
             raw = {"count": len(messages), "compression": "none", "rawBytes": 0, "messages": messages}
             payload = encoded_payload("Batch", raw)
         published = worker_channel.Published(
-            topic=topic, count=len(messages), progress_percent=progress, marks=marks, task_id=shown_by
+            topic=topic, count=len(messages), progress_percent=progress, task_id=shown_by
         )
         self.say(published, [payload])
+
+    def count(
+        self,
+        backtest_id: str,
+        counts: Mapping[str, int] | None = None,
+        *,
+        progress_at: Sequence[int] = (),
+        progress: float | None = None,
+    ) -> None:
+        """Count messages by topic, and state at which bars progress is made."""
+        self.say(
+            worker_channel.Counted(
+                task_id=backtest_id, counts=dict(counts or {}), progress_at=list(progress_at), progress_percent=progress
+            )
+        )
 
     def play(self, replay_id: str, count: int = 1, topic: str = "prices.SYNTH.1m") -> None:
         """Publish bars of a price replay, as one payload."""

@@ -173,12 +173,10 @@ class Requests:
         self._outbox.add(Stop())
         return Nothing()
 
-    def _fetch_missed(self, _session: Session, data: FetchMissed, _request_key: RequestKey) -> Missed:
+    def _fetch_missed(self, _session: Session, data: FetchMissed, request_key: RequestKey) -> Missed | None:
         if (key := topics.state_key(data.topic)) is not None and self._state.has(key):
             self._outbox.sequencer.create(data.topic)  # it was known before this broker's start, and quiet since
-        missed = self._outbox.sequencer.fetch(data.topic, data.from_seq, data.to_seq)
-        self._outbox.counters.fetched(data.topic, missed)
-        return missed
+        return self._scheduler.stream_fetches.fetch(data, request_key)
 
     def _publish_prices(self, _session: Session, data: PublishPrices, _request_key: RequestKey) -> PublishedPrices:
         for one in self._feeds.take(data.prices):

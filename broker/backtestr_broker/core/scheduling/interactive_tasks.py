@@ -70,7 +70,7 @@ class InteractiveTasks:
         if not admitted:
             self.queue.check_room(owner)
         self.queue.push_admitted(task_id, priority, owner)
-        done = done or self.answering(work, request_key, _forwarded)
+        done = done or self.answering(work, request_key, forwarded)
         self._tasks[task_id] = _InteractiveTask(work, data, request_key, priority, done)
         self.assign()
 
@@ -139,7 +139,7 @@ class InteractiveTasks:
         assert not (self._workers.idle("interactive") and len(self.queue)), "a task waits though a worker is idle"
 
 
-def _forwarded(frames: list[bytes]) -> Answer:
+def forwarded(frames: list[bytes]) -> Answer:
     """Return a worker's data and attachments as the answer."""
     data, *attachments = frames
     return Answer(encoded_payload("Success", msgspec.Raw(data)), tuple(attachments))

@@ -13,6 +13,7 @@ second worker continues the streams where the first left them.
 
 from __future__ import annotations
 
+from array import array
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -74,9 +75,9 @@ class Job:
         "error",
         "lends",
         "losses",
-        "marks_published",
         "pace",
         "prices_published",
+        "progress_at",
         "progress_percent",
         "request_key",
         "requested",
@@ -85,6 +86,7 @@ class Job:
         "status",
         "submit_time",
         "symbols",
+        "unheard",
         "waiting",
         "worker_id",
     )
@@ -114,7 +116,8 @@ class Job:
         self.error: ErrorData | None = None
         self.worker_id: str | None = None
         self.losses = 0
-        self.marks_published = 0  # on its topic of positions; another worker makes others
+        self.progress_at = array("q")  # the bars at which its worker has made progress; another makes it there again
+        self.unheard: list[str] = []  # those of its topics that its worker knows to be without a subscriber
         self.prices_published: dict[str, int] = {}  # by topic, which it shares with others
         self.restored = False  # an earlier broker accepted it, and may have completed it
         self.requested: Action | None = None  # the latest action that has not taken effect
@@ -287,6 +290,7 @@ class Jobs:
             job.error = error
             job.worker_id = None
             job.requested = None
+            job.progress_at = array("q")
             self._ended[job.backtest_id] = None
             self.ended_total += 1
 

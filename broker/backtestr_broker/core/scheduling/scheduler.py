@@ -40,7 +40,8 @@ from backtestr_protocol.worker_channel import Action
 
 from .interactive_tasks import InteractiveTasks
 from .jobs import MAX_LOSSES, Job, JobEvent, Jobs
-from .publications import publish, published_before
+from .publications import count, publish, published_before
+from .stream_fetches import StreamFetches
 from .task_queue import RETRY_AFTER_MS, TaskQueue
 from .workers import Worker, Workers
 
@@ -71,6 +72,7 @@ class Scheduler:
         self._accepting: dict[str, Job] = {}  # accepted once they are on disk; no client sees them before
         self._job_queue = TaskQueue(max_queued_backtests)
         self.interactive = InteractiveTasks(outbox, self.workers, max_queued_questions)
+        self.stream_fetches = StreamFetches(outbox, self.jobs, self.workers, self.interactive)
         self._resuming: dict[str, deque[str]] = {}  # worker id -> its parked backtests that wait to continue
 
     @property
@@ -202,6 +204,10 @@ class Scheduler:
         """Publish what a worker sent: on a topic of a backtest that it has, or prices."""
         publish(self._outbox, self.jobs, worker, message, payload)
 
+    def counted(self, worker: Worker, message: worker_channel.Counted) -> None:
+        """Give numbers to what a worker counted instead of sending it, of a backtest that it has."""
+        count(self._outbox, self.jobs, worker, message)
+
     def paused(self, worker: Worker, message: worker_channel.Paused) -> None:
         """Take the pause of a job that its worker has parked."""
         job = self._job_at(worker, message.task_id, "running")
@@ -292,6 +298,7 @@ class Scheduler:
             counts = dict.fromkeys(others, not replaced) | dict.fromkeys(lending, blames_others)
             if task_id is not None:
                 counts[task_id] = True
+            self.stream_fetches.lost(worker.worker_id)
             for backtest_id in sorted(counts):
                 job = self.jobs.get(backtest_id)
                 self._job_lost(job, reason, overdue=overdue and backtest_id == task_id, counts=counts[backtest_id])
@@ -505,6 +512,7 @@ class Scheduler:
         if job.requested == "pause":
             worker.to_park.add(job.backtest_id)
         job.worker_id = worker.worker_id
+        job.unheard = self.stream_fetches.unheard(job)
         assign = worker_channel.Assign(
             task_id=job.backtest_id,
             work="RunBacktest",
@@ -512,8 +520,9 @@ class Scheduler:
             restored=job.restored,
             client_id=job.client_id,
             request_id=job.request_key[1],
-            progress_percent=job.progress_percent or None,
             published=published_before(self._outbox, job),
+            progress_at=job.progress_at.tolist() or None,
+            unheard=job.unheard or None,
             losses=job.losses or None,
         )
         self._change(job, "started")
@@ -527,13 +536,15 @@ class Scheduler:
         """Return the keys of the requests that wait for a task, for acceptance, or for a backtest to change."""
         accepting = [job.request_key for job in self._accepting.values()]
         changes = [request_key for job in self.jobs for _, request_key in job.waiting]
-        return [*self.interactive.waiting_requests(), *accepting, *changes]
+        fetches = self.stream_fetches.waiting_requests()
+        return [*self.interactive.waiting_requests(), *fetches, *accepting, *changes]
 
     def check_invariants(self) -> None:
         self.jobs.check_invariants()
         self.workers.check_invariants()
         self._job_queue.check_invariants()
         self.interactive.check_invariants()
+        self.stream_fetches.check_invariants()
         at_work = {one for worker in self.workers if worker.kind == "compute" for one in worker.running}
         lending = {backtest_id for worker in self.workers for backtest_id in worker.lending}
         parked = {backtest_id for worker in self.workers for backtest_id in worker.parked}

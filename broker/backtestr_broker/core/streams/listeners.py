@@ -36,7 +36,8 @@ class _SocketListeners:
         self._lengths: set[int] = set()  # of prefixes that are or were known
         self._sent: dict[bytes, bool] = {}  # by topic, what `wants` found out
 
-    def change(self, prefix: bytes, delta: int) -> None:
+    def change(self, prefix: bytes, delta: int) -> bool:
+        """Take a subscription, and return true if other topics may be sent from now on."""
         if (count := self.counts.get(prefix)) is not None:
             self.counts[prefix] = max(0, count + delta)
         elif delta > 0:
@@ -46,15 +47,18 @@ class _SocketListeners:
             else:
                 self.is_crowded = True
             self._sent.clear()
+            return True
+        return False
 
-    def found(self, held: list[bytes], unheld: list[bytes]) -> None:
-        """Take what ZeroMQ reported when it knew of no subscription that the core did not."""
-        for prefix in unheld:
-            if self.counts.pop(prefix, None) is not None:
-                self._sent.clear()
+    def found(self, held: list[bytes], unheld: list[bytes]) -> bool:
+        """Take what ZeroMQ reported when it knew of no subscription that the core did not; return as `change` does."""
+        forgotten = [prefix for prefix in unheld if self.counts.pop(prefix, None) is not None]
+        if forgotten:
+            self._sent.clear()
         for prefix in held:
             if prefix in self.counts:
                 self.counts[prefix] = max(1, self.counts[prefix])
+        return bool(forgotten)
 
     def to_ask(self) -> tuple[tuple[bytes, ...], bool]:
         """Return the prefixes with a count of 0 and the next of the others, and whether there is one of the first."""
@@ -88,21 +92,24 @@ class Listeners:
     """The listeners of every stream socket."""
 
     def __init__(self) -> None:
+        self.changes = 0  # after which other topics may be sent
         self.clear()
 
     def clear(self) -> None:
         """Forget all: every peer of every socket was disconnected."""
+        self.changes += 1
         self._of = {name: _SocketListeners() for name in SOCKETS}
 
     def take(self, event: Subscribed | ListenersFound | SubscribersDropped) -> None:
         """Take what a peer or ZeroMQ reported."""
         match event:
             case Subscribed(socket, prefix, delta):
-                self._of[socket].change(prefix, delta)
+                self.changes += self._of[socket].change(prefix, delta)
             case ListenersFound(socket, held, unheld):
-                self._of[socket].found(held, unheld)
+                self.changes += self._of[socket].found(held, unheld)
             case SubscribersDropped(socket):
                 self._of[socket] = _SocketListeners()
+                self.changes += 1
 
     def wants(self, socket: Socket, topic: bytes) -> bool:
         """Return true if the topic may have a listener."""

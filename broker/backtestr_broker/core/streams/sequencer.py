@@ -90,6 +90,25 @@ class Sequencer:
         self._advanced.add(topic)
         return Sequenced(entry.name, entry.topic_class, seq)
 
+    def skip(self, topic: str, count: int) -> TopicClass:
+        """Give the next `count` numbers to messages that are not here, and return the class of the topic.
+
+        Nothing from before them is retained then, so that what is retained has no hole.
+        """
+        self.create(topic)
+        entry = self._topics[topic]
+        self._topics.move_to_end(topic)
+        while entry.retained:
+            self._drop_oldest(entry)
+        entry.last_seq += count
+        self._advanced.add(topic)
+        return entry.topic_class
+
+    def oldest_seq(self, topic: str) -> int:
+        """Return the number of the oldest message that is retained, or the next one's when none is."""
+        entry = self._topics.get(topic)
+        return entry.oldest_seq if entry else 1
+
     def last_seq(self, topic: str) -> int:
         """Return the number of the latest message, 0 when there was none."""
         entry = self._topics.get(topic)

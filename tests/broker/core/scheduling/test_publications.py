@@ -8,29 +8,43 @@ from support.broker.link import Client, Link, Worker
 from support.broker.steps import start
 
 
-def test_the_next_worker_is_told_of_changes_of_positions_and_not_of_marks(
-    link: Link, ann: Client, worker: Worker
-) -> None:
+def test_the_next_worker_is_told_of_all_that_was_published_and_counted(link: Link, ann: Client, worker: Worker) -> None:
     start(ann, "b1")
     worker.publish("positions.b1", 1)
-    worker.publish("positions.b1", 2, 3, 4, marks=2)
-    worker.publish("positions.b1", 5, marks=1)
+    worker.count("b1", {"positions.b1": 3, "orders.b1": 2}, progress_at=[10, 20], progress=40.0)
+    worker.publish("positions.b1", 5)
     second = link.lose_worker(worker)
-    assert second.assigned[0].published["positions.b1"] == 2
-    assert [seq for seq, _ in link.streams["positions.b1"]] == [1, 2, 5]
+    (again,) = second.assigned
+    assert again.published == {"orders.b1": 2, "positions.b1": 5, "progress.b1": 0}
+    assert again.progress_at == [10, 20]
+    assert [seq for seq, _ in link.streams["positions.b1"]] == [1, 5]
+    assert ann.ask("GetBacktestStatus", {"backtestId": "b1"})["progressPercent"] == 40.0
 
 
 @pytest.mark.parametrize(
-    ("topic", "count", "marks"), [("positions.b1", 1, 2), ("orders.b1", 2, 1), ("prices.S.1m", 1, 1)]
+    ("backtest_id", "counts", "reason"),
+    [("b2", {}, "which it does not hold"), ("b1", {"orders.b2": 1}, "which is not its own")],
 )
-def test_marks_that_cannot_be_are_refused_with_their_message(
-    link: Link, ann: Client, worker: Worker, topic: str, count: int, marks: int
+def test_counts_of_another_backtest_are_refused(
+    link: Link, ann: Client, worker: Worker, backtest_id: str, counts: dict[str, int], reason: str
 ) -> None:
-    start(ann, "b1")
-    worker.publish(topic, *range(count), marks=marks)
-    assert topic not in link.streams
+    start(ann, "b1", "b2")
+    worker.count(backtest_id, {"orders.b1": 1, **counts} if backtest_id == "b1" else counts, progress=50.0)
     (refused,) = link.signals("message_refused")
-    assert f"{marks} marks in {count} of {topic!r}" in refused["reason"]
+    assert reason in refused["reason"]
+    assert link.core.sequencer.last_seq("orders.b1") == 0
+    assert ann.ask("GetBacktestStatus", {"backtestId": backtest_id})["progressPercent"] == 0.0
+
+
+def test_more_progress_than_there_can_be_is_refused(
+    link: Link, ann: Client, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backtestr_broker.core.scheduling.publications.MAX_PROGRESS", 3)
+    start(ann, "b1")
+    worker.count("b1", progress_at=[1, 2, 3])
+    worker.count("b1", {"orders.b1": 1}, progress_at=[4])
+    assert "made progress 3 times" in link.signals("message_refused")[0]["reason"]
+    assert link.core.sequencer.last_seq("orders.b1") == 0
 
 
 def test_a_topic_of_another_backtest_is_refused(link: Link, ann: Client, worker: Worker) -> None:

@@ -272,6 +272,7 @@ def test_both_go_on_after_their_worker_was_killed_and_the_lending_one_is_not_to_
     lend(ann, worker, "slow")
     start(ann, "b1")
     worker.publish("orders.slow", 1, 2)
+    worker.count("slow", progress_at=[30])
     worker.publish("progress.slow", 1, progress=30.0)
     worker.publish("orders.b1", 1)
     successor = link.lose_worker(worker)
@@ -280,7 +281,7 @@ def test_both_go_on_after_their_worker_was_killed_and_the_lending_one_is_not_to_
     successor.lent("slow")
     again = {one.task_id: one for one in successor.assigned}
     assert [again["b1"].published["orders.b1"], again["slow"].published["orders.slow"]] == [1, 2]
-    assert again["slow"].progress_percent == 30.0
+    assert again["slow"].progress_at == [30]
     successor.publish("progress.slow", 2, progress=20.0)
     assert ann.ask("GetBacktestStatus", {"backtestId": "slow"})["progressPercent"] == 30.0, "it never goes back"
     successor.publish("orders.slow", 3)
@@ -332,7 +333,8 @@ def test_a_worker_that_leaves_after_its_answer_loses_none_that_lent_it(
     link: Link, ann: Client, worker: Worker, reason: str | None
 ) -> None:
     lend(ann, worker, "slow")
-    worker.publish("orders.slow", 1, progress=30.0)
+    worker.publish("orders.slow", 1)
+    worker.count("slow", progress_at=[30])
     for number in range(MAX_LOSSES + 2):
         start(ann, f"b{number}")
         worker.say(
@@ -341,7 +343,7 @@ def test_a_worker_that_leaves_after_its_answer_loses_none_that_lent_it(
         assert [status(ann, f"b{number}"), status(ann, "slow")] == ["completed", "queued"]
         worker = link.lose_worker(worker)
         (again,) = worker.assigned
-        assert (again.task_id, again.published["orders.slow"], again.progress_percent) == ("slow", 1, 30.0)
+        assert (again.task_id, again.published["orders.slow"], again.progress_at) == ("slow", 1, [30])
         assert losses(link, "slow") == [0]
         worker.lent("slow")
     worker.finish("slow")

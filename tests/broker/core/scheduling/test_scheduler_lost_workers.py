@@ -29,10 +29,11 @@ def test_a_backtest_moves_to_another_worker_which_continues_its_streams(
 
 def test_the_progress_of_a_backtest_does_not_go_back(link: Link, ann: Client, worker: Worker) -> None:
     start(ann, "b1")
-    assert [one.progress_percent for one in worker.assigned] == [None], "nothing was published before"
+    assert [one.progress_at for one in worker.assigned] == [None], "nothing was published before"
+    worker.count("b1", progress_at=[0, 33])
     worker.publish("progress.b1", 1, progress=33.0)
     successor = link.lose_worker(worker)
-    assert [one.progress_percent for one in successor.assigned] == [33.0]
+    assert [one.progress_at for one in successor.assigned] == [[0, 33]]
     assert ann.ask("GetBacktestStatus", B1)["progressPercent"] == 33.0
     successor.publish("progress.b1", 2, progress=20.0)
     assert ann.ask("GetBacktestStatus", B1)["progressPercent"] == 33.0

@@ -213,3 +213,24 @@ def test_a_late_joiner_has_every_message_once(batches: list[int], data: st.DataO
     assert live == {number: number for number in range(1, sent + 1)}
     assert heard == sum(batches[known:])
     link.core.check_invariants()
+
+
+def test_changes_are_counted_only_where_another_topic_may_be_sent() -> None:
+    listeners = Listeners()
+    before = listeners.changes
+
+    def changes(event: Subscribed | ListenersFound | SubscribersDropped) -> int:
+        nonlocal before
+        listeners.take(event)
+        changed, before = listeners.changes - before, listeners.changes
+        return changed
+
+    assert changes(Subscribed("orders", b"orders.", 1, 0)) == 1
+    assert changes(Subscribed("orders", b"orders.", 1, 0)) == 0
+    assert changes(Subscribed("orders", b"orders.", -1, 0)) == 0
+    assert changes(ListenersFound("orders", [b"orders."], [], 0)) == 0
+    assert changes(ListenersFound("orders", [], [b"orders."], 0)) == 1
+    assert changes(ListenersFound("orders", [], [b"orders."], 0)) == 0
+    assert changes(SubscribersDropped("orders", 0)) == 1
+    listeners.clear()
+    assert listeners.changes == before + 1

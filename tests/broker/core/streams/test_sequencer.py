@@ -242,3 +242,15 @@ def test_a_long_wrong_name_is_not_sent_back_whole() -> None:
     with pytest.raises(NotFound) as caught:
         filled("orders.a", 1).fetch("x" * 1_000_000, 1, None)
     assert len(repr((caught.value.message, caught.value.details))) < 1000
+
+
+def test_numbers_of_messages_that_are_elsewhere_leave_no_hole_in_the_ring() -> None:
+    sequencer = Sequencer()
+    sequencer.append("orders.b1", b"a")
+    assert sequencer.skip("orders.b1", 5).prefix == "orders."
+    assert (sequencer.last_seq("orders.b1"), sequencer.oldest_seq("orders.b1")) == (6, 7)
+    sequencer.append("orders.b1", b"b")
+    sequencer.check_invariants()
+    assert [one.seq for one in sequencer.fetch("orders.b1", 1, None).messages] == [7]
+    assert sequencer.take_advanced() == {"orders.b1": 7}
+    assert sequencer.oldest_seq("orders.none") == 1

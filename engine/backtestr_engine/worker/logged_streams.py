@@ -1,0 +1,117 @@
+"""The streams of a backtest that a worker holds, with their log: it makes progress, and pages of what was published.
+
+Progress follows the clock. So a worker states at which bars it makes progress, before it sends any message of it; if
+it is lost, the next one makes the progress and the marks at those bars again, and all topics continue as they were.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from backtestr_engine.backtest.run import Run
+from backtestr_engine.data.arrays import Records
+from backtestr_engine.publishing.backtest_streams import BacktestStreams
+from backtestr_engine.publishing.payloads import Messages
+from backtestr_engine.publishing.stream_log import StreamLog
+from backtestr_engine.publishing.stream_pages import Pack, last_seq, page
+from backtestr_protocol import topics
+from backtestr_protocol.errors import Busy
+from backtestr_protocol.messages import FetchMissed
+from backtestr_protocol.worker_channel import Counted, Fetch
+
+# Milliseconds until messages that a lost worker has published may have been made again.
+RETRY_AFTER_MS = 200
+
+
+class LoggedStreams:
+    """The streams of one run. `progress_at` has the bars at which a lost worker has made progress, in order."""
+
+    def __init__(self, run: Run, streams: BacktestStreams, progress_at: Sequence[int] = ()) -> None:
+        options = run.plan.options.streams
+        self.streams = streams
+        self.log = StreamLog(orders=options.orders, positions=options.positions)
+        self.shown_bars = progress_at[-1] if progress_at else 0
+        self._run = run
+        self._repeated = deque(progress_at)
+        self._made_at: list[int] = []
+        self._percent: float | None = None
+
+    @property
+    def backtest_id(self) -> str:
+        return self._run.backtest_id
+
+    @property
+    def symbols(self) -> Sequence[str]:
+        return self._run.plan.panel.symbols
+
+    @property
+    def orders(self) -> Records:
+        """Every state of every order so far."""
+        return self._run.events.orders
+
+    @property
+    def positions(self) -> Records:
+        """Every change of a position so far."""
+        return self._run.events.positions
+
+    def bars_until_progress(self, bars: int) -> int:
+        """Return `bars`, or the fewer after which the lost worker has made progress."""
+        return min(bars, self._repeated[0] - self._run.bars_simulated) if self._repeated else bars
+
+    def repeated_progress(self) -> list[tuple[str, Messages]]:
+        """Return the messages of progress that the lost worker has made at this bar, but those that it has sent."""
+        found: list[tuple[str, Messages]] = []
+        while self._repeated and self._repeated[0] <= self._run.bars_simulated:
+            self._repeated.popleft()
+            if self.log.bars != self._run.bars_simulated:
+                found += self._progress()
+        return found
+
+    def progress(self, *, is_last: bool = False) -> list[tuple[str, Messages]]:
+        """Return the messages of progress at this bar: the open positions at its prices, then the progress.
+
+        There are none where progress was made at this bar, while that of a lost worker is repeated, and, unless it
+        `is_last`, where the log has no room.
+        """
+        bars = self._run.bars_simulated
+        found = self.repeated_progress()
+        if self._repeated or self.log.bars == bars:
+            return found
+        if not is_last and not self.log.has_room(bars / self._run.bars_total):
+            return found
+        self._made_at.append(bars)
+        return found + self._progress()
+
+    def _progress(self) -> list[tuple[str, Messages]]:
+        progress, marks = self._run.progress(), self._run.marks()
+        if not self.streams.has_marks:
+            marks = marks[:0]
+        self.log.add(self._run.bars_simulated, progress, self.positions, marks)
+        messages = self.streams.progress(progress, marks)
+        if not any(topic == topics.progress(self.backtest_id) for topic, _ in messages):
+            self._percent = progress.progress_percent
+        return messages
+
+    def counted(self) -> list[Counted]:
+        """Return the message, if there is one, that has to be sent before any that were made since the last call."""
+        counts, made_at, percent = self.streams.take_counts(), self._made_at, self._percent
+        if not counts and not made_at:
+            return []
+        self._made_at, self._percent = [], None
+        return [Counted(task_id=self.backtest_id, counts=counts, progress_at=made_at, progress_percent=percent)]
+
+    def page(self, fetch: Fetch, pack: Pack) -> bytes:
+        """Return the data of the answer to FetchMissed.
+
+        Raises `Busy` where messages of a lost worker have not been made again yet, and `ValidationError` for a topic of
+        another backtest.
+        """
+        request = FetchMissed(topic=fetch.topic, from_seq=fetch.from_seq, to_seq=fetch.to_seq)
+        is_known = fetch.topic in topics.of_backtest(self.backtest_id)
+        if is_known and last_seq(self, self.log, fetch.topic) < fetch.from_seq <= fetch.to_seq:
+            raise Busy(
+                f"message {fetch.from_seq} is made again, since its worker was lost; ask again in {RETRY_AFTER_MS} ms",
+                retryAfterMs=RETRY_AFTER_MS,
+            )
+        return page(self, self.log, request, pack)

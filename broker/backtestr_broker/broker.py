@@ -72,6 +72,7 @@ class Broker:
         key = Secret(secrets.token_bytes(KEY_BYTES))
         signer = Signer(key)
         counts = config.worker_counts()
+        spare = config.workers.spare
         curve = None if allow_list is None else allow_list.pair
         with contextlib.ExitStack() as undo:  # closes what was opened when the next cannot be
             self.wake = Wake()
@@ -81,7 +82,7 @@ class Broker:
             undo.callback(self._database.close)
             bounds = ConnectionBounds(
                 limit=connection_limit(
-                    descriptor_limit(), len(NAMES), sum(counts.values()), 2 * config.limits.max_connections
+                    descriptor_limit(), len(NAMES), sum(counts.values()) + spare, 2 * config.limits.max_connections
                 ),
                 patience=max(MIN_PATIENCE, config.limits.session_timeout_ms / 1000),
             )
@@ -125,14 +126,17 @@ class Broker:
         is_local = self._sockets.endpoints.requests.startswith("ipc://")
         tables_directory = str((data_dir / TABLES).absolute()) if is_local else None
         settings = worker_settings(
-            counts,
+            {**counts, "compute": counts["compute"] + spare},
             self._sockets.engine_endpoint,
             key,
             config.log,
             None if keys is None else keys.for_workers(),
             tables_directory,
         )
-        supervisor = Supervisor(launch, settings)
+        compute = [one for one in settings if one.kind == "compute"]
+        spares = compute[counts["compute"] :]
+        workers = [one for one in settings if one not in spares]
+        supervisor = Supervisor(launch, workers, core.scheduler.workers.is_at_task, spares)
         resources = Resources(
             sockets=self._sockets,
             database=self._database,

@@ -43,6 +43,7 @@ from backtestr_broker.core.events import (
     RequestReceived,
     SocketLoad,
     StartAgain,
+    StartSpares,
     Stop,
     Subscribed,
     SubscribersDropped,
@@ -443,6 +444,8 @@ class EventLoop:
                 self._to_find.append(effect)
             case Kill(worker_id, reason):
                 self._supervisor.kill(worker_id, reason)
+            case StartSpares():
+                self._supervisor.start_spares(time.monotonic())
             case Notify("serving", facts):
                 self._on_serving(self._core.worker_messages.series_at_start)
                 hooks.send("serving", facts)

@@ -23,6 +23,7 @@ from backtestr_broker.io.allow_list import AllowList
 from backtestr_broker.io.database import DATABASE, Database
 from backtestr_broker.io.descriptors import connection_limit, descriptor_limit
 from backtestr_broker.io.event_loop import EventLoop, Resources
+from backtestr_broker.io.freed_memory import FreedMemory
 from backtestr_broker.io.sockets import NAMES, ConnectionBounds, Sockets
 from backtestr_broker.io.stored_files import TABLES, FileRules, StoredFiles
 from backtestr_broker.io.supervisor import Launch, Supervisor
@@ -62,12 +63,14 @@ class Broker:
         launch: Launch,
         on_serving: Callable[[list[SeriesInfo]], None],
         allow_list: AllowList | None = None,
+        freed_memory: FreedMemory | None = None,
     ) -> None:
         """Open and bind everything.
 
         `address` returns the address to bind for the name of a socket. With `allow_list` the sockets of clients are
-        encrypted, and only its keys may connect. Raises `zmq.ZMQError`, and `InvalidConfiguration` when `data_dir` or
-        its database cannot be used, or the port for metrics is taken.
+        encrypted, and only its keys may connect. `freed_memory` is given where this process is the broker's own.
+        Raises `zmq.ZMQError`, and `InvalidConfiguration` when `data_dir` or its database cannot be used, or the port
+        for metrics is taken.
         """
         key = Secret(secrets.token_bytes(KEY_BYTES))
         signer = Signer(key)
@@ -146,6 +149,7 @@ class Broker:
             allow_list=allow_list,
             recorder=self._recorder,
             metrics=self._metrics,
+            freed_memory=freed_memory,
         )
         self.event_loop = EventLoop(core, resources, on_serving)
         self.connection = Connection(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 START_SECONDS = 120.0
+WITHOUT_SPARE = "\n[workers]\nspare = 0\n"
 
 
 class Running(NamedTuple):
@@ -29,18 +30,19 @@ def running_broker(
 ) -> Iterator[Running]:
     """Run a broker whose data are in `home / "data"`, or without `home` in a temporary directory.
 
-    `config` is the text of its `broker.toml`. `program` has the arguments of Python, by default those of the broker.
+    `config` is the text of its `broker.toml`; it has no spare worker, whose start would disturb what is measured.
+    `program` has the arguments of Python, by default those of the broker.
     """
     with tempfile.TemporaryDirectory(prefix="bt-") as folder:
         runtime_dir, data_dir = Path(folder) / "run", (home or Path(folder)) / "data"
         own_config, log = Path(folder) / "config", Path(folder) / "log"
         own_config.mkdir()
-        (own_config / "broker.toml").write_text(config, "utf-8")
+        (own_config / "broker.toml").write_text(config + WITHOUT_SPARE, "utf-8")
         environment = {
             **os.environ,
             "BACKTESTR_RUNTIME_DIR": str(runtime_dir),
             "BACKTESTR_DATA_DIR": str(data_dir),
-            **({"BACKTESTR_CONFIG_DIR": str(own_config)} if config else {}),
+            "BACKTESTR_CONFIG_DIR": str(own_config),
         }
         environment.pop("BACKTESTR_CONNECTION_FILE", None)
         with log.open("wb") as opened:

@@ -6,13 +6,15 @@ Processor time is that of the broker's process, without its workers, divided by 
 always 500 in flight, from one client and from 500; prices of one topic and of 1,000 (by `fake_engine.py`); starts of
 backtests while few and while 200 are queued, and Pings beside those. Memory is the resident memory of the process. The
 memory a client is what 499 more add, each after some requests, whose answers are remembered. Beside both is a ROUTER
-that only echoes, with as many connections.
+that only echoes, with as many connections. Five times 500 clients come, ask and go; what they leave is measured once
+their answers are forgotten, which takes five minutes, and some seconds in the broker of this part.
 """
 
 from __future__ import annotations
 
 import contextlib
 import resource
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -30,11 +32,19 @@ from round_trips import UNLIMITED, connect, dealer_to, own_context
 
 from backtestr.client import Client
 from backtestr.io.connection_file import ConnectionFile
+from backtestr_broker.__main__ import main
+from backtestr_broker.core.clients import idempotency
+from backtestr_broker.io import freed_memory
 
 CLIENTS = 500
 PINGS = 10_000
 # Pings of each client before its memory is measured.
 PINGS_EACH = 20
+WAVES = 5
+# Megabytes that clients that came and went may leave; seconds for which answers are kept, and until all is forgotten.
+MOST_LEFT_MB = 20.0
+KEPT_SECONDS = 5.0
+SETTLE_SECONDS = 45.0
 TOPICS = 1_000
 PRICES = 5_000
 QUEUED = 200
@@ -94,6 +104,32 @@ def clients(effort: float) -> list[Figure | Missing]:
             target=Target(50.0, of="value"),
         ),
     ]
+
+
+def come_and_go(effort: float) -> list[Figure | Missing]:
+    """Measure the memory that clients leave behind."""
+    with running_broker(config=UNLIMITED, program=(__file__, "broker")) as broker:
+        connection = ConnectionFile(broker.connection_file).read()
+        time.sleep(2)  # until the start is over
+        before = memory_bytes(broker.pid)
+        for wave in range(WAVES):
+            with own_context() as context:
+                context.set(zmq.MAX_SOCKETS, 2 * CLIENTS + 100)
+                names = [f"wave-{wave}-{number}" for number in range(CLIENTS)]
+                _ask_times([PipelinedSession(context, connection, name) for name in names], PINGS_EACH)
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while (more := memory_bytes(broker.pid) - before) > MOST_LEFT_MB * 1e6 and time.monotonic() < deadline:
+            time.sleep(0.5)
+    part, name = f"After {WAVES * CLIENTS:,} clients that came and went", "memory left more"
+    return [Figure(part=part, name=name, unit="MB", values=[more / 1e6], target=Target(MOST_LEFT_MB, of="value"))]
+
+
+def serve_forgetfully() -> int:
+    """Run a broker that forgets answers and returns freed memory after seconds."""
+    idempotency.KEPT_SECONDS = KEPT_SECONDS
+    freed_memory.INTERVAL = KEPT_SECONDS
+    sys.argv[1:] = []
+    return main()
 
 
 def _ask_times(sessions: Sequence[PipelinedSession], times: int) -> None:
@@ -217,8 +253,11 @@ def measure(effort: float) -> list[Figure | Missing]:
         with contextlib.suppress(ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, most))
         found += clients(effort)
+        found += come_and_go(effort)
     return [*found, *topics(effort), *queue(effort)]
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] == ["broker"]:
+        sys.exit(serve_forgetfully())
     run_part(__doc__, measure)

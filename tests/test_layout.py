@@ -42,7 +42,6 @@ COVERED_BY = {
     "broker/core/records": "tests/broker/io/test_database.py",
     "broker/core/settings": "tests/broker/test_config.py",
     "broker/core/requests/dispatch": "tests/broker/core/test_core.py",
-    "broker/core/scheduling/workers": "tests/broker/core/scheduling/test_scheduler.py",
     "client/market_data": "tests/client/test_client.py",
     "engine/__main__": "tests/integration/test_inspection.py",
     "engine/config": "tests/integration/test_lifecycle.py",

@@ -27,6 +27,7 @@ import zmq
 from backtestr_broker.core.scheduling.liveness import WELL_AFTER
 from backtestr_broker.io.allow_list import AllowList
 from backtestr_broker.io.descriptors import raise_descriptor_limit
+from backtestr_broker.io.freed_memory import FreedMemory
 from backtestr_broker.io.log import start_logging
 from backtestr_broker.io.process_family import ProcessFamily
 from backtestr_broker.io.runtime_directory import AlreadyRunning, RuntimeDirectory
@@ -227,7 +228,8 @@ def _serve_once(
     family = ProcessFamily()
     launch = partial(launch_process, family=family, on_end=stop.on_end)
     try:
-        broker = Broker(config, paths.data_dir(), context, address, launch, on_serving, allow_list)
+        memory = FreedMemory(time.monotonic())
+        broker = Broker(config, paths.data_dir(), context, address, launch, on_serving, allow_list, memory)
         stop.broker = broker
         if stop.requested:  # before there was a broker to stop
             broker.event_loop.stop()

@@ -23,6 +23,7 @@ from backtestr_broker.io.allow_list import AllowList
 from backtestr_broker.io.database import DATABASE, Database
 from backtestr_broker.io.descriptors import connection_limit, descriptor_limit
 from backtestr_broker.io.event_loop import EventLoop, Resources
+from backtestr_broker.io.freed_memory import FreedMemory
 from backtestr_broker.io.sockets import NAMES, ConnectionBounds, Sockets
 from backtestr_broker.io.stored_files import TABLES, FileRules, StoredFiles
 from backtestr_broker.io.supervisor import Launch, Supervisor
@@ -63,16 +64,19 @@ class Broker:
         launch: Launch,
         on_serving: Callable[[list[SeriesInfo]], None],
         allow_list: AllowList | None = None,
+        freed_memory: FreedMemory | None = None,
     ) -> None:
         """Open and bind everything.
 
         `address` returns the address to bind for the name of a socket. With `allow_list` the sockets of clients are
-        encrypted, and only its keys may connect. Raises `zmq.ZMQError`, and `InvalidConfiguration` when `data_dir` or
-        its database cannot be used, or the port for metrics is taken.
+        encrypted, and only its keys may connect. `freed_memory` is given where this process is the broker's own.
+        Raises `zmq.ZMQError`, and `InvalidConfiguration` when `data_dir` or its database cannot be used, or the port
+        for metrics is taken.
         """
         key = Secret(secrets.token_bytes(KEY_BYTES))
         signer = Signer(key)
         counts = config.worker_counts()
+        spare = config.workers.spare
         curve = None if allow_list is None else allow_list.pair
         with contextlib.ExitStack() as undo:  # closes what was opened when the next cannot be
             self.wake = Wake()
@@ -82,7 +86,7 @@ class Broker:
             undo.callback(self._database.close)
             bounds = ConnectionBounds(
                 limit=connection_limit(
-                    descriptor_limit(), len(NAMES), sum(counts.values()), 2 * config.limits.max_connections
+                    descriptor_limit(), len(NAMES), sum(counts.values()) + spare, 2 * config.limits.max_connections
                 ),
                 patience=max(MIN_PATIENCE, config.limits.session_timeout_ms / 1000),
             )
@@ -128,14 +132,17 @@ class Broker:
         is_local = self._sockets.endpoints.requests.startswith("ipc://")
         tables_directory = str((data_dir / TABLES).absolute()) if is_local else None
         settings = worker_settings(
-            counts,
+            {**counts, "compute": counts["compute"] + spare},
             self._sockets.engine_endpoint,
             key,
             config.log,
             None if keys is None else keys.for_workers(),
             tables_directory,
         )
-        supervisor = Supervisor(launch, settings)
+        compute = [one for one in settings if one.kind == "compute"]
+        spares = compute[counts["compute"] :]
+        workers = [one for one in settings if one not in spares]
+        supervisor = Supervisor(launch, workers, core.scheduler.workers.is_at_task, spares)
         resources = Resources(
             sockets=self._sockets,
             database=self._database,
@@ -145,6 +152,7 @@ class Broker:
             allow_list=allow_list,
             recorder=self._recorder,
             metrics=self._metrics,
+            freed_memory=freed_memory,
         )
         self.event_loop = EventLoop(core, resources, on_serving)
         self.connection = Connection(

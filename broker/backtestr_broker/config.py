@@ -33,6 +33,8 @@ _REMOVED = {
 }
 # More processes than this on one desktop are a typing error.
 _MAX_WORKERS = 256
+# Each takes memory and does nothing: more than the workers that are lost within one start of a process are of no use.
+_MAX_SPARES = 16
 
 
 class TransportOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -49,6 +51,7 @@ class TransportOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     compute: Annotated[int, msgspec.Meta(ge=0, le=_MAX_WORKERS)]
     interactive: Annotated[int, msgspec.Meta(ge=1, le=_MAX_WORKERS)]
+    spare: Annotated[int, msgspec.Meta(ge=0, le=_MAX_SPARES)]
 
 
 class LimitOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -41,7 +41,8 @@ replay_changed = blinker.Signal(
     "a price replay's status changed: replayId, status, clientId, requestId, where there are any workerId, reason, "
     "code, message"
 )
-worker_ready = blinker.Signal("a worker is ready: workerId, pid, kind")
+worker_ready = blinker.Signal("a worker takes tasks from now on: workerId, pid, kind")
+spare_ready = blinker.Signal("a spare worker waits for the loss of another: workerId, pid, kind")
 worker_lost = blinker.Signal("a worker's process ended: workerId, reason, and the tasks that it had")
 stops = blinker.Signal("the broker ends, since a client has asked for it: clientId")
 starts_again = blinker.Signal("the broker ends all connections and starts again, from what is on disk: reason")

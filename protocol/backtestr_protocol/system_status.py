@@ -54,7 +54,7 @@ class CacheStatus(Contract, frozen=True, kw_only=True):
 
 
 class WorkerStatus(Contract, frozen=True, kw_only=True):
-    """The status of a worker.
+    """The status of a worker. A `spare` one is ready, and takes tasks once another is lost.
 
     `restarts` counts how often it was started again, and `replacements` how often because a task had left its process
     in another state. `early_deaths` counts its early exits in a row. A lost worker has `next_start_ms`, the time until
@@ -64,7 +64,7 @@ class WorkerStatus(Contract, frozen=True, kw_only=True):
 
     worker_id: str
     pid: int
-    state: Literal["starting", "idle", "busy", "lost"]
+    state: Literal["starting", "idle", "busy", "spare", "lost"]
     last_seen_ms: int
     restarts: int = 0
     early_deaths: int = 0

@@ -84,6 +84,8 @@ def test_every_option_can_be_changed(tmp_path: Path, section: str, option: str) 
         ("[workers]\ncompute = -1\n", "compute"),
         ("[workers]\ncompute = 257\n", "compute"),
         ("[workers]\ninteractive = 0\n", "interactive"),
+        ("[workers]\nspare = -1\n", "spare"),
+        ("[workers]\nspare = 17\n", "spare"),
         ("[transport]\nkind = 'udp'\n", "kind"),
         ("[log]\nlevel = 'loud'\n", "level"),
         ("[retention]\nresults_max_age_days = -1\n", "results_max_age_days"),

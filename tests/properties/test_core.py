@@ -33,7 +33,8 @@ PACED = ["b3", "b4", "b5"]
 BACKTESTS = [f"b{number}" for number in range(6)]
 PARKED = 2
 LENDING = 2
-WORKERS = ["compute-1", "compute-2", "interactive-1"]
+# Two compute workers are configured, so one of three is a spare.
+WORKERS = ["compute-1", "compute-2", "interactive-1", "compute-3"]
 # Errors of the message and not of the request: the same id may be sent again, and then it is answered.
 ABOUT_THE_MESSAGE = ("SESSION_UNKNOWN", "REPLAY_DETECTED")
 

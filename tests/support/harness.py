@@ -53,8 +53,8 @@ class RunningBroker:
         self.connection_file = self.runtime_dir / "connection.json"
         config_dir = home / "config"
         config_dir.mkdir(parents=True, exist_ok=True)
-        for name, text in (config or {}).items():
-            (config_dir / name).write_text(text, "utf-8")
+        for name, text in {"broker.toml": "", **(config or {})}.items():
+            (config_dir / name).write_text(_without_spare(text) if name == "broker.toml" else text, "utf-8")
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("BACKTESTR_")},
             "BACKTESTR_RUNTIME_DIR": str(self.runtime_dir),
@@ -141,6 +141,15 @@ class RunningBroker:
                 self.process.kill()
                 self.process.wait()
                 raise
+
+
+def _without_spare(options: str) -> str:
+    """Return the text of a `broker.toml` without spare workers, unless it says something of them."""
+    if "spare" in options:
+        return options
+    if "[workers]\n" in options:
+        return options.replace("[workers]\n", "[workers]\nspare = 0\n")
+    return f"{options}\n[workers]\nspare = 0\n"
 
 
 class RawClient:

@@ -122,6 +122,7 @@ class Core:
             self.outbox,
             self.algorithms,
             replays_lost=self._replays_lost,
+            configured=workers,
             max_queued_backtests=limits.max_queued_backtests,
             max_queued_questions=limits.max_queued_questions,
         )

@@ -258,6 +258,10 @@ class Kill(msgspec.Struct, frozen=True, tag=True):
     reason: str
 
 
+class StartSpares(msgspec.Struct, frozen=True, tag=True):
+    """Start the spare workers in a moment: all others have been ready, so their starts are not slowed."""
+
+
 class Notify(msgspec.Struct, frozen=True, tag=True):
     """Send a hook."""
 
@@ -271,6 +275,7 @@ class Notify(msgspec.Struct, frozen=True, tag=True):
         "backtest_deleted",
         "replay_changed",
         "worker_ready",
+        "spare_ready",
         "worker_lost",
         "state_repaired",
         "fault",
@@ -298,6 +303,7 @@ Effect = (
     | RemoveResults
     | FindListeners
     | Kill
+    | StartSpares
     | Notify
     | StartAgain
     | Stop

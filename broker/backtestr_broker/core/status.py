@@ -133,12 +133,12 @@ class Status:
         found: list[HealthReason] = []
         if self._outbox.commit_queue.fails:
             found.append(("error", "the disk cannot be written to: nothing that has to be on it is accepted"))
-        ready = Counter(worker.kind for worker in self._scheduler.workers if worker.peer is not None)
         for kind, count in self._configured.items():
-            if count and not ready[kind]:
+            active = self._scheduler.workers.active_of(kind)
+            if count and not active:
                 found.append(("error", f"no {kind} worker is ready"))
-            elif ready[kind] < count:
-                found.append(("warning", f"{ready[kind]} of {count} {kind} workers are ready"))
+            elif active < count:
+                found.append(("warning", f"{active} of {count} {kind} workers are ready"))
         for worker_id, health in self._liveness.items():
             found += _of_worker(worker_id, health, now)
         found += _of_algorithms(self._scheduler.algorithms)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -18,7 +18,7 @@ from backtestr_protocol.errors import MessageError, SystemFault, ValidationError
 from backtestr_protocol.messages import SeriesInfo
 from backtestr_protocol.texts import bounded, bounded_details
 
-from .events import WorkerExited, WorkerStarted
+from .events import StartSpares, WorkerExited, WorkerStarted
 
 Ended = TypeVar("Ended", worker_channel.Finished, worker_channel.Fetched)
 
@@ -37,6 +37,7 @@ class WorkerMessages:
     ) -> None:
         self.liveness = liveness
         self.serving = False  # once a worker of each kind is ready, for good
+        self._were_complete = False  # whether all configured workers have been ready
         self.series_at_start: list[SeriesInfo] = []  # the catalogue, as the first interactive worker found it
         self._outbox = outbox
         self._scheduler = scheduler
@@ -113,12 +114,16 @@ class WorkerMessages:
             self._algorithms.registered(info)
         self._algorithms.not_loaded(worker.worker_id, message.problems)
         self.liveness.ready(worker.worker_id, message.beat_interval_ms / 1000)
-        self._outbox.notify("worker_ready", workerId=worker.worker_id, pid=worker.pid, kind=worker.kind)
+        signal: Literal["worker_ready", "spare_ready"] = "worker_ready" if worker.active else "spare_ready"
+        self._outbox.notify(signal, workerId=worker.worker_id, pid=worker.pid, kind=worker.kind)
         if worker.kind == "interactive" and not self.serving:
             self.series_at_start = message.series
-        if not self.serving and workers.any_ready("compute") and workers.any_ready("interactive"):
+        if not self.serving and workers.any_active("compute") and workers.any_active("interactive"):
             self.serving = True
             self._outbox.notify("serving")
+        if not self._were_complete and workers.are_complete():
+            self._were_complete = True
+            self._outbox.add(StartSpares())
 
     def exited(self, event: WorkerExited, now: float) -> None:
         """Take the end of a worker's process."""

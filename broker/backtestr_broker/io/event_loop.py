@@ -43,6 +43,7 @@ from backtestr_broker.core.events import (
     RequestReceived,
     SocketLoad,
     StartAgain,
+    StartSpares,
     Stop,
     Subscribed,
     SubscribersDropped,
@@ -61,6 +62,7 @@ from backtestr_protocol.zmq_frames import Origin, has_input, receive, send
 from .allow_list import AllowList
 from .database import Database
 from .descriptors import are_exhausted, descriptor_limit
+from .freed_memory import FreedMemory
 from .host_usage import HostUsage
 from .sockets import Sockets
 from .stored_files import StoredFiles
@@ -97,7 +99,10 @@ _CLOSED = (zmq.ETERM, zmq.ENOTSOCK)
 
 
 class Resources(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that the event loop drives on the machine. `allow_list` has the keys that may connect, with CURVE."""
+    """Everything that the event loop drives on the machine.
+
+    `allow_list` has the keys that may connect, with CURVE. `freed_memory` is there where the process is the broker's.
+    """
 
     sockets: Sockets
     database: Database
@@ -107,6 +112,7 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True):
     allow_list: AllowList | None = None
     recorder: Recorder | None = None
     metrics: MetricsServer | None = None
+    freed_memory: FreedMemory | None = None
 
 
 class EventLoop:
@@ -126,6 +132,7 @@ class EventLoop:
         self._allow_list = resources.allow_list
         self._recorder = resources.recorder
         self._metrics = resources.metrics
+        self._freed_memory = resources.freed_memory
         self._on_serving = on_serving
         self._metrics_due = self._longest_lag_ms = 0.0
         self._stopping = False
@@ -234,6 +241,8 @@ class EventLoop:
             self._feed(Tick(host, _wall_ms()))
             self._find_listeners()
             self._show_metrics(host.loop_lag_ms, now)
+            if self._freed_memory is not None:
+                self._freed_memory.return_some(now)
             self._due = self._deadline()
         self._lag = max(self._lag, time.monotonic() - began)
 
@@ -443,6 +452,8 @@ class EventLoop:
                 self._to_find.append(effect)
             case Kill(worker_id, reason):
                 self._supervisor.kill(worker_id, reason)
+            case StartSpares():
+                self._supervisor.start_spares(time.monotonic())
             case Notify("serving", facts):
                 self._on_serving(self._core.worker_messages.series_at_start)
                 hooks.send("serving", facts)

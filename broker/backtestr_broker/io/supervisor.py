@@ -1,5 +1,8 @@
 """The supervisor starts the engine workers, notices when one ends, and starts it again.
 
+It starts it again at once, or within a second, unless it is in a crash loop. Spare workers are started when all others
+have been ready.
+
 A `Launch` starts one worker: as a process here, as a thread when the broker is embedded. Either way the worker holds
 one end of a lifeline and ends when the other is closed, so no worker outlives its broker, even one that was killed.
 What a worker's process has started ends with it (`process_family`).
@@ -27,10 +30,14 @@ from backtestr_protocol.worker_channel import (
 
 from .process_family import ProcessFamily
 
-# Seconds by which the start after a worker's n-th early exit in a row is delayed; the last of them from then on.
+# Seconds by which the start after a worker's n-th early exit in a row is delayed; the last of them from then on. Those
+# before a crash loop is proven (`CRASH_LOOP_STAGES`) are below a second.
 DELAYS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0)
 # Seconds in which a killed process ends, unless its machine is in trouble; the broker does not wait any longer.
 KILL_PATIENCE = 0.5
+# Seconds that spare workers wait for once all others have been ready: a client that started the broker has its first
+# answers by then, and a broker that lives for a second starts no spare.
+SPARE_DELAY = 2.0
 # Early exits of one worker in a row after which a broker that has not served yet gives up.
 MAX_EARLY_EXITS = 4
 
@@ -88,23 +95,24 @@ class Ended(msgspec.Struct, frozen=True):
 
 
 class _WorkerSlot:
-    """A worker that the configuration asks for, whichever process fills it now."""
+    """A worker that the configuration asks for, or a spare one, whichever process fills it now."""
 
-    def __init__(self, settings: WorkerSettings) -> None:
+    def __init__(self, settings: WorkerSettings, *, is_spare: bool = False) -> None:
         self.settings = settings
+        self.is_spare = is_spare
         self.handle: WorkerHandle | None = None
         self.started_at = 0.0
-        self.start_due: float | None = 0.0
+        self.start_due: float | None = None if is_spare else 0.0
         self.early_exits = 0
         self.kill_reason: str | None = None
 
-    def ended(self, exit_reason: ExitReason, now: float) -> Ended:
+    def ended(self, exit_reason: ExitReason, now: float, *, at_task: bool) -> Ended:
         """Plan the next start: at once after a long run, later after each early exit in a row.
 
-        A worker that is to be replaced has worked: it may end as early as its task did.
+        A worker that ends at a task, or is to be replaced after one, may end as early as its task did.
         """
         delay = 0.0
-        if exit_reason.replaced:
+        if exit_reason.replaced or at_task:
             pass
         elif now - self.started_at < WELL_AFTER:
             delay = DELAYS[min(self.early_exits, len(DELAYS) - 1)]
@@ -120,11 +128,22 @@ class _WorkerSlot:
 
 
 class Supervisor:
-    """Keeps one worker running for each slot, as far as it can."""
+    """Keeps one worker running for each slot, as far as it can.
 
-    def __init__(self, launch: Launch, workers: Sequence[WorkerSettings]) -> None:
+    `is_at_task` says of a worker id whether that worker has a task. `spares` are started after `start_spares`.
+    """
+
+    def __init__(
+        self,
+        launch: Launch,
+        workers: Sequence[WorkerSettings],
+        is_at_task: Callable[[str], bool],
+        spares: Sequence[WorkerSettings] = (),
+    ) -> None:
         self._launch = launch
+        self._is_at_task = is_at_task
         self._slots = [_WorkerSlot(settings) for settings in workers]
+        self._slots += [_WorkerSlot(settings, is_spare=True) for settings in spares]
         self.refused = False  # whether a worker has refused its settings or configuration
 
     def poll(self, now: float) -> list[Started | Ended]:
@@ -134,7 +153,7 @@ class Supervisor:
             if slot.handle is not None and (exit_reason := slot.handle.ended()) is not None:
                 self.refused = self.refused or exit_reason.refused
                 slot.handle.close_lifeline()
-                changes.append(slot.ended(exit_reason, now))
+                changes.append(slot.ended(exit_reason, now, at_task=self._is_at_task(slot.settings.worker_id)))
             if slot.start_due is not None and slot.start_due <= now:
                 changes += self._start(slot, now)
         return changes
@@ -146,8 +165,14 @@ class Supervisor:
             slot.handle = self._launch(settings)
         except OSError as error:  # the machine is out of memory or processes: like a worker that ends at once
             exit_reason = ExitReason(f"it could not be started: {error.strerror}")
-            return [Started(settings.worker_id, settings.kind, pid=0), slot.ended(exit_reason, now)]
+            return [Started(settings.worker_id, settings.kind, pid=0), slot.ended(exit_reason, now, at_task=False)]
         return [Started(settings.worker_id, settings.kind, slot.handle.pid)]
+
+    def start_spares(self, now: float) -> None:
+        """Start the spare workers `SPARE_DELAY` from now; from then on they are started again as the others are."""
+        for slot in self._slots:
+            if slot.is_spare:
+                slot.start_due = now + SPARE_DELAY
 
     def next_deadline(self) -> float | None:
         """Return when the first delayed start is due."""

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
+import msgspec
 import zmq
 
 from backtestr_broker.broker import Broker
@@ -70,7 +71,7 @@ class EmbeddedBroker:
         name = f"backtestr-{uuid.uuid4().hex}"
         try:
             self._broker = Broker(
-                broker_config or load_broker_config(paths.config_dir()),
+                broker_config or _without_spare(load_broker_config(paths.config_dir())),
                 data_dir,
                 self.context,
                 lambda socket: f"inproc://{name}/{socket}",
@@ -130,6 +131,11 @@ class EmbeddedBroker:
 
     def _launch(self, settings: WorkerSettings) -> WorkerHandle:
         return _WorkerThread(self.context, settings, self._engine_config, self._data_dir, self._broker)
+
+
+def _without_spare(config: BrokerConfig) -> BrokerConfig:
+    """Return the options without spare workers: a worker in a thread is not lost alone."""
+    return msgspec.structs.replace(config, workers=msgspec.structs.replace(config.workers, spare=0))
 
 
 class _WorkerThread:

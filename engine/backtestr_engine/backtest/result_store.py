@@ -106,6 +106,11 @@ class RecordedStreams(msgspec.Struct, frozen=True, kw_only=True):
     log: bytes
 
 
+# Made at the start: msgspec resolves the types of all metrics for them, and the first reader would wait for it.
+_stored_decoder = msgspec.json.Decoder(_Stored)
+_ended_decoder = msgspec.json.Decoder(_Ended)
+
+
 class ResultStore:
     """The results under `root`."""
 
@@ -199,7 +204,7 @@ class ResultStore:
     def outcome(self, backtest_id: str) -> Outcome | None:
         """Return how a backtest ended, or None if no readable result of it is stored."""
         try:
-            return msgspec.json.decode((self._folder(backtest_id) / "result.json").read_bytes(), type=_Ended).status
+            return _ended_decoder.decode((self._folder(backtest_id) / "result.json").read_bytes()).status
         except (OSError, msgspec.MsgspecError):
             return None
 
@@ -317,7 +322,7 @@ class ResultStore:
 def _stored_in(text: bytes) -> _Stored:
     """Decode result.json. Durations in results of version 0.1 have fractions of a millisecond, and are rounded."""
     try:
-        return msgspec.json.decode(text, type=_Stored)
+        return _stored_decoder.decode(text)
     except msgspec.ValidationError:
         fields = msgspec.json.decode(text)
         metrics = fields["metrics"]

@@ -230,7 +230,8 @@ def _decoded(content: bytes, name: str, path: Path) -> bytes:
     try:
         content = content.decode(encoding).encode() if encoding else content
         content = content.removeprefix(codecs.BOM_UTF8)
-        content.decode()
+        if not content.isascii():  # ASCII is UTF-8, and told in a quarter of the time, without a copy
+            content.decode()
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise UnusableFile(

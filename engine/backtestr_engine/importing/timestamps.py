@@ -60,6 +60,12 @@ class TimeFormat(msgspec.Struct, frozen=True):
     either: bool = False
 
 
+_FRACTION = "%.f"
+_DATE_OF_DIGITS = "%Y%m%d"
+_LOOKED_AT = 64
+"""Texts that tell whether seconds have fractions, before all are read."""
+
+
 class TimeOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The facts about times that a request or a file's format gives; None where the times themselves must tell.
 
@@ -225,9 +231,31 @@ def _parse(text: pl.Series, written: TimeFormat, zone: str | None) -> pl.Series:
     if pattern == _DIGITS_PATTERNS[10]:  # strptime takes no hour without a minute
         text, pattern = text.str.replace(r"^(\d{10})$", "${1}00"), _DIGITS_PATTERNS[12]
     if written.zoned:
-        return text.str.to_datetime(pattern, time_unit="us", time_zone="UTC", strict=False)
-    naive = text.str.to_datetime(pattern, time_unit="us", strict=False)
+        return _to_datetime(text, pattern, UTC)
+    naive = _to_datetime(text, pattern, None)
     return _localised(naive, zone) if "%H" in pattern or "%I" in pattern else begins_of_dates(naive, zone)
+
+
+def _to_datetime(text: pl.Series, pattern: str, zone: str | None) -> pl.Series:
+    """Return text as polars reads it with the pattern, null where it cannot.
+
+    Whole seconds are tried first: without a fraction, polars reads a time in a sixth of the time, and whatever it reads
+    so it reads alike with one. (Not where the pattern has no marks between year, month and day: there it takes a sign.)
+    """
+    if _FRACTION in pattern and _DATE_OF_DIGITS not in pattern:
+        whole = pattern.replace(_FRACTION, "")
+        for part in (text.head(_LOOKED_AT), text):
+            times = _by_polars(part, whole, zone)
+            if times.null_count() > part.null_count():
+                break
+        else:
+            return times
+    return _by_polars(text, pattern, zone)
+
+
+def _by_polars(text: pl.Series, pattern: str, zone: str | None) -> pl.Series:
+    # Without polars' cache of texts: the times of bars are all different, and those of ticks take no longer.
+    return text.str.to_datetime(pattern, time_unit="us", time_zone=zone, strict=False, cache=False)
 
 
 def within_years(times: pl.Series) -> pl.Series:

@@ -70,7 +70,7 @@ from .start_up import equip
 from .table_files import TableFiles
 from .task_runner import TaskRunner
 from .time_limit import LOAD_OPTION, time_limit
-from .warm_up import warm
+from .warm_up import warm, warm_answers
 
 # The most messages that are sent or received before the other direction follows.
 _BURST = 32
@@ -449,6 +449,7 @@ def _compute(
         warm(config.conventions, _log.warning if settings.worker_id == "compute-1" else None)
     series = []
     if settings.kind == "interactive":
+        warm_answers(config.conventions)
         for problem in equipment.problems:  # one kind of worker logs them, so that they are logged once
             _log.warning("an algorithm was not loaded: %s", problem.message)
         results.sweep()

@@ -1,11 +1,14 @@
 """The warm-up compiles every kernel that a first backtest would wait for, or loads it from the cache on disk.
 
+It also does what libraries put off until a first use, so that the first task of a worker imports nothing.
+
 Compiling takes about 30 s on a machine that does nothing else. It says so, and how far it has come.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -43,6 +46,17 @@ def warm(conventions: Conventions, say: Say | None = None) -> None:
     with _told(say) if say is not None and not is_complete() else contextlib.nullcontext():
         _run_all(conventions)
     close_kernel_cache()
+    warm_answers(conventions)
+
+
+def warm_answers(conventions: Conventions) -> None:
+    """Do what an interactive worker's first answers would wait for: no kernel is part of that.
+
+    pyzmq imports a module when it first sends without a copy, and msgspec resolves the types of options when it first
+    reads some.
+    """
+    importlib.import_module("zmq.utils.garbage")
+    resolve_options({"streams": {}}, conventions)
 
 
 @contextlib.contextmanager

@@ -145,6 +145,16 @@ def test_a_worker_that_was_lost_lately_is_a_warning(link: Link, worker: Worker) 
     assert health(link) == ("healthy", [])
 
 
+def test_a_spare_is_shown_as_one_and_counts_for_a_lost_worker(link: Link, worker: Worker) -> None:
+    link.start_worker("compute-2", "compute").ready()
+    assert {one.worker_id: one.state for one in link.core.status().workers}["compute-2"] == "spare"
+    link.lose_worker(worker, again=False)
+    assert health(link) == ("warning", ["compute-1 was lost 0 s ago: killed by signal 9"]), "none is missing"
+    assert {one.worker_id: one.state for one in link.core.status().workers}["compute-2"] == "idle"
+    link.now += RECENT_SECONDS
+    assert health(link) == ("healthy", [])
+
+
 def test_a_crash_loop_is_a_warning_while_it_lasts(link: Link) -> None:
     for early_exits in range(1, 5):
         exit_worker(link, "compute-1", early_exits, 800)

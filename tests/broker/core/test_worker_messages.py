@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from backtestr_broker.core.events import HostSample, Notify, WorkerExited, WorkerSent
+from backtestr_broker.core.events import HostSample, Notify, StartSpares, WorkerExited, WorkerSent
 from backtestr_broker.core.scheduling.liveness import CRASH_LOOP_STAGES
 from backtestr_protocol import worker_channel
 from backtestr_protocol.codec import TO_BROKER, Signer, encode
@@ -87,6 +87,35 @@ def test_the_broker_serves_once_a_worker_of_each_kind_is_ready(make_link: MakeLi
     second.ready()
     assert (link.core.worker_messages.serving, link.signals("serving")) == (True, [{}])
     assert [signal for signal, _ in link.notices][-2:] == ["worker_ready", "serving"]
+
+
+def test_spares_are_started_once_when_all_configured_workers_are_ready(make_link: MakeLink) -> None:
+    link = make_link(start=False, compute=2)
+    for worker_id in ("interactive-1", "compute-1"):
+        link.start_worker(worker_id, "compute" if worker_id == "compute-1" else "interactive").ready()
+    assert link.core.worker_messages.serving
+    assert spares_asked_for(link) == 0
+    worker = link.start_worker("compute-2", "compute")
+    worker.ready()
+    assert spares_asked_for(link) == 1
+    link.lose_worker(worker)
+    assert spares_asked_for(link) == 1
+
+
+def spares_asked_for(link: Link) -> int:
+    return sum(effect == StartSpares() for effects in link.effects for effect in effects)
+
+
+def test_a_spare_is_announced_when_it_waits_and_as_ready_when_it_takes_tasks(link: Link, worker: Worker) -> None:
+    spare = link.start_worker("compute-2", "compute", pid=77)
+    spare.ready()
+    facts = {"workerId": "compute-2", "pid": 77, "kind": "compute"}
+    assert link.signals("spare_ready") == [facts]
+    assert facts not in link.signals("worker_ready")
+    link.notices.clear()
+    link.lose_worker(worker, again=False)
+    assert [signal for signal, _ in link.notices] == ["worker_lost", "worker_ready"]
+    assert link.signals("worker_ready") == [facts]
 
 
 def test_the_broker_still_serves_after_all_workers_are_lost_and_reports_it_once(link: Link) -> None:

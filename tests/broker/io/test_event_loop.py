@@ -60,6 +60,7 @@ class FakeWorker:
         self._socket = context.socket(zmq.DEALER)
         self._socket.connect(settings.endpoint)
         self._settings = settings
+        self.worker_id = settings.worker_id
 
     def send_ready(self) -> None:
         settings = self._settings
@@ -129,9 +130,9 @@ class Served:
 def make(tmp_path: Path) -> Iterator[Callable[..., Served]]:
     made: list[Served] = []
 
-    def build(*, recorder: bool = False) -> Served:
+    def build(*, recorder: bool = False, spare: int = 0) -> Served:
         config = load_config(None)
-        workers = msgspec.structs.replace(config.workers, compute=1)
+        workers = msgspec.structs.replace(config.workers, compute=1, spare=spare)
         options = msgspec.structs.replace(config.recorder, enabled=recorder)
         made.append(Served(tmp_path, msgspec.structs.replace(config, workers=workers, recorder=options)))
         return made[-1]
@@ -387,6 +388,24 @@ def test_a_broker_that_cannot_say_that_it_serves_does_not_serve(
     with pytest.raises(Injected):
         served.broker.run()
     assert [worker.reason for worker in served.workers] == [ExitReason("exit code 0")] * 2
+
+
+def test_a_spare_worker_is_started_once_the_others_are_ready(
+    make: Callable[..., Served], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor_module, "SPARE_DELAY", 0.0)
+    served = make(spare=1)
+    ready = threading.Event()
+    announced: list[str] = []
+
+    def on_spare(_sender: object, *, workerId: str, **_facts: object) -> None:
+        announced.append(workerId)
+        ready.set()
+
+    with hooks.spare_ready.connected_to(on_spare), served.run():
+        assert ready.wait(WAIT_MS / 1000)
+    assert announced == ["compute-2"]
+    assert [worker.worker_id for worker in served.workers] == ["compute-1", "interactive-1", "compute-2"]
 
 
 def test_the_event_loop_gives_up_where_a_worker_refuses_its_configuration(make: Callable[..., Served]) -> None:

@@ -10,15 +10,18 @@ import sys
 import msgspec
 import psutil
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from backtestr_broker.broker import worker_settings
 from backtestr_broker.config import LogOptions
-from backtestr_broker.core.scheduling.liveness import WELL_AFTER
+from backtestr_broker.core.scheduling.liveness import CRASH_LOOP_STAGES, WELL_AFTER
 from backtestr_broker.io.process_family import ProcessFamily
 from backtestr_broker.io.supervisor import (
     DELAYS,
     KILL_PATIENCE,
     MAX_EARLY_EXITS,
+    SPARE_DELAY,
     Ended,
     ExitReason,
     Started,
@@ -69,6 +72,10 @@ class Launcher:
         return self.launched[-1][1]
 
 
+def never(_worker_id: str) -> bool:
+    return False
+
+
 LOG = LogOptions(level="debug", format="json")
 SETTINGS = worker_settings({"compute": 1}, "ipc:///x", Secret(bytes(32)), LOG)
 
@@ -83,7 +90,9 @@ def test_the_settings_name_the_worker_the_endpoint_and_the_key() -> None:
 
 def test_every_worker_is_started_once() -> None:
     launcher = Launcher()
-    supervisor = Supervisor(launcher, worker_settings({"compute": 1, "interactive": 1}, "e", Secret(bytes(32)), LOG))
+    supervisor = Supervisor(
+        launcher, worker_settings({"compute": 1, "interactive": 1}, "e", Secret(bytes(32)), LOG), never
+    )
     assert supervisor.next_deadline() == 0.0
     assert supervisor.poll(5.0) == [Started("compute-1", "compute", 100), Started("interactive-1", "interactive", 101)]
     assert supervisor.poll(6.0) == []
@@ -93,7 +102,7 @@ def test_every_worker_is_started_once() -> None:
 
 def test_a_worker_that_ran_for_long_is_started_again_at_once() -> None:
     launcher = Launcher()
-    supervisor = Supervisor(launcher, SETTINGS)
+    supervisor = Supervisor(launcher, SETTINGS, never)
     supervisor.poll(0.0)
     launcher.last.reason = "killed by signal 11"
     assert supervisor.poll(WELL_AFTER) == [
@@ -106,7 +115,7 @@ def test_a_worker_that_ran_for_long_is_started_again_at_once() -> None:
 
 def test_early_exits_delay_the_next_start_more_each_time_up_to_the_last() -> None:
     launcher = Launcher()
-    supervisor = Supervisor(launcher, SETTINGS)
+    supervisor = Supervisor(launcher, SETTINGS, never)
     now = 0.0
     supervisor.poll(now)
     for exits in range(2000):
@@ -125,7 +134,7 @@ def test_early_exits_delay_the_next_start_more_each_time_up_to_the_last() -> Non
 
 def test_a_worker_that_refuses_its_configuration_is_known_by_its_exit_code() -> None:
     launcher = Launcher()
-    supervisor = Supervisor(launcher, SETTINGS)
+    supervisor = Supervisor(launcher, SETTINGS, never)
     supervisor.poll(0.0)
     assert not supervisor.refused
     launcher.last.reason = "exit code 2"
@@ -135,7 +144,7 @@ def test_a_worker_that_refuses_its_configuration_is_known_by_its_exit_code() -> 
 
 def test_several_early_exits_in_a_row_are_hopeless() -> None:
     launcher = Launcher()
-    supervisor = Supervisor(launcher, SETTINGS)
+    supervisor = Supervisor(launcher, SETTINGS, never)
     now = 0.0
     supervisor.poll(now)
     for exits in range(1, MAX_EARLY_EXITS + 1):
@@ -170,7 +179,7 @@ def test_a_worker_that_cannot_be_started_is_tried_again() -> None:
             raise OSError(12, "Cannot allocate memory")
         return launcher(settings)
 
-    supervisor = Supervisor(launch, SETTINGS)
+    supervisor = Supervisor(launch, SETTINGS, never)
     assert supervisor.poll(0.0) == [
         Started("compute-1", "compute", 0),
         Ended("compute-1", "it could not be started: Cannot allocate memory", early_exits=1, delay=DELAYS[0]),
@@ -181,7 +190,7 @@ def test_a_worker_that_cannot_be_started_is_tried_again() -> None:
 
 def test_a_long_run_resets_the_early_exits() -> None:
     launcher = Launcher()
-    supervisor = Supervisor(launcher, SETTINGS)
+    supervisor = Supervisor(launcher, SETTINGS, never)
     supervisor.poll(0.0)
     launcher.last.reason = "exit code 1"
     supervisor.poll(1.0)
@@ -194,7 +203,7 @@ def test_a_long_run_resets_the_early_exits() -> None:
 
 def test_stop_closes_the_lifelines_and_returns_when_all_have_ended() -> None:
     launcher = Launcher()
-    supervisor = Supervisor(launcher, worker_settings({"compute": 2}, "e", Secret(bytes(32)), LOG))
+    supervisor = Supervisor(launcher, worker_settings({"compute": 2}, "e", Secret(bytes(32)), LOG), never)
     supervisor.poll(0.0)
     pauses: list[float] = []
     supervisor.stop(1.5, lambda: 0.0, pauses.append)
@@ -205,7 +214,7 @@ def test_stop_closes_the_lifelines_and_returns_when_all_have_ended() -> None:
 
 def test_stop_kills_a_worker_that_does_not_end_in_time() -> None:
     launcher = Launcher(stubborn=True)
-    supervisor = Supervisor(launcher, SETTINGS)
+    supervisor = Supervisor(launcher, SETTINGS, never)
     supervisor.poll(0.0)
     clock = [0.0]
 
@@ -220,7 +229,7 @@ def test_stop_kills_a_worker_that_does_not_end_in_time() -> None:
 
 def test_stop_waits_for_a_bounded_time_for_a_worker_that_cannot_be_killed() -> None:
     launcher = Launcher(stubborn=True)
-    supervisor = Supervisor(launcher, SETTINGS)
+    supervisor = Supervisor(launcher, SETTINGS, never)
     supervisor.poll(0.0)
     launcher.last.unkillable = True
     clock = [0.0]
@@ -235,7 +244,7 @@ def test_stop_waits_for_a_bounded_time_for_a_worker_that_cannot_be_killed() -> N
 
 def test_a_killed_worker_ends_with_the_reason_for_the_kill() -> None:
     launcher = Launcher(stubborn=True)
-    supervisor = Supervisor(launcher, worker_settings({"compute": 2}, "e", Secret(bytes(32)), LOG))
+    supervisor = Supervisor(launcher, worker_settings({"compute": 2}, "e", Secret(bytes(32)), LOG), never)
     supervisor.poll(0.0)
     supervisor.kill("compute-2", "it was killed: it hung")
     supervisor.kill("compute-3", "no worker has this id")
@@ -255,11 +264,89 @@ def test_a_killed_worker_ends_with_the_reason_for_the_kill() -> None:
 
 def test_a_worker_that_has_ended_is_not_killed() -> None:
     launcher = Launcher(stubborn=True)
-    supervisor = Supervisor(launcher, SETTINGS)
+    supervisor = Supervisor(launcher, SETTINGS, never)
     supervisor.poll(0.0)
     launcher.last.reason = "exit code 1"
     supervisor.stop(1.5, lambda: 0.0, lambda _seconds: None)
     assert launcher.last.calls == ["close lifeline"]
+
+
+@given(st.lists(st.tuples(st.booleans(), st.sampled_from([0.0, 0.5, WELL_AFTER - 0.5, WELL_AFTER + 0.5, 60.0]))))
+def test_a_slot_stands_empty_for_a_second_at_most_unless_a_crash_loop_is_proven(ends: list[tuple[bool, float]]) -> None:
+    launcher = Launcher()
+    at_task = [False]
+    supervisor = Supervisor(launcher, SETTINGS, lambda _worker_id: at_task[0])
+    now, in_a_row = 0.0, 0
+    supervisor.poll(now)
+    for at_task[0], seconds in ends:
+        now += seconds
+        launcher.last.reason = "killed by signal 9"
+        ended = supervisor.poll(now)[0]
+        assert isinstance(ended, Ended)
+        if not at_task[0]:
+            in_a_row = in_a_row + 1 if seconds < WELL_AFTER else 0
+        assert ended.early_exits == in_a_row
+        assert ended.delay < 1.0 or in_a_row > CRASH_LOOP_STAGES[0]
+        assert ended.delay == 0.0 or not at_task[0], "its task has its own rule, and the next one is not to blame"
+        assert (supervisor.next_deadline() or now) == now + ended.delay
+        now += ended.delay
+        supervisor.poll(now)
+        assert supervisor.pids() == [launcher.last.pid]
+
+
+def test_ends_at_tasks_neither_prove_a_crash_loop_nor_disprove_one() -> None:
+    launcher = Launcher()
+    at_task: set[str] = set()
+    supervisor = Supervisor(launcher, SETTINGS, at_task.__contains__)
+    supervisor.poll(0.0)
+    for busy, expected in [(False, 1), (True, 1), (True, 1), (False, 2)]:
+        at_task.clear()
+        at_task.update(["compute-1"] if busy else ["compute-2"])
+        launcher.last.reason = "killed by signal 9"
+        supervisor.poll(1.0)
+        assert supervisor.early_exits == expected
+        supervisor.poll(2.0)
+
+
+# --- spares ---
+
+
+def with_a_spare(launcher: Launcher) -> Supervisor:
+    workers = worker_settings({"compute": 2}, "e", Secret(bytes(32)), LOG)
+    return Supervisor(launcher, workers[:1], never, workers[1:])
+
+
+def test_a_spare_is_started_a_moment_after_it_is_asked_for() -> None:
+    launcher = Launcher()
+    supervisor = with_a_spare(launcher)
+    assert supervisor.poll(0.0) == [Started("compute-1", "compute", 100)]
+    assert supervisor.next_deadline() is None
+    assert supervisor.poll(1000.0) == [], "the others are not ready"
+    supervisor.start_spares(1000.0)
+    assert supervisor.next_deadline() == 1000.0 + SPARE_DELAY
+    assert supervisor.poll(1000.0 + SPARE_DELAY - 0.01) == []
+    assert supervisor.poll(1000.0 + SPARE_DELAY) == [Started("compute-2", "compute", 101)]
+
+
+def test_a_spare_is_started_again_as_any_other() -> None:
+    launcher = Launcher()
+    supervisor = with_a_spare(launcher)
+    supervisor.poll(0.0)
+    supervisor.start_spares(0.0)
+    supervisor.poll(SPARE_DELAY)
+    launcher.last.reason = "killed by signal 9"
+    assert supervisor.poll(SPARE_DELAY + WELL_AFTER) == [
+        Ended("compute-2", "killed by signal 9"),
+        Started("compute-2", "compute", 102),
+    ]
+
+
+def test_a_spare_that_was_not_started_ends_with_the_others() -> None:
+    launcher = Launcher()
+    supervisor = with_a_spare(launcher)
+    supervisor.poll(0.0)
+    supervisor.stop(1.5, lambda: 0.0, lambda _seconds: None)
+    assert [handle.calls for _, handle in launcher.launched] == [["close lifeline"]]
 
 
 # --- real processes ---
@@ -323,7 +410,7 @@ def test_the_lifeline_of_a_process_that_never_reads_its_settings_can_be_closed(m
 
 def test_a_worker_that_is_replaced_is_started_again_at_once_and_counts_no_early_exit() -> None:
     launcher = Launcher()
-    supervisor = Supervisor(launcher, SETTINGS)
+    supervisor = Supervisor(launcher, SETTINGS, never)
     supervisor.poll(0.0)
     launcher.last.reason = "replaced"
     assert supervisor.poll(1.0) == [Ended("compute-1", "replaced"), Started("compute-1", "compute", 101)]
@@ -338,7 +425,7 @@ def test_a_worker_is_told_how_many_before_it_ended_early() -> None:
         told.append(settings.early_exits)
         return launcher(settings)
 
-    supervisor = Supervisor(launch, SETTINGS)
+    supervisor = Supervisor(launch, SETTINGS, never)
     for now in (0.0, 1.0, 2.0):
         supervisor.poll(now)
         launcher.last.reason = "exit code 1"

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from backtestr_engine.data.instants import instant
 from backtestr_engine.importing.epochs import AmbiguousTimes
-from backtestr_engine.importing.timestamps import TimeFormat, TimeOptions, read_times, time_format, time_reasons
+from backtestr_engine.importing.timestamps import (
+    TimeFormat,
+    TimeOptions,
+    read_times,
+    time_format,
+    time_reasons,
+    within_years,
+)
 
 NO_OPTIONS = TimeOptions()
 
@@ -157,3 +164,42 @@ def test_rounded_counts_are_refused_with_the_reason() -> None:
         "is outside the years 1900 to 2200 as a count of s, ms, us or ns since 1970",
         "is no time like the others (a count since 1970)",
     ]
+
+
+PATTERNS_WITH_FRACTIONS = (
+    "%Y-%m-%d %H:%M:%S%.f",
+    "%Y.%m.%dT%H:%M:%S%.f",
+    "%Y/%m/%d %H%M%S%.f",
+    "%Y%m%d %H:%M:%S%.f",
+    "%Y-%m-%d %H:%M:%S%.fZ",
+    "%Y-%m-%d %H:%M:%S%.f%z",
+    "%d.%m.%Y %H:%M:%S%.f",
+    "%d.%m.%Y %H:%M:%S%.f GMT%z",
+    "%d-%m-%Y, %H:%M:%S%.f",
+    "%d/%m/%Y %I:%M:%S%.f %p",
+)
+
+
+@given(
+    pattern=st.sampled_from(PATTERNS_WITH_FRACTIONS),
+    times=st.lists(st.datetimes(), min_size=1, max_size=80),
+    fraction=st.sampled_from(["", "", ".", ".5", ".123456789"]),
+    damage=st.lists(st.tuples(st.integers(0, 79), st.integers(0, 25), st.sampled_from("0139-+:. TZpm")), max_size=3),
+)
+def test_whole_seconds_are_read_as_any(
+    pattern: str, times: list[datetime], fraction: str, damage: list[tuple[int, int, str]]
+) -> None:
+    python = pattern.replace("%Y", "YYYY").replace("%.f", "FFFF").replace("%z", "+01:30")
+    texts = []
+    for time in times:
+        year = f"{time.year:04d}"
+        written = time.replace(year=2000).strftime(python)
+        texts.append(written.replace("YYYY", year).replace("FFFF", fraction))
+    for row, at, character in damage:
+        if row < len(texts):
+            texts[row] = texts[row][:at] + character + texts[row][at + 1 :]
+    zone = "UTC" if pattern.endswith(("Z", "%z")) else None
+    text = pl.Series(texts)
+    expected = text.str.to_datetime(pattern, time_unit="us", time_zone=zone, strict=False)
+    found = read_times(text, TimeFormat(pattern, zoned=zone is not None), TimeOptions()).instants
+    assert found.equals(within_years(expected.dt.replace_time_zone("UTC")), null_equal=True)

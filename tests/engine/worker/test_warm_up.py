@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from numba import njit
@@ -48,3 +52,16 @@ def test_a_long_warm_up_says_how_many_functions_are_compiled(monkeypatch: pytest
         "still compiling the kernels: 1 functions",
         "still compiling the kernels: 2 functions",
     ]
+
+
+def test_the_first_backtest_after_a_warm_up_imports_and_compiles_nothing() -> None:
+    root = Path(__file__).parents[3]
+    path = os.pathsep.join([str(root / "tests" / "support" / "without_pandas"), str(root / "tests")])
+    done = subprocess.run(
+        [sys.executable, "-m", "support.engine.first_tasks"],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr

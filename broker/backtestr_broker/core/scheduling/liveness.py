@@ -16,8 +16,9 @@ from collections.abc import Mapping
 import msgspec
 
 # A worker that ran for so many seconds was well: its end starts the delays, and the count of early exits, again.
+# Early is the exit of one that ran for less, and not at a task: that may be to blame, and has a rule of its own.
 WELL_AFTER = 10.0
-# Early exits in a row at which a crash loop is reported: when it is one, and when the delays have come to their end.
+# Early exits in a row at which a crash loop is reported: when it is proven, and when the delays have come to their end.
 CRASH_LOOP_STAGES = (4, 8)
 # A beat may be late by this many of its intervals before it is missed.
 BEATS = 3
@@ -113,18 +114,20 @@ class Liveness:
     def ended(
         self, worker_id: str, reason: str, early_deaths: int, next_start: float, now: float, *, replaced: bool = False
     ) -> str | None:
-        """Take the end of a process, the `early_deaths`th in a row soon after its start; the next is at `next_start`.
+        """Take the end of a process, the next of which starts at `next_start`.
 
+        `early_deaths` counts its early exits in a row; it is as before for one that ended at a task, or was replaced.
         One that is `replaced` has ended by itself after a task, for that reason. Returns what to report to people, once
         at each stage of a crash loop.
         """
         health = self._workers[worker_id]
+        is_early = early_deaths > health.early_deaths
         health.replaced = replaced
         health.replacements += replaced
         health.lost_at, health.lost_reason = now, reason
         health.early_deaths = early_deaths
         health.next_start = next_start
-        if replaced or early_deaths not in CRASH_LOOP_STAGES:
+        if not is_early or early_deaths not in CRASH_LOOP_STAGES:
             return None
         delay = next_start - now
         onwards = " from now on" if early_deaths == CRASH_LOOP_STAGES[-1] else ""

@@ -8,7 +8,7 @@ effect.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 import msgspec
@@ -60,12 +60,16 @@ class Scheduler:
         algorithms: Algorithms,
         *,
         replays_lost: Callable[[str, str], None],
+        configured: Mapping[worker_channel.WorkerKind, int],
         max_queued_backtests: int,
         max_queued_questions: int,
     ) -> None:
-        """Take the function to call with the worker id and the reason when an interactive worker is lost."""
+        """Take the number of workers of each kind, and what to call when an interactive worker is lost.
+
+        `replays_lost` is called with the worker id and the reason.
+        """
         self.jobs = Jobs()
-        self.workers = Workers()
+        self.workers = Workers(configured)
         self._outbox = outbox
         self.algorithms = algorithms
         self._replays_lost = replays_lost
@@ -302,6 +306,8 @@ class Scheduler:
             for backtest_id in sorted(counts):
                 job = self.jobs.get(backtest_id)
                 self._job_lost(job, reason, overdue=overdue and backtest_id == task_id, counts=counts[backtest_id])
+        if (spare := self.workers.replace_by_spare(worker.kind)) is not None:
+            self._outbox.notify("worker_ready", workerId=spare.worker_id, pid=spare.pid, kind=spare.kind)
         self._assign()
 
     # --- jobs ---

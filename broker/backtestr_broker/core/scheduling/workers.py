@@ -1,6 +1,9 @@
 """Keep the workers: which there are, the task of each, and which takes the next.
 
 A worker is `starting` until it reports that it is ready, then `idle` or `busy`, and `lost` once its process has ended.
+At most as many workers of a kind as are configured are active, which is to take tasks. One that is ready beyond them is
+`spare`: it waits, and becomes active as soon as an active one is lost.
+
 Beside the one task that it computes, a compute worker may hold others: lending backtests, which have a pace and take
 little time, and parked ones, which are paused and take none.
 """
@@ -8,7 +11,7 @@ little time, and parked ones, which are paused and take none.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from backtestr_protocol.messages import MAX_LENDING
@@ -18,13 +21,14 @@ from backtestr_protocol.worker_channel import MAX_PARKED, WorkerKind
 # The connections of ended workers whose last messages may still come; each broker has far fewer workers.
 _FORMER = 1024
 
-WorkerState = Literal["starting", "idle", "busy", "lost"]
+WorkerState = Literal["starting", "idle", "busy", "spare", "lost"]
 
 
 class Worker:
     """A worker. `peer` is its connection on the engine socket, None before it is ready and after it was lost."""
 
     __slots__ = (
+        "active",
         "bars_cache",
         "batching",
         "compression",
@@ -48,6 +52,7 @@ class Worker:
         self.last_seen = now
         self.peer: bytes | None = None
         self.has_ended = False
+        self.active = False  # whether it takes tasks
         self.leaving: str | None = None  # why it ends by itself, once it has said so
         self.task_id: str | None = None
         self.lending: set[str] = set()  # paced backtests that run beside the task
@@ -83,11 +88,16 @@ class Worker:
             return "lost"
         if self.peer is None:
             return "starting"
+        if not self.active:
+            return "spare"
         return "busy" if self.running else "idle"
 
 
 class Workers:
-    def __init__(self) -> None:
+    """All workers. `configured` is how many of each kind are active at most."""
+
+    def __init__(self, configured: Mapping[WorkerKind, int]) -> None:
+        self._configured = dict(configured)
         self._workers: dict[str, Worker] = {}
         self._by_peer: dict[bytes, Worker] = {}
         self._former: deque[bytes] = deque(maxlen=_FORMER)
@@ -102,7 +112,7 @@ class Workers:
         self._workers[worker_id] = Worker(worker_id, kind, pid, now)
 
     def ready(self, worker_id: str, peer: bytes, now: float) -> Worker | None:
-        """Take the connection of a worker that can work, and return the worker.
+        """Take the connection of a worker that can work, and return the worker, which is active or a spare.
 
         Returns None for one that was not started, that was ready before, or whose connection is another's.
         """
@@ -111,6 +121,7 @@ class Workers:
             return None
         worker.peer = peer
         worker.last_seen = now
+        worker.active = not self.are_complete(worker.kind)
         self._by_peer[peer] = worker
         return worker
 
@@ -132,16 +143,30 @@ class Workers:
             del self._by_peer[worker.peer]
             self._former.append(worker.peer)
             worker.peer = None
+        worker.active = False
         task, others = worker.task_id, worker.lending | worker.parked
         worker.task_id, worker.lending, worker.parked, worker.to_park = None, set(), set(), set()
         return task, others
+
+    def replace_by_spare(self, kind: WorkerKind) -> Worker | None:
+        """Make a spare active where an active worker is missing, and return it; None where there is no spare.
+
+        The one that has been ready for longest is taken: the next to be lost is none of those that have just started.
+        """
+        if self.are_complete(kind):
+            return None
+        spares = [worker for worker in self._by_peer.values() if worker.kind == kind and not worker.active]
+        for worker in spares[:1]:
+            worker.active = True
+            return worker
+        return None
 
     def idle(self, kind: WorkerKind) -> list[Worker]:
         """Return the workers that could take a task now, those with the fewest lending and parked ones first."""
         free = [
             worker
             for worker in self._workers.values()
-            if worker.kind == kind and worker.peer is not None and worker.task_id is None
+            if worker.kind == kind and worker.active and worker.task_id is None
         ]
         return sorted(free, key=lambda worker: (len(worker.lending), len(worker.parked)))
 
@@ -153,8 +178,21 @@ class Workers:
         """Return true if one more paced backtest may lend the worker, beside those for which room is `kept`."""
         return len(worker.lending) + kept < MAX_LENDING
 
-    def any_ready(self, kind: WorkerKind) -> bool:
-        return any(worker.kind == kind and worker.peer is not None for worker in self._workers.values())
+    def any_active(self, kind: WorkerKind) -> bool:
+        return self.active_of(kind) > 0
+
+    def active_of(self, kind: WorkerKind) -> int:
+        """Return the number of active workers of a kind."""
+        return sum(worker.kind == kind and worker.active for worker in self._workers.values())
+
+    def are_complete(self, *kinds: WorkerKind) -> bool:
+        """Return true if as many workers of these kinds, or of all, are active as are configured."""
+        return all(self.active_of(kind) >= self._configured.get(kind, 0) for kind in kinds or self._configured)
+
+    def is_at_task(self, worker_id: str) -> bool:
+        """Return true if the worker works on a task, or was given up because of one, and its process is still there."""
+        worker = self._workers.get(worker_id)
+        return worker is not None and (worker.has_ended or bool(worker.running))
 
     def check_invariants(self) -> None:
         for worker in self:
@@ -164,6 +202,12 @@ class Workers:
             assert len(worker.parked) + len(worker.to_park) <= MAX_PARKED
             assert len(worker.lending) <= MAX_LENDING
             assert worker.peer is None or self._by_peer[worker.peer] is worker
+            assert worker.active or not worker.running, f"{worker.worker_id} is a spare and works"
             if worker.peer is None:
                 assert worker.task_id is None, f"{worker.worker_id} works without a connection"
                 assert not worker.parked | worker.lending
+                assert not worker.active, f"{worker.worker_id} is active without a connection"
+        for kind, count in self._configured.items():
+            assert self.active_of(kind) <= count, f"more {kind} workers are active than are configured"
+            ready = sum(worker.kind == kind for worker in self._by_peer.values())
+            assert self.active_of(kind) == min(count, ready), f"a spare {kind} worker waits though one is missing"

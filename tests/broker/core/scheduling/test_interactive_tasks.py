@@ -40,7 +40,7 @@ class Machine:
         answers = AnsweredRequests()
         self.outbox = Outbox(Envelopes(Signer(KEY), KEY, "instance"), answers, Admission({}, answers), now=5.0)
         self.outbox.wall_ms = WALL_MS
-        self.workers = Workers()
+        self.workers = Workers({"compute": 9, "interactive": 9})
         self.tasks = InteractiveTasks(self.outbox, self.workers, bound)
         self.results: defaultdict[str, list[tuple[Worker | None, Result]]] = defaultdict(list)
         self.assigned: list[tuple[bytes, worker_channel.Assign, str]] = []  # connection, message and name

@@ -27,6 +27,19 @@ def test_a_backtest_moves_to_another_worker_which_continues_its_streams(
     assert link.states("b1") == ["queued", "running", "queued", "running", "completed"]
 
 
+def test_a_backtest_moves_to_a_spare_worker_at_once(link: Link, ann: Client, worker: Worker) -> None:
+    spare = link.start_worker("compute-2", "compute")
+    spare.ready()
+    start(ann, "b1")
+    start(ann, "b2")
+    assert spare.assigned == [], "it takes nothing while no other is missing"
+    link.lose_worker(worker)
+    assert [one.task_id for one in spare.assigned] == ["b1"]
+    assert [one.task_id for one in link.worker("compute-1").assigned] == [], "it is the spare now"
+    spare.finish()
+    assert [one.task_id for one in spare.assigned] == ["b1", "b2"]
+
+
 def test_the_progress_of_a_backtest_does_not_go_back(link: Link, ann: Client, worker: Worker) -> None:
     start(ann, "b1")
     assert [one.progress_at for one in worker.assigned] == [None], "nothing was published before"

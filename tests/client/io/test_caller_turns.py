@@ -163,6 +163,16 @@ def test_an_exception_in_a_leader_s_step_leaves_a_client_that_can_be_used(
         assert client.ping() == WALL_MS
 
 
+def test_a_client_can_be_closed_right_after_an_interrupted_step(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Peer(home) as peer:
+        client = connect(peer)
+        interrupt_once(monkeypatch, "backtestr.core.session.Session.receive", SystemExit("injected"), after=False)
+        with pytest.raises(SystemExit, match="injected"):
+            client.ping()
+        client.close()
+        assert client.state == "closed"
+
+
 def test_a_signal_handler_may_call_while_its_thread_leads(home: Path) -> None:
     silent = [True]
     answered: list[int] = []

@@ -94,7 +94,7 @@ class CallerTurns:
 
     def check_step(self) -> None:
         """Raise `RuntimeError` in the middle of a step of this very thread, where waiting would never end."""
-        if self.was_cut and self._thread == threading.get_ident():
+        if self._leader is not None and self.was_cut and self._thread == threading.get_ident():
             raise RuntimeError("a finalizer or logging handler called the client that called it; use another thread")
 
     def _check_nesting(self) -> None:

@@ -1,9 +1,10 @@
 """The I/O thread owns every socket of a client, and joins the session and the subscriptions to them and to the callers.
 
 Callers give it commands and wait for replies. It alone touches the machines, except that a lone caller sends its
-request and reads the answer itself (`caller_turns.py`). Both have the client's turn meanwhile (`turn.py`), which the I/O
-thread gives up only to sleep. It also watches the connection and the connection file: when the connection breaks, or
-another instance of the broker has written the file, it replaces the sockets, and the machines continue where they were.
+request and reads the answer itself (`caller_turns.py`). Both have the client's turn meanwhile (`turn.py`), which the
+I/O thread gives up only to sleep. It also watches the connection and the connection file: when the connection breaks,
+or another instance of the broker has written the file, it replaces the sockets, and the machines continue where they
+were.
 """
 
 from __future__ import annotations

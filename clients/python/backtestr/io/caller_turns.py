@@ -138,7 +138,7 @@ class CallerTurns:
                     self._receive(reply)
                     self.was_cut = is_step = False
         except BaseException as error:
-            self._give_up(reply)
+            self._give_up(reply, is_cut=is_step)
             if is_step:
                 log.error("a call was interrupted in the middle of a step: %r", error)
             if not is_step or not is_sent or guard.is_needed():
@@ -204,23 +204,29 @@ class CallerTurns:
 
     def _leave(self) -> None:
         """End the lead, and have the I/O thread read on if an answer is still expected."""
-        self._leader = None
-        if self._is_recalled:
-            self._recalls.recv(1)
-            self._is_recalled = False
-        if self._is_closed:
-            self.close()
+        self._end_lead()
         session = self._exchange.session
         if session.waiting or session.state != "ready":
             self._take_back()
             self._commands.wake()
 
-    def _give_up(self, reply: PendingReply[Success]) -> None:
+    def _end_lead(self) -> None:
+        self._leader = None
+        if self._is_recalled:
+            self._is_recalled = False
+            self._recalls.recv(1)
+        if self._is_closed:
+            self.close()
+
+    def _give_up(self, reply: PendingReply[Success], *, is_cut: bool) -> None:
+        """End the lead after an exception; what it cut in two is left to the I/O thread as it is."""
         with self._turn.next, self._turn.now:
-            if self._leader is reply:
-                self._leave()
-            if self.was_cut:
+            if is_cut:
+                if self._leader is reply:
+                    self._end_lead()
                 self._commands.wake()
+            elif self._leader is reply:
+                self._leave()
 
     # --- the I/O thread -----------------------------------------------------------------------------------------------
 

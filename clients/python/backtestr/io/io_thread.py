@@ -335,6 +335,7 @@ class IoThread:
 
     def _repair(self) -> None:
         """Begin a session anew after an exception in the middle of a caller's step."""
+        self._losses = 0  # the broker is there: no need to wait
         self._reconnect("an exception interrupted a call in the middle of a step")
         self._execute(self._exchange.reconcile())
         self._callers.was_cut = False

@@ -7,6 +7,7 @@ next sleep (see `has_input`).
 
 from __future__ import annotations
 
+import contextlib
 import math
 import selectors
 import socket
@@ -49,20 +50,21 @@ class SocketSelector:
     def forget(self, closing: Iterable[zmq.Socket[bytes]]) -> None:
         """Watch these sockets no more; they are all there are, and still open."""
         for one in closing:
-            if one not in self._left_out:
+            # A caller that was interrupted may have come to only one half of `leave_out` or `take_in`.
+            with contextlib.suppress(*((KeyError,) if one in self._left_out else ())):
                 self._selector.unregister(_descriptor(one))
         self._left_out.clear()
         self.unread.clear()
 
     def leave_out(self, one: zmq.Socket[bytes]) -> None:
         """Do not wake up for this watched socket until `take_in`: another thread reads it."""
-        self._selector.unregister(_descriptor(one))
         self._left_out.add(one)
+        self._selector.unregister(_descriptor(one))
 
     def take_in(self, one: zmq.Socket[bytes]) -> None:
         """Wake up again for a socket that was left out."""
-        self._left_out.discard(one)
         self.watch([one])
+        self._left_out.discard(one)
 
     def is_left_out(self, one: zmq.Socket[bytes]) -> bool:
         """Return True between `leave_out` and `take_in`."""

@@ -31,6 +31,9 @@ class Answering:
             reply.succeed((self.answer, [b"table"]))
         return reply
 
+    def call(self, request_type: str, data: msgspec.Raw, timeout: float) -> Success:
+        return self.ask(request_type, data, timeout).read()
+
 
 def requester(io_thread: Answering) -> Requester:
     return Requester(cast(IoThread, io_thread), 7.0)

@@ -219,6 +219,7 @@ class Client(MarketDataRequests):
         """
         if self._io_thread.is_forked:
             return
+        self._io_thread.check_may_wait()
         try:
             self._io_thread.close()
         finally:

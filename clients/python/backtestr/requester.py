@@ -46,6 +46,6 @@ class Requester:
     ) -> tuple[Answer, list[bytes]]:
         """Send a request, and return its answer with the attachments."""
         seconds = self._timeout if timeout is None else timeout
-        success, attachments = self._io_thread.ask(request_type, encode_request(data), seconds).read()
+        success, attachments = self._io_thread.call(request_type, encode_request(data), seconds)
         assert isinstance(success, answer)
         return success, attachments

@@ -40,6 +40,17 @@ def test_one_byte_wakes_for_any_number_of_commands_until_they_are_run() -> None:
     queue.close(None)
 
 
+def test_the_thread_is_woken_without_a_command_and_not_after_the_end() -> None:
+    queue = CommandQueue()
+    queue.wake()
+    found = [queue.is_empty]
+    queue.add(lambda: None)
+    assert [*found, queue.is_empty] == [True, False]
+    assert queue.wake_up.recv(4096) == b"\0"
+    queue.close(None)
+    queue.wake()
+
+
 def test_a_command_may_add_another() -> None:
     queue = CommandQueue()
     ran: list[str] = []

@@ -12,6 +12,7 @@ import pytest
 import zmq
 
 from backtestr.io.socket_selector import SocketSelector
+from backtestr.io.turn import Turn
 
 Pair = tuple[zmq.Socket[bytes], zmq.Socket[bytes]]
 
@@ -94,3 +95,47 @@ def test_a_forgotten_socket_does_not_wake(selector: SocketSelector, pair: Pair) 
     assert pull.poll(10_000)
     selector.wait(time.monotonic())
     assert selector.unread == set()
+
+
+def test_a_socket_that_is_left_out_does_not_wake_until_it_is_taken_in(selector: SocketSelector, pair: Pair) -> None:
+    pull, push = pair
+    selector.watch([pull])
+    selector.wait(time.monotonic())
+    selector.leave_out(pull)
+    push.send(b"for another thread")
+    assert pull.poll(10_000)
+    selector.wait(time.monotonic())
+    assert selector.unread == set()
+    assert selector.is_left_out(pull)
+    selector.take_in(pull)
+    selector.wait(None)
+    assert selector.unread == {pull}
+    assert not selector.is_left_out(pull)
+
+
+def test_a_socket_that_is_left_out_can_be_forgotten(selector: SocketSelector, pair: Pair) -> None:
+    selector.watch([pair[0]])
+    selector.leave_out(pair[0])
+    selector.forget([pair[0]])
+    assert not selector.is_left_out(pair[0])
+
+
+def test_the_turn_is_let_go_during_the_sleep_alone(wires: tuple[socket.socket, socket.socket]) -> None:
+    turn = Turn()
+    selector = SocketSelector(wires[0], turn)
+    turn.take()
+
+    def step() -> None:
+        with turn.next, turn.now:
+            wires[1].send(b"\0")
+
+    caller = threading.Thread(target=step)
+    caller.start()
+    selector.wait(None)
+    caller.join()
+    assert not turn.is_free
+    deadline = time.monotonic()
+    selector.wait(deadline)
+    assert selector.sleeps_until == deadline
+    assert not turn.is_free
+    selector.close()

@@ -69,6 +69,9 @@ class Broker:
             reply.fail(error)
         return reply
 
+    def call(self, request_type: str, data: msgspec.Raw, timeout: float) -> Success:
+        return self.ask(request_type, data, timeout).read()
+
     # --- as a broker ---
 
     def answer(self, data: Contract) -> Contract:

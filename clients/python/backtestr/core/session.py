@@ -9,7 +9,7 @@ that is safe (PROTOCOL.md, section 4) and the `Recovery` says so.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import msgspec
@@ -157,6 +157,17 @@ class Session:
         failed: list[SessionEffect] = [Failed(request_id, error) for request_id in self._pending]
         self._pending.clear()
         return [Refused(error), *failed]
+
+    def reconcile(self, expected: Iterable[str]) -> list[str]:
+        """Forget all requests but those in `expected`, without a connection; return those that do not wait here.
+
+        An exception that cut a caller in two leaves such differences.
+        """
+        known = set(expected)
+        for request_id in [one for one in self._pending if one not in known]:
+            del self._pending[request_id]
+        self._deadline = self._earliest()
+        return [one for one in expected if one not in self._pending]
 
     def request(
         self,

@@ -49,9 +49,23 @@ class CommandQueue:
             if self._is_closed:
                 raise RuntimeError("this client is closed") from self._fault
             self._commands.append((command, on_fault))
-            if not self._is_woken:
-                self._is_woken = True
-                self._waker.send(b"\0")
+            self._wake()
+
+    @property
+    def is_empty(self) -> bool:
+        """True if no command waits; one may be running."""
+        return not self._commands
+
+    def wake(self) -> None:
+        """Wake the I/O thread without a command. It has no effect after `close`."""
+        with self._lock:
+            if not self._is_closed:
+                self._wake()
+
+    def _wake(self) -> None:
+        if not self._is_woken:
+            self._is_woken = True
+            self._waker.send(b"\0")
 
     def run(self) -> None:
         """Run the commands that wait, in the order in which they were added. Raises what a command raises."""

@@ -1,8 +1,10 @@
 """The I/O thread owns every socket of a client, and joins the session and the subscriptions to them and to the callers.
 
-Callers give it commands and wait for replies; it alone touches the machines. It also watches the connection and the
-connection file: when the connection breaks, or another instance of the broker has written the file, it replaces the
-sockets, and the machines continue where they were.
+Callers give it commands and wait for replies. It alone touches the machines, except that a lone caller sends its
+request and reads the answer itself (`caller_turns.py`). Both have the client's turn meanwhile (`turn.py`), which the
+I/O thread gives up only to sleep. It also watches the connection and the connection file: when the connection breaks,
+or another instance of the broker has written the file, it replaces the sockets, and the machines continue where they
+were.
 """
 
 from __future__ import annotations
@@ -10,10 +12,11 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import os
 import random
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, assert_never
+from typing import assert_never
 
 import msgspec
 import zmq
@@ -21,7 +24,7 @@ import zmq
 from backtestr.core.backoff import backoff
 from backtestr.core.circuit_breaker import CircuitBreaker
 from backtestr.core.connection_state import CONNECTION, ConnectionEvent, ConnectionState
-from backtestr.core.counters import RequestCounters, Statistics, statistics
+from backtestr.core.counters import Statistics, statistics
 from backtestr.core.effects import (
     Answered,
     Ask,
@@ -30,7 +33,6 @@ from backtestr.core.effects import (
     Failed,
     Finished,
     KeyRefused,
-    Purpose,
     Reconnect,
     Refused,
     Send,
@@ -47,28 +49,32 @@ from backtestr.core.session import Session
 from backtestr.core.stream_errors import StreamErrors
 from backtestr.core.subscriptions import Since, Subscriptions
 from backtestr_protocol.connection import Connection
-from backtestr_protocol.errors import AuthenticationError, BacktestrError, Busy, NetworkError
+from backtestr_protocol.errors import AuthenticationError, BacktestrError, NetworkError
 from backtestr_protocol.keys import KeyPair
 from backtestr_protocol.messages import BacktestStatus, Contract, Welcome
 from backtestr_protocol.zmq_frames import receive
 
+from .caller_turns import CallerTurns
 from .command_queue import CommandQueue
 from .connection_file import ConnectionFile, Stamp
 from .error_log import ErrorLog, ErrorReport
+from .exchange import Exchange, Recipient, wall_ms
+from .forks import check_process
 from .interrupts import JoinableThread, join_uninterrupted
 from .mailboxes import MAX_UNREAD, Mailbox, PendingReply
-from .request_windows import MAX_WINDOW, PipelinedReply, RequestWindow, RequestWindows, Success
+from .request_windows import MAX_WINDOW, RequestWindow, RequestWindows, Success
 from .socket_selector import SocketSelector
 from .sockets import BURST, Sockets
+from .turn import Turn
 
-# Requests that may wait for an answer: a program with more has a bug, and the broker's own queues are shorter.
-MAX_WAITING = 1_000
 # Seconds between two checks of the connection file; a file status costs microseconds.
 RELOAD_INTERVAL = 0.25
 # Seconds before a client whose key was denied connects again: the user has to allow the key first.
 LOCKED_OUT_INTERVAL = 5.0
 # Seconds after which a connection has lasted. One that breaks earlier, again and again, is made again ever more slowly.
 LASTING_SECONDS = 5.0
+# Requests that may wait for an answer: a program with more has a bug, and the broker's own queues are shorter.
+MAX_WAITING = 1_000
 # Seconds for a request of the subscriptions: its answer is small, or cut to size by the broker.
 REPAIR_TIMEOUT = 30.0
 
@@ -103,7 +109,7 @@ class IoThread:
         self._recovery = recovery
         self._errors = errors
         self._breaker = CircuitBreaker(recovery)
-        self._counters = RequestCounters()
+        self._exchange = Exchange(session, self._breaker, errors, MAX_WAITING)
         self._losses = 0  # of connections in a row, none of which lasted
         self._welcomed_at: float | None = None
         self._connect_at: float | None = None
@@ -119,12 +125,14 @@ class IoThread:
         self._context = context
         self._sockets: Sockets | None = None
         self._commands = CommandQueue()
-        self._selector = SocketSelector(self._commands.wake_up)
+        self._turn = Turn()
+        self._selector = SocketSelector(self._commands.wake_up, self._turn)
+        self._callers = CallerTurns(self._turn, self._exchange, self._commands, self._selector, self._execute)
         self._is_welcomed = False
         self._is_closing = False
         self._fault: BaseException | None = None
+        self._process = os.getpid()
         self._ids = itertools.count(1)
-        self._recipients: dict[str, tuple[str, PendingReply[Success] | PipelinedReply[Any] | Purpose]] = {}
         self._windows = RequestWindows(self._ask, lambda: session.room(MAX_WINDOW))
         self._stream_errors = StreamErrors()
         self._mailboxes: dict[int, Mailbox] = {}
@@ -157,6 +165,12 @@ class IoThread:
             lambda: self._ask(request_type, data, timeout, reply), lambda fault: reply.fail(_ended(fault))
         )
         return reply
+
+    def call(self, request_type: str, data: msgspec.Raw, timeout: float) -> Success:
+        """Send a request, and return its Success data and attachments, or raise its error. See `ask`."""
+        check_process(self._process)
+        reply = self._callers.ask(request_type, data, timeout) or self.ask(request_type, data, timeout)
+        return reply.read()
 
     def hand_over(self, window: RequestWindow) -> None:
         """Send the requests of a window, at once and whenever some are settled."""
@@ -224,13 +238,17 @@ class IoThread:
 
     def _count(self, missed: int) -> Statistics:
         return statistics(
-            self._counters,
+            self._exchange.counters,
             self._session.counters,
             self._subscriptions.counters,
             queued=self._session.queued,
             errors=self._errors.count,
             listeners_missed=missed,
         )
+
+    def check_may_wait(self) -> None:
+        """Raise `RuntimeError` in a finalizer or logging handler in the middle of a call of its own thread."""
+        self._callers.check_step()
 
     def close(self) -> None:
         """Say Goodbye, close the sockets and end the thread. Replies that still wait fail with `RuntimeError`.
@@ -249,6 +267,7 @@ class IoThread:
     # --- the thread ---------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        self._turn.take()
         try:
             self._connect(self._connection)
             while not self._is_closing:
@@ -258,6 +277,7 @@ class IoThread:
             self._has_failed(fault)
         finally:
             self._end()
+            self._turn.leave()
 
     def _end(self) -> None:
         """Close everything and fail all that callers wait for, whatever goes wrong at that."""
@@ -268,6 +288,8 @@ class IoThread:
             self._selector.close,
             self._close_commands,
             self._abandon_all,
+            self._callers.disconnected,
+            self._callers.close,
         ):
             try:
                 step()
@@ -294,6 +316,8 @@ class IoThread:
         self._commands.close(self._fault)
 
     def _run_once(self) -> None:
+        if self._callers.was_cut:
+            self._repair()
         self._commands.run()
         if self._sockets is not None and self._selector.unread:
             self._receive(self._sockets)
@@ -302,11 +326,19 @@ class IoThread:
             self._connect(self._connection)
         deadline = self._session.next_deadline()
         if deadline is not None and deadline <= now:
-            self._execute(self._session.tick(now, _wall_ms()))
+            self._execute(self._session.tick(now, wall_ms()))
         if self._file is not None and self._reload_at <= now:
             self._reload_at = now + RELOAD_INTERVAL
             self._reload_if_changed(self._file)
         self._windows.turn(now)
+        self._callers.look_after()
+
+    def _repair(self) -> None:
+        """Begin a session anew after an exception in the middle of a caller's step."""
+        self._losses = 0  # the broker is there: no need to wait
+        self._reconnect("an exception interrupted a call in the middle of a step")
+        self._execute(self._exchange.reconcile())
+        self._callers.was_cut = False
 
     def _receive(self, sockets: Sockets) -> None:
         """Read a burst from each socket that may have something; the effects may touch the sockets again."""
@@ -315,9 +347,11 @@ class IoThread:
             arrived = receive(source, BURST)
             if len(arrived) < BURST:
                 unread.discard(source)
+            if arrived and source is sockets.requests:
+                self._callers.recall()
             for frames in arrived:
                 if source is sockets.requests:
-                    self._execute(self._session.receive(frames, time.monotonic(), _wall_ms(), random.random()))
+                    self._execute(self._session.receive(frames, time.monotonic(), wall_ms(), random.random()))
                 else:
                     self._execute(self._subscriptions.receive(frames))
         if not unread.isdisjoint(sockets.monitors):
@@ -326,7 +360,13 @@ class IoThread:
     def _deadline(self) -> float | None:
         """Return when something is due, in monotonic seconds, or None for never."""
         reload_at = self._reload_at if self._file else None
-        deadlines = (self._session.next_deadline(), reload_at, self._connect_at, self._windows.next_deadline())
+        deadlines = (
+            self._session.next_deadline(),
+            reload_at,
+            self._connect_at,
+            self._windows.next_deadline(),
+            self._callers.next_check(),
+        )
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def _reload_if_changed(self, file: ConnectionFile) -> None:
@@ -365,7 +405,7 @@ class IoThread:
             match self._handshakes.ended(outcome, of_requests=of_requests):
                 case "reconnected":
                     self._connect_at = None
-                    self._execute(self._session.connected(self._connection.signer(), time.monotonic(), _wall_ms()))
+                    self._execute(self._session.connected(self._connection.signer(), time.monotonic(), wall_ms()))
                 case "locked out":
                     self._lock_out(locked_out(self._keys.public if self._keys else None))
                 case None:
@@ -394,13 +434,15 @@ class IoThread:
         for prefix in self._subscriptions.prefixes:
             self._subscribe(prefix)
         signer = connection.signer()
-        self._execute(self._session.connected(signer, time.monotonic(), _wall_ms()))
+        self._execute(self._session.connected(signer, time.monotonic(), wall_ms()))
         self._execute(self._subscriptions.connected(signer, connection.instance_id))
+        self._callers.connected(sockets)
 
     def _disconnect(self) -> None:
         self._connect_at = None
         if self._sockets is None:
             return
+        self._callers.disconnected()
         self._selector.forget(self._sockets.all)
         self._sockets.close()
         self._sockets = None
@@ -449,7 +491,7 @@ class IoThread:
             self._on_state(self.state, before)
 
     def _report(self, error: BacktestrError, about: str) -> None:
-        self._errors.add(ErrorReport(error, about, _wall_ms()))
+        self._errors.add(ErrorReport(error, about, wall_ms()))
 
     def _subscribe(self, prefix: str) -> None:
         if self._sockets is not None:
@@ -461,49 +503,17 @@ class IoThread:
         request_type: str,
         data: Contract | msgspec.Raw,
         timeout: float,
-        recipient: PendingReply[Success] | PipelinedReply[Any] | Purpose,
+        recipient: Recipient,
         waited: float = 0.0,
     ) -> None:
-        is_own = not isinstance(recipient, PendingReply | PipelinedReply)
-        now = time.monotonic()
-        if isinstance(recipient, PendingReply | PipelinedReply):
-            self._counters.requests += 1
-            refusal = self._breaker.refusal(now) or self._too_many()
-            if refusal is not None:
-                self._counters.refused += 1
-                self._fail(request_type, recipient, refusal)
-                return
-        request_id, effects = self._session.request(
-            request_type, data, now, _wall_ms(), timeout, is_own=is_own, waited=waited
-        )
-        if not is_own:
-            self._breaker.sent(request_id, now)
-        self._recipients[request_id] = request_type, recipient
-        self._execute(effects)
-
-    def _too_many(self) -> Busy | None:
-        if self._session.waiting < MAX_WAITING:
-            return None
-        return Busy(f"{MAX_WAITING} requests wait for an answer already; wait for some of them first")
-
-    def _fail(
-        self, request_type: str, reply: PendingReply[Success] | PipelinedReply[Any], error: BacktestrError
-    ) -> None:
-        self._counters.failed += 1
-        self._report(error, request_type)
-        reply.fail(error)
+        self._execute(self._exchange.ask(request_type, data, timeout, recipient, waited))
 
     def _execute(self, effects: Iterable[SessionEffect | SubscriptionEffect]) -> None:
         for effect in effects:
             match effect:
                 case Answered():
-                    match self._recipients.pop(effect.request_id):
-                        case (_, (PendingReply() | PipelinedReply()) as reply):
-                            self._counters.answered += 1
-                            self._breaker.ended(effect.request_id, None, time.monotonic())
-                            reply.succeed((effect.data, effect.attachments))
-                        case (_, question):
-                            self._execute(self._subscriptions.answered(question, effect.data))
+                    if (question := self._exchange.answered(effect)) is not None:
+                        self._execute(self._subscriptions.answered(question, effect.data))
                 case Send():
                     if self._sockets is not None:
                         self._selector.unread.add(self._sockets.requests)
@@ -515,14 +525,8 @@ class IoThread:
                         self._report(error, topic)
                     self._mailboxes[effect.subscription_id].put(effect.deliveries)
                 case Failed():
-                    match self._recipients.pop(effect.request_id):
-                        case (request_type, (PendingReply() | PipelinedReply()) as reply):
-                            self._breaker.ended(effect.request_id, effect.error, time.monotonic())
-                            failed = f"{request_type}, id {effect.request_id}: {effect.error.code}"
-                            log.info("%s: %s", failed, effect.error, extra={"requestId": effect.request_id})
-                            self._fail(request_type, reply, effect.error)
-                        case (_, question):
-                            self._execute(self._subscriptions.failed(question, effect.error))
+                    if (question := self._exchange.failed(effect)) is not None:
+                        self._execute(self._subscriptions.failed(question, effect.error))
                 case Ask():
                     self._ask(effect.request_type, effect.data, REPAIR_TIMEOUT, effect.purpose)
                 case End():
@@ -575,14 +579,12 @@ class IoThread:
                 reply.succeed(finished.outcome)
 
     def _begin_to_close(self) -> None:
-        self._execute(self._session.farewell(time.monotonic(), _wall_ms()))
+        self._execute(self._session.farewell(time.monotonic(), wall_ms()))
         self._is_closing = True
 
     def _abandon_all(self) -> None:
         closed = RuntimeError("this client is closed") if self._fault is None else _ended(self._fault)
-        for _, recipient in self._recipients.values():
-            if isinstance(recipient, PendingReply | PipelinedReply):
-                recipient.fail(closed)
+        self._exchange.abandon(closed)
         self._windows.abandon(closed)
         for reply in itertools.chain.from_iterable(self._ends.values()):
             reply.fail(closed)
@@ -594,7 +596,3 @@ class IoThread:
 
 def _ended(fault: BaseException) -> RuntimeError:
     return RuntimeError(f"this client's I/O thread ended: {fault!r}")
-
-
-def _wall_ms() -> int:
-    return time.time_ns() // 1_000_000

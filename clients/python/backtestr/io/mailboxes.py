@@ -41,6 +41,11 @@ class PendingReply(Generic[T]):
         self._is_settled = False
         self._process = os.getpid()
 
+    @property
+    def is_settled(self) -> bool:
+        """True if there is a value or an error."""
+        return self._is_settled
+
     def succeed(self, value: T) -> None:
         """Set the value."""
         self._settle(value, None)

@@ -81,6 +81,7 @@ def test_an_unsafe_start_is_refused_with_one_sentence(
     home: Path, loosen: Callable[[RunningBroker], object], says: str
 ) -> None:
     broker = RunningBroker(home, {})
+    (home / "config" / "broker.toml").unlink()  # it would be looked at first
     for folder in (broker.data_dir, broker.runtime_dir):
         folder.mkdir(mode=0o700)
     for name in ("broker.db", "broker.db-wal"):

@@ -38,6 +38,8 @@ from .turn import Turn
 
 # Seconds after which the I/O thread looks whether answers wait that no caller reads.
 TAKE_BACK_SECONDS = 0.25
+# Where a system cannot sleep on two descriptors at once in a cheap way (Windows), the I/O thread serves all calls.
+_CAN_LEAD = hasattr(select, "poll")
 # Milliseconds of one sleep of a leader: where the system gives Ctrl-C to another thread, it is noticed on waking.
 _SLEEP_MS = 250
 
@@ -107,7 +109,8 @@ class CallerTurns:
 
     def _may_lead(self) -> bool:
         return (
-            self._leader is None
+            _CAN_LEAD
+            and self._leader is None
             and self._sockets is not None
             and not self.was_cut
             and self._commands.is_empty
@@ -119,12 +122,12 @@ class CallerTurns:
         self, request_type: str, data: msgspec.Raw, timeout: float, guard: InterruptGuard
     ) -> PendingReply[Success] | None:
         reply: PendingReply[Success] = PendingReply()
-        poller = select.poll()
         is_sent = is_step = False
         try:
             with self._turn.next, self._turn.now:
                 if not self._may_lead():
                     return None
+                poller = select.poll()
                 poller.register(self._descriptor, select.POLLIN)
                 poller.register(self._recalls, select.POLLIN)
                 self.was_cut = is_step = True

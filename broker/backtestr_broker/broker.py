@@ -22,7 +22,8 @@ from backtestr_broker.core.settings import Start
 from backtestr_broker.io.allow_list import AllowList
 from backtestr_broker.io.database import DATABASE, Database
 from backtestr_broker.io.descriptors import connection_limit, descriptor_limit
-from backtestr_broker.io.event_loop import EventLoop, Resources
+from backtestr_broker.io.event_loop import EventLoop
+from backtestr_broker.io.resources import Resources
 from backtestr_broker.io.sockets import NAMES, ConnectionBounds, Sockets
 from backtestr_broker.io.stored_files import TABLES, FileRules, StoredFiles
 from backtestr_broker.io.supervisor import Launch, Supervisor

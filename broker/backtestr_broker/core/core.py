@@ -14,8 +14,9 @@ from collections.abc import Mapping
 import msgspec
 
 from backtestr_broker.core.clients.admission import Admission
+from backtestr_broker.core.clients.answers import Answer
 from backtestr_broker.core.clients.hellos import Hellos
-from backtestr_broker.core.clients.idempotency import Answer, AnsweredRequests
+from backtestr_broker.core.clients.idempotency import AnsweredRequests
 from backtestr_broker.core.clients.sessions import Session, Sessions, owner_of
 from backtestr_broker.core.requests.dispatch import Requests
 from backtestr_broker.core.requests.price_replay_requests import PriceReplayRequests

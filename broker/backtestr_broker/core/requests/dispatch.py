@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from backtestr_broker.core.algorithms import Algorithms
-from backtestr_broker.core.clients.idempotency import RequestKey
+from backtestr_broker.core.clients.answers import RequestKey
 from backtestr_broker.core.clients.sessions import Session, Sessions
 from backtestr_broker.core.events import Stop
 from backtestr_broker.core.outbox import Outbox

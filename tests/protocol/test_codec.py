@@ -18,8 +18,6 @@ from backtestr_protocol.codec import (
     STREAM,
     TO_BROKER,
     TO_WORKER,
-    Outgoing,
-    OutgoingPayload,
     Signer,
     decode_message,
     decode_stream,
@@ -28,6 +26,7 @@ from backtestr_protocol.codec import (
     encode_stream,
     encoded_payload,
 )
+from backtestr_protocol.envelopes import Outgoing, OutgoingPayload
 from backtestr_protocol.errors import AuthenticationError, MessageError, SerializationError
 from backtestr_protocol.messages import MessageType
 from backtestr_protocol.ranges import EARLIEST_MS, LATEST_MS, MAX_INTEGER

@@ -25,7 +25,8 @@ from backtestr_broker.core.requests.state_requests import StateRequests
 from backtestr_broker.core.scheduling.liveness import Liveness
 from backtestr_broker.core.scheduling.scheduler import Scheduler
 from backtestr_protocol import PROTOCOL_VERSION, __version__, topics, worker_channel
-from backtestr_protocol.codec import REQUEST, Envelope, Signer, decode, decode_message, encoded_payload, readable_id
+from backtestr_protocol.codec import REQUEST, Signer, decode, decode_message, encoded_payload, readable_id
+from backtestr_protocol.envelopes import Envelope
 from backtestr_protocol.errors import (
     BacktestrError,
     MessageError,

@@ -21,7 +21,8 @@ from backtestr_broker.core.scheduling.scheduler import Scheduler
 from backtestr_broker.core.status import Status
 from backtestr_broker.core.streams.feeds import Feeds
 from backtestr_protocol import topics
-from backtestr_protocol.codec import Payload, decode, encode
+from backtestr_protocol.codec import decode, encode
+from backtestr_protocol.envelopes import Payload
 from backtestr_protocol.errors import MessageError, SystemFault, UnsupportedCommand, ValidationError, did_you_mean
 from backtestr_protocol.known_fields import check_known_fields
 from backtestr_protocol.message_types import REQUESTS

@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+IN_C := $(wildcard protocol/backtestr_protocol/wire/*.[ch])
 
 # Where it is set, each of hundreds of processes that the tests start would compile all of our modules again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -29,12 +30,13 @@ help:
 setup: $(INSTALLED)
 
 # One environment with everything that running and testing need, in the versions that constraints.txt names.
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt hatch_build.py protocol/build_extensions.py $(IN_C)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "backtestr needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) --version). Try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 		{ echo "cannot make a virtual environment; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[broker,engine,dev]'
+	$(BIN)/python -m backtestr --version
 	$(BIN)/python -m backtestr_engine --warm
 	@touch $@
 
@@ -48,6 +50,7 @@ test: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python protocol/build_extensions.py --strict
 
 types: setup
 	$(BIN)/mypy
@@ -118,5 +121,6 @@ schema: setup
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	rm -f protocol/backtestr_protocol/wire/*.so
 	find . -name __pycache__ -not -path './node_modules/*' -prune -exec rm -rf {} +
 	rm -rf examples/zeromqjs/node_modules

@@ -23,10 +23,10 @@ settings.load_profile("backtestr")
 
 
 def pytest_configure() -> None:
-    from backtestr_protocol.compiled_modules import BUILD, PURE
+    from backtestr_protocol.compiled_modules import BUILD
 
-    if os.environ[PURE] == "0" and BUILD.reason is not None:
-        raise pytest.UsageError(f"{PURE}=0 asks for compiled modules, and this is {BUILD}")
+    if os.environ["BACKTESTR_PURE"] == "0" and BUILD.reason is not None:
+        raise pytest.UsageError(f"BACKTESTR_PURE=0 asks for compiled modules, and this is {BUILD}")
 
 
 def pytest_collection_finish() -> None:

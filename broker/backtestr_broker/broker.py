@@ -37,6 +37,7 @@ from backtestr_protocol.messages import SeriesInfo
 from backtestr_protocol.private_files import private_directory
 from backtestr_protocol.secret import Secret
 from backtestr_protocol.worker_channel import WorkerCurve, WorkerKind, WorkerSettings
+from backtestr_protocol.zmq_frames import IMPLEMENTATION
 
 from .config import BrokerConfig, LogOptions
 
@@ -98,6 +99,7 @@ class Broker:
             workers=counts,
             now=time.monotonic(),
             restored=self._database.restored,
+            frames=IMPLEMENTATION,
         )
         self._recorder = (
             Recorder(
@@ -114,6 +116,7 @@ class Broker:
             workers=start.workers,
             now=start.now,
             restored=start.restored,
+            frames=start.frames,
         )
         rules = FileRules(
             recordings=config.retention.recordings(),

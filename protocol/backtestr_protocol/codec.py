@@ -7,7 +7,6 @@ neither be swapped between messages nor moved across frame boundaries (PROTOCOL.
 
 from __future__ import annotations
 
-import hmac
 import re
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -18,6 +17,7 @@ import msgspec
 from .envelopes import Envelope, Identified, Message, Outgoing, OutgoingPayload, StreamMessage
 from .errors import AuthenticationError, MessageError, SerializationError, ValidationError, did_you_mean
 from .secret import Secret
+from .wire.compiled import new_mac
 
 REQUEST = b"req"
 RESPONSE = b"rep"
@@ -29,8 +29,6 @@ KEY_BYTES = 32
 # The most frames of one message. A frame costs time even when it is empty; a table of results is one frame.
 MAX_FRAMES = 1024
 SIGNATURE_BYTES = 32
-# In bytes. Up to this size one C call over the joined frames beats several over parts; above it the copy costs more.
-_JOIN_LIMIT = 65_536
 
 T = TypeVar("T")
 
@@ -48,20 +46,11 @@ class Signer:
     def __init__(self, key: Secret | bytes) -> None:
         if len(key) != KEY_BYTES:
             raise ValueError(f"a signing key has {KEY_BYTES} bytes, this one {len(key)}")
-        self._keyed = hmac.new(key.reveal() if isinstance(key, Secret) else key, digestmod="sha256")
+        self._mac = new_mac(key.reveal() if isinstance(key, Secret) else key)
 
     def sign(self, label: bytes, frames: Sequence[bytes]) -> bytes:
         """Return the signature of `frames` under `label`."""
-        digest = self._keyed.copy()
-        parts = [label]
-        for frame in frames:
-            parts += (len(frame).to_bytes(4, "big"), frame)
-        if sum(map(len, parts)) < _JOIN_LIMIT:
-            digest.update(b"".join(parts))
-        else:
-            for part in parts:
-                digest.update(part)
-        return digest.digest()
+        return self._mac.sign(label, frames)
 
     def seal(self, label: bytes, frames: list[bytes]) -> list[bytes]:
         """Return `frames` with their signature before them."""
@@ -69,7 +58,7 @@ class Signer:
 
     def verify(self, label: bytes, signature: bytes, frames: Sequence[bytes]) -> None:
         """Raise `AuthenticationError` unless `signature` is that of `frames` under `label`, in constant time."""
-        if len(signature) != SIGNATURE_BYTES or not hmac.compare_digest(signature, self.sign(label, frames)):
+        if len(signature) != SIGNATURE_BYTES or not self._mac.verifies(label, signature, frames):
             raise AuthenticationError(
                 "bad signature; expected HMAC-SHA256 over label and frames with the key in the connection file, "
                 "which is new at every broker start"

@@ -8,7 +8,6 @@ makes all of them pure. The hashes are compared at each start, which takes about
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -20,8 +19,8 @@ from types import ModuleType
 
 import msgspec
 
-# The variable that asks for pure Python. Empty or 0 is as good as not set.
-PURE = "BACKTESTR_PURE"
+from .wire.compiled import why_all_is_pure
+
 # The end of a compiled module's name, such as .cpython-311-x86_64-linux-gnu.so, says which interpreters can load it.
 SUFFIX = EXTENSION_SUFFIXES[0]
 PYTHON = SUFFIX.strip(".").rpartition(".")[0]
@@ -74,17 +73,12 @@ class Build:
         return "compiled" if self.reason is None else f"pure Python: {self.reason}"
 
 
-def asks_for_pure(environment: Mapping[str, str]) -> bool:
-    """Return True if the environment asks for pure Python."""
-    return environment.get(PURE, "") not in ("", "0")
-
-
-def installed(folder: Path, environment: Mapping[str, str]) -> Build:
-    """Have the compiled modules of a folder imported, if they are to be used, and return the build."""
+def installed(folder: Path, why_pure: str | None = None) -> Build:
+    """Have the compiled modules of a folder imported, unless there is a reason against it, and return the build."""
     build = Build()
     try:
-        if asks_for_pure(environment):
-            raise NotUsed(f"{PURE} is set")
+        if why_pure is not None:
+            raise NotUsed(why_pure)
         manifest = checked(folder)
         finder = CompiledFinder(folder, manifest.files)
         sys.meta_path.insert(0, finder)
@@ -125,21 +119,21 @@ def checked(folder: Path) -> Manifest:
 def hashes(modules: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
     """Return the hash of each module's source, as Python itself computes it; a module without a source has none."""
     packages = {name.partition(".")[0] for name in modules}
-    folders = {name: spec.origin for name in packages if (spec := PathFinder.find_spec(name)) is not None}
-    found: dict[str, str] = {}
+    specs = {name: PathFinder.find_spec(name) for name in packages}
+    folders = {name: found.submodule_search_locations for name, found in specs.items() if found is not None}
+    hashed: dict[str, str] = {}
     for name in modules:
         package, _, below = name.partition(".")
-        if (init := folders.get(package)) is None:
-            continue
-        base = os.path.dirname(init)
-        for file in (f"{base}/{below.replace('.', '/')}.py", f"{base}/{below.replace('.', '/')}/__init__.py"):
-            try:
-                with open(file, "rb", buffering=0) as opened:
-                    found[name] = source_hash(opened.readall()).hex()
-                break
-            except OSError:  # it is a package, or it is gone
-                continue
-    return found
+        for folder in folders.get(package) or ():
+            module = f"{folder}/{below.replace('.', '/')}"
+            for file in (f"{module}.py", f"{module}/__init__.py"):
+                try:
+                    with open(file, "rb", buffering=0) as opened:
+                        hashed[name] = source_hash(opened.readall()).hex()
+                    break
+                except OSError:  # it is a package, or gone
+                    continue
+    return hashed
 
 
-BUILD = installed(FOLDER, os.environ)
+BUILD = installed(FOLDER, why_all_is_pure())

@@ -1,91 +1,103 @@
 """This module sends and receives multipart messages on a ZeroMQ socket without waiting.
 
-pyzmq's own `send_multipart` and `recv_multipart` check each frame again, and convert every flag to an enumeration. On
-the path of a request that is a third of the time spent in the sockets (measured: 17 and 7 µs, here 11 and 3 µs).
+It has two implementations: `wire/pure_frames.py` on pyzmq, and `wire/_frames.c`, which calls the libzmq that pyzmq has
+loaded. Both do and raise the same. The compiled one is used where it was built and the library fits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NoReturn, Protocol
 
 import zmq
 
-_DONTWAIT = int(zmq.DONTWAIT)
-_DONTWAIT_MORE = int(zmq.DONTWAIT | zmq.SNDMORE)
-_EVENTS = int(zmq.EVENTS)
-_POLLIN = int(zmq.POLLIN)
-# From this size on, a frame is passed to ZeroMQ without a copy.
-_ZERO_COPY_BYTES = 65_536
+from .wire import pure_frames
+from .wire.compiled import NOT_BUILT, WHY_MACS_ARE_PURE, why_all_is_pure
+
+# The releases of libzmq that the compiled implementation was tested with: it relies on the size of a message.
+TESTED = (4, 3)
+
+# The connection that a message came on: the file descriptor (-1 within a process), and the name that the ZAP handler
+# gave it, which is looked up for `accepts` only and empty otherwise.
+Origin = tuple[int, str]
 
 
-def send(socket: zmq.Socket[bytes], frames: Sequence[bytes]) -> None:
-    """Send one message; raise `zmq.Again` if the queue is full, and then send nothing of it."""
-    *parts, last = frames
-    for part in parts:
-        socket.send(part, _DONTWAIT_MORE, len(part) < _ZERO_COPY_BYTES)
-    socket.send(last, _DONTWAIT, len(last) < _ZERO_COPY_BYTES)
+class Frames(Protocol):
+    """The functions of this module, as each implementation has them."""
+
+    def send(self, socket: zmq.Socket[bytes], frames: Sequence[bytes], /) -> None:
+        """Send one message; raise `zmq.Again` if the queue is full, and then send nothing of it."""
+        ...
+
+    def receive(
+        self,
+        socket: zmq.Socket[bytes],
+        most: int,
+        accepts: Callable[[str], bool] | None = None,
+        *,
+        expecting: bool = False,
+        of_one: bool = False,
+        origins: list[Origin] | None = None,
+    ) -> list[list[bytes]]:
+        """Return up to `most` messages that have arrived. `expecting`: some are likely to be there, which saves time.
+
+        With `accepts`, only messages are returned whose sender's name, as the ZAP handler gave it, is accepted. The
+        others count towards `most`. A message without a name is never accepted. `origins` gets the connection of each
+        message that is returned.
+
+        With `of_one`, for a ROUTER, the messages end with the first of another peer, and with a large one: what comes
+        next is then never far behind what one peer sends, in time and in memory.
+        """
+        ...
+
+    def has_input(self, socket: zmq.Socket[bytes], /) -> bool:
+        """Return True if a message waits.
+
+        Call it before sleeping on a socket's file descriptor. The descriptor signals changes only, and any call on the
+        socket may consume one (ZMQ_FD in the manual of zmq_getsockopt).
+        """
+        ...
 
 
-def receive(
-    socket: zmq.Socket[bytes],
-    most: int,
-    accepts: Callable[[str], bool] | None = None,
-    *,
-    expecting: bool = False,
-    of_one: bool = False,
-    last: list[zmq.Frame] | None = None,
-) -> list[list[bytes]]:
-    """Return up to `most` messages that have arrived.
-
-    A check for input is cheaper than the exception if no message is there, and slower than `recv` if one is. So `recv`
-    is called without a check from the third message in a row on, or if `expecting` is set.
-
-    With `accepts`, only messages are returned whose sender's name, as the ZAP handler gave it, is accepted. The others
-    count towards `most`. A message without a name is never accepted. `last` gets the last frame of each message that is
-    returned, which knows its connection.
-
-    With `of_one`, for a ROUTER, the messages end with the first of another peer, and with a large one: what comes next
-    is then never far behind what one peer sends, in time and in memory.
-    """
-    messages: list[list[bytes]] = []
-    taken = 0
-    while taken < most and (expecting or taken > 1 or has_input(socket)):
-        try:
-            frame = socket.recv(_DONTWAIT, False)
-        except zmq.Again:
-            break
-        taken += 1
-        parts = [frame.bytes]
-        try:
-            while frame.more:
-                frame = socket.recv(_DONTWAIT, False)
-                parts.append(frame.bytes)
-        except zmq.Again:
-            # An XPUB takes each frame that begins with 0 or 1 for a subscription, also the last frame of a message. No
-            # further frame of that message will come.
-            messages.append(parts)
-            break
-        if accepts is None or ((name := sender(frame)) and accepts(name)):
-            messages.append(parts)
-            if last is not None:
-                last.append(frame)
-            if of_one and (parts[0] != messages[0][0] or sum(map(len, parts)) >= _ZERO_COPY_BYTES):
-                break
-    return messages
-
-
-def sender(frame: zmq.Frame) -> str:
-    """Return the name that the ZAP handler gave the connection of a received frame, empty without one."""
+def compiled_frames() -> Frames | str:
+    """Return the compiled implementation, or the reason why it is not used."""
+    if (reason := why_all_is_pure()) is not None:
+        return reason
     try:
-        return str(frame.get("User-Id"))
-    except zmq.ZMQError:  # the connection did not pass the ZAP handler
-        return ""
+        import backtestr_protocol.wire._frames as twin
+    except ModuleNotFoundError:
+        return NOT_BUILT
+    except ImportError as error:
+        return str(error)
+    try:
+        from zmq.backend.cython import _zmq as backend
+
+        major, minor, patch, *_ = zmq.zmq_version_info()
+        if (major, minor) != TESTED:
+            return f"libzmq {major}.{minor} was not tested, only {TESTED[0]}.{TESTED[1]}"
+        twin.use_libzmq(backend.__file__, (major, minor, patch), zmq.Socket.underlying, zmq.Again, _raise)
+    except (ImportError, TypeError, AttributeError) as error:  # another backend of pyzmq
+        return f"pyzmq {zmq.__version__}: {error}"
+    return twin
 
 
-def has_input(socket: zmq.Socket[bytes]) -> bool:
-    """Return True if a message waits.
+def _raise(number: int) -> NoReturn:
+    """Raise pyzmq's exception for an errno."""
+    if number == zmq.EAGAIN:
+        raise zmq.Again(number)
+    if number == zmq.ETERM:
+        raise zmq.ContextTerminated(number)
+    raise zmq.ZMQError(number)
 
-    Call it before sleeping on a socket's file descriptor. The descriptor signals changes only, and any call on the
-    socket may consume one (ZMQ_FD in the manual of zmq_getsockopt).
-    """
-    return bool(int(socket.getsockopt(_EVENTS)) & _POLLIN)
+
+def described(why_frames: str | None, why_macs: str | None) -> str:
+    """Return which implementations are used, in words, given the reasons why they are in Python."""
+    frames, macs = ("compiled" if why is None else f"pure Python: {why}" for why in (why_frames, why_macs))
+    return frames if frames == macs else f"{frames}; signatures: {macs}"
+
+
+_found = compiled_frames()
+_used: Frames = pure_frames if isinstance(_found, str) else _found
+send, receive, has_input = _used.send, _used.receive, _used.has_input
+# Which implementation is used, for `--version` and the status.
+IMPLEMENTATION = described(_found if isinstance(_found, str) else None, WHY_MACS_ARE_PURE)

@@ -16,13 +16,11 @@ from backtestr_protocol import compiled_modules
 from backtestr_protocol.compiled_modules import (
     LIBRARY,
     MANIFEST,
-    PURE,
     PYTHON,
     SUFFIX,
     CompiledFinder,
     Manifest,
     NotUsed,
-    asks_for_pure,
     checked,
     hashes,
     installed,
@@ -139,16 +137,9 @@ def test_a_finder_finds_compiled_modules_and_no_others(build: Build) -> None:
     assert finder.find_spec("sample_package.within.cold", None) is None
 
 
-@pytest.mark.parametrize(
-    ("value", "pure"), [(None, False), ("", False), ("0", False), ("1", True), ("yes", True)], ids=str
-)
-def test_the_variable_asks_for_pure_python(value: str | None, pure: bool) -> None:
-    assert asks_for_pure({} if value is None else {PURE: value}) is pure
-
-
-def test_a_variable_leaves_the_sources_alone(build: Build) -> None:
+def test_a_reason_against_it_leaves_the_sources_alone(build: Build) -> None:
     finders = list(sys.meta_path)
-    found = installed(build.folder, {PURE: "1"})
+    found = installed(build.folder, "BACKTESTR_PURE is set")
     assert str(found) == "pure Python: BACKTESTR_PURE is set"
     assert not found.modules
     assert sys.meta_path == finders
@@ -158,7 +149,7 @@ def test_a_library_that_cannot_be_loaded_leaves_the_sources_alone(build: Build) 
     (build.folder / f"{LIBRARY}{SUFFIX}").write_bytes(b"no library")
     finders, earlier = list(sys.meta_path), sys.modules.pop(LIBRARY, None)
     try:
-        found = installed(build.folder, {})
+        found = installed(build.folder)
     finally:
         if earlier is not None:
             sys.modules[LIBRARY] = earlier

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 import msgspec
 import zmq
 
-from backtestr_protocol.zmq_frames import receive
+from backtestr_protocol.zmq_frames import Origin, receive
 
 # Reports that are read from the monitor at once.
 _BURST = 1_000
@@ -73,13 +73,10 @@ class Connections:
     def __len__(self) -> int:
         return len(self._silent) + len(self._known)
 
-    def heard(self, frame: zmq.Frame | None, now: float) -> None:
-        """Take note that a client has sent `frame`: its connection is no longer silent."""
-        if frame is None:
-            return
-        try:
-            descriptor = int(frame.get(zmq.SRCFD))
-        except zmq.ZMQError:  # it came from within this process
+    def heard(self, origin: Origin, now: float) -> None:
+        """Take note that a client has sent a message of that origin: its connection is no longer silent."""
+        descriptor, _name = origin
+        if descriptor < 0:  # it came from within this process
             return
         self._read(now)
         if (connection := self._silent.pop(descriptor, None)) is not None:

@@ -54,7 +54,7 @@ from backtestr_broker.core.events import (
 from backtestr_broker.core.streams.listeners import MAX_PREFIXES
 from backtestr_protocol.messages import SeriesInfo
 from backtestr_protocol.topics import Socket
-from backtestr_protocol.zmq_frames import has_input, receive, send, sender
+from backtestr_protocol.zmq_frames import Origin, has_input, receive, send
 
 from .descriptors import are_exhausted, descriptor_limit
 from .host_usage import HostUsage
@@ -109,7 +109,7 @@ class EventLoop:
         self._stopping = False
         self._host_usage = HostUsage(time.monotonic())
         self._ended: dict[str, int] = {}  # connections that were ended, by socket
-        self._last_frame: zmq.Frame | None = None  # of the request whose effects are being executed
+        self._origin: Origin | None = None  # of the request whose effects are being executed
         self._due = 0.0  # the time of the next deadline, whatever arrives before it
         self._lag = 0.0  # the longest wait for the loop since the last sample, in seconds
         self._dropped: dict[str, int] = {"requests": 0, "engine": 0}  # by socket; a stream drops without an error
@@ -234,19 +234,19 @@ class EventLoop:
         allow_list = self._allow_list if source is sockets.requests else None
         accepts = None if allow_list is None else allow_list.accepted.__contains__
         most = MOST_OF_ONE if expecting and source is not sockets.zap else 1
-        last: list[zmq.Frame] = []
-        messages = receive(source, most, accepts, expecting=expecting, of_one=most > 1, last=last)
+        origins: list[Origin] = []
+        messages = receive(source, most, accepts, expecting=expecting, of_one=most > 1, origins=origins)
         if source is sockets.engine:
-            self._feed_all([WorkerSent(one[0], one[1:], _wall_ms()) for one in messages], last)
+            self._feed_all([WorkerSent(one[0], one[1:], _wall_ms()) for one in messages], origins)
         elif source is sockets.zap:
             for one in messages:
                 self._answer_handshake(one[0], one[2:])
         elif allow_list is None:
-            self._feed_all([RequestReceived(one[0], one[1:], _wall_ms()) for one in messages], last)
+            self._feed_all([RequestReceived(one[0], one[1:], _wall_ms()) for one in messages], origins)
         else:
-            keys = [allow_list.held_by(sender(frame)) for frame in last]
+            keys = [allow_list.held_by(name) for _, name in origins]
             both = zip(messages, keys, strict=True)
-            self._feed_all([RequestReceived(one[0], one[1:], _wall_ms(), *key) for one, key in both], last)
+            self._feed_all([RequestReceived(one[0], one[1:], _wall_ms(), *key) for one, key in both], origins)
         if messages or (accepts is not None and has_input(source)):
             return max(1, len(messages))
         self._unread.discard(source)
@@ -370,19 +370,19 @@ class EventLoop:
 
     # --- the core ---
 
-    def _feed(self, event: Event, frame: zmq.Frame | None = None) -> None:
-        """Record an event, have the core handle it, and execute the effects. `frame` is the last one of a message."""
+    def _feed(self, event: Event, origin: Origin | None = None) -> None:
+        """Record an event, have the core handle it, and execute the effects. A message has an `origin`."""
         now = time.monotonic()
         if self._recorder is not None:
             self._recorder.write(now, event)
-        self._execute_all(self._core.handle(event, now), frame)
+        self._execute_all(self._core.handle(event, now), origin)
         self._core.counters.settle(time.monotonic())
 
-    def _feed_all(self, events: list[Event], frames: list[zmq.Frame]) -> None:
+    def _feed_all(self, events: list[Event], origins: list[Origin]) -> None:
         """Feed messages that came together: record and handle all of them, and then execute all effects, in order."""
         if len(events) < 2:
             for event in events:
-                self._feed(event, frames[0])
+                self._feed(event, origins[0])
             return
         now = time.monotonic()
         if self._recorder is not None:
@@ -392,18 +392,18 @@ class EventLoop:
             effects.append(self._core.handle(event, now, goes_on=bool(effects)))
             if any(isinstance(one, StartAgain) for one in effects[-1]):
                 break  # that core is not to be trusted; clients send again what it has not answered
-        for of_one, frame in zip(effects, frames, strict=False):
-            self._execute_all(of_one, frame)
+        for of_one, origin in zip(effects, origins, strict=False):
+            self._execute_all(of_one, origin)
         self._core.counters.settle(time.monotonic())
 
-    def _execute_all(self, effects: list[Effect], frame: zmq.Frame | None) -> None:
-        self._last_frame = frame
+    def _execute_all(self, effects: list[Effect], origin: Origin | None) -> None:
+        self._origin = origin
         for effect in effects:
             try:
                 self._execute(effect)
             except Exception as error:  # a defect: the other effects must not be lost with this one
                 self._not_executed(effect, error)
-        self._last_frame = None  # it may be large
+        self._origin = None
 
     def _execute(self, effect: Effect) -> None:
         match effect:
@@ -426,7 +426,7 @@ class EventLoop:
                 hooks.send("serving", facts)
             case Notify(signal, facts):
                 if signal == "client_joined":
-                    self._sockets.heard("requests", self._last_frame)
+                    self._sockets.heard("requests", self._origin)
                 hooks.send(signal, facts)
             case StartAgain(reason):
                 self._start_again(reason)

@@ -21,6 +21,7 @@ from backtestr_protocol.keys import KeyPair
 from backtestr_protocol.system.ports import own_port
 from backtestr_protocol.topics import SOCKETS, Socket
 from backtestr_protocol.worker_channel import MAX_ON_THE_WAY
+from backtestr_protocol.zmq_frames import Origin
 
 from . import zap
 from .allow_list import AllowList
@@ -276,10 +277,10 @@ class Sockets:
         for watched in self.connections.values():
             watched.sweep(now)
 
-    def heard(self, name: str, frame: zmq.Frame | None) -> None:
-        """Take note that a client has sent `frame` to the socket: its connection is no longer silent."""
-        if (watched := self.connections.get(name)) is not None:
-            watched.heard(frame, time.monotonic())
+    def heard(self, name: str, origin: Origin | None) -> None:
+        """Take note that a client has sent something to the socket: its connection is no longer silent."""
+        if origin is not None and (watched := self.connections.get(name)) is not None:
+            watched.heard(origin, time.monotonic())
 
     def close(self) -> None:
         """Close the sockets of clients first, so that handshakes are decided as long as peers can connect."""

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import msgspec
 import zmq
 
-from backtestr_protocol.zmq_frames import has_input
+from backtestr_protocol.zmq_frames import Origin, has_input, receive
 
 # ZMQ_TOPICS_COUNT of libzmq 4.3.5: how many different prefixes are held. Without it no prefix is ever known to be
 # unheld, and a topic that once had a listener is sent for as long as the socket exists.
@@ -40,14 +40,14 @@ class ProbeResult(msgspec.Struct, frozen=True):
 class SubscriberProbe:
     """A subscriber of our own on one XPUB, which it holds from before that is bound until `close`.
 
-    `heard` is called with every frame that subscribes to a prefix.
+    `heard` is called with the origin of every frame that subscribes to a prefix.
     """
 
     def __init__(
         self,
         context: zmq.Context[zmq.Socket[bytes]],
         xpub: zmq.Socket[bytes],
-        heard: Callable[[zmq.Frame], None] = lambda _frame: None,
+        heard: Callable[[Origin], None] = lambda _origin: None,
     ) -> None:
         self._xpub = xpub
         self._heard = heard
@@ -66,26 +66,15 @@ class SubscriberProbe:
         """Return the changes in up to `most` of the messages that wait."""
         changes: list[SubscriptionChange] = []
         for _ in range(most):
-            if not has_input(self._xpub):
+            origins: list[Origin] = []
+            messages = receive(self._xpub, 1, origins=origins)
+            if not messages:
                 break
-            changes += self._read_message()
-        return changes
-
-    def _read_message(self) -> list[SubscriptionChange]:
-        """Return the changes in one message: any of its frames may be one, whatever a peer puts around it."""
-        changes: list[SubscriptionChange] = []
-        more = True
-        while more:
-            try:
-                frame = self._xpub.recv(zmq.DONTWAIT, copy=False)
-            except zmq.Again:  # see `zmq_frames.receive`: no more frames of that message will come
-                break
-            more = frame.more
-            data = frame.bytes
-            if data[:1] == b"\1":
-                self._heard(frame)
-            if data[:1] in (b"\0", b"\1"):
-                changes.append((data[1:], 1 if data[0] else -1))
+            for data in messages[0]:  # any of its frames may be a change, whatever a peer puts around it
+                if data[:1] == b"\1":
+                    self._heard(origins[0])
+                if data[:1] in (b"\0", b"\1"):
+                    changes.append((data[1:], 1 if data[0] else -1))
         return changes
 
     def find(self, prefixes: tuple[bytes, ...]) -> ProbeResult:

@@ -85,6 +85,7 @@ class Playback:
                 workers=start.workers,
                 now=start.now,
                 restored=start.restored,
+                frames=start.frames,
             )
             self._knows_state = True
         elif header.part != self._next_part:

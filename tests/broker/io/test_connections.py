@@ -16,7 +16,7 @@ import zmq
 
 from backtestr_broker.io import connections as connections_module
 from backtestr_broker.io.connections import Connections
-from backtestr_protocol.zmq_frames import receive
+from backtestr_protocol.zmq_frames import Origin, receive
 from support.harness import short_directory, wait_until
 
 Context = zmq.Context[zmq.Socket[bytes]]
@@ -83,10 +83,10 @@ class Watched:
 
     def read(self) -> list[list[bytes]]:
         """Read what clients sent, as the event loop does, and note that they were heard."""
-        last: list[zmq.Frame] = []
-        messages = receive(self.socket, 1, last=last)
+        origins: list[Origin] = []
+        messages = receive(self.socket, 1, origins=origins)
         if messages:
-            self.connections.heard(last[0], time.monotonic())
+            self.connections.heard(origins[0], time.monotonic())
         return messages
 
 

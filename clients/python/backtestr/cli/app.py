@@ -22,6 +22,7 @@ from backtestr_protocol.import_messages import DateOrder, DecimalMark, TimeUnit
 from backtestr_protocol.inspection import CheckedFile, IndicatorList, ReplayedLog
 from backtestr_protocol.messages import Repair, TickPrice
 from backtestr_protocol.system.programs import run_in_place
+from backtestr_protocol.zmq_frames import IMPLEMENTATION
 
 from . import rendering
 from .console import (
@@ -69,9 +70,11 @@ T = TypeVar("T")
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
     if version:
-        print(f"backtestr {__version__}")
+        print(f"backtestr {__version__} (frames: {IMPLEMENTATION})")
         raise typer.Exit
 
 

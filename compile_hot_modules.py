@@ -90,7 +90,7 @@ def main() -> int:
         print(f"hot modules: all {len(MODULES)} are compiled already")
         return 0
     try:
-        compile_into(FOLDER)
+        compile_into(FOLDER, ROOT)
     except NotUsed as reason:
         print(f"hot modules: not compiled, and slower in pure Python: {reason}")
     else:
@@ -98,21 +98,33 @@ def main() -> int:
     return 0
 
 
-def compile_into(folder: Path) -> None:
-    """Compile the hot modules, and replace `folder` by them. Raises `NotUsed` where that fails; it is gone then."""
+def build_all() -> tuple[list[Path], list[str]]:
+    """Compile the hot modules for a wheel; return the files, or the reason why there are none."""
+    try:
+        compile_into(FOLDER, Path())
+    except NotUsed as reason:
+        return [], [str(reason)]
+    return sorted(FOLDER.iterdir()), []
+
+
+def compile_into(folder: Path, root: Path) -> None:
+    """Compile the hot modules, and replace `folder` by them. Raises `NotUsed` where that fails; it is gone then.
+
+    Tracebacks name the sources below `root`.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         needed = closure(MODULES)
         sources = hashes(sorted(needed))  # before mypyc reads them: an edit meanwhile must be noticed
-        files = _compiled(Path(scratch), _others(needed))
+        files = _compiled(Path(scratch), _others(needed), root)
         built = Path(scratch) / "built"
         manifest = Manifest(python=PYTHON, mypy=version("mypy"), files=files, sources=sources)
         (built / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
         built.rename(folder)
 
 
-def _compiled(scratch: Path, others: Iterable[str]) -> dict[str, str]:
+def _compiled(scratch: Path, others: Iterable[str], root: Path) -> dict[str, str]:
     """Compile into `scratch / "built"`, and return the file of each module. Raises `NotUsed`."""
     try:
         from mypyc.build import mypycify
@@ -125,10 +137,11 @@ def _compiled(scratch: Path, others: Iterable[str]) -> dict[str, str]:
         (scratch / "stubs" / name).mkdir(parents=True)
         (scratch / "stubs" / name / "__init__.pyi").write_text(STUB, "utf-8")
     log = scratch / "log"
+    sources = [root / file.relative_to(ROOT) for name in MODULES if (file := source_of(name)) is not None]
     try:
-        with _output_in(log), _mypy_path(scratch / "stubs"):
+        with _output_in(log), _mypy_path(scratch / "stubs"), contextlib.chdir(ROOT):
             extensions = mypycify(
-                [f"--config-file={configuration}", *(str(source_of(name)) for name in MODULES)],
+                [f"--config-file={configuration}", *map(str, sources)],
                 opt_level=OPTIMISATION,
                 debug_level="0",
                 group_name="backtestr",

@@ -64,7 +64,6 @@ test-compiled: compiled
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python protocol/build_extensions.py --strict
 
 types: setup
 	$(BIN)/mypy

@@ -29,7 +29,7 @@ from backtestr.io.connection_file import ConnectionFile
 from backtestr_protocol.codec import STREAM, Signer, encode
 from backtestr_protocol.errors import TimedOut
 from backtestr_protocol.stream_messages import PriceUpdate
-from backtestr_protocol.zmq_frames import receive
+from backtestr_protocol.wire.pure_frames import receive  # floors and broker are read alike, by pyzmq
 
 ROUNDS = 9
 SUBSCRIBERS = (1, 4, 16)

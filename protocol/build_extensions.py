@@ -1,9 +1,9 @@
 """Compile the modules in C beside their sources; the product works without them, and is slower then.
 
-    python protocol/build_extensions.py [--strict]
+    python protocol/build_extensions.py
 
-`hatch_build.py` calls this when backtestr is installed or a wheel is made. With `--strict` warnings are errors, and the
-exit status is 1 if a module was not built.
+`hatch_build.py` calls this when backtestr is installed or a wheel is made. The exit status is 1 if a module was not
+built.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def build(source: Path, folder: Path, flags: Sequence[str] = FLAGS) -> Path:
         unfinished.replace(target)
     except subprocess.CalledProcessError as error:
         target.unlink(missing_ok=True)
-        raise NotBuilt(f"{source.name}: {error.stderr.strip()}") from error
+        raise NotBuilt(f"{source.name}: {error.stderr.strip() or error}") from error
     except (NotBuilt, OSError, subprocess.TimeoutExpired) as error:
         target.unlink(missing_ok=True)
         raise NotBuilt(f"{source.name}: {error}") from error
@@ -58,20 +58,20 @@ def build(source: Path, folder: Path, flags: Sequence[str] = FLAGS) -> Path:
     return target
 
 
-def build_all(flags: Sequence[str] = FLAGS) -> tuple[list[Path], list[str]]:
+def build_all() -> tuple[list[Path], list[str]]:
     """Compile all modules; return those that were built, and why others were not, each in one line."""
-    built, reasons = [], []
+    built: list[Path] = []
+    reasons: list[str] = []
     for source in SOURCES:
         try:
-            built.append(build(source, source.parent, flags))
+            built.append(build(source, source.parent))
         except NotBuilt as error:
             reasons.append(str(error).splitlines()[0])
     return built, reasons
 
 
 if __name__ == "__main__":
-    strict = "--strict" in sys.argv[1:]
-    _, missing = build_all((*FLAGS, "-Werror") if strict else FLAGS)
+    _, missing = build_all()
     for reason in missing:
         print(f"not compiled, so pure Python is used: {reason}", file=sys.stderr)
-    sys.exit(1 if strict and missing else 0)
+    sys.exit(1 if missing else 0)

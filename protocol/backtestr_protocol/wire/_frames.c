@@ -279,6 +279,24 @@ receive_frame(void *handle, Frame *frame)
     return 1;
 }
 
+/* Return a frame's bytes; a large one is copied without the GIL, so that other threads go on. */
+static PyObject *
+bytes_of(Frame *frame)
+{
+    size_t size = msg_size(frame);
+    if (size < LARGE_BYTES) {
+        return PyBytes_FromStringAndSize(msg_data(frame), (Py_ssize_t)size);
+    }
+    PyObject *part = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
+    if (part != NULL) {
+        char *place = PyBytes_AS_STRING(part);
+        Py_BEGIN_ALLOW_THREADS
+        memcpy(place, msg_data(frame), size);
+        Py_END_ALLOW_THREADS
+    }
+    return part;
+}
+
 /* Receive the frames of one message, the last of them in `frame`: 1, or 0 if none has come, or -1.
 
    An XPUB takes each frame that begins with 0 or 1 for a subscription, also the last frame of a message. No further
@@ -291,7 +309,7 @@ receive_parts(void *handle, Frame *frame, PyObject *parts, Py_ssize_t *size, int
         return came;
     }
     for (;;) {
-        PyObject *part = PyBytes_FromStringAndSize(msg_data(frame), (Py_ssize_t)msg_size(frame));
+        PyObject *part = bytes_of(frame);
         int failed = part == NULL || PyList_Append(parts, part) < 0;
         Py_XDECREF(part);
         if (failed) {

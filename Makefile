@@ -44,7 +44,7 @@ $(INSTALLED): pyproject.toml constraints.txt hatch_build.py protocol/build_exten
 
 # By hand after an edit, since it takes half a minute: until then Python uses the sources, and the version says so.
 compiled: setup
-	@$(BIN)/python compile_hot_modules.py
+	@$(BIN)/python compile_hot_modules.py --strict
 
 run-broker: setup
 	@exec $(BIN)/python -m backtestr_broker

@@ -1,9 +1,10 @@
 """Compile the hot modules with mypyc, if their sources have changed since they were compiled.
 
-    python compile_hot_modules.py
+    python compile_hot_modules.py [--strict]
 
-It prints one line: how many were compiled and how long that took, or why pure Python is used instead, which is no
-error. `make setup` runs it beside the compilation of the kernels, and `make compiled` after an edit.
+It prints one line: how many were compiled and how long that took, or why pure Python is used instead. That is no error,
+unless `--strict` says so. `make setup` runs it beside the compilation of the kernels, `make compiled` after an edit,
+and `hatch_build.py` uses it for a wheel.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def __getattr__(name: str) -> Any: ...
 
 
 def main() -> int:
-    """Compile the hot modules if need be, and say so in a line."""
+    """Compile the hot modules if need be, say so in a line, and return the exit status."""
     began = time.monotonic()
     try:
         checked(FOLDER)
@@ -93,8 +94,8 @@ def main() -> int:
         compile_into(FOLDER, ROOT)
     except NotUsed as reason:
         print(f"hot modules: not compiled, and slower in pure Python: {reason}")
-    else:
-        print(f"hot modules: {len(MODULES)} compiled in {time.monotonic() - began:.0f} s")
+        return 1 if "--strict" in sys.argv[1:] else 0
+    print(f"hot modules: {len(MODULES)} compiled in {time.monotonic() - began:.0f} s")
     return 0
 
 

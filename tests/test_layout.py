@@ -29,6 +29,7 @@ ENTRY_POINTS = ("__init__", "__main__")
 # Modules without a test of their own name, and the test file that executes their lines.
 COVERED_BY = {
     # Structs: the tests of the codec encode and decode every one of them.
+    "protocol/build": "tests/client/cli/test_app.py",
     "protocol/envelopes": "tests/protocol/test_codec.py",
     "protocol/system_status": "tests/protocol/test_messages.py",
     "protocol/result_messages": "tests/protocol/test_messages.py",

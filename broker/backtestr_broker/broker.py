@@ -31,13 +31,13 @@ from backtestr_broker.io.wake import Wake
 from backtestr_broker.recording.format import RECORDINGS
 from backtestr_broker.recording.recorder import Recorder
 from backtestr_protocol import PROTOCOL_VERSION
+from backtestr_protocol.build import BUILD
 from backtestr_protocol.codec import KEY_BYTES, Signer
 from backtestr_protocol.connection import Connection, Curve, Signing
 from backtestr_protocol.messages import SeriesInfo
 from backtestr_protocol.private_files import private_directory
 from backtestr_protocol.secret import Secret
 from backtestr_protocol.worker_channel import WorkerCurve, WorkerKind, WorkerSettings
-from backtestr_protocol.zmq_frames import IMPLEMENTATION
 
 from .config import BrokerConfig, LogOptions
 
@@ -99,7 +99,7 @@ class Broker:
             workers=counts,
             now=time.monotonic(),
             restored=self._database.restored,
-            frames=IMPLEMENTATION,
+            build=BUILD,
         )
         self._recorder = (
             Recorder(
@@ -116,7 +116,7 @@ class Broker:
             workers=start.workers,
             now=start.now,
             restored=start.restored,
-            frames=start.frames,
+            build=start.build,
         )
         rules = FileRules(
             recordings=config.retention.recordings(),

@@ -98,12 +98,12 @@ class Core:
         workers: Mapping[worker_channel.WorkerKind, int],
         now: float,
         restored: Restored = Restored(),  # noqa: B008 - frozen
-        frames: str | None = None,
+        build: str | None = None,
     ) -> None:
         """Take over what an earlier broker left on disk, `restored`.
 
         `signer` holds the signing key. The ids of sessions and messages are made from `id_seed`, and say nothing of it.
-        `frames` is how frames and signatures are handled, in words for the status.
+        `build` says which parts are compiled, for the status.
         """
         self.instance_id = instance_id
         self.limits = limits
@@ -148,7 +148,7 @@ class Core:
             state=self.state,
             stored=self.deletions.stored,
         )
-        self._status.frames = frames
+        self._status.build = build
         self._requests = Requests(
             self.outbox,
             sessions=self.sessions,

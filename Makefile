@@ -42,7 +42,7 @@ $(INSTALLED): pyproject.toml constraints.txt hatch_build.py protocol/build_exten
 	@$(BIN)/python compile_hot_modules.py & compiling=$$!; $(BIN)/python -m backtestr_engine --warm && wait $$compiling
 	@touch $@
 
-# By hand after an edit, since it takes half a minute: until then Python uses the sources, and the version says so.
+# By hand after an edit, since it takes a while: until then Python uses the sources, and the version says so.
 compiled: setup
 	@$(BIN)/python compile_hot_modules.py --strict
 

@@ -105,7 +105,7 @@ def build_all() -> tuple[list[Path], list[str]]:
         compile_into(FOLDER, Path())
     except NotUsed as reason:
         return [], [str(reason)]
-    return sorted(FOLDER.iterdir()), []
+    return sorted(one for one in FOLDER.rglob("*") if one.is_file()), []
 
 
 def compile_into(folder: Path, root: Path) -> None:
@@ -159,13 +159,12 @@ def _compiled(scratch: Path, others: Iterable[str], root: Path) -> dict[str, str
 
 
 def _gathered(built: Path, folder: Path) -> dict[str, str]:
-    """Move what was built into one flat folder, and return the file of each module."""
-    folder.mkdir()
+    """Move what was built, and return the file of each module in `folder`: mypyc expects it in folders of packages."""
+    shutil.move(built, folder)
     files: dict[str, str] = {}
-    for file in sorted(built.rglob(f"*{SUFFIX}")):
-        name = str(file.relative_to(built)).removesuffix(SUFFIX).replace(os.sep, ".")
-        files[name] = f"{name}{SUFFIX}"
-        file.rename(folder / files[name])
+    for file in sorted(folder.rglob(f"*{SUFFIX}")):
+        below = file.relative_to(folder).as_posix()
+        files[below.removesuffix(SUFFIX).replace("/", ".")] = below
     if differing := files.keys() ^ {LIBRARY, *MODULES}:
         raise NotUsed(f"mypyc made other files than expected: {', '.join(sorted(differing))}")
     return files

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable
 from importlib.machinery import ExtensionFileLoader
@@ -163,3 +164,23 @@ def test_the_build_of_this_process_is_what_was_imported() -> None:
     build = compiled_modules.BUILD
     assert ("backtestr_protocol.codec" in build.modules) == (build.reason is None)
     assert str(codec.__file__).endswith(SUFFIX) == (build.reason is None)
+
+
+# Prints why nothing is compiled, or the file of each compiled module.
+LOOKED_UP = """
+import importlib
+from backtestr_protocol.compiled_modules import BUILD
+print(BUILD)
+print(*(importlib.import_module(name).__file__ for name in sorted(BUILD.modules)), sep="\\n")
+"""
+
+
+def test_a_program_imports_each_compiled_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BACKTESTR_PURE", "0")
+    done = subprocess.run([sys.executable, "-c", LOOKED_UP], check=True, capture_output=True, text=True)
+    build, *files = done.stdout.splitlines()
+    if build != "compiled":
+        pytest.skip(build)
+    assert len(files) > 1
+    assert all(Path(file).is_relative_to(compiled_modules.FOLDER) and Path(file).is_file() for file in files)
+    assert all(file.endswith(SUFFIX) for file in files)

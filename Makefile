@@ -9,13 +9,15 @@ IN_C := $(wildcard protocol/backtestr_protocol/wire/*.[ch])
 # Where it is set, each of hundreds of processes that the tests start would compile all of our modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup run-broker test lint types imports cover schema clean
+.PHONY: help setup compiled run-broker test test-compiled lint types imports cover schema clean
 .PHONY: bench bench-rtt bench-pipelined bench-publishing bench-load bench-backtests bench-growth
 .PHONY: bench-engine bench-data bench-durability bench-curve bench-batching chaos parity
 
 help:
 	@echo "make run-broker    start the broker and its workers (sets everything up first)"
-	@echo "make test          run the tests"
+	@echo "make test          run the tests, in pure Python"
+	@echo "make compiled      compile the hot modules again after an edit, which has made them pure Python (docs/decisions/0049)"
+	@echo "make test-compiled run the integration and property tests with what is compiled"
 	@echo "make lint types    what .ci/run checks besides"
 	@echo "make bench         what everything costs beside its floor, in one table (benchmarks/README.md); six minutes"
 	@echo "make bench-rtt     round trips beside a raw pyzmq echo, NATS and Jupyter"
@@ -37,15 +39,27 @@ $(INSTALLED): pyproject.toml constraints.txt hatch_build.py protocol/build_exten
 		{ echo "cannot make a virtual environment; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[broker,engine,dev]'
 	$(BIN)/python -m backtestr --version
-	$(BIN)/python -m backtestr_engine --warm
+	@$(BIN)/python compile_hot_modules.py & compiling=$$!; $(BIN)/python -m backtestr_engine --warm && wait $$compiling
 	@touch $@
+
+# By hand after an edit, since it takes a while: until then Python uses the sources, and the version says so.
+compiled: setup
+	@$(BIN)/python compile_hot_modules.py --strict
 
 run-broker: setup
 	@exec $(BIN)/python -m backtestr_broker
 
+# In pure Python: tests of single modules replace parts of them, which a compiled module does not see.
 # In three processes, since many tests wait for a broker. Those that share one run in one of them, and all others one by one.
 test: setup
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --durations 10 $(ARGS)
+	BACKTESTR_PURE=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --durations 10 $(ARGS)
+
+# The tests of the whole, and those that compare what is compiled with its twin in Python.
+COMPILED_TESTS := tests/integration tests/properties tests/protocol/wire tests/protocol/test_zmq_frames.py \
+	tests/protocol/test_compiled_modules.py
+
+test-compiled: compiled
+	BACKTESTR_PURE=0 $(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --durations 10 $(COMPILED_TESTS) $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .
@@ -54,12 +68,13 @@ lint: setup
 types: setup
 	$(BIN)/mypy
 	$(BIN)/mypy tests benchmarks
+	$(BIN)/mypy compile_hot_modules.py
 
 imports: setup
 	$(BIN)/lint-imports
 
 cover: setup
-	$(BIN)/python -m pytest --cov --cov-branch --cov-report=term-missing:skip-covered $(ARGS)
+	BACKTESTR_PURE=1 $(BIN)/python -m pytest --cov --cov-branch --cov-report=term-missing:skip-covered $(ARGS)
 
 # One table of all that follows, up to bench-growth. NATS, as a peer, needs the extra `bench`.
 bench: setup
@@ -120,6 +135,6 @@ schema: setup
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
-	rm -f protocol/backtestr_protocol/wire/*.so
+	rm -rf protocol/backtestr_protocol/wire/*.so protocol/backtestr_protocol/compiled
 	find . -name __pycache__ -not -path './node_modules/*' -prune -exec rm -rf {} +
 	rm -rf examples/zeromqjs/node_modules

@@ -34,7 +34,7 @@ from backtestr_engine.publishing.payloads import Packer
 from backtestr_engine.publishing.record_encoding import EncodedMaps
 from backtestr_engine.simulation.conventions import resolve_options
 from backtestr_engine.simulation.records import Events
-from backtestr_protocol.codec import Payload
+from backtestr_protocol.envelopes import Payload
 from backtestr_protocol.messages import StreamOptions
 from backtestr_protocol.payload_compression import Level, Priority, compress
 from backtestr_protocol.worker_channel import Published

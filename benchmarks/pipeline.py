@@ -29,7 +29,8 @@ from backtestr_broker.core.envelopes import Envelopes
 from backtestr_broker.core.streams.sequencer import Sequencer
 from backtestr_engine.publishing.batching import Publication
 from backtestr_protocol import worker_channel
-from backtestr_protocol.codec import Payload, Signer, decode_stream
+from backtestr_protocol.codec import Signer, decode_stream
+from backtestr_protocol.envelopes import Payload
 from backtestr_protocol.stream_messages import OrderUpdate, PriceUpdate
 
 KEY = bytes(range(32))

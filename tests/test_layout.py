@@ -29,6 +29,8 @@ ENTRY_POINTS = ("__init__", "__main__")
 # Modules without a test of their own name, and the test file that executes their lines.
 COVERED_BY = {
     # Structs: the tests of the codec encode and decode every one of them.
+    "protocol/build": "tests/client/cli/test_app.py",
+    "protocol/envelopes": "tests/protocol/test_codec.py",
     "protocol/system_status": "tests/protocol/test_messages.py",
     "protocol/result_messages": "tests/protocol/test_messages.py",
     "protocol/evaluation_messages": "tests/protocol/test_messages.py",
@@ -37,10 +39,14 @@ COVERED_BY = {
     "protocol/system/ports": "tests/broker/io/test_sockets.py",
     "broker/__main__": "tests/integration/test_lifecycle.py",
     "broker/broker": "tests/integration/test_embedded.py",
+    "broker/core/counts": "tests/broker/core/test_counters.py",
     "broker/core/envelopes": "tests/broker/core/test_core.py",
     "broker/core/events": "tests/broker/recording/test_recorder.py",
     "broker/core/records": "tests/broker/io/test_database.py",
     "broker/core/settings": "tests/broker/test_config.py",
+    "broker/core/clients/answers": "tests/broker/core/clients/test_idempotency.py",
+    "broker/core/streams/sequenced": "tests/broker/core/streams/test_sequencer.py",
+    "broker/io/resources": "tests/broker/io/test_event_loop.py",
     "broker/core/requests/dispatch": "tests/broker/core/test_core.py",
     "client/market_data": "tests/client/test_client.py",
     "engine/__main__": "tests/integration/test_inspection.py",

@@ -37,6 +37,7 @@ from backtestr_broker.recording.parts import parts_of
 from backtestr_broker.recording.replay_log import replayed_log
 from backtestr_broker.recording.timeline import SUBJECT_KINDS
 from backtestr_protocol import __version__, paths
+from backtestr_protocol.build import BUILD
 from backtestr_protocol.errors import InvalidConfiguration
 from backtestr_protocol.keys import KeyFolder
 from backtestr_protocol.log_writer import LogWriter, open_standard_descriptors, text_stream
@@ -45,7 +46,6 @@ from backtestr_protocol.private_files import private_directory
 from backtestr_protocol.system import process_ends
 from backtestr_protocol.system.process_limits import leave_no_image
 from backtestr_protocol.system.unix_sockets import has_unix_sockets
-from backtestr_protocol.zmq_frames import IMPLEMENTATION
 
 from .broker import Broker
 from .config import BrokerConfig, TransportOptions, load_config
@@ -84,7 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
         epilog="BACKTESTR_RUNTIME_DIR, BACKTESTR_DATA_DIR and BACKTESTR_CONFIG_DIR say where sockets, data and options "
         "are; config/broker.toml and config/engine.toml explain every option.",
     )
-    parser.add_argument("--version", action="version", version=f"backtestr {__version__} (frames: {IMPLEMENTATION})")
+    parser.add_argument("--version", action="version", version=f"backtestr {__version__} ({BUILD})")
     parser.add_argument("--replay-log", type=Path, metavar="FILE", help="play a recording back, and print JSON")
     about = parser.add_mutually_exclusive_group()
     for kind in SUBJECT_KINDS:

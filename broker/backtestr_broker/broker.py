@@ -22,8 +22,9 @@ from backtestr_broker.core.settings import Start
 from backtestr_broker.io.allow_list import AllowList
 from backtestr_broker.io.database import DATABASE, Database
 from backtestr_broker.io.descriptors import connection_limit, descriptor_limit
-from backtestr_broker.io.event_loop import EventLoop, Resources
+from backtestr_broker.io.event_loop import EventLoop
 from backtestr_broker.io.freed_memory import FreedMemory
+from backtestr_broker.io.resources import Resources
 from backtestr_broker.io.sockets import NAMES, ConnectionBounds, Sockets
 from backtestr_broker.io.stored_files import TABLES, FileRules, StoredFiles
 from backtestr_broker.io.supervisor import Launch, Supervisor
@@ -31,13 +32,13 @@ from backtestr_broker.io.wake import Wake
 from backtestr_broker.recording.format import RECORDINGS
 from backtestr_broker.recording.recorder import Recorder
 from backtestr_protocol import PROTOCOL_VERSION
+from backtestr_protocol.build import BUILD
 from backtestr_protocol.codec import KEY_BYTES, Signer
 from backtestr_protocol.connection import Connection, Curve, Signing
 from backtestr_protocol.messages import SeriesInfo
 from backtestr_protocol.private_files import private_directory
 from backtestr_protocol.secret import Secret
 from backtestr_protocol.worker_channel import WorkerCurve, WorkerKind, WorkerSettings
-from backtestr_protocol.zmq_frames import IMPLEMENTATION
 
 from .config import BrokerConfig, LogOptions
 
@@ -102,7 +103,7 @@ class Broker:
             workers=counts,
             now=time.monotonic(),
             restored=self._database.restored,
-            frames=IMPLEMENTATION,
+            build=BUILD,
         )
         self._recorder = (
             Recorder(
@@ -119,7 +120,7 @@ class Broker:
             workers=start.workers,
             now=start.now,
             restored=start.restored,
-            frames=start.frames,
+            build=start.build,
         )
         rules = FileRules(
             recordings=config.retention.recordings(),

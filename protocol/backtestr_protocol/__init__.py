@@ -5,6 +5,9 @@
 
 from typing import Final
 
+# First of all: modules that are imported from here on may be compiled ones.
+from . import compiled_modules as compiled_modules
+
 PROTOCOL_VERSION: Final = 1
 SCHEMA_VERSION: Final = 1
 __version__ = "0.1.0"

@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 
 from . import PROTOCOL_VERSION
-from .codec import Envelope
 from .connection import Connection
+from .envelopes import Envelope
 from .errors import BY_CODE, RECOVERY_ACTIONS, ErrorData
 from .message_types import REQUESTS, STREAMED
 from .messages import StreamOptions

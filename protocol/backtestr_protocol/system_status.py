@@ -151,8 +151,8 @@ class SystemStatus(Contract, frozen=True, kw_only=True):
 
     `cpu_usage` is the processor time of the broker and its workers in percent of all cores, from 0 to 100.
     `last_heartbeat` is the time of the last message on `system.status`, in a heartbeat its own. `decompression` is
-    all 0: neither the broker nor a worker decompresses anything, clients do. `frames` says how the broker handles
-    frames and signatures: `compiled`, or `pure Python` with the reason.
+    all 0: neither the broker nor a worker decompresses anything, clients do. `build` says for people which
+    parts of the broker are compiled, and why others are pure Python.
     """
 
     status: Health
@@ -171,4 +171,4 @@ class SystemStatus(Contract, frozen=True, kw_only=True):
     streams: Streams | None = None
     disk: DiskUsage | None = None
     decompression: CompressionStatus | None = None
-    frames: str | None = None
+    build: str | None = None

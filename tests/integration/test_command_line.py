@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import backtestr
 from backtestr.cli.app import app
 from backtestr.cli.console import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_NO_BROKER, EXIT_USAGE
-from backtestr_protocol.zmq_frames import IMPLEMENTATION
+from backtestr_protocol.build import BUILD
 from support.harness import RawClient, RunningBroker
 
 SLOW_BACKTEST = ["backtest", "sma_cross", "SYNTH", "--timeframe", "1m"]
@@ -168,9 +168,9 @@ def test_a_detached_backtest_continues_by_itself(runner: CliRunner, raw_client: 
 def test_run_passes_its_arguments_to_the_broker() -> None:
     command = [sys.executable, "-c", "from backtestr.cli.app import main; main()", "run", "--version"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout == f"backtestr {backtestr.__version__} (frames: {IMPLEMENTATION})\n"
+    assert done.stdout == f"backtestr {backtestr.__version__} ({BUILD})\n"
 
 
 def test_the_command_line_runs_as_a_module() -> None:
     done = subprocess.run([sys.executable, "-m", "backtestr", "--version"], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == f"backtestr {backtestr.__version__} (frames: {IMPLEMENTATION})"
+    assert done.stdout.strip() == f"backtestr {backtestr.__version__} ({BUILD})"

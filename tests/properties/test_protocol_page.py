@@ -12,8 +12,9 @@ import msgspec
 import pytest
 
 from backtestr_protocol import schema
-from backtestr_protocol.codec import REQUEST, Envelope, Signer
+from backtestr_protocol.codec import REQUEST, Signer
 from backtestr_protocol.connection import Connection
+from backtestr_protocol.envelopes import Envelope
 from backtestr_protocol.errors import ErrorCode, ErrorData
 from backtestr_protocol.message_types import REQUESTS, STREAMED
 from backtestr_protocol.messages import BacktestConfig, StreamOptions

@@ -17,8 +17,6 @@ from backtestr_protocol.codec import (
     RESPONSE,
     STREAM,
     TO_BROKER,
-    Outgoing,
-    OutgoingPayload,
     Signer,
     decode_message,
     decode_stream,
@@ -27,6 +25,7 @@ from backtestr_protocol.codec import (
     encode_stream,
     encoded_payload,
 )
+from backtestr_protocol.envelopes import Outgoing, OutgoingPayload
 from backtestr_protocol.errors import AuthenticationError, MessageError, SerializationError
 from backtestr_protocol.messages import MessageType
 from backtestr_protocol.ranges import EARLIEST_MS, LATEST_MS, MAX_INTEGER

@@ -14,7 +14,8 @@ import msgspec
 import pytest
 
 from backtestr.core.topic_stream import unpack
-from backtestr_protocol.codec import RESPONSE, STREAM, Outgoing, Signer, decode_message, decode_stream, encode
+from backtestr_protocol.codec import RESPONSE, STREAM, Signer, decode_message, decode_stream, encode
+from backtestr_protocol.envelopes import Outgoing
 from backtestr_protocol.errors import BacktestrError, MessageError
 from backtestr_protocol.message_types import REQUESTS, STREAMED
 from backtestr_protocol.payload_compression import decompress

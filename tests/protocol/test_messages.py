@@ -18,8 +18,9 @@ from backtestr_protocol import (
     stream_messages,
     system_status,
 )
-from backtestr_protocol.codec import Envelope, decode, validation_error
+from backtestr_protocol.codec import decode, validation_error
 from backtestr_protocol.connection import Connection
+from backtestr_protocol.envelopes import Envelope
 from backtestr_protocol.errors import ErrorData, MessageError, ValidationError
 from backtestr_protocol.message_types import REQUESTS, STREAMED
 from backtestr_protocol.messages import Contract

@@ -13,7 +13,8 @@ import pytest
 from msgspec import inspect as types
 
 from backtestr_protocol import ranges, worker_channel
-from backtestr_protocol.codec import Envelope, decode
+from backtestr_protocol.codec import decode
+from backtestr_protocol.envelopes import Envelope
 from backtestr_protocol.errors import ErrorData, ValidationError
 from backtestr_protocol.message_types import REQUESTS
 from backtestr_protocol.messages import GetMarketData, ListBacktests, ParameterInfo

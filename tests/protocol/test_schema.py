@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backtestr_protocol import schema
-from backtestr_protocol.codec import Envelope
 from backtestr_protocol.connection import Connection, decode_connection
+from backtestr_protocol.envelopes import Envelope
 from backtestr_protocol.message_types import REQUESTS, STREAMED
 from backtestr_protocol.secret import encode_secret
 from protocol.test_messages import CONTRACTS

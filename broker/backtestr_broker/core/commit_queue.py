@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from backtestr_broker.core.clients.idempotency import Answer, RequestKey
+from backtestr_broker.core.clients.answers import Answer, RequestKey
 from backtestr_protocol.errors import Busy
 
 from .events import Persist

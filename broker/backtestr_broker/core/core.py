@@ -14,8 +14,9 @@ from collections.abc import Mapping
 import msgspec
 
 from backtestr_broker.core.clients.admission import Admission
+from backtestr_broker.core.clients.answers import Answer
 from backtestr_broker.core.clients.hellos import Hellos
-from backtestr_broker.core.clients.idempotency import Answer, AnsweredRequests
+from backtestr_broker.core.clients.idempotency import AnsweredRequests
 from backtestr_broker.core.clients.sessions import Session, Sessions, owner_of
 from backtestr_broker.core.requests.dispatch import Requests
 from backtestr_broker.core.requests.price_replay_requests import PriceReplayRequests
@@ -24,7 +25,8 @@ from backtestr_broker.core.requests.state_requests import StateRequests
 from backtestr_broker.core.scheduling.liveness import Liveness
 from backtestr_broker.core.scheduling.scheduler import Scheduler
 from backtestr_protocol import PROTOCOL_VERSION, __version__, topics, worker_channel
-from backtestr_protocol.codec import REQUEST, Envelope, Signer, decode, decode_message, encoded_payload, readable_id
+from backtestr_protocol.codec import REQUEST, Signer, decode, decode_message, encoded_payload, readable_id
+from backtestr_protocol.envelopes import Envelope
 from backtestr_protocol.errors import (
     BacktestrError,
     MessageError,
@@ -96,12 +98,12 @@ class Core:
         workers: Mapping[worker_channel.WorkerKind, int],
         now: float,
         restored: Restored = Restored(),  # noqa: B008 - frozen
-        frames: str | None = None,
+        build: str | None = None,
     ) -> None:
         """Take over what an earlier broker left on disk, `restored`.
 
         `signer` holds the signing key. The ids of sessions and messages are made from `id_seed`, and say nothing of it.
-        `frames` is how frames and signatures are handled, in words for the status.
+        `build` says which parts are compiled, for the status.
         """
         self.instance_id = instance_id
         self.limits = limits
@@ -147,7 +149,7 @@ class Core:
             state=self.state,
             stored=self.deletions.stored,
         )
-        self._status.frames = frames
+        self._status.build = build
         self._requests = Requests(
             self.outbox,
             sessions=self.sessions,

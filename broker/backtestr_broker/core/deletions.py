@@ -15,7 +15,7 @@ from itertools import chain, islice
 
 import msgspec
 
-from backtestr_broker.core.clients.idempotency import Answer, RequestKey
+from backtestr_broker.core.clients.answers import Answer, RequestKey
 from backtestr_broker.core.scheduling.jobs import COMPARED
 from backtestr_broker.core.scheduling.scheduler import Scheduler
 from backtestr_protocol import topics

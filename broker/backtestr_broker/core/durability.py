@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from backtestr_broker.core.clients.idempotency import Answer, RequestKey
+from backtestr_broker.core.clients.answers import Answer, RequestKey
 from backtestr_broker.core.scheduling.scheduler import Scheduler
 from backtestr_protocol import topics
 from backtestr_protocol.codec import encoded_payload

@@ -8,9 +8,10 @@ import uuid
 
 import msgspec
 
-from backtestr_broker.core.clients.idempotency import Answer
-from backtestr_broker.core.streams.sequencer import Sequenced
-from backtestr_protocol.codec import RESPONSE, Outgoing, Signer, encode_message, encode_stream
+from backtestr_broker.core.clients.answers import Answer
+from backtestr_broker.core.streams.sequenced import Sequenced
+from backtestr_protocol.codec import RESPONSE, Signer, encode_message, encode_stream
+from backtestr_protocol.envelopes import Outgoing
 from backtestr_protocol.messages import MessageType
 
 from .events import Publish, Reply

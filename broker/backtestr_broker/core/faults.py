@@ -18,7 +18,8 @@ from backtestr_broker.core.clients.log_limits import LogLimit
 from backtestr_broker.core.clients.sessions import Sessions
 from backtestr_broker.core.scheduling.workers import Workers
 from backtestr_protocol import worker_channel
-from backtestr_protocol.codec import REQUEST, SIGNATURE_BYTES, Envelope, decode_message
+from backtestr_protocol.codec import REQUEST, SIGNATURE_BYTES, decode_message
+from backtestr_protocol.envelopes import Envelope
 from backtestr_protocol.errors import SystemFault
 
 from .events import Effect, Event, Notify, RequestReceived, StartAgain, Tick, WorkerSent

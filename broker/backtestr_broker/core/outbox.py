@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from backtestr_broker.core.clients.admission import Admission
-from backtestr_broker.core.clients.idempotency import Answer, AnsweredRequests, RequestKey
+from backtestr_broker.core.clients.answers import Answer, RequestKey
+from backtestr_broker.core.clients.idempotency import AnsweredRequests
 from backtestr_broker.core.clients.log_limits import LogLimit
 from backtestr_broker.core.streams.listeners import Listeners
 from backtestr_broker.core.streams.sequencer import Sequencer

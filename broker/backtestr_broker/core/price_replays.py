@@ -17,7 +17,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from typing import Literal
 
-from backtestr_broker.core.clients.idempotency import RequestKey
+from backtestr_broker.core.clients.answers import RequestKey
 from backtestr_protocol import topics
 from backtestr_protocol.errors import Busy, ErrorData, StateConflict, unknown
 from backtestr_protocol.price_messages import (

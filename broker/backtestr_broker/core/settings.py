@@ -33,8 +33,8 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `key` is the key of the recording. It is not the broker's signing key, which no recording holds: the recorder signs
     with it again what the signing key verified, and a playback verifies the recorded frames with it. Ids are made from
-    `id_seed`; in recordings of version 0.1, which have none, from the key. `now` is monotonic, in seconds. `frames` is
-    how frames and signatures are handled, in words for the status; recordings of version 0.1 do not have it.
+    `id_seed`; in recordings of version 0.1, which have none, from the key. `now` is monotonic, in seconds. `build`
+    says which parts are compiled, for the status; recordings of version 0.1 do not have it.
     """
 
     key: bytes
@@ -43,4 +43,4 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     now: float
     restored: Restored
     id_seed: bytes = b""
-    frames: str | None = None
+    build: str | None = None

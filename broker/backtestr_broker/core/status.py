@@ -89,7 +89,7 @@ class Status:
         self._state = state
         self._stored = stored
         self.was_damaged = False  # the database, when the broker started
-        self.frames: str | None = None  # how frames and signatures are handled, in words
+        self.build: str | None = None  # which parts are compiled, in words
         self._started = outbox.now
         self._last_heartbeat = 0  # none yet
 
@@ -120,7 +120,7 @@ class Status:
             streams=_streams(self._outbox),
             disk=self._stored.usage,
             decompression=NOTHING_DECOMPRESSED,
-            frames=self.frames,
+            build=self.build,
         )
 
     def heartbeat(self) -> SystemStatus:

@@ -18,9 +18,8 @@ import traceback
 import uuid
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import Any, assert_never
 
-import msgspec
 import zmq
 
 from backtestr_broker import hooks
@@ -54,25 +53,16 @@ from backtestr_broker.core.events import (
     WorkerStarted,
 )
 from backtestr_broker.core.streams.listeners import MAX_PREFIXES
-from backtestr_broker.recording.recorder import Recorder
 from backtestr_protocol.messages import SeriesInfo
 from backtestr_protocol.topics import Socket
 from backtestr_protocol.zmq_frames import Origin, has_input, receive, send
 
-from .allow_list import AllowList
-from .database import Database
 from .descriptors import are_exhausted, descriptor_limit
-from .freed_memory import FreedMemory
 from .host_usage import HostUsage
-from .sockets import Sockets
-from .stored_files import StoredFiles
+from .resources import Resources
 from .subscriber_probe import SubscriptionChange
-from .supervisor import Ended, Started, Supervisor
-from .wake import Wake
+from .supervisor import Ended, Started
 from .zap import decide
-
-if TYPE_CHECKING:
-    from .prometheus import MetricsServer
 
 # Messages taken from each socket, in turn, before the loop looks at the other sockets and does what has fallen due.
 BURST = 64
@@ -96,23 +86,6 @@ MAX_FAULTS = 20
 FAULTS_SECONDS = 10.0
 # ZeroMQ's context or a socket of the loop is closed: there is nothing to go on with.
 _CLOSED = (zmq.ETERM, zmq.ENOTSOCK)
-
-
-class Resources(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that the event loop drives on the machine.
-
-    `allow_list` has the keys that may connect, with CURVE. `freed_memory` is there where the process is the broker's.
-    """
-
-    sockets: Sockets
-    database: Database
-    files: StoredFiles
-    supervisor: Supervisor
-    wake: Wake
-    allow_list: AllowList | None = None
-    recorder: Recorder | None = None
-    metrics: MetricsServer | None = None
-    freed_memory: FreedMemory | None = None
 
 
 class EventLoop:

@@ -22,7 +22,7 @@ from prometheus_client.exposition import make_wsgi_app
 from prometheus_client.registry import Collector
 
 from backtestr_broker.core.core import Core
-from backtestr_broker.core.counters import BUCKETS, CounterSnapshot
+from backtestr_broker.core.counts import BUCKETS, CounterSnapshot
 from backtestr_broker.core.scheduling.workers import WorkerState
 from backtestr_protocol.errors import InvalidConfiguration
 from backtestr_protocol.messages import BacktestState, Health

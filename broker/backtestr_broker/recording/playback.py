@@ -85,7 +85,7 @@ class Playback:
                 workers=start.workers,
                 now=start.now,
                 restored=start.restored,
-                frames=start.frames,
+                build=start.build,
             )
             self._knows_state = True
         elif header.part != self._next_part:

@@ -16,7 +16,7 @@ import msgspec
 from backtestr_broker.core import events
 from backtestr_broker.core.records import AnswerPut, Change, JobPut
 from backtestr_protocol import topics, worker_channel
-from backtestr_protocol.codec import Envelope
+from backtestr_protocol.envelopes import Envelope
 from backtestr_protocol.errors import ErrorData
 from backtestr_protocol.timeframes import canonical_timeframe
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import backtestr_protocol as backtestr_protocol  # first: it says which modules are compiled ones
 from backtestr.core.counters import Statistics
 from backtestr.core.effects import Gap, Restarted
 from backtestr.core.recovery import CircuitOpen, OfflineQueueFull, Recovery

@@ -11,13 +11,8 @@ from hypothesis import strategies as st
 from backtestr_broker.core.clients.admission import MAX_PENDING
 from backtestr_broker.core.clients.idempotency import KEPT_SECONDS
 from backtestr_broker.core.clients.rate_limit import Rate
-from backtestr_broker.core.counters import (
-    BUCKETS,
-    REPEATED,
-    SUCCESS,
-    UNKNOWN,
-    Histogram,
-)
+from backtestr_broker.core.counters import REPEATED, SUCCESS, UNKNOWN
+from backtestr_broker.core.counts import BUCKETS, Histogram
 from backtestr_broker.core.events import RequestReceived
 from support.broker.link import LIMITS, Link, config
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from backtestr_broker.core import commit_queue
 from backtestr_broker.core.clients.admission import Admission
-from backtestr_broker.core.clients.idempotency import Answer, AnsweredRequests, RequestKey
+from backtestr_broker.core.clients.answers import Answer, RequestKey
+from backtestr_broker.core.clients.idempotency import AnsweredRequests
 from backtestr_broker.core.commit_queue import PendingBacktest
 from backtestr_broker.core.counters import SUCCESS
 from backtestr_broker.core.envelopes import Envelopes

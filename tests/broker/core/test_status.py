@@ -13,7 +13,7 @@ from backtestr_broker.core.status import RECENT_SECONDS
 from backtestr_protocol import worker_channel
 from backtestr_protocol.messages import AlgorithmProblem
 from backtestr_protocol.system_status import BatchingStatus, CacheStatus, CompressionStatus
-from support.broker.link import FRAMES, HOST, LIMITS, Client, Link, Worker, config
+from support.broker.link import BUILD, HOST, LIMITS, Client, Link, Worker, config
 from support.broker.steps import MakeLink, start, status
 
 
@@ -172,8 +172,8 @@ def test_a_crash_loop_is_a_warning_while_it_lasts(link: Link) -> None:
     assert health(link) == ("healthy", [])
 
 
-def test_the_status_has_the_way_of_handling_frames(link: Link) -> None:
-    assert link.core.status().frames == FRAMES
+def test_the_status_says_what_is_compiled(link: Link) -> None:
+    assert link.core.status().build == BUILD
 
 
 def test_the_status_has_a_workers_way_of_publishing_until_it_is_lost(link: Link) -> None:

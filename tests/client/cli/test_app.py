@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 import backtestr
 from backtestr.cli.app import app
 from backtestr.cli.console import EXIT_ERROR, EXIT_NO_BROKER, EXIT_USAGE
+from backtestr_protocol.build import BUILD
 from backtestr_protocol.errors import StateConflict
-from backtestr_protocol.zmq_frames import IMPLEMENTATION
 from support.client.answers import STARTING, status
 from support.client.command_line import asked, read_json, type_in
 from support.client.peer import Peer
@@ -28,10 +28,7 @@ FINISHED = {
 
 
 def test_the_version_is_printed() -> None:
-    assert (
-        CliRunner().invoke(app, ["--version"]).stdout
-        == f"backtestr {backtestr.__version__} (frames: {IMPLEMENTATION})\n"
-    )
+    assert CliRunner().invoke(app, ["--version"]).stdout == f"backtestr {backtestr.__version__} ({BUILD})\n"
 
 
 def test_without_a_broker_the_exit_code_says_so(home: Path) -> None:

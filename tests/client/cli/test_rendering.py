@@ -51,12 +51,12 @@ def test_a_status_without_optional_fields_is_shown() -> None:
     assert "clients 2" in lines
     assert "waiting for a worker 17" in lines
     assert "loop lag 1.2 ms" in lines
-    assert not [line for line in lines if line.startswith("frames")]
+    assert not [line for line in lines if line.startswith("build")]
     assert "compute-1 42 busy 0.3 s ago 0" in lines
 
 
-def test_the_way_of_handling_frames_is_shown() -> None:
-    assert "frames pure Python: [a reason]" in shown(frames="pure Python: [a reason]")
+def test_what_is_compiled_is_shown() -> None:
+    assert "build frames: [a reason]" in shown(build="frames: [a reason]")
 
 
 def test_the_health_reasons_stand_below_the_status() -> None:

@@ -15,7 +15,8 @@ from backtestr.core.counters import StreamCounters
 from backtestr.core.effects import DELIVERY_BYTES, DeliveredBatch, Delivery, Gap, StreamMessage, weight
 from backtestr.core.topic_stream import TopicStream, unpack
 from backtestr.core.updates import as_update, decode_batch
-from backtestr_protocol.codec import Payload, encode
+from backtestr_protocol.codec import encode
+from backtestr_protocol.envelopes import Payload
 from backtestr_protocol.errors import MessageError, SerializationError, ValidationError
 from backtestr_protocol.messages import Missed, MissedMessage
 from backtestr_protocol.stream_messages import PriceUpdate

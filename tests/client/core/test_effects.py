@@ -6,7 +6,7 @@ import pytest
 
 from backtestr.core.batches import PackedMessages, PriceColumns, open_payload
 from backtestr.core.effects import DELIVERY_BYTES, DeliveredBatch, Gap, MaybeLost, Restarted, weight
-from backtestr_protocol.codec import Payload
+from backtestr_protocol.envelopes import Payload
 from support.client.batches import TOPIC, of_columns, of_messages
 
 

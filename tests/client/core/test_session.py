@@ -10,15 +10,8 @@ from hypothesis import strategies as st
 from backtestr.core.effects import Failed, Reconnect, Refused, Send, UnattributedError, Welcomed
 from backtestr.core.recovery import Recovery
 from backtestr.core.session import HELLO_TIMEOUT, MAX_RESENDS, Session
-from backtestr_protocol.codec import (
-    REQUEST,
-    RESPONSE,
-    Outgoing,
-    OutgoingPayload,
-    Signer,
-    decode_message,
-    encode_message,
-)
+from backtestr_protocol.codec import REQUEST, RESPONSE, Signer, decode_message, encode_message
+from backtestr_protocol.envelopes import Outgoing, OutgoingPayload
 from backtestr_protocol.errors import (
     BacktestrError,
     Busy,

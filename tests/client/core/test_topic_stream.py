@@ -11,7 +11,8 @@ from backtestr.core import topic_stream as streams_module
 from backtestr.core.counters import StreamCounters
 from backtestr.core.effects import Delivery, Gap, StreamMessage
 from backtestr.core.topic_stream import MAX_INCONCLUSIVE, TopicStream, unpack
-from backtestr_protocol.codec import Payload, encode, encoded_payload
+from backtestr_protocol.codec import encode, encoded_payload
+from backtestr_protocol.envelopes import Payload
 from backtestr_protocol.messages import Missed, MissedMessage
 from backtestr_protocol.stream_messages import Batch
 

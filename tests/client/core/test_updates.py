@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from backtestr.core.batches import PackedMessages, open_payload
 from backtestr.core.effects import DeliveredBatch, StreamMessage
 from backtestr.core.updates import Update, as_update, decode_batch, read_message
-from backtestr_protocol.codec import Payload, encode, encoded_payload
+from backtestr_protocol.codec import encode, encoded_payload
+from backtestr_protocol.envelopes import Payload
 from backtestr_protocol.errors import MessageError, ValidationError
 from backtestr_protocol.stream_messages import Batch
 from support.client.batches import of_columns, of_messages, price

@@ -69,7 +69,7 @@ from support.broker.scripted_worker import Worker as Worker
 from support.protocol.independent import Fields, Requests, unpack_stream
 
 WALL_MS = 1_790_000_000_000
-FRAMES = "pure Python: it is a test"
+BUILD = "pure Python: it is a test"
 HOST = HostSample(memory_used=1 << 30, memory_total=8 << 30, cpu_percent=5.0, loop_lag_ms=1.0)
 LIMITS = CoreSettings(
     heartbeat_interval_ms=1000,
@@ -287,7 +287,7 @@ class Link:
             workers=self.counts,
             now=self.now,
             restored=self.restored,
-            frames=FRAMES,
+            build=BUILD,
         )
         self.held.clear()
         if self.listening:
@@ -430,7 +430,7 @@ class Link:
             workers=self.counts,
             now=self.started,
             restored=self.restored,
-            frames=FRAMES,
+            build=BUILD,
         )
         written, buffer = bytearray(), bytearray()
         for record in [header(self.instance_id, 1, start), *[(now, event) for event, now in self.events]]:

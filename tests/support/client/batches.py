@@ -10,7 +10,8 @@ import msgspec
 import numpy as np
 import zstandard
 
-from backtestr_protocol.codec import Payload, encode, encoded_payload
+from backtestr_protocol.codec import encode, encoded_payload
+from backtestr_protocol.envelopes import Payload
 from backtestr_protocol.stream_messages import PriceUpdate
 
 TOPIC = "prices.S.1m"

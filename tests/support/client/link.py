@@ -43,17 +43,8 @@ from backtestr_broker.core.events import (
     Tick,
 )
 from backtestr_broker.core.settings import CoreSettings
-from backtestr_protocol.codec import (
-    REQUEST,
-    RESPONSE,
-    Outgoing,
-    OutgoingPayload,
-    Signer,
-    decode_message,
-    encode,
-    encode_message,
-    encoded_payload,
-)
+from backtestr_protocol.codec import REQUEST, RESPONSE, Signer, decode_message, encode, encode_message, encoded_payload
+from backtestr_protocol.envelopes import Outgoing, OutgoingPayload
 from backtestr_protocol.errors import BacktestrError
 from backtestr_protocol.messages import Contract
 from backtestr_protocol.topics import sockets_for

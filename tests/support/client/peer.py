@@ -14,17 +14,9 @@ from typing import Any
 import msgspec
 import zmq
 
-from backtestr_protocol.codec import (
-    REQUEST,
-    RESPONSE,
-    Envelope,
-    Outgoing,
-    OutgoingPayload,
-    decode_message,
-    encode_message,
-    encode_stream,
-)
+from backtestr_protocol.codec import REQUEST, RESPONSE, decode_message, encode_message, encode_stream
 from backtestr_protocol.connection import Connection, Endpoints, Signing, encode_connection
+from backtestr_protocol.envelopes import Envelope, Outgoing, OutgoingPayload
 from backtestr_protocol.errors import AuthenticationError, BacktestrError, NotFound
 from backtestr_protocol.messages import MessageType, Welcome
 from backtestr_protocol.secret import Secret

@@ -14,7 +14,7 @@ from msgspec import inspect as types
 
 from backtestr_engine.simulation.conventions import Conventions
 from backtestr_protocol import worker_channel
-from backtestr_protocol.codec import Envelope
+from backtestr_protocol.envelopes import Envelope
 from backtestr_protocol.message_types import REQUESTS
 from backtestr_protocol.messages import StreamOptions
 from support.protocol.independent import REQUEST, Fields, signature

@@ -8,15 +8,8 @@ from typing import Any
 import msgspec
 
 from backtestr_protocol import SCHEMA_VERSION
-from backtestr_protocol.codec import (
-    REQUEST,
-    STREAM,
-    Outgoing,
-    OutgoingPayload,
-    Signer,
-    encode,
-    encode_message,
-)
+from backtestr_protocol.codec import REQUEST, STREAM, Signer, encode, encode_message
+from backtestr_protocol.envelopes import Outgoing, OutgoingPayload
 from backtestr_protocol.messages import MessageType
 
 KEY = bytes(range(32))

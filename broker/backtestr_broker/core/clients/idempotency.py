@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 
-import msgspec
-
-from backtestr_protocol.errors import ErrorData
+from .answers import Answer, RequestKey
 
 # PROTOCOL.md: a remembered answer lives for five minutes or 1,024 later answers to the same client.
 KEPT_SECONDS = 300.0
@@ -23,27 +21,6 @@ KEPT_LARGE_BYTES = 64 << 20
 # allow-list leave room for others.
 MAX_CLIENTS = 4096
 MAX_CLIENTS_OF_KEY = 1024
-
-
-# The client id and the request's id. All duplicates of a request have the same.
-RequestKey = tuple[str, str]
-
-
-class Answer(msgspec.Struct, frozen=True, gc=False):
-    """An encoded payload and its attachments, for as many envelopes as are asked for, and the error of a failure.
-
-    The garbage collector does not look at it (`gc`): a remembered answer refers to bytes alone, without its error, and
-    so many are remembered that a collection would halt the broker for a tenth of a second.
-    """
-
-    payload: bytes
-    attachments: tuple[bytes, ...] = ()
-    error: ErrorData | None = None
-
-    @property
-    def size(self) -> int:
-        """The number of bytes of payload and attachments."""
-        return len(self.payload) + sum(map(len, self.attachments))
 
 
 class _Client:

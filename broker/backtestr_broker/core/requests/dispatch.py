@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from backtestr_broker.core.algorithms import Algorithms
-from backtestr_broker.core.clients.idempotency import RequestKey
+from backtestr_broker.core.clients.answers import RequestKey
 from backtestr_broker.core.clients.sessions import Session, Sessions
 from backtestr_broker.core.events import Stop
 from backtestr_broker.core.outbox import Outbox
@@ -21,7 +21,8 @@ from backtestr_broker.core.scheduling.scheduler import Scheduler
 from backtestr_broker.core.status import Status
 from backtestr_broker.core.streams.feeds import Feeds
 from backtestr_protocol import topics
-from backtestr_protocol.codec import Payload, decode, encode
+from backtestr_protocol.codec import decode, encode
+from backtestr_protocol.envelopes import Payload
 from backtestr_protocol.errors import MessageError, SystemFault, UnsupportedCommand, ValidationError, did_you_mean
 from backtestr_protocol.known_fields import check_known_fields
 from backtestr_protocol.message_types import REQUESTS

@@ -11,7 +11,7 @@ from functools import partial
 
 import msgspec
 
-from backtestr_broker.core.clients.idempotency import RequestKey
+from backtestr_broker.core.clients.answers import RequestKey
 from backtestr_broker.core.clients.sessions import Session
 from backtestr_broker.core.outbox import Outbox
 from backtestr_broker.core.price_replays import MAX_LOSSES, RETRY_AFTER_MS, PriceReplay, PriceReplayEvent, PriceReplays

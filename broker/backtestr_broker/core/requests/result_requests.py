@@ -5,7 +5,7 @@ All of them wait for a survey of the files, so that they speak of what is on dis
 
 from __future__ import annotations
 
-from backtestr_broker.core.clients.idempotency import Answer, RequestKey
+from backtestr_broker.core.clients.answers import Answer, RequestKey
 from backtestr_broker.core.clients.sessions import Session
 from backtestr_broker.core.commit_queue import PendingPin
 from backtestr_broker.core.deletions import Deletions

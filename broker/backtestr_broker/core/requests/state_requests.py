@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from backtestr_broker.core.clients.idempotency import RequestKey
+from backtestr_broker.core.clients.answers import RequestKey
 from backtestr_broker.core.clients.sessions import Session
 from backtestr_broker.core.durability import Durability
 from backtestr_broker.core.outbox import Outbox

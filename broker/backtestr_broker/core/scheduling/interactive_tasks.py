@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from backtestr_broker.core.clients.idempotency import Answer, RequestKey
+from backtestr_broker.core.clients.answers import Answer, RequestKey
 from backtestr_broker.core.outbox import Outbox
 from backtestr_protocol import worker_channel
 from backtestr_protocol.codec import encoded_payload

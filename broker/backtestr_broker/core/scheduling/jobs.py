@@ -21,7 +21,7 @@ from typing import Literal
 
 import msgspec
 
-from backtestr_broker.core.clients.idempotency import RequestKey
+from backtestr_broker.core.clients.answers import RequestKey
 from backtestr_broker.core.records import JobRecord
 from backtestr_protocol.errors import ErrorData, StateConflict, unknown
 from backtestr_protocol.messages import FINAL_STATES, BacktestAccepted, BacktestState, BacktestStatus

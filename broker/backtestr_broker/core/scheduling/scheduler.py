@@ -14,7 +14,7 @@ from functools import partial
 import msgspec
 
 from backtestr_broker.core.algorithms import Algorithms
-from backtestr_broker.core.clients.idempotency import RequestKey
+from backtestr_broker.core.clients.answers import RequestKey
 from backtestr_broker.core.commit_queue import PendingBacktest
 from backtestr_broker.core.outbox import Outbox
 from backtestr_broker.core.records import JobPut, JobRecord

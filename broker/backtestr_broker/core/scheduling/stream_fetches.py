@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from backtestr_broker.core.clients.idempotency import Answer, RequestKey
+from backtestr_broker.core.clients.answers import Answer, RequestKey
 from backtestr_broker.core.outbox import Outbox
 from backtestr_protocol import topics
 from backtestr_protocol.codec import encode, encoded_payload

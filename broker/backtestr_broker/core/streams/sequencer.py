@@ -14,18 +14,14 @@ from backtestr_protocol.errors import ValidationError, unknown
 from backtestr_protocol.messages import Missed, MissedMessage
 from backtestr_protocol.topics import TopicClass, class_of
 
+from .sequenced import Retained, Sequenced
+
 # Bytes of all rings together. Beyond, the topics that were quiet longest lose their oldest messages: a repair tells.
 MAX_RETAINED_BYTES = 256 << 20
 # Bytes of one answer to FetchMissed; `toSeq` is the last message in it.
 MAX_ANSWER_BYTES = 8 << 20
 # Names that a wrong one is compared with, the latest to advance: comparing with all of them can take a second.
 COMPARED = 50
-
-
-class _Retained(msgspec.Struct, frozen=True):
-    seq: int
-    count: int
-    payload: bytes
 
 
 class _Topic:
@@ -35,7 +31,7 @@ class _Topic:
         self.name = name
         self.topic_class = topic_class
         self.last_seq = 0
-        self.retained: deque[_Retained] = deque()
+        self.retained: deque[Retained] = deque()
         self.retained_messages = 0
 
     @property
@@ -47,14 +43,6 @@ def _topic_of_one_name(topic: str) -> _Topic | None:
     """Return a topic that is there before its first message, as those of one name are (`system.errors`), else None."""
     topic_class = class_of(topic)
     return _Topic(topic.encode(), topic_class) if topic_class is not None and topic_class.prefix == topic else None
-
-
-class Sequenced(msgspec.Struct, frozen=True):
-    """A payload's topic, by name in bytes and class, and the sequence number of its first message."""
-
-    name: bytes
-    topic_class: TopicClass
-    seq: int
 
 
 class Sequencer:
@@ -80,7 +68,7 @@ class Sequencer:
         self._topics.move_to_end(topic)
         seq = entry.last_seq + 1
         entry.last_seq += count
-        entry.retained.append(_Retained(seq, count, payload))
+        entry.retained.append(Retained(seq, count, payload))
         entry.retained_messages += count
         self._bytes += len(payload)
         while entry.retained_messages - entry.retained[0].count >= entry.topic_class.retained:

@@ -18,11 +18,11 @@ import typer
 from backtestr.client import Client
 from backtestr.run import Run
 from backtestr_protocol import __version__, errors
+from backtestr_protocol.build import BUILD
 from backtestr_protocol.import_messages import DateOrder, DecimalMark, TimeUnit
 from backtestr_protocol.inspection import CheckedFile, IndicatorList, ReplayedLog
 from backtestr_protocol.messages import Repair, TickPrice
 from backtestr_protocol.system.programs import run_in_place
-from backtestr_protocol.zmq_frames import IMPLEMENTATION
 
 from . import rendering
 from .console import (
@@ -74,7 +74,7 @@ def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     if version:
-        print(f"backtestr {__version__} (frames: {IMPLEMENTATION})")
+        print(f"backtestr {__version__} ({BUILD})")
         raise typer.Exit
 
 

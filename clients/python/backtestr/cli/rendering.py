@@ -53,8 +53,8 @@ def status_table(status: SystemStatus) -> RenderableType:
     facts.add_row("backtests under way", str(status.active_backtests))
     facts.add_row("waiting for a worker", str(status.queued_requests))
     facts.add_row("loop lag", f"{status.loop_lag_ms:.1f} ms")
-    if status.frames is not None:
-        facts.add_row("frames", escape(status.frames))
+    if status.build is not None:
+        facts.add_row("build", escape(status.build))
     if status.disk is not None:
         facts.add_row("disk", _disk(status.disk))
     if status.connections is None:  # a broker of an earlier version

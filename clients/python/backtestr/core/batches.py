@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import polars as pl
 
-from backtestr_protocol.codec import Payload, decode, encode
+from backtestr_protocol.codec import decode, encode
+from backtestr_protocol.envelopes import Payload
 from backtestr_protocol.errors import MessageError, SerializationError
 from backtestr_protocol.payload_compression import Compression, decompress
 from backtestr_protocol.stream_messages import Column, Columns, PriceUpdate

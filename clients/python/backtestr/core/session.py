@@ -15,17 +15,8 @@ from typing import Literal
 import msgspec
 
 from backtestr_protocol import PROTOCOL_VERSION, SCHEMA_VERSION, __version__
-from backtestr_protocol.codec import (
-    REQUEST,
-    RESPONSE,
-    Envelope,
-    Outgoing,
-    Signer,
-    decode,
-    decode_message,
-    encode_message,
-    encoded_payload,
-)
+from backtestr_protocol.codec import REQUEST, RESPONSE, Signer, decode, decode_message, encode_message, encoded_payload
+from backtestr_protocol.envelopes import Envelope, Outgoing
 from backtestr_protocol.errors import (
     AuthenticationError,
     BacktestrError,

@@ -15,7 +15,8 @@ from typing import Literal
 import msgspec
 
 from backtestr_protocol import topics
-from backtestr_protocol.codec import Payload, Signer, decode, decode_stream
+from backtestr_protocol.codec import Signer, decode, decode_stream
+from backtestr_protocol.envelopes import Payload
 from backtestr_protocol.errors import (
     BacktestrError,
     Busy,

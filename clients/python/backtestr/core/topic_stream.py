@@ -10,7 +10,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from backtestr_protocol.codec import Payload, decode
+from backtestr_protocol.codec import decode
+from backtestr_protocol.envelopes import Payload
 from backtestr_protocol.messages import Missed
 
 from .batches import open_payload

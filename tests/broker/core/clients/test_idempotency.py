@@ -7,7 +7,8 @@ import gc
 import pytest
 
 from backtestr_broker.core.clients import idempotency as idempotency_module
-from backtestr_broker.core.clients.idempotency import KEPT_ANSWERS, KEPT_SECONDS, Answer, AnsweredRequests
+from backtestr_broker.core.clients.answers import Answer
+from backtestr_broker.core.clients.idempotency import KEPT_ANSWERS, KEPT_SECONDS, AnsweredRequests
 
 ONE = Answer(b"one")
 

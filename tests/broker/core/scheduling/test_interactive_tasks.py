@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backtestr_broker.core.clients.admission import Admission
-from backtestr_broker.core.clients.idempotency import Answer, AnsweredRequests, RequestKey
+from backtestr_broker.core.clients.answers import Answer, RequestKey
+from backtestr_broker.core.clients.idempotency import AnsweredRequests
 from backtestr_broker.core.envelopes import Envelopes
 from backtestr_broker.core.events import Effect, Instruct, Reply
 from backtestr_broker.core.outbox import Outbox

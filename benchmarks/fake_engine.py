@@ -39,6 +39,7 @@ from backtestr_protocol.worker_channel import (
     WorkerSettings,
     decode_settings,
     decode_to_worker,
+    encode_proof,
     encode_settings,
     encode_to_broker,
 )
@@ -144,7 +145,6 @@ class Worker:
     def __init__(self, settings: WorkerSettings) -> None:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._kind = settings.kind
-        self._signer = Signer(settings.key)
         self._broker = context.socket(zmq.DEALER)
         self._broker.linger = 0
         self._broker.sndhwm = MAX_ON_THE_WAY
@@ -154,7 +154,7 @@ class Worker:
             self._control.bind(f"ipc://{paths.runtime_dir()}/control")
         self._backtest_id: str | None = None
         ready = Ready(worker_id=settings.worker_id, pid=os.getpid(), kind=settings.kind, algorithms=[], series=[])
-        self._tell(ready)
+        self._broker.send_multipart(encode_proof(Signer(settings.key), ready))
 
     def run(self) -> None:
         poller = zmq.Poller()

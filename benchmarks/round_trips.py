@@ -57,8 +57,9 @@ CURVE = '[transport]\nkind = "tcp"\n'
 # No rate limit: GetState in a loop would reach it.
 UNLIMITED = "[throttle]\nreal_time_per_second = 0\n"
 
-PING_TARGETS = {"p50": Target(1.3), "p99": Target(1.5)}
-PEER_TARGETS = {NATS: Target(3.0, "at least"), KERNEL: Target(20.0, "at least")}
+# Beside the signed echo.
+PING_TARGETS = {"p50": Target(1.4), "p99": Target(1.6)}
+PEER_TARGETS = {NATS: Target(2.0, "at least"), KERNEL: Target(10.0, "at least")}
 
 
 def dealer_to(context: Context, address: str, *, curve: bool = False) -> Socket:
@@ -140,8 +141,8 @@ def compared(part: str, kinds: Mapping[str, Trips], effort: float) -> list[Figur
                 continue  # too few trips for a p99
             beside = None if name == ECHO else f"{PING if name in PEER_TARGETS else ECHO} {label}"
             target = PEER_TARGETS.get(name) if label == "p50" else None
-            if name == PING and part == "Round trips over ipc":
-                target = PING_TARGETS[label]
+            if name == PING and SIGNED_ECHO in kinds:
+                beside, target = f"{SIGNED_ECHO} {label}", PING_TARGETS[label]
             values = [1e6 * percentile(block, percent) for block in took]
             figure = Figure(part=part, name=f"{name} {label}", unit="µs", values=values, beside=beside, target=target)
             figures.append(figure)

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from brokers import running_broker
-from figures import Figure, Missing, rounds, run_part
+from figures import Figure, Missing, Target, rounds, run_part
 from round_trips import connect
 from subject import backtest, config
 from turns import Work, in_turn
@@ -33,6 +33,8 @@ from backtestr_engine.worker.warm_up import warm
 
 BARS = {1_000: 20, 100_000: 12, 1_000_000: 8}
 """The numbers of bars, with the rounds of each."""
+TARGETS = {1_000: Target(10.0), 100_000: Target(6.0), 1_000_000: Target(3.0)}
+READ_TARGET = Target(4.0)
 DIRECT = "direct call"
 THROUGH = "StartBacktest to result"
 READ = "the same, and one reader of every message"
@@ -98,6 +100,7 @@ def of_bars(count: int, usual: int, effort: float) -> list[Figure | Missing]:
             unit="ms",
             values=[1e3 * seconds for seconds in values],
             beside=None if name == DIRECT else DIRECT,
+            target={THROUGH: TARGETS[count], READ: READ_TARGET}.get(name),
         )
         for name, values in took.items()
     ]

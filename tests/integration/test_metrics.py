@@ -57,8 +57,11 @@ def test_a_scrape_counts_what_the_broker_did() -> None:
             raw_client.refused("Nonsense", {})
             raw_client.refused("More nonsense", {})
             raw_client.refused("GetBacktestStatus", {"backtestId": "unknown"})
+            raw_client.subscribe("orders", "orders.")  # without a subscriber a worker sends counts and no bodies
+            wait_until(lambda: "orders" in raw_client.ask("GetSystemStatus", {})["streams"]["subscriptions"], 10.0)
             ended = run_to_end(raw_client, SYNTH, "b1")
             fetched = raw_client.ask("FetchMissed", {"topic": "orders.b1", "fromSeq": 1})["toSeq"]
+            unheard = raw_client.ask("FetchMissed", {"topic": "positions.b1", "fromSeq": 1 << 40})["toSeq"]
             wait_until(lambda: value(port, "backtestr_repairs_total", **{"class": "orders"}) == 1, 10.0)
             wait_until(lambda: value(port, "backtestr_compression_in_bytes_total", worker="compute-1") > 0, 10.0)
             found = scraped(port)
@@ -78,7 +81,8 @@ def test_a_scrape_counts_what_the_broker_did() -> None:
         assert 0 < of(f"{took}_sum", type="StartBacktest") < 60
         assert of("backtestr_repaired_messages_total", **{"class": "orders"}) == fetched > 0
         assert of("backtestr_stream_messages_total", **{"class": "orders"}) == fetched
-        assert of("backtestr_stream_unheard_messages_total", **{"class": "orders"}) == fetched
+        assert of("backtestr_stream_unheard_messages_total", **{"class": "orders"}) == 0
+        assert of("backtestr_stream_unheard_messages_total", **{"class": "positions"}) == unheard > 0
         assert of("backtestr_stream_bytes_total", **{"class": "orders"}) > 0
         assert of("backtestr_backtests", status="completed") == 1
         batches, sizes = "backtestr_batches_total", "backtestr_batch_size"

@@ -63,7 +63,7 @@ class CompiledFinder(MetaPathFinder):
 
 
 class Build:
-    """What this process runs: compiled modules, or pure Python for a `reason`."""
+    """The modules that this process runs: compiled ones, or pure Python for a `reason`."""
 
     def __init__(self) -> None:
         self.reason: str | None = "nothing was looked for yet"

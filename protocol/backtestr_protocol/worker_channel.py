@@ -180,6 +180,42 @@ class Lent(_WorkerMessage, frozen=True, kw_only=True):
     task_id: Name
 
 
+class Checkpointed(_WorkerMessage, frozen=True, kw_only=True):
+    """The checkpoint of a backtest has the first `bars` bars: another worker would go on behind them.
+
+    A checkpoint of 0 bars has the signals. Not every checkpoint is told: after the loss of a worker the first one is,
+    and then one in each interval.
+    """
+
+    task_id: Name
+    bars: NotNegative
+
+
+class Continued(_WorkerMessage, frozen=True, kw_only=True):
+    """A backtest goes on from a checkpoint that was made under an earlier broker.
+
+    `numbers` has, for each topic, the sequence number of the last message before the checkpoint, and `marks` counts
+    those of positions among them that mark to market. `progress_percent` is the progress that was published.
+    """
+
+    task_id: Name
+    numbers: Annotated[dict[Topic, NotNegative], msgspec.Meta(max_length=MAX_TOPICS)]
+    marks: NotNegative = 0
+    progress_percent: Percent | None = None
+
+
+class CostWorkers(_WorkerMessage, frozen=True, kw_only=True):
+    """The same bars of a backtest have ended two workers, and are not simulated a third time: the backtest has failed.
+
+    They are those from `first_bar` up to, but not including, `stop_bar`. Without a bar among them it was the algorithm,
+    before the first bar, or the end of the backtest, behind the last.
+    """
+
+    task_id: Name
+    first_bar: NotNegative
+    stop_bar: NotNegative
+
+
 class Finished(_WorkerMessage, frozen=True, kw_only=True):
     """A task or a price replay has ended.
 
@@ -195,7 +231,7 @@ class Finished(_WorkerMessage, frozen=True, kw_only=True):
     reason: Text | None = None
 
 
-ToBroker = Ready | Beat | Published | Paused | Resumed | Lent | Finished
+ToBroker = Ready | Beat | Published | Paused | Resumed | Lent | Checkpointed | Continued | CostWorkers | Finished
 
 # --- broker to worker ---
 
@@ -203,20 +239,25 @@ ToBroker = Ready | Beat | Published | Paused | Resumed | Lent | Finished
 class Assign(_WorkerMessage, frozen=True, kw_only=True):
     """A task for the worker; one frame with its data follows.
 
-    A backtest that is `paused` is parked before its first bar. `published` counts, for each topic of a backtest, the
-    messages that a lost worker had already sent, without marks: they are not sent again. `progress_percent` is the
-    progress that it had sent: the next one is beyond it. `losses` counts such workers. A `restored` backtest was
-    accepted by an earlier broker: a result of it on disk is its result. `client_id` and `request_id` name the request,
-    for the log.
+    A backtest that is `paused` is parked before its next bar. One that `resumes` was assigned before, and goes on from
+    its checkpoint if it has one. `published` counts, for each topic of a backtest, the messages that a lost worker had
+    already sent, without marks: they are not sent again; `marks` counts the marks. `progress_percent` is the progress
+    that it had sent: the next one is beyond it. `losses` counts the workers lost since the last checkpoint that was
+    told. Of an `unnumbered` backtest an earlier broker may have published: its topics go on from the numbers in its
+    checkpoint. A `restored` backtest was accepted by an earlier broker: a result of it on disk is its result.
+    `client_id` and `request_id` name the request, for the log.
     """
 
     task_id: Name
     work: Work
     paused: bool = False
+    resumes: bool = False
     restored: bool = False
+    unnumbered: bool = False
     client_id: Name | None = None
     request_id: Name | None = None
     published: Annotated[dict[Topic, NotNegative], msgspec.Meta(max_length=MAX_TOPICS)] = {}
+    marks: NotNegative | None = None
     progress_percent: Percent | None = None
     losses: NotNegative | None = None
 

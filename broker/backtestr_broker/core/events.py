@@ -233,7 +233,13 @@ class ReadState(msgspec.Struct, frozen=True, tag=True):
 
 
 class SurveyFiles(msgspec.Struct, frozen=True, tag=True):
-    """Measure the files in the data directory; what has changed comes back as `FilesSurveyed`."""
+    """Measure the files in the data directory; what has changed comes back as `FilesSurveyed`.
+
+    Checkpoints that were written before `wall_ms` are removed, but for those of the `unended` backtests.
+    """
+
+    unended: tuple[str, ...] = ()
+    wall_ms: int = 0
 
 
 class RemoveResults(msgspec.Struct, frozen=True, tag=True):

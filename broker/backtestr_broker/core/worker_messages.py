@@ -88,6 +88,12 @@ class WorkerMessages:
                 scheduler.resumed(worker, message)
             case worker_channel.Lent():
                 scheduler.lent(worker, message)
+            case worker_channel.Checkpointed():
+                scheduler.checkpointed(worker, message)
+            case worker_channel.Continued():
+                scheduler.continued(worker, message)
+            case worker_channel.CostWorkers():
+                scheduler.cost_workers(worker, message)
             case worker_channel.Finished():
                 scheduler.finished(worker, _with_bounded_error(message), payload)
             case worker_channel.Beat():

@@ -40,6 +40,7 @@ class Run:
         self.plan = plan
         self.look_ahead = look_ahead
         self.backtest_id = backtest_id
+        self.signals: tuple[Signals, ...] = ()  # of every symbol, once the run has started
         self._simulation: SymbolSimulation | SharedAccountSimulation | None = None
         capital = plan.options.conventions.drawdown_from == "capital"
         self._peak = plan.config.initial_capital if capital else -math.inf
@@ -67,10 +68,21 @@ class Run:
         config, conventions, panel = self.plan.config, self.plan.options.conventions, self.plan.panel
         check_signals(self.plan.algorithm, signals, conventions)
         rules = kernel_rules(conventions, commission=config.commission, slippage=config.slippage)
+        self.signals = signals
         if len(signals) == 1:
             self._simulation = SymbolSimulation(panel.series[0], signals[0], rules, config.initial_capital)
         else:
             self._simulation = SharedAccountSimulation(panel, signals, rules, config.initial_capital)
+
+    @property
+    def started(self) -> bool:
+        """True once the algorithm has given its signals."""
+        return self._simulation is not None
+
+    @property
+    def simulation(self) -> SymbolSimulation | SharedAccountSimulation:
+        """The simulation of the run, which it starts if `start` has not."""
+        return self._started()
 
     @property
     def _fills_at_close(self) -> bool:

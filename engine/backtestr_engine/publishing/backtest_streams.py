@@ -24,9 +24,19 @@ from .record_encoding import EncodedMaps, Field, Ids, Number, Text, encode_paylo
 
 
 class BacktestStreams:
-    """The streams of one backtest. `published` is the number of messages of each topic that were published before."""
+    """The streams of one backtest.
 
-    def __init__(self, backtest_id: str, panel: Panel, streams: StreamOptions, published: Mapping[str, int]) -> None:
+    `published` is the number of messages of each topic that were published before, without the `marks`.
+    """
+
+    def __init__(
+        self,
+        backtest_id: str,
+        panel: Panel,
+        streams: StreamOptions,
+        published: Mapping[str, int],
+        marks: int = 0,
+    ) -> None:
         self._backtest_id = backtest_id
         self._panel = panel
         self._streams = streams
@@ -36,6 +46,15 @@ class BacktestStreams:
         self._prices_topics = [topics.prices(bars.symbol, bars.timeframe) for bars in panel.series]
         numbered = (self._orders_topic, self._positions_topic, *self._prices_topics)
         self._skip = {topic: published.get(topic, 0) for topic in numbered}
+        own = (self._orders_topic, self._positions_topic, self._progress_topic)
+        self._count = {topic: published.get(topic, 0) for topic in own}
+        self.marks_published = marks
+
+    @property
+    def numbers(self) -> dict[str, int]:
+        """The sequence number of the last message of each topic of its own."""
+        marks = {self._positions_topic: self._count[self._positions_topic] + self.marks_published}
+        return self._count | marks
 
     @property
     def topics(self) -> list[str]:
@@ -60,17 +79,25 @@ class BacktestStreams:
             messages.append((self._positions_topic, self._encoded_positions(positions)))
         return messages
 
+    def pass_over(self, events: Events) -> None:
+        """Count these events as published, by an earlier broker."""
+        self._published(self._orders_topic, len(events.orders))
+        self._published(self._positions_topic, len(events.positions))
+
     def marks(self, positions: Records) -> tuple[str, Messages]:
         """Return the topic of positions and the open `positions` at their present prices, one message each.
 
         There are none while what an earlier worker published is left out: that worker has marked these bars.
         """
         wanted = self._streams.positions and self._streams.marks and not self._skip[self._positions_topic]
-        return self._positions_topic, self._encoded_positions(positions if wanted else positions[:0], mark=True)
+        marked = positions if wanted else positions[:0]
+        self.marks_published += len(marked)
+        return self._positions_topic, self._encoded_positions(marked, mark=True)
 
     def progress(self, progress: BacktestProgress) -> tuple[str, Messages]:
         """Return the topic of the progress and its one message."""
         payload = encoded_payload("BacktestProgress", progress)
+        self._count[self._progress_topic] += 1
         return self._progress_topic, EncodedMaps(payload, np.array([len(payload)]))
 
     def _within(self, bars: Bars, first_row: int, stop_row: int) -> Bars:
@@ -83,7 +110,9 @@ class BacktestStreams:
         return symbols[0] if len(symbols) == 1 else Text(symbols, records["symbol"])
 
     def _unpublished(self, topic: str, records: np.ndarray) -> np.ndarray:
-        return records[self._published(topic, len(records)) :]
+        unpublished = records[self._published(topic, len(records)) :]
+        self._count[topic] += len(unpublished)
+        return unpublished
 
     def _published(self, topic: str, count: int) -> int:
         """Return how many of the next `count` messages of a topic were published before."""

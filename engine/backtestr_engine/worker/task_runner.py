@@ -29,7 +29,9 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from backtestr_engine.algorithms.tracebacks import authors_traceback
-from backtestr_engine.backtest.own_bars import OwnBarsCheck, is_checked
+from backtestr_engine.backtest.checkpoint_format import PublishedSoFar
+from backtestr_engine.backtest.checkpoint_store import CheckpointStore
+from backtestr_engine.backtest.own_bars import OwnBarsCheck, is_built_in, is_checked
 from backtestr_engine.backtest.plan import prepare
 from backtestr_engine.backtest.result_store import ResultStore
 from backtestr_engine.backtest.run import Run
@@ -53,6 +55,7 @@ from backtestr_protocol.texts import bounded, bounded_details, described
 from backtestr_protocol.worker_channel import (
     Assign,
     Control,
+    CostWorkers,
     Finished,
     Lent,
     Outcome,
@@ -62,9 +65,11 @@ from backtestr_protocol.worker_channel import (
     Work,
 )
 
+from .checkpoints import Checkpoint
 from .interactive_tasks import InteractiveTasks, Means
 from .pace import Pace
 from .price_replays import ReplayBars, Sent
+from .published_before import PublishedBefore, published_before
 
 # Seconds between two steps of a backtest with a pace: more steps would not be visible, and each has its messages.
 MOMENT = 0.01
@@ -78,13 +83,23 @@ _log = logging.getLogger(__name__)
 class _Backtest:
     """A run with its streams; its time limit counts the seconds `spent` on steps, not those parked or paced."""
 
-    def __init__(self, run: Run, streams: BacktestStreams, published_percent: float | None, *, to_check: bool) -> None:
+    def __init__(
+        self,
+        run: Run,
+        streams: BacktestStreams,
+        checkpoint: Checkpoint,
+        published_percent: float | None,
+        *,
+        to_check: bool,
+    ) -> None:
         self.run = run
         self.streams = streams
+        self.checkpoint = checkpoint
         self.to_check = to_check  # on its own bars: with a pace before it lends its worker, else after the last bar
         self.published_percent = published_percent  # by an earlier worker, which was lost; None without one
         # Bars that the earlier worker has shown: the next one simulates them at full speed, whatever the pace.
         self.shown_bars = round(run.bars_total * (published_percent or 0.0) / 100)
+        self.sent_percent = published_percent  # of the latest progress
         self.has_begun = False  # its algorithm has run
         self.spent = 0.0
         self.call_seconds = 0.0  # that the algorithm took for its signals, with the first chunk
@@ -119,6 +134,10 @@ class _Backtest:
             return self.now
         return max(pace.deadline(self.now), self.stepped + MOMENT)
 
+    def sent(self) -> PublishedSoFar:
+        """Return what was published, as a checkpoint has it."""
+        return PublishedSoFar(self.streams.numbers, self.streams.marks_published, self.sent_percent)
+
     def due(self, chunk_bars: int, now: float) -> int:
         """Return the number of bars to simulate now: a chunk, or as many of it as are due by the pace."""
         if (pace := self.pace_in_force) is not None:
@@ -142,6 +161,7 @@ class TaskRunner:
     """The tasks of one worker.
 
     `own_bars` checks algorithms on the bars of their backtests, without limits until the worker puts its own there.
+    Backtests have `checkpoints` once it has put a store there.
     """
 
     def __init__(
@@ -164,6 +184,7 @@ class TaskRunner:
         self.batcher = batcher
         self._interactive_tasks = InteractiveTasks(catalog, results, conventions, self._library, wall_ms, means)
         self.own_bars = OwnBarsCheck()
+        self.checkpoints: CheckpointStore | None = None
         self._running: dict[str, _Backtest] = {}
         self._parked: dict[str, _Backtest] = {}
         self._alone: str | None = None  # a running backtest that has changed the process: no other is stepped meanwhile
@@ -251,15 +272,41 @@ class TaskRunner:
             # Its broker ended after the result was stored and before it knew. The result has all that was published.
             return [(Finished(task_id=task_id, outcome=ended), (encode(Nothing()),))]
         plan = prepare(decode(_config_decoder, config), self._catalog, self._conventions, self._library.find)
-        streams = BacktestStreams(task_id, plan.panel, plan.options.streams, assign.published)
         verdict = self._library.look_ahead(plan.algorithm.algorithm_id)
         # An algorithm that is known to look ahead is not asked again. Nor is one whose worker was lost: it may have
         # been the check that ended it, and the backtest must not end in the same way.
         is_known = verdict is not None and verdict.finding is not None
         to_check = is_checked(plan) and not is_known and not assign.losses
-        run = Run(plan, task_id, verdict)
-        backtest = self._running[task_id] = _Backtest(run, streams, assign.progress_percent, to_check=to_check)
-        return self._park(backtest) if assign.paused else []
+        run, checkpoint = Checkpoint.taken_up(
+            self.checkpoints,
+            lambda: Run(plan, task_id, verdict),
+            assign,
+            is_user_code=not is_built_in(plan.algorithm),
+        )
+        before = published_before(assign, checkpoint.sent)
+        streams = BacktestStreams(task_id, plan.panel, plan.options.streams, before.published, before.marks)
+        backtest = _Backtest(run, streams, checkpoint, before.progress_percent, to_check=to_check)
+        self._running[task_id] = backtest
+        if checkpoint.fatal is not None:
+            self._end(backtest)
+            first_bar, stop_bar = checkpoint.fatal
+            return [(CostWorkers(task_id=task_id, first_bar=first_bar, stop_bar=stop_bar), ())]
+        sent: list[Sent] = [] if before.continued is None else [(before.continued, ())]
+        return sent + self._caught_up(backtest, before) + (self._park(backtest) if assign.paused else [])
+
+    def _caught_up(self, backtest: _Backtest, before: PublishedBefore) -> list[Sent]:
+        """Return what the earlier worker had not published of the bars behind which its backtest goes on."""
+        run, streams = backtest.run, backtest.streams
+        if not run.bars_simulated:
+            return []
+        events = run.simulation.events()
+        if before.continued is not None:
+            streams.pass_over(events)
+            return []
+        missed = streams.chunk(events, 0, run.bars_simulated)
+        return [one for topic, messages in missed for one in self._added(backtest, topic, messages)] + self._flushed(
+            backtest
+        )
 
     def _simulate(self, backtest: _Backtest, clock: Clock) -> list[Sent]:
         began = clock()
@@ -268,6 +315,8 @@ class TaskRunner:
         if not (bars := backtest.due(self._chunk_bars, began)):
             return []
         pace = backtest.pace_in_force
+        told = backtest.checkpoint.start()
+        backtest.checkpoint.before(bars)
         chunk = run.advance(bars)
         lent = self._begun(backtest, began, clock)
         published = backtest.streams.chunk(chunk, first_bar, run.bars_simulated)
@@ -277,6 +326,8 @@ class TaskRunner:
         backtest.stepped = began
         if pace is not None:
             pace.take(run.bars_simulated - first_bar)
+        told += backtest.checkpoint.after(backtest.spent, now, backtest.sent)
+        sent += [(message, ()) for message in told]
         if run.done:  # the result is stored in a step of its own, so that these messages do not wait for the disk
             return sent + self._flushed(backtest)
         if backtest.spent > backtest.time_limit:
@@ -350,6 +401,7 @@ class TaskRunner:
         positions, marks = backtest.streams.marks(backtest.run.marks())
         sent = self.batcher.add(positions, marks, backtest.now, are_marks=True)
         topic, messages = backtest.streams.progress(progress)
+        backtest.sent_percent = progress.progress_percent
         return self._sent(sent + self.batcher.add(topic, messages, backtest.now, progress.progress_percent))
 
     def _flushed(self, backtest: _Backtest) -> list[Sent]:
@@ -382,7 +434,10 @@ class TaskRunner:
         self._parked[backtest.backtest_id] = backtest
         if backtest.pace is not None:
             backtest.pace.halt()
+        told = backtest.checkpoint.start()
         last = [*self._progress(backtest), *self._flushed(backtest)]
+        told += backtest.checkpoint.save(backtest.spent, backtest.sent)
+        last += [(message, ()) for message in told]
         if not backtest.has_begun:  # the progress before the first bar has run its algorithm
             backtest.has_begun = True
             if backtest.pace is not None and backtest.to_check:
@@ -393,14 +448,19 @@ class TaskRunner:
     def _finish(self, backtest: _Backtest, outcome: Outcome) -> list[Sent]:
         """Store the whole result, synced, and only then return that the backtest has ended."""
         run = backtest.run
+        backtest.checkpoint.before_end()
         try:
             self._results.write(run.backtest_id, outcome, run.plan.resolved_config(), run.finish())
         except OSError as error:  # usually a full disk; messages that wait are still published
             _log.exception("the result of backtest %s could not be stored", run.backtest_id)
             raise DiskUnwritable(f"the result could not be stored: {error}; make room and start it again") from error
         last = self._progress(backtest) + self._flushed(backtest)
-        self._forget(run.backtest_id)
+        self._end(backtest)
         return [*last, (Finished(task_id=run.backtest_id, outcome=outcome), (encode(Nothing()),))]
+
+    def _end(self, backtest: _Backtest) -> None:
+        self._forget(backtest.backtest_id)
+        backtest.checkpoint.remove()
 
     def _forget(self, task_id: str) -> None:
         self._parked.pop(task_id, None)
@@ -434,7 +494,8 @@ class TaskRunner:
         return self._flushed(backtest) if backtest else []
 
     def _failed(self, task_id: str, error: BacktestrError) -> list[Sent]:
-        self._forget(task_id)
+        if (backtest := self._running.get(task_id) or self._parked.get(task_id)) is not None:
+            self._end(backtest)
         data = error.to_data(component="engine", timestamp=self._wall_ms())
         data = msgspec.structs.replace(data, message=bounded(str(data.message)), details=bounded_details(data.details))
         return [(Finished(task_id=task_id, outcome="failed", error=data), ())]

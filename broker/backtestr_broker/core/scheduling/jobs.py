@@ -7,8 +7,8 @@
                            ▼                  ▼
                 completed | failed | stopped  (final)
 
-`lost` is the loss of the worker: the job goes back to the queue once, and fails the second time. Work is exact, so the
-second worker continues the streams where the first left them.
+`lost` is the loss of the worker: the job goes back to the queue, and fails if it was lost too often (`losses.py`). Work
+is exact, so the next worker goes on from the last checkpoint, and continues the streams where they were.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ TRANSITIONS: dict[tuple[BacktestState, JobEvent], BacktestState] = {
 
 # Ended backtests that are still listed, and whose streams can still be repaired; results on disk stay by `[retention]`.
 MAX_ENDED = 1000
-# Workers that a job may lose before it fails: the loss may have been the job's fault.
-MAX_LOSSES = 1
+# Workers that a job may lose without a further checkpoint between before it fails: it may be the job that ends them.
+MAX_LOSSES = 9
 
 
 class _Options(msgspec.Struct, frozen=True):
@@ -69,11 +69,14 @@ class Job:
     __slots__ = (
         "algorithm_id",
         "backtest_id",
+        "bars_stored",
+        "begun",
         "config",
         "end_time",
         "error",
         "lends",
         "losses",
+        "lost_reason",
         "marks_published",
         "pace",
         "prices_published",
@@ -85,6 +88,7 @@ class Job:
         "status",
         "submit_time",
         "symbols",
+        "unnumbered",
         "waiting",
         "worker_id",
     )
@@ -113,7 +117,11 @@ class Job:
         self.progress_percent = 0.0
         self.error: ErrorData | None = None
         self.worker_id: str | None = None
-        self.losses = 0
+        self.begun = False  # a worker had it before
+        self.losses = 0  # of workers, since the last checkpoint that was further on
+        self.lost_reason: str | None = None  # the end of the last of them
+        self.bars_stored = -1  # in its checkpoint, as far as workers have told; 0 are the signals alone
+        self.unnumbered = False  # an earlier broker may have published, and nothing was since
         self.marks_published = 0  # on its topic of positions; another worker makes others
         self.prices_published: dict[str, int] = {}  # by topic, which it shares with others
         self.restored = False  # an earlier broker accepted it, and may have completed it
@@ -195,7 +203,7 @@ def pace_of(config: bytes) -> float | None:
 
 
 def restored_job(record: JobRecord) -> Job:
-    """Return the job of an earlier broker; one that had not ended runs again from its start."""
+    """Return the job of an earlier broker; one that had not ended goes on from its checkpoint, if it has one."""
     job = Job(
         backtest_id=record.backtest_id,
         algorithm_id=record.algorithm_id,
@@ -205,7 +213,7 @@ def restored_job(record: JobRecord) -> Job:
         submit_time=record.submit_time,
     )
     job.losses = record.losses
-    job.restored = True
+    job.restored = job.begun = job.unnumbered = True
     if record.status in FINAL_STATES:
         job.status = record.status
         job.start_time, job.end_time = record.start_time, record.end_time

@@ -1,8 +1,8 @@
 """Take the stream messages of backtests, and count those that another worker would make again.
 
-A backtest whose worker is lost runs again from its start, and its orders, positions and prices are the same again. Its
-marks to market are not: they follow the clock. So the next worker leaves out as many messages as were published of the
-former, and makes marks of its own.
+A backtest whose worker is lost goes on from its last checkpoint, or runs again from its start, and its orders,
+positions and prices are the same again. Its marks to market are not: they follow the clock. So the next worker leaves
+out as many messages as were published of the former, and makes marks of its own.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ def publish(outbox: Outbox, jobs: Jobs, worker: Worker, message: Published, payl
         published[topic] = published.get(topic, 0) + message.count
     elif is_of_its_task:
         job = jobs.get(backtest_id)
+        job.unnumbered = False
         job.marks_published += message.marks
         if message.progress_percent is not None:
             job.progress_percent = max(job.progress_percent, message.progress_percent)

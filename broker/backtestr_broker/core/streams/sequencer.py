@@ -90,6 +90,18 @@ class Sequencer:
         self._advanced.add(topic)
         return Sequenced(entry.name, entry.topic_class, seq)
 
+    def go_on(self, topic: str, seq: int) -> None:
+        """Have a topic without messages go on behind number `seq`: an earlier broker has published up to it.
+
+        A topic that has messages keeps its numbers. Raises `ValueError` for a name that no topic has.
+        """
+        self.create(topic)
+        entry = self._topics[topic]
+        if seq and not entry.last_seq:
+            entry.last_seq = seq
+            self._topics.move_to_end(topic)
+            self._advanced.add(topic)
+
     def last_seq(self, topic: str) -> int:
         """Return the number of the latest message, 0 when there was none."""
         entry = self._topics.get(topic)

@@ -40,6 +40,8 @@ COVERED_BY = {
     "broker/core/envelopes": "tests/broker/core/test_core.py",
     "broker/core/events": "tests/broker/recording/test_recorder.py",
     "broker/core/records": "tests/broker/io/test_database.py",
+    "broker/core/scheduling/losses": "tests/broker/core/scheduling/test_scheduler_lost_workers.py",
+    "engine/worker/published_before": "tests/engine/worker/test_checkpoints.py",
     "broker/core/settings": "tests/broker/test_config.py",
     "broker/core/requests/dispatch": "tests/broker/core/test_core.py",
     "broker/core/scheduling/workers": "tests/broker/core/scheduling/test_scheduler.py",

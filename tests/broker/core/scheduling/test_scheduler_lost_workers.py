@@ -172,7 +172,8 @@ def test_a_parked_backtest_counts_no_loss(link: Link, ann: Client, worker: Worke
 
 def test_only_a_worker_that_has_a_backtest_speaks_of_its_checkpoint(link: Link, ann: Client, worker: Worker) -> None:
     start(ann, "b1")
-    other = link.worker("compute-2")
+    other = link.start_worker("compute-2", "compute")
+    other.ready()
     for message in (
         worker_channel.Checkpointed(task_id="b1", bars=5),
         worker_channel.Continued(task_id="b1", numbers={}),

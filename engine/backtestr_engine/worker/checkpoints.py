@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 
 from backtestr_engine.backtest.checkpoint_format import (
     MAGIC,
@@ -44,6 +43,9 @@ class Checkpoint:
     def __init__(self, store: CheckpointStore | None, run: Run, *, careful: bool, paced: bool, shown_bars: int) -> None:
         """Take what decides when it is due; `shown_bars` were published by an earlier worker."""
         self.sent: PublishedSoFar | None = None  # what was published up to the checkpoint that was taken up
+        self.found_blocks: list[Mapping[str, bytes]] = []  # of each chunk that was taken up
+        self.blocks: Callable[[], Mapping[str, bytes]] = dict
+        """Returns what is kept with the next chunk besides the run, by names: what has come since the last one."""
         self.fatal: tuple[int, int] | None = None  # the bars that have ended so many workers
         self._store = store
         self._run = run
@@ -136,14 +138,12 @@ class Checkpoint:
         self._saved_after, self._saved_at = spent, now
         return self.save(spent, sent)
 
-    def save(
-        self, spent: float, sent: Callable[[], PublishedSoFar], blocks: Mapping[str, bytes] = MappingProxyType({})
-    ) -> list[Checkpointed]:
-        """Write what has come since the last checkpoint, and return messages. `blocks` are kept with it."""
+    def save(self, spent: float, sent: Callable[[], PublishedSoFar]) -> list[Checkpointed]:
+        """Write what has come since the last checkpoint, and return messages."""
         if self._store is None:
             return []
         self._append_signals()
-        self._append(lambda: self._saved.next_chunk(self._run, sent(), blocks))
+        self._append(lambda: self._saved.next_chunk(self._run, sent(), self.blocks()))
         if self._careful and self._told_after is not None and spent - self._told_after < INTERVAL:
             return []
         return self._told(spent)
@@ -164,6 +164,7 @@ class Checkpoint:
         self._saved = saved
         self._has_signals = found.computed is not None
         self._writer = Writer(found.checksum)
+        self.found_blocks = [one.blocks for one in found.chunks]
         self.sent = found.chunks[-1].sent if found.chunks else PublishedSoFar() if found.computed is not None else None
 
     def _told(self, spent: float) -> list[Checkpointed]:

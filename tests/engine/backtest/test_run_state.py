@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -154,13 +156,14 @@ def test_arrays_of_another_run_are_refused() -> None:
     run.start_with(*signals)
     found = read_checkpoint(written(run, [3]))
     (chunk,) = found.chunks
-    for changed in (
+    harms: list[dict[str, Any]] = [
         {"equity": chunk.equity + b"1"},
         {"equity": chunk.equity * 1000},
         {"orders": chunk.orders + b"1"},
         {"state": {}},
         {"state": {"account": b"", "shared": b""}},
-    ):
+    ]
+    for changed in harms:
         with pytest.raises(Unfit):
             go_on(Run(plan, "b"), msgspec.structs.replace(found, chunks=[msgspec.structs.replace(chunk, **changed)]))
     other, _ = drawn(2)
@@ -173,11 +176,7 @@ def test_the_fingerprint_is_of_config_bars_and_engine(monkeypatch: pytest.Monkey
     first = fingerprint(plan)
     assert fingerprint(drawn(1)[0]) == first
     bars = plan.panel.series[0]
-    changed = Bars(
-        *(getattr(bars, name) for name in ("symbol", "timeframe", "timestamp", "open", "high", "low")),
-        bars.close + 1e-9,
-        bars.volume,
-    )
+    changed = dataclasses.replace(bars, close=bars.close + 1e-9)
     others = [
         msgspec.structs.replace(plan, panel=Panel.of([changed, *plan.panel.series[1:]])),
         msgspec.structs.replace(plan, panel=plan.panel.first(len(plan.panel) - 1)),

@@ -529,6 +529,19 @@ def test_a_full_disk_costs_the_backtest_its_checkpoint_alone(
     assert broker.outcome() == whole(make).outcome()
 
 
+def test_blocks_are_kept_with_each_chunk_and_found_again(make: Any) -> None:
+    broker = make()
+    broker.assign()
+    numbers = iter(range(10))
+    broker.runner._running["b1"].checkpoint.blocks = lambda: {"marks": bytes([next(numbers)])}
+    for _ in range(3):
+        broker.step(SLOW)
+    broker.lose_worker()
+    broker.assign()
+    found = broker.runner._running["b1"].checkpoint.found_blocks
+    assert found == [{"marks": b"\0"}, {"marks": b"\1"}, {"marks": b"\2"}]
+
+
 def test_an_assignment_that_resumes_nothing_takes_up_no_checkpoint(make: Any) -> None:
     broker = make()
     broker.assign()

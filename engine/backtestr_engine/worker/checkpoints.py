@@ -218,7 +218,7 @@ def _fatal(found: Contents, assign: Assign, *, is_user_code: bool) -> tuple[int,
     ended it.
     """
     attempts = len(found.attempts)
-    if found.computed is None and is_user_code and assign.progress_percent is None:
+    if found.computed is None and is_user_code and assign.progress_percent is None and not assign.unnumbered:
         attempts = min(attempts + 1, assign.losses or 0)
     if attempts < FATAL:
         return None

@@ -45,8 +45,10 @@ TRANSITIONS: dict[tuple[BacktestState, JobEvent], BacktestState] = {
 
 # Ended backtests that are still listed, and whose streams can still be repaired; results on disk stay by `[retention]`.
 MAX_ENDED = 1000
-# Workers that a job may lose without a further checkpoint between before it fails: it may be the job that ends them.
+# Workers that a job may lose without a further checkpoint between before it fails, if they end by themselves: it may be
+# the job that ends them. And those that are killed besides: by somebody, or by the system for want of memory.
 MAX_LOSSES = 9
+MAX_KILLED = 99
 
 
 class _Options(msgspec.Struct, frozen=True):
@@ -74,6 +76,7 @@ class Job:
         "config",
         "end_time",
         "error",
+        "killed",
         "lends",
         "losses",
         "lost_reason",
@@ -118,6 +121,7 @@ class Job:
         self.error: ErrorData | None = None
         self.worker_id: str | None = None
         self.begun = False  # a worker had it before
+        self.killed = 0  # of the lost workers, those that were killed from outside
         self.losses = 0  # of workers, since the last checkpoint that was further on
         self.lost_reason: str | None = None  # the end of the last of them
         self.bars_stored = -1  # in its checkpoint, as far as workers have told; 0 are the signals alone
@@ -287,7 +291,6 @@ class Jobs:
         if event == "started":
             job.start_time = wall_ms
         elif event == "lost":
-            job.losses += 1
             job.restored = False
             job.worker_id = job.start_time = None
         if job.ended:
@@ -329,4 +332,4 @@ class Jobs:
             assert not (job.ended and job.waiting), f"{backtest_id} has ended and a request still waits"
             assert (job.worker_id is not None) == (job.status in ("running", "paused")), f"{backtest_id} {job.status}"
             assert not (job.lends and job.status != "running"), f"{backtest_id} lends its worker and is {job.status}"
-            assert job.losses <= MAX_LOSSES + 1
+            assert job.killed <= job.losses <= MAX_LOSSES + MAX_KILLED + 1

@@ -3,7 +3,8 @@
 A worker that goes on from a checkpoint finds there which bars have ended the workers before it, if they did: two of
 them are enough, and the job fails (`CostWorkers`). So a worker that is killed from outside costs a job nothing but the
 work since its last checkpoint. The count here is the bound for all other losses, as of workers that end while they read
-the bars: a job fails that has lost `MAX_LOSSES` workers and one more without a checkpoint between that was further on.
+the bars, without a checkpoint between that was further on. It is lower for workers that ended by themselves than for
+those that were killed.
 """
 
 from __future__ import annotations
@@ -13,14 +14,26 @@ from backtestr_protocol import topics
 from backtestr_protocol.errors import ValidationError, WorkersLost
 from backtestr_protocol.worker_channel import Checkpointed, Continued, CostWorkers
 
-from .jobs import Job
+from .jobs import MAX_KILLED, MAX_LOSSES, Job
+
+
+def count_loss(job: Job, reason: str, *, counts: bool, killed: bool) -> None:
+    """Note the loss of a worker that had a job, which `counts` if it worked on it."""
+    job.lost_reason = reason
+    job.losses += counts
+    job.killed += counts and killed
+
+
+def has_lost_too_many(job: Job) -> bool:
+    """Return whether a job has lost more workers than it may without a further checkpoint."""
+    return job.losses - job.killed > MAX_LOSSES or job.killed > MAX_KILLED
 
 
 def take_checkpoint(job: Job, message: Checkpointed) -> None:
     """Take that a job has a checkpoint: one that is further on than all before it ends the count of losses."""
     if message.bars > job.bars_stored:
         job.bars_stored = message.bars
-        job.losses = 0
+        job.losses = job.killed = 0
 
 
 def go_on(outbox: Outbox, job: Job, message: Continued) -> None:

@@ -38,8 +38,8 @@ from backtestr_protocol.messages import (
 from backtestr_protocol.worker_channel import Action
 
 from .interactive_tasks import InteractiveTasks
-from .jobs import MAX_LOSSES, Job, JobEvent, Jobs
-from .losses import cost_two, go_on, take_checkpoint, too_many
+from .jobs import Job, JobEvent, Jobs
+from .losses import cost_two, count_loss, go_on, has_lost_too_many, take_checkpoint, too_many
 from .publications import publish, published_before
 from .task_queue import RETRY_AFTER_MS, TaskQueue
 from .workers import Worker, Workers
@@ -280,17 +280,18 @@ class Scheduler:
         worker = self.workers.get(worker_id)
         return sorted(worker.parked | worker.running)
 
-    def lost(self, worker_id: str, reason: str, *, overdue: bool = False) -> None:
+    def lost(self, worker_id: str, reason: str, *, overdue: bool = False, killed: bool = False) -> None:
         """Take the end of a worker's process: its work goes to another worker, unless it has lost too many.
 
-        The task it computed fails at once if the worker was ended as `overdue`: it would end the next worker as well.
+        Workers that were `killed` from outside may be many. The task it computed fails at once if the worker was ended
+        as `overdue`: it would end the next worker as well.
         Backtests that lent the worker are not to blame where it computed a task, and do not count the loss then: code
         of an algorithm runs only before its backtest lends the worker.
         """
         worker = self.workers.get(worker_id)
-        self._lose(worker, reason, overdue=overdue, blames_others=worker.task_id is None)
+        self._lose(worker, reason, overdue=overdue, blames_others=worker.task_id is None, killed=killed)
 
-    def _lose(self, worker: Worker, reason: str, *, overdue: bool, blames_others: bool) -> None:
+    def _lose(self, worker: Worker, reason: str, *, overdue: bool, blames_others: bool, killed: bool = False) -> None:
         """Take the end of a worker; the loss counts for backtests that lent it if it `blames_others`.
 
         Those that it had parked did nothing, and do not count it.
@@ -307,8 +308,8 @@ class Scheduler:
             if task_id is not None:
                 counts[task_id] = True
             for backtest_id in sorted(counts):
-                job = self.jobs.get(backtest_id)
-                self._job_lost(job, reason, overdue=overdue and backtest_id == task_id, counts=counts[backtest_id])
+                count_loss(self.jobs.get(backtest_id), reason, counts=counts[backtest_id], killed=killed)
+                self._job_lost(self.jobs.get(backtest_id), reason, overdue=overdue and backtest_id == task_id)
         self._assign()
 
     # --- jobs ---
@@ -392,18 +393,14 @@ class Scheduler:
             job.progress_percent = 100.0
         self._end(job, message.outcome, message.error if message.outcome == "failed" else None)
 
-    def _job_lost(self, job: Job, reason: str, *, overdue: bool, counts: bool) -> None:
+    def _job_lost(self, job: Job, reason: str, *, overdue: bool) -> None:
         was_paused = job.status == "paused"
-        losses = job.losses
         self._change(job, "lost")
-        job.lost_reason = reason
-        if not counts:
-            job.losses = losses
         if job.requested == "stop":
             self._end(job, "stopped")
         elif overdue:
             self._fail(job, TimeLimitExceeded(f"the worker of backtest {job.backtest_id} was {reason}"))
-        elif job.losses > MAX_LOSSES:
+        elif has_lost_too_many(job):
             self._fail(job, too_many(job, reason))
         else:
             if job.requested == "resume":

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from backtestr_broker.core.events import WorkerExited
-from backtestr_broker.core.scheduling.jobs import MAX_LOSSES
+from backtestr_broker.core.scheduling.jobs import MAX_KILLED, MAX_LOSSES
 from backtestr_protocol import worker_channel
 from backtestr_protocol.codec import encoded_payload
 from backtestr_protocol.errors import TimedOut
@@ -146,6 +146,18 @@ def test_a_backtest_fails_that_loses_ten_workers_and_does_not_go_on(link: Link, 
     message = failed(ann)["message"]
     assert "10 workers before its first bar" in message
     assert "killed by signal 9" in message
+
+
+def test_workers_that_are_killed_from_outside_may_be_many(link: Link, ann: Client, worker: Worker) -> None:
+    start(ann, "b1")
+    for _ in range(MAX_KILLED):
+        link.feed(WorkerExited(worker.worker_id, "killed by signal 9", link.wall_ms, killed=True))
+        worker = link.start_worker(worker.worker_id, "compute")
+        worker.ready()
+        assert worker.task_id == "b1"
+    assert worker.assigned[-1].losses == MAX_KILLED
+    link.feed(WorkerExited(worker.worker_id, "killed by signal 9", link.wall_ms, killed=True))
+    assert "100 workers before its first bar" in failed(ann)["message"]
 
 
 def test_only_a_checkpoint_further_on_ends_the_count_of_losses(link: Link, ann: Client, worker: Worker) -> None:

@@ -16,8 +16,8 @@ checkpoints = st.tuples(st.just("checkpoint"), st.integers(0, 30))
 pauses = st.tuples(st.just("lose paused"), st.sampled_from([0, 1]))
 
 
-@settings(max_examples=80, deadline=None)
-@given(st.lists(st.one_of(losses, losses, losses, losses, checkpoints, pauses), max_size=60))
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.one_of(losses, losses, losses, losses, checkpoints, pauses), max_size=40))
 def test_only_workers_lost_at_work_since_the_last_advance_count(steps: list[tuple[str, int]]) -> None:
     link = Link()
     ann, worker = link.client("ann"), link.worker("compute-1")

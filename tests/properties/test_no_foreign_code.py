@@ -15,7 +15,7 @@ MODULES |= {"importlib", "pty", "ctypes"}
 CALLS = {"eval", "exec", "compile", "__import__", "recv_pyobj", "recv_json", "recv_string"}
 # Resources that ship with the package: TOML text, no code.
 HARMLESS = {"importlib.resources"}
-# Each calls one function of the C library, in one place: `prctl` with the numbers of options of Linux, and `malloc_trim`.
+# Each calls one function of the C library, in one place: `prctl` with numbers of options of Linux, and `malloc_trim`.
 ALLOWED = {"process_ends.py": {"ctypes"}, "freed_memory.py": {"ctypes"}}
 
 FILES = sorted(

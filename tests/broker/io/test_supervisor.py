@@ -396,7 +396,7 @@ def test_a_killed_process_ends_with_the_signal(monkeypatch: pytest.MonkeyPatch) 
     handle = launch_process(SETTINGS[0])
     assert handle.ended() is None
     handle.kill()
-    assert ended(handle) == ExitReason("killed by signal 9")
+    assert ended(handle) == ExitReason("killed by signal 9", killed=True)
     handle.close_lifeline()
 
 

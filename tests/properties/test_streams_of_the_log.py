@@ -1,7 +1,8 @@
 """A late reader of a backtest's streams fetches, from number 1, what a live subscriber got, whatever happened between.
 
 Core and task runner are joined without sockets. Listeners come and go, messages are on their way when they do, the
-backtest is paused, its worker is lost, and the broker is restarted.
+backtest is paused, its worker is lost, and the broker is restarted. The next worker goes on from a checkpoint, if the
+lost one has written any.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backtestr_engine.backtest.checkpoint_store import CheckpointStore
 from backtestr_engine.backtest.result_store import ResultStore
 from backtestr_engine.config import load_config
 from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.data.synthetic import synthetic_bars
 from backtestr_engine.publishing import stream_pages
+from backtestr_engine.worker import checkpoints
 from backtestr_engine.worker.task_runner import TaskRunner
 from backtestr_protocol import topics
 from support.broker.link import Client
@@ -99,6 +102,8 @@ class Streamed:
             del asked["symbol"]
         self.client.ask("StartBacktest", asked)
         self.fetched: list[tuple[str, dict[int, Fields]]] = []
+        self.earlier: list[tuple[str, dict[int, Fields]]] = []  # seen under earlier brokers, and still true
+        self.orders_of_earlier: list[dict[int, Fields]] = []
 
     def do(self, action: str, number: int) -> None:
         link = self.link
@@ -121,6 +126,10 @@ class Streamed:
             case "lose":
                 link.lose_worker(link.compute)
             case "restart":
+                self.forget_beyond_checkpoints()
+                seen = [*link.heard().items(), *self.fetched]
+                self.earlier += seen
+                self.orders_of_earlier += [messages for topic, messages in seen if topic == TOPICS[1]]
                 link.restart_broker()
                 self.client = link.client()
                 self.fetched.clear()
@@ -141,6 +150,15 @@ class Streamed:
                 self.fetched.append((topic, messages_in(payload["data"])))
             else:
                 assert payload["data"]["code"] in ("BUSY", "NOT_FOUND"), payload
+
+    def forget_beyond_checkpoints(self) -> None:
+        """Forget what earlier brokers have published beyond the numbers from which this one has gone on."""
+        for numbers in self.link.beginnings:
+            self.earlier = [
+                (topic, {seq: one for seq, one in messages.items() if seq <= numbers.get(topic, 0)})
+                for topic, messages in self.earlier
+            ]
+        self.link.beginnings.clear()
 
     def end(self) -> str:
         """Let the backtest come to its end, and return its status."""
@@ -171,20 +189,30 @@ def everything(client: Client, topic: str) -> dict[int, Fields]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(config=st.sampled_from(CONFIGS), streams=streams, chunk=st.sampled_from([7, 30, 1000]), actions=actions)
+@given(
+    config=st.sampled_from(CONFIGS),
+    streams=streams,
+    chunk=st.sampled_from([7, 30, 1000]),
+    interval=st.sampled_from([0.0, 0.025, 0.25]),
+    actions=actions,
+)
 def test_a_late_reader_gets_what_live_ones_got(
-    catalog: Catalog, config: Fields, streams: Fields, chunk: int, actions: list[tuple[str, int]]
+    catalog: Catalog, config: Fields, streams: Fields, chunk: int, interval: float, actions: list[tuple[str, int]]
 ) -> None:
-    with TemporaryDirectory(prefix="bt-") as folder:
+    """The seconds of work between two checkpoints are the `interval`; a step is one hundredth of a second."""
+    with TemporaryDirectory(prefix="bt-") as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoints, "INTERVAL", interval)
         store = ResultStore(Path(folder) / "results")
 
         def new_runner() -> TaskRunner:
-            return TaskRunner(catalog, store, load_config(None).conventions, chunk, lambda: 7, batcher())
+            runner = TaskRunner(catalog, store, load_config(None).conventions, chunk, lambda: 7, batcher())
+            runner.checkpoints = CheckpointStore(Path(folder) / "checkpoints")
+            return runner
 
         streamed = Streamed(new_runner, {**config, "options": {"streams": streams}})
         for action, number in actions:
             streamed.do(action, number)
-        if streamed.end() != "completed":  # its worker was lost twice
+        if streamed.end() != "completed":  # it has lost more workers than it may
             return
         found = {topic: everything(streamed.client, topic) for topic in TOPICS}
         check_against(streamed, found)
@@ -196,8 +224,11 @@ def check_against(streamed: Streamed, found: dict[str, dict[int, Fields]]) -> No
     """Check that everything seen before is among what is found at the end, and that nothing was refused."""
     for topic, heard in streamed.link.heard().items():
         assert found[topic] == found[topic] | heard, topic
-    for topic, fetched in streamed.fetched:
+    streamed.forget_beyond_checkpoints()
+    for topic, fetched in streamed.fetched + streamed.earlier:
         assert found[topic] == found[topic] | fetched, topic
+    for orders in streamed.orders_of_earlier:
+        assert found[TOPICS[1]] == found[TOPICS[1]] | orders
     for topic in TOPICS:
         last = streamed.link.core.sequencer.last_seq(topic)
         assert last in (0, len(found[topic])), "0 where an earlier broker published it all"

@@ -226,8 +226,9 @@ class Checkpointed(_WorkerMessage, frozen=True, kw_only=True):
 class Continued(_WorkerMessage, frozen=True, kw_only=True):
     """A backtest goes on from a checkpoint that was made under an earlier broker.
 
-    `numbers` has, for each topic, the sequence number of the last message at the checkpoint, and `progress_at` the bars
-    that were simulated when progress was made, in order. `progress_percent` is the last of that progress.
+    `numbers` has, for each topic, the sequence number of the last message at the checkpoint, and `progress_percent` is
+    the progress there. `progress_at` has the bars that were simulated when progress was made, in order, also behind the
+    checkpoint: it is made there again.
     """
 
     task_id: Name

@@ -8,6 +8,7 @@ lost one has written any.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -34,6 +35,7 @@ from support.protocol.independent import Fields
 TOPICS = topics.of_backtest("b1")
 RETAINED = 12
 BARS = 120
+TIMES = synthetic_bars("1d", BARS).timestamp
 
 CONFIGS: list[Fields] = [
     {"parameters": {"fast": 2, "slow": 4}},
@@ -48,6 +50,7 @@ actions = st.lists(
         st.tuples(st.sampled_from(["subscribe", "unsubscribe"]), st.sampled_from(range(3))),
         st.tuples(st.sampled_from(["Pause", "Resume", "lose", "heartbeat", "restart"]), st.just(0)),
         st.tuples(st.just("fetch"), st.integers(1, 60)),
+        st.tuples(st.sampled_from(["lose", "restart"]), st.just(0)),
     ),
     max_size=30,
 )
@@ -103,7 +106,6 @@ class Streamed:
         self.client.ask("StartBacktest", asked)
         self.fetched: list[tuple[str, dict[int, Fields]]] = []
         self.earlier: list[tuple[str, dict[int, Fields]]] = []  # seen under earlier brokers, and still true
-        self.orders_of_earlier: list[dict[int, Fields]] = []
 
     def do(self, action: str, number: int) -> None:
         link = self.link
@@ -126,10 +128,8 @@ class Streamed:
             case "lose":
                 link.lose_worker(link.compute)
             case "restart":
-                self.forget_beyond_checkpoints()
-                seen = [*link.heard().items(), *self.fetched]
-                self.earlier += seen
-                self.orders_of_earlier += [messages for topic, messages in seen if topic == TOPICS[1]]
+                self.forget_what_began_again()
+                self.earlier += [*link.heard().items(), *self.fetched]
                 link.restart_broker()
                 self.client = link.client()
                 self.fetched.clear()
@@ -151,14 +151,27 @@ class Streamed:
             else:
                 assert payload["data"]["code"] in ("BUSY", "NOT_FOUND"), payload
 
-    def forget_beyond_checkpoints(self) -> None:
-        """Forget what earlier brokers have published beyond the numbers from which this one has gone on."""
-        for numbers in self.link.beginnings:
+    def forget_what_began_again(self) -> None:
+        """Forget what may come otherwise under a later broker.
+
+        If the backtest began again, that is progress and positions; if it went on from a checkpoint, positions behind
+        the last progress, since there may be a mark before them now.
+        """
+        for bars in self.link.goes_on:
+            until = -1 if not bars else int(TIMES[bars - 1]) // 1000
             self.earlier = [
-                (topic, {seq: one for seq, one in messages.items() if seq <= numbers.get(topic, 0)})
+                (
+                    topic,
+                    {
+                        seq: one
+                        for seq, one in messages.items()
+                        if topic != TOPICS[2] or one["data"]["timestamp"] <= until
+                    },
+                )
                 for topic, messages in self.earlier
+                if topic == TOPICS[1] or bars is not None
             ]
-        self.link.beginnings.clear()
+        self.link.goes_on.clear()
 
     def end(self) -> str:
         """Let the backtest come to its end, and return its status."""
@@ -192,20 +205,27 @@ def everything(client: Client, topic: str) -> dict[int, Fields]:
 @given(
     config=st.sampled_from(CONFIGS),
     streams=streams,
-    chunk=st.sampled_from([7, 30, 1000]),
+    chunks=st.lists(st.sampled_from([7, 11, 30, 1000]), min_size=1, max_size=3),
     interval=st.sampled_from([0.0, 0.025, 0.25]),
     actions=actions,
 )
 def test_a_late_reader_gets_what_live_ones_got(
-    catalog: Catalog, config: Fields, streams: Fields, chunk: int, interval: float, actions: list[tuple[str, int]]
+    catalog: Catalog,
+    config: Fields,
+    streams: Fields,
+    chunks: list[int],
+    interval: float,
+    actions: list[tuple[str, int]],
 ) -> None:
-    """The seconds of work between two checkpoints are the `interval`; a step is one hundredth of a second."""
+    """Workers have their chunks by turns, and checkpoints after an `interval` of work; a step takes 0.01 seconds."""
     with TemporaryDirectory(prefix="bt-") as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpoints, "INTERVAL", interval)
         store = ResultStore(Path(folder) / "results")
 
+        sizes = cycle(chunks)
+
         def new_runner() -> TaskRunner:
-            runner = TaskRunner(catalog, store, load_config(None).conventions, chunk, lambda: 7, batcher())
+            runner = TaskRunner(catalog, store, load_config(None).conventions, next(sizes), lambda: 7, batcher())
             runner.checkpoints = CheckpointStore(Path(folder) / "checkpoints")
             return runner
 
@@ -224,11 +244,9 @@ def check_against(streamed: Streamed, found: dict[str, dict[int, Fields]]) -> No
     """Check that everything seen before is among what is found at the end, and that nothing was refused."""
     for topic, heard in streamed.link.heard().items():
         assert found[topic] == found[topic] | heard, topic
-    streamed.forget_beyond_checkpoints()
+    streamed.forget_what_began_again()
     for topic, fetched in streamed.fetched + streamed.earlier:
         assert found[topic] == found[topic] | fetched, topic
-    for orders in streamed.orders_of_earlier:
-        assert found[TOPICS[1]] == found[TOPICS[1]] | orders
     for topic in TOPICS:
         last = streamed.link.core.sequencer.last_seq(topic)
         assert last in (0, len(found[topic])), "0 where an earlier broker published it all"

@@ -61,10 +61,10 @@ class EngineWorker(Worker):
         return True
 
     def _note_beginning(self, sent: list[Sent]) -> None:
-        """Note from which numbers a backtest of an earlier broker goes on, unless its result was stored."""
-        numbers = [one.numbers for one, _ in sent if isinstance(one, worker_channel.Continued)]
+        """Note if a backtest of an earlier broker goes on from a checkpoint, unless its result was stored."""
         if not any(isinstance(one, worker_channel.Finished) for one, _ in sent):
-            self.engine_link.beginnings += numbers or [{}]
+            stated = [one.progress_at for one, _ in sent if isinstance(one, worker_channel.Continued)]
+            self.engine_link.goes_on.append(max(stated[0], default=0) if stated else None)
 
     def deliver(self, count: int) -> None:
         """Deliver up to so many of the messages that are on their way."""
@@ -78,7 +78,8 @@ class EngineLink(Link):
 
     def __init__(self, new_runner: Callable[[], TaskRunner]) -> None:
         self.new_runner = new_runner
-        self.beginnings: list[dict[str, int]] = []  # the numbers from which workers went on under later brokers
+        # For each assignment of an earlier broker's backtest that goes on from a checkpoint, the bars of its progress.
+        self.goes_on: list[int | None] = []
         super().__init__(listening=False)
 
     def start_worker(self, worker_id: str, kind: WorkerKind, pid: int = 1000) -> Worker:

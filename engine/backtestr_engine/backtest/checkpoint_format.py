@@ -5,6 +5,7 @@
         Attempt*         a worker was about to run the algorithm or to simulate bars, after another one was lost
         Computed         the signals that the algorithm gave
         Chunk*           what came with further bars, and the state of the simulation behind them; Attempts between them
+        Progressed*      progress was made at these bars; anywhere behind the head, and before its messages were sent
 
 Records are only appended. The checksum of each continues that of the one before it, so a record counts if it and all
 before it are as they were written: a torn or damaged record ends the checkpoint before it. An `Attempt` without a
@@ -41,6 +42,12 @@ class Attempt(msgspec.Struct, frozen=True, tag=True):
     stop_bar: NotNegative
 
 
+class Progressed(msgspec.Struct, frozen=True, tag=True):
+    """Progress was made when so many `bars` were simulated, and is made there again by whoever simulates them again."""
+
+    bars: NotNegative
+
+
 class SavedSignals(msgspec.Struct, frozen=True):
     """The bytes of the arrays of `Signals` of one symbol, None where there is none."""
 
@@ -73,7 +80,7 @@ class Chunk(msgspec.Struct, frozen=True, tag=True):
     log: bytes
 
 
-Record = CheckpointHead | Attempt | Computed | Chunk
+Record = CheckpointHead | Attempt | Progressed | Computed | Chunk
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Record)
@@ -96,13 +103,15 @@ class Writer:
 class Contents(msgspec.Struct):
     """The records of a checkpoint that are as they were written.
 
-    `attempts` are those behind the last of the others. The records end at byte `size`; `checksum` is that of the last.
+    `attempts` are those behind the last chunk, or behind the signals. `progress_at` has the bars at which progress was
+    made, in order. The records end at byte `size`; `checksum` is that of the last.
     """
 
     head: CheckpointHead | None = None
     computed: Computed | None = None
     chunks: list[Chunk] = []
     attempts: list[Attempt] = []
+    progress_at: list[int] = []
     size: int = 0
     checksum: int = 0
 
@@ -119,6 +128,8 @@ def read_checkpoint(content: bytes) -> Contents:
                 found.head = record
             case Attempt() if found.head is not None:
                 found.attempts.append(record)
+            case Progressed(bars=bars) if found.head is not None and bars > max(found.progress_at, default=-1):
+                found.progress_at.append(bars)
             case Computed() if found.head is not None and found.computed is None:
                 found.computed, found.attempts = record, []
             case Chunk() if found.computed is not None:

@@ -18,6 +18,7 @@ from backtestr_engine.backtest.checkpoint_format import (
     Attempt,
     CheckpointHead,
     Contents,
+    Progressed,
     Record,
     Writer,
     read_checkpoint,
@@ -40,20 +41,23 @@ _log = logging.getLogger(__name__)
 class Checkpoint:
     """The checkpoint of one backtest: written by this worker, perhaps taken up from an earlier one.
 
-    It has the stream log of the backtest, to which others add.
+    It has the stream log of the backtest, to which others add, and the bars at which workers have made progress so far,
+    in order: the log ends somewhere among them.
     """
 
-    def __init__(self, store: CheckpointStore | None, run: Run, *, careful: bool, paced: bool, shown_bars: int) -> None:
-        """Take what decides when it is due; `shown_bars` were published by an earlier worker."""
+    def __init__(
+        self, store: CheckpointStore | None, run: Run, *, careful: bool, paced: bool, progress_at: Sequence[int]
+    ) -> None:
+        """Take what decides when it is due; `progress_at` are the bars at which a worker has said it made progress."""
         options = run.plan.options.streams
         self.log = StreamLog(orders=options.orders, positions=options.positions)
+        self.progress_at = progress_at
         self.is_taken_up = False
         self.fatal: tuple[int, int] | None = None  # the bars that have ended so many workers
         self._store = store
         self._run = run
         self._careful = careful
         self._paced = paced
-        self._shown_bars = shown_bars
         self._file: CheckpointFile | None = None
         self._writer = Writer()
         self._saved = SavedUpTo()
@@ -74,11 +78,10 @@ class Checkpoint:
     ) -> tuple[Run, Checkpoint]:
         """Return a run and its checkpoint: behind the bars of that of an earlier worker, if there is one that fits."""
         run = new_run()
-        shown_bars = assign.progress_at[-1] if assign.progress_at else 0
         paced = run.plan.options.pace is not None
 
         def checkpoint_of(one: Run) -> Checkpoint:
-            return cls(store, one, careful=bool(assign.losses), paced=paced, shown_bars=shown_bars)
+            return cls(store, one, careful=bool(assign.losses), paced=paced, progress_at=assign.progress_at or [])
 
         checkpoint = checkpoint_of(run)
         if store is None or not assign.resumes:
@@ -91,7 +94,7 @@ class Checkpoint:
                     raise Unfit("it is damaged")
                 if found.head.fingerprint != fingerprint(run.plan):
                     raise Unfit("it was made with another configuration, other data or another engine")
-                checkpoint._take(found, go_on(run, found), None if assign.unnumbered else assign.progress_at or [])
+                checkpoint._take(found, go_on(run, found))
                 checkpoint.fatal = _fatal(found, assign, is_user_code=is_user_code)
                 checkpoint._open(content[: found.size])
         except (OSError, Unfit) as error:
@@ -104,6 +107,11 @@ class Checkpoint:
             run = new_run()
             checkpoint = checkpoint_of(run)
         return run, checkpoint
+
+    @property
+    def shown_bars(self) -> int:
+        """The bars of which earlier workers have made progress."""
+        return self.progress_at[-1] if self.progress_at else 0
 
     def start(self) -> list[Checkpointed]:
         """Run the algorithm, if no earlier worker has; if this one is careful, keep what it gave."""
@@ -133,7 +141,7 @@ class Checkpoint:
         if self._saved_at is None:
             self._saved_at = now
         run = self._run
-        if self._careful and spent >= INTERVAL and run.bars_simulated >= self._shown_bars:
+        if self._careful and spent >= INTERVAL and run.bars_simulated >= self.shown_bars:
             self._careful = False
         elif not self._careful:
             passed = now - self._saved_at if self._paced else spent - self._saved_after
@@ -153,6 +161,11 @@ class Checkpoint:
             return []
         return self._told(spent)
 
+    def progressed(self, bars: int) -> None:
+        """Note that progress is made at these bars, before its messages are sent."""
+        if self._file is not None:
+            self._append(lambda: Progressed(bars))
+
     def remove(self) -> None:
         """Remove the checkpoint: the backtest has ended."""
         if self._file is None:
@@ -162,10 +175,10 @@ class Checkpoint:
         assert self._store is not None
         _remove(self._store, self._run.backtest_id)
 
-    def _take(self, found: Contents, saved: SavedUpTo, progress_at: Sequence[int] | None) -> None:
-        """Take up what was found. `progress_at` is where its worker has said that it made progress, if that is known.
+    def _take(self, found: Contents, saved: SavedUpTo) -> None:
+        """Take up what was found.
 
-        Raises `Unfit` where that is not what the log has: messages would get numbers that others have had.
+        Raises `Unfit` where progress was made elsewhere than its worker has said: messages would get other numbers.
         """
         self._saved = saved
         self._has_signals = self.is_taken_up = found.computed is not None
@@ -176,8 +189,10 @@ class Checkpoint:
             except ValueError as error:
                 raise Unfit(str(error)) from error
         self._saved_progress = self.log.progress_made
-        if progress_at is not None and any(a != b for a, b in zip(progress_at, self.log.progress_at, strict=False)):
+        noted = [*self.log.progress_at, *(bars for bars in found.progress_at if bars > self.log.bars)]
+        if any(said != bars for said, bars in zip(self.progress_at, noted, strict=False)):
             raise Unfit("it was made before the worker that was lost")
+        self.progress_at = max(self.progress_at, noted, key=len)
 
     def _told(self, spent: float) -> list[Checkpointed]:
         if self._file is None:
@@ -209,7 +224,9 @@ class Checkpoint:
             return
         try:
             if content is None:
-                content = MAGIC + self._writer.encode(CheckpointHead(fingerprint(self._run.plan)))
+                records: list[Record] = [CheckpointHead(fingerprint(self._run.plan))]
+                records += [Progressed(bars) for bars in self.progress_at if bars > self.log.bars]
+                content = MAGIC + b"".join(map(self._writer.encode, records))
             self._file = self._store.create(self._run.backtest_id, content)
         except OSError as error:
             self._give_up(error)

@@ -30,7 +30,7 @@ class HeldBacktest:
         self.checkpoint = checkpoint
         self.to_check = to_check  # on its own bars: with a pace before it lends its worker, else after the last bar
         # Bars that an earlier worker has shown: the next one simulates them at full speed, whatever the pace.
-        self.shown_bars = logged.shown_bars
+        self.shown_bars = checkpoint.shown_bars
         self.has_begun = False  # its algorithm has run
         self.spent = 0.0
         self.call_seconds = 0.0  # that the algorithm took for its signals, with the first chunk

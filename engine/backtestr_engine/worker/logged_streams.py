@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from backtestr_engine.backtest.run import Run
 from backtestr_engine.data.arrays import Records
 from backtestr_engine.publishing.backtest_streams import BacktestStreams, Made
-from backtestr_engine.publishing.stream_log import StreamLog
 from backtestr_engine.publishing.stream_pages import Pack, last_seq, messages, page
 from backtestr_protocol import topics
 from backtestr_protocol.errors import Busy
 from backtestr_protocol.messages import FetchMissed
 from backtestr_protocol.worker_channel import Continued, Counted, Fetch
+
+from .checkpoints import Checkpoint
 
 # Milliseconds until messages that a lost worker has published may have been made again.
 RETRY_AFTER_MS = 200
@@ -27,17 +28,16 @@ RETRY_AFTER_MS = 200
 class LoggedStreams:
     """The streams of one run.
 
-    `log` is what the run's checkpoint has. `progress_at` has the bars at which a lost worker has stated that it made
-    progress, in order: it goes on where the log ends, or ends before it.
+    The checkpoint has their log up to its bars. The broker was told of the first `told` of its messages of progress.
     """
 
-    def __init__(self, run: Run, streams: BacktestStreams, log: StreamLog, progress_at: Sequence[int]) -> None:
+    def __init__(self, run: Run, streams: BacktestStreams, checkpoint: Checkpoint, told: int) -> None:
         self.streams = streams
-        self.log = log
-        self.shown_bars = progress_at[-1] if progress_at else 0
+        self.log = checkpoint.log
+        self._checkpoint = checkpoint
         self._run = run
-        self._repeated = deque(progress_at[log.progress_made :])
-        self._made_at = log.progress_at[len(progress_at) :]
+        self._repeated = deque(checkpoint.progress_at[self.log.progress_made :])
+        self._made_at = list(checkpoint.progress_at[told:])
         self._percent: float | None = None
 
     @property
@@ -68,7 +68,7 @@ class LoggedStreams:
         return Continued(
             task_id=self.backtest_id,
             numbers=self.numbers,
-            progress_at=self.log.progress_at,
+            progress_at=list(self._checkpoint.progress_at),
             progress_percent=self.log.percent,
         )
 
@@ -79,6 +79,11 @@ class LoggedStreams:
         )
         self._percent = self.log.percent
         return found
+
+    @property
+    def is_behind(self) -> bool:
+        """True while something that an earlier worker has published or stated is not made again."""
+        return self.streams.is_behind or bool(self._repeated)
 
     def bars_until_progress(self, bars: int) -> int:
         """Return `bars`, or the fewer after which the lost worker has made progress."""
@@ -96,16 +101,17 @@ class LoggedStreams:
     def progress(self, *, is_last: bool = False) -> Made:
         """Return the messages of progress at this bar: the open positions at its prices, then the progress.
 
-        There are none where progress was made at this bar, while that of a lost worker is repeated, and, unless it
-        `is_last`, where the log has no room.
+        There are none where progress was made at this bar, while what a lost worker has published is made again, and,
+        unless it `is_last`, where the log has no room.
         """
         bars = self._run.bars_simulated
         found = self.repeated_progress()
-        if self._repeated or self.log.bars == bars:
+        if self.is_behind or self.log.bars == bars:
             return found
         if not is_last and not self.log.has_room(bars / self._run.bars_total):
             return found
         self._made_at.append(bars)
+        self._checkpoint.progressed(bars)
         return found + self._progress()
 
     def _progress(self) -> Made:

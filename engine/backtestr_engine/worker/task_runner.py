@@ -217,8 +217,8 @@ class TaskRunner:
         streams = BacktestStreams(task_id, plan.panel, plan.options.streams, assign.published)
         streams.set_unheard(assign.unheard or ())
         goes_on = assign.unnumbered and checkpoint.is_taken_up  # under a later broker, from the numbers in its log
-        progress_at = checkpoint.log.progress_at if goes_on else assign.progress_at or ()
-        logged = LoggedStreams(run, streams, checkpoint.log, progress_at)
+        told = len(checkpoint.progress_at if goes_on else assign.progress_at or ())
+        logged = LoggedStreams(run, streams, checkpoint, told)
         backtest = self._running[task_id] = HeldBacktest(run, logged, checkpoint, to_check=to_check)
         if checkpoint.fatal is not None:
             self._end(backtest)
@@ -275,7 +275,7 @@ class TaskRunner:
         run, checkpoint = backtest.run, backtest.checkpoint
         told = checkpoint.start()
         sent = self._added(backtest, backtest.logged.repeated_progress())
-        while backtest.streams.is_behind and not run.done:
+        while backtest.logged.is_behind and not run.done:
             first_bar, bars = run.bars_simulated, backtest.logged.bars_until_progress(self._chunk_bars)
             checkpoint.before(bars)
             chunk = run.advance(bars)

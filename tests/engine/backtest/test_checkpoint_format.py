@@ -15,6 +15,7 @@ from backtestr_engine.backtest.checkpoint_format import (
     CheckpointHead,
     Chunk,
     Computed,
+    Progressed,
     Record,
     SavedSignals,
     Writer,
@@ -72,6 +73,14 @@ def test_damage_ends_it_before_the_damaged_record(data: st.DataObject) -> None:
     ends = [sum(map(len, parts[: number + 1])) for number in range(len(parts))]
     whole = max((end for end in ends if end <= at), default=0)
     assert read_checkpoint(bytes(content)).size == whole
+
+
+def test_the_bars_of_progress_are_kept_in_their_order_wherever_they_stand() -> None:
+    first, second = Progressed(4), Progressed(9)
+    found = read_checkpoint(b"".join(written(HEAD, first, COMPUTED, Attempt(0, 9), chunk(1), Attempt(9, 12), second)))
+    assert (found.progress_at, found.chunks, found.attempts) == ([4, 9], [chunk(1)], [Attempt(9, 12)])
+    *before, _ = written(HEAD, second, first)
+    assert read_checkpoint(b"".join(written(HEAD, second, first))).size == len(b"".join(before))
 
 
 @given(st.binary(max_size=300))

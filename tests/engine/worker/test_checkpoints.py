@@ -317,6 +317,9 @@ def test_a_later_broker_goes_on_with_the_numbers_of_the_checkpoint(
     kept = sum(len(one.positions) for one in saved.chunks) // POSITION.itemsize if saved is not None else 0
     assert changes == undisturbed.events()["positions"][kept:]
     assert broker.numbers["progress.b1"] == first.get("progress.b1", 0) + len(broker.progress())
+    if saved is not None:  # what was published of progress behind the checkpoint comes again with the same numbers
+        seen = before.get("progress.b1", [])[first["progress.b1"] :]
+        assert broker.streams["progress.b1"][: len(seen)] == seen
     assert len(before.get("progress.b1", [])) >= first.get("progress.b1", 0) - 1
     assert broker.progress()[-1] == 100.0
 
@@ -509,7 +512,7 @@ def test_a_checkpoint_that_does_not_fit_is_not_used_and_the_log_says_so_once(
 
 
 def test_only_the_last_whole_chunk_of_a_torn_file_counts(make: Any) -> None:
-    broker = make()
+    broker = make(options={"streams": {"progressIntervalMs": 60_000}})  # so the second chunk is the last record
     broker.assign()
     broker.step(SLOW)
     before = len(broker.checkpoints.read("b1") or b"")
@@ -562,11 +565,47 @@ def test_progress_that_was_not_told_is_told_by_the_next_worker(make: Any) -> Non
     broker.lose_worker()
     broker.assign()
     assert told == [50]
-    assert broker.progress_at == [50, 100], "the progress behind the last chunk is not in it"
+    assert broker.progress_at == [50, 100, 150], "also the progress behind the last chunk"
     assert broker.numbers["progress.b1"] == 2
     broker.run_out()
     assert broker.progress_at == sorted(set(broker.progress_at))
     assert broker.progress() == [100.0 * bars / BARS for bars in broker.progress_at]
+
+
+def test_no_progress_is_made_among_changes_that_were_published(make: Any) -> None:
+    """A mark between them would have the number of a change that subscribers have."""
+    broker = make()
+    broker.assign()
+    broker.step(SLOW)
+    broker.numbers |= broker.runner._running["b1"].logged.numbers
+    broker.numbers["positions.b1"] += 9  # a worker with larger chunks came further before its next progress
+    broker.new_worker(chunk_bars=7)
+    broker.assign()
+    backtest = broker.runner._running["b1"]
+    while backtest.streams.is_behind:
+        broker.step(SLOW)
+        assert backtest.logged.log.progress_at == [50] or not backtest.streams.is_behind
+    assert backtest.run.bars_simulated > 57
+
+
+def test_a_checkpoint_that_is_begun_late_has_the_progress_that_is_still_to_be_made_again(make: Any) -> None:
+    broker = make(options={"streams": {"progressIntervalMs": 1}})
+    broker.assign()
+    broker.step(0.01)
+    broker.step(0.01)
+    assert broker.progress_at == [50, 100]
+    broker.new_worker(chunk_bars=60)  # before any checkpoint was written
+    broker.assign()
+    broker.step(SLOW)
+    found = checkpoint(broker)
+    assert from_bytes(found.chunks[0].log).progress_at == [50]
+    assert found.progress_at == [100]
+    broker.start_again()
+    broker.assign()
+    (continued,) = of_kind(broker.sent, Continued)
+    assert continued.progress_at == [50, 100]
+    assert continued.numbers["progress.b1"] == 1
+    assert broker.runner._running["b1"].shown_bars == 100
 
 
 def test_topics_without_a_listener_are_counted_where_a_checkpoint_has_more_than_was_counted(make: Any) -> None:

@@ -50,7 +50,7 @@ actions = st.lists(
         st.tuples(st.sampled_from(["subscribe", "unsubscribe"]), st.sampled_from(range(3))),
         st.tuples(st.sampled_from(["Pause", "Resume", "lose", "heartbeat", "restart"]), st.just(0)),
         st.tuples(st.just("fetch"), st.integers(1, 60)),
-        st.tuples(st.sampled_from(["lose", "restart"]), st.just(0)),
+        st.tuples(st.sampled_from(["work and lose", "work and restart"]), st.integers(1, 6)),
     ),
     max_size=30,
 )
@@ -121,6 +121,10 @@ class Streamed:
             case "unsubscribe":
                 topic = TOPICS[number]
                 link.unsubscribe("ann", topics.socket_of(topic), topic.encode())
+            case "work and lose" | "work and restart":
+                self.do("work", number)
+                self.do("deliver", 3 * number)
+                self.do(action.removeprefix("work and "), 0)
             case "heartbeat":
                 link.advance(1.5)
             case "Pause" | "Resume":

@@ -128,7 +128,7 @@ def read_checkpoint(content: bytes) -> Contents:
                 found.head = record
             case Attempt() if found.head is not None:
                 found.attempts.append(record)
-            case Progressed(bars=bars) if found.head is not None and bars > max(found.progress_at, default=-1):
+            case Progressed(bars=bars) if found.head is not None and [bars] > found.progress_at[-1:]:
                 found.progress_at.append(bars)
             case Computed() if found.head is not None and found.computed is None:
                 found.computed, found.attempts = record, []

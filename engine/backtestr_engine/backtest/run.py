@@ -260,10 +260,10 @@ class Result(msgspec.Struct, frozen=True):
 
 
 def _kept(signals: Signals) -> Signals:
-    """Return signals whose fractions and prices do not change if the algorithm writes to its arrays again."""
+    """Return signals without series that are only shown, which do not change if the algorithm writes to its arrays."""
     names = ("stop_loss", "take_profit", "trailing_stop", "limit_price", "stop_price")
     copies = {name: values.copy() for name in names if (values := getattr(signals, name)) is not None}
-    return dataclasses.replace(signals, **copies) if copies else signals
+    return dataclasses.replace(signals, shown={}, **copies)
 
 
 def _open_trades(account: Records, panel: Panel) -> Records:

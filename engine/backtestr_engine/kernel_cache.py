@@ -130,6 +130,11 @@ if KERNEL_CACHE is not None:
     numba_config.CACHE_DIR = str(KERNEL_CACHE)  # type: ignore[attr-defined]  # numba makes its options at run time
 
 
+def kernels_version() -> str:
+    """Return a text that changes with everything that a compiled kernel depends on."""
+    return _folder_name() if KERNEL_CACHE is None else KERNEL_CACHE.name
+
+
 def check_kernel_cache() -> None:
     """Raise `InvalidConfiguration` if the cache of kernels is unsafe; then no kernel must be run."""
     if _kernel_cache_problem is not None:

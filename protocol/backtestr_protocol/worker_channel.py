@@ -212,6 +212,43 @@ class Lent(_WorkerMessage, frozen=True, kw_only=True):
     task_id: Name
 
 
+class Checkpointed(_WorkerMessage, frozen=True, kw_only=True):
+    """The checkpoint of a backtest has the first `bars` bars: another worker would go on behind them.
+
+    A checkpoint of 0 bars has the signals. Not every checkpoint is told: after the loss of a worker the first one is,
+    and then one in each interval.
+    """
+
+    task_id: Name
+    bars: NotNegative
+
+
+class Continued(_WorkerMessage, frozen=True, kw_only=True):
+    """A backtest goes on from a checkpoint that was made under an earlier broker.
+
+    `numbers` has, for each topic, the sequence number of the last message at the checkpoint, and `progress_percent` is
+    the progress there. `progress_at` has the bars that were simulated when progress was made, in order, also behind the
+    checkpoint: it is made there again.
+    """
+
+    task_id: Name
+    numbers: Annotated[dict[Topic, NotNegative], msgspec.Meta(max_length=MAX_TOPICS)]
+    progress_at: Annotated[list[NotNegative], msgspec.Meta(max_length=MAX_PROGRESS)] = []
+    progress_percent: Percent | None = None
+
+
+class CostWorkers(_WorkerMessage, frozen=True, kw_only=True):
+    """The same bars of a backtest have ended two workers, and are not simulated a third time: the backtest has failed.
+
+    They are those from `first_bar` up to, but not including, `stop_bar`. Without a bar among them it was the algorithm,
+    before the first bar, or the end of the backtest, behind the last.
+    """
+
+    task_id: Name
+    first_bar: NotNegative
+    stop_bar: NotNegative
+
+
 class Finished(_WorkerMessage, frozen=True, kw_only=True):
     """A task or a price replay has ended.
 
@@ -227,7 +264,20 @@ class Finished(_WorkerMessage, frozen=True, kw_only=True):
     reason: Text | None = None
 
 
-ToBroker = Ready | Beat | Published | Counted | Fetched | Paused | Resumed | Lent | Finished
+ToBroker = (
+    Ready
+    | Beat
+    | Published
+    | Counted
+    | Fetched
+    | Paused
+    | Resumed
+    | Lent
+    | Checkpointed
+    | Continued
+    | CostWorkers
+    | Finished
+)
 
 # --- broker to worker ---
 
@@ -235,17 +285,22 @@ ToBroker = Ready | Beat | Published | Counted | Fetched | Paused | Resumed | Len
 class Assign(_WorkerMessage, frozen=True, kw_only=True):
     """A task for the worker; one frame with its data follows.
 
-    A backtest that is `paused` is parked before its first bar. `published` counts, for each topic of a backtest, the
-    messages that a lost worker had already sent or counted: they are made again, and not sent. `progress_at` has the
-    bars at which that worker made progress: it is made there again, and nowhere between. `losses` counts such workers.
-    `unheard` are topics that no subscriber holds, as in `Unheard`. A `restored` backtest was accepted by an earlier
-    broker: a result of it on disk is its result. `client_id` and `request_id` name the request, for the log.
+    A backtest that is `paused` is parked before its next bar. One that `resumes` was assigned before, and goes on from
+    its checkpoint if it has one. `published` counts, for each topic of a backtest, the messages that a lost worker had
+    already sent or counted: those behind the checkpoint are made again, and none of them is sent. `progress_at` has the
+    bars at which that worker made progress: it is made there again, and nowhere between. `losses` counts the workers
+    lost since the last checkpoint that was told. `unheard` are topics that no subscriber holds, as in `Unheard`. Of an
+    `unnumbered` backtest an earlier broker may have published: its topics go on from the numbers at its checkpoint. A
+    `restored` backtest was accepted by an earlier broker: a result of it on disk is its result. `client_id` and
+    `request_id` name the request, for the log.
     """
 
     task_id: Name
     work: Work
     paused: bool = False
+    resumes: bool = False
     restored: bool = False
+    unnumbered: bool = False
     client_id: Name | None = None
     request_id: Name | None = None
     published: Annotated[dict[Topic, NotNegative], msgspec.Meta(max_length=MAX_TOPICS)] = {}

@@ -61,7 +61,9 @@ def test_no_acknowledged_backtest_is_lost_or_runs_twice_after_kill_9(slow_broker
         for name in ("running", "queued-1", "queued-2"):
             assert_equal(raw_client, name, expected_results, expected)
         wait_for(raw_client, "paused", "paused")
-        assert raw_client.ask("GetBacktestStatus", {"backtestId": "paused"})["progressPercent"] == 0.0
+        assert raw_client.ask("GetBacktestStatus", {"backtestId": "paused"})["progressPercent"] > 5, (
+            "it is where it was"
+        )
         assert raw_client.ask("ResumeBacktest", {"backtestId": "paused"})["status"] == "running"
         wait_for(raw_client, "paused", "completed")
         assert_equal(raw_client, "paused", expected_results, expected)

@@ -141,7 +141,9 @@ def test_a_hostile_value_in_any_field_of_a_note_does_no_harm(struct: type) -> No
             assert ann.ask("Ping"), (name, field)
     link.advance(2.0)
     link.core.check_invariants()
-    assert link.signals("fault") == []
+    # A backtest of which a worker says that it has cost two workers fails, and its error is in the log.
+    cost_two = "has cost two workers" if struct is worker_channel.CostWorkers else None
+    assert [one for one in link.signals("fault") if cost_two is None or cost_two not in one["message"]] == []
     assert link.restarts == []
 
 

@@ -1,12 +1,14 @@
 """A late reader of a backtest's streams fetches, from number 1, what a live subscriber got, whatever happened between.
 
 Core and task runner are joined without sockets. Listeners come and go, messages are on their way when they do, the
-backtest is paused, its worker is lost, and the broker is restarted.
+backtest is paused, its worker is lost, and the broker is restarted. The next worker goes on from a checkpoint, if the
+lost one has written any.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,11 +18,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backtestr_engine.backtest.checkpoint_store import CheckpointStore
 from backtestr_engine.backtest.result_store import ResultStore
 from backtestr_engine.config import load_config
 from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.data.synthetic import synthetic_bars
 from backtestr_engine.publishing import stream_pages
+from backtestr_engine.worker import checkpoints
 from backtestr_engine.worker.task_runner import TaskRunner
 from backtestr_protocol import topics
 from support.broker.link import Client
@@ -31,6 +35,7 @@ from support.protocol.independent import Fields
 TOPICS = topics.of_backtest("b1")
 RETAINED = 12
 BARS = 120
+TIMES = synthetic_bars("1d", BARS).timestamp
 
 CONFIGS: list[Fields] = [
     {"parameters": {"fast": 2, "slow": 4}},
@@ -45,6 +50,7 @@ actions = st.lists(
         st.tuples(st.sampled_from(["subscribe", "unsubscribe"]), st.sampled_from(range(3))),
         st.tuples(st.sampled_from(["Pause", "Resume", "lose", "heartbeat", "restart"]), st.just(0)),
         st.tuples(st.just("fetch"), st.integers(1, 60)),
+        st.tuples(st.sampled_from(["work and lose", "work and restart"]), st.integers(1, 6)),
     ),
     max_size=30,
 )
@@ -99,6 +105,7 @@ class Streamed:
             del asked["symbol"]
         self.client.ask("StartBacktest", asked)
         self.fetched: list[tuple[str, dict[int, Fields]]] = []
+        self.earlier: list[tuple[str, dict[int, Fields]]] = []  # seen under earlier brokers, and still true
 
     def do(self, action: str, number: int) -> None:
         link = self.link
@@ -114,6 +121,10 @@ class Streamed:
             case "unsubscribe":
                 topic = TOPICS[number]
                 link.unsubscribe("ann", topics.socket_of(topic), topic.encode())
+            case "work and lose" | "work and restart":
+                self.do("work", number)
+                self.do("deliver", 3 * number)
+                self.do(action.removeprefix("work and "), 0)
             case "heartbeat":
                 link.advance(1.5)
             case "Pause" | "Resume":
@@ -121,6 +132,8 @@ class Streamed:
             case "lose":
                 link.lose_worker(link.compute)
             case "restart":
+                self.forget_what_began_again()
+                self.earlier += [*link.heard().items(), *self.fetched]
                 link.restart_broker()
                 self.client = link.client()
                 self.fetched.clear()
@@ -141,6 +154,28 @@ class Streamed:
                 self.fetched.append((topic, messages_in(payload["data"])))
             else:
                 assert payload["data"]["code"] in ("BUSY", "NOT_FOUND"), payload
+
+    def forget_what_began_again(self) -> None:
+        """Forget what may come otherwise under a later broker.
+
+        If the backtest began again, that is progress and positions; if it went on from a checkpoint, positions behind
+        the last progress, since there may be a mark before them now.
+        """
+        for bars in self.link.goes_on:
+            until = -1 if not bars else int(TIMES[bars - 1]) // 1000
+            self.earlier = [
+                (
+                    topic,
+                    {
+                        seq: one
+                        for seq, one in messages.items()
+                        if topic != TOPICS[2] or one["data"]["timestamp"] <= until
+                    },
+                )
+                for topic, messages in self.earlier
+                if topic == TOPICS[1] or bars is not None
+            ]
+        self.link.goes_on.clear()
 
     def end(self) -> str:
         """Let the backtest come to its end, and return its status."""
@@ -171,20 +206,37 @@ def everything(client: Client, topic: str) -> dict[int, Fields]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(config=st.sampled_from(CONFIGS), streams=streams, chunk=st.sampled_from([7, 30, 1000]), actions=actions)
+@given(
+    config=st.sampled_from(CONFIGS),
+    streams=streams,
+    chunks=st.lists(st.sampled_from([7, 11, 30, 1000]), min_size=1, max_size=3),
+    interval=st.sampled_from([0.0, 0.025, 0.25]),
+    actions=actions,
+)
 def test_a_late_reader_gets_what_live_ones_got(
-    catalog: Catalog, config: Fields, streams: Fields, chunk: int, actions: list[tuple[str, int]]
+    catalog: Catalog,
+    config: Fields,
+    streams: Fields,
+    chunks: list[int],
+    interval: float,
+    actions: list[tuple[str, int]],
 ) -> None:
-    with TemporaryDirectory(prefix="bt-") as folder:
+    """Workers have their chunks by turns, and checkpoints after an `interval` of work; a step takes 0.01 seconds."""
+    with TemporaryDirectory(prefix="bt-") as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoints, "INTERVAL", interval)
         store = ResultStore(Path(folder) / "results")
 
+        sizes = cycle(chunks)
+
         def new_runner() -> TaskRunner:
-            return TaskRunner(catalog, store, load_config(None).conventions, chunk, lambda: 7, batcher())
+            runner = TaskRunner(catalog, store, load_config(None).conventions, next(sizes), lambda: 7, batcher())
+            runner.checkpoints = CheckpointStore(Path(folder) / "checkpoints")
+            return runner
 
         streamed = Streamed(new_runner, {**config, "options": {"streams": streams}})
         for action, number in actions:
             streamed.do(action, number)
-        if streamed.end() != "completed":  # its worker was lost twice
+        if streamed.end() != "completed":  # it has lost more workers than it may
             return
         found = {topic: everything(streamed.client, topic) for topic in TOPICS}
         check_against(streamed, found)
@@ -196,7 +248,8 @@ def check_against(streamed: Streamed, found: dict[str, dict[int, Fields]]) -> No
     """Check that everything seen before is among what is found at the end, and that nothing was refused."""
     for topic, heard in streamed.link.heard().items():
         assert found[topic] == found[topic] | heard, topic
-    for topic, fetched in streamed.fetched:
+    streamed.forget_what_began_again()
+    for topic, fetched in streamed.fetched + streamed.earlier:
         assert found[topic] == found[topic] | fetched, topic
     for topic in TOPICS:
         last = streamed.link.core.sequencer.last_seq(topic)

@@ -26,6 +26,7 @@ class EngineWorker(Worker):
 
     def __init__(self, link: EngineLink, worker_id: str, kind: WorkerKind, peer: bytes) -> None:
         super().__init__(link, worker_id, kind, peer)
+        self.engine_link = link
         self.runner = link.new_runner()
         self._inbox: deque[tuple[worker_channel.Task, list[bytes]]] = deque()
         self.on_the_way: deque[Sent] = deque()
@@ -47,13 +48,23 @@ class EngineWorker(Worker):
     def work(self) -> bool:
         """Take the next message or step; return False where there is none."""
         if self._inbox:
-            self.on_the_way += self.runner.take(*self._inbox.popleft())
+            message, payload = self._inbox.popleft()
+            sent = self.runner.take(message, payload)
+            self.on_the_way += sent
+            if isinstance(message, worker_channel.Assign) and message.unnumbered:
+                self._note_beginning(sent)
         elif self.runner.running:
             self.on_the_way += self.runner.step(self._clock)
         else:
             return False
         self.on_the_way += self.runner.due(self._clock.now)
         return True
+
+    def _note_beginning(self, sent: list[Sent]) -> None:
+        """Note if a backtest of an earlier broker goes on from a checkpoint, unless its result was stored."""
+        if not any(isinstance(one, worker_channel.Finished) for one, _ in sent):
+            stated = [one.progress_at for one, _ in sent if isinstance(one, worker_channel.Continued)]
+            self.engine_link.goes_on.append(max(stated[0], default=0) if stated else None)
 
     def deliver(self, count: int) -> None:
         """Deliver up to so many of the messages that are on their way."""
@@ -67,6 +78,8 @@ class EngineLink(Link):
 
     def __init__(self, new_runner: Callable[[], TaskRunner]) -> None:
         self.new_runner = new_runner
+        # For each assignment of an earlier broker's backtest that goes on from a checkpoint, the bars of its progress.
+        self.goes_on: list[int | None] = []
         super().__init__(listening=False)
 
     def start_worker(self, worker_id: str, kind: WorkerKind, pid: int = 1000) -> Worker:

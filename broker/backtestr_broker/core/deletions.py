@@ -263,7 +263,8 @@ class Deletions:
         else:
             self._surveying, self._survey_began = True, now
             self._waiting, self._surveyed_for = [], self._waiting
-            self._outbox.add(SurveyFiles())
+            unended = tuple(job.backtest_id for job in self._jobs if not job.ended)
+            self._outbox.add(SurveyFiles(unended, self._outbox.wall_ms))
 
     def surveyed(self, event: FilesSurveyed, now: float) -> None:
         """Take a survey: answer what waited for it, and delete what is due."""

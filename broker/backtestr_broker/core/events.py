@@ -114,7 +114,8 @@ class WorkerExited(msgspec.Struct, frozen=True, tag=True):
     """A worker's process has ended; `reason` is for people ("killed by signal 9").
 
     It was the `early_deaths`th early exit in a row; the next start is in `restart_ms`. `overdue` is true if the worker
-    was ended because its task had used too much processor time.
+    was ended because its task had used too much processor time, `killed` if SIGKILL has ended it that the broker did
+    not send: somebody did, or the system for want of memory.
     """
 
     worker_id: str
@@ -123,6 +124,7 @@ class WorkerExited(msgspec.Struct, frozen=True, tag=True):
     early_deaths: int = 0
     restart_ms: int = 0
     overdue: bool = False
+    killed: bool = False
 
 
 class Tick(msgspec.Struct, frozen=True, tag=True):
@@ -233,7 +235,13 @@ class ReadState(msgspec.Struct, frozen=True, tag=True):
 
 
 class SurveyFiles(msgspec.Struct, frozen=True, tag=True):
-    """Measure the files in the data directory; what has changed comes back as `FilesSurveyed`."""
+    """Measure the files in the data directory; what has changed comes back as `FilesSurveyed`.
+
+    Checkpoints that were written before `wall_ms` are removed, but for those of the `unended` backtests.
+    """
+
+    unended: tuple[str, ...] = ()
+    wall_ms: int = 0
 
 
 class RemoveResults(msgspec.Struct, frozen=True, tag=True):

@@ -95,6 +95,12 @@ class WorkerMessages:
                 scheduler.resumed(worker, message)
             case worker_channel.Lent():
                 scheduler.lent(worker, message)
+            case worker_channel.Checkpointed():
+                scheduler.checkpointed(worker, message)
+            case worker_channel.Continued():
+                scheduler.continued(worker, message)
+            case worker_channel.CostWorkers():
+                scheduler.cost_workers(worker, message)
             case worker_channel.Finished():
                 scheduler.finished(worker, _with_bounded_error(message), payload)
             case worker_channel.Ready():
@@ -136,7 +142,7 @@ class WorkerMessages:
         looping = self.liveness.ended(event.worker_id, reason, event.early_deaths, next_start, now, replaced=replaced)
         if looping is not None:
             self._outbox.report(SystemFault(looping))
-        self._scheduler.lost(event.worker_id, reason, overdue=event.overdue)
+        self._scheduler.lost(event.worker_id, reason, overdue=event.overdue, killed=event.killed)
 
     def check_liveness(self, cpu_seconds: Mapping[int, float], now: float) -> None:
         """Have workers killed that hang. `cpu_seconds` is what each process has used, by its id."""

@@ -363,9 +363,9 @@ class EventLoop:
             match change:
                 case Started(worker_id, kind, pid):
                     self._feed(WorkerStarted(worker_id, kind, pid, _wall_ms()))
-                case Ended(worker_id, reason, early_exits, delay, overdue):
+                case Ended(worker_id, reason, early_exits, delay, overdue, killed):
                     restart_ms = round(delay * 1000)
-                    self._feed(WorkerExited(worker_id, reason, _wall_ms(), early_exits, restart_ms, overdue))
+                    self._feed(WorkerExited(worker_id, reason, _wall_ms(), early_exits, restart_ms, overdue, killed))
                 case _:
                     assert_never(change)
         if self._supervisor.is_hopeless and not self._core.worker_messages.serving:

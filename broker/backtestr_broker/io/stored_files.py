@@ -35,12 +35,14 @@ from backtestr_broker.recording.parts import RECORDING
 from backtestr_protocol.file_names import file_name, name_of
 from backtestr_protocol.result_messages import DiskUsage
 
+from .checkpoint_files import remove_checkpoints
 from .database import DATABASE
 from .database_rescue import ASIDE
 from .open_folder import OpenFolder, open_folder
 
 # The folders in the data directory.
 RESULTS = "results"
+CHECKPOINTS = "checkpoints"
 CATALOGUE = "catalog"
 TABLES = "tables"
 # At most one survey and a batch for each backtest that is being deleted.
@@ -112,7 +114,8 @@ class StoredFiles:
         while (order := self._queue.get()) is not None:
             report: Report
             match order:
-                case SurveyFiles():
+                case SurveyFiles(unended, wall_ms):
+                    remove_checkpoints(self._data_dir / CHECKPOINTS, unended, wall_ms)
                     self._remove_others()
                     report = self.survey()
                 case RemoveResults(batch, backtest_ids):

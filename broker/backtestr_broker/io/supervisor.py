@@ -42,17 +42,23 @@ SPARE_DELAY = 2.0
 MAX_EARLY_EXITS = 4
 
 
+# The exit code of a process that SIGKILL has ended, where there are signals.
+_KILLED = -9
+
+
 class ExitReason(msgspec.Struct, frozen=True):
     """The reason for which a worker ended, as text.
 
     `refused`: it refused its settings or configuration, as the next one would. `overdue`: its task used more processor
     time than it is allowed. `replaced`: it ended by itself because a task had left its process in another state.
+    `killed`: by SIGKILL, which a program does not get by its own faults.
     """
 
     reason: str
     refused: bool = False
     overdue: bool = False
     replaced: bool = False
+    killed: bool = False
 
 
 class WorkerHandle(Protocol):
@@ -85,13 +91,17 @@ class Started(msgspec.Struct, frozen=True):
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """A worker ended, the `early_exits`-th time in a row soon after its start; the next start waits `delay` seconds."""
+    """A worker ended, the `early_exits`-th time in a row soon after its start; the next start waits `delay` seconds.
+
+    It was `killed` if SIGKILL has ended it that the broker did not send.
+    """
 
     worker_id: str
     reason: str
     early_exits: int = 0
     delay: float = 0.0
     overdue: bool = False
+    killed: bool = False
 
 
 class _WorkerSlot:
@@ -121,10 +131,10 @@ class _WorkerSlot:
             self.early_exits = 0
         self.handle = None
         self.start_due = now + delay
-        reason = exit_reason.reason
+        reason, killed = exit_reason.reason, exit_reason.killed
         if self.kill_reason is not None:
-            reason, self.kill_reason = self.kill_reason, None
-        return Ended(self.settings.worker_id, reason, self.early_exits, delay, exit_reason.overdue)
+            reason, self.kill_reason, killed = self.kill_reason, None, False
+        return Ended(self.settings.worker_id, reason, self.early_exits, delay, exit_reason.overdue, killed)
 
 
 class Supervisor:
@@ -240,7 +250,7 @@ class _Process:
         if process_ends.used_too_much_processor_time(code):
             return ExitReason("killed by SIGXCPU: it used more processor time than its time limit allows", overdue=True)
         reason = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
-        return ExitReason(reason, refused=code == EXIT_REFUSED)
+        return ExitReason(reason, refused=code == EXIT_REFUSED, killed=code == _KILLED)
 
     def close_lifeline(self) -> None:
         if self._process.stdin is not None:

@@ -175,8 +175,8 @@ class Run:
     def _each(self, stream: Stream, order: PositionOrder | None = None) -> Iterator[Update]:
         """Yield the updates of a stream, each once.
 
-        After a restart of the broker a backtest runs again from its start, and sends the same updates in the same
-        order; those that were read already are skipped. Positions have other numbers then: `order` is told of it.
+        After a restart of the broker all updates are read again from the first, in the same order; those that were read
+        already are skipped. Positions may have other numbers then: `order` is told of it.
         """
         last_seq = 0
         for update in self._read(stream):

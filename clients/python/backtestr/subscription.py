@@ -44,9 +44,9 @@ def checked_prefix(prefix: str) -> str:
 class Subscription:
     """An iterable of `Update`, `Gap` and `Restarted`, for one reading thread; also a context manager.
 
-    A `Gap` states messages that are lost for good. `Restarted` states that another start of the broker answers now,
-    whose topics begin again at 1. The iteration ends when the subscription is closed. If an error ends it, the error is
-    raised after everything before it was read.
+    A `Gap` states messages that are lost for good. `Restarted` states that another start of the broker answers now:
+    topics are read again from number 1. The iteration ends when the subscription is closed. If an error ends it, the
+    error is raised after everything before it was read.
     """
 
     def __init__(

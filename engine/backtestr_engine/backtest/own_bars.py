@@ -64,8 +64,12 @@ def calls_in_place(algorithm: Algorithm, work: Callable[[Algorithm], T], _second
 
 def is_checked(plan: Plan) -> bool:
     """Return whether the algorithm of a backtest is to be checked on its bars: built-in ones are not."""
-    is_built_in = BUILT_IN.get(plan.algorithm.name) is plan.algorithm
-    return plan.options.conventions.look_ahead_check and not is_built_in
+    return plan.options.conventions.look_ahead_check and not is_built_in(plan.algorithm)
+
+
+def is_built_in(algorithm: Algorithm) -> bool:
+    """Return whether an algorithm is one of backtestr's own."""
+    return BUILT_IN.get(algorithm.name) is algorithm
 
 
 def own_samples(plan: Plan) -> list[Sample]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import msgspec
@@ -49,6 +50,7 @@ class Run:
         self.plan = plan
         self.look_ahead = look_ahead
         self.backtest_id = backtest_id
+        self.signals: tuple[Signals, ...] = ()  # of every symbol, once the run has started
         self._simulation: SymbolSimulation | SharedAccountSimulation | None = None
         capital = plan.options.conventions.drawdown_from == "capital"
         self._peak = plan.config.initial_capital if capital else -math.inf
@@ -83,10 +85,21 @@ class Run:
         config, conventions, panel = self.plan.config, self.plan.options.conventions, self.plan.panel
         check_signals(self.plan.algorithm, signals, conventions)
         rules = kernel_rules(conventions, commission=config.commission, slippage=config.slippage)
+        self.signals = tuple(map(_kept, signals))
         if len(signals) == 1:
             self._simulation = SymbolSimulation(panel.series[0], signals[0], rules, config.initial_capital)
         else:
             self._simulation = SharedAccountSimulation(panel, signals, rules, config.initial_capital)
+
+    @property
+    def started(self) -> bool:
+        """True once the algorithm has given its signals."""
+        return self._simulation is not None
+
+    @property
+    def simulation(self) -> SymbolSimulation | SharedAccountSimulation:
+        """The simulation of the run, which it starts if `start` has not."""
+        return self._started()
 
     @property
     def _fills_at_close(self) -> bool:
@@ -244,6 +257,13 @@ class Result(msgspec.Struct, frozen=True):
             case "positions":
                 return positions_frame(self.positions, self.symbols)
         raise ValueError(f"a result has no table {table!r}")
+
+
+def _kept(signals: Signals) -> Signals:
+    """Return signals without series that are only shown, which do not change if the algorithm writes to its arrays."""
+    names = ("stop_loss", "take_profit", "trailing_stop", "limit_price", "stop_price")
+    copies = {name: values.copy() for name in names if (values := getattr(signals, name)) is not None}
+    return dataclasses.replace(signals, shown={}, **copies)
 
 
 def _open_trades(account: Records, panel: Panel) -> Records:

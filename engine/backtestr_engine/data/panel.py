@@ -116,6 +116,9 @@ class Panel:
             if len(bars) == len(self):
                 value += bars.close / bars.close[0]
                 continue
+            if not len(bars):  # a part of a panel may end before the symbol's first bar
+                value += 1.0
+                continue
             latest = np.searchsorted(bars.timestamp, self.timestamp, "right") - 1
             value += np.where(latest < 0, 1.0, bars.close[np.maximum(latest, 0)] / bars.close[0])
         return value / len(self.series)

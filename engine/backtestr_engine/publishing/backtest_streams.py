@@ -6,7 +6,7 @@ holds messages are counted, and not made.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 from backtestr_engine.data.arrays import Records
@@ -22,7 +22,10 @@ from .payloads import Messages
 from .record_encoding import EncodedMaps, Number, encode_payloads
 from .record_messages import order_messages, position_messages, progress_messages
 
-R = TypeVar("R", Records, tuple[BacktestProgress, ...])
+R = TypeVar("R", Records, tuple[BacktestProgress, ...], range)
+
+Made = list[tuple[str, Messages]]
+"""Messages, by topic and in order."""
 
 
 class BacktestStreams:
@@ -67,30 +70,47 @@ class BacktestStreams:
         counts, self._counts = self._counts, {}
         return counts
 
-    def chunk(self, events: Events, first_bar: int, stop_bar: int) -> list[tuple[str, Messages]]:
+    def chunk(self, events: Events, first_bar: int, stop_bar: int) -> Made:
         """Return the messages of rows [first_bar, stop_bar) of the panel, on which `events` happened."""
-        messages: list[tuple[str, Messages]] = []
-        if self._streams.prices:
-            for topic, series in zip(self._prices_topics, self._panel.series, strict=True):
-                bars = self._within(series, first_bar, stop_bar)
-                unpublished = bars[self._published(topic, len(bars)) :]
-                encode = price_columns if self._streams.columns else encoded_prices
-                messages.append((topic, encode(unpublished, backtestId=self._backtest_id)))
+        messages = self._prices(first_bar, stop_bar)
         if self._streams.orders and len(orders := self._to_make(self._orders_topic, events.orders)):
             messages.append((self._orders_topic, order_messages(self._backtest_id, self._panel.symbols, orders)))
         if self._streams.positions and len(changes := self._to_make(self._positions_topic, events.positions)):
             messages.append((self._positions_topic, position_messages(self._backtest_id, self._panel.symbols, changes)))
         return messages
 
-    def progress(self, progress: BacktestProgress, marks: Records) -> list[tuple[str, Messages]]:
+    def progress(self, progress: BacktestProgress, marks: Records) -> Made:
         """Return the messages of open positions at their present prices, then that of the progress."""
-        messages: list[tuple[str, Messages]] = []
+        messages: Made = []
         if len(made := self._to_make(self._positions_topic, marks)):
             of_marks = position_messages(self._backtest_id, self._panel.symbols, made, mark=True)
             messages.append((self._positions_topic, of_marks))
         if self._to_make(self._progress_topic, (progress,)):
             messages.append((self._progress_topic, progress_messages([progress])))
         return messages
+
+    def catch_up(self, bars: int, numbers: Mapping[str, int], messages: Callable[[str, int, int], EncodedMaps]) -> Made:
+        """Return what an earlier worker has made with the first `bars` rows of the panel, and has not published.
+
+        `numbers` has how many messages of each topic of its own it has made, and `messages` returns those of a topic
+        from one up to, but not including, another, counted from 0.
+        """
+        found = self._prices(0, bars)
+        for topic, count in numbers.items():
+            if left := self._to_make(topic, range(count)):
+                found.append((topic, messages(topic, left.start, left.stop)))
+        return found
+
+    def _prices(self, first_bar: int, stop_bar: int) -> Made:
+        if not self._streams.prices:
+            return []
+        found: Made = []
+        for topic, series in zip(self._prices_topics, self._panel.series, strict=True):
+            bars = self._within(series, first_bar, stop_bar)
+            unpublished = bars[self._published(topic, len(bars)) :]
+            encode = price_columns if self._streams.columns else encoded_prices
+            found.append((topic, encode(unpublished, backtestId=self._backtest_id)))
+        return found
 
     def _within(self, bars: Bars, first_row: int, stop_row: int) -> Bars:
         times = self._panel.timestamp

@@ -7,7 +7,8 @@ made again, bit for bit, at any time.
     log.add(bars, progress, changes, marks)     # as they are published
     log.positions(changes, first, stop)         # the records of these messages of the positions' topic
     log.progress(backtest_id, first, stop)      # these messages of the progress' topic
-    to_bytes(log), from_bytes(content)          # in a result, in a checkpoint
+    to_bytes(log), from_bytes(content)          # in a result
+    to_bytes(log, done), from_bytes(*parts)     # in a checkpoint: what came behind so many messages of progress
 
 A mark is 16 bytes: the change that made its position what it is, and the price. The rest follows from them.
 """
@@ -89,6 +90,17 @@ class StreamLog:
     def progress_made(self) -> int:
         """The number of messages of progress."""
         return len(self._progress)
+
+    @property
+    def progress_at(self) -> list[int]:
+        """The bars that were simulated when progress was made, in order."""
+        bars: list[int] = self._progress.rows["bars"].tolist()
+        return bars
+
+    @property
+    def percent(self) -> float | None:
+        """The latest progress, None before the first."""
+        return float(self._progress.rows["percent"][-1]) if len(self._progress) else None
 
     @property
     def marks_made(self) -> int:
@@ -174,27 +186,32 @@ class _LogContent(msgspec.Struct, frozen=True, kw_only=True):
 _decoder = msgspec.msgpack.Decoder(_LogContent)
 
 
-def to_bytes(log: StreamLog) -> bytes:
-    """Return the content of a log."""
+def to_bytes(log: StreamLog, done: int = 0) -> bytes:
+    """Return the content of a log behind the first `done` messages of progress and the marks that came with them."""
+    progress = log._progress.rows
+    marks_done = int(progress["marks"][done - 1]) if done else 0
     return encode(
         _LogContent(
             orders=log.has_orders,
             positions=log.has_positions,
-            progress=log._progress.rows.tobytes(),
-            marks=log._marks.rows.tobytes(),
+            progress=progress[done:].tobytes(),
+            marks=log._marks.rows[marks_done:].tobytes(),
         )
     )
 
 
-def from_bytes(content: bytes) -> StreamLog:
-    """Return the log of which this is the content. Raises `ValueError` for bytes that are none."""
+def from_bytes(content: bytes, *further: bytes) -> StreamLog:
+    """Return the log of which this is the content, in parts that follow each other or in one.
+
+    Raises `ValueError` for bytes that are none.
+    """
     try:
-        stored = _decoder.decode(content)
+        parts = [_decoder.decode(one) for one in (content, *further)]
     except msgspec.MsgspecError as error:
         raise ValueError(f"it is no stream log: {error}") from error
-    log = StreamLog(orders=stored.orders, positions=stored.positions)
-    log._progress = _Grown(PROGRESS, np.frombuffer(stored.progress, dtype=PROGRESS))
-    log._marks = _Grown(MARK, np.frombuffer(stored.marks, dtype=MARK))
+    log = StreamLog(orders=parts[0].orders, positions=parts[0].positions)
+    log._progress = _Grown(PROGRESS, np.frombuffer(b"".join(one.progress for one in parts), dtype=PROGRESS))
+    log._marks = _Grown(MARK, np.frombuffer(b"".join(one.marks for one in parts), dtype=MARK))
     return log
 
 

@@ -15,7 +15,7 @@ one chunk gives.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +24,7 @@ from backtestr_engine.algorithms.signals import TARGET, Signals
 from backtestr_engine.data.arrays import Booleans, Floats, Integers, Records
 from backtestr_engine.data.panel import Panel
 
-from .account import FRACTION, UNITS, VALUE, new_account
+from .account import ACCOUNT, FRACTION, UNITS, VALUE, new_account
 from .bar_step import Prices, SignalColumns, at_close, at_open, close_at_market, decide, within
 from .execution import IMMATERIAL, EventBuffers
 from .numba_kernel import cached_kernel, inlined_kernel, kernel
@@ -113,6 +113,22 @@ class SharedAccountSimulation:
     def events(self) -> Events:
         """Return all events so far."""
         return self._events.all()
+
+    def events_since(self, first: Integers) -> Events:
+        """Return the events behind the first `first` orders, positions and trades."""
+        return self._events.since(first)
+
+    def state(self) -> dict[str, bytes]:
+        """Return all that later rows need of the simulated ones, besides their number."""
+        return {"account": self.account.tobytes(), "shared": self._shared.tobytes()}
+
+    def restore(self, equity: Floats, events: Events, state: Mapping[str, bytes]) -> None:
+        """Go on where another simulation was, as that of one symbol does."""
+        self.account[:] = np.frombuffer(state["account"], dtype=ACCOUNT)
+        self._shared[:] = np.frombuffer(state["shared"], dtype=SHARED)
+        self._events.restore(events)
+        self.equity[: len(equity)] = equity
+        self.bars_simulated = len(equity)
 
 
 def _levels(signals: Sequence[Signals], rules: Records) -> Floats:

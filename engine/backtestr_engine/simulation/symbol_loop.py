@@ -7,6 +7,7 @@ record, so chunks of any size give bit for bit what one chunk gives: this makes 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from backtestr_engine.algorithms.signals import TIED, Signals
 from backtestr_engine.data.arrays import Bytes, Floats, Integers, Records
 from backtestr_engine.data.bars import Bars
 
-from .account import new_account
+from .account import ACCOUNT, new_account
 from .bar_step import Prices, SignalColumns, at_close, at_open, within
 from .execution import EventBuffers
 from .numba_kernel import cached_kernel, inlined_kernel, kernel, prefetch
@@ -46,13 +47,21 @@ class EventLog:
     def since_last(self) -> Events:
         """Return the events since the last call."""
         first, self._returned = self._returned, self.log.counts.copy()
-        return self._from(first)
+        return self.since(first)
 
     def all(self) -> Events:
         """Return all events so far."""
-        return self._from(np.zeros(3, dtype=np.int64))
+        return self.since(np.zeros(3, dtype=np.int64))
 
-    def _from(self, first: Integers) -> Events:
+    def restore(self, events: Events) -> None:
+        """Take `events` for all events so far, which were returned. Raises `ValueError` for more than there is room."""
+        for buffer, records in zip(self.log[:3], (events.orders, events.positions, events.trades), strict=True):
+            buffer[: len(records)] = records
+        self.log.counts[:] = len(events.orders), len(events.positions), len(events.trades)
+        self._returned = self.log.counts.copy()
+
+    def since(self, first: Integers) -> Events:
+        """Return the events behind the first `first` of each kind: orders, positions and trades."""
         orders, positions, trades, counts = self.log
         return Events(orders[first[0] : counts[0]], positions[first[1] : counts[1]], trades[first[2] : counts[2]])
 
@@ -91,6 +100,24 @@ class SymbolSimulation:
     def events(self) -> Events:
         """Return all events so far."""
         return self._events.all()
+
+    def events_since(self, first: Integers) -> Events:
+        """Return the events behind the first `first` orders, positions and trades."""
+        return self._events.since(first)
+
+    def state(self) -> dict[str, bytes]:
+        """Return all that later bars need of the simulated ones, besides their number."""
+        return {"account": self.account.tobytes()}
+
+    def restore(self, equity: Floats, events: Events, state: Mapping[str, bytes]) -> None:
+        """Go on where another simulation was, with its equity, events and state.
+
+        Raises `ValueError` and `KeyError` for what no simulation of these bars and signals has.
+        """
+        self.account[:] = np.frombuffer(state["account"], dtype=ACCOUNT)
+        self._events.restore(events)
+        self.equity[: len(equity)] = equity
+        self.bars_simulated = len(equity)
 
 
 def kept_flags(signals: Signals, rules: Records) -> Bytes:

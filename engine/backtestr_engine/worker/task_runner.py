@@ -29,15 +29,15 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from backtestr_engine.algorithms.tracebacks import authors_traceback
-from backtestr_engine.backtest.own_bars import OwnBarsCheck, is_checked
+from backtestr_engine.backtest.checkpoint_store import CheckpointStore
+from backtestr_engine.backtest.own_bars import OwnBarsCheck, is_built_in, is_checked
 from backtestr_engine.backtest.plan import prepare
 from backtestr_engine.backtest.result_store import ResultStore
 from backtestr_engine.backtest.run import Run
 from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.library.library import Library
-from backtestr_engine.publishing.backtest_streams import BacktestStreams
+from backtestr_engine.publishing.backtest_streams import BacktestStreams, Made
 from backtestr_engine.publishing.batching import Batcher, Publication
-from backtestr_engine.publishing.payloads import Messages
 from backtestr_engine.publishing.stream_log import to_bytes
 from backtestr_engine.simulation.conventions import Conventions
 from backtestr_protocol import topics
@@ -55,7 +55,9 @@ from backtestr_protocol.system_status import CacheStatus
 from backtestr_protocol.texts import bounded, bounded_details, described
 from backtestr_protocol.worker_channel import (
     Assign,
+    Checkpointed,
     Control,
+    CostWorkers,
     Fetch,
     Fetched,
     Finished,
@@ -68,13 +70,11 @@ from backtestr_protocol.worker_channel import (
     Work,
 )
 
+from .checkpoints import Checkpoint
+from .held_backtest import HeldBacktest
 from .interactive_tasks import InteractiveTasks, Means
 from .logged_streams import LoggedStreams
-from .pace import Pace
 from .price_replays import ReplayBars, Sent
-
-# Seconds between two steps of a backtest with a pace: more steps would not be visible, and each has its messages.
-MOMENT = 0.01
 
 Clock = Callable[[], float]
 
@@ -82,75 +82,11 @@ _config_decoder = msgspec.msgpack.Decoder(BacktestConfig)
 _log = logging.getLogger(__name__)
 
 
-class _Backtest:
-    """A run with its streams; its time limit counts the seconds `spent` on steps, not those parked or paced."""
-
-    def __init__(self, run: Run, logged: LoggedStreams, *, to_check: bool) -> None:
-        self.run = run
-        self.logged = logged
-        self.streams = logged.streams
-        self.to_check = to_check  # on its own bars: with a pace before it lends its worker, else after the last bar
-        # Bars that an earlier worker has shown: the next one simulates them at full speed, whatever the pace.
-        self.shown_bars = logged.shown_bars
-        self.has_begun = False  # its algorithm has run
-        self.spent = 0.0
-        self.call_seconds = 0.0  # that the algorithm took for its signals, with the first chunk
-        self.progress_due = 0.0
-        self.now = 0.0  # the end of the last step
-        self.stepped = -math.inf  # the start of the last step
-        self.turn = 0  # the number of that step among those of all backtests
-        pace = run.plan.options.pace
-        self.pace = None if pace is None else Pace(pace)
-
-    @property
-    def backtest_id(self) -> str:
-        return self.run.backtest_id
-
-    @property
-    def time_limit(self) -> float:
-        return self.run.plan.options.conventions.time_limit_ms / 1000
-
-    @property
-    def progress_interval(self) -> float:
-        return self.run.plan.options.streams.progress_interval_ms / 1000
-
-    @property
-    def pace_in_force(self) -> Pace | None:
-        """The pace of the next step, if it has one."""
-        return None if self.run.done or self.run.bars_simulated < self.shown_bars else self.pace
-
-    @property
-    def due_at(self) -> float:
-        """The time at which the next step is due."""
-        if (pace := self.pace_in_force) is None:
-            return self.now
-        return max(pace.deadline(self.now), self.stepped + MOMENT)
-
-    def due(self, chunk_bars: int, now: float) -> int:
-        """Return the number of bars to simulate now: a chunk, or as many of it as are due by the pace."""
-        if (pace := self.pace_in_force) is not None:
-            return min(chunk_bars, pace.due(now))
-        if self.pace is not None:
-            chunk_bars = min(chunk_bars, self.shown_bars - self.run.bars_simulated)
-        return self.logged.bars_until_progress(chunk_bars)
-
-    def takes_progress(self, now: float) -> bool:
-        """Return True if progress is due, and set the next time.
-
-        With a pace, progress comes with the step that is nearest to that time, so that every step has progress if steps
-        are as rare.
-        """
-        slack = 0.0 if self.pace is None else 0.5 / self.pace.rate
-        if now + slack < self.progress_due:
-            return False
-        self.progress_due = now + self.progress_interval
-        return True
-
-
 class TaskRunner:
     """The tasks of one worker.
 
     `own_bars` checks algorithms on the bars of their backtests, without limits until the worker puts its own there.
+    Backtests have `checkpoints` once it has put a store there.
     """
 
     def __init__(
@@ -175,8 +111,9 @@ class TaskRunner:
             catalog, results, conventions, self._library, wall_ms, means, pack=batcher.payload
         )
         self.own_bars = OwnBarsCheck()
-        self._running: dict[str, _Backtest] = {}
-        self._parked: dict[str, _Backtest] = {}
+        self.checkpoints: CheckpointStore | None = None
+        self._running: dict[str, HeldBacktest] = {}
+        self._parked: dict[str, HeldBacktest] = {}
         self._alone: str | None = None  # a running backtest that has changed the process: no other is stepped meanwhile
         self._turns = 0  # steps so far
         self._showing: dict[str, str] = {}  # by topic of prices, the backtest whose prices may wait in the batcher
@@ -251,7 +188,7 @@ class TaskRunner:
             return self._guarded(backtest.backtest_id, lambda: self._finish(backtest, "completed"))
         return self._guarded(backtest.backtest_id, lambda: self._simulate(backtest, clock))
 
-    def _next(self) -> _Backtest | None:
+    def _next(self) -> HeldBacktest | None:
         """Return the running backtest that has been due for longest, or is due first; of equal ones, by turns."""
         if self._alone is not None:
             return self._running[self._alone]
@@ -266,25 +203,43 @@ class TaskRunner:
             # Its broker ended after the result was stored and before it knew. The result has all that was published.
             return [(Finished(task_id=task_id, outcome=ended), (encode(Nothing()),))]
         plan = prepare(decode(_config_decoder, config), self._catalog, self._conventions, self._library.find)
-        streams = BacktestStreams(task_id, plan.panel, plan.options.streams, assign.published)
         verdict = self._library.look_ahead(plan.algorithm.algorithm_id)
         # An algorithm that is known to look ahead is not asked again. Nor is one whose worker was lost: it may have
         # been the check that ended it, and the backtest must not end in the same way.
         is_known = verdict is not None and verdict.finding is not None
         to_check = is_checked(plan) and not is_known and not assign.losses
+        run, checkpoint = Checkpoint.taken_up(
+            self.checkpoints,
+            lambda: Run(plan, task_id, verdict),
+            assign,
+            is_user_code=not is_built_in(plan.algorithm),
+        )
+        streams = BacktestStreams(task_id, plan.panel, plan.options.streams, assign.published)
         streams.set_unheard(assign.unheard or ())
-        run = Run(plan, task_id, verdict)
-        logged = LoggedStreams(run, streams, assign.progress_at or ())
-        backtest = self._running[task_id] = _Backtest(run, logged, to_check=to_check)
-        return self._park(backtest) if assign.paused else []
+        goes_on = assign.unnumbered and checkpoint.is_taken_up  # under a later broker, from the numbers in its log
+        told = len(checkpoint.progress_at if goes_on else assign.progress_at or ())
+        logged = LoggedStreams(run, streams, checkpoint, told)
+        backtest = self._running[task_id] = HeldBacktest(run, logged, checkpoint, to_check=to_check)
+        if checkpoint.fatal is not None:
+            self._end(backtest)
+            first_bar, stop_bar = checkpoint.fatal
+            return [(CostWorkers(task_id=task_id, first_bar=first_bar, stop_bar=stop_bar), ())]
+        sent: list[Sent] = []
+        if goes_on:
+            sent.append((logged.continued(), ()))
+        elif checkpoint.is_taken_up:
+            sent += self._added(backtest, logged.catch_up()) + self._flushed(backtest)
+        return sent + (self._park(backtest) if assign.paused else [])
 
-    def _simulate(self, backtest: _Backtest, clock: Clock) -> list[Sent]:
+    def _simulate(self, backtest: HeldBacktest, clock: Clock) -> list[Sent]:
         began = clock()
         run = backtest.run
-        sent = self._added_progress(backtest, backtest.logged.repeated_progress())
+        told = backtest.checkpoint.start()
+        sent = self._added(backtest, backtest.logged.repeated_progress())
         if not (bars := backtest.due(self._chunk_bars, began)):
-            return sent
+            return [*_told(told), *sent]
         pace, first_bar = backtest.pace_in_force, run.bars_simulated
+        backtest.checkpoint.before(bars)
         chunk = run.advance(bars)
         lent = self._begun(backtest, began, clock)
         published = backtest.streams.chunk(chunk, first_bar, run.bars_simulated)
@@ -294,6 +249,8 @@ class TaskRunner:
         backtest.stepped = began
         if pace is not None:
             pace.take(run.bars_simulated - first_bar)
+        told += backtest.checkpoint.after(backtest.spent, now)
+        sent += _told(told)
         if run.done:  # the result is stored in a step of its own, so that these messages do not wait for the disk
             return sent + self._flushed(backtest)
         if backtest.spent > backtest.time_limit:
@@ -308,22 +265,25 @@ class TaskRunner:
             sent += self.due(now) + self._progress(backtest)
         return sent
 
-    def _chunk(self, backtest: _Backtest, published: list[tuple[str, Messages]]) -> list[Sent]:
+    def _chunk(self, backtest: HeldBacktest, published: Made) -> list[Sent]:
         """Add the messages of a chunk to the batches, and those of progress that a lost worker has made at its end."""
-        sent = self._counted(backtest)
-        sent += [one for topic, messages in published for one in self._added(backtest, topic, messages)]
-        return sent + self._added_progress(backtest, backtest.logged.repeated_progress())
+        sent = self._added(backtest, published)
+        return sent + self._added(backtest, backtest.logged.repeated_progress())
 
-    def _catch_up(self, backtest: _Backtest) -> list[Sent]:
+    def _catch_up(self, backtest: HeldBacktest) -> list[Sent]:
         """Simulate the bars of which a lost worker has published: then a pause or an end is no step back."""
-        run, sent = backtest.run, self._added_progress(backtest, backtest.logged.repeated_progress())
-        while backtest.streams.is_behind and not run.done:
-            first_bar = run.bars_simulated
-            chunk = run.advance(backtest.logged.bars_until_progress(self._chunk_bars))
+        run, checkpoint = backtest.run, backtest.checkpoint
+        told = checkpoint.start()
+        sent = self._added(backtest, backtest.logged.repeated_progress())
+        while backtest.logged.is_behind and not run.done:
+            first_bar, bars = run.bars_simulated, backtest.logged.bars_until_progress(self._chunk_bars)
+            checkpoint.before(bars)
+            chunk = run.advance(bars)
             sent += self._chunk(backtest, backtest.streams.chunk(chunk, first_bar, run.bars_simulated))
-        return sent
+            told += checkpoint.after(backtest.spent, backtest.now)
+        return sent + _told(told)
 
-    def _begun(self, backtest: _Backtest, began: float, clock: Clock) -> list[Sent]:
+    def _begun(self, backtest: HeldBacktest, began: float, clock: Clock) -> list[Sent]:
         """Take that a backtest's algorithm has run: with a pace it lends its worker from now on.
 
         One that has changed the process is stepped alone as long as it runs, and lends nothing. One that lends is
@@ -344,14 +304,20 @@ class TaskRunner:
             return [(Lent(task_id=backtest.backtest_id), ())]
         return []
 
-    def _added(self, backtest: _Backtest, topic: str, messages: Messages) -> list[Sent]:
-        """Add messages of a backtest to the batches; a batch of prices has those of one backtest."""
-        sent: list[Sent] = []
-        if len(messages) and topic.startswith("prices."):
-            if self._showing.get(topic) != backtest.backtest_id:
-                sent = self._sent(self.batcher.flush(topic))
-            self._showing[topic] = backtest.backtest_id
-        return sent + self._sent(self.batcher.add(topic, messages, backtest.now))
+    def _added(self, backtest: HeldBacktest, made: Made) -> list[Sent]:
+        """Add messages of a backtest to the batches, and return what is to be sent: first what has to come before them.
+
+        A batch of prices has those of one backtest.
+        """
+        sent: list[Sent] = [(message, ()) for message in backtest.logged.counted()]
+        for topic, messages in made:
+            if len(messages) and topic.startswith("prices."):
+                if self._showing.get(topic) != backtest.backtest_id:
+                    sent += self._sent(self.batcher.flush(topic))
+                self._showing[topic] = backtest.backtest_id
+            percent = backtest.logged.log.percent if topic == topics.progress(backtest.backtest_id) else None
+            sent += self._sent(self.batcher.add(topic, messages, backtest.now, percent))
+        return sent
 
     def _sent(self, publications: list[Publication]) -> list[Sent]:
         """Return these as messages to the broker, those of prices with the backtest that shows them."""
@@ -362,7 +328,7 @@ class TaskRunner:
             for message, payload in publications
         ]
 
-    def _check(self, backtest: _Backtest) -> None:
+    def _check(self, backtest: HeldBacktest) -> None:
         """Check the algorithm on the bars of its backtest; whatever comes of it, the backtest has its result."""
         backtest.to_check = False
         try:
@@ -374,21 +340,9 @@ class TaskRunner:
         if verdict is not None and verdict.finding is not None:
             backtest.run.look_ahead = verdict
 
-    def _progress(self, backtest: _Backtest, *, is_last: bool = False) -> list[Sent]:
+    def _progress(self, backtest: HeldBacktest, *, is_last: bool = False) -> list[Sent]:
         """Return the progress, and before it the open positions at the same prices."""
-        return self._added_progress(backtest, backtest.logged.progress(is_last=is_last))
-
-    def _added_progress(self, backtest: _Backtest, made: list[tuple[str, Messages]]) -> list[Sent]:
-        """Add messages of progress to the batches, after the message that has to come before them."""
-        counted, percent = self._counted(backtest), 100.0 * backtest.run.bars_simulated / backtest.run.bars_total
-        sent = []
-        for topic, messages in made:
-            stated = percent if topic == topics.progress(backtest.backtest_id) else None
-            sent += self.batcher.add(topic, messages, backtest.now, stated)
-        return counted + self._sent(sent)
-
-    def _counted(self, backtest: _Backtest) -> list[Sent]:
-        return [(message, ()) for message in backtest.logged.counted()]
+        return self._added(backtest, backtest.logged.progress(is_last=is_last))
 
     def _set_unheard(self, task_id: str, unheard: Sequence[str]) -> list[Sent]:
         """Count the messages of these topics from now on, once those that wait are sent."""
@@ -411,7 +365,7 @@ class TaskRunner:
             return Fetched(task_id=fetch.task_id, fetch_id=fetch.fetch_id), (page,)
         return Fetched(task_id=fetch.task_id, fetch_id=fetch.fetch_id, error=self._error_data(failure)), ()
 
-    def _flushed(self, backtest: _Backtest) -> list[Sent]:
+    def _flushed(self, backtest: HeldBacktest) -> list[Sent]:
         """Return all messages of its streams that wait, and none of another backtest that shows the same prices."""
         sent: list[Sent] = []
         for topic in backtest.streams.topics:
@@ -436,12 +390,13 @@ class TaskRunner:
                 return self._finish(backtest, "stopped")
         return []
 
-    def _park(self, backtest: _Backtest) -> list[Sent]:
+    def _park(self, backtest: HeldBacktest) -> list[Sent]:
         self._forget(backtest.backtest_id)
         self._parked[backtest.backtest_id] = backtest
         if backtest.pace is not None:
             backtest.pace.halt()
         last = [*self._catch_up(backtest), *self._progress(backtest), *self._flushed(backtest)]
+        last += _told(backtest.checkpoint.save(backtest.spent))
         if not backtest.has_begun:  # the progress before the first bar has run its algorithm
             backtest.has_begun = True
             if backtest.pace is not None and backtest.to_check:
@@ -449,10 +404,12 @@ class TaskRunner:
             self.is_unchanged()
         return [*last, (Paused(task_id=backtest.backtest_id), ())]
 
-    def _finish(self, backtest: _Backtest, outcome: Outcome) -> list[Sent]:
+    def _finish(self, backtest: HeldBacktest, outcome: Outcome) -> list[Sent]:
         """Store the whole result, synced, and only then return that the backtest has ended."""
         run = backtest.run
-        last = self._catch_up(backtest) + self._progress(backtest, is_last=True) + self._flushed(backtest)
+        last = self._catch_up(backtest)
+        backtest.checkpoint.before_end()
+        last += self._progress(backtest, is_last=True) + self._flushed(backtest)
         try:
             log = to_bytes(backtest.logged.log)
             self._results.write(run.backtest_id, outcome, run.plan.resolved_config(), run.finish(), log)
@@ -460,8 +417,12 @@ class TaskRunner:
             _log.exception("the result of backtest %s could not be stored", run.backtest_id)
             full = DiskUnwritable(f"the result could not be stored: {error}; make room and start it again")
             return last + self._failed(run.backtest_id, full)
-        self._forget(run.backtest_id)
+        self._end(backtest)
         return [*last, (Finished(task_id=run.backtest_id, outcome=outcome), (encode(Nothing()),))]
+
+    def _end(self, backtest: HeldBacktest) -> None:
+        self._forget(backtest.backtest_id)
+        backtest.checkpoint.remove()
 
     def _forget(self, task_id: str) -> None:
         self._parked.pop(task_id, None)
@@ -495,10 +456,15 @@ class TaskRunner:
         return self._flushed(backtest) if backtest else []
 
     def _failed(self, task_id: str, error: BacktestrError) -> list[Sent]:
-        self._forget(task_id)
+        if (backtest := self._running.get(task_id) or self._parked.get(task_id)) is not None:
+            self._end(backtest)
         return [(Finished(task_id=task_id, outcome="failed", error=self._error_data(error)), ())]
 
     def _error_data(self, error: BacktestrError) -> ErrorData:
         """Return the error as it is sent, with texts that are not too long."""
         data = error.to_data(component="engine", timestamp=self._wall_ms())
         return msgspec.structs.replace(data, message=bounded(str(data.message)), details=bounded_details(data.details))
+
+
+def _told(messages: Sequence[Checkpointed]) -> list[Sent]:
+    return [(message, ()) for message in messages]

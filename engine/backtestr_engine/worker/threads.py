@@ -26,6 +26,7 @@ import msgspec
 import psutil
 import zmq
 
+from backtestr_engine.backtest.checkpoint_store import CHECKPOINTS, CheckpointStore
 from backtestr_engine.backtest.own_bars import OwnBarsCheck
 from backtestr_engine.backtest.result_store import ResultStore
 from backtestr_engine.config import EngineConfig
@@ -443,6 +444,7 @@ def _compute(
         equipment.library,
         Means(equipment.child_tasks.read_file, _limit_of_evaluations(threads, config), table_files),
     )
+    runner.checkpoints = CheckpointStore(data_dir / CHECKPOINTS)
     runner.own_bars = OwnBarsCheck(CallsApart(threads.is_clean, threads.muted))
     batcher = runner.batcher
     if settings.kind == "compute":  # no interactive task waits for a kernel

@@ -8,6 +8,7 @@ import pytest
 from backtestr_broker.core import commit_queue as commit_queue_module
 from backtestr_broker.core.durability import SAVE_RETRY
 from backtestr_broker.core.scheduling import jobs as jobs_module
+from backtestr_broker.core.scheduling.jobs import MAX_LOSSES
 from backtestr_protocol import worker_channel
 from backtestr_protocol.errors import DataError
 from backtestr_protocol.messages import BacktestConfig
@@ -244,9 +245,12 @@ def test_a_paused_backtest_that_lost_its_worker_is_still_to_be_paused(link: Link
     assert [message.paused for message in link.worker("compute-1").assigned] == [True]
 
 
-def test_a_backtest_that_loses_two_workers_fails_across_restarts_too(link: Link, ann: Client, worker: Worker) -> None:
+def test_a_backtest_that_loses_too_many_workers_fails_across_restarts_too(
+    link: Link, ann: Client, worker: Worker
+) -> None:
     start(ann, "b1")
-    link.lose_worker(worker)
+    for _ in range(MAX_LOSSES):
+        worker = link.lose_worker(worker)
     link.restart_broker()
     assert status(link.client()) == "running"
     link.lose_worker(link.worker("compute-1"))

@@ -9,6 +9,7 @@ import pytest
 
 from backtestr_broker.core.clients import sessions
 from backtestr_broker.core.events import FilesSurveyed, HostSample, SocketLoad, WorkerExited
+from backtestr_broker.core.scheduling.jobs import MAX_LOSSES
 from backtestr_broker.core.status import RECENT_SECONDS
 from backtestr_protocol import worker_channel
 from backtestr_protocol.messages import AlgorithmProblem
@@ -385,16 +386,16 @@ def test_the_status_of_a_worker_has_its_exits_and_restarts(link: Link, ann: Clie
     assert "nextStartMs" not in again
 
 
-def test_a_backtest_of_a_worker_that_was_killed_twice_fails(watched: Watched) -> None:
+def test_a_backtest_whose_workers_are_killed_again_and_again_fails(watched: Watched) -> None:
     link = watched.link
     ann = link.client("ann")
     ann.ask("StartBacktest", config(backtestId="b1"))
-    for _ in range(2):
+    for _ in range(MAX_LOSSES + 1):
         watched.advance(20)
         worker_id, why = link.killed[-1]
         link.feed(WorkerExited(worker_id, why, link.wall_ms))
         link.start_worker("compute-1", "compute", pid=1).ready()
-    assert len(link.killed) == 2
+    assert len(link.killed) == MAX_LOSSES + 1
     failed = link.client("ann").ask("GetBacktestStatus", {"backtestId": "b1"})
     assert failed["status"] == "failed"
     assert "no beat" in failed["error"]["message"]

@@ -396,7 +396,7 @@ def test_a_killed_process_ends_with_the_signal(monkeypatch: pytest.MonkeyPatch) 
     handle = launch_process(SETTINGS[0])
     assert handle.ended() is None
     handle.kill()
-    assert ended(handle) == ExitReason("killed by signal 9")
+    assert ended(handle) == ExitReason("killed by signal 9", killed=True)
     handle.close_lifeline()
 
 
@@ -464,6 +464,6 @@ def test_a_process_is_a_member_of_the_family_until_it_has_ended(monkeypatch: pyt
     handle = launch_process(SETTINGS[0], Family())
     assert handle.ended() is None
     handle.kill()
-    assert ended(handle) == ended(handle) == ExitReason("killed by signal 9")
+    assert ended(handle) == ended(handle) == ExitReason("killed by signal 9", killed=True)
     assert calls == [("started", handle.pid), ("killing", handle.pid), ("ended", handle.pid), ("kill orphans", 0)]
     handle.close_lifeline()

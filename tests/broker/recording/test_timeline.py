@@ -55,7 +55,7 @@ def test_a_job_from_its_request_over_a_lost_worker_to_its_end(link: Link, ann: C
         "Persist ticket=5 generation=0 changes=[JobPut]",
         "Committed ticket=5",
         f"backtest_changed backtestId=b1 status=running {of_ann} workerId=compute-1",
-        f"Assign workerId=compute-1 taskId=b1 work=RunBacktest {of_ann} losses=1",
+        f"Assign workerId=compute-1 taskId=b1 work=RunBacktest resumes=True {of_ann} losses=1",
         "Persist ticket=6 generation=0 changes=[JobPut]",
         "Committed ticket=6",
         "Finished workerId=compute-1 taskId=b1 outcome=failed code=ALGORITHM_ERROR message='it divided by zero'",

@@ -37,6 +37,10 @@ def test_the_market_is_equal_parts_that_are_cash_before_the_first_close() -> Non
     np.testing.assert_array_equal(Panel.of([ONE]).market(), ONE.close)
 
 
+def test_a_symbol_whose_first_bar_is_not_yet_there_is_cash_in_the_market() -> None:
+    np.testing.assert_allclose(PANEL.first(1).market(), [1.0])
+
+
 @pytest.mark.parametrize("series", [[], [ONE, ONE], [ONE, synthetic_bars("1d", 3)]])
 def test_a_panel_has_series_of_one_timeframe_and_different_symbols(series: list[object]) -> None:
     with pytest.raises(ValueError, match="a panel has one or more series of one timeframe"):

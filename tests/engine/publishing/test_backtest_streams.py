@@ -13,6 +13,8 @@ from backtestr_engine.data.synthetic import synthetic_bars
 from backtestr_engine.publishing.backtest_streams import BacktestStreams
 from backtestr_engine.publishing.column_batches import ColumnBatch
 from backtestr_engine.publishing.payloads import Messages
+from backtestr_engine.publishing.record_encoding import EncodedMaps
+from backtestr_engine.publishing.record_messages import order_messages
 from backtestr_engine.simulation.records import ORDER, POSITION, REASONS, TRADE, Events
 from backtestr_protocol.messages import StreamOptions
 from support.engine.examples import unpacked
@@ -72,6 +74,27 @@ def test_messages_of_an_earlier_worker_are_left_out(bars: Bars) -> None:
     second = publisher.chunk(chunk(2, 2, first_id=3), 50, 100)
     assert [one["data"]["orderId"] for one in payloads(first + second, ORDERS)] == ["4"]
     assert [one["data"]["positionId"] for one in payloads(first + second, POSITIONS)] == ["2", "3", "4"]
+
+
+def test_what_an_earlier_worker_has_made_and_not_published_is_made_once(bars: Bars) -> None:
+    streams = BacktestStreams(
+        "b", Panel.of([bars]), StreamOptions(prices=True), {ORDERS: 3, POSITIONS: 9, "prices.SYNTH.1m": 48}
+    )
+    streams.set_unheard([POSITIONS, "progress.b"])
+    asked = []
+
+    def made(topic: str, first: int, stop: int) -> EncodedMaps:
+        asked.append((topic, first, stop))
+        return order_messages("b", ("SYNTH",), chunk(5, 0).orders[first:stop])
+
+    first = streams.catch_up(50, {"progress.b": 4, ORDERS: 5, POSITIONS: 7}, made)
+    assert asked == [(ORDERS, 3, 5)]
+    assert [one["data"]["orderId"] for one in payloads(first, ORDERS)] == ["4", "5"]
+    assert [one["data"]["last"] for one in payloads(first, "prices.SYNTH.1m")] == bars.close[48:50].tolist()
+    assert streams.take_counts() == {"progress.b": 4}
+    assert streams.is_behind, "two changes of positions were published that are not made again yet"
+    assert payloads(streams.chunk(chunk(0, 3), 50, 60), POSITIONS) == []
+    assert streams.take_counts() == {POSITIONS: 1}
 
 
 def test_streams_that_are_off_publish_nothing(bars: Bars) -> None:

@@ -55,6 +55,23 @@ def marked(change: np.void, price: float, time: int) -> np.ndarray:
     return mark
 
 
+def read_again(log: StreamLog) -> StreamLog:
+    return from_bytes(to_bytes(log))
+
+
+def read_in_parts(log: StreamLog) -> StreamLog:
+    """Return a log that was written as checkpoints write it, one message of progress after the other."""
+    whole, parts = StreamLog(), [to_bytes(StreamLog())]
+    made, marks = log._progress.rows, log._marks.rows
+    for number, row in enumerate(made):
+        whole._progress.space(1)[:] = row
+        fresh = marks[whole.marks_made : int(row["marks"])]
+        whole._marks.space(len(fresh))[:] = fresh
+        parts.append(to_bytes(whole, number))
+    assert sum(map(len, parts)) < len(to_bytes(log)) + 100 * len(parts), "a part has only what is new"
+    return from_bytes(*parts)
+
+
 steps = st.lists(
     st.tuples(st.lists(st.integers(0, SYMBOLS - 1), max_size=4), st.booleans(), st.sets(st.integers(0, SYMBOLS - 1))),
     max_size=12,
@@ -77,7 +94,7 @@ def test_every_message_stands_where_it_was_published(steps: list[Any], data: st.
             marks = np.concatenate(made) if made else np.zeros(0, dtype=POSITION)
             log.add(number, progress(number), so_far, marks)
             published += [(one, True) for one in made]
-    log = from_bytes(to_bytes(log)) if data.draw(st.booleans()) else log
+    log = data.draw(st.sampled_from([lambda one: one, read_again, read_in_parts]))(log)
     first = data.draw(st.integers(0, len(published)))
     stop = data.draw(st.integers(first, len(published)))
     found, is_mark = log.positions(changes(symbols), first, stop)

@@ -22,8 +22,9 @@ from backtestr_engine.library.library import Library
 from backtestr_engine.library.registrations import RegisteredAlgorithms
 from backtestr_engine.publishing.batching import Batcher
 from backtestr_engine.simulation.conventions import Conventions
+from backtestr_engine.worker.held_backtest import MOMENT
 from backtestr_engine.worker.price_replays import Sent
-from backtestr_engine.worker.task_runner import MOMENT, TaskRunner
+from backtestr_engine.worker.task_runner import TaskRunner
 from backtestr_protocol.codec import encode
 from backtestr_protocol.errors import AlgorithmError
 from backtestr_protocol.messages import BacktestConfig

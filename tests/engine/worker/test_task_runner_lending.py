@@ -18,9 +18,10 @@ from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.data.synthetic import write_synthetic
 from backtestr_engine.publishing.batching import Batcher
 from backtestr_engine.simulation.conventions import Conventions
+from backtestr_engine.worker.held_backtest import MOMENT
 from backtestr_engine.worker.pace import Pace
 from backtestr_engine.worker.price_replays import Sent
-from backtestr_engine.worker.task_runner import MOMENT, TaskRunner
+from backtestr_engine.worker.task_runner import TaskRunner
 from backtestr_protocol.messages import TableName
 from backtestr_protocol.worker_channel import Control, Finished, Lent, Paused, Published, Resumed
 from support.engine.batches import batcher as new_batcher

@@ -18,10 +18,11 @@ from backtestr_protocol.message_types import Priority
 from backtestr_protocol.messages import Contract
 from backtestr_protocol.worker_channel import Work
 
-from .jobs import MAX_LOSSES
 from .task_queue import TaskQueue
 from .workers import Worker, Workers
 
+# Workers that a task may lose before it fails: it may be the task that ends them.
+MAX_LOSSES = 1
 # The result of a task: the frames that its worker sent, or an error.
 Result = list[bytes] | BacktestrError | ErrorData
 # A function that takes a task's result, with the worker that did it; no worker where it was lost.

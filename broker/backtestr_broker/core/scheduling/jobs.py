@@ -7,8 +7,8 @@
                            ▼                  ▼
                 completed | failed | stopped  (final)
 
-`lost` is the loss of the worker: the job goes back to the queue once, and fails the second time. Work is exact, so the
-second worker continues the streams where the first left them.
+`lost` is the loss of the worker: the job goes back to the queue, and fails if it was lost too often (`losses.py`). Work
+is exact, so the next worker goes on from the last checkpoint, and continues the streams where they were.
 """
 
 from __future__ import annotations
@@ -46,8 +46,10 @@ TRANSITIONS: dict[tuple[BacktestState, JobEvent], BacktestState] = {
 
 # Ended backtests that are still listed, and whose streams can still be repaired; results on disk stay by `[retention]`.
 MAX_ENDED = 1000
-# Workers that a job may lose before it fails: the loss may have been the job's fault.
-MAX_LOSSES = 1
+# Workers that a job may lose without a further checkpoint between before it fails, if they end by themselves: it may be
+# the job that ends them. And those that are killed besides: by somebody, or by the system for want of memory.
+MAX_LOSSES = 9
+MAX_KILLED = 99
 
 
 class _Options(msgspec.Struct, frozen=True):
@@ -70,11 +72,15 @@ class Job:
     __slots__ = (
         "algorithm_id",
         "backtest_id",
+        "bars_stored",
+        "begun",
         "config",
         "end_time",
         "error",
+        "killed",
         "lends",
         "losses",
+        "lost_reason",
         "pace",
         "prices_published",
         "progress_at",
@@ -87,6 +93,7 @@ class Job:
         "submit_time",
         "symbols",
         "unheard",
+        "unnumbered",
         "waiting",
         "worker_id",
     )
@@ -115,7 +122,12 @@ class Job:
         self.progress_percent = 0.0
         self.error: ErrorData | None = None
         self.worker_id: str | None = None
-        self.losses = 0
+        self.begun = False  # a worker had it before
+        self.killed = 0  # of the lost workers, those that were killed from outside
+        self.losses = 0  # of workers, since the last checkpoint that was further on
+        self.lost_reason: str | None = None  # the end of the last of them
+        self.bars_stored = -1  # in its checkpoint, as far as workers have told; 0 are the signals alone
+        self.unnumbered = False  # an earlier broker may have published, and nothing was since
         self.progress_at = array("q")  # the bars at which its worker has made progress; another makes it there again
         self.unheard: list[str] = []  # those of its topics that its worker knows to be without a subscriber
         self.prices_published: dict[str, int] = {}  # by topic, which it shares with others
@@ -198,7 +210,7 @@ def pace_of(config: bytes) -> float | None:
 
 
 def restored_job(record: JobRecord) -> Job:
-    """Return the job of an earlier broker; one that had not ended runs again from its start."""
+    """Return the job of an earlier broker; one that had not ended goes on from its checkpoint, if it has one."""
     job = Job(
         backtest_id=record.backtest_id,
         algorithm_id=record.algorithm_id,
@@ -208,7 +220,7 @@ def restored_job(record: JobRecord) -> Job:
         submit_time=record.submit_time,
     )
     job.losses = record.losses
-    job.restored = True
+    job.restored = job.begun = job.unnumbered = True
     if record.status in FINAL_STATES:
         job.status = record.status
         job.start_time, job.end_time = record.start_time, record.end_time
@@ -282,7 +294,6 @@ class Jobs:
         if event == "started":
             job.start_time = wall_ms
         elif event == "lost":
-            job.losses += 1
             job.restored = False
             job.worker_id = job.start_time = None
         if job.ended:
@@ -325,4 +336,4 @@ class Jobs:
             assert not (job.ended and job.waiting), f"{backtest_id} has ended and a request still waits"
             assert (job.worker_id is not None) == (job.status in ("running", "paused")), f"{backtest_id} {job.status}"
             assert not (job.lends and job.status != "running"), f"{backtest_id} lends its worker and is {job.status}"
-            assert job.losses <= MAX_LOSSES + 1
+            assert job.killed <= job.losses <= MAX_LOSSES + MAX_KILLED + 1

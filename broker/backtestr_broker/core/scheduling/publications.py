@@ -1,8 +1,9 @@
 """Take the stream messages of backtests, and count those that another worker would make again.
 
-A backtest whose worker is lost runs again from its start, and its orders, positions and prices are the same again. Its
-progress and its marks to market follow the clock: so the next worker is told at which bars the former made them. It
-makes all messages again, and leaves out as many as were published.
+A backtest whose worker is lost goes on from its last checkpoint, or runs again from its start, and its orders,
+positions and prices are the same again. Its progress and its marks to market follow the clock: so the next worker is
+told at which bars the former made them. It makes the messages behind the checkpoint again, and leaves out as many as
+were published.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ def publish(outbox: Outbox, jobs: Jobs, worker: Worker, message: Published, payl
         published = jobs.get(shown_by).prices_published
         published[topic] = published.get(topic, 0) + message.count
     elif is_of_its_task:
-        _advance(jobs.get(backtest_id), message.progress_percent)
+        job = jobs.get(backtest_id)
+        job.unnumbered = False
+        _advance(job, message.progress_percent)
 
 
 def count(outbox: Outbox, jobs: Jobs, worker: Worker, message: Counted) -> None:
@@ -53,6 +56,7 @@ def count(outbox: Outbox, jobs: Jobs, worker: Worker, message: Counted) -> None:
     job = jobs.get(backtest_id)
     if len(job.progress_at) + len(message.progress_at) > MAX_PROGRESS:
         raise ValidationError(f"{worker.worker_id} made progress {MAX_PROGRESS} times, the most there can be")
+    job.unnumbered = False
     job.progress_at.extend(message.progress_at)
     for topic, messages in message.counts.items():
         outbox.skip(topic, messages)

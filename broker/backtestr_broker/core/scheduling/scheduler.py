@@ -29,7 +29,6 @@ from backtestr_protocol.errors import (
     SystemFault,
     TimeLimitExceeded,
     ValidationError,
-    WorkersLost,
 )
 from backtestr_protocol.messages import (
     BacktestAccepted,
@@ -39,7 +38,8 @@ from backtestr_protocol.messages import (
 from backtestr_protocol.worker_channel import Action
 
 from .interactive_tasks import InteractiveTasks
-from .jobs import MAX_LOSSES, Job, JobEvent, Jobs
+from .jobs import Job, JobEvent, Jobs
+from .losses import cost_two, count_loss, go_on, has_lost_too_many, take_checkpoint, too_many
 from .publications import count, publish, published_before
 from .stream_fetches import StreamFetches
 from .task_queue import RETRY_AFTER_MS, TaskQueue
@@ -105,7 +105,7 @@ class Scheduler:
         self.interactive.ask("CheckBacktest", config, request_key, "B", done=accept)
 
     def restore(self, records: Iterable[JobRecord]) -> None:
-        """Take over the jobs of an earlier broker: those that had not ended run again, in order of acceptance."""
+        """Take over the jobs of an earlier broker: those that had not ended go on, in order of acceptance."""
         self.jobs.restore(records)
         for job in self.jobs:
             self._outbox.create_topics(topics.of_backtest(job.backtest_id))
@@ -254,6 +254,21 @@ class Scheduler:
         job.lends = True
         self._assign()
 
+    def checkpointed(self, worker: Worker, message: worker_channel.Checkpointed) -> None:
+        """Take that a job has a checkpoint."""
+        take_checkpoint(self._held_job(worker, message.task_id), message)
+
+    def continued(self, worker: Worker, message: worker_channel.Continued) -> None:
+        """Take that a job of an earlier broker goes on from its checkpoint."""
+        go_on(self._outbox, self._held_job(worker, message.task_id), message)
+
+    def cost_workers(self, worker: Worker, message: worker_channel.CostWorkers) -> None:
+        """Fail a job of which the same bars have ended two workers."""
+        job = self._job_at(worker, message.task_id, "running")
+        worker.release(job.backtest_id)
+        self._fail(job, cost_two(job, message))
+        self._assign()
+
     def finished(self, worker: Worker, message: worker_channel.Finished, payload: list[bytes]) -> None:
         """Take the end of an interactive task or of a job."""
         if not worker.holds(message.task_id):
@@ -266,8 +281,7 @@ class Scheduler:
         if message.is_last:
             worker.leaving = message.reason
             stuck = "it was stuck in a task past its time limit"
-            replaced = message.reason is not None
-            self._lose(worker, message.reason or stuck, overdue=False, replaced=replaced, blames_others=False)
+            self._lose(worker, message.reason or stuck, overdue=False, blames_others=False)
         else:
             self._assign()
 
@@ -276,20 +290,21 @@ class Scheduler:
         worker = self.workers.get(worker_id)
         return sorted(worker.parked | worker.running)
 
-    def lost(self, worker_id: str, reason: str, *, overdue: bool = False) -> None:
-        """Take the end of a worker's process: its work goes to another worker once, and fails the second time.
+    def lost(self, worker_id: str, reason: str, *, overdue: bool = False, killed: bool = False) -> None:
+        """Take the end of a worker's process: its work goes to another worker, unless it has lost too many.
 
-        The task it computed fails at once if the worker was ended as `overdue`: it would end the next worker as well.
+        Workers that were `killed` from outside may be many. The task it computed fails at once if the worker was ended
+        as `overdue`: it would end the next worker as well.
         Backtests that lent the worker are not to blame where it computed a task, and do not count the loss then: code
         of an algorithm runs only before its backtest lends the worker.
         """
         worker = self.workers.get(worker_id)
-        self._lose(worker, reason, overdue=overdue, replaced=False, blames_others=worker.task_id is None)
+        self._lose(worker, reason, overdue=overdue, blames_others=worker.task_id is None, killed=killed)
 
-    def _lose(self, worker: Worker, reason: str, *, overdue: bool, replaced: bool, blames_others: bool) -> None:
+    def _lose(self, worker: Worker, reason: str, *, overdue: bool, blames_others: bool, killed: bool = False) -> None:
         """Take the end of a worker; the loss counts for backtests that lent it if it `blames_others`.
 
-        Those that a worker had parked when it was `replaced` are not to blame for that, and do not count it either.
+        Those that it had parked did nothing, and do not count it.
         """
         lending = worker.lending
         task_id, others = self.workers.lost(worker.worker_id)
@@ -299,13 +314,13 @@ class Scheduler:
                 self.interactive.lost(task_id, reason, overdue=overdue)
             self._replays_lost(worker.worker_id, reason)
         else:
-            counts = dict.fromkeys(others, not replaced) | dict.fromkeys(lending, blames_others)
+            counts = dict.fromkeys(others, False) | dict.fromkeys(lending, blames_others)
             if task_id is not None:
                 counts[task_id] = True
             self.stream_fetches.lost(worker.worker_id)
             for backtest_id in sorted(counts):
-                job = self.jobs.get(backtest_id)
-                self._job_lost(job, reason, overdue=overdue and backtest_id == task_id, counts=counts[backtest_id])
+                count_loss(self.jobs.get(backtest_id), reason, counts=counts[backtest_id], killed=killed)
+                self._job_lost(self.jobs.get(backtest_id), reason, overdue=overdue and backtest_id == task_id)
         if (spare := self.workers.replace_by_spare(worker.kind)) is not None:
             self._outbox.notify("worker_ready", workerId=spare.worker_id, pid=spare.pid, kind=spare.kind)
         self._assign()
@@ -391,19 +406,15 @@ class Scheduler:
             job.progress_percent = 100.0
         self._end(job, message.outcome, message.error if message.outcome == "failed" else None)
 
-    def _job_lost(self, job: Job, reason: str, *, overdue: bool, counts: bool) -> None:
+    def _job_lost(self, job: Job, reason: str, *, overdue: bool) -> None:
         was_paused = job.status == "paused"
-        losses = job.losses
         self._change(job, "lost")
-        if not counts:
-            job.losses = losses
         if job.requested == "stop":
             self._end(job, "stopped")
         elif overdue:
             self._fail(job, TimeLimitExceeded(f"the worker of backtest {job.backtest_id} was {reason}"))
-        elif job.losses > MAX_LOSSES:
-            message = f"the worker of backtest {job.backtest_id} ended, for the second time: {reason}"
-            self._fail(job, WorkersLost(message))
+        elif has_lost_too_many(job):
+            self._fail(job, too_many(job, reason))
         else:
             if job.requested == "resume":
                 self._let_run(job)
@@ -450,6 +461,12 @@ class Scheduler:
             if job.status == status:
                 return job
         raise ValidationError(f"{worker.worker_id} spoke of {task_id[:200]!r}, which it has not {status}")
+
+    def _held_job(self, worker: Worker, task_id: str) -> Job:
+        """Return the job that a worker's message names, if the worker has it, parked or not."""
+        if worker.kind == "compute" and worker.holds(task_id):
+            return self.jobs.get(task_id)
+        raise ValidationError(f"{worker.worker_id} spoke of {task_id[:200]!r}, which it does not hold")
 
     def _worker_of(self, job: Job) -> Worker:
         assert job.worker_id is not None
@@ -523,7 +540,9 @@ class Scheduler:
             task_id=job.backtest_id,
             work="RunBacktest",
             paused=job.requested == "pause",
+            resumes=job.begun,
             restored=job.restored,
+            unnumbered=job.unnumbered,
             client_id=job.client_id,
             request_id=job.request_key[1],
             published=published_before(self._outbox, job),
@@ -531,6 +550,7 @@ class Scheduler:
             unheard=job.unheard or None,
             losses=job.losses or None,
         )
+        job.begun = True
         self._change(job, "started")
         self._outbox.instruct(worker.peer, assign, job.config)
 

@@ -113,7 +113,7 @@ class Gap(msgspec.Struct, frozen=True):
 
 
 class Restarted(msgspec.Struct, frozen=True):
-    """There is another instance of the broker: every topic begins again at 1."""
+    """There is another instance of the broker: every topic is read again, from number 1."""
 
     instance_id: str
 

@@ -1,7 +1,7 @@
 """The positions of a backtest, each once, across a restart of the broker.
 
-No I/O. A backtest that ran when its broker ended runs again from its start in the next broker. Its changes of positions
-are the same again, under other sequence numbers, since the marks between them follow the clock.
+No I/O. The positions of a backtest that ran when its broker ended are read again from the first under the next broker.
+The changes are the same again, maybe under other sequence numbers, since the marks between them follow the clock.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class PositionOrder:
         self._resumes_after: int | None = None  # marks up to this time were read, or later ones
 
     def restarted(self) -> None:
-        """Note that the backtest runs again from its start."""
+        """Note that the positions are read again from the first."""
         self._is_behind = self._changed is not None
         self._resumes_after = self._latest
 

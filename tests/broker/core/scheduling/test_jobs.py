@@ -97,7 +97,7 @@ def test_a_job_that_lost_its_worker_waits_as_if_it_had_not_started() -> None:
     job = make_job()
     jobs.add(job)
     after_events(jobs, job, ("started", "lost"))
-    assert (job.status, job.worker_id, job.start_time, job.losses) == ("queued", None, None, 1)
+    assert (job.status, job.worker_id, job.start_time) == ("queued", None, None)
 
 
 def test_an_id_is_taken_once() -> None:

@@ -311,9 +311,11 @@ def test_a_worker_that_computes_nothing_is_lost_by_those_that_lend_it(link: Link
     lend(ann, worker, "one", "two")
     successor = link.lose_worker(worker)
     assert losses(link, "one", "two") == [1, 1]
-    for _ in range(2):
-        successor.lent(successor.task_id)
-    link.lose_worker(successor)
+    for lost in range(1, MAX_LOSSES + 1):
+        assert losses(link, "one", "two") == [lost, lost]
+        for _ in range(2):
+            successor.lent(successor.task_id)
+        successor = link.lose_worker(successor)
     assert [status(ann, "one"), status(ann, "two")] == ["failed", "failed"]
 
 

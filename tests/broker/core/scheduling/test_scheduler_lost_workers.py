@@ -1,9 +1,13 @@
-"""The tasks of a lost worker are assigned again once, and each request that waits for it is answered."""
+"""The tasks of a lost worker are assigned again, and each request that waits for it is answered."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from backtestr_broker.core.events import WorkerExited
-from backtestr_broker.core.scheduling.jobs import MAX_LOSSES
+from backtestr_broker.core.scheduling.jobs import MAX_KILLED, MAX_LOSSES
 from backtestr_protocol import worker_channel
 from backtestr_protocol.codec import encoded_payload
 from backtestr_protocol.errors import TimedOut
@@ -115,20 +119,162 @@ def test_a_backtest_of_a_lost_worker_goes_before_those_that_wait(link: Link, ann
     assert [one.losses for one in (*worker.assigned, *successor.assigned)] == [None, 1]
 
 
-def test_a_backtest_that_loses_two_workers_fails_with_the_reason(link: Link, ann: Client, worker: Worker) -> None:
+def test_a_backtest_whose_same_bars_cost_two_workers_fails_with_the_reason(
+    link: Link, ann: Client, worker: Worker
+) -> None:
     start(ann, "b1", "b2")
     waits = ann.later("PauseBacktest", B1)
     third = link.lose_worker(link.lose_worker(worker))
-    ended = ann.ask("GetBacktestStatus", B1)
-    assert ended["status"] == "failed"
-    assert ended["error"]["code"] == "SYSTEM_ERROR"
-    assert "killed by signal 9" in ended["error"]["message"]
+    third.say(worker_channel.CostWorkers(task_id="b1", first_bar=400, stop_bar=404))
+    ended = failed(ann)
+    assert "its bars 400 to 403" in ended["message"]
+    assert "killed by signal 9" in ended["message"]
+    assert (ended["details"]["fromBar"], ended["details"]["toBar"]) == (400, 403)
     assert is_conflict(ann, waits, "failed")
     assert third.task_id == "b2"
     ((_, published),) = link.streams["system.errors"]
-    assert published["data"] == ended["error"]
+    assert published["data"] == ended
     (fault,) = link.signals("fault")
-    assert fault["id"] == ended["error"]["details"]["id"]
+    assert fault["id"] == ended["details"]["id"]
+
+
+@pytest.mark.parametrize(
+    ("first", "stop", "where"),
+    [(0, 0, "before its first bar"), (7, 8, "its bar 7"), (90, 90, "after its last bar")],
+)
+def test_the_error_names_the_place_that_cost_two_workers(
+    link: Link, ann: Client, worker: Worker, first: int, stop: int, where: str
+) -> None:
+    start(ann, "b1")
+    third = link.lose_worker(link.lose_worker(worker))
+    third.say(worker_channel.CostWorkers(task_id="b1", first_bar=first, stop_bar=stop))
+    assert where in failed(ann)["message"]
+
+
+def test_a_backtest_fails_that_loses_ten_workers_and_does_not_go_on(link: Link, ann: Client, worker: Worker) -> None:
+    start(ann, "b1", "b2")
+    for _ in range(MAX_LOSSES):
+        worker = link.lose_worker(worker)
+        assert worker.task_id == "b1"
+    assert link.lose_worker(worker).task_id == "b2"
+    message = failed(ann)["message"]
+    assert "10 workers before its first bar" in message
+    assert "killed by signal 9" in message
+
+
+def test_workers_that_are_killed_from_outside_may_be_many(link: Link, ann: Client, worker: Worker) -> None:
+    start(ann, "b1")
+    for _ in range(MAX_KILLED):
+        link.feed(WorkerExited(worker.worker_id, "killed by signal 9", link.wall_ms, killed=True))
+        worker = link.start_worker(worker.worker_id, "compute")
+        worker.ready()
+        assert worker.task_id == "b1"
+    assert worker.assigned[-1].losses == MAX_KILLED
+    link.feed(WorkerExited(worker.worker_id, "killed by signal 9", link.wall_ms, killed=True))
+    assert "100 workers before its first bar" in failed(ann)["message"]
+
+
+def test_only_a_checkpoint_further_on_ends_the_count_of_losses(link: Link, ann: Client, worker: Worker) -> None:
+    start(ann, "b1")
+    job = link.core.scheduler.jobs.get("b1")
+    for bars, expected in [(100, 0), (100, 1), (99, 2), (101, 0)]:
+        worker.say(worker_channel.Checkpointed(task_id="b1", bars=bars))
+        assert job.losses == expected
+        worker = link.lose_worker(worker)
+        assert worker.assigned[-1].losses == expected + 1
+    for _ in range(MAX_LOSSES):
+        worker = link.lose_worker(worker)
+    assert "behind the first 101 of its bars" in failed(ann)["message"]
+
+
+def test_a_parked_backtest_counts_no_loss(link: Link, ann: Client, worker: Worker) -> None:
+    start(ann, "b1")
+    paused(ann, worker)
+    for _ in range(MAX_LOSSES + 2):
+        worker = link.lose_worker(worker)
+        worker.paused()
+    assert link.core.scheduler.jobs.get("b1").losses == 0
+
+
+def test_only_a_worker_that_has_a_backtest_speaks_of_its_checkpoint(link: Link, ann: Client, worker: Worker) -> None:
+    start(ann, "b1")
+    other = link.start_worker("compute-2", "compute")
+    other.ready()
+    for message in (
+        worker_channel.Checkpointed(task_id="b1", bars=5),
+        worker_channel.Continued(task_id="b1", numbers={}),
+        worker_channel.CostWorkers(task_id="b1", first_bar=0, stop_bar=4),
+    ):
+        other.say(message)
+    assert len(link.signals("message_refused")) == 3
+    assert (status(ann), link.core.scheduler.jobs.get("b1").bars_stored) == ("running", -1)
+
+
+def test_the_topics_of_a_restored_backtest_go_on_from_the_numbers_of_its_checkpoint(
+    link: Link, ann: Client, worker: Worker
+) -> None:
+    start(ann, "b1")
+    worker.publish("orders.b1", 1, 2)
+    link.restart_broker()
+    ann.reconnect()
+    worker = link.worker("compute-1")
+    (again,) = worker.assigned
+    assert (again.unnumbered, again.resumes) == (True, True)
+    numbers = {"orders.b1": 2, "positions.b1": 5, "progress.b1": 3}
+    worker.say(
+        worker_channel.Continued(task_id="b1", numbers=numbers, progress_at=[40, 80, 120], progress_percent=20.0)
+    )
+    assert ann.ask("GetBacktestStatus", B1)["progressPercent"] == 20.0
+    worker.publish("orders.b1", 3)
+    assert [seq for seq, _ in link.streams["orders.b1"]][-1] == 3
+    missed = ann.ask("FetchMissed", {"topic": "orders.b1", "fromSeq": 3})
+    assert (missed["oldestSeq"], [one["seq"] for one in missed["messages"]]) == (1, [3])
+    ann.later("FetchMissed", {"topic": "orders.b1", "fromSeq": 1})
+    asked, _ = worker.received[-1]
+    assert isinstance(asked, worker_channel.Fetch), "the worker has those before the checkpoint"
+    assert (asked.from_seq, asked.to_seq) == (1, 3)
+    (next_one,) = link.lose_worker(worker).assigned
+    assert not next_one.unnumbered
+    assert next_one.published == {"orders.b1": 3, "positions.b1": 5, "progress.b1": 3}
+    assert next_one.progress_at == [40, 80, 120]
+
+
+@pytest.mark.parametrize("numbers", [{"orders.b2": 3}, {"system.errors": 3}], ids=["other", "system"])
+def test_numbers_that_a_backtest_cannot_have_are_refused(
+    link: Link, ann: Client, worker: Worker, numbers: dict[str, int]
+) -> None:
+    start(ann, "b1")
+    link.restart_broker()
+    ann.reconnect()
+    worker = link.worker("compute-1")
+    worker.say(worker_channel.Continued(task_id="b1", numbers=numbers))
+    assert len(link.signals("message_refused")) == 1
+    assert link.core.outbox.sequencer.last_seq("positions.b1") == 0
+
+
+@pytest.mark.parametrize("first", ["published", "counted"])
+def test_a_restored_backtest_that_began_again_has_its_numbers(
+    link: Link, ann: Client, worker: Worker, first: str
+) -> None:
+    start(ann, "b1")
+    link.restart_broker()
+    ann.reconnect()
+    worker = link.worker("compute-1")
+    if first == "published":
+        worker.publish("orders.b1", 1)
+    else:
+        worker.count("b1", {"orders.b1": 1})
+    worker.say(worker_channel.Continued(task_id="b1", numbers={"orders.b1": 9}))
+    assert len(link.signals("message_refused")) == 1
+    worker.publish("orders.b1", 2)
+    assert [seq for seq, _ in link.streams["orders.b1"]][-1] == 2
+
+
+def failed(ann: Client) -> Any:
+    ended = ann.ask("GetBacktestStatus", B1)
+    assert ended["status"] == "failed"
+    assert ended["error"]["code"] == "SYSTEM_ERROR"
+    return ended["error"]
 
 
 def test_a_backtest_that_used_up_its_processor_time_ends_no_second_worker(

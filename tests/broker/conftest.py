@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from support.broker.clients import Client
 from support.broker.database_store import Store
-from support.broker.link import Client, Link, Worker
+from support.broker.link import Link, Worker
 
 
 @pytest.fixture

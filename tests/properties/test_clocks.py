@@ -16,7 +16,8 @@ from backtestr_broker.core.clients.sessions import REPLAY_WINDOW
 from backtestr_protocol.errors import NetworkError, TimedOut
 from backtestr_protocol.messages import BacktestConfig, UpdateState
 from support.broker.anatomy import anatomy
-from support.broker.link import LIMITS, Client, Link, config
+from support.broker.clients import Client
+from support.broker.link import LIMITS, Link, config
 from support.protocol.independent import Fields
 
 HOUR = 3600.0

@@ -20,7 +20,8 @@ from backtestr_broker import core as core_package
 from backtestr_broker.core.core import Core
 from backtestr_broker.core.faults import Faults
 from backtestr_protocol.errors import DataError
-from support.broker.link import REPLAY_BARS, Client, Link, config
+from support.broker.clients import Client
+from support.broker.link import REPLAY_BARS, Link, config
 
 # Not part of handling an event, or the last line of it.
 LEFT_OUT = {"check_invariants", "handle", "next_deadline", "restore", "take_effects"}

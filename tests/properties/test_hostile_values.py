@@ -13,7 +13,8 @@ from backtestr_protocol import worker_channel
 from backtestr_protocol.codec import encode
 from backtestr_protocol.errors import ErrorCode
 from backtestr_protocol.message_types import REQUESTS
-from support.broker.link import ALGORITHM, Client, Link, config
+from support.broker.clients import Client
+from support.broker.link import ALGORITHM, Link, config
 from support.protocol import hostile_values
 from support.protocol.independent import Fields
 

@@ -12,7 +12,8 @@ from backtestr_broker.core.clients.rate_limit import Rate
 from backtestr_broker.core.scheduling import task_queue
 from backtestr_protocol.message_types import REQUESTS
 from backtestr_protocol.rights import RIGHTS, Right, includes
-from support.broker.link import LIMITS, Link, config, failure
+from support.broker.clients import failure
+from support.broker.link import LIMITS, Link, config
 
 MakeLink = Callable[..., Link]
 

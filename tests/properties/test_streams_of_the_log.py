@@ -27,7 +27,7 @@ from backtestr_engine.publishing import stream_pages
 from backtestr_engine.worker import checkpoints
 from backtestr_engine.worker.task_runner import TaskRunner
 from backtestr_protocol import topics
-from support.broker.link import Client
+from support.broker.clients import Client
 from support.engine.batches import batcher
 from support.engine_link import EngineLink, numbered
 from support.protocol.independent import Fields

@@ -12,7 +12,8 @@ from backtestr_protocol import worker_channel
 from backtestr_protocol.codec import encode
 from backtestr_protocol.errors import AlgorithmError, TimedOut
 from backtestr_protocol.messages import AlgorithmInfo, AlgorithmProblem
-from support.broker.link import ALGORITHM, Client, Link, Worker, config
+from support.broker.clients import Client
+from support.broker.link import ALGORITHM, Link, Worker, config
 from support.protocol.independent import Fields
 
 SOURCE = {"name": "mine", "source": "…"}

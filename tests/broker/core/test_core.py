@@ -16,7 +16,8 @@ from backtestr_broker.core.events import ClientsDropped, RequestReceived, Worker
 from backtestr_protocol import worker_channel
 from backtestr_protocol.codec import TO_BROKER
 from backtestr_protocol.errors import RECOVERY_ACTIONS
-from support.broker.link import LIMITS, Client, Link, Worker, config, failure
+from support.broker.clients import Client, failure
+from support.broker.link import LIMITS, Link, Worker, config
 from support.protocol.independent import REQUEST, Fields, pack
 
 MakeLink = Callable[..., Link]

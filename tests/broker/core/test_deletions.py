@@ -9,7 +9,8 @@ from backtestr_broker.core import deletions as deletions_module
 from backtestr_broker.core.deletions import SURVEY_INTERVAL, SURVEY_PATIENCE, SURVEY_SOON
 from backtestr_broker.core.events import FilesSurveyed, SurveyFiles
 from backtestr_broker.core.retention import RetentionRules
-from support.broker.link import LIMITS, WALL_MS, Client, Link, Worker, config
+from support.broker.clients import Client
+from support.broker.link import LIMITS, WALL_MS, Link, Worker, config
 from support.broker.steps import MakeLink, start
 
 B1 = {"backtestId": "b1"}

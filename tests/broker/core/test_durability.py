@@ -12,7 +12,8 @@ from backtestr_broker.core.scheduling.jobs import MAX_LOSSES
 from backtestr_protocol import worker_channel
 from backtestr_protocol.errors import DataError
 from backtestr_protocol.messages import BacktestConfig
-from support.broker.link import LIMITS, Client, Link, Worker, config
+from support.broker.clients import Client
+from support.broker.link import LIMITS, Link, Worker, config
 from support.broker.steps import MakeLink, paused, start, status
 
 B1 = {"backtestId": "b1"}

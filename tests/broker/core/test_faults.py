@@ -17,7 +17,8 @@ from backtestr_broker.core.requests.dispatch import Requests
 from backtestr_broker.core.scheduling.scheduler import Scheduler
 from backtestr_broker.core.shared_state import SharedState
 from backtestr_broker.core.worker_messages import WorkerMessages
-from support.broker.link import Client, Link, Worker, config
+from support.broker.clients import Client
+from support.broker.link import Link, Worker, config
 from support.broker.steps import start, status
 
 

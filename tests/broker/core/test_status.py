@@ -14,7 +14,8 @@ from backtestr_broker.core.status import RECENT_SECONDS
 from backtestr_protocol import worker_channel
 from backtestr_protocol.messages import AlgorithmProblem
 from backtestr_protocol.system_status import BatchingStatus, CacheStatus, CompressionStatus
-from support.broker.link import BUILD, HOST, LIMITS, Client, Link, Worker, config
+from support.broker.clients import Client
+from support.broker.link import BUILD, HOST, LIMITS, Link, Worker, config
 from support.broker.steps import MakeLink, start, status
 
 

@@ -17,7 +17,8 @@ from backtestr_protocol.messages import SeriesInfo
 from backtestr_protocol.system_status import BatchingStatus
 from backtestr_protocol.texts import MAX_DETAILS_BYTES, MAX_TEXT_BYTES
 from backtestr_protocol.worker_channel import WorkerKind
-from support.broker.link import ALGORITHM, HOST, LIMITS, SERIES, Client, Link, Worker, config
+from support.broker.clients import Client
+from support.broker.link import ALGORITHM, HOST, LIMITS, SERIES, Link, Worker, config
 
 MakeLink = Callable[..., Link]
 BEAT = worker_channel.Beat(task_id=None)

@@ -21,7 +21,8 @@ from backtestr_broker.recording.parts import records
 from backtestr_broker.recording.playback import Playback
 from backtestr_broker.recording.replay_log import replayed_log
 from support.broker.anatomy import anatomy
-from support.broker.link import HOST, WALL_MS, Client, Link, Worker, config
+from support.broker.clients import Client
+from support.broker.link import HOST, WALL_MS, Link, Worker, config
 from support.broker.steps import paused, start
 
 

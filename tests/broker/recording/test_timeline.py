@@ -12,7 +12,8 @@ from backtestr_broker.recording.playback import Playback
 from backtestr_broker.recording.timeline import Fact, SubjectKind, Timeline
 from backtestr_protocol import worker_channel
 from backtestr_protocol.errors import AlgorithmError
-from support.broker.link import LIMITS, Client, Link, Worker, config
+from support.broker.clients import Client
+from support.broker.link import LIMITS, Link, Worker, config
 from support.broker.steps import MakeLink, start
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from support.broker.link import Client, Link, Worker, config
+from support.broker.clients import Client
+from support.broker.link import Link, Worker, config
 
 MakeLink = Callable[..., Link]
 B1 = {"backtestId": "b1"}

@@ -13,7 +13,8 @@ from backtestr_broker.core.clients import admission, sessions
 from backtestr_broker.core.clients.rate_limit import Rate
 from backtestr_broker.core.settings import CoreSettings
 from backtestr_protocol.message_types import Priority
-from support.broker.link import LIMITS, Client, Link, config
+from support.broker.clients import Client
+from support.broker.link import LIMITS, Link, config
 from support.broker.steps import MakeLink, start, status
 
 RATES: Mapping[Priority, Rate] = {"R": Rate(100, 50), "I": Rate(10, 3), "B": Rate(4, 2), "K": Rate(1, 1)}

@@ -16,7 +16,8 @@ from backtestr_broker.core.requests.price_replay_requests import ABSENT_SECONDS,
 from backtestr_protocol import worker_channel
 from backtestr_protocol.codec import encoded_payload
 from backtestr_protocol.errors import DataError
-from support.broker.link import REPLAY_BARS, Client, Link, Worker
+from support.broker.clients import Client
+from support.broker.link import REPLAY_BARS, Link, Worker
 
 TOPIC = "prices.SYNTH.1m"
 R1 = {"replayId": "r1"}

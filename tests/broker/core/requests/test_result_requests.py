@@ -7,7 +7,8 @@ import pytest
 
 from backtestr_broker.core.requests import result_requests as result_requests_module
 from backtestr_broker.core.retention import RetentionRules
-from support.broker.link import LIMITS, WALL_MS, Client, Link, Worker, config
+from support.broker.clients import Client
+from support.broker.link import LIMITS, WALL_MS, Link, Worker, config
 from support.broker.steps import MakeLink, start
 
 DAY = 86_400_000

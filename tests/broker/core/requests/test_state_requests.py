@@ -10,7 +10,8 @@ import pytest
 from backtestr_broker.core import commit_queue as commit_queue_module
 from backtestr_broker.core.clients.idempotency import KEPT_SECONDS
 from backtestr_protocol.state_values import checksum, value_bytes
-from support.broker.link import LIMITS, Client, Link
+from support.broker.clients import Client
+from support.broker.link import LIMITS, Link
 from support.broker.steps import MakeLink
 from support.protocol.independent import Fields
 

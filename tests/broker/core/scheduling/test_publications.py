@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from support.broker.link import Client, Link, Worker
+from support.broker.clients import Client
+from support.broker.link import Link, Worker
 from support.broker.steps import start
 
 

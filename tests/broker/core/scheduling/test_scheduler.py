@@ -10,7 +10,8 @@ import pytest
 from backtestr_broker.core.scheduling import jobs as jobs_module
 from backtestr_protocol import worker_channel
 from backtestr_protocol.errors import AlgorithmError, DataError
-from support.broker.link import LIMITS, Client, Link, Worker, config, failure
+from support.broker.clients import Client, failure
+from support.broker.link import LIMITS, Link, Worker, config
 from support.broker.steps import B1, MakeLink, paused, start, status
 
 # --- without faults ---

@@ -10,7 +10,8 @@ from backtestr_broker.core.scheduling.jobs import MAX_LOSSES
 from backtestr_protocol import worker_channel
 from backtestr_protocol.messages import MAX_LENDING
 from backtestr_protocol.worker_channel import MAX_PARKED
-from support.broker.link import LIMITS, Client, Link, Worker, config
+from support.broker.clients import Client
+from support.broker.link import LIMITS, Link, Worker, config
 from support.broker.steps import B1, MakeLink, is_conflict, lend, paused, start, start_paced, status
 
 MORE = [f"paced-{number}" for number in range(MAX_LENDING)]

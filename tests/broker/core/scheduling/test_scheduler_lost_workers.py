@@ -11,7 +11,8 @@ from backtestr_broker.core.scheduling.jobs import MAX_KILLED, MAX_LOSSES
 from backtestr_protocol import worker_channel
 from backtestr_protocol.codec import encoded_payload
 from backtestr_protocol.errors import TimedOut
-from support.broker.link import Client, Link, Worker
+from support.broker.clients import Client
+from support.broker.link import Link, Worker
 from support.broker.steps import B1, is_conflict, paused, start, status
 
 

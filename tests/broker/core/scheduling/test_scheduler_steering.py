@@ -6,7 +6,8 @@ import pytest
 
 from backtestr_broker.core.scheduling import scheduler as scheduler_module
 from backtestr_protocol import worker_channel
-from support.broker.link import Client, Link, Worker
+from support.broker.clients import Client
+from support.broker.link import Link, Worker
 from support.broker.steps import B1, MakeLink, is_conflict, paused, start, status
 
 

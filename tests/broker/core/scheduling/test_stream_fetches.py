@@ -9,7 +9,8 @@ from backtestr_protocol.codec import encode
 from backtestr_protocol.errors import Busy
 from backtestr_protocol.messages import FetchMissed, Missed
 from backtestr_protocol.worker_channel import Fetch, Fetched, Unheard
-from support.broker.link import Client, Link, Worker
+from support.broker.clients import Client
+from support.broker.link import Link, Worker
 from support.broker.steps import start
 
 B1 = {"topic": "orders.b1", "fromSeq": 1}

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from backtestr_broker.core.streams import feeds
 from backtestr_protocol.price_messages import MAX_PRICES
 from backtestr_protocol.ranges import MAX_NUMBER
-from support.broker.link import Client, Link
+from support.broker.clients import Client
+from support.broker.link import Link
 from support.harness import messages
 from support.protocol.independent import Fields
 

@@ -124,7 +124,7 @@ class WorkerExited(msgspec.Struct, frozen=True, tag=True):
     early_deaths: int = 0
     restart_ms: int = 0
     overdue: bool = False
-    killed: bool = False
+    killed: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class Tick(msgspec.Struct, frozen=True, tag=True):

@@ -142,7 +142,7 @@ class WorkerMessages:
         looping = self.liveness.ended(event.worker_id, reason, event.early_deaths, next_start, now, replaced=replaced)
         if looping is not None:
             self._outbox.report(SystemFault(looping))
-        self._scheduler.lost(event.worker_id, reason, overdue=event.overdue, killed=event.killed)
+        self._scheduler.lost(event.worker_id, reason, overdue=event.overdue, killed=event.killed is True)
 
     def check_liveness(self, cpu_seconds: Mapping[int, float], now: float) -> None:
         """Have workers killed that hang. `cpu_seconds` is what each process has used, by its id."""

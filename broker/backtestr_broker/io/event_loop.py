@@ -365,7 +365,10 @@ class EventLoop:
                     self._feed(WorkerStarted(worker_id, kind, pid, _wall_ms()))
                 case Ended(worker_id, reason, early_exits, delay, overdue, killed):
                     restart_ms = round(delay * 1000)
-                    self._feed(WorkerExited(worker_id, reason, _wall_ms(), early_exits, restart_ms, overdue, killed))
+                    from_outside = killed or msgspec.UNSET
+                    self._feed(
+                        WorkerExited(worker_id, reason, _wall_ms(), early_exits, restart_ms, overdue, from_outside)
+                    )
                 case _:
                     assert_never(change)
         if self._supervisor.is_hopeless and not self._core.worker_messages.serving:

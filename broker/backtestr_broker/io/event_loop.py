@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, assert_never
 
+import msgspec
 import zmq
 
 from backtestr_broker import hooks

@@ -43,7 +43,7 @@ _TIME = "a time is in milliseconds since 1970-01-01 UTC, from the year 1900 up t
 _INTEGER = "a whole number of up to 2^53 - 1"
 
 if TYPE_CHECKING:
-    Milliseconds = int
+    Milliseconds = float  # which for mypy is int, too
 else:
     # JavaScript's encoders write integers beyond 32 bits as float64 (msgpackr does so with Date.now()).
     Milliseconds = (

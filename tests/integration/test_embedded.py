@@ -94,7 +94,10 @@ for seconds in (0.02, 0.3, 0.8, 1.5):
             client.subscribe("prices.").next()
     except KeyboardInterrupt:
         timer.join()
-        left = [one.name for one in threading.enumerate() if one is not threading.main_thread()]
+        left = [one for one in threading.enumerate() if one is not threading.main_thread()]
+        for one in left:
+            one.join(0.5)  # it may be about to end
+        left = [one.name for one in left if one.is_alive()]
         print(f"interrupted; left: {[one for one in left if 'compute' not in one]}", flush=True)
 with backtestr.embedded(folder) as client:
     print(client.backtest("buy_and_hold", "SYNTH", timeframe="1d").result().status)

@@ -39,6 +39,8 @@ STOP_SECONDS = 3.0
 # TA-Lib imports pandas where it is installed, as it is here for other tests. That is a third of the processor time of a
 # worker's start, and backtestr itself does not use pandas.
 WITHOUT_PANDAS = Path(__file__).parent / "without_pandas"
+# The one variable of ours that a broker under test inherits: it runs what the tests run.
+PURE = "BACKTESTR_PURE"
 
 
 class RunningBroker:
@@ -56,7 +58,7 @@ class RunningBroker:
         for name, text in {"broker.toml": "", **(config or {})}.items():
             (config_dir / name).write_text(_without_spare(text) if name == "broker.toml" else text, "utf-8")
         self.environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("BACKTESTR_")},
+            **{name: value for name, value in os.environ.items() if name == PURE or not name.startswith("BACKTESTR_")},
             "BACKTESTR_RUNTIME_DIR": str(self.runtime_dir),
             "BACKTESTR_DATA_DIR": str(self.data_dir),
             "BACKTESTR_CONFIG_DIR": str(config_dir),

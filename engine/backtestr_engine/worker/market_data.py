@@ -105,5 +105,5 @@ def _indicator_columns(bars: Bars, configs: list[IndicatorConfig]) -> list[pl.Se
     return list(columns.values())
 
 
-def _microseconds(milliseconds: int | None) -> int | None:
-    return None if milliseconds is None else milliseconds * 1000
+def _microseconds(milliseconds: float | None) -> int | None:
+    return None if milliseconds is None else int(milliseconds) * 1000

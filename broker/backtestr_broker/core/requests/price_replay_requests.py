@@ -155,8 +155,8 @@ class PriceReplayRequests:
             symbol=request.symbol,
             timeframe=request.timeframe,
             price=request.price,
-            start_time=request.start_time if opened is None else opened.start_time,
-            end_time=request.end_time if opened is None else opened.end_time + 1,
+            start_time=_whole(request.start_time) if opened is None else opened.start_time,
+            end_time=_whole(request.end_time) if opened is None else opened.end_time + 1,
             bars_per_second=request.bars_per_second,
             speed=request.speed,
             allowed=replay.allowed if request.as_fast_as_read else None,
@@ -360,3 +360,8 @@ def _after_its_end(replay: PriceReplay, action: Action) -> PriceReplayAccepted |
     if action == "stop":
         return replay.accepted()
     return StateConflict(f"it was {replay.status} before it could be {_DONE[action]}", status=replay.status)
+
+
+def _whole(milliseconds: float | None) -> int | None:
+    """Return a time as an integer: JavaScript sends it as a float."""
+    return None if milliseconds is None else int(milliseconds)

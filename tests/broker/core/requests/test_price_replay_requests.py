@@ -86,6 +86,13 @@ def test_a_price_replay_is_opened_paused_and_begins_when_its_client_is_known(ann
     start(ann, startTime=5, endTime=9)
     (order,) = orders(host)
     assert (order.paused, order.position, order.start_time, order.end_time) == (True, 0, 5, 9)
+
+
+def test_times_that_javascript_sends_as_floats_are_integers_for_the_worker(ann: Client, host: Worker) -> None:
+    start(ann, startTime=1.7e12, endTime=1.8e12)
+    (order,) = orders(host)
+    assert (order.start_time, order.end_time) == (1_700_000_000_000, 1_800_000_000_000)
+    assert isinstance(order.start_time, int)
     assert host.controls == [("resume", "r1")]
 
 

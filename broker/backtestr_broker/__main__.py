@@ -84,13 +84,17 @@ def main(arguments: list[str] | None = None) -> int:
         epilog="BACKTESTR_RUNTIME_DIR, BACKTESTR_DATA_DIR and BACKTESTR_CONFIG_DIR say where sockets, data and options "
         "are; config/broker.toml and config/engine.toml explain every option.",
     )
-    parser.add_argument("--version", action="version", version=f"backtestr {__version__} ({BUILD})")
+    # Not argparse's own action, which breaks the line at the width of the terminal.
+    parser.add_argument("--version", action="store_true", help="show the version and what is compiled, and exit")
     parser.add_argument("--replay-log", type=Path, metavar="FILE", help="play a recording back, and print JSON")
     about = parser.add_mutually_exclusive_group()
     for kind in SUBJECT_KINDS:
         about.add_argument(f"--{kind}", metavar="ID", help=f"with --replay-log: the timeline of this {kind}")
     about.add_argument("--all", action="store_true", help="with --replay-log: the timeline of everything")
     given = parser.parse_args(arguments)
+    if given.version:
+        print(f"backtestr {__version__} ({BUILD})")
+        return 0
     if given.replay_log is not None:
         return _replay(given)
     if given.all or any(getattr(given, kind) is not None for kind in SUBJECT_KINDS):

@@ -62,4 +62,5 @@ def test_a_killed_worker_is_replaced_by_the_spare_and_is_the_spare_when_it_is_st
         run.stop()
         assert run.wait().status == "stopped"
         assert with_state(client, "spare")[0] == busy_id
+    broker.wait_for_log("spare_ready", 3)
     assert broker.log.count("spare_ready") == 3

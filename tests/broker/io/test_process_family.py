@@ -101,7 +101,12 @@ def test_signals_of_a_terminal_do_not_end_the_guardian() -> None:
     with started("sleep 60") as parent:
         assert parent.stdout is not None
         worker = int(parent.stdout.readline())
-        (guardian,) = [pid for pid in descendants(parent, "sh") if pid != worker]
+
+        def guardians() -> list[int]:
+            return [pid for pid in descendants(parent, "sh") if pid != worker]
+
+        wait_until(lambda: len(guardians()) == 1, 5)  # a shell that starts a program is two for a moment
+        (guardian,) = guardians()
         numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         wait_until(lambda: all(number in ignored_by(guardian) for number in numbers), 5)
         for number in numbers:

@@ -19,7 +19,7 @@ help:
 	@echo "make compiled      compile the hot modules again after an edit, which has made them pure Python (docs/decisions/0049)"
 	@echo "make test-compiled run the integration and property tests with what is compiled"
 	@echo "make lint types    what .ci/run checks besides"
-	@echo "make bench         what everything costs beside its floor, in one table (benchmarks/README.md); six minutes"
+	@echo "make bench         what everything costs beside its floor, in one table (benchmarks/README.md); ten minutes"
 	@echo "make bench-rtt     round trips beside a raw pyzmq echo, NATS and Jupyter"
 	@echo "make parity        the presets beside vectorbt and backtesting.py, the metrics beside empyrical"
 	@echo "make bench-engine  one backtest on 1M bars, direct, through the broker and beside vectorbt; how it scales"

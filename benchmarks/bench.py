@@ -28,7 +28,7 @@ PARTS = {
     "publishing": 150,
     "under_load": 120,
     "whole_backtests": 150,
-    "growth": 180,
+    "growth": 300,
 }
 # The seconds that an interrupted part may take to end its own processes.
 GRACE_SECONDS = 10

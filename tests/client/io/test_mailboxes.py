@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from types import FrameType
+from typing import Any
+
 import pytest
 
 from backtestr.core.effects import Gap
@@ -44,3 +48,34 @@ def test_a_mailbox_reports_space_before_it_is_full() -> None:
     assert reported == [MAX_UNREAD // 4]
     with pytest.raises(TimedOut):
         Mailbox(reported.append).take(timeout=0)
+
+
+def test_a_reader_that_is_interrupted_anywhere_leaves_a_mailbox_that_works() -> None:
+    """Ctrl-C may come between any two instructions; whatever it cuts short, deliveries are put and taken afterwards."""
+    interrupted = 0
+    for at in range(1, 100_000):
+        mailbox, seen = Mailbox(lambda _taken: None), [0]
+
+        def trace(frame: FrameType, event: str, _: object, at: int = at, seen: list[int] = seen) -> Any:
+            frame.f_trace_opcodes = True
+            if event == "opcode":
+                seen[0] += 1
+                if seen[0] == at:
+                    raise KeyboardInterrupt
+            return trace
+
+        try:
+            sys.settrace(trace)
+            try:
+                mailbox.take(0.0)
+            finally:
+                sys.settrace(None)
+        except TimedOut:
+            break
+        except KeyboardInterrupt:
+            interrupted += 1
+        mailbox.put([gap := Gap("t", 1, 2)])
+        assert mailbox.take(1.0) is gap
+        mailbox.end(None)
+        assert mailbox.take(1.0) is None
+    assert interrupted > 50

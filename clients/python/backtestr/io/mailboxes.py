@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from backtestr.core.effects import Delivery, weight
 from backtestr_protocol.errors import TimedOut
@@ -78,13 +78,16 @@ class PendingReply(Generic[T]):
 
 
 class Mailbox:
-    """The unread deliveries of one subscription, for one reading thread."""
+    """The unread deliveries of one subscription, for one reading thread.
+
+    No lock guards them: Ctrl-C may come to the reader between taking a lock and the block that would release it, and
+    the I/O thread would then wait for it for ever. Each operation on a deque or dict is whole by itself.
+    """
 
     def __init__(self, when_taken: Callable[[int], None]) -> None:
         """Make an empty mailbox. The reader's thread calls `when_taken` with the number of taken deliveries."""
-        self._changed = threading.Condition()
-        self._arrived: deque[Delivery] = deque()
-        self._reading: deque[Delivery] = deque()
+        self._unread: deque[Delivery] = deque()
+        self._asleep: dict[Any, None] = {}  # the locks on which readers sleep
         self._taken = 0
         self._ended = False
         self._error: Exception | None = None
@@ -93,16 +96,15 @@ class Mailbox:
 
     def put(self, deliveries: list[Delivery]) -> None:
         """Add deliveries."""
-        with self._changed:
-            self._arrived.extend(deliveries)
-            self._changed.notify()
+        self._unread.extend(deliveries)
+        self._wake()
 
     def end(self, error: Exception | None) -> None:
         """End the deliveries, with `error` as the reason if there is one. Only the first call has an effect."""
-        with self._changed:
-            if not self._ended:
-                self._ended, self._error = True, error
-            self._changed.notify_all()
+        if not self._ended:
+            self._error = error
+            self._ended = True  # after the error, and after all deliveries: a reader that sees it has both
+        self._wake()
 
     def take(self, timeout: float | None = None) -> Delivery | None:
         """Take the next delivery; None at the end.
@@ -112,7 +114,7 @@ class Mailbox:
         """
         taken = self.peek(timeout)
         if taken is not None:
-            self._reading.popleft()
+            self._unread.popleft()
             self._taken += weight((taken,))
             if self._taken >= MAX_UNREAD // 4:
                 self._when_taken(self._taken)
@@ -121,20 +123,39 @@ class Mailbox:
 
     def peek(self, timeout: float | None = None) -> Delivery | None:
         """Return or raise what `take` would, and leave it in the mailbox."""
-        if not self._reading:
-            check_process(self._process)  # before the lock, which the I/O thread may have held at the fork
-            with self._changed:
-                if not any(self._changed.wait_for(self._has_something, sleep) for sleep in sleeps(timeout)):
-                    raise TimedOut(f"nothing came within {timeout:g} s", timeoutSeconds=timeout)
-                self._reading, self._arrived = self._arrived, self._reading
-                if not self._reading:
-                    if self._error is not None:
-                        raise self._error
-                    return None
-        return self._reading[0]
+        if not self._unread:
+            check_process(self._process)
+            if not self._wait(timeout):
+                raise TimedOut(f"nothing came within {timeout:g} s", timeoutSeconds=timeout)
+            if not self._unread:
+                if self._error is not None:
+                    raise self._error
+                return None
+        return self._unread[0]
+
+    def _wait(self, timeout: float | None) -> bool:
+        """Sleep until there is something, and return True; return False after `timeout` seconds."""
+        asleep = threading.Lock()
+        asleep.acquire()
+        self._asleep[asleep] = None
+        try:
+            if self._has_something():  # it may have come before the I/O thread could see this sleeper
+                return True
+            for sleep in sleeps(timeout):
+                asleep.acquire(timeout=sleep)
+                if self._has_something():
+                    return True
+            return False
+        finally:
+            self._asleep.pop(asleep, None)
+
+    def _wake(self) -> None:
+        for asleep in self._asleep.copy():
+            if self._asleep.pop(asleep, asleep) is None:  # this thread alone has taken it out
+                asleep.release()
 
     def _has_something(self) -> bool:
-        return bool(self._arrived) or self._ended
+        return bool(self._unread) or self._ended
 
 
 def sleeps(timeout: float | None) -> Iterator[float]:

@@ -67,9 +67,9 @@ class Computed(msgspec.Struct, frozen=True, tag=True):
 
 
 class Chunk(msgspec.Struct, frozen=True, tag=True):
-    """What came since the chunk before, as bytes of arrays, and the `state` behind its last bar.
+    """The records and equity since the chunk before, as bytes of arrays, and the `state` behind its last bar.
 
-    `log` has what came in the stream log.
+    `log` has the new entries of the stream log.
     """
 
     equity: bytes

@@ -64,7 +64,7 @@ class CheckpointStore:
             finally:
                 file.close()  # some systems rename no open file
             replace(Path(name), path)
-        except BaseException:
+        except BaseException:  # also an interrupt: the unfinished file must not stay
             remove(Path(name))
             raise
         return CheckpointFile(os.open(path, os.O_WRONLY | os.O_APPEND | BINARY))

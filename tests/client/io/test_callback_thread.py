@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from backtestr.io.callback_thread import MAX_CALLS, CallbackThread
+from support.client.interruptions import CALLS, interrupted_anywhere
 
 
 def test_a_callback_that_raises_is_logged_and_the_others_are_called(caplog: pytest.LogCaptureFixture) -> None:
@@ -50,3 +51,16 @@ def test_a_callback_may_close_its_own_thread() -> None:
     callbacks.call(close)
     assert closed.wait(10)
     callbacks.call(lambda: pytest.fail("called after the end"))
+
+
+def test_a_close_that_is_interrupted_anywhere_leaves_a_thread_that_can_be_closed() -> None:
+    interrupted = 0
+    for callbacks in interrupted_anywhere(CallbackThread, CallbackThread.close, CALLS):
+        # The I/O thread must not wait, whether the callback is called or not.
+        other = threading.Thread(target=callbacks.call, args=(lambda: None,), daemon=True)
+        other.start()
+        other.join(5)
+        assert not other.is_alive()
+        callbacks.close()
+        interrupted += 1
+    assert interrupted >= 2

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from types import FrameType
-from typing import Any
+import contextlib
+import threading
 
 import pytest
 
 from backtestr.core.effects import Gap
 from backtestr.io.mailboxes import MAX_UNREAD, Mailbox, PendingReply
 from backtestr_protocol.errors import NotFound, TimedOut
+from support.client.interruptions import interrupted_anywhere
 
 
 def test_a_reply_is_read_by_every_waiting_thread() -> None:
@@ -52,30 +52,20 @@ def test_a_mailbox_reports_space_before_it_is_full() -> None:
 
 def test_a_reader_that_is_interrupted_anywhere_leaves_a_mailbox_that_works() -> None:
     """Ctrl-C may come between any two instructions; whatever it cuts short, deliveries are put and taken afterwards."""
+
+    def read(mailbox: Mailbox) -> None:
+        with contextlib.suppress(TimedOut):
+            mailbox.take(0.0)
+
     interrupted = 0
-    for at in range(1, 100_000):
-        mailbox, seen = Mailbox(lambda _taken: None), [0]
-
-        def trace(frame: FrameType, event: str, _: object, at: int = at, seen: list[int] = seen) -> Any:
-            frame.f_trace_opcodes = True
-            if event == "opcode":
-                seen[0] += 1
-                if seen[0] == at:
-                    raise KeyboardInterrupt
-            return trace
-
-        try:
-            sys.settrace(trace)
-            try:
-                mailbox.take(0.0)
-            finally:
-                sys.settrace(None)
-        except TimedOut:
-            break
-        except KeyboardInterrupt:
-            interrupted += 1
-        mailbox.put([gap := Gap("t", 1, 2)])
+    for mailbox in interrupted_anywhere(lambda: Mailbox(lambda _taken: None), read):
+        gap = Gap("t", 1, 2)
+        other = threading.Thread(target=mailbox.put, args=([gap],), daemon=True)  # as the I/O thread
+        other.start()
+        other.join(5)
+        assert not other.is_alive()
         assert mailbox.take(1.0) is gap
         mailbox.end(None)
         assert mailbox.take(1.0) is None
+        interrupted += 1
     assert interrupted > 50

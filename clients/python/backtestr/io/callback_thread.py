@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable
+from queue import SimpleQueue
 
 # Calls that may wait: a burst of changes fits, and a callback that hangs does not fill the memory.
 MAX_CALLS = 10_000
@@ -25,45 +25,40 @@ class CallbackThread:
 
     def __init__(self) -> None:
         self.missed = 0
-        self._changed = threading.Condition()
-        self._calls: deque[Callable[[], object]] = deque()
+        # Neither can be left taken by Ctrl-C, as a Condition can: its `with` runs instructions of Python.
+        self._lock = threading.Lock()  # no call is added behind the end
+        self._calls: SimpleQueue[Callable[[], object] | None] = SimpleQueue()  # None is the end
         self._thread: threading.Thread | None = None
         self._is_closed = False
 
     def call(self, call: Callable[[], object]) -> None:
         """Have the thread make `call` after those before it. Never waits; after `close` nothing is called any more."""
-        with self._changed:
+        with self._lock:
             if self._is_closed:
                 return
-            if len(self._calls) >= MAX_CALLS:
+            if self._calls.qsize() >= MAX_CALLS:
                 self.missed += 1
                 if self.missed == 1:
                     log.error("a callback is too slow: %d calls wait, further ones are dropped", MAX_CALLS)
                 return
-            self._calls.append(call)
+            self._calls.put(call)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="backtestr callbacks", daemon=True)
                 self._thread.start()
-            self._changed.notify()
 
     def close(self) -> None:
         """Make the calls that wait, then end. If a callback calls this, it does not wait for itself."""
-        with self._changed:
+        with self._lock:
             self._is_closed = True
-            self._changed.notify()
+            self._calls.put(None)  # at each call: Ctrl-C may have come before that in the one before
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(CLOSING_SECONDS)
             if self._thread.is_alive():
                 log.error("a callback did not return within %g s of closing", CLOSING_SECONDS)
 
     def _run(self) -> None:
-        while (call := self._next()) is not None:
+        while (call := self._calls.get()) is not None:
             try:
                 call()
             except Exception:  # a fault of one callback must not stop the others; the log has it
                 log.exception("a callback failed")
-
-    def _next(self) -> Callable[[], object] | None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._calls or self._is_closed)
-            return self._calls.popleft() if self._calls else None

@@ -101,8 +101,8 @@ class InterruptGuard:
             return
         try:
             self._former(number, frame)
-        except BaseException:
-            self._holds = True  # what it interrupts is tidied up first
+        except BaseException:  # whatever the handler raises; what it interrupts is tidied up first
+            self._holds = True
             raise
 
 

@@ -4,34 +4,24 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import msgpack
 import msgspec
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backtestr_engine.algorithms.algorithm import algorithm
-from backtestr_engine.algorithms.signals import Signals
 from backtestr_engine.backtest.checkpoint_format import Attempt, Writer, read_checkpoint
 from backtestr_engine.backtest.checkpoint_store import CheckpointStore
-from backtestr_engine.backtest.result_store import ResultStore
-from backtestr_engine.data.bars import Bars
 from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.data.synthetic import synthetic_bars
-from backtestr_engine.library.library import Library
 from backtestr_engine.publishing.stream_log import from_bytes
 from backtestr_engine.simulation.conventions import Conventions
 from backtestr_engine.simulation.records import ORDER, POSITION
 from backtestr_engine.worker.checkpoints import INTERVAL
-from backtestr_engine.worker.price_replays import Sent
-from backtestr_engine.worker.task_runner import TaskRunner
 from backtestr_protocol import topics
-from backtestr_protocol.messages import TableName
 from backtestr_protocol.worker_channel import (
     Assign,
     Checkpointed,
@@ -39,147 +29,12 @@ from backtestr_protocol.worker_channel import (
     Control,
     CostWorkers,
     Counted,
-    Fetch,
     Finished,
     Paused,
     Published,
 )
-from support.engine.batches import batcher, messages
-from support.engine.tasks import Clock, assign, config, is_event, of_kind
-from support.protocol.independent import messages_of
-
-TABLES: list[TableName] = ["equity", "orders", "positions", "trades"]
-BARS = 600
-_asked = [0]
-_distances = np.zeros(BARS)
-
-
-@algorithm("counted")
-def counted(bars: Bars) -> Signals:
-    """Give other signals at each call, with stops in one array for all calls, and count the calls."""
-    _asked[0] += 1
-    _distances[:] = 0.001 * _asked[0]
-    chance = np.random.default_rng(_asked[0]).random((2, len(bars)))
-    return Signals.of(entries=chance[0] < 0.2, exits=chance[1] < 0.2, stop_loss=_distances[: len(bars)])
-
-
-ALGORITHMS = Library({"counted": counted})
-
-
-class Broker:
-    """A broker with one worker at a time, which keeps what it got as the real one does."""
-
-    def __init__(self, catalog: Catalog, folder: Path, conventions: Conventions, asked: Any) -> None:
-        self._catalog = catalog
-        self._conventions = conventions
-        self.results = ResultStore(folder / "results")
-        self.checkpoints = CheckpointStore(folder / "checkpoints")
-        self.asked = asked
-        self.clock = Clock()
-        self.streams: dict[str, list[Any]] = defaultdict(list)
-        self.numbers: dict[str, int] = defaultdict(int)
-        self.progress_at: list[int] = []
-        self.losses = 0
-        self.percent: float | None = None
-        self.unnumbered = self.begun = False
-        self.sent: list[Sent] = []
-        self.runner = self.new_worker()
-
-    @property
-    def backtest_id(self) -> str:
-        found: str = self.asked.backtest_id
-        return found
-
-    def new_worker(self, chunk_bars: int = 50) -> TaskRunner:
-        runner = TaskRunner(
-            self._catalog, self.results, self._conventions, chunk_bars, lambda: 1, batcher(), ALGORITHMS
-        )
-        runner.checkpoints = self.checkpoints
-        self.runner = runner
-        return runner
-
-    def assign(self, **how: Any) -> list[Sent]:
-        sent = assign(
-            self.runner,
-            self.asked,
-            resumes=self.begun,
-            unnumbered=self.unnumbered,
-            published=dict(self.numbers),
-            progress_at=list(self.progress_at),
-            losses=self.losses or None,
-            **how,
-        )
-        self.begun = True
-        return self.take(sent)
-
-    def step(self, seconds: float) -> list[Sent]:
-        self.clock.step = seconds  # a step reads it twice: so long it worked
-        return self.take(self.runner.step(self.clock))
-
-    def take(self, sent: list[Sent]) -> list[Sent]:
-        for one in sent:
-            match one[0]:
-                case Published(topic=topic, count=count, progress_percent=percent):
-                    self.unnumbered = False
-                    self.streams[topic] += messages([one])
-                    self.numbers[topic] += count
-                    self.percent = max(self.percent or 0.0, percent) if percent is not None else self.percent
-                case Counted(counts=counts, progress_at=progress_at):
-                    assert not counts, "all topics are heard"
-                    self.unnumbered = False
-                    self.progress_at += progress_at
-                case Continued(numbers=numbers, progress_at=progress_at, progress_percent=percent):
-                    assert self.unnumbered
-                    assert not self.progress_at
-                    self.unnumbered = False
-                    self.numbers |= numbers
-                    self.progress_at, self.percent = list(progress_at), percent
-                case Checkpointed():
-                    self.losses = 0
-        self.sent += sent
-        return sent
-
-    def fetched(self, topic: str, count: int) -> list[Any]:
-        """Return the first messages of a topic, as the worker makes them again."""
-        found: list[Any] = []
-        while len(found) < count:
-            fetch = Fetch(task_id="b1", fetch_id=1, topic=topic, from_seq=len(found) + 1, to_seq=count)
-            [(_, frames)] = self.runner.take(fetch, [])
-            found += [one for each in msgpack.unpackb(frames[0])["messages"] for one in messages_of(each["payload"])]
-        return found
-
-    def lose_worker(self) -> None:
-        self.losses += 1
-        self.new_worker()
-
-    def start_again(self) -> None:
-        """Forget everything that no later broker has."""
-        self.numbers.clear()
-        self.streams.clear()
-        self.progress_at, self.percent, self.unnumbered = [], None, True
-        self.new_worker()
-
-    def run_out(self, seconds: float = 0.01) -> None:
-        while self.runner.running:
-            self.step(seconds)
-
-    def events(self) -> dict[str, list[Any]]:
-        return {
-            topic.partition(".")[0]: [without_id(one["data"]) for one in found if is_event(one)]
-            for topic, found in self.streams.items()
-            if not topic.startswith("progress.")
-        }
-
-    def progress(self) -> list[float]:
-        return [one["data"]["progressPercent"] for one in self.streams[f"progress.{self.backtest_id}"]]
-
-    def outcome(self) -> Any:
-        results, frames = self.results.read(self.backtest_id, TABLES)
-        return frames, msgspec.json.encode(results.metrics)
-
-
-def without_id(data: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in data.items() if name != "backtestId"}
+from support.engine.checkpointed import BARS, Broker, calls, counted, without_id
+from support.engine.tasks import assign, config, is_event, of_kind
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +47,7 @@ def stocked(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
 
 @pytest.fixture
 def make(stocked: Catalog, tmp_path: Path, conventions: Conventions) -> Any:
-    _asked[0] = 0
+    calls[0] = 0
 
     def made(folder: str = "lost", **changes: Any) -> Broker:
         asked = config(backtest_id="b1", **{"parameters": {"fast": 3, "slow": 7}, **changes})
@@ -330,13 +185,13 @@ def test_the_algorithm_is_not_asked_again_behind_a_checkpoint(make: Any) -> None
     broker.step(0.01)
     counted.signals(synthetic_bars("1d", 3), {})  # it writes to the array in which it gave its stops
     broker.step(SLOW)
-    assert _asked[0] == 2
+    assert calls[0] == 2
     found = checkpoint(broker)
     assert np.frombuffer(found.computed.signals[0].stop_loss)[0] == 0.001
     broker.lose_worker()
     broker.assign()
     broker.run_out()
-    assert _asked[0] == 2
+    assert calls[0] == 2
     assert of_kind(broker.sent, Finished)[0].outcome == "completed"
 
 
@@ -438,7 +293,7 @@ def test_a_paused_backtest_is_kept_where_it_was_paused(make: Any) -> None:
     assert of_kind(sent, Published) == [], "all of it was published"
     broker.take(broker.runner.take(Control(task_id="b1", action="resume"), []))
     broker.run_out()
-    assert _asked[0] == 1
+    assert calls[0] == 1
     assert of_kind(broker.sent, Finished)[0].outcome == "completed"
 
 

@@ -8,7 +8,8 @@ from integration.test_end_to_end import SYNTH
 from support.broker.zmtp import RawSubscriber
 from support.harness import RawClient, RunningBroker, dense, wait_until
 
-BUSY = {**SYNTH, "parameters": {"fast": 2, "slow": 9}}
+# With a pace, so that it cannot end before it is told to pause.
+BUSY = {**SYNTH, "endDate": "2024-01-05", "parameters": {"fast": 2, "slow": 9}, "options": {"pace": 40_000.0}}
 
 
 def subscriptions(raw_client: RawClient, socket: str) -> int:

@@ -24,7 +24,7 @@ from backtestr_engine.data.arrays import Bytes, Floats, Integers
 
 from .account import IGNORE, REVERSE
 from .costs import FIRST_PART, MINIMUM_QUANTITY, listed_fee, slipped
-from .execution import IMMATERIAL, EventBuffers, close_position, emit_order, open_position, shortfall
+from .execution import IMMATERIAL, EventBuffers, close_position, emit_order, open_position, share_fee, shortfall
 from .numba_kernel import inlined_kernel, kernel
 from .pending_orders import cancel, expire, pending_price, place, reached, withdraw
 from .protective_exits import (
@@ -261,6 +261,10 @@ def _exchange(
     if opened == 0.0 and closed > 0.0:
         emit_order(side, order_type, asked, order_price, market, price, closed, fee, NO_REASON, 0, time, state, log)
         asked = closed = fee = 0.0
+    if opened > 0.0 and closed > 0.0:
+        moved = share_fee(closed, fee, opened, opening_fee, rule, log)
+        state.entry_fees += moved
+        state.position_realized -= moved
     asked += wanted
     filled, fee = closed + opened, fee + opening_fee
     emit_order(side, order_type, asked, order_price, market, price, filled, fee, reason, order_id, time, state, log)

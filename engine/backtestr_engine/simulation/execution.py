@@ -141,6 +141,27 @@ def close_position(
 
 
 @kernel
+def share_fee(
+    closed: float, closing_fee: float, opened: float, opening_fee: float, rule: Any, log: EventBuffers
+) -> float:
+    """Share the fee of a reversal, by units, between the trade that it closed and the position that it opened.
+
+    Without a fixed or a least fee each has paid its own; of these the close has paid all. The log's latest trade and
+    latest two positions are those of the order. Returns what is moved from the trade to the new position.
+    """
+    if rule.commission_fixed == 0.0 and rule.commission_minimum == 0.0:
+        return 0.0
+    moved: float = closing_fee - (closing_fee + opening_fee) * (closed / (closed + opened))
+    trade = log.trades[log.counts[2] - 1]
+    trade.fees -= moved
+    trade.pnl += moved
+    trade["return"] = trade.pnl / (trade.entry_price * trade.quantity)
+    log.positions[log.counts[1] - 2].realized += moved
+    log.positions[log.counts[1] - 1].realized -= moved
+    return moved
+
+
+@kernel
 def shortfall(side: int, filled: float) -> int:
     """Return the reason for an exit that is filled in part or not at all."""
     if filled > 0.0:

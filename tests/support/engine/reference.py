@@ -583,7 +583,12 @@ class Reference:
             return wanted, quantity, fee, reason
         self.held = quantity if side == "buy" else -quantity
         self.base_price = price
-        self.entry_price, self.entry_fees, self.entry_bar, self.signal_bar = price, fee, bar, signal_bar
+        own = fee
+        if first and (rule.commission_fixed or rule.commission_minimum):  # each unit of the order bears the same part
+            own = self._fee(first, (quantity, price)) * quantity / (first[0] + quantity)
+            self.trades[-1].fees -= own - fee
+            self.trades[-1].pnl += own - fee
+        self.entry_price, self.entry_fees, self.entry_bar, self.signal_bar = price, own, bar, signal_bar
         self.entry_time = bar
         self.position_stops = stops
         return wanted, quantity, fee, reason

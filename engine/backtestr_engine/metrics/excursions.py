@@ -30,23 +30,31 @@ class Drawdowns(NamedTuple):
     lowest: float
 
 
+ROUNDING = 1e-12
+"""A fraction of the peak: equity that is below it by no more is at the peak, but for rounding."""
+
+
 @compiled(error_model="numpy")
 def drawdowns(equity: Floats, timestamp: Integers, first: float, first_time: int) -> Drawdowns:
-    """Find all drawdowns in one pass; the first peak is the value `first`, at `first_time`."""
+    """Find all drawdowns in one pass; the first peak is the value `first`, at `first_time`.
+
+    Equity within `ROUNDING` of its peak has regained it, so that sums in another order have the same drawdowns.
+    """
     peak = trough = lowest = first
-    per_peak = 1.0 / peak
+    per_peak, floor = 1.0 / peak, peak - abs(peak) * ROUNDING
     peak_time = first_time
     deepest = depths = squares = 0.0
     count = longest = total = 0
+    fell = False
     for bar in range(equity.size + 1):
         ended = bar == equity.size
         now = peak if ended else equity[bar]
-        if now < peak:
-            trough = min(trough, now)
+        if now < floor:
+            trough, fell = min(trough, now), True
             fall = 1.0 - now * per_peak
             squares += fall * fall
             continue
-        if trough < peak and peak > 0.0:
+        if fell and peak > 0.0:
             depth = 1.0 - trough / peak
             lasted = timestamp[bar - 1 if ended else bar] - peak_time
             deepest = max(deepest, depth)
@@ -56,8 +64,9 @@ def drawdowns(equity: Floats, timestamp: Integers, first: float, first_time: int
             count += 1
         lowest = min(lowest, trough)
         if not ended:
-            peak = trough = now
-            per_peak = 1.0 / peak
+            trough, fell = now, False
+            peak = max(peak, now)
+            per_peak, floor = 1.0 / peak, peak - abs(peak) * ROUNDING
             peak_time = timestamp[bar]
     ulcer = math.sqrt(squares / equity.size)
     if deepest > 0.0:  # a fall is a product with a reciprocal, a depth a quotient: they round differently

@@ -100,7 +100,7 @@ def compute_metrics(simulated: Simulated, rule: Annualisation) -> Metrics:
     no_pairs = ruined or ("it needs at least three bars" if len(equity) < 3 else None)
     no_market = no_pairs or ("prices do not vary" if of.market_deviation < _NO_SPREAD else None)
     tail = tails(equity, capital) if too_short is None else _NO_TAILS
-    no_tail = too_short or ("the 5 % quantile of returns is zero" if tail.low == 0 else None)
+    no_tail = too_short or ("the 5 % quantile of returns is zero" if abs(tail.low) < _NO_SPREAD else None)
 
     pnl, returns = (np.ascontiguousarray(simulated.trades[name]) for name in ("pnl", "return"))
     wins, losses = pnl[pnl > 0], pnl[pnl < 0]
@@ -108,7 +108,8 @@ def compute_metrics(simulated: Simulated, rule: Annualisation) -> Metrics:
     no_loser = no_trade or (None if len(losses) else "no closed trade lost")
     no_payoff = no_loser or (None if len(wins) else "no closed trade won")
     spread_of_pnl = float(pnl.std(ddof=1)) if len(pnl) > 1 else 0.0
-    no_pnl_spread = "all closed trades made the same" if spread_of_pnl == 0 else None
+    is_spread = spread_of_pnl > _NO_SPREAD * float(abs(pnl).max(initial=0.0))
+    no_pnl_spread = None if is_spread else "all closed trades made the same"
     no_quality = no_trade or ("it needs at least two closed trades" if len(pnl) < 2 else no_pnl_spread)
     win_rate = len(wins) / max(len(pnl), 1)
     payoff = -float(wins.mean() / losses.mean()) if no_payoff is None else math.nan

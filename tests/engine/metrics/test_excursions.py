@@ -34,6 +34,25 @@ def test_the_deepest_drawdown_bounds_the_others(first: int, levels: list[int]) -
 
 
 @COMPILING
+@given(
+    st.lists(st.integers(1, 6), min_size=1, max_size=30).flatmap(
+        lambda levels: st.tuples(
+            st.just(levels), st.lists(st.integers(-4, 4), min_size=len(levels), max_size=len(levels))
+        )
+    )
+)
+def test_rounding_makes_no_drawdown_and_no_longer_one(levels_and_errors: tuple[list[int], list[int]]) -> None:
+    levels, errors = (np.array(values, dtype=np.float64) for values in levels_and_errors)
+    hours = np.arange(len(levels), dtype=np.int64) * 3_600_000_000
+
+    exact = drawdowns(levels, hours, levels[0], 0)
+    rounded = drawdowns(levels * (1 + errors * np.finfo(np.float64).eps), hours, levels[0], 0)
+
+    assert (rounded.longest_us, rounded.mean_us) == (exact.longest_us, exact.mean_us)
+    assert rounded[:2] == pytest.approx(exact[:2], rel=1e-12, nan_ok=True)
+
+
+@COMPILING
 @given(st.integers(0, 10_000), st.booleans())
 def test_excursions_against_a_loop_over_every_trade(seed: int, at_close: bool) -> None:
     generator = np.random.default_rng(seed)

@@ -249,12 +249,27 @@ def test_an_undefined_metric_is_none_and_has_a_reason(equity: list[float], reaso
                 "sqn": "all closed trades made the same",
             },
         ),
+        (
+            [-0.1 - 0.2, -0.3],
+            {
+                **dict.fromkeys(("payoffRatio", "kelly"), "no closed trade won"),
+                "sqn": "all closed trades made the same",
+            },
+        ),
     ],
 )
 def test_trades_of_one_kind_have_no_ratio(pnl: list[float], reasons: dict[str, str]) -> None:
     metrics = measured(np.array([1000.0, 1001.0]), pnl=pnl)
 
     assert {name: reason for name, reason in metrics.reasons.items() if name in OF_TRADES} == reasons
+
+
+def test_a_quantile_of_returns_that_is_rounding_has_no_tail_ratio() -> None:
+    falls = CAPITAL * (1 - np.finfo(np.float64).eps * np.arange(6))
+
+    metrics = measured(np.concatenate([falls, np.full(30, falls[-1]), CAPITAL * np.array([1.01, 1.02, 1.03])]))
+
+    assert metrics.undefined["tail_ratio"] == "the 5 % quantile of returns is zero"
 
 
 def test_every_metric_of_the_protocol_is_computed() -> None:

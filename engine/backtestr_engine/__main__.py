@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -15,6 +16,9 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+
+# As in the package's own file, for what is imported here: polars above all.
+gc.disable()
 
 # Set before polars is imported: there are several workers, and more threads of each would only compete.
 os.environ.setdefault("POLARS_MAX_THREADS", "1")
@@ -36,6 +40,8 @@ from backtestr_protocol.system.process_ends import adopt_orphans, end_children, 
 from backtestr_protocol.worker_channel import EXIT_REFUSED, EXIT_REPLACED, decode_settings
 
 from .config import load_config
+
+gc.enable()
 
 _USAGE = "a worker is started by its broker: python -m backtestr_broker (or python -m backtestr_engine --warm)"
 

@@ -36,9 +36,9 @@ ANSWER_MS = 20_000
 LOG_SECONDS = 10.0
 # SIGTERM and Ctrl-C must have ended everything by then (README).
 STOP_SECONDS = 3.0
-# TA-Lib imports pandas where it is installed, as it is here for other tests. That is a third of the processor time of a
-# worker's start, and backtestr itself does not use pandas.
-WITHOUT_PANDAS = Path(__file__).parent / "without_pandas"
+# TA-Lib imports pandas, and numba imports coverage, PyYAML and scipy, where they are installed, as here for other tests
+# and for benchmarks. That is a half of the processor time of a worker's start, and backtestr itself uses none of them.
+WITHOUT_EXTRAS = Path(__file__).parent / "without_extras"
 # The one variable of ours that a broker under test inherits: it runs what the tests run.
 PURE = "BACKTESTR_PURE"
 
@@ -62,7 +62,7 @@ class RunningBroker:
             "BACKTESTR_RUNTIME_DIR": str(self.runtime_dir),
             "BACKTESTR_DATA_DIR": str(self.data_dir),
             "BACKTESTR_CONFIG_DIR": str(config_dir),
-            "PYTHONPATH": os.pathsep.join(filter(None, [str(WITHOUT_PANDAS), os.environ.get("PYTHONPATH")])),
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(WITHOUT_EXTRAS), os.environ.get("PYTHONPATH")])),
         }
         self.log_file = home / "broker.log"
         self._process: subprocess.Popen[bytes] | None = None

@@ -9,6 +9,7 @@ after the answer, when a task has left the process in another state than before 
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import math
 import os
@@ -469,6 +470,7 @@ def _compute(
         beat_interval_ms=config.worker.beat_interval_ms,
     )
     if is_own_process:
+        gc.freeze()  # what is there by now stays: a collection in a task would take 100 ms to look at it
         threads.state = ProcessState()
     threads.has_user_code = equipment.has_user_code
     own_pid = os.getpid()

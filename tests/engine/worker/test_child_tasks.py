@@ -20,7 +20,7 @@ from backtestr_engine.worker.child_process import Child, ChildLost
 from backtestr_engine.worker.child_tasks import ChildTasks
 from backtestr_protocol.errors import AlgorithmError, BacktestrError, DataError, ValidationError
 from support.engine.reading import read_bars
-from support.harness import WITHOUT_PANDAS
+from support.harness import WITHOUT_EXTRAS
 
 HEAD = "from backtestr_engine.authoring import Float, Int, Signals, algorithm\n"
 GOOD = HEAD + (
@@ -80,7 +80,7 @@ HOSTILE = {
 @pytest.fixture(autouse=True)
 def without_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have children start as they do where pandas is not installed, in two thirds of the time."""
-    monkeypatch.setenv("PYTHONPATH", str(WITHOUT_PANDAS))
+    monkeypatch.setenv("PYTHONPATH", str(WITHOUT_EXTRAS))
 
 
 @pytest.fixture(scope="module")

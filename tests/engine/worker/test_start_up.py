@@ -15,7 +15,7 @@ from backtestr_engine.worker.child_tasks import ChildTasks
 from backtestr_engine.worker.start_up import SAFE_AFTER, Equipment, equip
 from backtestr_protocol.secret import Secret
 from backtestr_protocol.worker_channel import WorkerSettings
-from support.harness import WITHOUT_PANDAS
+from support.harness import WITHOUT_EXTRAS
 
 SETTINGS = WorkerSettings(worker_id="compute-1", kind="compute", endpoint="ipc:///engine", key=Secret(bytes(32)))
 GOOD = (
@@ -27,7 +27,7 @@ GOOD = (
 @pytest.fixture(autouse=True)
 def without_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have children start as they do where pandas is not installed, in two thirds of the time."""
-    monkeypatch.setenv("PYTHONPATH", str(WITHOUT_PANDAS))
+    monkeypatch.setenv("PYTHONPATH", str(WITHOUT_EXTRAS))
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ def test_a_long_warm_up_says_how_many_functions_are_compiled(monkeypatch: pytest
 
 def test_the_first_backtest_after_a_warm_up_imports_and_compiles_nothing() -> None:
     root = Path(__file__).parents[3]
-    path = os.pathsep.join([str(root / "tests" / "support" / "without_pandas"), str(root / "tests")])
+    path = os.pathsep.join([str(root / "tests" / "support" / "without_extras"), str(root / "tests")])
     done = subprocess.run(
         [sys.executable, "-m", "support.engine.first_tasks"],
         env={**os.environ, "PYTHONPATH": path},

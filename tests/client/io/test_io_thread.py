@@ -254,8 +254,8 @@ def test_after_too_many_failures_requests_fail_at_once_until_one_succeeds(home: 
     silent = threading.Event()
     silent.set()
     answer = {"GetSystemStatus": lambda _: SILENCE if silent.is_set() else NotFound("nothing here")}
-    recovery = Recovery(breaker_failures=2, breaker_reset=0.2)
-    with Peer(home, answer) as peer, connect(peer, request_timeout=0.05, recovery=recovery) as client:
+    recovery = Recovery(breaker_failures=2, breaker_reset=1.5)
+    with Peer(home, answer) as peer, connect(peer, request_timeout=0.3, recovery=recovery) as client:
         for _ in range(2):
             with pytest.raises(TimedOut):
                 client.status()

@@ -62,6 +62,7 @@ MODULES = (
     "backtestr_broker.io.event_loop",
     "backtestr.pipeline",
     "backtestr.requester",
+    "backtestr.subscription",
     "backtestr.core.circuit_breaker",
     "backtestr.core.pending_request",
     "backtestr.core.session",

@@ -61,9 +61,10 @@ PRICE = PriceUpdate(
 class Flood(msgspec.Struct, frozen=True):
     """Messages to publish, to `topics` topics in turn.
 
-    There are `messages` messages: each is a price, a `batch` of prices (as `columns` or as maps), or `size` zero bytes. If `seconds` is not 0, it
-    replaces the number of messages; a progress message of the running backtest is then published every `progress_ms`,
-    whose `currentTime` is the monotonic clock in nanoseconds. Without a `topic`, only progress is published.
+    There are `messages` messages: each is a price, a `batch` of prices (as `columns` or as maps), or `size` zero bytes.
+    If `seconds` is not 0, it replaces the number of messages; a progress message of the running backtest is then
+    published every `progress_ms`, whose `currentTime` is the monotonic clock in nanoseconds. Without a `topic`, only
+    progress is published.
     """
 
     topic: str

@@ -28,7 +28,7 @@ from backtestr_broker.io.supervisor import ExitReason, WorkerHandle
 from backtestr_protocol import paths, topics
 from backtestr_protocol.codec import Signer, encoded_payload
 from backtestr_protocol.messages import SeriesInfo
-from backtestr_protocol.stream_messages import BacktestProgress, Batch, Column, EquityCurvePoint, PriceUpdate
+from backtestr_protocol.stream_messages import BacktestProgress, Batch, Column, Columns, EquityCurvePoint, PriceUpdate
 from backtestr_protocol.worker_channel import (
     MAX_ON_THE_WAY,
     Assign,
@@ -252,10 +252,10 @@ class Worker:
 
 def _columns(count: int) -> Batch:
     """Return a batch of prices as the engine makes one of columns."""
-    numbers = {"timestamp": "<i8", "bid": "<f8", "ask": "<f8", "last": "<f8", "volume": "<f8"}
-    columns: dict[str, Column | str] = {"symbol": PRICE.symbol, "timeframe": PRICE.timeframe}
-    for name, dtype in numbers.items():
-        columns[name] = Column(dtype=dtype, data=np.full(count, getattr(PRICE, name), dtype).tobytes())
+    columns: Columns = {"symbol": PRICE.symbol, "timeframe": PRICE.timeframe}
+    columns["timestamp"] = Column(dtype="<i8", data=np.full(count, PRICE.timestamp, "<i8").tobytes())
+    for name in ("bid", "ask", "last", "volume"):
+        columns[name] = Column(dtype="<f8", data=np.full(count, getattr(PRICE, name), "<f8").tobytes())
     raw = len(msgspec.msgpack.encode(columns))
     return Batch(count=count, compression="none", raw_bytes=raw, type="PriceUpdate", columns=columns)
 

@@ -3,9 +3,9 @@
     make bench-load
 
 A worker that only publishes (`fake_engine.py`) floods the prices, singly or in batches as large as the engine's (as
-columns, which the Python client asks for, and as maps), and sends a progress message every 5 ms to one client. The time is from before the engine encodes it until the client
-returns it, on one clock, including the wait in the queues between worker and broker. Beside it is the same without the
-flood.
+columns, which the Python client asks for, and as maps), and sends a progress message every 5 ms to one client. The time
+is from before the engine encodes it until the client returns it, on one clock, including the wait in the queues between
+worker and broker. Beside it is the same without the flood.
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ class Outbox:
     def _as_answer(self, request_key: RequestKey, result: Contract | Answer | BacktestrError | ErrorData) -> Answer:
         if isinstance(result, BacktestrError):
             result = self.error_data(result, clientId=request_key[0], requestId=request_key[1])
-        if type(result) is Answer:  # `isinstance` asks the metaclass of a struct, which takes five times as long
+        if type(result) is Answer:  # `isinstance` asks the metaclass of a struct, which takes three times as long
             return result
         return failure(result) if type(result) is ErrorData else Answer(encoded_payload("Success", result))
 

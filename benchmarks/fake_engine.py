@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 
 import msgspec
+import numpy as np
 import zmq
 from brokers import Running, running_broker
 
@@ -27,7 +28,7 @@ from backtestr_broker.io.supervisor import ExitReason, WorkerHandle
 from backtestr_protocol import paths, topics
 from backtestr_protocol.codec import Signer, encoded_payload
 from backtestr_protocol.messages import SeriesInfo
-from backtestr_protocol.stream_messages import BacktestProgress, EquityCurvePoint, PriceUpdate
+from backtestr_protocol.stream_messages import BacktestProgress, Batch, Column, Columns, EquityCurvePoint, PriceUpdate
 from backtestr_protocol.worker_channel import (
     MAX_ON_THE_WAY,
     Assign,
@@ -60,14 +61,16 @@ PRICE = PriceUpdate(
 class Flood(msgspec.Struct, frozen=True):
     """Messages to publish, to `topics` topics in turn.
 
-    There are `messages` messages: each is a price, a `batch` of prices, or `size` zero bytes. If `seconds` is not 0, it
-    replaces the number of messages; a progress message of the running backtest is then published every `progress_ms`,
-    whose `currentTime` is the monotonic clock in nanoseconds. Without a `topic`, only progress is published.
+    There are `messages` messages: each is a price, a `batch` of prices (as `columns` or as maps), or `size` zero bytes.
+    If `seconds` is not 0, it replaces the number of messages; a progress message of the running backtest is then
+    published every `progress_ms`, whose `currentTime` is the monotonic clock in nanoseconds. Without a `topic`, only
+    progress is published.
     """
 
     topic: str
     messages: int = 1
     batch: int = 1
+    columns: bool = False
     size: int = 0
     topics: int = 1
     seconds: float = 0.0
@@ -196,6 +199,8 @@ class Worker:
             payload = encoded_payload("PriceUpdate", bytes(flood.size))
         elif flood.batch == 1:
             payload = encoded_payload("PriceUpdate", PRICE)
+        elif flood.columns:
+            payload = encoded_payload("Batch", _columns(flood.batch))
         else:
             one = encoded_payload("PriceUpdate", PRICE)
             array = msgspec.msgpack.encode([msgspec.Raw(one)] * flood.batch)
@@ -243,6 +248,16 @@ class Worker:
         except zmq.Again:
             self._broker.poll(flags=zmq.POLLOUT)
             self._send(frames)
+
+
+def _columns(count: int) -> Batch:
+    """Return a batch of prices as the engine makes one of columns."""
+    columns: Columns = {"symbol": PRICE.symbol, "timeframe": PRICE.timeframe}
+    columns["timestamp"] = Column(dtype="<i8", data=np.full(count, PRICE.timestamp, "<i8").tobytes())
+    for name in ("bid", "ask", "last", "volume"):
+        columns[name] = Column(dtype="<f8", data=np.full(count, getattr(PRICE, name), "<f8").tobytes())
+    raw = len(msgspec.msgpack.encode(columns))
+    return Batch(count=count, compression="none", raw_bytes=raw, type="PriceUpdate", columns=columns)
 
 
 def work() -> None:

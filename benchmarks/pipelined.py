@@ -6,6 +6,10 @@ On either side one client keeps 100 requests in flight: it sends as many, and on
 alternate. The broker is asked by the session that every client has, on one thread; by one thread with a pipeline of the
 client; and by eight threads that share one client, each of which waits for its own answer.
 
+"Messages alone" is what no broker in Python can do without: a process that verifies, decodes, encodes and signs Pings
+as the protocol asks, with the product's frames and codec, and does nothing else; so does its client. It has no session,
+no counters, no answers to remember and no limits.
+
 Two cores are not enough for both processes and ZeroMQ's threads, so the processor time of a request (user and system)
 is measured as well: that of this process, and that of the other one.
 """
@@ -20,6 +24,7 @@ import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from bare_messages import CLIENT_BURST, BareClient, BareSocket, bare_broker
 from brokers import running_broker
 from figures import Figure, Missing, Target, rounds, run_part
 from floors import Context, Socket, floor
@@ -28,16 +33,18 @@ from round_trips import ECHO, PAYLOAD_BYTES, UNLIMITED, connect, dealer_to, own_
 from turns import Work, seconds
 
 from backtestr.client import Client
-from backtestr.core.effects import Answered, Failed, Send, Welcomed
+from backtestr.core.effects import Answered, Failed, Send, SessionEffect, Welcomed
 from backtestr.core.session import Session
 from backtestr.io.connection_file import ConnectionFile
 from backtestr_protocol.connection import Connection
 from backtestr_protocol.messages import Nothing
+from backtestr_protocol.zmq_frames import send
 
 IN_FLIGHT = 100
 REQUESTS = 4_000
 BLOCKS = 20
 THREADS = 8
+ALONE = "messages alone"
 SESSION = "session, one thread"
 PIPELINE = "client.pipeline(), one thread"
 SHARED = f"one client, {THREADS} threads"
@@ -48,7 +55,7 @@ class PipelinedSession:
     """A session on a socket with requests in flight."""
 
     def __init__(self, context: Context, connection: Connection, client_id: str = "pipelined") -> None:
-        self.dealer = dealer_to(context, connection.endpoints.requests)
+        self._socket = BareSocket(dealer_to(context, connection.endpoints.requests))
         self._session = Session(client_id, secrets.token_hex(8))
         self._send(self._session.connected(connection.signer(), time.monotonic(), _wall_ms()))
         while not self.receive(Welcomed):
@@ -59,8 +66,10 @@ class PipelinedSession:
         self._send(effects)
 
     def receive(self, kind: type = Answered) -> int:
-        """Receive one message, and return how many effects of that kind it had."""
-        effects = self._session.receive(self.dealer.recv_multipart(), time.monotonic(), _wall_ms())
+        """Receive messages, and return how many effects of that kind they had."""
+        effects: list[SessionEffect] = []
+        for frames in self._socket.receive(CLIENT_BURST):
+            effects += self._session.receive(frames, time.monotonic(), _wall_ms())
         if refused := [one for one in effects if isinstance(one, Failed)]:
             raise RuntimeError(f"the broker refused a Ping: {refused[0].error}")
         return sum(isinstance(effect, kind) for effect in effects)
@@ -68,16 +77,17 @@ class PipelinedSession:
     def run(self, requests: int, in_flight: int) -> None:
         for _ in range(in_flight):
             self.ask()
-        answered = 0
+        answered, asked = 0, in_flight
         while answered < requests:
             answered += self.receive()
-            if answered <= requests - in_flight:
+            while asked < min(requests, answered + in_flight):
                 self.ask()
+                asked += 1
 
     def _send(self, effects: Iterable[object]) -> None:
         for effect in effects:
             if isinstance(effect, Send):
-                self.dealer.send_multipart(effect.frames)
+                send(self._socket.socket, effect.frames)
 
 
 def echoed(dealer: Socket) -> Work:
@@ -124,17 +134,20 @@ def measure(effort: float) -> list[Figure | Missing]:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bt-"))
         address = f"ipc://{folder}/echo"
         echo = stack.enter_context(floor("echo", address))
+        bare = stack.enter_context(bare_broker(bare_address := f"ipc://{folder}/bare"))
         broker = stack.enter_context(running_broker(config=UNLIMITED))
         context = stack.enter_context(own_context())
         client = stack.enter_context(connect(broker))
         session = PipelinedSession(context, ConnectionFile(broker.connection_file).read())
+        bare_client = BareClient(context, bare_address)
         works: dict[str, Work] = {
             ECHO: echoed(dealer_to(context, address)),
+            ALONE: lambda: bare_client.run(REQUESTS, IN_FLIGHT),
             SESSION: lambda: session.run(REQUESTS, IN_FLIGHT),
             PIPELINE: by_pipeline(client),
             SHARED: by_threads(client),
         }
-        others = {name: echo.pid if name == ECHO else broker.pid for name in works}
+        others = dict.fromkeys(works, broker.pid) | {ECHO: echo.pid, ALONE: bare.pid}
         took: dict[str, list[Spent]] = {name: [] for name in works}
         for block in range(rounds(BLOCKS, effort) + 1):
             for name, work in works.items():

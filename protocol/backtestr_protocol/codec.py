@@ -79,14 +79,13 @@ def decode_message(signer: Signer, label: bytes, frames: Sequence[bytes]) -> Mes
         raise SerializationError(
             f"expected the frames signature, envelope, attachments, {MAX_FRAMES} at most; {len(frames)} frame(s) came"
         )
-    signature, *signed = frames
-    signer.verify(label, signature, signed)
+    signer.verify(label, frames[0], frames[1:])
     try:
-        envelope = decode(_envelope_decoder, signed[0])
+        envelope = decode(_envelope_decoder, frames[1])
     except ValidationError as error:
-        error.message_id = _readable_id(signed[0])
+        error.message_id = _readable_id(frames[1])
         raise
-    return Message(envelope, list(signed[1:]))
+    return Message(envelope, list(frames[2:]))
 
 
 def readable_id(signer: Signer, label: bytes, frames: Sequence[bytes]) -> str | None:

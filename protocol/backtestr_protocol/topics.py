@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -41,6 +42,7 @@ REPLAYS = "system.replays"
 WATERMARKS = "system.watermarks"
 
 
+@lru_cache(maxsize=1024)  # each message of a topic asks
 def class_of(topic: str) -> TopicClass | None:
     """Return the class of a topic; None if no topic is spelled like that."""
     for one in CLASSES:

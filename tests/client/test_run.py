@@ -35,6 +35,23 @@ def test_the_streams_of_a_run_end_with_it(home: Path) -> None:
         assert run.wait(timeout=10).status == "completed"
 
 
+@pytest.mark.parametrize(
+    ("streams", "sent"),
+    [
+        ({"prices": True}, {"prices": True, "columns": True}),
+        ({"prices": True, "columns": False}, {"prices": True, "columns": False}),
+        ({"prices": False, "marks": True}, {"prices": False, "marks": True}),
+    ],
+)
+def test_prices_are_asked_for_as_columns_unless_the_program_says_other(
+    home: Path, streams: dict[str, Any], sent: dict[str, Any]
+) -> None:
+    with Peer(home, STARTING) as peer, connect(peer) as client:
+        client.backtest("a", "S", timeframe="1m", backtest_id="b1", streams=streams, watch=()).abandon()
+        [config] = [data for kind, _, data in peer.asked if kind == "StartBacktest"]
+        assert config["options"] == {"streams": sent}
+
+
 def position(at: int, *, mark: bool = False) -> dict[str, Any]:
     made = {"positionId": "1", "backtestId": "b1", "symbol": "S", "quantity": 1.0, "averagePrice": 1.0}
     made |= {"currentPrice": 2.0, "unrealizedPnL": 1.0, "realizedPnL": 0.0, "timestamp": at}

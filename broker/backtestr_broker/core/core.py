@@ -193,6 +193,8 @@ class Core:
             match event:
                 case RequestReceived():
                     self._on_frames(event)
+                case WorkerSent(peer, frames):
+                    self.worker_messages.received(peer, frames, now)
                 case ClientsDropped(reason):
                     for session in self.sessions.clear():
                         outbox.notify("client_left", clientId=session.client_id, reason=reason)
@@ -201,8 +203,6 @@ class Core:
                 case Subscribed() | ListenersFound() | SubscribersDropped():
                     self.listeners.take(event)
                     self.scheduler.stream_fetches.listeners_changed()
-                case WorkerSent(peer, frames):
-                    self.worker_messages.received(peer, frames, now)
                 case WorkerStarted():
                     self.worker_messages.started(event, now)
                 case WorkerExited():
@@ -222,7 +222,8 @@ class Core:
                 case ResultsRemoved():
                     self.deletions.removed(event)
             self.durability.save(now)
-            self._repair_state()
+            if self.state.damage_found:
+                self._repair_state()
             return outbox.take_effects()
         except Exception as error:  # a defect, of whatever kind, ends neither the broker nor other clients' work
             return self._faults.take(event, error, now)
@@ -268,7 +269,9 @@ class Core:
     def _on_frames(self, received: RequestReceived) -> None:
         peer, frames = received.peer, received.frames
         try:
-            size = sum(map(len, frames))
+            size = 0
+            for frame in frames:
+                size += len(frame)
             if size > self.limits.max_message_bytes:
                 raise self._too_large(size, frames)
             envelope = decode_message(self.outbox.envelopes.signer, REQUEST, frames).envelope

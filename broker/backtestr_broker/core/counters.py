@@ -56,11 +56,21 @@ class Counters:
         """Take the time at which the answers since the last call were sent."""
         if not self._ended:
             return
-        for request_type, began in self._ended:
-            if (taken := self._latencies.get(request_type)) is None:
-                taken = self._latencies[request_type] = Histogram()
-            taken.observe(max(0.0, now - began))
+        latest, times = self._ended[0], 0
+        for one in self._ended:
+            if one == latest:  # as all of a burst of one type
+                times += 1
+            else:
+                self._observe(latest, now, times)
+                latest, times = one, 1
+        self._observe(latest, now, times)
         self._ended.clear()
+
+    def _observe(self, ended: tuple[str, float], now: float, times: int) -> None:
+        request_type, began = ended
+        if (taken := self._latencies.get(request_type)) is None:
+            taken = self._latencies[request_type] = Histogram()
+        taken.observe(max(0.0, now - began), times)
 
     def published(self, topic_class: TopicClass, count: int, size: int, *, heard: bool) -> None:
         """Count a published payload; `heard` is true if it was sent."""

@@ -18,10 +18,10 @@ class Histogram(msgspec.Struct):
     counts: list[int] = msgspec.field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
     seconds: float = 0.0
 
-    def observe(self, seconds: float) -> None:
-        """Count one request."""
-        self.counts[bisect_left(BUCKETS, seconds)] += 1
-        self.seconds += seconds
+    def observe(self, seconds: float, times: int = 1) -> None:
+        """Count a request, or several that took as long."""
+        self.counts[bisect_left(BUCKETS, seconds)] += times
+        self.seconds += seconds * times
 
 
 class TopicCounts(msgspec.Struct):

@@ -7,7 +7,7 @@ epoch) is data and comes in with the event. The names of these structs are tags 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, final
 
 import msgspec
 
@@ -199,6 +199,7 @@ Event = (
 # --- effects ---
 
 
+@final
 class Reply(msgspec.Struct, frozen=True, tag=True):
     """Send to one client."""
 
@@ -206,6 +207,7 @@ class Reply(msgspec.Struct, frozen=True, tag=True):
     frames: list[bytes]
 
 
+@final
 class Publish(msgspec.Struct, frozen=True, tag=True):
     """Send to every listener of the topic, on its socket."""
 

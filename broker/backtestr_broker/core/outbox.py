@@ -71,11 +71,7 @@ class Outbox:
 
         An error for lack of room or a fault is not remembered: the client may try again with the same id.
         """
-        if isinstance(result, BacktestrError):
-            result = self.error_data(result, clientId=request_key[0], requestId=request_key[1])
-        if isinstance(result, ErrorData):
-            result = failure(result)
-        answer = result if isinstance(result, Answer) else Answer(encoded_payload("Success", result))
+        answer = self._as_answer(request_key, result)
         error = answer.error
         if error is None:
             peer = self.answers.finish(*request_key, answer, self.now)
@@ -90,6 +86,13 @@ class Outbox:
             request_type = self.counters.ended(request_key, error.code)
             self._admission.refused(request_key[0], error.code)
             self._log_refusal(*request_key, request_type, error)
+
+    def _as_answer(self, request_key: RequestKey, result: Contract | Answer | BacktestrError | ErrorData) -> Answer:
+        if isinstance(result, BacktestrError):
+            result = self.error_data(result, clientId=request_key[0], requestId=request_key[1])
+        if type(result) is Answer:  # `isinstance` asks the metaclass of a struct, which takes three times as long
+            return result
+        return failure(result) if type(result) is ErrorData else Answer(encoded_payload("Success", result))
 
     def answer_durably(self, request_key: RequestKey, result: Contract, changes: Sequence[Change] = ()) -> None:
         """Answer a running request once `changes` and the answer are on disk. Raises `Busy`.

@@ -50,7 +50,7 @@ class SharedState:
         self._bytes = 0
         self._newest_bytes = 0  # once all that is on its way is committed
         self._damaged: set[str] = set()  # keys whose value in memory has changed by itself
-        self._found: list[str] = []  # those of them that are not reported yet
+        self.damage_found: list[str] = []  # those of them that are not reported yet
         self._lost: set[str] = set()  # those of them that are damaged on disk too
         self._repairing = 0
         self._to_verify: deque[str] = deque()
@@ -164,8 +164,8 @@ class SharedState:
 
     def take_damaged(self) -> list[str]:
         """Return the keys whose values are damaged and have to be repaired now; others wait for those."""
-        taken = self._found[: MAX_REPAIRS - self._repairing]
-        del self._found[: len(taken)]
+        taken = self.damage_found[: MAX_REPAIRS - self._repairing]
+        del self.damage_found[: len(taken)]
         self._repairing += len(taken)
         return taken
 
@@ -187,7 +187,7 @@ class SharedState:
     def _check(self, record: StateRecord) -> None:
         if record.key not in self._damaged and not _is_intact(record):
             self._damaged.add(record.key)
-            self._found.append(record.key)
+            self.damage_found.append(record.key)
 
     def _mend(self, key: str) -> None:
         self._damaged.discard(key)

@@ -76,15 +76,14 @@ class WorkerMessages:
     def _route(self, worker: Worker, message: worker_channel.ToBroker, payload: list[bytes]) -> None:
         """Give a message to the machine that it concerns. Raises `ValidationError` for one that does not fit."""
         scheduler, replays = self._scheduler, self._replays
+        if type(message) is worker_channel.Published:  # first, and not by `isinstance`: there are many
+            (scheduler if message.replay is None else replays).published(worker, message, payload)
+            return
         match message:
-            case worker_channel.Published(replay=worker_channel.ReplayMark()):
-                replays.published(worker, message, payload)
             case worker_channel.Paused() | worker_channel.Resumed() if worker.kind == "interactive":
                 replays.steered(worker, message)
             case worker_channel.Finished(task_id=task_id) if worker.kind == "interactive" and task_id != worker.task_id:
                 replays.finished(worker, _with_bounded_error(message))
-            case worker_channel.Published():
-                scheduler.published(worker, message, payload)
             case worker_channel.Counted():
                 scheduler.counted(worker, message)
             case worker_channel.Fetched():

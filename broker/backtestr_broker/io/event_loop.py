@@ -241,17 +241,18 @@ class EventLoop:
         most = MOST_OF_ONE if expecting and source is not sockets.zap else 1
         origins: list[Origin] = []
         messages = receive(source, most, accepts, expecting=expecting, of_one=most > 1, origins=origins)
+        wall_ms = _wall_ms()
         if source is sockets.engine:
-            self._feed_all([WorkerSent(one[0], one[1:], _wall_ms()) for one in messages], origins)
+            self._feed_all([WorkerSent(one[0], one[1:], wall_ms) for one in messages], origins)
         elif source is sockets.zap:
             for one in messages:
                 self._answer_handshake(one[0], one[2:])
         elif allow_list is None:
-            self._feed_all([RequestReceived(one[0], one[1:], _wall_ms()) for one in messages], origins)
+            self._feed_all([RequestReceived(one[0], one[1:], wall_ms) for one in messages], origins)
         else:
             keys = [allow_list.held_by(name) for _, name in origins]
             both = zip(messages, keys, strict=True)
-            self._feed_all([RequestReceived(one[0], one[1:], _wall_ms(), *key) for one, key in both], origins)
+            self._feed_all([RequestReceived(one[0], one[1:], wall_ms, *key) for one, key in both], origins)
         if messages or (accepts is not None and has_input(source)):
             return max(1, len(messages))
         self._unread.discard(source)
@@ -397,8 +398,9 @@ class EventLoop:
             self._recorder.write(now, *events)
         effects: list[list[Effect]] = []
         for event in events:
-            effects.append(self._core.handle(event, now, goes_on=bool(effects)))
-            if any(isinstance(one, StartAgain) for one in effects[-1]):
+            found = self._core.handle(event, now, goes_on=bool(effects))
+            effects.append(found)
+            if found and type(found[-1]) is StartAgain:  # which is the last, if it is there
                 break  # that core is not to be trusted; clients send again what it has not answered
         for of_one, origin in zip(effects, origins, strict=False):
             self._execute_all(of_one, origin)
@@ -414,11 +416,15 @@ class EventLoop:
         self._origin = None
 
     def _execute(self, effect: Effect) -> None:
+        # `type` first where many come: the patterns below ask the metaclass of each struct, which takes longer than
+        # to send.
+        if type(effect) is Reply:
+            self._send("requests", self._sockets.requests, [effect.peer, *effect.frames])
+            return
+        if type(effect) is Publish:
+            self._send(effect.socket, self._sockets.streams[effect.socket], effect.frames)
+            return
         match effect:
-            case Reply(peer, frames):
-                self._send("requests", self._sockets.requests, [peer, *frames])
-            case Publish(name, frames):
-                self._send(name, self._sockets.streams[name], frames)
             case Instruct(peer, frames):
                 self._send("engine", self._sockets.engine, [peer, *frames])
             case Persist() | ReadState():

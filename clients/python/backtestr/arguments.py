@@ -27,6 +27,19 @@ def wire_options(options: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def backtest_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a backtest as `wire_options` does.
+
+    Prices are published as columns, unless `options` say otherwise: they are floods, and a client reads columns one by
+    one several times as fast as maps.
+    """
+    found = wire_options(options)
+    streams = found.get("streams")
+    if isinstance(streams, dict) and streams.get("prices") is True:
+        streams.setdefault("columns", True)
+    return found
+
+
 def as_symbols(symbol: str | Iterable[str]) -> list[str]:
     """Return one symbol or several as a list. Raises `ValueError` for none."""
     one = symbol if isinstance(symbol, str) or getattr(symbol, "ndim", None) != 0 else plain(symbol)

@@ -89,7 +89,7 @@ from backtestr_protocol.stream_messages import PriceUpdate
 from backtestr_protocol.system_status import SystemStatus
 
 from .algorithm_source import registration
-from .arguments import as_symbols, feed_request, wire_options
+from .arguments import as_symbols, backtest_options, feed_request
 from .evaluation import fetch_evaluation
 from .market_data import MarketDataRequests
 from .pipeline import Pipeline
@@ -368,7 +368,7 @@ class Client(MarketDataRequests):
             commission=commission,
             slippage=slippage,
             parameters=with_times_as_text(parameters or {}),
-            options=wire_options(options),
+            options=backtest_options(options),
             warmup=warmup,
         )
         return start_backtest(self._ask, self._io_thread, config, watch)

@@ -95,9 +95,9 @@ class Subscription:
     def frames(self) -> Iterator[pl.DataFrame | Gap | Restarted]:
         """Yield prices as tables `seq timestamp symbol timeframe bid ask last volume`, until `close` is called.
 
-        A table joins the unread prices, up to 65,536 rows. This is made for column batches (a backtest's
-        `streams={"prices": True, "columns": True}`), which cost a small part of reading prices one by one. Lost
-        messages are stated as in the iteration. Raises `ValueError` for a subscription to anything but prices.
+        A table joins the unread prices, up to 65,536 rows. This is made for column batches, in which a backtest that
+        this client starts publishes its prices: they cost a small part of reading prices one by one. Lost messages are
+        stated as in the iteration. Raises `ValueError` for a subscription to anything but prices.
         """
         if not self.prefix.startswith("prices."):
             raise ValueError(f"{self.prefix!r} is no topic of prices, and has no frames")

@@ -167,7 +167,7 @@ def test_a_client_in_a_forked_child_raises_at_once_and_that_of_the_parent_goes_o
 def test_ctrl_c_while_closing_is_raised_once_all_is_closed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Peer(home) as peer:
         client = connect(peer)
-        thread = client._io_thread._thread
+        thread = client._io_thread._own_thread
         wait = thread.wait
         interrupts = [1, 2]
 

@@ -37,7 +37,7 @@ class AnsweredRequests:
 
     def __init__(self) -> None:
         self._clients: OrderedDict[str, _Client] = OrderedDict()  # the longest quiet first
-        self._running: Counter[str] = Counter()  # requests that are running, by owner
+        self._running: dict[str, int] = {}  # requests that are running, by owner; none of them is 0
         self._large: OrderedDict[RequestKey, int] = OrderedDict()  # sizes by client and request id, oldest first
         self._large_bytes = 0
 
@@ -79,7 +79,7 @@ class AnsweredRequests:
         client.answers[request_id] = (now, answer)
         if len(client.answers) > KEPT_ANSWERS:
             self._forget(client_id, next(iter(client.answers)))
-        if answer.size > SMALL_BYTES:
+        if (answer.attachments or len(answer.payload) > SMALL_BYTES) and answer.size > SMALL_BYTES:
             self._large[client_id, request_id] = answer.size
             self._large_bytes += answer.size
             while self._large_bytes > KEPT_LARGE_BYTES:
@@ -123,7 +123,7 @@ class AnsweredRequests:
 
     def running_of(self, owner: str) -> int:
         """Return the number of requests of all clients of that owner that are not answered yet."""
-        return self._running[owner]
+        return self._running.get(owner, 0)
 
     def owner_of(self, client_id: str) -> str:
         """Return the one whom limits of that client apply to; the client itself where nothing else is known."""
@@ -148,12 +148,15 @@ class AnsweredRequests:
 
     def _forget(self, client_id: str, request_id: str) -> None:
         del self._clients[client_id].answers[request_id]
-        self._large_bytes -= self._large.pop((client_id, request_id), 0)
+        if self._large:
+            self._large_bytes -= self._large.pop((client_id, request_id), 0)
 
     def _count(self, client: _Client, more: int) -> None:
-        self._running[client.owner] += more
-        if not self._running[client.owner]:
-            del self._running[client.owner]
+        running = self._running.get(client.owner, 0) + more
+        if running:
+            self._running[client.owner] = running
+        else:
+            self._running.pop(client.owner, None)
 
     def _make_room(self, key: str | None = None) -> None:
         """Forget the longest quiet client without running requests; those are bounded by the queues they wait in.
@@ -183,5 +186,5 @@ class AnsweredRequests:
                 if answer.size > SMALL_BYTES:
                     large[client_id, request_id] = answer.size
         assert self._large == large
-        assert dict(self._running) == {owner: count for owner, count in running.items() if count}
+        assert self._running == {owner: count for owner, count in running.items() if count}
         assert self._large_bytes == sum(large.values()) <= KEPT_LARGE_BYTES

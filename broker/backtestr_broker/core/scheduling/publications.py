@@ -22,12 +22,14 @@ def publish(outbox: Outbox, jobs: Jobs, worker: Worker, message: Published, payl
 
     Raises `ValidationError` for anything else, and then changes nothing.
     """
-    topic = message.topic
-    _, _, backtest_id = topic.partition(".")
-    is_of_its_task = worker.holds(backtest_id) and topic in topics.of_backtest(backtest_id)
-    is_of_prices = topic.startswith("prices.") and topics.class_of(topic) is not None
+    topic, backtest_id = message.topic, ""
+    if is_of_prices := topic.startswith("prices."):
+        is_own = topics.class_of(topic) is not None
+    else:
+        backtest_id = topic.partition(".")[2]
+        is_own = worker.holds(backtest_id) and topic in topics.of_backtest(backtest_id)
     has_task = message.task_id is None or worker.holds(message.task_id)
-    if worker.kind != "compute" or not has_task or not (is_of_its_task or is_of_prices):
+    if worker.kind != "compute" or not has_task or not is_own:
         raise ValidationError(f"{worker.worker_id} published on {topic[:200]!r}, which is not its own")
     if len(payload) != 1:
         raise ValidationError(f"{worker.worker_id} published {message.count} messages in {len(payload)} frames")
@@ -37,7 +39,7 @@ def publish(outbox: Outbox, jobs: Jobs, worker: Worker, message: Published, payl
             return
         published = jobs.get(shown_by).prices_published
         published[topic] = published.get(topic, 0) + message.count
-    elif is_of_its_task:
+    else:
         job = jobs.get(backtest_id)
         job.unnumbered = False
         _advance(job, message.progress_percent)

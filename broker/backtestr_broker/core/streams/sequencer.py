@@ -55,16 +55,19 @@ class Sequencer:
 
     def create(self, topic: str) -> None:
         """Make `topic` known before its first message. Raises `ValueError` for a name that no topic has."""
-        if topic not in self._topics:
+        self._entry(topic)
+
+    def _entry(self, topic: str) -> _Topic:
+        if (entry := self._topics.get(topic)) is None:
             topic_class = class_of(topic)
             if topic_class is None:
                 raise ValueError(f"{topic!r} is no topic")
-            self._topics[topic] = _Topic(topic.encode(), topic_class)
+            entry = self._topics[topic] = _Topic(topic.encode(), topic_class)
+        return entry
 
     def append(self, topic: str, payload: bytes, count: int = 1) -> Sequenced:
         """Give the next `count` numbers to `payload`, one message or a `Batch` of `count`, and retain it."""
-        self.create(topic)
-        entry = self._topics[topic]
+        entry = self._entry(topic)
         self._topics.move_to_end(topic)
         seq = entry.last_seq + 1
         entry.last_seq += count
@@ -83,8 +86,7 @@ class Sequencer:
 
         Nothing from before them is retained then, so that what is retained has no hole.
         """
-        self.create(topic)
-        entry = self._topics[topic]
+        entry = self._entry(topic)
         self._topics.move_to_end(topic)
         while entry.retained:
             self._drop_oldest(entry)

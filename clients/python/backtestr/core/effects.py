@@ -6,7 +6,7 @@ The I/O thread executes effects in the order in which the machines return them.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, final
 
 import msgspec
 
@@ -21,6 +21,7 @@ DELIVERY_BYTES = 500
 # --- effects of the session -------------------------------------------------------------------------------------------
 
 
+@final
 class Send(msgspec.Struct, frozen=True):
     """Send these frames on the connection for requests."""
 

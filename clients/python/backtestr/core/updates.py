@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count, repeat
 from typing import Any, Literal
 
 import msgspec
@@ -60,7 +61,7 @@ def decode_batch(batch: DeliveredBatch) -> list[Update | StreamMessage]:
     """
     topic, content = batch.topic, batch.content
     if isinstance(content, PriceColumns):
-        return [Update(topic, seq, "PriceUpdate", price) for seq, price in enumerate(content.prices(), batch.seq)]
+        return list(map(Update, repeat(topic), count(batch.seq), repeat("PriceUpdate"), content.prices()))
     try:
         decoded = decode(_batch_decoders[content.type], content.packed)[-content.count :]
     except (KeyError, MessageError):

@@ -70,7 +70,7 @@ class CallerTurns:
         self._sockets: Sockets | None = None
         self._descriptor = -1  # of the socket for requests
         self._leader: PendingReply[Success] | None = None
-        self._thread = 0  # of the leader, or of the last one
+        self._leading_thread = 0  # of the leader, or of the last one
         self._led_at = 0.0
         self._is_recalled = False
         self._is_closed = False
@@ -96,12 +96,12 @@ class CallerTurns:
 
     def check_step(self) -> None:
         """Raise `RuntimeError` in the middle of a step of this very thread, where waiting would never end."""
-        if self._leader is not None and self.was_cut and self._thread == threading.get_ident():
+        if self._leader is not None and self.was_cut and self._leading_thread == threading.get_ident():
             raise RuntimeError("a finalizer or logging handler called the client that called it; use another thread")
 
     def _check_nesting(self) -> None:
         """Have the I/O thread read for a leader whose own thread calls again, in a signal handler during its sleep."""
-        if self._leader is not None and self._thread == threading.get_ident():
+        if self._leader is not None and self._leading_thread == threading.get_ident():
             self.check_step()
             with self._turn.next, self._turn.now:
                 self.recall()
@@ -153,7 +153,7 @@ class CallerTurns:
 
     def _begin(self, request_type: str, data: msgspec.Raw, timeout: float, reply: PendingReply[Success]) -> None:
         assert self._sockets is not None
-        self._leader, self._thread = reply, threading.get_ident()
+        self._leader, self._leading_thread = reply, threading.get_ident()
         self._led_at = now = time.monotonic()
         if not self._selector.is_left_out(self._sockets.requests):
             self._selector.leave_out(self._sockets.requests)
@@ -192,18 +192,18 @@ class CallerTurns:
     def _perform(self, effects: list[SessionEffect]) -> None:
         """Send, and settle the replies of callers; leave anything else, and the socket, to the I/O thread."""
         for index, effect in enumerate(effects):
-            match effect:
-                case Send() if self._sockets is not None:
-                    if not self._sockets.send(effect.frames):
-                        log.warning("a request could not be sent; it waits for the next connection")
-                case Answered() if self._exchange.is_of_caller(effect.request_id):
-                    self._exchange.answered(effect)
-                case Failed() if self._exchange.is_of_caller(effect.request_id):
-                    self._exchange.failed(effect)
-                case _:
-                    self._commands.add(partial(self._execute, effects[index:]))
-                    self._leave()
-                    return
+            # `type`, since `isinstance` asks the metaclass of a struct, which takes as long as to send.
+            if type(effect) is Send and self._sockets is not None:
+                if not self._sockets.send(effect.frames):
+                    log.warning("a request could not be sent; it waits for the next connection")
+            elif type(effect) is Answered and self._exchange.is_of_caller(effect.request_id):
+                self._exchange.answered(effect)
+            elif type(effect) is Failed and self._exchange.is_of_caller(effect.request_id):
+                self._exchange.failed(effect)
+            else:
+                self._commands.add(partial(self._execute, effects[index:]))
+                self._leave()
+                return
 
     def _leave(self) -> None:
         """End the lead, and have the I/O thread read on if an answer is still expected."""

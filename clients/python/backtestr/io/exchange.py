@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -25,6 +25,7 @@ from .request_windows import PipelinedReply, Success
 
 # A reply belongs to the program, a purpose to the client's subscriptions.
 Recipient = PendingReply[Success] | PipelinedReply[Any] | Purpose
+_OF_PROGRAM: Final = (PendingReply, PipelinedReply)  # made once: `PendingReply | PipelinedReply` makes a new union
 
 log = logging.getLogger("backtestr")
 
@@ -53,9 +54,9 @@ class Exchange:
         waited: float = 0.0,
     ) -> list[SessionEffect]:
         """Make a request, and return the effects; one that is refused here fails at once and has none."""
-        is_own = not isinstance(recipient, PendingReply | PipelinedReply)
+        is_own = not isinstance(recipient, _OF_PROGRAM)
         now = time.monotonic()
-        if isinstance(recipient, PendingReply | PipelinedReply):
+        if isinstance(recipient, _OF_PROGRAM):
             self.counters.requests += 1
             refusal = self._breaker.refusal(now) or self._too_many()
             if refusal is not None:
@@ -80,7 +81,7 @@ class Exchange:
         A reply is settled before it is forgotten: an exception in between leaves it to `reconcile`.
         """
         recipient = self._recipients[effect.request_id][1]
-        if not isinstance(recipient, PendingReply | PipelinedReply):
+        if not isinstance(recipient, _OF_PROGRAM):
             del self._recipients[effect.request_id]
             return recipient
         recipient.succeed((effect.data, effect.attachments))
@@ -92,7 +93,7 @@ class Exchange:
     def failed(self, effect: Failed) -> Purpose | None:
         """Give an error to the program; return the purpose of a request that was for the subscriptions."""
         request_type, recipient = self._recipients[effect.request_id]
-        if not isinstance(recipient, PendingReply | PipelinedReply):
+        if not isinstance(recipient, _OF_PROGRAM):
             del self._recipients[effect.request_id]
             return recipient
         log.info(
@@ -114,14 +115,14 @@ class Exchange:
         A step that an exception cut in two leaves such ones. The connection was lost before this is called.
         """
         gone = self.session.reconcile(self._recipients)
-        waiting = sum(isinstance(one, PendingReply | PipelinedReply) for _, one in self._recipients.values())
+        waiting = sum(isinstance(one, _OF_PROGRAM) for _, one in self._recipients.values())
         self.counters.requests = self.counters.answered + self.counters.failed + waiting
         return [Failed(one, NetworkError("the answer was lost: an exception interrupted its receipt")) for one in gone]
 
     def abandon(self, error: Exception) -> None:
         """Fail every reply of the program."""
         for _, recipient in self._recipients.values():
-            if isinstance(recipient, PendingReply | PipelinedReply):
+            if isinstance(recipient, _OF_PROGRAM):
                 recipient.fail(error)
 
     def _too_many(self) -> Busy | None:

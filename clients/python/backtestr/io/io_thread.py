@@ -137,7 +137,7 @@ class IoThread:
         self._stream_errors = StreamErrors()
         self._mailboxes: dict[int, Mailbox] = {}
         self._ends: dict[str, list[PendingReply[BacktestStatus]]] = {}
-        self._thread = JoinableThread(self._run, "backtestr client", daemon=True)
+        self._own_thread = JoinableThread(self._run, "backtestr client", daemon=True)
 
     # --- called by any thread -----------------------------------------------------------------------------------------
 
@@ -148,7 +148,7 @@ class IoThread:
 
     def start(self) -> None:
         """Start the thread. Whatever happens from here on, `close` ends it."""
-        self._thread.start()
+        self._own_thread.start()
 
     @property
     def is_forked(self) -> bool:
@@ -257,12 +257,12 @@ class IoThread:
         """
         if self.is_forked:
             return
-        if self._thread.ident is None:
+        if self._own_thread.ident is None:
             self._end()
             return
         with contextlib.suppress(RuntimeError):
             self._commands.add(self._begin_to_close)
-        join_uninterrupted(self._thread)
+        join_uninterrupted(self._own_thread)
 
     # --- the thread ---------------------------------------------------------------------------------------------------
 
@@ -510,15 +510,16 @@ class IoThread:
 
     def _execute(self, effects: Iterable[SessionEffect | SubscriptionEffect]) -> None:
         for effect in effects:
+            if type(effect) is Send:  # the patterns ask the metaclass of each struct, which takes as long as to send
+                if self._sockets is not None:
+                    self._selector.unread.add(self._sockets.requests)
+                if self._sockets is None or not self._sockets.send(effect.frames):
+                    log.warning("a request could not be sent; it waits for the next connection")
+                continue
             match effect:
                 case Answered():
                     if (question := self._exchange.answered(effect)) is not None:
                         self._execute(self._subscriptions.answered(question, effect.data))
-                case Send():
-                    if self._sockets is not None:
-                        self._selector.unread.add(self._sockets.requests)
-                    if self._sockets is None or not self._sockets.send(effect.frames):
-                        log.warning("a request could not be sent; it waits for the next connection")
                 case Deliver():
                     counters = self._subscriptions.counters
                     for error, topic in self._stream_errors.find(effect.subscription_id, effect.deliveries, counters):

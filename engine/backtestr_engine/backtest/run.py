@@ -143,8 +143,30 @@ class Run:
         last = max(simulation.bars_simulated - 1, 0)
         return marked_positions(simulation.account, int(self.plan.panel.timestamp[last]))
 
-    def finish(self) -> Result:
-        """Return the result of the simulated bars: all bars or, after a stop, fewer."""
+    def recorded(self) -> RecordedRun:
+        """Return what the simulation has recorded of the simulated bars: all that a result has before its figures."""
+        simulation = self._started()
+        simulated = simulation.bars_simulated
+        panel, events = self.plan.panel.first(simulated), simulation.events()
+        orders = final_states(events.orders)
+        return RecordedRun(
+            timestamp=panel.timestamp,
+            equity=simulation.equity[:simulated],
+            orders=orders,
+            positions=events.positions,
+            links=OrderLinks(
+                orders_of_changes(events.orders, events.positions),
+                signal_times(events.orders, panel, fills_at_close=self._fills_at_close),
+            ),
+            order_states=None if orders is events.orders else events.orders,
+        )
+
+    def finish(self, recorded: RecordedRun | None = None) -> Result:
+        """Return the result of the simulated bars: all bars or, after a stop, fewer.
+
+        `recorded` is what `recorded` gave for the same bars, if it was asked before.
+        """
+        recorded = recorded or self.recorded()
         simulation = self._started()
         simulated, capital, conventions = (
             simulation.bars_simulated,
@@ -152,8 +174,7 @@ class Run:
             self.plan.options.conventions,
         )
         panel = self.plan.panel.first(simulated)
-        equity, events = simulation.equity[:simulated], simulation.events()
-        orders = final_states(events.orders)
+        equity, orders, events = recorded.equity, recorded.orders, simulation.events()
         trades, still_open = events.trades, _open_trades(simulation.account, panel)
         fill_in_excursions(trades, panel.series, fills_at_close=self._fills_at_close)
         fill_in_excursions(still_open, panel.series, fills_at_close=self._fills_at_close, still_open=True)
@@ -188,20 +209,17 @@ class Run:
             symbols=panel.symbols,
             timeframe=panel.timeframe,
             initial_capital=capital,
-            timestamp=panel.timestamp,
+            timestamp=recorded.timestamp,
             equity=equity,
             orders=orders,
-            positions=events.positions,
+            positions=recorded.positions,
             trades=trades,
             open_trades=still_open,
             metrics=metrics,
             drawdown_from=conventions.drawdown_from,
             warmup_bars=0 if warm_up is None else warm_up.fewest,
-            order_states=None if orders is events.orders else events.orders,
-            links=OrderLinks(
-                orders_of_changes(events.orders, events.positions),
-                signal_times(events.orders, panel, fills_at_close=self._fills_at_close),
-            ),
+            order_states=recorded.order_states,
+            links=recorded.links,
         )
 
     def _started(self) -> SymbolSimulation | SharedAccountSimulation:
@@ -217,6 +235,17 @@ class Run:
             self._peak = max(self._peak, float(fresh.max()))
             self._peak_at = simulation.bars_simulated
         return 1.0 - float(simulation.equity[simulation.bars_simulated - 1]) / self._peak if self._peak > 0 else 0.0
+
+
+class RecordedRun(msgspec.Struct, frozen=True):
+    """What a simulation has recorded, as in `Result`; it is there before the figures are."""
+
+    timestamp: Integers
+    equity: Floats
+    orders: Records
+    positions: Records
+    links: OrderLinks | None = None
+    order_states: Records | None = None
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -243,6 +272,11 @@ class Result(msgspec.Struct, frozen=True):
     warmup_bars: int = 0
     links: OrderLinks | None = None
     order_states: Records | None = None
+
+    @property
+    def recorded(self) -> RecordedRun:
+        """The part of the result that its simulation has recorded."""
+        return RecordedRun(self.timestamp, self.equity, self.orders, self.positions, self.links, self.order_states)
 
     def frame(self, table: str) -> pl.DataFrame:
         """Return one of the tables `equity`, `orders`, `trades`, `positions`."""

@@ -412,7 +412,9 @@ class TaskRunner:
         last += self._progress(backtest, is_last=True) + self._flushed(backtest)
         try:
             log = to_bytes(backtest.logged.log)
-            self._results.write(run.backtest_id, outcome, run.plan.resolved_config(), run.finish(), log)
+            with self._results.begin(run.backtest_id) as storing:
+                storing.recorded(recorded := run.recorded(), run.plan.panel.timeframe)
+                storing.end(outcome, run.plan.resolved_config(), run.finish(recorded), log)
         except OSError as error:  # usually a full disk; messages that wait are still published
             _log.exception("the result of backtest %s could not be stored", run.backtest_id)
             full = DiskUnwritable(f"the result could not be stored: {error}; make room and start it again")

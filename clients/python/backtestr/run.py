@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
@@ -20,12 +21,15 @@ from backtestr_protocol.stream_messages import BacktestProgress, OrderUpdate, Po
 
 from .lateness import late
 from .python_names import in_python
-from .requester import BULK_TIMEOUT, Requester
+from .requester import BULK_TIMEOUT, REQUEST_TIMEOUT, Requester
 from .results import Results, fetch_results
 from .subscription import GapWarning, Subscription
 
 Stream = Literal["progress", "orders", "positions"]
 STREAMS: tuple[Stream, ...] = ("progress", "orders", "positions")
+
+# Seconds for which a request for results waits for the end of its backtest. It is resent after five without an answer.
+AT_HAND = 2.0
 
 _TOPICS: dict[Stream, Callable[[str], str]] = {
     "progress": topics.progress,
@@ -133,7 +137,14 @@ class Run:
 
     def result(self, timeout: float | None = None) -> Results:
         """Wait, then fetch metrics and tables. Raises the error of a failed backtest, and the errors of `wait`."""
-        status = self.wait(timeout)
+        until = None if timeout is None else time.monotonic() + timeout
+        wait = AT_HAND if timeout is None else max(0.0, min(AT_HAND, timeout))
+        # The worker that computes a backtest makes the tables of a result that is waited for while it stores it.
+        with contextlib.suppress(BacktestrError):  # the wait below finds the reason
+            results = fetch_results(self._ask, self._id, timeout=wait + REQUEST_TIMEOUT, wait=wait)
+            if results.metrics is not None:
+                return results
+        status = self.wait(None if until is None else max(0.0, until - time.monotonic()))
         if status.status == "failed":
             raise (
                 from_data(status.error) if status.error else SystemFault(f"backtest {self._id} failed without a reason")

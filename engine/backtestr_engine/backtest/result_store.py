@@ -38,7 +38,15 @@ from backtestr_engine.data.timeframes import open_times_of, spans
 from backtestr_engine.simulation.records import ORDER, POSITION, TRADE
 from backtestr_protocol.errors import DataError, NotFound, ValidationError, did_you_mean
 from backtestr_protocol.file_names import file_name
-from backtestr_protocol.messages import BacktestConfig, BacktestId, BacktestResults, BacktestState, TableName, Timeframe
+from backtestr_protocol.messages import (
+    BacktestConfig,
+    BacktestId,
+    BacktestResults,
+    BacktestState,
+    TableName,
+    TableRef,
+    Timeframe,
+)
 from backtestr_protocol.metrics import Metrics
 from backtestr_protocol.private_files import make_private, private_opener
 from backtestr_protocol.system.durable_files import sync_file, sync_folder
@@ -146,8 +154,8 @@ class ResultStore:
         `streams` is the log of its streams, which `recorded` returns again.
         """
         with self.begin(backtest_id) as storing:
-            storing.recorded(result.recorded, result.timeframe)
-            storing.end(status, config, result, streams)
+            storing.recorded(result)
+            storing.end(status, config, result.metrics, streams)
 
     def sweep(self) -> None:
         """Remove the partial results of processes that have ended; a running process may still be writing."""
@@ -203,17 +211,7 @@ class ResultStore:
             )
         except _UNREADABLE as error:
             raise self._unreadable(backtest_id, error) from error
-        return (
-            BacktestResults(
-                backtest_id=backtest_id,
-                status=stored.status,
-                config=stored.config,
-                metrics=stored.metrics,
-                tables=references,
-                warmup_bars=stored.warmup_bars,
-            ),
-            attachments,
-        )
+        return _answer(stored, references), attachments
 
     def recorded(self, backtest_id: str) -> RecordedStreams:
         """Return the records and the stream log of a stored result, compared with their checksums.
@@ -280,8 +278,19 @@ class ResultStore:
         )
 
 
+def _answer(stored: _Stored, tables: list[TableRef]) -> BacktestResults:
+    return BacktestResults(
+        backtest_id=stored.backtest_id,
+        status=stored.status,
+        config=stored.config,
+        metrics=stored.metrics,
+        tables=tables,
+        warmup_bars=stored.warmup_bars,
+    )
+
+
 class Storing:
-    """A result on its way to the disk: what its simulation `recorded`, and then its `end`, within a `with` block.
+    """A result on its way to the disk: what its simulation has `recorded`, and its `end`, within a `with` block.
 
     A block that ends otherwise leaves nothing.
     """
@@ -291,6 +300,7 @@ class Storing:
         self._backtest_id = backtest_id
         self._folder = folder
         self._partial = partial
+        self._recorded: RecordedRun
         try:
             self._writer = RecordWriter(partial / RECORDS)
         except BaseException:
@@ -307,18 +317,17 @@ class Storing:
                 self._writer.close()
             shutil.rmtree(self._partial, ignore_errors=True)
 
-    def recorded(self, recorded: RecordedRun, timeframe: Timeframe) -> None:
-        """Have these arrays written, which must not change any more."""
-        writer = self._writer
-        writer.add("equity", recorded.equity)
-        writer.add("orders", recorded.orders)
-        writer.add("positions", recorded.positions)
+    def recorded(self, recorded: RecordedRun) -> None:
+        """Have the arrays written, which must not change any more."""
+        writer, self._recorded = self._writer, recorded
+        for name in ("equity", "orders", "positions", "trades", "open_trades"):
+            writer.add(name, getattr(recorded, name))
         if recorded.order_states is not None:
             writer.add("states", recorded.order_states)
         if recorded.links is not None:
             writer.add("changes", recorded.links.changed_by)
             writer.add("signals", recorded.links.signal_times)
-        starts, bars = spans(recorded.timestamp, timeframe)
+        starts, bars = spans(recorded.timestamp, recorded.timeframe)
         writer.add("starts", starts)
         writer.add("bars", bars)
 
@@ -326,13 +335,14 @@ class Storing:
         self,
         status: BacktestState,
         config: BacktestConfig | dict[str, Any],
-        result: Result,
+        metrics: Metrics,
         streams: bytes | None = None,
-    ) -> None:
-        """Store the rest. When this returns all is on disk, in place of an earlier result. Raises `OSError`."""
-        writer, partial = self._writer, self._partial
-        writer.add("trades", result.trades)
-        writer.add("open_trades", result.open_trades)
+    ) -> BacktestResults:
+        """Store the rest. When this returns all is on disk, in place of an earlier result. Raises `OSError`.
+
+        Returns what the store answers from now on, without tables.
+        """
+        writer, partial, result = self._writer, self._partial, self._recorded
         if streams is not None:
             writer.add("streams", streams)
         stored = _Stored(
@@ -342,13 +352,14 @@ class Storing:
             timeframe=result.timeframe,
             initial_capital=result.initial_capital,
             config=msgspec.to_builtins(config),
-            metrics=result.metrics,
+            metrics=metrics,
             drawdown_from=result.drawdown_from,
             warmup_bars=result.warmup_bars,
             parts=writer.parts(),
         )
+        text = msgspec.json.encode(stored)
         with open(partial / "result.json", "xb", opener=private_opener) as file:
-            file.write(msgspec.json.encode(stored))
+            file.write(text)
         sync_file(partial / "result.json")  # while the thread syncs the records
         writer.close()
         sync_folder(partial)
@@ -356,6 +367,7 @@ class Storing:
             shutil.rmtree(self._folder)
         partial.rename(self._folder)
         sync_folder(self._folder.parent)
+        return _answer(_stored_in(text), [])
 
 
 def _stored_in(text: bytes) -> _Stored:

@@ -20,6 +20,7 @@ import numpy as np
 import polars as pl
 
 from backtestr_engine.data.arrays import AnyArray, Records
+from backtestr_engine.data.block_sums import checksum
 from backtestr_protocol.private_files import private_opener
 
 RECORDS = "records.bin"
@@ -38,7 +39,7 @@ _ARROW_COLUMNS = {
 
 
 class Part(msgspec.Struct, frozen=True):
-    """An array in the file: its place in bytes, its CRC-32, and its rows.
+    """An array in the file: its place in bytes, its checksum (`data/block_sums.py`), and its rows.
 
     `columns` has the name, the numpy format and the place in the row of each column. A part without columns is bytes.
     """
@@ -108,7 +109,7 @@ class RecordWriter:
             row = array.dtype.itemsize
             if not columns and array.dtype != np.uint8:
                 columns = [(name, array.dtype.str, 0)]
-            self._parts[name] = Part(offset, len(content), zlib.crc32(content), row, columns)
+            self._parts[name] = Part(offset, len(content), checksum(content), row, columns)
             unsynced += len(content)
             if unsynced >= _SYNC_FROM and self._queue.empty():
                 os.fsync(self._file.fileno())
@@ -178,7 +179,7 @@ class RecordFile:
                 file.seek(part.offset)
                 if file.readinto(content.data) != part.size:
                     raise ValueError(f"{RECORDS} ends within {name}")
-            if zlib.crc32(content.data) != part.checksum:
+            if checksum(content.data) != part.checksum:
                 raise ValueError(f"the checksum of {name} in {RECORDS} does not match")
             self._arrays[name] = content.view(_kind(part))
         return self._arrays[name]

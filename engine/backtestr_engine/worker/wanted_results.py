@@ -19,9 +19,6 @@ from backtestr_protocol.messages import BacktestResults, TableName, TableRef
 
 _log = logging.getLogger(__name__)
 
-# The bars from which tables are made beside the figures: of fewer, a thread costs more than it saves.
-_BESIDE_FROM = 5_000
-
 
 class WantedResults:
     """The answer with these tables of a run, which are begun at once."""
@@ -30,15 +27,11 @@ class WantedResults:
         self._tables = [Table(name, partial(recorded.frame, name)) for name in names]
         self._hand_over = hand_over
         self._made: tuple[list[TableRef], list[bytes]] | None = None
-        self._thread: threading.Thread | None = None
-        if len(recorded.equity) >= _BESIDE_FROM:
-            self._thread = threading.Thread(target=self._make, name="backtestr tables", daemon=True)
-            self._thread.start()
+        self._thread = threading.Thread(target=self._make, name="backtestr tables", daemon=True)
+        self._thread.start()
 
     def frames(self, answer: BacktestResults) -> list[bytes]:
         """Return the frames of `answer` with the tables; none where these could not be made, and are read later."""
-        if self._thread is None:
-            self._make()
         self.join()
         if self._made is None:
             return []
@@ -47,8 +40,7 @@ class WantedResults:
 
     def join(self) -> None:
         """Wait for the thread."""
-        if self._thread is not None:
-            self._thread.join()
+        self._thread.join()
 
     def _make(self) -> None:
         try:

@@ -16,7 +16,6 @@ from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.data.synthetic import write_synthetic
 from backtestr_engine.publishing.batching import Batcher
 from backtestr_engine.simulation.conventions import Conventions
-from backtestr_engine.worker import wanted_results
 from backtestr_engine.worker.interactive_tasks import Means
 from backtestr_engine.worker.table_files import TableFiles
 from backtestr_engine.worker.task_runner import TaskRunner
@@ -68,11 +67,7 @@ def ended(runner: TaskRunner, asking: Asking) -> tuple[Finished, list[bytes]]:
 
 
 @pytest.mark.parametrize("late", [False, True])
-@pytest.mark.parametrize("beside_from", [0, 1 << 40])
-def test_it_is_the_answer_that_is_read_from_the_result(
-    late: bool, beside_from: int, runner: TaskRunner, store: ResultStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(wanted_results, "_BESIDE_FROM", beside_from)
+def test_it_is_the_answer_that_is_read_from_the_result(late: bool, runner: TaskRunner, store: ResultStore) -> None:
     finished, frames = ended(runner, Asking(GetBacktestResults(backtest_id="b", tables=TABLES), late=late))
     assert finished.is_wanted
     answer, attachments = store.read("b", TABLES)
@@ -139,7 +134,6 @@ def test_a_result_that_cannot_be_stored_is_answered_by_its_failure(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(wanted_results, "_BESIDE_FROM", 0)
     monkeypatch.setattr(Storing, "end", full)
     finished, _ = ended(runner, Asking(GetBacktestResults(backtest_id="b", tables=TABLES)))
     assert (finished.outcome, finished.is_wanted) == ("failed", False)

@@ -191,13 +191,15 @@ class Run:
         """
         last_seq = 0
         for update in self._read(stream):
+            if isinstance(update, Update):  # nearly all are
+                if update.seq > last_seq:
+                    last_seq = update.seq
+                    yield update
+                continue
             match update:
                 case Restarted() if order is not None:
                     last_seq = 0
                     order.restarted()
-                case Update() if update.seq > last_seq:
-                    last_seq = update.seq
-                    yield update
                 case Gap() if update.to_seq > last_seq:
                     first, last_seq = max(update.from_seq, last_seq + 1), update.to_seq
                     warnings.warn(

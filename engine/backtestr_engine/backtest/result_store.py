@@ -135,7 +135,7 @@ class ResultStore:
         """
         folder = self._folder(backtest_id)
         make_private(self._root)
-        self._sweep(f".{folder.name}.*")
+        self._sweep(f".{folder.name}.")
         partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         make_private(partial)
@@ -159,11 +159,12 @@ class ResultStore:
 
     def sweep(self) -> None:
         """Remove the partial results of processes that have ended; a running process may still be writing."""
-        self._sweep(".*")
+        self._sweep(".")
 
-    def _sweep(self, names: str) -> None:
-        for partial in self._root.glob(f"{names}.partial"):
-            if _is_abandoned(partial):
+    def _sweep(self, start: str) -> None:
+        """Remove abandoned partial results whose names begin so; a pattern would be compiled for every backtest."""
+        for name in os.listdir(self._root) if self._root.exists() else ():
+            if name.startswith(start) and name.endswith(".partial") and _is_abandoned(partial := self._root / name):
                 shutil.rmtree(partial, ignore_errors=True)
 
     def has(self, backtest_id: str) -> bool:

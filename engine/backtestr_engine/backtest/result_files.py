@@ -104,7 +104,9 @@ class RecordWriter:
             name, array = one
             content = np.ascontiguousarray(array).view(np.uint8).data
             offset = self._file.tell()
-            _write(self._file.fileno(), content)
+            rest = content
+            while rest:  # the file has no buffer, and may take less
+                rest = rest[self._file.write(rest) or 0 :]
             columns = [(name, kind.str, at) for name, (kind, at, *_) in (array.dtype.fields or {}).items()]
             row = array.dtype.itemsize
             if not columns and array.dtype != np.uint8:
@@ -116,11 +118,6 @@ class RecordWriter:
                 unsynced = 0
         self._written.set()
         os.fsync(self._file.fileno())
-
-
-def _write(descriptor: int, content: memoryview) -> None:
-    while content:
-        content = content[os.write(descriptor, content) :]
 
 
 class StoredArrays(Protocol):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -86,20 +88,42 @@ def test_large_arrays_are_on_disk_before_the_last_one_comes(tmp_path: Path, monk
     assert synced[-1] == large.nbytes + 24
 
 
+class FullDisk(io.FileIO):
+    def write(self, _content: object, /) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
 def test_an_error_of_the_disk_is_raised_where_the_parts_are_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "write", full)
     writer = RecordWriter(tmp_path / RECORDS)
+    opened = writer._file
+    monkeypatch.setattr(writer, "_file", FullDisk(opened.fileno(), "wb", closefd=False))
     for number in range(20):  # what follows an error does not wait for ever
         writer.add(f"a{number}", b"abc")
     with pytest.raises(OSError, match="No space left"):
         writer.parts()
     with pytest.raises(OSError, match="No space left"):
         writer.close()
+    opened.close()
+
+
+class Hesitant(io.FileIO):
+    """A file that takes three bytes at a time, as one without a buffer may."""
+
+    def write(self, content: Any, /) -> int:
+        return super().write(memoryview(content)[:3])
+
+
+def test_a_file_that_takes_less_at_a_time_gets_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = RecordWriter(tmp_path / RECORDS)
+    opened = writer._file
+    monkeypatch.setattr(writer, "_file", Hesitant(opened.fileno(), "wb", closefd=False))
+    writer.add("positions", positions(3))
+    parts = writer.parts()
+    writer.close()
+    opened.close()
+    assert RecordFile(tmp_path, parts).records("positions", POSITION).tobytes() == positions(3).tobytes()
 
 
 def test_an_error_of_the_last_sync_is_raised_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

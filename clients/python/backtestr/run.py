@@ -21,7 +21,7 @@ from backtestr_protocol.stream_messages import BacktestProgress, OrderUpdate, Po
 
 from .lateness import late
 from .python_names import in_python
-from .requester import BULK_TIMEOUT, REQUEST_TIMEOUT, Requester
+from .requester import BULK_TIMEOUT, Requester
 from .results import Results, fetch_results
 from .subscription import GapWarning, Subscription
 
@@ -30,6 +30,8 @@ STREAMS: tuple[Stream, ...] = ("progress", "orders", "positions")
 
 # Seconds for which a request for results waits for the end of its backtest. It is resent after five without an answer.
 AT_HAND = 2.0
+# Seconds after that within which the broker answers: a heartbeat, and some more. A shorter timeout asks for no waiting.
+ANSWERED_WITHIN = 1.5
 
 _TOPICS: dict[Stream, Callable[[str], str]] = {
     "progress": topics.progress,
@@ -138,12 +140,12 @@ class Run:
     def result(self, timeout: float | None = None) -> Results:
         """Wait, then fetch metrics and tables. Raises the error of a failed backtest, and the errors of `wait`."""
         until = None if timeout is None else time.monotonic() + timeout
-        wait = AT_HAND if timeout is None else max(0.0, min(AT_HAND, timeout))
-        # The worker that computes a backtest makes the tables of a result that is waited for while it stores it.
-        with contextlib.suppress(BacktestrError):  # the wait below finds the reason
-            results = fetch_results(self._ask, self._id, timeout=wait + REQUEST_TIMEOUT, wait=wait)
-            if results.metrics is not None:
-                return results
+        wait = AT_HAND if timeout is None else min(AT_HAND, timeout - ANSWERED_WITHIN)
+        if wait > 0.0:  # the worker that computes a backtest makes the tables of a result that is waited for meanwhile
+            with contextlib.suppress(BacktestrError):  # the wait below finds the reason
+                results = fetch_results(self._ask, self._id, timeout=timeout or BULK_TIMEOUT, wait=wait)
+                if results.metrics is not None:
+                    return results
         status = self.wait(None if until is None else max(0.0, until - time.monotonic()))
         if status.status == "failed":
             raise (

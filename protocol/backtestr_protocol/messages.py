@@ -513,12 +513,13 @@ class BacktestList(Contract, frozen=True, kw_only=True):
 class GetBacktestResults(Contract, frozen=True, kw_only=True):
     """The results to read: the tables equity, trades and orders if `tables` is absent.
 
-    With `mapped` tables may come as table files.
+    With `mapped` tables may come as table files. While the backtest is computed the answer waits, up to `wait_ms`.
     """
 
     backtest_id: Name
     tables: Annotated[list[TableName], msgspec.Meta(max_length=MAX_TABLES)] | None = None
     mapped: bool = False
+    wait_ms: Annotated[int, msgspec.Meta(ge=0, le=60_000)] = 0
 
 
 class BacktestResults(Contract, frozen=True, kw_only=True):

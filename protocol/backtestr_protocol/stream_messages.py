@@ -50,7 +50,7 @@ class BacktestProgress(Contract, frozen=True, kw_only=True):
     equity_curve_point: EquityCurvePoint
 
 
-class OrderUpdate(Contract, frozen=True, kw_only=True):
+class OrderUpdate(Contract, frozen=True, kw_only=True, gc=False):
     order_id: str
     backtest_id: str
     symbol: str
@@ -65,7 +65,7 @@ class OrderUpdate(Contract, frozen=True, kw_only=True):
     reason: str | None = None
 
 
-class PositionUpdate(Contract, frozen=True, kw_only=True):
+class PositionUpdate(Contract, frozen=True, kw_only=True, gc=False):
     """A change of a position, or an open position at a later price.
 
     `quantity` is signed: negative is short, 0 is closed. With `mark` the position did not change: it is valued at the

@@ -97,7 +97,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     `key` is the signing key. `log_level` and `log_format` are those of the broker, whose standard error the worker
     shares. `early_exits` counts the workers before it that ended soon after their start. `curve` has the keys for an
-    `endpoint` that is encrypted. In `tables_directory` an interactive worker writes the table files, if it is given.
+    `endpoint` that is encrypted. In `tables_directory` it writes table files, if it is given.
     """
 
     worker_id: str
@@ -252,14 +252,16 @@ class CostWorkers(_WorkerMessage, frozen=True, kw_only=True):
 class Finished(_WorkerMessage, frozen=True, kw_only=True):
     """A task or a price replay has ended.
 
-    `error` states why it failed. Otherwise a frame of Success data and the attachments follow. If it `is_last`, the
-    worker ends by itself after it: for the `reason` that the task has left its process in another state, or, without
-    one, because its compute thread is stuck in the task.
+    `error` states why it failed. Otherwise a frame of Success data and the attachments follow. Those of a backtest are
+    the answer to the request that is `Wanted`, if it `is_wanted`. If it `is_last`, the worker ends by itself after it:
+    for the `reason` that the task has left its process in another state, or, without one, because its compute thread is
+    stuck in the task.
     """
 
     task_id: Name
     outcome: Outcome
     error: ErrorData | None = None
+    is_wanted: bool = False
     is_last: bool = False
     reason: Text | None = None
 
@@ -323,6 +325,12 @@ class Unheard(_WorkerMessage, frozen=True, kw_only=True):
     topics: Annotated[list[Topic], msgspec.Meta(max_length=MAX_TOPICS)]
 
 
+class Wanted(_WorkerMessage, frozen=True, kw_only=True):
+    """Its results are waited for; a frame follows, the data of GetBacktestResults. `Finished` may have the answer."""
+
+    task_id: Name
+
+
 class Fetch(_WorkerMessage, frozen=True, kw_only=True):
     """A question for messages of a backtest that the worker holds; `Fetched` with its `fetch_id` is the answer."""
 
@@ -341,7 +349,7 @@ class Credit(_WorkerMessage, frozen=True, kw_only=True):
 
 
 Task = Assign | Control | Unheard | Fetch
-ToWorker = Task | Credit
+ToWorker = Task | Wanted | Credit
 
 
 class OpenReplay(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

@@ -165,3 +165,47 @@ def test_a_backtest_started_elsewhere_can_be_followed(home: Path) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert list(run.progress()) == []
+
+
+def results(state: str, **more: Any) -> dict[str, Any]:
+    return {"backtestId": "b1", "status": state, "config": {}, "metrics": None, "tables": [], **more}
+
+
+def test_a_result_comes_with_the_answer_that_waits_for_the_end(home: Path) -> None:
+    ended = results("completed", metrics={"totalTrades": 7})
+    with Peer(home, {**STARTING, "GetBacktestResults": lambda _: ended}) as peer, connect(peer) as client:
+        run = client.backtest("a", "S", timeframe="1m", backtest_id="b1")
+        found = run.result()
+        assert found.metrics is not None
+        assert (found.status, found.metrics.total_trades) == ("completed", 7)
+        assert [data["waitMs"] for kind, _, data in peer.asked if kind == "GetBacktestResults"] == [2_000]
+
+
+@pytest.mark.parametrize("early", [results("running"), results("queued"), NotFound("no result")])
+def test_a_result_that_does_not_come_at_once_is_waited_for(home: Path, early: Any) -> None:
+    answers = [early, results("completed", metrics={"totalTrades": 7})]
+    with Peer(home, {**STARTING, "GetBacktestResults": lambda _: answers.pop(0)}) as peer, connect(peer) as client:
+        run = client.backtest("a", "S", timeframe="1m", backtest_id="b1")
+        peer.wait_for_subscription("system.backtests")
+        peer.publish("system.backtests", "BacktestStatus", status("completed"))
+        found = run.result(timeout=10.0)
+        assert found.metrics is not None
+        assert found.metrics.total_trades == 7
+        assert answers == []
+
+
+def test_a_result_is_not_waited_for_longer_than_its_timeout(home: Path) -> None:
+    with Peer(home, {**STARTING, "GetBacktestResults": lambda _: results("running")}) as peer, connect(peer) as client:
+        run = client.backtest("a", "S", timeframe="1m")
+        with pytest.raises(TimedOut):
+            run.result(timeout=1.6)
+        assert [data["waitMs"] for kind, _, data in peer.asked if kind == "GetBacktestResults"] == [100]
+
+
+def test_a_result_can_time_out(home: Path) -> None:
+    script = {**STARTING, "GetBacktestResults": lambda _: results("running")}
+    with Peer(home, script) as peer, connect(peer) as client:
+        run = client.backtest("a", "S", timeframe="1m")
+        with pytest.raises(TimedOut):
+            run.result(timeout=0.05)
+        assert not [kind for kind, _, _ in peer.asked if kind == "GetBacktestResults"], "nothing could wait so long"

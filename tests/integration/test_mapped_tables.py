@@ -85,6 +85,25 @@ def test_results_are_the_same_mapped_and_attached(
     assert all(again[name].equals(frame) for name, frame in mapped.items())
 
 
+@pytest.mark.parametrize("mapped", [True, False])
+def test_results_that_wait_for_the_end_are_those_that_are_read_afterwards(
+    mapped: bool, mapping_broker: RunningBroker, raw: RawClient, client: Client
+) -> None:
+    request = {"backtestId": f"waits-{mapped}", "tables": TABLES, "mapped": mapped}
+    raw.ask("StartBacktest", {**SYNTH, "backtestId": request["backtestId"]})
+    answer, attachments = raw.ask_with_attachments("GetBacktestResults", {**request, "waitMs": 60_000})
+    assert answer["status"] == "completed"
+    later, read = raw.ask_with_attachments("GetBacktestResults", {**request, "mapped": False})
+    assert {**answer, "tables": None} == {**later, "tables": None}
+    for table, attachment in zip(answer["tables"], read, strict=True):
+        if mapped:
+            frame = pl.read_ipc(directory(mapping_broker) / table["file"]["name"])
+            assert content(frame) == content(pl.read_ipc_stream(attachment)), table["name"]
+        else:
+            assert attachments[table["frame"]] == attachment, table["name"]
+    assert len(attachments) == (0 if mapped else 4)
+
+
 def test_market_data_and_evaluations_are_the_same_mapped_and_attached(
     mapping_broker: RunningBroker, raw: RawClient, client: Client
 ) -> None:

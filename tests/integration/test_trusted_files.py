@@ -54,7 +54,7 @@ def test_everything_that_a_broker_makes_is_private_with_umask_0(home: Path) -> N
         "recordings",
         "SYNTH",
         "mine.json",
-        "equity.arrow",
+        "records.bin",
         "server.secret",
         "connection.json",
     }

@@ -71,6 +71,10 @@ requests = st.one_of(
         st.sampled_from(["GetBacktestResults", "GetPerformanceMetrics"]),
         st.builds(lambda backtest_id: {"backtestId": backtest_id}, backtest_ids),
     ),
+    st.tuples(
+        st.just("GetBacktestResults"),
+        st.fixed_dictionaries({"backtestId": backtest_ids, "waitMs": st.sampled_from([1, 60_000])}),
+    ),
     st.tuples(st.just("StartBacktest"), st.builds(lambda one: asked(one), backtest_ids | st.none())),
     st.tuples(
         st.just("FetchMissed"),

@@ -29,19 +29,23 @@ class EngineWorker(Worker):
         self.engine_link = link
         self.runner = link.new_runner()
         self._inbox: deque[tuple[worker_channel.Task, list[bytes]]] = deque()
+        self._wanted: dict[str, bytes] = {}
+        self.runner.wanted = lambda backtest_id: self._wanted.pop(backtest_id, None)
         self.on_the_way: deque[Sent] = deque()
         self._clock = Clock(0.01)
 
     def do(self, message: worker_channel.ToWorker, payload: list[bytes]) -> None:
         """Answer at once, as only an interactive worker is asked to."""
-        assert not isinstance(message, worker_channel.Credit)
+        assert not isinstance(message, worker_channel.Credit | worker_channel.Wanted)
         for sent, frames in self.runner.take(message, payload):
             self.say(sent, frames)
 
     def take(self, frames: list[bytes]) -> None:
         super().take(frames)
         message, payload = self.received[-1]
-        if not self.answers:
+        if isinstance(message, worker_channel.Wanted):
+            self._wanted[message.task_id] = payload[0]
+        elif not self.answers:
             assert not isinstance(message, worker_channel.Credit)
             self._inbox.append((message, payload))
 

@@ -413,6 +413,7 @@ class Core:
         if now >= self._heartbeat_due:
             self._heartbeat_due = now + self.limits.heartbeat_interval_ms / 1000
             self._answers.expire(now)
+            self.scheduler.results.on_time(now)
             self.worker_messages.check_liveness(self._status.host.cpu_seconds, now)
             self.replays.stop_unread({session.client_id for session in self.sessions}, now)
             self.outbox.add(*self.listeners.to_ask())

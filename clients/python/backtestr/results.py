@@ -81,10 +81,17 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def fetch_results(
-    ask: Requester, backtest_id: str, tables: Iterable[TableName] = ALL_TABLES, timeout: float = BULK_TIMEOUT
+    ask: Requester,
+    backtest_id: str,
+    tables: Iterable[TableName] = ALL_TABLES,
+    timeout: float = BULK_TIMEOUT,
+    wait: float = 0.0,
 ) -> Results:
-    """Ask for the results of a backtest with these tables. Raises `NotFound`."""
-    request = GetBacktestResults(backtest_id=backtest_id, tables=list(tables))
+    """Ask for the results of a backtest with these tables. Raises `NotFound`.
+
+    If it is being computed, the answer waits for its end up to `wait` seconds.
+    """
+    request = GetBacktestResults(backtest_id=backtest_id, tables=list(tables), wait_ms=round(1000 * wait))
     return _results(*fetch_tables(ask, request, BacktestResults, timeout))
 
 

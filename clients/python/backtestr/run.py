@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
@@ -26,6 +27,11 @@ from .subscription import GapWarning, Subscription
 
 Stream = Literal["progress", "orders", "positions"]
 STREAMS: tuple[Stream, ...] = ("progress", "orders", "positions")
+
+# Seconds for which a request for results waits for the end of its backtest. It is resent after five without an answer.
+AT_HAND = 2.0
+# Seconds after that within which the broker answers: a heartbeat, and some more. A shorter timeout asks for no waiting.
+ANSWERED_WITHIN = 1.5
 
 _TOPICS: dict[Stream, Callable[[str], str]] = {
     "progress": topics.progress,
@@ -133,7 +139,14 @@ class Run:
 
     def result(self, timeout: float | None = None) -> Results:
         """Wait, then fetch metrics and tables. Raises the error of a failed backtest, and the errors of `wait`."""
-        status = self.wait(timeout)
+        until = None if timeout is None else time.monotonic() + timeout
+        wait = AT_HAND if timeout is None else min(AT_HAND, timeout - ANSWERED_WITHIN)
+        if wait > 0.0:  # the worker that computes a backtest makes the tables of a result that is waited for meanwhile
+            with contextlib.suppress(BacktestrError):  # the wait below finds the reason
+                results = fetch_results(self._ask, self._id, timeout=timeout or BULK_TIMEOUT, wait=wait)
+                if results.metrics is not None:
+                    return results
+        status = self.wait(None if until is None else max(0.0, until - time.monotonic()))
         if status.status == "failed":
             raise (
                 from_data(status.error) if status.error else SystemFault(f"backtest {self._id} failed without a reason")
@@ -180,13 +193,15 @@ class Run:
         """
         last_seq = 0
         for update in self._read(stream):
+            if isinstance(update, Update):  # nearly all are
+                if update.seq > last_seq:
+                    last_seq = update.seq
+                    yield update
+                continue
             match update:
                 case Restarted() if order is not None:
                     last_seq = 0
                     order.restarted()
-                case Update() if update.seq > last_seq:
-                    last_seq = update.seq
-                    yield update
                 case Gap() if update.to_seq > last_seq:
                     first, last_seq = max(update.from_seq, last_seq + 1), update.to_seq
                     warnings.warn(

@@ -91,6 +91,9 @@ class Subscription:
     def __iter__(self) -> Iterator[Update | Gap | Restarted]:
         while (update := self.next()) is not None:
             yield update
+            if self._wanted is None:  # the rest of a batch, without a call for each of its messages
+                for row in self._rows:
+                    yield row if isinstance(row, Update) else read_message(row)
 
     def frames(self) -> Iterator[pl.DataFrame | Gap | Restarted]:
         """Yield prices as tables `seq timestamp symbol timeframe bid ask last volume`, until `close` is called.

@@ -1,48 +1,59 @@
 """Results on disk: one folder per backtest, which is there as a whole or not at all.
 
-    <root>/<backtest id>/result.json    status, configuration, metrics, and what reading the tables needs
-                         equity.arrow   equity per bar; drawdown and returns follow from it
-                         times.arrow    open times of the bars, as ranges without a gap
-                         orders.arrow   positions.arrow   trades.arrow   open_trades.arrow   the simulation's records
-                         changes.arrow   the order that made each change of a position; absent in version 0.1
-                         signals.arrow   the time of the signal of each order; absent in version 0.1
-                         states.arrow    every state of every order; absent where each has one
-                         streams.msgpack   the rest of what was published; absent in earlier versions
+    <root>/<backtest id>/result.json    status, configuration, metrics, and what reading the arrays needs
+                         records.bin    equity per bar, the records of the simulation, and the log of its streams
+
+The arrays (`result_files.py` says how they lie there; versions before this one have a file for each) are
+
+    equity                    of each bar; drawdown and returns follow from it
+    starts, bars              open times of the bars, as ranges without a gap
+    orders, positions, trades, open_trades   the records of the simulation
+    states                    every state of every order; absent where each has one
+    changes, signals          the order that made each change of a position, and the time of the signal of each order
+    streams                   the rest of what was published
 
 A result is written into a folder of another name, synced, and renamed: a crash leaves nothing that looks like a result.
 That name, `.<backtest id>.<process id>.partial`, has the writer's process, so that the folder of a crashed process can
-be swept. As a backtest waits for the disk, only what cannot be derived is stored: the wire's tables are made on
-reading.
+be swept. As a backtest waits for the disk, only what cannot be derived is stored, and it is on its way there while the
+figures are computed: the wire's tables are made on reading.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import heapq
 import os
 import shutil
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import polars as pl
 import psutil
 
-from backtestr_engine.data.arrays import AnyArray, Records
+from backtestr_engine.data.arrays import Records
 from backtestr_engine.data.timeframes import open_times_of, spans
 from backtestr_engine.simulation.records import ORDER, POSITION, TRADE
 from backtestr_protocol.errors import DataError, NotFound, ValidationError, did_you_mean
 from backtestr_protocol.file_names import file_name
-from backtestr_protocol.messages import BacktestConfig, BacktestId, BacktestResults, BacktestState, TableName, Timeframe
+from backtestr_protocol.messages import (
+    BacktestConfig,
+    BacktestId,
+    BacktestResults,
+    BacktestState,
+    TableName,
+    TableRef,
+    Timeframe,
+)
 from backtestr_protocol.metrics import Metrics
-from backtestr_protocol.private_files import make_private
+from backtestr_protocol.private_files import make_private, private_opener
 from backtestr_protocol.system.durable_files import sync_file, sync_folder
 from backtestr_protocol.worker_channel import Outcome
 
-from .run import Result
+from .result_files import RECORDS, ArrowFiles, Part, RecordFile, RecordWriter, StoredArrays
+from .run import RecordedRun, Result
 from .tables import (
     DrawdownFrom,
     HandOver,
@@ -59,8 +70,6 @@ _TABLES: tuple[TableName, ...] = ("equity", "trades", "orders", "positions")
 # Results that a wrong id is compared with, the latest, and how many of them the error names.
 COMPARED = 50
 LISTED = 20
-_RECORDS = ("orders", "positions", "trades", "open_trades")
-_STREAMS = "streams.msgpack"
 # What reading a file that is damaged, or that is none of ours, may raise.
 _UNREADABLE = (
     *(OSError, ValueError, KeyError, msgspec.MsgspecError),
@@ -69,9 +78,10 @@ _UNREADABLE = (
 
 
 class _Stored(msgspec.Struct, frozen=True, rename="camel"):
-    """The content of result.json. `checksums` has the CRC-32 of every other file.
+    """The content of result.json. `parts` says where the arrays are in records.bin.
 
-    Results of version 0.1 have no checksums, and drawdowns from the first close.
+    In earlier versions each array has a file, and `checksums` the CRC-32 of each. Results of version 0.1 have no
+    checksums, and drawdowns from the first close.
     """
 
     backtest_id: str
@@ -84,6 +94,7 @@ class _Stored(msgspec.Struct, frozen=True, rename="camel"):
     drawdown_from: DrawdownFrom = "first_close"
     checksums: dict[str, int] = {}
     warmup_bars: int = 0
+    parts: dict[str, Part] = {}
 
 
 class _Ended(msgspec.Struct, frozen=True):
@@ -117,6 +128,19 @@ class ResultStore:
     def __init__(self, root: Path) -> None:
         self._root = root
 
+    def begin(self, backtest_id: str) -> Storing:
+        """Begin to store a result: its arrays go to the disk while the rest of it is computed.
+
+        Raises `NotFound` for an invalid id, and `OSError`.
+        """
+        folder = self._folder(backtest_id)
+        make_private(self._root)
+        self._sweep(f".{folder.name}.")
+        partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        make_private(partial)
+        return Storing(backtest_id, folder, partial)
+
     def write(
         self,
         backtest_id: str,
@@ -129,72 +153,18 @@ class ResultStore:
 
         `streams` is the log of its streams, which `recorded` returns again.
         """
-        folder = self._folder(backtest_id)
-        make_private(self._root)
-        self._sweep(f".{folder.name}.*")
-        partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        make_private(partial)
-        try:
-            if streams is not None:
-                (partial / _STREAMS).write_bytes(streams)
-            self._fill(partial, backtest_id, status, config, result)
-            if folder.exists():
-                shutil.rmtree(folder)
-            partial.rename(folder)
-        except BaseException:  # a full disk as a rule: a partial result must not keep its space
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-        sync_folder(self._root)
-
-    def _fill(
-        self,
-        partial: Path,
-        backtest_id: str,
-        status: BacktestState,
-        config: BacktestConfig | dict[str, Any],
-        result: Result,
-    ) -> None:
-        """Write the files of a result beside those that are there, and wait until all are on disk."""
-        _write_columns(partial / "equity.arrow", {"equity": result.equity})
-        starts, bars = spans(result.timestamp, result.timeframe)
-        _write_columns(partial / "times.arrow", {"start": starts, "bars": bars})
-        for name in _RECORDS:
-            records: Records = getattr(result, name)
-            columns = {field: np.ascontiguousarray(records[field]) for field in records.dtype.names or ()}
-            _write_columns(partial / f"{name}.arrow", columns)
-        if (states := result.order_states) is not None:
-            _write_columns(
-                partial / "states.arrow", {field: np.ascontiguousarray(states[field]) for field in ORDER.names or ()}
-            )
-        if result.links is not None:
-            _write_columns(partial / "changes.arrow", {"order_id": result.links.changed_by})
-            _write_columns(partial / "signals.arrow", {"signal_time": result.links.signal_times})
-        stored = _Stored(
-            backtest_id=backtest_id,
-            status=status,
-            symbols=list(result.symbols),
-            timeframe=result.timeframe,
-            initial_capital=result.initial_capital,
-            config=msgspec.to_builtins(config),
-            metrics=result.metrics,
-            drawdown_from=result.drawdown_from,
-            warmup_bars=result.warmup_bars,
-            checksums={path.name: zlib.crc32(path.read_bytes()) for path in partial.iterdir()},
-        )
-        (partial / "result.json").write_bytes(msgspec.json.encode(stored))
-        for path in partial.iterdir():
-            path.chmod(0o600)
-            sync_file(path)
-        sync_folder(partial)
+        with self.begin(backtest_id) as storing:
+            storing.recorded(result)
+            storing.end(status, config, result.metrics, streams)
 
     def sweep(self) -> None:
         """Remove the partial results of processes that have ended; a running process may still be writing."""
-        self._sweep(".*")
+        self._sweep(".")
 
-    def _sweep(self, names: str) -> None:
-        for partial in self._root.glob(f"{names}.partial"):
-            if _is_abandoned(partial):
+    def _sweep(self, start: str) -> None:
+        """Remove abandoned partial results whose names begin so; a pattern would be compiled for every backtest."""
+        for name in os.listdir(self._root) if self._root.exists() else ():
+            if name.startswith(start) and name.endswith(".partial") and _is_abandoned(partial := self._root / name):
                 shutil.rmtree(partial, ignore_errors=True)
 
     def has(self, backtest_id: str) -> bool:
@@ -232,7 +202,7 @@ class ResultStore:
             with open(folder / "result.json", "rb") as file:
                 version = os.fstat(file.fileno())
                 stored = _stored_in(file.read())
-            files = _Files(folder, stored.checksums)
+            files = _arrays_of(folder, stored)
             key = f"{folder.name}/{version.st_ino}.{version.st_mtime_ns}"
             references, attachments = hand_over(
                 [
@@ -242,17 +212,7 @@ class ResultStore:
             )
         except _UNREADABLE as error:
             raise self._unreadable(backtest_id, error) from error
-        return (
-            BacktestResults(
-                backtest_id=backtest_id,
-                status=stored.status,
-                config=stored.config,
-                metrics=stored.metrics,
-                tables=references,
-                warmup_bars=stored.warmup_bars,
-            ),
-            attachments,
-        )
+        return _answer(stored, references), attachments
 
     def recorded(self, backtest_id: str) -> RecordedStreams:
         """Return the records and the stream log of a stored result, compared with their checksums.
@@ -263,16 +223,16 @@ class ResultStore:
         folder = self._folder(backtest_id)
         try:
             stored = _stored_in((folder / "result.json").read_bytes())
-            if not (folder / _STREAMS).exists():
+            files = _arrays_of(folder, stored)
+            if not files.has("streams"):
                 raise NotFound(f"the result of backtest {backtest_id!r} has no log of its streams", kind="stream log")
-            files = _Files(folder, stored.checksums)
-            states = "states" if (folder / "states.arrow").exists() else "orders"
+            states = "states" if files.has("states") else "orders"
             return RecordedStreams(
                 backtest_id=backtest_id,
                 symbols=stored.symbols,
                 orders=files.records(states, ORDER),
                 positions=files.records("positions", POSITION),
-                log=files.content(_STREAMS),
+                log=files.content("streams"),
             )
         except _UNREADABLE as error:
             raise self._unreadable(backtest_id, error) from error
@@ -319,6 +279,98 @@ class ResultStore:
         )
 
 
+def _answer(stored: _Stored, tables: list[TableRef]) -> BacktestResults:
+    return BacktestResults(
+        backtest_id=stored.backtest_id,
+        status=stored.status,
+        config=stored.config,
+        metrics=stored.metrics,
+        tables=tables,
+        warmup_bars=stored.warmup_bars,
+    )
+
+
+class Storing:
+    """A result on its way to the disk: what its simulation has `recorded`, and its `end`, within a `with` block.
+
+    A block that ends otherwise leaves nothing.
+    """
+
+    def __init__(self, backtest_id: str, folder: Path, partial: Path) -> None:
+        """Write to `partial`, which becomes `folder`."""
+        self._backtest_id = backtest_id
+        self._folder = folder
+        self._partial = partial
+        self._recorded: RecordedRun
+        try:
+            self._writer = RecordWriter(partial / RECORDS)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+    def __enter__(self) -> Storing:
+        return self
+
+    def __exit__(self, *_raised: object) -> None:
+        """Free the space of a result that has no end: a full disk as a rule."""
+        if self._partial.exists():
+            with contextlib.suppress(OSError):
+                self._writer.close()
+            shutil.rmtree(self._partial, ignore_errors=True)
+
+    def recorded(self, recorded: RecordedRun) -> None:
+        """Have the arrays written, which must not change any more."""
+        writer, self._recorded = self._writer, recorded
+        for name in ("equity", "orders", "positions", "trades", "open_trades"):
+            writer.add(name, getattr(recorded, name))
+        if recorded.order_states is not None:
+            writer.add("states", recorded.order_states)
+        if recorded.links is not None:
+            writer.add("changes", recorded.links.changed_by)
+            writer.add("signals", recorded.links.signal_times)
+        starts, bars = spans(recorded.timestamp, recorded.timeframe)
+        writer.add("starts", starts)
+        writer.add("bars", bars)
+
+    def end(
+        self,
+        status: BacktestState,
+        config: BacktestConfig | dict[str, Any],
+        metrics: Metrics,
+        streams: bytes | None = None,
+    ) -> BacktestResults:
+        """Store the rest. When this returns all is on disk, in place of an earlier result. Raises `OSError`.
+
+        Returns what the store answers from now on, without tables.
+        """
+        writer, partial, result = self._writer, self._partial, self._recorded
+        if streams is not None:
+            writer.add("streams", streams)
+        stored = _Stored(
+            backtest_id=self._backtest_id,
+            status=status,
+            symbols=list(result.symbols),
+            timeframe=result.timeframe,
+            initial_capital=result.initial_capital,
+            config=msgspec.to_builtins(config),
+            metrics=metrics,
+            drawdown_from=result.drawdown_from,
+            warmup_bars=result.warmup_bars,
+            parts=writer.parts(),
+        )
+        text = msgspec.json.encode(stored)
+        with open(partial / "result.json", "xb", opener=private_opener) as file:
+            file.write(text)
+        sync_file(partial / "result.json")  # while the thread syncs the records
+        writer.close()
+        sync_folder(partial)
+        if self._folder.exists():
+            shutil.rmtree(self._folder)
+        partial.rename(self._folder)
+        sync_folder(self._folder.parent)
+        return _answer(_stored_in(text), [])
+
+
 def _stored_in(text: bytes) -> _Stored:
     """Decode result.json. Durations in results of version 0.1 have fractions of a millisecond, and are rounded."""
     try:
@@ -336,63 +388,26 @@ def _is_abandoned(partial: Path) -> bool:
     return not (writer.isdecimal() and partial.stem.count(".") > 1 and psutil.pid_exists(int(writer)))
 
 
-class _Files:
-    """The files of one result, each of which is read and compared with its checksum once."""
-
-    def __init__(self, folder: Path, checksums: dict[str, int]) -> None:
-        self._folder = folder
-        self._checksums = checksums
-        self._columns: dict[str, pl.DataFrame] = {}
-        self._records: dict[str, Records] = {}
-
-    def columns(self, name: str) -> pl.DataFrame:
-        """Read a file. Raises `ValueError` for a damaged one, which could end the process that reads it."""
-        if name not in self._columns:
-            self._columns[name] = pl.read_ipc_stream(self.content(f"{name}.arrow"))
-        return self._columns[name]
-
-    def content(self, name: str) -> bytes:
-        """Read the bytes of a file, and compare them with their checksum. Raises `ValueError` for a damaged one."""
-        content = (self._folder / name).read_bytes()
-        if self._checksums.get(name, found := zlib.crc32(content)) != found:
-            raise ValueError(f"the checksum of {name} does not match")
-        return content
-
-    def records(self, name: str, kind: np.dtype[np.void]) -> Records:
-        """Read a file as records of that kind."""
-        if name not in self._records:
-            table = self.columns(name)
-            records = np.zeros(table.height, dtype=kind)
-            for field in kind.names or ():
-                records[field] = table[field].to_numpy()
-            self._records[name] = records
-        return self._records[name]
-
-    def links(self) -> OrderLinks | None:
-        """Return the links of orders; None in a result of a version that did not have them."""
-        if not (self._folder / "changes.arrow").exists():
-            return None
-        changed_by = self.columns("changes")["order_id"].to_numpy()
-        return OrderLinks(changed_by, self.columns("signals")["signal_time"].to_numpy())
+def _arrays_of(folder: Path, stored: _Stored) -> StoredArrays:
+    return RecordFile(folder, stored.parts) if stored.parts else ArrowFiles(folder, stored.checksums)
 
 
-def _read_table(files: _Files, table: TableName, stored: _Stored) -> pl.DataFrame:
+def _links(files: StoredArrays) -> OrderLinks | None:
+    """Return the links of orders; None in a result of a version that did not have them."""
+    return OrderLinks(files.column("changes"), files.column("signals")) if files.has("changes") else None
+
+
+def _read_table(files: StoredArrays, table: TableName, stored: _Stored) -> pl.DataFrame:
     match table:
         case "equity":
-            times = files.columns("times")
-            timestamp = open_times_of(times["start"].to_numpy(), times["bars"].to_numpy(), stored.timeframe)
-            equity = files.columns("equity")["equity"].to_numpy()
-            return equity_frame(timestamp, equity, stored.initial_capital, stored.drawdown_from)
+            timestamp = open_times_of(files.column("starts"), files.column("bars"), stored.timeframe)
+            return equity_frame(timestamp, files.column("equity"), stored.initial_capital, stored.drawdown_from)
         case "orders":
             positions, orders = files.records("positions", POSITION), files.records("orders", ORDER)
-            return orders_frame(orders, stored.symbols, positions, files.links())
+            return orders_frame(orders, stored.symbols, positions, _links(files))
         case "positions":
             return positions_frame(files.records("positions", POSITION), stored.symbols)
         case "trades":
             closed, still_open = files.records("trades", TRADE), files.records("open_trades", TRADE)
             orders, positions = files.records("orders", ORDER), files.records("positions", POSITION)
-            return trades_frame(closed, still_open, stored.symbols, (orders, positions), files.links())
-
-
-def _write_columns(path: Path, columns: dict[str, AnyArray]) -> None:
-    pl.DataFrame(columns).write_ipc_stream(path, compression="uncompressed")
+            return trades_frame(closed, still_open, stored.symbols, (orders, positions), _links(files))

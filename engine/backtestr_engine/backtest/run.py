@@ -143,35 +143,56 @@ class Run:
         last = max(simulation.bars_simulated - 1, 0)
         return marked_positions(simulation.account, int(self.plan.panel.timestamp[last]))
 
-    def finish(self) -> Result:
-        """Return the result of the simulated bars: all bars or, after a stop, fewer."""
+    def recorded(self) -> RecordedRun:
+        """Return what the simulation has recorded of the simulated bars: all bars or, after a stop, fewer."""
         simulation = self._started()
-        simulated, capital, conventions = (
-            simulation.bars_simulated,
-            self.plan.config.initial_capital,
-            self.plan.options.conventions,
-        )
-        panel = self.plan.panel.first(simulated)
-        equity, events = simulation.equity[:simulated], simulation.events()
-        orders = final_states(events.orders)
-        trades, still_open = events.trades, _open_trades(simulation.account, panel)
+        simulated = simulation.bars_simulated
+        panel, events = self.plan.panel.first(simulated), simulation.events()
+        orders, trades, still_open = final_states(events.orders), events.trades, _open_trades(simulation.account, panel)
         fill_in_excursions(trades, panel.series, fills_at_close=self._fills_at_close)
         fill_in_excursions(still_open, panel.series, fills_at_close=self._fills_at_close, still_open=True)
+        warm_up = self.plan.warm_up
+        return RecordedRun(
+            symbols=panel.symbols,
+            timeframe=panel.timeframe,
+            initial_capital=self.plan.config.initial_capital,
+            timestamp=panel.timestamp,
+            equity=simulation.equity[:simulated],
+            orders=orders,
+            positions=events.positions,
+            trades=trades,
+            open_trades=still_open,
+            drawdown_from=self.plan.options.conventions.drawdown_from,
+            warmup_bars=0 if warm_up is None else warm_up.fewest,
+            order_states=None if orders is events.orders else events.orders,
+            links=OrderLinks(
+                orders_of_changes(events.orders, events.positions),
+                signal_times(events.orders, panel, fills_at_close=self._fills_at_close),
+            ),
+        )
+
+    def finish(self, recorded: RecordedRun | None = None) -> Result:
+        """Return the result of the simulated bars; `recorded` is what `recorded` gave for them, if it was asked."""
+        recorded = recorded or self.recorded()
+        fields = {name: getattr(recorded, name) for name in recorded.__struct_fields__}
+        return Result(**fields, metrics=self._metrics(recorded))
+
+    def _metrics(self, recorded: RecordedRun) -> Metrics:
+        conventions, equity = self.plan.options.conventions, recorded.equity
+        panel = self.plan.panel.first(len(equity))
         metrics = Metrics(reasons={WIRE_NAMES["final_equity"]: "no bar was simulated"})
-        if simulated:
-            market, at = panel.market(), totals(simulation.account)
+        if len(equity):
             rule, stated = self.plan.annualised()
-            closed_at = close_time(int(panel.timestamp[-1]), panel.timeframe)
             measured = Simulated(
-                initial_capital=capital,
+                initial_capital=recorded.initial_capital,
                 timestamp=panel.timestamp,
-                closed_at=closed_at,
-                market=market,
+                closed_at=close_time(int(panel.timestamp[-1]), panel.timeframe),
+                market=panel.market(),
                 equity=equity,
-                trades=trades,
-                totals=at,
+                trades=recorded.trades,
+                totals=totals(self._started().account),
                 drawdown_from=conventions.drawdown_from,
-                rejected_orders=rejections(orders),
+                rejected_orders=rejections(recorded.orders),
             )
             metrics = compute_metrics(measured, rule)
             if conventions.statistics == "daily_geometric":
@@ -181,28 +202,9 @@ class Run:
                 metrics = with_geometric_figures(metrics, measured, conventions.risk_free)
             metrics = msgspec.structs.replace(metrics, annualisation=stated)
         metrics = metrics.with_warnings(result_warnings(self.plan, self.look_ahead))
-        if simulated:
-            metrics = metrics.with_warnings(order_warnings(orders, float(equity[-1])))
-        warm_up = self.plan.warm_up
-        return Result(
-            symbols=panel.symbols,
-            timeframe=panel.timeframe,
-            initial_capital=capital,
-            timestamp=panel.timestamp,
-            equity=equity,
-            orders=orders,
-            positions=events.positions,
-            trades=trades,
-            open_trades=still_open,
-            metrics=metrics,
-            drawdown_from=conventions.drawdown_from,
-            warmup_bars=0 if warm_up is None else warm_up.fewest,
-            order_states=None if orders is events.orders else events.orders,
-            links=OrderLinks(
-                orders_of_changes(events.orders, events.positions),
-                signal_times(events.orders, panel, fills_at_close=self._fills_at_close),
-            ),
-        )
+        if len(equity):
+            metrics = metrics.with_warnings(order_warnings(recorded.orders, float(equity[-1])))
+        return metrics
 
     def _started(self) -> SymbolSimulation | SharedAccountSimulation:
         if self._simulation is None:
@@ -219,14 +221,14 @@ class Run:
         return 1.0 - float(simulation.equity[simulation.bars_simulated - 1]) / self._peak if self._peak > 0 else 0.0
 
 
-class Result(msgspec.Struct, frozen=True):
-    """The result of a backtest.
+class RecordedRun(msgspec.Struct, frozen=True, kw_only=True):
+    """What the simulation of a backtest has recorded: all of its result but the figures.
 
     `timestamp` (µs UTC) and `equity` have one value per simulated bar. `trades` are the closed trades, `open_trades`
     those that are open at the end, marked at the last close, at most one per symbol; `symbol` of records is an index
-    into `symbols`. Without a bar, `metrics` has a reason and no figure. `warmup_bars` is the number of bars before the
-    first one that the algorithm saw; of several symbols, the fewest. `order_states` has every state of every order,
-    where `orders`, which has the last of each, leaves any out.
+    into `symbols`. `warmup_bars` is the number of bars before the first one that the algorithm saw; of several symbols,
+    the fewest. `order_states` has every state of every order, where `orders`, which has the last of each, leaves any
+    out.
     """
 
     symbols: tuple[str, ...]
@@ -238,7 +240,6 @@ class Result(msgspec.Struct, frozen=True):
     positions: Records
     trades: Records
     open_trades: Records
-    metrics: Metrics
     drawdown_from: DrawdownFrom = "capital"
     warmup_bars: int = 0
     links: OrderLinks | None = None
@@ -257,6 +258,12 @@ class Result(msgspec.Struct, frozen=True):
             case "positions":
                 return positions_frame(self.positions, self.symbols)
         raise ValueError(f"a result has no table {table!r}")
+
+
+class Result(RecordedRun, frozen=True, kw_only=True):
+    """The result of a backtest. Without a bar, `metrics` has a reason and no figure."""
+
+    metrics: Metrics
 
 
 def _kept(signals: Signals) -> Signals:

@@ -31,6 +31,9 @@ HOUR_US = 60 * MINUTE_US
 DAY_US = 24 * HOUR_US
 WEEK_US = 7 * DAY_US
 
+# The bars that are looked at together: their differences stay in the processor's cache.
+_BLOCK = 1 << 14
+
 _FIRST_MONDAY_US = 4 * DAY_US
 
 
@@ -175,8 +178,11 @@ def spans(timestamps_us: Integers, timeframe: Timeframe) -> tuple[Integers, Inte
 
     A year of minutes without weekends is some fifty stretches. Months are stretches of their own.
     """
-    begins = np.flatnonzero(np.diff(timestamps_us) != length_us(timeframe)) + 1
-    first = np.concatenate((np.zeros(min(1, len(timestamps_us)), dtype=np.int64), begins))
+    length, begins = length_us(timeframe), [np.zeros(min(1, len(timestamps_us)), dtype=np.int64)]
+    for at in range(0, len(timestamps_us), _BLOCK):
+        block = timestamps_us[at : at + _BLOCK + 1]
+        begins.append(np.flatnonzero(np.diff(block) != length) + (at + 1))
+    first = np.concatenate(begins)
     return timestamps_us[first], np.diff(first, append=len(timestamps_us))
 
 

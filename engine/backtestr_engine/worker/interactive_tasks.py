@@ -9,6 +9,7 @@ import msgspec
 from backtestr_engine.backtest.evaluation import evaluated, prepare_evaluation
 from backtestr_engine.backtest.plan import prepare
 from backtestr_engine.backtest.result_store import ResultStore
+from backtestr_engine.backtest.run import RecordedRun
 from backtestr_engine.backtest.tables import HandOver, Table, attach_all
 from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.data.series_facts import delete, describe, store_resampled
@@ -43,6 +44,7 @@ from .market_data import market_data
 from .price_replays import ReplayBars, read_replay_bars
 from .stored_streams import StoredStreams
 from .table_files import TableFiles
+from .wanted_results import WantedResults
 
 # The frames of an answer: the Success data, and its attachments.
 Frames = list[bytes]
@@ -200,6 +202,12 @@ class InteractiveTasks:
             self._hand_over(request.mapped),
         )
         return [encode(found), *attachments]
+
+    def wanted(self, data: bytes, recorded: RecordedRun) -> WantedResults:
+        """Return the answer to a request for the results of a run that ends now."""
+        request = decode(_get_results, data)
+        names = DEFAULT_TABLES if request.tables is None else request.tables
+        return WantedResults(recorded, names, self._hand_over(request.mapped))
 
     def _missed(self, data: bytes) -> Frames:
         """Return a page of what a backtest has published that has ended."""

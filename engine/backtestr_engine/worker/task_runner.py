@@ -33,7 +33,7 @@ from backtestr_engine.backtest.checkpoint_store import CheckpointStore
 from backtestr_engine.backtest.own_bars import OwnBarsCheck, is_built_in, is_checked
 from backtestr_engine.backtest.plan import prepare
 from backtestr_engine.backtest.result_store import ResultStore
-from backtestr_engine.backtest.run import Run
+from backtestr_engine.backtest.run import RecordedRun, Run
 from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.library.library import Library
 from backtestr_engine.publishing.backtest_streams import BacktestStreams, Made
@@ -75,6 +75,7 @@ from .held_backtest import HeldBacktest
 from .interactive_tasks import InteractiveTasks, Means
 from .logged_streams import LoggedStreams
 from .price_replays import ReplayBars, Sent
+from .wanted_results import WantedResults
 
 Clock = Callable[[], float]
 
@@ -112,6 +113,8 @@ class TaskRunner:
         )
         self.own_bars = OwnBarsCheck()
         self.checkpoints: CheckpointStore | None = None
+        self.wanted: Callable[[str], bytes | None] = lambda _backtest_id: None
+        """Returns the request for results that waits for the end of a backtest."""
         self._running: dict[str, HeldBacktest] = {}
         self._parked: dict[str, HeldBacktest] = {}
         self._alone: str | None = None  # a running backtest that has changed the process: no other is stepped meanwhile
@@ -411,14 +414,42 @@ class TaskRunner:
         backtest.checkpoint.before_end()
         last += self._progress(backtest, is_last=True) + self._flushed(backtest)
         try:
-            log = to_bytes(backtest.logged.log)
-            self._results.write(run.backtest_id, outcome, run.plan.resolved_config(), run.finish(), log)
+            frames = self._store(run, outcome, to_bytes(backtest.logged.log))
         except OSError as error:  # usually a full disk; messages that wait are still published
             _log.exception("the result of backtest %s could not be stored", run.backtest_id)
             full = DiskUnwritable(f"the result could not be stored: {error}; make room and start it again")
             return last + self._failed(run.backtest_id, full)
         self._end(backtest)
-        return [*last, (Finished(task_id=run.backtest_id, outcome=outcome), (encode(Nothing()),))]
+        finished = Finished(task_id=run.backtest_id, outcome=outcome, is_wanted=bool(frames))
+        return [*last, (finished, frames or [encode(Nothing())])]
+
+    def _store(self, run: Run, outcome: Outcome, log: bytes) -> list[bytes]:
+        """Store the result, and return the frames of the answer to a request that waits for it, if there is one.
+
+        The figures are computed while the records go to the disk and the tables are made.
+        """
+        recorded = run.recorded()
+        with self._results.begin(run.backtest_id) as storing:
+            storing.recorded(recorded)
+            wanted = self._wanted(recorded, run.backtest_id)
+            try:
+                metrics = run.finish(recorded).metrics
+                answer = storing.end(outcome, run.plan.resolved_config(), metrics, log)
+            except BaseException:
+                if wanted is not None:
+                    wanted.join()  # it uses what the next task would
+                raise
+        wanted = wanted or self._wanted(recorded, run.backtest_id)  # it may have come meanwhile
+        return [] if wanted is None else wanted.frames(answer)
+
+    def _wanted(self, recorded: RecordedRun, backtest_id: str) -> WantedResults | None:
+        if (request := self.wanted(backtest_id)) is None:
+            return None
+        try:
+            return self._interactive_tasks.wanted(request, recorded)
+        except BacktestrError as error:  # of a broker that is not ours; a request fails no backtest
+            _log.warning("a request for results is not answered: %s", error)
+            return None
 
     def _end(self, backtest: HeldBacktest) -> None:
         self._forget(backtest.backtest_id)

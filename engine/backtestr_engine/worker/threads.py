@@ -480,6 +480,7 @@ def _compute(
         return threads.is_unchanged()
 
     runner.is_unchanged = is_unchanged
+    runner.wanted = threads.inbox.wanted
     threads.runner = runner
     threads.send([(ready, ())])
     tuner, tune_due = Tuner(batcher), 0.0
@@ -524,8 +525,8 @@ def _compute(
 
 
 def _table_files(settings: WorkerSettings, config: EngineConfig) -> TableFiles | None:
-    """Return the table files of an interactive worker whose broker serves clients of this machine."""
-    if settings.kind != "interactive" or settings.tables_directory is None:
+    """Return the table files of a worker whose broker serves clients of this machine."""
+    if settings.tables_directory is None:
         return None
     return TableFiles(Path(settings.tables_directory), config.tables, time.monotonic)
 

@@ -18,6 +18,7 @@ from numba.core import event
 from backtestr_engine.algorithms.algorithm import Algorithm
 from backtestr_engine.backtest.plan import Plan
 from backtestr_engine.backtest.run import Run
+from backtestr_engine.backtest.tables import arrow_stream
 from backtestr_engine.built_in import BUILT_IN
 from backtestr_engine.data.panel import Panel
 from backtestr_engine.data.synthetic import synthetic_bars
@@ -27,6 +28,7 @@ from backtestr_engine.simulation.conventions import Conventions, Options, resolv
 from backtestr_protocol.messages import BacktestConfig
 
 _BARS = 64
+_TABLES = ("equity", "trades", "orders", "positions")
 # The seconds between two lines about the progress.
 _PROGRESS_SECONDS = 10.0
 _AT_EVERY_START = (
@@ -111,4 +113,6 @@ def _run(algorithm: Algorithm, panel: Panel, options: Options) -> None:
     streams = BacktestStreams("warm", panel, options.streams, {})
     streams.chunk(run.advance(_BARS), 0, _BARS)
     streams.progress(run.progress(), run.marks())
-    run.finish()
+    result = run.finish()
+    for name in _TABLES:
+        arrow_stream(result.frame(name))

@@ -23,6 +23,7 @@ from backtestr_engine.data.synthetic import synthetic_bars
 from backtestr_engine.library.library import Library
 from backtestr_engine.simulation.conventions import Conventions
 from backtestr_protocol.messages import BacktestConfig
+from support.engine.earlier_results import as_earlier_version
 
 BARS = 400
 MINUTE = timedelta(minutes=1)
@@ -170,6 +171,7 @@ def test_links_are_stored_with_the_result(tmp_path: Any, stocked: Catalog, conve
     assert trades.equals(result.frame("trades"))
     assert {"stop loss", "signal"} <= set(trades["exit_reason"])
 
+    as_earlier_version(tmp_path / "results" / "linked")
     for name in ("changes", "signals"):  # as version 0.1 left it
         (tmp_path / "results" / "linked" / f"{name}.arrow").unlink()
     _, attachments = store.read("linked", ["orders", "trades"])

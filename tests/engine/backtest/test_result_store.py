@@ -24,6 +24,7 @@ from backtestr_engine.simulation.conventions import Conventions
 from backtestr_protocol.errors import DataError, NotFound, ValidationError
 from backtestr_protocol.messages import BacktestConfig
 from backtestr_protocol.worker_channel import Outcome
+from support.engine.earlier_results import as_earlier_version
 
 ID = "0a1b2c3d-0000-4000-8000-000000000001"
 TABLES: list[Any] = ["equity", "trades", "orders", "positions"]
@@ -72,6 +73,21 @@ def test_a_written_result_is_read_back(store: ResultStore, plan: Plan, result: R
         frame = pl.read_ipc_stream(io.BytesIO(attachments[table.frame]))
         assert frame.equals(result.frame(table.name)), table.name
         assert table.rows == frame.height
+
+
+def test_the_result_of_an_earlier_version_is_read_with_the_same_tables(
+    store: ResultStore, plan: Plan, result: Result, tmp_path: Path
+) -> None:
+    store.write(ID, "completed", plan.resolved_config(), result, b"log")
+    now, recorded = store.read(ID, TABLES), store.recorded(ID)
+    as_earlier_version(tmp_path / "results" / ID)
+
+    assert store.read(ID, TABLES) == now
+    earlier = store.recorded(ID)
+    assert earlier.log == recorded.log == b"log"
+    assert earlier.orders.tobytes() == recorded.orders.tobytes() == result.orders.tobytes()
+    for name in ("position_id", "timestamp", "quantity", "symbol"):
+        assert earlier.positions[name].tolist() == recorded.positions[name].tolist() == result.positions[name].tolist()
 
 
 def test_only_the_requested_tables_are_read(store: ResultStore, plan: Plan, result: Result) -> None:
@@ -127,7 +143,7 @@ def test_partial_results_of_ended_processes_are_swept_and_others_are_not(store: 
     names = [f".b1.{ended.pid}.partial", ".b2.partial", ".2.partial", f".b3.{os.getpid()}.partial", "b4"]
     for name in names:
         (root / name).mkdir(parents=True)
-        (root / name / "equity.arrow").write_bytes(b"half")
+        (root / name / "records.bin").write_bytes(b"half")
     store.sweep()
     assert sorted(path.name for path in root.iterdir()) == sorted(names[3:])
 
@@ -209,11 +225,31 @@ def test_an_unknown_table_is_named(store: ResultStore, plan: Plan, result: Resul
         store.read(ID, ["equities"])  # type: ignore[list-item]
 
 
-@pytest.mark.parametrize("place", [4, 40, 200, -1])
-def test_a_flipped_bit_in_any_file_of_a_result_is_found_before_the_file_is_read(
+@pytest.mark.parametrize("place", [0, 7, -1])
+def test_a_flipped_bit_in_any_array_of_a_result_is_found_before_it_is_used(
     place: int, store: ResultStore, plan: Plan, result: Result, tmp_path: Path
 ) -> None:
     store.write(ID, "completed", plan.resolved_config(), result)
+    file = tmp_path / "results" / ID / "records.bin"
+    parts = msgspec.json.decode((tmp_path / "results" / ID / "result.json").read_bytes())["parts"]
+    good = file.read_bytes()
+    for name, table in (("starts", "equity"), ("orders", "orders"), ("trades", "trades"), ("signals", "orders")):
+        content = bytearray(good)
+        content[parts[name]["offset"] + place % parts[name]["size"]] ^= 4
+        file.write_bytes(content)
+        with pytest.raises(DataError, match=rf"the checksum of {name} in records\.bin does not match; run the"):
+            store.read(ID, [table])  # type: ignore[list-item]
+    file.write_bytes(good[:-1])
+    with pytest.raises(DataError, match=r"records\.bin ends within"):
+        store.read(ID, TABLES)
+
+
+@pytest.mark.parametrize("place", [4, 40, 200, -1])
+def test_a_flipped_bit_in_any_file_of_an_earlier_version_is_found_before_the_file_is_read(
+    place: int, store: ResultStore, plan: Plan, result: Result, tmp_path: Path
+) -> None:
+    store.write(ID, "completed", plan.resolved_config(), result)
+    as_earlier_version(tmp_path / "results" / ID)
     for name, table in (("times", "equity"), ("orders", "orders"), ("open_trades", "trades")):
         file = tmp_path / "results" / ID / f"{name}.arrow"
         content = bytearray(good := file.read_bytes())
@@ -226,6 +262,7 @@ def test_a_flipped_bit_in_any_file_of_a_result_is_found_before_the_file_is_read(
 
 def test_a_damaged_result_is_a_data_error(store: ResultStore, plan: Plan, result: Result, tmp_path: Path) -> None:
     store.write(ID, "completed", plan.resolved_config(), result)
+    as_earlier_version(tmp_path / "results" / ID)
     (tmp_path / "results" / ID / "orders.arrow").write_bytes(b"no table")
 
     assert store.read(ID, ["equity"])

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from backtestr_engine.backtest.tables import DrawdownFrom, attach, equity_frame, orders_frame, trades_frame
+from backtestr_engine.backtest.tables import _BLOCK, DrawdownFrom, attach, equity_frame, orders_frame, trades_frame
 from backtestr_engine.simulation.records import BUY, FILLED, NO_CASH, ORDER, REJECTED, SELL, TRADE
 
 MINUTE_US = 60_000_000
@@ -60,3 +60,18 @@ def test_attached_tables_are_arrow_streams_in_their_order() -> None:
     assert [(one.name, one.frame, one.rows) for one in references] == [("equity", 0, 2), ("orders", 1, 1)]
     for (_, table), data in zip(tables, attachments, strict=True):
         assert pl.read_ipc_stream(io.BytesIO(data)).equals(table)
+
+
+@pytest.mark.parametrize("start", ["capital", "first_close"])
+@pytest.mark.parametrize("bars", [_BLOCK - 1, _BLOCK, _BLOCK + 1, 3 * _BLOCK + 7])
+def test_drawdowns_are_the_same_bit_for_bit_however_many_bars_are_computed_at_a_time(
+    bars: int, start: DrawdownFrom
+) -> None:
+    equity = 100.0 + np.cumsum(np.random.default_rng(bars).normal(size=bars))  # it falls below 0 and comes back
+    peak = np.maximum.accumulate(equity)
+    if start == "capital":
+        peak = np.maximum(peak, 100.0)
+    ratio = np.divide(equity, peak, out=np.ones(bars), where=peak > 0)
+    table = equity_frame(np.arange(bars, dtype=np.int64), equity, 100.0, start)
+    assert table["drawdown"].to_numpy().tobytes() == (1.0 - ratio).tobytes()
+    assert table["returns"].to_numpy().tobytes() == (equity / 100.0 - 1.0).tobytes()

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from backtestr_engine.data.synthetic import synthetic_bars
 from backtestr_engine.data.timeframes import (
+    _BLOCK,
     DAY_US,
     HOUR_US,
+    MINUTE_US,
     WEEK_US,
     bars_between,
     close_time,
@@ -160,3 +162,12 @@ def test_what_divides_has_an_edge_on_every_edge(time: int, finer: str, coarser: 
         edge = open_time(time, coarser)
         assert open_time(edge, finer) == edge
         assert length_us(finer) <= length_us(coarser)
+
+
+@pytest.mark.parametrize("gap", [_BLOCK - 1, _BLOCK, _BLOCK + 1])
+def test_a_gap_is_found_wherever_it_is(gap: int) -> None:
+    times = np.arange(2 * _BLOCK + 5, dtype=np.int64) * MINUTE_US
+    times[gap:] += MINUTE_US
+    starts, bars = spans(times, "1m")
+    assert (starts.tolist(), bars.tolist()) == ([0, times[gap]], [gap, len(times) - gap])
+    assert np.array_equal(open_times_of(starts, bars, "1m"), times)

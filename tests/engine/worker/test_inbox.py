@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from backtestr_engine.worker.inbox import BOUND, Inbox
-from backtestr_protocol.worker_channel import Control, Unheard
+from backtestr_engine.worker.inbox import BOUND, KEPT_WANTED, Inbox
+from backtestr_protocol.worker_channel import Control, Unheard, Wanted
 
 
 def test_messages_come_in_order_with_their_payload() -> None:
@@ -26,3 +26,17 @@ def test_listeners_that_come_and_go_take_one_place_for_each_backtest() -> None:
     assert inbox.take(0.0) is None
     inbox.put(Unheard(task_id="b0", topics=[]), [])
     assert inbox.take(0.0) == (Unheard(task_id="b0", topics=[]), [])
+
+
+def test_a_request_for_results_is_kept_until_the_end_asks_for_it() -> None:
+    inbox = Inbox()
+    inbox.put(Wanted(task_id="b"), [b"all tables"])
+    assert inbox.take(0.0) is None, "it is no message to handle now"
+    assert (inbox.wanted("other"), inbox.wanted("b"), inbox.wanted("b")) == (None, b"all tables", None)
+
+
+def test_requests_that_no_end_asks_for_make_room() -> None:
+    inbox = Inbox()
+    for number in range(KEPT_WANTED + 1):
+        inbox.put(Wanted(task_id=f"b{number}"), [b"x"])
+    assert (inbox.wanted("b0"), inbox.wanted("b1")) == (None, b"x")

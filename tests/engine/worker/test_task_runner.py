@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backtestr_engine.backtest.result_store import ResultStore
+from backtestr_engine.backtest.result_store import ResultStore, Storing
 from backtestr_engine.built_in import BUILT_IN
 from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.data.synthetic import write_synthetic
@@ -550,7 +550,7 @@ def test_the_bars_of_a_price_replay_are_read_here_and_published_elsewhere(runner
 
 
 def test_a_full_disk_at_a_stop_loses_the_result_and_no_message(
-    runner: TaskRunner, store: ResultStore, monkeypatch: pytest.MonkeyPatch
+    runner: TaskRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = config(backtest_id="b", options={"pace": 80.0, "streams": {"prices": True}})
     clock = Clock()
@@ -559,7 +559,7 @@ def test_a_full_disk_at_a_stop_loses_the_result_and_no_message(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(store, "write", full)
+    monkeypatch.setattr(Storing, "end", full)
     sent += runner.take(Control(task_id="b", action="stop"), [])
     assert sum(message.count for message in of_kind(sent, Published) if message.topic.startswith("prices.")) == 1
     [finished] = of_kind(sent, Finished)

@@ -34,7 +34,6 @@ from backtestr_protocol.messages import (
     BacktestConfig,
     BacktestList,
     BacktestRef,
-    BacktestResults,
     Contract,
     FetchMissed,
     GetBacktestResults,
@@ -248,10 +247,7 @@ class Requests:
         if data.backtest_id in jobs:
             job = jobs.get(data.backtest_id)
             if not job.has_results:
-                config = msgspec.msgpack.decode(job.config)
-                return BacktestResults(
-                    backtest_id=job.backtest_id, status=job.status, config=config, metrics=None, tables=[]
-                )
+                return self._scheduler.results.ask(job, data, request_key)
         self._ask("GetBacktestResults", data, request_key)
         return None
 

@@ -24,7 +24,7 @@ import msgspec
 from backtestr_broker.core.clients.answers import RequestKey
 from backtestr_broker.core.records import JobRecord
 from backtestr_protocol.errors import ErrorData, StateConflict, unknown
-from backtestr_protocol.messages import FINAL_STATES, BacktestAccepted, BacktestState, BacktestStatus
+from backtestr_protocol.messages import FINAL_STATES, BacktestAccepted, BacktestResults, BacktestState, BacktestStatus
 from backtestr_protocol.worker_channel import Action
 
 JobEvent = Literal["started", "paused", "resumed", "completed", "failed", "stopped", "lost"]
@@ -163,6 +163,11 @@ class Job:
         if self.error is not None:
             facts |= {"code": self.error.code, "message": self.error.message}
         return facts
+
+    def without_results(self) -> BacktestResults:
+        """Return the answer to a request for its results before it has any."""
+        config = msgspec.msgpack.decode(self.config)
+        return BacktestResults(backtest_id=self.backtest_id, status=self.status, config=config, metrics=None, tables=[])
 
     def record(self) -> JobRecord:
         """Return the job's record on disk."""

@@ -8,7 +8,7 @@ effect.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 import msgspec
@@ -30,13 +30,10 @@ from backtestr_protocol.errors import (
     TimeLimitExceeded,
     ValidationError,
 )
-from backtestr_protocol.messages import (
-    BacktestAccepted,
-    BacktestConfig,
-    BacktestState,
-)
+from backtestr_protocol.messages import BacktestAccepted, BacktestConfig, BacktestState
 from backtestr_protocol.worker_channel import Action
 
+from .awaited_results import AwaitedResults
 from .interactive_tasks import InteractiveTasks
 from .jobs import Job, JobEvent, Jobs
 from .losses import cost_two, count_loss, go_on, has_lost_too_many, take_checkpoint, too_many
@@ -77,6 +74,7 @@ class Scheduler:
         self._job_queue = TaskQueue(max_queued_backtests)
         self.interactive = InteractiveTasks(outbox, self.workers, max_queued_questions)
         self.stream_fetches = StreamFetches(outbox, self.jobs, self.workers, self.interactive)
+        self.results = AwaitedResults(outbox, self.jobs, self.workers, self.interactive)
         self._resuming: dict[str, deque[str]] = {}  # worker id -> its parked backtests that wait to continue
 
     @property
@@ -277,7 +275,7 @@ class Scheduler:
         if worker.kind == "interactive":
             self.interactive.finished(worker, message, payload)
         else:
-            self._backtest_finished(self.jobs.get(message.task_id), message)
+            self._backtest_finished(self.jobs.get(message.task_id), message, payload if message.is_wanted else [])
         if message.is_last:
             worker.leaving = message.reason
             stuck = "it was stuck in a task past its time limit"
@@ -367,9 +365,10 @@ class Scheduler:
         """Refuse a backtest that could not be written to disk: it was never started."""
         self._outbox.answer(self._accepting.pop(backtest_id).request_key, error)
 
-    def _change(self, job: Job, event: JobEvent, error: ErrorData | None = None) -> None:
+    def _change(self, job: Job, event: JobEvent, error: ErrorData | None = None, results: Sequence[bytes] = ()) -> None:
         self.jobs.change(job, event, self._outbox.wall_ms, error)
         self._announce(job)
+        self.results.changed(job, results)
 
     def _announce(self, job: Job) -> None:
         """Tell of a job's change, and have its record written."""
@@ -384,8 +383,8 @@ class Scheduler:
                 self._outbox.sequencer.drop(topic)
         self._outbox.publish(topics.BACKTESTS, encoded_payload("BacktestStatus", job.status_message()))
 
-    def _end(self, job: Job, event: JobEvent, error: ErrorData | None = None) -> None:
-        self._change(job, event, error)
+    def _end(self, job: Job, event: JobEvent, error: ErrorData | None = None, results: Sequence[bytes] = ()) -> None:
+        self._change(job, event, error, results)
         waiting, job.waiting = job.waiting, []
         for action, request_key in waiting:
             if action == "stop":
@@ -394,7 +393,7 @@ class Scheduler:
                 conflict = StateConflict(f"the backtest was {job.status} before it could {action}", status=job.status)
                 self._outbox.answer(request_key, conflict)
 
-    def _backtest_finished(self, job: Job, message: worker_channel.Finished) -> None:
+    def _backtest_finished(self, job: Job, message: worker_channel.Finished, results: Sequence[bytes]) -> None:
         self._cancel_resume(job)
         unexplained = message.outcome == "failed" and message.error is None
         if unexplained or (message.outcome == "completed" and job.status == "paused"):
@@ -404,7 +403,7 @@ class Scheduler:
             return
         if message.outcome == "completed":
             job.progress_percent = 100.0
-        self._end(job, message.outcome, message.error if message.outcome == "failed" else None)
+        self._end(job, message.outcome, message.error if message.outcome == "failed" else None, results)
 
     def _job_lost(self, job: Job, reason: str, *, overdue: bool) -> None:
         was_paused = job.status == "paused"
@@ -562,7 +561,7 @@ class Scheduler:
         """Return the keys of the requests that wait for a task, for acceptance, or for a backtest to change."""
         accepting = [job.request_key for job in self._accepting.values()]
         changes = [request_key for job in self.jobs for _, request_key in job.waiting]
-        fetches = self.stream_fetches.waiting_requests()
+        fetches = [*self.stream_fetches.waiting_requests(), *self.results.waiting_requests()]
         return [*self.interactive.waiting_requests(), *fetches, *accepting, *changes]
 
     def check_invariants(self) -> None:
@@ -571,6 +570,7 @@ class Scheduler:
         self._job_queue.check_invariants()
         self.interactive.check_invariants()
         self.stream_fetches.check_invariants()
+        self.results.check_invariants()
         at_work = {one for worker in self.workers if worker.kind == "compute" for one in worker.running}
         lending = {backtest_id for worker in self.workers for backtest_id in worker.lending}
         parked = {backtest_id for worker in self.workers for backtest_id in worker.parked}

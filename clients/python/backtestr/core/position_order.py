@@ -27,7 +27,11 @@ class PositionOrder:
 
     def is_new(self, update: PositionUpdate) -> bool:
         """Return False for an update that was read before the restart, and take any other as read."""
-        if not (self._is_new_mark(update.timestamp) if update.mark else self._is_new_change(update)):
+        has_restarted = self._is_behind or self._resumes_after is not None
+        if not has_restarted:  # without a call for each of a hundred thousand
+            if not update.mark:
+                self._changed = update
+        elif not (self._is_new_mark(update.timestamp) if update.mark else self._is_new_change(update)):
             return False
         self._latest = max(self._latest, update.timestamp)
         return True

@@ -36,7 +36,7 @@ _decoders: dict[str, msgspec.msgpack.Decoder[Any]] = {
 
 
 def _decoder_of_one_type(name: str, contract: type[msgspec.Struct]) -> msgspec.msgpack.Decoder[Any]:
-    payload: Any = msgspec.defstruct(name, [("type", Literal[name]), ("data", contract)])
+    payload: Any = msgspec.defstruct(name, [("type", Literal[name]), ("data", contract)], gc=False)
     return msgspec.msgpack.Decoder(list[payload])
 
 

@@ -32,9 +32,7 @@ def test_check_finds_files_that_are_out_of_date(tmp_path: Path, capsys: pytest.C
 def test_every_contract_request_topic_and_error_is_there() -> None:
     files = typescript.rendered()
     for name in schema.contracts()["$defs"]:
-        assert (
-            f"export interface {name} {{" in files["contracts.ts"] or f"export type {name} =" in files["contracts.ts"]
-        )
+        assert re.search(rf"\nexport (interface {name} {{|type {name} =)", files["contracts.ts"])
     for request in REQUESTS:
         assert f"\n  readonly {request}: {{ readonly data: " in files["contracts.ts"]
     for code in schema.index()["errors"]:

@@ -4,18 +4,25 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# The TypeScript client, and the links to the Node that it is built and tested with (docs/decisions/0054).
+TS := clients/typescript
+NODE := $(VENV)/.node
+NODE_MODULES := $(TS)/node_modules/.package-lock.json
+IN_TS := PATH="$(abspath $(BIN)):$$PATH" npm --prefix $(TS) --silent
 IN_C := $(wildcard protocol/backtestr_protocol/wire/*.[ch])
 
 # Where it is set, each of hundreds of processes that the tests start would compile all of our modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup compiled run-broker test test-compiled lint types imports cover schema clean
+.PHONY: help setup compiled run-broker test test-python test-ts test-compiled lint lint-python lint-ts
+.PHONY: types types-python types-ts imports cover schema build-ts clean
 .PHONY: bench bench-rtt bench-pipelined bench-publishing bench-load bench-backtests bench-growth
 .PHONY: bench-engine bench-data bench-durability bench-curve bench-batching chaos parity
 
 help:
 	@echo "make run-broker    start the broker and its workers (sets everything up first)"
-	@echo "make test          run the tests, in pure Python"
+	@echo "make test          run the tests: those in Python, in pure Python, and those of the TypeScript client"
+	@echo "make test-python   the first of them alone, make test-ts the others"
 	@echo "make compiled      compile the hot modules again after an edit, which has made them pure Python (docs/decisions/0049)"
 	@echo "make test-compiled run the integration and property tests with what is compiled"
 	@echo "make lint types    what .ci/run checks besides"
@@ -49,9 +56,29 @@ compiled: setup
 run-broker: setup
 	@exec $(BIN)/python -m backtestr_broker
 
+# A Node of the path that is new enough, else that of a wheel. Only what is about TypeScript needs it.
+$(NODE): constraints.txt $(TS)/tools/link_node.py | $(INSTALLED)
+	@$(BIN)/python $(TS)/tools/link_node.py
+	@touch $@
+
+# In the versions of the lock file, and without running their scripts.
+$(NODE_MODULES): $(TS)/package.json $(TS)/package-lock.json $(NODE)
+	$(IN_TS) ci --ignore-scripts
+	@touch $@
+
+test: test-ts test-python
+
+# All of them with the coverage of the core, or some: make test-ts TS_ARGS=tests/core
+test-ts: setup $(NODE_MODULES)
+	$(IN_TS) run test -- $(or $(TS_ARGS),--coverage)
+
+# What a program installs, in clients/typescript/dist.
+build-ts: $(NODE_MODULES)
+	$(IN_TS) run build
+
 # In pure Python: tests of single modules replace parts of them, which a compiled module does not see.
 # In three processes, since many tests wait for a broker. Those that share one run in one of them, and all others one by one.
-test: setup
+test-python: setup $(NODE)
 	BACKTESTR_PURE=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --durations 10 $(ARGS)
 
 # The tests of the whole, and those that compare what is compiled with its twin in Python.
@@ -61,14 +88,24 @@ COMPILED_TESTS := tests/integration tests/properties tests/protocol/wire tests/p
 test-compiled: compiled
 	BACKTESTR_PURE=0 $(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --durations 10 $(COMPILED_TESTS) $(ARGS)
 
-lint: setup
+lint: lint-python lint-ts
+
+lint-python: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: setup
+lint-ts: $(NODE_MODULES)
+	$(IN_TS) run lint
+
+types: types-python types-ts
+
+types-python: setup
 	$(BIN)/mypy
 	$(BIN)/mypy tests benchmarks
 	$(BIN)/mypy compile_hot_modules.py
+
+types-ts: $(NODE_MODULES)
+	$(IN_TS) run types
 
 imports: setup
 	$(BIN)/lint-imports
@@ -131,10 +168,11 @@ parity: setup
 # What is generated from the contracts and committed; tests fail when it is out of date.
 schema: setup
 	$(BIN)/python -m backtestr_protocol.schema
+	$(BIN)/python -m backtestr_protocol.typescript
 	$(BIN)/python -m backtestr_protocol.metric_definitions > docs/metrics.md
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 	rm -rf protocol/backtestr_protocol/wire/*.so protocol/backtestr_protocol/compiled
 	find . -name __pycache__ -not -path './node_modules/*' -prune -exec rm -rf {} +
-	rm -rf examples/zeromqjs/node_modules
+	rm -rf examples/zeromqjs/node_modules $(TS)/node_modules $(TS)/dist $(TS)/coverage

@@ -48,7 +48,12 @@ export type HandshakeOutcome = "succeeded" | "failed" | "denied";
  * - `lost`: the connection for requests is broken, which ends the session. Streams that break reconnect by themselves.
  */
 export type LinkEvent =
-  | { readonly type: "opened"; readonly instanceId: string; readonly signer: Signer | null; readonly publicKey?: string }
+  | {
+      readonly type: "opened";
+      readonly instanceId: string;
+      readonly signer: Signer | null;
+      readonly publicKey?: string;
+    }
   | { readonly type: "absent"; readonly reason: string }
   | { readonly type: "answer"; readonly frames: readonly Uint8Array[] }
   | { readonly type: "message"; readonly frames: readonly Uint8Array[] }

@@ -3,7 +3,8 @@
 import type { PriceUpdate } from "../generated/contracts.js";
 import { checkedPayload, isMap, isWhole, type Payload, shown } from "./codec.js";
 import { MessageError, SerializationError } from "./errors.js";
-import { decode } from "./msgpack-decoder.js";
+import { decode, unpack } from "./msgpack-decoder.js";
+import { Packed } from "./msgpack-encoder.js";
 
 /** Bytes of an unpacked batch: as many as a frame of a stream may have. Checked before anything is unpacked. */
 export const MAX_BATCH_BYTES = 64 << 20;
@@ -20,23 +21,29 @@ export type Compression = "lz4" | "zstd" | "gzip";
  */
 export type Decompress = (form: Compression, data: Uint8Array, rawBytes: number) => Uint8Array;
 
-/** The messages of a batch that came as maps. */
+/** The messages of a batch that came as maps: the last `count` of those that are packed, or came, together. */
 export class Messages {
   readonly kind = "messages";
   readonly count: number;
+  /** The size in bytes. */
   readonly size: number;
-  readonly payloads: readonly Payload[];
+  readonly #all: Packed | readonly unknown[];
 
-  /** `size` is that of the messages in bytes. */
-  constructor(payloads: readonly Payload[], size: number) {
-    this.count = payloads.length;
+  constructor(count: number, size: number, all: Packed | readonly unknown[]) {
+    this.count = count;
     this.size = size;
-    this.payloads = payloads;
+    this.#all = all;
   }
 
   /** Returns the messages without the first `skipped`. */
   after(skipped: number): Messages {
-    return skipped === 0 ? this : new Messages(this.payloads.slice(skipped), this.size);
+    return skipped === 0 ? this : new Messages(this.count - skipped, this.size, this.#all);
+  }
+
+  /** Returns each message as its own payload. Raises a `MessageError` if one of them is no payload. */
+  payloads(): Payload[] {
+    const all = unpack(this.#all) as readonly unknown[];
+    return all.slice(all.length - this.count).map((one) => checkedPayload(one, "$.payload.data.messages[...]"));
   }
 }
 
@@ -99,7 +106,7 @@ export class PriceColumns {
   }
 
   /** Returns each price as its own payload. */
-  get payloads(): readonly Payload[] {
+  payloads(): Payload[] {
     return Array.from({ length: this.count }, (_, index) => ({ type: "PriceUpdate", data: this.price(index) }));
   }
 }
@@ -113,7 +120,7 @@ export type Batch = Messages | PriceColumns;
  */
 export function openPayload(payload: Payload, decompress: Decompress): Batch | null {
   if (payload.type !== "Batch") return null;
-  const batch = payload.data;
+  const batch = payload.data instanceof Packed ? decode(payload.data.bytes, MESSAGES) : payload.data;
   if (!isMap(batch)) throw new SerializationError(`a batch is a map; ${shown(batch)} came`);
   const { count, compression, rawBytes, messages, columns, type } = batch;
   if (!isWhole(rawBytes) || rawBytes < 0 || rawBytes > MAX_BATCH_BYTES) {
@@ -125,19 +132,24 @@ export function openPayload(payload: Payload, decompress: Decompress): Batch | n
   if (isAbsent(messages) === isAbsent(columns)) {
     throw new SerializationError("a batch has either messages or columns");
   }
-  const content = unpacked(isAbsent(messages) ? columns : messages, compression, rawBytes, decompress);
-  return isAbsent(messages) ? columnsOf(content, type, count) : messagesOf(content, count, rawBytes);
+  // A list of messages may still be packed, and what was compressed is a bin.
+  const came = isAbsent(columns) ? messages : columns;
+  const content = came instanceof Packed && isBin(came) ? unpack(came) : came;
+  const isCompressed = content instanceof Uint8Array;
+  if (isCompressed === (compression === "none")) {
+    throw new SerializationError(`the content of a batch with compression ${shown(compression)} came in another form`);
+  }
+  const raw = isCompressed ? new Packed(decompressed(content, compression, rawBytes, decompress)) : content;
+  return isAbsent(columns) ? messagesOf(raw, rawBytes, count) : columnsOf(unpack(raw), type, count);
 }
+
+const MESSAGES = ["messages"];
 
 function isAbsent(value: unknown): boolean {
-  return value === undefined || value === null;
+  return value === undefined || value === null || (value instanceof Packed && value.bytes[0] === 0xc0);
 }
 
-function unpacked(content: unknown, form: unknown, rawBytes: number, decompress: Decompress): unknown {
-  if ((form === "none") === content instanceof Uint8Array) {
-    throw new SerializationError(`the content of a batch with compression ${shown(form)} came in another form`);
-  }
-  if (!(content instanceof Uint8Array)) return content;
+function decompressed(content: Uint8Array, form: unknown, rawBytes: number, decompress: Decompress): Uint8Array {
   if (form !== "lz4" && form !== "zstd" && form !== "gzip") {
     throw new SerializationError(`a batch with compression ${shown(form)}; this client knows none, lz4, zstd and gzip`);
   }
@@ -152,18 +164,28 @@ function unpacked(content: unknown, form: unknown, rawBytes: number, decompress:
   if (raw.length !== rawBytes) {
     throw new SerializationError(`a batch in ${form} says that it holds ${rawBytes} bytes, and is not exactly that`);
   }
-  return decode(raw);
+  return raw;
 }
 
-function messagesOf(content: unknown, count: number, rawBytes: number): Messages {
-  if (!Array.isArray(content) || content.length !== count) {
-    const holds = Array.isArray(content) ? content.length : shown(content);
-    throw new SerializationError(`a batch says that it holds ${count} messages; it holds ${holds}`);
+function isBin({ bytes }: Packed): boolean {
+  return bytes[0] === 0xc4 || bytes[0] === 0xc5 || bytes[0] === 0xc6;
+}
+
+function messagesOf(raw: unknown, size: number, count: number): Messages {
+  const isList = raw instanceof Packed || Array.isArray(raw);
+  const holds = raw instanceof Packed ? lengthOf(raw.bytes) : isList ? (raw as readonly unknown[]).length : null;
+  if (holds !== count) {
+    throw new SerializationError(`a batch says that it holds ${count} messages; it holds ${holds ?? "no list"}`);
   }
-  return new Messages(
-    content.map((one: unknown) => checkedPayload(one, "$.payload.data.messages[...]")),
-    rawBytes,
-  );
+  return new Messages(count, size, raw as Packed | readonly unknown[]);
+}
+
+/** Returns the length that a list claims, before any message is decoded; null if it is no list. */
+function lengthOf(bytes: Uint8Array): number | null {
+  const [code = 0, a = 0, b = 0, c = 0, d = 0] = bytes.subarray(0, 5);
+  if (code >= 0x90 && code < 0xa0) return code & 0x0f;
+  if (code === 0xdc) return (a << 8) | b;
+  return code === 0xdd ? ((a << 24) | (b << 16) | (c << 8) | d) >>> 0 : null;
 }
 
 function columnsOf(columns: unknown, type: unknown, count: number): PriceColumns {

@@ -20,7 +20,7 @@ const MAX_TIME = 7_258_118_400_000;
 const MAX_ID = 64;
 const MAX_TYPE = 128;
 
-/** The data of a message by the name of their type. */
+/** The data of a message by the name of their type. Those of a stream message are `Packed` until they are read. */
 export interface Payload {
   readonly type: string;
   readonly data: unknown;
@@ -96,7 +96,7 @@ export function decodeStream(signer: Signer | null, frames: readonly Uint8Array[
   } catch {
     throw new SerializationError("a topic is UTF-8 text");
   }
-  const { seq, instanceId, payload } = decodeEnvelope(frames[least - 1] as Uint8Array);
+  const { seq, instanceId, payload } = decodeEnvelope(frames[least - 1] as Uint8Array, DATA);
   if (seq === undefined) throw invalid("$.seq", "required on a stream, and missing");
   if (instanceId === undefined) throw invalid("$.instanceId", "required on a stream, and missing");
   return { topic: name, seq, instanceId, payload };
@@ -111,8 +111,10 @@ function verify(signer: Signer, label: Label, signed: readonly Uint8Array[], sig
   }
 }
 
-function decodeEnvelope(frame: Uint8Array): Envelope {
-  const map = decode(frame);
+const DATA = ["payload", "data"];
+
+function decodeEnvelope(frame: Uint8Array, packed: readonly string[] = []): Envelope {
+  const map = decode(frame, packed);
   if (!isMap(map)) throw invalid("$", "expected a map");
   const { id, timestamp, schemaVersion, messageType, payload } = map;
   if (typeof id !== "string" || id.length < 1 || id.length > MAX_ID) throw wrong("$.id", "1 to 64 characters", id);

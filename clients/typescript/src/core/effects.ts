@@ -35,7 +35,7 @@ export type SessionEffect =
   /** An error that belongs to no request: the broker sent it, or a message was malformed or wrongly signed. */
   | { readonly kind: "unattributed"; readonly error: BacktestrError };
 
-/** One message of a topic. `type` names the contract of `data`. */
+/** One message of a topic. `type` names the contract of `data`, which may be `Packed` until they are read. */
 export interface StreamMessage {
   readonly kind: "message";
   readonly topic: string;

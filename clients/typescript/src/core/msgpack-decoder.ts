@@ -6,7 +6,7 @@
  */
 
 import { MessageError, SerializationError, ValidationError } from "./errors.js";
-import { Extension, MAX_DEPTH } from "./msgpack-encoder.js";
+import { Extension, MAX_DEPTH, Packed } from "./msgpack-encoder.js";
 import { fromUtf8 } from "./utf8.js";
 
 // Texts of up to so many bytes are remembered: keys, symbols and ids come again and again.
@@ -35,12 +35,63 @@ class Reader {
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
 
-  whole(): unknown {
-    const value = this.#value(MAX_DEPTH);
+  /** Reads the one value, and leaves what is at `packed` in it as `Packed`. */
+  whole(packed: readonly string[]): unknown {
+    const value = packed.length === 0 ? this.#value(MAX_DEPTH) : this.#mapWithPacked(packed);
     if (this.#at !== this.#bytes.length) {
       throw new SerializationError(`${this.#bytes.length - this.#at} bytes follow the MessagePack value`);
     }
     return value;
+  }
+
+  /** Reads a map whose value at a path of keys is left packed; a value of another type is read as it is. */
+  #mapWithPacked(path: readonly string[]): unknown {
+    const code = this.#bytes[this.#at] ?? 0;
+    const isMap = (code >= 0x80 && code < 0x90) || code === 0xde || code === 0xdf;
+    if (!isMap) return this.#value(MAX_DEPTH);
+    this.#at += 1;
+    const length = code < 0x90 ? code & 0x0f : this.#unsigned(code - 0xdd);
+    this.#claim(2 * length, MAX_DEPTH);
+    const map: { [name: string]: unknown } = {};
+    const [name, ...within] = path;
+    for (let index = 0; index < length; index += 1) {
+      const key = this.#key();
+      if (key !== name) setField(map, key, this.#value(MAX_DEPTH));
+      else if (within.length > 0) map[key] = this.#mapWithPacked(within);
+      else map[key] = this.#packed();
+    }
+    return map;
+  }
+
+  #packed(): Packed {
+    const begin = this.#at;
+    this.#skip();
+    return new Packed(this.#bytes.subarray(begin, this.#at));
+  }
+
+  /** Moves on by one value, which need not be valid within: that shows when it is read. */
+  #skip(): void {
+    for (let left = 1; left > 0; left -= 1) {
+      const code = this.#byte();
+      if (code < 0x80 || code >= 0xe0) continue;
+      if (code < 0x90) left += 2 * (code & 0x0f);
+      else if (code < 0xa0) left += code & 0x0f;
+      else if (code < 0xc0) this.#advance(code & 0x1f);
+      else if (code >= 0xde) left += 2 * this.#unsigned(code - 0xdd);
+      else if (code >= 0xdc) left += this.#unsigned(code - 0xdb);
+      else this.#skipScalar(code);
+    }
+  }
+
+  #skipScalar(code: number): void {
+    if (code <= 0xc3) return;
+    if (code <= 0xc6) this.#advance(this.#unsigned(code - 0xc4));
+    else if (code <= 0xc9) this.#advance(this.#unsigned(code - 0xc7) + 1);
+    else if (code <= 0xcb) this.#advance(code === 0xca ? 4 : 8);
+    else if (code <= 0xcf) this.#advance(1 << (code - 0xcc));
+    else if (code <= 0xd3) this.#advance(1 << (code - 0xd0));
+    else if (code <= 0xd8) this.#advance((1 << (code - 0xd4)) + 1);
+    else this.#advance(this.#unsigned(code - 0xd9));
   }
 
   #value(depth: number): unknown {
@@ -166,12 +217,7 @@ class Reader {
     const map: { [name: string]: unknown } = {};
     for (let index = 0; index < length; index += 1) {
       const name = this.#key();
-      const value = this.#value(depth - 1);
-      if (name === "__proto__") {
-        Object.defineProperty(map, name, { value, enumerable: true, configurable: true, writable: true });
-      } else {
-        map[name] = value;
-      }
+      setField(map, name, this.#value(depth - 1));
     }
     return map;
   }
@@ -225,17 +271,30 @@ class Reader {
   }
 }
 
+function setField(map: { [name: string]: unknown }, name: string, value: unknown): void {
+  if (name !== "__proto__") map[name] = value;
+  else Object.defineProperty(map, name, { value, enumerable: true, configurable: true, writable: true });
+}
+
 function cutShort(): SerializationError {
   return new SerializationError("the MessagePack ends within a value");
 }
 
-/** Returns the value of MessagePack. Raises a `MessageError` for anything else. */
-export function decode(bytes: Uint8Array): unknown {
+/**
+ * Returns the value of MessagePack. Raises a `MessageError` for anything else. What is at the path of keys `packed` is
+ * left as `Packed`, to be decoded when it is read; damage within it shows only then.
+ */
+export function decode(bytes: Uint8Array, packed: readonly string[] = []): unknown {
   try {
-    return new Reader(bytes).whole();
+    return new Reader(bytes).whole(packed);
   } catch (error) {
     if (error instanceof MessageError) throw error;
     const reason = error instanceof Error ? error.message : String(error);
     throw new SerializationError(`not the MessagePack that PROTOCOL.md describes: ${reason}`, null, { cause: error });
   }
+}
+
+/** Returns a value that may be packed. Raises a `MessageError` as `decode` does. */
+export function unpack(value: unknown): unknown {
+  return value instanceof Packed ? decode(value.bytes) : value;
 }

@@ -13,6 +13,7 @@ import type { StateEntry, StateUpdate } from "../generated/contracts.js";
 import { isMap, isWhole } from "./codec.js";
 import type { Delivery } from "./effects.js";
 import { ValidationError } from "./errors.js";
+import { unpack } from "./msgpack-decoder.js";
 import { byCodePoint } from "./msgpack-encoder.js";
 import { frozen, sameValue } from "./values.js";
 
@@ -94,11 +95,7 @@ export class Replica {
   receive(delivery: Delivery): Committed[] {
     switch (delivery.kind) {
       case "message":
-        if (!isStateUpdate(delivery.data)) {
-          this.#reasons += 1;
-          throw new ValidationError("$.payload.data: expected StateUpdate", { path: "$.payload.data" });
-        }
-        return this.#updated(delivery.data);
+        return this.#updated(this.#read(delivery.data));
       case "restarted":
         this.#sinceRestart = new Map();
         this.#reasons += 1;
@@ -110,6 +107,16 @@ export class Replica {
       case "batch":
         return []; // topics of the state are delivered message by message
     }
+  }
+
+  #read(packed: unknown): StateUpdate {
+    this.#reasons += 1; // unless the message can be read
+    const data = unpack(packed);
+    if (!isStateUpdate(data)) {
+      throw new ValidationError("$.payload.data: expected StateUpdate", { path: "$.payload.data" });
+    }
+    this.#reasons -= 1;
+    return data;
   }
 
   /** Notes that a snapshot is requested now; returns the value to give to `applySnapshot` with the answer. */

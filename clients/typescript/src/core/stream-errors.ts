@@ -7,6 +7,7 @@
 import type { StreamCounters } from "./counters.js";
 import type { Delivery, StreamMessage } from "./effects.js";
 import { type BacktestrError, MessageError, MessagesLost, Recovered } from "./errors.js";
+import { unpack } from "./msgpack-decoder.js";
 import { errorFromWire } from "./session.js";
 import { ERRORS } from "./topics.js";
 
@@ -85,7 +86,7 @@ function firstTopic(deliveries: readonly Delivery[]): string {
 
 function errorOf(message: StreamMessage): BacktestrError {
   try {
-    return errorFromWire(message.data);
+    return errorFromWire(unpack(message.data));
   } catch (error) {
     if (error instanceof MessageError) return error;
     throw error;

@@ -14,6 +14,7 @@ import { StreamCounters } from "./counters.js";
 import { type Delivery, type Purpose, type SubscriptionEffect, type TopicRepair, weight } from "./effects.js";
 import { BacktestrError, Busy, MessageError, NetworkError, NotFound, TimedOut, ValidationError } from "./errors.js";
 import { FollowedBacktests, statusRequest } from "./followed-backtests.js";
+import { unpack } from "./msgpack-decoder.js";
 import { checkedMissed, TopicStream } from "./topic-stream.js";
 import { BACKTESTS, WATERMARKS } from "./topics.js";
 import type { Signer } from "./transport.js";
@@ -284,7 +285,8 @@ export class Subscriptions {
   }
 
   #watermarks(seq: number, payload: Payload): Effects {
-    const reached = isMap(payload.data) ? payload.data.topics : undefined;
+    const data = readOrNull(payload.data);
+    const reached = isMap(data) ? data.topics : undefined;
     if (!isMap(reached) || !Object.values(reached).every(isWhole)) {
       const error = new ValidationError("$.payload.data: expected Watermarks", { path: "$.payload.data" });
       return [{ kind: "unattributed", error }];
@@ -367,8 +369,9 @@ export class Subscriptions {
       if (delivery.kind === "gap") {
         effects.push(...this.#backtests.askForAll());
       } else if (delivery.kind === "message") {
-        if (isStatus(delivery.data)) {
-          effects.push(...this.#status(delivery.data));
+        const data = readOrNull(delivery.data);
+        if (isStatus(data)) {
+          effects.push(...this.#status(data));
         } else {
           const error = new ValidationError("$.payload.data: expected BacktestStatus", { path: "$.payload.data" });
           effects.push({ kind: "unattributed", error });
@@ -442,6 +445,16 @@ export class Subscriptions {
 
 function isStatus(data: unknown): data is BacktestStatus {
   return isMap(data) && typeof data.backtestId === "string" && typeof data.status === "string";
+}
+
+/** Returns data that may be packed; null where they cannot be read. */
+function readOrNull(data: unknown): unknown {
+  try {
+    return unpack(data);
+  } catch (error) {
+    asMessageError(error);
+    return null;
+  }
 }
 
 /** Returns the error of hostile or damaged bytes; anything else is a defect of this client, and raised. */

@@ -88,10 +88,10 @@ export class TopicStream {
     const first = this.nextSeq || seq;
     const last = seq + found.count - 1;
     const isWhole = seq <= first && first <= last && !SYSTEM_PREFIXES.some((one) => this.topic.startsWith(one));
-    if (!isWhole) return this.offer(numbered(seq, found.payloads), space);
+    if (!isWhole) return this.offer(numbered(seq, found.payloads()), space);
     const batch: DeliveredBatch = { kind: "batch", topic: this.topic, seq: first, content: found.after(first - seq) };
     const weight = weightOf(batch);
-    if (weight > space) return this.offer(numbered(seq, found.payloads), space);
+    if (weight > space) return this.offer(numbered(seq, found.payloads()), space);
     this.#counters.duplicatesDropped += first - seq;
     if (this.#ahead.size > 0) {
       // An answer may have been quicker.
@@ -177,7 +177,7 @@ export class TopicStream {
     for (const { seq, payload } of answer.messages) {
       const found = openPayload(payload, this.#decompress);
       if (found === null) arrived.push([seq, payload]);
-      else arrived.push(...numbered(seq, found.payloads));
+      else arrived.push(...numbered(seq, found.payloads()));
     }
     for (const [seq, payload] of arrived) if (seq >= this.nextSeq) this.#ahead.set(seq, payload);
     const reached = Math.max(answer.toSeq, answer.oldestSeq - 1);

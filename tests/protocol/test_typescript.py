@@ -77,3 +77,14 @@ def test_names_in_comments_are_those_of_the_wire() -> None:
     text = typescript.rendered()["contracts.ts"]
     assert "`asFastAsRead`" in text
     assert "`as_fast_as_read`" not in text
+
+
+def test_every_field_of_a_request_has_a_kind() -> None:
+    text = typescript.rendered()["protocol.ts"]
+    fields = text.partition("export const FIELDS = {")[2].partition("\n} as const;")[0]
+    market_data = fields.partition("  GetMarketData: {")[2].partition("\n  }")[0].split("\n")[1:]
+    assert market_data[:3] == ['    symbol: "text",', '    timeframe: "text",', '    startTime: "number?",']
+    assert '    indicators: "list of IndicatorConfig?",' in market_data
+    assert "  IndicatorConfig: {" in fields
+    assert '    value: "any",' in fields.partition("  UpdateState: {")[2].partition("\n  }")[0]
+    assert "  BacktestStatus: {" not in fields  # which only the broker sends

@@ -64,6 +64,222 @@ export const TOPIC_CLASSES = [
   },
 ] as const;
 
+/** What each request takes, by the name of its type: the fields of its data. See `FIELDS`. */
+export const REQUEST_DATA = {
+  Hello: "Hello",
+  Goodbye: "Nothing",
+  Ping: "Nothing",
+  GetSystemStatus: "Nothing",
+  StopBroker: "Nothing",
+  StopBacktest: "BacktestRef",
+  PauseBacktest: "BacktestRef",
+  ResumeBacktest: "BacktestRef",
+  GetBacktestStatus: "BacktestRef",
+  GetState: "GetState",
+  UpdateState: "UpdateState",
+  DeleteState: "DeleteState",
+  SnapshotState: "SnapshotState",
+  FetchMissed: "FetchMissed",
+  ListAlgorithms: "Nothing",
+  RegisterAlgorithm: "RegisterAlgorithm",
+  GetAlgorithmStatus: "AlgorithmRef",
+  EvaluateAlgorithm: "EvaluateAlgorithm",
+  ListMarketData: "Nothing",
+  GetMarketData: "GetMarketData",
+  ImportMarketData: "ImportMarketData",
+  DescribeMarketData: "DescribeMarketData",
+  ResampleMarketData: "ResampleMarketData",
+  DeleteMarketData: "DeleteMarketData",
+  StartBacktest: "BacktestConfig",
+  ListBacktests: "ListBacktests",
+  GetBacktestResults: "GetBacktestResults",
+  GetPerformanceMetrics: "BacktestRef",
+  DeleteBacktest: "BacktestRef",
+  PinBacktest: "PinBacktest",
+  ListResults: "ListResults",
+  PruneResults: "PruneResults",
+  StartPriceReplay: "StartPriceReplay",
+  PausePriceReplay: "PriceReplayRef",
+  ResumePriceReplay: "PriceReplayRef",
+  StopPriceReplay: "PriceReplayRef",
+  AcknowledgePrices: "AcknowledgePrices",
+  GetPriceReplayStatus: "PriceReplayRef",
+  ListPriceReplays: "Nothing",
+  PublishPrices: "PublishPrices",
+} as const;
+
+/**
+ * The fields of each contract that a client sends, with the kind of their values: `text`, `number`, `flag`, `any`,
+ * a `map`, the name of another contract, or a `list` of one of these. `?` follows the kind of a field that may be
+ * left out.
+ */
+export const FIELDS = {
+  AcknowledgePrices: {
+    replayId: "text",
+    seq: "number",
+  },
+  AlgorithmRef: {
+    algorithmId: "text",
+  },
+  BacktestConfig: {
+    backtestId: "text?",
+    algorithmId: "text",
+    symbol: "text?",
+    symbols: "list of text?",
+    startDate: "text?",
+    endDate: "text?",
+    initialCapital: "number",
+    timeframe: "text",
+    price: "text?",
+    commission: "number",
+    slippage: "number",
+    parameters: "map",
+    options: "map?",
+    warmup: "number?",
+  },
+  BacktestRef: {
+    backtestId: "text",
+  },
+  DeleteMarketData: {
+    symbol: "text",
+    timeframe: "text?",
+  },
+  DeleteState: {
+    key: "text",
+    expectedVersion: "number?",
+  },
+  DescribeMarketData: {
+    symbol: "text",
+    timeframe: "text",
+    price: "text?",
+  },
+  EvaluateAlgorithm: {
+    algorithmId: "text",
+    symbol: "text?",
+    symbols: "list of text?",
+    startDate: "text?",
+    endDate: "text?",
+    timeframe: "text",
+    price: "text?",
+    parameters: "map?",
+    warmup: "number?",
+    mapped: "flag?",
+  },
+  FeedPrice: {
+    symbol: "text",
+    timestamp: "number",
+    bid: "number",
+    ask: "number",
+    last: "number",
+    volume: "number",
+    timeframe: "text",
+  },
+  FetchMissed: {
+    topic: "text",
+    fromSeq: "number",
+    toSeq: "number?",
+  },
+  GetBacktestResults: {
+    backtestId: "text",
+    tables: "list of text?",
+    mapped: "flag?",
+  },
+  GetMarketData: {
+    symbol: "text",
+    timeframe: "text",
+    startTime: "number?",
+    endTime: "number?",
+    limit: "number?",
+    keep: "text?",
+    skip: "number?",
+    price: "text?",
+    indicators: "list of IndicatorConfig?",
+    mapped: "flag?",
+  },
+  GetState: {
+    key: "text",
+  },
+  Hello: {
+    clientId: "text",
+    clientName: "text?",
+    clientVersion: "text?",
+    protocolVersions: "list of number",
+  },
+  ImportMarketData: {
+    path: "text",
+    symbol: "text?",
+    timeframe: "text?",
+    format: "text?",
+    timeZone: "text?",
+    price: "text?",
+    repair: "text?",
+    timeUnit: "text?",
+    dateOrder: "text?",
+    decimal: "text?",
+    symbolColumn: "text?",
+  },
+  IndicatorConfig: {
+    name: "text",
+    parameters: "map?",
+    outputNames: "list of text?",
+  },
+  ListBacktests: {
+    status: "text?",
+    limit: "number?",
+  },
+  ListResults: {
+    limit: "number?",
+  },
+  Nothing: {
+  },
+  PinBacktest: {
+    backtestId: "text",
+    pinned: "flag",
+  },
+  PriceReplayRef: {
+    replayId: "text",
+  },
+  PruneResults: {
+    dryRun: "flag?",
+    maxAgeMs: "number?",
+    maxCount: "number?",
+    maxBytes: "number?",
+    keepNewest: "number?",
+  },
+  PublishPrices: {
+    prices: "list of FeedPrice",
+  },
+  RegisterAlgorithm: {
+    name: "text",
+    source: "text",
+  },
+  ResampleMarketData: {
+    symbol: "text",
+    fromTimeframe: "text",
+    toTimeframe: "text",
+    price: "text?",
+  },
+  SnapshotState: {
+    prefix: "text",
+  },
+  StartPriceReplay: {
+    replayId: "text?",
+    symbol: "text",
+    timeframe: "text",
+    price: "text?",
+    startTime: "number?",
+    endTime: "number?",
+    barsPerSecond: "number?",
+    speed: "number?",
+    asFastAsRead: "flag?",
+  },
+  UpdateState: {
+    key: "text",
+    value: "any",
+    expectedVersion: "number?",
+  },
+} as const;
+
 /** Each error code with its severity and what may help. */
 export const ERRORS = {
   IPC_SERIALIZATION_ERROR: {

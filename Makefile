@@ -102,7 +102,7 @@ types: types-python types-ts
 types-python: setup
 	$(BIN)/mypy
 	$(BIN)/mypy tests benchmarks
-	$(BIN)/mypy compile_hot_modules.py
+	$(BIN)/mypy compile_hot_modules.py clients/typescript/tools/link_node.py
 
 types-ts: $(NODE_MODULES)
 	$(IN_TS) run types

@@ -8,11 +8,11 @@ const MAX_DOUBLINGS = 1_023;
 /**
  * Returns the seconds to wait before try number `attempt` (1, 2, 3 …) after a failure.
  *
- * `chance` is a random number from 0 to 1: that share of the policy's jitter is added. The sum is at most `maxDelay`.
+ * `chance` is a random number from 0 to 1: that share of the policy's jitter is added. The sum is at most `maxDelayMs`.
  */
 export function backoff(policy: Recovery, attempt: number, chance: number): number {
-  const wait = policy.baseDelay * factor(policy, attempt) + policy.jitter * chance;
-  return Math.min(policy.maxDelay, wait);
+  const wait = policy.baseDelayMs * factor(policy, attempt) + policy.jitterMs * chance;
+  return Math.min(policy.maxDelayMs, wait) / 1000;
 }
 
 function factor(policy: Recovery, attempt: number): number {

@@ -92,6 +92,13 @@ export class PriceColumns {
     });
   }
 
+  /** Returns true if these prices have the same texts as `other`. */
+  isLike({ texts }: PriceColumns): boolean {
+    const mine: { readonly [name: string]: string | undefined } = { ...this.texts };
+    const theirs: { readonly [name: string]: string | undefined } = { ...texts };
+    return [...TEXTS, ...SOURCES].every((name) => mine[name] === theirs[name]);
+  }
+
   /** Returns the price at a place, from 0 to `count` - 1. */
   price(index: number): PriceUpdate {
     const { timestamp, bid, ask, last, volume } = this.numbers;

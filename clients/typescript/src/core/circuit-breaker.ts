@@ -21,7 +21,7 @@ export type CircuitState = "closed" | "open" | "halfOpen";
 
 /**
  * `succeeded`: a working broker answered, or opened a session. `failed`: a request failed, and fewer than
- * `breakerFailures` in a row. `tripped`: so many in a row have failed. `elapsed`: `breakerReset` has passed since.
+ * `breakerFailures` in a row. `tripped`: so many in a row have failed. `elapsed`: `breakerResetMs` has passed since.
  */
 export type CircuitEvent = "succeeded" | "failed" | "tripped" | "elapsed";
 
@@ -92,7 +92,7 @@ export class CircuitBreaker {
     this.#lastFailure = error;
     const isTripped = this.#failures >= this.#policy.breakerFailures;
     this.#state = CIRCUIT[this.state(now)][isTripped ? "tripped" : "failed"];
-    if (this.#state === "open") this.#resetAt = now + this.#policy.breakerReset;
+    if (this.#state === "open") this.#resetAt = now + this.#policy.breakerResetMs / 1000;
   }
 
   /** Closes the circuit: the broker has opened a session, and earlier failures no longer count. */

@@ -160,9 +160,11 @@ function optionalNumber(path: string, value: unknown): number | undefined {
   return value;
 }
 
-/** Returns true for a map of MessagePack. */
+/** Returns true for a map of MessagePack: a plain object, maybe of another realm. */
 export function isMap(value: unknown): value is { readonly [name: string]: unknown } {
-  return typeof value === "object" && value !== null && Object.getPrototypeOf(value) === Object.prototype;
+  if (typeof value !== "object" || value === null) return false;
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype === null || prototype === Object.prototype || Object.getPrototypeOf(prototype) === null;
 }
 
 /** Returns true for a whole number that a float64 can express. */

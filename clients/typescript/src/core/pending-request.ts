@@ -57,14 +57,14 @@ export class PendingRequest {
     return true;
   }
 
-  /** Notes a sending. Without an answer the next is due after `resendAfter`, doubled each time. */
+  /** Notes a sending. Without an answer the next is due after `resendAfterMs`, doubled each time. */
   sent(sessionId: string, now: number, recovery: Recovery): void {
     this.sessionId = sessionId;
     this.sendings += 1;
     this.retryAt = null;
     this.resendAt = null;
-    if (recovery.resendAfter !== null && this.mayRetry(recovery)) {
-      const resendAt = now + recovery.resendAfter * 2 ** this.silences;
+    if (recovery.resendAfterMs !== null && this.mayRetry(recovery)) {
+      const resendAt = now + (recovery.resendAfterMs / 1000) * 2 ** this.silences;
       if (resendAt < this.deadline) this.resendAt = resendAt;
     }
   }

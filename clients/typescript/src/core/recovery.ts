@@ -9,24 +9,24 @@ import { didYouMean } from "./near-miss.js";
 /** How waits grow from one try to the next. */
 export type Backoff = "fixed" | "linear" | "exponential";
 
-/** The recovery policy of one client; durations are in seconds. A request's own timeout bounds all that is done for it. */
+/** The recovery policy of one client; durations are in milliseconds. A request's own timeout bounds all that is done for it. */
 export interface Recovery {
-  /** The wait before the n-th retry: `baseDelay` ("fixed"), n times that ("linear"), or doubled ("exponential"). */
+  /** The wait before the n-th retry: `baseDelayMs` ("fixed"), n times that ("linear"), or doubled ("exponential"). */
   readonly backoff: Backoff;
   /** The wait before the first retry, above 0. A longer one that the broker states counts instead. */
-  readonly baseDelay: number;
+  readonly baseDelayMs: number;
   /** The longest wait, the jitter included. */
-  readonly maxDelay: number;
-  /** Up to so many seconds are added at random to each wait. */
-  readonly jitter: number;
+  readonly maxDelayMs: number;
+  /** Up to so many milliseconds are added at random to each wait. */
+  readonly jitterMs: number;
   /** How often one request is sent because of faults of the broker or silence. Waiting for a busy one does not count. */
   readonly maxAttempts: number;
   /** A request without an answer for so long is resent under the same id, next after twice as long; null is never. */
-  readonly resendAfter: number | null;
+  readonly resendAfterMs: number | null;
   /** After so many requests in a row without an answer, or with a fault of the broker, further ones fail at once. */
   readonly breakerFailures: number;
-  /** The seconds until one request is tried then. */
-  readonly breakerReset: number;
+  /** The time until one request is tried then. */
+  readonly breakerResetMs: number;
   /** Requests that may wait for a broker to come back; one more fails at once (`OfflineQueueFull`). */
   readonly offlineQueue: number;
   /** The client does what an error advises as automatic. If false, no request is retried on an error's advice. */
@@ -36,13 +36,13 @@ export interface Recovery {
 /** The policy of a client that is given none. */
 export const DEFAULT_RECOVERY: Recovery = {
   backoff: "exponential",
-  baseDelay: 0.1,
-  maxDelay: 5,
-  jitter: 0.1,
+  baseDelayMs: 100,
+  maxDelayMs: 5_000,
+  jitterMs: 100,
   maxAttempts: 5,
-  resendAfter: 5,
+  resendAfterMs: 5_000,
   breakerFailures: 5,
-  breakerReset: 10,
+  breakerResetMs: 10_000,
   offlineQueue: 100,
   automatic: true,
 };
@@ -60,11 +60,12 @@ export function recovery(given: Partial<Recovery> = {}): Recovery {
   if (!BACKOFFS.includes(policy.backoff)) {
     throw new RangeError(`recovery.backoff: expected one of ${BACKOFFS.join(", ")}; ${String(policy.backoff)} came`);
   }
-  for (const name of ["baseDelay", "maxDelay", "breakerReset"] as const) check(name, policy[name], "above 0", above0);
-  check("jitter", policy.jitter, "0 or more", (value) => value >= 0);
-  if (policy.resendAfter !== null) check("resendAfter", policy.resendAfter, "above 0, or null", above0);
-  if (policy.baseDelay > policy.maxDelay) {
-    throw new RangeError(`recovery.baseDelay: ${policy.baseDelay} is above maxDelay, ${policy.maxDelay}`);
+  for (const name of ["baseDelayMs", "maxDelayMs", "breakerResetMs"] as const)
+    check(name, policy[name], "above 0", above0);
+  check("jitterMs", policy.jitterMs, "0 or more", (value) => value >= 0);
+  if (policy.resendAfterMs !== null) check("resendAfterMs", policy.resendAfterMs, "above 0, or null", above0);
+  if (policy.baseDelayMs > policy.maxDelayMs) {
+    throw new RangeError(`recovery.baseDelayMs: ${policy.baseDelayMs} is above maxDelayMs, ${policy.maxDelayMs}`);
   }
   for (const name of ["maxAttempts", "breakerFailures"] as const) {
     check(name, policy[name], "1 or more", (value) => value >= 1);

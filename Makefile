@@ -16,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup compiled run-broker test test-python test-ts test-compiled lint lint-python lint-ts
 .PHONY: types types-python types-ts imports cover schema build-ts clean
-.PHONY: bench bench-rtt bench-pipelined bench-publishing bench-load bench-backtests bench-growth
+.PHONY: bench bench-rtt bench-pipelined bench-publishing bench-load bench-backtests bench-growth bench-node
 .PHONY: bench-engine bench-data bench-durability bench-curve bench-batching chaos parity
 
 help:
@@ -29,6 +29,7 @@ help:
 	@echo "make bench         what everything costs beside its floor, in one table (benchmarks/README.md); ten minutes"
 	@echo "make bench-rtt     round trips beside a raw pyzmq echo, NATS and Jupyter"
 	@echo "make parity        the presets beside vectorbt and backtesting.py, the metrics beside empyrical"
+	@echo "make bench-node    the TypeScript client: round trips, a million prices, a long result, its import and size"
 	@echo "make bench-engine  one backtest on 1M bars, direct, through the broker and beside vectorbt; how it scales"
 	@echo "make bench-durability  requests that wait for the disk, beside a bare commit"
 	@echo "make bench-curve   what encryption costs, beside plain TCP"
@@ -113,8 +114,8 @@ imports: setup
 cover: setup
 	BACKTESTR_PURE=1 $(BIN)/python -m pytest --cov --cov-branch --cov-report=term-missing:skip-covered $(ARGS)
 
-# One table of all that follows, up to bench-growth. NATS, as a peer, needs the extra `bench`.
-bench: setup
+# One table of all that follows, up to bench-node. NATS, as a peer, needs the extra `bench`.
+bench: setup build-ts
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 
 bench-rtt: setup
@@ -135,6 +136,9 @@ bench-backtests: setup
 bench-growth: setup
 	$(BIN)/python benchmarks/growth.py $(ARGS)
 
+bench-node: setup build-ts
+	$(BIN)/python benchmarks/node_client.py $(ARGS)
+
 # The lines about vectorbt need the extra `bench`: pip install -c constraints.txt -e '.[bench]'
 bench-engine: setup
 	$(BIN)/python benchmarks/engine.py $(ARGS)
@@ -154,9 +158,11 @@ bench-batching: setup
 	$(BIN)/python benchmarks/compression.py $(ARGS)
 
 # Everything that may go wrong, on purpose and in full: about a quarter of an hour. One of them: make chaos-state ARGS='--times 50'.
-CHAOS := workers broker subscriber state frames values flood connections tables full_disk
+CHAOS := workers broker subscriber state frames values flood connections tables full_disk node
 
 chaos: $(CHAOS:%=chaos-%)
+
+chaos-node: build-ts
 
 chaos-%: setup
 	PYTHONPATH=benchmarks:tests $(BIN)/python benchmarks/chaos/$*.py $(ARGS)

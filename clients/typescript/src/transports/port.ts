@@ -50,7 +50,7 @@ type ToPage =
   | { readonly type: "table"; readonly id: number; readonly bytes: Uint8Array | null };
 
 /** Listens to a port, and returns the function that ends this. */
-function listen(port: Port, take: (message: unknown) => void): () => void {
+export function listen(port: Port, take: (message: unknown) => void): () => void {
   const listener = (event: { data: unknown }): void => take(event.data);
   if (port.addEventListener !== undefined) port.addEventListener("message", listener);
   else if (port.on !== undefined) port.on("message", listener);

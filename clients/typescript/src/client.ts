@@ -561,7 +561,7 @@ export class Client {
     // A callback of errors that fails itself must not be told of that, and so on.
     if (about === "callback") return;
     for (const callback of callbacks) queueMicrotask(() => this.#emitter.call(() => callback(report)));
-    this.#emit("error", report);
+    if (reported.severity !== "Info") this.#emit("error", report);
   }
 
   #beat({ pulse, status, isOtherHealth }: HeartbeatChange): void {

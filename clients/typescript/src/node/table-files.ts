@@ -58,8 +58,9 @@ async function readWhole(path: string, size: number): Promise<Uint8Array | null>
   try {
     checkFile(path, found);
     if (found.size !== size) return null;
-    // Of its own, not out of Node's pool: columns are views of it, and may be transferred to another thread.
-    const content = new Uint8Array(size);
+    // Of its own, not out of Node's pool: columns are views of it, and may be transferred to another thread. It is not
+    // cleared before, since all of it is read.
+    const content = new Uint8Array(Buffer.allocUnsafeSlow(size).buffer);
     for (let at = 0; at < size; ) {
       const length = Math.min(CHUNK, size - at);
       const { bytesRead } = await promisify(readAt)(descriptor, content, at, length, at);

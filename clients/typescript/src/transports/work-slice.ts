@@ -3,11 +3,11 @@
  *
  * A reader loop over a backlog never lets timers run by itself: each `await` of a message that is there already resumes
  * before any timer (largest gap 2.8 to 3.1 s for a million messages). So all loops of a link count the time since this
- * turn of the event loop began, and give it up after 4 ms (gap 23 ms).
+ * turn of the event loop began, and give it up after 2 ms.
  */
 
 /** Milliseconds of work in one turn of the event loop. */
-const SLICE_MS = 4;
+const SLICE_MS = 2;
 
 /** The work of one link in the present turn of the event loop. */
 export class WorkSlice {

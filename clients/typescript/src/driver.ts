@@ -165,6 +165,7 @@ export class Driver {
 
   /** Resolves with the next answer to Hello, or that of the present session; rejects once the broker refuses. */
   welcomed(): Promise<Welcome> {
+    if (this.#state === "closed") return Promise.reject(this.#closed());
     if (this.#session.welcome !== null) return Promise.resolve(this.#session.welcome);
     return new Promise((resolve, reject) => this.#welcomes.push({ resolve, reject }));
   }

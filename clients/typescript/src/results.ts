@@ -118,10 +118,12 @@ async function readTables(
   refs: readonly TableRef[],
   attachments: readonly Uint8Array[],
 ): Promise<{ readonly [name: string]: Table } | null> {
+  // Together: each file is read by a thread of the platform.
+  const all = await Promise.all(refs.map((ref) => bytesOf(context, ref, attachments)));
   const tables: [string, Table][] = [];
-  for (const ref of refs) {
-    const bytes = await bytesOf(context, ref, attachments);
-    if (bytes === null) return null;
+  for (const [index, ref] of refs.entries()) {
+    const bytes = all[index];
+    if (bytes === null || bytes === undefined) return null;
     const table = decoded(ref, bytes);
     if (table.rows !== ref.rows) {
       throw new SerializationError(`table ${ref.name} has ${table.rows} rows; ${ref.rows} were announced`);

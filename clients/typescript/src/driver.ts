@@ -5,6 +5,7 @@
  * instance of the broker has announced itself, it makes another link, and the machines continue where they were.
  */
 
+import { BacktestEnds } from "./backtest-ends.js";
 import type { Clock } from "./clock.js";
 import { backoff } from "./core/backoff.js";
 import type { Decompress } from "./core/batches.js";
@@ -67,11 +68,6 @@ interface Reader {
   isSlow: boolean;
 }
 
-interface End {
-  resolve(status: BacktestStatus): void;
-  reject(error: Error): void;
-}
-
 /** The driver of one client, from its construction to `close`. */
 export class Driver {
   /** Decompresses batches. */
@@ -86,7 +82,7 @@ export class Driver {
   readonly #exchange: Exchange;
   readonly #streamErrors = new StreamErrors();
   readonly #readers = new Map<number, Reader>();
-  readonly #ends = new Map<string, End[]>();
+  readonly #ends = new BacktestEnds();
   readonly #closings = new Set<Promise<void>>();
   readonly #welcomes: { resolve(welcome: Welcome): void; reject(error: Error): void }[] = [];
   #unwatch: (() => void) | null = null;
@@ -220,12 +216,9 @@ export class Driver {
   /** Returns the final status of a backtest once it has ended. One that `isNew` has not been started yet. */
   follow(backtestId: string, isNew: boolean): Promise<BacktestStatus> {
     if (this.#state === "closed") return Promise.reject(this.#closed());
-    return new Promise((resolve, reject) => {
-      const ends = this.#ends.get(backtestId) ?? [];
-      this.#ends.set(backtestId, ends);
-      ends.push({ resolve, reject });
-      this.#run(() => this.#subscriptions.follow(backtestId, isNew));
-    });
+    const end = this.#ends.wait(backtestId);
+    this.#run(() => this.#subscriptions.follow(backtestId, isNew));
+    return end;
   }
 
   /** Notes that the broker has accepted a backtest that is followed as new. */
@@ -235,8 +228,7 @@ export class Driver {
 
   /** Waits for the end of this backtest no more; what waits for it fails with `error`. */
   unfollow(backtestId: string, error: Error): void {
-    for (const end of this.#ends.get(backtestId) ?? []) end.reject(error);
-    this.#ends.delete(backtestId);
+    this.#ends.finish(backtestId, error);
     this.#subscriptions.unfollow(backtestId);
   }
 
@@ -357,10 +349,7 @@ export class Driver {
       this.#execute(this.#subscriptions.close(id));
       mailbox.end(error);
     }
-    for (const backtestId of [...this.#ends.keys()]) {
-      this.#subscriptions.unfollow(backtestId);
-      this.#finish(backtestId, error);
-    }
+    for (const backtestId of this.#ends.ids) this.unfollow(backtestId, error);
   }
 
   /**
@@ -471,7 +460,7 @@ export class Driver {
           this.#end(effect.subscriptionId, effect.error);
           break;
         case "finished":
-          this.#finish(effect.backtestId, effect.outcome);
+          this.#ends.finish(effect.backtestId, effect.outcome);
           break;
         case "subscribe":
           if (this.#isOpen) this.#subscribe(effect.prefix);
@@ -563,19 +552,9 @@ export class Driver {
     reader?.mailbox.end(error);
   }
 
-  #finish(backtestId: string, outcome: BacktestStatus | BacktestrError): void {
-    const ends = this.#ends.get(backtestId) ?? [];
-    this.#ends.delete(backtestId);
-    for (const end of ends) {
-      if (outcome instanceof BacktestrError) end.reject(outcome);
-      else end.resolve(outcome);
-    }
-  }
-
   #abandonAll(error: Error): void {
     this.#exchange.abandon(error);
-    for (const ends of this.#ends.values()) for (const end of ends) end.reject(error);
-    this.#ends.clear();
+    this.#ends.abandon(error);
     for (const { mailbox } of this.#readers.values()) mailbox.end(error);
     this.#readers.clear();
     for (const { reject } of this.#welcomes.splice(0)) reject(error);

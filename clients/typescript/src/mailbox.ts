@@ -16,7 +16,7 @@ export class Mailbox {
   #taken = 0;
   #isEnded = false;
   #error: Error | null = null;
-  #waiting: (() => void)[] = [];
+  readonly #waiting = new Set<() => void>();
   readonly #whenTaken: (count: number) => void;
 
   /** `whenTaken` is called with the weight of taken deliveries, a part of the bound at a time. */
@@ -80,19 +80,26 @@ export class Mailbox {
     return this.#error;
   }
 
+  /** Calls `changed` once, when there may be something to take or the end; returns what prevents that. */
+  onChange(changed: () => void): () => void {
+    this.#waiting.add(changed);
+    return () => {
+      this.#waiting.delete(changed);
+    };
+  }
+
   /** Resolves once there is something to take, or the end. */
   async wait(): Promise<void> {
     while (this.peek() === undefined && !this.#isEnded) {
       await new Promise<void>((resolve) => {
-        this.#waiting.push(resolve);
+        this.onChange(resolve);
       });
     }
   }
 
-  /** Has every `wait` look again, such as one whose reader is no longer interested. */
   #wake(): void {
-    const waiting = this.#waiting;
-    this.#waiting = [];
-    for (const resolve of waiting) resolve();
+    const waiting = [...this.#waiting];
+    this.#waiting.clear();
+    for (const changed of waiting) changed();
   }
 }

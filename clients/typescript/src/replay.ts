@@ -2,7 +2,7 @@
 
 import { asSeconds } from "./arguments.js";
 import type { Context } from "./context.js";
-import { errorFromData, MessagesLost, NotFound, SystemFault, TimedOut } from "./core/errors.js";
+import { errorFromData, NotFound, SystemFault, TimedOut } from "./core/errors.js";
 import { classOf } from "./core/topics.js";
 import type { Update } from "./core/updates.js";
 import type { PriceReplayStarted, PriceReplayStatus, PriceUpdate, StartPriceReplay } from "./generated/contracts.js";
@@ -119,7 +119,7 @@ export class PriceReplay implements AsyncIterable<PriceUpdate> {
       case "update":
         return this.#read(received);
       case "gap":
-        this.#missed(received.fromSeq, received.toSeq);
+        this.#reached(received.toSeq); // it is among the client's errors, and an event
         return undefined;
       case "restarted":
         throw new NotFound(`the broker was restarted, and replay ${this.id} ended with it; start it again`);
@@ -136,14 +136,6 @@ export class PriceReplay implements AsyncIterable<PriceUpdate> {
     if (update.type !== "PriceUpdate" || price.replayId !== this.id) return undefined;
     this.#unread -= 1;
     return price;
-  }
-
-  #missed(fromSeq: number, toSeq: number): void {
-    const text =
-      `messages ${fromSeq} to ${toSeq} of ${this.topic} came faster than they were read, and the broker no longer keeps ` +
-      "them; asFastAsRead: true waits for its reader";
-    this.#context.report(new MessagesLost(text, { fromSeq, toSeq }), this.topic);
-    this.#reached(toSeq);
   }
 
   #reached(seq: number): void {

@@ -3,7 +3,7 @@
 import { asSeconds } from "./arguments.js";
 import { BULK_SECONDS, type Context } from "./context.js";
 import { shown } from "./core/codec.js";
-import { BacktestrError, ClosedError, errorFromData, MessagesLost, SystemFault, TimedOut } from "./core/errors.js";
+import { BacktestrError, ClosedError, errorFromData, SystemFault, TimedOut } from "./core/errors.js";
 import { didYouMean } from "./core/near-miss.js";
 import { PositionOrder } from "./core/position-order.js";
 import { checkRequest } from "./core/request-check.js";
@@ -203,13 +203,8 @@ export class Run {
         lastSeq = 0;
         order.restarted();
       } else if (received.kind === "gap") {
-        if (received.toSeq <= lastSeq) continue;
-        const first = Math.max(received.fromSeq, lastSeq + 1);
-        lastSeq = received.toSeq;
-        const text =
-          `${stream} ${first} to ${lastSeq} of backtest ${this.id} came faster than they were read, and the broker no ` +
-          `longer keeps them; result() has them all`;
-        this.#context.report(new MessagesLost(text, { fromSeq: first, toSeq: lastSeq }), stream);
+        // It is among the client's errors, and an event; result() has what the broker no longer retained.
+        lastSeq = Math.max(lastSeq, received.toSeq);
       } else if (received.seq > lastSeq) {
         lastSeq = received.seq;
         yield received;

@@ -131,7 +131,7 @@ export class SharedState {
     const watcher: Watcher = { key, callback, isStarted: false };
     this.#watchers.add(watcher);
     if (this.#isReady) this.#start(watcher);
-    else this.ready().catch((error: unknown) => this.#context.report(error, "state"));
+    else void this.#readyAtLast();
     return () => {
       this.#watchers.delete(watcher);
     };
@@ -212,6 +212,19 @@ export class SharedState {
     this.#isReady = true;
     for (const watcher of [...this.#watchers]) this.#start(watcher);
     void this.#follow(this.#subscription[1]);
+  }
+
+  /** Tries to follow the broker until that succeeds, or will never. */
+  async #readyAtLast(): Promise<void> {
+    for (let attempt = 1; this.#fault === null && !this.#isReady; attempt += 1) {
+      try {
+        await this.ready();
+      } catch (error) {
+        this.#context.report(error, "state");
+        if (!(error instanceof BacktestrError && error.retriable)) return;
+        await this.#context.sleep(backoff(RETRIES, attempt, this.#context.clock.random()), this.#sleeps);
+      }
+    }
   }
 
   /** Lets the next use begin anew, after a first snapshot that failed. */

@@ -4,7 +4,7 @@ import { asSeconds } from "./arguments.js";
 import type { Context } from "./context.js";
 import type { PriceColumns } from "./core/batches.js";
 import type { Gap, Restarted, StreamMessage } from "./core/effects.js";
-import { TimedOut, ValidationError } from "./core/errors.js";
+import { BacktestrError, TimedOut, ValidationError } from "./core/errors.js";
 import type { Since } from "./core/subscriptions.js";
 import { checkedMissed, TopicStream } from "./core/topic-stream.js";
 import type { TopicData } from "./core/topics.js";
@@ -207,26 +207,29 @@ export class Subscription<Topic extends string = string> implements AsyncIterabl
 
   #ended(): null {
     const { error } = this.#mailbox;
-    if (error !== null) throw error;
+    if (error !== null) throw error instanceof BacktestrError ? error.at(new Error(this.topic)) : error;
     return null;
   }
 
+  /** Resolves once there is something to take, or the end, or the deadline has come. Raises `TimedOut` after that. */
   async #arrival(deadline: number, timeout: number | null): Promise<void> {
     const { clock, turns } = this.#context;
-    if (timeout === null) {
-      await this.#mailbox.wait();
-    } else {
-      const left = deadline - clock.now();
-      if (left <= 0) {
-        throw new TimedOut(`nothing came within ${timeout} s`, { timeoutSeconds: timeout });
-      }
-      let cancel = (): void => undefined;
-      const late = new Promise<void>((resolve) => {
-        cancel = clock.after(left, resolve);
-      });
-      await Promise.race([this.#mailbox.wait(), late]);
-      cancel();
+    const left = deadline - clock.now();
+    if (timeout !== null && left <= 0) {
+      throw new TimedOut(`nothing came within ${timeout} s`, { timeoutSeconds: timeout });
     }
+    await new Promise<void>((resolve) => {
+      let cancel = (): void => undefined;
+      const forget = this.#mailbox.onChange(() => {
+        cancel();
+        resolve();
+      });
+      if (timeout === null) return;
+      cancel = clock.after(left, () => {
+        forget();
+        resolve();
+      });
+    });
     turns.fresh();
   }
 }

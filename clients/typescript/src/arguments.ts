@@ -28,6 +28,10 @@ export function asIso(instant: Instant, name: string): string {
 
 function parsed(text: string): number {
   if (!ISO.test(text)) return Number.NaN;
+  // Date takes the 30th of February for the 2nd of March.
+  const day = text.slice(0, 10);
+  const midnight = Date.parse(day);
+  if (Number.isNaN(midnight) || new Date(midnight).toISOString().slice(0, 10) !== day) return Number.NaN;
   const full = text.length === 10 ? `${text}T00:00Z` : text.replace(" ", "T").replace(",", ".");
   const withOffset = HAS_OFFSET.test(full.slice(11)) ? full : `${full}Z`;
   // Date reads an offset with minutes alone.

@@ -73,20 +73,23 @@ test: test-ts test-python
 test-ts: setup $(NODE_MODULES)
 	$(IN_TS) run test -- $(or $(TS_ARGS),--coverage)
 
-# What a program installs, in clients/typescript/dist.
-build-ts: $(NODE_MODULES)
-	$(IN_TS) run build
+# What a program installs, in clients/typescript/dist. Examples, chaos and benchmarks in Node use it.
+build-ts: $(TS)/dist/index.mjs
+
+$(TS)/dist/index.mjs: $(NODE_MODULES) $(TS)/tsdown.config.ts $(shell find $(TS)/src -name '*.ts')
+	@$(IN_TS) run build > /dev/null
+	@touch $@
 
 # In pure Python: tests of single modules replace parts of them, which a compiled module does not see.
 # In three processes, since many tests wait for a broker. Those that share one run in one of them, and all others one by one.
-test-python: setup $(NODE)
+test-python: setup build-ts
 	BACKTESTR_PURE=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --durations 10 $(ARGS)
 
 # The tests of the whole, and those that compare what is compiled with its twin in Python.
 COMPILED_TESTS := tests/integration tests/properties tests/protocol/wire tests/protocol/test_zmq_frames.py \
 	tests/protocol/test_compiled_modules.py
 
-test-compiled: compiled
+test-compiled: compiled build-ts
 	BACKTESTR_PURE=0 $(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --durations 10 $(COMPILED_TESTS) $(ARGS)
 
 lint: lint-python lint-ts

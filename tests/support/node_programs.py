@@ -10,6 +10,8 @@ from pathlib import Path
 
 BIN = Path(sys.executable).parent
 NODE = BIN / "node"
+# The TypeScript client, whose folder `dist` `make build-ts` makes.
+BUILT_CLIENT = Path(__file__).parents[2] / "clients" / "typescript"
 # Two minutes suffice for a registry that is slow; without one npm gives up earlier.
 INSTALL_SECONDS = 240
 

@@ -37,6 +37,7 @@ interface Stream {
 export async function serveClient(port: Port, client: Client, options: ServeOptions = {}): Promise<void> {
   const mayTransfer = options.transfer !== false;
   const streams = new Map<number, Stream>();
+  let isOver = false; // then the program itself fails what waits
 
   function post(message: FromWorker): void {
     port.postMessage(message);
@@ -79,9 +80,9 @@ export async function serveClient(port: Port, client: Client, options: ServeOpti
         if (message.stream === "batches") handOver({ type: "items", id, items }, items);
         else post({ type: "items", id, items });
       }
-      post({ type: "end", id });
+      if (!isOver) post({ type: "end", id });
     } catch (error) {
-      post({ type: "end", id, error: thrown(error) });
+      if (!isOver) post({ type: "end", id, error: thrown(error) });
     } finally {
       streams.delete(id);
     }
@@ -95,8 +96,8 @@ export async function serveClient(port: Port, client: Client, options: ServeOpti
   }
 
   const offStatus = client.on("status", ({ state }) => post({ type: "status", status: state }));
-  post({ type: "ready" });
   post({ type: "status", status: client.status });
+  post({ type: "ready" });
   await new Promise<void>((resolve) => {
     const unlisten = listen(port, (data) => {
       const message = data as ToWorker;
@@ -123,6 +124,7 @@ export async function serveClient(port: Port, client: Client, options: ServeOpti
       }
     });
   });
+  isOver = true;
   offStatus();
   for (const stream of streams.values()) shut(stream);
   await client.close();

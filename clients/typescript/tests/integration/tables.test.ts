@@ -138,9 +138,7 @@ describe.each([
     }, "the subscriptions");
     const heard = await Promise.all(first);
     const start = heard.map((one) => (one?.kind === "update" ? one.seq + 1 : Number.NaN)) as [number, number];
-    const { messages } = (await client.request("FetchMissed", { topic, fromSeq: 1 })) as {
-      messages: { seq: number }[];
-    };
+    const { messages } = await client.request("FetchMissed", { topic, fromSeq: 1 });
     const end = (messages.at(-1)?.seq ?? Number.NaN) + BARS;
     let [gap, last] = [0, performance.now()];
     const timer = setInterval(() => {

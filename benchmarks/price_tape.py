@@ -107,7 +107,7 @@ def _envelope(form: Form, start: int, instance_id: str) -> bytes:
         numbers["timestamp"] = {"dtype": "<i8", "data": struct.pack(f"<{BATCH}q", *times)}
         data |= {"type": "PriceUpdate", "columns": {**texts, **numbers}}
         data["rawBytes"] = len(msgpack.packb(data["columns"]))
-    return msgpack.packb(
+    packed: bytes = msgpack.packb(
         {
             "id": f"tape-{start}",
             "timestamp": times[0],
@@ -118,3 +118,4 @@ def _envelope(form: Form, start: int, instance_id: str) -> bytes:
             "instanceId": instance_id,
         }
     )
+    return packed

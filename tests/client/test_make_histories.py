@@ -33,7 +33,7 @@ def test_histories_of_sessions_show_every_effect(histories: dict[str, Any]) -> N
 def test_histories_of_subscriptions_show_every_effect_and_delivery(histories: dict[str, Any]) -> None:
     found = [one for history in histories["subscriptions.json"] for one in effects(history)]
     seen = Counter(one["kind"] for one in found)
-    kinds = ("subscribe", "unsubscribe", "ask", "deliver", "end", "finished", "unattributed")
+    kinds = ("subscribe", "unsubscribe", "ask", "wait", "deliver", "end", "finished", "unattributed")
     assert all(seen[kind] >= 5 for kind in kinds), seen
     delivered = Counter(one["kind"] for effect in found for one in effect.get("deliveries", ()))
     assert all(delivered[kind] >= 5 for kind in ("message", "batch", "gap", "restarted", "maybeLost")), delivered

@@ -12,7 +12,7 @@ import type { Decompress } from "./core/batches.js";
 import { CircuitBreaker } from "./core/circuit-breaker.js";
 import { CONNECTION, type ConnectionEvent, type ConnectionState } from "./core/connection-state.js";
 import { type Statistics, statistics } from "./core/counters.js";
-import type { Ask, Delivery, SessionEffect, SubscriptionEffect } from "./core/effects.js";
+import type { Ask, Delivery, SessionEffect, SubscriptionEffect, TopicRepair } from "./core/effects.js";
 import {
   AuthenticationError,
   BacktestrError,
@@ -101,6 +101,7 @@ export class Driver {
   #handshakes = new Handshakes();
   #subscriptionIds = 0;
   #gapsSeen = 0;
+  readonly #waits: { readonly at: number; readonly repair: TopicRepair }[] = []; // the earliest first
   #cancelTimer: (() => void) | null = null;
   #timerAt = Number.POSITIVE_INFINITY;
   #welcome: Welcome | null = null;
@@ -456,6 +457,9 @@ export class Driver {
         case "ask":
           this.#askForStreams(effect);
           break;
+        case "wait":
+          this.#waits.push({ at: this.#clock.now() + effect.seconds, repair: effect.repair });
+          break;
         case "end":
           this.#end(effect.subscriptionId, effect.error);
           break;
@@ -565,7 +569,8 @@ export class Driver {
   /** Has the clock call when something is due. A timer that fires too early costs less than one that is set anew. */
   #arm(): void {
     if (this.#state === "closed") return;
-    const due = Math.min(this.#session.nextDeadline, this.#connectAt ?? Number.POSITIVE_INFINITY);
+    const never = Number.POSITIVE_INFINITY;
+    const due = Math.min(this.#session.nextDeadline, this.#connectAt ?? never, this.#waits[0]?.at ?? never);
     if (due >= this.#timerAt) return;
     this.#cancelTimer?.();
     this.#timerAt = due;
@@ -580,6 +585,10 @@ export class Driver {
       const now = this.#clock.now();
       if (this.#connectAt !== null && this.#connectAt <= now) this.#connect();
       if (this.#session.nextDeadline <= now) this.#execute(this.#session.tick(now, this.#clock.wallMs()));
+      for (let next = this.#waits[0]; next !== undefined && next.at <= now; next = this.#waits[0]) {
+        this.#waits.shift();
+        this.#execute(this.#subscriptions.waited(next.repair));
+      }
     });
   }
 }

@@ -25,6 +25,7 @@ from backtestr.core.effects import (
     TopicRepair,
     UnattributedError,
     Unsubscribe,
+    Wait,
 )
 from backtestr.core.subscriptions import Since, Subscriptions
 from backtestr_protocol.codec import Signer, decode, encode, encode_stream
@@ -89,6 +90,7 @@ class _StreamHistory:
         self._watermarks = 0
         self._last_id = 0
         self._asked: list[Ask] = []
+        self._waits: list[TopicRepair] = []
         self._steps: list[dict[str, Any]] = []
 
     def written(self, steps: int) -> dict[str, Any]:
@@ -102,7 +104,7 @@ class _StreamHistory:
         self._note({"event": "connected", "instanceId": instance}, self._subscriptions.connected(RIGHT, instance))
 
     def _step(self) -> None:
-        often = ["publish"] * 8 + ["lose"] * 2 + ["answer"] * 4 + ["taken"] * 3 + ["watermarks"] * 2
+        often = ["publish"] * 8 + ["lose"] * 2 + ["answer"] * 4 + ["taken"] * 3 + ["watermarks"] * 2 + ["waited"] * 3
         event = self._chance.choice(often if self._chance.random() < 0.85 else _SELDOM)
         if self._last_id == 0 or (self._last_id < 4 and self._chance.random() < 0.4):
             event = "open"
@@ -129,6 +131,10 @@ class _StreamHistory:
                 self._watermark()
             case "end":
                 self._status()
+            case "waited" if self._waits:
+                repair = self._waits.pop(0)
+                step = {"event": "waited", "purpose": _purpose_json(repair)}
+                self._note(step, self._subscriptions.waited(repair))
             case "answer" | "fail":
                 self._reply(is_failure=event == "fail")
             case "reconnect":
@@ -272,6 +278,9 @@ class _StreamHistory:
                     "data": decode(_any, encode(data)),
                     "purpose": _purpose_json(purpose),
                 }
+            case Wait(seconds, repair):
+                self._waits.append(repair)
+                return {"kind": "wait", "seconds": seconds, "repair": _purpose_json(repair)}
             case Deliver(number, deliveries):
                 return {"kind": "deliver", "subscriptionId": number, "deliveries": [*map(delivery_json, deliveries)]}
             case End(number, error):

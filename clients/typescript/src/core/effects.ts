@@ -124,6 +124,8 @@ export type SubscriptionEffect =
   /** End the subscription to a prefix on every socket. */
   | { readonly kind: "unsubscribe"; readonly prefix: string }
   | Ask
+  /** Give `repair` back to the subscriptions after so many seconds: the messages may be on their way. */
+  | { readonly kind: "wait"; readonly seconds: number; readonly repair: TopicRepair }
   /** Put these deliveries into the mailbox of a subscription. */
   | { readonly kind: "deliver"; readonly subscriptionId: number; readonly deliveries: readonly Delivery[] }
   /** End a subscription: everything was delivered, or `error` says why it cannot continue. */

@@ -30,6 +30,12 @@ type Effects = SubscriptionEffect[];
 
 const FINAL_STATES: readonly unknown[] = ["completed", "failed", "stopped"];
 
+/**
+ * Seconds without a message of a topic after which messages that a watermark or an answer reports are missing. Until then
+ * they may be on their way: those come by another socket, and overtake a backlog.
+ */
+export const QUIET = 0.25;
+
 // The client's own subscription to system.backtests, which reports the end of every backtest.
 const OWN = 0;
 const UNBOUNDED = Number.MAX_SAFE_INTEGER;
@@ -244,15 +250,25 @@ export class Subscriptions {
     const id = purpose.subscriptionId;
     try {
       const answer = checkedMissed(data);
-      const effects = this.#deliver(id, subscription, stream.fetched(answer, subscription.space));
+      const deliveries = stream.fetched(answer, subscription.space);
+      const effects = this.#deliver(id, subscription, deliveries);
       const isAll = answer.messages.length === 0 && stream.nextSeq > answer.toSeq && stream.missing() === null;
-      return [
-        ...effects,
-        ...(purpose.isLast && isAll ? this.#end(id, null) : this.#fetchMissing(id, subscription, stream)),
-      ];
+      if (purpose.isLast && isAll) return [...effects, ...this.#end(id, null)];
+      const isCertain = deliveries.length > 0; // the next page of a long topic
+      return [...effects, ...this.#fetchMissing(id, subscription, stream, isCertain)];
     } catch (error) {
       return this.#end(id, asMessageError(error));
     }
+  }
+
+  /** Takes a `wait` back: what is missing is fetched, if no message of the topic has come since. */
+  waited(repair: TopicRepair): Effects {
+    const subscription = this.#byId.get(repair.subscriptionId);
+    const stream = subscription?.streams.get(repair.topic);
+    if (subscription === undefined || stream === undefined || stream.waitNumber !== repair.number) return [];
+    stream.waitNumber = 0;
+    const isCertain = stream.received === stream.waitsAt;
+    return this.#fetchMissing(repair.subscriptionId, subscription, stream, isCertain);
   }
 
   /** Takes in the failure of a request that an `ask` has sent: it was refused, or not answered. */
@@ -308,15 +324,34 @@ export class Subscriptions {
     return effects;
   }
 
-  /** Fetches the messages that are missing, or, at the end of the backtest, those that may follow the last one. */
-  #fetchMissing(id: number, subscription: Subscription, stream: TopicStream): Effects {
+  /**
+   * Fetches the messages that are missing, or, at the end of the backtest, those that may follow the last one. Without
+   * `isCertain`, messages that no later one has passed may be on their way, and are waited for.
+   */
+  #fetchMissing(id: number, subscription: Subscription, stream: TopicStream, isCertain = false): Effects {
     if (subscription.space <= 0 || stream.requestNumber !== 0) return [];
     const missing = stream.missing();
     if (missing !== null) {
+      if (!isCertain && !stream.isPassed && !subscription.isEnding) return this.#wait(id, stream);
       stream.noteRepair(missing[1]);
       return this.#fetch(id, stream, missing[1], false);
     }
     return subscription.isEnding && !stream.hasNext ? this.#fetch(id, stream, undefined, true) : [];
+  }
+
+  #wait(subscriptionId: number, stream: TopicStream): Effects {
+    if (stream.waitNumber !== 0) return [];
+    this.#requests += 1;
+    stream.waitNumber = this.#requests;
+    stream.waitsAt = stream.received;
+    const repair: TopicRepair = {
+      kind: "repair",
+      number: this.#requests,
+      subscriptionId,
+      topic: stream.topic,
+      isLast: false,
+    };
+    return [{ kind: "wait", seconds: QUIET, repair }];
   }
 
   /**

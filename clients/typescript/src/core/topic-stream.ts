@@ -60,6 +60,10 @@ export class TopicStream {
   known = 0;
   /** The number of the FetchMissed that is under way, 0 for none. */
   requestNumber = 0;
+  /** The number of the wait for messages that may be on their way, 0 for none. */
+  waitNumber = 0;
+  /** What `received` was when that wait began. */
+  waitsAt = 0;
   readonly #counters: StreamCounters;
   readonly #decompress: Decompress;
   #ahead = new Map<number, Payload>();
@@ -155,6 +159,16 @@ export class TopicStream {
     if (this.#gapEnd === 0) return;
     this.#gapEnd = 0;
     this.#counters.gapsLeft += 1;
+  }
+
+  /** The highest number that came by subscription. */
+  get received(): number {
+    return this.#received;
+  }
+
+  /** True if a later message than the next one has come by subscription: then the next one will not. */
+  get isPassed(): boolean {
+    return this.nextSeq > 0 && this.nextSeq <= this.#received;
   }
 
   /** True if the next message is held already and waits for space. */

@@ -11,7 +11,7 @@ import { backoff } from "../../src/core/backoff.js";
 import { CIRCUIT, CircuitBreaker, type CircuitEvent, type CircuitState } from "../../src/core/circuit-breaker.js";
 import { decodeMessage } from "../../src/core/codec.js";
 import { CONNECTION, type ConnectionEvent, type ConnectionState } from "../../src/core/connection-state.js";
-import type { Delivery, Purpose, SessionEffect, SubscriptionEffect } from "../../src/core/effects.js";
+import type { Delivery, Purpose, SessionEffect, SubscriptionEffect, TopicRepair } from "../../src/core/effects.js";
 import { BacktestrError, errorFromData, StateConflict } from "../../src/core/errors.js";
 import { Handshakes } from "../../src/core/handshakes.js";
 import { unpack } from "../../src/core/msgpack-decoder.js";
@@ -186,6 +186,8 @@ function streamStep(subscriptions: Subscriptions, step: Json): SubscriptionEffec
       const signer = isForged ? WRONG : RIGHT;
       return subscriptions.receive(published(topic, seq, payload.type, payload.data, instanceId, signer));
     }
+    case "waited":
+      return subscriptions.waited(step.purpose as TopicRepair);
     case "answered":
       return subscriptions.answered(step.purpose as Purpose, step.data);
     case "failed":

@@ -103,8 +103,9 @@ class ZmqLink implements Link {
   readonly #queue: Frames[] = [];
   #connection: Connection | undefined;
   #requests: Dealer | undefined;
-  /** Resolves when the queue is empty; undefined while nothing is being sent. */
-  #sending: Promise<void> | undefined;
+  #isSending = false;
+  /** Resolves when the queue is empty. */
+  #sent: Promise<void> = Promise.resolve();
   #isUp = false;
   #isClosed = false;
 
@@ -180,13 +181,12 @@ class ZmqLink implements Link {
   send(frames: Frames): boolean {
     if (this.#requests === undefined || this.#isClosed || this.#queue.length >= SEND_QUEUE) return false;
     this.#queue.push(frames);
-    this.#sending ??= this.#sendAll(this.#requests).finally(() => {
-      this.#sending = undefined;
-    });
+    if (!this.#isSending) this.#sent = this.#sendAll(this.#requests);
     return true;
   }
 
   async #sendAll(socket: Dealer): Promise<void> {
+    this.#isSending = true;
     try {
       for (let frames = this.#queue.shift(); frames !== undefined; frames = this.#queue.shift()) {
         await socket.send(frames as Uint8Array[]);
@@ -194,6 +194,8 @@ class ZmqLink implements Link {
     } catch (error) {
       this.#queue.length = 0;
       if (!socket.closed) this.#fail(error as Error);
+    } finally {
+      this.#isSending = false; // in the step that found the queue empty, so that no message is left in it
     }
   }
 
@@ -216,7 +218,7 @@ class ZmqLink implements Link {
   }
 
   unsubscribe(socket: StreamSocket, prefix: string): void {
-    this.#streams.get(socket)?.unsubscribe(prefix);
+    if (!this.#isClosed) this.#streams.get(socket)?.unsubscribe(prefix);
   }
 
   async close(): Promise<void> {
@@ -225,7 +227,7 @@ class ZmqLink implements Link {
     for (const stream of this.#streams.values()) stream.close();
     const requests = this.#requests;
     if (requests === undefined) return;
-    if (this.#sending !== undefined) await Promise.race([this.#sending, elapsed(CLOSING_MS)]);
+    if (this.#isSending) await Promise.race([this.#sent, elapsed(CLOSING_MS)]);
     this.#queue.length = 0;
     requests.linger = CLOSING_MS;
     requests.close();

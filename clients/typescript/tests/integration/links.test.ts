@@ -80,6 +80,19 @@ describe.each([
     expect(ids.filter((id) => answered.get(id) !== "Success")).toEqual([]);
   });
 
+  it("sends what it is given in any microtask while it sends", async () => {
+    const one = session(await transport());
+    await one.hello();
+    const before = one.answers().length;
+    for (let times = 0; times < 500; times += 1) {
+      one.send("Ping", {});
+      // After so many microtasks the message before is being sent, or has just been.
+      for (let turns = times % 7; turns > 0; turns -= 1) await undefined;
+      if (times % 5 === 0) await until(() => one.answers().length === before + times + 1, "the answers so far", 5_000);
+    }
+    await until(() => one.answers().length === before + 500, "all answers", 5_000);
+  });
+
   it("tells nothing more once it is closed, and a Goodbye still leaves", async () => {
     const before = session(overZmq());
     await before.hello();

@@ -150,16 +150,16 @@ export class Client {
 
   /**
    * Whether heartbeats come (`alive`, or `silent` for 30 seconds), and what the broker last said of itself. They are
-   * watched from the first listener of `heartbeat`, `health` or `silence` on, or from the first look at this.
+   * watched from the first callback of `heartbeat`, `health` or `silence` on, or from the first look at this.
    */
   get heartbeat(): { readonly pulse: Pulse; readonly status: SystemStatus | null } {
     if (this.status !== "closed") this.#heartbeats.begin();
     return { pulse: this.#heartbeats.pulse, status: this.#heartbeats.status };
   }
 
-  /** Calls `listener` for every further event of this name; returns what ends that. */
-  on<Name extends keyof ClientEvents>(name: Name, listener: (event: ClientEvents[Name]) => void): () => void {
-    const off = this.#emitter.on(name, listener);
+  /** Calls `callback` for every further event of this name; returns what ends that. */
+  on<Name extends keyof ClientEvents>(name: Name, callback: (event: ClientEvents[Name]) => void): () => void {
+    const off = this.#emitter.on(name, callback);
     if (OF_HEARTBEATS.includes(name) && this.status !== "closed") this.#heartbeats.begin();
     return off;
   }
@@ -544,7 +544,7 @@ export class Client {
     return this.#seconds(options) ?? BULK_SECONDS;
   }
 
-  /** Tells listeners once the step that has the news is done: they may call the client. */
+  /** Tells callbacks once the step that has the news is done: they may call the client. */
   #emit<Name extends keyof ClientEvents>(name: Name, event: ClientEvents[Name]): void {
     if (this.#emitter.has(name)) queueMicrotask(() => this.#emitter.emit(name, event));
   }

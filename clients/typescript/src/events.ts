@@ -5,7 +5,7 @@ import type { ErrorCallback, ErrorReport } from "./core/error-log.js";
 import type { Severity } from "./core/errors.js";
 import type { SystemStatus } from "./generated/contracts.js";
 
-/** The events of a client, and what its listeners are given. */
+/** The events of a client, and what its callbacks are given. */
 export interface ClientEvents {
   /** The state of the connection has changed. */
   readonly status: { readonly state: ConnectionState; readonly previous: ConnectionState };

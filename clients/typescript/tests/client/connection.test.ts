@@ -321,7 +321,23 @@ describe("a request", () => {
   });
 });
 
-describe("listeners", () => {
+test("a day passes with a Ping a second, and leaves nothing behind", async () => {
+  const broker = new FakeBroker();
+  const client = await broker.client();
+  await broker.clock.advance(86_400);
+  const pings = broker.of("Ping").length;
+  expect(pings).toBeGreaterThan(86_000);
+  expect(pings).toBeLessThanOrEqual(86_400);
+  expect(broker.of("Hello")).toHaveLength(1);
+  expect(new Set(broker.asked.map((one) => one.id)).size).toBe(broker.asked.length);
+  expect(client.status).toBe("ready");
+  expect(client.errors.latest("Info")).toEqual([]);
+  expect(broker.clock.timers).toBe(1);
+  await client.close();
+  expect(broker.clock.timers).toBe(0);
+});
+
+describe("callbacks", () => {
   test("that throw are reported, and keep no other from being called", async () => {
     const broker = new FakeBroker();
     const client = await broker.client();
@@ -353,7 +369,7 @@ describe("listeners", () => {
     const broker = new FakeBroker();
     const client = await broker.client();
     expect(() => client.on("statuss" as "status", () => undefined)).toThrow('did you mean "status"?');
-    expect(() => client.on("status", 5 as never)).toThrow("a listener is a function");
+    expect(() => client.on("status", 5 as never)).toThrow("a callback is a function");
     await client.close();
   });
 });

@@ -10,7 +10,7 @@ import { ERRORS } from "../generated/protocol.js";
 
 /** How bad an error is, the least first in `SEVERITIES`. `Info` says that something has recovered. */
 export type Severity = ErrorData["severity"];
-/** The code of an error (PROTOCOL.md, section 5.1). */
+/** The code of an error (PROTOCOL.md, section 5). */
 export type ErrorCode = ErrorData["code"];
 /** Facts about an error by name, such as `path` or `retryAfterMs`. */
 export type Details = { readonly [name: string]: unknown };

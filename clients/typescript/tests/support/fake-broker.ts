@@ -104,6 +104,7 @@ export class FakeBroker implements Transport {
   /** Why there is no broker; null while there is one. */
   absence: string | null = null;
   isSilent = false;
+  heartbeatMs = 1_000;
   signer = RIGHT;
   links = 0;
   rereads = 0;
@@ -137,7 +138,7 @@ export class FakeBroker implements Transport {
       instanceId: this.instanceId,
       protocolVersion: 1,
       serverVersion: "1",
-      heartbeatIntervalMs: 1_000,
+      heartbeatIntervalMs: this.heartbeatMs,
       sessionTimeoutMs: 30_000,
       maxMessageBytes: 1 << 24,
       topics: [],

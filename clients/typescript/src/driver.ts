@@ -242,7 +242,11 @@ export class Driver {
   /** Says Goodbye and ends the link. Whatever still waits fails with a `ClosedError`. */
   async close(): Promise<void> {
     if (this.#state !== "closed") {
-      this.#execute(this.#session.farewell(this.#clock.now(), this.#clock.wallMs()));
+      try {
+        this.#execute(this.#session.farewell(this.#clock.now(), this.#clock.wallMs()));
+      } catch (error) {
+        this.#fault ??= error; // what cannot be sent any more keeps nothing from ending
+      }
       this.#changeState("closed");
       this.#cancelTimer?.();
       this.#unwatch?.();

@@ -220,8 +220,7 @@ export class SharedState {
       try {
         await this.ready();
       } catch (error) {
-        this.#context.report(error, "state");
-        if (!(error instanceof BacktestrError && error.retriable)) return;
+        if (!(error instanceof BacktestrError && error.retriable)) return; // it is among the client's errors
         await this.#context.sleep(backoff(RETRIES, attempt, this.#context.clock.random()), this.#sleeps);
       }
     }

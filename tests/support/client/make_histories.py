@@ -23,6 +23,7 @@ def rendered() -> dict[str, str]:
     small = {
         "backoffs": small_histories.backoffs(),
         "tables": small_histories.tables(),
+        "constants": small_histories.constants(),
         "breakers": small_histories.breakers(),
         "handshakes": small_histories.handshakes(),
         "resolutions": small_histories.resolutions(),

@@ -8,13 +8,18 @@ from typing import Any
 
 import msgspec
 
+from backtestr.core import batches, session, subscriptions, topic_stream
 from backtestr.core.backoff import backoff
 from backtestr.core.circuit_breaker import CIRCUIT, CircuitBreaker
 from backtestr.core.connection_state import CONNECTION
 from backtestr.core.effects import Delivery, Gap, MaybeLost, Restarted, StreamMessage
-from backtestr.core.handshakes import Handshakes, Outcome
+from backtestr.core.handshakes import MAX_FAILURES, Handshakes, Outcome
 from backtestr.core.position_order import PositionOrder
+from backtestr.core.recovery import Recovery
 from backtestr.core.update_filter import update_filter
+from backtestr.io.error_log import MAX_ERRORS
+from backtestr.io.io_thread import MAX_WAITING
+from backtestr.io.mailboxes import MAX_UNREAD
 from backtestr.state.replica import Committed, Replica, VersionedValue
 from backtestr.state.resolvers import DEFAULTS, merge_fields, resolver_for
 from backtestr_protocol import topics
@@ -66,6 +71,24 @@ def tables() -> dict[str, Any]:
         "connection": [[camel(state), camel(event), camel(to)] for (state, event), to in CONNECTION.items()],
         "sockets": [[prefix, list(topics.sockets_for(prefix))] for prefix in prefixes],
         "classes": [[one, None if (found := topics.class_of(one)) is None else found.prefix] for one in prefixes],
+    }
+
+
+def constants() -> dict[str, Any]:
+    """Return the bounds and times that both clients have."""
+    return {
+        "MAX_RESENDS": session.MAX_RESENDS,
+        "HELLO_TIMEOUT": session.HELLO_TIMEOUT,
+        "MAX_AHEAD": topic_stream.MAX_AHEAD,
+        "MAX_INCONCLUSIVE": topic_stream.MAX_INCONCLUSIVE,
+        "QUIET": subscriptions.QUIET,
+        "MAX_BATCH_BYTES": batches.MAX_BATCH_BYTES,
+        "MAX_BATCH_MESSAGES": batches.MAX_BATCH_MESSAGES,
+        "MAX_FAILURES": MAX_FAILURES,
+        "MAX_UNREAD": MAX_UNREAD,
+        "MAX_WAITING": MAX_WAITING,
+        "MAX_ERRORS": MAX_ERRORS,
+        "recovery": policy_json(Recovery()),
     }
 
 

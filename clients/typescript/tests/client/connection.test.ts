@@ -319,6 +319,19 @@ describe("a request", () => {
     expect(broker.clock.timers).toBe(0);
     await expect(client.ping()).rejects.toBeInstanceOf(ClosedError);
   });
+
+  test("that fails by one also at the Goodbye ends all the same", async () => {
+    const broker = new FakeBroker();
+    const client = await broker.client();
+    broker.handlers.Goodbye = broker.handlers.Ping = () => {
+      throw new RangeError("a defect");
+    };
+    await expect(client.ping()).rejects.toThrow("this client has ended by a fault");
+    await settle();
+    expect(client.status).toBe("closed");
+    expect(broker.isClosed).toBe(true);
+    expect(broker.clock.timers).toBe(0);
+  });
 });
 
 test("a day passes with a Ping every ten seconds, and leaves nothing behind", async () => {

@@ -8,23 +8,28 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { backoff } from "../../src/core/backoff.js";
+import { MAX_BATCH_BYTES, MAX_BATCH_MESSAGES } from "../../src/core/batches.js";
 import { CIRCUIT, CircuitBreaker, type CircuitEvent, type CircuitState } from "../../src/core/circuit-breaker.js";
 import { decodeMessage } from "../../src/core/codec.js";
 import { CONNECTION, type ConnectionEvent, type ConnectionState } from "../../src/core/connection-state.js";
 import type { Delivery, Purpose, SessionEffect, SubscriptionEffect, TopicRepair } from "../../src/core/effects.js";
+import { MAX_ERRORS } from "../../src/core/error-log.js";
 import { BacktestrError, errorFromData, StateConflict } from "../../src/core/errors.js";
-import { Handshakes } from "../../src/core/handshakes.js";
+import { MAX_WAITING } from "../../src/core/exchange.js";
+import { Handshakes, MAX_FAILURES } from "../../src/core/handshakes.js";
 import { unpack } from "../../src/core/msgpack-decoder.js";
 import { PositionOrder } from "../../src/core/position-order.js";
-import type { Recovery } from "../../src/core/recovery.js";
+import { DEFAULT_RECOVERY, type Recovery } from "../../src/core/recovery.js";
 import { ABSENT_VALUE, type Committed, Replica, type VersionedValue } from "../../src/core/replica.js";
 import { DEFAULT_RESOLVERS, resolverFor } from "../../src/core/resolvers.js";
-import { requestPayload, Session } from "../../src/core/session.js";
-import { type Since, Subscriptions } from "../../src/core/subscriptions.js";
+import { HELLO_TIMEOUT, MAX_RESENDS, requestPayload, Session } from "../../src/core/session.js";
+import { QUIET, type Since, Subscriptions } from "../../src/core/subscriptions.js";
+import { MAX_AHEAD, MAX_INCONCLUSIVE } from "../../src/core/topic-stream.js";
 import { classOf, socketsFor } from "../../src/core/topics.js";
 import type { HandshakeOutcome } from "../../src/core/transport.js";
 import { type Filters, updateFilter } from "../../src/core/update-filter.js";
 import type { ErrorData, PositionUpdate, StateEntry } from "../../src/generated/contracts.js";
+import { MAX_UNREAD } from "../../src/mailbox.js";
 import { answer, published, RIGHT, WALL_MS, WRONG } from "../support/signing.js";
 
 // biome-ignore lint/suspicious/noExplicitAny: fixtures are plain JSON of many forms
@@ -231,6 +236,24 @@ test("waits are as long", () => {
   for (const { policy, attempt, chance, seconds } of small.backoffs) {
     expect(backoff(policy, attempt, chance)).toBe(seconds);
   }
+});
+
+test("bounds, times and defaults are the same", () => {
+  const { recovery: policy, ...numbers } = small.constants;
+  expect({
+    MAX_RESENDS,
+    HELLO_TIMEOUT,
+    MAX_AHEAD,
+    MAX_INCONCLUSIVE,
+    QUIET,
+    MAX_BATCH_BYTES,
+    MAX_BATCH_MESSAGES,
+    MAX_FAILURES,
+    MAX_UNREAD,
+    MAX_WAITING,
+    MAX_ERRORS,
+  }).toEqual(numbers);
+  expect(DEFAULT_RECOVERY).toEqual(policy);
 });
 
 test("the tables of transitions and topics are the same", () => {

@@ -10,4 +10,5 @@ export default defineConfig({
   clean: true,
   shims: true,
   outDir: "dist",
+  logLevel: "error",
 });

@@ -199,7 +199,10 @@ describe("with CURVE", () => {
     expect(bob.status).toBe("authFailed");
     await expect(bob.ping()).rejects.toThrow(/key mismatch likely/);
     expect(await ann.ping()).toBeGreaterThan(0);
-    expect((await heard.next())?.kind).toBe("update");
+    // Heartbeats that came while its connections were made again may be stated as lost: the topic retains one.
+    let next = await heard.next();
+    while (next?.kind === "gap") next = await heard.next();
+    expect(next?.kind).toBe("update");
     vault.command("keys", "allow", "bob");
     await until(() => bob.status === "ready", "the return of bob", 30_000);
     expect(await bob.ping()).toBeGreaterThan(0);

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from . import PROTOCOL_VERSION, SCHEMA_VERSION, __version__
+from .messages import MAX_LENDING
 from .schema import contracts, index
 
 _DIRECTORY = Path(__file__).parents[2] / "clients" / "typescript" / "src" / "generated"
@@ -178,6 +179,8 @@ def _protocol_file() -> str:
         f"export const PROTOCOL_VERSION = {PROTOCOL_VERSION};",
         *_comment("The version of the envelope.", ""),
         f"export const SCHEMA_VERSION = {SCHEMA_VERSION};",
+        *_comment("So many paced backtests share a worker; a further one waits.", ""),
+        f"export const MAX_LENDING = {MAX_LENDING};",
         "",
         *_comment(
             "The topic classes. A prefix that ends with a dot is that of many topics, another one is a topic. Each "

@@ -3,7 +3,7 @@
 import { asSeconds } from "./arguments.js";
 import { BULK_SECONDS, type Context } from "./context.js";
 import { shown } from "./core/codec.js";
-import { BacktestrError, ClosedError, errorFromData, SystemFault, TimedOut } from "./core/errors.js";
+import { BacktestrError, ClosedError, errorFromData, SystemFault } from "./core/errors.js";
 import { didYouMean } from "./core/near-miss.js";
 import { PositionOrder } from "./core/position-order.js";
 import { checkRequest } from "./core/request-check.js";
@@ -16,6 +16,7 @@ import type {
   OrderUpdate,
   PositionUpdate,
 } from "./generated/contracts.js";
+import { late } from "./lateness.js";
 import { ALL_TABLES, fetchResults, type Results, type TableName } from "./results.js";
 import { Subscription } from "./subscription.js";
 
@@ -113,7 +114,7 @@ export class Run {
 
   /**
    * Waits for the final status: `completed`, `failed` or `stopped`. Raises `TimedOut` after `timeoutMs`, while the backtest
-   * continues, and `NotFound` when the broker was restarted and no longer knows the backtest.
+   * continues; it says how far the backtest is, or behind which others it waits. Raises `NotFound` when the broker was restarted and no longer knows the backtest.
    */
   async wait(options: Waiting = {}): Promise<BacktestStatus> {
     const origin = new Error("wait");
@@ -127,14 +128,12 @@ export class Run {
 
   async #endWithin(seconds: number): Promise<BacktestStatus> {
     let cancel = (): void => undefined;
-    const late = new Promise<null>((resolve) => {
+    const timeUp = new Promise<null>((resolve) => {
       cancel = this.#context.clock.after(seconds, () => resolve(null));
     });
-    const status = await Promise.race([this.#end, late]).finally(() => cancel());
+    const status = await Promise.race([this.#end, timeUp]).finally(() => cancel());
     if (status !== null) return status;
-    throw new TimedOut(`backtest ${this.id} has not ended within ${seconds} s; it goes on`, {
-      timeoutSeconds: seconds,
-    });
+    throw await late(this.#context, this.id, seconds);
   }
 
   /** Waits, then fetches metrics and tables. Raises the error of a failed backtest, and the errors of `wait`. */

@@ -6,6 +6,8 @@ export const VERSION = "0.1.0";
 export const PROTOCOL_VERSION = 1;
 /** The version of the envelope. */
 export const SCHEMA_VERSION = 1;
+/** So many paced backtests share a worker; a further one waits. */
+export const MAX_LENDING = 8;
 
 /**
  * The topic classes. A prefix that ends with a dot is that of many topics, another one is a topic. Each topic

@@ -416,17 +416,52 @@ describe("a run", () => {
   });
 
   test("waits so long and no longer", async () => {
-    const [broker, client] = await opened(STARTED);
+    const [broker, client] = await opened({ ...STARTED, GetBacktestStatus: () => status("running") });
     const run = await client.backtest({ ...CONFIG, backtestId: "b" });
-    const waiting = expect(run.wait({ timeoutMs: 1_000 })).rejects.toThrow(
-      "backtest b has not ended within 1 s; it goes on",
-    );
+    const text = "backtest b has not ended within 1 s; it goes on: it is running, at 50 %";
+    const waiting = expect(run.wait({ timeoutMs: 1_000 })).rejects.toThrow(text);
     await broker.clock.advance(1);
     await waiting;
     run.abandon();
     await expect(run.wait()).rejects.toBeInstanceOf(ClosedError);
     await client.close();
     expect(broker.clock.timers).toBe(0);
+  });
+
+  test("that waits for a worker says behind whom", async () => {
+    const running = (id: string, more: object = {}): object => ({ ...status("running"), backtestId: id, ...more });
+    const others = [1, 2, 3, 4].map((n) => running(`r${n}`, { algorithmId: "macd@1" }));
+    const queued = { ...status("queued"), submitTime: 9 };
+    const [broker, client] = await opened({
+      ...STARTED,
+      GetBacktestStatus: () => queued,
+      ListBacktests: () => ({
+        backtests: [...others, running("lent", { lends: true }), { ...queued, backtestId: "q", submitTime: 5 }, queued],
+      }),
+    });
+    const run = await client.backtest({ ...CONFIG, backtestId: "b" });
+    const wait = async (): Promise<TimedOut> => {
+      const waiting = run.wait({ timeoutMs: 1_000 }).catch((error: unknown) => error);
+      await broker.clock.advance(1);
+      return (await waiting) as TimedOut;
+    };
+    const behind = await wait();
+    expect(behind).toBeInstanceOf(TimedOut);
+    expect(behind.message).toContain(
+      "it is queued behind r1 (macd on S, at 50 %), r2 (macd on S, at 50 %), r3 (macd on S, at 50 %) and 1 more, which " +
+        "the workers run and 1 that was queued before it",
+    );
+    expect(behind.details).toMatchObject({ status: "queued", behind: ["r1", "r2", "r3", "r4"] });
+    const many = Array.from({ length: 8 }, (_, n) => running(`lent${n}`, { lends: true }));
+    broker.handlers.GetBacktestStatus = () => ({ ...queued, pace: 5 });
+    broker.handlers.ListBacktests = () => ({ backtests: many });
+    expect((await wait()).details?.behind).toHaveLength(8);
+    const first = [1, 2].map((n) => ({ ...queued, backtestId: `q${n}`, submitTime: n }));
+    broker.handlers.ListBacktests = () => ({ backtests: first });
+    expect((await wait()).message).toContain("it is queued behind 2 that were queued before it");
+    broker.handlers.ListBacktests = () => failed("SYSTEM_ERROR");
+    expect((await wait()).message).toBe("backtest b has not ended within 1 s; it goes on");
+    await client.close();
   });
 
   test("that failed raises its error where its result is asked for", async () => {

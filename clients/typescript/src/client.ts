@@ -30,6 +30,7 @@ import { Emitter } from "./emitter.js";
 import { type ClientEvents, type Errors, EVENTS, OF_HEARTBEATS } from "./events.js";
 import type {
   AlgorithmInfo,
+  AlgorithmProblem,
   AlgorithmStatus,
   BacktestConfig,
   BacktestStatus,
@@ -46,6 +47,7 @@ import type {
   Welcome,
 } from "./generated/contracts.js";
 import { Heartbeats } from "./heartbeats.js";
+import { fetchMarketData, tickPages } from "./market-data.js";
 import type {
   BacktestOptions,
   ClientOptions,
@@ -247,6 +249,12 @@ export class Client {
     return list.algorithms;
   }
 
+  /** Lists the files of algorithms that the broker's workers have not loaded, each with the reason. */
+  async algorithmProblems(): Promise<readonly AlgorithmProblem[]> {
+    const list = await this.#context.answer("ListAlgorithms", {});
+    return list.problems ?? [];
+  }
+
   /**
    * Has the broker keep an algorithm of yours: the text of a Python file. `name` says which of its algorithms, where it
    * declares several. The answer has the id of this version, which the name means from now on, and `lookAhead`, the
@@ -294,18 +302,13 @@ export class Client {
    */
   async marketData(symbol: string, timeframe: string, options: MarketDataOptions = {}): Promise<Table> {
     checkOptions(options, ["start", "end", "limit", "keep", "price", "indicators", "timeoutMs"], "marketData");
-    const { limit, keep, price, indicators } = options;
-    const request = {
-      symbol,
-      timeframe,
-      ...range(options),
-      limit,
-      keep,
-      price,
-      indicators: indicators?.map((one) => (typeof one === "string" ? { name: one } : one)),
-    };
-    const [, tables] = await fetchTables(this.#context, "GetMarketData", request, this.#bulkSeconds(options));
-    return tableOf(tables, timeframe === "tick" ? "ticks" : "bars");
+    return fetchMarketData(this.#context, symbol, timeframe, options, this.#bulkSeconds(options));
+  }
+
+  /** Gives the ticks of a range as tables of up to 1,000,000, however many they are. */
+  ticks(symbol: string, options: Timed & Pick<MarketDataOptions, "start" | "end"> = {}): AsyncGenerator<Table> {
+    checkOptions(options, ["start", "end", "timeoutMs"], "ticks");
+    return tickPages(this.#context, symbol, options, this.#bulkSeconds(options));
   }
 
   /** Has the broker import a file of its machine. What is left out is told from the file. */

@@ -1,5 +1,6 @@
 /** Subscriptions, runs and price replays over a broker in this thread. */
 
+import { tableFromArrays, tableToIPC } from "apache-arrow";
 import { describe, expect, test } from "vitest";
 import { encode } from "../../src/core/msgpack-encoder.js";
 import {
@@ -539,6 +540,32 @@ describe("results", () => {
   });
 });
 
+test("ticks come page by page, and all of one version", async () => {
+  const rows = 3;
+  const ticks = { timestamp: Float64Array.of(1, 2, 3), bid: Float64Array.of(4, 5, 6) };
+  const bytes = tableToIPC(tableFromArrays(ticks), "stream");
+  const page = (rest: number | undefined, version: string): unknown => {
+    const tables = [{ name: "ticks", frame: 0, format: "arrow-ipc-stream", rows }];
+    return [{ symbol: "S", timeframe: "tick", tables, rest, version }, [bytes]];
+  };
+  const [broker, client] = await opened({
+    GetMarketData: ({ data }) => page(data.skip === 0 ? rows : undefined, "v1"),
+  });
+  const pages = [];
+  for await (const one of client.ticks("S", { start: 0 })) pages.push(one.rows);
+  expect(pages).toEqual([rows, rows]);
+  expect(broker.of("GetMarketData").map((one) => one.data)).toEqual(
+    [0, rows].map((skip) => ({ symbol: "S", timeframe: "tick", startTime: 0, keep: "first", limit: 1_000_000, skip })),
+  );
+  let version = 0;
+  broker.handlers.GetMarketData = () => page(1, `v${version++}`);
+  const changing = client.ticks("S");
+  await changing.next();
+  await expect(changing.next()).rejects.toThrow("the ticks of S were stored anew");
+  expect(() => client.ticks("S", { limit: 5 } as never)).toThrow("ticks: unknown option limit");
+  await client.close();
+});
+
 const REPLAY = { replayId: "r", topic: "prices.S.1m", fromSeq: 3, bars: 3 };
 
 describe("a price replay", () => {
@@ -663,6 +690,7 @@ test("every other request becomes what the protocol says", async () => {
   });
   expect(await client.ping()).toBe(WALL_MS);
   expect(await client.listAlgorithms()).toEqual([{ name: "a" }]);
+  expect(await client.algorithmProblems()).toEqual([]);
   const source = 'from x import algorithm\n@algorithm("mine", 5)\ndef f(): ...\n';
   expect(await client.registerAlgorithm(source)).toEqual({ name: "mine" });
   expect(broker.of("RegisterAlgorithm")[0]?.data).toEqual({ name: "mine", source });

@@ -22,7 +22,7 @@ import { PositionOrder } from "../../src/core/position-order.js";
 import { DEFAULT_RECOVERY, type Recovery } from "../../src/core/recovery.js";
 import { ABSENT_VALUE, type Committed, Replica, type VersionedValue } from "../../src/core/replica.js";
 import { DEFAULT_RESOLVERS, resolverFor } from "../../src/core/resolvers.js";
-import { HELLO_TIMEOUT, MAX_RESENDS, requestPayload, Session } from "../../src/core/session.js";
+import { HELLO_TIMEOUT, MAX_RESENDS, REPLAY_WINDOW, requestPayload, Session } from "../../src/core/session.js";
 import { QUIET, type Since, Subscriptions } from "../../src/core/subscriptions.js";
 import { MAX_AHEAD, MAX_INCONCLUSIVE } from "../../src/core/topic-stream.js";
 import { classOf, socketsFor } from "../../src/core/topics.js";
@@ -242,6 +242,7 @@ test("bounds, times and defaults are the same", () => {
   const { recovery: policy, ...numbers } = small.constants;
   expect({
     MAX_RESENDS,
+    REPLAY_WINDOW,
     HELLO_TIMEOUT,
     MAX_AHEAD,
     MAX_INCONCLUSIVE,

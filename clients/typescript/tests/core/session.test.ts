@@ -164,6 +164,26 @@ describe("a session", () => {
     expect(rounds).toBe(MAX_RESENDS + 1);
   });
 
+  test("waits for the answer to a message of which somebody has sent a copy", () => {
+    const session = ready();
+    const [id, [send]] = session.request("Ping", PING, 0, WALL_MS, 60);
+    expect(send?.kind).toBe("send");
+    const replayed = (counter: unknown, highest: unknown): Uint8Array[] =>
+      answer(id, "Failure", failure("REPLAY_DETECTED", { counter, highest }, ["resend"]));
+    for (const highest of [1, 2, 1024]) expect(session.receive(replayed(1, highest), 0, WALL_MS, 0)).toEqual([]);
+    expect(session.waiting).toBe(1);
+    // One that the broker has never taken, since it came too late, is sent again; so is one of which nothing is said.
+    for (const [counter, highest] of [
+      [1, 1025],
+      [2, 1],
+      ["1", 2],
+      [1, null],
+    ]) {
+      expect(sent(session.receive(replayed(counter, highest), 0, WALL_MS, 0)).map((one) => one.id)).toEqual([id]);
+    }
+    expect(session.receive(answer(id, "Success", {}), 0, WALL_MS, 0)[0]?.kind).toBe("answered");
+  });
+
   test("resends what another session has not known without another Hello", () => {
     const session = ready();
     const [id] = session.request("Ping", PING, 0, WALL_MS, 60);

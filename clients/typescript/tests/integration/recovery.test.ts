@@ -113,11 +113,18 @@ describe("a backtest", () => {
 });
 
 describe("requests", () => {
-  it("are executed once, though each is replayed and answers come twice and out of order", async () => {
-    const kinds: Mischief[] = ["pass", "twice", "again later", "twice"];
-    const back: Mischief[] = ["swap", "twice", "pass", "drop", "again later"];
+  // The broker's answer to a copy may come before that to the request, and the client then sends it again, up to eight times:
+  // to replay every one of them is to deny service.
+  it.each<[string, Mischief[], Mischief[]]>([
+    [
+      "requests are replayed, at once and later, and answers come twice and out of order",
+      ["pass", "twice", "pass", "again later", "pass"],
+      ["swap", "twice", "pass"],
+    ],
+    ["every fifth answer is lost, and others come late", ["pass"], ["swap", "twice", "pass", "drop", "again later"]],
+  ])("are executed once, though %s", async (_what, there, back) => {
     const proxy = await UnrulyProxy.started(broker, {
-      requests: (number) => kinds[number % kinds.length] as Mischief,
+      requests: (number) => there[number % there.length] as Mischief,
       answers: (number) => (number < 3 ? "pass" : (back[number % back.length] as Mischief)),
     });
     afterwards(() => proxy.close());
@@ -137,8 +144,8 @@ describe("requests", () => {
     expect((await Promise.all(many)).map((one) => one.version)).toEqual(many.map(() => 1));
     const straight = await connected(broker);
     expect(await straight.request("GetState", { key })).toMatchObject({ version: 40, value: 40 });
-    expect(proxy.requests.count.twice).toBeGreaterThan(20);
-    expect(proxy.answers.count.drop).toBeGreaterThan(10);
+    if (there.includes("twice")) expect(proxy.requests.count.twice).toBeGreaterThan(15);
+    if (back.includes("drop")) expect(proxy.answers.count.drop).toBeGreaterThan(10);
   });
 
   it("made while the broker is away are executed once when it is back", async () => {

@@ -155,6 +155,8 @@ class _SessionHistory:
                 *[None] * 6,
                 SessionUnknown("?"),
                 ReplayDetected("?"),
+                ReplayDetected("?", counter=3, highest=5),
+                ReplayDetected("?", counter=3, highest=3 + 1024),
                 Busy("?", retryAfterMs=250),
                 RateLimitExceeded("?"),
                 SystemFault("?"),

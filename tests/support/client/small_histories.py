@@ -78,6 +78,7 @@ def constants() -> dict[str, Any]:
     """Return the bounds and times that both clients have."""
     return {
         "MAX_RESENDS": session.MAX_RESENDS,
+        "REPLAY_WINDOW": session.REPLAY_WINDOW,
         "HELLO_TIMEOUT": session.HELLO_TIMEOUT,
         "MAX_AHEAD": topic_stream.MAX_AHEAD,
         "MAX_INCONCLUSIVE": topic_stream.MAX_INCONCLUSIVE,

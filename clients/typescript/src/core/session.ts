@@ -37,6 +37,8 @@ import type { Signer } from "./transport.js";
 
 /** A request that is refused for its session or counter more often meets a broker that will never accept it. */
 export const MAX_RESENDS = 8;
+/** The broker refuses counters that are so far behind the highest one, and within that those that were used. */
+export const REPLAY_WINDOW = 1_024;
 /** A broker on the same machine answers Hello within milliseconds; the next attempt is made on a new connection. */
 export const HELLO_TIMEOUT = 5;
 // The wait in milliseconds when an error asks to wait and does not say how long.
@@ -289,6 +291,7 @@ export class Session {
   ): SessionEffect[] {
     const pending = this.#pending.get(requestId);
     if (pending === undefined) return []; // it timed out meanwhile, or this is the second answer to a resent request
+    if (isOfCopy(error)) return []; // the broker has what was sent, and answers that
     if (error !== null && this.#recovery.automatic) {
       const retry = this.#retry(requestId, pending, error, now, wallMs, chance);
       if (retry !== null) return retry;
@@ -496,6 +499,17 @@ function tooLarge(requestType: string, size: number, most: number): MessageTooLa
       "at once, or raise limits.max_message_bytes in broker.toml",
     { bytes: size, maxMessageBytes: most },
   );
+}
+
+/**
+ * Returns true for the refusal of a copy that somebody between has made of a message that the broker has taken. A counter
+ * within the broker's window was refused because it was used, and this client uses none twice.
+ */
+function isOfCopy(error: BacktestrError | null): boolean {
+  if (!(error instanceof ReplayDetected) || error.details === null) return false;
+  const { counter, highest } = error.details;
+  if (!isWhole(counter) || !isWhole(highest)) return false;
+  return highest >= counter && highest - counter < REPLAY_WINDOW;
 }
 
 function retryMs(error: BacktestrError): number {

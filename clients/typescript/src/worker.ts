@@ -69,7 +69,8 @@ function portOf(worker: Worker): Port {
   const listeners = new Map<unknown, (data: unknown) => void>();
   return {
     postMessage: (message) => worker.postMessage(message),
-    on: (_type, listener) => {
+    on: (type, listener) => {
+      if (type === "close") return;
       const own = (data: unknown): void => listener({ data });
       listeners.set(listener, own);
       worker.on("message", own);

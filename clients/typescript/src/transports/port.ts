@@ -22,13 +22,16 @@ export interface Port {
   postMessage(message: unknown): void;
   close?(): void;
   start?(): void;
-  /** Of a page and of Node: an event with `data`. */
-  addEventListener?(type: "message", listener: (event: { data: unknown }) => void): void;
-  removeEventListener?(type: "message", listener: (event: { data: unknown }) => void): void;
-  /** Of Electron's main process: an event with `data`. */
-  on?(type: "message", listener: (event: { data: unknown }) => void): unknown;
-  off?(type: "message", listener: (event: { data: unknown }) => void): unknown;
+  /** Of a page and of Node: a message has `data`. */
+  addEventListener?(type: "message" | "close", listener: PortListener): void;
+  removeEventListener?(type: "message" | "close", listener: PortListener): void;
+  /** Of Electron's main process: a message has `data`. */
+  on?(type: "message" | "close", listener: PortListener): unknown;
+  off?(type: "message" | "close", listener: PortListener): unknown;
 }
+
+/** Takes an event of a port; that of its end has no `data`. */
+export type PortListener = (event: { data?: unknown }) => void;
 
 type FromPage =
   | { readonly type: "connect" | "close"; readonly link: number }
@@ -49,24 +52,31 @@ type ToPage =
   | { readonly type: "replaced" }
   | { readonly type: "table"; readonly id: number; readonly bytes: Uint8Array | null };
 
-/** Listens to a port, and returns the function that ends this. */
-export function listen(port: Port, take: (message: unknown) => void): () => void {
-  const listener = (event: { data: unknown }): void => take(event.data);
-  if (port.addEventListener !== undefined) port.addEventListener("message", listener);
-  else if (port.on !== undefined) port.on("message", listener);
-  else throw new TypeError("a port needs addEventListener or on");
+/** Listens to a port, and returns the function that ends this. `closed` is called when the other end is gone. */
+export function listen(port: Port, take: (message: unknown) => void, closed: () => void = () => undefined): () => void {
+  const listener: PortListener = (event) => take(event.data);
+  if (port.addEventListener !== undefined) {
+    port.addEventListener("message", listener);
+    port.addEventListener("close", closed);
+  } else if (port.on !== undefined) {
+    port.on("message", listener);
+    port.on("close", closed);
+  } else {
+    throw new TypeError("a port needs addEventListener or on");
+  }
   port.start?.();
   return () => {
-    if (port.removeEventListener !== undefined) port.removeEventListener("message", listener);
-    else port.off?.("message", listener);
+    const remove = port.removeEventListener?.bind(port) ?? port.off?.bind(port);
+    remove?.("message", listener);
+    remove?.("close", closed);
   };
 }
 
 /**
  * Lets the page at the other end of `port` use a transport of this process.
  *
- * Returns the function that ends this; call it when the page is gone. What a page sends that is no message of
- * `portTransport` is ignored.
+ * Returns the function that ends this, which also happens when the port is closed. What a page sends that is no message
+ * of `portTransport` is ignored.
  */
 export function servePort(port: Port, transport: Transport): () => Promise<void> {
   const links = new Map<number, TunnelLink>();
@@ -130,14 +140,16 @@ export function servePort(port: Port, transport: Transport): () => Promise<void>
   }
 
   const unwatch = transport.watch(() => post({ type: "replaced" }));
-  const unlisten = listen(port, take);
-  return async () => {
+  async function end(): Promise<void> {
     unlisten();
     unwatch();
     const open = [...links.values()];
     links.clear();
     await Promise.all(open.map((one) => one.close()));
-  };
+  }
+
+  const unlisten = listen(port, take, () => void end());
+  return end;
 }
 
 function isFromPage(value: unknown): value is FromPage {

@@ -96,6 +96,23 @@ it("drops stream messages of a page that takes none, and sends again what it fet
   await until(() => came >= MAX_UNREAD + 50, "more");
 });
 
+it("releases what a page had whose port is closed", async () => {
+  const { port1, port2 } = new MessageChannel();
+  const far = zmqTransport({ connectionFile: broker.connectionFile });
+  afterwards(() => far.close());
+  servePort(port1 as unknown as Port, far);
+  const straight = await connected(broker, { clientId: "straight" });
+  const page = await connectPort(port2 as unknown as Port, { clientId: "page" });
+  const beats = page.subscribe("system.status");
+  await beats.next();
+  const subscriptions = async (): Promise<number> =>
+    (await straight.systemStatus()).streams?.subscriptions?.system ?? 0;
+  const before = await subscriptions();
+  port2.close(); // as a page that is reloaded: it says nothing before
+  await until(async () => (await subscriptions()) < before, "the end of its subscriptions");
+  await page.close();
+});
+
 it("ignores what is no message of a page", async () => {
   const { port1, port2 } = new MessageChannel();
   const far = zmqTransport({ connectionFile: broker.connectionFile });

@@ -113,12 +113,11 @@ describe("a backtest", () => {
 });
 
 describe("requests", () => {
-  // The broker's answer to a copy may come before that to the request, and the client then sends it again, up to eight times:
-  // to replay every one of them is to deny service.
+  // The broker's answer to a copy comes at once, and that to the request when the change is on disk.
   it.each<[string, Mischief[], Mischief[]]>([
     [
-      "requests are replayed, at once and later, and answers come twice and out of order",
-      ["pass", "twice", "pass", "again later", "pass"],
+      "each is replayed, at once or later, and answers come twice and out of order",
+      ["twice", "again later", "twice"],
       ["swap", "twice", "pass"],
     ],
     ["every fifth answer is lost, and others come late", ["pass"], ["swap", "twice", "pass", "drop", "again later"]],
@@ -144,7 +143,7 @@ describe("requests", () => {
     expect((await Promise.all(many)).map((one) => one.version)).toEqual(many.map(() => 1));
     const straight = await connected(broker);
     expect(await straight.request("GetState", { key })).toMatchObject({ version: 40, value: 40 });
-    if (there.includes("twice")) expect(proxy.requests.count.twice).toBeGreaterThan(15);
+    if (there.includes("twice")) expect(proxy.requests.count.twice).toBeGreaterThan(50);
     if (back.includes("drop")) expect(proxy.answers.count.drop).toBeGreaterThan(10);
   });
 

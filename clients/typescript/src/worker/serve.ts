@@ -181,13 +181,15 @@ async function* together(items: AsyncIterable<unknown>): AsyncGenerator<readonly
   const iterator = items[Symbol.asyncIterator]();
   let parcel: unknown[] = [];
   let next = iterator.next();
+  let turn: Promise<null> | undefined;
   try {
     for (;;) {
-      const turn = new Promise<null>((resolve) => setImmediate(resolve, null));
-      const came = parcel.length === 0 ? await next : await Promise.race([next, turn]);
+      turn ??= parcel.length === 0 ? undefined : new Promise((resolve) => setImmediate(resolve, null));
+      const came = turn === undefined ? await next : await Promise.race([next, turn]);
       if (came === null || parcel.length >= CHUNK) {
         yield parcel;
         parcel = [];
+        turn = undefined;
       }
       if (came === null) continue;
       if (came.done === true) break;

@@ -23,6 +23,7 @@ help:
 	@echo "make run-broker    start the broker and its workers (sets everything up first)"
 	@echo "make test          run the tests: those in Python, in pure Python, and those of the TypeScript client"
 	@echo "make test-python   the first of them alone, make test-ts the others"
+	@echo "make build-ts      build the package of the TypeScript client, in clients/typescript/dist"
 	@echo "make compiled      compile the hot modules again after an edit, which has made them pure Python (docs/decisions/0049)"
 	@echo "make test-compiled run the integration and property tests with what is compiled"
 	@echo "make lint types    what .ci/run checks besides"

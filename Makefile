@@ -4,24 +4,33 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# The TypeScript client, and the links to the Node that it is built and tested with (docs/decisions/0054).
+TS := clients/typescript
+NODE := $(VENV)/.node
+NODE_MODULES := $(TS)/node_modules/.package-lock.json
+IN_TS := PATH="$(abspath $(BIN)):$$PATH" npm --prefix $(TS) --silent
 IN_C := $(wildcard protocol/backtestr_protocol/wire/*.[ch])
 
 # Where it is set, each of hundreds of processes that the tests start would compile all of our modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup compiled run-broker test test-compiled lint types imports cover schema clean
-.PHONY: bench bench-rtt bench-pipelined bench-publishing bench-load bench-backtests bench-growth
+.PHONY: help setup compiled run-broker test test-python test-ts test-compiled lint lint-python lint-ts
+.PHONY: types types-python types-ts imports cover schema build-ts clean
+.PHONY: bench bench-rtt bench-pipelined bench-publishing bench-load bench-backtests bench-growth bench-node
 .PHONY: bench-engine bench-data bench-durability bench-curve bench-batching chaos parity
 
 help:
 	@echo "make run-broker    start the broker and its workers (sets everything up first)"
-	@echo "make test          run the tests, in pure Python"
+	@echo "make test          run the tests: those in Python, in pure Python, and those of the TypeScript client"
+	@echo "make test-python   the first of them alone, make test-ts the others"
+	@echo "make build-ts      build the package of the TypeScript client, in clients/typescript/dist"
 	@echo "make compiled      compile the hot modules again after an edit, which has made them pure Python (docs/decisions/0049)"
 	@echo "make test-compiled run the integration and property tests with what is compiled"
 	@echo "make lint types    what .ci/run checks besides"
 	@echo "make bench         what everything costs beside its floor, in one table (benchmarks/README.md); ten minutes"
 	@echo "make bench-rtt     round trips beside a raw pyzmq echo, NATS and Jupyter"
 	@echo "make parity        the presets beside vectorbt and backtesting.py, the metrics beside empyrical"
+	@echo "make bench-node    the TypeScript client: round trips, a million prices, a long result, its import and size"
 	@echo "make bench-engine  one backtest on 1M bars, direct, through the broker and beside vectorbt; how it scales"
 	@echo "make bench-durability  requests that wait for the disk, beside a bare commit"
 	@echo "make bench-curve   what encryption costs, beside plain TCP"
@@ -49,26 +58,59 @@ compiled: setup
 run-broker: setup
 	@exec $(BIN)/python -m backtestr_broker
 
+# A Node of the path that is new enough, else that of a wheel. Only what is about TypeScript needs it.
+$(NODE): constraints.txt $(TS)/tools/link_node.py | $(INSTALLED)
+	@$(BIN)/python $(TS)/tools/link_node.py
+	@touch $@
+
+# In the versions of the lock file, and without running their scripts.
+$(NODE_MODULES): $(TS)/package.json $(TS)/package-lock.json $(NODE)
+	$(IN_TS) ci --ignore-scripts
+	@touch $@
+
+test: test-ts test-python
+
+# All of them with the coverage of the core, or some: make test-ts TS_ARGS=tests/core
+test-ts: setup $(NODE_MODULES)
+	$(IN_TS) run test -- $(or $(TS_ARGS),--coverage)
+
+# What a program installs, in clients/typescript/dist. Examples, chaos and benchmarks in Node use it.
+build-ts: $(TS)/dist/index.mjs
+
+$(TS)/dist/index.mjs: $(NODE_MODULES) $(TS)/tsdown.config.ts $(shell find $(TS)/src -name '*.ts')
+	@$(IN_TS) run build > /dev/null
+	@touch $@
+
 # In pure Python: tests of single modules replace parts of them, which a compiled module does not see.
 # In three processes, since many tests wait for a broker. Those that share one run in one of them, and all others one by one.
-test: setup
+test-python: setup build-ts
 	BACKTESTR_PURE=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --durations 10 $(ARGS)
 
 # The tests of the whole, and those that compare what is compiled with its twin in Python.
 COMPILED_TESTS := tests/integration tests/properties tests/protocol/wire tests/protocol/test_zmq_frames.py \
 	tests/protocol/test_compiled_modules.py
 
-test-compiled: compiled
+test-compiled: compiled build-ts
 	BACKTESTR_PURE=0 $(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --durations 10 $(COMPILED_TESTS) $(ARGS)
 
-lint: setup
+lint: lint-python lint-ts
+
+lint-python: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: setup
+lint-ts: $(NODE_MODULES)
+	$(IN_TS) run lint
+
+types: types-python types-ts
+
+types-python: setup
 	$(BIN)/mypy
 	$(BIN)/mypy tests benchmarks
-	$(BIN)/mypy compile_hot_modules.py
+	$(BIN)/mypy compile_hot_modules.py clients/typescript/tools/link_node.py
+
+types-ts: $(NODE_MODULES)
+	$(IN_TS) run types
 
 imports: setup
 	$(BIN)/lint-imports
@@ -76,8 +118,8 @@ imports: setup
 cover: setup
 	BACKTESTR_PURE=1 $(BIN)/python -m pytest --cov --cov-branch --cov-report=term-missing:skip-covered $(ARGS)
 
-# One table of all that follows, up to bench-growth. NATS, as a peer, needs the extra `bench`.
-bench: setup
+# One table of all that follows, up to bench-node. NATS, as a peer, needs the extra `bench`.
+bench: setup build-ts
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 
 bench-rtt: setup
@@ -98,6 +140,9 @@ bench-backtests: setup
 bench-growth: setup
 	$(BIN)/python benchmarks/growth.py $(ARGS)
 
+bench-node: setup build-ts
+	$(BIN)/python benchmarks/node_client.py $(ARGS)
+
 # The lines about vectorbt need the extra `bench`: pip install -c constraints.txt -e '.[bench]'
 bench-engine: setup
 	$(BIN)/python benchmarks/engine.py $(ARGS)
@@ -117,9 +162,11 @@ bench-batching: setup
 	$(BIN)/python benchmarks/compression.py $(ARGS)
 
 # Everything that may go wrong, on purpose and in full: about a quarter of an hour. One of them: make chaos-state ARGS='--times 50'.
-CHAOS := workers broker subscriber state frames values flood connections tables full_disk
+CHAOS := workers broker subscriber state frames values flood connections tables full_disk node
 
 chaos: $(CHAOS:%=chaos-%)
+
+chaos-node: build-ts
 
 chaos-%: setup
 	PYTHONPATH=benchmarks:tests $(BIN)/python benchmarks/chaos/$*.py $(ARGS)
@@ -131,10 +178,11 @@ parity: setup
 # What is generated from the contracts and committed; tests fail when it is out of date.
 schema: setup
 	$(BIN)/python -m backtestr_protocol.schema
+	$(BIN)/python -m backtestr_protocol.typescript
 	$(BIN)/python -m backtestr_protocol.metric_definitions > docs/metrics.md
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 	rm -rf protocol/backtestr_protocol/wire/*.so protocol/backtestr_protocol/compiled
 	find . -name __pycache__ -not -path './node_modules/*' -prune -exec rm -rf {} +
-	rm -rf examples/zeromqjs/node_modules
+	rm -rf examples/zeromqjs/node_modules $(TS)/node_modules $(TS)/dist $(TS)/coverage

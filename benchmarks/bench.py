@@ -29,6 +29,7 @@ PARTS = {
     "under_load": 120,
     "whole_backtests": 150,
     "growth": 300,
+    "node_client": 240,
 }
 # The seconds that an interrupted part may take to end its own processes.
 GRACE_SECONDS = 10

@@ -159,3 +159,17 @@ STREAMED: dict[str, type[msgspec.Struct]] = {
     "StateUpdate": StateUpdate,
     "Batch": Batch,
 }
+
+# The type of the payloads on the topics of each class (`topics.CLASSES`); a `Batch` of them may come in its place.
+TOPIC_TYPES: dict[str, str] = {
+    "prices.": "PriceUpdate",
+    "progress.": "BacktestProgress",
+    "orders.": "OrderUpdate",
+    "positions.": "PositionUpdate",
+    "system.status": "SystemStatus",
+    "system.errors": "Error",
+    "system.backtests": "BacktestStatus",
+    "system.replays": "PriceReplayStatus",
+    "system.watermarks": "Watermarks",
+    "state.": "StateUpdate",
+}

@@ -17,7 +17,7 @@ from . import PROTOCOL_VERSION
 from .connection import Connection
 from .envelopes import Envelope
 from .errors import BY_CODE, RECOVERY_ACTIONS, ErrorData
-from .message_types import REQUESTS, STREAMED
+from .message_types import REQUESTS, STREAMED, TOPIC_TYPES
 from .messages import StreamOptions
 from .topics import CLASSES
 
@@ -64,6 +64,7 @@ def index() -> dict[str, Any]:
                 "topic": f"{one.prefix}*" if one.prefix.endswith(".") else one.prefix,
                 "socket": one.socket,
                 "messageType": one.message_type,
+                "type": TOPIC_TYPES[one.prefix],
                 "retained": one.retained,
             }
             for one in CLASSES

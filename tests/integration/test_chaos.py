@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from support.harness import ROOT, RawClient, RunningBroker
+from support.node_programs import BUILT_CLIENT
 
 CHAOS = ROOT / "benchmarks" / "chaos"
 
@@ -40,6 +41,13 @@ def test_killed_workers_cost_no_backtest_and_no_message() -> None:
 
 def test_a_killed_broker_loses_nothing_and_does_nothing_twice() -> None:
     said = run("broker", "--kills", "1")
+    assert said.startswith("1 kills")
+    assert " 0 pings" not in said
+
+
+def test_a_killed_broker_costs_clients_in_node_nothing() -> None:
+    assert (BUILT_CLIENT / "dist" / "index.mjs").is_file(), "run: make build-ts"
+    said = run("node", "--kills", "1")
     assert said.startswith("1 kills")
     assert " 0 pings" not in said
 

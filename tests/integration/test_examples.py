@@ -15,6 +15,7 @@ import nbformat
 import pytest
 
 from support.harness import ROOT, RawClient, RunningBroker
+from support.node_programs import BUILT_CLIENT, NODE, npm
 
 EXAMPLES = ROOT / "examples"
 SECONDS = 60
@@ -96,24 +97,29 @@ def texts(cell: Any) -> list[str]:
 
 @pytest.mark.timeout(300)
 def test_node_through_zeromq_js(broker: RunningBroker, raw_client: RawClient, tmp_path: Path) -> None:
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        pytest.skip("there is no Node here")
     directory = tmp_path / "zeromqjs"
     shutil.copytree(EXAMPLES / "zeromqjs", directory, ignore=shutil.ignore_patterns("node_modules"))
-    installed = subprocess.run(
-        [npm, "install", "--no-audit", "--no-fund"],
-        cwd=directory,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    if installed.returncode != 0:
-        pytest.skip(f"npm install failed: {installed.stderr.strip().splitlines()[-1:]}")
-    output = run(broker, node, "index.mjs", directory=directory)
+    npm("ci", "--ignore-scripts", "--no-audit", "--no-fund", directory=directory)
+    output = run(broker, str(NODE), "index.mjs", directory=directory)
     assert "the last at 100.0 %" in output
     assert printed_metrics(output) == metrics_of_the_latest(raw_client)
+
+
+@pytest.mark.timeout(300)
+def test_node_with_the_client(broker: RunningBroker, raw_client: RawClient, tmp_path: Path) -> None:
+    """Run the 15 lines as a program that has installed the packed client."""
+    assert (BUILT_CLIENT / "dist" / "index.mjs").is_file(), "run: make build-ts"
+    npm("pack", "--pack-destination", str(tmp_path), directory=BUILT_CLIENT)
+    [packed] = tmp_path.glob("*.tgz")
+    directory = tmp_path / "node"
+    shutil.copytree(EXAMPLES / "node", directory, ignore=shutil.ignore_patterns("node_modules"))
+    assert len((directory / "index.mjs").read_text("utf-8").splitlines()) <= 16  # with the line that says how to run it
+    npm("install", "--ignore-scripts", "--no-audit", "--no-fund", str(packed), directory=directory)
+    output = run(broker, str(NODE), "index.mjs", directory=directory)
+    metrics = metrics_of_the_latest(raw_client)
+    assert "100.0 %" in output
+    assert f"the equity ended at {metrics['finalEquity']:.2f}" in output
+    assert printed_metrics(output) == metrics
 
 
 def test_the_lock_file_names_no_registry() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backtestr.core.effects import Failed, Reconnect, Refused, Send, UnattributedError, Welcomed
+from backtestr.core.effects import Answered, Failed, Reconnect, Refused, Send, UnattributedError, Welcomed
 from backtestr.core.recovery import Recovery
 from backtestr.core.session import HELLO_TIMEOUT, MAX_RESENDS, Session
 from backtestr_protocol.codec import REQUEST, RESPONSE, Signer, decode_message, encode_message
@@ -138,6 +138,28 @@ def test_two_requests_of_a_lost_session_cause_one_hello() -> None:
     _, *sends = session.receive(answer(hello_id, "Success", WELCOME), 0.2, WALL_MS)
     assert sent_envelopes([*sends]) == [("Ping", first, "s1", 1), ("Ping", second, "s1", 2)]
     session.check_invariants()
+
+
+@pytest.mark.parametrize("automatic", [True, False])
+def test_the_refusal_of_a_copy_of_what_was_sent_changes_nothing(automatic: bool) -> None:
+    session = Session("c", "n", recovery=Recovery(automatic=automatic))
+    welcomed(session)
+    request_id, _ = session.request("Ping", Nothing(), 0.0, WALL_MS, 5.0)
+    for highest in (1, 2, 1024):
+        assert (
+            session.receive(failure(request_id, ReplayDetected("seen", counter=1, highest=highest)), 0.1, WALL_MS) == []
+        )
+    [answered] = session.receive(answer(request_id, "Success", Pong(timestamp=WALL_MS)), 0.2, WALL_MS)
+    assert answered == Answered(request_id, Pong(timestamp=WALL_MS), [])
+
+
+def test_a_counter_that_came_too_late_is_sent_again() -> None:
+    session = Session("c", "n")
+    welcomed(session)
+    request_id, _ = session.request("Ping", Nothing(), 0.0, WALL_MS, 5.0)
+    late = ReplayDetected("too old", counter=1, highest=1025)
+    [(_, again, _, counter)] = sent_envelopes([*session.receive(failure(request_id, late), 0.1, WALL_MS)])
+    assert (again, counter) == (request_id, 2)
 
 
 def test_a_request_that_is_taken_for_a_message_replay_is_resent_with_a_fresh_counter_and_the_same_id() -> None:

@@ -9,13 +9,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backtestr.core.effects import MaybeLost, Restarted, StreamMessage, UnattributedError
-from backtestr_protocol.codec import STREAM, encode, encoded_payload
+from backtestr.core.effects import Ask, Deliver, MaybeLost, Restarted, StreamMessage, UnattributedError, Wait
+from backtestr.core.subscriptions import Subscriptions
+from backtestr_protocol.codec import STREAM, Signer, encode, encode_stream, encoded_payload
+from backtestr_protocol.envelopes import Outgoing
 from backtestr_protocol.errors import NotFound, SerializationError
+from backtestr_protocol.messages import FetchMissed, Missed
 from support.client.batches import of_columns, of_messages
 from support.client.link import WALL_MS, Link
 
 ORDERS = "orders.b1"
+KEY = Signer(bytes(32))
+
+
+def streamed(topic: str, seq: int, kind: str, data: Any) -> list[bytes]:
+    envelope = Outgoing(
+        id="m",
+        timestamp=WALL_MS,
+        schema_version=1,
+        message_type="Stream",
+        payload={"type": kind, "data": data},
+        seq=seq,
+        instance_id="i",
+    )
+    return encode_stream(KEY, topic.encode(), envelope)
 
 
 def status_of(backtest_id: str, status: str) -> bytes:
@@ -103,6 +120,26 @@ def test_a_lost_last_message_is_found_by_the_watermarks(link: Link) -> None:
         link.publish(ORDERS, 1)
         link.advance(1.0)
     assert link.numbers(1) == [1]
+
+
+def test_a_backlog_that_a_watermark_overtakes_is_waited_for() -> None:
+    subscriptions = Subscriptions()
+    subscriptions.connected(KEY, "i")
+    subscriptions.open(1, ORDERS, "now", 1_000)
+    subscriptions.receive(streamed(ORDERS, 1, "Number", 1))
+    [wait, check] = subscriptions.receive(streamed("system.watermarks", 5, "Watermarks", {"topics": {ORDERS: 9}}))
+    assert isinstance(wait, Wait)
+    assert isinstance(check, Ask)  # the first watermark: what was before it is unknown
+    late = Missed(topic=ORDERS, from_seq=2, to_seq=8, oldest_seq=9, messages=[])  # what is to come is not retained
+    assert subscriptions.answered(check.purpose, late) == []
+    [delivered] = subscriptions.receive(streamed(ORDERS, 2, "Number", 2))
+    assert isinstance(delivered, Deliver)
+    [again] = subscriptions.waited(wait.repair)  # a message has come since
+    assert isinstance(again, Wait)
+    assert subscriptions.waited(wait.repair) == []
+    [fetch] = subscriptions.waited(again.repair)  # none has
+    assert isinstance(fetch, Ask)
+    assert fetch.data == FetchMissed(topic=ORDERS, from_seq=3, to_seq=9)
 
 
 def test_a_loss_is_found_though_its_watermark_is_lost_too(link: Link) -> None:

@@ -25,7 +25,9 @@ from backtestr.core.effects import (
     StreamMessage,
     Subscribe,
     SubscriptionEffect,
+    TopicRepair,
     Unsubscribe,
+    Wait,
 )
 from backtestr.core.recovery import Recovery
 from backtestr.core.session import Session
@@ -93,6 +95,7 @@ class Link:
         self._is_broker_there = True
         self._lose_stream: Callable[[str], bool] = lambda _: False
         self._under_way: deque[tuple[str, Frames]] = deque()
+        self._waits: deque[TopicRepair] = deque()
         self.start_broker()
 
     # --- the broker ---
@@ -248,7 +251,12 @@ class Link:
     def pump(self, most: int | None = None) -> None:
         """Carry everything that is under way to its end, or the next `most` messages."""
         carried = 0
-        while self._under_way and carried != most:
+        while carried != most:
+            if not self._under_way and most is None and self._waits:  # nothing is on its way any more
+                self._take(self.subscriptions.waited(self._waits.popleft()))
+                continue
+            if not self._under_way:
+                return
             carried += 1
             kind, frames = self._under_way.popleft()
             match kind:
@@ -321,6 +329,8 @@ class Link:
                 case Failed():
                     assert effect.request_id not in self.answers, "a request was answered twice"
                     self.answers[effect.request_id] = effect.error
+                case Wait():
+                    self._waits.append(effect.repair)
                 case Ask():
                     request_id, sends = self.session.request(
                         effect.request_type, effect.data, self.now, WALL_MS, 5.0, is_own=True

@@ -168,6 +168,13 @@ class TopicRepair(msgspec.Struct, frozen=True):
     is_last: bool
 
 
+class Wait(msgspec.Struct, frozen=True):
+    """Give `repair` back to the subscriptions after so many seconds: the messages may be on their way."""
+
+    seconds: float
+    repair: TopicRepair
+
+
 class StatusCheck(msgspec.Struct, frozen=True):
     """The purpose of a request for a status: it shows if a backtest has ended."""
 
@@ -198,4 +205,4 @@ class Finished(msgspec.Struct, frozen=True):
     outcome: BacktestStatus | BacktestrError
 
 
-SubscriptionEffect = Subscribe | Unsubscribe | Ask | Deliver | End | Finished | UnattributedError
+SubscriptionEffect = Subscribe | Unsubscribe | Ask | Wait | Deliver | End | Finished | UnattributedError

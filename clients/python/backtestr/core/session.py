@@ -44,6 +44,8 @@ from .recovery import OfflineQueueFull, Recovery
 
 # A request that is refused for its session or counter more often meets a broker that will never accept it.
 MAX_RESENDS = 8
+# The broker refuses counters that are so far behind the highest one, and within that those that were used.
+REPLAY_WINDOW = 1_024
 # A broker on the same machine answers Hello within milliseconds; the next attempt is made on a new connection.
 HELLO_TIMEOUT = 5.0
 # The wait in milliseconds when an error asks to wait and does not say how long.
@@ -317,6 +319,8 @@ class Session:
         pending = self._pending.get(request_id)
         if pending is None:
             return []  # it timed out meanwhile, or this is the second answer to a resent request
+        if _is_of_copy(error):
+            return []  # the broker has what was sent, and answers that
         if error is not None and self._recovery.automatic:
             retry = self._retry(request_id, pending, error, now, wall_ms, chance)
             if retry is not None:
@@ -486,6 +490,16 @@ def _error_in(envelope: Envelope) -> BacktestrError | None:
             return from_data(decode(_error_decoder, envelope.payload.data))
         case other:
             raise SerializationError(f"expected the answer Success, Failure or Error; {other!r} came")
+
+
+def _is_of_copy(error: BacktestrError | None) -> bool:
+    """Return True for the refusal of a copy that somebody between has made of a message that the broker has taken.
+
+    A counter within the broker's window was refused because it was used, and this client uses none twice.
+    """
+    details = error.details if isinstance(error, ReplayDetected) else None
+    counter, highest = (details or {}).get("counter"), (details or {}).get("highest")
+    return isinstance(counter, int) and isinstance(highest, int) and 0 <= highest - counter < REPLAY_WINDOW
 
 
 def _too_large(request_type: str, size: int, most: int) -> MessageTooLarge:

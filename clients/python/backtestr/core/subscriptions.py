@@ -46,6 +46,7 @@ from .effects import (
     TopicRepair,
     UnattributedError,
     Unsubscribe,
+    Wait,
     weight,
 )
 from .followed_backtests import FollowedBacktests, status_request
@@ -57,6 +58,10 @@ from .topic_stream import TopicStream
 Since = Literal["now", "start", "retained", "latest"]
 
 Effects = list[SubscriptionEffect]
+
+# Seconds without a message of a topic after which messages that a watermark or an answer reports are missing. Until
+# then they may be on their way: those come by another socket, and overtake a backlog.
+QUIET = 0.25
 
 _watermarks_decoder = msgspec.msgpack.Decoder(Watermarks)
 _status_decoder = msgspec.msgpack.Decoder(BacktestStatus)
@@ -257,7 +262,18 @@ class Subscriptions:
         effects = self._deliver(repair.subscription_id, subscription, deliveries)
         if repair.is_last and not data.messages and stream.next_seq > data.to_seq and stream.missing() is None:
             return effects + self._end(repair.subscription_id, None)
-        return effects + self._fetch_missing(repair.subscription_id, subscription, stream)
+        is_certain = bool(deliveries)  # the next page of a long topic
+        return effects + self._fetch_missing(repair.subscription_id, subscription, stream, is_certain=is_certain)
+
+    def waited(self, repair: TopicRepair) -> Effects:
+        """Take a `Wait` back: what is missing is fetched, if no message of the topic has come since."""
+        subscription = self._by_id.get(repair.subscription_id)
+        stream = subscription.streams.get(repair.topic) if subscription is not None else None
+        if subscription is None or stream is None or stream.wait_number != repair.number:
+            return []
+        stream.wait_number = 0
+        is_certain = stream.received == stream.waits_at
+        return self._fetch_missing(repair.subscription_id, subscription, stream, is_certain=is_certain)
 
     def failed(self, purpose: Purpose, error: BacktestrError) -> Effects:
         """Take in the failure of a request that an `Ask` has sent: it was refused, or not answered."""
@@ -311,17 +327,31 @@ class Subscriptions:
                 effects += self._check_for_more(subscription_id, subscription)
         return effects
 
-    def _fetch_missing(self, subscription_id: int, subscription: _Subscription, stream: TopicStream) -> Effects:
-        """Fetch the messages that are missing, or, at the end of the backtest, those that may follow the last one."""
+    def _fetch_missing(
+        self, subscription_id: int, subscription: _Subscription, stream: TopicStream, *, is_certain: bool = False
+    ) -> Effects:
+        """Fetch the messages that are missing, or, at the end of the backtest, those that may follow the last one.
+
+        Without `is_certain`, messages that no later one has passed may be on their way, and are waited for.
+        """
         if subscription.space <= 0 or stream.request_number:
             return []
         missing = stream.missing()
         if missing is not None:
+            if not (is_certain or stream.is_passed or subscription.is_ending):
+                return self._wait(subscription_id, stream)
             stream.note_repair(missing[1])
             return self._fetch(subscription_id, stream, missing[1])
         if subscription.is_ending and not stream.has_next:
             return self._fetch(subscription_id, stream, is_last=True)
         return []
+
+    def _wait(self, subscription_id: int, stream: TopicStream) -> Effects:
+        if stream.wait_number:
+            return []
+        self._requests += 1
+        stream.wait_number, stream.waits_at = self._requests, stream.received
+        return [Wait(QUIET, TopicRepair(stream.wait_number, subscription_id, stream.topic, is_last=False))]
 
     def _check_for_more(self, subscription_id: int, subscription: _Subscription) -> Effects:
         """Ask for each topic whether the broker has more, because a loss may be unnoticed.

@@ -57,6 +57,8 @@ class TopicStream:
         "next_seq",
         "request_number",
         "topic",
+        "wait_number",
+        "waits_at",
     )
 
     def __init__(self, topic: str, *, from_start: bool, counters: StreamCounters | None = None) -> None:
@@ -68,6 +70,8 @@ class TopicStream:
         self.next_seq = 1 if from_start else 0
         self.known = 0  # the highest number that is known to exist
         self.request_number = 0  # the number of the FetchMissed that is under way, 0 for none
+        self.wait_number = 0  # the number of the wait for messages that may be on their way, 0 for none
+        self.waits_at = 0  # what `received` was when that wait began
         self._ahead: dict[int, Payload] = {}
         self._received = 0  # the highest number that came by subscription
         self._inconclusive = 0  # answers in a row after which a missing message might still come
@@ -140,6 +144,16 @@ class TopicStream:
         if self._gap_end:
             self._gap_end = 0
             self._counters.gaps_left += 1
+
+    @property
+    def received(self) -> int:
+        """The highest number that came by subscription."""
+        return self._received
+
+    @property
+    def is_passed(self) -> bool:
+        """True if a later message than the next one has come by subscription: then the next one will not."""
+        return 0 < self.next_seq <= self._received
 
     @property
     def has_next(self) -> bool:

@@ -15,6 +15,7 @@ import logging
 import os
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import assert_never
 
@@ -39,8 +40,10 @@ from backtestr.core.effects import (
     SessionEffect,
     Subscribe,
     SubscriptionEffect,
+    TopicRepair,
     UnattributedError,
     Unsubscribe,
+    Wait,
     Welcomed,
 )
 from backtestr.core.handshakes import Handshakes, locked_out
@@ -136,6 +139,7 @@ class IoThread:
         self._windows = RequestWindows(self._ask, lambda: session.room(MAX_WINDOW))
         self._stream_errors = StreamErrors()
         self._mailboxes: dict[int, Mailbox] = {}
+        self._waits: deque[tuple[float, TopicRepair]] = deque()  # one for each topic at most, the earliest first
         self._ends: dict[str, list[PendingReply[BacktestStatus]]] = {}
         self._own_thread = JoinableThread(self._run, "backtestr client", daemon=True)
 
@@ -286,7 +290,7 @@ class IoThread:
             self._close_sockets,
             self._close_state,
             self._selector.close,
-            self._close_commands,
+            lambda: self._commands.close(self._fault),
             self._abandon_all,
             self._callers.disconnected,
             self._callers.close,
@@ -312,9 +316,6 @@ class IoThread:
         finally:
             self.state = "closed"
 
-    def _close_commands(self) -> None:
-        self._commands.close(self._fault)
-
     def _run_once(self) -> None:
         if self._callers.was_cut:
             self._repair()
@@ -327,6 +328,8 @@ class IoThread:
         deadline = self._session.next_deadline()
         if deadline is not None and deadline <= now:
             self._execute(self._session.tick(now, wall_ms()))
+        while self._waits and self._waits[0][0] <= now:
+            self._execute(self._subscriptions.waited(self._waits.popleft()[1]))
         if self._file is not None and self._reload_at <= now:
             self._reload_at = now + RELOAD_INTERVAL
             self._reload_if_changed(self._file)
@@ -359,11 +362,11 @@ class IoThread:
 
     def _deadline(self) -> float | None:
         """Return when something is due, in monotonic seconds, or None for never."""
-        reload_at = self._reload_at if self._file else None
         deadlines = (
             self._session.next_deadline(),
-            reload_at,
+            self._reload_at if self._file else None,
             self._connect_at,
+            self._waits[0][0] if self._waits else None,
             self._windows.next_deadline(),
             self._callers.next_check(),
         )
@@ -408,8 +411,6 @@ class IoThread:
                     self._execute(self._session.connected(self._connection.signer(), time.monotonic(), wall_ms()))
                 case "locked out":
                     self._lock_out(locked_out(self._keys.public if self._keys else None))
-                case None:
-                    pass
 
     def _lock_out(self, error: AuthenticationError) -> None:
         """Fail every wait for an answer, a message or an end, because the broker denies this client's key."""
@@ -464,9 +465,8 @@ class IoThread:
             self._report(NetworkError(f"connecting to the broker again: {reason}"), "connection")
         self._disconnect()
         self._change_state("lost")
-        wait = backoff(self._recovery, self._losses, random.random()) if self._losses else 0.0
+        self._connect_at = now + (backoff(self._recovery, self._losses, random.random()) if self._losses else 0.0)
         self._losses += 1
-        self._connect_at = now + wait
 
     def _key_refused(self, error: BacktestrError) -> None:
         """Note that the broker at this address does not accept this client's key. Every sign of that comes in here.
@@ -530,6 +530,8 @@ class IoThread:
                         self._execute(self._subscriptions.failed(question, effect.error))
                 case Ask():
                     self._ask(effect.request_type, effect.data, REPAIR_TIMEOUT, effect.purpose)
+                case Wait(seconds, repair):
+                    self._waits.append((time.monotonic() + seconds, repair))
                 case End():
                     self._stream_errors.unsubscribed(effect.subscription_id)
                     if effect.error is not None:

@@ -1,0 +1,132 @@
+/** What the methods of a client take. */
+
+import type { Instant } from "./arguments.js";
+import type { Clock } from "./clock.js";
+import type { Decompress } from "./core/batches.js";
+import type { Recovery } from "./core/recovery.js";
+import type { Filters } from "./core/update-filter.js";
+import type { IndicatorConfig } from "./generated/contracts.js";
+import type { Stream } from "./run.js";
+
+/** How long a request may take, in milliseconds; every attempt of it together. */
+export interface Timed {
+  readonly timeoutMs?: number | undefined;
+}
+
+/** How a client is made. */
+export interface ClientOptions {
+  /** A stable name for this program; by default a random one. */
+  readonly clientId?: string | undefined;
+  /** A name for people; by default `@backtestr/client`. */
+  readonly clientName?: string | undefined;
+  /** Milliseconds in which a broker must be there and answer; 5,000 by default. */
+  readonly timeoutMs?: number | undefined;
+  /** Milliseconds that ordinary requests may take; 30,000 by default. Those about whole files have 600,000. */
+  readonly requestTimeoutMs?: number | undefined;
+  /** What is retried and how often, if not the defaults. */
+  readonly recovery?: Partial<Recovery> | undefined;
+  /** Decompresses batches; without it compressed batches are refused. `connect` brings one. */
+  readonly decompress?: Decompress | undefined;
+  /** Time and chance, for tests. */
+  readonly clock?: Clock | undefined;
+}
+
+/** The price of ticks that bars are made of. */
+export type TickPrice = "ask" | "bid" | "last" | "mid";
+
+/** What is evaluated or tested, and on which bars. */
+export interface Tested {
+  /** An algorithm's id, or its name for the newest version. */
+  readonly algorithm: string;
+  /** One symbol, or several that share the account. */
+  readonly symbol: string | readonly string[];
+  /** Such as `1m`, `4h` or `1d`. */
+  readonly timeframe: string;
+  /** The first bar; without it that of the stored bars. */
+  readonly start?: Instant | undefined;
+  /** The end, exclusive; without it that of the stored bars. */
+  readonly end?: Instant | undefined;
+  /** That of ticks to make the bars of. */
+  readonly price?: TickPrice | undefined;
+  /** The algorithm's parameters by name; those that are left out have their defaults. */
+  readonly parameters?: { readonly [name: string]: unknown } | undefined;
+  /** Stored bars before `start` that warm up the indicators; without it as many as the algorithm declares. */
+  readonly warmup?: number | undefined;
+}
+
+/** A backtest to run. */
+export interface BacktestOptions extends Tested {
+  /** Money at the beginning; 100,000 by default. */
+  readonly capital?: number | undefined;
+  /** A fraction of traded value; 0 by default. */
+  readonly commission?: number | undefined;
+  /** A fraction of the price; 0 by default. */
+  readonly slippage?: number | undefined;
+  /** The engine's conventions by name, such as `fillAt`, and `streams`, `preset` and `pace`. */
+  readonly options?: { readonly [name: string]: unknown } | undefined;
+  /** An id of one's own; by default a new one. */
+  readonly backtestId?: string | undefined;
+  /** The streams to receive from their first message; all by default. */
+  readonly watch?: readonly Stream[] | undefined;
+}
+
+/** Which bars or ticks are wanted. */
+export interface MarketDataOptions extends Timed {
+  readonly start?: Instant | undefined;
+  /** The end, exclusive. */
+  readonly end?: Instant | undefined;
+  /** So many bars of the range: the last ones, or the first ones as `keep` says. */
+  readonly limit?: number | undefined;
+  readonly keep?: "first" | "last" | undefined;
+  readonly price?: TickPrice | undefined;
+  /** TA-Lib's names, or names with parameters; each output is a column. */
+  readonly indicators?: readonly (string | IndicatorConfig)[] | undefined;
+}
+
+/** How a file is imported; what is left out is told from the file. */
+export interface ImportOptions extends Timed {
+  readonly symbol?: string | undefined;
+  readonly timeframe?: string | undefined;
+  readonly format?: string | undefined;
+  readonly timeZone?: string | undefined;
+  readonly price?: TickPrice | undefined;
+  readonly repair?: "drop" | undefined;
+  readonly timeUnit?: "s" | "ms" | "us" | "ns" | undefined;
+  readonly dateOrder?: "dmy" | "mdy" | undefined;
+  readonly decimal?: "." | "," | undefined;
+  readonly symbolColumn?: string | undefined;
+}
+
+/** What a price replay publishes, and how fast: exactly one of the three rates. */
+export interface ReplayOptions extends Timed {
+  readonly start?: Instant | undefined;
+  /** The end, exclusive. */
+  readonly end?: Instant | undefined;
+  readonly price?: TickPrice | undefined;
+  /** Bars or ticks a second. */
+  readonly barsPerSecond?: number | undefined;
+  /** A multiple of real time. */
+  readonly speed?: number | undefined;
+  /** As fast as this client reads. */
+  readonly asFastAsRead?: true | undefined;
+}
+
+/** A live price; its time may be any instant. */
+export interface Price {
+  readonly symbol: string;
+  readonly timestamp: Instant;
+  readonly bid: number;
+  readonly ask: number;
+  readonly last: number;
+  readonly volume: number;
+  /** A timeframe, or `tick`. */
+  readonly timeframe: string;
+}
+
+/** How a topic is read. */
+export interface SubscribeOptions {
+  /** Begin with the oldest message that the broker retains, and miss none after that. */
+  readonly history?: boolean | undefined;
+  /** Which messages are wanted. */
+  readonly filters?: Filters | undefined;
+}

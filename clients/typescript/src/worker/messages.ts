@@ -1,0 +1,106 @@
+/**
+ * What goes between a client in another thread or process and the program that uses it.
+ *
+ * Columns are handed over: their buffers are transferred, not copied, where the port can do that.
+ */
+
+import { BacktestrError, ClosedError, errorFromData } from "../core/errors.js";
+import type { ErrorData } from "../generated/contracts.js";
+import { type Table, TextColumn } from "../tables/table.js";
+
+/** Items of a stream that may be on their way to a reader that has not taken them. */
+export const CREDIT = 64;
+/** Updates that travel together. */
+export const CHUNK = 512;
+
+/** The calls that a client in another thread answers, by name. */
+export type Call = "request" | "backtest" | "wait" | "results" | "marketData";
+/** The streams that it gives. */
+export type StreamKind = "updates" | "batches" | "progress" | "orders" | "positions";
+
+/** What the program sends. */
+export type ToWorker =
+  | { readonly type: "call"; readonly id: number; readonly call: Call; readonly args: readonly unknown[] }
+  | { readonly type: "open"; readonly id: number; readonly stream: StreamKind; readonly args: readonly unknown[] }
+  | { readonly type: "more"; readonly id: number; readonly items: number }
+  | { readonly type: "shut"; readonly id: number }
+  | { readonly type: "close" };
+
+/** What the client in the other thread sends. */
+export type FromWorker =
+  | { readonly type: "ready" }
+  | { readonly type: "failed"; readonly error: Thrown }
+  | { readonly type: "answer"; readonly id: number; readonly value: unknown }
+  | { readonly type: "error"; readonly id: number; readonly error: Thrown }
+  | { readonly type: "items"; readonly id: number; readonly items: readonly unknown[] }
+  | { readonly type: "end"; readonly id: number; readonly error?: Thrown }
+  | { readonly type: "status"; readonly status: string }
+  | { readonly type: "closed" };
+
+/** An error as it travels: structured clones lose classes. */
+export interface Thrown {
+  readonly name: string;
+  readonly message: string;
+  readonly stack: string | undefined;
+  /** Of an error of the broker or of the connection. */
+  readonly data: ErrorData | undefined;
+}
+
+/** Returns an error as it travels. */
+export function thrown(error: unknown): Thrown {
+  if (!(error instanceof Error)) return { name: "Error", message: String(error), stack: undefined, data: undefined };
+  const { name, message, stack } = error;
+  if (!(error instanceof BacktestrError)) return { name, message, stack, data: undefined };
+  const { code, severity } = error;
+  const data = {
+    code,
+    message,
+    severity,
+    component: "client",
+    timestamp: Date.now(),
+    details: error.details === null ? null : plain(error.details),
+    recoveryActions: error.recoveryActions.map((one) => ({ ...one })),
+  } as unknown as ErrorData;
+  return { name, message, stack, data };
+}
+
+/** Returns details that can be cloned. */
+function plain(details: object): unknown {
+  try {
+    return structuredClone(details);
+  } catch {
+    return null;
+  }
+}
+
+const LOCAL: Readonly<Record<string, new (message: string) => Error>> = { TypeError, RangeError, ClosedError };
+
+/** Returns the error that `thrown` was made of, with the stack of its caller in this thread. */
+export function revived(error: Thrown, origin: Error): Error {
+  if (error.data !== undefined) return errorFromData(error.data).at(origin);
+  const Kind = LOCAL[error.name] ?? Error;
+  const made = new Kind(error.message);
+  const frames = (origin.stack ?? "").split("\n").slice(1).join("\n");
+  Object.defineProperty(made, "stack", { value: `${error.name}: ${error.message}\n${frames}`, configurable: true });
+  return made;
+}
+
+/** The buffers of typed arrays in a value, each once: those that can be handed over instead of copied. */
+export function buffersOf(value: unknown, found: Set<ArrayBuffer> = new Set(), depth = 0): Set<ArrayBuffer> {
+  if (ArrayBuffer.isView(value)) {
+    if (value.buffer instanceof ArrayBuffer && value.buffer.byteLength > 0) found.add(value.buffer);
+  } else if (typeof value === "object" && value !== null && depth < 8) {
+    for (const one of Object.values(value)) buffersOf(one, found, depth + 1);
+  }
+  return found;
+}
+
+/** Makes columns of text of what a clone has left of them. */
+export function revivedTable(table: Table): Table {
+  const columns = Object.create(null) as Record<string, Table["columns"][string]>;
+  for (const name of table.names) {
+    const column = table.columns[name] as Table["columns"][string];
+    columns[name] = ArrayBuffer.isView(column) ? column : new TextColumn(column.bytes, column.offsets, column.nulls);
+  }
+  return { ...table, columns };
+}

@@ -119,15 +119,20 @@ def test_workers_of_a_killed_broker_end_by_themselves_and_the_next_start_sweeps(
         assert raw_client.hello()["instanceId"]
 
 
+# With a pace, so that it cannot end before its worker is killed.
+SHORT = {**SYNTH, "endDate": "2024-01-06"}
+PACED = {**SHORT, "options": {"pace": 10_000.0}}
+
+
 def test_a_killed_worker_is_replaced_and_its_backtest_continues_its_streams(tcp_broker: RunningBroker) -> None:
     with RawClient(tcp_broker.connection_file) as raw_client:
         raw_client.hello()
-        straight = raw_client.ask("StartBacktest", SYNTH)["backtestId"]
+        straight = raw_client.ask("StartBacktest", SHORT)["backtestId"]
         system = raw_client.subscribe("system", "system.backtests")
         system.until(lambda data: data["backtestId"] == straight and data["status"] == "completed")
 
         progress = raw_client.subscribe("progress", "progress.")
-        broken = raw_client.ask("StartBacktest", SYNTH)["backtestId"]
+        broken = raw_client.ask("StartBacktest", PACED)["backtestId"]
         seen = progress.until(lambda data: data["backtestId"] == broken and 10 < data["progressPercent"] < 90)
         workers = raw_client.ask("GetSystemStatus", {})["workers"]
         os.kill(next(one["pid"] for one in workers if one["workerId"] == "compute-1"), signal.SIGKILL)

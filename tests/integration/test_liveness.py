@@ -75,12 +75,17 @@ def client(watched: RunningBroker) -> Iterator[RawClient]:
         yield client
 
 
+# With a pace, so that it cannot end before its worker is stopped.
+SHORT = {**SYNTH, "endDate": "2024-01-06"}
+PACED = {**SHORT, "options": {"pace": 10_000.0}}
+
+
 def test_a_stopped_worker_is_killed_and_its_backtest_completes_once_on_another(client: RawClient) -> None:
     system = client.subscribe("system", "system.backtests")
-    straight = client.ask("StartBacktest", SYNTH)["backtestId"]
+    straight = client.ask("StartBacktest", SHORT)["backtestId"]
     system.until(lambda data: data["backtestId"] == straight and data["status"] == "completed")
     progress = client.subscribe("progress", "progress.")
-    hung = client.ask("StartBacktest", SYNTH)["backtestId"]
+    hung = client.ask("StartBacktest", PACED)["backtestId"]
     progress.until(lambda data: data["backtestId"] == hung and 10 < data["progressPercent"] < 90)
     before = compute_worker(client)
     os.kill(before["pid"], signal.SIGSTOP)

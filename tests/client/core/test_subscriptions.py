@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +15,7 @@ from backtestr.core.subscriptions import Subscriptions
 from backtestr_protocol.codec import STREAM, Signer, encode, encode_stream, encoded_payload
 from backtestr_protocol.envelopes import Outgoing
 from backtestr_protocol.errors import NotFound, SerializationError
-from backtestr_protocol.messages import FetchMissed, Missed
+from backtestr_protocol.messages import FetchMissed, Missed, MissedMessage
 from support.client.batches import of_columns, of_messages
 from support.client.link import WALL_MS, Link
 
@@ -140,6 +141,30 @@ def test_a_backlog_that_a_watermark_overtakes_is_waited_for() -> None:
     [fetch] = subscriptions.waited(again.repair)  # none has
     assert isinstance(fetch, Ask)
     assert fetch.data == FetchMissed(topic=ORDERS, from_seq=3, to_seq=9)
+
+
+def test_an_ended_topic_of_which_nothing_more_is_told_is_read_page_by_page_to_its_end() -> None:
+    subscriptions = Subscriptions()
+    subscriptions.connected(KEY, "i")
+    first = next(one for one in subscriptions.open(1, ORDERS, "retained", 3) if isinstance(one, Ask))
+
+    def answered(ask: Ask, *numbers: int) -> list[Any]:
+        assert isinstance(ask.data, FetchMissed)
+        assert ask.data.to_seq is None
+        found = [
+            MissedMessage(seq=seq, payload=msgspec.Raw(encode({"type": "Number", "data": seq}))) for seq in numbers
+        ]
+        first_seq, last_seq = ask.data.from_seq, max(numbers, default=ask.data.from_seq - 1)
+        answer = Missed(topic=ORDERS, from_seq=first_seq, to_seq=last_seq, oldest_seq=1, messages=found)
+        return subscriptions.answered(ask.purpose, answer)
+
+    assert [type(one) for one in answered(first, 1, 2, 3)] == [Deliver]  # there is no space for more
+    [second] = subscriptions.taken(1, 3)
+    [delivered, third] = answered(second, 4, 5)
+    assert [one.seq for one in delivered.deliveries] == [4, 5]
+    assert third.data.from_seq == 6
+    assert answered(third) == []
+    assert subscriptions.taken(1, 2) == []
 
 
 def test_a_loss_is_found_though_its_watermark_is_lost_too(link: Link) -> None:

@@ -259,6 +259,8 @@ class Subscriptions:
             deliveries = stream.fetched(data, subscription.space)
         except MessageError as error:
             return self._end(repair.subscription_id, error)
+        if not data.messages:
+            stream.reads_on = False
         effects = self._deliver(repair.subscription_id, subscription, deliveries)
         if repair.is_last and not data.messages and stream.next_seq > data.to_seq and stream.missing() is None:
             return effects + self._end(repair.subscription_id, None)
@@ -291,6 +293,7 @@ class Subscriptions:
             return self._fetch(repair.subscription_id, stream, is_last=repair.is_last)
         if not isinstance(error, NotFound):
             return self._end(repair.subscription_id, error)
+        stream.reads_on = False
         effects = self._deliver(repair.subscription_id, subscription, stream.give_up(subscription.space))
         return effects + self._end(repair.subscription_id, None) if subscription.is_ending else effects
 
@@ -330,7 +333,7 @@ class Subscriptions:
     def _fetch_missing(
         self, subscription_id: int, subscription: _Subscription, stream: TopicStream, *, is_certain: bool = False
     ) -> Effects:
-        """Fetch the messages that are missing, or, at the end of the backtest, those that may follow the last one.
+        """Fetch the messages that are missing, or those that may follow an answer, or the last one of a backtest.
 
         Without `is_certain`, messages that no later one has passed may be on their way, and are waited for.
         """
@@ -342,8 +345,8 @@ class Subscriptions:
                 return self._wait(subscription_id, stream)
             stream.note_repair(missing[1])
             return self._fetch(subscription_id, stream, missing[1])
-        if subscription.is_ending and not stream.has_next:
-            return self._fetch(subscription_id, stream, is_last=True)
+        if (subscription.is_ending or stream.reads_on) and not stream.has_next:
+            return self._fetch(subscription_id, stream, is_last=subscription.is_ending)
         return []
 
     def _wait(self, subscription_id: int, stream: TopicStream) -> Effects:
@@ -371,6 +374,7 @@ class Subscriptions:
     ) -> Effects:
         self._requests += 1
         stream.request_number = self._requests
+        stream.reads_on = stream.reads_on or to_seq is None
         data = FetchMissed(topic=stream.topic, from_seq=stream.next_seq, to_seq=to_seq)
         return [Ask("FetchMissed", data, TopicRepair(stream.request_number, subscription_id, stream.topic, is_last))]
 

@@ -55,6 +55,7 @@ class TopicStream:
         "_received",
         "known",
         "next_seq",
+        "reads_on",
         "request_number",
         "topic",
         "wait_number",
@@ -70,6 +71,7 @@ class TopicStream:
         self.next_seq = 1 if from_start else 0
         self.known = 0  # the highest number that is known to exist
         self.request_number = 0  # the number of the FetchMissed that is under way, 0 for none
+        self.reads_on = False  # True while the broker may have more behind an answer: those of a log are pages
         self.wait_number = 0  # the number of the wait for messages that may be on their way, 0 for none
         self.waits_at = 0  # what `received` was when that wait began
         self._ahead: dict[int, Payload] = {}

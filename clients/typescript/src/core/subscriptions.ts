@@ -251,6 +251,7 @@ export class Subscriptions {
     try {
       const answer = checkedMissed(data);
       const deliveries = stream.fetched(answer, subscription.space);
+      if (answer.messages.length === 0) stream.readsOn = false;
       const effects = this.#deliver(id, subscription, deliveries);
       const isAll = answer.messages.length === 0 && stream.nextSeq > answer.toSeq && stream.missing() === null;
       if (purpose.isLast && isAll) return [...effects, ...this.#end(id, null)];
@@ -284,6 +285,7 @@ export class Subscriptions {
     stream.requestNumber = 0;
     if (isPassing) return this.#fetch(purpose.subscriptionId, stream, undefined, purpose.isLast);
     if (!(error instanceof NotFound)) return this.#end(purpose.subscriptionId, error);
+    stream.readsOn = false;
     const effects = this.#deliver(purpose.subscriptionId, subscription, stream.giveUp(subscription.space));
     return subscription.isEnding ? [...effects, ...this.#end(purpose.subscriptionId, null)] : effects;
   }
@@ -325,8 +327,8 @@ export class Subscriptions {
   }
 
   /**
-   * Fetches the messages that are missing, or, at the end of the backtest, those that may follow the last one. Without
-   * `isCertain`, messages that no later one has passed may be on their way, and are waited for.
+   * Fetches the messages that are missing, or those that may follow an answer or, at the backtest's end, the last one.
+   * Without `isCertain`, messages that no later one has passed may be on their way, and are waited for.
    */
   #fetchMissing(id: number, subscription: Subscription, stream: TopicStream, isCertain = false): Effects {
     if (subscription.space <= 0 || stream.requestNumber !== 0) return [];
@@ -336,7 +338,8 @@ export class Subscriptions {
       stream.noteRepair(missing[1]);
       return this.#fetch(id, stream, missing[1], false);
     }
-    return subscription.isEnding && !stream.hasNext ? this.#fetch(id, stream, undefined, true) : [];
+    const mayHaveMore = (subscription.isEnding || stream.readsOn) && !stream.hasNext;
+    return mayHaveMore ? this.#fetch(id, stream, undefined, subscription.isEnding) : [];
   }
 
   #wait(subscriptionId: number, stream: TopicStream): Effects {
@@ -374,6 +377,7 @@ export class Subscriptions {
   #fetch(subscriptionId: number, stream: TopicStream, toSeq: number | undefined, isLast: boolean): Effects {
     this.#requests += 1;
     stream.requestNumber = this.#requests;
+    stream.readsOn ||= toSeq === undefined;
     const { topic, nextSeq: fromSeq } = stream;
     const data = toSeq === undefined ? { topic, fromSeq } : { topic, fromSeq, toSeq };
     const purpose: TopicRepair = { kind: "repair", number: this.#requests, subscriptionId, topic, isLast };

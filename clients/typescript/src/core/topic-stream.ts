@@ -60,6 +60,8 @@ export class TopicStream {
   known = 0;
   /** The number of the FetchMissed that is under way, 0 for none. */
   requestNumber = 0;
+  /** Whether the broker may have more behind an answer: those of a log are pages. */
+  readsOn = false;
   /** The number of the wait for messages that may be on their way, 0 for none. */
   waitNumber = 0;
   /** What `received` was when that wait began. */

@@ -22,6 +22,7 @@ class Broker {
   readonly ended: SubscriptionEffect[] = [];
   last = 0;
   retained: number;
+  page = 1_000_000;
   #instance = 1;
   #watermarks = 0;
   #asked: (SubscriptionEffect & { kind: "ask" })[] = [];
@@ -108,7 +109,7 @@ class Broker {
     }
     if (ask.data.topic === TOPIC) {
       const fromSeq = Number(ask.data.fromSeq);
-      const toSeq = Math.min(this.last, Number(ask.data.toSeq ?? this.last));
+      const toSeq = Math.min(this.last, Number(ask.data.toSeq ?? this.last), fromSeq + this.page - 1);
       const oldestSeq = Math.max(1, this.last - this.retained + 1);
       const numbers = Array.from({ length: toSeq }, (_, index) => index + 1).filter(
         (n) => n >= fromSeq && n >= oldestSeq,
@@ -218,6 +219,19 @@ describe("a subscription", () => {
     expect(broker.numbers()).toEqual(Array.from({ length: 31 }, (_, index) => index + 1));
     expect(broker.subscriptions.counters.messagesLost).toBe(0);
     expect(broker.subscriptions.counters.gapsSeen).toBe(0);
+  });
+
+  test("reads an ended topic, of which nothing more is told, page by page to its end", () => {
+    const broker = new Broker();
+    broker.page = 3;
+    broker.publish(8, true);
+    broker.open({ since: "retained", space: 4 });
+    while (broker.reply());
+    expect(broker.numbers()).toEqual([1, 2, 3, 4]);
+    broker.take(broker.subscriptions.taken(1, 100));
+    while (broker.reply());
+    expect(broker.numbers()).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
+    expect(broker.subscriptions.taken(1, 1)).toEqual([]);
   });
 
   test("from a sequence number begins there", () => {

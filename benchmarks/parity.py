@@ -45,7 +45,7 @@ TOLERANCE = 1e-9
 SMALLEST = 1e-4
 """The least value to which differences are relative: a smaller figure is zero except for rounding."""
 IN_MONEY = {"expectancy": CAPITAL}
-"""What a figure is a fraction of before `SMALLEST` is applied to it, if not of 1."""
+"""The amounts of money to which a figure is relative before `SMALLEST` is applied to it; others are relative to 1."""
 DIGITS = 8
 """Decimal places of money that mean something, beside a capital of 10,000."""
 ROUNDING = 1e-12

@@ -270,7 +270,7 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     ] = msgspec.field(name="undefined", default_factory=dict)
     sentences: Annotated[
         Texts,
-        msgspec.Meta(description="What a reader of the figures must know, a sentence each; absent where nothing."),
+        msgspec.Meta(description="The sentences that a reader of the figures must know; absent where there are none."),
     ] = msgspec.field(name="warnings", default=ABSENT)
     rejections: Annotated[
         Counts, msgspec.Meta(description="The number of rejected orders, by the reason of their rejection.")

@@ -190,7 +190,7 @@ def _protocol_file() -> str:
         f"export const TOPIC_CLASSES = {_value(topics)} as const;",
         "",
         *_comment(
-            "What each request takes, by the name of its type: the fields of its data. See `FIELDS`.",
+            "The fields of the data of each request, by the name of its type. See `FIELDS`.",
             "",
         ),
         f"export const REQUEST_DATA = {_value(taken)} as const;",

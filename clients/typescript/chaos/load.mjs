@@ -72,7 +72,7 @@ function increments() {
   };
 }
 
-/** What a backtest's readers were given: how often each change came, and a digest that does not depend on ids. */
+/** The changes that a backtest's readers were given: how often each came, and a digest that does not depend on ids. */
 async function told(client) {
   const run = await client.backtest(BACKTEST);
   const changes = new Map();

@@ -1,6 +1,6 @@
 /** Time, chance and ids as a client gets them, from the machine or from a test. */
 
-/** What a client takes from its machine. All durations and monotonic times are in seconds. */
+/** A clock has all that a client takes from its machine. All durations and monotonic times are in seconds. */
 export interface Clock {
   /** The monotonic time. */
   now(): number;

@@ -1,4 +1,4 @@
-/** What the handles of one client share: its driver, its clock, and its way to ask. */
+/** The context that the handles of one client share: its driver, its clock, and its way to ask. */
 
 import type { Clock } from "./clock.js";
 import { checkRequest } from "./core/request-check.js";
@@ -18,7 +18,7 @@ export type Answer<Type extends RequestType> = readonly [
 /** Seconds within which the broker answers requests that read or write whole files. */
 export const BULK_SECONDS = 600;
 
-/** What the handles of one client share. */
+/** The handles of one client share this. */
 export class Context {
   readonly driver: Driver;
   readonly clock: Clock;

@@ -40,7 +40,7 @@ const LASTING_SECONDS = 5;
 // Seconds for a request of the subscriptions: its answer is small, or cut to size by the broker.
 const REPAIR_TIMEOUT = 30;
 
-/** What the driver tells its client. */
+/** The driver tells its client these events. */
 export interface DriverEvents {
   state(state: ConnectionState, previous: ConnectionState): void;
   report(error: BacktestrError, about: string): void;
@@ -54,7 +54,7 @@ export interface DriverEvents {
   slow(prefix: string): void;
 }
 
-/** What `Driver.open` is given about a subscription. */
+/** A reading is the topic or prefix of a subscription, and where it begins and ends. */
 export interface Reading {
   readonly prefix: string;
   readonly since: Since;
@@ -139,12 +139,12 @@ export class Driver {
     return this.#state;
   }
 
-  /** Why the state is `authFailed`, or the last refusal of this client's key; null if there was none. */
+  /** The reason why the state is `authFailed`, or the last refusal of this client's key; null if there was none. */
   get keyRefusal(): BacktestrError | null {
     return this.#keyRefusal;
   }
 
-  /** Why the last link was given up; null if none was. */
+  /** The reason why the last link was given up; null if none was. */
   get lastReason(): string | null {
     return this.#lastReason;
   }

@@ -44,7 +44,7 @@ export const OF_HEARTBEATS: readonly string[] = ["heartbeat", "health", "silence
 
 /** The latest errors of a client: failed requests, lost messages, the connection, and exceptions of callbacks. */
 export interface Errors {
-  /** How many there were, including those that are no longer kept. */
+  /** The number that there were, including those that are no longer kept. */
   readonly count: number;
   /**
    * Returns the last 100 that are at least so severe, the oldest first; `Warning` by default. `Info` adds what says that

@@ -1,4 +1,4 @@
-/** What the methods of a client take. */
+/** Options and arguments of the methods of a client. */
 
 import type { Instant } from "./arguments.js";
 import type { Clock } from "./clock.js";
@@ -8,12 +8,12 @@ import type { Filters } from "./core/update-filter.js";
 import type { IndicatorConfig } from "./generated/contracts.js";
 import type { Stream } from "./run.js";
 
-/** How long a request may take, in milliseconds; every attempt of it together. */
+/** The time that a request may take, in milliseconds; every attempt of it together. */
 export interface Timed {
   readonly timeoutMs?: number | undefined;
 }
 
-/** How a client is made. */
+/** Options of a client. */
 export interface ClientOptions {
   /** A stable name for this program; by default a random one. */
   readonly clientId?: string | undefined;
@@ -23,7 +23,7 @@ export interface ClientOptions {
   readonly timeoutMs?: number | undefined;
   /** Milliseconds that ordinary requests may take; 30,000 by default. Those about whole files have 600,000. */
   readonly requestTimeoutMs?: number | undefined;
-  /** What is retried and how often, if not the defaults. */
+  /** The policy of retries, if not the defaults. */
   readonly recovery?: Partial<Recovery> | undefined;
   /** Decompresses batches; without it compressed batches are refused. `connect` brings one. */
   readonly decompress?: Decompress | undefined;
@@ -34,7 +34,7 @@ export interface ClientOptions {
 /** The price of ticks that bars are made of. */
 export type TickPrice = "ask" | "bid" | "last" | "mid";
 
-/** What is evaluated or tested, and on which bars. */
+/** An algorithm with its parameters, and the bars on which it is evaluated or tested. */
 export interface Tested {
   /** An algorithm's id, or its name for the newest version. */
   readonly algorithm: string;
@@ -70,7 +70,7 @@ export interface BacktestOptions extends Tested {
   readonly watch?: readonly Stream[] | undefined;
 }
 
-/** Which bars or ticks are wanted. */
+/** The bars or ticks that are wanted. */
 export interface MarketDataOptions extends Timed {
   readonly start?: Instant | undefined;
   /** The end, exclusive. */
@@ -83,7 +83,7 @@ export interface MarketDataOptions extends Timed {
   readonly indicators?: readonly (string | IndicatorConfig)[] | undefined;
 }
 
-/** How a file is imported; what is left out is told from the file. */
+/** Options of an import; what is left out is told from the file. */
 export interface ImportOptions extends Timed {
   readonly symbol?: string | undefined;
   readonly timeframe?: string | undefined;
@@ -97,7 +97,7 @@ export interface ImportOptions extends Timed {
   readonly symbolColumn?: string | undefined;
 }
 
-/** What a price replay publishes, and how fast: exactly one of the three rates. */
+/** Options of a price replay: its bars or ticks, and exactly one of the three rates. */
 export interface ReplayOptions extends Timed {
   readonly start?: Instant | undefined;
   /** The end, exclusive. */
@@ -123,10 +123,10 @@ export interface Price {
   readonly timeframe: string;
 }
 
-/** How a topic is read. */
+/** Options of reading a topic. */
 export interface SubscribeOptions {
   /** Begin with the oldest message that the broker retains, and miss none after that. */
   readonly history?: boolean | undefined;
-  /** Which messages are wanted. */
+  /** The messages that are wanted. */
   readonly filters?: Filters | undefined;
 }

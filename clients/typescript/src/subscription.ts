@@ -17,10 +17,10 @@ import { joinedPrices, type PriceBatch, pricesOf } from "./price-batch.js";
 export type { Gap, Restarted } from "./core/effects.js";
 export type { Update } from "./core/updates.js";
 
-/** What a subscription gives: a message, a loss that is stated, or the news that another broker answers now. */
+/** A subscription gives a message, a loss that is stated, or the news that another broker answers now. */
 export type Received<Data = unknown> = Update<Data> | Gap | Restarted;
 
-/** How a subscription begins and ends; for those that the client makes itself. */
+/** The begin and the end of a subscription that the client makes itself. */
 export interface Extent {
   readonly since: Since;
   /** It ends with this backtest. */

@@ -19,13 +19,13 @@ export type { Port } from "./transports/port.js";
 export { RemoteClient, type RemoteResults } from "./worker/remote.js";
 export { type ServeOptions, serveClient } from "./worker/serve.js";
 
-/** What the thread is told: options of `connect` that can be cloned. */
+/** Options of the thread's client: those of `connect` that can be cloned. */
 export type WorkerOptions = Omit<ConnectOptions, "clock" | "decompress">;
 
 /** Milliseconds that an exiting process waits for its thread. */
 const EXIT_MS = 1_000;
 
-/** What the thread is given. `ended` is 1 once it holds no socket any more. */
+/** The data that the thread begins with. `ended` is 1 once it holds no socket any more. */
 export interface ThreadData {
   readonly options: WorkerOptions;
   readonly ended: Int32Array<SharedArrayBuffer>;

@@ -222,7 +222,7 @@ class Run:
 
 
 class RecordedRun(msgspec.Struct, frozen=True, kw_only=True):
-    """What the simulation of a backtest has recorded: all of its result but the figures.
+    """The records of a simulation: all of a backtest's result but the figures.
 
     `timestamp` (µs UTC) and `equity` have one value per simulated bar. `trades` are the closed trades, `open_trades`
     those that are open at the end, marked at the last close, at most one per symbol; `symbol` of records is an index

@@ -165,9 +165,7 @@ class IoThread:
         `data` are encoded already, so that a value that cannot be sent fails in the thread of its caller.
         """
         reply: PendingReply[Success] = PendingReply()
-        self._commands.add(
-            lambda: self._ask(request_type, data, timeout, reply), lambda fault: reply.fail(_ended(fault))
-        )
+        self._commands.add(lambda: self._ask(request_type, data, timeout, reply), lambda why: reply.fail(_ended(why)))
         return reply
 
     def call(self, request_type: str, data: msgspec.Raw, timeout: float) -> Success:

@@ -53,7 +53,7 @@ type NumberColumn = (typeof NUMBERS)[number];
 const TEXTS = ["symbol", "timeframe"] as const;
 const SOURCES = ["backtestId", "replayId"] as const;
 
-/** What all prices of a batch in columns have in common. */
+/** The values that all prices of a batch in columns have in common. */
 export interface PriceTexts {
   readonly symbol: string;
   readonly timeframe: string;

@@ -27,7 +27,7 @@ export interface Payload {
 }
 
 const MESSAGE_TYPES = ["Request", "Response", "Event", "Stream", "Error", "Heartbeat"] as const;
-/** What a message is. */
+/** The kinds of messages. */
 export type MessageType = (typeof MESSAGE_TYPES)[number];
 
 /** The map in which every message travels (PROTOCOL.md, section 3). */

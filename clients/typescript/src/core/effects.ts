@@ -72,7 +72,7 @@ export interface MaybeLost {
   readonly prefix: string;
 }
 
-/** What a subscription receives. */
+/** A subscription receives these. */
 export type Delivery = StreamMessage | DeliveredBatch | Gap | Restarted | MaybeLost;
 
 /** Returns the number as which a delivery counts against a bound. */
@@ -106,7 +106,7 @@ export interface StatusCheck {
   readonly backtestId: string;
 }
 
-/** Why the client itself sends a request. */
+/** The purpose for which the client itself sends a request. */
 export type Purpose = TopicRepair | StatusCheck;
 
 /** A request of the client itself; its outcome goes to the subscriptions, with `purpose`. */

@@ -24,7 +24,7 @@ export type ErrorCallback = (report: ErrorReport) => void;
 
 /** The latest errors of one client, and the callbacks for further ones. */
 export class ErrorLog {
-  /** How many errors were added, including those that are no longer kept; recoveries are not counted. */
+  /** The number of errors that were added, including those that are no longer kept; recoveries are not counted. */
   count = 0;
   readonly #actsByItself: boolean;
   // Each with its number. Recoveries are kept apart, so that a hundred of them do not push out an error.

@@ -8,7 +8,7 @@
 import type { ErrorData, RecoveryAction } from "../generated/contracts.js";
 import { ERRORS } from "../generated/protocol.js";
 
-/** How bad an error is, the least first in `SEVERITIES`. `Info` says that something has recovered. */
+/** The severity of an error, the least first in `SEVERITIES`. `Info` says that something has recovered. */
 export type Severity = ErrorData["severity"];
 /** The code of an error (PROTOCOL.md, section 5). */
 export type ErrorCode = ErrorData["code"];
@@ -34,7 +34,7 @@ export class BacktestrError extends Error {
     this.details = details;
   }
 
-  /** How bad it is. */
+  /** Its severity. */
   get severity(): Severity {
     return this.#severity ?? this.ownSeverity;
   }

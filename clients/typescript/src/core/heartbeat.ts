@@ -12,7 +12,7 @@ export const SILENCE = 30;
 /** `unknown`: none has come yet, and 30 seconds have not passed. `alive`: they come. `silent`: none for 30 seconds. */
 export type Pulse = "unknown" | "alive" | "silent";
 
-/** What has changed. */
+/** A change of the heartbeat. */
 export interface HeartbeatChange {
   readonly pulse: Pulse;
   /** The latest status of the broker, null if none has come. */

@@ -6,7 +6,7 @@
 
 import { didYouMean } from "./near-miss.js";
 
-/** How waits grow from one try to the next. */
+/** The growth of waits from one try to the next. */
 export type Backoff = "fixed" | "linear" | "exponential";
 
 /** The recovery policy of one client; durations are in milliseconds. A request's own timeout bounds all that is done for it. */
@@ -19,7 +19,7 @@ export interface Recovery {
   readonly maxDelayMs: number;
   /** Up to so many milliseconds are added at random to each wait. */
   readonly jitterMs: number;
-  /** How often one request is sent because of faults of the broker or silence. Waiting for a busy one does not count. */
+  /** The number of times that one request is sent because of faults of the broker or silence. Waiting for a busy one does not count. */
   readonly maxAttempts: number;
   /** A request without an answer for so long is resent under the same id, next after twice as long; null is never. */
   readonly resendAfterMs: number | null;

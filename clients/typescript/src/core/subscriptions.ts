@@ -40,7 +40,7 @@ export const QUIET = 0.25;
 const OWN = 0;
 const UNBOUNDED = Number.MAX_SAFE_INTEGER;
 
-/** What a subscription is about: see `Subscriptions.open`. */
+/** The wanted messages of a subscription: see `Subscriptions.open`. */
 export interface Wanted {
   readonly prefix: string;
   readonly since: Since;

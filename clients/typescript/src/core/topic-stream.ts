@@ -64,7 +64,7 @@ export class TopicStream {
   readsOn = false;
   /** The number of the wait for messages that may be on their way, 0 for none. */
   waitNumber = 0;
-  /** What `received` was when that wait began. */
+  /** The value of `received` when that wait began. */
   waitsAt = 0;
   readonly #counters: StreamCounters;
   readonly #decompress: Decompress;

@@ -18,7 +18,7 @@ export const WATERMARKS = "system.watermarks";
 export interface TopicClass {
   readonly prefix: string;
   readonly socket: StreamSocket;
-  /** How many messages each topic retains for repair. */
+  /** The number of messages that each topic retains for repair. */
   readonly retained: number;
 }
 

@@ -11,7 +11,7 @@ import type { TableFile } from "../generated/contracts.js";
 /** The sockets of a broker that publish streams. Every topic belongs to one of them (`socketsFor`). */
 export type StreamSocket = "prices" | "progress" | "orders" | "positions" | "system";
 
-/** What a signature is about: a request, an answer or a stream message (PROTOCOL.md, section 2). */
+/** The kind of a signed message: a request, an answer or a stream message (PROTOCOL.md, section 2). */
 export type Label = "req" | "rep" | "pub";
 
 /**
@@ -29,13 +29,13 @@ export interface Signer {
 }
 
 /**
- * How a handshake of CURVE ended. `denied`: the broker looked the key up and refused it. `failed`: it hung up, as for
+ * The end of a handshake of CURVE. `denied`: the broker looked the key up and refused it. `failed`: it hung up, as for
  * a key that does not fit its own.
  */
 export type HandshakeOutcome = "succeeded" | "failed" | "denied";
 
 /**
- * What a link reports. The client takes each event in before the call returns.
+ * An event that a link reports. The client takes each event in before the call returns.
  *
  * - `opened`, once, before any other event but `absent`: requests may be sent. The broker need not have accepted the
  *   connection yet: what is sent meanwhile waits in the socket. `signer` is null behind a tunnel; `publicKey` is that

@@ -799,7 +799,7 @@ export interface Metrics {
   readonly averageMfe?: number | null | undefined;
   /** The reason why a metric is nil, by the name of the metric. Default: {} */
   readonly undefined?: { readonly [name: string]: string } | undefined;
-  /** What a reader of the figures must know, a sentence each; absent where nothing */
+  /** The sentences that a reader of the figures must know; absent where there are none */
   readonly warnings?: readonly string[] | undefined;
   /** The number of rejected orders, by the reason of their rejection */
   readonly rejectedOrders?: { readonly [name: string]: number } | undefined;

@@ -66,7 +66,7 @@ export const TOPIC_CLASSES = [
   },
 ] as const;
 
-/** What each request takes, by the name of its type: the fields of its data. See `FIELDS`. */
+/** The fields of the data of each request, by the name of its type. See `FIELDS`. */
 export const REQUEST_DATA = {
   Hello: "Hello",
   Goodbye: "Nothing",

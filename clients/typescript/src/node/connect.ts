@@ -6,7 +6,7 @@ import { decompress } from "../compression/node.js";
 import type { ClientOptions } from "../options.js";
 import { type ZmqOptions, zmqTransport } from "../transports/zmq.js";
 
-/** How a client finds the broker, and how it is made. */
+/** Options of `connect`: they say how a client finds the broker, and how it is made. */
 export interface ConnectOptions extends ClientOptions, ZmqOptions {}
 
 const OPTIONS = [

@@ -12,7 +12,7 @@ const HOW_TO_START = "start one with: backtestr run (or make run-broker)";
 const MAX_BYTES = 65_536;
 const ENDPOINTS = ["requests", "prices", "progress", "orders", "positions", "system"] as const;
 
-/** How to reach one instance of a broker. */
+/** The addresses and the key by which one instance of a broker is reached. */
 export interface Connection {
   readonly instanceId: string;
   readonly endpoints: Readonly<Record<"requests" | StreamSocket, string>>;

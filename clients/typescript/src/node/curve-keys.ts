@@ -11,7 +11,7 @@ const KEY_CHARACTERS = 40;
 /** A key file is one line of 41 bytes; a longer file is not a key. */
 const MAX_FILE_BYTES = 256;
 const NAME = /^[0-9A-Za-z_-]{1,64}$/;
-/** What stands before the 32 bytes of an X25519 secret key in PKCS #8. */
+/** The bytes that stand before the 32 bytes of an X25519 secret key in PKCS #8. */
 const PKCS8 = Buffer.from("302e020100300506032b656e04220420", "hex");
 
 /** A CURVE key pair, each half as 40 characters of Z85. */

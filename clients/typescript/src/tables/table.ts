@@ -58,7 +58,7 @@ export class TextColumn implements Iterable<string | null> {
   readonly length: number;
   /** The UTF-8 of all values, one after the other. */
   readonly bytes: Uint8Array;
-  /** Where each value begins, and where the last one ends. */
+  /** The places where each value begins, and where the last one ends. */
   readonly offsets: Float64Array | Int32Array;
   /** 1 where the value is null; absent if none is. */
   readonly nulls: Uint8Array | undefined;

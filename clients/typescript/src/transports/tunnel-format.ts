@@ -27,9 +27,9 @@
 /** The subprotocol of the WebSocket. */
 export const SUBPROTOCOL = "backtestr.1";
 
-/** What a message from a page is. */
+/** The kinds of messages from a page. */
 export const FROM_PAGE = { request: 1, subscribe: 2, unsubscribe: 3, taken: 4 } as const;
-/** What a message to a page is. */
+/** The kinds of messages to a page. */
 export const TO_PAGE = { answer: 1, message: 2, opened: 3, lost: 4, absent: 5, replaced: 6 } as const;
 
 /** Bytes of a length. */

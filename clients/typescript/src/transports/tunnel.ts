@@ -15,7 +15,7 @@ export const MAX_UNREAD_BYTES = 64 * 2 ** 20;
 /** The page says so often how many it has taken. */
 export const TAKEN_EVERY = 100;
 
-/** What the far end tells the page of its link. */
+/** The far end tells the page this of its link. */
 export type TunnelEvent =
   | { readonly type: "opened"; readonly instanceId: string; readonly hasTables: boolean }
   | Exclude<LinkEvent, { type: "opened" }>;
@@ -31,7 +31,7 @@ export class TunnelLink {
   #unread = 0;
   #unreadBytes = 0;
   readonly #sizes: number[] = [];
-  /** How many stream messages were dropped, since the page was slow. */
+  /** The number of stream messages that were dropped, since the page was slow. */
   dropped = 0;
 
   /** Opens a link of `transport`, and posts its events. */

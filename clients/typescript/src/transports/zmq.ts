@@ -26,7 +26,7 @@ const CLOSING_MS = 200;
 /** Milliseconds between two checks of the connection file; one costs microseconds. */
 const RELOAD_MS = 250;
 
-/** How a transport over ZeroMQ finds its broker and itself. */
+/** Options of a transport over ZeroMQ: they say where its broker is, and with which key it comes. */
 export interface ZmqOptions {
   /** The path of the connection file, if not the usual one. */
   readonly connectionFile?: string | undefined;

@@ -1,5 +1,5 @@
 /**
- * What goes between a client in another thread or process and the program that uses it.
+ * The messages between a client in another thread or process and the program that uses it.
  *
  * Columns are handed over: their buffers are transferred, not copied, where the port can do that.
  */
@@ -18,7 +18,7 @@ export type Call = "request" | "backtest" | "wait" | "results" | "marketData";
 /** The streams that it gives. */
 export type StreamKind = "updates" | "batches" | "progress" | "orders" | "positions";
 
-/** What the program sends. */
+/** The program sends these messages. */
 export type ToWorker =
   | { readonly type: "call"; readonly id: number; readonly call: Call; readonly args: readonly unknown[] }
   | { readonly type: "open"; readonly id: number; readonly stream: StreamKind; readonly args: readonly unknown[] }
@@ -26,7 +26,7 @@ export type ToWorker =
   | { readonly type: "shut"; readonly id: number }
   | { readonly type: "close" };
 
-/** What the client in the other thread sends. */
+/** The client in the other thread sends these messages. */
 export type FromWorker =
   | { readonly type: "ready" }
   | { readonly type: "failed"; readonly error: Thrown }

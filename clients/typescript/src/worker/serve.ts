@@ -13,7 +13,7 @@ import type { Waiting } from "../run.js";
 import { listen, type Port } from "../transports/port.js";
 import { buffersOf, CHUNK, CREDIT, type FromWorker, type StreamKind, type ToWorker, thrown } from "./messages.js";
 
-/** How a client is served. */
+/** Options of serving a client. */
 export interface ServeOptions {
   /**
    * Hand columns over instead of copying them (default true). A MessagePortMain of Electron cannot: it takes no transfer

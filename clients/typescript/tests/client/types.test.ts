@@ -1,4 +1,4 @@
-/** What TypeScript knows of requests, topics and events: a wrong name or type does not compile. */
+/** TypeScript knows requests, topics and events: a wrong name or type does not compile. */
 
 import { expect, expectTypeOf, test } from "vitest";
 import type {

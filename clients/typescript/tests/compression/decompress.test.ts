@@ -35,7 +35,7 @@ interface Packed {
   content: Uint8Array;
 }
 
-/** What Python's packages make of the contents: with and without checksums and sizes, in linked blocks of 64 KiB. */
+/** The contents as Python's packages compress them: with and without checksums and sizes, in linked blocks of 64 KiB. */
 function packedByPython(): Packed[] {
   const script = `
 import gzip, json, sys, base64, lz4.frame, zstandard

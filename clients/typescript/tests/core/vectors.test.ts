@@ -49,7 +49,7 @@ const KEYS = [
   "instanceId",
 ];
 
-/** What a reader takes of an envelope: the keys that it knows, without those that are nil. */
+/** Returns the keys of an envelope that a reader knows, without those that are nil. */
 function known(envelope: Json): Json {
   const entries = Object.entries(envelope).filter(([name, one]) => KEYS.includes(name) && one !== null);
   return Object.fromEntries(entries);

@@ -1,4 +1,4 @@
-/** What a client keeps over faults of a real broker: nothing is lost silently, and nothing is done twice. */
+/** A client keeps its promises over faults of a real broker: nothing is lost silently, and nothing is done twice. */
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { OrderUpdate, PositionUpdate } from "../../src/generated/contracts.js";

@@ -47,7 +47,7 @@ export class FakeClock implements Clock {
     return `id${this.#ids}`;
   }
 
-  /** How many timers are set. */
+  /** The number of timers that are set. */
   get timers(): number {
     return this.#timers.length;
   }
@@ -77,7 +77,7 @@ export interface Asked {
   readonly counter: number | undefined;
 }
 
-/** What the broker does with a request: it gives the data of the answer, or what `failed` made, or undefined for none. */
+/** A handler of a request gives the data of the answer, or what `failed` made, or undefined for none. */
 export type Handler = (asked: Asked) => unknown;
 
 class Failed {
@@ -101,7 +101,7 @@ export class FakeBroker implements Transport {
   readonly handlers: { [type: string]: Handler };
   tables?: TableFiles;
   instanceId = "i1";
-  /** Why there is no broker; null while there is one. */
+  /** The reason why there is no broker; null while there is one. */
   absence: string | null = null;
   isSilent = false;
   heartbeatMs = 1_000;

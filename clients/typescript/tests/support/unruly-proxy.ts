@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { Dealer, Publisher, Subscriber } from "zeromq";
 import type { Broker } from "./broker.js";
 
-/** What is done to a message: it is sent so often, later messages first, or with a bit of a frame turned. */
+/** A message is sent so often, later messages first, or with a bit of a frame turned. */
 export type Mischief = "pass" | "twice" | "again later" | "swap" | "drop" | "forge";
 
 export interface Mischiefs {

@@ -22,7 +22,7 @@ afterAll(() => broker.stop());
 
 interface Served {
   readonly remote: RemoteClient;
-  /** What was sent to the program, and the buffers that were handed over with it. */
+  /** The messages that were sent to the program, and the buffers that were handed over with them. */
   readonly posted: { readonly message: { type: string }; readonly handedOver: number }[];
   readonly ended: Promise<void>;
 }

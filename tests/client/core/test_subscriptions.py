@@ -160,6 +160,7 @@ def test_an_ended_topic_of_which_nothing_more_is_told_is_read_page_by_page_to_it
 
     assert [type(one) for one in answered(first, 1, 2, 3)] == [Deliver]  # there is no space for more
     [second] = subscriptions.taken(1, 3)
+    assert isinstance(second, Ask)
     [delivered, third] = answered(second, 4, 5)
     assert [one.seq for one in delivered.deliveries] == [4, 5]
     assert third.data.from_seq == 6

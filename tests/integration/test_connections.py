@@ -151,4 +151,4 @@ def test_a_broker_without_a_free_descriptor_goes_on_and_recovers(own_broker: Run
         with RawClient(own_broker.connection_file, "second") as second:
             assert second.hello()
     assert own_broker.log.count("descriptors_exhausted") == 1
-    assert "Traceback" not in own_broker.log
+    assert "Traceback" not in own_broker.log, own_broker.log

@@ -127,8 +127,8 @@ PACED = {**SHORT, "options": {"pace": 10_000.0}}
 def test_a_killed_worker_is_replaced_and_its_backtest_continues_its_streams(tcp_broker: RunningBroker) -> None:
     with RawClient(tcp_broker.connection_file) as raw_client:
         raw_client.hello()
-        straight = raw_client.ask("StartBacktest", SHORT)["backtestId"]
         system = raw_client.subscribe("system", "system.backtests")
+        straight = raw_client.ask("StartBacktest", SHORT)["backtestId"]
         system.until(lambda data: data["backtestId"] == straight and data["status"] == "completed")
 
         progress = raw_client.subscribe("progress", "progress.")

@@ -82,8 +82,7 @@ class ProcessFamily:
         known = self._workers | ({self._guardian.pid} if self._guardian is not None else set())
         for pid in set(process_ends.child_ids()) - known:
             self._killed.add(pid)
-            with contextlib.suppress(psutil.Error):
-                psutil.Process(pid).kill()
+            process_ends.kill_child(pid)
         self._killed = {pid for pid in self._killed if not process_ends.reap(pid)}
 
     def close(self) -> None:

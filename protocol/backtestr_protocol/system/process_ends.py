@@ -29,6 +29,8 @@ _too_much_processor_time: int | None = getattr(signal, "SIGXCPU", None)
 _waitid: Callable[..., object] | None = getattr(os, "waitid", None)
 _killpg: Callable[[int, int], None] | None = getattr(os, "killpg", None)
 _no_hang: int | None = getattr(os, "WNOHANG", None)
+# The errors of psutil, and those of the system that it passes on, as where no file can be opened.
+_UNKNOWN = (psutil.Error, OSError)
 # Code of others that runs here may replace it in its module.
 _sleep = time.sleep
 
@@ -121,18 +123,28 @@ def _watch(parent: int) -> None:
 
 
 def descendants(pid: int) -> list[psutil.Process]:
-    """Return the processes that a process has started, and those that they have started; none for one that is gone."""
+    """Return the processes that a process has started, and those that they have started; none for one that is gone.
+
+    None either where no file can be opened to look.
+    """
     try:
         return list(psutil.Process(pid).children(recursive=True))
-    except psutil.Error:
+    except _UNKNOWN:
         return []
 
 
 def kill_all(processes: Iterable[psutil.Process]) -> None:
     """Kill processes; those that have ended, also if their numbers belong to others by now, are left alone."""
     for one in processes:
-        with contextlib.suppress(psutil.Error):
+        with contextlib.suppress(*_UNKNOWN):
             one.kill()
+
+
+def kill_child(pid: int) -> None:
+    """Kill a child that nobody has waited for: its number is its own until then. It needs no file to make sure."""
+    if _kill is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, _kill)
 
 
 def kill_group(pid: int) -> bool:
@@ -156,7 +168,8 @@ def kill_with_descendants(process: subprocess.Popen[bytes]) -> None:
 def child_ids() -> list[int]:
     """Return the ids of the processes that this one has started or adopted, ended ones too until they are waited for.
 
-    On Linux without looking at other processes, and after one system call if there are none.
+    On Linux without looking at other processes, and after one system call if there are none. Those are missing of which
+    nothing can be known, because no file can be opened.
     """
     if _waitid is not None:
         try:
@@ -167,7 +180,7 @@ def child_ids() -> list[int]:
     try:
         tasks = os.listdir(_TASKS)
     except OSError:  # a system without /proc
-        with contextlib.suppress(psutil.Error):
+        with contextlib.suppress(*_UNKNOWN):
             found += [one.pid for one in psutil.Process().children()]
         return found
     for task in tasks:
@@ -182,13 +195,15 @@ def is_alive(pid: int) -> bool:
         return bool(psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD))
     except psutil.Error:
         return False
+    except OSError:  # no file can be opened to look
+        return True
 
 
 def command_line(pid: int) -> str:
     """Return the command line of a process; an empty text where it cannot be read."""
     try:
         return "\0".join(psutil.Process(pid).cmdline())
-    except psutil.Error:
+    except _UNKNOWN:
         return ""
 
 
@@ -210,6 +225,7 @@ def end_children() -> None:
         if not left:
             return
         for pid in left:
-            with contextlib.suppress(psutil.Error):
-                kill_all([*descendants(pid), psutil.Process(pid)])
+            kill_all(descendants(pid))
+            with contextlib.suppress(*_UNKNOWN):
+                psutil.Process(pid).kill()
         _sleep(0.01)

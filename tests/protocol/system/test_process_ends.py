@@ -147,3 +147,25 @@ def test_children_are_found_with_and_without_proc(has_proc: bool, monkeypatch: p
     assert one.pid not in process_ends.child_ids()
     assert process_ends.command_line(one.pid) == ""
     assert process_ends.descendants(one.pid) == []
+
+
+# It has a child, and no file can be opened: it asks all questions, and kills the child.
+WITHOUT_FILES = """
+import os, resource, subprocess, sys
+from backtestr_protocol.system import process_ends
+child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+known = [process_ends.child_ids(), process_ends.descendants(os.getpid()), process_ends.command_line(child.pid)]
+assert known == [[], [], ""], known
+assert process_ends.is_alive(child.pid)
+process_ends.kill_child(child.pid)
+print(child.wait(10))
+process_ends.kill_child(child.pid)
+process_ends.end_children()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc, which is read by opening files")
+def test_nothing_fails_where_no_file_can_be_opened_and_a_child_can_be_killed() -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT_FILES], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, f"{-signal.SIGKILL}\n"), done.stderr

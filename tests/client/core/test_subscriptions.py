@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backtestr.core.effects import Ask, Deliver, MaybeLost, Restarted, StreamMessage, UnattributedError, Wait
+from backtestr.core.effects import Ask, Deliver, Gap, MaybeLost, Restarted, StreamMessage, UnattributedError, Wait
 from backtestr.core.subscriptions import Subscriptions
 from backtestr_protocol.codec import STREAM, Signer, encode, encode_stream, encoded_payload
 from backtestr_protocol.envelopes import Outgoing
@@ -166,6 +166,22 @@ def test_an_ended_topic_of_which_nothing_more_is_told_is_read_page_by_page_to_it
     assert third.data.from_seq == 6
     assert answered(third) == []
     assert subscriptions.taken(1, 2) == []
+
+
+def test_an_empty_answer_says_nothing_of_messages_that_were_told_of_since_it_was_asked_for() -> None:
+    subscriptions = Subscriptions()
+    subscriptions.connected(KEY, "i")
+    check = next(one for one in subscriptions.open(1, ORDERS, "retained", 1_000) if isinstance(one, Ask))
+    told = subscriptions.receive(streamed("system.watermarks", 1, "Watermarks", {"topics": {ORDERS: 2}}))
+    assert told == [], "a request is under way"
+    nothing = Missed(topic=ORDERS, from_seq=1, to_seq=0, oldest_seq=1, messages=[])
+    [wait] = subscriptions.answered(check.purpose, nothing)  # the answer is older than the watermark
+    assert isinstance(wait, Wait)
+    [fetch] = subscriptions.waited(wait.repair)
+    assert isinstance(fetch, Ask)
+    [lost] = subscriptions.answered(fetch.purpose, nothing)
+    assert isinstance(lost, Deliver)
+    assert lost.deliveries == [Gap(ORDERS, 1, 2)]
 
 
 def test_a_loss_is_found_though_its_watermark_is_lost_too(link: Link) -> None:

@@ -159,6 +159,7 @@ def test_after_an_answer_that_was_cut_to_size_the_rest_is_fetched() -> None:
 def test_messages_that_the_broker_does_not_know_are_lost_and_not_fetched_again() -> None:
     one = stream()
     one.offer(messages(3), AMPLE)
+    one.asked_for = 3
     assert numbers(one.fetched(missed(to_seq=0), AMPLE)) == [(1, 2), 3]
 
 

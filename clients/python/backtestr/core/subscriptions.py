@@ -294,7 +294,7 @@ class Subscriptions:
         if not isinstance(error, NotFound):
             return self._end(repair.subscription_id, error)
         stream.reads_on = False
-        effects = self._deliver(repair.subscription_id, subscription, stream.give_up(subscription.space))
+        effects = self._deliver(repair.subscription_id, subscription, stream.give_up(subscription.space, stream.known))
         return effects + self._end(repair.subscription_id, None) if subscription.is_ending else effects
 
     # --- messages -----------------------------------------------------------------------------------------------------
@@ -374,6 +374,7 @@ class Subscriptions:
     ) -> Effects:
         self._requests += 1
         stream.request_number = self._requests
+        stream.asked_for = stream.known
         stream.reads_on = stream.reads_on or to_seq is None
         data = FetchMissed(topic=stream.topic, from_seq=stream.next_seq, to_seq=to_seq)
         return [Ask("FetchMissed", data, TopicRepair(stream.request_number, subscription_id, stream.topic, is_last))]

@@ -53,6 +53,7 @@ class TopicStream:
         "_inconclusive",
         "_is_gap_lost",
         "_received",
+        "asked_for",
         "known",
         "next_seq",
         "reads_on",
@@ -71,6 +72,7 @@ class TopicStream:
         self.next_seq = 1 if from_start else 0
         self.known = 0  # the highest number that is known to exist
         self.request_number = 0  # the number of the FetchMissed that is under way, 0 for none
+        self.asked_for = 0  # the highest number that was known to exist when that was sent
         self.reads_on = False  # True while the broker may have more behind an answer: those of a log are pages
         self.wait_number = 0  # the number of the wait for messages that may be on their way, 0 for none
         self.waits_at = 0  # what `received` was when that wait began
@@ -179,7 +181,7 @@ class TopicStream:
         reached = max(answer.to_seq, answer.oldest_seq - 1)
         self.known = max(self.known, reached, *self._ahead)
         if reached < answer.from_seq and not self.has_next:  # the stream may have passed the answer meanwhile
-            return self.give_up(space)
+            return self.give_up(space, self.asked_for)  # and what is known only since then is younger than the answer
         delivered = self._with_ahead([], space)
         while self.next_seq <= reached and len(delivered) < space:
             last_missing = min([reached, *(seq - 1 for seq in self._ahead)])
@@ -191,11 +193,13 @@ class TopicStream:
         self._ahead = dict(sorted(self._ahead.items())[:MAX_AHEAD])
         return delivered
 
-    def give_up(self, space: int) -> list[Delivery]:
-        """State the missing messages as a gap, because the broker does not have them."""
+    def give_up(self, space: int, up_to: int) -> list[Delivery]:
+        """State the missing messages up to that number as a gap, because the broker does not have them."""
         self.request_number = 0
         missing = self.missing()
-        return self._with_ahead([self._gap_to(missing[1])], space) if missing and space else []
+        if missing is None or space <= 0 or self.next_seq > up_to:
+            return []
+        return self._with_ahead([self._gap_to(min(missing[1], up_to))], space)
 
     def _gap_to(self, last_seq: int) -> Gap:
         gap = Gap(self.topic, self.next_seq, last_seq)

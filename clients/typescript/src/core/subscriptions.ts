@@ -286,7 +286,11 @@ export class Subscriptions {
     if (isPassing) return this.#fetch(purpose.subscriptionId, stream, undefined, purpose.isLast);
     if (!(error instanceof NotFound)) return this.#end(purpose.subscriptionId, error);
     stream.readsOn = false;
-    const effects = this.#deliver(purpose.subscriptionId, subscription, stream.giveUp(subscription.space));
+    const effects = this.#deliver(
+      purpose.subscriptionId,
+      subscription,
+      stream.giveUp(subscription.space, stream.known),
+    );
     return subscription.isEnding ? [...effects, ...this.#end(purpose.subscriptionId, null)] : effects;
   }
 
@@ -377,6 +381,7 @@ export class Subscriptions {
   #fetch(subscriptionId: number, stream: TopicStream, toSeq: number | undefined, isLast: boolean): Effects {
     this.#requests += 1;
     stream.requestNumber = this.#requests;
+    stream.askedFor = stream.known;
     stream.readsOn ||= toSeq === undefined;
     const { topic, nextSeq: fromSeq } = stream;
     const data = toSeq === undefined ? { topic, fromSeq } : { topic, fromSeq, toSeq };

@@ -60,6 +60,8 @@ export class TopicStream {
   known = 0;
   /** The number of the FetchMissed that is under way, 0 for none. */
   requestNumber = 0;
+  /** The highest number that was known to exist when that was sent. */
+  askedFor = 0;
   /** Whether the broker may have more behind an answer: those of a log are pages. */
   readsOn = false;
   /** The number of the wait for messages that may be on their way, 0 for none. */
@@ -199,8 +201,8 @@ export class TopicStream {
     const reached = Math.max(answer.toSeq, answer.oldestSeq - 1);
     this.known = Math.max(this.known, reached);
     for (const seq of this.#ahead.keys()) this.known = Math.max(this.known, seq);
-    // The stream may have passed the answer meanwhile.
-    if (reached < answer.fromSeq && !this.hasNext) return this.giveUp(space);
+    // The stream may have passed the answer meanwhile, and what is known only since then is younger than the answer.
+    if (reached < answer.fromSeq && !this.hasNext) return this.giveUp(space, this.askedFor);
     const delivered = this.#withAhead([], space);
     while (this.nextSeq <= reached && delivered.length < space) {
       let lastMissing = reached;
@@ -218,11 +220,12 @@ export class TopicStream {
     return delivered;
   }
 
-  /** States the missing messages as a gap, because the broker does not have them. */
-  giveUp(space: number): Delivery[] {
+  /** States the missing messages up to that number as a gap, because the broker does not have them. */
+  giveUp(space: number, upTo: number): Delivery[] {
     this.requestNumber = 0;
     const missing = this.missing();
-    return missing !== null && space > 0 ? this.#withAhead([this.#gapTo(missing[1])], space) : [];
+    if (missing === null || space <= 0 || this.nextSeq > upTo) return [];
+    return this.#withAhead([this.#gapTo(Math.min(missing[1], upTo))], space);
   }
 
   #message(seq: number, { type, data }: Payload): Delivery {

@@ -234,6 +234,18 @@ describe("a subscription", () => {
     expect(broker.subscriptions.taken(1, 1)).toEqual([]);
   });
 
+  test("takes an empty answer for no news of messages that were told of since it was asked for", () => {
+    const broker = new Broker();
+    const effects = broker.subscriptions.open(1, { prefix: TOPIC, since: "retained", space: 100 });
+    const check = effects.find((one) => one.kind === "ask");
+    if (check?.purpose.kind !== "repair") throw new Error("it asks for what is retained");
+    broker.publish(2, true);
+    broker.watermark();
+    const nothing = { topic: TOPIC, fromSeq: 1, toSeq: 0, oldestSeq: 1, messages: [] };
+    expect(broker.subscriptions.answered(check.purpose, nothing).map((one) => one.kind)).toEqual(["wait"]);
+    expect(broker.subscriptions.counters.messagesLost).toBe(0);
+  });
+
   test("from a sequence number begins there", () => {
     const broker = new Broker();
     broker.publish(5, true);
@@ -361,9 +373,10 @@ describe("a topic stream", () => {
     expect(stream.fetched({ fromSeq: 1, toSeq: 0, oldestSeq: 4, messages: [] }, 10)).toEqual([
       { kind: "gap", topic: TOPIC, fromSeq: 1, toSeq: 3 },
     ]);
-    expect(stream.giveUp(10)).toEqual([]);
+    expect(stream.giveUp(10, 3)).toEqual([]);
     stream.noteWatermark(9);
-    expect(stream.giveUp(0)).toEqual([]);
+    expect(stream.giveUp(0, 9)).toEqual([]);
+    stream.askedFor = 9;
     expect(stream.fetched({ fromSeq: 9, toSeq: 2, oldestSeq: 1, messages: [] }, 10)).toEqual([
       { kind: "gap", topic: TOPIC, fromSeq: 4, toSeq: 9 },
     ]);

@@ -14,7 +14,7 @@ from support.protocol.independent import Fields
 
 BUSY = {
     **SYNTH,
-    "parameters": {"fast": 2, "slow": 4},
+    "parameters": {"fast": 2, "slow": 3},
     "options": {"pace": 10_000.0, "streams": {"progressIntervalMs": 5}},
 }
 RETAINED = 5_000

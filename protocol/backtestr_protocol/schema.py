@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,29 +86,37 @@ def rendered() -> dict[str, str]:
     }
 
 
-def drifted(directory: Path) -> list[str]:
-    """Return the names of the files in `directory` that differ from the contracts."""
+def drifted(directory: Path, files: Mapping[str, str]) -> list[str]:
+    """Return the names of the generated `files`, by name, whose text in `directory` is another."""
     return [
         name
-        for name, text in rendered().items()
+        for name, text in files.items()
         if not (directory / name).is_file() or (directory / name).read_text("utf-8") != text
     ]
 
 
-def main(arguments: list[str]) -> int:
-    """Write or check the files, and return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m backtestr_protocol.schema", description=__doc__)
+def write_or_check(
+    arguments: list[str], program: str, description: str | None, default: Path, files: Mapping[str, str]
+) -> int:
+    """Write or check generated files, as the arguments of the program say, and return its exit code."""
+    parser = argparse.ArgumentParser(prog=program, description=description)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file is out of date")
-    parser.add_argument("--directory", type=Path, default=_DIRECTORY, help="default: %(default)s")
+    parser.add_argument("--directory", type=Path, default=default, help="default: %(default)s")
     options = parser.parse_args(arguments)
     if options.check:
-        stale = drifted(options.directory)
+        stale = drifted(options.directory, files)
         for name in stale:
-            print(f"{name} is out of date; write it again with: python -m backtestr_protocol.schema")
+            print(f"{name} is out of date; write it again with: {program}")
         return 1 if stale else 0
-    for name, text in rendered().items():
+    options.directory.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
         (options.directory / name).write_text(text, "utf-8", newline="\n")
     return 0
+
+
+def main(arguments: list[str]) -> int:
+    """Write or check the files, and return the exit code."""
+    return write_or_check(arguments, "python -m backtestr_protocol.schema", __doc__, _DIRECTORY, rendered())
 
 
 def _reference(struct: type[msgspec.Struct]) -> dict[str, str]:

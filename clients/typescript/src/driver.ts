@@ -27,7 +27,7 @@ import type { Packed } from "./core/msgpack-encoder.js";
 import type { Recovery } from "./core/recovery.js";
 import { requestPayload, type Session } from "./core/session.js";
 import { StreamErrors } from "./core/stream-errors.js";
-import { type Since, Subscriptions } from "./core/subscriptions.js";
+import { Subscriptions, type Wanted } from "./core/subscriptions.js";
 import { socketsFor } from "./core/topics.js";
 import type { Link, LinkEvent, Signer, TableFiles, Transport } from "./core/transport.js";
 import type { BacktestStatus, Welcome } from "./generated/contracts.js";
@@ -55,12 +55,7 @@ export interface DriverEvents {
 }
 
 /** A reading is the topic or prefix of a subscription, and where it begins and ends. */
-export interface Reading {
-  readonly prefix: string;
-  readonly since: Since;
-  readonly until?: string | undefined;
-  readonly firstSeq?: number | undefined;
-}
+export type Reading = Omit<Wanted, "space">;
 
 interface Reader {
   readonly prefix: string;

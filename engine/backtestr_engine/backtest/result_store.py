@@ -304,7 +304,7 @@ class Storing:
         self._recorded: RecordedRun
         try:
             self._writer = RecordWriter(partial / RECORDS)
-        except BaseException:
+        except BaseException:  # it is raised again: whatever it is, no `with` block begins that would remove the folder
             shutil.rmtree(partial, ignore_errors=True)
             raise
 

@@ -44,7 +44,6 @@ COVERED_BY = {
     "broker/core/events": "tests/broker/recording/test_recorder.py",
     "broker/core/records": "tests/broker/io/test_database.py",
     "broker/core/scheduling/losses": "tests/broker/core/scheduling/test_scheduler_lost_workers.py",
-    "engine/worker/held_backtest": "tests/engine/worker/test_task_runner_lending.py",
     "broker/core/settings": "tests/broker/test_config.py",
     "broker/core/clients/answers": "tests/broker/core/clients/test_idempotency.py",
     "broker/core/streams/sequenced": "tests/broker/core/streams/test_sequencer.py",

@@ -2,12 +2,14 @@
 
     records.bin   arrays one behind the other; `Part` says where each is, and what its rows have
 
-Nothing is converted, neither to write an array nor to read it. The file is written and synced in a thread of its own,
-while the figures of the result are computed. Earlier versions have a file for each array, as Arrow IPC stream.
+Nothing is converted, neither to write an array nor to read it. The file is written and synced in a thread of its own:
+what grows while bars are simulated is written as it comes, the rest while the figures of the result are computed.
+Earlier versions have a file for each array, as Arrow IPC stream.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import threading
@@ -28,6 +30,8 @@ RECORDS = "records.bin"
 _MAX_PARTS = 32
 # The bytes from which a file is synced while further parts are on their way: a sync of fewer takes as long as the last.
 _SYNC_FROM = 1 << 20
+# The same while bars are simulated, when nothing waits for a sync.
+_SYNC_AHEAD_FROM = 1 << 24
 # The files and columns of arrays of one column in earlier versions; the first ones lack some of the files.
 _ARROW_COLUMNS = {
     "equity": ("equity", "equity"),
@@ -51,26 +55,48 @@ class Part(msgspec.Struct, frozen=True):
     columns: list[tuple[str, str, int]] = []
 
 
+class _Place:
+    """The place of an array: its first byte, how many bytes of it are written, and for how many there is room."""
+
+    def __init__(self, offset: int) -> None:
+        self.offset = offset
+        self.written = 0
+        self.room = 0
+
+
 class RecordWriter:
     """Writes the file of a result, in a thread of its own: `add` its arrays, then take its `parts`, then `close` it.
 
-    An array must not change before `parts` has returned.
+    An array must not change before `parts` has returned. One that grows may be written `ahead` before it is added.
     """
 
     def __init__(self, path: Path) -> None:
         """Create the file, readable by this user only."""
         self._file = open(path, "xb", buffering=0, opener=private_opener)  # noqa: SIM115 - `close` does
-        self._queue: queue.Queue[tuple[str, AnyArray] | None] = queue.Queue(_MAX_PARTS)
+        self._queue: queue.Queue[tuple[str, AnyArray, int | None] | None] = queue.Queue(_MAX_PARTS)
         self._written = threading.Event()
         self._parts: dict[str, Part] = {}
+        self._places: dict[str, _Place] = {}
+        self._end = 0  # of the bytes that are given to arrays
+        self._unsynced = 0
+        self._is_wanted = True
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="backtestr result", daemon=True)
         self._thread.start()
 
+    def ahead(self, name: str, so_far: AnyArray, most_rows: int = 0) -> None:
+        """Have the rows written that an array has so far, but for those of earlier calls. Waits for nothing.
+
+        `add` takes the whole array later, and writes what is missing. Room is kept for `most_rows`; an array that grows
+        beyond its room is written anew, unless it is the last one.
+        """
+        with contextlib.suppress(queue.Full):  # the disk is slow: a later call, or `add`, has these rows too
+            self._queue.put_nowait((name, so_far, most_rows * so_far.dtype.itemsize))
+
     def add(self, name: str, content: AnyArray | bytes) -> None:
-        """Have an array written behind the others. It need not be contiguous."""
+        """Have an array written. It need not be contiguous."""
         array = np.frombuffer(content, dtype=np.uint8) if isinstance(content, bytes) else content
-        self._queue.put((name, array))
+        self._queue.put((name, array, None))
 
     def parts(self) -> dict[str, Part]:
         """Return where all arrays are, once they are written; nothing is added from now on. Raises `OSError`."""
@@ -89,6 +115,12 @@ class RecordWriter:
         if self._error is not None:
             raise self._error
 
+    def abandon(self) -> None:
+        """Close the file without waiting for the disk: it is not wanted any more."""
+        self._is_wanted = False
+        with contextlib.suppress(OSError):
+            self.close()
+
     def _run(self) -> None:
         try:
             self._write_all()
@@ -99,25 +131,49 @@ class RecordWriter:
         self._written.set()
 
     def _write_all(self) -> None:
-        unsynced = 0
         while (one := self._queue.get()) is not None:
-            name, array = one
+            if not self._is_wanted:
+                continue
+            name, array, room = one
             content = np.ascontiguousarray(array).view(np.uint8).data
-            offset = self._file.tell()
-            rest = content
-            while rest:  # the file has no buffer, and may take less
-                rest = rest[self._file.write(rest) or 0 :]
-            columns = [(name, kind.str, at) for name, (kind, at, *_) in (array.dtype.fields or {}).items()]
-            row = array.dtype.itemsize
-            if not columns and array.dtype != np.uint8:
-                columns = [(name, array.dtype.str, 0)]
-            self._parts[name] = Part(offset, len(content), checksum(content), row, columns)
-            unsynced += len(content)
-            if unsynced >= _SYNC_FROM and self._queue.empty():
-                os.fsync(self._file.fileno())
-                unsynced = 0
+            place = self._place(name, max(len(content), room or 0))
+            self._write(place, content)
+            if room is None:
+                self._parts[name] = _part(name, array, place.offset, content)
+            if self._unsynced >= (_SYNC_FROM if room is None else _SYNC_AHEAD_FROM) and self._queue.empty():
+                self._sync()
         self._written.set()
-        os.fsync(self._file.fileno())
+        self._sync()
+
+    def _place(self, name: str, room: int) -> _Place:
+        """Return the place of an array, which has that room: the place that it has, or a new one behind all others."""
+        place = self._places.get(name)
+        if place is None or (room > place.room and place.offset + place.room < self._end):
+            place = self._places[name] = _Place(self._end)
+        place.room = max(place.room, room)
+        self._end = max(self._end, place.offset + place.room)
+        return place
+
+    def _write(self, place: _Place, content: memoryview) -> None:
+        rest = content[place.written :]
+        self._file.seek(place.offset + place.written)
+        while rest:  # the file has no buffer, and may take less
+            rest = rest[self._file.write(rest) or 0 :]
+        self._unsynced += len(content) - place.written
+        place.written = len(content)
+
+    def _sync(self) -> None:
+        if self._is_wanted:
+            os.fsync(self._file.fileno())
+        self._unsynced = 0
+
+
+def _part(name: str, array: AnyArray, offset: int, content: memoryview) -> Part:
+    row = array.dtype.itemsize
+    columns = [(column, kind.str, at) for column, (kind, at, *_) in (array.dtype.fields or {}).items()]
+    if not columns and array.dtype != np.uint8:
+        columns = [(name, array.dtype.str, 0)]
+    return Part(offset, len(content), checksum(content), row, columns)
 
 
 class StoredArrays(Protocol):

@@ -20,7 +20,6 @@ figures are computed: the wire's tables are made on reading.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import heapq
 import os
@@ -36,6 +35,8 @@ import psutil
 from backtestr_engine.data.arrays import Records
 from backtestr_engine.data.timeframes import open_times_of, spans
 from backtestr_engine.simulation.records import ORDER, POSITION, TRADE
+from backtestr_engine.simulation.shared_account_loop import SharedAccountSimulation
+from backtestr_engine.simulation.symbol_loop import SymbolSimulation
 from backtestr_protocol.errors import DataError, NotFound, ValidationError, did_you_mean
 from backtestr_protocol.file_names import file_name
 from backtestr_protocol.messages import (
@@ -293,7 +294,7 @@ def _answer(stored: _Stored, tables: list[TableRef]) -> BacktestResults:
 class Storing:
     """A result on its way to the disk: what its simulation has `recorded`, and its `end`, within a `with` block.
 
-    A block that ends otherwise leaves nothing.
+    A block that ends otherwise leaves nothing. Before it, what the simulation has `so_far` may be written.
     """
 
     def __init__(self, backtest_id: str, folder: Path, partial: Path) -> None:
@@ -314,14 +315,22 @@ class Storing:
     def __exit__(self, *_raised: object) -> None:
         """Free the space of a result that has no end: a full disk as a rule."""
         if self._partial.exists():
-            with contextlib.suppress(OSError):
-                self._writer.close()
-            shutil.rmtree(self._partial, ignore_errors=True)
+            self.discard()
+
+    def so_far(self, simulation: SymbolSimulation | SharedAccountSimulation) -> None:
+        """Have written what a simulation that goes on will not change any more. Waits for nothing."""
+        self._writer.ahead("equity", simulation.equity[: simulation.bars_simulated], len(simulation.equity))
+        self._writer.ahead("positions", simulation.events().positions)
+
+    def discard(self) -> None:
+        """Leave nothing: there will be no result, or it begins again."""
+        self._writer.abandon()
+        shutil.rmtree(self._partial, ignore_errors=True)
 
     def recorded(self, recorded: RecordedRun) -> None:
         """Have the arrays written, which must not change any more."""
         writer, self._recorded = self._writer, recorded
-        for name in ("equity", "orders", "positions", "trades", "open_trades"):
+        for name in ("equity", "positions", "orders", "trades", "open_trades"):
             writer.add(name, getattr(recorded, name))
         if recorded.order_states is not None:
             writer.add("states", recorded.order_states)

@@ -5,8 +5,10 @@ It says when its next step is due and how many bars that has, and when progress 
 
 from __future__ import annotations
 
+import contextlib
 import math
 
+from backtestr_engine.backtest.result_store import ResultStore, Storing
 from backtestr_engine.backtest.run import Run
 
 from .checkpoints import Checkpoint
@@ -15,6 +17,8 @@ from .pace import Pace
 
 # Seconds between two steps of a backtest with a pace: more steps would not be visible, and each has its messages.
 MOMENT = 0.01
+# Bars between two calls that write the result ahead: fewer take longer to hand over than to write at the end.
+BARS_AHEAD = 1 << 17
 
 
 class HeldBacktest:
@@ -28,6 +32,8 @@ class HeldBacktest:
         self.logged = logged
         self.streams = logged.streams
         self.checkpoint = checkpoint
+        self.storing: Storing | None = None  # its result, once it is written while bars are simulated
+        self._written_ahead = 0  # bars of it
         self.to_check = to_check  # on its own bars: with a pace before it lends its worker, else after the last bar
         # Bars that an earlier worker has shown: the next one simulates them at full speed, whatever the pace.
         self.shown_bars = checkpoint.shown_bars
@@ -64,6 +70,25 @@ class HeldBacktest:
         if (pace := self.pace_in_force) is None:
             return self.now
         return max(pace.deadline(self.now), self.stepped + MOMENT)
+
+    def write_ahead(self, results: ResultStore) -> None:
+        """Have what is simulated so far written to the result, so that its end waits for the last of it alone.
+
+        One with a pace has time at its end. Where the disk does not take it, the end says so.
+        """
+        simulated = self.run.bars_simulated
+        if self.pace is not None or self.run.done or simulated - self._written_ahead < BARS_AHEAD:
+            return
+        self._written_ahead = simulated
+        with contextlib.suppress(OSError):
+            self.storing = self.storing or results.begin(self.backtest_id)
+            self.storing.so_far(self.run.simulation)
+
+    def discard_result(self) -> None:
+        """Remove what is written of the result."""
+        if self.storing is not None:
+            self.storing.discard()
+            self.storing, self._written_ahead = None, 0
 
     def due(self, chunk_bars: int, now: float) -> int:
         """Return the number of bars to simulate now: a chunk, or as many of it as are due by the pace."""

@@ -244,6 +244,7 @@ class TaskRunner:
         pace, first_bar = backtest.pace_in_force, run.bars_simulated
         backtest.checkpoint.before(bars)
         chunk = run.advance(bars)
+        backtest.write_ahead(self._results)
         lent = self._begun(backtest, began, clock)
         published = backtest.streams.chunk(chunk, first_bar, run.bars_simulated)
         backtest.now = now = clock()
@@ -396,6 +397,7 @@ class TaskRunner:
     def _park(self, backtest: HeldBacktest) -> list[Sent]:
         self._forget(backtest.backtest_id)
         self._parked[backtest.backtest_id] = backtest
+        backtest.discard_result()
         if backtest.pace is not None:
             backtest.pace.halt()
         last = [*self._catch_up(backtest), *self._progress(backtest), *self._flushed(backtest)]
@@ -414,7 +416,7 @@ class TaskRunner:
         backtest.checkpoint.before_end()
         last += self._progress(backtest, is_last=True) + self._flushed(backtest)
         try:
-            frames = self._store(run, outcome, to_bytes(backtest.logged.log))
+            frames = self._store(backtest, outcome)
         except OSError as error:  # usually a full disk; messages that wait are still published
             _log.exception("the result of backtest %s could not be stored", run.backtest_id)
             full = DiskUnwritable(f"the result could not be stored: {error}; make room and start it again")
@@ -423,13 +425,15 @@ class TaskRunner:
         finished = Finished(task_id=run.backtest_id, outcome=outcome, is_wanted=bool(frames))
         return [*last, (finished, frames or [encode(Nothing())])]
 
-    def _store(self, run: Run, outcome: Outcome, log: bytes) -> list[bytes]:
+    def _store(self, backtest: HeldBacktest, outcome: Outcome) -> list[bytes]:
         """Store the result, and return the frames of the answer to a request that waits for it, if there is one.
 
         The figures are computed while the records go to the disk and the tables are made.
         """
-        recorded = run.recorded()
-        with self._results.begin(run.backtest_id) as storing:
+        run, log = backtest.run, to_bytes(backtest.logged.log)
+        storing, backtest.storing = backtest.storing or self._results.begin(run.backtest_id), None
+        with storing:
+            recorded = run.recorded()
             storing.recorded(recorded)
             wanted = self._wanted(recorded, run.backtest_id)
             try:
@@ -453,6 +457,7 @@ class TaskRunner:
 
     def _end(self, backtest: HeldBacktest) -> None:
         self._forget(backtest.backtest_id)
+        backtest.discard_result()
         backtest.checkpoint.remove()
 
     def _forget(self, task_id: str) -> None:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import itertools
 import os
 import stat
+import threading
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from backtestr_engine.backtest.result_files import RECORDS, Part, RecordFile, RecordWriter
 from backtestr_engine.data.arrays import AnyArray
@@ -159,3 +163,68 @@ def test_a_torn_file_is_found(tmp_path: Path) -> None:
     (tmp_path / RECORDS).write_bytes(content[:-1])
     with pytest.raises(ValueError, match=r"records\.bin ends within positions"):
         RecordFile(tmp_path, parts).records("positions", POSITION)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_arrays_written_ahead_are_those_that_are_added(data: st.DataObject, tmp_path: Path) -> None:
+    """Whatever grew in which steps, with room or without, and whichever array was added first."""
+    rows = data.draw(st.dictionaries(st.sampled_from("abcd"), st.integers(0, 40), min_size=1))
+    arrays = {name: np.arange(count, dtype=np.int64) * (1 + ord(name)) for name, count in rows.items()}
+    room = {name: data.draw(st.sampled_from([0, rows[name] // 2, rows[name], rows[name] + 7])) for name in rows}
+    steps = data.draw(st.lists(st.sampled_from(sorted(rows)), max_size=12))
+    path = tmp_path / RECORDS
+    path.unlink(missing_ok=True)
+    writer, grown = RecordWriter(path), dict.fromkeys(rows, 0)
+    for name in steps:
+        grown[name] = data.draw(st.integers(grown[name], rows[name]))
+        writer.ahead(name, arrays[name][: grown[name]], room[name])
+    for name in data.draw(st.permutations(sorted(rows))):
+        writer.add(name, arrays[name])
+    parts = writer.parts()
+    writer.close()
+
+    found = RecordFile(tmp_path, parts)
+    assert {name: found.column(name).tolist() for name in rows} == {name: arrays[name].tolist() for name in rows}
+    places = sorted((part.offset, part.size) for part in parts.values() if part.size)
+    assert all(offset + size <= later for (offset, size), (later, _) in itertools.pairwise(places))
+
+
+class Slow(io.FileIO):
+    """A file that takes nothing until it is told to."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(descriptor, "wb", closefd=False)
+        self.may_write = threading.Event()
+        self.writes = 0
+
+    def write(self, content: Any, /) -> int:
+        self.may_write.wait()
+        self.writes += 1
+        return super().write(content)
+
+
+def test_a_slow_disk_delays_no_call_that_writes_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = RecordWriter(tmp_path / RECORDS)
+    opened, array = writer._file, np.arange(1_000.0)
+    slow = Slow(opened.fileno())
+    monkeypatch.setattr(writer, "_file", slow)
+    for stop in range(1_000):
+        writer.ahead("equity", array[:stop], 1_000)
+    slow.may_write.set()
+    writer.add("equity", array)
+    parts = writer.parts()
+    writer.close()
+    opened.close()
+    assert RecordFile(tmp_path, parts).column("equity").tolist() == array.tolist()
+    assert slow.writes < 50
+
+
+def test_what_is_abandoned_is_not_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    writer = RecordWriter(tmp_path / RECORDS)
+    writer.ahead("equity", np.arange(5.0), 10)
+    writer.abandon()
+    assert synced == []
+    assert writer._file.closed

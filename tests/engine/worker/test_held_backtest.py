@@ -113,6 +113,7 @@ def test_a_paused_backtest_leaves_nothing_and_its_result_is_whole(
     runner.take(Control(task_id=backtest_id, action="pause"), [])
     assert partials(tmp_path) == []
     runner.take(Control(task_id=backtest_id, action="resume"), [])
+    runner.step(Clock())
     run_out(runner)
     tables = store.read(backtest_id, ["equity", "trades"])[1]
     assert tables == store.read(begun_and_ended(runner), ["equity", "trades"])[1]
@@ -132,12 +133,16 @@ def test_a_failed_backtest_leaves_nothing(runner: TaskRunner, tmp_path: Path) ->
     assert partials(tmp_path) == []
 
 
-def test_one_with_a_pace_is_written_at_its_end(runner: TaskRunner, tmp_path: Path) -> None:
-    assign(runner, config(options={"pace": {"barsPerSecond": 100_000}}))
-    clock = Clock(step=0.01)
+def test_one_with_a_pace_is_written_at_its_end(runner: TaskRunner, store: ResultStore, tmp_path: Path) -> None:
+    asked = config(options={"pace": 10_000.0})
+    assert assign(runner, asked) == []
+    clock, steps = Clock(step=0.01), 0
     while runner.running:
         assert partials(tmp_path) == []
         runner.step(clock)
+        steps += 1
+    assert steps > ALL_BARS // BARS_AHEAD
+    assert store.read(asked.backtest_id or "")[0].status == "completed"
 
 
 def test_a_disk_that_takes_no_folder_yet_is_asked_again(

@@ -44,6 +44,7 @@ IN_FLIGHT = 100
 REQUESTS = 4_000
 BLOCKS = 20
 THREADS = 8
+LEAVING_MS = 1_000
 ALONE = "messages alone"
 SESSION = "session, one thread"
 PIPELINE = "client.pipeline(), one thread"
@@ -83,6 +84,11 @@ class PipelinedSession:
             while asked < min(requests, answered + in_flight):
                 self.ask()
                 asked += 1
+
+    def leave(self) -> None:
+        """Say Goodbye, as a client does that is closed: otherwise the session stays open until it has been silent."""
+        self._socket.socket.linger = LEAVING_MS
+        self._send(self._session.farewell(time.monotonic(), _wall_ms()))
 
     def _send(self, effects: Iterable[object]) -> None:
         for effect in effects:

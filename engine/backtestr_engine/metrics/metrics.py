@@ -6,7 +6,7 @@ A metric that is undefined is None, with its reason: there is never a wrong numb
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -57,7 +57,7 @@ def compute_metrics(simulated: Simulated, rule: Annualisation) -> Metrics:
 
 def metrics_of(row: Row, rejected_orders: Mapping[str, int]) -> Metrics:
     """Return a row of figures as metrics, with the reason for each that is undefined."""
-    figures: dict[str, float | int | None] = {}
+    figures: dict[str, Any] = {}
     reasons = {}
     for metric, value, code in zip(METRICS, row.values.tolist(), row.codes.tolist(), strict=True):
         if code != DEFINED:

@@ -31,12 +31,20 @@ IMMATERIAL = 1e-9
 
 
 class EventBuffers(NamedTuple):
-    """The arrays to which a simulation writes its records; `counts` are the numbers of orders, positions and trades."""
+    """The arrays to which a simulation writes its records; `counts` are the numbers of orders, positions and trades.
+
+    Orders and positions are kept at their number & `mask`: all of them with `EVERY_RECORD`, or the latest two with
+    `LATEST_TWO`, which is what a reversal changes afterwards. All trades are kept.
+    """
 
     orders: Any
     positions: Any
     trades: Any
     counts: Integers
+    mask: int
+
+
+EVERY_RECORD, LATEST_TWO = -1, 1
 
 
 @kernel
@@ -156,8 +164,8 @@ def share_fee(
     trade.fees -= moved
     trade.pnl += moved
     trade["return"] = trade.pnl / (trade.entry_price * trade.quantity)
-    log.positions[log.counts[1] - 2].realized += moved
-    log.positions[log.counts[1] - 1].realized -= moved
+    log.positions[(log.counts[1] - 2) & log.mask].realized += moved
+    log.positions[(log.counts[1] - 1) & log.mask].realized -= moved
     return moved
 
 
@@ -171,7 +179,7 @@ def shortfall(side: int, filled: float) -> int:
 
 @kernel
 def _emit_position(state: Any, market: float, time: int, log: EventBuffers) -> None:
-    position = log.positions[log.counts[1]]
+    position = log.positions[log.counts[1] & log.mask]
     position.position_id = state.position_id
     position.symbol = state.symbol
     position.timestamp = time
@@ -207,7 +215,7 @@ def emit_order(
     if order_id == 0:
         state.orders += 1
         order_id = state.orders
-    order = log.orders[log.counts[0]]
+    order = log.orders[log.counts[0] & log.mask]
     order.order_id = order_id
     order.timestamp = time
     order.quantity = asked

@@ -37,7 +37,7 @@ from .touches import tolerance, touched
 
 @kernel
 def _emit(status: int, reason: int, time: int, rule: Any, state: Any, log: EventBuffers) -> None:
-    order = log.orders[log.counts[0]]
+    order = log.orders[log.counts[0] & log.mask]
     order.order_id = state.pending_id
     order.timestamp = time
     order.quantity = state.pending_quantity
